@@ -1,0 +1,247 @@
+"""Everything a run can be told, as plain data.
+
+Frozen, without torch (so `--help` is instant), turned into flags by the command line and into
+config.json by the run directory. A field's comment is its help text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+Activation = Literal["relu", "leaky_relu", "sigmoid", "tanh"]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which pictures, and how they are shown to the nets."""
+
+    source: str = "digits"
+    """A named set (digits, mnist, cifar10, tfd), or the path of a folder or file of pictures."""
+    directory: str | None = None
+    """Where named sets lie; else the environment variable ADVNETS_DATA, else the user's cache."""
+    size: int = 32
+    """Height and width that a folder's pictures are brought to; named sets keep theirs."""
+    channels: Literal[1, 3] = 3
+    """Grey (1) or colour (3), for a folder of pictures; named sets keep theirs."""
+    scaling: Literal["unit", "symmetric", "contrast"] = "unit"
+    """Range of the nets: [0, 1], [-1, 1], or each picture less its mean, brought to norm 55."""
+    batch_size: int = 100
+    """Pictures in a batch."""
+
+
+@dataclass(frozen=True)
+class MLPGenerator:
+    """Fully connected generator (Goodfellow et al. 2014, section 5)."""
+
+    latent_dim: int = 100
+    """Numbers in z."""
+    prior: Literal["uniform", "normal"] = "uniform"
+    """Noise prior p_z: uniform in [-sqrt 3, sqrt 3], or standard normal; both of unit variance."""
+    hidden: tuple[int, ...] = (1200, 1200)
+    """Units of each hidden layer."""
+    activations: tuple[Activation, ...] = ("relu", "relu")
+    """What each hidden layer applies."""
+    output: Literal["sigmoid", "tanh", "linear"] = "sigmoid"
+    """What the output layer applies."""
+    init_range: float = 0.05
+    """Hidden weights begin uniform in [-r, r]."""
+    output_init_range: float | None = None
+    """The same for the output layer; None: as the hidden ones."""
+    output_sparse_init: int | None = None
+    """Begin with this many normal weights into each output unit and zero elsewhere."""
+    sigmoid_bias: float = 0.0
+    """Initial bias of hidden sigmoid layers."""
+    output_bias: Literal["zero", "marginals"] = "marginals"
+    """Output bias begins at 0, or where the output equals the mean training picture."""
+    max_column_norm: float | None = None
+    """Bound on the norm of the weights into a unit, restored after each update."""
+    batch_norm: bool = False
+    """Batch normalisation before each hidden activation."""
+    keep: tuple[float, ...] = ()
+    """Dropout: probability of keeping each layer's input, first to last; empty: no dropout."""
+    noise: tuple[float, ...] = ()
+    """Standard deviation of normal noise added to each layer's input; empty: none."""
+
+
+@dataclass(frozen=True)
+class DeconvGenerator:
+    """The 2014 CIFAR-10 convolutional generator: dense layers, then one deconvolution."""
+
+    latent_dim: int = 100
+    """Numbers in z."""
+    prior: Literal["uniform", "normal"] = "normal"
+    """Noise prior p_z: uniform in [-sqrt 3, sqrt 3], or standard normal."""
+    hidden: tuple[int, ...] = (8000, 8000)
+    """Units of each fully connected layer; the last is read as maps of height and width `base`."""
+    activations: tuple[Activation, ...] = ("relu", "sigmoid")
+    """What each fully connected layer applies."""
+    base: int = 10
+    """Height and width of the maps before the deconvolution."""
+    kernel: int = 5
+    """Height and width of the deconvolution's kernel."""
+    stride: int = 3
+    """Step of the deconvolution."""
+    output: Literal["sigmoid", "tanh", "linear"] = "linear"
+    """What the output applies."""
+    init_range: float = 0.05
+    """Weights begin uniform in [-r, r]."""
+
+
+@dataclass(frozen=True)
+class MaxoutDiscriminator:
+    """Fully connected maxout discriminator with dropout (Goodfellow et al. 2014, section 5)."""
+
+    units: tuple[int, ...] = (240, 240)
+    """Maxout units of each hidden layer."""
+    pieces: int = 5
+    """Linear pieces that a maxout unit takes the largest of."""
+    init_range: float = 0.005
+    """Weights begin uniform in [-r, r]."""
+    keep_input: float = 0.8
+    """Dropout: probability of keeping an input; what is kept is scaled by its inverse."""
+    keep_hidden: float = 0.5
+    """Dropout: the same for the inputs of all later layers."""
+    max_column_norm: float | None = None
+    """Bound on the norm of the weights into a piece, restored after each update."""
+
+
+@dataclass(frozen=True)
+class MaxoutConvDiscriminator:
+    """Convolutional maxout discriminator with dropout (Goodfellow et al. 2014, CIFAR-10)."""
+
+    channels: tuple[int, ...] = (32, 32, 192)
+    """Maxout channels of each convolution."""
+    kernels: tuple[int, ...] = (8, 8, 5)
+    """Height and width of each convolution's kernel."""
+    pads: tuple[int, ...] = (4, 3, 3)
+    """Zeros around each convolution's input."""
+    pools: tuple[tuple[int, int], ...] = ((4, 2), (4, 2), (2, 2))
+    """Width and step of the max pooling after each convolution."""
+    pieces: int = 2
+    """Linear pieces of a convolutional maxout unit."""
+    dense_units: int = 500
+    """Maxout units of the fully connected layer."""
+    dense_pieces: int = 5
+    """Linear pieces of each of them."""
+    init_range: float = 0.005
+    """Weights begin uniform in [-r, r]."""
+    keep_input: float = 0.8
+    """Dropout: probability of keeping an input; what is kept is scaled by its inverse."""
+    keep_hidden: float = 0.5
+    """Dropout: the same for the inputs of all later layers."""
+
+
+GeneratorConfig = MLPGenerator | DeconvGenerator
+DiscriminatorConfig = MaxoutDiscriminator | MaxoutConvDiscriminator
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Gradient descent with momentum and the 2014 schedules."""
+
+    lr: float = 0.1
+    """Learning rate of the first update."""
+    lr_decay: float = 1.000004
+    """The learning rate after n updates is lr / lr_decay^n …"""
+    min_lr: float = 1e-6
+    """… and never less than this."""
+    momentum: float = 0.5
+    """Momentum in the first epoch."""
+    final_momentum: float = 0.7
+    """Momentum from epoch `saturate` on; linear between."""
+    saturate: int = 250
+    """Epoch (the first is 1) at which momentum is final."""
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba 2015) at a constant rate."""
+
+    lr: float = 2e-4
+    """Learning rate."""
+    beta1: float = 0.5
+    """Decay of the mean of gradients."""
+    beta2: float = 0.999
+    """Decay of the mean of squared gradients."""
+
+
+OptimizerConfig = SGD | Adam
+
+
+@dataclass(frozen=True)
+class Game:
+    """Algorithm 1: k discriminator steps to one generator step."""
+
+    objective: Literal["non-saturating", "minimax"] = "non-saturating"
+    """What G minimises: -log D(G(z)), or the minimax game's log(1 - D(G(z)))."""
+    k: int = 1
+    """Discriminator steps to one generator step, when they alternate."""
+    updates: Literal["alternating", "simultaneous"] = "alternating"
+    """D first and then G (the paper's text), or both on the same batch and fakes (its files)."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One game between one pair of nets. Most presets are one stage; TFD has two."""
+
+    generator: GeneratorConfig = field(default_factory=MLPGenerator)
+    discriminator: DiscriminatorConfig = field(default_factory=MaxoutDiscriminator)
+    game: Game = field(default_factory=Game)
+    generator_optimizer: OptimizerConfig = field(default_factory=SGD)
+    discriminator_optimizer: OptimizerConfig = field(default_factory=SGD)
+    epochs: int = 100
+    """Passes over the training pictures."""
+    steps: int | None = None
+    """Rounds of the game (k discriminator steps, one generator step); None: from epochs."""
+    average_half_life: int = 0
+    """Pictures after which a past generator counts half in the weight average; 0: no average."""
+    below_previous: bool = False
+    """Put this generator below the one of the stage before, whose z it then makes."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What the run computes on, resolved once, stored, and kept on resume."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of matrix products; weights, losses and optimizer state are float32 always."""
+    threads: int = 0
+    """Processor threads; 0: as many as there are cores."""
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """How often, in steps, the trainer looks up from its work."""
+
+    log: int = 500
+    """Between lines of the log."""
+    samples: int = 5000
+    """Between grids of samples."""
+    checkpoint: int = 5000
+    """Between checkpoints."""
+    evaluate: int = 0
+    """Between Parzen log-likelihoods on the way; 0: none."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    preset: str
+    data: Data
+    stages: tuple[Stage, ...]
+    ticks: Ticks = field(default_factory=Ticks)
+    runtime: Runtime = field(default_factory=Runtime)
+    seed: int = 0
+
+    @property
+    def stage(self) -> Stage:
+        """The last stage: the one whose generator the run is for."""
+        return self.stages[-1]
+
+    def with_stage(self, stage: Stage) -> Config:
+        """The same run with another last stage."""
+        return replace(self, stages=(*self.stages[:-1], stage))

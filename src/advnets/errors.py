@@ -1,0 +1,91 @@
+"""Every error a user can meet.
+
+Each message is one sentence: what came, what was expected, what to do.
+
+AdvnetsError
+├── UsageError            a value or a combination of flags that cannot be
+│   └── UnknownNameError  a name nobody has; the nearest ones are in the message
+├── MissingExtraError     an optional library is not installed; the message has its cure
+├── DataError             data that is absent, broken or wrong as a whole
+│   └── DownloadError     no mirror gave the file
+├── RunError              a run directory that cannot be used as asked
+│   ├── RunBusyError      another process holds it
+│   ├── ConfigDiffersError  resumed with another config than it was begun with
+│   └── CheckpointError   a checkpoint that is absent, truncated or of another version
+└── DivergedError         training met numbers that are not finite, three times
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class AdvnetsError(Exception):
+    """Base of every error that advnets raises on purpose."""
+
+
+class UsageError(AdvnetsError):
+    """A value or a combination of flags that cannot be."""
+
+
+class UnknownNameError(UsageError):
+    """A name nobody has, with the nearest ones that exist."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}."
+        super().__init__(f"no {kind} is called {name!r}; {hint}")
+
+
+class MissingExtraError(AdvnetsError):
+    """An optional library is not installed."""
+
+    def __init__(self, library: str, extra: str) -> None:
+        super().__init__(f"{library} is not installed; type: pip install 'advnets[{extra}]'")
+
+
+class DataError(AdvnetsError):
+    """Data that is absent, broken or wrong as a whole."""
+
+
+class DownloadError(DataError):
+    """No mirror gave the file."""
+
+
+class RunError(AdvnetsError):
+    """A run directory that cannot be used as asked."""
+
+
+class RunBusyError(RunError):
+    """Another process holds the run directory."""
+
+
+class ConfigDiffersError(RunError):
+    """A run is resumed with another config than it was begun with."""
+
+
+class CheckpointError(RunError):
+    """A checkpoint that is absent, truncated or of another version."""
+
+
+class DivergedError(AdvnetsError):
+    """Training met numbers that are not finite once too often."""
+
+
+def require(library: str, extra: str) -> ModuleType:
+    """Import an optional library, or say which extra brings it.
+
+    Raises:
+        MissingExtraError: the library is not installed.
+    """
+    try:
+        return importlib.import_module(library)
+    except ModuleNotFoundError as error:
+        # A library that is there and misses one of its own parts is another fault: let it speak.
+        if error.name != library.partition(".")[0]:
+            raise
+        raise MissingExtraError(library.partition(".")[0], extra) from None

@@ -1,0 +1,113 @@
+"""Randomness without memory.
+
+Every draw is a pure function of (seed, step, purpose, row): nothing is carried from one step to the
+next, so a resumed run needs no hidden state, and a process that holds rows 25 to 49 of a batch
+draws exactly the numbers that a process holding all rows would have given them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_PHILOX_BLOCK = 32  # bytes that one increment of the Philox counter yields
+
+
+@dataclass(frozen=True)
+class Noise:
+    """A counter-based source of noise, masks and order, keyed by (seed, step, purpose, row).
+
+    `draws` made under two purposes, two steps or two seeds are independent; made twice under the
+    same key they are equal to the bit. The generator is Philox (Salmon et al., 2011, "Parallel
+    random numbers: as easy as 1, 2, 3"); numbers are made on the host, so every device sees the
+    same ones.
+    """
+
+    seed: int
+    step: int = 0
+    purpose: str = ""
+    first_row: int = 0
+    device: torch.device | str = "cpu"
+    streams: tuple[str, ...] = ("",)
+
+    def under(self, purpose: str) -> Noise:
+        """The source for a purpose within this one."""
+        return replace(self, purpose=f"{self.purpose}/{purpose}")
+
+    def at(self, step: int) -> Noise:
+        """The source at another step."""
+        return replace(self, step=step)
+
+    def stacked(self, *streams: str) -> Noise:
+        """A source for a batch that is several batches on top of each other.
+
+        Each part draws from a stream of its own, so that a discriminator shown real and generated
+        pictures in one pass draws what two passes would have drawn.
+        """
+        return replace(self, streams=streams)
+
+    def uniform(
+        self, purpose: str, rows: int, *shape: int, low: float = 0.0, high: float = 1.0
+    ) -> Float[Tensor, "rows ..."]:
+        """Uniform numbers in [low, high), shape (rows, *shape)."""
+        # 24 bits are what a float32 in [0, 1) resolves evenly.
+        bits = self._integers(purpose, rows, shape, np.dtype("<u4")) >> 8
+        return self._tensor(low + (high - low) * (bits * np.float32(2**-24)))
+
+    def normal(self, purpose: str, rows: int, *shape: int) -> Float[Tensor, "rows ..."]:
+        """Standard normal numbers, shape (rows, *shape), by Box and Muller (1958).
+
+        The transform takes a fixed number of bits per number, which is what lets a row be drawn
+        without those before it; a rejection method would not.
+        """
+        bits = self._integers(purpose, rows, (*shape, 2), np.dtype("<u4"))
+        # 1 - u lies in (0, 1]: its logarithm is finite.
+        radius = np.sqrt(-2.0 * np.log1p(bits[..., 0] * -(2.0**-32)))
+        return self._tensor(radius * np.cos(bits[..., 1] * (2.0 * math.pi * 2.0**-32)))
+
+    def keep_mask(
+        self, purpose: str, rows: int, *shape: int, keep: float
+    ) -> Float[Tensor, "rows ..."]:
+        """A dropout mask: 1 with probability `keep` (in steps of 2^-16), else 0."""
+        if keep == 0.5:  # one bit decides one unit: a sixteenth of the numbers
+            width = math.prod(shape)
+            packed = self._integers(purpose, rows, (-(-width // 8),), np.dtype("u1"))
+            bits = np.unpackbits(packed, axis=1, count=width)
+            return self._tensor(bits.reshape(len(bits), *shape))
+        return self._tensor(
+            self._integers(purpose, rows, shape, np.dtype("<u2")) < round(keep * 2**16)
+        )
+
+    def permutation(self, purpose: str, n: int) -> np.ndarray:
+        """A random order of 0 … n - 1."""
+        return np.random.Generator(self._philox(purpose)).permutation(n)
+
+    def _philox(self, purpose: str) -> np.random.Philox:
+        key = f"{self.seed}/{self.step}{self.purpose}/{purpose}".encode()
+        digest = hashlib.blake2b(key, digest_size=16).digest()
+        return np.random.Philox(key=int.from_bytes(digest, "little"))
+
+    def _integers(
+        self, purpose: str, rows: int, shape: tuple[int, ...], dtype: np.dtype
+    ) -> np.ndarray:
+        row_bytes = math.prod(shape) * dtype.itemsize
+        per_stream, remainder = divmod(rows, len(self.streams))
+        if remainder:
+            raise ValueError(f"{rows} rows cannot be split over {len(self.streams)} streams")
+        start, size = self.first_row * row_bytes, per_stream * row_bytes
+        parts: list[bytes] = []
+        for stream in self.streams:
+            philox = self._philox(f"{purpose}/{stream}" if stream else purpose)
+            philox.advance(start // _PHILOX_BLOCK)
+            skip = start % _PHILOX_BLOCK
+            parts.append(np.random.Generator(philox).bytes(skip + size)[skip:])
+        return np.frombuffer(b"".join(parts), dtype).reshape(rows, *shape)
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.asarray(array, dtype=np.float32)).to(self.device)

@@ -1,0 +1,82 @@
+"""The nouns that rooms hand each other, as protocols and plain records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from advnets.noise import Noise
+
+Players = Mapping[str, nn.Module]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures in the model's own range and, where the data has them, labels."""
+
+    pictures: Float[Tensor, "batch channels height width"]
+    labels: Int[Tensor, " batch"] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a phase gives back.
+
+    `losses` holds one scalar for each player that moves in this phase; `observed` holds scalars
+    worth watching (in the plain game D(x), D(G(z)) and V), left on the device.
+    """
+
+    losses: Mapping[str, Float[Tensor, ""]]
+    observed: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict[str, Tensor])
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One kind of move of a game: whose losses, and how often it is repeated in a round.
+
+    `repeats` is a number, or a function of the values last observed. A phase that `reads_data` is
+    given a batch no other phase has seen; one that does not is given that of the phase before.
+    """
+
+    name: str
+    losses: Callable[[Players, Batch, Noise], Outcome]
+    repeats: int | Callable[[Mapping[str, float]], int] = 1
+    reads_data: bool = True
+
+
+class Game(Protocol):
+    """Players and the order in which they move; Algorithm 1 knows nothing else of a game."""
+
+    def phases(self) -> tuple[Phase, ...]:
+        """The phases of one round, in order."""
+        ...
+
+
+class Generator(Protocol):
+    """What everybody else needs of a generator: the prior it was built for, and z to pictures."""
+
+    latent_dim: int
+
+    def latent(self, n: int, noise: Noise) -> Float[Tensor, "batch latent"]:
+        """Draw n points of the noise prior p_z."""
+        ...
+
+    def __call__(
+        self, z: Float[Tensor, "batch latent"], noise: Noise | None = None
+    ) -> Float[Tensor, "batch channels height width"]:
+        """G(z); `noise` feeds dropout and noise inside the net, None leaves them out."""
+        ...
+
+
+class Discriminator(Protocol):
+    """What everybody else needs of a discriminator."""
+
+    def __call__(
+        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+    ) -> Float[Tensor, " batch"]:
+        """Logits a(x), with D(x) = sigmoid(a(x)); `noise` feeds dropout, None leaves it out."""
+        ...
