@@ -7,7 +7,9 @@ config.json by the run directory. A field's comment is its help text.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
+
+from tyro.conf import Suppress, arg
 
 Activation = Literal["relu", "leaky_relu", "sigmoid", "tanh"]
 
@@ -16,9 +18,9 @@ Activation = Literal["relu", "leaky_relu", "sigmoid", "tanh"]
 class Data:
     """Which pictures, and how they are shown to the nets."""
 
-    source: str = "digits"
+    source: Annotated[str, arg(name="data", metavar="SOURCE")] = "digits"
     """A named set (digits, mnist, cifar10, tfd), or the path of a folder or file of pictures."""
-    directory: str | None = None
+    directory: Annotated[str | None, arg(name="data-dir", metavar="DIR")] = None
     """Where named sets lie; else the environment variable ADVNETS_DATA, else the user's cache."""
     size: int = 32
     """Height and width that a folder's pictures are brought to; named sets keep theirs."""
@@ -52,8 +54,8 @@ class MLPGenerator:
     """Begin with this many normal weights into each output unit and zero elsewhere."""
     sigmoid_bias: float = 0.0
     """Initial bias of hidden sigmoid layers."""
-    output_bias: Literal["zero", "marginals"] = "marginals"
-    """Output bias begins at 0, or where the output equals the mean training picture."""
+    output_bias: float | Literal["marginals"] = "marginals"
+    """Output bias begins at a number, or where the output equals the mean training picture."""
     max_column_norm: float | None = None
     """Bound on the norm of the weights into a unit, restored after each update."""
     batch_norm: bool = False
@@ -86,6 +88,10 @@ class DeconvGenerator:
     """What the output applies."""
     init_range: float = 0.05
     """Weights begin uniform in [-r, r]."""
+    keep: tuple[float, ...] = ()
+    """Dropout: probability of keeping each layer's input, first to last; empty: no dropout."""
+    noise: tuple[float, ...] = ()
+    """Standard deviation of normal noise added to each layer's input; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +202,7 @@ class Stage:
     """Rounds of the game (k discriminator steps, one generator step); None: from epochs."""
     average_half_life: int = 0
     """Pictures after which a past generator counts half in the weight average; 0: no average."""
-    below_previous: bool = False
+    below_previous: Suppress[bool] = False
     """Put this generator below the one of the stage before, whose z it then makes."""
 
 

@@ -40,6 +40,11 @@ class Noise:
         """The source for a purpose within this one."""
         return replace(self, purpose=f"{self.purpose}/{purpose}")
 
+    def attempt(self, number: int) -> Noise:
+        """The source for another try at steps that went wrong; the first try is number 0."""
+        root = self.purpose.partition("#")[0]
+        return replace(self, purpose=f"{root}#{number}" if number else root)
+
     def at(self, step: int) -> Noise:
         """The source at another step."""
         return replace(self, step=step)

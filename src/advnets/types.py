@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -48,6 +48,7 @@ class Phase:
     reads_data: bool = True
 
 
+@runtime_checkable
 class Game(Protocol):
     """Players and the order in which they move; Algorithm 1 knows nothing else of a game."""
 
@@ -56,6 +57,7 @@ class Game(Protocol):
         ...
 
 
+@runtime_checkable
 class Generator(Protocol):
     """What everybody else needs of a generator: the prior it was built for, and z to pictures."""
 
@@ -72,6 +74,7 @@ class Generator(Protocol):
         ...
 
 
+@runtime_checkable
 class Discriminator(Protocol):
     """What everybody else needs of a discriminator."""
 

@@ -1,0 +1,209 @@
+"""What a person sees of a training: a bar on a terminal, else one plain line a tick."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO, cast
+
+from tqdm import tqdm
+
+from advnets.codec import by_name, to_json
+
+if TYPE_CHECKING:
+    from advnets.experiment.plan import Plan
+    from advnets.experiment.train import Ending
+
+
+class Console:
+    """Shows events and progress; a `training.loop.Watcher`."""
+
+    def __init__(self, stream: TextIO | None = None, batch_size: int = 1) -> None:
+        self.stream = stream or sys.stderr
+        self.batch_size = batch_size
+        self.bar: tqdm[None] | None = None
+        self.steps = 0
+        self._began, self._began_at = time.monotonic(), 0
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Show an event."""
+        show = {
+            "start": self._opened,
+            "resume": self._opened,
+            "tick": self._tick,
+            "evaluate": self._evaluated,
+            "rollback": self._rolled_back,
+        }.get(event["kind"])
+        if show:
+            show(event)
+
+    def progress(self, step: int) -> None:
+        """Move the bar."""
+        if self.bar is not None:
+            self.bar.update((step - self._began_at) * self.batch_size - self.bar.n)
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def line(self, text: str) -> None:
+        """Print a line, above the bar if there is one."""
+        if self.bar is not None:
+            self.bar.write(text, file=self.stream)
+        else:
+            print(text, file=self.stream, flush=True)
+
+    def _opened(self, event: Mapping[str, Any]) -> None:
+        self.steps, self._began, self._began_at = event["steps"], time.monotonic(), event["step"]
+        begins = "begins" if event["kind"] == "start" else f"goes on from step {event['step']:,}"
+        self.line(f"training {begins}: {self.steps:,} steps on {event['device']}")
+        if self.stream.isatty():
+            self.bar = tqdm(
+                total=(self.steps - self._began_at) * self.batch_size,
+                unit=" pictures",
+                unit_scale=True,
+                file=self.stream,
+                dynamic_ncols=True,
+            )
+
+    def _tick(self, event: Mapping[str, Any]) -> None:
+        watched = watched_values(event)
+        if self.bar is not None:
+            self.bar.set_postfix_str(watched, refresh=False)
+            return
+        done = event["step"] - self._began_at
+        left = (time.monotonic() - self._began) / max(done, 1) * (self.steps - event["step"])
+        self.line(
+            f"step {event['step']:,}/{self.steps:,}  epoch {event['epoch']:.1f}  {watched}  "
+            f"{event['pictures_per_second']:,.0f} pictures/s  {duration(left)} left"
+        )
+
+    def _evaluated(self, event: Mapping[str, Any]) -> None:
+        self.line(
+            f"step {event['step']:,}: Parzen log-likelihood {event['mean']:.1f} ± "
+            f"{event['standard_error']:.1f} nats at σ {event['sigma']:.3f}"
+        )
+
+    def _rolled_back(self, event: Mapping[str, Any]) -> None:
+        self.line(
+            f"numbers that are not finite were met by step {event['met']:,}: returned to step "
+            f"{event['step']:,}, going on with other noise (try {event['attempt'] + 1})"
+        )
+        if self.bar is not None:
+            self.bar.n = (event["step"] - self._began_at) * self.batch_size
+            self.bar.refresh()
+
+
+def watched_values(event: Mapping[str, Any]) -> str:
+    """D(x), D(G(z)) and V, as far as the game observes them."""
+    names = {"d_real": "D(x)", "d_fake": "D(G(z))", "value": "V"}
+    shown = [f"{label} {event[name]:.3f}" for name, label in names.items() if name in event]
+    return "  ".join(shown)
+
+
+def duration(seconds: float) -> str:
+    """A length of time as a person says it."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def ending(ending: Ending, seconds: float) -> str:
+    """What a training says last: what it left, and what to type next."""
+    run = ending.run
+    if ending.signal is not None:
+        name = signal.Signals(ending.signal).name
+        return (
+            f"stopped by {name} at step {ending.step:,}; everything is saved. Go on with:\n"
+            f"  advnets train --resume --out {run}"
+        )
+    lines = [f"done in {duration(seconds)}:"]
+    lines += [f"  {path}" for path in _left_behind(run)]
+    lines += ["next:"]
+    lines += [
+        f"  advnets evaluate {run}    # Parzen log-likelihood beside real pictures'",
+        f"  advnets sample {run} --num 64 --seed 1 --out samples.png",
+    ]
+    return "\n".join(lines)
+
+
+def _left_behind(run: Path) -> list[Path]:
+    grids = sorted((run / "samples").glob("step-*.png"))
+    return [*grids[-1:], *(path for path in (run / "report.html",) if path.exists())]
+
+
+def plan_text(plan: Plan) -> str:
+    """A dry run's findings as lines."""
+    lines = ["config (resolved):", *_flat("  ", to_json(plan.config))]
+    data = plan.data
+    lines += [
+        f"data: {data.name}, {data.train:,} training pictures of "
+        f"{' x '.join(str(n) for n in data.shape)}, {data.valid:,} validation, {data.test:,} test"
+    ]
+    for number, stage in enumerate(plan.stages):
+        counts = ", ".join(f"{name} {count:,}" for name, count in stage.parameters.items())
+        lines += [
+            f"stage {number + 1}: parameters: {counts}",
+            f"stage {number + 1}: {stage.steps:,} steps of {stage.seconds_per_step * 1e3:.1f} ms: "
+            f"about {duration(stage.seconds)}",
+        ]
+    lines += [
+        f"time: about {duration(plan.seconds)}, measured on a few steps",
+        f"memory: about {plan.peak_bytes / 2**20:,.0f} MiB",
+        "nothing was written",
+    ]
+    return "\n".join(lines)
+
+
+def _flat(indent: str, record: Mapping[str, Any]) -> list[str]:
+    lines: list[str] = []
+    for key, value in record.items():
+        items = by_name(value)
+        if isinstance(items, dict):
+            lines += [f"{indent}{key}:", *_flat(indent + "  ", cast(dict[str, Any], items))]
+        else:
+            lines += [f"{indent}{key}: {value}"]
+    return lines
+
+
+def score_table(records: list[dict[str, Any]]) -> str:
+    """Scores as a table, the real-data row beside each."""
+    rows = [("samples", "weights", "σ grid", "σ", "nats", "s.e.", "n", "test")]
+    for record in records:
+        rows.append(
+            (
+                record["samples"],
+                record["weights"] or "",
+                record["grid"],
+                f"{record['sigma']:.3f}",
+                f"{record['mean']:.1f}",
+                f"{record['standard_error']:.1f}",
+                f"{record['n_samples']:,}",
+                f"{record['n_test']:,}",
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < 3 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    return "\n".join(
+        (
+            "Parzen window log-likelihood of test pictures, in nats",
+            *lines,
+            "Above the real pictures' row a score says smoother than data, not better than data "
+            "(Theis et al. 2016).",
+        )
+    )

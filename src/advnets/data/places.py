@@ -1,0 +1,33 @@
+"""Where named sets lie on this machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def data_directory(directory: str | None = None) -> Path:
+    """Where named sets lie: `directory`, else ADVNETS_DATA, else the user's cache."""
+    chosen = directory or os.environ.get("ADVNETS_DATA")
+    if chosen:
+        return Path(os.path.expanduser(chosen))  # noqa: PTH111 - leaves ~stranger as it is
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "advnets"
+
+
+def folders_of(name: str, directory: str | None = None) -> tuple[Path, ...]:
+    """The folders in which the files of a named set are looked for, first to last."""
+    base = data_directory(directory)
+    return base / name, base
+
+
+def first_existing(paths: Iterable[Path]) -> Path | None:
+    """The first of the paths that exists."""
+    return next((path for path in paths if path.exists()), None)
+
+
+def listed(things: Iterable[object], word: str = "nor") -> str:
+    """The things in one phrase: a, b nor c."""
+    *most, last = map(str, things)
+    return f"{', '.join(most)} {word} {last}" if most else last

@@ -1,0 +1,169 @@
+"""Between pixels and the range in which the nets see them."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, UInt8
+from torch import Tensor
+
+from advnets.data.source import Pictures
+from advnets.errors import UnknownNameError
+
+_NORM = 55.0  # of a picture under contrast normalisation, in pixel values of 0 to 255
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Scaling(ABC):
+    """A map from pixels to the nets' range, and back.
+
+    `white` is the pixel value that means 1.0. The facts (its fields) are plain numbers: with them a
+    run rebuilds its scaling without data.
+    """
+
+    kind: ClassVar[str]
+    white: float = 255.0
+
+    @classmethod
+    def fit(cls, pictures: Pictures) -> Scaling:
+        """The scaling for these training pictures."""
+        return cls(white=float(pictures.white))
+
+    @abstractmethod
+    def to_model(self, pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
+        """Pixels, shape (batch, C, H, W), in the nets' range."""
+
+    @abstractmethod
+    def to_pixels(self, pictures: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
+        """Pictures in the nets' range as shares of white, in [0, 1]; what lies outside is cut."""
+
+    def facts(self) -> dict[str, float]:
+        """What `scaling_from_facts` needs to build this scaling again."""
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class UnitScaling(Scaling):
+    """x / white, in [0, 1]."""
+
+    kind: ClassVar[str] = "unit"
+
+    def to_model(self, pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
+        """Give x / white."""
+        return pixels.to(torch.float32).div_(self.white)
+
+    def to_pixels(self, pictures: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
+        """The pictures, cut to [0, 1]."""
+        return pictures.to(torch.float32).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class SymmetricScaling(Scaling):
+    """2x / white - 1, in [-1, 1]."""
+
+    kind: ClassVar[str] = "symmetric"
+
+    def to_model(self, pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
+        """Give 2x / white - 1."""
+        return pixels.to(torch.float32).mul_(2).div_(self.white).sub_(1)
+
+    def to_pixels(self, pictures: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
+        """(x + 1) / 2, cut to [0, 1]."""
+        return pictures.to(torch.float32).add(1).div_(2).clamp_(0, 1)
+
+
+@dataclass(frozen=True)
+class ContrastScaling(Scaling):
+    """Global contrast normalisation: each picture less its mean, brought to norm 55.
+
+    Mean and Euclidean norm are over all channels and pixels, as in the CIFAR-10 nets of Goodfellow
+    et al. (2014). A picture of one level becomes 0. Of a normalised picture its level and norm are
+    lost, so the way back takes the training set's, the same for every picture.
+    """
+
+    kind: ClassVar[str] = "contrast"
+    mean_level: float = 0.0
+    mean_norm: float = _NORM
+
+    @classmethod
+    def fit(cls, pictures: Pictures) -> Scaling:
+        """The scaling with the mean level and mean norm of these pictures, of 0 to 255."""
+        n = pictures.images[0].size
+        level, norm = 0, 0.0
+        for start in range(0, len(pictures), _BLOCK):
+            block = pictures.images[start : start + _BLOCK].reshape(-1, n).astype(np.int64)
+            sums, squares = block.sum(1), np.einsum("ij,ij->i", block, block)
+            level += int(sums.sum())
+            # Σ(x - mean)² = (n Σx² - (Σx)²) / n, exact in integers up to the division
+            norm += float(np.sqrt((n * squares - sums**2) / n).sum())
+        unit = 255.0 / pictures.white
+        return cls(
+            white=float(pictures.white),
+            mean_level=unit * level / (n * len(pictures)),
+            mean_norm=unit * norm / len(pictures),
+        )
+
+    def to_model(self, pixels: UInt8[Tensor, "batch *shape"]) -> Float32[Tensor, "batch *shape"]:
+        """55 (x - mean x) / ‖x - mean x‖ for each picture x."""
+        flat = pixels.flatten(1)
+        n = flat.shape[1]
+        total = flat.sum(1, keepdim=True, dtype=torch.int64)
+        # Whole part and rest apart: a picture of one level then has exactly that mean, and does
+        # not become its own rounding errors brought to norm 55.
+        mean = (total // n).to(torch.float32).add_((total % n).to(torch.float32).div_(n))
+        centred = flat.to(torch.float32).sub_(mean)
+        norm = centred.norm(dim=1, keepdim=True)
+        norm = torch.where(norm < 1e-8, torch.ones_like(norm), norm)
+        return centred.mul_(_NORM / norm).reshape(pixels.shape)
+
+    def to_pixels(self, pictures: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
+        """(mean level + x · mean norm / 55) / 255, cut to [0, 1]: the same map for all pictures."""
+        return (
+            pictures.to(torch.float32)
+            .mul(self.mean_norm / _NORM / 255)
+            .add_(self.mean_level / 255)
+            .clamp_(0, 1)
+        )
+
+
+_KINDS: dict[str, type[Scaling]] = {
+    scaling.kind: scaling for scaling in (UnitScaling, SymmetricScaling, ContrastScaling)
+}
+
+
+def fit_scaling(kind: str, pictures: Pictures) -> Scaling:
+    """The scaling of a kind (unit, symmetric, contrast) for these training pictures.
+
+    Raises:
+        UnknownNameError: no scaling is called so.
+    """
+    return _named(kind).fit(pictures)
+
+
+def scaling_from_facts(kind: str, facts: Mapping[str, float]) -> Scaling:
+    """The scaling whose `facts()` these are.
+
+    Raises:
+        UnknownNameError: no scaling is called so.
+    """
+    return _named(kind)(**facts)
+
+
+def marginals(pictures: Pictures) -> Float32[Tensor, "channels height width"]:
+    """The mean training picture, in [0, 1]."""
+    # numpy widens the bytes a buffer at a time: no copy of the pictures is made.
+    total = pictures.images.sum(axis=0, dtype=np.int64)
+    return torch.from_numpy((total / (len(pictures) * pictures.white)).astype(np.float32))
+
+
+def _named(kind: str) -> type[Scaling]:
+    if kind not in _KINDS:
+        raise UnknownNameError("scaling", kind, _KINDS)
+    return _KINDS[kind]

@@ -1,0 +1,1 @@
+"""The only wiring: configs become data, players, a game and a loop around them."""

@@ -1,0 +1,225 @@
+"""From config to objects: the one place that knows which class a config stands for."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from dataclasses import dataclass, replace
+from functools import singledispatch
+from typing import Any, cast
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from advnets import config
+from advnets._version import __version__
+from advnets.codec import to_json
+from advnets.data.batches import Batches
+from advnets.data.open import open_source
+from advnets.data.scaling import Scaling, fit_scaling, scaling_from_facts
+from advnets.data.source import Splits
+from advnets.games.plain import AdversarialNets
+from advnets.nets.conv2014 import DeconvGenerator, MaxoutConvDiscriminator
+from advnets.nets.layers import Shape
+from advnets.nets.mlp import MaxoutDiscriminator, MLPGenerator, Stacked
+from advnets.noise import Noise
+from advnets.training import runtime
+from advnets.training.algorithm import Mover, Table
+from advnets.training.schedules import optimizer
+
+_BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a run found out about its data: enough to rebuild the nets without it."""
+
+    name: str
+    shape: Shape
+    train: int
+    valid: int
+    test: int
+    broken: int
+    digest: str
+    white: int
+    scaling: dict[str, float]
+
+    @classmethod
+    def of(cls, splits: Splits, scaling: Scaling) -> DataFacts:
+        """The facts of opened data."""
+        sizes = [0 if split is None else len(split.images) for split in (splits.valid, splits.test)]
+        return cls(
+            name=splits.name,
+            shape=splits.shape,
+            train=len(splits.train.images),
+            valid=sizes[0],
+            test=sizes[1],
+            broken=len(splits.broken),
+            digest=splits.digest(),
+            white=splits.train.white,
+            scaling=scaling.facts(),
+        )
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """Pictures, the way into the nets' range and back, and the facts to remember."""
+
+    splits: Splits
+    scaling: Scaling
+    facts: DataFacts
+
+
+def open_data(spec: config.Data) -> OpenedData:
+    """Open the data a config names.
+
+    Raises:
+        DataError: it is absent, broken, or wrong as a whole.
+    """
+    splits = open_source(spec)
+    scaling = fit_scaling(spec.scaling, splits.train)
+    return OpenedData(splits, scaling, DataFacts.of(splits, scaling))
+
+
+def rebuilt_scaling(spec: config.Data, facts: DataFacts) -> Scaling:
+    """The scaling of a run, without its data."""
+    return scaling_from_facts(spec.scaling, facts.scaling)
+
+
+def mean_picture(opened: OpenedData) -> Float[Tensor, "channels height width"]:
+    """The mean training picture in the nets' range."""
+    images = torch.from_numpy(opened.splits.train.images)
+    total = torch.zeros(opened.facts.shape, dtype=torch.float64)
+    for block in images.split(_BLOCK):
+        total += opened.scaling.to_model(block).sum(0, dtype=torch.float64)
+    return (total / len(images)).float()
+
+
+@singledispatch
+def generator_net(
+    spec: config.GeneratorConfig, shape: Shape, marginals: Tensor | None
+) -> nn.Module:
+    """The generator that a config describes."""
+    raise NotImplementedError(f"no generator for {type(spec).__name__}")
+
+
+@generator_net.register
+def _(spec: config.MLPGenerator, shape: Shape, marginals: Tensor | None) -> nn.Module:
+    return MLPGenerator(shape, spec, marginals)
+
+
+@generator_net.register
+def _(spec: config.DeconvGenerator, shape: Shape, marginals: Tensor | None) -> nn.Module:  # noqa: ARG001
+    return DeconvGenerator(shape, spec)
+
+
+@singledispatch
+def discriminator_net(spec: config.DiscriminatorConfig, shape: Shape) -> nn.Module:
+    """The discriminator that a config describes."""
+    raise NotImplementedError(f"no discriminator for {type(spec).__name__}")
+
+
+@discriminator_net.register
+def _(spec: config.MaxoutDiscriminator, shape: Shape) -> nn.Module:
+    return MaxoutDiscriminator(shape, spec)
+
+
+@discriminator_net.register
+def _(spec: config.MaxoutConvDiscriminator, shape: Shape) -> nn.Module:
+    return MaxoutConvDiscriminator(shape, spec)
+
+
+def players(
+    run: config.Config, stage: int, shape: Shape, marginals: Tensor
+) -> dict[str, nn.Module]:
+    """The players of a stage, with the initial weights that the run's seed gives.
+
+    `marginals` is the mean training picture in the nets' range; a run that is rebuilt without its
+    data hands in any, since the weights of a checkpoint follow.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(initial_seed(run.seed, stage))
+        return {
+            "generator": stage_generator(run.stages[: stage + 1], shape, marginals),
+            "discriminator": discriminator_net(run.stages[stage].discriminator, shape),
+        }
+
+
+def stage_generator(stages: tuple[config.Stage, ...], shape: Shape, marginals: Tensor) -> nn.Module:
+    """The generator of the last of these stages, upon those of the stages before it."""
+    *before, stage = stages
+    if not stage.below_previous:
+        return generator_net(stage.generator, shape, marginals)
+    top = cast(MLPGenerator | Stacked, stage_generator(tuple(before), shape, marginals))
+    bottom = generator_net(stage.generator, (top.latent_dim, 1, 1), None)
+    return Stacked(cast(MLPGenerator, bottom), top)
+
+
+def initial_seed(seed: int, stage: int) -> int:
+    """The seed of a stage's initial weights."""
+    digest = hashlib.blake2b(f"{seed}/initial weights/{stage}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little")
+
+
+def table(run_config: config.Config, data: OpenedData, number: int, device: torch.device) -> Table:
+    """Lay the table for one stage: players, optimizers, batches and noise."""
+    stage = run_config.stages[number]
+    nets = players(run_config, number, data.facts.shape, mean_picture(data))
+    seated = {name: net.to(device) for name, net in nets.items()}
+    specs = {
+        "generator": stage.generator_optimizer,
+        "discriminator": stage.discriminator_optimizer,
+    }
+    batch_size, seed = run_config.data.batch_size, run_config.seed
+    return Table(
+        game=AdversarialNets(stage.game),
+        players=seated,
+        movers={
+            name: Mover(spec, optimizer(spec, seated[name].parameters()))
+            for name, spec in specs.items()
+        },
+        batches=Batches(data.splits.train, data.scaling, batch_size, seed, device),
+        noise=Noise(seed, purpose=f"stage{number}", device=device),
+        precision=runtime.PRECISIONS[run_config.runtime.precision],
+    )
+
+
+def resolved(run: config.Config, facts: DataFacts, chosen: config.Runtime) -> config.Config:
+    """The config with its runtime chosen and every stage's steps counted out."""
+    per_epoch = facts.train / run.data.batch_size
+    stages = tuple(
+        stage if stage.steps is not None else replace(stage, steps=round(stage.epochs * per_epoch))
+        for stage in run.stages
+    )
+    return replace(run, runtime=chosen, stages=stages)
+
+
+def record(
+    run: config.Config, facts: DataFacts, nets: dict[str, nn.Module], command: str
+) -> dict[str, Any]:
+    """What config.json says of a run."""
+    return {
+        "advnets": __version__,
+        "command": command,
+        "config": to_json(run),
+        "data": to_json(facts),
+        "parameters": {name: parameter_count(net) for name, net in nets.items()},
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of everything that a number may depend on."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+    }
+
+
+def parameter_count(net: nn.Module) -> int:
+    """Numbers that training moves."""
+    return sum(parameter.numel() for parameter in net.parameters())

@@ -1,0 +1,119 @@
+"""Draw from a generator and score it, on the way and at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from advnets.data.scaling import Scaling
+from advnets.data.source import Pictures
+from advnets.errors import DataError
+from advnets.experiment.build import OpenedData
+from advnets.metrics.parzen import GRIDS, ParzenScore, parzen_score
+from advnets.noise import Noise
+from advnets.types import Generator
+
+BLOCK = 500
+"""Samples that are drawn at once: the n-th sample of a seed is the same however many are asked."""
+SAMPLES = 10_000
+"""Samples that the Parzen window is laid on (Goodfellow et al. 2014)."""
+VALIDATION = 1_000
+"""Validation pictures that choose sigma."""
+
+
+def draw_samples(
+    generator: nn.Module, scaling: Scaling, n: int, seed: int, device: torch.device
+) -> Float[Tensor, "n channels height width"]:
+    """Draw n samples as pixels in [0, 1], on the host, in eval mode.
+
+    The first samples of a seed are the same whatever n is.
+    """
+    return torch.cat(list(sample_blocks(generator, scaling, n, seed, device)))[:n]
+
+
+@torch.no_grad()
+def sample_blocks(
+    generator: nn.Module, scaling: Scaling, n: int, seed: int, device: torch.device
+) -> Iterator[Float[Tensor, "block channels height width"]]:
+    """The same, a block at a time; the last block is cut at n."""
+    net = cast(Generator, generator)
+    training = generator.training
+    generator.eval()  # running statistics, which sampling leaves as they are
+    try:
+        for start in range(0, n, BLOCK):
+            noise = Noise(seed, step=start // BLOCK, purpose="samples", device=device)
+            pictures = scaling.to_pixels(net(net.latent(BLOCK, noise))).float().cpu()
+            yield pictures[: n - start]
+    finally:
+        generator.train(training)
+
+
+def pixels(pictures: Pictures, n: int | None = None) -> Float[Tensor, "n features"]:
+    """The first n pictures as rows of pixels in [0, 1]."""
+    return torch.from_numpy(pictures.images[:n]).flatten(1).float() / pictures.white
+
+
+def parzen_on_the_way(
+    generator: nn.Module, data: OpenedData, seed: int, device: torch.device
+) -> dict[str, Any]:
+    """The Parzen log-likelihood on the paper's grid, as an event."""
+    score = _parzen(draw_samples(generator, data.scaling, SAMPLES, seed, device), data, "paper")
+    return {
+        "metric": "parzen",
+        "mean": score.mean,
+        "standard_error": score.standard_error,
+        "sigma": score.sigma,
+    }
+
+
+def parzen_records(
+    generator: nn.Module,
+    data: OpenedData,
+    *,
+    seed: int,
+    step: int,
+    weights: str,
+    device: torch.device,
+) -> list[dict[str, Any]]:
+    """Parzen log-likelihoods on both grids, of samples and, beside them, of real pictures.
+
+    The real-data row takes as many training pictures, drawn without repetition, for samples.
+    """
+    samples = draw_samples(generator, data.scaling, SAMPLES, seed, device)
+    order = Noise(seed).permutation("real row", len(data.splits.train.images))
+    real = pixels(data.splits.train)[torch.from_numpy(order[:SAMPLES])]
+    records: list[dict[str, Any]] = []
+    for grid in GRIDS:
+        for name, centres, which in (
+            ("generator", samples, weights),
+            ("real training pictures", real, None),
+        ):
+            score = _parzen(centres, data, grid)
+            records.append(
+                {
+                    "metric": "parzen",
+                    "samples": name,
+                    "weights": which,
+                    "split": "test",
+                    "seed": seed,
+                    "step": step,
+                    "data": data.facts.name,
+                    **asdict(score),
+                }
+            )
+    return records
+
+
+def _parzen(centres: Tensor, data: OpenedData, grid: str) -> ParzenScore:
+    valid, test = data.splits.valid, data.splits.test
+    if valid is None or test is None:
+        raise DataError(
+            f"{data.facts.name} has no validation and test pictures, which the Parzen window "
+            "needs; give a folder of at least 50 pictures or a named set"
+        )
+    return parzen_score(centres.flatten(1), pixels(valid, VALIDATION), pixels(test), grid)

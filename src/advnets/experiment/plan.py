@@ -1,0 +1,98 @@
+"""What a training will take, found by playing a few rounds; nothing is written."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from advnets import config
+from advnets.experiment import build
+from advnets.training import runtime
+from advnets.training.algorithm import play_round
+
+WARM_UP = 3
+TIMED_SECONDS = 2.0
+MOST_ROUNDS = 200
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage: sizes and time."""
+
+    parameters: dict[str, int]
+    steps: int
+    seconds_per_step: float
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole stage."""
+        return self.steps * self.seconds_per_step
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A dry run's findings."""
+
+    config: config.Config
+    data: build.DataFacts
+    stages: tuple[StagePlan, ...]
+    peak_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole training, without evaluation on the way."""
+        return sum(stage.seconds for stage in self.stages)
+
+
+def plan(run_config: config.Config) -> Plan:
+    """Resolve a config, build its nets, time a few rounds of each stage.
+
+    Peak memory is this process's own, of the device where there is one; a training that takes the
+    same steps takes the same.
+
+    Raises:
+        DataError: the data is absent or wrong.
+    """
+    data = build.open_data(run_config.data)
+    resolved = build.resolved(run_config, data.facts, runtime.resolve(run_config.runtime))
+    device = runtime.prepare(resolved.runtime)
+    stages = tuple(
+        _stage_plan(resolved, data, number, device) for number in range(len(resolved.stages))
+    )
+    return Plan(resolved, data.facts, stages, peak_bytes(device))
+
+
+def _stage_plan(
+    run_config: config.Config, data: build.OpenedData, number: int, device: torch.device
+) -> StagePlan:
+    table = build.table(run_config, data, number, device)
+    for _ in range(WARM_UP):
+        play_round(table)
+    rounds, start = 0, _now(device)
+    while rounds < MOST_ROUNDS and (rounds == 0 or _now(device) - start < TIMED_SECONDS):
+        play_round(table)
+        rounds += 1
+    seconds = (_now(device) - start) / rounds
+    counts: dict[str, Any] = {
+        name: build.parameter_count(net) for name, net in table.players.items()
+    }
+    return StagePlan(counts, run_config.stages[number].steps or 0, seconds)
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.monotonic()
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Most memory held so far: of the device, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,247 @@
+"""Train a run: from a config to a run directory, or on from where one stopped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from advnets.views.report import write_report
+from advnets.views.samples import grid, save_grid
+from torch import nn
+
+from advnets import config
+from advnets.codec import differences, from_json
+from advnets.errors import ConfigDiffersError, MissingExtraError, RunError
+from advnets.experiment import build
+from advnets.experiment.measure import draw_samples, parzen_on_the_way
+from advnets.runs import RunDirectory
+from advnets.training import runtime
+from advnets.training.checkpoint import read_checkpoint
+from advnets.training.ema import WeightAverage
+from advnets.training.loop import Hooks, Loop, Watcher
+
+GRID = 100
+"""Samples in a grid."""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a training ended."""
+
+    run: Path
+    complete: bool
+    signal: int | None
+    step: int
+    warnings: tuple[str, ...] = ()
+
+
+def train(
+    run_config: config.Config, out: Path, watcher: Watcher, *, resume: bool = False
+) -> Ending:
+    """Train as the config says and leave everything in the run directory `out`.
+
+    With `resume`, go on from the newest checkpoint to the bit; `run_config` must be the stored
+    one, save that steps and ticks may differ.
+
+    Raises:
+        RunError: the directory holds a run already, none to resume, or is in use.
+        ConfigDiffersError: resumed with another config.
+        DataError: the data is absent or wrong, or has changed since the run began.
+        DivergedError: numbers that are not finite were met for the third time.
+    """
+    run = RunDirectory(out)
+    with run.held(), runtime.interruptible() as interruption:
+        if run.begun and not resume:
+            raise RunError(
+                f"{out} holds a run already; add --resume to go on, or give another --out"
+            )
+        session = _resumed(run, run_config) if resume else _begun(run, run_config)
+        device = runtime.prepare(session.config.runtime)
+        opening = {"kind": "resume" if resume else "start", "time": time.time()}
+        facts = {"step": session.step, "steps": session.steps, "device": str(device)}
+        run.append_event(opening | facts)
+        watcher.event(opening | facts)
+        complete = _play_stages(run, session, device, interruption, watcher)
+        ending = Ending(
+            out, complete, interruption.signal and int(interruption.signal), session.step
+        )
+        reason = "done" if complete else "asked to stop"
+        run.append_event({"kind": "end", "step": session.step, "reason": reason})
+        return replace(ending, warnings=tuple(_report(run)))
+
+
+@dataclass
+class Session:
+    """One process's part in a run."""
+
+    config: config.Config
+    data: build.OpenedData
+    stage: int
+    restore: Path | None
+    step: int = 0
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return sum(stage.steps or 0 for stage in self.config.stages)
+
+
+def _begun(run: RunDirectory, run_config: config.Config) -> Session:
+    """Begin a run: open its data, resolve its config, write both down."""
+    resolved_runtime = runtime.resolve(run_config.runtime)
+    data = build.open_data(run_config.data)
+    resolved = build.resolved(run_config, data.facts, resolved_runtime)
+    nets = build.players(
+        resolved, len(resolved.stages) - 1, data.facts.shape, torch.zeros(data.facts.shape)
+    )
+    run.write_config(build.record(resolved, data.facts, nets, " ".join(sys.argv)))
+    return Session(resolved, data, stage=0, restore=None)
+
+
+def _resumed(run: RunDirectory, asked: config.Config) -> Session:
+    """Take up a run where its newest checkpoint left it."""
+    run = RunDirectory.existing(run.path)
+    stored_record = run.read_config()
+    stored = from_json(stored_record["config"], config.Config)
+    facts = from_json(stored_record["data"], build.DataFacts)
+    agreed = _agreed(stored, asked, run.path)
+    runtime.resolve(agreed.runtime)  # the machine may lack what the run began with
+    data = build.open_data(agreed.data)
+    if data.facts.digest != facts.digest:
+        raise RunError(
+            f"the data of {run.path} has changed since the run began ({facts.name}: digest "
+            f"{facts.digest[:12]} then, {data.facts.digest[:12]} now); bring the old data back "
+            "or begin a new run"
+        )
+    agreed = build.resolved(agreed, data.facts, agreed.runtime)
+    run.write_config({**stored_record, "config": build.record(agreed, facts, {}, "")["config"]})
+    newest = run.newest_checkpoint()
+    checkpoint = read_checkpoint(newest).facts
+    before = sum(stage.steps or 0 for stage in agreed.stages[: checkpoint["stage"]])
+    step = before + checkpoint["position"]["step"]
+    run.forget_after(step)
+    return Session(agreed, data, checkpoint["stage"], newest, step)
+
+
+def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.Config:
+    """The stored config, with the asked one's steps and ticks, which may differ.
+
+    Raises:
+        ConfigDiffersError: anything else differs.
+    """
+    chosen, wanted = stored.runtime, asked.runtime
+    asked = replace(
+        asked,
+        runtime=replace(
+            wanted,
+            device=chosen.device if wanted.device == "auto" else wanted.device,
+            precision=chosen.precision if wanted.precision == "auto" else wanted.precision,
+            threads=wanted.threads or chosen.threads,
+        ),
+    )
+    agreed = replace(
+        stored.with_stage(
+            replace(stored.stage, steps=asked.stage.steps, epochs=asked.stage.epochs)
+        ),
+        ticks=asked.ticks,
+        # Where the data lies is not what it is: the digest decides.
+        data=replace(stored.data, directory=asked.data.directory),
+    )
+    if others := differences(agreed, asked):
+        raise ConfigDiffersError(
+            f"{path} was begun with another config (stored, asked): {'; '.join(others)}; "
+            "resume without these flags, or begin a new run with another --out"
+        )
+    return agreed
+
+
+def _play_stages(
+    run: RunDirectory,
+    session: Session,
+    device: torch.device,
+    interruption: runtime.Interruption,
+    watcher: Watcher,
+) -> bool:
+    """Play the stages that are left; say whether the run is complete."""
+    complete, trained = True, None
+    for number in range(session.stage, len(session.config.stages)):
+        loop = _loop(run, session, number, device, interruption, watcher)
+        if session.restore is not None:
+            loop.restore(session.restore)
+            session.restore = None
+        elif trained is not None:
+            _hand_on(trained, loop.table.players["generator"])
+        complete = loop.run_to_end()
+        session.step = loop.step
+        if not complete:
+            break
+        trained = loop.table.players["generator"]
+    return complete
+
+
+def _hand_on(trained: nn.Module, generator: nn.Module) -> None:
+    """Lay the trained generator of the stage before where the new one has it as its top."""
+    top = getattr(generator, "top", None)
+    if isinstance(top, nn.Module):
+        top.load_state_dict(trained.state_dict())
+
+
+def _loop(
+    run: RunDirectory,
+    session: Session,
+    number: int,
+    device: torch.device,
+    interruption: runtime.Interruption,
+    watcher: Watcher,
+) -> Loop:
+    """One stage's table with the loop around it."""
+    run_config = session.config
+    stage, batch_size = run_config.stages[number], run_config.data.batch_size
+    table = build.table(run_config, session.data, number, device)
+    average = None
+    if stage.average_half_life:
+        average = WeightAverage(table.players["generator"], stage.average_half_life, batch_size)
+    return Loop(
+        table=table,
+        run=run,
+        ticks=run_config.ticks,
+        steps=stage.steps or 0,
+        hooks=_hooks(run, session, device, watcher),
+        interruption=interruption,
+        average=average,
+        stage=number,
+        steps_before=sum(before.steps or 0 for before in run_config.stages[:number]),
+        pictures_per_step=batch_size,
+    )
+
+
+def _hooks(run: RunDirectory, session: Session, device: torch.device, watcher: Watcher) -> Hooks:
+    """What the loop calls: pictures and scores are none of its business."""
+    data, seed = session.data, session.config.seed
+
+    def samples(generator: nn.Module, step: int) -> None:
+        pictures = draw_samples(generator, data.scaling, GRID, seed, device)
+        path = run.sample_file(step)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_grid(grid(pictures), path)
+
+    def evaluate(generator: nn.Module, step: int) -> Mapping[str, Any]:
+        return {"epoch": step * session.config.data.batch_size / data.facts.train} | (
+            parzen_on_the_way(generator, data, seed, device)
+        )
+
+    return Hooks(watcher=watcher, samples=samples, evaluate=evaluate)
+
+
+def _report(run: RunDirectory) -> list[str]:
+    """Write report.html; what is missing for it is said, not fatal to a training that is done."""
+    try:
+        write_report(run.path)
+    except MissingExtraError as error:
+        return [str(error)]
+    return []

@@ -1,0 +1,131 @@
+"""A trained generator, loaded from its run directory: sample from it, score it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from advnets.views.report import write_report
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from advnets.codec import from_json
+from advnets.config import Config, Runtime
+from advnets.errors import UnknownNameError, UsageError
+from advnets.experiment import build
+from advnets.experiment.measure import draw_samples, parzen_records
+from advnets.runs import RunDirectory, write_json
+from advnets.training import runtime
+from advnets.training.checkpoint import load_module, read_checkpoint
+
+Weights = Literal["average", "last"]
+
+METRICS = {"parzen": parzen_records}
+"""What `evaluate` can compute, by name."""
+
+
+class Trained:
+    """A run's generator and discriminator at its newest checkpoint."""
+
+    def __init__(self, path: Path, weights: Weights | None = None) -> None:
+        self.run = RunDirectory.existing(path)
+        record = self.run.read_config()
+        self.config: Config = from_json(record["config"], Config)
+        self.facts = from_json(record["data"], build.DataFacts)
+        self.scaling = build.rebuilt_scaling(self.config.data, self.facts)
+        checkpoint = read_checkpoint(self.run.newest_checkpoint())
+        stage = checkpoint.facts["stage"]
+        self.step: int = checkpoint.facts["position"]["step"] + sum(
+            before.steps or 0 for before in self.config.stages[:stage]
+        )
+        averaged = self.config.stages[stage].average_half_life > 0
+        self.weights: Weights = weights or ("average" if averaged else "last")
+        if self.weights == "average" and not averaged:
+            raise UsageError(
+                f"{path} keeps no weight average (average_half_life is 0); ask for the last weights"
+            )
+        nets = build.players(self.config, stage, self.facts.shape, torch.zeros(self.facts.shape))
+        self.generator: nn.Module = nets["generator"]
+        self.discriminator: nn.Module = nets["discriminator"]
+        prefix = "average/generator" if self.weights == "average" else "players/generator"
+        load_module(prefix, self.generator, checkpoint.tensors)
+        load_module("players/discriminator", self.discriminator, checkpoint.tensors)
+        for net in nets.values():
+            net.eval().requires_grad_(requires_grad=False)
+        self.device = torch.device("cpu")
+
+    def to(self, device: str) -> Trained:
+        """Move the nets to a device; return self."""
+        self.device = torch.device(device)
+        self.generator.to(self.device)
+        self.discriminator.to(self.device)
+        return self
+
+    def sample(self, n: int, *, seed: int = 0) -> Float[Tensor, "n channels height width"]:
+        """Draw n pictures from p_g as pixels in [0, 1].
+
+        The first pictures of a seed are the same whatever n is.
+
+        Raises:
+            UsageError: n is not positive.
+        """
+        if n < 1:
+            raise UsageError(f"{n} samples were asked for; ask for at least 1")
+        return draw_samples(self.generator, self.scaling, n, seed, self.device)
+
+    def evaluate(
+        self, metrics: tuple[str, ...] = ("parzen",), *, data_dir: str | None = None, seed: int = 0
+    ) -> list[dict[str, Any]]:
+        """Score the generator on the run's own data; add the records to scores.json.
+
+        Raises:
+            UnknownNameError: no metric is called so.
+            DataError: the data is absent or has no validation and test pictures.
+        """
+        for name in metrics:
+            if name not in METRICS:
+                raise UnknownNameError("metric", name, METRICS)
+        spec = self.config.data
+        data = build.open_data(spec if data_dir is None else replace(spec, directory=data_dir))
+        records: list[dict[str, Any]] = []
+        for name in metrics:
+            records += METRICS[name](
+                self.generator,
+                data,
+                seed=seed,
+                step=self.step,
+                weights=self.weights,
+                device=self.device,
+            )
+        self._keep(records)
+        return records
+
+    def _keep(self, records: list[dict[str, Any]]) -> None:
+        """Add to scores.json in place of older records of the same thing."""
+        with self.run.held():
+            fresh = {_identity(record) for record in records}
+            kept = [old for old in self.run.scores() if _identity(old) not in fresh]
+            write_json(self.run.scores_file, [*kept, *records])
+
+    def report(self) -> Path:
+        """Write report.html again."""
+        return write_report(self.run.path)
+
+
+def load(run: str | Path, *, weights: Weights | None = None, device: str = "cpu") -> Trained:
+    """Load a run's newest checkpoint for sampling and scoring.
+
+    `weights` are the weight average where the run keeps one, else the last.
+
+    Raises:
+        RunError: the directory holds no run, or one of another version.
+        CheckpointError: it has no checkpoint, or a truncated one.
+    """
+    return Trained(Path(run), weights).to(runtime.resolve(Runtime(device=device)).device)
+
+
+def _identity(record: dict[str, Any]) -> tuple[object, ...]:
+    keys = ("metric", "samples", "weights", "grid", "split", "seed", "step")
+    return tuple(record.get(key) for key in keys)

@@ -1,0 +1,104 @@
+"""Adversarial nets: the two-player game of Goodfellow et al. 2014."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from advnets import config
+from advnets.noise import Noise
+from advnets.objectives import (
+    discriminator_loss,
+    minimax_generator_loss,
+    non_saturating_generator_loss,
+    value_function,
+)
+from advnets.types import Batch, Discriminator, Generator, Outcome, Phase, Players
+
+GENERATOR_LOSSES = {
+    "minimax": minimax_generator_loss,
+    "non-saturating": non_saturating_generator_loss,
+}
+
+
+class AdversarialNets:
+    """min_G max_D V(D, G), played by Algorithm 1.
+
+    Alternating, as the paper's text: k phases in which D ascends V, one in which G moves, with
+    fresh z. Simultaneous, as the authors' files: one phase, in which both gradients come from the
+    same batch, the same fakes and the same dropout masks before either player moves.
+    """
+
+    def __init__(self, spec: config.Game) -> None:
+        self.spec = spec
+        self.generator_loss = GENERATOR_LOSSES[spec.objective]
+
+    def phases(self) -> tuple[Phase, ...]:
+        """(both) or (discriminator x k, generator)."""
+        if self.spec.updates == "simultaneous":
+            return (Phase("both", self.both),)
+        return (
+            Phase("discriminator", self.discriminator, repeats=self.spec.k),
+            Phase("generator", self.generator, reads_data=False),
+        )
+
+    def discriminator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
+        """D ascends V(D, G) on a batch of data and as many samples."""
+        with torch.no_grad():
+            fake = generate(players, len(batch.pictures), noise)
+        real_logits, fake_logits = judge(players, batch.pictures, fake, noise)
+        return Outcome(
+            {"discriminator": discriminator_loss(real_logits, fake_logits)},
+            observe(real_logits, fake_logits),
+        )
+
+    def generator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
+        """G descends its loss on as many samples as the batch has pictures."""
+        fake = generate(players, len(batch.pictures), noise)
+        net = cast(Discriminator, players["discriminator"])
+        return Outcome({"generator": self.generator_loss(net(fake, noise.stacked("fake")))})
+
+    def both(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
+        """Both losses from one pass; neither player has moved when the other's is taken."""
+        fake = generate(players, len(batch.pictures), noise)
+        real_logits, fake_logits = judge(players, batch.pictures, fake, noise)
+        return Outcome(
+            {
+                "discriminator": discriminator_loss(real_logits, fake_logits),
+                "generator": self.generator_loss(fake_logits),
+            },
+            observe(real_logits, fake_logits),
+        )
+
+
+def generate(players: Players, n: int, noise: Noise) -> Float[Tensor, "batch channels h w"]:
+    """G(z) for n fresh z."""
+    net = cast(Generator, players["generator"])
+    return net(net.latent(n, noise), noise)
+
+
+def judge(
+    players: Players,
+    real: Float[Tensor, "batch channels h w"],
+    fake: Float[Tensor, "batch channels h w"],
+    noise: Noise,
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """Logits of real and generated pictures, in one pass of D."""
+    net = cast(Discriminator, players["discriminator"])
+    real_logits, fake_logits = net(torch.cat((real, fake)), noise.stacked("real", "fake")).chunk(2)
+    return real_logits, fake_logits
+
+
+def observe(
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
+) -> dict[str, Float[Tensor, ""]]:
+    """Batch means of D(x) and D(G(z)), and V(D, G), with dropout as D was trained with."""
+    with torch.no_grad():
+        return {
+            "d_real": torch.sigmoid(real_logits.float()).mean(),
+            "d_fake": torch.sigmoid(fake_logits.float()).mean(),
+            "value": value_function(real_logits, fake_logits),
+        }

@@ -1,0 +1,1 @@
+"""Scores: how close samples are to held-out pictures."""

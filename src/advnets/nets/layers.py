@@ -1,0 +1,166 @@
+"""Layers whose randomness is handed to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advnets.errors import UsageError
+from advnets.noise import Noise
+
+Shape = tuple[int, int, int]
+"""Channels, height and width of a picture."""
+
+Affine = TypeVar("Affine", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
+
+Activation = Callable[[Tensor], Tensor]
+
+ACTIVATIONS: dict[str, Activation] = {
+    "relu": F.relu,
+    "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "linear": lambda x: x,
+}
+
+
+def draw_prior(prior: str, n: int, latent_dim: int, noise: Noise) -> Float[Tensor, "n latent"]:
+    """Draw n points of the noise prior p_z, each coordinate of mean 0 and variance 1.
+
+    Uniform in [-sqrt 3, sqrt 3] or standard normal, as in the authors' code.
+    """
+    if prior == "normal":
+        return noise.normal("latent", n, latent_dim)
+    return noise.uniform("latent", n, latent_dim, low=-math.sqrt(3), high=math.sqrt(3))
+
+
+def dropout(
+    x: Float[Tensor, "batch ..."], keep: float, noise: Noise | None, purpose: str
+) -> Float[Tensor, "batch ..."]:
+    """Keep each number with probability `keep`, scaled by 1 / keep, else zero.
+
+    Without noise (the net is asked for its mean behaviour) x is returned as it is.
+    Source: Hinton et al. 2012; the scales are those of the 2014 experiments, 1.25 and 2.
+    """
+    if noise is None or keep == 1.0:
+        return x
+    return x * noise.keep_mask(purpose, *x.shape, keep=keep) * (1.0 / keep)
+
+
+def add_noise(
+    x: Float[Tensor, "batch ..."], deviation: float, noise: Noise | None, purpose: str
+) -> Float[Tensor, "batch ..."]:
+    """Add normal noise of this standard deviation; without noise, x is returned as it is."""
+    if noise is None or deviation == 0.0:
+        return x
+    return x + deviation * noise.normal(purpose, *x.shape)
+
+
+class Disturbance:
+    """Dropout and normal noise on the inputs of a generator's layers, chosen for each layer.
+
+    Off in every published experiment; the theory allows them (Goodfellow et al. 2014, section 3).
+
+    Raises:
+        UsageError: another number of values than layers.
+    """
+
+    def __init__(self, keep: Sequence[float], deviations: Sequence[float], layers: int) -> None:
+        for name, values in (("keep", keep), ("noise", deviations)):
+            if len(values) not in (0, layers):
+                raise UsageError(
+                    f"{name} has {len(values)} values for {layers} layers; give one for each layer"
+                )
+        self.keep = list(keep) or [1.0] * layers
+        self.deviations = list(deviations) or [0.0] * layers
+
+    def __call__(self, h: Tensor, layer: int, noise: Noise | None) -> Tensor:
+        """The disturbed input of a layer."""
+        h = dropout(h, self.keep[layer], noise, f"generator/mask{layer}")
+        return add_noise(h, self.deviations[layer], noise, f"generator/noise{layer}")
+
+
+class Maxout(nn.Module):
+    """Fully connected maxout: h_i(x) = max_j (x W_ij + b_ij), j = 1 … pieces.
+
+    Maps (batch, inputs) to (batch, units). Weights begin uniform in [-init_range, init_range],
+    biases at 0. Source: Goodfellow et al. 2013, "Maxout networks", equation 1.
+    """
+
+    def __init__(self, inputs: int, units: int, pieces: int, init_range: float) -> None:
+        super().__init__()
+        self.pieces = pieces
+        # Rows are piece-major, so that the maximum runs over a strided axis and stays contiguous.
+        self.linear = uniform_(nn.Linear(inputs, pieces * units), init_range)
+
+    def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch units"]:
+        """h(x)."""
+        return self.linear(x).unflatten(1, (self.pieces, -1)).amax(1)
+
+
+class MaxoutConv(nn.Module):
+    """Convolutional maxout, then max pooling, its biases tied over positions.
+
+    Maps (batch, inputs, height, width) to (batch, channels, …). Pooling windows that hang over the
+    lower and right edge are kept, as in the authors' code.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        channels: int,
+        *,
+        kernel: int,
+        pad: int,
+        pool: tuple[int, int],
+        pieces: int,
+        init_range: float,
+    ) -> None:
+        super().__init__()
+        self.pieces, self.pool = pieces, pool
+        conv = nn.Conv2d(inputs, pieces * channels, kernel, padding=pad)
+        self.conv = uniform_(conv, init_range)
+
+    def forward(self, x: Float[Tensor, "batch inputs h w"]) -> Float[Tensor, "batch c h2 w2"]:
+        """The pooled maps."""
+        maps = self.conv(x).unflatten(1, (self.pieces, -1)).amax(1)
+        width, step = self.pool
+        return F.max_pool2d(maps, width, step, ceil_mode=True)
+
+
+def uniform_(layer: Affine, init_range: float, bias: float = 0.0) -> Affine:
+    """Set weights uniform in [-init_range, init_range], biases to one value; return the layer."""
+    nn.init.uniform_(layer.weight, -init_range, init_range)
+    if layer.bias is not None:
+        nn.init.constant_(layer.bias, bias)
+    return layer
+
+
+def sparse_(layer: nn.Linear, per_unit: int) -> nn.Linear:
+    """Set `per_unit` weights into each unit to standard normal numbers, the others to zero.
+
+    Source: Martens 2010, "Deep learning via Hessian-free optimization", section 5.
+    """
+    with torch.no_grad():
+        layer.weight.zero_()
+        chosen = torch.rand_like(layer.weight).topk(min(per_unit, layer.in_features), dim=1).indices
+        layer.weight.scatter_(1, chosen, torch.randn_like(chosen, dtype=layer.weight.dtype))
+    return layer
+
+
+@torch.no_grad()
+def bound_column_norms_(module: nn.Module, bound: float) -> None:
+    """Scale down the weights into each linear unit to a norm of at most `bound`.
+
+    (A column in the paper's x W; a row of PyTorch's weight.) Source: Hinton et al. 2012.
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            norms = layer.weight.norm(dim=1, keepdim=True)
+            layer.weight.mul_(norms.clamp(max=bound) / (norms + 1e-7))

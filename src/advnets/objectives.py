@@ -1,0 +1,57 @@
+"""The value function of the minimax game and its kin, as pure functions of logits.
+
+D(x) = sigmoid(a(x)); a is what every function here takes. Written so, no confident discriminator
+makes a logarithm of zero:
+
+    log D(x)       = log sigmoid(a)       = -softplus(-a)
+    log(1 - D(x))  = log(1 - sigmoid(a))  = -softplus(a)
+
+Every loss is computed in float32, whatever precision the logits came in.
+"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import softplus
+
+
+def value_function(
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
+) -> Float[Tensor, ""]:
+    """V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))], in nats, estimated on a batch.
+
+    D ascends it, G descends it; it is at most 0, and -log 4 when D is 1/2 everywhere.
+    Source: Goodfellow et al. 2014, equation 1.
+    """
+    return -softplus(-real_logits.float()).mean() - softplus(fake_logits.float()).mean()
+
+
+def discriminator_loss(
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
+) -> Float[Tensor, ""]:
+    """-V(D, G) / 2: the binary cross-entropy of D as a classifier, half real and half generated.
+
+    The half is the authors' own (`d_obj` of their code); under plain gradient descent it is part
+    of the learning rate. Source: Goodfellow et al. 2014, Algorithm 1.
+    """
+    return -0.5 * value_function(real_logits, fake_logits)
+
+
+def minimax_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    """E_z[log(1 - D(G(z)))], the part of V that G can change, which G minimises.
+
+    Its gradient with respect to a logit is -D(G(z)): it saturates where D rejects the samples.
+    Source: Goodfellow et al. 2014, equation 1.
+    """
+    return -softplus(fake_logits.float()).mean()
+
+
+def non_saturating_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    """-E_z[log D(G(z))], which G minimises in practice.
+
+    It has the same fixed point as the minimax loss; its gradient with respect to a logit is
+    D(G(z)) - 1: strongest where D rejects the samples.
+    Source: Goodfellow et al. 2014, section 3.
+    """
+    return softplus(-fake_logits.float()).mean()

@@ -1,0 +1,185 @@
+"""Complete configs by name: the 2014 experiments, and the offline digits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from advnets.config import (
+    SGD,
+    Adam,
+    Config,
+    Data,
+    DeconvGenerator,
+    Game,
+    MaxoutConvDiscriminator,
+    MaxoutDiscriminator,
+    MLPGenerator,
+    Stage,
+    Ticks,
+)
+from advnets.errors import UnknownNameError
+
+_NORM = 1.9365
+"""The authors' bound on column norms: the square root of 3.75."""
+
+_SIMULTANEOUS = Game(updates="simultaneous")
+
+_DIGITS = Config(
+    preset="digits",
+    data=Data(source="digits", batch_size=100),
+    stages=(
+        Stage(
+            generator=MLPGenerator(latent_dim=32, hidden=(256, 256)),
+            discriminator=MaxoutDiscriminator(units=(128, 128), init_range=0.05),
+            generator_optimizer=Adam(lr=5e-4),
+            discriminator_optimizer=Adam(lr=5e-4),
+            epochs=1000,
+            average_half_life=30_000,
+        ),
+    ),
+    ticks=Ticks(log=500, samples=2000, checkpoint=2000),
+)
+
+_MNIST = Config(
+    preset="paper-mnist",
+    data=Data(source="mnist", batch_size=100),
+    stages=(
+        Stage(
+            generator=MLPGenerator(),
+            discriminator=MaxoutDiscriminator(),
+            game=_SIMULTANEOUS,
+            generator_optimizer=SGD(lr=0.1),
+            discriminator_optimizer=SGD(lr=0.1),
+            epochs=50,
+        ),
+    ),
+)
+
+_TFD_GENERATOR = MLPGenerator(
+    prior="normal",
+    hidden=(8000, 8000),
+    activations=("relu", "sigmoid"),
+    sigmoid_bias=-2.0,
+    output_sparse_init=100,
+    max_column_norm=_NORM,
+)
+_TFD_PRETRAINING = Stage(
+    generator=_TFD_GENERATOR,
+    discriminator=MaxoutDiscriminator(units=(1200, 1200), max_column_norm=_NORM),
+    game=_SIMULTANEOUS,
+    generator_optimizer=SGD(lr=0.05),
+    discriminator_optimizer=SGD(lr=0.05),
+    epochs=50,
+)
+_TFD = Config(
+    preset="paper-tfd",
+    data=Data(source="tfd", batch_size=100),
+    stages=(
+        _TFD_PRETRAINING,
+        replace(
+            _TFD_PRETRAINING,
+            # A new ReLU layer and a sigmoid layer of as many units as the first G's z has numbers.
+            generator=replace(
+                _TFD_GENERATOR,
+                hidden=(8000,),
+                activations=("relu",),
+                output_sparse_init=None,
+                output_bias=-2.0,
+            ),
+            below_previous=True,
+            epochs=22,
+        ),
+    ),
+    ticks=Ticks(log=100, samples=1000, checkpoint=1000),
+)
+
+_CIFAR = Config(
+    preset="paper-cifar",
+    data=Data(source="cifar10", scaling="contrast", batch_size=100),
+    stages=(
+        Stage(
+            generator=MLPGenerator(
+                prior="normal",
+                hidden=(8000, 8000),
+                activations=("relu", "sigmoid"),
+                output="linear",
+                output_init_range=0.5,
+                output_bias=0.0,
+            ),
+            discriminator=MaxoutDiscriminator(units=(1600, 1600)),
+            game=_SIMULTANEOUS,
+            generator_optimizer=SGD(lr=0.025),
+            discriminator_optimizer=SGD(lr=0.025),
+            epochs=100,
+        ),
+    ),
+    ticks=Ticks(log=100, samples=1000, checkpoint=1000),
+)
+
+_CIFAR_CONV = Config(
+    preset="paper-cifar-conv",
+    data=Data(source="cifar10", scaling="contrast", batch_size=128),
+    stages=(
+        Stage(
+            generator=DeconvGenerator(),
+            discriminator=MaxoutConvDiscriminator(),
+            game=_SIMULTANEOUS,
+            generator_optimizer=SGD(lr=0.004),
+            discriminator_optimizer=SGD(lr=0.004),
+            epochs=100,
+        ),
+    ),
+    ticks=Ticks(log=100, samples=1000, checkpoint=1000),
+)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A config and the sentence that says what it is."""
+
+    config: Config
+    about: str
+
+
+PRESETS: dict[str, Preset] = {
+    preset.config.preset: preset
+    for preset in (
+        Preset(_DIGITS, "The 2014 pair, small, on scikit-learn's 8x8 digits; minutes, offline."),
+        Preset(_MNIST, "The 2014 MNIST experiment, the authors' configuration to the letter."),
+        Preset(_TFD, "The 2014 Toronto Face Database experiment, its two stages of training."),
+        Preset(_CIFAR, "The 2014 CIFAR-10 experiment, fully connected."),
+        Preset(_CIFAR_CONV, "The 2014 CIFAR-10 experiment, convolutional D, deconvolutional G."),
+    )
+}
+
+DEFAULT = "digits"
+
+
+def named(name: str) -> Config:
+    """The config of a preset.
+
+    Raises:
+        UnknownNameError: there is none of that name; the nearest are in the message.
+    """
+    if name not in PRESETS:
+        raise UnknownNameError("preset", name, PRESETS)
+    return PRESETS[name].config
+
+
+def starting_point(name: str) -> Config:
+    """The config of a preset, or, given a path, the default one on the data that lies there.
+
+    Raises:
+        UnknownNameError: it is neither.
+    """
+    if name not in PRESETS and Path(name).expanduser().exists():
+        config = named(DEFAULT)
+        return replace(config, data=replace(config.data, source=name))
+    return named(name)
+
+
+def default_out(config: Config) -> Path:
+    """Where a run goes that is told no place: runs/, by preset, or by the data's own name."""
+    own = config.data.source != PRESETS[config.preset].config.data.source
+    return Path("runs") / (Path(config.data.source).expanduser().stem if own else config.preset)

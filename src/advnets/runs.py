@@ -1,0 +1,201 @@
+"""The run directory: the only channel between training and everything that looks at it.
+
+config.json      what the run was told, and the facts it found (data, parameters, versions)
+events.jsonl     one JSON object a line: start, tick, evaluate, rollback, resume, end
+samples/         grids of samples, step-00005000.png
+checkpoints/     step-00005000.safetensors, the newest few
+scores.json      records of the evaluator
+report.html      all of it on one page
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from advnets.errors import CheckpointError, RunBusyError, RunError
+
+FORMAT = 1
+"""Version of the run directory and of checkpoints; another one is refused, not guessed at."""
+
+
+class RunDirectory:
+    """The files of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_file = path / "config.json"
+        self.events_file = path / "events.jsonl"
+        self.scores_file = path / "scores.json"
+        self.samples = path / "samples"
+        self.checkpoints = path / "checkpoints"
+
+    @classmethod
+    def existing(cls, path: Path) -> RunDirectory:
+        """Open the directory of a run that was begun.
+
+        Raises:
+            RunError: there is no such run.
+        """
+        run = cls(path)
+        if not run.config_file.is_file():
+            raise RunError(
+                f"{path} holds no run (no config.json); give the directory that "
+                "`advnets train --out` wrote"
+            )
+        return run
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run was begun here."""
+        return self.config_file.exists()
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Hold the directory against other writers; the system lets go when the process dies.
+
+        Raises:
+            RunBusyError: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise RunBusyError(
+                f"{self.path} is in use by another process; wait for it, stop it, or give "
+                "another --out"
+            ) from None
+
+    def write_config(self, record: Mapping[str, Any]) -> None:
+        """Write config.json."""
+        write_json(self.config_file, {"format": FORMAT, **record})
+
+    def read_config(self) -> dict[str, Any]:
+        """Read config.json.
+
+        Raises:
+            RunError: it is broken, or of another version.
+        """
+        try:
+            record = json.loads(self.config_file.read_text("utf-8"))
+        except (ValueError, OSError) as error:
+            raise RunError(
+                f"{self.config_file} cannot be read ({error}); restore it or begin a new run"
+            ) from None
+        if record.get("format") != FORMAT:
+            raise RunError(
+                f"{self.config_file} has format {record.get('format')!r} and this advnets reads "
+                f"{FORMAT}; use the advnets that wrote it ({record.get('advnets', 'unknown')})"
+            )
+        return record
+
+    def append_event(self, event: Mapping[str, Any]) -> None:
+        """Add one line to events.jsonl."""
+        with self.events_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(event) + "\n")
+
+    def events(self) -> list[dict[str, Any]]:
+        """All whole lines of events.jsonl; a line cut by a kill is passed over."""
+        if not self.events_file.exists():
+            return []
+        lines = self.events_file.read_text("utf-8").split("\n")
+        return [json.loads(line) for line in lines[:-1] if _is_json(line)]
+
+    def forget_after(self, step: int) -> None:
+        """Drop the events of steps that a resumed run is going to play again."""
+        kept = [event for event in self.events() if event.get("step", 0) <= step]
+        text = "".join(json.dumps(event) + "\n" for event in kept)
+        write_atomically(self.events_file, lambda part: part.write_text(text, "utf-8"))
+
+    def scores(self) -> list[dict[str, Any]]:
+        """The evaluator's records, oldest first."""
+        if not self.scores_file.exists():
+            return []
+        return json.loads(self.scores_file.read_text("utf-8"))
+
+    def checkpoint_file(self, step: int) -> Path:
+        """Where the checkpoint of a step lies."""
+        return self.checkpoints / f"step-{step:08d}.safetensors"
+
+    def sample_file(self, step: int) -> Path:
+        """Where the grid of samples of a step lies."""
+        return self.samples / f"step-{step:08d}.png"
+
+    def checkpoint_files(self) -> list[Path]:
+        """All checkpoints, oldest first."""
+        return sorted(self.checkpoints.glob("step-*.safetensors"))
+
+    def newest_checkpoint(self) -> Path:
+        """The last checkpoint.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        files = self.checkpoint_files()
+        if not files:
+            raise CheckpointError(
+                f"{self.checkpoints} holds no checkpoint; begin the run again without --resume"
+            )
+        return files[-1]
+
+    def prune_checkpoints(self, keep: int) -> None:
+        """Remove all but the newest few checkpoints, and what a killed save left behind."""
+        for file in (*self.checkpoint_files()[:-keep], *self.checkpoints.glob("*.part")):
+            file.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file beside, flush it to disk, rename it: `path` is the old file or the new one.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written; `path` is as it was.
+    """
+    part: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        os.close(handle)
+        part = Path(name)
+        write(part)
+        _flush(part)
+        part.chmod(0o644)
+        part.replace(path)
+        _flush(path.parent)
+    except OSError as error:
+        raise RunError(
+            f"{path} could not be written ({error.strerror or error}) and is as it was before; "
+            "free some space or mend the folder's permissions, then go on with --resume"
+        ) from None
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def write_json(path: Path, record: object) -> None:
+    """Write a JSON file atomically."""
+    text = json.dumps(record, indent=2) + "\n"
+    write_atomically(path, lambda part: part.write_text(text, "utf-8"))
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,112 @@
+"""One-file checkpoints: tensors and JSON in a safetensors file, never pickle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from advnets.errors import CheckpointError
+from advnets.runs import FORMAT, write_atomically
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Named tensors, and small facts as JSON."""
+
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically.
+
+    Raises:
+        RunError: the disk is full or the folder cannot be written; an older file stays whole.
+    """
+    tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
+    metadata = {"advnets_format": str(FORMAT), "facts": json.dumps(checkpoint.facts)}
+
+    def write(part: Path) -> None:
+        try:
+            save_file(tensors, part, metadata)
+        except SafetensorError as error:  # how the library reports what the system refused
+            raise OSError(str(error)) from error
+
+    write_atomically(path, write)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint whole.
+
+    Raises:
+        CheckpointError: it is absent, truncated, or of another version.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("advnets_format") != str(FORMAT):
+                raise CheckpointError(
+                    f"{path} has format {metadata.get('advnets_format')!r} and this advnets reads "
+                    f"{FORMAT!r}; use the advnets that wrote it"
+                )
+            # Cloned: a memory-mapped tensor is aligned otherwise than one torch allocates.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path} is truncated or no checkpoint ({error}); remove it, and --resume goes on "
+            "from the one before"
+        ) from None
+    return Checkpoint(tensors, json.loads(metadata["facts"]))
+
+
+def module_tensors(prefix: str, module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers under a prefix."""
+    return {f"{prefix}/{name}": tensor for name, tensor in module.state_dict().items()}
+
+
+def load_module(prefix: str, module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Copy parameters and buffers from under a prefix.
+
+    Raises:
+        CheckpointError: names or shapes are those of another net.
+    """
+    try:
+        module.load_state_dict(_under(prefix, tensors))
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the checkpoint's {prefix} is another net than the config describes "
+            f"({str(error).splitlines()[-1].strip()}); restore the run's own config.json"
+        ) from None
+
+
+def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What an optimizer remembers of each parameter, under a prefix."""
+    return {
+        f"{prefix}/{i}/{name}": value
+        for i, state in optimizer.state_dict()["state"].items()
+        for name, value in state.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def load_optimizer(
+    prefix: str, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
+) -> None:
+    """Give an optimizer back exactly what it remembered, nothing where it remembered nothing."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in _under(prefix, tensors).items():
+        i, name = key.split("/")
+        state.setdefault(int(i), {})[name] = value
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    start = prefix + "/"
+    return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}

@@ -1,0 +1,239 @@
+"""The loop around Algorithm 1: ticks, checkpoints, roll-back, a clean stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from advnets.config import Ticks
+from advnets.errors import DivergedError
+from advnets.runs import RunDirectory
+from advnets.training.algorithm import Position, Table, play_round
+from advnets.training.checkpoint import (
+    Checkpoint,
+    load_module,
+    load_optimizer,
+    module_tensors,
+    optimizer_tensors,
+    read_checkpoint,
+    write_checkpoint,
+)
+from advnets.training.ema import WeightAverage
+from advnets.training.runtime import Interruption
+
+ROLLBACKS = 3
+"""Meetings with numbers that are not finite after which a run stops with advice."""
+CHECKPOINTS_KEPT = 2
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """Somebody who looks on: a progress bar, a log, a notebook."""
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Told of every event, after it is written."""
+        ...
+
+    def progress(self, step: int) -> None:
+        """Told of every step."""
+        ...
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop calls and knows nothing of."""
+
+    watcher: Watcher
+    samples: Callable[[nn.Module, int], None]
+    """Given the generator to look at, and the step, at the samples' tick."""
+    evaluate: Callable[[nn.Module, int], Mapping[str, Any]]
+    """Given the same at the evaluation's tick; what it returns becomes an event."""
+
+
+@dataclass
+class Loop:
+    """One stage of a run, from wherever it stands to its last step."""
+
+    table: Table
+    run: RunDirectory
+    ticks: Ticks
+    steps: int
+    hooks: Hooks
+    interruption: Interruption
+    average: WeightAverage | None = None
+    stage: int = 0
+    steps_before: int = 0
+    """Steps of the stages before this one: names and events count the whole run."""
+    pictures_per_step: int = 1
+    attempt: int = field(default=0, init=False)
+    _sums: dict[str, Tensor] = field(default_factory=dict[str, Tensor], init=False)
+    _summed: int = field(default=0, init=False)
+    _all_finite: Tensor | None = field(default=None, init=False)
+    _since: tuple[float, int] = field(default=(0.0, 0), init=False)
+
+    @property
+    def step(self) -> int:
+        """Rounds played in the whole run."""
+        return self.steps_before + self.table.position.step
+
+    @property
+    def shown(self) -> nn.Module:
+        """The generator that samples come from: the weight average where one is kept."""
+        return self.average.module if self.average else self.table.players["generator"]
+
+    def run_to_end(self) -> bool:
+        """Play until the last step or until asked to stop; say whether the stage is complete.
+
+        Raises:
+            DivergedError: numbers that are not finite were met for the third time.
+            RunError: a checkpoint could not be written; the one before stays valid.
+        """
+        position = self.table.position
+        if position.step == 0:
+            self.save()  # so that there is a good state to return to from the first step on
+        self._since = (time.monotonic(), position.step)
+        while position.step < self.steps and not self.interruption:
+            self._play()
+            position = self.table.position  # a roll-back lays a new one
+        if self._needs_saving():
+            self._check()
+            self.save()
+        return self.table.position.step >= self.steps
+
+    def _play(self) -> None:
+        shown = play_round(self.table)
+        if self.average:
+            self.average.update(self.table.players["generator"])
+        self._note(shown.observed, shown.finite)
+        self.hooks.watcher.progress(self.step)
+        due = self._due
+        if (due(self.ticks.log) or due(self.ticks.checkpoint)) and not self._check():
+            return
+        if due(self.ticks.log):
+            self._tick()
+        if due(self.ticks.samples):
+            self.hooks.samples(self.shown, self.step)
+        if due(self.ticks.evaluate):
+            self._event({"kind": "evaluate", **self.hooks.evaluate(self.shown, self.step)})
+        if due(self.ticks.checkpoint):
+            self.save()
+
+    def _due(self, every: int) -> bool:
+        step = self.table.position.step
+        return every > 0 and (step % every == 0 or step == self.steps)
+
+    def _needs_saving(self) -> bool:
+        return not self.run.checkpoint_file(self.step).exists()
+
+    def _note(self, observed: Mapping[str, Tensor], finite: Tensor) -> None:
+        """Add to sums that stay on the device until the tick."""
+        for name, value in observed.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
+        self._summed += 1
+        self._all_finite = finite if self._all_finite is None else self._all_finite & finite
+
+    def _check(self) -> bool:
+        """Whether every step since the last look was finite; if not, return to a good state."""
+        if self._all_finite is None or bool(self._all_finite):
+            return True
+        met, self.attempt = self.step, self.attempt + 1
+        if self.attempt >= ROLLBACKS:
+            raise DivergedError(
+                f"numbers that are not finite were met by step {met} for the "
+                f"{ROLLBACKS}rd time; the last good state is {self.run.newest_checkpoint()}: "
+                "begin a new run with a lower learning rate or smaller initial weights"
+            )
+        attempt = self.attempt
+        self.restore(self.run.newest_checkpoint())
+        # Other noise than last time, or the same steps would lead to the same end.
+        self._retry(attempt)
+        self._event({"kind": "rollback", "met": met, "attempt": attempt})
+        return False
+
+    def _retry(self, attempt: int) -> None:
+        self.attempt = attempt
+        self.table.noise = self.table.noise.attempt(attempt)
+
+    def _tick(self) -> None:
+        now, position = time.monotonic(), self.table.position
+        seconds, steps = now - self._since[0], position.step - self._since[1]
+        means = {name: float(value) / self._summed for name, value in self._sums.items()}
+        self.table.last_observed = means
+        self._event(
+            {
+                "kind": "tick",
+                "epoch": self.table.batches.epoch_at(position.cursor),
+                "seconds": round(seconds, 3),
+                "pictures_per_second": round(steps * self.pictures_per_step / seconds, 1),
+                **means,
+            }
+        )
+        self._clear()
+        self._since = (now, position.step)
+
+    def _clear(self) -> None:
+        self._sums, self._summed, self._all_finite = {}, 0, None
+
+    def _event(self, event: Mapping[str, Any]) -> None:
+        event = {"step": self.step, **event}
+        self.run.append_event(event)
+        self.hooks.watcher.event(event)
+
+    def save(self) -> Path:
+        """Write a checkpoint of everything; keep the newest few.
+
+        Raises:
+            RunError: it could not be written; the one before stays valid.
+        """
+        table, path = self.table, self.run.checkpoint_file(self.step)
+        tensors: dict[str, Tensor] = {}
+        for name, player in table.players.items():
+            tensors |= module_tensors(f"players/{name}", player)
+        for name, mover in table.movers.items():
+            tensors |= optimizer_tensors(f"optimizers/{name}", mover.optimizer)
+        if self.average:
+            tensors |= module_tensors("average/generator", self.average.module)
+        tensors |= {f"sums/{name}": value for name, value in self._sums.items()}
+        facts = {
+            "stage": self.stage,
+            "attempt": self.attempt,
+            "position": vars(table.position),
+            "summed": self._summed,
+            "last_observed": dict(table.last_observed),
+        }
+        write_checkpoint(path, Checkpoint(tensors, facts))
+        self.run.prune_checkpoints(CHECKPOINTS_KEPT)
+        return path
+
+    def restore(self, path: Path) -> None:
+        """Return to the state of a checkpoint, to the bit.
+
+        Raises:
+            CheckpointError: it is truncated, of another version, or of another run.
+        """
+        checkpoint = read_checkpoint(path)
+        table, facts = self.table, checkpoint.facts
+        for name, player in table.players.items():
+            load_module(f"players/{name}", player, checkpoint.tensors)
+        for name, mover in table.movers.items():
+            load_optimizer(f"optimizers/{name}", mover.optimizer, checkpoint.tensors)
+        if self.average:
+            load_module("average/generator", self.average.module, checkpoint.tensors)
+        table.position = Position(**facts["position"])
+        table.last_observed = facts["last_observed"]
+        self._retry(facts["attempt"])
+        self._clear()
+        start = "sums/"
+        self._sums = {
+            name.removeprefix(start): value.to(self.table.noise.device)
+            for name, value in checkpoint.tensors.items()
+            if name.startswith(start)
+        }
+        self._summed = facts["summed"]
+        self._since = (time.monotonic(), table.position.step)

@@ -1,0 +1,92 @@
+"""What a run computes on: resolved once, stored, and prepared the same on resume."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import FrameType
+
+import torch
+
+from advnets import config
+from advnets.errors import UsageError
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def resolve(runtime: config.Runtime) -> config.Runtime:
+    """Replace every `auto` by what this machine has.
+
+    Raises:
+        UsageError: a device that torch does not know or this machine lacks.
+    """
+    device = _device(runtime.device)
+    precision = runtime.precision
+    if precision == "auto":
+        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bfloat16" if fast else "float32"
+    threads = runtime.threads or len(os.sched_getaffinity(0))
+    return replace(runtime, device=str(device), precision=precision, threads=threads)
+
+
+def prepare(runtime: config.Runtime) -> torch.device:
+    """Set up this process as the resolved runtime says; return the device."""
+    torch.set_num_threads(runtime.threads)
+    # Numbers below 1e-38 are computed a hundred times slower and mean nothing here.
+    torch.set_flush_denormal(True)
+    return _device(runtime.device)
+
+
+def _device(name: str) -> torch.device:
+    present = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind, there in present.items() if there))
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(
+            f"device {name!r} is none that torch knows; give auto, cpu, cuda, cuda:N or mps"
+        ) from None
+    if not present.get(device.type, False):
+        has = ", ".join(kind for kind, there in present.items() if there)
+        raise UsageError(
+            f"device {name!r} was asked for and this machine has {has}; give one of these"
+        )
+    return device
+
+
+class Interruption:
+    """Whether a person or the system has asked the run to stop."""
+
+    signal: signal.Signals | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+
+@contextmanager
+def interruptible() -> Generator[Interruption]:
+    """Turn the first SIGINT or SIGTERM into a request to stop; a second SIGINT acts as usual."""
+    interruption = Interruption()
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        interruption.signal = signal.Signals(number)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    try:
+        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: whoever owns it owns the signals
+        yield interruption
+        return
+    try:
+        yield interruption
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

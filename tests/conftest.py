@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from advnets import config, presets
+
+# Two cores, and pytest's own work beside the nets': one thread is both fast and the same anywhere.
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def tiny() -> config.Config:
+    """The digits preset, small enough for hundreds of steps a second, with everything that has state:
+    batch norm, momentum, a weight average, dropout."""
+    stage = config.Stage(
+        generator=config.MLPGenerator(
+            latent_dim=8, hidden=(16,), activations=("relu",), batch_norm=True
+        ),
+        discriminator=config.MaxoutDiscriminator(units=(8,), pieces=2, init_range=0.05),
+        generator_optimizer=config.Adam(),
+        discriminator_optimizer=config.SGD(lr=0.05),
+        steps=60,
+        average_half_life=300,
+    )
+    return replace(
+        presets.named("digits"),
+        data=config.Data(source="digits", batch_size=20),
+        stages=(stage,),
+        ticks=config.Ticks(log=10, samples=30, checkpoint=20),
+        runtime=config.Runtime(device="cpu", precision="float32", threads=1),
+    )
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets, or a skip that says what is missing."""
+    folder = os.environ.get("ADVNETS_DATA")
+    if not folder:
+        pytest.skip("ADVNETS_DATA is not set: no real data on this machine")
+    return Path(folder)

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import gzip
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from advnets.data.source import Pictures
+
+
+@pytest.fixture
+def real_data() -> Path:
+    directory = os.environ.get("ADVNETS_DATA")
+    if not directory:
+        pytest.skip("ADVNETS_DATA is not set: it says where the real files lie")
+    return Path(directory)
+
+
+@pytest.fixture
+def idx_bytes() -> Callable[[np.ndarray], bytes]:
+    def encode(values: np.ndarray) -> bytes:
+        header = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
+        return header + values.astype(np.uint8).tobytes()
+
+    return encode
+
+
+@pytest.fixture
+def write_idx(idx_bytes) -> Callable[..., Path]:
+    def write(path: Path, values: np.ndarray, packed: bool = False) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        content = idx_bytes(values)
+        path.write_bytes(gzip.compress(content) if packed else content)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def some_pictures() -> Callable[..., Pictures]:
+    def make(n: int = 7, shape: tuple[int, int, int] = (3, 4, 5), white: int = 255) -> Pictures:
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, white + 1, (n, *shape), dtype=np.uint8)
+        return Pictures(images, np.arange(n, dtype=np.int64), white)
+
+    return make
+
+
+@dataclass
+class Way:
+    """How the server gives a file."""
+
+    content: bytes = b""
+    status: int = 200
+    ranges: bool = True
+    cut_after: int | None = None  # bytes of the body, then the connection is closed
+    stall_after: int | None = None  # bytes of the body, then silence
+    to: str | None = None  # a redirect
+    says_length: bool = True
+    then: Way | None = None  # how it is given the next time
+
+
+@dataclass
+class Server:
+    """Files by path, and the requests that came: (path, range)."""
+
+    url: str
+    ways: dict[str, Way] = field(default_factory=dict)
+    requests: list[tuple[str, str | None]] = field(default_factory=list)
+    closing: threading.Event = field(default_factory=threading.Event)
+
+
+@pytest.fixture
+def way() -> type[Way]:
+    return Way
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("no_proxy", "*")
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked = self.headers.get("Range")
+            state.requests.append((self.path, asked))
+            way = state.ways.get(self.path, Way(status=404))
+            if way.then is not None:
+                state.ways[self.path] = way.then
+            self.close_connection = True
+            if way.to is not None:
+                self.send_response(302)
+                self.send_header("Location", way.to)
+                self.end_headers()
+                return
+            if way.status != 200:
+                self.send_error(way.status)
+                return
+            start = int(asked[len("bytes=") : -1]) if asked and way.ranges else 0
+            total = len(way.content)
+            if start >= total > 0:
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{total}")
+                self.end_headers()
+                return
+            self.send_response(206 if start else 200)
+            if way.says_length:
+                self.send_header("Content-Length", str(total - start))
+            if start:
+                self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+            self.end_headers()
+            self.wfile.write(way.content[start : _least(way.cut_after, way.stall_after)])
+            self.wfile.flush()
+            if way.stall_after is not None:
+                state.closing.wait(10)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state = Server(f"http://127.0.0.1:{httpd.server_address[1]}")
+    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield state
+    state.closing.set()
+    httpd.shutdown()
+    httpd.server_close()
+    thread.join()
+
+
+def _least(*ends: int | None) -> int | None:
+    return min((end for end in ends if end is not None), default=None)

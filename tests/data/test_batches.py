@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+from itertools import chain
+
+import numpy as np
+import pytest
+import torch
+
+from advnets.data.batches import Batches
+from advnets.data.scaling import fit_scaling
+from advnets.data.source import Pictures
+from advnets.errors import UsageError
+from advnets.noise import Noise
+
+CPU = torch.device("cpu")
+
+
+def batches(pictures: Pictures, batch_size: int, seed: int = 3, **rows: int) -> Batches:
+    return Batches(pictures, fit_scaling("unit", pictures), batch_size, seed, CPU, **rows)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 10, 25])
+def test_stream_is_one_permutation_after_the_other(some_pictures, batch_size):
+    """Batches of any size cut the epochs' permutations, one after the other, without a gap."""
+    pictures = some_pictures(7)
+    orders = (Noise(3, step=epoch).permutation("order", 7).tolist() for epoch in range(20))
+    stream = list(chain.from_iterable(orders))
+    feed = batches(pictures, batch_size)
+    for i in range(len(stream) // batch_size):
+        numbers = stream[i * batch_size : (i + 1) * batch_size]
+        batch = feed.at(i)
+        assert batch.labels is not None
+        assert batch.labels.tolist() == numbers
+        np.testing.assert_array_equal(
+            batch.pictures.numpy(), pictures.images[numbers].astype(np.float32) / 255
+        )
+
+
+def test_every_picture_once_an_epoch(some_pictures):
+    """Over an epoch each picture comes once, and no two epochs have the same order."""
+    feed = batches(some_pictures(30), 5)
+    epochs = [
+        torch.cat([feed.at(i).labels for i in range(e * 6, e * 6 + 6)]).tolist() for e in range(8)
+    ]
+    assert all(sorted(epoch) == list(range(30)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 8
+
+
+def test_batches_have_no_memory(some_pictures):
+    """The batch of an index is the same whatever was asked before, and by another object."""
+    pictures = some_pictures(11)
+    feed = batches(pictures, 4)
+    forward = [feed.at(i) for i in range(12)]
+    for i in np.random.default_rng(0).permutation(12).tolist():
+        assert torch.equal(feed.at(i).pictures, forward[i].pictures)
+    assert torch.equal(batches(pictures, 4).at(9).pictures, forward[9].pictures)
+    assert not torch.equal(batches(pictures, 4, seed=4).at(9).pictures, forward[9].pictures)
+
+
+def test_slices_make_the_batch(some_pictures):
+    """Processes that hold rows 0 to 3 and 4 to 9 hold what one process holds."""
+    pictures = some_pictures(13)
+    whole, head, tail = (
+        batches(pictures, 10),
+        batches(pictures, 10, rows=4),
+        batches(pictures, 10, first_row=4),
+    )
+    for i in range(6):
+        parts = torch.cat([head.at(i).pictures, tail.at(i).pictures])
+        assert torch.equal(parts, whole.at(i).pictures)
+        assert tail.epoch_at(i) == whole.epoch_at(i)
+
+
+def test_epochs_are_counted(some_pictures):
+    """Passes made before a batch: batches times their size over the number of pictures."""
+    feed = batches(some_pictures(8), 6)
+    assert [feed.epoch_at(i) for i in range(5)] == [0, 0.75, 1.5, 2.25, 3]
+
+
+def test_data_without_labels(some_pictures):
+    """Pictures without labels give batches without."""
+    assert batches(Pictures(some_pictures().images), 2).at(0).labels is None
+
+
+def test_data_is_not_copied_and_not_altered(some_pictures):
+    """On the host the bytes are shared; no batch alters them; memory that is read-only is fine."""
+    pictures = some_pictures()
+    before = pictures.images.copy()
+    feed = batches(pictures, 5)
+    feed.at(0).pictures.zero_()
+    np.testing.assert_array_equal(pictures.images, before)
+    assert feed._images.data_ptr() == pictures.images.ctypes.data
+    pictures.images.flags.writeable = False
+    assert torch.equal(batches(pictures, 5).at(1).pictures, feed.at(1).pictures)
+
+
+@pytest.mark.parametrize(
+    "rows", [{"first_row": 5}, {"rows": 0}, {"first_row": -1}, {"first_row": 3, "rows": 3}]
+)
+def test_slices_that_cannot_be(some_pictures, rows):
+    """A slice outside the batch, an empty batch and no pictures are refused."""
+    with pytest.raises(UsageError, match="of a batch of 5"):
+        batches(some_pictures(), 5, **rows)
+    with pytest.raises(UsageError, match="of a batch of 0"):
+        batches(some_pictures(), 0)
+    with pytest.raises(UsageError, match="from 0 pictures"):
+        batches(some_pictures(0), 5)

@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from advnets.config import Data
+from advnets.data.images import open_picture_folder
+from advnets.data.source import Broken
+from advnets.errors import DataError, UsageError
+
+DATA = Data(size=8, channels=1)
+
+
+def level(folder: Path, name: str, value: int) -> Path:
+    """Save a picture of one level, by which it is known again."""
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("L", (8, 8), value).save(path)
+    return path
+
+
+def levels(pictures) -> list[int]:
+    assert (pictures.images == pictures.images[:, :, :1, :1]).all()
+    return pictures.images[:, 0, 0, 0].tolist()
+
+
+def test_order_is_that_of_names(tmp_path):
+    """Nested pictures come in the order of their relative names, whenever they were made."""
+    for value, name in enumerate(["c.png", "b/z.png", "a.bmp", "b/a/x.tif", "é.png", "B.gif"]):
+        level(tmp_path, name, value)
+    splits = open_picture_folder(tmp_path, DATA)
+    # B.gif, a.bmp, b/a/x.tif, b/z.png, c.png, é.png
+    assert levels(splits.train) == [5, 2, 3, 1, 0, 4]
+    assert splits.name == tmp_path.name
+    assert (splits.valid, splits.test, splits.broken) == (None, None, ())
+
+
+@pytest.mark.parametrize(("size", "channels"), [(8, 1), (16, 3)])
+def test_size_and_channels_are_obeyed(tmp_path, size, channels):
+    """Pictures of mixed sizes are brought to the size and channels asked for."""
+    for i, shape in enumerate([(3, 5), (100, 20), (16, 16)]):
+        Image.new("RGB", shape, (i, i, i)).save(tmp_path / f"{i}.png")
+    splits = open_picture_folder(tmp_path, Data(size=size, channels=channels))
+    assert splits.shape == (channels, size, size)
+    assert levels(splits.train) == [0, 1, 2]
+
+
+def test_messy_folder(tmp_path):
+    """Broken files are named with their reasons, what is no picture is passed over, links end."""
+    for value, name in enumerate(["a.png", "sub/b.PNG", "sub/deep/c.jpeg"]):
+        level(tmp_path, name, value)
+    whole = (tmp_path / "sub/deep/c.jpeg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "page.jpg").write_text("<html></html>")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    for name in ["notes.txt", "meta.json", "index.html", ".hidden.png", "Thumbs.db", "README"]:
+        (tmp_path / name).write_text("{}")
+    level(tmp_path, ".cache/d.png", 9)
+    (tmp_path / "sub/loop").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "sub/self.png").symlink_to("self.png")
+    (tmp_path / "folder.png").mkdir()
+    splits = open_picture_folder(tmp_path, DATA)
+    assert levels(splits.train) == [0, 1, 2]
+    assert [file.name for file in splits.broken] == [
+        "cut.jpg",
+        "empty.png",
+        "gone.png",
+        "page.jpg",
+        "pipe.png",
+        "sub/self.png",
+    ]
+    reasons = {file.name: file.reason for file in splits.broken}
+    assert reasons["empty.png"] == "is empty"
+    assert "truncated" in reasons["cut.jpg"].lower()
+    assert "not a picture" in reasons["page.jpg"]
+
+
+def test_linked_folder_is_read_once(tmp_path):
+    """A linked folder is entered, and once however many links lead to it."""
+    level(tmp_path / "elsewhere", "x.png", 7)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in "ab":
+        (folder / name).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    assert levels(open_picture_folder(folder, DATA).train) == [7]
+
+
+def test_names_that_are_not_unicode(tmp_path):
+    """A name of any bytes is read, sorted and, if broken, shown."""
+    Image.new("L", (8, 8)).save(os.fsencode(tmp_path) + b"/\xff.png", "PNG")
+    with open(os.fsencode(tmp_path) + b"/\xfe.png", "wb"):  # noqa: PTH123 - the name is bytes
+        pass
+    splits = open_picture_folder(tmp_path, DATA)
+    assert splits.broken == (Broken("\\xfe.png", "is empty"),)
+    assert len(splits.train) == 1
+
+
+def test_nothing_to_train_on(tmp_path):
+    """A folder that is empty, without pictures, or of broken ones is refused, saying which."""
+    with pytest.raises(DataError, match="no file in it is a picture"):
+        open_picture_folder(tmp_path, DATA)
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match="no file in it is a picture"):
+        open_picture_folder(tmp_path, DATA)
+    (tmp_path / "a.png").touch()
+    with pytest.raises(DataError, match=r"none of its 1 can be read \(a.png is empty\)"):
+        open_picture_folder(tmp_path, DATA)
+
+
+def test_size_must_be_positive(tmp_path):
+    """A picture of no pixels cannot be asked for."""
+    with pytest.raises(UsageError, match="size is 0"):
+        open_picture_folder(tmp_path, Data(size=0))
+
+
+def test_split_is_by_name(tmp_path):
+    """From 50 on about a tenth each validates and tests; a picture stays where it is."""
+    for i in range(200):
+        level(tmp_path, f"{i:03}.png", i)
+    splits = open_picture_folder(tmp_path, DATA)
+    assert splits.valid is not None
+    assert splits.test is not None
+    parts = [set(levels(part)) for part in (splits.train, splits.valid, splits.test)]
+    assert set().union(*parts) == set(range(200))
+    assert sum(map(len, parts)) == 200
+    assert 140 <= len(parts[0]) <= 180
+    assert min(len(parts[1]), len(parts[2])) >= 10
+    # Moved elsewhere, and with other pictures beside them, they are in the same part.
+    moved = tmp_path.parent / "moved"
+    shutil.copytree(tmp_path, moved)
+    for i in range(100):
+        (moved / f"{i:03}.png").unlink()
+    level(moved, "new.png", 255)
+    fewer = open_picture_folder(moved, DATA)
+    for part, before in zip((fewer.train, fewer.valid, fewer.test), parts, strict=True):
+        assert part is not None
+        assert set(levels(part)) - {255} <= before
+
+
+def test_fewer_than_fifty_all_train(tmp_path):
+    """49 pictures that can be read are all for training, 50 are split."""
+    for i in range(50):
+        level(tmp_path, f"{i}.png", i)
+    (tmp_path / "49.png").write_bytes(b"")
+    assert len(open_picture_folder(tmp_path, DATA).train) == 49
+    level(tmp_path, "49.png", 49)
+    assert len(open_picture_folder(tmp_path, DATA).train) < 50
+
+
+def test_opened_twice_is_the_same(tmp_path):
+    """However the threads race, the pictures and their order are the same."""
+    rng = np.random.default_rng(0)
+    for i in range(60):
+        pixels = rng.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    digests = {open_picture_folder(tmp_path, DATA).digest() for _ in range(3)}
+    assert len(digests) == 1
+
+
+def test_warnings_of_others_are_left_alone(tmp_path):
+    """What is silenced while pictures are decoded is as before afterwards."""
+    level(tmp_path, "a.png", 1)
+    before = list(warnings.filters)
+    open_picture_folder(tmp_path, DATA)
+    assert list(warnings.filters) == before

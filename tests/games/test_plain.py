@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from advnets import config
+from advnets.games.plain import AdversarialNets
+from advnets.noise import Noise
+from advnets.objectives import value_function
+from advnets.types import Batch
+
+NOISE = Noise(seed=0)
+
+
+class Shift(nn.Module):
+    """G(z) = z + g, one number a picture."""
+
+    latent_dim = 1
+
+    def __init__(self, g):
+        super().__init__()
+        self.g = nn.Parameter(torch.tensor(g))
+
+    def latent(self, n, noise):
+        return noise.normal("latent", n, 1) * 0.1
+
+    def forward(self, z, noise=None):
+        return (z + self.g).reshape(-1, 1, 1, 1)
+
+
+class Quadratic(nn.Module):
+    """a(x) = b + w x - q x², concave in its weights as V is: D's own optimum is unique."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = nn.Parameter(torch.tensor([0.0, 0.3, 0.1]))
+
+    def forward(self, x, noise=None):
+        x = x.flatten()
+        b, w, q = self.weights
+        return b + w * x - q * x**2
+
+
+@pytest.fixture
+def players():
+    return {"generator": Shift(-1.0), "discriminator": Quadratic()}
+
+
+BATCH = Batch(torch.linspace(0.5, 1.5, 64).reshape(-1, 1, 1, 1))
+
+
+def value(players):
+    g, d = players["generator"], players["discriminator"]
+    fake = g(g.latent(64, NOISE.at(9)))
+    return value_function(d(BATCH.pictures), d(fake)).item()
+
+
+def moved(players, phase, player, rate):
+    loss = phase.losses(players, BATCH, NOISE.at(9)).losses[player]
+    parameters = list(players[player].parameters())
+    gradients = torch.autograd.grad(loss, parameters)
+    with torch.no_grad():
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter -= rate * gradient
+    return players
+
+
+def test_the_discriminators_step_ascends_v(players):
+    """On a quadratic toy, a small step of D raises V (Algorithm 1, line 4)."""
+    before = value(players)
+    phase = AdversarialNets(config.Game()).phases()[0]
+    assert value(moved(players, phase, "discriminator", 0.01)) > before + 1e-5
+
+
+@pytest.mark.parametrize("objective", ["minimax", "non-saturating"])
+def test_the_generators_step_descends_v(players, objective):
+    """On a quadratic toy, a small step of G lowers V, by either of its losses."""
+    before = value(players)
+    phase = AdversarialNets(config.Game(objective=objective)).phases()[1]
+    assert value(moved(players, phase, "generator", 0.01)) < before - 1e-5
+
+
+def test_the_toy_is_won_at_equilibrium(players):
+    """Played to the end, G's shift finds the data's mean and D(x) is 1/2."""
+    game = AdversarialNets(config.Game(k=5))
+    for step in range(600):
+        for phase in game.phases():
+            name = phase.name
+            for turn in range(phase.repeats):
+                noise = NOISE.at(step).under(f"{name}/{turn}")
+                loss = phase.losses(players, BATCH, noise).losses[name]
+                parameters = list(players[name].parameters())
+                with torch.no_grad():
+                    for parameter, gradient in zip(
+                        parameters, torch.autograd.grad(loss, parameters), strict=True
+                    ):
+                        parameter -= 0.3 * gradient
+    assert players["generator"].g.item() == pytest.approx(1.0, abs=0.1)
+    d_real = torch.sigmoid(players["discriminator"](BATCH.pictures)).mean().item()
+    assert d_real == pytest.approx(0.5, abs=0.05)
+
+
+def test_alternating_play_is_k_phases_and_one():
+    discriminator, generator = AdversarialNets(config.Game(k=3)).phases()
+    assert (discriminator.name, discriminator.repeats, discriminator.reads_data) == (
+        "discriminator",
+        3,
+        True,
+    )
+    assert (generator.name, generator.repeats, generator.reads_data) == ("generator", 1, False)
+
+
+def test_simultaneous_play_is_one_phase_for_both(players):
+    (phase,) = AdversarialNets(config.Game(updates="simultaneous")).phases()
+    outcome = phase.losses(players, BATCH, NOISE)
+    assert set(outcome.losses) == {"discriminator", "generator"}
+
+
+def test_both_gradients_of_simultaneous_play_come_from_the_same_fakes(players):
+    """Each is the gradient that alternating play would take at the same place with that noise."""
+    (both,) = AdversarialNets(config.Game(updates="simultaneous")).phases()
+    apart = AdversarialNets(config.Game()).phases()
+    for phase, name in zip(apart, ("discriminator", "generator"), strict=True):
+        parameters = list(players[name].parameters())
+        together = torch.autograd.grad(both.losses(players, BATCH, NOISE).losses[name], parameters)
+        alone = torch.autograd.grad(phase.losses(players, BATCH, NOISE).losses[name], parameters)
+        for a, b in zip(together, alone, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_what_is_observed_is_d_of_x_d_of_gz_and_v(players):
+    outcome = AdversarialNets(config.Game()).phases()[0].losses(players, BATCH, NOISE)
+    d = players["discriminator"]
+    assert outcome.observed["d_real"].item() == pytest.approx(
+        torch.sigmoid(d(BATCH.pictures)).mean().item()
+    )
+    assert set(outcome.observed) == {"d_real", "d_fake", "value"}
+    assert outcome.losses["discriminator"].item() == pytest.approx(
+        -outcome.observed["value"].item() / 2
+    )
+
+
+def test_the_discriminators_phase_leaves_no_gradient_for_the_generator(players):
+    phase = AdversarialNets(config.Game()).phases()[0]
+    loss = phase.losses(players, BATCH, NOISE).losses["discriminator"]
+    (gradient,) = torch.autograd.grad(loss, [players["generator"].g], allow_unused=True)
+    assert gradient is None

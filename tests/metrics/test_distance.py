@@ -1,0 +1,37 @@
+import pytest
+import torch
+
+from advnets.metrics.distance import half_squared_distances
+
+
+def whole(x: torch.Tensor, y: torch.Tensor, **block: int) -> torch.Tensor:
+    result = torch.full((len(x), len(y)), torch.nan, dtype=x.dtype)
+    for rows, columns, values in half_squared_distances(x, y, **block):
+        result[rows, columns] = values
+    return result
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (3, 7), (100, 2), (100, 100)])
+def test_blocks_tile_the_matrix(rows, columns):
+    """Blocks of any size cover every pair with -½‖x - y‖² as torch.cdist has it."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(10, 4, generator=generator, dtype=torch.float64)
+    y = torch.randn(13, 4, generator=generator, dtype=torch.float64)
+    expected = -0.5 * torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
+    torch.testing.assert_close(whole(x, y, rows=rows, columns=columns), expected)
+
+
+def test_an_offset_costs_no_accuracy():
+    """Points 100 away from the origin have float32 distances as good as points around it."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(50, 30, generator=generator).mul(64).round() / 64  # exact when shifted
+    torch.testing.assert_close(whole(x + 100, x + 100), whole(x, x), rtol=1e-6, atol=2e-4)
+
+
+def test_an_abandoned_walk_leaves_the_precision_alone():
+    """A receiver that stops after one block finds torch's settings as they were."""
+    before = torch.get_float32_matmul_precision()
+    blocks = half_squared_distances(torch.zeros(4, 2), torch.zeros(4, 2), rows=2)
+    next(blocks)
+    assert torch.get_float32_matmul_precision() == before
+    blocks.close()  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,287 @@
+import gzip
+import math
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import logsumexp
+
+from advnets.errors import DataError, UnknownNameError, UsageError
+from advnets.metrics import parzen
+from advnets.metrics.parzen import (
+    FINE_GRID,
+    PAPER_GRID,
+    parzen_log_likelihood,
+    parzen_log_likelihoods,
+    parzen_score,
+    select_sigma,
+)
+
+
+def exact(points: torch.Tensor, centres: torch.Tensor, sigma: float) -> np.ndarray:
+    """log p by differences and scipy's logsumexp, all in float64."""
+    x, y = points.double().numpy(), centres.double().numpy()
+    exponents = np.stack([-0.5 * (((row - y) / sigma) ** 2).sum(1) for row in x])
+    return logsumexp(exponents, axis=1) - math.log(len(y)) - log_volume(x.shape[1], sigma)
+
+
+def log_volume(d: int, sigma: float) -> float:
+    return d * math.log(sigma * math.sqrt(2 * math.pi))
+
+
+def drawn(n: int, *shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def strokes(n: int, seed: int) -> torch.Tensor:
+    """Pictures of 784 pixels that, like digits, are mostly 0 or 1 and share their layout."""
+    layout = 8 * drawn(10, 784, seed=99) - 5
+    picked = layout[torch.randint(10, (n,), generator=torch.Generator().manual_seed(seed))]
+    return (picked + 2 * drawn(n, 784, seed=seed) - 1).clamp(0, 1)
+
+
+class TestLogLikelihood:
+    def test_accuracy(self):
+        """No point is off by more than .02 nats from float64, the mean by no more than .001."""
+        points, centres = strokes(1000, seed=1), strokes(1000, seed=2)
+        computed = parzen_log_likelihoods(points, centres, (0.1, PAPER_GRID[2], 1.0)).numpy()
+        for ours, sigma in zip(computed, (0.1, PAPER_GRID[2], 1.0), strict=True):
+            error = ours - exact(points, centres, sigma)
+            assert abs(error).max() < 0.02
+            assert abs(error.mean()) < 0.001
+
+    def test_float64_is_exact(self):
+        """Float64 points are scored in float64."""
+        points, centres = drawn(50, 20, dtype=torch.float64), drawn(40, 20, seed=1).double()
+        ours = parzen_log_likelihood(points, centres, 0.1).numpy()
+        assert ours == pytest.approx(exact(points, centres, 0.1), rel=1e-12)
+
+    def test_one_centre_is_the_gaussian(self):
+        """With one centre, log p is the log density of N(μ, σ² I)."""
+        points, centre = drawn(7, 5).double(), drawn(1, 5, seed=1).double()
+        density = torch.distributions.Normal(centre[0], 0.3).log_prob(points).sum(1)
+        ours = parzen_log_likelihood(points, centre, 0.3)
+        torch.testing.assert_close(ours, density, rtol=1e-12, atol=1e-12)
+
+    def test_integrates_to_one(self):
+        """In one dimension the density integrates to 1 over a fine grid."""
+        centres = drawn(30, 1, dtype=torch.float64)
+        axis = torch.linspace(-3, 4, 20_001, dtype=torch.float64)
+        density = parzen_log_likelihood(axis[:, None], centres, 0.2).exp()
+        assert float(torch.trapezoid(density, axis)) == pytest.approx(1, abs=1e-9)
+
+    def test_blocks_do_not_matter(self):
+        """Sets larger than a block, and not a multiple of one, give what the exact sum gives."""
+        points, centres = drawn(1030, 6), drawn(2100, 6, seed=1)
+        ours = parzen_log_likelihood(points, centres, 0.2).numpy()
+        assert ours == pytest.approx(exact(points, centres, 0.2), abs=1e-4)
+
+    def test_order_does_not_matter(self):
+        """Another order of the centres, nearest first or last, moves nothing but rounding."""
+        points = drawn(5, 9)
+        centres = points[:1] + torch.linspace(3, 0, 3000)[:, None]
+        there = parzen_log_likelihood(points, centres, 0.1)
+        back = parzen_log_likelihood(points, centres.flip(0), 0.1)
+        torch.testing.assert_close(there, back, rtol=0, atol=2e-3)
+
+    def test_far_points_stay_finite(self):
+        """A point a thousand σ from every centre has a finite log p, with its analytic value."""
+        ours = parzen_log_likelihood(torch.full((1, 4), 100.0), torch.zeros(3, 4), 0.1)
+        assert float(ours) == pytest.approx(-0.5 * 4e4 / 0.01 - log_volume(4, 0.1), rel=1e-6)
+
+    def test_the_sigmas_are_those_asked_for(self):
+        """Row k of several σ is the score of the k-th σ alone."""
+        points, centres = drawn(20, 8), drawn(30, 8, seed=1)
+        together = parzen_log_likelihoods(points, centres, (0.5, 0.2))
+        alone = [parzen_log_likelihood(points, centres, sigma) for sigma in (0.5, 0.2)]
+        assert torch.equal(together, torch.stack(alone))
+
+    def test_inputs_are_left_as_they_were(self):
+        """Neither points nor centres are changed, and no gradient is kept."""
+        points, centres = drawn(4, 3).requires_grad_(), drawn(5, 3, seed=1)
+        before = centres.clone()
+        result = parzen_log_likelihood(points, centres, 0.2)
+        assert torch.equal(points, drawn(4, 3))
+        assert torch.equal(centres, before)
+        assert not result.requires_grad
+
+    @pytest.mark.parametrize("precision", ["highest", "medium"])
+    def test_autocast_and_matmul_precision_do_not_reach_it(self, precision):
+        """Under bfloat16 autocast and lowered products the score is that of float32."""
+        points, centres = strokes(200, seed=1), strokes(200, seed=2)
+        plain = parzen_log_likelihood(points, centres, 0.1)
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision(precision)
+        try:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                lowered = parzen_log_likelihood(points, centres, 0.1)
+            assert torch.get_float32_matmul_precision() == precision
+        finally:
+            torch.set_float32_matmul_precision(before)
+        torch.testing.assert_close(lowered, plain, rtol=0, atol=0.02)
+
+    def test_half_precision_pictures_are_scored_in_float32(self):
+        """Float16 pictures give what the same numbers in float32 give."""
+        points, centres = drawn(20, 30).half(), drawn(20, 30, seed=1).half()
+        ours = parzen_log_likelihood(points, centres, 0.3)
+        assert torch.equal(ours, parzen_log_likelihood(points.float(), centres.float(), 0.3))
+
+    @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])
+    def test_a_width_that_is_none_is_refused(self, sigma):
+        with pytest.raises(UsageError, match=r"^σ is .*; expected 1e-09 to 1e\+09, and .1 to 1 is"):
+            parzen_log_likelihood(drawn(3, 2), drawn(3, 2), sigma)
+
+    def test_no_width_is_refused(self):
+        with pytest.raises(UsageError, match="grid of σ is empty; give at least one positive"):
+            parzen_log_likelihoods(drawn(3, 2), drawn(3, 2), ())
+
+    def test_no_centre_is_refused(self):
+        with pytest.raises(DataError, match="^0 centres came; the Parzen score needs 1 or more$"):
+            parzen_log_likelihood(drawn(3, 2), drawn(0, 2), 1.0)
+
+
+class TestGrids:
+    def test_paper(self):
+        """The paper's grid is numpy's logspace(-1, 0, 10)."""
+        assert np.logspace(-1, 0, 10) == pytest.approx(PAPER_GRID, rel=1e-15)
+
+    def test_fine(self):
+        """The fine grid is numpy's arange(.1, .3, .01)."""
+        assert np.arange(0.1, 0.3, 0.01) == pytest.approx(FINE_GRID, rel=1e-15)
+
+
+class TestSelectSigma:
+    def test_takes_the_best_of_the_grid(self):
+        """The σ selected has the largest exact mean log-likelihood of all in the grid."""
+        valid, samples = drawn(60, 12), drawn(80, 12, seed=1)
+        means = [exact(valid, samples, sigma).mean() for sigma in PAPER_GRID]
+        assert select_sigma(valid, samples) == PAPER_GRID[int(np.argmax(means))]
+
+    def test_looks_at_the_first_thousand_only(self):
+        """Validation points after the first 1,000 have no say."""
+        valid, samples = drawn(1100, 3), drawn(50, 3, seed=1)
+        spoiled = torch.cat([valid[:1000], 50 + valid[1000:]])
+        assert select_sigma(spoiled, samples) == select_sigma(valid[:1000], samples)
+        assert select_sigma(spoiled.flip(0), samples) != select_sigma(valid[:1000], samples)
+
+
+class TestScore:
+    def test_is_the_protocol_of_the_authors(self):
+        """Mean and standard error over all test points, at the σ that validation points select."""
+        samples, valid, test = drawn(90, 1, 3, 3), drawn(70, 1, 3, 3, seed=1), drawn(50, 1, 3, 3)
+        score = parzen_score(samples, valid, test)
+        flat = [pictures.flatten(1) for pictures in (samples, valid, test)]
+        sigma = select_sigma(flat[1], flat[0])
+        expected = exact(flat[2], flat[0], sigma)
+        assert asdict(score) == {
+            "mean": pytest.approx(expected.mean(), abs=1e-3),
+            "standard_error": pytest.approx(np.std(expected) / math.sqrt(50), rel=1e-3),
+            "sigma": sigma,
+            "sigma_on_edge": False,
+            "grid": "paper",
+            "n_samples": 90,
+            "n_valid": 70,
+            "n_test": 50,
+        }
+
+    @pytest.mark.parametrize(("spread", "edge"), [(1e-4, 0.1), (30.0, 1.0)])
+    def test_says_when_sigma_is_on_the_edge(self, spread, edge):
+        """Data much finer or coarser than the grid take its edge, and the score says so."""
+        score = parzen_score(*(spread * drawn(20, 4, seed=seed) for seed in range(3)))
+        assert (score.sigma, score.sigma_on_edge) == (edge, True)
+
+    def test_counts_the_validation_points_used(self):
+        """Of 1,200 validation points 1,000 are used and reported."""
+        assert parzen_score(drawn(9, 2), drawn(1200, 2), drawn(9, 2), "fine").n_valid == 1000
+
+    def test_unknown_grid(self):
+        with pytest.raises(UnknownNameError, match="no Parzen grid is called 'finer'; did you"):
+            parzen_score(drawn(3, 2), drawn(3, 2), drawn(3, 2), "finer")
+
+    def test_too_few(self):
+        """One test point has no standard error."""
+        with pytest.raises(DataError, match="^1 test pictures came; the Parzen score needs 2 or "):
+            parzen_score(drawn(3, 2), drawn(3, 2), drawn(1, 2))
+
+    def test_shapes_differ(self):
+        with pytest.raises(DataError) as error:
+            parzen_score(drawn(3, 1, 8, 8), drawn(3, 1, 8, 8), drawn(3, 1, 28, 28))
+        assert str(error.value) == (
+            "test pictures have shape (1, 28, 28) and samples (1, 8, 8); "
+            "give both the same height, width and channels"
+        )
+
+    @pytest.mark.parametrize("broken", [math.nan, math.inf, 1e30])
+    def test_not_finite(self, broken):
+        """Numbers that make no distance are refused before they make a score."""
+        samples = drawn(3, 2)
+        samples[1, 1] = broken
+        with pytest.raises(DataError, match="^samples hold numbers that are not finite, or too "):
+            parzen_score(samples, drawn(3, 2), drawn(3, 2))
+
+
+@pytest.fixture(scope="module")
+def mnist() -> tuple[torch.Tensor, torch.Tensor]:
+    """MNIST's training and test pictures as rows of 784 pixels in [0, 1]."""
+    if "ADVNETS_DATA" not in os.environ:
+        pytest.skip("the environment variable ADVNETS_DATA names no folder with MNIST in it")
+    folder = Path(os.environ["ADVNETS_DATA"])
+
+    def read(name: str) -> torch.Tensor:
+        found = [path for path in (folder / "mnist" / name, folder / name) if path.exists()]
+        if not found:
+            pytest.skip(f"{name} is not in ADVNETS_DATA")
+        pixels = np.frombuffer(gzip.decompress(found[0].read_bytes()), np.uint8, offset=16)
+        return torch.from_numpy(pixels.reshape(-1, 784).astype(np.float32) / 255)
+
+    return read("train-images-idx3-ubyte.gz"), read("t10k-images-idx3-ubyte.gz")
+
+
+@pytest.mark.slow
+class TestOnMnist:
+    @pytest.mark.parametrize(
+        ("grid", "mean", "sigma"), [("paper", 242.7, PAPER_GRID[2]), ("fine", 244.0, 0.18)]
+    )
+    def test_real_digits(self, mnist, grid, mean, sigma):
+        """10,000 of the 50,000 training digits score 243 nats: what more says 'smoother'."""
+        train, test = mnist
+        chosen = torch.randperm(50_000, generator=torch.Generator().manual_seed(0))[:10_000]
+        score = parzen_score(train[chosen], train[50_000:], test, grid)
+        assert score.sigma == sigma
+        assert score.mean == pytest.approx(mean, abs=1)
+        assert score.standard_error == pytest.approx(2, abs=0.3)
+
+    def test_accuracy(self, mnist):
+        """On real digits no point is off by more than .02 nats, the mean by no more than .001."""
+        train, test = mnist
+        computed = parzen_log_likelihoods(test[:1000], train[:1000], PAPER_GRID).numpy()
+        for ours, sigma in zip(computed, PAPER_GRID, strict=True):
+            error = ours - exact(test[:1000], train[:1000], sigma)
+            assert abs(error).max() < 0.02
+            assert abs(error.mean()) < 0.001
+
+    def test_speed(self, mnist):
+        """Ten σ take at most twice one matrix product and the exponentials."""
+        train, test = mnist
+        centres, exponents = train[:10_000].contiguous(), -30 * drawn(1000, 1000)
+        products, whole = torch.empty(10_000, 10_000), []
+
+        def seconds(work) -> float:
+            start = time.perf_counter()
+            work()
+            return time.perf_counter() - start
+
+        def exponentials() -> None:
+            for _ in range(10 * 100):
+                torch.exp(exponents, out=products[:1000, :1000])
+
+        for _ in range(3):
+            floor = seconds(lambda: torch.mm(test, centres.T, out=products))
+            floor += seconds(exponentials)
+            ours = seconds(lambda: parzen.parzen_log_likelihoods(test, centres, PAPER_GRID))
+            whole.append(ours / floor)
+        assert min(whole) < 2

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from advnets.errors import UsageError
+from advnets.nets.layers import (
+    Disturbance,
+    Maxout,
+    MaxoutConv,
+    add_noise,
+    bound_column_norms_,
+    draw_prior,
+    dropout,
+    sparse_,
+)
+from advnets.noise import Noise
+
+NOISE = Noise(seed=1)
+
+
+def test_maxout_is_the_largest_of_its_pieces():
+    """Against the definition, a loop over units and pieces."""
+    layer = Maxout(7, 4, 3, init_range=0.5)
+    nn.init.normal_(layer.linear.bias)
+    x = torch.randn(5, 7)
+    out = layer(x)
+    weight = layer.linear.weight.detach().reshape(3, 4, 7)
+    bias = layer.linear.bias.detach().reshape(3, 4)
+    for row in range(5):
+        for unit in range(4):
+            pieces = [x[row] @ weight[j, unit] + bias[j, unit] for j in range(3)]
+            assert out[row, unit].item() == pytest.approx(max(p.item() for p in pieces), rel=1e-5)
+
+
+def test_convolutional_maxout_pools_pieces_and_places():
+    """Against a maximum over the convolutions of each piece, then over windows that overhang."""
+    layer = MaxoutConv(2, 4, kernel=3, pad=1, pool=(4, 2), pieces=2, init_range=0.5)
+    x = torch.randn(3, 2, 9, 9)
+    maps = layer.conv(x)
+    largest = torch.maximum(maps[:, :4], maps[:, 4:])
+    out = layer(x)
+    assert out.shape == (3, 4, 4, 4)  # ceil((9 - 4) / 2) + 1
+    for i in range(4):
+        for j in range(4):
+            window = largest[:, :, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4]
+            assert torch.equal(out[:, :, i, j], window.amax((2, 3)))
+
+
+@pytest.mark.parametrize(("keep", "scale"), [(0.8, 1.25), (0.5, 2.0)])
+def test_dropout_keeps_and_scales_as_the_paper(keep, scale):
+    out = dropout(torch.ones(1000, 100), keep, NOISE, "mask")
+    values, counts = out.unique(return_counts=True)
+    assert values.tolist() == pytest.approx([0.0, scale])
+    assert counts[1].item() / out.numel() == pytest.approx(keep, abs=0.01)
+
+
+def test_without_noise_dropout_and_noise_do_nothing():
+    x = torch.randn(3, 4)
+    assert dropout(x, 0.5, None, "mask") is x
+    assert add_noise(x, 1.0, None, "noise") is x
+
+
+def test_noise_has_its_deviation():
+    x = torch.zeros(1000, 100)
+    assert add_noise(x, 0.3, NOISE, "noise").std().item() == pytest.approx(0.3, rel=0.02)
+
+
+@pytest.mark.parametrize("prior", ["uniform", "normal"])
+def test_both_priors_have_mean_0_and_variance_1(prior):
+    z = draw_prior(prior, 2000, 100, NOISE)
+    assert z.shape == (2000, 100)
+    assert z.mean().item() == pytest.approx(0, abs=0.01)
+    assert z.var().item() == pytest.approx(1, abs=0.02)
+    bound = math.sqrt(3) if prior == "uniform" else math.inf
+    assert z.abs().max().item() <= bound
+
+
+def test_sparse_weights_are_few_and_normal():
+    layer = sparse_(nn.Linear(500, 300), 100)
+    assert (layer.weight != 0).sum(1).tolist() == [100] * 300
+    assert layer.weight[layer.weight != 0].std().item() == pytest.approx(1, abs=0.02)
+
+
+def test_column_norms_are_bounded_and_small_ones_left():
+    """The bound acts on the weights into a unit, and only where they exceed it."""
+    module = nn.Sequential(nn.Linear(50, 20), nn.ReLU())
+    with torch.no_grad():
+        module[0].weight.normal_().mul_(torch.linspace(0.01, 1, 20)[:, None])
+    before = module[0].weight.detach().norm(dim=1)
+    bound_column_norms_(module, 1.9365)
+    after = module[0].weight.detach().norm(dim=1)
+    torch.testing.assert_close(after, before.clamp(max=1.9365), rtol=1e-4, atol=1e-6)
+    assert (before > 1.9365).any()
+    assert (before < 1.9365).any()
+
+
+def test_disturbance_asks_for_one_value_a_layer():
+    with pytest.raises(UsageError, match="keep has 2 values for 3 layers; give one for each layer"):
+        Disturbance((0.5, 0.5), (), 3)

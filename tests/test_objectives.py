@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from advnets.objectives import (
+    discriminator_loss,
+    minimax_generator_loss,
+    non_saturating_generator_loss,
+    value_function,
+)
+
+LOGITS = torch.linspace(-8, 8, 41, dtype=torch.float32)
+REAL, FAKE = LOGITS.flip(0) * 0.7 + 0.3, LOGITS
+
+
+def written_value(real, fake):
+    """Equation 1 as it stands in the paper, in float64."""
+    d_real, d_fake = torch.sigmoid(real.double()), torch.sigmoid(fake.double())
+    return torch.log(d_real).mean() + torch.log(1 - d_fake).mean()
+
+
+WRITTEN = {
+    value_function: written_value,
+    discriminator_loss: lambda real, fake: -0.5 * written_value(real, fake),
+    minimax_generator_loss: lambda _, fake: torch.log(1 - torch.sigmoid(fake.double())).mean(),
+    non_saturating_generator_loss: lambda _, fake: -torch.log(torch.sigmoid(fake.double())).mean(),
+}
+
+
+@pytest.mark.parametrize("ours", WRITTEN, ids=lambda f: f.__name__)
+def test_value_and_gradient_are_those_of_the_written_formula(ours):
+    """Against autograd of log and sigmoid as the paper writes them, in float64."""
+    real, fake = REAL.clone().requires_grad_(), FAKE.clone().requires_grad_()
+    arguments = (real, fake) if ours in (value_function, discriminator_loss) else (fake,)
+    written = WRITTEN[ours](real, fake)
+    assert ours(*arguments).item() == pytest.approx(written.item(), rel=1e-6)
+    for mine, theirs in zip(
+        torch.autograd.grad(ours(*arguments), arguments),
+        torch.autograd.grad(written, arguments),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs.float(), rtol=1e-4, atol=1e-7)
+
+
+def test_at_the_solution_the_value_is_minus_log_4():
+    """D = 1/2 everywhere gives V = -log 4 (Theorem 1)."""
+    zeros = torch.zeros(5)
+    assert value_function(zeros, zeros).item() == pytest.approx(-math.log(4), rel=1e-6)
+
+
+def test_the_two_generator_losses_pull_as_theory_says():
+    """dL/da is -D for the minimax loss and D - 1 for the non-saturating one."""
+    fake = torch.tensor([-9.21], requires_grad=True)  # D(G(z)) = 1e-4
+    d = torch.sigmoid(fake).item()
+    (minimax,) = torch.autograd.grad(minimax_generator_loss(fake), fake)
+    (non_saturating,) = torch.autograd.grad(non_saturating_generator_loss(fake), fake)
+    assert minimax.item() == pytest.approx(-d, rel=1e-5)
+    assert non_saturating.item() == pytest.approx(d - 1, rel=1e-5)
+
+
+@pytest.mark.parametrize("ours", WRITTEN, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("confident", [-1e4, 1e4])
+def test_no_confidence_makes_a_number_that_is_not_finite(ours, confident):
+    """Where log of a sigmoid gives -inf, the logit form has a value and a gradient."""
+    logits = torch.full((3,), confident, requires_grad=True)
+    two = ours in (value_function, discriminator_loss)
+    loss = ours(logits, logits) if two else ours(logits)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert torch.isfinite(loss)
+    assert torch.isfinite(gradient).all()
+
+
+def test_losses_are_float32_whatever_the_logits():
+    assert value_function(REAL.bfloat16(), FAKE.bfloat16()).dtype == torch.float32

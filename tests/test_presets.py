@@ -1,0 +1,242 @@
+"""The presets are measured, not compared with a second table: nets are built and looked at."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from advnets import config, presets
+from advnets.errors import UnknownNameError
+from advnets.experiment import build
+from advnets.nets.conv2014 import DeconvGenerator, MaxoutConvDiscriminator
+from advnets.nets.layers import Maxout
+from advnets.nets.mlp import MaxoutDiscriminator, MLPGenerator, Stacked
+from advnets.noise import Noise
+from advnets.training.schedules import settings
+
+SHAPES = {
+    "paper-mnist": (1, 28, 28),
+    "paper-tfd": (1, 48, 48),
+    "paper-cifar": (3, 32, 32),
+    "paper-cifar-conv": (3, 32, 32),
+}
+PAPER = list(SHAPES)
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Each paper preset's players, built once: TFD's generator has 83 million weights."""
+    cache = {}
+
+    def players(name, stage=-1):
+        run = presets.named(name)
+        key = name, stage % len(run.stages)
+        if key not in cache:
+            cache.clear()
+            torch.manual_seed(0)
+            mean = torch.full(SHAPES[name], 0.25)
+            cache[key] = build.players(run, key[1], SHAPES[name], mean)
+        return cache[key]
+
+    return players
+
+
+def widths(net):
+    """Inputs and outputs of each layer, in order."""
+    sizes = []
+    for layer in net.modules():
+        if isinstance(layer, nn.Linear):
+            sizes.append((layer.in_features, layer.out_features))
+        elif isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d)):
+            sizes.append((layer.in_channels, layer.out_channels))
+    return sizes
+
+
+def weight_range(layer):
+    return layer.weight.detach().abs().max().item()
+
+
+def is_uniform_up_to(layer, bound):
+    """Weights fill [-bound, bound] evenly: the largest is near it, the variance is bound² / 3."""
+    weight = layer.weight.detach()
+    assert weight_range(layer) == pytest.approx(bound, rel=0.02)
+    assert weight.var().item() == pytest.approx(bound**2 / 3, rel=0.1)
+
+
+def linears(net):
+    return [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
+
+
+def test_mnist_nets(built):
+    g, d = built("paper-mnist").values()
+    assert isinstance(g, MLPGenerator)
+    assert isinstance(d, MaxoutDiscriminator)
+    assert widths(g) == [(100, 1200), (1200, 1200), (1200, 784)]
+    assert widths(d) == [(784, 240 * 5), (240, 240 * 5), (240, 1)]
+    for layer in linears(g):
+        is_uniform_up_to(layer, 0.05)
+    for layer in linears(d):
+        is_uniform_up_to(layer, 0.005)
+    assert torch.sigmoid(g.output.bias).detach() == pytest.approx(0.25)
+    z = g.latent(1000, Noise(0))
+    assert z.abs().max().item() == pytest.approx(3**0.5, rel=1e-3)
+    pictures = g(z[:10])
+    assert (pictures >= 0).all()
+    assert (pictures <= 1).all()
+    # ReLU: about half of the first layer's units are off for a z of mean 0.
+    with torch.no_grad():
+        off = (torch.relu(g.hidden.linears[0](z)) == 0).float().mean().item()
+    assert off == pytest.approx(0.5, abs=0.05)
+
+
+def test_tfd_pretraining_nets(built):
+    g, d = built("paper-tfd", 0).values()
+    assert widths(g) == [(100, 8000), (8000, 8000), (8000, 2304)]
+    assert widths(d) == [(2304, 1200 * 5), (1200, 1200 * 5), (1200, 1)]
+    relu, sigmoid, output = linears(g)
+    is_uniform_up_to(relu, 0.05)
+    is_uniform_up_to(sigmoid, 0.05)
+    assert relu.bias.detach().unique().tolist() == [0.0]
+    assert sigmoid.bias.detach().unique().tolist() == [-2.0]
+    assert (output.weight != 0).sum(1).unique().tolist() == [100]
+    assert torch.sigmoid(output.bias).detach() == pytest.approx(0.25)
+    assert g.latent(1000, Noise(0)).abs().max().item() > 3  # normal, not uniform
+    for net in (g, d):
+        net.project()
+        for layer in linears(net):
+            assert layer.weight.detach().norm(dim=1).max().item() <= 1.9365 + 1e-4
+    # A column of 8,000 weights up to .05 has norm 2.58: the bound binds where the authors set it.
+    assert sigmoid.weight.detach().norm(dim=1).mean().item() == pytest.approx(1.9365, rel=1e-3)
+
+
+def test_tfd_second_stage_lays_two_layers_below(built):
+    g, d = built("paper-tfd", 1).values()
+    assert isinstance(g, Stacked)
+    assert widths(g) == [(100, 8000), (8000, 100), (100, 8000), (8000, 8000), (8000, 2304)]
+    assert widths(d) == [(2304, 1200 * 5), (1200, 1200 * 5), (1200, 1)]
+    assert g.bottom.output.bias.detach().unique().tolist() == [-2.0]
+    is_uniform_up_to(g.bottom.output, 0.05)
+    between = g.bottom(g.latent(20, Noise(0)))
+    assert (between > 0).all()
+    assert (between < 1).all()
+
+
+def test_cifar_nets(built):
+    g, d = built("paper-cifar").values()
+    assert widths(g) == [(100, 8000), (8000, 8000), (8000, 3072)]
+    assert widths(d) == [(3072, 1600 * 5), (1600, 1600 * 5), (1600, 1)]
+    is_uniform_up_to(linears(g)[0], 0.05)
+    is_uniform_up_to(linears(g)[1], 0.05)
+    is_uniform_up_to(g.output, 0.5)
+    assert g.output.bias.detach().unique().tolist() == [0.0]
+    pictures = g(g.latent(20, Noise(0)))
+    assert pictures.min() < -1  # linear output
+    assert pictures.max() > 1
+
+
+def test_cifar_convolutional_nets(built):
+    g, d = built("paper-cifar-conv").values()
+    assert isinstance(g, DeconvGenerator)
+    assert isinstance(d, MaxoutConvDiscriminator)
+    assert widths(g) == [(100, 8000), (8000, 8000), (80, 3)]
+    assert g.deconv.kernel_size == (5, 5)
+    assert g.deconv.stride == (3, 3)
+    assert g.bias.shape == (3, 32, 32)
+    convs = [layer for layer in d.modules() if isinstance(layer, nn.Conv2d)]
+    assert [(c.out_channels, c.kernel_size[0], c.padding[0]) for c in convs] == [
+        (32 * 2, 8, 4),
+        (32 * 2, 8, 3),
+        (192 * 2, 5, 3),
+    ]
+    assert widths(d)[3:] == [(192 * 5 * 5, 500 * 5), (500, 1)]
+    for layer in (*linears(d), *convs):
+        is_uniform_up_to(layer, 0.005)
+    for layer in (*linears(g), g.deconv):
+        is_uniform_up_to(layer, 0.05)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_masks_and_scales_of_every_discriminator(built, name):
+    """Where D asks for a mask: .8 at the input and .5 elsewhere, and the scales 1.25 and 2."""
+    asked = []
+
+    class Listening(Noise):
+        def keep_mask(self, purpose, rows, *shape, keep):
+            mask = super().keep_mask(purpose, rows, *shape, keep=keep)
+            asked.append((keep, mask.mean().item()))
+            return mask
+
+    d = built(name)["discriminator"]
+    layers = sum(isinstance(layer, (nn.Linear, nn.Conv2d)) for layer in d.modules())
+    d(torch.ones(20, *SHAPES[name]), Listening(seed=0))
+    assert [keep for keep, _ in asked] == [0.8] + [0.5] * (layers - 1)
+    for keep, rate in asked:
+        assert rate == pytest.approx(keep, abs=0.02)
+    first = next(layer for layer in d.modules() if isinstance(layer, (nn.Linear, nn.Conv2d)))
+    fed = []
+    hook = first.register_forward_pre_hook(lambda _, inputs: fed.append(inputs[0]))
+    d(torch.ones(2, *SHAPES[name]), Noise(0))
+    hook.remove()
+    assert fed[0].unique().tolist() == pytest.approx([0.0, 1.25])
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_no_generator_of_the_paper_is_disturbed(built, name):
+    g = built(name)["generator"]
+    z = g.latent(2, Noise(0))
+    assert torch.equal(g(z, Noise(0)), g(z))
+
+
+@pytest.mark.parametrize(
+    ("name", "lr"),
+    [
+        ("paper-mnist", 0.1),
+        ("paper-tfd", 0.05),
+        ("paper-cifar", 0.025),
+        ("paper-cifar-conv", 0.004),
+    ],
+)
+def test_learning_rate_and_momentum_after_n_updates(name, lr):
+    """lr / 1.000004^n, never below 1e-6; momentum .5 in epoch 1, .6 halfway, .7 from epoch 250."""
+    for stage in presets.named(name).stages:
+        for spec in (stage.generator_optimizer, stage.discriminator_optimizer):
+            assert settings(spec, 0, 0) == pytest.approx({"lr": lr, "momentum": 0.5})
+            after = settings(spec, 100_000, 83)
+            assert after["lr"] == pytest.approx(lr * 0.6703204, rel=1e-5)  # exp(-.4)
+            assert after["momentum"] == pytest.approx(0.5 + 0.2 / 3, rel=1e-5)
+            assert settings(spec, 10**8, 249)["lr"] == 1e-6
+            assert settings(spec, 10**8, 400)["momentum"] == pytest.approx(0.7)
+
+
+@pytest.mark.parametrize("name", PAPER)
+def test_batches_data_and_order_of_play(name):
+    run = presets.named(name)
+    assert run.data.batch_size == (128 if name == "paper-cifar-conv" else 100)
+    assert run.data.scaling == ("contrast" if "cifar" in name else "unit")
+    assert {stage.game.updates for stage in run.stages} == {"simultaneous"}
+    assert {stage.game.objective for stage in run.stages} == {"non-saturating"}
+
+
+def test_tfd_is_fifty_epochs_and_then_22():
+    assert [stage.epochs for stage in presets.named("paper-tfd").stages] == [50, 22]
+
+
+def test_an_unknown_preset_is_told_its_nearest():
+    with pytest.raises(
+        UnknownNameError, match="no preset is called 'paper-mnits'; did you mean paper-mnist"
+    ):
+        presets.named("paper-mnits")
+
+
+def test_a_path_stands_for_its_data(tmp_path):
+    run = presets.starting_point(str(tmp_path))
+    assert run.data.source == str(tmp_path)
+    assert run.stages == presets.named("digits").stages
+    assert presets.default_out(run).name == tmp_path.name
+    assert isinstance(run, config.Config)
+
+
+def test_a_maxout_layer_has_its_pieces(built):
+    d = built("paper-mnist")["discriminator"]
+    assert [layer.pieces for layer in d.modules() if isinstance(layer, Maxout)] == [5, 5]

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from advnets import config
+from advnets.noise import Noise
+from advnets.training.algorithm import Mover, Table, play_round
+from advnets.training.schedules import optimizer
+from advnets.types import Batch, Outcome, Phase
+
+
+class Weight(nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([value]))
+        self.projected = 0
+
+    def project(self):
+        self.projected += 1
+
+
+class Numbers:
+    """A stream whose n-th batch is the number n."""
+
+    def __init__(self):
+        self.read = []
+
+    def at(self, index):
+        self.read.append(index)
+        return Batch(torch.full((2, 1, 1, 1), float(index)))
+
+    def epoch_at(self, index):
+        return index / 10
+
+
+class Duel:
+    """L_a = a b, L_b = -a b: the bilinear game, whose simultaneous and alternating play differ."""
+
+    def __init__(self, *phases):
+        self._phases = phases
+
+    def phases(self):
+        return self._phases
+
+
+def losses(*names):
+    def take(players, batch, noise):
+        product = (players["a"].w * players["b"].w).sum()
+        signs = {"a": product, "b": -product}
+        return Outcome({name: signs[name] for name in names}, {"batch": batch.pictures.mean()})
+
+    return take
+
+
+def table(*phases, a=1.0, b=2.0, spec=None):
+    spec = spec or config.SGD(lr=0.1, lr_decay=1.0, momentum=0.0, final_momentum=0.0)
+    players = {"a": Weight(a), "b": Weight(b)}
+    movers = {
+        name: Mover(spec, optimizer(spec, player.parameters())) for name, player in players.items()
+    }
+    return Table(Duel(*phases), players, movers, Numbers(), Noise(0))
+
+
+def weights(table):
+    return [player.w.item() for player in table.players.values()]
+
+
+def test_in_one_phase_nobody_has_moved_when_a_gradient_is_taken():
+    """a = 1 - .1 x 2, b = 2 + .1 x 1: both from where the round began."""
+    played = table(Phase("both", losses("a", "b")))
+    play_round(played)
+    assert weights(played) == pytest.approx([0.8, 2.1])
+
+
+def test_in_two_phases_the_second_player_answers_the_first():
+    """a = 1 - .1 x 2 = .8, then b = 2 + .1 x .8."""
+    played = table(Phase("a", losses("a")), Phase("b", losses("b")))
+    play_round(played)
+    assert weights(played) == pytest.approx([0.8, 2.08])
+
+
+def test_a_phase_repeats_on_fresh_batches():
+    played = table(Phase("a", losses("a"), repeats=3), Phase("b", losses("b"), reads_data=False))
+    play_round(played)
+    play_round(played)
+    assert played.batches.read == [0, 1, 2, 2, 3, 4, 5, 5]
+    assert played.position.updates == {"a": 6, "b": 2}
+    assert (played.position.step, played.position.cursor) == (2, 6)
+
+
+def test_how_often_may_depend_on_what_was_last_seen():
+    """A learner of the lead can be played with no change to Algorithm 1."""
+    played = table(Phase("a", losses("a"), repeats=lambda seen: int(seen["lead"])))
+    played.last_observed = {"lead": 4.0}
+    play_round(played)
+    assert played.position.updates == {"a": 4}
+
+
+def test_what_repeats_see_is_averaged():
+    shown = play_round(table(Phase("a", losses("a"), repeats=3)))
+    assert shown.observed["batch"].item() == 1.0  # of batches 0, 1 and 2
+
+
+@pytest.mark.parametrize("spec", [config.SGD(), config.Adam()], ids=["sgd", "adam"])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_a_step_that_is_not_finite_moves_nobody(spec, bad):
+    """Nor does it enter the momentum; the round says so."""
+
+    def poisoned(players, batch, noise):
+        outcome = losses("a", "b")(players, batch, noise)
+        return Outcome({**outcome.losses, "b": outcome.losses["b"] * bad})
+
+    played = table(Phase("both", losses("a", "b")), spec=spec)
+    play_round(played)
+    before = weights(played)
+    states = [
+        {k: v.clone() for k, v in mover.optimizer.state_dict()["state"][0].items()}
+        for mover in played.movers.values()
+    ]
+    played.game = Duel(Phase("both", poisoned))
+    assert not play_round(played).finite
+    assert weights(played) == before
+    for mover, state in zip(played.movers.values(), states, strict=True):
+        for key, value in mover.optimizer.state_dict()["state"][0].items():
+            assert torch.equal(value, state[key]), key
+
+
+def test_a_bounded_player_is_projected_after_each_update():
+    played = table(Phase("a", losses("a"), repeats=2))
+    play_round(played)
+    assert played.players["a"].projected == 2
+    assert played.players["b"].projected == 0
+
+
+def test_under_bfloat16_losses_and_weights_stay_float32():
+    layer = nn.Linear(4, 4)
+    seen = []
+
+    def take(players, batch, noise):
+        out = players["a"](torch.ones(2, 4))
+        seen.append(out.dtype)
+        return Outcome({"a": out.float().sum()})
+
+    spec = config.SGD()
+    played = Table(
+        Duel(Phase("a", take)),
+        {"a": layer},
+        {"a": Mover(spec, optimizer(spec, layer.parameters()))},
+        Numbers(),
+        Noise(0),
+        precision=torch.bfloat16,
+    )
+    play_round(played)
+    assert seen == [torch.bfloat16]
+    assert layer.weight.dtype == layer.weight.grad.dtype == torch.float32
