@@ -18,7 +18,6 @@ import tyro
 from tyro.conf import (
     AvoidSubcommands,
     FlagCreatePairsOff,
-    OmitSubcommandPrefixes,
     Positional,
     arg,
     subcommand,
@@ -229,7 +228,11 @@ class ListSets:
 class DataSets:
     """Named data sets: list them, download them."""
 
-    asked: Annotated[Fetch, subcommand("fetch")] | Annotated[ListSets, subcommand("list")]
+    asked: Annotated[
+        Annotated[Fetch, subcommand("fetch", prefix_name=False)]
+        | Annotated[ListSets, subcommand("list", prefix_name=False)],
+        arg(name=""),
+    ]
 
     def execute(self) -> int:
         """Do it."""
@@ -301,7 +304,7 @@ def parse(given: list[str], train: Train) -> Command:
         prog="advnets",
         description="Adversarial nets, as published in 2014 and as far as they have come since.",
         args=given,
-        config=(AvoidSubcommands, FlagCreatePairsOff, OmitSubcommandPrefixes),
+        config=(AvoidSubcommands, FlagCreatePairsOff),
     )
 
 

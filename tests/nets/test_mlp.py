@@ -26,7 +26,7 @@ def test_a_generator_maps_z_to_pictures_in_the_range_of_its_output():
     generator = MLPGenerator(SHAPE, spec())
     pictures = generator(generator.latent(5, NOISE))
     assert pictures.shape == (5, *SHAPE)
-    assert 0 < pictures.min()
+    assert pictures.min() > 0
     assert pictures.max() < 1
 
 

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from filelock import FileLock
 from tqdm import tqdm
 
 from advnets.data import mnist
 from advnets.data.download import MirrorFault, download
 from advnets.data.idx import find_idx, unpacked_md5
 from advnets.errors import DataError, DownloadError, UnknownNameError
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ def fetch(
     folder = directory / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / ".fetch.lock"):
+        with FileLock(folder / ".fetch.lock"):
             return [
                 _present(folder, file, md5)
                 or _bring(folder, file, md5, mirrors or remote.mirrors, progress)
@@ -144,14 +139,3 @@ def _put(part: Path, final: Path) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
-
-
-@contextmanager
-def _locked(path: Path) -> Generator[None]:
-    """Wait until no other process holds this lock, and hold it; the system frees a dead one's."""
-    with path.open("ab") as file:
-        if sys.platform == "win32":
-            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -22,6 +22,8 @@ NAMED: dict[str, Callable[[Sequence[Path]], Splits]] = {
     "cifar10": open_cifar10,
     "tfd": open_tfd,
 }
+"""Openers of the named sets, each given the folders to look in."""
+
 # The first that says yes opens the path; a folder of nothing else is one of pictures.
 _KINDS: tuple[tuple[Callable[[Path], bool], Callable[[Path, Data], Splits]], ...] = (
     (is_mat, lambda path, _: open_mat(path)),

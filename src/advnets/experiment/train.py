@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from advnets.views.report import write_report
-from advnets.views.samples import grid, save_grid
 from torch import nn
 
 from advnets import config
@@ -24,6 +22,8 @@ from advnets.training import runtime
 from advnets.training.checkpoint import read_checkpoint
 from advnets.training.ema import WeightAverage
 from advnets.training.loop import Hooks, Loop, Watcher
+from advnets.views.report import write_report
+from advnets.views.samples import grid, save_grid
 
 GRID = 100
 """Samples in a grid."""

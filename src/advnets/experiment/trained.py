@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from advnets.views.report import write_report
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -19,6 +18,7 @@ from advnets.experiment.measure import draw_samples, parzen_records
 from advnets.runs import RunDirectory, write_json
 from advnets.training import runtime
 from advnets.training.checkpoint import load_module, read_checkpoint
+from advnets.views.report import write_report
 
 Weights = Literal["average", "last"]
 
