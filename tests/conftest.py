@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def tiny() -> config.Config:
-    """The digits preset, small enough for hundreds of steps a second, with everything that has state:
+    """The digits preset, small and quick, with everything that has state in it:
     batch norm, momentum, a weight average, dropout."""
     stage = config.Stage(
         generator=config.MLPGenerator(

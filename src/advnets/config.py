@@ -6,10 +6,37 @@ config.json by the run directory. A field's comment is its help text.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from tyro.conf import Suppress, arg
+
+from advnets.errors import UsageError
+
+
+def check(config: object, expected: str, holds: Callable[[float], bool], *names: str) -> None:
+    """Refuse numbers, or numbers in a list, that cannot be; a field that is None is left.
+
+    Raises:
+        UsageError: one does not hold.
+    """
+    for name in names:
+        value = getattr(config, name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is not None and not holds(number):
+                raise UsageError(f"{name} is {number}; it must be {expected}")
+
+
+def at_least(config: object, bound: int, *names: str) -> None:
+    """Refuse numbers below a bound."""
+    check(config, f"at least {bound}", lambda number: number >= bound, *names)
+
+
+def probabilities(config: object, *names: str) -> None:
+    """Refuse numbers that are no probability of keeping something."""
+    check(config, "above 0 and at most 1", lambda number: 0 < number <= 1, *names)
+
 
 Activation = Literal["relu", "leaky_relu", "sigmoid", "tanh"]
 
@@ -30,6 +57,9 @@ class Data:
     """Range of the nets: [0, 1], [-1, 1], or each picture less its mean, brought to norm 55."""
     batch_size: int = 100
     """Pictures in a batch."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "size", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -65,6 +95,11 @@ class MLPGenerator:
     noise: tuple[float, ...] = ()
     """Standard deviation of normal noise added to each layer's input; empty: none."""
 
+    def __post_init__(self) -> None:
+        at_least(self, 1, "latent_dim", "hidden", "output_sparse_init")
+        at_least(self, 0, "init_range", "output_init_range", "max_column_norm", "noise")
+        probabilities(self, "keep")
+
 
 @dataclass(frozen=True)
 class DeconvGenerator:
@@ -93,6 +128,11 @@ class DeconvGenerator:
     noise: tuple[float, ...] = ()
     """Standard deviation of normal noise added to each layer's input; empty: none."""
 
+    def __post_init__(self) -> None:
+        at_least(self, 1, "latent_dim", "hidden", "base", "kernel", "stride")
+        at_least(self, 0, "init_range", "noise")
+        probabilities(self, "keep")
+
 
 @dataclass(frozen=True)
 class MaxoutDiscriminator:
@@ -110,6 +150,11 @@ class MaxoutDiscriminator:
     """Dropout: the same for the inputs of all later layers."""
     max_column_norm: float | None = None
     """Bound on the norm of the weights into a piece, restored after each update."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "units", "pieces")
+        at_least(self, 0, "init_range", "max_column_norm")
+        probabilities(self, "keep_input", "keep_hidden")
 
 
 @dataclass(frozen=True)
@@ -137,6 +182,11 @@ class MaxoutConvDiscriminator:
     keep_hidden: float = 0.5
     """Dropout: the same for the inputs of all later layers."""
 
+    def __post_init__(self) -> None:
+        at_least(self, 1, "channels", "kernels", "pieces", "dense_units", "dense_pieces")
+        at_least(self, 0, "pads", "init_range")
+        probabilities(self, "keep_input", "keep_hidden")
+
 
 GeneratorConfig = MLPGenerator | DeconvGenerator
 DiscriminatorConfig = MaxoutDiscriminator | MaxoutConvDiscriminator
@@ -159,6 +209,10 @@ class SGD:
     saturate: int = 250
     """Epoch (the first is 1) at which momentum is final."""
 
+    def __post_init__(self) -> None:
+        at_least(self, 0, "lr", "min_lr", "momentum", "final_momentum")
+        at_least(self, 1, "lr_decay", "saturate")
+
 
 @dataclass(frozen=True)
 class Adam:
@@ -170,6 +224,10 @@ class Adam:
     """Decay of the mean of gradients."""
     beta2: float = 0.999
     """Decay of the mean of squared gradients."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "lr", "beta1", "beta2")
+        check(self, "less than 1", lambda number: number < 1, "beta1", "beta2")
 
 
 OptimizerConfig = SGD | Adam
@@ -185,6 +243,9 @@ class Game:
     """Discriminator steps to one generator step, when they alternate."""
     updates: Literal["alternating", "simultaneous"] = "alternating"
     """D first and then G (the paper's text), or both on the same batch and fakes (its files)."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "k")
 
 
 @dataclass(frozen=True)
@@ -205,6 +266,10 @@ class Stage:
     below_previous: Suppress[bool] = False
     """Put this generator below the one of the stage before, whose z it then makes."""
 
+    def __post_init__(self) -> None:
+        at_least(self, 1, "epochs", "steps")
+        at_least(self, 0, "average_half_life")
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -216,6 +281,9 @@ class Runtime:
     """Of matrix products; weights, losses and optimizer state are float32 always."""
     threads: int = 0
     """Processor threads; 0: as many as there are cores."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "threads")
 
 
 @dataclass(frozen=True)
@@ -230,6 +298,9 @@ class Ticks:
     """Between checkpoints."""
     evaluate: int = 0
     """Between Parzen log-likelihoods on the way; 0: none."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "log", "samples", "checkpoint", "evaluate")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from advnets.experiment.plan import Plan
     from advnets.experiment.train import Ending
 
+FILES_SHOWN = 10
+"""Broken files that are named one by one on the console; events.jsonl has them all."""
+
 
 class Console:
     """Shows events and progress; a `training.loop.Watcher`."""
@@ -24,7 +27,7 @@ class Console:
     def __init__(self, stream: TextIO | None = None, batch_size: int = 1) -> None:
         self.stream = stream or sys.stderr
         self.batch_size = batch_size
-        self.bar: tqdm[None] | None = None
+        self.bar: tqdm[Any] | None = None
         self.steps = 0
         self._began, self._began_at = time.monotonic(), 0
 
@@ -36,6 +39,7 @@ class Console:
             "tick": self._tick,
             "evaluate": self._evaluated,
             "rollback": self._rolled_back,
+            "left out": self._left_out,
         }.get(event["kind"])
         if show:
             show(event)
@@ -88,6 +92,13 @@ class Console:
             f"step {event['step']:,}: Parzen log-likelihood {event['mean']:.1f} ± "
             f"{event['standard_error']:.1f} nats at σ {event['sigma']:.3f}"
         )
+
+    def _left_out(self, event: Mapping[str, Any]) -> None:
+        files: dict[str, str] = event["files"]
+        shown = [f"{name} ({reason})" for name, reason in list(files.items())[:FILES_SHOWN]]
+        more = f" and {len(files) - len(shown):,} more" if len(files) > len(shown) else ""
+        what = "1 file was" if len(files) == 1 else f"{len(files):,} files were"
+        self.line(f"{what} left out: {'; '.join(shown)}{more}")
 
     def _rolled_back(self, event: Mapping[str, Any]) -> None:
         self.line(

@@ -173,10 +173,12 @@ def starting_point(name: str) -> Config:
     Raises:
         UnknownNameError: it is neither.
     """
-    if name not in PRESETS and Path(name).expanduser().exists():
-        config = named(DEFAULT)
-        return replace(config, data=replace(config.data, source=name))
-    return named(name)
+    if name in PRESETS:
+        return named(name)
+    if not Path(name).expanduser().exists():
+        raise UnknownNameError("preset, file or folder", name, PRESETS)
+    config = named(DEFAULT)
+    return replace(config, data=replace(config.data, source=name))
 
 
 def default_out(config: Config) -> Path:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import gzip
-import os
 import struct
 import threading
 from collections.abc import Callable, Iterator
@@ -13,14 +12,6 @@ import numpy as np
 import pytest
 
 from advnets.data.source import Pictures
-
-
-@pytest.fixture
-def real_data() -> Path:
-    directory = os.environ.get("ADVNETS_DATA")
-    if not directory:
-        pytest.skip("ADVNETS_DATA is not set: it says where the real files lie")
-    return Path(directory)
 
 
 @pytest.fixture

@@ -129,6 +129,18 @@ def test_exif_turns_upright(tmp_path, orientation):
     np.testing.assert_array_equal(decode(path, 8, 1)[0], upright)
 
 
+@pytest.mark.parametrize(
+    "exif",
+    [b"Exif\0\0garbage", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"],
+)
+def test_broken_exif_breaks_no_picture(tmp_path, exif):
+    """A picture whose metadata are broken is a picture still."""
+    path = saved(Image.new("L", (9, 9), 100), tmp_path / "x.jpg", exif=exif)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert (decode(path, 4, 1) == 100).all()
+
+
 @pytest.mark.parametrize("shape", [(30, 90), (90, 30)])
 def test_centre_is_cut_out(tmp_path, shape):
     """Of a long picture the square in the middle is taken."""

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import warnings
@@ -171,3 +172,35 @@ def test_warnings_of_others_are_left_alone(tmp_path):
     before = list(warnings.filters)
     open_picture_folder(tmp_path, DATA)
     assert list(warnings.filters) == before
+
+
+def test_folder_of_another_user_is_named(tmp_path, monkeypatch):
+    """A folder within that may not be entered is named, and the others are read."""
+    level(tmp_path, "a/x.png", 1)
+    level(tmp_path, "theirs/y.png", 2)
+    iterdir = Path.iterdir
+
+    def refuse(folder: Path):
+        if folder.name == "theirs":
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    splits = open_picture_folder(tmp_path, DATA)
+    assert levels(splits.train) == [1]
+    assert splits.broken == (Broken("theirs", "cannot be entered: Permission denied"),)
+
+
+def test_depth_is_no_matter(tmp_path):
+    """Folders nested deeper than Python nests calls are read."""
+    folder = tmp_path
+    for _ in range(1200):
+        folder = folder / "d"
+        folder.mkdir()
+    level(folder, "x.png", 3)
+    try:
+        assert levels(open_picture_folder(tmp_path, DATA).train) == [3]
+    finally:
+        # Removing a tree calls itself for each level.
+        for inner in [folder / "x.png", *[folder, *folder.parents][:1200]]:
+            inner.rmdir() if inner.is_dir() else inner.unlink()

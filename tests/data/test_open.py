@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import errno
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -61,3 +64,14 @@ def test_paths_are_known_by_what_they_hold(tmp_path, write_idx, monkeypatch):
     (tmp_path / "x.zip").touch()
     with pytest.raises(DataError, match="file of no known kind"):
         open_source(Data(source=str(tmp_path / "x.zip")))
+
+
+def test_folder_of_another_user(tmp_path, monkeypatch):
+    """What may not be read is a sentence."""
+
+    def refuse(folder: Path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match=r"cannot be read \(Permission denied\)"):
+        open_source(Data(source=str(tmp_path)))

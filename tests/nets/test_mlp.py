@@ -62,7 +62,7 @@ def test_every_hidden_layer_needs_an_activation():
 @pytest.mark.parametrize("layer", [0, 1, 2])
 @pytest.mark.parametrize("kind", ["keep", "noise"])
 def test_any_layer_of_a_generator_can_be_disturbed(layer, kind):
-    """Dropout or noise at one layer alone changes what G makes of the same z, and only with noise."""
+    """Dropout or noise at one layer alone changes what G makes of the same z."""
     neutral, acting = (1.0, 0.5) if kind == "keep" else (0.0, 1.0)
     values = tuple(acting if i == layer else neutral for i in range(3))
     generator = MLPGenerator(SHAPE, spec(output_init_range=1.0, init_range=1.0, **{kind: values}))

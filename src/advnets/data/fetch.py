@@ -58,13 +58,13 @@ def fetch(
     if name not in _REMOTES:
         raise UnknownNameError("set to fetch", name, _REMOTES)
     remote = _REMOTES[name]
+    chosen = remote.mirrors if mirrors is None else mirrors
     folder = directory / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / ".fetch.lock"):
             return [
-                _present(folder, file, md5)
-                or _bring(folder, file, md5, mirrors or remote.mirrors, progress)
+                _present(folder, file, md5) or _bring(folder, file, md5, chosen, progress)
                 for file, md5 in remote.files.items()
             ]
     except OSError as error:

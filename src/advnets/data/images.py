@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,7 +36,7 @@ def open_picture_folder(folder: Path, data: Data) -> Splits:
     with warnings.catch_warnings():
         # Pillow warns of odd metadata that do not touch the pixels; what does is an error.
         warnings.simplefilter("ignore")
-        paths = {_name(path, folder): path for path in _walk(folder, folder, set(), broken)}
+        paths = {_name(path, folder): path for path in _walk(folder, broken)}
         names = sorted(paths)
         images, reasons = _decode([paths[name] for name in names], data)
     broken += [Broken(_shown(name), reasons[i]) for i, name in enumerate(names) if i in reasons]
@@ -57,27 +56,29 @@ def open_picture_folder(folder: Path, data: Data) -> Splits:
     return Splits(folder.resolve().name, *_split(Pictures(images), kept), tuple(broken))
 
 
-def _walk(
-    root: Path, folder: Path, entered: set[tuple[int, int]], broken: list[Broken]
-) -> Iterator[Path]:
+def _walk(root: Path, broken: list[Broken]) -> list[Path]:
     """The picture files in a folder and in those below it; each real folder is entered once."""
-    try:
-        status = folder.stat()
-        if (status.st_dev, status.st_ino) in entered:
-            return
-        entered.add((status.st_dev, status.st_ino))
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        name = _shown(_name(folder, root))
-        broken.append(Broken(name, f"cannot be entered: {error.strerror}"))
-        return
-    for path in entries:
-        if path.name.startswith("."):
-            continue
-        if path.is_dir():
-            yield from _walk(root, path, entered, broken)
-        elif is_picture(path):
-            yield path
+    found: list[Path] = []
+    entered: set[tuple[int, int]] = set()
+    pending = [root]
+    while pending:
+        folder = pending.pop()
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            for path in sorted(folder.iterdir()):
+                if path.name.startswith("."):
+                    continue
+                if path.is_dir():
+                    pending.append(path)
+                elif is_picture(path):
+                    found.append(path)
+        except OSError as error:
+            name = _shown(_name(folder, root))
+            broken.append(Broken(name, f"cannot be entered: {error.strerror}"))
+    return found
 
 
 def _decode(paths: list[Path], data: Data) -> tuple[np.ndarray, dict[int, str]]:

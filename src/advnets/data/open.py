@@ -41,9 +41,18 @@ def open_source(data: Data) -> Splits:
         DataError: the data is absent, broken or of no known kind; the message has the cure.
         MissingExtraError: a library that this source needs is not installed.
     """
-    if data.source in NAMED:
-        return NAMED[data.source](folders_of(data.source, data.directory))
-    path = _existing(data.source)
+    try:
+        if data.source in NAMED:
+            return NAMED[data.source](folders_of(data.source, data.directory))
+        return _open_path(_existing(data.source), data)
+    except OSError as error:  # mostly a folder that is another user's
+        raise DataError(
+            f"{error.filename or data.source} cannot be read ({error.strerror}); "
+            f"see that it is yours to read"
+        ) from None
+
+
+def _open_path(path: Path, data: Data) -> Splits:
     for is_kind, opener in _KINDS:
         if is_kind(path):
             return opener(path, data)

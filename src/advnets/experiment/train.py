@@ -66,6 +66,11 @@ def train(
         facts = {"step": session.step, "steps": session.steps, "device": str(device)}
         run.append_event(opening | facts)
         watcher.event(opening | facts)
+        if broken := session.data.splits.broken:
+            files = {file.name: file.reason for file in broken}
+            left_out = {"kind": "left out", "step": session.step, "files": files}
+            run.append_event(left_out)
+            watcher.event(left_out)
         complete = _play_stages(run, session, device, interruption, watcher)
         ending = Ending(
             out, complete, interruption.signal and int(interruption.signal), session.step

@@ -31,7 +31,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         RunError: the disk is full or the folder cannot be written; an older file stays whole.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
-    metadata = {"advnets_format": str(FORMAT), "facts": json.dumps(checkpoint.facts)}
+    # One entry: the library writes several in any order, and equal states are to be equal files.
+    metadata = {"advnets": json.dumps({"format": FORMAT, "facts": checkpoint.facts})}
 
     def write(part: Path) -> None:
         try:
@@ -50,11 +51,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            if metadata.get("advnets_format") != str(FORMAT):
+            record = json.loads((file.metadata() or {}).get("advnets", "{}"))
+            if record.get("format") != FORMAT:
                 raise CheckpointError(
-                    f"{path} has format {metadata.get('advnets_format')!r} and this advnets reads "
-                    f"{FORMAT!r}; use the advnets that wrote it"
+                    f"{path} has format {record.get('format')!r} and this advnets reads {FORMAT}; "
+                    "use the advnets that wrote it"
                 )
             # Cloned: a memory-mapped tensor is aligned otherwise than one torch allocates.
             tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
@@ -63,7 +64,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"{path} is truncated or no checkpoint ({error}); remove it, and --resume goes on "
             "from the one before"
         ) from None
-    return Checkpoint(tensors, json.loads(metadata["facts"]))
+    return Checkpoint(tensors, record["facts"])
 
 
 def module_tensors(prefix: str, module: nn.Module) -> dict[str, Tensor]:

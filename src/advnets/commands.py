@@ -1,0 +1,253 @@
+"""What one can ask for at the command line: a typed dataclass a command, its fields the flags.
+
+Only what `--help` needs is imported here; commands import the rest when they run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from tyro.conf import Positional, arg, subcommand
+
+from advnets import presets
+from advnets.config import Config, Data, Runtime, Stage, Ticks
+from advnets.errors import DataError, MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train adversarial nets on a preset's data or your own; leaves a run directory.
+
+    PRESET (see `advnets presets`) comes first; a path in its place is shorthand for `--data PATH`.
+    The defaults below are those of the preset that is named.
+    """
+
+    preset: Annotated[Positional[str], arg(metavar="PRESET")] = presets.DEFAULT
+    """A preset, or the path of your data."""
+    data: Annotated[Data, arg(name="")] = field(default_factory=Data)
+    out: Annotated[Path | None, arg(metavar="RUN")] = None
+    """The run directory; None: runs/, by the name of the preset or of your data."""
+    seed: int = 0
+    """Of initial weights, noise, masks and order."""
+    resume: bool = False
+    """Go on from the newest checkpoint of --out, to the bit."""
+    dry_run: bool = False
+    """Print the resolved config, parameters, estimated time and memory; write nothing."""
+    stage: Annotated[Stage, arg(name="")] = field(default_factory=Stage)
+    runtime: Annotated[Runtime, arg(name="")] = field(default_factory=Runtime)
+    ticks: Ticks = field(default_factory=Ticks)
+
+    @classmethod
+    def defaults(cls, start: Config, preset: str) -> Train:
+        """The flags that stand for a config."""
+        return cls(
+            preset=preset,
+            data=start.data,
+            seed=start.seed,
+            stage=start.stage,
+            runtime=start.runtime,
+            ticks=start.ticks,
+        )
+
+    def config(self, start: Config) -> Config:
+        """The config that these flags, upon a starting point, stand for."""
+        return replace(
+            start.with_stage(self.stage),
+            data=self.data,
+            seed=self.seed,
+            runtime=self.runtime,
+            ticks=self.ticks,
+        )
+
+    def run(self, start: Config) -> int:
+        """Train, or plan."""
+        from advnets import console
+        from advnets.experiment.plan import plan
+        from advnets.experiment.train import train
+
+        config = self.config(start)
+        if self.dry_run:
+            print(console.plan_text(plan(config)))
+            return 0
+        began, watcher = time.monotonic(), console.Console(batch_size=config.data.batch_size)
+        out = self.out or presets.default_out(config)
+        try:
+            ended = train(config, out, watcher, resume=self.resume)
+        finally:
+            watcher.close()
+        for warning in ended.warnings:
+            print(f"advnets: {warning}", file=sys.stderr)
+        print(console.ending(ended, time.monotonic() - began))
+        return 128 + ended.signal if ended.signal is not None else 0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Draw pictures from a trained generator; the first ones of a seed do not depend on --num."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """The run directory."""
+    out: Annotated[Path, arg(metavar="FILE.png|FILE.npz|DIR")]
+    """A grid (.png), an array `images` of bytes N x H x W x C (.npz), or a folder of PNG files."""
+    num: int = 64
+    """How many pictures."""
+    seed: int = 0
+    """Of z."""
+    weights: Literal["average", "last"] | None = None
+    """The weight average or the last weights; None: the average where the run keeps one."""
+    columns: int | None = None
+    """Pictures in a row of the grid; None: about a square."""
+    device: str = "cpu"
+    """auto, cpu, cuda, cuda:N or mps."""
+
+    def execute(self) -> int:
+        """Sample and write."""
+        from advnets.experiment.trained import load
+
+        trained = load(self.run, weights=self.weights, device=self.device)
+        write_samples(trained.sample(self.num, seed=self.seed), self.out, self.columns)
+        print(
+            f"{self.num:,} samples of step {trained.step:,} ({trained.weights} weights): {self.out}"
+        )
+        return 0
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score a trained generator beside real pictures; adds to scores.json and report.html."""
+
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
+    """The run directory."""
+    metrics: tuple[str, ...] = ("parzen",)
+    """What to compute: parzen (window log-likelihood, σ on the paper's grid and on a fine one)."""
+    seed: int = 0
+    """Of the samples."""
+    weights: Literal["average", "last"] | None = None
+    """The weight average or the last weights; None: the average where the run keeps one."""
+    data_dir: str | None = None
+    """Where the run's named set lies now; None: as it was trained."""
+    device: str = "cpu"
+    """auto, cpu, cuda, cuda:N or mps."""
+    json: bool = False
+    """Print the records as JSON."""
+
+    def execute(self) -> int:
+        """Score, keep, print."""
+        from advnets import console
+        from advnets.experiment.trained import load
+
+        trained = load(self.run, weights=self.weights, device=self.device)
+        records = trained.evaluate(self.metrics, data_dir=self.data_dir, seed=self.seed)
+        print(json.dumps(records, indent=2) if self.json else console.score_table(records))
+        trained.report()
+        return 0
+
+
+@dataclass(frozen=True)
+class Presets:
+    """List the presets: complete configs by name."""
+
+    def execute(self) -> int:
+        """Print a line for each."""
+        width = max(map(len, presets.PRESETS))
+        for name, preset in presets.PRESETS.items():
+            print(f"{name.ljust(width)}  {preset.about}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Download a named set, verify it and put it in place."""
+
+    name: Annotated[Positional[str], arg(metavar="NAME")]
+    """mnist."""
+    data_dir: Annotated[str | None, arg(metavar="DIR")] = None
+    """Where named sets lie; None: the environment variable ADVNETS_DATA, else the user's cache."""
+
+    def execute(self) -> int:
+        """Fetch and say where."""
+        from advnets.data.fetch import fetch
+        from advnets.data.places import data_directory
+
+        for path in fetch(self.name, data_directory(self.data_dir)):
+            print(path)
+        return 0
+
+
+@dataclass(frozen=True)
+class ListSets:
+    """List the named sets, and whether their files are here."""
+
+    data_dir: Annotated[str | None, arg(metavar="DIR")] = None
+    """Where named sets lie; None: the environment variable ADVNETS_DATA, else the user's cache."""
+
+    def execute(self) -> int:
+        """Open each and say what it holds."""
+        from advnets.data.open import NAMED, open_source
+
+        for name in NAMED:
+            try:
+                splits = open_source(Data(source=name, directory=self.data_dir))
+            except (DataError, MissingExtraError) as error:
+                print(f"{name}: absent: {error}")
+                continue
+            sizes = [
+                f"{0 if split is None else len(split):,} {part}"
+                for part, split in (
+                    ("training", splits.train),
+                    ("validation", splits.valid),
+                    ("test", splits.test),
+                )
+            ]
+            print(f"{name}: {' x '.join(map(str, splits.shape))}; {', '.join(sizes)} pictures")
+        return 0
+
+
+@dataclass(frozen=True)
+class DataSets:
+    """Named data sets: list them, download them."""
+
+    asked: Annotated[
+        Annotated[Fetch, subcommand("fetch", prefix_name=False)]
+        | Annotated[ListSets, subcommand("list", prefix_name=False)],
+        arg(name=""),
+    ]
+
+    def execute(self) -> int:
+        """Do it."""
+        return self.asked.execute()
+
+
+Command = Train | Sample | Evaluate | Presets | DataSets
+"""Everything one can ask for."""
+
+
+def write_samples(pictures: Tensor, out: Path, columns: int | None) -> None:
+    """Write samples as a grid, an array or a folder, by what the name ends with."""
+    import numpy as np
+
+    from advnets.runs import write_atomically
+    from advnets.views.samples import grid, save_grid, save_pictures
+
+    if out.suffix == ".png":
+        save_grid(grid(pictures, columns=columns), out)
+    elif out.suffix == ".npz":
+        images = (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
+
+        def write(part: Path) -> None:
+            with part.open("wb") as file:
+                np.savez_compressed(file, images=images)
+
+        write_atomically(out, write)
+    elif out.suffix:
+        raise UsageError(f"{out} ends in {out.suffix}; give a name in .png, .npz, or of a folder")
+    else:
+        save_pictures(pictures, out)

@@ -1,0 +1,183 @@
+"""Curves of a training, drawn from its events."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from advnets.errors import require
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Event = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Ink:
+    """Colours on a ground; the hues are those of Okabe and Ito (2008), which all can tell apart."""
+
+    ground: str
+    text: str
+    rule: str
+    real: str
+    fake: str
+    score: str
+
+
+_LIGHT = _Ink("#ffffff", "#1f2328", "#8c959f", real="#0072b2", fake="#d55e00", score="#007a5a")
+_DARK = _Ink("#16191d", "#e6e8ea", "#78828c", real="#56b4e9", fake="#e69f00", score="#2dbd92")
+
+_FEW = 40  # points, up to which each gets a dot: a single one would show no line
+_DPI = 170
+
+
+@dataclass(frozen=True)
+class _Series:
+    """One observed value over the training, those that are not finite left out and counted."""
+
+    x: list[float]
+    y: list[float]
+    left_out: int
+
+    @classmethod
+    def of(cls, events: Sequence[Event], x: str, y: str) -> _Series:
+        seen = [(event[x], event[y]) for event in events if x in event and y in event]
+        finite = [(float(a), float(b)) for a, b in seen if _finite(a) and _finite(b)]
+        return cls([a for a, _ in finite], [b for _, b in finite], len(seen) - len(finite))
+
+
+def training_curves(
+    events: Sequence[Event], *, real_data: float | None = None, dark: bool = False
+) -> bytes:
+    """Draw what the events of a run say as a PNG of two or three panels over one axis.
+
+    D(x) and D(G(z)) with the line 1/2, where D cannot tell; V(D, G) with the line -log 4, its value
+    at the optimum (Goodfellow et al. 2014, theorem 1); and, where "evaluate" events are, the Parzen
+    log-likelihood with its standard error, and `real_data`, the score of real pictures, as a line.
+    Ticks undone by a roll-back are not drawn; values that are not finite are left out, and the
+    panel says how many.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    agg = require("matplotlib.backends.backend_agg", "report")
+    figure_module = require("matplotlib.figure", "report")
+
+    events = without_undone(events)
+    ticks = [event for event in events if event.get("kind") == "tick"]
+    scores = [event for event in events if event.get("kind") == "evaluate"]
+    ink, x = (_DARK if dark else _LIGHT), _axis([*ticks, *scores])
+    panels = 3 if scores else 2
+    # A figure of its own and never pyplot: no global state, no window, any thread.
+    figure = figure_module.Figure((6.4, 2.15 * panels), dpi=_DPI, facecolor=ink.ground)
+    figure.set_layout_engine("constrained", h_pad=0.09)
+    canvas = agg.FigureCanvasAgg(figure)
+    first, second, *third = figure.subplots(panels, sharex=True)
+
+    _dress(first, "Verdict of D", "probability of real", ink)
+    _line(first, 0.5, "1/2: D cannot tell", ink)
+    _curve(first, _Series.of(ticks, x, "d_real"), "real: D(x)", ink.real, "-")
+    _curve(first, _Series.of(ticks, x, "d_fake"), "generated: D(G(z))", ink.fake, "-.")
+    first.set_ylim(-0.03, 1.03)
+    _finish(first, ink)
+
+    _dress(second, "Value of the game", "V(D, G), nats", ink)
+    _line(second, -math.log(4), "−log 4: the optimum", ink)
+    _curve(second, _Series.of(ticks, x, "value"), "V(D, G)", ink.real, "-")
+    _finish(second, ink)
+
+    for axes in third:
+        _dress(axes, "Parzen log-likelihood", "nats a picture", ink)
+        if real_data is not None and _finite(real_data):
+            _line(axes, real_data, f"real pictures: {real_data:,.0f}", ink)
+        _curve(axes, _Series.of(scores, x, "mean"), "samples of G", ink.score, "-")
+        _band(axes, scores, x, ink.score)
+        _finish(axes, ink)
+
+    figure.align_ylabels()
+    last = third[-1] if third else second
+    last.set_xlim(left=0)
+    label = "epochs: passes over the training pictures" if x == "epoch" else "steps"
+    last.set_xlabel(label, color=ink.text)
+    file = io.BytesIO()
+    canvas.print_png(file)
+    return file.getvalue()
+
+
+def without_undone(events: Sequence[Event]) -> list[Event]:
+    """The events less those that a later roll-back undid."""
+    kept: list[Event] = []
+    for event in events:
+        if event.get("kind") == "rollback":
+            back_to = event.get("step", 0)
+            kept = [old for old in kept if old.get("step", 0) <= back_to]
+        kept.append(event)
+    return kept
+
+
+def _axis(events: Sequence[Event]) -> str:
+    """Epochs, unless some are missing or, as where a second stage begins, they start again."""
+    in_order = sorted(events, key=lambda event: event.get("step", 0))
+    epochs = [event["epoch"] for event in in_order if _finite(event.get("epoch"))]
+    return "epoch" if len(epochs) == len(events) and epochs == sorted(epochs) else "step"
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _dress(axes: Axes, title: str, unit: str, ink: _Ink) -> None:
+    axes.set_facecolor(ink.ground)
+    axes.set_title(title, loc="left", color=ink.text, fontsize=11, fontweight="bold")
+    axes.set_ylabel(unit, color=ink.text)
+    axes.tick_params(colors=ink.text, labelsize=9)
+    axes.grid(visible=True, color=ink.rule, alpha=0.25, linewidth=0.6)
+    axes.margins(x=0.02)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(ink.rule)
+
+
+def _line(axes: Axes, y: float, label: str, ink: _Ink) -> None:
+    axes.axhline(y, color=ink.rule, linestyle="--", linewidth=1.2, label=label)
+
+
+def _curve(axes: Axes, series: _Series, label: str, colour: str, style: str) -> None:
+    dots = "o" if len(series.x) <= _FEW else None
+    axes.plot(
+        series.x, series.y, style, color=colour, marker=dots, markersize=3, label=label, lw=1.6
+    )
+    if series.left_out or not series.x:
+        left_out = f"{series.left_out:,} of {label} not finite: left out"
+        note = left_out if series.left_out else f"no {label} yet"
+        height = 0.04 + 0.1 * len(axes.texts)
+        axes.text(
+            0.99, height, note, transform=axes.transAxes, color=colour, fontsize=8, ha="right"
+        )
+
+
+def _band(axes: Axes, scores: Sequence[Event], x: str, colour: str) -> None:
+    keys = x, "mean", "standard_error"
+    known = [event for event in scores if all(_finite(event.get(key)) for key in keys)]
+    positions, means, errors = ([event[key] for event in known] for key in keys)
+    low = [mean - error for mean, error in zip(means, errors, strict=True)]
+    high = [mean + error for mean, error in zip(means, errors, strict=True)]
+    axes.fill_between(positions, low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def _finish(axes: Axes, ink: _Ink) -> None:
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=3,
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=ink.text,
+        borderaxespad=0.2,
+        handlelength=2.2,
+        columnspacing=1.4,
+    )

@@ -1,0 +1,150 @@
+"""A run on one page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import shlex
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from PIL import Image, UnidentifiedImageError
+
+from advnets.errors import MissingExtraError
+from advnets.runs import RunDirectory, write_atomically
+from advnets.views.html import Html, element, join, void
+from advnets.views.plots import training_curves
+from advnets.views.report_scores import newest_real, score_section
+from advnets.views.report_summary import complete, kicker, summary
+from advnets.views.report_tables import origins, settings
+
+Record = Mapping[str, Any]
+
+
+def write_report(run: Path) -> Path:
+    """Write report.html of a run directory from its files, and give its path.
+
+    One file without script or request: pictures are inside. What the run has not got yet (samples,
+    scores, curves) is said to be missing, and how to get it.
+
+    Raises:
+        RunError: there is no run, its config.json is broken, or the page cannot be written.
+    """
+    directory = RunDirectory.existing(run)
+    record, events = directory.read_config(), directory.events()
+    scores, trouble = _scores(directory)
+    name = record.get("config", {}).get("preset", "run")
+    sections = [
+        element("p", summary(record, events), class_="lead"),
+        _samples(directory),
+        _curves(events, scores),
+        trouble or score_section(scores, record.get("data", {}).get("name", "")),
+        _go_on(run, finished=complete(events)),
+        settings(record.get("config", {})),
+        origins(record),
+    ]
+    template = resources.files("advnets.views").joinpath("report_template.html")
+    page = Template(template.read_text("utf-8")).substitute(
+        title=join([f"{name} · advnets"]),
+        heading=join([name]),
+        kicker=join([kicker(record, events)]),
+        sections=join(sections),
+        footer=join([f"Written by advnets from {run.name}/; write it again and it is up to date."]),
+    )
+    path = run / "report.html"
+    write_atomically(path, lambda part: part.write_text(page, "utf-8"))
+    return path
+
+
+def _scores(directory: RunDirectory) -> tuple[list[dict[str, Any]], Html | None]:
+    """The records, or a section that says why there are none."""
+    try:
+        return directory.scores(), None
+    except ValueError:
+        words = "scores.json cannot be read: remove it and evaluate again."
+        return [], element("section", element("h2", "Scores"), element("p", words, class_="note"))
+
+
+def _samples(directory: RunDirectory) -> Html:
+    """The newest grid that is a whole picture."""
+    heading = element("h2", "Samples")
+    for path in sorted(directory.samples.glob("step-*.png"), reverse=True):
+        try:
+            with Image.open(path) as image:
+                width, height = image.size
+                image.load()
+        except (UnidentifiedImageError, OSError):
+            continue  # cut by a kill, or no picture: the one before it will do
+        step = int(path.stem.removeprefix("step-"))
+        picture = void(
+            "img",
+            src=_data_uri(path.read_bytes()),
+            alt=f"Grid of pictures drawn by the generator after {step:,} steps",
+            width=width,
+            height=height,
+            class_="samples",
+        )
+        words = f"Drawn by the generator after {step:,} steps, none picked out."
+        return element("section", heading, element("figure", picture, _caption(words)))
+    return element("section", heading, element("p", "No grid of samples has been written yet."))
+
+
+def _curves(events: Sequence[Record], scores: Sequence[Record]) -> Html:
+    heading = element("h2", "Curves")
+    if not any(event.get("kind") in ("tick", "evaluate") for event in events):
+        return element("section", heading, element("p", "Nothing has been observed yet."))
+    real = newest_real(scores)
+    try:
+        light, dark = (
+            training_curves(events, real_data=real, dark=ground) for ground in (False, True)
+        )
+    except MissingExtraError as error:
+        return element("section", heading, element("p", str(error), class_="note"))
+    alt = (
+        "Over the training: D(x) and D(G(z)) with the line one half; "
+        "V(D, G) with the line minus log 4"
+    )
+    if any(event.get("kind") == "evaluate" for event in events):
+        alt += "; the Parzen log-likelihood"
+    picture = element(
+        "picture",
+        void("source", media="screen and (prefers-color-scheme: dark)", srcset=_data_uri(dark)),
+        void("img", src=_data_uri(light), alt=alt, class_="curves"),
+    )
+    words = (
+        "At the optimum of the game D cannot tell samples from data: D(x) = D(G(z)) = 1/2 and "
+        "V(D, G) = −log 4. On the way there both show who is ahead, not how good samples are."
+    )
+    return element("section", heading, element("figure", picture, _caption(words)))
+
+
+def _go_on(run: Path, *, finished: bool) -> Html:
+    """Commands that take the run from here."""
+    place = shlex.quote(str(run))
+    more = " --epochs N" if finished else ""
+    steps = {
+        "Draw 100 new samples": f"advnets sample {place} --out samples.png --num 100",
+        "Score them beside real pictures": f"advnets evaluate {place}",
+        "Train longer, to N epochs in all" if finished else "Go on training": (
+            f"advnets train --out {place} --resume{more}"
+        ),
+    }
+    items = [
+        part
+        for words, command in steps.items()
+        for part in (
+            element("dt", words),
+            element("dd", element("pre", element("code", command))),
+        )
+    ]
+    return element("section", element("h2", "How to go on"), element("dl", *items))
+
+
+def _caption(words: str) -> Html:
+    return element("figcaption", words)
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + b64encode(png).decode("ascii")

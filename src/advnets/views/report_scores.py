@@ -1,0 +1,126 @@
+"""The scores of a run, each beside what real pictures score and with what it does not say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from advnets.views.html import Html, element, join
+
+Record = Mapping[str, Any]
+
+REAL = "real training pictures"
+"""How a record says that it scores pictures of the training set in place of samples."""
+
+_PUBLISHED = {"mnist": "225 ± 2", "tfd": "2057 ± 26"}
+"""Nats in table 1 of Goodfellow et al. (2014)."""
+
+
+def score_section(scores: Sequence[Record], data: str) -> Html:
+    """The table of scores, newest step first, with the caveats that belong to it."""
+    heading = element("h2", "Scores")
+    parzen = [score for score in scores if score.get("metric") == "parzen"]
+    if not parzen:
+        none = element(
+            "p", "None yet; ", element("code", "advnets evaluate"), " adds them (see the end)."
+        )
+        return element("section", heading, none)
+    columns = ("Samples", "Log-likelihood, nats", "σ", "Grid of σ", "Pictures", "Step", "Seed")
+    numbers = ("Log-likelihood, nats", "σ", "Pictures", "Step", "Seed")
+    head = element(
+        "tr",
+        *(
+            element("th", name, scope="col", class_="number" if name in numbers else None)
+            for name in columns
+        ),
+    )
+    generated = [score for score in parzen if score.get("samples") != REAL]
+    generated.sort(key=lambda score: -_number(score, "step"))
+    rows: list[Html] = []
+    shown: list[Record] = []
+    for score in generated:
+        real = beside(score, parzen)
+        rows.append(_row(score, real))
+        if real is not None:
+            rows.append(_row(real, None))
+            shown.append(real)
+    rows += [
+        _row(score, None) for score in parzen if score.get("samples") == REAL and score not in shown
+    ]
+    caption = element("caption", "Parzen window log-likelihood of test pictures")
+    table = element("table", caption, element("thead", head), element("tbody", *rows))
+    scroll = element(
+        "div", table, class_="scroll", role="region", tabindex="0", aria_label="Scores"
+    )
+    return element("section", heading, scroll, _caveat(data))
+
+
+def beside(score: Record, scores: Sequence[Record]) -> Record | None:
+    """The newest real-data row that was scored as this one was, or None."""
+    same = ("metric", "grid", "n_samples", "n_valid", "n_test", "split")
+    fitting = [
+        real
+        for real in scores
+        if real.get("samples") == REAL and all(real.get(key) == score.get(key) for key in same)
+    ]
+    return fitting[-1] if fitting else None
+
+
+def newest_real(scores: Sequence[Record]) -> float | None:
+    """Mean log-likelihood of real pictures on the paper's grid, which is that of the events."""
+    means = [
+        _number(score, "mean")
+        for score in scores
+        if score.get("samples") == REAL and score.get("grid") == "paper"
+    ]
+    return means[-1] if means else None
+
+
+def _row(score: Record, real: Record | None) -> Html:
+    is_real = score.get("samples") == REAL
+    samples = "real training pictures" if is_real else "generator"
+    weights = score.get("weights")
+    if not is_real and weights:
+        samples += f", {weights} weights" if weights == "last" else ", averaged weights"
+    mean, error = _number(score, "mean"), _number(score, "standard_error")
+    flags: list[Html] = []
+    if real is not None and mean > _number(real, "mean"):
+        flags.append(element("span", "above real pictures: smoother than data", class_="flag"))
+    if score.get("sigma_on_edge"):
+        flags.append(element("span", "σ is on the edge of its grid", class_="flag"))
+    counts = f"{_number(score, 'n_samples'):,.0f} on {_number(score, 'n_test'):,.0f}"
+    return element(
+        "tr",
+        element("th", samples, *flags, scope="row"),
+        element("td", f"{mean:,.1f} ± {error:.1f}", class_="number mean"),
+        element("td", f"{_number(score, 'sigma'):.3f}", class_="number"),
+        element("td", score.get("grid", "")),
+        element("td", counts, class_="number"),
+        element("td", "–" if is_real else f"{_number(score, 'step'):,.0f}", class_="number"),
+        element("td", score.get("seed", ""), class_="number"),
+        class_="beside" if is_real else None,
+    )
+
+
+def _caveat(data: str) -> Html:
+    text = (
+        "A higher Parzen log-likelihood does not mean better samples (Theis et al. 2016, "
+        "“A note on the evaluation of generative models”). Read a score beside the row of real "
+        "training pictures: one above it says “smoother than data”, not “better than data”. "
+        "± is the standard error over test pictures, not over seeds. "
+        "Scores compare only at the same grid of σ and the same numbers of pictures."
+    )
+    published = None
+    if data in _PUBLISHED:
+        published = element(
+            "p",
+            f"Published: Goodfellow et al. (2014), table 1, print {_PUBLISHED[data]} nats for "
+            "adversarial nets, with 10,000 samples and σ from the paper's grid: only rows made so "
+            "stand beside it.",
+        )
+    return join([element("p", text, class_="caveat"), published])
+
+
+def _number(score: Record, key: str) -> float:
+    value = score.get(key)
+    return float(value) if isinstance(value, int | float) else float("nan")

@@ -1,0 +1,109 @@
+"""How a run went, in plain words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from advnets.views.report_tables import size
+
+Record = Mapping[str, Any]
+
+_ENDS = {"done": "The run is complete.", "asked to stop": "It was asked to stop there."}
+
+
+def kicker(record: Record, events: Sequence[Record]) -> str:
+    """Data, seed, device and day, on one line."""
+    begun = next((event for event in events if event.get("kind") == "start"), {})
+    day, device = begun.get("time"), begun.get("device")
+    parts = [
+        f"data: {record.get('data', {}).get('name', 'unknown')}",
+        f"seed {record.get('config', {}).get('seed', 'unknown')}",
+        f"on {device}" if device else "",
+        datetime.fromtimestamp(day, UTC).strftime("begun %Y-%m-%d %H:%M UTC") if day else "",
+    ]
+    return " · ".join(filter(None, parts))
+
+
+def summary(record: Record, events: Sequence[Record]) -> str:
+    """One paragraph: who played, on what, how far, and how the game stands."""
+    return " ".join(filter(None, [_players(record), _progress(events), _standing(events)]))
+
+
+def complete(events: Sequence[Record]) -> bool:
+    """Whether the run went all the way."""
+    return _state(events) == _ENDS["done"]
+
+
+def _players(record: Record) -> str:
+    data, parameters = record.get("data", {}), record.get("parameters", {})
+    pictures = f"{data['train']:,} pictures" if "train" in data else "pictures"
+    players = [
+        f"{name} of {parameters[name]:,} parameters" if name in parameters else name
+        for name in ("generator", "discriminator")
+    ]
+    shape = f" ({size(data['shape'])})" if "shape" in data else ""
+    return (
+        f"A {' and a '.join(players)} play against each other on {pictures} of "
+        f"{data.get('name', 'unknown data')}{shape}."
+    )
+
+
+def _progress(events: Sequence[Record]) -> str:
+    state = _state(events)
+    step = max((event.get("step", 0) for event in events), default=0)
+    if not step:
+        return f"No step is on record yet. {state}"
+    planned = [event["steps"] for event in events if "steps" in event]
+    words = f"{step:,}{f' of {planned[-1]:,}' if planned and planned[-1] > step else ''} steps"
+    ticks = [event for event in events if event.get("kind") == "tick"]
+    if epochs := [event["epoch"] for event in ticks if "epoch" in event]:
+        words += f" ({epochs[-1]:,.0f} epochs)"
+    if seconds := sum(event.get("seconds", 0) for event in ticks):
+        words += f" took {_duration(seconds)}"
+    else:
+        words += " were played"
+    rollbacks = sum(event.get("kind") == "rollback" for event in events)
+    met = f" Numbers that are not finite were met {_times(rollbacks)}, and undone."
+    return f"{words}. {state}{met if rollbacks else ''}"
+
+
+def _state(events: Sequence[Record]) -> str:
+    kinds = {"start", "resume", "end"}
+    last = next((event for event in reversed(events) if event.get("kind") in kinds), {})
+    if last.get("kind") != "end":
+        return "It has not ended: it is running, or was broken off."
+    reason = str(last.get("reason", "no reason is on record"))
+    return _ENDS.get(reason, f"It ended: {reason}.")
+
+
+def _standing(events: Sequence[Record]) -> str:
+    ticks = [event for event in events if {"d_real", "d_fake"} <= event.keys()]
+    if not ticks:
+        return ""
+    real, fake = (ticks[-1][key] for key in ("d_real", "d_fake"))
+    if not (math.isfinite(real) and math.isfinite(fake)):
+        return "At the last look D(x) or D(G(z)) was not finite: the game has broken down."
+    if real - fake < 0.1:
+        words = "D can hardly tell them apart"
+    elif real - fake < 0.8:
+        words = "D is right more often than not"
+    else:
+        words = "D is right nearly every time"
+    return (
+        f"At the last look D took real pictures for real with probability {real:.2f} and samples "
+        f"with {fake:.2f}: {words}."
+    )
+
+
+def _times(n: int) -> str:
+    return {1: "once", 2: "twice"}.get(n, f"{n} times")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"

@@ -1,0 +1,78 @@
+"""What a run was told and what it found, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from advnets.views.html import Html, element, facts_table
+
+Record = Mapping[str, Any]
+
+_SHORT_DIGEST = 16
+
+
+def settings(config: Record) -> Html:
+    """The config, a table for each part of it."""
+    stages = config.get("stages", [])
+    tables: list[Html] = []
+    for number, stage in enumerate(stages, start=1):
+        tables += _tables(f"Stage {number}" if len(stages) > 1 else "Training", stage)
+    rest = {name: value for name, value in config.items() if name != "stages"}
+    tables += _tables("Run", rest)
+    columns = element("div", *tables, class_="columns")
+    return element("section", element("h2", "Settings"), columns)
+
+
+def origins(record: Record) -> Html:
+    """Facts of the data, versions, and the command that began the run."""
+    data = dict(record.get("data", {}))
+    facts: dict[str, object] = {"name": data.pop("name", "unknown")}
+    if "shape" in data:
+        facts["picture"] = size(data.pop("shape"))
+    for name in ("train", "valid", "test"):
+        if name in data:
+            facts[f"{name} pictures"] = data.pop(name)
+    if "digest" in data:
+        facts["digest"] = str(data.pop("digest"))[:_SHORT_DIGEST]
+    versions = {"advnets": record.get("advnets", "unknown"), **record.get("versions", {})}
+    tables = element(
+        "div", *_tables("Data", {**facts, **data}), *_tables("Versions", versions), class_="columns"
+    )
+    began = element("p", "The run was begun with:")
+    command = element("pre", element("code", record.get("command", "(no command on record)")))
+    return element("section", element("h2", "Data, versions, command"), tables, began, command)
+
+
+def size(shape: Sequence[int]) -> str:
+    """Channels, height and width as a person says them."""
+    channels, height, width = shape
+    return f"{height} × {width}, {({1: 'grey', 3: 'colour'}).get(channels, f'{channels} channels')}"
+
+
+def _tables(title: str, part: Record) -> list[Html]:
+    """A table of the plain values, and one for each record within."""
+    plain = {
+        name.replace("_", " "): _said(value)
+        for name, value in part.items()
+        if not isinstance(value, Mapping)
+    }
+    tables = [facts_table(title, plain)] if plain else []
+    for name, value in part.items():
+        if isinstance(value, Mapping):
+            tables += _tables(name.replace("_", " ").capitalize(), value)
+    return tables
+
+
+def _said(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or value == []:
+        return "none"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list):
+        return ", ".join(map(_said, value))
+    return str(value)

@@ -1,0 +1,88 @@
+"""The house stands as drawn: arrows only go down, and no room imports its own front door."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import advnets
+
+PACKAGE = Path(advnets.__file__).parent
+ROOT = PACKAGE.parent.parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def imports_of(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text("utf-8"))
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module}
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_the_contracts_hold():
+    """The table of rooms and arrows stands in pyproject.toml; import-linter walks it."""
+    done = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_no_module_imports_its_own_packages_init():
+    """What comes from a module's own package is a module, never a name of the package."""
+    for path in MODULES:
+        package = ".".join(("advnets", *path.relative_to(PACKAGE).parent.parts))
+        names = {
+            name.removeprefix(f"{package}.")
+            for name in imports_of(path)
+            if name.rpartition(".")[0] == package
+        }
+        modules = {child.stem for child in path.parent.iterdir()}
+        assert names <= modules, f"{path} imports {names - modules} from its own package"
+
+
+def test_rooms_are_small():
+    for path in MODULES:
+        lines = len(path.read_text("utf-8").splitlines())
+        assert lines <= 350, f"{path} has {lines} lines: redraw it"
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    return done.stdout.strip()
+
+
+def test_neither_import_nor_help_loads_what_is_heavy():
+    heavy = "{'torch', 'matplotlib', 'sklearn', 'scipy', 'numpy', 'PIL'}"
+    loaded = f"print(sorted({heavy} & set(sys.modules)))"
+    assert run_python(f"import sys, advnets; {loaded}") == "[]"
+    asked = f"""
+import sys, atexit
+atexit.register(lambda: print(sorted({heavy} & set(sys.modules))))
+from advnets.cli import main
+main(["train", "--help"])
+"""
+    assert run_python(asked).splitlines()[-1] == "[]"
+
+
+def test_public_names():
+    """What `advnets` offers, whole: a new name is a decision."""
+    assert advnets.__all__ == [
+        "AdvnetsError",
+        "Config",
+        "Trained",
+        "__version__",
+        "load",
+        "train",
+    ]
+    for name in advnets.__all__:
+        assert getattr(advnets, name) is not None
+    assert dir(advnets) == advnets.__all__

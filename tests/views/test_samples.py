@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from advnets.errors import RunError, UsageError
+from advnets.views.samples import grid, save_grid, save_pictures
+
+GAP, GREY = 2, 128
+
+
+def drawn(n: int, *shape: int) -> torch.Tensor:
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def placed(pictures: torch.Tensor, columns: int, scale: int) -> np.ndarray:
+    """The grid, one picture and one pasted square at a time."""
+    n, _, height, width = pictures.shape
+    tall, wide = height * scale + GAP, width * scale + GAP
+    canvas = np.full((math.ceil(n / columns) * tall + GAP, columns * wide + GAP, 3), GREY, np.uint8)
+    for i, picture in enumerate((pictures * 255).round().to(torch.uint8)):
+        top, left = i // columns * tall + GAP, i % columns * wide + GAP
+        square = np.kron(picture.permute(1, 2, 0).numpy(), np.ones((scale, scale, 1), np.uint8))
+        canvas[top : top + height * scale, left : left + width * scale] = square
+    return canvas
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("n", "columns", "scale"), [(1, 1, 1), (6, 3, 2), (7, 3, 1), (5, 2, 4)])
+def test_every_picture_is_in_its_place(channels, n, columns, scale):
+    """The grid is, to the byte, what pasting one enlarged picture after another gives."""
+    pictures = drawn(n, channels, 4, 5)
+    image = grid(pictures, columns=columns, scale=scale)
+    assert image.mode == {1: "L", 3: "RGB"}[channels]
+    expected = placed(pictures, columns, scale)
+    np.testing.assert_array_equal(np.asarray(image.convert("RGB")), expected)
+
+
+@pytest.mark.parametrize(
+    ("side", "scale"), [(1, 32), (8, 4), (20, 2), (28, 2), (31, 2), (32, 1), (64, 1)]
+)
+def test_small_pictures_are_enlarged_to_be_seen(side, scale):
+    """The least whole scale is chosen that makes a tile 32 screen pixels or more."""
+    assert grid(drawn(1, 1, side, side)).width == side * scale + 2 * GAP
+
+
+@pytest.mark.parametrize(("n", "columns"), [(1, 1), (2, 2), (9, 3), (10, 4), (100, 10)])
+def test_grids_are_about_square(n, columns):
+    assert grid(drawn(n, 1, 32, 32)).width == columns * (32 + GAP) + GAP
+
+
+def test_there_are_no_empty_columns():
+    """More columns than pictures make one row, not a grey field."""
+    assert grid(drawn(3, 1, 32, 32), columns=10).width == 3 * (32 + GAP) + GAP
+
+
+def test_black_and_white_are_exact():
+    """0 is byte 0 and 1 is byte 255."""
+    image = np.asarray(grid(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1), scale=1))
+    assert image[GAP, GAP] == 0
+    assert image[GAP, 2 * GAP + 1] == 255
+
+
+def test_a_saved_grid_is_the_grid(tmp_path):
+    image = grid(drawn(4, 3, 8, 8))
+    save_grid(image, tmp_path / "new" / "grid.png")
+    with Image.open(tmp_path / "new" / "grid.png") as read:
+        np.testing.assert_array_equal(np.asarray(read), np.asarray(image))
+
+
+def test_a_grid_that_cannot_be_saved_says_so(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="could not be written"):
+        save_grid(grid(drawn(1, 1, 8, 8)), tmp_path / "file" / "grid.png")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_saved_one_by_one(tmp_path, channels):
+    """Files sort in the order of the pictures and hold their bytes, not enlarged."""
+    pictures = drawn(12, channels, 6, 7)
+    save_pictures(pictures, tmp_path / "new" / "pictures")
+    files = sorted((tmp_path / "new" / "pictures").iterdir())
+    assert [file.name for file in files] == [f"{i:05}.png" for i in range(12)]
+    for file, picture in zip(files, pictures, strict=True):
+        with Image.open(file) as read:
+            array = np.asarray(read).reshape(6, 7, channels)
+        np.testing.assert_array_equal(array, (picture * 255).round().permute(1, 2, 0).numpy())
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"file cannot be written \(File exists\); free some"):
+        save_pictures(drawn(1, 1, 2, 2), tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("pictures", "sentence"),
+    [
+        (torch.zeros(0, 1, 8, 8), r"pictures have shape \(0, 1, 8, 8\); give at least one"),
+        (torch.zeros(2, 2, 8, 8), "pictures have 2 channels; expected 1 .grey. or 3 .RGB."),
+        (torch.full((1, 1, 1, 2), -1.0), "values from -1 to -1; expected 0 to 1: bring them into"),
+        (torch.full((1, 1, 1, 2), 255.0), "values from 255 to 255; expected 0 to 1"),
+        (torch.full((1, 1, 1, 2), math.nan), "values from nan to nan; expected 0 to 1"),
+    ],
+)
+def test_what_is_no_picture_is_refused(tmp_path, pictures, sentence):
+    """Nothing is cut, stretched or guessed at; nothing is written."""
+    with pytest.raises(UsageError, match=sentence):
+        grid(pictures)
+    with pytest.raises(UsageError, match=sentence):
+        save_pictures(pictures, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["columns", "scale"])
+def test_less_than_one_is_refused(name):
+    with pytest.raises(UsageError, match=f"{name} is 0; expected 1 or more"):
+        grid(drawn(1, 1, 2, 2), **{name: 0})
