@@ -32,7 +32,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
     # One entry: the library writes several in any order, and equal states are to be equal files.
-    metadata = {"advnets": json.dumps({"format": FORMAT, "facts": checkpoint.facts})}
+    record = {"format": FORMAT, "facts": checkpoint.facts}
+    metadata = {"advnets": json.dumps(record, sort_keys=True)}
 
     def write(part: Path) -> None:
         try:

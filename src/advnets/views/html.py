@@ -15,12 +15,12 @@ class Html(str):
 def element(tag: str, *children: object, **attributes: object) -> Html:
     """An element; children that are not `Html` are escaped, as are attributes.
 
-    An attribute that is None or False is left out; `class_` stands for class, `aria_label` for aria-label.
+    An attribute that is None is left out; `class_` stands for class, `aria_label` for aria-label.
     """
     said = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
         for name, value in attributes.items()
-        if value is not None and value is not False
+        if value is not None
     )
     return Html(f"<{tag}{said}>{join(children)}</{tag}>")
 

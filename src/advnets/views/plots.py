@@ -32,7 +32,7 @@ _LIGHT = _Ink("#ffffff", "#1f2328", "#8c959f", real="#0072b2", fake="#d55e00", s
 _DARK = _Ink("#16191d", "#e6e8ea", "#78828c", real="#56b4e9", fake="#e69f00", score="#2dbd92")
 
 _FEW = 40  # points, up to which each gets a dot: a single one would show no line
-_DPI = 170
+_DPI = 200
 
 
 @dataclass(frozen=True)
@@ -73,15 +73,15 @@ def training_curves(
     ink, x = (_DARK if dark else _LIGHT), _axis([*ticks, *scores])
     panels = 3 if scores else 2
     # A figure of its own and never pyplot: no global state, no window, any thread.
-    figure = figure_module.Figure((6.4, 2.15 * panels), dpi=_DPI, facecolor=ink.ground)
+    figure = figure_module.Figure((5.6, 2.0 * panels), dpi=_DPI, facecolor=ink.ground)
     figure.set_layout_engine("constrained", h_pad=0.09)
     canvas = agg.FigureCanvasAgg(figure)
     first, second, *third = figure.subplots(panels, sharex=True)
 
     _dress(first, "Verdict of D", "probability of real", ink)
-    _line(first, 0.5, "1/2: D cannot tell", ink)
-    _curve(first, _Series.of(ticks, x, "d_real"), "real: D(x)", ink.real, "-")
-    _curve(first, _Series.of(ticks, x, "d_fake"), "generated: D(G(z))", ink.fake, "-.")
+    _line(first, 0.5, "1/2: cannot tell", ink)
+    _curve(first, _Series.of(ticks, x, "d_real"), "real, D(x)", ink.real, "-")
+    _curve(first, _Series.of(ticks, x, "d_fake"), "samples, D(G(z))", ink.fake, "-.")
     first.set_ylim(-0.03, 1.03)
     _finish(first, ink)
 
@@ -178,6 +178,6 @@ def _finish(axes: Axes, ink: _Ink) -> None:
         fontsize=8.5,
         labelcolor=ink.text,
         borderaxespad=0.2,
-        handlelength=2.2,
-        columnspacing=1.4,
+        handlelength=1.8,
+        columnspacing=1.1,
     )

@@ -51,7 +51,7 @@ def write_report(run: Path) -> Path:
         heading=join([name]),
         kicker=join([kicker(record, events)]),
         sections=join(sections),
-        footer=join([f"Written by advnets from {run.name}/; write it again and it is up to date."]),
+        footer=join([f"Written by advnets from the files in {run.name}/."]),
     )
     path = run / "report.html"
     write_atomically(path, lambda part: part.write_text(page, "utf-8"))
@@ -115,7 +115,8 @@ def _curves(events: Sequence[Record], scores: Sequence[Record]) -> Html:
     )
     words = (
         "At the optimum of the game D cannot tell samples from data: D(x) = D(G(z)) = 1/2 and "
-        "V(D, G) = −log 4. On the way there both show who is ahead, not how good samples are."
+        "V(D, G) = −log\N{NO-BREAK SPACE}4. On the way there both show who is ahead, not how good "
+        "samples are."
     )
     return element("section", heading, element("figure", picture, _caption(words)))
 

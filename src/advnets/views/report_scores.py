@@ -12,8 +12,8 @@ Record = Mapping[str, Any]
 REAL = "real training pictures"
 """How a record says that it scores pictures of the training set in place of samples."""
 
-_PUBLISHED = {"mnist": "225 ± 2", "tfd": "2057 ± 26"}
-"""Nats in table 1 of Goodfellow et al. (2014)."""
+_PUBLISHED = {"mnist": "225 ± 2 nats for adversarial nets on MNIST"}
+"""Table 1 of Goodfellow et al. (2014), by the name of the data."""
 
 
 def score_section(scores: Sequence[Record], data: str) -> Html:
@@ -22,11 +22,14 @@ def score_section(scores: Sequence[Record], data: str) -> Html:
     parzen = [score for score in scores if score.get("metric") == "parzen"]
     if not parzen:
         none = element(
-            "p", "None yet; ", element("code", "advnets evaluate"), " adds them (see the end)."
+            "p",
+            "None yet; ",
+            element("code", "advnets evaluate"),
+            " adds them (see “How to go on”).",
         )
         return element("section", heading, none)
-    columns = ("Samples", "Log-likelihood, nats", "σ", "Grid of σ", "Pictures", "Step", "Seed")
-    numbers = ("Log-likelihood, nats", "σ", "Pictures", "Step", "Seed")
+    columns = ("Samples", "Nats ± s.e.", "σ", "Grid of σ", "Scored", "Step", "Seed")
+    numbers = ("Nats ± s.e.", "σ", "Scored", "Step", "Seed")
     head = element(
         "tr",
         *(
@@ -47,7 +50,7 @@ def score_section(scores: Sequence[Record], data: str) -> Html:
     rows += [
         _row(score, None) for score in parzen if score.get("samples") == REAL and score not in shown
     ]
-    caption = element("caption", "Parzen window log-likelihood of test pictures")
+    caption = element("caption", "Parzen window log-likelihood: samples on test pictures")
     table = element("table", caption, element("thead", head), element("tbody", *rows))
     scroll = element(
         "div", table, class_="scroll", role="region", tabindex="0", aria_label="Scores"
@@ -107,16 +110,15 @@ def _caveat(data: str) -> Html:
         "A higher Parzen log-likelihood does not mean better samples (Theis et al. 2016, "
         "“A note on the evaluation of generative models”). Read a score beside the row of real "
         "training pictures: one above it says “smoother than data”, not “better than data”. "
-        "± is the standard error over test pictures, not over seeds. "
+        "s.e. is the standard error over test pictures, not over seeds. "
         "Scores compare only at the same grid of σ and the same numbers of pictures."
     )
     published = None
     if data in _PUBLISHED:
         published = element(
             "p",
-            f"Published: Goodfellow et al. (2014), table 1, print {_PUBLISHED[data]} nats for "
-            "adversarial nets, with 10,000 samples and σ from the paper's grid: only rows made so "
-            "stand beside it.",
+            f"Goodfellow et al. (2014), table 1, print {_PUBLISHED[data]}, from 10,000 samples and "
+            "with σ from the paper's grid: only rows made so compare with it.",
         )
     return join([element("p", text, class_="caveat"), published])
 

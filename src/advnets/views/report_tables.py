@@ -52,10 +52,12 @@ def size(shape: Sequence[int]) -> str:
 
 def _tables(title: str, part: Record) -> list[Html]:
     """A table of the plain values, and one for each record within."""
+    if "kind" in part:  # which of several classes the record is of
+        title = f"{title}: {part['kind']}"
     plain = {
         name.replace("_", " "): _said(value)
         for name, value in part.items()
-        if not isinstance(value, Mapping)
+        if name != "kind" and not isinstance(value, Mapping)
     }
     tables = [facts_table(title, plain)] if plain else []
     for name, value in part.items():

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from advnets import config
+from advnets.experiment import build
+
+
+@pytest.mark.parametrize("scaling", ["unit", "symmetric", "contrast"])
+def test_the_mean_picture_is_the_mean_in_the_nets_range(tiny, scaling):
+    data = build.open_data(replace(tiny.data, scaling=scaling))
+    pictures = torch.from_numpy(data.splits.train.images)
+    written = data.scaling.to_model(pictures).double().mean(0)
+    torch.testing.assert_close(build.mean_picture(data).double(), written, rtol=1e-5, atol=1e-5)
+
+
+def test_initial_weights_are_a_function_of_the_seed_alone(tiny):
+    mean = torch.zeros(1, 8, 8)
+    torch.manual_seed(1)
+    first = build.players(tiny, 0, (1, 8, 8), mean)
+    after = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(1), after)  # and the global generator is left alone
+    torch.manual_seed(2)
+    again = build.players(tiny, 0, (1, 8, 8), mean)
+    other = build.players(replace(tiny, seed=1), 0, (1, 8, 8), mean)
+    for name in first:
+        for a, b in zip(first[name].parameters(), again[name].parameters(), strict=True):
+            assert torch.equal(a, b)
+    assert not torch.equal(first["generator"].output.weight, other["generator"].output.weight)
+
+
+def test_steps_are_counted_out_from_epochs(tiny):
+    run = tiny.with_stage(replace(tiny.stage, steps=None, epochs=10))
+    data = build.open_data(run.data)
+    resolved = build.resolved(run, data.facts, config.Runtime("cpu", "float32", 1))
+    assert resolved.stage.steps == round(10 * 1197 / 20)

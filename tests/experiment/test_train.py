@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from advnets import config
+from advnets.errors import ConfigDiffersError, RunError
+from advnets.experiment import build
+from advnets.experiment.measure import parzen_records
+from advnets.experiment.train import train
+from advnets.experiment.trained import load
+from advnets.runs import RunDirectory
+from advnets.training.checkpoint import read_checkpoint
+
+
+class Quiet:
+    def event(self, event):
+        pass
+
+    def progress(self, step):
+        pass
+
+
+class Crashing(Quiet):
+    """Falls at a step, as a process would: nothing is saved on the way out."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def progress(self, step):
+        if step == self.step:
+            raise MemoryError
+
+
+@pytest.fixture
+def two_stages(tiny):
+    """As TFD's: a second generator below the first, ten steps each."""
+    first = replace(tiny.stage, steps=10, generator=replace(tiny.stage.generator, batch_norm=False))
+    bottom = replace(first.generator, latent_dim=5, output_bias=-2.0)
+    return replace(
+        tiny,
+        stages=(first, replace(first, generator=bottom, below_previous=True)),
+        ticks=config.Ticks(log=4, samples=0, checkpoint=3),
+    )
+
+
+def last(run):
+    return RunDirectory(run).newest_checkpoint()
+
+
+def test_the_second_stage_begins_with_the_first_ones_generator(two_stages, tmp_path):
+    whole = tmp_path / "whole"
+    train(two_stages, whole, Quiet())
+    first = two_stages.stages[:1]
+    alone = tmp_path / "alone"
+    train(replace(two_stages, stages=first), alone, Quiet())
+    with pytest.raises(MemoryError):
+        train(two_stages, tmp_path / "cut", Crashing(11))
+    begun = read_checkpoint(last(tmp_path / "cut"))
+    assert begun.facts["stage"] == 1
+    assert begun.facts["position"]["step"] == 0
+    ended = read_checkpoint(last(alone))
+    for name, tensor in ended.tensors.items():
+        if name.startswith("players/generator/"):
+            top = name.replace("players/generator/", "players/generator/top.")
+            assert torch.equal(begun.tensors[top], tensor), name
+    assert load(whole).step == 20
+    assert load(whole).sample(2).shape == (2, 1, 8, 8)
+
+
+@pytest.mark.parametrize("step", [1, 5, 9, 10, 11, 14, 20])
+def test_a_run_of_two_stages_that_fell_anywhere_ends_with_the_same_bytes(
+    two_stages, tmp_path, step
+):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    train(two_stages, whole, Quiet())
+    with pytest.raises(MemoryError):
+        train(two_stages, cut, Crashing(step))
+    ended = train(two_stages, cut, Quiet(), resume=True)
+    assert ended.complete
+    assert ended.step == 20
+    assert last(cut).read_bytes() == last(whole).read_bytes()
+    steps = [event["step"] for event in RunDirectory(cut).events() if event["kind"] == "tick"]
+    assert steps == [4, 8, 10, 14, 18, 20]
+
+
+@pytest.mark.parametrize("game", [config.Game(k=2), config.Game(updates="simultaneous")])
+@pytest.mark.parametrize("rule", [config.SGD(lr=0.05), config.Adam()], ids=["sgd", "adam"])
+def test_every_way_of_playing_resumes_to_the_bit(tiny, tmp_path, game, rule):
+    stage = replace(
+        tiny.stage, game=game, generator_optimizer=rule, discriminator_optimizer=rule, steps=30
+    )
+    run = replace(tiny.with_stage(stage), ticks=config.Ticks(log=10, samples=0, checkpoint=7))
+    train(run, tmp_path / "whole", Quiet())
+    with pytest.raises(MemoryError):
+        train(run, tmp_path / "cut", Crashing(18))
+    train(run, tmp_path / "cut", Quiet(), resume=True)
+    assert last(tmp_path / "cut").read_bytes() == last(tmp_path / "whole").read_bytes()
+
+
+def test_options_change_what_is_learned(tiny, tmp_path):
+    """No option without effect: each of these ends with other weights."""
+    base = tiny.with_stage(replace(tiny.stage, steps=5))
+    stage = base.stage
+    others = {
+        "base": base,
+        "seed": replace(base, seed=1),
+        "k": base.with_stage(replace(stage, game=config.Game(k=2))),
+        "objective": base.with_stage(replace(stage, game=config.Game(objective="minimax"))),
+        "updates": base.with_stage(replace(stage, game=config.Game(updates="simultaneous"))),
+        "prior": base.with_stage(
+            replace(stage, generator=replace(stage.generator, prior="normal"))
+        ),
+        "keep": base.with_stage(
+            replace(stage, generator=replace(stage.generator, keep=(1.0, 0.5)))
+        ),
+        "noise": base.with_stage(
+            replace(stage, generator=replace(stage.generator, noise=(0.0, 0.5)))
+        ),
+        "bound": base.with_stage(
+            replace(stage, generator=replace(stage.generator, max_column_norm=0.01))
+        ),
+        "keep_hidden": base.with_stage(
+            replace(stage, discriminator=replace(stage.discriminator, keep_hidden=0.9))
+        ),
+        "scaling": replace(base, data=replace(base.data, scaling="symmetric")).with_stage(
+            replace(stage, generator=replace(stage.generator, output="tanh"))
+        ),
+        "batch": replace(base, data=replace(base.data, batch_size=21)),
+        "lr": base.with_stage(replace(stage, generator_optimizer=config.Adam(lr=1e-3))),
+        "precision": replace(base, runtime=replace(base.runtime, precision="bfloat16")),
+    }
+    ends = {}
+    for name, run in others.items():
+        train(run, tmp_path / name, Quiet())
+        ends[name] = read_checkpoint(last(tmp_path / name)).tensors[
+            "players/generator/output.weight"
+        ]
+    for name, end in ends.items():
+        same = [other for other, o in ends.items() if other != name and torch.equal(o, end)]
+        assert not same, f"{name} ends as {same}"
+
+
+def test_the_average_half_life_changes_the_average_alone(tiny, tmp_path):
+    ends = []
+    for half_life in (300, 900):
+        run = tiny.with_stage(replace(tiny.stage, steps=20, average_half_life=half_life))
+        train(run, tmp_path / str(half_life), Quiet())
+        ends.append(read_checkpoint(last(tmp_path / str(half_life))).tensors)
+    last_weight, average = "players/generator/output.weight", "average/generator/output.weight"
+    assert torch.equal(ends[0][last_weight], ends[1][last_weight])
+    assert not torch.equal(ends[0][average], ends[1][average])
+
+
+def test_resuming_with_another_config_is_refused(tiny, tmp_path):
+    run = tiny.with_stage(replace(tiny.stage, steps=2))
+    train(run, tmp_path / "run", Quiet())
+    with pytest.raises(ConfigDiffersError, match="seed: 0, 1; resume without these flags"):
+        train(replace(run, seed=1), tmp_path / "run", Quiet(), resume=True)
+
+
+def test_the_lock_is_let_go_when_a_training_falls(tiny, tmp_path):
+    with pytest.raises(MemoryError):
+        train(tiny, tmp_path / "run", Crashing(3))
+    with pytest.raises(RunError, match="holds a run already"):
+        train(tiny, tmp_path / "run", Quiet())
+
+
+def test_a_parzen_score_on_the_way_is_an_event(tiny, tmp_path):
+    run = tiny.with_stage(replace(tiny.stage, steps=4))
+    train(replace(run, ticks=replace(run.ticks, evaluate=4)), tmp_path / "run", Quiet())
+    (event,) = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
+    assert event["step"] == 4
+    assert event["metric"] == "parzen"
+    # Untrained samples lie near the mean digit: far below real digits, above noise.
+    assert np.isfinite(event["mean"])
+
+
+def test_the_real_row_is_the_score_of_the_training_pictures_themselves(tiny):
+    data = build.open_data(tiny.data)
+    generator = build.players(tiny, 0, data.facts.shape, build.mean_picture(data))["generator"]
+    records = parzen_records(
+        generator, data, seed=0, step=0, weights="last", device=torch.device("cpu")
+    )
+    real = next(r for r in records if r["samples"] != "generator" and r["grid"] == "paper")
+    train_, test = data.splits.train, data.splits.test
+    centres = train_.images.reshape(len(train_), -1) / 16
+    points = test.images.reshape(len(test), -1) / 16
+    square = ((points[:, None] - centres[None]) ** 2).sum(2)
+    exponents = -square / (2 * real["sigma"] ** 2)
+    largest = exponents.max(1)
+    mean = np.exp(exponents - largest[:, None]).mean(1)
+    nats = largest + np.log(mean) - 64 * np.log(real["sigma"] * np.sqrt(2 * np.pi))
+    assert real["mean"] == pytest.approx(nats.mean(), abs=1e-3)
+    assert real["n_samples"] == 1197
+    generated = next(r for r in records if r["samples"] == "generator" and r["grid"] == "paper")
+    assert generated["mean"] < real["mean"]
