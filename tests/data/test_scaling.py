@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 import json
-import tracemalloc
 
 import numpy as np
 import pytest
 import torch
 
-from advnets.data.scaling import fit_scaling, marginals, scaling_from_facts
+from advnets.data.scaling import fit_scaling, scaling_from_facts
 from advnets.data.source import Pictures
 from advnets.errors import UnknownNameError
 
@@ -100,21 +99,3 @@ def test_unknown_kind_is_told():
     """A scaling that does not exist is told with the nearest that do."""
     with pytest.raises(UnknownNameError, match="did you mean symmetric"):
         scaling_from_facts("symetric", {})
-
-
-@pytest.mark.parametrize("white", [255, 16])
-def test_marginals_are_the_mean_picture(some_pictures, white):
-    """The mean over the training pictures, in [0, 1]."""
-    pictures = some_pictures(50, white=white)
-    expected = (pictures.images.astype(np.float64) / white).mean(0)
-    np.testing.assert_allclose(marginals(pictures).numpy(), expected, rtol=1e-6)
-
-
-def test_marginals_make_no_float_copy(some_pictures):
-    """The mean of 6 MB of pictures takes less than 2 MB more."""
-    pictures = some_pictures(2000, (3, 32, 32))
-    tracemalloc.start()
-    marginals(pictures)
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak < 2_000_000

@@ -156,13 +156,6 @@ def scaling_from_facts(kind: str, facts: Mapping[str, float]) -> Scaling:
     return _named(kind)(**facts)
 
 
-def marginals(pictures: Pictures) -> Float32[Tensor, "channels height width"]:
-    """The mean training picture, in [0, 1]."""
-    # numpy widens the bytes a buffer at a time: no copy of the pictures is made.
-    total = pictures.images.sum(axis=0, dtype=np.int64)
-    return torch.from_numpy((total / (len(pictures) * pictures.white)).astype(np.float32))
-
-
 def _named(kind: str) -> type[Scaling]:
     if kind not in _KINDS:
         raise UnknownNameError("scaling", kind, _KINDS)
