@@ -181,6 +181,22 @@ def test_evaluate_puts_the_real_row_beside_the_score(said, trained):
     assert "Theis" in (trained / "report.html").read_text("utf-8")
 
 
+def test_a_run_can_be_scored_while_it_trains(said, trained):
+    with RunDirectory(trained).held():
+        assert said("evaluate", trained, "--seed", "4")[0] == 0
+    assert {record["seed"] for record in RunDirectory(trained).scores()} == {0, 4}
+
+
+def test_a_file_is_no_run_directory(said, tmp_path):
+    (tmp_path / "file").touch()
+    code, _, err = said("train", "digits", "--out", tmp_path / "file")
+    assert code == 1
+    assert err == (
+        f"advnets: {tmp_path / 'file'} cannot be made a run directory (File exists); "
+        "give another --out\n"
+    )
+
+
 def test_the_python_face_does_the_same(trained):
     import advnets
 
@@ -306,7 +322,7 @@ def test_another_config_on_resume_is_refused_by_field(said, trained):
     )
     assert code == 1
     assert "was begun with another config (stored, asked): " in err
-    assert "stages.0.generator_optimizer.lr: 0.0005, 1.0" in err
+    assert "stages.0.generator_optimizer.lr: 0.001, 1.0" in err
     assert "seed: 0, 9" in err
 
 

@@ -32,13 +32,13 @@ _DIGITS = Config(
         Stage(
             generator=MLPGenerator(latent_dim=32, hidden=(256, 256)),
             discriminator=MaxoutDiscriminator(units=(128, 128), init_range=0.05),
-            generator_optimizer=Adam(lr=5e-4),
-            discriminator_optimizer=Adam(lr=5e-4),
-            epochs=1000,
+            generator_optimizer=Adam(lr=1e-3),
+            discriminator_optimizer=Adam(lr=1e-3),
+            epochs=500,
             average_half_life=30_000,
         ),
     ),
-    ticks=Ticks(log=500, samples=2000, checkpoint=2000),
+    ticks=Ticks(log=200, samples=2000, checkpoint=2000),
 )
 
 _MNIST = Config(

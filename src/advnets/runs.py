@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,18 @@ class RunDirectory:
 
     @contextmanager
     def held(self) -> Generator[None]:
-        """Hold the directory against other writers; the system lets go when the process dies.
+        """Hold the directory against other trainers; the system lets go when the process dies.
 
         Raises:
             RunBusyError: another process holds it.
+            RunError: it cannot be made.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"{self.path} cannot be made a run directory ({error.strerror}); give another --out"
+            ) from None
         try:
             with FileLock(self.path / ".lock", timeout=0):
                 yield
@@ -114,6 +120,18 @@ class RunDirectory:
         kept = [event for event in self.events() if event.get("step", 0) <= step]
         text = "".join(json.dumps(event) + "\n" for event in kept)
         write_atomically(self.events_file, lambda part: part.write_text(text, "utf-8"))
+
+    def add_scores(
+        self, records: Sequence[Mapping[str, Any]], identity: Callable[[Mapping[str, Any]], object]
+    ) -> None:
+        """Add the evaluator's records, in place of older ones of the same thing.
+
+        A lock of their own: a run can be scored while it trains, by several at once.
+        """
+        with FileLock(self.path / ".scores.lock"):
+            fresh = {identity(record) for record in records}
+            kept = [old for old in self.scores() if identity(old) not in fresh]
+            write_json(self.scores_file, [*kept, *records])
 
     def scores(self) -> list[dict[str, Any]]:
         """The evaluator's records, oldest first."""

@@ -140,7 +140,7 @@ class TestLogLikelihood:
             parzen_log_likelihoods(drawn(3, 2), drawn(3, 2), ())
 
     def test_no_centre_is_refused(self):
-        with pytest.raises(DataError, match="^0 centres came; the Parzen score needs 1 or more$"):
+        with pytest.raises(DataError, match=r"^0 centres came; the Parzen score needs 1 or more$"):
             parzen_log_likelihood(drawn(3, 2), drawn(0, 2), 1.0)
 
 
@@ -204,7 +204,7 @@ class TestScore:
 
     def test_too_few(self):
         """One test point has no standard error."""
-        with pytest.raises(DataError, match="^1 test pictures came; the Parzen score needs 2 or "):
+        with pytest.raises(DataError, match=r"^1 test pictures came; the Parzen score needs 2 or "):
             parzen_score(drawn(3, 2), drawn(3, 2), drawn(1, 2))
 
     def test_shapes_differ(self):
@@ -220,7 +220,7 @@ class TestScore:
         """Numbers that make no distance are refused before they make a score."""
         samples = drawn(3, 2)
         samples[1, 1] = broken
-        with pytest.raises(DataError, match="^samples hold numbers that are not finite, or too "):
+        with pytest.raises(DataError, match=r"^samples hold numbers that are not finite, or too "):
             parzen_score(samples, drawn(3, 2), drawn(3, 2))
 
 

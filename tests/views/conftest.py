@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,19 @@ def finished(begun: Path) -> Path:
         pictures = torch.rand(100, 1, 8, 8, generator=generator)
         save_grid(grid(pictures), begun / "samples" / f"step-{step:08d}.png")
     return begun
+
+
+class _Absent:
+    """A finder that finds matplotlib nowhere."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name.partition(".")[0] == "matplotlib":
+            raise ModuleNotFoundError(f"No module named {name!r}", name="matplotlib")
+
+
+@pytest.fixture
+def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Python that has no matplotlib."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [_Absent(), *sys.meta_path])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from advnets.config import Config, Runtime
 from advnets.errors import UnknownNameError, UsageError
 from advnets.experiment import build
 from advnets.experiment.measure import draw_samples, parzen_records
-from advnets.runs import RunDirectory, write_json
+from advnets.runs import RunDirectory
 from advnets.training import runtime
 from advnets.training.checkpoint import load_module, read_checkpoint
 from advnets.views.report import write_report
@@ -99,15 +100,8 @@ class Trained:
                 weights=self.weights,
                 device=self.device,
             )
-        self._keep(records)
+        self.run.add_scores(records, _identity)
         return records
-
-    def _keep(self, records: list[dict[str, Any]]) -> None:
-        """Add to scores.json in place of older records of the same thing."""
-        with self.run.held():
-            fresh = {_identity(record) for record in records}
-            kept = [old for old in self.run.scores() if _identity(old) not in fresh]
-            write_json(self.run.scores_file, [*kept, *records])
 
     def report(self) -> Path:
         """Write report.html again."""
@@ -126,6 +120,6 @@ def load(run: str | Path, *, weights: Weights | None = None, device: str = "cpu"
     return Trained(Path(run), weights).to(runtime.resolve(Runtime(device=device)).device)
 
 
-def _identity(record: dict[str, Any]) -> tuple[object, ...]:
+def _identity(record: Mapping[str, Any]) -> tuple[object, ...]:
     keys = ("metric", "samples", "weights", "grid", "split", "seed", "step")
     return tuple(record.get(key) for key in keys)

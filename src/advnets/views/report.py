@@ -70,15 +70,14 @@ def _scores(directory: RunDirectory) -> tuple[list[dict[str, Any]], Html | None]
 def _samples(directory: RunDirectory) -> Html:
     """The newest grid that is a whole picture."""
     heading = element("h2", "Samples")
-    grids = {path.stem.removeprefix("step-"): path for path in directory.samples.glob("step-*.png")}
-    for step in sorted((int(name) for name in grids if name.isdecimal()), reverse=True):
-        path = directory.sample_file(step)
+    for path in sorted(directory.samples.glob(f"step-{'[0-9]' * 8}.png"), reverse=True):
         try:
             with Image.open(path) as image:
                 width, height = image.size
                 image.load()
         except (OSError, SyntaxError, ValueError):  # whichever of them Pillow finds fitting
             continue  # cut by a kill, or no picture: the one before it will do
+        step = int(path.stem.removeprefix("step-"))
         picture = void(
             "img",
             src=_data_uri(path.read_bytes()),
