@@ -24,14 +24,14 @@ MAIN = "import sys; from advnets.cli import main; sys.exit(main())"
 # Dies by its own hand at the n-th flush to disk: in the middle of a save.
 DIES_AT_FLUSH = """
 import os, signal, sys
-from advnets import runs
-flush, left = runs._flush, [{n}]
+from advnets import files
+flush, left = files.flush, [{n}]
 def dying(path):
     left[0] -= 1
     if left[0] == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     flush(path)
-runs._flush = dying
+files.flush = dying
 from advnets.cli import main
 sys.exit(main())
 """

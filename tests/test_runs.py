@@ -1,11 +1,10 @@
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from advnets.errors import CheckpointError, RunBusyError, RunError
-from advnets.runs import RunDirectory, write_atomically, write_json
+from advnets.files import write_json
+from advnets.runs import RunDirectory
 
 
 @pytest.fixture
@@ -70,17 +69,3 @@ def test_only_the_newest_checkpoints_stay_and_no_half_written_one(run):
 def test_no_checkpoint_is_an_error(run):
     with pytest.raises(CheckpointError, match="holds no checkpoint; begin the run again"):
         run.newest_checkpoint()
-
-
-def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "file.json"
-    write_json(path, {"old": True})
-
-    def fail(part):
-        part.write_text("half of")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(RunError, match=r"file.json could not be written \(No space left"):
-        write_atomically(path, fail)
-    assert json.loads(path.read_text()) == {"old": True}
-    assert list(tmp_path.iterdir()) == [path]

@@ -234,7 +234,7 @@ def write_samples(pictures: Tensor, out: Path, columns: int | None) -> None:
     """Write samples as a grid, an array or a folder, by what the name ends with."""
     import numpy as np
 
-    from advnets.runs import write_atomically
+    from advnets.files import write_atomically
     from advnets.views.samples import grid, save_grid, save_pictures
 
     if out.suffix == ".png":

@@ -8,6 +8,7 @@ AdvnetsError
 ├── MissingExtraError     an optional library is not installed; the message has its cure
 ├── DataError             data that is absent, broken or wrong as a whole
 │   └── DownloadError     no mirror gave the file
+├── WriteError            a file that could not be written; what was there before is still there
 ├── RunError              a run directory that cannot be used as asked
 │   ├── RunBusyError      another process holds it
 │   ├── ConfigDiffersError  resumed with another config than it was begun with
@@ -20,6 +21,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 
@@ -54,6 +56,16 @@ class DataError(AdvnetsError):
 
 class DownloadError(DataError):
     """No mirror gave the file."""
+
+
+class WriteError(AdvnetsError):
+    """A file that could not be written; what was there before is still there."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(
+            f"{path} could not be written ({error.strerror or error}) and is as it was before; "
+            "free some space or mend the folder's permissions, then try again"
+        )
 
 
 class RunError(AdvnetsError):

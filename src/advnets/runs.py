@@ -11,8 +11,6 @@ report.html      all of it on one page
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +18,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from advnets.errors import CheckpointError, RunBusyError, RunError
+from advnets.errors import CheckpointError, RunBusyError, RunError, WriteError
+from advnets.files import write_atomically, write_json
 
 FORMAT = 1
 """Version of the run directory and of checkpoints; another one is refused, not guessed at."""
@@ -104,9 +103,16 @@ class RunDirectory:
         return record
 
     def append_event(self, event: Mapping[str, Any]) -> None:
-        """Add one line to events.jsonl."""
-        with self.events_file.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
+        """Add one line to events.jsonl.
+
+        Raises:
+            WriteError: the disk is full or the file cannot be written.
+        """
+        try:
+            with self.events_file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
+        except OSError as error:
+            raise WriteError(self.events_file, error) from None
 
     def events(self) -> list[dict[str, Any]]:
         """All whole lines of events.jsonl; a line cut by a kill is passed over."""
@@ -168,47 +174,6 @@ class RunDirectory:
         """Remove all but the newest few checkpoints, and what a killed save left behind."""
         for file in (*self.checkpoint_files()[:-keep], *self.checkpoints.glob("*.part")):
             file.unlink(missing_ok=True)
-
-
-def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside, flush it to disk, rename it: `path` is the old file or the new one.
-
-    Raises:
-        RunError: the disk is full or the folder cannot be written; `path` is as it was.
-    """
-    part: Path | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-        part = Path(name)
-        write(part)
-        _flush(part)
-        part.chmod(0o644)
-        part.replace(path)
-        _flush(path.parent)
-    except OSError as error:
-        raise RunError(
-            f"{path} could not be written ({error.strerror or error}) and is as it was before; "
-            "free some space or mend the folder's permissions, then go on with --resume"
-        ) from None
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
-
-
-def write_json(path: Path, record: object) -> None:
-    """Write a JSON file atomically."""
-    text = json.dumps(record, indent=2) + "\n"
-    write_atomically(path, lambda part: part.write_text(text, "utf-8"))
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _is_json(line: str) -> bool:

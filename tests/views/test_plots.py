@@ -127,10 +127,10 @@ def test_where_epochs_begin_again_the_axis_is_steps(figures):
 
 def test_matplotlibs_global_state_is_left_alone(events):
     """No pyplot is imported and no setting changed."""
-    had_pyplot, settings = "matplotlib.pyplot" in sys.modules, dict(matplotlib.rcParams)
+    had_pyplot, settings = "matplotlib.pyplot" in sys.modules, matplotlib.rcParams.copy()
     training_curves(events)
     assert ("matplotlib.pyplot" in sys.modules) == had_pyplot
-    assert dict(matplotlib.rcParams) == settings
+    assert matplotlib.rcParams.copy() == settings
 
 
 def test_without_matplotlib_the_cure_is_said(events, without_matplotlib):

@@ -242,6 +242,7 @@ def test_rollbacks_and_breakdowns_are_told(finished):
         file.write('{"kind": "rollback", "step": 500}\n')
         file.write('{"kind": "tick", "step": 600, "d_real": NaN, "d_fake": 0.5}\n')
     text = report(finished).text
+    assert "600 of 12,000 steps" in text
     assert "Numbers that are not finite were met once, and undone." in text
     assert "was not finite: the game has broken down." in text
 

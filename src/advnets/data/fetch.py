@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from advnets.data import mnist
 from advnets.data.download import MirrorFault, download
 from advnets.data.idx import find_idx, unpacked_md5
 from advnets.errors import DataError, DownloadError, UnknownNameError
+from advnets.files import put_in_place
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def _bring(
         except MirrorFault as fault:
             faults.append(f"{mirror}: {fault}")
         else:
-            _put(part, final)
+            put_in_place(part, final)
             return final
     raise DownloadError(
         f"{final.name} came from no mirror ({'; '.join(faults)}); try again later, or put the "
@@ -126,16 +125,3 @@ def _is_right(path: Path, md5: str) -> bool:
         return unpacked_md5(path) == md5
     except DataError:
         return False
-
-
-def _put(part: Path, final: Path) -> None:
-    """Give a finished file its name, in a way that outlasts a power cut."""
-    with part.open("rb+") as file:
-        os.fsync(file.fileno())
-    part.replace(final)
-    if sys.platform != "win32":
-        folder = os.open(final.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from advnets.errors import CheckpointError
-from advnets.runs import FORMAT, write_atomically
+from advnets.files import write_atomically
+from advnets.runs import FORMAT
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically.
 
     Raises:
-        RunError: the disk is full or the folder cannot be written; an older file stays whole.
+        WriteError: the disk is full or the folder cannot be written; an older file stays whole.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
     # One entry: the library writes several in any order, and equal states are to be equal files.

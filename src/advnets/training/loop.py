@@ -92,7 +92,7 @@ class Loop:
 
         Raises:
             DivergedError: numbers that are not finite were met for the third time.
-            RunError: a checkpoint could not be written; the one before stays valid.
+            WriteError: a checkpoint could not be written; the one before stays valid.
         """
         position = self.table.position
         if position.step == 0:
@@ -189,7 +189,7 @@ class Loop:
         """Write a checkpoint of everything; keep the newest few.
 
         Raises:
-            RunError: it could not be written; the one before stays valid.
+            WriteError: it could not be written; the one before stays valid.
         """
         table, path = self.table, self.run.checkpoint_file(self.step)
         tensors: dict[str, Tensor] = {}

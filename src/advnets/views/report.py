@@ -13,7 +13,8 @@ from typing import Any
 from PIL import Image
 
 from advnets.errors import MissingExtraError
-from advnets.runs import RunDirectory, write_atomically
+from advnets.files import write_atomically
+from advnets.runs import RunDirectory
 from advnets.views.html import Html, element, join, void
 from advnets.views.plots import training_curves
 from advnets.views.report_scores import newest_real, score_section
@@ -30,7 +31,8 @@ def write_report(run: Path) -> Path:
     scores, curves) is said to be missing, and how to get it.
 
     Raises:
-        RunError: there is no run, its config.json is broken, or the page cannot be written.
+        RunError: there is no run, or its config.json is broken.
+        WriteError: the page cannot be written.
     """
     directory = RunDirectory.existing(run)
     record, events = directory.read_config(), directory.events()

@@ -53,13 +53,14 @@ def _players(record: Record) -> str:
 
 def _progress(events: Sequence[Record]) -> str:
     state = _state(events)
-    step = max((event.get("step", 0) for event in events), default=0)
+    step = next((event["step"] for event in reversed(events) if "step" in event), 0)
     if not step:
         return f"No step is on record yet. {state}"
     planned = [event["steps"] for event in events if "steps" in event]
     words = f"{step:,}{f' of {planned[-1]:,}' if planned and planned[-1] > step else ''} steps"
     ticks = [event for event in events if event.get("kind") == "tick"]
-    if epochs := [event["epoch"] for event in ticks if "epoch" in event]:
+    epochs = [event["epoch"] for event in ticks if "epoch" in event]
+    if epochs and epochs == sorted(epochs):  # else a second stage counts its own
         words += f" ({epochs[-1]:,.0f} epochs)"
     if seconds := sum(event.get("seconds", 0) for event in ticks):
         words += f" took {_duration(seconds)}"

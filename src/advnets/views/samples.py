@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advnets.errors import UsageError
-from advnets.runs import write_atomically
+from advnets.files import write_atomically
 
 READABLE = 32
 """Screen pixels that the shorter side of a tile has at least, unless told otherwise."""
@@ -57,7 +57,7 @@ def save_grid(image: Image.Image, path: Path) -> None:
     """Write an image as a PNG file, whole or not at all.
 
     Raises:
-        RunError: it cannot be written there.
+        WriteError: it cannot be written there.
     """
     write_atomically(path, lambda part: image.save(part, format="PNG"))
 
