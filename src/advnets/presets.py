@@ -15,6 +15,7 @@ from advnets.config import (
     MaxoutConvDiscriminator,
     MaxoutDiscriminator,
     MLPGenerator,
+    Runtime,
     Stage,
     Ticks,
 )
@@ -39,6 +40,8 @@ _DIGITS = Config(
         ),
     ),
     ticks=Ticks(log=200, samples=2000, checkpoint=2000),
+    # Nets this small gain little from a second thread and lose all of it on a busy machine.
+    runtime=Runtime(threads=1),
 )
 
 _MNIST = Config(

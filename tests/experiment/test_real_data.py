@@ -1,0 +1,87 @@
+"""The paper's presets on real files, a few steps each; skipped where the files are not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from advnets import config, presets
+from advnets.experiment.train import train
+from advnets.experiment.trained import load
+from advnets.runs import RunDirectory
+
+
+class Quiet:
+    def event(self, event):
+        pass
+
+    def progress(self, step):
+        pass
+
+
+def quick(name, **data):
+    """The preset with its own nets, two steps a stage, nothing else changed."""
+    run = presets.named(name)
+    stages = tuple(replace(stage, steps=2) for stage in run.stages)
+    return replace(
+        run,
+        stages=stages,
+        data=replace(run.data, **data),
+        runtime=config.Runtime("cpu", "float32", 1),
+        ticks=config.Ticks(log=1, samples=4, checkpoint=4),
+    )
+
+
+def test_paper_mnist_on_mnist(real_data, tmp_path):
+    train(quick("paper-mnist", directory=str(real_data)), tmp_path / "run", Quiet())
+    trained = load(tmp_path / "run")
+    assert trained.facts.train == 50_000
+    assert trained.sample(3).shape == (3, 1, 28, 28)
+    # The output bias: after two small steps the samples' mean is still near the mean digit.
+    assert trained.sample(100).mean().item() == pytest.approx(0.13, abs=0.03)
+
+
+def fewer(discriminator):
+    return {"units": (50, 50)} if hasattr(discriminator, "units") else {"channels": (8, 8, 8)}
+
+
+def small(run):
+    """The same kinds of nets with fewer units: 80 million weights are no unit test."""
+    stages = tuple(
+        replace(
+            stage,
+            generator=replace(stage.generator, hidden=tuple(200 for _ in stage.generator.hidden)),
+            discriminator=replace(stage.discriminator, **fewer(stage.discriminator)),
+        )
+        for stage in run.stages
+    )
+    return replace(run, stages=stages)
+
+
+def test_paper_tfd_in_two_stages_on_its_layout(real_data, tmp_path):
+    """On the Olivetti faces in TFD's layout: it proves reader and stages, and is no TFD number."""
+    source = str(real_data / "faces" / "olivetti-tfd-layout-48.mat")
+    run = small(quick("paper-tfd", source=source))
+    ended = train(run, tmp_path / "run", Quiet())
+    assert ended.step == 4
+    assert load(tmp_path / "run").sample(2).shape == (2, 1, 48, 48)
+    events = RunDirectory(tmp_path / "run").events()
+    assert [e["step"] for e in events if e["kind"] == "tick"] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["paper-cifar", "paper-cifar-conv"])
+def test_paper_cifar_on_pictures_of_its_size(name, tmp_path):
+    """On made-up pictures of CIFAR-10's size: normalised contrast in, pixels out."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(30):
+        Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    train(small(quick(name, source=str(folder), batch_size=8)), tmp_path / "run", Quiet())
+    samples = load(tmp_path / "run").sample(4)
+    assert samples.shape == (4, 3, 32, 32)
+    assert 0 <= samples.min() < samples.max() <= 1
