@@ -28,10 +28,30 @@ def test_an_offset_costs_no_accuracy():
     torch.testing.assert_close(whole(x + 100, x + 100), whole(x, x), rtol=1e-6, atol=2e-4)
 
 
-def test_an_abandoned_walk_leaves_the_precision_alone():
-    """A receiver that stops after one block finds torch's settings as they were."""
+def precisions() -> tuple[str, str]:
+    backends = torch.backends
+    return backends.cuda.matmul.fp32_precision, backends.mkldnn.matmul.fp32_precision  # pyright: ignore
+
+
+def test_lowered_products_are_lifted_and_lowered_again(monkeypatch):
+    """Each product runs in full float32; between blocks, and when left, settings are the caller's.
+
+    A receiver may stop after one block, so nothing may wait for the last.
+    """
+    multiply, during = torch.addmm, []
+
+    def spy(*args):
+        during.append(precisions())
+        return multiply(*args)
+
+    monkeypatch.setattr(torch, "addmm", spy)
     before = torch.get_float32_matmul_precision()
-    blocks = half_squared_distances(torch.zeros(4, 2), torch.zeros(4, 2), rows=2)
-    next(blocks)
-    assert torch.get_float32_matmul_precision() == before
-    blocks.close()  # pyright: ignore[reportAttributeAccessIssue]
+    torch.set_float32_matmul_precision("medium")
+    try:
+        lowered = precisions()
+        next(half_squared_distances(torch.zeros(4, 2), torch.zeros(4, 2), rows=2))
+        assert during == [("ieee", "ieee")]
+        assert precisions() == lowered != during[0]
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from advnets.errors import RunError, UsageError
+from advnets.errors import UsageError, WriteError
 from advnets.views.samples import grid, save_grid, save_pictures
 
 GAP, GREY = 2, 128
@@ -74,7 +74,7 @@ def test_a_saved_grid_is_the_grid(tmp_path):
 
 def test_a_grid_that_cannot_be_saved_says_so(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match="could not be written"):
+    with pytest.raises(WriteError, match="could not be written"):
         save_grid(grid(drawn(1, 1, 8, 8)), tmp_path / "file" / "grid.png")
 
 

@@ -74,7 +74,7 @@ def _said(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:g}"
+        return str(value).removesuffix(".0")  # 1.000004 is not 1
     if isinstance(value, list):
         return ", ".join(map(_said, value))
     return str(value)
