@@ -375,6 +375,15 @@ def test_more_steps_go_on_from_where_a_run_ended(said, tmp_path):
     assert ends[0] == ends[1]
 
 
+def test_more_epochs_are_counted_out_again(said, tmp_path):
+    """1,197 pictures in batches of 100: two epochs are 24 steps, three are 36."""
+    run, flags = tmp_path / "run", QUICK[2:]
+    assert said("train", "digits", "--out", run, *flags, "--epochs", "2")[0] == 0
+    assert said("train", "--resume", "--out", run, "--epochs", "3")[0] == 0
+    events = RunDirectory(run).events()
+    assert [e["step"] for e in events if e["kind"] == "end"] == [24, 36]
+
+
 def test_what_is_not_finite_rolls_back_and_ends_with_advice(said, tmp_path):
     code, _, err = said(
         *("train", "digits", "--out", tmp_path / "run", *QUICK, "--generator-optimizer.lr", "1e38")

@@ -35,7 +35,7 @@ _DIGITS = Config(
             discriminator=MaxoutDiscriminator(units=(128, 128), init_range=0.05),
             generator_optimizer=Adam(lr=1e-3),
             discriminator_optimizer=Adam(lr=1e-3),
-            epochs=500,
+            epochs=400,
             average_half_life=30_000,
         ),
     ),

@@ -41,21 +41,21 @@ def test_every_picture_is_in_its_place(channels, n, columns, scale):
 
 
 @pytest.mark.parametrize(
-    ("side", "scale"), [(1, 32), (8, 4), (20, 2), (28, 2), (31, 2), (32, 1), (64, 1)]
+    ("side", "scale"), [(1, 48), (8, 6), (20, 3), (28, 2), (32, 2), (48, 1), (64, 1)]
 )
 def test_small_pictures_are_enlarged_to_be_seen(side, scale):
-    """The least whole scale is chosen that makes a tile 32 screen pixels or more."""
+    """The least whole scale is chosen that makes a tile 48 screen pixels or more."""
     assert grid(drawn(1, 1, side, side)).width == side * scale + 2 * GAP
 
 
 @pytest.mark.parametrize(("n", "columns"), [(1, 1), (2, 2), (9, 3), (10, 4), (100, 10)])
 def test_grids_are_about_square(n, columns):
-    assert grid(drawn(n, 1, 32, 32)).width == columns * (32 + GAP) + GAP
+    assert grid(drawn(n, 1, 48, 48)).width == columns * (48 + GAP) + GAP
 
 
 def test_there_are_no_empty_columns():
     """More columns than pictures make one row, not a grey field."""
-    assert grid(drawn(3, 1, 32, 32), columns=10).width == 3 * (32 + GAP) + GAP
+    assert grid(drawn(3, 1, 48, 48), columns=10).width == 3 * (48 + GAP) + GAP
 
 
 def test_black_and_white_are_exact():

@@ -134,7 +134,7 @@ def _resumed(run: RunDirectory, asked: config.Config) -> Session:
 
 
 def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.Config:
-    """The stored config, with the asked one's steps and ticks, which may differ.
+    """The stored config, with the asked one's steps, epochs and ticks, which may differ.
 
     Raises:
         ConfigDiffersError: anything else differs.
@@ -149,15 +149,16 @@ def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.C
             threads=wanted.threads or chosen.threads,
         ),
     )
+    stage = replace(stored.stage, steps=asked.stage.steps, epochs=asked.stage.epochs)
+    if stage.epochs != stored.stage.epochs and stage.steps == stored.stage.steps:
+        stage = replace(stage, steps=None)  # more epochs: to be counted out again
     agreed = replace(
-        stored.with_stage(
-            replace(stored.stage, steps=asked.stage.steps, epochs=asked.stage.epochs)
-        ),
+        stored.with_stage(stage),
         ticks=asked.ticks,
         # Where the data lies is not what it is: the digest decides.
         data=replace(stored.data, directory=asked.data.directory),
     )
-    if others := differences(agreed, asked):
+    if others := differences(agreed, asked.with_stage(replace(asked.stage, steps=stage.steps))):
         raise ConfigDiffersError(
             f"{path} was begun with another config (stored, asked): {'; '.join(others)}; "
             "resume without these flags, or begin a new run with another --out"

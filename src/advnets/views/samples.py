@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from advnets.errors import UsageError
 from advnets.files import write_atomically
 
-READABLE = 32
+READABLE = 48
 """Screen pixels that the shorter side of a tile has at least, unless told otherwise."""
 
 _GAP = 2  # screen pixels between tiles
@@ -29,7 +29,7 @@ def grid(
     """Lay pictures with values in [0, 1], grey or colour, row by row on one.
 
     Each pixel becomes scale x scale screen pixels, sharp; None makes the shorter side of a picture
-    32 or more. None for the columns makes the grid about square.
+    48 or more. None for the columns makes the grid about square.
 
     Raises:
         UsageError: no picture, other channels than 1 or 3, values outside [0, 1], or a number of
