@@ -195,7 +195,7 @@ def score_table(records: list[dict[str, Any]]) -> str:
                 record["samples"],
                 record["weights"] or "",
                 record["grid"],
-                f"{record['sigma']:.3f}",
+                f"{record['sigma']:.3f}{'*' if record['sigma_on_edge'] else ''}",
                 f"{record['mean']:.1f}",
                 f"{record['standard_error']:.1f}",
                 f"{record['n_samples']:,}",
@@ -210,10 +210,12 @@ def score_table(records: list[dict[str, Any]]) -> str:
         ).rstrip()
         for row in rows
     ]
+    edge = ["* on the edge of its grid: a wider one could give more"]
     return "\n".join(
         (
             "Parzen window log-likelihood of test pictures, in nats",
             *lines,
+            *(edge if any(record["sigma_on_edge"] for record in records) else []),
             "Above the real pictures' row a score says smoother than data, not better than data "
             "(Theis et al. 2016).",
         )
