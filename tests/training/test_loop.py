@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from advnets import config
+from advnets.errors import DivergedError
+from advnets.noise import Noise
+from advnets.runs import RunDirectory
+from advnets.training.algorithm import Mover, Table
+from advnets.training.checkpoint import read_checkpoint
+from advnets.training.ema import WeightAverage
+from advnets.training.loop import Hooks, Loop
+from advnets.training.runtime import Interruption
+from advnets.training.schedules import optimizer
+from advnets.types import Batch, Outcome, Phase
+
+
+class Player(nn.Module):
+    """One weight, and a buffer that every pass changes, as batch norm's statistics do."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(1))
+        self.register_buffer("seen", torch.zeros(1))
+
+
+class Batches:
+    def at(self, index):
+        return Batch(torch.zeros(2, 1, 1, 1))
+
+    def epoch_at(self, index):
+        return float(index)
+
+
+class Poisoned:
+    """Loss w², not finite where `is_bad` says so of the noise."""
+
+    def __init__(self, is_bad):
+        self.is_bad = is_bad
+
+    def phases(self):
+        return (Phase("generator", self.loss),)
+
+    def loss(self, players, batch, noise):
+        player = players["generator"]
+        bad = self.is_bad(noise)
+        with torch.no_grad():
+            player.seen += float("nan") if bad else 1.0
+        loss = (player.w**2).sum() + 0.01 * noise.normal("z", 1, 1).sum() * player.w.sum()
+        return Outcome({"generator": loss * (float("nan") if bad else 1.0)}, {"w": player.w.sum()})
+
+
+class Listener:
+    def __init__(self):
+        self.events = []
+
+    def event(self, event):
+        self.events.append(event)
+
+    def progress(self, step):
+        pass
+
+
+@pytest.fixture
+def make(tmp_path):
+    def loop(is_bad=lambda noise: False, steps=20, interruption=None, name="run"):
+        run = RunDirectory(tmp_path / name)
+        run.path.mkdir(exist_ok=True)
+        player, spec = Player(), config.SGD(lr=0.1)
+        players = {"generator": player}
+        movers = {"generator": Mover(spec, optimizer(spec, player.parameters()))}
+        table = Table(Poisoned(is_bad), players, movers, Batches(), Noise(0, purpose="stage0"))
+        hooks = Hooks(Listener(), lambda generator, step: None, lambda generator, step: {})
+        return Loop(
+            table=table,
+            run=run,
+            ticks=config.Ticks(log=5, samples=0, checkpoint=5),
+            steps=steps,
+            hooks=hooks,
+            interruption=Interruption() if interruption is None else interruption,
+            average=WeightAverage(player, half_life=10, batch_size=2),
+        )
+
+    return loop
+
+
+def test_a_run_without_trouble_ticks_and_saves(make):
+    loop = make()
+    assert loop.run_to_end()
+    kinds = [(event["kind"], event["step"]) for event in loop.hooks.watcher.events]
+    assert kinds == [("tick", 5), ("tick", 10), ("tick", 15), ("tick", 20)]
+    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(20)
+
+
+def test_after_a_passing_trouble_it_goes_on_from_the_last_good_state(make):
+    """At step 7 of the first try alone: back to step 5, other noise, and on to the end."""
+    loop = make(lambda noise: noise.step == 7 and "#" not in noise.purpose)
+    assert loop.run_to_end()
+    events = loop.hooks.watcher.events
+    (rollback,) = [event for event in events if event["kind"] == "rollback"]
+    assert rollback == {"step": 5, "kind": "rollback", "met": 10, "attempt": 1}
+    assert [event["step"] for event in events] == [5, 5, 10, 15, 20]
+    player = loop.table.players["generator"]
+    assert torch.isfinite(player.w).all()
+    assert player.seen.item() == 20  # the buffer is of 20 good steps, none counted twice
+    assert torch.isfinite(loop.average.module.w).all()
+    untroubled = make(name="untroubled")
+    untroubled.run_to_end()
+    assert not torch.equal(untroubled.table.players["generator"].w, player.w)
+
+
+def test_no_bad_number_ever_reaches_a_checkpoint(make):
+    loop = make(lambda noise: noise.step == 12)
+    with pytest.raises(DivergedError):
+        loop.run_to_end()
+    for file in loop.run.checkpoint_files():
+        assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
+    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(10)
+
+
+def test_the_third_trouble_ends_the_run_with_advice(make):
+    loop = make(lambda noise: noise.step == 12)
+    with pytest.raises(DivergedError) as caught:
+        loop.run_to_end()
+    assert str(caught.value) == (
+        "numbers that are not finite were met by step 15 for the 3rd time; the last good state is "
+        f"{loop.run.checkpoint_file(10)}: begin a new run with a lower learning rate or smaller "
+        "initial weights"
+    )
+    kinds = [event["kind"] for event in loop.hooks.watcher.events]
+    assert kinds.count("rollback") == 2
+
+
+def test_asked_to_stop_it_saves_where_it_stands(make):
+    interruption = Interruption()
+
+    def at_step_8(noise):
+        if noise.step == 8:
+            interruption.signal = 15
+        return False
+
+    loop = make(at_step_8, interruption=interruption)
+    assert not loop.run_to_end()
+    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(9)
+
+
+def test_restored_between_ticks_it_ends_as_if_it_had_not_been(make):
+    """Also the next tick's means: sums in the middle of a tick are part of the state."""
+    whole = make(name="whole")
+    whole.run_to_end()
+    interruption = Interruption()
+
+    def at_step_7(noise):
+        if noise.step == 7:
+            interruption.signal = 15
+        return False
+
+    cut = make(at_step_7, interruption=interruption, name="cut")
+    cut.run_to_end()
+    again = make(name="cut")
+    again.restore(again.run.newest_checkpoint())
+    assert again.run_to_end()
+    ends = [loop.run.newest_checkpoint().read_bytes() for loop in (whole, again)]
+    assert ends[0] == ends[1]
+    means = [
+        {e["step"]: e["w"] for e in loop.hooks.watcher.events if e["kind"] == "tick"}
+        for loop in (whole, again)
+    ]
+    assert means[1] == {step: w for step, w in means[0].items() if step > 8}
