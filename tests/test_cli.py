@@ -334,6 +334,16 @@ def test_another_preset_on_resume_is_refused(said, trained):
     )
 
 
+def test_fewer_steps_than_were_played_are_refused(said, trained):
+    before = (trained / "config.json").read_bytes()
+    code, _, err = said("train", "--resume", "--out", trained, "--steps", "20")
+    assert code == 2
+    assert err == (
+        f"advnets: {trained} has played 30 steps already and 20 were asked for; ask for more\n"
+    )
+    assert (trained / "config.json").read_bytes() == before
+
+
 def test_nothing_to_resume(said, tmp_path):
     code, _, err = said("train", "--resume", "--out", tmp_path)
     assert code == 1

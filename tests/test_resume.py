@@ -115,13 +115,21 @@ def test_killed_twenty_times_it_ends_with_the_same_bytes(tmp_path, uninterrupted
     assert last_bytes(tmp_path / "run") == uninterrupted
 
 
-@pytest.mark.parametrize("flush", [21, 22])
-def test_killed_during_a_save_it_ends_with_the_same_bytes(tmp_path, uninterrupted, flush):
-    """Before the new file has its name, and after it has and before the folder is flushed."""
+@pytest.mark.parametrize(
+    ("flush", "saved"),
+    [
+        pytest.param(2, -1, id="config is there and no checkpoint"),
+        pytest.param(4, 0, id="the first checkpoint has its name"),
+        pytest.param(21, 40, id="a later one has not"),
+        pytest.param(22, 45, id="a later one has"),
+    ],
+)
+def test_killed_during_a_save_it_ends_with_the_same_bytes(tmp_path, uninterrupted, flush, saved):
+    """Two flushes a file: before it has its name, and before the folder's names are on disk."""
     run = tmp_path / "run"
     code, _, _ = finish(begin(run, code=DIES_AT_FLUSH.format(n=flush)))
     assert code == -signal.SIGKILL
-    assert 0 < newest(run) < STEPS
+    assert newest(run) == saved
     code, _, err = finish(resume(run))
     assert code == 0, err
     assert last_bytes(run) == uninterrupted

@@ -67,5 +67,5 @@ def test_only_the_newest_checkpoints_stay_and_no_half_written_one(run):
 
 
 def test_no_checkpoint_is_an_error(run):
-    with pytest.raises(CheckpointError, match="holds no checkpoint; begin the run again"):
+    with pytest.raises(CheckpointError, match="holds no checkpoint yet; train it, with --resume"):
         run.newest_checkpoint()

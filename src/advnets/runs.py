@@ -166,7 +166,7 @@ class RunDirectory:
         files = self.checkpoint_files()
         if not files:
             raise CheckpointError(
-                f"{self.checkpoints} holds no checkpoint; begin the run again without --resume"
+                f"{self.path} holds no checkpoint yet; train it, with --resume if it was begun"
             )
         return files[-1]
 

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from advnets import config
-from advnets.codec import differences, from_json
-from advnets.errors import ConfigDiffersError, MissingExtraError, RunError
+from advnets.codec import differences, from_json, to_json
+from advnets.errors import ConfigDiffersError, MissingExtraError, RunError, UsageError
 from advnets.experiment import build
 from advnets.experiment.measure import draw_samples, parzen_on_the_way
 from advnets.runs import RunDirectory
@@ -124,13 +124,30 @@ def _resumed(run: RunDirectory, asked: config.Config) -> Session:
             "or begin a new run"
         )
     agreed = build.resolved(agreed, data.facts, agreed.runtime)
-    run.write_config({**stored_record, "config": build.record(agreed, facts, {}, "")["config"]})
-    newest = run.newest_checkpoint()
-    checkpoint = read_checkpoint(newest).facts
-    before = sum(stage.steps or 0 for stage in agreed.stages[: checkpoint["stage"]])
-    step = before + checkpoint["position"]["step"]
-    run.forget_after(step)
-    return Session(agreed, data, checkpoint["stage"], newest, step)
+    session = Session(agreed, data, stage=0, restore=None)
+    if run.checkpoint_files():  # none where a run was killed before its first save
+        session = _at_checkpoint(session, run.newest_checkpoint())
+    if session.step > session.steps:
+        raise UsageError(
+            f"{run.path} has played {session.step:,} steps already and {session.steps:,} were "
+            "asked for; ask for more"
+        )
+    run.write_config({**stored_record, "config": to_json(agreed)})
+    run.forget_after(session.step)
+    return session
+
+
+def _at_checkpoint(session: Session, newest: Path) -> Session:
+    """The session that begins where a checkpoint stands."""
+    facts = read_checkpoint(newest).facts
+    stages = session.config.stages
+    before = sum(stage.steps or 0 for stage in stages[: facts["stage"]])
+    return replace(
+        session,
+        stage=facts["stage"],
+        restore=newest,
+        step=before + facts["position"]["step"],
+    )
 
 
 def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.Config:
