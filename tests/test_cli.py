@@ -80,9 +80,38 @@ def test_a_training_leaves_what_it_says(trained):
         "step-00000020.safetensors",
         "step-00000030.safetensors",
     ]
-    with Image.open(run.sample_file(30)) as image:
-        assert image.width > 300
+    for picture in (run.sample_file(30), trained / "curves.png"):
+        with Image.open(picture) as image:
+            assert image.width > 300
     assert "<html" in (trained / "report.html").read_text("utf-8")
+
+
+def test_without_matplotlib_a_training_ends_well_and_prints_the_cure(said, tmp_path, monkeypatch):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(
+        sys,
+        "meta_path",
+        [Missing("matplotlib"), *sys.meta_path],
+    )
+    code, out, err = said("train", "digits", "--out", tmp_path / "run", *QUICK)
+    assert code == 0
+    assert "advnets: matplotlib is not installed; type: pip install 'advnets[report]'\n" in err
+    assert "done in" in out
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "matplotlib is not installed" in page
+    assert not (tmp_path / "run" / "curves.png").exists()
+
+
+class Missing:
+    """A finder that says of one library what Python says when it is not installed."""
+
+    def __init__(self, library):
+        self.library = library
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == self.library:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=self.library)
 
 
 def test_off_a_terminal_a_tick_is_one_plain_line(said, tmp_path):

@@ -149,7 +149,8 @@ def ending(ending: Ending, seconds: float) -> str:
 
 def _left_behind(run: Path) -> list[Path]:
     grids = sorted((run / "samples").glob("step-*.png"))
-    return [*grids[-1:], *(path for path in (run / "report.html",) if path.exists())]
+    pages = [path for name in ("curves.png", "report.html") if (path := run / name).exists()]
+    return [*grids[-1:], *pages]
 
 
 def plan_text(plan: Plan) -> str:

@@ -17,11 +17,13 @@ from advnets.codec import differences, from_json, to_json
 from advnets.errors import ConfigDiffersError, MissingExtraError, RunError, UsageError
 from advnets.experiment import build
 from advnets.experiment.measure import draw_samples, parzen_on_the_way
+from advnets.files import write_atomically
 from advnets.runs import RunDirectory
 from advnets.training import runtime
 from advnets.training.checkpoint import read_checkpoint
 from advnets.training.ema import WeightAverage
 from advnets.training.loop import Hooks, Loop, Watcher
+from advnets.views.plots import training_curves
 from advnets.views.report import write_report
 from advnets.views.samples import grid, save_grid
 
@@ -262,9 +264,11 @@ def _hooks(run: RunDirectory, session: Session, device: torch.device, watcher: W
 
 
 def _report(run: RunDirectory) -> list[str]:
-    """Write report.html; what is missing for it is said, not fatal to a training that is done."""
+    """Write curves.png and report.html; say which library is missing, training is done anyway."""
+    write_report(run.path)
     try:
-        write_report(run.path)
+        curves = training_curves(run.events())
     except MissingExtraError as error:
         return [str(error)]
+    write_atomically(run.path / "curves.png", lambda part: part.write_bytes(curves))
     return []
