@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import advnets
 from advnets import cli
 from advnets.runs import RunDirectory
 
@@ -57,6 +58,10 @@ def test_presets_are_listed(said):
         "paper-cifar-conv  The 2014 CIFAR-10 experiment, convolutional D, deconvolutional G.\n",
         "",
     )
+
+
+def test_the_version_is_the_packages(said):
+    assert said("--version") == (0, f"advnets {advnets.__version__}\n", "")
 
 
 def test_a_training_leaves_what_it_says(trained):
@@ -227,8 +232,6 @@ def test_a_file_is_no_run_directory(said, tmp_path):
 
 
 def test_the_python_face_does_the_same(trained):
-    import advnets
-
     loaded = advnets.load(trained)
     pictures = loaded.sample(3, seed=5)
     assert pictures.shape == (3, 1, 8, 8)
@@ -238,8 +241,6 @@ def test_the_python_face_does_the_same(trained):
 
 
 def test_training_from_python(tmp_path):
-    import advnets
-
     run = advnets.train("digits", out=tmp_path / "run", steps=2, seed=3)
     assert run.config.seed == 3
     assert run.step == 2

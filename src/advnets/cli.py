@@ -12,6 +12,7 @@ import tyro
 from tyro.conf import AvoidSubcommands, FlagCreatePairsOff, subcommand
 
 from advnets import presets
+from advnets._version import __version__
 from advnets.codec import from_json
 from advnets.commands import Command, DataSets, Evaluate, Presets, Sample, Train
 from advnets.config import Config
@@ -52,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(given: list[str]) -> int:
     """Parse the arguments and do what they ask."""
+    if given == ["--version"]:
+        print(f"advnets {__version__}")
+        return 0
     start, preset = starting_point(given)
     asked = parse(given, Train.defaults(start, preset))
     if not isinstance(asked, Train):
@@ -80,7 +84,10 @@ def parse(given: list[str], train: Train) -> Command:
     return tyro.cli(
         commands,
         prog="advnets",
-        description="Adversarial nets, as published in 2014 and as far as they have come since.",
+        description=(
+            "Adversarial nets, as published in 2014 and as far as they have come since. "
+            "Also: --version, and --debug for a traceback."
+        ),
         args=given,
         config=(AvoidSubcommands, FlagCreatePairsOff),
     )

@@ -11,7 +11,9 @@ from advnets.config import (
     Config,
     Data,
     DeconvGenerator,
+    DiscriminatorConfig,
     Game,
+    GeneratorConfig,
     MaxoutConvDiscriminator,
     MaxoutDiscriminator,
     MLPGenerator,
@@ -24,7 +26,20 @@ from advnets.errors import UnknownNameError
 _NORM = 1.9365
 """The authors' bound on column norms: the square root of 3.75."""
 
-_SIMULTANEOUS = Game(updates="simultaneous")
+
+def _published(
+    generator: GeneratorConfig, discriminator: DiscriminatorConfig, lr: float, epochs: int
+) -> Stage:
+    """A stage as the authors' files have it: simultaneous updates, one SGD for both players."""
+    return Stage(
+        generator=generator,
+        discriminator=discriminator,
+        game=Game(updates="simultaneous"),
+        generator_optimizer=SGD(lr=lr),
+        discriminator_optimizer=SGD(lr=lr),
+        epochs=epochs,
+    )
+
 
 _DIGITS = Config(
     preset="digits",
@@ -46,18 +61,12 @@ _DIGITS = Config(
 
 _MNIST = Config(
     preset="paper-mnist",
-    data=Data(source="mnist", batch_size=100),
-    stages=(
-        Stage(
-            generator=MLPGenerator(),
-            discriminator=MaxoutDiscriminator(),
-            game=_SIMULTANEOUS,
-            generator_optimizer=SGD(lr=0.1),
-            discriminator_optimizer=SGD(lr=0.1),
-            epochs=50,
-        ),
-    ),
+    data=Data(source="mnist"),
+    stages=(_published(MLPGenerator(), MaxoutDiscriminator(), lr=0.1, epochs=50),),
 )
+
+_LARGE = Ticks(log=100, samples=1000, checkpoint=1000)
+"""For nets of which a step takes seconds."""
 
 _TFD_GENERATOR = MLPGenerator(
     prior="normal",
@@ -67,73 +76,49 @@ _TFD_GENERATOR = MLPGenerator(
     output_sparse_init=100,
     max_column_norm=_NORM,
 )
-_TFD_PRETRAINING = Stage(
-    generator=_TFD_GENERATOR,
-    discriminator=MaxoutDiscriminator(units=(1200, 1200), max_column_norm=_NORM),
-    game=_SIMULTANEOUS,
-    generator_optimizer=SGD(lr=0.05),
-    discriminator_optimizer=SGD(lr=0.05),
-    epochs=50,
+_TFD_DISCRIMINATOR = MaxoutDiscriminator(units=(1200, 1200), max_column_norm=_NORM)
+_TFD_BELOW = replace(
+    _TFD_GENERATOR,
+    # A new ReLU layer and a sigmoid layer of as many units as the first G's z has numbers.
+    hidden=(8000,),
+    activations=("relu",),
+    output_sparse_init=None,
+    output_bias=-2.0,
 )
 _TFD = Config(
     preset="paper-tfd",
-    data=Data(source="tfd", batch_size=100),
+    data=Data(source="tfd"),
     stages=(
-        _TFD_PRETRAINING,
+        _published(_TFD_GENERATOR, _TFD_DISCRIMINATOR, lr=0.05, epochs=50),
         replace(
-            _TFD_PRETRAINING,
-            # A new ReLU layer and a sigmoid layer of as many units as the first G's z has numbers.
-            generator=replace(
-                _TFD_GENERATOR,
-                hidden=(8000,),
-                activations=("relu",),
-                output_sparse_init=None,
-                output_bias=-2.0,
-            ),
-            below_previous=True,
-            epochs=22,
+            _published(_TFD_BELOW, _TFD_DISCRIMINATOR, lr=0.05, epochs=22), below_previous=True
         ),
     ),
-    ticks=Ticks(log=100, samples=1000, checkpoint=1000),
+    ticks=_LARGE,
 )
 
+_CIFAR_GENERATOR = MLPGenerator(
+    prior="normal",
+    hidden=(8000, 8000),
+    activations=("relu", "sigmoid"),
+    output="linear",
+    output_init_range=0.5,
+    output_bias=0.0,
+)
 _CIFAR = Config(
     preset="paper-cifar",
-    data=Data(source="cifar10", scaling="contrast", batch_size=100),
+    data=Data(source="cifar10", scaling="contrast"),
     stages=(
-        Stage(
-            generator=MLPGenerator(
-                prior="normal",
-                hidden=(8000, 8000),
-                activations=("relu", "sigmoid"),
-                output="linear",
-                output_init_range=0.5,
-                output_bias=0.0,
-            ),
-            discriminator=MaxoutDiscriminator(units=(1600, 1600)),
-            game=_SIMULTANEOUS,
-            generator_optimizer=SGD(lr=0.025),
-            discriminator_optimizer=SGD(lr=0.025),
-            epochs=100,
-        ),
+        _published(_CIFAR_GENERATOR, MaxoutDiscriminator(units=(1600, 1600)), 0.025, epochs=100),
     ),
-    ticks=Ticks(log=100, samples=1000, checkpoint=1000),
+    ticks=_LARGE,
 )
 
 _CIFAR_CONV = Config(
     preset="paper-cifar-conv",
     data=Data(source="cifar10", scaling="contrast", batch_size=128),
-    stages=(
-        Stage(
-            generator=DeconvGenerator(),
-            discriminator=MaxoutConvDiscriminator(),
-            game=_SIMULTANEOUS,
-            generator_optimizer=SGD(lr=0.004),
-            discriminator_optimizer=SGD(lr=0.004),
-            epochs=100,
-        ),
-    ),
-    ticks=Ticks(log=100, samples=1000, checkpoint=1000),
+    stages=(_published(DeconvGenerator(), MaxoutConvDiscriminator(), 0.004, epochs=100),),
+    ticks=_LARGE,
 )
 
 
