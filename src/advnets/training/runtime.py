@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +29,7 @@ def resolve(runtime: config.Runtime) -> config.Runtime:
     if precision == "auto":
         fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         precision = "bfloat16" if fast else "float32"
-    threads = runtime.threads or len(os.sched_getaffinity(0))
+    threads = runtime.threads or cores()
     return replace(runtime, device=str(device), precision=precision, threads=threads)
 
 
@@ -38,6 +39,13 @@ def prepare(runtime: config.Runtime) -> torch.device:
     # Numbers below 1e-38 are computed a hundred times slower and mean nothing here.
     torch.set_flush_denormal(True)
     return _device(runtime.device)
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    if sys.platform == "linux":  # where a container may be given fewer than there are
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _device(name: str) -> torch.device:
