@@ -13,11 +13,9 @@ from tyro.conf import AvoidSubcommands, FlagCreatePairsOff, subcommand
 
 from advnets import presets
 from advnets._version import __version__
-from advnets.codec import from_json
 from advnets.commands import Command, DataSets, Evaluate, Presets, Sample, Train
 from advnets.config import Config
 from advnets.errors import AdvnetsError, UsageError
-from advnets.runs import RunDirectory
 
 USAGE, FAILURE, UNEXPECTED = 2, 1, 70
 
@@ -100,6 +98,9 @@ def starting_point(given: list[str]) -> tuple[Config, str]:
     start = presets.starting_point(named or presets.DEFAULT)
     if given[:1] != ["train"] or "--resume" not in given or {"-h", "--help"} & set(given):
         return start, named or presets.DEFAULT
+    from advnets.codec import from_json  # not what --help should wait for
+    from advnets.runs import RunDirectory
+
     out = value_of("--out", given) or str(presets.default_out(start))
     stored = from_json(RunDirectory.existing(Path(out)).read_config()["config"], Config)
     if named and start.preset != stored.preset:
