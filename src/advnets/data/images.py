@@ -13,7 +13,7 @@ import numpy as np
 from advnets.config import Data
 from advnets.data.decode import decode, is_picture
 from advnets.data.source import Broken, Pictures, Splits
-from advnets.errors import DataError, UsageError
+from advnets.errors import DataError
 
 _ENOUGH_TO_SPLIT = 50
 
@@ -28,10 +28,7 @@ def open_picture_folder(folder: Path, data: Data) -> Splits:
 
     Raises:
         DataError: no file in the folder is a picture that can be read.
-        UsageError: the size is less than 1.
     """
-    if data.size < 1:
-        raise UsageError(f"size is {data.size}, but a picture has 1 pixel or more; give another")
     broken: list[Broken] = []
     with warnings.catch_warnings():
         # Pillow warns of odd metadata that do not touch the pixels; what does is an error.
