@@ -319,6 +319,10 @@ class Config:
         """The last stage: the one whose generator the run is for."""
         return self.stages[-1]
 
+    def steps_before(self, stage: int) -> int:
+        """Steps of the stages before this one, once they are counted out."""
+        return sum(earlier.steps or 0 for earlier in self.stages[:stage])
+
     def with_stage(self, stage: Stage) -> Config:
         """The same run with another last stage."""
         return replace(self, stages=(*self.stages[:-1], stage))

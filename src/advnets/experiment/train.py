@@ -20,7 +20,7 @@ from advnets.experiment.measure import draw_samples, parzen_on_the_way
 from advnets.files import write_atomically
 from advnets.runs import RunDirectory
 from advnets.training import runtime
-from advnets.training.checkpoint import read_checkpoint
+from advnets.training.checkpoint import read_facts
 from advnets.training.ema import WeightAverage
 from advnets.training.loop import Hooks, Loop, Watcher
 from advnets.views.plots import training_curves
@@ -95,7 +95,7 @@ class Session:
     @property
     def steps(self) -> int:
         """Steps of the whole run."""
-        return sum(stage.steps or 0 for stage in self.config.stages)
+        return self.config.steps_before(len(self.config.stages))
 
 
 def _begun(run: RunDirectory, run_config: config.Config) -> Session:
@@ -141,14 +141,12 @@ def _resumed(run: RunDirectory, asked: config.Config) -> Session:
 
 def _at_checkpoint(session: Session, newest: Path) -> Session:
     """The session that begins where a checkpoint stands."""
-    facts = read_checkpoint(newest).facts
-    stages = session.config.stages
-    before = sum(stage.steps or 0 for stage in stages[: facts["stage"]])
+    facts = read_facts(newest)
     return replace(
         session,
         stage=facts["stage"],
         restore=newest,
-        step=before + facts["position"]["step"],
+        step=session.config.steps_before(facts["stage"]) + facts["position"]["step"],
     )
 
 
@@ -240,7 +238,7 @@ def _loop(
         interruption=interruption,
         average=average,
         stage=number,
-        steps_before=sum(before.steps or 0 for before in run_config.stages[:number]),
+        steps_before=run_config.steps_before(number),
         pictures_per_step=batch_size,
     )
 
@@ -251,9 +249,7 @@ def _hooks(run: RunDirectory, session: Session, device: torch.device, watcher: W
 
     def samples(generator: nn.Module, step: int) -> None:
         pictures = draw_samples(generator, data.scaling, GRID, seed, device)
-        path = run.sample_file(step)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_grid(grid(pictures), path)
+        save_grid(grid(pictures), run.sample_file(step))
 
     def evaluate(generator: nn.Module, step: int) -> Mapping[str, Any]:
         return {"epoch": step * session.config.data.batch_size / data.facts.train} | (

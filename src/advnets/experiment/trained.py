@@ -38,9 +38,8 @@ class Trained:
         self.scaling = build.rebuilt_scaling(self.config.data, self.facts)
         checkpoint = read_checkpoint(self.run.newest_checkpoint())
         stage = checkpoint.facts["stage"]
-        self.step: int = checkpoint.facts["position"]["step"] + sum(
-            before.steps or 0 for before in self.config.stages[:stage]
-        )
+        played: int = checkpoint.facts["position"]["step"]
+        self.step = self.config.steps_before(stage) + played
         averaged = self.config.stages[stage].average_half_life > 0
         self.weights: Weights = weights or ("average" if averaged else "last")
         if self.weights == "average" and not averaged:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,25 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: it is absent, truncated, or of another version.
     """
+    with _opened(path) as (file, facts):
+        # Cloned: a memory-mapped tensor is aligned otherwise than one torch allocates.
+        tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    return Checkpoint(tensors, facts)
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's facts and leave its tensors where they are.
+
+    Raises:
+        CheckpointError: it is absent, truncated, or of another version.
+    """
+    with _opened(path) as (_, facts):
+        return facts
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[tuple[Any, dict[str, Any]]]:
+    """A checkpoint file of this version, and its facts."""
     try:
         with safe_open(path, framework="pt") as file:
             record = json.loads((file.metadata() or {}).get("advnets", "{}"))
@@ -59,14 +80,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
                     f"{path} has format {record.get('format')!r} and this advnets reads {FORMAT}; "
                     "use the advnets that wrote it"
                 )
-            # Cloned: a memory-mapped tensor is aligned otherwise than one torch allocates.
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+            yield file, record["facts"]
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path} is truncated or no checkpoint ({error}); remove it, and --resume goes on "
             "from the one before"
         ) from None
-    return Checkpoint(tensors, record["facts"])
 
 
 def module_tensors(prefix: str, module: nn.Module) -> dict[str, Tensor]:
