@@ -21,10 +21,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from advnets.data.places import first_existing
+from advnets.data.published.bounds import MIB, RATIO, Readable, is_bomb, is_shape, read_up_to
 from advnets.data.source import Pictures, Splits, hold_out_last
 from advnets.errors import DataError
 
-_CHUNK = 1 << 20
+_CHUNK = MIB
+_LARGE = 256 * MIB
 _UNSIGNED_BYTES = 0x08
 _TYPES = {
     _UNSIGNED_BYTES: "unsigned bytes",
@@ -38,7 +40,7 @@ _NAME = re.compile(
     r"(?P<set>.*?)(?P<split>train|t10k|test)-(?P<what>images|labels)[-.]idx\d-ubyte(\.gz)?"
 )
 _SPLITS = {"train": "train", "t10k": "test", "test": "test"}
-_HELD_OUT = 6  # one training picture in six is for validation: 10,000 of MNIST's 60,000
+_HELD_OUT = 6
 
 
 def read_idx(path: Path, rank: int, md5: str | None = None) -> UInt8[np.ndarray, "..."]:
@@ -48,28 +50,31 @@ def read_idx(path: Path, rank: int, md5: str | None = None) -> UInt8[np.ndarray,
         DataError: the file is absent or damaged, is no IDX file, has another type or rank, is
             shorter or longer than it says, or (where `md5` is given) has other unpacked content.
     """
-    with _unpacked(path) as stream:
-        header = _read(stream, 4 + 4 * rank)
-        if len(header) < 4 or not header.startswith(b"\0\0") or header[2] not in _TYPES:
+    with _opened(path) as file:
+        return parse_idx(file, path, rank, md5)
+
+
+def parse_idx(
+    file: io.BufferedIOBase, path: Path, rank: int, md5: str | None = None
+) -> UInt8[np.ndarray, "..."]:
+    """Read an IDX file from a stream; `path` is what errors call it. Raises as `read_idx`."""
+    packed = _packed_size(file)
+    with _unpacked(file, path, packed) as stream:
+        header = read_up_to(stream, 4 + 4 * rank)
+        shape = _shape(header, rank, path)
+        n = math.prod(shape)
+        if packed is not None and is_bomb(packed, n, _LARGE):
             raise DataError(
-                f"{path} begins with the bytes '{header[:4].hex(' ')}', but an IDX file begins "
-                f"with '00 00 08 {rank:02x}'; put the right file there"
+                f"{path} says that its {packed:,} bytes unpack to {n:,}, but pictures pack to no "
+                f"less than 1 in {RATIO}; bring it anew from where it was published"
             )
-        if (header[2], header[3]) != (_UNSIGNED_BYTES, rank):
-            raise DataError(
-                f"{path} holds {_TYPES[header[2]]} of rank {header[3]}, but unsigned bytes of rank "
-                f"{rank} were expected; put the right file there"
-            )
-        if len(header) < 4 + 4 * rank:
-            raise DataError(f"{path} ends within its header; bring it anew")
-        shape = struct.unpack(f">{rank}I", header[4:])
         # One byte more than there should be: it shows a longer file, and makes gzip check its sum.
-        body = _read(stream, math.prod(shape) + 1)
-    if len(body) != math.prod(shape):
-        found = "more" if len(body) > math.prod(shape) else f"{len(body):,}"
+        body = read_up_to(stream, n + 1)
+    if len(body) != n:
+        found = "more" if len(body) > n else f"{len(body):,}"
         raise DataError(
-            f"{path} says that it holds {' × '.join(map(str, shape))} = {math.prod(shape):,} "
-            f"values, but there are {found}; bring it anew"
+            f"{path} says that it holds {' × '.join(map(str, shape))} = {n:,} values, but there "
+            f"are {found}; bring it anew"
         )
     if md5 is not None and _md5([header, body]) != md5:
         raise DataError(
@@ -79,13 +84,35 @@ def read_idx(path: Path, rank: int, md5: str | None = None) -> UInt8[np.ndarray,
     return np.frombuffer(body, np.uint8).reshape(shape)
 
 
+def _shape(header: bytearray, rank: int, path: Path) -> tuple[int, ...]:
+    if len(header) < 4 or not header.startswith(b"\0\0") or header[2] not in _TYPES:
+        raise DataError(
+            f"{path} begins with the bytes '{header[:4].hex(' ')}', but an IDX file begins "
+            f"with '00 00 08 {rank:02x}'; put the right file there"
+        )
+    if (header[2], header[3]) != (_UNSIGNED_BYTES, rank):
+        raise DataError(
+            f"{path} holds {_TYPES[header[2]]} of rank {header[3]}, but unsigned bytes of rank "
+            f"{rank} were expected; put the right file there"
+        )
+    if len(header) < 4 + 4 * rank:
+        raise DataError(f"{path} ends within its header; bring it anew")
+    shape = struct.unpack(f">{rank}I", header[4:])
+    if not is_shape(shape):
+        raise DataError(
+            f"{path} says that it holds {' × '.join(map(str, shape))} values, which nothing can; "
+            f"bring it anew"
+        )
+    return shape
+
+
 def unpacked_md5(path: Path) -> str:
     """The MD5 of a file's content, of its unpacked content if it is gzipped.
 
     Raises:
         DataError: the file is absent or damaged.
     """
-    with _unpacked(path) as stream:
+    with _opened(path) as file, _unpacked(file, path, _packed_size(file)) as stream:
         return _md5(iter(lambda: stream.read(_CHUNK), b""))
 
 
@@ -117,6 +144,11 @@ def read_pictures(
     return Pictures(pictures, classes.astype(np.int64))
 
 
+def hold_out_sixth(pictures: Pictures) -> tuple[Pictures, Pictures | None]:
+    """The pictures but the last sixth, and that sixth: 10,000 of MNIST's 60,000, for validation."""
+    return hold_out_last(pictures, len(pictures) // _HELD_OUT)
+
+
 def is_idx_folder(path: Path) -> bool:
     """Whether a path is a folder with IDX files."""
     return path.is_dir() and bool(_files(path))
@@ -137,7 +169,7 @@ def open_idx_folder(folder: Path) -> Splits:
             f"put a file such as train-images-idx3-ubyte.gz there"
         )
     pictures = read_pictures(files["train images"], files.get("train labels"))
-    train, valid = hold_out_last(pictures, len(pictures) // _HELD_OUT)
+    train, valid = hold_out_sixth(pictures)
     test = None
     if "test images" in files:
         test = read_pictures(files["test images"], files.get("test labels"))
@@ -168,31 +200,36 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 @contextmanager
-def _unpacked(path: Path) -> Generator[io.BufferedIOBase]:
-    """The file as a stream of its unpacked bytes, whose every fault is a DataError."""
+def _opened(path: Path) -> Generator[io.BufferedIOBase]:
+    """The file, whose faults of reading are DataErrors."""
     try:
         with path.open("rb") as file:
-            packed = file.read(2) == b"\x1f\x8b"
-            file.seek(0)
-            if packed:
-                with gzip.GzipFile(fileobj=file) as stream:
-                    yield stream
-            else:
-                yield file
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path} is a damaged gzip file ({error}); bring it anew") from None
+            yield file
     except OSError as error:
         raise DataError(
             f"{path} cannot be read ({error.strerror}); see that the file is there and yours"
         ) from None
 
 
-def _read(stream: io.BufferedIOBase, most: int) -> bytearray:
-    """At most so many bytes, in chunks: a lying header must not claim the memory it names."""
-    content = bytearray()
-    while chunk := stream.read(min(_CHUNK, most - len(content))):
-        content += chunk
-    return content
+def _packed_size(file: io.BufferedIOBase) -> int | None:
+    """The size of a gzip file, None of another."""
+    packed = file.read(2) == b"\x1f\x8b"
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    return size if packed else None
+
+
+@contextmanager
+def _unpacked(file: io.BufferedIOBase, path: Path, packed: int | None) -> Generator[Readable]:
+    """The file's unpacked bytes, whose every fault is a DataError."""
+    if packed is None:
+        yield file
+        return
+    try:
+        with gzip.GzipFile(fileobj=file) as stream:
+            yield stream
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path} is a damaged gzip file ({error}); bring it anew") from None
 
 
 def _md5(chunks: list[bytearray] | Iterator[bytes]) -> str:

@@ -11,7 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from advnets.data.idx import find_idx, open_idx_folder, read_idx, read_pictures, unpacked_md5
+from advnets.data.published.idx import (
+    find_idx,
+    open_idx_folder,
+    read_idx,
+    read_pictures,
+    unpacked_md5,
+)
 from advnets.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -40,7 +46,9 @@ def test_content_tells_gzip(tmp_path, write_idx, packed, name):
         (lambda c: c + b"\0", "but there are more"),
         (lambda c: c[:2] + b"\x0d" + c[3:], "holds 32-bit floats of rank 3"),
         (lambda c: c[:3] + b"\x01" + c[4:], "holds unsigned bytes of rank 1"),
-        (lambda c: c[:4] + b"\xff" * 12 + c[16:], "but there are 60"),
+        (lambda c: c[:4] + bytes([0, 0, 1, 0] * 2) + c[12:], "but there are 60"),
+        (lambda c: c[:4] + b"\xff" * 12 + c[16:], "which nothing can"),
+        (lambda c: c[:4] + b"\xff" * 8 + bytes(4), "which nothing can"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, idx_bytes, change, complaint, packed):
@@ -62,6 +70,18 @@ def test_damaged_gzip_is_named(tmp_path, idx_bytes):
         path.write_bytes(content)
         with pytest.raises(DataError, match="damaged gzip"):
             read_idx(path, 3)
+
+
+def test_bomb_is_refused_before_it_unpacks(tmp_path):
+    """A small gzip that says it is large is no set of pictures; a file that packs well may be."""
+    header = b"\0\0\x08\x03" + struct.pack(">3I", 1 << 20, 1 << 10, 1)
+    path = tmp_path / "x.gz"
+    path.write_bytes(gzip.compress(header + bytes(1 << 16)))
+    with pytest.raises(DataError, match=r"bytes unpack to 1,073,741,824"):
+        read_idx(path, 3)
+    path.write_bytes(gzip.compress(header[:4] + struct.pack(">3I", 1 << 10, 1 << 10, 1)))
+    with pytest.raises(DataError, match="but there are 0"):
+        read_idx(path, 3)
 
 
 def test_absent_file_and_folder(tmp_path):

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from advnets.data import download as module
-from advnets.data.download import MirrorFault, download
+from advnets.data.published import download as module
+from advnets.data.published.download import MirrorFault, download
 
 CONTENT = random.Random(0).randbytes(200_000)
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from advnets.data.tfd import open_mat, open_tfd
-from advnets.errors import DataError
+from advnets.data.published.matlab import open_mat
+from advnets.data.published.tfd import TFD, Fold, open_mat_layout, open_tfd
+from advnets.errors import DataError, UsageError
 
 N = 12
 
@@ -31,7 +32,7 @@ def write(path: Path, compressed: bool = False, **changes: np.ndarray | None) ->
 def test_unlabelled_pictures_are_for_training(tmp_path):
     """Where there are unlabelled pictures the nets train on them, without labels."""
     path = write(tmp_path / "TFD_48x48.mat")
-    splits = open_tfd([tmp_path / "tfd", tmp_path])
+    splits = open_tfd(TFD(), [tmp_path / "tfd", tmp_path])
     images = loadmat(path)["images"]
     assert splits.name == "tfd"
     assert splits.valid is not None
@@ -54,6 +55,24 @@ def test_fold_trains_where_all_is_labelled(tmp_path):
     assert splits.test is not None
     assert [len(splits.train), len(splits.valid), len(splits.test)] == [4, 4, 4]
     assert splits.train.labels.tolist() == [0] * 4
+
+
+def test_size_and_fold_are_chosen(tmp_path):
+    """Another size is another file, another fold another column; one too many is told."""
+    folds = np.stack([np.roll(np.repeat([1, 2, 3], 4), 2 * k) for k in range(5)], 1)
+    path = write(tmp_path / "TFD_96x96.mat", folds=folds, labs_ex=np.ones((N, 1)))
+    images = loadmat(path)["images"]
+    for number in range(1, 6):
+        splits = open_tfd(TFD(96, number), [tmp_path])
+        for part, which in [(splits.train, 1), (splits.valid, 2), (splits.test, 3)]:
+            np.testing.assert_array_equal(part.images[:, 0], images[folds[:, number - 1] == which])
+    with pytest.raises(DataError, match=r"96.mat has folds 1 to 5, but fold 6 was asked for"):
+        open_tfd(TFD(96, 6), [tmp_path])
+    with pytest.raises(DataError, match=r"TFD_48x48.mat is neither"):
+        open_tfd(TFD(), [tmp_path])
+    for make in (lambda: TFD(fold=0), lambda: Fold(0)):
+        with pytest.raises(UsageError, match="fold is 0"):
+            make()
 
 
 def test_real_file_in_the_layout(real_data):
@@ -79,13 +98,14 @@ def test_real_file_in_the_layout(real_data):
         ({"images": np.zeros((N, 30), np.uint8)}, r"shape \(12, 30\)"),
         ({"labs_ex": np.ones((N - 1, 1))}, r"`labs_ex` of float64 and shape \(11, 1\)"),
         ({"folds": np.ones((N + 1, 5))}, r"`folds` of float64 and shape \(13, 5\)"),
+        ({"labs_ex": np.full((N, 1), np.nan)}, "whole numbers"),
         ({"folds": np.full((N, 5), 3)}, "no picture whose `folds` is 0 or 1"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, changes, complaint):
     """A file of another layout is refused with its name and what is wrong."""
     with pytest.raises(DataError, match=rf"x.mat .*{complaint}"):
-        open_mat(write(tmp_path / "x.mat", **changes))
+        open_mat_layout(write(tmp_path / "x.mat", **changes))
 
 
 def test_absent_file_has_the_cure(tmp_path):
@@ -93,7 +113,7 @@ def test_absent_file_has_the_cure(tmp_path):
     with pytest.raises(
         DataError, match=rf"TFD_48x48.mat is neither in .* put it in {tmp_path}/tfd"
     ):
-        open_tfd([tmp_path / "tfd", tmp_path])
+        open_tfd(TFD(), [tmp_path / "tfd", tmp_path])
 
 
 def test_broken_files_are_named(tmp_path):
@@ -107,13 +127,14 @@ def test_broken_files_are_named(tmp_path):
 
 
 def test_altered_files_raise_nothing_else(tmp_path):
-    """What altered bytes make scipy raise reaches the user as a DataError."""
-    path = write(tmp_path / "x.mat", compressed=True)
-    whole = path.read_bytes()
+    """Whatever bytes are altered, packed or not, the user meets a DataError or pictures."""
     rng = random.Random(0)
-    for _ in range(200):
-        altered = bytearray(whole)
-        altered[rng.randrange(128, len(whole))] ^= 1 << rng.randrange(8)
-        path.write_bytes(altered)
-        with suppress(DataError):
-            open_mat(path)
+    for compressed in (False, True):
+        path = write(tmp_path / "x.mat", compressed=compressed)
+        whole = path.read_bytes()
+        for _ in range(200):
+            altered = bytearray(whole)
+            altered[rng.randrange(128, len(whole))] ^= 1 << rng.randrange(8)
+            path.write_bytes(altered)
+            with suppress(DataError):
+                open_mat(path)

@@ -6,8 +6,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from advnets.data import mnist
-from advnets.data.mnist import open_mnist
+from advnets.data.published import mnist
+from advnets.data.published.mnist import open_mnist
 from advnets.errors import DataError
 
 FILES = [*mnist.TRAIN, *mnist.TEST]
@@ -33,7 +33,6 @@ def test_real_mnist_is_split_as_published(real_data):
 
 @pytest.fixture
 def small_mnist(tmp_path, write_idx, monkeypatch):
-    monkeypatch.setattr(mnist, "_VALID", 2)
     for name, n in zip(FILES, [6, 6, 3, 3], strict=True):
         values = np.ones((n, 4, 4)) if "images" in name else np.arange(n)
         path = write_idx(tmp_path / "mnist" / f"{name}.gz", values, packed=True)
@@ -46,15 +45,16 @@ def test_last_training_pictures_are_for_validation(small_mnist):
     """The last of the training file validate."""
     splits = open_mnist([small_mnist])
     assert splits.valid is not None
-    assert splits.train.labels.tolist() == [0, 1, 2, 3]
-    assert splits.valid.labels.tolist() == [4, 5]
+    assert splits.train.labels.tolist() == [0, 1, 2, 3, 4]
+    assert splits.valid.labels.tolist() == [5]
+    assert splits.classes == tuple("0123456789")
 
 
 def test_files_may_lie_in_either_folder(small_mnist, tmp_path):
     """Each file is looked for in all folders."""
     name = f"{FILES[1]}.gz"
     (small_mnist / name).rename(tmp_path / name)
-    assert len(open_mnist([small_mnist, tmp_path]).train) == 4
+    assert len(open_mnist([small_mnist, tmp_path]).train) == 5
 
 
 def test_absent_files_are_named_with_the_cure(small_mnist, tmp_path):
