@@ -1,0 +1,1 @@
+"""Points of a line or a plane, drawn from distributions whose density is known."""

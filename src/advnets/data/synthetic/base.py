@@ -1,0 +1,172 @@
+"""What distributions of points share: their options, how they are drawn, how densities are summed.
+
+A distribution is a frozen dataclass whose fields are its options. Its density is a sum of terms,
+of which it gives the logarithms; the sum is taken here, in blocks and without overflow.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int64
+
+from advnets.config import at_least, check
+from advnets.errors import UsageError
+from advnets.noise import Noise
+
+LOG_ROOT_TAU = 0.5 * math.log(2 * math.pi)
+"""log √(2π)."""
+
+_MOST = 10_000_000
+_BLOCK = 1 << 17  # terms of a density at once: a mebibyte of float64, which stays in the cache
+_FINEST = 2.0**-20  # of the farthest coordinate: eight steps of float32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """How many points are drawn, and which."""
+
+    n: int = 100_000
+    """Training points."""
+    seed: int = 0
+    """Which draw of the points; it is not the run's seed."""
+
+    def __post_init__(self) -> None:
+        check(self, f"1 to {_MOST:,}", lambda n: 1 <= n <= _MOST, "n")
+        at_least(self, 0, "seed")
+
+
+@dataclass(frozen=True)
+class Synthetic(Draw, ABC):
+    """A distribution of points whose log density is exact."""
+
+    about: ClassVar[str]
+
+    @property
+    def dims(self) -> int:
+        """Numbers in a point, 1 or 2."""
+        return 2
+
+    @property
+    def mode_count(self) -> int:
+        """Modes, numbered from 0; 1 where the distribution is not told apart into several."""
+        return 1
+
+    def sample(self, n: int, noise: Noise) -> Float32[np.ndarray, "n dims"]:
+        """Draw n points; the first ones do not depend on n."""
+        return self.sample_with_modes(n, noise)[0]
+
+    def sample_with_modes(
+        self, n: int, noise: Noise
+    ) -> tuple[Float32[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
+        """Draw n points, and the number of the mode that each was drawn from."""
+        points, modes = self._draw(n, noise)
+        return points.astype(np.float32), modes
+
+    def log_density(self, points: np.ndarray) -> Float64[np.ndarray, " n"]:
+        """Log p(x) in nats at points of shape (n, dims), exact, in float64.
+
+        -inf where p is 0 and at points that are infinite; NaN at points that are NaN.
+
+        Raises:
+            UsageError: the points are of another shape.
+        """
+        if points.ndim != 2 or points.shape[1] != self.dims:
+            raise UsageError(
+                f"points have shape {points.shape}; expected (n, {self.dims}): give a point a row"
+            )
+        points = points.astype(np.float64)
+        found = np.where(np.isnan(points).any(1), math.nan, -math.inf)
+        finite = np.flatnonzero(np.isfinite(points).all(1))
+        rows = max(1, _BLOCK // self._terms)
+        with np.errstate(over="ignore"):  # a square that is infinite is of a point of density 0
+            for start in range(0, len(finite), rows):
+                block = finite[start : start + rows]
+                found[block] = log_sum_exp(self._log_terms(points[block]))
+        return found
+
+    @property
+    def _terms(self) -> int:
+        """How many terms the density is a sum of."""
+        return self.mode_count
+
+    @abstractmethod
+    def _log_terms(self, points: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, "n terms"]:
+        """Logarithms of the terms whose sum p(x) is."""
+
+    @abstractmethod
+    def _draw(
+        self, n: int, noise: Noise
+    ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
+        """Points and the numbers of their modes."""
+
+
+def log_sum_exp(terms: Float64[np.ndarray, "n terms"]) -> Float64[np.ndarray, " n"]:
+    """Give log Σ exp(terms) of each row; -inf where all are."""
+    top = terms.max(1)
+    # log Σ exp(t) = m + log Σ exp(t - m), m being the largest t, so that the sum is at least 1
+    shift = np.where(np.isneginf(top), 0.0, top)
+    with np.errstate(divide="ignore"):
+        return shift + np.log(np.exp(terms - shift[:, None]).sum(1))
+
+
+def log_normal(z: np.ndarray, sd: float) -> np.ndarray:
+    """Log density of N(0, sd²) at sd · z."""
+    return -0.5 * z**2 - (LOG_ROOT_TAU + math.log(sd))
+
+
+def uniform(noise: Noise, purpose: str, n: int) -> Float64[np.ndarray, " n"]:
+    """Uniform numbers in the open interval (0, 1), evenly in steps of 2^-48."""
+    high, low = noise.uniform(purpose, n, 2).cpu().numpy().astype(np.float64).T
+    return high + low * 2.0**-24 + 2.0**-49
+
+
+def normal(noise: Noise, purpose: str, n: int, dims: int) -> Float64[np.ndarray, "n dims"]:
+    """Standard normal numbers."""
+    return noise.normal(purpose, n, dims).cpu().numpy().astype(np.float64)
+
+
+def choose(noise: Noise, n: int, weights: Float64[np.ndarray, " modes"]) -> np.ndarray:
+    """Numbers of modes, int64, drawn by their weights."""
+    edges = np.cumsum(weights)
+    chosen = np.searchsorted(edges, uniform(noise, "mode", n) * edges[-1], side="right")
+    return np.minimum(chosen, len(weights) - 1).astype(np.int64)
+
+
+def equal(modes: int) -> Float64[np.ndarray, " modes"]:
+    """Weights of modes that are all alike."""
+    return np.full(modes, 1 / modes)
+
+
+def turned(points: Float64[np.ndarray, "... 2"], angle: np.ndarray) -> Float64[np.ndarray, "... 2"]:
+    """Points turned about the origin, counter-clockwise, by angles in radians."""
+    x, y = points[..., 0], points[..., 1]
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.stack([cos * x - sin * y, sin * x + cos * y], axis=-1)
+
+
+def sizes(config: object, *names: str) -> None:
+    """Refuse lengths that are not positive, or beyond what float32 makes sense of."""
+    check(config, "0.000001 to 1,000,000", lambda size: 1e-6 <= size <= 1e6, *names)
+
+
+def places(config: object, *names: str) -> None:
+    """Refuse coordinates beyond what float32 makes sense of."""
+    check(config, "-1,000,000 to 1,000,000", lambda place: abs(place) <= 1e6, *names)
+
+
+def resolved(what: str, size: float, farthest: float) -> None:
+    """Refuse a width that is lost where the points lie, which are float32.
+
+    Raises:
+        UsageError: it is less than eight steps of float32 there.
+    """
+    if size < _FINEST * farthest:
+        raise UsageError(
+            f"{what} is {size:g}, but points lie {farthest:g} from 0, where numbers of 32 bits "
+            f"are too coarse for it; make it at least {_FINEST * farthest:.2g}, or move the points"
+        )

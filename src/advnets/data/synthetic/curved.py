@@ -1,0 +1,225 @@
+"""Distributions along curves of a plane: spiral arms, two moons, a pinwheel."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from advnets.config import check
+from advnets.data.synthetic.base import (
+    Synthetic,
+    choose,
+    equal,
+    log_normal,
+    normal,
+    resolved,
+    sizes,
+    turned,
+    uniform,
+)
+from advnets.errors import UsageError
+from advnets.noise import Noise
+
+_MANY = 100
+_CORE = 1e-6  # in standard deviations, see `Spiral`
+
+
+@dataclass(frozen=True)
+class Spiral(Synthetic):
+    """Arms whose radius grows with the angle, from `inner` to `radius`.
+
+    A point of arm j is s (cos φ, sin φ) with φ = t + 2πj / arms, t uniform in [0, T],
+    T = 2π turns, and s ~ N(r(t), sd²), r(t) = inner + (radius - inner) t / T. At polar
+    coordinates (ρ, φ) the density is
+
+    p(x) = 1/arms Σ_j 1/(T ρ) Σ_t N(±ρ; r(t), sd²),
+
+    t over φ - 2πj / arms + 2πk in [0, T] with sign +, and, as s may be negative, over the same
+    plus π with sign -. It grows like 1/ρ at the centre; within sd / 10⁶ of it ρ is taken as that.
+    """
+
+    about: ClassVar[str] = "arms of a spiral"
+
+    arms: int = 2
+    """How many; a point's mode is its arm."""
+    turns: float = 1.0
+    """Of each arm."""
+    radius: float = 1.0
+    """Where an arm ends."""
+    inner: float = 0.1
+    """Radius where it begins."""
+    sd: float = 0.02
+    """Standard deviation of the radius."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, f"1 to {_MANY}", lambda arms: 1 <= arms <= _MANY, "arms")
+        check(self, f"0.01 to {_MANY}", lambda turns: 0.01 <= turns <= _MANY, "turns")
+        sizes(self, "radius", "sd")
+        if not 0 <= self.inner < self.radius:
+            raise UsageError(
+                f"inner is {self.inner}, but an arm runs from inner to radius, {self.radius}; "
+                f"make it at least 0 and less than that"
+            )
+        resolved("sd", self.sd, self.radius)
+
+    @property
+    def mode_count(self) -> int:
+        """Arms."""
+        return self.arms
+
+    @property
+    def _span(self) -> float:
+        return 2 * math.pi * self.turns
+
+    @property
+    def _terms(self) -> int:
+        return 2 * self.arms * math.ceil(self.turns)
+
+    def _radius(self, t: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
+        return self.inner + (self.radius - self.inner) * (t / self._span)
+
+    def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n terms"]:
+        rho, angle = polar(points, self.sd)
+        starts = np.arange(self.arms) * (2 * math.pi / self.arms)
+        whole = np.arange(math.ceil(self.turns)) * (2 * math.pi)
+        terms: list[np.ndarray] = []
+        for sign, half_turn in (1.0, 0.0), (-1.0, math.pi):
+            first = np.mod(angle[:, None] + half_turn - starts, 2 * math.pi)
+            t = first[:, :, None] + whole
+            z = (sign * rho[:, None, None] - self._radius(t)) / self.sd
+            term = np.where(t <= self._span, log_normal(z, self.sd), -math.inf)
+            terms.append(term.reshape(len(points), -1))
+        height = np.log(self.arms * self._span * rho)
+        return np.concatenate(terms, axis=1) - height[:, None]
+
+    def _draw(
+        self, n: int, noise: Noise
+    ) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
+        arm = choose(noise, n, equal(self.arms))
+        t = self._span * uniform(noise, "angle", n)
+        s = self._radius(t) + self.sd * normal(noise, "radius", n, 1)[:, 0]
+        return on_ray(s, t + arm * (2 * math.pi / self.arms)), arm
+
+
+@dataclass(frozen=True)
+class Moons(Synthetic):
+    """Two half circles of radius 1, one upside down with its end in the other's middle.
+
+    A point of the first moon is s (cos t, sin t), t uniform in [0, π], s ~ N(1, sd²); one of the
+    second is (1, ½) less such a point. With (ρ, φ) the polar coordinates of x, or of (1, ½) - x,
+
+    p(x) = ½ Σ_moons 1/(π ρ) N(±ρ; 1, sd²),
+
+    the sign + for φ in [0, π], else -, as s may be negative. At a centre ρ is as in `Spiral`.
+    The shape is that of scikit-learn's make_moons, whose noise is not of the radius alone.
+    """
+
+    about: ClassVar[str] = "two half circles that reach into each other"
+
+    sd: float = 0.05
+    """Standard deviation of the radius."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes(self, "sd")
+        resolved("sd", self.sd, 2.0)
+
+    @property
+    def mode_count(self) -> int:
+        """The upper moon is 0, the lower 1."""
+        return 2
+
+    def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 2"]:
+        terms: list[np.ndarray] = []
+        for own in points, _OTHER - points:
+            rho, angle = polar(own, self.sd)
+            s = np.where(angle >= 0, rho, -rho)
+            terms.append(log_normal((s - 1) / self.sd, self.sd) - np.log(2 * math.pi * rho))
+        return np.stack(terms, axis=1)
+
+    def _draw(
+        self, n: int, noise: Noise
+    ) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
+        moon = choose(noise, n, equal(2))
+        s = 1 + self.sd * normal(noise, "radius", n, 1)[:, 0]
+        points = on_ray(s, math.pi * uniform(noise, "angle", n))
+        return np.where(moon[:, None] == 0, points, _OTHER - points), moon
+
+
+_OTHER = np.array([1.0, 0.5])
+
+
+@dataclass(frozen=True)
+class Pinwheel(Synthetic):
+    """Long normal distributions on a circle, each turned the more the farther out it is.
+
+    A point is R(twist (|z| - radius) + 2πk / blades) z with z ~ N((radius, 0), diag(length²,
+    width²)) and R(a) the rotation by a. As the angle depends on |z| = |x| alone the map keeps
+    areas, and
+
+    p(x) = 1/blades Σ_k N(R(-twist (|x| - radius) - 2πk / blades) x; (radius, 0), …).
+
+    The shape is that of Johnson et al. (2016), "Composing graphical models with neural networks
+    for structured representations and fast inference", whose own has no density in closed form.
+    """
+
+    about: ClassVar[str] = "bent blades about a centre"
+
+    blades: int = 5
+    """How many; a point's mode is its blade."""
+    radius: float = 1.0
+    """Where the middle of a blade is."""
+    length: float = 0.3
+    """Standard deviation along a blade."""
+    width: float = 0.06
+    """Standard deviation across it."""
+    twist: float = 1.2
+    """Radians per unit of radius."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, f"1 to {_MANY}", lambda blades: 1 <= blades <= _MANY, "blades")
+        sizes(self, "radius", "length", "width")
+        check(self, f"-{_MANY} to {_MANY}", lambda twist: abs(twist) <= _MANY, "twist")
+        resolved("length", self.length, self.radius)
+        resolved("width", self.width, self.radius)
+
+    @property
+    def mode_count(self) -> int:
+        """Blades."""
+        return self.blades
+
+    def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n blades"]:
+        blades = np.arange(self.blades) * (2 * math.pi / self.blades)
+        z = turned(points[:, None], -self._turn(points)[:, None] - blades)
+        along = log_normal((z[..., 0] - self.radius) / self.length, self.length)
+        across = log_normal(z[..., 1] / self.width, self.width)
+        return along + across - math.log(self.blades)
+
+    def _draw(
+        self, n: int, noise: Noise
+    ) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
+        blade = choose(noise, n, equal(self.blades))
+        z = normal(noise, "point", n, 2) * (self.length, self.width) + (self.radius, 0.0)
+        return turned(z, self._turn(z) + blade * (2 * math.pi / self.blades)), blade
+
+    def _turn(self, z: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, " n"]:
+        return self.twist * (np.hypot(z[:, 0], z[:, 1]) - self.radius)
+
+
+def polar(
+    points: Float64[np.ndarray, "n 2"], sd: float
+) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+    """Radius, at least sd / 10⁶, and angle in (-π, π]."""
+    x, y = points.T
+    return np.maximum(np.hypot(x, y), _CORE * sd), np.arctan2(y, x)
+
+
+def on_ray(s: Float64[np.ndarray, " n"], angle: Float64[np.ndarray, " n"]) -> np.ndarray:
+    """Points s (cos angle, sin angle), shape (n, 2)."""
+    return np.stack([s * np.cos(angle), s * np.sin(angle)], axis=1)

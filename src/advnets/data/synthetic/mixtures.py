@@ -1,0 +1,178 @@
+"""Mixtures of normal distributions: by hand, on a ring, on a grid."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from advnets.config import check
+from advnets.data.synthetic.base import (
+    LOG_ROOT_TAU,
+    Synthetic,
+    choose,
+    equal,
+    normal,
+    resolved,
+    sizes,
+)
+from advnets.data.synthetic.plain import for_each
+from advnets.errors import UsageError
+from advnets.noise import Noise
+
+_MODES = 10_000
+_SIDE = 100
+
+Components = tuple[
+    Float64[np.ndarray, "modes dims"], Float64[np.ndarray, " modes"], Float64[np.ndarray, " modes"]
+]
+"""Centres, standard deviations and weights, which sum to 1."""
+
+
+@dataclass(frozen=True)
+class NormalMixture(Synthetic):
+    """Round normal distributions, mixed.
+
+    p(x) = Σ_k w_k N(x; c_k, sd_k² I)
+    """
+
+    @abstractmethod
+    def components(self) -> Components:
+        """Centres, standard deviations and weights of the modes."""
+
+    @property
+    def dims(self) -> int:
+        """Numbers in a point."""
+        return self.components()[0].shape[1]
+
+    @property
+    def mode_count(self) -> int:
+        """Modes, one a centre."""
+        return len(self.components()[0])
+
+    def _log_terms(
+        self, points: Float64[np.ndarray, "n dims"]
+    ) -> Float64[np.ndarray, "n components"]:
+        centres, sds, weights = self.components()
+        # Differences, not the matrix product, which cancels where a mode is far out and narrow.
+        square = ((points[:, :1] - centres[:, 0]) / sds) ** 2
+        for axis in range(1, centres.shape[1]):
+            square += ((points[:, axis, None] - centres[:, axis]) / sds) ** 2
+        square *= -0.5
+        square += np.log(weights) - centres.shape[1] * (LOG_ROOT_TAU + np.log(sds))
+        return square
+
+    def _draw(
+        self, n: int, noise: Noise
+    ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
+        centres, sds, weights = self.components()
+        modes = choose(noise, n, weights)
+        points = centres[modes] + sds[modes, None] * normal(noise, "point", n, centres.shape[1])
+        return points, modes
+
+
+@dataclass(frozen=True)
+class Mixture(NormalMixture):
+    """Normal distributions where they are put: means=-2/3 on a line, means=0:1/2:3 in a plane.
+
+    p(x) = Σ_k w_k N(x; mean_k, sd_k² I)
+    """
+
+    about: ClassVar[str] = "normal distributions, mixed, of a line or a plane"
+
+    means: tuple[tuple[float, ...], ...] = ((-2.0,), (2.0,))
+    """Centres, of one or two coordinates each."""
+    sds: tuple[float, ...] = (0.5,)
+    """Standard deviations, or one of all."""
+    weights: tuple[float, ...] = (1.0,)
+    """How often each mode comes, in any unit, or one of all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        dims = {len(mean) for mean in self.means}
+        if dims not in ({1}, {2}) or len(self.means) > _MODES:
+            raise UsageError(
+                f"means are {len(self.means):,} of {sorted(dims)} coordinates; expected 1 to "
+                f"{_MODES:,}, all of 1 or all of 2: write -2/3 or 0:1/2:3"
+            )
+        for value in itertools.chain(*self.means):
+            if not abs(value) <= 1e6:
+                raise UsageError(f"means hold {value}; they must be -1,000,000 to 1,000,000")
+        sizes(self, "sds", "weights")
+        centres, sds, _ = self.components()
+        resolved("sds", float(sds.min()), float(np.abs(centres).max()))
+
+    def components(self) -> Components:
+        """Centres, standard deviations and weights of the modes."""
+        count = len(self.means)
+        weights = for_each(self.weights, count, "weights")
+        return np.array(self.means), for_each(self.sds, count, "sds"), weights / weights.sum()
+
+
+@dataclass(frozen=True)
+class Ring(NormalMixture):
+    """Normal distributions evenly on a circle: with 8 modes that of VEEGAN and PacGAN.
+
+    p(x) = 1/K Σ_k N(x; radius (cos 2πk/K, sin 2πk/K), sd² I)
+
+    Srivastava et al. (2017), "VEEGAN: reducing mode collapse in GANs using implicit variational
+    learning", section 4.1; Lin et al. (2018), "PacGAN: the power of two samples in generative
+    adversarial networks".
+    """
+
+    about: ClassVar[str] = "normal distributions on a circle"
+
+    modes: int = 8
+    """How many."""
+    radius: float = 1.0
+    """Of the circle."""
+    sd: float = 0.01
+    """Standard deviation of each."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, f"1 to {_MODES:,}", lambda modes: 1 <= modes <= _MODES, "modes")
+        sizes(self, "radius", "sd")
+        resolved("sd", self.sd, self.radius)
+
+    def components(self) -> Components:
+        """Centres, standard deviations and weights of the modes."""
+        angle = np.arange(self.modes) * (2 * math.pi / self.modes)
+        centres = self.radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        return centres, np.full(self.modes, self.sd), equal(self.modes)
+
+
+@dataclass(frozen=True)
+class Grid(NormalMixture):
+    """Normal distributions on a square grid about 0: with side 5 that of VEEGAN and PacGAN.
+
+    p(x) = 1/side² Σ_ij N(x; spacing (i - m, j - m), sd² I), m = (side - 1) / 2
+
+    With the defaults the centres are {-4, -2, 0, 2, 4}². Sources as for `Ring`.
+    """
+
+    about: ClassVar[str] = "normal distributions on a square grid"
+
+    side: int = 5
+    """Modes in a row, and rows."""
+    spacing: float = 2.0
+    """From one mode to the next."""
+    sd: float = 0.05
+    """Standard deviation of each."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, f"1 to {_SIDE}", lambda side: 1 <= side <= _SIDE, "side")
+        sizes(self, "spacing", "sd")
+        resolved("sd", self.sd, self.spacing * self.side / 2)
+
+    def components(self) -> Components:
+        """Centres, standard deviations and weights of the modes; y runs fastest."""
+        places = self.spacing * (np.arange(self.side) - (self.side - 1) / 2)
+        centres = np.stack(np.meshgrid(places, places, indexing="ij"), axis=-1).reshape(-1, 2)
+        return centres, np.full(len(centres), self.sd), equal(len(centres))

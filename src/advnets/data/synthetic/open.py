@@ -1,0 +1,49 @@
+"""A distribution as a source of training, validation and test points."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from advnets.data.source import Pictures, Splits
+from advnets.data.synthetic.base import Synthetic
+from advnets.data.synthetic.curved import Moons, Pinwheel, Spiral
+from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
+from advnets.data.synthetic.plain import Gaussian, Uniform
+from advnets.noise import Noise
+
+HELD_OUT = 10_000
+"""Points for validation, and as many for the test."""
+
+DISTRIBUTIONS: dict[str, type[Synthetic]] = {
+    "gaussian": Gaussian,
+    "mixture": Mixture,
+    "uniform": Uniform,
+    "ring": Ring,
+    "grid": Grid,
+    "spiral": Spiral,
+    "moons": Moons,
+    "pinwheel": Pinwheel,
+}
+"""Distributions by name; the fields of each are its options, `about` says what it is."""
+
+
+def open_distribution(name: str, distribution: Synthetic) -> Splits:
+    """Draw training points (n of them), and 10,000 each for validation and test.
+
+    Points are pictures of shape (dims, 1, 1) with white 1, labelled with their mode where there are
+    several. They hang on the distribution and its own `seed` alone, so every run sees the same.
+    """
+    noise = Noise(distribution.seed)
+    counts = {"train": distribution.n, "valid": HELD_OUT, "test": HELD_OUT}
+    train, valid, test = (
+        _pictures(distribution, count, noise.under(split)) for split, count in counts.items()
+    )
+    modes = distribution.mode_count
+    classes = tuple(f"mode {mode}" for mode in range(modes)) if modes > 1 else ()
+    return Splits(name, train, valid, test, classes=classes, distribution=distribution)
+
+
+def _pictures(distribution: Synthetic, count: int, noise: Noise) -> Pictures:
+    points, modes = distribution.sample_with_modes(count, noise)
+    images = np.ascontiguousarray(points[:, :, None, None])
+    return Pictures(images, modes if distribution.mode_count > 1 else None, white=1)
