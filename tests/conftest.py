@@ -36,6 +36,12 @@ def tiny() -> config.Config:
     )
 
 
+@pytest.fixture(autouse=True)
+def denormals() -> None:
+    """A training flushes denormal numbers for the whole process; the next test has them again."""
+    torch.set_flush_denormal(False)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data sets, or a skip that says what is missing."""
@@ -43,3 +49,11 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("ADVNETS_DATA is not set: no real data on this machine")
     return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of the test's own: nothing is written to the user's."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("ADVNETS_CACHE", str(folder))
+    return folder

@@ -52,6 +52,7 @@ def test_presets_are_listed(said):
     assert said("presets") == (
         0,
         "digits            The 2014 pair, small, on scikit-learn's 8x8 digits; minutes, offline.\n"
+        "points            The 2014 pair, small, on points of a line or plane; a minute, offline.\n"
         "paper-mnist       The 2014 MNIST experiment, the authors' configuration to the letter.\n"
         "paper-tfd         The 2014 Toronto Face Database experiment, its two stages of training.\n"
         "paper-cifar       The 2014 CIFAR-10 experiment, fully connected.\n"
@@ -269,7 +270,7 @@ def test_a_folder_of_pictures_in_place_of_the_preset(said, tmp_path):
 ERRORS = [
     (
         ("train", "digts"),
-        "advnets: no preset, file or folder is called 'digts'; did you mean digits?\n",
+        "advnets: no preset, data set, file or folder is called 'digts'; did you mean digits or points?\n",
     ),
     (
         ("train", "digits", "--data", "mnits"),

@@ -8,7 +8,7 @@ from typing import Literal
 
 from advnets import presets
 from advnets.codec import from_json
-from advnets.config import Config
+from advnets.config import Config, Data
 from advnets.console import Console
 from advnets.experiment.train import train as train_run
 from advnets.experiment.trained import Trained, load
@@ -18,7 +18,7 @@ from advnets.runs import RunDirectory
 def train(
     preset: str | Config | None = None,
     *,
-    data: str | None = None,
+    data: str | Data | None = None,
     data_dir: str | None = None,
     out: str | Path | None = None,
     steps: int | None = None,
@@ -42,11 +42,11 @@ def train(
     if resume and preset is None:
         stored = RunDirectory.existing(path or presets.default_out(config)).read_config()
         config = from_json(stored["config"], Config)
-    source = replace(
-        config.data,
-        source=config.data.source if data is None else data,
-        directory=config.data.directory if data_dir is None else data_dir,
-    )
+    source = config.data if data is None else data
+    if isinstance(source, str):
+        source = replace(config.data, source=source)
+    if data_dir is not None:
+        source = replace(source, directory=data_dir)
     runtime = replace(
         config.runtime,
         device=config.runtime.device if device is None else device,

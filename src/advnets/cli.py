@@ -13,8 +13,9 @@ from tyro.conf import AvoidSubcommands, FlagCreatePairsOff, subcommand
 
 from advnets import presets
 from advnets._version import __version__
-from advnets.commands import Command, DataSets, Evaluate, Presets, Sample, Train
+from advnets.commands import Command, Evaluate, Presets, Sample, Train
 from advnets.config import Config
+from advnets.data_commands import DataSets
 from advnets.errors import AdvnetsError, UsageError
 
 USAGE, FAILURE, UNEXPECTED = 2, 1, 70

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import Positional, arg
 
 from advnets import presets
 from advnets.config import Config, Data, Runtime, Stage, Ticks
-from advnets.errors import DataError, MissingExtraError, UsageError
+from advnets.data_commands import DataSets
+from advnets.errors import UsageError
 
 if TYPE_CHECKING:
+    from numpy import ndarray
     from torch import Tensor
 
 
@@ -96,7 +98,9 @@ class Sample:
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The run directory."""
     out: Annotated[Path, arg(metavar="FILE.png|FILE.npz|DIR")]
-    """A grid (.png), an array `images` of bytes N x H x W x C (.npz), or a folder of PNG files."""
+    """A grid (.png), an array `images` of bytes N x H x W x C (.npz), or a folder of PNG files.
+
+    Of points a picture (.png), or an array `points` N x dims (.npz)."""
     num: int = 64
     """How many pictures."""
     seed: int = 0
@@ -113,7 +117,9 @@ class Sample:
         from advnets.experiment.trained import load
 
         trained = load(self.run, weights=self.weights, device=self.device)
-        write_samples(trained.sample(self.num, seed=self.seed), self.out, self.columns)
+        samples = trained.sample(self.num, seed=self.seed)
+        write = write_points if trained.scaling.of_points else write_samples
+        write(samples, self.out, self.columns)
         print(
             f"{self.num:,} samples of step {trained.step:,} ({trained.weights} weights): {self.out}"
         )
@@ -163,91 +169,46 @@ class Presets:
         return 0
 
 
-@dataclass(frozen=True)
-class Fetch:
-    """Download a named set, verify it and put it in place."""
-
-    name: Annotated[Positional[str], arg(metavar="NAME")]
-    """mnist."""
-    data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """Where named sets lie; None: the environment variable ADVNETS_DATA, else the user's cache."""
-
-    def execute(self) -> int:
-        """Fetch and say where."""
-        from advnets.data.fetch import fetch
-        from advnets.data.places import data_directory
-
-        for path in fetch(self.name, data_directory(self.data_dir)):
-            print(path)
-        return 0
-
-
-@dataclass(frozen=True)
-class ListSets:
-    """List the named sets, and whether their files are here."""
-
-    data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """Where named sets lie; None: the environment variable ADVNETS_DATA, else the user's cache."""
-
-    def execute(self) -> int:
-        """Open each and say what it holds."""
-        from advnets.data.open import NAMED, open_source
-
-        for name in NAMED:
-            try:
-                splits = open_source(Data(source=name, directory=self.data_dir))
-            except (DataError, MissingExtraError) as error:
-                print(f"{name}: absent: {error}")
-                continue
-            sizes = [
-                f"{0 if split is None else len(split):,} {part}"
-                for part, split in (
-                    ("training", splits.train),
-                    ("validation", splits.valid),
-                    ("test", splits.test),
-                )
-            ]
-            print(f"{name}: {' x '.join(map(str, splits.shape))}; {', '.join(sizes)} pictures")
-        return 0
-
-
-@dataclass(frozen=True)
-class DataSets:
-    """Named data sets: list them, download them."""
-
-    asked: Annotated[
-        Annotated[Fetch, subcommand("fetch", prefix_name=False)]
-        | Annotated[ListSets, subcommand("list", prefix_name=False)],
-        arg(name=""),
-    ]
-
-    def execute(self) -> int:
-        """Do it."""
-        return self.asked.execute()
-
-
 Command = Train | Sample | Evaluate | Presets | DataSets
 """Everything one can ask for."""
 
 
 def write_samples(pictures: Tensor, out: Path, columns: int | None) -> None:
     """Write samples as a grid, an array or a folder, by what the name ends with."""
-    import numpy as np
-
-    from advnets.files import write_atomically
     from advnets.views.samples import grid, save_grid, save_pictures
 
     if out.suffix == ".png":
         save_grid(grid(pictures, columns=columns), out)
     elif out.suffix == ".npz":
-        images = (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
-
-        def write(part: Path) -> None:
-            with part.open("wb") as file:
-                np.savez_compressed(file, images=images)
-
-        write_atomically(out, write)
+        _write_npz(out, images=(pictures * 255).round().byte().permute(0, 2, 3, 1).numpy())
     elif out.suffix:
         raise UsageError(f"{out} ends in {out.suffix}; give a name in .png, .npz, or of a folder")
     else:
         save_pictures(pictures, out)
+
+
+def write_points(points: Tensor, out: Path, columns: int | None) -> None:
+    """Write samples that are points as a picture of them or as an array, by the name's ending."""
+    from advnets.views.points import points_picture
+    from advnets.views.samples import save_grid
+
+    if columns is not None:
+        raise UsageError("--columns is for a grid of pictures, but the run is of points; leave it")
+    if out.suffix == ".png":
+        save_grid(points_picture(points), out)
+    elif out.suffix == ".npz":
+        _write_npz(out, points=points.flatten(1).numpy())
+    else:
+        raise UsageError(f"{out} is to hold points; give a name in .png or .npz")
+
+
+def _write_npz(out: Path, **arrays: ndarray) -> None:
+    import numpy as np
+
+    from advnets.files import write_atomically
+
+    def write(part: Path) -> None:
+        with part.open("wb") as file:
+            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+
+    write_atomically(out, write)

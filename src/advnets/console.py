@@ -157,8 +157,9 @@ def plan_text(plan: Plan) -> str:
     """A dry run's findings as lines."""
     lines = ["config (resolved):", *_flat("  ", to_json(plan.config))]
     data = plan.data
+    count = "a stream of" if data.train is None else f"{data.train:,}"
     lines += [
-        f"data: {data.name}, {data.train:,} training pictures of "
+        f"data: {data.name}, {count} training pictures of "
         f"{' x '.join(str(n) for n in data.shape)}, {data.valid:,} validation, {data.test:,} test"
     ]
     for number, stage in enumerate(plan.stages):

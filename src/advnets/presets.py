@@ -21,6 +21,7 @@ from advnets.config import (
     Stage,
     Ticks,
 )
+from advnets.data import names
 from advnets.errors import UnknownNameError
 
 _NORM = 1.9365
@@ -122,6 +123,33 @@ _CIFAR_CONV = Config(
 )
 
 
+_POINTS = Config(
+    preset="points",
+    data=Data(source="ring", scaling="none"),
+    stages=(
+        Stage(
+            generator=MLPGenerator(
+                latent_dim=2,
+                prior="normal",
+                hidden=(128, 128),
+                output="linear",
+                init_range=0.1,
+                output_bias=0.0,
+            ),
+            discriminator=MaxoutDiscriminator(
+                units=(128, 128), init_range=0.1, keep_input=1.0, keep_hidden=1.0
+            ),
+            generator_optimizer=Adam(lr=1e-3),
+            discriminator_optimizer=Adam(lr=1e-3),
+            steps=10_000,
+            average_half_life=30_000,
+        ),
+    ),
+    ticks=Ticks(log=500, samples=2500, checkpoint=2500),
+    runtime=Runtime(threads=1),
+)
+
+
 @dataclass(frozen=True)
 class Preset:
     """A config and the sentence that says what it is."""
@@ -134,6 +162,7 @@ PRESETS: dict[str, Preset] = {
     preset.config.preset: preset
     for preset in (
         Preset(_DIGITS, "The 2014 pair, small, on scikit-learn's 8x8 digits; minutes, offline."),
+        Preset(_POINTS, "The 2014 pair, small, on points of a line or plane; a minute, offline."),
         Preset(_MNIST, "The 2014 MNIST experiment, the authors' configuration to the letter."),
         Preset(_TFD, "The 2014 Toronto Face Database experiment, its two stages of training."),
         Preset(_CIFAR, "The 2014 CIFAR-10 experiment, fully connected."),
@@ -141,7 +170,7 @@ PRESETS: dict[str, Preset] = {
     )
 }
 
-DEFAULT = "digits"
+DEFAULT, DEFAULT_POINTS = "digits", "points"
 
 
 def named(name: str) -> Config:
@@ -156,20 +185,21 @@ def named(name: str) -> Config:
 
 
 def starting_point(name: str) -> Config:
-    """The config of a preset, or, given a path, the default one on the data that lies there.
+    """The config of a preset, or, given a source, the default one for pictures or points on it.
 
     Raises:
         UnknownNameError: it is neither.
     """
     if name in PRESETS:
         return named(name)
-    if not Path(name).expanduser().exists():
-        raise UnknownNameError("preset, file or folder", name, PRESETS)
-    config = named(DEFAULT)
+    if not names.is_source(name):
+        known = {*PRESETS, *names.PICTURES, *names.POINTS}
+        raise UnknownNameError("preset, data set, file or folder", name, known)
+    config = named(DEFAULT_POINTS if names.gives_points(name) else DEFAULT)
     return replace(config, data=replace(config.data, source=name))
 
 
 def default_out(config: Config) -> Path:
     """Where a run goes that is told no place: runs/, by preset, or by the data's own name."""
     own = config.data.source != PRESETS[config.preset].config.data.source
-    return Path("runs") / (Path(config.data.source).expanduser().stem if own else config.preset)
+    return Path("runs") / (names.short(config.data.source) if own else config.preset)

@@ -1,22 +1,24 @@
 from __future__ import annotations
 
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from advnets.data.batches import Batches
-from advnets.data.scaling import fit_scaling
-from advnets.data.source import Pictures
+from advnets.data.feed import Feed
+from advnets.data.scaling import UnitScaling
+from advnets.data.source import Part, Pictures
 from advnets.errors import UsageError
 from advnets.noise import Noise
 
 CPU = torch.device("cpu")
 
 
-def batches(pictures: Pictures, batch_size: int, seed: int = 3, **rows: int) -> Batches:
-    return Batches(pictures, fit_scaling("unit", pictures), batch_size, seed, CPU, **rows)
+def batches(pictures: Part, batch_size: int, seed: int = 3, **more: Any) -> Batches:
+    return Batches(pictures, Feed(UnitScaling(), batch_size, seed, CPU, **more))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 10, 25])
@@ -58,17 +60,15 @@ def test_batches_have_no_memory(some_pictures):
 
 
 def test_slices_make_the_batch(some_pictures):
-    """Processes that hold rows 0 to 3 and 4 to 9 hold what one process holds."""
+    """Processes hold together, without overlap, what one process holds; mirrored or not."""
     pictures = some_pictures(13)
-    whole, head, tail = (
-        batches(pictures, 10),
-        batches(pictures, 10, rows=4),
-        batches(pictures, 10, first_row=4),
-    )
-    for i in range(6):
-        parts = torch.cat([head.at(i).pictures, tail.at(i).pictures])
-        assert torch.equal(parts, whole.at(i).pictures)
-        assert tail.epoch_at(i) == whole.epoch_at(i)
+    for world in (1, 2, 3, 10):
+        whole = batches(pictures, 10, flip=True)
+        shares = [batches(pictures, 10, flip=True, rank=r, world=world) for r in range(world)]
+        for i in range(6):
+            parts = torch.cat([share.at(i).pictures for share in shares])
+            assert torch.equal(parts, whole.at(i).pictures)
+            assert shares[-1].epoch_at(i) == whole.epoch_at(i)
 
 
 def test_epochs_are_counted(some_pictures):
@@ -89,19 +89,33 @@ def test_data_is_not_copied_and_not_altered(some_pictures):
     feed = batches(pictures, 5)
     feed.at(0).pictures.zero_()
     np.testing.assert_array_equal(pictures.images, before)
-    assert feed._images.data_ptr() == pictures.images.ctypes.data
     pictures.images.flags.writeable = False
     assert torch.equal(batches(pictures, 5).at(1).pictures, feed.at(1).pictures)
 
 
-@pytest.mark.parametrize(
-    "rows", [{"first_row": 5}, {"rows": 0}, {"first_row": -1}, {"first_row": 3, "rows": 3}]
-)
-def test_slices_that_cannot_be(some_pictures, rows):
-    """A slice outside the batch, an empty batch and no pictures are refused."""
-    with pytest.raises(UsageError, match="of a batch of 5"):
-        batches(some_pictures(), 5, **rows)
-    with pytest.raises(UsageError, match="of a batch of 0"):
-        batches(some_pictures(), 0)
-    with pytest.raises(UsageError, match="from 0 pictures"):
+def test_pictures_on_the_host_are_shared(some_pictures):
+    """The bytes are not copied: what changes in the array changes in the batch."""
+    pictures = some_pictures(1)
+    feed = batches(pictures, 1)
+    pictures.images[:] = 255
+    assert (feed.at(0).pictures == 1).all()
+
+
+@pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 2), (0, 6), (0, 0)])
+def test_shares_that_cannot_be(some_pictures, rank, world):
+    """A rank outside the world, and more ranks than rows, are refused; so are no pictures."""
+    with pytest.raises(UsageError, match=f"rank {rank} of {world} with batches of 5"):
+        batches(some_pictures(), 5, rank=rank, world=world)
+    with pytest.raises(UsageError, match="there are no pictures"):
         batches(some_pictures(0), 5)
+
+
+def test_half_are_mirrored(some_pictures):
+    """With flip each picture is shown mirrored half the time, chosen anew each time."""
+    pictures = some_pictures(1)
+    plain, mirrored = batches(pictures, 400), batches(pictures, 400, flip=True)
+    kept = (mirrored.at(0).pictures == plain.at(0).pictures).flatten(1).all(1)
+    turned = (mirrored.at(0).pictures == plain.at(0).pictures.flip(-1)).flatten(1).all(1)
+    assert torch.equal(kept, ~turned)
+    assert 160 < turned.sum() < 240  # 200 ± 4 standard deviations of 10
+    assert not torch.equal(mirrored.at(0).pictures, mirrored.at(1).pictures)

@@ -62,8 +62,11 @@ def test_paths_are_known_by_what_they_hold(tmp_path, write_idx, monkeypatch):
     with pytest.raises(DataError, match="no MATLAB file"):
         open_source(Data(source=str(tmp_path / "x.MAT")))
     (tmp_path / "x.zip").touch()
-    with pytest.raises(DataError, match="file of no known kind"):
+    with pytest.raises(DataError, match="no zip file that can be read"):
         open_source(Data(source=str(tmp_path / "x.zip")))
+    (tmp_path / "x.tgz").touch()
+    with pytest.raises(DataError, match="file of no known kind"):
+        open_source(Data(source=str(tmp_path / "x.tgz")))
 
 
 def test_folder_of_another_user(tmp_path, monkeypatch):

@@ -1,1 +1,18 @@
-"""Pictures: where they come from, what range the nets see them in, and in what order."""
+"""Pictures and points: where they come from, what range the nets see them in, in what order."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from advnets.data.open import open_source
+
+__all__ = ["open_source"]
+
+
+def __getattr__(name: str) -> object:
+    if name != "open_source":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from advnets.data import open as opening  # opens nothing heavy until it is asked to
+
+    return opening.open_source

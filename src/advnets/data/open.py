@@ -1,50 +1,183 @@
-"""A source of pictures by its name or path."""
+"""A source of data by its name or path."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from advnets.config import Data
-from advnets.data.cifar import is_cifar10_folder, open_cifar10, open_cifar10_folder
-from advnets.data.digits import open_digits
-from advnets.data.idx import is_idx_folder, open_idx_folder
-from advnets.data.images import open_picture_folder
-from advnets.data.mnist import open_mnist
+from advnets.data import options
+from advnets.data.images.decode import Frame
+from advnets.data.images.files import Collection
+from advnets.data.images.open import find_pictures, holds_pictures, open_collection
+from advnets.data.images.packed import is_pack, open_pack
 from advnets.data.places import folders_of
+from advnets.data.published.cifar import (
+    CIFAR100,
+    is_cifar10_folder,
+    is_cifar100_folder,
+    open_cifar10,
+    open_cifar10_folder,
+    open_cifar100,
+    open_cifar100_folder,
+)
+from advnets.data.published.digits import open_digits
+from advnets.data.published.idx import is_idx_folder, open_idx_folder
+from advnets.data.published.mat import is_mat
+from advnets.data.published.matlab import open_mat
+from advnets.data.published.mnist import (
+    EMNIST,
+    open_emnist,
+    open_fashion_mnist,
+    open_kmnist,
+    open_mnist,
+)
+from advnets.data.published.stacked import StackedMNIST, open_stacked_mnist
+from advnets.data.published.svhn import SVHN, is_svhn_folder, open_svhn, open_svhn_folder
+from advnets.data.published.tfd import TFD, Fold, open_tfd
 from advnets.data.source import Splits
-from advnets.data.tfd import is_mat, open_mat, open_tfd
+from advnets.data.synthetic.base import Synthetic
+from advnets.data.synthetic.open import DISTRIBUTIONS, open_distribution
+from advnets.data.synthetic.points import PointsOptions, is_points, open_points
 from advnets.errors import DataError, UnknownNameError
 
-NAMED: dict[str, Callable[[Sequence[Path]], Splits]] = {
-    "digits": lambda _: open_digits(),
-    "mnist": open_mnist,
-    "cifar10": open_cifar10,
-    "tfd": open_tfd,
+
+@dataclass(frozen=True)
+class NoOptions:
+    """Of a source that takes none."""
+
+
+@dataclass(frozen=True)
+class Named:
+    """A source with a name: `opener` is given its options and the folders to look in.
+
+    `lies_in` is the set whose files it is made of, where that is another.
+    """
+
+    about: str
+    opener: Callable[[Any, Sequence[Path]], Splits]
+    options: type = NoOptions
+    lies_in: str | None = None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of file or folder, told by what it holds.
+
+    `opener` is given the path, its options, and what else is asked; where it gives files that are
+    found but not yet read, these are packed and opened.
+    """
+
+    about: str
+    holds: Callable[[Path], bool]
+    opener: Callable[[Path, Any, Data], Splits | Collection]
+    options: type = NoOptions
+
+
+def _drawn(name: str, kind: type[Synthetic]) -> Named:
+    return Named(kind.about, lambda distribution, _: open_distribution(name, distribution), kind)
+
+
+NAMED: dict[str, Named] = {
+    "digits": Named("scikit-learn's 8x8 digits; they need no file", lambda _, __: open_digits()),
+    "mnist": Named("MNIST, to the bit", lambda _, folders: open_mnist(folders)),
+    "fashion-mnist": Named(
+        "Fashion-MNIST: ten kinds of clothes", lambda _, folders: open_fashion_mnist(folders)
+    ),
+    "kmnist": Named(
+        "Kuzushiji-MNIST: ten cursive characters", lambda _, folders: open_kmnist(folders)
+    ),
+    "emnist": Named("EMNIST: letters and digits, by one of its splits", open_emnist, EMNIST),
+    "stacked-mnist": Named(
+        "three MNIST digits in red, green and blue: 1,000 modes",
+        open_stacked_mnist,
+        StackedMNIST,
+        lies_in="mnist",
+    ),
+    "cifar10": Named("CIFAR-10, its binary or Python version", lambda _, f: open_cifar10(f)),
+    "cifar100": Named("CIFAR-100, its binary or Python version", open_cifar100, CIFAR100),
+    "svhn": Named("Street View House Numbers, cropped", open_svhn, SVHN),
+    "tfd": Named("the Toronto Face Database", open_tfd, TFD),
+    **{name: _drawn(name, kind) for name, kind in DISTRIBUTIONS.items()},
 }
-"""Openers of the named sets, each given the folders to look in."""
+"""Sources that go by a name."""
 
-# The first that says yes opens the path; a folder of nothing else is one of pictures.
-_KINDS: tuple[tuple[Callable[[Path], bool], Callable[[Path, Data], Splits]], ...] = (
-    (is_mat, lambda path, _: open_mat(path)),
-    (is_idx_folder, lambda path, _: open_idx_folder(path)),
-    (is_cifar10_folder, lambda path, _: open_cifar10_folder(path)),
-    (Path.is_dir, open_picture_folder),
+KINDS: tuple[Kind, ...] = (
+    Kind(
+        "a table of points (.csv, .npy)",
+        is_points,
+        lambda path, chosen, _: open_points(path, chosen),
+        PointsOptions,
+    ),
+    Kind("a pack that `advnets data pack` made", is_pack, lambda path, _, __: open_pack(path)),
+    Kind(
+        "a MATLAB file in the layout of TFD or of SVHN",
+        is_mat,
+        lambda path, chosen, _: open_mat(path, chosen),
+        Fold,
+    ),
+    Kind(
+        "a folder of IDX files, gzipped or not",
+        is_idx_folder,
+        lambda path, _, __: open_idx_folder(path),
+    ),
+    Kind(
+        "a folder of CIFAR-10's batches",
+        is_cifar10_folder,
+        lambda path, _, __: open_cifar10_folder(path),
+    ),
+    Kind(
+        "a folder of CIFAR-100's files",
+        is_cifar100_folder,
+        lambda path, chosen, _: open_cifar100_folder(path, chosen),
+        CIFAR100,
+    ),
+    Kind(
+        "a folder of SVHN's files",
+        is_svhn_folder,
+        lambda path, chosen, _: open_svhn_folder(path, chosen),
+        SVHN,
+    ),
+    Kind(
+        "a folder or zip of pictures, flat, by class, or by split and class",
+        holds_pictures,
+        lambda path, _, __: find_pictures(path),
+    ),
 )
+"""What a path may be; the first kind that holds opens it."""
 
 
-def open_source(data: Data) -> Splits:
-    """Open the named set, or the folder or file, that `data.source` is.
+def open_source(data: Data | str, **fields: Any) -> Splits:
+    """Open what `data.source` names: a published set, a distribution, own files, a hub's set.
+
+    `data` may be the source alone; `fields` are then further ones of `config.Data`:
+    `open_source("photos", size=64, crop="fit")`, `open_source("ring:modes=8")`. Picture files are
+    packed when they are first opened, and mapped into memory from then on.
 
     Raises:
-        UnknownNameError: no set is called so, and no path is.
+        UnknownNameError: no source is called so, and no path is; or it has no option of that name.
+        UsageError: an option has a value that cannot be.
         DataError: the data is absent, broken or of no known kind; the message has the cure.
         MissingExtraError: a library that this source needs is not installed.
+        WriteError: the cache, in which pictures are packed, cannot be written.
+    """
+    data = Data(source=data, **fields) if isinstance(data, str) else replace(data, **fields)
+    found = find_source(data)
+    if isinstance(found, Collection):
+        return open_collection(found, Frame.of(data))
+    return found
+
+
+def find_source(data: Data) -> Splits | Collection:
+    """The same, but leave picture files as they are found.
+
+    Raises:
+        UnknownNameError, UsageError, DataError, MissingExtraError: as for `open_source`.
     """
     try:
-        if data.source in NAMED:
-            return NAMED[data.source](folders_of(data.source, data.directory))
-        return _open_path(_existing(data.source), data)
+        return _found(data)
     except OSError as error:  # mostly a folder that is another user's
         raise DataError(
             f"{error.filename or data.source} cannot be read ({error.strerror}); "
@@ -52,21 +185,30 @@ def open_source(data: Data) -> Splits:
         ) from None
 
 
-def _open_path(path: Path, data: Data) -> Splits:
-    for is_kind, opener in _KINDS:
-        if is_kind(path):
-            return opener(path, data)
-    raise DataError(
-        f"{path} is a file of no known kind; give a .mat file in TFD's layout, or a folder with "
-        f"pictures, IDX files or CIFAR-10's binary batches"
-    )
+def _found(data: Data) -> Splits | Collection:
+    path, text = existing(data.source), ""
+    if path is None:
+        name, text = options.split(data.source)
+        if name in NAMED:
+            named = NAMED[name]
+            chosen = options.read(text, named.options, name)
+            return named.opener(chosen, folders_of(named.lies_in or name, data.directory))
+        path = existing(name)
+    if path is None:
+        raise UnknownNameError("data set, folder or file", data.source, NAMED)
+    for kind in KINDS:
+        if kind.holds(path):
+            return kind.opener(path, options.read(text, kind.options, str(path)), data)
+    known = "; ".join(kind.about for kind in KINDS)
+    raise DataError(f"{path} is a file of no known kind; give one of these: {known}")
 
 
-def _existing(source: str) -> Path:
+def existing(source: str) -> Path | None:
+    """The path that a source is, if it is there; a named set comes before a path of its name."""
     try:
         path = Path(source).expanduser()
-        if source and path.exists():
+        if source and source not in NAMED and path.exists():
             return path
     except (OSError, RuntimeError, ValueError):
         pass  # a name too long, a home nobody has: no path either
-    raise UnknownNameError("data set, folder or file", source, NAMED)
+    return None

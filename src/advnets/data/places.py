@@ -12,8 +12,13 @@ def data_directory(directory: str | None = None) -> Path:
     chosen = directory or os.environ.get("ADVNETS_DATA")
     if chosen:
         return Path(os.path.expanduser(chosen))  # noqa: PTH111 - leaves ~stranger as it is
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "advnets"
+    return _user_cache()
+
+
+def cache_directory() -> Path:
+    """Where packed pictures are kept: ADVNETS_CACHE, else the user's cache."""
+    chosen = os.environ.get("ADVNETS_CACHE")
+    return Path(os.path.expanduser(chosen)) if chosen else _user_cache()  # noqa: PTH111
 
 
 def folders_of(name: str, directory: str | None = None) -> tuple[Path, ...]:
@@ -31,3 +36,8 @@ def listed(things: Iterable[object], word: str = "nor") -> str:
     """The things in one phrase: a, b nor c."""
     *most, last = map(str, things)
     return f"{', '.join(most)} {word} {last}" if most else last
+
+
+def _user_cache() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "advnets"

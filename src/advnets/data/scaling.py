@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +14,10 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from advnets.data.source import Pictures
-from advnets.errors import UnknownNameError
+from advnets.data.source import Part, Stream, blocks
+from advnets.errors import UnknownNameError, UsageError
 
 _NORM = 55.0  # of a picture under contrast normalisation, in pixel values of 0 to 255
-_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,11 @@ class Scaling(ABC):
     """
 
     kind: ClassVar[str]
+    of_points: ClassVar[bool] = False
     white: float = 255.0
 
     @classmethod
-    def fit(cls, pictures: Pictures) -> Scaling:
+    def fit(cls, pictures: Part | Stream) -> Scaling:
         """The scaling for these training pictures."""
         return cls(white=float(pictures.white))
 
@@ -93,12 +94,13 @@ class ContrastScaling(Scaling):
     mean_norm: float = _NORM
 
     @classmethod
-    def fit(cls, pictures: Pictures) -> Scaling:
+    def fit(cls, pictures: Part | Stream) -> Scaling:
         """The scaling with the mean level and mean norm of these pictures, of 0 to 255."""
-        n = pictures.images[0].size
+        n, count = math.prod(pictures.shape), 0
         level, norm = 0, 0.0
-        for start in range(0, len(pictures), _BLOCK):
-            block = pictures.images[start : start + _BLOCK].reshape(-1, n).astype(np.int64)
+        for some in blocks(pictures):
+            block = some.reshape(-1, n).astype(np.int64)
+            count += len(block)
             sums, squares = block.sum(1), np.einsum("ij,ij->i", block, block)
             level += int(sums.sum())
             # Σ(x - mean)² = (n Σx² - (Σx)²) / n, exact in integers up to the division
@@ -106,8 +108,8 @@ class ContrastScaling(Scaling):
         unit = 255.0 / pictures.white
         return cls(
             white=float(pictures.white),
-            mean_level=unit * level / (n * len(pictures)),
-            mean_norm=unit * norm / len(pictures),
+            mean_level=unit * level / (n * count),
+            mean_norm=unit * norm / count,
         )
 
     def to_model(self, pixels: UInt8[Tensor, "batch *shape"]) -> Float32[Tensor, "batch *shape"]:
@@ -133,17 +135,42 @@ class ContrastScaling(Scaling):
         )
 
 
+@dataclass(frozen=True)
+class NoScaling(Scaling):
+    """x as it is: for points, which have no range of their own."""
+
+    kind: ClassVar[str] = "none"
+    of_points: ClassVar[bool] = True
+    white: float = 1.0
+
+    def to_model(self, pixels: Float32[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:  # type: ignore[override]
+        """Give x."""
+        return pixels
+
+    def to_pixels(self, pictures: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
+        """Give x."""
+        return pictures.to(torch.float32)
+
+
 _KINDS: dict[str, type[Scaling]] = {
-    scaling.kind: scaling for scaling in (UnitScaling, SymmetricScaling, ContrastScaling)
+    scaling.kind: scaling for scaling in (UnitScaling, SymmetricScaling, ContrastScaling, NoScaling)
 }
 
 
-def fit_scaling(kind: str, pictures: Pictures) -> Scaling:
-    """The scaling of a kind (unit, symmetric, contrast) for these training pictures.
+def fit_scaling(kind: str, pictures: Part | Stream) -> Scaling:
+    """The scaling of a kind (unit, symmetric, contrast, none) for these training pictures.
 
     Raises:
         UnknownNameError: no scaling is called so.
+        UsageError: pictures are to go without scaling, or points with one.
     """
+    points = pictures.white == NoScaling.white
+    if points != _named(kind).of_points:
+        what, cure = ("points", "none") if points else ("pictures", "unit, symmetric or contrast")
+        raise UsageError(
+            f"the data is {what}, but scaling is {kind}; say --scaling {cure}"
+            + (", or begin with the preset points" if points else "")
+        )
     return _named(kind).fit(pictures)
 
 

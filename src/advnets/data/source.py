@@ -1,33 +1,163 @@
-"""What every source of pictures is opened into."""
+"""What every source of data is opened into."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+import torch
+from jaxtyping import Float32, Float64, Int64, UInt8
+from torch import Tensor
+
+from advnets.noise import Noise
+
+Shape = tuple[int, int, int]
+"""Channels, height and width."""
+
+Gather = Callable[[Int64[Tensor, " rows"], Noise], Tensor]
+"""Pictures by their numbers (on the host), shape (rows, C, H, W), on a device."""
+
+Which = slice | np.ndarray
+"""Some of the pictures: a range, a mask or numbers."""
+
+LOOKED_AT = 1 << 16
+"""Pictures that are looked at, evenly spread, where a statistic of all is wanted."""
+_BLOCK = 1024
+_RESIDENT = 0.5
+"""Of a device's free memory, what pictures may take."""
+
+
+@runtime_checkable
+class Part(Protocol):
+    """One split: numbered pictures, (C, H, W) each; `white` is the value that means 1.0."""
+
+    @property
+    def shape(self) -> Shape:
+        """Of a picture."""
+        ...
+
+    @property
+    def white(self) -> int:
+        """The value that means 1.0."""
+        ...
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The classes 0, 1, … of all pictures, int64, or None."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, which: Which) -> np.ndarray:
+        """Some pictures, as an array of their own values."""
+        ...
+
+    def on(self, device: torch.device) -> Gather:
+        """The way from numbers to pictures on a device."""
+        ...
+
+    def digest(self) -> str:
+        """BLAKE2b, in hex, of all that the pictures and labels are."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """One split, resident in memory as bytes.
+    """One split as an array, in memory or mapped from a file.
 
-    `images` holds N pictures, shape (N, C, H, W), C-contiguous; `white` is the integer that means
-    1.0: 255, and 16 for scikit-learn's digits. `labels` are the classes 0, 1, … of shape (N,).
+    `images` has shape (N, C, H, W): bytes, or float32 for points of a plane. `white` is 255, 16 for
+    scikit-learn's digits, 1 for points. `labels` are the classes 0, 1, … of shape (N,). `known` is
+    the digest, where it was found out before.
     """
 
-    images: UInt8[np.ndarray, "n channels height width"]
+    images: UInt8[np.ndarray, "n channels height width"] | Float32[np.ndarray, "n dims 1 1"]
     labels: Int64[np.ndarray, " n"] | None = None
     white: int = 255
+    known: str | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def part(self, which: slice | np.ndarray) -> Pictures:
+    @property
+    def shape(self) -> Shape:
+        """Of a picture."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    def part(self, which: Which) -> Pictures:
         """Some of the pictures: a view for a slice, a copy for a mask or numbers."""
         labels = None if self.labels is None else self.labels[which]
         return Pictures(self.images[which], labels, self.white)
+
+    def read(self, which: Which) -> np.ndarray:
+        """Some of the pictures, as an array."""
+        return self.images[which]
+
+    def on(self, device: torch.device) -> Gather:
+        """Pictures by number; kept on the device where they fit, else fetched from the host."""
+        if fits(self.images.nbytes, device):
+            images = tensor(self.images).to(device)
+            return lambda numbers, _: images.index_select(0, numbers.to(device))
+        host = tensor(self.images)
+        return lambda numbers, _: host.index_select(0, numbers).to(device)
+
+    def digest(self) -> str:
+        """BLAKE2b of kind, shape, pixels and labels."""
+        if self.known is not None:
+            return self.known
+        return digest_of(self.images, self.labels, repr((self.images.dtype.str, self.white)))
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """Training pictures that come one after the other, and are not all at hand."""
+
+    shape: Shape
+    white: int
+    length: int | None
+    """Pictures in a pass, where that is known."""
+
+    def head(self, n: int) -> Pictures:
+        """The first pictures of the stream, at most n."""
+        ...
+
+    def passes(
+        self, seed: int, epoch: int, skip: int, rank: int, world: int
+    ) -> Iterator[tuple[UInt8[np.ndarray, "channels height width"], int | None]]:
+        """One pass over this rank's share, shuffled by seed and epoch, without its first `skip`.
+
+        Gives pictures with their labels; what is skipped is not decoded.
+        """
+        ...
+
+    def count(self, rank: int, world: int) -> int:
+        """Pictures in this rank's share of a pass, found by reading it through where need be."""
+        ...
+
+    def digest(self) -> str:
+        """Of all that tells this stream from another, without reading it through."""
+        ...
+
+
+@runtime_checkable
+class Distribution(Protocol):
+    """A distribution of points whose density is known."""
+
+    @property
+    def dims(self) -> int:
+        """Numbers in a point."""
+        ...
+
+    def sample(self, n: int, noise: Noise) -> Float32[np.ndarray, "n dims"]:
+        """Draw n points; the first ones do not depend on n."""
+        ...
+
+    def log_density(self, points: np.ndarray) -> Float64[np.ndarray, " n"]:
+        """Log p(x) in nats at points of shape (n, dims), exact, in float64."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,35 +170,49 @@ class Broken:
 
 @dataclass(frozen=True, eq=False)
 class Splits:
-    """A source of pictures, opened.
+    """A source, opened.
 
-    `train` is never empty; `valid` and `test` are None where the source has none.
+    `train` is never empty; `valid` and `test` are None where the source has none. `classes` names
+    the labels, `distribution` is what points were drawn from.
     """
 
     name: str
-    train: Pictures
-    valid: Pictures | None
-    test: Pictures | None
+    train: Part | Stream
+    valid: Part | None
+    test: Part | None
     broken: tuple[Broken, ...] = ()
+    classes: tuple[str, ...] = ()
+    distribution: Distribution | None = None
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """Channels, height and width of a picture."""
-        _, channels, height, width = self.train.images.shape
-        return channels, height, width
+        return self.train.shape
 
     def digest(self) -> str:
-        """BLAKE2b, in hex, of the training pixels and labels and of the sizes of the splits.
+        """BLAKE2b, in hex, of the training pictures and of the sizes of the splits.
 
         A resumed run compares it with the one it began with, to see that its data is the same.
         """
         sizes = [0 if split is None else len(split) for split in (self.valid, self.test)]
-        heading = (self.train.images.shape, self.train.white, *sizes, self.train.labels is None)
-        digest = hashlib.blake2b(repr(heading).encode(), digest_size=16)
-        digest.update(np.ascontiguousarray(self.train.images).reshape(-1).data)
-        if self.train.labels is not None:
-            digest.update(np.ascontiguousarray(self.train.labels).data)
+        digest = hashlib.blake2b(f"{self.train.digest()}/{sizes}".encode(), digest_size=16)
         return digest.hexdigest()
+
+
+def length(train: Part | Stream) -> int | None:
+    """Training pictures in an epoch; None where a stream does not know."""
+    return len(train) if isinstance(train, Part) else train.length
+
+
+def blocks(train: Part | Stream, most: int = LOOKED_AT) -> Iterator[np.ndarray]:
+    """At most so many pictures, evenly spread, in arrays of some; of a stream the first ones."""
+    if not isinstance(train, Part):
+        yield train.head(min(most, _BLOCK)).images
+        return
+    n = len(train)
+    numbers = np.arange(n) if n <= most else np.arange(most) * n // most
+    for start in range(0, len(numbers), _BLOCK):
+        yield train.read(numbers[start : start + _BLOCK])
 
 
 def hold_out_last(pictures: Pictures, held_out: int) -> tuple[Pictures, Pictures | None]:
@@ -77,3 +221,27 @@ def hold_out_last(pictures: Pictures, held_out: int) -> tuple[Pictures, Pictures
         return pictures, None
     kept = len(pictures) - held_out
     return pictures.part(slice(kept)), pictures.part(slice(kept, None))
+
+
+def digest_of(images: np.ndarray, labels: np.ndarray | None, heading: str) -> str:
+    """BLAKE2b, in hex, of a heading, the pixels and the labels."""
+    shape = (heading, images.shape, labels is None)
+    digest = hashlib.blake2b(repr(shape).encode(), digest_size=16)
+    for start in range(0, len(images), _BLOCK):
+        digest.update(np.ascontiguousarray(images[start : start + _BLOCK]).reshape(-1).data)
+    if labels is not None:
+        digest.update(np.ascontiguousarray(labels).data)
+    return digest.hexdigest()
+
+
+def tensor(array: np.ndarray) -> Tensor:
+    """The array as a tensor; torch wants it writable and without gaps, else it is copied."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def fits(size: int, device: torch.device) -> bool:
+    """Whether so many bytes may lie on a device: always on the host, which has them already."""
+    if device.type != "cuda":
+        return True
+    free, _ = torch.cuda.mem_get_info(device)
+    return size <= _RESIDENT * free

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from advnets import config
 from advnets._version import __version__
 from advnets.codec import to_json
-from advnets.data.batches import Batches
+from advnets.data.batches import Feed, batches_of
 from advnets.data.open import open_source
 from advnets.data.scaling import Scaling, fit_scaling, scaling_from_facts
-from advnets.data.source import Splits
+from advnets.data.source import Splits, blocks, length
+from advnets.errors import UsageError
 from advnets.games.plain import AdversarialNets
 from advnets.nets.conv2014 import DeconvGenerator, MaxoutConvDiscriminator
 from advnets.nets.layers import Shape
@@ -29,8 +30,6 @@ from advnets.training import runtime
 from advnets.training.algorithm import Mover, Table
 from advnets.training.schedules import optimizer
 
-_BLOCK = 1024
-
 
 @dataclass(frozen=True)
 class DataFacts:
@@ -38,7 +37,7 @@ class DataFacts:
 
     name: str
     shape: Shape
-    train: int
+    train: int | None
     valid: int
     test: int
     broken: int
@@ -49,11 +48,11 @@ class DataFacts:
     @classmethod
     def of(cls, splits: Splits, scaling: Scaling) -> DataFacts:
         """The facts of opened data."""
-        sizes = [0 if split is None else len(split.images) for split in (splits.valid, splits.test)]
+        sizes = [0 if split is None else len(split) for split in (splits.valid, splits.test)]
         return cls(
             name=splits.name,
             shape=splits.shape,
-            train=len(splits.train.images),
+            train=length(splits.train),
             valid=sizes[0],
             test=sizes[1],
             broken=len(splits.broken),
@@ -90,11 +89,11 @@ def rebuilt_scaling(spec: config.Data, facts: DataFacts) -> Scaling:
 
 def mean_picture(opened: OpenedData) -> Float[Tensor, "channels height width"]:
     """The mean training picture in the nets' range."""
-    images = torch.from_numpy(opened.splits.train.images)
-    total = torch.zeros(opened.facts.shape, dtype=torch.float64)
-    for block in images.split(_BLOCK):
-        total += opened.scaling.to_model(block).sum(0, dtype=torch.float64)
-    return (total / len(images)).float()
+    total, count = torch.zeros(opened.facts.shape, dtype=torch.float64), 0
+    for block in blocks(opened.splits.train):
+        total += opened.scaling.to_model(torch.from_numpy(block)).sum(0, dtype=torch.float64)
+        count += len(block)
+    return (total / count).float()
 
 
 @singledispatch
@@ -172,7 +171,8 @@ def table(run_config: config.Config, data: OpenedData, number: int, device: torc
         "generator": stage.generator_optimizer,
         "discriminator": stage.discriminator_optimizer,
     }
-    batch_size, seed = run_config.data.batch_size, run_config.seed
+    seed = run_config.seed
+    feed = Feed(data.scaling, run_config.data.batch_size, seed, device, flip=run_config.data.flip)
     return Table(
         game=AdversarialNets(stage.game),
         players=seated,
@@ -180,7 +180,7 @@ def table(run_config: config.Config, data: OpenedData, number: int, device: torc
             name: Mover(spec, optimizer(spec, seated[name].parameters()))
             for name, spec in specs.items()
         },
-        batches=Batches(data.splits.train, data.scaling, batch_size, seed, device),
+        batches=batches_of(data.splits.train, feed),
         noise=Noise(seed, purpose=f"stage{number}", device=device),
         precision=runtime.PRECISIONS[run_config.runtime.precision],
     )
@@ -188,12 +188,19 @@ def table(run_config: config.Config, data: OpenedData, number: int, device: torc
 
 def resolved(run: config.Config, facts: DataFacts, chosen: config.Runtime) -> config.Config:
     """The config with its runtime chosen and every stage's steps counted out."""
-    per_epoch = facts.train / run.data.batch_size
     stages = tuple(
-        stage if stage.steps is not None else replace(stage, steps=round(stage.epochs * per_epoch))
+        stage if stage.steps is not None else replace(stage, steps=_steps(run, stage, facts))
         for stage in run.stages
     )
     return replace(run, runtime=chosen, stages=stages)
+
+
+def _steps(run: config.Config, stage: config.Stage, facts: DataFacts) -> int:
+    if facts.train is None:
+        raise UsageError(
+            f"{facts.name} is a stream of unknown length, so epochs cannot be counted; say --steps"
+        )
+    return round(stage.epochs * facts.train / run.data.batch_size)
 
 
 def record(

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, cast
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from advnets.data.scaling import Scaling
-from advnets.data.source import Pictures
+from advnets.data.source import Part, Stream
 from advnets.errors import DataError
 from advnets.experiment.build import OpenedData
 from advnets.metrics.parzen import GRIDS, ParzenScore, parzen_score
@@ -24,6 +25,8 @@ SAMPLES = 10_000
 """Samples that the Parzen window is laid on (Goodfellow et al. 2014)."""
 VALIDATION = 1_000
 """Validation pictures that choose sigma."""
+TEST = 10_000
+"""Test pictures that are scored, at most: the first, as many as MNIST has."""
 
 
 def draw_samples(
@@ -53,9 +56,15 @@ def sample_blocks(
         generator.train(training)
 
 
-def pixels(pictures: Pictures, n: int | None = None) -> Float[Tensor, "n features"]:
-    """The first n pictures as rows of pixels in [0, 1]."""
-    return torch.from_numpy(pictures.images[:n]).flatten(1).float() / pictures.white
+def pixels(pictures: Part, which: slice | np.ndarray) -> Float[Tensor, "n features"]:
+    """Some pictures as rows of pixels in [0, 1]."""
+    return torch.from_numpy(pictures.read(which)).flatten(1).float() / pictures.white
+
+
+def real_pixels(train: Part | Stream, n: int, seed: int) -> Float[Tensor, "n features"]:
+    """At most n training pictures, drawn without repetition; of a stream the first ones."""
+    part = train if isinstance(train, Part) else train.head(n)
+    return pixels(part, Noise(seed).permutation("real row", len(part))[:n])
 
 
 def parzen_on_the_way(
@@ -85,8 +94,7 @@ def parzen_records(
     The real-data row takes as many training pictures, drawn without repetition, for samples.
     """
     samples = draw_samples(generator, data.scaling, SAMPLES, seed, device)
-    order = Noise(seed).permutation("real row", len(data.splits.train.images))
-    real = pixels(data.splits.train)[torch.from_numpy(order[:SAMPLES])]
+    real = real_pixels(data.splits.train, SAMPLES, seed)
     records: list[dict[str, Any]] = []
     for grid in GRIDS:
         for name, centres, which in (
@@ -116,4 +124,5 @@ def _parzen(centres: Tensor, data: OpenedData, grid: str) -> ParzenScore:
             f"{data.facts.name} has no validation and test pictures, which the Parzen window "
             "needs; give a folder of at least 50 pictures or a named set"
         )
-    return parzen_score(centres.flatten(1), pixels(valid, VALIDATION), pixels(test), grid)
+    points, tests = pixels(valid, slice(VALIDATION)), pixels(test, slice(TEST))
+    return parzen_score(centres.flatten(1), points, tests, grid)

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from PIL import Image
+from torch import Tensor, nn
 
 from advnets import config
 from advnets.codec import differences, from_json, to_json
+from advnets.data.source import Part
 from advnets.errors import ConfigDiffersError, MissingExtraError, RunError, UsageError
 from advnets.experiment import build
 from advnets.experiment.measure import draw_samples, parzen_on_the_way
@@ -24,11 +26,12 @@ from advnets.training.checkpoint import read_facts
 from advnets.training.ema import WeightAverage
 from advnets.training.loop import Hooks, Loop, Watcher
 from advnets.views.plots import training_curves
+from advnets.views.points import points_picture
 from advnets.views.report import write_report
 from advnets.views.samples import grid, save_grid
 
-GRID = 100
-"""Samples in a grid."""
+GRID, POINTS = 100, 2500
+"""Samples in a grid of pictures, and in one of points."""
 
 
 @dataclass(frozen=True)
@@ -248,13 +251,20 @@ def _hooks(run: RunDirectory, session: Session, device: torch.device, watcher: W
     data, seed = session.data, session.config.seed
 
     def samples(generator: nn.Module, step: int) -> None:
-        pictures = draw_samples(generator, data.scaling, GRID, seed, device)
-        save_grid(grid(pictures), run.sample_file(step))
+        n = POINTS if data.scaling.of_points else GRID
+        drawn = draw_samples(generator, data.scaling, n, seed, device)
+        save_grid(sheet(drawn, data.splits.test), run.sample_file(step))
+
+    def sheet(drawn: Tensor, real: Part | None) -> Image.Image:
+        if not data.scaling.of_points:
+            return grid(drawn)
+        return points_picture(drawn, None if real is None else real.read(slice(POINTS)))
 
     def evaluate(generator: nn.Module, step: int) -> Mapping[str, Any]:
-        return {"epoch": step * session.config.data.batch_size / data.facts.train} | (
-            parzen_on_the_way(generator, data, seed, device)
-        )
+        event = parzen_on_the_way(generator, data, seed, device)
+        if data.facts.train is None:
+            return event
+        return {"epoch": step * session.config.data.batch_size / data.facts.train} | event
 
     return Hooks(watcher=watcher, samples=samples, evaluate=evaluate)
 

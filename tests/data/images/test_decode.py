@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 import warnings
 import zlib
@@ -11,11 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advnets.data.decode import SUFFIXES, decode, is_picture
-from advnets.errors import DataError
+from advnets.data.images import decode as module
+from advnets.data.images.decode import SUFFIXES, Frame, is_picture_content, is_picture_name
+from advnets.errors import DataError, UsageError
 
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+
+
+def decode(path: Path, size: int, channels: int, **frame: object) -> np.ndarray:
+    """The file at a path, brought to a square frame."""
+    return module.decode(path.read_bytes(), Frame(size, size, channels, **frame))
 
 
 def saved(image: Image.Image, path: Path, **options: object) -> Path:
@@ -226,9 +231,6 @@ def test_broken_files_say_why(tmp_path):
         with warnings.catch_warnings(), pytest.raises(DataError, match=reason):
             warnings.simplefilter("ignore")
             decode(path, 8, 3)
-    path.unlink()
-    with pytest.raises(DataError, match="not a file"):
-        decode(path, 8, 3)
 
 
 def test_no_other_program_is_started(tmp_path, monkeypatch):
@@ -243,12 +245,64 @@ def test_no_other_program_is_started(tmp_path, monkeypatch):
 def test_what_is_a_picture(tmp_path):
     """A picture is known by its ending, whatever its case; without one, by its content."""
     assert {".jpg", ".jpeg", ".png", ".webp", ".tif", ".bmp", ".gif"} <= SUFFIXES
-    assert is_picture(tmp_path / "x.JPG")
-    assert not any(
-        is_picture(tmp_path / f"x{s}") for s in (".txt", ".json", ".html", ".mpg", ".h5")
-    )
-    assert is_picture(saved(Image.new("L", (2, 2)), tmp_path / "picture", format="PNG"))
-    (tmp_path / "README").write_text("no picture")
-    assert not is_picture(tmp_path / "README")
-    os.mkfifo(tmp_path / "pipe")
-    assert not is_picture(tmp_path / "pipe")
+    assert is_picture_name("a/b.c/x.JPG")
+    names = ["x.txt", "x.json", "x.mpg", "x.h5", "x", ".png", "a.png/x"]
+    assert not any(map(is_picture_name, names))
+    path = saved(Image.new("L", (2, 2)), tmp_path / "picture", format="PNG")
+    assert is_picture_content(path.read_bytes())
+    assert not is_picture_content(b"no picture")
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 16), (16, 8), (5, 31)])
+def test_frames_need_not_be_square(tmp_path, height, width):
+    """A picture that covers the frame's shape is cut to it; the frame's own shape is kept whole."""
+    values = RNG.integers(0, 256, (height, width), dtype=np.uint8)
+    path = saved(Image.fromarray(values), tmp_path / "x.png")
+    found = module.decode(path.read_bytes(), Frame(height, width, 1))
+    np.testing.assert_array_equal(found[0], values)
+    # The middle of a picture twice as wide: what lies left and right of it is gone.
+    wide = np.zeros((height, 2 * width), np.uint8)
+    wide[:, width // 2 : width // 2 + width] = 200
+    path = saved(Image.fromarray(wide), tmp_path / "y.png")
+    assert (module.decode(path.read_bytes(), Frame(height, width, 1)) == 200).all()
+
+
+def test_fitted_whole_upon_the_background(tmp_path):
+    """With crop "fit" nothing is cut off, and the rest is of the background's colour."""
+    path = saved(Image.new("RGB", (40, 20), (0, 0, 255)), tmp_path / "x.png")
+    found = decode(path, 8, 3, crop="fit", background="#ff0000")
+    assert found[:, 0, 0].tolist() == [255, 0, 0]
+    assert (found[2, 2:6] == 255).all()
+    assert (found[0, 2:6] == 0).all()
+    assert (found[0, [0, 1, 6, 7]] == 255).all()
+    assert (decode(path, 8, 1, crop="fit")[0, 0] == 255).all()
+    clear = saved(Image.new("RGBA", (40, 20), (0, 0, 0, 0)), tmp_path / "y.png")
+    assert (decode(clear, 8, 3, crop="fit", background="#102030")[2] == 0x30).all()
+
+
+def test_transparent_shows_the_background(tmp_path):
+    """What is transparent shows the colour chosen, and half of it where it is half so."""
+    path = saved(Image.new("RGBA", (9, 9), (200, 100, 0, 128)), tmp_path / "x.png")
+    found = decode(path, 4, 3, background="black")[:, 0, 0]
+    np.testing.assert_allclose(found, [100, 50, 0], atol=1)
+    with pytest.raises(UsageError, match="background is 'blurple'; it must be a colour"):
+        Frame(4, 4, background="blurple")
+
+
+def test_left_uncut(tmp_path):
+    """With crop "random" a picture covers the frame and keeps its own shape."""
+    path = saved(Image.fromarray(NOISE).resize((60, 20)), tmp_path / "x.png")
+    assert decode(path, 8, 3, crop="random").shape == (3, 8, 24)
+    path = saved(Image.new("L", (2000, 2)), tmp_path / "y.png")
+    with pytest.raises(DataError, match="2000 × 2 pixels, too long"):
+        decode(path, 8, 1, crop="random")
+
+
+def test_what_an_audit_sees(tmp_path):
+    """Format, mode and size are the file's own, the size upright."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = saved(Image.new("L", (30, 20)), tmp_path / "x.jpg", exif=exif)
+    seen, picture = module.look(path.read_bytes(), Frame(4, 4))
+    assert seen == module.Look("JPEG", "L", 20, 30)
+    assert picture.shape == (3, 4, 4)

@@ -1,19 +1,24 @@
-"""A picture file of any kind, brought to one size and to grey or colour."""
+"""A picture file of any kind, brought to one frame and to grey or colour."""
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
-from pathlib import Path
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
 
-from advnets.errors import DataError
+from advnets.config import Framing
+from advnets.errors import DataError, UsageError
 
-_MOST_PIXELS = 1 << 27
+_MOST_PIXELS = 1 << 26
 """More than cameras make: a file that unpacks to more is a bomb, or a map of a continent."""
+_MOST_STRETCH = 64
+"""Areas of the frame that an uncut picture may take."""
 _SPARE = 4
 """A JPEG is unpacked at a fraction of its size, but at least so many times the size wanted."""
 # What Pillow's readers raise on files that are broken.
@@ -28,73 +33,173 @@ Image.init()
 _NO_PICTURES = {"BUFR", "GRIB", "HDF5", "MPEG"}
 # ... and some are drawn by another program, which must not be started on a stranger's file.
 _DRAWN = {"EPS", "WMF"}
-_FORMATS = [name for name in Image.ID if name not in _NO_PICTURES | _DRAWN]
+_PLAIN = ("JPEG", "PNG", "GIF", "WEBP")
+# Formats are tried in turn, and these are what most files are.
+_FORMATS = [
+    *_PLAIN,
+    *(name for name in Image.ID if name not in {*_PLAIN, *_NO_PICTURES, *_DRAWN}),
+]
 SUFFIXES = frozenset(
     suffix
     for suffix, name in Image.registered_extensions().items()
     if name in Image.OPEN and name not in _NO_PICTURES
 )
 """Endings of the names of picture files, in lower case."""
-_PLAIN = ("JPEG", "PNG", "GIF", "WEBP")
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file is taken for a picture: by its ending or, where it has none, its content."""
-    if path.suffix or not path.is_file():
-        return path.suffix.lower() in SUFFIXES
+@dataclass(frozen=True)
+class Frame:
+    """What every picture is brought to: a size, grey or colour, and how other shapes get there.
+
+    Raises:
+        UsageError: the background is no colour.
+    """
+
+    height: int
+    width: int
+    channels: Literal[1, 3] = 3
+    crop: Literal["centre", "fit", "random"] = "centre"
+    background: str = "white"
+
+    def __post_init__(self) -> None:
+        _ = self.colour
+
+    @classmethod
+    def of(cls, asked: Framing) -> Frame:
+        """The frame that a config asks for."""
+        width = asked.size if asked.width is None else asked.width
+        return cls(asked.size, width, asked.channels, asked.crop, asked.background)
+
+    @property
+    def colour(self) -> tuple[int, int, int]:
+        """The background as red, green and blue."""
+        try:
+            return ImageColor.getrgb(self.background)[:3]
+        except ValueError:
+            raise UsageError(
+                f"background is {self.background!r}; it must be a colour such as white or #808080"
+            ) from None
+
+
+def is_picture_name(name: str) -> bool:
+    """Whether a file is taken for a picture by the ending of its name."""
+    return ending(name) in SUFFIXES
+
+
+def ending(name: str) -> str:
+    """The ending of a file's name, such as .png, in lower case; "" for none."""
+    stem, dot, rest = name.rpartition(".")
+    return f".{rest.lower()}" if dot and stem and "/" not in rest else ""
+
+
+def is_picture_content(content: bytes) -> bool:
+    """Whether a file without an ending is taken for a picture by how it begins."""
     try:
-        with Image.open(path, formats=_PLAIN):
+        with Image.open(io.BytesIO(content), formats=_PLAIN):
             return True
     except _FAULTS:
         return False
 
 
-def decode(path: Path, size: int, channels: int) -> UInt8[np.ndarray, "{channels} {size} {size}"]:
-    """Decode a picture file to (C, size, size), values 0 to 255.
+def decode(content: bytes, frame: Frame) -> UInt8[np.ndarray, "channels height width"]:
+    """Decode a picture file to (C, H, W), values 0 to 255.
 
-    It is turned upright (EXIF), laid over white where it is transparent, cut to a square about its
-    centre and resized with Lanczos' filter. Of several frames the first is taken.
+    It is turned upright (EXIF), resized with Lanczos' filter so that it covers the frame and cut
+    about its centre (`crop` "centre"), or fitted whole upon the background ("fit"), or left uncut
+    ("random"), its height or width then being larger than the frame's; and laid over the background
+    where it is transparent. Of several frames the first is taken.
 
     Raises:
         DataError: the file is broken; the message is the reason alone, for a list by names.
     """
+    if not content:
+        raise DataError("is empty")
     try:
-        # A pipe or a device would be waited for without end.
-        if not path.is_file():
-            raise DataError("is a link to nowhere" if path.is_symlink() else "is not a file")
-        if not path.stat().st_size:
-            raise DataError("is empty")
-        with Image.open(path, formats=_FORMATS) as image:
-            picture = _square(_flat(_upright(image, size), channels), size)
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            picture = _flat(_placed(_upright(image, frame), frame), frame)
+            return np.asarray(picture).reshape(*picture.size[::-1], -1).transpose(2, 0, 1)
     except UnidentifiedImageError:
         raise DataError("is not a picture in a format that can be read") from None
     except _FAULTS as error:
         raise DataError(_reason(error)) from None
-    return np.asarray(picture).reshape(size, size, channels).transpose(2, 0, 1)
 
 
-def _upright(image: Image.Image, size: int) -> Image.Image:
-    """The unpacked picture, turned as its EXIF data say."""
+@dataclass(frozen=True)
+class Look:
+    """What an audit sees of a picture file, besides what it decodes to."""
+
+    format: str
+    mode: str
+    width: int
+    height: int
+
+
+def look(content: bytes, frame: Frame) -> tuple[Look, UInt8[np.ndarray, "channels height width"]]:
+    """What kind of picture a file holds, as it says and upright, and what it decodes to.
+
+    Raises:
+        DataError: as for `decode`.
+    """
+    decoded = decode(content, frame)
+    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        width, height = image.size
+        # EXIF orientations 5 to 8 lie on their side.
+        if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
+            width, height = height, width
+        return Look(str(image.format), image.mode, width, height), decoded
+
+
+def _upright(image: Image.Image, frame: Frame) -> Image.Image:
+    """The unpacked picture, turned as its EXIF data say, in a mode that can be resized."""
+    image.draft(None, (_SPARE * frame.width, _SPARE * frame.height))
     if image.width * image.height > _MOST_PIXELS:
         raise DataError(f"would unpack to {image.width} × {image.height} pixels, a bomb")
-    image.draft(None, (_SPARE * size, _SPARE * size))
     image.load()
-    return ImageOps.exif_transpose(image)
-
-
-def _flat(image: Image.Image, channels: int) -> Image.Image:
-    """The picture in grey or colour, 8 bits a channel, nothing transparent."""
-    mode = "L" if channels == 1 else "RGB"
-    if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_eight_bits(image)).convert(mode)
-    if image.has_transparency_data:
-        picture = image.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        return Image.alpha_composite(white, picture).convert(mode)
-    if image.mode in ("L", mode):
-        return image.convert(mode)
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode == "F" or upright.mode.startswith("I"):
+        return Image.fromarray(_eight_bits(upright))
+    if upright.has_transparency_data:
+        return upright.convert("RGBA")
     # What is neither grey nor RGB (CMYK, Lab, a palette) becomes grey by way of its colours.
-    return image.convert("RGB").convert(mode)
+    return upright.convert("L" if upright.mode in ("1", "L") else "RGB")
+
+
+def _placed(image: Image.Image, frame: Frame) -> Image.Image:
+    """The picture in the frame's size, or covering it where it is to be left uncut."""
+    width, height = image.size
+    across, down = frame.width / width, frame.height / height
+    if frame.crop == "centre":
+        wide = min(width, max(1, round(frame.width / down)))
+        high = min(height, max(1, round(frame.height / across)))
+        left, top = (width - wide) // 2, (height - high) // 2
+        return _resized(image.crop((left, top, left + wide, top + high)), frame.width, frame.height)
+    scale = min(across, down) if frame.crop == "fit" else max(across, down)
+    wide, high = max(1, round(width * scale)), max(1, round(height * scale))
+    if wide * high > _MOST_STRETCH * frame.width * frame.height:
+        raise DataError(f"is {width} × {height} pixels, too long to be cut at random")
+    resized = _resized(image, wide, high)
+    if frame.crop == "random":
+        return resized
+    canvas = Image.new("RGB", (frame.width, frame.height), frame.colour)
+    where = (frame.width - wide) // 2, (frame.height - high) // 2
+    canvas.paste(resized, where, resized if resized.mode == "RGBA" else None)
+    return canvas
+
+
+def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
+    if image.size == (width, height):
+        return image
+    return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _flat(image: Image.Image, frame: Frame) -> Image.Image:
+    """The picture in grey or colour, 8 bits a channel, nothing transparent."""
+    mode = "L" if frame.channels == 1 else "RGB"
+    if image.mode == "RGBA":
+        canvas = Image.new("RGB", image.size, frame.colour)
+        canvas.paste(image, mask=image)
+        image = canvas
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _eight_bits(image: Image.Image) -> UInt8[np.ndarray, "height width"]:
@@ -104,13 +209,6 @@ def _eight_bits(image: Image.Image) -> UInt8[np.ndarray, "height width"]:
         raise DataError(f"is grey in mode {image.mode}, whose white is not known; save it as PNG")
     # round(v · 255 / 65535), as 65535 = 255 · 257
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _square(image: Image.Image, size: int) -> Image.Image:
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    square = image.crop((left, top, left + side, top + side))
-    return square.resize((size, size), Image.Resampling.LANCZOS)
 
 
 def _reason(error: BaseException) -> str:

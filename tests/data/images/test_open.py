@@ -11,11 +11,16 @@ import pytest
 from PIL import Image
 
 from advnets.config import Data
-from advnets.data.images import open_picture_folder
-from advnets.data.source import Broken
+from advnets.data.images.decode import Frame
+from advnets.data.images.open import find_pictures, open_collection
+from advnets.data.source import Broken, Splits
 from advnets.errors import DataError, UsageError
 
 DATA = Data(size=8, channels=1)
+
+
+def open_pictures(path: Path, data: Data) -> Splits:
+    return open_collection(find_pictures(path), Frame.of(data))
 
 
 def level(folder: Path, name: str, value: int) -> Path:
@@ -27,17 +32,17 @@ def level(folder: Path, name: str, value: int) -> Path:
 
 
 def levels(pictures) -> list[int]:
+    """The levels of pictures of one level each, sorted: their order is that of a hash."""
     assert (pictures.images == pictures.images[:, :, :1, :1]).all()
-    return pictures.images[:, 0, 0, 0].tolist()
+    return sorted(pictures.images[:, 0, 0, 0].tolist())
 
 
-def test_order_is_that_of_names(tmp_path):
-    """Nested pictures come in the order of their relative names, whenever they were made."""
+def test_nested_pictures_are_found(tmp_path):
+    """Pictures of many kinds are found at any depth."""
     for value, name in enumerate(["c.png", "b/z.png", "a.bmp", "b/a/x.tif", "é.png", "B.gif"]):
         level(tmp_path, name, value)
-    splits = open_picture_folder(tmp_path, DATA)
-    # B.gif, a.bmp, b/a/x.tif, b/z.png, c.png, é.png
-    assert levels(splits.train) == [5, 2, 3, 1, 0, 4]
+    splits = open_pictures(tmp_path, DATA)
+    assert levels(splits.train) == [0, 1, 2, 3, 4, 5]
     assert splits.name == tmp_path.name
     assert (splits.valid, splits.test, splits.broken) == (None, None, ())
 
@@ -47,7 +52,7 @@ def test_size_and_channels_are_obeyed(tmp_path, size, channels):
     """Pictures of mixed sizes are brought to the size and channels asked for."""
     for i, shape in enumerate([(3, 5), (100, 20), (16, 16)]):
         Image.new("RGB", shape, (i, i, i)).save(tmp_path / f"{i}.png")
-    splits = open_picture_folder(tmp_path, Data(size=size, channels=channels))
+    splits = open_pictures(tmp_path, Data(size=size, channels=channels))
     assert splits.shape == (channels, size, size)
     assert levels(splits.train) == [0, 1, 2]
 
@@ -68,7 +73,7 @@ def test_messy_folder(tmp_path):
     (tmp_path / "sub/loop").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "sub/self.png").symlink_to("self.png")
     (tmp_path / "folder.png").mkdir()
-    splits = open_picture_folder(tmp_path, DATA)
+    splits = open_pictures(tmp_path, DATA)
     assert levels(splits.train) == [0, 1, 2]
     assert [file.name for file in splits.broken] == [
         "cut.jpg",
@@ -91,7 +96,7 @@ def test_linked_folder_is_read_once(tmp_path):
     folder.mkdir()
     for name in "ab":
         (folder / name).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    assert levels(open_picture_folder(folder, DATA).train) == [7]
+    assert levels(open_pictures(folder, DATA).train) == [7]
 
 
 def test_names_that_are_not_unicode(tmp_path):
@@ -99,7 +104,7 @@ def test_names_that_are_not_unicode(tmp_path):
     Image.new("L", (8, 8)).save(os.fsencode(tmp_path) + b"/\xff.png", "PNG")
     with open(os.fsencode(tmp_path) + b"/\xfe.png", "wb"):  # noqa: PTH123 - the name is bytes
         pass
-    splits = open_picture_folder(tmp_path, DATA)
+    splits = open_pictures(tmp_path, DATA)
     assert splits.broken == (Broken("\\xfe.png", "is empty"),)
     assert len(splits.train) == 1
 
@@ -107,26 +112,26 @@ def test_names_that_are_not_unicode(tmp_path):
 def test_nothing_to_train_on(tmp_path):
     """A folder that is empty, without pictures, or of broken ones is refused, saying which."""
     with pytest.raises(DataError, match="no file in it is a picture"):
-        open_picture_folder(tmp_path, DATA)
+        open_pictures(tmp_path, DATA)
     (tmp_path / "notes.txt").write_text("x")
     with pytest.raises(DataError, match="no file in it is a picture"):
-        open_picture_folder(tmp_path, DATA)
+        open_pictures(tmp_path, DATA)
     (tmp_path / "a.png").touch()
     with pytest.raises(DataError, match=r"none of its 1 can be read \(a.png is empty\)"):
-        open_picture_folder(tmp_path, DATA)
+        open_pictures(tmp_path, DATA)
 
 
 def test_size_must_be_positive(tmp_path):
     """A picture of no pixels cannot be asked for."""
     with pytest.raises(UsageError, match="size is 0"):
-        open_picture_folder(tmp_path, Data(size=0))
+        open_pictures(tmp_path, Data(size=0))
 
 
 def test_split_is_by_name(tmp_path):
     """From 50 on about a tenth each validates and tests; a picture stays where it is."""
     for i in range(200):
         level(tmp_path, f"{i:03}.png", i)
-    splits = open_picture_folder(tmp_path, DATA)
+    splits = open_pictures(tmp_path, DATA)
     assert splits.valid is not None
     assert splits.test is not None
     parts = [set(levels(part)) for part in (splits.train, splits.valid, splits.test)]
@@ -140,20 +145,27 @@ def test_split_is_by_name(tmp_path):
     for i in range(100):
         (moved / f"{i:03}.png").unlink()
     level(moved, "new.png", 255)
-    fewer = open_picture_folder(moved, DATA)
+    fewer = open_pictures(moved, DATA)
     for part, before in zip((fewer.train, fewer.valid, fewer.test), parts, strict=True):
         assert part is not None
         assert set(levels(part)) - {255} <= before
 
 
 def test_fewer_than_fifty_all_train(tmp_path):
-    """49 pictures that can be read are all for training, 50 are split."""
-    for i in range(50):
+    """49 pictures all train, 50 are split; if only those to validate are whole, these train."""
+    for i in range(49):
         level(tmp_path, f"{i}.png", i)
-    (tmp_path / "49.png").write_bytes(b"")
-    assert len(open_picture_folder(tmp_path, DATA).train) == 49
+    assert len(open_pictures(tmp_path, DATA).train) == 49
     level(tmp_path, "49.png", 49)
-    assert len(open_picture_folder(tmp_path, DATA).train) < 50
+    splits = open_pictures(tmp_path, DATA)
+    assert splits.valid is not None
+    assert len(splits.train) < 50
+    kept = set(levels(splits.valid))
+    for i in set(range(50)) - kept:
+        (tmp_path / f"{i}.png").write_bytes(b"")
+    splits = open_pictures(tmp_path, DATA)
+    assert set(levels(splits.train)) == kept
+    assert (splits.valid, splits.test) == (None, None)
 
 
 def test_opened_twice_is_the_same(tmp_path):
@@ -162,7 +174,7 @@ def test_opened_twice_is_the_same(tmp_path):
     for i in range(60):
         pixels = rng.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
-    digests = {open_picture_folder(tmp_path, DATA).digest() for _ in range(3)}
+    digests = {open_pictures(tmp_path, DATA).digest() for _ in range(3)}
     assert len(digests) == 1
 
 
@@ -170,7 +182,7 @@ def test_warnings_of_others_are_left_alone(tmp_path):
     """What is silenced while pictures are decoded is as before afterwards."""
     level(tmp_path, "a.png", 1)
     before = list(warnings.filters)
-    open_picture_folder(tmp_path, DATA)
+    open_pictures(tmp_path, DATA)
     assert list(warnings.filters) == before
 
 
@@ -178,15 +190,15 @@ def test_folder_of_another_user_is_named(tmp_path, monkeypatch):
     """A folder within that may not be entered is named, and the others are read."""
     level(tmp_path, "a/x.png", 1)
     level(tmp_path, "theirs/y.png", 2)
-    iterdir = Path.iterdir
+    scandir = os.scandir
 
-    def refuse(folder: Path):
-        if folder.name == "theirs":
+    def refuse(folder: bytes | Path):
+        if os.fsencode(folder).endswith(b"theirs"):
             raise PermissionError(errno.EACCES, "Permission denied", str(folder))
-        return iterdir(folder)
+        return scandir(folder)
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
-    splits = open_picture_folder(tmp_path, DATA)
+    monkeypatch.setattr(os, "scandir", refuse)
+    splits = open_pictures(tmp_path, DATA)
     assert levels(splits.train) == [1]
     assert splits.broken == (Broken("theirs", "cannot be entered: Permission denied"),)
 
@@ -199,7 +211,7 @@ def test_depth_is_no_matter(tmp_path):
         folder.mkdir()
     level(folder, "x.png", 3)
     try:
-        assert levels(open_picture_folder(tmp_path, DATA).train) == [3]
+        assert levels(open_pictures(tmp_path, DATA).train) == [3]
     finally:
         # Removing a tree calls itself for each level.
         for inner in [folder / "x.png", *[folder, *folder.parents][:1200]]:

@@ -1,0 +1,266 @@
+"""Picture files where they lie: in a folder, flat or nested, or in a zip."""
+
+from __future__ import annotations
+
+import hashlib
+import lzma
+import os
+import stat
+import struct
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from advnets.data.images.decode import ending, is_picture_content, is_picture_name
+from advnets.data.source import Broken
+from advnets.errors import DataError
+
+MOST_BYTES = 1 << 28
+"""Of a file, unpacked: no picture takes so many."""
+_BEGINNING = 1 << 12
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+_DIRTY = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, OSError, struct.error),
+    *(NotImplementedError, RuntimeError, KeyError, IndexError, OverflowError, AttributeError),
+    *(TypeError, AssertionError, MemoryError),
+)
+
+
+@runtime_checkable
+class Reader(Protocol):
+    """The way from keys to contents; pickled and sent to the processes that decode."""
+
+    def read(self, keys: Sequence[bytes]) -> Iterator[bytes | DataError]:
+        """The content of each file, or why there is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Picture files that are found, and not yet read.
+
+    `place` is where they lie, `keys` are their names there, `stamp` tells their contents from
+    others', `size` is their bytes in all.
+    `splits` says of each file "train", "valid", "test", or "" for a split yet to be dealt;
+    `labels`, where there are classes, which. `others` counts files that are no pictures, by ending.
+    """
+
+    name: str
+    place: str
+    reader: Reader
+    keys: tuple[bytes, ...]
+    stamp: str
+    size: int
+    splits: tuple[str, ...] = ()
+    labels: tuple[int, ...] | None = None
+    classes: tuple[str, ...] = ()
+    broken: tuple[Broken, ...] = ()
+    others: Counter[str] = field(default_factory=Counter[str])
+
+
+@dataclass(frozen=True)
+class FolderReader:
+    """Reads files of a folder by their names within it."""
+
+    root: Path
+
+    def read(self, keys: Sequence[bytes]) -> Iterator[bytes | DataError]:
+        """The content of each file, or why there is none."""
+        root = os.fsencode(self.root)
+        for key in keys:
+            try:
+                yield _content(os.path.join(root, key))  # noqa: PTH118 - names of any bytes
+            except DataError as error:
+                yield error
+            except OSError as error:
+                yield DataError(f"cannot be read: {error.strerror}")
+
+
+@dataclass(frozen=True)
+class ZipReader:
+    """Reads files of a zip by their names within it."""
+
+    path: Path
+
+    def read(self, keys: Sequence[bytes]) -> Iterator[bytes | DataError]:
+        """The content of each file, or why there is none."""
+        archive = _opened(self.path, self.path.stat().st_mtime_ns)
+        for key in keys:
+            try:
+                info = archive.getinfo(key.decode("utf-8", "surrogateescape"))
+                if info.flag_bits & 1:
+                    raise DataError("is encrypted")
+                with archive.open(info) as file:
+                    content = file.read(MOST_BYTES + 1)
+                if len(content) > MOST_BYTES:
+                    raise DataError(f"unpacks to more than {MOST_BYTES >> 20} MiB, a bomb")
+                yield content
+            except DataError as error:
+                yield error
+            except _DIRTY as error:
+                yield DataError(f"cannot be unpacked: {error or type(error).__name__}")
+
+
+@lru_cache(maxsize=4)
+def _opened(path: Path, mtime_ns: int) -> zipfile.ZipFile:  # noqa: ARG001 - tells a new file
+    return zipfile.ZipFile(path)
+
+
+def in_folder(root: Path) -> Collection:
+    """The picture files in a folder and in those below it; each real folder is entered once.
+
+    Hidden files are passed over.
+    """
+    broken: list[Broken] = []
+    others: Counter[str] = Counter()
+    found = sorted(_walk(os.fsencode(root), broken, others))
+    stamp = hashlib.blake2b(digest_size=16)
+    for file in found:
+        stamp.update(b"%b\0%d %d\n" % (file.name, file.size, file.mtime_ns))
+    return Collection(
+        name=root.resolve().name,
+        place=str(root.resolve()),
+        reader=FolderReader(root),
+        keys=tuple(file.name for file in found),
+        stamp=stamp.hexdigest(),
+        size=sum(file.size for file in found),
+        broken=tuple(broken),
+        others=others,
+    )
+
+
+def in_zip(path: Path) -> Collection:
+    """The picture files in a zip; nothing of it is unpacked to disk.
+
+    Raises:
+        DataError: the file is no zip that can be read.
+    """
+    try:
+        status = path.stat()
+        infos = _opened(path, status.st_mtime_ns).infolist()
+    except _DIRTY as error:
+        raise DataError(
+            f"{path} is no zip file that can be read ({error}); bring it anew"
+        ) from None
+    broken: list[Broken] = []
+    others: Counter[str] = Counter()
+    keys: list[bytes] = []
+    size = 0
+    for info in infos:
+        name = info.filename
+        if name.endswith("/"):
+            continue
+        if reason := _suspicious(name):
+            broken.append(Broken(shown(_key(name)), reason))
+        elif any(part.startswith((".", "__MACOSX")) for part in name.split("/")):
+            continue
+        elif is_picture_name(name):
+            keys.append(_key(name))
+            size += info.file_size
+        else:
+            others[ending(name)] += 1
+    return Collection(
+        name=path.stem,
+        place=str(path.resolve()),
+        reader=ZipReader(path),
+        keys=tuple(dict.fromkeys(keys)),  # a name that comes twice is read once
+        stamp=f"{status.st_size} {status.st_mtime_ns}",
+        size=size,
+        broken=tuple(broken),
+        others=others,
+    )
+
+
+def shown(key: bytes) -> str:
+    """A name as people can read it; not all names are Unicode."""
+    return key.decode("utf-8", "backslashreplace")
+
+
+class _File(NamedTuple):
+    name: bytes
+    size: int
+    mtime_ns: int
+
+
+def _walk(root: bytes, broken: list[Broken], others: Counter[str]) -> Iterator[_File]:
+    entered: set[tuple[int, int]] = set()
+    pending = [b""]
+    while pending:
+        inner = pending.pop()
+        folder = os.path.join(root, inner)  # noqa: PTH118
+        try:
+            status = os.stat(folder)  # noqa: PTH116
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    name = b"%b/%b" % (inner, entry.name) if inner else entry.name
+                    if entry.name.startswith(b"."):
+                        continue
+                    if _leads_to_folder(entry):
+                        pending.append(name)
+                    elif (file := _picture(entry, name, broken)) is not None:
+                        yield file
+                    else:
+                        others[ending(shown(name))] += 1
+        except OSError as error:
+            broken.append(Broken(shown(inner) or ".", f"cannot be entered: {error.strerror}"))
+
+
+def _leads_to_folder(entry: os.DirEntry[bytes]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _picture(entry: os.DirEntry[bytes], name: bytes, broken: list[Broken]) -> _File | None:
+    """The file, if it is taken for a picture: by its ending or, without one, by its content."""
+    text = shown(entry.name)
+    if not is_picture_name(text):
+        if "." in text or not entry.is_file():
+            return None
+        try:
+            with open(entry.path, "rb") as file:  # noqa: PTH123
+                if not is_picture_content(file.read(_BEGINNING)):
+                    return None
+        except OSError:
+            return None
+    try:
+        status = entry.stat()
+    except OSError:
+        broken.append(Broken(shown(name), "is a link to nowhere"))
+        return None
+    return _File(name, status.st_size, status.st_mtime_ns)
+
+
+def _content(path: bytes) -> bytes:
+    status = os.stat(path)  # noqa: PTH116
+    # A pipe or a device would be waited for without end.
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError("is not a file")
+    if status.st_size > MOST_BYTES:
+        raise DataError(f"is {status.st_size >> 20:,} MiB large, more than a picture takes")
+    with open(path, "rb") as file:  # noqa: PTH123
+        return file.read(MOST_BYTES)
+
+
+def _suspicious(name: str) -> str | None:
+    """Why a name within an archive is not to be trusted."""
+    if ".." in name.replace("\\", "/").split("/"):
+        return "has a name that leads out of the archive"
+    if name.startswith(("/", "\\")) or name[1:2] == ":":
+        return "has an absolute name"
+    if ending(name) in _ARCHIVES:
+        return "is an archive within the archive; unpack it first"
+    return None
+
+
+def _key(filename: str) -> bytes:
+    return filename.encode("utf-8", "surrogateescape")

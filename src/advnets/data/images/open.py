@@ -1,0 +1,66 @@
+"""Own pictures opened: packed when they are first used, mapped from the pack ever after."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import FileLock
+
+from advnets.data.images.deal import placing
+from advnets.data.images.decode import Frame
+from advnets.data.images.files import Collection, in_folder, in_zip
+from advnets.data.images.pack import pack
+from advnets.data.images.packed import VERSION, open_pack
+from advnets.data.places import cache_directory
+from advnets.data.source import Splits
+from advnets.errors import DataError
+
+
+def holds_pictures(path: Path) -> bool:
+    """Whether a path is a folder or a zip."""
+    return path.is_dir() or path.suffix.lower() == ".zip"
+
+
+def find_pictures(path: Path) -> Collection:
+    """The picture files of a folder or zip, with the splits and classes that their names tell.
+
+    Raises:
+        DataError: it is a zip that cannot be read.
+    """
+    found = in_folder(path) if path.is_dir() else in_zip(path)
+    read = placing(found.keys)
+    return replace(found, splits=read.splits, labels=read.labels, classes=read.classes)
+
+
+def open_collection(collection: Collection, frame: Frame) -> Splits:
+    """Open files by way of the cache, where their pack lies under a key of all that made it.
+
+    Raises:
+        DataError: no file is a picture that can be read.
+        WriteError: the cache cannot be written.
+    """
+    what = (VERSION, collection.place, collection.stamp, len(collection.keys), frame)
+    key = hashlib.blake2b(repr(what).encode(), digest_size=16).hexdigest()
+    folder = cache_directory() / "packs"
+    place = folder / key
+    try:
+        return open_pack(place)
+    except DataError:
+        pass  # not packed yet, or damaged: it is packed anew
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be made ({error.strerror}), where pictures are packed; "
+            f"set ADVNETS_CACHE to a folder that is yours"
+        ) from None
+    with FileLock(folder / f"{key}.lock"):
+        try:
+            return open_pack(place)  # another process has been faster
+        except DataError:
+            for remains in (place, *folder.glob(f".{key}.*.part")):
+                shutil.rmtree(remains, ignore_errors=True)
+        return pack(collection, frame, place)

@@ -1,0 +1,219 @@
+"""Pictures packed: decoded once, and from then on mapped into memory as bytes.
+
+A pack is a folder with pack.json and with images.npy, (N, C, H, W) bytes; or, for pictures that are
+to be cut anew each time, with uncut.bin, their values one after the other, and places.npy, where
+each begins and its height and width. labels.npy has the classes, if there are any. The training
+pictures come first, then those for validation, then those for test.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+from advnets.data.images.deal import SPLITS, dealt
+from advnets.data.images.decode import Frame, decode
+from advnets.data.images.files import Collection, shown
+from advnets.data.images.packed import IMAGES, LABELS, PLACES, UNCUT, open_pack, write_record
+from advnets.data.images.work import Job, all_files
+from advnets.data.source import Broken, Splits
+from advnets.errors import DataError, UsageError, WriteError
+from advnets.files import flush
+
+_BLOCK = 1024
+_SPARE_BYTES = 64 << 20
+"""That a disk must have left, besides the pack."""
+
+
+def pack(
+    collection: Collection, frame: Frame, out: Path, *, progress: bool | None = None
+) -> Splits:
+    """Decode every picture into a new folder `out`, on all cores, and open it.
+
+    The folder appears whole or not at all. `progress` shows a bar, by default on a terminal.
+
+    Raises:
+        UsageError: `out` exists already.
+        DataError: no picture can be read, or the disk has no room.
+        WriteError: the folder cannot be written.
+    """
+    if out.exists():
+        raise UsageError(f"{out} exists already; give another place for the pack, or remove it")
+    order, splits = dealt(collection.keys, collection.splits)
+    try:
+        with _beside(out) as folder:
+            reasons = _decoded(collection, frame, folder, order, progress)
+            kept = np.array([number not in reasons for number in order], bool)
+            if not kept.any():
+                raise DataError(_nothing(collection, reasons))
+            if not kept.all():
+                _close_gaps(folder, kept)
+            order, splits = order[kept], splits[kept]
+            if splits.min() > 0:
+                splits[:] = 0  # none is left for training: then all are
+            if collection.labels is not None:
+                np.save(folder / LABELS, np.array(collection.labels, np.int64)[order])
+            left_out = [Broken(shown(collection.keys[i]), reason) for i, reason in reasons.items()]
+            write_record(
+                folder,
+                frame,
+                name=collection.name,
+                counts=tuple(int((splits == i).sum()) for i in range(len(SPLITS))),
+                classes=collection.classes,
+                broken=sorted((*collection.broken, *left_out), key=lambda file: file.name),
+            )
+            for file in folder.iterdir():
+                flush(file)
+            folder.rename(out)
+    except OSError as error:
+        raise WriteError(out, error) from None
+    except TerminatedWorkerError:
+        raise DataError(
+            f"a process that decodes {collection.name} was ended from outside or by a picture that "
+            f"crashes the decoder; see that memory is free, and look for the picture with "
+            f"advnets data check"
+        ) from None
+    return open_pack(out)
+
+
+def _decoded(
+    collection: Collection, frame: Frame, folder: Path, order: np.ndarray, progress: bool | None
+) -> dict[int, str]:
+    """Decode every file; give the reasons of those that are broken, by their numbers."""
+    rows = np.empty_like(order)
+    rows[order] = np.arange(len(order))
+    task = f"packing {collection.name}"
+    if frame.crop == "random":
+        return _loose(collection, frame, folder, rows, task, progress)
+    _make_room(folder, len(order) * frame.channels * frame.height * frame.width)
+    shape = (len(order), frame.channels, frame.height, frame.width)
+    np.lib.format.open_memmap(folder / IMAGES, "w+", np.uint8, shape).flush()
+    done = all_files(collection, _Whole(frame, folder / IMAGES, rows), task, progress)
+    return {number: str(result) for number, result in done if isinstance(result, DataError)}
+
+
+@dataclass(frozen=True)
+class _Whole(Job[None]):
+    """Decodes into the picture's own row of images.npy."""
+
+    frame: Frame
+    images: Path
+    rows: np.ndarray
+
+    def do(self, number: int, content: bytes) -> None:
+        _mapped(self.images)[self.rows[number]] = decode(content, self.frame)
+
+
+@lru_cache(maxsize=1)
+def _mapped(images: Path) -> np.ndarray:
+    return np.load(images, mmap_mode="r+")
+
+
+def _loose(
+    collection: Collection,
+    frame: Frame,
+    folder: Path,
+    rows: np.ndarray,
+    task: str,
+    progress: bool | None,
+) -> dict[int, str]:
+    """Decode into a file a process, join these, and note where each picture lies."""
+    reasons: dict[int, str] = {}
+    found: dict[int, _Piece] = {}
+    for number, result in all_files(collection, _Loose(frame, folder), task, progress):
+        if isinstance(result, DataError):
+            reasons[number] = str(result)
+        else:
+            found[number] = result
+    begins: dict[str, int] = {}
+    with (folder / UNCUT).open("wb") as whole:
+        for part in sorted(folder.glob("*.part")):
+            begins[part.name] = whole.tell()
+            with part.open("rb") as file:
+                shutil.copyfileobj(file, whole)
+            part.unlink()
+    places = np.zeros((len(rows), 3), np.int64)
+    for number, piece in found.items():
+        places[rows[number]] = begins[piece.part] + piece.start, piece.height, piece.width
+    np.save(folder / PLACES, places)
+    return reasons
+
+
+@dataclass(frozen=True)
+class _Piece:
+    part: str
+    start: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class _Loose(Job[_Piece]):
+    """Decodes to the end of the process's own file."""
+
+    frame: Frame
+    folder: Path
+
+    def do(self, number: int, content: bytes) -> _Piece:  # noqa: ARG002 - it finds its own place
+        picture = decode(content, self.frame)
+        with (self.folder / f"{os.getpid()}.part").open("ab") as file:
+            start = file.tell()
+            file.write(picture.tobytes())
+        return _Piece(Path(file.name).name, start, *picture.shape[1:])
+
+
+def _close_gaps(folder: Path, kept: np.ndarray) -> None:
+    """Leave out the rows of pictures that are broken."""
+    name = PLACES if (folder / PLACES).exists() else IMAGES
+    old = np.load(folder / name, mmap_mode="r")
+    shape = (int(kept.sum()), *old.shape[1:])
+    new = np.lib.format.open_memmap(folder / f"new-{name}", "w+", old.dtype, shape)
+    numbers = np.flatnonzero(kept)
+    for start in range(0, len(numbers), _BLOCK):
+        new[start : start + _BLOCK] = old[numbers[start : start + _BLOCK]]
+    new.flush()
+    del old, new  # some systems do not replace a file that is mapped
+    (folder / f"new-{name}").replace(folder / name)
+
+
+@contextmanager
+def _beside(out: Path) -> Generator[Path]:
+    """A new folder next to `out`, which is gone afterwards unless it was renamed."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_room(folder: Path, size: int) -> None:
+    # A mapped file that finds no room while it is filled ends the process without a word.
+    free = shutil.disk_usage(folder).free
+    if free < size + _SPARE_BYTES:
+        raise DataError(
+            f"the pack takes {size >> 20:,} MiB, but {folder.parent} has {free >> 20:,} MiB left; "
+            f"make room there, or set ADVNETS_CACHE to a folder that has it"
+        )
+
+
+def _nothing(collection: Collection, reasons: dict[int, str]) -> str:
+    found = "no file in it is a picture"
+    broken = [f"{file.name} {file.reason}" for file in collection.broken]
+    broken += [f"{shown(collection.keys[i])} {reason}" for i, reason in reasons.items()]
+    if broken:
+        found = f"none of its {len(broken)} can be read ({broken[0]})"
+    return (
+        f"{collection.name} has nothing to train on, as {found}; "
+        f"give a folder or zip of PNG, JPEG or other pictures"
+    )

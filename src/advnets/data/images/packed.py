@@ -1,0 +1,134 @@
+"""A pack, opened: mapped into memory, which holds of it only what is in use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import pairwise
+from pathlib import Path
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+
+from advnets.data.images.decode import Frame
+from advnets.data.images.uncut import Uncut
+from advnets.data.source import Broken, Pictures, Splits
+from advnets.errors import DataError, UsageError
+from advnets.files import write_json
+
+VERSION = 1
+# What a record or an array's header makes of bytes that are not its own.
+_FAULTS = (
+    *(OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError),
+    *(EOFError, SyntaxError, OverflowError, MemoryError, TokenError, UsageError),
+)
+RECORD, IMAGES, UNCUT, PLACES, LABELS = (
+    *("pack.json", "images.npy", "uncut.bin", "places.npy", "labels.npy"),
+)
+
+
+def is_pack(path: Path) -> bool:
+    """Whether a path is a folder with a pack."""
+    return (path / RECORD).is_file()
+
+
+def write_record(
+    folder: Path,
+    frame: Frame,
+    *,
+    name: str,
+    counts: Sequence[int],
+    classes: Sequence[str],
+    broken: Sequence[Broken],
+) -> None:
+    """Write pack.json: what the arrays of a folder are.
+
+    `counts` are the pictures for training, validation and test, in whose order the arrays are.
+    """
+    record = {
+        "version": VERSION,
+        "name": name,
+        "frame": asdict(frame),
+        "counts": list(counts),
+        "classes": list(classes),
+        "broken": [[file.name, file.reason] for file in broken],
+        "digest": "",
+    }
+    digest = _splits(folder, record).train.digest()
+    write_json(folder / RECORD, record | {"digest": digest})
+
+
+def open_pack(path: Path) -> Splits:
+    """Open a pack; nothing of its pictures is read yet.
+
+    Raises:
+        DataError: it is of another version, or no longer whole.
+    """
+    try:
+        record = json.loads((path / RECORD).read_text("utf-8"))
+        if record["version"] != VERSION:
+            raise DataError(
+                f"{path} is a pack of version {record['version']}, but {VERSION} was expected; "
+                f"pack the pictures again"
+            )
+        return _splits(path, record)
+    except _FAULTS as error:
+        raise DataError(
+            f"{path} is no pack that can be read ({type(error).__name__}: {error}); "
+            f"pack the pictures again"
+        ) from None
+
+
+def _splits(folder: Path, record: dict[str, Any]) -> Splits:
+    frame = Frame(**record["frame"])
+    counts = [int(count) for count in record["counts"]]
+    bounds = list(pairwise(np.cumsum([0, *counts]).tolist()))
+    digest = str(record["digest"]) or None
+    rows = len(np.load(folder / (PLACES if frame.crop == "random" else IMAGES), mmap_mode="r"))
+    if rows != sum(counts):
+        raise ValueError(f"{sum(counts)} pictures are counted, but there are {rows}")
+    parts = [_part(folder, frame, slice(*bound), digest) for bound in bounds]
+    if len(parts) != 3 or min(counts) < 0 or not counts[0]:
+        raise ValueError(f"counts are {counts}")
+    train, valid, test = parts
+    return Splits(
+        name=str(record["name"]),
+        train=train,
+        valid=valid if len(valid) else None,
+        test=test if len(test) else None,
+        broken=tuple(Broken(str(name), str(reason)) for name, reason in record["broken"]),
+        classes=tuple(map(str, record["classes"])),
+    )
+
+
+def _part(folder: Path, frame: Frame, rows: slice, digest: str | None) -> Pictures | Uncut:
+    labels = None
+    if (folder / LABELS).exists():
+        labels = _array(folder / LABELS, np.int64, ())[rows]
+    shape = (frame.channels, frame.height, frame.width)
+    if frame.crop != "random":
+        images = _array(folder / IMAGES, np.uint8, shape)[rows]
+        return Pictures(images, _checked(labels, len(images)), known=digest)
+    places = np.array(_array(folder / PLACES, np.int64, (3,)))
+    values = np.memmap(folder / UNCUT, np.uint8, "c")
+    ends = places[:, 0] + shape[0] * places[:, 1] * places[:, 2]
+    inside = (places[:, 0] >= 0).all() and (ends <= len(values)).all()
+    if not inside or (places[:, 1:] < shape[1:]).any():
+        raise ValueError(f"{PLACES} names places that are not in {UNCUT}")
+    return Uncut(values, places[rows], shape, _checked(labels, len(places[rows])), known=digest)
+
+
+def _array(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    """A mapped array; writing to it would not reach the file."""
+    array = np.load(path, mmap_mode="c", allow_pickle=False)
+    if array.dtype != dtype or array.shape[1:] != shape:
+        raise ValueError(f"{path.name} holds {array.dtype} of shape {array.shape}")
+    return array
+
+
+def _checked(labels: np.ndarray | None, n: int) -> np.ndarray | None:
+    if labels is not None and len(labels) != n:
+        raise ValueError(f"{len(labels)} labels for {n} pictures")
+    return labels

@@ -1,0 +1,222 @@
+"""What one can ask of data at the command line: list, fetch, check, pack."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg, subcommand
+
+from advnets.config import Data, Framing
+from advnets.errors import DataError, MissingExtraError, UsageError
+
+if TYPE_CHECKING:
+    from advnets.data.images.audit import Audit
+    from advnets.data.source import Splits
+
+_SHOWN = 10
+"""Lines of a list; --json has them all."""
+_ALIKE = 4
+"""Names in a group of duplicates, likewise."""
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Download a named set, verify it and put it in place."""
+
+    name: Annotated[Positional[str], arg(metavar="NAME")]
+    """A set of `advnets data list` that says "fetch"."""
+    data_dir: Annotated[str | None, arg(metavar="DIR")] = None
+    """Where named sets lie; None: the environment variable ADVNETS_DATA, else the user's cache."""
+
+    def execute(self) -> int:
+        """Fetch and say where."""
+        from advnets.data.places import data_directory
+        from advnets.data.published.fetch import fetch
+
+        for path in fetch(self.name, data_directory(self.data_dir)):
+            print(path)
+        return 0
+
+
+@dataclass(frozen=True)
+class ListSets:
+    """List the named sets, what each holds or how to get it, and the kinds of own data."""
+
+    data_dir: Annotated[str | None, arg(metavar="DIR")] = None
+    """Where named sets lie; None: the environment variable ADVNETS_DATA, else the user's cache."""
+
+    def execute(self) -> int:
+        """Open each and say what it holds."""
+        from advnets.data import options
+        from advnets.data.open import KINDS, NAMED, open_source
+
+        for name, named in NAMED.items():
+            told = options.shown(named.options)
+            print(f"{name}{':' + told if told else ''}")
+            print(f"    {named.about}")
+            try:
+                splits = open_source(Data(source=name, directory=self.data_dir))
+            except (DataError, MissingExtraError) as error:
+                print(f"    absent: {error}")
+            else:
+                print(f"    here: {_sizes(splits)}")
+        print("the path of")
+        for kind in KINDS:
+            told = options.shown(kind.options)
+            print(f"    {kind.about}{f', with options :{told}' if told else ''}")
+        return 0
+
+
+@dataclass(frozen=True)
+class Check:
+    """Audit pictures before any training: what they are, which are broken, which come twice."""
+
+    path: Annotated[Positional[str], arg(metavar="PATH")]
+    """A folder, zip or file of pictures, or the name of a set."""
+    data_dir: Annotated[str | None, arg(metavar="DIR")] = None
+    """Where named sets lie; None: the environment variable ADVNETS_DATA, else the user's cache."""
+    json: bool = False
+    """Print everything as JSON, every broken file and duplicate by its name."""
+
+    def execute(self) -> int:
+        """Audit and print; 1 when nothing can be trained."""
+        from advnets.data.images.audit import audit_files, audit_splits
+        from advnets.data.images.files import Collection
+        from advnets.data.open import find_source
+
+        found = find_source(Data(source=self.path, directory=self.data_dir))
+        if isinstance(found, Collection):
+            audit = audit_files(found)
+        elif found.distribution is not None:
+            raise UsageError(f"{self.path} is points, not pictures; there is nothing to check")
+        else:
+            audit = audit_splits(found)
+        print(json.dumps(asdict(audit), indent=2) if self.json else audit_text(audit, self.path))
+        return 0 if audit.pictures else 1
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Decode pictures once into a folder of bytes, which training maps into memory.
+
+    `train` does this by itself, in the cache; a pack of one's own can be moved and given on.
+    """
+
+    path: Annotated[Positional[str], arg(metavar="PATH")]
+    """A folder, zip or shards of pictures."""
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
+    """The folder of the pack, which must not be there yet."""
+    framing: Annotated[Framing, arg(name="")] = field(default_factory=Framing)
+
+    def execute(self) -> int:
+        """Pack, and say how long it took."""
+        from advnets.data.images.decode import Frame
+        from advnets.data.images.files import Collection
+        from advnets.data.images.pack import pack
+        from advnets.data.open import find_source
+
+        began = time.monotonic()
+        found = find_source(Data(source=self.path))
+        if not isinstance(found, Collection):
+            raise UsageError(f"{self.path} is used as it is, without packing; name it in --data")
+        splits = pack(found, Frame.of(self.framing), self.out)
+        seconds = time.monotonic() - began
+        for file in splits.broken[:_SHOWN]:
+            print(f"left out: {file.name} {file.reason}")
+        if len(splits.broken) > _SHOWN:
+            print(f"left out: {len(splits.broken) - _SHOWN:,} more")
+        count = sum(_counts(splits).values())
+        size = sum(file.stat().st_size for file in self.out.iterdir())
+        print(f"{self.out}: {_sizes(splits)}")
+        print(f"{size / 2**20:,.0f} MiB in {seconds:.1f} s, {count / seconds:,.0f} pictures/s")
+        return 0
+
+
+@dataclass(frozen=True)
+class DataSets:
+    """Data sets: list, download, audit and pack them."""
+
+    asked: Annotated[
+        Annotated[Fetch, subcommand("fetch", prefix_name=False)]
+        | Annotated[ListSets, subcommand("list", prefix_name=False)]
+        | Annotated[Check, subcommand("check", prefix_name=False)]
+        | Annotated[Pack, subcommand("pack", prefix_name=False)],
+        arg(name=""),
+    ]
+
+    def execute(self) -> int:
+        """Do it."""
+        return self.asked.execute()
+
+
+def audit_text(audit: Audit, path: str) -> str:
+    """An audit as lines for a person."""
+    lines = [f"{audit.name}: {audit.pictures:,} pictures that can be read"]
+    for title, counts in (
+        ("formats", audit.formats),
+        ("modes", audit.modes),
+        ("sizes", audit.sizes),
+        ("shapes", audit.aspects),
+        ("splits", audit.splits),
+        ("classes", audit.classes),
+        ("no pictures", audit.others),
+    ):
+        if counts:
+            lines.append(f"  {title:<12}{_counted(counts)}")
+    if audit.pictures:
+        lines.append(f"  {'in colour':<12}{audit.in_colour:,}")
+    files = [f"{name} {reason}" for name, reason in audit.broken.items()]
+    lines += _listed("broken", files)
+    for title, groups in (
+        ("exact duplicates", audit.exact_duplicates),
+        ("near duplicates", audit.near_duplicates),
+    ):
+        lines += _listed(title, [_group(group) for group in groups])
+    if audit.suggestion is None:
+        lines.append("nothing here can be trained on")
+    else:
+        lines += [
+            f"suggestion: {audit.suggestion.why}",
+            f"  advnets train {path} {audit.suggestion.flags()}",
+        ]
+    return "\n".join(lines)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    shown = [f"{name or 'without ending'} {count:,}" for name, count in counts.items()]
+    more = [f"{len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
+    return ", ".join(shown[:_SHOWN] + more)
+
+
+def _listed(title: str, lines: Iterable[str]) -> list[str]:
+    every = list(lines)
+    if not every:
+        return []
+    more = [f"    and {len(every) - _SHOWN:,} more (--json has all)"] if len(every) > _SHOWN else []
+    return [f"  {title}: {len(every):,}", *(f"    {line}" for line in every[:_SHOWN]), *more]
+
+
+def _group(names: Sequence[str]) -> str:
+    more = [f"{len(names) - _ALIKE} more"] if len(names) > _ALIKE else []
+    return " = ".join([*names[:_ALIKE], *more])
+
+
+def _counts(splits: Splits) -> dict[str, int]:
+    from advnets.data.source import length
+
+    parts: dict[str, Any] = {
+        "training": splits.train,
+        "validation": splits.valid,
+        "test": splits.test,
+    }
+    return {name: length(part) or 0 for name, part in parts.items() if part is not None}
+
+
+def _sizes(splits: Splits) -> str:
+    counts = ", ".join(f"{count:,} {name}" for name, count in _counts(splits).items())
+    return f"{' x '.join(map(str, splits.shape))}; {counts}"

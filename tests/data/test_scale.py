@@ -1,0 +1,175 @@
+"""Size and speed, on real files: minutes long, with the numbers printed (`pytest -m slow -s`)."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from advnets import config, presets
+from advnets.data.images.decode import Frame
+from advnets.data.images.open import find_pictures
+from advnets.data.images.pack import pack
+from advnets.data.images.packed import IMAGES, write_record
+from advnets.experiment import build
+from advnets.training.algorithm import Table, play_round
+from advnets.types import Batch
+
+pytestmark = pytest.mark.slow
+
+ADVNETS = Path(sys.executable).parent / "advnets"
+SIXTY_THOUSAND = 60_000
+
+
+@pytest.fixture(scope="module")
+def jpegs(real_data) -> Path:
+    """CIFAR-10 as a zip of 60,000 JPEGs."""
+    path = real_data / "cifar10" / "cifar10-jpg.zip"
+    if not path.exists():
+        pytest.skip(f"{path} is not there")
+    return path
+
+
+def test_sixty_thousand_jpegs_are_packed_in_fifteen_seconds(jpegs, tmp_path):
+    """On two cores, a process's start included."""
+    began = time.monotonic()
+    done = subprocess.run(
+        [ADVNETS, "data", "pack", jpegs, tmp_path / "pack"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    seconds = time.monotonic() - began
+    print(f"\n{done.stdout}from typing to the end: {seconds:.1f} s")
+    assert seconds < 15
+
+
+def test_a_second_start_on_sixty_thousand_files_takes_under_three_seconds(jpegs, tmp_path):
+    """From typing to the beginning of training, on a folder of 60,000 files that is packed."""
+    folder = tmp_path / "folder"
+    with zipfile.ZipFile(jpegs) as archive:
+        archive.extractall(folder)
+    seconds: list[float] = []
+    for start in range(4):
+        out = tmp_path / f"run{start}"
+        began = time.monotonic()
+        process = subprocess.Popen(
+            [ADVNETS, "train", folder, "--steps", "1", "--out", out],
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stderr is not None
+        assert "training begins" in process.stderr.readline()
+        seconds.append(time.monotonic() - began)
+        process.communicate()
+    print(f"\nfirst start {seconds[0]:.1f} s, then", *(f"{second:.2f} s" for second in seconds[1:]))
+    assert statistics.median(seconds[1:]) < 3
+
+
+@pytest.fixture
+def million(tmp_path) -> Path:
+    """A pack of a million 64x64x3 pictures: those of one random block, over and over."""
+    folder = tmp_path / "million"
+    folder.mkdir()
+    block = np.random.default_rng(0).integers(0, 256, (5000, 3, 64, 64), dtype=np.uint8)
+    shape = (1_000_000, 3, 64, 64)
+    images = np.lib.format.open_memmap(folder / IMAGES, "w+", np.uint8, shape)
+    for start in range(0, len(images), len(block)):
+        images[start : start + len(block)] = block
+    images.flush()
+    write_record(
+        folder,
+        Frame(64, 64),
+        name="million",
+        counts=(980_000, 10_000, 10_000),
+        classes=(),
+        broken=(),
+    )
+    return folder
+
+
+def memory(process: subprocess.Popen[str]) -> Iterator[dict[str, int]]:
+    """What a process holds, in MiB, as long as it lives."""
+    while process.poll() is None:
+        try:
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+        except OSError:
+            return
+        found = dict(line.split(":", 1) for line in lines)
+        if "RssAnon" in found:
+            yield {name: int(found[name].split()[0]) >> 10 for name in ("RssAnon", "RssFile")}
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc here")
+def test_a_million_pictures_take_little_memory(million, tmp_path):
+    """They train in less than 2 GiB of anonymous memory; what is mapped can be given back."""
+    process = subprocess.Popen(
+        [ADVNETS, "train", million, "--steps", "200", "--out", tmp_path / "run"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    seen = list(memory(process))
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    most = {name: max(one[name] for one in seen) for name in ("RssAnon", "RssFile")}
+    print(f"\na million 64x64x3 pictures: RssAnon {most['RssAnon']} MiB at most, {most}\n{errors}")
+    assert most["RssAnon"] < 2048
+
+
+class Constant:
+    """The same batch again and again."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+
+    def at(self, index: int) -> Batch:
+        return self._batch
+
+    def epoch_at(self, index: int) -> float:
+        return 0.0
+
+
+def seconds_of(table: Table) -> float:
+    began = time.perf_counter()
+    play_round(table)
+    return time.perf_counter() - began
+
+
+@pytest.mark.parametrize(
+    ("crop", "flip"), [("centre", False), ("centre", True), ("random", False), ("random", True)]
+)
+def test_a_packed_source_feeds_as_fast_as_a_constant_batch(jpegs, tmp_path, crop, flip):
+    """With the smallest nets that there are, so that the data counts most: at least 0.95 x."""
+    frame = Frame(28, 32, crop=crop) if crop == "random" else Frame(32, 32)
+    pack(find_pictures(jpegs), frame, tmp_path / "pack")
+    start = presets.named("digits")
+    run = replace(start, data=replace(start.data, source=str(tmp_path / "pack"), flip=flip))
+    data = build.open_data(run.data)
+    run = build.resolved(run, data.facts, config.Runtime("cpu", "float32", 1))
+    torch.set_num_threads(1)
+    fed, constant = (build.table(run, data, 0, torch.device("cpu")) for _ in range(2))
+    constant.batches = Constant(fed.batches.at(0))
+    for table in (fed, constant):
+        for _ in range(10):
+            play_round(table)
+    pairs = [(seconds_of(constant), seconds_of(fed)) for _ in range(300)]
+    ratio = statistics.median(one for one, _ in pairs) / statistics.median(two for _, two in pairs)
+    print(f"\ncrop {crop}, flip {flip}: {ratio:.3f} x the loop on a constant batch")
+    assert ratio >= 0.95
+
+
+def test_where_the_numbers_come_from():
+    """They are told with the machine."""
+    print(f"\n{os.cpu_count()} cores, torch {torch.__version__}, {SIXTY_THOUSAND:,} files")
