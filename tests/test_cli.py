@@ -270,7 +270,8 @@ def test_a_folder_of_pictures_in_place_of_the_preset(said, tmp_path):
 ERRORS = [
     (
         ("train", "digts"),
-        "advnets: no preset, data set, file or folder is called 'digts'; did you mean digits or points?\n",
+        "advnets: no preset, data set, file or folder is called 'digts'; "
+        "did you mean digits or points?\n",
     ),
     (
         ("train", "digits", "--data", "mnits"),

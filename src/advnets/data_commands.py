@@ -53,6 +53,7 @@ class ListSets:
     def execute(self) -> int:
         """Open each and say what it holds."""
         from advnets.data import options
+        from advnets.data.hub.columns import Hub
         from advnets.data.open import KINDS, NAMED, open_source
 
         for name, named in NAMED.items():
@@ -65,6 +66,8 @@ class ListSets:
                 print(f"    absent: {error}")
             else:
                 print(f"    here: {_sizes(splits)}")
+        print(f"hf:NAME{':' + options.shown(Hub)}")
+        print("    a set of the Hugging Face hub, such as hf:uoft-cs/cifar10")
         print("the path of")
         for kind in KINDS:
             told = options.shown(kind.options)

@@ -44,8 +44,9 @@ class Feed:
     def batch(self, pixels: Tensor, labels: Tensor | None, noise: Noise) -> Batch:
         """Pixels on the device, mirrored by chance where that is asked for, in the nets' range."""
         if self.flip:
-            mirrored = noise.uniform("flip", len(pixels)).to(self.device) < 0.5
-            pixels = torch.where(mirrored[:, None, None, None], pixels.flip(-1), pixels)
+            chosen = (noise.uniform("flip", len(pixels)) < 0.5).nonzero()[:, 0].to(self.device)
+            mirrored = pixels.index_select(0, chosen).flip(-1)
+            pixels = pixels.index_copy(0, chosen, mirrored)
         labels = None if labels is None else labels.to(self.device)
         return Batch(self.scaling.to_model(pixels), labels)
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from advnets.config import Data
 from advnets.data import options
-from advnets.data.images.decode import Frame
+from advnets.data.hub.open import Hub, find_hub_name, find_hub_path, is_hub_path, open_dataset
 from advnets.data.images.files import Collection
-from advnets.data.images.open import find_pictures, holds_pictures, open_collection
+from advnets.data.images.open import find_pictures, holds_pictures, opened
 from advnets.data.images.packed import is_pack, open_pack
+from advnets.data.names import HUB, is_path
 from advnets.data.places import folders_of
 from advnets.data.published.cifar import (
     CIFAR100,
@@ -141,6 +142,12 @@ KINDS: tuple[Kind, ...] = (
         SVHN,
     ),
     Kind(
+        "Parquet files, WebDataset tars, or a saved Hugging Face set",
+        is_hub_path,
+        find_hub_path,
+        Hub,
+    ),
+    Kind(
         "a folder or zip of pictures, flat, by class, or by split and class",
         holds_pictures,
         lambda path, _, __: find_pictures(path),
@@ -149,12 +156,13 @@ KINDS: tuple[Kind, ...] = (
 """What a path may be; the first kind that holds opens it."""
 
 
-def open_source(data: Data | str, **fields: Any) -> Splits:
+def open_source(data: Data | str | object, **fields: Any) -> Splits:
     """Open what `data.source` names: a published set, a distribution, own files, a hub's set.
 
     `data` may be the source alone; `fields` are then further ones of `config.Data`:
-    `open_source("photos", size=64, crop="fit")`, `open_source("ring:modes=8")`. Picture files are
-    packed when they are first opened, and mapped into memory from then on.
+    `open_source("photos", size=64, crop="fit")`, `open_source("ring:modes=8")`. It may also be a
+    set of the datasets library, or a dict of such by split. Picture files are packed when they are
+    first opened, and mapped into memory from then on.
 
     Raises:
         UnknownNameError: no source is called so, and no path is; or it has no option of that name.
@@ -163,11 +171,10 @@ def open_source(data: Data | str, **fields: Any) -> Splits:
         MissingExtraError: a library that this source needs is not installed.
         WriteError: the cache, in which pictures are packed, cannot be written.
     """
+    if not isinstance(data, str | Data):
+        return open_dataset(data, Data(**fields))
     data = Data(source=data, **fields) if isinstance(data, str) else replace(data, **fields)
-    found = find_source(data)
-    if isinstance(found, Collection):
-        return open_collection(found, Frame.of(data))
-    return found
+    return opened(find_source(data), data)
 
 
 def find_source(data: Data) -> Splits | Collection:
@@ -189,6 +196,9 @@ def _found(data: Data) -> Splits | Collection:
     path, text = existing(data.source), ""
     if path is None:
         name, text = options.split(data.source)
+        if name.startswith(f"{HUB}:"):
+            chosen = options.read(text, Hub, name)
+            return find_hub_name(name.removeprefix(f"{HUB}:"), chosen, data)
         if name in NAMED:
             named = NAMED[name]
             chosen = options.read(text, named.options, name)
@@ -205,10 +215,4 @@ def _found(data: Data) -> Splits | Collection:
 
 def existing(source: str) -> Path | None:
     """The path that a source is, if it is there; a named set comes before a path of its name."""
-    try:
-        path = Path(source).expanduser()
-        if source and source not in NAMED and path.exists():
-            return path
-    except (OSError, RuntimeError, ValueError):
-        pass  # a name too long, a home nobody has: no path either
-    return None
+    return Path(source).expanduser() if source not in NAMED and is_path(source) else None

@@ -39,7 +39,7 @@ def complete(events: Sequence[Record]) -> bool:
 
 def _players(record: Record) -> str:
     data, parameters = record.get("data", {}), record.get("parameters", {})
-    pictures = f"{data['train']:,} pictures" if "train" in data else "pictures"
+    pictures = f"{data['train']:,} pictures" if data.get("train") else "pictures"
     players = [
         f"{name} of {parameters[name]:,} parameters" if name in parameters else name
         for name in ("generator", "discriminator")

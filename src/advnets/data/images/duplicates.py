@@ -15,6 +15,8 @@ _MOST_BITS = 16
 """Of two hashes, that may differ; a quarter of them must be equal."""
 _MOST_LEVELS = 10.0
 """Mean difference of two thumbs."""
+_LEAST_CORRELATION = 0.94
+"""Of two thumbs: what tells one line drawing from another, whose levels differ little."""
 _NEIGHBOURS = 32
 
 
@@ -30,9 +32,9 @@ def near_groups(thumbs: UInt8[np.ndarray, "n 16 18"]) -> list[list[int]]:
     """The numbers of pictures that look the same: of another size, format or quality.
 
     Two pictures do if of the 64 signs of their horizontal gradients (dHash) a quarter is the same
-    and at most 16 differ, and their thumbs differ by at most 10 of 255 levels in the mean. Among
-    those of one quarter each is compared with the 32 next in hash and brightness, so that of very
-    many that are alike some pairs may be missed.
+    and at most 16 differ, and their thumbs differ by at most 10 of 255 levels in the mean and
+    have a correlation of at least .94. Among those of one quarter each is compared with the 32 next
+    in hash and brightness, so that of very many that are alike some pairs may be missed.
     """
     n = len(thumbs)
     flat = thumbs.reshape(n, thumbs[0].size if n else 0)
@@ -62,8 +64,12 @@ def _alike(
     hashes: np.ndarray, flat: np.ndarray, one: np.ndarray, other: np.ndarray
 ) -> Bool[np.ndarray, " pairs"]:
     alike = np.bitwise_count(hashes[one] ^ hashes[other]) <= _MOST_BITS
-    difference = flat[one[alike]].astype(np.int16) - flat[other[alike]]
-    alike[alike] = np.abs(difference).mean(1) <= _MOST_LEVELS
+    these, those = (flat[which[alike]].astype(np.float32) for which in (one, other))
+    near = np.abs(these - those).mean(1) <= _MOST_LEVELS
+    for each in (these, those):
+        each -= each.mean(1, keepdims=True)
+    scale = np.linalg.norm(these, axis=1) * np.linalg.norm(those, axis=1)
+    alike[alike] = near & ((these * those).sum(1) >= _LEAST_CORRELATION * scale)
     return alike
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from advnets.config import Framing
 from advnets.data.images.deal import placing
 from advnets.data.images.decode import Frame
 from advnets.data.images.files import Collection, in_folder, in_zip
@@ -33,6 +34,15 @@ def find_pictures(path: Path) -> Collection:
     found = in_folder(path) if path.is_dir() else in_zip(path)
     read = placing(found.keys)
     return replace(found, splits=read.splits, labels=read.labels, classes=read.classes)
+
+
+def opened(found: Splits | Collection, data: Framing) -> Splits:
+    """What was found, opened: files in the frame that `data` asks for, anything else as it is.
+
+    Raises:
+        DataError, UsageError, WriteError: as for `open_collection`; or the background is no colour.
+    """
+    return open_collection(found, Frame.of(data)) if isinstance(found, Collection) else found
 
 
 def open_collection(collection: Collection, frame: Frame) -> Splits:

@@ -1,0 +1,1 @@
+"""Hugging Face data sets: by name, as Parquet or WebDataset shards, at hand or streamed."""
