@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64, UInt8
 from torch import Tensor
 
+from advnets.data.broken import Broken
 from advnets.noise import Noise
 
 Shape = tuple[int, int, int]
@@ -158,14 +159,6 @@ class Distribution(Protocol):
     def log_density(self, points: np.ndarray) -> Float64[np.ndarray, " n"]:
         """Log p(x) in nats at points of shape (n, dims), exact, in float64."""
         ...
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A file that was left out, and why."""
-
-    name: str
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from advnets.config import Data
+from advnets.data.broken import Broken
 from advnets.data.hub.columns import Columns
 from advnets.data.hub.open import Hub, find_hub_name, find_hub_path, is_hub_path, open_dataset
 from advnets.data.hub.table import collect
 from advnets.data.images import open as opening
 from advnets.data.images.deal import dealt
-from advnets.data.source import Broken
 from advnets.errors import DataError, UnknownNameError, UsageError
 
 DATA = Data(size=8, channels=1)

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from advnets.config import Data
+from advnets.data.broken import Broken
 from advnets.data.images.decode import Frame
 from advnets.data.images.open import find_pictures, open_collection
-from advnets.data.source import Broken, Splits
+from advnets.data.source import Splits
 from advnets.errors import DataError, UsageError
 
 DATA = Data(size=8, channels=1)

@@ -19,8 +19,7 @@ from PIL import Image
 
 from advnets.data.batches import Batches
 from advnets.data.feed import Feed
-from advnets.data.images import pack as module
-from advnets.data.images import work
+from advnets.data.images import jobs, work
 from advnets.data.images.decode import Frame, decode
 from advnets.data.images.open import find_pictures, open_collection
 from advnets.data.images.pack import pack
@@ -172,7 +171,7 @@ def opened(folder: Path, frame: Frame = FRAME) -> Splits:
 def test_packed_once(folder, cache, monkeypatch):
     """The second time nothing is decoded; another frame, or another file, is packed anew."""
     first = opened(folder)
-    monkeypatch.setattr(module, "decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(jobs, "decode", lambda *_: pytest.fail("decoded again"))
     assert opened(folder).digest() == first.digest()
     monkeypatch.undo()
     monkeypatch.setenv("ADVNETS_CACHE", str(cache))
@@ -304,3 +303,11 @@ def test_an_unguarded_script_may_pack(folder, tmp_path):
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 80
     assert multiprocessing.active_children() == []
+
+
+def test_processes_that_decode_do_not_wait_for_torch():
+    """What is sent to them imports without it."""
+    heavy = "{'torch', 'datasets', 'pyarrow', 'scipy', 'matplotlib'}"
+    code = f"import sys, advnets.data.images.work; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from advnets.data.broken import Broken
 from advnets.data.hub.columns import (
     Columns,
     check_label,
@@ -18,7 +19,6 @@ from advnets.data.hub.columns import (
 from advnets.data.hub.library import hushed, library, reason, told
 from advnets.data.images.files import Collection
 from advnets.data.places import cache_directory
-from advnets.data.source import Broken
 from advnets.errors import DataError
 
 _SMALL = 1 << 20

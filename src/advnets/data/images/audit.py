@@ -11,17 +11,15 @@ import numpy as np
 from PIL import Image
 
 from advnets.data.images.deal import SPLITS, dealt
-from advnets.data.images.decode import Frame, Look, look
-from advnets.data.images.duplicates import THUMB, exact_groups, near_groups
+from advnets.data.images.decode import Look
+from advnets.data.images.duplicates import exact_groups, near_groups
 from advnets.data.images.files import Collection, shown
+from advnets.data.images.jobs import THUMB, Inspect, Seen, seen
 from advnets.data.images.suggest import Suggestion, suggestion
-from advnets.data.images.work import Job, all_files
+from advnets.data.images.work import all_files
 from advnets.data.source import Part, Splits
 from advnets.errors import DataError
 
-_FRAME = Frame(*THUMB)
-_COLOURED = 12
-"""Levels by which red, green and blue differ somewhere in a thumb of a picture in colour."""
 _BLOCK = 1024
 
 
@@ -50,40 +48,19 @@ class Audit:
     in_colour: int = field(default=0)
 
 
-@dataclass(frozen=True)
-class _Seen:
-    look: Look
-    digest: bytes
-    thumb: bytes
-    coloured: bool
-
-
-@dataclass(frozen=True)
-class _Look(Job[_Seen]):
-    def do(self, number: int, content: bytes) -> _Seen:  # noqa: ARG002 - a picture is a picture
-        seen, picture = look(content, _FRAME)
-        return _seen(seen, hashlib.blake2b(content, digest_size=16).digest(), picture)
-
-
-def _seen(seen: Look, digest: bytes, picture: np.ndarray) -> _Seen:
-    spread = np.ptp(picture.astype(np.int16), axis=0).max()
-    thumb = picture.mean(0).round().astype(np.uint8)
-    return _Seen(seen, digest, thumb.tobytes(), bool(spread > _COLOURED))
-
-
 def audit_files(collection: Collection, *, progress: bool | None = None) -> Audit:
     """Decode every file once, on all cores, and say what they are.
 
     `progress` shows a bar, by default on a terminal.
     """
-    seen: dict[int, _Seen] = {}
+    found: dict[int, Seen] = {}
     broken = {file.name: file.reason for file in collection.broken}
-    for number, result in all_files(collection, _Look(), f"reading {collection.name}", progress):
+    for number, result in all_files(collection, Inspect(), f"reading {collection.name}", progress):
         if isinstance(result, DataError):
             broken[shown(collection.keys[number])] = str(result)
         else:
-            seen[number] = result
-    numbers = sorted(seen)
+            found[number] = result
+    numbers = sorted(found)
     keys = [collection.keys[i] for i in numbers]
     _, splits = dealt(keys, [collection.splits[i] for i in numbers])
     labels = None
@@ -92,7 +69,7 @@ def audit_files(collection: Collection, *, progress: bool | None = None) -> Audi
     return _audit(
         collection.name,
         [shown(key) for key in keys],
-        [seen[i] for i in numbers],
+        [found[i] for i in numbers],
         splits={name: int((splits == i).sum()) for i, name in enumerate(SPLITS)},
         classes=_class_counts(labels, collection.classes),
         broken=dict(sorted(broken.items())),
@@ -105,18 +82,18 @@ def audit_splits(splits: Splits) -> Audit:
     parts = dict(zip(SPLITS, (splits.train, splits.valid, splits.test), strict=True))
     whole = {name: part for name, part in parts.items() if isinstance(part, Part)}
     names: list[str] = []
-    seen: list[_Seen] = []
+    found: list[Seen] = []
     for name, part in whole.items():
         for start in range(0, len(part), _BLOCK):
             rows = part.read(slice(start, start + _BLOCK))
             names += [f"{name}/{start + i}" for i in range(len(rows))]
-            seen += [_array_seen(row, part.white) for row in rows]
+            found += [_array_seen(row, part.white) for row in rows]
     labels = [part.labels for part in whole.values()]
     known = [each for each in labels if each is not None]
     return _audit(
         splits.name,
         names,
-        seen,
+        found,
         splits={name: len(part) for name, part in whole.items()},
         classes=_class_counts(np.concatenate(known), splits.classes) if known else {},
         broken={file.name: file.reason for file in splits.broken},
@@ -124,37 +101,37 @@ def audit_splits(splits: Splits) -> Audit:
     )
 
 
-def _array_seen(row: np.ndarray, white: int) -> _Seen:
+def _array_seen(row: np.ndarray, white: int) -> Seen:
     channels, height, width = row.shape
     pixels = (row.astype(np.float32) * (255 / white)).round().astype(np.uint8)
     grey = channels == 1
     image = Image.fromarray(pixels[0] if grey else pixels.transpose(1, 2, 0))
     small = np.asarray(image.resize((THUMB[1], THUMB[0]), Image.Resampling.LANCZOS))
-    seen = Look("array", "L" if grey else "RGB", width, height)
+    found = Look("array", "L" if grey else "RGB", width, height)
     digest = hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest()
-    return _seen(seen, digest, small[None] if grey else small.transpose(2, 0, 1))
+    return seen(found, digest, small[None] if grey else small.transpose(2, 0, 1))
 
 
 def _audit(
     name: str,
     names: Sequence[str],
-    seen: Sequence[_Seen],
+    found: Sequence[Seen],
     *,
     splits: dict[str, int],
     classes: dict[str, int],
     broken: dict[str, str],
     others: dict[str, int],
 ) -> Audit:
-    looks = [one.look for one in seen]
-    exact = exact_groups([one.digest for one in seen])
+    looks = [one.look for one in found]
+    exact = exact_groups([one.digest for one in found])
     repeats = {number for group in exact for number in group[1:]}
-    single = [i for i in range(len(seen)) if i not in repeats]
-    thumbs = np.frombuffer(b"".join(seen[i].thumb for i in single), np.uint8)
+    single = [i for i in range(len(found)) if i not in repeats]
+    thumbs = np.frombuffer(b"".join(found[i].thumb for i in single), np.uint8)
     near = near_groups(thumbs.reshape(-1, *THUMB))
-    coloured = sum(one.coloured for one in seen)
+    coloured = sum(one.coloured for one in found)
     return Audit(
         name=name,
-        pictures=len(seen),
+        pictures=len(found),
         formats=_counted(one.format for one in looks),
         modes=_counted(one.mode for one in looks),
         sizes=_counted(f"{one.width} x {one.height}" for one in looks),

@@ -155,18 +155,20 @@ def _upright(image: Image.Image, frame: Frame) -> Image.Image:
     if image.width * image.height > _MOST_PIXELS:
         raise DataError(f"would unpack to {image.width} × {image.height} pixels, a bomb")
     image.load()
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode == "F" or upright.mode.startswith("I"):
-        return Image.fromarray(_eight_bits(upright))
-    if upright.has_transparency_data:
-        return upright.convert("RGBA")
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode == "F" or image.mode.startswith("I"):
+        return Image.fromarray(_eight_bits(image))
+    if image.has_transparency_data:
+        return image.convert("RGBA")
     # What is neither grey nor RGB (CMYK, Lab, a palette) becomes grey by way of its colours.
-    return upright.convert("L" if upright.mode in ("1", "L") else "RGB")
+    return _in_mode(image, "L" if image.mode in ("1", "L") else "RGB")
 
 
 def _placed(image: Image.Image, frame: Frame) -> Image.Image:
     """The picture in the frame's size, or covering it where it is to be left uncut."""
     width, height = image.size
+    if image.size == (frame.width, frame.height):
+        return image
     across, down = frame.width / width, frame.height / height
     if frame.crop == "centre":
         wide = min(width, max(1, round(frame.width / down)))
@@ -199,6 +201,10 @@ def _flat(image: Image.Image, frame: Frame) -> Image.Image:
         canvas = Image.new("RGB", image.size, frame.colour)
         canvas.paste(image, mask=image)
         image = canvas
+    return _in_mode(image, mode)
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 

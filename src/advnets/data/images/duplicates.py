@@ -7,8 +7,6 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8, UInt64
 
-THUMB = (16, 18)
-"""Height and width of what pictures are compared by: grey, values 0 to 255."""
 _BITS = 64
 _BANDS = 4
 _MOST_BITS = 16

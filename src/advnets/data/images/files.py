@@ -16,8 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
+from advnets.data.broken import Broken
 from advnets.data.images.decode import ending, is_picture_content, is_picture_name
-from advnets.data.source import Broken
 from advnets.errors import DataError
 
 MOST_BYTES = 1 << 28

@@ -8,24 +8,23 @@ pictures come first, then those for validation, then those for test.
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+from advnets.data.broken import Broken
 from advnets.data.images.deal import SPLITS, dealt
-from advnets.data.images.decode import Frame, decode
+from advnets.data.images.decode import Frame
 from advnets.data.images.files import Collection, shown
+from advnets.data.images.jobs import Append, Piece, Place
 from advnets.data.images.packed import IMAGES, LABELS, PLACES, UNCUT, open_pack, write_record
-from advnets.data.images.work import Job, all_files
-from advnets.data.source import Broken, Splits
+from advnets.data.images.work import all_files
+from advnets.data.source import Splits
 from advnets.errors import DataError, UsageError, WriteError
 from advnets.files import flush
 
@@ -97,25 +96,8 @@ def _decoded(
     _make_room(folder, len(order) * frame.channels * frame.height * frame.width)
     shape = (len(order), frame.channels, frame.height, frame.width)
     np.lib.format.open_memmap(folder / IMAGES, "w+", np.uint8, shape).flush()
-    done = all_files(collection, _Whole(frame, folder / IMAGES, rows), task, progress)
+    done = all_files(collection, Place(frame, folder / IMAGES, rows), task, progress)
     return {number: str(result) for number, result in done if isinstance(result, DataError)}
-
-
-@dataclass(frozen=True)
-class _Whole(Job[None]):
-    """Decodes into the picture's own row of images.npy."""
-
-    frame: Frame
-    images: Path
-    rows: np.ndarray
-
-    def do(self, number: int, content: bytes) -> None:
-        _mapped(self.images)[self.rows[number]] = decode(content, self.frame)
-
-
-@lru_cache(maxsize=1)
-def _mapped(images: Path) -> np.ndarray:
-    return np.load(images, mmap_mode="r+")
 
 
 def _loose(
@@ -128,8 +110,8 @@ def _loose(
 ) -> dict[int, str]:
     """Decode into a file a process, join these, and note where each picture lies."""
     reasons: dict[int, str] = {}
-    found: dict[int, _Piece] = {}
-    for number, result in all_files(collection, _Loose(frame, folder), task, progress):
+    found: dict[int, Piece] = {}
+    for number, result in all_files(collection, Append(frame, folder), task, progress):
         if isinstance(result, DataError):
             reasons[number] = str(result)
         else:
@@ -146,29 +128,6 @@ def _loose(
         places[rows[number]] = begins[piece.part] + piece.start, piece.height, piece.width
     np.save(folder / PLACES, places)
     return reasons
-
-
-@dataclass(frozen=True)
-class _Piece:
-    part: str
-    start: int
-    height: int
-    width: int
-
-
-@dataclass(frozen=True)
-class _Loose(Job[_Piece]):
-    """Decodes to the end of the process's own file."""
-
-    frame: Frame
-    folder: Path
-
-    def do(self, number: int, content: bytes) -> _Piece:  # noqa: ARG002 - it finds its own place
-        picture = decode(content, self.frame)
-        with (self.folder / f"{os.getpid()}.part").open("ab") as file:
-            start = file.tell()
-            file.write(picture.tobytes())
-        return _Piece(Path(file.name).name, start, *picture.shape[1:])
 
 
 def _close_gaps(folder: Path, kept: np.ndarray) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from advnets.data.broken import Broken
 from advnets.data.images.decode import Frame
 from advnets.data.images.uncut import Uncut
-from advnets.data.source import Broken, Pictures, Splits
+from advnets.data.source import Pictures, Splits
 from advnets.errors import DataError, UsageError
 from advnets.files import write_json
 

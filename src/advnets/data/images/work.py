@@ -5,31 +5,20 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import joblib
 from joblib.externals.loky import get_reusable_executor
 from tqdm import tqdm
 
 from advnets.data.images.files import Collection, Reader
+from advnets.data.images.jobs import Job
 from advnets.errors import DataError
 
 T = TypeVar("T")
 _CHUNK = 128
 _ENOUGH_FILES, _ENOUGH_BYTES = 2000, 32 << 20
 """From here on more processes gain more than it takes to start them."""
-
-
-class Job(Generic[T]):
-    """What is done with each file's content; pickled and sent to the processes."""
-
-    def do(self, number: int, content: bytes) -> T:
-        """Deal with one file.
-
-        Raises:
-            DataError: its content is broken; the message is the reason alone.
-        """
-        raise NotImplementedError
 
 
 def all_files(

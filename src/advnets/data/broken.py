@@ -1,0 +1,13 @@
+"""A file that was left out, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A file's name, and the reason why it is left out, in words that follow the name."""
+
+    name: str
+    reason: str
