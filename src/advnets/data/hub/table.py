@@ -17,6 +17,7 @@ from advnets.data.hub.columns import (
     narrowed,
 )
 from advnets.data.hub.library import hushed, library, reason, told
+from advnets.data.images.deal import Placing
 from advnets.data.images.files import Collection
 from advnets.data.places import cache_directory
 from advnets.errors import DataError
@@ -87,9 +88,7 @@ def collect(
         keys=tuple(keys),
         stamp=hashlib.blake2b(told_apart.encode(), digest_size=16).hexdigest(),
         size=sum(int(table.data.nbytes) for table in tables.values()),
-        splits=tuple(ours),
-        labels=tuple(labels) if labels else None,
-        classes=classes,
+        placed=Placing(tuple(ours), tuple(labels) if labels else None, classes),
         broken=tuple(broken),
         others=Counter(),
     )

@@ -62,16 +62,17 @@ def audit_files(collection: Collection, *, progress: bool | None = None) -> Audi
             found[number] = result
     numbers = sorted(found)
     keys = [collection.keys[i] for i in numbers]
-    _, splits = dealt(keys, [collection.splits[i] for i in numbers])
+    placing = collection.placing()
+    _, splits = dealt(keys, [placing.splits[i] for i in numbers])
     labels = None
-    if collection.labels is not None:
-        labels = np.array([collection.labels[i] for i in numbers], np.int64)
+    if placing.labels is not None:
+        labels = np.array(placing.labels, np.int64)[numbers]
     return _audit(
         collection.name,
         [shown(key) for key in keys],
         [found[i] for i in numbers],
         splits={name: int((splits == i).sum()) for i, name in enumerate(SPLITS)},
-        classes=_class_counts(labels, collection.classes),
+        classes=_class_counts(labels, placing.classes),
         broken=dict(sorted(broken.items())),
         others=dict(collection.others.most_common()),
     )

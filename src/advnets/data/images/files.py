@@ -17,12 +17,19 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from advnets.data.broken import Broken
-from advnets.data.images.decode import ending, is_picture_content, is_picture_name
+from advnets.data.images.deal import Placing, placing
+from advnets.data.images.decode import (
+    SUFFIXES,
+    ending,
+    is_picture_content,
+    is_picture_name,
+)
 from advnets.errors import DataError
 
 MOST_BYTES = 1 << 28
 """Of a file, unpacked: no picture takes so many."""
 _BEGINNING = 1 << 12
+_ENDINGS = frozenset(suffix.encode() for suffix in SUFFIXES)
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 _DIRTY = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, OSError, struct.error),
@@ -46,8 +53,8 @@ class Collection:
 
     `place` is where they lie, `keys` are their names there, `stamp` tells their contents from
     others', `size` is their bytes in all.
-    `splits` says of each file "train", "valid", "test", or "" for a split yet to be dealt;
-    `labels`, where there are classes, which. `others` counts files that are no pictures, by ending.
+    `placed` says which split and class each file is in; None: their names tell. `others` counts
+    files that are no pictures, by ending.
     """
 
     name: str
@@ -56,11 +63,13 @@ class Collection:
     keys: tuple[bytes, ...]
     stamp: str
     size: int
-    splits: tuple[str, ...] = ()
-    labels: tuple[int, ...] | None = None
-    classes: tuple[str, ...] = ()
+    placed: Placing | None = None
     broken: tuple[Broken, ...] = ()
     others: Counter[str] = field(default_factory=Counter[str])
+
+    def placing(self) -> Placing:
+        """Which split and class each file is in."""
+        return placing(self.keys) if self.placed is None else self.placed
 
 
 @dataclass(frozen=True)
@@ -200,10 +209,13 @@ def _walk(root: bytes, broken: list[Broken], others: Counter[str]) -> Iterator[_
             entered.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    name = b"%b/%b" % (inner, entry.name) if inner else entry.name
                     if entry.name.startswith(b"."):
                         continue
-                    if _leads_to_folder(entry):
+                    name = b"%b/%b" % (inner, entry.name) if inner else entry.name
+                    if _is_plain(entry):  # as nearly all are, and it is the quickest question
+                        status = entry.stat()
+                        yield _File(name, status.st_size, status.st_mtime_ns)
+                    elif _leads_to_folder(entry):
                         pending.append(name)
                     elif (file := _picture(entry, name, broken)) is not None:
                         yield file
@@ -211,6 +223,13 @@ def _walk(root: bytes, broken: list[Broken], others: Counter[str]) -> Iterator[_
                         others[ending(shown(name))] += 1
         except OSError as error:
             broken.append(Broken(shown(inner) or ".", f"cannot be entered: {error.strerror}"))
+
+
+def _is_plain(entry: os.DirEntry[bytes]) -> bool:
+    """Whether it is a file, no link, that goes by the name of a picture."""
+    dot = entry.name.rfind(b".")
+    named = dot > 0 and entry.name[dot:].lower() in _ENDINGS
+    return named and entry.is_file(follow_symlinks=False)
 
 
 def _leads_to_folder(entry: os.DirEntry[bytes]) -> bool:

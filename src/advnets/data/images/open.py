@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
 
 from advnets.config import Framing
-from advnets.data.images.deal import placing
 from advnets.data.images.decode import Frame
 from advnets.data.images.files import Collection, in_folder, in_zip
 from advnets.data.images.pack import pack
@@ -26,14 +24,12 @@ def holds_pictures(path: Path) -> bool:
 
 
 def find_pictures(path: Path) -> Collection:
-    """The picture files of a folder or zip, with the splits and classes that their names tell.
+    """The picture files of a folder or zip; nothing of them is read yet.
 
     Raises:
         DataError: it is a zip that cannot be read.
     """
-    found = in_folder(path) if path.is_dir() else in_zip(path)
-    read = placing(found.keys)
-    return replace(found, splits=read.splits, labels=read.labels, classes=read.classes)
+    return in_folder(path) if path.is_dir() else in_zip(path)
 
 
 def opened(found: Splits | Collection, data: Framing) -> Splits:

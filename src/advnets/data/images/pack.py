@@ -47,7 +47,8 @@ def pack(
     """
     if out.exists():
         raise UsageError(f"{out} exists already; give another place for the pack, or remove it")
-    order, splits = dealt(collection.keys, collection.splits)
+    placing = collection.placing()
+    order, splits = dealt(collection.keys, placing.splits)
     try:
         with _beside(out) as folder:
             reasons = _decoded(collection, frame, folder, order, progress)
@@ -59,15 +60,15 @@ def pack(
             order, splits = order[kept], splits[kept]
             if splits.min() > 0:
                 splits[:] = 0  # none is left for training: then all are
-            if collection.labels is not None:
-                np.save(folder / LABELS, np.array(collection.labels, np.int64)[order])
+            if placing.labels is not None:
+                np.save(folder / LABELS, np.array(placing.labels, np.int64)[order])
             left_out = [Broken(shown(collection.keys[i]), reason) for i, reason in reasons.items()]
             write_record(
                 folder,
                 frame,
                 name=collection.name,
                 counts=tuple(int((splits == i).sum()) for i in range(len(SPLITS))),
-                classes=collection.classes,
+                classes=placing.classes,
                 broken=sorted((*collection.broken, *left_out), key=lambda file: file.name),
             )
             for file in folder.iterdir():
