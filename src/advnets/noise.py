@@ -63,7 +63,8 @@ class Noise:
         """Uniform numbers in [low, high), shape (rows, *shape)."""
         # 24 bits are what a float32 in [0, 1) resolves evenly.
         bits = self._integers(purpose, rows, shape, np.dtype("<u4")) >> 8
-        return self._tensor(low + (high - low) * (bits * np.float32(2**-24)))
+        shares = bits * np.float32(2**-24)
+        return self._tensor(low + (high - low) * shares if (low, high) != (0.0, 1.0) else shares)
 
     def normal(self, purpose: str, rows: int, *shape: int) -> Float[Tensor, "rows ..."]:
         """Standard normal numbers, shape (rows, *shape), by Box and Muller (1958).

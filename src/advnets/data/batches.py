@@ -35,13 +35,16 @@ class Batches:
         self._feed = feed
         self._order_noise = Noise(feed.seed)
         self._orders: dict[int, Int64[Tensor, " n"]] = {}
+        self._last: tuple[int, Batch] | None = None
 
     def at(self, index: int) -> Batch:
         """The batch of that index (the first is 0), in the nets' range."""
-        numbers = self._numbers(index * self._feed.batch_size)
-        noise = self._feed.noise(index)
-        labels = None if self._labels is None else self._labels.index_select(0, numbers)
-        return self._feed.batch(self._gather(numbers, noise), labels, noise)
+        if self._last is None or self._last[0] != index:  # a phase may ask for it again
+            numbers = self._numbers(index * self._feed.batch_size)
+            noise = self._feed.noise(index)
+            labels = None if self._labels is None else self._labels.index_select(0, numbers)
+            self._last = index, self._feed.batch(self._gather(numbers, noise), labels, noise)
+        return self._last[1]
 
     def epoch_at(self, index: int) -> float:
         """Passes over the pictures made before the batch of that index."""

@@ -35,18 +35,18 @@ class Uncut:
 
     def read(self, which: Which) -> UInt8[np.ndarray, "k channels height width"]:
         """Some of the pictures, cut about their centres."""
-        places = torch.from_numpy(self.places[which])
+        places = self.places[which]
         return self._windows(tensor(self.values), places, self._rooms(places) // 2).numpy()
 
     def on(self, device: torch.device) -> Gather:
         """Pictures by number, each cut at random."""
         home = device if fits(self.values.nbytes, device) else torch.device("cpu")
-        values, all_places = tensor(self.values).to(home), torch.from_numpy(self.places)
+        values = tensor(self.values).to(home)
 
         def gather(numbers: Int64[Tensor, " rows"], noise: Noise) -> UInt8[Tensor, "rows c h w"]:
-            places = all_places.index_select(0, numbers)
-            shares = noise.uniform("window", len(numbers), 2)
-            corners = (shares * (self._rooms(places) + 1)).long()
+            places = self.places[numbers.numpy()]
+            shares = noise.uniform("window", len(places), 2).numpy()
+            corners = (shares * (self._rooms(places) + 1)).astype(np.int64)
             return self._windows(values, places, corners).to(device)
 
         return gather
@@ -63,21 +63,22 @@ class Uncut:
             digest.update(self.labels.data)
         return digest.hexdigest()
 
-    def _rooms(self, places: Int64[Tensor, "rows 3"]) -> Int64[Tensor, "rows 2"]:
+    def _rooms(self, places: Int64[np.ndarray, "rows 3"]) -> Int64[np.ndarray, "rows 2"]:
         """How far a window may be moved down and to the right."""
-        return places[:, 1:] - torch.tensor(self.shape[1:])
+        return places[:, 1:] - np.array(self.shape[1:])
 
     def _windows(
         self,
         values: UInt8[Tensor, " values"],
-        places: Int64[Tensor, "rows 3"],
-        corners: Int64[Tensor, "rows 2"],
+        places: Int64[np.ndarray, "rows 3"],
+        corners: Int64[np.ndarray, "rows 2"],
     ) -> UInt8[Tensor, "rows channels height width"]:
         """A window of each picture, whose corner is `corners` down and to the right."""
         channels, height, width = self.shape
-        starts, heights, widths = places[:, :, None, None].unbind(1)
-        tops, lefts = corners[:, :, None, None].unbind(1)
-        lines = torch.arange(channels)[:, None] * heights + torch.arange(height) + tops
+        starts, heights, widths = places[:, :, None, None].swapaxes(0, 1)
+        tops, lefts = corners[:, :, None, None].swapaxes(0, 1)
+        lines = np.arange(channels)[:, None] * heights + np.arange(height) + tops
         # The lines of a window lie apart, the values of a line do not: lines are copied whole.
-        begins = (starts + lines * widths + lefts).reshape(-1).to(values.device)
-        return values.unfold(0, width, 1).index_select(0, begins).view(-1, *self.shape)
+        begins = torch.from_numpy((lines * widths + (starts + lefts)).reshape(-1))
+        lines_of = values.unfold(0, width, 1).index_select(0, begins.to(values.device))
+        return lines_of.view(-1, *self.shape)
