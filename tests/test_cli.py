@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pty
 import re
@@ -484,3 +485,40 @@ def test_shells_can_complete(said, shell):
     assert code == 0
     assert "advnets" in out
     assert "--generator.hidden" in out
+
+
+def test_points_from_the_command_line(said, tmp_path, monkeypatch):
+    """A distribution is checked, trained on, sampled from and scored by the same commands."""
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = said("data", "check", "grid:side=3,n=2000")
+    assert code == 0
+    assert out.splitlines()[:2] == [
+        "grid: points of a plane: 2,000 training, 10,000 validation, 10,000 test",
+        "  modes       9",
+    ]
+    found = float(out.split("exact: ")[1].split()[0])
+    assert found == pytest.approx(-math.log(9 * 2 * math.pi * math.e * 0.05**2), abs=0.03)
+    code, out, _ = said("data", "check", "gaussian", "--json")
+    facts = json.loads(out)
+    assert facts["log_density_of_test"] == pytest.approx(-1.4189, abs=0.03)  # -log sqrt(2 pi e)
+    code, out, err = said("train", "ring:n=1000", "--steps", "20")
+    assert code == 0, err
+    assert (tmp_path / "runs/ring/samples/step-00000020.png").exists()
+    code, out, _ = said("sample", "runs/ring", "--num", "50", "--out", "points.npz")
+    assert code == 0
+    assert np.load("points.npz")["points"].shape == (50, 2)
+    assert said("sample", "runs/ring", "--num", "50", "--out", "points.png")[0] == 0
+    assert said("evaluate", "runs/ring")[0] == 0
+    code, _, err = said("sample", "runs/ring", "--out", "folder")
+    assert (code, err) == (2, "advnets: folder is to hold points; give a name in .png or .npz\n")
+    code, _, err = said("sample", "runs/ring", "--out", "a.png", "--columns", "3")
+    assert (code, err.partition(";")[0]) == (
+        2,
+        "advnets: --columns is for a grid of pictures, but the run is of points",
+    )
+    code, _, err = said("train", "digits", "--data", "ring", "--out", "runs/no")
+    assert (code, err) == (
+        2,
+        "advnets: the data is points, but scaling is unit; say --scaling none, or begin with the "
+        "preset points\n",
+    )

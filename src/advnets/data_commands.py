@@ -77,10 +77,10 @@ class ListSets:
 
 @dataclass(frozen=True)
 class Check:
-    """Audit pictures before any training: what they are, which are broken, which come twice."""
+    """Audit data before any training: what it is, which files are broken, which come twice."""
 
     path: Annotated[Positional[str], arg(metavar="PATH")]
-    """A folder, zip or file of pictures, or the name of a set."""
+    """A folder, zip or file, or the name of a set or distribution."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
     """Where named sets lie; None: the environment variable ADVNETS_DATA, else the user's cache."""
     json: bool = False
@@ -93,12 +93,11 @@ class Check:
         from advnets.data.open import find_source
 
         found = find_source(Data(source=self.path, directory=self.data_dir))
-        if isinstance(found, Collection):
-            audit = audit_files(found)
-        elif found.distribution is not None:
-            raise UsageError(f"{self.path} is points, not pictures; there is nothing to check")
-        else:
-            audit = audit_splits(found)
+        if not isinstance(found, Collection) and found.distribution is not None:
+            facts = point_facts(found)
+            print(json.dumps(facts, indent=2) if self.json else points_text(facts))
+            return 0
+        audit = audit_files(found) if isinstance(found, Collection) else audit_splits(found)
         print(json.dumps(asdict(audit), indent=2) if self.json else audit_text(audit, self.path))
         return 0 if audit.pictures else 1
 
@@ -187,6 +186,38 @@ def audit_text(audit: Audit, path: str) -> str:
             f"suggestion: {audit.suggestion.why}",
             f"  advnets train {path} {audit.suggestion.flags()}",
         ]
+    return "\n".join(lines)
+
+
+def point_facts(splits: Splits) -> dict[str, Any]:
+    """What points are: how many, of how many modes, where they lie, and how probable they are."""
+    from advnets.data.source import Part
+
+    train, test, distribution = splits.train, splits.test, splits.distribution
+    assert isinstance(train, Part) and test is not None and distribution is not None
+    points = train.read(slice(None))[:, :, 0, 0]
+    densities = distribution.log_density(test.read(slice(None))[:, :, 0, 0])
+    return {
+        "name": splits.name,
+        "dims": distribution.dims,
+        "points": _counts(splits),
+        "modes": max(len(splits.classes), 1),
+        "mean": points.mean(0).tolist(),
+        "sd": points.std(0).tolist(),
+        "least": points.min(0).tolist(),
+        "most": points.max(0).tolist(),
+        "log_density_of_test": float(densities.mean()),
+    }
+
+
+def points_text(facts: Mapping[str, Any]) -> str:
+    """The facts of points as lines for a person."""
+    counts = ", ".join(f"{count:,} {name}" for name, count in facts["points"].items())
+    shape = "a line" if facts["dims"] == 1 else "a plane"
+    lines = [f"{facts['name']}: points of {shape}: {counts}", f"  modes       {facts['modes']}"]
+    for title in ("mean", "sd", "least", "most"):
+        lines.append(f"  {title:<12}{', '.join(f'{value:.4g}' for value in facts[title])}")
+    lines.append(f"  log density of test points, exact: {facts['log_density_of_test']:.4f} nats")
     return "\n".join(lines)
 
 

@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from advnets.config import Data
-from advnets.data.open import open_source
-from advnets.errors import DataError, UnknownNameError
+from advnets.data.hub.columns import Hub
+from advnets.data.open import find_source, open_source
+from advnets.data.scaling import fit_scaling
+from advnets.errors import DataError, UnknownNameError, UsageError
 
 
 def test_digits_need_no_files():
@@ -78,3 +80,67 @@ def test_folder_of_another_user(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "iterdir", refuse)
     with pytest.raises(DataError, match=r"cannot be read \(Permission denied\)"):
         open_source(Data(source=str(tmp_path)))
+
+
+def test_options_reach_the_source(tmp_path):
+    """What follows the colon is told to a name and to a path alike."""
+    assert open_source("ring:modes=3,n=50").classes == ("mode 0", "mode 1", "mode 2")
+    (tmp_path / "drawn.csv").write_text("0,0\n1,1\n")
+    drawn = open_source(f"{tmp_path}/drawn.csv:sd=0.5,n=20")
+    assert drawn.distribution is not None
+    assert len(drawn.train) == 20
+    for source, message in (
+        ("ring:mode=3", "no option of ring is called 'mode'; did you mean modes"),
+        ("digits:n=3", "digits takes no options, but 'n' came"),
+        (f"{tmp_path}:n=3", "takes no options, but 'n' came"),
+    ):
+        (tmp_path / "a.png").touch()
+        with pytest.raises(UsageError) as caught:
+            open_source(source)
+        assert message in str(caught.value)
+
+
+def test_public_and_by_fields(tmp_path):
+    """`advnets.data.open_source` takes a source and further fields of the config."""
+    from advnets import data
+
+    Image.new("RGB", (9, 5), "red").save(tmp_path / "a.png")
+    assert data.open_source is open_source
+    splits = data.open_source(str(tmp_path), size=8, width=12, channels=1, crop="fit")
+    assert splits.shape == (1, 8, 12)
+    assert open_source(Data(source=str(tmp_path)), size=16).shape == (3, 16, 16)
+
+
+def test_a_set_of_the_datasets_library():
+    """An object of that library opens too; what is none is a sentence."""
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(image=datasets.Image())
+    rows = {"image": [Image.new("L", (4, 4), i) for i in range(3)]}
+    splits = open_source(datasets.Dataset.from_dict(rows, features), size=4, channels=1)
+    assert sorted(splits.train.read(slice(None))[:, 0, 0, 0].tolist()) == [0, 1, 2]
+    with pytest.raises(UsageError, match="a int came as a data set"):
+        open_source(3)
+
+
+def test_a_name_of_the_hub(monkeypatch):
+    """hf: goes to the hub with the name and options after it."""
+    asked = []
+
+    def find(*told: object):
+        asked.append(told)
+        return open_source("digits")
+
+    monkeypatch.setattr("advnets.data.open.find_hub_name", find)
+    data = Data(source="hf:owner/set:split=test,image=img")
+    find_source(data)
+    assert asked == [("owner/set", Hub(split="test", image="img"), data)]
+
+
+def test_points_are_not_scaled_and_pictures_are():
+    """Points under a scaling of pictures, and the reverse, are refused with the cure."""
+    for source, scaling, cure in (
+        ("ring", "unit", "say --scaling none, or begin with the preset points"),
+        ("digits", "none", "say --scaling unit, symmetric or contrast"),
+    ):
+        with pytest.raises(UsageError, match=cure):
+            fit_scaling(scaling, open_source(source).train)
