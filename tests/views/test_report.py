@@ -12,6 +12,7 @@ from PIL import Image
 
 from advnets.errors import RunError
 from advnets.views.report import write_report
+from advnets.views.report_summary import summary
 
 VOID = {"meta", "img", "source"}
 
@@ -87,7 +88,7 @@ def test_the_summary_says_who_played_and_how_it_stands(finished):
     assert (
         "A generator of 90,688 parameters and a discriminator of 124,289 parameters play against "
         "each other on 1,197 pictures of digits (8 × 8, grey). 12,000 steps (1,003 epochs) took "
-        "5 min. The run is complete. At the last look D took real pictures for real with "
+        "5 min. The run is complete. At the last look D took real data for real with "
         "probability 0.51 and samples with 0.49: D can hardly tell them apart."
     ) in report(finished).text
 
@@ -298,3 +299,11 @@ def test_the_curves_come_in_light_and_dark(finished, drawn):
     assert source["media"] == "screen and (prefers-color-scheme: dark)"
     assert np.asarray(decoded(source["srcset"]).convert("L"))[0, 0] < 40
     assert np.asarray(decoded(page.images()[1]["src"]).convert("L"))[0, 0] == 255
+
+
+def test_points_are_called_points():
+    """A run on points speaks of points, where they lie, and not of channels."""
+    record = {"data": {"name": "ring", "train": 1000, "white": 1, "shape": [2, 1, 1]}}
+    assert "on 1,000 points of ring (in a plane)" in summary(record, [])
+    record["data"] |= {"train": None, "white": 255, "shape": [3, 8, 8]}
+    assert "on pictures of ring (8 × 8, colour)" in summary(record, [])

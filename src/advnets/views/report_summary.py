@@ -39,7 +39,8 @@ def complete(events: Sequence[Record]) -> bool:
 
 def _players(record: Record) -> str:
     data, parameters = record.get("data", {}), record.get("parameters", {})
-    pictures = f"{data['train']:,} pictures" if data.get("train") else "pictures"
+    noun = "points" if data.get("white") == 1 else "pictures"  # whose white is 16 or 255
+    pictures = f"{data['train']:,} {noun}" if data.get("train") else noun
     players = [
         f"{name} of {parameters[name]:,} parameters" if name in parameters else name
         for name in ("generator", "discriminator")
@@ -94,7 +95,7 @@ def _standing(events: Sequence[Record]) -> str:
     else:
         words = "D is right nearly every time"
     return (
-        f"At the last look D took real pictures for real with probability {real:.2f} and samples "
+        f"At the last look D took real data for real with probability {real:.2f} and samples "
         f"with {fake:.2f}: {words}."
     )
 

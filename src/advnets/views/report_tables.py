@@ -45,8 +45,10 @@ def origins(record: Record) -> Html:
 
 
 def size(shape: Sequence[int]) -> str:
-    """Channels, height and width as a person says them."""
+    """Channels, height and width as a person says them; of points of a line or plane, which."""
     channels, height, width = shape
+    if height == width == 1:
+        return {1: "on a line", 2: "in a plane"}.get(channels, f"of {channels} numbers")
     return f"{height} × {width}, {({1: 'grey', 3: 'colour'}).get(channels, f'{channels} channels')}"
 
 
