@@ -11,7 +11,6 @@ from filelock import FileLock
 from advnets.config import Framing
 from advnets.data.images.decode import Frame
 from advnets.data.images.files import Collection, in_folder, in_zip
-from advnets.data.images.pack import pack
 from advnets.data.images.packed import VERSION, open_pack
 from advnets.data.places import cache_directory
 from advnets.data.source import Splits
@@ -67,6 +66,8 @@ def open_collection(collection: Collection, frame: Frame) -> Splits:
         try:
             return open_pack(place)  # another process has been faster
         except DataError:
+            from advnets.data.images.pack import pack  # with what starts processes
+
             for remains in (place, *folder.glob(f".{key}.*.part")):
                 shutil.rmtree(remains, ignore_errors=True)
         return pack(collection, frame, place)
