@@ -90,7 +90,7 @@ def test_what_is_opened_again_is_not_read_again(tmp_path, write_parquet, own_cac
     """The pack is found again, and another content is packed anew."""
     path = write_parquet(tmp_path / "all.parquet", range(9))
     first = opened(path)
-    monkeypatch.setattr("advnets.data.images.open.pack", None)
+    monkeypatch.setattr("advnets.data.images.pack.pack", None)
     assert opened(path).digest() == first.digest()
     monkeypatch.undo()
     monkeypatch.setenv("ADVNETS_CACHE", str(own_caches))
