@@ -99,11 +99,9 @@ class Pictures:
 
     def on(self, device: torch.device) -> Gather:
         """Pictures by number; kept on the device where they fit, else fetched from the host."""
-        if fits(self.images.nbytes, device):
-            images = tensor(self.images).to(device)
-            return lambda numbers, _: images.index_select(0, numbers.to(device))
-        host = tensor(self.images)
-        return lambda numbers, _: host.index_select(0, numbers).to(device)
+        kept = home(self.images.nbytes, device)
+        images = tensor(self.images).to(kept)
+        return lambda numbers, _: images.index_select(0, numbers.to(kept)).to(device)
 
     def digest(self) -> str:
         """BLAKE2b of kind, shape, pixels and labels."""
@@ -232,9 +230,9 @@ def tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
-def fits(size: int, device: torch.device) -> bool:
-    """Whether so many bytes may lie on a device: always on the host, which has them already."""
+def home(size: int, device: torch.device) -> torch.device:
+    """Where so many bytes are kept: on the device, or on the host where they do not fit."""
     if device.type != "cuda":
-        return True
+        return device
     free, _ = torch.cuda.mem_get_info(device)
-    return size <= _RESIDENT * free
+    return device if size <= _RESIDENT * free else torch.device("cpu")

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from advnets.data.source import Gather, Shape, Which, fits, tensor
+from advnets.data.source import Gather, Shape, Which, home, tensor
 from advnets.noise import Noise
 
 
@@ -40,8 +40,7 @@ class Uncut:
 
     def on(self, device: torch.device) -> Gather:
         """Pictures by number, each cut at random."""
-        home = device if fits(self.values.nbytes, device) else torch.device("cpu")
-        values = tensor(self.values).to(home)
+        values = tensor(self.values).to(home(self.values.nbytes, device))
 
         def gather(numbers: Int64[Tensor, " rows"], noise: Noise) -> UInt8[Tensor, "rows c h w"]:
             places = self.places[numbers.numpy()]

@@ -22,6 +22,7 @@ from jaxtyping import UInt8
 
 from advnets.data.places import first_existing
 from advnets.data.published.bounds import MIB, RATIO, Readable, is_bomb, is_shape, read_up_to
+from advnets.data.reading import opened
 from advnets.data.source import Pictures, Splits, hold_out_last
 from advnets.errors import DataError
 
@@ -39,6 +40,7 @@ _TYPES = {
 _NAME = re.compile(
     r"(?P<set>.*?)(?P<split>train|t10k|test)-(?P<what>images|labels)[-.]idx\d-ubyte(\.gz)?"
 )
+_MARK = "-ubyte"  # in every name that _NAME matches
 _SPLITS = {"train": "train", "t10k": "test", "test": "test"}
 _HELD_OUT = 6
 
@@ -50,7 +52,7 @@ def read_idx(path: Path, rank: int, md5: str | None = None) -> UInt8[np.ndarray,
         DataError: the file is absent or damaged, is no IDX file, has another type or rank, is
             shorter or longer than it says, or (where `md5` is given) has other unpacked content.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         return parse_idx(file, path, rank, md5)
 
 
@@ -112,7 +114,7 @@ def unpacked_md5(path: Path) -> str:
     Raises:
         DataError: the file is absent or damaged.
     """
-    with _opened(path) as file, _unpacked(file, path, _packed_size(file)) as stream:
+    with opened(path) as file, _unpacked(file, path, _packed_size(file)) as stream:
         return _md5(iter(lambda: stream.read(_CHUNK), b""))
 
 
@@ -187,7 +189,8 @@ def _files(folder: Path) -> dict[str, Path]:
     files: dict[str, Path] = {}
     sets: set[str] = set()
     # Packed after unpacked, so that of two the packed one is taken, as `find_idx` does.
-    for path in sorted(folder.iterdir()):
+    # Only these are sorted, as there may be many others: any folder is asked whether it has them.
+    for path in sorted(path for path in folder.iterdir() if _MARK in path.name):
         if (match := _NAME.fullmatch(path.name)) and path.is_file():
             files[f"{_SPLITS[match['split']]} {match['what']}"] = path
             sets.add(match["set"])
@@ -197,18 +200,6 @@ def _files(folder: Path) -> dict[str, Path]:
             f"expected; give each a folder of its own"
         )
     return files
-
-
-@contextmanager
-def _opened(path: Path) -> Generator[io.BufferedIOBase]:
-    """The file, whose faults of reading are DataErrors."""
-    try:
-        with path.open("rb") as file:
-            yield file
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror}); see that the file is there and yours"
-        ) from None
 
 
 def _packed_size(file: io.BufferedIOBase) -> int | None:

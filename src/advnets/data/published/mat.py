@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Collection, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from io import SEEK_END, BufferedIOBase
 from pathlib import Path
@@ -19,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from advnets.data.published.bounds import GIB, RATIO, Readable, is_bomb, is_shape, read_up_to
+from advnets.data.reading import opened
 from advnets.errors import DataError
 
 _HEADER = 128
@@ -51,7 +51,7 @@ def read_mat(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
         DataError: the file is absent, damaged, no MATLAB file or not of level 5; or a variable
             that is asked for is no array of real numbers.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         return parse_mat(file, path, names)
 
 
@@ -61,7 +61,7 @@ def names_in(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: the file is absent, damaged, no MATLAB file or not of level 5.
     """
-    with _opened(path) as file:
+    with opened(path) as file:
         return parse_names(file, path)
 
 
@@ -300,14 +300,3 @@ def _order(header: bytes, path: Path) -> str:
 
 def _first_number(header: bytes) -> int:
     return min(int.from_bytes(header[:4], "little"), int.from_bytes(header[:4], "big"))
-
-
-@contextmanager
-def _opened(path: Path) -> Generator[BufferedIOBase]:
-    try:
-        with path.open("rb") as file:
-            yield file
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror}); see that the file is there and yours"
-        ) from None

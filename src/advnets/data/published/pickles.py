@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from advnets.data.published.bounds import GIB, is_shape
+from advnets.data.reading import opened
 from advnets.errors import DataError
 
 _MOST_OPCODES = 1_000_000
@@ -76,13 +77,9 @@ def read_pickle(path: Path) -> object:
     Raises:
         DataError: the file is absent, damaged or above 1 GiB, or asks for anything else.
     """
-    try:
+    with opened(path) as file:
         size = path.stat().st_size
-        content = path.read_bytes() if size <= GIB else b""
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror}); see that the file is there and yours"
-        ) from None
+        content = file.read() if size <= GIB else b""
     if size > GIB:
         raise DataError(f"{path} has {size:,} bytes, more than 1 GiB; put the right file there")
     return parse_pickle(content, path)

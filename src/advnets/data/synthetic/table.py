@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float64
 
+from advnets.data.reading import opened
 from advnets.errors import DataError
 
 SUFFIXES = (".csv", ".npy")
@@ -44,13 +45,8 @@ def read_table(path: Path) -> Float64[np.ndarray, "n dims"]:
     Raises:
         DataError: the file is absent, too large, broken, or holds something else.
     """
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read ({error.strerror}); see that the file is there and yours"
-        ) from None
+    with opened(path) as file:
+        content = file.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:
         raise DataError(f"{path} is larger than {_MOST_BYTES >> 20} MiB; {_FEWER}")
     npy = path.suffix.lower() == ".npy"
