@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tarfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from advnets.data.hub.library import reason
 from advnets.data.images.decode import is_picture_name
+from advnets.data.images.files import File, stamp_of
 from advnets.errors import DataError, require
 
 _SUFFIXES = (".parquet", ".tar")
@@ -95,21 +95,18 @@ def fault(files: Iterable[Path]) -> DataError | None:
 
 def stamp(files: Iterable[Path], root: Path) -> str:
     """BLAKE2b, in hex, of names, sizes and times of change, which tell contents from others."""
-    digest = hashlib.blake2b(digest_size=16)
-    for file in files:
-        status = file.stat()
-        name = os.fsencode(os.path.relpath(file, root))
-        digest.update(b"%b\0%d %d\n" % (name, status.st_size, status.st_mtime_ns))
-    return digest.hexdigest()
+    return stamp_of(_listed(files, root))
 
 
 def sizes(files: Iterable[Path], root: Path) -> str:
     """BLAKE2b, in hex, of names and sizes, which a copy of the files keeps."""
-    digest = hashlib.blake2b(digest_size=16)
+    return stamp_of((name, size, 0) for name, size, _ in _listed(files, root))
+
+
+def _listed(files: Iterable[Path], root: Path) -> Iterator[File]:
     for file in files:
-        name = os.fsencode(os.path.relpath(file, root))
-        digest.update(b"%b\0%d\n" % (name, file.stat().st_size))
-    return digest.hexdigest()
+        status = file.stat()
+        yield os.fsencode(os.path.relpath(file, root)), status.st_size, status.st_mtime_ns
 
 
 def _parquet() -> Any:

@@ -10,11 +10,11 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from advnets.data.broken import Broken
 from advnets.data.images.deal import Placing, placing
@@ -36,6 +36,9 @@ _DIRTY = (
     *(NotImplementedError, RuntimeError, KeyError, IndexError, OverflowError, AttributeError),
     *(TypeError, AssertionError, MemoryError),
 )
+
+File = tuple[bytes, int, int]
+"""A file's name within its folder, its bytes, and when it changed, in ns."""
 
 
 @runtime_checkable
@@ -128,16 +131,13 @@ def in_folder(root: Path) -> Collection:
     broken: list[Broken] = []
     others: Counter[str] = Counter()
     found = sorted(_walk(os.fsencode(root), broken, others))
-    stamp = hashlib.blake2b(digest_size=16)
-    for file in found:
-        stamp.update(b"%b\0%d %d\n" % (file.name, file.size, file.mtime_ns))
     return Collection(
         name=root.resolve().name,
         place=str(root.resolve()),
         reader=FolderReader(root),
-        keys=tuple(file.name for file in found),
-        stamp=stamp.hexdigest(),
-        size=sum(file.size for file in found),
+        keys=tuple([name for name, _, _ in found]),
+        stamp=stamp_of(found),
+        size=sum([size for _, size, _ in found]),
         broken=tuple(broken),
         others=others,
     )
@@ -190,13 +190,13 @@ def shown(key: bytes) -> str:
     return key.decode("utf-8", "backslashreplace")
 
 
-class _File(NamedTuple):
-    name: bytes
-    size: int
-    mtime_ns: int
+def stamp_of(files: Iterable[File]) -> str:
+    """BLAKE2b, in hex, of names, sizes and times of change, which tell contents from others."""
+    listing = b"".join([b"%b\0%d %d\n" % file for file in files])
+    return hashlib.blake2b(listing, digest_size=16).hexdigest()
 
 
-def _walk(root: bytes, broken: list[Broken], others: Counter[str]) -> Iterator[_File]:
+def _walk(root: bytes, broken: list[Broken], others: Counter[str]) -> Iterator[File]:
     entered: set[tuple[int, int]] = set()
     pending = [b""]
     while pending:
@@ -209,12 +209,15 @@ def _walk(root: bytes, broken: list[Broken], others: Counter[str]) -> Iterator[_
             entered.add((status.st_dev, status.st_ino))
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if entry.name.startswith(b"."):
+                    own = entry.name
+                    if own.startswith(b"."):
                         continue
-                    name = b"%b/%b" % (inner, entry.name) if inner else entry.name
-                    if _is_plain(entry):  # as nearly all are, and it is the quickest question
-                        status = entry.stat()
-                        yield _File(name, status.st_size, status.st_mtime_ns)
+                    name = b"%b/%b" % (inner, own) if inner else own
+                    # Nearly all are files, no links, that go by the name of a picture.
+                    plain = own[own.rfind(b".") :].lower() in _ENDINGS
+                    if plain and entry.is_file(follow_symlinks=False):
+                        status = entry.stat(follow_symlinks=False)
+                        yield name, status.st_size, status.st_mtime_ns
                     elif _leads_to_folder(entry):
                         pending.append(name)
                     elif (file := _picture(entry, name, broken)) is not None:
@@ -225,13 +228,6 @@ def _walk(root: bytes, broken: list[Broken], others: Counter[str]) -> Iterator[_
             broken.append(Broken(shown(inner) or ".", f"cannot be entered: {error.strerror}"))
 
 
-def _is_plain(entry: os.DirEntry[bytes]) -> bool:
-    """Whether it is a file, no link, that goes by the name of a picture."""
-    dot = entry.name.rfind(b".")
-    named = dot > 0 and entry.name[dot:].lower() in _ENDINGS
-    return named and entry.is_file(follow_symlinks=False)
-
-
 def _leads_to_folder(entry: os.DirEntry[bytes]) -> bool:
     try:
         return entry.is_dir()
@@ -239,7 +235,7 @@ def _leads_to_folder(entry: os.DirEntry[bytes]) -> bool:
         return False
 
 
-def _picture(entry: os.DirEntry[bytes], name: bytes, broken: list[Broken]) -> _File | None:
+def _picture(entry: os.DirEntry[bytes], name: bytes, broken: list[Broken]) -> File | None:
     """The file, if it is taken for a picture: by its ending or, without one, by its content."""
     text = shown(entry.name)
     if not is_picture_name(text):
@@ -256,7 +252,7 @@ def _picture(entry: os.DirEntry[bytes], name: bytes, broken: list[Broken]) -> _F
     except OSError:
         broken.append(Broken(shown(name), "is a link to nowhere"))
         return None
-    return _File(name, status.st_size, status.st_mtime_ns)
+    return name, status.st_size, status.st_mtime_ns
 
 
 def _content(path: bytes) -> bytes:
