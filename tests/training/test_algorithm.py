@@ -6,8 +6,8 @@ from torch import nn
 
 from advnets import config
 from advnets.noise import Noise
-from advnets.training.algorithm import Mover, Table, play_round
-from advnets.training.schedules import optimizer
+from advnets.training.algorithm import Table, play_round
+from advnets.training.movers import mover
 from advnets.types import Batch, Outcome, Phase
 
 
@@ -57,9 +57,7 @@ def losses(*names):
 def table(*phases, a=1.0, b=2.0, spec=None):
     spec = spec or config.SGD(lr=0.1, lr_decay=1.0, momentum=0.0, final_momentum=0.0)
     players = {"a": Weight(a), "b": Weight(b)}
-    movers = {
-        name: Mover(spec, optimizer(spec, player.parameters())) for name, player in players.items()
-    }
+    movers = {name: mover(spec, player.parameters()) for name, player in players.items()}
     return Table(Duel(*phases), players, movers, Numbers(), Noise(0))
 
 
@@ -116,15 +114,15 @@ def test_a_step_that_is_not_finite_moves_nobody(spec, bad):
     play_round(played)
     before = weights(played)
     states = [
-        {k: v.clone() for k, v in mover.optimizer.state_dict()["state"][0].items()}
-        for mover in played.movers.values()
+        {name: tensors[0].clone() for name, tensors in each.memory.items()}
+        for each in played.movers.values()
     ]
     played.game = Duel(Phase("both", poisoned))
     assert not play_round(played).finite
     assert weights(played) == before
-    for mover, state in zip(played.movers.values(), states, strict=True):
-        for key, value in mover.optimizer.state_dict()["state"][0].items():
-            assert torch.equal(value, state[key]), key
+    for each, state in zip(played.movers.values(), states, strict=True):
+        for name, tensors in each.memory.items():
+            assert torch.equal(tensors[0], state[name]), name
 
 
 def test_a_bounded_player_is_projected_after_each_update():
@@ -147,11 +145,11 @@ def test_under_bfloat16_losses_and_weights_stay_float32():
     played = Table(
         Duel(Phase("a", take)),
         {"a": layer},
-        {"a": Mover(spec, optimizer(spec, layer.parameters()))},
+        {"a": mover(spec, layer.parameters())},
         Numbers(),
         Noise(0),
         precision=torch.bfloat16,
     )
     play_round(played)
     assert seen == [torch.bfloat16]
-    assert layer.weight.dtype == layer.weight.grad.dtype == torch.float32
+    assert layer.weight.dtype == torch.float32

@@ -5,16 +5,18 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from advnets import config
 from advnets.errors import CheckpointError
 from advnets.training.checkpoint import (
     Checkpoint,
+    load_memory,
     load_module,
-    load_optimizer,
+    memory_tensors,
     module_tensors,
-    optimizer_tensors,
     read_checkpoint,
     write_checkpoint,
 )
+from advnets.training.movers import mover
 
 
 @pytest.fixture
@@ -53,38 +55,27 @@ def test_another_net_is_not_loaded():
         load_module("players/generator", nn.Linear(3, 5), tensors)
 
 
-@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.Adam])
-def test_an_optimizer_goes_on_as_if_it_had_not_been_stored(kind):
+@pytest.mark.parametrize("spec", [config.SGD(), config.Adam()], ids=["sgd", "adam"])
+def test_a_mover_goes_on_as_if_it_had_not_been_stored(spec):
     """Moved once, stored, loaded into a fresh one: both move alike, to the bit."""
-    options = {"momentum": 0.5} if kind is torch.optim.SGD else {}
-
-    def fresh(weight):
-        return kind([weight], lr=0.1, fused=True, **options)
-
-    a = nn.Parameter(torch.randn(5))
-    first = fresh(a)
-    a.grad = torch.randn(5)
-    first.step()
-    b = nn.Parameter(a.detach().clone())
-    second = fresh(b)
-    stored = {k: v.clone() for k, v in optimizer_tensors("o", first).items()}
-    load_optimizer("o", second, stored)
-    a.grad = torch.randn(5)
-    b.grad = a.grad.clone()
-    first.step()
-    second.step()
+    fine, gradient = torch.tensor(True), torch.randn(2, 5)
+    a = torch.randn(5)
+    first = mover(spec, [a])
+    first.move([gradient[0]], 0, 0, fine)
+    b = a.clone()
+    second = mover(spec, [b])
+    load_memory("o", second.memory, memory_tensors("o", first.memory))
+    for either in (first, second):
+        either.move([gradient[1]], 1, 0, fine)
     assert torch.equal(a, b)
 
 
-def test_an_optimizer_forgets_what_it_had_not_yet_known():
-    """Rolled back to before its first step, it has no momentum."""
-    weight = nn.Parameter(torch.zeros(2))
-    optimizer = torch.optim.SGD([weight], lr=0.1, momentum=0.9, fused=True)
-    before = optimizer_tensors("o", optimizer)
-    weight.grad = torch.ones(2)
-    optimizer.step()
-    load_optimizer("o", optimizer, before)
-    assert optimizer_tensors("o", optimizer) == {}
+def test_what_another_optimizer_remembered_is_not_loaded():
+    stored = memory_tensors("o", mover(config.SGD(), [torch.ones(3)]).memory)
+    with pytest.raises(CheckpointError, match="o is of another optimizer or net"):
+        load_memory("o", mover(config.Adam(), [torch.ones(3)]).memory, stored)
+    with pytest.raises(CheckpointError, match="o is of another optimizer or net"):
+        load_memory("o", mover(config.SGD(), [torch.ones(4)]).memory, stored)
 
 
 def test_equal_states_are_equal_files(tmp_path):

@@ -8,12 +8,12 @@ from advnets import config
 from advnets.errors import DivergedError
 from advnets.noise import Noise
 from advnets.runs import RunDirectory
-from advnets.training.algorithm import Mover, Table
+from advnets.training.algorithm import Table
 from advnets.training.checkpoint import read_checkpoint
 from advnets.training.ema import WeightAverage
 from advnets.training.loop import Hooks, Loop
+from advnets.training.movers import mover
 from advnets.training.runtime import Interruption
-from advnets.training.schedules import optimizer
 from advnets.types import Batch, Outcome, Phase
 
 
@@ -70,7 +70,7 @@ def make(tmp_path):
         run.path.mkdir(exist_ok=True)
         player, spec = Player(), config.SGD(lr=0.1)
         players = {"generator": player}
-        movers = {"generator": Mover(spec, optimizer(spec, player.parameters()))}
+        movers = {"generator": mover(spec, player.parameters())}
         table = Table(Poisoned(is_bad), players, movers, Batches(), Noise(0, purpose="stage0"))
         hooks = Hooks(Listener(), lambda generator, step: None, lambda generator, step: {})
         return Loop(

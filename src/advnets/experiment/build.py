@@ -27,8 +27,8 @@ from advnets.nets.layers import Shape
 from advnets.nets.mlp import MaxoutDiscriminator, MLPGenerator, Stacked
 from advnets.noise import Noise
 from advnets.training import runtime
-from advnets.training.algorithm import Mover, Table
-from advnets.training.schedules import optimizer
+from advnets.training.algorithm import Table
+from advnets.training.movers import mover
 
 
 @dataclass(frozen=True)
@@ -176,10 +176,7 @@ def table(run_config: config.Config, data: OpenedData, number: int, device: torc
     return Table(
         game=AdversarialNets(stage.game),
         players=seated,
-        movers={
-            name: Mover(spec, optimizer(spec, seated[name].parameters()))
-            for name, spec in specs.items()
-        },
+        movers={name: mover(spec, seated[name].parameters()) for name, spec in specs.items()},
         batches=batches_of(data.splits.train, feed),
         noise=Noise(seed, purpose=f"stage{number}", device=device),
         precision=runtime.PRECISIONS[run_config.runtime.precision],

@@ -11,9 +11,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.utils import get_total_norm
 
-from advnets.config import OptimizerConfig
 from advnets.noise import Noise
-from advnets.training.schedules import settings
+from advnets.training.movers import Mover
 from advnets.types import Batch, Game, Outcome, Phase, Players
 
 
@@ -37,14 +36,6 @@ class Projected(Protocol):
     def project(self) -> None:
         """Put the parameters back into the set after an update."""
         ...
-
-
-@dataclass(frozen=True)
-class Mover:
-    """A player's optimizer and its schedule."""
-
-    spec: OptimizerConfig
-    optimizer: torch.optim.Optimizer
 
 
 @dataclass
@@ -126,8 +117,8 @@ def loss_names(outcome: Outcome) -> list[tuple[str, Tensor]]:
 def move(losses: Mapping[str, Float[Tensor, ""]], table: Table) -> Bool[Tensor, ""]:
     """Take every gradient, then move every player; say whether all was finite.
 
-    If any number is not finite nobody moves: the fused optimizers are told on the device to skip
-    the step, and the host need not look.
+    If any number is not finite nobody moves: the movers learn it on the device, and the host need
+    not look.
     """
     gradients = {name: gradient(loss, name, table, losses) for name, loss in losses.items()}
     norms = [get_total_norm(grads) for grads in gradients.values()]
@@ -150,16 +141,10 @@ def update(
     table: Table, name: str, gradients: tuple[Tensor, ...], finite: Bool[Tensor, ""]
 ) -> None:
     """Move one player along its gradients, as its schedule has it."""
-    position, mover, player = table.position, table.movers[name], table.players[name]
+    position, player = table.position, table.players[name]
     made = position.updates.get(name, 0)
     epoch = int(table.batches.epoch_at(max(position.cursor - 1, 0)))
-    for group in mover.optimizer.param_groups:
-        group.update(settings(mover.spec, made, epoch))
-    for parameter, grad in zip(player.parameters(), gradients, strict=True):
-        parameter.grad = grad
-    # How torch.amp.GradScaler tells a fused optimizer to leave everything as it is.
-    setattr(mover.optimizer, "found_inf", (~finite).float())  # noqa: B010
-    mover.optimizer.step()
+    table.movers[name].move(gradients, made, epoch, finite)
     if isinstance(player, Projected):
         player.project()
     position.updates[name] = made + 1

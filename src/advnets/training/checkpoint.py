@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -108,25 +107,34 @@ def load_module(prefix: str, module: nn.Module, tensors: dict[str, Tensor]) -> N
         ) from None
 
 
-def optimizer_tensors(prefix: str, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """What an optimizer remembers of each parameter, under a prefix."""
+def memory_tensors(prefix: str, memory: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+    """What a mover remembers of each parameter, under a prefix."""
     return {
-        f"{prefix}/{i}/{name}": value
-        for i, state in optimizer.state_dict()["state"].items()
-        for name, value in state.items()
-        if isinstance(value, Tensor)
+        f"{prefix}/{i}/{name}": tensor
+        for name, tensors in memory.items()
+        for i, tensor in enumerate(tensors)
     }
 
 
-def load_optimizer(
-    prefix: str, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]
+def load_memory(
+    prefix: str, memory: Mapping[str, Sequence[Tensor]], tensors: dict[str, Tensor]
 ) -> None:
-    """Give an optimizer back exactly what it remembered, nothing where it remembered nothing."""
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in _under(prefix, tensors).items():
-        i, name = key.split("/")
-        state.setdefault(int(i), {})[name] = value
-    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    """Give a mover back exactly what it remembered.
+
+    Raises:
+        CheckpointError: it remembered other things, or of other shapes.
+    """
+    stored, mine = _under(prefix, tensors), memory_tensors("", memory)
+    fits = {f"/{name}": tensor.shape for name, tensor in stored.items()} == {
+        name: tensor.shape for name, tensor in mine.items()
+    }
+    if not fits:
+        raise CheckpointError(
+            f"the checkpoint's {prefix} is of another optimizer or net than the config describes; "
+            "restore the run's own config.json"
+        )
+    for name, tensor in mine.items():
+        tensor.copy_(stored[name.removeprefix("/")])
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

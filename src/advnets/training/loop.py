@@ -17,10 +17,10 @@ from advnets.runs import RunDirectory
 from advnets.training.algorithm import Position, Table, play_round
 from advnets.training.checkpoint import (
     Checkpoint,
+    load_memory,
     load_module,
-    load_optimizer,
+    memory_tensors,
     module_tensors,
-    optimizer_tensors,
     read_checkpoint,
     write_checkpoint,
 )
@@ -196,7 +196,7 @@ class Loop:
         for name, player in table.players.items():
             tensors |= module_tensors(f"players/{name}", player)
         for name, mover in table.movers.items():
-            tensors |= optimizer_tensors(f"optimizers/{name}", mover.optimizer)
+            tensors |= memory_tensors(f"optimizers/{name}", mover.memory)
         if self.average:
             tensors |= module_tensors("average/generator", self.average.module)
         tensors |= {f"sums/{name}": value for name, value in self._sums.items()}
@@ -222,7 +222,7 @@ class Loop:
         for name, player in table.players.items():
             load_module(f"players/{name}", player, checkpoint.tensors)
         for name, mover in table.movers.items():
-            load_optimizer(f"optimizers/{name}", mover.optimizer, checkpoint.tensors)
+            load_memory(f"optimizers/{name}", mover.memory, checkpoint.tensors)
         if self.average:
             load_module("average/generator", self.average.module, checkpoint.tensors)
         table.position = Position(**facts["position"])

@@ -1,0 +1,132 @@
+"""What moves the players: optimizers as one pass over memory that the device itself can leave out.
+
+The operators are those below `torch.optim` with `fused=True`. Its classes are not used, since the
+first of them that is built or stepped imports torch's compiler: a second and a half of every start.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from functools import singledispatch
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from advnets import config
+from advnets.training.schedules import learning_rate, momentum
+
+_EPSILON = 1e-8
+_LEAST = math.ulp(0.0)
+
+
+class Mover(ABC):
+    """A player's optimizer: the rule, and what it remembers of each parameter."""
+
+    def __init__(self, parameters: Iterable[Tensor], memory: Sequence[str]) -> None:
+        self.parameters = [parameter.detach() for parameter in parameters]
+        self.memory = {
+            name: [torch.zeros_like(parameter) for parameter in self.parameters] for name in memory
+        }
+        """By name, one tensor for each parameter; all of it is 0 before the first update."""
+
+    @abstractmethod
+    def move(
+        self, gradients: Sequence[Tensor], updates: int, epoch: int, finite: Bool[Tensor, ""]
+    ) -> None:
+        """Move the parameters, after `updates` earlier moves, in an epoch counted from 0.
+
+        Where `finite` is false nothing changes; the host does not wait to learn it.
+        """
+
+
+class SGDMover(Mover):
+    """V <- momentum v - lr g, p <- p + v, as the authors' library has it.
+
+    The operator keeps b = -v / lr instead: b <- momentum' b + g, p <- p - lr b. The two agree while
+    lr changes if momentum' = momentum lr(n - 1) / lr(n).
+    """
+
+    def __init__(self, spec: config.SGD, parameters: Iterable[Tensor]) -> None:
+        super().__init__(parameters, ["momentum_buffer"])
+        self.spec = spec
+
+    def move(  # noqa: D102
+        self, gradients: Sequence[Tensor], updates: int, epoch: int, finite: Bool[Tensor, ""]
+    ) -> None:
+        lr, before = (learning_rate(self.spec, n) for n in (updates, max(updates - 1, 0)))
+        torch._fused_sgd_(  # pyright: ignore
+            self.parameters,
+            list(gradients),
+            self.memory["momentum_buffer"],
+            weight_decay=0.0,
+            # At 0 the operator would keep no memory, and the next epoch's momentum may be more.
+            momentum=max(momentum(self.spec, epoch) * before / lr, _LEAST),
+            lr=lr,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,
+            found_inf=_found_inf(finite),
+        )
+
+
+class AdamMover(Mover):
+    """Adam: p <- p - lr m̂ / (√v̂ + 1e-8), m̂ and v̂ the unbiased means of g and g².
+
+    Source: Kingma and Ba 2015, Algorithm 1.
+    """
+
+    def __init__(self, spec: config.Adam, parameters: Iterable[Tensor]) -> None:
+        super().__init__(parameters, ["exp_avg", "exp_avg_sq"])
+        self.spec = spec
+        device = self.parameters[0].device if self.parameters else None
+        self.memory["step"] = [torch.zeros((), device=device)]
+
+    def move(  # noqa: D102
+        self,
+        gradients: Sequence[Tensor],
+        updates: int,  # noqa: ARG002
+        epoch: int,  # noqa: ARG002
+        finite: Bool[Tensor, ""],
+    ) -> None:
+        (step,) = self.memory["step"]
+        step += finite  # the update is counted on the device too: one that is left out is none
+        torch._fused_adam_(  # pyright: ignore
+            self.parameters,
+            list(gradients),
+            self.memory["exp_avg"],
+            self.memory["exp_avg_sq"],
+            [],
+            [step] * len(self.parameters),
+            lr=self.spec.lr,
+            beta1=self.spec.beta1,
+            beta2=self.spec.beta2,
+            weight_decay=0.0,
+            eps=_EPSILON,
+            amsgrad=False,
+            maximize=False,
+            found_inf=_found_inf(finite),
+        )
+
+
+def _found_inf(finite: Tensor) -> Tensor:
+    return (~finite).float()
+
+
+@singledispatch
+def mover(spec: config.OptimizerConfig, parameters: Iterable[Tensor]) -> Mover:
+    """The mover that a config describes."""
+    raise NotImplementedError(f"no mover for {type(spec).__name__}")
+
+
+@mover.register
+def _(spec: config.SGD, parameters: Iterable[Tensor]) -> Mover:
+    return SGDMover(spec, parameters)
+
+
+@mover.register
+def _(spec: config.Adam, parameters: Iterable[Tensor]) -> Mover:
+    return AdamMover(spec, parameters)

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from advnets import config
+from advnets.training.movers import mover
+from advnets.training.schedules import learning_rate, momentum
+
+FINE, FAULTY = torch.tensor(True), torch.tensor(False)
+SPECS = [config.SGD(lr=0.1), config.Adam(lr=1e-2)]
+
+
+def test_sgd_moves_as_the_authors_library_does():
+    """Against v <- m v - lr g, p <- p + v, with a rate that falls and a momentum that rises."""
+    spec = config.SGD(lr=0.1, lr_decay=1.01, saturate=20)
+    torch.manual_seed(0)
+    gradients = torch.randn(60, 5, dtype=torch.float64)
+    p = torch.zeros(5, dtype=torch.float64)
+    ours = torch.zeros(5, dtype=torch.float64)
+    velocity = torch.zeros_like(p)
+    moved = mover(spec, [ours])
+    for n, gradient in enumerate(gradients):
+        epoch = n // 3
+        velocity = momentum(spec, epoch) * velocity - learning_rate(spec, n) * gradient
+        p = p + velocity
+        moved.move([gradient], n, epoch, FINE)
+    torch.testing.assert_close(ours, p, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("spec", "reference"),
+    [
+        (config.Adam(lr=1e-2), lambda p: torch.optim.Adam(p, 1e-2, (0.5, 0.999), foreach=False)),
+        (
+            config.SGD(lr=0.1, lr_decay=1.0, momentum=0.5, final_momentum=0.5),
+            lambda p: torch.optim.SGD(p, 0.1, momentum=0.5, foreach=False),
+        ),
+    ],
+    ids=["adam", "sgd"],
+)
+def test_it_moves_as_torchs_own_optimizer_does(spec, reference):
+    """Against the plain form of torch.optim, over parameters of several shapes."""
+    torch.manual_seed(0)
+    shapes = [(4,), (3, 5), ()]
+    ours = [torch.ones(shape) for shape in shapes]
+    theirs = [torch.ones(shape, requires_grad=True) for shape in shapes]
+    moved, optimizer = mover(spec, ours), reference(theirs)
+    for n in range(20):
+        gradients = [torch.randn(shape) for shape in shapes]
+        moved.move(gradients, n, 0, FINE)
+        for parameter, gradient in zip(theirs, gradients, strict=True):
+            parameter.grad = gradient.clone()
+        optimizer.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other.detach())
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=["sgd", "adam"])
+def test_a_step_that_is_not_finite_changes_nothing(spec):
+    """Neither parameters nor memory, were it the first step or a later one."""
+    parameter = torch.ones(3)
+    moved = mover(spec, [parameter])
+    for n in range(2):
+        held = [parameter.clone(), *(t.clone() for some in moved.memory.values() for t in some)]
+        moved.move([torch.full((3,), float("nan"))], n, 0, FAULTY)
+        now = [parameter, *(t for some in moved.memory.values() for t in some)]
+        assert all(torch.equal(a, b) for a, b in zip(held, now, strict=True))
+        moved.move([torch.ones(3)], n, 0, FINE)
+        assert not torch.equal(parameter, held[0])
+
+
+def test_nothing_of_torchs_compiler_is_imported():
+    """It takes longer than all else of a start."""
+    program = """
+import sys, torch
+from advnets import config
+from advnets.training.movers import mover
+for spec in (config.SGD(), config.Adam()):
+    mover(spec, [torch.ones(2)]).move([torch.ones(2)], 0, 0, torch.tensor(True))
+sys.exit("torch._dynamo" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
