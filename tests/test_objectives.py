@@ -9,6 +9,7 @@ from advnets.objectives import (
     discriminator_loss,
     minimax_generator_loss,
     non_saturating_generator_loss,
+    squared_slopes,
     value_function,
 )
 
@@ -75,3 +76,18 @@ def test_no_confidence_makes_a_number_that_is_not_finite(ours, confident):
 
 def test_losses_are_float32_whatever_the_logits():
     assert value_function(REAL.bfloat16(), FAKE.bfloat16()).dtype == torch.float32
+
+
+def test_squared_slopes_are_those_of_a_quadratic():
+    """a(x) = xᵀAx / 2 + bᵀx has slope Ax + b, and ½ d‖Ax + b‖²/db is Ax + b."""
+    torch.manual_seed(0)
+    a, b = torch.randn(6, 6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
+    a, b = a + a.T, b.requires_grad_()
+    pictures = torch.randn(5, 1, 2, 3, dtype=torch.float64, requires_grad=True)
+    x = pictures.flatten(1)
+    logits = 0.5 * torch.einsum("ni,ij,nj->n", x, a, x) + x @ b
+    slopes = x @ a + b
+    squared = squared_slopes(logits, pictures)
+    torch.testing.assert_close(squared, slopes.square().sum(1).float(), check_dtype=False)
+    (gradient,) = torch.autograd.grad(0.5 * squared.sum(), b)
+    torch.testing.assert_close(gradient, slopes.sum(0), rtol=1e-5, atol=1e-5)

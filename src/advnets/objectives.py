@@ -11,6 +11,7 @@ Every loss is computed in float32, whatever precision the logits came in.
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -55,3 +56,17 @@ def non_saturating_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float
     Source: Goodfellow et al. 2014, section 3.
     """
     return softplus(-fake_logits.float()).mean()
+
+
+def squared_slopes(
+    logits: Float[Tensor, " batch"], pictures: Float[Tensor, "batch *shape"]
+) -> Float[Tensor, " batch"]:
+    """‖∇_x a(x)‖² of each picture, for the penalties γ/2 E‖∇_x a(x)‖².
+
+    R1 where the pictures are real, R2 where they are generated; `pictures` are what the logits were
+    computed from, and require a gradient. Source: Mescheder et al. 2018, "Which training methods
+    for GANs do actually converge?", equation 9.
+    """
+    # Of a sum, as no logit depends on another's picture; under batch norm it does, a little.
+    (slopes,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
+    return slopes.float().square().flatten(1).sum(1)

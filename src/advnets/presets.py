@@ -10,12 +10,15 @@ from advnets.config import (
     Adam,
     Config,
     Data,
+    DCGANDiscriminator,
+    DCGANGenerator,
     DeconvGenerator,
     DiscriminatorConfig,
     Game,
     GeneratorConfig,
     MaxoutConvDiscriminator,
     MaxoutDiscriminator,
+    MLPDiscriminator,
     MLPGenerator,
     Runtime,
     Stage,
@@ -123,6 +126,42 @@ _CIFAR_CONV = Config(
 )
 
 
+_MLP = Config(
+    preset="mlp",
+    data=Data(source="mnist", scaling="symmetric", batch_size=64),
+    stages=(
+        Stage(
+            generator=MLPGenerator(
+                prior="normal",
+                hidden=(128, 256, 512, 1024),
+                activations=("leaky_relu",) * 4,
+                output="tanh",
+                output_bias=0.0,
+                batch_norm=True,
+            ),
+            discriminator=MLPDiscriminator(),
+            generator_optimizer=Adam(),
+            discriminator_optimizer=Adam(),
+            epochs=50,
+        ),
+    ),
+)
+
+_DCGAN = Config(
+    preset="dcgan",
+    data=Data(source="cifar10", size=64, scaling="symmetric", batch_size=64),
+    stages=(
+        Stage(
+            generator=DCGANGenerator(),
+            discriminator=DCGANDiscriminator(),
+            generator_optimizer=Adam(),
+            discriminator_optimizer=Adam(),
+            epochs=25,
+        ),
+    ),
+    ticks=_LARGE,
+)
+
 _POINTS = Config(
     preset="points",
     data=Data(source="ring", scaling="none"),
@@ -163,6 +202,8 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         Preset(_DIGITS, "The 2014 pair, small, on scikit-learn's 8x8 digits; minutes, offline."),
         Preset(_POINTS, "The 2014 pair, small, on points of a line or plane; a minute, offline."),
+        Preset(_MLP, "Fully connected nets with batch norm, as tutorials have them, on MNIST."),
+        Preset(_DCGAN, "Deep convolutional nets, for squares of 8 to 512 pixels (--size)."),
         Preset(_MNIST, "The 2014 MNIST experiment, the authors' configuration to the letter."),
         Preset(_TFD, "The 2014 Toronto Face Database experiment, its two stages of training."),
         Preset(_CIFAR, "The 2014 CIFAR-10 experiment, fully connected."),

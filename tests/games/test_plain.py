@@ -146,3 +146,45 @@ def test_the_discriminators_phase_leaves_no_gradient_for_the_generator(players):
     loss = phase.losses(players, BATCH, NOISE).losses["discriminator"]
     (gradient,) = torch.autograd.grad(loss, [players["generator"].g], allow_unused=True)
     assert gradient is None
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_penalties_are_of_the_slope_on_real_and_generated_pictures(players, updates):
+    """For a(x) = b + w x - q x² the slope is w - 2 q x; its square enters D's loss by γ/2."""
+    plain, penalised = (
+        AdversarialNets(config.Game(updates=updates, r1=r1, r2=r2)).phases()[0]
+        for r1, r2 in ((0.0, 0.0), (3.0, 5.0))
+    )
+    without = plain.losses(players, BATCH, NOISE)
+    with_penalty = penalised.losses(players, BATCH, NOISE)
+    g = players["generator"]
+    x, fake = BATCH.pictures, g(g.latent(64, NOISE))
+    _, w, q = players["discriminator"].weights
+    of_real, of_fake = ((w - 2 * q * at).square().mean() for at in (x, fake))
+    torch.testing.assert_close(
+        with_penalty.losses["discriminator"] - without.losses["discriminator"],
+        1.5 * of_real + 2.5 * of_fake,
+    )
+    assert with_penalty.observed["slope/real"].item() == pytest.approx(of_real.item())
+    assert with_penalty.observed["slope/fake"].item() == pytest.approx(of_fake.item())
+    parameters = list(players["discriminator"].parameters())
+    gradients = [
+        torch.autograd.grad(loss, parameters, retain_graph=True)[0]
+        for loss in (
+            with_penalty.losses["discriminator"] - without.losses["discriminator"],
+            1.5 * of_real + 2.5 * of_fake,
+        )
+    ]
+    torch.testing.assert_close(*gradients)
+
+
+def test_penalties_leave_the_generators_loss_as_it_is(players):
+    for updates, phase in (("alternating", 1), ("simultaneous", 0)):
+        losses = [
+            AdversarialNets(config.Game(updates=updates, r1=gamma, r2=gamma))
+            .phases()[phase]
+            .losses(players, BATCH, NOISE)
+            .losses["generator"]
+            for gamma in (0.0, 10.0)
+        ]
+        assert losses[0].item() == losses[1].item()

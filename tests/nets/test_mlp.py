@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.nets.mlp import MaxoutDiscriminator, MLPGenerator, Stacked
+from advnets.nets.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator, Stacked
 from advnets.noise import Noise
 
 SHAPE = (1, 4, 4)
@@ -120,3 +121,15 @@ def test_dropout_leaves_the_mean_of_a_linear_discriminator():
     masked = discriminator(x, NOISE)
     error = masked.std().item() / 20_000**0.5
     assert masked.mean().item() == pytest.approx(discriminator(x[:1]).item(), abs=4 * error)
+
+
+def test_the_tutorials_discriminator_is_linear_layers_and_leaky_rectifiers():
+    ours = MLPDiscriminator((1, 4, 4), config.MLPDiscriminator(units=(8, 6)))
+    plain = nn.Sequential(
+        *(nn.Flatten(), nn.Linear(16, 8), nn.LeakyReLU(0.2)),
+        *(nn.Linear(8, 6), nn.LeakyReLU(0.2), nn.Linear(6, 1)),
+    )
+    for mine, theirs in zip(ours.parameters(), plain.parameters(), strict=True):
+        theirs.data.copy_(mine)
+    x = torch.randn(3, 1, 4, 4)
+    assert torch.equal(ours(x), plain(x).flatten())

@@ -23,8 +23,9 @@ from advnets.data.source import Splits, blocks, length
 from advnets.errors import UsageError
 from advnets.games.plain import AdversarialNets
 from advnets.nets.conv2014 import DeconvGenerator, MaxoutConvDiscriminator
+from advnets.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from advnets.nets.layers import Shape
-from advnets.nets.mlp import MaxoutDiscriminator, MLPGenerator, Stacked
+from advnets.nets.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator, Stacked
 from advnets.noise import Noise
 from advnets.training import runtime
 from advnets.training.algorithm import Table
@@ -114,6 +115,11 @@ def _(spec: config.DeconvGenerator, shape: Shape, marginals: Tensor | None) -> n
     return DeconvGenerator(shape, spec)
 
 
+@generator_net.register
+def _(spec: config.DCGANGenerator, shape: Shape, marginals: Tensor | None) -> nn.Module:  # noqa: ARG001
+    return DCGANGenerator(shape, spec)
+
+
 @singledispatch
 def discriminator_net(spec: config.DiscriminatorConfig, shape: Shape) -> nn.Module:
     """The discriminator that a config describes."""
@@ -128,6 +134,16 @@ def _(spec: config.MaxoutDiscriminator, shape: Shape) -> nn.Module:
 @discriminator_net.register
 def _(spec: config.MaxoutConvDiscriminator, shape: Shape) -> nn.Module:
     return MaxoutConvDiscriminator(shape, spec)
+
+
+@discriminator_net.register
+def _(spec: config.MLPDiscriminator, shape: Shape) -> nn.Module:
+    return MLPDiscriminator(shape, spec)
+
+
+@discriminator_net.register
+def _(spec: config.DCGANDiscriminator, shape: Shape) -> nn.Module:
+    return DCGANDiscriminator(shape, spec)
 
 
 def players(

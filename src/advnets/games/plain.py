@@ -14,6 +14,7 @@ from advnets.objectives import (
     discriminator_loss,
     minimax_generator_loss,
     non_saturating_generator_loss,
+    squared_slopes,
     value_function,
 )
 from advnets.types import Batch, Discriminator, Generator, Outcome, Phase, Players
@@ -49,11 +50,8 @@ class AdversarialNets:
         """D ascends V(D, G) on a batch of data and as many samples."""
         with torch.no_grad():
             fake = generate(players, len(batch.pictures), noise)
-        real_logits, fake_logits = judge(players, batch.pictures, fake, noise)
-        return Outcome(
-            {"discriminator": discriminator_loss(real_logits, fake_logits)},
-            observe(real_logits, fake_logits),
-        )
+        loss, _, observed = self.verdict(players, batch.pictures, fake, noise)
+        return Outcome({"discriminator": loss}, observed)
 
     def generator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
         """G descends its loss on as many samples as the batch has pictures."""
@@ -64,32 +62,36 @@ class AdversarialNets:
     def both(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
         """Both losses from one pass; neither player has moved when the other's is taken."""
         fake = generate(players, len(batch.pictures), noise)
-        real_logits, fake_logits = judge(players, batch.pictures, fake, noise)
-        return Outcome(
-            {
-                "discriminator": discriminator_loss(real_logits, fake_logits),
-                "generator": self.generator_loss(fake_logits),
-            },
-            observe(real_logits, fake_logits),
-        )
+        loss, fake_logits, observed = self.verdict(players, batch.pictures, fake, noise)
+        losses = {"discriminator": loss, "generator": self.generator_loss(fake_logits)}
+        return Outcome(losses, observed)
+
+    def verdict(
+        self,
+        players: Players,
+        real: Float[Tensor, "batch channels h w"],
+        fake: Float[Tensor, "batch channels h w"],
+        noise: Noise,
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, " batch"], dict[str, Tensor]]:
+        """D's loss with its penalties, the fakes' logits, and what to observe; one pass of D."""
+        net, pictures = cast(Discriminator, players["discriminator"]), torch.cat((real, fake))
+        penalised = self.spec.r1 > 0 or self.spec.r2 > 0
+        if penalised and not pictures.requires_grad:
+            pictures.requires_grad_()
+        logits = net(pictures, noise.stacked("real", "fake"))
+        real_logits, fake_logits = logits.chunk(2)
+        loss, observed = discriminator_loss(real_logits, fake_logits), observe(*logits.chunk(2))
+        if penalised:
+            of_real, of_fake = (part.mean() for part in squared_slopes(logits, pictures).chunk(2))
+            loss = loss + 0.5 * (self.spec.r1 * of_real + self.spec.r2 * of_fake)
+            observed |= {"slope/real": of_real.detach(), "slope/fake": of_fake.detach()}
+        return loss, fake_logits, observed
 
 
 def generate(players: Players, n: int, noise: Noise) -> Float[Tensor, "batch channels h w"]:
     """G(z) for n fresh z."""
     net = cast(Generator, players["generator"])
     return net(net.latent(n, noise), noise)
-
-
-def judge(
-    players: Players,
-    real: Float[Tensor, "batch channels h w"],
-    fake: Float[Tensor, "batch channels h w"],
-    noise: Noise,
-) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """Logits of real and generated pictures, in one pass of D."""
-    net = cast(Discriminator, players["discriminator"])
-    real_logits, fake_logits = net(torch.cat((real, fake)), noise.stacked("real", "fake")).chunk(2)
-    return real_logits, fake_logits
 
 
 def observe(

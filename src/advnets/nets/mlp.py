@@ -170,6 +170,30 @@ class MaxoutDiscriminator(nn.Module):
             bound_column_norms_(self, self.spec.max_column_norm)
 
 
+class MLPDiscriminator(nn.Module):
+    """Logits a(x) of fully connected layers, with the initial weights of PyTorch."""
+
+    def __init__(self, shape: Shape, spec: config.MLPDiscriminator) -> None:
+        super().__init__()
+        sizes = [math.prod(shape), *spec.units]
+        self.hidden = nn.ModuleList(
+            nn.Linear(before, after) for before, after in zip(sizes, spec.units, strict=False)
+        )
+        self.activation = ACTIVATIONS[spec.activation]
+        self.output = nn.Linear(sizes[-1], 1)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        noise: Noise | None = None,  # noqa: ARG002 - there is none within
+    ) -> Float[Tensor, " batch"]:
+        """a(x)."""
+        h = x.flatten(1)
+        for layer in self.hidden:
+            h = self.activation(layer(h))
+        return self.output(h).squeeze(1)
+
+
 def _output_layer(shape: Shape, spec: config.MLPGenerator, marginals: Tensor | None) -> nn.Linear:
     init_range = spec.init_range if spec.output_init_range is None else spec.output_init_range
     inputs = (spec.latent_dim, *spec.hidden)[-1]

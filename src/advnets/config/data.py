@@ -1,0 +1,51 @@
+"""Which pictures, and how they are shown to the nets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from tyro.conf import arg
+
+from advnets.config.checks import at_least
+
+
+@dataclass(frozen=True)
+class Framing:
+    """What own pictures are brought to; named sets keep their size and channels."""
+
+    size: int = 32
+    """Height that own pictures are brought to, and width unless --width says it."""
+    width: int | None = None
+    """Width of own pictures; None: as their height."""
+    channels: Literal[1, 3] = 3
+    """Grey (1) or colour (3), for own pictures; named sets keep theirs."""
+    crop: Literal["centre", "fit", "random"] = "centre"
+    """Own pictures of other shapes: cut about the centre, fitted whole, or cut anew each time."""
+    background: str = "white"
+    """Colour behind transparent and fitted pictures: a name, or #rrggbb."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "size", "width")
+
+
+@dataclass(frozen=True)
+class Data(Framing):
+    """Which pictures, and how they are shown to the nets."""
+
+    source: Annotated[str, arg(name="data", metavar="SOURCE")] = "digits"
+    """A named set or distribution (see `advnets data list`), or the path of your own data."""
+    directory: Annotated[str | None, arg(name="data-dir", metavar="DIR")] = None
+    """Where named sets lie; else the environment variable ADVNETS_DATA, else the user's cache."""
+    flip: bool = False
+    """Mirror training pictures left to right, each time with probability 1/2."""
+    stream: bool = False
+    """Read shards or a Hugging Face set as they come, and do not pack them first."""
+    scaling: Literal["unit", "symmetric", "contrast", "none"] = "unit"
+    """The nets' range: [0, 1], [-1, 1], each picture less its mean at norm 55; none (points)."""
+    batch_size: int = 100
+    """Pictures in a batch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, "batch_size")

@@ -1,0 +1,183 @@
+"""What generators and discriminators can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from advnets.config.checks import at_least, probabilities
+
+Activation = Literal["relu", "leaky_relu", "sigmoid", "tanh"]
+
+
+@dataclass(frozen=True)
+class MLPGenerator:
+    """Fully connected generator (Goodfellow et al. 2014, section 5)."""
+
+    latent_dim: int = 100
+    """Numbers in z."""
+    prior: Literal["uniform", "normal"] = "uniform"
+    """Noise prior p_z: uniform in [-sqrt 3, sqrt 3], or standard normal; both of unit variance."""
+    hidden: tuple[int, ...] = (1200, 1200)
+    """Units of each hidden layer."""
+    activations: tuple[Activation, ...] = ("relu", "relu")
+    """What each hidden layer applies."""
+    output: Literal["sigmoid", "tanh", "linear"] = "sigmoid"
+    """What the output layer applies."""
+    init_range: float = 0.05
+    """Hidden weights begin uniform in [-r, r]."""
+    output_init_range: float | None = None
+    """The same for the output layer; None: as the hidden ones."""
+    output_sparse_init: int | None = None
+    """Begin with this many normal weights into each output unit and zero elsewhere."""
+    sigmoid_bias: float = 0.0
+    """Initial bias of hidden sigmoid layers."""
+    output_bias: float | Literal["marginals"] = "marginals"
+    """Output bias begins at a number, or where the output equals the mean training picture."""
+    max_column_norm: float | None = None
+    """Bound on the norm of the weights into a unit, restored after each update."""
+    batch_norm: bool = False
+    """Batch normalisation before each hidden activation."""
+    keep: tuple[float, ...] = ()
+    """Dropout: probability of keeping each layer's input, first to last; empty: no dropout."""
+    noise: tuple[float, ...] = ()
+    """Standard deviation of normal noise added to each layer's input; empty: none."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "latent_dim", "hidden", "output_sparse_init")
+        at_least(self, 0, "init_range", "output_init_range", "max_column_norm", "noise")
+        probabilities(self, "keep")
+
+
+@dataclass(frozen=True)
+class DeconvGenerator:
+    """The 2014 CIFAR-10 convolutional generator: dense layers, then one deconvolution."""
+
+    latent_dim: int = 100
+    """Numbers in z."""
+    prior: Literal["uniform", "normal"] = "normal"
+    """Noise prior p_z: uniform in [-sqrt 3, sqrt 3], or standard normal."""
+    hidden: tuple[int, ...] = (8000, 8000)
+    """Units of each fully connected layer; the last is read as maps of height and width `base`."""
+    activations: tuple[Activation, ...] = ("relu", "sigmoid")
+    """What each fully connected layer applies."""
+    base: int = 10
+    """Height and width of the maps before the deconvolution."""
+    kernel: int = 5
+    """Height and width of the deconvolution's kernel."""
+    stride: int = 3
+    """Step of the deconvolution."""
+    output: Literal["sigmoid", "tanh", "linear"] = "linear"
+    """What the output applies."""
+    init_range: float = 0.05
+    """Weights begin uniform in [-r, r]."""
+    keep: tuple[float, ...] = ()
+    """Dropout: probability of keeping each layer's input, first to last; empty: no dropout."""
+    noise: tuple[float, ...] = ()
+    """Standard deviation of normal noise added to each layer's input; empty: none."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "latent_dim", "hidden", "base", "kernel", "stride")
+        at_least(self, 0, "init_range", "noise")
+        probabilities(self, "keep")
+
+
+@dataclass(frozen=True)
+class MaxoutDiscriminator:
+    """Fully connected maxout discriminator with dropout (Goodfellow et al. 2014, section 5)."""
+
+    units: tuple[int, ...] = (240, 240)
+    """Maxout units of each hidden layer."""
+    pieces: int = 5
+    """Linear pieces that a maxout unit takes the largest of."""
+    init_range: float = 0.005
+    """Weights begin uniform in [-r, r]."""
+    keep_input: float = 0.8
+    """Dropout: probability of keeping an input; what is kept is scaled by its inverse."""
+    keep_hidden: float = 0.5
+    """Dropout: the same for the inputs of all later layers."""
+    max_column_norm: float | None = None
+    """Bound on the norm of the weights into a piece, restored after each update."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "units", "pieces")
+        at_least(self, 0, "init_range", "max_column_norm")
+        probabilities(self, "keep_input", "keep_hidden")
+
+
+@dataclass(frozen=True)
+class MaxoutConvDiscriminator:
+    """Convolutional maxout discriminator with dropout (Goodfellow et al. 2014, CIFAR-10)."""
+
+    channels: tuple[int, ...] = (32, 32, 192)
+    """Maxout channels of each convolution."""
+    kernels: tuple[int, ...] = (8, 8, 5)
+    """Height and width of each convolution's kernel."""
+    pads: tuple[int, ...] = (4, 3, 3)
+    """Zeros around each convolution's input."""
+    pools: tuple[tuple[int, int], ...] = ((4, 2), (4, 2), (2, 2))
+    """Width and step of the max pooling after each convolution."""
+    pieces: int = 2
+    """Linear pieces of a convolutional maxout unit."""
+    dense_units: int = 500
+    """Maxout units of the fully connected layer."""
+    dense_pieces: int = 5
+    """Linear pieces of each of them."""
+    init_range: float = 0.005
+    """Weights begin uniform in [-r, r]."""
+    keep_input: float = 0.8
+    """Dropout: probability of keeping an input; what is kept is scaled by its inverse."""
+    keep_hidden: float = 0.5
+    """Dropout: the same for the inputs of all later layers."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "channels", "kernels", "pieces", "dense_units", "dense_pieces")
+        at_least(self, 0, "pads", "init_range")
+        probabilities(self, "keep_input", "keep_hidden")
+
+
+@dataclass(frozen=True)
+class MLPDiscriminator:
+    """Fully connected discriminator with leaky rectifiers, as tutorials have it."""
+
+    units: tuple[int, ...] = (512, 256)
+    """Units of each hidden layer."""
+    activation: Activation = "leaky_relu"
+    """What each hidden layer applies."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "units")
+
+
+@dataclass(frozen=True)
+class DCGANGenerator:
+    """Deep convolutional generator: fractionally strided convolutions, batch norm, rectifiers."""
+
+    latent_dim: int = 100
+    """Numbers in z."""
+    prior: Literal["uniform", "normal"] = "normal"
+    """Noise prior p_z: uniform in [-sqrt 3, sqrt 3], or standard normal."""
+    channels: int = 64
+    """Channels of the largest hidden maps; each half as wide and high has twice as many."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "latent_dim", "channels")
+
+
+@dataclass(frozen=True)
+class DCGANDiscriminator:
+    """Deep convolutional discriminator: strided convolutions, batch norm, leaky rectifiers."""
+
+    channels: int = 64
+    """Channels of the largest hidden maps; each half as wide and high has twice as many."""
+    batch_norm: bool = True
+    """Batch normalisation in all layers but the first and the last."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "channels")
+
+
+GeneratorConfig = MLPGenerator | DeconvGenerator | DCGANGenerator
+DiscriminatorConfig = (
+    MaxoutDiscriminator | MaxoutConvDiscriminator | MLPDiscriminator | DCGANDiscriminator
+)

@@ -1,0 +1,158 @@
+"""The game, the optimizers, and a whole run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from tyro.conf import Suppress
+
+from advnets.config.checks import at_least, check
+from advnets.config.data import Data
+from advnets.config.nets import (
+    DiscriminatorConfig,
+    GeneratorConfig,
+    MaxoutDiscriminator,
+    MLPGenerator,
+)
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Gradient descent with momentum and the 2014 schedules."""
+
+    lr: float = 0.1
+    """Learning rate of the first update."""
+    lr_decay: float = 1.000004
+    """The learning rate after n updates is lr / lr_decay^n …"""
+    min_lr: float = 1e-6
+    """… and never less than this."""
+    momentum: float = 0.5
+    """Momentum in the first epoch."""
+    final_momentum: float = 0.7
+    """Momentum from epoch `saturate` on; linear between."""
+    saturate: int = 250
+    """Epoch (the first is 1) at which momentum is final."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "lr", "min_lr", "momentum", "final_momentum")
+        at_least(self, 1, "lr_decay", "saturate")
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba 2015) at a constant rate."""
+
+    lr: float = 2e-4
+    """Learning rate."""
+    beta1: float = 0.5
+    """Decay of the mean of gradients."""
+    beta2: float = 0.999
+    """Decay of the mean of squared gradients."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "lr", "beta1", "beta2")
+        check(self, "less than 1", lambda number: number < 1, "beta1", "beta2")
+
+
+OptimizerConfig = SGD | Adam
+
+
+@dataclass(frozen=True)
+class Game:
+    """Algorithm 1: k discriminator steps to one generator step."""
+
+    objective: Literal["non-saturating", "minimax"] = "non-saturating"
+    """What G minimises: -log D(G(z)), or the minimax game's log(1 - D(G(z)))."""
+    k: int = 1
+    """Discriminator steps to one generator step, when they alternate."""
+    updates: Literal["alternating", "simultaneous"] = "alternating"
+    """D first and then G (the paper's text), or both on the same batch and fakes (its files)."""
+    r1: float = 0.0
+    """Weight γ of the penalty γ/2 E‖∇D(x)‖² on real pictures, added to what D minimises."""
+    r2: float = 0.0
+    """The same on generated pictures."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "k")
+        at_least(self, 0, "r1", "r2")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One game between one pair of nets. Most presets are one stage; TFD has two."""
+
+    generator: GeneratorConfig = field(default_factory=MLPGenerator)
+    discriminator: DiscriminatorConfig = field(default_factory=MaxoutDiscriminator)
+    game: Game = field(default_factory=Game)
+    generator_optimizer: OptimizerConfig = field(default_factory=SGD)
+    discriminator_optimizer: OptimizerConfig = field(default_factory=SGD)
+    epochs: int = 100
+    """Passes over the training pictures."""
+    steps: int | None = None
+    """Rounds of the game (k discriminator steps, one generator step); None: from epochs."""
+    average_half_life: int = 0
+    """Pictures after which a past generator counts half in the weight average; 0: no average."""
+    below_previous: Suppress[bool] = False
+    """Put this generator below the one of the stage before, whose z it then makes."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "epochs", "steps")
+        at_least(self, 0, "average_half_life")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """What the run computes on, resolved once, stored, and kept on resume."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of matrix products; weights, losses and optimizer state are float32 always."""
+    threads: int = 0
+    """Processor threads; 0: as many as there are cores."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "threads")
+
+
+@dataclass(frozen=True)
+class Ticks:
+    """How often, in steps, the trainer looks up from its work."""
+
+    log: int = 500
+    """Between lines of the log."""
+    samples: int = 5000
+    """Between grids of samples."""
+    checkpoint: int = 5000
+    """Between checkpoints."""
+    evaluate: int = 0
+    """Between Parzen log-likelihoods on the way; 0: none."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 0, "log", "samples", "checkpoint", "evaluate")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    preset: str
+    data: Data
+    stages: tuple[Stage, ...]
+    ticks: Ticks = field(default_factory=Ticks)
+    runtime: Runtime = field(default_factory=Runtime)
+    seed: int = 0
+
+    @property
+    def stage(self) -> Stage:
+        """The last stage: the one whose generator the run is for."""
+        return self.stages[-1]
+
+    def steps_before(self, stage: int) -> int:
+        """Steps of the stages before this one, once they are counted out."""
+        return sum(earlier.steps or 0 for earlier in self.stages[:stage])
+
+    def with_stage(self, stage: Stage) -> Config:
+        """The same run with another last stage."""
+        return replace(self, stages=(*self.stages[:-1], stage))
