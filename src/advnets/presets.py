@@ -59,8 +59,9 @@ _DIGITS = Config(
         ),
     ),
     ticks=Ticks(log=200, samples=2000, checkpoint=2000),
-    # Nets this small gain little from a second thread and lose all of it on a busy machine.
-    runtime=Runtime(threads=1),
+    # Nets this small gain nothing from short products, little from a second thread, and lose all
+    # of that on a busy machine.
+    runtime=Runtime(precision="float32", threads=1),
 )
 
 _MNIST = Config(
@@ -140,6 +141,7 @@ _MLP = Config(
                 batch_norm=True,
             ),
             discriminator=MLPDiscriminator(),
+            game=Game(updates="simultaneous"),
             generator_optimizer=Adam(),
             discriminator_optimizer=Adam(),
             epochs=50,
@@ -185,7 +187,7 @@ _POINTS = Config(
         ),
     ),
     ticks=Ticks(log=500, samples=2500, checkpoint=2500),
-    runtime=Runtime(threads=1),
+    runtime=Runtime(precision="float32", threads=1),
 )
 
 

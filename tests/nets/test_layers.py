@@ -15,6 +15,7 @@ from advnets.nets.layers import (
     bound_column_norms_,
     draw_prior,
     dropout,
+    largest_piece,
     sparse_,
 )
 from advnets.noise import Noise
@@ -101,3 +102,26 @@ def test_column_norms_are_bounded_and_small_ones_left():
 def test_disturbance_asks_for_one_value_a_layer():
     with pytest.raises(UsageError, match="keep has 2 values for 3 layers; give one for each layer"):
         Disturbance((0.5, 0.5), (), 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_the_largest_piece_and_its_gradient_are_those_of_amax(dtype):
+    """Ties too, which short numbers have often: the gradient is shared."""
+    torch.manual_seed(0)
+    x = torch.randn(7, 4, 30).to(dtype)
+    x[0] = 1.0
+    x[1, 2] = x[1].amax(0)
+    mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    gradient = torch.randn(7, 30).to(dtype)
+    assert torch.equal(largest_piece(mine), theirs.amax(1))
+    a = torch.autograd.grad(largest_piece(mine), mine, gradient)
+    b = torch.autograd.grad(theirs.amax(1), theirs, gradient)
+    torch.testing.assert_close(a, b)
+
+
+def test_the_largest_piece_can_be_differentiated_twice():
+    """As gradient penalties do, through the gradient: against finite differences."""
+    torch.manual_seed(0)
+    x = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(largest_piece, (x,))
+    assert torch.autograd.gradgradcheck(lambda x: largest_piece(x**3), (x,))

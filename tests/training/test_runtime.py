@@ -2,13 +2,21 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 import torch
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.training.runtime import interruptible, prepare, resolve
+from advnets.training.runtime import (
+    has_bfloat16,
+    interruptible,
+    prepare,
+    processor_flags,
+    resolve,
+)
 
 
 def test_auto_is_resolved_to_what_this_machine_has():
@@ -42,3 +50,52 @@ def test_the_first_signal_asks_and_the_second_acts():
         assert interruption.signal == signal.SIGINT
         os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) == handler
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu sse2 avx512f avx512_bf16", "bfloat16"),
+        ("fpu avx2 amx_bf16 amx_tile", "bfloat16"),
+        ("fpu sse2 avx2 avx512f", "float32"),
+    ],
+)
+def test_products_are_short_where_the_processor_has_instructions_for_it(
+    tmp_path, monkeypatch, flags, expected
+):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
+    found = processor_flags(cpuinfo)
+    assert found == set(flags.split())
+    monkeypatch.setattr("advnets.training.runtime.processor_flags", lambda: found)
+    assert resolve(config.Runtime(device="cpu")).precision == expected
+    assert resolve(config.Runtime(device="cpu", precision="float32")).precision == "float32"
+
+
+def test_a_machine_that_does_not_tell_computes_in_float32(tmp_path, monkeypatch):
+    found = processor_flags(tmp_path / "none")
+    monkeypatch.setattr("advnets.training.runtime.processor_flags", lambda: found)
+    assert not has_bfloat16(torch.device("cpu"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
+def test_freed_memory_is_kept_for_the_next_step():
+    """A block of 64 MiB, freed and asked for again, costs no new pages."""
+    program = """
+import resource, torch
+from advnets.training.runtime import keep_freed_memory
+def faults(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        torch.zeros(1 << 24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+usual = faults(4)
+keep_freed_memory()
+faults(1)
+print(usual, faults(4))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    usual, kept = map(int, done.stdout.split())
+    assert kept < usual / 10

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from jaxtyping import Float
@@ -86,6 +86,35 @@ class Disturbance:
         return add_noise(h, self.deviations[layer], noise, f"generator/noise{layer}")
 
 
+class _Largest(torch.autograd.Function):
+    """max_j x_ij over axis 1; its gradient goes to the largest, in equal shares if several are.
+
+    As `amax`, in a third of the time on a CPU: comparisons that give truth values, and choices by
+    them, are not vectorised there; comparisons that give numbers, and products, are.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Give the largest."""
+        largest = x.amax(1)
+        ctx.save_for_backward(x, largest)
+        return largest
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Tensor:
+        """Spread the gradient; this can itself be differentiated by the gradient."""
+        x, largest = ctx.saved_tensors
+        with torch.no_grad():
+            is_largest = torch.eq(x, largest.unsqueeze(1), out=torch.empty_like(x))
+            share = is_largest.sum(1).reciprocal_()
+        return is_largest * (gradients[0] * share).unsqueeze(1)
+
+
+def largest_piece(x: Float[Tensor, "batch pieces *rest"]) -> Float[Tensor, "batch *rest"]:
+    """max_j x_ij over axis 1."""
+    return cast(Tensor, _Largest.apply(x))
+
+
 class Maxout(nn.Module):
     """Fully connected maxout: h_i(x) = max_j (x W_ij + b_ij), j = 1 … pieces.
 
@@ -101,7 +130,7 @@ class Maxout(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch units"]:
         """h(x)."""
-        return self.linear(x).unflatten(1, (self.pieces, -1)).amax(1)
+        return largest_piece(self.linear(x).unflatten(1, (self.pieces, -1)))
 
 
 class MaxoutConv(nn.Module):
@@ -129,7 +158,7 @@ class MaxoutConv(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch inputs h w"]) -> Float[Tensor, "batch c h2 w2"]:
         """The pooled maps."""
-        maps = self.conv(x).unflatten(1, (self.pieces, -1)).amax(1)
+        maps = largest_piece(self.conv(x).unflatten(1, (self.pieces, -1)))
         width, step = self.pool
         return F.max_pool2d(maps, width, step, ceil_mode=True)
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from types import FrameType
 
 import torch
 
 from advnets import config
 from advnets.errors import UsageError
+
+_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""The allocator's parameters, as malloc.h numbers them."""
+_LARGEST_KEPT = 1 << 30
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -27,18 +34,50 @@ def resolve(runtime: config.Runtime) -> config.Runtime:
     device = _device(runtime.device)
     precision = runtime.precision
     if precision == "auto":
-        fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bfloat16" if fast else "float32"
+        precision = "bfloat16" if has_bfloat16(device) else "float32"
     threads = runtime.threads or cores()
     return replace(runtime, device=str(device), precision=precision, threads=threads)
 
 
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for products of bfloat16, which then take half the time.
+
+    Without them the numbers would be converted to and fro, and take longer than float32.
+    """
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and not _BFLOAT16.isdisjoint(processor_flags())
+
+
+def processor_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+    """What the processor can do, as Linux has it; nothing where that is not told."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    flags = (line.partition(":")[2].split() for line in lines if line.startswith("flags"))
+    return frozenset(next(flags, []))
+
+
 def prepare(runtime: config.Runtime) -> torch.device:
     """Set up this process as the resolved runtime says; return the device."""
+    keep_freed_memory()
     torch.set_num_threads(runtime.threads)
     # Numbers below 1e-38 are computed a hundred times slower and mean nothing here.
     torch.set_flush_denormal(True)
     return _device(runtime.device)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc's allocator keep large blocks that are freed; elsewhere do nothing.
+
+    Every step asks for the same blocks again, and those that went back to the system come page by
+    page, each filled with zeros first.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        for threshold in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+            mallopt(threshold, _LARGEST_KEPT)
 
 
 def cores() -> int:
