@@ -13,6 +13,7 @@ from tyro.conf import AvoidSubcommands, FlagCreatePairsOff, subcommand
 
 from advnets import presets
 from advnets._version import __version__
+from advnets.bench_command import Bench
 from advnets.commands import Command, Evaluate, Presets, Sample, Train
 from advnets.config import Config
 from advnets.data_commands import DataSets
@@ -79,6 +80,7 @@ def parse(given: list[str], train: Train) -> Command:
         | Annotated[Evaluate, subcommand("evaluate")]
         | Annotated[Presets, subcommand("presets")]
         | Annotated[DataSets, subcommand("data")]
+        | Annotated[Bench, subcommand("bench")]
     )
     return tyro.cli(
         commands,

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from tyro.conf import Positional, arg
 
 from advnets import presets
+from advnets.bench_command import Bench
 from advnets.config import Config, Data, Runtime, Stage, Ticks
 from advnets.data_commands import DataSets
 from advnets.errors import UsageError
@@ -169,7 +170,7 @@ class Presets:
         return 0
 
 
-Command = Train | Sample | Evaluate | Presets | DataSets
+Command = Train | Sample | Evaluate | Presets | DataSets | Bench
 """Everything one can ask for."""
 
 

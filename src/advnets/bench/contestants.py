@@ -1,0 +1,153 @@
+"""Who takes part in a row of the bench: each an endless iterator that yields what it has done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from advnets import config, presets
+from advnets.bench import peers
+from advnets.data.open import open_source
+from advnets.data.source import Part
+from advnets.experiment import build
+from advnets.experiment.measure import sample_blocks
+from advnets.metrics.parzen import PAPER_GRID, parzen_log_likelihoods
+from advnets.training import runtime
+from advnets.training.algorithm import play_round
+
+DRAWN = 10_000
+"""Pictures that are sampled, and points of the Parzen window, test points too."""
+PRODUCT = 4096
+"""Rows and columns of the product by which the machine's peak is measured."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where the data of a bench lies."""
+
+    pictures: Path
+    """A folder of JPEG files, for DCGAN."""
+    data_dir: str | None = None
+    precision: str = "auto"
+
+    def data(self, preset: str) -> config.Config:
+        """The preset on the bench's data."""
+        start = presets.named(preset)
+        data = replace(start.data, directory=self.data_dir)
+        if preset == "dcgan":
+            data = replace(data, source=str(self.pictures))
+        chosen = config.Runtime(precision=self.precision)  # type: ignore[arg-type]
+        return replace(start, data=data, runtime=chosen)
+
+
+Contestant = Callable[[Setting], Iterator[int]]
+
+
+def ours(preset: str) -> Contestant:
+    """Rounds of the engine, as `advnets train` plays them; yields pictures."""
+
+    def play(setting: Setting) -> Iterator[int]:
+        table, batch_size = table_of(setting.data(preset))
+        while True:
+            play_round(table)
+            yield batch_size
+
+    return play
+
+
+def table_of(start: config.Config) -> tuple[build.Table, int]:
+    """The table of a preset's first stage, and its batch size."""
+    data = build.open_data(start.data)
+    run = build.resolved(start, data.facts, runtime.resolve(start.runtime))
+    return build.table(run, data, 0, runtime.prepare(run.runtime)), run.data.batch_size
+
+
+def dataset(preset: str, setting: Setting) -> Dataset[Tensor]:
+    """The same training pictures as a tutorial holds them."""
+    spec, symmetric = setting.data(preset).data, peers.PEERS[preset]().symmetric
+    if preset == "dcgan":
+        return peers.Files(setting.pictures, spec.size, symmetric=symmetric)
+    train = open_source(spec).train
+    assert isinstance(train, Part)
+    return peers.Arrays(np.asarray(train.read(slice(None))), symmetric=symmetric)
+
+
+def tutorial(preset: str) -> Contestant:
+    """What a tutorial does."""
+    return lambda setting: peers.tutorial(peers.PEERS[preset](), dataset(preset, setting))
+
+
+def resident(preset: str) -> Contestant:
+    """The same on data in memory."""
+    return lambda setting: peers.resident(peers.PEERS[preset](), dataset(preset, setting))
+
+
+def our_samples(setting: Setting) -> Iterator[int]:
+    """10,000 pictures of the DCGAN generator, again and again, as `advnets sample` draws them."""
+    start = setting.data("dcgan")
+    data = build.open_data(start.data)
+    run = build.resolved(start, data.facts, runtime.resolve(start.runtime))
+    device = runtime.prepare(run.runtime)
+    nets = build.players(run, 0, data.facts.shape, torch.zeros(data.facts.shape))
+    while True:
+        for block in sample_blocks(nets["generator"], data.scaling, DRAWN, 0, device):
+            yield len(block)
+
+
+@torch.no_grad()
+def plain_samples(_: Setting) -> Iterator[int]:
+    """The same in a loop of batches of 64, in float32."""
+    peer = peers.dcgan()
+    generator = peer.generator.eval()
+    while True:
+        kept: list[Tensor] = []
+        for start in range(0, DRAWN, peer.batch_size):
+            rows = min(peer.batch_size, DRAWN - start)
+            kept.append(generator(torch.randn(rows, *peer.latent_shape)).add(1).div(2))
+            yield rows
+        torch.cat(kept)
+
+
+def our_parzen(setting: Setting) -> Iterator[int]:
+    """The Parzen log-likelihood of MNIST's test digits under 10,000 training ones, ten σ."""
+    runtime.prepare(runtime.resolve(config.Runtime()))
+    splits = open_source(setting.data("paper-mnist").data)
+    assert isinstance(splits.train, Part)
+    assert splits.test is not None
+    centres, points = (
+        torch.from_numpy(np.asarray(part.read(slice(DRAWN)))).flatten(1) / 255
+        for part in (splits.train, splits.test)
+    )
+    while True:
+        parzen_log_likelihoods(points, centres, PAPER_GRID)
+        yield len(points)
+
+
+def product(dtype: torch.dtype) -> Contestant:
+    """Matrix products, by which the machine's peak is measured."""
+
+    def multiply(_: Setting) -> Iterator[int]:
+        a, b = (torch.randn(PRODUCT, PRODUCT).to(dtype) for _ in range(2))
+        while True:
+            torch.mm(a, b)
+            yield 1
+
+    return multiply
+
+
+PEAKS: dict[str, Contestant] = {name: product(dtype) for name, dtype in runtime.PRECISIONS.items()}
+CONTESTANTS: dict[str, dict[str, Contestant]] = {
+    **{
+        preset: {"ours": ours(preset), "tutorial": tutorial(preset), "resident": resident(preset)}
+        for preset in peers.PEERS
+    },
+    "sampling": {"ours": our_samples, "plain": plain_samples},
+    "parzen": {"ours": our_parzen},
+}
+"""By row and name."""

@@ -1,0 +1,25 @@
+"""A tutorial's script: `python -m advnets.bench.epoch DIR` trains its MNIST nets for one epoch.
+
+It imports what such a script imports, and no more.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+
+from advnets.bench import peers
+from advnets.data.places import folders_of
+from advnets.data.published.mnist import open_mnist
+from advnets.data.source import Part
+
+if __name__ == "__main__":
+    train = open_mnist(folders_of("mnist", sys.argv[1] or None)).train
+    assert isinstance(train, Part)
+    pictures = peers.Arrays(np.asarray(train.read(slice(None))), symmetric=True)
+    trained = 0
+    for done in peers.tutorial(peers.mlp(), pictures):
+        trained += done
+        if trained >= len(pictures):
+            break
