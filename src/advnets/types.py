@@ -75,6 +75,15 @@ class Generator(Protocol):
 
 
 @runtime_checkable
+class Folding(Protocol):
+    """A generator that has a quicker form for sampling."""
+
+    def folded(self) -> nn.Module:
+        """The same function in eval mode, in fewer passes over memory."""
+        ...
+
+
+@runtime_checkable
 class Discriminator(Protocol):
     """What everybody else needs of a discriminator."""
 

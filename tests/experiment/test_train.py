@@ -9,7 +9,7 @@ import torch
 from advnets import config
 from advnets.errors import ConfigDiffersError, RunError
 from advnets.experiment import build
-from advnets.experiment.measure import parzen_records
+from advnets.experiment.measure import Drawing, draw_samples, parzen_records
 from advnets.experiment.train import train
 from advnets.experiment.trained import load
 from advnets.runs import RunDirectory
@@ -183,7 +183,7 @@ def test_the_real_row_is_the_score_of_the_training_pictures_themselves(tiny):
     data = build.open_data(tiny.data)
     generator = build.players(tiny, 0, data.facts.shape, build.mean_picture(data))["generator"]
     records = parzen_records(
-        generator, data, seed=0, step=0, weights="last", device=torch.device("cpu")
+        generator, data, seed=0, step=0, weights="last", drawing=Drawing(torch.device("cpu"))
     )
     real = next(r for r in records if r["samples"] != "generator" and r["grid"] == "paper")
     train_, test = data.splits.train, data.splits.test
@@ -198,3 +198,16 @@ def test_the_real_row_is_the_score_of_the_training_pictures_themselves(tiny):
     assert real["n_samples"] == 1197
     generated = next(r for r in records if r["samples"] == "generator" and r["grid"] == "paper")
     assert generated["mean"] < real["mean"]
+
+
+def test_samples_are_drawn_in_the_precision_of_the_run(tiny):
+    """In bfloat16 they are those of float32 within its rounding, and the first do not move."""
+    data = build.open_data(tiny.data)
+    generator = build.players(tiny, 0, data.facts.shape, build.mean_picture(data))["generator"]
+    exact, short, more = (
+        draw_samples(generator, data.scaling, n, 0, Drawing(torch.device("cpu"), precision))
+        for n, precision in ((20, torch.float32), (20, torch.bfloat16), (600, torch.bfloat16))
+    )
+    assert not torch.equal(exact, short)
+    torch.testing.assert_close(exact, short, rtol=0, atol=2**-7)
+    assert torch.equal(short, more[:20])

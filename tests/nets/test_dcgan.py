@@ -107,3 +107,15 @@ def test_initial_weights_are_normal_with_deviation_002():
     gains = torch.cat([norm.weight for norm in g.norms])
     assert (gains.mean().item(), gains.std().item()) == pytest.approx((1, 0.02), abs=3e-3)
     assert all((norm.bias == 0).all() for norm in g.norms)
+
+
+def test_folded_it_is_the_same_function():
+    """Of running statistics, as sampling takes them; the net itself stays as it is."""
+    g = DCGANGenerator((3, 32, 32), SMALL_G)
+    z = g.latent(16, Noise(0))
+    for _ in range(3):
+        g(z)
+    folded = g.folded()
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    assert g.training
+    torch.testing.assert_close(folded(z), g.eval()(z), rtol=1e-4, atol=1e-5)

@@ -84,3 +84,16 @@ for spec in (config.SGD(), config.Adam()):
 sys.exit("torch._dynamo" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=["sgd", "adam"])
+def test_layouts_of_parameter_and_gradient_may_differ(spec):
+    """Kernels lie with channels last; their gradients come as they come."""
+    torch.manual_seed(0)
+    start, gradients = torch.randn(4, 3, 2, 2), torch.randn(3, 4, 3, 2, 2)
+    plain, other = start.clone(), start.clone(memory_format=torch.channels_last)
+    for parameter in (plain, other):
+        moved = mover(spec, [parameter])
+        for n, gradient in enumerate(gradients):
+            moved.move([gradient], n, 0, FINE)
+    assert torch.equal(plain, other)

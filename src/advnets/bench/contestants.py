@@ -16,7 +16,7 @@ from advnets.bench import peers
 from advnets.data.open import open_source
 from advnets.data.source import Part
 from advnets.experiment import build
-from advnets.experiment.measure import sample_blocks
+from advnets.experiment.measure import Drawing, sample_blocks
 from advnets.metrics.parzen import PAPER_GRID, parzen_log_likelihoods
 from advnets.training import runtime
 from advnets.training.algorithm import play_round
@@ -95,8 +95,9 @@ def our_samples(setting: Setting) -> Iterator[int]:
     run = build.resolved(start, data.facts, runtime.resolve(start.runtime))
     device = runtime.prepare(run.runtime)
     nets = build.players(run, 0, data.facts.shape, torch.zeros(data.facts.shape))
+    generator, drawing = runtime.seated(nets["generator"], device), Drawing.of(run.runtime, device)
     while True:
-        for block in sample_blocks(nets["generator"], data.scaling, DRAWN, 0, device):
+        for block in sample_blocks(generator, data.scaling, DRAWN, 0, drawing):
             yield len(block)
 
 

@@ -182,7 +182,7 @@ def table(run_config: config.Config, data: OpenedData, number: int, device: torc
     """Lay the table for one stage: players, optimizers, batches and noise."""
     stage = run_config.stages[number]
     nets = players(run_config, number, data.facts.shape, mean_picture(data))
-    seated = {name: net.to(device) for name, net in nets.items()}
+    seated = {name: runtime.seated(net, device) for name, net in nets.items()}
     specs = {
         "generator": stage.generator_optimizer,
         "discriminator": stage.discriminator_optimizer,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -11,13 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from advnets import config
 from advnets.data.scaling import Scaling
 from advnets.data.source import Part, Stream
 from advnets.errors import DataError
 from advnets.experiment.build import OpenedData
 from advnets.metrics.parzen import GRIDS, ParzenScore, parzen_score
 from advnets.noise import Noise
-from advnets.types import Generator
+from advnets.training.runtime import PRECISIONS, products
+from advnets.types import Folding, Generator
 
 BLOCK = 500
 """Samples that are drawn at once: the n-th sample of a seed is the same however many are asked."""
@@ -29,29 +31,43 @@ TEST = 10_000
 """Test pictures that are scored, at most: the first, as many as MNIST has."""
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """How samples are drawn: on which device, and in which precision products are taken."""
+
+    device: torch.device
+    precision: torch.dtype = torch.float32
+
+    @classmethod
+    def of(cls, runtime: config.Runtime, device: torch.device) -> Drawing:
+        """As the run trains."""
+        return cls(device, PRECISIONS[runtime.precision])
+
+
 def draw_samples(
-    generator: nn.Module, scaling: Scaling, n: int, seed: int, device: torch.device
+    generator: nn.Module, scaling: Scaling, n: int, seed: int, drawing: Drawing
 ) -> Float[Tensor, "n channels height width"]:
     """Draw n samples as pixels in [0, 1], on the host, in eval mode.
 
     The first samples of a seed are the same whatever n is.
     """
-    return torch.cat(list(sample_blocks(generator, scaling, n, seed, device)))[:n]
+    return torch.cat(list(sample_blocks(generator, scaling, n, seed, drawing)))[:n]
 
 
 @torch.no_grad()
 def sample_blocks(
-    generator: nn.Module, scaling: Scaling, n: int, seed: int, device: torch.device
+    generator: nn.Module, scaling: Scaling, n: int, seed: int, drawing: Drawing
 ) -> Iterator[Float[Tensor, "block channels height width"]]:
     """The same, a block at a time; the last block is cut at n."""
-    net = cast(Generator, generator)
     training = generator.training
     generator.eval()  # running statistics, which sampling leaves as they are
+    net = cast(Generator, generator.folded() if isinstance(generator, Folding) else generator)
     try:
         for start in range(0, n, BLOCK):
-            noise = Noise(seed, step=start // BLOCK, purpose="samples", device=device)
-            pictures = scaling.to_pixels(net(net.latent(BLOCK, noise))).float().cpu()
-            yield pictures[: n - start]
+            noise = Noise(seed, step=start // BLOCK, purpose="samples", device=drawing.device)
+            with products(drawing.device, drawing.precision):
+                pictures = net(net.latent(BLOCK, noise))
+            yield scaling.to_pixels(pictures).float().cpu()[: n - start]
     finally:
         generator.train(training)
 
@@ -68,10 +84,10 @@ def real_pixels(train: Part | Stream, n: int, seed: int) -> Float[Tensor, "n fea
 
 
 def parzen_on_the_way(
-    generator: nn.Module, data: OpenedData, seed: int, device: torch.device
+    generator: nn.Module, data: OpenedData, seed: int, drawing: Drawing
 ) -> dict[str, Any]:
     """The Parzen log-likelihood on the paper's grid, as an event."""
-    score = _parzen(draw_samples(generator, data.scaling, SAMPLES, seed, device), data, "paper")
+    score = _parzen(draw_samples(generator, data.scaling, SAMPLES, seed, drawing), data, "paper")
     return {
         "metric": "parzen",
         "mean": score.mean,
@@ -87,13 +103,13 @@ def parzen_records(
     seed: int,
     step: int,
     weights: str,
-    device: torch.device,
+    drawing: Drawing,
 ) -> list[dict[str, Any]]:
     """Parzen log-likelihoods on both grids, of samples and, beside them, of real pictures.
 
     The real-data row takes as many training pictures, drawn without repetition, for samples.
     """
-    samples = draw_samples(generator, data.scaling, SAMPLES, seed, device)
+    samples = draw_samples(generator, data.scaling, SAMPLES, seed, drawing)
     real = real_pixels(data.splits.train, SAMPLES, seed)
     records: list[dict[str, Any]] = []
     for grid in GRIDS:

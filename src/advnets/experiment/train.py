@@ -18,7 +18,7 @@ from advnets.codec import differences, from_json, to_json
 from advnets.data.source import Part
 from advnets.errors import ConfigDiffersError, MissingExtraError, RunError, UsageError
 from advnets.experiment import build
-from advnets.experiment.measure import draw_samples, parzen_on_the_way
+from advnets.experiment.measure import Drawing, draw_samples, parzen_on_the_way
 from advnets.files import write_atomically
 from advnets.runs import RunDirectory
 from advnets.training import runtime
@@ -249,10 +249,11 @@ def _loop(
 def _hooks(run: RunDirectory, session: Session, device: torch.device, watcher: Watcher) -> Hooks:
     """What the loop calls: pictures and scores are none of its business."""
     data, seed = session.data, session.config.seed
+    drawing = Drawing.of(session.config.runtime, device)
 
     def samples(generator: nn.Module, step: int) -> None:
         n = POINTS if data.scaling.of_points else GRID
-        drawn = draw_samples(generator, data.scaling, n, seed, device)
+        drawn = draw_samples(generator, data.scaling, n, seed, drawing)
         save_grid(sheet(drawn, data.splits.test), run.sample_file(step))
 
     def sheet(drawn: Tensor, real: Part | None) -> Image.Image:
@@ -261,7 +262,7 @@ def _hooks(run: RunDirectory, session: Session, device: torch.device, watcher: W
         return points_picture(drawn, None if real is None else real.read(slice(POINTS)))
 
     def evaluate(generator: nn.Module, step: int) -> Mapping[str, Any]:
-        event = parzen_on_the_way(generator, data, seed, device)
+        event = parzen_on_the_way(generator, data, seed, drawing)
         if data.facts.train is None:
             return event
         return {"epoch": step * session.config.data.batch_size / data.facts.train} | event

@@ -15,7 +15,7 @@ from advnets.codec import from_json
 from advnets.config import Config, Runtime
 from advnets.errors import UnknownNameError, UsageError
 from advnets.experiment import build
-from advnets.experiment.measure import draw_samples, parzen_records
+from advnets.experiment.measure import Drawing, draw_samples, parzen_records
 from advnets.runs import RunDirectory
 from advnets.training import runtime
 from advnets.training.checkpoint import load_module, read_checkpoint
@@ -59,9 +59,14 @@ class Trained:
     def to(self, device: str) -> Trained:
         """Move the nets to a device; return self."""
         self.device = torch.device(device)
-        self.generator.to(self.device)
-        self.discriminator.to(self.device)
+        runtime.seated(self.generator, self.device)
+        runtime.seated(self.discriminator, self.device)
         return self
+
+    @property
+    def drawing(self) -> Drawing:
+        """Samples are drawn in the precision that the run was trained in."""
+        return Drawing.of(self.config.runtime, self.device)
 
     def sample(self, n: int, *, seed: int = 0) -> Float[Tensor, "n channels height width"]:
         """Draw n pictures from p_g as pixels in [0, 1].
@@ -73,7 +78,7 @@ class Trained:
         """
         if n < 1:
             raise UsageError(f"{n} samples were asked for; ask for at least 1")
-        return draw_samples(self.generator, self.scaling, n, seed, self.device)
+        return draw_samples(self.generator, self.scaling, n, seed, self.drawing)
 
     def evaluate(
         self, metrics: tuple[str, ...] = ("parzen",), *, data_dir: str | None = None, seed: int = 0
@@ -97,7 +102,7 @@ class Trained:
                 seed=seed,
                 step=self.step,
                 weights=self.weights,
-                device=self.device,
+                drawing=self.drawing,
             )
         self.run.add_scores(records, _identity)
         return records

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from advnets import config
 from advnets.errors import UsageError
@@ -54,6 +57,20 @@ class DCGANGenerator(nn.Module):
         for norm, doubling in zip(self.norms, self.doublings, strict=True):
             h = doubling(F.relu(norm(h)))
         return torch.tanh(h.float())
+
+    def folded(self) -> DCGANGenerator:
+        """The same function in eval mode, with batch norm folded into the convolutions."""
+        net = copy.deepcopy(self).eval()
+        # Each norm belongs to the convolution before it; the last convolution has none.
+        convs = (net.first, *net.doublings)
+        for i, (conv, norm) in enumerate(zip(convs, net.norms, strict=False)):
+            fused = fuse_conv_bn_eval(conv, norm, transpose=True)  # pyright: ignore
+            if i == 0:
+                net.first = fused
+            else:
+                net.doublings[i - 1] = fused
+            net.norms[i] = nn.Identity()
+        return net
 
 
 class DCGANDiscriminator(nn.Module):

@@ -13,6 +13,7 @@ from torch.nn.utils import get_total_norm
 
 from advnets.noise import Noise
 from advnets.training.movers import Mover
+from advnets.training.runtime import products
 from advnets.types import Batch, Game, Outcome, Phase, Players
 
 
@@ -104,8 +105,7 @@ def play_turn(table: Table, phase: Phase, noise: Noise) -> Outcome:
     if phase.reads_data:
         position.cursor += 1
     batch = table.batches.at(max(position.cursor - 1, 0))
-    device = batch.pictures.device.type
-    with torch.autocast(device, table.precision, enabled=table.precision != torch.float32):
+    with products(batch.pictures.device, table.precision):
         return phase.losses(table.players, batch, noise)
 
 

@@ -41,6 +41,15 @@ class Mover(ABC):
         Where `finite` is false nothing changes; the host does not wait to learn it.
         """
 
+    def _laid_out(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """The gradients in their parameters' layout: the operators walk all memory in one order."""
+        return [
+            gradient
+            if gradient.stride() == parameter.stride()
+            else torch.empty_like(parameter).copy_(gradient)
+            for gradient, parameter in zip(gradients, self.parameters, strict=True)
+        ]
+
 
 class SGDMover(Mover):
     """V <- momentum v - lr g, p <- p + v, as the authors' library has it.
@@ -59,7 +68,7 @@ class SGDMover(Mover):
         lr, before = (learning_rate(self.spec, n) for n in (updates, max(updates - 1, 0)))
         torch._fused_sgd_(  # pyright: ignore
             self.parameters,
-            list(gradients),
+            self._laid_out(gradients),
             self.memory["momentum_buffer"],
             weight_decay=0.0,
             # At 0 the operator would keep no memory, and the next epoch's momentum may be more.
@@ -96,7 +105,7 @@ class AdamMover(Mover):
         step += finite  # the update is counted on the device too: one that is left out is none
         torch._fused_adam_(  # pyright: ignore
             self.parameters,
-            list(gradients),
+            self._laid_out(gradients),
             self.memory["exp_avg"],
             self.memory["exp_avg_sq"],
             [],

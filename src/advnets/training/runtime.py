@@ -7,12 +7,13 @@ import os
 import signal
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 import torch
+from torch import nn
 
 from advnets import config
 from advnets.errors import UsageError
@@ -66,6 +67,17 @@ def prepare(runtime: config.Runtime) -> torch.device:
     # Numbers below 1e-38 are computed a hundred times slower and mean nothing here.
     torch.set_flush_denormal(True)
     return _device(runtime.device)
+
+
+def seated(net: nn.Module, device: torch.device) -> nn.Module:
+    """The net on the device, its kernels with channels last, as convolutions take them fastest."""
+    # pyright knows `to` by device, dtype or example only.
+    return net.to(device=device, memory_format=torch.channels_last)  # pyright: ignore
+
+
+def products(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
+    """The context in which products are computed in this precision, and all else in float32."""
+    return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
 def keep_freed_memory() -> None:
