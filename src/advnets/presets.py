@@ -156,6 +156,7 @@ _DCGAN = Config(
         Stage(
             generator=DCGANGenerator(),
             discriminator=DCGANDiscriminator(),
+            game=Game(fakes="shared"),
             generator_optimizer=Adam(),
             discriminator_optimizer=Adam(),
             epochs=25,

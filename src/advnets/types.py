@@ -20,6 +20,8 @@ class Batch:
 
     pictures: Float[Tensor, "batch channels height width"]
     labels: Int[Tensor, " batch"] | None = None
+    handed: Float[Tensor, "batch channels height width"] | None = None
+    """What the phase before handed on."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Outcome:
 
     losses: Mapping[str, Float[Tensor, ""]]
     observed: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict[str, Tensor])
+    handed: Float[Tensor, "batch channels height width"] | None = None
+    """Samples, with their graph, for the phase that follows in this round."""
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -7,7 +9,7 @@ from torch import nn
 from advnets import config
 from advnets.games.plain import AdversarialNets
 from advnets.noise import Noise
-from advnets.objectives import value_function
+from advnets.objectives import non_saturating_generator_loss, value_function
 from advnets.types import Batch
 
 NOISE = Noise(seed=0)
@@ -188,3 +190,25 @@ def test_penalties_leave_the_generators_loss_as_it_is(players):
             for gamma in (0.0, 10.0)
         ]
         assert losses[0].item() == losses[1].item()
+
+
+def test_shared_fakes_are_those_that_the_discriminator_has_seen(players):
+    """G's loss is of the very samples, though D has moved since, and its gradient reaches G."""
+    discriminator, generator = AdversarialNets(config.Game(fakes="shared")).phases()
+    seen = discriminator.losses(players, BATCH, NOISE.under("0"))
+    assert torch.equal(
+        seen.handed, players["generator"](players["generator"].latent(64, NOISE.under("0")))
+    )
+    gradients = torch.autograd.grad(
+        seen.losses["discriminator"], [players["generator"].g], allow_unused=True
+    )
+    assert gradients == (None,)
+    with torch.no_grad():
+        players["discriminator"].weights += 0.1
+    loss = generator.losses(players, replace(BATCH, handed=seen.handed), NOISE.under("1"))
+    logits = players["discriminator"](seen.handed)
+    torch.testing.assert_close(
+        loss.losses["generator"], torch.nn.functional.softplus(-logits).mean()
+    )
+    (gradient,) = torch.autograd.grad(loss.losses["generator"], [players["generator"].g])
+    assert gradient.item() != 0

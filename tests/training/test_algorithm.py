@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -153,3 +155,21 @@ def test_under_bfloat16_losses_and_weights_stay_float32():
     play_round(played)
     assert seen == [torch.bfloat16]
     assert layer.weight.dtype == torch.float32
+
+
+def test_what_a_phase_hands_on_reaches_the_next_and_not_the_next_round():
+    given = []
+
+    def first(players, batch, noise):
+        given.append(batch.handed)
+        outcome = losses("a")(players, batch, noise)
+        return replace(outcome, handed=torch.full((1, 1, 1, 1), float(len(given))))
+
+    def second(players, batch, noise):
+        given.append(batch.handed)
+        return losses("b")(players, batch, noise)
+
+    played = table(Phase("a", first), Phase("b", second, reads_data=False))
+    play_round(played)
+    play_round(played)
+    assert [None if h is None else h.item() for h in given] == [None, 1, None, 3]

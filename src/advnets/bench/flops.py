@@ -61,12 +61,12 @@ def of_round(game: config.Game, g: Forward, d: Forward) -> float:
     """Operations of one round of the plain game, for each picture of its batch, penalties apart.
 
     D: forward and backward on a real and a generated picture. G: forward, D on the sample, back
-    through D's inputs to G's weights. Alternating play takes k fresh samples for D, and D anew on
-    G's; simultaneous play shares both.
+    through D's inputs to G's weights. Alternating play takes samples for each of D's k steps, and D
+    anew on G's, which are fresh or the last of these; simultaneous play shares both.
     """
     ascent = 2 * (d.total + d.weights)
     through = d.total  # the gradient of D's logit in the sample, first layer included
-    descent = g.total + g.weights
     if game.updates == "simultaneous":
-        return ascent + through + descent
-    return game.k * (g.total + ascent) + d.total + through + descent
+        return g.total + ascent + through + g.weights
+    fresh = g.total if game.fakes == "fresh" else 0.0
+    return game.k * (g.total + ascent) + fresh + d.total + through + g.weights

@@ -68,6 +68,8 @@ class Game:
     """Discriminator steps to one generator step, when they alternate."""
     updates: Literal["alternating", "simultaneous"] = "alternating"
     """D first and then G (the paper's text), or both on the same batch and fakes (its files)."""
+    fakes: Literal["fresh", "shared"] = "fresh"
+    """In G's own step of alternating play: drawn anew (the paper's text), or those D has seen."""
     r1: float = 0.0
     """Weight γ of the penalty γ/2 E‖∇D(x)‖² on real pictures, added to what D minimises."""
     r2: float = 0.0

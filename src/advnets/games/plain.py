@@ -29,8 +29,9 @@ class AdversarialNets:
     """min_G max_D V(D, G), played by Algorithm 1.
 
     Alternating, as the paper's text: k phases in which D ascends V, one in which G moves, with
-    fresh z. Simultaneous, as the authors' files: one phase, in which both gradients come from the
-    same batch, the same fakes and the same dropout masks before either player moves.
+    fresh z, or with the samples D has seen last, as many implementations have it. Simultaneous, as
+    the authors' files: one phase, in which both gradients come from the same batch, the same fakes
+    and the same dropout masks before either player moves.
     """
 
     def __init__(self, spec: config.Game) -> None:
@@ -48,14 +49,17 @@ class AdversarialNets:
 
     def discriminator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
         """D ascends V(D, G) on a batch of data and as many samples."""
-        with torch.no_grad():
+        shared = self.spec.fakes == "shared"
+        with torch.set_grad_enabled(shared):
             fake = generate(players, len(batch.pictures), noise)
-        loss, _, observed = self.verdict(players, batch.pictures, fake, noise)
-        return Outcome({"discriminator": loss}, observed)
+        loss, _, observed = self.verdict(players, batch.pictures, fake.detach(), noise)
+        return Outcome({"discriminator": loss}, observed, handed=fake if shared else None)
 
     def generator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
         """G descends its loss on as many samples as the batch has pictures."""
-        fake = generate(players, len(batch.pictures), noise)
+        fake = batch.handed
+        if fake is None:
+            fake = generate(players, len(batch.pictures), noise)
         net = cast(Discriminator, players["discriminator"])
         return Outcome({"generator": self.generator_loss(net(fake, noise.stacked("fake")))})
 

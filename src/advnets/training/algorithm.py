@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -79,13 +79,14 @@ def play_round(table: Table) -> Round:
     For the plain game: k times, sample a batch of data and of z and let D ascend V; then sample z
     and let G descend its loss. Source: Goodfellow et al. 2014, Algorithm 1.
     """
-    position = table.position
+    position, handed = table.position, None
     seen: dict[str, list[Tensor]] = {}
     finite: list[Tensor] = []
     for phase in table.game.phases():
         noise = table.noise.at(position.step).under(phase.name)
         for turn in range(repeats(phase, table.last_observed)):
-            outcome = play_turn(table, phase, noise.under(str(turn)))
+            outcome = play_turn(table, phase, noise.under(str(turn)), handed)
+            handed = outcome.handed
             for name, value in (*outcome.observed.items(), *loss_names(outcome)):
                 seen.setdefault(name, []).append(value.detach())
             finite.append(move(outcome.losses, table))
@@ -99,12 +100,12 @@ def repeats(phase: Phase, observed: Mapping[str, float]) -> int:
     return phase.repeats if isinstance(phase.repeats, int) else phase.repeats(observed)
 
 
-def play_turn(table: Table, phase: Phase, noise: Noise) -> Outcome:
+def play_turn(table: Table, phase: Phase, noise: Noise, handed: Tensor | None = None) -> Outcome:
     """The losses of one turn, on a batch of its own if the phase reads data."""
     position = table.position
     if phase.reads_data:
         position.cursor += 1
-    batch = table.batches.at(max(position.cursor - 1, 0))
+    batch = replace(table.batches.at(max(position.cursor - 1, 0)), handed=handed)
     with products(batch.pictures.device, table.precision):
         return phase.losses(table.players, batch, noise)
 
