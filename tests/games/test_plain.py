@@ -9,7 +9,7 @@ from torch import nn
 from advnets import config
 from advnets.games.plain import AdversarialNets
 from advnets.noise import Noise
-from advnets.objectives import non_saturating_generator_loss, value_function
+from advnets.objectives import value_function
 from advnets.types import Batch
 
 NOISE = Noise(seed=0)
