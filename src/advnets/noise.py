@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -117,3 +119,62 @@ class Noise:
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.asarray(array, dtype=np.float32)).to(self.device)
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One request for noise, without seed, step and place: it can be made again at another's."""
+
+    kind: str
+    purpose: str
+    streams: tuple[str, ...]
+    arguments: tuple[Any, ...]
+    options: Mapping[str, Any]
+
+    def made(self, noise: Noise) -> Tensor:
+        """The numbers that the same request gets of this source."""
+        source = replace(noise, purpose=noise.purpose + self.purpose, streams=self.streams)
+        return getattr(source, self.kind)(*self.arguments, **self.options)
+
+
+@dataclass(frozen=True)
+class Recorder(Noise):
+    """Gives what `Noise` gives, and writes down what it was asked for."""
+
+    root: str = ""
+    draws: list[Draw] = field(default_factory=list[Draw], compare=False)
+
+    @classmethod
+    def of(cls, noise: Noise) -> Recorder:
+        """A recorder that stands where this source stands."""
+        return cls(**{f.name: getattr(noise, f.name) for f in fields(Noise)}, root=noise.purpose)
+
+    def uniform(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: D102
+        return self._noted("uniform", arguments, options)
+
+    def normal(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: D102
+        return self._noted("normal", arguments, options)
+
+    def keep_mask(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: D102
+        return self._noted("keep_mask", arguments, options)
+
+    def _noted(self, kind: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
+        purpose = self.purpose.removeprefix(self.root)
+        self.draws.append(Draw(kind, purpose, self.streams, arguments, options))
+        return getattr(Noise, kind)(self, *arguments, **options)
+
+
+@dataclass(frozen=True)
+class Given(Noise):
+    """Gives what it was given, in that order."""
+
+    given: Iterator[Tensor] = field(default_factory=lambda: iter(()), compare=False)
+
+    def uniform(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: ARG002, D102
+        return next(self.given)
+
+    def normal(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: ARG002, D102
+        return next(self.given)
+
+    def keep_mask(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: ARG002, D102
+        return next(self.given)

@@ -113,6 +113,10 @@ class Runtime:
     """Of matrix products; weights, losses and optimizer state are float32 always."""
     threads: int = 0
     """Processor threads; 0: as many as there are cores."""
+    compile: bool = False
+    """Compile the step: half a minute of start for less time a step; fresh fakes only."""
+    graph: bool = False
+    """On CUDA, record the step as a graph and replay it; fresh fakes only."""
 
     def __post_init__(self) -> None:
         at_least(self, 0, "threads")

@@ -28,8 +28,9 @@ from advnets.nets.layers import Shape
 from advnets.nets.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator, Stacked
 from advnets.noise import Noise
 from advnets.training import runtime
-from advnets.training.algorithm import Table
+from advnets.training.algorithm import Table, Taking, take_turn
 from advnets.training.movers import mover
+from advnets.training.turns import captured, compiled, on_cuda
 
 
 @dataclass(frozen=True)
@@ -196,7 +197,30 @@ def table(run_config: config.Config, data: OpenedData, number: int, device: torc
         batches=batches_of(data.splits.train, feed),
         noise=Noise(seed, purpose=f"stage{number}", device=device),
         precision=runtime.PRECISIONS[run_config.runtime.precision],
+        take_turn=taking(run_config.runtime, stage.game),
     )
+
+
+def taking(chosen: config.Runtime, game: config.Game) -> Taking:
+    """The way to take turns that a config asks for.
+
+    Raises:
+        UsageError: two ways at once, one that the device lacks, or one that the game does not bear.
+    """
+    if not (chosen.compile or chosen.graph):
+        return take_turn
+    if chosen.compile and chosen.graph:
+        raise UsageError("compile and graph were both asked for; give one of them")
+    if game.updates == "alternating" and game.fakes == "shared":
+        raise UsageError(
+            "fakes are shared between steps, which compile and graph take apart; say "
+            "--game.fakes fresh, or leave them out"
+        )
+    if chosen.compile:
+        return compiled()
+    if not chosen.device.startswith("cuda"):
+        raise UsageError(f"graph was asked for on {chosen.device}; it needs --device cuda")
+    return captured(on_cuda)
 
 
 def resolved(run: config.Config, facts: DataFacts, chosen: config.Runtime) -> config.Config:

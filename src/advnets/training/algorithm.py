@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -14,7 +14,7 @@ from torch.nn.utils import get_total_norm
 from advnets.noise import Noise
 from advnets.training.movers import Mover
 from advnets.training.runtime import products
-from advnets.types import Batch, Game, Outcome, Phase, Players
+from advnets.types import Batch, Game, Phase, Players
 
 
 @runtime_checkable
@@ -51,6 +51,37 @@ class Position:
     """Updates each player has made."""
 
 
+@dataclass(frozen=True)
+class Turn:
+    """What one turn of a phase came to, before anybody moves."""
+
+    gradients: Mapping[str, tuple[Tensor, ...]]
+    losses: Mapping[str, Float[Tensor, ""]]
+    observed: Mapping[str, Float[Tensor, ""]]
+    handed: Tensor | None = None
+
+
+Taking = Callable[[Players, Phase, Batch, Noise, torch.dtype], Turn]
+"""A way to take a turn: as it is written, compiled, or as a recorded graph."""
+
+
+def take_turn(
+    players: Players, phase: Phase, batch: Batch, noise: Noise, precision: torch.dtype
+) -> Turn:
+    """The losses of one turn, and each one's gradient in its own player's parameters alone."""
+    with products(batch.pictures.device, precision):
+        outcome = phase.losses(players, batch, noise)
+    gradients: dict[str, tuple[Tensor, ...]] = {}
+    for n, (name, loss) in enumerate(outcome.losses.items(), 1):
+        parameters = tuple(players[name].parameters())
+        # Losses of one phase may share a graph; the last of them may free it.
+        shared = n < len(outcome.losses)
+        gradients[name] = torch.autograd.grad(loss, parameters, retain_graph=shared)
+    losses = {name: loss.detach() for name, loss in outcome.losses.items()}
+    observed = {name: value.detach() for name, value in outcome.observed.items()}
+    return Turn(gradients, losses, observed, outcome.handed)
+
+
 @dataclass
 class Table:
     """Everything on the table while a game is played."""
@@ -61,6 +92,7 @@ class Table:
     batches: BatchStream
     noise: Noise
     precision: torch.dtype = torch.float32
+    take_turn: Taking = take_turn
     position: Position = field(default_factory=Position)
     last_observed: Mapping[str, float] = field(default_factory=dict[str, float])
 
@@ -85,11 +117,14 @@ def play_round(table: Table) -> Round:
     for phase in table.game.phases():
         noise = table.noise.at(position.step).under(phase.name)
         for turn in range(repeats(phase, table.last_observed)):
-            outcome = play_turn(table, phase, noise.under(str(turn)), handed)
-            handed = outcome.handed
-            for name, value in (*outcome.observed.items(), *loss_names(outcome)):
-                seen.setdefault(name, []).append(value.detach())
-            finite.append(move(outcome.losses, table))
+            batch = replace(next_batch(table, phase), handed=handed)
+            taken = table.take_turn(
+                table.players, phase, batch, noise.under(str(turn)), table.precision
+            )
+            handed = taken.handed
+            for name, value in (*taken.observed.items(), *loss_names(taken)):
+                seen.setdefault(name, []).append(value)
+            finite.append(move(taken, table))
     position.step += 1
     means = {name: torch.stack(values).mean() for name, values in seen.items()}
     return Round(means, torch.stack(finite).all())
@@ -100,42 +135,30 @@ def repeats(phase: Phase, observed: Mapping[str, float]) -> int:
     return phase.repeats if isinstance(phase.repeats, int) else phase.repeats(observed)
 
 
-def play_turn(table: Table, phase: Phase, noise: Noise, handed: Tensor | None = None) -> Outcome:
-    """The losses of one turn, on a batch of its own if the phase reads data."""
+def next_batch(table: Table, phase: Phase) -> Batch:
+    """A batch of its own for a phase that reads data; for another, that of the phase before."""
     position = table.position
     if phase.reads_data:
         position.cursor += 1
-    batch = replace(table.batches.at(max(position.cursor - 1, 0)), handed=handed)
-    with products(batch.pictures.device, table.precision):
-        return phase.losses(table.players, batch, noise)
+    return table.batches.at(max(position.cursor - 1, 0))
 
 
-def loss_names(outcome: Outcome) -> list[tuple[str, Tensor]]:
+def loss_names(taken: Turn) -> list[tuple[str, Tensor]]:
     """Each player's loss under the name it is logged by."""
-    return [(f"loss/{player}", loss) for player, loss in outcome.losses.items()]
+    return [(f"loss/{player}", loss) for player, loss in taken.losses.items()]
 
 
-def move(losses: Mapping[str, Float[Tensor, ""]], table: Table) -> Bool[Tensor, ""]:
-    """Take every gradient, then move every player; say whether all was finite.
+def move(taken: Turn, table: Table) -> Bool[Tensor, ""]:
+    """Move every player whose gradient was taken; say whether all was finite.
 
     If any number is not finite nobody moves: the movers learn it on the device, and the host need
     not look.
     """
-    gradients = {name: gradient(loss, name, table, losses) for name, loss in losses.items()}
-    norms = [get_total_norm(grads) for grads in gradients.values()]
-    finite = torch.isfinite(torch.stack((*norms, *losses.values()))).all()
-    for name, grads in gradients.items():
-        update(table, name, grads, finite)
+    norms = [get_total_norm(gradients) for gradients in taken.gradients.values()]
+    finite = torch.isfinite(torch.stack((*norms, *taken.losses.values()))).all()
+    for name, gradients in taken.gradients.items():
+        update(table, name, gradients, finite)
     return finite
-
-
-def gradient(
-    loss: Tensor, name: str, table: Table, losses: Mapping[str, Tensor]
-) -> tuple[Tensor, ...]:
-    """The gradient of a player's loss in that player's own parameters, and in no other's."""
-    parameters = tuple(table.players[name].parameters())
-    # Losses of one phase may share a graph; the last of them may free it.
-    return torch.autograd.grad(loss, parameters, retain_graph=name != list(losses)[-1])
 
 
 def update(

@@ -1,0 +1,63 @@
+"""Train with gradient penalties for a while and print, minute by minute, speed and memory.
+
+python scripts/steady.py [MINUTES] [--no-flush]
+
+The pair of preset `mlp` on MNIST (ADVNETS_DATA), R1 and R2 of weight 1 at every step, one thread.
+With --no-flush numbers below 1e-38 are computed with, as a processor does unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from advnets import config, presets
+from advnets.experiment import build
+from advnets.training import runtime
+from advnets.training.algorithm import play_round
+
+
+def resident_mib() -> int:
+    """What the process holds now, where Linux tells it, else at most."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return int(next(line.split()[1] for line in lines if line.startswith("VmRSS"))) >> 10
+
+
+def main(minutes: int, *, flush: bool) -> None:
+    """Train and print."""
+    start = presets.named("mlp")
+    game = replace(start.stage.game, r1=1.0, r2=1.0)
+    start = start.with_stage(replace(start.stage, game=game))
+    data = build.open_data(start.data)
+    run = build.resolved(start, data.facts, runtime.resolve(config.Runtime("cpu", threads=1)))
+    device = runtime.prepare(run.runtime)
+    torch.set_flush_denormal(flush)
+    table = build.table(run, data, 0, device)
+    for _ in range(20):
+        play_round(table)
+    print(f"minute  ms/step  CPU ms/step  MiB   ({run.runtime.precision}, flush {flush})")
+    seen: list[float] = []
+    for minute in range(1, minutes + 1):
+        began, worked, steps = time.perf_counter(), time.process_time(), 0
+        while time.perf_counter() - began < 60:
+            play_round(table)
+            steps += 1
+        wall = (time.perf_counter() - began) / steps * 1e3
+        seen.append((time.process_time() - worked) / steps * 1e3)
+        print(f"{minute:6} {wall:8.2f} {seen[-1]:12.2f} {resident_mib():6}", flush=True)
+    first, last = statistics.mean(seen[:3]), statistics.mean(seen[-3:])
+    print(f"CPU time of a step, last three minutes to first three: {last / first:.3f}")
+
+
+if __name__ == "__main__":
+    told = [word for word in sys.argv[1:] if not word.startswith("-")]
+    main(int(told[0]) if told else 30, flush="--no-flush" not in sys.argv)
