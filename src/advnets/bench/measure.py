@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -86,7 +87,7 @@ class Worker:
         """Most memory held; the process ends."""
         return int(self._ask("")["peak_bytes"])
 
-    def _ask(self, line: str) -> dict[str, float]:
+    def _ask(self, line: str) -> dict[str, Any]:
         process = self.process
         assert process.stdin is not None
         assert process.stdout is not None

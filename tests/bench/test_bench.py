@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import torch
+
+from advnets import cli, config, presets
+from advnets.bench import measure, peers
+from advnets.bench.contestants import CONTESTANTS, Setting
+from advnets.bench.measure import Spread, Worker
+from advnets.bench.rows import ROWS
+from advnets.errors import AdvnetsError
+from advnets.experiment import build
+
+
+@pytest.mark.parametrize("preset", peers.PEERS)
+def test_the_plain_nets_are_the_presets_nets(preset):
+    """Layer for layer: shapes of all parameters, piece-major weights of maxout apart."""
+    stage, peer = presets.named(preset).stage, peers.PEERS[preset]()
+    shape = (3, 64, 64) if preset == "dcgan" else (1, 28, 28)
+    ours = build.players(presets.named(preset), 0, shape, torch.full(shape, 0.5))
+    for name, theirs in (("generator", peer.generator), ("discriminator", peer.discriminator)):
+        mine = sorted(tuple(p.shape) for p in ours[name].parameters())
+        assert mine == sorted(tuple(p.shape) for p in theirs.parameters()), name
+    assert presets.named(preset).data.batch_size == peer.batch_size
+    assert isinstance(stage.generator_optimizer, config.OptimizerConfig)
+
+
+@pytest.mark.parametrize("preset", peers.PEERS)
+def test_the_tutorials_loop_trains(preset):
+    """A step moves both nets, by finite losses."""
+    peer = peers.PEERS[preset]()
+    shape = (3, 64, 64) if preset == "dcgan" else (1, 28, 28)
+    before = [p.clone() for p in (*peer.generator.parameters(), *peer.discriminator.parameters())]
+    losses = peers.step_of(peer)(torch.rand(8, *shape))
+    after = [*peer.generator.parameters(), *peer.discriminator.parameters()]
+    assert all(torch.isfinite(loss) for loss in losses)
+    assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_pictures_are_drawn_once_and_read_as_they_are(tmp_path):
+    folder = measure.draw_pictures(tmp_path / "pictures")
+    files = sorted(folder.iterdir())
+    assert len(files) == 2000
+    stamp = files[0].stat().st_mtime_ns
+    measure.draw_pictures(folder)
+    assert files[0].stat().st_mtime_ns == stamp
+    picture = peers.Files(folder, 64, symmetric=True)[0]
+    assert picture.shape == (3, 64, 64)
+    assert -1 <= picture.min() < 0 < picture.max() <= 1
+
+
+def test_a_spread_is_the_median_between_the_extremes():
+    assert Spread.of([3.0, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0)
+
+
+def test_a_goal_is_judged_by_what_was_measured():
+    """Medians: 10 against 4 and 5 a second; 3 operations each; peaks of products."""
+    row = ROWS["paper-mnist"]
+    seen = {
+        "ours": [10.0, 12.0, 9.0],
+        "resident": [4.0, 4.0, 4.0],
+        "tutorial": [5.0, 5.0, 5.0],
+        "peak float32": [1.0, 1.0, 1.0],
+        "peak bfloat16": [1.0, 1.0, 1.0],
+    }
+    result = measure._result(row, seen, {"ours": 7})
+    assert result.rates["ours"] == Spread(10.0, 9.0, 12.0)
+    assert result.ratios["resident"] == Spread(2.5, 2.25, 3.0)
+    assert result.ratios["tutorial"].median == 2.0
+    assert result.flops == pytest.approx(10.0 * row.flops())
+    assert result.peaks["bfloat16"] == 2 * 4096**3
+    assert result.goals == {"2.5 x resident": True, "35 % of the bfloat16 peak": False}
+
+
+def test_whoever_cannot_work_is_named_with_its_last_words(tmp_path):
+    setting = Setting(tmp_path, data_dir=str(tmp_path))
+    environment = os.environ.pop("ADVNETS_DATA", None)
+    try:
+        with Worker("mlp", "ours", setting) as worker, pytest.raises(AdvnetsError) as caught:
+            worker.work(0.1)
+    finally:
+        if environment is not None:
+            os.environ["ADVNETS_DATA"] = environment
+    assert "advnets data fetch mnist" in str(caught.value)
+
+
+def test_every_row_has_who_takes_part_in_it():
+    for row in ROWS.values():
+        if not row.command:
+            assert {"ours", *row.rivals} == set(CONTESTANTS[row.name])
+        assert all(goal.rival in ("", *row.rivals) for goal in row.goals)
+
+
+def test_an_unknown_row_is_refused(capsys):
+    assert cli.main(["bench", "parsen"]) == 2
+    assert "parsen" in capsys.readouterr().err
+
+
+def test_a_row_is_measured_and_printed(real_data, capsys):
+    """The Parzen window, in processes of their own, as JSON."""
+    arguments = ["bench", "parzen", "--rounds", "1", "--seconds", "0.1", "--json"]
+    assert cli.main([*arguments, "--data-dir", str(real_data)]) == 0
+    told = json.loads(capsys.readouterr().out)
+    (row,) = told["rows"]
+    assert row["row"] == "parzen"
+    assert row["rates"]["ours"]["median"] > 0
+    assert 0 < row["flops"] < row["peaks"]["float32"] * 2
+    assert row["peak_bytes"]["ours"] > 1 << 20
+    assert told["machine"]["torch"] == torch.__version__

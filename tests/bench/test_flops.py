@@ -1,0 +1,62 @@
+"""Counted operations against PyTorch's own counter, on the very rounds that are played."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from advnets import config, presets
+from advnets.bench.flops import forward, of_round
+from advnets.experiment import build
+from advnets.training.algorithm import play_round
+
+DENSE = (
+    config.MLPGenerator(latent_dim=8, hidden=(24, 16)),
+    config.MaxoutDiscriminator(units=(12, 10), pieces=3),
+)
+STRIDED = (
+    config.DCGANGenerator(latent_dim=8, channels=4),
+    config.DCGANDiscriminator(channels=4),
+)
+GAMES = [
+    config.Game(),
+    config.Game(k=3),
+    config.Game(fakes="shared"),
+    config.Game(updates="simultaneous"),
+]
+
+
+@pytest.mark.parametrize("pair", [DENSE, STRIDED], ids=["dense", "strided"])
+@pytest.mark.parametrize("game", GAMES, ids=["fresh", "k=3", "shared", "simultaneous"])
+def test_useful_operations_are_those_that_a_round_takes(pair, game):
+    """Exactly: the formula forgets no product, and the engine wastes none.
+
+    Save one: in simultaneous play G's gradient goes back through D for the real half too, as zeros.
+    """
+    start = presets.named("digits")
+    stage = replace(start.stage, generator=pair[0], discriminator=pair[1], game=game)
+    run = replace(start.with_stage(stage), data=replace(start.data, batch_size=10))
+    data = build.open_data(run.data)
+    run = build.resolved(run, data.facts, config.Runtime("cpu", "float32", 1))
+    table = build.table(run, data, 0, torch.device("cpu"))
+    g, d = table.players["generator"], table.players["discriminator"]
+    useful = of_round(
+        game, forward(g, torch.zeros(1, 8)), forward(d, torch.zeros(1, *data.facts.shape))
+    )
+    with FlopCounterMode(display=False) as counter:
+        play_round(table)
+    d_total = forward(d, torch.zeros(1, *data.facts.shape)).total
+    wasted = d_total if game.updates == "simultaneous" else 0
+    assert counter.get_total_flops() == 10 * (useful + wasted)
+
+
+def test_a_net_is_counted_in_its_own_mode_and_left_in_it():
+    """Batch norm in training mode would refuse a batch of one."""
+    net = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.BatchNorm1d(5), torch.nn.Linear(5, 2))
+    counted = forward(net, torch.zeros(1, 3))
+    assert (counted.first, counted.total) == (30, 50)
+    assert counted.weights == 70
+    assert net.training
