@@ -75,8 +75,8 @@ def newest(run: Path) -> int:
     return max(steps, default=-1)
 
 
-def last_bytes(run: Path) -> bytes:
-    return (run / "checkpoints" / f"step-{STEPS:08d}.safetensors").read_bytes()
+def last_bytes(run: Path, steps: int = STEPS) -> bytes:
+    return (run / "checkpoints" / f"step-{steps:08d}.safetensors").read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +194,34 @@ def test_a_run_in_use_is_left_alone(tmp_path):
     assert err.strip() == (
         f"advnets: {run} is in use by another process; wait for it, stop it, or give another --out"
     )
+
+
+FEW = 150
+DCGAN = [
+    *("dcgan", "--data", "digits", "--steps", str(FEW), "--batch-size", "20", "--threads", "2"),
+    *("--generator.channels", "4", "--discriminator.channels", "4", "--game.fakes", "fresh"),
+    *("--ticks.log", "50", "--ticks.samples", "0", "--ticks.checkpoint", "5"),
+]
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param(["--precision", "bfloat16"], id="bfloat16"),
+        pytest.param(["--precision", "bfloat16", "--game.fakes", "shared"], id="shared"),
+        pytest.param(["--compile"], id="compiled", marks=pytest.mark.slow),
+    ],
+)
+def test_every_engine_goes_on_to_the_same_bytes(tmp_path, engine):
+    """Convolutions, short products, two threads, compiled steps: killed, resumed, equal."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    code, _, err = finish(start(["train", *DCGAN, *engine, "--out", whole]))
+    assert code == 0, err
+    process = start(["train", *DCGAN, *engine, "--out", killed])
+    wait_for_checkpoint(killed, process, after=20)
+    process.kill()
+    finish(process)
+    assert 20 < newest(killed) < FEW
+    code, _, err = finish(resume(killed))
+    assert code == 0, err
+    assert last_bytes(killed, FEW) == last_bytes(whole, FEW)

@@ -9,7 +9,8 @@ import torch
 from advnets import cli, config, presets
 from advnets.bench import measure, peers
 from advnets.bench.contestants import CONTESTANTS, Setting
-from advnets.bench.measure import Spread, Worker
+from advnets.bench.measure import Spread
+from advnets.bench.processes import Worker
 from advnets.bench.rows import ROWS
 from advnets.errors import AdvnetsError
 from advnets.experiment import build
