@@ -54,6 +54,8 @@ def test_presets_are_listed(said):
         0,
         "digits            The 2014 pair, small, on scikit-learn's 8x8 digits; minutes, offline.\n"
         "points            The 2014 pair, small, on points of a line or plane; a minute, offline.\n"
+        "mlp               Fully connected nets with batch norm, as in tutorials, on MNIST.\n"
+        "dcgan             Deep convolutional nets, for squares of 8 to 512 pixels (--size).\n"
         "paper-mnist       The 2014 MNIST experiment, the authors' configuration to the letter.\n"
         "paper-tfd         The 2014 Toronto Face Database experiment, its two stages of training.\n"
         "paper-cifar       The 2014 CIFAR-10 experiment, fully connected.\n"
@@ -73,6 +75,8 @@ def test_a_training_leaves_what_it_says(trained):
         "device": "cpu",
         "precision": "float32",
         "threads": 1,
+        "compile": False,
+        "graph": False,
     }
     assert record["config"]["stages"][0]["steps"] == 30
     assert record["data"]["train"] == 1197
@@ -125,7 +129,7 @@ def test_off_a_terminal_a_tick_is_one_plain_line(said, tmp_path):
     code, out, err = said("train", "digits", "--out", tmp_path / "run", *QUICK)
     assert code == 0
     lines = err.splitlines()
-    assert lines[0] == "training begins: 30 steps on cpu"
+    assert lines[0] == "training begins: 30 steps on cpu in float32"
     assert len(lines) == 4
     assert lines[1].startswith("step 10/30  epoch 0.8  D(x) 0.")
     assert "pictures/s" in lines[1]

@@ -65,7 +65,9 @@ class Console:
     def _opened(self, event: Mapping[str, Any]) -> None:
         self.steps, self._began, self._began_at = event["steps"], time.monotonic(), event["step"]
         begins = "begins" if event["kind"] == "start" else f"goes on from step {event['step']:,}"
-        self.line(f"training {begins}: {self.steps:,} steps on {event['device']}")
+        self.line(
+            f"training {begins}: {self.steps:,} steps on {event['device']} in {event['precision']}"
+        )
         if self.stream.isatty():
             self.bar = tqdm(
                 total=(self.steps - self._began_at) * self.batch_size,

@@ -205,7 +205,7 @@ PRESETS: dict[str, Preset] = {
     for preset in (
         Preset(_DIGITS, "The 2014 pair, small, on scikit-learn's 8x8 digits; minutes, offline."),
         Preset(_POINTS, "The 2014 pair, small, on points of a line or plane; a minute, offline."),
-        Preset(_MLP, "Fully connected nets with batch norm, as tutorials have them, on MNIST."),
+        Preset(_MLP, "Fully connected nets with batch norm, as in tutorials, on MNIST."),
         Preset(_DCGAN, "Deep convolutional nets, for squares of 8 to 512 pixels (--size)."),
         Preset(_MNIST, "The 2014 MNIST experiment, the authors' configuration to the letter."),
         Preset(_TFD, "The 2014 Toronto Face Database experiment, its two stages of training."),

@@ -68,7 +68,8 @@ def train(
         session = _resumed(run, run_config) if resume else _begun(run, run_config)
         device = runtime.prepare(session.config.runtime)
         opening = {"kind": "resume" if resume else "start", "time": time.time()}
-        facts = {"step": session.step, "steps": session.steps, "device": str(device)}
+        chosen = {"device": str(device), "precision": session.config.runtime.precision}
+        facts = {"step": session.step, "steps": session.steps, **chosen}
         run.append_event(opening | facts)
         watcher.event(opening | facts)
         if broken := session.data.splits.broken:
