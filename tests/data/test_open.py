@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def test_folder_of_another_user(tmp_path, monkeypatch):
     def refuse(folder: Path):
         raise PermissionError(errno.EACCES, "Permission denied", str(folder))
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     with pytest.raises(DataError, match=r"cannot be read \(Permission denied\)"):
         open_source(Data(source=str(tmp_path)))
 
