@@ -20,7 +20,7 @@ from advnets.experiment import build
 def test_the_plain_nets_are_the_presets_nets(preset):
     """Layer for layer: shapes of all parameters, piece-major weights of maxout apart."""
     stage, peer = presets.named(preset).stage, peers.PEERS[preset]()
-    shape = (3, 64, 64) if preset == "dcgan" else (1, 28, 28)
+    shape = peers.SHAPES[preset]
     ours = build.players(presets.named(preset), 0, shape, torch.full(shape, 0.5))
     for name, theirs in (("generator", peer.generator), ("discriminator", peer.discriminator)):
         mine = sorted(tuple(p.shape) for p in ours[name].parameters())
@@ -33,7 +33,7 @@ def test_the_plain_nets_are_the_presets_nets(preset):
 def test_the_tutorials_loop_trains(preset):
     """A step moves both nets, by finite losses."""
     peer = peers.PEERS[preset]()
-    shape = (3, 64, 64) if preset == "dcgan" else (1, 28, 28)
+    shape = peers.SHAPES[preset]
     before = [p.clone() for p in (*peer.generator.parameters(), *peer.discriminator.parameters())]
     losses = peers.step_of(peer)(torch.rand(8, *shape))
     after = [*peer.generator.parameters(), *peer.discriminator.parameters()]

@@ -34,16 +34,20 @@ class Setting:
     pictures: Path
     """A folder of JPEG files, for DCGAN."""
     data_dir: str | None = None
-    precision: str = "auto"
 
     def data(self, preset: str) -> config.Config:
         """The preset on the bench's data."""
         start = presets.named(preset)
         data = replace(start.data, directory=self.data_dir)
-        if preset == "dcgan":
+        if in_colour(preset):
             data = replace(data, source=str(self.pictures))
-        chosen = config.Runtime(precision=self.precision)  # type: ignore[arg-type]
-        return replace(start, data=data, runtime=chosen)
+        # Presets for small nets choose; here everybody has the whole machine.
+        return replace(start, data=data, runtime=config.Runtime())
+
+
+def in_colour(preset: str) -> bool:
+    """Whether a preset is fed with the folder of files, and not with MNIST."""
+    return peers.SHAPES[preset][0] == 3
 
 
 Contestant = Callable[[Setting], Iterator[int]]
@@ -53,25 +57,26 @@ def ours(preset: str) -> Contestant:
     """Rounds of the engine, as `advnets train` plays them; yields pictures."""
 
     def play(setting: Setting) -> Iterator[int]:
-        table, batch_size = table_of(setting.data(preset))
+        run, data, device = opened(setting.data(preset))
+        table = build.table(run, data, 0, device)
         while True:
             play_round(table)
-            yield batch_size
+            yield run.data.batch_size
 
     return play
 
 
-def table_of(start: config.Config) -> tuple[build.Table, int]:
-    """The table of a preset's first stage, and its batch size."""
+def opened(start: config.Config) -> tuple[config.Config, build.OpenedData, torch.device]:
+    """A preset resolved, its data, and the device, prepared as a training prepares it."""
     data = build.open_data(start.data)
     run = build.resolved(start, data.facts, runtime.resolve(start.runtime))
-    return build.table(run, data, 0, runtime.prepare(run.runtime)), run.data.batch_size
+    return run, data, runtime.prepare(run.runtime)
 
 
 def dataset(preset: str, setting: Setting) -> Dataset[Tensor]:
     """The same training pictures as a tutorial holds them."""
     spec, symmetric = setting.data(preset).data, peers.PEERS[preset]().symmetric
-    if preset == "dcgan":
+    if in_colour(preset):
         return peers.Files(setting.pictures, spec.size, symmetric=symmetric)
     train = open_source(spec).train
     assert isinstance(train, Part)
@@ -90,10 +95,7 @@ def resident(preset: str) -> Contestant:
 
 def our_samples(setting: Setting) -> Iterator[int]:
     """10,000 pictures of the DCGAN generator, again and again, as `advnets sample` draws them."""
-    start = setting.data("dcgan")
-    data = build.open_data(start.data)
-    run = build.resolved(start, data.facts, runtime.resolve(start.runtime))
-    device = runtime.prepare(run.runtime)
+    run, data, device = opened(setting.data("dcgan"))
     nets = build.players(run, 0, data.facts.shape, torch.zeros(data.facts.shape))
     generator, drawing = runtime.seated(nets["generator"], device), Drawing.of(run.runtime, device)
     while True:

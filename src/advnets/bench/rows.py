@@ -46,9 +46,8 @@ class Row:
 def _round(preset: str) -> float:
     """Of one round of a preset, for each picture."""
     peer = peers.PEERS[preset]()
-    side = 64 if preset == "dcgan" else 28
     g = forward(peer.generator, torch.zeros(1, *peer.latent_shape))
-    d = forward(peer.discriminator, torch.zeros(1, 3 if side == 64 else 1, side, side))
+    d = forward(peer.discriminator, torch.zeros(1, *peers.SHAPES[preset]))
     return of_round(presets.named(preset).stage.game, g, d)
 
 
