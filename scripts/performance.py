@@ -1,6 +1,6 @@
 """Write the table of docs/performance.md from a bench: python scripts/performance.py [BENCH.json]
 
-Without a file it runs `advnets bench --json` itself, in about ten minutes on a quiet machine.
+Without a file it runs `advnets bench --json` itself, in about twelve minutes on a quiet machine.
 """
 
 from __future__ import annotations

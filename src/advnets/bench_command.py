@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Bench:
     """Measure ours beside a tutorial's loop: same nets, batch and data, in turn, in one run.
 
-    Without ROW all are measured, in about twenty minutes. Machines and their other work differ:
+    Without ROW all are measured, in about twelve minutes. Machines and their other work differ:
     quote ratios.
     """
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 import torch
@@ -76,15 +75,11 @@ def test_a_goal_is_judged_by_what_was_measured():
     assert result.goals == {"2.5 x resident": True, "35 % of the bfloat16 peak": False}
 
 
-def test_whoever_cannot_work_is_named_with_its_last_words(tmp_path):
+def test_whoever_cannot_work_is_named_with_its_last_words(tmp_path, monkeypatch):
+    monkeypatch.delenv("ADVNETS_DATA", raising=False)
     setting = Setting(tmp_path, data_dir=str(tmp_path))
-    environment = os.environ.pop("ADVNETS_DATA", None)
-    try:
-        with Worker("mlp", "ours", setting) as worker, pytest.raises(AdvnetsError) as caught:
-            worker.work(0.1)
-    finally:
-        if environment is not None:
-            os.environ["ADVNETS_DATA"] = environment
+    with Worker("mlp", "ours", setting) as worker, pytest.raises(AdvnetsError) as caught:
+        worker.work(0.1)
     assert "advnets data fetch mnist" in str(caught.value)
 
 

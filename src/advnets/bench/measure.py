@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import statistics
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -19,6 +17,7 @@ from PIL import Image
 from advnets.bench.contestants import DRAWN, PEAKS, PRODUCT, Setting
 from advnets.bench.processes import Process, Worker
 from advnets.bench.rows import Goal, Row
+from advnets.training.runtime import cores, cpuinfo
 
 _PICTURES = 2000
 _WARM_UP = 1.0
@@ -135,22 +134,10 @@ def draw_pictures(folder: Path) -> Path:
 
 def machine() -> dict[str, object]:
     """What the figures depend on."""
-    names = [
-        line.partition(":")[2].strip()
-        for line in _lines(Path("/proc/cpuinfo"))
-        if line.startswith("model name")
-    ]
     return {
-        "processor": (names or [platform.processor() or platform.machine()])[0],
-        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "processor": cpuinfo("model name") or platform.processor() or platform.machine(),
+        "cores": cores(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "samples": DRAWN,
     }
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        return []

@@ -15,11 +15,10 @@ from typing import Any
 from advnets.bench.contestants import Setting
 from advnets.bench.rows import Row
 from advnets.errors import AdvnetsError
+from advnets.experiment.plan import MAXRSS_UNIT
 
 TRAINED = 50_000
 """MNIST's training pictures of one epoch; the last 10,000 are for validation."""
-_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes in which the system counts memory."""
 
 
 class Worker:
@@ -111,7 +110,7 @@ class Process:
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             raise AdvnetsError(f"{self.row.name}, {self.who}: {said.strip()}")
-        self._most = max(self._most, usage.ru_maxrss * _UNIT)
+        self._most = max(self._most, usage.ru_maxrss * MAXRSS_UNIT)
         return 1 / passed if until else TRAINED / (time.perf_counter() - began)
 
     def peak_bytes(self) -> int:

@@ -18,6 +18,8 @@ from advnets.training.algorithm import play_round
 WARM_UP = 3
 TIMED_SECONDS = 2.0
 MOST_ROUNDS = 200
+MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+"""Bytes in which the system counts a process's peak memory: macOS counts bytes, Linux KiB."""
 
 
 @dataclass(frozen=True)
@@ -94,5 +96,4 @@ def peak_bytes(device: torch.device) -> int:
     """Most memory held so far: of the device, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT

@@ -124,17 +124,16 @@ def load_memory(
     Raises:
         CheckpointError: it remembered other things, or of other shapes.
     """
-    stored, mine = _under(prefix, tensors), memory_tensors("", memory)
-    fits = {f"/{name}": tensor.shape for name, tensor in stored.items()} == {
-        name: tensor.shape for name, tensor in mine.items()
-    }
-    if not fits:
+    mine = memory_tensors(prefix, memory)
+    stored = {name: t for name, t in tensors.items() if name.startswith(f"{prefix}/")}
+    shapes, expected = ({name: t.shape for name, t in some.items()} for some in (stored, mine))
+    if shapes != expected:
         raise CheckpointError(
             f"the checkpoint's {prefix} is of another optimizer or net than the config describes; "
             "restore the run's own config.json"
         )
     for name, tensor in mine.items():
-        tensor.copy_(stored[name.removeprefix("/")])
+        tensor.copy_(stored[name])
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

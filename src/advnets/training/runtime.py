@@ -52,12 +52,16 @@ def has_bfloat16(device: torch.device) -> bool:
 
 def processor_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     """What the processor can do, as Linux has it; nothing where that is not told."""
+    return frozenset(cpuinfo("flags", path).split())
+
+
+def cpuinfo(field: str, path: Path = Path("/proc/cpuinfo")) -> str:
+    """What Linux says of the first processor under this name; "" where that is not told."""
     try:
         lines = path.read_text().splitlines()
     except OSError:
-        return frozenset()
-    flags = (line.partition(":")[2].split() for line in lines if line.startswith("flags"))
-    return frozenset(next(flags, []))
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
 
 
 def prepare(runtime: config.Runtime) -> torch.device:
