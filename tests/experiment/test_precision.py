@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import pytest
 
 from advnets import config, presets
+from advnets.console import Console
 from advnets.experiment.train import train
 from advnets.experiment.trained import load
-
-
-class Silent:
-    def event(self, event):
-        pass
-
-    def progress(self, step):
-        pass
 
 
 @pytest.mark.slow
@@ -35,7 +29,7 @@ def test_both_precisions_learn_the_same(tmp_path):
                 runtime=config.Runtime("cpu", precision, 1),
             )
             out = tmp_path / f"{precision}{seed}"
-            assert train(run, out, Silent()).complete
+            assert train(run, out, Console(io.StringIO())).complete
             records = load(out).evaluate()
             score = next(r for r in records if r["samples"] == "generator" and r["grid"] == "paper")
             nats.setdefault(precision, []).append(score["mean"])
