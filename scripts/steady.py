@@ -1,6 +1,6 @@
 """Train with gradient penalties for a while and print, minute by minute, speed and memory.
 
-python scripts/steady.py [MINUTES] [--no-flush]
+python scripts/steady.py [MINUTES] [--float32] [--no-flush]
 
 The pair of preset `mlp` on MNIST (ADVNETS_DATA), R1 and R2 of weight 1 at every step, one thread.
 With --no-flush numbers below 1e-38 are computed with, as a processor does unless told otherwise.
@@ -32,13 +32,14 @@ def resident_mib() -> int:
     return int(next(line.split()[1] for line in lines if line.startswith("VmRSS"))) >> 10
 
 
-def main(minutes: int, *, flush: bool) -> None:
+def main(minutes: int, *, precision: str, flush: bool) -> None:
     """Train and print."""
     start = presets.named("mlp")
     game = replace(start.stage.game, r1=1.0, r2=1.0)
     start = start.with_stage(replace(start.stage, game=game))
     data = build.open_data(start.data)
-    run = build.resolved(start, data.facts, runtime.resolve(config.Runtime("cpu", threads=1)))
+    here = runtime.resolve(config.Runtime("cpu", precision, threads=1))
+    run = build.resolved(start, data.facts, here)
     device = runtime.prepare(run.runtime)
     torch.set_flush_denormal(flush)
     table = build.table(run, data, 0, device)
@@ -60,4 +61,8 @@ def main(minutes: int, *, flush: bool) -> None:
 
 if __name__ == "__main__":
     told = [word for word in sys.argv[1:] if not word.startswith("-")]
-    main(int(told[0]) if told else 30, flush="--no-flush" not in sys.argv)
+    main(
+        int(told[0]) if told else 30,
+        precision="float32" if "--float32" in sys.argv else "auto",
+        flush="--no-flush" not in sys.argv,
+    )

@@ -92,7 +92,8 @@ class Console:
     def _evaluated(self, event: Mapping[str, Any]) -> None:
         self.line(
             f"step {event['step']:,}: Parzen log-likelihood {event['mean']:.1f} ± "
-            f"{event['standard_error']:.1f} nats at σ {event['sigma']:.3f}"
+            f"{event['standard_error']:.1f} nats at σ {event['sigma']:.3f} "
+            f"({event['weights']} weights)"
         )
 
     def _left_out(self, event: Mapping[str, Any]) -> None:

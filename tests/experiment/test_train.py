@@ -170,13 +170,15 @@ def test_the_lock_is_let_go_when_a_training_falls(tiny, tmp_path):
 
 
 def test_a_parzen_score_on_the_way_is_an_event(tiny, tmp_path):
-    run = tiny.with_stage(replace(tiny.stage, steps=4))
+    run = tiny.with_stage(replace(tiny.stage, steps=4, average_half_life=100))
     train(replace(run, ticks=replace(run.ticks, evaluate=4)), tmp_path / "run", Quiet())
-    (event,) = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
-    assert event["step"] == 4
-    assert event["metric"] == "parzen"
-    # Untrained samples lie near the mean digit: far below real digits, above noise.
-    assert np.isfinite(event["mean"])
+    events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
+    assert [event["weights"] for event in events] == ["average", "last"]
+    for event in events:
+        assert event["step"] == 4
+        assert event["metric"] == "parzen"
+        # Chosen on validation digits, which are like the test digits.
+        assert event["valid_mean"] == pytest.approx(event["mean"], rel=0.2)
 
 
 def test_the_real_row_is_the_score_of_the_training_pictures_themselves(tiny):

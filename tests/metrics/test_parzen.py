@@ -159,7 +159,9 @@ class TestSelectSigma:
         """The σ selected has the largest exact mean log-likelihood of all in the grid."""
         valid, samples = drawn(60, 12), drawn(80, 12, seed=1)
         means = [exact(valid, samples, sigma).mean() for sigma in PAPER_GRID]
-        assert select_sigma(valid, samples) == PAPER_GRID[int(np.argmax(means))]
+        sigma, mean = select_sigma(valid, samples)
+        assert sigma == PAPER_GRID[int(np.argmax(means))]
+        assert mean == pytest.approx(max(means), abs=1e-3)
 
     def test_looks_at_the_first_thousand_only(self):
         """Validation points after the first 1,000 have no say."""
@@ -175,11 +177,12 @@ class TestScore:
         samples, valid, test = drawn(90, 1, 3, 3), drawn(70, 1, 3, 3, seed=1), drawn(50, 1, 3, 3)
         score = parzen_score(samples, valid, test)
         flat = [pictures.flatten(1) for pictures in (samples, valid, test)]
-        sigma = select_sigma(flat[1], flat[0])
+        sigma, valid_mean = select_sigma(flat[1], flat[0])
         expected = exact(flat[2], flat[0], sigma)
         assert asdict(score) == {
             "mean": pytest.approx(expected.mean(), abs=1e-3),
             "standard_error": pytest.approx(np.std(expected) / math.sqrt(50), rel=1e-3),
+            "valid_mean": valid_mean,
             "sigma": sigma,
             "sigma_on_edge": False,
             "grid": "paper",

@@ -72,7 +72,7 @@ def make(tmp_path):
         players = {"generator": player}
         movers = {"generator": mover(spec, player.parameters())}
         table = Table(Poisoned(is_bad), players, movers, Batches(), Noise(0, purpose="stage0"))
-        hooks = Hooks(Listener(), lambda generator, step: None, lambda generator, step: {})
+        hooks = Hooks(Listener(), lambda generator, step: None, lambda generator: {})
         return Loop(
             table=table,
             run=run,

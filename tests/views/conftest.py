@@ -92,7 +92,7 @@ def event_list() -> Events:
         events.append({"kind": "tick", "step": step, "epoch": epoch} | time | tick)
         if step % 2000 == 0:
             score = {"mean": 20 - 40 * math.exp(-step / 3000), "standard_error": 0.9, "sigma": 0.2}
-            kind = {"kind": "evaluate", "metric": "parzen"}
+            kind = {"kind": "evaluate", "metric": "parzen", "weights": "last"}
             events.append(kind | {"step": step, "epoch": epoch} | score)
     events.append({"kind": "end", "step": 12000, "reason": "done"})
     return events

@@ -67,6 +67,18 @@ def test_the_three_panels_show_the_events(events, figures):
     assert parzen["real pictures: 24"][1] == [23.5, 23.5]
 
 
+def test_each_kept_generator_has_a_curve_of_its_own(events, figures):
+    others = [
+        event | {"weights": "average", "mean": event["mean"] + 1}
+        for event in events
+        if event["kind"] == "evaluate"
+    ]
+    read(training_curves([*events, *others]))
+    parzen = curves(figures[0].axes[2])
+    average, last = parzen["samples of G, weight average"][1], parzen["samples of G"][1]
+    np.testing.assert_allclose(np.array(average) - np.array(last), 1)
+
+
 def test_without_evaluations_there_are_two_panels(events, figures):
     read(training_curves([event for event in events if event["kind"] != "evaluate"], real_data=1.0))
     assert len(figures[0].axes) == 2

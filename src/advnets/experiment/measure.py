@@ -91,6 +91,7 @@ def parzen_on_the_way(
     return {
         "metric": "parzen",
         "mean": score.mean,
+        "valid_mean": score.valid_mean,
         "standard_error": score.standard_error,
         "sigma": score.sigma,
     }

@@ -262,11 +262,8 @@ def _hooks(run: RunDirectory, session: Session, device: torch.device, watcher: W
             return grid(drawn)
         return points_picture(drawn, None if real is None else real.read(slice(POINTS)))
 
-    def evaluate(generator: nn.Module, step: int) -> Mapping[str, Any]:
-        event = parzen_on_the_way(generator, data, seed, drawing)
-        if data.facts.train is None:
-            return event
-        return {"epoch": step * session.config.data.batch_size / data.facts.train} | event
+    def evaluate(generator: nn.Module) -> Mapping[str, Any]:
+        return parzen_on_the_way(generator, data, seed, drawing)
 
     return Hooks(watcher=watcher, samples=samples, evaluate=evaluate)
 

@@ -39,6 +39,8 @@ class ParzenScore:
 
     mean: float
     """Mean log p(x) over the test points, in nats."""
+    valid_mean: float
+    """The same over the validation points that σ was selected on: what to choose an epoch by."""
     standard_error: float
     """Standard deviation of log p(x) over the test points / √n_test, in nats."""
     sigma: float
@@ -113,8 +115,10 @@ def select_sigma(
     valid: Float[Tensor, "n_valid ..."],
     samples: Float[Tensor, "n_samples ..."],
     grid: Sequence[float] = PAPER_GRID,
-) -> float:
+) -> tuple[float, float]:
     """The σ of the grid with the largest mean log-likelihood of the first 1,000 validation points.
+
+    The mean, in nats, stands beside it.
 
     Raises:
         UsageError: there is no σ, or one that is not a positive number.
@@ -123,7 +127,8 @@ def select_sigma(
     valid = valid[:SELECTION_POINTS]
     _check_points(1, validation_pictures=valid, samples=samples)
     log_likelihoods = parzen_log_likelihoods(valid.flatten(1), samples.flatten(1), grid)
-    return grid[int(log_likelihoods.mean(1).argmax())]
+    mean, which = log_likelihoods.mean(1).max(0)
+    return grid[int(which)], float(mean)
 
 
 def parzen_score(
@@ -145,10 +150,11 @@ def parzen_score(
         raise UnknownNameError("Parzen grid", grid, GRIDS)
     sigmas = GRIDS[grid]
     _check_points(2, samples=samples, validation_pictures=valid, test_pictures=test)
-    sigma = select_sigma(valid, samples, sigmas)
+    sigma, valid_mean = select_sigma(valid, samples, sigmas)
     log_likelihood = parzen_log_likelihood(test.flatten(1), samples.flatten(1), sigma)
     return ParzenScore(
         mean=float(log_likelihood.mean()),
+        valid_mean=valid_mean,
         standard_error=float(log_likelihood.std(correction=0)) / math.sqrt(len(test)),
         sigma=sigma,
         sigma_on_edge=sigma in (min(sigmas), max(sigmas)),

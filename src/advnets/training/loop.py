@@ -52,8 +52,8 @@ class Hooks:
     watcher: Watcher
     samples: Callable[[nn.Module, int], None]
     """Given the generator to look at, and the step, at the samples' tick."""
-    evaluate: Callable[[nn.Module, int], Mapping[str, Any]]
-    """Given the same at the evaluation's tick; what it returns becomes an event."""
+    evaluate: Callable[[nn.Module], Mapping[str, Any]]
+    """Given each generator that is kept, at the evaluation's tick; what it says is an event."""
 
 
 @dataclass
@@ -83,9 +83,15 @@ class Loop:
         return self.steps_before + self.table.position.step
 
     @property
+    def generators(self) -> dict[str, nn.Module]:
+        """The generators that are kept, by what their weights are."""
+        last = {"last": self.table.players["generator"]}
+        return {"average": self.average.module} | last if self.average else last
+
+    @property
     def shown(self) -> nn.Module:
         """The generator that samples come from: the weight average where one is kept."""
-        return self.average.module if self.average else self.table.players["generator"]
+        return next(iter(self.generators.values()))
 
     def run_to_end(self) -> bool:
         """Play until the last step or until asked to stop; say whether the stage is complete.
@@ -120,9 +126,18 @@ class Loop:
         if due(self.ticks.samples):
             self.hooks.samples(self.shown, self.step)
         if due(self.ticks.evaluate):
-            self._event({"kind": "evaluate", **self.hooks.evaluate(self.shown, self.step)})
+            self._evaluate()
         if due(self.ticks.checkpoint):
             self.save()
+
+    def _evaluate(self) -> None:
+        place = {"kind": "evaluate", "epoch": self._epoch}
+        for weights, generator in self.generators.items():
+            self._event({**place, "weights": weights, **self.hooks.evaluate(generator)})
+
+    @property
+    def _epoch(self) -> float:
+        return self.table.batches.epoch_at(self.table.position.cursor)
 
     def _due(self, every: int) -> bool:
         step = self.table.position.step
@@ -168,7 +183,7 @@ class Loop:
         self._event(
             {
                 "kind": "tick",
-                "epoch": self.table.batches.epoch_at(position.cursor),
+                "epoch": self._epoch,
                 "seconds": round(seconds, 3),
                 "pictures_per_second": round(steps * self.pictures_per_step / seconds, 1),
                 **means,

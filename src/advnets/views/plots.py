@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +94,9 @@ def training_curves(
         _dress(axes, "Parzen log-likelihood", "nats a picture", ink)
         if real_data is not None and _finite(real_data):
             _line(axes, real_data, f"real pictures: {real_data:,.0f}", ink)
-        _curve(axes, _Series.of(scores, x, "mean"), "samples of G", ink.score, "-")
-        _band(axes, scores, x, ink.score)
+        for (label, colour, style), some in _by_weights(scores, ink):
+            _curve(axes, _Series.of(some, x, "mean"), label, colour, style)
+            _band(axes, some, x, colour)
         _finish(axes, ink)
 
     figure.align_ylabels()
@@ -158,6 +159,20 @@ def _curve(axes: Axes, series: _Series, label: str, colour: str, style: str) -> 
         axes.text(
             0.99, height, note, transform=axes.transAxes, color=colour, fontsize=8, ha="right"
         )
+
+
+def _by_weights(
+    scores: Sequence[Event], ink: _Ink
+) -> Iterator[tuple[tuple[str, str, str], list[Event]]]:
+    """Label, colour and style of the scores of each kept generator, and these scores."""
+    looks = {
+        "average": ("samples of G, weight average", ink.score, "-"),
+        "last": ("samples of G", ink.fake, "-."),
+    }
+    for weights, look in looks.items():
+        some = [event for event in scores if event.get("weights", "last") == weights]
+        if some:
+            yield look, some
 
 
 def _band(axes: Axes, scores: Sequence[Event], x: str, colour: str) -> None:
