@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.distance import jensenshannon
+from scipy.special import rel_entr
+
+from advnets.errors import UsageError
+from advnets.theory import (
+    OPTIMUM,
+    descend,
+    jensen_shannon,
+    kullback_leibler,
+    optimal_discriminator,
+    subgradient,
+    value_at,
+    virtual_criterion,
+)
+
+
+def drawn(*shape, seed=0, sparse=False):
+    """Random distributions, some of them far from even, with zeros where sparse."""
+    generator = torch.Generator().manual_seed(seed)
+    mass = torch.rand(*shape, generator=generator, dtype=torch.float64) ** 8
+    if sparse:
+        mass = mass * (torch.rand(*shape, generator=generator) < 0.5)
+        mass[..., seed % shape[-1]] += 0.1
+    return mass / mass.sum(-1, keepdim=True)
+
+
+def point(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+class TestDivergences:
+    @pytest.mark.parametrize("sparse", [False, True])
+    def test_agree_with_scipy(self, sparse):
+        p, q = drawn(50, 30, sparse=sparse), drawn(50, 30, seed=1)
+        np.testing.assert_allclose(kullback_leibler(p, q), rel_entr(p.numpy(), q.numpy()).sum(-1), rtol=1e-12)
+        distance = jensenshannon(p.numpy(), q.numpy(), axis=-1)
+        np.testing.assert_allclose(jensen_shannon(p, q), distance**2, rtol=1e-10)
+
+    def test_a_mass_that_q_lacks_is_infinitely_far(self):
+        assert kullback_leibler(point(0.5, 0.5), point(1.0, 0.0)) == math.inf
+        assert kullback_leibler(point(1.0, 0.0), point(0.5, 0.5)) == pytest.approx(math.log(2))
+
+    def test_the_jensen_shannon_divergence_of_strangers_is_log_2(self):
+        assert jensen_shannon(point(1.0, 0.0), point(0.0, 1.0)) == pytest.approx(math.log(2))
+
+    @pytest.mark.parametrize("wrong", [(0.5, 0.6), (1.5, -0.5), (math.nan, 1.0)])
+    def test_what_is_no_distribution_is_refused(self, wrong):
+        with pytest.raises(UsageError, match="expected numbers that are not negative and sum to 1"):
+            kullback_leibler(point(*wrong), point(0.5, 0.5))
+
+
+class TestTheorem1:
+    def test_the_criterion_is_the_divergence(self):
+        """C(G) = -log 4 + 2 JSD, C as the value of D*, JSD by scipy."""
+        p, q = drawn(1000, 40), drawn(1000, 40, seed=1, sparse=True)
+        by_divergence = -math.log(4) + 2 * jensenshannon(p.numpy(), q.numpy(), axis=-1) ** 2
+        np.testing.assert_allclose(virtual_criterion(p, q), by_divergence, atol=1e-12, rtol=0)
+
+    def test_its_minimum_is_where_p_g_is_p_data(self):
+        p = drawn(20, 10, sparse=True)
+        torch.testing.assert_close(virtual_criterion(p, p), torch.full((20,), OPTIMUM).double())
+
+    @given(st.integers(0, 10**6))
+    def test_no_discriminator_does_better_than_the_optimal(self, seed):
+        """max_D V(D, G) = V(D*, G), against D drawn at random."""
+        p, q, other = drawn(5, seed=seed), drawn(5, seed=seed + 1), drawn(5, seed=seed + 2)
+        assert value_at(p, q, other) <= virtual_criterion(p, q) + 1e-12
+
+
+class TestProposition2:
+    def test_the_subgradient_is_the_slope_of_c(self):
+        """∂C/∂p_g by autograd through D*, too, since V is flat in D at D*."""
+        p, q = drawn(30), drawn(30, seed=1).requires_grad_()
+        d = optimal_discriminator(p, q)
+        criterion = (p * d.log() + q * (1 - d).log()).sum()
+        (slope,) = torch.autograd.grad(criterion, q)
+        torch.testing.assert_close(subgradient(p, q.detach()), slope)
+
+    def test_c_lies_above_its_tangent_planes(self):
+        p, q, other = drawn(200, 6), drawn(200, 6, seed=1), drawn(200, 6, seed=2)
+        tangent = virtual_criterion(p, q) + (subgradient(p, q) * (other - q)).sum(-1)
+        assert (virtual_criterion(p, other) >= tangent - 1e-12).all()
+
+    @pytest.mark.parametrize("rate", [0.05, 0.5, 1.0])
+    def test_descent_never_rises_and_arrives(self, rate):
+        p, q = drawn(30, sparse=True), drawn(30, seed=1)
+        last = math.inf
+        for _ in range(int(40 / rate)):
+            now = float(virtual_criterion(p, q))
+            assert now <= last + 1e-14
+            last, q = now, descend(p, q, rate)
+        assert jensen_shannon(p, q) < 1e-6
+        assert float(q.sum()) == pytest.approx(1)
+
+    def test_at_rate_1_it_is_the_mean(self):
+        p, q = drawn(30), drawn(30, seed=1, sparse=True)
+        torch.testing.assert_close(descend(p, q, 1.0), (p + q) / 2)
+
+    def test_it_is_the_step_along_the_subgradient(self):
+        p, q = drawn(30), drawn(30, seed=1)
+        moved = q * torch.exp(-0.3 * subgradient(p, q))
+        torch.testing.assert_close(descend(p, q, 0.3), moved / moved.sum())
+
+    @pytest.mark.parametrize("rate", [0.0, -1.0, 1.1, math.nan])
+    def test_other_rates_are_refused(self, rate):
+        with pytest.raises(UsageError, match="above 0 and at most 1"):
+            descend(drawn(3), drawn(3, seed=1), rate)
