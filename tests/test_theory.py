@@ -41,7 +41,9 @@ class TestDivergences:
     @pytest.mark.parametrize("sparse", [False, True])
     def test_agree_with_scipy(self, sparse):
         p, q = drawn(50, 30, sparse=sparse), drawn(50, 30, seed=1)
-        np.testing.assert_allclose(kullback_leibler(p, q), rel_entr(p.numpy(), q.numpy()).sum(-1), rtol=1e-12)
+        np.testing.assert_allclose(
+            kullback_leibler(p, q), rel_entr(p.numpy(), q.numpy()).sum(-1), rtol=1e-12
+        )
         distance = jensenshannon(p.numpy(), q.numpy(), axis=-1)
         np.testing.assert_allclose(jensen_shannon(p, q), distance**2, rtol=1e-10)
 
