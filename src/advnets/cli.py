@@ -18,6 +18,7 @@ from advnets.commands import Command, Evaluate, Presets, Sample, Train
 from advnets.config import Config
 from advnets.data_commands import DataSets
 from advnets.errors import AdvnetsError, UsageError
+from advnets.paper_command import Paper
 
 USAGE, FAILURE, UNEXPECTED = 2, 1, 70
 
@@ -81,6 +82,7 @@ def parse(given: list[str], train: Train) -> Command:
         | Annotated[Presets, subcommand("presets")]
         | Annotated[DataSets, subcommand("data")]
         | Annotated[Bench, subcommand("bench")]
+        | Annotated[Paper, subcommand("paper")]
     )
     return tyro.cli(
         commands,

@@ -13,6 +13,7 @@ AdvnetsError
 │   ├── RunBusyError      another process holds it
 │   ├── ConfigDiffersError  resumed with another config than it was begun with
 │   └── CheckpointError   a checkpoint that is absent, truncated or of another version
+├── StoppedError          a training that others wait for was asked to stop
 └── DivergedError         training met numbers that are not finite, three times
 """
 
@@ -82,6 +83,10 @@ class ConfigDiffersError(RunError):
 
 class CheckpointError(RunError):
     """A checkpoint that is absent, truncated or of another version."""
+
+
+class StoppedError(AdvnetsError):
+    """A training that others wait for was asked to stop; what it has done is saved."""
 
 
 class DivergedError(AdvnetsError):

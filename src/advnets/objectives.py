@@ -17,6 +17,13 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 
+def value_terms(
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """E_x[log D(x)] and E_z[log(1 - D(G(z)))], the expectations whose sum V is, each at most 0."""
+    return -softplus(-real_logits.float()).mean(), -softplus(fake_logits.float()).mean()
+
+
 def value_function(
     real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
 ) -> Float[Tensor, ""]:
@@ -25,7 +32,8 @@ def value_function(
     D ascends it, G descends it; it is at most 0, and -log 4 when D is 1/2 everywhere.
     Source: Goodfellow et al. 2014, equation 1.
     """
-    return -softplus(-real_logits.float()).mean() - softplus(fake_logits.float()).mean()
+    real, fake = value_terms(real_logits, fake_logits)
+    return real + fake
 
 
 def discriminator_loss(

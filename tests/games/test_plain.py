@@ -137,7 +137,10 @@ def test_what_is_observed_is_d_of_x_d_of_gz_and_v(players):
     assert outcome.observed["d_real"].item() == pytest.approx(
         torch.sigmoid(d(BATCH.pictures)).mean().item()
     )
-    assert set(outcome.observed) == {"d_real", "d_fake", "value"}
+    assert set(outcome.observed) == {"d_real", "d_fake", "value", "value/real", "value/fake"}
+    assert (
+        outcome.observed["value"] == outcome.observed["value/real"] + outcome.observed["value/fake"]
+    )
     assert outcome.losses["discriminator"].item() == pytest.approx(
         -outcome.observed["value"].item() / 2
     )

@@ -14,6 +14,18 @@ FINE, FAULTY = torch.tensor(True), torch.tensor(False)
 SPECS = [config.SGD(lr=0.1), config.Adam(lr=1e-2)]
 
 
+def test_adam_at_a_falling_rate_moves_as_torchs_own():
+    spec = config.Adam(lr=0.1, lr_decay=1.1, min_lr=0.03)
+    ours, theirs = torch.ones(3), torch.ones(3, requires_grad=True)
+    moved, optimizer = mover(spec, [ours]), torch.optim.Adam([theirs], 0.1, (0.5, 0.999))
+    for n in range(20):
+        optimizer.param_groups[0]["lr"] = max(0.1 / 1.1**n, 0.03)
+        theirs.grad = torch.tensor([1.0, -2.0, 0.1]) * (n + 1)
+        moved.move([theirs.grad.clone()], n, 0, FINE)
+        optimizer.step()
+    torch.testing.assert_close(ours, theirs.detach())
+
+
 def test_sgd_moves_as_the_authors_library_does():
     """Against v <- m v - lr g, p <- p + v, with a rate that falls and a momentum that rises."""
     spec = config.SGD(lr=0.1, lr_decay=1.01, saturate=20)

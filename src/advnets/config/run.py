@@ -41,17 +41,22 @@ class SGD:
 
 @dataclass(frozen=True)
 class Adam:
-    """Adam (Kingma and Ba 2015) at a constant rate."""
+    """Adam (Kingma and Ba 2015), at a constant rate unless told otherwise."""
 
     lr: float = 2e-4
-    """Learning rate."""
+    """Learning rate of the first update."""
+    lr_decay: float = 1.0
+    """The learning rate after n updates is lr / lr_decay^n …"""
+    min_lr: float = 0.0
+    """… and never less than this."""
     beta1: float = 0.5
     """Decay of the mean of gradients."""
     beta2: float = 0.999
     """Decay of the mean of squared gradients."""
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "lr", "beta1", "beta2")
+        at_least(self, 0, "lr", "min_lr", "beta1", "beta2")
+        at_least(self, 1, "lr_decay")
         check(self, "less than 1", lambda number: number < 1, "beta1", "beta2")
 
 

@@ -15,7 +15,7 @@ from advnets.objectives import (
     minimax_generator_loss,
     non_saturating_generator_loss,
     squared_slopes,
-    value_function,
+    value_terms,
 )
 from advnets.types import Batch, Discriminator, Generator, Outcome, Phase, Players
 
@@ -101,10 +101,13 @@ def generate(players: Players, n: int, noise: Noise) -> Float[Tensor, "batch cha
 def observe(
     real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
 ) -> dict[str, Float[Tensor, ""]]:
-    """Batch means of D(x) and D(G(z)), and V(D, G), with dropout as D was trained with."""
+    """Batch means of D(x) and D(G(z)), V(D, G) and its two terms, with dropout as D is trained."""
     with torch.no_grad():
+        of_real, of_fake = value_terms(real_logits, fake_logits)
         return {
             "d_real": torch.sigmoid(real_logits.float()).mean(),
             "d_fake": torch.sigmoid(fake_logits.float()).mean(),
-            "value": value_function(real_logits, fake_logits),
+            "value": of_real + of_fake,
+            "value/real": of_real,
+            "value/fake": of_fake,
         }

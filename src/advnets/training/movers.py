@@ -97,7 +97,7 @@ class AdamMover(Mover):
     def move(  # noqa: D102
         self,
         gradients: Sequence[Tensor],
-        updates: int,  # noqa: ARG002
+        updates: int,
         epoch: int,  # noqa: ARG002
         finite: Bool[Tensor, ""],
     ) -> None:
@@ -110,7 +110,7 @@ class AdamMover(Mover):
             self.memory["exp_avg_sq"],
             [],
             [step] * len(self.parameters),
-            lr=self.spec.lr,
+            lr=learning_rate(self.spec, updates),
             beta1=self.spec.beta1,
             beta2=self.spec.beta2,
             weight_decay=0.0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from advnets import config
 
 
-def learning_rate(spec: config.SGD, updates: int) -> float:
+def learning_rate(spec: config.OptimizerConfig, updates: int) -> float:
     """max(min_lr, lr / lr_decay^updates). Source: the authors' configuration."""
     return max(spec.min_lr, spec.lr / spec.lr_decay**updates)
 

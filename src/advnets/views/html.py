@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import html
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
+from importlib import resources
+from string import Template
 
 
 class Html(str):
@@ -38,6 +41,25 @@ def join(parts: Iterable[object]) -> Html:
         if part is not None
     )
     return Html("".join(texts))
+
+
+def document(
+    *, title: str, heading: object, kicker: object, sections: Iterable[object], footer: object
+) -> str:
+    """A page of the house: one file without script or request."""
+    template = resources.files("advnets.views").joinpath("report_template.html")
+    return Template(template.read_text("utf-8")).substitute(
+        title=join([title]),
+        heading=join([heading]),
+        kicker=join([kicker]),
+        sections=join(sections),
+        footer=join([footer]),
+    )
+
+
+def data_uri(content: bytes, kind: str = "png") -> str:
+    """A picture's file as an address that holds it."""
+    return f"data:image/{kind};base64," + b64encode(content).decode("ascii")
 
 
 def facts_table(caption: str, facts: Mapping[str, object]) -> Html:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from advnets.errors import require
+from advnets.views.ink import DARK, LIGHT, Ink, dress, legend, level, png, sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,23 +15,7 @@ if TYPE_CHECKING:
 Event = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class _Ink:
-    """Colours on a ground; the hues are those of Okabe and Ito (2008), which all can tell apart."""
-
-    ground: str
-    text: str
-    rule: str
-    real: str
-    fake: str
-    score: str
-
-
-_LIGHT = _Ink("#ffffff", "#1f2328", "#8c959f", real="#0072b2", fake="#d55e00", score="#007a5a")
-_DARK = _Ink("#16191d", "#e6e8ea", "#78828c", real="#56b4e9", fake="#e69f00", score="#2dbd92")
-
 _FEW = 40  # points, up to which each gets a dot: a single one would show no line
-_DPI = 200
 
 
 @dataclass(frozen=True)
@@ -64,49 +47,41 @@ def training_curves(
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    agg = require("matplotlib.backends.backend_agg", "report")
-    figure_module = require("matplotlib.figure", "report")
-
     events = without_undone(events)
     ticks = [event for event in events if event.get("kind") == "tick"]
     scores = [event for event in events if event.get("kind") == "evaluate"]
-    ink, x = (_DARK if dark else _LIGHT), _axis([*ticks, *scores])
+    ink, x = (DARK if dark else LIGHT), _axis([*ticks, *scores])
     panels = 3 if scores else 2
-    # A figure of its own and never pyplot: no global state, no window, any thread.
-    figure = figure_module.Figure((5.6, 2.0 * panels), dpi=_DPI, facecolor=ink.ground)
-    figure.set_layout_engine("constrained", h_pad=0.09)
-    canvas = agg.FigureCanvasAgg(figure)
+    figure = sheet(5.6, 2.0 * panels, ink)
     first, second, *third = figure.subplots(panels, sharex=True)
 
-    _dress(first, "Verdict of D", "probability of real", ink)
-    _line(first, 0.5, "1/2: cannot tell", ink)
+    dress(first, "Verdict of D", "probability of real", ink)
+    level(first, 0.5, "1/2: cannot tell", ink)
     _curve(first, _Series.of(ticks, x, "d_real"), "real, D(x)", ink.real, "-")
     _curve(first, _Series.of(ticks, x, "d_fake"), "samples, D(G(z))", ink.fake, "-.")
     first.set_ylim(-0.03, 1.03)
-    _finish(first, ink)
+    legend(first, ink)
 
-    _dress(second, "Value of the game", "V(D, G), nats", ink)
-    _line(second, -math.log(4), "−log 4: the optimum", ink)
+    dress(second, "Value of the game", "V(D, G), nats", ink)
+    level(second, -math.log(4), "−log 4: the optimum", ink)
     _curve(second, _Series.of(ticks, x, "value"), "V(D, G)", ink.real, "-")
-    _finish(second, ink)
+    legend(second, ink)
 
     for axes in third:
-        _dress(axes, "Parzen log-likelihood", "nats a picture", ink)
+        dress(axes, "Parzen log-likelihood", "nats a picture", ink)
         if real_data is not None and _finite(real_data):
-            _line(axes, real_data, f"real pictures: {real_data:,.0f}", ink)
+            level(axes, real_data, f"real pictures: {real_data:,.0f}", ink)
         for (label, colour, style), some in _by_weights(scores, ink):
             _curve(axes, _Series.of(some, x, "mean"), label, colour, style)
             _band(axes, some, x, colour)
-        _finish(axes, ink)
+        legend(axes, ink)
 
     figure.align_ylabels()
     last = third[-1] if third else second
     last.set_xlim(left=0)
     label = "epochs: passes over the training pictures" if x == "epoch" else "steps"
     last.set_xlabel(label, color=ink.text)
-    file = io.BytesIO()
-    canvas.print_png(file)
-    return file.getvalue()
+    return png(figure)
 
 
 def without_undone(events: Sequence[Event]) -> list[Event]:
@@ -131,22 +106,6 @@ def _finite(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _dress(axes: Axes, title: str, unit: str, ink: _Ink) -> None:
-    axes.set_facecolor(ink.ground)
-    axes.set_title(title, loc="left", color=ink.text, fontsize=11, fontweight="bold")
-    axes.set_ylabel(unit, color=ink.text)
-    axes.tick_params(colors=ink.text, labelsize=9)
-    axes.grid(visible=True, color=ink.rule, alpha=0.25, linewidth=0.6)
-    axes.margins(x=0.02)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(ink.rule)
-
-
-def _line(axes: Axes, y: float, label: str, ink: _Ink) -> None:
-    axes.axhline(y, color=ink.rule, linestyle="--", linewidth=1.2, label=label)
-
-
 def _curve(axes: Axes, series: _Series, label: str, colour: str, style: str) -> None:
     dots = "o" if len(series.x) <= _FEW else None
     axes.plot(
@@ -162,7 +121,7 @@ def _curve(axes: Axes, series: _Series, label: str, colour: str, style: str) -> 
 
 
 def _by_weights(
-    scores: Sequence[Event], ink: _Ink
+    scores: Sequence[Event], ink: Ink
 ) -> Iterator[tuple[tuple[str, str, str], list[Event]]]:
     """Label, colour and style of the scores of each kept generator, and these scores."""
     looks = {
@@ -182,17 +141,3 @@ def _band(axes: Axes, scores: Sequence[Event], x: str, colour: str) -> None:
     low = [mean - error for mean, error in zip(means, errors, strict=True)]
     high = [mean + error for mean, error in zip(means, errors, strict=True)]
     axes.fill_between(positions, low, high, color=colour, alpha=0.2, linewidth=0)
-
-
-def _finish(axes: Axes, ink: _Ink) -> None:
-    axes.legend(
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
-        ncols=3,
-        frameon=False,
-        fontsize=8.5,
-        labelcolor=ink.text,
-        borderaxespad=0.2,
-        handlelength=1.8,
-        columnspacing=1.1,
-    )

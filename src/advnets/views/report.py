@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
-from string import Template
 from typing import Any
 
 from PIL import Image
@@ -15,7 +12,7 @@ from PIL import Image
 from advnets.errors import MissingExtraError
 from advnets.files import write_atomically
 from advnets.runs import RunDirectory
-from advnets.views.html import Html, element, join, void
+from advnets.views.html import Html, data_uri, document, element, void
 from advnets.views.plots import training_curves
 from advnets.views.report_scores import newest_real, score_section
 from advnets.views.report_summary import complete, kicker, summary
@@ -47,13 +44,12 @@ def write_report(run: Path) -> Path:
         settings(record.get("config", {})),
         origins(record),
     ]
-    template = resources.files("advnets.views").joinpath("report_template.html")
-    page = Template(template.read_text("utf-8")).substitute(
-        title=join([f"{name} · advnets"]),
-        heading=join([name]),
-        kicker=join([kicker(record, events)]),
-        sections=join(sections),
-        footer=join([f"Written by advnets from the files in {run.name}/."]),
+    page = document(
+        title=f"{name} · advnets",
+        heading=name,
+        kicker=kicker(record, events),
+        sections=sections,
+        footer=f"Written by advnets from the files in {run.name}/.",
     )
     path = run / "report.html"
     write_atomically(path, lambda part: part.write_text(page, "utf-8"))
@@ -82,7 +78,7 @@ def _samples(directory: RunDirectory) -> Html:
         step = int(path.stem.removeprefix("step-"))
         picture = void(
             "img",
-            src=_data_uri(path.read_bytes()),
+            src=data_uri(path.read_bytes()),
             alt=f"Grid of pictures drawn by the generator after {step:,} steps",
             width=width,
             height=height,
@@ -112,8 +108,8 @@ def _curves(events: Sequence[Record], scores: Sequence[Record]) -> Html:
         alt += "; the Parzen log-likelihood"
     picture = element(
         "picture",
-        void("source", media="screen and (prefers-color-scheme: dark)", srcset=_data_uri(dark)),
-        void("img", src=_data_uri(light), alt=alt, class_="curves"),
+        void("source", media="screen and (prefers-color-scheme: dark)", srcset=data_uri(dark)),
+        void("img", src=data_uri(light), alt=alt, class_="curves"),
     )
     words = (
         "At the optimum of the game D cannot tell samples from data: D(x) = D(G(z)) = 1/2 and "
@@ -147,7 +143,3 @@ def _go_on(run: Path, *, finished: bool) -> Html:
 
 def _caption(words: str) -> Html:
     return element("figcaption", words)
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + b64encode(png).decode("ascii")

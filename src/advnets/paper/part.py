@@ -1,0 +1,119 @@
+"""What a part of the paper shows, as plain data, and what it is given to show it with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from advnets import config
+from advnets.errors import StoppedError
+from advnets.experiment.train import train
+from advnets.experiment.trained import Trained, load
+from advnets.files import write_atomically
+from advnets.runs import RunDirectory
+from advnets.training.loop import Watcher
+
+
+@dataclass(frozen=True)
+class Words:
+    """A paragraph. Text between `backticks` is code, between $dollars$ a formula in LaTeX."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A formula of its own line, in LaTeX, with its number in the paper."""
+
+    latex: str
+    number: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture file in the part's folder."""
+
+    file: str
+    alt: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a header; the first cell of a row names it."""
+
+    caption: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A claim that is measured: what was found beside what was wanted."""
+
+    claim: str
+    wanted: str
+    found: str
+    holds: bool
+
+
+Block = Words | Formula | Picture | Table
+
+
+@dataclass(frozen=True)
+class Shown:
+    """All that a part shows, in order, and the claims it has measured."""
+
+    blocks: tuple[Block, ...]
+    checks: tuple[Check, ...] = ()
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a part is given: its folder, its scale, and the way to trained runs."""
+
+    folder: Path
+    """Where the part's pictures go."""
+    runs: Path
+    """Where trained runs lie, which parts share."""
+    full: bool
+    """Whether the paper's own scale is asked for, or a small one."""
+    seeds: int
+    """Seeds of every training that is scored."""
+    data_dir: str | None
+    watcher: Watcher
+    tell: Callable[[str], None]
+
+    def picture(self, name: str, content: bytes, alt: str, caption: str) -> Picture:
+        """Write a picture file and give its block."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.folder / name, lambda part: part.write_bytes(content))
+        return Picture(name, alt, caption)
+
+    def trained(self, name: str, run: config.Config) -> Trained:
+        """The run of this name: loaded if it is complete, else trained, or on from where it stood.
+
+        Raises:
+            StoppedError: it was asked to stop on the way.
+            ConfigDiffersError: a run of this name was begun with another config.
+        """
+        out = self.runs / name
+        self.tell(f"{name}: {out}")
+        ending = train(run, out, self.watcher, resume=RunDirectory(out).begun)
+        if not ending.complete:
+            raise StoppedError(
+                f"{out} was stopped at step {ending.step:,}; everything is saved: the same "
+                "command goes on from there"
+            )
+        return load(out)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the paper, by the name that --only knows it by."""
+
+    title: str
+    where: str
+    """Which section, figure or table of the paper."""
+    show: Callable[[Setting], Shown]

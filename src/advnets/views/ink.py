@@ -1,0 +1,109 @@
+"""How every figure looks: its colours, axes and legends, and the way to a PNG."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from advnets.errors import require
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_DPI = 200
+
+
+@dataclass(frozen=True)
+class Ink:
+    """Colours on a ground; the hues are those of Okabe and Ito (2008), which all can tell apart."""
+
+    ground: str
+    text: str
+    rule: str
+    real: str
+    fake: str
+    score: str
+    fourth: str
+
+    @property
+    def hues(self) -> tuple[str, ...]:
+        """The colours of curves that stand for neither data nor samples, in order."""
+        return self.real, self.fake, self.score, self.fourth
+
+
+LIGHT = Ink(
+    "#ffffff",
+    "#1f2328",
+    "#8c959f",
+    real="#0072b2",
+    fake="#d55e00",
+    score="#007a5a",
+    fourth="#a2559a",
+)
+DARK = Ink(
+    "#16191d",
+    "#e6e8ea",
+    "#78828c",
+    real="#56b4e9",
+    fake="#e69f00",
+    score="#2dbd92",
+    fourth="#d79bc9",
+)
+
+
+def sheet(width: float, height: float, ink: Ink = LIGHT) -> Figure:
+    """An empty figure of so many inches.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    module = require("matplotlib.figure", "report")
+    # A figure of its own and never pyplot: no global state, no window, any thread.
+    figure: Figure = module.Figure((width, height), dpi=_DPI, facecolor=ink.ground)
+    figure.set_layout_engine("constrained", h_pad=0.09)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file's content."""
+    agg: Any = require("matplotlib.backends.backend_agg", "report")
+    file = io.BytesIO()
+    agg.FigureCanvasAgg(figure).print_png(file)
+    return file.getvalue()
+
+
+def dress(axes: Axes, title: str, unit: str, ink: Ink = LIGHT, *, x: str = "") -> None:
+    """Give axes their title, the unit of y and what x is."""
+    axes.set_facecolor(ink.ground)
+    axes.set_title(title, loc="left", color=ink.text, fontsize=11, fontweight="bold")
+    axes.set_ylabel(unit, color=ink.text)
+    if x:
+        axes.set_xlabel(x, color=ink.text)
+    axes.tick_params(colors=ink.text, labelsize=9)
+    axes.grid(visible=True, color=ink.rule, alpha=0.25, linewidth=0.6)
+    axes.margins(x=0.02)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(ink.rule)
+
+
+def level(axes: Axes, y: float, label: str, ink: Ink = LIGHT) -> None:
+    """Draw a dashed line at a height that means something."""
+    axes.axhline(y, color=ink.rule, linestyle="--", linewidth=1.2, label=label)
+
+
+def legend(axes: Axes, ink: Ink = LIGHT, *, columns: int = 3) -> None:
+    """Name the curves, beside the title."""
+    axes.legend(
+        loc="lower right",
+        bbox_to_anchor=(1.0, 1.0),
+        ncols=columns,
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=ink.text,
+        borderaxespad=0.2,
+        handlelength=1.8,
+        columnspacing=1.1,
+    )
