@@ -43,6 +43,7 @@ class Paper:
     def execute(self) -> int:
         """Play, say what was found, and where the page is."""
         from advnets.console import Console, duration
+        from advnets.paper.part import plain
         from advnets.paper.parts import PARTS
         from advnets.paper.play import Play, Scale
 
@@ -63,7 +64,8 @@ class Paper:
             for check in result.shown.checks:
                 broken += not check.holds
                 verdict = "" if check.holds else "  DOES NOT HOLD"
-                print(f"  {check.claim}: {check.found} (wanted: {check.wanted}){verdict}")
+                said = f"{check.claim}: {check.found} (wanted: {check.wanted})"
+                print(f"  {plain(said)}{verdict}", flush=True)
         print(f"page: {self.out / 'report.html'}")
         return 1 if broken else 0
 

@@ -89,6 +89,7 @@ def _curves(setting: Setting, told: Story) -> Picture:
     for name, (label, colour, style) in looks.items():
         value.plot(rounds, told.observed[name], style, color=colour, lw=1.4, label=label)
     legend(value, columns=4)
+    value.set_xscale("log")  # most happens in the first rounds
     alt = "D(x) and D(G(z)) meet at one half; V falls to minus log 4"
     caption = "$V(D, G)$ with its two expectations, and what $D$ says of data and of samples."
     return setting.picture("value.png", png(figure), alt, caption)

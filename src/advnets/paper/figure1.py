@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 SOURCE = "gaussian:mean=2,n=1000000"
 """p_data: the standard normal about 2; of a million points the tails are even."""
-CELLS = Cells(-4, 8)
-FIRST_LOOKS, TO_OPTIMUM, AT_THE_END = 20, 1000, 2000
+CELLS = Cells(-4.0, 8.0)
+FIRST_LOOKS, TO_OPTIMUM, AT_THE_END = 8, 1000, 2000
 """Updates of D alone before stills (a), (b) and (d)."""
 FLOWING = 12
 """Rounds between stills (b) and (c)."""
@@ -141,10 +141,10 @@ def _frame_rounds(rounds: int) -> set[int]:
 
 def _stills(setting: Setting, told: Story) -> Picture:
     titles = {
-        "a": "(a) D is new to it",
-        "b": "(b) D at its optimum, G untouched",
-        "c": f"(c) after {FLOWING} updates of G",
-        "d": "(d) after the game",
+        "a": "(a) D begins",
+        "b": "(b) D at its optimum",
+        "c": f"(c) {FLOWING} updates of G later",
+        "d": "(d) the end",
     }
     figure = sheet(11.2, 4.0)
     rows = figure.subplots(2, len(titles), height_ratios=(3, 1), sharex=True, squeeze=False)

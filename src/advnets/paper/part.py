@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,11 @@ from advnets.experiment.trained import Trained, load
 from advnets.files import write_atomically
 from advnets.runs import RunDirectory
 from advnets.training.loop import Watcher
+
+
+def plain(text: str) -> str:
+    """Text as a terminal shows it, without the marks of code and formulas."""
+    return re.sub(r"[$`{}\\]", "", text)
 
 
 @dataclass(frozen=True)
