@@ -31,6 +31,12 @@ class Paper:
     """Where parts, trained runs and report.html go."""
     seeds: int | None = None
     """Seeds of every training that is scored; None: 3, or 1 with --quick."""
+    mnist: Annotated[str, arg(metavar="SOURCE")] = "mnist"
+    """The digits of Table 1 and Figures 2 and 3, with --full."""
+    cifar: Annotated[str, arg(metavar="SOURCE")] = "cifar10"
+    """CIFAR-10: the named set, or the path of its pictures."""
+    faces: Annotated[str, arg(metavar="SOURCE")] = "tfd"
+    """Faces: the Toronto Face Database by name, or the path of others."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
     """Where named sets lie; None: the environment variable ADVNETS_DATA, else the user's cache."""
 
@@ -43,7 +49,7 @@ class Paper:
     def execute(self) -> int:
         """Play, say what was found, and where the page is."""
         from advnets.console import Console, duration
-        from advnets.paper.part import plain
+        from advnets.paper.part import Sources, plain
         from advnets.paper.parts import PARTS
         from advnets.paper.play import Play, Scale
 
@@ -57,7 +63,8 @@ class Paper:
             if name not in PARTS:
                 raise UnknownNameError("part of the paper", name, PARTS)
         scale = Scale(self.full, self.seeds or (3 if self.full else 1))
-        play = Play(PARTS, self.out, scale, self.data_dir, Console(), _tell)
+        sources = Sources(self.mnist, self.cifar, self.faces)
+        play = Play(PARTS, self.out, scale, sources, self.data_dir, Console(), _tell)
         broken = 0
         for result in play.run(names):
             print(f"{result.part}: {PARTS[result.part].title}, {duration(result.seconds)}")

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from advnets.metrics.distance import half_squared_distances
+from advnets.errors import UsageError
+from advnets.metrics.distance import half_squared_distances, nearest
 
 
 def whole(x: torch.Tensor, y: torch.Tensor, **block: int) -> torch.Tensor:
@@ -55,3 +56,21 @@ def test_lowered_products_are_lifted_and_lowered_again(monkeypatch):
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+def test_the_nearest_are_those_of_all_pairs():
+    """Against every distance, sorted, over more points than a block holds; equal points are at 0."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1500, 7, generator=generator)
+    y = torch.cat((torch.randn(2100, 7, generator=generator), x[:3]))
+    distances, which = nearest(x, y, 4)
+    exact, order = torch.cdist(x.double(), y.double()).sort(dim=1)
+    torch.testing.assert_close(distances.double(), exact[:, :4], atol=2e-3, rtol=1e-4)
+    assert (which == order[:, :4]).float().mean() > 0.999
+    assert which[:3, 0].tolist() == [2100, 2101, 2102]
+
+
+@pytest.mark.parametrize("count", [0, 6])
+def test_more_neighbours_than_there_are_points_are_refused(count):
+    with pytest.raises(UsageError, match="among 5; ask for 1 to 5"):
+        nearest(torch.zeros(2, 3), torch.zeros(5, 3), count)

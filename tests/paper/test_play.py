@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from advnets.errors import StoppedError
-from advnets.paper.part import Check, Formula, Part, Shown, Table, Words, plain
+from advnets.paper.part import Check, Formula, Part, Shown, Sources, Table, Words, plain
 from advnets.paper.play import Play, Scale
 
 
@@ -55,7 +55,7 @@ def parts():
 
 
 def play(parts, out, *, full=False, seeds=1):
-    return Play(parts, out, Scale(full, seeds), None, Quiet(), lambda what: None)
+    return Play(parts, out, Scale(full, seeds), Sources(), None, Quiet(), lambda what: None)
 
 
 def names(results):

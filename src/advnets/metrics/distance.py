@@ -6,8 +6,10 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
+
+from advnets.errors import UsageError
 
 _ROWS = _COLUMNS = 1024  # one float32 block is 4 MiB and stays in cache for what is done to it next
 
@@ -33,6 +35,26 @@ def half_squared_distances(
             with _full_precision(x.device):
                 block = torch.addmm(-half_y[there], x[here], y[there].T)
             yield here, there, block.sub_(half_x[here, None])
+
+
+def nearest(
+    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], count: int = 1
+) -> tuple[Float[Tensor, "n count"], Int[Tensor, "n count"]]:
+    """Distances of each x_i to its nearest y_j, nearest first, and the numbers j of these.
+
+    Raises:
+        UsageError: there are fewer y than are asked for.
+    """
+    if not 1 <= count <= len(y):
+        raise UsageError(f"{count} neighbours were asked for among {len(y)}; ask for 1 to {len(y)}")
+    best = x.new_full((len(x), count), -torch.inf)
+    which = torch.zeros(len(x), count, dtype=torch.long, device=x.device)
+    for here, there, block in half_squared_distances(x, y):
+        near, column = block.topk(min(count, block.shape[1]))
+        near, order = torch.cat((best[here], near), dim=1).topk(count)
+        best[here] = near
+        which[here] = torch.cat((which[here], column + there.start), dim=1).gather(1, order)
+    return best.mul_(-2).clamp_(min=0).sqrt_(), which
 
 
 def _half_squares(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:

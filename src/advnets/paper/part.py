@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from advnets import config
@@ -76,6 +76,15 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class Sources:
+    """Where the paper's three kinds of pictures come from: names of sets, or paths."""
+
+    mnist: str = "mnist"
+    cifar: str = "cifar10"
+    faces: str = "tfd"
+
+
+@dataclass(frozen=True)
 class Setting:
     """What a part is given: its folder, its scale, and the way to trained runs."""
 
@@ -87,9 +96,14 @@ class Setting:
     """Whether the paper's own scale is asked for, or a small one."""
     seeds: int
     """Seeds of every training that is scored."""
+    sources: Sources
     data_dir: str | None
     watcher: Watcher
     tell: Callable[[str], None]
+
+    def data(self, spec: config.Data, source: str) -> config.Data:
+        """A preset's data, from where this paper is told to take them."""
+        return replace(spec, source=source, directory=self.data_dir)
 
     def picture(self, name: str, content: bytes, alt: str, caption: str) -> Picture:
         """Write a picture file and give its block."""

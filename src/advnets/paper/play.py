@@ -16,7 +16,7 @@ from advnets._version import __version__
 from advnets.experiment.build import versions
 from advnets.files import write_atomically
 from advnets.paper.page import page
-from advnets.paper.part import Block, Part, Setting, Shown
+from advnets.paper.part import Block, Part, Setting, Shown, Sources
 from advnets.training.loop import Watcher
 
 _RESULT = "result.json"
@@ -54,6 +54,7 @@ class Play:
     parts: Mapping[str, Part]
     out: Path
     scale: Scale
+    sources: Sources
     data_dir: str | None
     watcher: Watcher
     tell: Callable[[str], None]
@@ -104,6 +105,7 @@ class Play:
             runs=self.out / "runs",
             full=self.scale.full,
             seeds=self.scale.seeds,
+            sources=self.sources,
             data_dir=self.data_dir,
             watcher=self.watcher,
             tell=self.tell,

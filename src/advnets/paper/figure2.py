@@ -1,0 +1,149 @@
+"""Figure 2: samples, each row's last picture the training picture nearest to the one beside it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from advnets import config
+from advnets.data.source import Part, Stream, blocks
+from advnets.errors import DataError
+from advnets.experiment import build
+from advnets.experiment.trained import Trained
+from advnets.metrics.distance import nearest
+from advnets.paper.part import Block, Check, Setting, Shown, Table, Words
+from advnets.paper.runs import large_runs, scored_run
+from advnets.views.samples import grid
+
+ROWS, COLUMNS = 5, 7
+"""Of samples; the paper's grids are about as large."""
+COMPARED = 1000
+"""Samples, and held-out pictures, whose distance to the training set is taken."""
+NEIGHBOURS, COPY = 50, 0.5
+"""A copy lies at most half as far from its nearest training picture as, in the mean, from its 50
+nearest (Carlini et al. 2023, "Extracting training data from diffusion models", section 5)."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How near some pictures lie to the training set: distances to its 50 nearest."""
+
+    distances: Float[Tensor, "n neighbours"]
+
+    @property
+    def median(self) -> float:
+        """Median distance to the nearest training picture, in pixels' shares of white."""
+        return float(self.distances[:, 0].median())
+
+    @property
+    def copies(self) -> float:
+        """The share that are copies."""
+        near, around = self.distances[:, 0], self.distances.mean(1)
+        return float((near <= COPY * around).float().mean())
+
+
+def show(setting: Setting) -> Shown:
+    """Four grids of samples, and whether they are copies."""
+    blocks: list[Block] = [
+        Words(
+            "Fair draws, none picked out. The last column is the training picture nearest, pixel "
+            "by pixel, to the sample beside it: a net that had learned its pictures by heart would "
+            "show the same one twice."
+        )
+    ]
+    rows: list[tuple[str, ...]] = []
+    checks: list[Check] = []
+    for name, trained, note in _trainings(setting):
+        if trained is None:
+            blocks.append(Words(f"{name} is not shown: {note}"))
+            continue
+        data = build.open_data(trained.config.data)
+        epochs = trained.step * trained.config.data.batch_size / (data.facts.train or 1)
+        train = _as_drawn(data, data.splits.train)
+        samples = trained.sample(COMPARED)
+        ours = Memory(nearest(samples.flatten(1), train, NEIGHBOURS)[0])
+        real = None if data.splits.test is None else _held_out(data, data.splits.test, train)
+        blocks.append(
+            setting.picture(
+                f"{name}.png",
+                _drawn(samples, train),
+                f"Grid of samples of {name}, the nearest training pictures in the last column",
+                f"{name}: preset `{trained.config.preset}` on {data.facts.name}, "
+                f"{trained.step:,} steps, {epochs:,.1f} epochs.",
+            )
+        )
+        rows.append(
+            (name, f"{epochs:,.1f}", *_told(ours), *(("", "") if real is None else _told(real)))
+        )
+        checks.append(
+            Check(
+                f"{name}: samples are no copies of training pictures",
+                "at most 1 % lie half as far from one as from its neighbours",
+                f"{ours.copies:.1%}",
+                ours.copies <= 0.01,
+            )
+        )
+    blocks.append(_table(rows))
+    return Shown(tuple(blocks), tuple(checks))
+
+
+def _trainings(setting: Setting) -> Iterator[tuple[str, Trained | None, str]]:
+    """The four trainings by name; where the data are absent, why."""
+    trained = scored_run(setting)
+    yield trained.run.path.name, trained, ""
+    for name, run in large_runs(setting).items():
+        reason = _absent(run)
+        yield name, None if reason else setting.trained(name, run), reason
+
+
+def _absent(run: config.Config) -> str:
+    """Why the data of a run cannot be opened; nothing where they can."""
+    try:
+        build.open_data(run.data)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def _told(memory: Memory) -> tuple[str, str]:
+    return f"{memory.median:.2f}", f"{memory.copies:.1%}"
+
+
+def _held_out(data: build.OpenedData, part: Part, train: Tensor) -> Memory:
+    return Memory(nearest(_as_drawn(data, part)[:COMPARED], train, NEIGHBOURS)[0])
+
+
+def _drawn(samples: Tensor, train: Tensor) -> bytes:
+    """The first samples as a PNG, beside the last of each row its nearest training picture."""
+    shown = samples[: ROWS * COLUMNS].unflatten(0, (ROWS, COLUMNS))
+    _, which = nearest(shown[:, -1].flatten(1), train)
+    beside = train[which].unflatten(2, samples.shape[1:])
+    file = io.BytesIO()
+    laid = torch.cat((shown, beside), dim=1).flatten(0, 1)
+    grid(laid, columns=COLUMNS + 1).save(file, format="PNG")
+    return file.getvalue()
+
+
+def _as_drawn(data: build.OpenedData, part: Part | Stream) -> Float[Tensor, "n features"]:
+    """Pictures as the nets see them, and back: without what the scaling loses, as samples are."""
+    scaling = data.scaling
+    drawn = [
+        scaling.to_pixels(scaling.to_model(torch.from_numpy(some))).flatten(1)
+        for some in blocks(part)
+    ]
+    return torch.cat(drawn)
+
+
+def _table(rows: list[tuple[str, ...]]) -> Table:
+    return Table(
+        "Copies? Median distance to the nearest training picture (Euclidean, of pixels in [0, 1]), "
+        f"and the share that lies at most half as far from it as from its {NEIGHBOURS} nearest: of "
+        f"{COMPARED:,} samples, and of as many held-out pictures",
+        ("training", "epochs", "samples: distance", "copies", "held-out: distance", "copies"),
+        tuple(rows),
+    )

@@ -1,0 +1,73 @@
+"""Figure 3: pictures between pictures, by straight lines in z."""
+
+from __future__ import annotations
+
+import io
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from advnets.experiment.trained import Trained
+from advnets.noise import Noise
+from advnets.paper.part import Check, Picture, Setting, Shown, Words
+from advnets.paper.runs import scored_run
+from advnets.types import Generator
+from advnets.views.samples import grid
+
+LINES, STEPS = 8, 12
+
+
+def show(setting: Setting) -> Shown:
+    """Straight lines between random z, and how evenly the picture changes along them."""
+    trained = scored_run(setting)
+    pictures = interpolated(trained, LINES, STEPS)
+    moved = (pictures[:, 1:] - pictures[:, :-1]).flatten(2).norm(dim=2)
+    ends = (pictures[:, -1] - pictures[:, 0]).flatten(1).norm(dim=1)
+    largest = float((moved / ends[:, None]).max())
+    return Shown(
+        blocks=(
+            Words(
+                "Each row goes from the picture of one random $z$ to that of another, $z$ moving "
+                r"along the straight line between them: $G((1 - t) z_0 + t z_1)$. $G$ has learned "
+                "no list of pictures to choose from: those on the way are pictures too, and none "
+                "is met by a jump. (A straight line passes nearer to 0 than random $z$ lie, so the "
+                "middle of a row is a little more typical than its ends.)"
+            ),
+            _drawn(setting, trained, pictures),
+        ),
+        checks=(
+            Check(
+                "no step of a row is a jump",
+                "at most half of the distance between its ends",
+                f"at most {largest:.2f} of it, in {STEPS - 1} steps",
+                largest <= 0.5,
+            ),
+        ),
+    )
+
+
+@torch.no_grad()
+def interpolated(
+    trained: Trained, lines: int, steps: int, seed: int = 0
+) -> Float[Tensor, "lines steps channels height width"]:
+    """G((1 - t) z_0 + t z_1), t from 0 to 1 in equal steps, as pixels in [0, 1]."""
+    generator = cast(Generator, trained.generator)
+    noise = Noise(seed, purpose="interpolation", device=trained.device)
+    first, last = generator.latent(2 * lines, noise).chunk(2)
+    t = torch.linspace(0, 1, steps, device=trained.device)[:, None]
+    z = (1 - t) * first[:, None] + t * last[:, None]
+    drawn = generator(z.flatten(0, 1))
+    return trained.scaling.to_pixels(drawn).cpu().unflatten(0, (lines, steps))
+
+
+def _drawn(setting: Setting, trained: Trained, pictures: Tensor) -> Picture:
+    file = io.BytesIO()
+    grid(pictures.flatten(0, 1), columns=STEPS).save(file, format="PNG")
+    return setting.picture(
+        "lines.png",
+        file.getvalue(),
+        "Rows of pictures, each turning smoothly from its first into its last",
+        f"Preset `{trained.config.preset}`, {trained.step:,} steps; the ends are random draws.",
+    )
