@@ -19,6 +19,7 @@ from advnets.bench_command import Bench
 from advnets.config import Config, Data, Runtime, Stage, Ticks
 from advnets.data_commands import DataSets
 from advnets.errors import UsageError
+from advnets.paper_command import Paper
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -170,7 +171,7 @@ class Presets:
         return 0
 
 
-Command = Train | Sample | Evaluate | Presets | DataSets | Bench
+Command = Train | Sample | Evaluate | Presets | DataSets | Bench | Paper
 """Everything one can ask for."""
 
 

@@ -1,0 +1,129 @@
+"""What is written agrees with what is there: pictures, links, commands, formulas, languages."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import latex2mathml.converter
+import pytest
+import torch
+
+from advnets.cli import parse, starting_point
+from advnets.commands import Train
+from advnets.paper.parts import PARTS
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+GUIDES = [DOCS / "guide.md", DOCS / "guide.ko.md"]
+PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
+
+PICTURE_BYTES = {".png": 150_000, ".gif": 500_000}
+
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+PICTURE = re.compile(r"!\[[^]]+\]\(([^)\s]+)\)")
+FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+DISPLAYED = re.compile(r"^\$\$\n(.*?)\n\$\$$", re.MULTILINE | re.DOTALL)
+INLINE = re.compile(r"\$([^$\n]+)\$")
+
+
+def prose(text: str) -> str:
+    """The page without its code."""
+    return re.sub(r"`[^`\n]+`|^    .*$", "", FENCED.sub("", text), flags=re.MULTILINE)
+
+
+def formulas(text: str) -> list[str]:
+    shown = prose(text)
+    return DISPLAYED.findall(shown) + INLINE.findall(DISPLAYED.sub("", shown))
+
+
+def commands(text: str) -> list[list[str]]:
+    """Arguments of every advnets command of a page, between backticks or on a line of code."""
+    typed = re.findall(r"`advnets ([^`\n]+)`", text)
+    typed += re.findall(r"^    (?:\.venv/bin/)?advnets (.+)$", text, re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in typed]
+
+
+def parts(text: str) -> set[str]:
+    """Parts of the paper that a page names."""
+    lists = [c[i + 1] for c in commands(text) for i, a in enumerate(c) if a == "--only"]
+    return {name for names in lists for name in names.split(",")} - {"list"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_file_leads_there(page: Path):
+    for target in LINK.findall(page.read_text("utf-8")):
+        if not target.startswith(("http", "#")):
+            assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
+
+
+def test_every_picture_is_shown_and_small():
+    shown = {
+        (page.parent / target).resolve()
+        for page in PAGES
+        for target in PICTURE.findall(page.read_text("utf-8"))
+    }
+    there = {path.resolve() for path in (DOCS / "pictures").rglob("*") if path.is_file()}
+    assert shown == there
+    for path in there:
+        assert path.stat().st_size <= PICTURE_BYTES[path.suffix], path
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda page: page.name)
+def test_the_guides_commands_are_commands(guide: Path):
+    given = commands(guide.read_text("utf-8"))
+    assert given
+    for arguments in given:
+        parse(arguments, Train.defaults(*starting_point(arguments)))  # exits if it cannot
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda page: page.name)
+def test_the_guides_name_every_part_of_the_paper(guide: Path):
+    assert set(PARTS) <= parts(guide.read_text("utf-8"))
+
+
+def test_the_guides_are_built_alike():
+    """Same headings by level, formulas, pictures, tables, programs and commands, in one order."""
+    texts = [guide.read_text("utf-8") for guide in GUIDES]
+    for pattern in (r"^(#+) ", r"^\|---.*$", r"^\d\. \*\*"):
+        first, second = (re.findall(pattern, text, re.MULTILINE) for text in texts)
+        assert first == second
+    for taken in (DISPLAYED.findall, PICTURE.findall, FENCED.findall, commands):
+        first, second = (taken(text) for text in texts)
+        assert first == second
+    first, second = (set(INLINE.findall(prose(text))) for text in texts)
+    assert first == second
+
+
+@pytest.mark.parametrize("guide", GUIDES, ids=lambda page: page.name)
+def test_formulas_survive_markdown(guide: Path):
+    """GitHub reads Markdown first, and formulas only where they begin after a blank."""
+    text = guide.read_text("utf-8")
+    for formula in formulas(text):
+        assert not re.search(r"[*<>`]", formula), f"Markdown has a meaning for a sign in {formula}"
+        assert not re.search(r"\\[^a-zA-Z]", formula), f"Markdown drops a backslash of {formula}"
+        assert not re.search(r"(?<![a-zA-Z0-9])_", formula), f"_ may begin emphasis in {formula}"
+        assert "operatorname" not in formula, f"GitHub refuses \\operatorname: {formula}"
+        assert "\\" not in latex2mathml.converter.convert(formula), f"unknown command in {formula}"
+    plain = DISPLAYED.sub("", prose(text))
+    for match in INLINE.finditer(plain):
+        before, after = plain[match.start() - 1], plain[match.end()]
+        assert before in " \n", f"no blank before {match[0]}"
+        assert not re.match(r"[a-zA-Z0-9$]", after), f"{after} after {match[0]}"
+    assert "$" not in INLINE.sub("", plain), "a $ without its other"
+    assert "$$" not in DISPLAYED.sub("", text), "$$ is to stand on lines of its own"
+
+
+def test_the_guides_programs_give_what_they_say():
+    """Both guides have the same; it is run here, and the numbers beside it are looked at."""
+    seen: dict[str, object] = {}
+    for _, program in FENCED.findall(GUIDES[0].read_text("utf-8")):
+        exec(program, seen)
+    slopes = [seen["naive_slope"], seen["our_slope"]]
+    assert seen["naive"] == float("-inf")
+    assert seen["ours"] == -17
+    assert torch.isnan(slopes[0]).all()
+    assert slopes[1] == -1
+    found = [float(value) for value in (*seen["by_the_mean"], seen["by_mixing"])]
+    assert found == pytest.approx([-1.3863, -0.1209, -0.0002, -0.9548], abs=1e-4)
