@@ -59,7 +59,7 @@ def test_lowered_products_are_lifted_and_lowered_again(monkeypatch):
 
 
 def test_the_nearest_are_those_of_all_pairs():
-    """Against every distance, sorted, over more points than a block holds; equal points are at 0."""
+    """Against every distance, sorted, over more points than a block holds; a point itself at 0."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1500, 7, generator=generator)
     y = torch.cat((torch.randn(2100, 7, generator=generator), x[:3]))
