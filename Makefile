@@ -32,7 +32,7 @@ $(VENV)/.python:
 	touch $@
 
 $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/.python
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[digits,report]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[paper]'
 	touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.python

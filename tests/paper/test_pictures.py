@@ -1,0 +1,138 @@
+"""Table 1 and Figures 2 and 3, on trainings of a few steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from advnets.errors import StoppedError
+from advnets.metrics.distance import nearest
+from advnets.paper import figure2, figure3, runs, table1
+from advnets.paper.part import Picture, Setting, Sources, Table
+
+
+class Quiet:
+    def event(self, event):
+        pass
+
+    def progress(self, step):
+        pass
+
+
+@pytest.fixture
+def setting(tmp_path, monkeypatch):
+    """A setting whose digits are trained for a few steps, with two seeds."""
+    real = runs.digits
+
+    def short(seed):
+        run = real(seed)
+        run = replace(run, ticks=replace(run.ticks, evaluate=2))
+        return run.with_stage(replace(run.stage, steps=4))
+
+    monkeypatch.setattr(runs, "digits", short)
+    monkeypatch.setattr(figure2, "large_runs", lambda setting: {})
+    return Setting(
+        folder=tmp_path / "part",
+        runs=tmp_path / "runs",
+        full=False,
+        seeds=2,
+        sources=Sources(),
+        data_dir=None,
+        watcher=Quiet(),
+        tell=lambda what: None,
+    )
+
+
+def tables(shown):
+    return [block for block in shown.blocks if isinstance(block, Table)]
+
+
+def test_table_1_has_every_seed_weights_and_choice_of_epoch(setting):
+    ours, beside, published = tables(table1.show(setting))
+    assert [row[:2] for row in ours.rows[:4]] == [("digits-0", "last")] * 2 + [
+        ("digits-0", "average")
+    ] * 2
+    assert len(ours.rows) == 2 * 4 + 4
+    by_choice = [row for row in ours.rows if row[0] == "mean of 2"]
+    assert [row[1:3] for row in by_choice] == [
+        ("last", "best by validation"),
+        ("last", "last"),
+        ("average", "best by validation"),
+        ("average", "last"),
+    ]
+    means = [float(row[3].split()[0]) for row in ours.rows if row[1:2] == ("last",)]
+    lasts = [means[1], means[3]]  # of each seed: best, last
+    assert float(by_choice[1][3].split()[0]) == pytest.approx(sum(lasts) / 2, abs=0.11)
+    assert [row[0] for row in beside.rows] == [
+        "1,197 real training pictures",
+        "300 centres of k-means",
+    ]
+    assert published.rows[-1][1:] == ("225 ± 2", "2057 ± 26")
+
+
+def test_a_run_is_trained_once_for_all_parts(setting):
+    first = runs.scored_run(setting)
+    checkpoint = first.run.newest_checkpoint()
+    before = checkpoint.stat().st_mtime_ns
+    again = runs.scored_run(setting)
+    assert (again.step, checkpoint.stat().st_mtime_ns) == (4, before)
+
+
+def test_a_training_that_is_stopped_stops_the_part(setting, monkeypatch):
+    from advnets.experiment.train import Ending
+    from advnets.paper import part
+
+    ending = Ending(setting.runs / "x", complete=False, signal=2, step=3)
+    monkeypatch.setattr(part, "train", lambda *a, **k: ending)
+    with pytest.raises(StoppedError, match="stopped at step 3"):
+        runs.scored_run(setting)
+
+
+def test_figure_2_shows_samples_and_the_nearest_training_pictures(setting):
+    shown = figure2.show(setting)
+    (picture,) = [block for block in shown.blocks if isinstance(block, Picture)]
+    assert (setting.folder / picture.file).exists()
+    (row,) = tables(shown)[0].rows
+    assert row[:2] == ("digits-0", "0.3")
+    assert len(shown.checks) == 1
+
+
+class TestCopies:
+    def test_training_pictures_are_copies_of_themselves(self):
+        train = torch.rand(400, 30)
+        assert figure2.Memory(nearest(train[:50], train, 50)[0]).copies == 1.0
+
+    def test_new_draws_are_not(self):
+        train, new = torch.rand(400, 30), torch.rand(50, 30)
+        assert figure2.Memory(nearest(new, train, 50)[0]).copies == 0.0
+
+    def test_a_third_of_copies_with_a_little_noise_is_counted(self):
+        train = torch.rand(400, 30)
+        mixed = torch.cat((train[:20] + 0.01 * torch.randn(20, 30), torch.rand(40, 30)))
+        memory = figure2.Memory(nearest(mixed, train, 50)[0])
+        assert memory.copies == pytest.approx(1 / 3)
+        assert memory.median == pytest.approx(float(nearest(mixed, train)[0].median()))
+
+
+def test_lines_begin_and_end_at_their_ends(setting):
+    """At t = 0 and t = 1 the picture is G's of the first and the last z; between, of their mean."""
+    trained = runs.scored_run(setting)
+    lines = figure3.interpolated(trained, lines=3, steps=5)
+    assert lines.shape == (3, 5, 1, 8, 8)
+    torch.testing.assert_close(lines[:, [0, -1]], figure3.interpolated(trained, 3, 2))
+    figure = figure3.show(setting)
+    assert (setting.folder / figure.blocks[1].file).exists()
+
+
+def test_narrower_nets_keep_their_shape(setting):
+    for run in runs.large_runs(setting).values():
+        for stage in run.stages:
+            assert stage.steps is not None
+            assert stage.steps <= runs.QUICK_STEPS
+    wide = runs.large_runs(replace(setting, full=True))
+    assert [run.preset for run in wide.values()] == ["paper-tfd", "paper-cifar", "paper-cifar-conv"]
+    assert wide["cifar"].stage.generator.hidden == (8000, 8000)
+    narrow = runs.large_runs(setting)["cifar-quick"].stage
+    assert (narrow.generator.hidden, narrow.discriminator.units) == ((1000, 1000), (200, 200))
