@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from advnets.paper import equation1, figure1, figure2, figure3, table1
+from advnets.paper import density, equation1, figure1, figure2, figure3, table1, table2
 from advnets.paper.part import Part
 
 PARTS: dict[str, Part] = {
@@ -11,4 +11,6 @@ PARTS: dict[str, Part] = {
     "table1": Part("Table 1: log-likelihoods", "Table 1, section 5", table1.show),
     "fig2": Part("Figure 2: samples", "Figure 2, section 5", figure2.show),
     "fig3": Part("Figure 3: lines in z", "Figure 3, section 5", figure3.show),
+    "table2": Part("Table 2: what each approach finds hard", "Table 2, section 6", table2.show),
+    "density": Part("Why not fit p_model directly", "Section 2", density.show),
 }

@@ -1,0 +1,249 @@
+"""Why not fit p_model directly: a Gaussian and a kernel density beside G."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from advnets.config import Data
+from advnets.data.open import open_source
+from advnets.data.places import data_directory
+from advnets.experiment.measure import SAMPLES
+from advnets.metrics.distance import nearest
+from advnets.paper.classes import Shares, class_shares
+from advnets.paper.fits import LOOKED_AT, WIDTHS, Fits, Subject, fits
+from advnets.paper.looks import gallery
+from advnets.paper.part import Block, Check, Formula, Picture, Setting, Shown, Table, Words
+from advnets.paper.runs import scored_run
+from advnets.views.ink import LIGHT, dress, legend, png, sheet
+
+FACES = "faces/olivetti-64.zip"
+"""Under the data directory; pictures of people are shown in the output folder, never kept here."""
+FACES_DRAWN = 1000
+"""Samples of faces, which have 4,096 pixels."""
+
+
+def show(setting: Setting) -> Shown:
+    """Samples, likelihoods and class frequencies."""
+    trained = scored_run(setting)
+    subject = Subject.of(
+        open_source(trained.config.data, directory=setting.data_dir), drawn=SAMPLES
+    )
+    of_g = trained.sample(SAMPLES).flatten(1)
+    setting.tell("a Gaussian and a kernel density")
+    told = [fits(subject, of_g)]
+    faces = data_directory(setting.data_dir) / FACES
+    if setting.full and faces.exists():
+        pictures = open_source(Data(source=str(faces), size=64, channels=1))
+        told.append(fits(Subject.of(pictures, FACES_DRAWN)))
+    setting.tell("class frequencies")
+    counted = of_g if setting.full else of_g[:2000]
+    shares = class_shares(subject.splits, counted)
+    return Shown(
+        blocks=(
+            Words(
+                "A model with a density can be fitted by maximum likelihood, with no game. Two "
+                "that need no training: one Gaussian with a full covariance, and a kernel density, "
+                "whose sample is a training picture plus normal noise."
+            ),
+            Formula(
+                r"p(x) = \mathcal{N}\left(x;\ \mu, \Sigma + \sigma^2 I\right), \quad "
+                r"\mu = \frac{1}{n} \sum_i x_i, \quad "
+                r"\Sigma = \frac{1}{n} \sum_i (x_i - \mu)(x_i - \mu)^\top"
+            ),
+            Formula(r"p(x) = \frac{1}{n} \sum_i \mathcal{N}\left(x;\ x_i, h^2 I\right)"),
+            *(block for one in told for block in _blocks(setting, one)),
+            *_said(setting, faces.exists()),
+            *_frequencies(setting, shares, len(counted)),
+        ),
+        checks=(
+            *(check for one in told for check in _checks(one)),
+            *_frequency_checks(shares, len(counted)),
+        ),
+    )
+
+
+def _blocks(setting: Setting, told: Fits) -> Iterator[Block]:
+    subject, models = told.subject, told.models
+    gaussian, kernel, narrow = (models[which] for which in ("gaussian", "kernel", "narrow"))
+    dims, (sharp, distance) = subject.train.shape[1], told.held_out
+    sigma, h, narrowest = (told.widths[name] for name in ("gaussian", "kernel", "narrow"))
+    yield Words(
+        f"{subject.name}: {len(subject.train):,} training pictures of {dims:,} pixels. "
+        f"{_of_rank(told, dims)} "
+        rf"$\sigma$ = {sigma:.3f} and $h$ = {h:.3f} have the highest likelihood of validation "
+        f"pictures among {len(WIDTHS)} widths from .001 to 1.{_on_edge(told)} The kernels of $h$ = "
+        f"{narrowest:.3f} are so narrow that their noise is a tenth as long as the way "
+        "from a real picture to the nearest other."
+    )
+    rows = {
+        "real, test": subject.test,
+        **{model.label: model.samples for model in models.values()},
+    }
+    last = list(models.values())[-1]
+    found = nearest(last.samples[:LOOKED_AT], subject.train)[1][:, 0]
+    rows[f"nearest to {'G' if 'G' in models else 'these'}"] = subject.train[found]
+    yield setting.picture(
+        f"{subject.name}.png",
+        gallery({name: subject.pictures(row) for name, row in rows.items()}),
+        f"Rows of {subject.name}: real, and samples of each model",
+        "Real test pictures and samples of each model, not chosen; last, the training picture "
+        "nearest to each of the row above.",
+    )
+    yield Table(
+        f"Likelihood and looks on {subject.name}: exact log-likelihood of test pictures and Parzen "
+        "score of samples, both in nats; sharpness; mean distance to the nearest training picture. "
+        "Samples are cut to [0, 1].",
+        ("", "likelihood", "Parzen", "sharpness", "distance"),
+        (
+            ("real, test", "", "", f"{sharp:.3f}", f"{distance:.2f}"),
+            *(
+                (
+                    model.label,
+                    "no density"
+                    if model.log_likelihood is None
+                    else f"{model.log_likelihood:,.1f}",
+                    f"{model.score.mean:,.1f} (σ = {model.score.sigma:.2f})",
+                    f"{model.sharpness:.3f}",
+                    f"{model.distance:.2f}",
+                )
+                for model in models.values()
+            ),
+        ),
+    )
+    yield Words(
+        f"The Gaussian gives test pictures {gaussian.log_likelihood or 0:,.1f} nats and the "
+        f"kernel density {kernel.log_likelihood or 0:,.1f}, yet the Gaussian's samples lie "
+        f"{gaussian.distance / distance:.2f} times as far from the data as real pictures do. The "
+        "narrow kernels draw what looks like training pictures, since it is, and their "
+        "likelihood is the worst: every test picture lies between them. Their Parzen score, "
+        f"{narrow.score.mean:,.1f}, does not tell: it lays wider kernels on the samples. "
+        f"Of the wider kernels' samples, {told.own:.1%} are still nearest to the very picture they "
+        "were made of. Nats depend on the unit and on pixels that are nearly always black: compare "
+        "them within a column and a data set only."
+    )
+
+
+def _of_rank(told: Fits, dims: int) -> str:
+    """What the covariance of maximum likelihood is like."""
+    if told.rank == dims:
+        return rf"$\Sigma$ has full rank {dims:,}."
+    return (
+        rf"$\Sigma$ is singular: its rank is {told.rank:,} of {dims:,}. Maximum likelihood "
+        "then asks for a density that is infinite on a subspace and 0 off it, hence the "
+        rf"$\sigma^2 I$; off it are {told.outside:,} of "
+        f"{len(told.subject.test):,} test pictures."
+    )
+
+
+def _on_edge(told: Fits) -> str:
+    """Whether the likelihood would grow on beyond the widths."""
+    if told.widths["gaussian"] > min(WIDTHS):
+        return ""
+    return (
+        r" That $\sigma$ is the least of them: a narrower one would have more still, along "
+        "pixels that are black in nearly all pictures."
+    )
+
+
+def _said(setting: Setting, faces: bool) -> Iterator[Block]:
+    """Which pictures are not shown."""
+    if not setting.full:
+        yield Words("In full scale the same is shown of MNIST and, where they lie, of faces.")
+    elif not faces:
+        yield Words(f"Faces are not shown: there is no `{FACES}` in the data directory.")
+
+
+def _checks(told: Fits) -> Iterator[Check]:
+    name, models = told.subject.name, told.models
+    gaussian = models["gaussian"]
+    high, low, worst = (
+        models[which].log_likelihood or 0.0 for which in ("gaussian", "kernel", "narrow")
+    )
+    _, distance = told.held_out
+    yield Check(
+        f"{name}: the Gaussian gives test pictures more likelihood than the kernel density",
+        f"above {low:,.1f} nats",
+        f"{high:,.1f}",
+        high > low,
+    )
+    yield Check(
+        f"{name}: and its samples are farther from the data than real pictures are",
+        "1.1 times as far, or more",
+        f"{gaussian.distance / distance:.2f}",
+        gaussian.distance >= 1.1 * distance,
+    )
+    yield Check(
+        f"{name}: narrow kernels, which all but copy, give test pictures the least likelihood",
+        f"100 nats below {low:,.1f}, or more",
+        f"{worst:,.1f}",
+        worst <= low - 100,
+    )
+    yield Check(
+        f"{name}: a kernel density memorises; samples nearest to the picture they were made of",
+        "99% or more",
+        f"{told.own:.1%}",
+        told.own >= 0.99,
+    )
+
+
+def _frequencies(setting: Setting, shares: Shares, drawn: int) -> Iterator[Block]:
+    classes = range(len(shares.p_data))
+    yield Words(
+        f"Class frequencies: the classes of {drawn:,} samples of $G$ are told by their 3 nearest "
+        f"training pictures, which is right for {shares.accuracy:.1%} of test pictures. $G$ is not "
+        "told the classes, and nothing in the game asks for each in its own share but $p_g = "
+        "p_{data}$ itself."
+    )
+    yield Table(
+        "Share of each class, in percent.",
+        ("", *map(str, classes)),
+        tuple(
+            (name, *(f"{100 * share:.1f}" for share in row))
+            for name, row in (("$p_{data}$", shares.p_data), ("$p_g$", shares.p_g))
+        ),
+    )
+    yield _bars(setting, shares)
+
+
+def _bars(setting: Setting, shares: Shares) -> Picture:
+    figure = sheet(7.6, 2.8)
+    axes = figure.subplots()
+    dress(axes, "Class frequencies", "share (%)", x="class")
+    at = np.arange(len(shares.p_data))
+    for side, row, colour, name in (
+        (-0.2, shares.p_data, LIGHT.real, "training pictures"),
+        (0.2, shares.p_g, LIGHT.fake, "samples of G"),
+    ):
+        axes.bar(at + side, 100 * row, 0.4, color=colour, label=name)
+    axes.set_xticks(at)
+    legend(axes)
+    caption = (
+        f"$p_g$ against $p_{{data}}$ by class: total variation distance {shares.distance:.3f}; of "
+        f"as many real pictures, 95% of draws would be below {shares.chance:.3f}."
+    )
+    alt = "Bars: the share of each class among training pictures and among samples of G"
+    return setting.picture("classes.png", png(figure), alt, caption)
+
+
+def _frequency_checks(shares: Shares, drawn: int) -> Iterator[Check]:
+    least = float((shares.p_g / shares.p_data).min())
+    yield Check(
+        "the classes of test pictures are told right",
+        "90% or more",
+        f"{shares.accuracy:.1%}",
+        shares.accuracy >= 0.9,
+    )
+    yield Check(
+        f"every class is among {drawn:,} samples of $G$",
+        "the rarest has a tenth of its share in the data, or more",
+        f"{least:.2f}",
+        least >= 0.1,
+    )
+    yield Check(
+        "total variation distance of class frequencies, $p_g$ from $p_{data}$",
+        f"at most .25 (chance: {shares.chance:.3f})",
+        f"{shares.distance:.3f}",
+        shares.distance <= 0.25,
+    )
