@@ -135,8 +135,8 @@ def _blocks(setting: Setting, measured: Mapping[float, Pulls]) -> tuple[Block, .
 
 def _row(verdict: float, one: Pulls) -> tuple[str, ...]:
     sizes = (f"{pull.generator:.3g}" for pull in (one.minimax, one.non_saturating))
-    ratios = (f"{ratio:,.2f}" for ratio in one.ratios.values())
-    return f"{verdict:g}", *sizes, *ratios, f"{one.theory:,.2f}"
+    ratios = (f"{ratio:,.1f}" for ratio in one.ratios.values())
+    return f"{verdict:g}", *sizes, *ratios, f"{one.theory:,.1f}"
 
 
 def _checks(one: Pulls) -> tuple[Check, ...]:
