@@ -26,6 +26,20 @@ def test_adam_at_a_falling_rate_moves_as_torchs_own():
     torch.testing.assert_close(ours, theirs.detach())
 
 
+@pytest.mark.parametrize("flush", [False, True])
+def test_sgd_without_momentum_is_plain_descent(flush):
+    """Where denormals are flushed to zero too, as they are in every run."""
+    torch.set_flush_denormal(flush)
+    try:
+        ours = torch.ones(3)
+        moved = mover(config.SGD(lr=0.5, momentum=0.0, final_momentum=0.0, lr_decay=1.0), [ours])
+        for n in range(3):
+            moved.move([torch.tensor([1.0, -2.0, 0.5])], n, 0, FINE)
+        torch.testing.assert_close(ours, torch.tensor([-0.5, 4.0, 0.25]))
+    finally:
+        torch.set_flush_denormal(False)
+
+
 def test_sgd_moves_as_the_authors_library_does():
     """Against v <- m v - lr g, p <- p + v, with a rate that falls and a momentum that rises."""
     spec = config.SGD(lr=0.1, lr_decay=1.01, saturate=20)

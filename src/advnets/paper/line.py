@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Float64
-from torch import nn
+from torch import Tensor, nn
 
 from advnets import config
 from advnets.data.synthetic.base import Synthetic
@@ -122,25 +122,39 @@ class Line:
         for number in range(1, rounds + 1):
             watch(number, play_round(self.table))
 
-    def see(self, arrows: int = 25) -> Sight:
-        """Look at the game as it stands."""
+    def see(self, arrows: int = 25, points: int = LATENTS) -> Sight:
+        """Look at the game as it stands; p_g is computed from so many values of z."""
         generator, discriminator = (self.table.players[n] for n in ("generator", "discriminator"))
-        middles = self.cells.middles
-        z = latents(LATENTS)
         with torch.no_grad():
-            x = generator(z).flatten().double().numpy()
-            points = torch.from_numpy(middles).float().view(-1, 1, 1, 1)
-            d = torch.sigmoid(discriminator(points).double()).numpy()
+            x = generator(latents(points)).flatten().double().numpy()
             shown = latents(arrows)
             sent = generator(shown).flatten().tolist()
         counts, _ = np.histogram(x, self.cells.edges)
         return Sight(
             cells=self.cells,
-            p_data=np.exp(self.distribution.log_density(middles[:, None])),
-            p_g=counts / (LATENTS * self.cells.width),
-            discriminator=d,
+            p_data=density(self.distribution, self.cells),
+            p_g=counts / (points * self.cells.width),
+            discriminator=torch.sigmoid(logits(discriminator, self.cells)).numpy(),
             arrows=tuple(zip(shown.flatten().tolist(), sent, strict=True)),
         )
+
+
+def density(distribution: Synthetic, cells: Cells) -> Curve:
+    """p(x) at the middles of the cells."""
+    return np.exp(distribution.log_density(cells.middles[:, None]))
+
+
+def masses(distribution: Synthetic, cells: Cells) -> Float64[Tensor, " points"]:
+    """Probabilities of the cells, as the density at their middles has them; their sum is 1."""
+    p = torch.from_numpy(density(distribution, cells))
+    return p / p.sum()
+
+
+@torch.no_grad()
+def logits(discriminator: nn.Module, cells: Cells) -> Float64[Tensor, " points"]:
+    """a(x) at the middles of the cells."""
+    points = torch.from_numpy(cells.middles).float().view(-1, 1, 1, 1)
+    return discriminator(points).double()
 
 
 def laid(
@@ -162,7 +176,7 @@ def laid(
     return Line(table, distribution, cells)
 
 
-def latents(n: int) -> torch.Tensor:
+def latents(n: int) -> Tensor:
     """Quantiles of the standard normal prior, evenly by their probability: shape (n, 1)."""
     shares = (torch.arange(n, dtype=torch.float64) + 0.5) / n
     return torch.special.ndtri(shares).float()[:, None]

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from advnets.paper import density, equation1, figure1, figure2, figure3, table1, table2
+from advnets.paper import (
+    density,
+    equation1,
+    figure1,
+    figure2,
+    figure3,
+    proposition1,
+    proposition2,
+    saturation,
+    table1,
+    table2,
+    theorem1,
+)
 from advnets.paper.part import Part
 
 PARTS: dict[str, Part] = {
     "eq1": Part("The minimax game", "Equation 1, section 3", equation1.show),
+    "saturation": Part("What G minimises in practice", "Section 3, saturation", saturation.show),
     "fig1": Part("Figure 1: the game on a line", "Figure 1, section 3", figure1.show),
+    "prop1": Part("The optimal discriminator", "Proposition 1, section 4.1", proposition1.show),
+    "thm1": Part("The criterion is a divergence", "Theorem 1, section 4.1", theorem1.show),
+    "prop2": Part("Descent on p_g itself", "Proposition 2, section 4.2", proposition2.show),
     "table1": Part("Table 1: log-likelihoods", "Table 1, section 5", table1.show),
     "fig2": Part("Figure 2: samples", "Figure 2, section 5", figure2.show),
     "fig3": Part("Figure 3: lines in z", "Figure 3, section 5", figure3.show),

@@ -6,7 +6,7 @@ first of them that is built or stepped imports torch's compiler: a second and a 
 
 from __future__ import annotations
 
-import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from functools import singledispatch
@@ -19,7 +19,7 @@ from advnets import config
 from advnets.training.schedules import learning_rate, momentum
 
 _EPSILON = 1e-8
-_LEAST = math.ulp(0.0)
+_LEAST = sys.float_info.min  # normal: a smaller one is 0 where denormals are flushed
 
 
 class Mover(ABC):

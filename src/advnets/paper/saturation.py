@@ -1,0 +1,15 @@
+"""Section 3's remark: early on log(1 - D(G(z))) saturates, and -log D(G(z)) does not."""
+
+from __future__ import annotations
+
+from advnets.paper import bad_start, confidence, ranges
+from advnets.paper.part import Setting, Shown
+
+
+def show(setting: Setting) -> Shown:
+    """The two pulls, training with either, and the logits that either way of writing bears."""
+    told = [part.show(setting) for part in (confidence, bad_start, ranges)]
+    return Shown(
+        blocks=tuple(block for one in told for block in one.blocks),
+        checks=tuple(check for one in told for check in one.checks),
+    )

@@ -1,0 +1,197 @@
+"""Propositions 1 and 2 and theorem 1 as they are shown, against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.stats import norm
+
+from advnets.data.synthetic.plain import Gaussian
+from advnets.noise import Noise
+from advnets.paper import proposition1, proposition2, theorem1
+from advnets.paper.line import Cells, Sight, density, masses
+from advnets.paper.part import Setting
+from advnets.theory import OPTIMUM
+from advnets.types import Generator
+
+BOXES = next(pair for pair in proposition1.PAIRS if pair.name == "boxes")
+SHIFTED = next(pair for pair in proposition1.PAIRS if pair.name == "shifted")
+LITTLE = proposition1.Effort(150, 200)
+
+
+class Quiet:
+    def event(self, event):
+        pass
+
+    def progress(self, step):
+        pass
+
+
+@pytest.fixture
+def setting(tmp_path):
+    return Setting(tmp_path / "part", tmp_path, False, 1, None, Quiet(), lambda what: None)
+
+
+def test_masses_are_the_density_of_the_cells():
+    cells = Cells(-3.0, 4.0, 700)
+    p = masses(Gaussian(mean=(1.0,), sd=(0.5,)), cells)
+    expected = np.diff(norm(1, 0.5).cdf(cells.edges))
+    np.testing.assert_allclose(p, expected, atol=1e-6)
+    np.testing.assert_allclose(density(Gaussian(), cells), norm().pdf(cells.middles), rtol=1e-12)
+
+
+class TestProposition1:
+    def test_the_highest_y_is_where_an_optimizer_finds_it(self):
+        a, b = 0.3, 0.05
+        found = minimize_scalar(
+            lambda y: -(a * math.log(y) + b * math.log1p(-y)),
+            bounds=(1e-6, 1 - 1e-6),
+            method="bounded",
+            options={"xatol": 1e-9},
+        )
+        (ours,) = proposition1.highest(torch.tensor([a]).double(), torch.tensor([b]).double())
+        assert float(ours) == pytest.approx(found.x, abs=1e-4)
+        assert proposition1.largest_miss(50) <= 1e-4
+
+    def test_a_generator_that_stands_draws_from_p_g(self):
+        generator = proposition1.Standing(Gaussian(mean=(3.0,), sd=(0.5,)))
+        assert isinstance(generator, Generator)
+        z = generator.latent(4000, Noise(0))
+        assert generator(z).shape == (4000, 1, 1, 1)
+        torch.testing.assert_close(generator(z).flatten(), z.flatten())
+        assert float(z.mean()) == pytest.approx(3, abs=0.05)
+        assert float(z.std()) == pytest.approx(0.5, abs=0.03)
+
+    def test_d_learns_the_closed_form(self):
+        """N(-1, 1) against N(1, 1): D*(x) = sigmoid(-2x)."""
+        found = proposition1.answer(SHIFTED, LITTLE)
+        known = 1 / (1 + np.exp(2 * found.sight.cells.middles))
+        np.testing.assert_allclose(found.sight.optimal, known, atol=1e-12)
+        assert found.error < 0.15
+        assert found.edge_error is None
+        assert found.value <= found.criterion <= found.value + 0.02
+
+    def test_the_value_of_logits_is_the_written_one_and_bears_any(self):
+        p, q = (torch.tensor(masses).double() for masses in ((0.2, 0.8), (0.5, 0.5)))
+        a = torch.tensor((1.5, -0.3)).double()
+        d = torch.sigmoid(a)
+        written = float((p * d.log() + q * (1 - d).log()).sum())
+        assert proposition1.value(p, q, a) == pytest.approx(written)
+        assert proposition1.value(p, q, 100 * a) == pytest.approx(-0.5 * 150 - 0.8 * 30)
+
+    def test_an_error_at_an_edge_is_counted_apart(self):
+        x = proposition1.CELLS.middles
+        p, q = (np.where((x >= low) & (x <= low + 3), 1 / 3, 0.0) for low in (-2, -1))
+        with np.errstate(invalid="ignore"):
+            best = p / (p + q)
+        d = np.where(abs(x - 1) < 0.05, 0.9, np.nan_to_num(best))
+        one = proposition1.Answer(BOXES, Sight(proposition1.CELLS, p, q, d, ()), 0.0, 0.0)
+        assert one.error == 0
+        assert one.edge_error == pytest.approx(0.9)
+        assert one.sight.divergence == pytest.approx(math.log(2) / 3, abs=1e-6)
+        d = np.where(abs(x) < 0.05, 0.9, d)
+        one = proposition1.Answer(BOXES, Sight(proposition1.CELLS, p, q, d, ()), 0.0, 0.0)
+        assert one.error == pytest.approx(0.4)
+
+    def test_there_are_ten_pairs_and_no_two_alike(self):
+        assert len({(pair.data, pair.generated) for pair in proposition1.PAIRS}) == 10
+
+    @pytest.mark.slow
+    def test_every_claim_of_the_part_holds(self, setting):
+        shown = proposition1.show(setting)
+        assert [check.claim for check in shown.checks if not check.holds] == []
+
+
+class TestTheorem1:
+    @pytest.mark.parametrize("kind", theorem1.KINDS)
+    def test_pairs_of_every_kind_are_distributions(self, kind):
+        for p in theorem1.KINDS[kind](np.random.default_rng(3), 20):
+            assert p.shape == (20, theorem1.CELLS)
+            assert (p >= 0).all()
+            np.testing.assert_allclose(p.sum(1), 1)
+
+    def test_kinds_are_as_they_are_called(self):
+        draws = {
+            kind.partition(":")[0]: draw(np.random.default_rng(0), 200)
+            for kind, draw in theorem1.KINDS.items()
+        }
+        assert 0.05 < (draws["sparse"][0] > 0).mean() < 0.2
+        assert draws["extreme"][0].min() < 1e-250
+        assert (draws["strangers"][0] * draws["strangers"][1] == 0).all()
+        assert abs(draws["neighbours"][0] / draws["neighbours"][1] - 1).max() < 1e-3
+
+    def test_strangers_are_log_2_apart_and_their_c_is_0(self):
+        found = theorem1.measured(theorem1.KINDS["strangers: no value has both"], 100)
+        assert found.divergences == pytest.approx((math.log(2), math.log(2)))
+        assert found.least == pytest.approx(0, abs=1e-12)
+        assert found.gap <= theorem1.EXACT
+
+    def test_the_ways_end_at_the_minimum_with_no_slope(self):
+        ways = theorem1.paths()
+        for way in ways.values():
+            assert OPTIMUM < float(way[-1]) < OPTIMUM + 1e-5
+        # A way that leaves p_data nowhere bare falls with the square of the distance.
+        near = ways["one of the two humps"] - OPTIMUM
+        rest = 1 - theorem1.SHARES
+        assert float(near[-1] / near[-40]) == pytest.approx(
+            float((rest[-1] / rest[-40]) ** 2), rel=0.05
+        )
+        slope = theorem1.slope_at_the_goal()
+        torch.testing.assert_close(slope, torch.full_like(slope, -math.log(2)))
+
+    def test_every_claim_of_the_part_holds(self, setting):
+        shown = theorem1.show(setting)
+        assert [check.claim for check in shown.checks if not check.holds] == []
+        assert (setting.folder / "paths.png").exists()
+
+
+class TestProposition2:
+    def test_the_values_of_two_are_lines_below_their_envelope(self):
+        """V = .35 log d1 + .65 log d2 + q log(1 - d1) + (1 - q) log(1 - d2)."""
+        q = torch.linspace(0.1, 0.9, 9).double()
+        d = torch.tensor([[0.3, 0.6]]).double()
+        ours = proposition2.coin_values(d, q)[0]
+        by_hand = [
+            0.35 * math.log(0.3)
+            + 0.65 * math.log(0.6)
+            + at * math.log(0.7)
+            + (1 - at) * math.log(0.4)
+            for at in q.tolist()
+        ]
+        assert ours.tolist() == pytest.approx(by_hand)
+        assert (ours <= proposition2.coin_criterion(q)).all()
+
+    def test_the_line_of_the_best_answer_touches_c_there_alone(self):
+        q = torch.linspace(0.1, 0.9, 9).double()
+        gap = proposition2.coin_criterion(q) - proposition2.coin_values(
+            proposition2.best_answers(q), q
+        )
+        torch.testing.assert_close(gap.diagonal(), torch.zeros(9).double())
+        assert (gap + torch.eye(9) > 1e-6).all()
+
+    def test_a_shift_of_a_normal_is_a_dip_in_a_plain(self):
+        theta, criterion = proposition2.shifted()
+        assert theta[80] == 0
+        assert float(criterion[80]) == pytest.approx(OPTIMUM)
+        assert float(criterion[0]) == pytest.approx(0, abs=1e-3)
+        torch.testing.assert_close(criterion, criterion.flip(0))
+
+    def test_a_way_begins_at_its_start_and_stops_where_it_has_arrived(self):
+        passed = proposition2.way(Gaussian(sd=(3.0,)))
+        torch.testing.assert_close(passed[0], masses(Gaussian(sd=(3.0,)), proposition2.LINE))
+        divergence = proposition2.divergences(passed)
+        assert divergence[-1] <= proposition2.ARRIVED < divergence[-2]
+        assert (divergence.diff() < 0).all()
+
+    def test_every_claim_of_the_part_holds(self, setting):
+        shown = proposition2.show(setting)
+        assert [check.claim for check in shown.checks if not check.holds] == []
+        assert {path.name for path in setting.folder.iterdir()} == {
+            "descent.png",
+            "lines.png",
+            "parameter.png",
+        }
