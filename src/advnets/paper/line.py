@@ -122,11 +122,11 @@ class Line:
         for number in range(1, rounds + 1):
             watch(number, play_round(self.table))
 
-    def see(self, arrows: int = 25) -> Sight:
-        """Look at the game as it stands."""
+    def see(self, arrows: int = 25, count: int = LATENTS) -> Sight:
+        """Look at the game as it stands, p_g by so many values of z."""
         generator, discriminator = (self.table.players[n] for n in ("generator", "discriminator"))
         middles = self.cells.middles
-        z = latents(LATENTS)
+        z = latents(count)
         with torch.no_grad():
             x = generator(z).flatten().double().numpy()
             points = torch.from_numpy(middles).float().view(-1, 1, 1, 1)
@@ -137,7 +137,7 @@ class Line:
         return Sight(
             cells=self.cells,
             p_data=np.exp(self.distribution.log_density(middles[:, None])),
-            p_g=counts / (LATENTS * self.cells.width),
+            p_g=counts / (count * self.cells.width),
             discriminator=d,
             arrows=tuple(zip(shown.flatten().tolist(), sent, strict=True)),
         )
