@@ -218,6 +218,7 @@ def show(setting: Setting) -> Shown:
             _stills(setting, seen),
             _curve(setting, seen, size),
             _table(seen, size),
+            Words(_in_words(seen)),
         ),
         checks=(
             Check("modes after the fair game", "8 of 8", f"{before.modes}", before.modes == 8),
@@ -261,7 +262,7 @@ def _stills(setting: Setting, seen: Story) -> Picture:
     alt = "Samples on a ring of 8 modes crowd into few of them while D stands still, and come back"
     caption = (
         "Samples (dots) over what $D$ says of the plane; circles are 3 standard deviations about "
-        "the modes. While $D$ stands still, $G$ goes to its deepest blue, and stays."
+        "the modes. While $D$ stands still, $G$ climbs to the nearest tops of $D(x)$, and stays."
     )
     return setting.picture("points.png", png(figure), alt, caption)
 
@@ -317,6 +318,17 @@ def _curve(setting: Setting, seen: Story, size: Size) -> Picture:
     alt = "Modes fall while G plays alone and come back when D plays again"
     caption = "The same game, counted every ten updates; dashed, a mode's fair share, 1/8."
     return setting.picture("modes.png", png(figure), alt, caption)
+
+
+def _in_words(seen: Story) -> str:
+    kept = [ratio for ratio in RATIOS if min(count.modes for count in seen.ratios[ratio]) == 8]
+    until = (
+        f"up to {max(kept)} updates of $G$ to one of $D$ no mode" if kept else "every ratio some"
+    )
+    return (
+        f"With {until} was lost on the way. Few updates of $D$ go a long way here: where samples "
+        "crowd, it lowers $D(x)$ at once, and $G$ moves on."
+    )
 
 
 def _table(seen: Story, size: Size) -> Rows:
