@@ -8,7 +8,7 @@ import torch
 
 from advnets.data.synthetic.mixtures import Ring
 from advnets.noise import Noise
-from advnets.paper.helvetica import RATIOS, Plane, Size, in_modes, story
+from advnets.paper.ring import RATIOS, Plane, Size, in_modes, story
 from advnets.paper.staging import Turns, alone, twin
 from advnets.training.algorithm import play_round
 

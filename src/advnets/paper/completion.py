@@ -256,7 +256,7 @@ def _curves(setting: Setting, inner: Mapping[str, Inner]) -> Picture:
             known = label if style == "-" else None
             verdict.plot(one.updates, one.told[whose], style, color=colour, lw=1.4, label=known)
             value.plot(one.updates, one.told[f"V {whose}"], style, color=colour, lw=1.4)
-    dress(gradient, "What G is left of its gradient", "norm", x="updates of D alone")
+    dress(gradient, "Gradient that G is left with", "norm", x="updates of D alone")
     for (loss, look), colour in zip(LOSSES.items(), (LIGHT.score, LIGHT.fourth), strict=True):
         one = inner[WAY]
         gradient.plot(one.updates, one.told[loss], look, color=colour, lw=1.6, label=loss)

@@ -2,193 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float64, Int64
-from torch import Tensor
 
-from advnets import config, presets
 from advnets.data.synthetic.mixtures import Ring
-from advnets.experiment.build import open_data
-from advnets.paper.part import Check, Picture, Setting, Shown, Words
-from advnets.paper.part import Table as Rows
-from advnets.paper.staging import Turns, alone, lay, twin
-from advnets.training.algorithm import Table, play_round
-from advnets.types import Generator
+from advnets.paper.part import Check, Picture, Setting, Shown, Table, Words
+from advnets.paper.ring import EDGE, FULL, QUICK, RATIOS, SAMPLES, THERE, Points, Size, Story, story
 from advnets.views.ink import LIGHT, dress, legend, png, sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-RING = config.Data(source="ring:modes=8,sd=0.1,n=20000", scaling="none", batch_size=200)
-THERE = 0.01
-"""Share of the samples within 3 sd of a mode's centre, from which on it is counted."""
-SAMPLES = 2000
-RATIOS = (1, 5, 20, 100)
-"""Updates of G to one of D."""
-_EDGE = 1.75
-"""Of the plane that is drawn, on each side of 0."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """Nets and lengths at one scale."""
-
-    units: int
-    fair: int
-    """Rounds of the fair game before G plays alone."""
-    again: int
-    """The same after it."""
-    alone: int
-    """Updates that G makes alone."""
-    rationed: int
-    """Updates that G makes while D moves less and less often."""
-
-
-QUICK, FULL = Size(64, 400, 800, 2000, 1000), Size(128, 400, 800, 4000, 4000)
-
-
-@dataclass(frozen=True)
-class Points:
-    """Samples at one moment, and what D says of the plane."""
-
-    title: str
-    x: Float64[np.ndarray, "n 2"]
-    landscape: Float64[np.ndarray, "side side"]
-
-
-@dataclass(frozen=True)
-class Count:
-    """What the samples come to at one moment."""
-
-    update: int
-    """Of G, from the beginning."""
-    modes: int
-    fullest: float
-    """Share of the samples within 3 sd of the fullest mode."""
-    verdict: float
-    """Mean D(G(z))."""
-
-
-@dataclass
-class Story:
-    """One game: fair, then G alone, then fair again."""
-
-    counts: list[Count] = field(default_factory=list[Count])
-    stills: list[Points] = field(default_factory=list[Points])
-    before: Count | None = None
-    after: Count | None = None
-    ratios: dict[int, list[Count]] = field(default_factory=dict[int, list[Count]])
-    """What came of as many updates of G, by how many there were to one of D."""
-
-
-@dataclass(frozen=True)
-class Plane:
-    """A game of points of the plane, and the centres of the modes that it is to learn."""
-
-    table: Table
-    ring: Ring
-    z: Tensor
-
-    @classmethod
-    def laid(cls, units: int, seed: int) -> Plane:
-        """The game of the points preset, with smaller nets."""
-        stage = presets.named("points").stage
-        assert isinstance(stage.generator, config.MLPGenerator)
-        assert isinstance(stage.discriminator, config.MaxoutDiscriminator)
-        stage = replace(
-            stage,
-            generator=replace(stage.generator, hidden=(units, units)),
-            discriminator=replace(stage.discriminator, units=(units, units)),
-        )
-        opened = open_data(RING)
-        table = lay(stage, RING, opened, seed)
-        z = cast(Generator, table.players["generator"]).latent(SAMPLES, table.noise.under("looks"))
-        return cls(table, cast(Ring, opened.splits.distribution), z)
-
-    def samples(self) -> Float64[np.ndarray, "n 2"]:
-        """G of the same z at every look."""
-        with torch.no_grad():
-            return self.table.players["generator"](self.z).flatten(1).double().numpy()
-
-    def count(self, update: int) -> Count:
-        """Count the modes that G has."""
-        x = self.samples()
-        shares = in_modes(x, self.ring) / len(x)
-        verdict = float(self.verdict(torch.from_numpy(x)).mean())
-        return Count(update, int((shares >= THERE).sum()), float(shares.max()), verdict)
-
-    def verdict(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
-        """D(x)."""
-        with torch.no_grad():
-            points = x.float()[:, :, None, None]
-            return torch.sigmoid(self.table.players["discriminator"](points)).double()
-
-    def see(self, title: str, side: int = 80) -> Points:
-        """Samples over D's landscape."""
-        line = torch.linspace(-_EDGE, _EDGE, side)
-        y, x = torch.meshgrid(line, line, indexing="ij")
-        d = self.verdict(torch.stack((x, y), -1).flatten(0, 1))
-        return Points(title, self.samples(), d.view(side, side).numpy())
-
-
-def in_modes(x: Float64[np.ndarray, "n 2"], ring: Ring) -> Int64[np.ndarray, " modes"]:
-    """How many points lie within 3 sd of each mode's centre, and of no other that is nearer."""
-    centres, sds, _ = ring.components()
-    distances = np.linalg.norm(x[:, None] - centres, axis=2)
-    nearest = distances.argmin(1)
-    within = distances.min(1) <= 3 * sds[nearest]
-    return np.bincount(nearest[within], minlength=len(centres)).astype(np.int64)
-
-
-def story(size: Size, seed: int = 0) -> Story:
-    """Play fairly, let G play alone, play fairly again; then the ratios, from the same state."""
-    plane, seen = Plane.laid(size.units, seed), Story()
-    table = plane.table
-    for number in range(size.fair + 1):
-        if number:
-            play_round(table)
-        if number % 10 == 0:
-            seen.counts.append(plane.count(number))
-    seen.before = seen.counts[-1]
-    seen.stills.append(plane.see("after a fair game"))
-    fair = twin(table)
-    shown = {size.alone // 20, size.alone // 4, size.alone}
-
-    def watch(number: int) -> None:
-        if number % 10 == 0:
-            seen.counts.append(plane.count(size.fair + number))
-        if number in shown:
-            seen.stills.append(plane.see(f"G alone, {number:,} updates"))
-
-    alone(table, "generator", size.alone, watch)
-    seen.after = seen.counts[-1]
-    shown = {10, 50, size.again}
-    for number in range(1, size.again + 1):
-        play_round(table)
-        if number % 10 == 0:
-            seen.counts.append(plane.count(size.fair + size.alone + number))
-        if number in shown:
-            seen.stills.append(plane.see(f"fair again, {number:,} rounds"))
-    for ratio in RATIOS:
-        seen.ratios[ratio] = _rationed(replace(plane, table=twin(fair)), ratio, size.rationed)
-    return seen
-
-
-def _rationed(plane: Plane, ratio: int, updates: int) -> list[Count]:
-    """Play on, with so many updates of G to one of D."""
-    table = plane.table
-    table.game = Turns(table.game, {"discriminator": 1, "generator": ratio})
-    counts: list[Count] = []
-    for number in range(1, updates // ratio + 1):
-        play_round(table)
-        if number % max(1, 20 // ratio) == 0:
-            counts.append(plane.count(number * ratio))
-    return counts
 
 
 def show(setting: Setting) -> Shown:
@@ -218,6 +43,7 @@ def show(setting: Setting) -> Shown:
             _stills(setting, seen),
             _curve(setting, seen, size),
             _table(seen, size),
+            Words(_in_words(seen)),
         ),
         checks=(
             Check("modes after the fair game", "8 of 8", f"{before.modes}", before.modes == 8),
@@ -261,7 +87,7 @@ def _stills(setting: Setting, seen: Story) -> Picture:
     alt = "Samples on a ring of 8 modes crowd into few of them while D stands still, and come back"
     caption = (
         "Samples (dots) over what $D$ says of the plane; circles are 3 standard deviations about "
-        "the modes. While $D$ stands still, $G$ goes to its deepest blue, and stays."
+        "the modes. While $D$ stands still, $G$ climbs to the nearest tops of $D(x)$, and stays."
     )
     return setting.picture("points.png", png(figure), alt, caption)
 
@@ -272,7 +98,7 @@ def _draw(axes: Axes, points: Points) -> None:
     axes.imshow(
         points.landscape,
         origin="lower",
-        extent=(-_EDGE, _EDGE, -_EDGE, _EDGE),
+        extent=(-EDGE, EDGE, -EDGE, EDGE),
         cmap="RdBu",
         vmin=0.0,
         vmax=1.0,
@@ -283,8 +109,8 @@ def _draw(axes: Axes, points: Points) -> None:
         t = np.linspace(0, 2 * np.pi, 60)
         axes.plot(x + 3 * sd * np.cos(t), y + 3 * sd * np.sin(t), color=LIGHT.text, lw=0.6)
     axes.plot(*points.x.T, ".", color=LIGHT.text, ms=1.6, alpha=0.35)
-    axes.set_xlim(-_EDGE, _EDGE)
-    axes.set_ylim(-_EDGE, _EDGE)
+    axes.set_xlim(-EDGE, EDGE)
+    axes.set_ylim(-EDGE, EDGE)
     axes.set_aspect("equal")
     axes.set_xticks([])
     axes.set_yticks([])
@@ -319,12 +145,23 @@ def _curve(setting: Setting, seen: Story, size: Size) -> Picture:
     return setting.picture("modes.png", png(figure), alt, caption)
 
 
-def _table(seen: Story, size: Size) -> Rows:
+def _in_words(seen: Story) -> str:
+    kept = [ratio for ratio in RATIOS if min(count.modes for count in seen.ratios[ratio]) == 8]
+    until = (
+        f"up to {max(kept)} updates of $G$ to one of $D$ no mode" if kept else "every ratio some"
+    )
+    return (
+        f"With {until} was lost on the way. Few updates of $D$ go a long way here: where samples "
+        "crowd, it lowers $D(x)$ at once, and $G$ moves on."
+    )
+
+
+def _table(seen: Story, size: Size) -> Table:
     """All from the state after the fair game; the last row is the game of the pictures."""
     without = [c for c in seen.counts if size.fair < c.update <= size.fair + size.rationed]
     rows = {f"{ratio}:1": (size.rationed // ratio, seen.ratios[ratio]) for ratio in RATIOS}
     rows["G alone"] = (0, without)
-    return Rows(
+    return Table(
         f"{size.rationed:,} updates of $G$ from the state after the fair game, $D$ moving less and "
         "less often: modes at the end, the fewest on the way, and the share of samples in the "
         "fullest at the end.",
