@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,6 @@ from advnets.noise import Noise
 from advnets.paper import density
 from advnets.paper.classes import class_shares, frequencies, total_variation
 from advnets.paper.fits import Gaussian, Subject, fits, kernel_samples
-from advnets.paper.part import Setting, Sources
 
 NOISE = Noise(0)
 
@@ -118,11 +119,10 @@ def test_classes_are_counted_by_their_nearest_pictures():
     assert shares.chance == pytest.approx(0.1, abs=0.021)
 
 
-def test_the_part_is_shown(tiny, tmp_path, monkeypatch):
+def test_the_part_is_shown(tiny, setting, tmp_path, monkeypatch):
     train(tiny, tmp_path / "run", Quiet())
     monkeypatch.setattr(density, "scored_run", lambda _: load(tmp_path / "run"))
-    setting = Setting(tmp_path, tmp_path, False, 1, Sources(), None, Quiet(), lambda what: None)
-    shown = density.show(setting)
+    shown = density.show(replace(setting, folder=tmp_path))
     assert (tmp_path / "digits.png").exists()
     assert (tmp_path / "classes.png").exists()
     held = [check.holds for check in shown.checks if check.claim.startswith("digits:")]

@@ -10,19 +10,11 @@ import torch
 from advnets.errors import StoppedError
 from advnets.metrics.distance import nearest
 from advnets.paper import figure2, figure3, runs, table1
-from advnets.paper.part import Picture, Setting, Sources, Table
-
-
-class Quiet:
-    def event(self, event):
-        pass
-
-    def progress(self, step):
-        pass
+from advnets.paper.part import Picture, Table
 
 
 @pytest.fixture
-def setting(tmp_path, monkeypatch):
+def setting(setting, monkeypatch):
     """A setting whose digits are trained for a few steps, with two seeds."""
     real = runs.digits
 
@@ -33,16 +25,7 @@ def setting(tmp_path, monkeypatch):
 
     monkeypatch.setattr(runs, "digits", short)
     monkeypatch.setattr(figure2, "large_runs", lambda setting: {})
-    return Setting(
-        folder=tmp_path / "part",
-        runs=tmp_path / "runs",
-        full=False,
-        seeds=2,
-        sources=Sources(),
-        data_dir=None,
-        watcher=Quiet(),
-        tell=lambda what: None,
-    )
+    return replace(setting, seeds=2)
 
 
 def tables(shown):

@@ -14,26 +14,12 @@ from advnets.data.synthetic.plain import Gaussian
 from advnets.noise import Noise
 from advnets.paper import proposition1, proposition2, theorem1
 from advnets.paper.line import Cells, Sight, density, masses
-from advnets.paper.part import Setting
 from advnets.theory import OPTIMUM
 from advnets.types import Generator
 
 BOXES = next(pair for pair in proposition1.PAIRS if pair.name == "boxes")
 SHIFTED = next(pair for pair in proposition1.PAIRS if pair.name == "shifted")
 LITTLE = proposition1.Effort(150, 200)
-
-
-class Quiet:
-    def event(self, event):
-        pass
-
-    def progress(self, step):
-        pass
-
-
-@pytest.fixture
-def setting(tmp_path):
-    return Setting(tmp_path / "part", tmp_path, False, 1, None, Quiet(), lambda what: None)
 
 
 def test_masses_are_the_density_of_the_cells():

@@ -11,20 +11,6 @@ import torch
 
 from advnets.paper import bad_start, confidence, ranges, saturation
 from advnets.paper.line import Cells, Sight
-from advnets.paper.part import Setting
-
-
-class Quiet:
-    def event(self, event):
-        pass
-
-    def progress(self, step):
-        pass
-
-
-@pytest.fixture
-def setting(tmp_path):
-    return Setting(tmp_path / "part", tmp_path, False, 1, None, Quiet(), lambda what: None)
 
 
 @pytest.mark.parametrize("verdict", [0.5, 1e-2, 1e-4])
