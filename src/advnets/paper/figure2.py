@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,9 +15,9 @@ from advnets.errors import DataError
 from advnets.experiment import build
 from advnets.experiment.trained import Trained
 from advnets.metrics.distance import nearest
+from advnets.paper.looks import tiles
 from advnets.paper.part import Block, Check, Setting, Shown, Table, Words
 from advnets.paper.runs import large_runs, scored_run
-from advnets.views.samples import grid
 
 ROWS, COLUMNS = 5, 7
 """Of samples; the paper's grids are about as large."""
@@ -129,10 +128,7 @@ def _drawn(samples: Tensor, train: Tensor) -> bytes:
     shown = samples[: ROWS * COLUMNS].unflatten(0, (ROWS, COLUMNS))
     _, which = nearest(shown[:, -1].flatten(1), train)
     beside = train[which].unflatten(2, samples.shape[1:])
-    file = io.BytesIO()
-    laid = torch.cat((shown, beside), dim=1).flatten(0, 1)
-    grid(laid, columns=COLUMNS + 1).save(file, format="PNG")
-    return file.getvalue()
+    return tiles(torch.cat((shown, beside), dim=1).flatten(0, 1), COLUMNS + 1)
 
 
 def _as_drawn(data: build.OpenedData, part: Part | Stream) -> Float[Tensor, "n features"]:

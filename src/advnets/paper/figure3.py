@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import cast
 
 import torch
@@ -11,10 +10,10 @@ from torch import Tensor
 
 from advnets.experiment.trained import Trained
 from advnets.noise import Noise
+from advnets.paper.looks import tiles
 from advnets.paper.part import Check, Picture, Setting, Shown, Words
 from advnets.paper.runs import scored_run
 from advnets.types import Generator
-from advnets.views.samples import grid
 
 LINES, STEPS = 8, 12
 
@@ -63,11 +62,9 @@ def interpolated(
 
 
 def _drawn(setting: Setting, trained: Trained, pictures: Tensor) -> Picture:
-    file = io.BytesIO()
-    grid(pictures.flatten(0, 1), columns=STEPS).save(file, format="PNG")
     return setting.picture(
         "lines.png",
-        file.getvalue(),
+        tiles(pictures.flatten(0, 1), STEPS),
         "Rows of pictures, each turning smoothly from its first into its last",
         f"Preset `{trained.config.preset}`, {trained.step:,} steps; the ends are random draws.",
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,11 +13,9 @@ from torch import Tensor, nn
 from advnets import config
 from advnets.data.synthetic.base import Synthetic
 from advnets.experiment import build
+from advnets.paper.staging import alone, lay
 from advnets.theory import jensen_shannon, optimal_discriminator
-from advnets.training import runtime
-from advnets.training.algorithm import Position, Round, Table, play_round
-from advnets.training.movers import mover
-from advnets.types import Game, Phase
+from advnets.training.algorithm import Round, Table, play_round
 
 Curve = Float64[np.ndarray, " points"]
 
@@ -161,16 +159,9 @@ def laid(
     source: str, cells: Cells, stage: config.Stage = NETS, *, seed: int = 0, batch: int = 1000
 ) -> Line:
     """Lay the table for a game on a line: `source` is a distribution of points by its name."""
-    run = config.Config(
-        preset="line",
-        data=config.Data(source=source, scaling="none", batch_size=batch),
-        stages=(stage,),
-        runtime=config.Runtime("cpu", "float32", threads=1),
-        seed=seed,
-    )
-    data = build.open_data(run.data)
-    run = build.resolved(run, data.facts, run.runtime)
-    table = build.table(run, data, 0, runtime.prepare(run.runtime))
+    spec = config.Data(source=source, scaling="none", batch_size=batch)
+    data = build.open_data(spec)
+    table = lay(stage, spec, data, seed)
     distribution = data.splits.distribution
     assert isinstance(distribution, Synthetic)
     return Line(table, distribution, cells)
@@ -182,27 +173,6 @@ def latents(n: int) -> Tensor:
     return torch.special.ndtri(shares).float()[:, None]
 
 
-class DiscriminatorAlone:
-    """A game of which D's phase alone is played: G stands still."""
-
-    def __init__(self, game: Game) -> None:
-        self.game = game
-
-    def phases(self) -> tuple[Phase, ...]:
-        """D's phase, once a round."""
-        phases = self.game.phases()
-        return tuple(replace(phase, repeats=1) for phase in phases if phase.name == "discriminator")
-
-
 def best_response(table: Table, updates: int, rule: config.Adam = TO_COMPLETION) -> None:
     """Train D against the G that stands, which does not move: the inner loop of Algorithm 1."""
-    discriminator: nn.Module = table.players["discriminator"]
-    alone = replace(
-        table,
-        game=DiscriminatorAlone(table.game),
-        movers={"discriminator": mover(rule, discriminator.parameters())},
-        noise=table.noise.under(f"best response {table.position.step}"),
-        position=Position(),
-    )
-    for _ in range(updates):
-        play_round(alone)
+    alone(table, "discriminator", updates, rule=rule, purpose="best response")

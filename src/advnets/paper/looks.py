@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 
 import numpy as np
@@ -33,6 +34,13 @@ def correlation(before: Float[Tensor, "n pixels"], after: Float[Tensor, "n pixel
     """
     a, b = (rows.double() - rows.double().mean(0) for rows in (before, after))
     return float((a * b).sum() / (a.square().sum() * b.square().sum()).sqrt())
+
+
+def tiles(pictures: Float[Tensor, "n channels height width"], columns: int) -> bytes:
+    """A PNG of pictures in [0, 1], so many in a row."""
+    file = io.BytesIO()
+    grid(pictures, columns=columns).save(file, format="PNG")
+    return file.getvalue()
 
 
 def gallery(rows: Mapping[str, Float[Tensor, "n channels height width"]]) -> bytes:

@@ -55,20 +55,22 @@ def alone(
     table: Table,
     player: str,
     updates: int,
-    watch: Callable[[int], None],
+    watch: Callable[[int], None] = lambda _number: None,
     rule: config.OptimizerConfig | None = None,
+    purpose: str | None = None,
 ) -> None:
     """Let one player of alternating play move while the other stands still.
 
     `watch` is called with the number of updates made, from 1. The player goes on with its optimizer
-    or, given a rule, begins with a fresh one; the table's own position stays where it is.
+    or, given a rule, begins with a fresh one; the table's own position stays where it is. Its noise
+    is drawn under the purpose, by default one of the player's own.
     """
     own = table.movers[player] if rule is None else mover(rule, table.players[player].parameters())
     moved = replace(
         table,
         game=Turns(table.game, {player: 1}),
         movers={player: own},
-        noise=table.noise.under(f"{player} alone {table.position.step}"),
+        noise=table.noise.under(f"{purpose or f'{player} alone'} {table.position.step}"),
         position=Position(),
     )
     for number in range(1, updates + 1):

@@ -105,9 +105,10 @@ def _scored(trained: Trained, weights: str) -> list[dict[str, Any]]:
         for record in trained.run.scores()
         if record["step"] == trained.step and record["weights"] in (weights, None)
     ]
+    if any(record["weights"] == weights for record in of_these):
+        return of_these
     chosen = load(trained.run.path, weights="average" if weights == "average" else "last")
-    known = any(record["weights"] == weights for record in of_these)
-    return of_these if known else chosen.evaluate(seed=trained.config.seed)
+    return chosen.evaluate(seed=trained.config.seed)
 
 
 def _beside(trained: Trained, data: build.OpenedData, *, full: bool) -> list[tuple[str, ...]]:
