@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -92,6 +95,27 @@ def test_a_run_without_trouble_ticks_and_saves(make):
     kinds = [(event["kind"], event["step"]) for event in loop.hooks.watcher.events]
     assert kinds == [("tick", 5), ("tick", 10), ("tick", 15), ("tick", 20)]
     assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(20)
+
+
+def test_looking_on_is_no_time_of_training(make):
+    """Each evaluation sleeps and computes; of neither is a trace in the next tick's seconds."""
+
+    def look(_):
+        deadline = time.process_time() + 0.2
+        while time.process_time() < deadline:
+            pass
+        time.sleep(0.2)
+        return {}
+
+    loop = make()
+    loop.hooks = replace(loop.hooks, evaluate=look)
+    loop.ticks = replace(loop.ticks, evaluate=5)
+    loop.run_to_end()
+    ticks = [event for event in loop.hooks.watcher.events if event["kind"] == "tick"]
+    assert len(ticks) == 4
+    for tick in ticks:
+        assert 0 < tick["seconds"] < 0.2
+        assert 0 < tick["processor_seconds"] < 0.2
 
 
 def test_after_a_passing_trouble_it_goes_on_from_the_last_good_state(make):

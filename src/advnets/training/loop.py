@@ -56,6 +56,21 @@ class Hooks:
     """Given each generator that is kept, at the evaluation's tick; what it says is an event."""
 
 
+@dataclass(frozen=True)
+class Stopwatch:
+    """Runs from a moment on, at a step; what looking on takes is not counted."""
+
+    step: int = 0
+    wall: float = field(default_factory=time.monotonic)
+    processor: float = field(default_factory=time.process_time)
+
+    def without(self, other: Stopwatch) -> Stopwatch:
+        """The watch less what has passed on the other until now."""
+        now = Stopwatch()
+        wall, processor = now.wall - other.wall, now.processor - other.processor
+        return Stopwatch(self.step, self.wall + wall, self.processor + processor)
+
+
 @dataclass
 class Loop:
     """One stage of a run, from wherever it stands to its last step."""
@@ -75,7 +90,7 @@ class Loop:
     _sums: dict[str, Tensor] = field(default_factory=dict[str, Tensor], init=False)
     _summed: int = field(default=0, init=False)
     _all_finite: Tensor | None = field(default=None, init=False)
-    _since: tuple[float, int] = field(default=(0.0, 0), init=False)
+    _since: Stopwatch = field(default_factory=Stopwatch, init=False)
 
     @property
     def step(self) -> int:
@@ -103,7 +118,7 @@ class Loop:
         position = self.table.position
         if position.step == 0:
             self.save()  # so that there is a good state to return to from the first step on
-        self._since = (time.monotonic(), position.step)
+        self._since = Stopwatch(position.step)
         while position.step < self.steps and not self.interruption:
             self._play()
             position = self.table.position  # a roll-back lays a new one
@@ -123,12 +138,14 @@ class Loop:
             return
         if due(self.ticks.log):
             self._tick()
+        looking = Stopwatch()
         if due(self.ticks.samples):
             self.hooks.samples(self.shown, self.step)
         if due(self.ticks.evaluate):
             self._evaluate()
         if due(self.ticks.checkpoint):
             self.save()
+        self._since = self._since.without(looking)
 
     def _evaluate(self) -> None:
         place = {"kind": "evaluate", "epoch": self._epoch}
@@ -176,8 +193,8 @@ class Loop:
         self.table.noise = self.table.noise.attempt(attempt)
 
     def _tick(self) -> None:
-        now, position = time.monotonic(), self.table.position
-        seconds, steps = now - self._since[0], position.step - self._since[1]
+        now, since = Stopwatch(self.table.position.step), self._since
+        seconds, steps = now.wall - since.wall, now.step - since.step
         means = {name: float(value) / self._summed for name, value in self._sums.items()}
         self.table.last_observed = means
         self._event(
@@ -185,12 +202,14 @@ class Loop:
                 "kind": "tick",
                 "epoch": self._epoch,
                 "seconds": round(seconds, 3),
+                # Of all threads: on a machine that is busy with other work, what it really took.
+                "processor_seconds": round(now.processor - since.processor, 3),
                 "pictures_per_second": round(steps * self.pictures_per_step / seconds, 1),
                 **means,
             }
         )
         self._clear()
-        self._since = (now, position.step)
+        self._since = now
 
     def _clear(self) -> None:
         self._sums, self._summed, self._all_finite = {}, 0, None
@@ -251,4 +270,4 @@ class Loop:
             if name.startswith(start)
         }
         self._summed = facts["summed"]
-        self._since = (time.monotonic(), table.position.step)
+        self._since = Stopwatch(table.position.step)
