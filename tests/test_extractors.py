@@ -1,0 +1,64 @@
+import hashlib
+from importlib.resources import files
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from advnets.data.open import open_source
+from advnets.errors import DataError, UnknownNameError
+from advnets.experiment.measure import pictures
+from advnets.extractors import WEIGHTS, Pixels, classifier, extractor, read_classifier
+
+
+def drawn(n: int, *shape: int) -> torch.Tensor:
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def content(name: str) -> bytes:
+    return (files("advnets") / "weights" / f"{name}.safetensors").read_bytes()
+
+
+def test_pixels_are_rows_of_pixels():
+    given = drawn(3, 2, 4, 5)
+    assert torch.equal(extractor("pixels").features(given), given.reshape(3, 40))
+    assert Pixels().digest == ""
+
+
+def test_weights_are_those_the_package_knows_and_small():
+    for name, digest in WEIGHTS.items():
+        assert hashlib.sha256(content(name)).hexdigest() == digest == classifier(name).digest
+    assert sum(len(content(name)) for name in WEIGHTS) < 5_000_000
+
+
+def test_features_are_what_the_logits_are_made_of():
+    digits, given = classifier("digits"), drawn(3, 1, 28, 28)
+    features = digits.features(given)
+    assert features.shape == (3, 128)
+    assert (features >= 0).all()
+    last = digits.net.last
+    torch.testing.assert_close(digits.logits(given), F.linear(features, last.weight, last.bias))
+
+
+def test_features_of_a_picture_do_not_hang_on_the_others():
+    digits, given = classifier("digits"), drawn(501, 1, 28, 28)
+    features = digits.features(given)
+    torch.testing.assert_close(features[[0, 500]], digits.features(given[[0, 500]]))
+
+
+def test_digits_are_told_as_often_as_the_weights_say(real_data):
+    test = open_source("mnist").test
+    digits = classifier("digits")
+    told = digits.logits(pictures(test, slice(None))).argmax(1).numpy()
+    accuracy = (told == test.labels).mean()
+    assert accuracy == pytest.approx(digits.facts["test_accuracy"], abs=2e-4)
+    assert accuracy >= 0.99
+
+
+def test_what_is_not_there_or_not_the_same_is_refused():
+    with pytest.raises(UnknownNameError, match="no extractor is called 'digit'; did you mean digi"):
+        extractor("digit")
+    with pytest.raises(DataError, match=r"have SHA-256 .*… was expected; install advnets again"):
+        read_classifier("digits", content("digits") + b" ", WEIGHTS["digits"])
+    with pytest.raises(DataError, match=r"pictures of shape \(3, 32, 32\) came; extractor 'digits"):
+        extractor("digits").features(drawn(2, 3, 32, 32))
