@@ -161,8 +161,8 @@ def test_the_run_that_is_scored(tmp_path, full, name):
     asked, run = raised.value.args
     assert asked == name
     if full:
-        assert (run.preset, run.seed, run.stage.epochs) == ("paper-mnist", 0, runs.MNIST_EPOCHS)
-        assert (run.stage.average_half_life, run.ticks.evaluate) == (runs.AVERAGED, 5000)
+        assert (run.preset, run.seed, run.stage.epochs) == ("paper-mnist", 0, 100)
+        assert (run.stage.average_half_life, run.ticks.evaluate) == (1_500_000, 5000)
     else:
         assert run.preset == "digits"
 

@@ -8,9 +8,7 @@ from advnets import config, presets
 from advnets.experiment.trained import Trained
 from advnets.paper.part import Setting
 
-AVERAGED = 1_500_000
-"""Half-life, in pictures, of the weight average that is kept beside the last weights: 30 epochs."""
-MNIST_EPOCHS, QUICK_EPOCHS = 350, 200
+QUICK_EPOCHS = 200
 SMALLER = 8
 """By how much nets are narrower at quick scale."""
 QUICK_STEPS = 300
@@ -29,11 +27,10 @@ def scored_runs(setting: Setting) -> list[Trained]:
 
 
 def mnist(setting: Setting, seed: int) -> config.Config:
-    """`paper-mnist` to the letter, with a weight average beside it and scores on the way."""
+    """`paper-mnist` with scores on the way."""
     run = presets.named("paper-mnist")
     run = replace(run, seed=seed, data=setting.data(run.data, setting.sources.mnist))
-    run = replace(run, ticks=replace(run.ticks, evaluate=5000))
-    return run.with_stage(replace(run.stage, epochs=MNIST_EPOCHS, average_half_life=AVERAGED))
+    return replace(run, ticks=replace(run.ticks, evaluate=5000))
 
 
 def digits(seed: int) -> config.Config:
