@@ -221,6 +221,36 @@ def test_evaluate_puts_the_real_row_beside_the_score(said, trained):
     assert "Theis" in (trained / "report.html").read_text("utf-8")
 
 
+def test_evaluate_compares_features_beside_the_real_row(said, trained):
+    """Three metrics of features; pixels are what looks at these digits, and the row says so."""
+    code, out, err = said("evaluate", trained, "--metrics", "frechet", "prdc", "neighbour")
+    assert code == 0, err
+    assert "pixels, 10,000 on 300" in out
+    records = RunDirectory(trained).scores()
+    by_row = {(r["metric"], r["samples"]): r for r in records if r["metric"] != "parzen"}
+    assert len(by_row) == 6
+    for (_, row), record in by_row.items():
+        assert record["extractor"] == "pixels"
+        assert record["extractor_sha256"] is None
+        assert (record["weights"] is None) == (row == "real training pictures")
+    # Hardly trained: real pictures are nearer to real pictures, in every measure.
+    distance = {row: r["value"] for (metric, row), r in by_row.items() if metric == "frechet"}
+    assert distance["real training pictures"] < distance["generator"]
+    recall = {row: r["recall"] for (metric, row), r in by_row.items() if metric == "prdc"}
+    assert recall["real training pictures"] > recall["generator"]
+    told = {row: r["accuracy"] for (metric, row), r in by_row.items() if metric == "neighbour"}
+    assert told["real training pictures"] < told["generator"] - 0.1
+    report = (trained / "report.html").read_text("utf-8")
+    assert "Features of samples against features of test pictures" in report
+    assert "Fréchet distance" in report
+
+
+def test_an_extractor_that_does_not_know_such_pictures_is_refused(said, trained):
+    code, _, err = said("evaluate", trained, "--metrics", "frechet", "--extractor", "digits")
+    assert code == 1
+    assert err.startswith("advnets: pictures of shape (1, 8, 8) came; extractor 'digits' knows")
+
+
 def test_a_run_can_be_scored_while_it_trains(said, trained):
     with RunDirectory(trained).held():
         assert said("evaluate", trained, "--seed", "4")[0] == 0

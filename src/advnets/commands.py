@@ -135,7 +135,12 @@ class Evaluate:
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The run directory."""
     metrics: tuple[str, ...] = ("parzen",)
-    """What to compute: parzen (window log-likelihood, σ on the paper's grid and on a fine one)."""
+    """What to compute: parzen (window log-likelihood, σ on the paper's grid and on a fine one).
+
+    Of features: frechet (distance), prdc (precision, recall, density, coverage), neighbour (how
+    well the nearest other picture tells samples from real ones)."""
+    extractor: str | None = None
+    """Whose features: pixels or digits; None: digits for MNIST, else pixels."""
     seed: int = 0
     """Of the samples."""
     weights: Literal["average", "last"] | None = None
@@ -149,12 +154,14 @@ class Evaluate:
 
     def execute(self) -> int:
         """Score, keep, print."""
-        from advnets import console
         from advnets.experiment.trained import load
+        from advnets.views.score_lines import score_lines
 
         trained = load(self.run, weights=self.weights, device=self.device)
-        records = trained.evaluate(self.metrics, data_dir=self.data_dir, seed=self.seed)
-        print(json.dumps(records, indent=2) if self.json else console.score_table(records))
+        records = trained.evaluate(
+            self.metrics, extractor=self.extractor, data_dir=self.data_dir, seed=self.seed
+        )
+        print(json.dumps(records, indent=2) if self.json else score_lines(records))
         trained.report()
         return 0
 

@@ -189,39 +189,3 @@ def _flat(indent: str, record: Mapping[str, Any]) -> list[str]:
         else:
             lines += [f"{indent}{key}: {value}"]
     return lines
-
-
-def score_table(records: list[dict[str, Any]]) -> str:
-    """Scores as a table, the real-data row beside each."""
-    rows = [("samples", "weights", "σ grid", "σ", "nats", "s.e.", "n", "test")]
-    for record in records:
-        rows.append(
-            (
-                record["samples"],
-                record["weights"] or "",
-                record["grid"],
-                f"{record['sigma']:.3f}{'*' if record['sigma_on_edge'] else ''}",
-                f"{record['mean']:.1f}",
-                f"{record['standard_error']:.1f}",
-                f"{record['n_samples']:,}",
-                f"{record['n_test']:,}",
-            )
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if i < 3 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
-    edge = ["* on the edge of its grid: a wider one could give more"]
-    return "\n".join(
-        (
-            "Parzen window log-likelihood of test pictures, in nats",
-            *lines,
-            *(edge if any(record["sigma_on_edge"] for record in records) else []),
-            "Above the real pictures' row a score says smoother than data, not better than data "
-            "(Theis et al. 2016).",
-        )
-    )

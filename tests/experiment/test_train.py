@@ -9,9 +9,11 @@ import torch
 from advnets import config
 from advnets.errors import ConfigDiffersError, RunError
 from advnets.experiment import build
-from advnets.experiment.measure import Drawing, draw_samples, parzen_records
+from advnets.experiment.measure import Drawing, draw_samples
+from advnets.experiment.scores import Subject, parzen_records
 from advnets.experiment.train import train
 from advnets.experiment.trained import load
+from advnets.extractors import Pixels
 from advnets.runs import RunDirectory
 from advnets.training.checkpoint import read_checkpoint
 
@@ -184,9 +186,8 @@ def test_a_parzen_score_on_the_way_is_an_event(tiny, tmp_path):
 def test_the_real_row_is_the_score_of_the_training_pictures_themselves(tiny):
     data = build.open_data(tiny.data)
     generator = build.players(tiny, 0, data.facts.shape, build.mean_picture(data))["generator"]
-    records = parzen_records(
-        generator, data, seed=0, step=0, weights="last", drawing=Drawing(torch.device("cpu"))
-    )
+    drawing = Drawing(torch.device("cpu"))
+    records = parzen_records(Subject(generator, data, 0, 0, "last", drawing, Pixels()))
     real = next(r for r in records if r["samples"] != "generator" and r["grid"] == "paper")
     train_, test = data.splits.train, data.splits.test
     centres = train_.images.reshape(len(train_), -1) / 16

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +16,7 @@ from advnets.data.scaling import Scaling
 from advnets.data.source import Part, Stream
 from advnets.errors import DataError
 from advnets.experiment.build import OpenedData
-from advnets.metrics.parzen import GRIDS, ParzenScore, parzen_score
+from advnets.metrics.parzen import ParzenScore, parzen_score
 from advnets.noise import Noise
 from advnets.training.runtime import PRECISIONS, products
 from advnets.types import Folding, Generator
@@ -72,22 +72,29 @@ def sample_blocks(
         generator.train(training)
 
 
-def pixels(pictures: Part, which: slice | np.ndarray) -> Float[Tensor, "n features"]:
+def pictures(part: Part, which: slice | np.ndarray) -> Float[Tensor, "n channels height width"]:
+    """Some pictures, in [0, 1]."""
+    return torch.from_numpy(part.read(which)).float() / part.white
+
+
+def pixels(part: Part, which: slice | np.ndarray) -> Float[Tensor, "n features"]:
     """Some pictures as rows of pixels in [0, 1]."""
-    return torch.from_numpy(pictures.read(which)).flatten(1).float() / pictures.white
+    return pictures(part, which).flatten(1)
 
 
-def real_pixels(train: Part | Stream, n: int, seed: int) -> Float[Tensor, "n features"]:
-    """At most n training pictures, drawn without repetition; of a stream the first ones."""
+def real_pictures(
+    train: Part | Stream, n: int, seed: int
+) -> Float[Tensor, "n channels height width"]:
+    """At most n training pictures in [0, 1], without repetition; of a stream the first ones."""
     part = train if isinstance(train, Part) else train.head(n)
-    return pixels(part, Noise(seed).permutation("real row", len(part))[:n])
+    return pictures(part, Noise(seed).permutation("real row", len(part))[:n])
 
 
 def parzen_on_the_way(
     generator: nn.Module, data: OpenedData, seed: int, drawing: Drawing
 ) -> dict[str, Any]:
     """The Parzen log-likelihood on the paper's grid, as an event."""
-    score = _parzen(draw_samples(generator, data.scaling, SAMPLES, seed, drawing), data, "paper")
+    score = parzen(draw_samples(generator, data.scaling, SAMPLES, seed, drawing), data, "paper")
     return {
         "metric": "parzen",
         "mean": score.mean,
@@ -97,44 +104,14 @@ def parzen_on_the_way(
     }
 
 
-def parzen_records(
-    generator: nn.Module,
-    data: OpenedData,
-    *,
-    seed: int,
-    step: int,
-    weights: str,
-    drawing: Drawing,
-) -> list[dict[str, Any]]:
-    """Parzen log-likelihoods on both grids, of samples and, beside them, of real pictures.
+def parzen(
+    samples: Float[Tensor, "n channels height width"], data: OpenedData, grid: str
+) -> ParzenScore:
+    """Score samples in [0, 1] by the data's validation and test pictures.
 
-    The real-data row takes as many training pictures, drawn without repetition, for samples.
+    Raises:
+        DataError: the data has none.
     """
-    samples = draw_samples(generator, data.scaling, SAMPLES, seed, drawing)
-    real = real_pixels(data.splits.train, SAMPLES, seed)
-    records: list[dict[str, Any]] = []
-    for grid in GRIDS:
-        for name, centres, which in (
-            ("generator", samples, weights),
-            ("real training pictures", real, None),
-        ):
-            score = _parzen(centres, data, grid)
-            records.append(
-                {
-                    "metric": "parzen",
-                    "samples": name,
-                    "weights": which,
-                    "split": "test",
-                    "seed": seed,
-                    "step": step,
-                    "data": data.facts.name,
-                    **asdict(score),
-                }
-            )
-    return records
-
-
-def _parzen(centres: Tensor, data: OpenedData, grid: str) -> ParzenScore:
     valid, test = data.splits.valid, data.splits.test
     if valid is None or test is None:
         raise DataError(
@@ -142,4 +119,4 @@ def _parzen(centres: Tensor, data: OpenedData, grid: str) -> ParzenScore:
             "needs; give a folder of at least 50 pictures or a named set"
         )
     points, tests = pixels(valid, slice(VALIDATION)), pixels(test, slice(TEST))
-    return parzen_score(centres.flatten(1), points, tests, grid)
+    return parzen_score(samples.flatten(1), points, tests, grid)

@@ -15,16 +15,15 @@ from advnets.codec import from_json
 from advnets.config import Config, Runtime
 from advnets.errors import UnknownNameError, UsageError
 from advnets.experiment import build
-from advnets.experiment.measure import Drawing, draw_samples, parzen_records
+from advnets.experiment.measure import Drawing, draw_samples
+from advnets.experiment.scores import EXTRACTORS, METRICS, Subject
+from advnets.extractors import extractor as extractor_named
 from advnets.runs import RunDirectory
 from advnets.training import runtime
 from advnets.training.checkpoint import load_module, read_checkpoint
 from advnets.views.report import write_report
 
 Weights = Literal["average", "last"]
-
-METRICS = {"parzen": parzen_records}
-"""What `evaluate` can compute, by name."""
 
 
 class Trained:
@@ -81,12 +80,20 @@ class Trained:
         return draw_samples(self.generator, self.scaling, n, seed, self.drawing)
 
     def evaluate(
-        self, metrics: tuple[str, ...] = ("parzen",), *, data_dir: str | None = None, seed: int = 0
+        self,
+        metrics: tuple[str, ...] = ("parzen",),
+        *,
+        extractor: str | None = None,
+        data_dir: str | None = None,
+        seed: int = 0,
     ) -> list[dict[str, Any]]:
         """Score the generator on the run's own data; add the records to scores.json.
 
+        `extractor` is what metrics of features look through; None: the classifier of digits for
+        MNIST, else pixels.
+
         Raises:
-            UnknownNameError: no metric is called so.
+            UnknownNameError: no metric or extractor is called so.
             DataError: the data is absent or has no validation and test pictures.
         """
         for name in metrics:
@@ -94,16 +101,16 @@ class Trained:
                 raise UnknownNameError("metric", name, METRICS)
         spec = self.config.data
         data = build.open_data(spec if data_dir is None else replace(spec, directory=data_dir))
-        records: list[dict[str, Any]] = []
-        for name in metrics:
-            records += METRICS[name](
-                self.generator,
-                data,
-                seed=seed,
-                step=self.step,
-                weights=self.weights,
-                drawing=self.drawing,
-            )
+        subject = Subject(
+            generator=self.generator,
+            data=data,
+            seed=seed,
+            step=self.step,
+            weights=self.weights,
+            drawing=self.drawing,
+            extractor=extractor_named(extractor or EXTRACTORS.get(data.facts.name, "pixels")),
+        )
+        records = [record for name in metrics for record in METRICS[name](subject)]
         self.run.add_scores(records, _identity)
         return records
 
@@ -125,5 +132,5 @@ def load(run: str | Path, *, weights: Weights | None = None, device: str = "cpu"
 
 
 def _identity(record: Mapping[str, Any]) -> tuple[object, ...]:
-    keys = ("metric", "samples", "weights", "grid", "split", "seed", "step")
+    keys = ("metric", "samples", "weights", "grid", "extractor", "split", "seed", "step")
     return tuple(record.get(key) for key in keys)

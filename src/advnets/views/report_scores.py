@@ -6,21 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from advnets.views.html import Html, element, join
+from advnets.views.score_lines import REAL, found, looked_at
 
 Record = Mapping[str, Any]
-
-REAL = "real training pictures"
-"""How a record says that it scores pictures of the training set in place of samples."""
 
 _PUBLISHED = {"mnist": "225 ± 2 nats for adversarial nets on MNIST"}
 """Table 1 of Goodfellow et al. (2014), by the name of the data."""
 
 
 def score_section(scores: Sequence[Record], data: str) -> Html:
-    """The table of scores, newest step first, with the caveats that belong to it."""
+    """The tables of scores, newest step first, with the caveats that belong to them."""
     heading = element("h2", "Scores")
-    parzen = [score for score in scores if score.get("metric") == "parzen"]
-    if not parzen:
+    if not scores:
         none = element(
             "p",
             "None yet; ",
@@ -28,17 +25,17 @@ def score_section(scores: Sequence[Record], data: str) -> Html:
             " adds them (see “How to go on”).",
         )
         return element("section", heading, none)
-    columns = ("Samples", "Nats ± s.e.", "σ", "Grid of σ", "Scored", "Step", "Seed")
-    numbers = ("Nats ± s.e.", "σ", "Scored", "Step", "Seed")
-    head = element(
-        "tr",
-        *(
-            element("th", name, scope="col", class_="number" if name in numbers else None)
-            for name in columns
-        ),
+    parzen = [score for score in scores if score.get("metric") == "parzen"]
+    others = [score for score in scores if score.get("metric") != "parzen"]
+    parts = [_parzen_table(parzen), _caveat(data)] if parzen else []
+    return element("section", heading, *parts, *([_feature_table(others)] if others else []))
+
+
+def _parzen_table(parzen: Sequence[Record]) -> Html:
+    generated = sorted(
+        (score for score in parzen if score.get("samples") != REAL),
+        key=lambda score: -_number(score, "step"),
     )
-    generated = [score for score in parzen if score.get("samples") != REAL]
-    generated.sort(key=lambda score: -_number(score, "step"))
     rows: list[Html] = []
     shown: list[Record] = []
     for score in generated:
@@ -50,12 +47,54 @@ def score_section(scores: Sequence[Record], data: str) -> Html:
     rows += [
         _row(score, None) for score in parzen if score.get("samples") == REAL and score not in shown
     ]
-    caption = element("caption", "Parzen window log-likelihood: samples on test pictures")
-    table = element("table", caption, element("thead", head), element("tbody", *rows))
-    scroll = element(
-        "div", table, class_="scroll", role="region", tabindex="0", aria_label="Scores"
+    return _table(
+        "Parzen window log-likelihood: samples on test pictures",
+        ("Samples", "Nats ± s.e.", "σ", "Grid of σ", "Scored", "Step", "Seed"),
+        ("Nats ± s.e.", "σ", "Scored", "Step", "Seed"),
+        rows,
     )
-    return element("section", heading, scroll, _caveat(data))
+
+
+def _feature_table(scores: Sequence[Record]) -> Html:
+    """Other metrics: newest step first, the real-data rows last."""
+    ordered = sorted(scores, key=lambda s: (s.get("samples") == REAL, -_number(s, "step")))
+    rows = [
+        element(
+            "tr",
+            element("th", _samples(score), scope="row"),
+            element("td", found(score)),
+            element("td", looked_at(score)),
+            *_place(score),
+            class_="beside" if score.get("samples") == REAL else None,
+        )
+        for score in ordered
+    ]
+    return _table(
+        "Features of samples against features of test pictures",
+        ("Samples", "Found", "Features, pictures", "Step", "Seed"),
+        ("Step", "Seed"),
+        rows,
+    )
+
+
+def _table(
+    caption: str, columns: Sequence[str], numbers: Sequence[str], rows: Sequence[Html]
+) -> Html:
+    """A table that can be scrolled sideways; the named columns hold numbers."""
+    head = element(
+        "tr",
+        *(
+            element("th", name, scope="col", class_="number" if name in numbers else None)
+            for name in columns
+        ),
+    )
+    table = element(
+        "table",
+        element("caption", caption),
+        element("thead", head),
+        element("tbody", *rows),
+    )
+    return element("div", table, class_="scroll", role="region", tabindex="0", aria_label=caption)
 
 
 def beside(score: Record, scores: Sequence[Record]) -> Record | None:
@@ -80,11 +119,6 @@ def newest_real(scores: Sequence[Record]) -> float | None:
 
 
 def _row(score: Record, real: Record | None) -> Html:
-    is_real = score.get("samples") == REAL
-    samples = "real training pictures" if is_real else "generator"
-    weights = score.get("weights")
-    if not is_real and weights:
-        samples += f", {weights} weights" if weights == "last" else ", averaged weights"
     mean, error = _number(score, "mean"), _number(score, "standard_error")
     flags: list[Html] = []
     if real is not None and mean > _number(real, "mean"):
@@ -94,14 +128,30 @@ def _row(score: Record, real: Record | None) -> Html:
     counts = f"{_number(score, 'n_samples'):,.0f} on {_number(score, 'n_test'):,.0f}"
     return element(
         "tr",
-        element("th", samples, *flags, scope="row"),
+        element("th", _samples(score), *flags, scope="row"),
         element("td", f"{mean:,.1f} ± {error:.1f}", class_="number mean"),
         element("td", f"{_number(score, 'sigma'):.3f}", class_="number"),
         element("td", score.get("grid", "")),
         element("td", counts, class_="number"),
-        element("td", "–" if is_real else f"{_number(score, 'step'):,.0f}", class_="number"),
+        *_place(score),
+        class_="beside" if score.get("samples") == REAL else None,
+    )
+
+
+def _samples(score: Record) -> str:
+    """What is scored, with the weights that it came from."""
+    if score.get("samples") == REAL:
+        return REAL
+    weights = {"last": ", last weights", "average": ", averaged weights"}
+    return "generator" + weights.get(score.get("weights") or "", "")
+
+
+def _place(score: Record) -> tuple[Html, Html]:
+    """Step and seed; real pictures are of no step."""
+    step = "–" if score.get("samples") == REAL else f"{_number(score, 'step'):,.0f}"
+    return (
+        element("td", step, class_="number"),
         element("td", score.get("seed", ""), class_="number"),
-        class_="beside" if is_real else None,
     )
 
 

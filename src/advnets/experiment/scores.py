@@ -1,0 +1,151 @@
+"""What `evaluate` computes: records that carry all that a score hangs on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from advnets.errors import DataError
+from advnets.experiment.build import OpenedData
+from advnets.experiment.measure import (
+    SAMPLES,
+    TEST,
+    Drawing,
+    draw_samples,
+    parzen,
+    pictures,
+    real_pictures,
+)
+from advnets.extractors import Extractor
+from advnets.metrics.frechet import frechet_distance
+from advnets.metrics.manifold import nearest_neighbour_test, prdc
+from advnets.metrics.parzen import GRIDS
+from advnets.views.score_lines import GENERATOR, REAL
+
+Record = dict[str, Any]
+Pictures = Float[Tensor, "n channels height width"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A generator that is scored on data, beside as many real training pictures."""
+
+    generator: nn.Module
+    data: OpenedData
+    seed: int
+    step: int
+    weights: str
+    drawing: Drawing
+    extractor: Extractor
+    """What the metrics of features look at."""
+
+    @cached_property
+    def rows(self) -> Mapping[str, Pictures]:
+        """What is scored, by the name of its row; each is in [0, 1].
+
+        The real-data row takes training pictures, drawn without repetition, for samples.
+        """
+        data = self.data
+        samples = draw_samples(self.generator, data.scaling, SAMPLES, self.seed, self.drawing)
+        return {GENERATOR: samples, REAL: real_pictures(data.splits.train, SAMPLES, self.seed)}
+
+    @cached_property
+    def features(self) -> Mapping[str, Float[Tensor, "n features"]]:
+        """Features of the rows."""
+        return {name: self.extractor.features(row) for name, row in self.rows.items()}
+
+    @cached_property
+    def test_features(self) -> Float[Tensor, "n features"]:
+        """Features of the test pictures.
+
+        Raises:
+            DataError: there are no test pictures.
+        """
+        test = self.data.splits.test
+        if test is None:
+            raise DataError(
+                f"{self.data.facts.name} has no test pictures, which samples are compared with; "
+                "give a folder of at least 50 pictures or a named set"
+            )
+        return self.extractor.features(pictures(test, slice(TEST)))
+
+    def record(self, metric: str, row: str, **found: object) -> Record:
+        """What was found, with its stamps."""
+        return {
+            "metric": metric,
+            "samples": row,
+            "weights": self.weights if row == GENERATOR else None,
+            "split": "test",
+            "seed": self.seed,
+            "step": self.step,
+            "data": self.data.facts.name,
+            **found,
+        }
+
+    def of_features(self, metric: str, row: str, **found: object) -> Record:
+        """The same, with the extractor's stamp."""
+        seen = self.extractor
+        return self.record(
+            metric, row, extractor=seen.name, extractor_sha256=seen.digest or None, **found
+        )
+
+
+def parzen_records(subject: Subject) -> list[Record]:
+    """Parzen log-likelihoods on both grids."""
+    return [
+        subject.record("parzen", name, **asdict(parzen(row, subject.data, grid)))
+        for grid in GRIDS
+        for name, row in subject.rows.items()
+    ]
+
+
+def frechet_records(subject: Subject) -> list[Record]:
+    """Fréchet distances to the test pictures."""
+    test = subject.test_features
+    return [
+        subject.of_features(
+            "frechet",
+            row,
+            value=frechet_distance(test, features),
+            n_real=len(test),
+            n_fake=len(features),
+        )
+        for row, features in subject.features.items()
+    ]
+
+
+def prdc_records(subject: Subject) -> list[Record]:
+    """Precision, recall, density and coverage against the test pictures."""
+    return [
+        subject.of_features("prdc", row, **asdict(prdc(subject.test_features, features)))
+        for row, features in subject.features.items()
+    ]
+
+
+def neighbour_records(subject: Subject) -> list[Record]:
+    """How well the nearest other picture tells samples from test pictures."""
+    test = subject.test_features
+    count = min(len(test), *(len(features) for features in subject.features.values()))
+    return [
+        subject.of_features(
+            "neighbour", row, **asdict(nearest_neighbour_test(test[:count], features[:count]))
+        )
+        for row, features in subject.features.items()
+    ]
+
+
+METRICS: dict[str, Callable[[Subject], list[Record]]] = {
+    "parzen": parzen_records,
+    "frechet": frechet_records,
+    "prdc": prdc_records,
+    "neighbour": neighbour_records,
+}
+"""What can be computed, by name."""
+
+EXTRACTORS = {"mnist": "digits"}
+"""What looks at a set unless another extractor is asked for, by the set's name; else pixels."""
