@@ -23,6 +23,28 @@ def test_every_source_says_what_it_is():
 
 
 @pytest.mark.parametrize(
+    ("source", "fold", "expected"),
+    [
+        ("tfd", 1, "tfd"),
+        ("tfd", 3, "tfd:fold=3"),
+        ("tfd:fold=2", 1, "tfd"),
+        ("tfd:fold=2", 3, "tfd:fold=3"),
+        ("tfd:size=96", 1, "tfd:size=96"),
+        ("tfd: fold = 4,size=96", 2, "tfd:size=96,fold=2"),
+        (r"C:\faces.mat", 2, r"C:\faces.mat:fold=2"),
+    ],
+)
+def test_another_fold_of_a_source(source, fold, expected):
+    assert names.by_fold(source, fold) == expected
+
+
+def test_a_path_keeps_what_looks_like_options(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a:fold=2").touch()
+    assert names.by_fold("a:fold=2", 3) == "a:fold=2:fold=3"
+
+
+@pytest.mark.parametrize(
     ("text", "expected"),
     [
         ("mnist", True),

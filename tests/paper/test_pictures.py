@@ -10,12 +10,12 @@ import torch
 from advnets.errors import StoppedError
 from advnets.metrics.distance import nearest
 from advnets.paper import figure2, figure3, runs, table1
-from advnets.paper.part import Picture, Table
+from advnets.paper.part import Picture, Table, Words
 
 
 @pytest.fixture
-def setting(setting, monkeypatch):
-    """A setting whose digits are trained for a few steps, with two seeds."""
+def setting(setting, monkeypatch, tmp_path):
+    """A setting without data, whose digits are trained for a few steps, with two seeds."""
     real = runs.digits
 
     def short(seed):
@@ -25,7 +25,7 @@ def setting(setting, monkeypatch):
 
     monkeypatch.setattr(runs, "digits", short)
     monkeypatch.setattr(figure2, "large_runs", lambda setting: {})
-    return replace(setting, seeds=2)
+    return replace(setting, seeds=2, data_dir=str(tmp_path / "data"))
 
 
 def tables(shown):
@@ -80,6 +80,17 @@ def test_figure_2_shows_samples_and_the_nearest_training_pictures(setting):
     (row,) = tables(shown)[0].rows
     assert row[:2] == ("digits-0", "0.3")
     assert len(shown.checks) == 1
+
+
+def test_figure_2_says_what_it_lacks(setting, monkeypatch):
+    real = runs.large_runs(setting)
+    monkeypatch.setattr(figure2, "large_runs", lambda setting: real)
+    shown = figure2.show(setting)
+    said = [block.text for block in shown.blocks if isinstance(block, Words)]
+    assert "faces-quick is not shown: TFD_48x48.mat is neither in" in said[1]
+    assert said[1].endswith("or give the path of a file that you have with `--faces`")
+    assert [text.split("-quick")[0] for text in said[1:]] == ["faces", "cifar", "cifar-conv"]
+    assert shown.lacking == ("faces", "cifar")
 
 
 class TestCopies:

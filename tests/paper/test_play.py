@@ -86,6 +86,26 @@ def test_what_was_shown_before_a_stop_is_kept(parts, tmp_path):
     assert (parts["one"].show.played, parts["two"].show.played) == (1, 1)
 
 
+def test_what_lacked_data_is_played_again_when_they_are_there(tmp_path):
+    """And only then: `--faces` was of no use if what was told without them stayed."""
+    played = []
+
+    def show(setting):
+        played.append(setting.sources.faces)
+        return Shown((Words("no faces"),), lacking=("faces",))
+
+    def run(faces):
+        parts = {"one": Part("The one", "section 1", show)}
+        sources, data = Sources(faces=faces), str(tmp_path)
+        list(Play(parts, tmp_path, Scale(False, 1), sources, data, Quiet(), str).run(["one"]))
+
+    run("tfd")
+    run("tfd")
+    assert played == ["tfd"]
+    run("digits")
+    assert played == ["tfd", "digits"]
+
+
 @pytest.mark.parametrize("broken", ["", "{", "{}", '{"part": "one"}'])
 def test_a_broken_result_is_played_again(parts, tmp_path, broken):
     some = play(parts, tmp_path)

@@ -41,6 +41,15 @@ def gives_points(source: str) -> bool:
     return name in POINTS or name.lower().endswith(TABLES)
 
 
+def by_fold(source: str, fold: int) -> str:
+    """The same source, split by that fold of it; the first, being the default, goes unsaid."""
+    name, text = (source, "") if is_path(source) else options.split(source)
+    told = [option for option in text.split(",") if option.partition("=")[0].strip() != "fold"]
+    if fold > 1:
+        told.append(f"fold={fold}")
+    return ":".join(filter(None, (name, ",".join(filter(None, told)))))
+
+
 def short(source: str) -> str:
     """A name for what is made of a source: for a path its last part, for a name itself."""
     name, _ = options.split(source)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -160,11 +160,23 @@ class Distribution(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What one of a file's folds holds out."""
+
+    valid: Part
+    test: Part
+    same_training: bool
+    """Whether it trains on the very pictures that the opened fold trains on."""
+
+
+@dataclass(frozen=True, eq=False)
 class Splits:
     """A source, opened.
 
     `train` is never empty; `valid` and `test` are None where the source has none. `classes` names
-    the labels, `distribution` is what points were drawn from.
+    the labels, `distribution` is what points were drawn from. Of a file that can be split in
+    several ways, `fold` is the one that was opened, from 1, and `folds` has all that hold out
+    validation and test pictures.
     """
 
     name: str
@@ -174,6 +186,13 @@ class Splits:
     broken: tuple[Broken, ...] = ()
     classes: tuple[str, ...] = ()
     distribution: Distribution | None = None
+    fold: int | None = None
+    folds: Mapping[int, HeldOut] = field(default_factory=dict[int, HeldOut])
+
+    @property
+    def served(self) -> dict[int, HeldOut]:
+        """The folds that one training on these pictures is for."""
+        return {number: held for number, held in self.folds.items() if held.same_training}
 
     @property
     def shape(self) -> Shape:

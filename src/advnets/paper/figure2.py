@@ -9,14 +9,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from advnets import config
 from advnets.data.source import Part, Stream, blocks
-from advnets.errors import DataError
 from advnets.experiment import build
 from advnets.experiment.trained import Trained
 from advnets.metrics.distance import nearest
 from advnets.paper.looks import tiles
-from advnets.paper.part import Block, Check, Setting, Shown, Table, Words
+from advnets.paper.part import Block, Check, Setting, Shown, Table, Words, absent, not_shown
 from advnets.paper.runs import large_runs, scored_run
 
 ROWS, COLUMNS = 5, 7
@@ -62,9 +60,12 @@ def show(setting: Setting) -> Shown:
     ]
     rows: list[tuple[str, ...]] = []
     checks: list[Check] = []
+    lacking: list[str] = []
     for name, trained, note in _trainings(setting):
         if trained is None:
-            blocks.append(Words(f"{name} is not shown: {note}"))
+            source, _, _ = name.partition("-")  # runs are named after where their data come from
+            lacking.append(source)
+            blocks.append(not_shown(name, note, source))
             continue
         data = build.open_data(trained.config.data)
         epochs = trained.step * trained.config.data.batch_size / (data.facts.train or 1)
@@ -94,7 +95,7 @@ def show(setting: Setting) -> Shown:
             )
         )
     blocks.append(_table(rows))
-    return Shown(tuple(blocks), tuple(checks))
+    return Shown(tuple(blocks), tuple(checks), tuple(dict.fromkeys(lacking)))
 
 
 def _trainings(setting: Setting) -> Iterator[tuple[str, Trained | None, str]]:
@@ -102,17 +103,8 @@ def _trainings(setting: Setting) -> Iterator[tuple[str, Trained | None, str]]:
     trained = scored_run(setting)
     yield trained.run.path.name, trained, ""
     for name, run in large_runs(setting).items():
-        reason = _absent(run)
+        reason = absent(run.data)
         yield name, None if reason else setting.trained(name, run), reason
-
-
-def _absent(run: config.Config) -> str:
-    """Why the data of a run cannot be opened; nothing where they can."""
-    try:
-        build.open_data(run.data)
-    except DataError as error:
-        return str(error)
-    return ""
 
 
 def _told(memory: Memory) -> tuple[str, str]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from advnets import config
-from advnets.errors import StoppedError
+from advnets.errors import DataError, StoppedError
+from advnets.experiment.build import open_data
 from advnets.experiment.train import train
 from advnets.experiment.trained import Trained, load
 from advnets.files import write_atomically
@@ -73,6 +74,8 @@ class Shown:
 
     blocks: tuple[Block, ...]
     checks: tuple[Check, ...] = ()
+    lacking: tuple[str, ...] = ()
+    """Sources, by their names in `Sources`, that could not be opened and are told of instead."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,22 @@ class Sources:
     mnist: str = "mnist"
     cifar: str = "cifar10"
     faces: str = "tfd"
+
+
+def absent(data: config.Data) -> str:
+    """Why data cannot be opened; nothing where they can."""
+    try:
+        open_data(data)
+    except DataError as error:
+        return str(error)
+    return ""
+
+
+def not_shown(what: str, reason: str, source: str) -> Words:
+    """That something is left out for want of its data, why, and how to give them."""
+    return Words(
+        f"{what} is not shown: {reason}; or give the path of a file that you have with `--{source}`"
+    )
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,12 @@ from typing import Any
 from cattrs.preconf.json import make_converter
 from cattrs.strategies import configure_tagged_union
 
+from advnets import config
 from advnets._version import __version__
 from advnets.experiment.build import versions
 from advnets.files import write_atomically
 from advnets.paper.page import page
-from advnets.paper.part import Block, Part, Setting, Shown, Sources
+from advnets.paper.part import Block, Part, Setting, Shown, Sources, absent
 from advnets.training.loop import Watcher
 
 _RESULT = "result.json"
@@ -76,14 +77,17 @@ class Play:
             yield result
 
     def known(self, name: str) -> Result | None:
-        """The stored result of a part, if it is one of this scale and version."""
+        """The stored result of a part, if it is one of this scale and version.
+
+        What was left out for want of data is no result any more once they can be opened.
+        """
         path = self.folder(name) / _RESULT
         try:
             result = _converter().structure(json.loads(path.read_text("utf-8")), Result)
         except (OSError, ValueError, KeyError, ExceptionGroup):
             return None
         same = result.scale == self.scale and result.advnets == __version__
-        return result if same else None
+        return result if same and not self._found(result.shown.lacking) else None
 
     def folder(self, name: str) -> Path:
         """Where a part's result and pictures lie."""
@@ -97,6 +101,13 @@ class Play:
         text = page(self.parts, known, folders)
         write_atomically(path, lambda part: part.write_text(text, "utf-8"))
         return path
+
+    def _found(self, lacking: Sequence[str]) -> bool:
+        """Whether data that were lacking can be opened now."""
+        sources = (getattr(self.sources, name) for name in lacking)
+        return any(
+            not absent(config.Data(source=source, directory=self.data_dir)) for source in sources
+        )
 
     def _played(self, name: str) -> Result:
         began = time.monotonic()

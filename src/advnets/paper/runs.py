@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from advnets import config, presets
+from advnets.data import names
+from advnets.data.open import open_source
+from advnets.data.source import Splits
+from advnets.errors import DataError
 from advnets.experiment.trained import Trained
 from advnets.paper.part import Setting
 
@@ -42,20 +46,51 @@ def digits(seed: int) -> config.Config:
 
 def large_runs(setting: Setting) -> dict[str, config.Config]:
     """The experiments on faces and on CIFAR-10: the paper's nets, or nets an eighth as wide."""
-    sources = setting.sources
-    runs = {
-        "faces": ("paper-tfd", sources.faces, FACES_STEPS),
-        "cifar": ("paper-cifar", sources.cifar, CIFAR_STEPS),
-        "cifar-conv": ("paper-cifar-conv", sources.cifar, CIFAR_CONV_STEPS),
-    }
+    faces, cifar = faces_run(setting), setting.sources.cifar
     return {
-        name if setting.full else f"{name}-quick": _on(setting, preset, source, steps)
-        for name, (preset, source, steps) in runs.items()
+        faces.name: faces.config,
+        _named(setting, "cifar"): _on(setting, "paper-cifar", cifar, CIFAR_STEPS),
+        _named(setting, "cifar-conv"): _on(setting, "paper-cifar-conv", cifar, CIFAR_CONV_STEPS),
     }
+
+
+@dataclass(frozen=True)
+class FacesRun:
+    """The experiment on faces: the run, its name, and the faces, opened, or why they cannot be."""
+
+    name: str
+    config: config.Config
+    faces: Splits | DataError
+
+
+def faces_run(setting: Setting, fold: int | None = None) -> FacesRun:
+    """The experiment on a fold of the faces; None is the fold that `--faces` says, or the first.
+
+    It is scored on the way where there are folds to score it by.
+    """
+    source = setting.sources.faces if fold is None else names.by_fold(setting.sources.faces, fold)
+    run = _on(setting, "paper-tfd", source, FACES_STEPS)
+    try:
+        faces = open_source(run.data)
+    except DataError as error:
+        return FacesRun(_named(setting, "faces"), run, error)
+    if faces.fold is None or faces.fold not in faces.folds:
+        return FacesRun(_named(setting, "faces"), run, faces)
+    # One fold is one run, in whatever way it was asked for.
+    run = replace(run, data=replace(run.data, source=names.by_fold(source, faces.fold)))
+    every = FACES_SCORED if setting.full else QUICK_STEPS // 4
+    run = replace(run, ticks=replace(run.ticks, evaluate=every))
+    return FacesRun(_named(setting, f"faces-{faces.fold}"), run, faces)
+
+
+def _named(setting: Setting, name: str) -> str:
+    return name if setting.full else f"{name}-quick"
 
 
 FACES_STEPS, CIFAR_STEPS, CIFAR_CONV_STEPS = (800, 800), (6000,), (6000,)
 """Steps of each stage, for which each of the CIFAR-10 nets trains two hours or more."""
+FACES_SCORED = 100
+"""Steps between scores of the faces' generator on the way."""
 
 
 def _on(setting: Setting, preset: str, source: str, steps: tuple[int, ...]) -> config.Config:

@@ -2,40 +2,41 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from advnets.errors import require
 from advnets.experiment import build
-from advnets.experiment.measure import SAMPLES, TEST, VALIDATION, pixels
+from advnets.experiment.measure import SAMPLES, parzen_by
 from advnets.experiment.trained import Trained, load
-from advnets.metrics.parzen import parzen_score
+from advnets.metrics.parzen import GRIDS
+from advnets.paper import folds
+from advnets.paper.likelihoods import (
+    LAST,
+    PUBLISHED,
+    Line,
+    Record,
+    beside,
+    k_means,
+    lines,
+    ours,
+    told,
+)
 from advnets.paper.part import Check, Setting, Shown, Table, Words
 from advnets.paper.runs import scored_runs
 
 GOAL, LEAST = 225.0, 223.0
 """The published log-likelihood on MNIST, and what a mean over seeds has to reach."""
 
-PUBLISHED = (
-    ("deep belief net (Bengio et al. 2013)", "138 ± 2", "1909 ± 66"),
-    ("stacked contractive autoencoder (Bengio et al. 2013)", "121 ± 1.6", "2110 ± 50"),
-    ("deep generative stochastic net (Bengio et al. 2014)", "214 ± 1.1", "1890 ± 29"),
-    ("adversarial nets (Goodfellow et al. 2014)", "225 ± 2", "2057 ± 26"),
-)
-"""Table 1 of the paper: MNIST and TFD, in nats."""
-
 
 def show(setting: Setting) -> Shown:
-    """Every seed's scores, their mean, the published rows and the two that judge them."""
+    """Every seed's scores, their mean, the published rows, and faces by folds; what judges them."""
+    faces = folds.look(setting)  # first, as it can say that --faces is wrong before hours have gone
     runs = scored_runs(setting)
     data = build.open_data(runs[0].config.data)
-    rows, last = _rows(runs)
-    checks = (_reached(last),) if setting.full else ()
+    name = data.facts.name
+    scored = [line for trained in runs for line in _lines(trained)]
+    half = folds.half(setting, faces)
     return Shown(
         blocks=(
             Words(
@@ -44,17 +45,12 @@ def show(setting: Setting) -> Shown:
                 "log-likelihood of the test pictures, in nats. ± is the standard error over test "
                 "pictures, as in the paper; in the row of means, over seeds."
             ),
-            Table(
-                f"Ours, on {data.facts.name}, preset `{runs[0].config.preset}`",
-                ("training", "weights", "epoch", "paper's grid", "fine grid .10, .11 … .29"),
-                tuple(rows),
+            ours(
+                f"Ours, on {data.facts.name}, preset `{runs[0].config.preset}`", "training", scored
             ),
-            Table(
-                f"What stands beside a score on {data.facts.name}",
-                ("samples", "paper's grid", "fine grid"),
-                tuple(_beside(runs[0], data, full=setting.full)),
-            ),
+            beside(name, _beside(runs[0], data, full=setting.full)),
             Table("The paper's table 1", ("model", "MNIST", "TFD"), PUBLISHED),
+            *half.blocks,
             Words(
                 "The score is of samples under a kernel, not of pictures. Centres of k-means, each "
                 "the mean of several digits, score higher than real digits do: they are smoother "
@@ -63,39 +59,22 @@ def show(setting: Setting) -> Shown:
                 "pictures says *smoother than data*, not *better than data*."
             ),
         ),
-        checks=checks,
+        checks=(_reached(scored),) if setting.full else (),
+        lacking=half.lacking,
     )
 
 
-def _rows(runs: Sequence[Trained]) -> tuple[list[tuple[str, ...]], list[float]]:
-    """A row for each seed, weights and choice of epoch; and the last weights' last scores."""
-    rows: list[tuple[str, ...]] = []
-    by_kind: dict[tuple[str, str], list[float]] = {}
-    for trained in runs:
-        events = [event for event in trained.run.events() if event["kind"] == "evaluate"]
-        for weights in ("last", "average"):
-            some = [event for event in events if event["weights"] == weights]
-            best = max(some, key=lambda event: event["valid_mean"])
-            fine = _fine(trained, weights)
-            for choice, event, beside in (
-                ("best by validation", best, ""),
-                ("last", some[-1], fine),
-            ):
-                by_kind.setdefault((weights, choice), []).append(event["mean"])
-                epoch = f"{event['epoch']:.0f}, {choice}"
-                rows.append((trained.run.path.name, weights, epoch, _score(event), beside))
-    for (weights, choice), scores in by_kind.items():
-        mean = f"{statistics.mean(scores):.1f}"
-        if len(scores) > 1:
-            mean += f" ± {statistics.stdev(scores) / math.sqrt(len(scores)):.1f}"
-        rows.append((f"mean of {len(scores)}", weights, choice, mean, ""))
-    return rows, by_kind["last", "last"]
+def _lines(trained: Trained) -> list[Line]:
+    """A seed's scores: of each weights, at each choice of epoch."""
+    events = [event for event in trained.run.events() if event["kind"] == "evaluate"]
+    fine = {weights: _fine(trained, weights) for weights in ("last", "average")}
+    return lines(trained.run.path.name, events, fine)
 
 
-def _fine(trained: Trained, weights: str) -> str:
+def _fine(trained: Trained, weights: str) -> Record:
     """The last epoch's score on the fine grid."""
     known = [r for r in _scored(trained, weights) if r["grid"] == "fine"]
-    return _score(next(record for record in known if record["samples"] == "generator"))
+    return next(record for record in known if record["samples"] == "generator")
 
 
 def _scored(trained: Trained, weights: str) -> list[dict[str, Any]]:
@@ -114,37 +93,23 @@ def _scored(trained: Trained, weights: str) -> list[dict[str, Any]]:
 def _beside(trained: Trained, data: build.OpenedData, *, full: bool) -> list[tuple[str, ...]]:
     """Real training pictures and centres of k-means, in the place of samples."""
     real = [r for r in _scored(trained, "last") if r["samples"] != "generator"]
-    by_grid = {record["grid"]: _score(record) for record in real}
-    rows = [(f"{real[0]['n_samples']:,} real training pictures", by_grid["paper"], by_grid["fine"])]
-    centres = k_means(data, SAMPLES if full else 300)
+    by_grid = {record["grid"]: told(record) for record in real}
+    count = f"{real[0]['n_samples']:,} real training pictures"
+    rows: list[tuple[str, ...]] = [(count, by_grid["paper"], by_grid["fine"])]
+    centres = k_means(data.splits.train, SAMPLES if full else 300)
     valid, test = data.splits.valid, data.splits.test
     assert valid is not None
     assert test is not None
-    points = pixels(valid, slice(VALIDATION)), pixels(test, slice(TEST))
-    paper, fine = (_score(vars(parzen_score(centres, *points, g))) for g in ("paper", "fine"))
-    rows.append((f"{len(centres):,} centres of k-means", paper, fine))
+    scores = (told(vars(parzen_by(centres, valid, test, grid))) for grid in GRIDS)
+    rows.append((f"{len(centres):,} centres of k-means", *scores))
     return rows
 
 
-def k_means(data: build.OpenedData, count: int) -> Tensor:
-    """Centres of clusters of the training pictures, after ten rounds of Lloyd's algorithm."""
-    cluster: Any = require("sklearn.cluster", "paper")
-    train = torch.cat([torch.from_numpy(some) for some in build.blocks(data.splits.train)])
-    rows = (train.flatten(1).float() / data.splits.train.white).numpy()
-    fitted = cluster.KMeans(
-        n_clusters=min(count, len(rows)), init="random", n_init=1, max_iter=10, random_state=0
-    ).fit(rows)
-    return torch.from_numpy(fitted.cluster_centers_)
-
-
-def _score(record: Any) -> str:
-    return f"{record['mean']:.1f} ± {record['standard_error']:.1f} (σ {record['sigma']:.3f})"
-
-
-def _reached(scores: Sequence[float]) -> Check:
-    mean = statistics.mean(scores)
+def _reached(scored: Sequence[Line]) -> Check:
+    last = [line for line in scored if (line.weights, line.choice) == ("last", LAST)]
+    mean = statistics.mean(line.paper["mean"] for line in last)
     return Check(
-        f"MNIST, last weights, last epoch, mean of {len(scores)} seeds: the published {GOAL:.0f}",
+        f"MNIST, last weights, last epoch, mean of {len(last)} seeds: the published {GOAL:.0f}",
         f"at least {LEAST:.0f}",
         f"{mean:.1f}",
         mean >= LEAST,

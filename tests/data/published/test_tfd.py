@@ -57,6 +57,29 @@ def test_fold_trains_where_all_is_labelled(tmp_path):
     assert splits.train.labels.tolist() == [0] * 4
 
 
+@pytest.mark.parametrize("unlabelled", [True, False])
+def test_what_other_folds_hold_out_stands_beside(tmp_path, unlabelled):
+    """Folds share a training where pictures are unlabelled; else each has its own."""
+    folds = np.stack([np.roll(np.repeat([1, 2, 3], 4), 2 * k) for k in range(3)], 1)
+    folds[:2] = 0 if unlabelled else 1
+    path = write(tmp_path / "x.mat", folds=folds, labs_ex=np.ones((N, 1)))
+    images = loadmat(path)["images"]
+    splits = open_mat_layout(path, Fold(2))
+    assert splits.fold == 2
+    assert list(splits.folds) == [1, 2, 3]
+    assert list(splits.served) == ([1, 2, 3] if unlabelled else [2])
+    for number, held in splits.folds.items():
+        for part, which in [(held.valid, 2), (held.test, 3)]:
+            np.testing.assert_array_equal(part.images[:, 0], images[folds[:, number - 1] == which])
+
+
+def test_a_fold_that_holds_nothing_out_is_none(tmp_path):
+    folds = np.stack([np.repeat([1, 2, 3], 4), np.repeat([1, 3], 6)], 1)
+    path = write(tmp_path / "x.mat", folds=folds, labs_ex=np.ones((N, 1)))
+    splits = open_mat_layout(path, Fold(2))
+    assert (splits.valid, list(splits.folds), splits.served) == (None, [1], {})
+
+
 def test_size_and_fold_are_chosen(tmp_path):
     """Another size is another file, another fold another column; one too many is told."""
     folds = np.stack([np.roll(np.repeat([1, 2, 3], 4), 2 * k) for k in range(5)], 1)

@@ -12,7 +12,7 @@ import numpy as np
 from advnets.config import at_least
 from advnets.data.places import first_existing, listed
 from advnets.data.published.mat import read_mat, whole_numbers
-from advnets.data.source import Pictures, Splits
+from advnets.data.source import HeldOut, Pictures, Splits
 from advnets.errors import DataError
 
 LAYOUT = ("images", "labs_ex", "folds")
@@ -71,7 +71,8 @@ def open_mat_layout(path: Path, options: Fold | None = None, name: str | None = 
     `images` is uint8 of (N, H, W), `labs_ex` N numbers, `folds` (N, folds) of 0 unlabelled,
     1 training, 2 validation, 3 test. Training pictures are the unlabelled ones, or the fold's own
     where there are none unlabelled. Pictures are (1, H, W); labels are `labs_ex` less 1 (0 to 6,
-    the expressions), None for a split that is not labelled throughout.
+    the expressions), None for a split that is not labelled throughout. What the other folds hold
+    out stands beside.
 
     Raises:
         DataError: the file is no such file, has fewer folds, or has no training pictures.
@@ -83,20 +84,39 @@ def open_mat_layout(path: Path, options: Fold | None = None, name: str | None = 
             f"{path} has folds 1 to {folds.shape[1]}, but fold {number} was asked for; "
             f"give one that it has"
         )
-    fold = folds[:, number - 1]
 
-    def split(which: int) -> Pictures | None:
-        chosen = fold == which
+    def part(chosen: np.ndarray) -> Pictures | None:
         if not chosen.any():
             return None
         labelled = bool((classes[chosen] >= 0).all())
         pixels = np.ascontiguousarray(images[chosen][:, None])
         return Pictures(pixels, classes[chosen] if labelled else None)
 
-    train = split(_UNLABELLED) or split(_TRAIN)
+    fold = folds[:, number - 1]
+    training = _training(fold)
+    train = part(training)
     if train is None:
         raise DataError(f"{path} has no picture whose `folds` is 0 or 1; put the right file there")
-    return Splits(name or path.stem, train, split(_VALID), split(_TEST))
+    held_out: dict[int, HeldOut] = {}
+    for other, column in enumerate(folds.T, start=1):
+        valid, test = part(column == _VALID), part(column == _TEST)
+        if valid is not None and test is not None:
+            same = np.array_equal(_training(column), training)
+            held_out[other] = HeldOut(valid, test, same)
+    return Splits(
+        name or path.stem,
+        train,
+        part(fold == _VALID),
+        part(fold == _TEST),
+        fold=number,
+        folds=held_out,
+    )
+
+
+def _training(fold: np.ndarray) -> np.ndarray:
+    """Which pictures a fold trains on: the unlabelled ones, or where there are none its own."""
+    unlabelled = fold == _UNLABELLED
+    return unlabelled if unlabelled.any() else fold == _TRAIN
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,0 +1,110 @@
+"""What both halves of Table 1 share: the published scores, and how ours are chosen and laid out."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advnets.data.source import Part, Stream, blocks
+from advnets.errors import require
+from advnets.paper.part import Table
+
+Record = Mapping[str, Any]
+"""A Parzen score: an event of the training, or a record of the evaluator."""
+
+BEST, LAST = "best by validation", "last"
+"""Which epoch is scored."""
+
+FINE = "fine grid .10, .11 … .29"
+
+PUBLISHED = (
+    ("deep belief net (Bengio et al. 2013)", "138 ± 2", "1909 ± 66"),
+    ("stacked contractive autoencoder (Bengio et al. 2013)", "121 ± 1.6", "2110 ± 50"),
+    ("deep generative stochastic net (Bengio et al. 2014)", "214 ± 1.1", "1890 ± 29"),
+    ("adversarial nets (Goodfellow et al. 2014)", "225 ± 2", "2057 ± 26"),
+)
+"""Table 1 of the paper: MNIST and TFD, in nats."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A generator's score: of which weights, at which epoch; the last on the fine grid too."""
+
+    name: str
+    """The training, or the fold that it is scored on."""
+    weights: str
+    choice: str
+    paper: Record
+    fine: Record | None
+
+
+def lines(name: str, events: Sequence[Record], fine: Mapping[str, Record]) -> list[Line]:
+    """For each weights that have a fine score, the epoch that validation likes best, and the last.
+
+    `events` are scores on the way, on the paper's grid.
+    """
+    found: list[Line] = []
+    for weights, record in fine.items():
+        some = [event for event in events if event["weights"] == weights]
+        best = max(some, key=lambda event: event["valid_mean"])
+        found.append(Line(name, weights, BEST, best, None))
+        found.append(Line(name, weights, LAST, some[-1], record))
+    return found
+
+
+def ours(caption: str, scored: str, some: Sequence[Line]) -> Table:
+    """A row for each line, and below them the means over trainings or folds of the same kind."""
+    rows = [
+        (
+            line.name,
+            line.weights,
+            f"{round(line.paper['epoch'], 1):g}, {line.choice}",
+            told(line.paper),
+            "" if line.fine is None else told(line.fine),
+        )
+        for line in some
+    ]
+    kinds = dict.fromkeys((line.weights, line.choice) for line in some)
+    for kind in kinds:
+        alike = [line for line in some if (line.weights, line.choice) == kind]
+        fine = [line.fine for line in alike if line.fine is not None]
+        means = mean_of([line.paper for line in alike]), mean_of(fine) if fine else ""
+        rows.append((f"mean of {len(alike)}", *kind, *means))
+    return Table(caption, (scored, "weights", "epoch", "paper's grid", FINE), tuple(rows))
+
+
+def beside(name: str, rows: Sequence[tuple[str, ...]]) -> Table:
+    """The table of what a score is to be read beside."""
+    caption = f"What stands beside a score on {name}"
+    return Table(caption, ("samples", "paper's grid", "fine grid"), tuple(rows))
+
+
+def told(score: Record) -> str:
+    """A score with its standard error over test pictures, and the σ it is of."""
+    return f"{score['mean']:.1f} ± {score['standard_error']:.1f} (σ {score['sigma']:.3f})"
+
+
+def mean_of(scores: Sequence[Record]) -> str:
+    """The mean of some scores and its standard error, s / √n, where s² divides by n - 1."""
+    means = [score["mean"] for score in scores]
+    mean = f"{statistics.mean(means):.1f}"
+    if len(means) > 1:
+        mean += f" ± {statistics.stdev(means) / math.sqrt(len(means)):.1f}"
+    return mean
+
+
+def k_means(train: Part | Stream, count: int) -> Tensor:
+    """Centres of clusters of training pictures, after ten rounds of Lloyd's algorithm."""
+    cluster: Any = require("sklearn.cluster", "paper")
+    pictures = torch.cat([torch.from_numpy(some) for some in blocks(train)])
+    rows = (pictures.flatten(1).float() / train.white).numpy()
+    fitted = cluster.KMeans(
+        n_clusters=min(count, len(rows)), init="random", n_init=1, max_iter=10, random_state=0
+    ).fit(rows)
+    return torch.from_numpy(fitted.cluster_centers_)
