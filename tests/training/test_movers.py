@@ -40,6 +40,15 @@ def test_sgd_without_momentum_is_plain_descent(flush):
         torch.set_flush_denormal(False)
 
 
+@pytest.mark.parametrize("spec", [config.SGD(lr=0.0, min_lr=0.0), config.Adam(lr=0.0)])
+def test_at_a_rate_of_zero_nothing_moves(spec):
+    ours = torch.ones(3)
+    moved = mover(spec, [ours])
+    for n in range(3):
+        moved.move([torch.tensor([1.0, -2.0, 0.5])], n, 0, FINE)
+    assert torch.equal(ours, torch.ones(3))
+
+
 def test_sgd_moves_as_the_authors_library_does():
     """Against v <- m v - lr g, p <- p + v, with a rate that falls and a momentum that rises."""
     spec = config.SGD(lr=0.1, lr_decay=1.01, saturate=20)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from advnets import config
-from advnets.paper import completion
+from advnets.paper import completion, order
 from advnets.paper.line import NETS, Cells, Sight, laid
 from advnets.paper.part import Check, Formula, Picture, Setting, Shown, Table, Words
 from advnets.training.algorithm import Table as Board
@@ -66,7 +66,7 @@ class Course:
 
 
 def show(setting: Setting) -> Shown:
-    """Ways to take turns, side by side; then D trained to completion on 1,000 digits."""
+    """Ways to take turns, on the line and on digits; then D to completion on 1,000 digits."""
     rounds, batch = (600, 1000) if setting.full else (250, 500)
     courses: dict[str, list[Course]] = {}
     for name, game in RULES.items():
@@ -74,8 +74,8 @@ def show(setting: Setting) -> Shown:
         courses[name] = [course(game, rounds, batch, seed) for seed in range(setting.seeds)]
     errors = {name: _mean(some, lambda c: c.mean_error) for name, some in courses.items()}
     ends = {name: max(c.divergence[-1] for c in some) for name, some in courses.items()}
-    ordered = errors["k = 1"] > errors["k = 2"] > errors["k = 5"]
-    completed = completion.show(setting)
+    nearer = errors["k = 1"] > errors["k = 2"] > errors["k = 5"]
+    ordered, completed = order.show(setting), completion.show(setting)
     return Shown(
         blocks=(
             Words(
@@ -92,6 +92,7 @@ def show(setting: Setting) -> Shown:
             _curves(setting, courses),
             _table(courses),
             Words(_in_words(courses)),
+            *ordered.blocks,
             *completed.blocks,
         ),
         checks=(
@@ -100,7 +101,7 @@ def show(setting: Setting) -> Shown:
                 "k = 1, 2, 5",
                 "each less than the one before",
                 ", ".join(f"{errors[name]:.3f}" for name in ("k = 1", "k = 2", "k = 5")),
-                ordered,
+                nearer,
             ),
             Check(
                 "$p_g$ comes to $p_{data}$ in each of the four ways",
@@ -108,6 +109,7 @@ def show(setting: Setting) -> Shown:
                 ", ".join(f"{end:.4f}" for end in ends.values()),
                 max(ends.values()) <= ARRIVED,
             ),
+            *ordered.checks,
             *completed.checks,
         ),
     )

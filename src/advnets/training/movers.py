@@ -66,13 +66,14 @@ class SGDMover(Mover):
         self, gradients: Sequence[Tensor], updates: int, epoch: int, finite: Bool[Tensor, ""]
     ) -> None:
         lr, before = (learning_rate(self.spec, n) for n in (updates, max(updates - 1, 0)))
+        slowed = before / lr if lr else 1.0  # at a rate of 0 nothing moves, whatever is kept
         torch._fused_sgd_(  # pyright: ignore
             self.parameters,
             self._laid_out(gradients),
             self.memory["momentum_buffer"],
             weight_decay=0.0,
             # At 0 the operator would keep no memory, and the next epoch's momentum may be more.
-            momentum=max(momentum(self.spec, epoch) * before / lr, _LEAST),
+            momentum=max(momentum(self.spec, epoch) * slowed, _LEAST),
             lr=lr,
             dampening=0.0,
             nesterov=False,
