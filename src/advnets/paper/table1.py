@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Any
 
 from advnets.experiment import build
 from advnets.experiment.measure import SAMPLES, parzen_by
-from advnets.experiment.trained import Trained, load
+from advnets.experiment.trained import Trained, Weights, load
 from advnets.metrics.parzen import GRIDS
 from advnets.paper import folds
 from advnets.paper.likelihoods import (
@@ -22,11 +21,14 @@ from advnets.paper.likelihoods import (
     ours,
     told,
 )
+from advnets.paper.likeness import METRICS, likeness
 from advnets.paper.part import Check, Setting, Shown, Table, Words
 from advnets.paper.runs import scored_runs
+from advnets.views.score_lines import GENERATOR, REAL
 
 GOAL, LEAST = 225.0, 223.0
 """The published log-likelihood on MNIST, and what a mean over seeds has to reach."""
+WEIGHTS: tuple[Weights, ...] = ("last", "average")
 
 
 def show(setting: Setting) -> Shown:
@@ -36,6 +38,9 @@ def show(setting: Setting) -> Shown:
     data = build.open_data(runs[0].config.data)
     name = data.facts.name
     scored = [line for trained in runs for line in _lines(trained)]
+    by_weights = {
+        f"{weights} weights": [_scored(trained, weights) for trained in runs] for weights in WEIGHTS
+    }
     half = folds.half(setting, faces)
     return Shown(
         blocks=(
@@ -49,6 +54,7 @@ def show(setting: Setting) -> Shown:
                 f"Ours, on {data.facts.name}, preset `{runs[0].config.preset}`", "training", scored
             ),
             beside(name, _beside(runs[0], data, full=setting.full)),
+            likeness(by_weights),
             Table("The paper's table 1", ("model", "MNIST", "TFD"), PUBLISHED),
             *half.blocks,
             Words(
@@ -67,32 +73,34 @@ def show(setting: Setting) -> Shown:
 def _lines(trained: Trained) -> list[Line]:
     """A seed's scores: of each weights, at each choice of epoch."""
     events = [event for event in trained.run.events() if event["kind"] == "evaluate"]
-    fine = {weights: _fine(trained, weights) for weights in ("last", "average")}
+    fine = {weights: _fine(trained, weights) for weights in WEIGHTS}
     return lines(trained.run.path.name, events, fine)
 
 
-def _fine(trained: Trained, weights: str) -> Record:
+def _fine(trained: Trained, weights: Weights) -> Record:
     """The last epoch's score on the fine grid."""
-    known = [r for r in _scored(trained, weights) if r["grid"] == "fine"]
-    return next(record for record in known if record["samples"] == "generator")
+    known = [r for r in _scored(trained, weights) if r.get("grid") == "fine"]
+    return next(record for record in known if record["samples"] == GENERATOR)
 
 
-def _scored(trained: Trained, weights: str) -> list[dict[str, Any]]:
+def _scored(trained: Trained, weights: Weights) -> list[Record]:
     """The records of `advnets evaluate`, taken anew only where they are not there."""
     of_these = [
         record
         for record in trained.run.scores()
         if record["step"] == trained.step and record["weights"] in (weights, None)
     ]
-    if any(record["weights"] == weights for record in of_these):
-        return of_these
-    chosen = load(trained.run.path, weights="average" if weights == "average" else "last")
-    return chosen.evaluate(seed=trained.config.seed)
+    known = {record["metric"] for record in of_these if record["weights"] == weights}
+    if lacking := tuple(metric for metric in ("parzen", *METRICS) if metric not in known):
+        chosen = load(trained.run.path, weights=weights)
+        return [*of_these, *chosen.evaluate(lacking, seed=trained.config.seed)]
+    return list(of_these)
 
 
 def _beside(trained: Trained, data: build.OpenedData, *, full: bool) -> list[tuple[str, ...]]:
     """Real training pictures and centres of k-means, in the place of samples."""
-    real = [r for r in _scored(trained, "last") if r["samples"] != "generator"]
+    known = [r for r in _scored(trained, "last") if r["metric"] == "parzen"]
+    real = [record for record in known if record["samples"] == REAL]
     by_grid = {record["grid"]: told(record) for record in real}
     count = f"{real[0]['n_samples']:,} real training pictures"
     rows: list[tuple[str, ...]] = [(count, by_grid["paper"], by_grid["fine"])]
@@ -106,11 +114,15 @@ def _beside(trained: Trained, data: build.OpenedData, *, full: bool) -> list[tup
 
 
 def _reached(scored: Sequence[Line]) -> Check:
-    last = [line for line in scored if (line.weights, line.choice) == ("last", LAST)]
-    mean = statistics.mean(line.paper["mean"] for line in last)
+    means = {
+        weights: statistics.fmean(
+            line.paper["mean"] for line in scored if (line.weights, line.choice) == (weights, LAST)
+        )
+        for weights in WEIGHTS
+    }
     return Check(
-        f"MNIST, last weights, last epoch, mean of {len(last)} seeds: the published {GOAL:.0f}",
+        f"MNIST, weight average, last epoch, mean over seeds: the published {GOAL:.0f}",
         f"at least {LEAST:.0f}",
-        f"{mean:.1f}",
-        mean >= LEAST,
+        f"{means['average']:.1f} (the last weights alone: {means['last']:.1f})",
+        means["average"] >= LEAST,
     )

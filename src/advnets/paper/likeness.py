@@ -1,0 +1,52 @@
+"""Whether a Parzen score is blur: the same samples, compared by features of a classifier."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from advnets.paper.part import Table
+from advnets.views.score_lines import GENERATOR, REAL
+
+Record = Mapping[str, Any]
+
+METRICS = ("frechet", "prdc", "neighbour")
+_COLUMNS = (
+    ("Fréchet", "frechet", "value", "{:.2f}"),
+    ("precision", "prdc", "precision", "{:.3f}"),
+    ("recall", "prdc", "recall", "{:.3f}"),
+    ("coverage", "prdc", "coverage", "{:.3f}"),
+    ("neighbour tells", "neighbour", "accuracy", "{:.3f}"),
+)
+"""A column's name, its metric, which number of it, and how it is written."""
+
+
+def likeness(runs: Mapping[str, Sequence[Sequence[Record]]]) -> Table:
+    """Rows of features: for each name the mean over its seeds' records, then real pictures."""
+    some = next(iter(runs.values()))
+    rows = [(name, *_cells(seeds, GENERATOR)) for name, seeds in runs.items()]
+    rows.append((REAL, *_cells(some[:1], REAL)))
+    seen = next(record for record in some[0] if record["metric"] == "frechet")
+    return Table(
+        f"The same samples and the test pictures through `{seen['extractor']}`, "
+        f"{seen['n_fake']:,} and {seen['n_real']:,} of them: Fréchet distance of features, "
+        "precision and recall (k = 5), coverage, and how often the nearest other picture tells "
+        "what is real (.5 is best). Means over seeds, ± their standard error.",
+        ("samples", *(name for name, *_ in _COLUMNS)),
+        tuple(rows),
+    )
+
+
+def _cells(seeds: Sequence[Sequence[Record]], row: str) -> list[str]:
+    cells: list[str] = []
+    for _, metric, key, form in _COLUMNS:
+        values = [
+            next(r[key] for r in records if r["metric"] == metric and r["samples"] == row)
+            for records in seeds
+        ]
+        error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+        mean = form.format(statistics.fmean(values))
+        cells.append(mean if error is None else f"{mean} ± {form.format(error)}")
+    return cells
