@@ -9,6 +9,7 @@ from advnets.objectives import (
     discriminator_loss,
     minimax_generator_loss,
     non_saturating_generator_loss,
+    relative,
     squared_slopes,
     value_function,
 )
@@ -44,6 +45,21 @@ def test_value_and_gradient_are_those_of_the_written_formula(ours):
         strict=True,
     ):
         torch.testing.assert_close(mine, theirs.float(), rtol=1e-4, atol=1e-7)
+
+
+def test_of_relative_logits_the_losses_are_those_of_pairs():
+    """-log σ(a(x) - a(G(z))) for D, -log σ(a(G(z)) - a(x)) for G, in float64; log 2 if equal."""
+    difference = REAL.double() - FAKE.double()
+    real, fake = relative(REAL, FAKE)
+    for ours, written in (
+        (discriminator_loss(real, fake), -torch.log(torch.sigmoid(difference)).mean()),
+        (non_saturating_generator_loss(fake), -torch.log(torch.sigmoid(-difference)).mean()),
+    ):
+        assert ours.item() == pytest.approx(written.item(), rel=1e-6)
+    real, fake = relative(REAL, REAL)
+    assert discriminator_loss(real, fake).item() == pytest.approx(math.log(2))
+    # A level that D gives to all pictures alike says nothing of which is real.
+    torch.testing.assert_close(relative(REAL + 8, FAKE + 8), relative(REAL, FAKE))
 
 
 def test_at_the_solution_the_value_is_minus_log_4():

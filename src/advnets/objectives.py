@@ -66,6 +66,22 @@ def non_saturating_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float
     return softplus(-fake_logits.float()).mean()
 
 
+def relative(
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
+) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
+    """a(x) - a(G(z)) and a(G(z)) - a(x), for pictures and samples that are paired as they come.
+
+    Taken for logits by the losses above, D is asked which of the two is real:
+
+        L_D = E softplus(-(a(x) - a(G(z)))),  L_G = E softplus(-(a(G(z)) - a(x)))
+
+    At the solution both are log 2. Source: Jolicoeur-Martineau 2018, "The relativistic
+    discriminator", section 4.1, which Huang et al. 2024 take up.
+    """
+    difference = real_logits.float() - fake_logits.float()
+    return difference, -difference
+
+
 def squared_slopes(
     logits: Float[Tensor, " batch"], pictures: Float[Tensor, "batch *shape"]
 ) -> Float[Tensor, " batch"]:

@@ -113,6 +113,7 @@ def test_options_change_what_is_learned(tiny, tmp_path):
         "k": base.with_stage(replace(stage, game=config.Game(k=2))),
         "objective": base.with_stage(replace(stage, game=config.Game(objective="minimax"))),
         "updates": base.with_stage(replace(stage, game=config.Game(updates="simultaneous"))),
+        "relativistic": base.with_stage(replace(stage, game=config.Game(relativistic=True))),
         "prior": base.with_stage(
             replace(stage, generator=replace(stage.generator, prior="normal"))
         ),

@@ -183,6 +183,32 @@ def test_penalties_are_of_the_slope_on_real_and_generated_pictures(players, upda
     torch.testing.assert_close(*gradients)
 
 
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_a_relativistic_game_judges_pairs(players, updates):
+    """Each picture against the sample of the same row, for both players; penalties stay D's own."""
+    game = AdversarialNets(config.Game(updates=updates, relativistic=True, r1=3.0))
+    outcomes = [phase.losses(players, BATCH, NOISE) for phase in game.phases()]
+    first, last = outcomes[0], outcomes[-1]
+    net, g = players["discriminator"], players["generator"]
+    fake = g(g.latent(64, NOISE))
+    difference = net(BATCH.pictures) - net(fake)
+    softplus = torch.nn.functional.softplus
+    _, w, q = net.weights
+    slope = (w - 2 * q * BATCH.pictures).square().mean()
+    torch.testing.assert_close(
+        first.losses["discriminator"], softplus(-difference).mean() + 1.5 * slope
+    )
+    torch.testing.assert_close(last.losses["generator"], softplus(difference).mean())
+    mean = torch.sigmoid(difference).mean().item()
+    assert first.observed["d_real"].item() == pytest.approx(mean)
+    assert first.observed["d_fake"].item() == pytest.approx(1 - mean)
+    gradients = [
+        torch.autograd.grad(loss, [g.g], retain_graph=True)[0]
+        for loss in (last.losses["generator"], softplus(difference).mean())
+    ]
+    torch.testing.assert_close(*gradients)
+
+
 def test_penalties_leave_the_generators_loss_as_it_is(players):
     for updates, phase in (("alternating", 1), ("simultaneous", 0)):
         losses = [

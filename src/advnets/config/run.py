@@ -75,6 +75,8 @@ class Game:
     """D first and then G (the paper's text), or both on the same batch and fakes (its files)."""
     fakes: Literal["fresh", "shared"] = "fresh"
     """In G's own step of alternating play: drawn anew (the paper's text), or those D has seen."""
+    relativistic: bool = False
+    """D tells which of a pair, a picture and a sample, is real: logits are their difference."""
     r1: float = 0.0
     """Weight γ of the penalty γ/2 E‖∇D(x)‖² on real pictures, added to what D minimises."""
     r2: float = 0.0

@@ -14,6 +14,7 @@ from advnets.objectives import (
     discriminator_loss,
     minimax_generator_loss,
     non_saturating_generator_loss,
+    relative,
     squared_slopes,
     value_terms,
 )
@@ -61,7 +62,10 @@ class AdversarialNets:
         if fake is None:
             fake = generate(players, len(batch.pictures), noise)
         net = cast(Discriminator, players["discriminator"])
-        return Outcome({"generator": self.generator_loss(net(fake, noise.stacked("fake")))})
+        logits = net(fake, noise.stacked("fake"))
+        if self.spec.relativistic:
+            _, logits = relative(net(batch.pictures, noise.stacked("real")), logits)
+        return Outcome({"generator": self.generator_loss(logits)})
 
     def both(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
         """Both losses from one pass; neither player has moved when the other's is taken."""
@@ -84,7 +88,10 @@ class AdversarialNets:
             pictures.requires_grad_()
         logits = net(pictures, noise.stacked("real", "fake"))
         real_logits, fake_logits = logits.chunk(2)
-        loss, observed = discriminator_loss(real_logits, fake_logits), observe(*logits.chunk(2))
+        if self.spec.relativistic:
+            real_logits, fake_logits = relative(real_logits, fake_logits)
+        loss = discriminator_loss(real_logits, fake_logits)
+        observed = observe(real_logits, fake_logits)
         if penalised:
             of_real, of_fake = (part.mean() for part in squared_slopes(logits, pictures).chunk(2))
             loss = loss + 0.5 * (self.spec.r1 * of_real + self.spec.r2 * of_fake)
