@@ -57,6 +57,7 @@ def test_presets_are_listed(said):
         "mlp               Fully connected nets with batch norm, as in tutorials, on MNIST.\n"
         "dcgan             Deep convolutional nets, for squares of 8 to 512 pixels (--size).\n"
         "paper-mnist       The 2014 MNIST experiment, the authors' configuration to the letter.\n"
+        "tuned-mnist       The 2014 MNIST nets trained our way: pairs, slope penalties, Adam.\n"
         "paper-tfd         The 2014 Toronto Face Database experiment, its two stages of training.\n"
         "paper-cifar       The 2014 CIFAR-10 experiment, fully connected.\n"
         "paper-cifar-conv  The 2014 CIFAR-10 experiment, convolutional D, deconvolutional G.\n",

@@ -30,11 +30,23 @@ def scored_runs(setting: Setting) -> list[Trained]:
     return [scored_run(setting, seed) for seed in range(setting.seeds)]
 
 
+def tuned_runs(setting: Setting) -> list[Trained]:
+    """The same nets trained our way, a run for each seed."""
+    return [
+        setting.trained(f"tuned-{seed}", _mnist(setting, "tuned-mnist", seed, every=2000))
+        for seed in range(setting.seeds)
+    ]
+
+
 def mnist(setting: Setting, seed: int) -> config.Config:
     """`paper-mnist` with scores on the way."""
-    run = presets.named("paper-mnist")
+    return _mnist(setting, "paper-mnist", seed, every=5000)
+
+
+def _mnist(setting: Setting, preset: str, seed: int, every: int) -> config.Config:
+    run = presets.named(preset)
     run = replace(run, seed=seed, data=setting.data(run.data, setting.sources.mnist))
-    return replace(run, ticks=replace(run.ticks, evaluate=5000))
+    return replace(run, ticks=replace(run.ticks, evaluate=every))
 
 
 def digits(seed: int) -> config.Config:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from advnets.experiment import build
 from advnets.experiment.measure import SAMPLES, parzen_by
@@ -23,7 +23,8 @@ from advnets.paper.likelihoods import (
 )
 from advnets.paper.likeness import METRICS, likeness
 from advnets.paper.part import Check, Setting, Shown, Table, Words
-from advnets.paper.runs import scored_runs
+from advnets.paper.progress import curves
+from advnets.paper.runs import scored_runs, tuned_runs
 from advnets.views.score_lines import GENERATOR, REAL
 
 GOAL, LEAST = 225.0, 223.0
@@ -34,13 +35,20 @@ WEIGHTS: tuple[Weights, ...] = ("last", "average")
 def show(setting: Setting) -> Shown:
     """Every seed's scores, their mean, the published rows, and faces by folds; what judges them."""
     faces = folds.look(setting)  # first, as it can say that --faces is wrong before hours have gone
-    runs = scored_runs(setting)
-    data = build.open_data(runs[0].config.data)
+    by_preset = {runs[0].config.preset: runs for runs in _trained(setting)}
+    first, *_ = by_preset.values()
+    data = build.open_data(first[0].config.data)
     name = data.facts.name
-    scored = [line for trained in runs for line in _lines(trained)]
-    by_weights = {
-        f"{weights} weights": [_scored(trained, weights) for trained in runs] for weights in WEIGHTS
+    scored = {
+        preset: [line for trained in runs for line in _lines(trained)]
+        for preset, runs in by_preset.items()
     }
+    features = {
+        f"{preset}, {weights} weights": [_scored(trained, weights) for trained in runs]
+        for preset, runs in by_preset.items()
+        for weights in WEIGHTS
+    }
+    beside_it = _beside(first[0], data, full=setting.full)
     half = folds.half(setting, faces)
     return Shown(
         blocks=(
@@ -50,11 +58,17 @@ def show(setting: Setting) -> Shown:
                 "log-likelihood of the test pictures, in nats. ± is the standard error over test "
                 "pictures, as in the paper; in the row of means, over seeds."
             ),
-            ours(
-                f"Ours, on {data.facts.name}, preset `{runs[0].config.preset}`", "training", scored
+            *(
+                ours(f"Ours, on {name}, preset `{preset}`", "training", some)
+                for preset, some in scored.items()
             ),
-            beside(name, _beside(runs[0], data, full=setting.full)),
-            likeness(by_weights),
+            beside(name, beside_it),
+            likeness(features),
+            curves(
+                setting,
+                {preset: [run.run.events() for run in runs] for preset, runs in by_preset.items()},
+                _real(first[0])["paper"]["mean"],
+            ),
             Table("The paper's table 1", ("model", "MNIST", "TFD"), PUBLISHED),
             *half.blocks,
             Words(
@@ -65,9 +79,16 @@ def show(setting: Setting) -> Shown:
                 "pictures says *smoother than data*, not *better than data*."
             ),
         ),
-        checks=(_reached(scored),) if setting.full else (),
+        checks=(_reached(scored[next(iter(by_preset))]),) if setting.full else (),
         lacking=half.lacking,
     )
+
+
+def _trained(setting: Setting) -> Iterator[list[Trained]]:
+    """The published experiment and, at full scale, the same nets trained our way."""
+    yield scored_runs(setting)
+    if setting.full:
+        yield tuned_runs(setting)
 
 
 def _lines(trained: Trained) -> list[Line]:
@@ -97,13 +118,17 @@ def _scored(trained: Trained, weights: Weights) -> list[Record]:
     return list(of_these)
 
 
+def _real(trained: Trained) -> dict[str, Record]:
+    """Scores of real training pictures in the place of samples, by the grid of σ."""
+    known = [r for r in _scored(trained, "last") if r["metric"] == "parzen"]
+    return {record["grid"]: record for record in known if record["samples"] == REAL}
+
+
 def _beside(trained: Trained, data: build.OpenedData, *, full: bool) -> list[tuple[str, ...]]:
     """Real training pictures and centres of k-means, in the place of samples."""
-    known = [r for r in _scored(trained, "last") if r["metric"] == "parzen"]
-    real = [record for record in known if record["samples"] == REAL]
-    by_grid = {record["grid"]: told(record) for record in real}
-    count = f"{real[0]['n_samples']:,} real training pictures"
-    rows: list[tuple[str, ...]] = [(count, by_grid["paper"], by_grid["fine"])]
+    real = _real(trained)
+    count = f"{real['paper']['n_samples']:,} {REAL}"
+    rows: list[tuple[str, ...]] = [(count, told(real["paper"]), told(real["fine"]))]
     centres = k_means(data.splits.train, SAMPLES if full else 300)
     valid, test = data.splits.valid, data.splits.test
     assert valid is not None
