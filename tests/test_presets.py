@@ -239,3 +239,16 @@ def test_a_path_stands_for_its_data(tmp_path):
 def test_a_maxout_layer_has_its_pieces(built):
     d = built("paper-mnist")["discriminator"]
     assert [layer.pieces for layer in d.modules() if isinstance(layer, Maxout)] == [5, 5]
+
+
+def test_the_tuned_preset_plays_with_the_published_nets():
+    """Other training, same nets: shapes of all weights agree, and G is the same to a field."""
+    published, tuned = (presets.named(name) for name in ("paper-mnist", "tuned-mnist"))
+    assert tuned.stage.generator == published.stage.generator
+    mean = torch.full((1, 28, 28), 0.25)
+    shapes = [
+        [p.shape for p in build.players(run, 0, (1, 28, 28), mean)["discriminator"].parameters()]
+        for run in (published, tuned)
+    ]
+    assert shapes[0] == shapes[1]
+    assert tuned.stage.game.relativistic
