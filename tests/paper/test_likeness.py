@@ -34,7 +34,7 @@ def test_a_row_is_the_mean_over_seeds_and_real_pictures_stand_below():
     assert last[3:5] == (f"6.000 ± {2 * error:.3f}", f"9.000 ± {3 * error:.3f}")
     assert one == ("one", "4.00", "4.000", "8.000", "12.000", "2.000")
     assert real == ("real training pictures", "101.00", "101.000", "202.000", "303.000", "50.500")
-    assert "`digits`, 10,000 and 10,000" in table.caption
+    assert table.caption == "10,000 samples against 10,000 test pictures, through `digits`"
 
 
 @pytest.mark.parametrize(("average", "holds"), [((222.0, 224.1), True), ((222.0, 223.9), False)])

@@ -124,7 +124,7 @@ def test_the_page_holds_everything_and_asks_for_nothing(parts, tmp_path):
     assert "<mfrac>" in page
     assert 'alt="A red &lt;field&gt;" width="20"' in page
     assert "data:image/png;base64," in page
-    assert "Not shown yet: The two (two)" in page
+    assert "<code>advnets paper --quick</code> would go on with: The two (two)." in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)
 
 

@@ -87,7 +87,8 @@ def beside(name: str, rows: Sequence[tuple[str, ...]]) -> Table:
 
 def told(score: Record) -> str:
     """A score with its standard error over test pictures, and the σ it is of."""
-    return f"{score['mean']:.1f} ± {score['standard_error']:.1f} (σ {score['sigma']:.3f})"
+    text = f"{score['mean']:.1f} ± {score['standard_error']:.1f} (σ {score['sigma']:.3f})"
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def mean_of(scores: Sequence[Record]) -> str:

@@ -7,18 +7,26 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advnets.paper.part import Table
+from advnets.paper.part import Table, Words
 from advnets.views.score_lines import GENERATOR, REAL
 
 Record = Mapping[str, Any]
 
 METRICS = ("frechet", "prdc", "neighbour")
+WORDS = Words(
+    "What the window does not see, features of a classifier do (or pixels, where there is none): "
+    "the Fréchet distance between samples and test pictures; precision, the share of samples that "
+    "lie where pictures do; recall, the share of pictures that lie where samples do (k = 5); "
+    "coverage, the share of pictures with a sample near them; and how often the nearest other "
+    "picture tells what is real, which is .5 at best. Means over seeds, ± their standard error."
+)
+"""What the table's columns are."""
 _COLUMNS = (
     ("Fréchet", "frechet", "value", "{:.2f}"),
     ("precision", "prdc", "precision", "{:.3f}"),
     ("recall", "prdc", "recall", "{:.3f}"),
     ("coverage", "prdc", "coverage", "{:.3f}"),
-    ("neighbour tells", "neighbour", "accuracy", "{:.3f}"),
+    ("nearest", "neighbour", "accuracy", "{:.3f}"),
 )
 """A column's name, its metric, which number of it, and how it is written."""
 
@@ -30,10 +38,8 @@ def likeness(runs: Mapping[str, Sequence[Sequence[Record]]]) -> Table:
     rows.append((REAL, *_cells(some[:1], REAL)))
     seen = next(record for record in some[0] if record["metric"] == "frechet")
     return Table(
-        f"The same samples and the test pictures through `{seen['extractor']}`, "
-        f"{seen['n_fake']:,} and {seen['n_real']:,} of them: Fréchet distance of features, "
-        "precision and recall (k = 5), coverage, and how often the nearest other picture tells "
-        "what is real (.5 is best). Means over seeds, ± their standard error.",
+        f"{seen['n_fake']:,} samples against {seen['n_real']:,} test pictures, through "
+        f"`{seen['extractor']}`",
         ("samples", *(name for name, *_ in _COLUMNS)),
         tuple(rows),
     )

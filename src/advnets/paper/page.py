@@ -55,8 +55,10 @@ def _overview(parts: Mapping[str, Part], results: Sequence[Result], missing: lis
     ]
     if missing:
         named = ", ".join(f"{parts[name].title} ({name})" for name in missing)
-        command = element("code", f"advnets paper --only {','.join(missing)}")
-        blocks.append(element("p", f"Not shown yet: {named}. ", command, class_="note"))
+        scale = f" --{results[-1].scale.name}" if results else ""
+        command = element("code", f"advnets paper{scale}")
+        said = "Not shown yet, and what ", command, f" would go on with: {named}."
+        blocks.append(element("p", *said, class_="note"))
     return element("section", *blocks)
 
 

@@ -21,7 +21,7 @@ from advnets.paper.likelihoods import (
     ours,
     told,
 )
-from advnets.paper.likeness import METRICS, likeness
+from advnets.paper.likeness import METRICS, WORDS, likeness
 from advnets.paper.part import Check, Setting, Shown, Table, Words
 from advnets.paper.progress import curves
 from advnets.paper.runs import scored_runs, tuned_runs
@@ -63,6 +63,7 @@ def show(setting: Setting) -> Shown:
                 for preset, some in scored.items()
             ),
             beside(name, beside_it),
+            WORDS,
             likeness(features),
             curves(
                 setting,
