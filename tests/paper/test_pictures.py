@@ -33,7 +33,8 @@ def tables(shown):
 
 
 def test_table_1_has_every_seed_weights_and_choice_of_epoch(setting):
-    ours, beside, published = tables(table1.show(setting))
+    shown = table1.show(setting)
+    ours, beside, features, published = tables(shown)
     assert [row[:2] for row in ours.rows[:4]] == [("digits-0", "last")] * 2 + [
         ("digits-0", "average")
     ] * 2
@@ -52,7 +53,14 @@ def test_table_1_has_every_seed_weights_and_choice_of_epoch(setting):
         "1,197 real training pictures",
         "300 centres of k-means",
     ]
+    assert [row[0] for row in features.rows] == [
+        "digits, last weights",
+        "digits, average weights",
+        "real training pictures",
+    ]
     assert published.rows[-1][1:] == ("225 ± 2", "2057 ± 26")
+    (picture,) = [block for block in shown.blocks if isinstance(block, Picture)]
+    assert (setting.folder / picture.file).stat().st_size > 0
 
 
 def test_a_run_is_trained_once_for_all_parts(setting):
