@@ -86,8 +86,8 @@ _TUNED = Config(
             game=Game(updates="simultaneous", relativistic=True, r1=5.0, r2=5.0),
             generator_optimizer=Adam(lr=1e-3, beta1=0.0, beta2=0.99),
             discriminator_optimizer=Adam(lr=1e-3, beta1=0.0, beta2=0.99),
-            epochs=40,
-            average_half_life=500_000,
+            epochs=60,
+            average_half_life=1_000_000,
         ),
     ),
 )
