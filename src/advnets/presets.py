@@ -87,7 +87,7 @@ _TUNED = Config(
             generator_optimizer=Adam(lr=1e-3, beta1=0.0, beta2=0.99),
             discriminator_optimizer=Adam(lr=1e-3, beta1=0.0, beta2=0.99),
             epochs=60,
-            average_half_life=1_000_000,
+            average_half_life=1_200_000,
         ),
     ),
 )
