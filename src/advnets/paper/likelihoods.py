@@ -92,12 +92,16 @@ def told(score: Record) -> str:
 
 
 def mean_of(scores: Sequence[Record]) -> str:
-    """The mean of some scores and its standard error, s / √n, where s² divides by n - 1."""
-    means = [score["mean"] for score in scores]
-    mean = f"{statistics.mean(means):.1f}"
-    if len(means) > 1:
-        mean += f" ± {statistics.stdev(means) / math.sqrt(len(means)):.1f}"
-    return mean
+    """The mean of some scores and its standard error."""
+    return with_error([score["mean"] for score in scores], "{:.1f}")
+
+
+def with_error(values: Sequence[float], form: str) -> str:
+    """The mean of some values and, of several, its standard error, s / √n; s² divides by n - 1."""
+    mean = form.format(statistics.fmean(values))
+    if len(values) == 1:
+        return mean
+    return f"{mean} ± {form.format(statistics.stdev(values) / math.sqrt(len(values)))}"
 
 
 def k_means(train: Part | Stream, count: int) -> Tensor:

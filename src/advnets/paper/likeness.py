@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from advnets.paper.likelihoods import with_error
 from advnets.paper.part import Table, Words
 from advnets.views.score_lines import GENERATOR, REAL
 
@@ -52,7 +51,5 @@ def _cells(seeds: Sequence[Sequence[Record]], row: str) -> list[str]:
             next(r[key] for r in records if r["metric"] == metric and r["samples"] == row)
             for records in seeds
         ]
-        error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
-        mean = form.format(statistics.fmean(values))
-        cells.append(mean if error is None else f"{mean} ± {form.format(error)}")
+        cells.append(with_error(values, form))
     return cells
