@@ -97,19 +97,19 @@ def open_mat_layout(path: Path, options: Fold | None = None, name: str | None = 
     train = part(training)
     if train is None:
         raise DataError(f"{path} has no picture whose `folds` is 0 or 1; put the right file there")
-    held_out: dict[int, HeldOut] = {}
-    for other, column in enumerate(folds.T, start=1):
-        valid, test = part(column == _VALID), part(column == _TEST)
-        if valid is not None and test is not None:
-            same = np.array_equal(_training(column), training)
-            held_out[other] = HeldOut(valid, test, same)
+    held_out = [(part(column == _VALID), part(column == _TEST)) for column in folds.T]
     return Splits(
         name or path.stem,
         train,
-        part(fold == _VALID),
-        part(fold == _TEST),
+        *held_out[number - 1],
         fold=number,
-        folds=held_out,
+        folds={
+            other: HeldOut(valid, test, np.array_equal(_training(column), training))
+            for other, (column, (valid, test)) in enumerate(
+                zip(folds.T, held_out, strict=True), start=1
+            )
+            if valid is not None and test is not None
+        },
     )
 
 
