@@ -22,6 +22,7 @@ from advnets.config import Runtime
 from advnets.data.open import open_source
 from advnets.data.source import Part
 from advnets.experiment.build import versions
+from advnets.experiment.measure import pictures
 from advnets.nets.classifier import ConvClassifier
 from advnets.training.runtime import prepare, products
 
@@ -83,9 +84,7 @@ def main() -> None:
 def tensors(part: Part) -> tuple[Tensor, Tensor]:
     """All pictures of a split, in [0, 1], and their classes."""
     assert part.labels is not None
-    return torch.from_numpy(part.read(slice(None))).float() / part.white, torch.from_numpy(
-        part.labels
-    )
+    return pictures(part, slice(None)), torch.from_numpy(part.labels)
 
 
 def shifted(pixels: Tensor) -> Tensor:

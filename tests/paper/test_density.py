@@ -22,14 +22,6 @@ from advnets.paper.fits import Gaussian, Subject, fits, kernel_samples
 NOISE = Noise(0)
 
 
-class Quiet:
-    def event(self, event):
-        pass
-
-    def progress(self, step):
-        pass
-
-
 @pytest.fixture
 def flat():
     """200 points of 5 dimensions that vary in 3."""
@@ -120,7 +112,7 @@ def test_classes_are_counted_by_their_nearest_pictures():
 
 
 def test_the_part_is_shown(tiny, setting, tmp_path, monkeypatch):
-    train(tiny, tmp_path / "run", Quiet())
+    train(tiny, tmp_path / "run", setting.watcher)
     monkeypatch.setattr(density, "scored_run", lambda _: load(tmp_path / "run"))
     shown = density.show(replace(setting, folder=tmp_path))
     assert (tmp_path / "digits.png").exists()
