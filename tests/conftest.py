@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from advnets import config, presets
+from advnets.console import Console
 
 # Two cores, and pytest's own work beside the nets': one thread is both fast and the same anywhere.
 torch.set_num_threads(1)
@@ -34,6 +35,12 @@ def tiny() -> config.Config:
         ticks=config.Ticks(log=10, samples=30, checkpoint=20),
         runtime=config.Runtime(device="cpu", precision="float32", threads=1),
     )
+
+
+@pytest.fixture
+def quiet() -> Console:
+    """A watcher whose words pytest keeps."""
+    return Console()
 
 
 @pytest.fixture(autouse=True)

@@ -13,14 +13,6 @@ from advnets.experiment.trained import load
 from advnets.runs import RunDirectory
 
 
-class Quiet:
-    def event(self, event):
-        pass
-
-    def progress(self, step):
-        pass
-
-
 def quick(name, **data):
     """The preset with its own nets, two steps a stage, nothing else changed."""
     run = presets.named(name)
@@ -34,8 +26,8 @@ def quick(name, **data):
     )
 
 
-def test_paper_mnist_on_mnist(real_data, tmp_path):
-    train(quick("paper-mnist", directory=str(real_data)), tmp_path / "run", Quiet())
+def test_paper_mnist_on_mnist(real_data, tmp_path, quiet):
+    train(quick("paper-mnist", directory=str(real_data)), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
     assert trained.facts.train == 50_000
     assert trained.sample(3).shape == (3, 1, 28, 28)
@@ -60,11 +52,11 @@ def small(run):
     return replace(run, stages=stages)
 
 
-def test_paper_tfd_in_two_stages_on_its_layout(real_data, tmp_path):
+def test_paper_tfd_in_two_stages_on_its_layout(real_data, tmp_path, quiet):
     """On the Olivetti faces in TFD's layout: it proves reader and stages, and is no TFD number."""
     source = str(real_data / "faces" / "olivetti-tfd-layout-48.mat")
     run = small(quick("paper-tfd", source=source))
-    ended = train(run, tmp_path / "run", Quiet())
+    ended = train(run, tmp_path / "run", quiet)
     assert ended.step == 4
     assert load(tmp_path / "run").sample(2).shape == (2, 1, 48, 48)
     events = RunDirectory(tmp_path / "run").events()
@@ -72,7 +64,7 @@ def test_paper_tfd_in_two_stages_on_its_layout(real_data, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["paper-cifar", "paper-cifar-conv"])
-def test_paper_cifar_on_pictures_of_its_size(name, tmp_path):
+def test_paper_cifar_on_pictures_of_its_size(name, tmp_path, quiet):
     """On made-up pictures of CIFAR-10's size: normalised contrast in, pixels out."""
     from PIL import Image
 
@@ -81,7 +73,7 @@ def test_paper_cifar_on_pictures_of_its_size(name, tmp_path):
     folder.mkdir()
     for i in range(30):
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-    train(small(quick(name, source=str(folder), batch_size=8)), tmp_path / "run", Quiet())
+    train(small(quick(name, source=str(folder), batch_size=8)), tmp_path / "run", quiet)
     samples = load(tmp_path / "run").sample(4)
     assert samples.shape == (4, 3, 32, 32)
     assert 0 <= samples.min() < samples.max() <= 1

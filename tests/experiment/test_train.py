@@ -18,19 +18,14 @@ from advnets.runs import RunDirectory
 from advnets.training.checkpoint import read_checkpoint
 
 
-class Quiet:
-    def event(self, event):
-        pass
-
-    def progress(self, step):
-        pass
-
-
-class Crashing(Quiet):
+class Crashing:
     """Falls at a step, as a process would: nothing is saved on the way out."""
 
     def __init__(self, step):
         self.step = step
+
+    def event(self, event):
+        pass
 
     def progress(self, step):
         if step == self.step:
@@ -53,12 +48,12 @@ def last(run):
     return RunDirectory(run).newest_checkpoint()
 
 
-def test_the_second_stage_begins_with_the_first_ones_generator(two_stages, tmp_path):
+def test_the_second_stage_begins_with_the_first_ones_generator(two_stages, tmp_path, quiet):
     whole = tmp_path / "whole"
-    train(two_stages, whole, Quiet())
+    train(two_stages, whole, quiet)
     first = two_stages.stages[:1]
     alone = tmp_path / "alone"
-    train(replace(two_stages, stages=first), alone, Quiet())
+    train(replace(two_stages, stages=first), alone, quiet)
     with pytest.raises(MemoryError):
         train(two_stages, tmp_path / "cut", Crashing(11))
     begun = read_checkpoint(last(tmp_path / "cut"))
@@ -75,13 +70,13 @@ def test_the_second_stage_begins_with_the_first_ones_generator(two_stages, tmp_p
 
 @pytest.mark.parametrize("step", [1, 5, 9, 10, 11, 14, 20])
 def test_a_run_of_two_stages_that_fell_anywhere_ends_with_the_same_bytes(
-    two_stages, tmp_path, step
+    two_stages, tmp_path, step, quiet
 ):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    train(two_stages, whole, Quiet())
+    train(two_stages, whole, quiet)
     with pytest.raises(MemoryError):
         train(two_stages, cut, Crashing(step))
-    ended = train(two_stages, cut, Quiet(), resume=True)
+    ended = train(two_stages, cut, quiet, resume=True)
     assert ended.complete
     assert ended.step == 20
     assert last(cut).read_bytes() == last(whole).read_bytes()
@@ -91,19 +86,19 @@ def test_a_run_of_two_stages_that_fell_anywhere_ends_with_the_same_bytes(
 
 @pytest.mark.parametrize("game", [config.Game(k=2), config.Game(updates="simultaneous")])
 @pytest.mark.parametrize("rule", [config.SGD(lr=0.05), config.Adam()], ids=["sgd", "adam"])
-def test_every_way_of_playing_resumes_to_the_bit(tiny, tmp_path, game, rule):
+def test_every_way_of_playing_resumes_to_the_bit(tiny, tmp_path, game, rule, quiet):
     stage = replace(
         tiny.stage, game=game, generator_optimizer=rule, discriminator_optimizer=rule, steps=30
     )
     run = replace(tiny.with_stage(stage), ticks=config.Ticks(log=10, samples=0, checkpoint=7))
-    train(run, tmp_path / "whole", Quiet())
+    train(run, tmp_path / "whole", quiet)
     with pytest.raises(MemoryError):
         train(run, tmp_path / "cut", Crashing(18))
-    train(run, tmp_path / "cut", Quiet(), resume=True)
+    train(run, tmp_path / "cut", quiet, resume=True)
     assert last(tmp_path / "cut").read_bytes() == last(tmp_path / "whole").read_bytes()
 
 
-def test_options_change_what_is_learned(tiny, tmp_path):
+def test_options_change_what_is_learned(tiny, tmp_path, quiet):
     """No option without effect: each of these ends with other weights."""
     base = tiny.with_stage(replace(tiny.stage, steps=5))
     stage = base.stage
@@ -138,7 +133,7 @@ def test_options_change_what_is_learned(tiny, tmp_path):
     }
     ends = {}
     for name, run in others.items():
-        train(run, tmp_path / name, Quiet())
+        train(run, tmp_path / name, quiet)
         ends[name] = read_checkpoint(last(tmp_path / name)).tensors[
             "players/generator/output.weight"
         ]
@@ -147,34 +142,34 @@ def test_options_change_what_is_learned(tiny, tmp_path):
         assert not same, f"{name} ends as {same}"
 
 
-def test_the_average_half_life_changes_the_average_alone(tiny, tmp_path):
+def test_the_average_half_life_changes_the_average_alone(tiny, tmp_path, quiet):
     ends = []
     for half_life in (300, 900):
         run = tiny.with_stage(replace(tiny.stage, steps=20, average_half_life=half_life))
-        train(run, tmp_path / str(half_life), Quiet())
+        train(run, tmp_path / str(half_life), quiet)
         ends.append(read_checkpoint(last(tmp_path / str(half_life))).tensors)
     last_weight, average = "players/generator/output.weight", "average/generator/output.weight"
     assert torch.equal(ends[0][last_weight], ends[1][last_weight])
     assert not torch.equal(ends[0][average], ends[1][average])
 
 
-def test_resuming_with_another_config_is_refused(tiny, tmp_path):
+def test_resuming_with_another_config_is_refused(tiny, tmp_path, quiet):
     run = tiny.with_stage(replace(tiny.stage, steps=2))
-    train(run, tmp_path / "run", Quiet())
+    train(run, tmp_path / "run", quiet)
     with pytest.raises(ConfigDiffersError, match="seed: 0, 1; resume without these flags"):
-        train(replace(run, seed=1), tmp_path / "run", Quiet(), resume=True)
+        train(replace(run, seed=1), tmp_path / "run", quiet, resume=True)
 
 
-def test_the_lock_is_let_go_when_a_training_falls(tiny, tmp_path):
+def test_the_lock_is_let_go_when_a_training_falls(tiny, tmp_path, quiet):
     with pytest.raises(MemoryError):
         train(tiny, tmp_path / "run", Crashing(3))
     with pytest.raises(RunError, match="holds a run already"):
-        train(tiny, tmp_path / "run", Quiet())
+        train(tiny, tmp_path / "run", quiet)
 
 
-def test_a_parzen_score_on_the_way_is_an_event(tiny, tmp_path):
+def test_a_parzen_score_on_the_way_is_an_event(tiny, tmp_path, quiet):
     run = tiny.with_stage(replace(tiny.stage, steps=4, average_half_life=100))
-    train(replace(run, ticks=replace(run.ticks, evaluate=4)), tmp_path / "run", Quiet())
+    train(replace(run, ticks=replace(run.ticks, evaluate=4)), tmp_path / "run", quiet)
     events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
     assert [event["weights"] for event in events] == ["average", "last"]
     for event in events:

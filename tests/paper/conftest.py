@@ -5,18 +5,8 @@ import pytest
 from advnets.paper.part import Setting, Sources
 
 
-class Quiet:
-    """A watcher that looks away."""
-
-    def event(self, event):
-        pass
-
-    def progress(self, step):
-        pass
-
-
 @pytest.fixture
-def setting(tmp_path) -> Setting:
+def setting(tmp_path, quiet) -> Setting:
     """What a part is given at quick scale, with folders of its own."""
     return Setting(
         folder=tmp_path / "part",
@@ -25,6 +15,6 @@ def setting(tmp_path) -> Setting:
         seeds=1,
         sources=Sources(),
         data_dir=None,
-        watcher=Quiet(),
+        watcher=quiet,
         tell=lambda what: None,
     )

@@ -8,17 +8,10 @@ import re
 import pytest
 from PIL import Image
 
+from advnets.console import Console
 from advnets.errors import StoppedError
 from advnets.paper.part import Check, Formula, Part, Shown, Sources, Table, Words, plain
 from advnets.paper.play import Play, Scale
-
-
-class Quiet:
-    def event(self, event):
-        pass
-
-    def progress(self, step):
-        pass
 
 
 def red():
@@ -55,7 +48,7 @@ def parts():
 
 
 def play(parts, out, *, full=False, seeds=1):
-    return Play(parts, out, Scale(full, seeds), Sources(), None, Quiet(), lambda what: None)
+    return Play(parts, out, Scale(full, seeds), Sources(), None, Console(), lambda what: None)
 
 
 def names(results):
@@ -97,7 +90,7 @@ def test_what_lacked_data_is_played_again_when_they_are_there(tmp_path):
     def run(faces):
         parts = {"one": Part("The one", "section 1", show)}
         sources, data = Sources(faces=faces), str(tmp_path)
-        list(Play(parts, tmp_path, Scale(False, 1), sources, data, Quiet(), str).run(["one"]))
+        list(Play(parts, tmp_path, Scale(False, 1), sources, data, Console(), str).run(["one"]))
 
     run("tfd")
     run("tfd")

@@ -9,6 +9,7 @@ from sklearn.neural_network import BernoulliRBM
 from torch import nn
 
 from advnets import config
+from advnets.console import Console
 from advnets.experiment import build
 from advnets.experiment.train import train
 from advnets.experiment.trained import load
@@ -21,14 +22,6 @@ from advnets.paper.through_d import begun_apart, exchange, plays
 from advnets.types import Batch
 
 
-class Quiet:
-    def event(self, event):
-        pass
-
-    def progress(self, step):
-        pass
-
-
 class Asked(Setting):
     """A setting that says which run was asked for, and trains none."""
 
@@ -38,7 +31,14 @@ class Asked(Setting):
 
 def setting(folder, kind=Setting, *, full=False):
     return kind(
-        folder, folder / "runs", full, 1, Sources(), "somewhere", Quiet(), lambda what: None
+        folder,
+        folder / "runs",
+        full,
+        1,
+        Sources(),
+        "somewhere",
+        Console(),
+        lambda what: None,
     )
 
 
@@ -172,8 +172,8 @@ def test_the_table_is_whole():
     assert all(len(row) == len(table2.PAPER.header) == 5 for row in table2.PAPER.rows)
 
 
-def test_the_part_is_shown(tiny, tmp_path, monkeypatch):
-    train(tiny, tmp_path / "run", Quiet())
+def test_the_part_is_shown(tiny, tmp_path, monkeypatch, quiet):
+    train(tiny, tmp_path / "run", quiet)
     monkeypatch.setattr(table2, "scored_run", lambda _: load(tmp_path / "run"))
     monkeypatch.setattr(table2, "LENGTHS", (1, 20))
     monkeypatch.setattr(table2, "plays", lambda: {"simultaneous": plays()["simultaneous"]})

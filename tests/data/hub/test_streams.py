@@ -245,16 +245,10 @@ def test_streamed_files_come_again_to_the_bit(tmp_path, write_parquet, write_tar
         assert torch.equal(fresh.labels, first[i].labels)
 
 
-class Quiet:
-    def event(self, event):
-        pass
-
-    def progress(self, step):
-        pass
-
-
 @pytest.mark.parametrize("kind", ["parquet", "tar"])
-def test_a_run_on_a_stream_resumes_to_the_bit(tmp_path, tiny, write_parquet, write_tar, kind):
+def test_a_run_on_a_stream_resumes_to_the_bit(
+    tmp_path, tiny, write_parquet, write_tar, kind, quiet
+):
     """Six steps and six more end where twelve do, over the border of a pass."""
     write = write_parquet if kind == "parquet" else write_tar
     for i in range(3):
@@ -269,7 +263,7 @@ def test_a_run_on_a_stream_resumes_to_the_bit(tmp_path, tiny, write_parquet, wri
     ends = []
     for name, parts in {"whole": [12], "halves": [6, 12]}.items():
         for i, steps in enumerate(parts):
-            train(asked(steps), tmp_path / name, Quiet(), resume=i > 0)
+            train(asked(steps), tmp_path / name, quiet, resume=i > 0)
         ends.append(read_checkpoint(RunDirectory(tmp_path / name).newest_checkpoint()))
     whole, halves = ends
     assert whole.tensors.keys() == halves.tensors.keys()
