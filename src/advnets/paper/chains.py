@@ -44,7 +44,7 @@ class Sampled:
     """The chains where they ended: each pixel drawn, 0 or 1."""
 
 
-def machine(pictures: Float[Tensor, "n pixels"], hidden: int, passes: int) -> Any:
+def machine(pictures: Float[Tensor, "n pixels"], hidden: int, passes: int, lr: float) -> Any:
     """Train a restricted Boltzmann machine; pixels in [0, 1] are probabilities of being lit.
 
     scikit-learn's `BernoulliRBM`: persistent contrastive divergence (Tieleman 2008).
@@ -54,7 +54,7 @@ def machine(pictures: Float[Tensor, "n pixels"], hidden: int, passes: int) -> An
     """
     network: Any = require("sklearn.neural_network", "paper")
     rbm = network.BernoulliRBM(
-        hidden, learning_rate=0.05, batch_size=10, n_iter=passes, random_state=0
+        hidden, learning_rate=lr, batch_size=10, n_iter=passes, random_state=0
     )
     return rbm.fit(pictures.numpy())
 
