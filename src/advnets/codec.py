@@ -9,7 +9,14 @@ from cattrs import BaseValidationError, Converter, transform_error
 from cattrs.preconf.json import make_converter
 from cattrs.strategies import configure_tagged_union, configure_union_passthrough
 
-from advnets.config import Config, DiscriminatorConfig, GeneratorConfig, OptimizerConfig
+from advnets.config import (
+    Config,
+    DiscriminatorConfig,
+    Game,
+    GameConfig,
+    GeneratorConfig,
+    OptimizerConfig,
+)
 from advnets.errors import RunError
 
 T = TypeVar("T")
@@ -20,12 +27,14 @@ def _converter() -> Converter:
     converter = make_converter(forbid_extra_keys=True)
     for union in (GeneratorConfig, DiscriminatorConfig, OptimizerConfig):
         configure_tagged_union(union, converter, tag_name="kind")
+    # The plain game is what runs of before there were others say nothing of.
+    configure_tagged_union(GameConfig, converter, tag_name="kind", default=Game)
     configure_union_passthrough(str | bool | int | float | None, converter)
     return converter
 
 
 def to_json(record: object) -> dict[str, Any]:
-    """A frozen dataclass as JSON values; nets and optimizers carry their class as `kind`."""
+    """A frozen dataclass as JSON values; nets, optimizers and games carry their class as `kind`."""
     return _converter().unstructure(record)
 
 

@@ -79,6 +79,19 @@ class Generator(Protocol):
 
 
 @runtime_checkable
+class ConditionalGenerator(Generator, Protocol):
+    """A generator whose latents end in a class, one-hot."""
+
+    classes: int
+
+    def latent(
+        self, n: int, noise: Noise, labels: Int[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "batch latent"]:
+        """Draw n points of the noise prior p_z, of these classes; None: each as probable."""
+        ...
+
+
+@runtime_checkable
 class Folding(Protocol):
     """A generator that has a quicker form for sampling."""
 
@@ -95,4 +108,18 @@ class Discriminator(Protocol):
         self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
     ) -> Float[Tensor, " batch"]:
         """Logits a(x), with D(x) = sigmoid(a(x)); `noise` feeds dropout, None leaves it out."""
+        ...
+
+
+@runtime_checkable
+class ConditionalDiscriminator(Protocol):
+    """A discriminator that is told the class."""
+
+    def __call__(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        noise: Noise | None = None,
+        labels: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, " batch"]:
+        """Logits a(x | y)."""
         ...

@@ -18,8 +18,8 @@ DENSE = (
     config.MaxoutDiscriminator(units=(12, 10), pieces=3),
 )
 STRIDED = (
-    config.DCGANGenerator(latent_dim=8, channels=4),
-    config.DCGANDiscriminator(channels=4),
+    config.DCGANGenerator(latent_dim=8, width=4, kernel=4),
+    config.DCGANDiscriminator(width=4, kernel=4),
 )
 GAMES = [
     config.Game(),

@@ -24,8 +24,8 @@ PAIRS = {
     "simultaneous": (MLP, MAXOUT, config.Game(updates="simultaneous")),
     "penalties": (MLP, MAXOUT, config.Game(r1=0.1, r2=0.1)),
     "convolutions": (
-        config.DCGANGenerator(latent_dim=8, channels=4),
-        config.DCGANDiscriminator(channels=4),
+        config.DCGANGenerator(latent_dim=8, width=4, kernel=4),
+        config.DCGANDiscriminator(width=4, kernel=4),
         config.Game(),
     ),
 }

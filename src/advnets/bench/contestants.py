@@ -95,7 +95,7 @@ def resident(preset: str) -> Contestant:
 
 def our_samples(setting: Setting) -> Iterator[int]:
     """10,000 pictures of the DCGAN generator, again and again, as `advnets sample` draws them."""
-    run, data, device = opened(setting.data("dcgan"))
+    run, data, device = opened(setting.data("dcgan-tutorial"))
     nets = build.players(run, 0, data.facts.shape, torch.zeros(data.facts.shape))
     generator, drawing = runtime.seated(nets["generator"], device), Drawing.of(run.runtime, device)
     while True:

@@ -103,8 +103,8 @@ def dcgan() -> Peer:
     )
 
 
-PEERS = {"mlp": mlp, "paper-mnist": paper_mnist, "dcgan": dcgan}
-SHAPES = {"mlp": (1, 28, 28), "paper-mnist": (1, 28, 28), "dcgan": (3, 64, 64)}
+PEERS = {"mlp": mlp, "paper-mnist": paper_mnist, "dcgan-tutorial": dcgan}
+SHAPES = {"mlp": (1, 28, 28), "paper-mnist": (1, 28, 28), "dcgan-tutorial": (3, 64, 64)}
 """Of their pictures: grey ones are MNIST's, colours come from a folder of files."""
 
 

@@ -97,11 +97,11 @@ ROWS: dict[str, Row] = {
             lambda: _round("paper-mnist"),
         ),
         Row(
-            "dcgan",
+            "dcgan-tutorial",
             "DCGAN 64x64, batch 64, nets as in PyTorch's own example",
             (Goal("3 x tutorial", ratio=3.0, rival="tutorial"),),
             ("tutorial", "resident"),
-            lambda: _round("dcgan"),
+            lambda: _round("dcgan-tutorial"),
         ),
         Row(
             "sampling",

@@ -18,12 +18,24 @@ from advnets.config.nets import (
     MLPDiscriminator,
     MLPGenerator,
 )
-from advnets.config.run import SGD, Adam, Config, Game, OptimizerConfig, Runtime, Stage, Ticks
+from advnets.config.run import (
+    SGD,
+    Adam,
+    ConditionalGame,
+    Config,
+    Game,
+    GameConfig,
+    OptimizerConfig,
+    Runtime,
+    Stage,
+    Ticks,
+)
 
 __all__ = [
     "SGD",
     "Activation",
     "Adam",
+    "ConditionalGame",
     "Config",
     "DCGANDiscriminator",
     "DCGANGenerator",
@@ -32,6 +44,7 @@ __all__ = [
     "DiscriminatorConfig",
     "Framing",
     "Game",
+    "GameConfig",
     "GeneratorConfig",
     "MLPDiscriminator",
     "MLPGenerator",

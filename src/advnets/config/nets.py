@@ -151,30 +151,52 @@ class MLPDiscriminator:
 
 @dataclass(frozen=True)
 class DCGANGenerator:
-    """Deep convolutional generator: fractionally strided convolutions, batch norm, rectifiers."""
+    """Deep convolutional generator (Radford et al. 2015); its options can break the five rules."""
 
     latent_dim: int = 100
     """Numbers in z."""
-    prior: Literal["uniform", "normal"] = "normal"
-    """Noise prior p_z: uniform in [-sqrt 3, sqrt 3], or standard normal."""
-    channels: int = 64
-    """Channels of the largest hidden maps; each half as wide and high has twice as many."""
+    width: int = 128
+    """Channels of the largest hidden maps; those of half their size have twice as many."""
+    kernel: int = 5
+    """Height and width of the kernels; tutorials have 4."""
+    prior: Literal["uniform", "normal", "symmetric"] = "symmetric"
+    """Noise prior p_z: uniform in [-1, 1] (symmetric) or [-sqrt 3, sqrt 3], or standard normal."""
+    batch_norm: bool = True
+    """Batch normalisation in all layers but the last (rule 2)."""
+    resampling: Literal["strides", "pooling"] = "strides"
+    """Maps grow by fractionally strided convolutions (rule 1), or by repeating their pixels."""
+    dense: tuple[int, ...] = ()
+    """Units of fully connected hidden layers before the maps (rule 3: none)."""
+    activation: Activation = "relu"
+    """What the hidden layers apply (rule 4: rectifiers)."""
+    output: Literal["sigmoid", "tanh", "linear"] = "tanh"
+    """What the output layer applies (rule 4: tanh)."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "latent_dim", "channels")
+        at_least(self, 1, "latent_dim", "width", "dense")
+        at_least(self, 2, "kernel")
 
 
 @dataclass(frozen=True)
 class DCGANDiscriminator:
-    """Deep convolutional discriminator: strided convolutions, batch norm, leaky rectifiers."""
+    """Deep convolutional discriminator (Radford et al. 2015), with options as its generator's."""
 
-    channels: int = 64
-    """Channels of the largest hidden maps; each half as wide and high has twice as many."""
+    width: int = 128
+    """Channels of the largest hidden maps; those of half their size have twice as many."""
+    kernel: int = 5
+    """Height and width of the kernels; tutorials have 4."""
     batch_norm: bool = True
-    """Batch normalisation in all layers but the first and the last."""
+    """Batch normalisation in all layers but the first and the last (rule 2)."""
+    resampling: Literal["strides", "pooling"] = "strides"
+    """Maps shrink by strided convolutions (rule 1), or by the largest of neighbouring pixels."""
+    dense: tuple[int, ...] = ()
+    """Units of fully connected hidden layers after the maps (rule 3: none)."""
+    activation: Activation = "leaky_relu"
+    """What the hidden layers apply (rule 5: leaky rectifiers)."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "channels")
+        at_least(self, 1, "width", "dense")
+        at_least(self, 2, "kernel")
 
 
 GeneratorConfig = MLPGenerator | DeconvGenerator | DCGANGenerator

@@ -88,12 +88,20 @@ class Game:
 
 
 @dataclass(frozen=True)
+class ConditionalGame(Game):
+    """The same game for each class: G and D are told the label (2014, section 7, extension 1)."""
+
+
+GameConfig = Game | ConditionalGame
+
+
+@dataclass(frozen=True)
 class Stage:
     """One game between one pair of nets. Most presets are one stage; TFD has two."""
 
     generator: GeneratorConfig = field(default_factory=MLPGenerator)
     discriminator: DiscriminatorConfig = field(default_factory=MaxoutDiscriminator)
-    game: Game = field(default_factory=Game)
+    game: GameConfig = field(default_factory=Game)
     generator_optimizer: OptimizerConfig = field(default_factory=SGD)
     discriminator_optimizer: OptimizerConfig = field(default_factory=SGD)
     epochs: int = 100

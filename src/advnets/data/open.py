@@ -42,7 +42,7 @@ from advnets.data.source import Splits
 from advnets.data.synthetic.base import Synthetic
 from advnets.data.synthetic.open import DISTRIBUTIONS, open_distribution
 from advnets.data.synthetic.points import PointsOptions, is_points, open_points
-from advnets.errors import DataError, UnknownNameError
+from advnets.errors import DataError, UnknownNameError, UsageError
 
 
 @dataclass(frozen=True)
@@ -193,6 +193,8 @@ def find_source(data: Data) -> Splits | Collection:
 
 
 def _found(data: Data) -> Splits | Collection:
+    if not data.source:
+        raise UsageError("no pictures were given; say --data PATH, or --data NAME of a set")
     path, text = existing(data.source), ""
     if path is None:
         name, text = options.split(data.source)

@@ -199,6 +199,13 @@ class Splits:
         """Channels, height and width of a picture."""
         return self.train.shape
 
+    def labelled(self) -> tuple[str, ...]:
+        """Names of the labels, their numbers where they have none; empty without labels."""
+        labels = self.train.labels if isinstance(self.train, Part) else None
+        if labels is None:
+            return ()
+        return self.classes or tuple(map(str, range(int(labels.max()) + 1)))
+
     def digest(self) -> str:
         """BLAKE2b, in hex, of the training pictures and of the sizes of the splits.
 

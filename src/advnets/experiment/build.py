@@ -21,9 +21,10 @@ from advnets.data.open import open_source
 from advnets.data.scaling import Scaling, fit_scaling, scaling_from_facts
 from advnets.data.source import Splits, blocks, length
 from advnets.errors import UsageError
+from advnets.games.conditional import ConditionalNets
 from advnets.games.plain import AdversarialNets
+from advnets.nets import dcgan
 from advnets.nets.conv2014 import DeconvGenerator, MaxoutConvDiscriminator
-from advnets.nets.dcgan import DCGANDiscriminator, DCGANGenerator
 from advnets.nets.layers import Shape
 from advnets.nets.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator, Stacked
 from advnets.noise import Noise
@@ -46,6 +47,8 @@ class DataFacts:
     digest: str
     white: int
     scaling: dict[str, float]
+    classes: tuple[str, ...] = ()
+    """Names of the labels, in their order; none where there are no labels."""
 
     @classmethod
     def of(cls, splits: Splits, scaling: Scaling) -> DataFacts:
@@ -61,6 +64,7 @@ class DataFacts:
             digest=splits.digest(),
             white=splits.train.white,
             scaling=scaling.facts(),
+            classes=splits.labelled(),
         )
 
 
@@ -98,76 +102,123 @@ def mean_picture(opened: OpenedData) -> Float[Tensor, "channels height width"]:
     return (total / count).float()
 
 
+GAMES = {config.Game: AdversarialNets, config.ConditionalGame: ConditionalNets}
+
+
 @singledispatch
 def generator_net(
-    spec: config.GeneratorConfig, shape: Shape, marginals: Tensor | None
+    spec: config.GeneratorConfig, shape: Shape, marginals: Tensor | None, classes: int = 0
 ) -> nn.Module:
-    """The generator that a config describes."""
+    """The generator that a config describes; with classes, it is told which to make."""
     raise NotImplementedError(f"no generator for {type(spec).__name__}")
 
 
 @generator_net.register
-def _(spec: config.MLPGenerator, shape: Shape, marginals: Tensor | None) -> nn.Module:
+def _(
+    spec: config.MLPGenerator, shape: Shape, marginals: Tensor | None, classes: int = 0
+) -> nn.Module:
+    refuse_classes(classes)
     return MLPGenerator(shape, spec, marginals)
 
 
 @generator_net.register
-def _(spec: config.DeconvGenerator, shape: Shape, marginals: Tensor | None) -> nn.Module:  # noqa: ARG001
+def _(
+    spec: config.DeconvGenerator,
+    shape: Shape,
+    marginals: Tensor | None,  # noqa: ARG001
+    classes: int = 0,
+) -> nn.Module:
+    refuse_classes(classes)
     return DeconvGenerator(shape, spec)
 
 
 @generator_net.register
-def _(spec: config.DCGANGenerator, shape: Shape, marginals: Tensor | None) -> nn.Module:  # noqa: ARG001
-    return DCGANGenerator(shape, spec)
+def _(
+    spec: config.DCGANGenerator,
+    shape: Shape,
+    marginals: Tensor | None,  # noqa: ARG001
+    classes: int = 0,
+) -> nn.Module:
+    return dcgan.Generator(shape, **vars(spec), classes=classes)
 
 
 @singledispatch
-def discriminator_net(spec: config.DiscriminatorConfig, shape: Shape) -> nn.Module:
-    """The discriminator that a config describes."""
+def discriminator_net(
+    spec: config.DiscriminatorConfig, shape: Shape, classes: int = 0
+) -> nn.Module:
+    """The discriminator that a config describes; with classes, it is told which it looks at."""
     raise NotImplementedError(f"no discriminator for {type(spec).__name__}")
 
 
 @discriminator_net.register
-def _(spec: config.MaxoutDiscriminator, shape: Shape) -> nn.Module:
+def _(spec: config.MaxoutDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
+    refuse_classes(classes)
     return MaxoutDiscriminator(shape, spec)
 
 
 @discriminator_net.register
-def _(spec: config.MaxoutConvDiscriminator, shape: Shape) -> nn.Module:
+def _(spec: config.MaxoutConvDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
+    refuse_classes(classes)
     return MaxoutConvDiscriminator(shape, spec)
 
 
 @discriminator_net.register
-def _(spec: config.MLPDiscriminator, shape: Shape) -> nn.Module:
+def _(spec: config.MLPDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
+    refuse_classes(classes)
     return MLPDiscriminator(shape, spec)
 
 
 @discriminator_net.register
-def _(spec: config.DCGANDiscriminator, shape: Shape) -> nn.Module:
-    return DCGANDiscriminator(shape, spec)
+def _(spec: config.DCGANDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
+    return dcgan.Discriminator(shape, **vars(spec), classes=classes)
+
+
+def refuse_classes(classes: int) -> None:
+    """Say that a net cannot be told the class.
+
+    Raises:
+        UsageError: it was asked to.
+    """
+    if classes:
+        raise UsageError(
+            "a conditional game was asked for of fully connected or 2014 nets, which take no "
+            "labels; give DCGAN nets, as preset dcgan-mnist-conditional has them"
+        )
 
 
 def players(
-    run: config.Config, stage: int, shape: Shape, marginals: Tensor
+    run: config.Config, stage: int, shape: Shape, marginals: Tensor, classes: int = 0
 ) -> dict[str, nn.Module]:
     """The players of a stage, with the initial weights that the run's seed gives.
 
     `marginals` is the mean training picture in the nets' range; a run that is rebuilt without its
-    data hands in any, since the weights of a checkpoint follow.
+    data hands in any, since the weights of a checkpoint follow. `classes` is how many labels the
+    data have.
+
+    Raises:
+        UsageError: a conditional game has no labels, or nets that take none.
     """
+    told = classes if isinstance(run.stages[stage].game, config.ConditionalGame) else 0
+    if isinstance(run.stages[stage].game, config.ConditionalGame) and not classes:
+        raise UsageError(
+            f"a conditional game was asked for on {run.data.source}, whose pictures have no "
+            "labels; give a labelled set, or a folder with a folder for each class"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(initial_seed(run.seed, stage))
         return {
-            "generator": stage_generator(run.stages[: stage + 1], shape, marginals),
-            "discriminator": discriminator_net(run.stages[stage].discriminator, shape),
+            "generator": stage_generator(run.stages[: stage + 1], shape, marginals, told),
+            "discriminator": discriminator_net(run.stages[stage].discriminator, shape, told),
         }
 
 
-def stage_generator(stages: tuple[config.Stage, ...], shape: Shape, marginals: Tensor) -> nn.Module:
+def stage_generator(
+    stages: tuple[config.Stage, ...], shape: Shape, marginals: Tensor, classes: int = 0
+) -> nn.Module:
     """The generator of the last of these stages, upon those of the stages before it."""
     *before, stage = stages
     if not stage.below_previous:
-        return generator_net(stage.generator, shape, marginals)
+        return generator_net(stage.generator, shape, marginals, classes)
     top = cast(MLPGenerator | Stacked, stage_generator(tuple(before), shape, marginals))
     bottom = generator_net(stage.generator, (top.latent_dim, 1, 1), None)
     return Stacked(cast(MLPGenerator, bottom), top)
@@ -182,7 +233,8 @@ def initial_seed(seed: int, stage: int) -> int:
 def table(run_config: config.Config, data: OpenedData, number: int, device: torch.device) -> Table:
     """Lay the table for one stage: players, optimizers, batches and noise."""
     stage = run_config.stages[number]
-    nets = players(run_config, number, data.facts.shape, mean_picture(data))
+    facts = data.facts
+    nets = players(run_config, number, facts.shape, mean_picture(data), len(facts.classes))
     seated = {name: runtime.seated(net, device) for name, net in nets.items()}
     specs = {
         "generator": stage.generator_optimizer,
@@ -191,7 +243,7 @@ def table(run_config: config.Config, data: OpenedData, number: int, device: torc
     seed = run_config.seed
     feed = Feed(data.scaling, run_config.data.batch_size, seed, device, flip=run_config.data.flip)
     return Table(
-        game=AdversarialNets(stage.game),
+        game=GAMES[type(stage.game)](stage.game),
         players=seated,
         movers={name: mover(spec, seated[name].parameters()) for name, spec in specs.items()},
         batches=batches_of(data.splits.train, feed),

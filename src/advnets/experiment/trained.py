@@ -45,7 +45,8 @@ class Trained:
             raise UsageError(
                 f"{path} keeps no weight average (average_half_life is 0); ask for the last weights"
             )
-        nets = build.players(self.config, stage, self.facts.shape, torch.zeros(self.facts.shape))
+        shape = self.facts.shape
+        nets = build.players(self.config, stage, shape, torch.zeros(shape), len(self.facts.classes))
         self.generator: nn.Module = nets["generator"]
         self.discriminator: nn.Module = nets["discriminator"]
         prefix = "average/generator" if self.weights == "average" else "players/generator"

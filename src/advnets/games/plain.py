@@ -52,41 +52,58 @@ class AdversarialNets:
         """D ascends V(D, G) on a batch of data and as many samples."""
         shared = self.spec.fakes == "shared"
         with torch.set_grad_enabled(shared):
-            fake = generate(players, len(batch.pictures), noise)
-        loss, _, observed = self.verdict(players, batch.pictures, fake.detach(), noise)
+            fake = self.samples(players, batch, noise)
+        loss, _, observed = self.verdict(players, batch, fake.detach(), noise)
         return Outcome({"discriminator": loss}, observed, handed=fake if shared else None)
 
     def generator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
         """G descends its loss on as many samples as the batch has pictures."""
         fake = batch.handed
         if fake is None:
-            fake = generate(players, len(batch.pictures), noise)
-        net = cast(Discriminator, players["discriminator"])
-        logits = net(fake, noise.stacked("fake"))
+            fake = self.samples(players, batch, noise)
+        logits = self.logits(players, fake, batch, noise.stacked("fake"))
         if self.spec.relativistic:
-            _, logits = relative(net(batch.pictures, noise.stacked("real")), logits)
+            real = self.logits(players, batch.pictures, batch, noise.stacked("real"))
+            _, logits = relative(real, logits)
         return Outcome({"generator": self.generator_loss(logits)})
 
     def both(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
         """Both losses from one pass; neither player has moved when the other's is taken."""
-        fake = generate(players, len(batch.pictures), noise)
-        loss, fake_logits, observed = self.verdict(players, batch.pictures, fake, noise)
+        fake = self.samples(players, batch, noise)
+        loss, fake_logits, observed = self.verdict(players, batch, fake, noise)
         losses = {"discriminator": loss, "generator": self.generator_loss(fake_logits)}
         return Outcome(losses, observed)
+
+    def samples(
+        self, players: Players, batch: Batch, noise: Noise
+    ) -> Float[Tensor, "batch channels h w"]:
+        """G(z) for as many fresh z as the batch has pictures."""
+        net = cast(Generator, players["generator"])
+        return net(net.latent(len(batch.pictures), noise), noise)
+
+    def logits(
+        self,
+        players: Players,
+        pictures: Float[Tensor, "stacked channels h w"],
+        batch: Batch,  # noqa: ARG002 - for games in which D is told more
+        noise: Noise,
+    ) -> Float[Tensor, " stacked"]:
+        """a(x) of pictures as many as the batch has, or of several such on top of each other."""
+        return cast(Discriminator, players["discriminator"])(pictures, noise)
 
     def verdict(
         self,
         players: Players,
-        real: Float[Tensor, "batch channels h w"],
+        batch: Batch,
         fake: Float[Tensor, "batch channels h w"],
         noise: Noise,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, " batch"], dict[str, Tensor]]:
         """D's loss with its penalties, the fakes' logits, and what to observe; one pass of D."""
-        net, pictures = cast(Discriminator, players["discriminator"]), torch.cat((real, fake))
+        pictures = torch.cat((batch.pictures, fake))
         penalised = self.spec.r1 > 0 or self.spec.r2 > 0
         if penalised and not pictures.requires_grad:
             pictures.requires_grad_()
-        logits = net(pictures, noise.stacked("real", "fake"))
+        logits = self.logits(players, pictures, batch, noise.stacked("real", "fake"))
         real_logits, fake_logits = logits.chunk(2)
         if self.spec.relativistic:
             real_logits, fake_logits = relative(real_logits, fake_logits)
@@ -97,12 +114,6 @@ class AdversarialNets:
             loss = loss + 0.5 * (self.spec.r1 * of_real + self.spec.r2 * of_fake)
             observed |= {"slope/real": of_real.detach(), "slope/fake": of_fake.detach()}
         return loss, fake_logits, observed
-
-
-def generate(players: Players, n: int, noise: Noise) -> Float[Tensor, "batch channels h w"]:
-    """G(z) for n fresh z."""
-    net = cast(Generator, players["generator"])
-    return net(net.latent(n, noise), noise)
 
 
 def observe(

@@ -1,51 +1,120 @@
-"""The deep convolutional pair of Radford et al. 2015, for pictures of 4 x 2^n pixels a side."""
+"""The deep convolutional pair of Radford et al. 2015, for pictures of any size doublings reach.
+
+Its five rules: strides instead of pooling; batch norm, but not at G's output nor D's input; no
+hidden fully connected layer; rectifiers in G and tanh at its output; leaky rectifiers in D. Each
+has an option that breaks it, for the study of what it is good for.
+"""
 
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
+from typing import Literal, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from advnets import config
-from advnets.errors import UsageError
-from advnets.nets.layers import Shape, draw_prior
+from advnets.nets.chain import Pair, chain
+from advnets.nets.layers import ACTIVATIONS, Shape, draw_prior, one_hot, with_classes
 from advnets.noise import Noise
 
-_BASE = 4
-"""Height and width of the smallest maps."""
 _DEVIATION = 0.02
 
+Resampling = Literal["strides", "pooling"]
 
-class DCGANGenerator(nn.Module):
-    """G(z): maps of 4 x 4, doubled by fractionally strided convolutions, tanh at the end.
 
-    Batch norm and a rectifier follow every convolution but the last. Weights begin N(0, .02), gains
-    N(1, .02). Source: Radford et al. 2015, section 3; kernels of 4 as in most reimplementations,
-    where the paper has 5.
+class Layer(nn.Module):
+    """A convolution, a norm and an activation; with classes, they are joined to what comes in."""
+
+    def __init__(self, inner: nn.Module, norm: nn.Module, activation: str) -> None:
+        super().__init__()
+        self.inner, self.norm, self.activate = inner, norm, ACTIVATIONS[activation]
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch inputs h w"],
+        classes: Float[Tensor, "batch classes"] | None = None,
+    ) -> Float[Tensor, "batch outputs h2 w2"]:
+        """activation(norm(x W)); classes, one-hot, are constant maps beside those of x."""
+        if classes is not None:
+            maps = classes[:, :, None, None].expand(-1, -1, *x.shape[2:])
+            x = torch.cat((x, maps.to(x.dtype)), 1)
+        return self.activate(self.norm(self.inner(x)))
+
+    def fold(self) -> None:
+        """Fold batch norm, as it is in eval mode, into the convolution before it."""
+        if isinstance(self.inner, nn.Conv2d | nn.ConvTranspose2d) and isinstance(
+            self.norm, nn.BatchNorm2d
+        ):
+            up = isinstance(self.inner, nn.ConvTranspose2d)
+            self.inner = fuse_conv_bn_eval(self.inner, self.norm, transpose=up)  # pyright: ignore
+            self.norm = nn.Identity()
+
+
+class Generator(nn.Module):
+    """G(z): small maps, doubled by fractionally strided convolutions to pictures of `shape`.
+
+    Maps (batch, latent) to (batch, channels, height, width), with tanh in [-1, 1]. The largest
+    hidden maps have `width` channels, those of half their size twice as many. Weights begin
+    N(0, .02), gains N(1, .02). With `classes`, a latent ends in its class, one-hot, which comes to
+    every layer. Source: Radford et al. 2015, section 3; there `width` is 128.
 
     Raises:
-        UsageError: pictures are not square, or not 8, 16, 32 … pixels a side.
+        UsageError: no chain of doublings leads to the size.
     """
 
-    def __init__(self, shape: Shape, spec: config.DCGANGenerator) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        latent_dim: int = 100,
+        width: int = 64,
+        *,
+        kernel: int = 5,
+        prior: str = "symmetric",
+        batch_norm: bool = True,
+        resampling: Resampling = "strides",
+        dense: tuple[int, ...] = (),
+        activation: str = "relu",
+        output: str = "tanh",
+        classes: int = 0,
+    ) -> None:
         super().__init__()
-        self.spec, self.latent_dim = spec, spec.latent_dim
-        widths = map_channels(shape, spec.channels)[::-1]
-        self.first = nn.ConvTranspose2d(spec.latent_dim, widths[0], _BASE, bias=False)
-        self.doublings = nn.ModuleList(
-            nn.ConvTranspose2d(before, after, 4, 2, 1, bias=False)
-            for before, after in zip(widths, [*widths[1:], shape[0]], strict=True)
-        )
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for width in widths)
+        self.shape, self.prior, self.classes = shape, prior, classes
+        self.latent_dim = latent_dim + classes
+        base, strides = chain(shape)
+        widths = [width << i for i in reversed(range(len(strides)))]
+
+        def layer(inner: nn.Module, outputs: int) -> Layer:
+            return Layer(
+                inner, nn.BatchNorm2d(outputs) if batch_norm else nn.Identity(), activation
+            )
+
+        bias = not batch_norm
+        # A fully connected layer is a convolution of maps of one pixel.
+        layers = [
+            layer(nn.Conv2d(before + classes, after, 1, bias=bias), after)
+            for before, after in pairwise((latent_dim, *dense))
+        ]
+        before = (latent_dim, *dense)[-1] + classes
+        first = nn.ConvTranspose2d(before, widths[0], base, bias=bias)
+        layers.append(layer(first, widths[0]))
+        for (before, after), stride in zip(pairwise(widths), strides[:-1], strict=True):
+            inner = _enlarging(resampling, before + classes, after, kernel, stride, bias)
+            layers.append(layer(inner, after))
+        last = _enlarging(resampling, widths[-1] + classes, shape[0], kernel, strides[-1], bias)
+        self.layers = nn.ModuleList(layers)
+        self.last = Layer(last, nn.Identity(), "linear")
+        self.squash = ACTIVATIONS[output]
         begin(self)
 
-    def latent(self, n: int, noise: Noise) -> Float[Tensor, "batch latent"]:
-        """Draw n points of the noise prior p_z."""
-        return draw_prior(self.spec.prior, n, self.latent_dim, noise)
+    def latent(
+        self, n: int, noise: Noise, labels: Int[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n latent"]:
+        """Draw n points of the noise prior p_z; with classes, of those given, else of any."""
+        z = draw_prior(self.prior, n, self.latent_dim - self.classes, noise)
+        return with_classes(z, self.classes, noise, labels)
 
     def forward(
         self,
@@ -53,79 +122,108 @@ class DCGANGenerator(nn.Module):
         noise: Noise | None = None,  # noqa: ARG002 - there is none within
     ) -> Float[Tensor, "batch channels height width"]:
         """G(z)."""
-        h = self.first(z[:, :, None, None])
-        for norm, doubling in zip(self.norms, self.doublings, strict=True):
-            h = doubling(F.relu(norm(h)))
-        return torch.tanh(h.float())
+        return self.picture(self.maps(z), z)
 
-    def folded(self) -> DCGANGenerator:
+    def maps(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch maps h w"]:
+        """The hidden maps that the last layer makes a picture of."""
+        told = self._told(z)
+        h = z[:, : self.latent_dim - self.classes, None, None]
+        for layer in self.layers:
+            h = layer(h, told)
+        return h
+
+    def picture(
+        self, maps: Float[Tensor, "batch maps h w"], z: Float[Tensor, "batch latent"]
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The picture that these maps become; of z, only the class is looked at."""
+        return self.squash(self.last(maps, self._told(z)).float())
+
+    def folded(self) -> Generator:
         """The same function in eval mode, with batch norm folded into the convolutions."""
         net = copy.deepcopy(self).eval()
-        # Each norm belongs to the convolution before it; the last convolution has none.
-        convs = (net.first, *net.doublings)
-        for i, (conv, norm) in enumerate(zip(convs, net.norms, strict=False)):
-            fused = fuse_conv_bn_eval(conv, norm, transpose=True)  # pyright: ignore
-            if i == 0:
-                net.first = fused
-            else:
-                net.doublings[i - 1] = fused
-            net.norms[i] = nn.Identity()
+        for layer in net.layers:
+            cast(Layer, layer).fold()
         return net
 
+    def _told(self, z: Tensor) -> Tensor | None:
+        return z[:, -self.classes :] if self.classes else None
 
-class DCGANDiscriminator(nn.Module):
-    """Logits a(x): maps halved by strided convolutions down to 4 x 4, then one number.
+
+class Discriminator(nn.Module):
+    """Logits a(x): maps halved by strided convolutions down to the smallest, then one number.
 
     Batch norm is left out in the first and the last layer; leaky rectifiers of slope .2. Batches
     that come stacked are passed one by one, so that each has its own batch statistics.
-    Source: as for the generator.
-
-    Raises:
-        UsageError: pictures are not square, or not 8, 16, 32 … pixels a side.
+    Source and what it raises as for the generator.
     """
 
-    def __init__(self, shape: Shape, spec: config.DCGANDiscriminator) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        width: int = 64,
+        *,
+        kernel: int = 5,
+        batch_norm: bool = True,
+        resampling: Resampling = "strides",
+        dense: tuple[int, ...] = (),
+        activation: str = "leaky_relu",
+        classes: int = 0,
+    ) -> None:
         super().__init__()
-        self.spec = spec
-        widths = map_channels(shape, spec.channels)
-        self.halvings = nn.ModuleList(
-            nn.Conv2d(before, after, 4, 2, 1, bias=not spec.batch_norm)
-            for before, after in zip([shape[0], *widths], widths, strict=False)
-        )
-        self.norms = nn.ModuleList(
-            nn.BatchNorm2d(width) if spec.batch_norm and i else nn.Identity()
-            for i, width in enumerate(widths)
-        )
-        self.last = nn.Conv2d(widths[-1], 1, _BASE, bias=not spec.batch_norm)
+        self.shape, self.classes, self.batch_norm = shape, classes, batch_norm
+        base, strides = chain(shape)
+        widths = [shape[0], *(width << i for i in range(len(strides)))]
+        bias = not batch_norm
+
+        def layer(inner: nn.Module, outputs: int) -> Layer:
+            normed = batch_norm and bool(layers)
+            return Layer(inner, nn.BatchNorm2d(outputs) if normed else nn.Identity(), activation)
+
+        layers: list[Layer] = []
+        for (before, after), stride in zip(pairwise(widths), reversed(strides), strict=True):
+            inner = _shrinking(resampling, before + classes, after, kernel, stride, bias)
+            layers.append(layer(inner, after))
+        self.convolutions = len(layers)
+        size = base
+        for before, after in pairwise((widths[-1], *dense)):
+            layers.append(layer(nn.Conv2d(before + classes, after, size, bias=bias), after))
+            size = 1, 1
+        last = nn.Conv2d((widths[-1], *dense)[-1] + classes, 1, size, bias=bias)
+        self.layers = nn.ModuleList(layers)
+        self.last = Layer(last, nn.Identity(), "linear")
         begin(self)
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        noise: Noise | None = None,
+        labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch"]:
         """a(x); of `noise`, only how many batches are stacked is looked at."""
-        parts = len(noise.streams) if noise is not None and self.spec.batch_norm else 1
-        return torch.cat([self._logits(part) for part in x.chunk(parts)])
+        parts = len(noise.streams) if noise is not None and self.batch_norm else 1
+        told = one_hot(labels, self.classes, x)
+        tolds = told.chunk(parts) if told is not None else [None] * parts
+        return torch.cat([self._logits(*part) for part in zip(x.chunk(parts), tolds, strict=True)])
 
-    def _logits(self, x: Tensor) -> Tensor:
-        for halving, norm in zip(self.halvings, self.norms, strict=True):
-            x = F.leaky_relu(norm(halving(x)), 0.2)
-        return self.last(x).flatten()
+    def feature_maps(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> list[Float[Tensor, "batch maps h w"]]:
+        """The maps of every convolution, largest first.
 
+        Raises:
+            UsageError: D is conditional; its features are of a picture and a class.
+        """
+        told = one_hot(None, self.classes, x)
+        maps: list[Tensor] = []
+        for layer in list(self.layers)[: self.convolutions]:
+            x = layer(x, told)
+            maps.append(x)
+        return maps
 
-def map_channels(shape: Shape, channels: int) -> list[int]:
-    """Channels of the hidden maps, from half the picture's size down to 4 x 4.
-
-    Raises:
-        UsageError: pictures are not square, or not 8, 16, 32 … pixels a side.
-    """
-    _, height, width = shape
-    halvings = (height // _BASE).bit_length() - 1
-    if height != width or halvings < 1 or height != _BASE << halvings:
-        raise UsageError(
-            f"pictures of {height} x {width} came to a DCGAN, which takes squares of 8, 16, 32, "
-            "64 … pixels; give --size one of these"
-        )
-    return [channels << i for i in range(halvings)]
+    def _logits(self, x: Tensor, told: Tensor | None) -> Tensor:
+        for layer in self.layers:
+            x = layer(x, told)
+        return self.last(x, told).flatten()
 
 
 def begin(net: nn.Module) -> None:
@@ -135,3 +233,45 @@ def begin(net: nn.Module) -> None:
             nn.init.normal_(layer.weight, 0.0, _DEVIATION)
         elif isinstance(layer, nn.BatchNorm2d):
             nn.init.normal_(layer.weight, 1.0, _DEVIATION)
+
+
+def _enlarging(
+    resampling: Resampling, inputs: int, outputs: int, kernel: int, stride: Pair, bias: bool
+) -> nn.Module:
+    """Maps made larger by the stride: by a fractionally strided convolution, or by repetition."""
+    if resampling == "pooling":
+        wide = _odd(kernel)
+        same = nn.Conv2d(inputs, outputs, wide, padding=wide // 2, bias=bias)
+        return nn.Sequential(nn.Upsample(scale_factor=stride), same)
+    kernels = [_fitting(kernel, s) for s in stride]
+    return nn.ConvTranspose2d(
+        inputs,
+        outputs,
+        kernels,
+        stride,
+        padding=[(k - 1) // 2 for k in kernels],
+        output_padding=[(s - 1) * (k % 2) for k, s in zip(kernels, stride, strict=True)],
+        bias=bias,
+    )
+
+
+def _shrinking(
+    resampling: Resampling, inputs: int, outputs: int, kernel: int, stride: Pair, bias: bool
+) -> nn.Module:
+    """Maps made smaller by the stride: by a strided convolution, or by the largest of each."""
+    if resampling == "pooling":
+        wide = _odd(kernel)
+        same = nn.Conv2d(inputs, outputs, wide, padding=wide // 2, bias=bias)
+        return nn.Sequential(same, nn.MaxPool2d(stride))
+    kernels = [_fitting(kernel, s) for s in stride]
+    padding = [(k - 1) // 2 for k in kernels]
+    return nn.Conv2d(inputs, outputs, kernels, stride, padding, bias=bias)
+
+
+def _fitting(kernel: int, stride: int) -> int:
+    """The kernel along a side; where nothing is strided only an odd one keeps the size."""
+    return kernel if stride > 1 else _odd(kernel)
+
+
+def _odd(kernel: int) -> int:
+    return kernel - 1 + kernel % 2

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,14 +30,48 @@ ACTIVATIONS: dict[str, Activation] = {
 }
 
 
-def draw_prior(prior: str, n: int, latent_dim: int, noise: Noise) -> Float[Tensor, "n latent"]:
-    """Draw n points of the noise prior p_z, each coordinate of mean 0 and variance 1.
+RANGES = {"uniform": math.sqrt(3), "symmetric": 1.0}
+"""How far uniform priors reach from 0."""
 
-    Uniform in [-sqrt 3, sqrt 3] or standard normal, as in the authors' code.
+
+def draw_prior(prior: str, n: int, latent_dim: int, noise: Noise) -> Float[Tensor, "n latent"]:
+    """Draw n points of the noise prior p_z.
+
+    Uniform in [-sqrt 3, sqrt 3] or standard normal, each of variance 1, as in the code of 2014;
+    or uniform in [-1, 1] ("symmetric"), as in that of DCGAN.
     """
     if prior == "normal":
         return noise.normal("latent", n, latent_dim)
-    return noise.uniform("latent", n, latent_dim, low=-math.sqrt(3), high=math.sqrt(3))
+    reach = RANGES[prior]
+    return noise.uniform("latent", n, latent_dim, low=-reach, high=reach)
+
+
+def with_classes(
+    z: Float[Tensor, "n latent"], classes: int, noise: Noise, labels: Int[Tensor, " n"] | None
+) -> Float[Tensor, "n all"]:
+    """Latents that end in their class, one-hot, of this many; without labels, each as probable."""
+    if not classes:
+        return z
+    if labels is None:
+        labels = (noise.uniform("class", len(z)) * classes).long()
+    return torch.cat((z, F.one_hot(labels, classes).to(z)), 1)
+
+
+def one_hot(
+    labels: Int[Tensor, " n"] | None, classes: int, like: Tensor
+) -> Float[Tensor, "n classes"] | None:
+    """Labels as a conditional net takes them; None for a net that has no classes.
+
+    Raises:
+        UsageError: there are classes and no labels.
+    """
+    if not classes:
+        return None
+    if labels is None:
+        raise UsageError(
+            f"pictures came without labels to a discriminator of {classes} classes; give labels"
+        )
+    return F.one_hot(labels, classes).to(like)
 
 
 def dropout(

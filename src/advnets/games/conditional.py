@@ -1,0 +1,52 @@
+"""Conditional adversarial nets: a game for each class, played by one G and one D."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from advnets.errors import DataError
+from advnets.games.plain import AdversarialNets
+from advnets.noise import Noise
+from advnets.types import Batch, ConditionalDiscriminator, ConditionalGenerator, Players
+
+
+class ConditionalNets(AdversarialNets):
+    """min_G max_D E[log D(x | y)] + E[log(1 - D(G(z | y) | y))], y the label of x.
+
+    Each sample is made for the label of a real picture of the batch, so that labels are as frequent
+    among samples as they are in the data. Source: Goodfellow et al. 2014, section 7, extension 1;
+    Mirza and Osindero 2014, equation 2.
+    """
+
+    def samples(
+        self, players: Players, batch: Batch, noise: Noise
+    ) -> Float[Tensor, "batch channels h w"]:
+        """G(z | y) for fresh z and the labels of the batch."""
+        net = cast(ConditionalGenerator, players["generator"])
+        return net(net.latent(len(batch.pictures), noise, labels_of(batch)), noise)
+
+    def logits(
+        self,
+        players: Players,
+        pictures: Float[Tensor, "stacked channels h w"],
+        batch: Batch,
+        noise: Noise,
+    ) -> Float[Tensor, " stacked"]:
+        """a(x | y), pictures one on top of the other having the labels of the batch each."""
+        labels = labels_of(batch)
+        net = cast(ConditionalDiscriminator, players["discriminator"])
+        return net(pictures, noise, labels.repeat(len(pictures) // len(labels)))
+
+
+def labels_of(batch: Batch) -> Int[Tensor, " batch"]:
+    """The labels of a batch.
+
+    Raises:
+        DataError: it has none.
+    """
+    if batch.labels is None:
+        raise DataError("a batch without labels came to a conditional game; give labelled pictures")
+    return batch.labels

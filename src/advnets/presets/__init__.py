@@ -1,0 +1,21 @@
+"""Complete configs by name: the experiments of 2014, DCGAN, and what takes minutes."""
+
+from advnets.presets.catalogue import (
+    DEFAULT,
+    DEFAULT_POINTS,
+    PRESETS,
+    default_out,
+    named,
+    starting_point,
+)
+from advnets.presets.preset import Preset
+
+__all__ = [
+    "DEFAULT",
+    "DEFAULT_POINTS",
+    "PRESETS",
+    "Preset",
+    "default_out",
+    "named",
+    "starting_point",
+]

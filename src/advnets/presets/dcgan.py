@@ -1,0 +1,79 @@
+"""Deep convolutional adversarial nets, as published in 2015 and as tutorials have them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from advnets.config import (
+    Adam,
+    ConditionalGame,
+    Config,
+    Data,
+    DCGANDiscriminator,
+    DCGANGenerator,
+    Game,
+    Stage,
+    Ticks,
+)
+from advnets.presets.preset import Preset
+
+_TICKS = Ticks(log=100, samples=500, checkpoint=500)
+
+_STAGE = Stage(
+    generator=DCGANGenerator(),
+    discriminator=DCGANDiscriminator(),
+    game=Game(),
+    generator_optimizer=Adam(),
+    discriminator_optimizer=Adam(),
+    epochs=25,
+)
+
+OWN = Config(
+    preset="dcgan",
+    data=Data(source="", size=64, scaling="symmetric", batch_size=128),
+    stages=(_STAGE,),
+    ticks=_TICKS,
+)
+FACES = replace(
+    OWN,
+    preset="dcgan-faces",
+    data=replace(OWN.data, flip=True, batch_size=64),
+    stages=(replace(_STAGE, epochs=300),),
+)
+MNIST = replace(OWN, preset="dcgan-mnist", data=replace(OWN.data, source="mnist"))
+CIFAR = replace(OWN, preset="dcgan-cifar", data=replace(OWN.data, source="cifar10", flip=True))
+MNIST_CONDITIONAL = replace(
+    MNIST,
+    preset="dcgan-mnist-conditional",
+    stages=(
+        replace(
+            _STAGE,
+            # Fully connected layers are against the third rule; this net of the paper has them.
+            generator=DCGANGenerator(width=64, dense=(1024,)),
+            discriminator=DCGANDiscriminator(width=64, dense=(1024,)),
+            game=ConditionalGame(),
+        ),
+    ),
+)
+TUTORIAL = replace(
+    OWN,
+    preset="dcgan-tutorial",
+    data=replace(OWN.data, batch_size=64),
+    stages=(
+        replace(
+            _STAGE,
+            generator=DCGANGenerator(width=64, kernel=4, prior="normal"),
+            discriminator=DCGANDiscriminator(width=64, kernel=4),
+            game=Game(fakes="shared"),
+        ),
+    ),
+)
+
+PRESETS = (
+    Preset(OWN, "DCGAN for pictures of your own (--data PATH), 64x64 unless --size."),
+    Preset(FACES, "DCGAN for faces of your own (--data PATH), 64x64, mirrored."),
+    Preset(MNIST, "DCGAN on MNIST."),
+    Preset(MNIST_CONDITIONAL, "DCGAN on MNIST, told which digit: the paper's own net."),
+    Preset(CIFAR, "DCGAN on CIFAR-10."),
+    Preset(TUTORIAL, "DCGAN as tutorials have it: half as wide, kernels of 4."),
+)

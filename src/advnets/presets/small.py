@@ -1,0 +1,107 @@
+"""What takes minutes, and nets as tutorials have them."""
+
+from __future__ import annotations
+
+from advnets.config import (
+    Adam,
+    Config,
+    Data,
+    Game,
+    MaxoutDiscriminator,
+    MLPDiscriminator,
+    MLPGenerator,
+    Runtime,
+    Stage,
+    Ticks,
+)
+from advnets.presets.preset import Preset
+
+DIGITS = Config(
+    preset="digits",
+    data=Data(source="digits", batch_size=100),
+    stages=(
+        Stage(
+            generator=MLPGenerator(latent_dim=32, hidden=(256, 256)),
+            discriminator=MaxoutDiscriminator(units=(128, 128), init_range=0.05),
+            generator_optimizer=Adam(lr=1e-3),
+            discriminator_optimizer=Adam(lr=1e-3),
+            epochs=400,
+            average_half_life=30_000,
+        ),
+    ),
+    ticks=Ticks(log=200, samples=2000, checkpoint=2000),
+    # Nets this small gain nothing from short products, little from a second thread, and lose all
+    # of that on a busy machine.
+    runtime=Runtime(precision="float32", threads=1),
+)
+
+POINTS = Config(
+    preset="points",
+    data=Data(source="ring", scaling="none"),
+    stages=(
+        Stage(
+            generator=MLPGenerator(
+                latent_dim=2,
+                prior="normal",
+                hidden=(128, 128),
+                output="linear",
+                init_range=0.1,
+                output_bias=0.0,
+            ),
+            discriminator=MaxoutDiscriminator(
+                units=(128, 128), init_range=0.1, keep_input=1.0, keep_hidden=1.0
+            ),
+            generator_optimizer=Adam(lr=1e-3),
+            discriminator_optimizer=Adam(lr=1e-3),
+            steps=10_000,
+            average_half_life=30_000,
+        ),
+    ),
+    ticks=Ticks(log=500, samples=2500, checkpoint=2500),
+    runtime=Runtime(precision="float32", threads=1),
+)
+
+MLP = Config(
+    preset="mlp",
+    data=Data(source="mnist", scaling="symmetric", batch_size=64),
+    stages=(
+        Stage(
+            generator=MLPGenerator(
+                prior="normal",
+                hidden=(128, 256, 512, 1024),
+                activations=("leaky_relu",) * 4,
+                output="tanh",
+                output_bias=0.0,
+                batch_norm=True,
+            ),
+            discriminator=MLPDiscriminator(),
+            game=Game(updates="simultaneous"),
+            generator_optimizer=Adam(),
+            discriminator_optimizer=Adam(),
+            epochs=50,
+        ),
+    ),
+)
+
+TUNED = Config(
+    preset="tuned-mnist",
+    data=Data(source="mnist"),
+    stages=(
+        Stage(
+            generator=MLPGenerator(),
+            discriminator=MaxoutDiscriminator(init_range=0.02, keep_input=1.0, keep_hidden=1.0),
+            game=Game(updates="simultaneous", relativistic=True, r1=5.0, r2=5.0),
+            generator_optimizer=Adam(lr=1e-3, beta1=0.0, beta2=0.99),
+            discriminator_optimizer=Adam(lr=1e-3, beta1=0.0, beta2=0.99),
+            epochs=60,
+            average_half_life=1_200_000,
+        ),
+    ),
+)
+
+PRESETS = (
+    Preset(DIGITS, "The 2014 pair, small, on scikit-learn's 8x8 digits; minutes, offline."),
+    Preset(POINTS, "The 2014 pair, small, on points of a line or plane; a minute, offline."),
+    Preset(MLP, "Fully connected nets with batch norm, as in tutorials, on MNIST."),
+    Preset(TUNED, "The 2014 MNIST nets trained our way: pairs, slope penalties, Adam."),
+)
