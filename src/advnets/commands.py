@@ -109,6 +109,10 @@ class Sample:
     """Of z."""
     weights: Literal["average", "last"] | None = None
     """The weight average or the last weights; None: the average where the run keeps one."""
+    label: Annotated[str | None, arg(name="class")] = None
+    """Of a conditional run: which class, by its name or number; None: any."""
+    batch_statistics: bool = False
+    """Batch norm by the statistics of every 500 samples, and not by the running ones."""
     columns: int | None = None
     """Pictures in a row of the grid; None: about a square."""
     device: str = "cpu"
@@ -119,7 +123,9 @@ class Sample:
         from advnets.experiment.trained import load
 
         trained = load(self.run, weights=self.weights, device=self.device)
-        samples = trained.sample(self.num, seed=self.seed)
+        samples = trained.sample(
+            self.num, seed=self.seed, label=self.label, batch_statistics=self.batch_statistics
+        )
         write = write_points if trained.scaling.of_points else write_samples
         write(samples, self.out, self.columns)
         print(

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from advnets import config
 from advnets.data.scaling import Scaling
@@ -19,7 +20,7 @@ from advnets.experiment.build import OpenedData
 from advnets.metrics.parzen import ParzenScore, parzen_score
 from advnets.noise import Noise
 from advnets.training.runtime import PRECISIONS, products
-from advnets.types import Folding, Generator
+from advnets.types import ConditionalGenerator, Folding, Generator
 
 BLOCK = 500
 """Samples that are drawn at once: the n-th sample of a seed is the same however many are asked."""
@@ -45,29 +46,69 @@ class Drawing:
 
 
 def draw_samples(
-    generator: nn.Module, scaling: Scaling, n: int, seed: int, drawing: Drawing
+    generator: nn.Module,
+    scaling: Scaling,
+    n: int,
+    seed: int,
+    drawing: Drawing,
+    labels: Int[Tensor, " n"] | None = None,
 ) -> Float[Tensor, "n channels height width"]:
     """Draw n samples as pixels in [0, 1], on the host, in eval mode.
 
-    The first samples of a seed are the same whatever n is.
+    The first samples of a seed are the same whatever n is. A conditional generator is given the
+    labels, or draws them.
     """
-    return torch.cat(list(sample_blocks(generator, scaling, n, seed, drawing)))[:n]
+    return torch.cat(list(sample_blocks(generator, scaling, n, seed, drawing, labels)))[:n]
+
+
+def sample_blocks(
+    generator: nn.Module,
+    scaling: Scaling,
+    n: int,
+    seed: int,
+    drawing: Drawing,
+    labels: Int[Tensor, " n"] | None = None,
+) -> Iterator[Float[Tensor, "block channels height width"]]:
+    """The same, a block at a time; the last block is cut at n."""
+    latents = latent_blocks(generator, n, seed, drawing.device, labels)
+    for number, pictures in enumerate(picture_blocks(generator, scaling, latents, drawing)):
+        yield pictures[: n - number * BLOCK]
+
+
+def latent_blocks(
+    generator: nn.Module,
+    n: int,
+    seed: int,
+    device: torch.device,
+    labels: Int[Tensor, " n"] | None = None,
+) -> Iterator[Float[Tensor, "block latent"]]:
+    """The z of the first n samples of a seed, in whole blocks: the last may hold some more."""
+    for start in range(0, n, BLOCK):
+        noise = Noise(seed, step=start // BLOCK, purpose="samples", device=device)
+        if labels is None:
+            yield cast(Generator, generator).latent(BLOCK, noise)
+        else:
+            some = labels[start : start + BLOCK]
+            told = F.pad(some, (0, BLOCK - len(some))).to(device)
+            yield cast(ConditionalGenerator, generator).latent(BLOCK, noise, told)
 
 
 @torch.no_grad()
-def sample_blocks(
-    generator: nn.Module, scaling: Scaling, n: int, seed: int, drawing: Drawing
-) -> Iterator[Float[Tensor, "block channels height width"]]:
-    """The same, a block at a time; the last block is cut at n."""
+def picture_blocks(
+    generator: nn.Module,
+    scaling: Scaling,
+    latents: Iterable[Float[Tensor, "_ latent"]],
+    drawing: Drawing,
+) -> Iterator[Float[Tensor, "_ channels height width"]]:
+    """G(z) in eval mode, as pixels in [0, 1] on the host, a block of z at a time."""
     training = generator.training
     generator.eval()  # running statistics, which sampling leaves as they are
-    net = cast(Generator, generator.folded() if isinstance(generator, Folding) else generator)
+    net = generator.folded() if isinstance(generator, Folding) else generator
     try:
-        for start in range(0, n, BLOCK):
-            noise = Noise(seed, step=start // BLOCK, purpose="samples", device=drawing.device)
+        for z in latents:
             with products(drawing.device, drawing.precision):
-                pictures = net(net.latent(BLOCK, noise))
-            yield scaling.to_pixels(pictures).float().cpu()[: n - start]
+                pictures = net(z)
+            yield scaling.to_pixels(pictures).float().cpu()
     finally:
         generator.train(training)
 

@@ -32,6 +32,7 @@ from advnets.views.samples import grid, save_grid
 
 GRID, POINTS = 100, 2500
 """Samples in a grid of pictures, and in one of points."""
+MOST_COLUMNS = 20
 
 
 @dataclass(frozen=True)
@@ -250,15 +251,19 @@ def _hooks(run: RunDirectory, session: Session, device: torch.device, watcher: W
     """What the loop calls: pictures and scores are none of its business."""
     data, seed = session.data, session.config.seed
     drawing = Drawing.of(session.config.runtime, device)
+    conditional = isinstance(session.config.stages[-1].game, config.ConditionalGame)
+    classes = len(data.facts.classes) if conditional else 0
 
     def samples(generator: nn.Module, step: int) -> None:
         n = POINTS if data.scaling.of_points else GRID
-        drawn = draw_samples(generator, data.scaling, n, seed, drawing)
+        # Of a conditional generator, a column for each class.
+        told = torch.arange(n) % classes if classes else None
+        drawn = draw_samples(generator, data.scaling, n, seed, drawing, told)
         save_grid(sheet(drawn, data.splits.test), run.sample_file(step))
 
     def sheet(drawn: Tensor, real: Part | None) -> Image.Image:
         if not data.scaling.of_points:
-            return grid(drawn)
+            return grid(drawn, columns=min(classes, MOST_COLUMNS) or None)
         return points_picture(drawn, None if real is None else real.read(slice(POINTS)))
 
     def evaluate(generator: nn.Module) -> Mapping[str, Any]:

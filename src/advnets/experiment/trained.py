@@ -12,12 +12,19 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from advnets.codec import from_json
-from advnets.config import Config, Runtime
+from advnets.config import ConditionalGame, Config, Runtime
 from advnets.errors import UnknownNameError, UsageError
 from advnets.experiment import build
-from advnets.experiment.measure import Drawing, draw_samples
+from advnets.experiment.measure import (
+    BLOCK,
+    Drawing,
+    draw_samples,
+    latent_blocks,
+    picture_blocks,
+)
 from advnets.experiment.scores import EXTRACTORS, METRICS, Subject
 from advnets.extractors import extractor as extractor_named
+from advnets.nets.layers import by_batch_statistics
 from advnets.runs import RunDirectory
 from advnets.training import runtime
 from advnets.training.checkpoint import load_module, read_checkpoint
@@ -68,17 +75,62 @@ class Trained:
         """Samples are drawn in the precision that the run was trained in."""
         return Drawing.of(self.config.runtime, self.device)
 
-    def sample(self, n: int, *, seed: int = 0) -> Float[Tensor, "n channels height width"]:
+    def sample(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        label: str | int | None = None,
+        batch_statistics: bool = False,
+    ) -> Float[Tensor, "n channels height width"]:
         """Draw n pictures from p_g as pixels in [0, 1].
 
-        The first pictures of a seed are the same whatever n is.
+        The first pictures of a seed are the same whatever n is. `label`, a class by its name or
+        number, is for conditional runs: p_g(x | y); None draws classes too. Batch norm takes the
+        running statistics, or those of every 500 samples, as the paper of DCGAN did.
 
         Raises:
-            UsageError: n is not positive.
+            UsageError: n is not positive; the run is not conditional; no class is called so.
         """
         if n < 1:
             raise UsageError(f"{n} samples were asked for; ask for at least 1")
-        return draw_samples(self.generator, self.scaling, n, seed, self.drawing)
+        labels = None if label is None else torch.full((n,), self.class_number(label))
+        net = by_batch_statistics(self.generator) if batch_statistics else self.generator
+        return draw_samples(net, self.scaling, n, seed, self.drawing, labels)
+
+    def latents(self, n: int, *, seed: int = 0) -> Float[Tensor, "n latent"]:
+        """The z of the first n samples of a seed."""
+        return torch.cat(list(latent_blocks(self.generator, n, seed, self.device)))[:n]
+
+    def pictures(self, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n channels height width"]:
+        """G(z) as pixels in [0, 1], on the host."""
+        blocks = z.to(self.device).split(BLOCK)
+        return torch.cat(list(picture_blocks(self.generator, self.scaling, blocks, self.drawing)))
+
+    @property
+    def conditional(self) -> bool:
+        """Whether G is told which class to make."""
+        return isinstance(self.config.stages[-1].game, ConditionalGame)
+
+    def class_number(self, label: str | int) -> int:
+        """The number of a class, given its name or number.
+
+        Raises:
+            UsageError: the run is not conditional.
+            UnknownNameError: it has no such class.
+        """
+        if not self.conditional:
+            raise UsageError(
+                f"class {label} was asked for, but {self.run.path} was trained without labels; "
+                "leave it, or train a conditional run, as dcgan-mnist-conditional"
+            )
+        known = self.facts.classes
+        if str(label) in known:
+            return known.index(str(label))
+        numbers = [str(number) for number in range(len(known))]
+        if str(label) in numbers:
+            return int(label)
+        raise UnknownNameError("class", str(label), known)
 
     def evaluate(
         self,

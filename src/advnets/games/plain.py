@@ -78,8 +78,7 @@ class AdversarialNets:
         self, players: Players, batch: Batch, noise: Noise
     ) -> Float[Tensor, "batch channels h w"]:
         """G(z) for as many fresh z as the batch has pictures."""
-        net = cast(Generator, players["generator"])
-        return net(net.latent(len(batch.pictures), noise), noise)
+        return generate(players, len(batch.pictures), noise)
 
     def logits(
         self,
@@ -114,6 +113,12 @@ class AdversarialNets:
             loss = loss + 0.5 * (self.spec.r1 * of_real + self.spec.r2 * of_fake)
             observed |= {"slope/real": of_real.detach(), "slope/fake": of_fake.detach()}
         return loss, fake_logits, observed
+
+
+def generate(players: Players, n: int, noise: Noise) -> Float[Tensor, "batch channels h w"]:
+    """G(z) for n fresh z."""
+    net = cast(Generator, players["generator"])
+    return net(net.latent(n, noise), noise)
 
 
 def observe(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from itertools import pairwise
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -45,9 +45,9 @@ class Layer(nn.Module):
 
     def fold(self) -> None:
         """Fold batch norm, as it is in eval mode, into the convolution before it."""
-        if isinstance(self.inner, nn.Conv2d | nn.ConvTranspose2d) and isinstance(
-            self.norm, nn.BatchNorm2d
-        ):
+        if not isinstance(self.inner, nn.Conv2d | nn.ConvTranspose2d):
+            return
+        if isinstance(self.norm, nn.BatchNorm2d) and self.norm.running_mean is not None:
             up = isinstance(self.inner, nn.ConvTranspose2d)
             self.inner = fuse_conv_bn_eval(self.inner, self.norm, transpose=up)  # pyright: ignore
             self.norm = nn.Identity()
@@ -240,17 +240,16 @@ def _enlarging(
 ) -> nn.Module:
     """Maps made larger by the stride: by a fractionally strided convolution, or by repetition."""
     if resampling == "pooling":
-        wide = _odd(kernel)
-        same = nn.Conv2d(inputs, outputs, wide, padding=wide // 2, bias=bias)
+        same = nn.Conv2d(inputs, outputs, _odd(kernel), padding="same", bias=bias)
         return nn.Sequential(nn.Upsample(scale_factor=stride), same)
-    kernels = [_fitting(kernel, s) for s in stride]
+    high, wide = (_side(kernel, s) for s in stride)
     return nn.ConvTranspose2d(
         inputs,
         outputs,
-        kernels,
+        (high.kernel, wide.kernel),
         stride,
-        padding=[(k - 1) // 2 for k in kernels],
-        output_padding=[(s - 1) * (k % 2) for k, s in zip(kernels, stride, strict=True)],
+        (high.padding, wide.padding),
+        (high.short, wide.short),
         bias=bias,
     )
 
@@ -260,17 +259,32 @@ def _shrinking(
 ) -> nn.Module:
     """Maps made smaller by the stride: by a strided convolution, or by the largest of each."""
     if resampling == "pooling":
-        wide = _odd(kernel)
-        same = nn.Conv2d(inputs, outputs, wide, padding=wide // 2, bias=bias)
+        same = nn.Conv2d(inputs, outputs, _odd(kernel), padding="same", bias=bias)
         return nn.Sequential(same, nn.MaxPool2d(stride))
-    kernels = [_fitting(kernel, s) for s in stride]
-    padding = [(k - 1) // 2 for k in kernels]
-    return nn.Conv2d(inputs, outputs, kernels, stride, padding, bias=bias)
+    high, wide = (_side(kernel, s) for s in stride)
+    return nn.Conv2d(
+        inputs,
+        outputs,
+        (high.kernel, wide.kernel),
+        stride,
+        (high.padding, wide.padding),
+        bias=bias,
+    )
 
 
-def _fitting(kernel: int, stride: int) -> int:
-    """The kernel along a side; where nothing is strided only an odd one keeps the size."""
-    return kernel if stride > 1 else _odd(kernel)
+class _Side(NamedTuple):
+    """A kernel along one side, so padded that a size is multiplied or divided by the stride."""
+
+    kernel: int
+    padding: int
+    short: int
+    """Pixels that a fractionally strided convolution would fall short."""
+
+
+def _side(kernel: int, stride: int) -> _Side:
+    # Where nothing is strided only an odd kernel keeps the size.
+    kernel = kernel if stride > 1 else _odd(kernel)
+    return _Side(kernel, (kernel - 1) // 2, (stride - 1) * (kernel % 2))
 
 
 def _odd(kernel: int) -> int:

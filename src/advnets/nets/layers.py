@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
@@ -227,3 +228,12 @@ def bound_column_norms_(module: nn.Module, bound: float) -> None:
         if isinstance(layer, nn.Linear):
             norms = layer.weight.norm(dim=1, keepdim=True)
             layer.weight.mul_(norms.clamp(max=bound) / (norms + 1e-7))
+
+
+def by_batch_statistics(net: nn.Module) -> nn.Module:
+    """A copy whose batch norm takes the statistics of what it is given, in eval mode too."""
+    net = copy.deepcopy(net)
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            layer.running_mean = layer.running_var = None
+    return net
