@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tyro.conf import AvoidSubcommands, FlagCreatePairsOff, subcommand
+from tyro.conf import (
+    AvoidSubcommands,
+    CascadeSubcommandArgs,
+    FlagCreatePairsOff,
+    subcommand,
+)
 
 from advnets import presets
 from advnets._version import __version__
@@ -19,6 +24,7 @@ from advnets.config import Config
 from advnets.data_commands import DataSets
 from advnets.errors import AdvnetsError, UsageError
 from advnets.paper_command import Paper
+from advnets.view_command import View
 
 USAGE, FAILURE, UNEXPECTED = 2, 1, 70
 
@@ -79,6 +85,7 @@ def parse(given: list[str], train: Train) -> Command:
         Annotated[Train, subcommand("train", default=train)]
         | Annotated[Sample, subcommand("sample")]
         | Annotated[Evaluate, subcommand("evaluate")]
+        | Annotated[CascadeSubcommandArgs[View], subcommand("view")]
         | Annotated[Presets, subcommand("presets")]
         | Annotated[DataSets, subcommand("data")]
         | Annotated[Bench, subcommand("bench")]

@@ -20,6 +20,7 @@ from advnets.config import Config, Data, Runtime, Stage, Ticks
 from advnets.data_commands import DataSets
 from advnets.errors import UsageError
 from advnets.paper_command import Paper
+from advnets.view_command import View
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -184,7 +185,7 @@ class Presets:
         return 0
 
 
-Command = Train | Sample | Evaluate | Presets | DataSets | Bench | Paper
+Command = Train | Sample | Evaluate | View | Presets | DataSets | Bench | Paper
 """Everything one can ask for."""
 
 

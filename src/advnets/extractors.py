@@ -10,18 +10,31 @@ import hashlib
 import json
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from safetensors.torch import load
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 
-from advnets.errors import DataError, UnknownNameError
+from advnets.data.scaling import Scaling
+from advnets.errors import DataError, UnknownNameError, UsageError
 from advnets.nets.classifier import ConvClassifier
 
 BLOCK = 500
 """Pictures that go through a net at once."""
+
+
+@runtime_checkable
+class Convolutional(Protocol):
+    """A discriminator whose convolutions can be looked at."""
+
+    def feature_maps(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> list[Float[Tensor, "batch maps h w"]]:
+        """The maps of every convolution, largest first."""
+        ...
 
 
 @runtime_checkable
@@ -89,6 +102,55 @@ class Classifier:
                 f"pictures of {self.net.shape}: choose another one"
             )
         return torch.cat([of(block) for block in pixels.split(BLOCK)])
+
+
+POOLED = 4
+"""Height and width that D's maps are pooled to (Radford et al. 2015, section 5.1)."""
+
+
+@dataclass(frozen=True)
+class OwnDiscriminator:
+    """What a discriminator has learned to see without a label.
+
+    Source: Radford et al. 2015, section 5.1: the maps of all convolutions, each pooled by its
+    largest to 4 x 4, flattened and laid end to end.
+    """
+
+    name: str
+    digest: str
+    net: nn.Module
+    scaling: Scaling
+
+    @torch.no_grad()
+    def features(
+        self, pixels: Float[Tensor, "n channels height width"]
+    ) -> Float[Tensor, "n features"]:
+        """One row for each picture."""
+        net, device = cast(Convolutional, self.net), next(self.net.parameters()).device
+        rows: list[Tensor] = []
+        for block in pixels.split(BLOCK):
+            maps = net.feature_maps(self.scaling.from_shares(block).to(device))
+            pooled = [F.adaptive_max_pool2d(m, [min(POOLED, s) for s in m.shape[2:]]) for m in maps]
+            rows.append(torch.cat([p.flatten(1) for p in pooled], 1).float().cpu())
+        return torch.cat(rows)
+
+
+def discriminator_extractor(net: nn.Module, scaling: Scaling) -> OwnDiscriminator:
+    """A run's discriminator as an extractor, by the hash of its weights.
+
+    Raises:
+        UsageError: it has no convolutions, or is told classes.
+    """
+    if not isinstance(net, Convolutional) or getattr(net, "classes", 0):
+        raise UsageError(
+            "features of D were asked for, which a discriminator with convolutions and without "
+            "labels has; give a run of a DCGAN preset"
+        )
+    digest = hashlib.sha256()
+    for name, tensor in sorted(net.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().cpu().numpy().tobytes())
+    return OwnDiscriminator("discriminator", digest.hexdigest(), net.eval(), scaling)
 
 
 WEIGHTS = {

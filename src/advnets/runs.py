@@ -154,6 +154,11 @@ class RunDirectory:
         """Where the grid of samples of a step lies."""
         return self.samples / f"step-{step:08d}.png"
 
+    def sample_files(self) -> dict[int, Path]:
+        """The grids of samples by their steps, in order."""
+        files = sorted(self.samples.glob("step-*.png"))
+        return {int(file.stem.removeprefix("step-")): file for file in files}
+
     def checkpoint_files(self) -> list[Path]:
         """All checkpoints, oldest first."""
         return sorted(self.checkpoints.glob("step-*.safetensors"))

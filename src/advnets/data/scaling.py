@@ -45,6 +45,12 @@ class Scaling(ABC):
     def to_pixels(self, pictures: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
         """Pictures in the nets' range as shares of white, in [0, 1]; what lies outside is cut."""
 
+    def from_shares(
+        self, pictures: Float[Tensor, "batch *shape"]
+    ) -> Float32[Tensor, "batch *shape"]:
+        """Pictures as shares of white, in [0, 1], in the nets' range: as their pixels would be."""
+        return self.to_model((pictures * self.white).round().to(torch.uint8))
+
     def facts(self) -> dict[str, float]:
         """What `scaling_from_facts` needs to build this scaling again."""
         return dataclasses.asdict(self)

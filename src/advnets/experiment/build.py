@@ -20,7 +20,7 @@ from advnets.data.batches import Feed, batches_of
 from advnets.data.open import open_source
 from advnets.data.scaling import Scaling, fit_scaling, scaling_from_facts
 from advnets.data.source import Splits, blocks, length
-from advnets.errors import UsageError
+from advnets.errors import UnknownNameError, UsageError
 from advnets.games.conditional import ConditionalNets
 from advnets.games.plain import AdversarialNets
 from advnets.nets import dcgan
@@ -66,6 +66,24 @@ class DataFacts:
             scaling=scaling.facts(),
             classes=splits.labelled(),
         )
+
+    def class_number(self, label: str | int) -> int:
+        """The number of a class, given its name or number.
+
+        Raises:
+            UsageError: the data has no labels.
+            UnknownNameError: it has no such class.
+        """
+        if not self.classes:
+            raise UsageError(
+                f"class {label} was asked for, but {self.name} has no labels; give labelled "
+                "pictures, such as a folder with a folder for each class"
+            )
+        if str(label) in self.classes:
+            return self.classes.index(str(label))
+        if str(label) in map(str, range(len(self.classes))):
+            return int(label)
+        raise UnknownNameError("class", str(label), self.classes)
 
 
 @dataclass(frozen=True)

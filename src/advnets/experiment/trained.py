@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from advnets.codec import from_json
-from advnets.config import ConditionalGame, Config, Runtime
+from advnets.config import ConditionalGame, Config, Data, Runtime
 from advnets.errors import UnknownNameError, UsageError
 from advnets.experiment import build
 from advnets.experiment.measure import (
@@ -23,6 +23,7 @@ from advnets.experiment.measure import (
     picture_blocks,
 )
 from advnets.experiment.scores import EXTRACTORS, METRICS, Subject
+from advnets.extractors import Extractor, discriminator_extractor
 from advnets.extractors import extractor as extractor_named
 from advnets.nets.layers import by_batch_statistics
 from advnets.runs import RunDirectory
@@ -80,27 +81,31 @@ class Trained:
         n: int,
         *,
         seed: int = 0,
-        label: str | int | None = None,
+        label: str | int | Int[Tensor, " n"] | None = None,
         batch_statistics: bool = False,
     ) -> Float[Tensor, "n channels height width"]:
         """Draw n pictures from p_g as pixels in [0, 1].
 
         The first pictures of a seed are the same whatever n is. `label`, a class by its name or
-        number, is for conditional runs: p_g(x | y); None draws classes too. Batch norm takes the
-        running statistics, or those of every 500 samples, as the paper of DCGAN did.
+        number, or a number for each, is for conditional runs: p_g(x | y); None draws classes too.
+        Batch norm takes the running statistics, or those of every 500 samples, as DCGAN's paper
+        did.
 
         Raises:
             UsageError: n is not positive; the run is not conditional; no class is called so.
         """
         if n < 1:
             raise UsageError(f"{n} samples were asked for; ask for at least 1")
-        labels = None if label is None else torch.full((n,), self.class_number(label))
+        labels = self._labels(label, n)
         net = by_batch_statistics(self.generator) if batch_statistics else self.generator
         return draw_samples(net, self.scaling, n, seed, self.drawing, labels)
 
-    def latents(self, n: int, *, seed: int = 0) -> Float[Tensor, "n latent"]:
-        """The z of the first n samples of a seed."""
-        return torch.cat(list(latent_blocks(self.generator, n, seed, self.device)))[:n]
+    def latents(
+        self, n: int, *, seed: int = 0, label: str | int | Int[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n latent"]:
+        """The z of the first n samples of a seed; a conditional run's end in the class, one-hot."""
+        labels = self._labels(label, n)
+        return torch.cat(list(latent_blocks(self.generator, n, seed, self.device, labels)))[:n]
 
     def pictures(self, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n channels height width"]:
         """G(z) as pixels in [0, 1], on the host."""
@@ -112,25 +117,35 @@ class Trained:
         """Whether G is told which class to make."""
         return isinstance(self.config.stages[-1].game, ConditionalGame)
 
-    def class_number(self, label: str | int) -> int:
-        """The number of a class, given its name or number.
+    @property
+    def classes(self) -> int:
+        """Numbers at the end of a latent that say the class."""
+        return len(self.facts.classes) if self.conditional else 0
+
+    def own_extractor(self) -> Extractor:
+        """D's own features of pictures: all its convolutions, pooled to 4 x 4.
 
         Raises:
-            UsageError: the run is not conditional.
-            UnknownNameError: it has no such class.
+            UsageError: D has no convolutions, or is told classes.
         """
-        if not self.conditional:
+        return discriminator_extractor(self.discriminator, self.scaling)
+
+    def data_spec(self, data_dir: str | None = None) -> Data:
+        """The run's data, where named sets lie now."""
+        spec = self.config.data
+        return spec if data_dir is None else replace(spec, directory=data_dir)
+
+    def _labels(
+        self, label: str | int | Int[Tensor, " n"] | None, n: int
+    ) -> Int[Tensor, " n"] | None:
+        if label is not None and not self.conditional:
             raise UsageError(
-                f"class {label} was asked for, but {self.run.path} was trained without labels; "
-                "leave it, or train a conditional run, as dcgan-mnist-conditional"
+                f"a class was asked for, but {self.run.path} was trained without labels; leave it, "
+                "or train a conditional run, as dcgan-mnist-conditional"
             )
-        known = self.facts.classes
-        if str(label) in known:
-            return known.index(str(label))
-        numbers = [str(number) for number in range(len(known))]
-        if str(label) in numbers:
-            return int(label)
-        raise UnknownNameError("class", str(label), known)
+        if label is None or isinstance(label, Tensor):
+            return label
+        return torch.full((n,), self.facts.class_number(label))
 
     def evaluate(
         self,
@@ -152,8 +167,7 @@ class Trained:
         for name in metrics:
             if name not in METRICS:
                 raise UnknownNameError("metric", name, METRICS)
-        spec = self.config.data
-        data = build.open_data(spec if data_dir is None else replace(spec, directory=data_dir))
+        data = build.open_data(self.data_spec(data_dir))
         subject = Subject(
             generator=self.generator,
             data=data,

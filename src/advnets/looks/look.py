@@ -1,0 +1,81 @@
+"""What a look into a run gives: a picture, a record, sometimes a movie."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float
+from PIL import Image
+from torch import Tensor
+
+from advnets.experiment.trained import Trained
+from advnets.files import write_atomically
+from advnets.views.samples import grid
+
+GROUND = 128
+"""Grey, as between the tiles of a grid."""
+_GAP = 12
+
+
+@dataclass(frozen=True)
+class Look:
+    """A picture, and as plain data what it shows."""
+
+    picture: Image.Image
+    record: dict[str, Any]
+    frames: tuple[Image.Image, ...] = field(default=(), repr=False)
+    """The same moving, where it can."""
+
+
+def of_run(trained: Trained, /, **shown: Any) -> dict[str, Any]:
+    """A record's beginning: which run, at which step, by which weights."""
+    about = {"run": str(trained.run.path), "step": trained.step, "weights": trained.weights}
+    return about | shown
+
+
+def write(look: Look, picture: Path) -> tuple[Path, Path]:
+    """Write the picture, and beside it the record under the same name.
+
+    Raises:
+        WriteError: it cannot be written there.
+    """
+    record = picture.with_suffix(".json")
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(picture, lambda part: look.picture.save(part, format="PNG"))
+    text = json.dumps(look.record, indent=2) + "\n"
+    write_atomically(record, lambda part: part.write_text(text, "utf-8"))
+    return picture, record
+
+
+def rows(
+    pictures: Float[Tensor, "rows columns channels height width"], scale: int | None = None
+) -> Image.Image:
+    """Pictures in [0, 1], a row of the first axis each."""
+    return grid(pictures.flatten(0, 1), columns=pictures.shape[1], scale=scale)
+
+
+def beside(*images: Image.Image) -> Image.Image:
+    """Images beside each other, centred, a gap between."""
+    width = sum(image.width for image in images) + _GAP * (len(images) - 1)
+    height = max(image.height for image in images)
+    whole = Image.new("RGB", (width, height), (GROUND,) * 3)
+    left = 0
+    for image in images:
+        whole.paste(image, (left, (height - image.height) // 2))
+        left += image.width + _GAP
+    return whole
+
+
+def above(*images: Image.Image) -> Image.Image:
+    """Images above each other, from the left."""
+    whole = Image.new(
+        "RGB", (max(i.width for i in images), sum(i.height for i in images)), (GROUND,) * 3
+    )
+    top = 0
+    for image in images:
+        whole.paste(image, (0, top))
+        top += image.height
+    return whole

@@ -1,0 +1,120 @@
+"""Samples, and the training pictures nearest to them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from advnets.data.source import Part, Stream, blocks
+from advnets.errors import UsageError
+from advnets.experiment import build
+from advnets.experiment.trained import Trained
+from advnets.looks.look import Look, of_run, rows
+from advnets.metrics.distance import nearest
+from advnets.views.samples import grid
+
+Features = Literal["pixels", "discriminator"]
+
+
+def samples(
+    trained: Trained,
+    *,
+    num: int = 64,
+    seed: int = 0,
+    label: str | None = None,
+    columns: int | None = None,
+    batch_statistics: bool = False,
+) -> Look:
+    """The first samples of a seed; of a conditional run all classes, a column for each.
+
+    Raises:
+        UsageError: of what `Trained.sample` raises.
+    """
+    classes = trained.facts.classes if trained.conditional and label is None else ()
+    if classes:
+        labels = torch.arange(num) % len(classes)
+        pictures = trained.sample(num, seed=seed, label=labels, batch_statistics=batch_statistics)
+        columns = columns or len(classes)
+    else:
+        pictures = trained.sample(num, seed=seed, label=label, batch_statistics=batch_statistics)
+    return Look(
+        grid(pictures, columns=columns),
+        of_run(
+            trained,
+            view="samples",
+            num=num,
+            seed=seed,
+            label=label,
+            columns_are=list(classes) or None,
+            statistics="batch" if batch_statistics else "running",
+        ),
+    )
+
+
+def neighbours(
+    trained: Trained,
+    *,
+    num: int = 10,
+    near: int = 6,
+    by: Features = "pixels",
+    seed: int = 0,
+    data_dir: str | None = None,
+) -> Look:
+    """A row for each sample: itself, then the training pictures nearest to it.
+
+    Distances are Euclidean, of pixels in [0, 1], or of the features of D's convolutions. The record
+    has which pictures they are, by their number in the training set.
+
+    Raises:
+        UsageError: fewer training pictures than are asked for; D has no features.
+        DataError: the data are absent.
+    """
+    train = training_pictures(trained, data_dir)
+    if not 1 <= near <= len(train):
+        raise UsageError(
+            f"{near} neighbours were asked for among {len(train):,} training pictures; ask for "
+            f"1 to {len(train):,}"
+        )
+    drawn = trained.sample(num, seed=seed)
+    seen = trained.own_extractor().features if by == "discriminator" else pixel_rows
+    distances, which = nearest(seen(drawn), seen(train), near)
+    shown = torch.cat((drawn[:, None], train[which]), 1)
+    return Look(
+        rows(shown),
+        of_run(
+            trained,
+            view="neighbours",
+            by=by,
+            seed=seed,
+            samples=[
+                {"sample": number, "training_pictures": which[number].tolist()}
+                | {"distances": [round(d, 4) for d in distances[number].tolist()]}
+                for number in range(num)
+            ],
+        ),
+    )
+
+
+def training_pictures(
+    trained: Trained, data_dir: str | None = None
+) -> Float[Tensor, "n channels height width"]:
+    """The training pictures, at most as many as statistics look at, as the nets see them."""
+    data = build.open_data(trained.data_spec(data_dir))
+    return as_drawn(data, data.splits.train)
+
+
+def as_drawn(
+    data: build.OpenedData, part: Part | Stream
+) -> Float[Tensor, "n channels height width"]:
+    """Pictures as the nets see them, and back: without what the scaling loses, as samples are."""
+    scaling = data.scaling
+    drawn = [scaling.to_pixels(scaling.to_model(torch.from_numpy(some))) for some in blocks(part)]
+    return torch.cat(drawn)
+
+
+def pixel_rows(pictures: Float[Tensor, "n channels height width"]) -> Float[Tensor, "n pixels"]:
+    """A row of pixels for each picture."""
+    return pictures.flatten(1)
