@@ -130,7 +130,7 @@ class TestFiveRules:
         assert normed[1] == [False] + [True] * (len(d.layers) - 1) + [False]
 
     def test_no_hidden_fully_connected_layer(self, shape):
-        """A convolution as large as its maps is one: only where z comes in or the logit goes out."""
+        """A convolution as large as its maps is one: only where z enters or the logit leaves."""
         g, d = Generator(shape), Discriminator(shape)
         sizes = seen_sizes(g, g.latent(2, Noise(0)))
         assert not any(isinstance(m, nn.Linear) for net in (g, d) for m in net.modules())

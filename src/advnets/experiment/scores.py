@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -43,6 +43,10 @@ class Subject:
     drawing: Drawing
     extractor: Extractor
     """What the metrics of features look at."""
+    discriminators: Mapping[str, nn.Module] = field(default_factory=dict[str, nn.Module])
+    """The trained D, and the one that training began with, by the names of their rows."""
+    classes: int = 0
+    """How many a conditional generator makes."""
 
     @cached_property
     def rows(self) -> Mapping[str, Pictures]:
@@ -137,15 +141,3 @@ def neighbour_records(subject: Subject) -> list[Record]:
         )
         for row, features in subject.features.items()
     ]
-
-
-METRICS: dict[str, Callable[[Subject], list[Record]]] = {
-    "parzen": parzen_records,
-    "frechet": frechet_records,
-    "prdc": prdc_records,
-    "neighbour": neighbour_records,
-}
-"""What can be computed, by name."""
-
-EXTRACTORS = {"mnist": "digits"}
-"""What looks at a set unless another extractor is asked for, by the set's name; else pixels."""

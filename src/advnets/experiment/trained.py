@@ -22,7 +22,8 @@ from advnets.experiment.measure import (
     latent_blocks,
     picture_blocks,
 )
-from advnets.experiment.scores import EXTRACTORS, METRICS, Subject
+from advnets.experiment.metrics import EXTRACTORS, METRICS
+from advnets.experiment.scores import Subject
 from advnets.extractors import Extractor, discriminator_extractor
 from advnets.extractors import extractor as extractor_named
 from advnets.nets.layers import by_batch_statistics
@@ -122,6 +123,12 @@ class Trained:
         """Numbers at the end of a latent that say the class."""
         return len(self.facts.classes) if self.conditional else 0
 
+    def begun(self) -> nn.Module:
+        """The D that training began with."""
+        shape, last = self.facts.shape, len(self.config.stages) - 1
+        nets = build.players(self.config, last, shape, torch.zeros(shape), len(self.facts.classes))
+        return nets["discriminator"].eval().requires_grad_(requires_grad=False)
+
     def own_extractor(self) -> Extractor:
         """D's own features of pictures: all its convolutions, pooled to 4 x 4.
 
@@ -176,6 +183,8 @@ class Trained:
             weights=self.weights,
             drawing=self.drawing,
             extractor=extractor_named(extractor or EXTRACTORS.get(data.facts.name, "pixels")),
+            discriminators={"D": self.discriminator, "D, never trained": self.begun()},
+            classes=self.classes,
         )
         records = [record for name in metrics for record in METRICS[name](subject)]
         self.run.add_scores(records, _identity)
@@ -200,4 +209,5 @@ def load(run: str | Path, *, weights: Weights | None = None, device: str = "cpu"
 
 def _identity(record: Mapping[str, Any]) -> tuple[object, ...]:
     keys = ("metric", "samples", "weights", "grid", "extractor", "split", "seed", "step")
+    keys += ("labels", "n_known")
     return tuple(record.get(key) for key in keys)

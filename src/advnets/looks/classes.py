@@ -12,7 +12,7 @@ from advnets.data.source import Part, length
 from advnets.errors import UsageError
 from advnets.experiment import build
 from advnets.experiment.measure import pictures as some_pictures
-from advnets.experiment.scores import EXTRACTORS
+from advnets.experiment.metrics import EXTRACTORS
 from advnets.experiment.trained import Trained
 from advnets.extractors import WEIGHTS, classifier
 from advnets.metrics.distance import nearest

@@ -11,7 +11,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets.errors import UsageError
-from advnets.experiment import build
 from advnets.experiment.trained import Trained
 from advnets.extractors import BLOCK
 from advnets.looks.hooks import watched
@@ -83,16 +82,7 @@ def filters(
         DataError: the data are absent.
     """
     learned = convolutional(trained)
-    begun = cast(
-        Discriminator,
-        build.players(
-            trained.config,
-            len(trained.config.stages) - 1,
-            trained.facts.shape,
-            torch.zeros(trained.facts.shape),
-            len(trained.facts.classes),
-        )["discriminator"],
-    ).eval()
+    begun = cast(Discriminator, trained.begun())
     pictures = training_pictures(trained, data_dir)[:looked]
     shown, record = [], {}
     for name, net in ("trained", learned), ("random", begun):

@@ -102,9 +102,7 @@ def window_drop(
     )
 
 
-def _direction(
-    trained: Trained, layer: Layer, boxes: Sequence[Box]
-) -> tuple[np.ndarray[Any, Any], float]:
+def _direction(trained: Trained, layer: Layer, boxes: Sequence[Box]) -> tuple[np.ndarray, float]:
     """A weight for each map, and how often the regression is right, on as many of either kind."""
     samples = sorted({box.sample for box in boxes})
     z = trained.latents(max(samples) + 1)[samples]

@@ -26,6 +26,10 @@ def found(record: Record) -> str:
 
 def looked_at(record: Record) -> str:
     """Through what, and how many of either."""
+    if record["metric"] == "probe":
+        return f"{record['extractor']}, {record['labels']:,} labels, {record['n_test']:,} tests"
+    if record["metric"] == "one-nn":
+        return f"pixels, {record['n_known']:,} known, {record['n_test']:,} tests"
     n = record.get("n")
     real, fake = (record["n_real"], record["n_fake"]) if n is None else (n, n)
     return f"{record['extractor']}, {fake:,} on {real:,}"
@@ -41,6 +45,11 @@ _FOUND = {
         f"nearest neighbour tells {r['accuracy']:.1%} (of real {r['of_real']:.1%}, "
         f"of samples {r['of_fake']:.1%})"
     ),
+    "probe": lambda r: (
+        f"linear SVM right {r['accuracy']:.2%}"
+        + (f" ± {r['deviation']:.2%} over {r['draws']} draws" if r["deviation"] else "")
+    ),
+    "one-nn": lambda r: f"nearest known picture wrong {r['error']:.2%}",
 }
 
 

@@ -1,0 +1,27 @@
+"""What can be computed of a run, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from advnets.experiment.probe import nearest_records, probe_records
+from advnets.experiment.scores import (
+    Record,
+    Subject,
+    frechet_records,
+    neighbour_records,
+    parzen_records,
+    prdc_records,
+)
+
+METRICS: dict[str, Callable[[Subject], list[Record]]] = {
+    "parzen": parzen_records,
+    "frechet": frechet_records,
+    "prdc": prdc_records,
+    "neighbour": neighbour_records,
+    "probe": probe_records,
+    "one-nn": nearest_records,
+}
+
+EXTRACTORS = {"mnist": "digits"}
+"""What looks at a set unless another extractor is asked for, by the set's name; else pixels."""

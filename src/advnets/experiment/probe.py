@@ -1,0 +1,96 @@
+"""Scores by labels: what D's features tell of the classes, and what conditional samples teach."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from typing import cast
+
+import torch
+from torch import nn
+
+from advnets.data.source import Part
+from advnets.errors import DataError, UsageError
+from advnets.experiment.measure import draw_samples, pictures
+from advnets.experiment.scores import Record, Subject
+from advnets.extractors import Extractor, Pixels, discriminator_extractor
+from advnets.metrics.probe import Labelled, nearest_picture_error, probe
+from advnets.views.score_lines import GENERATOR, REAL
+
+BUDGETS = (100, 1_000, 4_000, None)
+"""Labels that the linear classifier is given; None: all."""
+SHOWN = (1_000, 10_000, 50_000, 100_000)
+"""Conditional samples that the nearest-picture classifier is given."""
+
+
+def probe_records(subject: Subject) -> list[Record]:
+    """Accuracy of linear SVMs on D's features, on those of a D never trained, and on pixels."""
+    splits = subject.data.splits
+    parts = {"training": splits.train, "validation": splits.valid, "test": splits.test}
+    for name, part in parts.items():
+        if not isinstance(part, Part) or part.labels is None:
+            raise DataError(
+                f"{subject.data.facts.name} has no labelled {name} pictures, which the probe "
+                "needs; give a labelled set"
+            )
+    sets = [cast(Part, part) for part in parts.values()]
+    records: list[Record] = []
+    for row, extractor in _rows(subject.discriminators, subject).items():
+        train, valid, test = (_seen(extractor, part) for part in sets)
+        for budget in _within(train.labels):
+            found = probe(train, valid, test, budget=budget, seed=subject.seed)
+            records.append(
+                subject.record("probe", row, **asdict(found))
+                | {"extractor": extractor.name, "extractor_sha256": extractor.digest or None}
+            )
+    return records
+
+
+def _rows(discriminators: Mapping[str, nn.Module], subject: Subject) -> dict[str, Extractor]:
+    scaling = subject.data.scaling
+    nets = {name: discriminator_extractor(net, scaling) for name, net in discriminators.items()}
+    return {**nets, "pixels": Pixels()}
+
+
+def _within(labels: torch.Tensor) -> Iterator[int | None]:
+    """Budgets that every class has pictures for."""
+    classes = int(labels.max()) + 1
+    fewest = int(torch.bincount(labels, minlength=classes).min())
+    return (b for b in BUDGETS if b is None or -(-b // classes) <= fewest)
+
+
+def _seen(extractor: Extractor, part: Part) -> Labelled:
+    labels = torch.from_numpy(part.labels)
+    return Labelled(extractor.features(pictures(part, slice(None))), labels)
+
+
+def nearest_records(subject: Subject) -> list[Record]:
+    """Error of the nearest-picture classifier that knows conditional samples, or real pictures."""
+    splits, classes = subject.data.splits, subject.classes
+    if not classes:
+        raise UsageError(
+            "the metric one-nn needs samples of a class each, and this run was trained without "
+            "labels; give a conditional run, as dcgan-mnist-conditional"
+        )
+    if splits.test is None or splits.test.labels is None or not isinstance(splits.train, Part):
+        raise DataError(
+            f"{subject.data.facts.name} has no labelled test pictures, which the metric one-nn "
+            "needs; give a labelled set"
+        )
+    test, most = _seen(Pixels(), splits.test), max(SHOWN)
+    labels = torch.arange(most) % classes
+    drawn = draw_samples(
+        subject.generator, subject.data.scaling, most, subject.seed, subject.drawing, labels
+    )
+    known = {GENERATOR: Labelled(drawn.flatten(1), labels), REAL: _seen(Pixels(), splits.train)}
+    return [
+        subject.record(
+            "one-nn",
+            row,
+            error=nearest_picture_error(some.part(torch.arange(count)), test),
+            n_known=count,
+            n_test=len(test.labels),
+        )
+        for row, some in known.items()
+        for count in sorted({min(count, len(some.labels)) for count in SHOWN})
+    ]

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from advnets import config
+from advnets.errors import DataError, UsageError
+from advnets.experiment import build
+from advnets.experiment.train import train
+from advnets.experiment.trained import load
+from advnets.games.conditional import ConditionalNets
+from advnets.games.plain import AdversarialNets
+from advnets.nets.dcgan import Discriminator, Generator
+from advnets.noise import Noise
+from advnets.types import Batch
+
+SHAPE = (1, 8, 8)
+NOISE = Noise(0)
+
+
+def players(classes=3, **options):
+    torch.manual_seed(0)
+    return {
+        "generator": Generator(SHAPE, 4, 2, classes=classes, **options),
+        "discriminator": Discriminator(SHAPE, 2, classes=classes, **options),
+    }
+
+
+def batch(labels):
+    pictures = torch.randn(len(labels), *SHAPE, generator=torch.Generator().manual_seed(1))
+    return Batch(pictures, torch.tensor(labels))
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_without_use_of_the_class_it_is_the_plain_game(updates):
+    """With all weights of the class at 0 the losses are those of nets that know none."""
+    told, plain = players(), players(0)
+    with torch.no_grad():
+        for name, net in told.items():
+            for mine, theirs in zip(net.parameters(), plain[name].parameters(), strict=True):
+                if mine.shape == theirs.shape:
+                    mine.copy_(theirs)
+                    continue
+                axis = 0 if mine.shape[1:] == theirs.shape[1:] else 1
+                mine.zero_()
+                mine.narrow(axis, 0, theirs.shape[axis]).copy_(theirs)
+    some = batch([0, 1, 2, 1])
+    spec = config.Game(updates=updates)
+    for mine, theirs in zip(
+        ConditionalNets(spec).phases(), AdversarialNets(spec).phases(), strict=True
+    ):
+        a, b = mine.losses(told, some, NOISE), theirs.losses(plain, some, NOISE)
+        for name, loss in b.losses.items():
+            torch.testing.assert_close(a.losses[name], loss)
+
+
+def test_samples_are_of_the_labels_of_the_batch():
+    seen = []
+
+    class Watching(Generator):
+        def forward(self, z, noise=None):
+            seen.append(z[:, -3:].argmax(1).tolist())
+            return super().forward(z, noise)
+
+    told = players() | {"generator": Watching(SHAPE, 4, 2, classes=3)}
+    for phase in ConditionalNets(config.Game()).phases():
+        phase.losses(told, batch([2, 0, 1, 1]), NOISE)
+    assert seen == [[2, 0, 1, 1]] * 2
+
+
+def test_d_is_told_the_label_of_both():
+    seen = []
+
+    class Watching(Discriminator):
+        def forward(self, x, noise=None, labels=None):
+            seen.append(labels.tolist())
+            return super().forward(x, noise, labels)
+
+    told = players() | {"discriminator": Watching(SHAPE, 2, classes=3)}
+    ConditionalNets(config.Game(updates="simultaneous")).both(told, batch([2, 0, 1]), NOISE)
+    assert seen == [[2, 0, 1, 2, 0, 1]]
+
+
+def test_a_batch_without_labels_is_refused():
+    with pytest.raises(DataError, match="a batch without labels came to a conditional game"):
+        ConditionalNets(config.Game()).both(players(), Batch(torch.zeros(2, *SHAPE)), NOISE)
+
+
+@pytest.fixture
+def conditional(tiny):
+    stage = replace(
+        tiny.stage,
+        generator=config.DCGANGenerator(latent_dim=8, width=8),
+        discriminator=config.DCGANDiscriminator(width=8),
+        game=config.ConditionalGame(),
+        generator_optimizer=config.Adam(lr=2e-3),
+        discriminator_optimizer=config.Adam(lr=2e-3),
+        average_half_life=0,
+    )
+    data = replace(tiny.data, scaling="symmetric")
+    return replace(tiny, data=data, stages=(stage,))
+
+
+def test_a_run_makes_the_class_that_is_asked_for(conditional, tmp_path, quiet):
+    """After 150 steps zeros are darker in the middle than ones."""
+    train(conditional.with_stage(replace(conditional.stage, steps=150)), tmp_path / "run", quiet)
+    trained = load(tmp_path / "run")
+    assert trained.conditional
+    assert trained.facts.classes == tuple("0123456789")
+    zeros, ones = (trained.sample(100, label=name)[:, 0, 3:5, 3:5].mean() for name in ("0", 1))
+    assert zeros < ones - 0.1
+    mixed = torch.arange(40) % 10
+    assert torch.equal(trained.sample(40, label=mixed)[0], trained.sample(1, label=0)[0])
+    assert trained.latents(40, label=mixed)[:, -10:].argmax(1).tolist() == mixed.tolist()
+
+
+def test_it_resumes_to_the_bit(conditional, tmp_path, quiet):
+    run = conditional.with_stage(replace(conditional.stage, steps=12))
+    train(run, tmp_path / "whole", quiet)
+    train(run.with_stage(replace(run.stage, steps=6)), tmp_path / "cut", quiet)
+    train(run, tmp_path / "cut", quiet, resume=True)
+    whole, cut = (load(tmp_path / name).sample(4, label=3) for name in ("whole", "cut"))
+    assert torch.equal(whole, cut)
+
+
+def test_data_without_labels_are_refused(conditional, tmp_path, quiet):
+    ring = replace(conditional, data=config.Data(source="gaussian", scaling="none"))
+    with pytest.raises(UsageError, match="a conditional game was asked for on gaussian, whose pic"):
+        train(ring, tmp_path / "run", quiet)
+
+
+def test_nets_that_take_no_labels_are_refused(tiny, tmp_path, quiet):
+    run = tiny.with_stage(replace(tiny.stage, game=config.ConditionalGame()))
+    with pytest.raises(UsageError, match="fully connected or 2014 nets, which take no labels"):
+        train(run, tmp_path / "run", quiet)
+
+
+def test_a_class_is_asked_of_a_run_without_labels(tiny, tmp_path, quiet):
+    train(tiny.with_stage(replace(tiny.stage, steps=2)), tmp_path / "run", quiet)
+    with pytest.raises(
+        UsageError, match=r"a class was asked for, but .* was trained without labels"
+    ):
+        load(tmp_path / "run").sample(3, label="7")
+
+
+def test_a_class_that_is_not_there(conditional, tmp_path, quiet):
+    train(conditional.with_stage(replace(conditional.stage, steps=2)), tmp_path / "run", quiet)
+    with pytest.raises(Exception, match="no class is called '12'; did you mean"):
+        load(tmp_path / "run").sample(3, label="12")
+
+
+def test_runs_of_before_there_were_other_games_are_read():
+    from advnets.codec import from_json, to_json
+
+    plain = config.Stage()
+    record = to_json(plain)
+    del record["game"]["kind"]
+    assert from_json(record, config.Stage) == plain
+    other = replace(plain, game=config.ConditionalGame(k=2))
+    assert from_json(to_json(other), config.Stage) == other
+    assert build.GAMES[type(other.game)] is ConditionalNets

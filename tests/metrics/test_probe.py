@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import LinearSVC
+
+from advnets.errors import DataError
+from advnets.metrics import probe as module
+from advnets.metrics.probe import Labelled, linear_svm, nearest_picture_error, probe
+
+
+@pytest.fixture(scope="module")
+def digits():
+    pixels, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(labels))
+    x, y = torch.from_numpy(pixels[order]).float() / 16, torch.from_numpy(labels[order]).long()
+    return [
+        Labelled(x[part], y[part]) for part in (slice(1000), slice(1000, 1400), slice(1400, None))
+    ]
+
+
+def right(planes, some):
+    weights, bias = planes
+    return ((some.features @ weights.T + bias).argmax(1) == some.labels).double().mean().item()
+
+
+def objective(planes, told, cost):
+    """½‖w‖² + ½(b / 10)² + C Σ max(0, 1 - y f)², summed over classes, written out."""
+    weights, bias = (part.double() for part in planes)
+    total = 0.0
+    for number in range(10):
+        y = torch.where(told.labels == number, 1.0, -1.0).double()
+        margin = y * (told.features.double() @ weights[number] + bias[number])
+        total += 0.5 * (weights[number].square().sum() + (bias[number] / module._FREE) ** 2)
+        total += cost * (1 - margin).clamp(min=0).square().sum()
+    return float(total)
+
+
+@pytest.mark.parametrize("cost", [1e-3, 1e-1, 1.0])
+def test_both_solvers_come_to_the_minimum_that_scikit_learn_comes_to(digits, cost, monkeypatch):
+    train, _, test = digits
+    theirs = LinearSVC(C=cost, dual=False, intercept_scaling=module._FREE, tol=1e-8)
+    theirs.fit(train.features.double().numpy(), train.labels.numpy())
+    wanted = torch.from_numpy(theirs.coef_), torch.from_numpy(theirs.intercept_)
+    ours = linear_svm(train, cost)
+    monkeypatch.setattr(module, "_MOST", 0)
+    large = linear_svm(train, cost)
+    least = objective(wanted, train, cost)
+    assert objective(ours, train, cost) == pytest.approx(least, rel=1e-3)
+    assert objective(large, train, cost) == pytest.approx(least, rel=1e-3)
+    assert abs(right(ours, test) - theirs.score(test.features.numpy(), test.labels.numpy())) < 0.005
+    assert abs(right(large, test) - right(ours, test)) < 0.005
+
+
+def test_more_labels_tell_more(digits):
+    few, some, all_of_them = (probe(*digits, budget=budget, draws=4) for budget in (20, 200, None))
+    assert few.accuracy < some.accuracy < all_of_them.accuracy
+    assert all_of_them.accuracy > 0.93
+    assert (few.labels, few.draws, len(few.costs)) == (20, 4, 4)
+    assert few.deviation > 0
+    assert (all_of_them.labels, all_of_them.draws, all_of_them.deviation) == (1000, 1, None)
+
+
+def test_only_the_draw_is_random(digits):
+    first, again, other = (probe(*digits, budget=50, draws=2, seed=seed) for seed in (0, 0, 1))
+    assert first == again
+    assert first.accuracy != other.accuracy
+
+
+def test_as_many_of_each_class_are_drawn():
+    labels = torch.tensor([0] * 90 + [1] * 10)
+    drawn = module._drawn(labels, 10, seed=0, draw=0)
+    assert torch.bincount(labels[drawn]).tolist() == [5, 5]
+    with pytest.raises(DataError, match="40 labels were asked for, 20 of each class, but class 1 "):
+        module._drawn(labels, 40, seed=0, draw=0)
+
+
+def test_features_without_meaning_tell_nothing(digits):
+    train, valid, test = (
+        Labelled(
+            torch.randn(len(s.labels), 20, generator=torch.Generator().manual_seed(i)), s.labels
+        )
+        for i, s in enumerate(digits)
+    )
+    assert probe(train, valid, test, budget=100, draws=5).accuracy == pytest.approx(0.1, abs=0.04)
+
+
+def test_the_test_set_chooses_nothing(digits):
+    """C is the same whatever the test set is."""
+    train, valid, test = digits
+    wrong = Labelled(test.features, (test.labels + 1) % 10)
+    one, other = (probe(train, valid, some, budget=100, draws=3) for some in (test, wrong))
+    assert one.costs == other.costs
+    assert other.accuracy < 0.2
+
+
+def test_the_nearest_known_picture_as_scikit_learn_has_it(digits):
+    train, _, test = digits
+    theirs = KNeighborsClassifier(1).fit(train.features.numpy(), train.labels.numpy())
+    wanted = 1 - theirs.score(test.features.numpy(), test.labels.numpy())
+    assert nearest_picture_error(train, test) == pytest.approx(wanted, abs=1e-9)
+
+
+def test_features_that_are_not_finite_are_refused(digits):
+    train, valid, test = digits
+    broken = Labelled(test.features.clone(), test.labels)
+    broken.features[0, 0] = torch.nan
+    with pytest.raises(DataError, match="finite"):
+        probe(train, valid, broken, budget=20)
