@@ -10,6 +10,9 @@ from torch import Tensor
 
 Path = Literal["spherical", "straight"]
 
+_ARC = 1e-2
+"""Sine of an angle, below which float32 tells no arc from a line."""
+
 
 def straight(
     a: Float[Tensor, "*n latent"], b: Float[Tensor, "*n latent"], t: Float[Tensor, " steps"]
@@ -35,7 +38,7 @@ def spherical(
     sine = torch.sin(angle)
     t = t[:, None]
     arc = torch.sin((1 - t) * angle) * a.unsqueeze(-2) + torch.sin(t * angle) * b.unsqueeze(-2)
-    return torch.where(sine.abs() > 1e-4, arc / sine.clamp(min=1e-12), straight(a, b, t[:, 0]))
+    return torch.where(sine.abs() > _ARC, arc / sine.clamp(min=1e-12), straight(a, b, t[:, 0]))
 
 
 def between(

@@ -49,7 +49,7 @@ def _told(frame: Image.Image, step: int) -> Image.Image:
     return whole
 
 
-def write_movie(frames: Sequence[Image.Image], path: Path, frames_a_second: float = 10) -> None:
+def write_movie(frames: Sequence[Image.Image], path: Path, frames_a_second: float = 10.0) -> None:
     """Write frames as a GIF or an MP4, by what the name ends with.
 
     Raises:
