@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,6 +83,9 @@ class Check:
     """A folder, zip or file, or the name of a set or distribution."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
     """Where named sets lie; None: the environment variable ADVNETS_DATA, else the user's cache."""
+    near_duplicates: bool = False
+    """Seek near duplicates by the codes of an autoencoder that is trained on the pictures (a minute
+    or two), as DCGAN's paper did, and not by their gradients."""
     json: bool = False
     """Print everything as JSON, every broken file and duplicate by its name."""
 
@@ -90,6 +93,7 @@ class Check:
         """Audit and print; 1 when nothing can be trained."""
         from advnets.data.images.audit import audit_files, audit_splits
         from advnets.data.images.files import Collection
+        from advnets.data.images.near import names_of, near_files, near_rows
         from advnets.data.open import find_source
 
         found = find_source(Data(source=self.path, directory=self.data_dir))
@@ -97,7 +101,11 @@ class Check:
             facts = point_facts(found)
             print(json.dumps(facts, indent=2) if self.json else points_text(facts))
             return 0
-        audit = audit_files(found) if isinstance(found, Collection) else audit_splits(found)
+        files = isinstance(found, Collection)
+        audit = audit_files(found) if files else audit_splits(found)
+        if self.near_duplicates:
+            near = names_of(found, near_files(found)) if files else near_rows(found)
+            audit = replace(audit, near_duplicates=near)
         print(json.dumps(asdict(audit), indent=2) if self.json else audit_text(audit, self.path))
         return 0 if audit.pictures else 1
 
@@ -114,6 +122,8 @@ class Pack:
     out: Annotated[Positional[Path], arg(metavar="OUT")]
     """The folder of the pack, which must not be there yet."""
     framing: Annotated[Framing, arg(name="")] = field(default_factory=Framing)
+    without_near_duplicates: bool = False
+    """Of pictures that show nearly the same keep one, as `data check --near-duplicates` finds."""
 
     def execute(self) -> int:
         """Pack, and say how long it took."""
@@ -126,6 +136,11 @@ class Pack:
         found = find_source(Data(source=self.path))
         if not isinstance(found, Collection):
             raise UsageError(f"{self.path} is used as it is, without packing; name it in --data")
+        if self.without_near_duplicates:
+            from advnets.data.images.near import near_files, without
+
+            every, found = found, without(found, near_files(found))
+            print(f"near duplicates left out: {len(every.keys) - len(found.keys):,}")
         splits = pack(found, Frame.of(self.framing), self.out)
         seconds = time.monotonic() - began
         for file in splits.broken[:_SHOWN]:

@@ -47,7 +47,7 @@ def near_groups(thumbs: UInt8[np.ndarray, "n 16 18"]) -> list[list[int]]:
             near = key[one] == key[other]
             near &= group[one] != group[other]
             near[near] = _alike(hashes, flat, one[near], other[near])
-            group = _joined(group, one[near], other[near])
+            group = joined(group, one[near], other[near])
     return exact_groups(group.tolist())
 
 
@@ -71,7 +71,7 @@ def _alike(
     return alike
 
 
-def _joined(
+def joined(
     group: Int64[np.ndarray, " n"], one: np.ndarray, other: np.ndarray
 ) -> Int64[np.ndarray, " n"]:
     """The groups, each known by its lowest number, with those of each pair made one."""

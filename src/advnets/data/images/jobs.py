@@ -100,6 +100,17 @@ class Inspect(Job[Seen]):
         return seen(found, hashlib.blake2b(content, digest_size=16).digest(), picture)
 
 
+@dataclass(frozen=True)
+class Small(Job[bytes]):
+    """Decodes into a small frame."""
+
+    frame: Frame
+
+    def do(self, number: int, content: bytes) -> bytes:  # noqa: ARG002 - a picture is a picture
+        """The picture's bytes, (channels, height, width)."""
+        return decode(content, self.frame).tobytes()
+
+
 def seen(found: Look, digest: bytes, picture: UInt8[np.ndarray, "channels 16 18"]) -> Seen:
     """What an audit keeps of a picture that was brought to the size of a thumb."""
     spread = np.ptp(picture.astype(np.int16), axis=0).max()

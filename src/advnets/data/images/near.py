@@ -1,0 +1,76 @@
+"""Files that show nearly the same, and a collection without them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from PIL import Image
+
+from advnets.data.images.codes import SIDE, code_groups
+from advnets.data.images.decode import Frame
+from advnets.data.images.files import Collection, shown
+from advnets.data.images.jobs import Small
+from advnets.data.images.work import all_files
+from advnets.data.source import Part, Splits
+from advnets.errors import DataError
+
+_FRAME = Frame(SIDE, SIDE)
+_BLOCK = 1024
+
+
+def near_files(collection: Collection, *, progress: bool | None = None) -> list[list[int]]:
+    """The numbers of files that show nearly the same, by an autoencoder's codes."""
+    numbers: list[int] = []
+    pictures: list[np.ndarray] = []
+    job, text = Small(_FRAME), f"reading {collection.name}"
+    for number, result in all_files(collection, job, text, progress):
+        if not isinstance(result, DataError):
+            numbers.append(number)
+            pictures.append(np.frombuffer(result, np.uint8).reshape(3, SIDE, SIDE))
+    order = np.argsort(numbers)
+    groups = code_groups(np.stack([pictures[i] for i in order])) if pictures else []
+    return [[numbers[order[i]] for i in group] for group in groups]
+
+
+def near_rows(splits: Splits) -> list[list[str]]:
+    """The same for a set that is arrays already: names such as train/17."""
+    names: list[str] = []
+    pictures: list[np.ndarray] = []
+    for name, part in (("train", splits.train), ("valid", splits.valid), ("test", splits.test)):
+        if not isinstance(part, Part):
+            continue
+        for start in range(0, len(part), _BLOCK):
+            rows = part.read(slice(start, start + _BLOCK))
+            names += [f"{name}/{start + i}" for i in range(len(rows))]
+            pictures += [_small(row, part.white) for row in rows]
+    return [[names[i] for i in group] for group in code_groups(np.stack(pictures))]
+
+
+def _small(row: np.ndarray, white: int) -> np.ndarray:
+    pixels = (row.astype(np.float32) * (255 / white)).round().astype(np.uint8)
+    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+    resized = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(resized).transpose(2, 0, 1)
+
+
+def names_of(collection: Collection, groups: list[list[int]]) -> list[list[str]]:
+    """The names of files, group by group."""
+    return [[shown(collection.keys[number]) for number in group] for group in groups]
+
+
+def without(collection: Collection, groups: list[list[int]]) -> Collection:
+    """The collection with the first file of each group alone."""
+    dropped = {number for group in groups for number in sorted(group)[1:]}
+    kept = [number for number in range(len(collection.keys)) if number not in dropped]
+    placed = collection.placing()
+    labels = placed.labels
+    return replace(
+        collection,
+        keys=tuple(collection.keys[number] for number in kept),
+        placed=replace(
+            placed,
+            splits=tuple(placed.splits[number] for number in kept),
+            labels=None if labels is None else tuple(labels[number] for number in kept),
+        ),
+    )
