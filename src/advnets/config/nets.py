@@ -171,10 +171,13 @@ class DCGANGenerator:
     """What the hidden layers apply (rule 4: rectifiers)."""
     output: Literal["sigmoid", "tanh", "linear"] = "tanh"
     """What the output layer applies (rule 4: tanh)."""
+    deviation: float = 0.02
+    """Standard deviation of the initial weights."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "latent_dim", "width", "dense")
         at_least(self, 2, "kernel")
+        at_least(self, 0, "deviation")
 
 
 @dataclass(frozen=True)
@@ -193,10 +196,13 @@ class DCGANDiscriminator:
     """Units of fully connected hidden layers after the maps (rule 3: none)."""
     activation: Activation = "leaky_relu"
     """What the hidden layers apply (rule 5: leaky rectifiers)."""
+    deviation: float = 0.02
+    """Standard deviation of the initial weights."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "width", "dense")
         at_least(self, 2, "kernel")
+        at_least(self, 0, "deviation")
 
 
 GeneratorConfig = MLPGenerator | DeconvGenerator | DCGANGenerator

@@ -20,7 +20,8 @@ from advnets.nets.chain import Pair, chain
 from advnets.nets.layers import ACTIVATIONS, Shape, draw_prior, one_hot, with_classes
 from advnets.noise import Noise
 
-_DEVIATION = 0.02
+_GAINS = 0.02
+"""Standard deviation of the initial gains of batch norm."""
 
 Resampling = Literal["strides", "pooling"]
 
@@ -78,6 +79,7 @@ class Generator(nn.Module):
         dense: tuple[int, ...] = (),
         activation: str = "relu",
         output: str = "tanh",
+        deviation: float = 0.02,
         classes: int = 0,
     ) -> None:
         super().__init__()
@@ -107,7 +109,7 @@ class Generator(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.last = Layer(last, nn.Identity(), "linear")
         self.squash = ACTIVATIONS[output]
-        begin(self)
+        begin(self, deviation)
 
     def latent(
         self, n: int, noise: Noise, labels: Int[Tensor, " n"] | None = None
@@ -167,6 +169,7 @@ class Discriminator(nn.Module):
         resampling: Resampling = "strides",
         dense: tuple[int, ...] = (),
         activation: str = "leaky_relu",
+        deviation: float = 0.02,
         classes: int = 0,
     ) -> None:
         super().__init__()
@@ -191,7 +194,7 @@ class Discriminator(nn.Module):
         last = nn.Conv2d((widths[-1], *dense)[-1] + classes, 1, size, bias=bias)
         self.layers = nn.ModuleList(layers)
         self.last = Layer(last, nn.Identity(), "linear")
-        begin(self)
+        begin(self, deviation)
 
     def forward(
         self,
@@ -226,13 +229,13 @@ class Discriminator(nn.Module):
         return self.last(x, told).flatten()
 
 
-def begin(net: nn.Module) -> None:
-    """Draw the initial weights."""
+def begin(net: nn.Module, deviation: float) -> None:
+    """Draw the initial weights, normal about 0, and gains, normal about 1."""
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(layer.weight, 0.0, _DEVIATION)
+            nn.init.normal_(layer.weight, 0.0, deviation)
         elif isinstance(layer, nn.BatchNorm2d):
-            nn.init.normal_(layer.weight, 1.0, _DEVIATION)
+            nn.init.normal_(layer.weight, 1.0, _GAINS)
 
 
 def _enlarging(
