@@ -6,7 +6,9 @@ On MNIST, width 16, 1,500 rounds of batch 64, the paper's Adam. Said before any 
 collapsed if it met numbers that are not finite three times, or if at its end precision or recall
 (k = 5, 2,000 samples on 2,000 test digits, features of the package's classifier of digits) is below
 .25; two sets of real digits have about .95. Each run leaves a line in results.jsonl, a run that has
-one is not played again, and the table of all is printed.
+one is not played again, and the table of all is printed. A second table widens the initial weights
+of nets without batch norm: where log of a sigmoid gives NaN, where the losses of this package do,
+and how a training of 100 rounds ends.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import nn
+
 from advnets import config, presets
 from advnets.console import Console
 from advnets.errors import DivergedError
@@ -27,8 +32,12 @@ from advnets.experiment.train import train
 from advnets.experiment.trained import load
 from advnets.extractors import classifier
 from advnets.metrics.manifold import prdc
+from advnets.nets import dcgan
+from advnets.noise import Noise
+from advnets.objectives import minimax_generator_loss
 
 STEPS, BATCH, WIDTH, COMPARED, COLLAPSED = 1500, 64, 16, 2000, 0.25
+DEVIATIONS = (0.02, 0.2, 1.0, 5.0, 1e4)
 WITHOUT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "1 strides": ({"resampling": "pooling"}, {"resampling": "pooling"}),
     "2 batch norm": ({"batch_norm": False}, {"batch_norm": False}),
@@ -88,6 +97,32 @@ def played(stage: config.Stage, seed: int, out: Path) -> dict[str, Any]:
     return {"collapsed": least < COLLAPSED, **asdict(found)}
 
 
+def beginnings(out: Path) -> Iterator[str]:
+    """The same nets begun ever wider, without batch norm: a row for each deviation."""
+    yield "| deviation | largest logit | NaN: log of a sigmoid | NaN: of logits | 100 rounds |"
+    yield "|---|---|---|---|---|"
+    shape, preset = (1, 28, 28), presets.named("dcgan-mnist")
+    for deviation in DEVIATIONS:
+        changes: dict[str, Any] = {"width": WIDTH, "batch_norm": False, "deviation": deviation}
+        in_g, in_d = config.DCGANGenerator(**changes), config.DCGANDiscriminator(**changes)
+        torch.manual_seed(0)
+        g, d = dcgan.Generator(shape, **vars(in_g)), dcgan.Discriminator(shape, **vars(in_d))
+        logits = d(g(g.latent(BATCH, Noise(0))))
+        naive = torch.log(1 - torch.sigmoid(logits)).mean()
+        broken = [has_nan(g, loss) for loss in (naive, minimax_generator_loss(logits))]
+        stage = replace(preset.stage, generator=in_g, discriminator=in_d, steps=100)
+        found = played(stage, 0, out / f"deviation-{deviation}")
+        ending = found.get("why") or f"finite to the end, recall {found['recall']:.2f}"
+        cells = f"{deviation}", f"{float(logits.abs().max()):.3g}", *map(str, broken), ending
+        yield f"| {' | '.join(cells)} |"
+
+
+def has_nan(net: nn.Module, loss: torch.Tensor) -> bool:
+    """Whether a loss has a gradient in a net's parameters that is no number."""
+    gradients = torch.autograd.grad(loss, [*net.parameters()], retain_graph=True)
+    return any(bool(gradient.isnan().any()) for gradient in gradients)
+
+
 def rows(found: list[dict[str, Any]]) -> Iterator[str]:
     """The table, in Markdown."""
     yield "| | collapsed | precision | recall | coverage |"
@@ -125,7 +160,7 @@ def main() -> None:
             found.append(record)
             with file.open("a", encoding="utf-8") as stream:
                 stream.write(json.dumps(record) + "\n")
-    print("\n".join(rows(found)))
+    print("\n".join([*rows(found), "", *beginnings(asked.out)]))
 
 
 if __name__ == "__main__":
