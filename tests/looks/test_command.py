@@ -85,7 +85,7 @@ def test_a_run_of_points_has_no_pictures(said, tmp_path):
     assert said(*asked)[0] == 0
     code, _, err = said("view", tmp_path / "run", "walk")
     assert code == 2
-    assert "is of points, and a view is of pictures" in err
+    assert "is of points, and views are of pictures" in err
 
 
 def test_samples_of_a_class_at_the_command_line(conditional, said, tmp_path):
