@@ -199,7 +199,7 @@ def test_a_run_in_use_is_left_alone(tmp_path):
 FEW = 150
 DCGAN = [
     *("dcgan", "--data", "digits", "--steps", str(FEW), "--batch-size", "20", "--threads", "2"),
-    *("--generator.channels", "4", "--discriminator.channels", "4", "--game.fakes", "fresh"),
+    *("--generator.width", "4", "--discriminator.width", "4", "--game.fakes", "fresh"),
     *("--ticks.log", "50", "--ticks.samples", "0", "--ticks.checkpoint", "5"),
 ]
 

@@ -39,13 +39,18 @@ def test_absent_sets_say_where_they_were_sought(tmp_path):
         assert str(tmp_path / name) in str(caught.value)
 
 
-@pytest.mark.parametrize("source", ["minst", "", "x" * 5000, "a\0b", "~nobody-has-this-home/x"])
+@pytest.mark.parametrize("source", ["minst", "x" * 5000, "a\0b", "~nobody-has-this-home/x"])
 def test_neither_name_nor_path(source):
     """What is neither is told, with the nearest names."""
     with pytest.raises(UnknownNameError, match="no data set, folder or file is called") as caught:
         open_source(Data(source=source))
     if source == "minst":
         assert "did you mean mnist" in str(caught.value)
+
+
+def test_a_preset_for_own_pictures_asks_for_them():
+    with pytest.raises(UsageError, match="no pictures were given; say --data PATH"):
+        open_source(Data(source=""))
 
 
 def test_paths_are_known_by_what_they_hold(tmp_path, write_idx, monkeypatch):
