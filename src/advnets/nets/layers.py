@@ -193,9 +193,10 @@ class MaxoutConv(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch inputs h w"]) -> Float[Tensor, "batch c h2 w2"]:
         """The pooled maps."""
-        maps = largest_piece(self.conv(x).unflatten(1, (self.pieces, -1)))
         width, step = self.pool
-        return F.max_pool2d(maps, width, step, ceil_mode=True)
+        # The largest of the largest, in whatever order: fewer numbers are left for the pieces.
+        pooled = F.max_pool2d(self.conv(x), width, step, ceil_mode=True)
+        return largest_piece(pooled.unflatten(1, (self.pieces, -1)))
 
 
 def uniform_(layer: Affine, init_range: float, bias: float = 0.0) -> Affine:
