@@ -24,7 +24,7 @@ from advnets.experiment.measure import (
 )
 from advnets.experiment.metrics import EXTRACTORS, METRICS
 from advnets.experiment.scores import Subject
-from advnets.extractors import Extractor, discriminator_extractor
+from advnets.extractors import OwnDiscriminator, discriminator_extractor
 from advnets.extractors import extractor as extractor_named
 from advnets.nets.layers import by_batch_statistics
 from advnets.runs import RunDirectory
@@ -129,7 +129,7 @@ class Trained:
         nets = build.players(self.config, last, shape, torch.zeros(shape), len(self.facts.classes))
         return nets["discriminator"].eval().requires_grad_(requires_grad=False)
 
-    def own_extractor(self) -> Extractor:
+    def own_extractor(self) -> OwnDiscriminator:
         """D's own features of pictures: all its convolutions, pooled to 4 x 4.
 
         Raises:

@@ -178,10 +178,4 @@ def convolutional(trained: Trained) -> Discriminator:
     Raises:
         UsageError: it has none, or is.
     """
-    net = trained.discriminator
-    if not isinstance(net, Discriminator) or net.classes:
-        raise UsageError(
-            "features of D were asked for, which a discriminator with convolutions and without "
-            "labels has; give a run of a DCGAN preset"
-        )
-    return net
+    return cast(Discriminator, trained.own_extractor().net)

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from advnets.data.source import Part, Stream, blocks
+from advnets.data.source import Part
 from advnets.experiment import build
 from advnets.experiment.trained import Trained
+from advnets.looks.samples import as_drawn
 from advnets.metrics.distance import nearest
 from advnets.paper.looks import tiles
 from advnets.paper.part import Block, Check, Setting, Shown, Table, Words, absent, not_shown
@@ -69,7 +70,7 @@ def show(setting: Setting) -> Shown:
             continue
         data = build.open_data(trained.config.data)
         epochs = trained.step * trained.config.data.batch_size / (data.facts.train or 1)
-        train = _as_drawn(data, data.splits.train)
+        train = as_drawn(data, data.splits.train).flatten(1)
         samples = trained.sample(COMPARED)
         ours = Memory(nearest(samples.flatten(1), train, NEIGHBOURS)[0])
         real = None if data.splits.test is None else _held_out(data, data.splits.test, train)
@@ -112,7 +113,7 @@ def _told(memory: Memory) -> tuple[str, str]:
 
 
 def _held_out(data: build.OpenedData, part: Part, train: Tensor) -> Memory:
-    return Memory(nearest(_as_drawn(data, part)[:COMPARED], train, NEIGHBOURS)[0])
+    return Memory(nearest(as_drawn(data, part)[:COMPARED].flatten(1), train, NEIGHBOURS)[0])
 
 
 def _drawn(samples: Tensor, train: Tensor) -> bytes:
@@ -121,16 +122,6 @@ def _drawn(samples: Tensor, train: Tensor) -> bytes:
     _, which = nearest(shown[:, -1].flatten(1), train)
     beside = train[which].unflatten(2, samples.shape[1:])
     return tiles(torch.cat((shown, beside), dim=1).flatten(0, 1), COLUMNS + 1)
-
-
-def _as_drawn(data: build.OpenedData, part: Part | Stream) -> Float[Tensor, "n features"]:
-    """Pictures as the nets see them, and back: without what the scaling loses, as samples are."""
-    scaling = data.scaling
-    drawn = [
-        scaling.to_pixels(scaling.to_model(torch.from_numpy(some))).flatten(1)
-        for some in blocks(part)
-    ]
-    return torch.cat(drawn)
 
 
 def _table(rows: list[tuple[str, ...]]) -> Table:

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets.experiment.trained import Trained
+from advnets.looks.latents import straight
 from advnets.noise import Noise
 from advnets.paper.looks import tiles
 from advnets.paper.part import Check, Picture, Setting, Shown, Words
@@ -47,7 +48,6 @@ def show(setting: Setting) -> Shown:
     )
 
 
-@torch.no_grad()
 def interpolated(
     trained: Trained, lines: int, steps: int, seed: int = 0
 ) -> Float[Tensor, "lines steps channels height width"]:
@@ -55,10 +55,8 @@ def interpolated(
     generator = cast(Generator, trained.generator)
     noise = Noise(seed, purpose="interpolation", device=trained.device)
     first, last = generator.latent(2 * lines, noise).chunk(2)
-    t = torch.linspace(0, 1, steps, device=trained.device)[:, None]
-    z = (1 - t) * first[:, None] + t * last[:, None]
-    drawn = generator(z.flatten(0, 1))
-    return trained.scaling.to_pixels(drawn).cpu().unflatten(0, (lines, steps))
+    z = straight(first, last, torch.linspace(0, 1, steps, device=trained.device))
+    return trained.pictures(z.flatten(0, 1)).unflatten(0, (lines, steps))
 
 
 def _drawn(setting: Setting, trained: Trained, pictures: Tensor) -> Picture:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from advnets.data.images.deal import SPLITS, dealt
-from advnets.data.images.decode import Look
+from advnets.data.images.decode import Look, image_of
 from advnets.data.images.duplicates import exact_groups, near_groups
 from advnets.data.images.files import Collection, shown
 from advnets.data.images.jobs import THUMB, Inspect, Seen, seen
@@ -104,9 +104,7 @@ def audit_splits(splits: Splits) -> Audit:
 
 def _array_seen(row: np.ndarray, white: int) -> Seen:
     channels, height, width = row.shape
-    pixels = (row.astype(np.float32) * (255 / white)).round().astype(np.uint8)
-    grey = channels == 1
-    image = Image.fromarray(pixels[0] if grey else pixels.transpose(1, 2, 0))
+    grey, image = channels == 1, image_of(row, white)
     small = np.asarray(image.resize((THUMB[1], THUMB[0]), Image.Resampling.LANCZOS))
     found = Look("array", "L" if grey else "RGB", width, height)
     digest = hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest()

@@ -149,6 +149,12 @@ def look(content: bytes, frame: Frame) -> tuple[Look, UInt8[np.ndarray, "channel
         return Look(str(image.format), image.mode, width, height), decoded
 
 
+def image_of(row: np.ndarray, white: int) -> Image.Image:
+    """A picture of a set that is arrays already, (channels, height, width), in 8 bits."""
+    pixels = (row.astype(np.float32) * (255 / white)).round().astype(np.uint8)
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+
+
 def _upright(image: Image.Image, frame: Frame) -> Image.Image:
     """The unpacked picture, turned as its EXIF data say, in a mode that can be resized."""
     image.draft(None, (_SPARE * frame.width, _SPARE * frame.height))

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from advnets.data.images.codes import SIDE, code_groups
-from advnets.data.images.decode import Frame
+from advnets.data.images.decode import Frame, image_of
 from advnets.data.images.files import Collection, shown
 from advnets.data.images.jobs import Small
 from advnets.data.images.work import all_files
@@ -48,9 +48,7 @@ def near_rows(splits: Splits) -> list[list[str]]:
 
 
 def _small(row: np.ndarray, white: int) -> np.ndarray:
-    pixels = (row.astype(np.float32) * (255 / white)).round().astype(np.uint8)
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-    resized = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    resized = image_of(row, white).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     return np.asarray(resized).transpose(2, 0, 1)
 
 
