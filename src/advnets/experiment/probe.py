@@ -35,7 +35,7 @@ def probe_records(subject: Subject) -> list[Record]:
             )
     sets = [cast(Part, part) for part in parts.values()]
     records: list[Record] = []
-    for row, extractor in _rows(subject.discriminators, subject).items():
+    for row, extractor in _rows(subject.discriminators(), subject).items():
         train, valid, test = (_seen(extractor, part) for part in sets)
         for budget in _within(train.labels):
             found = probe(train, valid, test, budget=budget, seed=subject.seed)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -43,8 +43,8 @@ class Subject:
     drawing: Drawing
     extractor: Extractor
     """What the metrics of features look at."""
-    discriminators: Mapping[str, nn.Module] = field(default_factory=dict[str, nn.Module])
-    """The trained D, and the one that training began with, by the names of their rows."""
+    discriminators: Callable[[], Mapping[str, nn.Module]] = dict
+    """Gives the trained D, and the one that training began with, by the names of their rows."""
     classes: int = 0
     """How many a conditional generator makes."""
 

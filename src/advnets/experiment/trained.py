@@ -183,7 +183,7 @@ class Trained:
             weights=self.weights,
             drawing=self.drawing,
             extractor=extractor_named(extractor or EXTRACTORS.get(data.facts.name, "pixels")),
-            discriminators={"D": self.discriminator, "D, never trained": self.begun()},
+            discriminators=lambda: {"D": self.discriminator, "D, never trained": self.begun()},
             classes=self.classes,
         )
         records = [record for name in metrics for record in METRICS[name](subject)]

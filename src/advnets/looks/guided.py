@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from advnets.errors import UsageError
@@ -39,7 +39,7 @@ class _Guided(torch.autograd.Function):
 def guided_gradient(
     net: Discriminator,
     pictures: Float[Tensor, "n channels height width"],
-    features: Float[Tensor, " n"],
+    features: Int[Tensor, " n"],
 ) -> Float[Tensor, "n channels height width"]:
     """By what each picture makes a feature of D's last convolution respond most strongly.
 
@@ -53,7 +53,7 @@ def guided_gradient(
         layer.activate = _passing(layer.activate)
     pictures = pictures.clone().requires_grad_()
     maps = net.feature_maps(pictures)[-1]
-    chosen = maps[torch.arange(len(maps)), features.long()]
+    chosen = maps[torch.arange(len(maps)), features]
     (gradient,) = torch.autograd.grad(chosen.flatten(1).amax(1).sum(), pictures)
     return gradient
 
@@ -109,7 +109,7 @@ def _strongest(
     chosen = strength.topk(min(features, len(strength))).indices
     numbers = which[:, chosen].T  # (features, tops)
     told = chosen[:, None].expand_as(numbers).flatten()
-    gradient = guided_gradient(net, scaled[numbers.flatten()], told.float())
+    gradient = guided_gradient(net, scaled[numbers.flatten()], told)
     seen = _to_shares(gradient).unflatten(0, numbers.shape)
     shown = torch.cat((pictures[numbers], seen), 1)
     record = [

@@ -124,21 +124,11 @@ class Generator(nn.Module):
         noise: Noise | None = None,  # noqa: ARG002 - there is none within
     ) -> Float[Tensor, "batch channels height width"]:
         """G(z)."""
-        return self.picture(self.maps(z), z)
-
-    def maps(self, z: Float[Tensor, "batch latent"]) -> Float[Tensor, "batch maps h w"]:
-        """The hidden maps that the last layer makes a picture of."""
-        told = self._told(z)
+        told = z[:, -self.classes :] if self.classes else None
         h = z[:, : self.latent_dim - self.classes, None, None]
         for layer in self.layers:
             h = layer(h, told)
-        return h
-
-    def picture(
-        self, maps: Float[Tensor, "batch maps h w"], z: Float[Tensor, "batch latent"]
-    ) -> Float[Tensor, "batch channels height width"]:
-        """The picture that these maps become; of z, only the class is looked at."""
-        return self.squash(self.last(maps, self._told(z)).float())
+        return self.squash(self.last(h, told).float())
 
     def folded(self) -> Generator:
         """The same function in eval mode, with batch norm folded into the convolutions."""
@@ -146,9 +136,6 @@ class Generator(nn.Module):
         for layer in net.layers:
             cast(Layer, layer).fold()
         return net
-
-    def _told(self, z: Tensor) -> Tensor | None:
-        return z[:, -self.classes :] if self.classes else None
 
 
 class Discriminator(nn.Module):
