@@ -99,7 +99,7 @@ def _named(setting: Setting, name: str) -> str:
     return name if setting.full else f"{name}-quick"
 
 
-FACES_STEPS, CIFAR_STEPS, CIFAR_CONV_STEPS = (400, 180), (8000,), (4600,)
+FACES_STEPS, CIFAR_STEPS, CIFAR_CONV_STEPS = (400, 180), (10_000,), (4600,)
 """Steps of each stage, for which each of the CIFAR-10 nets trains two hours or more."""
 FACES_SCORED = 60
 """Steps between scores of the faces' generator on the way."""
