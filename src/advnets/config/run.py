@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from tyro.conf import Suppress
 
@@ -82,6 +82,9 @@ class Game:
     r2: float = 0.0
     """The same on generated pictures."""
 
+    conditional: ClassVar[bool] = False
+    """Whether the nets are told the label."""
+
     def __post_init__(self) -> None:
         at_least(self, 1, "k")
         at_least(self, 0, "r1", "r2")
@@ -90,6 +93,8 @@ class Game:
 @dataclass(frozen=True)
 class ConditionalGame(Game):
     """The same game for each class: G and D are told the label (2014, section 7, extension 1)."""
+
+    conditional: ClassVar[bool] = True
 
 
 GameConfig = Game | ConditionalGame

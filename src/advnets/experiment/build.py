@@ -216,8 +216,9 @@ def players(
     Raises:
         UsageError: a conditional game has no labels, or nets that take none.
     """
-    told = classes if isinstance(run.stages[stage].game, config.ConditionalGame) else 0
-    if isinstance(run.stages[stage].game, config.ConditionalGame) and not classes:
+    conditional = run.stages[stage].game.conditional
+    told = classes if conditional else 0
+    if conditional and not classes:
         raise UsageError(
             f"a conditional game was asked for on {run.data.source}, whose pictures have no "
             "labels; give a labelled set, or a folder with a folder for each class"

@@ -251,8 +251,7 @@ def _hooks(run: RunDirectory, session: Session, device: torch.device, watcher: W
     """What the loop calls: pictures and scores are none of its business."""
     data, seed = session.data, session.config.seed
     drawing = Drawing.of(session.config.runtime, device)
-    conditional = isinstance(session.config.stages[-1].game, config.ConditionalGame)
-    classes = len(data.facts.classes) if conditional else 0
+    classes = len(data.facts.classes) if session.config.stage.game.conditional else 0
 
     def samples(generator: nn.Module, step: int) -> None:
         n = POINTS if data.scaling.of_points else GRID

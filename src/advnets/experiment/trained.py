@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from advnets.codec import from_json
-from advnets.config import ConditionalGame, Config, Data, Runtime
+from advnets.config import Config, Data, Runtime
 from advnets.errors import UnknownNameError, UsageError
 from advnets.experiment import build
 from advnets.experiment.measure import (
@@ -116,7 +116,7 @@ class Trained:
     @property
     def conditional(self) -> bool:
         """Whether G is told which class to make."""
-        return isinstance(self.config.stages[-1].game, ConditionalGame)
+        return self.config.stage.game.conditional
 
     @property
     def classes(self) -> int:

@@ -14,7 +14,7 @@ from advnets.errors import UsageError
 from advnets.experiment.trained import Trained
 from advnets.extractors import BLOCK
 from advnets.looks.hooks import watched
-from advnets.looks.look import Look, above, beside, of_run, rows
+from advnets.looks.look import GAP, Look, above, beside, of_run, rows
 from advnets.looks.samples import training_pictures
 from advnets.nets.dcgan import Discriminator, Generator, Layer
 from advnets.views.samples import grid
@@ -150,7 +150,7 @@ def activations(trained: Trained, *, num: int = 4, maps: int = 12, seed: int = 0
         for number in range(num)
     ]
     return Look(
-        beside(*bands),
+        above(*(beside(*bands[i : i + 2]) for i in range(0, num, 2)), gap=GAP),
         of_run(
             trained,
             view="activations",

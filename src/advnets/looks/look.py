@@ -17,7 +17,8 @@ from advnets.views.samples import grid
 
 GROUND = 128
 """Grey, as between the tiles of a grid."""
-_GAP = 12
+GAP = 12
+"""Pixels between images that do not belong together."""
 
 
 @dataclass(frozen=True)
@@ -59,23 +60,23 @@ def rows(
 
 def beside(*images: Image.Image) -> Image.Image:
     """Images beside each other, centred, a gap between."""
-    width = sum(image.width for image in images) + _GAP * (len(images) - 1)
+    width = sum(image.width for image in images) + GAP * (len(images) - 1)
     height = max(image.height for image in images)
     whole = Image.new("RGB", (width, height), (GROUND,) * 3)
     left = 0
     for image in images:
         whole.paste(image, (left, (height - image.height) // 2))
-        left += image.width + _GAP
+        left += image.width + GAP
     return whole
 
 
-def above(*images: Image.Image) -> Image.Image:
+def above(*images: Image.Image, gap: int = 0) -> Image.Image:
     """Images above each other, from the left."""
-    whole = Image.new(
-        "RGB", (max(i.width for i in images), sum(i.height for i in images)), (GROUND,) * 3
-    )
+    width = max(image.width for image in images)
+    height = sum(image.height for image in images) + gap * (len(images) - 1)
+    whole = Image.new("RGB", (width, height), (GROUND,) * 3)
     top = 0
     for image in images:
         whole.paste(image, (0, top))
-        top += image.height
+        top += image.height + gap
     return whole
