@@ -86,7 +86,8 @@ def test_figure_2_shows_samples_and_the_nearest_training_pictures(setting):
     (picture,) = [block for block in shown.blocks if isinstance(block, Picture)]
     assert (setting.folder / picture.file).exists()
     (row,) = tables(shown)[0].rows
-    assert row[:2] == ("digits-0", "0.3")
+    assert row[0] == "digits-0"
+    assert row[2] == "0.3"
     assert len(shown.checks) == 1
 
 
@@ -104,18 +105,24 @@ def test_figure_2_says_what_it_lacks(setting, monkeypatch):
 class TestCopies:
     def test_training_pictures_are_copies_of_themselves(self):
         train = torch.rand(400, 30)
-        assert figure2.Memory(nearest(train[:50], train, 50)[0]).copies == 1.0
+        assert figure2.memory_of(train[:50], train).copies == 1.0
 
     def test_new_draws_are_not(self):
         train, new = torch.rand(400, 30), torch.rand(50, 30)
-        assert figure2.Memory(nearest(new, train, 50)[0]).copies == 0.0
+        assert figure2.memory_of(new, train).copies == 0.0
 
     def test_a_third_of_copies_with_a_little_noise_is_counted(self):
         train = torch.rand(400, 30)
         mixed = torch.cat((train[:20] + 0.01 * torch.randn(20, 30), torch.rand(40, 30)))
-        memory = figure2.Memory(nearest(mixed, train, 50)[0])
+        memory = figure2.memory_of(mixed, train)
         assert memory.copies == pytest.approx(1 / 3)
         assert memory.median == pytest.approx(float(nearest(mixed, train)[0].median()))
+
+    def test_spread_is_that_of_a_normal_and_none_of_one_picture(self):
+        train = torch.rand(400, 30)
+        drawn = 2 * torch.randn(3000, 30)
+        assert figure2.memory_of(drawn, train).spread == pytest.approx(2 * 30**0.5, rel=0.02)
+        assert figure2.memory_of(train[:1].expand(60, 30), train).spread < 1e-5
 
 
 def test_lines_begin_and_end_at_their_ends(setting):

@@ -32,6 +32,8 @@ class Memory:
     """How near some pictures lie to the training set: distances to its 50 nearest."""
 
     distances: Float[Tensor, "n neighbours"]
+    spread: float
+    """Root mean square distance of the pictures from their mean."""
 
     @property
     def median(self) -> float:
@@ -72,7 +74,7 @@ def show(setting: Setting) -> Shown:
         epochs = trained.step * trained.config.data.batch_size / (data.facts.train or 1)
         train = as_drawn(data, data.splits.train).flatten(1)
         samples = trained.sample(COMPARED)
-        ours = Memory(nearest(samples.flatten(1), train, NEIGHBOURS)[0])
+        ours = memory_of(samples, train)
         real = None if data.splits.test is None else _held_out(data, data.splits.test, train)
         blocks.append(
             setting.picture(
@@ -84,7 +86,17 @@ def show(setting: Setting) -> Shown:
             )
         )
         rows.append(
-            (name, f"{epochs:,.1f}", *_told(ours), *(("", "") if real is None else _told(real)))
+            (
+                name,
+                f"{trained.step:,}",
+                f"{epochs:,.1f}",
+                *_told(ours),
+                *(
+                    ("", "", "")
+                    if real is None
+                    else (*_told(real), f"{ours.spread / real.spread:.0%}")
+                ),
+            )
         )
         usual = 0.0 if real is None else real.copies
         checks.append(
@@ -113,7 +125,14 @@ def _told(memory: Memory) -> tuple[str, str]:
 
 
 def _held_out(data: build.OpenedData, part: Part, train: Tensor) -> Memory:
-    return Memory(nearest(as_drawn(data, part)[:COMPARED].flatten(1), train, NEIGHBOURS)[0])
+    return memory_of(as_drawn(data, part)[:COMPARED], train)
+
+
+def memory_of(pictures: Float[Tensor, "n *shape"], train: Float[Tensor, "m pixels"]) -> Memory:
+    """How near pictures lie to the training set, and how far apart."""
+    flat = pictures.flatten(1)
+    spread = float((flat - flat.mean(0)).square().sum(1).mean().sqrt())
+    return Memory(nearest(flat, train, NEIGHBOURS)[0], spread)
 
 
 def _drawn(samples: Tensor, train: Tensor) -> bytes:
@@ -128,7 +147,18 @@ def _table(rows: list[tuple[str, ...]]) -> Table:
     return Table(
         "Copies? Median distance to the nearest training picture (Euclidean, of pixels in [0, 1]), "
         f"and the share that lies at most half as far from it as from its {NEIGHBOURS} nearest: of "
-        f"{COMPARED:,} samples, and of as many held-out pictures",
-        ("training", "epochs", "samples: distance", "copies", "held-out: distance", "copies"),
+        f"{COMPARED:,} samples, and of as many held-out pictures. Spread is the root mean square "
+        "distance of samples from their mean, as a share of that of held-out pictures: a net that "
+        "makes one picture, as one does that has only begun to learn, copies nothing and has none",
+        (
+            "training",
+            "updates",
+            "epochs",
+            "samples: distance",
+            "copies",
+            "held-out: distance",
+            "copies",
+            "spread",
+        ),
         tuple(rows),
     )
