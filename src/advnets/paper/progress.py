@@ -18,10 +18,12 @@ def progress(events: Sequence[Event], weights: str) -> tuple[list[float], list[f
     """Processor minutes of training, and the Parzen log-likelihoods found after them.
 
     The minutes are of all threads, and without the looks: what the same training would take on one
-    core that does nothing else. Of runs that did not note them, the clock's minutes.
+    core that does nothing else. Of a run that did not note them there is nothing.
     """
     ticks = [event for event in events if event["kind"] == "tick"]
-    taken = accumulate(event.get("processor_seconds", event["seconds"]) for event in ticks)
+    if any("processor_seconds" not in tick for tick in ticks):
+        return [], []
+    taken = accumulate(tick["processor_seconds"] for tick in ticks)
     minutes = {event["step"]: seconds / 60 for event, seconds in zip(ticks, taken, strict=True)}
     scores = {
         event["step"]: event["mean"]
@@ -39,16 +41,17 @@ def curves(setting: Setting, runs: Mapping[str, Sequence[Sequence[Event]]], real
     level(axes, real, "real training pictures", LIGHT)
     for (preset, seeds), colour in zip(runs.items(), LIGHT.hues, strict=False):
         for weights, style in _STYLES.items():
-            for seed, events in enumerate(seeds):
-                minutes, scores = progress(events, weights)
-                label = None if seed else f"{preset}, {weights}"
-                axes.plot(minutes, scores, style, color=colour, lw=1.3, label=label)
+            label = f"{preset}, {weights}"
+            for minutes, scores in (progress(events, weights) for events in seeds):
+                if minutes:
+                    axes.plot(minutes, scores, style, color=colour, lw=1.3, label=label)
+                    label = None
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=8, labelcolor=LIGHT.text, ncols=2)
     alt = "Log-likelihood over processor minutes, of averaged and of last weights, by preset"
     caption = (
-        "Each curve is a seed. A young average of weights that move fast is smooth, and scores "
+        "Each curve is a seed whose processor time was noted. A young average of weights that move fast is smooth, and scores "
         "above real digits; the table of features says what it lacks then."
     )
     return setting.picture("progress.png", png(figure), alt, caption)
