@@ -51,7 +51,8 @@ def curves(setting: Setting, runs: Mapping[str, Sequence[Sequence[Event]]], real
     axes.legend(frameon=False, fontsize=8, labelcolor=LIGHT.text, ncols=2)
     alt = "Log-likelihood over processor minutes, of averaged and of last weights, by preset"
     caption = (
-        "Each curve is a seed whose processor time was noted. A young average of weights that move fast is smooth, and scores "
-        "above real digits; the table of features says what it lacks then."
+        "Each curve is a seed whose processor time was noted. A young average of weights that move "
+        "fast is smooth, and scores above real digits; the table of features says what it lacks "
+        "then."
     )
     return setting.picture("progress.png", png(figure), alt, caption)
