@@ -85,19 +85,7 @@ def show(setting: Setting) -> Shown:
                 f"{trained.step:,} steps, {epochs:,.1f} epochs.",
             )
         )
-        rows.append(
-            (
-                name,
-                f"{trained.step:,}",
-                f"{epochs:,.1f}",
-                *_told(ours),
-                *(
-                    ("", "", "")
-                    if real is None
-                    else (*_told(real), f"{ours.spread / real.spread:.0%}")
-                ),
-            )
-        )
+        rows.append((name, f"{trained.step:,}", f"{epochs:,.1f}", *_told(ours, real)))
         usual = 0.0 if real is None else real.copies
         checks.append(
             Check(
@@ -120,8 +108,15 @@ def _trainings(setting: Setting) -> Iterator[tuple[str, Trained | None, str]]:
         yield name, None if reason else setting.trained(name, run), reason
 
 
-def _told(memory: Memory) -> tuple[str, str]:
-    return f"{memory.median:.2f}", f"{memory.copies:.1%}"
+def _told(ours: Memory, real: Memory | None) -> tuple[str, str, str]:
+    """Distances, copies and spread, those of held-out pictures in brackets."""
+    if real is None:
+        return f"{ours.median:.2f}", f"{ours.copies:.1%}", ""
+    return (
+        f"{ours.median:.2f} ({real.median:.2f})",
+        f"{ours.copies:.1%} ({real.copies:.1%})",
+        f"{ours.spread / real.spread:.0%}",
+    )
 
 
 def _held_out(data: build.OpenedData, part: Part, train: Tensor) -> Memory:
@@ -147,18 +142,10 @@ def _table(rows: list[tuple[str, ...]]) -> Table:
     return Table(
         "Copies? Median distance to the nearest training picture (Euclidean, of pixels in [0, 1]), "
         f"and the share that lies at most half as far from it as from its {NEIGHBOURS} nearest: of "
-        f"{COMPARED:,} samples, and of as many held-out pictures. Spread is the root mean square "
-        "distance of samples from their mean, as a share of that of held-out pictures: a net that "
-        "makes one picture, as one does that has only begun to learn, copies nothing and has none",
-        (
-            "training",
-            "updates",
-            "epochs",
-            "samples: distance",
-            "copies",
-            "held-out: distance",
-            "copies",
-            "spread",
-        ),
+        f"{COMPARED:,} samples and, in brackets, of as many held-out pictures. Spread is the root "
+        "mean square distance of samples from their mean, as a share of that of held-out pictures: "
+        "a net that makes one picture, as one does that has only begun to learn, copies nothing "
+        "and has none",
+        ("training", "updates", "epochs", "distance", "copies", "spread"),
         tuple(rows),
     )

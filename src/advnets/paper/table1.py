@@ -77,7 +77,7 @@ def show(setting: Setting) -> Shown:
                 "the mean of several digits, score higher than real digits do: they are smoother "
                 "than data, and a window likes that (Theis, van den Oord and Bethge 2016, “A note "
                 "on the evaluation of generative models”). So what lies above the row of real "
-                "pictures says *smoother than data*, not *better than data*."
+                "pictures says “smoother than data”, not “better than data”."
             ),
         ),
         checks=(_reached(scored[next(iter(by_preset))]),) if setting.full else (),
