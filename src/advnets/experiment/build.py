@@ -209,9 +209,8 @@ def players(
 ) -> dict[str, nn.Module]:
     """The players of a stage, with the initial weights that the run's seed gives.
 
-    `marginals` is the mean training picture in the nets' range; a run that is rebuilt without its
-    data hands in any, since the weights of a checkpoint follow. `classes` is how many labels the
-    data have.
+    `marginals` is the mean training picture in the nets' range, `classes` how many labels the data
+    have.
 
     Raises:
         UsageError: a conditional game has no labels, or nets that take none.
@@ -229,6 +228,11 @@ def players(
             "generator": stage_generator(run.stages[: stage + 1], shape, marginals, told),
             "discriminator": discriminator_net(run.stages[stage].discriminator, shape, told),
         }
+
+
+def rebuilt_players(run: config.Config, stage: int, facts: DataFacts) -> dict[str, nn.Module]:
+    """The same without the data: all but what the mean picture, here none, has put into G."""
+    return players(run, stage, facts.shape, torch.zeros(facts.shape), len(facts.classes))
 
 
 def stage_generator(

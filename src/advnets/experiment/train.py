@@ -108,8 +108,7 @@ def _begun(run: RunDirectory, run_config: config.Config) -> Session:
     resolved_runtime = runtime.resolve(run_config.runtime)
     data = build.open_data(run_config.data)
     resolved = build.resolved(run_config, data.facts, resolved_runtime)
-    facts, last = data.facts, len(resolved.stages) - 1
-    nets = build.players(resolved, last, facts.shape, torch.zeros(facts.shape), len(facts.classes))
+    nets = build.rebuilt_players(resolved, len(resolved.stages) - 1, data.facts)
     run.write_config(build.record(resolved, data.facts, nets, " ".join(sys.argv)))
     return Session(resolved, data, stage=0, restore=None)
 

@@ -54,8 +54,7 @@ class Trained:
             raise UsageError(
                 f"{path} keeps no weight average (average_half_life is 0); ask for the last weights"
             )
-        shape = self.facts.shape
-        nets = build.players(self.config, stage, shape, torch.zeros(shape), len(self.facts.classes))
+        nets = build.rebuilt_players(self.config, stage, self.facts)
         self.generator: nn.Module = nets["generator"]
         self.discriminator: nn.Module = nets["discriminator"]
         prefix = "average/generator" if self.weights == "average" else "players/generator"
@@ -125,8 +124,7 @@ class Trained:
 
     def begun(self) -> nn.Module:
         """The D that training began with."""
-        shape, last = self.facts.shape, len(self.config.stages) - 1
-        nets = build.players(self.config, last, shape, torch.zeros(shape), len(self.facts.classes))
+        nets = build.rebuilt_players(self.config, len(self.config.stages) - 1, self.facts)
         return nets["discriminator"].eval().requires_grad_(requires_grad=False)
 
     def own_extractor(self) -> OwnDiscriminator:
