@@ -56,6 +56,7 @@ def variants() -> dict[str, config.Stage]:
         generator=config.DCGANGenerator(width=WIDTH),
         discriminator=config.DCGANDiscriminator(width=WIDTH),
         steps=STEPS,
+        average_half_life=0,
     )
     found = {"all five rules": stage}
     broken = stage

@@ -26,6 +26,7 @@ _STAGE = Stage(
     generator_optimizer=Adam(),
     discriminator_optimizer=Adam(),
     epochs=25,
+    average_half_life=100_000,  # beside the training, which it does not change
 )
 
 OWN = Config(
@@ -41,7 +42,9 @@ FACES = replace(
     stages=(replace(_STAGE, epochs=300),),
 )
 MNIST = replace(OWN, preset="dcgan-mnist", data=replace(OWN.data, source="mnist"))
-CIFAR = replace(OWN, preset="dcgan-cifar", data=replace(OWN.data, source="cifar10", flip=True))
+CIFAR = replace(
+    OWN, preset="dcgan-cifar", data=replace(OWN.data, source="cifar10", size=32, flip=True)
+)
 MNIST_CONDITIONAL = replace(
     MNIST,
     preset="dcgan-mnist-conditional",
@@ -65,6 +68,7 @@ TUTORIAL = replace(
             generator=DCGANGenerator(width=64, kernel=4, prior="normal"),
             discriminator=DCGANDiscriminator(width=64, kernel=4),
             game=Game(fakes="shared"),
+            average_half_life=0,
         ),
     ),
 )
