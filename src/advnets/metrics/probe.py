@@ -105,16 +105,16 @@ Planes = tuple[Float[Tensor, "classes d"], Float[Tensor, " classes"]]
 
 def _chosen(told: Labelled, valid: Labelled, costs: Sequence[float]) -> tuple[float, Planes]:
     """The best C on validation pictures, from the least up to where two in a row are worse."""
-    found: list[tuple[float, float, Planes]] = []
-    worse, planes = 0, None
+    tried: list[tuple[float, float, Planes]] = []
+    best, worse, planes = 0.0, 0, None
     for cost in sorted(costs):
         planes = linear_svm(told, cost, planes)
         share = _right(planes, valid)
-        worse = worse + 1 if found and share < max(each[0] for each in found) else 0
-        found.append((share, -cost, planes))
+        tried.append((share, -cost, planes))
+        best, worse = max(best, share), worse + 1 if share < best else 0
         if worse == _ENOUGH:
             break
-    _, cost, planes = max(found, key=lambda each: each[:2])
+    _, cost, planes = max(tried, key=lambda one: one[:2])
     return -cost, planes
 
 
