@@ -55,6 +55,33 @@ def test_both_solvers_come_to_the_minimum_that_scikit_learn_comes_to(digits, cos
     assert abs(right(large, test) - right(ours, test)) < 0.005
 
 
+def test_a_start_from_another_cost_ends_at_the_same_minimum(digits, monkeypatch):
+    train, _, _ = digits
+    monkeypatch.setattr(module, "_MOST", 0)
+    cold = linear_svm(train, 1e-2)
+    warm = linear_svm(train, 1e-2, linear_svm(train, 1e-3))
+    assert objective(warm, train, 1e-2) == pytest.approx(objective(cold, train, 1e-2), rel=1e-3)
+    # Begun at the minimum it stays there, which tells that a start is read as it was given.
+    monkeypatch.setattr(module, "_ITERATIONS", 1)
+    there = objective(linear_svm(train, 1e-2, cold), train, 1e-2)
+    assert there == pytest.approx(objective(cold, train, 1e-2), rel=1e-3)
+
+
+def test_no_cost_is_tried_past_two_that_are_worse(digits, monkeypatch):
+    shares = {1e-4: 0.5, 1e-3: 0.7, 1e-2: 0.6, 1e-1: 0.65, 1.0: 0.9}
+    tried = []
+
+    def solve(told, cost, start):
+        tried.append(cost)
+        return torch.zeros(10, 64), torch.zeros(10)
+
+    monkeypatch.setattr(module, "linear_svm", solve)
+    monkeypatch.setattr(module, "_right", lambda planes, some: shares[tried[-1]])
+    cost, _ = module._chosen(digits[0], digits[1], list(reversed(shares)))
+    assert cost == 1e-3
+    assert tried == [1e-4, 1e-3, 1e-2, 1e-1]
+
+
 def test_more_labels_tell_more(digits):
     few, some, all_of_them = (probe(*digits, budget=budget, draws=4) for budget in (20, 200, None))
     assert few.accuracy < some.accuracy < all_of_them.accuracy
