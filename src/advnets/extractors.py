@@ -146,11 +146,16 @@ def discriminator_extractor(net: nn.Module, scaling: Scaling) -> OwnDiscriminato
             "features of D were asked for, which a discriminator with convolutions and without "
             "labels has; give a run of a DCGAN preset"
         )
+    return OwnDiscriminator("discriminator", weights_digest(net), net.eval(), scaling)
+
+
+def weights_digest(net: nn.Module) -> str:
+    """SHA-256, in hex, of a net's weights and buffers, by their names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(net.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.contiguous().cpu().numpy().tobytes())
-    return OwnDiscriminator("discriminator", digest.hexdigest(), net.eval(), scaling)
+    return digest.hexdigest()
 
 
 WEIGHTS = {

@@ -11,10 +11,12 @@ Every loss is computed in float32, whatever precision the logits came in.
 
 from __future__ import annotations
 
+import math
+
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import cross_entropy, softplus
 
 
 def value_terms(
@@ -94,3 +96,61 @@ def squared_slopes(
     # Of a sum, as no logit depends on another's picture; under batch norm it does, a little.
     (slopes,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
     return slopes.float().square().flatten(1).sum(1)
+
+
+def normal_log_likelihood(
+    x: Float[Tensor, "batch *shape"], mean: Float[Tensor, "batch *shape"], deviation: float
+) -> Float[Tensor, " batch"]:
+    """Log N(x; mean, deviation² I) of each picture, in nats."""
+    scaled = (x.float() - mean.float()) / deviation
+    constant = math.log(deviation) + 0.5 * math.log(2 * math.pi)
+    return -(0.5 * scaled.square() + constant).flatten(1).sum(1)
+
+
+def bernoulli_log_likelihood(
+    x: Float[Tensor, "batch *shape"], logits: Float[Tensor, "batch *shape"]
+) -> Float[Tensor, " batch"]:
+    """Σ x log p + (1 - x) log(1 - p), p = sigmoid(logits), of each picture, in nats.
+
+    x log p + (1 - x) log(1 - p) = x a - softplus(a). A density for x in {0, 1}; between them it is
+    the bound that readers of Kingma and Welling 2014 use.
+    """
+    a = logits.float()
+    return (x.float() * a - softplus(a)).flatten(1).sum(1)
+
+
+def divergence_from_prior(
+    mean: Float[Tensor, "batch latent"], log_variance: Float[Tensor, "batch latent"]
+) -> Float[Tensor, " batch"]:
+    """KL(N(μ, diag σ²) ‖ N(0, I)) = ½ Σ (μ² + σ² - 1 - log σ²), in nats.
+
+    Source: Kingma and Welling 2014, appendix B.
+    """
+    return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+
+
+def posterior_log_density(
+    z: Float[Tensor, "batch latent"],
+    mean: Float[Tensor, "batch latent"],
+    log_variance: Float[Tensor, "batch latent"],
+) -> Float[Tensor, " batch"]:
+    """Log N(z; μ, diag σ²) of each row, in nats."""
+    squares = (z - mean).square() * (-log_variance).exp()
+    return -0.5 * (squares + log_variance + math.log(2 * math.pi)).sum(1)
+
+
+def classification_loss(
+    class_logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]
+) -> Float[Tensor, ""]:
+    """-E log p(y | x), p(y | x) = softmax of the logits."""
+    return cross_entropy(class_logits.float(), labels)
+
+
+def feature_matching_loss(
+    of_real: Float[Tensor, "batch features"], of_fake: Float[Tensor, "batch features"]
+) -> Float[Tensor, ""]:
+    """‖E f(x) - E f(G(z))‖² / features, which G minimises; f are D's hidden units.
+
+    Source: Salimans et al. 2016, section 3.1; the mean over features as in their experiments.
+    """
+    return (of_real.float().mean(0) - of_fake.float().mean(0)).square().mean()

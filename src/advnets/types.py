@@ -22,6 +22,8 @@ class Batch:
     labels: Int[Tensor, " batch"] | None = None
     handed: Float[Tensor, "batch channels height width"] | None = None
     """What the phase before handed on."""
+    beside: Batch | None = None
+    """Labelled pictures, where those above have no labels and only a few others do."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,22 @@ class Phase:
     losses: Callable[[Players, Batch, Noise], Outcome]
     repeats: int | Callable[[Mapping[str, float]], int] = 1
     reads_data: bool = True
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """q(z | x): a normal distribution of z for each picture, its covariance diagonal."""
+
+    mean: Float[Tensor, "batch latent"]
+    log_variance: Float[Tensor, "batch latent"] | None = None
+    """log σ²; None: all at the mean."""
+
+    def draw(self, noise: Noise | None) -> Float[Tensor, "batch latent"]:
+        """μ + σ ε, one for each picture; without noise, the means."""
+        if noise is None or self.log_variance is None:
+            return self.mean
+        epsilon = noise.normal("posterior", *self.mean.shape)
+        return self.mean + (0.5 * self.log_variance).exp() * epsilon
 
 
 @runtime_checkable
@@ -122,4 +140,48 @@ class ConditionalDiscriminator(Protocol):
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch"]:
         """Logits a(x | y)."""
+        ...
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """From pictures to the z they may have come from."""
+
+    def __call__(self, x: Float[Tensor, "batch channels height width"]) -> Posterior:
+        """q(z | x)."""
+        ...
+
+
+@runtime_checkable
+class Completing(Protocol):
+    """A generator whose latents say, beside z, what of a picture is known."""
+
+    def given(
+        self,
+        z: Float[Tensor, "batch own"],
+        pictures: Float[Tensor, "batch channels height width"],
+        known: Float[Tensor, "batch 1 height width"],
+    ) -> Float[Tensor, "batch latent"]:
+        """The latents of completions of these pictures, of which `known` is 1 where one is."""
+        ...
+
+    def own_latent(self, n: int, noise: Noise) -> Float[Tensor, "batch own"]:
+        """Draw n points of the noise prior p_z, without what is known."""
+        ...
+
+
+@runtime_checkable
+class Classifying(Protocol):
+    """A discriminator that tells classes too."""
+
+    def hidden(
+        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+    ) -> Float[Tensor, "batch features"]:
+        """What the last layer judges by."""
+        ...
+
+    def class_logits(
+        self, hidden: Float[Tensor, "batch features"]
+    ) -> Float[Tensor, "batch classes"]:
+        """Logits l of the classes; p(class | x, real) = softmax l, and a(x) = log Σ exp l."""
         ...

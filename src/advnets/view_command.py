@@ -190,6 +190,53 @@ class Training:
         return training(trained)
 
 
+@dataclass(frozen=True)
+class Reconstructions:
+    """Test pictures, each beside what comes back of it through an encoder and G."""
+
+    num: int = 10
+    """How many test pictures."""
+    draws: int = 4
+    """Pictures by draws of z, beside the one by its mean."""
+    seed: int = 0
+    """Of the draws."""
+    data_dir: DataDir = None
+    """Where the run's named set lies now; None: as it was trained."""
+
+    def look(self, trained: Trained) -> Look:
+        """Draw them."""
+        from advnets.looks.reconstructions import reconstructions
+
+        return reconstructions(trained, **asdict(self))
+
+
+@dataclass(frozen=True)
+class Completions:
+    """Test pictures, what is known of them, and several ways in which G completes them."""
+
+    num: int = 6
+    """How many test pictures."""
+    draws: int = 8
+    """Completions of each."""
+    hidden: tuple[Literal["upper", "lower", "left", "right", "box", "pixels"], ...] = (
+        "lower",
+        "left",
+        "box",
+        "pixels",
+    )
+    """What is hidden, one block of rows each."""
+    seed: int = 0
+    """Of z and of what is hidden."""
+    data_dir: DataDir = None
+    """Where the run's named set lies now; None: as it was trained."""
+
+    def look(self, trained: Trained) -> Look:
+        """Complete them."""
+        from advnets.looks.completions import completions
+
+        return completions(trained, **asdict(self))
+
+
 What = (
     Annotated[Samples, subcommand("samples")]
     | Annotated[Neighbours, subcommand("neighbours")]
@@ -200,6 +247,8 @@ What = (
     | Annotated[Activations, subcommand("activations")]
     | Annotated[WindowDrop, subcommand("window-drop")]
     | Annotated[Training, subcommand("training")]
+    | Annotated[Reconstructions, subcommand("reconstructions")]
+    | Annotated[Completions, subcommand("completions")]
 )
 
 

@@ -12,7 +12,7 @@ from advnets.bench.measure import Spread
 from advnets.bench.processes import Worker
 from advnets.bench.rows import ROWS
 from advnets.errors import AdvnetsError
-from advnets.experiment import build
+from advnets.experiment import seats
 
 
 @pytest.mark.parametrize("preset", peers.PEERS)
@@ -20,7 +20,7 @@ def test_the_plain_nets_are_the_presets_nets(preset):
     """Layer for layer: shapes of all parameters, piece-major weights of maxout apart."""
     stage, peer = presets.named(preset).stage, peers.PEERS[preset]()
     shape = peers.SHAPES[preset]
-    ours = build.players(presets.named(preset), 0, shape, torch.full(shape, 0.5))
+    ours = seats.players(presets.named(preset), 0, shape, torch.full(shape, 0.5))
     for name, theirs in (("generator", peer.generator), ("discriminator", peer.discriminator)):
         mine = sorted(tuple(p.shape) for p in ours[name].parameters())
         assert mine == sorted(tuple(p.shape) for p in theirs.parameters()), name

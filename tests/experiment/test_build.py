@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from advnets import config
-from advnets.experiment import build
+from advnets.experiment import build, seats
 
 
 @pytest.mark.parametrize("scaling", ["unit", "symmetric", "contrast"])
@@ -20,13 +20,13 @@ def test_the_mean_picture_is_the_mean_in_the_nets_range(tiny, scaling):
 def test_initial_weights_are_a_function_of_the_seed_alone(tiny):
     mean = torch.zeros(1, 8, 8)
     torch.manual_seed(1)
-    first = build.players(tiny, 0, (1, 8, 8), mean)
+    first = seats.players(tiny, 0, (1, 8, 8), mean)
     after = torch.rand(1)
     torch.manual_seed(1)
     assert torch.equal(torch.rand(1), after)  # and the global generator is left alone
     torch.manual_seed(2)
-    again = build.players(tiny, 0, (1, 8, 8), mean)
-    other = build.players(replace(tiny, seed=1), 0, (1, 8, 8), mean)
+    again = seats.players(tiny, 0, (1, 8, 8), mean)
+    other = seats.players(replace(tiny, seed=1), 0, (1, 8, 8), mean)
     for name in first:
         for a, b in zip(first[name].parameters(), again[name].parameters(), strict=True):
             assert torch.equal(a, b)

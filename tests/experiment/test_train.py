@@ -8,7 +8,7 @@ import torch
 
 from advnets import config
 from advnets.errors import ConfigDiffersError, RunError
-from advnets.experiment import build
+from advnets.experiment import build, seats
 from advnets.experiment.measure import Drawing, draw_samples
 from advnets.experiment.scores import Subject, parzen_records
 from advnets.experiment.train import train
@@ -181,9 +181,11 @@ def test_a_parzen_score_on_the_way_is_an_event(tiny, tmp_path, quiet):
 
 def test_the_real_row_is_the_score_of_the_training_pictures_themselves(tiny):
     data = build.open_data(tiny.data)
-    generator = build.players(tiny, 0, data.facts.shape, build.mean_picture(data))["generator"]
+    generator = seats.players(tiny, 0, data.facts.shape, build.mean_picture(data))["generator"]
     drawing = Drawing(torch.device("cpu"))
-    records = parzen_records(Subject(generator, data, 0, 0, "last", drawing, Pixels()))
+    records = parzen_records(
+        Subject({"generator": generator}, data, 0, 0, "last", drawing, Pixels())
+    )
     real = next(r for r in records if r["samples"] != "generator" and r["grid"] == "paper")
     train_, test = data.splits.train, data.splits.test
     centres = train_.images.reshape(len(train_), -1) / 16
@@ -202,7 +204,7 @@ def test_the_real_row_is_the_score_of_the_training_pictures_themselves(tiny):
 def test_samples_are_drawn_in_the_precision_of_the_run(tiny):
     """In bfloat16 they are those of float32 within its rounding, and the first do not move."""
     data = build.open_data(tiny.data)
-    generator = build.players(tiny, 0, data.facts.shape, build.mean_picture(data))["generator"]
+    generator = seats.players(tiny, 0, data.facts.shape, build.mean_picture(data))["generator"]
     exact, short, more = (
         draw_samples(generator, data.scaling, n, 0, Drawing(torch.device("cpu"), precision))
         for n, precision in ((20, torch.float32), (20, torch.bfloat16), (600, torch.bfloat16))

@@ -7,7 +7,7 @@ import torch
 
 from advnets import config
 from advnets.errors import DataError, UsageError
-from advnets.experiment import build
+from advnets.experiment import seats
 from advnets.experiment.train import train
 from advnets.experiment.trained import load
 from advnets.games.conditional import ConditionalNets
@@ -84,7 +84,7 @@ def test_d_is_told_the_label_of_both():
 
 
 def test_a_batch_without_labels_is_refused():
-    with pytest.raises(DataError, match="a batch without labels came to a conditional game"):
+    with pytest.raises(DataError, match="a batch without labels came to a game"):
         ConditionalNets(config.Game()).both(players(), Batch(torch.zeros(2, *SHAPE)), NOISE)
 
 
@@ -132,8 +132,9 @@ def test_data_without_labels_are_refused(conditional, tmp_path, quiet):
 
 
 def test_nets_that_take_no_labels_are_refused(tiny, tmp_path, quiet):
-    run = tiny.with_stage(replace(tiny.stage, game=config.ConditionalGame()))
-    with pytest.raises(UsageError, match="fully connected or 2014 nets, which take no labels"):
+    stage = replace(tiny.stage, discriminator=config.MaxoutConvDiscriminator())
+    run = tiny.with_stage(replace(stage, game=config.ConditionalGame()))
+    with pytest.raises(UsageError, match="the convolutional D of 2014, which takes no labels"):
         train(run, tmp_path / "run", quiet)
 
 
@@ -160,4 +161,4 @@ def test_runs_of_before_there_were_other_games_are_read():
     assert from_json(record, config.Stage) == plain
     other = replace(plain, game=config.ConditionalGame(k=2))
     assert from_json(to_json(other), config.Stage) == other
-    assert build.GAMES[type(other.game)] is ConditionalNets
+    assert seats.GAMES[type(other.game)] is ConditionalNets

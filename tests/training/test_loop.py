@@ -83,7 +83,7 @@ def make(tmp_path):
             steps=steps,
             hooks=hooks,
             interruption=Interruption() if interruption is None else interruption,
-            average=WeightAverage(player, half_life=10, batch_size=2),
+            averages={"generator": WeightAverage(player, half_life=10, batch_size=2)},
         )
 
     return loop
@@ -129,7 +129,7 @@ def test_after_a_passing_trouble_it_goes_on_from_the_last_good_state(make):
     player = loop.table.players["generator"]
     assert torch.isfinite(player.w).all()
     assert player.seen.item() == 20  # the buffer is of 20 good steps, none counted twice
-    assert torch.isfinite(loop.average.module.w).all()
+    assert torch.isfinite(loop.averages["generator"].module.w).all()
     untroubled = make(name="untroubled")
     untroubled.run_to_end()
     assert not torch.equal(untroubled.table.players["generator"].w, player.w)

@@ -15,7 +15,7 @@ from advnets import config, presets
 from advnets.bench import peers
 from advnets.data.open import open_source
 from advnets.data.source import Part
-from advnets.experiment import build
+from advnets.experiment import build, seats
 from advnets.experiment.measure import Drawing, sample_blocks
 from advnets.metrics.parzen import PAPER_GRID, parzen_log_likelihoods
 from advnets.training import runtime
@@ -96,7 +96,7 @@ def resident(preset: str) -> Contestant:
 def our_samples(setting: Setting) -> Iterator[int]:
     """10,000 pictures of the DCGAN generator, again and again, as `advnets sample` draws them."""
     run, data, device = opened(setting.data("dcgan-tutorial"))
-    nets = build.players(run, 0, data.facts.shape, torch.zeros(data.facts.shape))
+    nets = seats.players(run, 0, data.facts.shape, torch.zeros(data.facts.shape))
     generator, drawing = runtime.seated(nets["generator"], device), Drawing.of(run.runtime, device)
     while True:
         for block in sample_blocks(generator, data.scaling, DRAWN, 0, drawing):

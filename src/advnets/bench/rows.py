@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from advnets import presets
+from advnets import config, presets
 from advnets.bench import contestants, peers
 from advnets.bench.flops import forward, of_round
 from advnets.metrics.parzen import PAPER_GRID
@@ -48,7 +48,9 @@ def _round(preset: str) -> float:
     peer = peers.PEERS[preset]()
     g = forward(peer.generator, torch.zeros(1, *peer.latent_shape))
     d = forward(peer.discriminator, torch.zeros(1, *peers.SHAPES[preset]))
-    return of_round(presets.named(preset).stage.game, g, d)
+    game = presets.named(preset).stage.game
+    assert isinstance(game, config.Game)
+    return of_round(game, g, d)
 
 
 def _sample() -> float:

@@ -6,6 +6,18 @@ config.json by the run directory. A field's comment is its help text.
 
 from advnets.config.checks import at_least, check, probabilities
 from advnets.config.data import Data, Framing
+from advnets.config.encoders import MLPEncoder
+from advnets.config.games import (
+    AnyGame,
+    CompletionGame,
+    ConditionalGame,
+    ElboGame,
+    EncodingGame,
+    Game,
+    GameConfig,
+    InferenceGame,
+    SemiSupervisedGame,
+)
 from advnets.config.nets import (
     Activation,
     DCGANDiscriminator,
@@ -17,14 +29,14 @@ from advnets.config.nets import (
     MaxoutDiscriminator,
     MLPDiscriminator,
     MLPGenerator,
+    NoDiscriminator,
+    SemiSupervisedDiscriminator,
+    wider,
 )
 from advnets.config.run import (
     SGD,
     Adam,
-    ConditionalGame,
     Config,
-    Game,
-    GameConfig,
     OptimizerConfig,
     Runtime,
     Stage,
@@ -35,6 +47,8 @@ __all__ = [
     "SGD",
     "Activation",
     "Adam",
+    "AnyGame",
+    "CompletionGame",
     "ConditionalGame",
     "Config",
     "DCGANDiscriminator",
@@ -42,19 +56,27 @@ __all__ = [
     "Data",
     "DeconvGenerator",
     "DiscriminatorConfig",
+    "ElboGame",
+    "EncodingGame",
     "Framing",
     "Game",
     "GameConfig",
     "GeneratorConfig",
+    "InferenceGame",
     "MLPDiscriminator",
+    "MLPEncoder",
     "MLPGenerator",
     "MaxoutConvDiscriminator",
     "MaxoutDiscriminator",
+    "NoDiscriminator",
     "OptimizerConfig",
     "Runtime",
+    "SemiSupervisedDiscriminator",
+    "SemiSupervisedGame",
     "Stage",
     "Ticks",
     "at_least",
     "check",
     "probabilities",
+    "wider",
 ]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 from advnets.config.checks import at_least, probabilities
 
-Activation = Literal["relu", "leaky_relu", "sigmoid", "tanh"]
+Activation = Literal["relu", "leaky_relu", "sigmoid", "softplus", "tanh"]
 
 
 @dataclass(frozen=True)
@@ -198,6 +198,8 @@ class DCGANDiscriminator:
     """What the hidden layers apply (rule 5: leaky rectifiers)."""
     deviation: float = 0.02
     """Standard deviation of the initial weights."""
+    projection: bool = False
+    """Told classes, D meets them at its last maps alone, and not at every layer."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "width", "dense")
@@ -205,7 +207,41 @@ class DCGANDiscriminator:
         at_least(self, 0, "deviation")
 
 
+@dataclass(frozen=True)
+class SemiSupervisedDiscriminator:
+    """Fully connected net of class logits, noise at every layer (Salimans et al. 2016, MNIST)."""
+
+    units: tuple[int, ...] = (1000, 500, 250, 250, 250)
+    """Units of each hidden layer; their weights are normed."""
+    noise_input: float = 0.3
+    """Standard deviation of the normal noise on pixels, in training."""
+    noise_hidden: float = 0.5
+    """The same on hidden units."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "units")
+        at_least(self, 0, "noise_input", "noise_hidden")
+
+
+@dataclass(frozen=True)
+class NoDiscriminator:
+    """For games that are played without one."""
+
+
 GeneratorConfig = MLPGenerator | DeconvGenerator | DCGANGenerator
 DiscriminatorConfig = (
-    MaxoutDiscriminator | MaxoutConvDiscriminator | MLPDiscriminator | DCGANDiscriminator
+    MaxoutDiscriminator
+    | MaxoutConvDiscriminator
+    | MLPDiscriminator
+    | DCGANDiscriminator
+    | SemiSupervisedDiscriminator
+    | NoDiscriminator
 )
+
+
+Prior = TypeVar("Prior", MLPGenerator, DeconvGenerator)
+
+
+def wider(spec: Prior, numbers: int) -> Prior:
+    """The same net, given so many numbers more beside its z."""
+    return replace(spec, latent_dim=spec.latent_dim + numbers)

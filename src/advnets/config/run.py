@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Literal
+from typing import Literal
 
 from tyro.conf import Suppress
 
 from advnets.config.checks import at_least, check
 from advnets.config.data import Data
+from advnets.config.games import Game, GameConfig
 from advnets.config.nets import (
     DiscriminatorConfig,
     GeneratorConfig,
@@ -64,43 +65,6 @@ OptimizerConfig = SGD | Adam
 
 
 @dataclass(frozen=True)
-class Game:
-    """Algorithm 1: k discriminator steps to one generator step."""
-
-    objective: Literal["non-saturating", "minimax"] = "non-saturating"
-    """What G minimises: -log D(G(z)), or the minimax game's log(1 - D(G(z)))."""
-    k: int = 1
-    """Discriminator steps to one generator step, when they alternate."""
-    updates: Literal["alternating", "simultaneous"] = "alternating"
-    """D first and then G (the paper's text), or both on the same batch and fakes (its files)."""
-    fakes: Literal["fresh", "shared"] = "fresh"
-    """In G's own step of alternating play: drawn anew (the paper's text), or those D has seen."""
-    relativistic: bool = False
-    """D tells which of a pair, a picture and a sample, is real: logits are their difference."""
-    r1: float = 0.0
-    """Weight γ of the penalty γ/2 E‖∇D(x)‖² on real pictures, added to what D minimises."""
-    r2: float = 0.0
-    """The same on generated pictures."""
-
-    conditional: ClassVar[bool] = False
-    """Whether the nets are told the label."""
-
-    def __post_init__(self) -> None:
-        at_least(self, 1, "k")
-        at_least(self, 0, "r1", "r2")
-
-
-@dataclass(frozen=True)
-class ConditionalGame(Game):
-    """The same game for each class: G and D are told the label (2014, section 7, extension 1)."""
-
-    conditional: ClassVar[bool] = True
-
-
-GameConfig = Game | ConditionalGame
-
-
-@dataclass(frozen=True)
 class Stage:
     """One game between one pair of nets. Most presets are one stage; TFD has two."""
 
@@ -121,6 +85,11 @@ class Stage:
     def __post_init__(self) -> None:
         at_least(self, 1, "epochs", "steps")
         at_least(self, 0, "average_half_life")
+
+    @property
+    def averaged(self) -> tuple[str, ...]:
+        """The players whose weight average is kept."""
+        return self.game.averaged if self.average_half_life else ()
 
 
 @dataclass(frozen=True)

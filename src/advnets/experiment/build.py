@@ -1,12 +1,10 @@
-"""From config to objects: the one place that knows which class a config stands for."""
+"""From a config to a table that is laid: data, players, optimizers, batches and noise."""
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from dataclasses import dataclass, replace
-from functools import singledispatch
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,20 +14,18 @@ from torch import Tensor, nn
 from advnets import config
 from advnets._version import __version__
 from advnets.codec import to_json
-from advnets.data.batches import Feed, batches_of
+from advnets.data.batches import batches_of
+from advnets.data.feed import Feed
 from advnets.data.open import open_source
+from advnets.data.partly import PartlyLabelled, few_labelled
 from advnets.data.scaling import Scaling, fit_scaling, scaling_from_facts
-from advnets.data.source import Splits, blocks, length
+from advnets.data.source import Part, Splits, blocks, length
 from advnets.errors import UnknownNameError, UsageError
-from advnets.games.conditional import ConditionalNets
-from advnets.games.plain import AdversarialNets
-from advnets.nets import dcgan
-from advnets.nets.conv2014 import DeconvGenerator, MaxoutConvDiscriminator
+from advnets.experiment import seats
 from advnets.nets.layers import Shape
-from advnets.nets.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator, Stacked
 from advnets.noise import Noise
 from advnets.training import runtime
-from advnets.training.algorithm import Table, Taking, take_turn
+from advnets.training.algorithm import BatchStream, Table, Taking, take_turn
 from advnets.training.movers import mover
 from advnets.training.turns import captured, compiled, on_cuda
 
@@ -120,163 +116,50 @@ def mean_picture(opened: OpenedData) -> Float[Tensor, "channels height width"]:
     return (total / count).float()
 
 
-GAMES = {config.Game: AdversarialNets, config.ConditionalGame: ConditionalNets}
-
-
-@singledispatch
-def generator_net(
-    spec: config.GeneratorConfig, shape: Shape, marginals: Tensor | None, classes: int = 0
-) -> nn.Module:
-    """The generator that a config describes; with classes, it is told which to make."""
-    raise NotImplementedError(f"no generator for {type(spec).__name__}")
-
-
-@generator_net.register
-def _(
-    spec: config.MLPGenerator, shape: Shape, marginals: Tensor | None, classes: int = 0
-) -> nn.Module:
-    refuse_classes(classes)
-    return MLPGenerator(shape, spec, marginals)
-
-
-@generator_net.register
-def _(
-    spec: config.DeconvGenerator,
-    shape: Shape,
-    marginals: Tensor | None,  # noqa: ARG001
-    classes: int = 0,
-) -> nn.Module:
-    refuse_classes(classes)
-    return DeconvGenerator(shape, spec)
-
-
-@generator_net.register
-def _(
-    spec: config.DCGANGenerator,
-    shape: Shape,
-    marginals: Tensor | None,  # noqa: ARG001
-    classes: int = 0,
-) -> nn.Module:
-    return dcgan.Generator(shape, **vars(spec), classes=classes)
-
-
-@singledispatch
-def discriminator_net(
-    spec: config.DiscriminatorConfig, shape: Shape, classes: int = 0
-) -> nn.Module:
-    """The discriminator that a config describes; with classes, it is told which it looks at."""
-    raise NotImplementedError(f"no discriminator for {type(spec).__name__}")
-
-
-@discriminator_net.register
-def _(spec: config.MaxoutDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
-    refuse_classes(classes)
-    return MaxoutDiscriminator(shape, spec)
-
-
-@discriminator_net.register
-def _(spec: config.MaxoutConvDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
-    refuse_classes(classes)
-    return MaxoutConvDiscriminator(shape, spec)
-
-
-@discriminator_net.register
-def _(spec: config.MLPDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
-    refuse_classes(classes)
-    return MLPDiscriminator(shape, spec)
-
-
-@discriminator_net.register
-def _(spec: config.DCGANDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
-    return dcgan.Discriminator(shape, **vars(spec), classes=classes)
-
-
-def refuse_classes(classes: int) -> None:
-    """Say that a net cannot be told the class.
-
-    Raises:
-        UsageError: it was asked to.
-    """
-    if classes:
-        raise UsageError(
-            "a conditional game was asked for of fully connected or 2014 nets, which take no "
-            "labels; give DCGAN nets, as preset dcgan-mnist-conditional has them"
-        )
-
-
-def players(
-    run: config.Config, stage: int, shape: Shape, marginals: Tensor, classes: int = 0
-) -> dict[str, nn.Module]:
-    """The players of a stage, with the initial weights that the run's seed gives.
-
-    `marginals` is the mean training picture in the nets' range, `classes` how many labels the data
-    have.
-
-    Raises:
-        UsageError: a conditional game has no labels, or nets that take none.
-    """
-    conditional = run.stages[stage].game.conditional
-    told = classes if conditional else 0
-    if conditional and not classes:
-        raise UsageError(
-            f"a conditional game was asked for on {run.data.source}, whose pictures have no "
-            "labels; give a labelled set, or a folder with a folder for each class"
-        )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(initial_seed(run.seed, stage))
-        return {
-            "generator": stage_generator(run.stages[: stage + 1], shape, marginals, told),
-            "discriminator": discriminator_net(run.stages[stage].discriminator, shape, told),
-        }
-
-
 def rebuilt_players(run: config.Config, stage: int, facts: DataFacts) -> dict[str, nn.Module]:
-    """The same without the data: all but what the mean picture, here none, has put into G."""
-    return players(run, stage, facts.shape, torch.zeros(facts.shape), len(facts.classes))
-
-
-def stage_generator(
-    stages: tuple[config.Stage, ...], shape: Shape, marginals: Tensor, classes: int = 0
-) -> nn.Module:
-    """The generator of the last of these stages, upon those of the stages before it."""
-    *before, stage = stages
-    if not stage.below_previous:
-        return generator_net(stage.generator, shape, marginals, classes)
-    top = cast(MLPGenerator | Stacked, stage_generator(tuple(before), shape, marginals))
-    bottom = generator_net(stage.generator, (top.latent_dim, 1, 1), None)
-    return Stacked(cast(MLPGenerator, bottom), top)
-
-
-def initial_seed(seed: int, stage: int) -> int:
-    """The seed of a stage's initial weights."""
-    digest = hashlib.blake2b(f"{seed}/initial weights/{stage}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "little")
+    """The players of a stage without the data: all but what the mean picture puts into G."""
+    return seats.players(run, stage, facts.shape, torch.zeros(facts.shape), len(facts.classes))
 
 
 def table(run_config: config.Config, data: OpenedData, number: int, device: torch.device) -> Table:
     """Lay the table for one stage: players, optimizers, batches and noise."""
     stage = run_config.stages[number]
     facts = data.facts
-    nets = players(run_config, number, facts.shape, mean_picture(data), len(facts.classes))
+    nets = seats.players(run_config, number, facts.shape, mean_picture(data), len(facts.classes))
     seated = {name: runtime.seated(net, device) for name, net in nets.items()}
-    specs = {
-        "generator": stage.generator_optimizer,
-        "discriminator": stage.discriminator_optimizer,
-    }
     seed = run_config.seed
     feed = Feed(data.scaling, run_config.data.batch_size, seed, device, flip=run_config.data.flip)
     return Table(
-        game=GAMES[type(stage.game)](stage.game),
+        game=seats.GAMES[type(stage.game)](stage.game),
         players=seated,
-        movers={name: mover(spec, seated[name].parameters()) for name, spec in specs.items()},
-        batches=batches_of(data.splits.train, feed),
+        movers={
+            name: mover(_optimizer(stage, name), net.parameters()) for name, net in seated.items()
+        },
+        batches=_batches(stage.game, data.splits, feed),
         noise=Noise(seed, purpose=f"stage{number}", device=device),
         precision=runtime.PRECISIONS[run_config.runtime.precision],
         take_turn=taking(run_config.runtime, stage.game),
     )
 
 
-def taking(chosen: config.Runtime, game: config.Game) -> Taking:
+def _optimizer(stage: config.Stage, player: str) -> config.OptimizerConfig:
+    """D's own for D; all others are on G's side."""
+    d = player == "discriminator"
+    return stage.discriminator_optimizer if d else stage.generator_optimizer
+
+
+def _batches(game: config.GameConfig, splits: Splits, feed: Feed) -> BatchStream:
+    if not isinstance(game, config.SemiSupervisedGame):
+        return batches_of(splits.train, feed)
+    if not isinstance(splits.train, Part):
+        raise UsageError(
+            f"{splits.name} is a stream, of which no few pictures can be labelled; leave --stream"
+        )
+    few = few_labelled(splits.train, game.labels, game.label_seed)
+    return PartlyLabelled(splits.train, few, feed)
+
+
+def taking(chosen: config.Runtime, game: config.GameConfig) -> Taking:
     """The way to take turns that a config asks for.
 
     Raises:
@@ -286,7 +169,12 @@ def taking(chosen: config.Runtime, game: config.Game) -> Taking:
         return take_turn
     if chosen.compile and chosen.graph:
         raise UsageError("compile and graph were both asked for; give one of them")
-    if game.updates == "alternating" and game.fakes == "shared":
+    if not game.prepared:
+        raise UsageError(
+            f"compile or graph was asked for a {type(game).__name__}, which is played as it is "
+            "written; leave them out"
+        )
+    if isinstance(game, config.Game) and (game.updates, game.fakes) == ("alternating", "shared"):
         raise UsageError(
             "fakes are shared between steps, which compile and graph take apart; say "
             "--game.fakes fresh, or leave them out"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from advnets.experiment.completed import completion_records
+from advnets.experiment.inferred import elbo_records, reconstruction_records
 from advnets.experiment.probe import nearest_records, probe_records
 from advnets.experiment.scores import (
     Record,
@@ -13,6 +15,7 @@ from advnets.experiment.scores import (
     parzen_records,
     prdc_records,
 )
+from advnets.experiment.told import class_records, error_records
 
 METRICS: dict[str, Callable[[Subject], list[Record]]] = {
     "parzen": parzen_records,
@@ -21,6 +24,11 @@ METRICS: dict[str, Callable[[Subject], list[Record]]] = {
     "neighbour": neighbour_records,
     "probe": probe_records,
     "one-nn": nearest_records,
+    "classes": class_records,
+    "test-error": error_records,
+    "reconstruction": reconstruction_records,
+    "completion": completion_records,
+    "elbo": elbo_records,
 }
 
 EXTRACTORS = {"mnist": "digits"}

@@ -12,6 +12,7 @@ import torch
 
 from advnets import config
 from advnets.experiment import build
+from advnets.experiment.adopted import adopted
 from advnets.training import runtime
 from advnets.training.algorithm import play_round
 
@@ -60,6 +61,7 @@ def plan(run_config: config.Config) -> Plan:
     Raises:
         DataError: the data is absent or wrong.
     """
+    run_config = adopted(run_config)
     data = build.open_data(run_config.data)
     resolved = build.resolved(run_config, data.facts, runtime.resolve(run_config.runtime))
     device = runtime.prepare(resolved.runtime)

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from typing import cast
 
 import torch
-from torch import nn
 
 from advnets.data.source import Part
 from advnets.errors import DataError, UsageError
+from advnets.experiment.inferred import encoder_extractor
 from advnets.experiment.measure import draw_samples, pictures
 from advnets.experiment.scores import Record, Subject
 from advnets.extractors import Extractor, Pixels, discriminator_extractor
 from advnets.metrics.probe import Labelled, nearest_picture_error, probe
-from advnets.views.score_lines import GENERATOR, REAL
+from advnets.views.score_lines import DISCRIMINATOR, GENERATOR, REAL
 
 BUDGETS = (100, 1_000, 4_000, None)
 """Labels that the linear classifier is given; None: all."""
@@ -24,7 +24,7 @@ SHOWN = (1_000, 10_000, 50_000, 100_000)
 
 
 def probe_records(subject: Subject) -> list[Record]:
-    """Accuracy of linear SVMs on D's features, on those of a D never trained, and on pixels."""
+    """Accuracy of linear SVMs on D's features, or z, on those of nets never trained, on pixels."""
     splits = subject.data.splits
     parts = {"training": splits.train, "validation": splits.valid, "test": splits.test}
     for name, part in parts.items():
@@ -35,7 +35,7 @@ def probe_records(subject: Subject) -> list[Record]:
             )
     sets = [cast(Part, part) for part in parts.values()]
     records: list[Record] = []
-    for row, extractor in _rows(subject.discriminators(), subject).items():
+    for row, extractor in _rows(subject).items():
         train, valid, test = (_seen(extractor, part) for part in sets)
         for budget in _within(train.labels):
             found = probe(train, valid, test, budget=budget, seed=subject.seed)
@@ -46,10 +46,19 @@ def probe_records(subject: Subject) -> list[Record]:
     return records
 
 
-def _rows(discriminators: Mapping[str, nn.Module], subject: Subject) -> dict[str, Extractor]:
-    scaling = subject.data.scaling
-    nets = {name: discriminator_extractor(net, scaling) for name, net in discriminators.items()}
-    return {**nets, "pixels": Pixels()}
+def _rows(subject: Subject) -> dict[str, Extractor]:
+    """What is looked through: z where it is inferred, else D's convolutions; and pixels."""
+    scaling, nets = subject.data.scaling, {"": subject.players, ", never trained": subject.begun()}
+    if "encoder" in subject.players:
+        seen: dict[str, Extractor] = {
+            f"E{which}": encoder_extractor(some["encoder"], scaling) for which, some in nets.items()
+        }
+    else:
+        seen = {
+            f"{DISCRIMINATOR}{which}": discriminator_extractor(some["discriminator"], scaling)
+            for which, some in nets.items()
+        }
+    return {**seen, "pixels": Pixels()}
 
 
 def _within(labels: torch.Tensor) -> Iterator[int | None]:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from advnets import config
+from advnets.data.source import Part
 from advnets.errors import DataError
 from advnets.experiment.build import OpenedData
 from advnets.experiment.measure import (
@@ -35,7 +38,7 @@ Pictures = Float[Tensor, "n channels height width"]
 class Subject:
     """A generator that is scored on data, beside as many real training pictures."""
 
-    generator: nn.Module
+    players: Mapping[str, nn.Module]
     data: OpenedData
     seed: int
     step: int
@@ -43,10 +46,17 @@ class Subject:
     drawing: Drawing
     extractor: Extractor
     """What the metrics of features look at."""
-    discriminators: Callable[[], Mapping[str, nn.Module]] = dict
-    """Gives the trained D, and the one that training began with, by the names of their rows."""
+    begun: Callable[[], Mapping[str, nn.Module]] = dict
+    """Gives the players that training began with."""
+    game: config.GameConfig = field(default_factory=config.Game)
+    """What they have played."""
     classes: int = 0
     """How many a conditional generator makes."""
+
+    @property
+    def generator(self) -> nn.Module:
+        """G."""
+        return self.players["generator"]
 
     @cached_property
     def rows(self) -> Mapping[str, Pictures]:
@@ -70,13 +80,34 @@ class Subject:
         Raises:
             DataError: there are no test pictures.
         """
+        return self.extractor.features(pictures(self.test_part(), slice(TEST)))
+
+    def test_part(self) -> Part:
+        """The test pictures.
+
+        Raises:
+            DataError: there are none.
+        """
         test = self.data.splits.test
         if test is None:
             raise DataError(
                 f"{self.data.facts.name} has no test pictures, which samples are compared with; "
                 "give a folder of at least 50 pictures or a named set"
             )
-        return self.extractor.features(pictures(test, slice(TEST)))
+        return test
+
+    def labelled_test(self) -> tuple[Pictures, Int[Tensor, " n"]]:
+        """All test pictures and their labels.
+
+        Raises:
+            DataError: there are none, or without labels.
+        """
+        test = self.test_part()
+        if test.labels is None:
+            raise DataError(
+                f"{self.data.facts.name} has no labelled test pictures; give a labelled set"
+            )
+        return pictures(test, slice(None)), torch.from_numpy(test.labels)
 
     def record(self, metric: str, row: str, **found: object) -> Record:
         """What was found, with its stamps."""

@@ -18,6 +18,7 @@ from advnets.codec import differences, from_json, to_json
 from advnets.data.source import Part
 from advnets.errors import ConfigDiffersError, MissingExtraError, RunError, UsageError
 from advnets.experiment import build
+from advnets.experiment.adopted import adopted, fixed_generator
 from advnets.experiment.measure import Drawing, draw_samples, parzen_on_the_way
 from advnets.files import write_atomically
 from advnets.runs import RunDirectory
@@ -106,6 +107,7 @@ class Session:
 def _begun(run: RunDirectory, run_config: config.Config) -> Session:
     """Begin a run: open its data, resolve its config, write both down."""
     resolved_runtime = runtime.resolve(run_config.runtime)
+    run_config = adopted(run_config)
     data = build.open_data(run_config.data)
     resolved = build.resolved(run_config, data.facts, resolved_runtime)
     nets = build.rebuilt_players(resolved, len(resolved.stages) - 1, data.facts)
@@ -202,6 +204,8 @@ def _play_stages(
             session.restore = None
         elif trained is not None:
             _hand_on(trained, loop.table.players["generator"])
+        elif (begun := fixed_generator(session.config.stages[number])) is not None:
+            loop.table.players["generator"].load_state_dict(begun.state_dict())
         complete = loop.run_to_end()
         session.step = loop.step
         if not complete:
@@ -229,9 +233,10 @@ def _loop(
     run_config = session.config
     stage, batch_size = run_config.stages[number], run_config.data.batch_size
     table = build.table(run_config, session.data, number, device)
-    average = None
-    if stage.average_half_life:
-        average = WeightAverage(table.players["generator"], stage.average_half_life, batch_size)
+    averages = {
+        name: WeightAverage(table.players[name], stage.average_half_life, batch_size)
+        for name in stage.averaged
+    }
     return Loop(
         table=table,
         run=run,
@@ -239,7 +244,7 @@ def _loop(
         steps=stage.steps or 0,
         hooks=_hooks(run, session, device, watcher),
         interruption=interruption,
-        average=average,
+        averages=averages,
         stage=number,
         steps_before=run_config.steps_before(number),
         pictures_per_step=batch_size,

@@ -48,28 +48,51 @@ class Trained:
         stage = checkpoint.facts["stage"]
         played: int = checkpoint.facts["position"]["step"]
         self.step = self.config.steps_before(stage) + played
-        averaged = self.config.stages[stage].average_half_life > 0
+        averaged = self.config.stages[stage].averaged
         self.weights: Weights = weights or ("average" if averaged else "last")
         if self.weights == "average" and not averaged:
             raise UsageError(
                 f"{path} keeps no weight average (average_half_life is 0); ask for the last weights"
             )
-        nets = build.rebuilt_players(self.config, stage, self.facts)
-        self.generator: nn.Module = nets["generator"]
-        self.discriminator: nn.Module = nets["discriminator"]
-        prefix = "average/generator" if self.weights == "average" else "players/generator"
-        load_module(prefix, self.generator, checkpoint.tensors)
-        load_module("players/discriminator", self.discriminator, checkpoint.tensors)
-        for net in nets.values():
+        self.players = build.rebuilt_players(self.config, stage, self.facts)
+        for name, net in self.players.items():
+            kept = "average" if self.weights == "average" and name in averaged else "players"
+            load_module(f"{kept}/{name}", net, checkpoint.tensors)
             net.eval().requires_grad_(requires_grad=False)
         self.device = torch.device("cpu")
 
     def to(self, device: str) -> Trained:
         """Move the nets to a device; return self."""
         self.device = torch.device(device)
-        runtime.seated(self.generator, self.device)
-        runtime.seated(self.discriminator, self.device)
+        for net in self.players.values():
+            runtime.seated(net, self.device)
         return self
+
+    @property
+    def generator(self) -> nn.Module:
+        """G."""
+        return self.players["generator"]
+
+    @property
+    def discriminator(self) -> nn.Module:
+        """D.
+
+        Raises:
+            UsageError: the game is played without one.
+        """
+        return self.player("discriminator")
+
+    def player(self, name: str) -> nn.Module:
+        """A player by name.
+
+        Raises:
+            UsageError: nobody is called so in this game.
+        """
+        if name not in self.players:
+            raise UsageError(
+                f"{self.run.path} has no {name}: its game is played by {' and '.join(self.players)}"
+            )
+        return self.players[name]
 
     @property
     def drawing(self) -> Drawing:
@@ -122,10 +145,10 @@ class Trained:
         """Numbers at the end of a latent that say the class."""
         return len(self.facts.classes) if self.conditional else 0
 
-    def begun(self) -> nn.Module:
-        """The D that training began with."""
+    def begun(self) -> dict[str, nn.Module]:
+        """The players that training began with, but for what the mean picture puts into G."""
         nets = build.rebuilt_players(self.config, len(self.config.stages) - 1, self.facts)
-        return nets["discriminator"].eval().requires_grad_(requires_grad=False)
+        return {n: net.eval().requires_grad_(requires_grad=False) for n, net in nets.items()}
 
     def own_extractor(self) -> OwnDiscriminator:
         """D's own features of pictures: all its convolutions, pooled to 4 x 4.
@@ -174,14 +197,15 @@ class Trained:
                 raise UnknownNameError("metric", name, METRICS)
         data = build.open_data(self.data_spec(data_dir))
         subject = Subject(
-            generator=self.generator,
+            players=self.players,
             data=data,
             seed=seed,
             step=self.step,
             weights=self.weights,
             drawing=self.drawing,
             extractor=extractor_named(extractor or EXTRACTORS.get(data.facts.name, "pixels")),
-            discriminators=lambda: {"D": self.discriminator, "D, never trained": self.begun()},
+            begun=self.begun,
+            game=self.config.stage.game,
             classes=self.classes,
         )
         records = [record for name in metrics for record in METRICS[name](subject)]
@@ -207,5 +231,5 @@ def load(run: str | Path, *, weights: Weights | None = None, device: str = "cpu"
 
 def _identity(record: Mapping[str, Any]) -> tuple[object, ...]:
     keys = ("metric", "samples", "weights", "grid", "extractor", "split", "seed", "step")
-    keys += ("labels", "n_known")
+    keys += ("labels", "n_known", "hidden")
     return tuple(record.get(key) for key in keys)

@@ -48,5 +48,7 @@ def labels_of(batch: Batch) -> Int[Tensor, " batch"]:
         DataError: it has none.
     """
     if batch.labels is None:
-        raise DataError("a batch without labels came to a conditional game; give labelled pictures")
+        raise DataError(
+            "a batch without labels came to a game that is told them; give labelled pictures"
+        )
     return batch.labels

@@ -82,7 +82,7 @@ def filters(
         DataError: the data are absent.
     """
     learned = convolutional(trained)
-    begun = cast(Discriminator, trained.begun())
+    begun = cast(Discriminator, trained.begun()["discriminator"])
     pictures = training_pictures(trained, data_dir)[:looked]
     shown, record = [], {}
     for name, net in ("trained", learned), ("random", begun):

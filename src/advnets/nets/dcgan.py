@@ -142,7 +142,9 @@ class Discriminator(nn.Module):
     """Logits a(x): maps halved by strided convolutions down to the smallest, then one number.
 
     Batch norm is left out in the first and the last layer; leaky rectifiers of slope .2. Batches
-    that come stacked are passed one by one, so that each has its own batch statistics.
+    that come stacked are passed one by one, so that each has its own batch statistics. With
+    `projection`, classes do not come to every layer but meet the last maps h alone:
+    a(x | y) = a(h) + v_y · Σ h (Miyato and Koyama 2018, equation 3).
     Source and what it raises as for the generator.
     """
 
@@ -158,9 +160,13 @@ class Discriminator(nn.Module):
         activation: str = "leaky_relu",
         deviation: float = 0.02,
         classes: int = 0,
+        projection: bool = False,
     ) -> None:
         super().__init__()
         self.shape, self.classes, self.batch_norm = shape, classes, batch_norm
+        meet = classes if projection else 0
+        classes -= meet
+        self.told = classes
         base, strides = chain(shape)
         widths = [shape[0], *(width << i for i in range(len(strides)))]
         bias = not batch_norm
@@ -181,6 +187,7 @@ class Discriminator(nn.Module):
         last = nn.Conv2d((widths[-1], *dense)[-1] + classes, 1, size, bias=bias)
         self.layers = nn.ModuleList(layers)
         self.last = Layer(last, nn.Identity(), "linear")
+        self.directions = nn.Conv2d(meet, (widths[-1], *dense)[-1], 1, bias=False) if meet else None
         begin(self, deviation)
 
     def forward(
@@ -203,7 +210,7 @@ class Discriminator(nn.Module):
         Raises:
             UsageError: D is conditional; its features are of a picture and a class.
         """
-        told = one_hot(None, self.classes, x)
+        told = one_hot(None, self.told, x)
         maps: list[Tensor] = []
         for layer in list(self.layers)[: self.convolutions]:
             x = layer(x, told)
@@ -211,9 +218,16 @@ class Discriminator(nn.Module):
         return maps
 
     def _logits(self, x: Tensor, told: Tensor | None) -> Tensor:
+        if self.directions is not None and told is not None:
+            h = self._through(x, None)
+            along = self.directions(told[:, :, None, None])
+            return self.last(h).flatten() + (along * h).sum((1, 2, 3))
+        return self.last(self._through(x, told), told).flatten()
+
+    def _through(self, x: Tensor, told: Tensor | None) -> Tensor:
         for layer in self.layers:
             x = layer(x, told)
-        return self.last(x, told).flatten()
+        return x
 
 
 def begin(net: nn.Module, deviation: float) -> None:

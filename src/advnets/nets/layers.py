@@ -26,6 +26,7 @@ ACTIVATIONS: dict[str, Activation] = {
     "relu": F.relu,
     "leaky_relu": lambda x: F.leaky_relu(x, 0.2),
     "sigmoid": torch.sigmoid,
+    "softplus": F.softplus,
     "tanh": torch.tanh,
     "linear": lambda x: x,
 }

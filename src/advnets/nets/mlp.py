@@ -104,7 +104,13 @@ class MLPGenerator(nn.Module):
         self, z: Float[Tensor, "batch latent"], noise: Noise | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """G(z); `noise` feeds dropout and noise inside the net, None leaves them out."""
-        return self.squash(self.output(self.hidden(z, noise)).float()).unflatten(1, self.shape)
+        return self.squash(self.before_output(z, noise))
+
+    def before_output(
+        self, z: Float[Tensor, "batch latent"], noise: Noise | None = None
+    ) -> Float[Tensor, "batch channels height width"]:
+        """What the output activation is given: for sigmoid the logits of the pixels."""
+        return self.output(self.hidden(z, noise)).float().unflatten(1, self.shape)
 
     def project(self) -> None:
         """Restore the bound on column norms after an update."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from advnets import config, presets
 from advnets.data.source import Part
-from advnets.experiment import build
+from advnets.experiment import build, seats
 from advnets.experiment.measure import pixels
 from advnets.training.algorithm import Table, play_round, update
 
@@ -72,7 +72,7 @@ def begun_apart(data: build.OpenedData, bias: str | float) -> dict[str, Float[Te
     train, shape = cast(Part, data.splits.train), data.facts.shape
     half = len(train) // 2
     one, other = (
-        build.players(run, 0, shape, pixels(train, part).mean(0).view(shape))["generator"]
+        seats.players(run, 0, shape, pixels(train, part).mean(0).view(shape))["generator"]
         for part in (slice(half), slice(half, None))
     )
     pairs = zip(one.named_parameters(), other.parameters(), strict=True)

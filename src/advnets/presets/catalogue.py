@@ -8,12 +8,17 @@ from pathlib import Path
 from advnets.config import Config
 from advnets.data import names
 from advnets.errors import UnknownNameError
-from advnets.presets import dcgan, experiments2014, small
+from advnets.presets import dcgan, experiments2014, section7, small
 from advnets.presets.preset import Preset
 
 PRESETS: dict[str, Preset] = {
     preset.config.preset: preset
-    for preset in (*small.PRESETS, *experiments2014.PRESETS, *dcgan.PRESETS)
+    for preset in (
+        *small.PRESETS,
+        *experiments2014.PRESETS,
+        *dcgan.PRESETS,
+        *section7.PRESETS,
+    )
 }
 
 DEFAULT, DEFAULT_POINTS = "digits", "points"

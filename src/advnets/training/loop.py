@@ -81,7 +81,8 @@ class Loop:
     steps: int
     hooks: Hooks
     interruption: Interruption
-    average: WeightAverage | None = None
+    averages: Mapping[str, WeightAverage] = field(default_factory=dict[str, WeightAverage])
+    """By player; each stands beside the training and changes nothing in it."""
     stage: int = 0
     steps_before: int = 0
     """Steps of the stages before this one: names and events count the whole run."""
@@ -101,7 +102,8 @@ class Loop:
     def generators(self) -> dict[str, nn.Module]:
         """The generators that are kept, by what their weights are."""
         last = {"last": self.table.players["generator"]}
-        return {"average": self.average.module} | last if self.average else last
+        averaged = self.averages.get("generator")
+        return {"average": averaged.module} | last if averaged else last
 
     @property
     def shown(self) -> nn.Module:
@@ -129,8 +131,8 @@ class Loop:
 
     def _play(self) -> None:
         shown = play_round(self.table)
-        if self.average:
-            self.average.update(self.table.players["generator"])
+        for name, average in self.averages.items():
+            average.update(self.table.players[name])
         self._note(shown.observed, shown.finite)
         self.hooks.watcher.progress(self.step)
         due = self._due
@@ -231,8 +233,8 @@ class Loop:
             tensors |= module_tensors(f"players/{name}", player)
         for name, mover in table.movers.items():
             tensors |= memory_tensors(f"optimizers/{name}", mover.memory)
-        if self.average:
-            tensors |= module_tensors("average/generator", self.average.module)
+        for name, average in self.averages.items():
+            tensors |= module_tensors(f"average/{name}", average.module)
         tensors |= {f"sums/{name}": value for name, value in self._sums.items()}
         facts = {
             "stage": self.stage,
@@ -257,8 +259,8 @@ class Loop:
             load_module(f"players/{name}", player, checkpoint.tensors)
         for name, mover in table.movers.items():
             load_memory(f"optimizers/{name}", mover.memory, checkpoint.tensors)
-        if self.average:
-            load_module("average/generator", self.average.module, checkpoint.tensors)
+        for name, average in self.averages.items():
+            load_module(f"average/{name}", average.module, checkpoint.tensors)
         table.position = Position(**facts["position"])
         table.last_observed = facts["last_observed"]
         self._retry(facts["attempt"])

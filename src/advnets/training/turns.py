@@ -93,18 +93,23 @@ class PreparedTurns:
     ) -> Prepared:
         kept = [buffer.clone() for buffer in _buffers(players)]
         recorder = Recorder.of(noise)
-        form = Form.of(take_turn(players, phase, Batch(*inputs), recorder, precision))
+        form = Form.of(take_turn(players, phase, _batch(inputs), recorder, precision))
         n = len(inputs)
 
         def function(*tensors: Tensor) -> Tensors:
             source = Given(noise.seed, device=noise.device, given=iter(tensors[n:]))
-            return flattened(take_turn(players, phase, Batch(*tensors[:n]), source, precision))
+            return flattened(take_turn(players, phase, _batch(tensors[:n]), source, precision))
 
         example = [*inputs, *(draw.made(noise) for draw in recorder.draws)]
         run = self._prepare(function, example)
         for buffer, before in zip(_buffers(players), kept, strict=True):
             buffer.copy_(before)  # batch statistics have seen trials that were no turns
         return Prepared(run, tuple(recorder.draws), form)
+
+
+def _batch(inputs: Sequence[Tensor]) -> Batch:
+    pictures, labels = (*inputs, None)[:2]
+    return Batch(cast(Tensor, pictures), labels)
 
 
 def _buffers(players: Players) -> Tensors:

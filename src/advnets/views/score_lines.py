@@ -9,6 +9,9 @@ Record = Mapping[str, Any]
 
 GENERATOR, REAL = "generator", "real training pictures"
 """What a record says that it scores: samples, or pictures of the training set in their place."""
+DISCRIMINATOR = "D"
+MEAN, NEAREST = "mean training picture", "nearest training picture"
+"""The same for other players, and for what needs no net."""
 
 
 def score_lines(records: Sequence[Record]) -> str:
@@ -26,14 +29,21 @@ def found(record: Record) -> str:
 
 def looked_at(record: Record) -> str:
     """Through what, and how many of either."""
-    if record["metric"] == "probe":
-        return f"{record['extractor']}, {record['labels']:,} labels, {record['n_test']:,} tests"
-    if record["metric"] == "one-nn":
-        return f"pixels, {record['n_known']:,} known, {record['n_test']:,} tests"
+    if record["metric"] in _LOOKED_AT:
+        return _LOOKED_AT[record["metric"]](record)
     n = record.get("n")
     real, fake = (record["n_real"], record["n_fake"]) if n is None else (n, n)
     return f"{record['extractor']}, {fake:,} on {real:,}"
 
+
+_LOOKED_AT = {
+    "probe": lambda r: f"{r['extractor']}, {r['labels']:,} labels, {r['n_test']:,} tests",
+    "one-nn": lambda r: f"pixels, {r['n_known']:,} known, {r['n_test']:,} tests",
+    "test-error": lambda r: f"{r['n_test']:,} tests",
+    "reconstruction": lambda r: f"pixels, {r['n_test']:,} tests",
+    "completion": lambda r: f"{r['hidden']} hidden, {r['n_test']:,} tests",
+    "elbo": lambda r: f"{r['likelihood']} pixels, {r['n_test']:,} tests",
+}
 
 _FOUND = {
     "frechet": lambda r: f"Fréchet distance {r['value']:.3g}",
@@ -48,6 +58,20 @@ _FOUND = {
     "probe": lambda r: (
         f"linear SVM right {r['accuracy']:.2%}"
         + (f" ± {r['deviation']:.2%} over {r['draws']} draws" if r["deviation"] else "")
+    ),
+    "classes": lambda r: (
+        f"of the class asked for {r['accuracy']:.2%}; within a class coverage {r['coverage']:.3f} "
+        f"(least {r['least_coverage']:.3f}), recall {r['recall']:.3f}"
+    ),
+    "test-error": lambda r: f"class wrong {r['error']:.2%}",
+    "reconstruction": lambda r: f"squared error a pixel {r['error']:.4f}",
+    "completion": lambda r: (
+        f"squared error of the mean {r['error']:.4f}"
+        + (f", completions differ by {r['diversity']:.3f}" if r["diversity"] is not None else "")
+    ),
+    "elbo": lambda r: (
+        f"ELBO {r['elbo']:.1f} ± {r['standard_error']:.1f} nats (KL {r['divergence']:.1f}); "
+        f"of {r['draws']} draws {r['bound_of_many']:.1f}"
     ),
     "one-nn": lambda r: f"nearest known picture wrong {r['error']:.2%}",
 }

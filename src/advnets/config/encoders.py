@@ -1,0 +1,25 @@
+"""What encoders can be told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from advnets.config.checks import at_least
+from advnets.config.nets import Activation
+
+
+@dataclass(frozen=True)
+class MLPEncoder:
+    """Fully connected encoder: from a picture to a normal distribution of z, diagonal."""
+
+    hidden: tuple[int, ...] = (1200, 1200)
+    """Units of each hidden layer."""
+    activation: Activation = "relu"
+    """What each hidden layer applies."""
+    batch_norm: bool = False
+    """Batch normalisation before each hidden activation."""
+    deterministic: bool = False
+    """E(x) is a point: only the mean of the distribution is used."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "hidden")

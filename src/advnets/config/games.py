@@ -1,0 +1,141 @@
+"""What games can be told: the plain one of 2014, and the extensions that its section 7 leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from advnets.config.checks import at_least, check
+from advnets.config.encoders import MLPEncoder
+from advnets.errors import UsageError
+
+
+@dataclass(frozen=True)
+class AnyGame:
+    """What everybody may ask of a game."""
+
+    conditional: ClassVar[bool] = False
+    """Whether the nets are told the label."""
+    averaged: ClassVar[tuple[str, ...]] = ("generator",)
+    """The players whose weight average is kept, where one is."""
+    prepared: ClassVar[bool] = True
+    """Whether a turn can be compiled, or recorded as a graph."""
+
+
+@dataclass(frozen=True)
+class Game(AnyGame):
+    """Algorithm 1: k discriminator steps to one generator step."""
+
+    objective: Literal["non-saturating", "minimax"] = "non-saturating"
+    """What G minimises: -log D(G(z)), or the minimax game's log(1 - D(G(z)))."""
+    k: int = 1
+    """Discriminator steps to one generator step, when they alternate."""
+    updates: Literal["alternating", "simultaneous"] = "alternating"
+    """D first and then G (the paper's text), or both on the same batch and fakes (its files)."""
+    fakes: Literal["fresh", "shared"] = "fresh"
+    """In G's own step of alternating play: drawn anew (the paper's text), or those D has seen."""
+    relativistic: bool = False
+    """D tells which of a pair, a picture and a sample, is real: logits are their difference."""
+    r1: float = 0.0
+    """Weight γ of the penalty γ/2 E‖∇D(x)‖² on real pictures, added to what D minimises."""
+    r2: float = 0.0
+    """The same on generated pictures."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "k")
+        at_least(self, 0, "r1", "r2")
+
+
+@dataclass(frozen=True)
+class ConditionalGame(Game):
+    """The same game for each class: G and D are told the label (2014, section 7, extension 1)."""
+
+    conditional: ClassVar[bool] = True
+
+
+@dataclass(frozen=True)
+class InferenceGame(AnyGame):
+    """D tells (x, E(x)) from (G(z), z): E comes to infer z from x (extension 2)."""
+
+    encoder: MLPEncoder = field(default_factory=MLPEncoder)
+
+    averaged: ClassVar[tuple[str, ...]] = ("generator", "encoder")
+
+
+@dataclass(frozen=True)
+class EncodingGame(AnyGame):
+    """G is as an earlier run has left it; E learns to give z back from G(z) (extension 2)."""
+
+    encoder: MLPEncoder = field(default_factory=MLPEncoder)
+    begin_with: str | None = None
+    """The run whose generator it is."""
+
+    averaged: ClassVar[tuple[str, ...]] = ("encoder",)
+
+
+@dataclass(frozen=True)
+class CompletionGame(Game):
+    """G fills in what is not known of a picture; D sees the whole and what was known (3)."""
+
+    masks: tuple[Literal["pixels", "boxes", "halves", "all"], ...] = (
+        "pixels",
+        "boxes",
+        "halves",
+        "all",
+    )
+    """What may be hidden, each as often: noise pixels, a box, one of four halves, everything."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.masks:
+            raise UsageError("masks is empty; give at least one of pixels, boxes, halves, all")
+        if self.fakes == "shared":
+            raise UsageError(
+                "fakes are shared in a completion game, whose phases hide other parts each; "
+                "say --game.fakes fresh"
+            )
+
+
+@dataclass(frozen=True)
+class SemiSupervisedGame(AnyGame):
+    """D tells K classes, of a few labelled pictures, and whether a picture is real (4)."""
+
+    labels: int = 100
+    """Labelled pictures, as many of each class; no other label is read."""
+    label_seed: int = 0
+    """Which pictures are labelled; a seed apart from the nets'."""
+    unlabelled: bool = True
+    """Whether pictures without labels, and G, play a part; else D is supervised only."""
+
+    averaged: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
+    prepared: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "labels")
+
+
+@dataclass(frozen=True)
+class ElboGame(AnyGame):
+    """A variational autoencoder: E and G ascend the evidence lower bound (Kingma, Welling 2014)."""
+
+    encoder: MLPEncoder = field(default_factory=MLPEncoder)
+    likelihood: Literal["bernoulli", "normal"] = "bernoulli"
+    """p(x | z): each pixel on with probability G(z), or normal about it."""
+    deviation: float = 0.1
+    """Standard deviation of the normal p(x | z)."""
+
+    averaged: ClassVar[tuple[str, ...]] = ("generator", "encoder")
+
+    def __post_init__(self) -> None:
+        check(self, "more than 0", lambda number: number > 0, "deviation")
+
+
+GameConfig = (
+    Game
+    | ConditionalGame
+    | InferenceGame
+    | EncodingGame
+    | CompletionGame
+    | SemiSupervisedGame
+    | ElboGame
+)

@@ -1,0 +1,105 @@
+"""From the config of a net to the net: the one place that knows which class it stands for."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+
+from torch import Tensor, nn
+
+from advnets import config
+from advnets.errors import UsageError
+from advnets.nets import dcgan
+from advnets.nets.conv2014 import DeconvGenerator, MaxoutConvDiscriminator
+from advnets.nets.layers import Shape
+from advnets.nets.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator
+from advnets.nets.told import ToldDiscriminator, ToldGenerator
+
+
+@singledispatch
+def generator_net(
+    spec: config.GeneratorConfig, shape: Shape, marginals: Tensor | None, classes: int = 0
+) -> nn.Module:
+    """The generator that a config describes; with classes, it is told which to make.
+
+    `marginals` is the mean training picture in the nets' range.
+    """
+    raise NotImplementedError(f"no generator for {type(spec).__name__}")
+
+
+@generator_net.register
+def _(
+    spec: config.MLPGenerator, shape: Shape, marginals: Tensor | None, classes: int = 0
+) -> nn.Module:
+    inner = MLPGenerator(shape, config.wider(spec, classes), marginals)
+    return ToldGenerator(inner, spec.latent_dim, spec.prior, classes) if classes else inner
+
+
+@generator_net.register
+def _(
+    spec: config.DeconvGenerator,
+    shape: Shape,
+    marginals: Tensor | None,  # noqa: ARG001
+    classes: int = 0,
+) -> nn.Module:
+    inner = DeconvGenerator(shape, config.wider(spec, classes))
+    return ToldGenerator(inner, spec.latent_dim, spec.prior, classes) if classes else inner
+
+
+@generator_net.register
+def _(
+    spec: config.DCGANGenerator,
+    shape: Shape,
+    marginals: Tensor | None,  # noqa: ARG001
+    classes: int = 0,
+) -> nn.Module:
+    return dcgan.Generator(shape, **vars(spec), classes=classes)
+
+
+@singledispatch
+def discriminator_net(
+    spec: config.DiscriminatorConfig,
+    shape: Shape,  # noqa: ARG001
+    classes: int = 0,  # noqa: ARG001
+) -> nn.Module:
+    """The discriminator that a config describes; with classes, it is told which it looks at.
+
+    Raises:
+        UsageError: the game has a discriminator and the config none, or another game's.
+    """
+    raise UsageError(
+        f"the game was given {type(spec).__name__}, which it cannot be played with; "
+        "give the discriminator that its preset has"
+    )
+
+
+@discriminator_net.register
+def _(spec: config.MaxoutDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
+    inner = MaxoutDiscriminator(wider(shape, classes), spec)
+    return ToldDiscriminator(inner, classes) if classes else inner
+
+
+@discriminator_net.register
+def _(spec: config.MaxoutConvDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
+    if classes:
+        raise UsageError(
+            "a conditional game was asked for of the convolutional D of 2014, which takes no "
+            "labels; give a fully connected or a DCGAN discriminator"
+        )
+    return MaxoutConvDiscriminator(shape, spec)
+
+
+@discriminator_net.register
+def _(spec: config.MLPDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
+    inner = MLPDiscriminator(wider(shape, classes), spec)
+    return ToldDiscriminator(inner, classes) if classes else inner
+
+
+@discriminator_net.register
+def _(spec: config.DCGANDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
+    return dcgan.Discriminator(shape, **vars(spec), classes=classes)
+
+
+def wider(shape: Shape, numbers: int) -> Shape:
+    """The shape of pictures with so many numbers beside their pixels, as one row; of 0 as it is."""
+    channels, height, width = shape
+    return (1, 1, channels * height * width + numbers) if numbers else shape

@@ -1,0 +1,214 @@
+"""Who plays: the players of each game, with the initial weights that a run's seed gives."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from advnets import config
+from advnets.errors import UsageError
+from advnets.experiment.nets import discriminator_net, generator_net, wider
+from advnets.games.completion import CompletionNets
+from advnets.games.conditional import ConditionalNets
+from advnets.games.elbo import ElboNets
+from advnets.games.encoding import EncodingNets
+from advnets.games.inference import InferenceNets
+from advnets.games.plain import AdversarialNets
+from advnets.games.semi import SemiSupervisedNets
+from advnets.nets.completing import Completer, conditions
+from advnets.nets.encoder import MLPEncoder
+from advnets.nets.layers import Shape
+from advnets.nets.mlp import MLPGenerator, Stacked
+from advnets.nets.semi import SemiSupervisedDiscriminator
+from advnets.types import Game
+
+GAMES: dict[type[config.AnyGame], Callable[[Any], Game]] = {
+    config.Game: AdversarialNets,
+    config.ConditionalGame: ConditionalNets,
+    config.InferenceGame: InferenceNets,
+    config.EncodingGame: EncodingNets,
+    config.CompletionGame: CompletionNets,
+    config.SemiSupervisedGame: SemiSupervisedNets,
+    config.ElboGame: ElboNets,
+}
+"""Which game a config stands for."""
+
+Players = dict[str, nn.Module]
+
+
+@dataclass(frozen=True)
+class Seats:
+    """All that players are made from beside their own configs."""
+
+    stages: tuple[config.Stage, ...]
+    shape: Shape
+    marginals: Tensor
+    """The mean training picture in the nets' range."""
+    classes: int
+    """How many labels the data have."""
+    source: str
+
+    @property
+    def stage(self) -> config.Stage:
+        """The one that is played."""
+        return self.stages[-1]
+
+
+def players(
+    run: config.Config, stage: int, shape: Shape, marginals: Tensor, classes: int = 0
+) -> Players:
+    """The players of a stage, with the initial weights that the run's seed gives.
+
+    `marginals` is the mean training picture in the nets' range, `classes` how many labels the data
+    have.
+
+    Raises:
+        UsageError: a game is told labels that the data lack, or is given nets it cannot have.
+    """
+    seats = Seats(run.stages[: stage + 1], shape, marginals, classes, run.data.source)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(initial_seed(run.seed, stage))
+        return seated(seats.stage.game, seats)
+
+
+@singledispatch
+def seated(game: config.AnyGame, seats: Seats) -> Players:
+    """The players of a game."""
+    raise NotImplementedError(f"nobody plays {type(game).__name__}")
+
+
+@seated.register
+def _(game: config.Game, seats: Seats) -> Players:  # noqa: ARG001
+    return {
+        "generator": stage_generator(seats.stages, seats.shape, seats.marginals),
+        "discriminator": discriminator_net(seats.stage.discriminator, seats.shape),
+    }
+
+
+@seated.register
+def _(game: config.ConditionalGame, seats: Seats) -> Players:  # noqa: ARG001
+    classes = _classes(seats, "conditional")
+    return {
+        "generator": stage_generator(seats.stages, seats.shape, seats.marginals, classes),
+        "discriminator": discriminator_net(seats.stage.discriminator, seats.shape, classes),
+    }
+
+
+@seated.register
+def _(game: config.InferenceGame, seats: Seats) -> Players:
+    generator = stage_generator(seats.stages, seats.shape, seats.marginals)
+    joint = wider(seats.shape, _latent_dim(generator))
+    if isinstance(
+        seats.stage.discriminator, config.DCGANDiscriminator | config.MaxoutConvDiscriminator
+    ):
+        raise UsageError(
+            "a convolutional D came to an inference game, in which D is shown pictures with z; "
+            "give a fully connected one, as preset inference-mnist has it"
+        )
+    return {
+        "generator": generator,
+        "encoder": MLPEncoder(seats.shape, game.encoder, _latent_dim(generator)),
+        "discriminator": discriminator_net(seats.stage.discriminator, joint),
+    }
+
+
+@seated.register
+def _(game: config.EncodingGame, seats: Seats) -> Players:
+    generator = stage_generator(seats.stages, seats.shape, seats.marginals)
+    return {
+        "generator": generator,
+        "encoder": MLPEncoder(seats.shape, game.encoder, _latent_dim(generator)),
+    }
+
+
+@seated.register
+def _(game: config.CompletionGame, seats: Seats) -> Players:  # noqa: ARG001
+    spec, (channels, height, width) = seats.stage.generator, seats.shape
+    if not isinstance(spec, config.MLPGenerator):
+        raise UsageError(
+            "a convolutional G came to a completion game, in which G is given a picture; give "
+            "a fully connected one, as preset completion-mnist has it"
+        )
+    inner = generator_net(config.wider(spec, conditions(seats.shape)), seats.shape, seats.marginals)
+    shown = (channels + 1, height, width)
+    return {
+        "generator": Completer(inner, seats.shape, spec.latent_dim, spec.prior),
+        "discriminator": discriminator_net(seats.stage.discriminator, shown),
+    }
+
+
+@seated.register
+def _(game: config.SemiSupervisedGame, seats: Seats) -> Players:  # noqa: ARG001
+    spec = seats.stage.discriminator
+    if not isinstance(spec, config.SemiSupervisedDiscriminator):
+        raise UsageError(
+            f"{type(spec).__name__} came to a semi-supervised game, whose D tells classes; "
+            "give the one that preset semi-mnist has"
+        )
+    classes = _classes(seats, "semi-supervised")
+    return {
+        "generator": stage_generator(seats.stages, seats.shape, seats.marginals),
+        "discriminator": SemiSupervisedDiscriminator(seats.shape, spec, classes),
+    }
+
+
+@seated.register
+def _(game: config.ElboGame, seats: Seats) -> Players:
+    spec = seats.stage.generator
+    if not isinstance(spec, config.MLPGenerator) or spec.prior != "normal":
+        raise UsageError(
+            "the ELBO was asked for of a generator that is not fully connected with a normal "
+            "prior; say --generator.prior normal, as preset vae-mnist does"
+        )
+    if game.likelihood == "bernoulli" and spec.output != "sigmoid":
+        raise UsageError(
+            f"Bernoulli pixels were asked for of a generator with {spec.output} output; say "
+            "--generator.output sigmoid or --game.likelihood normal"
+        )
+    if game.encoder.deterministic:
+        raise UsageError(
+            "a deterministic encoder came to the ELBO, which needs a distribution of z; "
+            "leave --game.encoder.deterministic out"
+        )
+    generator = stage_generator(seats.stages, seats.shape, seats.marginals)
+    return {
+        "generator": generator,
+        "encoder": MLPEncoder(seats.shape, game.encoder, spec.latent_dim),
+    }
+
+
+def stage_generator(
+    stages: tuple[config.Stage, ...], shape: Shape, marginals: Tensor, classes: int = 0
+) -> nn.Module:
+    """The generator of the last of these stages, upon those of the stages before it."""
+    *before, stage = stages
+    if not stage.below_previous:
+        return generator_net(stage.generator, shape, marginals, classes)
+    top = cast(MLPGenerator | Stacked, stage_generator(tuple(before), shape, marginals))
+    bottom = generator_net(stage.generator, (top.latent_dim, 1, 1), None)
+    return Stacked(cast(MLPGenerator, bottom), top)
+
+
+def initial_seed(seed: int, stage: int) -> int:
+    """The seed of a stage's initial weights."""
+    digest = hashlib.blake2b(f"{seed}/initial weights/{stage}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little")
+
+
+def _latent_dim(generator: nn.Module) -> int:
+    return cast(MLPGenerator, generator).latent_dim
+
+
+def _classes(seats: Seats, game: str) -> int:
+    if not seats.classes:
+        raise UsageError(
+            f"a {game} game was asked for on {seats.source}, whose pictures have no "
+            "labels; give a labelled set, or a folder with a folder for each class"
+        )
+    return seats.classes

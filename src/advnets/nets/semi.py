@@ -1,0 +1,73 @@
+"""The classifier that is a discriminator (Salimans et al. 2016, the MNIST experiment)."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advnets import config
+from advnets.nets.layers import Shape, add_noise
+from advnets.noise import Noise
+
+
+class NormedLinear(nn.Module):
+    """x W / ‖W‖ g + b, the norm of the weights into each unit: length and direction apart.
+
+    The direction begins normal, g at 1, b at 0. Source: Salimans and Kingma 2016, "Weight
+    normalization", equation 2.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.direction = nn.Parameter(0.05 * torch.randn(outputs, inputs))
+        self.gain = nn.Parameter(torch.ones(outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch outputs"]:
+        """The units."""
+        length = self.direction.norm(dim=1, keepdim=True)
+        return F.linear(x, self.direction * (self.gain[:, None] / length), self.bias)
+
+
+class SemiSupervisedDiscriminator(nn.Module):
+    """Logits l of K classes; D(x) = Σ exp l / (Σ exp l + 1), so a(x) = log Σ exp l.
+
+    "Generated" is class K + 1, whose logit is 0. Normal noise comes to every layer's input in
+    training. Source: Salimans et al. 2016, "Improved techniques for training GANs", section 5.
+    """
+
+    def __init__(
+        self, shape: Shape, spec: config.SemiSupervisedDiscriminator, classes: int
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        sizes = (math.prod(shape), *spec.units)
+        self.layers = nn.ModuleList(NormedLinear(*pair) for pair in pairwise(sizes))
+        self.last = NormedLinear(sizes[-1], classes)
+
+    def hidden(
+        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+    ) -> Float[Tensor, "batch features"]:
+        """What the last layer judges by."""
+        h = add_noise(x.flatten(1), self.spec.noise_input, noise, "discriminator/noise0")
+        for number, layer in enumerate(self.layers, 1):
+            h = F.relu(layer(h))
+            h = add_noise(h, self.spec.noise_hidden, noise, f"discriminator/noise{number}")
+        return h
+
+    def class_logits(
+        self, hidden: Float[Tensor, "batch features"]
+    ) -> Float[Tensor, "batch classes"]:
+        """Logits l; p(class | x, real) = softmax l."""
+        return self.last(hidden).float()
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+    ) -> Float[Tensor, " batch"]:
+        """a(x) = log Σ exp l."""
+        return self.class_logits(self.hidden(x, noise)).logsumexp(1)

@@ -1,0 +1,70 @@
+"""Fully connected nets that are told the class."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from advnets.nets.layers import draw_prior, one_hot, with_classes
+from advnets.noise import Noise
+
+
+class ToldGenerator(nn.Module):
+    """G(z | y): the class, one-hot, stands at the end of the latent that `inner` is given.
+
+    Source: Goodfellow et al. 2014, section 7, extension 1; Mirza and Osindero 2014, figure 1.
+    """
+
+    def __init__(self, inner: nn.Module, own_dim: int, prior: str, classes: int) -> None:
+        super().__init__()
+        self.inner, self.own_dim, self.prior, self.classes = inner, own_dim, prior, classes
+        self.latent_dim = own_dim + classes
+
+    def latent(
+        self, n: int, noise: Noise, labels: Int[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n latent"]:
+        """Draw n points of the noise prior p_z, of these classes; None: each as probable."""
+        z = draw_prior(self.prior, n, self.own_dim, noise)
+        return with_classes(z, self.classes, noise, labels)
+
+    def forward(
+        self, z: Float[Tensor, "batch latent"], noise: Noise | None = None
+    ) -> Float[Tensor, "batch channels height width"]:
+        """G(z | y)."""
+        return cast(Tensor, self.inner(z, noise))
+
+    def project(self) -> None:
+        """Put the parameters back into their bounds after an update."""
+        project(self.inner)
+
+
+class ToldDiscriminator(nn.Module):
+    """a(x | y): the class, one-hot, stands beside the pixels that `inner` is given."""
+
+    def __init__(self, inner: nn.Module, classes: int) -> None:
+        super().__init__()
+        self.inner, self.classes = inner, classes
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        noise: Noise | None = None,
+        labels: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, " batch"]:
+        """a(x | y)."""
+        told = cast(Tensor, one_hot(labels, self.classes, x))
+        return cast(Tensor, self.inner(torch.cat((x.flatten(1), told), 1)[:, None, None], noise))
+
+    def project(self) -> None:
+        """Put the parameters back into their bounds after an update."""
+        project(self.inner)
+
+
+def project(net: nn.Module) -> None:
+    """Put a net's parameters back into their bounds, where it has any."""
+    bounded = getattr(net, "project", None)
+    if bounded is not None:
+        bounded()

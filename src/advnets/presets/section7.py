@@ -1,0 +1,158 @@
+"""Section 7 of the paper as games: what 2014 left to others, on MNIST; and the VAE beside it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from advnets.config import (
+    Adam,
+    CompletionGame,
+    ConditionalGame,
+    Config,
+    Data,
+    ElboGame,
+    EncodingGame,
+    InferenceGame,
+    MaxoutDiscriminator,
+    MLPDiscriminator,
+    MLPEncoder,
+    MLPGenerator,
+    NoDiscriminator,
+    SemiSupervisedDiscriminator,
+    SemiSupervisedGame,
+    Stage,
+    Ticks,
+)
+from advnets.presets.preset import Preset
+from advnets.presets.small import TUNED
+
+_ADAM = Adam(lr=1e-3, beta1=0.0, beta2=0.99)
+_TICKS = Ticks(log=500, samples=5000, checkpoint=2500)
+
+CONDITIONAL = replace(
+    TUNED,
+    preset="conditional-mnist",
+    stages=(
+        replace(
+            TUNED.stage,
+            game=ConditionalGame(updates="simultaneous", relativistic=True, r1=5.0, r2=5.0),
+        ),
+    ),
+)
+
+INFERENCE = Config(
+    preset="inference-mnist",
+    data=Data(source="mnist", batch_size=100),
+    stages=(
+        Stage(
+            generator=MLPGenerator(
+                latent_dim=50,
+                prior="normal",
+                hidden=(1024, 1024),
+                activations=("relu", "relu"),
+                batch_norm=True,
+            ),
+            discriminator=MLPDiscriminator(units=(1024, 1024)),
+            game=InferenceGame(encoder=MLPEncoder(hidden=(1024, 1024), batch_norm=True)),
+            generator_optimizer=Adam(),
+            discriminator_optimizer=Adam(),
+            epochs=100,
+            average_half_life=500_000,
+        ),
+    ),
+    ticks=_TICKS,
+)
+
+AFTERWARDS = replace(
+    INFERENCE,
+    preset="inference-after",
+    stages=(
+        Stage(
+            generator=MLPGenerator(),  # the run's that it begins with
+            discriminator=NoDiscriminator(),
+            game=EncodingGame(encoder=MLPEncoder(hidden=(1024, 1024))),
+            generator_optimizer=Adam(),
+            discriminator_optimizer=Adam(),
+            epochs=30,
+        ),
+    ),
+)
+
+COMPLETION = Config(
+    preset="completion-mnist",
+    data=Data(source="mnist"),
+    stages=(
+        Stage(
+            generator=MLPGenerator(latent_dim=100),
+            discriminator=MaxoutDiscriminator(init_range=0.02, keep_input=1.0, keep_hidden=1.0),
+            game=CompletionGame(updates="simultaneous", relativistic=True, r1=5.0, r2=5.0),
+            generator_optimizer=_ADAM,
+            discriminator_optimizer=_ADAM,
+            epochs=60,
+            average_half_life=1_200_000,
+        ),
+    ),
+    ticks=_TICKS,
+)
+
+SEMI = Config(
+    preset="semi-mnist",
+    data=Data(source="mnist"),
+    stages=(
+        Stage(
+            generator=MLPGenerator(
+                latent_dim=100,
+                hidden=(500, 500),
+                activations=("softplus", "softplus"),
+                output_bias=0.0,
+                batch_norm=True,
+            ),
+            discriminator=SemiSupervisedDiscriminator(),
+            game=SemiSupervisedGame(),
+            generator_optimizer=Adam(lr=3e-3),
+            discriminator_optimizer=Adam(lr=3e-3),
+            epochs=300,
+            average_half_life=700_000,
+        ),
+    ),
+    ticks=_TICKS,
+)
+
+SUPERVISED = replace(
+    SEMI,
+    preset="supervised-mnist",
+    stages=(
+        replace(
+            SEMI.stage,
+            game=SemiSupervisedGame(unlabelled=False),
+            epochs=10,
+        ),
+    ),
+)
+
+VAE = Config(
+    preset="vae-mnist",
+    data=Data(source="mnist"),
+    stages=(
+        Stage(
+            generator=MLPGenerator(latent_dim=50, prior="normal"),
+            discriminator=NoDiscriminator(),
+            game=ElboGame(),
+            generator_optimizer=Adam(lr=1e-3, beta1=0.9),
+            discriminator_optimizer=Adam(),
+            epochs=100,
+            average_half_life=500_000,
+        ),
+    ),
+    ticks=_TICKS,
+)
+
+PRESETS = (
+    Preset(CONDITIONAL, "MNIST, told which digit: p(x | c) by fully connected nets."),
+    Preset(INFERENCE, "MNIST, and z from x: an encoder on G's side."),
+    Preset(AFTERWARDS, "z from x for a trained G (--game.begin-with RUN)."),
+    Preset(COMPLETION, "MNIST, any part of a digit given the rest."),
+    Preset(SEMI, "MNIST with 100 labels: D tells ten digits and generated."),
+    Preset(SUPERVISED, "The same D by the 100 labels alone."),
+    Preset(VAE, "The variational autoencoder on MNIST, with paper-mnist's decoder."),
+)
