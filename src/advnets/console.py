@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 from tqdm import tqdm
 
 from advnets.codec import by_name, to_json
+from advnets.views.plots import observed_names
 
 if TYPE_CHECKING:
     from advnets.experiment.plan import Plan
@@ -114,8 +115,10 @@ class Console:
 
 
 def watched_values(event: Mapping[str, Any]) -> str:
-    """D(x), D(G(z)) and V, as far as the game observes them."""
+    """D(x), D(G(z)) and V; of a game that observes none of them, the first that it does."""
     names = {"d_real": "D(x)", "d_fake": "D(G(z))", "value": "V"}
+    if not names.keys() & event.keys():
+        names = {name: name for name in observed_names(event)[:3]}
     shown = [f"{label} {event[name]:.3f}" for name, label in names.items() if name in event]
     return "  ".join(shown)
 

@@ -16,6 +16,7 @@ from advnets.config.games import (
     Game,
     GameConfig,
     InferenceGame,
+    OwnGame,
     SemiSupervisedGame,
 )
 from advnets.config.nets import (
@@ -70,6 +71,7 @@ __all__ = [
     "MaxoutDiscriminator",
     "NoDiscriminator",
     "OptimizerConfig",
+    "OwnGame",
     "Runtime",
     "SemiSupervisedDiscriminator",
     "SemiSupervisedGame",

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
+from tyro.conf import Suppress
+
 from advnets.config.checks import at_least, check
 from advnets.config.encoders import MLPEncoder
 from advnets.errors import UsageError
@@ -130,6 +132,18 @@ class ElboGame(AnyGame):
         check(self, "more than 0", lambda number: number > 0, "deviation")
 
 
+@dataclass(frozen=True)
+class OwnGame(AnyGame):
+    """A game of the reader's own, from a file of theirs."""
+
+    place: Suppress[str] = ""
+    """FILE.py:NAME, where NAME is a game, or makes one when it is called."""
+    digest: Suppress[str] = ""
+    """BLAKE2b, in hex, of the file as the run began."""
+
+    prepared: ClassVar[bool] = False
+
+
 GameConfig = (
     Game
     | ConditionalGame
@@ -138,4 +152,5 @@ GameConfig = (
     | CompletionGame
     | SemiSupervisedGame
     | ElboGame
+    | OwnGame
 )

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from advnets import config
 from advnets.errors import UsageError
 from advnets.experiment.nets import discriminator_net, generator_net, wider
+from advnets.experiment.own import own_game
 from advnets.games.completion import CompletionNets
 from advnets.games.conditional import ConditionalNets
 from advnets.games.elbo import ElboNets
@@ -36,6 +37,7 @@ GAMES: dict[type[config.AnyGame], Callable[[Any], Game]] = {
     config.CompletionGame: CompletionNets,
     config.SemiSupervisedGame: SemiSupervisedNets,
     config.ElboGame: ElboNets,
+    config.OwnGame: own_game,
 }
 """Which game a config stands for."""
 
@@ -83,8 +85,9 @@ def seated(game: config.AnyGame, seats: Seats) -> Players:
     raise NotImplementedError(f"nobody plays {type(game).__name__}")
 
 
-@seated.register
-def _(game: config.Game, seats: Seats) -> Players:  # noqa: ARG001
+@seated.register(config.Game)
+@seated.register(config.OwnGame)
+def _(game: config.AnyGame, seats: Seats) -> Players:  # noqa: ARG001
     return {
         "generator": stage_generator(seats.stages, seats.shape, seats.marginals),
         "discriminator": discriminator_net(seats.stage.discriminator, seats.shape),

@@ -5,6 +5,7 @@ from advnets.presets.catalogue import (
     DEFAULT_POINTS,
     PRESETS,
     default_out,
+    is_place,
     named,
     starting_point,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "PRESETS",
     "Preset",
     "default_out",
+    "is_place",
     "named",
     "starting_point",
 ]

@@ -36,13 +36,18 @@ def named(name: str) -> Config:
 
 
 def starting_point(name: str) -> Config:
-    """The config of a preset, or, given a source, the default one for pictures or points on it.
+    """The config of a preset; of a source, or FILE.py:NAME, the default one on it, or playing it.
 
     Raises:
-        UnknownNameError: it is neither.
+        UnknownNameError: it is none of them.
+        UsageError: the file cannot be run, or has nothing of that name.
     """
     if name in PRESETS:
         return named(name)
+    if is_place(name):
+        from advnets.experiment.own import config_at  # not what --help should wait for
+
+        return config_at(name, named(DEFAULT))
     if not names.is_source(name):
         known = {*PRESETS, *names.PICTURES, *names.POINTS}
         raise UnknownNameError("preset, data set, file or folder", name, known)
@@ -52,5 +57,11 @@ def starting_point(name: str) -> Config:
 
 def default_out(config: Config) -> Path:
     """Where a run goes that is told no place: runs/, by preset, or by the data's own name."""
-    own = config.data.source != PRESETS[config.preset].config.data.source
+    known = PRESETS.get(config.preset)
+    own = known is not None and config.data.source != known.config.data.source
     return Path("runs") / (names.short(config.data.source) if own else config.preset)
+
+
+def is_place(name: str) -> bool:
+    """Whether a name is that of something in a file of the reader's own, FILE.py:NAME."""
+    return ".py:" in name

@@ -39,7 +39,8 @@ def training_curves(
     """Draw what the events of a run say as a PNG of two or three panels over one axis.
 
     D(x) and D(G(z)) with the line 1/2, where D cannot tell; V(D, G) with the line -log 4, its value
-    at the optimum (Goodfellow et al. 2014, theorem 1); and, where "evaluate" events are, the Parzen
+    at the optimum (Goodfellow et al. 2014, theorem 1); of a game that observes other things, these
+    and its losses; and, where "evaluate" events are, the Parzen
     log-likelihood with its standard error, and `real_data`, the score of real pictures, as a line.
     Ticks undone by a roll-back are not drawn; values that are not finite are left out, and the
     panel says how many.
@@ -55,17 +56,8 @@ def training_curves(
     figure = sheet(5.6, 2.0 * panels, ink)
     first, second, *third = figure.subplots(panels, sharex=True)
 
-    dress(first, "Verdict of D", "probability of real", ink)
-    level(first, 0.5, "1/2: cannot tell", ink)
-    _curve(first, _Series.of(ticks, x, "d_real"), "real, D(x)", ink.real, "-")
-    _curve(first, _Series.of(ticks, x, "d_fake"), "samples, D(G(z))", ink.fake, "-.")
-    first.set_ylim(-0.03, 1.03)
-    legend(first, ink)
-
-    dress(second, "Value of the game", "V(D, G), nats", ink)
-    level(second, -math.log(4), "−log 4: the optimum", ink)
-    _curve(second, _Series.of(ticks, x, "value"), "V(D, G)", ink.real, "-")
-    legend(second, ink)
+    plain = not ticks or any({"d_real", "value"} & tick.keys() for tick in ticks)
+    (_verdict if plain else _observed)(first, second, ticks, x, ink)
 
     for axes in third:
         dress(axes, "Parzen log-likelihood", "nats a picture", ink)
@@ -82,6 +74,44 @@ def training_curves(
     label = "epochs: passes over the training pictures" if x == "epoch" else "steps"
     last.set_xlabel(label, color=ink.text)
     return png(figure)
+
+
+def _verdict(first: Axes, second: Axes, ticks: Sequence[Event], x: str, ink: Ink) -> None:
+    dress(first, "Verdict of D", "probability of real", ink)
+    level(first, 0.5, "1/2: cannot tell", ink)
+    _curve(first, _Series.of(ticks, x, "d_real"), "real, D(x)", ink.real, "-")
+    _curve(first, _Series.of(ticks, x, "d_fake"), "samples, D(G(z))", ink.fake, "-.")
+    first.set_ylim(-0.03, 1.03)
+    legend(first, ink)
+
+    dress(second, "Value of the game", "V(D, G), nats", ink)
+    level(second, -math.log(4), "−log 4: the optimum", ink)
+    _curve(second, _Series.of(ticks, x, "value"), "V(D, G)", ink.real, "-")
+    legend(second, ink)
+
+
+def _observed(first: Axes, second: Axes, ticks: Sequence[Event], x: str, ink: Ink) -> None:
+    """What another game observes, and what its players lose."""
+    names = observed_names(ticks[-1]) if ticks else []
+    losses = sorted(name for name in ticks[-1] if name.startswith(LOSS)) if ticks else []
+    styles = [(ink.real, "-"), (ink.fake, "-."), (ink.text, ":")]
+    for axes, title, some in ((first, "Observed", names), (second, "Losses", losses)):
+        dress(axes, title, "mean over a tick", ink)
+        for name, (colour, style) in zip(some, styles, strict=False):
+            _curve(axes, _Series.of(ticks, x, name), name.removeprefix(LOSS), colour, style)
+        if some:
+            legend(axes, ink)
+
+
+LOSS = "loss/"
+_OF_EVERY_TICK = {
+    *("step", "kind", "epoch", "seconds", "processor_seconds", "pictures_per_second"),
+}
+
+
+def observed_names(tick: Event) -> list[str]:
+    """What a game observes beside its losses, as a tick has it."""
+    return [name for name in tick if name not in _OF_EVERY_TICK and not name.startswith(LOSS)]
 
 
 def without_undone(events: Sequence[Event]) -> list[Event]:

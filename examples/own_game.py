@@ -1,0 +1,27 @@
+"""A new objective and a new game: advnets train examples/own_game.py:game --data mnist"""
+
+from advnets import config
+from advnets.games.plain import AdversarialNets
+from advnets.types import Outcome
+
+
+def least_squares(logits, target):
+    """½ E(a - target)² (Mao et al. 2017): on pictures D's target is 1, on samples 0, G's is 1."""
+    return 0.5 * (logits.float() - target).square().mean()
+
+
+class LeastSquares(AdversarialNets):
+    """The plain game's phases and samples, another objective for each player."""
+
+    def discriminator(self, players, batch, noise):  # noqa: D102
+        fake = self.samples(players, batch, noise).detach()
+        real, fake = (self.logits(players, x, batch, noise) for x in (batch.pictures, fake))
+        loss = least_squares(real, 1) + least_squares(fake, 0)
+        return Outcome({"discriminator": loss}, {"a(x)": real.mean(), "a(G(z))": fake.mean()})
+
+    def generator(self, players, batch, noise):  # noqa: D102
+        fake = self.samples(players, batch, noise)
+        return Outcome({"generator": least_squares(self.logits(players, fake, batch, noise), 1)})
+
+
+game = LeastSquares(config.Game())

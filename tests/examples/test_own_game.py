@@ -1,0 +1,88 @@
+"""A game from a file outside the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from advnets import cli
+from advnets.experiment.trained import load
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "own_game.py"
+QUICK = ("--steps", "6", "--threads", "1", "--ticks.log", "2")
+
+
+@pytest.fixture
+def said(capsys):
+    def run(*arguments):
+        code = cli.main([str(argument) for argument in arguments])
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def test_it_is_under_30_lines():
+    assert len(EXAMPLE.read_text("utf-8").splitlines()) < 30
+
+
+def test_it_trains_and_resumes_to_the_bit(said, tmp_path):
+    place = f"{EXAMPLE}:game"
+    assert said("train", place, "--out", tmp_path / "whole", *QUICK)[0] == 0
+    tick = next(e for e in load(tmp_path / "whole").run.events() if e["kind"] == "tick")
+    assert {"a(x)", "a(G(z))", "loss/discriminator", "loss/generator"} <= tick.keys()
+    cut = tmp_path / "cut"
+    assert said("train", place, "--out", cut, "--steps", "3", "--threads", "1")[0] == 0
+    assert said("train", place, "--resume", "--out", cut, *QUICK)[0] == 0
+    assert torch.equal(load(tmp_path / "whole").sample(3), load(cut).sample(3))
+
+
+def test_its_objective_is_least_squares():
+    """½ E(a - target)² of three logits, by hand."""
+    found = {}
+    exec(EXAMPLE.read_text("utf-8"), found)
+    loss = found["least_squares"](torch.tensor([1.0, 0.0, -2.0]), 1)
+    assert loss.item() == pytest.approx((0 + 1 + 9) / 6)
+
+
+def test_a_config_of_ones_own(said, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import replace\n"
+        "from advnets import presets\n"
+        "small = presets.named('digits')\n"
+        "small = replace(small.with_stage(replace(small.stage, steps=3)), preset='mine')\n"
+    )
+    assert said("train", f"{tmp_path / 'mine.py'}:small", "--out", tmp_path / "run")[0] == 0
+    assert load(tmp_path / "run").step == 3
+
+
+def test_a_file_that_has_changed_is_told(said, tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text(EXAMPLE.read_text("utf-8"))
+    out = tmp_path / "run"
+    assert said("train", f"{own}:game", "--out", out, *QUICK)[0] == 0
+    own.write_text(own.read_text() + "# changed\n")
+    code, err = said("train", "--resume", "--out", out, "--steps", "8")
+    assert code == 1
+    assert "has changed since the run began" in err
+    assert len(load(out).sample(2)) == 2  # what was trained needs the file no more
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "told"),
+    [
+        (None, "none.py:game", "there is no file"),
+        ("x = 1\n", "own.py:game", "has nothing called 'game'; it has x"),
+        ("import nothing_of_that_name\n", "own.py:game", "cannot be run (ModuleNotFoundError"),
+        ("game = 3\n", "own.py:game", "which has no phases(); give a game"),
+        ("def game(spec): pass\n", "own.py:game", "cannot be called without arguments"),
+    ],
+)
+def test_what_is_no_game_is_told(said, tmp_path, text, place, told):
+    if text is not None:
+        (tmp_path / "own.py").write_text(text)
+    code, err = said("train", tmp_path / place, "--out", tmp_path / "run")
+    assert code == 2
+    assert told in err
+    assert len(err.strip().splitlines()) == 1
