@@ -131,3 +131,10 @@ def test_what_cannot_be_compared_is_refused(train, samples, message):
 def test_a_bound_that_is_no_ratio_is_refused(near):
     with pytest.raises(UsageError, match=f"near is {near:g}; expected a ratio above 0 and below"):
         memorisation(TRAIN, TEST, MORE, near=near)
+
+
+def test_copies_of_what_is_close_together_are_caught():
+    """Points of a small square far from 0, where products of float32 see no distance."""
+    train = 100 + torch.rand(3000, 2, generator=torch.Generator().manual_seed(0)) / 10
+    found = memorisation(train, train[:500] + 1e-3, train[:500])
+    assert found.share > 0.99

@@ -15,6 +15,7 @@ from advnets.metrics.features import check_features
 
 NEAR = 0.5
 """A picture is on a training picture if that is less than so many times as far as any other."""
+_AGAIN = 4
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,10 @@ def memorisation(
 
 
 def _ratios(points: Float[Tensor, "n d"], train: Float[Tensor, "m d"]) -> Float[Tensor, " n"]:
-    first, second = nearest(points, train, 2)[0].unbind(1)
+    # Distances by products cancel near a copy: those of the nearest are taken again by differences.
+    _, which = nearest(points, train, min(_AGAIN, len(train)))
+    exact = torch.stack([(points - train[column]).norm(dim=1) for column in which.T], dim=1)
+    first, second = exact.sort(dim=1).values[:, :2].unbind(1)
     # Where rounding makes both 0, the point lies on neither more than on the other.
     return torch.where(second > 0, first / second, 1.0)
 
