@@ -26,16 +26,16 @@ def draw(distribution, n: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("distribution", [Ring(), Grid(), Mixture(), Mixture(means=((0.0,),))])
 def test_a_perfect_generator_is_at_the_ceiling(distribution):
-    """All modes; 1 - e^-4.5 of good samples in a plane, .9973 on a line; weights and spreads 1."""
+    """All modes; 1 - e^-4.5 of good samples in a plane, .9973 on a line; shares and spreads 1."""
     centres, deviation = of(distribution)
     n = 20_000 * len(centres)
     found = mixture_quality(draw(distribution, n), centres, deviation)
     assert (found.seen, found.modes, found.n) == (len(centres), len(centres), n)
     within = chi(distribution.dims).cdf(3)
     assert found.high_quality == pytest.approx(within, abs=4 * math.sqrt(within * (1 - within) / n))
-    assert found.weights == pytest.approx([1] * len(centres), abs=0.04)
+    assert found.shares == pytest.approx([1] * len(centres), abs=0.04)
     assert found.spreads == pytest.approx([1] * len(centres), abs=0.025)
-    assert sum(found.weights) == pytest.approx(len(centres))
+    assert sum(found.shares) == pytest.approx(len(centres))
     assert 0 <= found.jsd < found.kl < 4 * len(centres) / n + 1e-3
 
 
@@ -60,7 +60,7 @@ def test_what_is_counted_is_what_is_near():
     found = mixture_quality(torch.from_numpy(samples), centres, deviation)
     assert found.seen == (counts > 0).sum()
     assert found.high_quality == pytest.approx(good.mean())
-    assert found.weights == pytest.approx(25 * counts / good.sum())
+    assert found.shares == pytest.approx(25 * counts / good.sum())
     shares = np.histogram2d(mode, radius, bins=(np.arange(26), (0, 1, 2, 3, np.inf)))[0].ravel()
     true = np.tile(np.diff(chi(2).cdf([0, 1, 2, 3, np.inf])), 25)
     assert found.kl == pytest.approx(entropy(shares, true))
@@ -68,11 +68,11 @@ def test_what_is_counted_is_what_is_near():
 
 
 def test_a_collapse_shows_in_each_number():
-    """Half the ring, each mode a point: 4 modes, all good, weights 2 and 0, no spread."""
+    """Half the ring, each mode a point: 4 modes, all good, shares 2 and 0, no spread."""
     centres, deviation = of(Ring())
     found = mixture_quality(centres[:4].repeat(10, 1), centres, deviation)
     assert (found.seen, found.high_quality) == (4, 1)
-    assert found.weights == (2, 2, 2, 2, 0, 0, 0, 0)
+    assert found.shares == (2, 2, 2, 2, 0, 0, 0, 0)
     assert found.spreads == pytest.approx((0, 0, 0, 0, *[None] * 4))
     first = -math.expm1(-0.5)  # of a normal distribution in a plane within σ
     assert found.kl == pytest.approx(math.log(2 / first))
@@ -82,7 +82,7 @@ def test_a_collapse_shows_in_each_number():
 def test_far_from_all_modes_is_no_quality_and_finite():
     centres, deviation = of(Ring())
     found = mixture_quality(torch.full((50, 2), 100.0), centres, deviation)
-    assert (found.seen, found.high_quality, found.weights) == (0, 0, (0,) * 8)
+    assert (found.seen, found.high_quality, found.shares) == (0, 0, (0,) * 8)
     assert found.spreads == (None,) * 8
     assert found.kl == pytest.approx(math.log(8) + 4.5)  # all in one bin of mass e^-4.5 / 8
     assert found.jsd < math.log(2)
@@ -92,8 +92,8 @@ def test_order_does_not_matter():
     centres, deviation = of(Grid())
     samples = draw(Grid(sd=0.1), 500)
     found, again = (mixture_quality(s, centres, deviation) for s in (samples, samples.flip(0)))
-    assert (again.seen, again.high_quality, again.weights) == (
-        (found.seen, found.high_quality, found.weights)
+    assert (again.seen, again.high_quality, again.shares) == (
+        (found.seen, found.high_quality, found.shares)
     )
     assert again.spreads == pytest.approx(found.spreads, rel=1e-12)
     assert (again.kl, again.jsd) == (found.kl, found.jsd)

@@ -22,14 +22,14 @@ _BINS = len(SHELLS) + 1
 
 @dataclass(frozen=True)
 class MixtureQuality:
-    """Modes seen, quality, weights, spreads and divergences, with all that they hang on."""
+    """Modes seen, quality, shares, spreads and divergences, with all that they hang on."""
 
     seen: int
     """Modes of at least one sample of high quality."""
     modes: int
     high_quality: float
     """Share of samples within 3 σ of a mode; 1 - e^-4.5 = .989 in a plane if p_g = p_data."""
-    weights: tuple[float, ...]
+    shares: tuple[float, ...]
     """Of each mode: its share of the samples of high quality over that of an even mixture."""
     spreads: tuple[float | None, ...]
     """Of each mode: standard deviation about their mean of its samples of high quality, over that
@@ -72,7 +72,7 @@ def mixture_quality(
         seen=int((counts > 0).sum()),
         modes=len(centres),
         high_quality=float(good.double().mean()),
-        weights=tuple((counts / even).tolist()),
+        shares=tuple((counts / even).tolist()),
         spreads=_spreads(samples[good], mode[good], counts, deviation),
         kl=relative_entropy(found, true),
         jsd=(relative_entropy(found, middle) + relative_entropy(true, middle)) / 2,
