@@ -251,6 +251,21 @@ def test_evaluate_compares_features_beside_the_real_row(said, trained):
     assert "Fréchet distance" in report
 
 
+def test_evaluate_tells_copies_and_two_more_distances(said, trained):
+    code, out, err = said("evaluate", trained, "--metrics", "kernel", "sliced", "memorisation")
+    assert code == 0, err
+    lines = [line for line in out.splitlines() if line.startswith("generator")]
+    for n, line in zip(("300 ", "300 ", "1,197, 300 tests"), lines, strict=True):
+        assert f"pixels, 10,000 on {n}" in line
+    assert "subsets of 300" in lines[0]
+    assert "over 1,000 directions" in lines[1]
+    assert "lie on a training picture" in lines[2]
+    kept = {record["metric"] for record in RunDirectory(trained).scores()}
+    assert {"kernel", "sliced", "memorisation"} <= kept
+    report = (trained / "report.html").read_text("utf-8")
+    assert "lie on a training picture" in report
+
+
 def test_an_extractor_that_does_not_know_such_pictures_is_refused(said, trained):
     code, _, err = said("evaluate", trained, "--metrics", "frechet", "--extractor", "digits")
     assert code == 1
@@ -548,6 +563,9 @@ def test_points_from_the_command_line(said, tmp_path, monkeypatch):
     assert code == 0
     assert np.load("points.npz")["points"].shape == (50, 2)
     assert said("sample", "runs/ring", "--num", "50", "--out", "points.png")[0] == 0
+    code, out, _ = said("evaluate", "runs/ring", "--metrics", "points")
+    assert code == 0
+    assert "8 of 8 modes, 9" in out
     assert said("evaluate", "runs/ring")[0] == 0
     code, _, err = said("sample", "runs/ring", "--out", "folder")
     assert (code, err) == (2, "advnets: folder is to hold points; give a name in .png or .npz\n")

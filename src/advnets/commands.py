@@ -144,8 +144,16 @@ class Evaluate:
     metrics: tuple[str, ...] = ("parzen",)
     """What to compute: parzen (window log-likelihood, σ on the paper's grid and on a fine one).
 
-    Of features: frechet (distance), prdc (precision, recall, density, coverage), neighbour (how
-    well the nearest other picture tells samples from real ones)."""
+    Of features: frechet, kernel, sliced (distances), prdc (precision, recall, density, coverage),
+    neighbour (how well the nearest other picture tells samples from real ones), memorisation
+    (copies of training pictures).
+
+    Of a classifier's verdicts: inception (score), modes (of MNIST and Stacked MNIST).
+
+    Of points on a ring or grid: points (modes, quality, shares, spreads).
+
+    Of labels: probe (a linear classifier on D's features), one-nn (the nearest conditional sample).
+    """
     extractor: str | None = None
     """Whose features: pixels or digits; None: digits for MNIST, else pixels."""
     seed: int = 0
