@@ -65,6 +65,13 @@ def test_presets_are_listed(said):
         "dcgan-mnist-conditional": "DCGAN on MNIST, told which digit: the paper's own net.",
         "dcgan-cifar": "DCGAN on CIFAR-10.",
         "dcgan-tutorial": "DCGAN as tutorials have it: half as wide, kernels of 4.",
+        "conditional-mnist": "MNIST, told which digit: p(x | c) by fully connected nets.",
+        "inference-mnist": "MNIST, and z from x: an encoder on G's side.",
+        "inference-after": "z from x for a trained G (--game.begin-with RUN).",
+        "completion-mnist": "MNIST, any part of a digit given the rest.",
+        "semi-mnist": "MNIST with 100 labels: D tells ten digits and generated.",
+        "supervised-mnist": "The same D by the 100 labels alone.",
+        "vae-mnist": "The variational autoencoder on MNIST, with paper-mnist's decoder.",
     }
     told = "".join(f"{name.ljust(23)}  {about}\n" for name, about in listed.items())
     assert said("presets") == (0, told, "")
@@ -249,6 +256,21 @@ def test_evaluate_compares_features_beside_the_real_row(said, trained):
     report = (trained / "report.html").read_text("utf-8")
     assert "Features of samples against features of test pictures" in report
     assert "Fréchet distance" in report
+
+
+def test_evaluate_tells_copies_and_two_more_distances(said, trained):
+    code, out, err = said("evaluate", trained, "--metrics", "kernel", "sliced", "memorisation")
+    assert code == 0, err
+    lines = [line for line in out.splitlines() if line.startswith("generator")]
+    for n, line in zip(("300 ", "300 ", "1,197, 300 tests"), lines, strict=True):
+        assert f"pixels, 10,000 on {n}" in line
+    assert "subsets of 300" in lines[0]
+    assert "over 1,000 directions" in lines[1]
+    assert "lie on a training picture" in lines[2]
+    kept = {record["metric"] for record in RunDirectory(trained).scores()}
+    assert {"kernel", "sliced", "memorisation"} <= kept
+    report = (trained / "report.html").read_text("utf-8")
+    assert "lie on a training picture" in report
 
 
 def test_an_extractor_that_does_not_know_such_pictures_is_refused(said, trained):
@@ -548,6 +570,9 @@ def test_points_from_the_command_line(said, tmp_path, monkeypatch):
     assert code == 0
     assert np.load("points.npz")["points"].shape == (50, 2)
     assert said("sample", "runs/ring", "--num", "50", "--out", "points.png")[0] == 0
+    code, out, _ = said("evaluate", "runs/ring", "--metrics", "points")
+    assert code == 0
+    assert "8 of 8 modes, 9" in out
     assert said("evaluate", "runs/ring")[0] == 0
     code, _, err = said("sample", "runs/ring", "--out", "folder")
     assert (code, err) == (2, "advnets: folder is to hold points; give a name in .png or .npz\n")

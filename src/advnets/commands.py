@@ -144,8 +144,19 @@ class Evaluate:
     metrics: tuple[str, ...] = ("parzen",)
     """What to compute: parzen (window log-likelihood, σ on the paper's grid and on a fine one).
 
-    Of features: frechet (distance), prdc (precision, recall, density, coverage), neighbour (how
-    well the nearest other picture tells samples from real ones)."""
+    Of features: frechet, kernel, sliced (distances), prdc (precision, recall, density, coverage),
+    neighbour (how well the nearest other picture tells samples from real ones), memorisation
+    (copies of training pictures).
+
+    Of a classifier's verdicts: inception (score), modes (of MNIST and Stacked MNIST).
+
+    Of points on a ring or grid: points (modes, quality, shares, spreads).
+
+    Of labels: probe (a linear classifier on D's features, or on z), one-nn (the nearest conditional
+    sample), classes (of conditional samples), test-error (of a D that tells classes).
+
+    Of encoders and completions: reconstruction, elbo, completion.
+    """
     extractor: str | None = None
     """Whose features: pixels or digits; None: digits for MNIST, else pixels."""
     seed: int = 0

@@ -15,6 +15,8 @@ AdvnetsError
 │   └── CheckpointError   a checkpoint that is absent, truncated or of another version
 ├── StoppedError          a training that others wait for was asked to stop
 └── DivergedError         training met numbers that are not finite, three times
+
+and one warning, FewPicturesWarning: a score is computed, of too few pictures to mean much.
 """
 
 from __future__ import annotations
@@ -91,6 +93,10 @@ class StoppedError(AdvnetsError):
 
 class DivergedError(AdvnetsError):
     """Training met numbers that are not finite once too often."""
+
+
+class FewPicturesWarning(UserWarning):
+    """A score is computed of too few pictures to mean what it should."""
 
 
 def require(library: str, extra: str) -> ModuleType:

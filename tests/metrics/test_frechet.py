@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from advnets.errors import DataError
+from advnets.errors import DataError, FewPicturesWarning
 from advnets.metrics.frechet import frechet_distance
 
 
@@ -54,9 +54,57 @@ def test_order_and_shift_do_not_matter():
     assert frechet_distance(x + 1000, y + 1000) == pytest.approx(distance, rel=1e-8)
 
 
-def test_fewer_pictures_than_features_are_warned_of():
-    with pytest.warns(UserWarning, match="10 fake rows span less than their 20 columns"):
-        frechet_distance(draw(30, 20, 1), draw(10, 20, 2))
+def test_torchmetrics_computes_the_same(peer):
+    x, y = draw(400, 20, 1).double(), draw(500, 20, 2).double()
+    moments = (value for some in (x, y) for value in (some.mean(0), some.T.cov()))
+    theirs = float(peer("torchmetrics.image.fid")._compute_fid(*moments))
+    assert frechet_distance(x, y) == pytest.approx(theirs, rel=1e-6)
+
+
+def test_torch_fidelity_computes_the_same(fidelity):
+    x, y = draw(400, 20, 1).double(), draw(500, 20, 2).double()
+    module = fidelity("metric_fid")
+    statistics = (module.fid_features_to_statistics(some) for some in (x, y))
+    theirs = module.fid_statistics_to_metric(*statistics, verbose=False)
+    expected = theirs["frechet_inception_distance"]
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::advnets.errors.FewPicturesWarning")
+def test_small_distances_of_singular_gaussians_are_not_lost():
+    """Fewer pictures than features: against the singular values of the pictures' own product.
+
+    Moved by 1.4e-3 in all, 1.9e-6 squared: roots of the eigenvalues of a product, which are 0 but
+    for rounding, would be off by more than that.
+    """
+    x = torch.randn(50, 200, generator=torch.Generator().manual_seed(0))
+    step = torch.randn(1, 200, generator=torch.Generator().manual_seed(1))
+    y = x + 1e-4 * step
+    a, b = ((s.double() - s.double().mean(0)) / 7 for s in (x, y))
+    gap = (x.double().mean(0) - y.double().mean(0)).square().sum()
+    spread = a.square().sum() + b.square().sum() - 2 * torch.linalg.svdvals(a @ b.T).sum()
+    assert 1e-6 < frechet_distance(x, y) == pytest.approx(float(gap + spread), rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::advnets.errors.FewPicturesWarning")
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_it_is_real_finite_and_at_least_0_of_any_sets(scale):
+    for n, m, d in ((2, 2, 50), (3, 90, 30), (60, 60, 60), (80, 5, 2)):
+        x, y = scale * draw(n, d, 1), scale * draw(m, d, 2)
+        distance = frechet_distance(x, y)
+        assert isinstance(distance, float)
+        assert math.isfinite(distance)
+        assert distance > 0
+        assert frechet_distance(x, x) <= 1e-9 * scale**2 * 1e3
+
+
+@pytest.mark.parametrize("n", [10, 20])
+def test_pictures_that_do_not_span_their_features_are_warned_of(n):
+    """So many as there are features span one less: the mean takes one."""
+    message = f"{n} fake rows span less than their 20 columns"
+    with pytest.warns(FewPicturesWarning, match=message):
+        frechet_distance(draw(30, 20, 1), draw(n, 20, 2))
+    frechet_distance(draw(30, 20, 1), draw(21, 20, 2))
 
 
 @pytest.mark.parametrize(

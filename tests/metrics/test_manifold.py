@@ -45,6 +45,15 @@ def test_all_four_are_as_defined(monkeypatch, k, n, m):
     assert prdc(real, fake, k) == found
 
 
+@pytest.mark.parametrize("k", [3, 5])
+def test_the_prdc_package_computes_the_same(peer, k):
+    real, fake = draw(300, 8, 0), draw(250, 8, 1, scale=0.8, shift=0.2)
+    theirs = peer("prdc").compute_prdc(real.numpy(), fake.numpy(), k)
+    found = prdc(real, fake, k)
+    ours = {name: getattr(found, name) for name in theirs}
+    assert ours == pytest.approx(theirs, rel=1e-6)
+
+
 def test_samples_of_one_mode_are_precise_and_recall_half():
     """p_data has two modes, p_g one of them: precision stays, recall and coverage are a half."""
     real = torch.cat((draw(500, 2, 0, 0.1), draw(500, 2, 1, 0.1, 10)))

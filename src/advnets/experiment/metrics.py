@@ -6,22 +6,32 @@ from collections.abc import Callable
 
 from advnets.experiment.completed import completion_records
 from advnets.experiment.inferred import elbo_records, reconstruction_records
+from advnets.experiment.modes import inception_records, mode_records, point_records
 from advnets.experiment.probe import nearest_records, probe_records
 from advnets.experiment.scores import (
     Record,
     Subject,
     frechet_records,
+    kernel_records,
+    memorisation_records,
     neighbour_records,
     parzen_records,
     prdc_records,
+    sliced_records,
 )
 from advnets.experiment.told import class_records, error_records
 
 METRICS: dict[str, Callable[[Subject], list[Record]]] = {
     "parzen": parzen_records,
     "frechet": frechet_records,
+    "kernel": kernel_records,
+    "sliced": sliced_records,
     "prdc": prdc_records,
     "neighbour": neighbour_records,
+    "memorisation": memorisation_records,
+    "inception": inception_records,
+    "modes": mode_records,
+    "points": point_records,
     "probe": probe_records,
     "one-nn": nearest_records,
     "classes": class_records,

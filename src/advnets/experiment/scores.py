@@ -26,12 +26,19 @@ from advnets.experiment.measure import (
 )
 from advnets.extractors import Extractor
 from advnets.metrics.frechet import frechet_distance
+from advnets.metrics.kernel import kernel_distance
 from advnets.metrics.manifold import nearest_neighbour_test, prdc
+from advnets.metrics.memorisation import memorisation
 from advnets.metrics.parzen import GRIDS
+from advnets.metrics.sliced import DIRECTIONS, sliced_wasserstein
 from advnets.views.score_lines import GENERATOR, REAL
 
 Record = dict[str, Any]
 Pictures = Float[Tensor, "n channels height width"]
+
+TRAINING = 60_000
+"""Training pictures that copies are looked for among, at most: all of MNIST."""
+_NUMBERS = 1 << 27  # of their features, at most: half a gibibyte
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,37 @@ def frechet_records(subject: Subject) -> list[Record]:
     ]
 
 
+def kernel_records(subject: Subject) -> list[Record]:
+    """Kernel distances to the test pictures."""
+    test = subject.test_features
+    return [
+        subject.of_features(
+            "kernel",
+            row,
+            **asdict(kernel_distance(test, features, seed=subject.seed)),
+            n_real=len(test),
+            n_fake=len(features),
+        )
+        for row, features in subject.features.items()
+    ]
+
+
+def sliced_records(subject: Subject) -> list[Record]:
+    """Sliced Wasserstein distances to the test pictures."""
+    test = subject.test_features
+    return [
+        subject.of_features(
+            "sliced",
+            row,
+            value=sliced_wasserstein(test, features, seed=subject.seed),
+            directions=DIRECTIONS,
+            n_real=len(test),
+            n_fake=len(features),
+        )
+        for row, features in subject.features.items()
+    ]
+
+
 def prdc_records(subject: Subject) -> list[Record]:
     """Precision, recall, density and coverage against the test pictures."""
     return [
@@ -170,5 +208,18 @@ def neighbour_records(subject: Subject) -> list[Record]:
         subject.of_features(
             "neighbour", row, **asdict(nearest_neighbour_test(test[:count], features[:count]))
         )
+        for row, features in subject.features.items()
+    ]
+
+
+def memorisation_records(subject: Subject) -> list[Record]:
+    """How many samples are copies of training pictures; real ones are, of themselves."""
+    test = subject.test_features
+    count = min(TRAINING, _NUMBERS // test.shape[1])
+    train = subject.extractor.features(
+        real_pictures(subject.data.splits.train, count, subject.seed)
+    )
+    return [
+        subject.of_features("memorisation", row, **asdict(memorisation(train, test, features)))
         for row, features in subject.features.items()
     ]

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from advnets.errors import FewPicturesWarning
 from advnets.metrics.features import check_features
 
 
@@ -23,26 +24,30 @@ def frechet_distance(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"]) -> 
         DataError: a set has fewer than 2 rows, widths differ, or numbers are not finite.
 
     Warns:
-        UserWarning: a set has fewer rows than columns, so that its covariance is singular.
+        FewPicturesWarning: a set has no more rows than columns, so that its covariance is singular.
     """
     check_features(2, real=real, fake=fake)
     for name, features in (("real", real), ("fake", fake)):
-        if len(features) < features.shape[1]:
+        if len(features) <= features.shape[1]:  # n rows about their mean span n - 1
             warnings.warn(
                 f"{len(features)} {name} rows span less than their {features.shape[1]} columns; "
                 "the Fréchet distance is then far too large: give more pictures",
-                stacklevel=2,
+                FewPicturesWarning,
+                stacklevel=3,  # past `no_grad`, to the caller's own line
             )
     (mean, covariance), (other_mean, other) = _moments(real), _moments(fake)
-    # (Σ_1 Σ_2)^½ has the trace of (Σ_1^½ Σ_2 Σ_1^½)^½, whose root is of a symmetric matrix.
-    values, vectors = torch.linalg.eigh(covariance)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    product = root @ other @ root
-    trace_of_root = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
+    # Tr (Σ_1 Σ_2)^½ = Tr (Σ_1^½ Σ_2 Σ_1^½)^½, the sum of the singular values of Σ_1^½ Σ_2^½: real
+    # and at least 0. Roots of eigenvalues of the product would make of their rounding, ε, √ε.
+    trace_of_root = torch.linalg.svdvals(_root(covariance) @ _root(other)).sum()
     distance = (
         (mean - other_mean).square().sum() + covariance.trace() + other.trace() - 2 * trace_of_root
     )
-    return max(float(distance), 0.0)
+    return max(float(distance), 0.0)  # less than 0 by rounding alone
+
+
+def _root(covariance: Float64[Tensor, "d d"]) -> Float64[Tensor, "d d"]:
+    values, vectors = torch.linalg.eigh(covariance)
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
 def _moments(x: Float[Tensor, "n d"]) -> tuple[Float64[Tensor, " d"], Float64[Tensor, "d d"]]:

@@ -29,8 +29,10 @@ def found(record: Record) -> str:
 
 def looked_at(record: Record) -> str:
     """Through what, and how many of either."""
-    if record["metric"] in _LOOKED_AT:
-        return _LOOKED_AT[record["metric"]](record)
+    return _LOOKED_AT.get(record["metric"], _pairs)(record)
+
+
+def _pairs(record: Record) -> str:
     n = record.get("n")
     real, fake = (record["n_real"], record["n_fake"]) if n is None else (n, n)
     return f"{record['extractor']}, {fake:,} on {real:,}"
@@ -43,10 +45,23 @@ _LOOKED_AT = {
     "reconstruction": lambda r: f"pixels, {r['n_test']:,} tests",
     "completion": lambda r: f"{r['hidden']} hidden, {r['n_test']:,} tests",
     "elbo": lambda r: f"{r['likelihood']} pixels, {r['n_test']:,} tests",
+    "memorisation": lambda r: (
+        f"{r['extractor']}, {r['n_samples']:,} on {r['n_train']:,}, {r['n_test']:,} tests"
+    ),
+    "inception": lambda r: f"{r['extractor']}, {r['n']:,}",
+    "modes": lambda r: f"{r['extractor']}, {r['n']:,}",
+    "points": lambda r: f"points, {r['n']:,}",
 }
 
 _FOUND = {
     "frechet": lambda r: f"Fréchet distance {r['value']:.3g}",
+    "kernel": lambda r: (
+        f"kernel distance {r['value']:.3g} ± {r['standard_error']:.1g} over {r['subsets']:,} "
+        f"subsets of {r['size']:,}"
+    ),
+    "sliced": lambda r: (
+        f"sliced Wasserstein distance {r['value']:.3g} over {r['directions']:,} directions"
+    ),
     "prdc": lambda r: (
         f"precision {r['precision']:.3f}, recall {r['recall']:.3f}, density {r['density']:.3f}, "
         f"coverage {r['coverage']:.3f} (k = {r['neighbours']})"
@@ -54,6 +69,21 @@ _FOUND = {
     "neighbour": lambda r: (
         f"nearest neighbour tells {r['accuracy']:.1%} (of real {r['of_real']:.1%}, "
         f"of samples {r['of_fake']:.1%})"
+    ),
+    "memorisation": lambda r: (
+        f"{r['share']:.2%} lie on a training picture, {r['expected_share']:.2%} of test pictures "
+        f"do (z = {r['z']:.1f}, p = {r['p_value']:.1g})"
+    ),
+    "inception": lambda r: (
+        f"inception score {r['mean']:.2f} ± {r['deviation']:.2f} over {r['splits']} splits"
+    ),
+    "modes": lambda r: (
+        f"{r['seen']:,} of {r['modes']:,} modes, KL to even shares {r['kl_uniform']:.3f}, to those "
+        f"of real pictures {_number(r['kl_reference'], '.3f', 'infinite')} nats"
+    ),
+    "points": lambda r: (
+        f"{r['seen']:,} of {r['modes']:,} modes, {r['high_quality']:.1%} within 3 σ, shares "
+        f"{_range(r['shares'])}, spreads {_range(r['spreads'])}, JSD {r['jsd']:.3f} nats"
     ),
     "probe": lambda r: (
         f"linear SVM right {r['accuracy']:.2%}"
@@ -75,6 +105,16 @@ _FOUND = {
     ),
     "one-nn": lambda r: f"nearest known picture wrong {r['error']:.2%}",
 }
+
+
+def _number(value: float | None, form: str, none: str) -> str:
+    return none if value is None else format(value, form)
+
+
+def _range(values: Sequence[float | None]) -> str:
+    """From the least to the largest; of none a dash."""
+    known = [value for value in values if value is not None]
+    return f"{min(known):.2f} to {max(known):.2f}" if known else "–"
 
 
 def _parzen(records: Sequence[Record]) -> str:
@@ -107,11 +147,13 @@ def _parzen(records: Sequence[Record]) -> str:
 def _others(records: Sequence[Record]) -> str:
     rows = [("samples", "weights", "features", "found")]
     rows += [(r["samples"], r["weights"] or "", looked_at(r), found(r)) for r in records]
+    copies = ["Real training pictures lie on themselves: so a row would read, were all copies."]
     return "\n".join(
         (
             "Features of samples and of test pictures: as alike as two sets of real pictures are "
             "where a row equals that of real ones",
             *_aligned(rows, left=4),
+            *(copies if any(record["metric"] == "memorisation" for record in records) else []),
         )
     )
 

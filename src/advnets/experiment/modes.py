@@ -1,0 +1,103 @@
+"""Scores by modes: which a classifier sees in samples, and which points lie on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import cast
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from advnets.data.source import Part
+from advnets.data.synthetic.mixtures import Grid, Ring
+from advnets.errors import DataError, UsageError
+from advnets.experiment.measure import SAMPLES, draw_samples, real_pictures
+from advnets.experiment.scores import Pictures, Record, Subject
+from advnets.extractors import Classifier, classifier
+from advnets.metrics.inception import inception_score
+from advnets.metrics.modes import mode_coverage
+from advnets.metrics.points import mixture_quality
+from advnets.views.score_lines import GENERATOR, REAL
+
+JUDGES = {"mnist": ("digits", SAMPLES), "stacked-mnist": ("digits", 26_000)}
+"""Who tells the modes of a set's pictures, and of how many samples: as published, where it is."""
+POINTS = 2_500
+"""Points that modes are counted over (Srivastava et al. 2017)."""
+
+
+def mode_records(subject: Subject) -> list[Record]:
+    """Modes that a classifier sees, and how far their shares are from even and from real ones."""
+    name, splits = subject.data.facts.name, subject.data.splits
+    if name not in JUDGES:
+        raise DataError(
+            f"{name} has no classifier that tells its modes, which the metric modes needs; it "
+            f"knows those of {' and '.join(JUDGES)}"
+        )
+    judge, count = JUDGES[name]
+    seen = classifier(judge)
+    rows = {
+        GENERATOR: draw_samples(
+            subject.generator, subject.data.scaling, count, subject.seed, subject.drawing
+        ),
+        REAL: real_pictures(splits.train, count, subject.seed),
+    }
+    real = torch.from_numpy(cast(Part, splits.train).labels)
+    records: list[Record] = []
+    for row, pictures in rows.items():
+        modes = seen.net.classes ** pictures.shape[1]
+        found = asdict(mode_coverage(_mode_numbers(seen, pictures), modes, reference=real))
+        if math.isinf(found["kl_reference"]):
+            found["kl_reference"] = None  # JSON has no infinity
+        found |= {"extractor": seen.name, "extractor_sha256": seen.digest, "split": "train"}
+        records.append(subject.record("modes", row, **found))
+    return records
+
+
+def _mode_numbers(seen: Classifier, pictures: Pictures) -> Int64[Tensor, " n"]:
+    """The class of each channel, read as the digits of one number: 100 r + 10 g + b."""
+    n, channels = pictures.shape[:2]
+    classes = seen.logits(pictures.flatten(0, 1)[:, None]).argmax(1).view(n, channels)
+    places = seen.net.classes ** torch.arange(channels - 1, -1, -1)
+    return (classes * places).sum(1)
+
+
+def inception_records(subject: Subject) -> list[Record]:
+    """Inception scores, by a classifier's logits."""
+    seen = subject.extractor
+    if not isinstance(seen, Classifier):
+        raise UsageError(
+            f"the metric inception needs the verdicts of a classifier, and {seen.name} gives none; "
+            "choose --extractor digits for pictures as MNIST's"
+        )
+    return [
+        subject.of_features(
+            "inception", row, **asdict(inception_score(seen.logits(pictures))), split=None
+        )
+        for row, pictures in subject.rows.items()
+    ]
+
+
+def point_records(subject: Subject) -> list[Record]:
+    """Modes, quality, shares and spreads of points on a ring or a grid."""
+    distribution = subject.data.splits.distribution
+    if not isinstance(distribution, Ring | Grid):
+        raise DataError(
+            f"{subject.data.facts.name} is no even mixture of points, which the metric points "
+            "needs; it takes runs on ring and grid"
+        )
+    centres, deviations, _ = distribution.components()
+    return [
+        subject.record(
+            "points",
+            row,
+            **asdict(
+                mixture_quality(
+                    points[:POINTS].flatten(1), torch.from_numpy(centres), float(deviations[0])
+                )
+            ),
+            split=None,
+        )
+        for row, points in subject.rows.items()
+    ]

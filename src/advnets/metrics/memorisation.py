@@ -1,0 +1,110 @@
+"""Whether samples are copies of training pictures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from advnets.errors import UsageError
+from advnets.metrics.distance import nearest
+from advnets.metrics.features import check_features
+
+NEAR = 0.5
+"""A picture is on a training picture if that is less than so many times as far as any other."""
+_AGAIN = 4
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """How many samples lie on a training picture, beside how many held-out pictures do."""
+
+    share: float
+    """Of samples: those that lie on a training picture."""
+    expected_share: float
+    """The same of held-out pictures, which copy nothing."""
+    z: float
+    """(share - that of both sets as one) / its standard deviation, were both drawn alike."""
+    p_value: float
+    """The probability, then, of so large a share or a larger one; exact, not by z."""
+    near: float
+    n_train: int
+    """Training pictures, those that are equal counted once."""
+    n_test: int
+    n_samples: int
+
+
+@torch.no_grad()
+def memorisation(
+    train: Float[Tensor, "n d"],
+    test: Float[Tensor, "m _"],
+    samples: Float[Tensor, "s _"],
+    *,
+    near: float = NEAR,
+) -> Memorisation:
+    """Share of samples that lie on one training picture and not among several, and its test.
+
+        ‖x - x_(1)‖ < near ‖x - x_(2)‖, x_(1) and x_(2) the two training pictures nearest to x
+
+    The ratio tells copies, not the distance: blurred samples are near to every picture, noise is
+    far from all, and of neither is it small. The bound is fixed, so that a few copies are found
+    among samples of any other kind; and p is that of Fisher's exact test, which holds whatever the
+    data is. It is for pictures: of points in d dimensions about near^d lie so by chance. Not found
+    are copies changed by more than half the way to another training picture, and copies of what
+    the training set has twice with a slight difference.
+
+    Related: Meehan et al. 2020, “A non-parametric test to detect data-copying in generative
+    models”, which ranks the distances of samples and of held-out pictures.
+
+    Raises:
+        UsageError: `near` is not above 0 and below 1.
+        DataError: a set is empty, there are fewer than 2 unlike training pictures, widths differ,
+            or numbers are not finite.
+    """
+    if not 0 < near < 1:
+        raise UsageError(f"near is {near:g}; expected a ratio above 0 and below 1, as {NEAR}")
+    check_features(1, train=train, test=test, samples=samples)
+    train = train.unique(dim=0)
+    check_features(2, train=train)
+    on_test, on_samples = (int((_ratios(x, train) < near).sum()) for x in (test, samples))
+    z, p_value = _more_than_chance(on_samples, len(samples), on_test, len(test))
+    return Memorisation(
+        share=on_samples / len(samples),
+        expected_share=on_test / len(test),
+        z=z,
+        p_value=p_value,
+        near=near,
+        n_train=len(train),
+        n_test=len(test),
+        n_samples=len(samples),
+    )
+
+
+def _ratios(points: Float[Tensor, "n d"], train: Float[Tensor, "m d"]) -> Float[Tensor, " n"]:
+    # Distances by products cancel near a copy: those of the nearest are taken again by differences.
+    _, which = nearest(points, train, min(_AGAIN, len(train)))
+    exact = torch.stack([(points - train[column]).norm(dim=1) for column in which.T], dim=1)
+    first, second = exact.sort(dim=1).values[:, :2].unbind(1)
+    # Where rounding makes both 0, the point lies on neither more than on the other.
+    return torch.where(second > 0, first / second, 1.0)
+
+
+def _more_than_chance(count: int, n: int, other: int, m: int) -> tuple[float, float]:
+    """The z score and p of `count` out of n beside `other` out of m, s in all.
+
+    P(X >= count) = Σ_i C(n, i) C(m, s - i) / C(n + m, s), i from count to min(n, s)
+    """
+    s, whole = count + other, n + m
+    variance = s * n * m * (whole - s) / (whole**2 * (whole - 1))
+    z = (count - s * n / whole) / math.sqrt(variance) if variance else 0.0
+    i = torch.arange(count, min(n, s) + 1, dtype=torch.float64)
+    every = _log_choose(whole, torch.tensor(s, dtype=torch.float64))
+    log_p = (_log_choose(n, i) + _log_choose(m, s - i) - every).logsumexp(0)
+    return z, min(float(log_p.exp()), 1.0)
+
+
+def _log_choose(n: int, k: Float64[Tensor, "*k"]) -> Float64[Tensor, "*k"]:
+    return math.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)

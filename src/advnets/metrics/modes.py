@@ -1,0 +1,77 @@
+"""How many modes samples have, and how evenly: from the number of the mode of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float64, Int, Int64
+from torch import Tensor
+
+from advnets.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class ModeCoverage:
+    """Modes seen and divergences, in nats, with all that they hang on."""
+
+    seen: int
+    """Modes of at least one sample."""
+    modes: int
+    kl_uniform: float
+    """KL(generated ‖ uniform)."""
+    kl_reference: float | None
+    """KL(generated ‖ real), infinite where samples have a mode that no real picture has."""
+    n: int
+    """Samples."""
+
+
+def mode_coverage(
+    labels: Int[Tensor, " n"], modes: int, *, reference: Int[Tensor, " m"] | None = None
+) -> ModeCoverage:
+    """Modes seen, and KL(p ‖ q) = Σ_k p_k log (p_k / q_k) of the shares p of samples in each.
+
+    q is even, or the shares of the real pictures whose modes are the `reference`. Published numbers
+    are of either kind: say which. A perfect generator has about (modes - 1) / 2n nats, not 0.
+    Sources: Metz et al. 2017, “Unrolled generative adversarial networks”, section 3.3.1; Lin et al.
+    2018, “PacGAN”, section 4.
+
+    Raises:
+        UsageError: there is no mode.
+        DataError: labels are not a row of whole numbers from 0 to modes - 1, or there are none.
+    """
+    if modes < 1:
+        raise UsageError(f"{modes} modes were named; give how many there are, at least 1")
+    generated = _shares("samples", labels, modes)
+    real = None if reference is None else _shares("real pictures", reference, modes)
+    even = torch.full_like(generated, 1 / modes)
+    return ModeCoverage(
+        seen=int((generated > 0).sum()),
+        modes=modes,
+        kl_uniform=relative_entropy(generated, even),
+        kl_reference=None if real is None else relative_entropy(generated, real),
+        n=len(labels),
+    )
+
+
+def relative_entropy(p: Float64[Tensor, "*cells"], q: Float64[Tensor, "*cells"]) -> float:
+    """KL(p ‖ q) = Σ p log p - p log q, in nats, 0 log 0 = 0; infinite where p has mass and q none.
+
+    Rounding does not take it below 0.
+    """
+    return max(float((torch.xlogy(p, p) - torch.xlogy(p, q)).sum()), 0.0)
+
+
+def _shares(what: str, labels: Int[Tensor, " n"], modes: int) -> Float64[Tensor, " modes"]:
+    if labels.ndim != 1 or not len(labels) or labels.is_floating_point():
+        raise DataError(
+            f"modes of {what} are {labels.dtype} of shape {tuple(labels.shape)}; give a row of "
+            "whole numbers, one for each picture and at least one"
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= modes:
+        raise DataError(
+            f"modes of {what} are {low} to {high}; expected 0 to {modes - 1}: name all modes"
+        )
+    counts: Int64[Tensor, " modes"] = torch.bincount(labels.cpu().long(), minlength=modes)
+    return counts.double() / len(labels)

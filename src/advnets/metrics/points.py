@@ -1,0 +1,124 @@
+"""Samples of a mixture whose modes are known: how many are found, how well, how evenly."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from advnets.errors import UsageError
+from advnets.metrics.distance import nearest
+from advnets.metrics.features import check_features
+from advnets.metrics.modes import relative_entropy
+
+SHELLS = (1.0, 2.0, 3.0)
+"""Radii, in deviations of a mode, that part the points about it into bins; the last is outside."""
+_REACH = SHELLS[-1]
+_BINS = len(SHELLS) + 1
+
+
+@dataclass(frozen=True)
+class MixtureQuality:
+    """Modes seen, quality, shares, spreads and divergences, with all that they hang on."""
+
+    seen: int
+    """Modes of at least one sample of high quality."""
+    modes: int
+    high_quality: float
+    """Share of samples within 3 σ of a mode; 1 - e^-4.5 = .989 in a plane if p_g = p_data."""
+    shares: tuple[float, ...]
+    """Of each mode: its share of the samples of high quality over that of an even mixture."""
+    spreads: tuple[float | None, ...]
+    """Of each mode: standard deviation about their mean of its samples of high quality, over that
+    of the true ones within 3 σ; 1 if p_g = p_data. None of fewer than 2 samples."""
+    kl: float
+    """KL(samples ‖ p_data) in nats over 4 bins for each mode: to 1, 2 and 3 σ and beyond."""
+    jsd: float
+    """The Jensen-Shannon divergence over the same bins, from 0 to log 2."""
+    n: int
+    """Samples."""
+
+
+def mixture_quality(
+    samples: Float[Tensor, "n d"], centres: Float[Tensor, "modes _"], deviation: float
+) -> MixtureQuality:
+    """Compare samples with an even mixture of round normal distributions N(c_k, σ² I).
+
+    A sample is of the mode whose centre is nearest, of high quality within 3 σ of it, as Srivastava
+    et al. 2017 (“VEEGAN”, section 4.1) and Lin et al. 2018 (“PacGAN”, section 4) count. Divergences
+    are of the shares in 4 bins for each mode, ends at 1, 2 and 3 σ; true shares are those of the
+    chi-squared distribution. A perfect generator has about (4 modes - 1) / 2n nats, not 0.
+
+    Raises:
+        UsageError: σ is not positive, or centres are less than 6 σ apart: modes would overlap.
+        DataError: there are no samples or centres, dimensions differ, or numbers are not finite.
+    """
+    check_features(1, samples=samples, centres=centres)
+    samples, centres = samples.double(), centres.double()
+    _check_apart(centres, deviation)
+    distance, which = nearest(samples, centres)
+    radius, mode = distance[:, 0] / deviation, which[:, 0]
+    good = radius <= _REACH
+    counts = torch.bincount(mode[good], minlength=len(centres))
+    shell = torch.bucketize(radius, torch.tensor(SHELLS, dtype=torch.float64))
+    found = _shares(mode * _BINS + shell, _BINS * len(centres))
+    true = _shell_masses(samples.shape[1]).repeat(len(centres)) / len(centres)
+    middle = (found + true) / 2
+    even = counts.sum().clamp(min=1).double() / len(centres)
+    return MixtureQuality(
+        seen=int((counts > 0).sum()),
+        modes=len(centres),
+        high_quality=float(good.double().mean()),
+        shares=tuple((counts / even).tolist()),
+        spreads=_spreads(samples[good], mode[good], counts, deviation),
+        kl=relative_entropy(found, true),
+        jsd=(relative_entropy(found, middle) + relative_entropy(true, middle)) / 2,
+        n=len(samples),
+    )
+
+
+def _check_apart(centres: Float64[Tensor, "modes d"], deviation: float) -> None:
+    if not 0 < deviation < math.inf:
+        raise UsageError(f"the deviation of the modes is {deviation:g}; give a positive number")
+    if len(centres) == 1:
+        return
+    apart = float(nearest(centres, centres, 2)[0][:, 1].min())
+    if apart < 2 * _REACH * deviation:
+        raise UsageError(
+            f"two centres are {apart:g} apart with a deviation of {deviation:g}, so that their "
+            f"modes overlap; give modes at least {2 * _REACH * deviation:g} apart"
+        )
+
+
+def _shares(bins: Int64[Tensor, " n"], count: int) -> Float64[Tensor, " count"]:
+    return torch.bincount(bins, minlength=count).double() / len(bins)
+
+
+def _shell_masses(dims: int) -> Float64[Tensor, " bins"]:
+    """Probability of each shell about a mode: (r / σ)² is chi-squared, P(r <= R) = P(d/2, R²/2)."""
+    squares = torch.tensor((0.0, *SHELLS, math.inf), dtype=torch.float64).square() / 2
+    return torch.special.gammainc(torch.full_like(squares, dims / 2), squares).diff()
+
+
+def _spreads(
+    samples: Float64[Tensor, "n d"],
+    mode: Int64[Tensor, " n"],
+    counts: Int64[Tensor, " modes"],
+    deviation: float,
+) -> tuple[float | None, ...]:
+    dims = samples.shape[1]
+    sums = samples.new_zeros(len(counts), dims).index_add_(0, mode, samples)
+    gaps = samples - (sums / counts.clamp(min=1)[:, None])[mode]
+    squares = samples.new_zeros(len(counts)).index_add_(0, mode, gaps.square().sum(1))
+    # Within R of the centre the variance is σ² P(d/2 + 1, R²/2) / P(d/2, R²/2) on each axis.
+    half = torch.tensor((dims / 2 + 1, dims / 2), dtype=torch.float64)
+    cut = torch.special.gammainc(half, torch.full_like(half, _REACH**2 / 2))
+    true = deviation**2 * cut[0] / cut[1]
+    spreads = (squares / (counts - 1).clamp(min=1) / dims / true).sqrt()
+    return tuple(
+        spread if count > 1 else None
+        for spread, count in zip(spreads.tolist(), counts.tolist(), strict=True)
+    )

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from advnets import config
+from advnets.errors import DataError, UsageError
+from advnets.experiment import build, modes, scores
+from advnets.experiment.measure import Drawing, real_pictures
+from advnets.experiment.metrics import METRICS
+from advnets.experiment.scores import Subject
+from advnets.extractors import Pixels, classifier
+from advnets.views.score_lines import score_lines
+
+
+class Showing(nn.Module):
+    """A generator that shows these pictures, one after the other in the order of z."""
+
+    latent_dim = 1
+
+    def __init__(self, pictures):
+        super().__init__()
+        self.shown = pictures
+
+    def latent(self, n, noise):
+        return noise.uniform("z", n, 1)
+
+    def forward(self, z, noise=None):
+        return self.shown[(z[:, 0] * len(self.shown)).long()]
+
+
+def subject(data, pictures, extractor=None):
+    drawing = Drawing(torch.device("cpu"))
+    players = {"generator": Showing(pictures)}
+    return Subject(players, data, 0, 7, "last", drawing, extractor or Pixels())
+
+
+def opened(source):
+    scaling = "none" if source.startswith(("ring", "spiral")) else "unit"
+    return build.open_data(config.Data(source=source, scaling=scaling))
+
+
+def row(records, name="generator"):
+    (found,) = (record for record in records if record["samples"] == name)
+    return found
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return opened("digits")
+
+
+def test_a_generator_of_training_pictures_is_told_by_its_copies_alone(digits):
+    """As near to test pictures as real pictures are, in each distance; and all of it copies."""
+    copying = subject(digits, real_pictures(digits.splits.train, 600, 1))
+    for metric in ("kernel", "sliced"):
+        records = METRICS[metric](copying)
+        real = row(records, "real training pictures")
+        assert row(records)["value"] == pytest.approx(real["value"], rel=0.3)
+        assert (real["n_real"], real["n_fake"], real["extractor"]) == (300, 1197, "pixels")
+    records = METRICS["memorisation"](copying)
+    assert row(records)["share"] == row(records, "real training pictures")["share"] == 1
+    assert row(records)["expected_share"] < 0.02
+    assert row(records)["p_value"] < 1e-20
+    assert row(records)["n_train"] == 1197
+    told = score_lines(records)
+    assert "100.00% lie on a training picture, 0.00% of test pictures do (z = " in told
+    assert told.endswith("Real training pictures lie on themselves: so a row would read, were all "
+                         "copies.")  # fmt: skip
+
+
+def test_a_generator_of_test_pictures_copies_nothing(digits):
+    """What no generator has: more pictures of the same hands."""
+    held_out = torch.from_numpy(digits.splits.valid.images).float() / 16
+    found = row(METRICS["memorisation"](subject(digits, held_out)))
+    assert found["share"] < 0.02
+    assert found["p_value"] > 0.01
+
+
+def test_pictures_are_too_many_to_be_compared_with_all(digits, monkeypatch):
+    """Where features of all would not fit, so many as fit; the record says how many."""
+    monkeypatch.setattr(scores, "_NUMBERS", 500 * 64)
+    copying = subject(digits, real_pictures(digits.splits.train, 600, 1))
+    found = row(METRICS["memorisation"](copying))
+    assert found["n_train"] == 500
+    assert 0.2 < found["share"] < 0.8
+
+
+def test_points_are_scored_mode_by_mode():
+    data = opened("ring:n=5000")
+    half = torch.from_numpy(data.splits.train.images)
+    half = half[half[:, 1, 0, 0] > 0.05]  # of 8 modes, those above the axis: 3
+    records = METRICS["points"](subject(data, half))
+    found, real = row(records), row(records, "real training pictures")
+    assert (found["seen"], found["modes"], found["n"]) == (3, 8, 2500)
+    assert real["seen"] == 8
+    assert found["high_quality"] == pytest.approx(0.989, abs=0.01)
+    assert sum(share > 0 for share in found["shares"]) == 3
+    assert found["spreads"].count(None) == 5
+    assert found["weights"] == "last"  # of the nets
+    assert found["jsd"] > 0.2 > 0.01 > real["jsd"]
+    json.dumps(records, allow_nan=False)
+    assert "3 of 8 modes, 9" in score_lines(records)
+
+
+def test_modes_are_what_a_classifier_sees(real_data, monkeypatch):
+    data = opened("mnist")
+    monkeypatch.setitem(modes.JUDGES, "mnist", ("digits", 600))
+    train = data.splits.train
+    threes = torch.from_numpy(train.images[np.flatnonzero(train.labels == 3)[:400]]).float() / 255
+    records = METRICS["modes"](subject(data, threes))
+    found, real = row(records), row(records, "real training pictures")
+    assert found["seen"] < real["seen"] == real["modes"] == 10
+    assert found["kl_uniform"] == pytest.approx(math.log(10), abs=0.1)
+    assert found["kl_reference"] == pytest.approx(math.log(50_000 / 5_101), abs=0.1)
+    assert 0 < real["kl_reference"] < 0.02
+    assert (found["extractor"], found["split"], found["n"]) == ("digits", "train", 600)
+    assert "10 of 10 modes, KL to even shares 0.0" in score_lines(records)
+
+
+def test_stacked_digits_are_read_channel_by_channel(real_data, monkeypatch):
+    data = opened("stacked-mnist:n=2000")
+    monkeypatch.setitem(modes.JUDGES, "stacked-mnist", ("digits", 150))
+    pictures = torch.from_numpy(data.splits.test.read(slice(100))).float() / 255
+    told = modes._mode_numbers(classifier("digits"), pictures)
+    assert (told.numpy() == data.splits.test.labels[:100]).mean() > 0.95
+    records = METRICS["modes"](subject(data, pictures))
+    assert row(records)["modes"] == 1000
+    # 2,000 training pictures miss some modes that samples have: infinite, which JSON has not.
+    assert row(records)["kl_reference"] is None
+    json.dumps(records, allow_nan=False)
+    assert "to those of real pictures infinite nats" in score_lines(records)
+
+
+def test_the_inception_score_of_digits_is_near_10_and_of_one_near_1(real_data, monkeypatch):
+    monkeypatch.setattr(scores, "SAMPLES", 500)
+    data = opened("mnist")
+    train = data.splits.train
+    threes = torch.from_numpy(train.images[np.flatnonzero(train.labels == 3)[:400]]).float() / 255
+    records = METRICS["inception"](subject(data, threes, classifier("digits")))
+    assert row(records)["mean"] < 1.2
+    assert 8.5 < row(records, "real training pictures")["mean"] < 10
+    assert "over 10 splits" in score_lines(records)
+
+
+@pytest.mark.parametrize(
+    ("metric", "error", "message"),
+    [
+        ("modes", DataError, "digits has no classifier that tells its modes"),
+        ("points", DataError, "digits is no even mixture of points"),
+        ("inception", UsageError, "needs the verdicts of a classifier, and pixels gives none"),
+    ],
+)
+def test_metrics_of_other_data_are_refused(digits, metric, error, message):
+    with pytest.raises(error, match=message):
+        METRICS[metric](subject(digits, torch.zeros(1, 1, 8, 8)))

@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import pdist
+
+from advnets.errors import DataError, UsageError
+from advnets.metrics.features import by_content
+from advnets.metrics.kernel import kernel_distance
+from advnets.noise import Noise
+
+
+def draw(n: int, d: int, seed: int, shift: float = 0.0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(n, d, generator=generator) * 2 + shift
+
+
+def by_pairs(x: torch.Tensor, y: torch.Tensor) -> float:
+    """The definition, pair by pair, with no matrix of kernels and no diagonal to leave out."""
+    a, b = x.double().numpy(), y.double().numpy()
+
+    def k(u, v):
+        return (np.dot(u, v) / len(u) + 1) ** 3
+
+    within = 2 * pdist(a, k).mean() / 2 + 2 * pdist(b, k).mean() / 2
+    return within - 2 * np.mean([k(u, v) for u in a for v in b])
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.4])
+def test_of_one_subset_of_all_it_is_the_definition(shift):
+    x, y = draw(30, 7, 0), draw(30, 7, 1, shift)
+    found = kernel_distance(x, y, subsets=1)
+    assert found.value == pytest.approx(by_pairs(x, y), rel=1e-9)
+    assert (found.standard_error, found.subsets, found.size) == (None, 1, 30)
+
+
+def test_torchmetrics_computes_the_same(peer):
+    x, y = draw(200, 50, 0).double(), draw(200, 50, 1, 0.1).double()
+    theirs = float(peer("torchmetrics.image.kid").poly_mmd(x, y))
+    assert kernel_distance(x, y, subsets=1).value == pytest.approx(theirs, rel=1e-6)
+
+
+def test_torch_fidelity_computes_the_same_of_the_same_subsets(fidelity, monkeypatch):
+    x, y = draw(300, 20, 0).double(), draw(250, 20, 1, 0.1).double()
+    theirs = fidelity("metric_kid").kid_features_to_metric(
+        x, y, kid_subsets=12, kid_subset_size=60, rng_seed=5, verbose=False
+    )
+    rng = np.random.RandomState(5)
+    monkeypatch.setattr("advnets.metrics.kernel.by_content", lambda points: points)
+    monkeypatch.setattr(Noise, "permutation", lambda self, purpose, n: rng.permutation(n))
+    ours = kernel_distance(x, y, subsets=12, size=60)
+    assert ours.value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-6)
+    deviation = theirs["kernel_inception_distance_std"]  # over 12, not over 11
+    assert ours.standard_error == pytest.approx(deviation / math.sqrt(11), rel=1e-6)
+
+
+def test_subsets_of_one_distribution_are_about_zero_apart():
+    """Unbiased: whatever the size of a subset, the mean is 0 within its error, on either side."""
+    for size in (10, 100):
+        found = kernel_distance(draw(3000, 5, 0), draw(3000, 5, 1), subsets=200, size=size)
+        assert abs(found.value) < 4 * found.standard_error
+    values = [kernel_distance(draw(40, 5, s), draw(40, 5, 100 + s)).value for s in range(30)]
+    assert min(values) < 0 < max(values)
+
+
+def test_the_mean_does_not_hang_on_the_size_of_subsets():
+    x, y = draw(2000, 5, 0), draw(2000, 5, 1, 0.2)
+    small, large = (kernel_distance(x, y, subsets=n, size=s) for n, s in ((400, 50), (20, 1000)))
+    assert small.value == pytest.approx(large.value, abs=5 * small.standard_error)
+    assert large.value > 10 * large.standard_error
+
+
+def test_the_size_shrinks_to_the_smaller_set_and_is_told():
+    assert kernel_distance(draw(40, 3, 0), draw(25, 3, 1), subsets=2).size == 25
+
+
+def test_order_and_batches_do_not_matter_and_the_seed_does():
+    x, y = draw(300, 4, 0), draw(300, 4, 1)
+    found = kernel_distance(x, y, subsets=5, size=50)
+    batches = torch.cat(list(reversed(y.split(7))))
+    assert kernel_distance(x.flip(0), batches, subsets=5, size=50) == found
+    assert kernel_distance(x.double(), y, subsets=5, size=50) == found
+    assert kernel_distance(x, y, subsets=5, size=50, seed=1).value != found.value
+    assert torch.equal(by_content(x).sort(0).values, x.double().sort(0).values)
+
+
+def test_close_sets_are_told_apart_in_float64():
+    """Far from 0, where kernels are near 1e9: the difference of sets is not lost in rounding."""
+    x = draw(100, 3, 0).double() + 1000
+    y = x + 1e-3
+    assert kernel_distance(x.float(), x.float(), subsets=1).value == pytest.approx(
+        by_pairs(x.float(), x.float()), rel=1e-6
+    )
+    assert kernel_distance(x, y, subsets=1).value == pytest.approx(by_pairs(x, y), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "message"),
+    [
+        (torch.zeros(1, 3), torch.zeros(5, 3), r"real features have shape \(1, 3\)"),
+        (torch.zeros(5, 3), torch.zeros(5, 4), "fake features have 4 columns and real ones 3"),
+        (torch.zeros(5, 3), torch.full((5, 3), math.nan), "fake features hold numbers that are"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(real, fake, message):
+    with pytest.raises(DataError, match=message):
+        kernel_distance(real, fake)
+
+
+@pytest.mark.parametrize("asked", [{"subsets": 0}, {"size": 1}])
+def test_subsets_that_cannot_be_are_refused(asked):
+    with pytest.raises(UsageError, match="were asked for; give at least 1 of at least 2"):
+        kernel_distance(draw(5, 2, 0), draw(5, 2, 1), **asked)

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import entropy
+
+from advnets.errors import DataError, UsageError
+from advnets.metrics.modes import mode_coverage, relative_entropy
+
+
+def draw(n: int, modes: int, seed: int) -> torch.Tensor:
+    """Modes of which the later come less often."""
+    rng = np.random.default_rng(seed)
+    weights = 1 / np.arange(1, modes + 1)
+    return torch.from_numpy(rng.choice(modes, n, p=weights / weights.sum()))
+
+
+def test_divergences_are_those_of_the_shares():
+    labels, real = draw(500, 12, 0), draw(900, 12, 1)
+    p, q = (np.bincount(some.numpy(), minlength=12) for some in (labels, real))
+    found = mode_coverage(labels, 12, reference=real)
+    assert found.kl_uniform == pytest.approx(entropy(p, np.ones(12)), rel=1e-12)
+    assert found.kl_reference == pytest.approx(entropy(p, q), rel=1e-12)
+    assert (found.seen, found.modes, found.n) == (int((p > 0).sum()), 12, 500)
+    assert mode_coverage(labels, 12).kl_reference is None
+
+
+def test_of_one_mode_it_is_log_modes_and_of_all_alike_0():
+    assert mode_coverage(torch.full((9,), 3), 1000).kl_uniform == pytest.approx(math.log(1000))
+    even = mode_coverage(torch.arange(40) % 10, 10, reference=torch.arange(20) % 10)
+    assert (even.seen, even.kl_uniform, even.kl_reference) == (10, 0, 0)
+
+
+def test_zeros_are_exact():
+    """A mode without samples adds nothing; one without real pictures makes it infinite."""
+    only = torch.tensor([0, 0, 1])
+    assert mode_coverage(only, 3, reference=torch.tensor([0, 1, 2])).kl_reference == pytest.approx(
+        2 / 3 * math.log(2) + 0
+    )
+    assert mode_coverage(only, 3, reference=torch.tensor([0, 2])).kl_reference == math.inf
+    nothing = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    assert relative_entropy(nothing, nothing) == 0
+
+
+def test_a_perfect_generator_is_at_the_floor():
+    """26,000 samples of 1,000 even modes: about 999 / 52,000 nats, as expected of chance."""
+    rng = np.random.default_rng(0)
+    found = mode_coverage(torch.from_numpy(rng.integers(0, 1000, 26_000)), 1000)
+    assert found.seen == 1000
+    assert found.kl_uniform == pytest.approx(999 / 52_000, rel=0.15)
+
+
+def test_order_does_not_matter():
+    labels, real = draw(200, 5, 0), draw(300, 5, 1)
+    found = mode_coverage(labels, 5, reference=real)
+    assert mode_coverage(labels.flip(0).int(), 5, reference=real.flip(0)) == found
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (torch.tensor([0, 3]), "modes of samples are 0 to 3; expected 0 to 2"),
+        (torch.tensor([-1, 2]), "modes of samples are -1 to 2; expected 0 to 2"),
+        (torch.zeros(0, dtype=torch.long), r"modes of samples are torch.int64 of shape \(0,\)"),
+    ],
+)
+def test_labels_that_are_no_modes_are_refused(labels, message):
+    with pytest.raises(DataError, match=message):
+        mode_coverage(labels, 3)
+    with pytest.raises(DataError, match=message.replace("samples", "real pictures")):
+        mode_coverage(torch.tensor([0, 1]), 3, reference=labels)
+
+
+def test_no_modes_are_refused():
+    with pytest.raises(UsageError, match="0 modes were named"):
+        mode_coverage(torch.tensor([0]), 0)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import quad
+from scipy.spatial.distance import cdist, jensenshannon
+from scipy.stats import chi, entropy
+
+from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
+from advnets.errors import DataError, UsageError
+from advnets.metrics.points import mixture_quality
+from advnets.noise import Noise
+
+
+def of(distribution):
+    centres, deviations, _ = distribution.components()
+    return torch.from_numpy(centres), float(deviations[0])
+
+
+def draw(distribution, n: int) -> torch.Tensor:
+    return torch.from_numpy(distribution.sample(n, Noise(1)))
+
+
+@pytest.mark.parametrize("distribution", [Ring(), Grid(), Mixture(), Mixture(means=((0.0,),))])
+def test_a_perfect_generator_is_at_the_ceiling(distribution):
+    """All modes; 1 - e^-4.5 of good samples in a plane, .9973 on a line; shares and spreads 1."""
+    centres, deviation = of(distribution)
+    n = 20_000 * len(centres)
+    found = mixture_quality(draw(distribution, n), centres, deviation)
+    assert (found.seen, found.modes, found.n) == (len(centres), len(centres), n)
+    within = chi(distribution.dims).cdf(3)
+    assert found.high_quality == pytest.approx(within, abs=4 * math.sqrt(within * (1 - within) / n))
+    assert found.shares == pytest.approx([1] * len(centres), abs=0.04)
+    assert found.spreads == pytest.approx([1] * len(centres), abs=0.025)
+    assert sum(found.shares) == pytest.approx(len(centres))
+    assert 0 <= found.jsd < found.kl < 4 * len(centres) / n + 1e-3
+
+
+def test_spreads_are_relative_to_those_within_three_deviations():
+    """In a plane the variance of an axis within 3 σ is ∫ r²/2 f(r) dr / ∫ f(r) dr, f of chi."""
+    f = chi(2).pdf
+    true = quad(lambda r: r**2 / 2 * f(r), 0, 3)[0] / quad(f, 0, 3)[0]
+    points = torch.tensor([[0.1, 0], [-0.1, 0], [0, 0.1], [0, -0.1]])
+    spread = mixture_quality(points, torch.zeros(1, 2), 0.1).spreads[0]
+    assert spread == pytest.approx(math.sqrt(4 * 0.01 / 3 / 2 / (0.01 * true)))
+
+
+def test_what_is_counted_is_what_is_near():
+    """Against every pair of distances, over samples of which some are far from any mode."""
+    rng = np.random.default_rng(0)
+    samples = np.concatenate((draw(Grid(), 300).numpy(), rng.uniform(-5, 5, (100, 2))))
+    centres, deviation = of(Grid())
+    distance = cdist(samples, centres.numpy())
+    mode, radius = distance.argmin(1), distance.min(1) / deviation
+    good = radius <= 3
+    counts = np.bincount(mode[good], minlength=25)
+    found = mixture_quality(torch.from_numpy(samples), centres, deviation)
+    assert found.seen == (counts > 0).sum()
+    assert found.high_quality == pytest.approx(good.mean())
+    assert found.shares == pytest.approx(25 * counts / good.sum())
+    shares = np.histogram2d(mode, radius, bins=(np.arange(26), (0, 1, 2, 3, np.inf)))[0].ravel()
+    true = np.tile(np.diff(chi(2).cdf([0, 1, 2, 3, np.inf])), 25)
+    assert found.kl == pytest.approx(entropy(shares, true))
+    assert found.jsd == pytest.approx(jensenshannon(shares, true) ** 2)
+
+
+def test_a_collapse_shows_in_each_number():
+    """Half the ring, each mode a point: 4 modes, all good, shares 2 and 0, no spread."""
+    centres, deviation = of(Ring())
+    found = mixture_quality(centres[:4].repeat(10, 1), centres, deviation)
+    assert (found.seen, found.high_quality) == (4, 1)
+    assert found.shares == (2, 2, 2, 2, 0, 0, 0, 0)
+    assert found.spreads == pytest.approx((0, 0, 0, 0, *[None] * 4))
+    first = -math.expm1(-0.5)  # of a normal distribution in a plane within σ
+    assert found.kl == pytest.approx(math.log(2 / first))
+    assert found.kl > found.jsd > 0
+
+
+def test_far_from_all_modes_is_no_quality_and_finite():
+    centres, deviation = of(Ring())
+    found = mixture_quality(torch.full((50, 2), 100.0), centres, deviation)
+    assert (found.seen, found.high_quality, found.shares) == (0, 0, (0,) * 8)
+    assert found.spreads == (None,) * 8
+    assert found.kl == pytest.approx(math.log(8) + 4.5)  # all in one bin of mass e^-4.5 / 8
+    assert found.jsd < math.log(2)
+
+
+def test_order_does_not_matter():
+    centres, deviation = of(Grid())
+    samples = draw(Grid(sd=0.1), 500)
+    found, again = (mixture_quality(s, centres, deviation) for s in (samples, samples.flip(0)))
+    assert (again.seen, again.high_quality, again.shares) == (
+        (found.seen, found.high_quality, found.shares)
+    )
+    assert again.spreads == pytest.approx(found.spreads, rel=1e-12)
+    assert (again.kl, again.jsd) == (found.kl, found.jsd)
+
+
+def test_modes_that_overlap_are_refused():
+    with pytest.raises(UsageError, match=r"two centres are 0\.5 apart with a deviation of 0\.1"):
+        mixture_quality(torch.zeros(3, 1), torch.tensor([[0.0], [0.5], [2.0]]), 0.1)
+    with pytest.raises(UsageError, match="the deviation of the modes is 0; give a positive"):
+        mixture_quality(torch.zeros(3, 1), torch.zeros(1, 1), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (torch.zeros(0, 2), r"samples features have shape \(0, 2\)"),
+        (torch.zeros(3, 1), "centres features have 2 columns and samples ones 1"),
+        (torch.full((3, 2), math.nan), "samples features hold numbers that are not finite"),
+    ],
+)
+def test_samples_that_are_no_points_are_refused(samples, message):
+    with pytest.raises(DataError, match=message):
+        mixture_quality(samples, *of(Ring()))
