@@ -46,6 +46,7 @@ def test_a_process_that_holds_some_rows_draws_what_all_rows_would_have_been(firs
     draws = (
         lambda noise, rows: noise.uniform("x", rows, 7),
         lambda noise, rows: noise.normal("x", rows, 7, 3),
+        lambda noise, rows: noise.hiss("x", rows, 7, 3),
         lambda noise, rows: noise.keep_mask("x", rows, 5, keep=0.5),
         lambda noise, rows: noise.keep_mask("x", rows, 5, keep=0.8),
     )
@@ -69,6 +70,13 @@ def test_uniform_is_uniform():
     drawn = NOISE.uniform("x", 1000, 100, low=-math.sqrt(3), high=math.sqrt(3)).flatten()
     law = stats.uniform(-math.sqrt(3), 2 * math.sqrt(3))
     assert stats.kstest(drawn.double().numpy(), law.cdf).pvalue > 1e-3
+
+
+def test_hiss_is_normal_and_its_numbers_are_independent():
+    x = NOISE.hiss("x", 2000, 51)
+    assert stats.kstest(x.flatten().numpy(), "norm").pvalue > 0.01
+    together = torch.corrcoef(torch.cat((x, x.square()), 1).T) - torch.eye(102)
+    assert together.abs().max() < 5 / math.sqrt(2000)
 
 
 def test_normal_is_normal():

@@ -95,7 +95,7 @@ def add_noise(
     """Add normal noise of this standard deviation; without noise, x is returned as it is."""
     if noise is None or deviation == 0.0:
         return x
-    return x + deviation * noise.normal(purpose, *x.shape)
+    return x + deviation * noise.hiss(purpose, *x.shape)
 
 
 class Disturbance:

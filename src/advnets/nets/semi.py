@@ -30,8 +30,8 @@ class NormedLinear(nn.Module):
 
     def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch outputs"]:
         """The units."""
-        length = self.direction.norm(dim=1, keepdim=True)
-        return F.linear(x, self.direction * (self.gain[:, None] / length), self.bias)
+        # Units are scaled and not weights: there are fewer of them.
+        return F.linear(x, self.direction) * (self.gain / self.direction.norm(dim=1)) + self.bias
 
 
 class SemiSupervisedDiscriminator(nn.Module):
