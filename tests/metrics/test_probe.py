@@ -137,3 +137,25 @@ def test_features_that_are_not_finite_are_refused(digits):
     broken.features[0, 0] = torch.nan
     with pytest.raises(DataError, match="finite"):
         probe(train, valid, broken, budget=20)
+
+
+def test_mirrored_pictures_are_learned_too():
+    """The same planes as LinearSVC's on both forms at half the C that was chosen."""
+    rng = np.random.default_rng(5)
+    x, y = rng.normal(size=(300, 12)), rng.integers(0, 3, 300)
+    x[np.arange(300), y] += 1.5
+    turned = x + 0.1 * rng.normal(size=x.shape)
+    sets = [
+        Labelled(torch.from_numpy(x[i : i + 100]).float(), torch.from_numpy(y[i : i + 100]))
+        for i in (0, 100, 200)
+    ]
+    mirrored = torch.from_numpy(turned[:100]).float()
+    found = probe(*sets, costs=(0.02,), mirrored=mirrored)
+    assert found.mirrored
+    assert not probe(*sets, costs=(0.02,)).mirrored
+    shift, scale = sets[0].features.mean(0), sets[0].features.std(0)
+    both = (torch.cat((sets[0].features, mirrored)) - shift) / scale
+    svm = LinearSVC(C=0.01, intercept_scaling=10.0, max_iter=10_000, random_state=0)
+    svm.fit(both.numpy(), np.concatenate((y[:100], y[:100])))
+    right = svm.score(((sets[2].features - shift) / scale).numpy(), y[200:])
+    assert found.accuracy == pytest.approx(right)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import cast
 
 import torch
+from torch import Tensor
 
 from advnets.data.source import Part
 from advnets.errors import DataError, UsageError
@@ -37,8 +38,10 @@ def probe_records(subject: Subject) -> list[Record]:
     records: list[Record] = []
     for row, extractor in _rows(subject).items():
         train, valid, test = (_seen(extractor, part) for part in sets)
+        # A picture that training mirrors is of the same class mirrored, as far as anybody knows.
+        mirrored = _features(extractor, sets[0], mirrored=True) if subject.flip else None
         for budget in _within(train.labels):
-            found = probe(train, valid, test, budget=budget, seed=subject.seed)
+            found = probe(train, valid, test, budget=budget, seed=subject.seed, mirrored=mirrored)
             records.append(
                 subject.record("probe", row, **asdict(found))
                 | {"extractor": extractor.name, "extractor_sha256": extractor.digest or None}
@@ -69,8 +72,12 @@ def _within(labels: torch.Tensor) -> Iterator[int | None]:
 
 
 def _seen(extractor: Extractor, part: Part) -> Labelled:
-    labels = torch.from_numpy(part.labels)
-    return Labelled(extractor.features(pictures(part, slice(None))), labels)
+    return Labelled(_features(extractor, part), torch.from_numpy(part.labels))
+
+
+def _features(extractor: Extractor, part: Part, *, mirrored: bool = False) -> Tensor:
+    shown = pictures(part, slice(None))
+    return extractor.features(shown.flip(-1) if mirrored else shown)
 
 
 def nearest_records(subject: Subject) -> list[Record]:

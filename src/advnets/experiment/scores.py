@@ -57,6 +57,8 @@ class Subject:
     """Gives the players that training began with."""
     game: config.GameConfig = field(default_factory=config.Game)
     """What they have played."""
+    flip: bool = False
+    """Whether training pictures were mirrored."""
     classes: int = 0
     """How many a conditional generator makes."""
 

@@ -206,6 +206,7 @@ class Trained:
             extractor=extractor_named(extractor or EXTRACTORS.get(data.facts.name, "pixels")),
             begun=self.begun,
             game=self.config.stage.game,
+            flip=self.config.data.flip,
             classes=self.classes,
         )
         records = [record for name in metrics for record in METRICS[name](subject)]

@@ -38,6 +38,11 @@ class Labelled:
         """Some of them."""
         return Labelled(self.features[which], self.labels[which])
 
+    def with_more(self, others: Labelled) -> Labelled:
+        """These and the others."""
+        features = torch.cat((self.features, others.features))
+        return Labelled(features, torch.cat((self.labels, others.labels)))
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -52,6 +57,8 @@ class Probe:
     costs: tuple[float, ...]
     """C of each draw, chosen on validation pictures."""
     n_test: int
+    mirrored: bool
+    """Whether labelled pictures were learned turned left to right too."""
 
 
 def probe(
@@ -63,6 +70,7 @@ def probe(
     draws: int = 10,
     seed: int = 0,
     costs: Sequence[float] = COSTS,
+    mirrored: Float[Tensor, "n d"] | None = None,
 ) -> Probe:
     """Accuracy of a regularised linear L2-SVM on features, trained on a budget of labels.
 
@@ -71,7 +79,9 @@ def probe(
     As many pictures of each class are drawn, several times; C is chosen on the validation pictures
     of each draw, from the least up to where two in a row are worse. All labels (None) are one draw.
     Features are brought to mean 0 and variance 1 by those of all training pictures, which takes no
-    label. Source: Radford et al. 2015, section 5.
+    label. `mirrored` are features of the training pictures turned left to right: what was drawn is
+    then learned in both forms, at half the C that the pictures alone have chosen.
+    Source: Radford et al. 2015, section 5.
 
     Raises:
         DataError: a class has fewer pictures than the budget asks for; features are not finite.
@@ -81,13 +91,21 @@ def probe(
     shift, scale = train.features.mean(0), train.features.std(0)
     scale = torch.where(scale > 1e-8, scale, torch.ones_like(scale))
     train, valid, test = (
-        Labelled((some.features - shift) / scale, some.labels) for some in (train, valid, test)
+        Labelled(_scaled(some.features, shift, scale), some.labels) for some in (train, valid, test)
     )
+    turned = None
+    if mirrored is not None:
+        check_features(2, mirrored=mirrored)
+        turned = Labelled(_scaled(mirrored, shift, scale), train.labels)
     right: list[float] = []
     chosen: list[float] = []
     for draw in range(1 if budget is None else draws):
-        told = train if budget is None else train.part(_drawn(train.labels, budget, seed, draw))
+        which = None if budget is None else _drawn(train.labels, budget, seed, draw)
+        told = train if which is None else train.part(which)
         cost, planes = _chosen(told, valid, costs)
+        if turned is not None:
+            more = turned if which is None else turned.part(which)
+            planes = linear_svm(told.with_more(more), cost / 2, planes)
         chosen.append(cost)
         right.append(_right(planes, test))
     return Probe(
@@ -97,7 +115,13 @@ def probe(
         draws=len(right),
         costs=tuple(chosen),
         n_test=len(test.labels),
+        mirrored=turned is not None,
     )
+
+
+def _scaled(features: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    # In place, as there may be gigabytes of them.
+    return features.sub(shift).div_(scale)
 
 
 Planes = tuple[Float[Tensor, "classes d"], Float[Tensor, " classes"]]

@@ -39,7 +39,10 @@ def _pairs(record: Record) -> str:
 
 
 _LOOKED_AT = {
-    "probe": lambda r: f"{r['extractor']}, {r['labels']:,} labels, {r['n_test']:,} tests",
+    "probe": lambda r: (
+        f"{r['extractor']}, {r['labels']:,} labels{' mirrored too' if r.get('mirrored') else ''}, "
+        f"{r['n_test']:,} tests"
+    ),
     "one-nn": lambda r: f"pixels, {r['n_known']:,} known, {r['n_test']:,} tests",
     "test-error": lambda r: f"{r['n_test']:,} tests",
     "reconstruction": lambda r: f"pixels, {r['n_test']:,} tests",
