@@ -2,7 +2,8 @@
 
     python scripts/classifiers.py digits
 
-It prints the accuracy on the test pictures and the SHA-256 that `advnets.extractors` is to know.
+It prints the accuracy on the test pictures and the SHA-256 that
+`advnets.extractors.classifiers` is to know.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from advnets.experiment import build
 from advnets.experiment.measure import pictures
 from advnets.experiment.train import train
 from advnets.experiment.trained import load
-from advnets.extractors import classifier
+from advnets.extractors.classifiers import classifier
 from advnets.metrics.manifold import prdc
 from advnets.nets import dcgan
 from advnets.noise import Noise

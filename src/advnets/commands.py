@@ -157,8 +157,12 @@ class Evaluate:
 
     Of encoders and completions: reconstruction, elbo, completion.
     """
-    extractor: str | None = None
-    """Whose features: pixels or digits; None: digits for MNIST, else pixels."""
+    extractor: Annotated[str | None, arg(metavar="NAME|PATH")] = None
+    """Whose features: pixels, digits, inception, or a file's; None: digits for MNIST, else pixels.
+
+    A file is a program of torch.export (.pt2), an ONNX model (.onnx) or a classifier's weights as
+    scripts/classifiers.py writes them (.safetensors); it is handed pixels in [0, 1]. A program can
+    run code: open none that you do not trust."""
     seed: int = 0
     """Of the samples."""
     weights: Literal["average", "last"] | None = None

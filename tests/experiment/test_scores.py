@@ -14,7 +14,8 @@ from advnets.experiment import build, modes, scores
 from advnets.experiment.measure import Drawing, real_pictures
 from advnets.experiment.metrics import METRICS
 from advnets.experiment.scores import Subject
-from advnets.extractors import Pixels, classifier
+from advnets.extractors.classifiers import classifier
+from advnets.extractors.pixels import Pixels
 from advnets.views.score_lines import score_lines
 
 

@@ -13,7 +13,7 @@ from advnets.experiment.measure import Drawing, draw_samples
 from advnets.experiment.scores import Subject, parzen_records
 from advnets.experiment.train import train
 from advnets.experiment.trained import load
-from advnets.extractors import Pixels
+from advnets.extractors.pixels import Pixels
 from advnets.runs import RunDirectory
 from advnets.training.checkpoint import read_checkpoint
 

@@ -15,7 +15,7 @@ from advnets.data.scaling import Scaling
 from advnets.errors import UsageError
 from advnets.experiment.measure import BLOCK, TEST, pictures
 from advnets.experiment.scores import Record, Subject
-from advnets.extractors import weights_digest
+from advnets.extractors.discriminator import weights_digest
 from advnets.games.elbo import divergence, likelihood
 from advnets.noise import Noise
 from advnets.types import Encoder, Generator, Posterior

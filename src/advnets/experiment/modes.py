@@ -15,7 +15,8 @@ from advnets.data.synthetic.mixtures import Grid, Ring
 from advnets.errors import DataError, UsageError
 from advnets.experiment.measure import SAMPLES, draw_samples, real_pictures
 from advnets.experiment.scores import Pictures, Record, Subject
-from advnets.extractors import Classifier, classifier
+from advnets.extractors.classifiers import Classifier, classifier
+from advnets.extractors.protocol import Judge
 from advnets.metrics.inception import inception_score
 from advnets.metrics.modes import mode_coverage
 from advnets.metrics.points import mixture_quality
@@ -66,10 +67,10 @@ def _mode_numbers(seen: Classifier, pictures: Pictures) -> Int64[Tensor, " n"]:
 def inception_records(subject: Subject) -> list[Record]:
     """Inception scores, by a classifier's logits."""
     seen = subject.extractor
-    if not isinstance(seen, Classifier):
+    if not isinstance(seen, Judge):
         raise UsageError(
             f"the metric inception needs the verdicts of a classifier, and {seen.name} gives none; "
-            "choose --extractor digits for pictures as MNIST's"
+            "choose --extractor digits for pictures as MNIST's, or inception for colour ones"
         )
     return [
         subject.of_features(

@@ -14,7 +14,9 @@ from advnets.errors import DataError, UsageError
 from advnets.experiment.inferred import encoder_extractor
 from advnets.experiment.measure import draw_samples, pictures
 from advnets.experiment.scores import Record, Subject
-from advnets.extractors import Extractor, Pixels, discriminator_extractor
+from advnets.extractors.discriminator import discriminator_extractor
+from advnets.extractors.pixels import Pixels
+from advnets.extractors.protocol import Extractor
 from advnets.metrics.probe import Labelled, nearest_picture_error, probe
 from advnets.views.score_lines import DISCRIMINATOR, GENERATOR, REAL
 

@@ -24,7 +24,7 @@ from advnets.experiment.measure import (
     pictures,
     real_pictures,
 )
-from advnets.extractors import Extractor
+from advnets.extractors.protocol import Extractor
 from advnets.metrics.frechet import frechet_distance
 from advnets.metrics.kernel import kernel_distance
 from advnets.metrics.manifold import nearest_neighbour_test, prdc

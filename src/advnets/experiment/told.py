@@ -12,7 +12,7 @@ from advnets.data.source import Part
 from advnets.errors import DataError, UsageError
 from advnets.experiment.measure import SAMPLES, draw_samples, pictures
 from advnets.experiment.scores import Record, Subject
-from advnets.extractors import Classifier
+from advnets.extractors.classifiers import Classifier
 from advnets.metrics.manifold import prdc
 from advnets.types import Classifying, Discriminator
 from advnets.views.score_lines import DISCRIMINATOR, GENERATOR, REAL

@@ -24,8 +24,8 @@ from advnets.experiment.measure import (
 )
 from advnets.experiment.metrics import EXTRACTORS, METRICS
 from advnets.experiment.scores import Subject
-from advnets.extractors import OwnDiscriminator, discriminator_extractor
-from advnets.extractors import extractor as extractor_named
+from advnets.extractors.discriminator import OwnDiscriminator, discriminator_extractor
+from advnets.extractors.named import extractor as extractor_named
 from advnets.nets.layers import by_batch_statistics
 from advnets.runs import RunDirectory
 from advnets.training import runtime
@@ -185,12 +185,14 @@ class Trained:
     ) -> list[dict[str, Any]]:
         """Score the generator on the run's own data; add the records to scores.json.
 
-        `extractor` is what metrics of features look through; None: the classifier of digits for
-        MNIST, else pixels.
+        `extractor` is what metrics of features look through, by its name or the path of its file
+        (.pt2, .onnx, .safetensors); None: the classifier of digits for MNIST, else pixels.
 
         Raises:
             UnknownNameError: no metric or extractor is called so.
-            DataError: the data is absent or has no validation and test pictures.
+            DataError: the data is absent or has no validation and test pictures; the extractor's
+                file is absent, broken, or knows other pictures.
+            MissingExtraError: the extractor needs a library that is not installed.
         """
         for name in metrics:
             if name not in METRICS:

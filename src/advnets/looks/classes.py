@@ -14,7 +14,7 @@ from advnets.experiment import build
 from advnets.experiment.measure import pictures as some_pictures
 from advnets.experiment.metrics import EXTRACTORS
 from advnets.experiment.trained import Trained
-from advnets.extractors import WEIGHTS, classifier
+from advnets.extractors.classifiers import WEIGHTS, classifier
 from advnets.metrics.distance import nearest
 
 EXEMPLARS = 3

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from advnets.errors import UsageError
 from advnets.experiment.trained import Trained
-from advnets.extractors import BLOCK
+from advnets.extractors.protocol import BLOCK
 from advnets.looks.hooks import watched
 from advnets.looks.look import GAP, Look, above, beside, of_run, rows
 from advnets.looks.samples import training_pictures

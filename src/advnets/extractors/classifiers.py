@@ -1,0 +1,97 @@
+"""What small classifiers of ours judge pictures by: the package's own ones, and those of a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor
+
+from advnets.errors import DataError, UnknownNameError
+from advnets.extractors.protocol import by_blocks, check_shape
+from advnets.nets.classifier import ConvClassifier
+
+WEIGHTS = {
+    "digits": "0dba96d9d00d43faceb5a366eaebacd0e7a3a6bd3732be6095fc8c3ade3e59fe",
+}
+"""The package's own classifiers, and the SHA-256 of their weights."""
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """What one of our classifiers judges by, and its verdict."""
+
+    name: str
+    digest: str
+    net: ConvClassifier
+    facts: dict[str, Any]
+    """How it was trained, and its accuracy."""
+
+    def features(
+        self, pixels: Float[Tensor, "n channels height width"]
+    ) -> Float[Tensor, "n features"]:
+        """Of the last layer but one."""
+        check_shape(self.name, self.net.shape, pixels)
+        return by_blocks(self.name, self.net.features, pixels)
+
+    def logits(
+        self, pixels: Float[Tensor, "n channels height width"]
+    ) -> Float[Tensor, "n classes"]:
+        """Softmax of them is p(class | picture)."""
+        check_shape(self.name, self.net.shape, pixels)
+        return by_blocks(self.name, self.net, pixels)
+
+
+def classifier(name: str) -> Classifier:
+    """One of the package's own classifiers: `digits` (MNIST, 28x28).
+
+    Raises:
+        UnknownNameError: none is called so.
+        DataError: its weights are not those that the package came with.
+    """
+    if name not in WEIGHTS:
+        raise UnknownNameError("classifier", name, WEIGHTS)
+    content = (files("advnets") / "weights" / f"{name}.safetensors").read_bytes()
+    found, expected = hashlib.sha256(content).hexdigest(), WEIGHTS[name]
+    if found != expected:
+        raise DataError(
+            f"the weights of extractor {name!r} have SHA-256 {found[:12]}… but {expected[:12]}… "
+            "was expected; install advnets again"
+        )
+    return read_classifier(name, content)
+
+
+def read_classifier(name: str, content: bytes) -> Classifier:
+    """A classifier from the bytes of a safetensors file that `scripts/classifiers.py` wrote.
+
+    Its metadata say, under `advnets`, the `shape` of a picture, the number of `classes` and the
+    `widths` of the net.
+
+    Raises:
+        DataError: they are no such file, or their weights are of another net than they say.
+    """
+    try:
+        tensors = load(content)
+        length = int.from_bytes(content[:8], "little")
+        facts = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["advnets"])
+        net = ConvClassifier(tuple(facts["shape"]), facts["classes"], facts["widths"])
+        net.load_state_dict(tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"{name} holds no classifier of ours ({_reason(error)}); give what "
+            "scripts/classifiers.py writes: its weights, with shape, classes and widths"
+        ) from None
+    digest = hashlib.sha256(content).hexdigest()
+    return Classifier(name, digest, net.eval().requires_grad_(requires_grad=False), facts)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"its metadata lack {error.args[0]}"
+    return " ".join(str(error).split())[:120]

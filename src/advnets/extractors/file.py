@@ -1,0 +1,151 @@
+"""Features by a net in a file: an exported program, an ONNX model, weights of a net of ours."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from advnets.errors import DataError, UsageError, require
+from advnets.extractors.classifiers import read_classifier
+from advnets.extractors.protocol import BLOCK, Expected, Extractor, by_blocks, check_shape
+
+
+@dataclass(frozen=True)
+class Program:
+    """A net that a file holds whole: pixels in [0, 1], float32, (n, channels, height, width) in."""
+
+    name: str
+    digest: str
+    of: Callable[[Tensor], Tensor]
+    shape: Expected
+    least: int = 1
+    """Pictures that it takes at once, at least …"""
+    most: int = BLOCK
+    """… and at most."""
+
+    def features(
+        self, pixels: Float[Tensor, "n channels height width"]
+    ) -> Float[Tensor, "n features"]:
+        """What it gives for each picture."""
+        check_shape(self.name, self.shape, pixels)
+        return by_blocks(self.name, self.of, pixels, least=self.least, most=self.most)
+
+
+def extractor_of_file(path: Path) -> Extractor:
+    """An extractor from a file, by what its name ends with: .pt2, .onnx or .safetensors.
+
+    A .pt2 file can hold code, as a program can: open none that you would not run.
+
+    Raises:
+        UsageError: its name has another ending.
+        DataError: it is not there, is broken, or does not map one batch of pictures to one tensor.
+        MissingExtraError: it is an ONNX file and onnxruntime is not installed.
+    """
+    if path.suffix not in ENDINGS:
+        raise UsageError(
+            f"{path} was given as extractor; give a file that ends in {', '.join(ENDINGS)}"
+        )
+    try:
+        content = path.expanduser().read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"the extractor {path} cannot be read ({error.strerror}); give the path of a file"
+        ) from None
+    return ENDINGS[path.suffix](path.name, content, path.expanduser())
+
+
+def _weights(name: str, content: bytes, _: Path) -> Extractor:
+    return read_classifier(name, content)
+
+
+def _exported(name: str, content: bytes, path: Path) -> Extractor:
+    """A program that `torch.export.save` wrote."""
+    try:
+        program = torch.export.load(path)
+    except Exception as error:  # of an archive that is none, whatever its reader stumbles over
+        raise _broken(name, error, "torch.export.save") from None
+    (given,) = _one(name, "inputs", program.graph_signature.user_inputs)
+    _one(name, "outputs", program.graph_signature.user_outputs)
+    taken = next(node.meta["val"] for node in program.graph.nodes if node.name == given)
+    if not isinstance(taken, Tensor) or taken.ndim != 4 or taken.dtype != torch.float32:
+        raise _no_pictures(name)
+    count, *shape = (_size(size) for size in taken.shape)
+    least, most = (count, count) if count else _limits(program, taken.shape[0])
+    of = cast(Callable[[Tensor], Tensor], program.module())
+    return Program(name, _sha256(content), of, cast(Expected, tuple(shape)), least, most)
+
+
+def _limits(program: torch.export.ExportedProgram, size: Any) -> tuple[int, int]:
+    """Pictures that a program with an open batch takes at once, at least and at most."""
+    bounds = program.range_constraints.get(size.node.expr)
+    if bounds is None:
+        return 1, BLOCK
+    return max(int(bounds.lower), 1), BLOCK if bounds.upper > BLOCK else int(bounds.upper)
+
+
+def _onnx(name: str, content: bytes, _: Path) -> Extractor:
+    """An ONNX model, run by onnxruntime on the processor."""
+    runtime: Any = require("onnxruntime", "onnx")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has a class of its own for each fault
+        raise _broken(name, error, "an ONNX exporter") from None
+    (taken,) = _one(name, "inputs", session.get_inputs())
+    _one(name, "outputs", session.get_outputs())
+    if len(taken.shape) != 4 or taken.type != "tensor(float)":
+        raise _no_pictures(name)
+    count, *shape = (_size(size) for size in taken.shape)
+
+    def of(block: Tensor) -> Tensor:
+        (row,) = session.run(None, {taken.name: block.numpy()})
+        return torch.from_numpy(row)
+
+    least, most = (count, count) if count else (1, BLOCK)
+    return Program(name, _sha256(content), of, cast(Expected, tuple(shape)), least, most)
+
+
+ENDINGS: dict[str, Callable[[str, bytes, Path], Extractor]] = {
+    ".pt2": _exported,
+    ".onnx": _onnx,
+    ".safetensors": _weights,
+}
+"""What reads an extractor, by the ending of its file."""
+
+
+def _size(size: object) -> int | None:
+    """A side that a file fixes; None for one that it leaves open."""
+    return size if isinstance(size, int) else None
+
+
+def _one(name: str, what: str, given: Any) -> Any:
+    if len(given) != 1:
+        names = ", ".join(str(getattr(some, "name", some)) for some in given)
+        raise DataError(
+            f"{name} has {len(given)} {what} ({names}); an extractor has one: export it so"
+        )
+    return given
+
+
+def _no_pictures(name: str) -> DataError:
+    return DataError(
+        f"{name} does not take pictures; an extractor takes float32 pixels in [0, 1] of "
+        "(pictures, channels, height, width)"
+    )
+
+
+def _broken(name: str, error: Exception, writer: str) -> DataError:
+    reason = " ".join(str(error).split())[:120]
+    return DataError(f"{name} cannot be opened ({reason}); give a file that {writer} wrote")
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,131 @@
+"""The net that published Fréchet distances look through, by torch-fidelity and its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import pickle
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec, module_from_spec
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from advnets.errors import DataError, MissingExtraError
+from advnets.extractors.protocol import by_blocks, check_shape
+
+VARIABLE = "ADVNETS_INCEPTION"
+"""The environment variable that says where the weights lie."""
+FILE = "weights-inception-2015-12-05-6726825d.pth"
+"""What torch-fidelity calls them; it ends in the first figures of their SHA-256."""
+_DIGEST = "6726825d"
+_BLOCK = 50  # pictures at once: at 299x299 the first layers' maps of 50 take 140 MB each
+_LAYERS = ("2048", "logits_unbiased")
+
+Net = Callable[[Tensor], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class Inception:
+    """Inception v3 of December 2015, as torch-fidelity has it, on colour pictures of any size.
+
+    Pixels are rounded to bytes and resized to 299 x 299 as TensorFlow 1 did. Features are the 2,048
+    of the last pooling; the logits are of 1,008 classes, without their bias.
+    Sources: Szegedy et al. 2016; Heusel et al. 2017; Salimans et al. 2016.
+    """
+
+    name: str
+    digest: str
+    net: Net
+
+    def features(
+        self, pixels: Float[Tensor, "n channels height width"]
+    ) -> Float[Tensor, "n features"]:
+        """Of the last pooling."""
+        return self._layer(pixels, 0)
+
+    def logits(
+        self, pixels: Float[Tensor, "n channels height width"]
+    ) -> Float[Tensor, "n classes"]:
+        """Softmax of them is p(class | picture)."""
+        return self._layer(pixels, 1)
+
+    def _layer(self, pixels: Tensor, number: int) -> Tensor:
+        check_shape(self.name, (3, None, None), pixels)
+
+        def of(block: Tensor) -> Tensor:
+            return self.net((block * 255).round().byte())[number]
+
+        return by_blocks(self.name, of, pixels, most=_BLOCK)
+
+
+def inception() -> Inception:
+    """Inception by torch-fidelity, with the weights that are here: nothing is fetched.
+
+    Raises:
+        MissingExtraError: torch-fidelity is not installed.
+        DataError: its weights are not here, or are others.
+    """
+    module = _torch_fidelity()
+    path = _weights()
+    digest = _checked(path)
+    net = module.FeatureExtractorInceptionV3("advnets", list(_LAYERS), str(path))
+    return Inception("inception", digest, cast(Net, net))
+
+
+def _weights() -> Path:
+    told = os.environ.get(VARIABLE)
+    path = Path(told).expanduser() if told else Path(torch.hub.get_dir()) / "checkpoints" / FILE
+    if not path.is_file():
+        raise DataError(
+            f"the weights of Inception are not at {path}; download {FILE} from torch-fidelity's "
+            f"releases and say where it lies in the environment variable {VARIABLE}"
+        )
+    return path
+
+
+def _checked(path: Path) -> str:
+    """SHA-256 of the weights, once they are seen to be those of the name and nothing but tensors.
+
+    torch-fidelity unpickles whatever it is handed.
+    """
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not digest.startswith(_DIGEST):
+        raise DataError(
+            f"{path} has SHA-256 {digest[:12]}… but one that begins {_DIGEST} was expected; "
+            f"download {FILE} again"
+        )
+    try:
+        torch.load(path, weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise DataError(
+            f"{path} is no file of weights ({type(error).__name__}); download {FILE} again"
+        ) from None
+    return digest
+
+
+def _torch_fidelity() -> ModuleType:
+    """Its module of Inception alone: its `__init__` asks for torchvision, which this does not."""
+    package = "torch_fidelity"
+    spec = find_spec(package)
+    if spec is None:
+        raise MissingExtraError("torch-fidelity", "inception")
+    own = {name: sys.modules.pop(name) for name in list(sys.modules) if _within(name, package)}
+    try:
+        sys.modules[package] = module_from_spec(spec)
+        return importlib.import_module(f"{package}.feature_extractor_inceptionv3")
+    finally:  # what others import by these names is the whole library
+        for name in [name for name in sys.modules if _within(name, package)]:
+            del sys.modules[name]
+        sys.modules.update(own)
+
+
+def _within(name: str, package: str) -> bool:
+    return name.partition(".")[0] == package

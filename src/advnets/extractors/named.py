@@ -1,0 +1,31 @@
+"""An extractor by its name or the path of its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from advnets.errors import UnknownNameError
+from advnets.extractors.classifiers import WEIGHTS, classifier
+from advnets.extractors.file import ENDINGS, extractor_of_file
+from advnets.extractors.inception import inception
+from advnets.extractors.pixels import Pixels
+from advnets.extractors.protocol import Extractor
+
+
+def extractor(name: str) -> Extractor:
+    """An extractor: `pixels`, `inception`, one of the package's own classifiers, or a file's.
+
+    Raises:
+        UnknownNameError: none is called so.
+        DataError: its file is not there, or is not what it should be.
+        MissingExtraError: a library that it needs is not installed.
+    """
+    if name == "pixels":
+        return Pixels()
+    if name == "inception":
+        return inception()
+    if name in WEIGHTS:
+        return classifier(name)
+    if Path(name).suffix in ENDINGS or len(Path(name).parts) > 1:
+        return extractor_of_file(Path(name))
+    raise UnknownNameError("extractor", name, {"pixels", "inception", *WEIGHTS})

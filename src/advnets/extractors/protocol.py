@@ -1,0 +1,98 @@
+"""What an extractor is, and how pictures go through one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from advnets.errors import DataError
+
+BLOCK = 500
+"""Pictures that go through a net at once."""
+
+Expected = tuple[int | None, int | None, int | None]
+"""Channels, height and width that an extractor takes; None: any."""
+
+
+@runtime_checkable
+class Extractor(Protocol):
+    """From pictures to features."""
+
+    @property
+    def name(self) -> str:
+        """What it is known by."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of its weights or of its file; "" if it has none."""
+        ...
+
+    def features(
+        self, pixels: Float[Tensor, "n channels height width"]
+    ) -> Float[Tensor, "n features"]:
+        """The features of pictures in [0, 1], one row for each."""
+        ...
+
+
+@runtime_checkable
+class Judge(Extractor, Protocol):
+    """An extractor that tells classes too."""
+
+    def logits(
+        self, pixels: Float[Tensor, "n channels height width"]
+    ) -> Float[Tensor, "n classes"]:
+        """Softmax of them is p(class | picture)."""
+        ...
+
+
+def check_shape(name: str, expected: Expected, pixels: Tensor) -> None:
+    """Refuse pictures that an extractor was not made for.
+
+    Raises:
+        DataError: their channels, height or width are others than it takes.
+    """
+    came = tuple(pixels.shape[1:])
+    if any(want is not None and want != have for want, have in zip(expected, came, strict=True)):
+        takes = ", ".join("any" if want is None else str(want) for want in expected)
+        raise DataError(
+            f"pictures of shape {came} came; extractor {name!r} knows pictures of ({takes}): "
+            "choose another one"
+        )
+
+
+@torch.no_grad()
+def by_blocks(
+    name: str,
+    of: Callable[[Tensor], Tensor],
+    pixels: Float[Tensor, "n channels height width"],
+    *,
+    least: int = 1,
+    most: int = BLOCK,
+) -> Float[Tensor, "n features"]:
+    """What `of` gives for pictures, `least` to `most` at a time; too few are filled up with black.
+
+    Raises:
+        DataError: it gives no row of numbers for each picture, or some that are not finite.
+    """
+    rows: list[Tensor] = []
+    for block in pixels.split(most):
+        lacking = max(least - len(block), 0)
+        row = of(F.pad(block, (0, 0, 0, 0, 0, 0, 0, lacking)) if lacking else block)
+        if row.ndim != 2 or len(row) != len(block) + lacking:
+            raise DataError(
+                f"extractor {name!r} gave {tuple(row.shape)} for {len(block) + lacking} pictures; "
+                "it must give (pictures, features): let it end in a flattened layer"
+            )
+        rows.append(row[: len(block)].float().cpu())
+    features = torch.cat(rows)
+    if not features.isfinite().all() and pixels.isfinite().all():
+        raise DataError(
+            f"extractor {name!r} gave numbers that are not finite; it is handed pixels in [0, 1]"
+        )
+    return features

@@ -1,0 +1,224 @@
+"""Features by a net in a file are the net's own, and what is no such file is told in a sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from advnets.errors import DataError, MissingExtraError, UsageError
+from advnets.extractors import file
+from advnets.extractors.named import extractor
+from advnets.nets.classifier import ConvClassifier
+
+
+def drawn(n: int, *shape: int) -> torch.Tensor:
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
+
+
+class Seen(nn.Module):
+    """Four maps, each its mean."""
+
+    def __init__(self, channels=1):
+        super().__init__()
+        torch.manual_seed(0)
+        self.maps, self.norm = nn.Conv2d(channels, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        return self.norm(self.maps(x)).mean((2, 3))
+
+
+def exported(path, net, shape, **kinds):
+    program = torch.export.export(net.eval(), (drawn(2, *shape),), **kinds)
+    torch.export.save(program, path)
+    return str(path)
+
+
+ANY = ({0: torch.export.Dim.DYNAMIC},)
+FEW = ({0: torch.export.Dim("batch", min=1, max=7)},)
+
+
+@pytest.mark.parametrize(
+    ("dynamic_shapes", "least", "most"), [(ANY, 2, 500), (FEW, 1, 7), (None, 2, 2)]
+)
+def test_an_exported_program_gives_its_own_features(tmp_path, dynamic_shapes, least, most):
+    """Of as many pictures as there are, whatever number it takes at once."""
+    net = Seen()
+    path = exported(tmp_path / "seen.pt2", net, (1, 8, 8), dynamic_shapes=dynamic_shapes)
+    found = extractor(path)
+    assert (found.least, found.most) == (least, most)
+    for n in (1, 2, 15):
+        with torch.no_grad():
+            torch.testing.assert_close(found.features(drawn(n, 1, 8, 8)), net(drawn(n, 1, 8, 8)))
+    assert found.name == "seen.pt2"
+    assert found.digest == hashlib.sha256((tmp_path / "seen.pt2").read_bytes()).hexdigest()
+    with pytest.raises(DataError, match=r"shape \(3, 8, 8\) came; extractor 'seen.pt2' knows pic"):
+        found.features(drawn(2, 3, 8, 8))
+
+
+def test_a_program_may_leave_the_size_of_pictures_open(tmp_path):
+    sides = torch.export.Dim.DYNAMIC
+    path = exported(
+        tmp_path / "any.pt2", Seen(3), (3, 9, 8), dynamic_shapes=({0: sides, 2: sides, 3: sides},)
+    )
+    assert extractor(path).shape == (3, None, None)
+    assert extractor(path).features(drawn(3, 3, 12, 10)).shape == (3, 4)
+    with pytest.raises(DataError, match=r"knows pictures of \(3, any, any\): choose another one"):
+        extractor(path).features(drawn(3, 1, 12, 10))
+
+
+class Odd(nn.Module):
+    """What `of` makes of a picture."""
+
+    def __init__(self, of):
+        super().__init__()
+        self.of = of
+
+    def forward(self, x):
+        return self.of(x)
+
+
+@pytest.mark.parametrize(
+    ("of", "message"),
+    [
+        (lambda x: x * 2, r"gave \(3, 1, 4, 4\) for 3 pictures; it must give \(pictures, features"),
+        (lambda x: x.flatten(1).mean(0, keepdim=True), r"gave \(1, 16\) for 3 pictures"),
+        (lambda x: (x.flatten(1) - 9).log(), "'odd.pt2' gave numbers that are not finite; it is h"),
+        (lambda x: (x.flatten(1), x.flatten(1)), r"odd.pt2 has 2 outputs \(.*an extractor has one"),
+    ],
+)
+def test_what_gives_no_features_is_refused(tmp_path, of, message):
+    path = exported(tmp_path / "odd.pt2", Odd(of), (1, 4, 4), dynamic_shapes=ANY)
+    with pytest.raises(DataError, match=message):
+        extractor(path).features(drawn(3, 1, 4, 4))
+
+
+def test_a_program_that_takes_no_pictures_is_refused(tmp_path):
+    path = exported(tmp_path / "rows.pt2", nn.Linear(4, 2), (4,), dynamic_shapes=ANY)
+    with pytest.raises(DataError, match=r"rows.pt2 does not take pictures; an extractor takes fl"):
+        extractor(path)
+
+
+def field(number: int, content: bytes | str | int) -> bytes:
+    """One field of a message, as protocol buffers write it."""
+    if isinstance(content, int):
+        return varint(number << 3) + varint(content)
+    content = content.encode() if isinstance(content, str) else content
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def varint(value: int) -> bytes:
+    head, rest = value & 127, value >> 7
+    return bytes([head | 128]) + varint(rest) if rest else bytes([head])
+
+
+def onnx_model(weights: torch.Tensor, *sizes: int | str, outputs: int = 1) -> bytes:
+    """An ONNX file by its published layout: y = flatten(x) @ weights, in float32 (type 1)."""
+    dims = b"".join(field(1, field(2 if isinstance(n, str) else 1, n)) for n in sizes)
+    taken = field(1, "x") + field(2, field(1, field(1, 1) + field(2, dims)))
+    matrix_dims = field(1, field(2, "n")) + field(1, field(2, "features"))
+    kind = field(2, field(1, field(1, 1) + field(2, matrix_dims)))
+    given = [field(1, name) + kind for name in ("y", "rows")]
+    values = struct.pack(f"<{weights.numel()}f", *weights.flatten().tolist())
+    matrix = b"".join(field(1, n) for n in weights.shape) + field(2, 1) + field(8, "w")
+    nodes = [
+        field(1, "x") + field(2, "rows") + field(4, "Flatten"),
+        field(1, "rows") + field(1, "w") + field(2, "y") + field(4, "MatMul"),
+    ]
+    graph = b"".join(
+        (
+            *(field(1, node) for node in nodes),
+            field(2, "graph"),
+            field(5, matrix + field(9, values)),
+            field(11, taken),
+            *(field(12, some) for some in given[:outputs]),
+        )
+    )
+    return field(1, 8) + field(7, graph) + field(8, field(2, 13))
+
+
+@pytest.mark.parametrize("count", ["n", 2])
+def test_an_onnx_model_gives_its_own_features(tmp_path, count):
+    pytest.importorskip("onnxruntime")
+    weights = drawn(32, 5)
+    (tmp_path / "seen.onnx").write_bytes(onnx_model(weights, count, 2, 4, 4))
+    found = extractor(str(tmp_path / "seen.onnx"))
+    for n in (1, 3, 501):
+        given = drawn(n, 2, 4, 4)
+        torch.testing.assert_close(found.features(given), given.flatten(1) @ weights)
+    assert found.digest == hashlib.sha256((tmp_path / "seen.onnx").read_bytes()).hexdigest()
+    with pytest.raises(DataError, match=r"extractor 'seen.onnx' knows pictures of \(2, 4, 4\)"):
+        found.features(drawn(2, 1, 4, 4))
+
+
+def test_an_onnx_model_that_is_no_extractor_is_refused(tmp_path):
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "odd.onnx"
+    for content, message in (
+        (b"no model", r"odd.onnx cannot be opened \(.*\); give a file that an ONNX exporter wrote"),
+        (onnx_model(drawn(4, 2), "n", 4), "odd.onnx does not take pictures"),
+        (onnx_model(drawn(4, 2), "n", 1, 2, 2, outputs=2), r"odd.onnx has 2 outputs \(y, rows\)"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            extractor(str(path))
+
+
+def test_onnx_needs_its_extra(tmp_path, monkeypatch):
+    (tmp_path / "seen.onnx").write_bytes(b"")
+
+    def missing(library, extra):
+        raise MissingExtraError(library, extra)
+
+    monkeypatch.setattr(file, "require", missing)
+    with pytest.raises(MissingExtraError, match=r"onnxruntime is not installed; .*advnets\[onnx\]"):
+        extractor(str(tmp_path / "seen.onnx"))
+
+
+def save_classifier(path, net, **facts):
+    """As scripts/classifiers.py does."""
+    facts = {"shape": net.shape, "classes": net.classes, "widths": net.widths, **facts}
+    save_file(net.state_dict(), path, {"advnets": json.dumps(facts)})
+    return str(path)
+
+
+def test_weights_of_our_classifier_see_what_the_classifier_sees(tmp_path):
+    net = ConvClassifier((3, 12, 10), 4, (6, 5)).eval()
+    found = extractor(save_classifier(tmp_path / "own.safetensors", net))
+    given = drawn(7, 3, 12, 10)
+    with torch.no_grad():
+        torch.testing.assert_close(found.features(given), net.features(given))
+        torch.testing.assert_close(found.logits(given), net(given))
+    assert found.name == "own.safetensors"
+    assert found.digest == hashlib.sha256((tmp_path / "own.safetensors").read_bytes()).hexdigest()
+    with pytest.raises(DataError, match=r"extractor 'own.safetensors' knows pictures of \(3, 12"):
+        found.features(drawn(2, 3, 32, 32))
+
+
+def test_weights_that_are_no_classifier_of_ours_are_refused(tmp_path):
+    net = ConvClassifier((1, 8, 8), 2, (3,))
+    path = tmp_path / "own.safetensors"
+    save_classifier(path, net, widths=(4,))
+    with pytest.raises(DataError, match=r"own.safetensors holds no classifier of ours \(Error"):
+        extractor(str(path))
+    save_file(net.state_dict(), path)
+    with pytest.raises(DataError, match=r"ours \(its metadata lack __metadata__\); give what scr"):
+        extractor(str(path))
+    path.write_bytes(b"no weights")
+    with pytest.raises(DataError, match=r"holds no classifier of ours \(.*header"):
+        extractor(str(path))
+
+
+def test_a_file_of_another_kind_or_none_is_told(tmp_path):
+    (tmp_path / "net.pt2").write_bytes(b"no program")
+    with pytest.raises(DataError, match=r"net.pt2 cannot be opened \(.*that torch.export.save w"):
+        extractor(str(tmp_path / "net.pt2"))
+    with pytest.raises(DataError, match=r"no.onnx cannot be read \(No such file or directory\)"):
+        extractor(str(tmp_path / "no.onnx"))
+    with pytest.raises(UsageError, match=r"net.pth was given as extractor; give a file that ends"):
+        extractor(str(tmp_path / "net.pth"))

@@ -1,0 +1,80 @@
+"""Inception is torch-fidelity's, seen through a library that stands in its place."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+
+import pytest
+import torch
+
+from advnets.errors import DataError, MissingExtraError
+from advnets.extractors import inception
+from advnets.extractors.named import extractor
+from advnets.extractors.protocol import Judge
+
+MODULE = """
+import torch
+from torch_fidelity.part import SCALE
+
+class FeatureExtractorInceptionV3(torch.nn.Module):
+    def __init__(self, name, features_list, path):
+        super().__init__()
+        assert features_list == ["2048", "logits_unbiased"]
+        self.by = torch.load(path, weights_only=False)["by"] * SCALE
+
+    def forward(self, x):
+        assert x.dtype == torch.uint8
+        rows = x.flatten(1).float() @ self.by
+        return rows, rows[:, :1]
+"""
+
+
+@pytest.fixture
+def library(tmp_path, monkeypatch):
+    """A torch_fidelity whose `__init__` cannot be run, and weights for it."""
+    package = tmp_path / "torch_fidelity"
+    package.mkdir()
+    (package / "__init__.py").write_text("import no_such_torchvision\n")
+    (package / "part.py").write_text("SCALE = 2\n")
+    (package / "feature_extractor_inceptionv3.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    weights = tmp_path / "weights.pth"
+    torch.save({"by": torch.eye(12)[:, :5]}, weights)
+    monkeypatch.setenv(inception.VARIABLE, str(weights))
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    monkeypatch.setattr(inception, "_DIGEST", digest[:8])
+    return weights
+
+
+def test_pictures_are_handed_over_as_bytes_in_blocks(library):
+    found = extractor("inception")
+    given = torch.rand(120, 3, 2, 2)
+    expected = (given * 255).round().flatten(1)[:, :5] * 2
+    torch.testing.assert_close(found.features(given), expected)
+    torch.testing.assert_close(found.logits(given), expected[:, :1])
+    assert isinstance(found, Judge)
+    assert found.digest == hashlib.sha256(library.read_bytes()).hexdigest()
+    assert not [name for name in sys.modules if name.startswith("torch_fidelity")]
+    with pytest.raises(DataError, match=r"extractor 'inception' knows pictures of \(3, any, any\)"):
+        found.features(torch.rand(2, 1, 28, 28))
+
+
+def test_without_the_library_or_the_weights_the_cure_is_told(library, monkeypatch):
+    monkeypatch.setenv(inception.VARIABLE, "nowhere.pth")
+    with pytest.raises(DataError, match=r"weights of Inception are not at nowhere.pth; download"):
+        extractor("inception")
+    monkeypatch.setattr(sys, "path", [])
+    with pytest.raises(MissingExtraError, match=r"torch-fidelity is not installed.*\[inception\]"):
+        extractor("inception")
+
+
+def test_other_weights_and_code_in_their_place_are_refused(library, monkeypatch):
+    """What torch-fidelity would unpickle is seen to be tensors first."""
+    torch.save({"by": print}, library)
+    with pytest.raises(DataError, match=r"weights.pth has SHA-256 .* but one that begins .* was"):
+        extractor("inception")
+    digest = hashlib.sha256(library.read_bytes()).hexdigest()
+    monkeypatch.setattr(inception, "_DIGEST", digest[:8])
+    with pytest.raises(DataError, match=r"weights.pth is no file of weights \(UnpicklingError\)"):
+        extractor("inception")
