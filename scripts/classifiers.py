@@ -1,9 +1,15 @@
 """Train a classifier that metrics take features from, and write its weights into the package.
 
     python scripts/classifiers.py digits
+    python scripts/classifiers.py cifar --data cifar10-jpg.zip
 
 It prints the accuracy on the test pictures and the SHA-256 that
 `advnets.extractors.classifiers` is to know.
+
+The recipe `cifar` is for CIFAR-10 as a zip of JPEG files by split and class, 32x32: pictures
+encoded anew, which its facts say. It is no default for anything, least of all for the original
+pixels, and its weights are not in the package yet; those that this writes serve by their path:
+`advnets evaluate RUN --metrics frechet --extractor src/advnets/weights/cifar.safetensors`.
 """
 
 from __future__ import annotations
@@ -11,7 +17,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import sys
 import time
+import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,9 +37,36 @@ from advnets.nets.classifier import ConvClassifier
 from advnets.training.runtime import prepare, products
 
 WEIGHTS = Path(__file__).parent.parent / "src" / "advnets" / "weights"
-SOURCES = {"digits": "mnist"}
-EPOCHS, BATCH, SEED, SHIFT = 12, 100, 0, 2
+BATCH, SEED = 100, 0
 RATE, DECAY = 3e-3, 1e-2
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a classifier is trained on, and how."""
+
+    data: str | None
+    """A set by its name; None: --data says where it lies."""
+    epochs: int
+    shift: int
+    """Pixels that a batch is moved each way, at most."""
+    mirror: bool = False
+    widths: tuple[int, ...] = (32, 64, 128)
+    pixels: str = "original"
+    """What the facts say of them."""
+
+
+RECIPES = {
+    "digits": Recipe("mnist", epochs=12, shift=2),
+    "cifar": Recipe(
+        None,
+        epochs=30,
+        shift=4,
+        mirror=True,
+        widths=(48, 96, 192),
+        pixels="decoded from JPEG files, not the original ones",
+    ),
+}
 
 
 def main() -> None:
@@ -38,22 +74,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("name", choices=SOURCES)
-    name = parser.parse_args().name
-    splits = open_source(SOURCES[name])
+    parser.add_argument("name", choices=RECIPES)
+    parser.add_argument("--data", help="where the recipe cifar finds its JPEG files")
+    asked = parser.parse_args()
+    name, recipe = asked.name, RECIPES[asked.name]
+    splits = open_source(source(recipe, asked.data))
     began = time.monotonic()
     device = prepare(Runtime(device="cpu", precision="float32", threads=1))
     torch.manual_seed(SEED)
     pixels, labels = tensors(splits.train)
-    net = ConvClassifier(splits.shape, int(labels.max()) + 1)
-    steps = EPOCHS * (len(pixels) // BATCH)
+    net = ConvClassifier(splits.shape, int(labels.max()) + 1, recipe.widths)
+    steps = recipe.epochs * (len(pixels) // BATCH)
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
-    for epoch in range(EPOCHS):
+    for epoch in range(recipe.epochs):
         net.train()
-        for batch in torch.randperm(len(pixels))[: steps // EPOCHS * BATCH].split(BATCH):
+        for batch in torch.randperm(len(pixels))[: steps // recipe.epochs * BATCH].split(BATCH):
             with products(device, torch.bfloat16):
-                loss = F.cross_entropy(net(shifted(pixels[batch])), labels[batch])
+                shown = mirrored(pixels[batch]) if recipe.mirror else pixels[batch]
+                loss = F.cross_entropy(net(shifted(shown, recipe.shift)), labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -69,8 +108,9 @@ def main() -> None:
         "widths": net.widths,
         "trained_on": f"{len(pixels):,} training pictures of {splits.name}",
         "test_accuracy": accuracy(net, splits.test),
-        "command": f"python scripts/classifiers.py {name}",
-        "epochs": EPOCHS,
+        "pixels": recipe.pixels,
+        "command": command(name, asked.data),
+        "epochs": recipe.epochs,
         "seed": SEED,
         "seconds": round(time.monotonic() - began),
         "versions": versions(),
@@ -82,18 +122,47 @@ def main() -> None:
     print(f"{path}: {path.stat().st_size:,} bytes, SHA-256 {digest(path)}")
 
 
+def command(name: str, data: str | None) -> str:
+    """What to type to have the same."""
+    told = "" if data is None else f" --data {Path(data).name}"
+    return f"python scripts/classifiers.py {name}{told}"
+
+
+def source(recipe: Recipe, data: str | None) -> str:
+    """What the recipe is trained on."""
+    if recipe.data is not None:
+        return recipe.data
+    if data is None or not is_jpegs(data):
+        sys.exit("this recipe is for a zip of JPEG files; give --data cifar10-jpg.zip")
+    return data
+
+
+def is_jpegs(data: str) -> bool:
+    """Whether a file is a zip of JPEG files alone."""
+    if not zipfile.is_zipfile(data):
+        return False
+    with zipfile.ZipFile(data) as archive:
+        return all(name.endswith((".jpg", "/")) for name in archive.namelist())
+
+
 def tensors(part: Part) -> tuple[Tensor, Tensor]:
     """All pictures of a split, in [0, 1], and their classes."""
     assert part.labels is not None
     return pictures(part, slice(None)), torch.from_numpy(part.labels)
 
 
-def shifted(pixels: Tensor) -> Tensor:
-    """A batch moved by up to two pixels each way, all by the same."""
-    across, down = (int(torch.randint(-SHIFT, SHIFT + 1, ())) for _ in range(2))
+def mirrored(pixels: Tensor) -> Tensor:
+    """A batch, each picture mirrored with probability 1/2."""
+    turned = torch.rand(len(pixels), 1, 1, 1) < 0.5
+    return torch.where(turned, pixels.flip(-1), pixels)
+
+
+def shifted(pixels: Tensor, most: int) -> Tensor:
+    """A batch moved by up to so many pixels each way, all by the same."""
+    across, down = (int(torch.randint(-most, most + 1, ())) for _ in range(2))
     height, width = pixels.shape[2:]
-    padded = F.pad(pixels, (SHIFT,) * 4)
-    return padded[:, :, SHIFT + down :, SHIFT + across :][:, :, :height, :width]
+    padded = F.pad(pixels, (most,) * 4)
+    return padded[:, :, most + down :, most + across :][:, :, :height, :width]
 
 
 @torch.no_grad()

@@ -42,4 +42,7 @@ METRICS: dict[str, Callable[[Subject], list[Record]]] = {
 }
 
 EXTRACTORS = {"mnist": "digits"}
-"""What looks at a set unless another extractor is asked for, by the set's name; else pixels."""
+"""What looks at a set unless another extractor is asked for, by the set's name; else pixels.
+
+Only a classifier that was trained on the very pixels of a set stands here.
+"""
