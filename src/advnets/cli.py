@@ -20,6 +20,7 @@ from advnets import presets
 from advnets._version import __version__
 from advnets.bench_command import Bench
 from advnets.commands import Command, Evaluate, Presets, Sample, Train
+from advnets.compare_command import Compare
 from advnets.config import Config
 from advnets.data_commands import DataSets
 from advnets.errors import AdvnetsError, UsageError
@@ -86,6 +87,7 @@ def parse(given: list[str], train: Train) -> Command:
         Annotated[Train, subcommand("train", default=train)]
         | Annotated[Sample, subcommand("sample")]
         | Annotated[Evaluate, subcommand("evaluate")]
+        | Annotated[Compare, subcommand("compare")]
         | Annotated[CascadeSubcommandArgs[View], subcommand("view")]
         | Annotated[Presets, subcommand("presets")]
         | Annotated[DataSets, subcommand("data")]

@@ -16,6 +16,7 @@ from tyro.conf import Positional, arg
 
 from advnets import presets
 from advnets.bench_command import Bench
+from advnets.compare_command import Compare
 from advnets.config import Config, Data, Runtime, Stage, Ticks
 from advnets.data_commands import DataSets
 from advnets.errors import UsageError
@@ -200,7 +201,7 @@ class Presets:
         return 0
 
 
-Command = Train | Sample | Evaluate | View | Presets | DataSets | Bench | Paper
+Command = Train | Sample | Evaluate | Compare | View | Presets | DataSets | Bench | Paper
 """Everything one can ask for."""
 
 

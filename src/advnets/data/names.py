@@ -27,6 +27,12 @@ def is_source(text: str) -> bool:
     return known or any(is_path(path) for path in (text, name))
 
 
+def is_named(source: str) -> bool:
+    """Whether a source is a published set or a distribution: no frame is laid about these."""
+    name, _ = options.split(source)
+    return name in PICTURES or name in POINTS
+
+
 def is_path(text: str) -> bool:
     """Whether there is a file or folder of that name."""
     try:

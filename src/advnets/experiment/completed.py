@@ -57,6 +57,8 @@ def completion_records(subject: Subject) -> list[Record]:
                     diversity=diversity,
                     draws=DRAWS if diversity is not None else 1,
                     n_test=len(test),
+                    n_real=len(test),
+                    n_fake=len(test),
                 )
             )
     return records

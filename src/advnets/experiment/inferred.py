@@ -87,6 +87,8 @@ def reconstruction_records(subject: Subject) -> list[Record]:
             error=float(errors.double().mean()),
             standard_error=float(errors.double().std() / len(errors) ** 0.5),
             n_test=len(errors),
+            n_real=len(errors),
+            n_fake=len(errors),
         )
         for row, errors in rows.items()
     ]
@@ -137,6 +139,8 @@ def elbo_records(subject: Subject) -> list[Record]:
             draws=DRAWS,
             likelihood=game.likelihood,
             n_test=len(elbo),
+            n_real=len(elbo),
+            n_fake=0,
         )
     ]
 

@@ -51,8 +51,17 @@ def mode_records(subject: Subject) -> list[Record]:
         found = asdict(mode_coverage(_mode_numbers(seen, pictures), modes, reference=real))
         if math.isinf(found["kl_reference"]):
             found["kl_reference"] = None  # JSON has no infinity
-        found |= {"extractor": seen.name, "extractor_sha256": seen.digest, "split": "train"}
-        records.append(subject.record("modes", row, **found))
+        records.append(
+            subject.of_features(
+                "modes",
+                row,
+                **found,
+                n_real=len(real),
+                n_fake=len(pictures),
+                through=seen,
+                split="train",
+            )
+        )
     return records
 
 
@@ -74,7 +83,12 @@ def inception_records(subject: Subject) -> list[Record]:
         )
     return [
         subject.of_features(
-            "inception", row, **asdict(inception_score(seen.logits(pictures))), split=None
+            "inception",
+            row,
+            **asdict(inception_score(seen.logits(pictures))),
+            n_real=0,
+            n_fake=len(pictures),
+            split=None,
         )
         for row, pictures in subject.rows.items()
     ]
@@ -98,6 +112,8 @@ def point_records(subject: Subject) -> list[Record]:
                     points[:POINTS].flatten(1), torch.from_numpy(centres), float(deviations[0])
                 )
             ),
+            n_real=0,
+            n_fake=len(points[:POINTS]),
             split=None,
         )
         for row, points in subject.rows.items()

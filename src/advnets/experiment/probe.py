@@ -18,7 +18,7 @@ from advnets.extractors.discriminator import discriminator_extractor
 from advnets.extractors.pixels import Pixels
 from advnets.extractors.protocol import Extractor
 from advnets.metrics.probe import Labelled, nearest_picture_error, probe
-from advnets.views.score_lines import DISCRIMINATOR, GENERATOR, REAL
+from advnets.views.score_lines import DISCRIMINATOR, ENCODER, GENERATOR, NEVER_TRAINED, PIXELS, REAL
 
 BUDGETS = (100, 1_000, 4_000, None)
 """Labels that the linear classifier is given; None: all."""
@@ -41,29 +41,36 @@ def probe_records(subject: Subject) -> list[Record]:
     for row, extractor in _rows(subject).items():
         train, valid, test = (_seen(extractor, part) for part in sets)
         # A picture that training mirrors is of the same class mirrored, as far as anybody knows.
-        mirrored = _features(extractor, sets[0], mirrored=True) if subject.flip else None
+        mirrored = _features(extractor, sets[0], mirrored=True) if subject.shown.flip else None
         for budget in _within(train.labels):
             found = probe(train, valid, test, budget=budget, seed=subject.seed, mirrored=mirrored)
             records.append(
-                subject.record("probe", row, **asdict(found))
-                | {"extractor": extractor.name, "extractor_sha256": extractor.digest or None}
+                subject.of_features(
+                    "probe",
+                    row,
+                    **asdict(found),
+                    n_real=found.n_test,
+                    n_fake=0,
+                    through=extractor,
+                )
             )
     return records
 
 
 def _rows(subject: Subject) -> dict[str, Extractor]:
     """What is looked through: z where it is inferred, else D's convolutions; and pixels."""
-    scaling, nets = subject.data.scaling, {"": subject.players, ", never trained": subject.begun()}
+    scaling, nets = subject.data.scaling, {"": subject.players, NEVER_TRAINED: subject.begun()}
     if "encoder" in subject.players:
         seen: dict[str, Extractor] = {
-            f"E{which}": encoder_extractor(some["encoder"], scaling) for which, some in nets.items()
+            f"{ENCODER}{which}": encoder_extractor(some["encoder"], scaling)
+            for which, some in nets.items()
         }
     else:
         seen = {
             f"{DISCRIMINATOR}{which}": discriminator_extractor(some["discriminator"], scaling)
             for which, some in nets.items()
         }
-    return {**seen, "pixels": Pixels()}
+    return {**seen, PIXELS: Pixels()}
 
 
 def _within(labels: torch.Tensor) -> Iterator[int | None]:
@@ -108,6 +115,8 @@ def nearest_records(subject: Subject) -> list[Record]:
             error=nearest_picture_error(some.part(torch.arange(count)), test),
             n_known=count,
             n_test=len(test.labels),
+            n_real=len(test.labels),
+            n_fake=count,
         )
         for row, some in known.items()
         for count in sorted({min(count, len(some.labels)) for count in SHOWN})

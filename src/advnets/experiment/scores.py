@@ -12,9 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from advnets import config
+from advnets._version import __version__
+from advnets.data.names import is_named
 from advnets.data.source import Part
 from advnets.errors import DataError
-from advnets.experiment.build import OpenedData
+from advnets.experiment.build import OpenedData, versions
 from advnets.experiment.measure import (
     SAMPLES,
     TEST,
@@ -31,7 +33,7 @@ from advnets.metrics.manifold import nearest_neighbour_test, prdc
 from advnets.metrics.memorisation import memorisation
 from advnets.metrics.parzen import GRIDS
 from advnets.metrics.sliced import DIRECTIONS, sliced_wasserstein
-from advnets.views.score_lines import GENERATOR, REAL
+from advnets.views.score_lines import BESIDE, GENERATOR, NEVER_TRAINED, REAL
 
 Record = dict[str, Any]
 Pictures = Float[Tensor, "n channels height width"]
@@ -57,8 +59,8 @@ class Subject:
     """Gives the players that training began with."""
     game: config.GameConfig = field(default_factory=config.Game)
     """What they have played."""
-    flip: bool = False
-    """Whether training pictures were mirrored."""
+    shown: config.Data = field(default_factory=config.Data)
+    """Which pictures, and how they were shown to the nets."""
     classes: int = 0
     """How many a conditional generator makes."""
 
@@ -118,33 +120,65 @@ class Subject:
             )
         return pictures(test, slice(None)), torch.from_numpy(test.labels)
 
-    def record(self, metric: str, row: str, **found: object) -> Record:
-        """What was found, with its stamps."""
+    @cached_property
+    def stamps(self) -> Record:
+        """What every score of this data hangs on: the pictures, how they were cut, by what."""
+        named = is_named(self.shown.source)
+        return {
+            "data": self.data.facts.name,
+            "data_digest": self.data.splits.digest_of_all(),
+            "pictures": {
+                "shape": list(self.data.facts.shape),
+                "crop": None if named else self.shown.crop,
+                "background": None if named else self.shown.background,
+            },
+            "versions": {"advnets": __version__, **versions()},
+        }
+
+    def record(self, metric: str, row: str, *, n_real: int, n_fake: int, **found: object) -> Record:
+        """What was found of so many real and generated pictures, with its stamps."""
+        untrained = row in BESIDE or row.endswith(NEVER_TRAINED)
         return {
             "metric": metric,
             "samples": row,
-            "weights": self.weights if row == GENERATOR else None,
+            "weights": None if untrained else self.weights,
             "split": "test",
             "seed": self.seed,
             "step": self.step,
-            "data": self.data.facts.name,
+            **self.stamps,
+            "extractor": None,
+            "extractor_sha256": None,
+            "n_real": n_real,
+            "n_fake": n_fake,
             **found,
         }
 
-    def of_features(self, metric: str, row: str, **found: object) -> Record:
-        """The same, with the extractor's stamp."""
-        seen = self.extractor
-        return self.record(
-            metric, row, extractor=seen.name, extractor_sha256=seen.digest or None, **found
-        )
+    def of_features(
+        self,
+        metric: str,
+        row: str,
+        *,
+        n_real: int,
+        n_fake: int,
+        through: Extractor | None = None,
+        **found: object,
+    ) -> Record:
+        """The same, with the stamp of what was looked through: the extractor, unless another."""
+        seen = through or self.extractor
+        stamp = {"extractor": seen.name, "extractor_sha256": seen.digest or None}
+        return self.record(metric, row, n_real=n_real, n_fake=n_fake, **stamp, **found)
 
 
 def parzen_records(subject: Subject) -> list[Record]:
     """Parzen log-likelihoods on both grids."""
-    return [
-        subject.record("parzen", name, **asdict(parzen(row, subject.data, grid)))
+    scores = [
+        (name, parzen(row, subject.data, grid))
         for grid in GRIDS
         for name, row in subject.rows.items()
+    ]
+    return [
+        subject.record("parzen", name, n_real=s.n_test, n_fake=s.n_samples, **asdict(s))
+        for name, s in scores
     ]
 
 
@@ -208,7 +242,11 @@ def neighbour_records(subject: Subject) -> list[Record]:
     count = min(len(test), *(len(features) for features in subject.features.values()))
     return [
         subject.of_features(
-            "neighbour", row, **asdict(nearest_neighbour_test(test[:count], features[:count]))
+            "neighbour",
+            row,
+            **asdict(nearest_neighbour_test(test[:count], features[:count])),
+            n_real=count,
+            n_fake=count,
         )
         for row, features in subject.features.items()
     ]
@@ -222,6 +260,13 @@ def memorisation_records(subject: Subject) -> list[Record]:
         real_pictures(subject.data.splits.train, count, subject.seed)
     )
     return [
-        subject.of_features("memorisation", row, **asdict(memorisation(train, test, features)))
+        subject.of_features(
+            "memorisation",
+            row,
+            **asdict(memorisation(train, test, features)),
+            among=len(train),
+            n_real=len(test),
+            n_fake=len(features),
+        )
         for row, features in subject.features.items()
     ]

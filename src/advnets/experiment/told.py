@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
@@ -72,7 +72,7 @@ def _covered(
     of_shown: Float[Tensor, "n features"],
     asked: Int[Tensor, " n"],
     classes: int,
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Means over classes of coverage and recall within a class, as many pictures on both sides."""
     coverage: list[float] = []
     recall: list[float] = []
@@ -114,10 +114,11 @@ def error_records(subject: Subject) -> list[Record]:
         subject.record(
             "test-error",
             DISCRIMINATOR,
-            weights=subject.weights,
             error=wrong / len(told),
             wrong=wrong,
             n_test=len(told),
+            n_real=len(told),
+            n_fake=0,
             thinks_real=float(torch.cat(real).mean()),
         )
     ]

@@ -208,7 +208,7 @@ class Trained:
             extractor=extractor_named(extractor or EXTRACTORS.get(data.facts.name, "pixels")),
             begun=self.begun,
             game=self.config.stage.game,
-            flip=self.config.data.flip,
+            shown=self.config.data,
             classes=self.classes,
         )
         records = [record for name in metrics for record in METRICS[name](subject)]
@@ -233,6 +233,6 @@ def load(run: str | Path, *, weights: Weights | None = None, device: str = "cpu"
 
 
 def _identity(record: Mapping[str, Any]) -> tuple[object, ...]:
-    keys = ("metric", "samples", "weights", "grid", "extractor", "split", "seed", "step")
-    keys += ("labels", "n_known", "hidden")
+    keys = ("metric", "samples", "weights", "grid", "extractor", "extractor_sha256", "split")
+    keys += ("seed", "step", "labels", "n_known", "hidden")
     return tuple(record.get(key) for key in keys)

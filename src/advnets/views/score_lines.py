@@ -9,9 +9,13 @@ Record = Mapping[str, Any]
 
 GENERATOR, REAL = "generator", "real training pictures"
 """What a record says that it scores: samples, or pictures of the training set in their place."""
-DISCRIMINATOR = "D"
-MEAN, NEAREST = "mean training picture", "nearest training picture"
+DISCRIMINATOR, ENCODER = "D", "E"
+MEAN, NEAREST, PIXELS = "mean training picture", "nearest training picture", "pixels"
 """The same for other players, and for what needs no net."""
+NEVER_TRAINED = ", never trained"
+"""What follows a player's name where it is as training began."""
+BESIDE = (REAL, MEAN, NEAREST, PIXELS)
+"""What stands beside the nets of any run, and hangs on none."""
 
 
 def score_lines(records: Sequence[Record]) -> str:
@@ -139,7 +143,7 @@ def _parzen(records: Sequence[Record]) -> str:
     return "\n".join(
         (
             "Parzen window log-likelihood of test pictures, in nats",
-            *_aligned(rows, left=3),
+            *aligned(rows, left=3),
             *(edge if any(record["sigma_on_edge"] for record in records) else []),
             "Above the real pictures' row a score says smoother than data, not better than data "
             "(Theis et al. 2016).",
@@ -155,13 +159,13 @@ def _others(records: Sequence[Record]) -> str:
         (
             "Features of samples and of test pictures: as alike as two sets of real pictures are "
             "where a row equals that of real ones",
-            *_aligned(rows, left=4),
+            *aligned(rows, left=4),
             *(copies if any(record["metric"] == "memorisation" for record in records) else []),
         )
     )
 
 
-def _aligned(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
+def aligned(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
     """Rows in columns, the first so many set left and the others right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return [

@@ -1,0 +1,53 @@
+"""`advnets compare RUN RUN …`: scores of runs side by side."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from tyro.conf import Positional, arg
+
+from advnets.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Put the scores of runs side by side: means over seeds, intervals, paired differences.
+
+    Runs that differ only in seed are one row. Scores that hang on unlike settings, extractors,
+    numbers of pictures or data do not compare, and are refused unless --apart.
+    """
+
+    runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN")]
+    """The run directories, each scored by `advnets evaluate`; at least two."""
+    metrics: tuple[str, ...] = ()
+    """Which metrics; none: all that were taken."""
+    apart: bool = False
+    """Show scores that do not compare in columns of their own, named by what differs."""
+    json: bool = False
+    """Print a record instead of the table."""
+    out: Annotated[Path | None, arg(metavar="FILE.md|FILE.json")] = None
+    """Write the table (.md) or the record (.json) there instead."""
+
+    def execute(self) -> int:
+        """Read, compare, print or write."""
+        from advnets.experiment.compare import check_metrics, compare
+        from advnets.experiment.scored import read_scored
+        from advnets.files import write_atomically
+        from advnets.views.comparison import comparison_markdown, comparison_text
+
+        if self.out is not None and self.out.suffix not in (".md", ".json"):
+            raise UsageError(f"{self.out} is to hold a table; give a name in .md or .json")
+        check_metrics(self.metrics)
+        runs = [read_scored(path, self.metrics) for path in self.runs]
+        record = compare(runs, metrics=self.metrics, apart=self.apart)
+        as_json = json.dumps(record, indent=2, ensure_ascii=False)
+        if self.out is None:
+            print(as_json if self.json else comparison_text(record))
+            return 0
+        text = f"{as_json}\n" if self.out.suffix == ".json" else comparison_markdown(record)
+        write_atomically(self.out, lambda part: part.write_text(text, "utf-8"))
+        print(self.out)
+        return 0

@@ -1,0 +1,208 @@
+"""Runs side by side: seeds of one config are a row, each cell a mean with its interval."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+from advnets.codec import by_name
+from advnets.errors import UnknownNameError, UsageError
+from advnets.experiment.columns import Column, columns
+from advnets.experiment.readings import READINGS, Record
+from advnets.experiment.scored import Scored
+from advnets.metrics.student import CONFIDENCE, student_interval
+from advnets.views.score_lines import BESIDE, NEVER_TRAINED
+
+Cell = dict[str, Any]
+
+_IGNORED = ("seed", "ticks", "data.directory", "data.source", "runtime.threads")
+_MOST = 3  # fields that a row is named by
+
+
+@dataclass(frozen=True)
+class _Row:
+    """Runs of one config, scored alike: with which weights, at which step."""
+
+    name: str
+    runs: tuple[Scored, ...]
+    weights: str | None
+    step: int | None
+    untrained: str | None
+    """What it is called, if it is of nets that were never trained."""
+
+    def holds(self, record: Record) -> bool:
+        """Whether a record of one of these runs belongs here."""
+        return _kind(record) == (self.weights, self.step, self.untrained)
+
+
+def compare(
+    runs: Sequence[Scored], *, metrics: Sequence[str] = (), apart: bool = False
+) -> dict[str, Any]:
+    """A table of runs, as JSON: rows, columns, cells, paired differences, what stands beside.
+
+    Runs that differ only in seed are a row; a cell is a mean over their seeds with a 95 % interval
+    of Student's t. Records share a column only if all that they hang on is the same; with `apart`
+    those that are unlike stand in columns of their own.
+
+    Raises:
+        UnknownNameError: no metric is called so.
+        UsageError: fewer than two runs came, two are of one config and seed, or records are unlike.
+    """
+    check_metrics(metrics)
+    if len(runs) < 2:
+        raise UsageError(f"{len(runs)} run was given; give at least two to compare")
+    rows, across = _rows(runs), columns(runs, metrics, apart=apart)
+    differences = [
+        (later, earlier, [_difference(later, earlier, column) for column in across])
+        for earlier, later in combinations([row for row in rows if row.untrained is None], 2)
+    ]
+    beside = {name: [_beside(name, runs, column) for column in across] for name in BESIDE}
+    return {
+        "confidence": CONFIDENCE,
+        "columns": [
+            {"name": c.name, **asdict(c), "better": READINGS[c.metric].values[c.value]}
+            for c in across
+        ],
+        "rows": [
+            {
+                **_label(row),
+                "seeds": [run.seed for run in row.runs],
+                "runs": [run.path for run in row.runs],
+                "cells": [_cell(_by_seed(row, column)) for column in across],
+            }
+            for row in rows
+        ],
+        "differences": [
+            {"of": _label(later), "less": _label(earlier), "cells": cells}
+            for later, earlier, cells in differences
+            if any(cells)
+        ],
+        "beside": [{"name": name, "cells": cells} for name, cells in beside.items() if any(cells)],
+    }
+
+
+def check_metrics(metrics: Sequence[str]) -> None:
+    """Refuse metrics that nobody knows.
+
+    Raises:
+        UnknownNameError: none is called so.
+    """
+    for name in metrics:
+        if name not in READINGS:
+            raise UnknownNameError("metric", name, READINGS)
+
+
+def _label(row: _Row) -> dict[str, Any]:
+    return {"name": row.name, "weights": row.weights, "step": row.step}
+
+
+def _rows(runs: Sequence[Scored]) -> list[_Row]:
+    """A row for each config, its weights and the step that it was scored at."""
+    groups: dict[str, list[Scored]] = {}
+    for run in runs:
+        groups.setdefault(json.dumps(_config(run), sort_keys=True), []).append(run)
+    rows: list[_Row] = []
+    for name, group in zip(_names(list(groups.values())), groups.values(), strict=True):
+        _check_seeds(group)
+        for kind in dict.fromkeys(_kind(record) for run in group for record in run.records):
+            some = [run for run in group if any(_kind(r) == kind for r in run.records)]
+            if kind is not None:
+                by_seed = tuple(sorted(some, key=lambda run: run.seed))
+                called = f"{name}: {kind[2]}" if kind[2] else name
+                rows.append(_Row(called, by_seed, *kind))
+    return rows
+
+
+def _kind(record: Record) -> tuple[str | None, int | None, str | None] | None:
+    """Which row of its run a record is in; None: it stands beside."""
+    if record["samples"] in BESIDE:
+        return None
+    if record["samples"].endswith(NEVER_TRAINED):
+        return None, None, record["samples"]
+    return record["weights"], record["step"], None
+
+
+def _config(run: Scored) -> dict[str, Any]:
+    """The config as paths and values, without what leaves the trained nets as they are."""
+    found: dict[str, Any] = {"data": run.data["name"], "digest of the data": run.data["digest"][:8]}
+
+    def walk(path: str, value: object) -> None:
+        value = by_name(value)
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                walk(f"{path}.{key}" if path else str(key), inner)
+        elif path not in _IGNORED and path.partition(".")[0] not in _IGNORED:
+            found[path] = value
+
+    walk("", run.config)
+    return found
+
+
+def _names(groups: Sequence[Sequence[Scored]]) -> list[str]:
+    """Presets; where several rows are of one, with what they differ in, or by their first run."""
+    configs = [_config(group[0]) for group in groups]
+    names: list[str] = []
+    for mine, group in zip(configs, groups, strict=True):
+        alike = [config for config in configs if config["preset"] == mine["preset"]]
+        keys = dict.fromkeys(key for config in alike for key in config)
+        differ = [key for key in keys if any(c.get(key) != mine.get(key) for c in alike)]
+        said = [f"{key.removeprefix('stages.0.')} {mine.get(key)}" for key in differ]
+        fitting = len(said) <= _MOST
+        names.append(", ".join([mine["preset"], *said]) if fitting else group[0].path)
+    return names
+
+
+def _check_seeds(group: Sequence[Scored]) -> None:
+    seen: dict[int, str] = {}
+    for run in group:
+        if run.seed in seen:
+            raise UsageError(
+                f"{seen[run.seed]} and {run.path} are of one config and one seed ({run.seed}); "
+                "leave out one of them"
+            )
+        seen[run.seed] = run.path
+
+
+def _by_seed(row: _Row, column: Column) -> dict[int, float | None]:
+    """The value of each seed; its mean where samples of several seeds were evaluated."""
+    found: dict[int, float | None] = {}
+    for run in row.runs:
+        values = [r[column.value] for r in run.records if row.holds(r) and column.holds(r)]
+        if values:
+            found[run.seed] = None if None in values else statistics.fmean(values)
+    return found
+
+
+def _cell(by_seed: Mapping[int, float | None]) -> Cell | None:
+    """Mean and interval over seeds; neither where a number is infinite, which JSON has as null."""
+    if not by_seed:
+        return None
+    values = [value for value in by_seed.values() if value is not None]
+    found = student_interval(values) if len(values) == len(by_seed) else None
+    return {
+        "mean": found.mean if found else None,
+        "half_width": found.half_width if found else None,
+        "seeds": list(by_seed),
+        "values": list(by_seed.values()),
+    }
+
+
+def _difference(later: _Row, earlier: _Row, column: Column) -> Cell | None:
+    """The later row less the earlier one, seed by seed, where they share at least two."""
+    mine, theirs = _by_seed(later, column), _by_seed(earlier, column)
+    pairs = {seed: (mine[seed], theirs[seed]) for seed in mine if seed in theirs}
+    if len(pairs) < 2:
+        return None
+    return _cell({s: None if a is None or b is None else a - b for s, (a, b) in pairs.items()})
+
+
+def _beside(name: str, runs: Sequence[Scored], column: Column) -> Cell | None:
+    """What hangs on no run: all that were evaluated with one seed say the same, so one is taken."""
+    found = [r for run in runs for r in run.records if r["samples"] == name and column.holds(r)]
+    by_seed = {record["seed"]: record for record in reversed(found)}
+    cell = _cell({seed: by_seed[seed][column.value] for seed in sorted(by_seed)})
+    return None if cell is None else {**cell, "n_fake": found[0]["n_fake"]}

@@ -1,0 +1,74 @@
+"""What of a record is a number to compare, by its metric: all the rest is what it hangs on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Record = Mapping[str, Any]
+Better = Literal["less", "more"] | None
+"""What a better generator has; None: neither, the real row is what to be near to."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How records of a metric are read."""
+
+    values: Mapping[str, Better]
+    """The numbers to compare."""
+    found: tuple[str, ...] = ()
+    """What was found beside them: it differs as they do, and is no reason not to compare."""
+    cases: tuple[str, ...] = ()
+    """What one evaluation goes through: a column for each."""
+    of_itself: bool = False
+    """Whether what is looked through is the run's own, and itself what is scored."""
+
+    def settings(self, record: Record) -> dict[str, Any]:
+        """What a record hangs on, but for what a run is free in: nothing unknown is passed over."""
+        left_out = {*self.values, *self.found, *self.cases, *_FREE, *_SAID_TWICE}
+        if self.of_itself:
+            left_out |= {"extractor", "extractor_sha256"}
+        said = ((key, value) for key, value in record.items() if key not in left_out)
+        return {key: value for key, value in said if value is not None}
+
+    def case(self, record: Record) -> dict[str, Any]:
+        """Which of the cases of one evaluation a record is."""
+        return {key: record[key] for key in self.cases}
+
+
+_FREE = ("metric", "samples", "weights", "seed", "step", "versions")
+_SAID_TWICE = ("n", "n_samples", "n_test")  # each is n_real or n_fake
+
+READINGS: dict[str, Reading] = {
+    "parzen": Reading(
+        {"mean": "more"},
+        found=("valid_mean", "standard_error", "sigma", "sigma_on_edge"),
+        cases=("grid",),
+    ),
+    "frechet": Reading({"value": "less"}),
+    "kernel": Reading({"value": "less"}, found=("standard_error",)),
+    "sliced": Reading({"value": "less"}),
+    "prdc": Reading({"precision": "more", "recall": "more", "density": None, "coverage": "more"}),
+    "neighbour": Reading({"accuracy": None}, found=("of_real", "of_fake")),
+    "memorisation": Reading({"share": None}, found=("expected_share", "z", "p_value", "n_train")),
+    "inception": Reading({"mean": "more"}, found=("deviation",)),
+    "modes": Reading({"seen": "more", "kl_uniform": "less", "kl_reference": "less"}),
+    "points": Reading(
+        {"seen": "more", "high_quality": None, "jsd": "less"}, found=("shares", "spreads", "kl")
+    ),
+    "probe": Reading(
+        {"accuracy": "more"}, found=("deviation", "costs"), cases=("labels",), of_itself=True
+    ),
+    "one-nn": Reading({"error": "less"}, cases=("n_known",)),
+    "classes": Reading(
+        {"accuracy": "more", "coverage": "more", "recall": "more"}, found=("least_coverage",)
+    ),
+    "test-error": Reading({"error": "less"}, found=("wrong", "thinks_real")),
+    "reconstruction": Reading({"error": "less"}, found=("standard_error",)),
+    "completion": Reading({"error": "less", "diversity": None}, cases=("hidden",)),
+    "elbo": Reading(
+        {"elbo": "more", "bound_of_many": "more"}, found=("standard_error", "divergence")
+    ),
+}
+"""Every metric, in the order of its columns."""
