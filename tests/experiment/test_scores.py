@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from torch import nn
 from advnets import config
 from advnets.errors import DataError, UsageError
 from advnets.experiment import build, modes, scores
+from advnets.experiment.compare import compare
 from advnets.experiment.measure import Drawing, real_pictures
 from advnets.experiment.metrics import METRICS
+from advnets.experiment.scored import Scored
 from advnets.experiment.scores import Subject
 from advnets.extractors.classifiers import classifier
 from advnets.extractors.pixels import Pixels
@@ -73,6 +76,41 @@ def test_a_generator_of_training_pictures_is_told_by_its_copies_alone(digits):
     assert "100.00% lie on a training picture, 0.00% of test pictures do (z = " in told
     assert told.endswith("Real training pictures lie on themselves: so a row would read, were all "
                          "copies.")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "metric",
+    ["parzen", "frechet", "kernel", "sliced", "prdc", "neighbour", "memorisation", "points"],
+)
+def test_every_record_says_what_it_hangs_on_and_so_seeds_compare(digits, monkeypatch, metric):
+    """What differs by chance is no setting: records of other samples and seeds share columns."""
+    monkeypatch.setattr(scores, "SAMPLES", 600)
+    data = opened("ring:n=5000") if metric == "points" else digits
+    shown = [real_pictures(data.splits.train, 600, seed) for seed in (1, 2)]
+    subjects = [replace(subject(data, some), seed=n) for n, some in enumerate(shown)]
+    runs = [
+        Scored(str(n), {"preset": "a", "seed": n}, {"name": "a", "digest": ""}, METRICS[metric](s))
+        for n, s in enumerate(subjects)
+    ]
+    for record in (record for run in runs for record in run.records):
+        assert record["data_digest"] == data.splits.digest_of_all()
+        assert record["pictures"]["shape"] == list(data.facts.shape)
+        assert record["versions"]["torch"] == torch.__version__
+        assert {"advnets", "numpy"} <= set(record["versions"])
+        assert (record["weights"] == "last") == (record["samples"] == "generator")
+        assert {"n_real", "n_fake", "extractor", "extractor_sha256", "split", "step"} <= set(record)
+    found = compare(runs)
+    assert [row["seeds"] for row in found["rows"]] == [[0, 1]]
+    assert all(len(cell["values"]) == 2 for cell in found["rows"][0]["cells"])
+    assert [row["name"] for row in found["beside"]] == ["real training pictures"]
+
+
+def test_frames_of_own_pictures_are_stamped_and_those_of_named_sets_are_none(digits):
+    own = config.Data(source="photos", crop="fit", background="black")
+    stamped = replace(subject(digits, torch.zeros(1, 1, 8, 8)), shown=own).stamps["pictures"]
+    assert stamped == {"shape": [1, 8, 8], "crop": "fit", "background": "black"}
+    stamped = subject(digits, torch.zeros(1, 1, 8, 8)).stamps["pictures"]
+    assert stamped == {"shape": [1, 8, 8], "crop": None, "background": None}
 
 
 def test_a_generator_of_test_pictures_copies_nothing(digits):

@@ -203,6 +203,7 @@ def _difference(later: _Row, earlier: _Row, column: Column) -> Cell | None:
 def _beside(name: str, runs: Sequence[Scored], column: Column) -> Cell | None:
     """What hangs on no run: all that were evaluated with one seed say the same, so one is taken."""
     found = [r for run in runs for r in run.records if r["samples"] == name and column.holds(r)]
-    by_seed = {record["seed"]: record for record in reversed(found)}
-    cell = _cell({seed: by_seed[seed][column.value] for seed in sorted(by_seed)})
+    values = {record["seed"]: record[column.value] for record in reversed(found)}
+    by_seed = {s: None if values[s] is None else float(values[s]) for s in sorted(values)}
+    cell = _cell(by_seed)
     return None if cell is None else {**cell, "n_fake": found[0]["n_fake"]}

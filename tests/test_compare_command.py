@@ -1,0 +1,152 @@
+"""The whole of what `advnets compare` prints, from scores written by hand."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from advnets import cli
+from advnets.experiment.scored import read_scored
+
+STAMPS = {
+    "split": "test",
+    "data": "mnist",
+    "data_digest": "0123456789abcdef",
+    "pictures": {"shape": [1, 28, 28], "crop": None, "background": None},
+    "versions": {"advnets": "0.1"},
+    "n_real": 10_000,
+    "n_fake": 10_000,
+}
+SEEN = {"extractor": "digits", "extractor_sha256": "0dba96d9d00d43fa"}
+
+
+def write(path, seed, lr, parzen, frechet, **stamps):
+    path.mkdir()
+    config = {"preset": "mlp", "seed": seed, "stages": [{"lr": lr}]}
+    data = {"name": "mnist", "digest": "0123456789abcdef"}
+    (path / "config.json").write_text(json.dumps({"format": 1, "config": config, "data": data}))
+    place = {"seed": 0, "step": 5000, **STAMPS}
+    real = {"samples": "real training pictures", "weights": None}
+    own = {"samples": "generator", "weights": "average"}
+    window = {"metric": "parzen", "grid": "paper", "sigma": 0.2, "n_valid": 1000, **place}
+    seen = {"metric": "frechet", **place, **SEEN, **stamps}
+    records = [
+        {**window, **own, "mean": parzen},
+        {**window, **real, "mean": 242.5},
+        {**seen, **own, "value": frechet},
+        {**seen, **real, "value": 0.0123, "n_fake": 9_000},
+    ]
+    (path / "scores.json").write_text(json.dumps(records))
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for seed, (slow, quick) in enumerate([(225.0, 250.5), (223.5, 249.0), (227.5, 252.25)]):
+        write(tmp_path / f"slow-{seed}", seed, 0.1, slow, slow / 50)
+        write(tmp_path / f"quick-{seed}", seed, 0.2, quick, quick / 1000)
+    return ["slow-0", "slow-1", "slow-2", "quick-0", "quick-1", "quick-2"]
+
+
+@pytest.fixture
+def said(capsys):
+    def run(*arguments):
+        code = cli.main(["compare", *arguments])
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
+
+
+TABLE = """\
+Means over seeds ± the 95% interval of Student's t; ↓ less is better, ↑ more is
+
+run                     weights  step   seeds    parzen, paper grid ↑        frechet ↓
+mlp, lr 0.1             average  5,000  0, 1, 2           225.3 ± 5.0      4.51 ± 0.10
+mlp, lr 0.2             average  5,000  0, 1, 2           250.6 ± 4.0  0.2506 ± 0.0040
+real training pictures                                          242.5          0.01230
+
+Paired differences: the first less the second, seed by seed
+difference                 seeds    parzen, paper grid ↑       frechet ↓
+mlp, lr 0.2 − mlp, lr 0.1  0, 1, 2           +25.2 ± 1.1  -4.256 ± 0.096
+
+parzen, paper grid: 10,000 samples on 10,000 pictures; mnist 01234567 of 1 x 28 x 28; test; \
+n_valid 1,000
+frechet: digits 0dba96d9; 10,000 samples on 10,000 pictures; mnist 01234567 of 1 x 28 x 28; test; \
+9,000 real training pictures
+Above the real pictures' row a Parzen score says smoother than data, not better than data \
+(Theis et al. 2016).
+"""
+"""The intervals are those of scipy.stats.t: 5.0198, 4.0407, 1.0757 and .10040, .00404, .09638."""
+
+
+def test_the_table_is_this(said, runs):
+    code, out, err = said(*runs)
+    assert (code, err) == (0, "")
+    assert out == TABLE
+
+
+def test_a_metric_can_be_picked_and_the_record_printed(said, runs):
+    code, out, _ = said(*runs, "--metrics", "frechet", "--json")
+    record = json.loads(out)
+    assert code == 0
+    assert [column["name"] for column in record["columns"]] == ["frechet"]
+    assert record["columns"][0]["settings"]["extractor_sha256"] == "0dba96d9d00d43fa"
+    assert record["rows"][1]["runs"] == ["quick-0", "quick-1", "quick-2"]
+
+
+def test_the_table_can_be_written(said, runs, tmp_path):
+    assert said(*runs, "--out", "table.md") == (0, "table.md\n", "")
+    lines = (tmp_path / "table.md").read_text("utf-8").splitlines()
+    assert lines[2:5] == [
+        "| run | weights | step | seeds | parzen, paper grid ↑ | frechet ↓ |",
+        "|---|---|---|---|---:|---:|",
+        "| mlp, lr 0.1 | average | 5,000 | 0, 1, 2 | 225.3 ± 5.0 | 4.51 ± 0.10 |",
+    ]
+    assert lines[12].startswith("| mlp, lr 0.2 − mlp, lr 0.1 | 0, 1, 2 | +25.2 ± 1.1 |")
+    assert said(*runs, "--out", "table.json")[0] == 0
+    printed = said(*runs, "--json")[1]
+    assert json.loads((tmp_path / "table.json").read_text("utf-8")) == json.loads(printed)
+    code, _, err = said(*runs, "--out", "table.txt")
+    assert (code, err) == (
+        2,
+        "advnets: table.txt is to hold a table; give a name in .md or .json\n",
+    )
+
+
+def test_unlike_scores_are_one_sentence_and_two_columns(said, runs, tmp_path):
+    write(tmp_path / "other", 3, 0.2, 250.0, 0.3, extractor="pixels", extractor_sha256=None)
+    code, out, err = said(*runs, "other")
+    assert (code, out) == (2, "")
+    assert err == (
+        "advnets: frechet of slow-0 and other differs in extractor (digits and pixels), so that "
+        "the numbers do not compare; evaluate all runs alike, or say --apart to see each in a "
+        "column of its own\n"
+    )
+    code, out, err = said(*runs, "other", "--apart")
+    assert (code, err) == (0, "")
+    head = next(line for line in out.splitlines() if line.startswith("run "))
+    assert "frechet (extractor digits) ↓  frechet (extractor pixels) ↓" in head
+    assert said("slow-0", "other", "--metrics", "parzen")[0] == 0
+
+
+def test_a_mistake_is_one_sentence(said, runs, tmp_path):
+    assert said("slow-0") == (
+        2,
+        "",
+        "advnets: 1 run was given; give at least two to compare\n",
+    )
+    assert said(*runs, "--metrics", "frechett")[2] == (
+        "advnets: no metric is called 'frechett'; did you mean frechet?\n"
+    )
+    (tmp_path / "slow-1" / "scores.json").unlink()
+    assert said(*runs) == (
+        1,
+        "",
+        "advnets: slow-1 has no scores yet; type: advnets evaluate slow-1\n",
+    )
+
+
+def test_a_run_that_is_read_twice_is_the_same(runs, tmp_path):
+    assert read_scored(tmp_path / "slow-0") == read_scored(tmp_path / "slow-0")
