@@ -38,7 +38,7 @@ class Column:
     @property
     def name(self) -> str:
         """The metric, the value where it has several, the case, and what sets it apart."""
-        several = len(READINGS[self.metric].values) > 1
+        several = len(READINGS[self.metric].values) > 1 and self.value != self.metric
         value = self.value.replace("_", " ") if several else ""
         differs = ", ".join(
             f"{spoken(key)} {brief(key, self.settings.get(key))}" for key in self.apart

@@ -203,7 +203,9 @@ def _difference(later: _Row, earlier: _Row, column: Column) -> Cell | None:
 def _beside(name: str, runs: Sequence[Scored], column: Column) -> Cell | None:
     """What hangs on no run: all that were evaluated with one seed say the same, so one is taken."""
     found = [r for run in runs for r in run.records if r["samples"] == name and column.holds(r)]
-    values = {record["seed"]: record[column.value] for record in reversed(found)}
-    by_seed = {s: None if values[s] is None else float(values[s]) for s in sorted(values)}
+    by_seed: dict[int, float | None] = {}
+    for record in sorted(found, key=lambda record: record["seed"]):
+        value = record[column.value]
+        by_seed.setdefault(record["seed"], None if value is None else float(value))
     cell = _cell(by_seed)
     return None if cell is None else {**cell, "n_fake": found[0]["n_fake"]}

@@ -94,9 +94,9 @@ def _told(cell: Mapping[str, Any] | None, *, sign: str = "", of: int = 0) -> str
     if cell is None or cell["mean"] is None:
         return _NONE
     mean, half = cell["mean"], cell["half_width"]
-    spread = half is not None and half > _ROUNDING * abs(mean)
-    digits = _decimals(half, 2) if spread else _decimals(mean, 4)
-    width = "" if half is None else f" ± {half:,.{digits}f}"
+    spread = half if half is not None and half > _ROUNDING * abs(mean) else 0.0
+    digits = _decimals(spread, 2) if spread else _decimals(mean, 4)
+    width = "" if half is None else f" ± {spread:,.{digits if spread else 0}f}"
     fewer = f" of {len(cell['seeds'])}" if len(cell["seeds"]) < of else ""
     return f"{mean:{sign},.{digits}f}{width}{fewer}"
 

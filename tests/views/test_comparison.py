@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+import pytest
+
+from advnets.views import comparison
+
+
+def cell(mean, half=None, seeds=(0, 1)):
+    return {"mean": mean, "half_width": half, "seeds": list(seeds)}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (cell(246.7123, 2.04), "246.7 ± 2.0"),
+        (cell(12345.6, 123.4), "12,346 ± 123"),
+        (cell(0.98765, 0.00312), "0.9877 ± 0.0031"),
+        (cell(3.14159), "3.142"),
+        (cell(12345.6), "12,346"),
+        (cell(0.8, 1e-17), "0.8000 ± 0"),
+        (cell(0.0, 0.0), "0 ± 0"),
+        (cell(1.5, 0.25, (0,)), "1.50 ± 0.25 of 1"),
+        (cell(None), "–"),
+        (None, "–"),
+    ],
+)
+def test_a_mean_has_the_digits_that_its_interval_bears(given, told):
+    assert comparison._told(given, of=2) == told
+
+
+def test_a_difference_has_its_sign():
+    assert comparison._told(cell(0.5, 0.125), sign="+") == "+0.50 ± 0.12"
+
+
+def test_a_bar_in_a_name_does_not_break_the_table():
+    assert comparison._piped([("a|b", "c")], left=1) == ["| a\\|b | c |", "|---|---:|"]
