@@ -110,7 +110,9 @@ def _scored(trained: Trained, weights: Weights) -> list[Record]:
     of_these = [
         record
         for record in trained.run.scores()
-        if record["step"] == trained.step and record["weights"] in (weights, None)
+        if record["step"] == trained.step
+        and record["weights"] in (weights, None)
+        and record.get("keep") is None
     ]
     known = {record["metric"] for record in of_these if record["weights"] == weights}
     if lacking := tuple(metric for metric in ("parzen", *METRICS) if metric not in known):
