@@ -213,7 +213,7 @@ def test_the_share_that_d_judges_most_real_is_sampled(said, trained, tmp_path):
     assert printed == f"7 samples of step 30 (average weights, best 0.5 by D): {out}\n"
     assert np.load(out)["images"].shape == (7, 8, 8, 1)
     code, _, err = said("sample", trained, "--keep", "2", "--out", out)
-    assert (code, err) == (1, "advnets: keep is 2.0; it must be from 0.002 to 1\n")
+    assert (code, err) == (2, "advnets: keep is 2.0; it must be from 0.002 to 1\n")
 
 
 def test_the_last_weights_are_others_than_the_average(said, trained, tmp_path):
