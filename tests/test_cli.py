@@ -206,6 +206,16 @@ def test_the_first_samples_of_a_seed_do_not_depend_on_how_many(said, trained, tm
     assert not np.array_equal(many[500:505], few)
 
 
+def test_the_share_that_d_judges_most_real_is_sampled(said, trained, tmp_path):
+    out = tmp_path / "best.npz"
+    code, printed, err = said("sample", trained, "--num", 7, "--keep", ".5", "--out", out)
+    assert code == 0, err
+    assert printed == f"7 samples of step 30 (average weights, best 0.5 by D): {out}\n"
+    assert np.load(out)["images"].shape == (7, 8, 8, 1)
+    code, _, err = said("sample", trained, "--keep", "2", "--out", out)
+    assert (code, err) == (2, "advnets: keep is 2.0; it must be from 0.002 to 1\n")
+
+
 def test_the_last_weights_are_others_than_the_average(said, trained, tmp_path):
     for weights in ("average", "last"):
         out = tmp_path / f"{weights}.npz"

@@ -68,6 +68,40 @@ def test_the_second_stage_begins_with_the_first_ones_generator(two_stages, tmp_p
     assert load(whole).sample(2).shape == (2, 1, 8, 8)
 
 
+@pytest.mark.parametrize("step", [9, 25, 41])
+def test_steps_of_d_that_hang_on_its_lead_are_the_same_after_a_fall(tiny, tmp_path, step, quiet):
+    """What D was last seen to lead by is in the checkpoint; k = 3 in some rounds, 1 in others."""
+    game = config.Game(k=3, lead=0.0008)
+    run = tiny.with_stage(replace(tiny.stage, game=game))
+    train(run, tmp_path / "whole", quiet)
+    with pytest.raises(MemoryError):
+        train(run, tmp_path / "cut", Crashing(step))
+    train(run, tmp_path / "cut", quiet, resume=True)
+    whole, cut = last(tmp_path / "whole"), last(tmp_path / "cut")
+    assert whole.read_bytes() == cut.read_bytes()
+    updates = read_checkpoint(whole).facts["position"]["updates"]
+    assert updates["generator"] == 60
+    assert 60 < updates["discriminator"] < 180
+
+
+def test_a_learned_prior_is_trained_averaged_and_taken_up_again(tiny, tmp_path, quiet):
+    generator = replace(tiny.stage.generator, prior="mixture", components=4)
+    run = tiny.with_stage(replace(tiny.stage, generator=generator))
+    train(run, tmp_path / "whole", quiet)
+    with pytest.raises(MemoryError):
+        train(run, tmp_path / "cut", Crashing(33))
+    train(run, tmp_path / "cut", quiet, resume=True)
+    whole = last(tmp_path / "whole")
+    assert whole.read_bytes() == last(tmp_path / "cut").read_bytes()
+    tensors = read_checkpoint(whole).tensors
+    begun = build.rebuilt_players(run, 0, load(tmp_path / "whole").facts)["generator"].state_dict()
+    for part in ("prior.means", "prior.log_deviations"):
+        moved = [tensors[f"{kept}/generator/{part}"] for kept in ("players", "average")]
+        assert not torch.equal(moved[0], begun[part])
+        assert not torch.equal(*moved)
+    assert load(tmp_path / "whole").sample(3).shape == (3, 1, 8, 8)
+
+
 @pytest.mark.parametrize("step", [1, 5, 9, 10, 11, 14, 20])
 def test_a_run_of_two_stages_that_fell_anywhere_ends_with_the_same_bytes(
     two_stages, tmp_path, step, quiet

@@ -7,6 +7,7 @@ from torch import nn
 from advnets.errors import UsageError
 from advnets.nets.chain import chain
 from advnets.nets.dcgan import Discriminator, Generator, Layer
+from advnets.nets.prior import Prior
 from advnets.noise import Noise
 
 SMALL = {"width": 4, "kernel": 4}
@@ -117,7 +118,7 @@ class TestFiveRules:
         for net in (g, d):
             kinds = {type(m) for m in net.modules()}
             allowed = {nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.Identity, nn.ModuleList}
-            assert kinds <= allowed | {Layer, Generator, Discriminator}
+            assert kinds <= allowed | {Layer, Generator, Discriminator, Prior}
         up, down = convolutions(g)[1:], convolutions(d)[:-1]
         assert {type(m) for m in up} == {nn.ConvTranspose2d}
         assert {type(m) for m in down} == {nn.Conv2d}

@@ -32,6 +32,8 @@ class Game(AnyGame):
     """What G minimises: -log D(G(z)), or the minimax game's log(1 - D(G(z)))."""
     k: int = 1
     """Discriminator steps to one generator step, when they alternate."""
+    lead: float = 0.0
+    """D makes k steps while its lead, D(x) - D(G(z)) at the last tick, is below this, else one."""
     updates: Literal["alternating", "simultaneous"] = "alternating"
     """D first and then G (the paper's text), or both on the same batch and fakes (its files)."""
     fakes: Literal["fresh", "shared"] = "fresh"
@@ -45,7 +47,15 @@ class Game(AnyGame):
 
     def __post_init__(self) -> None:
         at_least(self, 1, "k")
-        at_least(self, 0, "r1", "r2")
+        at_least(self, 0, "lead", "r1", "r2")
+        if not self.lead:
+            return
+        check(self, "less than 1", lambda number: number < 1, "lead")
+        if self.updates == "simultaneous" or self.k == 1:
+            raise UsageError(
+                f"lead is {self.lead}, which chooses between one step of D and k, but updates are "
+                f"{self.updates} and k is {self.k}; say --game.updates alternating --game.k 2"
+            )
 
 
 @dataclass(frozen=True)

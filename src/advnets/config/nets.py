@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from advnets.config.checks import at_least, probabilities
@@ -16,8 +16,11 @@ class MLPGenerator:
 
     latent_dim: int = 100
     """Numbers in z."""
-    prior: Literal["uniform", "normal"] = "uniform"
-    """Noise prior p_z: uniform in [-sqrt 3, sqrt 3], or standard normal; both of unit variance."""
+    prior: Literal["uniform", "normal", "truncated", "mixture"] = "uniform"
+    """Noise prior p_z: uniform in [-sqrt 3, sqrt 3] or standard normal, both of unit variance;
+    normal cut at |z| <= 2; a mixture of normals that is learned."""
+    components: int = field(default=10, kw_only=True)
+    """Normals in the mixture prior, each as probable."""
     hidden: tuple[int, ...] = (1200, 1200)
     """Units of each hidden layer."""
     activations: tuple[Activation, ...] = ("relu", "relu")
@@ -44,7 +47,7 @@ class MLPGenerator:
     """Standard deviation of normal noise added to each layer's input; empty: none."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "latent_dim", "hidden", "output_sparse_init")
+        at_least(self, 1, "latent_dim", "components", "hidden", "output_sparse_init")
         at_least(self, 0, "init_range", "output_init_range", "max_column_norm", "noise")
         probabilities(self, "keep")
 
@@ -159,8 +162,11 @@ class DCGANGenerator:
     """Channels of the largest hidden maps; those of half their size have twice as many."""
     kernel: int = 5
     """Height and width of the kernels; tutorials have 4."""
-    prior: Literal["uniform", "normal", "symmetric"] = "symmetric"
-    """Noise prior p_z: uniform in [-1, 1] (symmetric) or [-sqrt 3, sqrt 3], or standard normal."""
+    prior: Literal["uniform", "normal", "symmetric", "truncated", "mixture"] = "symmetric"
+    """Noise prior p_z: uniform in [-1, 1] (symmetric) or [-sqrt 3, sqrt 3], standard normal, normal
+    cut at |z| <= 2 (truncated), or a mixture of normals that is learned."""
+    components: int = field(default=10, kw_only=True)
+    """Normals in the mixture prior, each as probable."""
     batch_norm: bool = True
     """Batch normalisation in all layers but the last (rule 2)."""
     resampling: Literal["strides", "pooling"] = "strides"
@@ -175,7 +181,7 @@ class DCGANGenerator:
     """Standard deviation of the initial weights."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "latent_dim", "width", "dense")
+        at_least(self, 1, "latent_dim", "components", "width", "dense")
         at_least(self, 2, "kernel")
         at_least(self, 0, "deviation")
 
@@ -243,5 +249,5 @@ Prior = TypeVar("Prior", MLPGenerator, DeconvGenerator)
 
 
 def wider(spec: Prior, numbers: int) -> Prior:
-    """The same net, given so many numbers more beside its z."""
-    return replace(spec, latent_dim=spec.latent_dim + numbers)
+    """The same net, given so many numbers more beside its z, which is drawn outside of it."""
+    return replace(spec, latent_dim=spec.latent_dim + numbers, prior="normal")

@@ -12,6 +12,7 @@ from advnets.nets import dcgan
 from advnets.nets.conv2014 import DeconvGenerator, MaxoutConvDiscriminator
 from advnets.nets.layers import Shape
 from advnets.nets.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator
+from advnets.nets.prior import Prior
 from advnets.nets.told import ToldDiscriminator, ToldGenerator
 
 
@@ -30,8 +31,10 @@ def generator_net(
 def _(
     spec: config.MLPGenerator, shape: Shape, marginals: Tensor | None, classes: int = 0
 ) -> nn.Module:
+    if not classes:
+        return MLPGenerator(shape, spec, marginals)
     inner = MLPGenerator(shape, config.wider(spec, classes), marginals)
-    return ToldGenerator(inner, spec.latent_dim, spec.prior, classes) if classes else inner
+    return ToldGenerator(inner, own_prior(spec), classes)
 
 
 @generator_net.register
@@ -41,8 +44,10 @@ def _(
     marginals: Tensor | None,  # noqa: ARG001
     classes: int = 0,
 ) -> nn.Module:
+    if not classes:
+        return DeconvGenerator(shape, spec)
     inner = DeconvGenerator(shape, config.wider(spec, classes))
-    return ToldGenerator(inner, spec.latent_dim, spec.prior, classes) if classes else inner
+    return ToldGenerator(inner, Prior(spec.prior, spec.latent_dim), classes)
 
 
 @generator_net.register
@@ -53,6 +58,11 @@ def _(
     classes: int = 0,
 ) -> nn.Module:
     return dcgan.Generator(shape, **vars(spec), classes=classes)
+
+
+def own_prior(spec: config.MLPGenerator) -> Prior:
+    """The prior of z alone, for a generator that is given more beside it."""
+    return Prior(spec.prior, spec.latent_dim, spec.components)
 
 
 @singledispatch

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.experiment.nets import discriminator_net, generator_net, wider
+from advnets.experiment.nets import discriminator_net, generator_net, own_prior, wider
 from advnets.experiment.own import own_game
 from advnets.games.completion import CompletionNets
 from advnets.games.conditional import ConditionalNets
@@ -141,7 +141,7 @@ def _(game: config.CompletionGame, seats: Seats) -> Players:  # noqa: ARG001
     inner = generator_net(config.wider(spec, conditions(seats.shape)), seats.shape, seats.marginals)
     shown = (channels + 1, height, width)
     return {
-        "generator": Completer(inner, seats.shape, spec.latent_dim, spec.prior),
+        "generator": Completer(inner, seats.shape, own_prior(spec)),
         "discriminator": discriminator_net(seats.stage.discriminator, shown),
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 import torch
@@ -40,11 +42,13 @@ class AdversarialNets:
         self.generator_loss = GENERATOR_LOSSES[spec.objective]
 
     def phases(self) -> tuple[Phase, ...]:
-        """(both) or (discriminator x k, generator)."""
-        if self.spec.updates == "simultaneous":
+        """(both) or (discriminator x k, generator); with a lead wanted, x 1 where D has it."""
+        spec = self.spec
+        if spec.updates == "simultaneous":
             return (Phase("both", self.both),)
+        repeats = partial(turns, spec.k, spec.lead) if spec.lead else spec.k
         return (
-            Phase("discriminator", self.discriminator, repeats=self.spec.k),
+            Phase("discriminator", self.discriminator, repeats=repeats),
             Phase("generator", self.generator, reads_data=False),
         )
 
@@ -113,6 +117,15 @@ class AdversarialNets:
             loss = loss + 0.5 * (self.spec.r1 * of_real + self.spec.r2 * of_fake)
             observed |= {"slope/real": of_real.detach(), "slope/fake": of_fake.detach()}
         return loss, fake_logits, observed
+
+
+def turns(k: int, lead: float, observed: Mapping[str, float]) -> int:
+    """K while mean D(x) - D(G(z)), as last observed, is below the wanted lead in [0, 1], else 1.
+
+    A D that nobody has looked at yet tells nothing apart. Source: Goodfellow et al. 2014, section
+    7, extension 5: better ways to coordinate G and D.
+    """
+    return k if observed.get("d_real", 0.5) - observed.get("d_fake", 0.5) < lead else 1
 
 
 def generate(players: Players, n: int, noise: Noise) -> Float[Tensor, "batch channels h w"]:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from advnets.nets.chain import Pair, chain
-from advnets.nets.layers import ACTIVATIONS, Shape, draw_prior, one_hot, with_classes
+from advnets.nets.layers import ACTIVATIONS, Shape, one_hot, with_classes
+from advnets.nets.prior import Prior
 from advnets.noise import Noise
 
 _GAINS = 0.02
@@ -74,6 +75,7 @@ class Generator(nn.Module):
         *,
         kernel: int = 5,
         prior: str = "symmetric",
+        components: int = 1,
         batch_norm: bool = True,
         resampling: Resampling = "strides",
         dense: tuple[int, ...] = (),
@@ -83,7 +85,7 @@ class Generator(nn.Module):
         classes: int = 0,
     ) -> None:
         super().__init__()
-        self.shape, self.prior, self.classes = shape, prior, classes
+        self.shape, self.classes = shape, classes
         self.latent_dim = latent_dim + classes
         base, strides = chain(shape)
         widths = [width << i for i in reversed(range(len(strides)))]
@@ -110,13 +112,13 @@ class Generator(nn.Module):
         self.last = Layer(last, nn.Identity(), "linear")
         self.squash = ACTIVATIONS[output]
         begin(self, deviation)
+        self.prior = Prior(prior, latent_dim, components)
 
     def latent(
         self, n: int, noise: Noise, labels: Int[Tensor, " n"] | None = None
     ) -> Float[Tensor, "n latent"]:
         """Draw n points of the noise prior p_z; with classes, of those given, else of any."""
-        z = draw_prior(self.prior, n, self.latent_dim - self.classes, noise)
-        return with_classes(z, self.classes, noise, labels)
+        return with_classes(self.prior(n, noise), self.classes, noise, labels)
 
     def forward(
         self,
