@@ -13,7 +13,7 @@ def test_after_one_half_life_the_past_counts_half():
     average = WeightAverage(net, half_life=1000, batch_size=100)
     nn.init.constant_(net.weight, 0.0)
     for _ in range(10):
-        average.update(net)
+        average.update(net, 1)
     assert average.module.weight.item() == pytest.approx(0.5, rel=1e-5)
 
 
@@ -21,7 +21,7 @@ def test_statistics_are_copied_and_nothing_is_shared():
     net = nn.BatchNorm1d(2)
     average = WeightAverage(net, half_life=1000, batch_size=100)
     net(torch.randn(8, 2))
-    average.update(net)
+    average.update(net, 1)
     assert torch.equal(average.module.running_mean, net.running_mean)
     assert average.module.num_batches_tracked.item() == 1
     assert average.module.running_mean.data_ptr() != net.running_mean.data_ptr()
