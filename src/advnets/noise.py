@@ -91,7 +91,7 @@ class Noise:
         return self._tensor(radius * np.cos(angle))
 
     def hiss(self, purpose: str, rows: int, *shape: int) -> Float[Tensor, "rows ..."]:
-        """Standard normal numbers, shape (rows, *shape), in a third of the time that `normal` takes.
+        """Standard normal numbers, shape (rows, *shape), in a third of the time of `normal`.
 
         Both numbers that the transform makes of a pair are used, and all is float32, so that none
         is larger than 5.8: enough for noise on a net's inputs.

@@ -6,9 +6,10 @@ import math
 
 
 def cosine(first: float, last: float | None, done: float) -> float:
-    """m first + (1 - m) last, m = (1 + cos π done) / 2: slow at both ends; without a last, first.
+    """A number between first and last, slow at both ends; without a last, first.
 
-    `done` is a share in [0, 1]. Source: Loshchilov and Hutter 2017, "SGDR", equation 5.
+    m first + (1 - m) last, m = (1 + cos π done) / 2, `done` in [0, 1].
+    Source: Loshchilov and Hutter 2017, "SGDR", equation 5.
     """
     if last is None:
         return first

@@ -16,6 +16,7 @@ from advnets.config.nets import (
     MaxoutDiscriminator,
     MLPGenerator,
 )
+from advnets.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,11 @@ class Config:
     runtime: Runtime = field(default_factory=Runtime)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for stage in self.stages:
+            if isinstance(stage.game, Game):
+                _fit(stage.game, self.data)
+
     @property
     def stage(self) -> Stage:
         """The last stage: the one whose generator the run is for."""
@@ -162,3 +168,17 @@ class Config:
     def with_stage(self, stage: Stage) -> Config:
         """The same run with another last stage."""
         return replace(self, stages=(*self.stages[:-1], stage))
+
+
+def _fit(game: Game, data: Data) -> None:
+    """Refuse a game that cannot be played on batches of these data."""
+    if data.batch_size % game.pack:
+        raise UsageError(
+            f"pack is {game.pack} and batch_size {data.batch_size}, which it does not divide; "
+            f"say --batch-size {-(-data.batch_size // game.pack) * game.pack}"
+        )
+    if game.augment and data.scaling == "none":
+        raise UsageError(
+            "augment was asked for on points (scaling none), which are no pictures to be shifted "
+            "or mirrored; leave --game.augment out"
+        )

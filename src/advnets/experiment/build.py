@@ -136,9 +136,7 @@ def table(run_config: config.Config, data: OpenedData, number: int, device: torc
             name: mover(_optimizer(stage, name), net.parameters()) for name, net in seated.items()
         },
         batches=_batches(stage.game, data.splits, feed),
-        noise=Noise(
-            seed, purpose=f"stage{number}", device=device, over=stage.burn_in_steps or 0
-        ),
+        noise=Noise(seed, purpose=f"stage{number}", device=device, over=stage.burn_in_steps or 0),
         precision=runtime.PRECISIONS[run_config.runtime.precision],
         take_turn=taking(run_config.runtime, stage.game),
     )

@@ -85,9 +85,18 @@ def seated(game: config.AnyGame, seats: Seats) -> Players:
     raise NotImplementedError(f"nobody plays {type(game).__name__}")
 
 
-@seated.register(config.Game)
-@seated.register(config.OwnGame)
-def _(game: config.AnyGame, seats: Seats) -> Players:  # noqa: ARG001
+@seated.register
+def _(game: config.Game, seats: Seats) -> Players:
+    channels, height, width = seats.shape
+    shown = (game.pack * channels, height, width)
+    return {
+        "generator": stage_generator(seats.stages, seats.shape, seats.marginals),
+        "discriminator": discriminator_net(seats.stage.discriminator, shown),
+    }
+
+
+@seated.register
+def _(game: config.OwnGame, seats: Seats) -> Players:  # noqa: ARG001
     return {
         "generator": stage_generator(seats.stages, seats.shape, seats.marginals),
         "discriminator": discriminator_net(seats.stage.discriminator, seats.shape),

@@ -13,7 +13,8 @@ class WeightAverage:
     """w̄ <- decay w̄ + (1 - decay) w after each step, decay = 2^(-batch_size / half_life).
 
     `half_life` is in pictures; with a `share`, it is at most this share of the pictures seen so
-    far, so that a young average does not remember the first weights. Buffers (batch-norm statistics) are averages already: copied.
+    far, so that a young average soon forgets the first weights. Buffers (batch-norm statistics) are
+    averages already: copied.
     Source: Karras et al. 2018, "Progressive growing of GANs", section 6 (the half-life, later).
     """
 

@@ -43,7 +43,8 @@ class Mover(ABC):
     ) -> None:
         """Move the parameters, after `updates` earlier moves, in an epoch counted from 0.
 
-        `done` is the share of the way from first to last settings that lies behind. Where `finite` is false nothing changes; the host does not wait to learn it.
+        `done` is the share of the way from first to last settings that lies behind. Where `finite`
+        is false nothing changes; the host does not wait to learn it.
         """
 
     def _laid_out(self, gradients: Sequence[Tensor]) -> list[Tensor]:
