@@ -72,6 +72,12 @@ def test_presets_are_listed(said):
         "semi-mnist": "MNIST with 100 labels: D tells ten digits and generated.",
         "supervised-mnist": "The same D by the 100 labels alone.",
         "vae-mnist": "The variational autoencoder on MNIST, with paper-mnist's decoder.",
+        "modern": "Your pictures (--data PATH), 64x64: pairs, slopes, schedules, no norms.",
+        "modern-mnist": "MNIST by the same recipe.",
+        "modern-cifar": "CIFAR-10 by the same recipe.",
+        "modern-residual": "The same with residual nets (--data PATH or cifar10); for a GPU.",
+        "modern-ring": "The recipe on a ring of 8 modes, with fully connected nets.",
+        "modern-grid": "The same on a grid of 25 modes.",
     }
     told = "".join(f"{name.ljust(23)}  {about}\n" for name, about in listed.items())
     assert said("presets") == (0, told, "")

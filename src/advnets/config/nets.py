@@ -206,11 +206,53 @@ class DCGANDiscriminator:
     """Standard deviation of the initial weights."""
     projection: bool = False
     """Told classes, D meets them at its last maps alone, and not at every layer."""
+    spectral_norm: bool = False
+    """Weights of each layer divided by their largest singular value; with it, --no-batch-norm."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "width", "dense")
         at_least(self, 2, "kernel")
         at_least(self, 0, "deviation")
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What both nets of a residual pair are told (Huang et al. 2024)."""
+
+    width: int = 32
+    """Channels of the largest maps; those of half their size have twice as many …"""
+    most: int = 256
+    """… and at most so many."""
+    blocks: int = 1
+    """Residual blocks on maps of each size."""
+    expansion: int = 2
+    """How many times as many channels a block has within."""
+    group: int = 16
+    """Channels of a group of a block's 3x3 convolution."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "width", "most", "blocks", "expansion", "group")
+
+
+@dataclass(frozen=True)
+class ResidualGenerator(Residual):
+    """Residual generator without normalisation layers (Huang et al. 2024)."""
+
+    latent_dim: int = 64
+    """Numbers in z."""
+    prior: Literal["uniform", "normal", "symmetric"] = "normal"
+    """Noise prior p_z: standard normal, or uniform in [-sqrt 3, sqrt 3] or [-1, 1] (symmetric)."""
+    output: Literal["sigmoid", "tanh", "linear"] = "tanh"
+    """What the output layer applies."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, "latent_dim")
+
+
+@dataclass(frozen=True)
+class ResidualDiscriminator(Residual):
+    """Residual discriminator without normalisation layers, as its generator."""
 
 
 @dataclass(frozen=True)
@@ -234,12 +276,13 @@ class NoDiscriminator:
     """For games that are played without one."""
 
 
-GeneratorConfig = MLPGenerator | DeconvGenerator | DCGANGenerator
+GeneratorConfig = MLPGenerator | DeconvGenerator | DCGANGenerator | ResidualGenerator
 DiscriminatorConfig = (
     MaxoutDiscriminator
     | MaxoutConvDiscriminator
     | MLPDiscriminator
     | DCGANDiscriminator
+    | ResidualDiscriminator
     | SemiSupervisedDiscriminator
     | NoDiscriminator
 )

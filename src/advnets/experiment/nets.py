@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.nets import dcgan
+from advnets.nets import dcgan, residual
 from advnets.nets.conv2014 import DeconvGenerator, MaxoutConvDiscriminator
 from advnets.nets.layers import Shape
 from advnets.nets.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator
@@ -60,6 +60,16 @@ def _(
     return dcgan.Generator(shape, **vars(spec), classes=classes)
 
 
+@generator_net.register
+def _(
+    spec: config.ResidualGenerator,
+    shape: Shape,
+    marginals: Tensor | None,  # noqa: ARG001
+    classes: int = 0,
+) -> nn.Module:
+    return residual.Generator(shape, **vars(spec), classes=classes)
+
+
 def own_prior(spec: config.MLPGenerator) -> Prior:
     """The prior of z alone, for a generator that is given more beside it."""
     return Prior(spec.prior, spec.latent_dim, spec.components)
@@ -107,6 +117,11 @@ def _(spec: config.MLPDiscriminator, shape: Shape, classes: int = 0) -> nn.Modul
 @discriminator_net.register
 def _(spec: config.DCGANDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
     return dcgan.Discriminator(shape, **vars(spec), classes=classes)
+
+
+@discriminator_net.register
+def _(spec: config.ResidualDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
+    return residual.Discriminator(shape, **vars(spec), classes=classes)
 
 
 def wider(shape: Shape, numbers: int) -> Shape:

@@ -34,7 +34,7 @@ class Rejection:
     Azadi et al. 2019, "Discriminator rejection sampling", accept by chance instead.
 
     Raises:
-        UsageError: the share is not from 1/500 to 1.
+        UsageError: the share is not from 1/500 to 1, or D judges several pictures at once.
     """
 
     keep: float
@@ -46,6 +46,11 @@ class Rejection:
     def __post_init__(self) -> None:
         if not 1 / BLOCK <= self.keep <= 1:
             raise UsageError(f"keep is {self.keep}; it must be from {1 / BLOCK} to 1")
+        if isinstance(self.game, config.Game) and self.game.pack > 1:
+            raise UsageError(
+                f"keep is {self.keep}, and D judges packs of {self.game.pack} pictures, none "
+                "alone; leave --keep out"
+            )
 
     @property
     def kept(self) -> int:

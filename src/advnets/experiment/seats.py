@@ -43,6 +43,12 @@ GAMES: dict[type[config.AnyGame], Callable[[Any], Game]] = {
 
 Players = dict[str, nn.Module]
 
+_CONVOLUTIONAL = (
+    config.DCGANDiscriminator,
+    config.ResidualDiscriminator,
+    config.MaxoutConvDiscriminator,
+)
+
 
 @dataclass(frozen=True)
 class Seats:
@@ -85,9 +91,18 @@ def seated(game: config.AnyGame, seats: Seats) -> Players:
     raise NotImplementedError(f"nobody plays {type(game).__name__}")
 
 
-@seated.register(config.Game)
-@seated.register(config.OwnGame)
-def _(game: config.AnyGame, seats: Seats) -> Players:  # noqa: ARG001
+@seated.register
+def _(game: config.Game, seats: Seats) -> Players:
+    channels, height, width = seats.shape
+    shown = (game.pack * channels, height, width)
+    return {
+        "generator": stage_generator(seats.stages, seats.shape, seats.marginals),
+        "discriminator": discriminator_net(seats.stage.discriminator, shown),
+    }
+
+
+@seated.register
+def _(game: config.OwnGame, seats: Seats) -> Players:  # noqa: ARG001
     return {
         "generator": stage_generator(seats.stages, seats.shape, seats.marginals),
         "discriminator": discriminator_net(seats.stage.discriminator, seats.shape),
@@ -107,9 +122,7 @@ def _(game: config.ConditionalGame, seats: Seats) -> Players:  # noqa: ARG001
 def _(game: config.InferenceGame, seats: Seats) -> Players:
     generator = stage_generator(seats.stages, seats.shape, seats.marginals)
     joint = wider(seats.shape, _latent_dim(generator))
-    if isinstance(
-        seats.stage.discriminator, config.DCGANDiscriminator | config.MaxoutConvDiscriminator
-    ):
+    if isinstance(seats.stage.discriminator, _CONVOLUTIONAL):
         raise UsageError(
             "a convolutional D came to an inference game, in which D is shown pictures with z; "
             "give a fully connected one, as preset inference-mnist has it"
