@@ -72,6 +72,12 @@ def test_presets_are_listed(said):
         "semi-mnist": "MNIST with 100 labels: D tells ten digits and generated.",
         "supervised-mnist": "The same D by the 100 labels alone.",
         "vae-mnist": "The variational autoencoder on MNIST, with paper-mnist's decoder.",
+        "modern": "Your pictures (--data PATH), 64x64: pairs, slopes, schedules, no norms.",
+        "modern-mnist": "MNIST by the same recipe.",
+        "modern-cifar": "CIFAR-10 by the same recipe.",
+        "modern-residual": "The same with residual nets (--data PATH or cifar10); for a GPU.",
+        "modern-ring": "The recipe on a ring of 8 modes, with fully connected nets.",
+        "modern-grid": "The same on a grid of 25 modes.",
     }
     told = "".join(f"{name.ljust(23)}  {about}\n" for name, about in listed.items())
     assert said("presets") == (0, told, "")
@@ -204,6 +210,16 @@ def test_the_first_samples_of_a_seed_do_not_depend_on_how_many(said, trained, tm
     few, many = (np.load(tmp_path / f"{count}.npz")["images"] for count in (5, 600))
     assert np.array_equal(few, many[:5])
     assert not np.array_equal(many[500:505], few)
+
+
+def test_the_share_that_d_judges_most_real_is_sampled(said, trained, tmp_path):
+    out = tmp_path / "best.npz"
+    code, printed, err = said("sample", trained, "--num", 7, "--keep", ".5", "--out", out)
+    assert code == 0, err
+    assert printed == f"7 samples of step 30 (average weights, best 0.5 by D): {out}\n"
+    assert np.load(out)["images"].shape == (7, 8, 8, 1)
+    code, _, err = said("sample", trained, "--keep", "2", "--out", out)
+    assert (code, err) == (2, "advnets: keep is 2.0; it must be from 0.002 to 1\n")
 
 
 def test_the_last_weights_are_others_than_the_average(said, trained, tmp_path):

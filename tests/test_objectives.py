@@ -6,12 +6,18 @@ import pytest
 import torch
 
 from advnets.objectives import (
+    critic_generator_loss,
     discriminator_loss,
+    excess_slopes,
+    hinge_discriminator_loss,
+    least_squares_discriminator_loss,
+    least_squares_generator_loss,
     minimax_generator_loss,
     non_saturating_generator_loss,
     relative,
     squared_slopes,
     value_function,
+    wasserstein_discriminator_loss,
 )
 
 LOGITS = torch.linspace(-8, 8, 41, dtype=torch.float32)
@@ -107,3 +113,80 @@ def test_squared_slopes_are_those_of_a_quadratic():
     torch.testing.assert_close(squared, slopes.square().sum(1).float(), check_dtype=False)
     (gradient,) = torch.autograd.grad(0.5 * squared.sum(), b)
     torch.testing.assert_close(gradient, slopes.sum(0), rtol=1e-5, atol=1e-5)
+
+
+P_DATA = torch.tensor([0.5, 0.2, 0.2, 0.1], dtype=torch.float64)
+P_G = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+PLACES = torch.tensor([0.0, 1.0, 2.0, 4.0])
+
+
+def drawn(p):
+    """Ten points that are at the four places as often as p says."""
+    return torch.repeat_interleave(torch.arange(4), (10 * p).round().long())
+
+
+def best(loss):
+    """D's best logits at four places, by search over a grid, place by place."""
+    grid, found = torch.linspace(-2, 2, 401), []
+    for place in range(4):
+        values = []
+        for a in grid:
+            logits = torch.zeros(4)
+            logits[place] = a
+            values.append(loss(logits[drawn(P_DATA)], logits[drawn(P_G)]))
+        found.append(grid[torch.stack(values).argmin()])
+    return torch.stack(found)
+
+
+def test_the_best_hinge_critic_is_the_sign_of_the_difference():
+    """Where p_data is p_g all between -1 and 1 are as good; there the loss is 2."""
+    a = best(hinge_discriminator_loss)
+    assert a[[0, 2, 3]].tolist() == pytest.approx([1.0, -1.0, -1.0], abs=1e-5)
+    assert a[1].abs() <= 1.01
+    for equal in (torch.zeros(5), torch.linspace(-1, 1, 5)):
+        assert hinge_discriminator_loss(equal, equal).item() == pytest.approx(2.0)
+
+
+def test_the_best_least_squares_critic_is_the_optimal_d():
+    """p_data / (p_data + p_g), of loss 1/4 where the two are equal."""
+    expected = (P_DATA / (P_DATA + P_G)).float()
+    torch.testing.assert_close(best(least_squares_discriminator_loss), expected, rtol=0, atol=0.006)
+    half = torch.full((5,), 0.5)
+    assert least_squares_discriminator_loss(half, half).item() == pytest.approx(0.25)
+    assert least_squares_generator_loss(torch.ones(5)).item() == 0
+
+
+def test_the_best_critic_of_slope_1_tells_the_wasserstein_distance():
+    """On a line W₁ is the area between the distribution functions; steeper critics are none."""
+    cumulated = (P_DATA - P_G).cumsum(0)
+    distance = (cumulated[:-1].abs() * PLACES.diff()).sum().item()
+    # Its slope is the sign of the area: here p_g lies to the right of p_data everywhere.
+    assert (cumulated[:-1] >= 0).all()
+    loss = wasserstein_discriminator_loss(-PLACES[drawn(P_DATA)], -PLACES[drawn(P_G)])
+    assert loss.item() == pytest.approx(-distance, rel=1e-6)
+    for other in (PLACES, -0.5 * PLACES, -(PLACES - 1).abs()):
+        worse = wasserstein_discriminator_loss(other[drawn(P_DATA)], other[drawn(P_G)])
+        assert worse.item() > loss.item()
+    assert critic_generator_loss(-PLACES[drawn(P_G)]).item() == pytest.approx(
+        (PLACES * P_G).sum().item()
+    )
+
+
+def test_a_penalised_critic_is_a_little_steeper_than_1():
+    """Of a(x) = -s x, -s W₁ + λ (s - 1)² is least at s = 1 + W₁ / 2λ."""
+    x = torch.rand(50, 1, 1, 1, requires_grad=True)
+    s = torch.tensor(1.5, requires_grad=True)
+    excess = excess_slopes(-s * x.flatten(), x)
+    torch.testing.assert_close(excess, torch.full((50,), 0.25))
+    distance, weight = 2.0, 2.0
+    (slope,) = torch.autograd.grad(weight * excess.mean() - s * distance, s)
+    assert slope.item() == pytest.approx(0.0, abs=1e-6)  # at 1 + 2 / 4
+
+
+def test_a_flat_critic_has_a_finite_penalty():
+    x = torch.rand(3, 1, 1, 2, requires_grad=True)
+    w = torch.zeros(2, requires_grad=True)
+    excess = excess_slopes(x.flatten(1) @ w, x)
+    torch.testing.assert_close(excess, torch.ones(3))
+    (gradient,) = torch.autograd.grad(excess.mean(), w)
+    assert torch.isfinite(gradient).all()

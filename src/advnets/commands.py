@@ -115,6 +115,8 @@ class Sample:
     """Of a conditional run: which class, by its name or number; None: any."""
     batch_statistics: bool = False
     """Batch norm by the statistics of every 500 samples, and not by the running ones."""
+    keep: float = 1.0
+    """Of each 500 drawn, the share that is kept: those that D judges most real."""
     columns: int | None = None
     """Pictures in a row of the grid; None: about a square."""
     device: str = "cpu"
@@ -126,13 +128,17 @@ class Sample:
 
         trained = load(self.run, weights=self.weights, device=self.device)
         samples = trained.sample(
-            self.num, seed=self.seed, label=self.label, batch_statistics=self.batch_statistics
+            self.num,
+            seed=self.seed,
+            label=self.label,
+            batch_statistics=self.batch_statistics,
+            keep=self.keep,
         )
         write = write_points if trained.scaling.of_points else write_samples
         write(samples, self.out, self.columns)
-        print(
-            f"{self.num:,} samples of step {trained.step:,} ({trained.weights} weights): {self.out}"
-        )
+        best = "" if self.keep == 1 else f", best {self.keep:g} by D"
+        weights = f"{trained.weights} weights{best}"
+        print(f"{self.num:,} samples of step {trained.step:,} ({weights}): {self.out}")
         return 0
 
 
@@ -166,6 +172,8 @@ class Evaluate:
     run code: open none that you do not trust."""
     seed: int = 0
     """Of the samples."""
+    keep: float = 1.0
+    """The share of samples that D judges most real, and that is scored; records say it."""
     weights: Literal["average", "last"] | None = None
     """The weight average or the last weights; None: the average where the run keeps one."""
     data_dir: str | None = None
@@ -182,7 +190,11 @@ class Evaluate:
 
         trained = load(self.run, weights=self.weights, device=self.device)
         records = trained.evaluate(
-            self.metrics, extractor=self.extractor, data_dir=self.data_dir, seed=self.seed
+            self.metrics,
+            extractor=self.extractor,
+            data_dir=self.data_dir,
+            seed=self.seed,
+            keep=self.keep,
         )
         print(json.dumps(records, indent=2) if self.json else score_lines(records))
         trained.report()

@@ -18,6 +18,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from advnets.ramps import cosine
+
 _PHILOX_BLOCK = 32  # bytes that one increment of the Philox counter yields
 
 
@@ -37,6 +39,13 @@ class Noise:
     first_row: int = 0
     device: torch.device | str = "cpu"
     streams: tuple[str, ...] = ("",)
+    over: int = 0
+    """Steps over which what changes in the course of a run does so; 0: nothing changes."""
+
+    @property
+    def done(self) -> float:
+        """The share of these steps that lies before this one, at most 1."""
+        return min(1.0, self.step / self.over) if self.over else 0.0
 
     def under(self, purpose: str) -> Noise:
         """The source for a purpose within this one."""
@@ -113,6 +122,13 @@ class Noise:
             self._integers(purpose, rows, shape, np.dtype("<u2")) < round(keep * 2**16)
         )
 
+    def ramp(self, first: float, last: float | None) -> Float[Tensor, ""]:
+        """Where a number that goes from first to last by a cosine stands at this step.
+
+        No chance is in it; it is asked for as noise is, so that recorded turns are handed it anew.
+        """
+        return self._tensor(np.asarray(cosine(first, last, self.done)))
+
     def permutation(self, purpose: str, n: int) -> np.ndarray:
         """A random order of 0 … n - 1."""
         return np.random.Generator(self._philox(purpose)).permutation(n)
@@ -184,6 +200,9 @@ class Recorder(Noise):
     def keep_mask(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: D102
         return self._noted("keep_mask", arguments, options)
 
+    def ramp(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: D102
+        return self._noted("ramp", arguments, options)
+
     def _noted(self, kind: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
         purpose = self.purpose.removeprefix(self.root)
         self.draws.append(Draw(kind, purpose, self.streams, arguments, options))
@@ -206,4 +225,7 @@ class Given(Noise):
         return next(self.given)
 
     def keep_mask(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: ARG002, D102
+        return next(self.given)
+
+    def ramp(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: ARG002, D102
         return next(self.given)

@@ -16,7 +16,9 @@ import math
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy, softplus
+from torch.nn.functional import cross_entropy, relu, softplus
+
+_LEAST = 1e-12
 
 
 def value_terms(
@@ -68,6 +70,49 @@ def non_saturating_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float
     return softplus(-fake_logits.float()).mean()
 
 
+def hinge_discriminator_loss(
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
+) -> Float[Tensor, ""]:
+    """E_x[max(0, 1 - a(x))] + E_z[max(0, 1 + a(G(z)))]: what is told by a margin of 1 is left.
+
+    Its optimum is the sign of p_data - p_g; where the two are equal it is 2. Source: Lim and Ye
+    2017, "Geometric GAN", equation 12; Miyato et al. 2018, equation 16.
+    """
+    return relu(1 - real_logits.float()).mean() + relu(1 + fake_logits.float()).mean()
+
+
+def least_squares_discriminator_loss(
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
+) -> Float[Tensor, ""]:
+    """½ E_x[(a(x) - 1)²] + ½ E_z[a(G(z))²].
+
+    Its optimum is p_data / (p_data + p_g), D* itself; where the two are equal it is 1/4.
+    Source: Mao et al. 2017, "Least squares generative adversarial networks", equation 9.
+    """
+    return 0.5 * ((real_logits.float() - 1).square().mean() + fake_logits.float().square().mean())
+
+
+def least_squares_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    """½ E_z[(a(G(z)) - 1)²], which G minimises. Source: Mao et al. 2017, equation 9."""
+    return 0.5 * (fake_logits.float() - 1).square().mean()
+
+
+def wasserstein_discriminator_loss(
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
+) -> Float[Tensor, ""]:
+    """E_z[a(G(z))] - E_x[a(x)]; the least of it, of slopes up to 1, is -W₁(p_data, p_g).
+
+    Without a bound on slopes it has no least: play it with `excess_slopes` or `squared_slopes`.
+    Source: Arjovsky et al. 2017, "Wasserstein GAN", equation 2.
+    """
+    return fake_logits.float().mean() - real_logits.float().mean()
+
+
+def critic_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
+    """-E_z[a(G(z))], which G minimises against a hinge or a Wasserstein critic."""
+    return -fake_logits.float().mean()
+
+
 def relative(
     real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
@@ -96,6 +141,18 @@ def squared_slopes(
     # Of a sum, as no logit depends on another's picture; under batch norm it does, a little.
     (slopes,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
     return slopes.float().square().flatten(1).sum(1)
+
+
+def excess_slopes(
+    logits: Float[Tensor, " batch"], pictures: Float[Tensor, "batch *shape"]
+) -> Float[Tensor, " batch"]:
+    """(‖∇_x a(x)‖ - 1)² of each picture, for the penalty λ E(‖∇_x a(x)‖ - 1)².
+
+    `pictures` lie on lines between real and generated ones, as where the best critic has slope 1.
+    Source: Gulrajani et al. 2017, "Improved training of Wasserstein GANs", equation 3.
+    """
+    # The root has no slope at 0, where a critic that is flat would begin.
+    return ((squared_slopes(logits, pictures) + _LEAST).sqrt() - 1).square()
 
 
 def normal_log_likelihood(

@@ -38,3 +38,16 @@ def test_steps_are_counted_out_from_epochs(tiny):
     data = build.open_data(run.data)
     resolved = build.resolved(run, data.facts, config.Runtime("cpu", "float32", 1))
     assert resolved.stage.steps == round(10 * 1197 / 20)
+
+
+def test_schedules_are_counted_out_once(tiny):
+    """Over a share of the run; a run that is made longer keeps what was counted."""
+    run = tiny.with_stage(replace(tiny.stage, steps=60, burn_in=0.25))
+    data, chosen = build.open_data(run.data), config.Runtime("cpu", "float32", 1)
+    resolved = build.resolved(run, data.facts, chosen)
+    assert resolved.stage.burn_in_steps == 15
+    longer = resolved.with_stage(replace(resolved.stage, steps=600))
+    assert build.resolved(longer, data.facts, chosen).stage.burn_in_steps == 15
+    assert build.table(resolved, data, 0, torch.device("cpu")).noise.over == 15
+    short = tiny.with_stage(replace(tiny.stage, steps=1, burn_in=0.01))
+    assert build.resolved(short, data.facts, chosen).stage.burn_in_steps == 1

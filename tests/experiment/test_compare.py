@@ -101,12 +101,17 @@ def test_a_row_of_many_differences_goes_by_its_first_run():
     assert [row["name"] for row in compare(runs)["rows"]] == ["runs/dcgan-0", "runs/dcgan-1"]
 
 
-def test_weights_and_steps_are_rows_of_their_own():
-    average = record(1.0, weights="average")
-    runs = [run(0, record(2.0), average), run(1, record(3.0)), run(2, record(4.0, step=9))]
+def test_weights_steps_and_shares_kept_are_rows_of_their_own():
+    average, kept = record(1.0, weights="average"), record(5.0, keep=0.5)
+    runs = [run(0, record(2.0), average), run(1, record(3.0), kept), run(2, record(4.0, step=9))]
     found = compare(runs)
-    rows = {(row["weights"], row["step"]): row["seeds"] for row in found["rows"]}
-    assert rows == {("last", 100): [0, 1], ("average", 100): [0], ("last", 9): [2]}
+    rows = {(row["weights"], row["step"], row["keep"]): row["seeds"] for row in found["rows"]}
+    assert rows == {
+        ("last", 100, None): [0, 1],
+        ("average", 100, None): [0],
+        ("last", 100, 0.5): [1],
+        ("last", 9, None): [2],
+    }
 
 
 def test_samples_of_several_seeds_are_one_value_of_a_run():

@@ -68,6 +68,40 @@ def test_the_second_stage_begins_with_the_first_ones_generator(two_stages, tmp_p
     assert load(whole).sample(2).shape == (2, 1, 8, 8)
 
 
+@pytest.mark.parametrize("step", [9, 25, 41])
+def test_steps_of_d_that_hang_on_its_lead_are_the_same_after_a_fall(tiny, tmp_path, step, quiet):
+    """What D was last seen to lead by is in the checkpoint; k = 3 in some rounds, 1 in others."""
+    game = config.Game(k=3, lead=0.0008)
+    run = tiny.with_stage(replace(tiny.stage, game=game))
+    train(run, tmp_path / "whole", quiet)
+    with pytest.raises(MemoryError):
+        train(run, tmp_path / "cut", Crashing(step))
+    train(run, tmp_path / "cut", quiet, resume=True)
+    whole, cut = last(tmp_path / "whole"), last(tmp_path / "cut")
+    assert whole.read_bytes() == cut.read_bytes()
+    updates = read_checkpoint(whole).facts["position"]["updates"]
+    assert updates["generator"] == 60
+    assert 60 < updates["discriminator"] < 180
+
+
+def test_a_learned_prior_is_trained_averaged_and_taken_up_again(tiny, tmp_path, quiet):
+    generator = replace(tiny.stage.generator, prior="mixture", components=4)
+    run = tiny.with_stage(replace(tiny.stage, generator=generator))
+    train(run, tmp_path / "whole", quiet)
+    with pytest.raises(MemoryError):
+        train(run, tmp_path / "cut", Crashing(33))
+    train(run, tmp_path / "cut", quiet, resume=True)
+    whole = last(tmp_path / "whole")
+    assert whole.read_bytes() == last(tmp_path / "cut").read_bytes()
+    tensors = read_checkpoint(whole).tensors
+    begun = build.rebuilt_players(run, 0, load(tmp_path / "whole").facts)["generator"].state_dict()
+    for part in ("prior.means", "prior.log_deviations"):
+        moved = [tensors[f"{kept}/generator/{part}"] for kept in ("players", "average")]
+        assert not torch.equal(moved[0], begun[part])
+        assert not torch.equal(*moved)
+    assert load(tmp_path / "whole").sample(3).shape == (3, 1, 8, 8)
+
+
 @pytest.mark.parametrize("step", [1, 5, 9, 10, 11, 14, 20])
 def test_a_run_of_two_stages_that_fell_anywhere_ends_with_the_same_bytes(
     two_stages, tmp_path, step, quiet
@@ -96,6 +130,77 @@ def test_every_way_of_playing_resumes_to_the_bit(tiny, tmp_path, game, rule, qui
         train(run, tmp_path / "cut", Crashing(18))
     train(run, tmp_path / "cut", quiet, resume=True)
     assert last(tmp_path / "cut").read_bytes() == last(tmp_path / "whole").read_bytes()
+
+
+@pytest.fixture
+def scheduled(tiny):
+    """All that changes in the course of a run, at once."""
+    adam = config.Adam(lr=1e-3, end_lr=1e-4, beta1=0.0, beta2=0.9, end_beta2=0.99)
+    game = config.Game(r1=1.0, end_r1=0.1, r2=1.0, end_r2=0.1, augment=0.5)
+    stage = replace(
+        tiny.stage,
+        game=game,
+        generator_optimizer=adam,
+        discriminator_optimizer=adam,
+        steps=30,
+        average_share=0.1,
+        burn_in=0.8,
+    )
+    return replace(tiny.with_stage(stage), ticks=config.Ticks(log=10, samples=0, checkpoint=7))
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_schedules_resume_to_the_bit(scheduled, tmp_path, updates, quiet):
+    game = replace(scheduled.stage.game, updates=updates)
+    run = scheduled.with_stage(replace(scheduled.stage, game=game))
+    train(run, tmp_path / "whole", quiet)
+    with pytest.raises(MemoryError):
+        train(run, tmp_path / "cut", Crashing(18))
+    train(run, tmp_path / "cut", quiet, resume=True)
+    assert last(tmp_path / "cut").read_bytes() == last(tmp_path / "whole").read_bytes()
+
+
+def test_a_run_that_is_made_longer_keeps_its_schedule(scheduled, tmp_path, quiet):
+    """It goes on at the ends, as one does whose schedule was as many rounds from its start."""
+    train(scheduled, tmp_path / "run", quiet)
+    longer = scheduled.with_stage(replace(scheduled.stage, steps=45))
+    train(longer, tmp_path / "run", quiet, resume=True)
+    whole = longer.with_stage(replace(longer.stage, burn_in_steps=24))
+    train(whole, tmp_path / "whole", quiet)
+    assert last(tmp_path / "run").read_bytes() == last(tmp_path / "whole").read_bytes()
+    with pytest.raises(ConfigDiffersError, match=r"stages.0.burn_in: 0.8, 0.5"):
+        other = scheduled.with_stage(replace(scheduled.stage, burn_in=0.5))
+        train(other, tmp_path / "run", quiet, resume=True)
+
+
+def test_every_schedule_changes_what_is_learned(scheduled, tmp_path, quiet):
+    """Without any one of them a run ends with other weights; of the average's, only the average."""
+    stage = scheduled.with_stage(replace(scheduled.stage, steps=8)).stage
+    adam, game = stage.generator_optimizer, stage.game
+    stages = {
+        "all": stage,
+        "end_lr": replace(stage, generator_optimizer=replace(adam, end_lr=None)),
+        "end_beta2": replace(stage, generator_optimizer=replace(adam, end_beta2=None)),
+        "end_r1": replace(stage, game=replace(game, end_r1=None)),
+        "end_r2": replace(stage, game=replace(game, end_r2=None)),
+        "augment": replace(stage, game=replace(game, augment=0.0)),
+        "augmentations": replace(stage, game=replace(game, augmentations=("flip",))),
+        "burn_in": replace(stage, burn_in=0.5),
+        "least-squares": replace(stage, game=replace(game, objective="least-squares")),
+        # A hinge whose logits are within 1 has the same slopes.
+        "wasserstein": replace(stage, game=replace(game, objective="wasserstein")),
+        "gp": replace(stage, game=replace(game, gp=10.0)),
+        "pack": replace(stage, game=replace(game, pack=2)),
+        "average_share": replace(stage, average_share=0.0),
+    }
+    ends = {}
+    for name, other in stages.items():
+        train(scheduled.with_stage(other), tmp_path / name, quiet)
+        ends[name] = read_checkpoint(last(tmp_path / name)).tensors
+    last_weight, average = "players/generator/output.weight", "average/generator/output.weight"
+    seen = [tuple(tensors[average].flatten().tolist()) for tensors in ends.values()]
+    assert len(set(seen)) == len(seen)
+    assert torch.equal(ends["all"][last_weight], ends["average_share"][last_weight])
 
 
 def test_options_change_what_is_learned(tiny, tmp_path, quiet):

@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from advnets import config
-from advnets.games.plain import AdversarialNets
+from advnets.errors import UsageError
+from advnets.games.plain import AdversarialNets, turns
 from advnets.noise import Noise
 from advnets.objectives import value_function
+from advnets.training.algorithm import repeats
 from advnets.types import Batch
 
 NOISE = Noise(seed=0)
@@ -111,6 +113,38 @@ def test_alternating_play_is_k_phases_and_one():
         True,
     )
     assert (generator.name, generator.repeats, generator.reads_data) == ("generator", 1, False)
+
+
+@pytest.mark.parametrize(
+    ("observed", "expected"),
+    [
+        ({}, 4),  # nobody has looked yet
+        ({"d_real": 0.6, "d_fake": 0.5}, 4),
+        ({"d_real": 0.7, "d_fake": 0.4}, 4),
+        ({"d_real": 0.75, "d_fake": 0.25}, 1),
+        ({"d_real": 0.2, "d_fake": 0.9}, 4),
+        ({"d_real": 1.0, "d_fake": 0.0}, 1),
+    ],
+)
+def test_d_moves_k_times_while_its_lead_is_short_and_else_once(observed, expected):
+    spec = config.Game(k=4, lead=0.5)
+    discriminator, generator = AdversarialNets(spec).phases()
+    assert turns(4, 0.5, observed) == repeats(discriminator, observed) == expected
+    assert repeats(generator, observed) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"lead": 0.3, "k": 1}, r"say --game\.updates alternating --game\.k 2"),
+        ({"lead": 0.3, "k": 2, "updates": "simultaneous"}, r"--game\.updates alternating"),
+        ({"lead": 1.0, "k": 2}, "lead is 1.0; it must be less than 1"),
+        ({"lead": -0.1, "k": 2}, "lead is -0.1; it must be at least 0"),
+    ],
+)
+def test_a_lead_that_chooses_nothing_is_refused(options, said):
+    with pytest.raises(UsageError, match=said):
+        config.Game(**options)
 
 
 def test_simultaneous_play_is_one_phase_for_both(players):

@@ -25,6 +25,7 @@ from advnets.games.semi import SemiSupervisedNets
 from advnets.nets.completing import Completer
 from advnets.nets.encoder import MLPEncoder
 from advnets.nets.mlp import MLPDiscriminator, MLPGenerator
+from advnets.nets.prior import Prior
 from advnets.nets.semi import SemiSupervisedDiscriminator
 from advnets.nets.told import ToldDiscriminator, ToldGenerator
 from advnets.noise import Noise
@@ -122,7 +123,7 @@ def test_conditional_normals(settled):
 
     torch.manual_seed(0)
     players = {
-        "generator": ToldGenerator(Linear(4, 1), 1, "normal", 3),
+        "generator": ToldGenerator(Linear(4, 1), Prior("normal", 1), 3),
         "discriminator": ToldDiscriminator(small_d(4), 3),
     }
     game = ConditionalNets(config.ConditionalGame(relativistic=True, r1=0.2, r2=0.2))
@@ -195,7 +196,7 @@ def test_completions_of_a_correlated_normal(settled):
         2 + 4, "normal", (64,), ("tanh",), "linear", init_range=0.4, output_bias=0.0
     )
     players = {
-        "generator": Completer(MLPGenerator(shape, inner), shape, 2, "normal"),
+        "generator": Completer(MLPGenerator(shape, inner), shape, Prior("normal", 2)),
         "discriminator": small_d(4),
     }
     spec = config.CompletionGame(masks=("halves",), relativistic=True, r1=0.1, r2=0.1)

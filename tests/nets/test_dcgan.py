@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch import nn
 from advnets.errors import UsageError
 from advnets.nets.chain import chain
 from advnets.nets.dcgan import Discriminator, Generator, Layer
+from advnets.nets.prior import Prior
 from advnets.noise import Noise
 
 SMALL = {"width": 4, "kernel": 4}
@@ -117,7 +120,7 @@ class TestFiveRules:
         for net in (g, d):
             kinds = {type(m) for m in net.modules()}
             allowed = {nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.Identity, nn.ModuleList}
-            assert kinds <= allowed | {Layer, Generator, Discriminator}
+            assert kinds <= allowed | {Layer, Generator, Discriminator, Prior}
         up, down = convolutions(g)[1:], convolutions(d)[:-1]
         assert {type(m) for m in up} == {nn.ConvTranspose2d}
         assert {type(m) for m in down} == {nn.Conv2d}
@@ -207,8 +210,8 @@ def test_other_sizes_are_refused_and_the_nearest_told(shape, nearest):
         with pytest.raises(UsageError) as caught:
             net(shape)
         assert str(caught.value) == (
-            f"pictures of {shape[1]} x {shape[2]} came to a DCGAN, whose sides are 3, 4, 5, 6 or 7 "
-            f"doubled some times, and 8 or more; the nearest --size is {nearest}"
+            f"pictures of {shape[1]} x {shape[2]} came to convolutional nets, whose sides are "
+            f"3, 4, 5, 6 or 7 doubled some times, and 8 or more; the nearest --size is {nearest}"
         )
 
 
@@ -290,3 +293,47 @@ def test_folded_it_is_the_same_function():
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
     assert g.training
     torch.testing.assert_close(folded(z), g.eval()(z), rtol=1e-4, atol=1e-5)
+
+
+class TestSpectralNorm:
+    """Every layer of D has a largest singular value of 1, however its weights are scaled."""
+
+    def test_singular_values(self):
+        d = Discriminator((3, 16, 16), 4, batch_norm=False, spectral_norm=True)
+        x = torch.randn(2, 3, 16, 16)
+        with torch.no_grad():
+            for conv in convolutions(d):
+                conv.parametrizations.weight.original.mul_(7)
+            for _ in range(50):
+                d(x)
+        for conv in convolutions(d):
+            largest = torch.linalg.matrix_norm(conv.weight.flatten(1), 2)
+            assert largest.item() == pytest.approx(1.0, abs=1e-3)
+
+    def test_it_is_a_function_of_the_weights_up_to_scale(self):
+        d = Discriminator((1, 8, 8), 4, batch_norm=False, spectral_norm=True).eval()
+        x = torch.randn(2, 1, 8, 8)
+        before = d(x)
+        with torch.no_grad():
+            for conv in convolutions(d):
+                conv.parametrizations.weight.original.mul_(0.5)
+        torch.testing.assert_close(d(x), before)
+
+    def test_a_copy_is_one_and_so_is_what_its_state_is_loaded_into(self):
+        d, other = (Discriminator((1, 8, 8), 4, spectral_norm=True) for _ in range(2))
+        copied, x = copy.deepcopy(d), torch.randn(2, 1, 8, 8)
+        other.load_state_dict(d.state_dict())
+        before = d(x)
+        assert torch.equal(copied(x), before)
+        assert torch.equal(other(x), before)
+        for mine, its in zip(d.buffers(), copied.buffers(), strict=True):
+            assert mine.data_ptr() != its.data_ptr()
+
+    def test_in_bfloat16_too(self):
+        d = Discriminator((1, 8, 8), 4, batch_norm=False, spectral_norm=True)
+        x = torch.randn(8, 1, 8, 8, requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = d(x)
+        (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+        gradients = torch.autograd.grad(slope.square().sum(), d.parameters(), allow_unused=True)
+        assert all(g is None or torch.isfinite(g).all() for g in gradients)

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import nn
@@ -13,7 +11,6 @@ from advnets.nets.layers import (
     MaxoutConv,
     add_noise,
     bound_column_norms_,
-    draw_prior,
     dropout,
     largest_piece,
     sparse_,
@@ -68,16 +65,6 @@ def test_without_noise_dropout_and_noise_do_nothing():
 def test_noise_has_its_deviation():
     x = torch.zeros(1000, 100)
     assert add_noise(x, 0.3, NOISE, "noise").std().item() == pytest.approx(0.3, rel=0.02)
-
-
-@pytest.mark.parametrize("prior", ["uniform", "normal"])
-def test_both_priors_have_mean_0_and_variance_1(prior):
-    z = draw_prior(prior, 2000, 100, NOISE)
-    assert z.shape == (2000, 100)
-    assert z.mean().item() == pytest.approx(0, abs=0.01)
-    assert z.var().item() == pytest.approx(1, abs=0.02)
-    bound = math.sqrt(3) if prior == "uniform" else math.inf
-    assert z.abs().max().item() <= bound
 
 
 def test_sparse_weights_are_few_and_normal():

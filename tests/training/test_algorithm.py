@@ -127,6 +127,21 @@ def test_a_step_that_is_not_finite_moves_nobody(spec, bad):
             assert torch.equal(tensors[0], state[name]), name
 
 
+def test_movers_are_told_how_far_the_run_is():
+    """A rate that falls to 0 over 4 rounds, by a cosine; k steps of a round are at one rate."""
+    played = table(Phase("a", losses("a"), repeats=2), spec=config.Adam(lr=0.1, end_lr=0.0))
+    played.noise = Noise(0, over=4)
+    told = []
+    move = played.movers["a"].move
+    played.movers["a"].move = lambda *given: (told.append(given[-1]), move(*given))
+    for _ in range(6):
+        play_round(played)
+    assert told == [0, 0, 0.25, 0.25, 0.5, 0.5, 0.75, 0.75, 1, 1, 1, 1]
+    before = weights(played)
+    play_round(played)
+    assert weights(played) == before
+
+
 def test_a_bounded_player_is_projected_after_each_update():
     played = table(Phase("a", losses("a"), repeats=2))
     play_round(played)

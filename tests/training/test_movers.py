@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 
@@ -22,6 +23,21 @@ def test_adam_at_a_falling_rate_moves_as_torchs_own():
         optimizer.param_groups[0]["lr"] = max(0.1 / 1.1**n, 0.03)
         theirs.grad = torch.tensor([1.0, -2.0, 0.1]) * (n + 1)
         moved.move([theirs.grad.clone()], n, 0, FINE)
+        optimizer.step()
+    torch.testing.assert_close(ours, theirs.detach())
+
+
+def test_adam_on_its_way_to_its_ends_moves_as_torchs_own_set_anew_each_time():
+    spec = config.Adam(lr=0.1, end_lr=0.02, beta1=0.0, beta2=0.9, end_beta2=0.99)
+    ours, theirs = torch.ones(3), torch.ones(3, requires_grad=True)
+    moved, optimizer = mover(spec, [ours]), torch.optim.Adam([theirs], foreach=False)
+    for n in range(20):
+        done = n / 19
+        left = (1 + math.cos(math.pi * done)) / 2
+        settings = {"lr": 0.02 + left * 0.08, "betas": (0.0, 0.99 - left * 0.09)}
+        optimizer.param_groups[0].update(settings)
+        theirs.grad = torch.tensor([1.0, -2.0, 0.1]) * (n + 1)
+        moved.move([theirs.grad.clone()], n, 0, FINE, done)
         optimizer.step()
     torch.testing.assert_close(ours, theirs.detach())
 

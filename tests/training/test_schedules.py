@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from advnets import config
-from advnets.training.schedules import learning_rate, momentum
+from advnets.training.schedules import beta2, learning_rate, momentum
 
 SPEC = config.SGD(lr=0.1)
 
@@ -17,3 +17,17 @@ def test_the_learning_rate_has_a_floor():
 )
 def test_momentum_rises_from_the_first_epoch_to_the_250th(epoch, expected):
     assert momentum(SPEC, epoch) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("done", "lr", "decay"), [(0.0, 2e-4, 0.9), (0.5, 1.25e-4, 0.945), (1.0, 5e-5, 0.99)]
+)
+def test_adam_goes_to_its_ends_by_a_cosine(done, lr, decay):
+    spec = config.Adam(lr=2e-4, end_lr=5e-5, beta2=0.9, end_beta2=0.99)
+    assert (learning_rate(spec, 1000, done), beta2(spec, done)) == pytest.approx((lr, decay))
+
+
+def test_without_an_end_adam_stays():
+    spec = config.Adam(lr=2e-4, lr_decay=1.001)
+    assert learning_rate(spec, 100, 0.7) == learning_rate(spec, 100) == 2e-4 / 1.001**100
+    assert beta2(spec, 0.7) == 0.999

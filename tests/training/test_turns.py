@@ -23,6 +23,8 @@ PAIRS = {
     "two steps of D": (MLP, MAXOUT, config.Game(k=2)),
     "simultaneous": (MLP, MAXOUT, config.Game(updates="simultaneous")),
     "penalties": (MLP, MAXOUT, config.Game(r1=0.1, r2=0.1)),
+    "schedules": (MLP, MAXOUT, config.Game(r1=1.0, end_r1=0.1, augment=0.9)),
+    "packs": (MLP, MAXOUT, config.Game(objective="wasserstein", gp=10.0, pack=2)),
     "convolutions": (
         config.DCGANGenerator(latent_dim=8, width=4, kernel=4),
         config.DCGANDiscriminator(width=4, kernel=4),
@@ -54,7 +56,9 @@ def traced_only(monkeypatch):
 def table(pair, precision="float32", device="cpu"):
     generator, discriminator, game = PAIRS[pair]
     start = presets.named("digits")
-    stage = replace(start.stage, generator=generator, discriminator=discriminator, game=game)
+    stage = replace(
+        start.stage, generator=generator, discriminator=discriminator, game=game, burn_in_steps=3
+    )
     run = replace(start.with_stage(stage), data=replace(start.data, batch_size=20))
     data = build.open_data(run.data)
     run = build.resolved(run, data.facts, config.Runtime(device, precision, 1))

@@ -31,6 +31,8 @@ from advnets.config.nets import (
     MLPDiscriminator,
     MLPGenerator,
     NoDiscriminator,
+    ResidualDiscriminator,
+    ResidualGenerator,
     SemiSupervisedDiscriminator,
     wider,
 )
@@ -72,6 +74,8 @@ __all__ = [
     "NoDiscriminator",
     "OptimizerConfig",
     "OwnGame",
+    "ResidualDiscriminator",
+    "ResidualGenerator",
     "Runtime",
     "SemiSupervisedDiscriminator",
     "SemiSupervisedGame",

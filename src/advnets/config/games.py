@@ -28,10 +28,14 @@ class AnyGame:
 class Game(AnyGame):
     """Algorithm 1: k discriminator steps to one generator step."""
 
-    objective: Literal["non-saturating", "minimax"] = "non-saturating"
-    """What G minimises: -log D(G(z)), or the minimax game's log(1 - D(G(z)))."""
+    objective: Literal["non-saturating", "minimax", "hinge", "least-squares", "wasserstein"] = (
+        "non-saturating"
+    )
+    """Of 2014, G minimising -log D(G(z)) or the minimax game's log(1 - D(G(z))); or later ones."""
     k: int = 1
     """Discriminator steps to one generator step, when they alternate."""
+    lead: float = 0.0
+    """D makes k steps while its lead, D(x) - D(G(z)) at the last tick, is below this, else one."""
     updates: Literal["alternating", "simultaneous"] = "alternating"
     """D first and then G (the paper's text), or both on the same batch and fakes (its files)."""
     fakes: Literal["fresh", "shared"] = "fresh"
@@ -42,10 +46,60 @@ class Game(AnyGame):
     """Weight γ of the penalty γ/2 E‖∇D(x)‖² on real pictures, added to what D minimises."""
     r2: float = 0.0
     """The same on generated pictures."""
+    end_r1: float | None = None
+    """`r1` goes to this by a cosine, over the stage's `burn_in`; None: it stays."""
+    end_r2: float | None = None
+    """The same for `r2`."""
+    gp: float = 0.0
+    """Weight λ of λ E(‖∇D‖ - 1)² between pictures and samples; as published 10, for wasserstein."""
+    augment: float = 0.0
+    """D sees all through augmentations, each as probably as this in the end, from 0 on."""
+    augmentations: tuple[Literal["flip", "translate", "cutout", "colour"], ...] = (
+        "flip",
+        "translate",
+        "cutout",
+        "colour",
+    )
+    """Mirrored, shifted by an eighth, a quarter blanked, brightness, saturation and contrast."""
+    pack: int = 1
+    """Pictures that D sees at once, on top of each other as channels, all real or all generated."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "k")
-        at_least(self, 0, "r1", "r2")
+        at_least(self, 1, "k", "pack")
+        at_least(self, 0, "lead", "r1", "r2", "end_r1", "end_r2", "gp")
+        check(self, "less than 1", lambda number: number < 1, "lead")
+        check(self, "from 0 to 1", lambda number: 0 <= number <= 1, "augment")
+        published = self.objective in ("non-saturating", "minimax")
+        if self.relativistic and not published:
+            raise UsageError(
+                f"relativistic was asked for with the objective {self.objective}, which judges "
+                "pictures one by one; say --game.objective non-saturating, or leave it out"
+            )
+        if self.lead and not published:
+            raise UsageError(
+                f"lead is {self.lead}, which is of probabilities D(x), and the objective "
+                f"{self.objective} has none; leave --game.lead out"
+            )
+        if self.lead and (self.updates == "simultaneous" or self.k == 1):
+            raise UsageError(
+                f"lead is {self.lead}, which chooses between one step of D and k, but updates are "
+                f"{self.updates} and k is {self.k}; say --game.updates alternating --game.k 2"
+            )
+
+    @property
+    def penalised(self) -> bool:
+        """Whether slopes on pictures and samples are penalised at any time."""
+        return any((self.r1, self.r2, self.end_r1, self.end_r2))
+
+
+def one_by_one(game: Game, why: str) -> None:
+    """Refuse packing.
+
+    Raises:
+        UsageError: D is to see several pictures at once.
+    """
+    if game.pack > 1:
+        raise UsageError(f"pack is {game.pack}, but {why}; leave --game.pack out")
 
 
 @dataclass(frozen=True)
@@ -53,6 +107,10 @@ class ConditionalGame(Game):
     """The same game for each class: G and D are told the label (2014, section 7, extension 1)."""
 
     conditional: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_by_one(self, "D is told the label of one picture")
 
 
 @dataclass(frozen=True)
@@ -89,6 +147,12 @@ class CompletionGame(Game):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        one_by_one(self, "D is told what was known of one picture")
+        if self.augment:
+            raise UsageError(
+                "augment was asked for in a completion game, whose D is told where a picture was "
+                "known, and augmented it is elsewhere; leave --game.augment out"
+            )
         if not self.masks:
             raise UsageError("masks is empty; give at least one of pixels, boxes, halves, all")
         if self.fakes == "shared":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from advnets.config.checks import at_least, probabilities
@@ -16,8 +16,11 @@ class MLPGenerator:
 
     latent_dim: int = 100
     """Numbers in z."""
-    prior: Literal["uniform", "normal"] = "uniform"
-    """Noise prior p_z: uniform in [-sqrt 3, sqrt 3], or standard normal; both of unit variance."""
+    prior: Literal["uniform", "normal", "truncated", "mixture"] = "uniform"
+    """Noise prior p_z: uniform in [-sqrt 3, sqrt 3] or standard normal, both of unit variance;
+    normal cut at |z| <= 2; a mixture of normals that is learned."""
+    components: int = field(default=10, kw_only=True)
+    """Normals in the mixture prior, each as probable."""
     hidden: tuple[int, ...] = (1200, 1200)
     """Units of each hidden layer."""
     activations: tuple[Activation, ...] = ("relu", "relu")
@@ -44,7 +47,7 @@ class MLPGenerator:
     """Standard deviation of normal noise added to each layer's input; empty: none."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "latent_dim", "hidden", "output_sparse_init")
+        at_least(self, 1, "latent_dim", "components", "hidden", "output_sparse_init")
         at_least(self, 0, "init_range", "output_init_range", "max_column_norm", "noise")
         probabilities(self, "keep")
 
@@ -159,8 +162,11 @@ class DCGANGenerator:
     """Channels of the largest hidden maps; those of half their size have twice as many."""
     kernel: int = 5
     """Height and width of the kernels; tutorials have 4."""
-    prior: Literal["uniform", "normal", "symmetric"] = "symmetric"
-    """Noise prior p_z: uniform in [-1, 1] (symmetric) or [-sqrt 3, sqrt 3], or standard normal."""
+    prior: Literal["uniform", "normal", "symmetric", "truncated", "mixture"] = "symmetric"
+    """Noise prior p_z: uniform in [-1, 1] (symmetric) or [-sqrt 3, sqrt 3], standard normal, normal
+    cut at |z| <= 2 (truncated), or a mixture of normals that is learned."""
+    components: int = field(default=10, kw_only=True)
+    """Normals in the mixture prior, each as probable."""
     batch_norm: bool = True
     """Batch normalisation in all layers but the last (rule 2)."""
     resampling: Literal["strides", "pooling"] = "strides"
@@ -175,7 +181,7 @@ class DCGANGenerator:
     """Standard deviation of the initial weights."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "latent_dim", "width", "dense")
+        at_least(self, 1, "latent_dim", "components", "width", "dense")
         at_least(self, 2, "kernel")
         at_least(self, 0, "deviation")
 
@@ -200,11 +206,53 @@ class DCGANDiscriminator:
     """Standard deviation of the initial weights."""
     projection: bool = False
     """Told classes, D meets them at its last maps alone, and not at every layer."""
+    spectral_norm: bool = False
+    """Weights of each layer divided by their largest singular value; with it, --no-batch-norm."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "width", "dense")
         at_least(self, 2, "kernel")
         at_least(self, 0, "deviation")
+
+
+@dataclass(frozen=True)
+class Residual:
+    """What both nets of a residual pair are told (Huang et al. 2024)."""
+
+    width: int = 32
+    """Channels of the largest maps; those of half their size have twice as many …"""
+    most: int = 256
+    """… and at most so many."""
+    blocks: int = 1
+    """Residual blocks on maps of each size."""
+    expansion: int = 2
+    """How many times as many channels a block has within."""
+    group: int = 16
+    """Channels of a group of a block's 3x3 convolution."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "width", "most", "blocks", "expansion", "group")
+
+
+@dataclass(frozen=True)
+class ResidualGenerator(Residual):
+    """Residual generator without normalisation layers (Huang et al. 2024)."""
+
+    latent_dim: int = 64
+    """Numbers in z."""
+    prior: Literal["uniform", "normal", "symmetric"] = "normal"
+    """Noise prior p_z: standard normal, or uniform in [-sqrt 3, sqrt 3] or [-1, 1] (symmetric)."""
+    output: Literal["sigmoid", "tanh", "linear"] = "tanh"
+    """What the output layer applies."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, 1, "latent_dim")
+
+
+@dataclass(frozen=True)
+class ResidualDiscriminator(Residual):
+    """Residual discriminator without normalisation layers, as its generator."""
 
 
 @dataclass(frozen=True)
@@ -228,12 +276,13 @@ class NoDiscriminator:
     """For games that are played without one."""
 
 
-GeneratorConfig = MLPGenerator | DeconvGenerator | DCGANGenerator
+GeneratorConfig = MLPGenerator | DeconvGenerator | DCGANGenerator | ResidualGenerator
 DiscriminatorConfig = (
     MaxoutDiscriminator
     | MaxoutConvDiscriminator
     | MLPDiscriminator
     | DCGANDiscriminator
+    | ResidualDiscriminator
     | SemiSupervisedDiscriminator
     | NoDiscriminator
 )
@@ -243,5 +292,5 @@ Prior = TypeVar("Prior", MLPGenerator, DeconvGenerator)
 
 
 def wider(spec: Prior, numbers: int) -> Prior:
-    """The same net, given so many numbers more beside its z."""
-    return replace(spec, latent_dim=spec.latent_dim + numbers)
+    """The same net, given so many numbers more beside its z, which is drawn outside of it."""
+    return replace(spec, latent_dim=spec.latent_dim + numbers, prior="normal")

@@ -7,7 +7,7 @@ from typing import Literal
 
 from tyro.conf import Suppress
 
-from advnets.config.checks import at_least, check
+from advnets.config.checks import at_least, check, probabilities
 from advnets.config.data import Data
 from advnets.config.games import Game, GameConfig
 from advnets.config.nets import (
@@ -16,6 +16,7 @@ from advnets.config.nets import (
     MaxoutDiscriminator,
     MLPGenerator,
 )
+from advnets.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,15 @@ class Adam:
     """Decay of the mean of gradients."""
     beta2: float = 0.999
     """Decay of the mean of squared gradients."""
+    end_lr: float | None = None
+    """`lr` falls to this by a cosine, over the stage's `burn_in`; None: it does not."""
+    end_beta2: float | None = None
+    """The same for `beta2`, which rises."""
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "lr", "min_lr", "beta1", "beta2")
+        at_least(self, 0, "lr", "min_lr", "beta1", "beta2", "end_lr", "end_beta2")
         at_least(self, 1, "lr_decay")
-        check(self, "less than 1", lambda number: number < 1, "beta1", "beta2")
+        check(self, "less than 1", lambda number: number < 1, "beta1", "beta2", "end_beta2")
 
 
 OptimizerConfig = SGD | Adam
@@ -79,12 +84,19 @@ class Stage:
     """Rounds of the game (k discriminator steps, one generator step); None: from epochs."""
     average_half_life: int = 0
     """Pictures after which a past generator counts half in the weight average; 0: no average."""
+    average_share: float = 0.0
+    """… and no more than this share of the pictures seen so far; 0: however young it is."""
+    burn_in: float = 1.0
+    """Share of the run over which what has an end (end_lr, end_r1, augment) comes to it."""
+    burn_in_steps: Suppress[int | None] = None
+    """The same in rounds, counted out as the run begins; runs made longer keep it."""
     below_previous: Suppress[bool] = False
     """Put this generator below the one of the stage before, whose z it then makes."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "epochs", "steps")
-        at_least(self, 0, "average_half_life")
+        at_least(self, 0, "average_half_life", "average_share")
+        probabilities(self, "burn_in")
 
     @property
     def averaged(self) -> tuple[str, ...]:
@@ -139,6 +151,11 @@ class Config:
     runtime: Runtime = field(default_factory=Runtime)
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for stage in self.stages:
+            if isinstance(stage.game, Game):
+                _fit(stage.game, self.data)
+
     @property
     def stage(self) -> Stage:
         """The last stage: the one whose generator the run is for."""
@@ -151,3 +168,17 @@ class Config:
     def with_stage(self, stage: Stage) -> Config:
         """The same run with another last stage."""
         return replace(self, stages=(*self.stages[:-1], stage))
+
+
+def _fit(game: Game, data: Data) -> None:
+    """Refuse a game that cannot be played on batches of these data."""
+    if data.batch_size % game.pack:
+        raise UsageError(
+            f"pack is {game.pack} and batch_size {data.batch_size}, which it does not divide; "
+            f"say --batch-size {-(-data.batch_size // game.pack) * game.pack}"
+        )
+    if game.augment and data.scaling == "none":
+        raise UsageError(
+            "augment was asked for on points (scaling none), which are no pictures to be shifted "
+            "or mirrored; leave --game.augment out"
+        )

@@ -136,7 +136,7 @@ def table(run_config: config.Config, data: OpenedData, number: int, device: torc
             name: mover(_optimizer(stage, name), net.parameters()) for name, net in seated.items()
         },
         batches=_batches(stage.game, data.splits, feed),
-        noise=Noise(seed, purpose=f"stage{number}", device=device),
+        noise=Noise(seed, purpose=f"stage{number}", device=device, over=stage.burn_in_steps or 0),
         precision=runtime.PRECISIONS[run_config.runtime.precision],
         take_turn=taking(run_config.runtime, stage.game),
     )
@@ -188,11 +188,15 @@ def taking(chosen: config.Runtime, game: config.GameConfig) -> Taking:
 
 def resolved(run: config.Config, facts: DataFacts, chosen: config.Runtime) -> config.Config:
     """The config with its runtime chosen and every stage's steps counted out."""
-    stages = tuple(
-        stage if stage.steps is not None else replace(stage, steps=_steps(run, stage, facts))
-        for stage in run.stages
-    )
+    stages = tuple(_counted(run, stage, facts) for stage in run.stages)
     return replace(run, runtime=chosen, stages=stages)
+
+
+def _counted(run: config.Config, stage: config.Stage, facts: DataFacts) -> config.Stage:
+    """A stage in rounds: what was counted as a run began stays, however long it is made."""
+    steps = _steps(run, stage, facts) if stage.steps is None else stage.steps
+    burn_in = stage.burn_in_steps or max(1, round(stage.burn_in * steps))
+    return replace(stage, steps=steps, burn_in_steps=burn_in)
 
 
 def _steps(run: config.Config, stage: config.Stage, facts: DataFacts) -> int:

@@ -18,6 +18,7 @@ from advnets.metrics.student import CONFIDENCE, student_interval
 from advnets.views.score_lines import BESIDE, NEVER_TRAINED
 
 Cell = dict[str, Any]
+_Kind = tuple[str | None, int | None, float | None, str | None]
 
 _IGNORED = ("seed", "ticks", "data.directory", "data.source", "runtime.threads")
 _MOST = 3  # fields that a row is named by
@@ -25,18 +26,20 @@ _MOST = 3  # fields that a row is named by
 
 @dataclass(frozen=True)
 class _Row:
-    """Runs of one config, scored alike: with which weights, at which step."""
+    """Runs of one config, sampled alike: with which weights, at which step, how many kept."""
 
     name: str
     runs: tuple[Scored, ...]
     weights: str | None
     step: int | None
+    keep: float | None
+    """The share of samples that is left, where D has rejected some."""
     untrained: str | None
     """What it is called, if it is of nets that were never trained."""
 
     def holds(self, record: Record) -> bool:
         """Whether a record of one of these runs belongs here."""
-        return _kind(record) == (self.weights, self.step, self.untrained)
+        return _kind(record) == (self.weights, self.step, self.keep, self.untrained)
 
 
 def compare(
@@ -97,11 +100,11 @@ def check_metrics(metrics: Sequence[str]) -> None:
 
 
 def _label(row: _Row) -> dict[str, Any]:
-    return {"name": row.name, "weights": row.weights, "step": row.step}
+    return {"name": row.name, "weights": row.weights, "step": row.step, "keep": row.keep}
 
 
 def _rows(runs: Sequence[Scored]) -> list[_Row]:
-    """A row for each config, its weights and the step that it was scored at."""
+    """A row for each config, its weights, the step that it was scored at, and the share kept."""
     groups: dict[str, list[Scored]] = {}
     for run in runs:
         groups.setdefault(json.dumps(_config(run), sort_keys=True), []).append(run)
@@ -112,18 +115,18 @@ def _rows(runs: Sequence[Scored]) -> list[_Row]:
             some = [run for run in group if any(_kind(r) == kind for r in run.records)]
             if kind is not None:
                 by_seed = tuple(sorted(some, key=lambda run: run.seed))
-                called = f"{name}: {kind[2]}" if kind[2] else name
+                called = f"{name}: {kind[-1]}" if kind[-1] else name
                 rows.append(_Row(called, by_seed, *kind))
     return rows
 
 
-def _kind(record: Record) -> tuple[str | None, int | None, str | None] | None:
+def _kind(record: Record) -> _Kind | None:
     """Which row of its run a record is in; None: it stands beside."""
     if record["samples"] in BESIDE:
         return None
     if record["samples"].endswith(NEVER_TRAINED):
-        return None, None, record["samples"]
-    return record["weights"], record["step"], None
+        return None, None, None, record["samples"]
+    return record["weights"], record["step"], record.get("keep"), None
 
 
 def _config(run: Scored) -> dict[str, Any]:

@@ -93,7 +93,6 @@ def latent_blocks(
             yield cast(ConditionalGenerator, generator).latent(BLOCK, noise, told)
 
 
-@torch.no_grad()
 def picture_blocks(
     generator: nn.Module,
     scaling: Scaling,
@@ -101,14 +100,23 @@ def picture_blocks(
     drawing: Drawing,
 ) -> Iterator[Float[Tensor, "_ channels height width"]]:
     """G(z) in eval mode, as pixels in [0, 1] on the host, a block of z at a time."""
+    for made in made_blocks(generator, latents, drawing):
+        yield scaling.to_pixels(made).float().cpu()
+
+
+@torch.no_grad()
+def made_blocks(
+    generator: nn.Module, latents: Iterable[Float[Tensor, "_ latent"]], drawing: Drawing
+) -> Iterator[Float[Tensor, "_ channels height width"]]:
+    """The same in the nets' range, where they were made."""
     training = generator.training
     generator.eval()  # running statistics, which sampling leaves as they are
     net = generator.folded() if isinstance(generator, Folding) else generator
     try:
         for z in latents:
             with products(drawing.device, drawing.precision):
-                pictures = net(z)
-            yield scaling.to_pixels(pictures).float().cpu()
+                made = net(z)
+            yield made
     finally:
         generator.train(training)
 

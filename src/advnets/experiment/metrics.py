@@ -41,6 +41,9 @@ METRICS: dict[str, Callable[[Subject], list[Record]]] = {
     "elbo": elbo_records,
 }
 
+UNDRAWN = ("probe", "test-error", "reconstruction", "completion", "elbo")
+"""Those that look at no samples."""
+
 EXTRACTORS = {"mnist": "digits"}
 """What looks at a set unless another extractor is asked for, by the set's name; else pixels.
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from advnets.data.source import Part
 from advnets.data.synthetic.mixtures import Grid, Ring
 from advnets.errors import DataError, UsageError
-from advnets.experiment.measure import SAMPLES, draw_samples, real_pictures
+from advnets.experiment.measure import SAMPLES, real_pictures
 from advnets.experiment.scores import Pictures, Record, Subject
 from advnets.extractors.classifiers import Classifier, classifier
 from advnets.extractors.protocol import Judge
@@ -39,9 +39,7 @@ def mode_records(subject: Subject) -> list[Record]:
     judge, count = JUDGES[name]
     seen = classifier(judge)
     rows = {
-        GENERATOR: draw_samples(
-            subject.generator, subject.data.scaling, count, subject.seed, subject.drawing
-        ),
+        GENERATOR: subject.samples(count),
         REAL: real_pictures(splits.train, count, subject.seed),
     }
     real = torch.from_numpy(cast(Part, splits.train).labels)

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.nets import dcgan
+from advnets.nets import dcgan, residual
 from advnets.nets.conv2014 import DeconvGenerator, MaxoutConvDiscriminator
 from advnets.nets.layers import Shape
 from advnets.nets.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator
+from advnets.nets.prior import Prior
 from advnets.nets.told import ToldDiscriminator, ToldGenerator
 
 
@@ -30,8 +31,10 @@ def generator_net(
 def _(
     spec: config.MLPGenerator, shape: Shape, marginals: Tensor | None, classes: int = 0
 ) -> nn.Module:
+    if not classes:
+        return MLPGenerator(shape, spec, marginals)
     inner = MLPGenerator(shape, config.wider(spec, classes), marginals)
-    return ToldGenerator(inner, spec.latent_dim, spec.prior, classes) if classes else inner
+    return ToldGenerator(inner, own_prior(spec), classes)
 
 
 @generator_net.register
@@ -41,8 +44,10 @@ def _(
     marginals: Tensor | None,  # noqa: ARG001
     classes: int = 0,
 ) -> nn.Module:
+    if not classes:
+        return DeconvGenerator(shape, spec)
     inner = DeconvGenerator(shape, config.wider(spec, classes))
-    return ToldGenerator(inner, spec.latent_dim, spec.prior, classes) if classes else inner
+    return ToldGenerator(inner, Prior(spec.prior, spec.latent_dim), classes)
 
 
 @generator_net.register
@@ -53,6 +58,21 @@ def _(
     classes: int = 0,
 ) -> nn.Module:
     return dcgan.Generator(shape, **vars(spec), classes=classes)
+
+
+@generator_net.register
+def _(
+    spec: config.ResidualGenerator,
+    shape: Shape,
+    marginals: Tensor | None,  # noqa: ARG001
+    classes: int = 0,
+) -> nn.Module:
+    return residual.Generator(shape, **vars(spec), classes=classes)
+
+
+def own_prior(spec: config.MLPGenerator) -> Prior:
+    """The prior of z alone, for a generator that is given more beside it."""
+    return Prior(spec.prior, spec.latent_dim, spec.components)
 
 
 @singledispatch
@@ -97,6 +117,11 @@ def _(spec: config.MLPDiscriminator, shape: Shape, classes: int = 0) -> nn.Modul
 @discriminator_net.register
 def _(spec: config.DCGANDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
     return dcgan.Discriminator(shape, **vars(spec), classes=classes)
+
+
+@discriminator_net.register
+def _(spec: config.ResidualDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
+    return residual.Discriminator(shape, **vars(spec), classes=classes)
 
 
 def wider(shape: Shape, numbers: int) -> Shape:

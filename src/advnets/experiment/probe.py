@@ -12,7 +12,7 @@ from torch import Tensor
 from advnets.data.source import Part
 from advnets.errors import DataError, UsageError
 from advnets.experiment.inferred import encoder_extractor
-from advnets.experiment.measure import draw_samples, pictures
+from advnets.experiment.measure import pictures
 from advnets.experiment.scores import Record, Subject
 from advnets.extractors.discriminator import discriminator_extractor
 from advnets.extractors.pixels import Pixels
@@ -104,9 +104,7 @@ def nearest_records(subject: Subject) -> list[Record]:
         )
     test, most = _seen(Pixels(), splits.test), max(SHOWN)
     labels = torch.arange(most) % classes
-    drawn = draw_samples(
-        subject.generator, subject.data.scaling, most, subject.seed, subject.drawing, labels
-    )
+    drawn = subject.samples(most, labels)
     known = {GENERATOR: Labelled(drawn.flatten(1), labels), REAL: _seen(Pixels(), splits.train)}
     return [
         subject.record(

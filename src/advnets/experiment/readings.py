@@ -37,7 +37,7 @@ class Reading:
         return {key: record[key] for key in self.cases}
 
 
-_FREE = ("metric", "samples", "weights", "seed", "step", "versions")
+_FREE = ("metric", "samples", "weights", "keep", "seed", "step", "versions")
 _SAID_TWICE = ("n", "n_samples", "n_test")  # each is n_real or n_fake
 
 READINGS: dict[str, Reading] = {

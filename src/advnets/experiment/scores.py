@@ -26,6 +26,7 @@ from advnets.experiment.measure import (
     pictures,
     real_pictures,
 )
+from advnets.experiment.rejection import Rejection, kept_samples
 from advnets.extractors.protocol import Extractor
 from advnets.metrics.frechet import frechet_distance
 from advnets.metrics.kernel import kernel_distance
@@ -63,11 +64,20 @@ class Subject:
     """Which pictures, and how they were shown to the nets."""
     classes: int = 0
     """How many a conditional generator makes."""
+    rejection: Rejection | None = None
+    """Which samples are left out, where some are."""
 
     @property
     def generator(self) -> nn.Module:
         """G."""
         return self.players["generator"]
+
+    def samples(self, n: int, labels: Int[Tensor, " n"] | None = None) -> Pictures:
+        """So many samples, of these classes where a conditional generator is scored."""
+        g, scaling, seed = self.generator, self.data.scaling, self.seed
+        if self.rejection is None:
+            return draw_samples(g, scaling, n, seed, self.drawing, labels)
+        return kept_samples(g, scaling, n, seed, self.drawing, self.rejection, labels)
 
     @cached_property
     def rows(self) -> Mapping[str, Pictures]:
@@ -75,9 +85,8 @@ class Subject:
 
         The real-data row takes training pictures, drawn without repetition, for samples.
         """
-        data = self.data
-        samples = draw_samples(self.generator, data.scaling, SAMPLES, self.seed, self.drawing)
-        return {GENERATOR: samples, REAL: real_pictures(data.splits.train, SAMPLES, self.seed)}
+        real = real_pictures(self.data.splits.train, SAMPLES, self.seed)
+        return {GENERATOR: self.samples(SAMPLES), REAL: real}
 
     @cached_property
     def features(self) -> Mapping[str, Float[Tensor, "n features"]]:
@@ -142,6 +151,7 @@ class Subject:
             "metric": metric,
             "samples": row,
             "weights": None if untrained else self.weights,
+            "keep": self.rejection.keep if self.rejection and row == GENERATOR else None,
             "split": "test",
             "seed": self.seed,
             "step": self.step,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.experiment.nets import discriminator_net, generator_net, wider
+from advnets.experiment.nets import discriminator_net, generator_net, own_prior, wider
 from advnets.experiment.own import own_game
 from advnets.games.completion import CompletionNets
 from advnets.games.conditional import ConditionalNets
@@ -42,6 +42,12 @@ GAMES: dict[type[config.AnyGame], Callable[[Any], Game]] = {
 """Which game a config stands for."""
 
 Players = dict[str, nn.Module]
+
+_CONVOLUTIONAL = (
+    config.DCGANDiscriminator,
+    config.ResidualDiscriminator,
+    config.MaxoutConvDiscriminator,
+)
 
 
 @dataclass(frozen=True)
@@ -85,9 +91,18 @@ def seated(game: config.AnyGame, seats: Seats) -> Players:
     raise NotImplementedError(f"nobody plays {type(game).__name__}")
 
 
-@seated.register(config.Game)
-@seated.register(config.OwnGame)
-def _(game: config.AnyGame, seats: Seats) -> Players:  # noqa: ARG001
+@seated.register
+def _(game: config.Game, seats: Seats) -> Players:
+    channels, height, width = seats.shape
+    shown = (game.pack * channels, height, width)
+    return {
+        "generator": stage_generator(seats.stages, seats.shape, seats.marginals),
+        "discriminator": discriminator_net(seats.stage.discriminator, shown),
+    }
+
+
+@seated.register
+def _(game: config.OwnGame, seats: Seats) -> Players:  # noqa: ARG001
     return {
         "generator": stage_generator(seats.stages, seats.shape, seats.marginals),
         "discriminator": discriminator_net(seats.stage.discriminator, seats.shape),
@@ -107,9 +122,7 @@ def _(game: config.ConditionalGame, seats: Seats) -> Players:  # noqa: ARG001
 def _(game: config.InferenceGame, seats: Seats) -> Players:
     generator = stage_generator(seats.stages, seats.shape, seats.marginals)
     joint = wider(seats.shape, _latent_dim(generator))
-    if isinstance(
-        seats.stage.discriminator, config.DCGANDiscriminator | config.MaxoutConvDiscriminator
-    ):
+    if isinstance(seats.stage.discriminator, _CONVOLUTIONAL):
         raise UsageError(
             "a convolutional D came to an inference game, in which D is shown pictures with z; "
             "give a fully connected one, as preset inference-mnist has it"
@@ -141,7 +154,7 @@ def _(game: config.CompletionGame, seats: Seats) -> Players:  # noqa: ARG001
     inner = generator_net(config.wider(spec, conditions(seats.shape)), seats.shape, seats.marginals)
     shown = (channels + 1, height, width)
     return {
-        "generator": Completer(inner, seats.shape, spec.latent_dim, spec.prior),
+        "generator": Completer(inner, seats.shape, own_prior(spec)),
         "discriminator": discriminator_net(seats.stage.discriminator, shown),
     }
 

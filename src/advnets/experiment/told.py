@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advnets.data.source import Part
 from advnets.errors import DataError, UsageError
-from advnets.experiment.measure import SAMPLES, draw_samples, pictures
+from advnets.experiment.measure import SAMPLES, pictures
 from advnets.experiment.scores import Record, Subject
 from advnets.extractors.classifiers import Classifier
 from advnets.metrics.manifold import prdc
@@ -42,9 +42,7 @@ def class_records(subject: Subject) -> list[Record]:
     if not isinstance(train, Part) or train.labels is None:
         raise DataError("the metric classes needs labelled training pictures at hand")
     labels = torch.arange(SAMPLES) % subject.classes
-    drawn = draw_samples(
-        subject.generator, subject.data.scaling, SAMPLES, subject.seed, subject.drawing, labels
-    )
+    drawn = subject.samples(SAMPLES, labels)
     which = torch.randperm(len(train), generator=torch.Generator().manual_seed(subject.seed))
     some = which[:SAMPLES].numpy()
     rows = {

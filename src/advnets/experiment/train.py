@@ -158,6 +158,8 @@ def _at_checkpoint(session: Session, newest: Path) -> Session:
 def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.Config:
     """The stored config, with the asked one's steps, epochs and ticks, which may differ.
 
+    Schedules stay as they were counted out: a run that is made longer goes on at their ends.
+
     Raises:
         ConfigDiffersError: anything else differs.
     """
@@ -171,6 +173,7 @@ def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.C
             threads=wanted.threads or chosen.threads,
         ),
     )
+    asked = _counted_as(stored, asked)
     stage = replace(stored.stage, steps=asked.stage.steps, epochs=asked.stage.epochs)
     if stage.epochs != stored.stage.epochs and stage.steps == stored.stage.steps:
         stage = replace(stage, steps=None)  # more epochs: to be counted out again
@@ -186,6 +189,16 @@ def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.C
             "resume without these flags, or begin a new run with another --out"
         )
     return agreed
+
+
+def _counted_as(stored: config.Config, asked: config.Config) -> config.Config:
+    """A config that was not counted out yet, with the rounds that the stored one was."""
+    counted = {number: stage.burn_in_steps for number, stage in enumerate(stored.stages)}
+    stages = tuple(
+        replace(stage, burn_in_steps=stage.burn_in_steps or counted.get(number))
+        for number, stage in enumerate(asked.stages)
+    )
+    return replace(asked, stages=stages)
 
 
 def _play_stages(
@@ -234,7 +247,9 @@ def _loop(
     stage, batch_size = run_config.stages[number], run_config.data.batch_size
     table = build.table(run_config, session.data, number, device)
     averages = {
-        name: WeightAverage(table.players[name], stage.average_half_life, batch_size)
+        name: WeightAverage(
+            table.players[name], stage.average_half_life, batch_size, stage.average_share
+        )
         for name in stage.averaged
     }
     return Loop(

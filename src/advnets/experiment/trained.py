@@ -22,7 +22,8 @@ from advnets.experiment.measure import (
     latent_blocks,
     picture_blocks,
 )
-from advnets.experiment.metrics import EXTRACTORS, METRICS
+from advnets.experiment.metrics import EXTRACTORS, METRICS, UNDRAWN
+from advnets.experiment.rejection import Rejection, kept_samples
 from advnets.experiment.scores import Subject
 from advnets.extractors.discriminator import OwnDiscriminator, discriminator_extractor
 from advnets.extractors.named import extractor as extractor_named
@@ -106,22 +107,38 @@ class Trained:
         seed: int = 0,
         label: str | int | Int[Tensor, " n"] | None = None,
         batch_statistics: bool = False,
+        keep: float = 1.0,
     ) -> Float[Tensor, "n channels height width"]:
         """Draw n pictures from p_g as pixels in [0, 1].
 
         The first pictures of a seed are the same whatever n is. `label`, a class by its name or
         number, or a number for each, is for conditional runs: p_g(x | y); None draws classes too.
         Batch norm takes the running statistics, or those of every 500 samples, as DCGAN's paper
-        did.
+        did. Of as many as are needed, `keep` is the share that D judges most real and that is
+        given, from 1/500 to 1.
 
         Raises:
-            UsageError: n is not positive; the run is not conditional; no class is called so.
+            UsageError: n is not positive; the run is not conditional; no class is called so; some
+                are to be rejected and there is no D, or another share is to be kept.
         """
         if n < 1:
             raise UsageError(f"{n} samples were asked for; ask for at least 1")
         labels = self._labels(label, n)
         net = by_batch_statistics(self.generator) if batch_statistics else self.generator
-        return draw_samples(net, self.scaling, n, seed, self.drawing, labels)
+        rejection = self.rejection(keep)
+        if rejection is None:
+            return draw_samples(net, self.scaling, n, seed, self.drawing, labels)
+        return kept_samples(net, self.scaling, n, seed, self.drawing, rejection, labels)
+
+    def rejection(self, keep: float) -> Rejection | None:
+        """How D leaves samples out so that this share is kept; None where all are.
+
+        Raises:
+            UsageError: there is no D, or the share is not from 1/500 to 1.
+        """
+        if keep == 1:
+            return None
+        return Rejection(keep, self.config.stage.game, self.discriminator, self.classes)
 
     def latents(
         self, n: int, *, seed: int = 0, label: str | int | Int[Tensor, " n"] | None = None
@@ -182,21 +199,29 @@ class Trained:
         extractor: str | None = None,
         data_dir: str | None = None,
         seed: int = 0,
+        keep: float = 1.0,
     ) -> list[dict[str, Any]]:
         """Score the generator on the run's own data; add the records to scores.json.
 
         `extractor` is what metrics of features look through, by its name or the path of its file
-        (.pt2, .onnx, .safetensors); None: the classifier of digits for MNIST, else pixels.
+        (.pt2, .onnx, .safetensors); None: the classifier of digits for MNIST, else pixels. `keep`
+        is the share of samples that D judges most real and that is scored; records say so.
 
         Raises:
             UnknownNameError: no metric or extractor is called so.
             DataError: the data is absent or has no validation and test pictures; the extractor's
                 file is absent, broken, or knows other pictures.
             MissingExtraError: the extractor needs a library that is not installed.
+            UsageError: samples are to be rejected where there is no D or no sample.
         """
         for name in metrics:
             if name not in METRICS:
                 raise UnknownNameError("metric", name, METRICS)
+            if keep != 1 and name in UNDRAWN:
+                raise UsageError(
+                    f"keep is {keep}, and the metric {name} looks at no samples; leave --keep, or "
+                    "ask for the metric apart"
+                )
         data = build.open_data(self.data_spec(data_dir))
         subject = Subject(
             players=self.players,
@@ -210,6 +235,7 @@ class Trained:
             game=self.config.stage.game,
             shown=self.config.data,
             classes=self.classes,
+            rejection=self.rejection(keep),
         )
         records = [record for name in metrics for record in METRICS[name](subject)]
         self.run.add_scores(records, _identity)
@@ -234,5 +260,5 @@ def load(run: str | Path, *, weights: Weights | None = None, device: str = "cpu"
 
 def _identity(record: Mapping[str, Any]) -> tuple[object, ...]:
     keys = ("metric", "samples", "weights", "grid", "extractor", "extractor_sha256", "split")
-    keys += ("seed", "step", "labels", "n_known", "hidden")
+    keys += ("seed", "step", "labels", "n_known", "hidden", "keep")
     return tuple(record.get(key) for key in keys)

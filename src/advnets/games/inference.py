@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets import config
-from advnets.games.plain import observe
+from advnets.games.rules import observe
 from advnets.noise import Noise
 from advnets.objectives import discriminator_loss, non_saturating_generator_loss
 from advnets.types import Batch, Discriminator, Encoder, Generator, Outcome, Phase, Players

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 import torch
@@ -9,21 +11,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets import config
+from advnets.games.augment import augmented
+from advnets.games.rules import OBJECTIVES
 from advnets.noise import Noise
-from advnets.objectives import (
-    discriminator_loss,
-    minimax_generator_loss,
-    non_saturating_generator_loss,
-    relative,
-    squared_slopes,
-    value_terms,
-)
+from advnets.objectives import excess_slopes, relative, squared_slopes
 from advnets.types import Batch, Discriminator, Generator, Outcome, Phase, Players
-
-GENERATOR_LOSSES = {
-    "minimax": minimax_generator_loss,
-    "non-saturating": non_saturating_generator_loss,
-}
 
 
 class AdversarialNets:
@@ -37,14 +29,16 @@ class AdversarialNets:
 
     def __init__(self, spec: config.Game) -> None:
         self.spec = spec
-        self.generator_loss = GENERATOR_LOSSES[spec.objective]
+        self.objective = OBJECTIVES[spec.objective]
 
     def phases(self) -> tuple[Phase, ...]:
-        """(both) or (discriminator x k, generator)."""
-        if self.spec.updates == "simultaneous":
+        """(both) or (discriminator x k, generator); with a lead wanted, x 1 where D has it."""
+        spec = self.spec
+        if spec.updates == "simultaneous":
             return (Phase("both", self.both),)
+        repeats = partial(turns, spec.k, spec.lead) if spec.lead else spec.k
         return (
-            Phase("discriminator", self.discriminator, repeats=self.spec.k),
+            Phase("discriminator", self.discriminator, repeats=repeats),
             Phase("generator", self.generator, reads_data=False),
         )
 
@@ -61,17 +55,17 @@ class AdversarialNets:
         fake = batch.handed
         if fake is None:
             fake = self.samples(players, batch, noise)
-        logits = self.logits(players, fake, batch, noise.stacked("fake"))
+        logits = self.judged(players, fake, batch, noise.stacked("fake"))
         if self.spec.relativistic:
-            real = self.logits(players, batch.pictures, batch, noise.stacked("real"))
+            real = self.judged(players, batch.pictures, batch, noise.stacked("real"))
             _, logits = relative(real, logits)
-        return Outcome({"generator": self.generator_loss(logits)})
+        return Outcome({"generator": self.objective.generator(logits)})
 
     def both(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
         """Both losses from one pass; neither player has moved when the other's is taken."""
         fake = self.samples(players, batch, noise)
         loss, fake_logits, observed = self.verdict(players, batch, fake, noise)
-        losses = {"discriminator": loss, "generator": self.generator_loss(fake_logits)}
+        losses = {"discriminator": loss, "generator": self.objective.generator(fake_logits)}
         return Outcome(losses, observed)
 
     def samples(
@@ -90,47 +84,103 @@ class AdversarialNets:
         """a(x) of pictures as many as the batch has, or of several such on top of each other."""
         return cast(Discriminator, players["discriminator"])(pictures, noise)
 
+    def judged(
+        self,
+        players: Players,
+        pictures: Float[Tensor, "stacked channels h w"],
+        batch: Batch,
+        noise: Noise,
+    ) -> Float[Tensor, " packs"]:
+        """The logits of pictures as D is shown them."""
+        shown = self.shown(packed(pictures, self.spec.pack), noise)
+        return self.logits(players, shown, batch, noise)
+
+    def shown(
+        self, packs: Float[Tensor, "packs channels h w"], noise: Noise
+    ) -> Float[Tensor, "packs channels h w"]:
+        """Packs as D is shown them: each picture augmented, as probably as it is by now."""
+        if not self.spec.augment:
+            return packs
+        probability = noise.ramp(0.0, self.spec.augment)
+        pictures = unpacked(packs, self.spec.pack)
+        changed = augmented(pictures, self.spec.augmentations, probability, noise)
+        return packed(changed, self.spec.pack)
+
     def verdict(
         self,
         players: Players,
         batch: Batch,
         fake: Float[Tensor, "batch channels h w"],
         noise: Noise,
-    ) -> tuple[Float[Tensor, ""], Float[Tensor, " batch"], dict[str, Tensor]]:
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, " packs"], dict[str, Tensor]]:
         """D's loss with its penalties, the fakes' logits, and what to observe; one pass of D."""
-        pictures = torch.cat((batch.pictures, fake))
-        penalised = self.spec.r1 > 0 or self.spec.r2 > 0
-        if penalised and not pictures.requires_grad:
-            pictures.requires_grad_()
-        logits = self.logits(players, pictures, batch, noise.stacked("real", "fake"))
+        packs = packed(torch.cat((batch.pictures, fake)), self.spec.pack)
+        if self.spec.penalised and not packs.requires_grad:
+            packs.requires_grad_()
+        both = noise.stacked("real", "fake")
+        logits = self.logits(players, self.shown(packs, both), batch, both)
         real_logits, fake_logits = logits.chunk(2)
         if self.spec.relativistic:
             real_logits, fake_logits = relative(real_logits, fake_logits)
-        loss = discriminator_loss(real_logits, fake_logits)
-        observed = observe(real_logits, fake_logits)
-        if penalised:
-            of_real, of_fake = (part.mean() for part in squared_slopes(logits, pictures).chunk(2))
-            loss = loss + 0.5 * (self.spec.r1 * of_real + self.spec.r2 * of_fake)
+        loss = self.objective.discriminator(real_logits, fake_logits)
+        observed = self.objective.observe(real_logits, fake_logits)
+        if self.spec.penalised:
+            # Of the pictures themselves: the slope goes through what D is shown them by.
+            of_real, of_fake = (part.mean() for part in squared_slopes(logits, packs).chunk(2))
+            r1, r2 = self.weights(noise)
+            loss = loss + 0.5 * (r1 * of_real + r2 * of_fake)
             observed |= {"slope/real": of_real.detach(), "slope/fake": of_fake.detach()}
+        if self.spec.gp:
+            excess = self.excess(players, batch, packs.detach(), noise)
+            loss = loss + self.spec.gp * excess
+            observed["slope/excess"] = excess.detach()
         return loss, fake_logits, observed
+
+    def weights(self, noise: Noise) -> tuple[float | Float[Tensor, ""], ...]:
+        """γ of either penalty at this step."""
+        ways = (self.spec.r1, self.spec.end_r1), (self.spec.r2, self.spec.end_r2)
+        return tuple(first if last is None else noise.ramp(first, last) for first, last in ways)
+
+    def excess(
+        self,
+        players: Players,
+        batch: Batch,
+        packs: Float[Tensor, "stacked channels h w"],
+        noise: Noise,
+    ) -> Float[Tensor, ""]:
+        """E(‖∇a‖ - 1)² somewhere on the lines from pictures to the samples stacked on them."""
+        real, fake = packs.chunk(2)
+        share = noise.uniform("between", len(real), 1, 1, 1)
+        between = (share * real + (1 - share) * fake).requires_grad_()
+        source = noise.stacked("between")
+        logits = self.logits(players, self.shown(between, source), batch, source)
+        return excess_slopes(logits, between).mean()
+
+
+def packed(
+    pictures: Float[Tensor, "n channels h w"], pack: int
+) -> Float[Tensor, "packs channels2 h w"]:
+    """Each few pictures as the channels of one. Source: Lin et al. 2018, "PacGAN", section 2."""
+    return pictures if pack == 1 else pictures.unflatten(0, (-1, pack)).flatten(1, 2)
+
+
+def unpacked(
+    packs: Float[Tensor, "packs channels2 h w"], pack: int
+) -> Float[Tensor, "n channels h w"]:
+    """The pictures of packs, in their order."""
+    return packs if pack == 1 else packs.unflatten(1, (pack, -1)).flatten(0, 1)
+
+
+def turns(k: int, lead: float, observed: Mapping[str, float]) -> int:
+    """K while mean D(x) - D(G(z)), as last observed, is below the wanted lead in [0, 1], else 1.
+
+    A D that nobody has looked at yet tells nothing apart. Source: Goodfellow et al. 2014, section
+    7, extension 5: better ways to coordinate G and D.
+    """
+    return k if observed.get("d_real", 0.5) - observed.get("d_fake", 0.5) < lead else 1
 
 
 def generate(players: Players, n: int, noise: Noise) -> Float[Tensor, "batch channels h w"]:
     """G(z) for n fresh z."""
     net = cast(Generator, players["generator"])
     return net(net.latent(n, noise), noise)
-
-
-def observe(
-    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
-) -> dict[str, Float[Tensor, ""]]:
-    """Batch means of D(x) and D(G(z)), V(D, G) and its two terms, with dropout as D is trained."""
-    with torch.no_grad():
-        of_real, of_fake = value_terms(real_logits, fake_logits)
-        return {
-            "d_real": torch.sigmoid(real_logits.float()).mean(),
-            "d_fake": torch.sigmoid(fake_logits.float()).mean(),
-            "value": of_real + of_fake,
-            "value/real": of_real,
-            "value/fake": of_fake,
-        }

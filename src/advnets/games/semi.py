@@ -9,7 +9,8 @@ import torch
 from advnets import config
 from advnets.errors import DataError
 from advnets.games.conditional import labels_of
-from advnets.games.plain import generate, observe
+from advnets.games.plain import generate
+from advnets.games.rules import observe
 from advnets.noise import Noise
 from advnets.objectives import classification_loss, discriminator_loss, feature_matching_loss
 from advnets.types import Batch, Classifying, Outcome, Phase, Players

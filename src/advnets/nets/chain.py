@@ -26,8 +26,8 @@ def chain(shape: Shape) -> tuple[Pair, tuple[Pair, ...]]:
     ways = [(high, wide) for high in doublings(height) for wide in doublings(width)]
     if not ways:
         raise UsageError(
-            f"pictures of {height} x {width} came to a DCGAN, whose sides are 3, 4, 5, 6 or 7 "
-            f"doubled some times, and {SMALLEST} or more; the nearest --size is "
+            f"pictures of {height} x {width} came to convolutional nets, whose sides are "
+            f"3, 4, 5, 6 or 7 doubled some times, and {SMALLEST} or more; the nearest --size is "
             f"{nearest(height, width)}"
         )
     # As many doublings on one side as on the other where that can be, and as many as can be.

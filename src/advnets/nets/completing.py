@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from advnets.nets.layers import Shape, draw_prior
+from advnets.nets.layers import Shape
+from advnets.nets.prior import Prior
 from advnets.nets.told import project
 from advnets.noise import Noise
 
@@ -22,14 +23,14 @@ class Completer(nn.Module):
     section 7, extension 3: all conditionals p(x_S | x_not S) by one family that shares parameters.
     """
 
-    def __init__(self, inner: nn.Module, shape: Shape, own_dim: int, prior: str) -> None:
+    def __init__(self, inner: nn.Module, shape: Shape, prior: Prior) -> None:
         super().__init__()
-        self.inner, self.shape, self.own_dim, self.prior = inner, shape, own_dim, prior
-        self.latent_dim = own_dim + conditions(shape)
+        self.inner, self.shape, self.prior = inner, shape, prior
+        self.latent_dim = prior.latent_dim + conditions(shape)
 
     def own_latent(self, n: int, noise: Noise) -> Float[Tensor, "batch own"]:
         """Draw n points of the noise prior p_z, without what is known."""
-        return draw_prior(self.prior, n, self.own_dim, noise)
+        return self.prior(n, noise)
 
     def latent(self, n: int, noise: Noise) -> Float[Tensor, "batch latent"]:
         """Draw n points of the noise prior p_z, and know nothing."""
@@ -49,7 +50,8 @@ class Completer(nn.Module):
         self, z: Float[Tensor, "batch latent"], noise: Noise | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """The completed picture."""
-        _, picture, mask = z.split([self.own_dim, math.prod(self.shape), _area(self.shape)], 1)
+        sizes = [self.prior.latent_dim, math.prod(self.shape), _area(self.shape)]
+        _, picture, mask = z.split(sizes, 1)
         known = mask.unflatten(1, (1, *self.shape[1:]))
         drawn = cast(Tensor, self.inner(z, noise))
         return picture.unflatten(1, self.shape) + (1 - known) * drawn

@@ -14,11 +14,11 @@ from advnets.nets.layers import (
     Maxout,
     MaxoutConv,
     Shape,
-    draw_prior,
     dropout,
     uniform_,
 )
 from advnets.nets.mlp import Hidden
+from advnets.nets.prior import draw_prior
 from advnets.noise import Noise
 
 

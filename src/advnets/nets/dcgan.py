@@ -15,9 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
 from advnets.nets.chain import Pair, chain
-from advnets.nets.layers import ACTIVATIONS, Shape, draw_prior, one_hot, with_classes
+from advnets.nets.layers import ACTIVATIONS, Shape, one_hot, with_classes
+from advnets.nets.prior import Prior
 from advnets.noise import Noise
 
 _GAINS = 0.02
@@ -74,6 +76,7 @@ class Generator(nn.Module):
         *,
         kernel: int = 5,
         prior: str = "symmetric",
+        components: int = 1,
         batch_norm: bool = True,
         resampling: Resampling = "strides",
         dense: tuple[int, ...] = (),
@@ -83,7 +86,7 @@ class Generator(nn.Module):
         classes: int = 0,
     ) -> None:
         super().__init__()
-        self.shape, self.prior, self.classes = shape, prior, classes
+        self.shape, self.classes = shape, classes
         self.latent_dim = latent_dim + classes
         base, strides = chain(shape)
         widths = [width << i for i in reversed(range(len(strides)))]
@@ -110,13 +113,13 @@ class Generator(nn.Module):
         self.last = Layer(last, nn.Identity(), "linear")
         self.squash = ACTIVATIONS[output]
         begin(self, deviation)
+        self.prior = Prior(prior, latent_dim, components)
 
     def latent(
         self, n: int, noise: Noise, labels: Int[Tensor, " n"] | None = None
     ) -> Float[Tensor, "n latent"]:
         """Draw n points of the noise prior p_z; with classes, of those given, else of any."""
-        z = draw_prior(self.prior, n, self.latent_dim - self.classes, noise)
-        return with_classes(z, self.classes, noise, labels)
+        return with_classes(self.prior(n, noise), self.classes, noise, labels)
 
     def forward(
         self,
@@ -144,7 +147,9 @@ class Discriminator(nn.Module):
     Batch norm is left out in the first and the last layer; leaky rectifiers of slope .2. Batches
     that come stacked are passed one by one, so that each has its own batch statistics. With
     `projection`, classes do not come to every layer but meet the last maps h alone:
-    a(x | y) = a(h) + v_y · Σ h (Miyato and Koyama 2018, equation 3).
+    a(x | y) = a(h) + v_y · Σ h (Miyato and Koyama 2018, equation 3). With `spectral_norm`, weights
+    W of every layer are divided by their largest singular value, found by one step of power
+    iteration a pass (Miyato et al. 2018, "Spectral normalization", algorithm 1).
     Source and what it raises as for the generator.
     """
 
@@ -161,6 +166,7 @@ class Discriminator(nn.Module):
         deviation: float = 0.02,
         classes: int = 0,
         projection: bool = False,
+        spectral_norm: bool = False,
     ) -> None:
         super().__init__()
         self.shape, self.classes, self.batch_norm = shape, classes, batch_norm
@@ -189,6 +195,9 @@ class Discriminator(nn.Module):
         self.last = Layer(last, nn.Identity(), "linear")
         self.directions = nn.Conv2d(meet, (widths[-1], *dense)[-1], 1, bias=False) if meet else None
         begin(self, deviation)
+        if spectral_norm:
+            for conv in [module for module in self.modules() if isinstance(module, nn.Conv2d)]:
+                with_spectral_norm(conv)
 
     def forward(
         self,

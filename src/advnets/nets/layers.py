@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
@@ -30,22 +29,6 @@ ACTIVATIONS: dict[str, Activation] = {
     "tanh": torch.tanh,
     "linear": lambda x: x,
 }
-
-
-RANGES = {"uniform": math.sqrt(3), "symmetric": 1.0}
-"""How far uniform priors reach from 0."""
-
-
-def draw_prior(prior: str, n: int, latent_dim: int, noise: Noise) -> Float[Tensor, "n latent"]:
-    """Draw n points of the noise prior p_z.
-
-    Uniform in [-sqrt 3, sqrt 3] or standard normal, each of variance 1, as in the code of 2014;
-    or uniform in [-1, 1] ("symmetric"), as in that of DCGAN.
-    """
-    if prior == "normal":
-        return noise.normal("latent", n, latent_dim)
-    reach = RANGES[prior]
-    return noise.uniform("latent", n, latent_dim, low=-reach, high=reach)
 
 
 def with_classes(

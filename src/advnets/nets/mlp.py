@@ -16,11 +16,11 @@ from advnets.nets.layers import (
     Maxout,
     Shape,
     bound_column_norms_,
-    draw_prior,
     dropout,
     sparse_,
     uniform_,
 )
+from advnets.nets.prior import Prior
 from advnets.noise import Noise
 
 _SMALLEST_MARGINAL = 1e-7  # the authors' clip: a pixel that is never lit has no finite logit
@@ -95,10 +95,11 @@ class MLPGenerator(nn.Module):
         )
         self.output = _output_layer(shape, spec, marginals)
         self.squash = ACTIVATIONS[spec.output]
+        self.prior = Prior(spec.prior, spec.latent_dim, spec.components)
 
     def latent(self, n: int, noise: Noise) -> Float[Tensor, "batch latent"]:
         """Draw n points of the noise prior p_z."""
-        return draw_prior(self.spec.prior, n, self.latent_dim, noise)
+        return self.prior(n, noise)
 
     def forward(
         self, z: Float[Tensor, "batch latent"], noise: Noise | None = None
@@ -122,11 +123,24 @@ class Stacked(nn.Module):
     """A generator put below another, whose z it makes: G(z) = top(bottom(z)).
 
     Source: the authors' two-stage training on the Toronto Face Database.
+
+    Raises:
+        UsageError: the upper one has a prior that is learned, which nothing is drawn from here.
     """
 
     def __init__(self, bottom: MLPGenerator, top: MLPGenerator | Stacked) -> None:
         super().__init__()
+        if top.prior.learned:
+            raise UsageError(
+                "a generator with a mixture prior was put upon another, which makes its z; give "
+                "the earlier stage another prior"
+            )
         self.bottom, self.top, self.latent_dim = bottom, top, bottom.latent_dim
+
+    @property
+    def prior(self) -> Prior:
+        """The bottom's."""
+        return self.bottom.prior
 
     def latent(self, n: int, noise: Noise) -> Float[Tensor, "batch latent"]:
         """Draw n points of the bottom's noise prior."""

@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from advnets.nets.layers import draw_prior, one_hot, with_classes
+from advnets.nets.layers import one_hot, with_classes
+from advnets.nets.prior import Prior
 from advnets.noise import Noise
 
 
@@ -18,17 +19,16 @@ class ToldGenerator(nn.Module):
     Source: Goodfellow et al. 2014, section 7, extension 1; Mirza and Osindero 2014, figure 1.
     """
 
-    def __init__(self, inner: nn.Module, own_dim: int, prior: str, classes: int) -> None:
+    def __init__(self, inner: nn.Module, prior: Prior, classes: int) -> None:
         super().__init__()
-        self.inner, self.own_dim, self.prior, self.classes = inner, own_dim, prior, classes
-        self.latent_dim = own_dim + classes
+        self.inner, self.prior, self.classes = inner, prior, classes
+        self.latent_dim = prior.latent_dim + classes
 
     def latent(
         self, n: int, noise: Noise, labels: Int[Tensor, " n"] | None = None
     ) -> Float[Tensor, "n latent"]:
         """Draw n points of the noise prior p_z, of these classes; None: each as probable."""
-        z = draw_prior(self.prior, n, self.own_dim, noise)
-        return with_classes(z, self.classes, noise, labels)
+        return with_classes(self.prior(n, noise), self.classes, noise, labels)
 
     def forward(
         self, z: Float[Tensor, "batch latent"], noise: Noise | None = None

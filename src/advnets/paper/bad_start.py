@@ -11,7 +11,7 @@ import torch
 from torch.nn.utils import get_total_norm
 
 from advnets import config
-from advnets.games.plain import GENERATOR_LOSSES
+from advnets.games.rules import GENERATOR_LOSSES
 from advnets.paper.line import NETS, Cells, Line, Sight, best_response, laid, latents
 from advnets.paper.part import Block, Check, Picture, Setting, Shown, Table, Words
 from advnets.training.algorithm import Round

@@ -20,7 +20,7 @@ from advnets.data.scaling import Scaling
 from advnets.data.source import Part, Pictures, Splits
 from advnets.errors import DataError
 from advnets.experiment.build import OpenedData, open_data
-from advnets.games.plain import GENERATOR_LOSSES
+from advnets.games.rules import GENERATOR_LOSSES
 from advnets.noise import Noise
 from advnets.objectives import value_function
 from advnets.paper.part import Block, Check, Picture, Setting, Shown, Table, Words

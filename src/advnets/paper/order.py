@@ -13,7 +13,8 @@ from torch.nn.utils import get_total_norm
 
 from advnets import config, presets
 from advnets.experiment.build import OpenedData, open_data
-from advnets.games.plain import GENERATOR_LOSSES, generate
+from advnets.games.plain import generate
+from advnets.games.rules import GENERATOR_LOSSES
 from advnets.noise import Noise
 from advnets.paper.part import Block, Check, Picture, Setting, Shown, Table, Words
 from advnets.paper.staging import lay, twin

@@ -17,6 +17,7 @@ from advnets.paper import (
     table1,
     table2,
     theorem1,
+    vae,
 )
 from advnets.paper.part import Part
 
@@ -32,6 +33,7 @@ PARTS: dict[str, Part] = {
     "fig2": Part("Figure 2: samples", "Figure 2, section 5", figure2.show),
     "fig3": Part("Figure 3: lines in z", "Figure 3, section 5", figure3.show),
     "table2": Part("Table 2: what each approach finds hard", "Table 2, section 6", table2.show),
+    "vae": Part("The variational autoencoder beside it", "Section 2", vae.show),
     "density": Part("Why not fit p_model directly", "Section 2", density.show),
     "helvetica": Part("The Helvetica scenario", "Section 6", helvetica.show),
     "counterfeiter": Part("The counterfeiter", "Section 1", counterfeiter.show),

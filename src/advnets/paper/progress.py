@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from math import nan
 from typing import Any
 
 from advnets.paper.part import Picture, Setting
@@ -12,6 +13,11 @@ from advnets.views.ink import LIGHT, dress, level, png, sheet
 Event = Mapping[str, Any]
 
 _STYLES = {"average": "-", "last": ":"}
+
+
+def processor_seconds(events: Sequence[Event]) -> float:
+    """What a training has taken, of all threads and without looks; NaN where it was not noted."""
+    return sum(event.get("processor_seconds", nan) for event in events if event["kind"] == "tick")
 
 
 def progress(events: Sequence[Event], weights: str) -> tuple[list[float], list[float]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from advnets import config, presets
@@ -9,13 +10,16 @@ from advnets.data import names
 from advnets.data.open import open_source
 from advnets.data.source import Splits
 from advnets.errors import DataError
-from advnets.experiment.trained import Trained
+from advnets.experiment.trained import Trained, Weights, load
+from advnets.paper.likelihoods import Record
 from advnets.paper.part import Setting
 
 QUICK_EPOCHS = 200
 SMALLER = 8
 """By how much nets are narrower at quick scale."""
 QUICK_STEPS = 300
+VAE_UNITS, VAE_EPOCHS = (256, 256), 150
+"""Of the encoder at quick scale, as many as G has, and how long it is trained."""
 
 
 def scored_run(setting: Setting, seed: int = 0) -> Trained:
@@ -36,6 +40,43 @@ def tuned_runs(setting: Setting) -> list[Trained]:
         setting.trained(f"tuned-{seed}", _mnist(setting, "tuned-mnist", seed, every=2000))
         for seed in range(setting.seeds)
     ]
+
+
+def vae_runs(setting: Setting) -> list[Trained]:
+    """The same net as a VAE's decoder, a run for each seed."""
+    return [
+        setting.trained(f"vae-{seed}", _mnist(setting, "vae-mnist", seed, every=0))
+        if setting.full
+        else setting.trained(f"vae-digits-{seed}", vae_of_digits(seed))
+        for seed in range(setting.seeds)
+    ]
+
+
+def vae_of_digits(seed: int) -> config.Config:
+    """The offline preset's net as a decoder, for ten seconds."""
+    small, vae = digits(seed), presets.named("vae-mnist").stage
+    generator = replace(small.stage.generator, prior="normal")
+    game = config.ElboGame(config.MLPEncoder(hidden=VAE_UNITS))
+    stage = replace(vae, generator=generator, game=game, epochs=VAE_EPOCHS)
+    half_life = small.stage.average_half_life
+    small = replace(small, preset="vae-mnist", ticks=replace(small.ticks, evaluate=0))
+    return small.with_stage(replace(stage, average_half_life=half_life))
+
+
+def records(trained: Trained, weights: Weights, metrics: Sequence[str]) -> list[Record]:
+    """The records of `advnets evaluate`, taken anew only where they are not there."""
+    of_these = [
+        record
+        for record in trained.run.scores()
+        if record["step"] == trained.step
+        and record["weights"] in (weights, None)
+        and record.get("keep") is None
+    ]
+    known = {record["metric"] for record in of_these if record["weights"] == weights}
+    if lacking := tuple(metric for metric in metrics if metric not in known):
+        chosen = load(trained.run.path, weights=weights)
+        return [*of_these, *chosen.evaluate(lacking, seed=trained.config.seed)]
+    return list(of_these)
 
 
 def mnist(setting: Setting, seed: int) -> config.Config:

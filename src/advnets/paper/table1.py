@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from advnets.experiment import build
 from advnets.experiment.measure import SAMPLES, parzen_by
-from advnets.experiment.trained import Trained, Weights, load
+from advnets.experiment.trained import Trained, Weights
 from advnets.metrics.parzen import GRIDS
 from advnets.paper import folds
 from advnets.paper.likelihoods import (
@@ -24,7 +24,7 @@ from advnets.paper.likelihoods import (
 from advnets.paper.likeness import METRICS, WORDS, likeness
 from advnets.paper.part import Check, Setting, Shown, Table, Words
 from advnets.paper.progress import curves
-from advnets.paper.runs import scored_runs, tuned_runs
+from advnets.paper.runs import records, scored_runs, tuned_runs
 from advnets.views.score_lines import GENERATOR, REAL
 
 GOAL, LEAST = 225.0, 223.0
@@ -106,17 +106,7 @@ def _fine(trained: Trained, weights: Weights) -> Record:
 
 
 def _scored(trained: Trained, weights: Weights) -> list[Record]:
-    """The records of `advnets evaluate`, taken anew only where they are not there."""
-    of_these = [
-        record
-        for record in trained.run.scores()
-        if record["step"] == trained.step and record["weights"] in (weights, None)
-    ]
-    known = {record["metric"] for record in of_these if record["weights"] == weights}
-    if lacking := tuple(metric for metric in ("parzen", *METRICS) if metric not in known):
-        chosen = load(trained.run.path, weights=weights)
-        return [*of_these, *chosen.evaluate(lacking, seed=trained.config.seed)]
-    return list(of_these)
+    return records(trained, weights, ("parzen", *METRICS))
 
 
 def _real(trained: Trained) -> dict[str, Record]:

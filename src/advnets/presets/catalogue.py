@@ -8,7 +8,7 @@ from pathlib import Path
 from advnets.config import Config
 from advnets.data import names
 from advnets.errors import UnknownNameError
-from advnets.presets import dcgan, experiments2014, section7, small
+from advnets.presets import dcgan, experiments2014, modern, section7, small
 from advnets.presets.preset import Preset
 
 PRESETS: dict[str, Preset] = {
@@ -18,6 +18,7 @@ PRESETS: dict[str, Preset] = {
         *experiments2014.PRESETS,
         *dcgan.PRESETS,
         *section7.PRESETS,
+        *modern.PRESETS,
     )
 }
 

@@ -168,7 +168,8 @@ def update(
     position, player = table.position, table.players[name]
     made = position.updates.get(name, 0)
     epoch = int(table.batches.epoch_at(max(position.cursor - 1, 0)))
-    table.movers[name].move(gradients, made, epoch, finite)
+    done = table.noise.at(position.step).done
+    table.movers[name].move(gradients, made, epoch, finite, done)
     if isinstance(player, Projected):
         player.project()
     position.updates[name] = made + 1

@@ -132,7 +132,7 @@ class Loop:
     def _play(self) -> None:
         shown = play_round(self.table)
         for name, average in self.averages.items():
-            average.update(self.table.players[name])
+            average.update(self.table.players[name], self.table.position.step)
         self._note(shown.observed, shown.finite)
         self.hooks.watcher.progress(self.step)
         due = self._due

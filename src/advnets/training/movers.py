@@ -16,7 +16,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from advnets import config
-from advnets.training.schedules import learning_rate, momentum
+from advnets.training.schedules import beta2, learning_rate, momentum
 
 _EPSILON = 1e-8
 _LEAST = sys.float_info.min  # normal: a smaller one is 0 where denormals are flushed
@@ -34,11 +34,17 @@ class Mover(ABC):
 
     @abstractmethod
     def move(
-        self, gradients: Sequence[Tensor], updates: int, epoch: int, finite: Bool[Tensor, ""]
+        self,
+        gradients: Sequence[Tensor],
+        updates: int,
+        epoch: int,
+        finite: Bool[Tensor, ""],
+        done: float = 0.0,
     ) -> None:
         """Move the parameters, after `updates` earlier moves, in an epoch counted from 0.
 
-        Where `finite` is false nothing changes; the host does not wait to learn it.
+        `done` is the share of the way from first to last settings that lies behind. Where `finite`
+        is false nothing changes; the host does not wait to learn it.
         """
 
     def _laid_out(self, gradients: Sequence[Tensor]) -> list[Tensor]:
@@ -63,7 +69,12 @@ class SGDMover(Mover):
         self.spec = spec
 
     def move(  # noqa: D102
-        self, gradients: Sequence[Tensor], updates: int, epoch: int, finite: Bool[Tensor, ""]
+        self,
+        gradients: Sequence[Tensor],
+        updates: int,
+        epoch: int,
+        finite: Bool[Tensor, ""],
+        done: float = 0.0,  # noqa: ARG002
     ) -> None:
         lr, before = (learning_rate(self.spec, n) for n in (updates, max(updates - 1, 0)))
         slowed = before / lr if lr else 1.0  # at a rate of 0 nothing moves, whatever is kept
@@ -101,6 +112,7 @@ class AdamMover(Mover):
         updates: int,
         epoch: int,  # noqa: ARG002
         finite: Bool[Tensor, ""],
+        done: float = 0.0,
     ) -> None:
         (step,) = self.memory["step"]
         step += finite  # the update is counted on the device too: one that is left out is none
@@ -111,9 +123,9 @@ class AdamMover(Mover):
             self.memory["exp_avg_sq"],
             [],
             [step] * len(self.parameters),
-            lr=learning_rate(self.spec, updates),
+            lr=learning_rate(self.spec, updates, done),
             beta1=self.spec.beta1,
-            beta2=self.spec.beta2,
+            beta2=beta2(self.spec, done),
             weight_decay=0.0,
             eps=_EPSILON,
             amsgrad=False,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advnets.views.score_lines import REAL, aligned
+from advnets.views.score_lines import REAL, aligned, weights_of
 
 Comparison = Mapping[str, Any]
 """What `experiment.compare` gives."""
@@ -58,7 +58,7 @@ def _table(record: Comparison) -> list[tuple[str, ...]]:
     for row in record["rows"]:
         step = "" if row["step"] is None else f"{row['step']:,}"
         cells = (_told(cell, of=len(row["seeds"])) for cell in row["cells"])
-        rows.append((row["name"], row["weights"] or "", step, _listed(row["seeds"]), *cells))
+        rows.append((row["name"], weights_of(row), step, _listed(row["seeds"]), *cells))
     for row in record["beside"]:
         rows.append((row["name"], "", "", "", *map(_told, row["cells"])))
     return rows
@@ -82,7 +82,7 @@ def _called(label: Mapping[str, Any], record: Comparison) -> str:
     """A row's name; with weights and step where others have the same."""
     if sum(row["name"] == label["name"] for row in record["rows"]) == 1:
         return label["name"]
-    return f"{label['name']} ({label['weights']}, {label['step']:,})"
+    return f"{label['name']} ({weights_of(label)}, {label['step']:,})"
 
 
 def _listed(seeds: Sequence[int]) -> str:

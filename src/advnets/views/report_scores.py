@@ -143,7 +143,9 @@ def _samples(score: Record) -> str:
     if score.get("samples") == REAL:
         return REAL
     weights = {"last": ", last weights", "average": ", averaged weights"}
-    return "generator" + weights.get(score.get("weights") or "", "")
+    kept = score.get("keep")
+    share = "" if kept is None else f", the {kept:g} that D judges most real"
+    return "generator" + weights.get(score.get("weights") or "", "") + share
 
 
 def _place(score: Record) -> tuple[Html, Html]:

@@ -130,7 +130,7 @@ def _parzen(records: Sequence[Record]) -> str:
         rows.append(
             (
                 record["samples"],
-                record["weights"] or "",
+                weights_of(record),
                 record["grid"],
                 f"{record['sigma']:.3f}{'*' if record['sigma_on_edge'] else ''}",
                 f"{record['mean']:.1f}",
@@ -153,7 +153,7 @@ def _parzen(records: Sequence[Record]) -> str:
 
 def _others(records: Sequence[Record]) -> str:
     rows = [("samples", "weights", "features", "found")]
-    rows += [(r["samples"], r["weights"] or "", looked_at(r), found(r)) for r in records]
+    rows += [(r["samples"], weights_of(r), looked_at(r), found(r)) for r in records]
     copies = ["Real training pictures lie on themselves: so a row would read, were all copies."]
     return "\n".join(
         (
@@ -163,6 +163,12 @@ def _others(records: Sequence[Record]) -> str:
             *(copies if any(record["metric"] == "memorisation" for record in records) else []),
         )
     )
+
+
+def weights_of(record: Record) -> str:
+    """Of which weights samples are, and which share of them D has let stand."""
+    kept = record.get("keep")
+    return (record["weights"] or "") + ("" if kept is None else f", keep {kept:g}")
 
 
 def aligned(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:

@@ -1,0 +1,208 @@
+"""How soon each way to coordinate G and D, and each z, reaches a given quality on MNIST.
+
+    python scripts/coordination.py runs/coordination [--seeds 5] [--seconds 300] [--target 20]
+
+The nets and Adam of preset `mlp`, on one thread; one thing differs in each row. Quality is the
+Fréchet distance of 5,000 samples to 5,000 test digits in features of the package's classifier of
+digits. It is looked at every ten processor seconds of training; what looking takes is not counted.
+A run ends where it reaches the target, or with its seconds. Each leaves a line in results.jsonl,
+a run that has one for these seconds and this target is not played again, and the table is printed.
+In its means a run that did not arrive counts with all its seconds, and ≥ says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advnets import config, presets
+from advnets.experiment import build
+from advnets.experiment.measure import Drawing, draw_samples, pictures
+from advnets.experiment.metrics import EXTRACTORS
+from advnets.experiment.rejection import Rejection, kept_samples
+from advnets.extractors.named import extractor
+from advnets.extractors.protocol import Extractor
+from advnets.metrics.frechet import frechet_distance
+from advnets.paper.likelihoods import with_error
+from advnets.training import runtime
+from advnets.training.algorithm import Table, play_round
+from advnets.training.ema import WeightAverage
+
+TICK, LOOK, COMPARED = 50, 10.0, 5000
+"""Rounds between observations of D's lead, seconds between looks, pictures that are compared."""
+HERE = config.Runtime("cpu", "float32", threads=1)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What is trained, and which share of its samples is looked at."""
+
+    stage: config.Stage
+    keep: float = 1.0
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Processor seconds of training at most, and the distance that ends it sooner."""
+
+    seconds: float
+    target: float
+
+
+def variants() -> dict[str, Variant]:
+    """Each differs from the first in one thing."""
+    stage = replace(presets.named("mlp").stage, game=config.Game())
+    generator, rate = stage.generator, stage.discriminator_optimizer
+
+    def game(**options: Any) -> Variant:
+        return Variant(replace(stage, game=config.Game(**options)))
+
+    def prior(kind: str) -> Variant:
+        return Variant(replace(stage, generator=replace(generator, prior=kind)))
+
+    return {
+        "alternating, k = 1, z normal": Variant(stage),
+        "k = 2": game(k=2),
+        "k = 4 while D leads by less than .5": game(k=4, lead=0.5),
+        "two time scales: D at four times the rate": Variant(
+            replace(stage, discriminator_optimizer=replace(rate, lr=4 * rate.lr))
+        ),
+        "simultaneous, one pass of D": game(updates="simultaneous"),
+        "weight average, half-life 50,000": Variant(replace(stage, average_half_life=50_000)),
+        "z uniform": prior("uniform"),
+        "z truncated": prior("truncated"),
+        "z mixture": prior("mixture"),
+        "the half that D judges most real": Variant(stage, keep=0.5),
+    }
+
+
+class Looker:
+    """Fréchet distances to the test pictures, whose features are taken once."""
+
+    def __init__(self, data: build.OpenedData, seen: Extractor) -> None:
+        test = data.splits.test
+        assert test is not None
+        self.data, self.seen = data, seen
+        self.real = seen.features(pictures(test, slice(COMPARED)))
+
+    def distance(self, table: Table, generator: torch.nn.Module, variant: Variant) -> float:
+        """Of samples as the variant shows them."""
+        scaling, drawing = self.data.scaling, Drawing(torch.device("cpu"))
+        if variant.keep == 1:
+            drawn = draw_samples(generator, scaling, COMPARED, 0, drawing)
+        else:
+            d = table.players["discriminator"].eval()
+            rejection = Rejection(variant.keep, variant.stage.game, d)
+            drawn = kept_samples(generator, scaling, COMPARED, 0, drawing, rejection)
+            d.train()
+        return frechet_distance(self.real, self.seen.features(drawn))
+
+
+def played(
+    variant: Variant, seed: int, data: config.Data, looker: Looker, bounds: Bounds
+) -> dict[str, Any]:
+    """Train one until it is good enough or its time is over; say what was seen on the way."""
+    run = config.Config("coordination", data, (variant.stage,), runtime=HERE, seed=seed)
+    table = build.table(run, looker.data, 0, runtime.prepare(HERE))
+    shown, average = table.players["generator"], None
+    if half_life := variant.stage.average_half_life:
+        average = WeightAverage(shown, half_life, data.batch_size)
+        shown = average.module
+    spent, curve = 0.0, list[tuple[float, int, float]]()
+    while spent < bounds.seconds:
+        began = time.process_time()
+        while (now := time.process_time() - began) < min(LOOK, bounds.seconds - spent):
+            tick(table, average)
+        spent += now
+        curve.append((spent, table.position.step, looker.distance(table, shown, variant)))
+        if curve[-1][2] <= bounds.target:
+            break
+    return {
+        "reached": curve[-1][2] <= bounds.target,
+        "taken": spent,
+        "rounds": table.position.step,
+        "updates": dict(table.position.updates),
+        "distance": curve[-1][2],
+        "least": min(distance for _, _, distance in curve),
+        "curve": curve,
+    }
+
+
+def tick(table: Table, average: WeightAverage | None) -> None:
+    """Some rounds, and what was observed in them in the mean."""
+    sums: dict[str, Tensor] = {}
+    for _ in range(TICK):
+        seen = play_round(table).observed
+        sums = {name: sums.get(name, 0) + value for name, value in seen.items()}
+        if average is not None:
+            average.update(table.players["generator"])
+    table.last_observed = {name: float(value) / TICK for name, value in sums.items()}
+
+
+def rows(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The table, in Markdown: means over seeds and their standard errors."""
+    yield (
+        "| | reached | processor seconds | rounds | steps of D to one of G | distance at the end |"
+    )
+    yield "|---|---|---|---|---|---|"
+    for name in dict.fromkeys(record["variant"] for record in found):
+        of_it = [record for record in found if record["variant"] == name]
+        reached = sum(record["reached"] for record in of_it)
+        least = "" if reached == len(of_it) else "≥ "
+        moved = [record["updates"] for record in of_it]
+        columns = {
+            "{:.0f}": [record["taken"] for record in of_it],
+            "{:,.0f}": [record["rounds"] for record in of_it],
+            "{:.2f}": [some["discriminator"] / some["generator"] for some in moved],
+            "{:.1f}": [record["distance"] for record in of_it],
+        }
+        taken, *cells = (with_error([*map(float, some)], form) for form, some in columns.items())
+        cells = f"{reached} of {len(of_it)}", least + taken, *cells
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Play what is missing, print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--target", type=float, default=20.0)
+    parser.add_argument("--data", default="mnist")
+    parser.add_argument("--only", nargs="*", choices=list(variants()))
+    asked = parser.parse_args(arguments)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    file = asked.out / "results.jsonl"
+    bounds = Bounds(asked.seconds, asked.target)
+    data = replace(presets.named("mlp").data, source=asked.data)
+    opened = build.open_data(data)
+    seen = extractor(EXTRACTORS.get(opened.facts.name, "pixels"))
+    stamps = {"data": opened.facts.name, "extractor": seen.name, **vars(bounds)}
+    lines = file.read_text("utf-8").splitlines() if file.exists() else []
+    found = [record for record in map(json.loads, lines) if stamps.items() <= record.items()]
+    known = {(record["variant"], record["seed"]) for record in found}
+    looker = Looker(opened, seen)
+    for seed in range(asked.seeds):
+        for name in asked.only or variants():
+            if (name, seed) in known:
+                continue
+            ended = played(variants()[name], seed, data, looker, bounds)
+            record = {"variant": name, "seed": seed, **stamps, **ended}
+            found.append(record)
+            with file.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(record) + "\n")
+    print("\n".join(rows(found)))
+
+
+if __name__ == "__main__":
+    main()

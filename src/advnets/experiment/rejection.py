@@ -1,0 +1,168 @@
+"""Samples that D judges most real, out of more that are drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import singledispatch
+from itertools import tee
+from typing import cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from advnets import config
+from advnets.data.scaling import Scaling
+from advnets.errors import UsageError
+from advnets.experiment.measure import BLOCK, Drawing, latent_blocks, made_blocks
+from advnets.games.inference import pairs
+from advnets.noise import Noise
+from advnets.training.runtime import products
+from advnets.types import ConditionalDiscriminator, Discriminator
+
+Logits = Float[Tensor, " batch"]
+Pictures = Float[Tensor, "batch channels height width"]
+Latents = Float[Tensor, "batch latent"]
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Of each 500 samples drawn, the share `keep` with the largest a(x) stays.
+
+    What stays is no draw from p_g any more but from its part that D finds most like data: worse
+    samples go, and with them variety. Source: Goodfellow et al. 2014, section 7, extension 5;
+    Azadi et al. 2019, "Discriminator rejection sampling", accept by chance instead.
+
+    Raises:
+        UsageError: the share is not from 1/500 to 1, or D judges several pictures at once.
+    """
+
+    keep: float
+    game: config.AnyGame
+    discriminator: nn.Module
+    classes: int = 0
+    """How many a conditional generator makes."""
+
+    def __post_init__(self) -> None:
+        if not 1 / BLOCK <= self.keep <= 1:
+            raise UsageError(f"keep is {self.keep}; it must be from {1 / BLOCK} to 1")
+        if isinstance(self.game, config.Game) and self.game.pack > 1:
+            raise UsageError(
+                f"keep is {self.keep}, and D judges packs of {self.game.pack} pictures, none "
+                "alone; leave --keep out"
+            )
+
+    @property
+    def kept(self) -> int:
+        """Samples that stay of a block."""
+        return round(BLOCK * self.keep)
+
+
+@torch.no_grad()
+def kept_samples(
+    generator: nn.Module,
+    scaling: Scaling,
+    n: int,
+    seed: int,
+    drawing: Drawing,
+    rejection: Rejection,
+    labels: Int[Tensor, " n"] | None = None,
+) -> Float[Tensor, "n channels height width"]:
+    """Draw n samples as pixels in [0, 1], on the host, in eval mode, the worst left out.
+
+    They stay in the order of their drawing. The choice is made within each block, and within each
+    class of a block, so that the first samples of a seed do not depend on n, and classes stay as
+    frequent as they were asked for; without labels a conditional generator's are drawn.
+    """
+    kept = rejection.kept
+    blocks = -(-n // kept)
+    asked = _asked(rejection, blocks * kept, seed, labels)
+    of_candidate = torch.arange(BLOCK) * kept // BLOCK  # whose place each is a candidate for
+    told = None if asked is None else asked.view(blocks, kept)[:, of_candidate].flatten()
+    judged, shown = tee(latent_blocks(generator, blocks * BLOCK, seed, drawing.device, told))
+    found: list[Tensor] = []
+    drawn = made_blocks(generator, shown, drawing)
+    for number, (z, x) in enumerate(zip(judged, drawn, strict=True)):
+        with products(drawing.device, drawing.precision):
+            logits = verdict(rejection.game, rejection.discriminator, x, z, rejection.classes)
+        wanted = torch.zeros(kept, dtype=torch.int64)
+        if asked is not None:
+            wanted = asked[number * kept : (number + 1) * kept]
+        chosen = best(logits.float().cpu(), wanted[of_candidate], wanted)
+        found.append(scaling.to_pixels(x).float().cpu()[chosen])
+    return torch.cat(found)[:n]
+
+
+def best(
+    logits: Float[Tensor, " candidates"],
+    classes: Int[Tensor, " candidates"],
+    asked: Int[Tensor, " kept"],
+) -> Int[Tensor, " kept"]:
+    """For each class as many of its candidates as are asked for, those of the largest logits.
+
+    They are in the order of the candidates, each where its class is asked for; of equals the
+    earlier one is taken.
+    """
+    chosen = torch.empty_like(asked)
+    for number in asked.unique():
+        candidates, places = (some.eq(number).nonzero().flatten() for some in (classes, asked))
+        order = logits[candidates].argsort(descending=True, stable=True)
+        chosen[places] = candidates[order[: len(places)].sort().values]
+    return chosen
+
+
+@singledispatch
+def verdict(
+    game: config.AnyGame,  # noqa: ARG001
+    net: nn.Module,
+    x: Pictures,
+    z: Latents,  # noqa: ARG001
+    classes: int,  # noqa: ARG001
+) -> Logits:
+    """a(x) of samples x = G(z), as the game shows D its pictures."""
+    return cast(Discriminator, net)(x)
+
+
+@verdict.register
+def _(
+    game: config.ConditionalGame,  # noqa: ARG001
+    net: nn.Module,
+    x: Pictures,
+    z: Latents,
+    classes: int,
+) -> Logits:
+    return cast(ConditionalDiscriminator, net)(x, None, z[:, -classes:].argmax(1))
+
+
+@verdict.register
+def _(
+    game: config.InferenceGame,  # noqa: ARG001
+    net: nn.Module,
+    x: Pictures,
+    z: Latents,
+    classes: int,  # noqa: ARG001
+) -> Logits:
+    return cast(Discriminator, net)(pairs(x, z))
+
+
+@verdict.register
+def _(
+    game: config.CompletionGame,  # noqa: ARG001
+    net: nn.Module,
+    x: Pictures,
+    z: Latents,  # noqa: ARG001
+    classes: int,  # noqa: ARG001
+) -> Logits:
+    return cast(Discriminator, net)(torch.cat((x, torch.zeros_like(x[:, :1])), 1))  # nothing known
+
+
+def _asked(
+    rejection: Rejection, n: int, seed: int, labels: Int[Tensor, " given"] | None
+) -> Int[Tensor, " n"] | None:
+    """The class of each of whole blocks of samples: as given, over and over, or drawn."""
+    if not rejection.classes:
+        return None
+    if labels is not None:
+        return labels.cpu()[torch.arange(n) % len(labels)]
+    drawn = Noise(seed, purpose="samples").uniform("class asked for", n)
+    return (drawn * rejection.classes).long()

@@ -1,0 +1,70 @@
+"""Objectives by name: what each player minimises, and what of D's logits is worth watching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from advnets.objectives import (
+    critic_generator_loss,
+    discriminator_loss,
+    hinge_discriminator_loss,
+    least_squares_discriminator_loss,
+    least_squares_generator_loss,
+    minimax_generator_loss,
+    non_saturating_generator_loss,
+    value_terms,
+    wasserstein_discriminator_loss,
+)
+
+Observed = dict[str, Float[Tensor, ""]]
+
+
+def observe(real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]) -> Observed:
+    """Batch means of D(x) and D(G(z)), V(D, G) and its two terms, with dropout as D is trained."""
+    with torch.no_grad():
+        of_real, of_fake = value_terms(real_logits, fake_logits)
+        return {
+            "d_real": torch.sigmoid(real_logits.float()).mean(),
+            "d_fake": torch.sigmoid(fake_logits.float()).mean(),
+            "value": of_real + of_fake,
+            "value/real": of_real,
+            "value/fake": of_fake,
+        }
+
+
+def observe_critic(
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
+) -> Observed:
+    """Batch means of a(x) and a(G(z)), where no sigmoid makes a probability of them."""
+    with torch.no_grad():
+        return {"a(x)": real_logits.float().mean(), "a(G(z))": fake_logits.float().mean()}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What D minimises, of logits on pictures and on samples; what G does, of those on samples."""
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    generator: Callable[[Tensor], Tensor]
+    observe: Callable[[Tensor, Tensor], Observed] = observe
+
+
+GENERATOR_LOSSES = {
+    "minimax": minimax_generator_loss,
+    "non-saturating": non_saturating_generator_loss,
+}
+"""Of the game of 2014, whose D is a classifier."""
+
+OBJECTIVES = {
+    **{name: Objective(discriminator_loss, loss) for name, loss in GENERATOR_LOSSES.items()},
+    "hinge": Objective(hinge_discriminator_loss, critic_generator_loss, observe_critic),
+    "least-squares": Objective(
+        least_squares_discriminator_loss, least_squares_generator_loss, observe_critic
+    ),
+    "wasserstein": Objective(wasserstein_discriminator_loss, critic_generator_loss, observe_critic),
+}

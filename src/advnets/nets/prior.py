@@ -1,0 +1,68 @@
+"""Noise priors p_z: plain distributions, and a mixture that is learned with G."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advnets.noise import Noise
+
+RANGES = {"uniform": math.sqrt(3), "symmetric": 1.0}
+"""How far uniform priors reach from 0."""
+CUT = 2.0
+"""How far the truncated normal reaches from 0."""
+TAIL = 0.5 * math.erfc(CUT / math.sqrt(2))
+"""Φ(-2): what the truncated normal leaves out on either side."""
+
+
+class Prior(nn.Module):
+    """The noise prior that a generator was built for.
+
+    `kind` is one that `draw_prior` knows, or "mixture": z = μ_c + σ_c ε of normal ε, each of the
+    `components` c as probable, their means and log deviations G's own parameters; gradients reach
+    them through z, and the loss of G moves them. They begin so that each number has variance 1:
+    means normal of variance 3/4, deviations 1/2. Source: Gurumurthy, Sarvadevabhatla and Babu
+    2017, "DeLiGAN" (there with a penalty that holds deviations up; here without).
+    """
+
+    def __init__(self, kind: str, latent_dim: int, components: int = 1) -> None:
+        super().__init__()
+        self.kind, self.latent_dim, self.components = kind, latent_dim, components
+        if self.learned:
+            begun = math.sqrt(0.75) * torch.randn(components, latent_dim)
+            self.means = nn.Parameter(begun)
+            self.log_deviations = nn.Parameter(torch.full_like(begun, math.log(0.5)))
+
+    @property
+    def learned(self) -> bool:
+        """Whether it has parameters."""
+        return self.kind == "mixture"
+
+    def forward(self, n: int, noise: Noise) -> Float[Tensor, "n latent"]:
+        """Draw n points."""
+        if not self.learned:
+            return draw_prior(self.kind, n, self.latent_dim, noise)
+        which = (noise.uniform("component", n) * self.components).long()
+        mean, log_deviation = (F.embedding(which, w) for w in (self.means, self.log_deviations))
+        return mean + log_deviation.exp() * noise.normal("latent", n, self.latent_dim)
+
+
+def draw_prior(kind: str, n: int, latent_dim: int, noise: Noise) -> Float[Tensor, "n latent"]:
+    """Draw n points of a noise prior without parameters.
+
+    Uniform in [-sqrt 3, sqrt 3] or standard normal, each of variance 1, as in the code of 2014;
+    uniform in [-1, 1] ("symmetric"), as in that of DCGAN; or standard normal cut at |z| <= 2
+    ("truncated"), of variance .774, by Φ⁻¹ of one uniform number each: drawing until a number
+    lies within would take another count of bits for each.
+    """
+    if kind == "normal":
+        return noise.normal("latent", n, latent_dim)
+    if kind == "truncated":
+        share = noise.uniform("latent", n, latent_dim, low=TAIL, high=1 - TAIL)
+        return torch.special.ndtri(share).clamp(-CUT, CUT)  # rounding may pass the cut
+    reach = RANGES[kind]
+    return noise.uniform("latent", n, latent_dim, low=-reach, high=reach)

@@ -1,0 +1,135 @@
+"""What adversarial nets are trained by ten years on, on the scale of a CPU.
+
+The recipe of Huang et al. 2024, "The GAN is dead; long live the GAN!": pairs, slope penalties on
+pictures and samples at every step, no normalisation layers; rates, penalties and Adam's memory on
+their way to an end, augmentations that come in, an average that is young at first. The published
+nets and 10 million pictures take days of GPUs; these keep the recipe and not the size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from advnets.config import (
+    Adam,
+    Config,
+    Data,
+    DCGANDiscriminator,
+    DCGANGenerator,
+    Game,
+    MLPDiscriminator,
+    MLPGenerator,
+    ResidualDiscriminator,
+    ResidualGenerator,
+    Runtime,
+    Stage,
+    Ticks,
+)
+from advnets.presets.preset import Preset
+
+_ADAM = Adam(lr=2e-4, end_lr=5e-5, beta1=0.0, beta2=0.9, end_beta2=0.99)
+
+_GAME = Game(
+    # One pass of D for both players: a third less to compute than in turns.
+    updates="simultaneous",
+    relativistic=True,
+    r1=1.0,
+    r2=1.0,
+    end_r1=0.1,
+    end_r2=0.1,
+    augment=0.3,
+)
+
+# Residual nets cost about ten times as much on a CPU as strided ones, nearly all of it on maps of
+# full size, which strides leave at once. So these are DCGAN's without its norms, with weights drawn
+# larger, as no norm makes up for small ones; modern-residual has the others.
+_STAGE = Stage(
+    generator=DCGANGenerator(
+        latent_dim=64, width=64, kernel=4, prior="normal", batch_norm=False, deviation=0.05
+    ),
+    discriminator=DCGANDiscriminator(width=64, kernel=4, batch_norm=False, deviation=0.05),
+    game=_GAME,
+    generator_optimizer=_ADAM,
+    discriminator_optimizer=_ADAM,
+    epochs=100,
+    average_half_life=200_000,
+    average_share=0.1,
+)
+
+OWN = Config(
+    preset="modern",
+    data=Data(source="", size=64, scaling="symmetric", batch_size=64, flip=True),
+    stages=(_STAGE,),
+    ticks=Ticks(log=100, samples=1000, checkpoint=500),
+)
+MNIST = replace(
+    OWN,
+    preset="modern-mnist",
+    data=replace(OWN.data, source="mnist", flip=False),
+    stages=(
+        replace(
+            _STAGE,
+            generator=replace(_STAGE.generator, width=32),
+            discriminator=replace(_STAGE.discriminator, width=32),
+            game=replace(
+                _GAME,
+                # At 1 D was ever surer of itself in the first steps (LOG.md).
+                r1=5.0,
+                r2=5.0,
+                end_r1=0.5,
+                end_r2=0.5,
+                # Mirrored digits are none, and grey ones have no colour.
+                augmentations=("translate", "cutout"),
+            ),
+            epochs=30,
+        ),
+    ),
+)
+CIFAR = replace(
+    OWN,
+    preset="modern-cifar",
+    data=replace(OWN.data, source="cifar10", size=32),
+    # The published γ of CIFAR-10; larger pictures want a larger one.
+    stages=(replace(_STAGE, game=replace(_GAME, r1=0.05, r2=0.05, end_r1=0.005, end_r2=0.005)),),
+)
+RESIDUAL = replace(
+    OWN,
+    preset="modern-residual",
+    stages=(replace(_STAGE, generator=ResidualGenerator(), discriminator=ResidualDiscriminator()),),
+)
+
+_POINTS = Stage(
+    generator=MLPGenerator(
+        latent_dim=2,
+        prior="normal",
+        hidden=(256, 256, 256),
+        activations=("leaky_relu",) * 3,
+        output="linear",
+        init_range=0.1,
+        output_bias=0.0,
+    ),
+    discriminator=MLPDiscriminator(units=(256, 256, 256)),
+    game=replace(_GAME, augment=0.0),
+    generator_optimizer=replace(_ADAM, lr=1e-3, end_lr=5e-5),
+    discriminator_optimizer=replace(_ADAM, lr=1e-3, end_lr=5e-5),
+    steps=20_000,
+    average_half_life=500_000,
+    average_share=0.1,
+)
+RING = Config(
+    preset="modern-ring",
+    data=Data(source="ring", scaling="none", batch_size=500),
+    stages=(_POINTS,),
+    ticks=Ticks(log=500, samples=5000, checkpoint=5000),
+    runtime=Runtime(precision="float32", threads=1),
+)
+GRID = replace(RING, preset="modern-grid", data=replace(RING.data, source="grid"))
+
+PRESETS = (
+    Preset(OWN, "Your pictures (--data PATH), 64x64: pairs, slopes, schedules, no norms."),
+    Preset(MNIST, "MNIST by the same recipe."),
+    Preset(CIFAR, "CIFAR-10 by the same recipe."),
+    Preset(RESIDUAL, "The same with residual nets (--data PATH or cifar10); for a GPU."),
+    Preset(RING, "The recipe on a ring of 8 modes, with fully connected nets."),
+    Preset(GRID, "The same on a grid of 25 modes."),
+)

@@ -1,0 +1,17 @@
+"""Numbers that change over a run, as pure functions of the share of it that is done."""
+
+from __future__ import annotations
+
+import math
+
+
+def cosine(first: float, last: float | None, done: float) -> float:
+    """A number between first and last, slow at both ends; without a last, first.
+
+    m first + (1 - m) last, m = (1 + cos π done) / 2, `done` in [0, 1].
+    Source: Loshchilov and Hutter 2017, "SGDR", equation 5.
+    """
+    if last is None:
+        return first
+    left = 0.5 * (1 + math.cos(math.pi * done))
+    return left * first + (1 - left) * last

@@ -1,0 +1,126 @@
+"""The recipe from its presets: what is set, and that it runs on every kind of data and net."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from advnets import config, presets
+from advnets.experiment import build, seats
+from advnets.experiment.train import train
+from advnets.runs import RunDirectory
+from advnets.training.algorithm import play_round
+from advnets.training.checkpoint import read_checkpoint
+from advnets.training.schedules import beta2, learning_rate
+
+NAMES = [name for name in presets.PRESETS if name.startswith("modern")]
+SHAPES = {"modern-mnist": (1, 28, 28), "modern-cifar": (3, 32, 32), "modern": (3, 64, 64)}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_recipe_is_kept(name):
+    """Pairs, both penalties at every step, falling to a tenth; rates and decays as published."""
+    stage = presets.named(name).stage
+    assert stage.game.relativistic
+    assert stage.game.r1 == stage.game.r2 == pytest.approx(10 * stage.game.end_r1)
+    assert stage.game.end_r1 == stage.game.end_r2 > 0
+    for spec in (stage.generator_optimizer, stage.discriminator_optimizer):
+        assert spec.beta1 == 0
+        assert (beta2(spec, 0.0), beta2(spec, 1.0)) == (0.9, 0.99)
+        assert learning_rate(spec, 0, 1.0) == 5e-5
+        if name not in ("modern-ring", "modern-grid"):
+            assert learning_rate(spec, 0, 0.0) == 2e-4
+    assert stage.average_share > 0
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_no_net_of_it_has_a_norm(name):
+    run = presets.named(name)
+    for net in seats.players(run, 0, SHAPES[name], torch.zeros(SHAPES[name])).values():
+        assert not any("Norm" in type(module).__name__ for module in net.modules())
+        assert any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in net.modules())
+
+
+POINTS = {
+    "schedules": {},
+    "hinge": {"objective": "hinge", "relativistic": False},
+    "least-squares": {"objective": "least-squares", "relativistic": False},
+    "wasserstein": {"objective": "wasserstein", "relativistic": False, "gp": 10.0, "r1": 0.0},
+    "packs": {"pack": 5},
+    "alternating": {"updates": "alternating", "k": 2},
+}
+
+
+@pytest.mark.parametrize("source", ["ring", "grid"])
+@pytest.mark.parametrize("options", POINTS.values(), ids=POINTS)
+def test_points_are_played_with_by_fully_connected_nets(source, options, tmp_path, quiet):
+    """Every option of the recipe, its schedules, penalties and average: numbers stay finite."""
+    run = presets.named(f"modern-{source}")
+    nets = {
+        "generator": replace(run.stage.generator, hidden=(16,), activations=("leaky_relu",)),
+        "discriminator": config.MLPDiscriminator(units=(16,)),
+    }
+    game = replace(run.stage.game, **options)
+    stage = replace(run.stage, **nets, game=game, steps=6)
+    run = replace(run.with_stage(stage), data=replace(run.data, batch_size=50))
+    train(run, tmp_path / "run", quiet)
+    tensors = read_checkpoint(RunDirectory(tmp_path / "run").newest_checkpoint()).tensors
+    assert all(torch.isfinite(t).all() for t in tensors.values())
+
+
+@pytest.mark.parametrize(
+    "discriminator",
+    [
+        config.ResidualDiscriminator(width=4, group=4),
+        config.DCGANDiscriminator(width=4, kernel=4, batch_norm=False, spectral_norm=True),
+    ],
+    ids=["residual", "spectral norm"],
+)
+@pytest.mark.parametrize("game", [config.Game, config.ConditionalGame])
+def test_nets_of_it_resume_to_the_bit(discriminator, game, tiny, tmp_path, quiet):
+    adam = config.Adam(end_lr=5e-5, beta1=0.0, beta2=0.9, end_beta2=0.99)
+    stage = config.Stage(
+        generator=config.ResidualGenerator(latent_dim=4, width=4, group=4),
+        discriminator=discriminator,
+        game=game(relativistic=True, r1=1.0, end_r1=0.1, augment=0.5),
+        generator_optimizer=adam,
+        discriminator_optimizer=adam,
+        steps=6,
+        burn_in_steps=6,
+        average_half_life=200,
+        average_share=0.5,
+    )
+    run = replace(tiny.with_stage(stage), data=replace(tiny.data, scaling="symmetric"))
+    train(run, tmp_path / "whole", quiet)
+    train(run.with_stage(replace(stage, steps=3)), tmp_path / "cut", quiet)
+    train(run, tmp_path / "cut", quiet, resume=True)
+    whole, cut = (
+        read_checkpoint(RunDirectory(tmp_path / name).newest_checkpoint()).tensors
+        for name in ("whole", "cut")
+    )
+    for name, tensor in whole.items():  # the shorter run has told its means by the way
+        assert name.startswith("sums/") or torch.equal(cut[name], tensor), name
+
+
+def test_two_time_scales_are_two_optimizers(tiny):
+    """A rate of D's own moves D otherwise and G, in its first step, not at all otherwise."""
+    data, ends = build.open_data(tiny.data), []
+    for rate in (1e-4, 4e-4):
+        stage = replace(
+            tiny.stage,
+            game=config.Game(updates="simultaneous"),
+            generator_optimizer=config.Adam(lr=1e-4),
+            discriminator_optimizer=config.Adam(lr=rate),
+        )
+        run = build.resolved(tiny.with_stage(stage), data.facts, tiny.runtime)
+        table = build.table(run, data, 0, torch.device("cpu"))
+        before = [p.clone() for p in table.players["discriminator"].parameters()]
+        play_round(table)
+        after = table.players["discriminator"].parameters()
+        moved = [(b - a).abs().max().item() for a, b in zip(before, after, strict=True)]
+        ends.append((max(moved), [p.clone() for p in table.players["generator"].parameters()]))
+    assert ends[1][0] == pytest.approx(4 * ends[0][0], rel=1e-2)
+    assert all(torch.equal(a, b) for a, b in zip(ends[0][1], ends[1][1], strict=True))

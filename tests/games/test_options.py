@@ -1,0 +1,214 @@
+"""Options of the plain game: schedules, augmentation, packs, objectives and their penalties."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from advnets import config
+from advnets.errors import UsageError
+from advnets.games.augment import augmented
+from advnets.games.plain import AdversarialNets, packed, unpacked
+from advnets.games.rules import OBJECTIVES
+from advnets.noise import Noise
+from advnets.types import Batch
+
+NOISE = Noise(0, over=10)
+
+
+class Generator(nn.Module):
+    """G(z), linear: 2 x 8 x 8 pictures of 3 numbers."""
+
+    latent_dim = 3
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(3, 128)
+
+    def latent(self, n, noise):
+        return noise.normal("latent", n, 3)
+
+    def forward(self, z, noise=None):
+        return self.linear(z).view(-1, 2, 8, 8)
+
+
+class Discriminator(nn.Module):
+    """a(x), a small net; keeps what it has been shown."""
+
+    def __init__(self, channels=2):
+        super().__init__()
+        self.first, self.last = nn.Linear(channels * 64, 5), nn.Linear(5, 1)
+        self.shown = []
+
+    def forward(self, x, noise=None):
+        self.shown.append(x)
+        return self.last(torch.tanh(self.first(x.flatten(1)))).squeeze(1)
+
+
+def players(channels=2):
+    torch.manual_seed(0)
+    return {"generator": Generator(), "discriminator": Discriminator(channels)}
+
+
+BATCH = Batch(torch.randn(12, 2, 8, 8, generator=torch.Generator().manual_seed(1)))
+
+
+def first(spec, some, noise=NOISE):
+    """The outcome of the phase in which D moves."""
+    return AdversarialNets(spec).phases()[0].losses(some, BATCH, noise)
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_weights_of_penalties_go_to_their_ends_by_a_cosine(updates):
+    """At step 5 of 10 they stand in the middle; past the end they stay."""
+    falling = config.Game(updates=updates, r1=4.0, end_r1=1.0, r2=0.0, end_r2=3.0)
+    for step, r1, r2 in ((0, 4.0, 0.0), (5, 2.5, 1.5), (10, 1.0, 3.0), (99, 1.0, 3.0)):
+        still = config.Game(updates=updates, r1=r1, r2=r2)
+        losses = [
+            first(spec, players(), NOISE.at(step)).losses["discriminator"]
+            for spec in (falling, still)
+        ]
+        assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+@pytest.mark.parametrize("relativistic", [False, True])
+def test_d_sees_pictures_and_samples_through_augmentations(updates, relativistic):
+    """Both players do, each as probably as this step has it; at step 0 nothing is changed."""
+    spec = config.Game(updates=updates, relativistic=relativistic, augment=0.8)
+    for step, changed in ((0, False), (10, True)):
+        for phase in AdversarialNets(spec).phases():
+            some, noise = players(), NOISE.at(step)
+            phase.losses(some, BATCH, noise)
+            fake = some["generator"](some["generator"].latent(12, noise))
+            plain = {"real": BATCH.pictures, "fake": fake}
+            seen = torch.cat(some["discriminator"].shown)
+            streams = ("fake", "real") if phase.name == "generator" else ("real", "fake")
+            for stream, part in zip(streams, seen.split(12), strict=False):
+                expected = augmented(
+                    plain[stream], spec.augmentations, noise.ramp(0.0, 0.8), noise.stacked(stream)
+                )
+                torch.testing.assert_close(part, expected)
+                assert torch.equal(part, plain[stream]) != changed
+
+
+def test_only_the_augmentations_that_are_named_are_used():
+    some = players()
+    spec = config.Game(augment=1.0, augmentations=("flip",))
+    first(spec, some, NOISE.at(10))
+    real = some["discriminator"].shown[0][:12]
+    assert torch.equal(real, BATCH.pictures.flip(-1))
+
+
+def test_slopes_are_those_on_the_pictures_before_augmentation():
+    """∇_x a(T(x)), by a derivative through T that is taken apart from the game."""
+    spec = config.Game(r1=2.0, augment=1.0)
+    some, noise = players(), NOISE.at(10)
+    outcome = first(spec, some, noise)
+    x = BATCH.pictures.clone().requires_grad_()
+    shown = augmented(x, spec.augmentations, torch.tensor(1.0), noise.stacked("real"))
+    (slope,) = torch.autograd.grad(some["discriminator"](shown).sum(), x)
+    expected = slope.square().sum((1, 2, 3)).mean()
+    assert outcome.observed["slope/real"].item() == pytest.approx(expected.item(), rel=1e-5)
+    (outside,) = torch.autograd.grad(
+        some["discriminator"](shown.detach().requires_grad_()).sum(),
+        some["discriminator"].shown[-1],
+    )
+    assert expected.item() != pytest.approx(outside.square().sum((1, 2, 3)).mean().item(), rel=1e-3)
+
+
+def test_a_pack_is_pictures_on_top_of_each_other():
+    x = BATCH.pictures
+    packs = packed(x, 3)
+    assert packs.shape == (4, 6, 8, 8)
+    for i in range(4):
+        assert torch.equal(packs[i], torch.cat([x[3 * i], x[3 * i + 1], x[3 * i + 2]]))
+    assert torch.equal(unpacked(packs, 3), x)
+    assert packed(x, 1) is x
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_packed_d_judges_packs_of_one_kind(updates):
+    """By the losses of 4 real and 4 generated packs of 3, slopes with respect to all of a pack."""
+    spec = config.Game(updates=updates, pack=3, r1=2.0, r2=2.0)
+    some = players(6)
+    outcomes = [phase.losses(some, BATCH, NOISE) for phase in AdversarialNets(spec).phases()]
+    d, g = some["discriminator"], some["generator"]
+    fake = g(g.latent(12, NOISE))
+    real, fake = (x.reshape(4, 6, 8, 8).detach().requires_grad_() for x in (BATCH.pictures, fake))
+    softplus = nn.functional.softplus
+    loss = 0.5 * (softplus(-d(real)).mean() + softplus(d(fake)).mean())
+    for x in (real, fake):
+        (slope,) = torch.autograd.grad(d(x).sum(), x)
+        loss = loss + slope.square().sum((1, 2, 3)).mean()
+    assert outcomes[0].losses["discriminator"].item() == pytest.approx(loss.item(), rel=1e-5)
+    of_g = softplus(-d(fake)).mean().item()
+    assert outcomes[-1].losses["generator"].item() == pytest.approx(of_g, rel=1e-5)
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_each_objective_is_played_by_both(objective, updates):
+    """D's phase gives D's loss of it, G's phase G's, on the same logits."""
+    some, rule = players(), OBJECTIVES[objective]
+    phases = AdversarialNets(config.Game(objective=objective, updates=updates)).phases()
+    outcomes = [phase.losses(some, BATCH, NOISE) for phase in phases]
+    d, g = some["discriminator"], some["generator"]
+    real, fake = d(BATCH.pictures), d(g(g.latent(12, NOISE)))
+    torch.testing.assert_close(outcomes[0].losses["discriminator"], rule.discriminator(real, fake))
+    torch.testing.assert_close(outcomes[-1].losses["generator"], rule.generator(fake))
+    assert set(outcomes[0].observed) == set(rule.observe(real, fake))
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+@pytest.mark.parametrize("pack", [1, 3])
+def test_excess_slopes_are_taken_between_pictures_and_samples(updates, pack):
+    spec = config.Game(objective="wasserstein", updates=updates, gp=10.0, pack=pack)
+    some = players(2 * pack)
+    outcome = first(spec, some)
+    without = first(replace(spec, gp=0.0), some)
+    g, n = some["generator"], 12 // pack
+    real = BATCH.pictures.reshape(n, -1)
+    fake = g(g.latent(12, NOISE)).detach().reshape(n, -1)
+    share = NOISE.uniform("between", n, 1)
+    x = (share * real + (1 - share) * fake).requires_grad_()
+    (slope,) = torch.autograd.grad(some["discriminator"](x).sum(), x)
+    excess = (slope.norm(dim=1) - 1).square().mean().item()
+    added = outcome.losses["discriminator"] - without.losses["discriminator"]
+    assert added.item() == pytest.approx(10 * excess, rel=1e-4)
+    assert outcome.observed["slope/excess"].item() == pytest.approx(excess, rel=1e-4)
+    if updates == "simultaneous":
+        assert torch.equal(outcome.losses["generator"], without.losses["generator"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (config.Game, {"pack": 0}, "pack is 0; it must be at least 1"),
+        (config.Game, {"augment": 1.5}, "augment is 1.5; it must be from 0 to 1"),
+        (config.Game, {"end_r1": -1.0}, "end_r1 is -1.0; it must be at least 0"),
+        (
+            config.Game,
+            {"relativistic": True, "objective": "hinge"},
+            "relativistic was asked for with the objective hinge, which judges pictures one by one",
+        ),
+        (config.ConditionalGame, {"pack": 2}, "D is told the label of one picture; leave --game.p"),
+        (config.CompletionGame, {"pack": 2}, "D is told what was known of one picture; leave"),
+        (config.CompletionGame, {"augment": 0.5}, "augment was asked for in a completion game"),
+    ],
+)
+def test_what_cannot_be_is_refused(kind, options, message):
+    with pytest.raises(UsageError, match=message):
+        kind(**options)
+
+
+def test_what_does_not_fit_the_data_is_refused(tiny):
+    for game, data, message in (
+        (config.Game(pack=3), tiny.data, "pack is 3 and batch_size 20, .* say --batch-size 21"),
+        (config.Game(augment=0.5), replace(tiny.data, scaling="none"), "augment was asked for on"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            replace(tiny.with_stage(replace(tiny.stage, game=game)), data=data)

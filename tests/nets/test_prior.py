@@ -1,0 +1,136 @@
+"""Noise priors against the distributions that they are to be."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from scipy import stats
+
+from advnets import config
+from advnets.errors import UsageError
+from advnets.experiment.nets import generator_net
+from advnets.games.plain import AdversarialNets
+from advnets.nets.mlp import MaxoutDiscriminator, MLPGenerator, Stacked
+from advnets.nets.prior import Prior, draw_prior
+from advnets.noise import Noise
+from advnets.training.algorithm import take_turn
+from advnets.types import Batch
+
+NOISE = Noise(seed=1)
+SHAPE = (1, 8, 8)
+SMALL = config.MLPGenerator(
+    latent_dim=5, hidden=(7,), activations=("relu",), output_bias=0.0, components=3
+)
+
+
+@pytest.mark.parametrize("prior", ["uniform", "normal"])
+def test_both_priors_of_2014_have_mean_0_and_variance_1(prior):
+    z = draw_prior(prior, 2000, 100, NOISE)
+    assert z.shape == (2000, 100)
+    assert z.mean().item() == pytest.approx(0, abs=0.01)
+    assert z.var().item() == pytest.approx(1, abs=0.02)
+    bound = math.sqrt(3) if prior == "uniform" else math.inf
+    assert z.abs().max().item() <= bound
+
+
+def test_the_truncated_normal_is_scipys():
+    """Its distribution, its variance as the docstring has it, and nothing beyond the cut."""
+    z = draw_prior("truncated", 2000, 50, NOISE).flatten()
+    law = stats.truncnorm(-2, 2)
+    assert stats.kstest(z.double().numpy(), law.cdf).pvalue > 1e-3
+    assert law.var() == pytest.approx(0.774, abs=5e-4)
+    assert z.abs().max().item() <= 2
+
+
+def test_the_ends_of_the_uniform_numbers_are_within_the_cut(monkeypatch):
+    """The least and the largest share that a draw can be, after rounding."""
+
+    def ends(self, purpose, rows, *shape, low, high):
+        return torch.tensor([[low, high]], dtype=torch.float32)
+
+    monkeypatch.setattr(Noise, "uniform", ends)
+    z = draw_prior("truncated", 1, 2, NOISE)
+    assert z.abs().max().item() <= 2
+    torch.testing.assert_close(z, torch.tensor([[-2.0, 2.0]]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["normal", "truncated", "mixture"])
+def test_a_process_that_holds_some_rows_draws_what_all_rows_would_have_been(kind):
+    prior = Prior(kind, 6, components=3)
+    assert torch.equal(prior(10, NOISE)[4:], prior(6, replace(NOISE, first_row=4)))
+
+
+def test_the_mixture_has_its_components_means_and_deviations():
+    """Far apart, each is told by its mean; a third of the draws belongs to each."""
+    prior = Prior("mixture", 2, components=3)
+    means = torch.tensor([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0]])
+    deviations = torch.tensor([[1.0, 2.0], [0.5, 1.0], [3.0, 0.1]])
+    with torch.no_grad():
+        prior.means.copy_(means)
+        prior.log_deviations.copy_(deviations.log())
+    z = prior(30_000, NOISE).detach()
+    nearest = torch.cdist(z, means).argmin(1)
+    for c in range(3):
+        mine = z[nearest == c]
+        assert len(mine) == pytest.approx(10_000, rel=0.04)
+        torch.testing.assert_close(mine.mean(0), means[c], atol=0.1, rtol=0)
+        torch.testing.assert_close(mine.std(0), deviations[c], atol=0, rtol=0.04)
+
+
+def test_a_mixture_begins_with_variance_1():
+    torch.manual_seed(0)
+    z = Prior("mixture", 100, components=200)(4000, NOISE).detach()
+    assert z.mean().item() == pytest.approx(0, abs=0.02)
+    assert z.var().item() == pytest.approx(1, abs=0.03)
+
+
+def test_gradients_of_the_mixture_are_those_of_the_reparametrisation():
+    """d/dμ of Σ z is how often a component was drawn, d/d log σ is z - μ."""
+    prior = Prior("mixture", 4, components=2)
+    z = prior(9, NOISE)
+    mean, log_deviation = torch.autograd.grad(z.sum(), [*prior.parameters()])
+    which = (NOISE.uniform("component", 9) * 2).long()
+    for c in range(2):
+        torch.testing.assert_close(mean[c], torch.full((4,), float((which == c).sum())))
+        own = (z[which == c] - prior.means[c]).sum(0)
+        torch.testing.assert_close(log_deviation[c], own.detach(), atol=1e-5, rtol=1e-5)
+
+
+def test_a_mixture_leaves_the_other_initial_weights_as_they_are():
+    nets = []
+    for prior in ("uniform", "mixture"):
+        torch.manual_seed(0)
+        nets.append(MLPGenerator(SHAPE, replace(SMALL, prior=prior)).state_dict())
+    plain, mixed = nets
+    assert set(mixed) - set(plain) == {"prior.means", "prior.log_deviations"}
+    assert all(torch.equal(plain[name], mixed[name]) for name in plain)
+
+
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize(
+    "spec",
+    [SMALL, config.DCGANGenerator(latent_dim=5, width=2, components=3)],
+    ids=["mlp", "dcgan"],
+)
+def test_a_generators_loss_moves_every_part_of_a_mixture(spec, classes):
+    """Told classes or not: no parameter is left without a gradient, none of the mixture at 0."""
+    torch.manual_seed(0)
+    g = generator_net(replace(spec, prior="mixture"), SHAPE, None, classes)
+    d = MaxoutDiscriminator(SHAPE, config.MaxoutDiscriminator((4,), init_range=0.5))
+    _, phase = AdversarialNets(config.Game()).phases()
+    batch = Batch(torch.rand(64, *SHAPE))
+    turn = take_turn({"generator": g, "discriminator": d}, phase, batch, NOISE, torch.float32)
+    names = [name for name, _ in g.named_parameters()]
+    found = dict(zip(names, turn.gradients["generator"], strict=True))
+    for name in ("prior.means", "prior.log_deviations"):
+        assert found[name].abs().min() > 0
+
+
+def test_a_learned_prior_below_which_another_generator_stands_is_refused():
+    top = MLPGenerator(SHAPE, replace(SMALL, prior="mixture"))
+    bottom = MLPGenerator((5, 1, 1), SMALL)
+    with pytest.raises(UsageError, match="give the earlier stage another prior"):
+        Stacked(bottom, top)
