@@ -90,7 +90,7 @@ def settled():
                     name: WeightAverage(net, rounds // 12, 1) for name, net in players.items()
                 }
             for name, average in (averages or {}).items():
-                average.update(players[name])
+                average.update(players[name], n + 1)
         return {name: average.module for name, average in averages.items()}
 
     return settle
