@@ -143,7 +143,7 @@ def tick(table: Table, average: WeightAverage | None) -> None:
         seen = play_round(table).observed
         sums = {name: sums.get(name, 0) + value for name, value in seen.items()}
         if average is not None:
-            average.update(table.players["generator"])
+            average.update(table.players["generator"], table.position.step)
     table.last_observed = {name: float(value) / TICK for name, value in sums.items()}
 
 

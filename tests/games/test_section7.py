@@ -345,7 +345,7 @@ def test_d_of_a_completion_sees_the_masks_that_g_was_given():
             return super().forward(x, noise)
 
     players = {
-        "generator": G(Linear(2 + 4, 2), (1, 1, 2), 2, "normal"),
+        "generator": G(Linear(2 + 4, 2), (1, 1, 2), Prior("normal", 2)),
         "discriminator": D((1, 1, 4), NUMBERS),
     }
 
