@@ -14,6 +14,7 @@ from advnets import config
 from advnets.data.partly import few_labelled
 from advnets.errors import AdvnetsError, DataError, UsageError
 from advnets.experiment import build
+from advnets.experiment.completed import _nearest
 from advnets.experiment.train import train
 from advnets.experiment.trained import load
 from advnets.games.completion import CompletionNets, masks
@@ -501,3 +502,11 @@ def test_scores_that_a_run_cannot_have(metric, said, tiny, tmp_path, quiet):
     train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
     with pytest.raises(UsageError, match=said):
         load(tmp_path / "run").evaluate((metric,))
+
+
+def test_the_nearest_picture_is_nearest_in_what_is_known():
+    """Each picture has a mask of its own; by hand, picture by picture."""
+    test, train = NOISE.uniform("tests", 40, 1, 6, 6), NOISE.uniform("train", 200, 1, 6, 6)
+    known = NOISE.keep_mask("known", 40, 1, 6, 6, keep=0.5)
+    apart = ((test[:, None] - train[None]) * known[:, None]).square().flatten(2).sum(2)
+    assert torch.equal(_nearest(test, known, train), train[apart.argmin(1)])
