@@ -174,6 +174,8 @@ class Evaluate:
     """Of the samples."""
     keep: float = 1.0
     """The share of samples that D judges most real, and that is scored; records say it."""
+    labels: Annotated[tuple[int, ...], arg(metavar="INT ...")] = ()
+    """How many labels the probe is given, 0 for all; none said: 100, 1000, 4000 and all."""
     weights: Literal["average", "last"] | None = None
     """The weight average or the last weights; None: the average where the run keeps one."""
     data_dir: str | None = None
@@ -195,6 +197,7 @@ class Evaluate:
             data_dir=self.data_dir,
             seed=self.seed,
             keep=self.keep,
+            labels=self.labels,
         )
         print(json.dumps(records, indent=2) if self.json else score_lines(records))
         trained.report()

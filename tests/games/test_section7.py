@@ -418,8 +418,10 @@ def test_what_is_inferred_is_scored(tiny, tmp_path, quiet):
     assert found["generator"]["error"] == pytest.approx(error, rel=1e-5)
     flat = (shown - shown.mean(0)).square().mean().item()
     assert found["mean training picture"]["error"] == pytest.approx(flat, rel=1e-5)
-    rows = {r["samples"] for r in trained.evaluate(("probe",))}
-    assert rows == {"E", "E, never trained", "pixels"}
+    rows = {(r["samples"], r["labels"]) for r in trained.evaluate(("probe",), labels=(20, 50))}
+    assert rows == {(row, n) for row in ("E", "E, never trained", "pixels") for n in (20, 50)}
+    with pytest.raises(UsageError, match="labels are 20 -1; give numbers of labels, or 0 for all"):
+        trained.evaluate(("probe",), labels=(20, -1))
 
 
 def test_the_bound_on_test_pictures(tiny, tmp_path, quiet):

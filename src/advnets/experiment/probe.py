@@ -20,8 +20,8 @@ from advnets.extractors.protocol import Extractor
 from advnets.metrics.probe import Labelled, nearest_picture_error, probe
 from advnets.views.score_lines import DISCRIMINATOR, ENCODER, GENERATOR, NEVER_TRAINED, PIXELS, REAL
 
-BUDGETS = (100, 1_000, 4_000, None)
-"""Labels that the linear classifier is given; None: all."""
+BUDGETS = (100, 1_000, 4_000, 0)
+"""Labels that the linear classifier is given; 0: all."""
 SHOWN = (1_000, 10_000, 50_000, 100_000)
 """Conditional samples that the nearest-picture classifier is given."""
 
@@ -37,13 +37,18 @@ def probe_records(subject: Subject) -> list[Record]:
                 "needs; give a labelled set"
             )
     sets = [cast(Part, part) for part in parts.values()]
+    if any(budget < 0 for budget in subject.budgets):
+        given = " ".join(map(str, subject.budgets))
+        raise UsageError(f"labels are {given}; give numbers of labels, or 0 for all")
     records: list[Record] = []
     for row, extractor in _rows(subject).items():
         train, valid, test = (_seen(extractor, part) for part in sets)
         # A picture that training mirrors is of the same class mirrored, as far as anybody knows.
         mirrored = _features(extractor, sets[0], mirrored=True) if subject.shown.flip else None
-        for budget in _within(train.labels):
-            found = probe(train, valid, test, budget=budget, seed=subject.seed, mirrored=mirrored)
+        for budget in subject.budgets or _within(train.labels):
+            found = probe(
+                train, valid, test, budget=budget or None, seed=subject.seed, mirrored=mirrored
+            )
             records.append(
                 subject.of_features(
                     "probe",
@@ -73,11 +78,11 @@ def _rows(subject: Subject) -> dict[str, Extractor]:
     return {**seen, PIXELS: Pixels()}
 
 
-def _within(labels: torch.Tensor) -> Iterator[int | None]:
+def _within(labels: torch.Tensor) -> Iterator[int]:
     """Budgets that every class has pictures for."""
     classes = int(labels.max()) + 1
     fewest = int(torch.bincount(labels, minlength=classes).min())
-    return (b for b in BUDGETS if b is None or -(-b // classes) <= fewest)
+    return (b for b in BUDGETS if -(-b // classes) <= fewest)
 
 
 def _seen(extractor: Extractor, part: Part) -> Labelled:

@@ -66,6 +66,8 @@ class Subject:
     """How many a conditional generator makes."""
     rejection: Rejection | None = None
     """Which samples are left out, where some are."""
+    budgets: tuple[int, ...] = ()
+    """Labels that the probe is given, 0 being all; none said: its usual ones."""
 
     @property
     def generator(self) -> nn.Module:

@@ -200,19 +200,22 @@ class Trained:
         data_dir: str | None = None,
         seed: int = 0,
         keep: float = 1.0,
+        labels: tuple[int, ...] = (),
     ) -> list[dict[str, Any]]:
         """Score the generator on the run's own data; add the records to scores.json.
 
         `extractor` is what metrics of features look through, by its name or the path of its file
         (.pt2, .onnx, .safetensors); None: the classifier of digits for MNIST, else pixels. `keep`
-        is the share of samples that D judges most real and that is scored; records say so.
+        is the share of samples that D judges most real and that is scored; records say so. `labels`
+        are how many the probe is given, 0 being all; none: 100, 1,000, 4,000 and all.
 
         Raises:
             UnknownNameError: no metric or extractor is called so.
             DataError: the data is absent or has no validation and test pictures; the extractor's
                 file is absent, broken, or knows other pictures.
             MissingExtraError: the extractor needs a library that is not installed.
-            UsageError: samples are to be rejected where there is no D or no sample.
+            UsageError: samples are to be rejected where there is no D or no sample; a number of
+                labels is negative.
         """
         for name in metrics:
             if name not in METRICS:
@@ -236,6 +239,7 @@ class Trained:
             shown=self.config.data,
             classes=self.classes,
             rejection=self.rejection(keep),
+            budgets=labels,
         )
         records = [record for name in metrics for record in METRICS[name](subject)]
         self.run.add_scores(records, _identity)
