@@ -112,8 +112,12 @@ def test_a_mixture_leaves_the_other_initial_weights_as_they_are():
 @pytest.mark.parametrize("classes", [0, 3])
 @pytest.mark.parametrize(
     "spec",
-    [SMALL, config.DCGANGenerator(latent_dim=5, width=2, components=3)],
-    ids=["mlp", "dcgan"],
+    [
+        SMALL,
+        config.DCGANGenerator(latent_dim=5, width=2, components=3),
+        config.ResidualGenerator(latent_dim=5, width=2, components=3),
+    ],
+    ids=["mlp", "dcgan", "residual"],
 )
 def test_a_generators_loss_moves_every_part_of_a_mixture(spec, classes):
     """Told classes or not: no parameter is left without a gradient, none of the mixture at 0."""

@@ -240,14 +240,17 @@ class ResidualGenerator(Residual):
 
     latent_dim: int = 64
     """Numbers in z."""
-    prior: Literal["uniform", "normal", "symmetric"] = "normal"
-    """Noise prior p_z: standard normal, or uniform in [-sqrt 3, sqrt 3] or [-1, 1] (symmetric)."""
+    prior: Literal["uniform", "normal", "symmetric", "truncated", "mixture"] = "normal"
+    """Noise prior p_z: uniform in [-1, 1] (symmetric) or [-sqrt 3, sqrt 3], standard normal, normal
+    cut at |z| <= 2 (truncated), or a mixture of normals that is learned."""
+    components: int = field(default=10, kw_only=True)
+    """Normals in the mixture prior, each as probable."""
     output: Literal["sigmoid", "tanh", "linear"] = "tanh"
     """What the output layer applies."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 1, "latent_dim")
+        at_least(self, 1, "latent_dim", "components")
 
 
 @dataclass(frozen=True)
@@ -293,4 +296,6 @@ Prior = TypeVar("Prior", MLPGenerator, DeconvGenerator)
 
 def wider(spec: Prior, numbers: int) -> Prior:
     """The same net, given so many numbers more beside its z, which is drawn outside of it."""
+    if not numbers:
+        return spec
     return replace(spec, latent_dim=spec.latent_dim + numbers, prior="normal")

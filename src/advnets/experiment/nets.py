@@ -31,10 +31,8 @@ def generator_net(
 def _(
     spec: config.MLPGenerator, shape: Shape, marginals: Tensor | None, classes: int = 0
 ) -> nn.Module:
-    if not classes:
-        return MLPGenerator(shape, spec, marginals)
     inner = MLPGenerator(shape, config.wider(spec, classes), marginals)
-    return ToldGenerator(inner, own_prior(spec), classes)
+    return ToldGenerator(inner, own_prior(spec), classes) if classes else inner
 
 
 @generator_net.register
@@ -44,10 +42,8 @@ def _(
     marginals: Tensor | None,  # noqa: ARG001
     classes: int = 0,
 ) -> nn.Module:
-    if not classes:
-        return DeconvGenerator(shape, spec)
     inner = DeconvGenerator(shape, config.wider(spec, classes))
-    return ToldGenerator(inner, Prior(spec.prior, spec.latent_dim), classes)
+    return ToldGenerator(inner, Prior(spec.prior, spec.latent_dim), classes) if classes else inner
 
 
 @generator_net.register

@@ -194,58 +194,48 @@ def parzen_records(subject: Subject) -> list[Record]:
     ]
 
 
-def frechet_records(subject: Subject) -> list[Record]:
-    """Fréchet distances to the test pictures."""
+def _compared(
+    subject: Subject, metric: str, score: Callable[[Tensor, Tensor], Record]
+) -> list[Record]:
+    """A record for each row: what its features score against those of the test pictures."""
     test = subject.test_features
     return [
         subject.of_features(
-            "frechet",
-            row,
-            value=frechet_distance(test, features),
-            n_real=len(test),
-            n_fake=len(features),
+            metric, row, **score(test, features), n_real=len(test), n_fake=len(features)
         )
         for row, features in subject.features.items()
     ]
+
+
+def frechet_records(subject: Subject) -> list[Record]:
+    """Fréchet distances to the test pictures."""
+    return _compared(
+        subject, "frechet", lambda test, features: {"value": frechet_distance(test, features)}
+    )
 
 
 def kernel_records(subject: Subject) -> list[Record]:
     """Kernel distances to the test pictures."""
-    test = subject.test_features
-    return [
-        subject.of_features(
-            "kernel",
-            row,
-            **asdict(kernel_distance(test, features, seed=subject.seed)),
-            n_real=len(test),
-            n_fake=len(features),
-        )
-        for row, features in subject.features.items()
-    ]
+    return _compared(
+        subject,
+        "kernel",
+        lambda test, features: asdict(kernel_distance(test, features, seed=subject.seed)),
+    )
 
 
 def sliced_records(subject: Subject) -> list[Record]:
     """Sliced Wasserstein distances to the test pictures."""
-    test = subject.test_features
-    return [
-        subject.of_features(
-            "sliced",
-            row,
-            value=sliced_wasserstein(test, features, seed=subject.seed),
-            directions=DIRECTIONS,
-            n_real=len(test),
-            n_fake=len(features),
-        )
-        for row, features in subject.features.items()
-    ]
+
+    def score(test: Tensor, features: Tensor) -> Record:
+        value = sliced_wasserstein(test, features, seed=subject.seed)
+        return {"value": value, "directions": DIRECTIONS}
+
+    return _compared(subject, "sliced", score)
 
 
 def prdc_records(subject: Subject) -> list[Record]:
     """Precision, recall, density and coverage against the test pictures."""
-    return [
-        subject.of_features("prdc", row, **asdict(prdc(subject.test_features, features)))
-        for row, features in subject.features.items()
-    ]
+    return _compared(subject, "prdc", lambda test, features: asdict(prdc(test, features)))
 
 
 def neighbour_records(subject: Subject) -> list[Record]:
@@ -271,14 +261,8 @@ def memorisation_records(subject: Subject) -> list[Record]:
     train = subject.extractor.features(
         real_pictures(subject.data.splits.train, count, subject.seed)
     )
-    return [
-        subject.of_features(
-            "memorisation",
-            row,
-            **asdict(memorisation(train, test, features)),
-            among=len(train),
-            n_real=len(test),
-            n_fake=len(features),
-        )
-        for row, features in subject.features.items()
-    ]
+    return _compared(
+        subject,
+        "memorisation",
+        lambda test, features: {**asdict(memorisation(train, test, features)), "among": len(train)},
+    )

@@ -15,7 +15,7 @@ from advnets.metrics.features import check_features
 
 @dataclass(frozen=True)
 class Manifold:
-    """Precision, recall, density and coverage, with all that they hang on."""
+    """Precision, recall, density and coverage, and the neighbours that they hang on."""
 
     precision: float
     """Share of samples that lie in a ball about a real picture, in [0, 1]."""
@@ -27,8 +27,6 @@ class Manifold:
     """Share of real pictures in whose ball a sample lies, in [0, 1]."""
     neighbours: int
     """A ball reaches to the so-many-th nearest picture of its own set."""
-    n_real: int
-    n_fake: int
 
 
 @torch.no_grad()
@@ -63,8 +61,6 @@ def prdc(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"], neighbours: int
         density=float(balls.double().mean()) / neighbours,
         coverage=float(covered.double().mean()),
         neighbours=neighbours,
-        n_real=len(real),
-        n_fake=len(fake),
     )
 
 

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from advnets.errors import UsageError
 from advnets.nets.chain import Pair, chain
 from advnets.nets.layers import ACTIVATIONS, Shape, one_hot, with_classes
-from advnets.nets.prior import draw_prior
+from advnets.nets.prior import Prior
 from advnets.noise import Noise
 
 _SLOPE = 0.2
@@ -85,11 +85,12 @@ class Generator(nn.Module):
         expansion: int = 2,
         group: int = 16,
         prior: str = "normal",
+        components: int = 1,
         output: str = "tanh",
         classes: int = 0,
     ) -> None:
         super().__init__()
-        self.shape, self.prior, self.classes = shape, prior, classes
+        self.shape, self.classes = shape, classes
         self.latent_dim = latent_dim + classes
         base, self.strides = chain(shape)
         widths = _widths(width, most, len(self.strides) + 1)[::-1]
@@ -101,13 +102,13 @@ class Generator(nn.Module):
         nn.init.normal_(self.first.weight, 0.0, self.latent_dim**-0.5)
         nn.init.zeros_(self.first.bias)  # pyright: ignore[reportArgumentType]
         begin(self.last, 1.0)
+        self.prior = Prior(prior, latent_dim, components)
 
     def latent(
         self, n: int, noise: Noise, labels: Int[Tensor, " n"] | None = None
     ) -> Float[Tensor, "n latent"]:
         """Draw n points of the noise prior p_z; with classes, of those given, else of any."""
-        z = draw_prior(self.prior, n, self.latent_dim - self.classes, noise)
-        return with_classes(z, self.classes, noise, labels)
+        return with_classes(self.prior(n, noise), self.classes, noise, labels)
 
     def forward(
         self,
