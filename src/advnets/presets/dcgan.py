@@ -26,7 +26,9 @@ _STAGE = Stage(
     generator_optimizer=Adam(),
     discriminator_optimizer=Adam(),
     epochs=25,
-    average_half_life=100_000,  # beside the training, which it does not change
+    # Beside the training, which it does not change; a run of a small folder is short.
+    average_half_life=100_000,
+    average_share=0.1,
 )
 
 OWN = Config(
