@@ -1,0 +1,91 @@
+"""Train a preset with one seed after another, score every run, and keep a record of each.
+
+    python scripts/seeds.py runs docs/records --seeds 10 --metrics points -- modern-ring --threads 1
+
+What follows -- is handed to `advnets train`. The run of a seed lies in OUT/NAME-SEED: one that has
+ended is not trained again, one that was stopped goes on. Its record, RECORDS/NAME-SEED.json, holds
+the command, how long training took, its curve and all scores. Two of these can work side by side
+on seeds of their own (--first), one thread each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from advnets.cli import main as advnets
+from advnets.runs import RunDirectory
+
+POINTS = 200
+"""Of a curve, at most."""
+
+
+def play(out: Path, seed: int, options: Sequence[str]) -> str:
+    """Train to the end, from wherever it was stopped; the command that does the same afresh."""
+    asked = ["train", *options, "--seed", str(seed)]
+    begun = ["--resume"] if RunDirectory(out).begun else []
+    if code := advnets([*asked, "--out", str(out), *begun]):
+        raise SystemExit(code)
+    return shlex.join(["advnets", *asked])
+
+
+def score(out: Path, metrics: Sequence[str], options: Sequence[str]) -> None:
+    """Add the scores to the run's own."""
+    if code := advnets(["evaluate", str(out), "--metrics", *metrics, *options]):
+        raise SystemExit(code)
+
+
+def record(out: Path, seed: int, command: str) -> dict[str, Any]:
+    """All that is told of a run."""
+    run = RunDirectory(out)
+    ticks = [event for event in run.events() if event["kind"] == "tick"]
+    curve = ticks[:: -(-len(ticks) // POINTS)] if ticks else []
+    return {
+        "command": command,
+        "seed": seed,
+        "seconds": round(sum(tick["seconds"] for tick in ticks), 1),
+        "processor_seconds": round(sum(tick["processor_seconds"] for tick in ticks), 1),
+        "scores": run.scores(),
+        "curve": [
+            {key: _short(value) for key, value in tick.items() if key != "kind"} for tick in curve
+        ],
+    }
+
+
+def _short(value: Any) -> Any:
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train, score and record what is missing."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("out", type=Path)
+    parser.add_argument("records", type=Path)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--metrics", nargs="+", required=True)
+    parser.add_argument("--evaluate", default="", help="further options of advnets evaluate")
+    parser.add_argument("--name", help="of runs and records; else the preset's")
+    parser.add_argument("train", nargs="+", help="a preset and options of advnets train, after --")
+    asked = parser.parse_args(arguments)
+    name = asked.name or asked.train[0]
+    asked.records.mkdir(parents=True, exist_ok=True)
+    for seed in range(asked.first, asked.first + asked.seeds):
+        kept = asked.records / f"{name}-{seed}.json"
+        if kept.exists():
+            continue
+        out = asked.out / f"{name}-{seed}"
+        command = play(out, seed, asked.train)
+        score(out, asked.metrics, shlex.split(asked.evaluate))
+        text = json.dumps(record(out, seed, command), indent=1, ensure_ascii=False)
+        kept.write_text(text + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()

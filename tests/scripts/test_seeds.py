@@ -1,0 +1,43 @@
+"""Runs of several seeds and their records."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "seeds.py"
+RING = ["modern-ring", "--steps", "4", "--threads", "1", "--ticks.log", "2"]
+
+
+@pytest.fixture
+def script():
+    spec = importlib.util.spec_from_file_location("seeds", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_each_seed_leaves_its_record_and_is_not_played_again(script, tmp_path, monkeypatch):
+    asked = [str(tmp_path / "runs"), str(tmp_path / "records"), "--metrics", "points"]
+    script.main([*asked, "--first", "3", "--seeds", "2", "--", *RING])
+    files = sorted((tmp_path / "records").iterdir())
+    assert [file.name for file in files] == ["modern-ring-3.json", "modern-ring-4.json"]
+    for seed, file in zip((3, 4), files, strict=True):
+        told = json.loads(file.read_text())
+        assert told["command"] == f"advnets train {' '.join(RING)} --seed {seed}"
+        assert [tick["step"] for tick in told["curve"]] == [2, 4]
+        assert {score["metric"] for score in told["scores"]} == {"points"}
+        assert told["scores"][0]["step"] == 4
+    monkeypatch.setattr(script, "play", lambda *_: pytest.fail("played again"))
+    script.main([*asked, "--first", "3", "--seeds", "2", "--", *RING])
+
+
+def test_what_fails_ends_it_and_leaves_no_record(script, tmp_path, capsys):
+    asked = [str(tmp_path / "runs"), str(tmp_path / "records"), "--metrics", "points"]
+    with pytest.raises(SystemExit):
+        script.main([*asked, "--", "digits", "--steps", "1", "--threads", "1"])
+    assert "digits is no even mixture of points" in capsys.readouterr().err
+    assert not list((tmp_path / "records").iterdir())
