@@ -59,6 +59,11 @@ def conditional(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("conditional"), config.ConditionalGame())
 
 
+@pytest.fixture
+def packed(tmp_path):
+    return trained(tmp_path, config.Game(pack=2))
+
+
 @pytest.fixture(scope="module")
 def monkeypatch_module():
     """As pytest's own, for as long as a module lasts."""

@@ -199,6 +199,12 @@ def test_a_d_without_convolutions_has_no_filters(tiny, tmp_path, quiet):
             look(load(tmp_path / "run"))
 
 
+def test_a_d_that_judges_several_at_once_has_no_features_of_one(packed):
+    for ask in (filters, activations, lambda run: run.evaluate(("probe",))):
+        with pytest.raises(UsageError, match="a D that judges 2 at once; give a run that was"):
+            ask(packed)
+
+
 def test_boxes_are_read(tmp_path):
     file = tmp_path / "boxes.json"
     file.write_text('[{"sample": 3, "box": [0, 1, 4, 8]}]')

@@ -65,6 +65,7 @@ def probe_records(subject: Subject) -> list[Record]:
 def _rows(subject: Subject) -> dict[str, Extractor]:
     """What is looked through: z where it is inferred, else D's convolutions; and pixels."""
     scaling, nets = subject.data.scaling, {"": subject.players, NEVER_TRAINED: subject.begun()}
+    channels = subject.data.facts.shape[0]
     if "encoder" in subject.players:
         seen: dict[str, Extractor] = {
             f"{ENCODER}{which}": encoder_extractor(some["encoder"], scaling)
@@ -72,7 +73,9 @@ def _rows(subject: Subject) -> dict[str, Extractor]:
         }
     else:
         seen = {
-            f"{DISCRIMINATOR}{which}": discriminator_extractor(some["discriminator"], scaling)
+            f"{DISCRIMINATOR}{which}": discriminator_extractor(
+                some["discriminator"], scaling, channels
+            )
             for which, some in nets.items()
         }
     return {**seen, PIXELS: Pixels()}

@@ -171,9 +171,9 @@ class Trained:
         """D's own features of pictures: all its convolutions, pooled to 4 x 4.
 
         Raises:
-            UsageError: D has no convolutions, or is told classes.
+            UsageError: D has no convolutions, is told classes, or judges several pictures at once.
         """
-        return discriminator_extractor(self.discriminator, self.scaling)
+        return discriminator_extractor(self.discriminator, self.scaling, self.facts.shape[0])
 
     def data_spec(self, data_dir: str | None = None) -> Data:
         """The run's data, where named sets lie now."""

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from advnets.data.scaling import Scaling
 from advnets.errors import UsageError
 from advnets.extractors.protocol import by_blocks
+from advnets.nets.layers import Shape
 
 POOLED = 4
 """Height and width that D's maps are pooled to (Radford et al. 2015, section 5.1)."""
@@ -22,6 +23,9 @@ POOLED = 4
 @runtime_checkable
 class Convolutional(Protocol):
     """A discriminator whose convolutions can be looked at."""
+
+    shape: Shape
+    """Of what it judges."""
 
     def feature_maps(
         self, x: Float[Tensor, "batch channels height width"]
@@ -56,16 +60,22 @@ class OwnDiscriminator:
         return torch.cat([p.flatten(1) for p in pooled], 1)
 
 
-def discriminator_extractor(net: nn.Module, scaling: Scaling) -> OwnDiscriminator:
-    """A run's discriminator as an extractor, by the hash of its weights.
+def discriminator_extractor(net: nn.Module, scaling: Scaling, channels: int) -> OwnDiscriminator:
+    """A run's discriminator as an extractor of pictures of so many channels, by its weights' hash.
 
     Raises:
-        UsageError: it has no convolutions, or is told classes.
+        UsageError: it has no convolutions, is told classes, or judges several pictures at once.
     """
     if not isinstance(net, Convolutional) or getattr(net, "classes", 0):
         raise UsageError(
             "features of D were asked for, which a discriminator with convolutions and without "
             "labels has; give a run of a DCGAN preset"
+        )
+    seen = cast(Convolutional, net).shape[0]
+    if seen != channels:
+        raise UsageError(
+            f"features of a picture were asked for of a D that judges {seen // channels} at once; "
+            "give a run that was trained without --game.pack"
         )
     return OwnDiscriminator("discriminator", weights_digest(net), net.eval(), scaling)
 
