@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from advnets.errors import UsageError
+from advnets.nets import dcgan, residual
 from advnets.nets.layers import (
     Disturbance,
     Maxout,
@@ -112,3 +113,17 @@ def test_the_largest_piece_can_be_differentiated_twice():
     x = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(largest_piece, (x,))
     assert torch.autograd.gradgradcheck(lambda x: largest_piece(x**3), (x,))
+
+
+@pytest.mark.parametrize("nets", [dcgan, residual], ids=["dcgan", "residual"])
+@pytest.mark.parametrize("other", [(1, 16, 16), (3, 16, 32)], ids=["channels", "size"])
+def test_pictures_and_latents_of_another_shape_are_refused_in_a_sentence(nets, other):
+    """Of another size a strided D would give several logits a picture, and not fail."""
+    d, g = nets.Discriminator((3, 16, 16), width=4), nets.Generator((3, 16, 16), 5, width=4)
+    came = " x ".join(map(str, other))
+    told = f"pictures of {came} came to a net that was built for 3 x 16 x 16; give such pictures,"
+    for look in (d, d.feature_maps):
+        with pytest.raises(UsageError, match=told):
+            look(torch.zeros(2, *other))
+    with pytest.raises(UsageError, match="latents of 6 came to a net that was built for 5; give"):
+        g(torch.zeros(2, 6))

@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
 from advnets.nets.chain import Pair, chain
-from advnets.nets.layers import ACTIVATIONS, Shape, one_hot, with_classes
+from advnets.nets.layers import ACTIVATIONS, Shape, expect, one_hot, with_classes
 from advnets.nets.prior import Prior
 from advnets.noise import Noise
 
@@ -127,6 +127,7 @@ class Generator(nn.Module):
         noise: Noise | None = None,  # noqa: ARG002 - there is none within
     ) -> Float[Tensor, "batch channels height width"]:
         """G(z)."""
+        expect("latents", z, self.latent_dim)
         told = z[:, -self.classes :] if self.classes else None
         h = z[:, : self.latent_dim - self.classes, None, None]
         for layer in self.layers:
@@ -205,7 +206,12 @@ class Discriminator(nn.Module):
         noise: Noise | None = None,
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch"]:
-        """a(x); of `noise`, only how many batches are stacked is looked at."""
+        """a(x); of `noise`, only how many batches are stacked is looked at.
+
+        Raises:
+            UsageError: pictures have another shape than the net was built for.
+        """
+        expect("pictures", x, *self.shape)
         parts = len(noise.streams) if noise is not None and self.batch_norm else 1
         told = one_hot(labels, self.classes, x)
         tolds = told.chunk(parts) if told is not None else [None] * parts
@@ -217,8 +223,10 @@ class Discriminator(nn.Module):
         """The maps of every convolution, largest first.
 
         Raises:
-            UsageError: D is conditional; its features are of a picture and a class.
+            UsageError: D is conditional; its features are of a picture and a class. Or pictures
+                have another shape than the net was built for.
         """
+        expect("pictures", x, *self.shape)
         told = one_hot(None, self.told, x)
         maps: list[Tensor] = []
         for layer in list(self.layers)[: self.convolutions]:

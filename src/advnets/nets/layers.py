@@ -59,6 +59,20 @@ def one_hot(
     return F.one_hot(labels, classes).to(like)
 
 
+def expect(what: str, batch: Tensor, *sides: int) -> None:
+    """Refuse a batch of what a net was not built for.
+
+    Raises:
+        UsageError: what is in the batch has other sides.
+    """
+    if batch.shape[1:] != sides:
+        came, expected = (" x ".join(map(str, some)) for some in (batch.shape[1:], sides))
+        raise UsageError(
+            f"{what} of {came} came to a net that was built for {expected}; give such {what}, or "
+            "build the net for these"
+        )
+
+
 def dropout(
     x: Float[Tensor, "batch ..."], keep: float, noise: Noise | None, purpose: str
 ) -> Float[Tensor, "batch ..."]:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from advnets.errors import UsageError
 from advnets.nets.chain import Pair, chain
-from advnets.nets.layers import ACTIVATIONS, Shape, one_hot, with_classes
+from advnets.nets.layers import ACTIVATIONS, Shape, expect, one_hot, with_classes
 from advnets.nets.prior import Prior
 from advnets.noise import Noise
 
@@ -116,6 +116,7 @@ class Generator(nn.Module):
         noise: Noise | None = None,  # noqa: ARG002 - there is none within
     ) -> Float[Tensor, "batch channels height width"]:
         """G(z)."""
+        expect("latents", z, self.latent_dim)
         h = self.stages[0](self.first(z[:, :, None, None]))
         for stride, between, stage in zip(
             self.strides, self.between, list(self.stages)[1:], strict=True
@@ -175,7 +176,12 @@ class Discriminator(nn.Module):
     def feature_maps(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> list[Float[Tensor, "batch maps h w"]]:
-        """The maps of every size, largest first; classes do not come to them."""
+        """The maps of every size, largest first; classes do not come to them.
+
+        Raises:
+            UsageError: pictures have another shape than the net was built for.
+        """
+        expect("pictures", x, *self.shape)
         maps = [self.stages[0](self.first(x))]
         for stride, between, stage in zip(
             self.strides, self.between, list(self.stages)[1:], strict=True
