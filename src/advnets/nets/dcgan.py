@@ -18,8 +18,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
 from advnets.nets.chain import Pair, chain
-from advnets.nets.layers import ACTIVATIONS, Shape, expect, one_hot, with_classes
-from advnets.nets.prior import Prior
+from advnets.nets.layers import ACTIVATIONS, Shape, expect, one_hot
+from advnets.nets.prior import FromPrior, Prior
 from advnets.noise import Noise
 
 _GAINS = 0.02
@@ -56,7 +56,7 @@ class Layer(nn.Module):
             self.norm = nn.Identity()
 
 
-class Generator(nn.Module):
+class Generator(FromPrior):
     """G(z): small maps, doubled by fractionally strided convolutions to pictures of `shape`.
 
     Maps (batch, latent) to (batch, channels, height, width), with tanh in [-1, 1]. The largest
@@ -114,12 +114,6 @@ class Generator(nn.Module):
         self.squash = ACTIVATIONS[output]
         begin(self, deviation)
         self.prior = Prior(prior, latent_dim, components)
-
-    def latent(
-        self, n: int, noise: Noise, labels: Int[Tensor, " n"] | None = None
-    ) -> Float[Tensor, "n latent"]:
-        """Draw n points of the noise prior p_z; with classes, of those given, else of any."""
-        return with_classes(self.prior(n, noise), self.classes, noise, labels)
 
     def forward(
         self,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from advnets.nets.layers import with_classes
 from advnets.noise import Noise
 
 RANGES = {"uniform": math.sqrt(3), "symmetric": 1.0}
@@ -49,6 +50,19 @@ class Prior(nn.Module):
         which = (noise.uniform("component", n) * self.components).long()
         mean, log_deviation = (F.embedding(which, w) for w in (self.means, self.log_deviations))
         return mean + log_deviation.exp() * noise.normal("latent", n, self.latent_dim)
+
+
+class FromPrior(nn.Module):
+    """A generator that draws its z from its prior and, told classes, ends them in the class."""
+
+    prior: Prior
+    classes: int
+
+    def latent(
+        self, n: int, noise: Noise, labels: Int[Tensor, " n"] | None = None
+    ) -> Float[Tensor, "n latent"]:
+        """Draw n points of the noise prior p_z; with classes, of those given, else of any."""
+        return with_classes(self.prior(n, noise), self.classes, noise, labels)
 
 
 def draw_prior(kind: str, n: int, latent_dim: int, noise: Noise) -> Float[Tensor, "n latent"]:

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 from advnets.errors import UsageError
 from advnets.nets.chain import Pair, chain
-from advnets.nets.layers import ACTIVATIONS, Shape, expect, one_hot, with_classes
-from advnets.nets.prior import Prior
+from advnets.nets.layers import ACTIVATIONS, Shape, expect, one_hot
+from advnets.nets.prior import FromPrior, Prior
 from advnets.noise import Noise
 
 _SLOPE = 0.2
@@ -63,7 +63,7 @@ class Block(nn.Module):
         return x + self.narrow(_leaky(self.mix(_leaky(self.widen(x)))))
 
 
-class Generator(nn.Module):
+class Generator(FromPrior):
     """G(z): blocks on maps of each size, which are enlarged between them.
 
     Maps (batch, latent) to (batch, channels, height, width). The largest maps have `width`
@@ -103,12 +103,6 @@ class Generator(nn.Module):
         nn.init.zeros_(self.first.bias)  # pyright: ignore[reportArgumentType]
         begin(self.last, 1.0)
         self.prior = Prior(prior, latent_dim, components)
-
-    def latent(
-        self, n: int, noise: Noise, labels: Int[Tensor, " n"] | None = None
-    ) -> Float[Tensor, "n latent"]:
-        """Draw n points of the noise prior p_z; with classes, of those given, else of any."""
-        return with_classes(self.prior(n, noise), self.classes, noise, labels)
 
     def forward(
         self,

@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from advnets.nets.layers import one_hot, with_classes
-from advnets.nets.prior import Prior
+from advnets.nets.layers import one_hot
+from advnets.nets.prior import FromPrior, Prior
 from advnets.noise import Noise
 
 
-class ToldGenerator(nn.Module):
+class ToldGenerator(FromPrior):
     """G(z | y): the class, one-hot, stands at the end of the latent that `inner` is given.
 
     Source: Goodfellow et al. 2014, section 7, extension 1; Mirza and Osindero 2014, figure 1.
@@ -23,12 +23,6 @@ class ToldGenerator(nn.Module):
         super().__init__()
         self.inner, self.prior, self.classes = inner, prior, classes
         self.latent_dim = prior.latent_dim + classes
-
-    def latent(
-        self, n: int, noise: Noise, labels: Int[Tensor, " n"] | None = None
-    ) -> Float[Tensor, "n latent"]:
-        """Draw n points of the noise prior p_z, of these classes; None: each as probable."""
-        return with_classes(self.prior(n, noise), self.classes, noise, labels)
 
     def forward(
         self, z: Float[Tensor, "batch latent"], noise: Noise | None = None
