@@ -203,6 +203,22 @@ def classification_loss(
     return cross_entropy(class_logits.float(), labels)
 
 
+def consistency_loss(
+    class_logits: Float[Tensor, "batch classes"],
+    found: Float[Tensor, "batch classes"],
+    confidence: float,
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """-E 1[max q >= confidence] log p(argmax q | x), q = softmax of `found`; and E 1[…].
+
+    `found` are logits of the same pictures seen plainly; no gradient goes through them. Source:
+    Sohn et al. 2020, "FixMatch", equation 4.
+    """
+    probable, classes = found.detach().float().softmax(1).max(1)
+    sure = (probable >= confidence).float()
+    differs = cross_entropy(class_logits.float(), classes, reduction="none")
+    return (sure * differs).mean(), sure.mean()
+
+
 def feature_matching_loss(
     of_real: Float[Tensor, "batch features"], of_fake: Float[Tensor, "batch features"]
 ) -> Float[Tensor, ""]:

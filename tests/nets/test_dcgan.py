@@ -9,6 +9,7 @@ from torch import nn
 from advnets.errors import UsageError
 from advnets.nets.chain import chain
 from advnets.nets.dcgan import Discriminator, Generator, Layer
+from advnets.nets.layers import FromPoint, ToPoint
 from advnets.nets.prior import Prior
 from advnets.noise import Noise
 
@@ -47,7 +48,7 @@ def plain_discriminator(channels, colours):
 def given_weights(plain, ours):
     """Layer by layer; each kind comes in the same order in both."""
     for kind in (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d):
-        mine, theirs = ([m for m in net.modules() if type(m) is kind] for net in (ours, plain))
+        mine, theirs = ([m for m in net.modules() if isinstance(m, kind)] for net in (ours, plain))
         assert len(mine) == len(theirs)
         for a, b in zip(mine, theirs, strict=True):
             b.load_state_dict(a.state_dict())
@@ -120,7 +121,7 @@ class TestFiveRules:
         for net in (g, d):
             kinds = {type(m) for m in net.modules()}
             allowed = {nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.Identity, nn.ModuleList}
-            assert kinds <= allowed | {Layer, Generator, Discriminator, Prior}
+            assert kinds <= allowed | {Layer, Generator, Discriminator, Prior, FromPoint, ToPoint}
         up, down = convolutions(g)[1:], convolutions(d)[:-1]
         assert {type(m) for m in up} == {nn.ConvTranspose2d}
         assert {type(m) for m in down} == {nn.Conv2d}

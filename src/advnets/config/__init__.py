@@ -33,6 +33,7 @@ from advnets.config.nets import (
     NoDiscriminator,
     ResidualDiscriminator,
     ResidualGenerator,
+    SemiSupervisedConvDiscriminator,
     SemiSupervisedDiscriminator,
     wider,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "ResidualDiscriminator",
     "ResidualGenerator",
     "Runtime",
+    "SemiSupervisedConvDiscriminator",
     "SemiSupervisedDiscriminator",
     "SemiSupervisedGame",
     "Stage",

@@ -7,9 +7,11 @@ from typing import ClassVar, Literal
 
 from tyro.conf import Suppress
 
-from advnets.config.checks import at_least, check
+from advnets.config.checks import at_least, check, probabilities
 from advnets.config.encoders import MLPEncoder
 from advnets.errors import UsageError
+
+Augmentation = Literal["flip", "translate", "cutout", "colour", "affine"]
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,9 @@ class Game(AnyGame):
     """Weight λ of λ E(‖∇D‖ - 1)² between pictures and samples; as published 10, for wasserstein."""
     augment: float = 0.0
     """D sees all through augmentations, each as probably as this in the end, from 0 on."""
-    augmentations: tuple[Literal["flip", "translate", "cutout", "colour"], ...] = (
-        "flip",
-        "translate",
-        "cutout",
-        "colour",
-    )
-    """Mirrored, shifted by an eighth, a quarter blanked, brightness, saturation and contrast."""
+    augmentations: tuple[Augmentation, ...] = ("flip", "translate", "cutout", "colour")
+    """Mirrored, shifted by an eighth, a quarter blanked, brightness, saturation and contrast; or
+    affine: turned, scaled and sheared."""
     pack: int = 1
     """Pictures that D sees at once, on top of each other as channels, all real or all generated."""
 
@@ -172,12 +170,25 @@ class SemiSupervisedGame(AnyGame):
     """Which pictures are labelled; a seed apart from the nets'."""
     unlabelled: bool = True
     """Whether pictures without labels, and G, play a part; else D is supervised only."""
+    augmentations: tuple[Augmentation, ...] = ()
+    """D sees every picture and sample through these."""
+    consistency: float = 0.0
+    """Weight of asking of D, through its augmentations, the class that it is sure of without."""
+    confidence: float = 0.95
+    """Probability of a class from which on D counts as sure of it."""
 
     averaged: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
     prepared: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         at_least(self, 1, "labels")
+        at_least(self, 0, "consistency")
+        probabilities(self, "confidence")
+        if self.consistency and not (self.augmentations and self.unlabelled):
+            raise UsageError(
+                f"consistency is {self.consistency}, which compares pictures without labels with "
+                "themselves augmented; say --game.augmentations translate affine, or leave it out"
+            )
 
 
 @dataclass(frozen=True)

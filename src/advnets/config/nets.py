@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
 from advnets.config.checks import at_least, probabilities
+from advnets.errors import UsageError
 
 Activation = Literal["relu", "leaky_relu", "sigmoid", "softplus", "tanh"]
 
@@ -275,6 +276,24 @@ class SemiSupervisedDiscriminator:
 
 
 @dataclass(frozen=True)
+class SemiSupervisedConvDiscriminator:
+    """Convolutional net of class logits: what a digit is does not hang on where it stands."""
+
+    widths: tuple[int, ...] = (32, 32, 64, 128)
+    """Channels of each convolution; their weights are normed."""
+    strides: tuple[int, ...] = (2, 1, 2, 2)
+    """Step of each convolution."""
+
+    def __post_init__(self) -> None:
+        at_least(self, 1, "widths", "strides")
+        if len(self.widths) != len(self.strides):
+            raise UsageError(
+                f"{len(self.widths)} widths and {len(self.strides)} strides came; give one of "
+                "either for each convolution"
+            )
+
+
+@dataclass(frozen=True)
 class NoDiscriminator:
     """For games that are played without one."""
 
@@ -287,6 +306,7 @@ DiscriminatorConfig = (
     | DCGANDiscriminator
     | ResidualDiscriminator
     | SemiSupervisedDiscriminator
+    | SemiSupervisedConvDiscriminator
     | NoDiscriminator
 )
 

@@ -26,7 +26,7 @@ from advnets.nets.completing import Completer, conditions
 from advnets.nets.encoder import MLPEncoder
 from advnets.nets.layers import Shape
 from advnets.nets.mlp import MLPGenerator, Stacked
-from advnets.nets.semi import SemiSupervisedDiscriminator
+from advnets.nets.semi import SemiSupervisedConvDiscriminator, SemiSupervisedDiscriminator
 from advnets.types import Game
 
 GAMES: dict[type[config.AnyGame], Callable[[Any], Game]] = {
@@ -40,6 +40,12 @@ GAMES: dict[type[config.AnyGame], Callable[[Any], Game]] = {
     config.OwnGame: own_game,
 }
 """Which game a config stands for."""
+
+CLASSIFYING: dict[type[config.DiscriminatorConfig], Callable[[Shape, Any, int], nn.Module]] = {
+    config.SemiSupervisedDiscriminator: SemiSupervisedDiscriminator,
+    config.SemiSupervisedConvDiscriminator: SemiSupervisedConvDiscriminator,
+}
+"""Which D that tells classes a config stands for."""
 
 Players = dict[str, nn.Module]
 
@@ -162,7 +168,7 @@ def _(game: config.CompletionGame, seats: Seats) -> Players:  # noqa: ARG001
 @seated.register
 def _(game: config.SemiSupervisedGame, seats: Seats) -> Players:  # noqa: ARG001
     spec = seats.stage.discriminator
-    if not isinstance(spec, config.SemiSupervisedDiscriminator):
+    if type(spec) not in CLASSIFYING:
         raise UsageError(
             f"{type(spec).__name__} came to a semi-supervised game, whose D tells classes; "
             "give the one that preset semi-mnist has"
@@ -170,7 +176,7 @@ def _(game: config.SemiSupervisedGame, seats: Seats) -> Players:  # noqa: ARG001
     classes = _classes(seats, "semi-supervised")
     return {
         "generator": stage_generator(seats.stages, seats.shape, seats.marginals),
-        "discriminator": SemiSupervisedDiscriminator(seats.shape, spec, classes),
+        "discriminator": CLASSIFYING[type(spec)](seats.shape, spec, classes),
     }
 
 

@@ -8,6 +8,7 @@ al. 2020, "Training generative adversarial networks with limited data", section 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -22,6 +23,8 @@ _REACH = 8
 """Pictures are shifted by up to this part of a side."""
 _BRIGHTER = 0.25
 """What is added to all pixels is at most this, in the nets' range."""
+_TURNED, _SCALED, _SHEARED = 15.0, 0.15, 0.2
+"""Degrees, and shares of a side, that an affine map changes at most."""
 
 
 def augmented(
@@ -79,10 +82,48 @@ def _recoloured(pictures: Pictures, noise: Noise) -> Pictures:
     return mean + (contrast + 0.5) * (pictures - mean)
 
 
+def _transformed(pictures: Pictures, noise: Noise) -> Pictures:
+    """Turned by up to 15 degrees, sides scaled by .85 to 1.15 each, sheared by up to .2.
+
+    Values between pixels are bilinear, those from beyond an edge are the edge's.
+    """
+    turn, shear, high, wide = (2 * noise.uniform("affine", len(pictures), 4) - 1).unbind(1)
+    angle, shear = math.radians(_TURNED) * turn, _SHEARED * shear
+    high, wide = 1 + _SCALED * high, 1 + _SCALED * wide
+    cosine, sine = angle.cos(), angle.sin()
+    height, width = pictures.shape[2:]
+    y, x = (torch.arange(side, device=pictures.device) - (side - 1) / 2 for side in (height, width))
+    # From each place of what comes out to where it comes from.
+    rows = (high * sine)[:, None, None] * x + (high * cosine)[:, None, None] * y[:, None]
+    columns = (wide * cosine)[:, None, None] * x - (wide * (sine - shear))[:, None, None] * (
+        y[:, None]
+    )
+    return _between(pictures, rows + (height - 1) / 2, columns + (width - 1) / 2)
+
+
+def _between(pictures: Pictures, rows: Tensor, columns: Tensor) -> Pictures:
+    """Bilinear values at these places, (batch, height, width) of each.
+
+    By gathering, as slope penalties need second derivatives, which `grid_sample` lacks.
+    """
+    height, width = pictures.shape[2:]
+    rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+    flat, found = pictures.flatten(2), torch.zeros_like(pictures)
+    top, left = rows.floor(), columns.floor()
+    for down in (0, 1):
+        for right in (0, 1):
+            at = (top + down).clamp(max=height - 1) * width + (left + right).clamp(max=width - 1)
+            share = (1 - (rows - top - down).abs()) * (1 - (columns - left - right).abs())
+            taken = flat.gather(2, at.long().flatten(1)[:, None].expand(-1, flat.shape[1], -1))
+            found = found + share[:, None] * taken.view_as(pictures)
+    return found
+
+
 AUGMENTATIONS: dict[str, Callable[[Pictures, Noise], Pictures]] = {
     "flip": _flipped,
     "translate": _translated,
     "cutout": _cut,
     "colour": _recoloured,
+    "affine": _transformed,
 }
 """Ways to change a picture, by name."""

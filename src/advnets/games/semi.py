@@ -5,14 +5,22 @@ from __future__ import annotations
 from typing import cast
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from advnets import config
 from advnets.errors import DataError
+from advnets.games.augment import augmented
 from advnets.games.conditional import labels_of
 from advnets.games.plain import generate
 from advnets.games.rules import observe
 from advnets.noise import Noise
-from advnets.objectives import classification_loss, discriminator_loss, feature_matching_loss
+from advnets.objectives import (
+    classification_loss,
+    consistency_loss,
+    discriminator_loss,
+    feature_matching_loss,
+)
 from advnets.types import Batch, Classifying, Outcome, Phase, Players
 
 
@@ -24,6 +32,7 @@ class SemiSupervisedNets:
 
     D(x) = Σ exp l / (Σ exp l + 1), l the K class logits: "generated" is a class whose logit is 0.
     The first term is of the few labelled pictures, the others are of pictures without labels.
+    Through augmentations, D can be asked besides for the class that it is sure of without them.
     Source: Goodfellow et al. 2014, section 7, extension 4; Salimans et al. 2016, sections 3.1, 5.
     """
 
@@ -41,17 +50,33 @@ class SemiSupervisedNets:
         """D descends its loss on labelled, unlabelled and generated pictures, in one pass."""
         told, net = labelled(batch), cast(Classifying, players["discriminator"])
         if not self.spec.unlabelled:
-            logits = net.class_logits(net.hidden(told.pictures, noise.stacked("labelled")))
+            source = noise.stacked("labelled")
+            logits = net.class_logits(net.hidden(self.shown(told.pictures, source), source))
             return Outcome({"discriminator": classification_loss(logits, labels_of(told))})
         with torch.no_grad():
             fake = generate(players, len(batch.pictures), noise)
         pictures = torch.cat((told.pictures, batch.pictures, fake))
-        hidden = net.hidden(pictures, noise.stacked("labelled", "real", "fake"))
+        source = noise.stacked("labelled", "real", "fake")
+        hidden = net.hidden(self.shown(pictures, source), source)
         of_labelled, of_real, of_fake = net.class_logits(hidden).chunk(3)
         supervised = classification_loss(of_labelled, labels_of(told))
         a_real, a_fake = of_real.logsumexp(1), of_fake.logsumexp(1)
         observed = observe(a_real, a_fake) | {"loss/labelled": supervised}
-        return Outcome({"discriminator": supervised + discriminator_loss(a_real, a_fake)}, observed)
+        loss = supervised + discriminator_loss(a_real, a_fake)
+        if self.spec.consistency:
+            with torch.no_grad():
+                found = net.class_logits(net.hidden(batch.pictures))
+            differs, sure = consistency_loss(of_real, found, self.spec.confidence)
+            loss = loss + self.spec.consistency * differs
+            observed |= {"loss/consistency": differs.detach(), "sure": sure}
+        return Outcome({"discriminator": loss}, observed)
+
+    def shown(
+        self, pictures: Float[Tensor, "stacked channels h w"], noise: Noise
+    ) -> Float[Tensor, "stacked channels h w"]:
+        """Pictures as D is shown them."""
+        always = torch.ones((), device=pictures.device)
+        return augmented(pictures, self.spec.augmentations, always, noise)
 
     def generator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
         """G descends the distance between mean features of pictures and of samples."""

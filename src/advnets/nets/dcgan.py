@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
 from advnets.nets.chain import Pair, chain
-from advnets.nets.layers import ACTIVATIONS, Shape, expect, one_hot
+from advnets.nets.layers import ACTIVATIONS, FromPoint, Shape, ToPoint, expect, one_hot
 from advnets.nets.prior import FromPrior, Prior
 from advnets.noise import Noise
 
@@ -99,11 +99,11 @@ class Generator(FromPrior):
         bias = not batch_norm
         # A fully connected layer is a convolution of maps of one pixel.
         layers = [
-            layer(nn.Conv2d(before + classes, after, 1, bias=bias), after)
+            layer(ToPoint(before + classes, after, 1, bias=bias), after)
             for before, after in pairwise((latent_dim, *dense))
         ]
         before = (latent_dim, *dense)[-1] + classes
-        first = nn.ConvTranspose2d(before, widths[0], base, bias=bias)
+        first = FromPoint(before, widths[0], base, bias=bias)
         layers.append(layer(first, widths[0]))
         for (before, after), stride in zip(pairwise(widths), strides[:-1], strict=True):
             inner = _enlarging(resampling, before + classes, after, kernel, stride, bias)
@@ -183,9 +183,9 @@ class Discriminator(nn.Module):
         self.convolutions = len(layers)
         size = base
         for before, after in pairwise((widths[-1], *dense)):
-            layers.append(layer(nn.Conv2d(before + classes, after, size, bias=bias), after))
+            layers.append(layer(ToPoint(before + classes, after, size, bias=bias), after))
             size = 1, 1
-        last = nn.Conv2d((widths[-1], *dense)[-1] + classes, 1, size, bias=bias)
+        last = ToPoint((widths[-1], *dense)[-1] + classes, 1, size, bias=bias)
         self.layers = nn.ModuleList(layers)
         self.last = Layer(last, nn.Identity(), "linear")
         self.directions = nn.Conv2d(meet, (widths[-1], *dense)[-1], 1, bias=False) if meet else None

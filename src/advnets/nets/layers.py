@@ -95,6 +95,34 @@ def add_noise(
     return x + deviation * noise.hiss(purpose, *x.shape)
 
 
+class ToPoint(nn.Conv2d):
+    """A convolution whose kernel is as large as the maps: one number of each, by one product.
+
+    The same numbers as `Conv2d`'s, of which processors make a loop over the kernel's places.
+    """
+
+    def forward(self, input: Float[Tensor, "n inputs h w"]) -> Float[Tensor, "n outputs 1 1"]:
+        """Give one number for each filter."""
+        # Channels last, as weights and maps lie in memory.
+        x, weight = (some.permute(0, 2, 3, 1).flatten(1) for some in (input, self.weight))
+        return F.linear(x, weight, self.bias)[:, :, None, None]
+
+
+class FromPoint(nn.ConvTranspose2d):
+    """A fractionally strided convolution of maps of one pixel: maps as large as the kernel."""
+
+    def forward(
+        self,
+        input: Float[Tensor, "n inputs 1 1"],
+        output_size: list[int] | None = None,  # noqa: ARG002 - as the class it is one of
+    ) -> Float[Tensor, "n outputs h w"]:
+        """Give the kernels' sum, each as large as its number."""
+        weight = self.weight.permute(0, 2, 3, 1)
+        maps = (input.flatten(1) @ weight.flatten(1)).unflatten(1, weight.shape[1:])
+        maps = maps.permute(0, 3, 1, 2)
+        return maps if self.bias is None else maps + self.bias[:, None, None]
+
+
 class Disturbance:
     """Dropout and normal noise on the inputs of a generator's layers, chosen for each layer.
 

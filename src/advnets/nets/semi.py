@@ -14,6 +14,8 @@ from advnets import config
 from advnets.nets.layers import Shape, add_noise
 from advnets.noise import Noise
 
+_FIRST_KERNEL, _KERNEL, _SLOPE = 5, 3, 0.2
+
 
 class NormedLinear(nn.Module):
     """x W / ‖W‖ g + b, the norm of the weights into each unit: length and direction apart.
@@ -34,12 +36,58 @@ class NormedLinear(nn.Module):
         return F.linear(x, self.direction) * (self.gain / self.direction.norm(dim=1)) + self.bias
 
 
-class SemiSupervisedDiscriminator(nn.Module):
+class NormedConv(nn.Module):
+    """The same for a convolution, padded to keep a picture's size where its stride is 1.
+
+    Gains begin at √2, as a rectifier halves the power of what comes to it.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.direction = nn.Parameter(0.05 * torch.randn(outputs, inputs, kernel, kernel))
+        self.gain = nn.Parameter(torch.full((outputs,), math.sqrt(2.0)))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.stride, self.padding = stride, kernel // 2
+
+    def forward(
+        self, x: Float[Tensor, "batch inputs height width"]
+    ) -> Float[Tensor, "batch outputs height2 width2"]:
+        """The maps."""
+        maps = F.conv2d(x, self.direction, stride=self.stride, padding=self.padding)
+        gain = self.gain / self.direction.flatten(1).norm(dim=1)
+        return maps * gain[:, None, None] + self.bias[:, None, None]
+
+
+class _ClassifyingDiscriminator(nn.Module):
     """Logits l of K classes; D(x) = Σ exp l / (Σ exp l + 1), so a(x) = log Σ exp l.
 
-    "Generated" is class K + 1, whose logit is 0. Normal noise comes to every layer's input in
-    training. Source: Salimans et al. 2016, "Improved techniques for training GANs", section 5.
+    "Generated" is class K + 1, whose logit is 0. Source: Salimans et al. 2016, "Improved techniques
+    for training GANs", section 5.
     """
+
+    last: NormedLinear
+
+    def hidden(
+        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+    ) -> Float[Tensor, "batch features"]:
+        """What the last layer judges by."""
+        raise NotImplementedError
+
+    def class_logits(
+        self, hidden: Float[Tensor, "batch features"]
+    ) -> Float[Tensor, "batch classes"]:
+        """Logits l; p(class | x, real) = softmax l."""
+        return self.last(hidden).float()
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+    ) -> Float[Tensor, " batch"]:
+        """a(x) = log Σ exp l."""
+        return self.class_logits(self.hidden(x, noise)).logsumexp(1)
+
+
+class SemiSupervisedDiscriminator(_ClassifyingDiscriminator):
+    """Fully connected; normal noise comes to every layer's input in training, as published."""
 
     def __init__(
         self, shape: Shape, spec: config.SemiSupervisedDiscriminator, classes: int
@@ -60,14 +108,28 @@ class SemiSupervisedDiscriminator(nn.Module):
             h = add_noise(h, self.spec.noise_hidden, noise, f"discriminator/noise{number}")
         return h
 
-    def class_logits(
-        self, hidden: Float[Tensor, "batch features"]
-    ) -> Float[Tensor, "batch classes"]:
-        """Logits l; p(class | x, real) = softmax l."""
-        return self.last(hidden).float()
 
-    def forward(
-        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
-    ) -> Float[Tensor, " batch"]:
-        """a(x) = log Σ exp l."""
-        return self.class_logits(self.hidden(x, noise)).logsumexp(1)
+class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
+    """Convolutional, the first kernel 5x5 and all others 3x3; the features are means of maps."""
+
+    def __init__(
+        self, shape: Shape, spec: config.SemiSupervisedConvDiscriminator, classes: int
+    ) -> None:
+        super().__init__()
+        kernels = (_FIRST_KERNEL, *(_KERNEL for _ in spec.widths[1:]))
+        sizes = pairwise((shape[0], *spec.widths))
+        self.layers = nn.ModuleList(
+            NormedConv(before, after, kernel, stride)
+            for (before, after), kernel, stride in zip(sizes, kernels, spec.strides, strict=True)
+        )
+        self.last = NormedLinear(spec.widths[-1], classes)
+
+    def hidden(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        noise: Noise | None = None,  # noqa: ARG002 - there is none within
+    ) -> Float[Tensor, "batch features"]:
+        """What the last layer judges by."""
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), _SLOPE)
+        return x.mean((2, 3))
