@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from advnets.objectives import (
+    consistency_loss,
     critic_generator_loss,
     discriminator_loss,
     excess_slopes,
@@ -98,6 +99,17 @@ def test_no_confidence_makes_a_number_that_is_not_finite(ours, confident):
 
 def test_losses_are_float32_whatever_the_logits():
     assert value_function(REAL.bfloat16(), FAKE.bfloat16()).dtype == torch.float32
+
+
+def test_d_is_asked_for_the_classes_that_it_is_sure_of():
+    """By hand: of three pictures the second is not sure, and -log p(class) of the others counts."""
+    plain = torch.tensor([[6.0, 0.0], [0.2, 0.0], [0.0, 9.0]], requires_grad=True)
+    seen = torch.tensor([[1.0, 0.0], [5.0, 0.0], [2.0, 0.0]], requires_grad=True)
+    loss, sure = consistency_loss(seen, plain, 0.95)
+    assert sure.item() == pytest.approx(2 / 3)
+    by_hand = (math.log(1 + math.exp(-1)) + math.log(1 + math.exp(2))) / 3
+    assert loss.item() == pytest.approx(by_hand)
+    assert torch.autograd.grad(loss, plain, allow_unused=True) == (None,)
 
 
 def test_squared_slopes_are_those_of_a_quadratic():

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from advnets.games.augment import AUGMENTATIONS, augmented
+from advnets.games.augment import AUGMENTATIONS, _between, augmented
 from advnets.noise import Noise
 
 NOISE = Noise(3)
@@ -77,6 +77,38 @@ def test_colours_keep_their_place_on_the_mean():
     contrast = (grey * was).sum((1, 2)) / was.square().sum((1, 2))
     torch.testing.assert_close(grey, contrast[:, None, None] * was, rtol=1e-3, atol=1e-4)
     assert (contrast.min().item(), contrast.max().item()) == pytest.approx((0.5, 1.5), abs=0.01)
+
+
+def test_values_between_pixels_are_those_of_grid_sample():
+    x = pictures(8, 2, 12, 9)
+    rows, columns = (
+        NOISE.uniform(name, 8, 12, 9, low=-3.0, high=14.0) for name in ("rows", "columns")
+    )
+    grid = torch.stack((2 * columns / 8 - 1, 2 * rows / 11 - 1), 3)
+    expected = torch.nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=True)
+    torch.testing.assert_close(_between(x, rows, columns), expected)
+
+
+def test_an_affine_map_keeps_the_middle_and_turns_scales_and_shears_so_much():
+    """The map is read off pictures of their own coordinates: columns = scale (turn - shear)."""
+    n, side = 2000, 33
+    place = torch.arange(side) - 16.0
+    x = torch.stack(torch.meshgrid(place, place, indexing="ij")).expand(n, 2, side, side)
+    moved = augmented(x, ("affine",), torch.tensor(1.0), NOISE)[:, :, 8:25, 8:25]
+    torch.testing.assert_close(moved[:, :, 8, 8], torch.zeros(n, 2), rtol=0, atol=1e-4)
+    of_row, of_column = (moved.diff(dim=axis).mean((2, 3)) for axis in (2, 3))
+    high, turn = of_row[:, 0].hypot(of_column[:, 0]), of_column[:, 0].atan2(of_row[:, 0])
+    wide = of_column[:, 1] / turn.cos()
+    shear = of_row[:, 1] / wide + turn.sin()
+    for found, middle, most in (
+        (turn.rad2deg(), 0.0, 15.0),
+        (high, 1.0, 0.15),
+        (wide, 1.0, 0.15),
+        (shear, 0.0, 0.2),
+    ):
+        spread = (found - middle).abs().max().item()
+        assert 0.98 * most < spread < 1.001 * most
+        assert found.mean().item() == pytest.approx(middle, abs=0.05 * most)
 
 
 def test_parts_of_a_stack_are_changed_as_they_would_be_alone():

@@ -27,7 +27,7 @@ from advnets.nets.completing import Completer
 from advnets.nets.encoder import MLPEncoder
 from advnets.nets.mlp import MLPDiscriminator, MLPGenerator
 from advnets.nets.prior import Prior
-from advnets.nets.semi import SemiSupervisedDiscriminator
+from advnets.nets.semi import SemiSupervisedConvDiscriminator, SemiSupervisedDiscriminator
 from advnets.nets.told import ToldDiscriminator, ToldGenerator
 from advnets.noise import Noise
 from advnets.training.algorithm import Table, play_round
@@ -275,6 +275,41 @@ def test_d_of_classes_finds_the_classes_and_the_ratio_of_densities(settled):
     torch.testing.assert_close(d(shown), ratio, atol=0.25, rtol=0)
 
 
+def test_d_is_asked_for_the_same_class_through_augmentations():
+    """The game's loss is that without consistency, and the weighted consistency beside it."""
+
+    class Square(Linear):
+        def forward(self, z, noise=None):
+            return self.map(z).reshape(-1, 1, 8, 8)
+
+    x = NOISE.uniform("x", 12, 1, 8, 8)
+    batch = Batch(x, beside=Batch(x[:6].repeat(2, 1, 1, 1), torch.arange(12) % 3))
+    torch.manual_seed(0)
+    spec = config.SemiSupervisedConvDiscriminator(widths=(8, 8), strides=(2, 2))
+    players = {
+        "generator": Square(4, 64),
+        "discriminator": SemiSupervisedConvDiscriminator((1, 8, 8), spec, 3),
+    }
+    shown = {"augmentations": ("translate", "affine")}
+    found = {
+        weight: SemiSupervisedNets(
+            config.SemiSupervisedGame(**shown, consistency=weight, confidence=0.3)
+        ).discriminator(players, batch, NOISE)
+        for weight in (0.0, 2.0)
+    }
+    plain, both = (found[weight].losses["discriminator"] for weight in (0.0, 2.0))
+    seen = found[2.0].observed
+    assert seen["sure"] == 1  # of three classes the most probable has a third at least
+    assert 0 < seen["loss/consistency"] < 3
+    torch.testing.assert_close(both, plain + 2.0 * seen["loss/consistency"])
+    unseen = SemiSupervisedNets(config.SemiSupervisedGame()).discriminator(players, batch, NOISE)
+    assert not torch.isclose(unseen.losses["discriminator"], plain)
+    with pytest.raises(UsageError, match=r"say --game\.augmentations translate affine"):
+        config.SemiSupervisedGame(consistency=1.0)
+    with pytest.raises(UsageError, match="2 widths and 1 strides came"):
+        config.SemiSupervisedConvDiscriminator(widths=(8, 8), strides=(2,))
+
+
 def run_of(tiny, game, **stage):
     """The tiny run on 8x8 digits, playing another game."""
     return replace(tiny, stages=(replace(tiny.stage, game=game, **stage),))
@@ -382,6 +417,13 @@ EXTENSIONS = {
     ),
     "completion": (config.CompletionGame(), {}),
     "semi": (config.SemiSupervisedGame(labels=20), SEMI),
+    "semi, convolutional": (
+        config.SemiSupervisedGame(labels=20, augmentations=("affine",), consistency=1.0),
+        {
+            "discriminator": config.SemiSupervisedConvDiscriminator((8, 8), (2, 2)),
+            "generator": config.MLPGenerator(8, hidden=(16,), activations=("relu",)),
+        },
+    ),
     "elbo": (
         config.ElboGame(config.MLPEncoder(hidden=(16,))),
         {

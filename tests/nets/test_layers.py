@@ -8,8 +8,10 @@ from advnets.errors import UsageError
 from advnets.nets import dcgan, residual
 from advnets.nets.layers import (
     Disturbance,
+    FromPoint,
     Maxout,
     MaxoutConv,
+    ToPoint,
     add_noise,
     bound_column_norms_,
     dropout,
@@ -19,6 +21,31 @@ from advnets.nets.layers import (
 from advnets.noise import Noise
 
 NOISE = Noise(seed=1)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "maps"),
+    [
+        (ToPoint(6, 5, (4, 3)), nn.Conv2d, (6, 4, 3)),
+        (FromPoint(6, 5, (4, 3)), nn.ConvTranspose2d, (6, 1, 1)),
+    ],
+)
+def test_a_convolution_as_large_as_its_maps_is_a_product(ours, theirs, maps, bias):
+    """Values and gradients are those of the convolution it is one of."""
+    ours = type(ours)(6, 5, (4, 3), bias=bias)
+    conv = theirs(6, 5, (4, 3), bias=bias)
+    conv.load_state_dict(ours.state_dict())
+    x = torch.randn(7, *maps, requires_grad=True)
+    found, expected = ours(x), conv(x)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(found)
+    slopes = (
+        torch.autograd.grad((out * weights).sum(), (x, net.weight))
+        for out, net in ((found, ours), (expected, conv))
+    )
+    for one, other in zip(*slopes, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
 def test_maxout_is_the_largest_of_its_pieces():
