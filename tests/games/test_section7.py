@@ -310,6 +310,26 @@ def test_d_is_asked_for_the_same_class_through_augmentations():
         config.SemiSupervisedConvDiscriminator(widths=(8, 8), strides=(2,))
 
 
+def test_at_once_or_in_turn_the_losses_are_the_same():
+    """Before anybody has moved, one pass of D gives both players what two passes give them."""
+    x = NOISE.uniform("x", 12, 1, 1, 6)
+    batch = Batch(x, beside=Batch(x[:4], torch.arange(4) % 3))
+    spec = config.SemiSupervisedDiscriminator(units=(8, 8))
+    players = {
+        "generator": Linear(4, 6),
+        "discriminator": SemiSupervisedDiscriminator((1, 1, 6), spec, 3),
+    }
+    game = SemiSupervisedNets(config.SemiSupervisedGame(updates="simultaneous"))
+    (phase,) = game.phases()
+    both = phase.losses(players, batch, NOISE)
+    in_turn = game.discriminator(players, batch, NOISE), game.generator(players, batch, NOISE)
+    for player, outcome in zip(("discriminator", "generator"), in_turn, strict=True):
+        torch.testing.assert_close(both.losses[player], outcome.losses[player])
+    of_g = torch.autograd.grad(both.losses["generator"], players["generator"].map.weight)[0]
+    alone = torch.autograd.grad(in_turn[1].losses["generator"], players["generator"].map.weight)[0]
+    torch.testing.assert_close(of_g, alone)
+
+
 def run_of(tiny, game, **stage):
     """The tiny run on 8x8 digits, playing another game."""
     return replace(tiny, stages=(replace(tiny.stage, game=game, **stage),))
@@ -333,6 +353,15 @@ def test_no_label_is_read_but_the_few(tiny):
             assert told[pixels.tobytes()] == label
     other = few_labelled(data.splits.train, 20, 6)
     assert not np.array_equal(other.images, few.images)
+
+
+def test_labelled_pictures_come_in_batches_of_their_own_size(tiny):
+    run = run_of(tiny, config.SemiSupervisedGame(labels=20, labelled_batch=7), **SEMI)
+    table = build.table(run, build.open_data(run.data), 0, torch.device("cpu"))
+    for index in range(3):
+        batch = table.batches.at(index)
+        assert len(batch.pictures) == run.data.batch_size
+        assert len(batch.beside.pictures) == len(batch.beside.labels) == 7
 
 
 @pytest.mark.parametrize("unlabelled", [False, True])

@@ -168,6 +168,10 @@ class SemiSupervisedGame(AnyGame):
     """Labelled pictures, as many of each class; no other label is read."""
     label_seed: int = 0
     """Which pictures are labelled; a seed apart from the nets'."""
+    labelled_batch: int = 0
+    """Labelled pictures in a step, from 1 on; 0: as many as there are others."""
+    updates: Literal["alternating", "simultaneous"] = "alternating"
+    """D first and then G, as published, or both from one pass of D."""
     unlabelled: bool = True
     """Whether pictures without labels, and G, play a part; else D is supervised only."""
     augmentations: tuple[Augmentation, ...] = ()
@@ -182,7 +186,7 @@ class SemiSupervisedGame(AnyGame):
 
     def __post_init__(self) -> None:
         at_least(self, 1, "labels")
-        at_least(self, 0, "consistency")
+        at_least(self, 0, "labelled_batch", "consistency")
         probabilities(self, "confidence")
         if self.consistency and not (self.augmentations and self.unlabelled):
             raise UsageError(

@@ -21,10 +21,10 @@ class PartlyLabelled:
     again and again, and are among the others too.
     """
 
-    def __init__(self, train: Part, labelled: Pictures, feed: Feed) -> None:
+    def __init__(self, train: Part, few: Pictures, feed: Feed, labelled: Feed) -> None:
         self._unlabelled = Batches(train, feed)
         # Noise of a batch is drawn by seed and index: the labelled ones' is another's.
-        self._labelled = Batches(labelled, replace(feed, seed=feed.seed + _APART))
+        self._labelled = Batches(few, replace(labelled, seed=labelled.seed + _APART))
 
     def at(self, index: int) -> Batch:
         """The batch of that index, in the nets' range."""

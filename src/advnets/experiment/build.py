@@ -156,7 +156,8 @@ def _batches(game: config.GameConfig, splits: Splits, feed: Feed) -> BatchStream
             f"{splits.name} is a stream, of which no few pictures can be labelled; leave --stream"
         )
     few = few_labelled(splits.train, game.labels, game.label_seed)
-    return PartlyLabelled(splits.train, few, feed)
+    labelled = replace(feed, batch_size=game.labelled_batch or feed.batch_size)
+    return PartlyLabelled(splits.train, few, feed, labelled)
 
 
 def taking(chosen: config.Runtime, game: config.GameConfig) -> Taking:

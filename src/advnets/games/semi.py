@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advnets import config
 from advnets.errors import DataError
-from advnets.games.augment import augmented
+from advnets.games.augment import Pictures, augmented
 from advnets.games.conditional import labels_of
 from advnets.games.plain import generate
 from advnets.games.rules import observe
@@ -40,52 +40,76 @@ class SemiSupervisedNets:
         self.spec = spec
 
     def phases(self) -> tuple[Phase, ...]:
-        """(discriminator, generator); supervised only, (discriminator)."""
-        d = Phase("discriminator", self.discriminator)
+        """(both), or (discriminator, generator); supervised only, (discriminator)."""
         if not self.spec.unlabelled:
-            return (d,)
-        return d, Phase("generator", self.generator, reads_data=False)
+            return (Phase("discriminator", self.supervised),)
+        if self.spec.updates == "simultaneous":
+            return (Phase("both", self.both),)
+        return (
+            Phase("discriminator", self.discriminator),
+            Phase("generator", self.generator, reads_data=False),
+        )
+
+    def supervised(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
+        """D learns the classes of labelled pictures."""
+        return Outcome({"discriminator": self.of_labelled(players, batch, noise)})
 
     def discriminator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
-        """D descends its loss on labelled, unlabelled and generated pictures, in one pass."""
-        told, net = labelled(batch), cast(Classifying, players["discriminator"])
-        if not self.spec.unlabelled:
-            source = noise.stacked("labelled")
-            logits = net.class_logits(net.hidden(self.shown(told.pictures, source), source))
-            return Outcome({"discriminator": classification_loss(logits, labels_of(told))})
+        """D descends its loss on labelled, unlabelled and generated pictures."""
         with torch.no_grad():
             fake = generate(players, len(batch.pictures), noise)
-        pictures = torch.cat((told.pictures, batch.pictures, fake))
-        source = noise.stacked("labelled", "real", "fake")
-        hidden = net.hidden(self.shown(pictures, source), source)
-        of_labelled, of_real, of_fake = net.class_logits(hidden).chunk(3)
-        supervised = classification_loss(of_labelled, labels_of(told))
+        loss, _, observed = self.verdict(players, batch, fake, noise)
+        return Outcome({"discriminator": loss}, observed)
+
+    def generator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
+        """G descends the distance between mean features of pictures and of samples."""
+        fake = generate(players, len(batch.pictures), noise)
+        with torch.no_grad():
+            of_real = self.features(players, batch.pictures, noise.stacked("real"))
+        of_fake = self.features(players, fake, noise.stacked("fake"))
+        return Outcome({"generator": feature_matching_loss(of_real, of_fake)})
+
+    def both(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
+        """Both losses from one pass of D, before either has moved."""
+        fake = generate(players, len(batch.pictures), noise)
+        loss, (of_real, of_fake), observed = self.verdict(players, batch, fake, noise)
+        matched = feature_matching_loss(of_real.detach(), of_fake)
+        return Outcome({"discriminator": loss, "generator": matched}, observed)
+
+    def verdict(
+        self, players: Players, batch: Batch, fake: Pictures, noise: Noise
+    ) -> tuple[Float[Tensor, ""], tuple[Tensor, Tensor], dict[str, Tensor]]:
+        """D's loss, the features of pictures and of samples, and what to observe."""
+        net = cast(Classifying, players["discriminator"])
+        supervised = self.of_labelled(players, batch, noise)
+        stacked = torch.cat((batch.pictures, fake))
+        features = self.features(players, stacked, noise.stacked("real", "fake"))
+        of_real, of_fake = net.class_logits(features).chunk(2)
         a_real, a_fake = of_real.logsumexp(1), of_fake.logsumexp(1)
-        observed = observe(a_real, a_fake) | {"loss/labelled": supervised}
         loss = supervised + discriminator_loss(a_real, a_fake)
+        observed = observe(a_real, a_fake) | {"loss/labelled": supervised}
         if self.spec.consistency:
             with torch.no_grad():
                 found = net.class_logits(net.hidden(batch.pictures))
             differs, sure = consistency_loss(of_real, found, self.spec.confidence)
             loss = loss + self.spec.consistency * differs
-            observed |= {"loss/consistency": differs.detach(), "sure": sure}
-        return Outcome({"discriminator": loss}, observed)
+            observed |= {"loss/consistency": differs, "sure": sure}
+        real, generated = features.chunk(2)
+        return loss, (real, generated), observed
 
-    def shown(
-        self, pictures: Float[Tensor, "stacked channels h w"], noise: Noise
-    ) -> Float[Tensor, "stacked channels h w"]:
-        """Pictures as D is shown them."""
+    def of_labelled(self, players: Players, batch: Batch, noise: Noise) -> Float[Tensor, ""]:
+        """-E log p(y | x, real) of the labelled pictures."""
+        told, net = labelled(batch), cast(Classifying, players["discriminator"])
+        features = self.features(players, told.pictures, noise.stacked("labelled"))
+        return classification_loss(net.class_logits(features), labels_of(told))
+
+    def features(
+        self, players: Players, pictures: Pictures, noise: Noise
+    ) -> Float[Tensor, "stacked features"]:
+        """What D judges pictures by, as it is shown them."""
         always = torch.ones((), device=pictures.device)
-        return augmented(pictures, self.spec.augmentations, always, noise)
-
-    def generator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
-        """G descends the distance between mean features of pictures and of samples."""
-        net = cast(Classifying, players["discriminator"])
-        fake = generate(players, len(batch.pictures), noise)
-        with torch.no_grad():
-            of_real = net.hidden(batch.pictures, noise.stacked("real"))
-        of_fake = net.hidden(fake, noise.stacked("fake"))
-        return Outcome({"generator": feature_matching_loss(of_real, of_fake)})
+        shown = augmented(pictures, self.spec.augmentations, always, noise)
+        return cast(Classifying, players["discriminator"]).hidden(shown, noise)
 
 
 def labelled(batch: Batch) -> Batch:

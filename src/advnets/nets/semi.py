@@ -53,9 +53,10 @@ class NormedConv(nn.Module):
         self, x: Float[Tensor, "batch inputs height width"]
     ) -> Float[Tensor, "batch outputs height2 width2"]:
         """The maps."""
-        maps = F.conv2d(x, self.direction, stride=self.stride, padding=self.padding)
+        # Weights are scaled and not maps: there are fewer of them.
         gain = self.gain / self.direction.flatten(1).norm(dim=1)
-        return maps * gain[:, None, None] + self.bias[:, None, None]
+        weight = self.direction * gain[:, None, None, None]
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 
 class _ClassifyingDiscriminator(nn.Module):
