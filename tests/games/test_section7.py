@@ -291,19 +291,22 @@ def test_d_is_asked_for_the_same_class_through_augmentations():
         "discriminator": SemiSupervisedConvDiscriminator((1, 8, 8), spec, 3),
     }
     shown = {"augmentations": ("translate", "affine")}
-    found = {
-        weight: SemiSupervisedNets(
-            config.SemiSupervisedGame(**shown, consistency=weight, confidence=0.3)
-        ).discriminator(players, batch, NOISE)
-        for weight in (0.0, 2.0)
-    }
-    plain, both = (found[weight].losses["discriminator"] for weight in (0.0, 2.0))
-    seen = found[2.0].observed
-    assert seen["sure"] == 1  # of three classes the most probable has a third at least
-    assert 0 < seen["loss/consistency"] < 3
-    torch.testing.assert_close(both, plain + 2.0 * seen["loss/consistency"])
-    unseen = SemiSupervisedNets(config.SemiSupervisedGame()).discriminator(players, batch, NOISE)
-    assert not torch.isclose(unseen.losses["discriminator"], plain)
+    game = SemiSupervisedNets(config.SemiSupervisedGame(**shown, consistency=2.0, confidence=0.3))
+    first, last = (replace(NOISE, step=step, over=5) for step in (0, 5))
+    found = game.discriminator(players, batch, last)
+    plain = SemiSupervisedNets(config.SemiSupervisedGame(**shown))
+    expected = plain.discriminator(players, batch, last).losses["discriminator"]
+    assert found.observed["sure"] == 1  # of three classes the most probable has a third at least
+    assert 0 < found.observed["loss/consistency"] < 3
+    torch.testing.assert_close(
+        found.losses["discriminator"], expected + 2.0 * found.observed["loss/consistency"]
+    )
+    begun, expected = (
+        some.discriminator(players, batch, first).losses["discriminator"] for some in (game, plain)
+    )
+    assert torch.equal(begun, expected)  # it comes in over the run
+    unseen = SemiSupervisedNets(config.SemiSupervisedGame()).discriminator(players, batch, first)
+    assert not torch.isclose(unseen.losses["discriminator"], expected)
     with pytest.raises(UsageError, match=r"say --game\.augmentations translate affine"):
         config.SemiSupervisedGame(consistency=1.0)
     with pytest.raises(UsageError, match="2 widths and 1 strides came"):

@@ -177,7 +177,8 @@ class SemiSupervisedGame(AnyGame):
     augmentations: tuple[Augmentation, ...] = ()
     """D sees every picture and sample through these."""
     consistency: float = 0.0
-    """Weight of asking of D, through its augmentations, the class that it is sure of without."""
+    """Weight of asking of D, through its augmentations, the class that it is sure of without; it
+    comes in from 0 by a cosine, over the stage's `burn_in`."""
     confidence: float = 0.95
     """Probability of a class from which on D counts as sure of it."""
 

@@ -92,7 +92,7 @@ class SemiSupervisedNets:
             with torch.no_grad():
                 found = net.class_logits(net.hidden(batch.pictures))
             differs, sure = consistency_loss(of_real, found, self.spec.confidence)
-            loss = loss + self.spec.consistency * differs
+            loss = loss + noise.ramp(0.0, self.spec.consistency) * differs
             observed |= {"loss/consistency": differs, "sure": sure}
         real, generated = features.chunk(2)
         return loss, (real, generated), observed
