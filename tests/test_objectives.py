@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
+from sklearn.metrics import mutual_info_score
 
 from advnets.objectives import (
-    consistency_loss,
     critic_generator_loss,
     discriminator_loss,
     excess_slopes,
@@ -14,6 +14,7 @@ from advnets.objectives import (
     least_squares_discriminator_loss,
     least_squares_generator_loss,
     minimax_generator_loss,
+    mutual_information,
     non_saturating_generator_loss,
     relative,
     squared_slopes,
@@ -101,15 +102,22 @@ def test_losses_are_float32_whatever_the_logits():
     assert value_function(REAL.bfloat16(), FAKE.bfloat16()).dtype == torch.float32
 
 
-def test_d_is_asked_for_the_classes_that_it_is_sure_of():
-    """By hand: of three pictures the second is not sure, and -log p(class) of the others counts."""
-    plain = torch.tensor([[6.0, 0.0], [0.2, 0.0], [0.0, 9.0]], requires_grad=True)
-    seen = torch.tensor([[1.0, 0.0], [5.0, 0.0], [2.0, 0.0]], requires_grad=True)
-    loss, sure = consistency_loss(seen, plain, 0.95)
-    assert sure.item() == pytest.approx(2 / 3)
-    by_hand = (math.log(1 + math.exp(-1)) + math.log(1 + math.exp(2))) / 3
-    assert loss.item() == pytest.approx(by_hand)
-    assert torch.autograd.grad(loss, plain, allow_unused=True) == (None,)
+def test_mutual_information_is_that_of_the_joint_distribution():
+    """Against scikit-learn's, of classes that are certain; and where nothing is shared, 0."""
+    one, other = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 1, 2, 2, 0])
+    certain = [1000.0 * torch.nn.functional.one_hot(some, 4) for some in (one, other)]
+    # Symmetric: each picture the other way round as well.
+    both = torch.cat((one, other)), torch.cat((other, one))
+    expected = mutual_info_score(*(some.numpy() for some in both))
+    assert mutual_information(*certain).item() == pytest.approx(expected)
+    same = 1000.0 * torch.eye(5)
+    assert mutual_information(same, same).item() == pytest.approx(math.log(5))
+    unsure = torch.zeros(6, 4)
+    assert mutual_information(unsure, unsure).item() == pytest.approx(0.0, abs=1e-6)
+    logits = torch.cat(certain).requires_grad_()
+    assert mutual_information(*logits.chunk(2)).isfinite()
+    (slope,) = torch.autograd.grad(mutual_information(*logits.chunk(2)), logits)
+    assert slope.isfinite().all()
 
 
 def test_squared_slopes_are_those_of_a_quadratic():

@@ -203,20 +203,24 @@ def classification_loss(
     return cross_entropy(class_logits.float(), labels)
 
 
-def consistency_loss(
-    class_logits: Float[Tensor, "batch classes"],
-    found: Float[Tensor, "batch classes"],
-    confidence: float,
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """-E 1[max q >= confidence] log p(argmax q | x), q = softmax of `found`; and E 1[…].
+def mutual_information(
+    class_logits: Float[Tensor, "batch classes"], others: Float[Tensor, "batch classes"]
+) -> Float[Tensor, ""]:
+    """I(c; c') in nats, c and c' the classes given to a picture seen in two ways.
 
-    `found` are logits of the same pictures seen plainly; no gradient goes through them. Source:
-    Sohn et al. 2020, "FixMatch", equation 4.
+        I(c; c') = Σ P log(P / (P_c P_c')),  P = E p(c | x) p(c' | x'), made symmetric
+
+    At most log K: where each picture has one class, the same in both ways, and all classes are as
+    frequent. No label is in it. Source: Ji et al. 2019, "Invariant information clustering",
+    equations 2 and 3.
     """
-    probable, classes = found.detach().float().softmax(1).max(1)
-    sure = (probable >= confidence).float()
-    differs = cross_entropy(class_logits.float(), classes, reduction="none")
-    return (sure * differs).mean(), sure.mean()
+    one, other = (logits.float().softmax(1) for logits in (class_logits, others))
+    joint = one.T @ other / len(one)
+    joint = 0.5 * (joint + joint.T)
+    apart = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
+    # What is never met adds 0, and its logarithm would add NaN.
+    ratio = joint.clamp_min(_LEAST).log() - apart.clamp_min(_LEAST).log()
+    return (joint * ratio).sum()
 
 
 def feature_matching_loss(

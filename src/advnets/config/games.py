@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 
 from tyro.conf import Suppress
 
-from advnets.config.checks import at_least, check, probabilities
+from advnets.config.checks import at_least, check
 from advnets.config.encoders import MLPEncoder
 from advnets.errors import UsageError
 
@@ -177,10 +177,8 @@ class SemiSupervisedGame(AnyGame):
     augmentations: tuple[Augmentation, ...] = ()
     """D sees every picture and sample through these."""
     consistency: float = 0.0
-    """Weight of asking of D, through its augmentations, the class that it is sure of without; it
-    comes in from 0 by a cosine, over the stage's `burn_in`."""
-    confidence: float = 0.95
-    """Probability of a class from which on D counts as sure of it."""
+    """Weight of the mutual information of D's classes of a picture, seen plainly and through its
+    augmentations, which D ascends."""
 
     averaged: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
     prepared: ClassVar[bool] = False
@@ -188,7 +186,6 @@ class SemiSupervisedGame(AnyGame):
     def __post_init__(self) -> None:
         at_least(self, 1, "labels")
         at_least(self, 0, "labelled_batch", "consistency")
-        probabilities(self, "confidence")
         if self.consistency and not (self.augmentations and self.unlabelled):
             raise UsageError(
                 f"consistency is {self.consistency}, which compares pictures without labels with "

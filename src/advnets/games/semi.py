@@ -17,9 +17,9 @@ from advnets.games.rules import observe
 from advnets.noise import Noise
 from advnets.objectives import (
     classification_loss,
-    consistency_loss,
     discriminator_loss,
     feature_matching_loss,
+    mutual_information,
 )
 from advnets.types import Batch, Classifying, Outcome, Phase, Players
 
@@ -32,7 +32,8 @@ class SemiSupervisedNets:
 
     D(x) = Σ exp l / (Σ exp l + 1), l the K class logits: "generated" is a class whose logit is 0.
     The first term is of the few labelled pictures, the others are of pictures without labels.
-    Through augmentations, D can be asked besides for the class that it is sure of without them.
+    Besides, the classes that D gives a picture seen plainly and through augmentations can be asked
+    to have much mutual information: L_D - I(c; c').
     Source: Goodfellow et al. 2014, section 7, extension 4; Salimans et al. 2016, sections 3.1, 5.
     """
 
@@ -89,11 +90,10 @@ class SemiSupervisedNets:
         loss = supervised + discriminator_loss(a_real, a_fake)
         observed = observe(a_real, a_fake) | {"loss/labelled": supervised}
         if self.spec.consistency:
-            with torch.no_grad():
-                found = net.class_logits(net.hidden(batch.pictures))
-            differs, sure = consistency_loss(of_real, found, self.spec.confidence)
-            loss = loss + noise.ramp(0.0, self.spec.consistency) * differs
-            observed |= {"loss/consistency": differs, "sure": sure}
+            plain = net.class_logits(net.hidden(batch.pictures))
+            information = mutual_information(of_real, plain)
+            loss = loss - self.spec.consistency * information
+            observed["information"] = information
         real, generated = features.chunk(2)
         return loss, (real, generated), observed
 

@@ -124,7 +124,7 @@ _VIEWS = ("translate", "affine")
 
 SEMI = Config(
     preset="semi-mnist",
-    data=Data(source="mnist", batch_size=64),
+    data=Data(source="mnist", batch_size=128),
     stages=(
         replace(
             SEMI_2016.stage,
