@@ -277,11 +277,11 @@ class SemiSupervisedDiscriminator:
 
 @dataclass(frozen=True)
 class SemiSupervisedConvDiscriminator:
-    """Convolutional net of class logits: what a digit is does not hang on where it stands."""
+    """Convolutional net of class logits, for a D that may know that it looks at pictures."""
 
-    widths: tuple[int, ...] = (32, 32, 64, 128)
+    widths: tuple[int, ...] = (32, 64, 128)
     """Channels of each convolution; their weights are normed."""
-    strides: tuple[int, ...] = (2, 1, 2, 2)
+    strides: tuple[int, ...] = (2, 2, 2)
     """Step of each convolution."""
 
     def __post_init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 from itertools import pairwise
 
 import torch
@@ -111,7 +112,7 @@ class SemiSupervisedDiscriminator(_ClassifyingDiscriminator):
 
 
 class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
-    """Convolutional, the first kernel 5x5 and all others 3x3; the features are means of maps."""
+    """Convolutional, the first kernel 5x5 and all others 3x3; the features are the last maps."""
 
     def __init__(
         self, shape: Shape, spec: config.SemiSupervisedConvDiscriminator, classes: int
@@ -123,7 +124,8 @@ class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
             NormedConv(before, after, kernel, stride)
             for (before, after), kernel, stride in zip(sizes, kernels, spec.strides, strict=True)
         )
-        self.last = NormedLinear(spec.widths[-1], classes)
+        high, wide = (reduce(_strided, spec.strides, side) for side in shape[1:])
+        self.last = NormedLinear(spec.widths[-1] * high * wide, classes)
 
     def hidden(
         self,
@@ -133,4 +135,8 @@ class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
         """What the last layer judges by."""
         for layer in self.layers:
             x = F.leaky_relu(layer(x), _SLOPE)
-        return x.mean((2, 3))
+        return x.flatten(1)
+
+
+def _strided(side: int, stride: int) -> int:
+    return -(-side // stride)
