@@ -2,10 +2,10 @@
 
     python scripts/seeds.py runs docs/records --seeds 10 --metrics points -- modern-ring --threads 1
 
-What follows -- is handed to `advnets train`. The run of a seed lies in OUT/NAME-SEED: one that has
-ended is not trained again, one that was stopped goes on. Its record, RECORDS/NAME-SEED.json, holds
-the command, how long training took, its curve and all scores. Two of these can work side by side
-on seeds of their own (--first), one thread each.
+What follows -- is handed to `advnets train`, {seed} in it being the seed's number. The run of a
+seed lies in OUT/NAME-SEED: one that has ended is not trained again, one that was stopped goes on.
+Its record, RECORDS/NAME-SEED.json, holds the command, how long training took, its curve and all
+scores. Two of these can work side by side on seeds of their own (--first), one thread each.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ POINTS = 200
 
 def play(out: Path, seed: int, options: Sequence[str]) -> str:
     """Train to the end, from wherever it was stopped; the command that does the same afresh."""
-    asked = ["train", *options, "--seed", str(seed)]
+    told = [option.replace("{seed}", str(seed)) for option in options]
+    asked = ["train", *told, "--seed", str(seed)]
     begun = ["--resume"] if RunDirectory(out).begun else []
     if code := advnets([*asked, "--out", str(out), *begun]):
         raise SystemExit(code)

@@ -22,12 +22,13 @@ def script():
 
 def test_each_seed_leaves_its_record_and_is_not_played_again(script, tmp_path, monkeypatch):
     asked = [str(tmp_path / "runs"), str(tmp_path / "records"), "--metrics", "points"]
-    script.main([*asked, "--first", "3", "--seeds", "2", "--", *RING])
+    script.main([*asked, "--first", "3", "--seeds", "2", "--", *RING, "--batch-size", "{seed}0"])
     files = sorted((tmp_path / "records").iterdir())
     assert [file.name for file in files] == ["modern-ring-3.json", "modern-ring-4.json"]
     for seed, file in zip((3, 4), files, strict=True):
         told = json.loads(file.read_text())
-        assert told["command"] == f"advnets train {' '.join(RING)} --seed {seed}"
+        options = f"{' '.join(RING)} --batch-size {seed}0 --seed {seed}"
+        assert told["command"] == f"advnets train {options}"
         assert [tick["step"] for tick in told["curve"]] == [2, 4]
         assert {score["metric"] for score in told["scores"]} == {"points"}
         assert told["scores"][0]["step"] == 4
