@@ -73,6 +73,15 @@ def test_a_goal_is_judged_by_what_was_measured():
     assert result.flops == pytest.approx(10.0 * row.flops())
     assert result.peaks["bfloat16"] == 2 * 4096**3
     assert result.goals == {"2.5 x resident": True, "35 % of the bfloat16 peak": False}
+    del seen["peak bfloat16"]  # as where the processor has no instructions for it
+    assert measure._result(row, seen, {"ours": 7}).goals == {"2.5 x resident": True}
+
+
+def test_no_peak_is_measured_of_products_that_take_minutes(monkeypatch):
+    for here in (True, False):
+        monkeypatch.setattr(measure, "has_bfloat16", lambda _, here=here: here)
+        assert measure._has("float32")
+        assert measure._has("bfloat16") is here
 
 
 def test_whoever_cannot_work_is_named_with_its_last_words(tmp_path, monkeypatch):

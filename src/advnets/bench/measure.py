@@ -17,7 +17,7 @@ from PIL import Image
 from advnets.bench.contestants import DRAWN, PEAKS, PRODUCT, Setting
 from advnets.bench.processes import Process, Worker
 from advnets.bench.rows import Goal, Row
-from advnets.training.runtime import cores, cpuinfo
+from advnets.training.runtime import cores, cpuinfo, has_bfloat16
 
 _PICTURES = 2000
 _WARM_UP = 1.0
@@ -42,7 +42,8 @@ class Result:
     """What a row of the bench came to.
 
     Rates are units of work in a second (pictures; for `start`, 1 / seconds); `flops` are useful
-    operations in a second; `peaks` those of a large matrix product, measured between the others.
+    operations in a second; `peaks` those of a large matrix product, measured between the others, in
+    the precisions that the processor has instructions for.
     """
 
     row: str
@@ -54,7 +55,7 @@ class Result:
     flops: float | None = None
     peaks: dict[str, float] = field(default_factory=dict[str, float])
     goals: dict[str, bool] = field(default_factory=dict[str, bool])
-    """Each goal, and whether it was reached here."""
+    """Each goal, and whether it was reached here; a share of a peak that is not here is no goal."""
 
 
 def run(
@@ -74,7 +75,9 @@ def run(
             for name in ("ours", *row.rivals)
         }
         peaks = {
-            name: stack.enter_context(Worker("peak", name, setting)) for name in PEAKS if row.flops
+            name: stack.enter_context(Worker("peak", name, setting))
+            for name in PEAKS
+            if row.flops and _has(name)
         }
         in_turn = [(name, who, seconds) for name, who in taking_part.items()]
         in_turn += [(f"peak {name}", worker, _WARM_UP) for name, worker in peaks.items()]
@@ -90,6 +93,11 @@ def run(
     return _result(row, seen, peak_bytes)
 
 
+def _has(precision: str) -> bool:
+    """Whether products in it are worth a second: without instructions one takes minutes."""
+    return precision != "bfloat16" or has_bfloat16(torch.device("cpu"))
+
+
 def _result(row: Row, seen: dict[str, list[float]], peak_bytes: dict[str, int]) -> Result:
     peaks = {
         name.removeprefix("peak "): 2.0 * PRODUCT**3 * statistics.median(values)
@@ -102,7 +110,11 @@ def _result(row: Row, seen: dict[str, list[float]], peak_bytes: dict[str, int]) 
         for rival in row.rivals
     }
     flops = row.flops() * rates["ours"].median if row.flops else None
-    goals = {goal.text: _reached(goal, rates, ratios, flops, peaks) for goal in row.goals}
+    goals = {
+        goal.text: _reached(goal, rates, ratios, flops, peaks)
+        for goal in row.goals
+        if goal.share is None or goal.precision in peaks
+    }
     return Result(row.name, row.about, rates, ratios, peak_bytes, flops, peaks, goals)
 
 
