@@ -75,13 +75,13 @@ def test_presets_are_listed(said):
         "vae-mnist": "The variational autoencoder on MNIST, with paper-mnist's decoder.",
         "modern": "Your pictures (--data PATH), 64x64: pairs, slopes, schedules, no norms.",
         "modern-mnist": "MNIST by the same recipe.",
-        "modern-mnist-conditional": "MNIST, told which digit: D is told at its last maps.",
+        "projection-mnist": "MNIST, told which digit: D is told at its last maps.",
         "modern-cifar": "CIFAR-10 by the same recipe.",
         "modern-residual": "The same with residual nets (--data PATH or cifar10); for a GPU.",
         "modern-ring": "The recipe on a ring of 8 modes, with fully connected nets.",
         "modern-grid": "The same on a grid of 25 modes.",
     }
-    told = "".join(f"{name.ljust(24)}  {about}\n" for name, about in listed.items())
+    told = "".join(f"{name.ljust(23)}  {about}\n" for name, about in listed.items())
     assert said("presets") == (0, told, "")
 
 

@@ -89,7 +89,7 @@ MNIST = replace(
 _TOLD = replace(_ADAM, lr=1e-3, end_lr=1e-4)
 MNIST_CONDITIONAL = replace(
     MNIST,
-    preset="modern-mnist-conditional",
+    preset="projection-mnist",
     stages=(
         replace(
             MNIST.stage,
