@@ -93,9 +93,7 @@ MNIST_CONDITIONAL = replace(
     stages=(
         replace(
             MNIST.stage,
-            discriminator=DCGANDiscriminator(
-                width=32, kernel=4, batch_norm=False, deviation=0.05, projection=True
-            ),
+            discriminator=replace(MNIST.stage.discriminator, projection=True),
             game=ConditionalGame(
                 updates="simultaneous", relativistic=True, r1=1.0, r2=1.0, end_r1=0.05, end_r2=0.05
             ),
