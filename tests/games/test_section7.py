@@ -434,10 +434,16 @@ def test_what_cannot_be_played_is_said():
         config.CompletionGame(fakes="shared")
     with pytest.raises(UsageError, match="deviation is 0"):
         config.ElboGame(deviation=0.0)
-    with pytest.raises(DataError, match="a batch without labelled pictures beside it"):
-        SemiSupervisedNets(config.SemiSupervisedGame()).discriminator(
-            {"discriminator": nn.Identity()}, Batch(torch.zeros(2, 1, 1, 2)), NOISE
-        )
+    players = {
+        "discriminator": SemiSupervisedDiscriminator(
+            (1, 1, 2), config.SemiSupervisedDiscriminator(units=(4,)), 2
+        ),
+        "generator": MLPGenerator((1, 1, 2), config.MLPGenerator(2, hidden=(4,), activations=("relu",))),
+    }
+    for unlabelled in (True, False):
+        nets = SemiSupervisedNets(config.SemiSupervisedGame(unlabelled=unlabelled))
+        with pytest.raises(DataError, match="a batch without labelled pictures beside it"):
+            nets.discriminator(players, Batch(torch.zeros(2, 1, 1, 2)), NOISE)
 
 
 EXTENSIONS = {
