@@ -438,7 +438,9 @@ def test_what_cannot_be_played_is_said():
         "discriminator": SemiSupervisedDiscriminator(
             (1, 1, 2), config.SemiSupervisedDiscriminator(units=(4,)), 2
         ),
-        "generator": MLPGenerator((1, 1, 2), config.MLPGenerator(2, hidden=(4,), activations=("relu",))),
+        "generator": MLPGenerator(
+            (1, 1, 2), config.MLPGenerator(2, hidden=(), activations=(), output_bias=0.0)
+        ),
     }
     for unlabelled in (True, False):
         nets = SemiSupervisedNets(config.SemiSupervisedGame(unlabelled=unlabelled))
