@@ -111,6 +111,26 @@ def test_an_affine_map_keeps_the_middle_and_turns_scales_and_shears_so_much():
         assert found.mean().item() == pytest.approx(middle, abs=0.05 * most)
 
 
+def test_an_elastic_map_shifts_its_knots_by_normal_numbers_and_is_smooth_between():
+    """The field is read off pictures of their own coordinates, away from the edges."""
+    n, side = 2000, 33
+    place = torch.arange(side) * 1.0
+    x = torch.stack(torch.meshgrid(place, place, indexing="ij")).expand(n, 2, side, side)
+    shift = (augmented(x, ("elastic",), torch.tensor(1.0), NOISE) - x)[:, :, 8:25, 8:25]
+    knots = shift[:, :, ::8, ::8] / side
+    assert knots.std().item() == pytest.approx(0.04, rel=0.03)
+    assert knots.mean().item() == pytest.approx(0.0, abs=0.001)
+    beside = knots[..., 0] * knots[..., 1]
+    assert beside.mean().item() == pytest.approx(0.0, abs=0.04**2 / 20)
+    # Half way between knots a cubic weighs them with .594 and -.094 along each side.
+    between = (2 * (0.59375**2 + 0.09375**2)) ** 2
+    ratio = shift[:, :, 4, 4].var().item() / shift[:, :, 8, 8].var().item()
+    assert ratio == pytest.approx(between, rel=0.1)
+    # From pixel to pixel an eighth of a knot's way, and no jump.
+    bends = shift.diff(n=2, dim=3).std().item()
+    assert bends < 0.1 * shift.std().item()
+
+
 def test_parts_of_a_stack_are_changed_as_they_would_be_alone():
     """Pictures and samples in one pass, or in two, are augmented alike."""
     real, fake = pictures(8), pictures(8) + 1

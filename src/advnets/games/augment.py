@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn import functional
 
 from advnets.noise import Noise
 
@@ -25,6 +26,8 @@ _BRIGHTER = 0.25
 """What is added to all pixels is at most this, in the nets' range."""
 _TURNED, _SCALED, _SHEARED = 15.0, 0.15, 0.2
 """Degrees, and shares of a side, that an affine map changes at most."""
+_BENT, _KNOTS = 0.04, 5
+"""Deviation of an elastic map's knots, as a share of a side, and how many lie along each side."""
 
 
 def augmented(
@@ -101,6 +104,20 @@ def _transformed(pictures: Pictures, noise: Noise) -> Pictures:
     return _between(pictures, rows + (height - 1) / 2, columns + (width - 1) / 2)
 
 
+def _bent(pictures: Pictures, noise: Noise) -> Pictures:
+    """Places shifted by a smooth field: normal at 5x5 knots, cubic between them.
+
+    Source: Simard et al. 2003, "Best practices for convolutional neural networks applied to visual
+    document analysis", section 2, whose fields are as far and as smooth.
+    """
+    sides = pictures.shape[2:]
+    knots = _BENT * noise.normal("bent", len(pictures), 2, _KNOTS, _KNOTS)
+    shift = functional.interpolate(knots, sides, mode="bicubic", align_corners=True)
+    places = [torch.arange(side, device=pictures.device) for side in sides]
+    rows, columns = (side * part for side, part in zip(sides, shift.unbind(1), strict=True))
+    return _between(pictures, rows + places[0][:, None], columns + places[1])
+
+
 def _between(pictures: Pictures, rows: Tensor, columns: Tensor) -> Pictures:
     """Bilinear values at these places, (batch, height, width) of each.
 
@@ -125,5 +142,6 @@ AUGMENTATIONS: dict[str, Callable[[Pictures, Noise], Pictures]] = {
     "cutout": _cut,
     "colour": _recoloured,
     "affine": _transformed,
+    "elastic": _bent,
 }
 """Ways to change a picture, by name."""
