@@ -95,7 +95,12 @@ MNIST_CONDITIONAL = replace(
             MNIST.stage,
             discriminator=replace(MNIST.stage.discriminator, projection=True),
             game=ConditionalGame(
-                updates="simultaneous", relativistic=True, r1=1.0, r2=1.0, end_r1=0.05, end_r2=0.05
+                updates="simultaneous",
+                relativistic=True,
+                r1=1.0,
+                r2=1.0,
+                end_r1=0.015,
+                end_r2=0.015,
             ),
             generator_optimizer=_TOLD,
             discriminator_optimizer=_TOLD,
