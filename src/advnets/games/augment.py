@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional
+from torch.nn import functional as F
 
 from advnets.noise import Noise
 
@@ -107,12 +107,12 @@ def _transformed(pictures: Pictures, noise: Noise) -> Pictures:
 def _bent(pictures: Pictures, noise: Noise) -> Pictures:
     """Places shifted by a smooth field: normal at 5x5 knots, cubic between them.
 
-    Source: Simard et al. 2003, "Best practices for convolutional neural networks applied to visual
-    document analysis", section 2, whose fields are as far and as smooth.
+    Source of the idea: Simard et al. 2003, "Best practices for convolutional neural networks
+    applied to visual document analysis", section 2 (noise, smoothed).
     """
     sides = pictures.shape[2:]
     knots = _BENT * noise.normal("bent", len(pictures), 2, _KNOTS, _KNOTS)
-    shift = functional.interpolate(knots, sides, mode="bicubic", align_corners=True)
+    shift = F.interpolate(knots, sides, mode="bicubic", align_corners=True)
     places = [torch.arange(side, device=pictures.device) for side in sides]
     rows, columns = (side * part for side, part in zip(sides, shift.unbind(1), strict=True))
     return _between(pictures, rows + places[0][:, None], columns + places[1])
