@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from advnets import config
 from advnets.data.partly import few_labelled
@@ -287,7 +288,7 @@ def test_d_is_asked_for_the_same_class_through_augmentations():
     x = NOISE.uniform("x", 12, 1, 8, 8)
     batch = Batch(x, beside=Batch(x[:6].repeat(2, 1, 1, 1), torch.arange(12) % 3))
     torch.manual_seed(0)
-    spec = config.SemiSupervisedConvDiscriminator(widths=(8, 8), strides=(2, 2))
+    spec = config.SemiSupervisedConvDiscriminator((8, 8), strides=(2, 2), norm="weight")
     players = {
         "generator": Square(4, 64),
         "discriminator": SemiSupervisedConvDiscriminator((1, 8, 8), spec, 3),
@@ -310,6 +311,26 @@ def test_d_is_asked_for_the_same_class_through_augmentations():
         config.SemiSupervisedGame(consistency=1.0)
     with pytest.raises(UsageError, match="2 widths and 1 strides came"):
         config.SemiSupervisedConvDiscriminator(widths=(8, 8), strides=(2,))
+
+
+def test_maps_are_normed_by_their_batch_or_made_by_normed_weights():
+    """As PyTorch's own operations give it, written out."""
+    x = NOISE.uniform("x", 6, 1, 8, 8)
+    torch.manual_seed(0)
+    for norm in ("batch", "weight"):
+        spec = config.SemiSupervisedConvDiscriminator((4, 5), strides=(2, 1), norm=norm)
+        d, h = SemiSupervisedConvDiscriminator((1, 8, 8), spec, 3), x
+        for layer, stride, around in zip(d.layers, (2, 1), (2, 1), strict=True):
+            if norm == "batch":
+                conv, scale = layer
+                h = F.conv2d(h, conv.weight, None, stride, around)
+                h = F.batch_norm(h, None, None, scale.weight, scale.bias, training=True)
+            else:
+                length = layer.direction.flatten(1).norm(dim=1).reshape(-1, 1, 1, 1)
+                weight = layer.gain.reshape(-1, 1, 1, 1) * layer.direction / length
+                h = F.conv2d(h, weight, layer.bias, stride, around)
+            h = F.leaky_relu(h, 0.2)
+        torch.testing.assert_close(d.hidden(x), h.flatten(1))
 
 
 def test_at_once_or_in_turn_the_losses_are_the_same():
@@ -456,13 +477,16 @@ EXTENSIONS = {
     ),
     "completion": (config.CompletionGame(), {}),
     "semi": (config.SemiSupervisedGame(labels=20), SEMI),
-    "semi, convolutional": (
-        config.SemiSupervisedGame(labels=20, augmentations=("affine",), consistency=1.0),
-        {
-            "discriminator": config.SemiSupervisedConvDiscriminator((8, 8), (2, 2)),
-            "generator": config.MLPGenerator(8, hidden=(16,), activations=("relu",)),
-        },
-    ),
+    **{
+        f"semi, convolutional, {norm} norm": (
+            config.SemiSupervisedGame(labels=20, augmentations=("affine",), consistency=1.0),
+            {
+                "discriminator": config.SemiSupervisedConvDiscriminator((8, 8), (2, 2), norm),
+                "generator": config.MLPGenerator(8, hidden=(16,), activations=("relu",)),
+            },
+        )
+        for norm in ("batch", "weight")
+    },
     "elbo": (
         config.ElboGame(config.MLPEncoder(hidden=(16,))),
         {

@@ -280,9 +280,11 @@ class SemiSupervisedConvDiscriminator:
     """Convolutional net of class logits, for a D that may know that it looks at pictures."""
 
     widths: tuple[int, ...] = (32, 64, 128)
-    """Channels of each convolution; their weights are normed."""
+    """Channels of each convolution."""
     strides: tuple[int, ...] = (2, 2, 2)
     """Step of each convolution."""
+    norm: Literal["batch", "weight"] = "batch"
+    """What is normed: maps, by the statistics of a batch, or the weights that make them."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "widths", "strides")

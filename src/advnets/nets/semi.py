@@ -120,8 +120,9 @@ class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
         super().__init__()
         kernels = (_FIRST_KERNEL, *(_KERNEL for _ in spec.widths[1:]))
         sizes = pairwise((shape[0], *spec.widths))
+        layer = NormedConv if spec.norm == "weight" else _batch_normed
         self.layers = nn.ModuleList(
-            NormedConv(before, after, kernel, stride)
+            layer(before, after, kernel, stride)
             for (before, after), kernel, stride in zip(sizes, kernels, spec.strides, strict=True)
         )
         high, wide = (reduce(_strided, spec.strides, side) for side in shape[1:])
@@ -136,6 +137,11 @@ class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
         for layer in self.layers:
             x = F.leaky_relu(layer(x), _SLOPE)
         return x.flatten(1)
+
+
+def _batch_normed(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
 
 def _strided(side: int, stride: int) -> int:
