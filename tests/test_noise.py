@@ -59,11 +59,16 @@ def test_a_stacked_source_draws_what_its_parts_draw():
     parts = [NOISE.stacked(name).keep_mask("mask0", 4, 5, keep=0.8) for name in ("real", "fake")]
     assert torch.equal(both, torch.cat(parts))
     assert not torch.equal(*parts)
+    first, second = NOISE.stacked("real", "fake", sizes=(3, 1)).normal("x", 4, 5).split((3, 1))
+    assert torch.equal(first, NOISE.stacked("real").normal("x", 3, 5))
+    assert torch.equal(second, NOISE.stacked("fake").normal("x", 1, 5))
 
 
 def test_rows_that_do_not_divide_over_streams_are_refused():
     with pytest.raises(ValueError, match="9 rows cannot be split over 2 streams"):
         NOISE.stacked("real", "fake").uniform("x", 9, 2)
+    with pytest.raises(ValueError, match="4 rows cannot be split over 2 streams"):
+        NOISE.stacked("real", "fake", sizes=(3, 2)).uniform("x", 4, 2)
 
 
 def test_uniform_is_uniform():

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -39,6 +39,8 @@ class Noise:
     first_row: int = 0
     device: torch.device | str = "cpu"
     streams: tuple[str, ...] = ("",)
+    sizes: tuple[int, ...] = ()
+    """Rows of each stream; none given: as many of each."""
     over: int = 0
     """Steps over which what changes in the course of a run does so; 0: nothing changes."""
 
@@ -60,13 +62,14 @@ class Noise:
         """The source at another step."""
         return replace(self, step=step)
 
-    def stacked(self, *streams: str) -> Noise:
+    def stacked(self, *streams: str, sizes: Sequence[int] = ()) -> Noise:
         """A source for a batch that is several batches on top of each other.
 
         Each part draws from a stream of its own, so that a discriminator shown real and generated
-        pictures in one pass draws what two passes would have drawn.
+        pictures in one pass draws what two passes would have drawn. Parts have these sizes; without
+        them, one size.
         """
-        return replace(self, streams=streams)
+        return replace(self, streams=streams, sizes=tuple(sizes))
 
     def uniform(
         self, purpose: str, rows: int, *shape: int, low: float = 0.0, high: float = 1.0
@@ -142,12 +145,12 @@ class Noise:
         self, purpose: str, rows: int, shape: tuple[int, ...], dtype: np.dtype
     ) -> np.ndarray:
         row_bytes = math.prod(shape) * dtype.itemsize
-        per_stream, remainder = divmod(rows, len(self.streams))
-        if remainder:
+        sizes = self.sizes or (rows // len(self.streams),) * len(self.streams)
+        if sum(sizes) != rows:
             raise ValueError(f"{rows} rows cannot be split over {len(self.streams)} streams")
-        start, size = self.first_row * row_bytes, per_stream * row_bytes
+        start = self.first_row * row_bytes
         parts: list[np.ndarray] = []
-        for stream in self.streams:
+        for stream, size in zip(self.streams, (n * row_bytes for n in sizes), strict=True):
             philox = self._philox(f"{purpose}/{stream}" if stream else purpose)
             philox.advance(start // _PHILOX_BLOCK)
             skip = start % _PHILOX_BLOCK
@@ -167,12 +170,14 @@ class Draw:
     kind: str
     purpose: str
     streams: tuple[str, ...]
+    sizes: tuple[int, ...]
     arguments: tuple[Any, ...]
     options: Mapping[str, Any]
 
     def made(self, noise: Noise) -> Tensor:
         """The numbers that the same request gets of this source."""
-        source = replace(noise, purpose=noise.purpose + self.purpose, streams=self.streams)
+        purpose = noise.purpose + self.purpose
+        source = replace(noise, purpose=purpose, streams=self.streams, sizes=self.sizes)
         return getattr(source, self.kind)(*self.arguments, **self.options)
 
 
@@ -205,7 +210,7 @@ class Recorder(Noise):
 
     def _noted(self, kind: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
         purpose = self.purpose.removeprefix(self.root)
-        self.draws.append(Draw(kind, purpose, self.streams, arguments, options))
+        self.draws.append(Draw(kind, purpose, self.streams, self.sizes, arguments, options))
         return getattr(Noise, kind)(self, *arguments, **options)
 
 

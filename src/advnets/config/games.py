@@ -170,6 +170,8 @@ class SemiSupervisedGame(AnyGame):
     """Which pictures are labelled; a seed apart from the nets'."""
     labelled_batch: int = 0
     """Labelled pictures in a step, from 1 on; 0: as many as there are others."""
+    generated_batch: int = 0
+    """Samples in a step, from 1 on; 0: as many as there are pictures without labels."""
     updates: Literal["alternating", "simultaneous"] = "alternating"
     """D first and then G, as published, or both from one pass of D."""
     unlabelled: bool = True
@@ -185,7 +187,7 @@ class SemiSupervisedGame(AnyGame):
 
     def __post_init__(self) -> None:
         at_least(self, 1, "labels")
-        at_least(self, 0, "labelled_batch", "consistency")
+        at_least(self, 0, "labelled_batch", "generated_batch", "consistency")
         if self.consistency and not (self.augmentations and self.unlabelled):
             raise UsageError(
                 f"consistency is {self.consistency}, which compares pictures without labels with "

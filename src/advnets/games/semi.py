@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -53,63 +54,65 @@ class SemiSupervisedNets:
 
     def supervised(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
         """D learns the classes of labelled pictures."""
-        return Outcome({"discriminator": self.of_labelled(players, batch, noise)})
+        told, net = labelled(batch), cast(Classifying, players["discriminator"])
+        (features,) = self.features(players, {"labelled": told.pictures}, noise)
+        loss = classification_loss(net.class_logits(features), labels_of(told))
+        return Outcome({"discriminator": loss})
 
     def discriminator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
         """D descends its loss on labelled, unlabelled and generated pictures."""
         with torch.no_grad():
-            fake = generate(players, len(batch.pictures), noise)
+            fake = self.samples(players, batch, noise)
         loss, _, observed = self.verdict(players, batch, fake, noise)
         return Outcome({"discriminator": loss}, observed)
 
     def generator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
         """G descends the distance between mean features of pictures and of samples."""
-        fake = generate(players, len(batch.pictures), noise)
-        with torch.no_grad():
-            of_real = self.features(players, batch.pictures, noise.stacked("real"))
-        of_fake = self.features(players, fake, noise.stacked("fake"))
-        return Outcome({"generator": feature_matching_loss(of_real, of_fake)})
+        parts = {"real": batch.pictures, "fake": self.samples(players, batch, noise)}
+        of_real, of_fake = self.features(players, parts, noise)
+        return Outcome({"generator": feature_matching_loss(of_real.detach(), of_fake)})
 
     def both(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
         """Both losses from one pass of D, before either has moved."""
-        fake = generate(players, len(batch.pictures), noise)
+        fake = self.samples(players, batch, noise)
         loss, (of_real, of_fake), observed = self.verdict(players, batch, fake, noise)
         matched = feature_matching_loss(of_real.detach(), of_fake)
         return Outcome({"discriminator": loss, "generator": matched}, observed)
+
+    def samples(self, players: Players, batch: Batch, noise: Noise) -> Pictures:
+        """What G shows in a step."""
+        return generate(players, self.spec.generated_batch or len(batch.pictures), noise)
 
     def verdict(
         self, players: Players, batch: Batch, fake: Pictures, noise: Noise
     ) -> tuple[Float[Tensor, ""], tuple[Tensor, Tensor], dict[str, Tensor]]:
         """D's loss, the features of pictures and of samples, and what to observe."""
-        net = cast(Classifying, players["discriminator"])
-        supervised = self.of_labelled(players, batch, noise)
-        stacked = torch.cat((batch.pictures, fake))
-        features = self.features(players, stacked, noise.stacked("real", "fake"))
-        of_real, of_fake = net.class_logits(features).chunk(2)
-        a_real, a_fake = of_real.logsumexp(1), of_fake.logsumexp(1)
+        net, told = cast(Classifying, players["discriminator"]), labelled(batch)
+        parts = {"labelled": told.pictures, "real": batch.pictures, "fake": fake}
+        of_told, of_real, of_fake = self.features(players, parts, noise)
+        classes = net.class_logits(of_real)
+        a_real, a_fake = classes.logsumexp(1), net.class_logits(of_fake).logsumexp(1)
+        supervised = classification_loss(net.class_logits(of_told), labels_of(told))
         loss = supervised + discriminator_loss(a_real, a_fake)
         observed = observe(a_real, a_fake) | {"loss/labelled": supervised}
         if self.spec.consistency:
             plain = net.class_logits(net.hidden(batch.pictures))
-            information = mutual_information(of_real, plain)
+            information = mutual_information(classes, plain)
             loss = loss - self.spec.consistency * information
             observed["information"] = information
-        real, generated = features.chunk(2)
-        return loss, (real, generated), observed
-
-    def of_labelled(self, players: Players, batch: Batch, noise: Noise) -> Float[Tensor, ""]:
-        """-E log p(y | x, real) of the labelled pictures."""
-        told, net = labelled(batch), cast(Classifying, players["discriminator"])
-        features = self.features(players, told.pictures, noise.stacked("labelled"))
-        return classification_loss(net.class_logits(features), labels_of(told))
+        return loss, (of_real, of_fake), observed
 
     def features(
-        self, players: Players, pictures: Pictures, noise: Noise
-    ) -> Float[Tensor, "stacked features"]:
-        """What D judges pictures by, as it is shown them."""
-        always = torch.ones((), device=pictures.device)
-        shown = augmented(pictures, self.spec.augmentations, always, noise)
-        return cast(Classifying, players["discriminator"]).hidden(shown, noise)
+        self, players: Players, parts: Mapping[str, Pictures], noise: Noise
+    ) -> Sequence[Float[Tensor, "part features"]]:
+        """What D judges pictures by, as it is shown them: all kinds of them in one pass."""
+        kinds, always = self.spec.augmentations, torch.ones((), device=noise.device)
+        shown = [
+            augmented(some, kinds, always, noise.stacked(name)) for name, some in parts.items()
+        ]
+        sizes = [len(some) for some in shown]
+        net = cast(Classifying, players["discriminator"])
+        return net.hidden(torch.cat(shown), noise.stacked(*parts, sizes=sizes)).split(sizes)
 
 
 def labelled(batch: Batch) -> Batch:

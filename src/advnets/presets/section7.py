@@ -131,11 +131,15 @@ SEMI = Config(
             discriminator=SemiSupervisedConvDiscriminator(),
             # One pass of D for both players, and few labelled pictures in it: a third of the time.
             game=SemiSupervisedGame(
-                labelled_batch=16, updates="simultaneous", augmentations=_VIEWS, consistency=1.0
+                labelled_batch=16,
+                generated_batch=32,
+                updates="simultaneous",
+                augmentations=_VIEWS,
+                consistency=1.0,
             ),
             generator_optimizer=_FALLING,
             discriminator_optimizer=_FALLING,
-            steps=6000,
+            steps=20_000,
             average_half_life=50_000,
             average_share=0.05,
         ),
