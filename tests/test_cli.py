@@ -602,6 +602,6 @@ def test_points_from_the_command_line(said, tmp_path, monkeypatch):
     code, _, err = said("train", "digits", "--data", "ring", "--out", "runs/no")
     assert (code, err) == (
         2,
-        "advnets: the data is points, but scaling is unit; say --scaling none, or begin with the "
-        "preset points\n",
+        "advnets: the data is points, but scaling is unit; say --scaling none or standard, or "
+        "begin with the preset points\n",
     )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from advnets.noise import Noise
-from advnets.ramps import cosine
+from advnets.ramps import cosine, geometric
 
 
 @pytest.mark.parametrize(
@@ -14,7 +14,14 @@ def test_half_of_the_way_lies_behind_at_half_of_the_time(done, expected):
     assert cosine(4.0, 2.0, done) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(("done", "expected"), [(0.0, 8.0), (1 / 3, 4.0), (2 / 3, 2.0), (1.0, 1.0)])
+def test_by_a_factor_each_third_halves(done, expected):
+    assert geometric(8.0, 1.0, done) == pytest.approx(expected)
+    assert geometric(8.0, None, done) == 8.0
+
+
 def test_both_ends_are_met_exactly():
+    assert (geometric(1e-1, 1e-5, 0.0), geometric(1e-1, 1e-5, 1.0)) == (1e-1, 1e-5)
     assert (cosine(2e-4, 5e-5, 0.0), cosine(2e-4, 5e-5, 1.0)) == (2e-4, 5e-5)
 
 

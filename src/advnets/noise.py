@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from advnets.ramps import cosine
+from advnets.ramps import RAMPS
 
 _PHILOX_BLOCK = 32  # bytes that one increment of the Philox counter yields
 
@@ -125,12 +125,12 @@ class Noise:
             self._integers(purpose, rows, shape, np.dtype("<u2")) < round(keep * 2**16)
         )
 
-    def ramp(self, first: float, last: float | None) -> Float[Tensor, ""]:
-        """Where a number that goes from first to last by a cosine stands at this step.
+    def ramp(self, first: float, last: float | None, kind: str = "cosine") -> Float[Tensor, ""]:
+        """Where a number that goes from first to last, by a ramp of this kind, is at this step.
 
         No chance is in it; it is asked for as noise is, so that recorded turns are handed it anew.
         """
-        return self._tensor(np.asarray(cosine(first, last, self.done)))
+        return self._tensor(np.asarray(RAMPS[kind](first, last, self.done)))
 
     def permutation(self, purpose: str, n: int) -> np.ndarray:
         """A random order of 0 … n - 1."""

@@ -15,3 +15,14 @@ def cosine(first: float, last: float | None, done: float) -> float:
         return first
     left = 0.5 * (1 + math.cos(math.pi * done))
     return left * first + (1 - left) * last
+
+
+def geometric(first: float, last: float | None, done: float) -> float:
+    """A number between first and last that changes by the same factor in each step.
+
+    first^(1 - done) last^done, `done` in [0, 1]; without a last, first. Both are positive.
+    """
+    return first if last is None else first ** (1 - done) * last**done
+
+
+RAMPS = {"cosine": cosine, "geometric": geometric}

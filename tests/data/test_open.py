@@ -145,7 +145,7 @@ def test_a_name_of_the_hub(monkeypatch):
 def test_points_are_not_scaled_and_pictures_are():
     """Points under a scaling of pictures, and the reverse, are refused with the cure."""
     for source, scaling, cure in (
-        ("ring", "unit", "say --scaling none, or begin with the preset points"),
+        ("ring", "unit", "say --scaling none or standard, or begin with the preset points"),
         ("digits", "none", "say --scaling unit, symmetric or contrast"),
     ):
         with pytest.raises(UsageError, match=cure):

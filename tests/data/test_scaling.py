@@ -46,6 +46,18 @@ def test_way_back_is_cut_to_the_range(some_pictures, kind):
         assert torch.equal(x, before)
 
 
+def test_points_of_mean_0_and_deviation_1_and_back():
+    """Over all axes together, as NumPy computes them; the way back gives the points again."""
+    drawn = np.random.default_rng(0).normal(3.0, 0.2, (500, 2, 1, 1)).astype(np.float32)
+    scaling = fit_scaling("standard", Pictures(drawn, None, 1))
+    x = scaling.to_model(torch.from_numpy(drawn))
+    np.testing.assert_allclose(x, (drawn - drawn.mean()) / drawn.std(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(scaling.to_pixels(x), drawn, rtol=1e-6)
+    assert scaling_from_facts("standard", scaling.facts()) == scaling
+    one = np.ones((3, 2, 1, 1), np.float32)
+    assert not fit_scaling("standard", Pictures(one, None, 1)).to_model(torch.from_numpy(one)).any()
+
+
 @pytest.mark.parametrize("white", [255, 16])
 def test_contrast_against_its_formula(some_pictures, white):
     """Each picture less its mean, divided by its norm, times 55, as computed in float64."""

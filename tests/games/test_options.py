@@ -67,11 +67,22 @@ def test_weights_of_penalties_go_to_their_ends_by_a_cosine(updates):
     falling = config.Game(updates=updates, r1=4.0, end_r1=1.0, r2=0.0, end_r2=3.0)
     for step, r1, r2 in ((0, 4.0, 0.0), (5, 2.5, 1.5), (10, 1.0, 3.0), (99, 1.0, 3.0)):
         still = config.Game(updates=updates, r1=r1, r2=r2)
-        losses = [
-            first(spec, players(), NOISE.at(step)).losses["discriminator"]
-            for spec in (falling, still)
-        ]
-        assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-6)
+        same_losses(falling, still, step)
+
+
+def test_weights_of_penalties_go_to_their_ends_by_a_factor():
+    """In the middle they stand at the root of both ends' product."""
+    falling = config.Game(r1=4.0, end_r1=0.01, r2=1.0, end_r2=1e-4, fall="geometric")
+    for step, r1, r2 in ((0, 4.0, 1.0), (5, 0.2, 0.01), (10, 0.01, 1e-4), (99, 0.01, 1e-4)):
+        same_losses(falling, config.Game(r1=r1, r2=r2), step)
+
+
+def same_losses(falling, still, step):
+    """At this step the loss of D is that of a game whose penalties stay."""
+    losses = [
+        first(spec, players(), NOISE.at(step)).losses["discriminator"] for spec in (falling, still)
+    ]
+    assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
@@ -190,6 +201,11 @@ def test_excess_slopes_are_taken_between_pictures_and_samples(updates, pack):
         (config.Game, {"pack": 0}, "pack is 0; it must be at least 1"),
         (config.Game, {"augment": 1.5}, "augment is 1.5; it must be from 0 to 1"),
         (config.Game, {"end_r1": -1.0}, "end_r1 is -1.0; it must be at least 0"),
+        (
+            config.Game,
+            {"r1": 1.0, "end_r1": 0.0, "fall": "geometric"},
+            "end_r1 is 0.0; it must be more than 0 to fall by a factor",
+        ),
         (
             config.Game,
             {"relativistic": True, "objective": "hinge"},

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.nets.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator, Stacked
+from advnets.nets.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator, Stacked, Waves
 from advnets.noise import Noise
 
 SHAPE = (1, 4, 4)
@@ -100,6 +101,25 @@ def test_projection_bounds_both_parts_of_a_stack():
 def test_a_discriminator_gives_one_logit_a_picture():
     discriminator = MaxoutDiscriminator(SHAPE, config.MaxoutDiscriminator(units=(8, 8)))
     assert discriminator(torch.rand(5, *SHAPE)).shape == (5,)
+
+
+def test_waves_stand_beside_the_input():
+    """√2 cos(k x + φ), |k| by one factor from the least to the largest; mean 0, variance 1."""
+    x = 100 * torch.randn(20_000, 2)
+    torch.manual_seed(0)
+    waves = Waves(2, 5, 1.0, 16.0)
+    beside = waves(x)[:, 2:]
+    assert torch.equal(waves(x)[:, :2], x)
+    torch.testing.assert_close(waves.k.norm(dim=1), torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0]))
+    torch.testing.assert_close(beside.mean(0), torch.zeros(5), atol=0.03, rtol=0)
+    torch.testing.assert_close(beside.var(0), torch.ones(5), atol=0.03, rtol=0)
+    angle = (x.double() @ waves.k.double().T + waves.phase.double()).numpy()
+    np.testing.assert_allclose(beside, np.sqrt(2) * np.cos(angle), atol=2e-3)
+    assert not list(waves.parameters())
+    net = MLPDiscriminator((2, 1, 1), config.MLPDiscriminator(units=(8,), waves=4))
+    assert net(torch.rand(3, 2, 1, 1)).shape == (3,)
+    with pytest.raises(UsageError, match=r"wave_numbers is 0\.0; it must be more than 0"):
+        config.MLPDiscriminator(wave_numbers=(0.0, 1.0))
 
 
 def test_dropout_acts_on_every_input_of_the_discriminator():

@@ -41,8 +41,9 @@ class Data(Framing):
     """Mirror training pictures left to right, each time with probability 1/2."""
     stream: bool = False
     """Read shards or a Hugging Face set as they come, and do not pack them first."""
-    scaling: Literal["unit", "symmetric", "contrast", "none"] = "unit"
-    """The nets' range: [0, 1], [-1, 1], each picture less its mean at norm 55; none (points)."""
+    scaling: Literal["unit", "symmetric", "contrast", "none", "standard"] = "unit"
+    """The nets' range: [0, 1], [-1, 1], each picture less its mean at norm 55; for points, none, or
+    standard: mean 0, deviation 1."""
     batch_size: int = 100
     """Pictures in a batch."""
 

@@ -49,9 +49,11 @@ class Game(AnyGame):
     r2: float = 0.0
     """The same on generated pictures."""
     end_r1: float | None = None
-    """`r1` goes to this by a cosine, over the stage's `burn_in`; None: it stays."""
+    """`r1` goes to this over the stage's `burn_in`; None: it stays."""
     end_r2: float | None = None
     """The same for `r2`."""
+    fall: Literal["cosine", "geometric"] = "cosine"
+    """How they go: slow at both ends, or by the same factor in each step."""
     gp: float = 0.0
     """Weight λ of λ E(‖∇D‖ - 1)² between pictures and samples; as published 10, for wasserstein."""
     augment: float = 0.0
@@ -65,6 +67,11 @@ class Game(AnyGame):
     def __post_init__(self) -> None:
         at_least(self, 1, "k", "pack")
         at_least(self, 0, "lead", "r1", "r2", "end_r1", "end_r2", "gp")
+        if self.fall == "geometric":
+            falling = [name for name in ("r1", "r2") if getattr(self, f"end_{name}") is not None]
+            ends = [f"end_{name}" for name in falling]
+            what = "more than 0 to fall by a factor"
+            check(self, what, lambda number: number > 0, *falling, *ends)
         check(self, "less than 1", lambda number: number < 1, "lead")
         check(self, "from 0 to 1", lambda number: 0 <= number <= 1, "augment")
         published = self.objective in ("non-saturating", "minimax")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeVar
 
-from advnets.config.checks import at_least, probabilities
+from advnets.config.checks import at_least, check, probabilities
 from advnets.errors import UsageError
 
 Activation = Literal["relu", "leaky_relu", "sigmoid", "softplus", "tanh"]
@@ -148,9 +148,15 @@ class MLPDiscriminator:
     """Units of each hidden layer."""
     activation: Activation = "leaky_relu"
     """What each hidden layer applies."""
+    waves: int = 0
+    """Waves over the input that come beside it, for what is far finer than the data are wide."""
+    wave_numbers: tuple[float, float] = (1.0, 100.0)
+    """2π over the longest wave's length, and over the shortest's."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "units")
+        at_least(self, 0, "waves")
+        check(self, "more than 0", lambda number: number > 0, "wave_numbers")
 
 
 @dataclass(frozen=True)

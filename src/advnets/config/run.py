@@ -177,8 +177,8 @@ def _fit(game: Game, data: Data) -> None:
             f"pack is {game.pack} and batch_size {data.batch_size}, which it does not divide; "
             f"say --batch-size {-(-data.batch_size // game.pack) * game.pack}"
         )
-    if game.augment and data.scaling == "none":
+    if game.augment and data.scaling in ("none", "standard"):
         raise UsageError(
-            "augment was asked for on points (scaling none), which are no pictures to be shifted "
+            "augment was asked for on points, which are no pictures to be shifted "
             "or mirrored; leave --game.augment out"
         )

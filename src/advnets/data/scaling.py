@@ -158,13 +158,45 @@ class NoScaling(Scaling):
         return pictures.to(torch.float32)
 
 
+@dataclass(frozen=True)
+class StandardScaling(NoScaling):
+    """(x - mean) / deviation of the training points' numbers, of all axes together."""
+
+    kind: ClassVar[str] = "standard"
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @classmethod
+    def fit(cls, pictures: Part | Stream) -> Scaling:
+        """The scaling with the mean and the deviation of these points."""
+        count, total, squares = 0, 0.0, 0.0
+        for some in blocks(pictures):
+            block = some.astype(np.float64)
+            count += block.size
+            total += float(block.sum())
+            squares += float(np.square(block).sum())
+        mean = total / count
+        # Points that are all one have no deviation to divide by.
+        deviation = math.sqrt(max(squares / count - mean**2, 0.0)) or 1.0
+        return cls(white=float(pictures.white), mean=mean, deviation=deviation)
+
+    def to_model(self, pixels: Float32[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:  # type: ignore[override]
+        """Give (x - mean) / deviation."""
+        return pixels.sub(self.mean).div_(self.deviation)
+
+    def to_pixels(self, pictures: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
+        """Give x deviation + mean."""
+        return pictures.to(torch.float32).mul(self.deviation).add_(self.mean)
+
+
 _KINDS: dict[str, type[Scaling]] = {
-    scaling.kind: scaling for scaling in (UnitScaling, SymmetricScaling, ContrastScaling, NoScaling)
+    scaling.kind: scaling
+    for scaling in (UnitScaling, SymmetricScaling, ContrastScaling, NoScaling, StandardScaling)
 }
 
 
 def fit_scaling(kind: str, pictures: Part | Stream) -> Scaling:
-    """The scaling of a kind (unit, symmetric, contrast, none) for these training pictures.
+    """The scaling of a kind for these training pictures, or points (none, standard).
 
     Raises:
         UnknownNameError: no scaling is called so.
@@ -172,7 +204,11 @@ def fit_scaling(kind: str, pictures: Part | Stream) -> Scaling:
     """
     points = pictures.white == NoScaling.white
     if points != _named(kind).of_points:
-        what, cure = ("points", "none") if points else ("pictures", "unit, symmetric or contrast")
+        what, cure = (
+            ("points", "none or standard")
+            if points
+            else ("pictures", "unit, symmetric or contrast")
+        )
         raise UsageError(
             f"the data is {what}, but scaling is {kind}; say --scaling {cure}"
             + (", or begin with the preset points" if points else "")

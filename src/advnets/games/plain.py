@@ -139,7 +139,10 @@ class AdversarialNets:
     def weights(self, noise: Noise) -> tuple[float | Float[Tensor, ""], ...]:
         """γ of either penalty at this step."""
         ways = (self.spec.r1, self.spec.end_r1), (self.spec.r2, self.spec.end_r2)
-        return tuple(first if last is None else noise.ramp(first, last) for first, last in ways)
+        return tuple(
+            first if last is None else noise.ramp(first, last, self.spec.fall)
+            for first, last in ways
+        )
 
     def excess(
         self,

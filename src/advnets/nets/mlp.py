@@ -7,6 +7,7 @@ import math
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from advnets import config
 from advnets.errors import UsageError
@@ -195,7 +196,9 @@ class MLPDiscriminator(nn.Module):
 
     def __init__(self, shape: Shape, spec: config.MLPDiscriminator) -> None:
         super().__init__()
-        sizes = [math.prod(shape), *spec.units]
+        inputs = math.prod(shape)
+        self.waves = Waves(inputs, spec.waves, *spec.wave_numbers) if spec.waves else nn.Identity()
+        sizes = [inputs + spec.waves, *spec.units]
         self.hidden = nn.ModuleList(
             nn.Linear(before, after) for before, after in zip(sizes, spec.units, strict=False)
         )
@@ -208,10 +211,34 @@ class MLPDiscriminator(nn.Module):
         noise: Noise | None = None,  # noqa: ARG002 - there is none within
     ) -> Float[Tensor, " batch"]:
         """a(x)."""
-        h = x.flatten(1)
+        h = self.waves(x.flatten(1))
         for layer in self.hidden:
             h = self.activation(layer(h))
         return self.output(h).squeeze(1)
+
+
+class Waves(nn.Module):
+    """x and, beside it, √2 cos(k x + φ): as many waves, of random directions and phases.
+
+    Their numbers |k| go from the least to the largest by the same factor; they do not learn. From x
+    alone, nets learn what changes over small distances far later than the rest. Source: Tancik et
+    al. 2020, "Fourier features let networks learn high frequency functions in low dimensional
+    domains" (there normal k).
+    """
+
+    k: Tensor
+    phase: Tensor
+
+    def __init__(self, inputs: int, count: int, least: float, largest: float) -> None:
+        super().__init__()
+        numbers = torch.logspace(math.log10(least), math.log10(largest), count)
+        directions = F.normalize(torch.randn(count, inputs))
+        self.register_buffer("k", numbers[:, None] * directions)
+        self.register_buffer("phase", 2 * math.pi * torch.rand(count))
+
+    def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch all"]:
+        """The numbers and their waves."""
+        return torch.cat((x, math.sqrt(2) * torch.cos(F.linear(x, self.k, self.phase))), 1)
 
 
 def _output_layer(shape: Shape, spec: config.MLPGenerator, marginals: Tensor | None) -> nn.Linear:
