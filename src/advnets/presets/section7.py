@@ -28,6 +28,7 @@ from advnets.presets.preset import Preset
 from advnets.presets.small import TUNED
 
 _ADAM = Adam(lr=1e-3, beta1=0.0, beta2=0.99)
+_TOLD = replace(_ADAM, end_lr=1e-4)
 _TICKS = Ticks(log=500, samples=5000, checkpoint=2500)
 
 CONDITIONAL = replace(
@@ -36,7 +37,15 @@ CONDITIONAL = replace(
     stages=(
         replace(
             TUNED.stage,
-            game=ConditionalGame(updates="simultaneous", relativistic=True, r1=5.0, r2=5.0),
+            # As projection-mnist: penalties that hold D back less and less, rates that fall.
+            game=ConditionalGame(
+                updates="simultaneous", relativistic=True, r1=1.0, r2=1.0, end_r1=0.02, end_r2=0.02
+            ),
+            generator_optimizer=_TOLD,
+            discriminator_optimizer=_TOLD,
+            epochs=40,
+            burn_in=0.6875,
+            average_half_life=300_000,
         ),
     ),
 )
