@@ -16,6 +16,8 @@ RANGES = {"uniform": math.sqrt(3), "symmetric": 1.0}
 """How far uniform priors reach from 0."""
 CUT = 2.0
 """How far the truncated normal reaches from 0."""
+BEGUN = 0.2
+"""Deviation of each component of a mixture at first."""
 TAIL = 0.5 * math.erfc(CUT / math.sqrt(2))
 """Φ(-2): what the truncated normal leaves out on either side."""
 
@@ -25,18 +27,19 @@ class Prior(nn.Module):
 
     `kind` is one that `draw_prior` knows, or "mixture": z = μ_c + σ_c ε of normal ε, each of the
     `components` c as probable, their means and log deviations G's own parameters; gradients reach
-    them through z, and the loss of G moves them. They begin so that each number has variance 1:
-    means normal of variance 3/4, deviations 1/2. Source: Gurumurthy, Sarvadevabhatla and Babu
-    2017, "DeLiGAN" (there with a penalty that holds deviations up; here without).
+    them through z, and the loss of G moves them. They begin so that each number has variance 1,
+    and so far apart that G can send each where it likes: deviations .2, means normal. Source:
+    Gurumurthy, Sarvadevabhatla and Babu 2017, "DeLiGAN" (there with a penalty that holds deviations
+    up; here without).
     """
 
     def __init__(self, kind: str, latent_dim: int, components: int = 1) -> None:
         super().__init__()
         self.kind, self.latent_dim, self.components = kind, latent_dim, components
         if self.learned:
-            begun = math.sqrt(0.75) * torch.randn(components, latent_dim)
+            begun = math.sqrt(1 - BEGUN**2) * torch.randn(components, latent_dim)
             self.means = nn.Parameter(begun)
-            self.log_deviations = nn.Parameter(torch.full_like(begun, math.log(0.5)))
+            self.log_deviations = nn.Parameter(torch.full_like(begun, math.log(BEGUN)))
 
     @property
     def learned(self) -> bool:
