@@ -142,7 +142,7 @@ def test_a_name_of_the_hub(monkeypatch):
     assert asked == [("owner/set", Hub(split="test", image="img"), data)]
 
 
-def test_points_are_not_scaled_and_pictures_are():
+def test_points_and_pictures_have_scalings_of_their_own():
     """Points under a scaling of pictures, and the reverse, are refused with the cure."""
     for source, scaling, cure in (
         ("ring", "unit", "say --scaling none or standard, or begin with the preset points"),
