@@ -148,7 +148,7 @@ SEMI = Config(
             ),
             generator_optimizer=_FALLING,
             discriminator_optimizer=_FALLING,
-            steps=20_000,
+            steps=6000,
             average_half_life=50_000,
             average_share=0.05,
         ),
