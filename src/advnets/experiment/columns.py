@@ -17,6 +17,7 @@ _CASES = {
     "labels": "{:,} labels",
     "n_known": "{:,} known",
     "hidden": "{} hidden",
+    "n": "{:,} points",
 }
 _SPOKEN = {"extractor_sha256": "SHA-256 of the extractor", "data_digest": "digest of the data"}
 _OWN_TO_A_ROW = ("n_fake", "draws")  # real pictures can be fewer than samples, and need one draw

@@ -24,8 +24,9 @@ from advnets.views.score_lines import GENERATOR, REAL
 
 JUDGES = {"mnist": ("digits", SAMPLES), "stacked-mnist": ("digits", 26_000)}
 """Who tells the modes of a set's pictures, and of how many samples: as published, where it is."""
-POINTS = 2_500
-"""Points that modes are counted over (Srivastava et al. 2017)."""
+POINTS = (2_500, 100_000)
+"""Points that modes are counted over, as published (Srivastava et al. 2017); and enough for the
+share and the spread of each."""
 
 
 def mode_records(subject: Subject) -> list[Record]:
@@ -101,18 +102,23 @@ def point_records(subject: Subject) -> list[Record]:
             "needs; it takes runs on ring and grid"
         )
     centres, deviations, _ = distribution.components()
+    rows = {
+        GENERATOR: subject.samples(max(POINTS)),
+        REAL: real_pictures(subject.data.splits.train, max(POINTS), subject.seed),
+    }
     return [
         subject.record(
             "points",
             row,
             **asdict(
                 mixture_quality(
-                    points[:POINTS].flatten(1), torch.from_numpy(centres), float(deviations[0])
+                    points[:count].flatten(1), torch.from_numpy(centres), float(deviations[0])
                 )
             ),
             n_real=0,
-            n_fake=len(points[:POINTS]),
+            n_fake=count,
             split=None,
         )
-        for row, points in subject.rows.items()
+        for row, points in rows.items()
+        for count in sorted({min(count, len(points)) for count in POINTS})
     ]

@@ -55,7 +55,9 @@ READINGS: dict[str, Reading] = {
     "inception": Reading({"mean": "more"}, found=("deviation",)),
     "modes": Reading({"seen": "more", "kl_uniform": "less", "kl_reference": "less"}),
     "points": Reading(
-        {"seen": "more", "high_quality": None, "jsd": "less"}, found=("shares", "spreads", "kl")
+        {"seen": "more", "high_quality": None, "jsd": "less"},
+        found=("shares", "spreads", "kl"),
+        cases=("n",),
     ),
     "probe": Reading(
         {"accuracy": "more"}, found=("deviation", "costs"), cases=("labels",), of_itself=True
