@@ -27,8 +27,7 @@ from advnets.config import (
 from advnets.presets.preset import Preset
 from advnets.presets.small import TUNED
 
-_ADAM = Adam(lr=1e-3, beta1=0.0, beta2=0.99)
-_TOLD = replace(_ADAM, end_lr=1e-4)
+_TOLD = Adam(lr=1e-3, end_lr=1e-4, beta1=0.0, beta2=0.99)
 _TICKS = Ticks(log=500, samples=5000, checkpoint=2500)
 
 CONDITIONAL = replace(
@@ -66,7 +65,7 @@ INFERENCE = Config(
             game=InferenceGame(encoder=MLPEncoder(hidden=(1024, 1024), batch_norm=True)),
             generator_optimizer=Adam(),
             discriminator_optimizer=Adam(),
-            epochs=100,
+            epochs=40,
             average_half_life=500_000,
         ),
     ),
@@ -95,11 +94,14 @@ COMPLETION = Config(
         Stage(
             generator=MLPGenerator(latent_dim=100),
             discriminator=MaxoutDiscriminator(init_range=0.02, keep_input=1.0, keep_hidden=1.0),
-            game=CompletionGame(updates="simultaneous", relativistic=True, r1=5.0, r2=5.0),
-            generator_optimizer=_ADAM,
-            discriminator_optimizer=_ADAM,
-            epochs=60,
-            average_half_life=1_200_000,
+            game=CompletionGame(
+                updates="simultaneous", relativistic=True, r1=1.0, r2=1.0, end_r1=0.02, end_r2=0.02
+            ),
+            generator_optimizer=_TOLD,
+            discriminator_optimizer=_TOLD,
+            epochs=25,
+            burn_in=0.6875,
+            average_half_life=300_000,
         ),
     ),
     ticks=_TICKS,
@@ -176,7 +178,7 @@ VAE = Config(
             game=ElboGame(),
             generator_optimizer=Adam(lr=1e-3, beta1=0.9),
             discriminator_optimizer=Adam(),
-            epochs=100,
+            epochs=60,
             average_half_life=500_000,
         ),
     ),
