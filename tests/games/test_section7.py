@@ -516,12 +516,14 @@ def test_what_is_inferred_is_scored(tiny, tmp_path, quiet):
     train(run_of(tiny, game, **{**stage, "steps": 20}), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
     found = {r["samples"]: r for r in trained.evaluate(("reconstruction",))}
-    test = build.open_data(trained.config.data).splits.test
-    shown = torch.from_numpy(test.images).float() / test.white
+    splits = build.open_data(trained.config.data).splits
+    shown, known = (
+        torch.from_numpy(part.images).float() / part.white for part in (splits.test, splits.train)
+    )
     back = trained.pictures(trained.player("encoder")(shown).mean)
     error = (back - shown).square().mean().item()
     assert found["generator"]["error"] == pytest.approx(error, rel=1e-5)
-    flat = (shown - shown.mean(0)).square().mean().item()
+    flat = (shown - known.mean(0)).square().mean().item()
     assert found["mean training picture"]["error"] == pytest.approx(flat, rel=1e-5)
     rows = {(r["samples"], r["labels"]) for r in trained.evaluate(("probe",), labels=(20, 50))}
     assert rows == {(row, n) for row in ("E", "E, never trained", "pixels") for n in (20, 50)}

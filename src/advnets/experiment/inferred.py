@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from advnets import config
 from advnets.data.scaling import Scaling
 from advnets.errors import UsageError
-from advnets.experiment.measure import BLOCK, TEST, pictures
-from advnets.experiment.scores import Record, Subject
+from advnets.experiment.measure import BLOCK, TEST, pictures, real_pictures
+from advnets.experiment.scores import TRAINING, Record, Subject
 from advnets.extractors.discriminator import weights_digest
 from advnets.games.elbo import divergence, likelihood
 from advnets.noise import Noise
@@ -75,7 +75,7 @@ def reconstruction_records(subject: Subject) -> list[Record]:
     for block in shown.split(BLOCK):
         back = net(encoder(scaling.from_shares(block).to(device)).mean)
         squares.append((scaling.to_pixels(back).float().cpu() - block).square().flatten(1).mean(1))
-    mean = torch.stack([block.mean(0) for block in shown.split(BLOCK)]).mean(0)
+    mean = real_pictures(subject.data.splits.train, TRAINING, subject.seed).mean(0)
     rows = {
         GENERATOR: torch.cat(squares),
         MEAN: (shown - mean).square().flatten(1).mean(1),
