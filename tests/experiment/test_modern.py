@@ -17,23 +17,37 @@ from advnets.training.checkpoint import read_checkpoint
 from advnets.training.schedules import beta2, learning_rate
 
 NAMES = [name for name in presets.PRESETS if name.startswith("modern")]
+POINT_SETS = ("modern-ring", "modern-grid")
 SHAPES = {"modern-mnist": (1, 28, 28), "modern-cifar": (3, 32, 32), "modern": (3, 64, 64)}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_recipe_is_kept(name):
-    """Pairs, both penalties at every step, falling to a tenth; rates and decays as published."""
+    """Pairs, both penalties at every step, falling; Adam's decays as published, an average."""
     stage = presets.named(name).stage
     assert stage.game.relativistic
-    assert stage.game.r1 == stage.game.r2 == pytest.approx(10 * stage.game.end_r1)
+    assert stage.game.r1 == stage.game.r2 >= 10 * stage.game.end_r1
     assert stage.game.end_r1 == stage.game.end_r2 > 0
     for spec in (stage.generator_optimizer, stage.discriminator_optimizer):
         assert spec.beta1 == 0
         assert (beta2(spec, 0.0), beta2(spec, 1.0)) == (0.9, 0.99)
-        assert learning_rate(spec, 0, 1.0) == 5e-5
-        if name not in ("modern-ring", "modern-grid"):
-            assert learning_rate(spec, 0, 0.0) == 2e-4
     assert stage.average_share > 0
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in POINT_SETS])
+def test_pictures_are_trained_at_the_published_rates_and_fall_of_penalties(name):
+    stage = presets.named(name).stage
+    assert stage.game.r1 == pytest.approx(10 * stage.game.end_r1)
+    for spec in (stage.generator_optimizer, stage.discriminator_optimizer):
+        assert (learning_rate(spec, 0, 0.0), learning_rate(spec, 0, 1.0)) == (2e-4, 5e-5)
+
+
+@pytest.mark.parametrize("name", POINT_SETS)
+def test_g_stands_still_in_the_end_where_modes_are_fine_and_d_does_not(name):
+    """An average of a G that moves is narrower than what it averages."""
+    stage = presets.named(name).stage
+    assert learning_rate(stage.generator_optimizer, 0, 1.0) == 1e-5
+    assert learning_rate(stage.discriminator_optimizer, 0, 1.0) == 1e-3
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -48,7 +62,13 @@ POINTS = {
     "schedules": {},
     "hinge": {"objective": "hinge", "relativistic": False},
     "least-squares": {"objective": "least-squares", "relativistic": False},
-    "wasserstein": {"objective": "wasserstein", "relativistic": False, "gp": 10.0, "r1": 0.0},
+    "wasserstein": {
+        "objective": "wasserstein",
+        "relativistic": False,
+        "gp": 10.0,
+        "r1": 0.0,
+        "end_r1": None,
+    },
     "packs": {"pack": 5},
     "alternating": {"updates": "alternating", "k": 2},
 }
@@ -65,7 +85,7 @@ def test_points_are_played_with_by_fully_connected_nets(source, options, tmp_pat
     }
     game = replace(run.stage.game, **options)
     stage = replace(run.stage, **nets, game=game, steps=6)
-    run = replace(run.with_stage(stage), data=replace(run.data, batch_size=50))
+    run = replace(run, data=replace(run.data, batch_size=50)).with_stage(stage)
     train(run, tmp_path / "run", quiet)
     tensors = read_checkpoint(RunDirectory(tmp_path / "run").newest_checkpoint()).tensors
     assert all(torch.isfinite(t).all() for t in tensors.values())

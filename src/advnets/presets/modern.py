@@ -124,32 +124,57 @@ RESIDUAL = replace(
     stages=(replace(_STAGE, generator=ResidualGenerator(), discriminator=ResidualDiscriminator()),),
 )
 
+# Modes a hundred times finer than the data are wide (LOG.md): components of z that lie apart, so
+# that G need not bridge what is empty; waves, so that D sees what is fine; a D that lives to the
+# end, and a G that stands still by then, as the average of a G that moves is too narrow.
 _POINTS = Stage(
     generator=MLPGenerator(
-        latent_dim=2,
-        prior="normal",
-        hidden=(256, 256, 256),
+        latent_dim=16,
+        prior="mixture",
+        components=100,
+        hidden=(128, 128, 128),
         activations=("leaky_relu",) * 3,
         output="linear",
-        init_range=0.1,
+        init_range=0.09,
         output_bias=0.0,
     ),
-    discriminator=MLPDiscriminator(units=(256, 256, 256)),
-    game=replace(_GAME, augment=0.0),
-    generator_optimizer=replace(_ADAM, lr=1e-3, end_lr=5e-5),
-    discriminator_optimizer=replace(_ADAM, lr=1e-3, end_lr=5e-5),
-    steps=20_000,
-    average_half_life=500_000,
+    discriminator=MLPDiscriminator(units=(128, 128), waves=128, wave_numbers=(1.0, 60.0)),
+    game=Game(
+        updates="simultaneous",
+        relativistic=True,
+        r1=0.1,
+        r2=0.1,
+        end_r1=1e-5,
+        end_r2=1e-5,
+        fall="geometric",
+    ),
+    generator_optimizer=replace(_ADAM, lr=1e-3, end_lr=1e-5),
+    discriminator_optimizer=replace(_ADAM, lr=1e-3, end_lr=None),
+    steps=16_000,
+    burn_in=0.5,
+    average_half_life=50_000,
     average_share=0.1,
 )
 RING = Config(
     preset="modern-ring",
-    data=Data(source="ring", scaling="none", batch_size=500),
+    data=Data(source="ring", scaling="standard", batch_size=128),
     stages=(_POINTS,),
     ticks=Ticks(log=500, samples=5000, checkpoint=5000),
     runtime=Runtime(precision="float32", threads=1),
 )
-GRID = replace(RING, preset="modern-grid", data=replace(RING.data, source="grid"))
+GRID = replace(
+    RING,
+    preset="modern-grid",
+    data=replace(RING.data, source="grid"),
+    stages=(
+        replace(
+            _POINTS,
+            discriminator=replace(_POINTS.discriminator, units=(128, 128, 128)),
+            steps=20_000,
+            burn_in=0.8,
+        ),
+    ),
+)
 
 PRESETS = (
     Preset(OWN, "Your pictures (--data PATH), 64x64: pairs, slopes, schedules, no norms."),
