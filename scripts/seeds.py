@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,25 @@ def record(out: Path, seed: int, command: str) -> dict[str, Any]:
     }
 
 
+def in_lines(told: dict[str, Any]) -> str:
+    """JSON with a line for each score and for each tick of the curve."""
+    lists = [
+        f'"{key}": [\n{_joined(map(_json, some))}\n]'
+        if isinstance(some, list)
+        else f'"{key}": {_json(some)}'
+        for key, some in told.items()
+    ]
+    return f"{{\n{_joined(lists)}\n}}\n"
+
+
+def _joined(parts: Iterable[str]) -> str:
+    return ",\n".join(parts)
+
+
+def _json(some: Any) -> str:
+    return json.dumps(some, ensure_ascii=False)
+
+
 def _short(value: Any) -> Any:
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
@@ -84,8 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         out = asked.out / f"{name}-{seed}"
         command = play(out, seed, asked.train)
         score(out, asked.metrics, shlex.split(asked.evaluate))
-        text = json.dumps(record(out, seed, command), indent=1, ensure_ascii=False)
-        kept.write_text(text + "\n", "utf-8")
+        kept.write_text(in_lines(record(out, seed, command)), "utf-8")
 
 
 if __name__ == "__main__":
