@@ -13,7 +13,6 @@ from advnets.config import (
     ElboGame,
     EncodingGame,
     InferenceGame,
-    MaxoutDiscriminator,
     MLPDiscriminator,
     MLPEncoder,
     MLPGenerator,
@@ -91,17 +90,12 @@ COMPLETION = Config(
     preset="completion-mnist",
     data=Data(source="mnist"),
     stages=(
-        Stage(
-            generator=MLPGenerator(latent_dim=100),
-            discriminator=MaxoutDiscriminator(init_range=0.02, keep_input=1.0, keep_hidden=1.0),
+        replace(
+            CONDITIONAL.stage,
             game=CompletionGame(
                 updates="simultaneous", relativistic=True, r1=1.0, r2=1.0, end_r1=0.02, end_r2=0.02
             ),
-            generator_optimizer=_TOLD,
-            discriminator_optimizer=_TOLD,
             epochs=25,
-            burn_in=0.6875,
-            average_half_life=300_000,
         ),
     ),
     ticks=_TICKS,
