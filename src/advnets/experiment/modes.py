@@ -13,14 +13,13 @@ from torch import Tensor
 from advnets.data.source import Part
 from advnets.data.synthetic.mixtures import Grid, Ring
 from advnets.errors import DataError, UsageError
-from advnets.experiment.measure import SAMPLES, real_pictures
+from advnets.experiment.measure import SAMPLES
 from advnets.experiment.scores import Pictures, Record, Subject
 from advnets.extractors.classifiers import Classifier, classifier
 from advnets.extractors.protocol import Judge
 from advnets.metrics.inception import inception_score
 from advnets.metrics.modes import mode_coverage
 from advnets.metrics.points import mixture_quality
-from advnets.views.score_lines import GENERATOR, REAL
 
 JUDGES = {"mnist": ("digits", SAMPLES), "stacked-mnist": ("digits", 26_000)}
 """Who tells the modes of a set's pictures, and of how many samples: as published, where it is."""
@@ -39,13 +38,9 @@ def mode_records(subject: Subject) -> list[Record]:
         )
     judge, count = JUDGES[name]
     seen = classifier(judge)
-    rows = {
-        GENERATOR: subject.samples(count),
-        REAL: real_pictures(splits.train, count, subject.seed),
-    }
     real = torch.from_numpy(cast(Part, splits.train).labels)
     records: list[Record] = []
-    for row, pictures in rows.items():
+    for row, pictures in subject.rows_of(count).items():
         modes = seen.net.classes ** pictures.shape[1]
         found = asdict(mode_coverage(_mode_numbers(seen, pictures), modes, reference=real))
         if math.isinf(found["kl_reference"]):
@@ -102,10 +97,6 @@ def point_records(subject: Subject) -> list[Record]:
             "needs; it takes runs on ring and grid"
         )
     centres, deviations, _ = distribution.components()
-    rows = {
-        GENERATOR: subject.samples(max(POINTS)),
-        REAL: real_pictures(subject.data.splits.train, max(POINTS), subject.seed),
-    }
     return [
         subject.record(
             "points",
@@ -119,6 +110,6 @@ def point_records(subject: Subject) -> list[Record]:
             n_fake=count,
             split=None,
         )
-        for row, points in rows.items()
+        for row, points in subject.rows_of(max(POINTS)).items()
         for count in sorted({min(count, len(points)) for count in POINTS})
     ]

@@ -83,12 +83,16 @@ class Subject:
 
     @cached_property
     def rows(self) -> Mapping[str, Pictures]:
-        """What is scored, by the name of its row; each is in [0, 1].
+        """What is scored, by the name of its row; each is in [0, 1]."""
+        return self.rows_of(SAMPLES)
+
+    def rows_of(self, n: int) -> Mapping[str, Pictures]:
+        """The same of so many samples.
 
         The real-data row takes training pictures, drawn without repetition, for samples.
         """
-        real = real_pictures(self.data.splits.train, SAMPLES, self.seed)
-        return {GENERATOR: self.samples(SAMPLES), REAL: real}
+        real = real_pictures(self.data.splits.train, n, self.seed)
+        return {GENERATOR: self.samples(n), REAL: real}
 
     @cached_property
     def features(self) -> Mapping[str, Float[Tensor, "n features"]]:
