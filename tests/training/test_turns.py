@@ -30,6 +30,17 @@ PAIRS = {
         config.DCGANDiscriminator(width=4, kernel=4),
         config.Game(),
     ),
+    "few labels": (
+        MLP,
+        config.SemiSupervisedConvDiscriminator(widths=(4, 8), strides=(2, 2)),
+        config.SemiSupervisedGame(
+            labels=20,
+            labelled_batch=10,
+            updates="simultaneous",
+            augmentations=("translate", "affine"),
+            consistency=1.0,
+        ),
+    ),
 }
 
 

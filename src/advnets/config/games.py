@@ -190,7 +190,6 @@ class SemiSupervisedGame(AnyGame):
     augmentations, which D ascends."""
 
     averaged: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
-    prepared: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         at_least(self, 1, "labels")

@@ -80,25 +80,27 @@ class PreparedTurns:
         self, players: Players, phase: Phase, batch: Batch, noise: Noise, precision: torch.dtype
     ) -> Turn:
         """Take a turn."""
-        inputs = [batch.pictures] if batch.labels is None else [batch.pictures, batch.labels]
-        key = (phase.name, *(tensor.shape for tensor in inputs))
+        inputs = _tensors(batch)
+        key = (phase.name, batch.labels is None, *(tensor.shape for tensor in inputs))
         if key not in self._known:
-            self._known[key] = self._made(players, phase, inputs, noise, precision)
+            self._known[key] = self._made(players, phase, batch, noise, precision)
         known = self._known[key]
         given = [draw.made(noise) for draw in known.draws]
         return known.form.turn(known.run(*inputs, *given))
 
     def _made(
-        self, players: Players, phase: Phase, inputs: Tensors, noise: Noise, precision: torch.dtype
+        self, players: Players, phase: Phase, batch: Batch, noise: Noise, precision: torch.dtype
     ) -> Prepared:
+        inputs = _tensors(batch)
         kept = [buffer.clone() for buffer in _buffers(players)]
         recorder = Recorder.of(noise)
-        form = Form.of(take_turn(players, phase, _batch(inputs), recorder, precision))
+        form = Form.of(take_turn(players, phase, batch, recorder, precision))
         n = len(inputs)
 
         def function(*tensors: Tensor) -> Tensors:
             source = Given(noise.seed, device=noise.device, given=iter(tensors[n:]))
-            return flattened(take_turn(players, phase, _batch(tensors[:n]), source, precision))
+            given = _batch(tensors[:n], like=batch)
+            return flattened(take_turn(players, phase, given, source, precision))
 
         example = [*inputs, *(draw.made(noise) for draw in recorder.draws)]
         run = self._prepare(function, example)
@@ -107,9 +109,16 @@ class PreparedTurns:
         return Prepared(run, tuple(recorder.draws), form)
 
 
-def _batch(inputs: Sequence[Tensor]) -> Batch:
-    pictures, labels = (*inputs, None)[:2]
-    return Batch(cast(Tensor, pictures), labels)
+def _tensors(batch: Batch) -> Tensors:
+    tensors = [batch.pictures] if batch.labels is None else [batch.pictures, batch.labels]
+    return tensors if batch.beside is None else [*tensors, *_tensors(batch.beside)]
+
+
+def _batch(tensors: Sequence[Tensor], like: Batch) -> Batch:
+    pictures, *rest = tensors
+    labels = None if like.labels is None else rest.pop(0)
+    beside = None if like.beside is None else _batch(rest, like.beside)
+    return Batch(pictures, labels, beside=beside)
 
 
 def _buffers(players: Players) -> Tensors:
