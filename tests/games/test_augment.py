@@ -66,6 +66,19 @@ def test_a_cut_is_a_box_of_half_of_each_side():
     assert (rows == 8).float().mean().item() == pytest.approx(9 / 16, abs=0.07)
 
 
+def test_what_is_erased_is_a_box_of_an_eighth_to_three_eighths():
+    """The sides of one that hangs over no edge are 2 to 6 of 16 and 3 to 9 of 24, evenly."""
+    x = torch.ones(4000, 2, 16, 24)
+    gone = 1 - augmented(x, ("erase",), torch.tensor(1.0), NOISE)
+    rows, columns = (gone.amax(axis).sum(-1) for axis in ((1, 3), (1, 2)))
+    assert torch.equal(gone.sum((1, 2, 3)), 2 * rows * columns)
+    edges = gone[:, 0, [0, -1]].amax((1, 2)) + gone[:, 0, :, [0, -1]].amax((1, 2))
+    for sides, least, most in ((rows, 2, 6), (columns, 3, 9)):
+        whole = sides[edges == 0]
+        assert (whole.min().item(), whole.max().item()) == (least, most)
+        assert whole.mean().item() == pytest.approx((least + most) / 2, rel=0.06)
+
+
 def test_colours_keep_their_place_on_the_mean():
     """Brightness, saturation and contrast are affine in the pixels, and no change on the mean."""
     x = pictures(1, 3, 8, 8).expand(6000, 3, 8, 8)

@@ -11,7 +11,7 @@ from advnets.config.checks import at_least, check
 from advnets.config.encoders import MLPEncoder
 from advnets.errors import UsageError
 
-Augmentation = Literal["flip", "translate", "cutout", "colour", "affine", "elastic"]
+Augmentation = Literal["flip", "translate", "cutout", "erase", "colour", "affine", "elastic"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Game(AnyGame):
     """D sees all through augmentations, each as probably as this in the end, from 0 on."""
     augmentations: tuple[Augmentation, ...] = ("flip", "translate", "cutout", "colour")
     """Mirrored, shifted by an eighth, a quarter blanked, brightness, saturation and contrast; or
-    affine: turned, scaled and sheared; elastic: bent by a smooth field."""
+    affine: turned, scaled and sheared; elastic: bent by a smooth field; erase: a smaller box
+    blanked, of an eighth to three eighths of each side."""
     pack: int = 1
     """Pictures that D sees at once, on top of each other as channels, all real or all generated."""
 
