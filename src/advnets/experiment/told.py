@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +14,7 @@ from advnets.experiment.measure import SAMPLES, pictures
 from advnets.experiment.scores import Record, Subject
 from advnets.extractors.classifiers import Classifier
 from advnets.metrics.manifold import prdc
-from advnets.types import Classifying, Discriminator
+from advnets.types import Classifying
 from advnets.views.score_lines import DISCRIMINATOR, GENERATOR, REAL
 
 LEAST = 100
@@ -107,7 +107,7 @@ def error_records(subject: Subject) -> list[Record]:
         for block, labels in zip(shown.split(1000), told.split(1000), strict=True):
             logits = net.class_logits(net.hidden(block.to(subject.drawing.device))).cpu()
             wrong += int((logits.argmax(1) != labels).sum())
-            real.append(torch.sigmoid(cast(Discriminator, net)(block)).cpu())
+            real.append(torch.sigmoid(logits.logsumexp(1)))
     return [
         subject.record(
             "test-error",
