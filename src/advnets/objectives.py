@@ -223,6 +223,20 @@ def mutual_information(
     return (joint * ratio).sum()
 
 
+def choice_loss(
+    logits: Float[Tensor, " batch"], log_probability: Float[Tensor, " batch"]
+) -> Float[Tensor, ""]:
+    """-E (a - E a) log p(c), whose gradient in p is that of -E a.
+
+    a(G(z)) are D's logits of samples, c the choices that were drawn with learned probabilities p to
+    make them: those that D finds more real than the mean of the batch become more probable. Source:
+    Williams 1992, "Simple statistical gradient-following algorithms", equation 11, whose baseline
+    is the batch's mean here.
+    """
+    credit = (logits - logits.mean()).detach().float()
+    return -(credit * log_probability).mean()
+
+
 def feature_matching_loss(
     of_real: Float[Tensor, "batch features"], of_fake: Float[Tensor, "batch features"]
 ) -> Float[Tensor, ""]:

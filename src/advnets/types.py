@@ -170,6 +170,14 @@ class Completing(Protocol):
         ...
 
 
+class Weighted(Protocol):
+    """A noise prior that chooses components, with probabilities that are learned."""
+
+    def log_probability(self, n: int, noise: Noise) -> Float[Tensor, " n"]:
+        """The log p(c) of the component c of each of the n points that this noise draws."""
+        ...
+
+
 @runtime_checkable
 class Classifying(Protocol):
     """A discriminator that tells classes too."""

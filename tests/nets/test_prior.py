@@ -16,6 +16,7 @@ from advnets.games.plain import AdversarialNets
 from advnets.nets.mlp import MaxoutDiscriminator, MLPGenerator, Stacked
 from advnets.nets.prior import Prior, draw_prior
 from advnets.noise import Noise
+from advnets.objectives import choice_loss
 from advnets.training.algorithm import take_turn
 from advnets.types import Batch
 
@@ -57,7 +58,7 @@ def test_the_ends_of_the_uniform_numbers_are_within_the_cut(monkeypatch):
     torch.testing.assert_close(z, torch.tensor([[-2.0, 2.0]]), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["normal", "truncated", "mixture"])
+@pytest.mark.parametrize("kind", ["normal", "truncated", "mixture", "weighted-mixture"])
 def test_a_process_that_holds_some_rows_draws_what_all_rows_would_have_been(kind):
     prior = Prior(kind, 6, components=3)
     assert torch.equal(prior(10, NOISE)[4:], prior(6, replace(NOISE, first_row=4)))
@@ -109,7 +110,86 @@ def test_a_mixture_leaves_the_other_initial_weights_as_they_are():
     assert all(torch.equal(plain[name], mixed[name]) for name in plain)
 
 
+def test_components_come_as_often_as_their_weights_say():
+    """Shares of the draws are softmax w, and `log_probability` is that of each one's component."""
+    prior = Prior("weighted-mixture", 2, components=4)
+    shares = torch.tensor([0.4, 0.3, 0.0, 0.3])
+    with torch.no_grad():
+        prior.means.copy_(torch.tensor([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0], [50.0, 50.0]]))
+        prior.weights.copy_(shares.log().clamp_min(-100) + 3)
+    of = torch.cdist(prior(30_000, NOISE), prior.means).argmin(1)
+    counts = torch.bincount(of, minlength=4) / 30_000
+    torch.testing.assert_close(counts, shares, atol=0.01, rtol=0)
+    torch.testing.assert_close(prior.log_probability(30_000, NOISE), shares.log()[of])
+
+
+def test_choices_that_d_finds_real_become_as_probable_as_in_the_data():
+    """The exact gradient of -E a(c) in w, from many draws: p(c) (E a - a(c))."""
+    prior, verdicts = Prior("weighted-mixture", 1, components=3), torch.tensor([0.0, 1.0, 5.0])
+    with torch.no_grad():
+        prior.weights.copy_(torch.tensor([0.5, 0.0, -0.5]))
+    n = 200_000
+    probable = prior.weights.detach().softmax(0)
+    with torch.no_grad():
+        chosen = torch.cdist(prior.log_probability(n, NOISE)[:, None], probable.log()[:, None])
+    loss = choice_loss(verdicts[chosen.argmin(1)], prior.log_probability(n, NOISE))
+    (found,) = torch.autograd.grad(loss, prior.weights)
+    expected = probable * (probable @ verdicts - verdicts)
+    torch.testing.assert_close(found, expected, atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+@pytest.mark.parametrize("pack", [1, 2])
+def test_a_game_learns_how_probable_components_should_be(updates, pack):
+    """Three points of unlike shares, and a component at each: p comes to the shares."""
+    shares = torch.tensor([0.6, 0.3, 0.1])
+    points = torch.tensor([[0.0, 1.0], [1.0, 0.0], [-1.0, -1.0]])
+    prior = Prior("weighted-mixture", 2, components=3)
+    with torch.no_grad():
+        prior.means.copy_(points)
+        prior.log_deviations.fill_(-5)
+    game = AdversarialNets(config.Game(updates=updates, pack=pack, relativistic=True))
+
+    class Exact(torch.nn.Module):
+        """log p_data - log p_g of each point, summed over a pack: what the best D would say."""
+
+        def forward(self, x, noise=None):
+            nearest = torch.cdist(x.reshape(len(x), -1, 2), points).argmin(2)
+            a = shares.log() - prior.weights.detach().log_softmax(0)
+            return a[nearest].sum(1) + 0 * x.sum((1, 2, 3))
+
+    class Still(torch.nn.Module):
+        """G(z) = z."""
+
+        def __init__(self):
+            super().__init__()
+            self.prior = prior
+
+        def latent(self, n, noise):
+            return prior(n, noise)
+
+        def forward(self, z, noise=None):
+            return z.view(-1, 1, 1, 2)
+
+    phase, players = game.phases()[-1], {"generator": Still(), "discriminator": Exact()}
+    for step in range(400):
+        batch = Batch(points[torch.multinomial(shares, 256, replacement=True)].view(-1, 1, 1, 2))
+        loss = phase.losses(players, batch, NOISE.at(step)).losses["generator"]
+        (slope,) = torch.autograd.grad(loss, prior.weights)
+        with torch.no_grad():
+            prior.weights -= slope
+    torch.testing.assert_close(prior.weights.detach().softmax(0), shares, atol=0.05, rtol=0)
+
+
+def test_weights_that_no_game_would_teach_are_refused():
+    generator = config.MLPGenerator(prior="weighted-mixture")
+    for game, name in ((config.ElboGame(), "ElboGame"), (config.Game(fakes="shared"), "Game")):
+        with pytest.raises(UsageError, match=f"which a {name} has not asked for here"):
+            config.Stage(generator=generator, game=game)
+
+
 @pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("prior", ["mixture", "weighted-mixture"])
 @pytest.mark.parametrize(
     "spec",
     [
@@ -119,18 +199,19 @@ def test_a_mixture_leaves_the_other_initial_weights_as_they_are():
     ],
     ids=["mlp", "dcgan", "residual"],
 )
-def test_a_generators_loss_moves_every_part_of_a_mixture(spec, classes):
+def test_a_generators_loss_moves_every_part_of_a_mixture(spec, prior, classes):
     """Told classes or not: no parameter is left without a gradient, none of the mixture at 0."""
     torch.manual_seed(0)
-    g = generator_net(replace(spec, prior="mixture"), SHAPE, None, classes)
+    g = generator_net(replace(spec, prior=prior), SHAPE, None, classes)
     d = MaxoutDiscriminator(SHAPE, config.MaxoutDiscriminator((4,), init_range=0.5))
     _, phase = AdversarialNets(config.Game()).phases()
     batch = Batch(torch.rand(64, *SHAPE))
     turn = take_turn({"generator": g, "discriminator": d}, phase, batch, NOISE, torch.float32)
     names = [name for name, _ in g.named_parameters()]
     found = dict(zip(names, turn.gradients["generator"], strict=True))
-    for name in ("prior.means", "prior.log_deviations"):
-        assert found[name].abs().min() > 0
+    for name in found:
+        if name.startswith("prior."):
+            assert found[name].abs().min() > 0
 
 
 def test_a_learned_prior_below_which_another_generator_stands_is_refused():

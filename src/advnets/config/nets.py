@@ -9,6 +9,7 @@ from advnets.config.checks import at_least, check, probabilities
 from advnets.errors import UsageError
 
 Activation = Literal["relu", "leaky_relu", "sigmoid", "softplus", "tanh"]
+ImagePrior = Literal["uniform", "normal", "symmetric", "truncated", "mixture", "weighted-mixture"]
 
 
 @dataclass(frozen=True)
@@ -17,11 +18,11 @@ class MLPGenerator:
 
     latent_dim: int = 100
     """Numbers in z."""
-    prior: Literal["uniform", "normal", "truncated", "mixture"] = "uniform"
+    prior: Literal["uniform", "normal", "truncated", "mixture", "weighted-mixture"] = "uniform"
     """Noise prior p_z: uniform in [-sqrt 3, sqrt 3] or standard normal, both of unit variance;
-    normal cut at |z| <= 2; a mixture of normals that is learned."""
+    normal cut at |z| <= 2; a mixture of normals that is learned, their probabilities too or not."""
     components: int = field(default=10, kw_only=True)
-    """Normals in the mixture prior, each as probable."""
+    """Normals in a mixture prior."""
     hidden: tuple[int, ...] = (1200, 1200)
     """Units of each hidden layer."""
     activations: tuple[Activation, ...] = ("relu", "relu")
@@ -169,11 +170,12 @@ class DCGANGenerator:
     """Channels of the largest hidden maps; those of half their size have twice as many."""
     kernel: int = 5
     """Height and width of the kernels; tutorials have 4."""
-    prior: Literal["uniform", "normal", "symmetric", "truncated", "mixture"] = "symmetric"
+    prior: ImagePrior = "symmetric"
     """Noise prior p_z: uniform in [-1, 1] (symmetric) or [-sqrt 3, sqrt 3], standard normal, normal
-    cut at |z| <= 2 (truncated), or a mixture of normals that is learned."""
+    cut at |z| <= 2 (truncated), or a mixture of normals that is learned, their probabilities too
+    or not."""
     components: int = field(default=10, kw_only=True)
-    """Normals in the mixture prior, each as probable."""
+    """Normals in a mixture prior."""
     batch_norm: bool = True
     """Batch normalisation in all layers but the last (rule 2)."""
     resampling: Literal["strides", "pooling"] = "strides"
@@ -247,11 +249,12 @@ class ResidualGenerator(Residual):
 
     latent_dim: int = 64
     """Numbers in z."""
-    prior: Literal["uniform", "normal", "symmetric", "truncated", "mixture"] = "normal"
+    prior: ImagePrior = "normal"
     """Noise prior p_z: uniform in [-1, 1] (symmetric) or [-sqrt 3, sqrt 3], standard normal, normal
-    cut at |z| <= 2 (truncated), or a mixture of normals that is learned."""
+    cut at |z| <= 2 (truncated), or a mixture of normals that is learned, their probabilities too
+    or not."""
     components: int = field(default=10, kw_only=True)
-    """Normals in the mixture prior, each as probable."""
+    """Normals in a mixture prior."""
     output: Literal["sigmoid", "tanh", "linear"] = "tanh"
     """What the output layer applies."""
 

@@ -97,6 +97,13 @@ class Stage:
         at_least(self, 1, "epochs", "steps")
         at_least(self, 0, "average_half_life", "average_share")
         probabilities(self, "burn_in")
+        weighted = getattr(self.generator, "prior", "") == "weighted-mixture"
+        if weighted and not (isinstance(self.game, Game) and self.game.fakes == "fresh"):
+            raise UsageError(
+                "probabilities of z's components are learned from D's verdicts on fresh samples, "
+                f"which a {type(self.game).__name__} has not asked for here; say "
+                "--generator.prior mixture"
+            )
 
     @property
     def averaged(self) -> tuple[str, ...]:

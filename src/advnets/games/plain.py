@@ -14,8 +14,8 @@ from advnets import config
 from advnets.games.augment import augmented
 from advnets.games.rules import OBJECTIVES
 from advnets.noise import Noise
-from advnets.objectives import excess_slopes, relative, squared_slopes
-from advnets.types import Batch, Discriminator, Generator, Outcome, Phase, Players
+from advnets.objectives import choice_loss, excess_slopes, relative, squared_slopes
+from advnets.types import Batch, Discriminator, Generator, Outcome, Phase, Players, Weighted
 
 
 class AdversarialNets:
@@ -59,14 +59,30 @@ class AdversarialNets:
         if self.spec.relativistic:
             real = self.judged(players, batch.pictures, batch, noise.stacked("real"))
             _, logits = relative(real, logits)
-        return Outcome({"generator": self.objective.generator(logits)})
+        loss = self.objective.generator(logits) + self.of_choices(players, fake, logits, noise)
+        return Outcome({"generator": loss})
 
     def both(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
         """Both losses from one pass; neither player has moved when the other's is taken."""
         fake = self.samples(players, batch, noise)
         loss, fake_logits, observed = self.verdict(players, batch, fake, noise)
-        losses = {"discriminator": loss, "generator": self.objective.generator(fake_logits)}
-        return Outcome(losses, observed)
+        of_samples = self.objective.generator(fake_logits)
+        of_choices = self.of_choices(players, fake, fake_logits, noise)
+        return Outcome({"discriminator": loss, "generator": of_samples + of_choices}, observed)
+
+    def of_choices(
+        self,
+        players: Players,
+        fake: Float[Tensor, "batch channels h w"],
+        logits: Float[Tensor, " packs"],
+        noise: Noise,
+    ) -> float | Float[Tensor, ""]:
+        """What G's loss has of how probable z's components are; 0 where that is not learned."""
+        prior = getattr(players["generator"], "prior", None)
+        if not getattr(prior, "weighted", False):
+            return 0.0
+        chosen = cast(Weighted, prior).log_probability(len(fake), noise)
+        return choice_loss(logits, chosen.unflatten(0, (-1, self.spec.pack)).sum(1))
 
     def samples(
         self, players: Players, batch: Batch, noise: Noise

@@ -30,7 +30,8 @@ class Prior(nn.Module):
     them through z, and the loss of G moves them. They begin so that each number has variance 1,
     and so far apart that G can send each where it likes: deviations .2, means normal. Source:
     Gurumurthy, Sarvadevabhatla and Babu 2017, "DeLiGAN" (there with a penalty that holds deviations
-    up; here without).
+    up; here without). In a "weighted-mixture" p(c) = softmax(w)_c is learned too; no gradient comes
+    to w through z, so that a game has to ask for `log_probability` (`choice_loss`).
     """
 
     def __init__(self, kind: str, latent_dim: int, components: int = 1) -> None:
@@ -40,19 +41,38 @@ class Prior(nn.Module):
             begun = math.sqrt(1 - BEGUN**2) * torch.randn(components, latent_dim)
             self.means = nn.Parameter(begun)
             self.log_deviations = nn.Parameter(torch.full_like(begun, math.log(BEGUN)))
+        if self.weighted:
+            self.weights = nn.Parameter(torch.zeros(components))
 
     @property
     def learned(self) -> bool:
         """Whether it has parameters."""
-        return self.kind == "mixture"
+        return self.kind in ("mixture", "weighted-mixture")
+
+    @property
+    def weighted(self) -> bool:
+        """Whether the probabilities of its components are learned."""
+        return self.kind == "weighted-mixture"
 
     def forward(self, n: int, noise: Noise) -> Float[Tensor, "n latent"]:
         """Draw n points."""
         if not self.learned:
             return draw_prior(self.kind, n, self.latent_dim, noise)
-        which = (noise.uniform("component", n) * self.components).long()
+        which = self._component(n, noise)
         mean, log_deviation = (F.embedding(which, w) for w in (self.means, self.log_deviations))
         return mean + log_deviation.exp() * noise.normal("latent", n, self.latent_dim)
+
+    def log_probability(self, n: int, noise: Noise) -> Float[Tensor, " n"]:
+        """The log p(c) of the component c of each of the n points that this noise draws."""
+        return self.weights.log_softmax(0)[self._component(n, noise)]
+
+    def _component(self, n: int, noise: Noise) -> Int[Tensor, " n"]:
+        share = noise.uniform("component", n)
+        if not self.weighted:
+            return (share * self.components).long()
+        below = self.weights.detach().softmax(0).cumsum(0)
+        # Rounding may leave the whole a little below 1.
+        return torch.searchsorted(below, share, right=True).clamp_max(self.components - 1)
 
 
 class FromPrior(nn.Module):
