@@ -80,6 +80,7 @@ def variants() -> dict[str, Variant]:
         "z uniform": prior("uniform"),
         "z truncated": prior("truncated"),
         "z mixture": prior("mixture"),
+        "z mixture, its probabilities learned too": prior("weighted-mixture"),
         "the half that D judges most real": Variant(stage, keep=0.5),
     }
 

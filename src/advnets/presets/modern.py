@@ -170,8 +170,8 @@ GRID = replace(
         replace(
             _POINTS,
             discriminator=replace(_POINTS.discriminator, units=(128, 128, 128)),
-            steps=20_000,
-            burn_in=0.8,
+            steps=24_000,
+            burn_in=0.6,
         ),
     ),
 )

@@ -12,6 +12,7 @@ from advnets.config import (
     Data,
     ElboGame,
     EncodingGame,
+    Game,
     InferenceGame,
     MLPDiscriminator,
     MLPEncoder,
@@ -24,7 +25,7 @@ from advnets.config import (
     Ticks,
 )
 from advnets.presets.preset import Preset
-from advnets.presets.small import TUNED
+from advnets.presets.small import MLP, TUNED
 
 _TOLD = Adam(lr=1e-3, end_lr=1e-4, beta1=0.0, beta2=0.99)
 _TICKS = Ticks(log=500, samples=5000, checkpoint=2500)
@@ -127,6 +128,15 @@ SEMI_2016 = Config(
 _FALLING = Adam(lr=2e-3, end_lr=1e-4)
 _VIEWS = ("translate", "affine")
 
+_SEMI_GAME = SemiSupervisedGame(
+    # One pass of D for both players, and few labelled pictures in it: a third of the time.
+    labelled_batch=16,
+    generated_batch=32,
+    updates="simultaneous",
+    augmentations=_VIEWS,
+    consistency=1.0,
+)
+
 SEMI = Config(
     preset="semi-mnist",
     data=Data(source="mnist", batch_size=128),
@@ -134,14 +144,7 @@ SEMI = Config(
         replace(
             SEMI_2016.stage,
             discriminator=SemiSupervisedConvDiscriminator(),
-            # One pass of D for both players, and few labelled pictures in it: a third of the time.
-            game=SemiSupervisedGame(
-                labelled_batch=16,
-                generated_batch=32,
-                updates="simultaneous",
-                augmentations=_VIEWS,
-                consistency=1.0,
-            ),
+            game=_SEMI_GAME,
             generator_optimizer=_FALLING,
             discriminator_optimizer=_FALLING,
             steps=6000,
@@ -152,6 +155,26 @@ SEMI = Config(
     ticks=Ticks(log=200, samples=2000, checkpoint=1000),
 )
 
+# Half a minute of a large GPU, with --graph; a processor takes hours.
+SEMI_LARGE = replace(
+    SEMI,
+    preset="semi-mnist-large",
+    data=replace(SEMI.data, batch_size=1024),
+    stages=(
+        replace(
+            SEMI.stage,
+            discriminator=SemiSupervisedConvDiscriminator(
+                widths=(64, 64, 128, 128, 256, 256), strides=(2, 1, 2, 1, 2, 1)
+            ),
+            game=replace(_SEMI_GAME, labelled_batch=64, generated_batch=128),
+            generator_optimizer=replace(_FALLING, end_lr=1e-5),
+            discriminator_optimizer=replace(_FALLING, end_lr=1e-5),
+            steps=3600,
+            average_half_life=200_000,
+        ),
+    ),
+)
+
 SUPERVISED = replace(
     SEMI,
     preset="supervised-mnist",
@@ -160,6 +183,13 @@ SUPERVISED = replace(
             SEMI.stage, game=SemiSupervisedGame(unlabelled=False, augmentations=_VIEWS), steps=3000
         ),
     ),
+)
+
+# What is soonest good of all that scripts/coordination.py plays (docs/results.md).
+COORDINATED = replace(
+    MLP,
+    preset="coordinated-mnist",
+    stages=(replace(MLP.stage, game=Game(), discriminator_optimizer=Adam(lr=8e-4)),),
 )
 
 VAE = Config(
@@ -185,7 +215,9 @@ PRESETS = (
     Preset(AFTERWARDS, "z from x for a trained G (--game.begin-with RUN)."),
     Preset(COMPLETION, "MNIST, any part of a digit given the rest."),
     Preset(SEMI, "MNIST with 100 labels: D tells ten digits and generated."),
+    Preset(SEMI_LARGE, "The same by a larger D and batches of 1,024; for a GPU."),
     Preset(SEMI_2016, "The same by fully connected nets, as published in 2016."),
     Preset(SUPERVISED, "semi-mnist's D by the 100 labels alone."),
+    Preset(COORDINATED, "mlp's nets in turns, D at four times G's rate: good soonest."),
     Preset(VAE, "The variational autoencoder on MNIST, with paper-mnist's decoder."),
 )
