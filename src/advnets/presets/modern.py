@@ -111,6 +111,22 @@ MNIST_CONDITIONAL = replace(
     ),
     ticks=Ticks(log=400, samples=4000, checkpoint=2000),
 )
+STACKED = replace(
+    MNIST,
+    preset="modern-stacked",
+    data=replace(MNIST.data, source="stacked-mnist", batch_size=256),
+    stages=(
+        replace(
+            _STAGE,
+            game=replace(_GAME, r1=2.0, r2=2.0, end_r1=0.03, end_r2=0.03, augment=0.0),
+            generator_optimizer=_TOLD,
+            discriminator_optimizer=_TOLD,
+            steps=11_200,
+            burn_in=0.8,
+            average_half_life=300_000,
+        ),
+    ),
+)
 CIFAR = replace(
     OWN,
     preset="modern-cifar",
@@ -180,6 +196,7 @@ PRESETS = (
     Preset(OWN, "Your pictures (--data PATH), 64x64: pairs, slopes, schedules, no norms."),
     Preset(MNIST, "MNIST by the same recipe."),
     Preset(MNIST_CONDITIONAL, "MNIST, told which digit: D is told at its last maps."),
+    Preset(STACKED, "Stacked MNIST, 1,000 modes, by the same; three minutes of a GPU."),
     Preset(CIFAR, "CIFAR-10 by the same recipe."),
     Preset(RESIDUAL, "The same with residual nets (--data PATH or cifar10); for a GPU."),
     Preset(RING, "The recipe on a ring of 8 modes, with fully connected nets."),
