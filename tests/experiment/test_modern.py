@@ -18,6 +18,8 @@ from advnets.training.schedules import beta2, learning_rate
 
 NAMES = [name for name in presets.PRESETS if name.startswith("modern")]
 POINT_SETS = ("modern-ring", "modern-grid")
+OWN_RATES = (*POINT_SETS, "modern-stacked")
+"""Whose rates and penalties are those that were measured here (LOG.md, docs/results.md)."""
 SHAPES = {"modern-mnist": (1, 28, 28), "modern-cifar": (3, 32, 32), "modern": (3, 64, 64)}
 
 
@@ -34,7 +36,7 @@ def test_the_recipe_is_kept(name):
     assert stage.average_share > 0
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in POINT_SETS])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in OWN_RATES])
 def test_pictures_are_trained_at_the_published_rates_and_fall_of_penalties(name):
     stage = presets.named(name).stage
     assert stage.game.r1 == pytest.approx(10 * stage.game.end_r1)
