@@ -184,7 +184,7 @@ def test_a_game_learns_how_probable_components_should_be(updates, pack):
 def test_weights_that_no_game_would_teach_are_refused():
     generator = config.MLPGenerator(prior="weighted-mixture")
     for game, name in ((config.ElboGame(), "ElboGame"), (config.Game(fakes="shared"), "Game")):
-        with pytest.raises(UsageError, match=f"which a {name} has not asked for here"):
+        with pytest.raises(UsageError, match=f"which {name} as it was asked for"):
             config.Stage(generator=generator, game=game)
 
 

@@ -101,7 +101,7 @@ class Stage:
         if weighted and not (isinstance(self.game, Game) and self.game.fakes == "fresh"):
             raise UsageError(
                 "probabilities of z's components are learned from D's verdicts on fresh samples, "
-                f"which a {type(self.game).__name__} has not asked for here; say "
+                f"which {type(self.game).__name__} as it was asked for does not give them; say "
                 "--generator.prior mixture"
             )
 
