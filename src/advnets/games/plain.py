@@ -59,30 +59,29 @@ class AdversarialNets:
         if self.spec.relativistic:
             real = self.judged(players, batch.pictures, batch, noise.stacked("real"))
             _, logits = relative(real, logits)
-        loss = self.objective.generator(logits) + self.of_choices(players, fake, logits, noise)
-        return Outcome({"generator": loss})
+        return Outcome({"generator": self.generators_loss(players, fake, logits, noise)})
 
     def both(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
         """Both losses from one pass; neither player has moved when the other's is taken."""
         fake = self.samples(players, batch, noise)
         loss, fake_logits, observed = self.verdict(players, batch, fake, noise)
-        of_samples = self.objective.generator(fake_logits)
-        of_choices = self.of_choices(players, fake, fake_logits, noise)
-        return Outcome({"discriminator": loss, "generator": of_samples + of_choices}, observed)
+        of_fake = self.generators_loss(players, fake, fake_logits, noise)
+        return Outcome({"discriminator": loss, "generator": of_fake}, observed)
 
-    def of_choices(
+    def generators_loss(
         self,
         players: Players,
         fake: Float[Tensor, "batch channels h w"],
         logits: Float[Tensor, " packs"],
         noise: Noise,
-    ) -> float | Float[Tensor, ""]:
-        """What G's loss has of how probable z's components are; 0 where that is not learned."""
+    ) -> Float[Tensor, ""]:
+        """The objective, and where the probabilities of z's components are learned, their loss."""
+        loss = self.objective.generator(logits)
         prior = getattr(players["generator"], "prior", None)
         if not getattr(prior, "weighted", False):
-            return 0.0
+            return loss
         chosen = cast(Weighted, prior).log_probability(len(fake), noise)
-        return choice_loss(logits, chosen.unflatten(0, (-1, self.spec.pack)).sum(1))
+        return loss + choice_loss(logits, chosen.unflatten(0, (-1, self.spec.pack)).sum(1))
 
     def samples(
         self, players: Players, batch: Batch, noise: Noise
