@@ -64,7 +64,7 @@ def _translated(pictures: Pictures, noise: Noise) -> Pictures:
 def _cut(pictures: Pictures, noise: Noise) -> Pictures:
     """A box of half of each side set to 0, anywhere, so that it may hang over the edge."""
     shares = noise.uniform("box", len(pictures), 2)
-    return pictures * _outside(pictures, shares, torch.full_like(shares, 0.5))
+    return pictures * _outside(pictures, shares, [2 * (side // 4) for side in pictures.shape[2:]])
 
 
 def _erased(pictures: Pictures, noise: Noise) -> Pictures:
@@ -74,21 +74,24 @@ def _erased(pictures: Pictures, noise: Noise) -> Pictures:
     the box).
     """
     shares = noise.uniform("box", len(pictures), 2)
-    sizes = noise.uniform("size", len(pictures), 2, low=_ERASED[0], high=_ERASED[1])
+    parts = noise.uniform("size", len(pictures), 2, low=_ERASED[0], high=_ERASED[1]).split(1, 1)
+    sizes = [(side * part).round() for side, part in zip(pictures.shape[2:], parts, strict=True)]
     return pictures * _outside(pictures, shares, sizes)
 
 
 def _outside(
-    pictures: Pictures, centres: Float[Tensor, "batch 2"], sizes: Float[Tensor, "batch 2"]
+    pictures: Pictures,
+    centres: Float[Tensor, "batch 2"],
+    sizes: Sequence[int | Float[Tensor, "batch 1"]],
 ) -> Bool[Tensor, "batch 1 height width"]:
-    """Whether a pixel lies outside a box whose centre and sides are shares of the picture's."""
+    """Whether a pixel lies outside a box: centres are shares of the sides, sizes whole pixels."""
     inside: list[Tensor] = []
     for axis in (2, 3):
         side = pictures.shape[axis]
         place = torch.arange(side, device=pictures.device)
-        centre = (centres[:, axis - 2, None] * side).floor()
-        first = centre - (sizes[:, axis - 2, None] * side / 2).floor()
-        within = (place >= first) & (place < first + (sizes[:, axis - 2, None] * side).round())
+        centre, size = (centres[:, axis - 2, None] * side).floor(), sizes[axis - 2]
+        first = centre - size // 2
+        within = (place >= first) & (place < first + size)
         inside.append(within[:, None, :, None] if axis == 2 else within[:, None, None, :])
     return ~(inside[0] & inside[1])
 
