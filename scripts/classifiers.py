@@ -1,15 +1,14 @@
 """Train a classifier that metrics take features from, and write its weights into the package.
 
     python scripts/classifiers.py digits
-    python scripts/classifiers.py cifar --data cifar10-jpg.zip
+    python scripts/classifiers.py cifar-jpeg --data cifar10-jpg.zip
 
 It prints the accuracy on the test pictures and the SHA-256 that
 `advnets.extractors.classifiers` is to know.
 
-The recipe `cifar` is for CIFAR-10 as a zip of JPEG files by split and class, 32x32: pictures
+The recipe `cifar-jpeg` is for CIFAR-10 as a zip of JPEG files by split and class, 32x32: pictures
 encoded anew, which its facts say. It is no default for anything, least of all for the original
-pixels, and its weights are not in the package yet; those that this writes serve by their path:
-`advnets evaluate RUN --metrics frechet --extractor src/advnets/weights/cifar.safetensors`.
+pixels.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from advnets.data.source import Part
 from advnets.experiment.build import versions
 from advnets.experiment.measure import pictures
 from advnets.nets.classifier import ConvClassifier
-from advnets.training.runtime import prepare, products
+from advnets.training.runtime import PRECISIONS, prepare, products, resolve
 
 WEIGHTS = Path(__file__).parent.parent / "src" / "advnets" / "weights"
 BATCH, SEED = 100, 0
@@ -58,9 +57,9 @@ class Recipe:
 
 RECIPES = {
     "digits": Recipe("mnist", epochs=12, shift=2),
-    "cifar": Recipe(
+    "cifar-jpeg": Recipe(
         None,
-        epochs=30,
+        epochs=15,
         shift=4,
         mirror=True,
         widths=(48, 96, 192),
@@ -75,12 +74,13 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("name", choices=RECIPES)
-    parser.add_argument("--data", help="where the recipe cifar finds its JPEG files")
+    parser.add_argument("--data", help="where the recipe cifar-jpeg finds its JPEG files")
     asked = parser.parse_args()
     name, recipe = asked.name, RECIPES[asked.name]
     splits = open_source(source(recipe, asked.data))
     began = time.monotonic()
-    device = prepare(Runtime(device="cpu", precision="float32", threads=1))
+    runtime = resolve(Runtime(device="cpu", threads=1))
+    device = prepare(runtime)
     torch.manual_seed(SEED)
     pixels, labels = tensors(splits.train)
     net = ConvClassifier(splits.shape, int(labels.max()) + 1, recipe.widths)
@@ -90,7 +90,7 @@ def main() -> None:
     for epoch in range(recipe.epochs):
         net.train()
         for batch in torch.randperm(len(pixels))[: steps // recipe.epochs * BATCH].split(BATCH):
-            with products(device, torch.bfloat16):
+            with products(device, PRECISIONS[runtime.precision]):
                 shown = mirrored(pixels[batch]) if recipe.mirror else pixels[batch]
                 loss = F.cross_entropy(net(shifted(shown, recipe.shift)), labels[batch])
             optimizer.zero_grad()
@@ -112,6 +112,7 @@ def main() -> None:
         "command": command(name, asked.data),
         "epochs": recipe.epochs,
         "seed": SEED,
+        "precision": runtime.precision,
         "seconds": round(time.monotonic() - began),
         "versions": versions(),
     }

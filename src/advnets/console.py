@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from advnets.codec import by_name, to_json
 from advnets.views.plots import observed_names
+from advnets.views.score_lines import found
 
 if TYPE_CHECKING:
     from advnets.experiment.plan import Plan
@@ -91,11 +92,7 @@ class Console:
         )
 
     def _evaluated(self, event: Mapping[str, Any]) -> None:
-        self.line(
-            f"step {event['step']:,}: Parzen log-likelihood {event['mean']:.1f} ± "
-            f"{event['standard_error']:.1f} nats at σ {event['sigma']:.3f} "
-            f"({event['weights']} weights)"
-        )
+        self.line(f"step {event['step']:,}: {found(event)} ({event['weights']} weights)")
 
     def _left_out(self, event: Mapping[str, Any]) -> None:
         files: dict[str, str] = event["files"]

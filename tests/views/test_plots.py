@@ -113,6 +113,26 @@ def test_what_is_not_finite_is_left_out_and_counted(figures):
     assert notes(verdict) == ["2 of real, D(x) not finite: left out", "no samples, D(G(z)) yet"]
 
 
+@pytest.mark.parametrize(
+    ("metric", "key", "title"),
+    [
+        ("frechet", "value", "Fréchet distance"),
+        ("modes", "kl_uniform", "KL of modes to even shares"),
+        ("points", "high_quality", "Points of high quality"),
+    ],
+)
+def test_another_score_on_the_way_is_drawn_by_its_name(metric, key, title, figures):
+    """No line of real pictures' Parzen score stands in it."""
+    scored = [
+        {"kind": "evaluate", "metric": metric, "step": k, "epoch": k, key: 1.0 / k} for k in (1, 2)
+    ]
+    read(training_curves([tick(1, d_real=0.7), *scored], real_data=240.0))
+    panel = figures[0].axes[2]
+    assert panel.get_title(loc="left") == title
+    assert list(curves(panel)) == ["samples of G"]
+    np.testing.assert_array_equal(curves(panel)["samples of G"][1], [1.0, 0.5])
+
+
 def test_all_of_it_not_finite(figures):
     """A game that broke down at once still makes a picture."""
     event = {"kind": "evaluate", "step": 1, "epoch": 0.1, "mean": math.nan, "standard_error": 1}

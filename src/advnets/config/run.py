@@ -141,7 +141,9 @@ class Ticks:
     checkpoint: int = 5000
     """Between checkpoints."""
     evaluate: int = 0
-    """Between Parzen log-likelihoods on the way; 0: none."""
+    """Between scores on the way; 0: none."""
+    score: Literal["parzen", "frechet", "modes", "points"] = "parzen"
+    """Which score: a metric of `advnets evaluate`, of samples alone."""
 
     def __post_init__(self) -> None:
         at_least(self, 0, "log", "samples", "checkpoint", "evaluate")

@@ -11,7 +11,7 @@ from torch import Tensor
 from advnets.data.source import Part
 from advnets.errors import UsageError
 from advnets.experiment.measure import BLOCK, pictures
-from advnets.experiment.scores import Record, Subject
+from advnets.experiment.scores import Record, Subject, test_part
 from advnets.games.completion import half_masks, masks
 from advnets.noise import Noise
 from advnets.types import Completing, Generator
@@ -34,7 +34,7 @@ def completion_records(subject: Subject) -> list[Record]:
             "the metric completion is of a G that fills in what is hidden, and this run's does "
             "not; give a run of completion-mnist"
         )
-    test = pictures(subject.test_part(), slice(TESTS))
+    test = pictures(test_part(subject.data), slice(TESTS))
     train = subject.data.splits.train
     known = pictures(train if isinstance(train, Part) else train.head(BLOCK), slice(None))
     records: list[Record] = []

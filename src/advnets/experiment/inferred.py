@@ -14,7 +14,7 @@ from advnets import config
 from advnets.data.scaling import Scaling
 from advnets.errors import UsageError
 from advnets.experiment.measure import BLOCK, TEST, pictures, real_pictures
-from advnets.experiment.scores import TRAINING, Record, Subject
+from advnets.experiment.scores import TRAINING, Record, Subject, test_part
 from advnets.extractors.discriminator import weights_digest
 from advnets.games.elbo import divergence, likelihood
 from advnets.noise import Noise
@@ -69,7 +69,7 @@ def reconstruction_records(subject: Subject) -> list[Record]:
     """Mean squared error of G(E(x)) on test pictures, beside the mean training picture's."""
     encoder = cast(Encoder, encoder_of(subject.players, "reconstruction"))
     net = cast(Generator, subject.generator)
-    shown = pictures(subject.test_part(), slice(TEST))
+    shown = pictures(test_part(subject.data), slice(TEST))
     scaling, device = subject.data.scaling, subject.drawing.device
     squares: list[Tensor] = []
     for block in shown.split(BLOCK):
@@ -109,7 +109,7 @@ def elbo_records(subject: Subject) -> list[Record]:
             "of vae-mnist"
         )
     players, scaling = subject.players, subject.data.scaling
-    shown = pictures(subject.test_part(), slice(TEST))
+    shown = pictures(test_part(subject.data), slice(TEST))
     bounds: list[Tensor] = []
     tighter: list[Tensor] = []
     divergences: list[Tensor] = []

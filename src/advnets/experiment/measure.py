@@ -1,10 +1,10 @@
-"""Draw from a generator and score it, on the way and at the end."""
+"""Draw from a generator, read real pictures, lay the Parzen window."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -139,23 +139,6 @@ def real_pictures(
     return pictures(part, Noise(seed).permutation("real row", len(part))[:n])
 
 
-def parzen_on_the_way(
-    generator: nn.Module, data: OpenedData, seed: int, drawing: Drawing
-) -> dict[str, Any]:
-    """The Parzen log-likelihood on the paper's grid, as an event.
-
-    Where several folds of a file share these training pictures, it is in `folds` for each of them.
-    """
-    samples = draw_samples(generator, data.scaling, SAMPLES, seed, drawing)
-    own, served = data.splits.fold, data.splits.served
-    folds = {n: parzen_by(samples, held.valid, held.test, "paper") for n, held in served.items()}
-    score = folds[own] if own in folds else parzen(samples, data, "paper")
-    event: dict[str, Any] = {"metric": "parzen", **_briefly(score)}
-    if folds:
-        event["folds"] = [{"fold": n, **_briefly(score)} for n, score in folds.items()]
-    return event
-
-
 def parzen(
     samples: Float[Tensor, "n channels height width"], data: OpenedData, grid: str
 ) -> ParzenScore:
@@ -164,13 +147,22 @@ def parzen(
     Raises:
         DataError: the data has none.
     """
+    return parzen_by(samples, *held_out(data), grid)
+
+
+def held_out(data: OpenedData) -> tuple[Part, Part]:
+    """The validation and the test pictures.
+
+    Raises:
+        DataError: there are none.
+    """
     valid, test = data.splits.valid, data.splits.test
     if valid is None or test is None:
         raise DataError(
             f"{data.facts.name} has no validation and test pictures, which the Parzen window "
             "needs; give a folder of at least 50 pictures or a named set"
         )
-    return parzen_by(samples, valid, test, grid)
+    return valid, test
 
 
 def parzen_by(
@@ -179,12 +171,3 @@ def parzen_by(
     """The Parzen log-likelihood of test pictures under samples, σ by the validation pictures."""
     points, tests = pixels(valid, slice(VALIDATION)), pixels(test, slice(TEST))
     return parzen_score(samples.flatten(1), points, tests, grid)
-
-
-def _briefly(score: ParzenScore) -> dict[str, float]:
-    return {
-        "mean": score.mean,
-        "valid_mean": score.valid_mean,
-        "standard_error": score.standard_error,
-        "sigma": score.sigma,
-    }

@@ -20,6 +20,8 @@ from advnets.experiment.scores import (
     sliced_records,
 )
 from advnets.experiment.told import class_records, error_records
+from advnets.extractors.named import extractor
+from advnets.extractors.protocol import Extractor
 
 METRICS: dict[str, Callable[[Subject], list[Record]]] = {
     "parzen": parzen_records,
@@ -49,3 +51,8 @@ EXTRACTORS = {"mnist": "digits"}
 
 Only a classifier that was trained on the very pixels of a set stands here.
 """
+
+
+def extractor_of(data: str, asked: str | None = None) -> Extractor:
+    """The extractor that is asked for, else the one that looks at this set."""
+    return extractor(asked or EXTRACTORS.get(data, "pixels"))

@@ -13,6 +13,7 @@ from torch import Tensor
 from advnets.data.source import Part
 from advnets.data.synthetic.mixtures import Grid, Ring
 from advnets.errors import DataError, UsageError
+from advnets.experiment.build import OpenedData
 from advnets.experiment.measure import SAMPLES
 from advnets.experiment.scores import Pictures, Record, Subject
 from advnets.extractors.classifiers import Classifier, classifier
@@ -30,15 +31,9 @@ share and the spread of each."""
 
 def mode_records(subject: Subject) -> list[Record]:
     """Modes that a classifier sees, and how far their shares are from even and from real ones."""
-    name, splits = subject.data.facts.name, subject.data.splits
-    if name not in JUDGES:
-        raise DataError(
-            f"{name} has no classifier that tells its modes, which the metric modes needs; it "
-            f"knows those of {' and '.join(JUDGES)}"
-        )
-    judge, count = JUDGES[name]
+    judge, count = mode_judge(subject.data)
     seen = classifier(judge)
-    real = torch.from_numpy(cast(Part, splits.train).labels)
+    real = torch.from_numpy(cast(Part, subject.data.splits.train).labels)
     records: list[Record] = []
     for row, pictures in subject.rows_of(count).items():
         modes = seen.net.classes ** pictures.shape[1]
@@ -59,12 +54,42 @@ def mode_records(subject: Subject) -> list[Record]:
     return records
 
 
+def mode_judge(data: OpenedData) -> tuple[str, int]:
+    """The classifier that tells the modes of a set, and of how many samples.
+
+    Raises:
+        DataError: there is none.
+    """
+    name = data.facts.name
+    if name not in JUDGES:
+        raise DataError(
+            f"{name} has no classifier that tells its modes, which the metric modes needs; it "
+            f"knows those of {' and '.join(JUDGES)}"
+        )
+    return JUDGES[name]
+
+
 def _mode_numbers(seen: Classifier, pictures: Pictures) -> Int64[Tensor, " n"]:
     """The class of each channel, read as the digits of one number: 100 r + 10 g + b."""
     n, channels = pictures.shape[:2]
     classes = seen.logits(pictures.flatten(0, 1)[:, None]).argmax(1).view(n, channels)
     places = seen.net.classes ** torch.arange(channels - 1, -1, -1)
     return (classes * places).sum(1)
+
+
+def even_mixture(data: OpenedData) -> Ring | Grid:
+    """What points are drawn from.
+
+    Raises:
+        DataError: it is no even mixture of points.
+    """
+    distribution = data.splits.distribution
+    if not isinstance(distribution, Ring | Grid):
+        raise DataError(
+            f"{data.facts.name} is no even mixture of points, which the metric points needs; it "
+            "takes runs on ring and grid"
+        )
+    return distribution
 
 
 def inception_records(subject: Subject) -> list[Record]:
@@ -90,13 +115,7 @@ def inception_records(subject: Subject) -> list[Record]:
 
 def point_records(subject: Subject) -> list[Record]:
     """Modes, quality, shares and spreads of points on a ring or a grid."""
-    distribution = subject.data.splits.distribution
-    if not isinstance(distribution, Ring | Grid):
-        raise DataError(
-            f"{subject.data.facts.name} is no even mixture of points, which the metric points "
-            "needs; it takes runs on ring and grid"
-        )
-    centres, deviations, _ = distribution.components()
+    centres, deviations, _ = even_mixture(subject.data).components()
     return [
         subject.record(
             "points",

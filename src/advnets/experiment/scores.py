@@ -68,6 +68,8 @@ class Subject:
     """Which samples are left out, where some are."""
     budgets: tuple[int, ...] = ()
     """Labels that the probe is given, 0 being all; none said: its usual ones."""
+    beside: bool = True
+    """Whether real pictures are scored beside the samples."""
 
     @property
     def generator(self) -> nn.Module:
@@ -91,8 +93,10 @@ class Subject:
 
         The real-data row takes training pictures, drawn without repetition, for samples.
         """
-        real = real_pictures(self.data.splits.train, n, self.seed)
-        return {GENERATOR: self.samples(n), REAL: real}
+        rows = {GENERATOR: self.samples(n)}
+        if self.beside:
+            rows[REAL] = real_pictures(self.data.splits.train, n, self.seed)
+        return rows
 
     @cached_property
     def features(self) -> Mapping[str, Float[Tensor, "n features"]]:
@@ -106,21 +110,7 @@ class Subject:
         Raises:
             DataError: there are no test pictures.
         """
-        return self.extractor.features(pictures(self.test_part(), slice(TEST)))
-
-    def test_part(self) -> Part:
-        """The test pictures.
-
-        Raises:
-            DataError: there are none.
-        """
-        test = self.data.splits.test
-        if test is None:
-            raise DataError(
-                f"{self.data.facts.name} has no test pictures, which samples are compared with; "
-                "give a folder of at least 50 pictures or a named set"
-            )
-        return test
+        return self.extractor.features(pictures(test_part(self.data), slice(TEST)))
 
     def labelled_test(self) -> tuple[Pictures, Int[Tensor, " n"]]:
         """All test pictures and their labels.
@@ -128,7 +118,7 @@ class Subject:
         Raises:
             DataError: there are none, or without labels.
         """
-        test = self.test_part()
+        test = test_part(self.data)
         if test.labels is None:
             raise DataError(
                 f"{self.data.facts.name} has no labelled test pictures; give a labelled set"
@@ -183,6 +173,21 @@ class Subject:
         seen = through or self.extractor
         stamp = {"extractor": seen.name, "extractor_sha256": seen.digest or None}
         return self.record(metric, row, n_real=n_real, n_fake=n_fake, **stamp, **found)
+
+
+def test_part(data: OpenedData) -> Part:
+    """The test pictures.
+
+    Raises:
+        DataError: there are none.
+    """
+    test = data.splits.test
+    if test is None:
+        raise DataError(
+            f"{data.facts.name} has no test pictures, which samples are compared with; "
+            "give a folder of at least 50 pictures or a named set"
+        )
+    return test
 
 
 def parzen_records(subject: Subject) -> list[Record]:

@@ -19,7 +19,8 @@ from advnets.data.source import Part
 from advnets.errors import ConfigDiffersError, MissingExtraError, RunError, UsageError
 from advnets.experiment import build
 from advnets.experiment.adopted import adopted, fixed_generator
-from advnets.experiment.measure import Drawing, draw_samples, parzen_on_the_way
+from advnets.experiment.measure import Drawing, draw_samples
+from advnets.experiment.on_the_way import check_score, score_on_the_way
 from advnets.files import write_atomically
 from advnets.runs import RunDirectory
 from advnets.training import runtime
@@ -109,6 +110,7 @@ def _begun(run: RunDirectory, run_config: config.Config) -> Session:
     resolved_runtime = runtime.resolve(run_config.runtime)
     run_config = adopted(run_config)
     data = build.open_data(run_config.data)
+    check_score(run_config.ticks, data)
     resolved = build.resolved(run_config, data.facts, resolved_runtime)
     nets = build.rebuilt_players(resolved, len(resolved.stages) - 1, data.facts)
     run.write_config(build.record(resolved, data.facts, nets, " ".join(sys.argv)))
@@ -130,6 +132,7 @@ def _resumed(run: RunDirectory, asked: config.Config) -> Session:
             f"{facts.digest[:12]} then, {data.facts.digest[:12]} now); bring the old data back "
             "or begin a new run"
         )
+    check_score(agreed.ticks, data)
     agreed = build.resolved(agreed, data.facts, agreed.runtime)
     session = Session(agreed, data, stage=0, restore=None)
     if run.checkpoint_files():  # none where a run was killed before its first save
@@ -285,7 +288,7 @@ def _hooks(run: RunDirectory, session: Session, device: torch.device, watcher: W
         return points_picture(drawn, None if real is None else real.read(slice(POINTS)))
 
     def evaluate(generator: nn.Module) -> Mapping[str, Any]:
-        return parzen_on_the_way(generator, data, seed, drawing)
+        return score_on_the_way(generator, data, session.config, drawing)
 
     return Hooks(watcher=watcher, samples=samples, evaluate=evaluate)
 

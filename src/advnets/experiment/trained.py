@@ -22,11 +22,10 @@ from advnets.experiment.measure import (
     latent_blocks,
     picture_blocks,
 )
-from advnets.experiment.metrics import EXTRACTORS, METRICS, UNDRAWN
+from advnets.experiment.metrics import METRICS, UNDRAWN, extractor_of
 from advnets.experiment.rejection import Rejection, kept_samples
 from advnets.experiment.scores import Subject
 from advnets.extractors.discriminator import OwnDiscriminator, discriminator_extractor
-from advnets.extractors.named import extractor as extractor_named
 from advnets.nets.layers import by_batch_statistics
 from advnets.runs import RunDirectory
 from advnets.training import runtime
@@ -233,7 +232,7 @@ class Trained:
             step=self.step,
             weights=self.weights,
             drawing=self.drawing,
-            extractor=extractor_named(extractor or EXTRACTORS.get(data.facts.name, "pixels")),
+            extractor=extractor_of(data.facts.name, extractor),
             begun=self.begun,
             game=self.config.stage.game,
             shown=self.config.data,

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 Event = Mapping[str, Any]
 
 
+SCORES = {
+    "parzen": ("Parzen log-likelihood", "nats a picture", "mean"),
+    "frechet": ("Fréchet distance", "to test pictures", "value"),
+    "modes": ("KL of modes to even shares", "nats", "kl_uniform"),
+    "points": ("Points of high quality", "share", "high_quality"),
+}
+"""Of each score on the way: its title, its unit and its number in the event."""
 _FEW = 40  # points, up to which each gets a dot: a single one would show no line
 
 
@@ -40,8 +47,9 @@ def training_curves(
 
     D(x) and D(G(z)) with the line 1/2, where D cannot tell; V(D, G) with the line -log 4, its value
     at the optimum (Goodfellow et al. 2014, theorem 1); of a game that observes other things, these
-    and its losses; and, where "evaluate" events are, the Parzen
-    log-likelihood with its standard error, and `real_data`, the score of real pictures, as a line.
+    and its losses; and, where "evaluate" events are, the score on the way: the Parzen
+    log-likelihood with its standard error and `real_data`, that of real pictures, as a line; or a
+    Fréchet distance, a divergence of modes, a share of points of high quality.
     Ticks undone by a roll-back are not drawn; values that are not finite are left out, and the
     panel says how many.
 
@@ -60,12 +68,14 @@ def training_curves(
     (_verdict if plain else _observed)(first, second, ticks, x, ink)
 
     for axes in third:
-        dress(axes, "Parzen log-likelihood", "nats a picture", ink)
-        if real_data is not None and _finite(real_data):
+        metric = scores[-1].get("metric", "parzen")
+        title, unit, key = SCORES[metric]
+        dress(axes, title, unit, ink)
+        if metric == "parzen" and real_data is not None and _finite(real_data):
             level(axes, real_data, f"real pictures: {real_data:,.0f}", ink)
         for (label, colour, style), some in _by_weights(scores, ink):
-            _curve(axes, _Series.of(some, x, "mean"), label, colour, style)
-            _band(axes, some, x, colour)
+            _curve(axes, _Series.of(some, x, key), label, colour, style)
+            _band(axes, some, x, key, colour)
         legend(axes, ink)
 
     figure.align_ylabels()
@@ -164,8 +174,8 @@ def _by_weights(
             yield look, some
 
 
-def _band(axes: Axes, scores: Sequence[Event], x: str, colour: str) -> None:
-    keys = x, "mean", "standard_error"
+def _band(axes: Axes, scores: Sequence[Event], x: str, key: str, colour: str) -> None:
+    keys = x, key, "standard_error"
     known = [event for event in scores if all(_finite(event.get(key)) for key in keys)]
     positions, means, errors = ([event[key] for event in known] for key in keys)
     low = [mean - error for mean, error in zip(means, errors, strict=True)]

@@ -13,7 +13,7 @@ from advnets.errors import MissingExtraError
 from advnets.files import write_atomically
 from advnets.runs import RunDirectory
 from advnets.views.html import Html, data_uri, document, element, void
-from advnets.views.plots import training_curves
+from advnets.views.plots import SCORES, training_curves
 from advnets.views.report_scores import newest_real, score_section
 from advnets.views.report_summary import complete, kicker, summary
 from advnets.views.report_tables import origins, settings
@@ -104,8 +104,8 @@ def _curves(events: Sequence[Record], scores: Sequence[Record]) -> Html:
         "Over the training: D(x) and D(G(z)) with the line one half; "
         "V(D, G) with the line minus log 4"
     )
-    if any(event.get("kind") == "evaluate" for event in events):
-        alt += "; the Parzen log-likelihood"
+    if scored := [event for event in events if event.get("kind") == "evaluate"]:
+        alt += f"; {SCORES[scored[-1].get('metric', 'parzen')][0]}"
     picture = element(
         "picture",
         void("source", media="screen and (prefers-color-scheme: dark)", srcset=data_uri(dark)),

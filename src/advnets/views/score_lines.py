@@ -27,7 +27,7 @@ def score_lines(records: Sequence[Record]) -> str:
 
 
 def found(record: Record) -> str:
-    """What a metric of features found, in words."""
+    """What a metric found, in words."""
     return _FOUND[record["metric"]](record)
 
 
@@ -61,6 +61,10 @@ _LOOKED_AT = {
 }
 
 _FOUND = {
+    "parzen": lambda r: (
+        f"Parzen log-likelihood {r['mean']:.1f} ± {r['standard_error']:.1f} nats at σ "
+        f"{r['sigma']:.3f}"
+    ),
     "frechet": lambda r: f"Fréchet distance {r['value']:.3g}",
     "kernel": lambda r: (
         f"kernel distance {r['value']:.3g} ± {r['standard_error']:.1g} over {r['subsets']:,} "
