@@ -37,6 +37,8 @@ $(VENV)/.runtime: pyproject.toml constraints.txt | $(VENV)/.python
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.python
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+# It asks for torchvision, which its formulas do not need; apart, or torchmetrics would find it too.
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade --no-deps --target $(VENV)/apart torch-fidelity==0.4.0
 	touch $@ $(VENV)/.runtime
 
 clean:

@@ -3,11 +3,14 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
+from pathlib import Path
 from types import ModuleType
 from unittest import mock
 
 import pytest
+
+APART = str(Path(sys.prefix) / "apart")
 
 
 @pytest.fixture
@@ -23,23 +26,22 @@ def peer() -> Callable[[str], ModuleType]:
 
 @pytest.fixture
 def fidelity(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """A module of torch-fidelity, whose front door asks for torchvision, or a skip."""
+    """A module of torch-fidelity, which `make test` installs apart, or a skip.
+
+    Its front door asks for torchvision; formulas take features as they are.
+    """
 
     def find(name: str) -> ModuleType:
-        spec = find_spec("torch_fidelity")
+        spec = PathFinder.find_spec("torch_fidelity", [APART])
         if spec is None or spec.submodule_search_locations is None:
-            pytest.skip("torch-fidelity is not installed; it needs torchvision, so dev has it not")
-        try:
-            return importlib.import_module(f"torch_fidelity.{name}")
-        except ImportError:
-            package = ModuleType("torch_fidelity")
-        # Past the front door, and without what fetches features: formulas take them as they are.
+            pytest.skip(f"torch-fidelity is not installed in {APART}: make lint")
+        package = ModuleType("torch_fidelity")
         package.__path__ = list(spec.submodule_search_locations)
         monkeypatch.setitem(sys.modules, "torch_fidelity", package)
         monkeypatch.setitem(sys.modules, "torch_fidelity.utils", mock.MagicMock())
         module = importlib.import_module(f"torch_fidelity.{name}")
         for imported in [part for part in sys.modules if part.startswith("torch_fidelity.")]:
-            monkeypatch.delitem(sys.modules, imported)
+            del sys.modules[imported]
         return module
 
     return find
