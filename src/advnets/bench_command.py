@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,7 +29,8 @@ class Bench:
     """
 
     rows: Annotated[Positional[tuple[str, ...]], arg(metavar="ROW")] = ()
-    """What to measure: start, mlp-epoch, mlp, paper-mnist, dcgan, sampling, parzen."""
+    """What to measure: start, mlp-epoch, mlp, paper-mnist, dcgan-tutorial, sampling,
+    parzen, prdc, frechet."""
     rounds: int = 5
     """Rounds, in each of which every contestant works once."""
     seconds: float = 5.0
@@ -55,6 +57,10 @@ class Bench:
         with tempfile.TemporaryDirectory() as folder:
             setting = Setting(draw_pictures(Path(folder)), self.data_dir)
             for name in self.rows or ROWS:
+                needs = ROWS[name].needs
+                if needs and not self.rows and find_spec(needs) is None:
+                    print(f"{name}: left out, as {needs} is not installed", file=sys.stderr)
+                    continue
                 results.append(run(ROWS[name], setting, self.rounds, self.seconds, _tell))
                 if not self.json:
                     print("\n".join(lines(results[-1])), flush=True)

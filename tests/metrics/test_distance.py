@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from advnets.errors import UsageError
-from advnets.metrics.distance import half_squared_distances, nearest
+from advnets.metrics.distance import half_squared_distances, nearest, nearest_others
 
 
 def whole(x: torch.Tensor, y: torch.Tensor, **block: int) -> torch.Tensor:
@@ -74,3 +74,20 @@ def test_the_nearest_are_those_of_all_pairs():
 def test_more_neighbours_than_there_are_points_are_refused(count):
     with pytest.raises(UsageError, match="among 5; ask for 1 to 5"):
         nearest(torch.zeros(2, 3), torch.zeros(5, 3), count)
+
+
+def test_the_nearest_others_leave_the_point_itself_out():
+    """Against every distance, sorted, over more points than two blocks; a point that is twice."""
+    x = torch.randn(2100, 7, generator=torch.Generator().manual_seed(0))
+    x = torch.cat((x, x[:3]))
+    distances = nearest_others(x, 3)
+    exact = torch.cdist(x.double(), x.double()).fill_diagonal_(torch.inf).sort(dim=1)[0]
+    torch.testing.assert_close(distances.double(), exact[:, :3], atol=2e-3, rtol=1e-4)
+    assert distances[:3, 0].max() < 2e-3
+    assert (distances[:, 0] > 2e-3).sum() == len(x) - 6
+
+
+@pytest.mark.parametrize("count", [0, 5])
+def test_more_others_than_there_are_are_refused(count):
+    with pytest.raises(UsageError, match="among 4 others; ask for 1 to 4"):
+        nearest_others(torch.zeros(5, 3), count)

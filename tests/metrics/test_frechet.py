@@ -70,6 +70,31 @@ def test_torch_fidelity_computes_the_same(fidelity):
     assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("fall", [1, 3, 5, 7])
+@pytest.mark.parametrize("turned", ["not", "together", "apart"])
+def test_features_of_unlike_scale_cost_no_accuracy(fall, turned):
+    """Variances i^-fall, the least feature first: against singular values of the roots, by NumPy.
+
+    The last is as good as singular, which goes another way.
+    """
+    rng = np.random.default_rng(fall)
+    scales = np.arange(1, 101.0)[::-1] ** (-fall / 2)
+    turns = [np.linalg.qr(rng.normal(size=(100, 100)))[0] for _ in range(2)]
+    first, second = {"not": [np.eye(100)] * 2, "together": turns[:1] * 2, "apart": turns}[turned]
+    x = rng.normal(size=(1000, 100)) * scales @ first
+    y = 1.05 * rng.normal(size=(1000, 100)) * scales @ second
+
+    def root(points):
+        _, s, basis = np.linalg.svd((points - points.mean(0)) / np.sqrt(999), full_matrices=False)
+        return s[:, None] * basis
+
+    overlap = np.linalg.svd(root(x) @ root(y).T, compute_uv=False).sum()
+    traces = x.var(0, ddof=1).sum() + y.var(0, ddof=1).sum()
+    expected = ((x.mean(0) - y.mean(0)) ** 2).sum() + traces - 2 * overlap
+    found = frechet_distance(torch.from_numpy(x), torch.from_numpy(y))
+    assert found == pytest.approx(expected, rel=1e-8)
+
+
 @pytest.mark.filterwarnings("ignore::advnets.errors.FewPicturesWarning")
 def test_small_distances_of_singular_gaussians_are_not_lost():
     """Fewer pictures than features: against the singular values of the pictures' own product.

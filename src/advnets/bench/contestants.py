@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from advnets import config, presets
 from advnets.bench import peers
 from advnets.data.open import open_source
 from advnets.data.source import Part
+from advnets.errors import require
 from advnets.experiment import build, seats
 from advnets.experiment.measure import Drawing, sample_blocks
+from advnets.metrics.frechet import frechet_distance
+from advnets.metrics.manifold import prdc
 from advnets.metrics.parzen import PAPER_GRID, parzen_log_likelihoods
 from advnets.training import runtime
 from advnets.training.algorithm import play_round
 
 DRAWN = 10_000
 """Pictures that are sampled, and points of the Parzen window, test points too."""
+MANIFOLD, INCEPTION = 1000, 2048
+"""Features of a picture for `prdc` and `frechet`; Inception has 2,048."""
 PRODUCT = 4096
 """Rows and columns of the product by which the machine's peak is measured."""
 
@@ -132,6 +139,62 @@ def our_parzen(setting: Setting) -> Iterator[int]:
         yield len(points)
 
 
+def features(columns: int) -> tuple[Tensor, Tensor]:
+    """Two sets of normal features, float32, as an extractor gives them."""
+    generator = torch.Generator().manual_seed(0)
+    real, fake = (torch.randn(DRAWN, columns, generator=generator) for _ in range(2))
+    return real, fake
+
+
+def our_prdc(_: Setting) -> Iterator[int]:
+    """Precision, recall, density and coverage."""
+    runtime.prepare(runtime.resolve(config.Runtime()))
+    real, fake = features(MANIFOLD)
+    while True:
+        prdc(real, fake)
+        yield DRAWN
+
+
+def prdc_package(_: Setting) -> Iterator[int]:
+    """The same by the package of its authors."""
+    compute = require("prdc", "dev").compute_prdc
+    real, fake = (some.numpy() for some in features(MANIFOLD))
+    while True:
+        with redirect_stdout(sys.stderr):  # it tells what it does
+            compute(real, fake, nearest_k=5)
+        yield DRAWN
+
+
+def our_frechet(_: Setting) -> Iterator[int]:
+    """The Fréchet distance."""
+    runtime.prepare(runtime.resolve(config.Runtime()))
+    real, fake = features(INCEPTION)
+    while True:
+        frechet_distance(real, fake)
+        yield DRAWN
+
+
+def torchmetrics(_: Setting) -> Iterator[int]:
+    """The same by torchmetrics, handed the features in the place of pictures."""
+    metric = require("torchmetrics.image.fid", "dev").FrechetInceptionDistance(feature=_Handed())
+    sets = features(INCEPTION)
+    while True:
+        metric.reset()
+        for some, is_real in zip(sets, (True, False), strict=True):
+            metric.update(some, real=is_real)
+        metric.compute()
+        yield DRAWN
+
+
+class _Handed(nn.Module):
+    """What torchmetrics asks for features, where they are there already."""
+
+    num_features = INCEPTION
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
 def product(dtype: torch.dtype) -> Contestant:
     """Matrix products, by which the machine's peak is measured."""
 
@@ -152,5 +215,7 @@ CONTESTANTS: dict[str, dict[str, Contestant]] = {
     },
     "sampling": {"ours": our_samples, "plain": plain_samples},
     "parzen": {"ours": our_parzen},
+    "prdc": {"ours": our_prdc, "prdc": prdc_package},
+    "frechet": {"ours": our_frechet, "torchmetrics": torchmetrics},
 }
 """By row and name."""

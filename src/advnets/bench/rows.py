@@ -41,6 +41,8 @@ class Row:
     command: tuple[str, ...] = ()
     until: str = ""
     """Text on whose appearance a whole process has done what is timed; "": its end."""
+    needs: str = ""
+    """The rival's library, which comes with the extra dev."""
 
 
 def _round(preset: str) -> float:
@@ -117,6 +119,20 @@ ROWS: dict[str, Row] = {
             "Parzen window, 10,000 x 10,000 x 784, ten σ",
             (Goal("50 % of the float32 peak", share=0.5, precision="float32"),),
             flops=_parzen,
+        ),
+        Row(
+            "prdc",
+            "precision, recall, density, coverage: 10,000 x 10,000 features of 1,000 numbers",
+            (Goal("5 x prdc", ratio=5.0, rival="prdc"),),
+            ("prdc",),
+            needs="prdc",
+        ),
+        Row(
+            "frechet",
+            "Fréchet distance: 10,000 x 10,000 features of 2,048 numbers",
+            (Goal("3 x torchmetrics", ratio=3.0, rival="torchmetrics"),),
+            ("torchmetrics",),
+            needs="torchmetrics",
         ),
     )
 }

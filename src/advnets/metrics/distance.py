@@ -16,7 +16,12 @@ _ROWS = _COLUMNS = 1024  # one float32 block is 4 MiB and stays in cache for wha
 
 @torch.no_grad()
 def half_squared_distances(
-    x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], rows: int = _ROWS, columns: int = _COLUMNS
+    x: Float[Tensor, "n d"],
+    y: Float[Tensor, "m d"],
+    rows: int = _ROWS,
+    columns: int = _COLUMNS,
+    *,
+    above: bool = False,
 ) -> Iterator[tuple[slice, slice, Float[Tensor, "_ _"]]]:
     """Yield blocks of -½‖x_i - y_j‖², each with the slices of i and of j that it covers.
 
@@ -24,13 +29,13 @@ def half_squared_distances(
     squares then stay of the size of the distances, and float32 loses little where they cancel
     (of two equal points the result may exceed 0 by that rounding). Computed in the dtype of x,
     whatever autocast or lower-precision matrix products the caller runs under. A block is the
-    receiver's to overwrite.
+    receiver's to overwrite. With `above`, where y is x, blocks below the diagonal are left out.
     """
     centre = y.mean(0)
     x, y = x - centre, y - centre
     half_x, half_y = _half_squares(x), _half_squares(y)
     for i in range(0, len(x), rows):
-        for j in range(0, len(y), columns):
+        for j in range(i if above else 0, len(y), columns):
             here, there = slice(i, i + rows), slice(j, j + columns)
             with _full_precision(x.device):
                 block = torch.addmm(-half_y[there], x[here], y[there].T)
@@ -55,6 +60,32 @@ def nearest(
         best[here] = near
         which[here] = torch.cat((which[here], column + there.start), dim=1).gather(1, order)
     return best.mul_(-2).clamp_(min=0).sqrt_(), which
+
+
+def nearest_others(x: Float[Tensor, "n d"], count: int = 1) -> Float[Tensor, "n count"]:
+    """Distances of each point to its nearest other points of the same set, nearest first.
+
+    Raises:
+        UsageError: there are fewer others than are asked for.
+    """
+    if not 1 <= count < len(x):
+        raise UsageError(
+            f"{count} neighbours were asked for among {len(x) - 1} others; ask for 1 to "
+            f"{len(x) - 1}"
+        )
+    best = x.new_full((len(x), count), -torch.inf)
+
+    def see(here: slice, block: Tensor) -> None:
+        near = block.topk(min(count, block.shape[1]))[0]
+        best[here] = torch.cat((best[here], near), dim=1).topk(count)[0]
+
+    for here, there, block in half_squared_distances(x, x, above=True):
+        if here == there:
+            block.fill_diagonal_(-torch.inf)
+        else:  # a distance is as good for the one as for the other
+            see(there, block.T.contiguous())
+        see(here, block)
+    return best.mul_(-2).clamp_(min=0).sqrt_()
 
 
 def _half_squares(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:

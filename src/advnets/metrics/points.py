@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from advnets.errors import UsageError
-from advnets.metrics.distance import nearest
+from advnets.metrics.distance import nearest, nearest_others
 from advnets.metrics.features import check_features
 from advnets.metrics.modes import relative_entropy
 
@@ -85,7 +85,7 @@ def _check_apart(centres: Float64[Tensor, "modes d"], deviation: float) -> None:
         raise UsageError(f"the deviation of the modes is {deviation:g}; give a positive number")
     if len(centres) == 1:
         return
-    apart = float(nearest(centres, centres, 2)[0][:, 1].min())
+    apart = float(nearest_others(centres).min())
     if apart < 2 * _REACH * deviation:
         raise UsageError(
             f"two centres are {apart:g} apart with a deviation of {deviation:g}, so that their "
