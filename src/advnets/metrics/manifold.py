@@ -48,8 +48,8 @@ def prdc(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"], neighbours: int
         )
     # The distances are of blocks as -½‖x - y‖²: nearer is larger.
     real_edge, fake_edge = (_edges(points, neighbours) for points in (real, fake))
-    recalled, covered = (torch.zeros(len(real), dtype=torch.bool) for _ in range(2))
-    balls = torch.zeros(len(fake), dtype=torch.long)
+    recalled, covered = (torch.zeros_like(real_edge, dtype=torch.bool) for _ in range(2))
+    balls = torch.zeros_like(fake_edge, dtype=torch.long)
     for rows, columns, block in half_squared_distances(real, fake):
         # Truth as numbers: truth values are summed and searched several times more slowly.
         inside = torch.gt(block, real_edge[rows, None], out=torch.empty_like(block))

@@ -57,7 +57,7 @@ def mixture_quality(
         DataError: there are no samples or centres, dimensions differ, or numbers are not finite.
     """
     check_features(1, samples=samples, centres=centres)
-    samples, centres = samples.double(), centres.double()
+    samples, centres = samples.double().cpu(), centres.double().cpu()  # sums over few numbers
     _check_apart(centres, deviation)
     distance, which = nearest(samples, centres)
     radius, mode = distance[:, 0] / deviation, which[:, 0]

@@ -54,7 +54,8 @@ def _squared_distances(
     """W² on each line: of sets alike in size the mean square of differences in order of size."""
     n, m = len(x), len(y)
     # Steps of F⁻¹ end at multiples of 1/n, those of G⁻¹ of 1/m: in units of 1/(n m), whole numbers.
-    ends = torch.cat((torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n)).unique()
+    steps = (torch.arange(1, k + 1, device=x.device) * (n * m // k) for k in (n, m))
+    ends = torch.cat(tuple(steps)).unique()
     width = ends.diff(prepend=ends.new_zeros(1)).double() / (n * m)
     here, there = (ends - 1) // m, (ends - 1) // n
     return width @ (x.sort(0).values[here] - y.sort(0).values[there]).square()
