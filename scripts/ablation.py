@@ -1,0 +1,146 @@
+"""Drop each part of the recipe in turn, on the grid and on Stacked MNIST: what breaks.
+
+    python scripts/ablation.py runs/ablation docs/records grid [--seeds 1]
+    python scripts/ablation.py runs/ablation docs/records stacked
+
+`grid` is the preset modern-grid as it is; `stacked` is modern-stacked made small, of width 16 and
+2,000 steps, which is too short for numbers to be good and long enough for parts to differ. Each
+part is one or two options of `advnets train`. Runs and records are those of scripts/seeds.py: what
+has its record is not played again. The table of all is printed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import seeds
+
+RECIPE = "the recipe"
+PENALTIES = {
+    "without R1": "--game.r1 0 --game.end-r1 None",
+    "without R2": "--game.r2 0 --game.end-r2 None",
+    "without either penalty": "--game.r1 0 --game.r2 0 --game.end-r1 None --game.end-r2 None",
+    "penalties that do not fall": "--game.end-r1 None --game.end-r2 None",
+}
+SHARED = {
+    RECIPE: "",
+    "each picture judged by itself, not in pairs": "--game.no-relativistic",
+    **PENALTIES,
+    "G's rate does not fall": "--generator-optimizer.end-lr None",
+    "Adam's memory does not grow": (
+        "--generator-optimizer.end-beta2 None --discriminator-optimizer.end-beta2 None"
+    ),
+    "without the weight average": "--average-half-life 0 --average-share 0",
+    "in turns, not at once": "--game.updates alternating",
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """Where parts are dropped."""
+
+    train: str
+    """The preset and what makes it small."""
+    metric: str
+    parts: Mapping[str, str]
+    """What each is called, and the options that drop it."""
+    columns: Mapping[str, Callable[[Mapping[str, Any]], str]]
+    """Of the table, from the record of G's samples."""
+
+
+def _range(values: Sequence[float | None]) -> str:
+    known = [value for value in values if value is not None]
+    return f"{min(known):.2f}-{max(known):.2f}" if known else "none"
+
+
+FIELDS = {
+    "grid": Field(
+        "modern-grid --threads 1",
+        "points",
+        {
+            **SHARED,
+            "z normal, not a mixture": "--generator.prior normal",
+            "components equally probable": "--generator.prior mixture",
+            "without waves": "--discriminator.waves 0",
+        },
+        {
+            "modes": lambda r: f"{r['seen']}",
+            "within 3 σ": lambda r: f"{r['high_quality']:.1%}",
+            "shares": lambda r: _range(r["shares"]),
+            "spreads": lambda r: _range(r["spreads"]),
+        },
+    ),
+    "stacked": Field(
+        "modern-stacked --threads 1 --steps 2000 --generator.width 16 --discriminator.width 16",
+        "modes",
+        {
+            **SHARED,
+            "D's rate does not fall": "--discriminator-optimizer.end-lr None",
+            "rates as published": (
+                "--generator-optimizer.lr 2e-4 --generator-optimizer.end-lr 5e-5 "
+                "--discriminator-optimizer.lr 2e-4 --discriminator-optimizer.end-lr 5e-5"
+            ),
+            "with batch norm": "--generator.batch-norm --discriminator.batch-norm",
+        },
+        {
+            "modes": lambda r: f"{r['seen']:,}",
+            "KL to even shares": lambda r: f"{r['kl_uniform']:.2f}",
+            "to real ones": lambda r: _number(r["kl_reference"]),
+        },
+    ),
+}
+
+
+def _number(value: float | None) -> str:
+    return "infinite" if value is None else f"{value:.2f}"
+
+
+def name_of(field: str, part: str) -> str:
+    """Of a part's runs and records."""
+    words = "".join(letter if letter.isalnum() else " " for letter in part.lower()).split()
+    return "-".join(("ablation", field, *words))
+
+
+def play(out: Path, records: Path, field: str, count: int) -> None:
+    """Train, score and record what is missing."""
+    told = FIELDS[field]
+    for part, options in told.parts.items():
+        asked = [str(out), str(records), "--seeds", str(count), "--name", name_of(field, part)]
+        seeds.main([*asked, "--metrics", told.metric, "--", *told.train.split(), *options.split()])
+
+
+def rows(records: Path, field: str, count: int) -> Iterator[str]:
+    """The table, in Markdown: a line for each seed of each part."""
+    told = FIELDS[field]
+    yield f"| | seed | {' | '.join(told.columns)} | processor s |"
+    yield f"|---|---|{'---|' * (len(told.columns) + 1)}"
+    for part in told.parts:
+        for seed in range(count):
+            file = records / f"{name_of(field, part)}-{seed}.json"
+            record = json.loads(file.read_text("utf-8"))
+            found = [score for score in record["scores"] if score["samples"] == "generator"][-1]
+            cells = [column(found) for column in told.columns.values()]
+            yield f"| {part} | {seed} | {' | '.join(cells)} | {record['processor_seconds']:,.0f} |"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Play what is missing, print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("out", type=Path)
+    parser.add_argument("records", type=Path)
+    parser.add_argument("field", choices=FIELDS)
+    parser.add_argument("--seeds", type=int, default=1)
+    asked = parser.parse_args(arguments)
+    play(asked.out, asked.records, asked.field, asked.seeds)
+    print("\n".join(rows(asked.records, asked.field, asked.seeds)))
+
+
+if __name__ == "__main__":
+    main()

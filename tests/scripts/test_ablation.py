@@ -1,0 +1,52 @@
+"""Each part of the recipe is dropped by options that train takes, and the table holds them all."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from advnets import presets
+from advnets.cli import parse, starting_point
+from advnets.commands import Train
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPTS)
+    return importlib.import_module("ablation")
+
+
+@pytest.mark.parametrize("field", ["grid", "stacked"])
+def test_every_part_changes_the_recipe_and_each_in_its_own_way(script, field):
+    told = script.FIELDS[field]
+    stages = {}
+    for part, options in told.parts.items():
+        arguments = ["train", *told.train.split(), *options.split()]
+        start, preset = starting_point(arguments)
+        command = parse(arguments, Train.defaults(start, preset))
+        assert isinstance(command, Train)
+        stages[part] = command.config(start).stage
+    assert len({repr(stage) for stage in stages.values()}) == len(stages)
+    assert stages[script.RECIPE].game == presets.named(told.train.split()[0]).stage.game
+
+
+def test_the_grid_is_played_and_told(script, tmp_path, capsys, monkeypatch):
+    few = {script.RECIPE: "", "without R1": script.PENALTIES["without R1"]}
+    small = replace(
+        script.FIELDS["grid"],
+        train="modern-grid --threads 1 --steps 2 --generator.components 3",
+        parts=few,
+    )
+    monkeypatch.setitem(script.FIELDS, "grid", small)
+    script.main([str(tmp_path / "runs"), str(tmp_path / "records"), "grid"])
+    table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert table[0] == "| | seed | modes | within 3 σ | shares | spreads | processor s |"
+    assert [line.split(" | ")[0] for line in table[2:]] == ["| the recipe", "| without R1"]
+    record = json.loads((tmp_path / "records" / "ablation-grid-without-r1-0.json").read_text())
+    assert "--game.r1 0" in record["command"]
