@@ -58,7 +58,27 @@ def test_the_ends_of_the_uniform_numbers_are_within_the_cut(monkeypatch):
     torch.testing.assert_close(z, torch.tensor([[-2.0, 2.0]]), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["normal", "truncated", "mixture", "weighted-mixture"])
+def test_the_sphere_is_even_on_a_sphere():
+    """Radius √d, variance 1, and of two numbers the law without a tail: (1 - r² / d)^(d/2 - 1)."""
+    d = 32
+    z = draw_prior("sphere", 20_000, d, NOISE)
+    torch.testing.assert_close(z.norm(dim=1), torch.full((20_000,), math.sqrt(d)))
+    assert z.mean().item() == pytest.approx(0, abs=0.01)
+    assert z.var().item() == pytest.approx(1, abs=0.01)
+    shares = (z[:, :2].square().sum(1) / d).double().numpy()
+    assert stats.kstest(shares, stats.beta(1, d / 2 - 1).cdf).pvalue > 1e-3
+
+
+def test_components_may_be_ellipsoids():
+    prior = Prior("mixture", 3, components=1, shape="sphere")
+    with torch.no_grad():
+        prior.means.fill_(5)
+        prior.log_deviations.copy_(torch.tensor([[0.0, 1.0, -1.0]]))
+        scaled = (prior(1000, NOISE) - 5) / prior.log_deviations.exp()
+    torch.testing.assert_close(scaled.norm(dim=1), torch.full((1000,), math.sqrt(3)))
+
+
+@pytest.mark.parametrize("kind", ["normal", "truncated", "sphere", "mixture", "weighted-mixture"])
 def test_a_process_that_holds_some_rows_draws_what_all_rows_would_have_been(kind):
     prior = Prior(kind, 6, components=3)
     assert torch.equal(prior(10, NOISE)[4:], prior(6, replace(NOISE, first_row=4)))

@@ -9,7 +9,9 @@ from advnets.config.checks import at_least, check, probabilities
 from advnets.errors import UsageError
 
 Activation = Literal["relu", "leaky_relu", "sigmoid", "softplus", "tanh"]
-ImagePrior = Literal["uniform", "normal", "symmetric", "truncated", "mixture", "weighted-mixture"]
+PointPrior = Literal["uniform", "normal", "truncated", "sphere", "mixture", "weighted-mixture"]
+ImagePrior = Literal[PointPrior, "symmetric"]
+ComponentShape = Literal["normal", "sphere"]
 
 
 @dataclass(frozen=True)
@@ -18,11 +20,13 @@ class MLPGenerator:
 
     latent_dim: int = 100
     """Numbers in z."""
-    prior: Literal["uniform", "normal", "truncated", "mixture", "weighted-mixture"] = "uniform"
-    """Noise prior p_z: uniform in [-sqrt 3, sqrt 3] or standard normal, both of unit variance;
-    normal cut at |z| <= 2; a mixture of normals that is learned, their probabilities too or not."""
+    prior: PointPrior = "uniform"
+    """Noise prior p_z: uniform in [-sqrt 3, sqrt 3], standard normal or even on a sphere, of unit
+    variance; normal cut at |z| <= 2; a mixture that is learned, its probabilities too or not."""
     components: int = field(default=10, kw_only=True)
-    """Normals in a mixture prior."""
+    """Components of a mixture prior."""
+    component_shape: ComponentShape = field(default="normal", kw_only=True)
+    """Each is normal about its mean, or even on an ellipsoid."""
     hidden: tuple[int, ...] = (1200, 1200)
     """Units of each hidden layer."""
     activations: tuple[Activation, ...] = ("relu", "relu")
@@ -172,10 +176,12 @@ class DCGANGenerator:
     """Height and width of the kernels; tutorials have 4."""
     prior: ImagePrior = "symmetric"
     """Noise prior p_z: uniform in [-1, 1] (symmetric) or [-sqrt 3, sqrt 3], standard normal, normal
-    cut at |z| <= 2 (truncated), or a mixture of normals that is learned, their probabilities too
-    or not."""
+    cut at |z| <= 2 (truncated), even on a sphere, or a mixture that is learned, its probabilities
+    too or not."""
     components: int = field(default=10, kw_only=True)
-    """Normals in a mixture prior."""
+    """Components of a mixture prior."""
+    component_shape: ComponentShape = field(default="normal", kw_only=True)
+    """Each is normal about its mean, or even on an ellipsoid."""
     batch_norm: bool = True
     """Batch normalisation in all layers but the last (rule 2)."""
     resampling: Literal["strides", "pooling"] = "strides"
@@ -251,10 +257,12 @@ class ResidualGenerator(Residual):
     """Numbers in z."""
     prior: ImagePrior = "normal"
     """Noise prior p_z: uniform in [-1, 1] (symmetric) or [-sqrt 3, sqrt 3], standard normal, normal
-    cut at |z| <= 2 (truncated), or a mixture of normals that is learned, their probabilities too
-    or not."""
+    cut at |z| <= 2 (truncated), even on a sphere, or a mixture that is learned, its probabilities
+    too or not."""
     components: int = field(default=10, kw_only=True)
-    """Normals in a mixture prior."""
+    """Components of a mixture prior."""
+    component_shape: ComponentShape = field(default="normal", kw_only=True)
+    """Each is normal about its mean, or even on an ellipsoid."""
     output: Literal["sigmoid", "tanh", "linear"] = "tanh"
     """What the output layer applies."""
 

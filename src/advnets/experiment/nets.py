@@ -68,7 +68,7 @@ def _(
 
 def own_prior(spec: config.MLPGenerator) -> Prior:
     """The prior of z alone, for a generator that is given more beside it."""
-    return Prior(spec.prior, spec.latent_dim, spec.components)
+    return Prior(spec.prior, spec.latent_dim, spec.components, spec.component_shape)
 
 
 @singledispatch

@@ -77,6 +77,7 @@ class Generator(FromPrior):
         kernel: int = 5,
         prior: str = "symmetric",
         components: int = 1,
+        component_shape: str = "normal",
         batch_norm: bool = True,
         resampling: Resampling = "strides",
         dense: tuple[int, ...] = (),
@@ -113,7 +114,7 @@ class Generator(FromPrior):
         self.last = Layer(last, nn.Identity(), "linear")
         self.squash = ACTIVATIONS[output]
         begin(self, deviation)
-        self.prior = Prior(prior, latent_dim, components)
+        self.prior = Prior(prior, latent_dim, components, component_shape)
 
     def forward(
         self,

@@ -96,7 +96,7 @@ class MLPGenerator(nn.Module):
         )
         self.output = _output_layer(shape, spec, marginals)
         self.squash = ACTIVATIONS[spec.output]
-        self.prior = Prior(spec.prior, spec.latent_dim, spec.components)
+        self.prior = Prior(spec.prior, spec.latent_dim, spec.components, spec.component_shape)
 
     def latent(self, n: int, noise: Noise) -> Float[Tensor, "batch latent"]:
         """Draw n points of the noise prior p_z."""

@@ -25,8 +25,8 @@ TAIL = 0.5 * math.erfc(CUT / math.sqrt(2))
 class Prior(nn.Module):
     """The noise prior that a generator was built for.
 
-    `kind` is one that `draw_prior` knows, or "mixture": z = μ_c + σ_c ε of normal ε, each of the
-    `components` c as probable, their means and log deviations G's own parameters; gradients reach
+    `kind` is one that `draw_prior` knows, or "mixture": z = μ_c + σ_c ε, ε of the kind `shape`,
+    each of the `components` c as probable, means and log deviations G's own; gradients reach
     them through z, and the loss of G moves them. They begin so that each number has variance 1,
     and so far apart that G can send each where it likes: deviations .2, means normal. Source:
     Gurumurthy, Sarvadevabhatla and Babu 2017, "DeLiGAN" (there with a penalty that holds deviations
@@ -34,9 +34,12 @@ class Prior(nn.Module):
     to w through z, so that a game has to ask for `log_probability` (`choice_loss`).
     """
 
-    def __init__(self, kind: str, latent_dim: int, components: int = 1) -> None:
+    def __init__(
+        self, kind: str, latent_dim: int, components: int = 1, shape: str = "normal"
+    ) -> None:
         super().__init__()
-        self.kind, self.latent_dim, self.components = kind, latent_dim, components
+        self.kind, self.latent_dim = kind, latent_dim
+        self.components, self.shape = components, shape
         if self.learned:
             begun = math.sqrt(1 - BEGUN**2) * torch.randn(components, latent_dim)
             self.means = nn.Parameter(begun)
@@ -60,7 +63,7 @@ class Prior(nn.Module):
             return draw_prior(self.kind, n, self.latent_dim, noise)
         which = self._component(n, noise)
         mean, log_deviation = (F.embedding(which, w) for w in (self.means, self.log_deviations))
-        return mean + log_deviation.exp() * noise.normal("latent", n, self.latent_dim)
+        return mean + log_deviation.exp() * draw_prior(self.shape, n, self.latent_dim, noise)
 
     def log_probability(self, n: int, noise: Noise) -> Float[Tensor, " n"]:
         """The log p(c) of the component c of each of the n points that this noise draws."""
@@ -92,12 +95,17 @@ def draw_prior(kind: str, n: int, latent_dim: int, noise: Noise) -> Float[Tensor
     """Draw n points of a noise prior without parameters.
 
     Uniform in [-sqrt 3, sqrt 3] or standard normal, each of variance 1, as in the code of 2014;
-    uniform in [-1, 1] ("symmetric"), as in that of DCGAN; or standard normal cut at |z| <= 2
+    uniform in [-1, 1] ("symmetric"), as in that of DCGAN; standard normal cut at |z| <= 2
     ("truncated"), of variance .774, by Φ⁻¹ of one uniform number each: drawing until a number
-    lies within would take another count of bits for each.
+    lies within would take another count of bits for each; or even on the sphere of radius √d
+    ("sphere"), z √d / ‖z‖ of normal z, a projection of which is nearly normal where d is large and
+    has no tail that G would have to send somewhere. Source: White 2016, "Sampling generative
+    networks".
     """
     if kind == "normal":
         return noise.normal("latent", n, latent_dim)
+    if kind == "sphere":
+        return F.normalize(noise.normal("latent", n, latent_dim)) * math.sqrt(latent_dim)
     if kind == "truncated":
         share = noise.uniform("latent", n, latent_dim, low=TAIL, high=1 - TAIL)
         return torch.special.ndtri(share).clamp(-CUT, CUT)  # rounding may pass the cut

@@ -86,6 +86,7 @@ class Generator(FromPrior):
         group: int = 16,
         prior: str = "normal",
         components: int = 1,
+        component_shape: str = "normal",
         output: str = "tanh",
         classes: int = 0,
     ) -> None:
@@ -102,7 +103,7 @@ class Generator(FromPrior):
         nn.init.normal_(self.first.weight, 0.0, self.latent_dim**-0.5)
         nn.init.zeros_(self.first.bias)  # pyright: ignore[reportArgumentType]
         begin(self.last, 1.0)
-        self.prior = Prior(prior, latent_dim, components)
+        self.prior = Prior(prior, latent_dim, components, component_shape)
 
     def forward(
         self,
