@@ -300,6 +300,12 @@ def test_an_extractor_that_does_not_know_such_pictures_is_refused(said, trained)
     assert err.startswith("advnets: pictures of shape (1, 8, 8) came; extractor 'digits' knows")
 
 
+def test_a_fully_connected_d_is_no_extractor(said, trained):
+    code, _, err = said("evaluate", trained, "--metrics", "frechet", "--extractor", "discriminator")
+    assert code == 2
+    assert err.startswith("advnets: features of D were asked for, which a discriminator with conv")
+
+
 def test_a_run_can_be_scored_while_it_trains(said, trained):
     with RunDirectory(trained).held():
         assert said("evaluate", trained, "--seed", "4")[0] == 0

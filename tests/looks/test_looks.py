@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 
 from advnets.errors import DataError, UnknownNameError, UsageError
+from advnets.experiment import build
+from advnets.experiment.measure import pictures
 from advnets.looks.arithmetic import Term, arithmetic, terms
 from advnets.looks.guided import activations, filters
 from advnets.looks.look import write
@@ -18,6 +20,7 @@ from advnets.looks.movie import training, write_movie
 from advnets.looks.samples import neighbours, samples, training_pictures
 from advnets.looks.walk import slerp_grid, walk
 from advnets.looks.window import Box, read_boxes, window_drop
+from advnets.metrics.frechet import frechet_distance
 from advnets.views.samples import grid
 
 TILE = 50  # 8 x 8 pixels, six times as large, and a line
@@ -103,6 +106,18 @@ def test_neighbours_by_what_d_sees(run):
     drawn, train = see(run.sample(3)).numpy(), see(training_pictures(run)).numpy()
     for one, found in zip(drawn, told, strict=True):
         assert found["training_pictures"][0] == np.linalg.norm(train - one, axis=1).argmin()
+
+
+def test_metrics_by_what_d_sees(run):
+    """Its own D, by the hash of its weights: against the distance of its features themselves."""
+    found, _ = run.evaluate(("frechet",), extractor="discriminator")
+    see = run.own_extractor()
+    test = build.open_data(run.data_spec()).splits.test
+    expected = frechet_distance(
+        see.features(pictures(test, slice(None))), see.features(run.sample(10_000))
+    )
+    assert found["value"] == pytest.approx(expected, rel=1e-6)
+    assert (found["extractor"], found["extractor_sha256"]) == ("discriminator", see.digest)
 
 
 def test_sums_are_read():

@@ -52,7 +52,16 @@ EXTRACTORS = {"mnist": "digits"}
 Only a classifier that was trained on the very pixels of a set stands here.
 """
 
+OWN = "discriminator"
+"""The extractor that is the run's own D: its features are of that run alone."""
+
 
 def extractor_of(data: str, asked: str | None = None) -> Extractor:
-    """The extractor that is asked for, else the one that looks at this set."""
+    """The extractor that is asked for, else the one that looks at this set.
+
+    Raises:
+        UnknownNameError: none is called so.
+        DataError: its file is absent, broken, or no extractor.
+        MissingExtraError: it needs a library that is not installed.
+    """
     return extractor(asked or EXTRACTORS.get(data, "pixels"))

@@ -22,7 +22,7 @@ from advnets.experiment.measure import (
     latent_blocks,
     picture_blocks,
 )
-from advnets.experiment.metrics import METRICS, UNDRAWN, extractor_of
+from advnets.experiment.metrics import METRICS, OWN, UNDRAWN, extractor_of
 from advnets.experiment.rejection import Rejection, kept_samples
 from advnets.experiment.scores import Subject
 from advnets.extractors.discriminator import OwnDiscriminator, discriminator_extractor
@@ -204,7 +204,8 @@ class Trained:
         """Score the generator on the run's own data; add the records to scores.json.
 
         `extractor` is what metrics of features look through, by its name or the path of its file
-        (.pt2, .onnx, .safetensors); None: the classifier of digits for MNIST, else pixels. `keep`
+        (.pt2, .onnx, .safetensors), or the run's own "discriminator"; None: the classifier of
+        digits for MNIST, else pixels. `keep`
         is the share of samples that D judges most real and that is scored; records say so. `labels`
         are how many the probe is given, 0 being all; none: 100, 1,000, 4,000 and all.
 
@@ -232,7 +233,9 @@ class Trained:
             step=self.step,
             weights=self.weights,
             drawing=self.drawing,
-            extractor=extractor_of(data.facts.name, extractor),
+            extractor=self.own_extractor()
+            if extractor == OWN
+            else extractor_of(data.facts.name, extractor),
             begun=self.begun,
             game=self.config.stage.game,
             shown=self.config.data,
