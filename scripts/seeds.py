@@ -4,8 +4,9 @@
 
 What follows -- is handed to `advnets train`, {seed} in it being the seed's number. The run of a
 seed lies in OUT/NAME-SEED: one that has ended is not trained again, one that was stopped goes on.
-Its record, RECORDS/NAME-SEED.json, holds the command, how long training took, its curve and all
-scores. Two of these can work side by side on seeds of their own (--first), one thread each.
+Its record, RECORDS/NAME-SEED.json, holds the command, how long training took, its curve, scores on
+the way (--ticks.evaluate) and those at the end. Two of these can work side by side on seeds of their
+own (--first), one thread each.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def score(out: Path, metrics: Sequence[str], options: Sequence[str]) -> None:
 def record(out: Path, seed: int, command: str) -> dict[str, Any]:
     """All that is told of a run."""
     run = RunDirectory(out)
-    ticks = [event for event in run.events() if event["kind"] == "tick"]
+    ticks, looks = (
+        [event for event in run.events() if event["kind"] == kind] for kind in ("tick", "evaluate")
+    )
     curve = ticks[:: -(-len(ticks) // POINTS)] if ticks else []
     return {
         "command": command,
@@ -51,9 +54,8 @@ def record(out: Path, seed: int, command: str) -> dict[str, Any]:
         "seconds": round(sum(tick["seconds"] for tick in ticks), 1),
         "processor_seconds": round(sum(tick["processor_seconds"] for tick in ticks), 1),
         "scores": run.scores(),
-        "curve": [
-            {key: _short(value) for key, value in tick.items() if key != "kind"} for tick in curve
-        ],
+        "on_the_way": [_briefly(look) for look in looks],
+        "curve": [_briefly(tick) for tick in curve],
     }
 
 
@@ -76,8 +78,12 @@ def _json(some: Any) -> str:
     return json.dumps(some, ensure_ascii=False)
 
 
-def _short(value: Any) -> Any:
-    return float(f"{value:.5g}") if isinstance(value, float) else value
+def _briefly(event: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: float(f"{value:.5g}") if isinstance(value, float) else value
+        for key, value in event.items()
+        if key != "kind"
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

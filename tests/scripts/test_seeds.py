@@ -36,6 +36,17 @@ def test_each_seed_leaves_its_record_and_is_not_played_again(script, tmp_path, m
     script.main([*asked, "--first", "3", "--seeds", "2", "--", *RING])
 
 
+def test_scores_on_the_way_are_recorded_too(script, tmp_path):
+    asked = [str(tmp_path / "runs"), str(tmp_path / "records"), "--metrics", "points"]
+    script.main(
+        [*asked, "--seeds", "1", "--", *RING, "--ticks.evaluate", "2", "--ticks.score", "points"]
+    )
+    told = json.loads((tmp_path / "records" / "modern-ring-0.json").read_text())
+    ends = [look for look in told["on_the_way"] if look["weights"] == "average"]
+    assert [look["step"] for look in ends] == [2, 4]
+    assert ends[-1]["jsd"] == pytest.approx(told["scores"][1]["jsd"], rel=1e-4)
+
+
 def test_what_fails_ends_it_and_leaves_no_record(script, tmp_path, capsys):
     asked = [str(tmp_path / "runs"), str(tmp_path / "records"), "--metrics", "points"]
     with pytest.raises(SystemExit):

@@ -183,7 +183,7 @@ GRID = replace(
     stages=(
         replace(
             _POINTS,
-            # Of 24 numbers on a sphere two are nearly normal; what tails are left lay between modes.
+            # Two of 24 numbers on a sphere are nearly normal; longer tails lie between modes.
             generator=replace(_POINTS.generator, latent_dim=24, component_shape="sphere"),
             discriminator=replace(_POINTS.discriminator, units=(128, 128, 128)),
             steps=20_000,
