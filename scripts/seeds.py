@@ -5,8 +5,8 @@
 What follows -- is handed to `advnets train`, {seed} in it being the seed's number. The run of a
 seed lies in OUT/NAME-SEED: one that has ended is not trained again, one that was stopped goes on.
 Its record, RECORDS/NAME-SEED.json, holds the command, how long training took, its curve, scores on
-the way (--ticks.evaluate) and those at the end. Two of these can work side by side on seeds of their
-own (--first), one thread each.
+the way (--ticks.evaluate) and those at the end. Two of these can work side by side on seeds of
+their own (--first), one thread each.
 """
 
 from __future__ import annotations
