@@ -183,11 +183,11 @@ GRID = replace(
     stages=(
         replace(
             _POINTS,
-            # Two of 24 numbers on a sphere are nearly normal; longer tails lie between modes.
-            generator=replace(_POINTS.generator, latent_dim=24, component_shape="sphere"),
+            # Two of 32 numbers on a sphere are nearly normal; longer tails lie between modes.
+            generator=replace(_POINTS.generator, latent_dim=32, component_shape="sphere"),
             discriminator=replace(_POINTS.discriminator, units=(128, 128, 128)),
             steps=20_000,
-            burn_in=0.65,
+            burn_in=0.62,
         ),
     ),
 )
