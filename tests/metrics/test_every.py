@@ -1,4 +1,4 @@
-"""Metrics take what they are given where it lies."""
+"""What holds for every metric: no order of pictures matters, nor where their features lie."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from advnets.data.synthetic.mixtures import Ring
+from advnets.errors import DataError
 from advnets.metrics.frechet import frechet_distance
 from advnets.metrics.inception import inception_score
 from advnets.metrics.kernel import kernel_distance
@@ -45,6 +46,34 @@ def numbers(found: object) -> list[float]:
         return found.flatten().tolist()
     values = asdict(found).values() if is_dataclass(found) else [found]  # pyright: ignore
     return [float(v) for v in values if isinstance(v, int | float)]
+
+
+def shuffled(x: torch.Tensor, seed: int) -> torch.Tensor:
+    return x[torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))]
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_order_of_pictures_does_not_matter(name):
+    """Log-likelihoods come in the order of the points; all else is a number of the whole."""
+    of, given = METRICS[name]
+    found = numbers(of(*(shuffled(some, seed) for seed, some in enumerate(given))))
+    expected = numbers(of(*given))
+    if name == "parzen":
+        found, expected = sorted(found), sorted(expected)
+    assert found == pytest.approx(expected, rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_nothing_but_numbers_comes_in(name):
+    """One error of ours, a sentence, whatever of the metric's sets holds it."""
+    of, given = METRICS[name]
+    if name == "modes":
+        pytest.skip("modes are whole numbers: there is no NaN among them")
+    for position in range(len(given)):
+        broken = [some.clone() for some in given]
+        broken[position][3, 1] = torch.nan
+        with pytest.raises(DataError, match="not finite"):
+            of(*broken)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
