@@ -6,7 +6,7 @@ import scipy.linalg
 import torch
 
 from advnets.errors import DataError, FewPicturesWarning
-from advnets.metrics.frechet import frechet_distance
+from advnets.metrics.frechet import frechet_distance, frechet_standard_error
 
 
 def draw(n: int, d: int, seed: int) -> torch.Tensor:
@@ -143,3 +143,28 @@ def test_pictures_that_do_not_span_their_features_are_warned_of(n):
 def test_what_cannot_be_compared_is_refused(real, fake, message):
     with pytest.raises(DataError, match=message):
         frechet_distance(real, fake)
+
+
+def test_the_standard_error_is_the_deviation_over_draws():
+    """Of 300 draws of two unlike normal sets, with turned and unlike covariances."""
+    rng = np.random.default_rng(0)
+    factors = [rng.normal(size=(4, 4)) for _ in range(2)]
+    found = []
+    for _ in range(300):
+        x, y = (
+            torch.from_numpy(rng.normal(size=(n, 4)) @ factor + shift)
+            for n, factor, shift in zip((400, 700), factors, (0.0, 0.7), strict=True)
+        )
+        found.append((frechet_distance(x, y), frechet_standard_error(x, y)))
+    distances, errors = np.array(found).T
+    assert np.mean(errors) == pytest.approx(np.std(distances, ddof=1), rel=0.12)
+    assert np.std(errors) < 0.1 * np.mean(errors)
+
+
+def test_the_standard_error_passes_over_constant_numbers_and_there_is_none_of_singular_sets():
+    x, y = draw(300, 5, 1), draw(200, 5, 2)
+    dead = (torch.cat((some, torch.full((len(some), 2), 3.0)), 1) for some in (x, y))
+    assert frechet_standard_error(*dead) == pytest.approx(frechet_standard_error(x, y), rel=1e-9)
+    twice = (torch.cat((some, some), 1) for some in (x, y))
+    assert frechet_standard_error(*twice) is None
+    assert frechet_standard_error(x, draw(4, 5, 3)) is None

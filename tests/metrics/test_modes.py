@@ -77,3 +77,24 @@ def test_labels_that_are_no_modes_are_refused(labels, message):
 def test_no_modes_are_refused():
     with pytest.raises(UsageError, match="0 modes were named"):
         mode_coverage(torch.tensor([0]), 0)
+
+
+def test_standard_errors_are_the_deviations_over_draws():
+    rng = np.random.default_rng(0)
+    p, q = np.array([0.5, 0.3, 0.15, 0.05]), np.array([0.1, 0.2, 0.3, 0.4])
+    reference = torch.from_numpy(np.repeat(np.arange(4), (1000 * q).astype(int)))
+    found = [
+        mode_coverage(torch.from_numpy(rng.choice(4, 2000, p=p)), 4, reference=reference)
+        for _ in range(400)
+    ]
+    for name in ("kl_uniform", "kl_reference"):
+        deviation = np.std([getattr(f, name) for f in found], ddof=1)
+        assert np.mean([getattr(f, f"{name}_error") for f in found]) == pytest.approx(
+            deviation, rel=0.1
+        )
+
+
+def test_of_an_infinite_divergence_there_is_no_standard_error():
+    found = mode_coverage(torch.tensor([0, 1]), 2, reference=torch.tensor([0, 0]))
+    assert math.isinf(found.kl_reference)
+    assert found.kl_reference_error is None

@@ -30,7 +30,7 @@ def by_transport(x: np.ndarray, y: np.ndarray) -> float:
 def test_on_a_line_it_is_the_cheapest_transport(n, m):
     x, y = draw(n, 1, 0), draw(m, 1, 1) + 1
     squared = by_transport(x[:, 0].numpy(), y[:, 0].numpy())
-    assert sliced_wasserstein(x, y, directions=3) ** 2 == pytest.approx(squared, rel=1e-9)
+    assert sliced_wasserstein(x, y, directions=3).value ** 2 == pytest.approx(squared, rel=1e-9)
 
 
 def test_it_is_the_root_of_the_mean_over_its_directions():
@@ -38,7 +38,7 @@ def test_it_is_the_root_of_the_mean_over_its_directions():
     theta = Noise(3).normal("direction", 5, 4).double()
     lines = (theta / theta.norm(dim=1, keepdim=True)).numpy()
     squares = [by_transport(x.numpy() @ line, y.numpy() @ line) for line in lines]
-    found = sliced_wasserstein(x, y, directions=5, seed=3)
+    found = sliced_wasserstein(x, y, directions=5, seed=3).value
     assert found == pytest.approx(math.sqrt(np.mean(squares)), rel=1e-6)
 
 
@@ -47,29 +47,29 @@ def test_of_shifted_sets_it_is_the_shift_seen_along_the_lines():
     x, v = draw(50, 2, 0), torch.tensor([3.0, -4.0])
     square = quad(lambda a: (3 * math.cos(a) - 4 * math.sin(a)) ** 2, 0, math.pi)[0] / math.pi
     assert square == pytest.approx(25 / 2)
-    found = sliced_wasserstein(x, x + v, directions=20_000)
+    found = sliced_wasserstein(x, x + v, directions=20_000).value
     assert found == pytest.approx(math.sqrt(square), rel=0.02)
 
 
 def test_of_normal_distributions_it_is_the_difference_of_deviations():
     x, y = draw(20_000, 3, 0), 2 * draw(15_000, 3, 1)
-    assert sliced_wasserstein(x, y, directions=50) == pytest.approx(1, rel=0.05)
+    assert sliced_wasserstein(x, y, directions=50).value == pytest.approx(1, rel=0.05)
 
 
 def test_a_set_beside_itself_twice_is_0_apart():
     x = draw(40, 3, 0)
-    assert sliced_wasserstein(x, x.flip(0)) < 1e-12
-    assert sliced_wasserstein(x, torch.cat((x, x))) < 1e-12
+    assert sliced_wasserstein(x, x.flip(0)).value < 1e-12
+    assert sliced_wasserstein(x, torch.cat((x, x))).value < 1e-12
 
 
 def test_order_and_blocks_do_not_matter_and_the_seed_does(monkeypatch):
     x, y = draw(30, 5, 0), draw(45, 5, 1)
-    found = sliced_wasserstein(x, y, directions=230)
-    assert sliced_wasserstein(x.flip(0), y.flip(0), directions=230) == pytest.approx(found)
-    assert sliced_wasserstein(y, x, directions=230) == pytest.approx(found)
+    found = sliced_wasserstein(x, y, directions=230).value
+    assert sliced_wasserstein(x.flip(0), y.flip(0), directions=230).value == pytest.approx(found)
+    assert sliced_wasserstein(y, x, directions=230).value == pytest.approx(found)
     monkeypatch.setattr(sliced, "_BLOCK", 7)
-    assert sliced_wasserstein(x, y, directions=230) == pytest.approx(found, rel=1e-12)
-    assert sliced_wasserstein(x, y, directions=230, seed=1) != found
+    assert sliced_wasserstein(x, y, directions=230).value == pytest.approx(found, rel=1e-12)
+    assert sliced_wasserstein(x, y, directions=230, seed=1).value != found
 
 
 @pytest.mark.parametrize(
@@ -88,3 +88,12 @@ def test_what_cannot_be_compared_is_refused(real, fake, message):
 def test_no_direction_is_refused():
     with pytest.raises(UsageError, match="0 directions were asked for"):
         sliced_wasserstein(draw(3, 2, 0), draw(3, 2, 1), directions=0)
+
+
+def test_the_standard_error_is_the_deviation_over_seeds():
+    x, y = draw(40, 5, 1), draw(50, 5, 2) + 1
+    found = [sliced_wasserstein(x, y, directions=60, seed=seed) for seed in range(200)]
+    deviation = np.std([f.value for f in found], ddof=1)
+    assert np.mean([f.standard_error for f in found]) == pytest.approx(deviation, rel=0.12)
+    assert sliced_wasserstein(x, y, directions=1).standard_error is None
+    assert sliced_wasserstein(x, x).standard_error is None

@@ -37,7 +37,7 @@ class Reading:
         return {key: record[key] for key in self.cases}
 
 
-_FREE = ("metric", "samples", "weights", "keep", "seed", "step", "versions")
+_FREE = ("metric", "samples", "weights", "keep", "seed", "step", "versions", "interval")
 _SAID_TWICE = ("n", "n_samples", "n_test")  # each is n_real or n_fake
 
 READINGS: dict[str, Reading] = {
@@ -46,14 +46,17 @@ READINGS: dict[str, Reading] = {
         found=("valid_mean", "standard_error", "sigma", "sigma_on_edge"),
         cases=("grid",),
     ),
-    "frechet": Reading({"value": "less"}),
+    "frechet": Reading({"value": "less"}, found=("standard_error",)),
     "kernel": Reading({"value": "less"}, found=("standard_error",)),
-    "sliced": Reading({"value": "less"}),
+    "sliced": Reading({"value": "less"}, found=("standard_error",)),
     "prdc": Reading({"precision": "more", "recall": "more", "density": None, "coverage": "more"}),
     "neighbour": Reading({"accuracy": None}, found=("of_real", "of_fake")),
     "memorisation": Reading({"share": None}, found=("expected_share", "z", "p_value", "n_train")),
     "inception": Reading({"mean": "more"}, found=("deviation",)),
-    "modes": Reading({"seen": "more", "kl_uniform": "less", "kl_reference": "less"}),
+    "modes": Reading(
+        {"seen": "more", "kl_uniform": "less", "kl_reference": "less"},
+        found=("kl_uniform_error", "kl_reference_error"),
+    ),
     "points": Reading(
         {"seen": "more", "high_quality": None, "jsd": "less"},
         found=("shares", "spreads", "kl"),

@@ -28,12 +28,12 @@ from advnets.experiment.measure import (
 )
 from advnets.experiment.rejection import Rejection, kept_samples
 from advnets.extractors.protocol import Extractor
-from advnets.metrics.frechet import frechet_distance
+from advnets.metrics.frechet import frechet_distance, frechet_standard_error
 from advnets.metrics.kernel import kernel_distance
 from advnets.metrics.manifold import nearest_neighbour_test, prdc
 from advnets.metrics.memorisation import memorisation
 from advnets.metrics.parzen import GRIDS
-from advnets.metrics.sliced import DIRECTIONS, sliced_wasserstein
+from advnets.metrics.sliced import sliced_wasserstein
 from advnets.views.score_lines import BESIDE, GENERATOR, NEVER_TRAINED, REAL
 
 Record = dict[str, Any]
@@ -218,9 +218,14 @@ def _compared(
 
 def frechet_records(subject: Subject) -> list[Record]:
     """Fréchet distances to the test pictures."""
-    return _compared(
-        subject, "frechet", lambda test, features: {"value": frechet_distance(test, features)}
-    )
+
+    def score(test: Tensor, features: Tensor) -> Record:
+        return {
+            "value": frechet_distance(test, features),
+            "standard_error": frechet_standard_error(test, features),
+        }
+
+    return _compared(subject, "frechet", score)
 
 
 def kernel_records(subject: Subject) -> list[Record]:
@@ -234,12 +239,11 @@ def kernel_records(subject: Subject) -> list[Record]:
 
 def sliced_records(subject: Subject) -> list[Record]:
     """Sliced Wasserstein distances to the test pictures."""
-
-    def score(test: Tensor, features: Tensor) -> Record:
-        value = sliced_wasserstein(test, features, seed=subject.seed)
-        return {"value": value, "directions": DIRECTIONS}
-
-    return _compared(subject, "sliced", score)
+    return _compared(
+        subject,
+        "sliced",
+        lambda test, features: asdict(sliced_wasserstein(test, features, seed=subject.seed)),
+    )
 
 
 def prdc_records(subject: Subject) -> list[Record]:

@@ -15,6 +15,7 @@ from advnets.codec import from_json
 from advnets.config import Config, Data, Runtime
 from advnets.errors import UnknownNameError, UsageError
 from advnets.experiment import build
+from advnets.experiment.intervals import interval
 from advnets.experiment.measure import (
     BLOCK,
     Drawing,
@@ -243,7 +244,8 @@ class Trained:
             rejection=self.rejection(keep),
             budgets=labels,
         )
-        records = [record for name in metrics for record in METRICS[name](subject)]
+        found = (record for name in metrics for record in METRICS[name](subject))
+        records = [{**record, "interval": interval(record)} for record in found]
         self.run.add_scores(records, _identity)
         return records
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,9 @@ class ModeCoverage:
     """KL(generated ‖ real), infinite where samples have a mode that no real picture has."""
     n: int
     """Samples."""
+    kl_uniform_error: float | None = None
+    """Standard error of `kl_uniform` over draws of the samples, to first order."""
+    kl_reference_error: float | None = None
 
 
 def mode_coverage(
@@ -51,6 +55,8 @@ def mode_coverage(
         kl_uniform=relative_entropy(generated, even),
         kl_reference=None if real is None else relative_entropy(generated, real),
         n=len(labels),
+        kl_uniform_error=_error(generated, even, len(labels)),
+        kl_reference_error=None if real is None else _error(generated, real, len(labels)),
     )
 
 
@@ -60,6 +66,17 @@ def relative_entropy(p: Float64[Tensor, "*cells"], q: Float64[Tensor, "*cells"])
     Rounding does not take it below 0.
     """
     return max(float((torch.xlogy(p, p) - torch.xlogy(p, q)).sum()), 0.0)
+
+
+def _error(p: Float64[Tensor, " modes"], q: Float64[Tensor, " modes"], n: int) -> float | None:
+    """Standard deviation of KL(p ‖ q) over draws of n samples of p, to first order.
+
+    That of log p_k / q_k over the samples, over √n: by how much a sample more of mode k moves it.
+    """
+    seen = p > 0
+    ratio = (p[seen] / q[seen]).log()
+    variance = (p[seen] * ratio.square()).sum() - (p[seen] * ratio).sum().square()
+    return math.sqrt(max(float(variance), 0.0) / n) if variance.isfinite() else None
 
 
 def _shares(what: str, labels: Int[Tensor, " n"], modes: int) -> Float64[Tensor, " modes"]:

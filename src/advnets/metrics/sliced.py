@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Float64
@@ -17,6 +18,17 @@ DIRECTIONS = 1000
 _BLOCK = 100  # directions at once: the projections of 10,000 points on them are 8 MB
 
 
+@dataclass(frozen=True)
+class SlicedWasserstein:
+    """The distance, and what it hangs on."""
+
+    value: float
+    """In units of the features, at least 0."""
+    standard_error: float | None
+    """Over directions, to first order; of one, or where the sets are equal, None."""
+    directions: int
+
+
 @torch.no_grad()
 def sliced_wasserstein(
     real: Float[Tensor, "n d"],
@@ -24,7 +36,7 @@ def sliced_wasserstein(
     *,
     directions: int = DIRECTIONS,
     seed: int = 0,
-) -> float:
+) -> SlicedWasserstein:
     """Sliced 2-Wasserstein distance, in units of the features, over random directions θ.
 
         SW² = mean over θ of ∫_0^1 (F⁻¹(u) - G⁻¹(u))² du
@@ -44,8 +56,11 @@ def sliced_wasserstein(
     x, y = real.double(), fake.double()
     theta = Noise(seed).normal("direction", directions, x.shape[1]).to(x)
     theta /= theta.norm(dim=1, keepdim=True)
-    squares = [_squared_distances(x @ some.T, y @ some.T).sum() for some in theta.split(_BLOCK)]
-    return math.sqrt(float(torch.stack(squares).sum()) / directions)
+    squares = torch.cat([_squared_distances(x @ t.T, y @ t.T) for t in theta.split(_BLOCK)])
+    value, error = math.sqrt(float(squares.mean())), None
+    if directions > 1 and value > 0:
+        error = float(squares.std()) / math.sqrt(directions) / (2 * value)
+    return SlicedWasserstein(value, error, directions)
 
 
 def _squared_distances(

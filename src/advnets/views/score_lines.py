@@ -65,7 +65,7 @@ _FOUND = {
         f"Parzen log-likelihood {r['mean']:.1f} ± {r['standard_error']:.1f} nats at σ "
         f"{r['sigma']:.3f}"
     ),
-    "frechet": lambda r: f"Fréchet distance {r['value']:.3g}",
+    "frechet": lambda r: f"Fréchet distance {r['value']:.3g}{_give_or_take(r, '.1g')}",
     "kernel": lambda r: (
         f"kernel distance {r['value']:.3g} ± {r['standard_error']:.1g} over {r['subsets']:,} "
         f"subsets of {r['size']:,}"
@@ -116,6 +116,12 @@ _FOUND = {
     ),
     "one-nn": lambda r: f"nearest known picture wrong {r['error']:.2%}",
 }
+
+
+def _give_or_take(record: Record, form: str) -> str:
+    """The standard error, where there is one."""
+    error = record.get("standard_error")
+    return "" if error is None else f" ± {error:{form}}"
 
 
 def _number(value: float | None, form: str, none: str) -> str:
