@@ -22,7 +22,10 @@ _NEEDS: dict[str, Callable[[OpenedData], object]] = {
     "points": even_mixture,
 }
 """What each score asks of the data."""
-_OF_A_RUN = {"samples", "weights", "keep", "seed", "step", "data", "data_digest", "pictures"}
+_SAID = {
+    *("samples", "weights", "keep", "seed", "step"),
+    *("data", "data_digest", "pictures", "versions"),
+}
 """Of a record: what the run says anyway, or the event itself."""
 
 
@@ -56,7 +59,7 @@ def score_on_the_way(
         beside=False,
     )
     record = METRICS[run.ticks.score](subject)[-1]
-    return {key: found for key, found in record.items() if key not in {*_OF_A_RUN, "versions"}}
+    return {key: found for key, found in record.items() if key not in _SAID}
 
 
 def _parzen(generator: nn.Module, data: OpenedData, seed: int, drawing: Drawing) -> dict[str, Any]:
