@@ -6,6 +6,7 @@ import scipy.linalg
 import torch
 
 from advnets.errors import DataError, FewPicturesWarning
+from advnets.metrics import frechet as module
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
 
 
@@ -168,3 +169,16 @@ def test_the_standard_error_passes_over_constant_numbers_and_there_is_none_of_si
     twice = (torch.cat((some, some), 1) for some in (x, y))
     assert frechet_standard_error(*twice) is None
     assert frechet_standard_error(x, draw(4, 5, 3)) is None
+
+
+@pytest.mark.filterwarnings("ignore::advnets.errors.FewPicturesWarning")
+def test_few_pictures_of_many_features_never_fill_a_covariance(monkeypatch):
+    """Of 20,000 features it would have 3.2 GB, and its roots would take hours."""
+    monkeypatch.setattr(module, "_gram", lambda _: pytest.fail("a covariance was filled"))
+    x, y = draw(8, 20_000, 1), draw(300, 20_000, 2)
+    a, b = ((s - s.mean(0)) / math.sqrt(len(s) - 1) for s in (x.numpy(), y.numpy()))
+    overlap = np.linalg.svd(a @ b.T, compute_uv=False).sum()
+    gap = ((x.numpy().mean(0) - y.numpy().mean(0)) ** 2).sum()
+    expected = gap + (a**2).sum() + (b**2).sum() - 2 * overlap
+    assert frechet_distance(x, y) == pytest.approx(expected, rel=1e-6)
+    assert frechet_standard_error(x, y) is None

@@ -40,10 +40,10 @@ def frechet_distance(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"]) -> 
                 FewPicturesWarning,
                 stacklevel=3,  # past `no_grad`, to the caller's own line
             )
-    (mean, covariance), (other_mean, other) = _moments(real), _moments(fake)
-    apart = (mean - other_mean).square().sum() + covariance.trace() + other.trace()
-    root = _trace_of_root(covariance, other)
-    return max(float(apart) - 2 * root, 0.0)  # less than 0 by rounding alone
+    (mean, x), (other_mean, y) = _about_mean(real), _about_mean(fake)
+    traces = x.square().sum() + y.square().sum()
+    distance = (mean - other_mean).square().sum() + traces - 2 * _trace_of_root(x, y)
+    return max(float(distance), 0.0)  # less than 0 by rounding alone
 
 
 @torch.no_grad()
@@ -63,21 +63,19 @@ def frechet_standard_error(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"
         DataError: a set has fewer than 2 rows, widths differ, or numbers are not finite.
     """
     check_features(2, real=real, fake=fake)
-    (mean, covariance), (other_mean, other) = _moments(real), _moments(fake)
-    alive = (covariance.diagonal() > 0) | (other.diagonal() > 0)
-    covariance, other = covariance[alive][:, alive], other[alive][:, alive]
-    map_back = _cheapest_map(other, covariance)
-    map_there = _cheapest_map(covariance, other)
-    if map_back is None or map_there is None:
+    (mean, x), (other_mean, y) = _about_mean(real), _about_mean(fake)
+    alive = x.any(0) | y.any(0)
+    x, y, apart = x[:, alive], y[:, alive], (other_mean - mean)[alive]
+    if min(len(x), len(y)) <= x.shape[1]:
         return None
-    apart, squares = other_mean[alive] - mean[alive], 0.0
-    for x, middle, sign, moved in (
-        (real, mean, -1, map_there),
-        (fake, other_mean, 1, map_back),
-    ):
-        about = (x.double() - middle)[:, alive]
-        influence = 2 * sign * about @ apart + (about * (about - about @ moved)).sum(1)
-        squares += float(influence.var()) / len(x)
+    there, back = _cheapest_map(x.T @ x, y.T @ y), _cheapest_map(y.T @ y, x.T @ x)
+    if there is None or back is None:
+        return None
+    squares = 0.0
+    for rows, towards, moved in ((x, -apart, there), (y, apart, back)):
+        about = rows * math.sqrt(len(rows) - 1)
+        influence = 2 * about @ towards + (about * (about - about @ moved)).sum(1)
+        squares += float(influence.var()) / len(rows)
     return math.sqrt(squares)
 
 
@@ -93,19 +91,23 @@ def _cheapest_map(
     return inverse @ _root(root @ target @ root) @ inverse
 
 
-def _trace_of_root(covariance: Float64[Tensor, "d d"], other: Float64[Tensor, "d d"]) -> float:
-    """Tr (Σ_1 Σ_2)^½ = Tr (Rᵀ Σ_2 R)^½ for any R Rᵀ = Σ_1: of eigenvalues that are real and >= 0.
+def _trace_of_root(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m _"]) -> Float64[Tensor, ""]:
+    """Tr (Σ_1 Σ_2)^½ of Σ_1 = XᵀX and Σ_2 = YᵀY: the sum of the singular values of X Yᵀ.
 
-    R is the factor of Cholesky of numbers in the order of their variance, so that rounding is as
-    small as the eigenvalue; roots of those of the product would make of their rounding, ε, √ε.
+    Where there are more pictures than features it is Tr (Rᵀ Σ_2 R)^½, R Rᵀ = Σ_1, of eigenvalues
+    that are real and at least 0. R is the factor of Cholesky of numbers in the order of their
+    variance: rounding is then as small as the eigenvalue. Roots of those of Σ_1 Σ_2 would make of
+    their rounding, ε, √ε.
     """
-    order = covariance.diagonal().argsort(descending=True)
-    factor, failed = torch.linalg.cholesky_ex(covariance[order][:, order])
-    if failed or factor.diagonal().min() < _SINGULAR * factor.diagonal().max():
-        # Three times the work: singular values of Σ_1^½ Σ_2^½, of which no root is taken any more.
-        return float(torch.linalg.svdvals(_root(covariance) @ _root(other)).sum())
-    values = torch.linalg.eigvalsh(factor.T @ other[order][:, order] @ factor)
-    return float(values.clamp(min=0).sqrt().sum())
+    if min(len(x), len(y)) > x.shape[1]:
+        covariance = _gram(x)
+        order = covariance.diagonal().argsort(descending=True)
+        factor, failed = torch.linalg.cholesky_ex(covariance[order][:, order])
+        if not failed and factor.diagonal().min() >= _SINGULAR * factor.diagonal().max():
+            middle = factor.T @ _gram(y)[order][:, order] @ factor
+            return torch.linalg.eigvalsh(middle).clamp(min=0).sqrt().sum()
+        x, y = (torch.linalg.qr(some, mode="r").R for some in (x, y))
+    return torch.linalg.svdvals(x @ y.T).sum()
 
 
 def _root(covariance: Float64[Tensor, "d d"]) -> Float64[Tensor, "d d"]:
@@ -113,12 +115,17 @@ def _root(covariance: Float64[Tensor, "d d"]) -> Float64[Tensor, "d d"]:
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
-def _moments(x: Float[Tensor, "n d"]) -> tuple[Float64[Tensor, " d"], Float64[Tensor, "d d"]]:
+def _about_mean(x: Float[Tensor, "n d"]) -> tuple[Float64[Tensor, " d"], Float64[Tensor, "n d"]]:
+    """The mean, and X about it over √(n - 1): XᵀX is the covariance."""
     x = x.double()
     mean = x.mean(0)
-    x = x - mean
-    covariance = x.new_empty(x.shape[1], x.shape[1])
-    for start in range(0, x.shape[1], _COLUMNS):  # on and below the diagonal: the rest is the same
+    return mean, (x - mean) / math.sqrt(len(x) - 1)
+
+
+def _gram(x: Float64[Tensor, "n d"]) -> Float64[Tensor, "d d"]:
+    """XᵀX, of which only what is on and below the diagonal is computed."""
+    product = x.new_empty(x.shape[1], x.shape[1])
+    for start in range(0, x.shape[1], _COLUMNS):
         here, done = slice(start, start + _COLUMNS), slice(0, start + _COLUMNS)
-        covariance[here, done] = x[:, here].T @ x[:, done]
-    return mean, (covariance.tril() + covariance.tril(-1).T) / (len(x) - 1)
+        product[here, done] = x[:, here].T @ x[:, done]
+    return product.tril() + product.tril(-1).T
