@@ -117,8 +117,8 @@ def test_what_is_not_finite_is_left_out_and_counted(figures):
     ("metric", "key", "title"),
     [
         ("frechet", "value", "Fréchet distance"),
-        ("modes", "kl_uniform", "KL of modes to even shares"),
-        ("points", "high_quality", "Points of high quality"),
+        ("modes", "kl_uniform", "KL of modes"),
+        ("points", "high_quality", "High quality"),
     ],
 )
 def test_another_score_on_the_way_is_drawn_by_its_name(metric, key, title, figures):

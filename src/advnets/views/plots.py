@@ -18,8 +18,8 @@ Event = Mapping[str, Any]
 SCORES = {
     "parzen": ("Parzen log-likelihood", "nats a picture", "mean"),
     "frechet": ("Fréchet distance", "to test pictures", "value"),
-    "modes": ("KL of modes to even shares", "nats", "kl_uniform"),
-    "points": ("Points of high quality", "share", "high_quality"),
+    "modes": ("KL of modes", "nats, to even shares", "kl_uniform"),
+    "points": ("High quality", "share of points", "high_quality"),
 }
 """Of each score on the way: its title, its unit and its number in the event."""
 _FEW = 40  # points, up to which each gets a dot: a single one would show no line
