@@ -10,7 +10,8 @@ from typing import Any
 from advnets.metrics.student import CONFIDENCE, quantile
 
 Record = Mapping[str, Any]
-Interval = tuple[float, float]
+Interval = list[float]
+"""From, to: as JSON has it."""
 
 _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 _WITH_ERROR = {
@@ -68,7 +69,7 @@ def _normal(value: float, error: float) -> Interval:
 
 
 def _about(value: float, reach: float) -> Interval:
-    return value - reach, value + reach
+    return [value - reach, value + reach]
 
 
 def _wilson(share: float, n: int) -> Interval:
