@@ -143,9 +143,11 @@ RESIDUAL = replace(
 # end, and a G that stands still by then, as the average of a G that moves is too narrow.
 _POINTS = Stage(
     generator=MLPGenerator(
-        latent_dim=16,
+        # Two of 32 numbers on a sphere are nearly normal; longer tails lie between modes.
+        latent_dim=32,
         prior="weighted-mixture",
         components=100,
+        component_shape="sphere",
         hidden=(128, 128, 128),
         activations=("leaky_relu",) * 3,
         output="linear",
@@ -183,8 +185,6 @@ GRID = replace(
     stages=(
         replace(
             _POINTS,
-            # Two of 32 numbers on a sphere are nearly normal; longer tails lie between modes.
-            generator=replace(_POINTS.generator, latent_dim=32, component_shape="sphere"),
             discriminator=replace(_POINTS.discriminator, units=(128, 128, 128)),
             steps=20_000,
             burn_in=0.62,
