@@ -146,17 +146,21 @@ def features(columns: int) -> tuple[Tensor, Tensor]:
     return real, fake
 
 
-def our_prdc(_: Setting) -> Iterator[int]:
-    """Precision, recall, density and coverage."""
-    runtime.prepare(runtime.resolve(config.Runtime()))
-    real, fake = features(MANIFOLD)
-    while True:
-        prdc(real, fake)
-        yield DRAWN
+def our_score(score: Callable[[Tensor, Tensor], object], columns: int) -> Contestant:
+    """A metric of two sets of features."""
+
+    def work(_: Setting) -> Iterator[int]:
+        runtime.prepare(runtime.resolve(config.Runtime()))
+        real, fake = features(columns)
+        while True:
+            score(real, fake)
+            yield DRAWN
+
+    return work
 
 
 def prdc_package(_: Setting) -> Iterator[int]:
-    """The same by the package of its authors."""
+    """Precision, recall, density and coverage by the package of its authors."""
     compute = require("prdc", "dev").compute_prdc
     real, fake = (some.numpy() for some in features(MANIFOLD))
     while True:
@@ -165,17 +169,8 @@ def prdc_package(_: Setting) -> Iterator[int]:
         yield DRAWN
 
 
-def our_frechet(_: Setting) -> Iterator[int]:
-    """The Fréchet distance."""
-    runtime.prepare(runtime.resolve(config.Runtime()))
-    real, fake = features(INCEPTION)
-    while True:
-        frechet_distance(real, fake)
-        yield DRAWN
-
-
 def torchmetrics(_: Setting) -> Iterator[int]:
-    """The same by torchmetrics, handed the features in the place of pictures."""
+    """The Fréchet distance by torchmetrics, handed the features in the place of pictures."""
     metric = require("torchmetrics.image.fid", "dev").FrechetInceptionDistance(feature=_Handed())
     sets = features(INCEPTION)
     while True:
@@ -215,7 +210,7 @@ CONTESTANTS: dict[str, dict[str, Contestant]] = {
     },
     "sampling": {"ours": our_samples, "plain": plain_samples},
     "parzen": {"ours": our_parzen},
-    "prdc": {"ours": our_prdc, "prdc": prdc_package},
-    "frechet": {"ours": our_frechet, "torchmetrics": torchmetrics},
+    "prdc": {"ours": our_score(prdc, MANIFOLD), "prdc": prdc_package},
+    "frechet": {"ours": our_score(frechet_distance, INCEPTION), "torchmetrics": torchmetrics},
 }
 """By row and name."""

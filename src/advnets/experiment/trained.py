@@ -206,9 +206,9 @@ class Trained:
 
         `extractor` is what metrics of features look through, by its name or the path of its file
         (.pt2, .onnx, .safetensors), or the run's own "discriminator"; None: the classifier of
-        digits for MNIST, else pixels. `keep`
-        is the share of samples that D judges most real and that is scored; records say so. `labels`
-        are how many the probe is given, 0 being all; none: 100, 1,000, 4,000 and all.
+        digits for MNIST, else pixels. `keep` is the share of samples that D judges most real and
+        that is scored; records say so. `labels` are how many the probe is given, 0 being all; none:
+        100, 1,000, 4,000 and all.
 
         Raises:
             UnknownNameError: no metric or extractor is called so.

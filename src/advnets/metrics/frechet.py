@@ -68,7 +68,8 @@ def frechet_standard_error(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"
     x, y, apart = x[:, alive], y[:, alive], (other_mean - mean)[alive]
     if min(len(x), len(y)) <= x.shape[1]:
         return None
-    there, back = _cheapest_map(x.T @ x, y.T @ y), _cheapest_map(y.T @ y, x.T @ x)
+    covariance, other = _gram(x), _gram(y)
+    there, back = _cheapest_map(covariance, other), _cheapest_map(other, covariance)
     if there is None or back is None:
         return None
     squares = 0.0

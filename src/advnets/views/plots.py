@@ -68,7 +68,7 @@ def training_curves(
     (_verdict if plain else _observed)(first, second, ticks, x, ink)
 
     for axes in third:
-        metric = scores[-1].get("metric", "parzen")
+        metric = metric_of(scores)
         title, unit, key = SCORES[metric]
         dress(axes, title, unit, ink)
         if metric == "parzen" and real_data is not None and _finite(real_data):
@@ -158,6 +158,11 @@ def _curve(axes: Axes, series: _Series, label: str, colour: str, style: str) -> 
         axes.text(
             0.99, height, note, transform=axes.transAxes, color=colour, fontsize=8, ha="right"
         )
+
+
+def metric_of(scores: Sequence[Event]) -> str:
+    """The metric of the scores on the way: that of the newest."""
+    return scores[-1].get("metric", "parzen")
 
 
 def _by_weights(

@@ -13,7 +13,7 @@ from advnets.errors import MissingExtraError
 from advnets.files import write_atomically
 from advnets.runs import RunDirectory
 from advnets.views.html import Html, data_uri, document, element, void
-from advnets.views.plots import SCORES, training_curves
+from advnets.views.plots import SCORES, metric_of, training_curves
 from advnets.views.report_scores import newest_real, score_section
 from advnets.views.report_summary import complete, kicker, summary
 from advnets.views.report_tables import origins, settings
@@ -105,7 +105,7 @@ def _curves(events: Sequence[Record], scores: Sequence[Record]) -> Html:
         "V(D, G) with the line minus log 4"
     )
     if scored := [event for event in events if event.get("kind") == "evaluate"]:
-        alt += f"; {SCORES[scored[-1].get('metric', 'parzen')][0]}"
+        alt += f"; {SCORES[metric_of(scored)][0]}"
     picture = element(
         "picture",
         void("source", media="screen and (prefers-color-scheme: dark)", srcset=data_uri(dark)),
