@@ -26,7 +26,7 @@ def by_scipy(x: torch.Tensor, y: torch.Tensor) -> float:
     return float(gap @ gap + np.trace(one) + np.trace(other) - 2 * np.trace(root))
 
 
-@pytest.mark.parametrize(("n", "m", "d"), [(200, 300, 2), (500, 400, 20)])
+@pytest.mark.parametrize(("n", "m", "d"), [(200, 300, 2), (500, 400, 20), (700, 600, 515)])
 def test_it_is_the_formula(n, m, d):
     x, y = draw(n, d, 1), draw(m, d, 2)
     assert frechet_distance(x, y) == pytest.approx(by_scipy(x, y), rel=1e-9)

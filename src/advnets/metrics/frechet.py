@@ -41,7 +41,7 @@ def frechet_distance(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"]) -> 
                 stacklevel=3,  # past `no_grad`, to the caller's own line
             )
     (mean, x), (other_mean, y) = _about_mean(real), _about_mean(fake)
-    traces = x.square().sum() + y.square().sum()
+    traces = torch.linalg.vector_norm(x).square() + torch.linalg.vector_norm(y).square()
     distance = (mean - other_mean).square().sum() + traces - 2 * _trace_of_root(x, y)
     return max(float(distance), 0.0)  # less than 0 by rounding alone
 
@@ -105,7 +105,7 @@ def _trace_of_root(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m _"]) -> Floa
         order = covariance.diagonal().argsort(descending=True)
         factor, failed = torch.linalg.cholesky_ex(covariance[order][:, order])
         if not failed and factor.diagonal().min() >= _SINGULAR * factor.diagonal().max():
-            middle = factor.T @ _gram(y)[order][:, order] @ factor
+            middle = _between(factor, _gram(y)[order][:, order])
             return torch.linalg.eigvalsh(middle).clamp(min=0).sqrt().sum()
         x, y = (torch.linalg.qr(some, mode="r").R for some in (x, y))
     return torch.linalg.svdvals(x @ y.T).sum()
@@ -118,15 +118,38 @@ def _root(covariance: Float64[Tensor, "d d"]) -> Float64[Tensor, "d d"]:
 
 def _about_mean(x: Float[Tensor, "n d"]) -> tuple[Float64[Tensor, " d"], Float64[Tensor, "n d"]]:
     """The mean, and X about it over √(n - 1): XᵀX is the covariance."""
-    x = x.double()
+    x = x.to(torch.float64, copy=True)
     mean = x.mean(0)
-    return mean, (x - mean) / math.sqrt(len(x) - 1)
+    return mean, x.sub_(mean).div_(math.sqrt(len(x) - 1))
 
 
 def _gram(x: Float64[Tensor, "n d"]) -> Float64[Tensor, "d d"]:
-    """XᵀX, of which only what is on and below the diagonal is computed."""
-    product = x.new_empty(x.shape[1], x.shape[1])
-    for start in range(0, x.shape[1], _COLUMNS):
-        here, done = slice(start, start + _COLUMNS), slice(0, start + _COLUMNS)
-        product[here, done] = x[:, here].T @ x[:, done]
-    return product.tril() + product.tril(-1).T
+    """XᵀX; what lies above a block on the diagonal is copied from below it."""
+    columns = x.shape[1]
+    if columns <= _COLUMNS:
+        return x.T @ x
+    product, half = x.new_empty(columns, columns), columns // 2
+    left, right = x[:, :half], x[:, half:]
+    product[:half, :half], product[half:, half:] = _gram(left), _gram(right)
+    product[half:, :half] = right.T @ left
+    product[:half, half:] = product[half:, :half].T
+    return product
+
+
+def _between(
+    factor: Float64[Tensor, "d d"], covariance: Float64[Tensor, "d d"]
+) -> Float64[Tensor, "d d"]:
+    """RᵀΣR on and below its diagonal, of a lower R; products with the zeros above are left out."""
+    product, columns = torch.empty_like(covariance), range(0, len(covariance), _COLUMNS)
+    for start in columns:
+        here, below = slice(start, start + _COLUMNS), slice(start, None)
+        product[:, here] = covariance[:, below] @ factor[below, here]
+    result = torch.zeros_like(covariance)
+    for start in columns:
+        here, below, done = (
+            slice(start, start + _COLUMNS),
+            slice(start, None),
+            slice(0, start + _COLUMNS),
+        )
+        result[here, done] = factor[below, here].T @ product[below, done]
+    return result
