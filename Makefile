@@ -14,8 +14,9 @@ demo: $(VENV)/.runtime
 	@echo "next, MNIST:      $(BIN)/advnets data fetch mnist && $(BIN)/advnets train paper-mnist"
 	@echo "next, your own:   $(BIN)/advnets train path/to/a/folder/of/pictures"
 
+# A process for each core, each of one thread.
 test: lint
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow

@@ -33,7 +33,7 @@ from advnets.data.source import Part
 from advnets.experiment.build import versions
 from advnets.experiment.measure import pictures
 from advnets.nets.classifier import ConvClassifier
-from advnets.training.runtime import PRECISIONS, prepare, products, resolve
+from advnets.training.runtime import PRECISIONS, prepare, products, resolve, seated
 
 WEIGHTS = Path(__file__).parent.parent / "src" / "advnets" / "weights"
 BATCH, SEED = 100, 0
@@ -50,7 +50,6 @@ class Recipe:
     shift: int
     """Pixels that a batch is moved each way, at most."""
     mirror: bool = False
-    widths: tuple[int, ...] = (32, 64, 128)
     pixels: str = "original"
     """What the facts say of them."""
 
@@ -59,10 +58,9 @@ RECIPES = {
     "digits": Recipe("mnist", epochs=12, shift=2),
     "cifar-jpeg": Recipe(
         None,
-        epochs=15,
+        epochs=16,
         shift=4,
         mirror=True,
-        widths=(48, 96, 192),
         pixels="decoded from JPEG files, not the original ones",
     ),
 }
@@ -83,7 +81,8 @@ def main() -> None:
     device = prepare(runtime)
     torch.manual_seed(SEED)
     pixels, labels = tensors(splits.train)
-    net = ConvClassifier(splits.shape, int(labels.max()) + 1, recipe.widths)
+    net = ConvClassifier(splits.shape, int(labels.max()) + 1)
+    seated(net, device)
     steps = recipe.epochs * (len(pixels) // BATCH)
     optimizer = torch.optim.AdamW(net.parameters(), weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, RATE, total_steps=steps)
@@ -118,7 +117,9 @@ def main() -> None:
     }
     WEIGHTS.mkdir(exist_ok=True)
     path = WEIGHTS / f"{name}.safetensors"
-    save_file(net.state_dict(), path, {"advnets": json.dumps(facts, sort_keys=True)})
+    # safetensors holds rows, not channels last.
+    rows = {key: tensor.contiguous() for key, tensor in net.state_dict().items()}
+    save_file(rows, path, {"advnets": json.dumps(facts, sort_keys=True)})
     print(json.dumps(facts, indent=1))
     print(f"{path}: {path.stat().st_size:,} bytes, SHA-256 {digest(path)}")
 

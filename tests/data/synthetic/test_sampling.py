@@ -94,7 +94,7 @@ def test_the_check_finds_a_wrong_width(wrong):
         (Mixture(means=((1.0,),), sds=(0.5,)), stats.norm(1, 0.5)),
         (SmoothedPoints(centres=np.array([[4.0]]), sd=0.5), stats.norm(4, 0.5)),
     ],
-    ids=str,
+    ids=lambda some: type(some).__name__,
 )
 def test_points_of_a_line_pass_kolmogorov_and_smirnov(distribution, frozen):
     """Where scipy has the same distribution, the points are its points."""

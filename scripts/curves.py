@@ -1,0 +1,111 @@
+"""Draw how presets went, from records: a panel for each preset, a curve for each seed.
+
+    python scripts/curves.py docs/records docs/pictures/modern-curves.png modern-ring modern-grid
+
+A curve is the score on the way (`--ticks.evaluate`), of the weight average where there is one; of
+records that have none it is D(x), which is 1/2 where D cannot tell. It is drawn against the real
+examples that D has been shown. The records are those that scripts/seeds.py keeps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from advnets.cli import parse, starting_point
+from advnets.commands import Train
+from advnets.views.ink import LIGHT, dress, legend, level, png, sheet
+from advnets.views.plots import SCORES, metric_of
+
+UNIT = "probability of real"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Of one seed."""
+
+    title: str
+    unit: str
+    shown: list[float]
+    """Real examples to D, by then."""
+    values: list[float]
+
+
+def asked_for(line: str) -> tuple[int, str]:
+    """Batch size and preset of a command."""
+    arguments = shlex.split(line)[1:]
+    start, preset = starting_point(arguments)
+    command = parse(arguments, Train.defaults(start, preset))
+    assert isinstance(command, Train)
+    return command.config(start).data.batch_size, arguments[1]
+
+
+def curve_of(record: Mapping[str, Any]) -> Curve:
+    """The score on the way of a record, or what D said of real pictures."""
+    batch, preset = asked_for(record["command"])
+    looks = record["on_the_way"]
+    if not looks:
+        title, unit, key = "D(x)", UNIT, "d_real"
+        events = record["curve"]
+    else:
+        title, unit, key = SCORES[metric_of(looks)]
+        kept = {look["weights"] for look in looks}
+        weights = "average" if "average" in kept else "last"
+        events = [look for look in looks if look["weights"] == weights]
+    return Curve(
+        f"{preset}: {title}",
+        unit,
+        [event["step"] * batch for event in events],
+        [event[key] for event in events],
+    )
+
+
+def seeds_of(records: Path, name: str) -> dict[int, Curve]:
+    """Of every seed that has a record under this name."""
+    found = {
+        int(seed): curve_of(json.loads(path.read_text("utf-8")))
+        for path in records.glob(f"{name}-*.json")
+        if (seed := path.stem.removeprefix(f"{name}-")).isdecimal()
+    }
+    if not found:
+        raise SystemExit(f"{records} has no record of {name}; scripts/seeds.py keeps them")
+    return dict(sorted(found.items()))
+
+
+def drawn(panels: Sequence[Mapping[int, Curve]]) -> bytes:
+    """A PNG of a panel for each preset."""
+    figure = sheet(5.6, 2.0 * len(panels))
+    for axes, seeds in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
+        first = next(iter(seeds.values()))
+        dress(axes, first.title, first.unit, x="real examples shown, millions")
+        few = len(seeds) <= len(LIGHT.hues)
+        for (seed, curve), hue in zip(seeds.items(), LIGHT.hues * len(seeds), strict=False):
+            label = f"seed {seed}" if few else None
+            x = [count / 1e6 for count in curve.shown]
+            axes.plot(x, curve.values, "o-", color=hue, ms=2, lw=1.2, alpha=0.8, label=label)
+        if first.unit == UNIT:
+            level(axes, 0.5, "1/2: cannot tell")
+        if few or first.unit == UNIT:
+            legend(axes)
+    return png(figure)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read, draw, write."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("records", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("names", nargs="+")
+    asked = parser.parse_args(arguments)
+    asked.out.write_bytes(drawn([seeds_of(asked.records, name) for name in asked.names]))
+
+
+if __name__ == "__main__":
+    main()
