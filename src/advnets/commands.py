@@ -165,7 +165,8 @@ class Evaluate:
     Of encoders and completions: reconstruction, elbo, completion.
     """
     extractor: Annotated[str | None, arg(metavar="NAME|PATH")] = None
-    """Whose features: pixels, digits, inception, the run's own discriminator's (to be compared with
+    """Whose features: pixels, digits, cifar-jpeg (trained on CIFAR-10 as JPEG files, whose pixels
+    are not the original ones), inception, the run's own discriminator's (to be compared with
     nothing but itself), or a file's; None: digits for MNIST, else pixels.
 
     A file is a program of torch.export (.pt2), an ONNX model (.onnx) or a classifier's weights as

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from advnets.data.open import open_source
 from advnets.errors import DataError, UnknownNameError
 from advnets.experiment.measure import pictures
+from advnets.experiment.metrics import EXTRACTORS, extractor_of
 from advnets.extractors import classifiers
 from advnets.extractors.classifiers import WEIGHTS, classifier
 from advnets.extractors.named import extractor
@@ -50,12 +51,29 @@ def test_features_of_a_picture_do_not_hang_on_the_others():
 
 
 def test_digits_are_told_as_often_as_the_weights_say(real_data):
-    test = open_source("mnist").test
-    digits = classifier("digits")
-    told = digits.logits(pictures(test, slice(None))).argmax(1).numpy()
-    accuracy = (told == test.labels).mean()
-    assert accuracy == pytest.approx(digits.facts["test_accuracy"], abs=2e-4)
-    assert accuracy >= 0.99
+    assert accuracy("digits", "mnist") >= 0.99
+
+
+def test_photographs_are_told_as_often_as_the_weights_say(real_data):
+    facts = classifier("cifar-jpeg").facts
+    assert facts["pixels"] == "decoded from JPEG files, not the original ones"
+    assert accuracy("cifar-jpeg", str(real_data / "cifar10" / "cifar10-jpg.zip")) >= 0.84
+
+
+def accuracy(name: str, data: str) -> float:
+    """On the test pictures; it is what the weights' facts say."""
+    test = open_source(data).test
+    judge = classifier(name)
+    told = judge.logits(pictures(test, slice(None))).argmax(1).numpy()
+    found = (told == test.labels).mean()
+    assert found == pytest.approx(judge.facts["test_accuracy"], abs=2e-4)
+    return found
+
+
+def test_none_but_the_original_pixels_have_a_classifier_by_default():
+    """CIFAR-10's is trained on others."""
+    assert EXTRACTORS == {"mnist": "digits"}
+    assert extractor_of("cifar10").name == "pixels"
 
 
 def test_what_is_not_there_or_not_the_same_is_refused(monkeypatch):

@@ -19,6 +19,7 @@ from advnets.nets.classifier import ConvClassifier
 
 WEIGHTS = {
     "digits": "0dba96d9d00d43faceb5a366eaebacd0e7a3a6bd3732be6095fc8c3ade3e59fe",
+    "cifar-jpeg": "466cc1dab5bdb6642cc521a0c25a9884fabb420e9a06a5db97091a70ed5a398f",
 }
 """The package's own classifiers, and the SHA-256 of their weights."""
 
@@ -49,7 +50,10 @@ class Classifier:
 
 
 def classifier(name: str) -> Classifier:
-    """One of the package's own classifiers: `digits` (MNIST, 28x28).
+    """One of the package's own classifiers: `digits` (MNIST, 28x28), or `cifar-jpeg` (32x32).
+
+    The latter has learned from CIFAR-10 as JPEG files, whose pixels are not the original ones: its
+    facts say so, and it looks at nothing unless it is asked for.
 
     Raises:
         UnknownNameError: none is called so.
