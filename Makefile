@@ -14,9 +14,9 @@ demo: $(VENV)/.runtime
 	@echo "next, MNIST:      $(BIN)/advnets data fetch mnist && $(BIN)/advnets train paper-mnist"
 	@echo "next, your own:   $(BIN)/advnets train path/to/a/folder/of/pictures"
 
-# A process for each core, each of one thread.
+# A process for each core, each of one thread; a file is tested in one, as its tests share runs.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow
