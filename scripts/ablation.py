@@ -4,7 +4,7 @@
     python scripts/ablation.py runs/ablation docs/records stacked
 
 `grid` is the preset modern-grid as it is; `stacked` is modern-stacked made small, of width 16 and
-2,000 steps, which is too short for numbers to be good and long enough for parts to differ. Each
+6,000 steps, which is too short for numbers to be good and long enough for parts to differ. Each
 part is one or two options of `advnets train`. Runs and records are those of scripts/seeds.py: what
 has its record is not played again. The table of all is printed.
 """
@@ -76,7 +76,7 @@ FIELDS = {
         },
     ),
     "stacked": Field(
-        "modern-stacked --threads 1 --steps 2000 --generator.width 16 --discriminator.width 16",
+        "modern-stacked --threads 1 --steps 6000 --generator.width 16 --discriminator.width 16",
         "modes",
         {
             **SHARED,

@@ -47,7 +47,7 @@ def test_without_a_score_it_is_what_d_says_of_the_data(script):
 
 def test_kept_records_are_drawn_seed_by_seed(script, tmp_path):
     assert list(script.seeds_of(RECORDS, "modern-ring")) == list(range(10))
-    script.main([str(RECORDS), str(tmp_path / "x.png"), "modern-ring", "modern-stacked-32"])
+    script.main([str(RECORDS), str(tmp_path / "x.png"), "modern-ring", "modern-stacked-256"])
     with Image.open(io.BytesIO((tmp_path / "x.png").read_bytes())) as image:
         assert image.size == (1120, 800)
     with pytest.raises(SystemExit, match=r"has no record of modern-rong; scripts/seeds.py keeps"):
