@@ -140,16 +140,12 @@ def _between(
     factor: Float64[Tensor, "d d"], covariance: Float64[Tensor, "d d"]
 ) -> Float64[Tensor, "d d"]:
     """RᵀΣR on and below its diagonal, of a lower R; products with the zeros above are left out."""
-    product, columns = torch.empty_like(covariance), range(0, len(covariance), _COLUMNS)
+    product, result = torch.empty_like(covariance), torch.zeros_like(covariance)
+    columns = range(0, len(covariance), _COLUMNS)
     for start in columns:
-        here, below = slice(start, start + _COLUMNS), slice(start, None)
-        product[:, here] = covariance[:, below] @ factor[below, here]
-    result = torch.zeros_like(covariance)
+        stop = start + _COLUMNS
+        product[:, start:stop] = covariance[:, start:] @ factor[start:, start:stop]
     for start in columns:
-        here, below, done = (
-            slice(start, start + _COLUMNS),
-            slice(start, None),
-            slice(0, start + _COLUMNS),
-        )
-        result[here, done] = factor[below, here].T @ product[below, done]
+        stop = start + _COLUMNS
+        result[start:stop, :stop] = factor[start:, start:stop].T @ product[start:, :stop]
     return result
