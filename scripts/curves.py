@@ -83,14 +83,14 @@ def drawn(panels: Sequence[Mapping[int, Curve]]) -> bytes:
     for axes, seeds in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
         first = next(iter(seeds.values()))
         dress(axes, first.title, first.unit, x="real examples shown, millions")
-        few = len(seeds) <= len(LIGHT.hues)
+        few, verdict = len(seeds) <= len(LIGHT.hues), first.unit == UNIT
         for (seed, curve), hue in zip(seeds.items(), LIGHT.hues * len(seeds), strict=False):
             label = f"seed {seed}" if few else None
             x = [count / 1e6 for count in curve.shown]
             axes.plot(x, curve.values, "o-", color=hue, ms=2, lw=1.2, alpha=0.8, label=label)
-        if first.unit == UNIT:
+        if verdict:
             level(axes, 0.5, "1/2: cannot tell")
-        if few or first.unit == UNIT:
+        if few or verdict:
             legend(axes)
     return png(figure)
 

@@ -33,6 +33,8 @@ _ADAM = Adam(lr=2e-4, end_lr=5e-5, beta1=0.0, beta2=0.9, end_beta2=0.99)
 # Small nets take larger steps than the published ones (LOG.md).
 _QUICK = replace(_ADAM, lr=1e-3, end_lr=1e-4)
 
+_SELDOM = Ticks(log=400, samples=4000, checkpoint=2000)
+
 _GAME = Game(
     # One pass of D for both players: a third less to compute than in turns.
     updates="simultaneous",
@@ -107,7 +109,7 @@ MNIST_CONDITIONAL = replace(
             ),
         ),
     ),
-    ticks=Ticks(log=400, samples=4000, checkpoint=2000),
+    ticks=_SELDOM,
 )
 STACKED = replace(
     MNIST,
@@ -124,7 +126,7 @@ STACKED = replace(
             average_half_life=300_000,
         ),
     ),
-    ticks=MNIST_CONDITIONAL.ticks,
+    ticks=_SELDOM,
 )
 CIFAR = replace(
     OWN,
