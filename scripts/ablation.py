@@ -20,6 +20,8 @@ from typing import Any
 
 import seeds
 
+from advnets.views.score_lines import number, span
+
 RECIPE = "the recipe"
 PENALTIES = {
     "without R1": "--game.r1 0 --game.end-r1 None",
@@ -53,11 +55,6 @@ class Field:
     """Of the table, from the record of G's samples."""
 
 
-def _range(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{min(known):.2f}-{max(known):.2f}" if known else "none"
-
-
 FIELDS = {
     "grid": Field(
         "modern-grid --threads 1",
@@ -71,8 +68,8 @@ FIELDS = {
         {
             "modes": lambda r: f"{r['seen']}",
             "within 3 σ": lambda r: f"{r['high_quality']:.1%}",
-            "shares": lambda r: _range(r["shares"]),
-            "spreads": lambda r: _range(r["spreads"]),
+            "shares": lambda r: span(r["shares"]),
+            "spreads": lambda r: span(r["spreads"]),
         },
     ),
     "stacked": Field(
@@ -90,14 +87,10 @@ FIELDS = {
         {
             "modes": lambda r: f"{r['seen']:,}",
             "KL to even shares": lambda r: f"{r['kl_uniform']:.2f}",
-            "to real ones": lambda r: _number(r["kl_reference"]),
+            "to real ones": lambda r: number(r["kl_reference"], ".2f", "infinite"),
         },
     ),
 }
-
-
-def _number(value: float | None) -> str:
-    return "infinite" if value is None else f"{value:.2f}"
 
 
 def name_of(field: str, part: str) -> str:

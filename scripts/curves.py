@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from advnets.cli import parse, starting_point
-from advnets.commands import Train
+from advnets.cli import config_of
 from advnets.views.ink import LIGHT, dress, legend, level, png, sheet
 from advnets.views.plots import SCORES, metric_of
 
@@ -36,18 +34,9 @@ class Curve:
     values: list[float]
 
 
-def asked_for(line: str) -> tuple[int, str]:
-    """Batch size and preset of a command."""
-    arguments = shlex.split(line)[1:]
-    start, preset = starting_point(arguments)
-    command = parse(arguments, Train.defaults(start, preset))
-    assert isinstance(command, Train)
-    return command.config(start).data.batch_size, arguments[1]
-
-
 def curve_of(record: Mapping[str, Any]) -> Curve:
     """The score on the way of a record, or what D said of real pictures."""
-    batch, preset = asked_for(record["command"])
+    config = config_of(record["command"])
     looks = record["on_the_way"]
     if not looks:
         title, unit, key = "D(x)", UNIT, "d_real"
@@ -58,9 +47,9 @@ def curve_of(record: Mapping[str, Any]) -> Curve:
         weights = "average" if "average" in kept else "last"
         events = [look for look in looks if look["weights"] == weights]
     return Curve(
-        f"{preset}: {title}",
+        f"{config.preset}: {title}",
         unit,
-        [event["step"] * batch for event in events],
+        [event["step"] * config.data.batch_size for event in events],
         [event[key] for event in events],
     )
 

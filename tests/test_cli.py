@@ -614,3 +614,13 @@ def test_points_from_the_command_line(said, tmp_path, monkeypatch):
         "advnets: the data is points, but scaling is unit; say --scaling none or standard, or "
         "begin with the preset points\n",
     )
+
+
+def test_a_line_says_what_it_would_train():
+    config = cli.config_of("advnets train modern-ring --steps 7 --seed 3")
+    assert (config.preset, config.stage.steps, config.seed) == ("modern-ring", 7, 3)
+
+
+def test_a_line_of_another_command_trains_nothing():
+    with pytest.raises(advnets.errors.UsageError, match="give a command advnets train"):
+        cli.config_of("advnets presets")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import traceback
 from collections.abc import Sequence
@@ -79,6 +80,20 @@ def run(given: list[str]) -> int:
             f"data came twice, as {preset!r} and as --data {asked.data.source!r}; give one of them"
         )
     return asked.run(start)
+
+
+def config_of(line: str) -> Config:
+    """What a command of `train`, as records keep it, would train.
+
+    Raises:
+        UsageError: it is another command.
+    """
+    _, *given = shlex.split(line)
+    start, preset = starting_point(given)
+    asked = parse(given, Train.defaults(start, preset))
+    if not isinstance(asked, Train):
+        raise UsageError(f"{line!r} trains nothing; give a command advnets train")
+    return asked.config(start)
 
 
 def parse(given: list[str], train: Train) -> Command:

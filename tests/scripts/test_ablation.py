@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from advnets import presets
-from advnets.cli import parse, starting_point
-from advnets.commands import Train
+from advnets.cli import config_of
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -27,11 +26,7 @@ def test_every_part_changes_the_recipe_and_each_in_its_own_way(script, field):
     told = script.FIELDS[field]
     stages = {}
     for part, options in told.parts.items():
-        arguments = ["train", *told.train.split(), *options.split()]
-        start, preset = starting_point(arguments)
-        command = parse(arguments, Train.defaults(start, preset))
-        assert isinstance(command, Train)
-        stages[part] = command.config(start).stage
+        stages[part] = config_of(f"advnets train {told.train} {options}").stage
     assert len({repr(stage) for stage in stages.values()}) == len(stages)
     assert stages[script.RECIPE].game == presets.named(told.train.split()[0]).stage.game
 

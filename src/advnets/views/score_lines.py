@@ -90,11 +90,11 @@ _FOUND = {
     ),
     "modes": lambda r: (
         f"{r['seen']:,} of {r['modes']:,} modes, KL to even shares {r['kl_uniform']:.3f}, to those "
-        f"of real pictures {_number(r['kl_reference'], '.3f', 'infinite')} nats"
+        f"of real pictures {number(r['kl_reference'], '.3f', 'infinite')} nats"
     ),
     "points": lambda r: (
         f"{r['seen']:,} of {r['modes']:,} modes, {r['high_quality']:.1%} within 3 σ, shares "
-        f"{_range(r['shares'])}, spreads {_range(r['spreads'])}, JSD {r['jsd']:.3f} nats"
+        f"{span(r['shares'])}, spreads {span(r['spreads'])}, JSD {r['jsd']:.3f} nats"
     ),
     "probe": lambda r: (
         f"linear SVM right {r['accuracy']:.2%}"
@@ -124,11 +124,12 @@ def _give_or_take(record: Record, form: str) -> str:
     return "" if error is None else f" ± {error:{form}}"
 
 
-def _number(value: float | None, form: str, none: str) -> str:
+def number(value: float | None, form: str, none: str) -> str:
+    """In that form; what `none` says where there is none."""
     return none if value is None else format(value, form)
 
 
-def _range(values: Sequence[float | None]) -> str:
+def span(values: Sequence[float | None]) -> str:
     """From the least to the largest; of none a dash."""
     known = [value for value in values if value is not None]
     return f"{min(known):.2f} to {max(known):.2f}" if known else "–"
