@@ -17,7 +17,9 @@ from advnets.objectives import (
     mutual_information,
     non_saturating_generator_loss,
     relative,
+    slopes,
     squared_slopes,
+    to_first_order,
     value_function,
     wasserstein_discriminator_loss,
 )
@@ -128,11 +130,24 @@ def test_squared_slopes_are_those_of_a_quadratic():
     pictures = torch.randn(5, 1, 2, 3, dtype=torch.float64, requires_grad=True)
     x = pictures.flatten(1)
     logits = 0.5 * torch.einsum("ni,ij,nj->n", x, a, x) + x @ b
-    slopes = x @ a + b
-    squared = squared_slopes(logits, pictures)
-    torch.testing.assert_close(squared, slopes.square().sum(1).float(), check_dtype=False)
+    expected = x @ a + b
+    squared = squared_slopes(slopes(logits, pictures))
+    torch.testing.assert_close(squared, expected.square().sum(1).float(), check_dtype=False)
     (gradient,) = torch.autograd.grad(0.5 * squared.sum(), b)
-    torch.testing.assert_close(gradient, slopes.sum(0), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gradient, expected.sum(0), rtol=1e-5, atol=1e-5)
+
+
+def test_to_first_order_value_and_gradient_in_x_are_those_of_the_logits():
+    torch.manual_seed(0)
+    x = torch.randn(5, 2, 3, requires_grad=True)
+    w = torch.randn(6, requires_grad=True)
+    logits = torch.tanh(x.flatten(1) @ w)
+    linear = to_first_order(logits, x, slopes(logits, x))
+    assert torch.equal(linear, logits)
+    losses = (torch.nn.functional.softplus(-some).mean() for some in (logits, linear))
+    through, along = (torch.autograd.grad(loss, (x, w), allow_unused=True) for loss in losses)
+    torch.testing.assert_close(along[0], through[0])
+    assert along[1] is None  # no pass through D
 
 
 P_DATA = torch.tensor([0.5, 0.2, 0.2, 0.1], dtype=torch.float64)
@@ -196,7 +211,7 @@ def test_a_penalised_critic_is_a_little_steeper_than_1():
     """Of a(x) = -s x, -s W₁ + λ (s - 1)² is least at s = 1 + W₁ / 2λ."""
     x = torch.rand(50, 1, 1, 1, requires_grad=True)
     s = torch.tensor(1.5, requires_grad=True)
-    excess = excess_slopes(-s * x.flatten(), x)
+    excess = excess_slopes(slopes(-s * x.flatten(), x))
     torch.testing.assert_close(excess, torch.full((50,), 0.25))
     distance, weight = 2.0, 2.0
     (slope,) = torch.autograd.grad(weight * excess.mean() - s * distance, s)
@@ -206,7 +221,7 @@ def test_a_penalised_critic_is_a_little_steeper_than_1():
 def test_a_flat_critic_has_a_finite_penalty():
     x = torch.rand(3, 1, 1, 2, requires_grad=True)
     w = torch.zeros(2, requires_grad=True)
-    excess = excess_slopes(x.flatten(1) @ w, x)
+    excess = excess_slopes(slopes(x.flatten(1) @ w, x))
     torch.testing.assert_close(excess, torch.ones(3))
     (gradient,) = torch.autograd.grad(excess.mean(), w)
     assert torch.isfinite(gradient).all()

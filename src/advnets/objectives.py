@@ -129,30 +129,49 @@ def relative(
     return difference, -difference
 
 
-def squared_slopes(
+def slopes(
     logits: Float[Tensor, " batch"], pictures: Float[Tensor, "batch *shape"]
-) -> Float[Tensor, " batch"]:
-    """‖∇_x a(x)‖² of each picture, for the penalties γ/2 E‖∇_x a(x)‖².
+) -> Float[Tensor, "batch *shape"]:
+    """∇_x a(x) of each picture, which can itself be differentiated.
 
-    R1 where the pictures are real, R2 where they are generated; `pictures` are what the logits were
-    computed from, and require a gradient. Source: Mescheder et al. 2018, "Which training methods
-    for GANs do actually converge?", equation 9.
+    `pictures` are what the logits were computed from, and require a gradient.
     """
     # Of a sum, as no logit depends on another's picture; under batch norm it does, a little.
-    (slopes,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
-    return slopes.float().square().flatten(1).sum(1)
+    (found,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
+    return found
 
 
-def excess_slopes(
-    logits: Float[Tensor, " batch"], pictures: Float[Tensor, "batch *shape"]
+def to_first_order(
+    logits: Float[Tensor, " batch"],
+    pictures: Float[Tensor, "batch *shape"],
+    steepness: Float[Tensor, "batch *shape"],
 ) -> Float[Tensor, " batch"]:
+    """a(x) + ∇_x a(x) · (x - x), whose value and gradient in x are those of the logits a(x).
+
+    Whoever has the slopes of D has what G learns from: to come to it from here, no pass leads back
+    through D. Only where no logit depends on another's picture.
+    """
+    moved = pictures - pictures.detach()
+    return logits.detach() + (steepness.detach() * moved).flatten(1).sum(1)
+
+
+def squared_slopes(steepness: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+    """‖∇_x a(x)‖² of each picture, for the penalties γ/2 E‖∇_x a(x)‖².
+
+    R1 where the pictures are real, R2 where they are generated. Source: Mescheder et al. 2018,
+    "Which training methods for GANs do actually converge?", equation 9.
+    """
+    return steepness.float().square().flatten(1).sum(1)
+
+
+def excess_slopes(steepness: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
     """(‖∇_x a(x)‖ - 1)² of each picture, for the penalty λ E(‖∇_x a(x)‖ - 1)².
 
-    `pictures` lie on lines between real and generated ones, as where the best critic has slope 1.
+    The pictures lie on lines between real and generated ones, as where the best critic has slope 1.
     Source: Gulrajani et al. 2017, "Improved training of Wasserstein GANs", equation 3.
     """
     # The root has no slope at 0, where a critic that is flat would begin.
-    return ((squared_slopes(logits, pictures) + _LEAST).sqrt() - 1).square()
+    return ((squared_slopes(steepness) + _LEAST).sqrt() - 1).square()
 
 
 def normal_log_likelihood(

@@ -129,6 +129,15 @@ class Discriminator(Protocol):
         ...
 
 
+def judges_one_by_one(discriminator: object) -> bool:
+    """Whether no logit depends on another's picture, as under batch norm it does.
+
+    A discriminator says so by an attribute `one_by_one`; of one that says nothing it is not known,
+    and what is quicker because of it is left out.
+    """
+    return bool(getattr(discriminator, "one_by_one", False))
+
+
 @runtime_checkable
 class ConditionalDiscriminator(Protocol):
     """A discriminator that is told the class."""

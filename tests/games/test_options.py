@@ -160,6 +160,38 @@ def test_packed_d_judges_packs_of_one_kind(updates):
     assert outcomes[-1].losses["generator"].item() == pytest.approx(of_g, rel=1e-5)
 
 
+@pytest.mark.parametrize("one_by_one", [True, False])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        config.Game(relativistic=True, r1=2.0, r2=1.0),
+        config.Game(r2=1.0, objective="hinge", pack=3),
+        config.Game(relativistic=True, r1=1.0, augment=1.0, augmentations=("flip", "cutout")),
+    ],
+)
+def test_g_learns_from_slopes_what_it_would_learn_through_d(spec, one_by_one):
+    """A D that judges one by one is passed back through for its own loss alone."""
+    some = players(2 * spec.pack)
+    some["discriminator"].one_by_one = one_by_one
+    rules = AdversarialNets(replace(spec, updates="simultaneous"))
+    noise = NOISE.at(10)
+    loss = rules.both(some, BATCH, noise).losses["generator"]
+    d, g = (list(some[name].parameters()) for name in ("discriminator", "generator"))
+    of_d = torch.autograd.grad(loss, d, retain_graph=True, allow_unused=True)
+    assert [one is None for one in of_d] == [one_by_one] * len(d)
+    fake = rules.samples(some, BATCH, noise)
+    packs = packed(torch.cat((BATCH.pictures, fake)), spec.pack)
+    both = noise.stacked("real", "fake")
+    real_logits, logits = some["discriminator"](rules.shown(packs, both), both).chunk(2)
+    if spec.relativistic:
+        logits = logits - real_logits
+    expected = rules.objective.generator(logits)
+    torch.testing.assert_close(loss, expected)
+    gradients = zip(torch.autograd.grad(loss, g), torch.autograd.grad(expected, g), strict=True)
+    for found, wanted in gradients:
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_each_objective_is_played_by_both(objective, updates):

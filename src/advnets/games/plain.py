@@ -14,8 +14,24 @@ from advnets import config
 from advnets.games.augment import augmented
 from advnets.games.rules import OBJECTIVES
 from advnets.noise import Noise
-from advnets.objectives import choice_loss, excess_slopes, relative, squared_slopes
-from advnets.types import Batch, Discriminator, Generator, Outcome, Phase, Players, Weighted
+from advnets.objectives import (
+    choice_loss,
+    excess_slopes,
+    relative,
+    slopes,
+    squared_slopes,
+    to_first_order,
+)
+from advnets.types import (
+    Batch,
+    Discriminator,
+    Generator,
+    Outcome,
+    Phase,
+    Players,
+    Weighted,
+    judges_one_by_one,
+)
 
 
 class AdversarialNets:
@@ -128,28 +144,38 @@ class AdversarialNets:
         fake: Float[Tensor, "batch channels h w"],
         noise: Noise,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, " packs"], dict[str, Tensor]]:
-        """D's loss with its penalties, the fakes' logits, and what to observe; one pass of D."""
+        """D's loss with its penalties, G's logits of the fakes, what to observe; one pass of D."""
         packs = packed(torch.cat((batch.pictures, fake)), self.spec.pack)
         if self.spec.penalised and not packs.requires_grad:
             packs.requires_grad_()
         both = noise.stacked("real", "fake")
-        logits = self.logits(players, self.shown(packs, both), batch, both)
-        real_logits, fake_logits = logits.chunk(2)
-        if self.spec.relativistic:
-            real_logits, fake_logits = relative(real_logits, fake_logits)
+        logits = for_g = self.logits(players, self.shown(packs, both), batch, both)
+        real_logits, fake_logits = self.compared(logits)
         loss = self.objective.discriminator(real_logits, fake_logits)
         observed = self.objective.observe(real_logits, fake_logits)
         if self.spec.penalised:
             # Of the pictures themselves: the slope goes through what D is shown them by.
-            of_real, of_fake = (part.mean() for part in squared_slopes(logits, packs).chunk(2))
+            steepness = slopes(logits, packs)
+            of_real, of_fake = (part.mean() for part in squared_slopes(steepness).chunk(2))
             r1, r2 = self.weights(noise)
             loss = loss + 0.5 * (r1 * of_real + r2 * of_fake)
             observed |= {"slope/real": of_real.detach(), "slope/fake": of_fake.detach()}
+            if judges_one_by_one(players["discriminator"]):
+                for_g = to_first_order(logits, packs, steepness)
         if self.spec.gp:
             excess = self.excess(players, batch, packs.detach(), noise)
             loss = loss + self.spec.gp * excess
             observed["slope/excess"] = excess.detach()
-        return loss, fake_logits, observed
+        return loss, self.compared(for_g)[1], observed
+
+    def compared(
+        self, logits: Float[Tensor, " stacked"]
+    ) -> tuple[Float[Tensor, " packs"], Float[Tensor, " packs"]]:
+        """What the objective is of, for pictures and for the samples stacked on them."""
+        real_logits, fake_logits = logits.chunk(2)
+        if self.spec.relativistic:
+            return relative(real_logits, fake_logits)
+        return real_logits, fake_logits
 
     def weights(self, noise: Noise) -> tuple[float | Float[Tensor, ""], ...]:
         """γ of either penalty at this step."""
@@ -172,7 +198,7 @@ class AdversarialNets:
         between = (share * real + (1 - share) * fake).requires_grad_()
         source = noise.stacked("between")
         logits = self.logits(players, self.shown(between, source), batch, source)
-        return excess_slopes(logits, between).mean()
+        return excess_slopes(slopes(logits, between)).mean()
 
 
 def packed(

@@ -75,6 +75,8 @@ class MaxoutConvDiscriminator(nn.Module):
         UsageError: lists of different lengths.
     """
 
+    one_by_one = True
+
     def __init__(self, shape: Shape, spec: config.MaxoutConvDiscriminator) -> None:
         super().__init__()
         self.spec = spec

@@ -166,6 +166,7 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.classes, self.batch_norm = shape, classes, batch_norm
+        self.one_by_one = not batch_norm
         meet = classes if projection else 0
         classes -= meet
         self.told = classes

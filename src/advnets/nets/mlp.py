@@ -166,6 +166,8 @@ class MaxoutDiscriminator(nn.Module):
     Source: Goodfellow et al. 2014, section 5.
     """
 
+    one_by_one = True
+
     def __init__(self, shape: Shape, spec: config.MaxoutDiscriminator) -> None:
         super().__init__()
         self.spec = spec
@@ -193,6 +195,8 @@ class MaxoutDiscriminator(nn.Module):
 
 class MLPDiscriminator(nn.Module):
     """Logits a(x) of fully connected layers, with the initial weights of PyTorch."""
+
+    one_by_one = True
 
     def __init__(self, shape: Shape, spec: config.MLPDiscriminator) -> None:
         super().__init__()

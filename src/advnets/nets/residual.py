@@ -128,6 +128,8 @@ class Discriminator(nn.Module):
     3). What it raises as for the generator.
     """
 
+    one_by_one = True
+
     def __init__(
         self,
         shape: Shape,

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from advnets.nets.layers import one_hot
 from advnets.nets.prior import FromPrior, Prior
 from advnets.noise import Noise
+from advnets.types import judges_one_by_one
 
 
 class ToldGenerator(FromPrior):
@@ -41,6 +42,7 @@ class ToldDiscriminator(nn.Module):
     def __init__(self, inner: nn.Module, classes: int) -> None:
         super().__init__()
         self.inner, self.classes = inner, classes
+        self.one_by_one = judges_one_by_one(inner)
 
     def forward(
         self,
