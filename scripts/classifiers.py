@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from advnets.config import Runtime
 from advnets.data.open import open_source
-from advnets.data.source import Part
+from advnets.data.source import Part, Stream
 from advnets.experiment.build import versions
 from advnets.experiment.measure import pictures
 from advnets.nets.classifier import ConvClassifier
@@ -147,8 +147,9 @@ def is_jpegs(data: str) -> bool:
         return all(name.endswith((".jpg", "/")) for name in archive.namelist())
 
 
-def tensors(part: Part) -> tuple[Tensor, Tensor]:
+def tensors(part: Part | Stream) -> tuple[Tensor, Tensor]:
     """All pictures of a split, in [0, 1], and their classes."""
+    assert isinstance(part, Part), "streams have no end"
     assert part.labels is not None
     return pictures(part, slice(None)), torch.from_numpy(part.labels)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import seeds
 from PIL import Image
 
 from advnets.cli import config_of
@@ -59,24 +60,20 @@ def curve_of(record: Mapping[str, Any]) -> Curve:
 
 def seeds_of(records: Path, name: str) -> dict[int, Curve]:
     """Of every seed that has a record under this name."""
-    found = {
-        int(seed): curve_of(json.loads(path.read_text("utf-8")))
-        for path in records.glob(f"{name}-*.json")
-        if (seed := path.stem.removeprefix(f"{name}-")).isdecimal()
+    return {
+        seed: curve_of(json.loads(path.read_text("utf-8")))
+        for seed, path in seeds.files_of(records, name).items()
     }
-    if not found:
-        raise SystemExit(f"{records} has no record of {name}; scripts/seeds.py keeps them")
-    return dict(sorted(found.items()))
 
 
 def drawn(panels: Sequence[Mapping[int, Curve]]) -> bytes:
     """A PNG of a panel for each preset."""
     figure = sheet(5.6, 2.0 * len(panels))
-    for axes, seeds in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
-        first = next(iter(seeds.values()))
+    for axes, curves in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
+        first = next(iter(curves.values()))
         dress(axes, first.title, first.unit, x="real examples shown, millions")
-        few, verdict = len(seeds) <= len(LIGHT.hues), first.unit == UNIT
-        for (seed, curve), hue in zip(seeds.items(), LIGHT.hues * len(seeds), strict=False):
+        few, verdict = len(curves) <= len(LIGHT.hues), first.unit == UNIT
+        for (seed, curve), hue in zip(curves.items(), LIGHT.hues * len(curves), strict=False):
             label = f"seed {seed}" if few else None
             x = [count / 1e6 for count in curve.shown]
             axes.plot(x, curve.values, "o-", color=hue, ms=2, lw=1.2, alpha=0.8, label=label)

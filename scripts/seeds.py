@@ -59,6 +59,18 @@ def record(out: Path, seed: int, command: str) -> dict[str, Any]:
     }
 
 
+def files_of(records: Path, name: str) -> dict[int, Path]:
+    """The record of every seed under this name."""
+    found = {
+        int(seed): path
+        for path in records.glob(f"{name}-*.json")
+        if (seed := path.stem.removeprefix(f"{name}-")).isdecimal()
+    }
+    if not found:
+        raise SystemExit(f"{records} has no record of {name}; scripts/seeds.py keeps them")
+    return dict(sorted(found.items()))
+
+
 def in_lines(told: dict[str, Any]) -> str:
     """JSON with a line for each score and for each tick of the curve."""
     lists = [

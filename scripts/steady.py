@@ -14,6 +14,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -32,7 +33,7 @@ def resident_mib() -> int:
     return int(next(line.split()[1] for line in lines if line.startswith("VmRSS"))) >> 10
 
 
-def main(minutes: int, *, precision: str, flush: bool) -> None:
+def main(minutes: int, *, precision: Literal["auto", "float32"], flush: bool) -> None:
     """Train and print."""
     start = presets.named("mlp")
     game = replace(start.stage.game, r1=1.0, r2=1.0)
