@@ -80,7 +80,8 @@ def drawn(panels: Sequence[Mapping[int, Curve]]) -> bytes:
         if verdict:
             level(axes, 0.5, "1/2: cannot tell")
         if few or verdict:
-            legend(axes)
+            # Long titles leave no room beside them, and scores fall away from this corner.
+            legend(axes, within="upper right")
     return png(figure)
 
 

@@ -196,8 +196,7 @@ def _picture(setting: Setting, trials: Mapping[tuple[str, Objective], Trial]) ->
         label = f"{labels[objective]}, {rule}"
         falling.plot(one.divergences, style, color=colours[objective], lw=width, label=label)
     level(falling, HALF, "half of log 2")
-    legend(falling, columns=1)
-    falling.get_legend().set(loc="upper right", bbox_to_anchor=(1.0, 1.0))
+    legend(falling, columns=1, within="upper right")
     alt = "The divergence falls at once with -log D, and late with log(1 - D)"
     caption = "Left: the start, at which $D$ tells all apart. Right: the divergence, by objective."
     return setting.picture("start.png", png(figure), alt, caption)

@@ -191,8 +191,7 @@ def _picture(setting: Setting, measured: Mapping[float, Pulls]) -> Picture:
         found = [one.ratios[name] for one in measured.values()]
         ratios.plot(VERDICTS, found, mark, mfc="none", ms=size, color=colour, label=label)
     ratios.invert_xaxis()
-    legend(ratios, columns=1)
-    ratios.get_legend().set(loc="upper left", bbox_to_anchor=(0.0, 1.0))
+    legend(ratios, columns=1, within="upper left")
     alt = "log(1 - D) is flat where the logit is low; the ratio of gradients is (1 - D) / D"
     caption = (
         r"Left: where $D$ rejects the samples $\log(1 - D)$ is flat and $-\log D$ steep. Right: "

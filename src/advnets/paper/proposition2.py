@@ -244,14 +244,12 @@ def _descent(setting: Setting, passed: Way, fallen: dict[str, Tensor]) -> Pictur
     densities.plot(x, masses(GOAL, LINE) / LINE.width, ":", color=LIGHT.text, lw=2, label="p_data")
     for step, colour in zip(SHOWN, LIGHT.hues, strict=True):
         densities.plot(x, passed[step] / LINE.width, color=colour, lw=1.5, label=f"step {step}")
-    legend(densities, columns=1)
-    densities.get_legend().set(loc="upper right", bbox_to_anchor=(1.0, 1.0))
+    legend(densities, columns=1, within="upper right")
     dress(falling, "JSD(p_data, p_g)", "nats", x="steps")
     for (name, divergence), colour in zip(fallen.items(), LIGHT.hues, strict=True):
         falling.semilogy(divergence, color=colour, lw=1.6, label=name)
     level(falling, ARRIVED, "arrived")
-    legend(falling, columns=1)
-    falling.get_legend().set(loc="upper right", bbox_to_anchor=(1.0, 1.0))
+    legend(falling, columns=1, within="upper right")
     alt = "p_g turns from a narrow normal into the two humps of p_data; the divergence falls"
     caption = "Left: $p_g$ from the narrow start. Right: the divergence from each of the starts."
     return setting.picture("descent.png", png(figure), alt, caption)

@@ -244,8 +244,7 @@ def _picture(setting: Setting, swept: list[Tried], nets: int, limit: Limits) -> 
         broken.semilogx(ranges, share, style, color=colour, lw=1.8, label=f"naive, {name}")
     ours = [sum(count for _, count in one.broken.values()) / nets for one in swept]
     broken.plot(ranges, ours, color=LIGHT.text, lw=1.2, marker=".", label="ours, all three")
-    legend(broken, columns=1)
-    broken.get_legend().set(loc="center left", bbox_to_anchor=(0.0, 0.5))
+    legend(broken, columns=1, within="center left")
     dress(logits, "Logits of D", "from lowest to highest", x="initial range of the weights")
     ends = [one.lowest for one in swept], [one.highest for one in swept]
     logits.fill_between(ranges, *ends, color=LIGHT.score, alpha=0.35, lw=0)
@@ -255,8 +254,7 @@ def _picture(setting: Setting, swept: list[Tried], nets: int, limit: Limits) -> 
     logits.axhline(
         limit.low, color=LIGHT.fake, ls=":", label=f"log sigmoid is of 0 below −{-limit.low:.1f}"
     )
-    legend(logits, columns=1)
-    logits.get_legend().set(loc="upper left", bbox_to_anchor=(0.0, 1.0))
+    legend(logits, columns=1, within="upper left")
     alt = "Naive losses give NaN in all nets beyond some range, the logit forms in none"
     caption = "Left: how many of the nets break. Right: all logits of these nets, and the limits."
     return setting.picture("ranges.png", png(figure), alt, caption)

@@ -215,8 +215,7 @@ def _picture(setting: Setting, ways: dict[str, Tensor]) -> Picture:
         near.loglog(1 - SHARES.numpy(), way.numpy() - OPTIMUM, color=colour, lw=1.6, label=name)
     near.invert_xaxis()
     legend(whole)
-    legend(near, columns=1)
-    near.get_legend().set(loc="lower left", bbox_to_anchor=(0.0, 0.0))
+    legend(near, columns=1, within="lower left")
     caption = (
         "From four starts $p_g$ is mixed with more and more of $p_{data}$, two humps. Left: $C$ "
         r"falls to $-\log 4$. Right: the same, near the end, both axes logarithmic."

@@ -94,11 +94,11 @@ def level(axes: Axes, y: float, label: str, ink: Ink = LIGHT) -> None:
     axes.axhline(y, color=ink.rule, linestyle="--", linewidth=1.2, label=label)
 
 
-def legend(axes: Axes, ink: Ink = LIGHT, *, columns: int = 3) -> None:
-    """Name the curves, beside the title."""
+def legend(axes: Axes, ink: Ink = LIGHT, *, columns: int = 3, within: str | None = None) -> None:
+    """Name the curves, beside the title, or in a corner within the axes."""
     axes.legend(
-        loc="lower right",
-        bbox_to_anchor=(1.0, 1.0),
+        loc=within or "lower right",
+        bbox_to_anchor=None if within else (1.0, 1.0),
         ncols=columns,
         frameon=False,
         fontsize=8.5,
