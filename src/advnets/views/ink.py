@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from advnets.errors import require
 
@@ -94,7 +94,7 @@ def level(axes: Axes, y: float, label: str, ink: Ink = LIGHT) -> None:
     axes.axhline(y, color=ink.rule, linestyle="--", linewidth=1.2, label=label)
 
 
-def legend(axes: Axes, ink: Ink = LIGHT, *, columns: int = 3, within: str | None = None) -> None:
+def legend(axes: Axes, ink: Ink = LIGHT, *, columns: int = 3, within: Corner | None = None) -> None:
     """Name the curves, beside the title, or in a corner within the axes."""
     axes.legend(
         loc=within or "lower right",
