@@ -94,6 +94,9 @@ def level(axes: Axes, y: float, label: str, ink: Ink = LIGHT) -> None:
     axes.axhline(y, color=ink.rule, linestyle="--", linewidth=1.2, label=label)
 
 
+Corner = Literal["upper left", "upper right", "center left", "lower left"]
+
+
 def legend(axes: Axes, ink: Ink = LIGHT, *, columns: int = 3, within: Corner | None = None) -> None:
     """Name the curves, beside the title, or in a corner within the axes."""
     axes.legend(
