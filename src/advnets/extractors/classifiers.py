@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -22,6 +23,8 @@ WEIGHTS = {
     "cifar-jpeg": "466cc1dab5bdb6642cc521a0c25a9884fabb420e9a06a5db97091a70ed5a398f",
 }
 """The package's own classifiers, and the SHA-256 of their weights."""
+
+_BLOCK = 100  # whose maps stay near the processor
 
 
 @dataclass(frozen=True)
@@ -39,14 +42,14 @@ class Classifier:
     ) -> Float[Tensor, "n features"]:
         """Of the last layer but one."""
         check_shape(self.name, self.net.shape, pixels)
-        return by_blocks(self.name, self.net.features, pixels)
+        return by_blocks(self.name, self.net.features, pixels, most=_BLOCK)
 
     def logits(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n classes"]:
         """Softmax of them is p(class | picture)."""
         check_shape(self.name, self.net.shape, pixels)
-        return by_blocks(self.name, self.net, pixels)
+        return by_blocks(self.name, self.net, pixels, most=_BLOCK)
 
 
 def classifier(name: str) -> Classifier:
@@ -92,6 +95,7 @@ def read_classifier(name: str, content: bytes) -> Classifier:
             "scripts/classifiers.py writes: its weights, with shape, classes and widths"
         ) from None
     digest = hashlib.sha256(content).hexdigest()
+    net = net.to(memory_format=torch.channels_last)  # pyright: ignore
     return Classifier(name, digest, net.eval().requires_grad_(requires_grad=False), facts)
 
 
