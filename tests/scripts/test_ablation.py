@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from advnets import presets
 from advnets.cli import config_of
-
-SCRIPTS = Path(__file__).parents[2] / "scripts"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(SCRIPTS)
-    return importlib.import_module("ablation")
 
 
 @pytest.mark.parametrize("field", ["grid", "stacked"])

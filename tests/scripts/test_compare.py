@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 from pathlib import Path
@@ -14,12 +13,6 @@ from advnets.metrics.student import student_interval
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "docs" / "records"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    return importlib.import_module("compare")
 
 
 def quality(name, seed):

@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from dataclasses import replace
-from pathlib import Path
-
-import pytest
 
 from advnets import config
 from advnets.config import Game
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "coordination.py"
-
-
-@pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("coordination", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["coordination"] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["coordination"]
 
 
 def test_every_variant_differs_from_the_first_in_one_thing(script):

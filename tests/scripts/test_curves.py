@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 from pathlib import Path
 
@@ -11,12 +10,6 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "docs" / "records"
-
-
-@pytest.fixture
-def script(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    return importlib.import_module("curves")
 
 
 def test_a_curve_is_the_score_of_the_average_against_what_d_was_shown(script):

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "seeds.py"
 RING = ["modern-ring", "--steps", "4", "--threads", "1", "--ticks.log", "2"]
-
-
-@pytest.fixture
-def script():
-    spec = importlib.util.spec_from_file_location("seeds", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_each_seed_leaves_its_record_and_is_not_played_again(script, tmp_path, monkeypatch):
