@@ -98,11 +98,11 @@ class Game(AnyGame):
         return any((self.r1, self.r2, self.end_r1, self.end_r2))
 
 
-def one_by_one(game: Game, why: str) -> None:
-    """Refuse packing.
+def refuse_packs(game: Game, why: str) -> None:
+    """Refuse a game in which D sees several pictures at once.
 
     Raises:
-        UsageError: D is to see several pictures at once.
+        UsageError: it is one.
     """
     if game.pack > 1:
         raise UsageError(f"pack is {game.pack}, but {why}; leave --game.pack out")
@@ -116,7 +116,7 @@ class ConditionalGame(Game):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_by_one(self, "D is told the label of one picture")
+        refuse_packs(self, "D is told the label of one picture")
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class CompletionGame(Game):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        one_by_one(self, "D is told what was known of one picture")
+        refuse_packs(self, "D is told what was known of one picture")
         if self.augment:
             raise UsageError(
                 "augment was asked for in a completion game, whose D is told where a picture was "

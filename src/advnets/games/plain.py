@@ -160,7 +160,7 @@ class AdversarialNets:
             r1, r2 = self.weights(noise)
             loss = loss + 0.5 * (r1 * of_real + r2 * of_fake)
             observed |= {"slope/real": of_real.detach(), "slope/fake": of_fake.detach()}
-            if judges_one_by_one(players["discriminator"]):
+            if fake.requires_grad and judges_one_by_one(players["discriminator"]):
                 for_g = to_first_order(logits, packs, steepness)
         if self.spec.gp:
             excess = self.excess(players, batch, packs.detach(), noise)
