@@ -15,12 +15,8 @@ from advnets.data.images import codes
 from advnets.data.images.codes import code_groups, picture_codes
 
 COPIES = 40
-
-
-@pytest.fixture(autouse=True)
-def shorter(monkeypatch):
-    """So few pictures are learned in fewer steps."""
-    monkeypatch.setattr(codes, "STEPS", 500)
+STEPS = 500
+"""So few pictures are learned in fewer."""
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +29,14 @@ def pictures():
     return np.concatenate((first, np.stack([copy(first[i], i) for i in range(COPIES)])))
 
 
+@pytest.fixture(scope="module")
+def bits(pictures):
+    """Their codes, of one training for all tests of what becomes of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codes, "STEPS", STEPS)
+        return picture_codes(pictures)
+
+
 def copy(picture, number):
     image = Image.fromarray(picture.transpose(1, 2, 0))
     if number % 2:
@@ -42,6 +46,13 @@ def copy(picture, number):
     return np.asarray(Image.open(file)).transpose(2, 0, 1)
 
 
+@pytest.fixture
+def coded(bits, monkeypatch):
+    """Groups are of those codes."""
+    monkeypatch.setattr(codes, "picture_codes", lambda *_: bits)
+
+
+@pytest.mark.usefixtures("coded")
 def test_copies_are_found_and_next_to_nothing_else(pictures):
     """Radford et al. report less than 1 false collision in 100."""
     groups = code_groups(pictures)
@@ -51,18 +62,18 @@ def test_copies_are_found_and_next_to_nothing_else(pictures):
     assert len(pairs - copies) <= 4
 
 
-def test_codes_are_the_same_again(pictures):
+def test_codes_are_the_same_again(pictures, monkeypatch):
+    monkeypatch.setattr(codes, "STEPS", 20)
     few = pictures[:50]
     assert np.array_equal(picture_codes(few), picture_codes(few))
     assert picture_codes(few).shape == (50, 128)
 
 
-def test_groups_are_those_of_all_pairs(pictures, monkeypatch):
+@pytest.mark.usefixtures("coded")
+def test_groups_are_those_of_all_pairs(pictures, bits):
     """Bands lose no pair here: the groups are those that comparing all codes gives."""
-    bits = picture_codes(pictures)
     apart = (bits[:, None] != bits[None]).sum(2)
     wanted = {tuple(pair) for pair in np.argwhere(np.triu(apart <= codes.MOST_BITS, 1)).tolist()}
-    monkeypatch.setattr(codes, "picture_codes", lambda *_: bits)
     found = {(a, b) for group in code_groups(pictures) for a in group for b in group if a < b}
     assert len(wanted - found) <= 0.02 * len(wanted)
 
@@ -72,7 +83,8 @@ def test_too_few_have_no_duplicates(count):
     assert code_groups(np.zeros((count, 3, 32, 32), np.uint8)) == []
 
 
-def test_the_commands_find_and_leave_out(pictures, tmp_path, capsys):
+def test_the_commands_find_and_leave_out(pictures, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(codes, "STEPS", 200)
     folder = tmp_path / "own"
     folder.mkdir()
     chosen = [*range(100), *range(400, 410)]
