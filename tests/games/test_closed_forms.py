@@ -1,0 +1,268 @@
+"""The extensions of section 7, each where the right answer is known in closed form."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from advnets import config
+from advnets.games.completion import CompletionNets
+from advnets.games.conditional import ConditionalNets
+from advnets.games.elbo import ElboNets, bound
+from advnets.games.encoding import EncodingNets
+from advnets.games.inference import InferenceNets
+from advnets.games.semi import SemiSupervisedNets
+from advnets.nets.completing import Completer
+from advnets.nets.encoder import MLPEncoder
+from advnets.nets.mlp import MLPDiscriminator, MLPGenerator
+from advnets.nets.prior import Prior
+from advnets.nets.semi import SemiSupervisedDiscriminator
+from advnets.nets.told import ToldDiscriminator, ToldGenerator
+from advnets.noise import Noise
+from advnets.training.algorithm import Table, play_round
+from advnets.training.ema import WeightAverage
+from advnets.training.movers import mover
+from advnets.types import Batch
+
+W = torch.tensor([1.2, -0.5])
+"""x = W z, or z W: the linear map of every model here."""
+NUMBERS = config.MLPDiscriminator(units=(64, 64))
+NOISE = Noise(11)
+
+
+@dataclass
+class Drawn:
+    """An endless row of batches, each drawn by its index."""
+
+    draw: Any
+
+    def at(self, index):
+        return self.draw(Noise(7, step=index))
+
+    def epoch_at(self, index):
+        return 0.0
+
+
+class Linear(nn.Module):
+    """G(z) = W z + b, without a bend: what it samples is normal."""
+
+    def __init__(self, latent_dim, numbers):
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.map = nn.Linear(latent_dim, numbers)
+
+    def latent(self, n, noise):
+        return noise.normal("latent", n, self.latent_dim)
+
+    def forward(self, z, noise=None):
+        return self.map(z)[:, None, None]
+
+
+@pytest.fixture
+def settled():
+    """Plays a game, and gives the weights' average over the last third of it."""
+
+    def settle(game, players, draw, *, rounds, lr=3e-3, beta1=0.0):
+        spec = config.Adam(lr=lr, beta1=beta1, beta2=0.99)
+        torch.manual_seed(0)
+        table = Table(
+            game=game,
+            players=players,
+            movers={name: mover(spec, net.parameters()) for name, net in players.items()},
+            batches=Drawn(draw),
+            noise=Noise(3),
+        )
+        averages = None
+        for n in range(rounds):
+            play_round(table)
+            if n == rounds * 2 // 3:
+                averages = {
+                    name: WeightAverage(net, rounds // 12, 1) for name, net in players.items()
+                }
+            for name, average in (averages or {}).items():
+                average.update(players[name], n + 1)
+        return {name: average.module for name, average in averages.items()}
+
+    return settle
+
+
+def plane(x):
+    """Rows of numbers as the pictures that games are played on."""
+    return Batch(x[:, None, None])
+
+
+def small_d(numbers):
+    return MLPDiscriminator((1, 1, numbers), NUMBERS)
+
+
+def encoder(numbers, latent_dim, **options):
+    torch.manual_seed(1)
+    return MLPEncoder(
+        (1, 1, numbers), config.MLPEncoder(hidden=(32,), activation="tanh", **options), latent_dim
+    )
+
+
+def test_conditional_normals(settled):
+    """p(x | y) = N(m_y, 1/4): each class gets its own mean and the deviation that all share."""
+    means = torch.tensor([-2.0, 0.5, 2.0])
+
+    def draw(noise):
+        labels = torch.arange(96) % 3
+        x = means[labels] + 0.5 * noise.normal("x", 96)
+        return Batch(x.reshape(-1, 1, 1, 1), labels)
+
+    torch.manual_seed(0)
+    players = {
+        "generator": ToldGenerator(Linear(4, 1), Prior("normal", 1), 3),
+        "discriminator": ToldDiscriminator(small_d(4), 3),
+    }
+    game = ConditionalNets(config.ConditionalGame(relativistic=True, r1=0.2, r2=0.2))
+    g = settled(game, players, draw, rounds=1200)["generator"]
+    labels = torch.arange(3000) % 3
+    x = g(g.latent(3000, NOISE, labels)).flatten()
+    for y, mean in enumerate(means):
+        assert x[labels == y].mean().item() == pytest.approx(mean.item(), abs=0.15)
+        assert x[labels == y].std().item() == pytest.approx(0.5, abs=0.15)
+
+
+def posterior_of(w, x):
+    """Of z given x = w · z, z ~ N(0, I): its mean, and the variance of each of its numbers."""
+    return x * w / w.square().sum(), 1 - w.square() / w.square().sum()
+
+
+def test_an_encoder_learned_afterwards_is_the_posterior(settled):
+    """G is fixed, x = w · z: E's means and variances are those of p(z | x)."""
+    g = Linear(2, 1)
+    with torch.no_grad():
+        g.map.weight.copy_(W[None])
+        g.map.bias.zero_()
+    before = g.map.weight.clone()
+    players = {"generator": g, "encoder": encoder(1, 2)}
+    game = EncodingNets(config.EncodingGame())
+    e = settled(game, players, lambda n: plane(torch.zeros(200, 1)), rounds=1500, beta1=0.9)
+    assert torch.equal(g.map.weight, before)
+    x = torch.tensor([-1.0, 0.0, 1.5])[:, None]
+    found = e["encoder"](plane(x).pictures)
+    mean, variance = posterior_of(W, x)
+    torch.testing.assert_close(found.mean, mean, atol=0.08, rtol=0)
+    torch.testing.assert_close(found.log_variance.exp(), variance.expand(3, 2), atol=0.08, rtol=0)
+
+
+def test_adversarially_learned_inference_is_the_posterior(settled):
+    """x ~ N(0, ‖w‖²): G comes to make it, and E to be the posterior of the w that G has found."""
+    deviation = W.norm()
+    players = {
+        "generator": Linear(2, 1),
+        "encoder": encoder(1, 2),
+        "discriminator": small_d(3),
+    }
+
+    def draw(noise):
+        return plane(deviation * noise.normal("x", 200, 1))
+
+    found = settled(InferenceNets(config.InferenceGame()), players, draw, rounds=3000, lr=1e-3)
+    w = found["generator"].map.weight[0].detach()
+    assert w.norm().item() == pytest.approx(deviation.item(), abs=0.2)
+    x = torch.tensor([-1.0, 0.0, 1.0])[:, None]
+    q = found["encoder"](plane(x).pictures)
+    mean, variance = posterior_of(w, x)
+    torch.testing.assert_close(q.mean, mean, atol=0.25, rtol=0)
+    torch.testing.assert_close(q.log_variance.exp(), variance.expand(3, 2), atol=0.25, rtol=0)
+
+
+def test_completions_of_a_correlated_normal(settled):
+    """Correlation .8: x_2 given x_1 is N(.8 x_1, .36), and x_1 given x_2 alike, by one G."""
+    rho = 0.8
+
+    def draw(noise):
+        x = noise.normal("x", 200, 2)
+        x = torch.stack((x[:, 0], rho * x[:, 0] + (1 - rho**2) ** 0.5 * x[:, 1]), 1)
+        return plane(x)
+
+    torch.manual_seed(0)
+    shape = (1, 1, 2)
+    # A bend, as without one the same share of z would be in all of them.
+    inner = config.MLPGenerator(
+        2 + 4, "normal", (64,), ("tanh",), "linear", init_range=0.4, output_bias=0.0
+    )
+    players = {
+        "generator": Completer(MLPGenerator(shape, inner), shape, Prior("normal", 2)),
+        "discriminator": small_d(4),
+    }
+    spec = config.CompletionGame(masks=("halves",), relativistic=True, r1=0.1, r2=0.1)
+    g = settled(CompletionNets(spec), players, draw, rounds=1500)["generator"]
+    n = 4000
+    for hidden in (0, 1):
+        known = torch.ones(n, 1, 1, 2)
+        known[..., hidden] = 0
+        given = torch.linspace(-1.5, 1.5, n)
+        whole = torch.zeros(n, 1, 1, 2)
+        whole[..., 1 - hidden] = given[:, None, None]
+        drawn = g(g.given(g.own_latent(n, NOISE), whole, known)).detach()
+        assert torch.equal(drawn[..., 1 - hidden], whole[..., 1 - hidden])  # what is known stays
+        x = drawn[:, 0, 0, hidden]
+        slope = (x * given).mean() / given.square().mean()
+        assert slope.item() == pytest.approx(rho, abs=0.15)
+        assert (x - slope * given).std().item() == pytest.approx((1 - rho**2) ** 0.5, abs=0.15)
+
+
+def test_the_elbo_of_a_linear_normal_model_is_its_likelihood(settled):
+    """x = w z + σ ε: G finds w, q(z | x) is the posterior, and the bound is log p(x) itself."""
+    sigma, w = 0.5, W
+
+    def draw(noise):
+        return plane(noise.normal("z", 200, 1) * w + sigma * noise.normal("e", 200, 2))
+
+    players = {"generator": Linear(1, 2), "encoder": encoder(2, 1)}
+    spec = config.ElboGame(likelihood="normal", deviation=sigma)
+    found = settled(ElboNets(spec), players, draw, rounds=1200, beta1=0.9)
+    mine = found["generator"].map.weight[:, 0].detach()
+    mine = mine * torch.sign(mine @ w)
+    torch.testing.assert_close(mine, w, atol=0.1, rtol=0)
+    x = draw(NOISE).pictures
+    told, divergence = bound(spec, found, x.repeat(50, 1, 1, 1), NOISE)
+    covariance = torch.outer(w, w) + sigma**2 * torch.eye(2)
+    exact = torch.distributions.MultivariateNormal(torch.zeros(2), covariance)
+    elbo = (told - divergence).mean().item()
+    likelihood = exact.log_prob(x.flatten(1)).mean().item()
+    assert likelihood - 0.05 < elbo < likelihood + 0.03
+    q = found["encoder"](x)
+    variance = sigma**2 / (w.square().sum() + sigma**2)
+    torch.testing.assert_close(q.log_variance.exp().mean(), variance, atol=0.05, rtol=0)
+
+
+def test_d_of_classes_finds_the_classes_and_the_ratio_of_densities(settled):
+    """p(y | x) of two normals, and a(x) = log p(x) / p_g(x), for a G that stays as it is."""
+    g, apart, sigma = Linear(1, 1), 1.0, 0.7
+    with torch.no_grad():
+        g.map.weight.fill_(1.5)
+        g.map.bias.zero_()
+
+    def draw(noise):
+        labels = torch.arange(200) % 2
+        x = apart * (2.0 * labels - 1) + sigma * noise.normal("x", 200)
+        few = apart * (2.0 * labels - 1) + sigma * noise.normal("labelled", 200)
+        told = Batch(few.reshape(-1, 1, 1, 1), labels)
+        return Batch(x.reshape(-1, 1, 1, 1), beside=told)
+
+    class DAlone(SemiSupervisedNets):
+        def phases(self):
+            return super().phases()[:1]
+
+    torch.manual_seed(2)
+    spec = config.SemiSupervisedDiscriminator(units=(32, 32), noise_input=0.0, noise_hidden=0.0)
+    d = SemiSupervisedDiscriminator((1, 1, 1), spec, 2)
+    game = DAlone(config.SemiSupervisedGame())
+    d = settled(game, {"generator": g, "discriminator": d}, draw, rounds=1500)["discriminator"]
+    x = torch.tensor([-1.5, -0.5, 0.0, 0.5, 1.5])
+    shown = x.reshape(-1, 1, 1, 1)
+    normal = torch.distributions.Normal
+    of_class = [normal(m, sigma).log_prob(x).exp() for m in (-apart, apart)]
+    told = d.class_logits(d.hidden(shown)).softmax(1)[:, 1]
+    torch.testing.assert_close(told, of_class[1] / sum(of_class), atol=0.06, rtol=0)
+    ratio = (sum(of_class) / 2).log() - normal(0.0, 1.5).log_prob(x)
+    torch.testing.assert_close(d(shown), ratio, atol=0.25, rtol=0)

@@ -1,0 +1,74 @@
+"""The game of completions: its masks, and who sees them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from advnets import config
+from advnets.errors import UsageError
+from advnets.experiment.completed import _nearest
+from advnets.games.completion import CompletionNets, masks
+from advnets.nets.completing import Completer
+from advnets.nets.mlp import MLPDiscriminator, MLPGenerator
+from advnets.nets.prior import Prior
+from advnets.noise import Noise
+from advnets.types import Batch
+
+NOISE = Noise(11)
+
+
+def test_masks_hide_what_they_say():
+    known = {kind: masks((kind,), 400, 12, 16, NOISE) for kind in ("pixels", "boxes", "halves")}
+    assert all(set(some.unique().tolist()) <= {0.0, 1.0} for some in known.values())
+    assert masks(("all",), 3, 12, 16, NOISE).sum() == 0
+    halves = known["halves"].flatten(1).mean(1)
+    assert halves.unique().tolist() == [0.5]
+    assert len(known["halves"].flatten(1).unique(dim=0)) == 4
+    shares = known["pixels"].flatten(1).mean(1)
+    assert shares.min() < 0.1 < 0.9 < shares.max()
+    for mask in known["boxes"][:50, 0]:
+        hidden = mask == 0
+        rows, columns = hidden.any(1), hidden.any(0)
+        assert hidden.sum() == rows.sum() * columns.sum() > 0  # one whole box
+        assert 3 <= rows.sum() <= 9
+        assert 4 <= columns.sum() <= 12
+
+
+def test_d_of_a_completion_sees_the_masks_that_g_was_given():
+    seen = {}
+
+    class G(Completer):
+        def given(self, z, pictures, known):
+            seen["g"] = known
+            return super().given(z, pictures, known)
+
+    class D(MLPDiscriminator):
+        def forward(self, x, noise=None):
+            seen["d"] = x[:, 1:]
+            return super().forward(x, noise)
+
+    spec = config.MLPGenerator(2 + 4, "normal", (), (), "linear", init_range=0.4, output_bias=0.0)
+    players = {
+        "generator": G(MLPGenerator((1, 1, 2), spec), (1, 1, 2), Prior("normal", 2)),
+        "discriminator": D((1, 1, 4), config.MLPDiscriminator(units=(8,))),
+    }
+    batch = Batch(NOISE.normal("x", 40, 1, 1, 2))
+    for phase in CompletionNets(config.CompletionGame()).phases():
+        phase.losses(players, batch, NOISE)
+        assert torch.equal(seen["d"][-40:], seen["g"])
+
+
+def test_the_nearest_picture_is_nearest_in_what_is_known():
+    """Each picture has a mask of its own; by hand, picture by picture."""
+    test, train = NOISE.uniform("tests", 40, 1, 6, 6), NOISE.uniform("train", 200, 1, 6, 6)
+    known = NOISE.keep_mask("known", 40, 1, 6, 6, keep=0.5)
+    apart = ((test[:, None] - train[None]) * known[:, None]).square().flatten(2).sum(2)
+    assert torch.equal(_nearest(test, known, train), train[apart.argmin(1)])
+
+
+def test_what_cannot_be_played_is_said():
+    with pytest.raises(UsageError, match="masks is empty; give at least one of pixels"):
+        config.CompletionGame(masks=())
+    with pytest.raises(UsageError, match="fakes are shared in a completion game"):
+        config.CompletionGame(fakes="shared")

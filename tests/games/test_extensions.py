@@ -1,0 +1,211 @@
+"""The extensions of section 7 as runs: labels they read, resuming, scores, refusals."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from advnets import config
+from advnets.data.partly import few_labelled
+from advnets.errors import AdvnetsError, UsageError
+from advnets.experiment import build
+from advnets.experiment.train import train
+from advnets.experiment.trained import load
+
+
+def run_of(tiny, game, **stage):
+    """The tiny run on 8x8 digits, playing another game."""
+    return replace(tiny, stages=(replace(tiny.stage, game=game, **stage),))
+
+
+SEMI = {"discriminator": config.SemiSupervisedDiscriminator(units=(32,)), "steps": 30}
+
+
+def test_no_label_is_read_but_the_few(tiny):
+    run = run_of(tiny, config.SemiSupervisedGame(labels=20, label_seed=5), **SEMI)
+    data = build.open_data(run.data)
+    table = build.table(run, data, 0, torch.device("cpu"))
+    few = few_labelled(data.splits.train, 20, 5)
+    assert few.labels.tolist() == sorted([*range(10)] * 2)
+    told = {row.tobytes(): label for row, label in zip(few.images, few.labels, strict=True)}
+    for index in range(40):
+        batch = table.batches.at(index)
+        assert batch.labels is None
+        for row, label in zip(batch.beside.pictures, batch.beside.labels, strict=True):
+            pixels = (row * few.white).round().numpy().astype(few.images.dtype)
+            assert told[pixels.tobytes()] == label
+    other = few_labelled(data.splits.train, 20, 6)
+    assert not np.array_equal(other.images, few.images)
+
+
+def test_labelled_pictures_come_in_batches_of_their_own_size(tiny):
+    run = run_of(tiny, config.SemiSupervisedGame(labels=20, labelled_batch=7), **SEMI)
+    table = build.table(run, build.open_data(run.data), 0, torch.device("cpu"))
+    for index in range(3):
+        batch = table.batches.at(index)
+        assert len(batch.pictures) == run.data.batch_size
+        assert len(batch.beside.pictures) == len(batch.beside.labels) == 7
+
+
+@pytest.mark.parametrize("unlabelled", [False, True])
+def test_the_error_of_d_on_test_pictures(tiny, tmp_path, quiet, unlabelled):
+    game = config.SemiSupervisedGame(labels=20, unlabelled=unlabelled)
+    train(run_of(tiny, game, **SEMI), tmp_path / "run", quiet)
+    trained = load(tmp_path / "run")
+    (record,) = trained.evaluate(("test-error",))
+    test = build.open_data(trained.config.data).splits.test
+    d = trained.discriminator
+    shown = torch.from_numpy(test.images).float() / test.white
+    wrong = d.class_logits(d.hidden(shown)).argmax(1) != torch.from_numpy(test.labels)
+    assert record["error"] == pytest.approx(wrong.double().mean().item())
+    assert record["wrong"] == wrong.sum()
+    assert record["weights"] == "average"
+
+
+EXTENSIONS = {
+    "conditional": (config.ConditionalGame(), {}),
+    "inference": (
+        config.InferenceGame(config.MLPEncoder(hidden=(16,), batch_norm=True)),
+        {"discriminator": config.MLPDiscriminator(units=(16,))},
+    ),
+    "completion": (config.CompletionGame(), {}),
+    "semi": (config.SemiSupervisedGame(labels=20), SEMI),
+    **{
+        f"semi, convolutional, {norm} norm": (
+            config.SemiSupervisedGame(labels=20, augmentations=("affine",), consistency=1.0),
+            {
+                "discriminator": config.SemiSupervisedConvDiscriminator((8, 8), (2, 2), norm),
+                "generator": config.MLPGenerator(8, hidden=(16,), activations=("relu",)),
+            },
+        )
+        for norm in ("batch", "weight")
+    },
+    "elbo": (
+        config.ElboGame(config.MLPEncoder(hidden=(16,))),
+        {
+            "discriminator": config.NoDiscriminator(),
+            "generator": config.MLPGenerator(4, "normal", (16,), ("relu",)),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXTENSIONS)
+def test_it_resumes_to_the_bit(name, tiny, tmp_path, quiet):
+    game, stage = EXTENSIONS[name]
+    run = run_of(tiny, game, **{**stage, "steps": 14})
+    train(run, tmp_path / "whole", quiet)
+    train(run_of(tiny, game, **{**stage, "steps": 7}), tmp_path / "cut", quiet)
+    train(run, tmp_path / "cut", quiet, resume=True)
+    for whole, cut in zip(
+        *(sorted((tmp_path / run / "checkpoints").glob("*14*")) for run in ("whole", "cut")),
+        strict=True,
+    ):
+        assert whole.read_bytes() == cut.read_bytes()
+
+
+def test_what_is_inferred_is_scored(tiny, tmp_path, quiet):
+    game, stage = EXTENSIONS["inference"]
+    train(run_of(tiny, game, **{**stage, "steps": 20}), tmp_path / "run", quiet)
+    trained = load(tmp_path / "run")
+    found = {r["samples"]: r for r in trained.evaluate(("reconstruction",))}
+    splits = build.open_data(trained.config.data).splits
+    shown, known = (
+        torch.from_numpy(part.images).float() / part.white for part in (splits.test, splits.train)
+    )
+    back = trained.pictures(trained.player("encoder")(shown).mean)
+    error = (back - shown).square().mean().item()
+    assert found["generator"]["error"] == pytest.approx(error, rel=1e-5)
+    flat = (shown - known.mean(0)).square().mean().item()
+    assert found["mean training picture"]["error"] == pytest.approx(flat, rel=1e-5)
+    rows = {(r["samples"], r["labels"]) for r in trained.evaluate(("probe",), labels=(20, 50))}
+    assert rows == {(row, n) for row in ("E", "E, never trained", "pixels") for n in (20, 50)}
+    with pytest.raises(UsageError, match="labels are 20 -1; give numbers of labels, or 0 for all"):
+        trained.evaluate(("probe",), labels=(20, -1))
+
+
+def test_the_bound_on_test_pictures(tiny, tmp_path, quiet):
+    """The bound of many z is at least the ELBO; both are of the record's own pictures."""
+    game, stage = EXTENSIONS["elbo"]
+    train(run_of(tiny, game, **{**stage, "steps": 60}), tmp_path / "run", quiet)
+    (record,) = load(tmp_path / "run").evaluate(("elbo",))
+    assert record["elbo"] < record["bound_of_many"] < 0
+    assert record["divergence"] >= 0
+
+
+def test_completions_are_scored(tiny, tmp_path, quiet):
+    game, stage = EXTENSIONS["completion"]
+    train(run_of(tiny, game, **{**stage, "steps": 20}), tmp_path / "run", quiet)
+    trained = load(tmp_path / "run")
+    records = trained.evaluate(("completion",))
+    kinds = {"upper half", "lower half", "left half", "right half", "box", "pixels"}
+    assert {r["hidden"] for r in records} == kinds
+    assert all(r["error"] > 0 for r in records)
+    drawn = [r for r in records if r["samples"] == "generator"]
+    assert all(r["diversity"] > 0 for r in drawn)
+    assert trained.sample(3).shape == (3, 1, 8, 8)  # with nothing known it is a plain generator
+
+
+def test_an_encoder_for_a_run_that_is_trained_already(tiny, tmp_path, quiet):
+    train(tiny.with_stage(replace(tiny.stage, steps=5)), tmp_path / "first", quiet)
+    game = config.EncodingGame(config.MLPEncoder(hidden=(16,)))
+    with pytest.raises(UsageError, match=r"no run was named; say --game\.begin-with RUN"):
+        train(run_of(tiny, game, steps=5), tmp_path / "none", quiet)
+    game = replace(game, begin_with=str(tmp_path / "first"))
+    stage = {"generator": config.MLPGenerator(), "discriminator": config.NoDiscriminator()}
+    train(run_of(tiny, game, steps=5, **stage), tmp_path / "after", quiet)
+    first, after = load(tmp_path / "first"), load(tmp_path / "after")
+    assert torch.equal(first.sample(4), after.sample(4))
+    with pytest.raises(UsageError, match="has no discriminator: its game is played by generator"):
+        _ = after.discriminator
+
+
+@pytest.mark.parametrize(
+    ("game", "stage", "said"),
+    [
+        (EXTENSIONS["elbo"][0], {}, "say --generator.prior normal"),
+        (
+            replace(EXTENSIONS["elbo"][0], encoder=config.MLPEncoder(deterministic=True)),
+            EXTENSIONS["elbo"][1],
+            "a deterministic encoder came to the ELBO",
+        ),
+        (
+            EXTENSIONS["inference"][0],
+            {"discriminator": config.DCGANDiscriminator()},
+            "a convolutional D came to an inference game",
+        ),
+        (
+            EXTENSIONS["completion"][0],
+            {"generator": config.DCGANGenerator()},
+            "a convolutional G came to a completion game",
+        ),
+        (EXTENSIONS["semi"][0], {}, "MaxoutDiscriminator came to a semi-supervised game"),
+        (config.SemiSupervisedGame(labels=25), SEMI, "ask for 30"),
+        (config.SemiSupervisedGame(labels=9000), SEMI, "900 labelled pictures of each class"),
+        (config.Game(), {"discriminator": config.NoDiscriminator()}, "was given NoDiscriminator"),
+    ],
+)
+def test_nets_and_labels_that_a_game_cannot_have(game, stage, said, tiny, tmp_path, quiet):
+    with pytest.raises(AdvnetsError, match=said):
+        train(run_of(tiny, game, **stage), tmp_path / "run", quiet)
+    with pytest.raises(UsageError, match="deviation is 0"):
+        config.ElboGame(deviation=0.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("classes", "give a conditional run"),
+        ("test-error", "give a semi-supervised run"),
+        ("reconstruction", "give a run of inference-mnist"),
+        ("completion", "give a run of completion-mnist"),
+        ("elbo", "give a run of vae-mnist"),
+    ],
+)
+def test_scores_that_a_run_cannot_have(metric, said, tiny, tmp_path, quiet):
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
+    with pytest.raises(UsageError, match=said):
+        load(tmp_path / "run").evaluate((metric,))
