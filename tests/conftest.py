@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from advnets import config, presets
+from advnets import cli, config, presets
 from advnets.console import Console
 
 # Two cores, and pytest's own work beside the nets': one thread is both fast and the same anywhere.
@@ -41,6 +41,22 @@ def tiny() -> config.Config:
 def quiet() -> Console:
     """A watcher whose words pytest keeps."""
     return Console()
+
+
+@pytest.fixture
+def said(capsys):
+    """Run a command; its exit status, and what it printed on either stream."""
+
+    def run(*arguments):
+        capsys.readouterr()
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            code = exit_.code or 0
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return run
 
 
 @pytest.fixture(autouse=True)

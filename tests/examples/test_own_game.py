@@ -7,20 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from advnets import cli
 from advnets.experiment.trained import load
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_game.py"
 QUICK = ("--steps", "6", "--threads", "1", "--ticks.log", "2")
-
-
-@pytest.fixture
-def said(capsys):
-    def run(*arguments):
-        code = cli.main([str(argument) for argument in arguments])
-        return code, capsys.readouterr().err
-
-    return run
 
 
 def test_it_is_under_30_lines():
@@ -63,7 +53,7 @@ def test_a_file_that_has_changed_is_told(said, tmp_path):
     out = tmp_path / "run"
     assert said("train", f"{own}:game", "--out", out, *QUICK)[0] == 0
     own.write_text(own.read_text() + "# changed\n")
-    code, err = said("train", "--resume", "--out", out, "--steps", "8")
+    code, _, err = said("train", "--resume", "--out", out, "--steps", "8")
     assert code == 1
     assert "has changed since the run began" in err
     assert len(load(out).sample(2)) == 2  # what was trained needs the file no more
@@ -82,7 +72,7 @@ def test_a_file_that_has_changed_is_told(said, tmp_path):
 def test_what_is_no_game_is_told(said, tmp_path, text, place, told):
     if text is not None:
         (tmp_path / "own.py").write_text(text)
-    code, err = said("train", tmp_path / place, "--out", tmp_path / "run")
+    code, _, err = said("train", tmp_path / place, "--out", tmp_path / "run")
     assert code == 2
     assert told in err
     assert len(err.strip().splitlines()) == 1

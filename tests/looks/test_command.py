@@ -7,8 +7,6 @@ import json
 import pytest
 from PIL import Image
 
-from advnets import cli
-
 VIEWS = {
     "samples": ["--num", "9"],
     "neighbours": ["--num", "2", "--near", "2"],
@@ -19,16 +17,6 @@ VIEWS = {
     "activations": ["--num", "1"],
     "training": [],
 }
-
-
-@pytest.fixture
-def said(capsys):
-    def run(*arguments):
-        code = cli.main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
 
 
 @pytest.mark.parametrize("view", VIEWS)

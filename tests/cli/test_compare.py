@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 
-from advnets import cli
 from advnets.experiment.scored import read_scored
 
 STAMPS = {
@@ -50,13 +50,8 @@ def runs(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def said(capsys):
-    def run(*arguments):
-        code = cli.main(["compare", *arguments])
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return run
+def compared(said):
+    return partial(said, "compare")
 
 
 TABLE = """\
@@ -81,14 +76,14 @@ Above the real pictures' row a Parzen score says smoother than data, not better 
 """The intervals are those of scipy.stats.t: 5.0198, 4.0407, 1.0757 and .10040, .00404, .09638."""
 
 
-def test_the_table_is_this(said, runs):
-    code, out, err = said(*runs)
+def test_the_table_is_this(compared, runs):
+    code, out, err = compared(*runs)
     assert (code, err) == (0, "")
     assert out == TABLE
 
 
-def test_a_metric_can_be_picked_and_the_record_printed(said, runs):
-    code, out, _ = said(*runs, "--metrics", "frechet", "--json")
+def test_a_metric_can_be_picked_and_the_record_printed(compared, runs):
+    code, out, _ = compared(*runs, "--metrics", "frechet", "--json")
     record = json.loads(out)
     assert code == 0
     assert [column["name"] for column in record["columns"]] == ["frechet"]
@@ -96,8 +91,8 @@ def test_a_metric_can_be_picked_and_the_record_printed(said, runs):
     assert record["rows"][1]["runs"] == ["quick-0", "quick-1", "quick-2"]
 
 
-def test_the_table_can_be_written(said, runs, tmp_path):
-    assert said(*runs, "--out", "table.md") == (0, "table.md\n", "")
+def test_the_table_can_be_written(compared, runs, tmp_path):
+    assert compared(*runs, "--out", "table.md") == (0, "table.md\n", "")
     lines = (tmp_path / "table.md").read_text("utf-8").splitlines()
     assert lines[2:5] == [
         "| run | weights | step | seeds | parzen, paper grid ↑ | frechet ↓ |",
@@ -105,43 +100,43 @@ def test_the_table_can_be_written(said, runs, tmp_path):
         "| mlp, lr 0.1 | average | 5,000 | 0, 1, 2 | 225.3 ± 5.0 | 4.51 ± 0.10 |",
     ]
     assert lines[12].startswith("| mlp, lr 0.2 − mlp, lr 0.1 | 0, 1, 2 | +25.2 ± 1.1 |")
-    assert said(*runs, "--out", "table.json")[0] == 0
-    printed = said(*runs, "--json")[1]
+    assert compared(*runs, "--out", "table.json")[0] == 0
+    printed = compared(*runs, "--json")[1]
     assert json.loads((tmp_path / "table.json").read_text("utf-8")) == json.loads(printed)
-    code, _, err = said(*runs, "--out", "table.txt")
+    code, _, err = compared(*runs, "--out", "table.txt")
     assert (code, err) == (
         2,
         "advnets: table.txt is to hold a table; give a name in .md or .json\n",
     )
 
 
-def test_unlike_scores_are_one_sentence_and_two_columns(said, runs, tmp_path):
+def test_unlike_scores_are_one_sentence_and_two_columns(compared, runs, tmp_path):
     write(tmp_path / "other", 3, 0.2, 250.0, 0.3, extractor="pixels", extractor_sha256=None)
-    code, out, err = said(*runs, "other")
+    code, out, err = compared(*runs, "other")
     assert (code, out) == (2, "")
     assert err == (
         "advnets: frechet of slow-0 and other differs in extractor (digits and pixels), so that "
         "the numbers do not compare; evaluate all runs alike, or say --apart to see each in a "
         "column of its own\n"
     )
-    code, out, err = said(*runs, "other", "--apart")
+    code, out, err = compared(*runs, "other", "--apart")
     assert (code, err) == (0, "")
     head = next(line for line in out.splitlines() if line.startswith("run "))
     assert "frechet (extractor digits) ↓  frechet (extractor pixels) ↓" in head
-    assert said("slow-0", "other", "--metrics", "parzen")[0] == 0
+    assert compared("slow-0", "other", "--metrics", "parzen")[0] == 0
 
 
-def test_a_mistake_is_one_sentence(said, runs, tmp_path):
-    assert said("slow-0") == (
+def test_a_mistake_is_one_sentence(compared, runs, tmp_path):
+    assert compared("slow-0") == (
         2,
         "",
         "advnets: 1 run was given; give at least two to compare\n",
     )
-    assert said(*runs, "--metrics", "frechett")[2] == (
+    assert compared(*runs, "--metrics", "frechett")[2] == (
         "advnets: no metric is called 'frechett'; did you mean frechet?\n"
     )
     (tmp_path / "slow-1" / "scores.json").unlink()
-    assert said(*runs) == (
+    assert compared(*runs) == (
         1,
         "",
         "advnets: slow-1 has no scores yet; type: advnets evaluate slow-1\n",

@@ -1,0 +1,207 @@
+"""What every command has in common: its words, its help, its mistakes in one sentence."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+import numpy as np
+import pytest
+
+import advnets
+from advnets import cli
+
+
+def test_presets_are_listed(said):
+    """The whole output: a new preset is a line here."""
+    listed = {
+        "digits": "The 2014 pair, small, on scikit-learn's 8x8 digits; minutes, offline.",
+        "points": "The 2014 pair, small, on points of a line or plane; a minute, offline.",
+        "mlp": "Fully connected nets with batch norm, as in tutorials, on MNIST.",
+        "tuned-mnist": "The 2014 MNIST nets trained our way: pairs, slope penalties, Adam.",
+        "paper-mnist": "The 2014 MNIST experiment, the authors' configuration to the letter.",
+        "paper-tfd": "The 2014 Toronto Face Database experiment, its two stages of training.",
+        "paper-cifar": "The 2014 CIFAR-10 experiment, fully connected.",
+        "paper-cifar-conv": "The 2014 CIFAR-10 experiment, convolutional D, deconvolutional G.",
+        "dcgan": "DCGAN for pictures of your own (--data PATH), 64x64 unless --size.",
+        "dcgan-faces": "DCGAN for faces of your own (--data PATH), 64x64, mirrored.",
+        "dcgan-mnist": "DCGAN on MNIST.",
+        "dcgan-mnist-conditional": "DCGAN on MNIST, told which digit: the paper's own net.",
+        "dcgan-cifar": "DCGAN on CIFAR-10.",
+        "dcgan-tutorial": "DCGAN as tutorials have it: half as wide, kernels of 4.",
+        "conditional-mnist": "MNIST, told which digit: p(x | c) by fully connected nets.",
+        "inference-mnist": "MNIST, and z from x: an encoder on G's side.",
+        "inference-after": "z from x for a trained G (--game.begin-with RUN).",
+        "completion-mnist": "MNIST, any part of a digit given the rest.",
+        "semi-mnist": "MNIST with 100 labels: D tells ten digits and generated.",
+        "semi-mnist-large": "The same by a larger D and batches of 1,024; for a GPU.",
+        "semi-mnist-2016": "The same by fully connected nets, as published in 2016.",
+        "supervised-mnist": "semi-mnist's D by the 100 labels alone.",
+        "coordinated-mnist": "mlp's nets in turns, D at four times G's rate: good soonest.",
+        "vae-mnist": "The variational autoencoder on MNIST, with paper-mnist's decoder.",
+        "modern": "Your pictures (--data PATH), 64x64: pairs, slopes, schedules, no norms.",
+        "modern-mnist": "MNIST by the same recipe.",
+        "projection-mnist": "MNIST, told which digit: D is told at its last maps.",
+        "modern-stacked": "Stacked MNIST, 1,000 modes, by the same; an hour of one thread.",
+        "modern-cifar": "CIFAR-10 by the same recipe.",
+        "modern-residual": "The same with residual nets (--data PATH or cifar10); for a GPU.",
+        "modern-ring": "The recipe on a ring of 8 modes, with fully connected nets.",
+        "modern-grid": "The same on a grid of 25 modes.",
+    }
+    told = "".join(f"{name.ljust(23)}  {about}\n" for name, about in listed.items())
+    assert said("presets") == (0, told, "")
+
+
+def test_the_version_is_the_packages(said):
+    assert said("--version") == (0, f"advnets {advnets.__version__}\n", "")
+
+
+ERRORS = [
+    (
+        ("train", "digts"),
+        "advnets: no preset, data set, file or folder is called 'digts'; "
+        "did you mean digits or points?\n",
+    ),
+    (
+        ("train", "digits", "--data", "mnits"),
+        "did you mean mnist",
+    ),
+    (
+        ("train", "digits", "--device", "abacus"),
+        "advnets: device 'abacus' is none that torch knows; give auto, cpu, cuda, cuda:N or mps\n",
+    ),
+    (
+        ("train", "--seed", "3", "paper-mnist"),
+        "advnets: PRESET 'paper-mnist' came after a flag; it must come first: "
+        "advnets train paper-mnist [--flags]\n",
+    ),
+    (
+        ("train", "digits", "--generator.activations", "relu"),
+        "advnets: activations has 1 values for 2 hidden layers; give one for each layer\n",
+    ),
+    (
+        ("train", "digits", "--batch-size", "0"),
+        "advnets: batch_size is 0; it must be at least 1\n",
+    ),
+    (
+        ("train", "digits", "--steps", "-5"),
+        "advnets: steps is -5; it must be at least 1\n",
+    ),
+    (
+        ("train", "digits", "--game.k", "0"),
+        "advnets: k is 0; it must be at least 1\n",
+    ),
+    (
+        ("train", "digits", "--discriminator.keep-input", "0"),
+        "advnets: keep_input is 0.0; it must be above 0 and at most 1\n",
+    ),
+    (
+        ("train", "digits", "--ticks.log", "-1"),
+        "advnets: log is -1; it must be at least 0\n",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "expected"), ERRORS, ids=lambda x: " ".join(x)[:60])
+def test_a_mistake_is_one_sentence(said, tmp_path, monkeypatch, arguments, expected):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = said(*arguments)
+    assert code == 2
+    assert out == ""
+    assert expected in err
+    assert "Traceback" not in err
+    assert not (tmp_path / "runs").exists() or not list((tmp_path / "runs").rglob("config.json"))
+
+
+def test_data_that_is_not_here_is_named_with_its_cure(said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = said("train", "paper-mnist", "--data-dir", tmp_path)
+    assert code == 1
+    assert err.startswith("advnets: no train-images-idx3-ubyte")
+    assert err.endswith("to bring MNIST, type: advnets data fetch mnist\n")
+
+
+def test_an_unknown_flag_is_told_its_nearest(said):
+    code, _, err = said("train", "digits", "--game.objectve", "minimax")
+    assert code == 2
+    assert "--game.objective" in err
+
+
+def test_a_fault_of_ours_is_one_line_and_a_traceback_with_debug(said, monkeypatch):
+    def fall(self):
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr("advnets.commands.Presets.execute", fall)
+    code, _, err = said("presets")
+    assert code == 70
+    assert err.startswith("advnets: unexpected ZeroDivisionError: oh; this is a fault of advnets")
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["presets", "--debug"])
+
+
+def test_every_flag_has_help_and_a_default(said, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = said("train", "paper-cifar-conv", "--help")
+    assert code == 0
+    flags = len(re.findall(r"^\W*--[a-z]", out, re.MULTILINE))
+    assert flags > 40
+    assert out.count("(default:") >= flags
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_shells_can_complete(said, shell):
+    code, out, _ = said("--tyro-print-completion", shell)
+    assert code == 0
+    assert "advnets" in out
+    assert "--generator.hidden" in out
+
+
+def test_points_from_the_command_line(said, tmp_path, monkeypatch):
+    """A distribution is checked, trained on, sampled from and scored by the same commands."""
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = said("data", "check", "grid:side=3,n=2000")
+    assert code == 0
+    assert out.splitlines()[:2] == [
+        "grid: points of a plane: 2,000 training, 10,000 validation, 10,000 test",
+        "  modes       9",
+    ]
+    found = float(out.split("exact: ")[1].split()[0])
+    assert found == pytest.approx(-math.log(9 * 2 * math.pi * math.e * 0.05**2), abs=0.03)
+    code, out, _ = said("data", "check", "gaussian", "--json")
+    facts = json.loads(out)
+    assert facts["log_density_of_test"] == pytest.approx(-1.4189, abs=0.03)  # -log sqrt(2 pi e)
+    code, out, err = said("train", "ring:n=1000", "--steps", "20")
+    assert code == 0, err
+    assert (tmp_path / "runs/ring/samples/step-00000020.png").exists()
+    code, out, _ = said("sample", "runs/ring", "--num", "50", "--out", "points.npz")
+    assert code == 0
+    assert np.load("points.npz")["points"].shape == (50, 2)
+    assert said("sample", "runs/ring", "--num", "50", "--out", "points.png")[0] == 0
+    code, out, _ = said("evaluate", "runs/ring", "--metrics", "points")
+    assert code == 0
+    assert "8 of 8 modes, 9" in out
+    assert said("evaluate", "runs/ring")[0] == 0
+    code, _, err = said("sample", "runs/ring", "--out", "folder")
+    assert (code, err) == (2, "advnets: folder is to hold points; give a name in .png or .npz\n")
+    code, _, err = said("sample", "runs/ring", "--out", "a.png", "--columns", "3")
+    assert (code, err.partition(";")[0]) == (
+        2,
+        "advnets: --columns is for a grid of pictures, but the run is of points",
+    )
+    code, _, err = said("train", "digits", "--data", "ring", "--out", "runs/no")
+    assert (code, err) == (
+        2,
+        "advnets: the data is points, but scaling is unit; say --scaling none or standard, or "
+        "begin with the preset points\n",
+    )
+
+
+def test_a_line_says_what_it_would_train():
+    config = cli.config_of("advnets train modern-ring --steps 7 --seed 3")
+    assert (config.preset, config.stage.steps, config.seed) == ("modern-ring", 7, 3)
+
+
+def test_a_line_of_another_command_trains_nothing():
+    with pytest.raises(advnets.errors.UsageError, match="give a command advnets train"):
+        cli.config_of("advnets presets")

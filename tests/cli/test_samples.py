@@ -1,0 +1,171 @@
+"""`advnets sample` and `advnets evaluate` of a run."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import advnets
+from advnets.runs import RunDirectory
+
+
+@pytest.mark.parametrize("name", ["samples.png", "samples.npz", "folder"])
+def test_samples_go_where_the_name_says(said, trained, tmp_path, name):
+    out = tmp_path / name
+    code, printed, err = said("sample", trained, "--num", 7, "--seed", 1, "--out", out)
+    assert code == 0, err
+    assert printed == f"7 samples of step 30 (average weights): {out}\n"
+    if name == "samples.png":
+        with Image.open(out) as image:
+            assert image.mode == "L"
+    elif name == "samples.npz":
+        images = np.load(out)["images"]
+        assert images.shape == (7, 8, 8, 1)
+        assert images.dtype == np.uint8
+    else:
+        assert len(list(out.glob("*.png"))) == 7
+
+
+def test_the_first_samples_of_a_seed_do_not_depend_on_how_many(said, trained, tmp_path):
+    for count in (5, 600):
+        assert said("sample", trained, "--num", count, "--out", tmp_path / f"{count}.npz")[0] == 0
+    few, many = (np.load(tmp_path / f"{count}.npz")["images"] for count in (5, 600))
+    assert np.array_equal(few, many[:5])
+    assert not np.array_equal(many[500:505], few)
+
+
+def test_the_share_that_d_judges_most_real_is_sampled(said, trained, tmp_path):
+    out = tmp_path / "best.npz"
+    code, printed, err = said("sample", trained, "--num", 7, "--keep", ".5", "--out", out)
+    assert code == 0, err
+    assert printed == f"7 samples of step 30 (average weights, best 0.5 by D): {out}\n"
+    assert np.load(out)["images"].shape == (7, 8, 8, 1)
+    code, _, err = said("sample", trained, "--keep", "2", "--out", out)
+    assert (code, err) == (2, "advnets: keep is 2.0; it must be from 0.002 to 1\n")
+
+
+def test_the_last_weights_are_others_than_the_average(said, trained, tmp_path):
+    for weights in ("average", "last"):
+        out = tmp_path / f"{weights}.npz"
+        assert said("sample", trained, "--weights", weights, "--out", out)[0] == 0
+    a, b = (np.load(tmp_path / f"{w}.npz")["images"] for w in ("average", "last"))
+    assert not np.array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--num", "0", "--out", "x.png"), "0 samples were asked for; ask for at least 1"),
+        (("--out", "x.jpg"), "x.jpg ends in .jpg; give a name in .png, .npz, or of a folder"),
+    ],
+)
+def test_samples_that_cannot_be(said, trained, tmp_path, monkeypatch, arguments, expected):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = said("sample", trained, *arguments)
+    assert code == 2
+    assert err == f"advnets: {expected}\n"
+
+
+def test_evaluate_puts_the_real_row_beside_the_score(said, trained):
+    code, out, err = said("evaluate", trained, "--json")
+    assert code == 0, err
+    records = json.loads(out)
+    assert [(r["samples"], r["grid"]) for r in records] == [
+        ("generator", "paper"),
+        ("real training pictures", "paper"),
+        ("generator", "fine"),
+        ("real training pictures", "fine"),
+    ]
+    assert {r["n_test"] for r in records} == {300}
+    assert RunDirectory(trained).scores() == records
+    code, out, _ = said("evaluate", trained)
+    assert code == 0
+    assert "real training pictures" in out
+    assert "Theis et al. 2016" in out
+    assert len(RunDirectory(trained).scores()) == 4  # the same again replaces, not adds
+    assert "Theis" in (trained / "report.html").read_text("utf-8")
+
+
+def test_evaluate_compares_features_beside_the_real_row(said, trained):
+    """Three metrics of features; pixels are what looks at these digits, and the row says so."""
+    code, out, err = said("evaluate", trained, "--metrics", "frechet", "prdc", "neighbour")
+    assert code == 0, err
+    assert "pixels, 10,000 on 300" in out
+    records = RunDirectory(trained).scores()
+    by_row = {(r["metric"], r["samples"]): r for r in records if r["metric"] != "parzen"}
+    assert len(by_row) == 6
+    for (_, row), record in by_row.items():
+        assert record["extractor"] == "pixels"
+        assert record["extractor_sha256"] is None
+        assert (record["weights"] is None) == (row == "real training pictures")
+    # Hardly trained: real pictures are nearer to real pictures, in every measure.
+    distance = {row: r["value"] for (metric, row), r in by_row.items() if metric == "frechet"}
+    assert distance["real training pictures"] < distance["generator"]
+    recall = {row: r["recall"] for (metric, row), r in by_row.items() if metric == "prdc"}
+    assert recall["real training pictures"] > recall["generator"]
+    told = {row: r["accuracy"] for (metric, row), r in by_row.items() if metric == "neighbour"}
+    assert told["real training pictures"] < told["generator"] - 0.1
+    report = (trained / "report.html").read_text("utf-8")
+    assert "Features of samples against features of test pictures" in report
+    assert "Fréchet distance" in report
+
+
+def test_evaluate_tells_copies_and_two_more_distances(said, trained):
+    code, out, err = said("evaluate", trained, "--metrics", "kernel", "sliced", "memorisation")
+    assert code == 0, err
+    lines = [line for line in out.splitlines() if line.startswith("generator")]
+    for n, line in zip(("300 ", "300 ", "1,197, 300 tests"), lines, strict=True):
+        assert f"pixels, 10,000 on {n}" in line
+    assert "subsets of 300" in lines[0]
+    assert "over 1,000 directions" in lines[1]
+    assert "lie on a training picture" in lines[2]
+    kept = {record["metric"] for record in RunDirectory(trained).scores()}
+    assert {"kernel", "sliced", "memorisation"} <= kept
+    report = (trained / "report.html").read_text("utf-8")
+    assert "lie on a training picture" in report
+
+
+def test_an_extractor_that_does_not_know_such_pictures_is_refused(said, trained):
+    code, _, err = said("evaluate", trained, "--metrics", "frechet", "--extractor", "digits")
+    assert code == 1
+    assert err.startswith("advnets: pictures of shape (1, 8, 8) came; extractor 'digits' knows")
+
+
+def test_a_fully_connected_d_is_no_extractor(said, trained):
+    code, _, err = said("evaluate", trained, "--metrics", "frechet", "--extractor", "discriminator")
+    assert code == 2
+    assert err.startswith("advnets: features of D were asked for, which a discriminator with conv")
+
+
+def test_an_unknown_metric_is_told_what_is_known(said, trained):
+    code, _, err = said("evaluate", trained, "--metrics", "parzn")
+    assert code == 2
+    assert err == "advnets: no metric is called 'parzn'; did you mean parzen?\n"
+
+
+def test_a_run_can_be_scored_while_it_trains(said, trained):
+    with RunDirectory(trained).held():
+        assert said("evaluate", trained, "--seed", "4")[0] == 0
+    assert {record["seed"] for record in RunDirectory(trained).scores()} == {0, 4}
+
+
+def test_a_file_is_no_run_directory(said, tmp_path):
+    (tmp_path / "file").touch()
+    code, _, err = said("train", "digits", "--out", tmp_path / "file")
+    assert code == 1
+    assert err == (
+        f"advnets: {tmp_path / 'file'} cannot be made a run directory (File exists); "
+        "give another --out\n"
+    )
+
+
+def test_the_python_face_does_the_same(trained):
+    loaded = advnets.load(trained)
+    pictures = loaded.sample(3, seed=5)
+    assert pictures.shape == (3, 1, 8, 8)
+    assert pictures.min() >= 0
+    assert pictures.max() <= 1
+    assert loaded.step == 30

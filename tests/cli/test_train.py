@@ -1,0 +1,154 @@
+"""`advnets train`: what it leaves, says and goes on from."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+import termios
+
+import numpy as np
+from PIL import Image
+
+import advnets
+from advnets.runs import RunDirectory
+
+
+def test_a_training_leaves_what_it_says(trained):
+    run = RunDirectory(trained)
+    record = run.read_config()
+    assert record["config"]["runtime"] == {
+        "device": "cpu",
+        "precision": "float32",
+        "threads": 1,
+        "compile": False,
+        "graph": False,
+    }
+    assert record["config"]["stages"][0]["steps"] == 30
+    assert record["data"]["train"] == 1197
+    assert set(record["parameters"]) == {"generator", "discriminator"}
+    kinds = [event["kind"] for event in run.events()]
+    assert kinds == ["start", "tick", "tick", "tick", "end"]
+    tick = run.events()[1]
+    assert 0 < tick["d_real"] < 1
+    assert 0 < tick["d_fake"] < 1
+    assert tick["value"] < 0
+    assert [file.name for file in run.checkpoint_files()] == [
+        "step-00000020.safetensors",
+        "step-00000030.safetensors",
+    ]
+    for picture in (run.sample_file(30), trained / "curves.png"):
+        with Image.open(picture) as image:
+            assert image.width > 300
+    assert "<html" in (trained / "report.html").read_text("utf-8")
+
+
+def test_without_matplotlib_a_training_ends_well_and_prints_the_cure(
+    said, tmp_path, monkeypatch, quick
+):
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(
+        sys,
+        "meta_path",
+        [Missing("matplotlib"), *sys.meta_path],
+    )
+    code, out, err = said("train", "digits", "--out", tmp_path / "run", *quick)
+    assert code == 0
+    assert "advnets: matplotlib is not installed; type: pip install 'advnets[report]'\n" in err
+    assert "done in" in out
+    page = (tmp_path / "run" / "report.html").read_text("utf-8")
+    assert "matplotlib is not installed" in page
+    assert not (tmp_path / "run" / "curves.png").exists()
+
+
+class Missing:
+    """A finder that says of one library what Python says when it is not installed."""
+
+    def __init__(self, library):
+        self.library = library
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == self.library:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=self.library)
+
+
+def test_off_a_terminal_a_tick_is_one_plain_line(said, tmp_path, quick):
+    code, out, err = said("train", "digits", "--out", tmp_path / "run", *quick)
+    assert code == 0
+    lines = err.splitlines()
+    assert lines[0] == "training begins: 30 steps on cpu in float32"
+    assert len(lines) == 4
+    assert lines[1].startswith("step 10/30  epoch 0.8  D(x) 0.")
+    assert "pictures/s" in lines[1]
+    assert f"advnets evaluate {tmp_path / 'run'}" in out
+
+
+def test_on_a_terminal_there_is_a_bar(tmp_path, quick):
+    """Under a real pseudo-terminal: pictures/s, time left, D(x) and D(G(z)) in one moving line."""
+    master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 160))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "advnets", "train", "digits", "--out", tmp_path / "run", *quick],
+        stderr=slave,
+        stdout=subprocess.PIPE,
+    )
+    process.communicate(timeout=100)
+    os.close(slave)
+    shown = os.read(master, 100_000).decode()
+    os.close(master)
+    assert process.returncode == 0
+    assert "pictures" in shown
+    assert "D(x) 0." in shown
+    assert "D(G(z)) 0." in shown
+
+
+def test_a_dry_run_writes_nothing_and_says_what_it_would_take(said, tmp_path, monkeypatch, quick):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = said("train", "digits", "--dry-run", *quick)
+    assert code == 0
+    assert list(tmp_path.iterdir()) == []
+    assert "  preset: digits" in out
+    assert "stage 1: parameters: generator 1,888, discriminator 2,969" in out
+    assert "stage 1: 30 steps of " in out
+    assert "time: about " in out
+    assert "memory: about " in out
+    assert out.endswith("nothing was written\n")
+
+
+def test_training_from_python(tmp_path):
+    run = advnets.train("digits", out=tmp_path / "run", steps=2, seed=3)
+    assert run.config.seed == 3
+    assert run.step == 2
+    more = advnets.train(out=tmp_path / "run", steps=4, resume=True)
+    assert more.step == 4
+    assert more.config.seed == 3
+
+
+def test_a_folder_of_pictures_in_place_of_the_preset(said, tmp_path, quick):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(60):
+        size = rng.integers(20, 60, 2)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f"{i}.png")
+    (folder / "broken.png").write_text("no picture")
+    code, _, err = said("train", folder, "--out", tmp_path / "run", "--size", "12", *quick)
+    assert code == 0, err
+    assert "1 file was left out: broken.png (" in err
+    record = RunDirectory(tmp_path / "run").read_config()
+    assert record["config"]["data"]["source"] == str(folder)
+    assert record["data"]["shape"] == [3, 12, 12]
+    assert said("sample", tmp_path / "run", "--out", tmp_path / "s.png")[0] == 0
+
+
+def test_what_is_not_finite_rolls_back_and_ends_with_advice(said, tmp_path, quick):
+    code, _, err = said(
+        *("train", "digits", "--out", tmp_path / "run", *quick, "--generator-optimizer.lr", "1e38")
+    )
+    assert code == 1
+    assert err.count("numbers that are not finite were met by step") == 3
+    assert "returned to step 0, going on with other noise (try 2)" in err
+    assert "begin a new run with a lower learning rate or smaller initial weights" in err
+    assert "Traceback" not in err
