@@ -59,6 +59,18 @@ def said(capsys):
     return run
 
 
+@pytest.fixture
+def drawn() -> None:
+    """Asked for by tests that look at the curves; the others are spared the drawing of them."""
+
+
+@pytest.fixture(autouse=True)
+def spared(request, monkeypatch) -> None:
+    """Not of those that are made once for a file."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr("advnets.views.report.training_curves", lambda *_, **__: b"")
+
+
 @pytest.fixture(autouse=True)
 def torch_as_started() -> None:
     """A training flushes denormal numbers for the whole process, and every net drawn moves torch's

@@ -5,7 +5,7 @@ events.jsonl     one JSON object a line: start, tick, evaluate, rollback, resume
 samples/         grids of samples, step-00005000.png
 checkpoints/     step-00005000.safetensors, the newest few
 scores.json      records of the evaluator
-curves.png       D(x), D(G(z)) and V over the training, written at its end
+curves.png       D(x), D(G(z)), V and scores over the training, written with the page
 report.html      all of it on one page
 """
 

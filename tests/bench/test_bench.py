@@ -105,13 +105,15 @@ def test_an_unknown_row_is_refused(capsys):
 
 
 def test_a_row_is_measured_and_printed(real_data, capsys):
-    """The Parzen window, in processes of their own, as JSON."""
-    arguments = ["bench", "parzen", "--rounds", "1", "--seconds", "0.1", "--json"]
+    """Steps of ours and of the tutorial's, in processes of their own, as JSON."""
+    arguments = ["bench", "mlp", "--rounds", "1", "--seconds", "0.1", "--json"]
     assert cli.main([*arguments, "--data-dir", str(real_data)]) == 0
     told = json.loads(capsys.readouterr().out)
     (row,) = told["rows"]
-    assert row["row"] == "parzen"
-    assert row["rates"]["ours"]["median"] > 0
+    assert row["row"] == "mlp"
+    assert row["rates"].keys() == {"ours", "tutorial", "resident"}
+    ours, theirs = (row["rates"][name]["median"] for name in ("ours", "tutorial"))
+    assert row["ratios"]["tutorial"]["median"] == pytest.approx(ours / theirs)
     assert 0 < row["flops"] < row["peaks"]["float32"] * 2
     assert row["peak_bytes"]["ours"] > 1 << 20
     assert told["machine"]["torch"] == torch.__version__

@@ -9,6 +9,7 @@ import sys
 import termios
 
 import numpy as np
+import pytest
 from PIL import Image
 
 import advnets
@@ -44,6 +45,7 @@ def test_a_training_leaves_what_it_says(trained):
     assert "<html" in (trained / "report.html").read_text("utf-8")
 
 
+@pytest.mark.usefixtures("drawn")
 def test_without_matplotlib_a_training_ends_well_and_prints_the_cure(
     said, tmp_path, monkeypatch, quick
 ):

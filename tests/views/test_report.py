@@ -54,17 +54,6 @@ class Page(HTMLParser):
             self.rows[-1][-1] += data
 
 
-@pytest.fixture
-def drawn():
-    """Asked for by tests that look at the curves; the others are spared the drawing of them."""
-
-
-@pytest.fixture(autouse=True)
-def _spared(request, monkeypatch):
-    if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("advnets.views.report.training_curves", lambda *_, **__: b"")
-
-
 def report(run):
     path = write_report(run)
     assert path == run / "report.html"
@@ -235,6 +224,7 @@ def test_without_matplotlib_one_line_has_the_cure(finished, drawn, without_matpl
     page = report(finished)
     assert "matplotlib is not installed; type: pip install 'advnets[report]'" in page.text
     assert len(page.images()) == 1
+    assert not (finished / "curves.png").exists()
 
 
 def test_rollbacks_and_breakdowns_are_told(finished):
@@ -293,12 +283,14 @@ def test_a_report_is_written_anew(finished, drawn):
 
 
 def test_the_curves_come_in_light_and_dark(finished, drawn):
-    """A dark page is offered a picture with a dark ground, on screens only."""
+    """A dark page is offered a picture with a dark ground, on screens only; the other is a file."""
     page = report(finished)
     (source,) = [attributes for tag, attributes in page.tags if tag == "source"]
     assert source["media"] == "screen and (prefers-color-scheme: dark)"
     assert np.asarray(decoded(source["srcset"]).convert("L"))[0, 0] < 40
-    assert np.asarray(decoded(page.images()[1]["src"]).convert("L"))[0, 0] == 255
+    light = page.images()[1]["src"]
+    assert np.asarray(decoded(light).convert("L"))[0, 0] == 255
+    assert base64.b64decode(light.partition(",")[2]) == (finished / "curves.png").read_bytes()
 
 
 def test_points_are_called_points():

@@ -16,18 +16,16 @@ from torch import Tensor, nn
 from advnets import config
 from advnets.codec import differences, from_json, to_json
 from advnets.data.source import Part
-from advnets.errors import ConfigDiffersError, MissingExtraError, RunError, UsageError
+from advnets.errors import ConfigDiffersError, MissingExtraError, RunError, UsageError, require
 from advnets.experiment import build
 from advnets.experiment.adopted import adopted, fixed_generator
 from advnets.experiment.measure import Drawing, draw_samples
 from advnets.experiment.on_the_way import check_score, score_on_the_way
-from advnets.files import write_atomically
 from advnets.runs import RunDirectory
 from advnets.training import runtime
 from advnets.training.checkpoint import read_facts
 from advnets.training.ema import WeightAverage
 from advnets.training.loop import Hooks, Loop, Watcher
-from advnets.views.plots import training_curves
 from advnets.views.points import points_picture
 from advnets.views.report import write_report
 from advnets.views.samples import grid, save_grid
@@ -294,11 +292,10 @@ def _hooks(run: RunDirectory, session: Session, device: torch.device, watcher: W
 
 
 def _report(run: RunDirectory) -> list[str]:
-    """Write curves.png and report.html; say which library is missing, training is done anyway."""
+    """Write report.html and curves.png; say which library is missing, training is done anyway."""
     write_report(run.path)
     try:
-        curves = training_curves(run.events())
+        require("matplotlib", "report")
     except MissingExtraError as error:
         return [str(error)]
-    write_atomically(run.path / "curves.png", lambda part: part.write_bytes(curves))
     return []

@@ -22,14 +22,14 @@ Record = Mapping[str, Any]
 
 
 def write_report(run: Path) -> Path:
-    """Write report.html of a run directory from its files, and give its path.
+    """Write report.html of a run directory from its files, and give its path; curves.png besides.
 
     One file without script or request: pictures are inside. What the run has not got yet (samples,
     scores, curves) is said to be missing, and how to get it.
 
     Raises:
         RunError: there is no run, or its config.json is broken.
-        WriteError: the page cannot be written.
+        WriteError: a file cannot be written.
     """
     directory = RunDirectory.existing(run)
     record, events = directory.read_config(), directory.events()
@@ -38,7 +38,7 @@ def write_report(run: Path) -> Path:
     sections = [
         element("p", summary(record, events), class_="lead"),
         _samples(directory),
-        _curves(events, scores),
+        _curves(events, scores, run / "curves.png"),
         trouble or score_section(scores, record.get("data", {}).get("name", "")),
         _go_on(run, finished=complete(events)),
         settings(record.get("config", {})),
@@ -89,7 +89,8 @@ def _samples(directory: RunDirectory) -> Html:
     return element("section", heading, element("p", "No grid of samples has been written yet."))
 
 
-def _curves(events: Sequence[Record], scores: Sequence[Record]) -> Html:
+def _curves(events: Sequence[Record], scores: Sequence[Record], file: Path) -> Html:
+    """On light ground and on dark; the former is the file too."""
     heading = element("h2", "Curves")
     if not any(event.get("kind") in ("tick", "evaluate") for event in events):
         return element("section", heading, element("p", "Nothing has been observed yet."))
@@ -100,6 +101,7 @@ def _curves(events: Sequence[Record], scores: Sequence[Record]) -> Html:
         )
     except MissingExtraError as error:
         return element("section", heading, element("p", str(error), class_="note"))
+    write_atomically(file, lambda part: part.write_bytes(light))
     alt = (
         "Over the training: D(x) and D(G(z)) with the line one half; "
         "V(D, G) with the line minus log 4"

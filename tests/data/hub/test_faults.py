@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from advnets.config import Data
 from advnets.data.hub.open import Hub, find_hub_path, is_hub_path, open_dataset
 from advnets.data.images.open import opened
-from advnets.data.source import Part
+from advnets.data.source import Part, Splits
 from advnets.errors import AdvnetsError, DataError
 
 PACKED, STREAMED = Data(size=8, channels=1), Data(size=8, channels=1, stream=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from itertools import chain, pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from advnets.config import Data
 from advnets.data.hub.open import Hub, find_hub_name, find_hub_path, open_dataset
 from advnets.data.images.open import opened
-from advnets.data.source import Part
+from advnets.data.source import Part, Splits
 from advnets.errors import DataError
 from advnets.noise import Noise
 

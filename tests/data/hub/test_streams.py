@@ -10,6 +10,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from advnets.data.feed import Feed
 from advnets.data.hub.open import Hub, find_hub_path
 from advnets.data.images.open import opened
 from advnets.data.scaling import UnitScaling, fit_scaling
-from advnets.data.source import Pictures
+from advnets.data.source import Pictures, Splits
 from advnets.data.streams import StreamedBatches
 from advnets.errors import DataError
 from advnets.experiment.train import train

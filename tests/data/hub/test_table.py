@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from advnets.data.hub.open import Hub, find_hub_name, find_hub_path, is_hub_path
 from advnets.data.hub.table import collect
 from advnets.data.images import open as opening
 from advnets.data.images.deal import dealt
+from advnets.data.source import Splits
 from advnets.errors import DataError, UnknownNameError, UsageError
 
 DATA = Data(size=8, channels=1)
