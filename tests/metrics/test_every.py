@@ -1,4 +1,4 @@
-"""What holds for every metric: no order of pictures matters, nor where their features lie."""
+"""What holds for every metric: order, devices, and what is refused."""
 
 from __future__ import annotations
 
@@ -74,6 +74,18 @@ def test_nothing_but_numbers_comes_in(name):
         broken[position][3, 1] = torch.nan
         with pytest.raises(DataError, match="not finite"):
             of(*broken)
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [("frechet", 2), ("kernel", 2), ("sliced", 1), ("prdc", 2), ("neighbour", 2)],
+)
+def test_sets_that_cannot_be_compared_are_refused(name, least):
+    of, (real, fake) = METRICS[name]
+    with pytest.raises(DataError, match=rf"real features have shape \({least - 1}, 6\)"):
+        of(real[: least - 1], fake)
+    with pytest.raises(DataError, match="fake features have 4 columns and real ones 6"):
+        of(real, fake[:, :4])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
