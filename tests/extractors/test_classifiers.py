@@ -76,6 +76,15 @@ def test_photographs_are_told_as_often_as_the_weights_say(real_data, tmp_path):
     assert abs(found - said) < 4 * math.sqrt(said * (1 - said) / 1000)
 
 
+@pytest.mark.slow
+def test_all_photographs_are_told_just_as_often(real_data):
+    """Sixty thousand files are decoded for it."""
+    judge = classifier("cifar-jpeg")
+    found = accuracy(judge, str(real_data / "cifar10" / "cifar10-jpg.zip"), 10_000)
+    assert found == pytest.approx(judge.facts["test_accuracy"], abs=2e-4)
+    assert found >= 0.84
+
+
 def accuracy(judge, data: str, n: int) -> float:
     """On so many test pictures, which are all."""
     test = open_source(data).test

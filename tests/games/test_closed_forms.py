@@ -129,9 +129,14 @@ def test_conditional_normals(settled):
         assert x[labels == y].std().item() == pytest.approx(0.5, abs=0.15)
 
 
-def posterior_of(w, x):
+def assert_posterior(e, w, x, within):
     """Of z given x = w · z, z ~ N(0, I): its mean, and the variance of each of its numbers."""
-    return x * w / w.square().sum(), 1 - w.square() / w.square().sum()
+    x = torch.tensor(x)[:, None]
+    found = e(plane(x).pictures)
+    mean, variance = x * w / w.square().sum(), 1 - w.square() / w.square().sum()
+    torch.testing.assert_close(found.mean, mean, atol=within, rtol=0)
+    variances = found.log_variance.exp()
+    torch.testing.assert_close(variances, variance.expand_as(variances), atol=within, rtol=0)
 
 
 def test_an_encoder_learned_afterwards_is_the_posterior(settled):
@@ -145,11 +150,7 @@ def test_an_encoder_learned_afterwards_is_the_posterior(settled):
     game = EncodingNets(config.EncodingGame())
     e = settled(game, players, lambda n: plane(torch.zeros(200, 1)), rounds=1500, beta1=0.9)
     assert torch.equal(g.map.weight, before)
-    x = torch.tensor([-1.0, 0.0, 1.5])[:, None]
-    found = e["encoder"](plane(x).pictures)
-    mean, variance = posterior_of(W, x)
-    torch.testing.assert_close(found.mean, mean, atol=0.08, rtol=0)
-    torch.testing.assert_close(found.log_variance.exp(), variance.expand(3, 2), atol=0.08, rtol=0)
+    assert_posterior(e["encoder"], W, [-1.0, 0.0, 1.5], within=0.08)
 
 
 def test_adversarially_learned_inference_is_the_posterior(settled):
@@ -167,11 +168,7 @@ def test_adversarially_learned_inference_is_the_posterior(settled):
     found = settled(InferenceNets(config.InferenceGame()), players, draw, rounds=3000, lr=1e-3)
     w = found["generator"].map.weight[0].detach()
     assert w.norm().item() == pytest.approx(deviation.item(), abs=0.2)
-    x = torch.tensor([-1.0, 0.0, 1.0])[:, None]
-    q = found["encoder"](plane(x).pictures)
-    mean, variance = posterior_of(w, x)
-    torch.testing.assert_close(q.mean, mean, atol=0.25, rtol=0)
-    torch.testing.assert_close(q.log_variance.exp(), variance.expand(3, 2), atol=0.25, rtol=0)
+    assert_posterior(found["encoder"], w, [-1.0, 0.0, 1.0], within=0.25)
 
 
 def test_completions_of_a_correlated_normal(settled):

@@ -86,6 +86,8 @@ def test_sets_that_cannot_be_compared_are_refused(name, least):
         of(real[: least - 1], fake)
     with pytest.raises(DataError, match="fake features have 4 columns and real ones 6"):
         of(real, fake[:, :4])
+    with pytest.raises(DataError, match="fake features hold numbers that are not finite"):
+        of(real, fake * torch.nan)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
