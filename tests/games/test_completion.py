@@ -10,7 +10,7 @@ from advnets.errors import UsageError
 from advnets.experiment.completed import _nearest
 from advnets.games.completion import CompletionNets, masks
 from advnets.nets.completing import Completer
-from advnets.nets.mlp import MLPDiscriminator, MLPGenerator
+from advnets.nets.mlp import MLPDiscriminator
 from advnets.nets.prior import Prior
 from advnets.noise import Noise
 from advnets.types import Batch
@@ -35,7 +35,7 @@ def test_masks_hide_what_they_say():
         assert 4 <= columns.sum() <= 12
 
 
-def test_d_of_a_completion_sees_the_masks_that_g_was_given():
+def test_d_of_a_completion_sees_the_masks_that_g_was_given(linear_g):
     seen = {}
 
     class G(Completer):
@@ -48,9 +48,8 @@ def test_d_of_a_completion_sees_the_masks_that_g_was_given():
             seen["d"] = x[:, 1:]
             return super().forward(x, noise)
 
-    spec = config.MLPGenerator(2 + 4, "normal", (), (), "linear", init_range=0.4, output_bias=0.0)
     players = {
-        "generator": G(MLPGenerator((1, 1, 2), spec), (1, 1, 2), Prior("normal", 2)),
+        "generator": G(linear_g(2 + 4, 1, 1, 2), (1, 1, 2), Prior("normal", 2)),
         "discriminator": D((1, 1, 4), config.MLPDiscriminator(units=(8,))),
     }
     batch = Batch(NOISE.normal("x", 40, 1, 1, 2))

@@ -10,7 +10,6 @@ from advnets import config
 from advnets.errors import DataError, UsageError
 from advnets.games.augment import augmented
 from advnets.games.semi import SemiSupervisedNets
-from advnets.nets.mlp import MLPGenerator
 from advnets.nets.semi import SemiSupervisedConvDiscriminator, SemiSupervisedDiscriminator
 from advnets.noise import Noise
 from advnets.objectives import mutual_information
@@ -19,15 +18,7 @@ from advnets.types import Batch
 NOISE = Noise(11)
 
 
-def linear_g(latent_dim, *shape):
-    """G(z) = W z + b, of normal z."""
-    spec = config.MLPGenerator(
-        latent_dim, "normal", (), (), "linear", init_range=0.4, output_bias=0.0
-    )
-    return MLPGenerator(shape, spec)
-
-
-def test_d_is_asked_for_the_same_class_through_augmentations():
+def test_d_is_asked_for_the_same_class_through_augmentations(linear_g):
     """The game's loss is that without consistency, less the weighted information of the classes."""
 
     x = NOISE.uniform("x", 12, 1, 8, 8)
@@ -78,7 +69,7 @@ def test_maps_are_normed_by_their_batch_or_made_by_normed_weights():
         torch.testing.assert_close(d.hidden(x), h.flatten(1))
 
 
-def test_at_once_or_in_turn_the_losses_are_the_same():
+def test_at_once_or_in_turn_the_losses_are_the_same(linear_g):
     """Before anybody has moved, one pass of D gives both players what two passes give them."""
     x = NOISE.uniform("x", 12, 1, 1, 6)
     batch = Batch(x, beside=Batch(x[:4], torch.arange(4) % 3))
@@ -99,7 +90,7 @@ def test_at_once_or_in_turn_the_losses_are_the_same():
     torch.testing.assert_close(of_g, alone)
 
 
-def test_labelled_pictures_are_asked_for():
+def test_labelled_pictures_are_asked_for(linear_g):
     players = {
         "discriminator": SemiSupervisedDiscriminator(
             (1, 1, 2), config.SemiSupervisedDiscriminator(units=(4,)), 2

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from advnets import config
 from advnets.codec import differences, from_json, to_json
 from advnets.data.source import Part
-from advnets.errors import ConfigDiffersError, MissingExtraError, RunError, UsageError, require
+from advnets.errors import ConfigDiffersError, RunError, UsageError
 from advnets.experiment import build
 from advnets.experiment.adopted import adopted, fixed_generator
 from advnets.experiment.measure import Drawing, draw_samples
@@ -84,7 +84,7 @@ def train(
         )
         reason = "done" if complete else "asked to stop"
         run.append_event({"kind": "end", "step": session.step, "reason": reason})
-        return replace(ending, warnings=tuple(_report(run)))
+        return replace(ending, warnings=write_report(run.path).warnings)
 
 
 @dataclass
@@ -289,13 +289,3 @@ def _hooks(run: RunDirectory, session: Session, device: torch.device, watcher: W
         return score_on_the_way(generator, data, session.config, drawing)
 
     return Hooks(watcher=watcher, samples=samples, evaluate=evaluate)
-
-
-def _report(run: RunDirectory) -> list[str]:
-    """Write report.html and curves.png; say which library is missing, training is done anyway."""
-    write_report(run.path)
-    try:
-        require("matplotlib", "report")
-    except MissingExtraError as error:
-        return [str(error)]
-    return []

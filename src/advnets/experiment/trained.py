@@ -251,7 +251,7 @@ class Trained:
 
     def report(self) -> Path:
         """Write report.html again."""
-        return write_report(self.run.path)
+        return write_report(self.run.path).path
 
 
 def load(run: str | Path, *, weights: Weights | None = None, device: str = "cpu") -> Trained:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,25 @@ from advnets.views.report_tables import origins, settings
 Record = Mapping[str, Any]
 
 
-def write_report(run: Path) -> Path:
-    """Write report.html of a run directory from its files, and give its path; curves.png besides.
+@dataclass(frozen=True)
+class Written:
+    """A page, and what it had to go without."""
+
+    path: Path
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Curves:
+    """A training's curves on light ground and on dark, or why there are none."""
+
+    light: bytes = b""
+    dark: bytes = b""
+    trouble: str | None = None
+
+
+def write_report(run: Path) -> Written:
+    """Write report.html of a run directory from its files, and curves.png where there are curves.
 
     One file without script or request: pictures are inside. What the run has not got yet (samples,
     scores, curves) is said to be missing, and how to get it.
@@ -35,10 +53,13 @@ def write_report(run: Path) -> Path:
     record, events = directory.read_config(), directory.events()
     scores, trouble = _scores(directory)
     name = record.get("config", {}).get("preset", "run")
+    curves = _drawn(events, scores)
+    if light := curves.light if curves else b"":
+        write_atomically(run / "curves.png", lambda part: part.write_bytes(light))
     sections = [
         element("p", summary(record, events), class_="lead"),
         _samples(directory),
-        _curves(events, scores, run / "curves.png"),
+        _curves(curves, events),
         trouble or score_section(scores, record.get("data", {}).get("name", "")),
         _go_on(run, finished=complete(events)),
         settings(record.get("config", {})),
@@ -53,7 +74,7 @@ def write_report(run: Path) -> Path:
     )
     path = run / "report.html"
     write_atomically(path, lambda part: part.write_text(page, "utf-8"))
-    return path
+    return Written(path, (curves.trouble,) if curves and curves.trouble else ())
 
 
 def _scores(directory: RunDirectory) -> tuple[list[dict[str, Any]], Html | None]:
@@ -89,29 +110,37 @@ def _samples(directory: RunDirectory) -> Html:
     return element("section", heading, element("p", "No grid of samples has been written yet."))
 
 
-def _curves(events: Sequence[Record], scores: Sequence[Record], file: Path) -> Html:
-    """On light ground and on dark; the former is the file too."""
-    heading = element("h2", "Curves")
+def _drawn(events: Sequence[Record], scores: Sequence[Record]) -> _Curves | None:
+    """None where nothing has been observed yet."""
     if not any(event.get("kind") in ("tick", "evaluate") for event in events):
-        return element("section", heading, element("p", "Nothing has been observed yet."))
+        return None
     real = newest_real(scores)
     try:
         light, dark = (
             training_curves(events, real_data=real, dark=ground) for ground in (False, True)
         )
+        return _Curves(light, dark)
     except MissingExtraError as error:
-        return element("section", heading, element("p", str(error), class_="note"))
-    write_atomically(file, lambda part: part.write_bytes(light))
+        return _Curves(trouble=str(error))
+
+
+def _curves(curves: _Curves | None, events: Sequence[Record]) -> Html:
+    heading = element("h2", "Curves")
+    if curves is None:
+        return element("section", heading, element("p", "Nothing has been observed yet."))
+    if curves.trouble:
+        return element("section", heading, element("p", curves.trouble, class_="note"))
     alt = (
         "Over the training: D(x) and D(G(z)) with the line one half; "
         "V(D, G) with the line minus log 4"
     )
     if scored := [event for event in events if event.get("kind") == "evaluate"]:
         alt += f"; {SCORES[metric_of(scored)][0]}"
+    ground = "screen and (prefers-color-scheme: dark)"
     picture = element(
         "picture",
-        void("source", media="screen and (prefers-color-scheme: dark)", srcset=data_uri(dark)),
-        void("img", src=data_uri(light), alt=alt, class_="curves"),
+        void("source", media=ground, srcset=data_uri(curves.dark)),
+        void("img", src=data_uri(curves.light), alt=alt, class_="curves"),
     )
     words = (
         "At the optimum of the game D cannot tell samples from data: D(x) = D(G(z)) = 1/2 and "
