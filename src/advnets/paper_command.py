@@ -51,7 +51,8 @@ class Paper:
         from advnets.console import Console, duration
         from advnets.paper.part import Sources, plain
         from advnets.paper.parts import PARTS
-        from advnets.paper.play import Play, Scale
+        from advnets.paper.play import Play
+        from advnets.paper.result import Scale
 
         if self.only == "list":
             print(

@@ -11,7 +11,8 @@ from PIL import Image
 from advnets.console import Console
 from advnets.errors import StoppedError
 from advnets.paper.part import Check, Formula, Part, Shown, Sources, Table, Words, plain
-from advnets.paper.play import Play, Scale
+from advnets.paper.play import Play
+from advnets.paper.result import Scale
 
 
 def red():

@@ -6,16 +6,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import singledispatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from PIL import Image
 
 from advnets.errors import require
 from advnets.paper.part import Check, Formula, Part, Picture, Table, Words
+from advnets.paper.result import Result
 from advnets.views.html import Html, data_uri, document, element, void
-
-if TYPE_CHECKING:
-    from advnets.paper.play import Result
 
 _DENSITY = 2
 """Pixels of a drawn figure to one of the page."""

@@ -2,50 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from cattrs.preconf.json import make_converter
-from cattrs.strategies import configure_tagged_union
 
 from advnets import config
 from advnets._version import __version__
 from advnets.experiment.build import versions
 from advnets.files import write_atomically
 from advnets.paper.page import page
-from advnets.paper.part import Block, Part, Setting, Shown, Sources, absent
+from advnets.paper.part import Part, Setting, Sources, absent
+from advnets.paper.result import Result, Scale
 from advnets.training.loop import Watcher
-
-_RESULT = "result.json"
-
-
-@dataclass(frozen=True)
-class Scale:
-    """At what scale the paper is played; a result of another scale is not this one's."""
-
-    full: bool
-    seeds: int
-
-    @property
-    def name(self) -> str:
-        """As the command line has it."""
-        return "full" if self.full else "quick"
-
-
-@dataclass(frozen=True)
-class Result:
-    """A part that was played."""
-
-    part: str
-    scale: Scale
-    advnets: str
-    versions: Mapping[str, str]
-    seconds: float
-    shown: Shown
 
 
 @dataclass(frozen=True)
@@ -72,7 +41,7 @@ class Play:
             result = self.known(name)
             if result is None:
                 result = self._played(name)
-                self._keep(result)
+                result.write(self.folder(name))
             self.write_page()
             yield result
 
@@ -81,13 +50,10 @@ class Play:
 
         What was left out for want of data is no result any more once they can be opened.
         """
-        path = self.folder(name) / _RESULT
-        try:
-            result = _converter().structure(json.loads(path.read_text("utf-8")), Result)
-        except (OSError, ValueError, KeyError, ExceptionGroup):
+        result = Result.read(self.folder(name))
+        if result is None or (result.scale, result.advnets) != (self.scale, __version__):
             return None
-        same = result.scale == self.scale and result.advnets == __version__
-        return result if same and not self._found(result.shown.lacking) else None
+        return None if self._found(result.shown.lacking) else result
 
     def folder(self, name: str) -> Path:
         """Where a part's result and pictures lie."""
@@ -124,15 +90,3 @@ class Play:
         shown = self.parts[name].show(setting)
         seconds = time.monotonic() - began
         return Result(name, self.scale, __version__, versions(), seconds, shown)
-
-    def _keep(self, result: Result) -> None:
-        folder = self.folder(result.part)
-        folder.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(_converter().unstructure(result), indent=1, ensure_ascii=False)
-        write_atomically(folder / _RESULT, lambda part: part.write_text(text, "utf-8"))
-
-
-def _converter() -> Any:
-    converter = make_converter(forbid_extra_keys=True)
-    configure_tagged_union(Block, converter, tag_name="kind")
-    return converter
