@@ -13,6 +13,7 @@ import torch
 from advnets.cli import parse, starting_point
 from advnets.commands import Train
 from advnets.paper.parts import PARTS
+from advnets.presets import PRESETS, is_place
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -26,6 +27,10 @@ PICTURE = re.compile(r"!\[[^]]+\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DISPLAYED = re.compile(r"^\$\$\n(.*?)\n\$\$$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"\$([^$\n]+)\$")
+TEMPLATE = re.compile(r"[\[\]…]|\b(RUN|DIR|NAME|PATH|SOURCE|PRESET)\b")
+"""What a command has where the reader is to put their own."""
+NAMES = {"train", "sample", "evaluate", "compare", "view", "data", "list", "fetch", "check", "pack"}
+"""Of commands that are spoken of, and not given."""
 
 
 def prose(text: str) -> str:
@@ -40,9 +45,11 @@ def formulas(text: str) -> list[str]:
 
 def commands(text: str) -> list[list[str]]:
     """Arguments of every advnets command of a page, between backticks or on a line of code."""
+    text = re.sub(r" *\\\n\s+", " ", text)
     typed = re.findall(r"`advnets ([^`\n]+)`", text)
     typed += re.findall(r"^    (?:\.venv/bin/)?advnets (.+)$", text, re.MULTILINE)
-    return [shlex.split(line, comments=True) for line in typed]
+    given = (shlex.split(line, comments=True) for line in typed if not TEMPLATE.search(line))
+    return [arguments for arguments in given if not NAMES.issuperset(arguments)]
 
 
 def parts(text: str) -> set[str]:
@@ -70,11 +77,18 @@ def test_every_picture_is_shown_and_small():
         assert path.stat().st_size <= PICTURE_BYTES[path.suffix], path
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=lambda page: page.name)
-def test_the_guides_commands_are_commands(guide: Path):
-    given = commands(guide.read_text("utf-8"))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_is_one(page: Path, tmp_path, monkeypatch):
+    given = commands(page.read_text("utf-8"))
     assert given
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     for arguments in given:
+        begins_with = [name for name in arguments[1:2] if arguments[0] == "train"]
+        if "--resume" in arguments or "--tyro-print-completion" in arguments:
+            continue  # of a run that is not here; not ours
+        if begins_with and begins_with[0] not in PRESETS and not is_place(begins_with[0]):
+            Path(begins_with[0]).mkdir(parents=True, exist_ok=True)
         parse(arguments, Train.defaults(*starting_point(arguments)))  # exits if it cannot
 
 

@@ -81,6 +81,18 @@ def test_the_choice_is_made_within_classes():
     assert torch.equal(kept(9, 0.5, classes=3), kept(900, 0.5, classes=3)[:9])
 
 
+@pytest.mark.parametrize(("keep", "share"), [(0.4, 0.4), (0.5, 0.5), (0.003, 0.004)])
+def test_of_each_class_the_same_share_stays(keep, share):
+    """Classes that come in turn: the mean of the best of uniform numbers is 1 - share / 2."""
+    rejection = Rejection(keep, config.ConditionalGame(), Taste(), 10)
+    assert rejection.share == share
+    labels = torch.arange(10_000 if keep > 0.1 else 200) % 10
+    x = kept(len(labels), keep, classes=10, labels=labels)[:, 0, 0, 0]
+    means = torch.stack([x[labels == number].mean() for number in range(10) if number != 1])
+    if keep > 0.1:
+        assert means.tolist() == pytest.approx([1 - share / 2] * 9, abs=0.03)
+
+
 def test_the_best_of_each_class_in_their_order():
     logits = torch.tensor([0.0, 3.0, 1.0, 2.0, 5.0, 1.0])
     classes = torch.tensor([0, 0, 1, 0, 1, 1])

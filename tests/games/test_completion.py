@@ -7,7 +7,7 @@ import torch
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.experiment.completed import _nearest
+from advnets.experiment.completed import _nearest, _of_hidden
 from advnets.games.completion import CompletionNets, masks
 from advnets.nets.completing import Completer
 from advnets.nets.mlp import MLPDiscriminator
@@ -71,3 +71,12 @@ def test_what_cannot_be_played_is_said():
         config.CompletionGame(masks=())
     with pytest.raises(UsageError, match="fakes are shared in a completion game"):
         config.CompletionGame(fakes="shared")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_how_completions_differ_is_of_hidden_pixels_of_all_channels(channels):
+    """Uniform completions have a variance of 1/12, what is seen of a picture none."""
+    known = masks(("halves",), 50, 8, 8, NOISE)
+    drawn = NOISE.uniform("drawn", 40 * 50, channels, 8, 8).unflatten(0, (40, 50))
+    differing = torch.where(known == 1, 0.5, drawn).var(0)
+    assert _of_hidden(differing, known) == pytest.approx(1 / 12, rel=0.02)

@@ -91,3 +91,27 @@ def test_the_nearest_others_leave_the_point_itself_out():
 def test_more_others_than_there_are_are_refused(count):
     with pytest.raises(UsageError, match="among 4 others; ask for 1 to 4"):
         nearest_others(torch.zeros(5, 3), count)
+
+
+def test_what_float32_does_not_resolve_is_taken_again():
+    """Two tight groups far apart, a point that is there three times: distances to 1e-5."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.cat([torch.randn(1100, 6, generator=generator) / 100 + far for far in (-30, 30)])
+    x = torch.cat((x, x[:1], x[:1]))
+    exact = torch.cdist(x.double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    alone = exact.clone().fill_diagonal_(torch.inf).sort(dim=1)[0]
+    torch.testing.assert_close(nearest_others(x, 3), alone[:, :3], atol=1e-5, rtol=1e-5)
+    found, which = nearest(x[:50], x, 4)
+    torch.testing.assert_close(found, exact[:50].sort(dim=1)[0][:, :4], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(exact[:50].gather(1, which), found, atol=1e-5, rtol=1e-5)
+
+
+def test_a_few_rows_that_are_not_resolved_are_found_among_all():
+    x = torch.randn(3000, 5, generator=torch.Generator().manual_seed(0))
+    x[7], x[2222], x[9] = x[8], x[8], 100 + x[10] / 1000
+    x[11] = 100 + x[12] / 1000
+    exact = torch.cdist(x.double(), x.double(), compute_mode="donot_use_mm_for_euclid_dist")
+    alone = exact.fill_diagonal_(torch.inf).sort(dim=1)[0]
+    for count in (1, 2):
+        found = nearest_others(x, count)[:, -1]
+        torch.testing.assert_close(found, alone[:, count - 1], atol=1e-5, rtol=1e-3)

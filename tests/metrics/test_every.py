@@ -88,6 +88,8 @@ def test_sets_that_cannot_be_compared_are_refused(name, least):
         of(real, fake[:, :4])
     with pytest.raises(DataError, match="fake features hold numbers that are not finite"):
         of(real, fake * torch.nan)
+    with pytest.raises(DataError, match=r"real features have shape \(1300, 0\).* a column or more"):
+        of(real[:, :0], fake[:, :0])
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

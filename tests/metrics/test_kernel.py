@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -34,7 +32,7 @@ def test_of_one_subset_of_all_it_is_the_definition(shift):
     x, y = draw(30, 7, 0), draw(30, 7, 1, shift)
     found = kernel_distance(x, y, subsets=1)
     assert found.value == pytest.approx(by_pairs(x, y), rel=1e-9)
-    assert (found.standard_error, found.subsets, found.size) == (None, 1, 30)
+    assert (found.deviation, found.subsets, found.size) == (None, 1, 30)
 
 
 def test_torchmetrics_computes_the_same(peer):
@@ -53,8 +51,7 @@ def test_torch_fidelity_computes_the_same_of_the_same_subsets(fidelity, monkeypa
     monkeypatch.setattr(Noise, "permutation", lambda self, purpose, n: rng.permutation(n))
     ours = kernel_distance(x, y, subsets=12, size=60)
     assert ours.value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-6)
-    deviation = theirs["kernel_inception_distance_std"]  # over 12, not over 11
-    assert ours.standard_error == pytest.approx(deviation / math.sqrt(11), rel=1e-6)
+    assert ours.deviation == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-6)
 
 
 def test_subsets_of_one_distribution_are_about_zero_apart():
@@ -101,3 +98,20 @@ def test_close_sets_are_told_apart_in_float64():
 def test_subsets_that_cannot_be_are_refused(asked):
     with pytest.raises(UsageError, match="were asked for; give at least 1 of at least 2"):
         kernel_distance(draw(5, 2, 0), draw(5, 2, 1), **asked)
+
+
+def test_blocks_of_rows_come_to_the_same(monkeypatch):
+    x, y = draw(90, 4, 0), draw(70, 4, 1, 0.1)
+    found = kernel_distance(x, y, subsets=3)
+    monkeypatch.setattr("advnets.metrics.kernel._ROWS", 11)
+    again = kernel_distance(x, y, subsets=3)
+    assert again.value == pytest.approx(found.value, rel=1e-9)
+    assert again.standard_error == pytest.approx(found.standard_error, rel=1e-9)
+
+
+def test_last_bits_of_features_move_it_by_less_than_its_error():
+    """As they do where an extractor sees pictures in batches of another size."""
+    x, y = draw(2000, 20, 0), draw(2000, 20, 1)
+    moved = y * (1 + 2e-7 * draw(2000, 20, 2, shift=-1.0))
+    found, again = (kernel_distance(x, some, size=200, subsets=20) for some in (y, moved))
+    assert abs(again.value - found.value) < 0.02 * found.standard_error

@@ -3,9 +3,11 @@ import pytest
 import torch
 from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 
+from advnets.data.synthetic.mixtures import Ring
 from advnets.errors import UsageError
 from advnets.metrics import distance
 from advnets.metrics.manifold import nearest_neighbour_test, prdc
+from advnets.noise import Noise
 
 
 def draw(n: int, d: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> torch.Tensor:
@@ -95,3 +97,58 @@ def test_too_many_neighbours_and_unlike_sizes_are_refused():
         prdc(draw(5, 2, 0), draw(9, 2, 1))
     with pytest.raises(UsageError, match="5 real and 9 generated pictures came"):
         nearest_neighbour_test(draw(5, 2, 0), draw(9, 2, 1))
+
+
+def numbers(found):
+    return found.precision, found.recall, found.density, found.coverage
+
+
+def test_tight_modes_far_apart_cost_no_accuracy():
+    """A ring of modes a hundred times finer than it is wide, in float32."""
+    real, fake = (
+        torch.from_numpy(Ring().sample(3000, Noise(seed, purpose="x"))).float() for seed in (0, 1)
+    )
+    assert numbers(prdc(real, fake)) == numbers(prdc(real.double(), fake.double()))
+    told = nearest_neighbour_test(real, fake)
+    assert told == nearest_neighbour_test(real.double(), fake.double())
+    assert told.accuracy == pytest.approx(0.5, abs=0.03)
+
+
+def test_samples_that_have_run_away_hide_nothing_of_the_others():
+    real, fake = draw(400, 8, 0).float(), draw(400, 8, 1).float()
+    fake[::2] += 1e4
+    expected = by_definition(real.double().numpy(), fake.double().numpy(), 5)
+    assert numbers(prdc(real, fake)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_copies_tie_with_what_they_copy_and_lie_outside(peer, dtype):
+    """Every distance between the sets is one within a set, some of them a radius.
+
+    In float32 what is as near to the edge as rounding may be taken for a tie: here one of 3,000.
+    """
+    real = draw(600, 64, 0).to(dtype)
+    fake = real[torch.randperm(600, generator=torch.Generator().manual_seed(1))]
+    found = prdc(real, fake)
+    few = 1e-3 if dtype == torch.float32 else 1e-12
+    assert numbers(found) == pytest.approx((1, 1, 1, 1), abs=few)  # itself and four others, of five
+    theirs = peer("prdc").compute_prdc(real.double().numpy(), fake.double().numpy(), 5)
+    assert {name: getattr(found, name) for name in theirs} == pytest.approx(theirs, abs=few)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_balls_of_equal_pictures_hold_nothing(dtype):
+    many = draw(20, 6, 0).repeat(20, 1).to(dtype)
+    for seed in range(3):
+        order = torch.randperm(400, generator=torch.Generator().manual_seed(seed))
+        assert numbers(prdc(many, many[order])) == (0, 0, 0, 0)
+    assert nearest_neighbour_test(many, many.flip(0)).accuracy == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_taken_in_float32(dtype):
+    """Squares of a hundred numbers of 200 are more than float16 holds."""
+    real, fake = (200 * draw(200, 100, seed).to(dtype) for seed in (0, 1))
+    assert numbers(prdc(real, fake)) == numbers(prdc(real.float(), fake.float()))
+    assert prdc(real, fake.double()) == prdc(real.double(), fake.double())
+    assert nearest_neighbour_test(real, fake) == nearest_neighbour_test(real.float(), fake.float())

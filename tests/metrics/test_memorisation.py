@@ -138,3 +138,12 @@ def test_copies_of_what_is_close_together_are_caught():
     train = 100 + torch.rand(3000, 2, generator=torch.Generator().manual_seed(0)) / 10
     found = memorisation(train, train[:500] + 1e-3, train[:500])
     assert found.share > 0.99
+
+
+def test_copies_of_what_is_close_together_in_two_far_places_are_caught():
+    """No centre is near both squares."""
+    square = torch.rand(4000, 2, generator=torch.Generator().manual_seed(0)) / 10
+    train = torch.cat((square[:2000] + 100, square[2000:] - 100))
+    assert memorisation(train, train[:500] + 1e-3, train[::8]).share == 1
+    held_out = train[1::8] + (train[2::8] - train[1::8]).sign() * 0.03
+    assert memorisation(train, held_out, held_out).share < 0.5

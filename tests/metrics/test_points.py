@@ -36,7 +36,8 @@ def test_a_perfect_generator_is_at_the_ceiling(distribution):
     assert found.shares == pytest.approx([1] * len(centres), abs=0.04)
     assert found.spreads == pytest.approx([1] * len(centres), abs=0.025)
     assert sum(found.shares) == pytest.approx(len(centres))
-    assert 0 <= found.jsd < found.kl < 4 * len(centres) / n + 1e-3
+    assert found.roundness == pytest.approx([1] * len(centres), abs=0.05)
+    assert 0 <= found.jsd < found.kl < 16 * len(centres) / n + 1e-3
 
 
 def test_spreads_are_relative_to_those_within_three_deviations():
@@ -61,8 +62,10 @@ def test_what_is_counted_is_what_is_near():
     assert found.seen == (counts > 0).sum()
     assert found.high_quality == pytest.approx(good.mean())
     assert found.shares == pytest.approx(25 * counts / good.sum())
-    shares = np.histogram2d(mode, radius, bins=(np.arange(26), (0, 1, 2, 3, np.inf)))[0].ravel()
-    true = np.tile(np.diff(chi(2).cdf([0, 1, 2, 3, np.inf])), 25)
+    right, up = (samples > centres.numpy()[mode]).T
+    corner = 4 * mode + 2 * up + right
+    shares = np.histogram2d(corner, radius, bins=(np.arange(101), (0, 1, 2, 3, np.inf)))[0].ravel()
+    true = np.tile(np.diff(chi(2).cdf([0, 1, 2, 3, np.inf])), 100)
     assert found.kl == pytest.approx(entropy(shares, true))
     assert found.jsd == pytest.approx(jensenshannon(shares, true) ** 2)
 
@@ -75,7 +78,7 @@ def test_a_collapse_shows_in_each_number():
     assert found.shares == (2, 2, 2, 2, 0, 0, 0, 0)
     assert found.spreads == pytest.approx((0, 0, 0, 0, *[None] * 4))
     first = -math.expm1(-0.5)  # of a normal distribution in a plane within σ
-    assert found.kl == pytest.approx(math.log(2 / first))
+    assert found.kl == pytest.approx(math.log(2 * 4 / first))  # a quarter of the inmost shell
     assert found.kl > found.jsd > 0
 
 
@@ -84,7 +87,8 @@ def test_far_from_all_modes_is_no_quality_and_finite():
     found = mixture_quality(torch.full((50, 2), 100.0), centres, deviation)
     assert (found.seen, found.high_quality, found.shares) == (0, 0, (0,) * 8)
     assert found.spreads == (None,) * 8
-    assert found.kl == pytest.approx(math.log(8) + 4.5)  # all in one bin of mass e^-4.5 / 8
+    assert found.roundness == (None,) * 8
+    assert found.kl == pytest.approx(math.log(8 * 4) + 4.5)  # in one bin of mass e^-4.5 / 8 / 4
     assert found.jsd < math.log(2)
 
 
@@ -117,3 +121,29 @@ def test_modes_that_overlap_are_refused():
 def test_samples_that_are_no_points_are_refused(samples, message):
     with pytest.raises(DataError, match=message):
         mixture_quality(samples, *of(Ring()))
+
+
+def test_modes_of_the_right_size_and_another_shape_are_told():
+    """Radii as they should be, all along one axis; and ellipses along the axes, as wide on mean."""
+    centres, deviation = of(Ring())
+    n = 4000
+    radius = torch.from_numpy(chi(2).rvs(8 * n, random_state=0)) * deviation
+    side = torch.randint(2, (8 * n,), generator=torch.Generator().manual_seed(0)) * 2 - 1
+    where = centres.repeat_interleave(n, 0)
+    lines = where + torch.stack((radius * side, torch.zeros(8 * n)), 1)
+    found = mixture_quality(lines, centres, deviation)
+    assert found.kl > 0.6  # log 2: half of the quarters are empty
+    assert max(found.roundness) < 1e-6
+    true = draw(Ring(), 8 * n).double()
+    nearest = torch.cdist(true, centres).argmin(1)
+    wide = torch.tensor([1.1, (2 - 1.1**2) ** 0.5], dtype=torch.float64)
+    flat = centres[nearest] + (true - centres[nearest]) * wide
+    found = mixture_quality(flat, centres, deviation)
+    assert found.spreads == pytest.approx([1] * 8, abs=0.04)
+    # What is cut off beyond 3 σ is cut off along the longer axis first.
+    assert found.roundness == pytest.approx([float(wide[1] / wide[0])] * 8, abs=0.06)
+    assert max(found.roundness) < 0.9
+
+
+def test_centres_just_far_enough_apart_are_not_refused():
+    mixture_quality(torch.zeros(1, 1), torch.tensor([[0.0], [0.1 + 0.2]]), 0.05)

@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
-from advnets.errors import DataError
+from advnets.errors import DataError, UsageError
 from advnets.metrics import probe as module
 from advnets.metrics.probe import Labelled, linear_svm, nearest_picture_error, probe
 
@@ -159,3 +159,47 @@ def test_mirrored_pictures_are_learned_too():
     svm.fit(both.numpy(), np.concatenate((y[:100], y[:100])))
     right = svm.score(((sets[2].features - shift) / scale).numpy(), y[200:])
     assert found.accuracy == pytest.approx(right)
+
+
+def small(labels):
+    features = torch.randn(len(labels), 3, generator=torch.Generator().manual_seed(len(labels)))
+    return Labelled(features, torch.tensor(labels))
+
+
+def test_a_class_without_a_training_picture_is_named():
+    whole = small([0, 1, 2, 3] * 5)
+    for broken in (small([0, 2, 3, 0] * 5), small([1, 2, 3] * 5)):
+        absent = 1 if broken.labels.min() == 0 else 0
+        with pytest.raises(DataError, match=f"class {absent} has no training picture"):
+            probe(broken, whole, whole)
+    with pytest.raises(DataError, match="a test label is -1; number the classes from 0 on"):
+        probe(whole, whole, small([0, -1]))
+
+
+def test_labels_are_those_learned_from():
+    """Five of four classes are two of each."""
+    whole = small([0, 1, 2, 3] * 5)
+    assert probe(whole, whole, whole, budget=5, draws=2).labels == 8
+
+
+@pytest.mark.parametrize("asked", [{"budget": 0}, {"draws": 0}, {"costs": ()}])
+def test_a_probe_of_nothing_is_refused(asked):
+    whole = small([0, 1] * 5)
+    with pytest.raises(UsageError, match="give at least one each"):
+        probe(whole, whole, whole, **asked)
+
+
+def test_labels_and_features_that_do_not_belong_together_are_refused():
+    whole = small([0, 1] * 5)
+    short = Labelled(whole.features, whole.labels)
+    object.__setattr__(short, "labels", whole.labels[:3])  # past the types that tests check
+    with pytest.raises(DataError, match="10 test pictures came with 3 labels"):
+        probe(whole, whole, short)
+    with pytest.raises(DataError, match="4 mirrored and 10 training pictures came"):
+        probe(whole, whole, whole, mirrored=whole.features[:4])
+    with pytest.raises(DataError, match="10 known pictures came with 3 labels"):
+        nearest_picture_error(short, whole)
+    with pytest.raises(DataError, match="known features hold numbers that are not finite"):
+        nearest_picture_error(Labelled(whole.features * torch.nan, whole.labels), whole)
+    with pytest.raises(DataError, match="known features have 2 columns and test ones 3"):
+        nearest_picture_error(Labelled(whole.features[:, :2], whole.labels), whole)

@@ -77,10 +77,16 @@ def test_no_direction_is_refused():
         sliced_wasserstein(draw(3, 2, 0), draw(3, 2, 1), directions=0)
 
 
-def test_the_standard_error_is_the_deviation_over_seeds():
-    x, y = draw(40, 5, 1), draw(50, 5, 2) + 1
-    found = [sliced_wasserstein(x, y, directions=60, seed=seed) for seed in range(200)]
+@pytest.mark.parametrize(("n", "m", "directions"), [(200, 200, 100), (150, 300, 8)])
+def test_the_standard_error_is_the_deviation_over_draws(n, m, directions):
+    """Of both sets and of directions."""
+    found = [
+        sliced_wasserstein(
+            draw(n, 3, 2 * seed), draw(m, 3, 2 * seed + 1) + 1, directions=directions, seed=seed
+        )
+        for seed in range(300)
+    ]
     deviation = np.std([f.value for f in found], ddof=1)
     assert np.mean([f.standard_error for f in found]) == pytest.approx(deviation, rel=0.12)
-    assert sliced_wasserstein(x, y, directions=1).standard_error is None
+    x = draw(n, 3, 0)
     assert sliced_wasserstein(x, x).standard_error is None

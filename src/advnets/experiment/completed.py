@@ -40,9 +40,8 @@ def completion_records(subject: Subject) -> list[Record]:
     records: list[Record] = []
     for kind, mask in _masks(test, subject.seed).items():
         drawn = torch.stack(list(completions(subject, test, mask, DRAWS)))
-        spread = (drawn.var(0) * (1 - mask)).sum() / (1 - mask).sum()
         rows: dict[str, tuple[Tensor, float | None]] = {
-            GENERATOR: (drawn.mean(0), float(spread) ** 0.5),
+            GENERATOR: (drawn.mean(0), _of_hidden(drawn.var(0), mask) ** 0.5),
             MEAN: (known.mean(0).expand_as(test), None),
             NEAREST: (_nearest(test, mask, known), None),
         }
@@ -52,7 +51,7 @@ def completion_records(subject: Subject) -> list[Record]:
                     "completion",
                     row,
                     hidden=kind,
-                    error=_hidden_error(filled, test, mask),
+                    error=_of_hidden((filled - test).square(), mask),
                     diversity=diversity,
                     draws=DRAWS if diversity is not None else 1,
                     n_test=len(test),
@@ -103,7 +102,9 @@ def _nearest(test: Tensor, mask: Tensor, train: Tensor) -> Tensor:
     return train[apart.argmin(1)]
 
 
-def _hidden_error(filled: Tensor, test: Tensor, mask: Tensor) -> float:
-    """Mean squared error of hidden pixels."""
-    hidden = (1 - mask).expand_as(test)
-    return float(((filled - test).square() * hidden).double().sum() / hidden.double().sum())
+def _of_hidden(
+    numbers: Float[Tensor, "n channels height width"], known: Float[Tensor, "n 1 height width"]
+) -> float:
+    """Mean over hidden pixels, of all channels."""
+    hidden = (1 - known).expand_as(numbers)
+    return float((numbers * hidden).double().sum() / hidden.double().sum())

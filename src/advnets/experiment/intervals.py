@@ -8,6 +8,7 @@ from statistics import NormalDist
 from typing import Any
 
 from advnets.metrics.student import CONFIDENCE, quantile
+from advnets.metrics.subsampling import GROUPS
 
 Record = Mapping[str, Any]
 Interval = list[float]
@@ -25,8 +26,6 @@ _WITH_ERROR = {
 }
 """Numbers beside their standard errors, of many pictures: normal."""
 _SHARES = {
-    "prdc": {"precision": "n_fake", "recall": "n_real", "coverage": "n_real"},
-    "neighbour": {"accuracy": "n_both"},
     "memorisation": {"share": "n_samples"},
     "points": {"high_quality": "n"},
     "classes": {"accuracy": "n_fake"},
@@ -34,6 +33,11 @@ _SHARES = {
     "one-nn": {"error": "n_test"},
 }
 """Shares of so many pictures, each counted as if the others were not there."""
+_OF_PARTS = {
+    "prdc": {"precision": 1.0, "recall": 1.0, "density": math.inf, "coverage": 1.0},
+    "neighbour": {"accuracy": 1.0},
+}
+"""Numbers from 0 to a largest one, beside their standard errors, which parts of the sets gave."""
 _DRAWN_AGAIN = {"inception": ("mean", "splits", 0), "probe": ("accuracy", "draws", 1)}
 """Means of so many values n; beside them their standard deviation, by n or by n - 1."""
 
@@ -41,9 +45,10 @@ _DRAWN_AGAIN = {"inception": ("mean", "splits", 0), "probe": ("accuracy", "draws
 def interval(record: Record) -> dict[str, Interval]:
     """The 95 % interval of each number that has one, by its name.
 
-    Of a number with a standard error it is normal, of a share Wilson's, of a mean of few values
-    Student's. It is of the samples and pictures drawn, not of trainings: several seeds are
-    `advnets compare`'s.
+    Of a number with a standard error it is normal, of a share Wilson's, of a mean or an error of
+    few values Student's. It is of the samples and pictures drawn, not of trainings: several seeds
+    are `advnets compare`'s. And it holds what as many others would give in the mean, not what
+    endless ones would: distances and divergences of few pictures are too large.
     Source: Wilson 1927, “Probable inference, the law of succession, and statistical inference”.
     """
     metric = record["metric"]
@@ -53,8 +58,11 @@ def interval(record: Record) -> dict[str, Interval]:
         if record.get(name) is not None and record.get(error) is not None
     }
     for name, count in _SHARES.get(metric, {}).items():
-        n = record["n_real"] + record["n_fake"] if count == "n_both" else record[count]
-        found[name] = _wilson(record[name], n)
+        found[name] = _wilson(record[name], record[count])
+    for name, most in _OF_PARTS.get(metric, {}).items():
+        if (error := record.get(f"{name}_error")) is not None:
+            low, high = _about(record[name], quantile(CONFIDENCE, GROUPS - 1) * error)
+            found[name] = [max(low, 0.0), min(high, most)]
     if metric in _DRAWN_AGAIN:
         name, count, less = _DRAWN_AGAIN[metric]
         n, deviation = record[count], record["deviation"]

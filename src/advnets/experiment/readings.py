@@ -47,10 +47,13 @@ READINGS: dict[str, Reading] = {
         cases=("grid",),
     ),
     "frechet": Reading({"value": "less"}, found=("standard_error",)),
-    "kernel": Reading({"value": "less"}, found=("standard_error",)),
+    "kernel": Reading({"value": "less"}, found=("standard_error", "deviation")),
     "sliced": Reading({"value": "less"}, found=("standard_error",)),
-    "prdc": Reading({"precision": "more", "recall": "more", "density": None, "coverage": "more"}),
-    "neighbour": Reading({"accuracy": None}, found=("of_real", "of_fake")),
+    "prdc": Reading(
+        {"precision": "more", "recall": "more", "density": None, "coverage": "more"},
+        found=("precision_error", "recall_error", "density_error", "coverage_error"),
+    ),
+    "neighbour": Reading({"accuracy": None}, found=("of_real", "of_fake", "accuracy_error")),
     "memorisation": Reading({"share": None}, found=("expected_share", "z", "p_value", "n_train")),
     "inception": Reading({"mean": "more"}, found=("deviation",)),
     "modes": Reading(
@@ -59,7 +62,7 @@ READINGS: dict[str, Reading] = {
     ),
     "points": Reading(
         {"seen": "more", "high_quality": None, "jsd": "less"},
-        found=("shares", "spreads", "kl"),
+        found=("shares", "spreads", "roundness", "kl"),
         cases=("n",),
     ),
     "probe": Reading(

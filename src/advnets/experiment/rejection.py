@@ -57,6 +57,11 @@ class Rejection:
         """Samples that stay of a block."""
         return round(BLOCK * self.keep)
 
+    @property
+    def share(self) -> float:
+        """What that is of a block."""
+        return self.kept / BLOCK
+
 
 @torch.no_grad()
 def kept_samples(
@@ -76,21 +81,28 @@ def kept_samples(
     """
     kept = rejection.kept
     blocks = -(-n // kept)
-    asked = _asked(rejection, blocks * kept, seed, labels)
-    of_candidate = torch.arange(BLOCK) * kept // BLOCK  # whose place each is a candidate for
-    told = None if asked is None else asked.view(blocks, kept)[:, of_candidate].flatten()
+    asked = _asked(rejection, blocks, seed, labels)
+    wanted = torch.zeros(blocks, kept, dtype=torch.int64) if asked is None else asked
+    told = None if asked is None else candidates(asked).flatten()
     judged, shown = tee(latent_blocks(generator, blocks * BLOCK, seed, drawing.device, told))
     found: list[Tensor] = []
     drawn = made_blocks(generator, shown, drawing)
     for number, (z, x) in enumerate(zip(judged, drawn, strict=True)):
         with products(drawing.device, drawing.precision):
             logits = verdict(rejection.game, rejection.discriminator, x, z, rejection.classes)
-        wanted = torch.zeros(kept, dtype=torch.int64)
-        if asked is not None:
-            wanted = asked[number * kept : (number + 1) * kept]
-        chosen = best(logits.float().cpu(), wanted[of_candidate], wanted)
+        places = wanted[number]
+        chosen = best(logits.float().cpu(), candidates(places[None])[0], places)
         found.append(scaling.to_pixels(x).float().cpu()[chosen])
     return torch.cat(found)[:n]
+
+
+def candidates(asked: Int[Tensor, "blocks kept"]) -> Int[Tensor, "blocks block"]:
+    """The classes of the candidates of each block: as many times as are asked for, for each class.
+
+    Within one candidate, so that of every class the same share stays.
+    """
+    share = torch.arange(BLOCK) * asked.shape[1] // BLOCK
+    return asked.sort(dim=1, stable=True).values[:, share]
 
 
 def best(
@@ -157,12 +169,15 @@ def _(
 
 
 def _asked(
-    rejection: Rejection, n: int, seed: int, labels: Int[Tensor, " given"] | None
-) -> Int[Tensor, " n"] | None:
+    rejection: Rejection, blocks: int, seed: int, labels: Int[Tensor, " given"] | None
+) -> Int[Tensor, "blocks kept"] | None:
     """The class of each of whole blocks of samples: as given, over and over, or drawn."""
     if not rejection.classes:
         return None
+    n = blocks * rejection.kept
     if labels is not None:
-        return labels.cpu()[torch.arange(n) % len(labels)]
-    drawn = Noise(seed, purpose="samples").uniform("class asked for", n)
-    return (drawn * rejection.classes).long()
+        found = labels.cpu()[torch.arange(n) % len(labels)]
+    else:
+        drawn = Noise(seed, purpose="samples").uniform("class asked for", n)
+        found = (drawn * rejection.classes).long()
+    return found.view(blocks, rejection.kept)

@@ -30,10 +30,11 @@ from advnets.experiment.rejection import Rejection, kept_samples
 from advnets.extractors.protocol import Extractor
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
 from advnets.metrics.kernel import kernel_distance
-from advnets.metrics.manifold import nearest_neighbour_test, prdc
+from advnets.metrics.manifold import Manifold, TwoSample, nearest_neighbour_test, prdc
 from advnets.metrics.memorisation import memorisation
 from advnets.metrics.parzen import GRIDS
 from advnets.metrics.sliced import sliced_wasserstein
+from advnets.metrics.subsampling import subsampled_errors
 from advnets.views.score_lines import BESIDE, GENERATOR, NEVER_TRAINED, REAL
 
 Record = dict[str, Any]
@@ -147,7 +148,7 @@ class Subject:
             "metric": metric,
             "samples": row,
             "weights": None if untrained else self.weights,
-            "keep": self.rejection.keep if self.rejection and row == GENERATOR else None,
+            "keep": self.rejection.share if self.rejection and row == GENERATOR else None,
             "split": "test",
             "seed": self.seed,
             "step": self.step,
@@ -248,7 +249,9 @@ def sliced_records(subject: Subject) -> list[Record]:
 
 def prdc_records(subject: Subject) -> list[Record]:
     """Precision, recall, density and coverage against the test pictures."""
-    return _compared(subject, "prdc", lambda test, features: asdict(prdc(test, features)))
+    return _compared(
+        subject, "prdc", lambda test, features: _with_errors(prdc, test, features, _LYING)
+    )
 
 
 def neighbour_records(subject: Subject) -> list[Record]:
@@ -259,12 +262,27 @@ def neighbour_records(subject: Subject) -> list[Record]:
         subject.of_features(
             "neighbour",
             row,
-            **asdict(nearest_neighbour_test(test[:count], features[:count])),
+            **_with_errors(nearest_neighbour_test, test[:count], features[:count], ("accuracy",)),
             n_real=count,
             n_fake=count,
         )
         for row, features in subject.features.items()
     ]
+
+
+_LYING = ("precision", "recall", "density", "coverage")
+
+
+def _with_errors(
+    score: Callable[[Tensor, Tensor], Manifold | TwoSample],
+    test: Tensor,
+    features: Tensor,
+    names: tuple[str, ...],
+) -> Record:
+    """What is found, and the standard errors of some of it."""
+    found = asdict(score(test, features))
+    errors = subsampled_errors(lambda x, y: asdict(score(x, y)), test, features, names)
+    return {**found, **{f"{name}_error": error for name, error in errors.items()}}
 
 
 def memorisation_records(subject: Subject) -> list[Record]:

@@ -6,12 +6,13 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from advnets.errors import UsageError
 
 _ROWS = _COLUMNS = 1024  # one float32 block is 4 MiB and stays in cache for what is done to it next
+_CLEAR = 1e4
 
 
 @torch.no_grad()
@@ -44,8 +45,10 @@ def half_squared_distances(
 
 def nearest(
     x: Float[Tensor, "n d"], y: Float[Tensor, "m d"], count: int = 1
-) -> tuple[Float[Tensor, "n count"], Int[Tensor, "n count"]]:
+) -> tuple[Float64[Tensor, "n count"], Int[Tensor, "n count"]]:
     """Distances of each x_i to its nearest y_j, nearest first, and the numbers j of these.
+
+    Rows in which float32 does not resolve the last of these are taken again in float64.
 
     Raises:
         UsageError: there are fewer y than are asked for.
@@ -59,11 +62,17 @@ def nearest(
         near, order = torch.cat((best[here], near), dim=1).topk(count)
         best[here] = near
         which[here] = torch.cat((which[here], column + there.start), dim=1).gather(1, order)
-    return best.mul_(-2).clamp_(min=0).sqrt_(), which
+    found = _distances(best)
+    lost = unresolved(x, y.mean(0), found[:, -1])
+    if lost.any():
+        found[lost], which[lost] = nearest(x[lost].double(), y.double(), count)
+    return found, which
 
 
-def nearest_others(x: Float[Tensor, "n d"], count: int = 1) -> Float[Tensor, "n count"]:
+def nearest_others(x: Float[Tensor, "n d"], count: int = 1) -> Float64[Tensor, "n count"]:
     """Distances of each point to its nearest other points of the same set, nearest first.
+
+    Rows in which float32 does not resolve the last of these are taken again in float64.
 
     Raises:
         UsageError: there are fewer others than are asked for.
@@ -85,7 +94,44 @@ def nearest_others(x: Float[Tensor, "n d"], count: int = 1) -> Float[Tensor, "n 
         else:  # a distance is as good for the one as for the other
             see(there, block.T.contiguous())
         see(here, block)
-    return best.mul_(-2).clamp_(min=0).sqrt_()
+    found = _distances(best)
+    lost = unresolved(x, x.mean(0), found[:, -1])
+    if lost.all():
+        return nearest_others(x.double(), count)
+    if lost.any():
+        itself = lost.nonzero().flatten()
+        near, which = nearest(x[lost].double(), x.double(), count + 1)
+        # Where it has equals, it may be none of those found: then the last of them is one too many.
+        left = which != itself[:, None]
+        left[left.all(1), -1] = False
+        found[lost] = near[left].view(-1, count)
+    return found
+
+
+def unresolved(
+    x: Float[Tensor, "n d"], centre: Float[Tensor, " d"], distance: Float64[Tensor, " n"]
+) -> Bool[Tensor, " n"]:
+    """Whether products of the dtype of x, about a centre, say too little of so small a distance.
+
+    Their rounding is about ε ‖x‖², and the square of the distance is to be _CLEAR times as large.
+    Of float64 all is taken as it is.
+    """
+    if x.dtype == torch.float64:
+        return torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    return distance.square() < _CLEAR * torch.finfo(x.dtype).eps * (x - centre).square().sum(1)
+
+
+def rounding(
+    x: Float[Tensor, "n d"], centre: Float[Tensor, " d"], distance: Float64[Tensor, " n"]
+) -> Float64[Tensor, " n"]:
+    """By how much the square of a distance from x may be off, as `nearest` has found it."""
+    lost = unresolved(x, centre, distance)
+    eps = torch.where(lost, torch.finfo(torch.float64).eps, torch.finfo(x.dtype).eps)
+    return eps.double() * ((x - centre).double().square().sum(1) + distance.square())
+
+
+def _distances(half_squares: Float[Tensor, "n count"]) -> Float64[Tensor, "n count"]:
+    return half_squares.double().mul_(-2).clamp_(min=0).sqrt_()
 
 
 def _half_squares(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-
+import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
 from advnets.errors import DataError
+from advnets.noise import Noise
 
 
-def check_features(least: int, **sets: Tensor) -> None:
-    """Refuse matrices of features that are too small, of several widths, or not finite.
+def comparable(least: int, **sets: Tensor) -> list[Tensor]:
+    """Matrices of features in one dtype, float64 where one of them is, else float32.
 
     Raises:
-        DataError: one of these, named.
+        DataError: one of them is too small, of another width, or not finite; it is named.
     """
     (first, like), *_ = sets.items()
     for name, x in sets.items():
@@ -24,6 +24,8 @@ def check_features(least: int, **sets: Tensor) -> None:
                 f"{name} features have {x.shape[1]} columns and {first} ones {like.shape[1]}; take "
                 "both from the same extractor"
             )
+    exact = any(x.dtype == torch.float64 for x in sets.values())
+    return [x.to(torch.float64 if exact else torch.float32) for x in sets.values()]
 
 
 def check_rows(what: str, x: Tensor, least: int) -> None:
@@ -32,10 +34,10 @@ def check_rows(what: str, x: Tensor, least: int) -> None:
     Raises:
         DataError: one of these.
     """
-    if x.ndim != 2 or len(x) < least:
+    if x.ndim != 2 or len(x) < least or not x.shape[1]:
         raise DataError(
             f"{what} have shape {tuple(x.shape)}; give a matrix of at least {least} rows, one for "
-            "each picture"
+            "each picture, and a column or more"
         )
     # A sum that is finite has finite terms, and is had in a tenth of the time.
     if not x.sum().isfinite() and not x.isfinite().all():
@@ -45,10 +47,12 @@ def check_rows(what: str, x: Tensor, least: int) -> None:
 def by_content(x: Float[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
     """The rows in an order as if at random, which hangs on them and not on how they came.
 
-    They are sorted by a hash of their numbers: parts of them are then the same parts whatever the
-    order and the batches in which pictures went through an extractor.
+    They are sorted along a random line, and then shuffled: parts of them are the same parts
+    whatever the order in which pictures went through an extractor. Where its numbers differ in
+    their last bits, as they do between batches of another size, few rows change places.
     """
     x = x.double()
-    rows = x.cpu().numpy()
-    keys = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
-    return x[sorted(range(len(keys)), key=keys.__getitem__)]
+    noise = Noise(0, purpose="order")
+    line = noise.normal("line", 1, x.shape[1]).to(x)
+    order = (x * line).sum(1).argsort(stable=True)
+    return x[order[torch.from_numpy(noise.permutation("rows", len(x))).to(x.device)]]

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from advnets.errors import FewPicturesWarning
-from advnets.metrics.features import check_features
+from advnets.metrics.features import comparable
 
 _SINGULAR = 1e-6
 """Of the factor of a covariance, the least number on the diagonal over the largest."""
@@ -31,7 +31,7 @@ def frechet_distance(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"]) -> 
     Warns:
         FewPicturesWarning: a set has no more rows than columns, so that its covariance is singular.
     """
-    check_features(2, real=real, fake=fake)
+    real, fake = comparable(2, real=real, fake=fake)
     for name, features in (("real", real), ("fake", fake)):
         if len(features) <= features.shape[1]:  # n rows about their mean span n - 1
             warnings.warn(
@@ -62,10 +62,11 @@ def frechet_standard_error(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"
     Raises:
         DataError: a set has fewer than 2 rows, widths differ, or numbers are not finite.
     """
-    check_features(2, real=real, fake=fake)
-    (mean, x), (other_mean, y) = _about_mean(real), _about_mean(fake)
-    alive = x.any(0) | y.any(0)
-    x, y, apart = x[:, alive], y[:, alive], (other_mean - mean)[alive]
+    real, fake = comparable(2, real=real, fake=fake)
+    # By the features themselves: about a mean, a constant is what rounding has left of it.
+    alive = (real != real[0]).any(0) | (fake != fake[0]).any(0)
+    (mean, x), (other_mean, y) = _about_mean(real[:, alive]), _about_mean(fake[:, alive])
+    apart = other_mean - mean
     if min(len(x), len(y)) <= x.shape[1]:
         return None
     covariance, other = _gram(x), _gram(y)

@@ -6,12 +6,14 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from advnets.errors import UsageError
-from advnets.metrics.features import by_content, check_features
+from advnets.metrics.features import by_content, comparable
 from advnets.noise import Noise
+
+_ROWS = 1024
 
 
 @dataclass(frozen=True)
@@ -20,8 +22,10 @@ class KernelDistance:
 
     value: float
     """Mean over subsets; its expectation is 0 for p_g = p_data, so that it may be less."""
-    standard_error: float | None
-    """Of that mean over subsets, not over new pictures; of one subset none."""
+    standard_error: float
+    """Of that mean, over draws of both sets and of subsets."""
+    deviation: float | None
+    """Standard deviation over subsets by their number, as it is published; of one subset none."""
     subsets: int
     size: int
     """Pictures of either set in a subset."""
@@ -42,8 +46,13 @@ def kernel_distance(
 
     A subset has `size` pictures of either set, drawn without repetition, or as many as the smaller
     set has. In float64: sums near to each other are subtracted. Unlike the Fréchet distance its
-    mean does not hang on how many pictures there are.
-    Source: Bińkowski et al. 2018, “Demystifying MMD GANs”, section 4.
+    mean does not hang on how many pictures there are. The standard error is, to first order,
+
+        4/n Var h(x) + 4/m Var h(y) + Var over subsets / subsets,  h(x) = E k(x, X) - E k(x, Y),
+
+    E over pictures in the same subsets; where the sets are alike it errs on the large side.
+    Sources: Bińkowski et al. 2018, “Demystifying MMD GANs”, section 4; for the error, Hoeffding
+    1948, “A class of statistics with asymptotically normal distribution”.
 
     Raises:
         UsageError: there is no subset, or it is of fewer than 2 pictures.
@@ -53,32 +62,82 @@ def kernel_distance(
         raise UsageError(
             f"{subsets} subsets of {size} pictures were asked for; give at least 1 of at least 2"
         )
-    check_features(2, real=real, fake=fake)
+    real, fake = comparable(2, real=real, fake=fake)
     size = min(size, len(real), len(fake))
     x, y = by_content(real), by_content(fake)
+    seen_x, seen_y = _Witness.of(x), _Witness.of(y)
     values: list[float] = []
     for number in range(subsets):
         noise = Noise(seed, step=number)
-        some_x, some_y = (
-            points[torch.from_numpy(noise.permutation(name, len(points))[:size])]
+        which_x, which_y = (
+            torch.from_numpy(noise.permutation(name, len(points))[:size]).to(points.device)
             for name, points in (("real", x), ("fake", y))
         )
-        values.append(_squared_discrepancy(some_x, some_y))
+        some_x, some_y = x[which_x], y[which_y]
+        within_x, within_y = _sums(some_x, some_x), _sums(some_y, some_y)
+        across = _sums(some_x, some_y)
+        h_x = within_x.others / (size - 1) - across.rows / size
+        h_y = within_y.others / (size - 1) - across.columns / size
+        seen_x.add(which_x, h_x)
+        seen_y.add(which_y, h_y)
+        values.append(float(h_x.mean() + h_y.mean()))
     found = torch.tensor(values, dtype=torch.float64)
+    if subsets > 1:
+        over = float(found.var()) / subsets
+        variance = seen_x.variance(len(x)) + seen_y.variance(len(y)) + over
+    else:  # as if there were no more pictures
+        variance = seen_x.variance(size) + seen_y.variance(size)
     return KernelDistance(
         value=float(found.mean()),
-        standard_error=float(found.std()) / math.sqrt(subsets) if subsets > 1 else None,
+        standard_error=math.sqrt(variance),
+        deviation=float(found.std(correction=0)) if subsets > 1 else None,
         subsets=subsets,
         size=size,
     )
 
 
-def _squared_discrepancy(x: Float64[Tensor, "s d"], y: Float64[Tensor, "s d"]) -> float:
-    pairs = len(x) * (len(x) - 1)
-    within = sum(k.sum() - k.diagonal().sum() for k in (_cubic(x, x), _cubic(y, y)))
-    return float(within / pairs - 2 * _cubic(x, y).mean())
+@dataclass(frozen=True)
+class _Witness:
+    """h of each picture, summed over the subsets that it was in."""
+
+    total: Float64[Tensor, " n"]
+    times: Float64[Tensor, " n"]
+
+    @classmethod
+    def of(cls, points: Float64[Tensor, "n d"]) -> _Witness:
+        return cls(points.new_zeros(len(points)), points.new_zeros(len(points)))
+
+    def add(self, which: Int[Tensor, " s"], h: Float64[Tensor, " s"]) -> None:
+        self.total[which] += h
+        self.times[which] += 1
+
+    def variance(self, n: int) -> float:
+        """4/n Var h, which a picture that was in no subset tells nothing of."""
+        seen = self.times > 0
+        return 4 * float((self.total[seen] / self.times[seen]).var()) / n
 
 
-def _cubic(x: Float64[Tensor, "s d"], y: Float64[Tensor, "s d"]) -> Float64[Tensor, "s s"]:
-    root = (x @ y.T).div_(x.shape[1]).add_(1)
+@dataclass(frozen=True)
+class _Sums:
+    """Of a matrix of kernels: over its rows, its columns, and its rows without the diagonal."""
+
+    rows: Float64[Tensor, " s"]
+    columns: Float64[Tensor, " s"]
+    others: Float64[Tensor, " s"]
+
+
+def _sums(x: Float64[Tensor, "s d"], y: Float64[Tensor, "s d"]) -> _Sums:
+    """Sums of k(x_i, y_j), a block of rows at a time."""
+    rows, columns = x.new_zeros(len(x)), x.new_zeros(len(x))
+    for start in range(0, len(x), _ROWS):
+        here = slice(start, start + _ROWS)
+        kernels = _cubic((x[here] @ y.T) / x.shape[1])
+        rows[here] = kernels.sum(1)
+        columns += kernels.sum(0)
+    itself = _cubic((x * y).sum(1) / x.shape[1])
+    return _Sums(rows, columns, rows - itself)
+
+
+def _cubic(products: Float64[Tensor, "*s"]) -> Float64[Tensor, "*s"]:
+    root = products.add_(1)
     return root * root * root

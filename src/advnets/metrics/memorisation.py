@@ -11,7 +11,7 @@ from torch import Tensor
 
 from advnets.errors import UsageError
 from advnets.metrics.distance import nearest
-from advnets.metrics.features import check_features
+from advnets.metrics.features import comparable
 
 NEAR = 0.5
 """A picture is on a training picture if that is less than so many times as far as any other."""
@@ -66,9 +66,8 @@ def memorisation(
     """
     if not 0 < near < 1:
         raise UsageError(f"near is {near:g}; expected a ratio above 0 and below 1, as {NEAR}")
-    check_features(1, train=train, test=test, samples=samples)
-    train = train.unique(dim=0)
-    check_features(2, train=train)
+    train, test, samples = comparable(1, train=train, test=test, samples=samples)
+    (train,) = comparable(2, train=train.unique(dim=0))
     on_test, on_samples = (int((_ratios(x, train) < near).sum()) for x in (test, samples))
     z, p_value = _more_than_chance(on_samples, len(samples), on_test, len(test))
     return Memorisation(

@@ -6,18 +6,18 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from advnets.errors import UsageError
 from advnets.metrics.distance import nearest, nearest_others
-from advnets.metrics.features import check_features
+from advnets.metrics.features import comparable
 from advnets.metrics.modes import relative_entropy
 
 SHELLS = (1.0, 2.0, 3.0)
 """Radii, in deviations of a mode, that part the points about it into bins; the last is outside."""
 _REACH = SHELLS[-1]
-_BINS = len(SHELLS) + 1
+_SIGNED = 2
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,11 @@ class MixtureQuality:
     spreads: tuple[float | None, ...]
     """Of each mode: standard deviation about their mean of its samples of high quality, over that
     of the true ones within 3 σ; 1 if p_g = p_data. None of fewer than 2 samples."""
+    roundness: tuple[float | None, ...]
+    """Of each mode: the least deviation along any axis over the largest; 1 if p_g = p_data. None of
+    fewer samples than dimensions and one."""
     kl: float
-    """KL(samples ‖ p_data) in nats over 4 bins for each mode: to 1, 2 and 3 σ and beyond."""
+    """KL(samples ‖ p_data) in nats over the bins of each mode, which no finer ones are below."""
     jsd: float
     """The Jensen-Shannon divergence over the same bins, from 0 to log 2."""
     n: int
@@ -49,31 +52,34 @@ def mixture_quality(
 
     A sample is of the mode whose centre is nearest, of high quality within 3 σ of it, as Srivastava
     et al. 2017 (“VEEGAN”, section 4.1) and Lin et al. 2018 (“PacGAN”, section 4) count. Divergences
-    are of the shares in 4 bins for each mode, ends at 1, 2 and 3 σ; true shares are those of the
-    chi-squared distribution. A perfect generator has about (4 modes - 1) / 2n nats, not 0.
+    are of the shares in bins about each mode: shells that end at 1, 2 and 3 σ, parted by the signs
+    of the first numbers, two at most, 16 in a plane; true shares are those of the chi-squared
+    distribution. A perfect generator has about (bins - 1) / 2n nats, not 0.
 
     Raises:
         UsageError: σ is not positive, or centres are less than 6 σ apart: modes would overlap.
         DataError: there are no samples or centres, dimensions differ, or numbers are not finite.
     """
-    check_features(1, samples=samples, centres=centres)
+    samples, centres = comparable(1, samples=samples, centres=centres)
     samples, centres = samples.double().cpu(), centres.double().cpu()  # sums over few numbers
     _check_apart(centres, deviation)
     distance, which = nearest(samples, centres)
     radius, mode = distance[:, 0] / deviation, which[:, 0]
     good = radius <= _REACH
     counts = torch.bincount(mode[good], minlength=len(centres))
-    shell = torch.bucketize(radius, torch.tensor(SHELLS, dtype=torch.float64))
-    found = _shares(mode * _BINS + shell, _BINS * len(centres))
-    true = _shell_masses(samples.shape[1]).repeat(len(centres)) / len(centres)
+    bins, masses = _bins((samples - centres[mode])[:, :_SIGNED], radius, samples.shape[1])
+    found = _shares(mode * len(masses) + bins, len(masses) * len(centres))
+    true = masses.repeat(len(centres)) / len(centres)
     middle = (found + true) / 2
     even = counts.sum().clamp(min=1).double() / len(centres)
+    spreads, roundness = _shapes(samples[good], mode[good], counts, deviation)
     return MixtureQuality(
         seen=int((counts > 0).sum()),
         modes=len(centres),
         high_quality=float(good.double().mean()),
         shares=tuple((counts / even).tolist()),
-        spreads=_spreads(samples[good], mode[good], counts, deviation),
+        spreads=spreads,
+        roundness=roundness,
         kl=relative_entropy(found, true),
         jsd=(relative_entropy(found, middle) + relative_entropy(true, middle)) / 2,
         n=len(samples),
@@ -85,11 +91,11 @@ def _check_apart(centres: Float64[Tensor, "modes d"], deviation: float) -> None:
         raise UsageError(f"the deviation of the modes is {deviation:g}; give a positive number")
     if len(centres) == 1:
         return
-    apart = float(nearest_others(centres).min())
-    if apart < 2 * _REACH * deviation:
+    apart, least = float(nearest_others(centres).min()), 2 * _REACH * deviation
+    if apart < least * (1 - 1e-9):  # not by the rounding of either
         raise UsageError(
             f"two centres are {apart:g} apart with a deviation of {deviation:g}, so that their "
-            f"modes overlap; give modes at least {2 * _REACH * deviation:g} apart"
+            f"modes overlap; give modes at least {least:g} apart"
         )
 
 
@@ -103,22 +109,41 @@ def _shell_masses(dims: int) -> Float64[Tensor, " bins"]:
     return torch.special.gammainc(torch.full_like(squares, dims / 2), squares).diff()
 
 
-def _spreads(
+def _bins(
+    signed: Float64[Tensor, "n few"], radius: Float64[Tensor, " n"], dims: int
+) -> tuple[Int64[Tensor, " n"], Float64[Tensor, " bins"]]:
+    """The bin of each sample about its centre, and the probability of each bin."""
+    parts = 2 ** signed.shape[1]
+    shell = torch.bucketize(radius, torch.tensor(SHELLS, dtype=torch.float64))
+    side = (signed > 0).long() @ 2 ** torch.arange(signed.shape[1])
+    return shell * parts + side, _shell_masses(dims).repeat_interleave(parts) / parts
+
+
+def _shapes(
     samples: Float64[Tensor, "n d"],
     mode: Int64[Tensor, " n"],
     counts: Int64[Tensor, " modes"],
     deviation: float,
-) -> tuple[float | None, ...]:
+) -> tuple[tuple[float | None, ...], tuple[float | None, ...]]:
+    """Spread and roundness of each mode, by the covariance of what lies in it."""
     dims = samples.shape[1]
     sums = samples.new_zeros(len(counts), dims).index_add_(0, mode, samples)
     gaps = samples - (sums / counts.clamp(min=1)[:, None])[mode]
-    squares = samples.new_zeros(len(counts)).index_add_(0, mode, gaps.square().sum(1))
+    products = gaps[:, :, None] * gaps[:, None]
+    scatter = samples.new_zeros(len(counts), dims, dims).index_add_(0, mode, products)
+    variances = torch.linalg.eigvalsh(scatter / (counts - 1).clamp(min=1)[:, None, None])
+    variances = variances.clamp(min=0)
     # Within R of the centre the variance is σ² P(d/2 + 1, R²/2) / P(d/2, R²/2) on each axis.
     half = torch.tensor((dims / 2 + 1, dims / 2), dtype=torch.float64)
     cut = torch.special.gammainc(half, torch.full_like(half, _REACH**2 / 2))
     true = deviation**2 * cut[0] / cut[1]
-    spreads = (squares / (counts - 1).clamp(min=1) / dims / true).sqrt()
-    return tuple(
-        spread if count > 1 else None
-        for spread, count in zip(spreads.tolist(), counts.tolist(), strict=True)
-    )
+    spreads = (variances.mean(1) / true).sqrt()
+    roundness = (variances[:, 0] / variances[:, -1]).sqrt()
+    return _known(spreads, counts > 1), _known(roundness, counts > dims)
+
+
+def _known(
+    values: Float64[Tensor, " modes"], whether: Bool[Tensor, " modes"]
+) -> tuple[float | None, ...]:
+    pairs = zip(values.tolist(), whether.tolist(), strict=True)
+    return tuple(value if known and value == value else None for value, known in pairs)

@@ -13,9 +13,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from advnets.errors import DataError, require
+from advnets.errors import DataError, UsageError, require
 from advnets.metrics.distance import nearest
-from advnets.metrics.features import check_features
+from advnets.metrics.features import comparable
 
 COSTS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """What C is chosen from."""
@@ -53,6 +53,7 @@ class Probe:
     deviation: float | None
     """Standard deviation over draws; of one draw none."""
     labels: int
+    """Pictures learned from: as many of each class, so that a budget is rounded up to that."""
     draws: int
     costs: tuple[float, ...]
     """C of each draw, chosen on validation pictures."""
@@ -84,24 +85,41 @@ def probe(
     Source: Radford et al. 2015, section 5.
 
     Raises:
-        DataError: a class has fewer pictures than the budget asks for; features are not finite.
+        UsageError: there are no draws, no labels or no costs.
+        DataError: a class has fewer pictures than the budget asks for, or none; numbers of features
+            and labels are unlike; features are not finite.
         MissingExtraError: scikit-learn is not installed.
     """
-    check_features(2, train=train.features, valid=valid.features, test=test.features)
+    if draws < 1 or not costs or (budget is not None and budget < 1):
+        raise UsageError(
+            f"{draws} draws of {budget} labels and {len(costs)} costs came; give at least one each"
+        )
+    sets = {"training": train, "validation": valid, "test": test}
+    comparable(2, **{name: some.features for name, some in sets.items()})
+    classes = max(_classes(name, some) for name, some in sets.items())
+    _check_present(train.labels, classes)
     shift, scale = train.features.mean(0), train.features.std(0)
-    scale = torch.where(scale > 1e-8, scale, torch.ones_like(scale))
+    constant = (train.features == train.features[0]).all(0)
+    scale = torch.where(constant, torch.ones_like(scale), scale)
     train, valid, test = (
         Labelled(_scaled(some.features, shift, scale), some.labels) for some in (train, valid, test)
     )
     turned = None
     if mirrored is not None:
-        check_features(2, mirrored=mirrored)
+        comparable(2, training=train.features, mirrored=mirrored)
+        if len(mirrored) != len(train.labels):
+            raise DataError(
+                f"{len(mirrored)} mirrored and {len(train.labels)} training pictures came; give "
+                "each training picture mirrored"
+            )
         turned = Labelled(_scaled(mirrored, shift, scale), train.labels)
     right: list[float] = []
     chosen: list[float] = []
+    learned = len(train.labels)
     for draw in range(1 if budget is None else draws):
         which = None if budget is None else _drawn(train.labels, budget, seed, draw)
         told = train if which is None else train.part(which)
+        learned = len(told.labels)
         cost, planes = _chosen(told, valid, costs)
         if turned is not None:
             more = turned if which is None else turned.part(which)
@@ -111,7 +129,7 @@ def probe(
     return Probe(
         accuracy=float(np.mean(right)),
         deviation=float(np.std(right, ddof=1)) if len(right) > 1 else None,
-        labels=len(train.labels) if budget is None else budget,
+        labels=learned,
         draws=len(right),
         costs=tuple(chosen),
         n_test=len(test.labels),
@@ -218,6 +236,35 @@ def nearest_picture_error(known: Labelled, test: Labelled) -> float:
 
     Source: Radford et al. 2015, appendix (“Evaluating DCGANs' capability to capture data
     distributions”): 1.48 to 6.28 % where the known pictures are conditional samples of MNIST.
+
+    Raises:
+        DataError: a set is empty, widths differ, numbers are not finite, or there are not as many
+            labels as features.
     """
-    _, which = nearest(test.features, known.features)
+    for name, some in (("known", known), ("test", test)):
+        _classes(name, some)
+    points, others = comparable(1, test=test.features, known=known.features)
+    _, which = nearest(points, others)
     return float((known.labels[which[:, 0]] != test.labels).double().mean())
+
+
+def _classes(name: str, some: Labelled) -> int:
+    """How many classes the labels speak of."""
+    if len(some.labels) != len(some.features) or not len(some.labels):
+        raise DataError(
+            f"{len(some.features)} {name} pictures came with {len(some.labels)} labels; give one "
+            "for each picture, and a picture or more"
+        )
+    least = int(some.labels.min())
+    if least < 0:
+        raise DataError(f"a {name} label is {least}; number the classes from 0 on")
+    return int(some.labels.max()) + 1
+
+
+def _check_present(labels: Int[Tensor, " n"], classes: int) -> None:
+    absent = (torch.bincount(labels, minlength=classes) == 0).nonzero().flatten().tolist()
+    if absent:
+        raise DataError(
+            f"class {absent[0]} has no training picture, so that nothing can be learned of it; "
+            "give a set whose classes all have some"
+        )
