@@ -141,10 +141,25 @@ class RunDirectory:
             write_json(self.scores_file, [*kept, *records])
 
     def scores(self) -> list[dict[str, Any]]:
-        """The evaluator's records, oldest first."""
+        """The evaluator's records, oldest first.
+
+        Raises:
+            RunError: the file does not hold records.
+        """
         if not self.scores_file.exists():
             return []
-        return json.loads(self.scores_file.read_text("utf-8"))
+        try:
+            records = json.loads(self.scores_file.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise self._broken_scores(str(error)) from None
+        if not isinstance(records, list) or not all(_is_record(some) for some in records):
+            raise self._broken_scores("it is not a list of records")
+        return records
+
+    def _broken_scores(self, why: str) -> RunError:
+        return RunError(
+            f"{self.scores_file} cannot be read ({why}); move it away and evaluate again"
+        )
 
     def checkpoint_file(self, step: int) -> Path:
         """Where the checkpoint of a step lies."""
@@ -180,6 +195,10 @@ class RunDirectory:
         """Remove all but the newest few checkpoints, and what a killed save left behind."""
         for file in (*self.checkpoint_files()[:-keep], *self.checkpoints.glob("*.part")):
             file.unlink(missing_ok=True)
+
+
+def _is_record(some: Any) -> bool:
+    return isinstance(some, dict) and {"metric", "samples"} <= some.keys()
 
 
 def _is_json(line: str) -> bool:

@@ -173,6 +173,7 @@ def test_an_infinite_number_has_no_mean():
             {"pictures": {"shape": [3, 32, 32], "crop": "fit", "background": "white"}},
             "pictures (1x28x28 and 3x32x32 fit white)",
         ),
+        ({"versions": {"advnets": "0.2"}}, "version of advnets (0.1 and 0.2)"),
         ({"subsets": 100}, "subsets (none and 100)"),
         ({"what_nobody_knows": 1.5}, "what_nobody_knows (none and 1.5)"),
     ],
@@ -247,7 +248,10 @@ def test_a_run_is_read_with_the_scores_of_its_newest_step(tmp_path):
 
 
 def test_scores_that_are_missing_are_told_with_their_cure(tmp_path):
-    none, old = write(tmp_path / "none", None), write(tmp_path / "old", [{"metric": "parzen"}])
+    none, old = (
+        write(tmp_path / "none", None),
+        write(tmp_path / "old", [{"metric": "parzen", "samples": REAL}]),
+    )
     some = write(tmp_path / "some", [record(1.0)])
     for path, metrics, message in (
         (none, [], f"{none} has no scores yet; type: advnets evaluate {none}"),

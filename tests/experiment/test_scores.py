@@ -10,13 +10,15 @@ import torch
 from torch import nn
 
 from advnets import config
-from advnets.errors import DataError, UsageError
+from advnets.errors import DataError, RunError, UsageError
 from advnets.experiment import build, modes, scores
 from advnets.experiment.compare import compare
 from advnets.experiment.measure import Drawing, real_pictures
 from advnets.experiment.metrics import METRICS
 from advnets.experiment.scored import Scored
 from advnets.experiment.scores import Subject
+from advnets.experiment.train import train
+from advnets.experiment.trained import load
 from advnets.extractors.classifiers import classifier
 from advnets.extractors.pixels import Pixels
 from advnets.views.score_lines import score_lines
@@ -203,3 +205,72 @@ def test_the_inception_score_of_digits_is_near_10_and_of_one_near_1(real_data, m
 def test_metrics_of_other_data_are_refused(digits, metric, error, message):
     with pytest.raises(error, match=message):
         METRICS[metric](subject(digits, torch.zeros(1, 1, 8, 8)))
+
+
+def test_samples_are_as_many_as_the_real_pictures_beside_them(digits):
+    """More would be nearer by their number alone; copies are looked for among all."""
+    copying = subject(digits, real_pictures(digits.splits.train, 600, 1))
+    for metric in ("frechet", "kernel", "sliced", "prdc"):
+        assert [record["n_fake"] for record in METRICS[metric](copying)] == [1197, 1197]
+    assert row(METRICS["memorisation"](copying))["n_samples"] == 10_000
+
+
+class Wide:
+    """More features than there are test pictures; or all the same."""
+
+    name, digest = "wide", ""
+
+    def __init__(self, width):
+        self.width = width
+
+    def features(self, pixels):
+        if not self.width:
+            return torch.ones(len(pixels), 4)
+        return pixels.flatten(1).repeat(1, self.width // 64)
+
+
+def test_few_pictures_of_many_features_are_told_in_the_record(digits, recwarn):
+    shown = real_pictures(digits.splits.train, 600, 1)
+    records = METRICS["frechet"](subject(digits, shown, Wide(320)))
+    assert not recwarn.list
+    assert all(record["few_pictures"] for record in records)
+    assert "far too large: fewer pictures than features" in score_lines(records)
+    assert not any(r["few_pictures"] for r in METRICS["frechet"](subject(digits, shown)))
+
+
+def test_what_cannot_be_seen_through_is_refused(digits):
+    shown = real_pictures(digits.splits.train, 600, 1)
+    with pytest.raises(DataError, match="gives all 300 test pictures the same features"):
+        METRICS["sliced"](subject(digits, shown, Wide(0)))
+
+
+def test_too_few_pictures_for_neighbours_are_told(digits, monkeypatch):
+    monkeypatch.setattr(scores, "TEST", 5)
+    shown = real_pictures(digits.splits.train, 600, 1)
+    with pytest.raises(DataError, match="digits has 5 pictures to compare, and prdc looks"):
+        METRICS["prdc"](subject(digits, shown))
+
+
+def test_a_metric_that_fails_loses_nothing_of_the_others(tiny, tmp_path, quiet):
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
+    trained = load(tmp_path / "run")
+    with pytest.raises(UsageError, match="inception needs the verdicts of a classifier"):
+        trained.evaluate(("sliced", "inception"))
+    assert {record["metric"] for record in trained.run.scores()} == {"sliced"}
+    trained.run.scores_file.write_text("[{")
+    with pytest.raises(RunError, match=r"scores.json cannot be read .*; move it away"):
+        trained.evaluate(("sliced",))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "asked", "message"),
+    [
+        ((), {}, "no metric was asked for"),
+        (("parzen",), {"extractor": "pixels"}, "extractor is pixels, and parzen looks through no"),
+        (("sliced",), {"labels": (5,)}, "labels are 5, which the metric probe alone is given"),
+    ],
+)
+def test_nothing_is_asked_for_in_vain(tiny, tmp_path, quiet, metrics, asked, message):
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
+    with pytest.raises(UsageError, match=message):
+        load(tmp_path / "run").evaluate(metrics, **asked)

@@ -222,3 +222,49 @@ def test_a_file_of_another_kind_or_none_is_told(tmp_path):
         extractor(str(tmp_path / "no.onnx"))
     with pytest.raises(UsageError, match=r"net.pth was given as extractor; give a file that ends"):
         extractor(str(tmp_path / "net.pth"))
+
+
+class Fickle(nn.Module):
+    """Features that hang on the others, as a batch norm's in training, or on chance."""
+
+    def __init__(self, by):
+        super().__init__()
+        self.by = by
+
+    def forward(self, x):
+        rows = x.flatten(1)
+        return rows - rows.mean(0) if self.by == "others" else rows + torch.rand_like(rows)
+
+
+@pytest.mark.parametrize("by", ["others", "chance"])
+def test_features_that_are_not_of_the_picture_alone_are_refused(tmp_path, by):
+    path = exported(tmp_path / "fickle.pt2", Fickle(by), (1, 4, 4), dynamic_shapes=ANY)
+    with pytest.raises(DataError, match="gives a picture other features beside other pictures, or"):
+        extractor(path).features(drawn(40, 1, 4, 4))
+
+
+def test_features_too_large_for_distances_are_refused(tmp_path):
+    path = exported(
+        tmp_path / "huge.pt2", Odd(lambda x: x.flatten(1) * 1e20), (1, 4, 4), dynamic_shapes=ANY
+    )
+    with pytest.raises(
+        DataError, match=r"gave numbers up to 1e\+20, whose distances are too"
+    ):
+        extractor(path).features(drawn(3, 1, 4, 4))
+
+
+def test_a_program_that_fails_is_no_fault_of_ours(tmp_path):
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "narrow.onnx").write_bytes(onnx_model(drawn(16, 5), "n", "c", "h", "w"))
+    with pytest.raises(DataError, match=r"'narrow.onnx' failed on 3 pictures of shape \(1, 5, 5\)"):
+        extractor(str(tmp_path / "narrow.onnx")).features(drawn(3, 1, 5, 5))
+
+
+def test_a_broken_program_is_told_in_one_sentence(tmp_path, caplog):
+    """Without its reader's own trace."""
+    whole = exported(tmp_path / "whole.pt2", Seen(), (1, 8, 8))
+    (tmp_path / "cut.pt2").write_bytes((tmp_path / "whole.pt2").read_bytes()[:-400])
+    assert extractor(whole)
+    with pytest.raises(DataError, match=r"cut\.pt2 cannot be opened"):
+        extractor(str(tmp_path / "cut.pt2"))
+    assert not [told for told in caplog.records if told.levelname in ("WARNING", "ERROR")]

@@ -216,8 +216,28 @@ def test_no_run_is_said(tmp_path):
 
 
 def test_broken_scores_do_not_hide_the_rest(finished):
-    (finished / "scores.json").write_text("[{")
-    assert "scores.json cannot be read: remove it and evaluate again." in report(finished).text
+    for content in ("[{", "", "null", "[1]", "[{}]", '[{"metric": "sliced"}]'):
+        (finished / "scores.json").write_text(content)
+        text = report(finished).text
+        assert "scores.json cannot be read (" in text
+        assert "); move it away and evaluate again" in text
+    (finished / "scores.json").write_text('[{"metric": "sliced", "samples": "generator"}]')
+    assert "a record that lacks its numbers: evaluate again" in report(finished).text
+
+
+def test_each_row_is_called_by_what_it_scores(finished):
+    """The mean picture beside a reconstruction is no generator."""
+    names = {"generator": "average", "D": "last", "mean training picture": None, "pixels": None}
+    (finished / "scores.json").write_text(
+        json.dumps(
+            [
+                {"metric": "test-error", "samples": name, "weights": weights, "error": 0.5}
+                for name, weights in names.items()
+            ]
+        )
+    )
+    rows = [row[0] for row in report(finished).rows if row and "class wrong 50.00%" in row]
+    assert rows == ["generator, averaged weights", "D, last weights", *[*names][2:]]
 
 
 def test_without_matplotlib_one_line_has_the_cure(finished, drawn, without_matplotlib):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from advnets.errors import UnknownNameError, UsageError
 from advnets.experiment.completed import completion_records
 from advnets.experiment.inferred import elbo_records, reconstruction_records
 from advnets.experiment.modes import inception_records, mode_records, point_records
@@ -46,6 +47,18 @@ METRICS: dict[str, Callable[[Subject], list[Record]]] = {
 UNDRAWN = ("probe", "test-error", "reconstruction", "completion", "elbo")
 """Those that look at no samples."""
 
+LOOKING = (
+    "frechet",
+    "kernel",
+    "sliced",
+    "prdc",
+    "neighbour",
+    "memorisation",
+    "inception",
+    "classes",
+)
+"""Those that look through the extractor that is asked for."""
+
 EXTRACTORS = {"mnist": "digits"}
 """What looks at a set unless another extractor is asked for, by the set's name; else pixels.
 
@@ -65,3 +78,34 @@ def extractor_of(data: str, asked: str | None = None) -> Extractor:
         MissingExtraError: it needs a library that is not installed.
     """
     return extractor(asked or EXTRACTORS.get(data, "pixels"))
+
+
+def check_asked(
+    metrics: tuple[str, ...], *, extractor: str | None, keep: float, labels: tuple[int, ...]
+) -> None:
+    """Refuse what nobody knows, and what would be asked for in vain.
+
+    Raises:
+        UnknownNameError: a metric is called so by nobody.
+        UsageError: there is none, or none that looks at what else is given.
+    """
+    if not metrics:
+        raise UsageError("no metric was asked for; give at least one, as --metrics frechet")
+    for name in metrics:
+        if name not in METRICS:
+            raise UnknownNameError("metric", name, METRICS)
+        if keep != 1 and name in UNDRAWN:
+            raise UsageError(
+                f"keep is {keep}, and the metric {name} looks at no samples; leave --keep, or "
+                "ask for the metric apart"
+            )
+    if extractor is not None and not set(metrics) & {*LOOKING}:
+        raise UsageError(
+            f"extractor is {extractor}, and {', '.join(metrics)} looks through none; ask for one "
+            f"of {', '.join(LOOKING)}, or leave --extractor out"
+        )
+    if labels and "probe" not in metrics:
+        raise UsageError(
+            f"labels are {' '.join(map(str, labels))}, which the metric probe alone is given; ask "
+            "for it, or leave --labels out"
+        )

@@ -29,8 +29,9 @@ class Reading:
         left_out = {*self.values, *self.found, *self.cases, *_FREE, *_SAID_TWICE}
         if self.of_itself:
             left_out |= {"extractor", "extractor_sha256"}
-        said = ((key, value) for key, value in record.items() if key not in left_out)
-        return {key: value for key, value in said if value is not None}
+        said = {key: value for key, value in record.items() if key not in left_out}
+        said |= {f"version of {what}": of for what, of in record.get("versions", {}).items()}
+        return {key: value for key, value in said.items() if value is not None}
 
     def case(self, record: Record) -> dict[str, Any]:
         """Which of the cases of one evaluation a record is."""
@@ -46,7 +47,7 @@ READINGS: dict[str, Reading] = {
         found=("valid_mean", "standard_error", "sigma", "sigma_on_edge"),
         cases=("grid",),
     ),
-    "frechet": Reading({"value": "less"}, found=("standard_error",)),
+    "frechet": Reading({"value": "less"}, found=("standard_error", "few_pictures")),
     "kernel": Reading({"value": "less"}, found=("standard_error", "deviation")),
     "sliced": Reading({"value": "less"}, found=("standard_error",)),
     "prdc": Reading(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -15,7 +16,7 @@ from advnets import config
 from advnets._version import __version__
 from advnets.data.names import is_named
 from advnets.data.source import Part
-from advnets.errors import DataError
+from advnets.errors import DataError, FewPicturesWarning
 from advnets.experiment.build import OpenedData, versions
 from advnets.experiment.measure import (
     SAMPLES,
@@ -30,7 +31,13 @@ from advnets.experiment.rejection import Rejection, kept_samples
 from advnets.extractors.protocol import Extractor
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
 from advnets.metrics.kernel import kernel_distance
-from advnets.metrics.manifold import Manifold, TwoSample, nearest_neighbour_test, prdc
+from advnets.metrics.manifold import (
+    NEIGHBOURS,
+    Manifold,
+    TwoSample,
+    nearest_neighbour_test,
+    prdc,
+)
 from advnets.metrics.memorisation import memorisation
 from advnets.metrics.parzen import GRIDS
 from advnets.metrics.sliced import sliced_wasserstein
@@ -109,9 +116,15 @@ class Subject:
         """Features of the test pictures.
 
         Raises:
-            DataError: there are no test pictures.
+            DataError: there are no test pictures, or the extractor tells none from another.
         """
-        return self.extractor.features(pictures(test_part(self.data), slice(TEST)))
+        found = self.extractor.features(pictures(test_part(self.data), slice(TEST)))
+        if len(found) > 1 and (found == found[0]).all():
+            raise DataError(
+                f"extractor {self.extractor.name!r} gives all {len(found):,} test pictures the "
+                "same features, through which nothing can be seen; choose another one"
+            )
+        return found
 
     def labelled_test(self) -> tuple[Pictures, Int[Tensor, " n"]]:
         """All test pictures and their labels.
@@ -205,15 +218,25 @@ def parzen_records(subject: Subject) -> list[Record]:
 
 
 def _compared(
-    subject: Subject, metric: str, score: Callable[[Tensor, Tensor], Record]
+    subject: Subject,
+    metric: str,
+    score: Callable[[Tensor, Tensor], Record],
+    *,
+    alike: bool = True,
 ) -> list[Record]:
-    """A record for each row: what its features score against those of the test pictures."""
-    test = subject.test_features
+    """A record for each row: what its features score against those of the test pictures.
+
+    Where numbers are to be `alike`, of as many samples as there are training pictures, if those are
+    fewer: more would score better than the row beside them by their number alone.
+    """
+    test, train = subject.test_features, subject.data.splits.train
+    most = len(train) if alike and isinstance(train, Part) else SAMPLES
+    rows = {row: features[:most] for row, features in subject.features.items()}
     return [
         subject.of_features(
             metric, row, **score(test, features), n_real=len(test), n_fake=len(features)
         )
-        for row, features in subject.features.items()
+        for row, features in rows.items()
     ]
 
 
@@ -221,9 +244,13 @@ def frechet_records(subject: Subject) -> list[Record]:
     """Fréchet distances to the test pictures."""
 
     def score(test: Tensor, features: Tensor) -> Record:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always", FewPicturesWarning)
+            value = frechet_distance(test, features)
         return {
-            "value": frechet_distance(test, features),
+            "value": value,
             "standard_error": frechet_standard_error(test, features),
+            "few_pictures": bool(said),
         }
 
     return _compared(subject, "frechet", score)
@@ -248,7 +275,17 @@ def sliced_records(subject: Subject) -> list[Record]:
 
 
 def prdc_records(subject: Subject) -> list[Record]:
-    """Precision, recall, density and coverage against the test pictures."""
+    """Precision, recall, density and coverage against the test pictures.
+
+    Raises:
+        DataError: there are too few pictures for their neighbours.
+    """
+    fewest = min(len(subject.test_features), *map(len, subject.features.values()))
+    if fewest <= NEIGHBOURS:
+        raise DataError(
+            f"{subject.data.facts.name} has {fewest} pictures to compare, and prdc looks at the "
+            f"{NEIGHBOURS} nearest others of each; give a larger set, or ask for other metrics"
+        )
     return _compared(
         subject, "prdc", lambda test, features: _with_errors(prdc, test, features, _LYING)
     )
@@ -296,4 +333,5 @@ def memorisation_records(subject: Subject) -> list[Record]:
         subject,
         "memorisation",
         lambda test, features: {**asdict(memorisation(train, test, features)), "among": len(train)},
+        alike=False,
     )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from advnets.codec import from_json
 from advnets.config import Config, Data, Runtime
-from advnets.errors import UnknownNameError, UsageError
+from advnets.errors import UsageError
 from advnets.experiment import build
 from advnets.experiment.intervals import interval
 from advnets.experiment.measure import (
@@ -23,7 +23,7 @@ from advnets.experiment.measure import (
     latent_blocks,
     picture_blocks,
 )
-from advnets.experiment.metrics import METRICS, OWN, UNDRAWN, extractor_of
+from advnets.experiment.metrics import METRICS, OWN, check_asked, extractor_of
 from advnets.experiment.rejection import Rejection, kept_samples
 from advnets.experiment.scores import Subject
 from advnets.extractors.discriminator import OwnDiscriminator, discriminator_extractor
@@ -215,17 +215,13 @@ class Trained:
             DataError: the data is absent or has no validation and test pictures; the extractor's
                 file is absent, broken, or knows other pictures.
             MissingExtraError: the extractor needs a library that is not installed.
-            UsageError: samples are to be rejected where there is no D or no sample; a number of
-                labels is negative.
+            RunError: scores.json cannot be read.
+            UsageError: no metric is asked for; samples are to be rejected where there is no D or no
+                sample; an extractor or labels are given that no metric looks at; a number of labels
+                is negative.
         """
-        for name in metrics:
-            if name not in METRICS:
-                raise UnknownNameError("metric", name, METRICS)
-            if keep != 1 and name in UNDRAWN:
-                raise UsageError(
-                    f"keep is {keep}, and the metric {name} looks at no samples; leave --keep, or "
-                    "ask for the metric apart"
-                )
+        check_asked(metrics, extractor=extractor, keep=keep, labels=labels)
+        self.run.scores()  # what cannot be read now, nothing can be added to
         data = build.open_data(self.data_spec(data_dir))
         subject = Subject(
             players=self.players,
@@ -244,10 +240,14 @@ class Trained:
             rejection=self.rejection(keep),
             budgets=labels,
         )
-        found = (record for name in metrics for record in METRICS[name](subject))
-        records = [{**record, "interval": interval(record)} for record in found]
-        self.run.add_scores(records, _identity)
-        return records
+        found: list[dict[str, Any]] = []
+        for name in metrics:
+            records = [
+                {**record, "interval": interval(record)} for record in METRICS[name](subject)
+            ]
+            self.run.add_scores(records, _identity)  # so that another metric's fault loses nothing
+            found += records
+        return found
 
     def report(self) -> Path:
         """Write report.html again."""

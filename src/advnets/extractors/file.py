@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,10 @@ from torch import Tensor
 from advnets.errors import DataError, UsageError, require
 from advnets.extractors.classifiers import read_classifier
 from advnets.extractors.protocol import BLOCK, Expected, Extractor, by_blocks, check_shape
+
+_FATAL = 4
+_AGAIN, _ALIKE = 8, 1e-3
+"""Pictures that go through twice, and by what share of the largest their features may differ."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,33 @@ class Program:
     def features(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
-        """What it gives for each picture."""
+        """What it gives for each picture.
+
+        Raises:
+            DataError: it fails; or it gives a picture other features beside other pictures, or the
+                second time, as a net does that was exported in training.
+        """
         check_shape(self.name, self.shape, pixels)
-        return by_blocks(self.name, self.of, pixels, least=self.least, most=self.most)
+        found = by_blocks(self.name, self._run, pixels, least=self.least, most=self.most)
+        few = min(_AGAIN, len(pixels) // 2)
+        if few:
+            again = by_blocks(self.name, self._run, pixels[:few], least=self.least, most=self.most)
+            if (again - found[:few]).abs().max() > _ALIKE * found[:few].abs().max():
+                raise DataError(
+                    f"extractor {self.name!r} gives a picture other features beside other "
+                    "pictures, or at another time; export it after .eval()"
+                )
+        return found
+
+    def _run(self, block: Tensor) -> Tensor:
+        try:
+            return self.of(block)
+        except Exception as error:  # a program can fail in any way
+            reason = " ".join(str(error).split())[:120]
+            raise DataError(
+                f"extractor {self.name!r} failed on {len(block)} pictures of shape "
+                f"{tuple(block.shape[1:])} ({reason}); give one that takes them"
+            ) from None
 
 
 def extractor_of_file(path: Path) -> Extractor:
@@ -67,10 +96,15 @@ def _weights(name: str, content: bytes, _: Path) -> Extractor:
 
 def _exported(name: str, content: bytes, path: Path) -> Extractor:
     """A program that `torch.export.save` wrote."""
+    log = logging.getLogger("torch.export")
+    level = log.level
+    log.setLevel(logging.CRITICAL)  # its reader tells the whole of its fall
     try:
         program = torch.export.load(path)
     except Exception as error:  # of an archive that is none, whatever its reader stumbles over
         raise _broken(name, error, "torch.export.save") from None
+    finally:
+        log.setLevel(level)
     (given,) = _one(name, "inputs", program.graph_signature.user_inputs)
     _one(name, "outputs", program.graph_signature.user_outputs)
     taken = next(node.meta["val"] for node in program.graph.nodes if node.name == given)
@@ -95,6 +129,7 @@ def _onnx(name: str, content: bytes, _: Path) -> Extractor:
     runtime: Any = require("onnxruntime", "onnx")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = _FATAL  # faults come as exceptions
     try:
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a class of its own for each fault

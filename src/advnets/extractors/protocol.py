@@ -15,6 +15,8 @@ from advnets.errors import DataError
 BLOCK = 500
 """Pictures that go through a net at once."""
 
+_MOST = 1e12
+
 Expected = tuple[int | None, int | None, int | None]
 """Channels, height and width that an extractor takes; None: any."""
 
@@ -91,6 +93,12 @@ def by_blocks(
             )
         rows.append(row[: len(block)].float().cpu())
     features = torch.cat(rows)
+    largest = features.abs().max() if features.numel() else 0.0
+    if _MOST < largest < torch.inf:
+        raise DataError(
+            f"extractor {name!r} gave numbers up to {largest:.1g}, whose distances are too large "
+            f"for float32; let it give numbers below {_MOST:.0e}"
+        )
     if not features.isfinite().all() and pixels.isfinite().all():
         raise DataError(
             f"extractor {name!r} gave numbers that are not finite; it is handed pixels in [0, 1]"

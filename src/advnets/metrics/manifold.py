@@ -18,6 +18,8 @@ from advnets.metrics.distance import (
 )
 from advnets.metrics.features import comparable
 
+NEIGHBOURS = 5
+"""Those that a ball reaches to, as Naeem et al. 2020 have it."""
 _TIE = 4
 """Roundings by which a distance has to be less than a radius."""
 
@@ -39,7 +41,9 @@ class Manifold:
 
 
 @torch.no_grad()
-def prdc(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"], neighbours: int = 5) -> Manifold:
+def prdc(
+    real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"], neighbours: int = NEIGHBOURS
+) -> Manifold:
     """Precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
     A ball about a point has the distance to its k-th nearest other point of its own set as radius,

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from advnets.errors import UsageError
+from advnets.errors import DataError, UsageError
 from advnets.metrics.distance import nearest
 from advnets.metrics.features import comparable
 
@@ -67,7 +67,11 @@ def memorisation(
     if not 0 < near < 1:
         raise UsageError(f"near is {near:g}; expected a ratio above 0 and below 1, as {NEAR}")
     train, test, samples = comparable(1, train=train, test=test, samples=samples)
-    (train,) = comparable(2, train=train.unique(dim=0))
+    came, train = len(train), train.unique(dim=0)
+    if len(train) < 2:
+        raise DataError(
+            f"{came} training pictures came, all of the same features; give at least 2 unlike ones"
+        )
     on_test, on_samples = (int((_ratios(x, train) < near).sum()) for x in (test, samples))
     z, p_value = _more_than_chance(on_samples, len(samples), on_test, len(test))
     return Memorisation(

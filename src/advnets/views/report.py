@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from advnets.errors import MissingExtraError
+from advnets.errors import MissingExtraError, RunError
 from advnets.files import write_atomically
 from advnets.runs import RunDirectory
 from advnets.views.html import Html, data_uri, document, element, void
@@ -81,9 +81,9 @@ def _scores(directory: RunDirectory) -> tuple[list[dict[str, Any]], Html | None]
     """The records, or a section that says why there are none."""
     try:
         return directory.scores(), None
-    except ValueError:
-        words = "scores.json cannot be read: remove it and evaluate again."
-        return [], element("section", element("h2", "Scores"), element("p", words, class_="note"))
+    except RunError as error:
+        words = element("p", str(error), class_="note")
+        return [], element("section", element("h2", "Scores"), words)
 
 
 def _samples(directory: RunDirectory) -> Html:

@@ -70,7 +70,7 @@ def _feature_table(scores: Sequence[Record]) -> Html:
         for score in ordered
     ]
     return _table(
-        "Features of samples against features of test pictures",
+        "By other metrics: what was found, through what, of how many",
         ("Samples", "Found", "Features, pictures", "Step", "Seed"),
         ("Step", "Seed"),
         rows,
@@ -139,13 +139,11 @@ def _row(score: Record, real: Record | None) -> Html:
 
 
 def _samples(score: Record) -> str:
-    """What is scored, with the weights that it came from."""
-    if score.get("samples") == REAL:
-        return REAL
+    """What is scored, with the weights that it comes from."""
     weights = {"last": ", last weights", "average": ", averaged weights"}
     kept = score.get("keep")
     share = "" if kept is None else f", the {kept:g} that D judges most real"
-    return "generator" + weights.get(score.get("weights") or "", "") + share
+    return str(score.get("samples", "")) + weights.get(score.get("weights") or "", "") + share
 
 
 def _place(score: Record) -> tuple[Html, Html]:

@@ -28,12 +28,18 @@ def score_lines(records: Sequence[Record]) -> str:
 
 def found(record: Record) -> str:
     """What a metric found, in words."""
-    return _FOUND[record["metric"]](record)
+    try:
+        return _FOUND[record["metric"]](record)
+    except (KeyError, TypeError):  # somebody has written in the file
+        return "a record that lacks its numbers: evaluate again"
 
 
 def looked_at(record: Record) -> str:
     """Through what, and how many of either."""
-    return _LOOKED_AT.get(record["metric"], _pairs)(record)
+    try:
+        return _LOOKED_AT.get(record["metric"], _pairs)(record)
+    except (KeyError, TypeError):
+        return "–"
 
 
 def _pairs(record: Record) -> str:
@@ -65,13 +71,17 @@ _FOUND = {
         f"Parzen log-likelihood {r['mean']:.1f} ± {r['standard_error']:.1f} nats at σ "
         f"{r['sigma']:.3f}"
     ),
-    "frechet": lambda r: f"Fréchet distance {r['value']:.3g}{_give_or_take(r, '.1g')}",
+    "frechet": lambda r: (
+        f"Fréchet distance {r['value']:.3g}{_give_or_take(r, '.1g')}"
+        + (", far too large: fewer pictures than features" if r.get("few_pictures") else "")
+    ),
     "kernel": lambda r: (
         f"kernel distance {r['value']:.3g} ± {r['standard_error']:.1g} over {r['subsets']:,} "
         f"subsets of {r['size']:,}"
     ),
     "sliced": lambda r: (
-        f"sliced Wasserstein distance {r['value']:.3g} over {r['directions']:,} directions"
+        f"sliced Wasserstein distance {r['value']:.3g}{_give_or_take(r, '.1g')} over "
+        f"{r['directions']:,} directions"
     ),
     "prdc": lambda r: (
         f"precision {r['precision']:.3f}, recall {r['recall']:.3f}, density {r['density']:.3f}, "
