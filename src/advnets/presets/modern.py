@@ -204,7 +204,7 @@ PRESETS = (
     Preset(OWN, "Your pictures (--data PATH), 64x64: pairs, slopes, schedules, no norms."),
     Preset(MNIST, "MNIST by the same recipe."),
     Preset(MNIST_CONDITIONAL, "MNIST, told which digit: D is told at its last maps."),
-    Preset(STACKED, "Stacked MNIST, 1,000 modes, by the same; an hour of one thread."),
+    Preset(STACKED, "Stacked MNIST, 1,000 modes, by the same; an hour and a half."),
     Preset(CIFAR, "CIFAR-10 by the same recipe."),
     Preset(RESIDUAL, "The same with residual nets (--data PATH or cifar10); for a GPU."),
     Preset(RING, "The recipe on a ring of 8 modes, with fully connected nets."),
