@@ -67,9 +67,9 @@ difference                 seeds    parzen, paper grid ↑       frechet ↓
 mlp, lr 0.2 − mlp, lr 0.1  0, 1, 2           +25.2 ± 1.1  -4.256 ± 0.096
 
 parzen, paper grid: 10,000 samples on 10,000 pictures; mnist 01234567 of 1 x 28 x 28; test; \
-n_valid 1,000
+n_valid 1,000; advnets 0.1
 frechet: digits 0dba96d9; 10,000 samples on 10,000 pictures; mnist 01234567 of 1 x 28 x 28; test; \
-9,000 real training pictures
+advnets 0.1; 9,000 real training pictures
 Above the real pictures' row a Parzen score says smoother than data, not better than data \
 (Theis et al. 2016).
 """

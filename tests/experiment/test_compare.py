@@ -173,7 +173,7 @@ def test_an_infinite_number_has_no_mean():
             {"pictures": {"shape": [3, 32, 32], "crop": "fit", "background": "white"}},
             "pictures (1x28x28 and 3x32x32 fit white)",
         ),
-        ({"versions": {"advnets": "0.2"}}, "version of advnets (0.1 and 0.2)"),
+        ({"versions": {"advnets": "0.2"}}, "advnets (0.1 and 0.2)"),
         ({"subsets": 100}, "subsets (none and 100)"),
         ({"what_nobody_knows": 1.5}, "what_nobody_knows (none and 1.5)"),
     ],

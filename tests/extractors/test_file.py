@@ -247,9 +247,7 @@ def test_features_too_large_for_distances_are_refused(tmp_path):
     path = exported(
         tmp_path / "huge.pt2", Odd(lambda x: x.flatten(1) * 1e20), (1, 4, 4), dynamic_shapes=ANY
     )
-    with pytest.raises(
-        DataError, match=r"gave numbers up to 1e\+20, whose distances are too"
-    ):
+    with pytest.raises(DataError, match=r"gave numbers up to 1e\+20, whose distances are too"):
         extractor(path).features(drawn(3, 1, 4, 4))
 
 

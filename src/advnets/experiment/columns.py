@@ -10,7 +10,7 @@ from typing import Any
 from advnets.errors import UsageError
 from advnets.experiment.readings import READINGS, Record
 from advnets.experiment.scored import Scored
-from advnets.views.score_lines import BESIDE
+from advnets.views.score_lines import BESIDE, VERSIONS
 
 _CASES = {
     "grid": "{} grid",
@@ -89,7 +89,7 @@ def columns(
 
 def spoken(key: str) -> str:
     """What a setting is called."""
-    return _SPOKEN.get(key, key)
+    return _SPOKEN.get(key, key.removeprefix(VERSIONS))
 
 
 def brief(key: str, value: Any) -> str:

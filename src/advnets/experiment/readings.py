@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from advnets.views.score_lines import VERSIONS
+
 Record = Mapping[str, Any]
 Better = Literal["less", "more"] | None
 """What a better generator has; None: neither, the real row is what to be near to."""
@@ -30,7 +32,7 @@ class Reading:
         if self.of_itself:
             left_out |= {"extractor", "extractor_sha256"}
         said = {key: value for key, value in record.items() if key not in left_out}
-        said |= {f"version of {what}": of for what, of in record.get("versions", {}).items()}
+        said |= {f"{VERSIONS}{what}": of for what, of in record.get("versions", {}).items()}
         return {key: value for key, value in said.items() if value is not None}
 
     def case(self, record: Record) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advnets.views.score_lines import REAL, aligned, weights_of
+from advnets.views.score_lines import REAL, VERSIONS, aligned, weights_of
 
 Comparison = Mapping[str, Any]
 """What `experiment.compare` gives."""
@@ -136,7 +136,11 @@ def _hangs_on(record: Comparison, number: int) -> str:
         " on ".join(counts),
         f"{settings['data']} {settings['data_digest'][:8]} of {', '.join([shape, *cut])}",
         settings.get("split", ""),
-        *(f"{key} {_plain(value)}" for key, value in settings.items() if key not in _SAID),
+        *(
+            f"{key.removeprefix(VERSIONS)} {_plain(value)}"
+            for key, value in settings.items()
+            if key not in _SAID
+        ),
         *_fewer(record, number, fake),
     ]
     return "; ".join(part for part in parts if part)

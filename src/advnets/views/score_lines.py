@@ -14,6 +14,8 @@ MEAN, NEAREST, PIXELS = "mean training picture", "nearest training picture", "pi
 """The same for other players, and for what needs no net."""
 NEVER_TRAINED = ", never trained"
 """What follows a player's name where it is as training began."""
+VERSIONS = "versions."
+"""What the names of versions begin with, among the settings of a score."""
 BESIDE = (REAL, MEAN, NEAREST, PIXELS)
 """What stands beside the nets of any run, and hangs on none."""
 
