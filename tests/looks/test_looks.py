@@ -114,7 +114,7 @@ def test_metrics_by_what_d_sees(run):
     see = run.own_extractor()
     test = build.open_data(run.data_spec()).splits.test
     expected = frechet_distance(
-        see.features(pictures(test, slice(None))), see.features(run.sample(10_000))
+        see.features(pictures(test, slice(None))), see.features(run.sample(found["n_fake"]))
     )
     assert found["value"] == pytest.approx(expected, rel=1e-6)
     assert (found["extractor"], found["extractor_sha256"]) == ("discriminator", see.digest)
