@@ -195,7 +195,7 @@ GRID = replace(
             # D has to see how wide a mode is while G can still do something about it.
             game=replace(_POINTS.game, end_r1=1e-6, end_r2=1e-6),
             steps=20_000,
-            burn_in=0.62,
+            burn_in=0.58,
         ),
     ),
 )
