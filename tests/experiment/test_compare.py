@@ -161,6 +161,13 @@ def test_an_infinite_number_has_no_mean():
     assert cells[2]["values"] == [None, 2.0]
 
 
+def test_an_extractor_is_known_by_its_hash_and_not_by_its_files_name():
+    runs = [run(0, record(1.0, extractor="a.onnx")), run(1, record(3.0, extractor="b.onnx"))]
+    found = compare(runs)
+    assert only(only(found["rows"])["cells"])["mean"] == 2
+    assert only(found["columns"])["settings"]["extractor"] == "a.onnx"
+
+
 @pytest.mark.parametrize(
     ("stamps", "told"),
     [
@@ -204,7 +211,7 @@ def test_columns_apart_are_named_by_what_differs():
 
 
 def test_one_run_that_was_looked_at_in_two_ways_is_refused_too():
-    twice = run(0, record(1.0), record(2.0, extractor="pixels"))
+    twice = run(0, record(1.0), record(2.0, extractor="pixels", extractor_sha256=None))
     with pytest.raises(UsageError, match=r"frechet of runs/dcgan-0 differs in extractor \(dig"):
         compare([twice, run(1, record(1.0))])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -58,6 +58,7 @@ def compare(
     check_metrics(metrics)
     if len(runs) < 2:
         raise UsageError(f"{len(runs)} run was given; give at least two to compare")
+    runs = _named_alike(runs)
     rows, across = _rows(runs), columns(runs, metrics, apart=apart)
     differences = [
         (later, earlier, [_difference(later, earlier, column) for column in across])
@@ -97,6 +98,19 @@ def check_metrics(metrics: Sequence[str]) -> None:
     for name in metrics:
         if name not in READINGS:
             raise UnknownNameError("metric", name, READINGS)
+
+
+def _named_alike(runs: Sequence[Scored]) -> list[Scored]:
+    """The same with one name for each extractor, its first: what it is, its hash tells."""
+    names: dict[str, str] = {}
+    return [replace(run, records=[_renamed(r, names) for r in run.records]) for run in runs]
+
+
+def _renamed(record: Record, names: dict[str, str]) -> Record:
+    digest = record.get("extractor_sha256")
+    if not digest:
+        return record
+    return {**record, "extractor": names.setdefault(digest, record["extractor"])}
 
 
 def _label(row: _Row) -> dict[str, Any]:
