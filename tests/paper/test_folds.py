@@ -274,7 +274,7 @@ def test_without_tfd_the_digits_are_scored_and_it_is_said(short, tmp_path):
     assert [table.caption for table in tables(half)] == [
         "Ours, on digits, preset `digits`",
         "What stands beside a score on digits",
-        "10,000 samples against 300 test pictures, through `pixels`",
+        "1,197 samples against 300 test pictures, through `pixels`",
         "The paper's table 1",
     ]
     said = words(half)
@@ -290,7 +290,7 @@ def test_both_halves_stand_in_one_part(short, tmp_path):
     assert [table.caption for table in tables(half)] == [
         "Ours, on digits, preset `digits`",
         "What stands beside a score on digits",
-        "10,000 samples against 300 test pictures, through `pixels`",
+        "1,197 samples against 300 test pictures, through `pixels`",
         "The paper's table 1",
         "Ours, on faces by folds, preset `paper-tfd`",
         "What stands beside a score on faces",
