@@ -83,15 +83,15 @@ def kept_samples(
     blocks = -(-n // kept)
     asked = _asked(rejection, blocks, seed, labels)
     wanted = torch.zeros(blocks, kept, dtype=torch.int64) if asked is None else asked
-    told = None if asked is None else candidates(asked).flatten()
+    offered = candidates(wanted)
+    told = None if asked is None else offered.flatten()
     judged, shown = tee(latent_blocks(generator, blocks * BLOCK, seed, drawing.device, told))
     found: list[Tensor] = []
     drawn = made_blocks(generator, shown, drawing)
     for number, (z, x) in enumerate(zip(judged, drawn, strict=True)):
         with products(drawing.device, drawing.precision):
             logits = verdict(rejection.game, rejection.discriminator, x, z, rejection.classes)
-        places = wanted[number]
-        chosen = best(logits.float().cpu(), candidates(places[None])[0], places)
+        chosen = best(logits.float().cpu(), offered[number], wanted[number])
         found.append(scaling.to_pixels(x).float().cpu()[chosen])
     return torch.cat(found)[:n]
 

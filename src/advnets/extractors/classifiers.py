@@ -15,7 +15,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from advnets.errors import DataError, UnknownNameError
-from advnets.extractors.protocol import by_blocks, check_shape
+from advnets.extractors.protocol import by_blocks, check_shape, on_one_line
 from advnets.nets.classifier import ConvClassifier
 
 WEIGHTS = {
@@ -102,4 +102,4 @@ def read_classifier(name: str, content: bytes) -> Classifier:
 def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"its metadata lack {error.args[0]}"
-    return " ".join(str(error).split())[:120]
+    return on_one_line(error)

@@ -15,7 +15,14 @@ from torch import Tensor
 
 from advnets.errors import DataError, UsageError, require
 from advnets.extractors.classifiers import read_classifier
-from advnets.extractors.protocol import BLOCK, Expected, Extractor, by_blocks, check_shape
+from advnets.extractors.protocol import (
+    BLOCK,
+    Expected,
+    Extractor,
+    by_blocks,
+    check_shape,
+    on_one_line,
+)
 
 _FATAL = 4
 _AGAIN, _ALIKE = 8, 1e-3
@@ -60,10 +67,9 @@ class Program:
         try:
             return self.of(block)
         except Exception as error:  # a program can fail in any way
-            reason = " ".join(str(error).split())[:120]
             raise DataError(
                 f"extractor {self.name!r} failed on {len(block)} pictures of shape "
-                f"{tuple(block.shape[1:])} ({reason}); give one that takes them"
+                f"{tuple(block.shape[1:])} ({on_one_line(error)}); give one that takes them"
             ) from None
 
 
@@ -178,8 +184,9 @@ def _no_pictures(name: str) -> DataError:
 
 
 def _broken(name: str, error: Exception, writer: str) -> DataError:
-    reason = " ".join(str(error).split())[:120]
-    return DataError(f"{name} cannot be opened ({reason}); give a file that {writer} wrote")
+    return DataError(
+        f"{name} cannot be opened ({on_one_line(error)}); give a file that {writer} wrote"
+    )
 
 
 def _sha256(content: bytes) -> str:

@@ -68,6 +68,11 @@ def check_shape(name: str, expected: Expected, pixels: Tensor) -> None:
         )
 
 
+def on_one_line(error: Exception) -> str:
+    """What another library says went wrong, cut short."""
+    return " ".join(str(error).split())[:120]
+
+
 @torch.no_grad()
 def by_blocks(
     name: str,

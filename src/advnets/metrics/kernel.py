@@ -74,10 +74,9 @@ def kernel_distance(
             for name, points in (("real", x), ("fake", y))
         )
         some_x, some_y = x[which_x], y[which_y]
-        within_x, within_y = _sums(some_x, some_x), _sums(some_y, some_y)
-        across = _sums(some_x, some_y)
-        h_x = within_x.others / (size - 1) - across.rows / size
-        h_y = within_y.others / (size - 1) - across.columns / size
+        across_x, across_y = _sums(some_x, some_y)
+        h_x = _of_others(some_x) / (size - 1) - across_x / size
+        h_y = _of_others(some_y) / (size - 1) - across_y / size
         seen_x.add(which_x, h_x)
         seen_y.add(which_y, h_y)
         values.append(float(h_x.mean() + h_y.mean()))
@@ -117,25 +116,22 @@ class _Witness:
         return 4 * float((self.total[seen] / self.times[seen]).var()) / n
 
 
-@dataclass(frozen=True)
-class _Sums:
-    """Of a matrix of kernels: over its rows, its columns, and its rows without the diagonal."""
-
-    rows: Float64[Tensor, " s"]
-    columns: Float64[Tensor, " s"]
-    others: Float64[Tensor, " s"]
-
-
-def _sums(x: Float64[Tensor, "s d"], y: Float64[Tensor, "s d"]) -> _Sums:
-    """Sums of k(x_i, y_j), a block of rows at a time."""
+def _sums(
+    x: Float64[Tensor, "s d"], y: Float64[Tensor, "s d"]
+) -> tuple[Float64[Tensor, " s"], Float64[Tensor, " s"]]:
+    """Sums of k(x_i, y_j) over j and over i, a block of rows at a time."""
     rows, columns = x.new_zeros(len(x)), x.new_zeros(len(x))
     for start in range(0, len(x), _ROWS):
         here = slice(start, start + _ROWS)
         kernels = _cubic((x[here] @ y.T) / x.shape[1])
         rows[here] = kernels.sum(1)
         columns += kernels.sum(0)
-    itself = _cubic((x * y).sum(1) / x.shape[1])
-    return _Sums(rows, columns, rows - itself)
+    return rows, columns
+
+
+def _of_others(x: Float64[Tensor, "s d"]) -> Float64[Tensor, " s"]:
+    """Sums of k(x_i, x_j) over the others j."""
+    return _sums(x, x)[0] - _cubic(x.square().sum(1) / x.shape[1])
 
 
 def _cubic(products: Float64[Tensor, "*s"]) -> Float64[Tensor, "*s"]:
