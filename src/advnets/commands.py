@@ -176,6 +176,9 @@ class Evaluate:
     """Of the samples."""
     keep: float = 1.0
     """The share of samples that D judges most real, and that is scored; records say it."""
+    num: int | None = None
+    """How many samples, and real pictures beside them where there are as many: scores of one number
+    alone are to be compared. None: 10,000; modes and points have numbers of their own."""
     labels: Annotated[tuple[int, ...], arg(metavar="INT ...")] = ()
     """How many labels the probe is given, 0 for all; none said: 100, 1000, 4000 and all."""
     weights: Literal["average", "last"] | None = None
@@ -199,6 +202,7 @@ class Evaluate:
             data_dir=self.data_dir,
             seed=self.seed,
             keep=self.keep,
+            num=self.num,
             labels=self.labels,
         )
         print(json.dumps(records, indent=2) if self.json else score_lines(records))

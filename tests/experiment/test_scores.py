@@ -84,12 +84,11 @@ def test_a_generator_of_training_pictures_is_told_by_its_copies_alone(digits):
     "metric",
     ["parzen", "frechet", "kernel", "sliced", "prdc", "neighbour", "memorisation", "points"],
 )
-def test_every_record_says_what_it_hangs_on_and_so_seeds_compare(digits, monkeypatch, metric):
+def test_every_record_says_what_it_hangs_on_and_so_seeds_compare(digits, metric):
     """What differs by chance is no setting: records of other samples and seeds share columns."""
-    monkeypatch.setattr(scores, "SAMPLES", 600)
     data = opened("ring:n=5000") if metric == "points" else digits
     shown = [real_pictures(data.splits.train, 600, seed) for seed in (1, 2)]
-    subjects = [replace(subject(data, some), seed=n) for n, some in enumerate(shown)]
+    subjects = [replace(subject(data, some), seed=n, num=600) for n, some in enumerate(shown)]
     runs = [
         Scored(str(n), {"preset": "a", "seed": n}, {"name": "a", "digest": ""}, METRICS[metric](s))
         for n, s in enumerate(subjects)
@@ -183,12 +182,11 @@ def test_stacked_digits_are_read_channel_by_channel(real_data, monkeypatch):
     assert "to those of real pictures infinite nats" in score_lines(records)
 
 
-def test_the_inception_score_of_digits_is_near_10_and_of_one_near_1(real_data, monkeypatch):
-    monkeypatch.setattr(scores, "SAMPLES", 500)
+def test_the_inception_score_of_digits_is_near_10_and_of_one_near_1(real_data):
     data = opened("mnist")
     train = data.splits.train
     threes = torch.from_numpy(train.images[np.flatnonzero(train.labels == 3)[:400]]).float() / 255
-    records = METRICS["inception"](subject(data, threes, classifier("digits")))
+    records = METRICS["inception"](replace(subject(data, threes, classifier("digits")), num=500))
     assert row(records)["mean"] < 1.2
     assert 8.5 < row(records, "real training pictures")["mean"] < 10
     assert "over 10 splits" in score_lines(records)
@@ -262,11 +260,22 @@ def test_a_metric_that_fails_loses_nothing_of_the_others(tiny, tmp_path, quiet):
         trained.evaluate(("sliced",))
 
 
+def test_as_many_samples_are_scored_as_are_asked_for(tiny, tmp_path, quiet):
+    """And never more than there are real pictures to score beside them."""
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
+    trained = load(tmp_path / "run")
+    counts = {n: [r["n_fake"] for r in trained.evaluate(("sliced",), num=n)] for n in (200, 5000)}
+    assert counts == {200: [200, 200], 5000: [1197, 1197]}
+    assert [record["n_fake"] for record in trained.run.scores()] == [1197, 1197]
+
+
 @pytest.mark.parametrize(
     ("metrics", "asked", "message"),
     [
         ((), {}, "no metric was asked for"),
-        (("parzen",), {"extractor": "pixels"}, "extractor is pixels, and parzen looks through no"),
+        (("parzen",), {"extractor": "pixels"}, "extractor is pixels, and none of parzen looks"),
+        (("points", "probe"), {"num": 9}, "num is 9, and none of points, probe looks"),
+        (("sliced",), {"num": 0}, "num is 0; score at least one"),
         (("sliced",), {"labels": (5,)}, "labels are 5, which the metric probe alone is given"),
     ],
 )

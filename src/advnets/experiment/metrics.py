@@ -59,6 +59,9 @@ LOOKING = (
 )
 """Those that look through the extractor that is asked for."""
 
+SAMPLED = ("parzen", *LOOKING)
+"""Those that look at as many samples as are asked for: others have a number of their own."""
+
 EXTRACTORS = {"mnist": "digits"}
 """What looks at a set unless another extractor is asked for, by the set's name; else pixels.
 
@@ -81,7 +84,12 @@ def extractor_of(data: str, asked: str | None = None) -> Extractor:
 
 
 def check_asked(
-    metrics: tuple[str, ...], *, extractor: str | None, keep: float, labels: tuple[int, ...]
+    metrics: tuple[str, ...],
+    *,
+    extractor: str | None,
+    keep: float,
+    num: int | None,
+    labels: tuple[int, ...],
 ) -> None:
     """Refuse what nobody knows, and what would be asked for in vain.
 
@@ -101,8 +109,15 @@ def check_asked(
             )
     if extractor is not None and not set(metrics) & {*LOOKING}:
         raise UsageError(
-            f"extractor is {extractor}, and {', '.join(metrics)} looks through none; ask for one "
-            f"of {', '.join(LOOKING)}, or leave --extractor out"
+            f"extractor is {extractor}, and none of {', '.join(metrics)} looks through one; ask "
+            f"for one of {', '.join(LOOKING)}, or leave --extractor out"
+        )
+    if num is not None and num < 1:
+        raise UsageError(f"num is {num}; score at least one sample")
+    if num is not None and not set(metrics) & {*SAMPLED}:
+        raise UsageError(
+            f"num is {num}, and none of {', '.join(metrics)} looks at as many samples as are asked "
+            f"for; ask for one of {', '.join(SAMPLED)}, or leave --num out"
         )
     if labels and "probe" not in metrics:
         raise UsageError(

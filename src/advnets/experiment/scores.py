@@ -74,6 +74,8 @@ class Subject:
     """How many a conditional generator makes."""
     rejection: Rejection | None = None
     """Which samples are left out, where some are."""
+    num: int = SAMPLES
+    """How many samples metrics look at that have no number of their own."""
     budgets: tuple[int, ...] = ()
     """Labels that the probe is given, 0 being all; none said: its usual ones."""
     beside: bool = True
@@ -94,7 +96,7 @@ class Subject:
     @cached_property
     def rows(self) -> Mapping[str, Pictures]:
         """What is scored, by the name of its row; each is in [0, 1]."""
-        return self.rows_of(SAMPLES)
+        return self.rows_of(self.num)
 
     def rows_of(self, n: int) -> Mapping[str, Pictures]:
         """The same of so many samples.
@@ -230,7 +232,7 @@ def _compared(
     fewer: more would score better than the row beside them by their number alone.
     """
     test, train = subject.test_features, subject.data.splits.train
-    most = len(train) if alike and isinstance(train, Part) else SAMPLES
+    most = len(train) if alike and isinstance(train, Part) else subject.num
     rows = {row: features[:most] for row, features in subject.features.items()}
     return [
         subject.of_features(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from advnets.data.source import Part
 from advnets.errors import DataError, UsageError
-from advnets.experiment.measure import SAMPLES, pictures
+from advnets.experiment.measure import pictures
 from advnets.experiment.scores import Record, Subject
 from advnets.extractors.classifiers import Classifier
 from advnets.metrics.manifold import prdc
@@ -41,10 +41,10 @@ def class_records(subject: Subject) -> list[Record]:
     train = subject.data.splits.train
     if not isinstance(train, Part) or train.labels is None:
         raise DataError("the metric classes needs labelled training pictures at hand")
-    labels = torch.arange(SAMPLES) % subject.classes
-    drawn = subject.samples(SAMPLES, labels)
+    labels = torch.arange(subject.num) % subject.classes
+    drawn = subject.samples(subject.num, labels)
     which = torch.randperm(len(train), generator=torch.Generator().manual_seed(subject.seed))
-    some = which[:SAMPLES].numpy()
+    some = which[: subject.num].numpy()
     rows = {
         GENERATOR: (drawn, labels),
         REAL: (pictures(train, some), torch.from_numpy(train.labels[some])),

@@ -18,6 +18,7 @@ from advnets.experiment import build
 from advnets.experiment.intervals import interval
 from advnets.experiment.measure import (
     BLOCK,
+    SAMPLES,
     Drawing,
     draw_samples,
     latent_blocks,
@@ -200,6 +201,7 @@ class Trained:
         data_dir: str | None = None,
         seed: int = 0,
         keep: float = 1.0,
+        num: int | None = None,
         labels: tuple[int, ...] = (),
     ) -> list[dict[str, Any]]:
         """Score the generator on the run's own data; add the records to scores.json.
@@ -207,8 +209,9 @@ class Trained:
         `extractor` is what metrics of features look through, by its name or the path of its file
         (.pt2, .onnx, .safetensors), or the run's own "discriminator"; None: the classifier of
         digits for MNIST, else pixels. `keep` is the share of samples that D judges most real and
-        that is scored; records say so. `labels` are how many the probe is given, 0 being all; none:
-        100, 1,000, 4,000 and all.
+        that is scored; records say so. `num` is how many samples are, and real pictures beside
+        them where there are as many; None: 10,000. `labels` are how many the probe is given, 0
+        being all; none: 100, 1,000, 4,000 and all.
 
         Raises:
             UnknownNameError: no metric or extractor is called so.
@@ -217,10 +220,10 @@ class Trained:
             MissingExtraError: the extractor needs a library that is not installed.
             RunError: scores.json cannot be read.
             UsageError: no metric is asked for; samples are to be rejected where there is no D or no
-                sample; an extractor or labels are given that no metric looks at; a number of labels
-                is negative.
+                sample; an extractor, a number or labels are given that no metric looks at; a number
+                of labels is negative.
         """
-        check_asked(metrics, extractor=extractor, keep=keep, labels=labels)
+        check_asked(metrics, extractor=extractor, keep=keep, num=num, labels=labels)
         self.run.scores()  # what cannot be read now, nothing can be added to
         data = build.open_data(self.data_spec(data_dir))
         subject = Subject(
@@ -238,6 +241,7 @@ class Trained:
             shown=self.config.data,
             classes=self.classes,
             rejection=self.rejection(keep),
+            num=SAMPLES if num is None else num,
             budgets=labels,
         )
         found: list[dict[str, Any]] = []
