@@ -98,9 +98,10 @@ def config_of(line: str) -> Config:
 
 def parse(given: list[str], train: Train) -> Command:
     """Turn arguments into a command; exits with help or a parse error."""
-    commands: Any = (
-        Annotated[Train, subcommand("train", default=train)]
-        | Annotated[Sample, subcommand("sample")]
+    # What a preset turns on can be turned off, and to say what holds anyway is no mistake: the
+    # command that began a run goes on with --resume. So the config's flags come in pairs.
+    others: Any = (
+        Annotated[Sample, subcommand("sample")]
         | Annotated[Evaluate, subcommand("evaluate")]
         | Annotated[Compare, subcommand("compare")]
         | Annotated[CascadeSubcommandArgs[View], subcommand("view")]
@@ -108,6 +109,9 @@ def parse(given: list[str], train: Train) -> Command:
         | Annotated[DataSets, subcommand("data")]
         | Annotated[Bench, subcommand("bench")]
         | Annotated[Paper, subcommand("paper")]
+    )
+    commands: Any = (
+        Annotated[Train, subcommand("train", default=train)] | FlagCreatePairsOff[others]
     )
     return tyro.cli(
         commands,
@@ -117,7 +121,7 @@ def parse(given: list[str], train: Train) -> Command:
             "Also: --version, and --debug for a traceback."
         ),
         args=given,
-        config=(AvoidSubcommands, FlagCreatePairsOff),
+        config=(AvoidSubcommands,),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from advnets import presets
 from advnets.bench_command import Bench
@@ -43,9 +43,9 @@ class Train:
     """The run directory; None: runs/, by the name of the preset or of your data."""
     seed: int = 0
     """Of initial weights, noise, masks and order."""
-    resume: bool = False
+    resume: Annotated[bool, FlagCreatePairsOff] = False
     """Go on from the newest checkpoint of --out, to the bit."""
-    dry_run: bool = False
+    dry_run: Annotated[bool, FlagCreatePairsOff] = False
     """Print the resolved config, parameters, estimated time and memory; write nothing."""
     stage: Annotated[Stage, arg(name="")] = field(default_factory=Stage)
     runtime: Annotated[Runtime, arg(name="")] = field(default_factory=Runtime)

@@ -93,3 +93,11 @@ def test_more_epochs_are_counted_out_again(said, tmp_path, quick):
     assert said("train", "--resume", "--out", run, "--epochs", "3")[0] == 0
     events = RunDirectory(run).events()
     assert [e["step"] for e in events if e["kind"] == "end"] == [24, 36]
+
+
+def test_the_command_that_began_a_run_goes_on_with_resume(said, tmp_path, quick):
+    """Switches too, which are on already by then."""
+    told = ["train", "digits", "--out", tmp_path / "run", *quick, "--generator.batch-norm"]
+    assert said(*told)[0] == 0
+    code, _, err = said(*told, "--resume", "--steps", "40")
+    assert code == 0, err
