@@ -109,7 +109,7 @@ def test_evaluate_compares_features_beside_the_real_row(said, trained):
     told = {row: r["accuracy"] for (metric, row), r in by_row.items() if metric == "neighbour"}
     assert told["real training pictures"] < told["generator"] - 0.1
     report = (trained / "report.html").read_text("utf-8")
-    assert "By other metrics: what was found, through what, of how many" in report
+    assert "What each metric found, through what, of how many" in report
     assert "Fréchet distance" in report
 
 

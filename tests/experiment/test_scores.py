@@ -76,6 +76,7 @@ def test_a_generator_of_training_pictures_is_told_by_its_copies_alone(digits):
     assert row(records)["n_train"] == 1197
     told = score_lines(records)
     assert "100.00% lie on a training picture, 0.00% of test pictures do (z = " in told
+    assert "p < 1e-300)" in told
     assert told.endswith("Real training pictures lie on themselves: so a row would read, were all "
                          "copies.")  # fmt: skip
 

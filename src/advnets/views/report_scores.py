@@ -56,8 +56,8 @@ def _parzen_table(parzen: Sequence[Record]) -> Html:
 
 
 def _feature_table(scores: Sequence[Record]) -> Html:
-    """Other metrics: newest step first, the real-data rows last."""
-    ordered = sorted(scores, key=lambda s: (s.get("samples") == REAL, -_number(s, "step")))
+    """Other metrics: newest step first, each beside its real-data row, as they were found."""
+    ordered = sorted(scores, key=lambda s: -_number(s, "step"))
     rows = [
         element(
             "tr",
@@ -70,7 +70,7 @@ def _feature_table(scores: Sequence[Record]) -> Html:
         for score in ordered
     ]
     return _table(
-        "By other metrics: what was found, through what, of how many",
+        "What each metric found, through what, of how many",
         ("Samples", "Found", "Features, pictures", "Step", "Seed"),
         ("Step", "Seed"),
         rows,

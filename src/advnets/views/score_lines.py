@@ -95,7 +95,7 @@ _FOUND = {
     ),
     "memorisation": lambda r: (
         f"{r['share']:.2%} lie on a training picture, {r['expected_share']:.2%} of test pictures "
-        f"do (z = {r['z']:.1f}, p = {r['p_value']:.1g})"
+        f"do (z = {r['z']:.1f}, p {_chance(r['p_value'])})"
     ),
     "inception": lambda r: (
         f"inception score {r['mean']:.2f} ± {r['deviation']:.2f} over {r['splits']} splits"
@@ -134,6 +134,10 @@ def _give_or_take(record: Record, form: str) -> str:
     """The standard error, where there is one."""
     error = record.get("standard_error")
     return "" if error is None else f" ± {error:{form}}"
+
+
+def _chance(p: float) -> str:
+    return f"= {p:.1g}" if p else "< 1e-300"  # float64 ends there
 
 
 def number(value: float | None, form: str, none: str) -> str:
