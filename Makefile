@@ -15,8 +15,9 @@ demo: $(VENV)/.runtime
 	@echo "next, your own:   $(BIN)/advnets train path/to/a/folder/of/pictures"
 
 # A process for each core, each of one thread; a file is tested in one, as its tests share runs.
+# By their names: ordered by how many tests they have, the long ones would come last, and alone.
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+MAIN = "import sys; from advnets.cli import main; sys.exit(main())"
+STEPS = 600
+DIGITS = (
+    *("digits", "--steps", str(STEPS), "--batch-size", "20", "--threads", "1"),
+    *("--generator.hidden", "16", "--generator.activations", "relu", "--generator.batch-norm"),
+    *("--discriminator.units", "8", "--discriminator.pieces", "2", "--precision", "float32"),
+    *("--ticks.log", "50", "--ticks.samples", "0", "--ticks.checkpoint", "5"),
+)
+
+
+class Trained:
+    """A run directory, and processes of their own that train it and can be killed."""
+
+    def __init__(self, path: Path, told: Sequence[str] = DIGITS, steps: int = STEPS) -> None:
+        self.path, self.told, self.steps = path, told, steps
+
+    def begin(self, *more: str, code: str = MAIN) -> subprocess.Popen[str]:
+        """Train from the start."""
+        return self._start([*self.told, *more], code)
+
+    def resume(self, *more: str, **options) -> subprocess.Popen[str]:
+        """Go on."""
+        return self._start(["--resume", *more], MAIN, **options)
+
+    def _start(self, told: list[str], code: str, **options) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-c", code, "train", *told, "--out", str(self.path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"ADVNETS_DATA": ""},
+            **options,
+        )
+
+    @staticmethod
+    def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+        """Its exit status, and what it said on either stream."""
+        out, err = process.communicate(timeout=120)
+        return process.returncode, out, err
+
+    def wait_for_checkpoint(self, process: subprocess.Popen[str], after: int = 0) -> None:
+        """Until training is truly under way: a checkpoint beyond step `after` is there."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and process.poll() is None:
+            if self.newest > after:
+                return
+            time.sleep(0.005)
+
+    @property
+    def newest(self) -> int:
+        """Step of the newest checkpoint; -1 where there is none."""
+        files = (self.path / "checkpoints").glob("step-*.safetensors")
+        return max((int(file.stem[5:]) for file in files), default=-1)
+
+    @property
+    def end(self) -> bytes:
+        """The last checkpoint, to the byte."""
+        return (self.path / "checkpoints" / f"step-{self.steps:08d}.safetensors").read_bytes()
+
+
+@pytest.fixture
+def run(tmp_path) -> Trained:
+    """Batch norm, both optimizers, the weight average, sums, position: one file of it all."""
+    return Trained(tmp_path / "run")
+
+
+@pytest.fixture
+def run_of(tmp_path) -> Callable[..., Trained]:
+    """A run of so many steps by these words, in a directory of that name."""
+    return lambda name, told, steps: Trained(tmp_path / name, told, steps)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> bytes:
+    """What `run` ends with when nothing happens to it."""
+    reference = Trained(tmp_path_factory.mktemp("reference") / "run")
+    code, _, err = reference.finish(reference.begin())
+    assert code == 0, err
+    return reference.end

@@ -1,0 +1,34 @@
+"""Convolutions, short products, two threads, compiled steps: killed, resumed, equal."""
+
+from __future__ import annotations
+
+import pytest
+
+STEPS = 150
+DCGAN = (
+    *("dcgan", "--data", "digits", "--steps", str(STEPS), "--batch-size", "20", "--threads", "2"),
+    *("--generator.width", "4", "--discriminator.width", "4", "--game.fakes", "fresh"),
+    *("--ticks.log", "50", "--ticks.samples", "0", "--ticks.checkpoint", "5"),
+)
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        pytest.param(["--precision", "bfloat16"], id="bfloat16"),
+        pytest.param(["--precision", "bfloat16", "--game.fakes", "shared"], id="shared"),
+        pytest.param(["--compile"], id="compiled", marks=pytest.mark.slow),
+    ],
+)
+def test_every_engine_goes_on_to_the_same_bytes(run_of, engine):
+    whole, killed = (run_of(name, DCGAN, STEPS) for name in ("whole", "killed"))
+    code, _, err = whole.finish(whole.begin(*engine))
+    assert code == 0, err
+    process = killed.begin(*engine)
+    killed.wait_for_checkpoint(process, after=20)
+    process.kill()
+    killed.finish(process)
+    assert 20 < killed.newest < STEPS
+    code, _, err = killed.finish(killed.resume())
+    assert code == 0, err
+    assert killed.end == whole.end

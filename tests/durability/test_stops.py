@@ -1,0 +1,66 @@
+"""Real processes that are asked to stop, have no room to save, or meet another at work."""
+
+from __future__ import annotations
+
+import resource
+import signal
+import time
+
+import pytest
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+def test_asked_to_stop_it_saves_and_says_how_to_go_on(run, uninterrupted, number):
+    process = run.begin("--ticks.checkpoint", "100000")
+    events, deadline = run.path / "events.jsonl", time.monotonic() + 60
+    while not events.exists() or '"tick"' not in events.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    code, out, err = run.finish(process)
+    assert code == 128 + number, err
+    assert f"stopped by {number.name} at step" in out
+    assert f"advnets train --resume --out {run.path}" in out
+    assert 0 < run.newest < run.steps
+    code, _, err = run.finish(run.resume("--ticks.checkpoint", "5"))
+    assert code == 0, err
+    assert run.end == uninterrupted
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_names_the_path(run, uninterrupted):
+    """A limit on file sizes stands in for a full disk: the system refuses the same write."""
+    process = run.begin()
+    run.wait_for_checkpoint(process)
+    process.kill()
+    process.communicate()
+    before = run.newest
+
+    def smaller_than_a_checkpoint():
+        size = next((run.path / "checkpoints").glob("step-*.safetensors")).stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+
+    code, _, err = run.finish(run.resume(preexec_fn=smaller_than_a_checkpoint))
+    assert code == 1
+    assert "could not be written" in err
+    assert f"{run.path}/checkpoints/step-" in err
+    assert "Traceback" not in err
+    assert run.newest == before
+    code, _, err = run.finish(run.resume())
+    assert code == 0, err
+    assert run.end == uninterrupted
+
+
+def test_a_run_in_use_is_left_alone(run):
+    process = run.begin()
+    run.wait_for_checkpoint(process)
+    process.send_signal(signal.SIGSTOP)
+    try:
+        code, _, err = run.finish(run.resume())
+    finally:
+        process.kill()
+        process.communicate()
+    assert code == 1
+    assert err.strip() == (
+        f"advnets: {run.path} is in use by another process; wait for it, stop it, or give another "
+        "--out"
+    )
