@@ -66,7 +66,7 @@ class Train:
     def config(self, start: Config) -> Config:
         """The config that these flags, upon a starting point, stand for."""
         return replace(
-            start.with_stage(self.stage),
+            start.with_stage(self.stage.instead_of(start.stage)),
             data=self.data,
             seed=self.seed,
             runtime=self.runtime,

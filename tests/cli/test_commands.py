@@ -205,3 +205,16 @@ def test_a_line_says_what_it_would_train():
 def test_a_line_of_another_command_trains_nothing():
     with pytest.raises(advnets.errors.UsageError, match="give a command advnets train"):
         cli.config_of("advnets presets")
+
+
+def test_epochs_count_though_the_preset_is_so_many_steps_long():
+    """Unless steps are asked for too."""
+    config = cli.config_of("advnets train modern-ring --epochs 3")
+    assert (config.stage.epochs, config.stage.steps) == (3, None)
+    config = cli.config_of("advnets train modern-ring --epochs 3 --steps 7")
+    assert config.stage.steps == 7
+
+
+@pytest.mark.parametrize("preset", ["dcgan", "modern", "modern-residual"])
+def test_a_preset_for_any_folder_is_as_long_for_a_small_one(preset):
+    assert cli.config_of(f"advnets train {preset} --data pictures").stage.steps == 10_000

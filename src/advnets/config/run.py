@@ -79,7 +79,7 @@ class Stage:
     generator_optimizer: OptimizerConfig = field(default_factory=SGD)
     discriminator_optimizer: OptimizerConfig = field(default_factory=SGD)
     epochs: int = 100
-    """Passes over the training pictures."""
+    """Passes over the training pictures; asked for alone, in place of a preset's steps."""
     steps: int | None = None
     """Rounds of the game (k discriminator steps, one generator step); None: from epochs."""
     average_half_life: int = 0
@@ -109,6 +109,12 @@ class Stage:
     def averaged(self) -> tuple[str, ...]:
         """The players whose weight average is kept."""
         return self.game.averaged if self.average_half_life else ()
+
+    def instead_of(self, other: Stage) -> Stage:
+        """The stage asked for in place of another: where its epochs alone differ, they count."""
+        if self.epochs != other.epochs and self.steps == other.steps:
+            return replace(self, steps=None)
+        return self
 
 
 @dataclass(frozen=True)

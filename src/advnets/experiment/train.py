@@ -176,8 +176,7 @@ def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.C
     )
     asked = _counted_as(stored, asked)
     stage = replace(stored.stage, steps=asked.stage.steps, epochs=asked.stage.epochs)
-    if stage.epochs != stored.stage.epochs and stage.steps == stored.stage.steps:
-        stage = replace(stage, steps=None)  # more epochs: to be counted out again
+    stage = stage.instead_of(stored.stage)
     agreed = replace(
         stored.with_stage(stage),
         ticks=asked.ticks,

@@ -34,7 +34,8 @@ _STAGE = Stage(
 OWN = Config(
     preset="dcgan",
     data=Data(source="", size=64, scaling="symmetric", batch_size=128),
-    stages=(_STAGE,),
+    # As long for a folder of hundreds of pictures as for one of millions.
+    stages=(replace(_STAGE, steps=10_000),),
     ticks=_TICKS,
 )
 FACES = replace(
@@ -43,9 +44,12 @@ FACES = replace(
     data=replace(OWN.data, flip=True, batch_size=64),
     stages=(replace(_STAGE, epochs=300),),
 )
-MNIST = replace(OWN, preset="dcgan-mnist", data=replace(OWN.data, source="mnist"))
+MNIST = replace(OWN, preset="dcgan-mnist", data=replace(OWN.data, source="mnist"), stages=(_STAGE,))
 CIFAR = replace(
-    OWN, preset="dcgan-cifar", data=replace(OWN.data, source="cifar10", size=32, flip=True)
+    OWN,
+    preset="dcgan-cifar",
+    data=replace(OWN.data, source="cifar10", size=32, flip=True),
+    stages=(_STAGE,),
 )
 MNIST_CONDITIONAL = replace(
     MNIST,

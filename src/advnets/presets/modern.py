@@ -62,10 +62,13 @@ _STAGE = Stage(
     average_share=0.1,
 )
 
+# As long for a folder of hundreds of pictures as for one of millions.
+_OWN = replace(_STAGE, steps=10_000)
+
 OWN = Config(
     preset="modern",
     data=Data(source="", size=64, scaling="symmetric", batch_size=64, flip=True),
-    stages=(_STAGE,),
+    stages=(_OWN,),
     ticks=Ticks(log=100, samples=1000, checkpoint=500),
 )
 _DIGITS = replace(
@@ -141,7 +144,7 @@ CIFAR = replace(
 RESIDUAL = replace(
     OWN,
     preset="modern-residual",
-    stages=(replace(_STAGE, generator=ResidualGenerator(), discriminator=ResidualDiscriminator()),),
+    stages=(replace(_OWN, generator=ResidualGenerator(), discriminator=ResidualDiscriminator()),),
 )
 
 # Modes a hundred times finer than the data are wide (LOG.md): components of z that lie apart, so
