@@ -209,10 +209,16 @@ def test_a_line_of_another_command_trains_nothing():
 
 def test_epochs_count_though_the_preset_is_so_many_steps_long():
     """Unless steps are asked for too."""
-    config = cli.config_of("advnets train modern-ring --epochs 3")
-    assert (config.stage.epochs, config.stage.steps) == (3, None)
-    config = cli.config_of("advnets train modern-ring --epochs 3 --steps 7")
-    assert config.stage.steps == 7
+    for epochs in (3, 100):  # what is the default elsewhere too
+        stage = cli.config_of(f"advnets train modern-ring --epochs {epochs}").stage
+        assert (stage.epochs, stage.steps) == (epochs, None)
+    assert cli.config_of("advnets train modern-ring --epochs 3 --steps 7").stage.steps == 7
+
+
+def test_a_training_of_no_length_is_refused(said):
+    code, _, err = said("train", "modern-ring", "--steps", "None", "--dry-run")
+    assert code == 2
+    assert err == "advnets: epochs and steps are both None; say how long: --epochs or --steps\n"
 
 
 @pytest.mark.parametrize("preset", ["dcgan", "modern", "modern-residual"])

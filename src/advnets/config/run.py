@@ -78,7 +78,7 @@ class Stage:
     game: GameConfig = field(default_factory=Game)
     generator_optimizer: OptimizerConfig = field(default_factory=SGD)
     discriminator_optimizer: OptimizerConfig = field(default_factory=SGD)
-    epochs: int = 100
+    epochs: int | None = 100
     """Passes over the training pictures; asked for alone, in place of a preset's steps."""
     steps: int | None = None
     """Rounds of the game (k discriminator steps, one generator step); None: from epochs."""
@@ -95,6 +95,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         at_least(self, 1, "epochs", "steps")
+        if self.epochs is None and self.steps is None:
+            raise UsageError("epochs and steps are both None; say how long: --epochs or --steps")
         at_least(self, 0, "average_half_life", "average_share")
         probabilities(self, "burn_in")
         weighted = getattr(self.generator, "prior", "") == "weighted-mixture"
@@ -112,7 +114,7 @@ class Stage:
 
     def instead_of(self, other: Stage) -> Stage:
         """The stage asked for in place of another: where its epochs alone differ, they count."""
-        if self.epochs != other.epochs and self.steps == other.steps:
+        if self.epochs not in (None, other.epochs) and self.steps == other.steps:
             return replace(self, steps=None)
         return self
 

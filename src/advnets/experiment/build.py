@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -205,7 +205,8 @@ def _steps(run: config.Config, stage: config.Stage, facts: DataFacts) -> int:
         raise UsageError(
             f"{facts.name} is a stream of unknown length, so epochs cannot be counted; say --steps"
         )
-    return round(stage.epochs * facts.train / run.data.batch_size)
+    epochs = cast(int, stage.epochs)  # a stage without either is refused
+    return round(epochs * facts.train / run.data.batch_size)
 
 
 def record(

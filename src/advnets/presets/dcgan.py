@@ -35,7 +35,7 @@ OWN = Config(
     preset="dcgan",
     data=Data(source="", size=64, scaling="symmetric", batch_size=128),
     # As long for a folder of hundreds of pictures as for one of millions.
-    stages=(replace(_STAGE, steps=10_000),),
+    stages=(replace(_STAGE, epochs=None, steps=10_000),),
     ticks=_TICKS,
 )
 FACES = replace(

@@ -63,7 +63,7 @@ _STAGE = Stage(
 )
 
 # As long for a folder of hundreds of pictures as for one of millions.
-_OWN = replace(_STAGE, steps=10_000)
+_OWN = replace(_STAGE, epochs=None, steps=10_000)
 
 OWN = Config(
     preset="modern",
@@ -127,6 +127,7 @@ STACKED = replace(
         replace(
             _DIGITS,
             game=replace(_DIGITS.game, r1=2.0, r2=2.0, end_r1=0.03, end_r2=0.03),
+            epochs=None,
             steps=32_000,
             burn_in=0.8,
             average_half_life=300_000,
@@ -175,6 +176,7 @@ _POINTS = Stage(
     ),
     generator_optimizer=replace(_ADAM, lr=1e-3, end_lr=1e-5),
     discriminator_optimizer=replace(_ADAM, lr=1e-3, end_lr=None),
+    epochs=None,
     steps=16_000,
     burn_in=0.5,
     average_half_life=50_000,

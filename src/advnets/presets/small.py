@@ -53,6 +53,7 @@ POINTS = Config(
             ),
             generator_optimizer=Adam(lr=1e-3),
             discriminator_optimizer=Adam(lr=1e-3),
+            epochs=None,
             steps=10_000,
             average_half_life=30_000,
         ),
