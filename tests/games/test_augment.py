@@ -16,24 +16,30 @@ def pictures(n=64, channels=3, height=16, width=24):
 
 @pytest.mark.parametrize("kind", ALL)
 def test_at_probability_0_nothing_changes_and_at_1_everything_does(kind):
-    x = pictures()
+    x = pictures(400)
     assert torch.equal(augmented(x, (kind,), torch.tensor(0.0), NOISE), x)
     changed = (augmented(x, (kind,), torch.tensor(1.0), NOISE) != x).flatten(1).any(1)
-    # A shift by no pixel, one in 5 x 7, is a change to the same.
-    assert changed.float().mean().item() >= (0.9 if kind == "translate" else 1.0)
+    # A shift by no pixel, one in 5 x 7, is a change to the same; so is every second mirroring.
+    least = {"translate": 0.9, "flip": 0.4}.get(kind, 1.0)
+    assert changed.float().mean().item() >= least
 
 
 @pytest.mark.parametrize("kind", ALL)
 def test_as_many_change_as_the_probability_says(kind):
     x = pictures(4000, 1, 8, 8)
     changed = (augmented(x, (kind,), torch.tensor(0.3), NOISE) != x).flatten(1).any(1)
-    same = {"translate": 1 / 9}.get(kind, 0.0)
+    same = {"translate": 1 / 9, "flip": 1 / 2}.get(kind, 0.0)
     assert changed.float().mean().item() == pytest.approx(0.3 * (1 - same), abs=0.03)
 
 
-def test_a_flip_is_a_mirror():
-    x = pictures()
-    assert torch.equal(augmented(x, ("flip",), torch.tensor(1.0), NOISE), x.flip(-1))
+def test_a_flip_is_a_mirror_of_every_second_picture():
+    """Chosen always it mirrors half of them, so that no probability makes left and right alike."""
+    x = NOISE.uniform("x", 2000, 1, 1, 4)
+    for chosen in (1.0, 0.5):
+        seen = augmented(x, ("flip",), torch.tensor(chosen), NOISE)
+        mirrored = (seen == x.flip(3)).flatten(1).all(1)
+        assert torch.equal(torch.where(mirrored[:, None, None, None], x.flip(3), x), seen)
+        assert float(mirrored.double().mean()) == pytest.approx(chosen / 2, abs=0.04)
 
 
 def test_a_shift_is_one_of_whole_pixels_up_to_an_eighth():

@@ -45,7 +45,7 @@ class Game(AnyGame):
     relativistic: bool = False
     """D tells which of a pair, a picture and a sample, is real: logits are their difference."""
     r1: float = 0.0
-    """Weight γ of the penalty γ/2 E‖∇D(x)‖² on real pictures, added to what D minimises."""
+    """Weight γ of the penalty γ/2 E‖∇a(x)‖² on real pictures, a being D's logit."""
     r2: float = 0.0
     """The same on generated pictures."""
     end_r1: float | None = None
@@ -55,7 +55,7 @@ class Game(AnyGame):
     fall: Literal["cosine", "geometric"] = "cosine"
     """How they go: slow at both ends, or by the same factor in each step."""
     gp: float = 0.0
-    """Weight λ of λ E(‖∇D‖ - 1)² between pictures and samples; as published 10, for wasserstein."""
+    """Weight λ of λ E(‖∇a‖ - 1)² between pictures and samples; as published 10, for wasserstein."""
     augment: float = 0.0
     """D sees all through augmentations, each as probably as this in the end, from 0 on."""
     augmentations: tuple[Augmentation, ...] = ("flip", "translate", "cutout", "colour")

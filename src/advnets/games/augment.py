@@ -1,7 +1,8 @@
 """Augmentations that D sees pictures and samples through, each a differentiable function.
 
-As long as each is left out now and then, the only distribution of samples that looks like the data
-through them is the data's own; so G does not learn to make augmented pictures.
+As long as each is left out now and then, by a probability below 1, the only distribution of samples
+that looks like the data through them is the data's own; so G does not learn to make augmented
+pictures.
 Source: Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training"; Karras et
 al. 2020, "Training generative adversarial networks with limited data", section 2.2.
 """
@@ -43,9 +44,14 @@ def augmented(
     return pictures
 
 
-def _flipped(pictures: Pictures, noise: Noise) -> Pictures:  # noqa: ARG001
-    """Left and right exchanged."""
-    return pictures.flip(3)
+def _flipped(pictures: Pictures, noise: Noise) -> Pictures:
+    """Left and right exchanged in every second picture, by chance.
+
+    Were all exchanged, a picture and its mirror would be seen as often where this is chosen half of
+    the time, and D could not tell one from the other.
+    """
+    exchanged = noise.uniform("exchanged", len(pictures), 1, 1, 1) < 0.5
+    return torch.where(exchanged, pictures.flip(3), pictures)
 
 
 def _translated(pictures: Pictures, noise: Noise) -> Pictures:
