@@ -62,8 +62,9 @@ def test_the_second_stage_begins_with_the_first_ones_generator(two_stages, tmp_p
     ended = read_checkpoint(last(alone))
     for name, tensor in ended.tensors.items():
         if name.startswith("players/generator/"):
-            top = name.replace("players/generator/", "players/generator/top.")
-            assert torch.equal(begun.tensors[top], tensor), name
+            top = name.replace("players/generator/", "generator/top.")
+            for kept in ("players", "average"):
+                assert torch.equal(begun.tensors[f"{kept}/{top}"], tensor), name
     assert load(whole).step == 20
     assert load(whole).sample(2).shape == (2, 1, 8, 8)
 

@@ -23,6 +23,7 @@ from advnets.experiment.measure import Drawing, draw_samples
 from advnets.experiment.on_the_way import check_score, score_on_the_way
 from advnets.runs import RunDirectory
 from advnets.training import runtime
+from advnets.training.algorithm import Table
 from advnets.training.checkpoint import read_facts
 from advnets.training.ema import WeightAverage
 from advnets.training.loop import Hooks, Loop, Watcher
@@ -209,43 +210,44 @@ def _play_stages(
     watcher: Watcher,
 ) -> bool:
     """Play the stages that are left; say whether the run is complete."""
-    complete, trained = True, None
+    complete, trained, hooks = True, None, _hooks(run, session, device, watcher)
     for number in range(session.stage, len(session.config.stages)):
-        loop = _loop(run, session, number, device, interruption, watcher)
+        table = build.table(session.config, session.data, number, device)
+        generator = table.players["generator"]
+        if session.restore is None:
+            _begin(generator, session.config.stages[number], trained)
+        loop = _loop(run, session, number, table, hooks, interruption)
         if session.restore is not None:
             loop.restore(session.restore)
             session.restore = None
-        elif trained is not None:
-            _hand_on(trained, loop.table.players["generator"])
-        elif (begun := fixed_generator(session.config.stages[number])) is not None:
-            loop.table.players["generator"].load_state_dict(begun.state_dict())
         complete = loop.run_to_end()
         session.step = loop.step
         if not complete:
             break
-        trained = loop.table.players["generator"]
+        trained = generator
     return complete
 
 
-def _hand_on(trained: nn.Module, generator: nn.Module) -> None:
+def _begin(generator: nn.Module, stage: config.Stage, trained: nn.Module | None) -> None:
     """Lay the trained generator of the stage before where the new one has it as its top."""
     top = getattr(generator, "top", None)
-    if isinstance(top, nn.Module):
+    if trained is not None and isinstance(top, nn.Module):
         top.load_state_dict(trained.state_dict())
+    elif trained is None and (begun := fixed_generator(stage)) is not None:
+        generator.load_state_dict(begun.state_dict())
 
 
 def _loop(
     run: RunDirectory,
     session: Session,
     number: int,
-    device: torch.device,
+    table: Table,
+    hooks: Hooks,
     interruption: runtime.Interruption,
-    watcher: Watcher,
 ) -> Loop:
-    """One stage's table with the loop around it."""
+    """The loop around one stage's table; weight averages begin where the players stand."""
     run_config = session.config
     stage, batch_size = run_config.stages[number], run_config.data.batch_size
-    table = build.table(run_config, session.data, number, device)
     averages = {
         name: WeightAverage(
             table.players[name], stage.average_half_life, batch_size, stage.average_share
@@ -257,7 +259,7 @@ def _loop(
         run=run,
         ticks=run_config.ticks,
         steps=stage.steps or 0,
-        hooks=_hooks(run, session, device, watcher),
+        hooks=hooks,
         interruption=interruption,
         averages=averages,
         stage=number,
