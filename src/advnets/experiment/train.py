@@ -229,7 +229,7 @@ def _play_stages(
 
 
 def _begin(generator: nn.Module, stage: config.Stage, trained: nn.Module | None) -> None:
-    """Lay the trained generator of the stage before where the new one has it as its top."""
+    """Put in what is trained already: the stage before's as the new one's top, or a fixed one."""
     top = getattr(generator, "top", None)
     if trained is not None and isinstance(top, nn.Module):
         top.load_state_dict(trained.state_dict())

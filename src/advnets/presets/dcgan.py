@@ -15,7 +15,7 @@ from advnets.config import (
     Stage,
     Ticks,
 )
-from advnets.presets.preset import Preset
+from advnets.presets.preset import ANY_FOLDER, Preset
 
 _TICKS = Ticks(log=100, samples=500, checkpoint=500)
 
@@ -34,8 +34,7 @@ _STAGE = Stage(
 OWN = Config(
     preset="dcgan",
     data=Data(source="", size=64, scaling="symmetric", batch_size=128),
-    # As long for a folder of hundreds of pictures as for one of millions.
-    stages=(replace(_STAGE, epochs=None, steps=10_000),),
+    stages=(replace(_STAGE, epochs=None, steps=ANY_FOLDER),),
     ticks=_TICKS,
 )
 FACES = replace(

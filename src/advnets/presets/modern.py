@@ -26,7 +26,7 @@ from advnets.config import (
     Stage,
     Ticks,
 )
-from advnets.presets.preset import Preset
+from advnets.presets.preset import ANY_FOLDER, Preset
 
 _ADAM = Adam(lr=2e-4, end_lr=5e-5, beta1=0.0, beta2=0.9, end_beta2=0.99)
 
@@ -62,8 +62,7 @@ _STAGE = Stage(
     average_share=0.1,
 )
 
-# As long for a folder of hundreds of pictures as for one of millions.
-_OWN = replace(_STAGE, epochs=None, steps=10_000)
+_OWN = replace(_STAGE, epochs=None, steps=ANY_FOLDER)
 
 OWN = Config(
     preset="modern",

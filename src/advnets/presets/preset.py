@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 from advnets.config import Config
 
+ANY_FOLDER = 10_000
+"""Steps of presets for pictures of one's own: as many for hundreds of them as for millions."""
+
 
 @dataclass(frozen=True)
 class Preset:
