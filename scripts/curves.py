@@ -3,8 +3,9 @@
     python scripts/curves.py docs/records docs/pictures/modern-curves.png modern-ring modern-grid
 
 A curve is the score on the way (`--ticks.evaluate`), of the weight average where there is one; of
-records that have none it is D(x), which is 1/2 where D cannot tell. It is drawn against the real
-examples that D has been shown. The records are those that scripts/seeds.py keeps.
+records that have none it is D(x), or D(x, G(z)) of pairs, which is 1/2 where D cannot tell. It is
+drawn against the real examples that D has been shown. The records are those that scripts/seeds.py
+keeps.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ def curve_of(record: Mapping[str, Any]) -> Curve:
     config = config_of(record["command"])
     looks = record["on_the_way"]
     if not looks:
-        title, unit, key = "D(x)", UNIT, "d_real"
         events = record["curve"]
+        title, key = ("D(x, G(z))", "d_pair") if "d_pair" in events[0] else ("D(x)", "d_real")
+        unit = UNIT
     else:
         title, unit, key = SCORES[metric_of(looks)]
         kept = {look["weights"] for look in looks}
@@ -53,7 +55,7 @@ def curve_of(record: Mapping[str, Any]) -> Curve:
     return Curve(
         f"{config.preset}: {title}",
         unit,
-        [event["step"] * config.data.batch_size for event in events],
+        [event["step"] * config.pictures_a_round for event in events],
         [event[key] for event in events],
     )
 

@@ -26,9 +26,9 @@ FILES_SHOWN = 10
 class Console:
     """Shows events and progress; a `training.loop.Watcher`."""
 
-    def __init__(self, stream: TextIO | None = None, batch_size: int = 1) -> None:
+    def __init__(self, pictures_a_round: int = 1, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
-        self.batch_size = batch_size
+        self.pictures_a_round = pictures_a_round
         self.bar: tqdm[Any] | None = None
         self.steps = 0
         self._began, self._began_at = time.monotonic(), 0
@@ -49,7 +49,7 @@ class Console:
     def progress(self, step: int) -> None:
         """Move the bar."""
         if self.bar is not None:
-            self.bar.update((step - self._began_at) * self.batch_size - self.bar.n)
+            self.bar.update((step - self._began_at) * self.pictures_a_round - self.bar.n)
 
     def close(self) -> None:
         """Leave the bar as it stands."""
@@ -72,7 +72,7 @@ class Console:
         )
         if self.stream.isatty():
             self.bar = tqdm(
-                total=(self.steps - self._began_at) * self.batch_size,
+                total=(self.steps - self._began_at) * self.pictures_a_round,
                 unit=" pictures",
                 unit_scale=True,
                 file=self.stream,
@@ -107,15 +107,20 @@ class Console:
             f"{event['step']:,}, going on with other noise (try {event['attempt'] + 1})"
         )
         if self.bar is not None:
-            self.bar.n = (event["step"] - self._began_at) * self.batch_size
+            self.bar.n = (event["step"] - self._began_at) * self.pictures_a_round
             self.bar.refresh()
 
 
+_WATCHED = (
+    {"d_real": "D(x)", "d_fake": "D(G(z))", "value": "V"},
+    {"d_pair": "D(x, G(z))", "value_pair": "V"},
+)
+
+
 def watched_values(event: Mapping[str, Any]) -> str:
-    """D(x), D(G(z)) and V; of a game that observes none of them, the first that it does."""
-    names = {"d_real": "D(x)", "d_fake": "D(G(z))", "value": "V"}
-    if not names.keys() & event.keys():
-        names = {name: name for name in observed_names(event)[:3]}
+    """D(x), D(G(z)) and V, or D(x, G(z)) of pairs and V; of other games what they observe."""
+    names = next((some for some in _WATCHED if some.keys() & event.keys()), None)
+    names = names or {name: name for name in observed_names(event)[:3]}
     shown = [f"{label} {event[name]:.3f}" for name, label in names.items() if name in event]
     return "  ".join(shown)
 

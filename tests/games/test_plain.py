@@ -138,6 +138,7 @@ def test_d_moves_k_times_while_its_lead_is_short_and_else_once(observed, expecte
     [
         ({"lead": 0.3, "k": 1}, r"say --game\.updates alternating --game\.k 2"),
         ({"lead": 0.3, "k": 2, "updates": "simultaneous"}, r"--game\.updates alternating"),
+        ({"lead": 0.3, "k": 2, "relativistic": True}, "D judges pairs and has neither"),
         ({"lead": 1.0, "k": 2}, "lead is 1.0; it must be less than 1"),
         ({"lead": -0.1, "k": 2}, "lead is -0.1; it must be at least 0"),
     ],
@@ -233,9 +234,11 @@ def test_a_relativistic_game_judges_pairs(players, updates):
         first.losses["discriminator"], softplus(-difference).mean() + 1.5 * slope
     )
     torch.testing.assert_close(last.losses["generator"], softplus(difference).mean())
-    mean = torch.sigmoid(difference).mean().item()
-    assert first.observed["d_real"].item() == pytest.approx(mean)
-    assert first.observed["d_fake"].item() == pytest.approx(1 - mean)
+    seen = {name: value.item() for name, value in first.observed.items()}
+    assert seen["d_pair"] == pytest.approx(torch.sigmoid(difference).mean().item())
+    assert seen["value_pair"] == pytest.approx(torch.sigmoid(difference).log().mean().item())
+    # No probability of one picture is observed: any number may be added to all logits.
+    assert not {"d_real", "d_fake", "value"} & seen.keys()
     gradients = [
         torch.autograd.grad(loss, [g.g], retain_graph=True)[0]
         for loss in (last.losses["generator"], softplus(difference).mean())

@@ -27,6 +27,9 @@ def figures(monkeypatch):
     return drawn
 
 
+PAIRS = [(1, 0.9), (2, 0.75), (3, 0.5)]
+
+
 def tick(step, **observed):
     return {"kind": "tick", "step": step, "epoch": step / 10} | observed
 
@@ -90,6 +93,15 @@ def test_the_ground_is_light_or_dark(events, dark):
     corner = read(training_curves(events, dark=dark)).convert("L").getpixel((0, 0))
     assert isinstance(corner, int)
     assert corner < 40 if dark else corner == 255
+
+
+def test_a_game_of_pairs_has_one_verdict_and_its_own_optimum(figures):
+    read(training_curves([tick(10 * k, d_pair=v, value_pair=math.log(v)) for k, v in PAIRS]))
+    verdict, value = map(curves, figures[0].axes)
+    np.testing.assert_array_equal(verdict["D(x, G(z))"][1], [v for _, v in PAIRS])
+    assert verdict["1/2: cannot tell"][1] == [0.5, 0.5]
+    np.testing.assert_array_equal(value["E log D(x, G(z))"][1], [math.log(v) for _, v in PAIRS])
+    assert value["−log 2: the optimum"][1] == [-math.log(2)] * 2
 
 
 def test_a_single_point_is_a_dot(figures):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import re
 from html.parser import HTMLParser
 
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from advnets.errors import RunError
+from advnets.runs import RunDirectory
 from advnets.views.report import write_report
 from advnets.views.report_summary import summary
 
@@ -80,6 +82,23 @@ def test_the_summary_says_who_played_and_how_it_stands(finished):
         "5 min. The run is complete. At the last look D took real data for real with "
         "probability 0.51 and samples with 0.49: D can hardly tell them apart."
     ) in report(finished).text
+
+
+@pytest.mark.parametrize(
+    ("pair", "said"),
+    [
+        (0.52, "from a sample beside it with probability 0.52: D can hardly tell them apart."),
+        (0.8, "with probability 0.80: D is right more often than not."),
+        (0.95, "with probability 0.95: D is right nearly every time."),
+        (math.nan, "At the last look D(x, G(z)) was not finite: the game has broken down."),
+    ],
+)
+def test_of_pairs_the_summary_says_how_often_d_tells_which_is_real(finished, pair, said):
+    events = [e for e in RunDirectory(finished).events() if e["kind"] != "tick"]
+    last = {"kind": "tick", "step": 12000, "epoch": 1.0, "d_pair": pair, "value_pair": -0.6}
+    lines = [json.dumps(event) for event in (*events, last)]
+    (finished / "events.jsonl").write_text("\n".join(lines) + "\n")
+    assert said in report(finished).text
 
 
 def test_the_newest_samples_are_inside(finished):

@@ -176,15 +176,15 @@ def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.C
         ),
     )
     asked = _counted_as(stored, asked)
-    stage = replace(stored.stage, steps=asked.stage.steps, epochs=asked.stage.epochs)
-    stage = stage.instead_of(stored.stage)
     agreed = replace(
-        stored.with_stage(stage),
+        stored.with_stage(
+            replace(stored.stage, steps=asked.stage.steps, epochs=asked.stage.epochs)
+        ),
         ticks=asked.ticks,
         # Where the data lies is not what it is: the digest decides.
         data=replace(stored.data, directory=asked.data.directory),
     )
-    if others := differences(agreed, asked.with_stage(replace(asked.stage, steps=stage.steps))):
+    if others := differences(agreed, asked):
         raise ConfigDiffersError(
             f"{path} was begun with another config (stored, asked): {'; '.join(others)}; "
             "resume without these flags, or begin a new run with another --out"
@@ -264,7 +264,7 @@ def _loop(
         averages=averages,
         stage=number,
         steps_before=run_config.steps_before(number),
-        pictures_per_step=batch_size,
+        batch_size=batch_size,
     )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from advnets import config
 from advnets.games.augment import augmented
-from advnets.games.rules import OBJECTIVES
+from advnets.games.rules import OBJECTIVES, observe_pairs
 from advnets.noise import Noise
 from advnets.objectives import (
     choice_loss,
@@ -152,7 +152,7 @@ class AdversarialNets:
         logits = for_g = self.logits(players, self.shown(packs, both), batch, both)
         real_logits, fake_logits = self.compared(logits)
         loss = self.objective.discriminator(real_logits, fake_logits)
-        observed = self.objective.observe(real_logits, fake_logits)
+        observed = self.observed(real_logits, fake_logits)
         if self.spec.penalised:
             # Of the pictures themselves: the slope goes through what D is shown them by.
             steepness = slopes(logits, packs)
@@ -176,6 +176,14 @@ class AdversarialNets:
         if self.spec.relativistic:
             return relative(real_logits, fake_logits)
         return real_logits, fake_logits
+
+    def observed(
+        self, real_logits: Float[Tensor, " packs"], fake_logits: Float[Tensor, " packs"]
+    ) -> dict[str, Tensor]:
+        """What is worth watching of logits as they are compared."""
+        if self.spec.relativistic:
+            return observe_pairs(real_logits)
+        return self.objective.observe(real_logits, fake_logits)
 
     def weights(self, noise: Noise) -> tuple[float | Float[Tensor, ""], ...]:
         """γ of either penalty at this step."""

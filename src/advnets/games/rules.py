@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from advnets.objectives import (
     critic_generator_loss,
@@ -34,6 +35,19 @@ def observe(real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " b
             "value": of_real + of_fake,
             "value/real": of_real,
             "value/fake": of_fake,
+        }
+
+
+def observe_pairs(differences: Float[Tensor, " pairs"]) -> Observed:
+    """Batch means of D(x, G(z)) = sigmoid(a(x) - a(G(z))) and of its logarithm, V of such a game.
+
+    By the first D tells which of a pair is real; where it cannot they are 1/2 and -log 2. What a(x)
+    is by itself, training does not say: any number may be added to all logits.
+    """
+    with torch.no_grad():
+        return {
+            "d_pair": torch.sigmoid(differences.float()).mean(),
+            "value_pair": logsigmoid(differences.float()).mean(),
         }
 
 

@@ -58,9 +58,9 @@ class Hooks:
 
 @dataclass(frozen=True)
 class Stopwatch:
-    """Runs from a moment on, at a step; what looking on takes is not counted."""
+    """Runs from a moment and a batch on; what looking on takes is not counted."""
 
-    step: int = 0
+    batch: int = 0
     wall: float = field(default_factory=time.monotonic)
     processor: float = field(default_factory=time.process_time)
 
@@ -68,7 +68,7 @@ class Stopwatch:
         """The watch less what has passed on the other until now."""
         now = Stopwatch()
         wall, processor = now.wall - other.wall, now.processor - other.processor
-        return Stopwatch(self.step, self.wall + wall, self.processor + processor)
+        return Stopwatch(self.batch, self.wall + wall, self.processor + processor)
 
 
 @dataclass
@@ -86,7 +86,7 @@ class Loop:
     stage: int = 0
     steps_before: int = 0
     """Steps of the stages before this one: names and events count the whole run."""
-    pictures_per_step: int = 1
+    batch_size: int = 1
     attempt: int = field(default=0, init=False)
     _sums: dict[str, Tensor] = field(default_factory=dict[str, Tensor], init=False)
     _summed: int = field(default=0, init=False)
@@ -120,7 +120,7 @@ class Loop:
         position = self.table.position
         if position.step == 0:
             self.save()  # so that there is a good state to return to from the first step on
-        self._since = Stopwatch(position.step)
+        self._since = Stopwatch(position.cursor)
         while position.step < self.steps and not self.interruption:
             self._play()
             position = self.table.position  # a roll-back lays a new one
@@ -195,8 +195,8 @@ class Loop:
         self.table.noise = self.table.noise.attempt(attempt)
 
     def _tick(self) -> None:
-        now, since = Stopwatch(self.table.position.step), self._since
-        seconds, steps = now.wall - since.wall, now.step - since.step
+        now, since = Stopwatch(self.table.position.cursor), self._since
+        seconds, batches = now.wall - since.wall, now.batch - since.batch
         means = {name: float(value) / self._summed for name, value in self._sums.items()}
         self.table.last_observed = means
         self._event(
@@ -206,7 +206,7 @@ class Loop:
                 "seconds": round(seconds, 3),
                 # Of all threads: on a machine that is busy with other work, what it really took.
                 "processor_seconds": round(now.processor - since.processor, 3),
-                "pictures_per_second": round(steps * self.pictures_per_step / seconds, 1),
+                "pictures_per_second": round(batches * self.batch_size / seconds, 1),
                 **means,
             }
         )
@@ -272,4 +272,4 @@ class Loop:
             if name.startswith(start)
         }
         self._summed = facts["summed"]
-        self._since = Stopwatch(table.position.step)
+        self._since = Stopwatch(table.position.cursor)

@@ -46,10 +46,11 @@ def training_curves(
     """Draw what the events of a run say as a PNG of two or three panels over one axis.
 
     D(x) and D(G(z)) with the line 1/2, where D cannot tell; V(D, G) with the line -log 4, its value
-    at the optimum (Goodfellow et al. 2014, theorem 1); of a game that observes other things, these
-    and its losses; and, where "evaluate" events are, the score on the way: the Parzen
-    log-likelihood with its standard error and `real_data`, that of real pictures, as a line; or a
-    Fréchet distance, a divergence of modes, a share of points of high quality.
+    at the optimum (Goodfellow et al. 2014, theorem 1); where D judges pairs, D(x, G(z)) and V with
+    the line -log 2; of a game that observes other things, these and its losses; and, where
+    "evaluate" events are, the score on the way: the Parzen log-likelihood with its standard error
+    and `real_data`, that of real pictures, as a line; or a Fréchet distance, a divergence of modes,
+    a share of points of high quality.
     Ticks undone by a roll-back are not drawn; values that are not finite are left out, and the
     panel says how many.
 
@@ -64,8 +65,13 @@ def training_curves(
     figure = sheet(5.6, 2.0 * panels, ink)
     first, second, *third = figure.subplots(panels, sharex=True)
 
-    plain = not ticks or any({"d_real", "value"} & tick.keys() for tick in ticks)
-    (_verdict if plain else _observed)(first, second, ticks, x, ink)
+    seen = {name for tick in ticks for name in tick}
+    if {"d_pair", "value_pair"} & seen:
+        _verdict_on_pairs(first, second, ticks, x, ink)
+    elif not ticks or {"d_real", "value"} & seen:
+        _verdict(first, second, ticks, x, ink)
+    else:
+        _observed(first, second, ticks, x, ink)
 
     for axes in third:
         metric = metric_of(scores)
@@ -97,6 +103,19 @@ def _verdict(first: Axes, second: Axes, ticks: Sequence[Event], x: str, ink: Ink
     dress(second, "Value of the game", "V(D, G), nats", ink)
     level(second, -math.log(4), "−log 4: the optimum", ink)
     _curve(second, _Series.of(ticks, x, "value"), "V(D, G)", ink.real, "-")
+    legend(second, ink)
+
+
+def _verdict_on_pairs(first: Axes, second: Axes, ticks: Sequence[Event], x: str, ink: Ink) -> None:
+    dress(first, "Verdict of D on pairs", "probability of the real one", ink)
+    level(first, 0.5, "1/2: cannot tell", ink)
+    _curve(first, _Series.of(ticks, x, "d_pair"), "D(x, G(z))", ink.real, "-")
+    first.set_ylim(-0.03, 1.03)
+    legend(first, ink)
+
+    dress(second, "Value of the game", "E log D(x, G(z)), nats", ink)
+    level(second, -math.log(2), "−log 2: the optimum", ink)
+    _curve(second, _Series.of(ticks, x, "value_pair"), "E log D(x, G(z))", ink.real, "-")
     legend(second, ink)
 
 

@@ -82,22 +82,31 @@ def _state(events: Sequence[Record]) -> str:
 
 
 def _standing(events: Sequence[Record]) -> str:
-    ticks = [event for event in events if {"d_real", "d_fake"} <= event.keys()]
-    if not ticks:
+    looks = [event for event in events if {"d_real", "d_fake"} <= event.keys() or "d_pair" in event]
+    if not looks:
         return ""
-    real, fake = (ticks[-1][key] for key in ("d_real", "d_fake"))
+    pair: float | None = looks[-1].get("d_pair")
+    if pair is not None:
+        if not math.isfinite(pair):
+            return "At the last look D(x, G(z)) was not finite: the game has broken down."
+        return (
+            "At the last look D told real data from a sample beside it with probability "
+            f"{pair:.2f}: {_apart(2 * pair - 1)}."
+        )
+    real, fake = (looks[-1][key] for key in ("d_real", "d_fake"))
     if not (math.isfinite(real) and math.isfinite(fake)):
         return "At the last look D(x) or D(G(z)) was not finite: the game has broken down."
-    if real - fake < 0.1:
-        words = "D can hardly tell them apart"
-    elif real - fake < 0.8:
-        words = "D is right more often than not"
-    else:
-        words = "D is right nearly every time"
     return (
         f"At the last look D took real data for real with probability {real:.2f} and samples "
-        f"with {fake:.2f}: {words}."
+        f"with {fake:.2f}: {_apart(real - fake)}."
     )
+
+
+def _apart(lead: float) -> str:
+    """What D's probability for what is real less that for what is not, from -1 to 1, comes to."""
+    if lead < 0.1:
+        return "D can hardly tell them apart"
+    return "D is right more often than not" if lead < 0.8 else "D is right nearly every time"
 
 
 def _times(n: int) -> str:
