@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Literal
 
 from advnets import presets
-from advnets.codec import from_json
 from advnets.config import Config, Data
 from advnets.console import Console
 from advnets.experiment.train import train as train_run
 from advnets.experiment.trained import Trained, load
-from advnets.runs import RunDirectory
+from advnets.presets.begun import begun_config
 
 
 def train(
@@ -21,6 +20,7 @@ def train(
     data: str | Data | None = None,
     data_dir: str | None = None,
     out: str | Path | None = None,
+    epochs: int | None = None,
     steps: int | None = None,
     seed: int | None = None,
     device: str | None = None,
@@ -35,13 +35,13 @@ def train(
     Raises:
         AdvnetsError: as the command line would say it.
     """
-    config = (
-        preset if isinstance(preset, Config) else presets.starting_point(preset or presets.DEFAULT)
-    )
     path = Path(out) if out is not None else None
-    if resume and preset is None:
-        stored = RunDirectory.existing(path or presets.default_out(config)).read_config()
-        config = from_json(stored["config"], Config)
+    if isinstance(preset, Config):
+        config = preset
+    elif resume:
+        config = begun_config(path, preset, data.source if isinstance(data, Data) else data)
+    else:
+        config = presets.starting_point(preset or presets.DEFAULT)
     source = config.data if data is None else data
     if isinstance(source, str):
         source = replace(config.data, source=source)
@@ -52,15 +52,14 @@ def train(
         device=config.runtime.device if device is None else device,
         precision=config.runtime.precision if precision is None else precision,
     )
-    stage = config.stage if steps is None else replace(config.stage, steps=steps)
     config = replace(
-        config.with_stage(stage),
+        config.with_stage(config.stage.lasting(epochs, steps)),
         data=source,
         runtime=runtime,
         seed=config.seed if seed is None else seed,
     )
     path = path or presets.default_out(config)
-    watcher = Console(batch_size=config.data.batch_size)
+    watcher = Console(config.pictures_a_round)
     try:
         ended = train_run(config, path, watcher, resume=resume)
     finally:

@@ -6,6 +6,7 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,7 +67,7 @@ def run(given: list[str]) -> int:
         print(f"advnets {__version__}")
         return 0
     start, preset = starting_point(given)
-    asked = parse(given, Train.defaults(start, preset))
+    asked = parsed(given, start, preset)
     if not isinstance(asked, Train):
         return asked.execute()
     if asked.preset != preset:
@@ -90,10 +91,23 @@ def config_of(line: str) -> Config:
     """
     _, *given = shlex.split(line)
     start, preset = starting_point(given)
-    asked = parse(given, Train.defaults(start, preset))
+    asked = parsed(given, start, preset)
     if not isinstance(asked, Train):
         raise UsageError(f"{line!r} trains nothing; give a command advnets train")
     return asked.config(start)
+
+
+def parsed(given: list[str], start: Config, preset: str) -> Command:
+    """A command, and of `train` what was typed of its length in place of what it starts with."""
+    asked = parse(given, Train.defaults(start, preset))
+    if not isinstance(asked, Train):
+        return asked
+    stage = asked.stage
+    epochs, steps = (
+        number if value_of(flag, given) is not None else None
+        for flag, number in (("--epochs", stage.epochs), ("--steps", stage.steps))
+    )
+    return replace(asked, stage=stage.lasting(epochs, steps))
 
 
 def parse(given: list[str], train: Train) -> Command:
@@ -129,16 +143,12 @@ def starting_point(given: list[str]) -> tuple[Config, str]:
     """What the defaults of `train` are: the named preset's, or the stored run's on resume."""
     first = given[1] if given[:1] == ["train"] and len(given) > 1 else ""
     named = first if first and not first.startswith("-") else None
-    start = presets.starting_point(named or presets.DEFAULT)
     if given[:1] != ["train"] or "--resume" not in given or {"-h", "--help"} & set(given):
-        return start, named or presets.DEFAULT
-    from advnets.codec import from_json  # not what --help should wait for
-    from advnets.runs import RunDirectory
+        return presets.starting_point(named or presets.DEFAULT), named or presets.DEFAULT
+    from advnets.presets.begun import begun_config  # not what --help should wait for
 
-    out = value_of("--out", given) or str(presets.default_out(start))
-    stored = from_json(RunDirectory.existing(Path(out)).read_config()["config"], Config)
-    if named and start.preset != stored.preset:
-        raise UsageError(f"{out} was begun with preset {stored.preset}, not {named}; leave it out")
+    out = value_of("--out", given)
+    stored = begun_config(Path(out) if out else None, named, value_of("--data", given))
     return stored, named or stored.preset
 
 

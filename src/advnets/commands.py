@@ -66,7 +66,7 @@ class Train:
     def config(self, start: Config) -> Config:
         """The config that these flags, upon a starting point, stand for."""
         return replace(
-            start.with_stage(self.stage.instead_of(start.stage)),
+            start.with_stage(self.stage),
             data=self.data,
             seed=self.seed,
             runtime=self.runtime,
@@ -83,7 +83,7 @@ class Train:
         if self.dry_run:
             print(console.plan_text(plan(config)))
             return 0
-        began, watcher = time.monotonic(), console.Console(batch_size=config.data.batch_size)
+        began, watcher = time.monotonic(), console.Console(config.pictures_a_round)
         out = self.out or presets.default_out(config)
         try:
             ended = train(config, out, watcher, resume=self.resume)

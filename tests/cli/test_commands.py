@@ -212,7 +212,10 @@ def test_epochs_count_though_the_preset_is_so_many_steps_long():
     for epochs in (3, 100):  # what is the default elsewhere too
         stage = cli.config_of(f"advnets train modern-ring --epochs {epochs}").stage
         assert (stage.epochs, stage.steps) == (epochs, None)
-    assert cli.config_of("advnets train modern-ring --epochs 3 --steps 7").stage.steps == 7
+    stage = cli.config_of("advnets train digits --steps 7").stage
+    assert (stage.epochs, stage.steps) == (None, 7)
+    with pytest.raises(advnets.errors.UsageError, match="epochs 3 and steps 7 came"):
+        cli.config_of("advnets train modern-ring --epochs 3 --steps 7")
 
 
 def test_a_training_of_no_length_is_refused(said):

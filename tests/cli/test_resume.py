@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 from advnets.runs import RunDirectory
 
@@ -93,6 +94,32 @@ def test_more_epochs_are_counted_out_again(said, tmp_path, quick):
     assert said("train", "--resume", "--out", run, "--epochs", "3")[0] == 0
     events = RunDirectory(run).events()
     assert [e["step"] for e in events if e["kind"] == "end"] == [24, 36]
+
+
+def test_epochs_count_on_resume_though_they_are_what_the_preset_has(said, trained):
+    """A run of so many steps is made as long as its preset is."""
+    code, out, _ = said("train", "--resume", "--out", trained, "--epochs", "400", "--dry-run")
+    assert code == 0
+    assert f"stage 1: {round(400 * 1197 / 100):,} steps of " in out
+
+
+def test_epochs_and_steps_at_once_are_refused_on_resume(said, trained):
+    code, _, err = said("train", "--resume", "--out", trained, "--epochs", "4", "--steps", "40")
+    assert code == 2
+    assert err == ("advnets: epochs 4 and steps 40 came, each of which says how long; give one\n")
+
+
+def test_a_run_on_data_of_ones_own_is_found_by_its_data(said, tmp_path, monkeypatch, quick):
+    """Where no --out was said, by the command that began it; on other data it is none."""
+    monkeypatch.chdir(tmp_path)
+    for told in (("points", "--data", "moons"), ("moons",)):
+        assert said("train", *told, *quick)[0] == 0
+        code, _, err = said("train", *told, *quick, "--resume", "--steps", "40")
+        assert code == 0, err
+        code, _, err = said("train", "ring", "--out", "runs/moons", "--resume")
+        assert code == 2
+        assert err == "advnets: runs/moons was begun on moons, not ring; leave it out\n"
+        shutil.rmtree("runs")
 
 
 def test_the_command_that_began_a_run_goes_on_with_resume(said, tmp_path, quick):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 import termios
@@ -87,6 +88,14 @@ def test_off_a_terminal_a_tick_is_one_plain_line(said, tmp_path, quick):
     assert f"advnets evaluate {tmp_path / 'run'}" in out
 
 
+def test_of_pairs_a_tick_shows_what_d_says_of_them(said, tmp_path, quick):
+    code, _, err = said("train", "digits", "--out", tmp_path / "run", *quick, "--game.relativistic")
+    assert code == 0
+    assert re.match(
+        r"step 10/30  epoch 0\.8  D\(x, G\(z\)\) 0\.\d+  V -0\.\d+  ", err.splitlines()[1]
+    )
+
+
 def test_on_a_terminal_there_is_a_bar(tmp_path, quick):
     """Under a real pseudo-terminal: pictures/s, time left, D(x) and D(G(z)) in one moving line."""
     master, slave = pty.openpty()
@@ -126,6 +135,14 @@ def test_training_from_python(tmp_path):
     more = advnets.train(out=tmp_path / "run", steps=4, resume=True)
     assert more.step == 4
     assert more.config.seed == 3
+    # Named, it is the run's config too, and not the preset's of another length.
+    again = advnets.train("digits", out=tmp_path / "run", resume=True)
+    assert again.step == 4
+    assert again.config.stage.epochs is None
+    with pytest.raises(advnets.errors.UsageError, match="begun with preset digits, not mlp; leave"):
+        advnets.train("mlp", out=tmp_path / "run", resume=True)
+    with pytest.raises(advnets.errors.UsageError, match="epochs 1 and steps 5 came"):
+        advnets.train(out=tmp_path / "run", epochs=1, steps=5, resume=True)
 
 
 def test_a_folder_of_pictures_in_place_of_the_preset(said, tmp_path, quick):

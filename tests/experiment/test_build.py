@@ -40,6 +40,25 @@ def test_steps_are_counted_out_from_epochs(tiny):
     assert resolved.stage.steps == round(10 * 1197 / 20)
 
 
+@pytest.mark.parametrize(
+    ("game", "batches"),
+    [(config.Game(k=3), 3), (config.Game(updates="simultaneous"), 1), (config.ElboGame(), 1)],
+)
+def test_an_epoch_is_one_pass_however_often_d_moves_in_a_round(tiny, game, batches):
+    run = tiny.with_stage(replace(tiny.stage, steps=None, epochs=10, game=game))
+    data = build.open_data(run.data)
+    resolved = build.resolved(run, data.facts, config.Runtime("cpu", "float32", 1))
+    assert resolved.stage.steps == round(10 * 1197 / 20 / batches)
+    assert run.pictures_a_round == 20 * batches
+
+
+def test_a_run_of_less_than_half_a_batch_is_one_round(tiny):
+    run = tiny.with_stage(replace(tiny.stage, steps=None, epochs=1))
+    run = replace(run, data=replace(run.data, batch_size=4000))
+    data = build.open_data(run.data)
+    assert build.resolved(run, data.facts, run.runtime).stage.steps == 1
+
+
 def test_schedules_are_counted_out_once(tiny):
     """Over a share of the run; a run that is made longer keeps what was counted."""
     run = tiny.with_stage(replace(tiny.stage, steps=60, burn_in=0.25))

@@ -79,11 +79,12 @@ class Stage:
     generator_optimizer: OptimizerConfig = field(default_factory=SGD)
     discriminator_optimizer: OptimizerConfig = field(default_factory=SGD)
     epochs: int | None = 100
-    """Passes over the training pictures; asked for alone, in place of a preset's steps."""
+    """Passes over the training pictures, k batches a round; counts where steps are None."""
     steps: int | None = None
     """Rounds of the game (k discriminator steps, one generator step); None: from epochs."""
     average_half_life: int = 0
-    """Pictures after which a past generator counts half in the weight average; 0: no average."""
+    """Pictures, a batch of them a round, after which a past generator counts half in the weight
+    average; 0: no average."""
     average_share: float = 0.0
     """… and no more than this share of the pictures seen so far; 0: however young it is."""
     burn_in: float = 1.0
@@ -97,26 +98,68 @@ class Stage:
         at_least(self, 1, "epochs", "steps")
         if self.epochs is None and self.steps is None:
             raise UsageError("epochs and steps are both None; say how long: --epochs or --steps")
-        at_least(self, 0, "average_half_life", "average_share")
+        at_least(self, 0, "average_half_life")
+        check(self, "from 0 to 1", lambda number: 0 <= number <= 1, "average_share")
         probabilities(self, "burn_in")
-        weighted = getattr(self.generator, "prior", "") == "weighted-mixture"
-        if weighted and not (isinstance(self.game, Game) and self.game.fakes == "fresh"):
+        if self.average_share and not self.average_half_life:
             raise UsageError(
-                "probabilities of z's components are learned from D's verdicts on fresh samples, "
-                f"which {type(self.game).__name__} as it was asked for does not give them; say "
-                "--generator.prior mixture"
+                f"average_share is {self.average_share} and average_half_life 0, by which no "
+                "average is kept; say --average-half-life 100000, or --average-share 0"
             )
+        self._refuse_idle_projection()
+        self._refuse_unbounded_critic()
+        self._refuse_weights_unlearned()
 
     @property
     def averaged(self) -> tuple[str, ...]:
         """The players whose weight average is kept."""
         return self.game.averaged if self.average_half_life else ()
 
-    def instead_of(self, other: Stage) -> Stage:
-        """The stage asked for in place of another: where its epochs alone differ, they count."""
-        if self.epochs not in (None, other.epochs) and self.steps == other.steps:
-            return replace(self, steps=None)
-        return self
+    def lasting(self, epochs: int | None, steps: int | None) -> Stage:
+        """The same stage for so long in place of what it has; of neither, as it is.
+
+        Raises:
+            UsageError: both came.
+        """
+        if epochs is not None and steps is not None:
+            raise UsageError(
+                f"epochs {epochs} and steps {steps} came, each of which says how long; give one"
+            )
+        if epochs is None and steps is None:
+            return self
+        return replace(self, epochs=epochs, steps=steps)
+
+    def _refuse_idle_projection(self) -> None:
+        if getattr(self.discriminator, "projection", False) and not self.game.conditional:
+            raise UsageError(
+                f"projection was asked for of the D of a {type(self.game).__name__}, which is told "
+                "no class; give a conditional preset, as projection-mnist, or leave it out"
+            )
+
+    def _refuse_unbounded_critic(self) -> None:
+        game = self.game
+        if not isinstance(game, Game) or game.objective != "wasserstein":
+            return
+        bounded = game.gp or game.penalised or getattr(self.discriminator, "spectral_norm", False)
+        if not bounded:
+            raise UsageError(
+                "the objective wasserstein was asked for with nothing that bounds D's slopes, "
+                "without which it has no optimum; say --game.gp 10"
+            )
+
+    def _refuse_weights_unlearned(self) -> None:
+        if getattr(self.generator, "prior", "") != "weighted-mixture":
+            return
+        if not isinstance(self.game, Game):
+            raise UsageError(
+                "the probabilities of z's components are learned from what D says of samples, "
+                f"which {type(self.game).__name__} does not ask; say --generator.prior mixture"
+            )
+        if self.game.fakes == "shared" and self.game.updates == "alternating":
+            raise UsageError(
+                "the probabilities of z's components are learned in G's own step, and fakes are "
+                "shared with D's; say --game.fakes fresh, or --generator.prior mixture"
+            )
 
 
 @dataclass(frozen=True)
@@ -171,12 +214,17 @@ class Config:
     def __post_init__(self) -> None:
         for stage in self.stages:
             if isinstance(stage.game, Game):
-                _fit(stage.game, self.data)
+                _fit(stage.game, self.data, self.ticks)
 
     @property
     def stage(self) -> Stage:
         """The last stage: the one whose generator the run is for."""
         return self.stages[-1]
+
+    @property
+    def pictures_a_round(self) -> int:
+        """Real pictures that a round of the last stage reads, at most."""
+        return self.data.batch_size * self.stage.game.batches
 
     def steps_before(self, stage: int) -> int:
         """Steps of the stages before this one, once they are counted out."""
@@ -187,8 +235,13 @@ class Config:
         return replace(self, stages=(*self.stages[:-1], stage))
 
 
-def _fit(game: Game, data: Data) -> None:
-    """Refuse a game that cannot be played on batches of these data."""
+def _fit(game: Game, data: Data, ticks: Ticks) -> None:
+    """Refuse a game that cannot be played on batches of these data, or at these ticks."""
+    if game.lead and not ticks.log:
+        raise UsageError(
+            f"lead is {game.lead}, as D had it at the last tick, and ticks.log is 0, so that there "
+            "are none; say --ticks.log 100"
+        )
     if data.batch_size % game.pack:
         raise UsageError(
             f"pack is {game.pack} and batch_size {data.batch_size}, which it does not divide; "

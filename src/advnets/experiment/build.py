@@ -206,7 +206,7 @@ def _steps(run: config.Config, stage: config.Stage, facts: DataFacts) -> int:
             f"{facts.name} is a stream of unknown length, so epochs cannot be counted; say --steps"
         )
     epochs = cast(int, stage.epochs)  # a stage without either is refused
-    return round(epochs * facts.train / run.data.batch_size)
+    return max(1, round(epochs * facts.train / (stage.game.batches * run.data.batch_size)))
 
 
 def record(
