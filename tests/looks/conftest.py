@@ -41,6 +41,18 @@ def run(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("plain"), config.Game())
 
 
+@pytest.fixture
+def residual(tmp_path):
+    """The same by residual nets."""
+    pair = {
+        "generator": config.ResidualGenerator(latent_dim=8, width=8, group=8),
+        "discriminator": config.ResidualDiscriminator(width=8, group=8),
+    }
+    run = small(config.Game())
+    train(run.with_stage(replace(run.stage, **pair)), tmp_path / "run", Console())
+    return load(tmp_path / "run")
+
+
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory, monkeypatch_module):
     """The same on pictures of 16 x 16, whose nets have a layer more."""

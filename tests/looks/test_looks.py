@@ -14,7 +14,7 @@ from advnets.errors import DataError, UnknownNameError, UsageError
 from advnets.experiment import build
 from advnets.experiment.measure import pictures
 from advnets.looks.arithmetic import Term, arithmetic, terms
-from advnets.looks.guided import activations, filters
+from advnets.looks.guided import activations, filters, guided_gradient
 from advnets.looks.look import write
 from advnets.looks.movie import training, write_movie
 from advnets.looks.samples import neighbours, samples, training_pictures
@@ -196,6 +196,21 @@ def test_filters_are_of_the_trained_d_and_of_the_one_it_began_as(run):
         last = net.feature_maps(run.scaling.from_shares(pictures))[-1].flatten(2).amax(2)
     for one in record["trained"]:
         assert one["training_pictures"][0] == int(last[:, one["feature"]].argmax())
+
+
+def test_a_residual_d_has_filters_and_no_activations(residual):
+    """Through its blocks what is negative does not come back: the gradient is another."""
+    record = filters(residual, features=2, tops=3).record
+    assert all(len(one["training_pictures"]) == 3 for one in record["trained"])
+    net = residual.discriminator
+    pictures = residual.scaling.from_shares(training_pictures(residual)[:3]).requires_grad_()
+    numbers = torch.tensor([one["feature"] for one in record["trained"]] + [0])
+    guided = guided_gradient(net, pictures, numbers)
+    maps = net.feature_maps(pictures)[-1]
+    (plain,) = torch.autograd.grad(maps[range(3), numbers].flatten(1).amax(1).sum(), pictures)
+    assert not torch.allclose(guided, plain)
+    with pytest.raises(UsageError, match="activations are of DCGAN nets"):
+        activations(residual)
 
 
 def test_activations_are_of_every_layer(run):

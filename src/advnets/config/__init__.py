@@ -35,7 +35,7 @@ from advnets.config.nets import (
     ResidualGenerator,
     SemiSupervisedConvDiscriminator,
     SemiSupervisedDiscriminator,
-    wider,
+    with_wider_latent,
 )
 from advnets.config.run import (
     SGD,
@@ -86,5 +86,5 @@ __all__ = [
     "at_least",
     "check",
     "probabilities",
-    "wider",
+    "with_wider_latent",
 ]

@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
+
+from tyro.conf import arg
 
 from advnets.config.checks import at_least, check, probabilities
 from advnets.errors import UsageError
 
 Activation = Literal["relu", "leaky_relu", "sigmoid", "softplus", "tanh"]
 PointPrior = Literal["uniform", "normal", "truncated", "sphere", "mixture", "weighted-mixture"]
-ImagePrior = Literal[PointPrior, "symmetric"]
-ComponentShape = Literal["normal", "sphere"]
+
+# What several nets have, with the help that --help prints.
+ImagePrior = Annotated[
+    Literal[PointPrior, "symmetric"],
+    arg(
+        help="Noise prior p_z: uniform in [-1, 1] (symmetric) or [-sqrt 3, sqrt 3], standard "
+        "normal, normal cut at |z| <= 2 (truncated), even on a sphere, or a mixture that is "
+        "learned, its probabilities too or not."
+    ),
+]
+Components = Annotated[int, arg(help="Components of a mixture prior.")]
+ComponentShape = Annotated[
+    Literal["normal", "sphere"],
+    arg(help="Each component is normal about its mean, or even on an ellipsoid."),
+]
 
 
 @dataclass(frozen=True)
@@ -23,10 +38,8 @@ class MLPGenerator:
     prior: PointPrior = "uniform"
     """Noise prior p_z: uniform in [-sqrt 3, sqrt 3], standard normal or even on a sphere, of unit
     variance; normal cut at |z| <= 2; a mixture that is learned, its probabilities too or not."""
-    components: int = field(default=10, kw_only=True)
-    """Components of a mixture prior."""
+    components: Components = field(default=10, kw_only=True)
     component_shape: ComponentShape = field(default="normal", kw_only=True)
-    """Each is normal about its mean, or even on an ellipsoid."""
     hidden: tuple[int, ...] = (1200, 1200)
     """Units of each hidden layer."""
     activations: tuple[Activation, ...] = ("relu", "relu")
@@ -175,13 +188,8 @@ class DCGANGenerator:
     kernel: int = 5
     """Height and width of the kernels; tutorials have 4."""
     prior: ImagePrior = "symmetric"
-    """Noise prior p_z: uniform in [-1, 1] (symmetric) or [-sqrt 3, sqrt 3], standard normal, normal
-    cut at |z| <= 2 (truncated), even on a sphere, or a mixture that is learned, its probabilities
-    too or not."""
-    components: int = field(default=10, kw_only=True)
-    """Components of a mixture prior."""
+    components: Components = field(default=10, kw_only=True)
     component_shape: ComponentShape = field(default="normal", kw_only=True)
-    """Each is normal about its mean, or even on an ellipsoid."""
     batch_norm: bool = True
     """Batch normalisation in all layers but the last (rule 2)."""
     resampling: Literal["strides", "pooling"] = "strides"
@@ -256,13 +264,8 @@ class ResidualGenerator(Residual):
     latent_dim: int = 64
     """Numbers in z."""
     prior: ImagePrior = "normal"
-    """Noise prior p_z: uniform in [-1, 1] (symmetric) or [-sqrt 3, sqrt 3], standard normal, normal
-    cut at |z| <= 2 (truncated), even on a sphere, or a mixture that is learned, its probabilities
-    too or not."""
-    components: int = field(default=10, kw_only=True)
-    """Components of a mixture prior."""
+    components: Components = field(default=10, kw_only=True)
     component_shape: ComponentShape = field(default="normal", kw_only=True)
-    """Each is normal about its mean, or even on an ellipsoid."""
     output: Literal["sigmoid", "tanh", "linear"] = "tanh"
     """What the output layer applies."""
 
@@ -330,10 +333,10 @@ DiscriminatorConfig = (
 )
 
 
-Prior = TypeVar("Prior", MLPGenerator, DeconvGenerator)
+Net = TypeVar("Net", MLPGenerator, DeconvGenerator)
 
 
-def wider(spec: Prior, numbers: int) -> Prior:
+def with_wider_latent(spec: Net, numbers: int) -> Net:
     """The same net, given so many numbers more beside its z, which is drawn outside of it."""
     if not numbers:
         return spec

@@ -31,7 +31,7 @@ def generator_net(
 def _(
     spec: config.MLPGenerator, shape: Shape, marginals: Tensor | None, classes: int = 0
 ) -> nn.Module:
-    inner = MLPGenerator(shape, config.wider(spec, classes), marginals)
+    inner = MLPGenerator(shape, config.with_wider_latent(spec, classes), marginals)
     return ToldGenerator(inner, own_prior(spec), classes) if classes else inner
 
 
@@ -42,7 +42,7 @@ def _(
     marginals: Tensor | None,  # noqa: ARG001
     classes: int = 0,
 ) -> nn.Module:
-    inner = DeconvGenerator(shape, config.wider(spec, classes))
+    inner = DeconvGenerator(shape, config.with_wider_latent(spec, classes))
     return ToldGenerator(inner, Prior(spec.prior, spec.latent_dim), classes) if classes else inner
 
 
@@ -90,7 +90,7 @@ def discriminator_net(
 
 @discriminator_net.register
 def _(spec: config.MaxoutDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
-    inner = MaxoutDiscriminator(wider(shape, classes), spec)
+    inner = MaxoutDiscriminator(wider_shape(shape, classes), spec)
     return ToldDiscriminator(inner, classes) if classes else inner
 
 
@@ -106,7 +106,7 @@ def _(spec: config.MaxoutConvDiscriminator, shape: Shape, classes: int = 0) -> n
 
 @discriminator_net.register
 def _(spec: config.MLPDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
-    inner = MLPDiscriminator(wider(shape, classes), spec)
+    inner = MLPDiscriminator(wider_shape(shape, classes), spec)
     return ToldDiscriminator(inner, classes) if classes else inner
 
 
@@ -120,7 +120,7 @@ def _(spec: config.ResidualDiscriminator, shape: Shape, classes: int = 0) -> nn.
     return residual.Discriminator(shape, **vars(spec), classes=classes)
 
 
-def wider(shape: Shape, numbers: int) -> Shape:
+def wider_shape(shape: Shape, numbers: int) -> Shape:
     """The shape of pictures with so many numbers beside their pixels, as one row; of 0 as it is."""
     channels, height, width = shape
     return (1, 1, channels * height * width + numbers) if numbers else shape

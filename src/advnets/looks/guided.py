@@ -16,8 +16,10 @@ from advnets.extractors.protocol import BLOCK
 from advnets.looks.hooks import watched
 from advnets.looks.look import GAP, Look, above, beside, of_run, rows
 from advnets.looks.samples import training_pictures
-from advnets.nets.dcgan import Discriminator, Generator, Layer
+from advnets.nets import dcgan, residual
 from advnets.views.samples import grid
+
+Judge = dcgan.Discriminator | residual.Discriminator
 
 
 class _Guided(torch.autograd.Function):
@@ -37,7 +39,7 @@ class _Guided(torch.autograd.Function):
 
 
 def guided_gradient(
-    net: Discriminator,
+    net: Judge,
     pictures: Float[Tensor, "n channels height width"],
     features: Int[Tensor, " n"],
 ) -> Float[Tensor, "n channels height width"]:
@@ -49,8 +51,9 @@ def guided_gradient(
     2015, "Striving for simplicity", section 3.4.
     """
     net = copy.deepcopy(net).eval()
-    for layer in cast(list[Layer], list(net.layers)):
-        layer.activate = _passing(layer.activate)
+    for layer in net.modules():
+        if isinstance(layer, dcgan.Layer | residual.Block):
+            layer.activate = _passing(layer.activate)
     pictures = pictures.clone().requires_grad_()
     maps = net.feature_maps(pictures)[-1]
     chosen = maps[torch.arange(len(maps)), features]
@@ -82,7 +85,7 @@ def filters(
         DataError: the data are absent.
     """
     learned = convolutional(trained)
-    begun = cast(Discriminator, trained.begun()["discriminator"])
+    begun = cast(Judge, trained.begun()["discriminator"])
     pictures = training_pictures(trained, data_dir)[:looked]
     shown, record = [], {}
     for name, net in ("trained", learned), ("random", begun):
@@ -96,7 +99,7 @@ def filters(
 
 
 def _strongest(
-    trained: Trained, net: Discriminator, pictures: Tensor, features: int, tops: int
+    trained: Trained, net: Judge, pictures: Tensor, features: int, tops: int
 ) -> tuple[Any, list[dict[str, Any]]]:
     """Rows of pictures and gradients for the strongest features of one D."""
     scaled = trained.scaling.from_shares(pictures)
@@ -135,7 +138,7 @@ def activations(trained: Trained, *, num: int = 4, maps: int = 12, seed: int = 0
         UsageError: the nets have no convolutions, or D is told classes.
     """
     judge, maker = convolutional(trained), trained.generator
-    if not isinstance(maker, Generator):
+    if not isinstance(maker, dcgan.Generator):
         raise UsageError("activations are of DCGAN nets; give a run of a DCGAN preset")
     z = trained.latents(num, seed=seed)
     with torch.no_grad(), watched(maker.layers) as made:
@@ -172,10 +175,10 @@ def _band(layer: Float[Tensor, "maps h w"], most: int, size: tuple[int, int]) ->
     return grid(large, columns=most)
 
 
-def convolutional(trained: Trained) -> Discriminator:
+def convolutional(trained: Trained) -> Judge:
     """The run's D, which has convolutions and is told no class.
 
     Raises:
         UsageError: it has none, or is.
     """
-    return cast(Discriminator, trained.own_extractor().net)
+    return cast(Judge, trained.own_extractor().net)

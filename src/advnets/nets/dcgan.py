@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
 from advnets.nets.chain import Pair, chain
-from advnets.nets.layers import ACTIVATIONS, FromPoint, Shape, ToPoint, expect, one_hot
+from advnets.nets.layers import ACTIVATIONS, FromPoint, Shape, ToPoint, along, expect, one_hot
 from advnets.nets.prior import FromPrior, Prior
 from advnets.noise import Noise
 
@@ -143,9 +143,10 @@ class Discriminator(nn.Module):
     Batch norm is left out in the first and the last layer; leaky rectifiers of slope .2. Batches
     that come stacked are passed one by one, so that each has its own batch statistics. With
     `projection`, classes do not come to every layer but meet the last maps h alone:
-    a(x | y) = a(h) + v_y · Σ h (Miyato and Koyama 2018, equation 3). With `spectral_norm`, weights
-    W of every layer are divided by their largest singular value, found by one step of power
-    iteration a pass (Miyato et al. 2018, "Spectral normalization", algorithm 1).
+    a(x | y) = a(h) + v_y · Σ h (Miyato and Koyama 2018, equation 3), v drawn as other weights are.
+    With `spectral_norm`, weights W of every layer are divided by their largest singular value,
+    found by one step of power iteration a pass (Miyato et al. 2018, "Spectral normalization",
+    algorithm 1).
     Source and what it raises as for the generator.
     """
 
@@ -233,8 +234,7 @@ class Discriminator(nn.Module):
     def _logits(self, x: Tensor, told: Tensor | None) -> Tensor:
         if self.directions is not None and told is not None:
             h = self._through(x, None)
-            along = self.directions(told[:, :, None, None])
-            return self.last(h).flatten() + (along * h).sum((1, 2, 3))
+            return self.last(h).flatten() + along(self.directions, told, h)
         return self.last(self._through(x, told), told).flatten()
 
     def _through(self, x: Tensor, told: Tensor | None) -> Tensor:

@@ -59,6 +59,16 @@ def one_hot(
     return F.one_hot(labels, classes).to(like)
 
 
+def along(
+    directions: nn.Conv2d, told: Float[Tensor, "n classes"], maps: Float[Tensor, "n c h w"]
+) -> Float[Tensor, " n"]:
+    """v_y · Σ h: how far the last maps, summed over places, lie in the direction of their class.
+
+    `directions` holds the v_y, `told` is one-hot. Source: Miyato and Koyama 2018, equation 3.
+    """
+    return (directions(told[:, :, None, None]) * maps).sum((1, 2, 3))
+
+
 def expect(what: str, batch: Tensor, *sides: int) -> None:
     """Refuse a batch of what a net was not built for.
 

@@ -14,21 +14,16 @@ from itertools import pairwise
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from advnets.errors import UsageError
 from advnets.nets.chain import Pair, chain
-from advnets.nets.layers import ACTIVATIONS, Shape, expect, one_hot
+from advnets.nets.layers import ACTIVATIONS, Shape, along, expect, one_hot
 from advnets.nets.prior import FromPrior, Prior
 from advnets.noise import Noise
 
-_SLOPE = 0.2
-_GAIN = math.sqrt(2 / (1 + _SLOPE**2))
+_leaky = ACTIVATIONS["leaky_relu"]
+_GAIN = math.sqrt(2 / (1 + 0.2**2))
 """What keeps the variance through a leaky rectifier (He et al. 2015, equation 15)."""
-
-
-def _leaky(x: Tensor) -> Tensor:
-    return F.leaky_relu(x, _SLOPE)
 
 
 class Block(nn.Module):
@@ -45,8 +40,8 @@ class Block(nn.Module):
         inner = expansion * channels
         if inner % group and inner > group:
             raise UsageError(
-                f"{expansion} x {channels} channels cannot be parted in groups of {group}; give a "
-                f"width of which {group} divides {expansion} times"
+                f"{expansion} x {channels} channels cannot be parted in groups of {group}; give "
+                f"widths that are multiples of {group // math.gcd(group, expansion)}"
             )
         groups = max(1, inner // group)
         self.widen = nn.Conv2d(channels, inner, 1)
@@ -55,12 +50,13 @@ class Block(nn.Module):
         for layer in (self.widen, self.mix):
             begin(layer, _GAIN * blocks**-0.25)
         nn.init.zeros_(self.narrow.weight)
+        self.activate = _leaky
 
     def forward(
         self, x: Float[Tensor, "batch channels h w"]
     ) -> Float[Tensor, "batch channels h w"]:
         """X + C φ(B φ(A x))."""
-        return x + self.narrow(_leaky(self.mix(_leaky(self.widen(x)))))
+        return x + self.narrow(self.activate(self.mix(self.activate(self.widen(x)))))
 
 
 class Generator(FromPrior):
@@ -125,7 +121,7 @@ class Discriminator(nn.Module):
     """Logits a(x): blocks on maps of each size, largest first, and one number of the smallest.
 
     With `classes`, a(x | y) = a(h) + v_y · Σ h, h the last maps (Miyato and Koyama 2018, equation
-    3). What it raises as for the generator.
+    3); v begins at 0, as what a block adds. What it raises as for the generator.
     """
 
     one_by_one = True
@@ -168,7 +164,7 @@ class Discriminator(nn.Module):
         logits = self.last(h).flatten()
         if self.directions is None or told is None:
             return logits
-        return logits + (self.directions(told[:, :, None, None]) * h).sum((1, 2, 3))
+        return logits + along(self.directions, told, h)
 
     def feature_maps(
         self, x: Float[Tensor, "batch channels height width"]
