@@ -1,4 +1,8 @@
-"""Numbers that change over a run, as pure functions of the share of it that is done."""
+"""Numbers that change over a run, as pure functions of the share of it that is done.
+
+Of N steps the first has 0 done and the last (N - 1) / N: a ramp comes to its end with the step
+after them.
+"""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.games.augment import augmented
+from advnets.games.augment import augmented, refuse_idle
 from advnets.games.plain import AdversarialNets, packed, unpacked
 from advnets.games.rules import OBJECTIVES
 from advnets.noise import Noise
@@ -245,6 +245,16 @@ def test_excess_slopes_are_taken_between_pictures_and_samples(updates, pack):
             {"relativistic": True, "objective": "hinge"},
             "relativistic was asked for with the objective hinge, which judges pictures one by one",
         ),
+        (
+            config.Game,
+            {"augment": 0.5, "augmentations": ()},
+            "augment is 0.5 and augmentations are",
+        ),
+        (
+            config.Game,
+            {"k": 5, "updates": "simultaneous"},
+            "k is 5, steps of D to one of G, and upd",
+        ),
         (config.ConditionalGame, {"pack": 2}, "D is told the label of one picture; leave --game.p"),
         (config.CompletionGame, {"pack": 2}, "D is told what was known of one picture; leave"),
         (config.CompletionGame, {"augment": 0.5}, "augment was asked for in a completion game"),
@@ -253,6 +263,74 @@ def test_excess_slopes_are_taken_between_pictures_and_samples(updates, pack):
 def test_what_cannot_be_is_refused(kind, options, message):
     with pytest.raises(UsageError, match=message):
         kind(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"average_share": 0.1},
+            "average_share is 0.1 and average_half_life 0, by which no average",
+        ),
+        (
+            {"average_share": 1.5, "average_half_life": 9},
+            "average_share is 1.5; it must be from 0 ",
+        ),
+        (
+            {"discriminator": config.DCGANDiscriminator(projection=True)},
+            "projection was asked for of the D of a Game, which is told no class",
+        ),
+        ({"game": config.Game(objective="wasserstein")}, "nothing that bounds .* say --game.gp 10"),
+    ],
+)
+def test_options_that_would_do_nothing_in_a_stage_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        config.Stage(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"gp": 10.0},
+        {"r1": 1.0},
+        {"end_r2": 1.0},
+    ],
+)
+def test_a_critic_whose_slopes_are_bound_is_played(options):
+    """By either penalty, or by its weights alone."""
+    config.Stage(game=config.Game(objective="wasserstein", **options))
+    config.Stage(
+        game=config.Game(objective="wasserstein"),
+        discriminator=config.DCGANDiscriminator(spectral_norm=True, batch_norm=False),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "said"),
+    [
+        (
+            "translate",
+            7,
+            "translate was asked for of pictures of 7x7, which it changes by less than",
+        ),
+        ("cutout", 3, "cutout was asked for of pictures of 3x3"),
+    ],
+)
+def test_augmentations_of_less_than_a_pixel_are_refused(kind, size, said):
+    pictures = torch.rand(64, 1, size, size)
+    changed = augmented(pictures, (kind,), torch.ones(()), Noise(0))
+    assert torch.equal(changed, pictures)
+    with pytest.raises(UsageError, match=said):
+        refuse_idle(("flip", kind), size, size)
+    larger = torch.rand(64, 1, size + 1, size + 1)
+    refuse_idle(("flip", kind), size + 1, size + 1)
+    assert not torch.equal(augmented(larger, (kind,), torch.ones(()), Noise(0)), larger)
+
+
+def test_a_lead_that_nobody_looks_at_is_refused(tiny):
+    played = tiny.with_stage(replace(tiny.stage, game=config.Game(k=2, lead=0.5)))
+    with pytest.raises(UsageError, match=r"ticks\.log is 0, so that there are none; say"):
+        replace(played, ticks=replace(tiny.ticks, log=0))
 
 
 def test_what_does_not_fit_the_data_is_refused(tiny):

@@ -204,9 +204,14 @@ def test_a_game_learns_how_probable_components_should_be(updates, pack):
 
 def test_weights_that_no_game_would_teach_are_refused():
     generator = config.MLPGenerator(prior="weighted-mixture")
-    for game, name in ((config.ElboGame(), "ElboGame"), (config.Game(fakes="shared"), "Game")):
-        with pytest.raises(UsageError, match=f"which {name} as it was asked for"):
+    for game, said in (
+        (config.ElboGame(), "which ElboGame does not ask; say --generator.prior mixture"),
+        (config.Game(fakes="shared"), "fakes are shared with D's; say --game.fakes fresh, or"),
+    ):
+        with pytest.raises(UsageError, match=said):
             config.Stage(generator=generator, game=game)
+    one_pass = config.Game(updates="simultaneous", fakes="shared")  # in which nothing is handed on
+    config.Stage(generator=generator, game=one_pass)
 
 
 @pytest.mark.parametrize("classes", [0, 3])

@@ -25,6 +25,11 @@ class AnyGame:
     prepared: ClassVar[bool] = True
     """Whether a turn can be compiled, or recorded as a graph."""
 
+    @property
+    def batches(self) -> int:
+        """Batches of real pictures in a round."""
+        return 1
+
 
 @dataclass(frozen=True)
 class Game(AnyGame):
@@ -33,7 +38,9 @@ class Game(AnyGame):
     objective: Literal["non-saturating", "minimax", "hinge", "least-squares", "wasserstein"] = (
         "non-saturating"
     )
-    """Of 2014, G minimising -log D(G(z)) or the minimax game's log(1 - D(G(z))); or later ones."""
+    """Of 2014, G minimising -log D(G(z)) (non-saturating) or the game's own log(1 - D(G(z)))
+    (minimax); or of a critic a(x): margins of 1 (hinge), distances to 1 and 0 (least-squares), or
+    means alone (wasserstein, which needs --game.gp 10 or another bound on slopes)."""
     k: int = 1
     """Discriminator steps to one generator step, when they alternate."""
     lead: float = 0.0
@@ -57,7 +64,8 @@ class Game(AnyGame):
     gp: float = 0.0
     """Weight λ of λ E(‖∇a‖ - 1)² between pictures and samples; as published 10, for wasserstein."""
     augment: float = 0.0
-    """D sees all through augmentations, each as probably as this in the end, from 0 on."""
+    """D sees all through augmentations, each as probably as this in the end, from 0 on; near 1
+    little is seen plainly, and G may come to make augmented pictures."""
     augmentations: tuple[Augmentation, ...] = ("flip", "translate", "cutout", "colour")
     """Mirrored, shifted by an eighth, a quarter blanked, brightness, saturation and contrast; or
     affine: turned, scaled and sheared; elastic: bent by a smooth field; erase: a smaller box
@@ -71,10 +79,20 @@ class Game(AnyGame):
         if self.fall == "geometric":
             falling = [name for name in ("r1", "r2") if getattr(self, f"end_{name}") is not None]
             ends = [f"end_{name}" for name in falling]
-            what = "more than 0 to fall by a factor"
+            what = "more than 0 to fall by a factor; say --game.fall cosine, or None for its end"
             check(self, what, lambda number: number > 0, *falling, *ends)
         check(self, "less than 1", lambda number: number < 1, "lead")
         check(self, "from 0 to 1", lambda number: 0 <= number <= 1, "augment")
+        if self.augment and not self.augmentations:
+            raise UsageError(
+                f"augment is {self.augment} and augmentations are none; say which, as "
+                "--game.augmentations flip translate, or leave --game.augment out"
+            )
+        if self.k > 1 and self.updates == "simultaneous":
+            raise UsageError(
+                f"k is {self.k}, steps of D to one of G, and updates are simultaneous, one step of "
+                "both; say --game.updates alternating, or leave --game.k out"
+            )
         published = self.objective in ("non-saturating", "minimax")
         if self.relativistic and not published:
             raise UsageError(
@@ -86,11 +104,21 @@ class Game(AnyGame):
                 f"lead is {self.lead}, which is of probabilities D(x), and the objective "
                 f"{self.objective} has none; leave --game.lead out"
             )
-        if self.lead and (self.updates == "simultaneous" or self.k == 1):
+        if self.lead and self.relativistic:
+            raise UsageError(
+                f"lead is {self.lead}, of D(x) over D(G(z)), and relativistic was asked for, where "
+                "D judges pairs and has neither; leave one of them out"
+            )
+        if self.lead and self.k == 1:
             raise UsageError(
                 f"lead is {self.lead}, which chooses between one step of D and k, but updates are "
-                f"{self.updates} and k is {self.k}; say --game.updates alternating --game.k 2"
+                f"{self.updates} and k is 1; say --game.updates alternating --game.k 2"
             )
+
+    @property
+    def batches(self) -> int:
+        """Batches of real pictures in a round, at most: with a `lead` there may be fewer."""
+        return self.k
 
     @property
     def penalised(self) -> bool:

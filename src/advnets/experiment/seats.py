@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.experiment.nets import discriminator_net, generator_net, own_prior, wider
+from advnets.experiment.nets import discriminator_net, generator_net, own_prior, wider_shape
 from advnets.experiment.own import own_game
+from advnets.games.augment import refuse_idle
 from advnets.games.completion import CompletionNets
 from advnets.games.conditional import ConditionalNets
 from advnets.games.elbo import ElboNets
@@ -100,6 +101,8 @@ def seated(game: config.AnyGame, seats: Seats) -> Players:
 @seated.register
 def _(game: config.Game, seats: Seats) -> Players:
     channels, height, width = seats.shape
+    if game.augment:
+        refuse_idle(game.augmentations, height, width)
     shown = (game.pack * channels, height, width)
     return {
         "generator": stage_generator(seats.stages, seats.shape, seats.marginals),
@@ -116,7 +119,9 @@ def _(game: config.OwnGame, seats: Seats) -> Players:  # noqa: ARG001
 
 
 @seated.register
-def _(game: config.ConditionalGame, seats: Seats) -> Players:  # noqa: ARG001
+def _(game: config.ConditionalGame, seats: Seats) -> Players:
+    if game.augment:
+        refuse_idle(game.augmentations, *seats.shape[1:])
     classes = _classes(seats, "conditional")
     return {
         "generator": stage_generator(seats.stages, seats.shape, seats.marginals, classes),
@@ -127,7 +132,7 @@ def _(game: config.ConditionalGame, seats: Seats) -> Players:  # noqa: ARG001
 @seated.register
 def _(game: config.InferenceGame, seats: Seats) -> Players:
     generator = stage_generator(seats.stages, seats.shape, seats.marginals)
-    joint = wider(seats.shape, _latent_dim(generator))
+    joint = wider_shape(seats.shape, _latent_dim(generator))
     if isinstance(seats.stage.discriminator, _CONVOLUTIONAL):
         raise UsageError(
             "a convolutional D came to an inference game, in which D is shown pictures with z; "
@@ -157,7 +162,9 @@ def _(game: config.CompletionGame, seats: Seats) -> Players:  # noqa: ARG001
             "a convolutional G came to a completion game, in which G is given a picture; give "
             "a fully connected one, as preset completion-mnist has it"
         )
-    inner = generator_net(config.wider(spec, conditions(seats.shape)), seats.shape, seats.marginals)
+    inner = generator_net(
+        config.with_wider_latent(spec, conditions(seats.shape)), seats.shape, seats.marginals
+    )
     shown = (channels + 1, height, width)
     return {
         "generator": Completer(inner, seats.shape, own_prior(spec)),
@@ -166,7 +173,8 @@ def _(game: config.CompletionGame, seats: Seats) -> Players:  # noqa: ARG001
 
 
 @seated.register
-def _(game: config.SemiSupervisedGame, seats: Seats) -> Players:  # noqa: ARG001
+def _(game: config.SemiSupervisedGame, seats: Seats) -> Players:
+    refuse_idle(game.augmentations, *seats.shape[1:])
     spec = seats.stage.discriminator
     if type(spec) not in CLASSIFYING:
         raise UsageError(

@@ -17,6 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from advnets.errors import UsageError
 from advnets.noise import Noise
 
 Pictures = Float[Tensor, "batch channels height width"]
@@ -42,6 +43,21 @@ def augmented(
         chosen = source.uniform("chosen", len(pictures), 1, 1, 1) < probability
         pictures = torch.where(chosen, AUGMENTATIONS[kind](pictures, source), pictures)
     return pictures
+
+
+def refuse_idle(kinds: Sequence[str], height: int, width: int) -> None:
+    """Refuse augmentations that change nothing of pictures so small.
+
+    Raises:
+        UsageError: shifts, or boxes, are of less than a pixel.
+    """
+    smallest = {"translate": _REACH, "cutout": 4}
+    for kind in kinds:
+        if max(height, width) < smallest.get(kind, 0):
+            raise UsageError(
+                f"{kind} was asked for of pictures of {width}x{height}, which it changes by less "
+                "than a pixel; leave it out of --game.augmentations, or give a larger --size"
+            )
 
 
 def _flipped(pictures: Pictures, noise: Noise) -> Pictures:
@@ -116,9 +132,11 @@ def _recoloured(pictures: Pictures, noise: Noise) -> Pictures:
 
 
 def _transformed(pictures: Pictures, noise: Noise) -> Pictures:
-    """Turned by up to 15 degrees, sides scaled by .85 to 1.15 each, sheared by up to .2.
+    """Turned by up to 15 degrees, what is seen .87 to 1.18 times as high and as wide, sheared.
 
-    Values between pixels are bilinear, those from beyond an edge are the edge's.
+    What comes to a place lay .85 to 1.15 times as far from the middle, by each side, and was moved
+    sideways by up to .2 of its height. Values between pixels are bilinear, those from beyond an
+    edge are the edge's.
     """
     turn, shear, high, wide = (2 * noise.uniform("affine", len(pictures), 4) - 1).unbind(1)
     angle, shear = math.radians(_TURNED) * turn, _SHEARED * shear

@@ -74,6 +74,7 @@ TUTORIAL = replace(
             discriminator=DCGANDiscriminator(width=64, kernel=4),
             game=Game(fakes="shared"),
             average_half_life=0,
+            average_share=0.0,
         ),
     ),
 )

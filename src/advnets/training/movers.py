@@ -97,6 +97,8 @@ class SGDMover(Mover):
 class AdamMover(Mover):
     """Adam: p <- p - lr m̂ / (√v̂ + 1e-8), m̂ and v̂ the unbiased means of g and g².
 
+    v̂ = v / (1 - β₂ⁿ), β₂ that of update n. While `end_beta2` moves it, exact would be the product
+    of all β₂ so far for β₂ⁿ; both are next to 0 before β₂ has moved.
     Source: Kingma and Ba 2015, Algorithm 1.
     """
 
