@@ -14,6 +14,7 @@ from tqdm import tqdm
 from advnets.codec import by_name, to_json
 from advnets.views.plots import observed_names
 from advnets.views.score_lines import found
+from advnets.views.watched import watched
 
 if TYPE_CHECKING:
     from advnets.experiment.plan import Plan
@@ -111,16 +112,10 @@ class Console:
             self.bar.refresh()
 
 
-_WATCHED = (
-    {"d_real": "D(x)", "d_fake": "D(G(z))", "value": "V"},
-    {"d_pair": "D(x, G(z))", "value_pair": "V"},
-)
-
-
 def watched_values(event: Mapping[str, Any]) -> str:
     """D(x), D(G(z)) and V, or D(x, G(z)) of pairs and V; of other games what they observe."""
-    names = next((some for some in _WATCHED if some.keys() & event.keys()), None)
-    names = names or {name: name for name in observed_names(event)[:3]}
+    shown = watched([event])
+    names = shown.symbols if shown else {name: name for name in observed_names(event)[:3]}
     shown = [f"{label} {event[name]:.3f}" for name, label in names.items() if name in event]
     return "  ".join(shown)
 

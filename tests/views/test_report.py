@@ -98,7 +98,10 @@ def test_of_pairs_the_summary_says_how_often_d_tells_which_is_real(finished, pai
     last = {"kind": "tick", "step": 12000, "epoch": 1.0, "d_pair": pair, "value_pair": -0.6}
     lines = [json.dumps(event) for event in (*events, last)]
     (finished / "events.jsonl").write_text("\n".join(lines) + "\n")
-    assert said in report(finished).text
+    text = report(finished).text
+    assert said in text
+    assert "data: D(x, G(z)) = 1/2, whose logarithm is −log 2. On the way" in text
+    assert "−log 4" not in text
 
 
 def test_the_newest_samples_are_inside(finished):

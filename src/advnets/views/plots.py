@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from advnets.views.ink import DARK, LIGHT, Ink, dress, legend, level, png, sheet
+from advnets.views.watched import ONE_BY_ONE, Watched, watched
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,13 +66,11 @@ def training_curves(
     figure = sheet(5.6, 2.0 * panels, ink)
     first, second, *third = figure.subplots(panels, sharex=True)
 
-    seen = {name for tick in ticks for name in tick}
-    if {"d_pair", "value_pair"} & seen:
-        _verdict_on_pairs(first, second, ticks, x, ink)
-    elif not ticks or {"d_real", "value"} & seen:
-        _verdict(first, second, ticks, x, ink)
-    else:
+    shown = watched(ticks) if ticks else ONE_BY_ONE
+    if shown is None:
         _observed(first, second, ticks, x, ink)
+    else:
+        _verdict(shown, first, second, ticks, x, ink)
 
     for axes in third:
         metric = metric_of(scores)
@@ -92,30 +91,20 @@ def training_curves(
     return png(figure)
 
 
-def _verdict(first: Axes, second: Axes, ticks: Sequence[Event], x: str, ink: Ink) -> None:
-    dress(first, "Verdict of D", "probability of real", ink)
+def _verdict(
+    shown: Watched, first: Axes, second: Axes, ticks: Sequence[Event], x: str, ink: Ink
+) -> None:
+    dress(first, shown.title, shown.unit, ink)
     level(first, 0.5, "1/2: cannot tell", ink)
-    _curve(first, _Series.of(ticks, x, "d_real"), "real, D(x)", ink.real, "-")
-    _curve(first, _Series.of(ticks, x, "d_fake"), "samples, D(G(z))", ink.fake, "-.")
+    styles = (ink.real, "-"), (ink.fake, "-.")
+    for name, label, (colour, style) in zip(shown.verdicts, shown.labels, styles, strict=False):
+        _curve(first, _Series.of(ticks, x, name), label, colour, style)
     first.set_ylim(-0.03, 1.03)
     legend(first, ink)
 
     dress(second, "Value of the game", "V(D, G), nats", ink)
-    level(second, -math.log(4), "−log 4: the optimum", ink)
-    _curve(second, _Series.of(ticks, x, "value"), "V(D, G)", ink.real, "-")
-    legend(second, ink)
-
-
-def _verdict_on_pairs(first: Axes, second: Axes, ticks: Sequence[Event], x: str, ink: Ink) -> None:
-    dress(first, "Verdict of D on pairs", "probability of the real one", ink)
-    level(first, 0.5, "1/2: cannot tell", ink)
-    _curve(first, _Series.of(ticks, x, "d_pair"), "D(x, G(z))", ink.real, "-")
-    first.set_ylim(-0.03, 1.03)
-    legend(first, ink)
-
-    dress(second, "Value of the game", "E log D(x, G(z)), nats", ink)
-    level(second, -math.log(2), "−log 2: the optimum", ink)
-    _curve(second, _Series.of(ticks, x, "value_pair"), "E log D(x, G(z))", ink.real, "-")
+    level(second, shown.best, f"{shown.best_in_words[0]}: the optimum", ink)
+    _curve(second, _Series.of(ticks, x, shown.value), shown.formula, ink.real, "-")
     legend(second, ink)
 
 

@@ -18,6 +18,7 @@ from advnets.views.plots import SCORES, metric_of, training_curves
 from advnets.views.report_scores import newest_real, score_section
 from advnets.views.report_summary import complete, kicker, summary
 from advnets.views.report_tables import origins, settings
+from advnets.views.watched import watched
 
 Record = Mapping[str, Any]
 
@@ -130,10 +131,8 @@ def _curves(curves: _Curves | None, events: Sequence[Record]) -> Html:
         return element("section", heading, element("p", "Nothing has been observed yet."))
     if curves.trouble:
         return element("section", heading, element("p", curves.trouble, class_="note"))
-    alt = (
-        "Over the training: D(x) and D(G(z)) with the line one half; "
-        "V(D, G) with the line minus log 4"
-    )
+    shown = watched([event for event in events if event.get("kind") == "tick"])
+    alt = "Over the training: " + (shown.alternative if shown else "what is observed, and losses")
     if scored := [event for event in events if event.get("kind") == "evaluate"]:
         alt += f"; {SCORES[metric_of(scored)][0]}"
     ground = "screen and (prefers-color-scheme: dark)"
@@ -142,11 +141,13 @@ def _curves(curves: _Curves | None, events: Sequence[Record]) -> Html:
         void("source", media=ground, srcset=data_uri(curves.dark)),
         void("img", src=data_uri(curves.light), alt=alt, class_="curves"),
     )
-    words = (
-        "At the optimum of the game D cannot tell samples from data: D(x) = D(G(z)) = 1/2 and "
-        "V(D, G) = −log\N{NO-BREAK SPACE}4. On the way there both show who is ahead, not how good "
-        "samples are."
-    )
+    words = "None of these says how good samples are."
+    if shown:
+        words = (
+            "At the optimum of the game D cannot tell samples from data: "
+            f"{shown.at_the_optimum}. On the way there both show who is ahead, not how good "
+            "samples are."
+        )
     return element("section", heading, element("figure", picture, _caption(words)))
 
 
