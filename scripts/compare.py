@@ -18,6 +18,7 @@ import seeds
 
 from advnets.cli import config_of
 from advnets.codec import to_json
+from advnets.errors import AdvnetsError
 from advnets.experiment.compare import check_metrics, compare
 from advnets.experiment.scored import Scored
 from advnets.views.comparison import comparison_markdown
@@ -41,13 +42,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("names", nargs="+", metavar="NAME")
     parser.add_argument("--metrics", nargs="+", default=())
     asked = parser.parse_args(arguments)
-    check_metrics(asked.metrics)
-    runs = [
-        scored(path.stem, json.loads(path.read_text("utf-8")), asked.metrics)
-        for name in asked.names
-        for path in seeds.files_of(asked.records, name).values()
+    try:
+        check_metrics(asked.metrics)
+        runs = runs_of(asked.records, asked.names, asked.metrics)
+        print(comparison_markdown(compare(runs, metrics=asked.metrics)), end="")
+    except AdvnetsError as error:
+        raise SystemExit(f"compare.py: {error}") from None
+
+
+def runs_of(records: Path, names: Sequence[str], metrics: Sequence[str]) -> list[Scored]:
+    """What is on record under these names."""
+    return [
+        scored(path.stem, json.loads(path.read_text("utf-8")), metrics)
+        for name in names
+        for path in seeds.files_of(records, name).values()
     ]
-    print(comparison_markdown(compare(runs, metrics=asked.metrics)), end="")
 
 
 if __name__ == "__main__":

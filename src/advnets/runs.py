@@ -12,6 +12,7 @@ report.html      all of it on one page
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,6 +136,12 @@ class RunDirectory:
 
         A lock of their own: a run can be scored while it trains, by several at once.
         """
+        for record in records:
+            if wild := [name for name, value in record.items() if _is_wild(value)]:
+                raise RunError(
+                    f"the metric {record['metric']} found {wild[0]} {record[wild[0]]}, which no "
+                    "score is; nothing was kept: score more samples"
+                )
         with FileLock(self.path / ".scores.lock"):
             fresh = {identity(record) for record in records}
             kept = [old for old in self.scores() if identity(old) not in fresh]
@@ -195,6 +202,10 @@ class RunDirectory:
         """Remove all but the newest few checkpoints, and what a killed save left behind."""
         for file in (*self.checkpoint_files()[:-keep], *self.checkpoints.glob("*.part")):
             file.unlink(missing_ok=True)
+
+
+def _is_wild(value: object) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _is_record(some: Any) -> bool:

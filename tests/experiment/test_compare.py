@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from advnets.experiment.compare import compare
 from advnets.experiment.metrics import METRICS
 from advnets.experiment.readings import READINGS
 from advnets.experiment.scored import Scored, read_scored
+from advnets.views.comparison import comparison_text
 
 REAL = "real training pictures"
 
@@ -278,3 +281,42 @@ def test_scores_that_are_missing_are_told_with_their_cure(tmp_path):
         with pytest.raises(RunError) as caught:
             read_scored(path, metrics)
         assert str(caught.value) == message
+
+
+def test_differences_are_of_samples_of_the_same_seeds():
+    """And where rows were sampled with others, the table says so."""
+    first = [run(seed, record(1.0, seed=0), record(9.0, seed=7)) for seed in (0, 1)]
+    second = [run(seed, record(3.0 + seed, seed=0), preset="other") for seed in (0, 1)]
+    found = compare([*first, *second])
+    (difference,) = found["differences"]
+    assert difference["cells"][0]["values"] == [2.0, 3.0]
+    assert [row["cells"][0]["sampled_with"] for row in found["rows"]] == [[0, 7], [0]]
+    assert "Samples were drawn with unlike seeds, by rows: dcgan: 0, 7; other: 0" in (
+        comparison_text(found)
+    )
+    third = [run(seed, record(3.0, seed=5), preset="other") for seed in (0, 1)]
+    assert compare([*second, *[replace_preset(some) for some in third]])["differences"] == []
+
+
+def replace_preset(some):
+    return replace(some, config={**some.config, "preset": "third"})
+
+
+def test_real_pictures_beside_a_column_are_as_many_as_its_samples():
+    """Whatever the order in which runs come."""
+    runs = [
+        run(0, record(2.0, n_fake=500), record(0.24, samples=REAL, n_fake=500)),
+        run(0, record(1.0, n_fake=1000), record(0.19, samples=REAL, n_fake=1000), preset="other"),
+    ]
+    for some in (runs, runs[::-1]):
+        found = compare(some, apart=True)
+        beside = {
+            column["settings"]["n_fake"]: cell["mean"]
+            for column, cell in zip(found["columns"], found["beside"][0]["cells"], strict=True)
+        }
+        assert beside == {500: 0.24, 1000: 0.19}
+
+
+def test_a_number_that_is_not_finite_has_no_mean():
+    found = compare([run(seed, record(value)) for seed, value in ((0, math.nan), (1, 1.0))])
+    assert only(found["rows"])["cells"][0]["mean"] is None

@@ -14,6 +14,7 @@ from torch import nn
 from advnets.errors import DataError, MissingExtraError, UsageError
 from advnets.extractors import file
 from advnets.extractors.named import extractor
+from advnets.extractors.protocol import ByLibraries
 from advnets.nets.classifier import ConvClassifier
 
 
@@ -266,3 +267,46 @@ def test_a_broken_program_is_told_in_one_sentence(tmp_path, caplog):
     with pytest.raises(DataError, match=r"cut\.pt2 cannot be opened"):
         extractor(str(tmp_path / "cut.pt2"))
     assert not [told for told in caplog.records if told.levelname in ("WARNING", "ERROR")]
+
+
+class NoMatrix(nn.Module):
+    """Gives what is no matrix of features."""
+
+    def __init__(self, what):
+        super().__init__()
+        self.what = what
+
+    def forward(self, x):
+        rows = x.flatten(1)
+        return {"tuple": (rows,), "complex": rows + 1j, "none": rows[:, :0]}[self.what]
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("tuple", "gave a tuple; it must give one tensor of real numbers"),
+        ("complex", "gave complex numbers; it must give one tensor of real numbers"),
+        ("none", "gave no features; it must give at least one"),
+    ],
+)
+def test_what_is_no_matrix_of_features_is_told(tmp_path, what, said):
+    found = extractor(exported(tmp_path / "odd.pt2", NoMatrix(what), (1, 4, 4), dynamic_shapes=ANY))
+    with pytest.raises(DataError, match=said):
+        found.features(drawn(3, 1, 4, 4))
+
+
+def test_weights_that_lie_beside_the_file_are_refused(tmp_path):
+    """Its hash would be the same whatever they are."""
+    content = onnx_model(torch.eye(4), "n", 1, 2, 2)
+    entry = field(1, "location") + field(2, "weights.data")
+    (tmp_path / "net.onnx").write_bytes(content + field(8, field(13, entry)))
+    with pytest.raises(DataError, match=r"keeps its weights in another file.*external_data=False"):
+        extractor(str(tmp_path / "net.onnx"))
+
+
+def test_records_say_which_library_ran_a_model(tmp_path):
+    runtime = pytest.importorskip("onnxruntime")
+    (tmp_path / "net.onnx").write_bytes(onnx_model(torch.eye(4), "n", 1, 2, 2))
+    found = extractor(str(tmp_path / "net.onnx"))
+    assert isinstance(found, ByLibraries)
+    assert found.libraries == {"onnxruntime": runtime.__version__}

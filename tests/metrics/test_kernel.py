@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial.distance import pdist
 
-from advnets.errors import UsageError
+from advnets.errors import DataError, UsageError
 from advnets.metrics.features import by_content
 from advnets.metrics.kernel import kernel_distance
 from advnets.noise import Noise
@@ -115,3 +115,19 @@ def test_last_bits_of_features_move_it_by_less_than_its_error():
     moved = y * (1 + 2e-7 * draw(2000, 20, 2, shift=-1.0))
     found, again = (kernel_distance(x, some, size=200, subsets=20) for some in (y, moved))
     assert abs(again.value - found.value) < 0.02 * found.standard_error
+
+
+def test_whole_sets_are_one_subset():
+    """Any two would be the same, and the deviation over them 0 and no news."""
+    x, y = draw(60, 4, 0), draw(60, 4, 1)
+    found = kernel_distance(x, y)
+    assert (found.subsets, found.size, found.deviation) == (1, 60, None)
+    assert found.value == pytest.approx(by_pairs(x, y), rel=1e-9)
+
+
+def test_numbers_whose_kernels_are_lost_are_refused():
+    x, y = draw(60, 4, 0).double(), draw(60, 4, 1).double()
+    with pytest.raises(DataError, match=r"numbers up to .e\+30, whose kernels are lost"):
+        kernel_distance(1e30 * x, 1e30 * y)
+    with pytest.raises(DataError, match=r"numbers up to .e\+160, whose squares are lost"):
+        kernel_distance(1e160 * x, 1e160 * y)

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -152,3 +154,37 @@ def test_half_precision_is_taken_in_float32(dtype):
     assert numbers(prdc(real, fake)) == numbers(prdc(real.float(), fake.float()))
     assert prdc(real, fake.double()) == prdc(real.double(), fake.double())
     assert nearest_neighbour_test(real, fake) == nearest_neighbour_test(real.float(), fake.float())
+
+
+def clusters(n, seed):
+    """Ten of them, far apart in many dimensions: products say little of what lies within one."""
+    noise = Noise(seed)
+    centres = 28 * Noise(0).normal("centres", 10, 64)
+    which = (10 * noise.uniform("which", n)).long()
+    return centres[which] + noise.normal("points", n, 64)
+
+
+def test_what_float32_cannot_tell_is_told_in_float64(peer):
+    """Neighbours are counted to the last one, though an edge lies within rounding of many."""
+    real, fake = clusters(600, 1), clusters(600, 2)
+    found = prdc(real, fake)
+    assert numbers(found) == numbers(prdc(real.double(), fake.double()))
+    theirs = peer("prdc").compute_prdc(real.double().numpy(), fake.double().numpy(), 5)
+    assert {name: getattr(found, name) for name in theirs} == pytest.approx(theirs, rel=1e-9)
+    exact = nearest_neighbour_test(real.double(), fake.double())
+    assert nearest_neighbour_test(real, fake) == exact
+
+
+def test_where_all_distances_tie_all_is_done_in_float64():
+    """Numbers of a few bits: most pairs lie on an edge."""
+    real, fake = (draw(300, 40, seed).sign().float() for seed in (0, 1))
+    assert numbers(prdc(real, fake)) == numbers(prdc(real.double(), fake.double()))
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-25, 1e-12, 1e12, 1e30])
+def test_the_unit_of_features_changes_nothing(scale):
+    real, fake = (draw(300, 8, seed).float() for seed in (0, 1))
+    power = 2.0 ** round(math.log2(scale))
+    assert prdc(power * real, power * fake) == prdc(real, fake)
+    found = nearest_neighbour_test(power * real, power * fake)
+    assert found == nearest_neighbour_test(real, fake)

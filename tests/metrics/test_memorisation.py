@@ -147,3 +147,12 @@ def test_copies_of_what_is_close_together_in_two_far_places_are_caught():
     assert memorisation(train, train[:500] + 1e-3, train[::8]).share == 1
     held_out = train[1::8] + (train[2::8] - train[1::8]).sign() * 0.03
     assert memorisation(train, held_out, held_out).share < 0.5
+
+
+@pytest.mark.parametrize("scale", [2.0**-90, 2.0**70])
+def test_the_unit_of_features_changes_nothing(scale):
+    train, test = draw(200, 0).float(), draw(100, 1).float()
+    samples = torch.cat((train[:10] + 1e-3, draw(90, 2).float()))
+    found = memorisation(train, test, samples)
+    assert found.share >= 0.1
+    assert memorisation(scale * train, scale * test, scale * samples) == found

@@ -147,3 +147,13 @@ def test_modes_of_the_right_size_and_another_shape_are_told():
 
 def test_centres_just_far_enough_apart_are_not_refused():
     mixture_quality(torch.zeros(1, 1), torch.tensor([[0.0], [0.1 + 0.2]]), 0.05)
+
+
+@pytest.mark.parametrize("deviation", [1e-7, 1e-9])
+def test_modes_far_tighter_than_they_lie_apart_are_seen(deviation):
+    centres, _ = of(Ring(modes=8, radius=2.0))
+    which = torch.arange(20_000) % 8
+    samples = centres[which] + deviation * Noise(1).normal("points", len(which), 2).double()
+    found = mixture_quality(samples, centres, deviation)
+    assert found.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.004)
+    assert found.jsd < 0.01

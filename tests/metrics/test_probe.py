@@ -203,3 +203,19 @@ def test_labels_and_features_that_do_not_belong_together_are_refused():
         nearest_picture_error(Labelled(whole.features * torch.nan, whole.labels), whole)
     with pytest.raises(DataError, match="known features have 2 columns and test ones 3"):
         nearest_picture_error(Labelled(whole.features[:, :2], whole.labels), whole)
+
+
+def test_any_type_of_numbers_is_learned_from(digits):
+    train, valid, test = (some.part(torch.arange(200)) for some in digits)
+    expected = probe(train, valid, test, budget=50, draws=1)
+    halves = [Labelled(some.features.half(), some.labels) for some in (train, valid, test)]
+    assert probe(*halves, budget=50, draws=1) == expected
+    mixed = Labelled(train.features.double(), train.labels)
+    assert probe(mixed, valid, test, budget=50, draws=1).accuracy == expected.accuracy
+
+
+def test_one_class_and_costs_of_nothing_are_refused():
+    with pytest.raises(DataError, match="all labels are of class 0; give pictures of at least 2"):
+        probe(small([0] * 10), small([0] * 10), small([0] * 10))
+    with pytest.raises(UsageError, match=r"costs are 0.0; give numbers above 0"):
+        probe(*[small([0, 1] * 5)] * 3, costs=(0.0,))

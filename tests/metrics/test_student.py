@@ -40,3 +40,9 @@ def test_one_value_has_no_interval_and_none_no_mean():
         student_interval([])
     with pytest.raises(UsageError, match="confidence 1 at 0 degrees of freedom was asked for"):
         quantile(1.0, 0)
+
+
+@pytest.mark.parametrize("wild", [math.nan, math.inf])
+def test_what_is_not_finite_has_no_interval(wild):
+    with pytest.raises(UsageError, match="give finite numbers"):
+        student_interval([1.0, wild])

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from advnets.errors import UsageError
 from advnets.metrics.student import student_interval
 
 ROOT = Path(__file__).parents[2]
@@ -39,8 +38,10 @@ def test_seeds_are_a_row_with_their_interval_and_are_paired(script, capsys, tmp_
 
 
 def test_what_is_unlike_is_refused(script):
-    with pytest.raises(UsageError, match=r"differs in .*modes"):
+    with pytest.raises(SystemExit, match=r"compare.py: points.* differs in .*modes"):
         script.main([str(RECORDS), "points-ring", "points-grid", "--metrics", "points"])
+    with pytest.raises(SystemExit, match=r"compare.py: no metric is called 'foo'; known: classes,"):
+        script.main([str(RECORDS), "modern-ring", "--metrics", "foo"])
     with pytest.raises(SystemExit, match="modern-ring-0 was not scored by frechet"):
         script.main([str(RECORDS), "modern-ring", "--metrics", "frechet"])
     with pytest.raises(SystemExit, match=r"has no record of modern-rong; scripts/seeds.py keeps"):

@@ -6,7 +6,7 @@ from advnets.views import comparison
 
 
 def cell(mean, half=None, seeds=(0, 1)):
-    return {"mean": mean, "half_width": half, "seeds": list(seeds)}
+    return {"mean": mean, "half_width": half, "seeds": list(seeds), "sampled_with": [0]}
 
 
 @pytest.mark.parametrize(

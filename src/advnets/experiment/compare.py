@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -76,7 +77,7 @@ def compare(
                 **_label(row),
                 "seeds": [run.seed for run in row.runs],
                 "runs": [run.path for run in row.runs],
-                "cells": [_cell(_by_seed(row, column)) for column in across],
+                "cells": [_cell(_values(row, column)) for column in across],
             }
             for row in rows
         ],
@@ -184,45 +185,79 @@ def _check_seeds(group: Sequence[Scored]) -> None:
         seen[run.seed] = run.path
 
 
-def _by_seed(row: _Row, column: Column) -> dict[int, float | None]:
-    """The value of each seed; its mean where samples of several seeds were evaluated."""
-    found: dict[int, float | None] = {}
+_Values = dict[int, dict[int, float | None]]
+"""Of each seed of training, by the seed that samples were drawn with."""
+
+
+def _values(row: _Row, column: Column) -> _Values:
+    """What a row has in a column; None stands for what is infinite, which JSON lacks."""
+    found: _Values = {}
     for run in row.runs:
-        values = [r[column.value] for r in run.records if row.holds(r) and column.holds(r)]
-        if values:
-            found[run.seed] = None if None in values else statistics.fmean(values)
+        of_run = {
+            r["seed"]: _finite(r[column.value])
+            for r in run.records
+            if row.holds(r) and column.holds(r)
+        }
+        if of_run:
+            found[run.seed] = of_run
     return found
 
 
-def _cell(by_seed: Mapping[int, float | None]) -> Cell | None:
-    """Mean and interval over seeds; neither where a number is infinite, which JSON has as null."""
-    if not by_seed:
+def _finite(value: float | int | None) -> float | None:
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def _cell(values: _Values) -> Cell | None:
+    """Mean and interval over seeds of training; neither where a number is infinite.
+
+    Where a run was scored with samples of several seeds, its value is their mean.
+    """
+    if not values:
         return None
-    values = [value for value in by_seed.values() if value is not None]
-    found = student_interval(values) if len(values) == len(by_seed) else None
+    means = {seed: _mean(list(some.values())) for seed, some in values.items()}
+    finite = [value for value in means.values() if value is not None]
+    found = student_interval(finite) if len(finite) == len(means) else None
     return {
         "mean": found.mean if found else None,
         "half_width": found.half_width if found else None,
-        "seeds": list(by_seed),
-        "values": list(by_seed.values()),
+        "seeds": list(means),
+        "values": list(means.values()),
+        "sampled_with": sorted({seed for some in values.values() for seed in some}),
     }
 
 
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if len(known) == len(values) else None
+
+
 def _difference(later: _Row, earlier: _Row, column: Column) -> Cell | None:
-    """The later row less the earlier one, seed by seed, where they share at least two."""
-    mine, theirs = _by_seed(later, column), _by_seed(earlier, column)
-    pairs = {seed: (mine[seed], theirs[seed]) for seed in mine if seed in theirs}
-    if len(pairs) < 2:
-        return None
-    return _cell({s: None if a is None or b is None else a - b for s, (a, b) in pairs.items()})
+    """The later row less the earlier one, where they share at least two seeds.
+
+    Seed by seed of training, and of each only samples that were drawn with one seed.
+    """
+    mine, theirs = _values(later, column), _values(earlier, column)
+    pairs: _Values = {}
+    for seed in mine.keys() & theirs.keys():
+        shared = mine[seed].keys() & theirs[seed].keys()
+        less = {n: _less(mine[seed][n], theirs[seed][n]) for n in sorted(shared)}
+        if less:
+            pairs[seed] = less
+    return _cell(dict(sorted(pairs.items()))) if len(pairs) > 1 else None
+
+
+def _less(value: float | None, other: float | None) -> float | None:
+    return None if value is None or other is None else value - other
 
 
 def _beside(name: str, runs: Sequence[Scored], column: Column) -> Cell | None:
-    """What hangs on no run: all that were evaluated with one seed say the same, so one is taken."""
+    """What hangs on no run: all that were evaluated with one seed say the same, so one is taken.
+
+    Of as many pictures as the column has samples; where there are no such, as many as there are.
+    """
     found = [r for run in runs for r in run.records if r["samples"] == name and column.holds(r)]
-    by_seed: dict[int, float | None] = {}
-    for record in sorted(found, key=lambda record: record["seed"]):
-        value = record[column.value]
-        by_seed.setdefault(record["seed"], None if value is None else float(value))
-    cell = _cell(by_seed)
-    return None if cell is None else {**cell, "n_fake": found[0]["n_fake"]}
+    as_many = [r for r in found if r["n_fake"] == column.settings.get("n_fake")] or found
+    first = {r["seed"]: r for r in reversed(as_many) if r["n_fake"] == as_many[0]["n_fake"]}
+    values: _Values = {seed: {seed: _finite(r[column.value])} for seed, r in sorted(first.items())}
+    cell = _cell(values)
+    return None if cell is None else {**cell, "n_fake": as_many[0]["n_fake"]}

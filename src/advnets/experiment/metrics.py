@@ -83,6 +83,10 @@ def extractor_of(data: str, asked: str | None = None) -> Extractor:
     return extractor(asked or EXTRACTORS.get(data, "pixels"))
 
 
+LEAST = 10
+"""Samples that every metric makes something of; fewer tell nothing."""
+
+
 def check_asked(
     metrics: tuple[str, ...],
     *,
@@ -112,13 +116,13 @@ def check_asked(
             f"extractor is {extractor}, and none of {', '.join(metrics)} looks through one; ask "
             f"for one of {', '.join(LOOKING)}, or leave --extractor out"
         )
-    if num is not None and num < 1:
-        raise UsageError(f"num is {num}; score at least one sample")
     if num is not None and not set(metrics) & {*SAMPLED}:
         raise UsageError(
             f"num is {num}, and none of {', '.join(metrics)} looks at as many samples as are asked "
             f"for; ask for one of {', '.join(SAMPLED)}, or leave --num out"
         )
+    if num is not None and num < LEAST:
+        raise UsageError(f"num is {num}; metrics look at {LEAST} samples and more")
     if labels and "probe" not in metrics:
         raise UsageError(
             f"labels are {' '.join(map(str, labels))}, which the metric probe alone is given; ask "

@@ -18,6 +18,7 @@ from advnets.experiment.measure import SAMPLES
 from advnets.experiment.scores import Pictures, Record, Subject
 from advnets.extractors.classifiers import Classifier, classifier
 from advnets.extractors.protocol import Judge
+from advnets.metrics.features import check_rows
 from advnets.metrics.inception import inception_score
 from advnets.metrics.modes import mode_coverage
 from advnets.metrics.points import mixture_quality
@@ -72,7 +73,9 @@ def mode_judge(data: OpenedData) -> tuple[str, int]:
 def _mode_numbers(seen: Classifier, pictures: Pictures) -> Int64[Tensor, " n"]:
     """The class of each channel, read as the digits of one number: 100 r + 10 g + b."""
     n, channels = pictures.shape[:2]
-    classes = seen.logits(pictures.flatten(0, 1)[:, None]).argmax(1).view(n, channels)
+    logits = seen.logits(pictures.flatten(0, 1)[:, None])
+    check_rows("the logits of pictures", logits, 1)
+    classes = logits.argmax(1).view(n, channels)
     places = seen.net.classes ** torch.arange(channels - 1, -1, -1)
     return (classes * places).sum(1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
+from importlib.metadata import version
 from typing import cast
 
 import torch
@@ -57,6 +58,7 @@ def probe_records(subject: Subject) -> list[Record]:
                     n_real=found.n_test,
                     n_fake=0,
                     through=extractor,
+                    libraries={name: version(name) for name in ("scikit-learn", "scipy")},
                 )
             )
     return records

@@ -73,7 +73,8 @@ READINGS: dict[str, Reading] = {
     ),
     "one-nn": Reading({"error": "less"}, cases=("n_known",)),
     "classes": Reading(
-        {"accuracy": "more", "coverage": "more", "recall": "more"}, found=("least_coverage",)
+        {"accuracy": "more", "coverage": "more", "recall": "more"},
+        found=("least_coverage", "n_of_each"),
     ),
     "test-error": Reading({"error": "less"}, found=("wrong", "thinks_real")),
     "reconstruction": Reading({"error": "less"}, found=("standard_error",)),

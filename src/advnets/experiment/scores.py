@@ -28,7 +28,7 @@ from advnets.experiment.measure import (
     real_pictures,
 )
 from advnets.experiment.rejection import Rejection, kept_samples
-from advnets.extractors.protocol import Extractor
+from advnets.extractors.protocol import ByLibraries, Extractor
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
 from advnets.metrics.kernel import kernel_distance
 from advnets.metrics.manifold import (
@@ -156,8 +156,20 @@ class Subject:
             "versions": {"advnets": __version__, **versions()},
         }
 
-    def record(self, metric: str, row: str, *, n_real: int, n_fake: int, **found: object) -> Record:
-        """What was found of so many real and generated pictures, with its stamps."""
+    def record(
+        self,
+        metric: str,
+        row: str,
+        *,
+        n_real: int,
+        n_fake: int,
+        libraries: Mapping[str, str] | None = None,
+        **found: object,
+    ) -> Record:
+        """What was found of so many real and generated pictures, with its stamps.
+
+        `libraries` are those that it hangs on beside torch and numpy, with their versions.
+        """
         untrained = row in BESIDE or row.endswith(NEVER_TRAINED)
         return {
             "metric": metric,
@@ -168,6 +180,7 @@ class Subject:
             "seed": self.seed,
             "step": self.step,
             **self.stamps,
+            "versions": {**self.stamps["versions"], **(libraries or {})},
             "extractor": None,
             "extractor_sha256": None,
             "n_real": n_real,
@@ -183,12 +196,17 @@ class Subject:
         n_real: int,
         n_fake: int,
         through: Extractor | None = None,
+        libraries: Mapping[str, str] | None = None,
         **found: object,
     ) -> Record:
         """The same, with the stamp of what was looked through: the extractor, unless another."""
         seen = through or self.extractor
+        by = dict(seen.libraries) if isinstance(seen, ByLibraries) else {}
         stamp = {"extractor": seen.name, "extractor_sha256": seen.digest or None}
-        return self.record(metric, row, n_real=n_real, n_fake=n_fake, **stamp, **found)
+        by |= libraries or {}
+        return self.record(
+            metric, row, n_real=n_real, n_fake=n_fake, libraries=by, **stamp, **found
+        )
 
 
 def test_part(data: OpenedData) -> Part:
@@ -252,7 +270,7 @@ def frechet_records(subject: Subject) -> list[Record]:
         return {
             "value": value,
             "standard_error": frechet_standard_error(test, features),
-            "few_pictures": bool(said),
+            "few_pictures": any(issubclass(one.category, FewPicturesWarning) for one in said),
         }
 
     return _compared(subject, "frechet", score)

@@ -13,7 +13,7 @@ from advnets.errors import DataError, UsageError
 from advnets.experiment.measure import pictures
 from advnets.experiment.scores import Record, Subject
 from advnets.extractors.classifiers import Classifier
-from advnets.metrics.manifold import prdc
+from advnets.metrics.manifold import NEIGHBOURS, prdc
 from advnets.types import Classifying
 from advnets.views.score_lines import DISCRIMINATOR, GENERATOR, REAL
 
@@ -74,18 +74,22 @@ def _covered(
     """Means over classes of coverage and recall within a class, as many pictures on both sides."""
     coverage: list[float] = []
     recall: list[float] = []
+    compared: list[int] = []
     for number in range(classes):
         real, fake = of_test[told == number], of_shown[asked == number]
         n = min(len(real), len(fake))
         if n < LEAST:
             raise DataError(
-                f"class {number} has {n} pictures to compare, and coverage needs {LEAST}; "
-                "give a larger set"
+                f"class {number} has {len(real)} test pictures and {len(fake)} beside them, and "
+                f"coverage needs {LEAST} of either; score more (--num), or a larger set"
             )
-        found = prdc(real[:n], fake[:n])
+        compared.append(n)
+        found = prdc(real[:n], fake[:n], NEIGHBOURS)
         coverage.append(found.coverage)
         recall.append(found.recall)
     return {
+        "neighbours": NEIGHBOURS,
+        "n_of_each": compared,
         "coverage": sum(coverage) / classes,
         "least_coverage": min(coverage),
         "recall": sum(recall) / classes,

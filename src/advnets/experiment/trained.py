@@ -33,6 +33,7 @@ from advnets.runs import RunDirectory
 from advnets.training import runtime
 from advnets.training.checkpoint import load_module, read_checkpoint
 from advnets.views.report import write_report
+from advnets.views.score_lines import BESIDE
 
 Weights = Literal["average", "last"]
 
@@ -273,4 +274,6 @@ def load(run: str | Path, *, weights: Weights | None = None, device: str = "cpu"
 def _identity(record: Mapping[str, Any]) -> tuple[object, ...]:
     keys = ("metric", "samples", "weights", "grid", "extractor", "extractor_sha256", "split")
     keys += ("seed", "step", "labels", "n_known", "hidden", "keep")
-    return tuple(record.get(key) for key in keys)
+    # Beside samples of one number real pictures of another say nothing.
+    beside = record["n_fake"] if record["samples"] in BESIDE else None
+    return (*(record.get(key) for key in keys), beside)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -25,6 +25,8 @@ from advnets.extractors.protocol import (
 )
 
 _FATAL = 4
+_EXTERNAL = b"\x0a\x08location"
+"""A key, as protocol buffers write it, that tensors have whose numbers lie in another file."""
 _AGAIN, _ALIKE = 8, 1e-3
 """Pictures that go through twice, and by what share of the largest their features may differ."""
 
@@ -35,12 +37,14 @@ class Program:
 
     name: str
     digest: str
-    of: Callable[[Tensor], Tensor]
+    of: Callable[[Tensor], object]
     shape: Expected
     least: int = 1
     """Pictures that it takes at once, at least …"""
     most: int = BLOCK
     """… and at most."""
+    libraries: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Version of each library that runs it, beside torch."""
 
     def features(
         self, pixels: Float[Tensor, "n channels height width"]
@@ -65,12 +69,19 @@ class Program:
 
     def _run(self, block: Tensor) -> Tensor:
         try:
-            return self.of(block)
+            found = self.of(block)
         except Exception as error:  # a program can fail in any way
             raise DataError(
                 f"extractor {self.name!r} failed on {len(block)} pictures of shape "
                 f"{tuple(block.shape[1:])} ({on_one_line(error)}); give one that takes them"
             ) from None
+        if not isinstance(found, Tensor) or found.is_complex():
+            what = "complex numbers" if isinstance(found, Tensor) else f"a {type(found).__name__}"
+            raise DataError(
+                f"extractor {self.name!r} gave {what}; it must give one tensor of real numbers, "
+                "(pictures, features)"
+            )
+        return found
 
 
 def extractor_of_file(path: Path) -> Extractor:
@@ -118,7 +129,7 @@ def _exported(name: str, content: bytes, path: Path) -> Extractor:
         raise _no_pictures(name)
     count, *shape = (_size(size) for size in taken.shape)
     least, most = (count, count) if count else _limits(program, taken.shape[0])
-    of = cast(Callable[[Tensor], Tensor], program.module())
+    of = cast(Callable[[Tensor], object], program.module())
     return Program(name, _sha256(content), of, cast(Expected, tuple(shape)), least, most)
 
 
@@ -132,6 +143,11 @@ def _limits(program: torch.export.ExportedProgram, size: Any) -> tuple[int, int]
 
 def _onnx(name: str, content: bytes, _: Path) -> Extractor:
     """An ONNX model, run by onnxruntime on the processor."""
+    if _EXTERNAL in content:
+        raise DataError(
+            f"{name} keeps its weights in another file, which its hash would not tell; export it "
+            "as one, by torch.onnx.export(…, external_data=False)"
+        )
     runtime: Any = require("onnxruntime", "onnx")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -151,7 +167,8 @@ def _onnx(name: str, content: bytes, _: Path) -> Extractor:
         return torch.from_numpy(row)
 
     least, most = (count, count) if count else (1, BLOCK)
-    return Program(name, _sha256(content), of, cast(Expected, tuple(shape)), least, most)
+    size, ran_by = cast(Expected, tuple(shape)), {"onnxruntime": runtime.__version__}
+    return Program(name, _sha256(content), of, size, least, most, ran_by)
 
 
 ENDINGS: dict[str, Callable[[str, bytes, Path], Extractor]] = {

@@ -7,8 +7,9 @@ import importlib
 import os
 import pickle
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from types import ModuleType
@@ -44,6 +45,8 @@ class Inception:
     name: str
     digest: str
     net: Net
+    libraries: Mapping[str, str] = field(default_factory=dict[str, str])
+    """torch-fidelity's version, which has the net and its resizing."""
 
     def features(
         self, pixels: Float[Tensor, "n channels height width"]
@@ -77,7 +80,15 @@ def inception() -> Inception:
     path = _weights()
     digest = _checked(path)
     net = module.FeatureExtractorInceptionV3("advnets", list(_LAYERS), str(path))
-    return Inception("inception", digest, cast(Net, net))
+    by = {"torch-fidelity": _version("torch-fidelity")}
+    return Inception("inception", digest, cast(Net, net), by)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # a copy that was never installed
+        return "unknown"
 
 
 def _weights() -> Path:

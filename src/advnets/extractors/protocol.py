@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -53,6 +53,16 @@ class Judge(Extractor, Protocol):
         ...
 
 
+@runtime_checkable
+class ByLibraries(Protocol):
+    """An extractor that others run than torch."""
+
+    @property
+    def libraries(self) -> Mapping[str, str]:
+        """Version of each, by its name."""
+        ...
+
+
 def check_shape(name: str, expected: Expected, pixels: Tensor) -> None:
     """Refuse pictures that an extractor was not made for.
 
@@ -96,6 +106,8 @@ def by_blocks(
                 f"extractor {name!r} gave {tuple(row.shape)} for {len(block) + lacking} pictures; "
                 "it must give (pictures, features): let it end in a flattened layer"
             )
+        if not row.shape[1]:
+            raise DataError(f"extractor {name!r} gave no features; it must give at least one")
         rows.append(row[: len(block)].float().cpu())
     features = torch.cat(rows)
     largest = features.abs().max() if features.numel() else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from advnets.errors import UsageError
 
 _ROWS = _COLUMNS = 1024  # one float32 block is 4 MiB and stays in cache for what is done to it next
 _CLEAR = 1e4
+_LARGE = 2.0**20
 
 
 @torch.no_grad()
@@ -96,16 +98,23 @@ def nearest_others(x: Float[Tensor, "n d"], count: int = 1) -> Float64[Tensor, "
         see(here, block)
     found = _distances(best)
     lost = unresolved(x, x.mean(0), found[:, -1])
-    if lost.all():
-        return nearest_others(x.double(), count)
     if lost.any():
-        itself = lost.nonzero().flatten()
-        near, which = nearest(x[lost].double(), x.double(), count + 1)
-        # Where it has equals, it may be none of those found: then the last of them is one too many.
-        left = which != itself[:, None]
-        left[left.all(1), -1] = False
-        found[lost] = near[left].view(-1, count)
+        found[lost] = exact_others(x, lost, count)
     return found
+
+
+def exact_others(
+    x: Float[Tensor, "n d"], rows: Bool[Tensor, " n"], count: int
+) -> Float64[Tensor, "m count"]:
+    """Of some points, distances to their nearest other points in float64, nearest first."""
+    if rows.all() and x.dtype != torch.float64:
+        return nearest_others(x.double(), count)
+    itself = rows.nonzero().flatten()
+    near, which = nearest(x[rows].double(), x.double(), count + 1)
+    # Where it has equals, it may be none of those found: then the last of them is one too many.
+    left = which != itself[:, None]
+    left[left.all(1), -1] = False
+    return near[left].view(-1, count)
 
 
 def unresolved(
@@ -118,7 +127,7 @@ def unresolved(
     """
     if x.dtype == torch.float64:
         return torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    return distance.square() < _CLEAR * torch.finfo(x.dtype).eps * (x - centre).square().sum(1)
+    return distance.square() <= _CLEAR * torch.finfo(x.dtype).eps * (x - centre).square().sum(1)
 
 
 def rounding(
@@ -128,6 +137,20 @@ def rounding(
     lost = unresolved(x, centre, distance)
     eps = torch.where(lost, torch.finfo(torch.float64).eps, torch.finfo(x.dtype).eps)
     return eps.double() * ((x - centre).double().square().sum(1) + distance.square())
+
+
+def within_range(*sets: Float[Tensor, "_ d"]) -> list[Float[Tensor, "_ d"]]:
+    """The sets by a common power of two, where squares of their numbers would be lost otherwise.
+
+    For what hangs on which distance is less, and not on their unit.
+    """
+    largest = max((float(x.abs().max()) for x in sets if x.numel()), default=0.0)
+    if not largest or 1 / _LARGE < largest < _LARGE:
+        return list(sets)
+    _, exponent = math.frexp(largest)
+    # In two steps, as the factor itself may be out of the range.
+    half = -exponent // 2
+    return [x * 2.0**half * 2.0 ** (-exponent - half) for x in sets]
 
 
 def _distances(half_squares: Float[Tensor, "n count"]) -> Float64[Tensor, "n count"]:

@@ -9,6 +9,9 @@ from torch import Tensor
 from advnets.errors import DataError
 from advnets.noise import Noise
 
+_LARGEST = 1e40
+"""More than float32 has, and little enough for float64 to have its squares, and theirs."""
+
 
 def comparable(least: int, **sets: Tensor) -> list[Tensor]:
     """Matrices of features in one dtype, float64 where one of them is, else float32.
@@ -42,17 +45,24 @@ def check_rows(what: str, x: Tensor, least: int) -> None:
     # A sum that is finite has finite terms, and is had in a tenth of the time.
     if not x.sum().isfinite() and not x.isfinite().all():
         raise DataError(f"{what} hold numbers that are not finite; leave these pictures out")
+    if x.dtype == torch.float64 and (largest := float(x.abs().max())) > _LARGEST:
+        raise DataError(
+            f"{what} hold numbers up to {largest:.0e}, whose squares are lost; divide all "
+            "sets by one number"
+        )
 
 
-def by_content(x: Float[Tensor, "n d"]) -> Float64[Tensor, "n d"]:
+def by_content(x: Float[Tensor, "n d"], name: str = "") -> Float64[Tensor, "n d"]:
     """The rows in an order as if at random, which hangs on them and not on how they came.
 
     They are sorted along a random line, and then shuffled: parts of them are the same parts
     whatever the order in which pictures went through an extractor. Where its numbers differ in
-    their last bits, as they do between batches of another size, few rows change places.
+    their last bits, as they do between batches of another size, few rows change places. Sets of
+    unlike names are shuffled unlike, so that a part of one is no match for that of the other.
     """
     x = x.double()
     noise = Noise(0, purpose="order")
     line = noise.normal("line", 1, x.shape[1]).to(x)
     order = (x * line).sum(1).argsort(stable=True)
-    return x[order[torch.from_numpy(noise.permutation("rows", len(x))).to(x.device)]]
+    shuffled = noise.permutation(f"rows {name}".rstrip(), len(x))
+    return x[order[torch.from_numpy(shuffled).to(x.device)]]

@@ -9,11 +9,12 @@ import torch
 from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
-from advnets.errors import UsageError
+from advnets.errors import DataError, UsageError
 from advnets.metrics.features import by_content, comparable
 from advnets.noise import Noise
 
 _ROWS = 1024
+_LARGEST = 1e25  # whose twelfth power, as errors take it, float64 has
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,9 @@ def kernel_distance(
     MMD² = 1/(s (s - 1)) Σ_{i≠j} [k(x_i, x_j) + k(y_i, y_j)] - 2/s² Σ_ij k(x_i, y_j)
 
     A subset has `size` pictures of either set, drawn without repetition, or as many as the smaller
-    set has. In float64: sums near to each other are subtracted. Unlike the Fréchet distance its
-    mean does not hang on how many pictures there are. The standard error is, to first order,
+    set has; of two sets of no more there is one. In float64: sums near to each other are
+    subtracted. Unlike the Fréchet distance its mean does not hang on how many pictures there are.
+    The standard error is, to first order,
 
         4/n Var h(x) + 4/m Var h(y) + Var over subsets / subsets,  h(x) = E k(x, X) - E k(x, Y),
 
@@ -63,7 +65,14 @@ def kernel_distance(
             f"{subsets} subsets of {size} pictures were asked for; give at least 1 of at least 2"
         )
     real, fake = comparable(2, real=real, fake=fake)
+    if (largest := max(float(some.abs().max()) for some in (real, fake))) > _LARGEST:
+        raise DataError(
+            f"features hold numbers up to {largest:.0e}, whose kernels are lost; divide both sets "
+            "by one number"
+        )
     size = min(size, len(real), len(fake))
+    if size == len(real) == len(fake):  # any two subsets would be the same
+        subsets = 1
     x, y = by_content(real), by_content(fake)
     seen_x, seen_y = _Witness.of(x), _Witness.of(y)
     values: list[float] = []

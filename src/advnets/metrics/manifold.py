@@ -10,18 +10,23 @@ from torch import Tensor
 
 from advnets.errors import UsageError
 from advnets.metrics.distance import (
+    exact_others,
     half_squared_distances,
     nearest,
     nearest_others,
     rounding,
     unresolved,
+    within_range,
 )
 from advnets.metrics.features import comparable
 
 NEIGHBOURS = 5
 """Those that a ball reaches to, as Naeem et al. 2020 have it."""
-_TIE = 4
-"""Roundings by which a distance has to be less than a radius."""
+_TIE, _DOUBT = 4, 16
+"""Roundings by which a distance has to be less than a radius, where it is taken in float64; and by
+which in float32, whose errors pile up, it has to be apart from it to be believed."""
+_DOUBTS = 10
+"""Times as many pairs as points, of which float32 does not tell whether one is in a ball."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ def prdc(
         raise UsageError(
             f"{neighbours} neighbours were asked for in sets of {fewest}; give 1 to {fewest - 1}"
         )
-    found = _lying(real, fake, *(nearest_others(some, neighbours)[:, -1] for some in (real, fake)))
+    real, fake = within_range(real, fake)
+    found = _lying(real, fake, neighbours)
     return Manifold(
         precision=float((found.balls > 0).double().mean()),
         recall=float(found.recalled.double().mean()),
@@ -79,35 +85,37 @@ class _Lying:
     """Whether a sample lies in the ball of each real picture …"""
     recalled: Bool[Tensor, " n"]
     """… and whether the picture lies in the ball of a sample."""
+    doubtful: list[Int64[Tensor, "2 _"]]
+    """Numbers of pictures and samples that lie too near to the edge of the picture's ball …"""
+    doubtful_fake: list[Int64[Tensor, "2 _"]]
+    """… and of the sample's, to be told; they are not counted yet."""
 
 
-def _lying(
-    real: Float[Tensor, "n d"],
-    fake: Float[Tensor, "m d"],
-    real_radius: Float64[Tensor, " n"],
-    fake_radius: Float64[Tensor, " m"],
-) -> _Lying:
-    """Look at all pairs; balls that float32 does not resolve are looked at in float64."""
+def _lying(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], neighbours: int) -> _Lying:
+    """Look at all pairs; what float32 does not resolve is looked at in float64."""
+    radius, fake_radius = (nearest_others(some, neighbours)[:, -1] for some in (real, fake))
     centre = fake.mean(0)
-    lost = unresolved(real, centre, real_radius)
-    lost_fake = unresolved(fake, centre, fake_radius)
-    found = _looked(
-        real, fake, real_radius.masked_fill(lost, 0), fake_radius.masked_fill(lost_fake, 0)
-    )
+    lost, lost_fake = unresolved(real, centre, radius), unresolved(fake, centre, fake_radius)
+    found = _looked(real, fake, radius.masked_fill(lost, 0), fake_radius.masked_fill(lost_fake, 0))
+    pairs = sum(some.shape[1] for some in (*found.doubtful, *found.doubtful_fake))
+    if pairs > _DOUBTS * (len(real) + len(fake)):  # numbers so few that distances tie
+        return _lying(real.double(), fake.double(), neighbours)
     if lost.any():
-        again = _looked(
-            real[lost].double(), fake.double(), real_radius[lost], torch.zeros_like(fake_radius)
-        )
+        nothing = torch.zeros_like(fake_radius)
+        again = _looked(real[lost].double(), fake.double(), radius[lost], nothing)
         found.balls.add_(again.balls)
         found.covered[lost] = again.covered
     if lost_fake.any():
-        again = _looked(
-            real.double(),
-            fake[lost_fake].double(),
-            torch.zeros_like(real_radius),
-            fake_radius[lost_fake],
-        )
+        nothing, those = torch.zeros_like(radius), fake[lost_fake].double()
+        again = _looked(real.double(), those, nothing, fake_radius[lost_fake])
         found.recalled.logical_or_(again.recalled)
+    if found.doubtful:
+        here, there = _inside(real, fake, torch.cat(found.doubtful, 1), neighbours)
+        found.balls.index_add_(0, there, torch.ones_like(there))
+        found.covered[here] = True
+    if found.doubtful_fake:
+        _, here = _inside(fake, real, torch.cat(found.doubtful_fake, 1).flip(0), neighbours)
+        found.recalled[here] = True
     return found
 
 
@@ -117,30 +125,71 @@ def _looked(
     real_radius: Float64[Tensor, " n"],
     fake_radius: Float64[Tensor, " m"],
 ) -> _Lying:
-    """The same in one dtype; nothing lies in a ball of radius 0."""
+    """The same in one dtype; nothing lies in a ball of radius 0.
+
+    Of float64 nothing is in doubt: what is as far as the edge lies outside, whatever rounding makes
+    of it, as copies tie with what they are copies of.
+    """
     centre = fake.mean(0)
-    real_edge, fake_edge = _edges(real, centre, real_radius), _edges(fake, centre, fake_radius)
-    covered, recalled = (torch.zeros_like(real_edge, dtype=torch.bool) for _ in range(2))
-    balls = torch.zeros_like(fake_edge, dtype=torch.long)
+    edge, beyond = _edges(real, centre, real_radius)
+    fake_edge, fake_beyond = _edges(fake, centre, fake_radius)
+    covered, recalled = (torch.zeros_like(edge, dtype=torch.bool) for _ in range(2))
+    found = _Lying(torch.zeros_like(fake_edge, dtype=torch.long), covered, recalled, [], [])
     for rows, columns, block in half_squared_distances(real, fake):
         # Truth as numbers: truth values are summed and searched several times more slowly.
-        inside = torch.gt(block, real_edge[rows, None], out=torch.empty_like(block))
-        balls[columns] += inside.sum(0).long()
-        covered[rows] |= block.amax(1) > real_edge[rows]
-        recalled[rows] |= torch.gt(block, fake_edge[None, columns], out=inside).amax(1) > 0
-    return _Lying(balls, covered, recalled)
+        inside = torch.gt(block, edge[rows, None], out=torch.empty_like(block))
+        found.balls[columns] += inside.sum(0).long()
+        covered[rows] |= block.amax(1) > edge[rows]
+        found.doubtful.extend(_between(block, edge[rows, None], beyond[rows, None], rows, columns))
+        mine, others = fake_edge[None, columns], fake_beyond[None, columns]
+        recalled[rows] |= torch.gt(block, mine, out=inside).amax(1) > 0
+        found.doubtful_fake.extend(_between(block, mine, others, rows, columns))
+    return found
+
+
+def _between(
+    block: Float[Tensor, "n m"], edge: Tensor, beyond: Tensor, rows: slice, columns: slice
+) -> list[Int64[Tensor, "2 _"]]:
+    """Numbers of the pairs of a block that lie about an edge; of float64 none."""
+    if block.dtype == torch.float64:
+        return []
+    about = torch.gt(block, beyond, out=torch.empty_like(block))
+    if about.sum() == torch.gt(block, edge, out=torch.empty_like(block)).sum():
+        return []
+    here, there = (about.bool() & (block <= edge)).nonzero(as_tuple=True)
+    return [torch.stack((here + rows.start, there + columns.start))]
+
+
+def _inside(
+    x: Float[Tensor, "n d"],
+    y: Float[Tensor, "m d"],
+    pairs: Int64[Tensor, "2 p"],
+    neighbours: int,
+) -> Int64[Tensor, "2 q"]:
+    """Those of the pairs (i, j) in which y_j lies in the ball about x_i, in float64."""
+    which, place = pairs[0].unique(return_inverse=True)
+    rows = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    rows[which] = True
+    radius = exact_others(x, rows, neighbours)[:, -1][place]
+    here, there = x[pairs[0]].double(), y[pairs[1]].double()
+    off = _TIE * rounding(here, y.double().mean(0), radius)
+    return pairs[:, (here - there).square().sum(1) + off < radius.square()]
 
 
 def _edges(
     points: Float[Tensor, "n d"], centre: Float[Tensor, " d"], radius: Float64[Tensor, " n"]
-) -> Float[Tensor, " n"]:
-    """-½ r² of each ball, which -½‖x - y‖² of what lies in it exceeds by more than rounding.
+) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
+    """What -½‖x - y‖² of all that surely lies in a ball exceeds, and of all that may lie in it.
 
-    What is as far as the edge lies outside, whatever rounding makes of it: copies tie with what
-    they are copies of.
+    -½ r² and as much as rounding may make of it to either side.
     """
-    edge = _TIE * rounding(points, centre, radius) - 0.5 * radius.square()
-    return edge.masked_fill(radius == 0, torch.inf).to(points.dtype)
+    doubt = _TIE if points.dtype == torch.float64 else _DOUBT
+    off = doubt * rounding(points, centre, radius)
+    sure, possible = (
+        edge.masked_fill(radius == 0, torch.inf).to(points.dtype)
+        for edge in (off - 0.5 * radius.square(), -off - 0.5 * radius.square())
+    )
+    return sure, possible
 
 
 @dataclass(frozen=True)
@@ -174,6 +223,7 @@ def nearest_neighbour_test(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"
             f"{len(real)} real and {len(fake)} generated pictures came; the nearest-neighbour test "
             "takes as many of either"
         )
+    real, fake = within_range(real, fake)
     of_real, of_fake = _keeping(real, fake), _keeping(fake, real)
     return TwoSample((of_real + of_fake) / 2, of_real, of_fake, len(real))
 
@@ -181,5 +231,22 @@ def nearest_neighbour_test(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"
 def _keeping(mine: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> float:
     """Share of points whose nearest other one is of their own; where they tie, it is not."""
     own, across = nearest_others(mine)[:, 0], nearest(mine, others)[0][:, 0]
-    off = torch.maximum(*(rounding(mine, mine.mean(0), some) for some in (own, across)))
-    return float((own.square() + _TIE * off < across.square()).double().mean())
+    off = _off(mine, mine.mean(0), own, across)
+    doubtful = (own.square() - across.square()).abs() <= off
+    if mine.dtype != torch.float64 and doubtful.any():
+        exact = mine[doubtful].double()
+        own[doubtful] = exact_others(mine, doubtful, 1)[:, 0]
+        across[doubtful] = nearest(exact, others.double())[0][:, 0]
+        off[doubtful] = _off(exact, mine.mean(0), own[doubtful], across[doubtful])
+    return float((own.square() + off < across.square()).double().mean())
+
+
+def _off(
+    x: Float[Tensor, "n d"],
+    centre: Float[Tensor, " d"],
+    own: Float64[Tensor, " n"],
+    across: Float64[Tensor, " n"],
+) -> Float64[Tensor, " n"]:
+    """By how much squares of two distances from x may differ by rounding alone."""
+    doubt = _TIE if x.dtype == torch.float64 else _DOUBT
+    return doubt * torch.maximum(*(rounding(x, centre, some) for some in (own, across)))

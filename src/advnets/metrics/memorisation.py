@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from advnets.errors import DataError, UsageError
-from advnets.metrics.distance import nearest
+from advnets.metrics.distance import nearest, within_range
 from advnets.metrics.features import comparable
 
 NEAR = 0.5
@@ -67,6 +67,7 @@ def memorisation(
     if not 0 < near < 1:
         raise UsageError(f"near is {near:g}; expected a ratio above 0 and below 1, as {NEAR}")
     train, test, samples = comparable(1, train=train, test=test, samples=samples)
+    train, test, samples = within_range(train, test, samples)
     came, train = len(train), train.unique(dim=0)
     if len(train) < 2:
         raise DataError(

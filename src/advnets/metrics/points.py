@@ -63,8 +63,9 @@ def mixture_quality(
     samples, centres = comparable(1, samples=samples, centres=centres)
     samples, centres = samples.double().cpu(), centres.double().cpu()  # sums over few numbers
     _check_apart(centres, deviation)
-    distance, which = nearest(samples, centres)
-    radius, mode = distance[:, 0] / deviation, which[:, 0]
+    mode = nearest(samples, centres)[1][:, 0]
+    # By differences: of modes far tighter than they lie apart products tell too little.
+    radius = (samples - centres[mode]).norm(dim=1) / deviation
     good = radius <= _REACH
     counts = torch.bincount(mode[good], minlength=len(centres))
     bins, masses = _bins((samples - centres[mode])[:, :_SIGNED], radius, samples.shape[1])

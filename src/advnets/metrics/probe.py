@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advnets.errors import DataError, UsageError, require
-from advnets.metrics.distance import nearest
+from advnets.metrics.distance import nearest, within_range
 from advnets.metrics.features import comparable
 
 COSTS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
@@ -94,9 +94,16 @@ def probe(
         raise UsageError(
             f"{draws} draws of {budget} labels and {len(costs)} costs came; give at least one each"
         )
+    if min(costs) <= 0:
+        raise UsageError(f"costs are {', '.join(map(str, costs))}; give numbers above 0")
     sets = {"training": train, "validation": valid, "test": test}
-    comparable(2, **{name: some.features for name, some in sets.items()})
     classes = max(_classes(name, some) for name, some in sets.items())
+    alike = comparable(2, **{name: some.features for name, some in sets.items()})
+    train, valid, test = (
+        Labelled(features, some.labels) for features, some in zip(alike, sets.values(), strict=True)
+    )
+    if classes < 2:
+        raise DataError("all labels are of class 0; give pictures of at least 2 classes")
     _check_present(train.labels, classes)
     shift, scale = train.features.mean(0), train.features.std(0)
     constant = (train.features == train.features[0]).all(0)
@@ -106,7 +113,8 @@ def probe(
     )
     turned = None
     if mirrored is not None:
-        comparable(2, training=train.features, mirrored=mirrored)
+        _, mirrored = comparable(2, training=train.features, mirrored=mirrored)
+        mirrored = mirrored.to(train.features.dtype)
         if len(mirrored) != len(train.labels):
             raise DataError(
                 f"{len(mirrored)} mirrored and {len(train.labels)} training pictures came; give "
@@ -139,7 +147,7 @@ def probe(
 
 def _scaled(features: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     # In place, as there may be gigabytes of them.
-    return features.sub(shift).div_(scale)
+    return features.sub(shift).div_(scale).float()
 
 
 Planes = tuple[Float[Tensor, "classes d"], Float[Tensor, " classes"]]
@@ -243,7 +251,7 @@ def nearest_picture_error(known: Labelled, test: Labelled) -> float:
     """
     for name, some in (("known", known), ("test", test)):
         _classes(name, some)
-    points, others = comparable(1, test=test.features, known=known.features)
+    points, others = within_range(*comparable(1, test=test.features, known=known.features))
     _, which = nearest(points, others)
     return float((known.labels[which[:, 0]] != test.labels).double().mean())
 

@@ -30,10 +30,13 @@ def student_interval(values: Sequence[float], confidence: float = CONFIDENCE) ->
     Source: Student 1908, “The probable error of a mean”.
 
     Raises:
-        UsageError: there are no values; the confidence is not above 0 and below 1.
+        UsageError: there are no values, or some are not finite; the confidence is not above 0 and
+            below 1.
     """
     if not values:
         raise UsageError("an interval of no values was asked for; give at least one")
+    if not all(map(math.isfinite, values)):
+        raise UsageError(f"an interval of {list(values)} was asked for; give finite numbers")
     n, mean = len(values), statistics.fmean(values)
     if n == 1:
         return Interval(mean, None, n)

@@ -37,7 +37,10 @@ def subsampled_errors(
     real, fake = comparable(1, real=real, fake=fake)
     if min(len(real), len(fake)) < GROUPS * _LEAST:
         return dict.fromkeys(names)
-    parts = (by_content(some).to(some.dtype).tensor_split(GROUPS) for some in (real, fake))
+    parts = (
+        by_content(some, name).to(some.dtype).tensor_split(GROUPS)
+        for name, some in (("real", real), ("fake", fake))
+    )
     found = [score(x, y) for x, y in zip(*parts, strict=True)]
     return {
         name: statistics.stdev(one[name] for one in found) / math.sqrt(GROUPS) for name in names

@@ -14,6 +14,7 @@ Comparison = Mapping[str, Any]
 _ARROWS = {"less": " ↓", "more": " ↑", None: ""}
 _NONE = "–"
 _ROUNDING = 1e-9  # of a mean: what is less is no spread
+_LEAST, _MOST = 1e-6, 1e9  # of numbers that are written out
 _SAID = (
     "extractor",
     "extractor_sha256",
@@ -95,6 +96,8 @@ def _told(cell: Mapping[str, Any] | None, *, sign: str = "", of: int = 0) -> str
         return _NONE
     mean, half = cell["mean"], cell["half_width"]
     spread = half if half is not None and half > _ROUNDING * abs(mean) else 0.0
+    if mean and not _LEAST < abs(mean) < _MOST:
+        return f"{mean:{sign}.4g}" + ("" if half is None else f" ± {spread:.2g}")
     digits = _decimals(spread, 2) if spread else _decimals(mean, 4)
     width = "" if half is None else f" ± {spread:,.{digits if spread else 0}f}"
     fewer = f" of {len(cell['seeds'])}" if len(cell["seeds"]) < of else ""
@@ -114,12 +117,25 @@ def _notes(record: Comparison) -> list[str]:
     for number, column in enumerate(record["columns"]):
         notes.setdefault(_hangs_on(record, number), []).append(column["name"])
     lines = [f"{', '.join(names)}: {what}" for what, names in notes.items()]
+    if len(sampled := _sampled(record)) > 1:
+        told = "; ".join(f"{', '.join(names)}: {seeds}" for seeds, names in sampled.items())
+        lines.append(f"Samples were drawn with unlike seeds, by rows: {told}")
     if any(column["metric"] == "parzen" for column in record["columns"]):
         lines.append(
             "Above the real pictures' row a Parzen score says smoother than data, not better than "
             "data (Theis et al. 2016)."
         )
     return lines
+
+
+def _sampled(record: Comparison) -> dict[str, list[str]]:
+    """The rows by the seeds that their samples were drawn with."""
+    rows: dict[str, list[str]] = {}
+    for row in record["rows"]:
+        seeds = {seed for cell in row["cells"] if cell for seed in cell["sampled_with"]}
+        rows.setdefault(_listed(sorted(seeds)), []).append(_called(row, record))
+    rows.pop("", None)
+    return rows
 
 
 def _hangs_on(record: Comparison, number: int) -> str:
