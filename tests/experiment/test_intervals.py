@@ -12,8 +12,8 @@ from scipy import stats
 
 from advnets.experiment.intervals import interval
 from advnets.experiment.metrics import METRICS
+from advnets.experiment.near import _LYING
 from advnets.experiment.readings import READINGS
-from advnets.experiment.scores import _LYING
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
 from advnets.metrics.kernel import kernel_distance
 from advnets.metrics.manifold import nearest_neighbour_test, prdc

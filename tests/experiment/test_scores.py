@@ -11,7 +11,7 @@ from torch import nn
 
 from advnets import config
 from advnets.errors import DataError, RunError, UsageError
-from advnets.experiment import build, modes, scores
+from advnets.experiment import build, modes, near, scores
 from advnets.experiment.compare import compare
 from advnets.experiment.measure import Drawing, real_pictures
 from advnets.experiment.metrics import METRICS
@@ -125,7 +125,7 @@ def test_a_generator_of_test_pictures_copies_nothing(digits):
 
 def test_pictures_are_too_many_to_be_compared_with_all(digits, monkeypatch):
     """Where features of all would not fit, so many as fit; the record says how many."""
-    monkeypatch.setattr(scores, "_NUMBERS", 500 * 64)
+    monkeypatch.setattr(near, "_NUMBERS", 500 * 64)
     copying = subject(digits, real_pictures(digits.splits.train, 600, 1))
     found = row(METRICS["memorisation"](copying))
     assert found["n_train"] == 500

@@ -8,16 +8,14 @@ from advnets.errors import UnknownNameError, UsageError
 from advnets.experiment.completed import completion_records
 from advnets.experiment.inferred import elbo_records, reconstruction_records
 from advnets.experiment.modes import inception_records, mode_records, point_records
+from advnets.experiment.near import memorisation_records, neighbour_records, prdc_records
 from advnets.experiment.probe import nearest_records, probe_records
 from advnets.experiment.scores import (
     Record,
     Subject,
     frechet_records,
     kernel_records,
-    memorisation_records,
-    neighbour_records,
     parzen_records,
-    prdc_records,
     sliced_records,
 )
 from advnets.experiment.told import class_records, error_records

@@ -80,6 +80,11 @@ def _mode_numbers(seen: Classifier, pictures: Pictures) -> Int64[Tensor, " n"]:
     return (classes * places).sum(1)
 
 
+def has_modes(data: OpenedData) -> bool:
+    """Whether the data are points on a ring or a grid."""
+    return isinstance(data.splits.distribution, Ring | Grid)
+
+
 def even_mixture(data: OpenedData) -> Ring | Grid:
     """What points are drawn from.
 

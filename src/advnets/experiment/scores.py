@@ -31,17 +31,8 @@ from advnets.experiment.rejection import Rejection, kept_samples
 from advnets.extractors.protocol import ByLibraries, Extractor
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
 from advnets.metrics.kernel import kernel_distance
-from advnets.metrics.manifold import (
-    NEIGHBOURS,
-    Manifold,
-    TwoSample,
-    nearest_neighbour_test,
-    prdc,
-)
-from advnets.metrics.memorisation import memorisation
 from advnets.metrics.parzen import GRIDS
 from advnets.metrics.sliced import sliced_wasserstein
-from advnets.metrics.subsampling import subsampled_errors
 from advnets.views.score_lines import BESIDE, GENERATOR, NEVER_TRAINED, REAL
 
 Record = dict[str, Any]
@@ -49,7 +40,6 @@ Pictures = Float[Tensor, "n channels height width"]
 
 TRAINING = 60_000
 """Training pictures that copies are looked for among, at most: all of MNIST."""
-_NUMBERS = 1 << 27  # of their features, at most: half a gibibyte
 
 
 @dataclass(frozen=True)
@@ -237,7 +227,7 @@ def parzen_records(subject: Subject) -> list[Record]:
     ]
 
 
-def _compared(
+def compared(
     subject: Subject,
     metric: str,
     score: Callable[[Tensor, Tensor], Record],
@@ -273,12 +263,12 @@ def frechet_records(subject: Subject) -> list[Record]:
             "few_pictures": any(issubclass(one.category, FewPicturesWarning) for one in said),
         }
 
-    return _compared(subject, "frechet", score)
+    return compared(subject, "frechet", score)
 
 
 def kernel_records(subject: Subject) -> list[Record]:
     """Kernel distances to the test pictures."""
-    return _compared(
+    return compared(
         subject,
         "kernel",
         lambda test, features: asdict(kernel_distance(test, features, seed=subject.seed)),
@@ -287,71 +277,8 @@ def kernel_records(subject: Subject) -> list[Record]:
 
 def sliced_records(subject: Subject) -> list[Record]:
     """Sliced Wasserstein distances to the test pictures."""
-    return _compared(
+    return compared(
         subject,
         "sliced",
         lambda test, features: asdict(sliced_wasserstein(test, features, seed=subject.seed)),
-    )
-
-
-def prdc_records(subject: Subject) -> list[Record]:
-    """Precision, recall, density and coverage against the test pictures.
-
-    Raises:
-        DataError: there are too few pictures for their neighbours.
-    """
-    fewest = min(len(subject.test_features), *map(len, subject.features.values()))
-    if fewest <= NEIGHBOURS:
-        raise DataError(
-            f"{subject.data.facts.name} has {fewest} pictures to compare, and prdc looks at the "
-            f"{NEIGHBOURS} nearest others of each; give a larger set, or ask for other metrics"
-        )
-    return _compared(
-        subject, "prdc", lambda test, features: _with_errors(prdc, test, features, _LYING)
-    )
-
-
-def neighbour_records(subject: Subject) -> list[Record]:
-    """How well the nearest other picture tells samples from test pictures."""
-    test = subject.test_features
-    count = min(len(test), *(len(features) for features in subject.features.values()))
-    return [
-        subject.of_features(
-            "neighbour",
-            row,
-            **_with_errors(nearest_neighbour_test, test[:count], features[:count], ("accuracy",)),
-            n_real=count,
-            n_fake=count,
-        )
-        for row, features in subject.features.items()
-    ]
-
-
-_LYING = ("precision", "recall", "density", "coverage")
-
-
-def _with_errors(
-    score: Callable[[Tensor, Tensor], Manifold | TwoSample],
-    test: Tensor,
-    features: Tensor,
-    names: tuple[str, ...],
-) -> Record:
-    """What is found, and the standard errors of some of it."""
-    found = asdict(score(test, features))
-    errors = subsampled_errors(lambda x, y: asdict(score(x, y)), test, features, names)
-    return {**found, **{f"{name}_error": error for name, error in errors.items()}}
-
-
-def memorisation_records(subject: Subject) -> list[Record]:
-    """How many samples are copies of training pictures; real ones are, of themselves."""
-    test = subject.test_features
-    count = min(TRAINING, _NUMBERS // test.shape[1])
-    train = subject.extractor.features(
-        real_pictures(subject.data.splits.train, count, subject.seed)
-    )
-    return _compared(
-        subject,
-        "memorisation",
-        lambda test, features: {**asdict(memorisation(train, test, features)), "among": len(train)},
-        alike=False,
     )

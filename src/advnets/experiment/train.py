@@ -20,6 +20,7 @@ from advnets.errors import ConfigDiffersError, RunError, UsageError
 from advnets.experiment import build
 from advnets.experiment.adopted import adopted, fixed_generator
 from advnets.experiment.measure import Drawing, draw_samples
+from advnets.experiment.modes import has_modes
 from advnets.experiment.on_the_way import check_score, score_on_the_way
 from advnets.runs import RunDirectory
 from advnets.training import runtime
@@ -45,6 +46,8 @@ class Ending:
     signal: int | None
     step: int
     warnings: tuple[str, ...] = ()
+    score: str = "parzen"
+    """The metric to look at first."""
 
 
 def train(
@@ -81,7 +84,11 @@ def train(
             watcher.event(left_out)
         complete = _play_stages(run, session, device, interruption, watcher)
         ending = Ending(
-            out, complete, interruption.signal and int(interruption.signal), session.step
+            out,
+            complete,
+            interruption.signal and int(interruption.signal),
+            session.step,
+            score="points" if has_modes(session.data) else "parzen",
         )
         reason = "done" if complete else "asked to stop"
         run.append_event({"kind": "end", "step": session.step, "reason": reason})
