@@ -144,10 +144,16 @@ def ending(ending: Ending, seconds: float) -> str:
     lines += [f"  {path}" for path in _left_behind(run)]
     lines += ["next:"]
     lines += [
-        f"  advnets evaluate {run}    # Parzen log-likelihood beside real pictures'",
+        _EVALUATE[ending.score].format(run=run),
         f"  advnets sample {run} --num 64 --seed 1 --out samples.png",
     ]
     return "\n".join(lines)
+
+
+_EVALUATE = {
+    "parzen": "  advnets evaluate {run}    # Parzen log-likelihood beside real pictures'",
+    "points": "  advnets evaluate {run} --metrics points    # modes, their shares and widths",
+}
 
 
 def _left_behind(run: Path) -> list[Path]:

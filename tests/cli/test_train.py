@@ -88,6 +88,13 @@ def test_off_a_terminal_a_tick_is_one_plain_line(said, tmp_path, quick):
     assert f"advnets evaluate {tmp_path / 'run'}" in out
 
 
+def test_of_points_with_modes_what_comes_next_is_to_count_them(said, tmp_path, quick):
+    run = tmp_path / "run"
+    code, out, _ = said("train", "ring", "--out", run, *quick)
+    assert code == 0
+    assert f"  advnets evaluate {run} --metrics points " in out
+
+
 def test_of_pairs_a_tick_shows_what_d_says_of_them(said, tmp_path, quick):
     code, _, err = said("train", "digits", "--out", tmp_path / "run", *quick, "--game.relativistic")
     assert code == 0

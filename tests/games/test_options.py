@@ -281,6 +281,13 @@ def test_what_cannot_be_is_refused(kind, options, message):
             "projection was asked for of the D of a Game, which is told no class",
         ),
         ({"game": config.Game(objective="wasserstein")}, "nothing that bounds .* say --game.gp 10"),
+        (
+            {
+                "game": config.Game(objective="wasserstein"),
+                "discriminator": config.DCGANDiscriminator(spectral_norm=True),  # with batch norm
+            },
+            "nothing that bounds D's slopes",
+        ),
     ],
 )
 def test_options_that_would_do_nothing_in_a_stage_are_refused(options, message):

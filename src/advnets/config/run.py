@@ -11,6 +11,7 @@ from advnets.config.checks import at_least, check, probabilities
 from advnets.config.data import Data
 from advnets.config.games import Game, GameConfig
 from advnets.config.nets import (
+    DCGANDiscriminator,
     DiscriminatorConfig,
     GeneratorConfig,
     MaxoutDiscriminator,
@@ -79,7 +80,7 @@ class Stage:
     generator_optimizer: OptimizerConfig = field(default_factory=SGD)
     discriminator_optimizer: OptimizerConfig = field(default_factory=SGD)
     epochs: int | None = 100
-    """Passes over the training pictures, k batches a round; counts where steps are None."""
+    """Passes over the training pictures, k batches a round; typed, in place of a preset's steps."""
     steps: int | None = None
     """Rounds of the game (k discriminator steps, one generator step); None: from epochs."""
     average_half_life: int = 0
@@ -140,8 +141,10 @@ class Stage:
         game = self.game
         if not isinstance(game, Game) or game.objective != "wasserstein":
             return
-        bounded = game.gp or game.penalised or getattr(self.discriminator, "spectral_norm", False)
-        if not bounded:
+        d = self.discriminator
+        # Batch norm would take back what spectral norm bounds.
+        by_weights = isinstance(d, DCGANDiscriminator) and d.spectral_norm and not d.batch_norm
+        if not (game.gp or game.penalised or by_weights):
             raise UsageError(
                 "the objective wasserstein was asked for with nothing that bounds D's slopes, "
                 "without which it has no optimum; say --game.gp 10"
