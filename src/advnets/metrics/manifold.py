@@ -25,6 +25,7 @@ NEIGHBOURS = 5
 _TIE, _DOUBT = 4, 16
 """Roundings by which a distance has to be less than a radius, where it is taken in float64; and by
 which in float32, whose errors pile up, it has to be apart from it to be believed."""
+_PAIRS = 4096
 _DOUBTS = 10
 """Times as many pairs as points, of which float32 does not tell whether one is in a ball."""
 
@@ -139,24 +140,28 @@ def _looked(
         # Truth as numbers: truth values are summed and searched several times more slowly.
         inside = torch.gt(block, edge[rows, None], out=torch.empty_like(block))
         found.balls[columns] += inside.sum(0).long()
-        covered[rows] |= block.amax(1) > edge[rows]
-        found.doubtful.extend(_between(block, edge[rows, None], beyond[rows, None], rows, columns))
-        mine, others = fake_edge[None, columns], fake_beyond[None, columns]
-        recalled[rows] |= torch.gt(block, mine, out=inside).amax(1) > 0
-        found.doubtful_fake.extend(_between(block, mine, others, rows, columns))
+        covered[rows] |= inside.amax(1) > 0
+        found.doubtful.extend(_more(block, beyond[rows, None], inside, rows, columns))
+        torch.gt(block, fake_edge[None, columns], out=inside)
+        recalled[rows] |= inside.amax(1) > 0
+        found.doubtful_fake.extend(_more(block, fake_beyond[None, columns], inside, rows, columns))
     return found
 
 
-def _between(
-    block: Float[Tensor, "n m"], edge: Tensor, beyond: Tensor, rows: slice, columns: slice
+def _more(
+    block: Float[Tensor, "n m"],
+    beyond: Tensor,
+    inside: Float[Tensor, "n m"],
+    rows: slice,
+    columns: slice,
 ) -> list[Int64[Tensor, "2 _"]]:
-    """Numbers of the pairs of a block that lie about an edge; of float64 none."""
+    """Numbers of the pairs of a block that may lie inside besides those; of float64 none."""
     if block.dtype == torch.float64:
         return []
-    about = torch.gt(block, beyond, out=torch.empty_like(block))
-    if about.sum() == torch.gt(block, edge, out=torch.empty_like(block)).sum():
+    possible = torch.gt(block, beyond, out=torch.empty_like(block))
+    if possible.sum() == inside.sum():
         return []
-    here, there = (about.bool() & (block <= edge)).nonzero(as_tuple=True)
+    here, there = (possible > inside).nonzero(as_tuple=True)
     return [torch.stack((here + rows.start, there + columns.start))]
 
 
@@ -170,10 +175,13 @@ def _inside(
     which, place = pairs[0].unique(return_inverse=True)
     rows = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     rows[which] = True
-    radius = exact_others(x, rows, neighbours)[:, -1][place]
-    here, there = x[pairs[0]].double(), y[pairs[1]].double()
-    off = _TIE * rounding(here, y.double().mean(0), radius)
-    return pairs[:, (here - there).square().sum(1) + off < radius.square()]
+    radius, centre = exact_others(x, rows, neighbours)[:, -1][place], y.mean(0).double()
+    lies: list[Tensor] = []
+    for some, reach in zip(pairs.split(_PAIRS, 1), radius.split(_PAIRS), strict=True):
+        here, there = x[some[0]].double(), y[some[1]].double()
+        off = _TIE * rounding(here, centre, reach)
+        lies.append((here - there).square().sum(1) + off < reach.square())
+    return pairs[:, torch.cat(lies)]
 
 
 def _edges(
