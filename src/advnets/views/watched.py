@@ -66,6 +66,9 @@ PAIRS = Watched(
 
 
 def watched(ticks: Sequence[Mapping[str, Any]]) -> Watched | None:
-    """Which of these the ticks show; None of a game that observes other things."""
-    seen = {name for tick in ticks for name in tick}
-    return next((some for some in (ONE_BY_ONE, PAIRS) if some.symbols.keys() & seen), None)
+    """Which of these ticks show, the newest first; None of a game that observes other things."""
+    for tick in reversed(ticks):
+        for some in (ONE_BY_ONE, PAIRS):
+            if some.symbols.keys() & tick.keys():
+                return some
+    return None
