@@ -24,8 +24,9 @@ from PIL import Image
 from advnets.cli import config_of
 from advnets.views.ink import LIGHT, dress, legend, level, png, sheet
 from advnets.views.plots import SCORES, metric_of
+from advnets.views.watched import ONE_BY_ONE, watched
 
-UNIT = "probability of real"
+UNIT = ONE_BY_ONE.unit
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ def curve_of(record: Mapping[str, Any]) -> Curve:
     looks = record["on_the_way"]
     if not looks:
         events = record["curve"]
-        title, key = ("D(x, G(z))", "d_pair") if "d_pair" in events[0] else ("D(x)", "d_real")
+        shown = watched(events) or ONE_BY_ONE
+        (key, title), *_ = shown.verdicts.items()
         unit = UNIT
     else:
         title, unit, key = SCORES[metric_of(looks)]

@@ -75,8 +75,7 @@ def run(given: list[str]) -> int:
             f"PRESET {asked.preset!r} came after a flag; it must come first: "
             f"advnets train {asked.preset} [--flags]"
         )
-    is_data = preset not in presets.PRESETS and not presets.is_place(preset)
-    if is_data and asked.data.source != start.data.source:
+    if presets.is_data(preset) and asked.data.source != start.data.source:
         raise UsageError(
             f"data came twice, as {preset!r} and as --data {asked.data.source!r}; give one of them"
         )

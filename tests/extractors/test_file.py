@@ -91,6 +91,9 @@ class Odd(nn.Module):
         (lambda x: x.flatten(1).mean(0, keepdim=True), r"gave \(1, 16\) for 3 pictures"),
         (lambda x: (x.flatten(1) - 9).log(), "'odd.pt2' gave numbers that are not finite; it is h"),
         (lambda x: (x.flatten(1), x.flatten(1)), r"odd.pt2 has 2 outputs \(.*an extractor has one"),
+        (lambda x: (x.flatten(1),), "gave a tuple; it must give one tensor of real numbers"),
+        (lambda x: x.flatten(1) + 1j, "gave complex numbers; it must give one tensor of real num"),
+        (lambda x: x.flatten(1)[:, :0], "gave no features; it must give at least one"),
     ],
 )
 def test_what_gives_no_features_is_refused(tmp_path, of, message):
@@ -267,32 +270,6 @@ def test_a_broken_program_is_told_in_one_sentence(tmp_path, caplog):
     with pytest.raises(DataError, match=r"cut\.pt2 cannot be opened"):
         extractor(str(tmp_path / "cut.pt2"))
     assert not [told for told in caplog.records if told.levelname in ("WARNING", "ERROR")]
-
-
-class NoMatrix(nn.Module):
-    """Gives what is no matrix of features."""
-
-    def __init__(self, what):
-        super().__init__()
-        self.what = what
-
-    def forward(self, x):
-        rows = x.flatten(1)
-        return {"tuple": (rows,), "complex": rows + 1j, "none": rows[:, :0]}[self.what]
-
-
-@pytest.mark.parametrize(
-    ("what", "said"),
-    [
-        ("tuple", "gave a tuple; it must give one tensor of real numbers"),
-        ("complex", "gave complex numbers; it must give one tensor of real numbers"),
-        ("none", "gave no features; it must give at least one"),
-    ],
-)
-def test_what_is_no_matrix_of_features_is_told(tmp_path, what, said):
-    found = extractor(exported(tmp_path / "odd.pt2", NoMatrix(what), (1, 4, 4), dynamic_shapes=ANY))
-    with pytest.raises(DataError, match=said):
-        found.features(drawn(3, 1, 4, 4))
 
 
 def test_weights_that_lie_beside_the_file_are_refused(tmp_path):

@@ -30,6 +30,11 @@ class AnyGame:
         """Batches of real pictures in a round."""
         return 1
 
+    @property
+    def seen_through(self) -> tuple[Augmentation, ...]:
+        """The augmentations that D sees pictures through."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Game(AnyGame):
@@ -119,6 +124,11 @@ class Game(AnyGame):
     def batches(self) -> int:
         """Batches of real pictures in a round, at most: with a `lead` there may be fewer."""
         return self.k
+
+    @property
+    def seen_through(self) -> tuple[Augmentation, ...]:
+        """The augmentations, where there are any."""
+        return self.augmentations if self.augment else ()
 
     @property
     def penalised(self) -> bool:
@@ -219,6 +229,11 @@ class SemiSupervisedGame(AnyGame):
     augmentations, which D ascends."""
 
     averaged: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
+
+    @property
+    def seen_through(self) -> tuple[Augmentation, ...]:
+        """The augmentations."""
+        return self.augmentations
 
     def __post_init__(self) -> None:
         at_least(self, 1, "labels")

@@ -82,7 +82,7 @@ def _mode_numbers(seen: Classifier, pictures: Pictures) -> Int64[Tensor, " n"]:
 
 def has_modes(data: OpenedData) -> bool:
     """Whether the data are points on a ring or a grid."""
-    return isinstance(data.splits.distribution, Ring | Grid)
+    return _even(data) is not None
 
 
 def even_mixture(data: OpenedData) -> Ring | Grid:
@@ -91,13 +91,18 @@ def even_mixture(data: OpenedData) -> Ring | Grid:
     Raises:
         DataError: it is no even mixture of points.
     """
-    distribution = data.splits.distribution
-    if not isinstance(distribution, Ring | Grid):
+    distribution = _even(data)
+    if distribution is None:
         raise DataError(
             f"{data.facts.name} is no even mixture of points, which the metric points needs; it "
             "takes runs on ring and grid"
         )
     return distribution
+
+
+def _even(data: OpenedData) -> Ring | Grid | None:
+    distribution = data.splits.distribution
+    return distribution if isinstance(distribution, Ring | Grid) else None
 
 
 def inception_records(subject: Subject) -> list[Record]:

@@ -84,8 +84,10 @@ def players(
     have.
 
     Raises:
-        UsageError: a game is told labels that the data lack, or is given nets it cannot have.
+        UsageError: a game is told labels that the data lack, is given nets it cannot have, or shows
+            pictures through augmentations that are too small for them.
     """
+    refuse_idle(run.stages[stage].game.seen_through, *shape[1:])
     seats = Seats(run.stages[: stage + 1], shape, marginals, classes, run.data.source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(initial_seed(run.seed, stage))
@@ -101,8 +103,6 @@ def seated(game: config.AnyGame, seats: Seats) -> Players:
 @seated.register
 def _(game: config.Game, seats: Seats) -> Players:
     channels, height, width = seats.shape
-    if game.augment:
-        refuse_idle(game.augmentations, height, width)
     shown = (game.pack * channels, height, width)
     return {
         "generator": stage_generator(seats.stages, seats.shape, seats.marginals),
@@ -119,9 +119,7 @@ def _(game: config.OwnGame, seats: Seats) -> Players:  # noqa: ARG001
 
 
 @seated.register
-def _(game: config.ConditionalGame, seats: Seats) -> Players:
-    if game.augment:
-        refuse_idle(game.augmentations, *seats.shape[1:])
+def _(game: config.ConditionalGame, seats: Seats) -> Players:  # noqa: ARG001
     classes = _classes(seats, "conditional")
     return {
         "generator": stage_generator(seats.stages, seats.shape, seats.marginals, classes),
@@ -173,8 +171,7 @@ def _(game: config.CompletionGame, seats: Seats) -> Players:  # noqa: ARG001
 
 
 @seated.register
-def _(game: config.SemiSupervisedGame, seats: Seats) -> Players:
-    refuse_idle(game.augmentations, *seats.shape[1:])
+def _(game: config.SemiSupervisedGame, seats: Seats) -> Players:  # noqa: ARG001
     spec = seats.stage.discriminator
     if type(spec) not in CLASSIFYING:
         raise UsageError(

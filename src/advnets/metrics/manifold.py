@@ -179,7 +179,7 @@ def _inside(
     lies: list[Tensor] = []
     for some, reach in zip(pairs.split(_PAIRS, 1), radius.split(_PAIRS), strict=True):
         here, there = x[some[0]].double(), y[some[1]].double()
-        off = _TIE * rounding(here, centre, reach)
+        off = _off(here, centre, reach)
         lies.append((here - there).square().sum(1) + off < reach.square())
     return pairs[:, torch.cat(lies)]
 
@@ -191,13 +191,20 @@ def _edges(
 
     -½ r² and as much as rounding may make of it to either side.
     """
-    doubt = _TIE if points.dtype == torch.float64 else _DOUBT
-    off = doubt * rounding(points, centre, radius)
+    off = _off(points, centre, radius)
     sure, possible = (
         edge.masked_fill(radius == 0, torch.inf).to(points.dtype)
         for edge in (off - 0.5 * radius.square(), -off - 0.5 * radius.square())
     )
     return sure, possible
+
+
+def _off(
+    points: Float[Tensor, "n d"], centre: Float[Tensor, " d"], distance: Float64[Tensor, " n"]
+) -> Float64[Tensor, " n"]:
+    """By how much the square of a distance may be off, to be sure that it is not by more."""
+    doubt = _TIE if points.dtype == torch.float64 else _DOUBT
+    return doubt * rounding(points, centre, distance)
 
 
 @dataclass(frozen=True)
@@ -239,22 +246,13 @@ def nearest_neighbour_test(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"
 def _keeping(mine: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> float:
     """Share of points whose nearest other one is of their own; where they tie, it is not."""
     own, across = nearest_others(mine)[:, 0], nearest(mine, others)[0][:, 0]
-    off = _off(mine, mine.mean(0), own, across)
+    centre = mine.mean(0)
+    off = torch.maximum(*(_off(mine, centre, some) for some in (own, across)))
     doubtful = (own.square() - across.square()).abs() <= off
     if mine.dtype != torch.float64 and doubtful.any():
         exact = mine[doubtful].double()
         own[doubtful] = exact_others(mine, doubtful, 1)[:, 0]
         across[doubtful] = nearest(exact, others.double())[0][:, 0]
-        off[doubtful] = _off(exact, mine.mean(0), own[doubtful], across[doubtful])
+        both = own[doubtful], across[doubtful]
+        off[doubtful] = torch.maximum(*(_off(exact, centre, some) for some in both))
     return float((own.square() + off < across.square()).double().mean())
-
-
-def _off(
-    x: Float[Tensor, "n d"],
-    centre: Float[Tensor, " d"],
-    own: Float64[Tensor, " n"],
-    across: Float64[Tensor, " n"],
-) -> Float64[Tensor, " n"]:
-    """By how much squares of two distances from x may differ by rounding alone."""
-    doubt = _TIE if x.dtype == torch.float64 else _DOUBT
-    return doubt * torch.maximum(*(rounding(x, centre, some) for some in (own, across)))

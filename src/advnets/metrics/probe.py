@@ -114,7 +114,6 @@ def probe(
     turned = None
     if mirrored is not None:
         _, mirrored = comparable(2, training=train.features, mirrored=mirrored)
-        mirrored = mirrored.to(train.features.dtype)
         if len(mirrored) != len(train.labels):
             raise DataError(
                 f"{len(mirrored)} mirrored and {len(train.labels)} training pictures came; give "

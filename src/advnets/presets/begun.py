@@ -8,7 +8,7 @@ from pathlib import Path
 from advnets.codec import from_json
 from advnets.config import Config
 from advnets.errors import UsageError
-from advnets.presets.catalogue import DEFAULT, PRESETS, default_out, is_place, starting_point
+from advnets.presets.catalogue import DEFAULT, default_out, is_data, starting_point
 from advnets.runs import RunDirectory
 
 
@@ -28,7 +28,6 @@ def begun_config(out: Path | None, name: str | None, source: str | None = None) 
         return stored
     if start.preset != stored.preset:
         raise UsageError(f"{path} was begun with preset {stored.preset}, not {name}; leave it out")
-    is_data = name not in PRESETS and not is_place(name)
-    if is_data and start.data.source != stored.data.source:
+    if is_data(name) and start.data.source != stored.data.source:
         raise UsageError(f"{path} was begun on {stored.data.source}, not {name}; leave it out")
     return stored

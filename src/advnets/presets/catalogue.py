@@ -63,6 +63,11 @@ def default_out(config: Config) -> Path:
     return Path("runs") / (names.short(config.data.source) if own else config.preset)
 
 
+def is_data(name: str) -> bool:
+    """Whether a name in the place of a preset's is that of data."""
+    return name not in PRESETS and not is_place(name)
+
+
 def is_place(name: str) -> bool:
     """Whether a name is that of something in a file of the reader's own, FILE.py:NAME."""
     return ".py:" in name
