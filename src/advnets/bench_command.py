@@ -29,8 +29,8 @@ class Bench:
     """
 
     rows: Annotated[Positional[tuple[str, ...]], arg(metavar="ROW")] = ()
-    """What to measure: start, mlp-epoch, mlp, paper-mnist, dcgan-tutorial, sampling,
-    parzen, prdc, frechet."""
+    """Of nets: start, mlp-epoch, mlp, paper-mnist, dcgan-tutorial, sampling.
+    Of scores: parzen, prdc, frechet."""
     rounds: int = 5
     """Rounds, in each of which every contestant works once."""
     seconds: float = 5.0

@@ -103,7 +103,6 @@ class Sample:
     """The run directory."""
     out: Annotated[Path, arg(metavar="FILE.png|FILE.npz|DIR")]
     """A grid (.png), an array `images` of bytes N x H x W x C (.npz), or a folder of PNG files.
-
     Of points a picture (.png), or an array `points` N x dims (.npz)."""
     num: int = 64
     """How many pictures."""
@@ -150,35 +149,27 @@ class Evaluate:
     """The run directory."""
     metrics: tuple[str, ...] = ("parzen",)
     """What to compute: parzen (window log-likelihood, σ on the paper's grid and on a fine one).
-
-    Of features: frechet, kernel, sliced (distances), prdc (precision, recall, density, coverage),
-    neighbour (how well the nearest other picture tells samples from real ones), memorisation
-    (copies of training pictures).
-
+    Of features: frechet, kernel, sliced (distances), prdc (precision, recall, density, coverage).
+    Of the nearest picture: neighbour (tells it real from generated?), memorisation (is it copied?).
     Of a classifier's verdicts: inception (score), modes (of MNIST and Stacked MNIST).
-
     Of points on a ring or grid: points (modes, quality, shares, spreads).
-
-    Of labels: probe (a linear classifier on D's features, or on z), one-nn (the nearest conditional
-    sample), classes (of conditional samples), test-error (of a D that tells classes).
-
-    Of encoders and completions: reconstruction, elbo, completion.
-    """
+    Of labels: probe (a linear classifier on D's features or z), test-error (of D's own classes).
+    Of conditional samples: classes (are they what was asked for?), one-nn (what do they teach?).
+    Of encoders and completions: reconstruction, elbo, completion."""
     extractor: Annotated[str | None, arg(metavar="NAME|PATH")] = None
-    """Whose features: pixels, digits, cifar-jpeg (trained on CIFAR-10 as JPEG files, whose pixels
-    are not the original ones), inception, the run's own discriminator's (to be compared with
-    nothing but itself), or a file's; None: digits for MNIST, else pixels.
-
-    A file is a program of torch.export (.pt2), an ONNX model (.onnx) or a classifier's weights as
-    scripts/classifiers.py writes them (.safetensors); it is handed pixels in [0, 1]. A program can
-    run code: open none that you do not trust."""
+    """Whose features: pixels, digits, cifar-jpeg, inception, discriminator, or a file's.
+    None: digits for MNIST, else pixels.
+    cifar-jpeg has learned CIFAR-10 from JPEG files, whose pixels are not the original ones.
+    discriminator is the run's own, whose features compare with nothing but themselves.
+    A file: a program of torch.export (.pt2), a model (.onnx), or a classifier (.safetensors).
+    It is handed pixels in [0, 1]. A program can run code: open none that you do not trust."""
     seed: int = 0
     """Of the samples."""
     keep: float = 1.0
     """The share of samples that D judges most real, and that is scored; records say it."""
     num: int | None = None
-    """How many samples, and real pictures beside them where there are as many: scores of one number
-    alone are to be compared. None: 10,000; modes and points have numbers of their own."""
+    """How many samples, and real pictures beside them; only scores of one number compare.
+    None: 10,000; modes and points have numbers of their own."""
     labels: Annotated[tuple[int, ...], arg(metavar="INT ...")] = ()
     """How many labels the probe is given, 0 for all; none said: 100, 1000, 4000 and all."""
     weights: Literal["average", "last"] | None = None

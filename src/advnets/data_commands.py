@@ -84,8 +84,8 @@ class Check:
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
     """Where named sets lie; None: the environment variable ADVNETS_DATA, else the user's cache."""
     near_duplicates: bool = False
-    """Seek near duplicates by the codes of an autoencoder that is trained on the pictures (a minute
-    or two), as DCGAN's paper did, and not by their gradients."""
+    """Seek near duplicates by the codes of an autoencoder, as DCGAN's paper did; a minute or two.
+    It is trained on the pictures. Without this their gradients are compared."""
     json: bool = False
     """Print everything as JSON, every broken file and duplicate by its name."""
 

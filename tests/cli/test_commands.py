@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -147,6 +148,44 @@ def test_every_flag_has_help_and_a_default(said, monkeypatch):
     flags = len(re.findall(r"^\W*--[a-z]", out, re.MULTILINE))
     assert flags > 40
     assert out.count("(default:") >= flags
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["train", "modern"],
+        ["train", "semi-mnist"],
+        ["train", "paper-mnist"],
+        ["sample"],
+        ["evaluate"],
+        ["compare"],
+        ["data", "check"],
+        ["paper"],
+        ["bench"],
+        *(["view", view] for view in ("walk", "arithmetic", "neighbours", "window-drop")),
+    ],
+    ids=" ".join,
+)
+def test_help_breaks_lines_where_they_are_full(said, monkeypatch, command):
+    """No line ends where the next word has room, but at the end of a sentence."""
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = said(*command, "--help")
+    assert code == 0
+    lines = [line.strip("│")[:78] for line in out.splitlines() if len(line) == 80]
+    early, goes_on = [], 0
+    for here, after in itertools.pairwise(lines):
+        words = after.split()
+        column = len(after) - len(after.lstrip())
+        # Of one text: it begins in the same column, in a line of its own or beside its flag.
+        begins = here[column - 2 : column] == "  " and here[column] != " "
+        if not words or column < 6 or not begins:
+            continue
+        goes_on += 1
+        room = len(here) - len(here.rstrip())
+        if room > len(words[0]) + 2 and not here.rstrip().endswith((".", "?")):
+            early.append((here.strip(), after.strip()))
+    assert goes_on
+    assert not early
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh"])

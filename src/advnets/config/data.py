@@ -42,8 +42,8 @@ class Data(Framing):
     stream: bool = False
     """Read shards or a Hugging Face set as they come, and do not pack them first."""
     scaling: Literal["unit", "symmetric", "contrast", "none", "standard"] = "unit"
-    """The nets' range: [0, 1], [-1, 1], each picture less its mean at norm 55; for points, none, or
-    standard: mean 0, deviation 1."""
+    """The nets' range: [0, 1] (unit), [-1, 1], or each picture less its mean at norm 55 (contrast).
+    Of points: none, or mean 0 and deviation 1 (standard)."""
     batch_size: int = 100
     """Pictures in a batch."""
 

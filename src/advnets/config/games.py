@@ -43,9 +43,9 @@ class Game(AnyGame):
     objective: Literal["non-saturating", "minimax", "hinge", "least-squares", "wasserstein"] = (
         "non-saturating"
     )
-    """Of 2014, G minimising -log D(G(z)) (non-saturating) or the game's own log(1 - D(G(z)))
-    (minimax); or of a critic a(x): margins of 1 (hinge), distances to 1 and 0 (least-squares), or
-    means alone (wasserstein, which needs --game.gp 10 or another bound on slopes)."""
+    """Of 2014, G minimising -log D(G(z)) (non-saturating) or log(1 - D(G(z))) itself (minimax).
+    Of a critic a(x): margins of 1 (hinge), or distances to 1 and 0 (least-squares).
+    Or its means alone (wasserstein), which needs --game.gp 10 or another bound on slopes."""
     k: int = 1
     """Discriminator steps to one generator step, when they alternate."""
     lead: float = 0.0
@@ -69,12 +69,12 @@ class Game(AnyGame):
     gp: float = 0.0
     """Weight λ of λ E(‖∇a‖ - 1)² between pictures and samples; as published 10, for wasserstein."""
     augment: float = 0.0
-    """D sees all through augmentations, each as probably as this in the end, from 0 on; near 1
-    little is seen plainly, and G may come to make augmented pictures."""
+    """D sees all through augmentations, each as probably as this in the end, from 0 on.
+    Near 1 little is seen plainly, and G may come to make augmented pictures."""
     augmentations: tuple[Augmentation, ...] = ("flip", "translate", "cutout", "colour")
-    """Mirrored, shifted by an eighth, a quarter blanked, brightness, saturation and contrast; or
-    affine: turned, scaled and sheared; elastic: bent by a smooth field; erase: a smaller box
-    blanked, of an eighth to three eighths of each side."""
+    """Mirrored, shifted by an eighth, a quarter blanked, brightness, saturation and contrast.
+    Also affine (turned, scaled and sheared) and elastic (bent by a smooth field).
+    And erase: a smaller box blanked, of an eighth to three eighths of each side."""
     pack: int = 1
     """Pictures that D sees at once, on top of each other as channels, all real or all generated."""
 
@@ -225,8 +225,8 @@ class SemiSupervisedGame(AnyGame):
     augmentations: tuple[Augmentation, ...] = ()
     """D sees every picture and sample through these."""
     consistency: float = 0.0
-    """Weight of the mutual information of D's classes of a picture, seen plainly and through its
-    augmentations, which D ascends."""
+    """Weight of what D's classes of a picture, plain and augmented, tell of each other.
+    It is their mutual information over a batch, which D ascends."""
 
     averaged: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
 

@@ -36,8 +36,8 @@ class MLPGenerator:
     latent_dim: int = 100
     """Numbers in z."""
     prior: PointPrior = "uniform"
-    """Noise prior p_z: uniform in [-sqrt 3, sqrt 3], standard normal or even on a sphere, of unit
-    variance; normal cut at |z| <= 2; a mixture that is learned, its probabilities too or not."""
+    """Noise prior p_z, of unit variance: uniform, standard normal, or even on a sphere.
+    Or normal cut at |z| <= 2, or a mixture that is learned, its probabilities too or not."""
     components: Components = field(default=10, kw_only=True)
     component_shape: ComponentShape = field(default="normal", kw_only=True)
     hidden: tuple[int, ...] = (1200, 1200)

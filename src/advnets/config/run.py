@@ -84,8 +84,7 @@ class Stage:
     steps: int | None = None
     """Rounds of the game (k discriminator steps, one generator step); None: from epochs."""
     average_half_life: int = 0
-    """Pictures, a batch of them a round, after which a past generator counts half in the weight
-    average; 0: no average."""
+    """Pictures, a batch a round, after which a past G counts half in its average; 0: no average."""
     average_share: float = 0.0
     """… and no more than this share of the pictures seen so far; 0: however young it is."""
     burn_in: float = 1.0
