@@ -177,8 +177,7 @@ def test_help_breaks_lines_where_they_are_full(said, monkeypatch, command):
         words = after.split()
         column = len(after) - len(after.lstrip())
         # Of one text: it begins in the same column, in a line of its own or beside its flag.
-        begins = here[column - 2 : column] == "  " and here[column] != " "
-        if not words or column < 6 or not begins:
+        if not words or column < 6 or not re.match(r"  \S", here[column - 2 :]):
             continue
         goes_on += 1
         room = len(here) - len(here.rstrip())
