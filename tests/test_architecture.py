@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import advnets
+from advnets import extractors, metrics
 
 PACKAGE = Path(advnets.__file__).parent
 ROOT = PACKAGE.parent.parent
@@ -86,3 +87,25 @@ def test_public_names():
     for name in advnets.__all__:
         assert getattr(advnets, name) is not None
     assert dir(advnets) == advnets.__all__
+
+
+def test_public_metrics():
+    """The same of `advnets.metrics` and `advnets.extractors`: each is what its module calls so."""
+    assert metrics.__all__ == [
+        "frechet_distance",
+        "frechet_standard_error",
+        "inception_score",
+        "kernel_distance",
+        "memorisation",
+        "mixture_quality",
+        "mode_coverage",
+        "nearest_neighbour_test",
+        "parzen_log_likelihood",
+        "parzen_score",
+        "prdc",
+        "sliced_wasserstein",
+    ]
+    assert extractors.__all__ == ["Extractor", "Judge", "extractor"]
+    for package in (metrics, extractors):
+        for name in package.__all__:
+            assert callable(getattr(package, name))

@@ -141,3 +141,8 @@ def test_the_guides_programs_give_what_they_say():
     assert slopes[1] == -1
     found = [float(value) for value in (*seen["by_the_mean"], seen["by_mixing"])]
     assert found == pytest.approx([-1.3863, -0.1209, -0.0002, -0.9548], abs=1e-4)
+    assert seen["distance"] == pytest.approx(16.2, abs=0.005)
+    lying = seen["lying"]
+    shares = [lying.precision, lying.recall, lying.density, lying.coverage]
+    assert shares == pytest.approx([0.96, 0.95, 1.02, 0.97], abs=0.005)
+    assert seen["features"].shape == (2, 128)

@@ -32,6 +32,18 @@ def test_pixels_are_rows_of_pixels():
     assert Pixels().digest == ""
 
 
+@pytest.mark.parametrize("name", ["pixels", "digits"])
+def test_pictures_are_numbers_in_0_to_1(name):
+    """Of bytes, or in the nets' own range, a score would be of other features than it says."""
+    given = drawn(3, 1, 28, 28)
+    for wrong, came in ((255 * given, r"0.* to 25."), (2 * given - 1, r"-.* to ")):
+        message = rf"pictures of torch.float32 from {came}.* came; extractor '{name}' takes numbers"
+        with pytest.raises(DataError, match=message):
+            extractor(name).features(wrong)
+    half = extractor(name).features(given.half())
+    torch.testing.assert_close(half, extractor(name).features(given), rtol=0.02, atol=0.02)
+
+
 def test_weights_are_those_the_package_knows_and_small():
     for name, digest in WEIGHTS.items():
         assert hashlib.sha256(content(name)).hexdigest() == digest == classifier(name).digest

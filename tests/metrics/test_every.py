@@ -9,11 +9,11 @@ import torch
 
 from advnets.data.synthetic.mixtures import Ring
 from advnets.errors import DataError
+from advnets.metrics.copies import memorisation
 from advnets.metrics.frechet import frechet_distance
 from advnets.metrics.inception import inception_score
 from advnets.metrics.kernel import kernel_distance
 from advnets.metrics.manifold import nearest_neighbour_test, prdc
-from advnets.metrics.memorisation import memorisation
 from advnets.metrics.modes import mode_coverage
 from advnets.metrics.parzen import parzen_log_likelihoods
 from advnets.metrics.points import mixture_quality

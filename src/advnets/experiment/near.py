@@ -10,6 +10,7 @@ from torch import Tensor
 from advnets.errors import DataError
 from advnets.experiment.measure import real_pictures
 from advnets.experiment.scores import TRAINING, Record, Subject, compared
+from advnets.metrics.copies import memorisation
 from advnets.metrics.manifold import (
     NEIGHBOURS,
     Manifold,
@@ -17,7 +18,6 @@ from advnets.metrics.manifold import (
     nearest_neighbour_test,
     prdc,
 )
-from advnets.metrics.memorisation import memorisation
 from advnets.metrics.subsampling import subsampled_errors
 
 _NUMBERS = 1 << 27  # of their features, at most: half a gibibyte

@@ -1,5 +1,14 @@
 """From pictures to features: what metrics of two sets compare.
 
+    from advnets.extractors import extractor
+
+    extractor("digits").features(pictures)  # (n, 1, 28, 28) in [0, 1] to (n, 128)
+
 An extractor is named, and knows the hash of its weights: features of unlike extractors are never
 to be compared.
 """
+
+from advnets.extractors.named import extractor
+from advnets.extractors.protocol import Extractor, Judge
+
+__all__ = ["Extractor", "Judge", "extractor"]

@@ -15,7 +15,7 @@ from safetensors.torch import load
 from torch import Tensor
 
 from advnets.errors import DataError, UnknownNameError
-from advnets.extractors.protocol import by_blocks, check_shape, on_one_line
+from advnets.extractors.protocol import by_blocks, in_range, on_one_line
 from advnets.nets.classifier import ConvClassifier
 
 WEIGHTS = {
@@ -41,14 +41,14 @@ class Classifier:
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
         """Of the last layer but one."""
-        check_shape(self.name, self.net.shape, pixels)
+        pixels = in_range(self.name, pixels, self.net.shape)
         return by_blocks(self.name, self.net.features, pixels, most=_BLOCK)
 
     def logits(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n classes"]:
         """Softmax of them is p(class | picture)."""
-        check_shape(self.name, self.net.shape, pixels)
+        pixels = in_range(self.name, pixels, self.net.shape)
         return by_blocks(self.name, self.net, pixels, most=_BLOCK)
 
 

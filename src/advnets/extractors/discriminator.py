@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from advnets.data.scaling import Scaling
 from advnets.errors import UsageError
-from advnets.extractors.protocol import by_blocks
+from advnets.extractors.protocol import by_blocks, in_range
 from advnets.nets.layers import Shape
 
 POOLED = 4
@@ -51,7 +51,7 @@ class OwnDiscriminator:
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
         """One row for each picture."""
-        return by_blocks(self.name, self._pooled, pixels)
+        return by_blocks(self.name, self._pooled, in_range(self.name, pixels))
 
     def _pooled(self, block: Tensor) -> Tensor:
         net, device = cast(Convolutional, self.net), next(self.net.parameters()).device

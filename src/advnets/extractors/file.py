@@ -20,7 +20,7 @@ from advnets.extractors.protocol import (
     Expected,
     Extractor,
     by_blocks,
-    check_shape,
+    in_range,
     on_one_line,
 )
 
@@ -55,7 +55,7 @@ class Program:
             DataError: it fails; or it gives a picture other features beside other pictures, or the
                 second time, as a net does that was exported in training.
         """
-        check_shape(self.name, self.shape, pixels)
+        pixels = in_range(self.name, pixels, self.shape)
         found = by_blocks(self.name, self._run, pixels, least=self.least, most=self.most)
         few = min(_AGAIN, len(pixels) // 2)
         if few:

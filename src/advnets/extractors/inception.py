@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets.errors import DataError, MissingExtraError
-from advnets.extractors.protocol import by_blocks, check_shape
+from advnets.extractors.protocol import by_blocks, in_range
 
 VARIABLE = "ADVNETS_INCEPTION"
 """The environment variable that says where the weights lie."""
@@ -61,7 +61,7 @@ class Inception:
         return self._layer(pixels, 1)
 
     def _layer(self, pixels: Tensor, number: int) -> Tensor:
-        check_shape(self.name, (3, None, None), pixels)
+        pixels = in_range(self.name, pixels, (3, None, None))
 
         def of(block: Tensor) -> Tensor:
             return self.net((block * 255).round().byte())[number]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from advnets.extractors.protocol import in_range
+
 
 @dataclass(frozen=True)
 class Pixels:
@@ -19,4 +21,4 @@ class Pixels:
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
         """One row for each picture."""
-        return pixels.flatten(1)
+        return in_range(self.name, pixels).flatten(1)

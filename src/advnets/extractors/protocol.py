@@ -63,11 +63,12 @@ class ByLibraries(Protocol):
         ...
 
 
-def check_shape(name: str, expected: Expected, pixels: Tensor) -> None:
-    """Refuse pictures that an extractor was not made for.
+def in_range(name: str, pixels: Tensor, expected: Expected = (None, None, None)) -> Tensor:
+    """Pictures as an extractor is handed them, in float32 on the processor.
 
     Raises:
-        DataError: their channels, height or width are others than it takes.
+        DataError: their channels, height or width are others than it takes, or their numbers do not
+            lie in [0, 1].
     """
     came = tuple(pixels.shape[1:])
     if any(want is not None and want != have for want, have in zip(expected, came, strict=True)):
@@ -76,6 +77,13 @@ def check_shape(name: str, expected: Expected, pixels: Tensor) -> None:
             f"pictures of shape {came} came; extractor {name!r} knows pictures of ({takes}): "
             "choose another one"
         )
+    shares = pixels.to("cpu", torch.float32)
+    if len(shares) and (shares.min() < 0 or shares.max() > 1):  # what is not finite passes
+        raise DataError(
+            f"pictures of {pixels.dtype} from {shares.min():.3g} to {shares.max():.3g} came; "
+            f"extractor {name!r} takes numbers in [0, 1]: divide bytes by 255"
+        )
+    return shares
 
 
 def on_one_line(error: Exception) -> str:

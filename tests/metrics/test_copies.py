@@ -9,8 +9,8 @@ from scipy.stats import fisher_exact, hypergeom
 from sklearn.neighbors import NearestNeighbors
 
 from advnets.errors import DataError, UsageError
+from advnets.metrics.copies import memorisation
 from advnets.metrics.distance import nearest
-from advnets.metrics.memorisation import memorisation
 
 
 def draw(n: int, seed: int, d: int = 12) -> torch.Tensor:
