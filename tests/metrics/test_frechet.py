@@ -133,15 +133,37 @@ def test_pictures_that_do_not_span_their_features_are_warned_of(n):
     frechet_distance(draw(30, 20, 1), draw(21, 20, 2))
 
 
-def test_the_standard_error_is_the_deviation_over_draws():
+def flat(x: np.ndarray) -> np.ndarray:
+    """As pixels are that one set never turns on."""
+    return np.hstack((x[:, :3], np.zeros((len(x), 1))))
+
+
+WIDER = np.random.default_rng(1).normal(size=(4, 7))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (np.copy, np.copy),
+        (lambda x: x @ WIDER, lambda x: x @ WIDER),
+        (np.copy, flat),
+        (flat, np.copy),
+        (flat, flat),
+        (flat, lambda x: flat(x)[:, ::-1].copy()),
+    ],
+    ids=["full", "both in a plane", "fake flat", "real flat", "both flat", "flat, each elsewhere"],
+)
+def test_the_standard_error_is_the_deviation_over_draws(first, second):
     """Of 300 draws of two unlike normal sets, with turned and unlike covariances."""
     rng = np.random.default_rng(0)
     factors = [rng.normal(size=(4, 4)) for _ in range(2)]
     found = []
     for _ in range(300):
         x, y = (
-            torch.from_numpy(rng.normal(size=(n, 4)) @ factor + shift)
-            for n, factor, shift in zip((400, 700), factors, (0.0, 0.7), strict=True)
+            torch.from_numpy(spanning(rng.normal(size=(n, 4)) @ factor + shift))
+            for n, factor, shift, spanning in zip(
+                (400, 700), factors, (0.0, 0.7), (first, second), strict=True
+            )
         )
         found.append((frechet_distance(x, y), frechet_standard_error(x, y)))
     distances, errors = np.array(found).T
@@ -149,12 +171,14 @@ def test_the_standard_error_is_the_deviation_over_draws():
     assert np.std(errors) < 0.1 * np.mean(errors)
 
 
-def test_the_standard_error_passes_over_constant_numbers_and_there_is_none_of_singular_sets():
+def test_the_standard_error_passes_over_constant_numbers_and_there_is_none_of_few_pictures():
     x, y = draw(300, 5, 1), draw(200, 5, 2)
+    error = frechet_standard_error(x, y)
     dead = (torch.cat((some, torch.full((len(some), 2), 0.1)), 1) for some in (x, y))
-    assert frechet_standard_error(*dead) == pytest.approx(frechet_standard_error(x, y), rel=1e-9)
+    assert frechet_standard_error(*dead) == pytest.approx(error, rel=1e-9)
     twice = (torch.cat((some, some), 1) for some in (x, y))
-    assert frechet_standard_error(*twice) is None
+    assert frechet_standard_error(*twice) == pytest.approx(2 * error, rel=1e-9)
+    assert frechet_standard_error(torch.ones(300, 5), torch.zeros(200, 5)) == 0
     assert frechet_standard_error(x, draw(4, 5, 3)) is None
 
 

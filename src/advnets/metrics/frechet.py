@@ -55,9 +55,9 @@ def frechet_standard_error(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"
         ψ(y) = 2 y·(μ_2 - μ_1) + yᵀ (1 - T) y,  y about μ_2,  T = Σ_1^½ (Σ_1^½ Σ_2 Σ_1^½)^-½ Σ_1^½,
 
     T being the linear map that takes N(0, Σ_2) to N(0, Σ_1) most cheaply; a draw of the data so by
-    T⁻¹. The bias of few pictures is not in it. Numbers that are constant in both sets are passed
-    over; None where a covariance is singular. Source: the delta method; for T, Dowson and Landau
-    1982.
+    its other. Where a covariance is singular, the map is of what its set spans, in which its draws
+    lie. The bias of few pictures is not in it; None where they do not span their columns for being
+    too few. Source: the delta method; for T, Dowson and Landau 1982.
 
     Raises:
         DataError: a set has fewer than 2 rows, widths differ, or numbers are not finite.
@@ -71,8 +71,6 @@ def frechet_standard_error(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"
         return None
     covariance, other = _gram(x), _gram(y)
     there, back = _cheapest_map(covariance, other), _cheapest_map(other, covariance)
-    if there is None or back is None:
-        return None
     squares = 0.0
     for rows, towards, moved in ((x, -apart, there), (y, apart, back)):
         about = rows * math.sqrt(len(rows) - 1)
@@ -83,11 +81,11 @@ def frechet_standard_error(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"
 
 def _cheapest_map(
     source: Float64[Tensor, "d d"], target: Float64[Tensor, "d d"]
-) -> Float64[Tensor, "d d"] | None:
-    """S^-½ (S^½ T S^½)^½ S^-½, from N(0, S) to N(0, T); None where S is as good as singular."""
+) -> Float64[Tensor, "d d"]:
+    """S^-½ (S^½ T S^½)^½ S^-½, from N(0, S) to N(0, T), of what S spans."""
     values, vectors = torch.linalg.eigh(source)
-    if not len(values) or values[0] <= _SINGULAR**2 * values[-1]:
-        return None
+    spanned = values > _SINGULAR**2 * values[-1:]
+    values, vectors = values[spanned], vectors[:, spanned]
     root = (vectors * values.sqrt()) @ vectors.T
     inverse = (vectors / values.sqrt()) @ vectors.T
     return inverse @ _root(root @ target @ root) @ inverse
