@@ -15,8 +15,10 @@ DIGITS = (
     *("digits", "--steps", str(STEPS), "--batch-size", "20", "--threads", "1"),
     *("--generator.hidden", "16", "--generator.activations", "relu", "--generator.batch-norm"),
     *("--discriminator.units", "8", "--discriminator.pieces", "2", "--precision", "float32"),
-    *("--ticks.log", "50", "--ticks.samples", "0", "--ticks.checkpoint", "5"),
 )
+TICKS = ("--ticks.log", "50", "--ticks.samples", "0", "--ticks.checkpoint", "5")
+PATIENCE = 400.0
+"""Seconds after which a process hangs; a machine that others use takes a minute for some."""
 
 
 class Trained:
@@ -27,7 +29,7 @@ class Trained:
 
     def begin(self, *more: str, code: str = MAIN) -> subprocess.Popen[str]:
         """Train from the start."""
-        return self._start([*self.told, *more], code)
+        return self._start([*self.told, *TICKS, *more], code)
 
     def resume(self, *more: str, **options) -> subprocess.Popen[str]:
         """Go on."""
@@ -46,12 +48,12 @@ class Trained:
     @staticmethod
     def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
         """Its exit status, and what it said on either stream."""
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=PATIENCE)
         return process.returncode, out, err
 
     def wait_for_checkpoint(self, process: subprocess.Popen[str], after: int = 0) -> None:
         """Until training is truly under way: a checkpoint beyond step `after` is there."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline and process.poll() is None:
             if self.newest > after:
                 return

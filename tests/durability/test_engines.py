@@ -8,7 +8,6 @@ STEPS = 150
 DCGAN = (
     *("dcgan", "--data", "digits", "--steps", str(STEPS), "--batch-size", "20", "--threads", "2"),
     *("--generator.width", "4", "--discriminator.width", "4", "--game.fakes", "fresh"),
-    *("--ticks.log", "50", "--ticks.samples", "0", "--ticks.checkpoint", "5"),
 )
 
 
