@@ -171,7 +171,7 @@ class Evaluate:
     """How many samples, and real pictures beside them; only scores of one number compare.
     None: 10,000; modes and points have numbers of their own."""
     labels: Annotated[tuple[int, ...], arg(metavar="INT ...")] = ()
-    """How many labels the probe is given, 0 for all; none said: 100, 1000, 4000 and all."""
+    """How many labels the probe is given, 0 for all (slow); none said: 100 and 1000."""
     weights: Literal["average", "last"] | None = None
     """The weight average or the last weights; None: the average where the run keeps one."""
     data_dir: str | None = None

@@ -123,6 +123,8 @@ def test_what_is_inferred_is_scored(tiny, tmp_path, quiet):
     assert found["mean training picture"]["error"] == pytest.approx(flat, rel=1e-5)
     rows = {(r["samples"], r["labels"]) for r in trained.evaluate(("probe",), labels=(20, 50))}
     assert rows == {(row, n) for row in ("E", "E, never trained", "pixels") for n in (20, 50)}
+    unasked = {r["labels"] for r in trained.evaluate(("probe",))}
+    assert unasked == {100, 1000}
     with pytest.raises(UsageError, match="labels are 20 -1; give numbers of labels, or 0 for all"):
         trained.evaluate(("probe",), labels=(20, -1))
 

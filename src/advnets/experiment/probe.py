@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import cast
@@ -21,8 +20,8 @@ from advnets.extractors.protocol import Extractor
 from advnets.metrics.probe import Labelled, nearest_picture_error, probe
 from advnets.views.score_lines import DISCRIMINATOR, ENCODER, GENERATOR, NEVER_TRAINED, PIXELS, REAL
 
-BUDGETS = (100, 1_000, 4_000, 0)
-"""Labels that the linear classifier is given; 0: all."""
+BUDGETS = (100, 1_000)
+"""Labels that the linear classifier is given, unless asked: by all of MNIST's it takes an hour."""
 SHOWN = (1_000, 10_000, 50_000, 100_000)
 """Conditional samples that the nearest-picture classifier is given."""
 
@@ -83,11 +82,11 @@ def _rows(subject: Subject) -> dict[str, Extractor]:
     return {**seen, PIXELS: Pixels()}
 
 
-def _within(labels: torch.Tensor) -> Iterator[int]:
-    """Budgets that every class has pictures for."""
+def _within(labels: torch.Tensor) -> list[int]:
+    """Budgets that every class has pictures for; if none, all labels there are (0)."""
     classes = int(labels.max()) + 1
     fewest = int(torch.bincount(labels, minlength=classes).min())
-    return (b for b in BUDGETS if -(-b // classes) <= fewest)
+    return [b for b in BUDGETS if -(-b // classes) <= fewest] or [0]
 
 
 def _seen(extractor: Extractor, part: Part) -> Labelled:

@@ -212,7 +212,7 @@ class Trained:
         digits for MNIST, else pixels. `keep` is the share of samples that D judges most real and
         that is scored; records say so. `num` is how many samples are, and real pictures beside
         them where there are as many; None: 10,000. `labels` are how many the probe is given, 0
-        being all; none: 100, 1,000, 4,000 and all.
+        being all; none: 100 and 1,000.
 
         Raises:
             UnknownNameError: no metric or extractor is called so.
