@@ -156,11 +156,11 @@ class Evaluate:
     Of labels: probe (a linear classifier on D's features or z), test-error (of D's own classes).
     Of conditional samples: classes (are they what was asked for?), one-nn (what do they teach?).
     Of encoders and completions: reconstruction, elbo, completion."""
-    extractor: Annotated[str | None, arg(metavar="NAME|PATH")] = None
-    """Whose features: pixels, digits, cifar-jpeg, inception, discriminator, or a file's.
+    extractor: Annotated[str | None, arg(metavar="NAME|FILE|RUN")] = None
+    """Whose features: pixels, digits, cifar-jpeg, inception, discriminator, a file's, or a RUN's D.
     None: digits for MNIST, else pixels.
     cifar-jpeg has learned CIFAR-10 from JPEG files, whose pixels are not the original ones.
-    discriminator is the run's own, whose features compare with nothing but themselves.
+    discriminator is the run's own D, which compares with nothing else; that of a RUN, with any.
     A file: a program of torch.export (.pt2), a model (.onnx), or a classifier (.safetensors).
     It is handed pixels in [0, 1]. A program can run code: open none that you do not trust."""
     seed: int = 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -17,13 +18,17 @@ STAMPS = {
     "versions": {"advnets": "0.1"},
     "n_real": 10_000,
     "n_fake": 10_000,
+    "keep": None,
+    "extractor": None,
+    "extractor_sha256": None,
+    "interval": {},
 }
 SEEN = {"extractor": "digits", "extractor_sha256": "0dba96d9d00d43fa"}
 
 
-def write(path, seed, lr, parzen, frechet, **stamps):
+def write(path, trained_with, lr, parzen, frechet, **stamps):
     path.mkdir()
-    config = {"preset": "mlp", "seed": seed, "stages": [{"lr": lr}]}
+    config = {"preset": "mlp", "seed": trained_with, "stages": [{"lr": lr}]}
     data = {"name": "mnist", "digest": "0123456789abcdef"}
     (path / "config.json").write_text(json.dumps({"format": 1, "config": config, "data": data}))
     place = {"seed": 0, "step": 5000, **STAMPS}
@@ -124,6 +129,32 @@ def test_unlike_scores_are_one_sentence_and_two_columns(compared, runs, tmp_path
     head = next(line for line in out.splitlines() if line.startswith("run "))
     assert "frechet (extractor digits) ↓  frechet (extractor pixels) ↓" in head
     assert compared("slow-0", "other", "--metrics", "parzen")[0] == 0
+
+
+def test_what_one_run_has_twice_no_evaluation_cures(compared, runs):
+    """Whatever is evaluated, records of both extractors are kept."""
+    for name in runs[:2]:
+        scores = Path(name) / "scores.json"
+        records = json.loads(scores.read_text())
+        through = {"extractor": "pixels", "extractor_sha256": None}
+        records += [{**r, **through} for r in records if r["metric"] == "frechet"]
+        scores.write_text(json.dumps(records))
+    assert compared(*runs[:2], "--metrics", "frechet")[2] == (
+        "advnets: frechet of slow-0 differs in extractor (digits and pixels), so that the numbers "
+        "do not compare; say --apart to see each in a column of its own\n"
+    )
+    code, out, _ = compared(*runs[:2], "--metrics", "frechet", "--apart")
+    assert code == 0
+    assert "frechet (extractor pixels)" in out
+
+
+def test_samples_of_unlike_seeds_and_distances_of_too_few_pictures_are_told(compared, runs):
+    write(Path("other"), 3, 0.1, 226.0, 4.4, seed=9, few_pictures=True)
+    code, out, _ = compared(*runs[:2], "other", "--metrics", "frechet")
+    assert code == 0
+    assert "Samples were drawn with unlike seeds, by rows: mlp: 0, 9" in out
+    assert "; far too large: fewer pictures than features" in out
+    assert "far too large" not in compared(*runs[:2])[1]
 
 
 def test_a_mistake_is_one_sentence(compared, runs, tmp_path):

@@ -38,6 +38,8 @@ def record(value, metric="frechet", **stamps):
         "extractor_sha256": "d" * 64,
         "n_real": 10_000,
         "n_fake": 10_000,
+        "keep": None,
+        "interval": {},
         "value": value,
         **stamps,
     }
@@ -281,6 +283,32 @@ def test_scores_that_are_missing_are_told_with_their_cure(tmp_path):
         with pytest.raises(RunError) as caught:
             read_scored(path, metrics)
         assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ({"seed": "0"}, "seed '0'"),
+        ({"step": 1.5}, "step 1.5"),
+        ({"n_real": None}, "n_real None"),
+        ({"value": "small"}, "value 'small'"),
+        ({"pictures": {}}, "pictures {}"),
+        ({"versions": [1]}, r"versions \[1\]"),
+        ({"interval": None}, "interval None"),
+    ],
+)
+def test_a_record_that_is_none_is_refused(tmp_path, broken, told):
+    path = write(tmp_path / "run", [{**record(1.0), **broken}])
+    with pytest.raises(RunError, match=f"a record of frechet with {told}, which advnets does not"):
+        read_scored(path)
+
+
+@pytest.mark.parametrize("stamp", [key for key in record(1.0) if key not in ("metric", "samples")])
+def test_a_record_without_a_stamp_is_no_record(tmp_path, stamp):
+    lacking = {key: value for key, value in record(1.0).items() if key != stamp}
+    path = write(tmp_path / "run", [lacking])
+    with pytest.raises(RunError, match=r"older advnets|value 'nowhere'"):
+        read_scored(path)
 
 
 def test_differences_are_of_samples_of_the_same_seeds():

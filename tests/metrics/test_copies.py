@@ -42,6 +42,28 @@ def test_share_and_test_are_as_defined(near):
     assert found.z == pytest.approx((mine - chance.mean()) / chance.std())
     assert (found.near, found.n_train, found.n_test, found.n_samples) == (near, 2000, 1000, 520)
 
+    apart = search.kneighbors(TRAIN.double().numpy())[0][:, 1]
+
+    def nearer(points):
+        distance, which = search.kneighbors(points.double().numpy())
+        return int((distance[:, 0] < apart[which[:, 0]]).sum())
+
+    mine, others = nearer(samples), nearer(TEST)
+    table = [[mine, 520 - mine], [others, 1000 - others]]
+    assert (found.nearer, found.expected_nearer) == (mine / 520, others / 1000)
+    assert found.nearer_p_value == pytest.approx(fisher_exact(table, "greater").pvalue, rel=1e-6)
+
+
+def test_copies_that_are_changed_by_more_are_nearer_and_lie_on_none():
+    train, test, other, noise = torch.randn(4, 500, 64, generator=torch.Generator().manual_seed(0))
+    found = memorisation(train, test, train + 0.8 * noise)
+    assert found.share < 0.05
+    assert found.nearer > 0.99
+    assert found.nearer_p_value < 1e-50
+    held_out = memorisation(train, test, other)
+    assert held_out.nearer_p_value > 0.05
+    assert held_out.nearer == pytest.approx(held_out.expected_nearer, abs=0.1)
+
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
 def test_copies_of_training_pictures_are_caught(noise):

@@ -90,3 +90,9 @@ def test_the_standard_error_is_the_deviation_over_draws(n, m, directions):
     assert np.mean([f.standard_error for f in found]) == pytest.approx(deviation, rel=0.12)
     x = draw(n, 3, 0)
     assert sliced_wasserstein(x, x).standard_error is None
+
+
+def test_of_one_picture_nobody_knows_how_far_off_it_is():
+    found = sliced_wasserstein(draw(1, 3, 0), draw(1, 3, 1))
+    assert found.value > 0
+    assert found.standard_error is None

@@ -137,8 +137,10 @@ def _refusal(name: str, here: Sequence[tuple[str, dict[str, Any]]]) -> str:
         f"{spoken(key)} ({brief(key, how.get(key))} and {brief(key, unlike.get(key))})"
         for key in _differing([how, unlike])
     )
-    whose = first if first == other else f"{first} and {other}"
+    whose, cure = f"{first} and {other}", "evaluate all runs alike, or "
+    if first == other:  # whatever else is evaluated, both are kept
+        whose, cure = first, ""
     return (
-        f"{name} of {whose} differs in {told}, so that the numbers do not compare; evaluate all "
-        "runs alike, or say --apart to see each in a column of its own"
+        f"{name} of {whose} differs in {told}, so that the numbers do not compare; {cure}say "
+        "--apart to see each in a column of its own"
     )

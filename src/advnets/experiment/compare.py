@@ -69,7 +69,14 @@ def compare(
     return {
         "confidence": CONFIDENCE,
         "columns": [
-            {"name": c.name, **asdict(c), "better": READINGS[c.metric].values[c.value]}
+            {
+                "name": c.name,
+                **asdict(c),
+                "better": READINGS[c.metric].values[c.value],
+                "few_pictures": any(
+                    c.holds(r) and r.get("few_pictures") for run in runs for r in run.records
+                ),
+            }
             for c in across
         ],
         "rows": [

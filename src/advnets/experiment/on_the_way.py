@@ -9,6 +9,7 @@ from torch import nn
 
 from advnets import config
 from advnets.experiment.build import OpenedData
+from advnets.experiment.intervals import interval
 from advnets.experiment.measure import SAMPLES, Drawing, draw_samples, held_out, parzen, parzen_by
 from advnets.experiment.metrics import METRICS, extractor_of
 from advnets.experiment.modes import even_mixture, mode_judge
@@ -23,10 +24,10 @@ _NEEDS: dict[str, Callable[[OpenedData], object]] = {
 }
 """What each score asks of the data."""
 _SAID = {
-    *("samples", "weights", "keep", "seed", "step"),
+    *("samples", "weights", "keep", "step"),
     *("data", "data_digest", "pictures", "versions"),
 }
-"""Of a record: what the run says anyway, or the event itself."""
+"""Of a record: what config.json says anyway, or the event itself."""
 
 
 def check_score(ticks: config.Ticks, data: OpenedData) -> None:
@@ -59,7 +60,8 @@ def score_on_the_way(
         beside=False,
     )
     record = METRICS[run.ticks.score](subject)[-1]
-    return {key: found for key, found in record.items() if key not in _SAID}
+    said = {key: found for key, found in record.items() if key not in _SAID}
+    return {**said, "interval": interval(record)}
 
 
 def _parzen(generator: nn.Module, data: OpenedData, seed: int, drawing: Drawing) -> dict[str, Any]:
@@ -71,7 +73,8 @@ def _parzen(generator: nn.Module, data: OpenedData, seed: int, drawing: Drawing)
     own, served = data.splits.fold, data.splits.served
     folds = {n: parzen_by(samples, held.valid, held.test, "paper") for n, held in served.items()}
     score = folds[own] if own in folds else parzen(samples, data, "paper")
-    event: dict[str, Any] = {"metric": "parzen", **_briefly(score)}
+    event: dict[str, Any] = {"metric": "parzen", "seed": seed, **_briefly(score)}
+    event["interval"] = interval(event)
     if folds:
         event["folds"] = [{"fold": n, **_briefly(score)} for n, score in folds.items()]
     return event

@@ -57,15 +57,21 @@ READINGS: dict[str, Reading] = {
         found=("precision_error", "recall_error", "density_error", "coverage_error"),
     ),
     "neighbour": Reading({"accuracy": None}, found=("of_real", "of_fake", "accuracy_error")),
-    "memorisation": Reading({"share": None}, found=("expected_share", "z", "p_value", "n_train")),
+    "memorisation": Reading(
+        {"share": None},
+        found=(
+            *("expected_share", "z", "p_value", "n_train"),
+            *("nearer", "expected_nearer", "nearer_p_value"),
+        ),
+    ),
     "inception": Reading({"mean": "more"}, found=("deviation",)),
     "modes": Reading(
         {"seen": "more", "kl_uniform": "less", "kl_reference": "less"},
         found=("kl_uniform_error", "kl_reference_error"),
     ),
     "points": Reading(
-        {"seen": "more", "high_quality": None, "jsd": "less"},
-        found=("shares", "spreads", "roundness", "kl"),
+        {"seen": "more", "high_quality": None, "kl": "less", "jsd": "less"},
+        found=("shares", "spreads", "roundness", "kl_error", "jsd_error"),
         cases=("n",),
     ),
     "probe": Reading(

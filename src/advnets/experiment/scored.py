@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from advnets.errors import RunError
-from advnets.experiment.readings import Record
+from advnets.experiment.readings import READINGS, Record
 from advnets.runs import RunDirectory
 
-_STAMPS = ("data_digest", "pictures", "n_real", "n_fake", "versions")
+_STAMPS = (
+    *("weights", "keep", "split", "seed", "step", "data", "data_digest", "pictures", "versions"),
+    *("extractor", "extractor_sha256", "n_real", "n_fake", "interval"),
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ def read_scored(path: Path, metrics: Sequence[str] = ()) -> Scored:
             f"the scores of {path} are an older advnets's and do not say what they hang on; "
             f"type: {cure}"
         )
+    for record in stamped:
+        _check_whole(path, record, cure)
     last = max(record["step"] for record in stamped)
     newest = [record for record in stamped if record["step"] == last]
     known = {record["metric"] for record in newest}
@@ -58,3 +63,19 @@ def read_scored(path: Path, metrics: Sequence[str] = ()) -> Scored:
         )
     chosen = [record for record in newest if not metrics or record["metric"] in metrics]
     return Scored(str(path), told["config"], told["data"], chosen)
+
+
+def _check_whole(path: Path, record: Record, cure: str) -> None:
+    """Refuse a record whose stamps or numbers are no such."""
+    reading = READINGS.get(record["metric"])
+    whole = {key: type(record[key]) is int for key in ("seed", "step", "n_real", "n_fake")}
+    whole |= {key: isinstance(record[key], Mapping) for key in ("versions", "interval")}
+    whole["pictures"] = isinstance(record["pictures"], Mapping) and "shape" in record["pictures"]
+    for key in reading.values if reading else ():
+        whole[key] = isinstance(record.get(key, ""), int | float | None)
+    if broken := [key for key, fits in whole.items() if not fits]:
+        told = ", ".join(f"{key} {record.get(key, 'nowhere')!r}" for key in broken)
+        raise RunError(
+            f"the scores of {path} hold a record of {record['metric']} with {told}, which "
+            f"advnets does not write; type: {cure}"
+        )

@@ -28,6 +28,7 @@ from advnets.experiment.metrics import METRICS, OWN, check_asked, extractor_of
 from advnets.experiment.rejection import Rejection, kept_samples
 from advnets.experiment.scores import Subject
 from advnets.extractors.discriminator import OwnDiscriminator, discriminator_extractor
+from advnets.extractors.protocol import Extractor
 from advnets.nets.layers import by_batch_statistics
 from advnets.runs import RunDirectory
 from advnets.training import runtime
@@ -177,6 +178,14 @@ class Trained:
         """
         return discriminator_extractor(self.discriminator, self.scaling, self.facts.shape[0])
 
+    def _extractor(self, asked: str | None, data: str) -> Extractor:
+        """The one asked for: this run's D, another run's, one by its name or file; or the usual."""
+        if asked == OWN:
+            return self.own_extractor()
+        if asked is not None and RunDirectory(Path(asked)).begun:
+            return replace(load(asked).own_extractor(), name=f"D of {Path(asked).name}")
+        return extractor_of(data, asked)
+
     def data_spec(self, data_dir: str | None = None) -> Data:
         """The run's data, where named sets lie now."""
         spec = self.config.data
@@ -208,11 +217,11 @@ class Trained:
         """Score the generator on the run's own data; add the records to scores.json.
 
         `extractor` is what metrics of features look through, by its name or the path of its file
-        (.pt2, .onnx, .safetensors), or the run's own "discriminator"; None: the classifier of
-        digits for MNIST, else pixels. `keep` is the share of samples that D judges most real and
-        that is scored; records say so. `num` is how many samples are, and real pictures beside
-        them where there are as many; None: 10,000. `labels` are how many the probe is given, 0
-        being all; none: 100 and 1,000.
+        (.pt2, .onnx, .safetensors), the run's own "discriminator", or the directory of the run
+        whose D it is; None: the classifier of digits for MNIST, else pixels. `keep` is the share
+        of samples that D judges most real and that is scored; records say so. `num` is how many
+        samples are, and real pictures beside them where there are as many; None: 10,000. `labels`
+        are how many the probe is given, 0 being all; none: 100 and 1,000.
 
         Raises:
             UnknownNameError: no metric or extractor is called so.
@@ -234,9 +243,7 @@ class Trained:
             step=self.step,
             weights=self.weights,
             drawing=self.drawing,
-            extractor=self.own_extractor()
-            if extractor == OWN
-            else extractor_of(data.facts.name, extractor),
+            extractor=self._extractor(extractor, data.facts.name),
             begun=self.begun,
             game=self.config.stage.game,
             shown=self.config.data,

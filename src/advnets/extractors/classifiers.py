@@ -64,7 +64,10 @@ def classifier(name: str) -> Classifier:
     """
     if name not in WEIGHTS:
         raise UnknownNameError("classifier", name, WEIGHTS)
-    content = (files("advnets") / "weights" / f"{name}.safetensors").read_bytes()
+    try:
+        content = (files("advnets") / "weights" / f"{name}.safetensors").read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"the weights of extractor {name!r} lack; install advnets again") from None
     found, expected = hashlib.sha256(content).hexdigest(), WEIGHTS[name]
     if found != expected:
         raise DataError(
@@ -87,7 +90,7 @@ def read_classifier(name: str, content: bytes) -> Classifier:
         tensors = load(content)
         length = int.from_bytes(content[:8], "little")
         facts = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["advnets"])
-        net = ConvClassifier(tuple(facts["shape"]), facts["classes"], facts["widths"])
+        net = ConvClassifier(_shape(facts["shape"]), facts["classes"], facts["widths"])
         net.load_state_dict(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(
@@ -97,6 +100,13 @@ def read_classifier(name: str, content: bytes) -> Classifier:
     digest = hashlib.sha256(content).hexdigest()
     net = net.to(memory_format=torch.channels_last)  # pyright: ignore
     return Classifier(name, digest, net.eval().requires_grad_(requires_grad=False), facts)
+
+
+def _shape(told: Any) -> tuple[int, int, int]:
+    channels, height, width = told
+    if not all(type(some) is int and some > 0 for some in (channels, height, width)):
+        raise ValueError(f"shape {told}")
+    return channels, height, width
 
 
 def _reason(error: Exception) -> str:

@@ -51,7 +51,8 @@ class OwnDiscriminator:
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
         """One row for each picture."""
-        return by_blocks(self.name, self._pooled, in_range(self.name, pixels))
+        shape = cast(Convolutional, self.net).shape
+        return by_blocks(self.name, self._pooled, in_range(self.name, pixels, shape))
 
     def _pooled(self, block: Tensor) -> Tensor:
         net, device = cast(Convolutional, self.net), next(self.net.parameters()).device

@@ -67,10 +67,15 @@ def in_range(name: str, pixels: Tensor, expected: Expected = (None, None, None))
     """Pictures as an extractor is handed them, in float32 on the processor.
 
     Raises:
-        DataError: their channels, height or width are others than it takes, or their numbers do not
-            lie in [0, 1].
+        DataError: they are no pictures; their channels, height or width are others than it takes;
+            or their numbers do not lie in [0, 1].
     """
     came = tuple(pixels.shape[1:])
+    if len(came) != len(expected):
+        raise DataError(
+            f"pictures of shape {tuple(pixels.shape)} came; extractor {name!r} takes (pictures, "
+            "channels, height, width)"
+        )
     if any(want is not None and want != have for want, have in zip(expected, came, strict=True)):
         takes = ", ".join("any" if want is None else str(want) for want in expected)
         raise DataError(

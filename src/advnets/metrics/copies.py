@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from advnets.errors import DataError, UsageError
@@ -30,6 +30,12 @@ class Memorisation:
     """(share - that of both sets as one) / its standard deviation, were both drawn alike."""
     p_value: float
     """The probability, then, of so large a share or a larger one; exact, not by z."""
+    nearer: float
+    """Of samples: those nearer to a training picture than any other training picture is …"""
+    expected_nearer: float
+    """… the same of held-out pictures …"""
+    nearer_p_value: float
+    """… and the probability of so large a share. Blur is nearer too; it lies on none."""
     near: float
     n_train: int
     """Training pictures, those that are equal counted once."""
@@ -48,6 +54,10 @@ def memorisation(
     """Share of samples that lie on one training picture and not among several, and its test.
 
         ‖x - x_(1)‖ < near ‖x - x_(2)‖, x_(1) and x_(2) the two training pictures nearest to x
+
+    Beside it the share of those that are nearer to a training picture than training pictures are to
+    it, tested alike: ‖x - x_(1)‖ < ‖x_(1) - x_i‖ for all other i. It finds copies changed by more,
+    and takes what is blurred for one, as that is near to many.
 
     The ratio tells copies, not the distance: blurred samples are near to every picture, noise is
     far from all, and of neither is it small. The bound is fixed, so that a few copies are found
@@ -73,13 +83,18 @@ def memorisation(
         raise DataError(
             f"{came} training pictures came, all of the same features; give at least 2 unlike ones"
         )
-    on_test, on_samples = (int((_ratios(x, train) < near).sum()) for x in (test, samples))
+    on, nearer = zip(*(_counts(x, train, near) for x in (test, samples)), strict=True)
+    (on_test, on_samples), (near_test, near_samples) = on, nearer
     z, p_value = _more_than_chance(on_samples, len(samples), on_test, len(test))
+    _, nearer_p_value = _more_than_chance(near_samples, len(samples), near_test, len(test))
     return Memorisation(
         share=on_samples / len(samples),
         expected_share=on_test / len(test),
         z=z,
         p_value=p_value,
+        nearer=near_samples / len(samples),
+        expected_nearer=near_test / len(test),
+        nearer_p_value=nearer_p_value,
         near=near,
         n_train=len(train),
         n_test=len(test),
@@ -87,13 +102,28 @@ def memorisation(
     )
 
 
-def _ratios(points: Float[Tensor, "n d"], train: Float[Tensor, "m d"]) -> Float[Tensor, " n"]:
+def _counts(
+    points: Float[Tensor, "n d"], train: Float[Tensor, "m d"], near: float
+) -> tuple[int, int]:
+    """How many lie on a training picture, and how many nearer to one than any other does."""
+    distance, which = _nearest_two(points, train)
+    first, second = distance.unbind(1)
+    # Where rounding makes both 0, the point lies on neither more than on the other.
+    ratio = torch.where(second > 0, first / second, 1.0)
+    known, place = which[:, 0].unique(return_inverse=True)
+    apart = _nearest_two(train[known], train)[0][:, 1]  # the nearest of each is itself
+    return int((ratio < near).sum()), int((first < apart[place]).sum())
+
+
+def _nearest_two(
+    points: Float[Tensor, "n d"], train: Float[Tensor, "m d"]
+) -> tuple[Float[Tensor, "n 2"], Int64[Tensor, "n 2"]]:
+    """Distances of the two nearest training pictures, and which they are."""
     # Distances by products cancel near a copy: those of the nearest are taken again by differences.
     _, which = nearest(points, train, min(_AGAIN, len(train)))
     exact = torch.stack([(points - train[column]).norm(dim=1) for column in which.T], dim=1)
-    first, second = exact.sort(dim=1).values[:, :2].unbind(1)
-    # Where rounding makes both 0, the point lies on neither more than on the other.
-    return torch.where(second > 0, first / second, 1.0)
+    distance, order = exact.sort(dim=1)
+    return distance[:, :2], which.gather(1, order[:, :2])
 
 
 def _more_than_chance(count: int, n: int, other: int, m: int) -> tuple[float, float]:

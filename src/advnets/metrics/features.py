@@ -31,12 +31,16 @@ def comparable(least: int, **sets: Tensor) -> list[Tensor]:
     return [x.to(torch.float64 if exact else torch.float32) for x in sets.values()]
 
 
-def check_rows(what: str, x: Tensor, least: int) -> None:
-    """Refuse a matrix that has too few rows, or numbers that are not finite.
+def check_rows(what: str, x: object, least: int) -> None:
+    """Refuse what is no matrix, one that has too few rows, or numbers that are not real and finite.
 
     Raises:
         DataError: one of these.
     """
+    if not isinstance(x, Tensor):
+        raise DataError(f"{what} are a {type(x).__name__}; give a tensor, as by torch.as_tensor")
+    if x.is_complex():
+        raise DataError(f"{what} are complex numbers; give real ones")
     if x.ndim != 2 or len(x) < least or not x.shape[1]:
         raise DataError(
             f"{what} have shape {tuple(x.shape)}; give a matrix of at least {least} rows, one for "

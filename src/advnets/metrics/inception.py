@@ -11,6 +11,9 @@ from torch import Tensor
 from advnets.errors import UsageError
 from advnets.metrics.features import by_content, check_rows
 
+_LEAST = 20
+"""Samples of a split, of fewer of which the score hangs on their number most: of one it is 1."""
+
 
 @dataclass(frozen=True)
 class InceptionScore:
@@ -37,11 +40,11 @@ def inception_score(
 
     Raises:
         UsageError: there is no split.
-        DataError: there are fewer samples than splits, or numbers that are not finite.
+        DataError: there are fewer than 20 samples for each split, or numbers that are not finite.
     """
     if splits < 1:
         raise UsageError(f"{splits} splits were asked for; give at least 1, and 10 is usual")
-    check_rows("class logits", class_logits, splits)
+    check_rows("class logits", class_logits, _LEAST * splits)
     parts = by_content(class_logits).log_softmax(1).tensor_split(splits)
     scores = torch.stack([_mutual_information(part) for part in parts]).exp()
     return InceptionScore(

@@ -55,8 +55,12 @@ def mode_coverage(
         kl_uniform=relative_entropy(generated, even),
         kl_reference=None if real is None else relative_entropy(generated, real),
         n=len(labels),
-        kl_uniform_error=_error(generated, even, len(labels)),
-        kl_reference_error=None if real is None else _error(generated, real, len(labels)),
+        kl_uniform_error=standard_error(generated, (generated / even).log(), len(labels)),
+        kl_reference_error=(
+            None
+            if real is None
+            else standard_error(generated, (generated / real).log(), len(labels))
+        ),
     )
 
 
@@ -68,14 +72,17 @@ def relative_entropy(p: Float64[Tensor, "*cells"], q: Float64[Tensor, "*cells"])
     return max(float((torch.xlogy(p, p) - torch.xlogy(p, q)).sum()), 0.0)
 
 
-def _error(p: Float64[Tensor, " modes"], q: Float64[Tensor, " modes"], n: int) -> float | None:
-    """Standard deviation of KL(p ‖ q) over draws of n samples of p, to first order.
+def standard_error(
+    p: Float64[Tensor, " cells"], slope: Float64[Tensor, " cells"], n: int
+) -> float | None:
+    """Standard deviation of a divergence over draws of n samples of p, to first order.
 
-    That of log p_k / q_k over the samples, over √n: by how much a sample more of mode k moves it.
+    That of the `slope`, by which a sample more of cell k moves it, over the samples, over √n: of
+    KL(p ‖ q) it is log p_k / q_k, of the Jensen-Shannon divergence ½ log p_k / m_k.
     """
     seen = p > 0
-    ratio = (p[seen] / q[seen]).log()
-    variance = (p[seen] * ratio.square()).sum() - (p[seen] * ratio).sum().square()
+    p, slope = p[seen], slope[seen]
+    variance = (p * slope.square()).sum() - (p * slope).sum().square()
     return math.sqrt(max(float(variance), 0.0) / n) if variance.isfinite() else None
 
 

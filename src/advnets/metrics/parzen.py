@@ -86,6 +86,9 @@ def parzen_log_likelihoods(
         DataError: a set is empty, dimensions differ, or there are numbers that are not finite.
     """
     _check_sigmas(sigmas)
+    for name, some in (("points", points), ("centres", centres)):
+        if some.ndim != 2:
+            raise DataError(f"{name} have shape {tuple(some.shape)}; give a matrix, a row for each")
     _check_points(1, points=points, centres=centres)
     centres = centres.to(_compute_dtype(points, centres))
     points = points.to(centres)
@@ -178,7 +181,10 @@ def _check_points(least: int, **sets: Tensor) -> None:
     """Refuse sets of points that are too small, of several shapes, or not finite."""
     sets = {name.replace("_", " "): points for name, points in sets.items()}
     for name, points in sets.items():
-        if len(points) < least:
+        if points.ndim < 2:
+            raise DataError(f"{name} have shape {tuple(points.shape)}; give a row for each picture")
+    for name, points in sets.items():
+        if len(points) < least or not points.shape[1:].numel():
             raise DataError(f"{len(points)} {name} came; the Parzen score needs {least} or more")
     (first, shape), *others = ((name, tuple(points.shape[1:])) for name, points in sets.items())
     for name, other in others:

@@ -12,7 +12,7 @@ from torch import Tensor
 from advnets.errors import UsageError
 from advnets.metrics.distance import nearest, nearest_others
 from advnets.metrics.features import comparable
-from advnets.metrics.modes import relative_entropy
+from advnets.metrics.modes import relative_entropy, standard_error
 
 SHELLS = (1.0, 2.0, 3.0)
 """Radii, in deviations of a mode, that part the points about it into bins; the last is outside."""
@@ -41,8 +41,14 @@ class MixtureQuality:
     """KL(samples ‖ p_data) in nats over the bins of each mode, which no finer ones are below."""
     jsd: float
     """The Jensen-Shannon divergence over the same bins, from 0 to log 2."""
+    bins: int
+    """Of each mode."""
     n: int
     """Samples."""
+    kl_error: float | None
+    """Standard error of `kl` over draws of the samples, to first order …"""
+    jsd_error: float | None
+    """… and of `jsd`."""
 
 
 def mixture_quality(
@@ -83,7 +89,10 @@ def mixture_quality(
         roundness=roundness,
         kl=relative_entropy(found, true),
         jsd=(relative_entropy(found, middle) + relative_entropy(true, middle)) / 2,
+        bins=len(masses),
         n=len(samples),
+        kl_error=standard_error(found, (found / true).log(), len(samples)),
+        jsd_error=standard_error(found, (found / middle).log() / 2, len(samples)),
     )
 
 

@@ -25,7 +25,8 @@ class SlicedWasserstein:
     value: float
     """In units of the features, at least 0."""
     standard_error: float | None
-    """Over draws of both sets and of directions, to first order; None where the sets are equal."""
+    """Over draws of both sets and of directions, to first order; None where they are equal, or one
+    has a single row."""
     directions: int
 
 
@@ -67,7 +68,7 @@ def sliced_wasserstein(
         moved_y += along.moved_y / directions
     found = torch.cat(squares)
     value, error = math.sqrt(float(found.mean())), None
-    if value > 0:
+    if value > 0 and min(len(x), len(y)) > 1:
         over = float(found.var()) / directions if directions > 1 else 0.0
         of_pictures = sum(float(some.var(correction=0)) / len(some) for some in (moved_x, moved_y))
         error = math.sqrt(over + of_pictures) / (2 * value)

@@ -13,7 +13,7 @@ from advnets.metrics.features import by_content, comparable
 
 GROUPS = 10
 """Parts that either set is dealt into."""
-_LEAST = 50
+_LEAST = 100
 """Pictures of a part, below which a score of neighbours is of another kind than that of all."""
 
 
@@ -28,7 +28,7 @@ def subsampled_errors(
     Either set is dealt into 10 parts; if a score's variance falls as 1/n, as that of one that sums
     what is near each picture does, its standard error is s / √10, s the standard deviation over
     pairs of parts. It takes a tenth of the time of the score. None where a part would have fewer
-    than 50 pictures.
+    than 100 pictures.
     Source: Politis, Romano and Wolf 1999, “Subsampling”, chapter 2.
 
     Raises:

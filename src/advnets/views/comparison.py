@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advnets.views.score_lines import REAL, VERSIONS, aligned, weights_of
+from advnets.views.score_lines import FEW_PICTURES, REAL, VERSIONS, aligned, weights_of
 
 Comparison = Mapping[str, Any]
 """What `experiment.compare` gives."""
@@ -117,7 +117,8 @@ def _notes(record: Comparison) -> list[str]:
     for number, column in enumerate(record["columns"]):
         notes.setdefault(_hangs_on(record, number), []).append(column["name"])
     lines = [f"{', '.join(names)}: {what}" for what, names in notes.items()]
-    if len(sampled := _sampled(record)) > 1:
+    sampled = _sampled(record)
+    if len({seed for seeds in sampled for seed in seeds.split(", ")}) > 1:
         told = "; ".join(f"{', '.join(names)}: {seeds}" for seeds, names in sampled.items())
         lines.append(f"Samples were drawn with unlike seeds, by rows: {told}")
     if any(column["metric"] == "parzen" for column in record["columns"]):
@@ -158,6 +159,7 @@ def _hangs_on(record: Comparison, number: int) -> str:
             if key not in _SAID
         ),
         *_fewer(record, number, fake),
+        FEW_PICTURES if record["columns"][number]["few_pictures"] else "",
     ]
     return "; ".join(part for part in parts if part)
 

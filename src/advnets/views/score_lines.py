@@ -14,6 +14,8 @@ MEAN, NEAREST, PIXELS = "mean training picture", "nearest training picture", "pi
 """The same for other players, and for what needs no net."""
 NEVER_TRAINED = ", never trained"
 """What follows a player's name where it is as training began."""
+FEW_PICTURES = "far too large: fewer pictures than features"
+"""What a Fréchet distance is said to be then."""
 VERSIONS = "versions."
 """What the names of versions begin with, among the settings of a score."""
 BESIDE = (REAL, MEAN, NEAREST, PIXELS)
@@ -75,7 +77,7 @@ _FOUND = {
     ),
     "frechet": lambda r: (
         f"Fréchet distance {r['value']:.3g}{_give_or_take(r, '.1g')}"
-        + (", far too large: fewer pictures than features" if r.get("few_pictures") else "")
+        + (f", {FEW_PICTURES}" if r.get("few_pictures") else "")
     ),
     "kernel": lambda r: (
         f"kernel distance {r['value']:.3g} ± {r['standard_error']:.1g} over {r['subsets']:,} "
@@ -95,7 +97,7 @@ _FOUND = {
     ),
     "memorisation": lambda r: (
         f"{r['share']:.2%} lie on a training picture, {r['expected_share']:.2%} of test pictures "
-        f"do (z = {r['z']:.1f}, p {_chance(r['p_value'])})"
+        f"do (z = {r['z']:.1f}, p {_chance(r['p_value'])}){_nearer(r)}"
     ),
     "inception": lambda r: (
         f"inception score {r['mean']:.2f} ± {r['deviation']:.2f} over {r['splits']} splits"
@@ -106,7 +108,8 @@ _FOUND = {
     ),
     "points": lambda r: (
         f"{r['seen']:,} of {r['modes']:,} modes, {r['high_quality']:.1%} within 3 σ, shares "
-        f"{span(r['shares'])}, spreads {span(r['spreads'])}, JSD {r['jsd']:.3f} nats"
+        f"{span(r['shares'])}, spreads {span(r['spreads'])}, KL {r['kl']:.2g}, JSD {r['jsd']:.2g} "
+        "nats"
     ),
     "probe": lambda r: (
         f"linear SVM right {r['accuracy']:.2%}"
@@ -134,6 +137,16 @@ def _give_or_take(record: Record, form: str) -> str:
     """The standard error, where there is one."""
     error = record.get("standard_error")
     return "" if error is None else f" ± {error:{form}}"
+
+
+def _nearer(record: Record) -> str:
+    """How many are nearer to a training picture than others are, in records that say so."""
+    if "nearer" not in record:
+        return ""
+    return (
+        f"; {record['nearer']:.1%} nearer to one than others are, {record['expected_nearer']:.1%} "
+        f"of test pictures (p {_chance(record['nearer_p_value'])})"
+    )
 
 
 def _chance(p: float) -> str:
