@@ -152,7 +152,7 @@ class Evaluate:
     Of features: frechet, kernel, sliced (distances), prdc (precision, recall, density, coverage).
     Of the nearest picture: neighbour (tells it real from generated?), memorisation (is it copied?).
     Of a classifier's verdicts: inception (score), modes (of MNIST and Stacked MNIST).
-    Of points on a ring or grid: points (modes, quality, shares, spreads).
+    Of points of a ring, grid or mixture: points (modes, quality, shares, spreads, KL, JSD).
     Of labels: probe (a linear classifier on D's features or z), test-error (of D's own classes).
     Of conditional samples: classes (are they what was asked for?), one-nn (what do they teach?).
     Of encoders and completions: reconstruction, elbo, completion."""

@@ -197,7 +197,7 @@ def test_the_inception_score_of_digits_is_near_10_and_of_one_near_1(real_data):
     ("metric", "error", "message"),
     [
         ("modes", DataError, "digits has no classifier that tells its modes"),
-        ("points", DataError, "digits is no even mixture of points"),
+        ("points", DataError, "digits is no mixture of normal distributions"),
         ("inception", UsageError, "needs the verdicts of a classifier, and pixels gives none"),
     ],
 )

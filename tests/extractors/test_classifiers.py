@@ -32,14 +32,19 @@ def test_pixels_are_rows_of_pixels():
     assert Pixels().digest == ""
 
 
-@pytest.mark.parametrize("name", ["pixels", "digits"])
-def test_pictures_are_numbers_in_0_to_1(name):
-    """Of bytes, or in the nets' own range, a score would be of other features than it says."""
-    given = drawn(3, 1, 28, 28)
+def test_pictures_are_numbers_in_0_to_1():
+    """Of bytes, or in the nets' own range, a score would be of other features than it says.
+
+    Pixels themselves may be of any range, as those of points are.
+    """
+    name, given = "digits", drawn(3, 1, 28, 28)
+    assert torch.equal(Pixels().features(9 * given - 4), 9 * given.flatten(1) - 4)
     for wrong, came in ((255 * given, r"0.* to 25."), (2 * given - 1, r"-.* to ")):
         message = rf"pictures of torch.float32 from {came}.* came; extractor '{name}' takes numbers"
         with pytest.raises(DataError, match=message):
             extractor(name).features(wrong)
+    with pytest.raises(DataError, match=r"pictures of shape \(3, 1, 28, 27\) came|\(1, 28, 27\)"):
+        extractor(name).features(given[..., :27])
     half = extractor(name).features(given.half())
     torch.testing.assert_close(half, extractor(name).features(given), rtol=0.02, atol=0.02)
 

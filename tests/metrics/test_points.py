@@ -40,6 +40,43 @@ def test_a_perfect_generator_is_at_the_ceiling(distribution):
     assert 0 <= found.jsd < found.kl < 16 * len(centres) / n + 1e-3
 
 
+UNLIKE = Mixture(
+    means=((0.0, 0.0), (4.0, 0.0), (0.0, 5.0)), sds=(1.0, 0.1, 0.5), weights=(5.0, 2.0, 1.0)
+)
+
+
+def test_modes_may_be_unlike_in_width_and_weight():
+    """A perfect generator is at the ceiling; one that draws them evenly, or all as wide, is not."""
+    centres, sds, weights = map(torch.tensor, UNLIKE.components())
+    true = draw(UNLIKE, 80_000)
+    found = mixture_quality(true, centres, sds, weights)
+    assert found.seen == 3
+    assert found.shares == pytest.approx([1] * 3, abs=0.05)
+    assert found.spreads == pytest.approx([1] * 3, abs=0.03)
+    assert found.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.002)
+    assert found.jsd < found.kl < 0.002
+    evenly = mixture_quality(true, centres, sds)
+    assert evenly.shares == pytest.approx([15 / 8, 6 / 8, 3 / 8], rel=0.05)
+    assert evenly.kl == pytest.approx(entropy([5 / 8, 2 / 8, 1 / 8], [1 / 3] * 3), abs=0.01)
+    # A point 2.9 of its own deviations off belongs there, however near another centre it is.
+    wide, tight = torch.tensor([[0.0, 0.0], [3.4, 0.0]]), torch.tensor([1.0, 0.1])
+    lone = mixture_quality(torch.tensor([[2.9, 0.0]]), wide, tight)
+    assert lone.shares == (2.0, 0.0)
+
+
+def test_divergences_are_known_as_well_as_their_errors_say():
+    """Of 200 draws of 2,000 samples from another mixture: the deviation of what is found."""
+    centres, sds, _ = map(torch.tensor, UNLIKE.components())
+    found = []
+    for seed in range(200):
+        points = torch.from_numpy(UNLIKE.sample(2_000, Noise(seed)))
+        found.append(mixture_quality(1.1 * points, centres, sds))
+    for name in ("kl", "jsd"):
+        values = [getattr(one, name) for one in found]
+        errors = [getattr(one, f"{name}_error") for one in found]
+        assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.15)
+
+
 def test_spreads_are_relative_to_those_within_three_deviations():
     """In a plane the variance of an axis within 3 σ is ∫ r²/2 f(r) dr / ∫ f(r) dr, f of chi."""
     f = chi(2).pdf
@@ -104,10 +141,12 @@ def test_order_does_not_matter():
 
 
 def test_modes_that_overlap_are_refused():
-    with pytest.raises(UsageError, match=r"two centres are 0\.5 apart with a deviation of 0\.1"):
+    with pytest.raises(UsageError, match=r"two centres are 0\.5 apart with deviations of 0\.1 and"):
         mixture_quality(torch.zeros(3, 1), torch.tensor([[0.0], [0.5], [2.0]]), 0.1)
-    with pytest.raises(UsageError, match="the deviation of the modes is 0; give a positive"):
+    with pytest.raises(UsageError, match=r"1 deviations of modes came \(0\); give a positive"):
         mixture_quality(torch.zeros(3, 1), torch.zeros(1, 1), 0.0)
+    with pytest.raises(UsageError, match=r"2 weights of modes came \(1, -1\); give a positive"):
+        mixture_quality(torch.zeros(3, 1), 9 * torch.eye(2)[:, :1], 0.1, torch.tensor([1.0, -1.0]))
 
 
 @pytest.mark.parametrize(

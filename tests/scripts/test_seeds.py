@@ -40,5 +40,5 @@ def test_what_fails_ends_it_and_leaves_no_record(script, tmp_path, capsys):
     asked = [str(tmp_path / "runs"), str(tmp_path / "records"), "--metrics", "points"]
     with pytest.raises(SystemExit):
         script.main([*asked, "--", "digits", "--steps", "1", "--threads", "1"])
-    assert "digits is no even mixture of points" in capsys.readouterr().err
+    assert "digits is no mixture of normal distributions" in capsys.readouterr().err
     assert not list((tmp_path / "records").iterdir())

@@ -11,7 +11,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from advnets.data.source import Part
-from advnets.data.synthetic.mixtures import Grid, Ring
+from advnets.data.synthetic.mixtures import Grid, Mixture, NormalMixture, Ring
 from advnets.errors import DataError, UsageError
 from advnets.experiment.build import OpenedData
 from advnets.experiment.measure import SAMPLES
@@ -81,28 +81,28 @@ def _mode_numbers(seen: Classifier, pictures: Pictures) -> Int64[Tensor, " n"]:
 
 
 def has_modes(data: OpenedData) -> bool:
-    """Whether the data are points on a ring or a grid."""
-    return _even(data) is not None
+    """Whether the data are points of a mixture of normal distributions."""
+    return _mixture(data) is not None
 
 
-def even_mixture(data: OpenedData) -> Ring | Grid:
+def mixture_of(data: OpenedData) -> NormalMixture:
     """What points are drawn from.
 
     Raises:
-        DataError: it is no even mixture of points.
+        DataError: it is no mixture of normal distributions.
     """
-    distribution = _even(data)
+    distribution = _mixture(data)
     if distribution is None:
         raise DataError(
-            f"{data.facts.name} is no even mixture of points, which the metric points needs; it "
-            "takes runs on ring and grid"
+            f"{data.facts.name} is no mixture of normal distributions, whose modes the metric "
+            "points looks for; it takes runs on ring, grid and mixture"
         )
     return distribution
 
 
-def _even(data: OpenedData) -> Ring | Grid | None:
+def _mixture(data: OpenedData) -> NormalMixture | None:
     distribution = data.splits.distribution
-    return distribution if isinstance(distribution, Ring | Grid) else None
+    return distribution if isinstance(distribution, Ring | Grid | Mixture) else None
 
 
 def inception_records(subject: Subject) -> list[Record]:
@@ -127,17 +127,13 @@ def inception_records(subject: Subject) -> list[Record]:
 
 
 def point_records(subject: Subject) -> list[Record]:
-    """Modes, quality, shares and spreads of points on a ring or a grid."""
-    centres, deviations, _ = even_mixture(subject.data).components()
+    """Modes, quality, shares, spreads and divergences of points of a mixture."""
+    centres, deviations, weights = map(torch.tensor, mixture_of(subject.data).components())
     return [
         subject.record(
             "points",
             row,
-            **asdict(
-                mixture_quality(
-                    points[:count].flatten(1), torch.from_numpy(centres), float(deviations[0])
-                )
-            ),
+            **asdict(mixture_quality(points[:count].flatten(1), centres, deviations, weights)),
             n_real=0,
             n_fake=count,
             split=None,

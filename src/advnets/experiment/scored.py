@@ -46,16 +46,16 @@ def read_scored(path: Path, metrics: Sequence[str] = ()) -> Scored:
     cure = " ".join(("advnets evaluate", str(path), *(("--metrics", *metrics) if metrics else ())))
     if not scores:
         raise RunError(f"{path} has no scores yet; type: {cure}")
-    stamped = [record for record in scores if all(key in record for key in _STAMPS)]
-    if not stamped:
+    whole = [record for record in scores if stamped(record)]
+    if not whole:
         raise RunError(
             f"the scores of {path} are an older advnets's and do not say what they hang on; "
             f"type: {cure}"
         )
-    for record in stamped:
-        _check_whole(path, record, cure)
-    last = max(record["step"] for record in stamped)
-    newest = [record for record in stamped if record["step"] == last]
+    for record in whole:
+        check_whole(path, record, cure)
+    last = max(record["step"] for record in whole)
+    newest = [record for record in whole if record["step"] == last]
     known = {record["metric"] for record in newest}
     if lacking := [name for name in metrics if name not in known]:
         raise RunError(
@@ -65,8 +65,17 @@ def read_scored(path: Path, metrics: Sequence[str] = ()) -> Scored:
     return Scored(str(path), told["config"], told["data"], chosen)
 
 
-def _check_whole(path: Path, record: Record, cure: str) -> None:
-    """Refuse a record whose stamps or numbers are no such."""
+def stamped(record: Record) -> bool:
+    """Whether it says all that it hangs on."""
+    return all(key in record for key in _STAMPS)
+
+
+def check_whole(path: Path, record: Record, cure: str) -> None:
+    """Refuse a record whose stamps or numbers are no such.
+
+    Raises:
+        RunError: one of them is of another kind; `cure` is what to type.
+    """
     reading = READINGS.get(record["metric"])
     whole = {key: type(record[key]) is int for key in ("seed", "step", "n_real", "n_fake")}
     whole |= {key: isinstance(record[key], Mapping) for key in ("versions", "interval")}

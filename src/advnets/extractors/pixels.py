@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from advnets.extractors.protocol import in_range
+from advnets.extractors.protocol import of_shape
 
 
 @dataclass(frozen=True)
@@ -21,4 +21,4 @@ class Pixels:
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
         """One row for each picture."""
-        return in_range(self.name, pixels).flatten(1)
+        return of_shape(self.name, pixels).flatten(1)

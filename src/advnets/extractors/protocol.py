@@ -63,12 +63,30 @@ class ByLibraries(Protocol):
         ...
 
 
-def in_range(name: str, pixels: Tensor, expected: Expected = (None, None, None)) -> Tensor:
-    """Pictures as an extractor is handed them, in float32 on the processor.
+ANY: Expected = (None, None, None)
+
+
+def in_range(name: str, pixels: Tensor, expected: Expected) -> Tensor:
+    """Pictures as nets are handed them, in float32 on the processor.
 
     Raises:
-        DataError: they are no pictures; their channels, height or width are others than it takes;
-            or their numbers do not lie in [0, 1].
+        DataError: they are no pictures that the extractor takes, or not in [0, 1].
+    """
+    shares = of_shape(name, pixels, expected)
+    if len(shares) and (shares.min() < 0 or shares.max() > 1):  # what is not finite passes
+        raise DataError(
+            f"pictures of {pixels.dtype} from {shares.min():.3g} to {shares.max():.3g} came; "
+            f"extractor {name!r} takes numbers in [0, 1]: divide bytes by 255"
+        )
+    return shares
+
+
+def of_shape(name: str, pixels: Tensor, expected: Expected = ANY) -> Tensor:
+    """The same of any range, as points are.
+
+    Raises:
+        DataError: they are no pictures, or their channels, height or width are others than it
+            takes.
     """
     came = tuple(pixels.shape[1:])
     if len(came) != len(expected):
@@ -82,13 +100,7 @@ def in_range(name: str, pixels: Tensor, expected: Expected = (None, None, None))
             f"pictures of shape {came} came; extractor {name!r} knows pictures of ({takes}): "
             "choose another one"
         )
-    shares = pixels.to("cpu", torch.float32)
-    if len(shares) and (shares.min() < 0 or shares.max() > 1):  # what is not finite passes
-        raise DataError(
-            f"pictures of {pixels.dtype} from {shares.min():.3g} to {shares.max():.3g} came; "
-            f"extractor {name!r} takes numbers in [0, 1]: divide bytes by 255"
-        )
-    return shares
+    return pixels.to("cpu", torch.float32)
 
 
 def on_one_line(error: Exception) -> str:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from advnets.errors import UsageError
-from advnets.metrics.distance import nearest, nearest_others
+from advnets.metrics.distance import nearest
 from advnets.metrics.features import comparable
 from advnets.metrics.modes import relative_entropy, standard_error
 
@@ -18,6 +18,8 @@ SHELLS = (1.0, 2.0, 3.0)
 """Radii, in deviations of a mode, that part the points about it into bins; the last is outside."""
 _REACH = SHELLS[-1]
 _SIGNED = 2
+_BLOCK = 1000
+_BY_DIFFERENCES = "donot_use_mm_for_euclid_dist"  # products cancel where modes are far and tight
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class MixtureQuality:
     high_quality: float
     """Share of samples within 3 σ of a mode; 1 - e^-4.5 = .989 in a plane if p_g = p_data."""
     shares: tuple[float, ...]
-    """Of each mode: its share of the samples of high quality over that of an even mixture."""
+    """Of each mode: its share of the samples of high quality over its weight."""
     spreads: tuple[float | None, ...]
     """Of each mode: standard deviation about their mean of its samples of high quality, over that
     of the true ones within 3 σ; 1 if p_g = p_data. None of fewer than 2 samples."""
@@ -52,39 +54,49 @@ class MixtureQuality:
 
 
 def mixture_quality(
-    samples: Float[Tensor, "n d"], centres: Float[Tensor, "modes _"], deviation: float
+    samples: Float[Tensor, "n d"],
+    centres: Float[Tensor, "modes _"],
+    deviation: float | Float[Tensor, " modes"],
+    weights: Float[Tensor, " modes"] | None = None,
 ) -> MixtureQuality:
-    """Compare samples with an even mixture of round normal distributions N(c_k, σ² I).
+    """Compare samples with a mixture of round normal distributions, Σ_k w_k N(c_k, σ_k² I).
 
-    A sample is of the mode whose centre is nearest, of high quality within 3 σ of it, as Srivastava
-    et al. 2017 (“VEEGAN”, section 4.1) and Lin et al. 2018 (“PacGAN”, section 4) count. Divergences
+    The mixture is even unless `weights` are given; `deviation` is of all modes or of each. A sample
+    is of the mode whose centre is nearest in units of σ, of high quality within 3 σ of it, as
+    Srivastava et al. 2017 (“VEEGAN”, section 4.1) and Lin et al. 2018 (“PacGAN”, section 4) count,
+    whose mixtures are even and whose modes are alike. Divergences
     are of the shares in bins about each mode: shells that end at 1, 2 and 3 σ, parted by the signs
     of the first numbers, two at most, 16 in a plane; true shares are those of the chi-squared
     distribution. A perfect generator has about (bins - 1) / 2n nats, not 0.
 
     Raises:
-        UsageError: σ is not positive, or centres are less than 6 σ apart: modes would overlap.
+        UsageError: a σ or weight is not positive; modes overlap, two being less than 3 σ of each
+            apart; or there are not as many of these as centres.
         DataError: there are no samples or centres, dimensions differ, or numbers are not finite.
     """
     samples, centres = comparable(1, samples=samples, centres=centres)
     samples, centres = samples.double().cpu(), centres.double().cpu()  # sums over few numbers
-    _check_apart(centres, deviation)
-    mode = nearest(samples, centres)[1][:, 0]
+    count = len(centres)
+    sigma = _positive("deviations", deviation, count)
+    weight = _positive("weights", 1.0 if weights is None else weights, count)
+    weight = weight / weight.sum()
+    _check_apart(centres, sigma)
+    mode = _modes(samples, centres, sigma)
     # By differences: of modes far tighter than they lie apart products tell too little.
-    radius = (samples - centres[mode]).norm(dim=1) / deviation
+    radius = (samples - centres[mode]).norm(dim=1) / sigma[mode]
     good = radius <= _REACH
-    counts = torch.bincount(mode[good], minlength=len(centres))
+    counts = torch.bincount(mode[good], minlength=count)
     bins, masses = _bins((samples - centres[mode])[:, :_SIGNED], radius, samples.shape[1])
-    found = _shares(mode * len(masses) + bins, len(masses) * len(centres))
-    true = masses.repeat(len(centres)) / len(centres)
+    found = _shares(mode * len(masses) + bins, len(masses) * count)
+    true = (weight[:, None] * masses).flatten()
     middle = (found + true) / 2
-    even = counts.sum().clamp(min=1).double() / len(centres)
-    spreads, roundness = _shapes(samples[good], mode[good], counts, deviation)
+    expected = counts.sum().clamp(min=1) * weight
+    spreads, roundness = _shapes(samples[good], mode[good], counts, sigma)
     return MixtureQuality(
         seen=int((counts > 0).sum()),
-        modes=len(centres),
+        modes=count,
         high_quality=float(good.double().mean()),
-        shares=tuple((counts / even).tolist()),
+        shares=tuple((counts / expected).tolist()),
         spreads=spreads,
         roundness=roundness,
         kl=relative_entropy(found, true),
@@ -96,17 +108,47 @@ def mixture_quality(
     )
 
 
-def _check_apart(centres: Float64[Tensor, "modes d"], deviation: float) -> None:
-    if not 0 < deviation < math.inf:
-        raise UsageError(f"the deviation of the modes is {deviation:g}; give a positive number")
-    if len(centres) == 1:
-        return
-    apart, least = float(nearest_others(centres).min()), 2 * _REACH * deviation
-    if apart < least * (1 - 1e-9):  # not by the rounding of either
+def _positive(what: str, told: float | Tensor, count: int) -> Float64[Tensor, " modes"]:
+    """A number for each mode."""
+    each = torch.as_tensor(told, dtype=torch.float64, device="cpu").flatten()
+    if len(each) not in (1, count) or not ((each > 0) & each.isfinite()).all():
+        some = ", ".join(f"{value:g}" for value in each[:3].tolist())
         raise UsageError(
-            f"two centres are {apart:g} apart with a deviation of {deviation:g}, so that their "
-            f"modes overlap; give modes at least {least:g} apart"
+            f"{len(each)} {what} of modes came ({some}); give a positive number for each of the "
+            f"{count} modes, or one for all"
         )
+    return each.expand(count)
+
+
+def _check_apart(centres: Float64[Tensor, "modes d"], sigma: Float64[Tensor, " modes"]) -> None:
+    for rows in torch.arange(len(centres)).split(_BLOCK):
+        apart = torch.cdist(centres[rows], centres, compute_mode=_BY_DIFFERENCES)
+        apart[torch.arange(len(rows)), rows] = torch.inf
+        reach = _REACH * (sigma[rows, None] + sigma)
+        worst = int((apart / reach).argmin())
+        i, j = int(rows[worst // len(centres)]), worst % len(centres)
+        found, least = float(apart.flatten()[worst]), float(reach.flatten()[worst])
+        if found < least * (1 - 1e-9):  # not by the rounding of either
+            raise UsageError(
+                f"two centres are {found:g} apart with deviations of {sigma[i]:g} and "
+                f"{sigma[j]:g}, so that their modes overlap; give modes at least {least:g} apart"
+            )
+
+
+def _modes(
+    samples: Float64[Tensor, "n d"],
+    centres: Float64[Tensor, "modes d"],
+    sigma: Float64[Tensor, " modes"],
+) -> Int64[Tensor, " n"]:
+    """The mode of each sample: the nearest, in units of its deviation."""
+    if (sigma == sigma[0]).all():
+        return nearest(samples, centres)[1][:, 0]
+    return torch.cat(
+        [
+            (torch.cdist(some, centres, compute_mode=_BY_DIFFERENCES) / sigma).argmin(1)
+            for some in samples.split(_BLOCK)
+        ]
+    )
 
 
 def _shares(bins: Int64[Tensor, " n"], count: int) -> Float64[Tensor, " count"]:
@@ -133,7 +175,7 @@ def _shapes(
     samples: Float64[Tensor, "n d"],
     mode: Int64[Tensor, " n"],
     counts: Int64[Tensor, " modes"],
-    deviation: float,
+    sigma: Float64[Tensor, " modes"],
 ) -> tuple[tuple[float | None, ...], tuple[float | None, ...]]:
     """Spread and roundness of each mode, by the covariance of what lies in it."""
     dims = samples.shape[1]
@@ -146,7 +188,7 @@ def _shapes(
     # Within R of the centre the variance is σ² P(d/2 + 1, R²/2) / P(d/2, R²/2) on each axis.
     half = torch.tensor((dims / 2 + 1, dims / 2), dtype=torch.float64)
     cut = torch.special.gammainc(half, torch.full_like(half, _REACH**2 / 2))
-    true = deviation**2 * cut[0] / cut[1]
+    true = sigma.square() * cut[0] / cut[1]
     spreads = (variances.mean(1) / true).sqrt()
     roundness = (variances[:, 0] / variances[:, -1]).sqrt()
     return _known(spreads, counts > 1), _known(roundness, counts > dims)
