@@ -45,7 +45,7 @@ def test_presets_are_listed(said):
         "modern-mnist": "MNIST by the same recipe.",
         "projection-mnist": "MNIST, told which digit: D is told at its last maps.",
         "modern-stacked": "Stacked MNIST, 1,000 modes, by the same; an hour and a half.",
-        "modern-cifar": "CIFAR-10 by the same recipe.",
+        "modern-cifar": "CIFAR-10 by the same recipe, with residual nets; for a GPU.",
         "modern-residual": "The same with residual nets (--data PATH or cifar10); for a GPU.",
         "modern-ring": "The recipe on a ring of 8 modes, with fully connected nets.",
         "modern-grid": "The same on a grid of 25 modes.",

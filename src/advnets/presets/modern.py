@@ -46,9 +46,10 @@ _GAME = Game(
     augment=0.3,
 )
 
-# Residual nets cost about ten times as much on a CPU as strided ones, nearly all of it on maps of
-# full size, which strides leave at once. So these are DCGAN's without its norms, with weights drawn
-# larger, as no norm makes up for small ones; modern-residual has the others.
+# Residual nets cost three to ten times as much on a CPU as strided ones, nearly all of it on maps
+# of full size, which strides leave at once. So these are DCGAN's without its norms, with weights
+# drawn larger, as no norm makes up for small ones; modern-cifar and modern-residual, which want a
+# GPU anyway, have the others.
 _STAGE = Stage(
     generator=DCGANGenerator(
         latent_dim=64, width=64, kernel=4, prior="normal", batch_norm=False, deviation=0.05
@@ -63,6 +64,11 @@ _STAGE = Stage(
 )
 
 _OWN = replace(_STAGE, epochs=None, steps=ANY_FOLDER)
+
+
+def _residual(stage: Stage) -> Stage:
+    return replace(stage, generator=ResidualGenerator(), discriminator=ResidualDiscriminator())
+
 
 OWN = Config(
     preset="modern",
@@ -139,12 +145,16 @@ CIFAR = replace(
     preset="modern-cifar",
     data=replace(OWN.data, source="cifar10", size=32),
     # The published γ of CIFAR-10; larger pictures want a larger one.
-    stages=(replace(_STAGE, game=replace(_GAME, r1=0.05, r2=0.05, end_r1=0.005, end_r2=0.005)),),
+    stages=(
+        _residual(
+            replace(_STAGE, game=replace(_GAME, r1=0.05, r2=0.05, end_r1=0.005, end_r2=0.005))
+        ),
+    ),
 )
 RESIDUAL = replace(
     OWN,
     preset="modern-residual",
-    stages=(replace(_OWN, generator=ResidualGenerator(), discriminator=ResidualDiscriminator()),),
+    stages=(_residual(_OWN),),
 )
 
 # Modes a hundred times finer than the data are wide (LOG.md): components of z that lie apart, so
@@ -209,7 +219,7 @@ PRESETS = (
     Preset(MNIST, "MNIST by the same recipe."),
     Preset(MNIST_CONDITIONAL, "MNIST, told which digit: D is told at its last maps."),
     Preset(STACKED, "Stacked MNIST, 1,000 modes, by the same; an hour and a half."),
-    Preset(CIFAR, "CIFAR-10 by the same recipe."),
+    Preset(CIFAR, "CIFAR-10 by the same recipe, with residual nets; for a GPU."),
     Preset(RESIDUAL, "The same with residual nets (--data PATH or cifar10); for a GPU."),
     Preset(RING, "The recipe on a ring of 8 modes, with fully connected nets."),
     Preset(GRID, "The same on a grid of 25 modes."),
