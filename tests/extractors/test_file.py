@@ -210,6 +210,10 @@ def test_weights_that_are_no_classifier_of_ours_are_refused(tmp_path):
     save_classifier(path, net, widths=(4,))
     with pytest.raises(DataError, match=r"own.safetensors holds no classifier of ours \(Error"):
         extractor(str(path))
+    for wrong in ({"shape": (1, 8)}, {"shape": (1, "a", 8)}, {"classes": 0}, {"widths": (0,)}):
+        save_classifier(path, net, **wrong)
+        with pytest.raises(DataError, match=r"own.safetensors holds no classifier of ours \("):
+            extractor(str(path))
     save_file(net.state_dict(), path)
     with pytest.raises(DataError, match=r"ours \(its metadata lack __metadata__\); give what scr"):
         extractor(str(path))

@@ -120,6 +120,17 @@ def test_metrics_by_what_d_sees(run):
     assert (found["extractor"], found["extractor_sha256"]) == ("discriminator", see.digest)
 
 
+def test_metrics_by_what_d_of_another_run_sees(run, residual):
+    """One D for all runs, so that their scores share a column."""
+    (own, _), (theirs, _) = (
+        some.evaluate(("frechet",), extractor=str(residual.run.path)) for some in (run, residual)
+    )
+    stamp = ("D of run", residual.own_extractor().digest)
+    assert (own["extractor"], own["extractor_sha256"]) == stamp
+    assert (theirs["extractor"], theirs["extractor_sha256"]) == stamp
+    assert own["value"] != theirs["value"]
+
+
 def test_sums_are_read():
     assert terms("1,2 - 3 + class:cat,x.png") == (
         Term("+", ("1", "2")),

@@ -90,7 +90,11 @@ def read_classifier(name: str, content: bytes) -> Classifier:
         tensors = load(content)
         length = int.from_bytes(content[:8], "little")
         facts = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["advnets"])
-        net = ConvClassifier(_shape(facts["shape"]), facts["classes"], facts["widths"])
+        channels, height, width = facts["shape"]
+        sizes = [channels, height, width, facts["classes"], *facts["widths"]]
+        if not all(type(size) is int and size > 0 for size in sizes):
+            raise ValueError(f"sizes {sizes}")
+        net = ConvClassifier((channels, height, width), facts["classes"], facts["widths"])
         net.load_state_dict(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(
@@ -100,13 +104,6 @@ def read_classifier(name: str, content: bytes) -> Classifier:
     digest = hashlib.sha256(content).hexdigest()
     net = net.to(memory_format=torch.channels_last)  # pyright: ignore
     return Classifier(name, digest, net.eval().requires_grad_(requires_grad=False), facts)
-
-
-def _shape(told: Any) -> tuple[int, int, int]:
-    channels, height, width = told
-    if not all(type(some) is int and some > 0 for some in (channels, height, width)):
-        raise ValueError(f"shape {told}")
-    return channels, height, width
 
 
 def _reason(error: Exception) -> str:
