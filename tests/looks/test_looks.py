@@ -123,7 +123,7 @@ def test_metrics_by_what_d_sees(run):
 def test_metrics_by_what_d_of_another_run_sees(run, residual):
     """One D for all runs, so that their scores share a column."""
     (own, _), (theirs, _) = (
-        some.evaluate(("frechet",), extractor=str(residual.run.path)) for some in (run, residual)
+        some.evaluate("frechet", extractor=str(residual.run.path)) for some in (run, residual)
     )
     stamp = ("D of run", residual.own_extractor().digest)
     assert (own["extractor"], own["extractor_sha256"]) == stamp

@@ -205,7 +205,7 @@ class Trained:
 
     def evaluate(
         self,
-        metrics: tuple[str, ...] = ("parzen",),
+        metrics: str | tuple[str, ...] = ("parzen",),
         *,
         extractor: str | None = None,
         data_dir: str | None = None,
@@ -214,7 +214,7 @@ class Trained:
         num: int | None = None,
         labels: tuple[int, ...] = (),
     ) -> list[dict[str, Any]]:
-        """Score the generator on the run's own data; add the records to scores.json.
+        """Score the generator on the run's data, by a metric or several; add to scores.json.
 
         `extractor` is what metrics of features look through, by its name or the path of its file
         (.pt2, .onnx, .safetensors), the run's own "discriminator", or the directory of the run
@@ -233,6 +233,7 @@ class Trained:
                 sample; an extractor, a number or labels are given that no metric looks at; a number
                 of labels is negative.
         """
+        metrics = (metrics,) if isinstance(metrics, str) else metrics
         check_asked(metrics, extractor=extractor, keep=keep, num=num, labels=labels)
         self.run.scores()  # what cannot be read now, nothing can be added to
         data = build.open_data(self.data_spec(data_dir))
