@@ -44,7 +44,7 @@ class MixtureQuality:
     jsd: float
     """The Jensen-Shannon divergence over the same bins, from 0 to log 2."""
     bins: int
-    """Of each mode."""
+    """Those about each mode that divergences are of."""
     n: int
     """Samples."""
     kl_error: float | None
@@ -64,10 +64,10 @@ def mixture_quality(
     The mixture is even unless `weights` are given; `deviation` is of all modes or of each. A sample
     is of the mode whose centre is nearest in units of σ, of high quality within 3 σ of it, as
     Srivastava et al. 2017 (“VEEGAN”, section 4.1) and Lin et al. 2018 (“PacGAN”, section 4) count,
-    whose mixtures are even and whose modes are alike. Divergences
-    are of the shares in bins about each mode: shells that end at 1, 2 and 3 σ, parted by the signs
-    of the first numbers, two at most, 16 in a plane; true shares are those of the chi-squared
-    distribution. A perfect generator has about (bins - 1) / 2n nats, not 0.
+    whose mixtures are even and whose modes are alike. Divergences are of the shares in bins about
+    each mode: shells that end at 1, 2 and 3 σ, parted by the signs of the first numbers, two at
+    most, 16 in a plane; true shares are those of the chi-squared distribution. A perfect generator
+    has about (bins - 1) / 2n nats, not 0.
 
     Raises:
         UsageError: a σ or weight is not positive; modes overlap, two being less than 3 σ of each
