@@ -64,7 +64,7 @@ def test_the_three_panels_show_the_events(events, figures):
         np.testing.assert_array_equal(panel[label][0], epochs)
         np.testing.assert_array_equal(panel[label][1], [event[key] for event in ticks])
     evaluated = [event for event in events if event["kind"] == "evaluate"]
-    np.testing.assert_array_equal(parzen["samples of G"][1], [e["mean"] for e in evaluated])
+    np.testing.assert_array_equal(parzen["last weights"][1], [e["mean"] for e in evaluated])
     assert verdict["1/2: cannot tell"][1] == [0.5, 0.5]
     assert value["−log 4: the optimum"][1] == [-math.log(4)] * 2
     assert parzen["real pictures: 24"][1] == [23.5, 23.5]
@@ -78,7 +78,7 @@ def test_each_kept_generator_has_a_curve_of_its_own(events, figures):
     ]
     read(training_curves([*events, *others]))
     parzen = curves(figures[0].axes[2])
-    average, last = parzen["samples of G, weight average"][1], parzen["samples of G"][1]
+    average, last = parzen["weight average"][1], parzen["last weights"][1]
     np.testing.assert_allclose(np.array(average) - np.array(last), 1)
 
 
@@ -141,15 +141,15 @@ def test_another_score_on_the_way_is_drawn_by_its_name(metric, key, title, figur
     read(training_curves([tick(1, d_real=0.7), *scored], real_data=240.0))
     panel = figures[0].axes[2]
     assert panel.get_title(loc="left") == title
-    assert list(curves(panel)) == ["samples of G"]
-    np.testing.assert_array_equal(curves(panel)["samples of G"][1], [1.0, 0.5])
+    assert list(curves(panel)) == ["last weights"]
+    np.testing.assert_array_equal(curves(panel)["last weights"][1], [1.0, 0.5])
 
 
 def test_all_of_it_not_finite(figures):
     """A game that broke down at once still makes a picture."""
     event = {"kind": "evaluate", "step": 1, "epoch": 0.1, "mean": math.nan, "standard_error": 1}
     read(training_curves([tick(1, d_real=math.nan, value=math.inf), event], real_data=math.nan))
-    assert notes(figures[0].axes[2]) == ["1 of samples of G not finite: left out"]
+    assert notes(figures[0].axes[2]) == ["1 of last weights not finite: left out"]
 
 
 def test_what_a_rollback_undid_is_not_drawn(figures):

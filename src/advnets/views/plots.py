@@ -178,8 +178,8 @@ def _by_weights(
 ) -> Iterator[tuple[tuple[str, str, str], list[Event]]]:
     """Label, colour and style of the scores of each kept generator, and these scores."""
     looks = {
-        "average": ("samples of G, weight average", ink.score, "-"),
-        "last": ("samples of G", ink.fake, "-."),
+        "average": ("weight average", ink.score, "-"),
+        "last": ("last weights", ink.fake, "-."),
     }
     for weights, look in looks.items():
         some = [event for event in scores if event.get("weights", "last") == weights]
