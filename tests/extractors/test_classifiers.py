@@ -43,7 +43,7 @@ def test_pictures_are_numbers_in_0_to_1():
         message = rf"pictures of torch.float32 from {came}.* came; extractor '{name}' takes numbers"
         with pytest.raises(DataError, match=message):
             extractor(name).features(wrong)
-    with pytest.raises(DataError, match=r"pictures of shape \(3, 1, 28, 27\) came|\(1, 28, 27\)"):
+    with pytest.raises(DataError, match=r"pictures of shape \(1, 28, 27\) came"):
         extractor(name).features(given[..., :27])
     half = extractor(name).features(given.half())
     torch.testing.assert_close(half, extractor(name).features(given), rtol=0.02, atol=0.02)

@@ -183,7 +183,6 @@ def _check_points(least: int, **sets: Tensor) -> None:
     for name, points in sets.items():
         if points.ndim < 2:
             raise DataError(f"{name} have shape {tuple(points.shape)}; give a row for each picture")
-    for name, points in sets.items():
         if len(points) < least or not points.shape[1:].numel():
             raise DataError(f"{len(points)} {name} came; the Parzen score needs {least} or more")
     (first, shape), *others = ((name, tuple(points.shape[1:])) for name, points in sets.items())

@@ -118,8 +118,10 @@ def _notes(record: Comparison) -> list[str]:
         notes.setdefault(_hangs_on(record, number), []).append(column["name"])
     lines = [f"{', '.join(names)}: {what}" for what, names in notes.items()]
     sampled = _sampled(record)
-    if len({seed for seeds in sampled for seed in seeds.split(", ")}) > 1:
-        told = "; ".join(f"{', '.join(names)}: {seeds}" for seeds, names in sampled.items())
+    if len({seed for seeds in sampled for seed in seeds}) > 1:
+        told = "; ".join(
+            f"{', '.join(names)}: {_listed(seeds)}" for seeds, names in sampled.items()
+        )
         lines.append(f"Samples were drawn with unlike seeds, by rows: {told}")
     if any(column["metric"] == "parzen" for column in record["columns"]):
         lines.append(
@@ -129,13 +131,13 @@ def _notes(record: Comparison) -> list[str]:
     return lines
 
 
-def _sampled(record: Comparison) -> dict[str, list[str]]:
+def _sampled(record: Comparison) -> dict[tuple[int, ...], list[str]]:
     """The rows by the seeds that their samples were drawn with."""
-    rows: dict[str, list[str]] = {}
+    rows: dict[tuple[int, ...], list[str]] = {}
     for row in record["rows"]:
         seeds = {seed for cell in row["cells"] if cell for seed in cell["sampled_with"]}
-        rows.setdefault(_listed(sorted(seeds)), []).append(_called(row, record))
-    rows.pop("", None)
+        rows.setdefault(tuple(sorted(seeds)), []).append(_called(row, record))
+    rows.pop((), None)
     return rows
 
 
