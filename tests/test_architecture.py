@@ -92,6 +92,7 @@ def test_public_names():
 def test_public_metrics():
     """The same of `advnets.metrics` and `advnets.extractors`: each is what its module calls so."""
     assert metrics.__all__ == [
+        "binned_divergence",
         "frechet_distance",
         "frechet_standard_error",
         "inception_score",

@@ -153,6 +153,7 @@ def ending(ending: Ending, seconds: float) -> str:
 _EVALUATE = {
     "parzen": "  advnets evaluate {run}    # Parzen log-likelihood beside real pictures'",
     "points": "  advnets evaluate {run} --metrics points    # modes, their shares and widths",
+    "divergence": "  advnets evaluate {run} --metrics divergence    # KL and JSD from the density",
 }
 
 

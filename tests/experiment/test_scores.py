@@ -13,6 +13,7 @@ from advnets import config
 from advnets.errors import DataError, RunError, UsageError
 from advnets.experiment import build, modes, near, scores
 from advnets.experiment.compare import compare
+from advnets.experiment.intervals import interval
 from advnets.experiment.measure import Drawing, real_pictures
 from advnets.experiment.metrics import METRICS
 from advnets.experiment.scored import Scored
@@ -47,7 +48,7 @@ def subject(data, pictures, extractor=None):
 
 
 def opened(source):
-    scaling = "none" if source.startswith(("ring", "spiral")) else "unit"
+    scaling = "none" if source.startswith(("ring", "spiral", "uniform")) else "unit"
     return build.open_data(config.Data(source=source, scaling=scaling))
 
 
@@ -83,11 +84,14 @@ def test_a_generator_of_training_pictures_is_told_by_its_copies_alone(digits):
 
 @pytest.mark.parametrize(
     "metric",
-    ["parzen", "frechet", "kernel", "sliced", "prdc", "neighbour", "memorisation", "points"],
+    [
+        *("parzen", "frechet", "kernel", "sliced", "prdc", "neighbour", "memorisation"),
+        *("points", "divergence"),
+    ],
 )
 def test_every_record_says_what_it_hangs_on_and_so_seeds_compare(digits, metric):
     """What differs by chance is no setting: records of other samples and seeds share columns."""
-    data = opened("ring:n=5000") if metric == "points" else digits
+    data = opened("ring:n=5000") if metric in ("points", "divergence") else digits
     shown = [real_pictures(data.splits.train, 600, seed) for seed in (1, 2)]
     subjects = [replace(subject(data, some), seed=n, num=600) for n, some in enumerate(shown)]
     runs = [
@@ -154,6 +158,27 @@ def test_points_are_scored_mode_by_mode():
     assert "3 of 8 modes, 9" in score_lines(records)
 
 
+def test_points_whose_density_is_known_are_so_far_from_it():
+    """Half a spiral is log 2 away; the real row stands beside; what cannot be is infinitely far."""
+    data = opened("spiral:n=5000")
+    train = data.splits.train
+    arm = torch.from_numpy(train.images[train.labels == 0])
+    records = METRICS["divergence"](subject(data, arm))
+    found, real = row(records), row(records, "real training pictures")
+    assert found["kl"] == pytest.approx(math.log(2), abs=0.06)
+    assert real["kl"] == pytest.approx(255 / 2 / 5000, rel=0.25)
+    assert 0 < real["jsd"] < 0.01 < found["jsd"] < math.log(2)
+    assert (found["bins"], found["n"], real["n"]) == (256, 100_000, 5000)
+    assert interval(real)["kl"][0] < real["kl"] < interval(real)["kl"][1]
+    assert "KL 0.7" in score_lines(records)
+    assert "nats over 256 bins" in score_lines(records)
+    box = METRICS["divergence"](subject(opened("uniform:n=500"), torch.full((20, 1, 1, 1), 3.0)))
+    assert row(box)["kl"] is None
+    assert row(box)["jsd"] == pytest.approx(math.log(2))
+    assert "KL infinite, JSD 0.69 nats" in score_lines(box)
+    json.dumps(box, allow_nan=False)
+
+
 def test_modes_are_what_a_classifier_sees(real_data, monkeypatch):
     data = opened("mnist")
     monkeypatch.setitem(modes.JUDGES, "mnist", ("digits", 600))
@@ -198,6 +223,7 @@ def test_the_inception_score_of_digits_is_near_10_and_of_one_near_1(real_data):
     [
         ("modes", DataError, "digits has no classifier that tells its modes"),
         ("points", DataError, "digits is no mixture of normal distributions"),
+        ("divergence", DataError, "digits are pictures, whose density nobody knows"),
         ("inception", UsageError, "needs the verdicts of a classifier, and pixels gives none"),
     ],
 )

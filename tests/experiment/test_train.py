@@ -299,17 +299,20 @@ def test_another_score_on_the_way_is_what_evaluate_finds_at_that_step(tiny, tmp_
     assert events[2]["extractor"] == "pixels"
 
 
-def test_points_are_scored_on_the_way_by_the_finer_count(tmp_path, quiet):
+@pytest.mark.parametrize(
+    ("source", "score", "bins"), [("ring:n=500", "points", 16), ("moons:n=500", "divergence", 256)]
+)
+def test_points_are_scored_on_the_way_by_the_finer_count(source, score, bins, tmp_path, quiet):
     run = presets.named("points")
     run = replace(
         run.with_stage(replace(run.stage, steps=2)),
-        data=replace(run.data, source="ring:n=500", batch_size=50),
-        ticks=config.Ticks(evaluate=2, score="points"),
+        data=replace(run.data, source=source, batch_size=50),
+        ticks=config.Ticks(evaluate=2, score=score),
     )
-    train(run, tmp_path / "run", quiet)
+    assert train(run, tmp_path / "run", quiet).score == score  # what to look at first
     events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
     assert [event["weights"] for event in events] == ["average", "last"]
-    assert all((event["modes"], event["n"]) == (8, 100_000) for event in events)
+    assert all((event["bins"], event["n"]) == (bins, 100_000) for event in events)
 
 
 def test_a_score_that_the_data_cannot_have_is_refused_before_training(tiny, tmp_path, quiet):

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from advnets.errors import MissingExtraError
-from advnets.views.plots import training_curves, without_undone
+from advnets.views.plots import SCORES, training_curves, without_undone
 
 
 @pytest.fixture
@@ -67,7 +67,7 @@ def test_the_three_panels_show_the_events(events, figures):
     np.testing.assert_array_equal(parzen["last weights"][1], [e["mean"] for e in evaluated])
     assert verdict["1/2: cannot tell"][1] == [0.5, 0.5]
     assert value["−log 4: the optimum"][1] == [-math.log(4)] * 2
-    assert parzen["real pictures: 24"][1] == [23.5, 23.5]
+    assert parzen["real data: 24"][1] == [23.5, 23.5]
 
 
 def test_each_kept_generator_has_a_curve_of_its_own(events, figures):
@@ -131,6 +131,7 @@ def test_what_is_not_finite_is_left_out_and_counted(figures):
         ("frechet", "value", "Fréchet distance"),
         ("modes", "kl_uniform", "KL of modes"),
         ("points", "high_quality", "High quality"),
+        ("divergence", "kl", "KL to the density"),
     ],
 )
 def test_another_score_on_the_way_is_drawn_by_its_name(metric, key, title, figures):
@@ -143,6 +144,21 @@ def test_another_score_on_the_way_is_drawn_by_its_name(metric, key, title, figur
     assert panel.get_title(loc="left") == title
     assert list(curves(panel)) == ["last weights"]
     np.testing.assert_array_equal(curves(panel)["last weights"][1], [1.0, 0.5])
+
+
+@pytest.mark.parametrize("metric", SCORES)
+@pytest.mark.parametrize("shown", [{"d_real": 0.7, "value": -1}, {"d_pair": 0.6, "value_pair": -1}])
+def test_titles_and_legends_do_not_meet(shown, metric, figures):
+    """Both stand above their panel, whatever is drawn there."""
+    _, _, key = SCORES[metric]
+    scored = [
+        {"kind": "evaluate", "metric": metric, "step": 2, "epoch": 0.2, "weights": which, key: 100}
+        for which in ("average", "last")
+    ]
+    training_curves([tick(1, **shown), tick(2, **shown), *scored], real_data=240.0)
+    for axes in figures[0].axes:
+        title, legend = axes._left_title.get_window_extent(), axes.get_legend().get_window_extent()
+        assert title.x1 < legend.x0
 
 
 def test_all_of_it_not_finite(figures):

@@ -195,7 +195,7 @@ class Ticks:
     """Between checkpoints."""
     evaluate: int = 0
     """Between scores on the way; 0: none."""
-    score: Literal["parzen", "frechet", "modes", "points"] = "parzen"
+    score: Literal["parzen", "frechet", "modes", "points", "divergence"] = "parzen"
     """Which score: a metric of `advnets evaluate`, of samples alone."""
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,9 @@ Gather = Callable[[Int64[Tensor, " rows"], Noise], Tensor]
 
 Which = slice | np.ndarray
 """Some of the pictures: a range, a mask or numbers."""
+
+Axis = Literal["uniform", "normal"]
+"""How a number that a point is drawn from is distributed: on [0, 1], or as N(0, 1)."""
 
 LOOKED_AT = 1 << 16
 """Pictures that are looked at, evenly spread, where a statistic of all is wanted."""
@@ -141,6 +144,16 @@ class Stream(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Origins:
+    """What points may have been drawn from."""
+
+    part: Int64[np.ndarray, " n"]
+    """The number of the part; -1 where the density is 0."""
+    numbers: Float64[np.ndarray, "n dims"]
+    """Of each axis; NaN where the density is 0."""
+
+
 @runtime_checkable
 class Distribution(Protocol):
     """A distribution of points whose density is known."""
@@ -148,6 +161,20 @@ class Distribution(Protocol):
     @property
     def dims(self) -> int:
         """Numbers in a point."""
+        ...
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """How each of the numbers that a point is drawn from is distributed."""
+        ...
+
+    @property
+    def part_weights(self) -> Float64[np.ndarray, " parts"]:
+        """How probable each part of it is that points are drawn from, as a mode or an arm."""
+        ...
+
+    def origins(self, points: np.ndarray) -> Origins:
+        """Lead points of shape (n, dims) back to what they may have been drawn from."""
         ...
 
     def sample(self, n: int, noise: Noise) -> Float32[np.ndarray, "n dims"]:

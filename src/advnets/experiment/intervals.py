@@ -22,6 +22,7 @@ _WITH_ERROR = {
     "sliced": {"value": "standard_error"},
     "modes": {"kl_uniform": "kl_uniform_error", "kl_reference": "kl_reference_error"},
     "points": {"kl": "kl_error", "jsd": "jsd_error"},
+    "divergence": {"kl": "kl_error", "jsd": "jsd_error"},
     "reconstruction": {"error": "standard_error"},
     "elbo": {"elbo": "standard_error"},
 }

@@ -104,7 +104,6 @@ def picture_blocks(
         yield scaling.to_pixels(made).float().cpu()
 
 
-@torch.no_grad()
 def made_blocks(
     generator: nn.Module, latents: Iterable[Float[Tensor, "_ latent"]], drawing: Drawing
 ) -> Iterator[Float[Tensor, "_ channels height width"]]:
@@ -114,7 +113,7 @@ def made_blocks(
     net = generator.folded() if isinstance(generator, Folding) else generator
     try:
         for z in latents:
-            with products(drawing.device, drawing.precision):
+            with torch.no_grad(), products(drawing.device, drawing.precision):
                 made = net(z)
             yield made
     finally:

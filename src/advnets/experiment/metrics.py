@@ -7,7 +7,12 @@ from collections.abc import Callable
 from advnets.errors import UnknownNameError, UsageError
 from advnets.experiment.completed import completion_records
 from advnets.experiment.inferred import elbo_records, reconstruction_records
-from advnets.experiment.modes import inception_records, mode_records, point_records
+from advnets.experiment.modes import (
+    divergence_records,
+    inception_records,
+    mode_records,
+    point_records,
+)
 from advnets.experiment.near import memorisation_records, neighbour_records, prdc_records
 from advnets.experiment.probe import nearest_records, probe_records
 from advnets.experiment.scores import (
@@ -33,6 +38,7 @@ METRICS: dict[str, Callable[[Subject], list[Record]]] = {
     "inception": inception_records,
     "modes": mode_records,
     "points": point_records,
+    "divergence": divergence_records,
     "probe": probe_records,
     "one-nn": nearest_records,
     "classes": class_records,

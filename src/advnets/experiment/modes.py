@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from advnets.data.source import Part
+from advnets.data.source import Distribution, Part
+from advnets.data.synthetic.cells import count_in_cells
 from advnets.data.synthetic.mixtures import Grid, Mixture, NormalMixture, Ring
 from advnets.errors import DataError, UsageError
 from advnets.experiment.build import OpenedData
@@ -18,6 +19,7 @@ from advnets.experiment.measure import SAMPLES
 from advnets.experiment.scores import Pictures, Record, Subject
 from advnets.extractors.classifiers import Classifier, classifier
 from advnets.extractors.protocol import Judge
+from advnets.metrics.binned import binned_divergence
 from advnets.metrics.features import check_rows
 from advnets.metrics.inception import inception_score
 from advnets.metrics.modes import mode_coverage
@@ -80,9 +82,11 @@ def _mode_numbers(seen: Classifier, pictures: Pictures) -> Int64[Tensor, " n"]:
     return (classes * places).sum(1)
 
 
-def has_modes(data: OpenedData) -> bool:
-    """Whether the data are points of a mixture of normal distributions."""
-    return _mixture(data) is not None
+def usual_score(data: OpenedData) -> str:
+    """The metric that says most of samples of such data."""
+    if _mixture(data) is not None:
+        return "points"
+    return "parzen" if data.splits.distribution is None else "divergence"
 
 
 def mixture_of(data: OpenedData) -> NormalMixture:
@@ -95,7 +99,8 @@ def mixture_of(data: OpenedData) -> NormalMixture:
     if distribution is None:
         raise DataError(
             f"{data.facts.name} is no mixture of normal distributions, whose modes the metric "
-            "points looks for; it takes runs on ring, grid and mixture"
+            "points looks for; it takes runs on ring, grid and mixture, and the metric divergence "
+            "those on any points"
         )
     return distribution
 
@@ -103,6 +108,21 @@ def mixture_of(data: OpenedData) -> NormalMixture:
 def _mixture(data: OpenedData) -> NormalMixture | None:
     distribution = data.splits.distribution
     return distribution if isinstance(distribution, Ring | Grid | Mixture) else None
+
+
+def distribution_of(data: OpenedData) -> Distribution:
+    """What points are drawn from.
+
+    Raises:
+        DataError: the data are no points.
+    """
+    distribution = data.splits.distribution
+    if distribution is None:
+        raise DataError(
+            f"{data.facts.name} are pictures, whose density nobody knows, which the metric "
+            "divergence needs; it takes runs on points, as ring, spiral or moons"
+        )
+    return distribution
 
 
 def inception_records(subject: Subject) -> list[Record]:
@@ -141,3 +161,19 @@ def point_records(subject: Subject) -> list[Record]:
         for row, points in subject.rows_of(max(POINTS)).items()
         for count in sorted({min(count, len(points)) for count in POINTS})
     ]
+
+
+def divergence_records(subject: Subject) -> list[Record]:
+    """Divergences of points from the distribution that they were to be drawn from."""
+    distribution = distribution_of(subject.data)
+    records: list[Record] = []
+    for row, points in subject.rows_of(max(POINTS)).items():
+        check_rows("points", points.flatten(1), 1)
+        counted = count_in_cells(distribution, points.flatten(1).numpy())
+        found = asdict(binned_divergence(*map(torch.from_numpy, counted)))
+        if math.isinf(found["kl"]):
+            found["kl"] = None  # JSON has no infinity
+        records.append(
+            subject.record("divergence", row, **found, n_real=0, n_fake=len(points), split=None)
+        )
+    return records

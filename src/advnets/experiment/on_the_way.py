@@ -12,7 +12,7 @@ from advnets.experiment.build import OpenedData
 from advnets.experiment.intervals import interval
 from advnets.experiment.measure import SAMPLES, Drawing, draw_samples, held_out, parzen, parzen_by
 from advnets.experiment.metrics import METRICS, extractor_of
-from advnets.experiment.modes import mixture_of, mode_judge
+from advnets.experiment.modes import distribution_of, mixture_of, mode_judge
 from advnets.experiment.scores import Subject, test_part
 from advnets.metrics.parzen import ParzenScore
 
@@ -21,6 +21,7 @@ _NEEDS: dict[str, Callable[[OpenedData], object]] = {
     "frechet": test_part,
     "modes": mode_judge,
     "points": mixture_of,
+    "divergence": distribution_of,
 }
 """What each score asks of the data."""
 _SAID = {

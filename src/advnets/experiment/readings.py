@@ -74,6 +74,7 @@ READINGS: dict[str, Reading] = {
         found=("shares", "spreads", "roundness", "kl_error", "jsd_error"),
         cases=("n",),
     ),
+    "divergence": Reading({"kl": "less", "jsd": "less"}, found=("kl_error", "jsd_error")),
     "probe": Reading(
         {"accuracy": "more"}, found=("deviation", "costs"), cases=("labels",), of_itself=True
     ),

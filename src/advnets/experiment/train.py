@@ -20,7 +20,7 @@ from advnets.errors import ConfigDiffersError, RunError, UsageError
 from advnets.experiment import build
 from advnets.experiment.adopted import adopted, fixed_generator
 from advnets.experiment.measure import Drawing, draw_samples
-from advnets.experiment.modes import has_modes
+from advnets.experiment.modes import usual_score
 from advnets.experiment.on_the_way import check_score, score_on_the_way
 from advnets.runs import RunDirectory
 from advnets.training import runtime
@@ -88,7 +88,7 @@ def train(
             complete,
             interruption.signal and int(interruption.signal),
             session.step,
-            score="points" if has_modes(session.data) else "parzen",
+            score=usual_score(session.data),
         )
         reason = "done" if complete else "asked to stop"
         run.append_event({"kind": "end", "step": session.step, "reason": reason})

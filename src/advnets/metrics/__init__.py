@@ -7,6 +7,7 @@
 Each is a pure function of matrices; `advnets.extractors` makes them of pictures.
 """
 
+from advnets.metrics.binned import binned_divergence
 from advnets.metrics.copies import memorisation
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
 from advnets.metrics.inception import inception_score
@@ -18,6 +19,7 @@ from advnets.metrics.points import mixture_quality
 from advnets.metrics.sliced import sliced_wasserstein
 
 __all__ = [
+    "binned_divergence",
     "frechet_distance",
     "frechet_standard_error",
     "inception_score",

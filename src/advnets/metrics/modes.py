@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +9,7 @@ from jaxtyping import Float64, Int, Int64
 from torch import Tensor
 
 from advnets.errors import DataError, UsageError
+from advnets.metrics.binned import relative_entropy, standard_error
 
 
 @dataclass(frozen=True)
@@ -62,28 +62,6 @@ def mode_coverage(
             else standard_error(generated, (generated / real).log(), len(labels))
         ),
     )
-
-
-def relative_entropy(p: Float64[Tensor, "*cells"], q: Float64[Tensor, "*cells"]) -> float:
-    """KL(p ‖ q) = Σ p log p - p log q, in nats, 0 log 0 = 0; infinite where p has mass and q none.
-
-    Rounding does not take it below 0.
-    """
-    return max(float((torch.xlogy(p, p) - torch.xlogy(p, q)).sum()), 0.0)
-
-
-def standard_error(
-    p: Float64[Tensor, " cells"], slope: Float64[Tensor, " cells"], n: int
-) -> float | None:
-    """Standard deviation of a divergence over draws of n samples of p, to first order.
-
-    That of the `slope`, by which a sample more of cell k moves it, over the samples, over √n: of
-    KL(p ‖ q) it is log p_k / q_k, of the Jensen-Shannon divergence ½ log p_k / m_k.
-    """
-    seen = p > 0
-    p, slope = p[seen], slope[seen]
-    variance = (p * slope.square()).sum() - (p * slope).sum().square()
-    return math.sqrt(max(float(variance), 0.0) / n) if variance.isfinite() else None
 
 
 def _shares(what: str, labels: Int[Tensor, " n"], modes: int) -> Float64[Tensor, " modes"]:

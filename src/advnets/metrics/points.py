@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from advnets.errors import UsageError
+from advnets.metrics.binned import binned_divergence
 from advnets.metrics.distance import nearest
 from advnets.metrics.features import comparable
-from advnets.metrics.modes import relative_entropy, standard_error
 
 SHELLS = (1.0, 2.0, 3.0)
 """Radii, in deviations of a mode, that part the points about it into bins; the last is outside."""
@@ -87,9 +87,9 @@ def mixture_quality(
     good = radius <= _REACH
     counts = torch.bincount(mode[good], minlength=count)
     bins, masses = _bins((samples - centres[mode])[:, :_SIGNED], radius, samples.shape[1])
-    found = _shares(mode * len(masses) + bins, len(masses) * count)
     true = (weight[:, None] * masses).flatten()
-    middle = (found + true) / 2
+    found = torch.bincount(mode * len(masses) + bins, minlength=len(true))
+    divergence = binned_divergence(found, true)
     expected = counts.sum().clamp(min=1) * weight
     spreads, roundness = _shapes(samples[good], mode[good], counts, sigma)
     return MixtureQuality(
@@ -99,12 +99,12 @@ def mixture_quality(
         shares=tuple((counts / expected).tolist()),
         spreads=spreads,
         roundness=roundness,
-        kl=relative_entropy(found, true),
-        jsd=(relative_entropy(found, middle) + relative_entropy(true, middle)) / 2,
+        kl=divergence.kl,
+        jsd=divergence.jsd,
         bins=len(masses),
         n=len(samples),
-        kl_error=standard_error(found, (found / true).log(), len(samples)),
-        jsd_error=standard_error(found, (found / middle).log() / 2, len(samples)),
+        kl_error=divergence.kl_error,
+        jsd_error=divergence.jsd_error,
     )
 
 
@@ -149,10 +149,6 @@ def _modes(
             for some in samples.split(_BLOCK)
         ]
     )
-
-
-def _shares(bins: Int64[Tensor, " n"], count: int) -> Float64[Tensor, " count"]:
-    return torch.bincount(bins, minlength=count).double() / len(bins)
 
 
 def _shell_masses(dims: int) -> Float64[Tensor, " bins"]:

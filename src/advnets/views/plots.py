@@ -17,10 +17,11 @@ Event = Mapping[str, Any]
 
 
 SCORES = {
-    "parzen": ("Parzen log-likelihood", "nats a picture", "mean"),
+    "parzen": ("Log-likelihood", "Parzen window, nats", "mean"),
     "frechet": ("Fréchet distance", "to test pictures", "value"),
     "modes": ("KL of modes", "nats, to even shares", "kl_uniform"),
     "points": ("High quality", "share of points", "high_quality"),
+    "divergence": ("KL to the density", "nats", "kl"),
 }
 """Of each score on the way: its title, its unit and its number in the event."""
 _FEW = 40  # points, up to which each gets a dot: a single one would show no line
@@ -50,8 +51,8 @@ def training_curves(
     at the optimum (Goodfellow et al. 2014, theorem 1); where D judges pairs, D(x, G(z)) and V with
     the line -log 2; of a game that observes other things, these and its losses; and, where
     "evaluate" events are, the score on the way: the Parzen log-likelihood with its standard error
-    and `real_data`, that of real pictures, as a line; or a Fréchet distance, a divergence of modes,
-    a share of points of high quality.
+    and `real_data`, that of real pictures, as a line; or a Fréchet distance, a divergence of modes
+    or of points, a share of points of high quality.
     Ticks undone by a roll-back are not drawn; values that are not finite are left out, and the
     panel says how many.
 
@@ -63,7 +64,7 @@ def training_curves(
     scores = [event for event in events if event.get("kind") == "evaluate"]
     ink, x = (DARK if dark else LIGHT), _axis([*ticks, *scores])
     panels = 3 if scores else 2
-    figure = sheet(5.6, 2.0 * panels, ink)
+    figure = sheet(6.0, 2.0 * panels, ink)
     first, second, *third = figure.subplots(panels, sharex=True)
 
     shown = watched(ticks) if ticks else ONE_BY_ONE
@@ -77,7 +78,7 @@ def training_curves(
         title, unit, key = SCORES[metric]
         dress(axes, title, unit, ink)
         if metric == "parzen" and real_data is not None and _finite(real_data):
-            level(axes, real_data, f"real pictures: {real_data:,.0f}", ink)
+            level(axes, real_data, f"real data: {real_data:,.0f}", ink)
         for (label, colour, style), some in _by_weights(scores, ink):
             _curve(axes, _Series.of(some, x, key), label, colour, style)
             _band(axes, some, x, key, colour)

@@ -68,6 +68,7 @@ _LOOKED_AT = {
     "inception": lambda r: f"{r['extractor']}, {r['n']:,}",
     "modes": lambda r: f"{r['extractor']}, {r['n']:,}",
     "points": lambda r: f"points, {r['n']:,}",
+    "divergence": lambda r: f"points, {r['n']:,}",
 }
 
 _FOUND = {
@@ -110,6 +111,9 @@ _FOUND = {
         f"{r['seen']:,} of {r['modes']:,} modes, {r['high_quality']:.1%} within 3 σ, shares "
         f"{span(r['shares'])}, spreads {span(r['spreads'])}, KL {r['kl']:.2g}, JSD {r['jsd']:.2g} "
         "nats"
+    ),
+    "divergence": lambda r: (
+        f"KL {number(r['kl'], '.2g', 'infinite')}, JSD {r['jsd']:.2g} nats over {r['bins']:,} bins"
     ),
     "probe": lambda r: (
         f"linear SVM right {r['accuracy']:.2%}"

@@ -1,13 +1,15 @@
 """What distributions of points share: their options, how they are drawn, how densities are summed.
 
 A distribution is a frozen dataclass whose fields are its options. Its density is a sum of terms,
-of which it gives the logarithms; the sum is taken here, in blocks and without overflow.
+of which it gives the logarithms; the sum is taken here, in blocks and without overflow. A term is a
+way in which a point may have been drawn, and leads back to the numbers that it was drawn from.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -15,6 +17,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from advnets.config import at_least, check
+from advnets.data.source import Axis, Origins
 from advnets.errors import UsageError
 from advnets.noise import Noise
 
@@ -75,19 +78,64 @@ class Synthetic(Draw, ABC):
         Raises:
             UsageError: the points are of another shape.
         """
+        self._check_shape(points)
+        points = points.astype(np.float64)
+        found = np.where(np.isnan(points).any(1), math.nan, -math.inf)
+        for block, terms in self._blocks_of_terms(points):
+            found[block] = log_sum_exp(terms)
+        return found
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """How each of the numbers that a point is drawn from is distributed."""
+        return ("normal",) * self.dims
+
+    @property
+    def part_weights(self) -> Float64[np.ndarray, " parts"]:
+        """How probable each part of it is that points are drawn from, as a mode or an arm."""
+        return equal(self.mode_count)
+
+    def origins(self, points: np.ndarray) -> Origins:
+        """Lead points of shape (n, dims) back to what they may have been drawn from.
+
+        Where x may have been drawn in several ways, its last digits choose one, each as often as it
+        is probable given x. So parts and numbers of points of this distribution are distributed as
+        those that it draws from.
+
+        Raises:
+            UsageError: the points are of another shape.
+        """
+        self._check_shape(points)
+        points = points.astype(np.float64)
+        part = np.full(len(points), -1)
+        numbers = np.full(points.shape, math.nan)
+        chance = scrambled(points)
+        for block, terms in self._blocks_of_terms(points):
+            total = log_sum_exp(terms)
+            possible = ~np.isneginf(total)
+            block, terms, total = block[possible], terms[possible], total[possible]
+            sums = np.exp(terms - total[:, None]).cumsum(1)
+            term = (sums < chance[block, None] * sums[:, -1:]).sum(1)
+            part[block], numbers[block] = self._origin(points[block], term)
+        return Origins(part, numbers)
+
+    def _check_shape(self, points: np.ndarray) -> None:
         if points.ndim != 2 or points.shape[1] != self.dims:
             raise UsageError(
                 f"points have shape {points.shape}; expected (n, {self.dims}): give a point a row"
             )
-        points = points.astype(np.float64)
-        found = np.where(np.isnan(points).any(1), math.nan, -math.inf)
+
+    def _blocks_of_terms(
+        self, points: Float64[np.ndarray, "n dims"]
+    ) -> Iterator[tuple[Int64[np.ndarray, " b"], Float64[np.ndarray, "b terms"]]]:
+        """Which points, all finite, and the logarithms of their terms."""
         finite = np.flatnonzero(np.isfinite(points).all(1))
         rows = max(1, _BLOCK // self._terms)
-        with np.errstate(over="ignore"):  # a square that is infinite is of a point of density 0
-            for start in range(0, len(finite), rows):
-                block = finite[start : start + rows]
-                found[block] = log_sum_exp(self._log_terms(points[block]))
-        return found
+        for start in range(0, len(finite), rows):
+            block = finite[start : start + rows]
+            with np.errstate(over="ignore"):  # a square that is infinite is of density 0
+                terms = self._log_terms(points[block])
+            yield block, terms
 
     @property
     def _terms(self) -> int:
@@ -97,6 +145,12 @@ class Synthetic(Draw, ABC):
     @abstractmethod
     def _log_terms(self, points: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, "n terms"]:
         """Logarithms of the terms whose sum p(x) is."""
+
+    @abstractmethod
+    def _origin(
+        self, points: Float64[np.ndarray, "n dims"], term: Int64[np.ndarray, " n"]
+    ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n dims"]]:
+        """Part and numbers that lead to a point in the way of this term."""
 
     @abstractmethod
     def _draw(
@@ -112,6 +166,20 @@ def log_sum_exp(terms: Float64[np.ndarray, "n terms"]) -> Float64[np.ndarray, " 
     shift = np.where(np.isneginf(top), 0.0, top)
     with np.errstate(divide="ignore"):
         return shift + np.log(np.exp(terms - shift[:, None]).sum(1))
+
+
+def scrambled(points: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, " n"]:
+    """A number in [0, 1) for each point, as if at random, that hangs on its digits alone.
+
+    Source: Steele, Lea and Flood 2014, “Fast splittable pseudorandom number generators”, figure 16.
+    """
+    mixed = np.zeros(len(points), np.uint64)
+    for digits in np.ascontiguousarray(points).view(np.uint64).T:
+        mixed = (mixed ^ digits) + np.uint64(0x9E3779B97F4A7C15)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed ^= mixed >> np.uint64(31)
+    return (mixed >> np.uint64(11)) * 2.0**-53
 
 
 def log_normal(z: np.ndarray, sd: float) -> np.ndarray:

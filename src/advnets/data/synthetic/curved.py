@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from advnets.config import check
+from advnets.data.source import Axis
 from advnets.data.synthetic.base import (
     Synthetic,
     choose,
@@ -26,6 +27,7 @@ from advnets.noise import Noise
 
 _MANY = 100
 _CORE = 1e-6  # in standard deviations, see `Spiral`
+_END = 2.0**-22  # of an arm's angle, by which rounding to float32 may carry a point past its ends
 
 
 @dataclass(frozen=True)
@@ -73,29 +75,54 @@ class Spiral(Synthetic):
         return self.arms
 
     @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Of t / T and (s - r(t)) / sd."""
+        return "uniform", "normal"
+
+    @property
     def _span(self) -> float:
         return 2 * math.pi * self.turns
 
     @property
     def _terms(self) -> int:
-        return 2 * self.arms * math.ceil(self.turns)
+        return 2 * self.arms * self._windings
+
+    @property
+    def _windings(self) -> int:
+        return math.floor(self.turns) + 1
 
     def _radius(self, t: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
         return self.inner + (self.radius - self.inner) * (t / self._span)
 
     def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n terms"]:
         rho, angle = polar(points, self.sd)
-        starts = np.arange(self.arms) * (2 * math.pi / self.arms)
-        whole = np.arange(math.ceil(self.turns)) * (2 * math.pi)
-        terms: list[np.ndarray] = []
-        for sign, half_turn in (1.0, 0.0), (-1.0, math.pi):
-            first = np.mod(angle[:, None] + half_turn - starts, 2 * math.pi)
-            t = first[:, :, None] + whole
-            z = (sign * rho[:, None, None] - self._radius(t)) / self.sd
-            term = np.where(t <= self._span, log_normal(z, self.sd), -math.inf)
-            terms.append(term.reshape(len(points), -1))
+        t, z = self._ways(rho[:, None], angle[:, None], np.arange(self._terms))
         height = np.log(self.arms * self._span * rho)
-        return np.concatenate(terms, axis=1) - height[:, None]
+        last = self._span * (1 + _END)
+        return np.where(t <= last, log_normal(z, self.sd), -math.inf) - height[:, None]
+
+    def _ways(
+        self,
+        rho: Float64[np.ndarray, "*points"],
+        angle: Float64[np.ndarray, "*points"],
+        term: Int64[np.ndarray, "*terms"],
+    ) -> tuple[Float64[np.ndarray, "*both"], Float64[np.ndarray, "*both"]]:
+        """The t, if it is at most T, and z = (s - r(t)) / sd that lead to these points.
+
+        Terms are numbered by arm, then by whole turns, then by the sign of s.
+        """
+        way, turned_over = np.divmod(term, 2)
+        arm, winding = np.divmod(way, self._windings)
+        begins = _END * self._span
+        first = angle + math.pi * turned_over - arm * (2 * math.pi / self.arms)
+        t = np.mod(first + begins, 2 * math.pi) - begins + 2 * math.pi * winding
+        return t, ((1 - 2 * turned_over) * rho - self._radius(t)) / self.sd
+
+    def _origin(
+        self, points: Float64[np.ndarray, "n 2"], term: Int64[np.ndarray, " n"]
+    ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]:
+        t, z = self._ways(*polar(points, self.sd), term)
+        return term // (2 * self._windings), np.stack([t / self._span, z], axis=1)
 
     def _draw(
         self, n: int, noise: Noise
@@ -134,6 +161,11 @@ class Moons(Synthetic):
         """The upper moon is 0, the lower 1."""
         return 2
 
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Of t / π and (s - 1) / sd."""
+        return "uniform", "normal"
+
     def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 2"]:
         terms: list[np.ndarray] = []
         for own in points, _OTHER - points:
@@ -141,6 +173,13 @@ class Moons(Synthetic):
             s = np.where(angle >= 0, rho, -rho)
             terms.append(log_normal((s - 1) / self.sd, self.sd) - np.log(2 * math.pi * rho))
         return np.stack(terms, axis=1)
+
+    def _origin(
+        self, points: Float64[np.ndarray, "n 2"], term: Int64[np.ndarray, " n"]
+    ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]:
+        rho, angle = polar(np.where(term[:, None] == 0, points, _OTHER - points), self.sd)
+        s = np.where(angle >= 0, rho, -rho)
+        return term, np.stack([np.mod(angle, math.pi) / math.pi, (s - 1) / self.sd], axis=1)
 
     def _draw(
         self, n: int, noise: Noise
@@ -195,11 +234,24 @@ class Pinwheel(Synthetic):
         return self.blades
 
     def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n blades"]:
-        blades = np.arange(self.blades) * (2 * math.pi / self.blades)
-        z = turned(points[:, None], -self._turn(points)[:, None] - blades)
-        along = log_normal((z[..., 0] - self.radius) / self.length, self.length)
-        across = log_normal(z[..., 1] / self.width, self.width)
+        z = self._straight(points[:, None], self._turn(points)[:, None], np.arange(self.blades))
+        along, across = log_normal(z[..., 0], self.length), log_normal(z[..., 1], self.width)
         return along + across - math.log(self.blades)
+
+    def _straight(
+        self,
+        points: Float64[np.ndarray, "*points 2"],
+        turn: Float64[np.ndarray, "*points"],
+        blade: Int64[np.ndarray, "*blades"],
+    ) -> Float64[np.ndarray, "*both 2"]:
+        """Points as they lie along and across a blade, from its middle, in deviations."""
+        straight = turned(points, -turn - blade * (2 * math.pi / self.blades))
+        return (straight - (self.radius, 0.0)) / (self.length, self.width)
+
+    def _origin(
+        self, points: Float64[np.ndarray, "n 2"], term: Int64[np.ndarray, " n"]
+    ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]:
+        return term, self._straight(points, self._turn(points), term)
 
     def _draw(
         self, n: int, noise: Noise

@@ -55,6 +55,17 @@ class NormalMixture(Synthetic):
         """Modes, one a centre."""
         return len(self.components()[0])
 
+    @property
+    def part_weights(self) -> Float64[np.ndarray, " parts"]:
+        """Weights of the normal distributions."""
+        return self.components()[2]
+
+    def _origin(
+        self, points: Float64[np.ndarray, "n dims"], term: Int64[np.ndarray, " n"]
+    ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n dims"]]:
+        centres, sds, _ = self.components()
+        return term, (points - centres[term]) / sds[term, None]
+
     def _log_terms(
         self, points: Float64[np.ndarray, "n dims"]
     ) -> Float64[np.ndarray, "n components"]:

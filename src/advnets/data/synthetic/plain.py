@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from advnets.config import check
+from advnets.data.source import Axis
 from advnets.data.synthetic.base import (
     LOG_ROOT_TAU,
     Synthetic,
@@ -54,16 +55,24 @@ class Gaussian(Synthetic):
         resolved("sd", float(sd.min()), float(np.abs(mean).max()))
 
     def _log_terms(self, points: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, "n 1"]:
-        sd = for_each(self.sd, self.dims, "sd")
-        z = (points - for_each(self.mean, self.dims, "mean")) / sd
-        rest = 1 - self.rho**2
-        square = z[:, 0] ** 2
-        height = -self.dims * LOG_ROOT_TAU - np.log(sd).sum()
+        height = -self.dims * LOG_ROOT_TAU - np.log(for_each(self.sd, self.dims, "sd")).sum()
+        if self.dims == 2:
+            height -= 0.5 * math.log(1 - self.rho**2)
+        return (height - 0.5 * (self._independent(points) ** 2).sum(1))[:, None]
+
+    def _independent(self, points: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, "n dims"]:
+        """Standard normal numbers that points are drawn from."""
+        mean, sd = for_each(self.mean, self.dims, "mean"), for_each(self.sd, self.dims, "sd")
+        z = (points - mean) / sd
         if self.dims == 2:
             # (z₁² - 2ρ z₁z₂ + z₂²) / (1 - ρ²) = z₁² + (z₂ - ρ z₁)² / (1 - ρ²)
-            square += (z[:, 1] - self.rho * z[:, 0]) ** 2 / rest
-            height -= 0.5 * math.log(rest)
-        return (height - 0.5 * square)[:, None]
+            z[:, 1] = (z[:, 1] - self.rho * z[:, 0]) / math.sqrt(1 - self.rho**2)
+        return z
+
+    def _origin(
+        self, points: Float64[np.ndarray, "n dims"], term: Int64[np.ndarray, " n"]
+    ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n dims"]]:
+        return term, self._independent(points)
 
     def _draw(
         self, n: int, noise: Noise
@@ -98,6 +107,17 @@ class Uniform(Synthetic):
         if not (low < high).all():
             raise UsageError(f"low is {self.low} and high {self.high}; each low must be the lesser")
         resolved("high - low", float((high - low).min()), float(np.abs([low, high]).max()))
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Of the share of each side."""
+        return ("uniform",) * self.dims
+
+    def _origin(
+        self, points: Float64[np.ndarray, "n dims"], term: Int64[np.ndarray, " n"]
+    ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n dims"]]:
+        low, high = self._box()
+        return term, (points - low) / (high - low)
 
     def _box(self) -> tuple[Float64[np.ndarray, " dims"], Float64[np.ndarray, " dims"]]:
         return for_each(self.low, self.dims, "low"), for_each(self.high, self.dims, "high")
