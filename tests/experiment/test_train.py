@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from advnets import config, presets
-from advnets.errors import ConfigDiffersError, DataError, RunError
+from advnets import config
+from advnets.errors import ConfigDiffersError, RunError
 from advnets.experiment import build, seats
 from advnets.experiment.measure import Drawing, draw_samples
 from advnets.experiment.scores import Subject, parzen_records
@@ -271,55 +271,6 @@ def test_the_lock_is_let_go_when_a_training_falls(tiny, tmp_path, quiet):
         train(tiny, tmp_path / "run", Crashing(3))
     with pytest.raises(RunError, match="holds a run already"):
         train(tiny, tmp_path / "run", quiet)
-
-
-def test_a_parzen_score_on_the_way_is_an_event(tiny, tmp_path, quiet):
-    run = tiny.with_stage(replace(tiny.stage, steps=4, average_half_life=100))
-    train(replace(run, ticks=replace(run.ticks, evaluate=4)), tmp_path / "run", quiet)
-    events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
-    assert [event["weights"] for event in events] == ["average", "last"]
-    for event in events:
-        assert event["step"] == 4
-        assert event["metric"] == "parzen"
-        # Chosen on validation digits, which are like the test digits.
-        assert event["valid_mean"] == pytest.approx(event["mean"], rel=0.2)
-
-
-def test_another_score_on_the_way_is_what_evaluate_finds_at_that_step(tiny, tmp_path, quiet):
-    run = tiny.with_stage(replace(tiny.stage, steps=4, average_half_life=100))
-    run = replace(run, ticks=replace(run.ticks, evaluate=2, score="frechet"))
-    train(run, tmp_path / "run", quiet)
-    events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
-    assert [(e["step"], e["weights"]) for e in events] == [
-        *((2, "average"), (2, "last")),
-        *((4, "average"), (4, "last")),
-    ]
-    found = load(tmp_path / "run").evaluate(("frechet",))
-    assert events[2]["value"] == next(r["value"] for r in found if r["samples"] == "generator")
-    assert events[2]["extractor"] == "pixels"
-
-
-@pytest.mark.parametrize(
-    ("source", "score", "bins"), [("ring:n=500", "points", 16), ("moons:n=500", "divergence", 256)]
-)
-def test_points_are_scored_on_the_way_by_the_finer_count(source, score, bins, tmp_path, quiet):
-    run = presets.named("points")
-    run = replace(
-        run.with_stage(replace(run.stage, steps=2)),
-        data=replace(run.data, source=source, batch_size=50),
-        ticks=config.Ticks(evaluate=2, score=score),
-    )
-    assert train(run, tmp_path / "run", quiet).score == score  # what to look at first
-    events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
-    assert [event["weights"] for event in events] == ["average", "last"]
-    assert all((event["bins"], event["n"]) == (bins, 100_000) for event in events)
-
-
-def test_a_score_that_the_data_cannot_have_is_refused_before_training(tiny, tmp_path, quiet):
-    run = replace(tiny, ticks=replace(tiny.ticks, evaluate=2, score="modes"))
-    with pytest.raises(DataError, match="has no classifier that tells its modes"):
-        train(run, tmp_path / "run", quiet)
-    assert not RunDirectory(tmp_path / "run").begun
 
 
 def test_the_real_row_is_the_score_of_the_training_pictures_themselves(tiny):
