@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from advnets import config, presets
-from advnets.errors import DataError
+from advnets.errors import DataError, UsageError
+from advnets.experiment import build
+from advnets.experiment.modes import usual_score
 from advnets.experiment.train import train
 from advnets.experiment.trained import load
 from advnets.runs import RunDirectory
@@ -53,8 +55,44 @@ def test_points_are_scored_on_the_way_by_the_finer_count(source, score, bins, tm
     assert all((event["bins"], event["n"]) == (bins, 100_000) for event in events)
 
 
-def test_a_score_that_the_data_cannot_have_is_refused_before_training(tiny, tmp_path, quiet):
-    run = replace(tiny, ticks=replace(tiny.ticks, evaluate=2, score="modes"))
-    with pytest.raises(DataError, match="has no classifier that tells its modes"):
+@pytest.mark.parametrize(
+    ("source", "score", "error", "message"),
+    [
+        ("digits", "modes", DataError, "has no classifier that tells its modes"),
+        ("digits", "divergence", DataError, "digits are pictures, whose density nobody knows"),
+        ("spiral", "points", DataError, "spiral is no mixture of normal distributions"),
+        (
+            "ring:sd=0.5",
+            "points",
+            UsageError,
+            "their modes overlap; .* or ask for their divergence",
+        ),
+    ],
+)
+def test_a_score_that_the_data_cannot_have_is_refused_before_training(
+    source, score, error, message, tiny, tmp_path, quiet
+):
+    run = tiny if source == "digits" else presets.named("points")
+    run = replace(
+        run,
+        data=replace(run.data, source=source),
+        ticks=replace(run.ticks, evaluate=2, score=score),
+    )
+    with pytest.raises(error, match=message):
         train(run, tmp_path / "run", quiet)
     assert not RunDirectory(tmp_path / "run").begun
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("digits", "parzen"),
+        ("grid", "points"),
+        ("ring:sd=0.5", "divergence"),  # whose modes overlap
+        ("pinwheel", "divergence"),
+    ],
+)
+def test_the_score_to_look_at_first_is_one_that_the_data_can_have(source, expected):
+    scaling = "unit" if source == "digits" else "none"
+    data = build.open_data(config.Data(source=source, scaling=scaling))
+    assert usual_score(data) == expected

@@ -13,7 +13,7 @@ from torch import Tensor
 from advnets.data.source import Distribution, Part
 from advnets.data.synthetic.cells import count_in_cells
 from advnets.data.synthetic.mixtures import Grid, Mixture, NormalMixture, Ring
-from advnets.errors import DataError, UsageError
+from advnets.errors import AdvnetsError, DataError, UsageError
 from advnets.experiment.build import OpenedData
 from advnets.experiment.measure import SAMPLES
 from advnets.experiment.scores import Pictures, Record, Subject
@@ -23,7 +23,7 @@ from advnets.metrics.binned import binned_divergence
 from advnets.metrics.features import check_rows
 from advnets.metrics.inception import inception_score
 from advnets.metrics.modes import mode_coverage
-from advnets.metrics.points import mixture_quality
+from advnets.metrics.points import check_apart, mixture_quality
 
 JUDGES = {"mnist": ("digits", SAMPLES), "stacked-mnist": ("digits", 26_000)}
 """Who tells the modes of a set's pictures, and of how many samples: as published, where it is."""
@@ -84,9 +84,13 @@ def _mode_numbers(seen: Classifier, pictures: Pictures) -> Int64[Tensor, " n"]:
 
 def usual_score(data: OpenedData) -> str:
     """The metric that says most of samples of such data."""
-    if _mixture(data) is not None:
-        return "points"
-    return "parzen" if data.splits.distribution is None else "divergence"
+    if data.splits.distribution is None:
+        return "parzen"
+    try:
+        mixture_of(data)
+    except AdvnetsError:
+        return "divergence"
+    return "points"
 
 
 def mixture_of(data: OpenedData) -> NormalMixture:
@@ -94,20 +98,17 @@ def mixture_of(data: OpenedData) -> NormalMixture:
 
     Raises:
         DataError: it is no mixture of normal distributions.
+        UsageError: its modes overlap.
     """
-    distribution = _mixture(data)
-    if distribution is None:
+    distribution = data.splits.distribution
+    if not isinstance(distribution, Ring | Grid | Mixture):
         raise DataError(
             f"{data.facts.name} is no mixture of normal distributions, whose modes the metric "
             "points looks for; it takes runs on ring, grid and mixture, and the metric divergence "
             "those on any points"
         )
+    check_apart(*map(torch.from_numpy, distribution.components()[:2]))
     return distribution
-
-
-def _mixture(data: OpenedData) -> NormalMixture | None:
-    distribution = data.splits.distribution
-    return distribution if isinstance(distribution, Ring | Grid | Mixture) else None
 
 
 def distribution_of(data: OpenedData) -> Distribution:

@@ -80,7 +80,7 @@ def mixture_quality(
     sigma = _positive("deviations", deviation, count)
     weight = _positive("weights", 1.0 if weights is None else weights, count)
     weight = weight / weight.sum()
-    _check_apart(centres, sigma)
+    check_apart(centres, sigma)
     mode = _modes(samples, centres, sigma)
     # By differences: of modes far tighter than they lie apart products tell too little.
     radius = (samples - centres[mode]).norm(dim=1) / sigma[mode]
@@ -120,7 +120,12 @@ def _positive(what: str, told: float | Tensor, count: int) -> Float64[Tensor, " 
     return each.expand(count)
 
 
-def _check_apart(centres: Float64[Tensor, "modes d"], sigma: Float64[Tensor, " modes"]) -> None:
+def check_apart(centres: Float64[Tensor, "modes d"], sigma: Float64[Tensor, " modes"]) -> None:
+    """See that the modes of a mixture can be told from each other.
+
+    Raises:
+        UsageError: two are less than 3 σ of each apart.
+    """
     for rows in torch.arange(len(centres)).split(_BLOCK):
         apart = torch.cdist(centres[rows], centres, compute_mode=_BY_DIFFERENCES)
         apart[torch.arange(len(rows)), rows] = torch.inf
@@ -131,7 +136,8 @@ def _check_apart(centres: Float64[Tensor, "modes d"], sigma: Float64[Tensor, " m
         if found < least * (1 - 1e-9):  # not by the rounding of either
             raise UsageError(
                 f"two centres are {found:g} apart with deviations of {sigma[i]:g} and "
-                f"{sigma[j]:g}, so that their modes overlap; give modes at least {least:g} apart"
+                f"{sigma[j]:g}, so that their modes overlap; give modes at least {least:g} apart, "
+                "or ask for their divergence alone"
             )
 
 
