@@ -25,8 +25,8 @@ def count_in_cells(
 
     A cell is of one part of the distribution, of a sixteenth of each number on [0, 1] that points
     are drawn from, and of one deviation of each normal one, up to 3; of more where so there are
-    over 1,024 cells. The last one is where the density is 0. Points are led back by `origins`,
-    without a look at where they came from, so what cells tell apart points tell apart.
+    over 1,024 cells. The last one is where the density is 0. Points are led back by `origins`, all
+    alike wherever they came from, so no divergence over cells is above that of the points.
 
     Raises:
         UsageError: the points are of another shape.
