@@ -65,7 +65,7 @@ def test_every_name_is_one_of_the_metrics_numbers():
         record = dict.fromkeys(READINGS[metric].values, 0.5)
         record |= {"standard_error": 0.1, "deviation": 0.1, "splits": 5, "draws": 5, **COUNTS}
         record |= {"kl_uniform_error": 0.1, "kl_reference_error": 0.1}
-        record |= {f"{name}_error": 0.1 for name in ("accuracy", *_LYING)}
+        record |= {f"{name}_error": 0.1 for name in ("kl", "jsd", "accuracy", *_LYING)}
         made[metric] = interval({"metric": metric, **record})
         assert made[metric].keys() <= READINGS[metric].values.keys()
     assert {metric for metric, found in made.items() if not found} == {"completion"}
