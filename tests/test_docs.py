@@ -12,6 +12,7 @@ import torch
 
 from advnets.cli import parse, starting_point
 from advnets.commands import Train
+from advnets.experiment.metrics import LOOKING, METRICS
 from advnets.paper.parts import PARTS
 from advnets.presets import PRESETS, is_place
 
@@ -95,6 +96,15 @@ def test_every_command_is_one(page: Path, tmp_path, monkeypatch):
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda page: page.name)
 def test_the_guides_name_every_part_of_the_paper(guide: Path):
     assert set(PARTS) == parts(guide.read_text("utf-8"))
+
+
+def test_every_metric_is_named_where_one_looks_for_them():
+    """In README and in the help of `evaluate`; what samples are looked at by, in the guides."""
+    for page in (ROOT / "README.md", ROOT / "src" / "advnets" / "commands.py"):
+        assert {*METRICS} <= {*re.findall(r"[\w-]+", page.read_text("utf-8"))}, page
+    for guide in GUIDES:
+        explained = {*re.findall(r"^\| `([\w-]+)` \|", guide.read_text("utf-8"), re.MULTILINE)}
+        assert {"parzen", "modes", "points", "divergence", *LOOKING} - {"classes"} <= explained
 
 
 def test_the_guides_are_built_alike():

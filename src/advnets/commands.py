@@ -153,6 +153,7 @@ class Evaluate:
     Of the nearest picture: neighbour (tells it real from generated?), memorisation (is it copied?).
     Of a classifier's verdicts: inception (score), modes (of MNIST and Stacked MNIST).
     Of points of a ring, grid or mixture: points (modes, quality, shares, spreads, KL, JSD).
+    Of any points: divergence (KL, JSD from their density).
     Of labels: probe (a linear classifier on D's features or z), test-error (of D's own classes).
     Of conditional samples: classes (are they what was asked for?), one-nn (what do they teach?).
     Of encoders and completions: reconstruction, elbo, completion."""
@@ -169,7 +170,7 @@ class Evaluate:
     """The share of samples that D judges most real, and that is scored; records say it."""
     num: int | None = None
     """How many samples, and real pictures beside them; only scores of one number compare.
-    None: 10,000; modes and points have numbers of their own."""
+    None: 10,000; modes, points and divergence have numbers of their own."""
     labels: Annotated[tuple[int, ...], arg(metavar="INT ...")] = ()
     """How many labels the probe is given, 0 for all (slow); none said: 100 and 1000."""
     weights: Literal["average", "last"] | None = None
