@@ -109,17 +109,24 @@ def play(out: Path, records: Path, field: str, count: int) -> None:
 
 
 def rows(records: Path, field: str, count: int) -> Iterator[str]:
-    """The table, in Markdown: a line for each seed of each part."""
+    """The table, in Markdown: a line for each part, seed by seed what each column tells of it."""
     told = FIELDS[field]
-    yield f"| | seed | {' | '.join(told.columns)} | processor s |"
+    yield f"| | seeds | {' | '.join(told.columns)} | processor s |"
     yield f"|---|---|{'---|' * (len(told.columns) + 1)}"
     for part in told.parts:
-        for seed in range(count):
-            file = records / f"{name_of(field, part)}-{seed}.json"
-            record = json.loads(file.read_text("utf-8"))
-            found = [score for score in record["scores"] if score["samples"] == "generator"][-1]
-            cells = [column(found) for column in told.columns.values()]
-            yield f"| {part} | {seed} | {' | '.join(cells)} | {record['processor_seconds']:,.0f} |"
+        files = {seed: records / f"{name_of(field, part)}-{seed}.json" for seed in range(count)}
+        played = {
+            seed: json.loads(file.read_text("utf-8"))
+            for seed, file in files.items()
+            if file.exists()
+        }
+        found = [
+            [score for score in record["scores"] if score["samples"] == "generator"][-1]
+            for record in played.values()
+        ]
+        cells = [", ".join(map(column, found)) for column in told.columns.values()]
+        seconds = ", ".join(f"{record['processor_seconds']:,.0f}" for record in played.values())
+        yield f"| {part} | {', '.join(map(str, played))} | {' | '.join(cells)} | {seconds} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -32,9 +32,12 @@ def test_the_grid_is_played_and_told(script, tmp_path, capsys, monkeypatch):
         parts=few,
     )
     monkeypatch.setitem(script.FIELDS, "grid", small)
-    script.main([str(tmp_path / "runs"), str(tmp_path / "records"), "grid"])
+    script.main([str(tmp_path / "runs"), str(tmp_path / "records"), "grid", "--seeds", "2"])
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert table[0] == "| | seed | modes | within 3 σ | shares | spreads | processor s |"
-    assert [line.split(" | ")[0] for line in table[2:]] == ["| the recipe", "| without R1"]
+    assert table[0] == "| | seeds | modes | within 3 σ | shares | spreads | processor s |"
+    assert [line.split(" | ")[:2] for line in table[2:]] == [
+        ["| the recipe", "0, 1"],
+        ["| without R1", "0, 1"],
+    ]
     record = json.loads((tmp_path / "records" / "ablation-grid-without-r1-0.json").read_text())
     assert "--game.r1 0" in record["command"]
