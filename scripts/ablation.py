@@ -114,19 +114,18 @@ def rows(records: Path, field: str, count: int) -> Iterator[str]:
     yield f"| | seeds | {' | '.join(told.columns)} | processor s |"
     yield f"|---|---|{'---|' * (len(told.columns) + 1)}"
     for part in told.parts:
-        files = {seed: records / f"{name_of(field, part)}-{seed}.json" for seed in range(count)}
-        played = {
-            seed: json.loads(file.read_text("utf-8"))
-            for seed, file in files.items()
-            if file.exists()
-        }
+        played = [
+            json.loads((records / f"{name_of(field, part)}-{seed}.json").read_text("utf-8"))
+            for seed in range(count)
+        ]
         found = [
             [score for score in record["scores"] if score["samples"] == "generator"][-1]
-            for record in played.values()
+            for record in played
         ]
         cells = [", ".join(map(column, found)) for column in told.columns.values()]
-        seconds = ", ".join(f"{record['processor_seconds']:,.0f}" for record in played.values())
-        yield f"| {part} | {', '.join(map(str, played))} | {' | '.join(cells)} | {seconds} |"
+        seconds = ", ".join(f"{record['processor_seconds']:,.0f}" for record in played)
+        seeds_of = ", ".join(map(str, range(count)))
+        yield f"| {part} | {seeds_of} | {' | '.join(cells)} | {seconds} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -34,8 +34,8 @@ def test_samples_where_nothing_can_be_are_infinitely_far_by_kl():
     assert found.kl_error is None
 
 
-def scaled(distribution, factor: float):
-    """Normal numbers across that are `factor` times too wide, in eight cells at -3 … 3."""
+def wider_by(factor: float):
+    """KL of normal numbers that are `factor` times too wide, in eight cells at -3 … 3."""
     edges = norm.cdf(np.arange(-3, 4) / factor)
     shares = np.diff([0, *edges, 1])
     true = np.diff([0, *norm.cdf(np.arange(-3, 4)), 1])
@@ -45,15 +45,15 @@ def scaled(distribution, factor: float):
 @pytest.mark.parametrize(
     ("distribution", "wider", "expected"),
     [
-        (Spiral(sd=0.005), Spiral(sd=0.0075), scaled(Spiral(), 1.5)),
-        (Moons(sd=0.01), Moons(sd=0.015), scaled(Moons(), 1.5)),
-        (Gaussian(), Gaussian(sd=(1.5,)), scaled(Gaussian(), 1.5)),
+        (Spiral(sd=0.005), Spiral(sd=0.0075), wider_by(1.5)),
+        (Moons(sd=0.01), Moons(sd=0.015), wider_by(1.5)),
+        (Gaussian(), Gaussian(sd=(1.5,)), wider_by(1.5)),
         (
             Gaussian(dims=2, rho=0.7),
             Gaussian(dims=2, rho=0.7, sd=(1.5,)),
-            2 * scaled(Gaussian(), 1.5),
+            2 * wider_by(1.5),
         ),
-        (Pinwheel(width=0.01), Pinwheel(width=0.015), scaled(Pinwheel(), 1.5)),
+        (Pinwheel(width=0.01), Pinwheel(width=0.015), wider_by(1.5)),
     ],
     ids=str,
 )

@@ -40,14 +40,12 @@ def mode_records(subject: Subject) -> list[Record]:
     records: list[Record] = []
     for row, pictures in subject.rows_of(count).items():
         modes = seen.net.classes ** pictures.shape[1]
-        found = asdict(mode_coverage(_mode_numbers(seen, pictures), modes, reference=real))
-        if math.isinf(found["kl_reference"]):
-            found["kl_reference"] = None  # JSON has no infinity
+        found = mode_coverage(_mode_numbers(seen, pictures), modes, reference=real)
         records.append(
             subject.of_features(
                 "modes",
                 row,
-                **found,
+                **_finite(asdict(found)),
                 n_real=len(real),
                 n_fake=len(pictures),
                 through=seen,
@@ -171,10 +169,13 @@ def divergence_records(subject: Subject) -> list[Record]:
     for row, points in subject.rows_of(max(POINTS)).items():
         check_rows("points", points.flatten(1), 1)
         counted = count_in_cells(distribution, points.flatten(1).numpy())
-        found = asdict(binned_divergence(*map(torch.from_numpy, counted)))
-        if math.isinf(found["kl"]):
-            found["kl"] = None  # JSON has no infinity
+        found = _finite(asdict(binned_divergence(*map(torch.from_numpy, counted))))
         records.append(
             subject.record("divergence", row, **found, n_real=0, n_fake=len(points), split=None)
         )
     return records
+
+
+def _finite(found: Record) -> Record:
+    """None for what is infinite, as JSON has no infinity."""
+    return {name: None if value == math.inf else value for name, value in found.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import NormalDist
 
 import numpy as np
@@ -44,7 +45,7 @@ def count_in_cells(
 
 
 def _count(level: tuple[tuple[float, ...], ...]) -> int:
-    return int(np.prod([len(edges) + 1 for edges in level]))
+    return math.prod(len(edges) + 1 for edges in level)
 
 
 def _masses(axis: Axis, edges: tuple[float, ...]) -> Float64[np.ndarray, " cells"]:

@@ -169,17 +169,23 @@ class Moons(Synthetic):
     def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 2"]:
         terms: list[np.ndarray] = []
         for own in points, _OTHER - points:
-            rho, angle = polar(own, self.sd)
-            s = np.where(angle >= 0, rho, -rho)
-            terms.append(log_normal((s - 1) / self.sd, self.sd) - np.log(2 * math.pi * rho))
+            rho, _, z = self._way(own)
+            terms.append(log_normal(z, self.sd) - np.log(2 * math.pi * rho))
         return np.stack(terms, axis=1)
 
     def _origin(
         self, points: Float64[np.ndarray, "n 2"], term: Int64[np.ndarray, " n"]
     ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]:
-        rho, angle = polar(np.where(term[:, None] == 0, points, _OTHER - points), self.sd)
+        _, t, z = self._way(np.where(term[:, None] == 0, points, _OTHER - points))
+        return term, np.stack([t / math.pi, z], axis=1)
+
+    def _way(
+        self, own: Float64[np.ndarray, "n 2"]
+    ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+        """Radius, and the t and z = (s - 1) / sd that lead to points of the first moon."""
+        rho, angle = polar(own, self.sd)
         s = np.where(angle >= 0, rho, -rho)
-        return term, np.stack([np.mod(angle, math.pi) / math.pi, (s - 1) / self.sd], axis=1)
+        return rho, np.mod(angle, math.pi), (s - 1) / self.sd
 
     def _draw(
         self, n: int, noise: Noise
