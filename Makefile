@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint clean
+.PHONY: demo test test-slow mutation lint clean
 
 demo: $(VENV)/.runtime
 	rm -rf runs/demo
@@ -21,6 +21,13 @@ test: lint
 
 test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow
+
+# Careless changes that no test notices, of the files and as many as are asked for.
+SOURCES ?= src/advnets/objectives.py src/advnets/games/*.py src/advnets/training/*.py
+NUMBER ?= 100
+SEED ?= 0
+mutation: $(VENV)/.dev
+	$(BIN)/python scripts/mutation.py $(SOURCES) --number $(NUMBER) --seed $(SEED)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
