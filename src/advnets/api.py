@@ -26,11 +26,14 @@ def train(
     device: str | None = None,
     precision: Literal["auto", "float32", "bfloat16"] | None = None,
     resume: bool = False,
+    trust_code: bool = False,
 ) -> Trained:
     """Train a preset, a config, or the default preset on the data at a path; load the result.
 
     What is None is as the preset has it; with `resume`, as the run in `out` has it. A training
-    that is interrupted is saved, and what it had learned by then is returned.
+    that is interrupted is saved, and what it had learned by then is returned. Python code of a file
+    runs only from FILE.py:NAME given as `preset`; `trust_code` lets a run's config.json, or a
+    config, name one too.
 
     Raises:
         AdvnetsError: as the command line would say it.
@@ -59,9 +62,10 @@ def train(
         seed=config.seed if seed is None else seed,
     )
     path = path or presets.default_out(config)
+    trusted = trust_code or (isinstance(preset, str) and presets.is_place(preset))
     watcher = Console(config.pictures_a_round)
     try:
-        ended = train_run(config, path, watcher, resume=resume)
+        ended = train_run(config, path, watcher, resume=resume, trust_code=trusted)
     finally:
         watcher.close()
     for warning in ended.warnings:

@@ -79,16 +79,18 @@ def run(given: list[str]) -> int:
         raise UsageError(
             f"data came twice, as {preset!r} and as --data {asked.data.source!r}; give one of them"
         )
-    return asked.run(start)
+    return asked.run(start, typed=typed_preset(given))
 
 
 def config_of(line: str) -> Config:
     """What a command of `train`, as records keep it, would train.
 
     Raises:
-        UsageError: it is another command.
+        UsageError: it is another command, or names a file, whose code a record may not run.
     """
     _, *given = shlex.split(line)
+    if files := [argument for argument in given if presets.is_place(argument)]:
+        raise UsageError(f"a record's command names {files[0]!r}, and records run no code")
     start, preset = starting_point(given)
     asked = parsed(given, start, preset)
     if not isinstance(asked, Train):
@@ -140,8 +142,7 @@ def parse(given: list[str], train: Train) -> Command:
 
 def starting_point(given: list[str]) -> tuple[Config, str]:
     """What the defaults of `train` are: the named preset's, or the stored run's on resume."""
-    first = given[1] if given[:1] == ["train"] and len(given) > 1 else ""
-    named = first if first and not first.startswith("-") else None
+    named = typed_preset(given)
     if given[:1] != ["train"] or "--resume" not in given or {"-h", "--help"} & set(given):
         return presets.starting_point(named or presets.DEFAULT), named or presets.DEFAULT
     from advnets.presets.begun import begun_config  # not what --help should wait for
@@ -149,6 +150,12 @@ def starting_point(given: list[str]) -> tuple[Config, str]:
     out = value_of("--out", given)
     stored = begun_config(Path(out) if out else None, named, value_of("--data", given))
     return stored, named or stored.preset
+
+
+def typed_preset(given: list[str]) -> str | None:
+    """The PRESET that a command of `train` names itself, if it names one."""
+    first = given[1] if given[:1] == ["train"] and len(given) > 1 else ""
+    return first if first and not first.startswith("-") else None
 
 
 def value_of(flag: str, given: list[str]) -> str | None:

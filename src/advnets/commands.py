@@ -47,6 +47,9 @@ class Train:
     """Go on from the newest checkpoint of --out, to the bit."""
     dry_run: Annotated[bool, FlagCreatePairsOff] = False
     """Print the resolved config, parameters, estimated time and memory; write nothing."""
+    trust_code: Annotated[bool, FlagCreatePairsOff] = False
+    """With --resume, run the Python file that the run's config.json names as its game.
+    Without it, Python code runs only from a FILE.py:NAME that this command names as PRESET."""
     stage: Annotated[Stage, arg(name="")] = field(default_factory=Stage)
     runtime: Annotated[Runtime, arg(name="")] = field(default_factory=Runtime)
     ticks: Ticks = field(default_factory=Ticks)
@@ -73,20 +76,21 @@ class Train:
             ticks=self.ticks,
         )
 
-    def run(self, start: Config) -> int:
-        """Train, or plan."""
+    def run(self, start: Config, *, typed: str | None) -> int:
+        """Train, or plan; a file's code runs if it was typed as PRESET, or with --trust-code."""
         from advnets import console
         from advnets.experiment.plan import plan
         from advnets.experiment.train import train
 
         config = self.config(start)
+        trusted = self.trust_code or (typed is not None and presets.is_place(typed))
         if self.dry_run:
-            print(console.plan_text(plan(config)))
+            print(console.plan_text(plan(config, trust_code=trusted)))
             return 0
         began, watcher = time.monotonic(), console.Console(config.pictures_a_round)
         out = self.out or presets.default_out(config)
         try:
-            ended = train(config, out, watcher, resume=self.resume)
+            ended = train(config, out, watcher, resume=self.resume, trust_code=trusted)
         finally:
             watcher.close()
         for warning in ended.warnings:
@@ -163,7 +167,9 @@ class Evaluate:
     cifar-jpeg has learned CIFAR-10 from JPEG files, whose pixels are not the original ones.
     discriminator is the run's own D, which compares with nothing else; that of a RUN, with any.
     A file: a program of torch.export (.pt2), a model (.onnx), or a classifier (.safetensors).
-    It is handed pixels in [0, 1]. A program can run code: open none that you do not trust."""
+    It is handed pixels in [0, 1]. A .pt2 file can run code: it is opened only with --trust-code."""
+    trust_code: bool = False
+    """Open the .pt2 file of --extractor although opening it can run any code that is in it."""
     seed: int = 0
     """Of the samples."""
     keep: float = 1.0
@@ -191,6 +197,7 @@ class Evaluate:
         records = trained.evaluate(
             self.metrics,
             extractor=self.extractor,
+            trust_code=self.trust_code,
             data_dir=self.data_dir,
             seed=self.seed,
             keep=self.keep,

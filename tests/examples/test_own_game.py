@@ -53,9 +53,12 @@ def test_a_file_that_has_changed_is_told(said, tmp_path):
     out = tmp_path / "run"
     assert said("train", f"{own}:game", "--out", out, *QUICK)[0] == 0
     own.write_text(own.read_text() + "# changed\n")
-    code, _, err = said("train", "--resume", "--out", out, "--steps", "8")
-    assert code == 1
-    assert "has changed since the run began" in err
+    for told in (("--trust-code",), (f"{own}:game",)):
+        first = [word for word in told if word != "--trust-code"]
+        rest = [word for word in told if word == "--trust-code"]
+        code, _, err = said("train", *first, "--resume", "--out", out, "--steps", "8", *rest)
+        assert code == 1
+        assert "has changed since" in err
     assert len(load(out).sample(2)) == 2  # what was trained needs the file no more
 
 

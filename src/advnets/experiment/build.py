@@ -121,8 +121,19 @@ def rebuilt_players(run: config.Config, stage: int, facts: DataFacts) -> dict[st
     return seats.players(run, stage, facts.shape, torch.zeros(facts.shape), len(facts.classes))
 
 
-def table(run_config: config.Config, data: OpenedData, number: int, device: torch.device) -> Table:
-    """Lay the table for one stage: players, optimizers, batches and noise."""
+def table(
+    run_config: config.Config,
+    data: OpenedData,
+    number: int,
+    device: torch.device,
+    *,
+    trust_code: bool = False,
+) -> Table:
+    """Lay the table for one stage: players, optimizers, batches and noise.
+
+    Raises:
+        RunError: its game is a file's, whose code is not trusted or has changed.
+    """
     stage = run_config.stages[number]
     facts = data.facts
     nets = seats.players(run_config, number, facts.shape, mean_picture(data), len(facts.classes))
@@ -130,7 +141,7 @@ def table(run_config: config.Config, data: OpenedData, number: int, device: torc
     seed = run_config.seed
     feed = Feed(data.scaling, run_config.data.batch_size, seed, device, flip=run_config.data.flip)
     return Table(
-        game=seats.GAMES[type(stage.game)](stage.game),
+        game=seats.game_of(stage.game, trust_code=trust_code),
         players=seated,
         movers={
             name: mover(_optimizer(stage, name), net.parameters()) for name, net in seated.items()

@@ -76,15 +76,16 @@ OWN = "discriminator"
 """The extractor that is the run's own D: its features are of that run alone."""
 
 
-def extractor_of(data: str, asked: str | None = None) -> Extractor:
+def extractor_of(data: str, asked: str | None = None, *, trust_code: bool = False) -> Extractor:
     """The extractor that is asked for, else the one that looks at this set.
 
     Raises:
         UnknownNameError: none is called so.
         DataError: its file is absent, broken, or no extractor.
+        UsageError: its file can run code, which is not trusted.
         MissingExtraError: it needs a library that is not installed.
     """
-    return extractor(asked or EXTRACTORS.get(data, "pixels"))
+    return extractor(asked or EXTRACTORS.get(data, "pixels"), trust_code=trust_code)
 
 
 LEAST = 10

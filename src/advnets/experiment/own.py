@@ -1,12 +1,17 @@
-"""Games and configs from a file of the reader's own: FILE.py:NAME."""
+"""Games and configs from a file of the reader's own: FILE.py:NAME.
+
+The code of such a file runs only where its place is typed in the very command or call, or where
+`trust_code` says so: never because a run's config.json names it.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 from advnets import config
 from advnets.errors import RunError, UsageError
@@ -23,33 +28,38 @@ def is_place(text: str) -> bool:
 def config_at(place: str, start: config.Config) -> config.Config:
     """The config that stands at a place, or the starting one playing the game that stands there.
 
+    Runs the file: only for a place that was typed.
+
     Raises:
         UsageError: the file is not there or cannot be run; it has nothing of that name.
     """
-    file = _file(place)
-    found = _load(place)
+    file, name = _parts(place)
+    content = _content(file, place)
+    found = _load(file, name, content)
     if isinstance(found, config.Config):
         return found
-    resolved = f"{file.resolve()}:{place.rpartition(':')[2]}"
-    game = config.OwnGame(resolved, _digest(file))
-    own_game(game)  # what is no game is refused before a run begins
+    game = config.OwnGame(f"{file.resolve()}:{name}", _digest(content))
+    own_game(game, trust_code=True)  # what is no game is refused before a run begins
     return replace(start.with_stage(replace(start.stage, game=game)), preset=file.stem)
 
 
-def own_game(spec: config.OwnGame) -> Game:
-    """The game that a config names.
+def own_game(spec: config.OwnGame, *, trust_code: bool) -> Game:
+    """The game that a config names; runs its file if the code is trusted.
 
     Raises:
-        RunError: its file has changed since the run began.
+        RunError: the code is not trusted; its file has changed since the run began.
         UsageError: what is there is no game.
     """
-    digest = _digest(_file(spec.place))
-    if spec.digest != digest:
+    if not trust_code:
+        raise untrusted(spec)
+    file, name = _parts(spec.place)
+    content = _content(file, spec.place)
+    if spec.digest != (digest := _digest(content)):
         raise RunError(
             f"{spec.place} has changed since the run began (digest {spec.digest[:12]} then, "
             f"{digest[:12]} now); bring the old file back or begin a new run"
         )
-    found = _load(spec.place)
+    found = _load(file, name, content)
     game = found if isinstance(found, Game) and not isinstance(found, type) else _made(spec, found)
     if not isinstance(game, Game):
         raise UsageError(
@@ -57,6 +67,45 @@ def own_game(spec: config.OwnGame) -> Game:
             "a function that makes one"
         )
     return game
+
+
+def check_trusted(run: config.Config, *, trust_code: bool) -> None:
+    """Refuse a config that would run a file's code, unless that code is trusted.
+
+    Raises:
+        RunError: a game of the config is a file's, and `trust_code` is False.
+    """
+    if not trust_code and (games := own_games(run)):
+        raise untrusted(games[0])
+
+
+def untrusted(spec: config.OwnGame) -> RunError:
+    """The error that names a file whose code nobody asked to run."""
+    return RunError(
+        f"the config plays a game of {spec.place!r}, whose Python code would run, and this "
+        "command does not name it; read that file, then type its FILE.py:NAME in the place of "
+        "PRESET, or add --trust-code (in Python, trust_code=True)"
+    )
+
+
+def own_games(run: config.Config) -> list[config.OwnGame]:
+    """The games of a config that are in files, one a stage."""
+    return [stage.game for stage in run.stages if isinstance(stage.game, config.OwnGame)]
+
+
+def with_files_of(stored: config.Config, games: Sequence[config.OwnGame]) -> config.Config:
+    """Return a config that takes its games from other files, where their name and content agree."""
+    known = {_identity(game): game for game in games}
+
+    def placed(game: config.GameConfig) -> config.GameConfig:
+        return known.get(_identity(game), game) if isinstance(game, config.OwnGame) else game
+
+    stages = tuple(replace(stage, game=placed(stage.game)) for stage in stored.stages)
+    return replace(stored, stages=stages)
+
+
+def _identity(game: config.OwnGame) -> tuple[str, str]:
+    return game.place.rpartition(":")[2], game.digest
 
 
 def _made(spec: config.OwnGame, found: object) -> object:
@@ -71,23 +120,34 @@ def _made(spec: config.OwnGame, found: object) -> object:
         ) from None
 
 
-def _file(place: str) -> Path:
+def _parts(place: str) -> tuple[Path, str]:
     match = _PLACE.fullmatch(place)
-    file = Path(match["file"]).expanduser() if match else Path()
-    if match is None or not file.is_file():
-        raise UsageError(f"there is no file {file} for the game {place!r}; give FILE.py:NAME")
-    return file
+    if match is None:
+        raise UsageError(f"{place!r} is no place of a game; give FILE.py:NAME")
+    return Path(match["file"]).expanduser(), match["name"]
 
 
-def _load(place: str) -> object:
-    """What a file has under a name, the file run anew."""
-    file, name = _file(place), place.rpartition(":")[2]
-    spec = importlib.util.spec_from_file_location(f"own_{file.stem}", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
+def _content(file: Path, place: str) -> bytes:
     try:
-        spec.loader.exec_module(module)
+        if file.is_file():
+            return file.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{file} cannot be read for the game {place!r} ({error.strerror}); give FILE.py:NAME"
+        ) from None
+    raise UsageError(f"there is no file {file} for the game {place!r}; give FILE.py:NAME")
+
+
+def _load(file: Path, name: str, content: bytes) -> object:
+    """Run a file anew and return what it has under a name.
+
+    The bytes whose digest is known are compiled: importing the file could run a `__pycache__`
+    beside it instead.
+    """
+    module = ModuleType(f"own_{file.stem}")
+    module.__file__ = str(file)
+    try:
+        exec(compile(content, file, "exec", dont_inherit=True), vars(module))
     except Exception as error:
         raise UsageError(
             f"{file} cannot be run ({type(error).__name__}: {error}); mend it, or try it with "
@@ -99,5 +159,5 @@ def _load(place: str) -> object:
     return getattr(module, name)
 
 
-def _digest(file: Path) -> str:
-    return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+def _digest(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()

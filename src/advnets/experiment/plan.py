@@ -13,6 +13,7 @@ import torch
 from advnets import config
 from advnets.experiment import build
 from advnets.experiment.adopted import adopted
+from advnets.experiment.own import check_trusted
 from advnets.training import runtime
 from advnets.training.algorithm import play_round
 
@@ -52,7 +53,7 @@ class Plan:
         return sum(stage.seconds for stage in self.stages)
 
 
-def plan(run_config: config.Config) -> Plan:
+def plan(run_config: config.Config, *, trust_code: bool = False) -> Plan:
     """Resolve a config, build its nets, time a few rounds of each stage.
 
     Peak memory is this process's own, of the device where there is one; a training that takes the
@@ -60,21 +61,29 @@ def plan(run_config: config.Config) -> Plan:
 
     Raises:
         DataError: the data is absent or wrong.
+        RunError: the game is a file's, whose code is not trusted (`trust_code`) or has changed.
     """
+    check_trusted(run_config, trust_code=trust_code)
     run_config = adopted(run_config)
     data = build.open_data(run_config.data)
     resolved = build.resolved(run_config, data.facts, runtime.resolve(run_config.runtime))
     device = runtime.prepare(resolved.runtime)
     stages = tuple(
-        _stage_plan(resolved, data, number, device) for number in range(len(resolved.stages))
+        _stage_plan(resolved, data, number, device, trust_code=trust_code)
+        for number in range(len(resolved.stages))
     )
     return Plan(resolved, data.facts, stages, peak_bytes(device))
 
 
 def _stage_plan(
-    run_config: config.Config, data: build.OpenedData, number: int, device: torch.device
+    run_config: config.Config,
+    data: build.OpenedData,
+    number: int,
+    device: torch.device,
+    *,
+    trust_code: bool,
 ) -> StagePlan:
-    table = build.table(run_config, data, number, device)
+    table = build.table(run_config, data, number, device, trust_code=trust_code)
     for _ in range(WARM_UP):
         play_round(table)
     rounds, start = 0, _now(device)

@@ -38,9 +38,8 @@ GAMES: dict[type[config.AnyGame], Callable[[Any], Game]] = {
     config.CompletionGame: CompletionNets,
     config.SemiSupervisedGame: SemiSupervisedNets,
     config.ElboGame: ElboNets,
-    config.OwnGame: own_game,
 }
-"""Which game a config stands for."""
+"""Which game a config stands for, but for one of a file."""
 
 CLASSIFYING: dict[type[config.DiscriminatorConfig], Callable[[Shape, Any, int], nn.Module]] = {
     config.SemiSupervisedDiscriminator: SemiSupervisedDiscriminator,
@@ -73,6 +72,17 @@ class Seats:
     def stage(self) -> config.Stage:
         """The one that is played."""
         return self.stages[-1]
+
+
+def game_of(spec: config.GameConfig, *, trust_code: bool = False) -> Game:
+    """Return the game that a config stands for; that of a file runs it, if its code is trusted.
+
+    Raises:
+        RunError: it is a file's, and the code is not trusted or has changed.
+    """
+    if isinstance(spec, config.OwnGame):
+        return own_game(spec, trust_code=trust_code)
+    return GAMES[type(spec)](spec)
 
 
 def players(

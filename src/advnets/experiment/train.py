@@ -22,6 +22,7 @@ from advnets.experiment.adopted import adopted, fixed_generator
 from advnets.experiment.measure import Drawing, draw_samples
 from advnets.experiment.modes import usual_score
 from advnets.experiment.on_the_way import check_score, score_on_the_way
+from advnets.experiment.own import check_trusted, own_games, with_files_of
 from advnets.runs import RunDirectory
 from advnets.training import runtime
 from advnets.training.algorithm import Table
@@ -51,19 +52,27 @@ class Ending:
 
 
 def train(
-    run_config: config.Config, out: Path, watcher: Watcher, *, resume: bool = False
+    run_config: config.Config,
+    out: Path,
+    watcher: Watcher,
+    *,
+    resume: bool = False,
+    trust_code: bool = False,
 ) -> Ending:
     """Train as the config says and leave everything in the run directory `out`.
 
     With `resume`, go on from the newest checkpoint to the bit; `run_config` must be the stored
-    one, save that steps and ticks may differ.
+    one, save that steps and ticks may differ. A game in a file of Python runs that file's code,
+    which `trust_code` allows.
 
     Raises:
-        RunError: the directory holds a run already, none to resume, or is in use.
+        RunError: the directory holds a run already, none to resume, or is in use; the game is a
+            file's, whose code is not trusted or has changed.
         ConfigDiffersError: resumed with another config.
         DataError: the data is absent or wrong, or has changed since the run began.
         DivergedError: numbers that are not finite were met for the third time.
     """
+    check_trusted(run_config, trust_code=trust_code)
     run = RunDirectory(out)
     with run.held(), runtime.interruptible() as interruption:
         if run.begun and not resume:
@@ -71,6 +80,7 @@ def train(
                 f"{out} holds a run already; add --resume to go on, or give another --out"
             )
         session = _resumed(run, run_config) if resume else _begun(run, run_config)
+        session.trust_code = trust_code
         device = runtime.prepare(session.config.runtime)
         opening = {"kind": "resume" if resume else "start", "time": time.time()}
         chosen = {"device": str(device), "precision": session.config.runtime.precision}
@@ -104,6 +114,7 @@ class Session:
     stage: int
     restore: Path | None
     step: int = 0
+    trust_code: bool = False
 
     @property
     def steps(self) -> int:
@@ -183,6 +194,8 @@ def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.C
         ),
     )
     asked = _counted_as(stored, asked)
+    # Where a game's file lies is not what it is: its digest decides, and the asked one is run.
+    stored = with_files_of(stored, own_games(asked))
     agreed = replace(
         stored.with_stage(
             replace(stored.stage, steps=asked.stage.steps, epochs=asked.stage.epochs)
@@ -219,7 +232,9 @@ def _play_stages(
     """Play the stages that are left; say whether the run is complete."""
     complete, trained, hooks = True, None, _hooks(run, session, device, watcher)
     for number in range(session.stage, len(session.config.stages)):
-        table = build.table(session.config, session.data, number, device)
+        table = build.table(
+            session.config, session.data, number, device, trust_code=session.trust_code
+        )
         generator = table.players["generator"]
         if session.restore is None:
             _begin(generator, session.config.stages[number], trained)

@@ -178,13 +178,13 @@ class Trained:
         """
         return discriminator_extractor(self.discriminator, self.scaling, self.facts.shape[0])
 
-    def _extractor(self, asked: str | None, data: str) -> Extractor:
+    def _extractor(self, asked: str | None, data: str, *, trust_code: bool) -> Extractor:
         """The one asked for: this run's D, another run's, one by its name or file; or the usual."""
         if asked == OWN:
             return self.own_extractor()
         if asked is not None and RunDirectory(Path(asked)).begun:
             return replace(load(asked).own_extractor(), name=f"D of {Path(asked).name}")
-        return extractor_of(data, asked)
+        return extractor_of(data, asked, trust_code=trust_code)
 
     def data_spec(self, data_dir: str | None = None) -> Data:
         """The run's data, where named sets lie now."""
@@ -208,6 +208,7 @@ class Trained:
         metrics: str | tuple[str, ...] = ("parzen",),
         *,
         extractor: str | None = None,
+        trust_code: bool = False,
         data_dir: str | None = None,
         seed: int = 0,
         keep: float = 1.0,
@@ -218,7 +219,8 @@ class Trained:
 
         `extractor` is what metrics of features look through, by its name or the path of its file
         (.pt2, .onnx, .safetensors), the run's own "discriminator", or the directory of the run
-        whose D it is; None: the classifier of digits for MNIST, else pixels. `keep` is the share
+        whose D it is; None: the classifier of digits for MNIST, else pixels. Opening a .pt2 file
+        can run any code that is in it, which `trust_code` allows. `keep` is the share
         of samples that D judges most real and that is scored; records say so. `num` is how many
         samples are, and real pictures beside them where there are as many; None: 10,000. `labels`
         are how many the probe is given, 0 being all; none: 100 and 1,000.
@@ -231,7 +233,7 @@ class Trained:
             RunError: scores.json cannot be read.
             UsageError: no metric is asked for; samples are to be rejected where there is no D or no
                 sample; an extractor, a number or labels are given that no metric looks at; a number
-                of labels is negative.
+                of labels is negative; a .pt2 file is given without `trust_code`.
         """
         metrics = (metrics,) if isinstance(metrics, str) else metrics
         check_asked(metrics, extractor=extractor, keep=keep, num=num, labels=labels)
@@ -244,7 +246,7 @@ class Trained:
             step=self.step,
             weights=self.weights,
             drawing=self.drawing,
-            extractor=self._extractor(extractor, data.facts.name),
+            extractor=self._extractor(extractor, data.facts.name, trust_code=trust_code),
             begun=self.begun,
             game=self.config.stage.game,
             shown=self.config.data,

@@ -6,6 +6,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, cast
 
@@ -84,13 +85,13 @@ class Program:
         return found
 
 
-def extractor_of_file(path: Path) -> Extractor:
+def extractor_of_file(path: Path, *, trust_code: bool = False) -> Extractor:
     """An extractor from a file, by what its name ends with: .pt2, .onnx or .safetensors.
 
-    A .pt2 file can hold code, as a program can: open none that you would not run.
+    Opening a .pt2 file can run any code that is in it, as it holds pickles: `trust_code` allows it.
 
     Raises:
-        UsageError: its name has another ending.
+        UsageError: its name has another ending, or it is a .pt2 file without `trust_code`.
         DataError: it is not there, is broken, or does not map one batch of pictures to one tensor.
         MissingExtraError: it is an ONNX file and onnxruntime is not installed.
     """
@@ -98,26 +99,27 @@ def extractor_of_file(path: Path) -> Extractor:
         raise UsageError(
             f"{path} was given as extractor; give a file that ends in {', '.join(ENDINGS)}"
         )
+    if path.suffix == ".pt2" and not trust_code:
+        raise UsageError(
+            f"opening {path} can run any code that is in it; if you trust whoever made it, add "
+            "--trust-code (in Python, trust_code=True), or give an .onnx or .safetensors file"
+        )
     try:
         content = path.expanduser().read_bytes()
     except OSError as error:
         raise DataError(
             f"the extractor {path} cannot be read ({error.strerror}); give the path of a file"
         ) from None
-    return ENDINGS[path.suffix](path.name, content, path.expanduser())
+    return ENDINGS[path.suffix](path.name, content)
 
 
-def _weights(name: str, content: bytes, _: Path) -> Extractor:
-    return read_classifier(name, content)
-
-
-def _exported(name: str, content: bytes, path: Path) -> Extractor:
+def _exported(name: str, content: bytes) -> Extractor:
     """A program that `torch.export.save` wrote."""
     log = logging.getLogger("torch.export")
     level = log.level
     log.setLevel(logging.CRITICAL)  # its reader tells the whole of its fall
     try:
-        program = torch.export.load(path)
+        program = torch.export.load(BytesIO(content))
     except Exception as error:  # of an archive that is none, whatever its reader stumbles over
         raise _broken(name, error, "torch.export.save") from None
     finally:
@@ -141,7 +143,7 @@ def _limits(program: torch.export.ExportedProgram, size: Any) -> tuple[int, int]
     return max(int(bounds.lower), 1), BLOCK if bounds.upper > BLOCK else int(bounds.upper)
 
 
-def _onnx(name: str, content: bytes, _: Path) -> Extractor:
+def _onnx(name: str, content: bytes) -> Extractor:
     """An ONNX model, run by onnxruntime on the processor."""
     if _EXTERNAL in content:
         raise DataError(
@@ -171,10 +173,10 @@ def _onnx(name: str, content: bytes, _: Path) -> Extractor:
     return Program(name, _sha256(content), of, size, least, most, ran_by)
 
 
-ENDINGS: dict[str, Callable[[str, bytes, Path], Extractor]] = {
+ENDINGS: dict[str, Callable[[str, bytes], Extractor]] = {
     ".pt2": _exported,
     ".onnx": _onnx,
-    ".safetensors": _weights,
+    ".safetensors": read_classifier,
 }
 """What reads an extractor, by the ending of its file."""
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from advnets.errors import UsageError, require
+from advnets.errors import RunError, UsageError, require
 from advnets.experiment.trained import Trained
 from advnets.files import write_atomically
 from advnets.looks.look import Look, beside, of_run
@@ -25,6 +25,7 @@ def training(trained: Trained) -> Look:
 
     Raises:
         UsageError: it has left fewer than two.
+        RunError: one cannot be read.
     """
     files = trained.run.sample_files()
     if len(files) < 2:
@@ -32,13 +33,23 @@ def training(trained: Trained) -> Look:
             f"{trained.run.path} has {len(files)} grids of samples, and a movie needs two; train "
             "on, or oftener with --ticks.samples"
         )
-    frames = [_told(Image.open(file).convert("RGB"), step) for step, file in files.items()]
+    frames = [_told(_grid(file), step) for step, file in files.items()]
     picked = np.linspace(0, len(frames) - 1, min(SHOWN, len(frames))).round().astype(int)
     return Look(
         beside(*(frames[number] for number in picked)),
         of_run(trained, view="training", steps=list(files)),
         tuple(frames),
     )
+
+
+def _grid(file: Path) -> Image.Image:
+    try:
+        with Image.open(file, formats=("PNG",)) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise RunError(
+            f"{file} cannot be read as a grid of samples ({error}); move it away"
+        ) from None
 
 
 def _told(frame: Image.Image, step: int) -> Image.Image:

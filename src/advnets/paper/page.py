@@ -140,7 +140,7 @@ def _(block: Formula, folder: Path) -> Html:  # noqa: ARG001
 @block_html.register
 def _(block: Picture, folder: Path) -> Html:
     path = folder / block.file
-    with Image.open(path) as image:
+    with Image.open(path, formats=("PNG", "GIF")) as image:
         width, kind = image.width, path.suffix.removeprefix(".")
     drawn = data_uri(path.read_bytes(), kind)
     picture = void("img", src=drawn, alt=block.alt, width=width // _DENSITY)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from advnets.codec import from_json
 from advnets.config import Config
-from advnets.errors import UsageError
-from advnets.presets.catalogue import DEFAULT, default_out, is_data, starting_point
+from advnets.errors import RunError, UsageError
+from advnets.experiment.own import own_games, with_files_of
+from advnets.presets.catalogue import DEFAULT, default_out, is_data, is_place, starting_point
 from advnets.runs import RunDirectory
 
 
@@ -16,7 +17,7 @@ def begun_config(out: Path | None, name: str | None, source: str | None = None) 
     """The config of the run in `out`, or of the one that goes where this preset's on a source does.
 
     Raises:
-        RunError: there is no run.
+        RunError: there is no run, or it plays another file's game than the name says.
         UsageError: it was begun with another preset, or on other data, than the name says.
     """
     start = starting_point(name or DEFAULT)
@@ -26,8 +27,26 @@ def begun_config(out: Path | None, name: str | None, source: str | None = None) 
     stored = from_json(RunDirectory.existing(path).read_config()["config"], Config)
     if name is None:
         return stored
+    if is_place(name):
+        return _with_typed_game(path, stored, name, start)
     if start.preset != stored.preset:
         raise UsageError(f"{path} was begun with preset {stored.preset}, not {name}; leave it out")
     if is_data(name) and start.data.source != stored.data.source:
         raise UsageError(f"{path} was begun on {stored.data.source}, not {name}; leave it out")
     return stored
+
+
+def _with_typed_game(path: Path, stored: Config, name: str, start: Config) -> Config:
+    """Return the stored config with its games taken from the file that was typed, and no other."""
+    typed = own_games(start)
+    found = with_files_of(stored, typed)
+    for game in own_games(found):
+        if game not in typed:
+            raise RunError(
+                f"{path} was begun with a game of {game.place!r} of digest {game.digest[:12]!r}, "
+                f"and {name} is another or has changed since; bring the old file back or begin a "
+                "new run"
+            )
+    if not own_games(found) and (typed or start.preset != stored.preset):
+        raise UsageError(f"{path} was begun with preset {stored.preset}, not {name}; leave it out")
+    return found

@@ -80,7 +80,7 @@ def _opened(path: Path) -> Generator[tuple[Any, dict[str, Any]]]:
                     "use the advnets that wrote it"
                 )
             yield file, record["facts"]
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise CheckpointError(
             f"{path} is truncated or no checkpoint ({error}); remove it, and --resume goes on "
             "from the one before"

@@ -92,7 +92,7 @@ def _samples(directory: RunDirectory) -> Html:
     heading = element("h2", "Samples")
     for path in sorted(directory.samples.glob(f"step-{'[0-9]' * 8}.png"), reverse=True):
         try:
-            with Image.open(path) as image:
+            with Image.open(path, formats=("PNG",)) as image:
                 width, height = image.size
                 image.load()
         except (OSError, SyntaxError, ValueError):  # whichever of them Pillow finds fitting

@@ -1,0 +1,506 @@
+"""Code runs only where it was typed or trusted: no file of a run, data set or checkpoint runs any.
+
+Each payload, once it runs, leaves a file, the canary, and nothing else does.
+"""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import pickle
+import py_compile
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import advnets
+from advnets import config
+from advnets.data.open import KINDS, NAMED, open_source
+from advnets.data.published.cifar import is_cifar10_folder
+from advnets.errors import AdvnetsError, RunError, UsageError
+from advnets.extractors.file import ENDINGS, extractor_of_file
+from advnets.extractors.inception import FILE, VARIABLE, inception
+from advnets.paper.result import Result
+from advnets.runs import RunDirectory
+
+PACKAGE = Path(advnets.__file__).parent
+GAME = (Path(__file__).parents[1] / "examples" / "own_game.py").read_text("utf-8")
+QUICK = ("--steps", "4", "--threads", "1", "--ticks.log", "2", "--ticks.samples", "2")
+
+
+class Canary:
+    """A place that a payload writes to when it runs."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "canary"
+        self.source = f"__import__('pathlib').Path({str(self.file)!r}).touch()\n"
+
+    def sang(self) -> bool:
+        """Whether a payload has run since the last look."""
+        found = self.file.exists()
+        self.file.unlink(missing_ok=True)
+        return found
+
+    def __reduce__(self):
+        return exec, (self.source,)
+
+
+@pytest.fixture
+def canary(tmp_path_factory) -> Canary:
+    return Canary(tmp_path_factory.mktemp("cage"))
+
+
+@pytest.fixture
+def ghostscript(tmp_path_factory, monkeypatch, canary) -> None:
+    """A program `gs`, which Pillow starts on PostScript, that is the canary's too."""
+    folder = tmp_path_factory.mktemp("programs")
+    program = folder / "gs"
+    program.write_text(f"#!/bin/sh\necho 9 | tee -a '{canary.file}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)
+
+
+def postscript() -> bytes:
+    return b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+
+
+def payloads(canary: Canary, folder: Path) -> dict[str, bytes]:
+    """Contents that run when they are unpickled, imported, or drawn."""
+    objects = folder / "objects.npy"
+    np.save(objects, np.array([canary, canary], dtype=object), allow_pickle=True)
+    np.savez(folder / "objects.npz", images=np.array([canary], dtype=object))
+    torch.save({"weights": canary}, folder / "weights.pt")
+    return {
+        **{f"pickle{protocol}": pickle.dumps(canary, protocol) for protocol in (0, 2, 5)},
+        "npy": objects.read_bytes(),
+        "npz": (folder / "objects.npz").read_bytes(),
+        "torch": (folder / "weights.pt").read_bytes(),
+        "python": canary.source.encode(),
+        "postscript": postscript(),
+    }
+
+
+def test_each_payload_runs_where_it_may(canary, ghostscript, tmp_path):
+    """Or the tests below would pass whatever happened."""
+    found = payloads(canary, tmp_path)
+    for protocol in (0, 2, 5):
+        pickle.loads(found[f"pickle{protocol}"])
+        assert canary.sang()
+    np.load(tmp_path / "objects.npy", allow_pickle=True)
+    assert canary.sang()
+    torch.load(tmp_path / "weights.pt", weights_only=False)
+    assert canary.sang()
+    from PIL import Image
+
+    (tmp_path / "a.png").write_bytes(found["postscript"])
+    with pytest.raises(OSError), Image.open(tmp_path / "a.png") as image:
+        image.load()
+    assert canary.sang()
+
+
+# ------------------------------------------------------------------------------ the run directory
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run of the game in a file, and an innocent one."""
+    from advnets import cli
+
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "own.py").write_text(GAME)
+    place = f"{folder / 'own.py'}:game"
+    assert cli.main(["train", place, "--out", str(folder / "own"), *QUICK]) == 0
+    flags = ("--ticks.checkpoint", "2", "--ticks.samples", "2")
+    assert cli.main(["train", "digits", "--out", str(folder / "plain"), *QUICK, *flags]) == 0
+    assert cli.main(["evaluate", str(folder / "plain"), "--num", "20"]) == 0
+    return folder
+
+
+def stranger(whole: Path, tmp_path: Path, canary: Canary) -> tuple[Path, Path]:
+    """A run directory as a stranger sends it: its config names a file of code in it."""
+    run = tmp_path / "run"
+    shutil.copytree(whole / "own", run)
+    code = run / "notes.py"
+    code.write_text(canary.source + GAME)
+    record = json.loads((run / "config.json").read_text())
+    from hashlib import blake2b
+
+    digest = blake2b(code.read_bytes(), digest_size=16).hexdigest()
+    record["config"]["stages"][0]["game"] |= {"place": f"{code}:game", "digest": digest}
+    (run / "config.json").write_text(json.dumps(record))
+    return run, code
+
+
+COMMANDS = (
+    ("train", "--resume", "--out", "RUN", "--steps", "6"),
+    ("train", "--resume", "--out", "RUN", "--steps", "6", "--dry-run"),
+    ("train", "--out", "RUN", "--resume", "--help"),
+    ("train", "digits", "--resume", "--out", "RUN", "--steps", "6"),
+    ("train", "OWN:game", "--resume", "--out", "RUN", "--steps", "6"),
+    ("train", "OWN:game", "--resume", "--out", "RUN", "--steps", "6", "--dry-run"),
+    ("train", "inference-after", "--game.begin-with", "RUN", "--data", "digits", "--dry-run"),
+    ("train", "RUN"),
+    ("train", "--data", "RUN", "--dry-run"),
+    ("sample", "RUN", "--out", "SCRATCH/a.png"),
+    ("sample", "RUN", "--out", "SCRATCH/b.npz", "--keep", ".5"),
+    ("evaluate", "RUN", "--num", "20"),
+    ("evaluate", "RUN", "--metrics", "frechet", "--num", "20", "--extractor", "RUN"),
+    ("evaluate", "RUN", "--metrics", "frechet", "--num", "20", "--extractor", "discriminator"),
+    ("view", "RUN", "samples"),
+    ("view", "RUN", "training"),
+    ("view", "RUN", "walk"),
+    ("compare", "RUN", "PLAIN"),
+    ("data", "check", "RUN"),
+)
+"""Every command that looks into a directory."""
+
+
+@pytest.mark.parametrize("preset", [None, "as stored"])
+def test_no_command_runs_the_file_that_a_config_names(
+    said, whole, tmp_path, canary, preset, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    run, code = stranger(whole, tmp_path, canary)
+    if preset:  # a config that calls its preset as if it had been typed
+        record = json.loads((run / "config.json").read_text())
+        record["config"]["preset"] = f"{code}:game"
+        (run / "config.json").write_text(json.dumps(record))
+    names = {"RUN": run, "OWN:game": f"{whole / 'own.py'}:game", "PLAIN": whole / "plain"}
+    for command in COMMANDS[: 6 if preset else None]:
+        words = [names.get(word, word.replace("SCRATCH", str(tmp_path))) for word in command]
+        status, _, err = said(*words)
+        assert not canary.sang(), words
+        if "--resume" in command and "--help" not in command:
+            assert status in (1, 2), (words, err)
+            assert len(err.strip().splitlines()) == 1, err
+    with pytest.raises(RunError, match=r"whose Python code would run.*--trust-code"):
+        advnets.train(out=run, resume=True, steps=6)
+    stored = advnets.load(run).config
+    with pytest.raises(RunError, match="trust_code=True"):
+        advnets.train(stored, out=tmp_path / "again")
+    assert not (tmp_path / "again").exists()
+    assert not canary.sang()
+
+
+def test_it_runs_where_it_is_typed_or_trusted(said, whole, tmp_path, canary):
+    run, code = stranger(whole, tmp_path, canary)
+    for steps, words in enumerate(((), ("--dry-run",)), start=5):
+        told = ("--resume", "--out", run, "--steps", steps, *words)
+        assert said("train", *told)[0] == 1
+        assert not canary.sang()
+        assert said("train", *told, "--trust-code")[0] == 0
+        assert canary.sang()
+        assert said("train", f"{code}:game", *told)[0] == 0
+        assert canary.sang()
+    advnets.train(out=run, resume=True, steps=7, trust_code=True)
+    assert canary.sang()
+    advnets.train(f"{code}:game", out=run, resume=True, steps=8)
+    assert canary.sang()
+
+
+def test_the_typed_file_is_the_one_that_runs(said, whole, tmp_path, canary):
+    """Wherever the stored one lies: name and content are what a game is known by."""
+    run = tmp_path / "run"
+    shutil.copytree(whole / "own", run)
+    moved = tmp_path / "renamed.py"
+    moved.write_text(GAME)
+    assert said("train", f"{moved}:game", "--resume", "--out", run, "--steps", "6")[0] == 0
+    assert advnets.load(run).config.stage.game.place == f"{moved}:game"
+    (tmp_path / "other.py").write_text(f"{GAME}\nother = game\n")
+    code, _, err = said("train", f"{tmp_path / 'other.py'}:other", "--resume", "--out", run)
+    assert code == 1
+    assert "is another or has changed since" in err
+
+
+def test_what_is_compiled_beside_a_file_is_not_run(said, whole, tmp_path, canary):
+    """Python takes a `__pycache__` that says it fits; the bytes that were read are what is run."""
+    own = tmp_path / "own.py"
+    own.write_text(canary.source)
+    cache = Path(py_compile.compile(str(own), invalidation_mode=py_compile.PycInvalidationMode(2)))
+    assert cache.is_file()
+    own.write_text(GAME)
+    assert said("train", f"{own}:game", "--out", tmp_path / "run", *QUICK)[0] == 0
+    assert not canary.sang()
+
+
+def test_no_other_file_of_a_run_runs(said, whole, tmp_path, canary, ghostscript, monkeypatch):
+    """Each file of a run in turn holds each payload; every command looks."""
+    monkeypatch.chdir(tmp_path)
+    plain = whole / "plain"
+    files = [path.relative_to(plain) for path in plain.rglob("*") if path.is_file()]
+    kinds = {path.suffix for path in files}
+    assert {".json", ".jsonl", ".png", ".safetensors", ".html"} <= kinds
+    one_a_kind = {
+        (path.suffix, path.name if path.suffix == ".json" else ""): path for path in files
+    }
+    contents = payloads(canary, tmp_path)
+    for path in one_a_kind.values():
+        binary = path.suffix in (".png", ".safetensors")
+        for name in ("pickle2", "torch", "npy", "postscript") if binary else ("pickle0", "python"):
+            run = tmp_path / f"{name}-{path.name}"
+            shutil.copytree(plain, run)
+            alike = run.rglob(f"*{path.suffix}") if path.suffix != ".json" else [run / path]
+            for file in filter(Path.is_file, alike):
+                file.write_bytes(contents[name])
+            words = {"RUN": run, "PLAIN": plain}
+            for command in LOOKING:
+                said(*(words.get(w, w.replace("SCRATCH", str(tmp_path))) for w in command))
+                assert not canary.sang(), (name, path, command)
+            shutil.rmtree(run)
+
+
+LOOKING = (
+    ("train", "--resume", "--out", "RUN", "--steps", "5"),
+    ("sample", "RUN", "--out", "SCRATCH/a.png", "--num", "2"),
+    ("evaluate", "RUN", "--num", "20"),
+    ("view", "RUN", "training"),
+    ("compare", "RUN", "PLAIN"),
+)
+
+
+# ------------------------------------------------------------------------------------- data sets
+
+
+def laid(kind: str, content: bytes, folder: Path) -> list[str]:
+    """Sources of every kind that a path may be, all of whose files are one payload."""
+    files = {
+        "a table": ["points.csv", "points.npy"],
+        "a pack": ["pack.json", "images.npy", "labels.npy", "places.npy", "uncut.bin"],
+        "a MATLAB file": ["TFD_48x48.mat"],
+        "IDX": ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"],
+        "CIFAR-10": [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta"],
+        "CIFAR-100": ["train", "test", "meta"],
+        "SVHN": ["train_32x32.mat", "test_32x32.mat"],
+        "shards": ["a.parquet", "b.tar", "saved.arrow", "dataset_info.json", "state.json"],
+        "pictures": ["a.png", "b.jpg", "c.eps", "d.wmf", "e.tif", "f.py", "shards.py"],
+    }[kind]
+    root = folder / kind.replace(" ", "-")
+    root.mkdir(parents=True)
+    for name in files:
+        (root / name).write_bytes(content)
+    if kind == "a pack":
+        whole = {"version": 1, "name": "a", "counts": [2, 0, 0], "classes": [], "broken": []}
+        (root / "pack.json").write_text(
+            json.dumps({**whole, "frame": vars(config.Framing()), "digest": "x"})
+        )
+    if kind == "shards":
+        with tarfile.open(root / "b.tar", "w") as tar:
+            for name in ("0.png", "0.pkl", "0.pyd", "0.pickle", "0.npy", "0.npz", "0.pth", "0.py"):
+                (root / "member").write_bytes(content)
+                tar.add(root / "member", name)
+        (root / "member").unlink()
+        (root / "a.parquet").unlink()
+        (root / f"{root.name}.py").write_bytes(content)  # where a loading script would lie
+    if kind == "pictures":
+        with zipfile.ZipFile(folder / "pictures.zip", "w") as archive:
+            for name in files:
+                archive.writestr(name, content)
+        return [str(root), str(folder / "pictures.zip")]
+    several = kind in ("a table", "a MATLAB file", "shards")
+    return [str(root), *(str(root / name) for name in files if several)]
+
+
+NAMES = (
+    *("a table", "a pack", "a MATLAB file", "IDX", "CIFAR-10", "CIFAR-100", "SVHN"),
+    *("shards", "pictures"),
+)
+
+
+def test_every_kind_of_data_is_walked():
+    """A new kind of file is a line of `laid`."""
+    assert len(NAMES) == len(KINDS)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.parametrize("kind", NAMES)
+def test_no_file_of_a_data_set_runs(kind, tmp_path, canary, ghostscript, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    opened = 0
+    for name, content in payloads(canary, tmp_path).items():
+        for source in laid(kind, content, tmp_path / name):
+            try:
+                open_source(source, size=8)
+            except AdvnetsError:
+                pass
+            else:
+                opened += 1
+            assert not canary.sang(), (name, source)
+    if kind == "CIFAR-10":
+        assert is_cifar10_folder(tmp_path / "pickle2" / kind)  # the reader was reached
+    assert opened == 0 or kind == "IDX"
+
+
+def test_no_published_set_runs(tmp_path, canary):
+    """By its name, in the folder that holds it."""
+    files = {
+        "cifar10": "cifar-10-batches-py/data_batch_1",
+        "cifar100": "cifar-100-python/train",
+        "tfd": "TFD_48x48.mat",
+        "svhn": "train_32x32.mat",
+        "mnist": "train-images-idx3-ubyte",
+    }
+    for payload in payloads(canary, tmp_path).values():
+        for name in NAMED:
+            if name in files:
+                for place in (tmp_path / "d" / name, tmp_path / "d"):
+                    file = place / files[name]
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    file.write_bytes(payload)
+                with pytest.raises(AdvnetsError):
+                    open_source(name, directory=str(tmp_path / "d"))
+                assert not canary.sang(), name
+
+
+# ----------------------------------------------------------------- extractors, results, records
+
+
+class Mean(nn.Module):
+    """Four features of a picture."""
+
+    def forward(self, x):
+        return x.flatten(1)[:, :4]
+
+
+def test_an_exported_program_is_opened_only_where_it_is_trusted(said, whole, tmp_path):
+    program = torch.export.export(
+        Mean().eval(), (torch.rand(2, 1, 8, 8),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},)
+    )
+    path = tmp_path / "mean.pt2"
+    torch.export.save(program, path)
+    run = tmp_path / "run"
+    shutil.copytree(whole / "plain", run)
+    words = ("evaluate", run, "--metrics", "frechet", "--num", "20", "--extractor", path)
+    code, _, err = said(*words)
+    assert code == 2
+    assert f"opening {path} can run any code that is in it" in err
+    assert said(*words, "--trust-code")[0] == 0
+    trained = advnets.load(run)
+    with pytest.raises(UsageError, match="trust_code=True"):
+        trained.evaluate("frechet", extractor=str(path), num=20)
+    assert trained.evaluate("frechet", extractor=str(path), num=20, trust_code=True)
+
+
+@pytest.mark.parametrize("ending", sorted(ENDINGS))
+def test_no_file_of_an_extractor_runs(ending, tmp_path, canary, monkeypatch):
+    for name, content in payloads(canary, tmp_path).items():
+        path = tmp_path / f"{name}{ending}"
+        path.write_bytes(content)
+        with pytest.raises(AdvnetsError):
+            extractor_of_file(path)
+        assert not canary.sang()
+    path = tmp_path / FILE
+    path.write_bytes((tmp_path / "weights.pt").read_bytes())
+    monkeypatch.setenv(VARIABLE, str(path))
+    monkeypatch.setattr("advnets.extractors.inception._DIGEST", "")  # as if the hash did agree
+    monkeypatch.setattr("advnets.extractors.inception._torch_fidelity", lambda: None)
+    with pytest.raises(AdvnetsError, match="is no file of weights"):
+        inception()
+    assert not canary.sang()
+
+
+def test_an_exported_programs_pickles_run_when_it_is_trusted(tmp_path, canary):
+    """Which is why it has to be."""
+    program = torch.export.export(Mean().eval(), (torch.rand(2, 1, 8, 8),))
+    torch.export.save(program, tmp_path / "mean.pt2")
+    with zipfile.ZipFile(tmp_path / "mean.pt2") as old:
+        members = {name: old.read(name) for name in old.namelist()}
+    torch.save(canary, tmp_path / "canary.pt")
+    with zipfile.ZipFile(tmp_path / "evil.pt2", "w") as new:
+        for name, content in members.items():
+            new.writestr(
+                name,
+                (tmp_path / "canary.pt").read_bytes() if name.endswith(".pt") else content,
+            )
+    with pytest.raises(UsageError, match="can run any code"):
+        extractor_of_file(tmp_path / "evil.pt2")
+    assert not canary.sang()
+    with pytest.raises(AdvnetsError, match="cannot be opened"):
+        extractor_of_file(tmp_path / "evil.pt2", trust_code=True)
+    assert canary.sang()
+
+
+def test_neither_results_nor_records_run(tmp_path, canary):
+    for content in payloads(canary, tmp_path).values():
+        (tmp_path / "result.json").write_bytes(content)
+        assert Result.read(tmp_path) is None
+    code = tmp_path / "own.py"
+    code.write_text(canary.source + GAME)
+    from advnets.cli import config_of
+
+    with pytest.raises(UsageError, match="records run no code"):
+        config_of(f"advnets train {code}:game --steps 5")
+    assert not canary.sang()
+
+
+def test_metadata_of_a_checkpoint_are_not_run(whole, tmp_path, canary):
+    run = tmp_path / "run"
+    shutil.copytree(whole / "plain", run)
+    newest = RunDirectory(run).newest_checkpoint()
+    save_file({"a": torch.zeros(1)}, newest, {"advnets": canary.source, "__reduce__": "exec"})
+    with pytest.raises(RunError):
+        advnets.load(run)
+    assert not canary.sang()
+
+
+# ----------------------------------------------------------------------------------- the package
+
+EXECUTING = {
+    ("experiment/own.py", "exec"): "a file whose place was typed or trusted",
+    ("experiment/own.py", "compile"): "the same",
+    ("extractors/file.py", "torch.export.load"): "with trust_code only",
+    ("extractors/inception.py", "torch.load"): "weights_only",
+    ("extractors/inception.py", "importlib.import_module"): "a module of an installed library",
+    ("errors.py", "importlib.import_module"): "a library by a name that stands in the source",
+    ("__init__.py", "importlib.import_module"): "a module of the package's own",
+    ("bench/processes.py", "subprocess.Popen"): "this package's own worker",
+    ("metrics/probe.py", "torch.compile"): "",
+}
+"""All calls in the package that run, import or unpickle, and what they are given."""
+
+_RUNNING = {
+    *("exec", "eval", "compile", "__import__", "torch.load", "torch.jit.load", "torch.hub.load"),
+    *("torch.export.load", "pickle.load", "pickle.loads", "pickle.Unpickler", "joblib.load"),
+    *("importlib.import_module", "runpy.run_path", "os.system", "os.popen", "marshal.loads"),
+    *("subprocess.run", "subprocess.Popen", "subprocess.call", "yaml.load", "shelve.open"),
+    *("spec.loader.exec_module", "importlib.util.spec_from_file_location", "code.interact"),
+}
+
+
+def test_what_could_run_code_is_known():
+    """A call that could run what a file holds is a decision, and a line above."""
+    found: set[tuple[str, str]] = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                where = (path.relative_to(PACKAGE).as_posix(), name)
+                if name in _RUNNING:
+                    found.add(where)
+                keywords = {k.arg: ast.unparse(k.value) for k in node.keywords}
+                assert keywords.get("allow_pickle", "False") == "False", where
+                assert keywords.get("trust_remote_code", "False") == "False", where
+                if name == "torch.load":
+                    assert keywords["weights_only"] == "True"
+    assert found == {key for key in EXECUTING if key[1] in _RUNNING}
+
+
+@pytest.mark.parametrize("file", ["views/report.py", "looks/movie.py", "paper/page.py"])
+def test_pictures_of_runs_are_opened_by_few_readers(file):
+    """Pillow starts Ghostscript on PostScript, whatever a file's name ends with."""
+    opened = [
+        node
+        for node in ast.walk(ast.parse((PACKAGE / file).read_text("utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Image.open"
+    ]
+    assert opened
+    for call in opened:
+        assert "formats" in {keyword.arg for keyword in call.keywords}
