@@ -43,3 +43,11 @@ def test_a_library_that_misses_a_part_of_its_own_is_not_called_missing(tmp_path,
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ModuleNotFoundError, match="not_there_at_all"):
         errors.require("half_there", "report")
+
+
+def test_a_message_cannot_command_a_terminal():
+    """Names from a disk are in messages: control characters come out as escapes, letters do not."""
+    error = errors.DataError("a\x1b[2Jb\nc\x9bd\u202ee\udcff é 한 is no file")
+    assert str(error) == r"a\x1b[2Jb\nc\u009bd\u202ee\udcff é 한 is no file"
+    assert errors.printable(str(error)) == str(error)
+    assert errors.printable_lines("a\x1b\nb\x7f") == "a\\x1b\nb\\u007f"

@@ -1,12 +1,21 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import stat
+from pathlib import Path
 
 import pytest
 
 from advnets.errors import WriteError
-from advnets.files import write_atomically, write_json
+from advnets.files import (
+    open_regular_file,
+    read_regular_file,
+    require_regular_file,
+    write_atomically,
+    write_json,
+)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -33,3 +42,39 @@ def test_a_file_in_the_folders_place_is_named(tmp_path):
     (tmp_path / "a").touch()
     with pytest.raises(WriteError, match=r"b.json could not be written \("):
         write_json(tmp_path / "a" / "b.json", [1])
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("pipe", "a named pipe, not a regular file"),
+        ("socket", "a socket, not a regular file"),
+        ("folder", "a folder, not a regular file"),
+        ("device", "a device, not a regular file"),
+        ("absent", "No such file or directory"),
+    ],
+)
+def test_only_a_regular_file_is_opened(tmp_path, monkeypatch, kind, reason):
+    """A named pipe without a writer would be waited for, and /dev/zero read, without end."""
+    monkeypatch.chdir(tmp_path)  # as the path of a socket may not be long
+    path = Path("/dev/zero") if kind == "device" else Path("x")
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(path))
+    for refused in (open_regular_file, require_regular_file, lambda p: read_regular_file(p, 9)):
+        with pytest.raises(OSError) as caught:
+            refused(path)
+        assert caught.value.strerror == reason
+
+
+def test_a_regular_file_is_read_up_to_its_bound(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(b"12345")
+    assert read_regular_file(path, 5) == b"12345"
+    assert require_regular_file(path).st_size == 5
+    with pytest.raises(OSError, match="larger than 4 bytes"):
+        read_regular_file(path, 4)

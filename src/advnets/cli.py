@@ -25,7 +25,7 @@ from advnets.commands import Command, Evaluate, Presets, Sample, Train
 from advnets.compare_command import Compare
 from advnets.config import Config
 from advnets.data_commands import DataSets
-from advnets.errors import AdvnetsError, UsageError
+from advnets.errors import AdvnetsError, UsageError, printable
 from advnets.paper_command import Paper
 from advnets.view_command import View
 
@@ -54,8 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug:
             raise
         print(
-            f"advnets: unexpected {type(error).__name__}: {error}; this is a fault of advnets: "
-            "run it again with --debug and report what that prints",
+            f"advnets: unexpected {type(error).__name__}: {printable(str(error))}; "
+            "this is a fault of advnets: run it again with --debug and report what that prints",
             file=sys.stderr,
         )
         return UNEXPECTED

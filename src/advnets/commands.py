@@ -19,7 +19,7 @@ from advnets.bench_command import Bench
 from advnets.compare_command import Compare
 from advnets.config import Config, Data, Runtime, Stage, Ticks
 from advnets.data_commands import DataSets
-from advnets.errors import UsageError
+from advnets.errors import UsageError, printable, printable_lines
 from advnets.paper_command import Paper
 from advnets.view_command import View
 
@@ -94,7 +94,7 @@ class Train:
         finally:
             watcher.close()
         for warning in ended.warnings:
-            print(f"advnets: {warning}", file=sys.stderr)
+            print(f"advnets: {printable(warning)}", file=sys.stderr)
         print(console.ending(ended, time.monotonic() - began))
         return 128 + ended.signal if ended.signal is not None else 0
 
@@ -141,7 +141,8 @@ class Sample:
         write(samples, self.out, self.columns)
         best = "" if self.keep == 1 else f", best {self.keep:g} by D"
         weights = f"{trained.weights} weights{best}"
-        print(f"{self.num:,} samples of step {trained.step:,} ({weights}): {self.out}")
+        out = printable(str(self.out))
+        print(f"{self.num:,} samples of step {trained.step:,} ({weights}): {out}")
         return 0
 
 
@@ -204,7 +205,7 @@ class Evaluate:
             num=self.num,
             labels=self.labels,
         )
-        print(json.dumps(records, indent=2) if self.json else score_lines(records))
+        print(json.dumps(records, indent=2) if self.json else printable_lines(score_lines(records)))
         trained.report()
         return 0
 

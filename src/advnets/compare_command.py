@@ -9,7 +9,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from advnets.errors import UsageError
+from advnets.errors import UsageError, printable, printable_lines
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Compare:
         record = compare(runs, metrics=self.metrics, apart=self.apart)
         as_json = json.dumps(record, indent=2, ensure_ascii=False)
         if self.out is None:
-            print(as_json if self.json else comparison_text(record))
+            print(printable_lines(as_json if self.json else comparison_text(record)))
             return 0
         text = f"{as_json}\n" if self.out.suffix == ".json" else comparison_markdown(record)
         write_atomically(self.out, lambda part: part.write_text(text, "utf-8"))
-        print(self.out)
+        print(printable(str(self.out)))
         return 0

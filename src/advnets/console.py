@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO, cast
 from tqdm import tqdm
 
 from advnets.codec import by_name, to_json
+from advnets.errors import printable, printable_lines
 from advnets.views.plots import observed_names
 from advnets.views.score_lines import found
 from advnets.views.watched import watched
@@ -60,6 +61,7 @@ class Console:
 
     def line(self, text: str) -> None:
         """Print a line, above the bar if there is one."""
+        text = printable(text)
         if self.bar is not None:
             self.bar.write(text, file=self.stream)
         else:
@@ -136,7 +138,7 @@ def ending(ending: Ending, seconds: float) -> str:
     run = ending.run
     if ending.signal is not None:
         name = signal.Signals(ending.signal).name
-        return (
+        return printable_lines(
             f"stopped by {name} at step {ending.step:,}; everything is saved. Go on with:\n"
             f"  advnets train --resume --out {run}"
         )
@@ -147,7 +149,7 @@ def ending(ending: Ending, seconds: float) -> str:
         _EVALUATE[ending.score].format(run=run),
         f"  advnets sample {run} --num 64 --seed 1 --out samples.png",
     ]
-    return "\n".join(lines)
+    return printable_lines("\n".join(lines))
 
 
 _EVALUATE = {
@@ -184,7 +186,7 @@ def plan_text(plan: Plan) -> str:
         f"memory: about {plan.peak_bytes / 2**20:,.0f} MiB",
         "nothing was written",
     ]
-    return "\n".join(lines)
+    return printable_lines("\n".join(lines))
 
 
 def _flat(indent: str, record: Mapping[str, Any]) -> list[str]:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg, subcommand
 
 from advnets.config import Data, Framing
-from advnets.errors import DataError, MissingExtraError, UsageError
+from advnets.errors import (
+    DataError,
+    MissingExtraError,
+    UsageError,
+    printable,
+    printable_lines,
+)
 
 if TYPE_CHECKING:
     from advnets.data.images.audit import Audit
@@ -39,7 +45,7 @@ class Fetch:
         from advnets.data.published.fetch import fetch
 
         for path in fetch(self.name, data_directory(self.data_dir)):
-            print(path)
+            print(printable(str(path)))
         return 0
 
 
@@ -144,12 +150,12 @@ class Pack:
         splits = pack(found, Frame.of(self.framing), self.out)
         seconds = time.monotonic() - began
         for file in splits.broken[:_SHOWN]:
-            print(f"left out: {file.name} {file.reason}")
+            print(f"left out: {printable(f'{file.name} {file.reason}')}")
         if len(splits.broken) > _SHOWN:
             print(f"left out: {len(splits.broken) - _SHOWN:,} more")
         count = sum(_counts(splits).values())
         size = sum(file.stat().st_size for file in self.out.iterdir())
-        print(f"{self.out}: {_sizes(splits)}")
+        print(f"{printable(str(self.out))}: {_sizes(splits)}")
         print(f"{size / 2**20:,.0f} MiB in {seconds:.1f} s, {count / seconds:,.0f} pictures/s")
         return 0
 
@@ -201,7 +207,7 @@ def audit_text(audit: Audit, path: str) -> str:
             f"suggestion: {audit.suggestion.why}",
             f"  advnets train {path} {audit.suggestion.flags()}",
         ]
-    return "\n".join(lines)
+    return printable_lines("\n".join(lines))
 
 
 def point_facts(splits: Splits) -> dict[str, Any]:
@@ -233,7 +239,7 @@ def points_text(facts: Mapping[str, Any]) -> str:
     for title in ("mean", "sd", "least", "most"):
         lines.append(f"  {title:<12}{', '.join(f'{value:.4g}' for value in facts[title])}")
     lines.append(f"  log density of test points, exact: {facts['log_density_of_test']:.4f} nats")
-    return "\n".join(lines)
+    return printable_lines("\n".join(lines))
 
 
 def _counted(counts: Mapping[str, int]) -> str:

@@ -23,13 +23,41 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Characters that command a terminal, end or reorder a line, or cannot be encoded."""
+
+
+def printable(text: str) -> str:
+    r"""Return one line of text that is safe to print: control characters as escapes such as \x1b.
+
+    For every text that comes from data or from a disk, such as the name of a file.
+    """
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def printable_lines(text: str) -> str:
+    """Return the text with each of its lines safe to print."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _escape(found: re.Match[str]) -> str:
+    # Above ASCII in a form that is legal within JSON, which escapes the ones below itself.
+    code = ord(found[0])
+    return f"\\u{code:04x}" if code >= 0x7F else found[0].encode("unicode_escape").decode()
+
 
 class AdvnetsError(Exception):
-    """Base of every error that advnets raises on purpose."""
+    """Base of every error that advnets raises on purpose; its message is safe to print."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class UsageError(AdvnetsError):

@@ -1,9 +1,12 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and files that are safe to read."""
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
+import stat
 import sys
 import tempfile
 from collections.abc import Callable
@@ -55,3 +58,62 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+def require_regular_file(path: Path) -> os.stat_result:
+    """Return the status of a regular file, for a library that opens it by its path.
+
+    A named pipe or a device would be waited for, or read, without end.
+
+    Raises:
+        OSError: the file is absent or not a regular file; `strerror` says which.
+    """
+    status = path.stat()
+    _refuse_special(path, status)
+    return status
+
+
+def open_regular_file(path: Path) -> io.BufferedReader:
+    """Open a regular file to read its bytes.
+
+    Raises:
+        OSError: the file cannot be opened or is not a regular file; `strerror` says which.
+    """
+    require_regular_file(path)
+    # It may have been replaced since: without O_NONBLOCK a named pipe waits for a writer.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    handle = os.open(path, flags)
+    try:
+        _refuse_special(path, os.fstat(handle))
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_regular_file(path: Path, max_bytes: int) -> bytes:
+    """Return the content of a regular file of at most `max_bytes` bytes.
+
+    Raises:
+        OSError: the file cannot be read, is larger, or is not a regular file; `strerror` says it.
+    """
+    with open_regular_file(path) as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise OSError(errno.EFBIG, f"larger than {max_bytes:,} bytes", str(path))
+    return content
+
+
+def _refuse_special(path: Path, status: os.stat_result) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
+        raise OSError(errno.EINVAL, f"{kind}, not a regular file", str(path))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
-from advnets.errors import UsageError
+from advnets.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from advnets.experiment.trained import Trained
@@ -284,12 +284,12 @@ class View:
             )
         look = self.what.look(trained)
         for path in write(look, self.out or self.run / "views" / f"{look.record['view']}.png"):
-            print(path)
+            print(printable(str(path)))
         if self.movie is not None:
             if not look.frames:
                 raise UsageError(
                     f"{look.record['view']} does not move; --movie is for walk and training"
                 )
             write_movie(look.frames, self.movie)
-            print(self.movie)
+            print(printable(str(self.movie)))
         return 0

@@ -43,6 +43,7 @@ from advnets.data.synthetic.base import Synthetic
 from advnets.data.synthetic.open import DISTRIBUTIONS, open_distribution
 from advnets.data.synthetic.points import PointsOptions, is_points, open_points
 from advnets.errors import DataError, UnknownNameError, UsageError
+from advnets.files import require_regular_file
 
 
 @dataclass(frozen=True)
@@ -208,6 +209,8 @@ def _found(data: Data) -> Splits | Collection:
         path = existing(name)
     if path is None:
         raise UnknownNameError("data set, folder or file", data.source, NAMED)
+    if not path.is_dir():
+        require_regular_file(path)
     for kind in KINDS:
         if kind.holds(path):
             return kind.opener(path, options.read(text, kind.options, str(path)), data)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from advnets.errors import DataError
+from advnets.files import open_regular_file
 
 
 @contextmanager
@@ -15,10 +16,10 @@ def opened(path: Path) -> Generator[io.BufferedIOBase]:
     """Open a file, whose faults of reading are DataErrors.
 
     Raises:
-        DataError: the file is absent, or cannot be read.
+        DataError: the file is absent, cannot be read, or is not a regular file.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             yield file
     except OSError as error:
         raise DataError(

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from advnets.config import Framing
 from advnets.data.images.decode import Frame, decode
+from advnets.data.images.files import MOST_BYTES
 from advnets.errors import DataError
 from advnets.experiment.trained import Trained
+from advnets.files import read_regular_file
 
 STARTS, STEPS, RATE = 16, 300, 0.05
 
@@ -89,7 +91,7 @@ def read_pictures(
     pictures: list[Tensor] = []
     for path in paths:
         try:
-            pixels = decode(path.read_bytes(), Frame.of(frame))
+            pixels = decode(read_regular_file(path, MOST_BYTES), Frame.of(frame))
         except (DataError, OSError) as error:
             raise DataError(f"{path} {error}; give a picture file") from None
         pictures.append(torch.from_numpy(pixels.copy()).float() / 255)

@@ -15,9 +15,12 @@ from torch import Tensor
 
 from advnets.errors import DataError, UsageError, require
 from advnets.experiment.trained import Trained
+from advnets.files import read_regular_file
 from advnets.looks.hooks import scaled, watched
 from advnets.looks.look import Look, of_run, rows
 from advnets.nets.dcgan import Generator, Layer
+
+_MAX_BOXES_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,8 @@ def read_boxes(path: Path, height: int, width: int) -> list[Box]:
         DataError: the file is not such a list, or a box is empty or reaches beyond the picture.
     """
     try:
-        found = [
-            Box(int(one["sample"]), *map(int, one["box"])) for one in json.loads(path.read_text())
-        ]
+        content = read_regular_file(path, _MAX_BOXES_BYTES)
+        found = [Box(int(one["sample"]), *map(int, one["box"])) for one in json.loads(content)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} holds no boxes ({error}); give a list such as "

@@ -157,7 +157,7 @@ def test_a_file_that_is_gone_or_locked(tmp_path, monkeypatch):
         raise PermissionError(13, "Permission denied")
 
     (tmp_path / "mine.png").write_bytes(png())
-    monkeypatch.setattr("builtins.open", refuse)
+    monkeypatch.setattr("os.open", refuse)
     [error] = reader.read([b"mine.png"])
     assert str(error) == "cannot be read: Permission denied"
 

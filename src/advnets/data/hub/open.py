@@ -35,7 +35,7 @@ from advnets.data.images.files import Collection
 from advnets.data.images.open import opened
 from advnets.data.places import cache_directory
 from advnets.data.source import Pictures, Splits
-from advnets.errors import DataError, UnknownNameError, UsageError
+from advnets.errors import DataError, UnknownNameError, UsageError, printable
 
 __all__ = ["Hub", "find_hub_name", "find_hub_path", "is_hub_path", "open_dataset"]
 
@@ -242,6 +242,6 @@ def _chosen(splits: Mapping[str, Any], only: str, asked: str) -> list[_Split]:
         logging.getLogger("advnets").warning(
             "%s: the splits %s are neither for training, validation nor test, and are left out; "
             "to train on one, name it with split=NAME",
-            *(asked, ", ".join(others)),
+            *(printable(asked), printable(", ".join(others))),
         )
     return [(name, our, splits[name]) for name, our in named.items() if our is not None]

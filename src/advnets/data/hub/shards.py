@@ -12,6 +12,7 @@ from advnets.data.hub.library import reason
 from advnets.data.images.decode import is_picture_name
 from advnets.data.images.files import File, stamp_of
 from advnets.errors import DataError, require
+from advnets.files import require_regular_file
 
 _SUFFIXES = (".parquet", ".tar")
 _TAR_BLOCK = 512
@@ -72,6 +73,7 @@ def check(file: Path) -> int | None:
         DataError: the file is cut short, or not what its name says.
     """
     try:
+        require_regular_file(file)
         if _suffix(file.name) == ".parquet":
             return int(_parquet().read_metadata(file).num_rows)
         _check_tar_size(file)

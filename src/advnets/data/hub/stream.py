@@ -16,7 +16,7 @@ from advnets.data.hub.columns import KEY, Columns, check_label, content_of, lead
 from advnets.data.hub.library import library, reason
 from advnets.data.images.decode import Frame, decode
 from advnets.data.source import Pictures, Shape
-from advnets.errors import AdvnetsError, DataError
+from advnets.errors import AdvnetsError, DataError, printable
 from advnets.noise import Noise
 
 BUFFER = 1000
@@ -153,7 +153,9 @@ class HubStream:
         mark = hashlib.blake2b(told_apart.encode(), digest_size=16).digest()
         if mark not in self._reported:
             self._reported.add(mark)
-            logging.getLogger("advnets").warning("%s: %s %s; left out", self.name, called, why)
+            logging.getLogger("advnets").warning(
+                "%s: %s %s; left out", *map(printable, (self.name, called, why))
+            )
 
     def _called(self, row: dict[str, Any], place: str) -> str:
         value = row[self.columns.image]

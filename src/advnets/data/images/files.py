@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import lzma
 import os
-import stat
 import struct
 import zipfile
 import zlib
@@ -24,7 +23,8 @@ from advnets.data.images.decode import (
     is_picture_content,
     is_picture_name,
 )
-from advnets.errors import DataError
+from advnets.errors import DataError, printable
+from advnets.files import open_regular_file, require_regular_file
 
 MOST_BYTES = 1 << 28
 """Of a file, unpacked: no picture takes so many."""
@@ -132,7 +132,7 @@ def in_folder(root: Path) -> Collection:
     others: Counter[str] = Counter()
     found = sorted(_walk(os.fsencode(root), broken, others))
     return Collection(
-        name=root.resolve().name,
+        name=printable(root.resolve().name),
         place=str(root.resolve()),
         reader=FolderReader(root),
         keys=tuple([name for name, _, _ in found]),
@@ -150,7 +150,7 @@ def in_zip(path: Path) -> Collection:
         DataError: the file is no zip that can be read.
     """
     try:
-        status = path.stat()
+        status = require_regular_file(path)
         infos = _opened(path, status.st_mtime_ns).infolist()
     except _DIRTY as error:
         raise DataError(
@@ -174,7 +174,7 @@ def in_zip(path: Path) -> Collection:
         else:
             others[ending(name)] += 1
     return Collection(
-        name=path.stem,
+        name=printable(path.stem),
         place=str(path.resolve()),
         reader=ZipReader(path),
         keys=tuple(dict.fromkeys(keys)),  # a name that comes twice is read once
@@ -186,8 +186,8 @@ def in_zip(path: Path) -> Collection:
 
 
 def shown(key: bytes) -> str:
-    """A name as people can read it; not all names are Unicode."""
-    return key.decode("utf-8", "backslashreplace")
+    """Return a file's name as one line of printable text; not all names are Unicode."""
+    return printable(key.decode("utf-8", "backslashreplace"))
 
 
 def stamp_of(files: Iterable[File]) -> str:
@@ -242,7 +242,7 @@ def _picture(entry: os.DirEntry[bytes], name: bytes, broken: list[Broken]) -> Fi
         if "." in text or not entry.is_file():
             return None
         try:
-            with open(entry.path, "rb") as file:  # noqa: PTH123
+            with open_regular_file(Path(os.fsdecode(entry.path))) as file:
                 if not is_picture_content(file.read(_BEGINNING)):
                     return None
         except OSError:
@@ -256,13 +256,10 @@ def _picture(entry: os.DirEntry[bytes], name: bytes, broken: list[Broken]) -> Fi
 
 
 def _content(path: bytes) -> bytes:
-    status = os.stat(path)  # noqa: PTH116
-    # A pipe or a device would be waited for without end.
-    if not stat.S_ISREG(status.st_mode):
-        raise DataError("is not a file")
-    if status.st_size > MOST_BYTES:
-        raise DataError(f"is {status.st_size >> 20:,} MiB large, more than a picture takes")
-    with open(path, "rb") as file:  # noqa: PTH123
+    with open_regular_file(Path(os.fsdecode(path))) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_BYTES:
+            raise DataError(f"is {size >> 20:,} MiB large, more than a picture takes")
         return file.read(MOST_BYTES)
 
 

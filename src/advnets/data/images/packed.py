@@ -17,7 +17,7 @@ from advnets.data.images.decode import Frame
 from advnets.data.images.uncut import Uncut
 from advnets.data.source import Pictures, Splits
 from advnets.errors import DataError, UsageError
-from advnets.files import write_json
+from advnets.files import require_regular_file, write_json
 
 VERSION = 1
 # What a record or an array's header makes of bytes that are not its own.
@@ -68,6 +68,9 @@ def open_pack(path: Path) -> Splits:
         DataError: it is of another version, or no longer whole.
     """
     try:
+        for name in (RECORD, IMAGES, UNCUT, PLACES, LABELS):
+            if (path / name).exists():
+                require_regular_file(path / name)
         record = json.loads((path / RECORD).read_text("utf-8"))
         if record["version"] != VERSION:
             raise DataError(

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from advnets.data.published.bounds import MIB, Readable
 from advnets.data.published.remotes import Member
 from advnets.errors import DataError
-from advnets.files import put_in_place
+from advnets.files import open_regular_file, put_in_place
 
 _SLACK = 16 * MIB  # for headers, padding and members that nobody asked for
 # What the standard library raises on an archive that is none, or no longer.
@@ -50,7 +50,7 @@ def extract(archive: Path, members: Sequence[Member], folder: Path) -> list[Path
         taken[name] = _write(opened(), folder / member.file, member.most)
 
     try:
-        with archive.open("rb") as file:
+        with open_regular_file(archive) as file:
             if zipfile.is_zipfile(file):
                 _walk_zip(archive, take)
             else:

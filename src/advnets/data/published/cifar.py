@@ -19,6 +19,7 @@ from advnets.data.places import listed
 from advnets.data.published.pickles import read_pickle
 from advnets.data.source import Pictures, Splits, hold_out_last
 from advnets.errors import DataError
+from advnets.files import open_regular_file
 
 _SHAPE = (3, 32, 32)
 _PIXELS = 3072
@@ -221,7 +222,7 @@ def _read(paths: Sequence[Path], version: Version, kind: Labelling, records: int
 
 def _content(path: Path, expected: int) -> bytes:
     try:
-        with path.open("rb") as file:
+        with open_regular_file(path) as file:
             return file.read(expected + 1)
     except OSError as error:
         raise DataError(

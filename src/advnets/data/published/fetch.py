@@ -17,7 +17,7 @@ from advnets.data.published.download import MirrorFault, download
 from advnets.data.published.idx import find_idx, unpacked_md5
 from advnets.data.published.remotes import REMOTES, File
 from advnets.errors import DataError, DownloadError, UnknownNameError
-from advnets.files import put_in_place, write_json
+from advnets.files import open_regular_file, put_in_place, write_json
 
 
 def fetch(
@@ -146,7 +146,7 @@ def _is_right(path: Path, file: File) -> bool:
 
 def _md5(path: Path) -> str:
     digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as content:
+    with open_regular_file(path) as content:
         while chunk := content.read(MIB):
             digest.update(chunk)
     return digest.hexdigest()

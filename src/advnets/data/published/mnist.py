@@ -17,6 +17,7 @@ import numpy as np
 
 from advnets.data.places import listed
 from advnets.data.published.idx import find_idx, hold_out_sixth, read_pictures, unpacked_md5
+from advnets.data.reading import opened
 from advnets.data.source import Pictures, Splits
 from advnets.errors import DataError
 
@@ -178,8 +179,9 @@ def _refuse_others(kin: Kin, path: Path) -> None:
     name = path.name.removesuffix(".gz")
     own = {"fashion-mnist": FASHION_MD5, "kmnist": KMNIST_MD5}
     known = {other: md5s.get(f"{name}.gz") for other, md5s in own.items() if other != kin.name}
-    packed = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    others = [other for other, md5 in known.items() if md5 == packed]
+    with opened(path) as file:
+        packed = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    others = [other for other, md5 in known.items() if md5 == packed.hexdigest()]
     if MD5.get(name) == unpacked_md5(path):
         others.append("mnist")
     if others:

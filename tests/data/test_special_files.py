@@ -1,0 +1,107 @@
+"""No reader of data waits for a file that is a pipe or a device."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from advnets.data.published.archives import extract
+from advnets.errors import DataError
+
+SUFFIXES = ("zip", "csv", "npy", "mat", "parquet", "tar", "png", "")
+
+
+def check(path: Path) -> subprocess.CompletedProcess[str]:
+    """`advnets data check`, which must end by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "advnets", "data", "check", str(path)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_a_pipe_given_as_data_is_refused(tmp_path, said):
+    """Whatever its name promises. In a thread, so that a reader that waits fails the test."""
+    found: list[tuple[int, str, str]] = []
+    for suffix in SUFFIXES:
+        path = tmp_path / f"pipe.{suffix}".rstrip(".")
+        os.mkfifo(path)
+        found.clear()
+        thread = threading.Thread(target=lambda p=path: found.append(said("data", "check", p)))
+        thread.daemon = True
+        thread.start()
+        thread.join(60)
+        assert found, f"{path.name} is waited for"
+        code, _, errors = found[0]
+        assert code == 1
+        assert "a named pipe, not a regular file" in errors
+
+
+def test_an_endless_device_is_refused(tmp_path):
+    """A link to /dev/zero, by each name."""
+    for suffix in SUFFIXES[:3]:
+        path = tmp_path / f"zero.{suffix}"
+        path.symlink_to("/dev/zero")
+        done = check(path)
+        assert done.returncode == 1
+        assert "a device, not a regular file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "name", ["train-images-idx3-ubyte", "data_batch_1.bin", "train_32x32.mat", "a.parquet", "a.tar"]
+)
+def test_a_pipe_within_a_folder_of_data_is_refused(tmp_path, name):
+    """Of a published set, or of shards: one sentence, or it is no file of the set."""
+    os.mkfifo(tmp_path / name)
+    done = check(tmp_path)
+    assert done.returncode == 1, done.stdout
+    assert "fault of advnets" not in done.stderr
+
+
+def test_pipes_and_devices_among_pictures_are_named(tmp_path):
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "a.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    os.mkfifo(tmp_path / "pipe")
+    done = check(tmp_path)
+    assert done.returncode == 0
+    assert "pipe.png cannot be read: a named pipe, not a regular file" in done.stdout
+
+
+def test_a_pipe_in_place_of_an_archive_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="a named pipe"):
+        extract(tmp_path / "pipe", (), tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["pack.json", "images.npy", "labels.npy"])
+def test_a_pipe_within_a_pack_is_refused(tmp_path, name):
+    for i in range(4):
+        place = tmp_path / "pictures" / "ab"[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((9, 9), i, np.uint8)).save(place / f"{i}.png")
+    command = [sys.executable, "-m", "advnets", "data", "pack"]
+    subprocess.run([*command, str(tmp_path / "pictures"), str(tmp_path / "pack")], check=True)
+    (tmp_path / "pack" / name).unlink()
+    os.mkfifo(tmp_path / "pack" / name)
+    done = check(tmp_path / "pack")
+    assert done.returncode == 1
+    assert "fault of advnets" not in done.stderr
+    shutil.rmtree(tmp_path / "pack")
+
+
+def test_the_error_of_a_table_names_the_path(tmp_path):
+    from advnets.data.synthetic.table import read_table
+
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(DataError, match=r"pipe.csv cannot be read \(a named pipe, not a regular"):
+        read_table(tmp_path / "pipe.csv")
