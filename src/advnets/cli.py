@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,8 @@ from advnets.commands import Command, Evaluate, Presets, Sample, Train
 from advnets.compare_command import Compare
 from advnets.config import Config
 from advnets.data_commands import DataSets
-from advnets.errors import AdvnetsError, UsageError, printable
+from advnets.errors import AdvnetsError, RunDirectoryWarning, UsageError, printable
+from advnets.output import lost_output, protect_standard_streams
 from advnets.paper_command import Paper
 from advnets.view_command import View
 
@@ -34,7 +36,36 @@ USAGE, FAILURE, UNEXPECTED = 2, 1, 70
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run, and say in one sentence what went wrong; the exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # a process of its own, whose streams are ours
+        protect_standard_streams()
+        warnings.showwarning = _show_warning
+        return _status_after_output(guarded(sys.argv[1:]))
+    return guarded(arguments)
+
+
+def _status_after_output(status: int) -> int:
+    """Return the exit status, a failure if what was printed did not reach stdout."""
+    if (lost := lost_output()) is None:
+        return status
+    print(
+        f"advnets: output could not be written ({lost.strerror}); what the command writes to "
+        "files is complete: free some space or redirect the output elsewhere",
+        file=sys.stderr,
+    )
+    return status or FAILURE
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """Print a warning of ours in one sentence, any other as Python does."""
+    if issubclass(category, RunDirectoryWarning):
+        print(f"advnets: {message}", file=sys.stderr)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, *where[:2]))
+
+
+def guarded(arguments: Sequence[str]) -> int:
+    """Run a command line and return the exit status; an error is one sentence on stderr."""
+    given = list(arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
     try:
@@ -42,9 +73,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("advnets: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # whoever read the output has left
-        sys.stderr.close()
-        return 141
     except AdvnetsError as error:
         if debug:
             traceback.print_exc()

@@ -16,7 +16,10 @@ AdvnetsError
 ├── StoppedError          a training that others wait for was asked to stop
 └── DivergedError         training met numbers that are not finite, three times
 
-and one warning, FewPicturesWarning: a score is computed, of too few pictures to mean much.
+and two warnings:
+
+FewPicturesWarning    a score is computed, of too few pictures to mean much
+RunDirectoryWarning   a run directory cannot be locked or written; the work goes on
 """
 
 from __future__ import annotations
@@ -125,6 +128,10 @@ class DivergedError(AdvnetsError):
 
 class FewPicturesWarning(UserWarning):
     """A score is computed of too few pictures to mean what it should."""
+
+
+class RunDirectoryWarning(UserWarning):
+    """A run directory that cannot be locked or written; the work goes on and says so."""
 
 
 def require(library: str, extra: str) -> ModuleType:
