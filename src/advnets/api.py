@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 from advnets import presets
 from advnets.config import Config, Data
 from advnets.console import Console
+from advnets.errors import DivergedWarning
 from advnets.experiment.train import train as train_run
 from advnets.experiment.trained import Trained, load
 from advnets.presets.begun import begun_config
@@ -31,9 +33,10 @@ def train(
     """Train a preset, a config, or the default preset on the data at a path; load the result.
 
     What is None is as the preset has it; with `resume`, as the run in `out` has it. A training
-    that is interrupted is saved, and what it had learned by then is returned. Python code of a file
-    runs only from FILE.py:NAME given as `preset`; `trust_code` lets a run's config.json, or a
-    config, name one too.
+    that is interrupted is saved, and what it had learned by then is returned. One that ends in a
+    state that is not usable is returned with a `DivergedWarning`. Python code of a file runs only
+    from FILE.py:NAME given as `preset`; `trust_code` lets a run's config.json, or a config, name
+    one too.
 
     Raises:
         AdvnetsError: as the command line would say it.
@@ -70,4 +73,6 @@ def train(
         watcher.close()
     for warning in ended.warnings:
         watcher.line(f"advnets: {warning}")
+    if ended.problem is not None:
+        warnings.warn(str(ended.problem), DivergedWarning, stacklevel=2)
     return load(path)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 import traceback
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,58 +26,33 @@ from advnets.commands import Command, Evaluate, Presets, Sample, Train
 from advnets.compare_command import Compare
 from advnets.config import Config
 from advnets.data_commands import DataSets
-from advnets.errors import AdvnetsError, RunDirectoryWarning, UsageError, printable
-from advnets.output import lost_output, protect_standard_streams
+from advnets.errors import AdvnetsError, DivergedError, UsageError, printable
 from advnets.paper_command import Paper
 from advnets.view_command import View
 
-USAGE, FAILURE, UNEXPECTED = 2, 1, 70
+FAILURE, USAGE, DIVERGED, UNEXPECTED = 1, 2, 3, 70
+"""Exit statuses; 0 is success, and 128 + n a stop by signal n."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run, and say in one sentence what went wrong; the exit status."""
-    if arguments is None:  # a process of its own, whose streams are ours
-        protect_standard_streams()
-        warnings.showwarning = _show_warning
-        return _status_after_output(guarded(sys.argv[1:]))
-    return guarded(arguments)
-
-
-def _status_after_output(status: int) -> int:
-    """Return the exit status, a failure if what was printed did not reach stdout."""
-    if (lost := lost_output()) is None:
-        return status
-    print(
-        f"advnets: output could not be written ({lost.strerror}); what the command writes to "
-        "files is complete: free some space or redirect the output elsewhere",
-        file=sys.stderr,
-    )
-    return status or FAILURE
-
-
-def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
-    """Print a warning of ours in one sentence, any other as Python does."""
-    if issubclass(category, RunDirectoryWarning):
-        print(f"advnets: {message}", file=sys.stderr)
-    else:
-        sys.stderr.write(warnings.formatwarning(message, category, *where[:2]))
-
-
-def guarded(arguments: Sequence[str]) -> int:
-    """Run a command line and return the exit status; an error is one sentence on stderr."""
-    given = list(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
     try:
         return run(given)
-    except KeyboardInterrupt:
-        print("advnets: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        print(f"advnets: {interrupt or 'interrupted'}", file=sys.stderr)
+        return 128 + getattr(interrupt, "signal", signal.SIGINT)
+    except BrokenPipeError:  # whoever read the output has left
+        sys.stderr.close()
+        return 141
     except AdvnetsError as error:
         if debug:
             traceback.print_exc()
         print(f"advnets: {error}", file=sys.stderr)
-        return USAGE if isinstance(error, UsageError) else FAILURE
+        statuses = {UsageError: USAGE, DivergedError: DIVERGED}
+        return next((n for kind, n in statuses.items() if isinstance(error, kind)), FAILURE)
     except Exception as error:
         if debug:
             raise

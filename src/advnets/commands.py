@@ -19,7 +19,7 @@ from advnets.bench_command import Bench
 from advnets.compare_command import Compare
 from advnets.config import Config, Data, Runtime, Stage, Ticks
 from advnets.data_commands import DataSets
-from advnets.errors import UsageError, printable, printable_lines
+from advnets.errors import DivergedError, UsageError, printable, printable_lines
 from advnets.paper_command import Paper
 from advnets.view_command import View
 
@@ -96,6 +96,8 @@ class Train:
         for warning in ended.warnings:
             print(f"advnets: {printable(warning)}", file=sys.stderr)
         print(console.ending(ended, time.monotonic() - began))
+        if ended.problem is not None:
+            raise DivergedError(str(ended.problem))
         return 128 + ended.signal if ended.signal is not None else 0
 
 

@@ -7,13 +7,12 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from tqdm import tqdm
 
 from advnets.codec import by_name, to_json
 from advnets.errors import printable, printable_lines
-from advnets.output import TextStream, tolerant
 from advnets.views.plots import observed_names
 from advnets.views.score_lines import found
 from advnets.views.watched import watched
@@ -29,8 +28,8 @@ FILES_SHOWN = 10
 class Console:
     """Shows events and progress; a `training.loop.Watcher`."""
 
-    def __init__(self, pictures_a_round: int = 1, stream: TextStream | None = None) -> None:
-        self.stream = tolerant(stream or sys.stderr)
+    def __init__(self, pictures_a_round: int = 1, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
         self.pictures_a_round = pictures_a_round
         self.bar: tqdm[Any] | None = None
         self.steps = 0
@@ -90,9 +89,11 @@ class Console:
             return
         done = event["step"] - self._began_at
         left = (time.monotonic() - self._began) / max(done, 1) * (self.steps - event["step"])
+        rate = event["pictures_per_second"]  # None where a coarse clock has not advanced
+        speed = "" if rate is None else f"{rate:,.0f} pictures/s  "
         self.line(
             f"step {event['step']:,}/{self.steps:,}  epoch {event['epoch']:.1f}  {watched}  "
-            f"{event['pictures_per_second']:,.0f} pictures/s  {duration(left)} left"
+            f"{speed}{duration(left)} left"
         )
 
     def _evaluated(self, event: Mapping[str, Any]) -> None:
@@ -137,15 +138,16 @@ def duration(seconds: float) -> str:
 def ending(ending: Ending, seconds: float) -> str:
     """What a training says last: what it left, and what to type next."""
     run = ending.run
+    files = [f"  {path}" for path in _left_behind(run)]
     if ending.signal is not None:
         name = signal.Signals(ending.signal).name
         return printable_lines(
             f"stopped by {name} at step {ending.step:,}; everything is saved. Go on with:\n"
             f"  advnets train --resume --out {run}"
         )
-    lines = [f"done in {duration(seconds)}:"]
-    lines += [f"  {path}" for path in _left_behind(run)]
-    lines += ["next:"]
+    if ending.problem is not None:
+        return "\n".join([f"ended after {duration(seconds)}:", *files])
+    lines = [f"done in {duration(seconds)}:", *files, "next:"]
     lines += [
         _EVALUATE[ending.score].format(run=run),
         f"  advnets sample {run} --num 64 --seed 1 --out samples.png",

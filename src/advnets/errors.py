@@ -14,12 +14,9 @@ AdvnetsError
 │   ├── ConfigDiffersError  resumed with another config than it was begun with
 │   └── CheckpointError   a checkpoint that is absent, truncated or of another version
 ├── StoppedError          a training that others wait for was asked to stop
-└── DivergedError         training met numbers that are not finite, three times
+└── DivergedError         training ended in a state that is not usable
 
-and two warnings:
-
-FewPicturesWarning    a score is computed, of too few pictures to mean much
-RunDirectoryWarning   a run directory cannot be locked or written; the work goes on
+and one warning, FewPicturesWarning: a score is computed, of too few pictures to mean much.
 """
 
 from __future__ import annotations
@@ -123,15 +120,15 @@ class StoppedError(AdvnetsError):
 
 
 class DivergedError(AdvnetsError):
-    """Training met numbers that are not finite once too often."""
+    """Training ended in a state that is not usable: it diverged, or has learned nothing."""
+
+
+class DivergedWarning(UserWarning):
+    """A training that was started from Python ended in a state that is not usable."""
 
 
 class FewPicturesWarning(UserWarning):
     """A score is computed of too few pictures to mean what it should."""
-
-
-class RunDirectoryWarning(UserWarning):
-    """A run directory that cannot be locked or written; the work goes on and says so."""
 
 
 def require(library: str, extra: str) -> ModuleType:

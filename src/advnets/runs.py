@@ -13,22 +13,15 @@ from __future__ import annotations
 
 import json
 import math
-import warnings
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import Timeout
+from filelock import FileLock, Timeout
 
-from advnets.errors import (
-    CheckpointError,
-    RunBusyError,
-    RunDirectoryWarning,
-    RunError,
-    WriteError,
-)
-from advnets.files import file_lock, write_atomically, write_json
+from advnets.errors import CheckpointError, RunBusyError, RunError, WriteError
+from advnets.files import write_atomically, write_json
 
 FORMAT = 1
 """Version of the run directory and of checkpoints; another one is refused, not guessed at."""
@@ -80,14 +73,7 @@ class RunDirectory:
                 f"{self.path} cannot be made a run directory ({error.strerror}); give another --out"
             ) from None
         try:
-            with file_lock(self.path / ".lock", timeout=0.0) as locked:
-                if not locked:
-                    warnings.warn(
-                        f"the file system of {self.path} cannot lock files; start no second "
-                        "process on this run",
-                        RunDirectoryWarning,
-                        stacklevel=4,
-                    )
+            with FileLock(self.path / ".lock", timeout=0):
                 yield
         except Timeout:
             raise RunBusyError(
@@ -117,6 +103,14 @@ class RunDirectory:
                 f"{FORMAT}; use the advnets that wrote it ({record.get('advnets', 'unknown')})"
             )
         return record
+
+    def withdraw(self) -> None:
+        """Remove what a start that failed before its first step has written."""
+        for file in (self.config_file, self.events_file, *self.checkpoint_files()):
+            file.unlink(missing_ok=True)
+        for folder in (self.checkpoints, self.samples):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
 
     def append_event(self, event: Mapping[str, Any]) -> None:
         """Add one line to events.jsonl.
@@ -149,10 +143,6 @@ class RunDirectory:
         """Add the evaluator's records, in place of older ones of the same thing.
 
         A lock of their own: a run can be scored while it trains, by several at once.
-
-        Raises:
-            RunError: a record holds a value that no score is.
-            WriteError: the run directory cannot be written.
         """
         for record in records:
             if wild := [name for name, value in record.items() if _is_wild(value)]:
@@ -160,13 +150,10 @@ class RunDirectory:
                     f"the metric {record['metric']} found {wild[0]} {record[wild[0]]}, which no "
                     "score is; nothing was kept: score more samples"
                 )
-        try:
-            with file_lock(self.path / ".scores.lock"):
-                fresh = {identity(record) for record in records}
-                kept = [old for old in self.scores() if identity(old) not in fresh]
-                write_json(self.scores_file, [*kept, *records])
-        except OSError as error:
-            raise WriteError(self.scores_file, error) from None
+        with FileLock(self.path / ".scores.lock"):
+            fresh = {identity(record) for record in records}
+            kept = [old for old in self.scores() if identity(old) not in fresh]
+            write_json(self.scores_file, [*kept, *records])
 
     def scores(self) -> list[dict[str, Any]]:
         """The evaluator's records, oldest first.

@@ -27,9 +27,9 @@ class Trained:
     def __init__(self, path: Path, told: Sequence[str] = DIGITS, steps: int = STEPS) -> None:
         self.path, self.told, self.steps = path, told, steps
 
-    def begin(self, *more: str, code: str = MAIN) -> subprocess.Popen[str]:
+    def begin(self, *more: str, code: str = MAIN, **options) -> subprocess.Popen[str]:
         """Train from the start."""
-        return self._start([*self.told, *TICKS, *more], code)
+        return self._start([*self.told, *TICKS, *more], code, **options)
 
     def resume(self, *more: str, **options) -> subprocess.Popen[str]:
         """Go on."""

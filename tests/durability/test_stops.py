@@ -8,8 +8,22 @@ import time
 
 import pytest
 
+STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+SLOW_TO_OPEN = """
+import sys, time
+from pathlib import Path
+import advnets.experiment.build as build
+from advnets.cli import main
+def open_data(_):
+    Path({mark!r}).touch()
+    time.sleep(600)
+build.open_data = open_data
+sys.exit(main())
+"""
+"""A training whose data take ten minutes to open, as a folder that is packed first may."""
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "sigterm"])
+
+@pytest.mark.parametrize("number", STOPS, ids=["ctrl-c", "sigterm", "sighup"])
 def test_asked_to_stop_it_saves_and_says_how_to_go_on(run, uninterrupted, number):
     process = run.begin("--ticks.checkpoint", "100000")
     events, deadline = run.path / "events.jsonl", time.monotonic() + 60
@@ -25,6 +39,40 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(run, uninterrupted, number
     code, _, err = run.finish(run.resume("--ticks.checkpoint", "5"))
     assert code == 0, err
     assert run.end == uninterrupted
+
+
+@pytest.mark.parametrize("number", STOPS, ids=["ctrl-c", "sigterm", "sighup"])
+def test_asked_to_stop_before_the_first_step_it_stops_at_once(run, tmp_path, number):
+    """And leaves nothing that blocks the name."""
+    mark = tmp_path / "opening"
+    process = run.begin(code=SLOW_TO_OPEN.format(mark=str(mark)))
+    deadline = time.monotonic() + 120
+    while not mark.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(number)
+    sent = time.monotonic()
+    code, out, err = run.finish(process)
+    assert time.monotonic() - sent < 60
+    assert (code, out) == (128 + number, "")
+    assert err == (
+        f"advnets: stopped by {number.name} before the first step; nothing was trained\n"
+    )
+    assert not (run.path / "config.json").exists()
+
+
+def test_under_nohup_a_hangup_is_ignored(run):
+    """A run that is told to outlive its terminal does."""
+
+    def ignore():
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    process = run.begin(preexec_fn=ignore)
+    run.wait_for_checkpoint(process)
+    process.send_signal(signal.SIGHUP)
+    code, _, err = run.finish(process)
+    assert code == 0, err
+    assert run.newest == run.steps
 
 
 def test_a_full_disk_leaves_the_old_checkpoint_and_names_the_path(run, uninterrupted):

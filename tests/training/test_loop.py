@@ -14,7 +14,7 @@ from advnets.runs import RunDirectory
 from advnets.training.algorithm import Table
 from advnets.training.checkpoint import read_checkpoint
 from advnets.training.ema import WeightAverage
-from advnets.training.loop import Hooks, Loop
+from advnets.training.loop import Hooks, Loop, Stopwatch
 from advnets.training.movers import mover
 from advnets.training.runtime import Interruption
 from advnets.types import Batch, Outcome, Phase
@@ -170,6 +170,97 @@ def test_asked_to_stop_it_saves_where_it_stands(make):
     assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(9)
 
 
+def test_numbers_not_finite_at_the_end_are_undone_and_the_run_goes_on(make):
+    """Without any check on the way: step 20 is played again, and is the last one saved."""
+    loop = make(lambda noise: noise.step == 19 and "#" not in noise.purpose)
+    loop.ticks = replace(loop.ticks, log=0, checkpoint=0)
+    assert loop.run_to_end()
+    kinds = [(event["kind"], event["step"]) for event in loop.hooks.watcher.events]
+    assert kinds == [("rollback", 0)]
+    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(20)
+    assert loop.problem() is None
+
+
+def test_samples_that_are_not_finite_are_undone_as_steps_are(make):
+    """Whoever draws them says so; no file is made of them."""
+    loop, calls = make(), []
+
+    def look(_, step):
+        calls.append(step)
+        if len(calls) == 2:
+            raise DivergedError("the generator makes numbers that are not finite")
+
+    loop.hooks = replace(loop.hooks, samples=look)
+    loop.ticks = replace(loop.ticks, samples=10)
+    assert loop.run_to_end()
+    assert calls == [10, 20, 20]
+    rollbacks = [e for e in loop.hooks.watcher.events if e["kind"] == "rollback"]
+    assert [(e["step"], e["met"]) for e in rollbacks] == [(15, 20)]
+
+
+def test_an_update_that_overflows_never_reaches_a_checkpoint(make):
+    """The gradient is finite, and so is the rate; their product is not."""
+    loop = make()
+
+    class Steep:
+        def phases(self):
+            return (Phase("generator", self.loss),)
+
+        def loss(self, players, batch, noise):
+            overflows = noise.step == 9 and "#" not in noise.purpose
+            w = players["generator"].w
+            return Outcome({"generator": (w * (1e38 if overflows else 1.0)).sum()})
+
+    loop.table.game = Steep()
+    loop.table.movers = {
+        "generator": mover(config.SGD(lr=100.0), [loop.table.players["generator"].w])
+    }
+    assert loop.run_to_end()
+    rollbacks = [e for e in loop.hooks.watcher.events if e["kind"] == "rollback"]
+    assert [(e["step"], e["met"]) for e in rollbacks] == [(5, 10)]
+    for file in loop.run.checkpoint_files():
+        assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
+
+
+def test_a_clock_that_does_not_advance_costs_no_step(make, monkeypatch):
+    """No rate is known, and the last state is saved."""
+    monkeypatch.setattr(
+        "advnets.training.loop.Stopwatch", lambda batch=0, *_: Stopwatch(batch, 1.0, 1.0)
+    )
+    loop = make()
+    assert loop.run_to_end()
+    assert [e["pictures_per_second"] for e in loop.hooks.watcher.events] == [None] * 4
+    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(20)
+
+
+def test_a_last_step_between_ticks_is_logged_and_changes_no_state(make):
+    """A run of 18 steps that is made 23 long ends as one of 23, in what was last observed too."""
+    short = make(steps=18, name="short")
+    assert short.run_to_end()
+    assert [e["step"] for e in short.hooks.watcher.events] == [5, 10, 15, 18]
+    longer, whole = make(steps=23, name="short"), make(steps=23, name="whole")
+    longer.restore(longer.run.newest_checkpoint())
+    fifteenth, observed = short.hooks.watcher.events[2], longer.table.last_observed
+    assert observed == {name: fifteenth[name] for name in observed}
+    for loop in (longer, whole):
+        assert loop.run_to_end()
+    ends = [loop.run.newest_checkpoint().read_bytes() for loop in (longer, whole)]
+    assert ends[0] == ends[1]
+
+
+def test_the_last_state_is_judged_without_changing_it(make):
+    loop = make()
+    loop.run_to_end()
+    before = {name: t.clone() for name, t in loop.table.players["generator"].state_dict().items()}
+    loop.loss_limit = 1e-9
+    problem = loop.problem()
+    assert problem is not None
+    assert problem.reason == "diverged"
+    assert "the loss of the generator is " in problem.detail
+    after = loop.table.players["generator"].state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
 def test_restored_between_ticks_it_ends_as_if_it_had_not_been(make):
     """Also the next tick's means: sums in the middle of a tick are part of the state."""
     whole = make(name="whole")
@@ -193,99 +284,3 @@ def test_restored_between_ticks_it_ends_as_if_it_had_not_been(make):
         for loop in (whole, again)
     ]
     assert means[1] == {step: w for step, w in means[0].items() if step > 8}
-
-
-def stopped_at(step, is_bad=lambda noise: False):
-    """An interruption that comes in the course of a step, and the noise's check that sends it."""
-    interruption = Interruption()
-
-    def check(noise):
-        if noise.step == step:
-            interruption.signal = 15
-        return is_bad(noise)
-
-    return interruption, check
-
-
-def once_at_7(noise):
-    """Not finite at step 7 of the first attempt alone."""
-    return noise.step == 7 and "#" not in noise.purpose
-
-
-@pytest.mark.parametrize("cut", [8, 11, 12, 16])
-def test_resumed_after_a_roll_back_it_ends_with_the_same_bytes(make, cut):
-    """Stopped at any later step: the attempt that a run is in is part of its state."""
-    whole = make(once_at_7, name="whole")
-    assert whole.run_to_end()
-    interruption, check = stopped_at(cut, once_at_7)
-    first = make(check, interruption=interruption, name="cut")
-    assert not first.run_to_end()
-    again = make(once_at_7, name="cut")
-    again.restore(again.run.newest_checkpoint())
-    assert again.attempt == 1
-    assert again.run_to_end()
-    ends = [loop.run.newest_checkpoint().read_bytes() for loop in (whole, again)]
-    assert ends[0] == ends[1]
-
-
-def test_a_bad_step_just_before_a_stop_is_not_saved(make):
-    """Between two ticks nobody has looked yet: the last save does, and returns to step 5."""
-    interruption, check = stopped_at(7, once_at_7)
-    loop = make(check, interruption=interruption)
-    assert not loop.run_to_end()
-    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(5)
-    for file in loop.run.checkpoint_files():
-        assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
-    again = make(once_at_7)
-    again.restore(again.run.newest_checkpoint())
-    assert again.run_to_end()
-    whole = make(once_at_7, name="whole")
-    assert whole.run_to_end()
-    ends = [one.run.newest_checkpoint().read_bytes() for one in (whole, again)]
-    assert ends[0] == ends[1]
-
-
-@pytest.mark.parametrize("log", [0, 4, 20])
-def test_checkpoints_that_are_no_log_ticks_are_checked_too(make, log):
-    """Step 7 is bad: the checkpoint of step 10 is not written from it, whatever is logged."""
-    loop = make(lambda noise: noise.step == 7)
-    loop.ticks = replace(loop.ticks, log=log)
-    with pytest.raises(DivergedError):
-        loop.run_to_end()
-    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(5)
-    for file in loop.run.checkpoint_files():
-        assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
-
-
-@pytest.mark.parametrize("cut", [None, 3, 11])
-def test_the_average_is_that_of_the_weights_after_every_step_of_the_stage(make, cut):
-    """A young average, against one kept beside by hand; the stage is a run's second."""
-
-    def young(**options):
-        loop = make(**options)
-        player = loop.table.players["generator"]
-        loop.averages = {"generator": WeightAverage(player, 10_000, 2, share=0.5)}
-        loop.steps_before = 40
-        return loop
-
-    seen = []
-    whole = young(name="whole")
-    weight = whole.table.players["generator"].w
-    whole.hooks.watcher.progress = lambda step: seen.append(weight.item())
-    assert whole.run_to_end()
-    expected = 1.0
-    for n, last in enumerate(seen, 1):
-        decay = 0.5 ** (2 / (0.5 * 2 * n))  # the half-life: half of the images so far
-        expected = decay * expected + (1 - decay) * last
-    assert len(seen) == 20
-    found = whole.averages["generator"].module.w.item()
-    assert found == pytest.approx(expected, rel=1e-5)
-    assert found != pytest.approx(seen[-1], rel=1e-4)
-    if cut is None:
-        return
-    interruption, check = stopped_at(cut)
-    assert not young(is_bad=check, interruption=interruption, name="cut").run_to_end()
-    again = young(name="cut")
-    again.restore(again.run.newest_checkpoint())
-    assert again.run_to_end()
-    assert again.averages["generator"].module.w.item() == found

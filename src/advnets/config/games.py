@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal
 
@@ -34,6 +35,10 @@ class AnyGame:
     def seen_through(self) -> tuple[Augmentation, ...]:
         """The augmentations that D sees pictures through."""
         return ()
+
+    def loss_limit(self, values: int) -> float:  # noqa: ARG002
+        """Return the absolute loss beyond which a training on so many values an image diverged."""
+        return 1e6
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,11 @@ class Game(AnyGame):
     def seen_through(self) -> tuple[Augmentation, ...]:
         """The augmentations, where there are any."""
         return self.augmentations if self.augment else ()
+
+    def loss_limit(self, values: int) -> float:
+        """Return the limit; a logistic loss, about a mean logit, has a lower one than others."""
+        published = self.objective in ("non-saturating", "minimax")
+        return 1e4 if published else super().loss_limit(values)
 
     @property
     def penalised(self) -> bool:
@@ -260,6 +270,10 @@ class ElboGame(AnyGame):
     def __post_init__(self) -> None:
         check(self, "more than 0", lambda number: number > 0, "deviation")
 
+    def loss_limit(self, values: int) -> float:
+        """Return the limit of a loss that sums over the values of an image, each over 2 σ²."""
+        return 1e4 * values * max(1.0, 0.5 / self.deviation**2)
+
 
 @dataclass(frozen=True)
 class OwnGame(AnyGame):
@@ -271,6 +285,10 @@ class OwnGame(AnyGame):
     """BLAKE2b, in hex, of the file as the run began."""
 
     prepared: ClassVar[bool] = False
+
+    def loss_limit(self, values: int) -> float:  # noqa: ARG002
+        """Return no limit: the scale of the game's losses is not known here."""
+        return math.inf
 
 
 GameConfig = (

@@ -15,10 +15,11 @@ from torch.nn import functional as F
 from advnets import config
 from advnets.data.scaling import Scaling
 from advnets.data.source import Part, Stream
-from advnets.errors import DataError
+from advnets.errors import DataError, DivergedError
 from advnets.experiment.build import OpenedData
 from advnets.metrics.parzen import ParzenScore, parzen_score
 from advnets.noise import Noise
+from advnets.training.final_state import ADVICE
 from advnets.training.runtime import PRECISIONS, products
 from advnets.types import ConditionalGenerator, Folding, Generator
 
@@ -107,7 +108,11 @@ def picture_blocks(
 def made_blocks(
     generator: nn.Module, latents: Iterable[Float[Tensor, "_ latent"]], drawing: Drawing
 ) -> Iterator[Float[Tensor, "_ channels height width"]]:
-    """The same in the nets' range, where they were made."""
+    """The same in the nets' range, where they were made.
+
+    Raises:
+        DivergedError: the generator makes numbers that are not finite.
+    """
     training = generator.training
     generator.eval()  # running statistics, which sampling leaves as they are
     net = generator.folded() if isinstance(generator, Folding) else generator
@@ -115,6 +120,11 @@ def made_blocks(
         for z in latents:
             with torch.no_grad(), products(drawing.device, drawing.precision):
                 made = net(z)
+            if not bool(made.isfinite().all()):
+                raise DivergedError(
+                    "the generator makes numbers that are not finite, since its weights have run "
+                    f"away; {ADVICE}"
+                )
             yield made
     finally:
         generator.train(training)

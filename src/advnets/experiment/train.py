@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from advnets import config
 from advnets.codec import differences, from_json, to_json
 from advnets.data.source import Part
-from advnets.errors import ConfigDiffersError, RunError, UsageError
+from advnets.errors import ConfigDiffersError, DivergedError, RunError, UsageError
 from advnets.experiment import build
 from advnets.experiment.adopted import adopted, fixed_generator
 from advnets.experiment.measure import Drawing, draw_samples
@@ -28,6 +29,7 @@ from advnets.training import runtime
 from advnets.training.algorithm import Table
 from advnets.training.checkpoint import read_facts
 from advnets.training.ema import WeightAverage
+from advnets.training.final_state import Problem
 from advnets.training.loop import Hooks, Loop, Watcher
 from advnets.views.points import points_picture
 from advnets.views.report import write_report
@@ -46,6 +48,8 @@ class Ending:
     complete: bool
     signal: int | None
     step: int
+    problem: Problem | None = None
+    """Why the last state of a complete training is not usable; None: it is within plain bounds."""
     warnings: tuple[str, ...] = ()
     score: str = "parzen"
     """The metric to look at first."""
@@ -68,6 +72,7 @@ def train(
     Raises:
         RunError: the directory holds a run already, none to resume, or is in use; the game is a
             file's, whose code is not trusted or has changed.
+        StopRequestedError: a signal came before there was anything to save.
         ConfigDiffersError: resumed with another config.
         DataError: the data is absent or wrong, or has changed since the run began.
         DivergedError: numbers that are not finite were met for the third time.
@@ -81,28 +86,51 @@ def train(
             )
         session = _resumed(run, run_config) if resume else _begun(run, run_config)
         session.trust_code = trust_code
-        device = runtime.prepare(session.config.runtime)
-        opening = {"kind": "resume" if resume else "start", "time": time.time()}
-        chosen = {"device": str(device), "precision": session.config.runtime.precision}
-        facts = {"step": session.step, "steps": session.steps, **chosen}
-        run.append_event(opening | facts)
-        watcher.event(opening | facts)
-        if broken := session.data.splits.broken:
-            files = {file.name: file.reason for file in broken}
-            left_out = {"kind": "left out", "step": session.step, "files": files}
-            run.append_event(left_out)
-            watcher.event(left_out)
-        complete = _play_stages(run, session, device, interruption, watcher)
-        ending = Ending(
-            out,
-            complete,
-            interruption.signal and int(interruption.signal),
-            session.step,
-            score=usual_score(session.data),
-        )
-        reason = "done" if complete else "asked to stop"
-        run.append_event({"kind": "end", "step": session.step, "reason": reason})
-        return replace(ending, warnings=write_report(run.path).warnings)
+        try:
+            return _play(run, session, interruption, watcher, resume=resume)
+        except DivergedError:
+            run.append_event({"kind": "end", "step": session.step, "reason": "diverged"})
+            raise
+        except Exception:
+            if session.step == 0 and not resume:
+                run.withdraw()  # a start that failed does not block its name
+            raise
+
+
+def _play(
+    run: RunDirectory,
+    session: Session,
+    interruption: runtime.Interruption,
+    watcher: Watcher,
+    *,
+    resume: bool,
+) -> Ending:
+    """Play what is left of a run, and write down how it began and ended."""
+    device = runtime.prepare(session.config.runtime)
+    opening = {"kind": "resume" if resume else "start", "time": time.time()}
+    chosen = {"device": str(device), "precision": session.config.runtime.precision}
+    facts = {"step": session.step, "steps": session.steps, **chosen}
+    run.append_event(opening | facts)
+    watcher.event(opening | facts)
+    if broken := session.data.splits.broken:
+        files = {file.name: file.reason for file in broken}
+        left_out = {"kind": "left out", "step": session.step, "files": files}
+        run.append_event(left_out)
+        watcher.event(left_out)
+    complete = _play_stages(run, session, device, interruption, watcher)
+    ending = Ending(
+        run.path,
+        complete,
+        None if complete else interruption.signal and int(interruption.signal),
+        session.step,
+        session.problem,
+        score=usual_score(session.data),
+    )
+    event = {"kind": "end", "step": session.step, "reason": "done"}
+    if ending.problem is not None:
+        event |= {"reason": ending.problem.reason, "problem": ending.problem.detail}
+    run.append_event(event if complete else event | {"reason": "asked to stop"})
+    return replace(ending, warnings=write_report(run.path).warnings)
 
 
 @dataclass
@@ -115,6 +143,8 @@ class Session:
     restore: Path | None
     step: int = 0
     trust_code: bool = False
+    problem: Problem | None = None
+    """Why the last state of the last stage is not usable."""
 
     @property
     def steps(self) -> int:
@@ -242,10 +272,13 @@ def _play_stages(
         if session.restore is not None:
             loop.restore(session.restore)
             session.restore = None
-        complete = loop.run_to_end()
-        session.step = loop.step
+        try:
+            complete = loop.run_to_end()
+        finally:
+            session.step = loop.step
         if not complete:
             break
+        session.problem = loop.problem()
         trained = generator
     return complete
 
@@ -287,6 +320,7 @@ def _loop(
         stage=number,
         steps_before=run_config.steps_before(number),
         batch_size=batch_size,
+        loss_limit=stage.game.loss_limit(math.prod(session.data.facts.shape)),
     )
 
 

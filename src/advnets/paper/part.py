@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from advnets import config
-from advnets.errors import DataError, StoppedError
+from advnets.errors import DataError, DivergedError, StoppedError
 from advnets.experiment.build import open_data
 from advnets.experiment.train import train
 from advnets.experiment.trained import Trained, load
@@ -145,6 +145,8 @@ class Setting:
                 f"{out} was stopped at step {ending.step:,}; everything is saved: the same "
                 "command goes on from there"
             )
+        if ending.problem is not None:
+            raise DivergedError(f"{out}: {ending.problem}")
         return load(out)
 
 

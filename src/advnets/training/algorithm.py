@@ -130,6 +130,26 @@ def play_round(table: Table) -> Round:
     return Round(means, torch.stack(finite).all())
 
 
+def next_losses(table: Table) -> dict[str, Float[Tensor, ""]]:
+    """Return each player's loss in the first turns of the next round; nothing moves.
+
+    The batch is the last one read, and buffers (batch-norm statistics) are put back.
+    """
+    position, handed = table.position, None
+    buffers = [buffer for player in table.players.values() for buffer in player.buffers()]
+    kept = [buffer.clone() for buffer in buffers]
+    losses: dict[str, Tensor] = {}
+    for phase in table.game.phases():
+        noise = table.noise.at(position.step).under(phase.name).under("0")
+        batch = replace(table.batches.at(max(position.cursor - 1, 0)), handed=handed)
+        taken = table.take_turn(table.players, phase, batch, noise, table.precision)
+        losses |= taken.losses
+        handed = taken.handed
+    for buffer, before in zip(buffers, kept, strict=True):
+        buffer.copy_(before)
+    return losses
+
+
 def repeats(phase: Phase, observed: Mapping[str, float]) -> int:
     """How often a phase is played in this round."""
     return phase.repeats if isinstance(phase.repeats, int) else phase.repeats(observed)

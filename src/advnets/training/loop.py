@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from advnets.config import Ticks
 from advnets.errors import DivergedError
 from advnets.runs import RunDirectory
-from advnets.training.algorithm import Position, Table, play_round
+from advnets.training.algorithm import Position, Table, next_losses, play_round
 from advnets.training.checkpoint import (
     Checkpoint,
     load_memory,
@@ -25,6 +26,13 @@ from advnets.training.checkpoint import (
     write_checkpoint,
 )
 from advnets.training.ema import WeightAverage
+from advnets.training.final_state import (
+    ADVICE,
+    InitialWeights,
+    Problem,
+    all_finite,
+    training_problem,
+)
 from advnets.training.runtime import Interruption
 
 ROLLBACKS = 3
@@ -87,11 +95,17 @@ class Loop:
     steps_before: int = 0
     """Steps of the stages before this one: names and events count the whole run."""
     batch_size: int = 1
+    loss_limit: float = math.inf
+    """Absolute loss beyond which the last state counts as diverged."""
     attempt: int = field(default=0, init=False)
+    _initial: InitialWeights = field(init=False)
     _sums: dict[str, Tensor] = field(default_factory=dict[str, Tensor], init=False)
     _summed: int = field(default=0, init=False)
     _all_finite: Tensor | None = field(default=None, init=False)
     _since: Stopwatch = field(default_factory=Stopwatch, init=False)
+
+    def __post_init__(self) -> None:
+        self._initial = InitialWeights.of(self.table.players)
 
     @property
     def step(self) -> int:
@@ -121,31 +135,46 @@ class Loop:
         if position.step == 0:
             self.save()  # so that there is a good state to return to from the first step on
         self._since = Stopwatch(position.cursor)
-        while position.step < self.steps and not self.interruption:
-            self._play()
-            position = self.table.position  # a roll-back lays a new one
-        if self._needs_saving():
-            self._check()
-            self.save()
+        while True:
+            while self.table.position.step < self.steps and not self.interruption:
+                self._play()
+            # Save the last state; if it is not finite, go on from the state that is restored.
+            if not self._needs_saving():
+                break
+            if self._check(state=True):
+                self.save()
+                break
         return self.table.position.step >= self.steps
+
+    def problem(self) -> Problem | None:
+        """Return why the state that the stage ended in is not usable; None: it is within bounds."""
+        losses = next_losses(self.table)
+        return training_problem(self._initial, self.table.players, losses, self.loss_limit)
 
     def _play(self) -> None:
         shown = play_round(self.table)
         for name, average in self.averages.items():
             average.update(self.table.players[name], self.table.position.step)
         self._note(shown.observed, shown.finite)
+        self.interruption.deferred = True  # from here on there is something to save
         self.hooks.watcher.progress(self.step)
         due = self._due
-        if (due(self.ticks.log) or due(self.ticks.checkpoint)) and not self._check():
+        saving = due(self.ticks.checkpoint)
+        looking_on = due(self.ticks.samples) or due(self.ticks.evaluate)
+        if (due(self.ticks.log) or saving or looking_on) and not self._check(saving or looking_on):
             return
         if due(self.ticks.log):
             self._tick()
         looking = Stopwatch()
-        if due(self.ticks.samples):
-            self.hooks.samples(self.shown, self.step)
-        if due(self.ticks.evaluate):
-            self._evaluate()
-        if due(self.ticks.checkpoint):
+        try:
+            if due(self.ticks.samples):
+                self.hooks.samples(self.shown, self.step)
+            if due(self.ticks.evaluate):
+                self._evaluate()
+        except DivergedError:  # finite weights, and samples that are not
+            self._roll_back()
+            return
+        if saving:
             self.save()
         self._since = self._since.without(looking)
 
@@ -172,33 +201,50 @@ class Loop:
         self._summed += 1
         self._all_finite = finite if self._all_finite is None else self._all_finite & finite
 
-    def _check(self) -> bool:
-        """Whether every step since the last look was finite; if not, return to a good state."""
-        if self._all_finite is None or bool(self._all_finite):
+    def _check(self, state: bool) -> bool:
+        """Return whether every step since the last check was finite; if not, restore a good state.
+
+        `state` is whether the state itself is checked too, as before a save: an update of finite
+        numbers can overflow.
+        """
+        steps_finite = self._all_finite is None or bool(self._all_finite)
+        if steps_finite and (not state or all_finite(self._state())):
             return True
+        self._roll_back()
+        return False
+
+    def _roll_back(self) -> None:
+        """Restore the last good state, from which other noise leads on.
+
+        Raises:
+            DivergedError: it is the third time.
+        """
         met, self.attempt = self.step, self.attempt + 1
         if self.attempt >= ROLLBACKS:
             raise DivergedError(
                 f"numbers that are not finite were met by step {met} for the "
                 f"{ROLLBACKS}rd time; the last good state is {self.run.newest_checkpoint()}: "
-                "begin a new run with a lower learning rate or smaller initial weights"
+                f"{ADVICE}"
             )
         attempt = self.attempt
         self.restore(self.run.newest_checkpoint())
         # Other noise than last time, or the same steps would lead to the same end.
         self._retry(attempt)
         self._event({"kind": "rollback", "met": met, "attempt": attempt})
-        return False
 
     def _retry(self, attempt: int) -> None:
         self.attempt = attempt
         self.table.noise = self.table.noise.attempt(attempt)
 
+    def _state(self) -> Iterator[Tensor]:
+        for module in (*self.table.players.values(), *(a.module for a in self.averages.values())):
+            yield from module.state_dict().values()
+
     def _tick(self) -> None:
         now, since = Stopwatch(self.table.position.cursor), self._since
-        seconds, batches = now.wall - since.wall, now.batch - since.batch
+        seconds = now.wall - since.wall
+        pictures = (now.batch - since.batch) * self.batch_size
         means = {name: float(value) / self._summed for name, value in self._sums.items()}
-        self.table.last_observed = means
         self._event(
             {
                 "kind": "tick",
@@ -206,12 +252,17 @@ class Loop:
                 "seconds": round(seconds, 3),
                 # Of all threads: on a machine that is busy with other work, what it really took.
                 "processor_seconds": round(now.processor - since.processor, 3),
-                "pictures_per_second": round(batches * self.batch_size / seconds, 1),
+                # None: no time passed on a coarse clock.
+                "pictures_per_second": round(pictures / seconds, 1) if seconds else None,
                 **means,
             }
         )
-        self._clear()
         self._since = now
+        # A last step that is no multiple of the interval is logged too, and the means go on: a run
+        # that is resumed for more steps observes what a longer one would have observed.
+        if self.table.position.step % self.ticks.log == 0:
+            self.table.last_observed = means
+            self._clear()
 
     def _clear(self) -> None:
         self._sums, self._summed, self._all_finite = {}, 0, None

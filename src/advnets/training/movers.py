@@ -6,6 +6,7 @@ first of them that is built or stepped imports torch's compiler: a second and a 
 
 from __future__ import annotations
 
+import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
@@ -97,9 +98,9 @@ class SGDMover(Mover):
 class AdamMover(Mover):
     """Adam: p <- p - lr m̂ / (√v̂ + 1e-8), m̂ and v̂ the unbiased means of g and g².
 
-    v̂ = v / (1 - β₂ⁿ), β₂ that of update n. While `end_beta2` moves it, exact would be the product
-    of all β₂ so far for β₂ⁿ; both are next to 0 before β₂ has moved.
-    Source: Kingma and Ba 2015, Algorithm 1.
+    v̂ = v / (1 - β₂ⁿ) while β₂ is constant. The weights of g² in v sum to 1 - ∏ β₂ over all updates
+    made, so on the way to `end_beta2` this product takes the place of β₂ⁿ.
+    Source: Kingma and Ba 2015, Algorithm 1 and section 3.
     """
 
     def __init__(self, spec: config.Adam, parameters: Iterable[Tensor]) -> None:
@@ -107,6 +108,8 @@ class AdamMover(Mover):
         self.spec = spec
         device = self.parameters[0].device if self.parameters else None
         self.memory["step"] = [torch.zeros((), device=device)]
+        if spec.end_beta2 is not None:
+            self.memory["log_beta2_product"] = [torch.zeros((), device=device)]
 
     def move(  # noqa: D102
         self,
@@ -118,6 +121,10 @@ class AdamMover(Mover):
     ) -> None:
         (step,) = self.memory["step"]
         step += finite  # the update is counted on the device too: one that is left out is none
+        lr: float | Tensor = learning_rate(self.spec, updates, done)
+        decay = beta2(self.spec, done)
+        if "log_beta2_product" in self.memory:
+            lr, step = self._corrected(lr, decay, finite)
         torch._fused_adam_(  # pyright: ignore
             self.parameters,
             self._laid_out(gradients),
@@ -125,15 +132,30 @@ class AdamMover(Mover):
             self.memory["exp_avg_sq"],
             [],
             [step] * len(self.parameters),
-            lr=learning_rate(self.spec, updates, done),
+            lr=lr,
             beta1=self.spec.beta1,
-            beta2=beta2(self.spec, done),
+            beta2=decay,
             weight_decay=0.0,
             eps=_EPSILON,
             amsgrad=False,
             maximize=False,
             found_inf=_found_inf(finite),
         )
+
+    def _corrected(self, lr: float, decay: float, finite: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the learning rate and step count by which the operator corrects both means.
+
+        The operator corrects v by 1 - β₂ⁿ and m by 1 - β₁ⁿ with the same n. With n' = Σ log β₂(i) /
+        log β₂ the first is right; multiplying lr by (1 - β₁ⁿ') / (1 - β₁ⁿ) makes up for the second.
+        """
+        (step,), (log_product,) = self.memory["step"], self.memory["log_beta2_product"]
+        log_decay = math.log(max(decay, _LEAST))
+        log_product += finite * log_decay
+        equivalent = log_product / log_decay
+        corrections = 1 - self.spec.beta1**equivalent, 1 - self.spec.beta1**step
+        # Before the first finite update both are 0; the operator then changes nothing.
+        ratio = torch.where(step > 0, corrections[0] / corrections[1], 1.0)
+        return lr * ratio, equivalent
 
 
 def _found_inf(finite: Tensor) -> Tensor:

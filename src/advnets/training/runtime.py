@@ -125,10 +125,22 @@ def _device(name: str) -> torch.device:
     return device
 
 
+class StopRequestedError(KeyboardInterrupt):
+    """A signal that came before there was anything to save; `signal` says which."""
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(
+            f"stopped by {self.signal.name} before the first step; nothing was trained"
+        )
+
+
 class Interruption:
     """Whether a person or the system has asked the run to stop."""
 
     signal: signal.Signals | None = None
+    deferred: bool = False
+    """Whether a request waits for the end of the step; until the first step it acts at once."""
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -136,15 +148,22 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Generator[Interruption]:
-    """Turn the first SIGINT or SIGTERM into a request to stop; a second SIGINT acts as usual."""
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop.
+
+    Until the request can be deferred it is raised as a `StopRequestedError`; a second SIGINT acts
+    as usual. SIGHUP stays ignored
+    where it is, as under nohup; signals that the system lacks are left out.
+    """
     interruption = Interruption()
 
     def ask(number: int, _frame: FrameType | None) -> None:
         interruption.signal = signal.Signals(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not interruption.deferred:
+            raise StopRequestedError(number)
 
     try:
-        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, ask) for number in _stop_signals()}
     except ValueError:  # not the main thread: whoever owns it owns the signals
         yield interruption
         return
@@ -153,3 +172,11 @@ def interruptible() -> Generator[Interruption]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _stop_signals() -> list[signal.Signals]:
+    """Return the signals by which a run is asked to stop on this system."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    found = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    # Under nohup the run is to outlive its terminal.
+    return [s for s in found if s.name != "SIGHUP" or signal.getsignal(s) != signal.SIG_IGN]

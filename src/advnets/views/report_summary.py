@@ -11,7 +11,12 @@ from advnets.views.report_tables import size
 
 Record = Mapping[str, Any]
 
-_ENDS = {"done": "The run is complete.", "asked to stop": "It was asked to stop there."}
+_ENDS = {
+    "done": "The run is complete.",
+    "asked to stop": "It was asked to stop there.",
+    "diverged": "It has diverged.",
+    "learned nothing": "It has learned nothing.",
+}
 
 
 def kicker(record: Record, events: Sequence[Record]) -> str:

@@ -1,0 +1,108 @@
+"""The exit status and the last line of a training tell what happened."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import advnets
+from advnets.errors import DivergedWarning
+from advnets.runs import RunDirectory
+
+RUNAWAY = ("--generator-optimizer.lr", "1e5", "--discriminator-optimizer.lr", "1e5")
+UNMOVED = ("--generator-optimizer.lr", "0", "--discriminator-optimizer.lr", "0")
+
+
+def test_a_run_whose_loss_ran_away_ends_with_status_3(said, tmp_path, quick):
+    """All numbers are finite and all steps are played; resumed with nothing left to do, too."""
+    run = tmp_path / "run"
+    for told in (("digits", *quick, *RUNAWAY), ("--resume",)):
+        code, out, err = said("train", *told, "--out", run)
+        assert code == 3
+        assert "done" not in out
+        last = err.splitlines()[-1]
+        assert last.startswith("advnets: the training diverged: the loss of the ")
+        assert last.endswith(
+            "begin a new run with a lower learning rate or smaller initial weights"
+        )
+        end = RunDirectory(run).events()[-1]
+        assert (end["kind"], end["step"], end["reason"]) == ("end", 30, "diverged")
+    assert "It has diverged." in (run / "report.html").read_text("utf-8")
+
+
+def test_numbers_not_finite_that_are_met_without_ticks_end_with_status_3(said, tmp_path, quick):
+    """It was said to be done, at step 0, when it had gone back to its beginning."""
+    run, no_ticks = tmp_path / "run", ("--ticks.log", "0", "--ticks.checkpoint", "0")
+    told = ("digits", *quick[:-6], *no_ticks, "--generator-optimizer.lr", "1e30")
+    code, out, err = said("train", *told, "--out", run)
+    assert code == 3
+    assert out == ""
+    assert "were met by step 30 for the 3rd time" in err.splitlines()[-1]
+    assert RunDirectory(run).events()[-1]["reason"] == "diverged"
+
+
+def test_a_run_in_which_no_weight_has_moved_ends_with_status_3(said, tmp_path, quick):
+    code, _, err = said("train", "digits", *quick, *UNMOVED, "--out", tmp_path / "run")
+    assert code == 3
+    assert err.splitlines()[-1] == (
+        "advnets: the training learned nothing: no weight differs from its initial value; begin a "
+        "new run with higher learning rates"
+    )
+
+
+def test_a_run_within_the_bounds_is_done(said, tmp_path, quick):
+    code, out, _ = said("train", "digits", *quick, "--out", tmp_path / "run")
+    assert code == 0
+    assert out.startswith("done in ")
+    assert json.loads((tmp_path / "run/events.jsonl").read_text().splitlines()[-1]) == {
+        "kind": "end",
+        "step": 30,
+        "reason": "done",
+    }
+
+
+def test_a_start_that_failed_does_not_block_its_name(said, tmp_path, quick):
+    """Too few labels are found out when the first batch is made."""
+    run, labels = tmp_path / "run", ("--game.labels", "100000")
+    told = ("semi-mnist", "--data", "digits", "--steps", "3", "--threads", "1")
+    code, _, err = said("train", *told, *labels, "--out", run)
+    assert code in (1, 2)
+    assert "10,000 labelled pictures of each class were asked for" in err.splitlines()[-1]
+    assert not RunDirectory(run).begun
+    assert said("train", "digits", *quick, "--out", run)[0] == 0
+
+
+def test_a_failed_resume_at_step_0_keeps_the_run(said, tmp_path, quick, monkeypatch):
+    """Here the first round fails for want of memory, in a run that was begun before."""
+    run = tmp_path / "run"
+    assert said("train", "digits", *quick, "--out", run)[0] == 0
+    for file in RunDirectory(run).checkpoint_files():
+        file.unlink()
+
+    def no_memory(*_):
+        raise MemoryError
+
+    monkeypatch.setattr("advnets.training.loop.play_round", no_memory)
+    assert said("train", "--resume", "--out", run)[0] != 0
+    assert RunDirectory(run).begun
+
+
+def test_the_process_itself_ends_with_status_3(tmp_path, quick):
+    command = [sys.executable, "-m", "advnets", "train", "digits", *quick, *RUNAWAY]
+    done = subprocess.run([*command, "--out", tmp_path / "run"], capture_output=True, check=False)
+    assert done.returncode == 3
+
+
+def test_from_python_a_run_that_ran_away_comes_with_a_warning(tmp_path, tiny):
+    from dataclasses import replace
+
+    fast = replace(tiny.stage.generator_optimizer, lr=1e5)
+    run = tiny.with_stage(
+        replace(tiny.stage, steps=10, generator_optimizer=fast, discriminator_optimizer=fast)
+    )
+    with pytest.warns(DivergedWarning, match="the training diverged: the l"):
+        trained = advnets.train(run, out=tmp_path / "run")
+    assert trained.step == 10
