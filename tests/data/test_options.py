@@ -32,11 +32,18 @@ class Some:
         ("hf:owner/set", ("hf:owner/set", "")),
         ("hf:owner/set:split=test", ("hf:owner/set", "split=test")),
         (r"C:\pictures", (r"C:\pictures", "")),
+        (r"C:\points.csv:sd=1", (r"C:\points.csv", "sd=1")),
+        ("mixture:means=0:1/2:3", ("mixture", "means=0:1/2:3")),
+        ("mixture:means=0:1/2:3,sds=1", ("mixture", "means=0:1/2:3,sds=1")),
+        ("mixture:sds=1,means=0:1/2:3", ("mixture", "sds=1,means=0:1/2:3")),
+        ("a:b=c/points.csv:sd=0.1", ("a:b=c/points.csv", "sd=0.1")),
+        ("hf:owner/set:label=a=b", ("hf:owner/set", "label=a=b")),
+        ("ring:modes=8,sd", ("ring", "modes=8,sd")),
         ("", ("", "")),
     ],
 )
 def test_name_and_options_are_told_apart(source, expected):
-    """Options are what follows the last colon, if the first of them is one."""
+    """Options begin after the first colon that a whole list of NAME=VALUE follows."""
     assert options.split(source) == expected
 
 

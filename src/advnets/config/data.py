@@ -23,7 +23,7 @@ class Framing:
     crop: Literal["centre", "fit", "random"] = "centre"
     """Own pictures of other shapes: cut about the centre, fitted whole, or cut anew each time."""
     background: str = "white"
-    """Colour behind transparent and fitted pictures: a name, or #rrggbb."""
+    """Colour behind transparent and fitted pictures: a name, or '#rrggbb' in quotes."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "size", "width")

@@ -1,10 +1,11 @@
 """A source in one string: NAME or PATH, and after a colon what else it is told.
 
-ring:modes=8,sd=0.01        tfd:size=96,fold=2        points.csv:sd=0.1
+ring:modes=8,sd=0.01     tfd:size=96,fold=2     points.csv:sd=0.1     mixture:means=0:1/2:3
 """
 
 from __future__ import annotations
 
+import re
 import typing
 from collections.abc import Callable
 from dataclasses import fields
@@ -14,16 +15,25 @@ from advnets.errors import UnknownNameError, UsageError
 
 T = TypeVar("T")
 
+_OPTION = re.compile(r"\s*[\w-]+\s*=")
+_OPTIONS = re.compile(rf"{_OPTION.pattern}[^=,]*(?:,{_OPTION.pattern}[^=,]*)*,?\s*")
+
 
 def split(source: str) -> tuple[str, str]:
-    r"""The name or path before the last colon, and the options after it.
+    r"""Split a source into its name or path and the text of its options.
 
-    A colon that no option follows (as in `C:\pictures`) is part of the path.
+    Options begin after the first colon that is followed by a list of NAME=VALUE alone, so that
+    values may hold colons (`mixture:means=0:1/2:3`). A colon that no such list follows, as in
+    `C:\pictures`, belongs to the path. Where no list is whole, as in `ring:modes=8,sd`, the last
+    colon that NAME= follows counts.
     """
-    name, colon, text = source.rpartition(":")
-    if not colon or "=" not in text.partition(",")[0]:
+    colons = [match.start() for match in re.finditer(":", source)]
+    begins = [colon for colon in colons if _OPTION.match(source, colon + 1)]
+    whole = [colon for colon in begins if _OPTIONS.fullmatch(source, colon + 1)]
+    if not begins:
         return source, ""
-    return name, text
+    colon = (whole[:1] or begins[-1:])[0]
+    return source[:colon], source[colon + 1 :]
 
 
 def read(text: str, kind: type[T], source: str) -> T:

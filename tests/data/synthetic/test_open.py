@@ -69,7 +69,7 @@ def test_options_as_shown_can_be_typed(name):
         ("uniform", "low=1,high=1", "each low must be the lesser"),
         ("uniform", "dims=2,low=0/5,high=3", "low is (0.0, 5.0) and high (3.0,)"),
         ("uniform", "low=1000,high=1000.0001", "high - low is 0.0001"),
-        ("mixture", "means=1:2/3", "all of 1 or all of 2: write -2/3 or 0:1/2:3"),
+        ("mixture", "means=1:2/3", "all of 1 or all of 2: write means=-2/3 or means=0:1/2:3"),
         ("mixture", "means=1:2:3", "means are 1 of [3] coordinates"),
         ("mixture", "means=1e9", "means hold 1000000000.0"),
         ("mixture", "means=1/2/3,sds=1/2", "sds has 2 numbers; expected one number or 3"),

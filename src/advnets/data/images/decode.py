@@ -77,7 +77,7 @@ class Frame:
             return ImageColor.getrgb(self.background)[:3]
         except ValueError:
             raise UsageError(
-                f"background is {self.background!r}; it must be a colour such as white or #808080"
+                f"background is {self.background!r}; it must be a colour such as white or '#808080'"
             ) from None
 
 

@@ -109,7 +109,7 @@ class Mixture(NormalMixture):
         if dims not in ({1}, {2}) or len(self.means) > _MODES:
             raise UsageError(
                 f"means are {len(self.means):,} of {sorted(dims)} coordinates; expected 1 to "
-                f"{_MODES:,}, all of 1 or all of 2: write -2/3 or 0:1/2:3"
+                f"{_MODES:,}, all of 1 or all of 2: write means=-2/3 or means=0:1/2:3"
             )
         for value in itertools.chain(*self.means):
             if not abs(value) <= 1e6:

@@ -1,0 +1,79 @@
+"""Every source that help, messages and docs write with options can be opened as it is written."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from advnets.data import names, options
+from advnets.data.hub.columns import Hub
+from advnets.data.open import NAMED, open_source
+from advnets.data.published.tfd import Fold
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "src").rglob("*.py")]
+NAME = rf"(?:{'|'.join(NAMED)}|hf:[\w/-]+|[\w-]+\.(?:csv|npy|mat))"
+OPTIONS = r"[a-z_]+=[^\s,`\"')\\{<|]+"
+SOURCE = re.compile(rf"(?<![\w./-])({NAME}):({OPTIONS}(?:,{OPTIONS})*)")
+MEANS = re.compile(r"\bmeans=[-\d.:/]*\d")
+
+
+def written() -> set[tuple[str, str]]:
+    """Name and options of each source that is written anywhere, options of a mixture alone too."""
+    found: set[tuple[str, str]] = set()
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        found |= {(name, told.rstrip(".:;")) for name, told in SOURCE.findall(text)}
+        found |= {("mixture", means) for means in MEANS.findall(text)}
+    return found
+
+
+@pytest.mark.parametrize(("name", "told"), sorted(written()))
+def test_every_source_that_is_written_is_one(name, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = f"{name}:{told}"
+    assert options.split(source) == (name, told)
+    if name in names.POINTS or name.endswith(names.TABLES):
+        Path("points.csv").write_text("0,0\n1,2\n3,1\n")
+        np.save("points.npy", np.array([[0.0, 0.0], [1.0, 2.0]]))
+        small = source if re.search(r"\bn=", told) else f"{source},n=20"
+        assert np.isfinite(open_source(small).train.read(slice(None))).all()
+    elif name.startswith(f"{names.HUB}:"):
+        options.read(told, Hub, name)
+    else:  # a published set, which need not be on this machine
+        options.read(told, NAMED[name].options if name in NAMED else Fold, name)
+
+
+def test_what_is_written_holds_the_known_examples():
+    """So that the test above cannot pass for want of examples."""
+    assert {("mixture", "means=0:1/2:3"), ("mixture", "means=-2/3"), ("ring", "modes=8")} < {
+        *written()
+    }
+
+
+def test_what_data_list_shows_can_be_typed(said, tmp_path, monkeypatch):
+    """The options of every set with their defaults, exactly as they are printed."""
+    monkeypatch.setenv("ADVNETS_DATA", str(tmp_path))
+    code, out, _ = said("data", "list")
+    assert code == 0
+    shown = [line for line in out.splitlines() if line.partition(":")[0] in NAMED]
+    assert len(shown) == len(NAMED)
+    for source in shown:
+        name, told = options.split(source)
+        assert name in NAMED
+        options.read(told, NAMED[name].options, name)
+        if name in names.POINTS:
+            assert len(open_source(re.sub(r"\bn=\d+", "n=20", source)).train) == 20
+
+
+def test_a_planar_mixture_has_its_means_where_they_were_put(said):
+    train = open_source("mixture:means=0:1/20:3,sds=0.1,n=400").train
+    points, modes = train.read(slice(None))[:, :, 0, 0], train.labels
+    assert points[modes == 0].mean(0) == pytest.approx([0, 1], abs=0.05)
+    assert points[modes == 1].mean(0) == pytest.approx([20, 3], abs=0.05)
+    code, out, err = said("data", "check", "mixture:means=0:1/2:3,n=100")
+    assert (code, err) == (0, "")
+    assert "points of a plane" in out
