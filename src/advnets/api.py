@@ -13,7 +13,9 @@ from advnets.console import Console
 from advnets.errors import DivergedWarning
 from advnets.experiment.train import train as train_run
 from advnets.experiment.trained import Trained, load
+from advnets.files import check_output
 from advnets.presets.begun import begun_config
+from advnets.runs import RunDirectory
 
 
 def train(
@@ -66,6 +68,8 @@ def train(
     )
     path = path or presets.default_out(config)
     trusted = trust_code or (isinstance(preset, str) and presets.is_place(preset))
+    if not (resume and RunDirectory(path).begun):
+        check_output(path, "out", folder=True)
     watcher = Console(config.pictures_a_round)
     try:
         ended = train_run(config, path, watcher, resume=resume, trust_code=trusted)

@@ -151,7 +151,7 @@ def starting_point(given: list[str]) -> tuple[Config, str]:
     from advnets.presets.begun import begun_config  # not what --help should wait for
 
     out = value_of("--out", given)
-    stored = begun_config(Path(out) if out else None, named, value_of("--data", given))
+    stored = begun_config(None if out is None else Path(out), named, value_of("--data", given))
     return stored, named or stored.preset
 
 

@@ -24,7 +24,8 @@ from advnets.paper_command import Paper
 from advnets.view_command import View
 
 if TYPE_CHECKING:
-    from numpy import ndarray
+    from collections.abc import Iterator
+
     from torch import Tensor
 
 
@@ -81,14 +82,18 @@ class Train:
         from advnets import console
         from advnets.experiment.plan import plan
         from advnets.experiment.train import train
+        from advnets.files import check_output
+        from advnets.runs import RunDirectory
 
         config = self.config(start)
         trusted = self.trust_code or (typed is not None and presets.is_place(typed))
+        out = presets.default_out(config) if self.out is None else self.out
+        if not (self.resume and RunDirectory(out).begun):
+            check_output(out, folder=True)
         if self.dry_run:
             print(console.plan_text(plan(config, trust_code=trusted)))
             return 0
         began, watcher = time.monotonic(), console.Console(config.pictures_a_round)
-        out = self.out or presets.default_out(config)
         try:
             ended = train(config, out, watcher, resume=self.resume, trust_code=trusted)
         finally:
@@ -108,8 +113,10 @@ class Sample:
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """The run directory."""
     out: Annotated[Path, arg(metavar="FILE.png|FILE.npz|DIR")]
-    """A grid (.png), an array `images` of bytes N x H x W x C (.npz), or a folder of PNG files.
+    """A grid (.png), an array `images` of bytes N x H x W x C (.npz), or a new folder of PNG files.
     Of points a picture (.png), or an array `points` N x dims (.npz)."""
+    overwrite: bool = False
+    """Replace the numbered PNG files (00000.png, …) of a folder; no other file is replaced."""
     num: int = 64
     """How many pictures."""
     seed: int = 0
@@ -130,22 +137,60 @@ class Sample:
     def execute(self) -> int:
         """Sample and write."""
         from advnets.experiment.trained import load
+        from advnets.training.runtime import return_freed_memory
+        from advnets.views.sample_files import check_samples_output
 
+        check_samples_output(self.out, overwrite=self.overwrite)
+        return_freed_memory()
         trained = load(self.run, weights=self.weights, device=self.device)
-        samples = trained.sample(
+        blocks = trained.sample_blocks(
             self.num,
             seed=self.seed,
             label=self.label,
             batch_statistics=self.batch_statistics,
             keep=self.keep,
         )
-        write = write_points if trained.scaling.of_points else write_samples
-        write(samples, self.out, self.columns)
+        write = self._write_points if trained.scaling.of_points else self._write_pictures
+        write(blocks, trained.facts.shape)
         best = "" if self.keep == 1 else f", best {self.keep:g} by D"
         weights = f"{trained.weights} weights{best}"
         out = printable(str(self.out))
         print(f"{self.num:,} samples of step {trained.step:,} ({weights}): {out}")
         return 0
+
+    def _write_pictures(self, blocks: Iterator[Tensor], shape: tuple[int, int, int]) -> None:
+        """Write samples as a grid, an array or a folder, by what the name ends with."""
+        from advnets.views import sample_files as files
+        from advnets.views.samples import GridLayout
+
+        form = files.form_of(self.out)
+        if form == "grid":
+            layout = GridLayout.of(self.num, shape, self.columns)
+            files.save_grid_of(blocks, layout, self.out)
+        elif form == "array":
+            files.save_images_array(blocks, self.num, shape, self.out)
+        else:
+            files.save_pictures(blocks, self.num, self.out, overwrite=self.overwrite)
+
+    def _write_points(self, blocks: Iterator[Tensor], shape: tuple[int, int, int]) -> None:
+        """Write samples that are points as a picture of them or as an array."""
+        import torch
+
+        from advnets.views import sample_files as files
+        from advnets.views.points import points_picture
+        from advnets.views.samples import save_grid
+
+        if self.columns is not None:
+            raise UsageError(
+                "--columns is for a grid of pictures, but the run is of points; leave it"
+            )
+        form = files.form_of(self.out)
+        if form == "folder":
+            raise UsageError(f"{self.out} is to hold points; give a name in .png or .npz")
+        if form == "grid":
+            save_grid(points_picture(torch.cat([block.flatten(1) for block in blocks])), self.out)
+        else:
+            files.save_points_array(blocks, self.num, shape[0], self.out)
 
 
 @dataclass(frozen=True)
@@ -226,44 +271,3 @@ class Presets:
 
 Command = Train | Sample | Evaluate | Compare | View | Presets | DataSets | Bench | Paper
 """Everything one can ask for."""
-
-
-def write_samples(pictures: Tensor, out: Path, columns: int | None) -> None:
-    """Write samples as a grid, an array or a folder, by what the name ends with."""
-    from advnets.views.samples import grid, save_grid, save_pictures
-
-    if out.suffix == ".png":
-        save_grid(grid(pictures, columns=columns), out)
-    elif out.suffix == ".npz":
-        _write_npz(out, images=(pictures * 255).round().byte().permute(0, 2, 3, 1).numpy())
-    elif out.suffix:
-        raise UsageError(f"{out} ends in {out.suffix}; give a name in .png, .npz, or of a folder")
-    else:
-        save_pictures(pictures, out)
-
-
-def write_points(points: Tensor, out: Path, columns: int | None) -> None:
-    """Write samples that are points as a picture of them or as an array, by the name's ending."""
-    from advnets.views.points import points_picture
-    from advnets.views.samples import save_grid
-
-    if columns is not None:
-        raise UsageError("--columns is for a grid of pictures, but the run is of points; leave it")
-    if out.suffix == ".png":
-        save_grid(points_picture(points), out)
-    elif out.suffix == ".npz":
-        _write_npz(out, points=points.flatten(1).numpy())
-    else:
-        raise UsageError(f"{out} is to hold points; give a name in .png or .npz")
-
-
-def _write_npz(out: Path, **arrays: ndarray) -> None:
-    import numpy as np
-
-    from advnets.files import write_atomically
-
-    def write(part: Path) -> None:
-        with part.open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-    write_atomically(out, write)

@@ -35,11 +35,13 @@ class Compare:
         """Read, compare, print or write."""
         from advnets.experiment.compare import check_metrics, compare
         from advnets.experiment.scored import read_scored
-        from advnets.files import write_atomically
+        from advnets.files import check_output, write_atomically
         from advnets.views.comparison import comparison_markdown, comparison_text
 
-        if self.out is not None and self.out.suffix not in (".md", ".json"):
-            raise UsageError(f"{self.out} is to hold a table; give a name in .md or .json")
+        if self.out is not None:
+            check_output(self.out)
+            if self.out.suffix not in (".md", ".json"):
+                raise UsageError(f"{self.out} is to hold a table; give a name in .md or .json")
         check_metrics(self.metrics)
         runs = [read_scored(path, self.metrics) for path in self.runs]
         record = compare(runs, metrics=self.metrics, apart=self.apart)

@@ -137,7 +137,9 @@ class Pack:
         from advnets.data.images.files import Collection
         from advnets.data.images.pack import pack
         from advnets.data.open import find_source
+        from advnets.files import check_output
 
+        check_output(self.out, "OUT", folder=True)
         began = time.monotonic()
         found = find_source(Data(source=self.path))
         if not isinstance(found, Collection):

@@ -9,10 +9,11 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from advnets.errors import WriteError
+from advnets.errors import UsageError, WriteError
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -21,20 +22,61 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         WriteError: the disk is full or the folder cannot be written; `path` is as it was.
     """
-    part: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-        part = Path(name)
-        write(part)
-        part.chmod(0o644)
-        put_in_place(part, path)
+        with made_folder(path.parent):
+            handle, name = tempfile.mkstemp(
+                dir=path.parent, prefix=f".{path.name}.", suffix=".part"
+            )
+            os.close(handle)
+            part = Path(name)
+            try:
+                write(part)
+                part.chmod(0o644)
+                put_in_place(part, path)
+            finally:
+                part.unlink(missing_ok=True)
     except OSError as error:
         raise WriteError(path, error) from None
-    finally:
-        if part is not None:
-            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def made_folder(folder: Path) -> Generator[None]:
+    """Make a folder and those above it; after an error remove those that it made and are empty.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    absent = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except BaseException:
+        for path in absent:
+            with suppress(OSError):
+                path.rmdir()
+        raise
+
+
+def check_output(path: Path, name: str = "--out", *, folder: bool = False) -> None:
+    """Refuse to write into the current directory, or over a folder or file of the other kind.
+
+    `name` is what the caller knows the path by. An empty path, as of a shell variable that is not
+    set, means the current directory.
+
+    Raises:
+        UsageError: the path is the current directory or one above it; it is a folder where a file
+            is to be written, or a file where a folder is.
+    """
+    here = Path.cwd()
+    if path.resolve() in (here, *here.parents):
+        raise UsageError(
+            f"{name} is '{path}', the directory that you are in or one above it; give the name of "
+            f"a new {'folder' if folder else 'file'}"
+        )
+    if folder and path.is_file():
+        raise UsageError(f"{name} is {path}, which is a file; give the name of a folder")
+    if not folder and path.is_dir():
+        raise UsageError(f"{name} is {path}, which is a folder; give the name of a file")
 
 
 def write_json(path: Path, record: object) -> None:

@@ -49,6 +49,7 @@ class Paper:
     def execute(self) -> int:
         """Play, say what was found, and where the page is."""
         from advnets.console import Console, duration
+        from advnets.files import check_output
         from advnets.paper.part import Sources, plain
         from advnets.paper.parts import PARTS
         from advnets.paper.play import Play
@@ -63,6 +64,7 @@ class Paper:
         for name in names:
             if name not in PARTS:
                 raise UnknownNameError("part of the paper", name, PARTS)
+        check_output(self.out, folder=True)
         scale = Scale(self.full, self.seeds or (3 if self.full else 1))
         sources = Sources(self.mnist, self.cifar, self.faces)
         play = Play(PARTS, self.out, scale, sources, self.data_dir, Console(), _tell)

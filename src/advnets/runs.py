@@ -14,14 +14,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from advnets.errors import CheckpointError, RunBusyError, RunError, WriteError
-from advnets.files import write_atomically, write_json
+from advnets.files import made_folder, write_atomically, write_json
 
 FORMAT = 1
 """Version of the run directory and of checkpoints; another one is refused, not guessed at."""
@@ -62,24 +62,35 @@ class RunDirectory:
     def held(self) -> Generator[None]:
         """Hold the directory against other trainers; the system lets go when the process dies.
 
+        An error before a run has begun in it leaves neither the lock nor a folder made for it.
+
         Raises:
             RunBusyError: another process holds it.
             RunError: it cannot be made.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunError(
-                f"{self.path} cannot be made a run directory ({error.strerror}); give another --out"
-            ) from None
-        try:
-            with FileLock(self.path / ".lock", timeout=0):
+        lock = self.path / ".lock"
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(made_folder(self.path))
+            except OSError as error:
+                raise RunError(
+                    f"{self.path} cannot be made a run directory ({error.strerror}); give another "
+                    "--out"
+                ) from None
+            try:
+                stack.enter_context(FileLock(lock, timeout=0))
+            except Timeout:
+                raise RunBusyError(
+                    f"{self.path} is in use by another process; wait for it, stop it, or give "
+                    "another --out"
+                ) from None
+            try:
                 yield
-        except Timeout:
-            raise RunBusyError(
-                f"{self.path} is in use by another process; wait for it, stop it, or give "
-                "another --out"
-            ) from None
+            except BaseException:
+                if not self.begun:
+                    with suppress(OSError):  # some systems keep a file that is open
+                        lock.unlink()
+                raise
 
     def write_config(self, record: Mapping[str, Any]) -> None:
         """Write config.json."""

@@ -272,24 +272,30 @@ class View:
     def execute(self) -> int:
         """Look, and write what is seen."""
         from advnets.experiment.trained import load
+        from advnets.files import check_output
         from advnets.looks.look import write
-        from advnets.looks.movie import write_movie
+        from advnets.looks.movie import check_movie_name, write_movie
 
-        if self.out is not None and self.out.suffix != ".png":
-            raise UsageError(f"{self.out} is to hold a picture; give a name in .png")
+        if self.out is not None:
+            check_output(self.out)
+            if self.out.suffix != ".png":
+                raise UsageError(f"{self.out} is to hold a picture; give a name in .png")
+        if self.movie is not None:
+            check_output(self.movie, "--movie")
+            check_movie_name(self.movie)
         trained = load(self.run, weights=self.weights, device=self.device)
         if trained.scaling.of_points:
             raise UsageError(
                 f"{self.run} is of points, and views are of pictures; see its samples/"
             )
         look = self.what.look(trained)
+        if self.movie is not None and not look.frames:
+            raise UsageError(
+                f"{look.record['view']} does not move; --movie is for walk and training"
+            )
         for path in write(look, self.out or self.run / "views" / f"{look.record['view']}.png"):
             print(printable(str(path)))
         if self.movie is not None:
-            if not look.frames:
-                raise UsageError(
-                    f"{look.record['view']} does not move; --movie is for walk and training"
-                )
             write_movie(look.frames, self.movie)
             print(printable(str(self.movie)))
         return 0

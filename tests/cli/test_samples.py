@@ -156,10 +156,9 @@ def test_a_run_can_be_scored_while_it_trains(said, trained):
 def test_a_file_is_no_run_directory(said, tmp_path):
     (tmp_path / "file").touch()
     code, _, err = said("train", "digits", "--out", tmp_path / "file")
-    assert code == 1
+    assert code == 2
     assert err == (
-        f"advnets: {tmp_path / 'file'} cannot be made a run directory (File exists); "
-        "give another --out\n"
+        f"advnets: --out is {tmp_path / 'file'}, which is a file; give the name of a folder\n"
     )
 
 

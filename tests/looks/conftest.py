@@ -9,7 +9,7 @@ from advnets import config, presets
 from advnets.console import Console
 from advnets.experiment.train import train
 from advnets.experiment.trained import load
-from advnets.views.samples import save_pictures
+from advnets.views.sample_files import save_pictures
 
 
 def small(game):
@@ -57,7 +57,7 @@ def residual(tmp_path):
 def larger(tmp_path_factory, monkeypatch_module):
     """The same on pictures of 16 x 16, whose nets have a layer more."""
     folder = tmp_path_factory.mktemp("larger")
-    save_pictures(torch.rand(60, 1, 16, 16), folder / "pictures")
+    save_pictures([torch.rand(60, 1, 16, 16)], 60, folder / "pictures")
     run = small(config.Game())
     data = replace(run.data, source=str(folder / "pictures"), size=16, channels=1)
     stage = replace(run.stage, steps=4)

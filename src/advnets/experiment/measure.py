@@ -59,7 +59,22 @@ def draw_samples(
     The first samples of a seed are the same whatever n is. A conditional generator is given the
     labels, or draws them.
     """
-    return torch.cat(list(sample_blocks(generator, scaling, n, seed, drawing, labels)))[:n]
+    return gathered(sample_blocks(generator, scaling, n, seed, drawing, labels), n)
+
+
+def gathered(
+    blocks: Iterable[Float[Tensor, "_ channels height width"]], n: int
+) -> Float[Tensor, "n channels height width"]:
+    """Return blocks of n pictures in all as one tensor, which alone is held beside a block."""
+    whole: Tensor | None = None
+    start = 0
+    for block in blocks:
+        if whole is None:
+            whole = block.new_empty((n, *block.shape[1:]))
+        whole[start : start + len(block)] = block
+        start += len(block)
+    assert whole is not None and start == n
+    return whole
 
 
 def sample_blocks(

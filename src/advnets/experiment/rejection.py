@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import singledispatch
 from itertools import tee
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from advnets import config
 from advnets.data.scaling import Scaling
 from advnets.errors import UsageError
-from advnets.experiment.measure import BLOCK, Drawing, latent_blocks, made_blocks
+from advnets.experiment.measure import BLOCK, Drawing, gathered, latent_blocks, made_blocks
 from advnets.games.inference import pairs
 from advnets.noise import Noise
 from advnets.training.runtime import products
@@ -63,7 +64,6 @@ class Rejection:
         return self.kept / BLOCK
 
 
-@torch.no_grad()
 def kept_samples(
     generator: nn.Module,
     scaling: Scaling,
@@ -79,6 +79,20 @@ def kept_samples(
     class of a block, so that the first samples of a seed do not depend on n, and classes stay as
     frequent as they were asked for; without labels a conditional generator's are drawn.
     """
+    return gathered(kept_blocks(generator, scaling, n, seed, drawing, rejection, labels), n)
+
+
+@torch.no_grad()
+def kept_blocks(
+    generator: nn.Module,
+    scaling: Scaling,
+    n: int,
+    seed: int,
+    drawing: Drawing,
+    rejection: Rejection,
+    labels: Int[Tensor, " n"] | None = None,
+) -> Iterator[Float[Tensor, "kept channels height width"]]:
+    """Yield the same samples block by block; the last block is cut at n."""
     kept = rejection.kept
     blocks = -(-n // kept)
     asked = _asked(rejection, blocks, seed, labels)
@@ -86,14 +100,12 @@ def kept_samples(
     offered = candidates(wanted)
     told = None if asked is None else offered.flatten()
     judged, shown = tee(latent_blocks(generator, blocks * BLOCK, seed, drawing.device, told))
-    found: list[Tensor] = []
     drawn = made_blocks(generator, shown, drawing)
     for number, (z, x) in enumerate(zip(judged, drawn, strict=True)):
         with products(drawing.device, drawing.precision):
             logits = verdict(rejection.game, rejection.discriminator, x, z, rejection.classes)
         chosen = best(logits.float().cpu(), offered[number], wanted[number])
-        found.append(scaling.to_pixels(x).float().cpu()[chosen])
-    return torch.cat(found)[:n]
+        yield scaling.to_pixels(x).float().cpu()[chosen][: n - number * kept]
 
 
 def candidates(asked: Int[Tensor, "blocks kept"]) -> Int[Tensor, "blocks block"]:

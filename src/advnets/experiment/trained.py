@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,12 +20,13 @@ from advnets.experiment.measure import (
     BLOCK,
     SAMPLES,
     Drawing,
-    draw_samples,
+    gathered,
     latent_blocks,
     picture_blocks,
+    sample_blocks,
 )
 from advnets.experiment.metrics import METRICS, OWN, check_asked, extractor_of
-from advnets.experiment.rejection import Rejection, kept_samples
+from advnets.experiment.rejection import Rejection, kept_blocks
 from advnets.experiment.scores import Subject
 from advnets.extractors.discriminator import OwnDiscriminator, discriminator_extractor
 from advnets.extractors.protocol import Extractor
@@ -124,14 +125,33 @@ class Trained:
             UsageError: n is not positive; the run is not conditional; no class is called so; some
                 are to be rejected and there is no D, or another share is to be kept.
         """
+        blocks = self.sample_blocks(
+            n, seed=seed, label=label, batch_statistics=batch_statistics, keep=keep
+        )
+        return gathered(blocks, n)
+
+    def sample_blocks(
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        label: str | int | Int[Tensor, " n"] | None = None,
+        batch_statistics: bool = False,
+        keep: float = 1.0,
+    ) -> Iterator[Float[Tensor, "_ channels height width"]]:
+        """Return the pictures of `sample` as an iterator over blocks of at most 500.
+
+        Raises:
+            UsageError: as for `sample`, at once and not when the first block is drawn.
+        """
         if n < 1:
             raise UsageError(f"{n} samples were asked for; ask for at least 1")
         labels = self._labels(label, n)
         net = by_batch_statistics(self.generator) if batch_statistics else self.generator
         rejection = self.rejection(keep)
         if rejection is None:
-            return draw_samples(net, self.scaling, n, seed, self.drawing, labels)
-        return kept_samples(net, self.scaling, n, seed, self.drawing, rejection, labels)
+            return sample_blocks(net, self.scaling, n, seed, self.drawing, labels)
+        return kept_blocks(net, self.scaling, n, seed, self.drawing, rejection, labels)
 
     def rejection(self, keep: float) -> Rejection | None:
         """How D leaves samples out so that this share is kept; None where all are.

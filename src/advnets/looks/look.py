@@ -11,6 +11,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
+from advnets.errors import UsageError
 from advnets.experiment.trained import Trained
 from advnets.files import write_atomically
 from advnets.views.samples import grid
@@ -41,14 +42,28 @@ def write(look: Look, picture: Path) -> tuple[Path, Path]:
     """Write the picture, and beside it the record under the same name.
 
     Raises:
+        UsageError: a file that is no such record has the record's name.
         WriteError: it cannot be written there.
     """
     record = picture.with_suffix(".json")
-    picture.parent.mkdir(parents=True, exist_ok=True)
+    if record.exists() and not _is_record(record):
+        raise UsageError(
+            f"{record}, where the record of this view goes, holds something else; give another "
+            "--out, or move that file away"
+        )
     write_atomically(picture, lambda part: look.picture.save(part, format="PNG"))
     text = json.dumps(look.record, indent=2) + "\n"
     write_atomically(record, lambda part: part.write_text(text, "utf-8"))
     return picture, record
+
+
+def _is_record(path: Path) -> bool:
+    """Whether a file holds the record of a view."""
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and "view" in record
 
 
 def rows(

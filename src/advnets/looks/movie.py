@@ -67,12 +67,19 @@ def write_movie(frames: Sequence[Image.Image], path: Path, frames_a_second: floa
         UsageError: it ends with anything else.
         MissingExtraError: for an MP4, PyAV is not installed.
     """
-    writers = {".gif": _gif, ".mp4": _mp4}
-    if path.suffix not in writers:
-        raise UsageError(f"{path} ends in {path.suffix or 'nothing'}; give a name in .gif or .mp4")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = writers[path.suffix](frames, frames_a_second)
+    check_movie_name(path)
+    content = {".gif": _gif, ".mp4": _mp4}[path.suffix](frames, frames_a_second)
     write_atomically(path, lambda part: part.write_bytes(content))
+
+
+def check_movie_name(path: Path) -> None:
+    """Refuse a name that ends in neither .gif nor .mp4.
+
+    Raises:
+        UsageError: it does.
+    """
+    if path.suffix not in (".gif", ".mp4"):
+        raise UsageError(f"{path} ends in {path.suffix or 'nothing'}; give a name in .gif or .mp4")
 
 
 def _gif(frames: Sequence[Image.Image], rate: float) -> bytes:

@@ -21,7 +21,7 @@ from advnets.errors import UsageError
 _BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """The allocator's parameters, as malloc.h numbers them."""
-_LARGEST_KEPT = 1 << 30
+_LARGEST_KEPT, _LEAST_RETURNED = 1 << 30, 1 << 20
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -90,10 +90,22 @@ def keep_freed_memory() -> None:
     Every step asks for the same blocks again, and those that went back to the system come page by
     page, each filled with zeros first.
     """
+    for threshold in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
+        _mallopt(threshold, _LARGEST_KEPT)
+
+
+def return_freed_memory() -> None:
+    """Have glibc's allocator return large blocks to the system when freed; elsewhere do nothing.
+
+    A long row of blocks otherwise fragments the heap, which grows although nothing is held.
+    """
+    _mallopt(_M_MMAP_THRESHOLD, _LEAST_RETURNED)
+
+
+def _mallopt(parameter: int, value: int) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
-        for threshold in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
-            mallopt(threshold, _LARGEST_KEPT)
+        mallopt(parameter, value)
 
 
 def cores() -> int:

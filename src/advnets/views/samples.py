@@ -1,10 +1,13 @@
-"""Pictures as one grid, or as a file each."""
+"""Pictures as one grid, laid row by row; as a file each: `sample_files`."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
@@ -21,6 +24,61 @@ _GAP = 2  # screen pixels between tiles
 _BACKGROUND = 128  # grey: neither a black nor a white picture melts into it
 
 
+@dataclass(frozen=True)
+class GridLayout:
+    """How n pictures of a shape (channels, height, width) are laid out in rows.
+
+    Raises:
+        UsageError: the number of columns or the scale is less than 1.
+    """
+
+    n: int
+    shape: tuple[int, int, int]
+    columns: int
+    scale: int
+
+    def __post_init__(self) -> None:
+        for name, value in ("columns", self.columns), ("scale", self.scale):
+            if value < 1:
+                raise UsageError(
+                    f"{name} is {value}; expected 1 or more, or nothing to have it chosen"
+                )
+
+    @classmethod
+    def of(
+        cls, n: int, shape: tuple[int, int, int], columns: int | None, scale: int | None = None
+    ) -> GridLayout:
+        """Choose what is None: an about square grid, tiles of 48 pixels or more."""
+        columns = math.ceil(math.sqrt(n)) if columns is None else min(columns, n)
+        scale = -(-READABLE // min(shape[1:])) if scale is None else scale
+        return cls(n, shape, columns, scale)
+
+    @property
+    def width(self) -> int:
+        """Width of the image in screen pixels."""
+        return self.columns * (self.shape[2] * self.scale + _GAP) + _GAP
+
+    @property
+    def height(self) -> int:
+        """Height of the image in screen pixels."""
+        return math.ceil(self.n / self.columns) * (self.shape[1] * self.scale + _GAP) + _GAP
+
+    def bands(
+        self, blocks: Iterable[Float[Tensor, "_ channels height width"]]
+    ) -> Iterator[UInt8[np.ndarray, "lines width channels"]]:
+        """Yield the lines of the image from top to bottom: a border, then each row of tiles."""
+        channels = self.shape[0]
+        yield np.full((_GAP, self.width, channels), _BACKGROUND, np.uint8)
+        for row in _rows(blocks, self.columns):
+            tiles = row.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
+            tiles = F.pad(tiles, (0, _GAP, 0, _GAP), value=_BACKGROUND)
+            missing = self.columns - len(row)
+            tiles = F.pad(tiles, (0, 0, 0, 0, 0, 0, 0, missing), value=_BACKGROUND)
+            # (tile, channel, y, x) -> (y, tile x, channel); then a border on the left.
+            band = tiles.permute(2, 0, 3, 1).flatten(1, 2)
+            yield F.pad(band, (0, 0, _GAP, 0), value=_BACKGROUND).contiguous().numpy()
+
+
 def grid(
     pictures: Float[Tensor, "n channels height width"],
     columns: int | None = None,
@@ -35,22 +93,10 @@ def grid(
         UsageError: no picture, other channels than 1 or 3, values outside [0, 1], or a number of
             columns or a scale less than 1.
     """
-    pixels = _bytes(pictures)
-    n, channels, height, width = pixels.shape
-    columns = math.ceil(math.sqrt(n)) if columns is None else min(columns, n)
-    scale = -(-READABLE // min(height, width)) if scale is None else scale
-    for name, value in ("columns", columns), ("scale", scale):
-        if value < 1:
-            raise UsageError(f"{name} is {value}; expected 1 or more, or nothing to have it chosen")
-    rows = math.ceil(n / columns)
-
-    tiles = pixels.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    tiles = F.pad(tiles, (0, _GAP, 0, _GAP), value=_BACKGROUND)
-    tiles = F.pad(tiles, (0, 0, 0, 0, 0, 0, 0, rows * columns - n), value=_BACKGROUND)
-    # (row, column, channel, y, x) -> (channel, row y, column x); then a border on the near sides.
-    canvas = tiles.unflatten(0, (rows, columns)).permute(2, 0, 3, 1, 4)
-    canvas = canvas.reshape(channels, rows * (height * scale + _GAP), -1)
-    return _image(F.pad(canvas, (_GAP, 0, _GAP, 0), value=_BACKGROUND))
+    as_bytes(pictures)  # so that what is no picture is refused before a layout is sought for it
+    n, channels, height, width = pictures.shape
+    layout = GridLayout.of(n, (channels, height, width), columns, scale)
+    return image_of(np.concatenate(list(layout.bands([pictures]))))
 
 
 def save_grid(image: Image.Image, path: Path) -> None:
@@ -62,27 +108,12 @@ def save_grid(image: Image.Image, path: Path) -> None:
     write_atomically(path, lambda part: image.save(part, format="PNG"))
 
 
-def save_pictures(pictures: Float[Tensor, "n channels height width"], directory: Path) -> None:
-    """Write each picture, values in [0, 1], as a PNG of its own size: 00000.png, 00001.png, …
+def as_bytes(pictures: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+    """Return shares of white, in [0, 1], as bytes on the host.
 
     Raises:
-        UsageError: as for `grid`, or the folder cannot be written.
+        UsageError: no picture, other channels than 1 or 3, values outside [0, 1].
     """
-    pixels = _bytes(pictures)
-    digits = max(5, len(str(len(pixels) - 1)))
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for number, picture in enumerate(pixels):
-            _image(picture).save(directory / f"{number:0{digits}}.png")
-    except OSError as error:
-        raise UsageError(
-            f"{directory} cannot be written ({error.strerror or error}); "
-            "free some space or give another folder"
-        ) from None
-
-
-def _bytes(pictures: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
-    """Shares of white, in [0, 1], as bytes on the host."""
     if not pictures.numel():
         raise UsageError(f"pictures have shape {tuple(pictures.shape)}; give at least one")
     if pictures.shape[1] not in (1, 3):
@@ -99,7 +130,18 @@ def _bytes(pictures: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
     return pictures.mul(255).round_().to(torch.uint8)
 
 
-def _image(pixels: UInt8[Tensor, "c h w"]) -> Image.Image:
-    grey = len(pixels) == 1
-    array = pixels[0] if grey else pixels.permute(1, 2, 0)
-    return Image.fromarray(array.contiguous().numpy())
+def image_of(pixels: UInt8[np.ndarray, "height width channels"]) -> Image.Image:
+    """Return bytes as an image, grey (1 channel) or RGB (3)."""
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _rows(
+    blocks: Iterable[Float[Tensor, "_ c h w"]], columns: int
+) -> Iterator[UInt8[Tensor, "_ c h w"]]:
+    """Regroup blocks of pictures into rows of so many, as bytes; the last may be shorter."""
+    waiting: list[Tensor] = []
+    for block in blocks:
+        *whole, rest = torch.cat([*waiting, as_bytes(block)]).split(columns)
+        yield from whole
+        waiting = [rest]
+    yield from waiting

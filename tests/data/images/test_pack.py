@@ -229,7 +229,7 @@ def test_nothing_is_left_of_a_pack_that_failed(folder, tmp_path, monkeypatch):
     (tmp_path / "none" / "a.png").touch()
     with pytest.raises(DataError, match=r"none of its 1 can be read \(a.png is empty\)"):
         pack(find_pictures(tmp_path / "none"), FRAME, tmp_path / "out" / "pack")
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError, match="exists already"):
         pack(find_pictures(folder), FRAME, tmp_path / "none")
     (tmp_path / "file").touch()

@@ -26,7 +26,7 @@ from advnets.data.images.packed import IMAGES, LABELS, PLACES, UNCUT, open_pack,
 from advnets.data.images.work import all_files
 from advnets.data.source import Splits
 from advnets.errors import DataError, UsageError, WriteError
-from advnets.files import flush
+from advnets.files import flush, made_folder
 
 _BLOCK = 1024
 _SPARE_BYTES = 64 << 20
@@ -148,13 +148,13 @@ def _close_gaps(folder: Path, kept: np.ndarray) -> None:
 @contextmanager
 def _beside(out: Path) -> Generator[Path]:
     """A new folder next to `out`, which is gone afterwards unless it was renamed."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
-    folder.chmod(0o755)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with made_folder(out.parent):
+        folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
+        folder.chmod(0o755)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_room(folder: Path, size: int) -> None:

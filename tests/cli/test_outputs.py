@@ -1,0 +1,152 @@
+"""Where commands write: never into the current directory, never over what is not theirs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from PIL import Image
+
+import advnets
+from advnets.errors import UsageError
+
+
+def holds(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("place", [".", "", "..", "./", "here/.."])
+@pytest.mark.parametrize(
+    ("command", "flag"),
+    [
+        (["train", "digits", "--steps", "1"], "--out"),
+        (["train", "digits", "--dry-run"], "--out"),
+        (["sample", "RUN"], "--out"),
+        (["view", "RUN", "samples"], "--out"),
+        (["view", "RUN", "walk"], "--movie"),
+        (["compare", "RUN", "RUN"], "--out"),
+        (["paper", "--only", "eq1"], "--out"),
+        (["data", "pack", "PHOTOS"], ""),
+    ],
+    ids=lambda told: " ".join(told),
+)
+def test_the_current_directory_is_no_place_to_write_to(
+    said, trained, tmp_path, monkeypatch, command, flag, place
+):
+    """As it is asked for by an empty shell variable; nothing is written."""
+    photos, inside = tmp_path / "photos", tmp_path / "here" / "now"
+    photos.mkdir()
+    inside.mkdir(parents=True)
+    (inside / "here").mkdir()
+    Image.new("L", (8, 8)).save(photos / "a.png")
+    monkeypatch.chdir(inside)
+    given = [{"RUN": trained, "PHOTOS": photos}.get(word, word) for word in command]
+    before, run = holds(tmp_path), holds(trained)
+    code, out, err = said(*given, *([flag] if flag else []), place)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"advnets: {flag or 'OUT'} is '")
+    assert "the directory that you are in or one above it; give the name of a new f" in err
+    assert holds(tmp_path) == before
+    assert holds(trained) == run
+
+
+def test_a_run_goes_on_from_within_its_directory(said, tmp_path, monkeypatch, quick):
+    """Where `.` is a run, that run is meant; elsewhere an empty --out resumes none by default."""
+    monkeypatch.chdir(tmp_path)
+    assert said("train", "digits", *quick)[0] == 0
+    code, _, err = said("train", "digits", "--resume", "--out", "")
+    assert (code, "holds no run (no config.json)" in err) == (1, True)
+    monkeypatch.chdir("runs/digits")
+    code, _, err = said("train", "--resume", "--out", ".", "--steps", "40")
+    assert code == 0, err
+
+
+def test_from_python_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"^out is '.', the directory that you are in"):
+        advnets.train("digits", out="", steps=1)
+    assert holds(tmp_path) == []
+
+
+def test_a_file_is_no_folder_and_a_folder_no_file(said, trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "file").touch()
+    code, _, err = said("sample", trained, "--out", "folder.png")
+    assert (code, err) == (
+        2,
+        "advnets: --out is folder.png, which is a folder; give the name of a file\n",
+    )
+    code, _, err = said("sample", trained, "--out", "file")
+    assert (code, err) == (
+        2,
+        "advnets: --out is file, which is a file; give the name of a folder\n",
+    )
+
+
+def test_samples_do_not_mix_with_what_a_folder_holds(said, trained, tmp_path):
+    out = tmp_path / "samples.v1"
+    asked = ("sample", trained, "--out", out)
+    assert said(*asked, "--num", 12)[0] == 0
+    assert len(holds(out)) == 12
+    code, _, err = said(*asked, "--num", 3)
+    assert (code, err) == (
+        2,
+        f"advnets: {out} holds 12 numbered PNG files (00000.png, …); give another folder, or "
+        "--overwrite to replace all of these\n",
+    )
+    assert said(*asked, "--num", 3, "--overwrite")[0] == 0
+    assert holds(out) == ["00000.png", "00001.png", "00002.png"]
+    (out / "mine.png").touch()
+    for flags in ([], ["--overwrite"]):
+        code, _, err = said(*asked, *flags)
+        assert code == 2
+        assert err.startswith(f"advnets: {out} holds mine.png; samples go into a new or empty")
+    assert len(holds(out)) == 4
+
+
+def test_a_view_replaces_no_file_but_its_own_record(said, trained, tmp_path):
+    (tmp_path / "boxes.json").write_text("[1, 2]")
+    asked = ("view", trained, "samples", "--num", 4, "--out")
+    code, _, err = said(*asked, tmp_path / "boxes.png")
+    assert code == 2
+    assert f"{tmp_path / 'boxes.json'}, where the record of this view goes, holds something" in err
+    assert (tmp_path / "boxes.json").read_text() == "[1, 2]"
+    assert not (tmp_path / "boxes.png").exists()
+    for _ in range(2):
+        assert said(*asked, tmp_path / "view.png")[0] == 0
+    assert json.loads((tmp_path / "view.json").read_text())["view"] == "samples"
+    code, _, err = said(*asked, tmp_path / "moving.png", "--movie", tmp_path / "moving.gif")
+    assert (code, holds(tmp_path)) == (2, ["boxes.json", "view.json", "view.png"]), err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("train", "digits", "--device", "abacus"),
+        ("train", "digits", "--out", "deep/down/run", "--device", "abacus"),
+        ("train", "digits", "--scaling", "none"),
+        ("train", "digits", "--data", "ring:modes=0"),
+        ("train", "paper-mnist", "--data-dir", "nowhere"),
+        ("train", "semi-mnist", "--data", "ring"),
+        ("train", "digits", "--compile", "--graph"),
+        ("data", "pack", "empty", "deep/down/pack"),
+        ("sample", "RUN", "--out", "deep/a.png", "--columns", "0"),
+        ("sample", "RUN", "--out", "deep/folder", "--class", "3"),
+        ("view", "RUN", "samples", "--out", "deep/a.png", "--columns", "0"),
+        ("compare", "RUN", "RUN", "--out", "deep/a.md"),
+        ("paper", "--only", "nothing"),
+        ("paper", "--full", "--quick"),
+    ],
+    ids=" ".join,
+)
+def test_a_usage_error_leaves_no_folder_and_no_lock(
+    said, trained, tmp_path, monkeypatch, arguments
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    before = holds(trained)
+    code, _, err = said(*(trained if word == "RUN" else word for word in arguments))
+    assert code in (1, 2), err
+    assert holds(tmp_path) == ["empty"]
+    assert holds(trained) == before
