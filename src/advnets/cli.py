@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from advnets.commands import Command, Evaluate, Presets, Sample, Train
 from advnets.compare_command import Compare
 from advnets.config import Config
 from advnets.data_commands import DataSets
-from advnets.errors import AdvnetsError, DivergedError, UsageError, printable
+from advnets.errors import AdvnetsError, DivergedError, RunWarning, UsageError, printable
 from advnets.paper_command import Paper
 from advnets.view_command import View
 
@@ -40,7 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
     try:
-        return run(given)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", RunWarning)
+            warnings.showwarning = _say_warning
+            return run(given)
     except KeyboardInterrupt as interrupt:
         print(f"advnets: {interrupt or 'interrupted'}", file=sys.stderr)
         return 128 + getattr(interrupt, "signal", signal.SIGINT)
@@ -62,6 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return UNEXPECTED
+
+
+def _say_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
+    """Print a warning of a run in one line, and any other as Python does."""
+    if issubclass(category, RunWarning):
+        print(f"advnets: {printable(str(message))}", file=sys.stderr)
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, *place[:2]))
 
 
 def run(given: list[str]) -> int:

@@ -12,11 +12,13 @@ AdvnetsError
 ├── RunError              a run directory that cannot be used as asked
 │   ├── RunBusyError      another process holds it
 │   ├── ConfigDiffersError  resumed with another config than it was begun with
-│   └── CheckpointError   a checkpoint that is absent, truncated or of another version
+│   └── CheckpointError   a checkpoint that is absent, cannot be read, or is of another version
+│       └── UnusableCheckpointError  it is damaged or another run's; the one before may serve
 ├── StoppedError          a training that others wait for was asked to stop
 └── DivergedError         training ended in a state that is not usable
 
-and one warning, FewPicturesWarning: a score is computed, of too few pictures to mean much.
+and two warnings: FewPicturesWarning, a score is computed, of too few pictures to mean much; and
+RunWarning, a run is used although a file of it is damaged, or other versions wrote it.
 """
 
 from __future__ import annotations
@@ -112,7 +114,11 @@ class ConfigDiffersError(RunError):
 
 
 class CheckpointError(RunError):
-    """A checkpoint that is absent, truncated or of another version."""
+    """A checkpoint that is absent, cannot be read, or is of another version."""
+
+
+class UnusableCheckpointError(CheckpointError):
+    """A checkpoint that is damaged or another run's; the one before it may serve."""
 
 
 class StoppedError(AdvnetsError):
@@ -129,6 +135,10 @@ class DivergedWarning(UserWarning):
 
 class FewPicturesWarning(UserWarning):
     """A score is computed of too few pictures to mean what it should."""
+
+
+class RunWarning(UserWarning):
+    """A run is used although a file of it is damaged, or other versions wrote it."""
 
 
 def require(library: str, extra: str) -> ModuleType:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -22,9 +23,9 @@ from filelock import FileLock, Timeout
 
 from advnets.errors import CheckpointError, RunBusyError, RunError, WriteError
 from advnets.files import made_folder, write_atomically, write_json
+from advnets.run_files import FORMAT, config_record, event_records, score_records, unreadable
 
-FORMAT = 1
-"""Version of the run directory and of checkpoints; another one is refused, not guessed at."""
+_STEP = re.compile(r"step-(\d{8,18})")
 
 
 class RunDirectory:
@@ -46,7 +47,7 @@ class RunDirectory:
             RunError: there is no such run.
         """
         run = cls(path)
-        if not run.config_file.is_file():
+        if not run.begun:
             raise RunError(
                 f"{path} holds no run (no config.json); give the directory that "
                 "`advnets train --out` wrote"
@@ -55,8 +56,17 @@ class RunDirectory:
 
     @property
     def begun(self) -> bool:
-        """Whether a run was begun here."""
-        return self.config_file.exists()
+        """Whether a run was begun here.
+
+        Raises:
+            RunError: the directory is not ours to look into.
+        """
+        try:
+            return self.config_file.is_file()
+        except PermissionError as error:
+            raise unreadable(self.config_file, error) from None
+        except (OSError, ValueError):  # no name that a file can have
+            return False
 
     @contextmanager
     def held(self) -> Generator[None]:
@@ -72,10 +82,10 @@ class RunDirectory:
         with ExitStack() as stack:
             try:
                 stack.enter_context(made_folder(self.path))
-            except OSError as error:
+            except (OSError, ValueError) as error:
                 raise RunError(
-                    f"{self.path} cannot be made a run directory ({error.strerror}); give another "
-                    "--out"
+                    f"{self.path} cannot be made a run directory "
+                    f"({getattr(error, 'strerror', error)}); give another --out"
                 ) from None
             try:
                 stack.enter_context(FileLock(lock, timeout=0))
@@ -83,6 +93,11 @@ class RunDirectory:
                 raise RunBusyError(
                     f"{self.path} is in use by another process; wait for it, stop it, or give "
                     "another --out"
+                ) from None
+            except OSError as error:
+                raise RunError(
+                    f"{self.path} cannot be held against other trainers ({error.strerror}); make "
+                    "it writable, or give another --out"
                 ) from None
             try:
                 yield
@@ -97,23 +112,12 @@ class RunDirectory:
         write_json(self.config_file, {"format": FORMAT, **record})
 
     def read_config(self) -> dict[str, Any]:
-        """Read config.json.
+        """Read config.json; at its top and a level below the types are as they should be.
 
         Raises:
             RunError: it is broken, or of another version.
         """
-        try:
-            record = json.loads(self.config_file.read_text("utf-8"))
-        except (ValueError, OSError) as error:
-            raise RunError(
-                f"{self.config_file} cannot be read ({error}); restore it or begin a new run"
-            ) from None
-        if record.get("format") != FORMAT:
-            raise RunError(
-                f"{self.config_file} has format {record.get('format')!r} and this advnets reads "
-                f"{FORMAT}; use the advnets that wrote it ({record.get('advnets', 'unknown')})"
-            )
-        return record
+        return config_record(self.config_file)
 
     def withdraw(self) -> None:
         """Remove what a start that failed before its first step has written."""
@@ -136,11 +140,12 @@ class RunDirectory:
             raise WriteError(self.events_file, error) from None
 
     def events(self) -> list[dict[str, Any]]:
-        """All whole lines of events.jsonl; a line cut by a kill is passed over."""
-        if not self.events_file.exists():
-            return []
-        lines = self.events_file.read_text("utf-8").split("\n")
-        return [json.loads(line) for line in lines[:-1] if _is_json(line)]
+        """All events of events.jsonl; a line cut by a kill, or odd otherwise, is passed over.
+
+        Raises:
+            RunError: the file cannot be read.
+        """
+        return event_records(self.events_file)
 
     def forget_after(self, step: int) -> None:
         """Drop the events of steps that a resumed run is going to play again."""
@@ -170,22 +175,9 @@ class RunDirectory:
         """The evaluator's records, oldest first.
 
         Raises:
-            RunError: the file does not hold records.
+            RunError: the file cannot be read, or does not hold records.
         """
-        if not self.scores_file.exists():
-            return []
-        try:
-            records = json.loads(self.scores_file.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise self._broken_scores(str(error)) from None
-        if not isinstance(records, list) or not all(_is_record(some) for some in records):
-            raise self._broken_scores("it is not a list of records")
-        return records
-
-    def _broken_scores(self, why: str) -> RunError:
-        return RunError(
-            f"{self.scores_file} cannot be read ({why}); move it away and evaluate again"
-        )
+        return score_records(self.scores_file)
 
     def checkpoint_file(self, step: int) -> Path:
         """Where the checkpoint of a step lies."""
@@ -197,12 +189,22 @@ class RunDirectory:
 
     def sample_files(self) -> dict[int, Path]:
         """The grids of samples by their steps, in order."""
-        files = sorted(self.samples.glob("step-*.png"))
-        return {int(file.stem.removeprefix("step-")): file for file in files}
+        return self._by_step(self.samples, ".png")
 
     def checkpoint_files(self) -> list[Path]:
         """All checkpoints, oldest first."""
-        return sorted(self.checkpoints.glob("step-*.safetensors"))
+        return list(self._by_step(self.checkpoints, ".safetensors").values())
+
+    def _by_step(self, folder: Path, ending: str) -> dict[int, Path]:
+        """Files that are named by a step, in the order of steps."""
+        try:
+            there = [file for file in folder.iterdir() if file.suffix == ending]
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        except OSError as error:
+            raise unreadable(folder, error) from None
+        named = {int(match[1]): f for f in there if (match := _STEP.fullmatch(f.stem))}
+        return dict(sorted(named.items()))
 
     def newest_checkpoint(self) -> Path:
         """The last checkpoint.
@@ -217,6 +219,18 @@ class RunDirectory:
             )
         return files[-1]
 
+    def set_aside(self, checkpoint: Path) -> Path:
+        """Rename a checkpoint that cannot be used, so that it counts as none; return where it is.
+
+        Raises:
+            WriteError: the folder cannot be written.
+        """
+        aside = checkpoint.with_name(f"{checkpoint.name}.unusable")
+        try:
+            return checkpoint.replace(aside)
+        except OSError as error:
+            raise WriteError(checkpoint, error) from None
+
     def prune_checkpoints(self, keep: int) -> None:
         """Remove all but the newest few checkpoints, and what a killed save left behind."""
         for file in (*self.checkpoint_files()[:-keep], *self.checkpoints.glob("*.part")):
@@ -225,15 +239,3 @@ class RunDirectory:
 
 def _is_wild(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
-
-
-def _is_record(some: Any) -> bool:
-    return isinstance(some, dict) and {"metric", "samples"} <= some.keys()
-
-
-def _is_json(line: str) -> bool:
-    try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True

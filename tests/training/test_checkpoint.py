@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from advnets import config
-from advnets.errors import CheckpointError
+from advnets.errors import CheckpointError, UnusableCheckpointError
 from advnets.training.checkpoint import (
     Checkpoint,
     load_memory,
     load_module,
     memory_tensors,
     module_tensors,
+    newest_usable,
     read_checkpoint,
     write_checkpoint,
 )
@@ -33,19 +37,19 @@ def test_what_was_written_is_read(file):
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, -1])
-def test_a_truncated_checkpoint_is_named_and_the_way_out_said(file, keep):
+def test_a_truncated_checkpoint_is_named(file, keep):
     whole = file.read_bytes()
     file.write_bytes(whole[:keep])
-    with pytest.raises(CheckpointError) as caught:
+    with pytest.raises(UnusableCheckpointError) as caught:
         read_checkpoint(file)
     assert str(caught.value).startswith(f"{file} is truncated or no checkpoint (")
-    assert str(caught.value).endswith("remove it, and --resume goes on from the one before")
+    assert "remove" not in str(caught.value)
 
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     path = tmp_path / "old.safetensors"
     save_file({"a": torch.zeros(1)}, path, {"advnets": '{"format": 0}'})
-    with pytest.raises(CheckpointError, match="has format 0 and this advnets reads 1"):
+    with pytest.raises(CheckpointError, match="has format 0 and this advnets reads 2"):
         read_checkpoint(path)
 
 
@@ -83,3 +87,121 @@ def test_equal_states_are_equal_files(tmp_path):
     for file in files:
         write_checkpoint(file, Checkpoint({"a": torch.ones(3), "b": torch.zeros(2)}, {"stage": 0}))
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def facts(step: int) -> dict:
+    position = {"step": step, "cursor": step, "updates": {"generator": step}}
+    counts = {"step": step, "stage": 0, "attempt": 0, "summed": 0}
+    return {**counts, "position": position, "last_observed": {"value": float("-inf")}}
+
+
+def state(step: int, run: str = "ours", weight: float = 1.0) -> Checkpoint:
+    tensors = {"players/generator/w": torch.full((40,), weight), "sums/value": torch.zeros(())}
+    return Checkpoint(tensors, facts(step), run)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Three checkpoints of a run, oldest first."""
+    paths = [tmp_path / f"step-{step:08d}.safetensors" for step in (10, 20, 30)]
+    for step, path in zip((10, 20, 30), paths, strict=True):
+        write_checkpoint(path, state(step))
+    return paths
+
+
+def flip(path, position: int, bit: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[position] ^= 1 << bit
+    path.write_bytes(content)
+
+
+def test_every_flipped_bit_is_noticed(files):
+    """Of header and weights alike; one of the padding between them changes nothing."""
+    path, whole = files[-1], files[-1].read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = whole[8 : 8 + length]
+    padding = range(8 + len(header.rstrip()), 8 + length)
+    for position in range(len(whole)):
+        flip(path, position, position % 8)
+        if position in padding:
+            continue
+        with pytest.raises(CheckpointError):
+            read_checkpoint(path, "ours")
+        path.write_bytes(whole)
+    assert read_checkpoint(path, "ours").facts == facts(30)
+
+
+def halve(path) -> None:
+    """Convert weights to half precision as a tool does, the metadata kept."""
+    with safe_open(path, framework="pt") as file:
+        metadata, names = file.metadata(), file.keys()
+        tensors = {name: file.get_tensor(name).half() for name in names}
+    save_file(tensors, path, metadata)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda path: flip(path, -3, 6), "is damaged: its content is not what was written"),
+        (lambda path: write_checkpoint(path, state(30, "theirs")), "is another run's"),
+        (lambda path: write_checkpoint(path, state(30, weight=float("nan"))), "not finite"),
+        (lambda path: write_checkpoint(path, state(30, weight=float("-inf"))), "not finite"),
+        (lambda path: write_checkpoint(path, state(20)), "holds step 20, unlike its name"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-5]), "is truncated or no checkpoint"),
+        (lambda path: save_file({"a": torch.zeros(1)}, path), "is no checkpoint of advnets"),
+        (
+            lambda path: write_checkpoint(
+                path, Checkpoint({}, {**facts(30), "stage": "0"}, "ours")
+            ),
+            "has facts that no training writes",
+        ),
+        (
+            lambda path: write_checkpoint(path, Checkpoint({}, {"step": 30}, "ours")),
+            "has facts that no training writes",
+        ),
+        (lambda path: halve(path), "is damaged"),
+    ],
+)
+def test_the_newest_that_is_whole_and_of_this_run_is_used(files, change, why):
+    change(files[-1])
+    found = newest_usable(files, "ours")
+    assert found.path == files[1]
+    assert found.checkpoint.facts["step"] == 20
+    assert why in found.unusable[files[-1]]
+    for path in files[:-1]:
+        path.write_bytes(b"")
+    with pytest.raises(CheckpointError) as caught:
+        newest_usable(files, "ours")
+    for word in (*map(str, files), why, "truncated", "put one back from a copy"):
+        assert word in str(caught.value)
+    assert "remove" not in str(caught.value)
+
+
+def test_what_is_only_unreadable_is_not_passed_over(files, monkeypatch):
+    """It may be whole, and the newest: going on from the one before would lose it."""
+    files[-1].unlink()
+    files[-1].mkdir()
+    with pytest.raises(CheckpointError, match=r"cannot be read .* it may be whole") as caught:
+        newest_usable(files, "ours")
+    assert not isinstance(caught.value, UnusableCheckpointError)
+    files[-1].rmdir()
+    os.mkfifo(files[-1])
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        newest_usable(files, "ours")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
+def test_what_may_not_be_read_is_not_passed_over(files):
+    files[-1].chmod(0)
+    with pytest.raises(CheckpointError, match=r"Permission denied.*it may be whole"):
+        newest_usable(files, "ours")
+
+
+def test_weights_of_another_type_are_not_loaded():
+    tensors = {n: t.half() for n, t in module_tensors("players/g", nn.Linear(3, 4)).items()}
+    with pytest.raises(CheckpointError, match=r"is torch.float16, not torch.float32"):
+        load_module("players/g", nn.Linear(3, 4), tensors)
+    memory = mover(config.SGD(), [torch.ones(3)]).memory
+    stored = {name: t.double() for name, t in memory_tensors("o", memory).items()}
+    with pytest.raises(CheckpointError, match="o is of another optimizer or net"):
+        load_memory("o", memory, stored)

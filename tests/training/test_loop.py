@@ -239,7 +239,7 @@ def test_a_last_step_between_ticks_is_logged_and_changes_no_state(make):
     assert short.run_to_end()
     assert [e["step"] for e in short.hooks.watcher.events] == [5, 10, 15, 18]
     longer, whole = make(steps=23, name="short"), make(steps=23, name="whole")
-    longer.restore(longer.run.newest_checkpoint())
+    longer.restore(read_checkpoint(longer.run.newest_checkpoint()))
     fifteenth, observed = short.hooks.watcher.events[2], longer.table.last_observed
     assert observed == {name: fifteenth[name] for name in observed}
     for loop in (longer, whole):
@@ -275,7 +275,7 @@ def test_restored_between_ticks_it_ends_as_if_it_had_not_been(make):
     cut = make(at_step_7, interruption=interruption, name="cut")
     cut.run_to_end()
     again = make(name="cut")
-    again.restore(again.run.newest_checkpoint())
+    again.restore(read_checkpoint(again.run.newest_checkpoint()))
     assert again.run_to_end()
     ends = [loop.run.newest_checkpoint().read_bytes() for loop in (whole, again)]
     assert ends[0] == ends[1]

@@ -214,6 +214,8 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if not self.stages:
+            raise UsageError("stages are none; give at least one")
         for stage in self.stages:
             if isinstance(stage.game, Game):
                 _fit(stage.game, self.data, self.ticks)

@@ -16,6 +16,8 @@ _STAMPS = (
     *("extractor", "extractor_sha256", "n_real", "n_fake", "interval"),
 )
 
+_NEEDED = {"config": ("preset", "seed"), "data": ("name", "digest")}
+
 
 @dataclass(frozen=True)
 class Scored:
@@ -43,6 +45,9 @@ def read_scored(path: Path, metrics: Sequence[str] = ()) -> Scored:
     """
     run = RunDirectory.existing(path)
     told, scores = run.read_config(), run.scores()
+    for part, names in _NEEDED.items():
+        if lacking := [name for name in names if name not in told.get(part, {})]:
+            raise RunError(f"{run.config_file} has no {part}.{lacking[0]}; restore the file")
     cure = " ".join(("advnets evaluate", str(path), *(("--metrics", *metrics) if metrics else ())))
     if not scores:
         raise RunError(f"{path} has no scores yet; type: {cure}")

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from advnets import config
-from advnets.codec import differences, from_json, to_json
+from advnets.codec import differences, to_json
 from advnets.data.source import Part
 from advnets.errors import ConfigDiffersError, DivergedError, RunError, UsageError
 from advnets.experiment import build
@@ -24,10 +24,11 @@ from advnets.experiment.measure import Drawing, draw_samples
 from advnets.experiment.modes import usual_score
 from advnets.experiment.on_the_way import check_score, score_on_the_way
 from advnets.experiment.own import check_trusted, own_games, with_files_of
+from advnets.experiment.stored import StoredRun, identity
 from advnets.runs import RunDirectory
 from advnets.training import runtime
 from advnets.training.algorithm import Table
-from advnets.training.checkpoint import read_facts
+from advnets.training.checkpoint import Checkpoint
 from advnets.training.ema import WeightAverage
 from advnets.training.final_state import Problem
 from advnets.training.loop import Hooks, Loop, Watcher
@@ -140,7 +141,8 @@ class Session:
     config: config.Config
     data: build.OpenedData
     stage: int
-    restore: Path | None
+    identity: str
+    restore: Checkpoint | None = None
     step: int = 0
     trust_code: bool = False
     problem: Problem | None = None
@@ -160,17 +162,16 @@ def _begun(run: RunDirectory, run_config: config.Config) -> Session:
     check_score(run_config.ticks, data)
     resolved = build.resolved(run_config, data.facts, resolved_runtime)
     nets = build.rebuilt_players(resolved, len(resolved.stages) - 1, data.facts)
+    session = Session(resolved, data, stage=0, identity=identity(resolved, data.facts))
     run.write_config(build.record(resolved, data.facts, nets, " ".join(sys.argv)))
-    return Session(resolved, data, stage=0, restore=None)
+    return session
 
 
 def _resumed(run: RunDirectory, asked: config.Config) -> Session:
     """Take up a run where its newest checkpoint left it."""
-    run = RunDirectory.existing(run.path)
-    stored_record = run.read_config()
-    stored = from_json(stored_record["config"], config.Config)
-    facts = from_json(stored_record["data"], build.DataFacts)
-    agreed = _agreed(stored, asked, run.path)
+    stored = StoredRun.read(run.path)
+    facts = stored.facts
+    agreed = _agreed(stored.config, asked, run.path)
     runtime.resolve(agreed.runtime)  # the machine may lack what the run began with
     data = build.open_data(agreed.data)
     if data.facts.digest != facts.digest:
@@ -181,28 +182,27 @@ def _resumed(run: RunDirectory, asked: config.Config) -> Session:
         )
     check_score(agreed.ticks, data)
     agreed = build.resolved(agreed, data.facts, agreed.runtime)
-    session = Session(agreed, data, stage=0, restore=None)
+    stored.players(len(agreed.stages) - 1)  # what cannot be built is refused here
+    session, unusable = Session(agreed, data, stage=0, identity=stored.identity), ()
     if run.checkpoint_files():  # none where a run was killed before its first save
-        session = _at_checkpoint(session, run.newest_checkpoint())
+        newest = stored.newest()
+        session, unusable = _at_checkpoint(session, newest.checkpoint), newest.unusable
     if session.step > session.steps:
         raise UsageError(
             f"{run.path} has played {session.step:,} steps already and {session.steps:,} were "
             "asked for; ask for more"
         )
-    run.write_config({**stored_record, "config": to_json(agreed)})
+    for path in unusable:
+        run.set_aside(path)
+    run.write_config({**stored.record, "config": to_json(agreed)})
     run.forget_after(session.step)
     return session
 
 
-def _at_checkpoint(session: Session, newest: Path) -> Session:
+def _at_checkpoint(session: Session, checkpoint: Checkpoint) -> Session:
     """The session that begins where a checkpoint stands."""
-    facts = read_facts(newest)
-    return replace(
-        session,
-        stage=facts["stage"],
-        restore=newest,
-        step=session.config.steps_before(facts["stage"]) + facts["position"]["step"],
-    )
+    stage, step = checkpoint.facts["stage"], checkpoint.facts["step"]
+    return replace(session, stage=stage, restore=checkpoint, step=step)
 
 
 def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.Config:
@@ -321,6 +321,7 @@ def _loop(
         steps_before=run_config.steps_before(number),
         batch_size=batch_size,
         loss_limit=stage.game.loss_limit(math.prod(session.data.facts.shape)),
+        identity=session.identity,
     )
 
 

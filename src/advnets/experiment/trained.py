@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from advnets.codec import from_json
-from advnets.config import Config, Data, Runtime
+from advnets.config import Data, Runtime
 from advnets.errors import UsageError
 from advnets.experiment import build
 from advnets.experiment.intervals import interval
@@ -28,12 +27,13 @@ from advnets.experiment.measure import (
 from advnets.experiment.metrics import METRICS, OWN, check_asked, extractor_of
 from advnets.experiment.rejection import Rejection, kept_blocks
 from advnets.experiment.scores import Subject
+from advnets.experiment.stored import StoredRun
 from advnets.extractors.discriminator import OwnDiscriminator, discriminator_extractor
 from advnets.extractors.protocol import Extractor
 from advnets.nets.layers import by_batch_statistics
 from advnets.runs import RunDirectory
 from advnets.training import runtime
-from advnets.training.checkpoint import load_module, read_checkpoint
+from advnets.training.checkpoint import load_module
 from advnets.views.report import write_report
 from advnets.views.score_lines import BESIDE
 
@@ -44,22 +44,19 @@ class Trained:
     """A run's generator and discriminator at its newest checkpoint."""
 
     def __init__(self, path: Path, weights: Weights | None = None) -> None:
-        self.run = RunDirectory.existing(path)
-        record = self.run.read_config()
-        self.config: Config = from_json(record["config"], Config)
-        self.facts = from_json(record["data"], build.DataFacts)
-        self.scaling = build.rebuilt_scaling(self.config.data, self.facts)
-        checkpoint = read_checkpoint(self.run.newest_checkpoint())
-        stage = checkpoint.facts["stage"]
-        played: int = checkpoint.facts["position"]["step"]
-        self.step = self.config.steps_before(stage) + played
+        stored = StoredRun.read(path)
+        self.run, self.config, self.facts = stored.directory, stored.config, stored.facts
+        self.scaling = stored.scaling()
+        checkpoint = stored.newest().checkpoint
+        stage: int = checkpoint.facts["stage"]
+        self.step: int = checkpoint.facts["step"]
         averaged = self.config.stages[stage].averaged
         self.weights: Weights = weights or ("average" if averaged else "last")
         if self.weights == "average" and not averaged:
             raise UsageError(
                 f"{path} keeps no weight average (average_half_life is 0); ask for the last weights"
             )
-        self.players = build.rebuilt_players(self.config, stage, self.facts)
+        self.players = stored.players(stage)
         for name, net in self.players.items():
             kept = "average" if self.weights == "average" and name in averaged else "players"
             load_module(f"{kept}/{name}", net, checkpoint.tensors)
@@ -296,7 +293,10 @@ def load(run: str | Path, *, weights: Weights | None = None, device: str = "cpu"
 
     Raises:
         RunError: the directory holds no run, or one of another version.
-        CheckpointError: it has no checkpoint, or a truncated one.
+        CheckpointError: it has no checkpoint that can be used, or one that cannot be read.
+
+    Warns:
+        RunWarning: a newer checkpoint is damaged or another run's; other versions wrote the run.
     """
     return Trained(Path(run), weights).to(runtime.resolve(Runtime(device=device)).device)
 

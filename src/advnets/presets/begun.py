@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from advnets.codec import from_json
 from advnets.config import Config
 from advnets.errors import RunError, UsageError
 from advnets.experiment.own import own_games, with_files_of
+from advnets.experiment.stored import StoredRun
 from advnets.presets.catalogue import DEFAULT, default_out, is_data, is_place, starting_point
-from advnets.runs import RunDirectory
 
 
 def begun_config(out: Path | None, name: str | None, source: str | None = None) -> Config:
@@ -24,7 +23,7 @@ def begun_config(out: Path | None, name: str | None, source: str | None = None) 
     if source is not None:
         start = replace(start, data=replace(start.data, source=source))
     path = out or default_out(start)
-    stored = from_json(RunDirectory.existing(path).read_config()["config"], Config)
+    stored = StoredRun.read(path).config
     if name is None:
         return stored
     if is_place(name):

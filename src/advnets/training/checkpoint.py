@@ -1,21 +1,32 @@
-"""One-file checkpoints: tensors and JSON in a safetensors file, never pickle."""
+"""One-file checkpoints: tensors and JSON in a safetensors file, never pickle.
+
+Beside its facts the JSON has the identity of the run and a hash of all content, which are compared
+when the file is read: damage and another run's state are refused.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from xxhash import xxh3_128
 
-from advnets.errors import CheckpointError
+from advnets.errors import CheckpointError, UnusableCheckpointError
 from advnets.files import write_atomically
-from advnets.runs import FORMAT
+from advnets.run_files import parse_json
+
+FORMAT = 2
+"""Version of checkpoints; another one is refused, not guessed at."""
+_LEARNED = ("players/", "average/")
+"""What the names of tensors begin with that training has left finite, always."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +35,18 @@ class Checkpoint:
 
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
+    run: str = ""
+    """Identity of the run, the same in all its checkpoints."""
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The newest checkpoint of a run that can be used."""
+
+    path: Path
+    checkpoint: Checkpoint
+    unusable: dict[Path, str] = field(default_factory=dict[Path, str])
+    """Newer ones that cannot, and why."""
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -34,7 +57,8 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
     # One entry: the library writes several in any order, and equal states are to be equal files.
-    record = {"format": FORMAT, "facts": checkpoint.facts}
+    record = {"format": FORMAT, "facts": checkpoint.facts, "run": checkpoint.run}
+    record["digest"] = _digest(tensors, record)
     metadata = {"advnets": json.dumps(record, sort_keys=True)}
 
     def write(part: Path) -> None:
@@ -46,45 +70,127 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_atomically(path, write)
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint whole.
+def read_checkpoint(path: Path, run: str | None = None) -> Checkpoint:
+    """Read a checkpoint whole and compare its hash, and its identity with that of the run.
 
     Raises:
-        CheckpointError: it is absent, truncated, or of another version.
+        UnusableCheckpointError: it is truncated or damaged, its weights are not finite, or it is
+            another run's than `run`, where one is given.
+        CheckpointError: it is absent, cannot be read, or is of another version.
     """
-    with _opened(path) as (file, facts):
+    with _opened(path) as file:
+        record = _record(path, file.metadata() or {})
         # Cloned: a memory-mapped tensor is aligned otherwise than one torch allocates.
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
-    return Checkpoint(tensors, facts)
+    if record.pop("digest") != _digest(tensors, record):
+        raise UnusableCheckpointError(
+            f"{path} is damaged: its content is not what was written (its hash is another)"
+        )
+    if run is not None and record["run"] != run:
+        raise UnusableCheckpointError(
+            f"{path} is another run's, which has another config, seed or data than config.json says"
+        )
+    for name, tensor in tensors.items():
+        if name.startswith(_LEARNED) and not torch.isfinite(tensor).all():
+            raise UnusableCheckpointError(f"{path} has numbers in {name} that are not finite")
+    return Checkpoint(tensors, record["facts"], record["run"])
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """Read a checkpoint's facts and leave its tensors where they are.
+def newest_usable(
+    files: Sequence[Path], run: str, fits: Callable[[Mapping[str, Any]], bool] = lambda _: True
+) -> Newest:
+    """Read the newest checkpoint that can be used, of files in their order.
+
+    `fits` says of a checkpoint's facts whether it is one that is looked for.
 
     Raises:
-        CheckpointError: it is absent, truncated, or of another version.
+        CheckpointError: there is none; or a newer one cannot be read at all, or is of another
+            version, and may be whole.
     """
-    with _opened(path) as (_, facts):
-        return facts
+    unusable: dict[Path, str] = {}
+    for path in reversed(files):
+        try:
+            checkpoint = read_checkpoint(path, run)
+            _check_facts(path, checkpoint.facts)
+        except UnusableCheckpointError as error:
+            unusable[path] = str(error).removeprefix(f"{path} ")
+            continue
+        if fits(checkpoint.facts):
+            return Newest(path, checkpoint, unusable)
+        unusable[path] = "belongs to another stage of training"
+    reasons = "; ".join(f"{path} {reason}" for path, reason in unusable.items())
+    raise CheckpointError(
+        f"no checkpoint of the run can be used ({reasons or 'there is none'}); put one back from a "
+        "copy, or begin a new run"
+    )
+
+
+def _check_facts(path: Path, facts: Any) -> None:
+    """Refuse facts that the training loop does not write.
+
+    Raises:
+        UnusableCheckpointError: one is missing or of another type; the file has another's name.
+    """
+    try:
+        position = facts["position"]
+        counts = [facts[name] for name in ("step", "stage", "attempt", "summed")]
+        counts += [position["step"], position["cursor"], *position["updates"].values()]
+        numbers = facts["last_observed"].values()
+        whole = len(position) == 3 and all(type(n) is int and 0 <= n < 2**63 for n in counts)
+        whole = whole and all(type(n) in (int, float) for n in numbers)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        whole = False
+    if not whole:
+        raise UnusableCheckpointError(f"{path} has facts that no training writes")
+    if path.stem != f"step-{facts['step']:08d}":
+        raise UnusableCheckpointError(f"{path} holds step {facts['step']:,}, unlike its name")
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[tuple[Any, dict[str, Any]]]:
-    """A checkpoint file of this version, and its facts."""
+def _opened(path: Path) -> Generator[Any]:
+    """A safetensors file, whose faults are ours."""
+    try:
+        if not path.is_file():  # not a device, or a pipe that nobody writes to
+            raise FileNotFoundError(None, "no such file")
+        with path.open("rb"):  # the library's errors do not tell why
+            pass
+    except (OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); it may be "
+            "whole: see that it is there and yours to read"
+        ) from None
     try:
         with safe_open(path, framework="pt") as file:
-            record = json.loads((file.metadata() or {}).get("advnets", "{}"))
-            if record.get("format") != FORMAT:
-                raise CheckpointError(
-                    f"{path} has format {record.get('format')!r} and this advnets reads {FORMAT}; "
-                    "use the advnets that wrote it"
-                )
-            yield file, record["facts"]
-    except (SafetensorError, OSError, ValueError) as error:
+            yield file
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
+        raise UnusableCheckpointError(f"{path} is truncated or no checkpoint ({error})") from None
+
+
+def _record(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The JSON of a checkpoint, its digest in it."""
+    try:
+        record = parse_json(metadata["advnets"])
+        version = record["format"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnusableCheckpointError(f"{path} is no checkpoint of advnets ({error!r})") from None
+    if version != FORMAT:
         raise CheckpointError(
-            f"{path} is truncated or no checkpoint ({error}); remove it, and --resume goes on "
-            "from the one before"
-        ) from None
+            f"{path} has format {version!r} and this advnets reads {FORMAT}; "
+            "use the advnets that wrote it"
+        )
+    if set(record) != {"format", "facts", "run", "digest"}:
+        raise UnusableCheckpointError(f"{path} is damaged: its header has not what was written")
+    return record
+
+
+def _digest(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
+    """Return the XXH3 hash, in hex, of all names, types, shapes and bytes, and of the record."""
+    found = xxh3_128(json.dumps(record, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        if tensor.numel():
+            found.update(cast(Any, tensor.reshape(-1).view(torch.uint8).numpy()))
+    return found.hexdigest()
 
 
 def module_tensors(prefix: str, module: nn.Module) -> dict[str, Tensor]:
@@ -96,15 +202,22 @@ def load_module(prefix: str, module: nn.Module, tensors: dict[str, Tensor]) -> N
     """Copy parameters and buffers from under a prefix.
 
     Raises:
-        CheckpointError: names or shapes are those of another net.
+        CheckpointError: names, shapes or types are those of another net.
     """
-    try:
-        module.load_state_dict(_under(prefix, tensors))
-    except RuntimeError as error:
+    stored = _under(prefix, tensors)
+    mine = module.state_dict()
+    odd = [name for name in stored if name in mine and stored[name].dtype != mine[name].dtype]
+    why = f"{odd[0]} is {stored[odd[0]].dtype}, not {mine[odd[0]].dtype}" if odd else ""
+    if not odd:
+        try:
+            module.load_state_dict(stored)
+        except RuntimeError as error:
+            why = str(error).splitlines()[-1].strip()
+    if why:
         raise CheckpointError(
             f"the checkpoint's {prefix} is another net than the config describes "
-            f"({str(error).splitlines()[-1].strip()}); restore the run's own config.json"
-        ) from None
+            f"({why}); restore the run's own config.json"
+        )
 
 
 def memory_tensors(prefix: str, memory: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
@@ -122,12 +235,14 @@ def load_memory(
     """Give a mover back exactly what it remembered.
 
     Raises:
-        CheckpointError: it remembered other things, or of other shapes.
+        CheckpointError: it remembered other things, or of other shapes or types.
     """
     mine = memory_tensors(prefix, memory)
     stored = {name: t for name, t in tensors.items() if name.startswith(f"{prefix}/")}
-    shapes, expected = ({name: t.shape for name, t in some.items()} for some in (stored, mine))
-    if shapes != expected:
+    kinds, expected = (
+        {name: (t.shape, t.dtype) for name, t in some.items()} for some in (stored, mine)
+    )
+    if kinds != expected:
         raise CheckpointError(
             f"the checkpoint's {prefix} is of another optimizer or net than the config describes; "
             "restore the run's own config.json"

@@ -22,7 +22,7 @@ from advnets.training.checkpoint import (
     load_module,
     memory_tensors,
     module_tensors,
-    read_checkpoint,
+    newest_usable,
     write_checkpoint,
 )
 from advnets.training.ema import WeightAverage
@@ -97,6 +97,8 @@ class Loop:
     batch_size: int = 1
     loss_limit: float = math.inf
     """Absolute loss beyond which the last state counts as diverged."""
+    identity: str = ""
+    """What tells this run from others; its checkpoints carry it, and no other one is restored."""
     attempt: int = field(default=0, init=False)
     _initial: InitialWeights = field(init=False)
     _sums: dict[str, Tensor] = field(default_factory=dict[str, Tensor], init=False)
@@ -227,10 +229,16 @@ class Loop:
                 f"{ADVICE}"
             )
         attempt = self.attempt
-        self.restore(self.run.newest_checkpoint())
+        files = self.run.checkpoint_files()
+        newest = newest_usable(files, self.identity, lambda facts: facts["stage"] == self.stage)
+        for path in newest.unusable:
+            self.run.set_aside(path)
+        self.restore(newest.checkpoint)
         # Other noise than last time, or the same steps would lead to the same end.
         self._retry(attempt)
-        self._event({"kind": "rollback", "met": met, "attempt": attempt})
+        unusable = {path.name: why for path, why in newest.unusable.items()}
+        left_out = {"files": unusable} if unusable else {}
+        self._event({"kind": "rollback", "met": met, "attempt": attempt, **left_out})
 
     def _retry(self, attempt: int) -> None:
         self.attempt = attempt
@@ -288,23 +296,23 @@ class Loop:
             tensors |= module_tensors(f"average/{name}", average.module)
         tensors |= {f"sums/{name}": value for name, value in self._sums.items()}
         facts = {
+            "step": self.step,
             "stage": self.stage,
             "attempt": self.attempt,
             "position": vars(table.position),
             "summed": self._summed,
             "last_observed": dict(table.last_observed),
         }
-        write_checkpoint(path, Checkpoint(tensors, facts))
+        write_checkpoint(path, Checkpoint(tensors, facts, self.identity))
         self.run.prune_checkpoints(CHECKPOINTS_KEPT)
         return path
 
-    def restore(self, path: Path) -> None:
+    def restore(self, checkpoint: Checkpoint) -> None:
         """Return to the state of a checkpoint, to the bit.
 
         Raises:
-            CheckpointError: it is truncated, of another version, or of another run.
+            CheckpointError: it is of other nets or optimizers.
         """
-        checkpoint = read_checkpoint(path)
         table, facts = self.table, checkpoint.facts
         for name, player in table.players.items():
             load_module(f"players/{name}", player, checkpoint.tensors)
