@@ -22,14 +22,14 @@ _LEAST = 1e-12
 
 
 def value_terms(
-    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """E_x[log D(x)] and E_z[log(1 - D(G(z)))], the expectations whose sum V is, each at most 0."""
     return -softplus(-real_logits.float()).mean(), -softplus(fake_logits.float()).mean()
 
 
 def value_function(
-    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
 ) -> Float[Tensor, ""]:
     """V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))], in nats, estimated on a batch.
 
@@ -41,7 +41,7 @@ def value_function(
 
 
 def discriminator_loss(
-    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
 ) -> Float[Tensor, ""]:
     """-V(D, G) / 2: the binary cross-entropy of D as a classifier, half real and half generated.
 
@@ -71,7 +71,7 @@ def non_saturating_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float
 
 
 def hinge_discriminator_loss(
-    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
 ) -> Float[Tensor, ""]:
     """E_x[max(0, 1 - a(x))] + E_z[max(0, 1 + a(G(z)))]: what is told by a margin of 1 is left.
 
@@ -82,7 +82,7 @@ def hinge_discriminator_loss(
 
 
 def least_squares_discriminator_loss(
-    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
 ) -> Float[Tensor, ""]:
     """½ E_x[(a(x) - 1)²] + ½ E_z[a(G(z))²].
 
@@ -98,7 +98,7 @@ def least_squares_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[
 
 
 def wasserstein_discriminator_loss(
-    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
 ) -> Float[Tensor, ""]:
     """E_z[a(G(z))] - E_x[a(x)]; the least of it, of slopes up to 1, is -W₁(p_data, p_g).
 
@@ -202,6 +202,7 @@ def divergence_from_prior(
 
     Source: Kingma and Welling 2014, appendix B.
     """
+    mean, log_variance = mean.float(), log_variance.float()
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
 
 
@@ -211,6 +212,7 @@ def posterior_log_density(
     log_variance: Float[Tensor, "batch latent"],
 ) -> Float[Tensor, " batch"]:
     """Log N(z; μ, diag σ²) of each row, in nats."""
+    z, mean, log_variance = z.float(), mean.float(), log_variance.float()
     squares = (z - mean).square() * (-log_variance).exp()
     return -0.5 * (squares + log_variance + math.log(2 * math.pi)).sum(1)
 
@@ -252,12 +254,12 @@ def choice_loss(
     Williams 1992, "Simple statistical gradient-following algorithms", equation 11, whose baseline
     is the batch's mean here.
     """
-    credit = (logits - logits.mean()).detach().float()
-    return -(credit * log_probability).mean()
+    a = logits.detach().float()
+    return -((a - a.mean()) * log_probability.float()).mean()
 
 
 def feature_matching_loss(
-    of_real: Float[Tensor, "batch features"], of_fake: Float[Tensor, "batch features"]
+    of_real: Float[Tensor, "batch features"], of_fake: Float[Tensor, "samples features"]
 ) -> Float[Tensor, ""]:
     """‖E f(x) - E f(G(z))‖² / features, which G minimises; f are D's hidden units.
 

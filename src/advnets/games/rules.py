@@ -25,7 +25,9 @@ from advnets.objectives import (
 Observed = dict[str, Float[Tensor, ""]]
 
 
-def observe(real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]) -> Observed:
+def observe(
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
+) -> Observed:
     """Batch means of D(x) and D(G(z)), V(D, G) and its two terms, with dropout as D is trained."""
     with torch.no_grad():
         of_real, of_fake = value_terms(real_logits, fake_logits)
@@ -52,7 +54,7 @@ def observe_pairs(differences: Float[Tensor, " pairs"]) -> Observed:
 
 
 def observe_critic(
-    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
 ) -> Observed:
     """Batch means of a(x) and a(G(z)), where no sigmoid makes a probability of them."""
     with torch.no_grad():
