@@ -6,21 +6,30 @@ import pytest
 import torch
 from sklearn.metrics import mutual_info_score
 
+from advnets import objectives
 from advnets.objectives import (
+    bernoulli_log_likelihood,
+    choice_loss,
+    classification_loss,
     critic_generator_loss,
     discriminator_loss,
+    divergence_from_prior,
     excess_slopes,
+    feature_matching_loss,
     hinge_discriminator_loss,
     least_squares_discriminator_loss,
     least_squares_generator_loss,
     minimax_generator_loss,
     mutual_information,
     non_saturating_generator_loss,
+    normal_log_likelihood,
+    posterior_log_density,
     relative,
     slopes,
     squared_slopes,
     to_first_order,
     value_function,
+    value_terms,
     wasserstein_discriminator_loss,
 )
 
@@ -100,8 +109,146 @@ def test_no_confidence_makes_a_number_that_is_not_finite(ours, confident):
     assert torch.isfinite(gradient).all()
 
 
-def test_losses_are_float32_whatever_the_logits():
-    assert value_function(REAL.bfloat16(), FAKE.bfloat16()).dtype == torch.float32
+SHORT = torch.linspace(-3, 3, 24)
+"""Numbers that bfloat16 rounds."""
+MANY = (SHORT.reshape(6, 4), SHORT.flip(0).reshape(6, 4) * 0.7)
+LOSSES = {
+    value_terms: (SHORT, SHORT.flip(0)),
+    value_function: (SHORT, SHORT.flip(0)),
+    discriminator_loss: (SHORT, SHORT.flip(0)),
+    minimax_generator_loss: (SHORT,),
+    non_saturating_generator_loss: (SHORT,),
+    hinge_discriminator_loss: (SHORT, 0.3 * SHORT.flip(0)),
+    least_squares_discriminator_loss: (SHORT, 0.3 * SHORT.flip(0)),
+    least_squares_generator_loss: (SHORT,),
+    wasserstein_discriminator_loss: (SHORT, SHORT.square()),
+    critic_generator_loss: (SHORT + SHORT.square(),),
+    relative: (SHORT, SHORT.square()),
+    squared_slopes: MANY[:1],
+    excess_slopes: MANY[:1],
+    normal_log_likelihood: (*MANY, 0.3),
+    bernoulli_log_likelihood: (MANY[0].sigmoid(), MANY[1]),
+    divergence_from_prior: MANY,
+    posterior_log_density: (*MANY, MANY[0].cos()),
+    classification_loss: (MANY[0], torch.arange(6) % 4),
+    mutual_information: MANY,
+    choice_loss: (SHORT, SHORT.flip(0) - 4),
+    feature_matching_loss: MANY,
+}
+"""Every function of `objectives` that is a loss or a part of one, with arguments for it."""
+
+
+def test_the_table_of_losses_is_whole():
+    """A function that is added to `objectives` is added here, or is no loss: slopes of D."""
+    own = {
+        value
+        for value in vars(objectives).values()
+        if callable(value) and getattr(value, "__module__", "") == objectives.__name__
+    }
+    assert own == set(LOSSES) | {slopes, to_first_order}
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_every_loss_is_computed_in_float32(loss, dtype):
+    """Bit for bit as if the short numbers had been float32 all the way."""
+
+    def as_(dtype, arguments):
+        floating = [isinstance(a, torch.Tensor) and a.is_floating_point() for a in arguments]
+        return [a.to(dtype) if yes else a for a, yes in zip(arguments, floating, strict=True)]
+
+    short = as_(dtype, LOSSES[loss])
+    found, expected = loss(*short), loss(*as_(torch.float32, short))
+    for one, other in zip(
+        *(some if isinstance(some, tuple) else (some,) for some in (found, expected)), strict=True
+    ):
+        assert one.dtype == torch.float32
+        assert torch.equal(one, other)
+
+
+def test_the_values_two_terms_are_those_of_equation_1():
+    """In the order real, fake; each by log and sigmoid as the paper writes them, in float64."""
+    real, fake = value_terms(REAL, FAKE)
+    assert real.item() == pytest.approx(REAL.double().sigmoid().log().mean().item(), rel=1e-6)
+    assert fake.item() == pytest.approx((1 - FAKE.double().sigmoid()).log().mean().item(), rel=1e-6)
+    assert real.item() != pytest.approx(fake.item(), rel=1e-2)
+
+
+def test_likelihoods_and_densities_are_those_of_torchs_distributions():
+    """Images of 2 x 3 numbers: summed over them, apart for each."""
+    torch.manual_seed(0)
+    x, mean = torch.randn(5, 1, 2, 3), torch.randn(5, 1, 2, 3)
+    normal = torch.distributions.Normal(mean, 0.3).log_prob(x).sum((1, 2, 3))
+    torch.testing.assert_close(normal_log_likelihood(x, mean, 0.3), normal)
+    bits = (x > 0).float()
+    bernoulli = torch.distributions.Bernoulli(logits=mean).log_prob(bits).sum((1, 2, 3))
+    torch.testing.assert_close(bernoulli_log_likelihood(bits, mean), bernoulli)
+    p, grey = mean.sigmoid(), x.sigmoid()
+    between = (grey * p.log() + (1 - grey) * (1 - p).log()).sum((1, 2, 3))
+    torch.testing.assert_close(bernoulli_log_likelihood(grey, mean), between)
+
+
+def test_divergence_and_density_of_posteriors_are_those_of_torchs_distributions():
+    torch.manual_seed(0)
+    mean, log_variance, z = torch.randn(3, 5, 4)
+    posterior = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    prior = torch.distributions.Normal(torch.zeros(5, 4), torch.ones(5, 4))
+    expected = torch.distributions.kl_divergence(posterior, prior).sum(1)
+    torch.testing.assert_close(divergence_from_prior(mean, log_variance), expected)
+    density = posterior_log_density(z, mean, log_variance)
+    torch.testing.assert_close(density, posterior.log_prob(z).sum(1))
+
+
+def test_the_choices_of_logits_above_their_mean_become_more_probable():
+    """dL/dlog p of each row is -(a - mean a) / n; the logits themselves get no gradient."""
+    logits = torch.tensor([0.0, 1.0, 5.0], requires_grad=True)
+    log_p = torch.tensor([-1.0, -2.0, -0.5], requires_grad=True)
+    loss = choice_loss(logits, log_p)
+    of_logits, of_p = torch.autograd.grad(loss, (logits, log_p), allow_unused=True)
+    assert of_logits is None
+    torch.testing.assert_close(of_p, torch.tensor([2.0, 1.0, -3.0]) / 3)
+    assert loss.item() == pytest.approx(-(-2 * -1.0 - 1 * -2.0 + 3 * -0.5) / 3)
+
+
+def test_features_are_matched_in_their_means():
+    """((0 - 2)² + (3 - 2)²) / 2 features, whatever the spread and the number of rows."""
+    real = torch.tensor([[-1.0, 2.0], [1.0, 4.0]])
+    fake = torch.tensor([[1.0, 2.0], [2.0, 0.0], [3.0, 4.0]])
+    assert feature_matching_loss(real, fake).item() == pytest.approx(2.5)
+
+
+def test_a_classification_loss_is_the_mean_of_minus_log_p_of_the_labels():
+    logits = torch.tensor([[0.0, math.log(3)], [math.log(4), 0.0]])
+    labels = torch.tensor([1, 1])
+    expected = -(math.log(3 / 4) + math.log(1 / 5)) / 2
+    assert classification_loss(logits, labels).item() == pytest.approx(expected)
+
+
+def test_losses_of_critics_are_their_written_formulas():
+    """In float64, at logits on either side of the margins."""
+    real, fake = REAL.double(), FAKE.double()
+    zero = torch.zeros_like(real)
+    written = {
+        hinge_discriminator_loss: (
+            torch.maximum(zero, 1 - real).mean() + torch.maximum(zero, 1 + fake).mean()
+        ),
+        least_squares_discriminator_loss: ((real - 1) ** 2).mean() / 2 + (fake**2).mean() / 2,
+        wasserstein_discriminator_loss: fake.mean() - real.mean(),
+    }
+    for loss, expected in written.items():
+        assert loss(REAL, FAKE).item() == pytest.approx(expected.item(), rel=1e-6), loss
+    expected = ((fake + 2) ** 2).mean() / 2
+    assert least_squares_generator_loss(FAKE + 3).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert critic_generator_loss(FAKE + 3).item() == pytest.approx(-3.0, rel=1e-6)
+
+
+def test_slopes_do_not_depend_on_where_a_picture_stands_in_its_batch():
+    """Of a(x) = w · x, ‖w‖² and (‖w‖ - 1)², each once for each image."""
+    w = torch.tensor([3.0, 4.0])
+    x = torch.randn(7, 1, 1, 2, requires_grad=True)
+    steepness = slopes(x.flatten(1) @ w, x)
+    torch.testing.assert_close(squared_slopes(steepness), torch.full((7,), 25.0))
+    torch.testing.assert_close(excess_slopes(steepness), torch.full((7,), 16.0))
 
 
 def test_mutual_information_is_that_of_the_joint_distribution():

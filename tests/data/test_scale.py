@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import subprocess
 import sys
@@ -168,8 +167,3 @@ def test_a_packed_source_feeds_as_fast_as_a_constant_batch(jpegs, tmp_path, crop
     ratio = statistics.median(one for one, _ in pairs) / statistics.median(two for _, two in pairs)
     print(f"\ncrop {crop}, flip {flip}: {ratio:.3f} x the loop on a constant batch")
     assert ratio >= 0.95
-
-
-def test_where_the_numbers_come_from():
-    """They are told with the machine."""
-    print(f"\n{os.cpu_count()} cores, torch {torch.__version__}, {SIXTY_THOUSAND:,} files")

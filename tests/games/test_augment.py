@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -98,6 +100,44 @@ def test_colours_keep_their_place_on_the_mean():
     assert (contrast.min().item(), contrast.max().item()) == pytest.approx((0.5, 1.5), abs=0.01)
 
 
+def test_kinds_choose_and_draw_independently():
+    """Which images one kind changes says nothing of which another changes."""
+    x, half = pictures(4000, 3, 8, 8), torch.tensor(0.5)
+    changed = [(augmented(x, (kind,), half, NOISE) != x).flatten(1).any(1).double() for kind in ALL]
+    apart = torch.corrcoef(torch.stack(changed)) - torch.eye(len(ALL))
+    assert apart.abs().max().item() < 4 / math.sqrt(4000)
+    # Together they do in turn what each does alone.
+    expected = x
+    for kind in ALL:
+        expected = augmented(expected, (kind,), half, NOISE)
+    assert torch.equal(augmented(x, ALL, half, NOISE), expected)
+    # Boxes that two kinds cut lie apart, too.
+    ones = torch.ones(4000, 1, 16, 16)
+    rows = torch.arange(16.0)[:, None]
+    middles = []
+    for kind in ("cutout", "erase"):
+        gone = 1 - augmented(ones, (kind,), torch.tensor(1.0), NOISE)
+        middles.append((gone * rows).sum((1, 2, 3)) / gone.sum((1, 2, 3)))
+    assert abs(torch.corrcoef(torch.stack(middles))[0, 1].item()) < 4 / math.sqrt(4000)
+
+
+def test_colours_are_moved_as_written_out():
+    """x + b; s times as far from the pixel's grey; c times as far from the mean of the image."""
+    x = pictures(50, 3, 5, 4).double().numpy()
+    seen = augmented(torch.from_numpy(x).float(), ("colour",), torch.tensor(1.0), NOISE)
+    brighter, colourful, contrast = (
+        NOISE.under("augment colour").uniform("colour", 50, 3, 1, 1, 1).double().numpy()[:, i]
+        for i in range(3)
+    )
+    for n in range(50):
+        moved = x[n] + (brighter[n] - 0.5) / 2
+        grey = moved.mean(axis=0)
+        moved = grey + 2 * colourful[n] * (moved - grey)
+        middle = moved.mean()
+        moved = middle + (0.5 + contrast[n]) * (moved - middle)
+        torch.testing.assert_close(seen[n].double(), torch.from_numpy(moved), rtol=1e-4, atol=1e-5)
+
+
 def test_values_between_pixels_are_those_of_grid_sample():
     x = pictures(8, 2, 12, 9)
     rows, columns = (
@@ -128,6 +168,8 @@ def test_an_affine_map_keeps_the_middle_and_turns_scales_and_shears_so_much():
         spread = (found - middle).abs().max().item()
         assert 0.98 * most < spread < 1.001 * most
         assert found.mean().item() == pytest.approx(middle, abs=0.05 * most)
+    apart = torch.corrcoef(torch.stack((turn, high, wide, shear))) - torch.eye(4)
+    assert apart.abs().max().item() < 5 / math.sqrt(n)
 
 
 def test_an_elastic_map_shifts_its_knots_by_normal_numbers_and_is_smooth_between():

@@ -49,6 +49,108 @@ def test_d_is_asked_for_the_same_class_through_augmentations(linear_g):
         config.SemiSupervisedConvDiscriminator(widths=(8, 8), strides=(2,))
 
 
+def small_players(linear_g, units=(8, 8)):
+    torch.manual_seed(0)
+    spec = config.SemiSupervisedDiscriminator(units, noise_input=0.0, noise_hidden=0.0)
+    return {
+        "generator": linear_g(4, 1, 1, 6),
+        "discriminator": SemiSupervisedDiscriminator((1, 1, 6), spec, 3),
+    }
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_the_losses_are_those_of_the_written_formulas(linear_g, updates):
+    """Cross-entropy of the labelled, D(x) = Σ exp l / (Σ exp l + 1), means of features."""
+    players = small_players(linear_g)
+    x = NOISE.uniform("x", 12, 1, 1, 6)
+    batch = Batch(x, beside=Batch(NOISE.uniform("few", 5, 1, 1, 6), torch.arange(5) % 3))
+    game = SemiSupervisedNets(config.SemiSupervisedGame(updates=updates))
+    outcomes = [phase.losses(players, batch, NOISE) for phase in game.phases()]
+    g, d = players["generator"], players["discriminator"]
+    fake = g(g.latent(12, NOISE))
+    l_few, l_real, l_fake = (
+        d.class_logits(d.hidden(some)).double() for some in (batch.beside.pictures, x, fake)
+    )
+    supervised = -l_few.log_softmax(1)[torch.arange(5), torch.arange(5) % 3].mean()
+    d_real, d_fake = (some.exp().sum(1) / (some.exp().sum(1) + 1) for some in (l_real, l_fake))
+    of_d = supervised - 0.5 * d_real.log().mean() - 0.5 * (1 - d_fake).log().mean()
+    apart = (d.hidden(x).mean(0) - d.hidden(fake).mean(0)).square().mean()
+    first, last = outcomes[0], outcomes[-1]
+    assert first.losses["discriminator"].item() == pytest.approx(of_d.item(), rel=1e-5)
+    assert last.losses["generator"].item() == pytest.approx(apart.item(), rel=1e-5)
+    assert first.observed["loss/labelled"].item() == pytest.approx(supervised.item(), rel=1e-5)
+    assert first.observed["d_real"].item() == pytest.approx(d_real.mean().item(), rel=1e-5)
+    assert first.observed["d_fake"].item() == pytest.approx(d_fake.mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+@pytest.mark.parametrize("generated", [0, 5, 30])
+def test_as_many_samples_are_generated_as_are_asked_for(linear_g, updates, generated):
+    """Every phase makes this many; 0: as many as there are images without labels."""
+    players = small_players(linear_g)
+    made, g = [], players["generator"]
+    latent = g.latent
+    g.latent = lambda n, noise: (made.append(n), latent(n, noise))[1]
+    x = NOISE.uniform("x", 12, 1, 1, 6)
+    batch = Batch(x, beside=Batch(x[:4], torch.arange(4) % 3))
+    spec = config.SemiSupervisedGame(updates=updates, generated_batch=generated)
+    phases = SemiSupervisedNets(spec).phases()
+    outcomes = [phase.losses(players, batch, NOISE) for phase in phases]
+    n = generated or 12
+    assert made == [n] * len(phases)
+    d = players["discriminator"]
+    fake = d(g(latent(n, NOISE)))
+    seen = outcomes[0].observed["d_fake"].item()
+    assert seen == pytest.approx(fake.sigmoid().mean().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_both_views_of_an_image_teach_d(linear_g, updates):
+    """D's gradient of the consistency is that of -λ I(c; c') in c and in c'."""
+    players = small_players(linear_g)
+    d = players["discriminator"]
+    x = NOISE.uniform("x", 12, 1, 1, 6)
+    batch = Batch(x, beside=Batch(x[:6], torch.arange(6) % 3))
+    shown = {"augmentations": ("flip", "affine"), "updates": updates}
+    losses = [
+        SemiSupervisedNets(config.SemiSupervisedGame(**shown, consistency=weight))
+        .phases()[0]
+        .losses(players, batch, NOISE)
+        .losses["discriminator"]
+        for weight in (2.0, 0.0)
+    ]
+    view = augmented(x, shown["augmentations"], torch.ones(()), NOISE.stacked("real"))
+    c, other = (d.class_logits(d.hidden(some)) for some in (view, x))
+    expected = -2.0 * mutual_information(c, other)
+    halves = [
+        -2.0 * mutual_information(*some) for some in ((c.detach(), other), (c, other.detach()))
+    ]
+    weights = list(d.parameters())
+    found, wanted, *parts = (
+        torch.autograd.grad(loss, weights, retain_graph=True)
+        for loss in (losses[0] - losses[1], expected, *halves)
+    )
+    for one, whole, first, second in zip(found, wanted, *parts, strict=True):
+        torch.testing.assert_close(one, whole, rtol=1e-3, atol=1e-6)
+        torch.testing.assert_close(first + second, whole, rtol=1e-3, atol=1e-6)
+    assert all(sum(part.abs().sum() for part in some) > 1e-3 for some in parts)
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_g_matches_features_and_d_is_no_part_of_it(linear_g, updates):
+    """Real features are a target: no gradient of G's loss comes through them."""
+    players = small_players(linear_g)
+    x = NOISE.uniform("x", 12, 1, 1, 6).requires_grad_()
+    batch = Batch(x, beside=Batch(x[:6].detach(), torch.arange(6) % 3))
+    phase = SemiSupervisedNets(config.SemiSupervisedGame(updates=updates)).phases()[-1]
+    loss = phase.losses(players, batch, NOISE).losses["generator"]
+    of_x, *of_g = torch.autograd.grad(
+        loss, [x, *players["generator"].parameters()], allow_unused=True
+    )
+    assert of_x is None or not of_x.any()
+    assert all(one.abs().sum() > 0 for one in of_g)
+
+
 def test_maps_are_normed_by_their_batch_or_made_by_normed_weights():
     """As PyTorch's own operations give it, written out."""
     x = NOISE.uniform("x", 6, 1, 8, 8)

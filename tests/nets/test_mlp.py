@@ -83,6 +83,28 @@ def test_a_stacked_generator_is_its_parts_after_each_other():
     assert torch.equal(stacked(z), top(bottom(z).flatten(1)))
 
 
+def test_parts_of_a_stack_and_their_layers_are_disturbed_independently(monkeypatch):
+    """Every mask and every noise is a draw of its own, though all are of one shape."""
+    drawn = {"keep_mask": [], "hiss": []}
+    for kind, record in drawn.items():
+        draw = getattr(Noise, kind)
+
+        def recorded(noise, *shape, draw=draw, record=record, **options):
+            record.append(draw(noise, *shape, **options))
+            return record[-1]
+
+        monkeypatch.setattr(Noise, kind, recorded)
+    options = {"hidden": (40, 40), "keep": (0.6,) * 3, "noise": (0.1,) * 3, "latent_dim": 40}
+    stacked = Stacked(
+        MLPGenerator((40, 1, 1), spec(**options)), MLPGenerator((1, 1, 2), spec(**options))
+    )
+    stacked(stacked.latent(50, NOISE), NOISE)
+    for kind, found in drawn.items():
+        assert len(found) == 6, kind
+        apart = torch.corrcoef(torch.stack(found).flatten(1).float()) - torch.eye(6)
+        assert apart.abs().max().item() < 5 / 2000**0.5, kind
+
+
 def test_projection_bounds_both_parts_of_a_stack():
     wide = {"max_column_norm": 0.1, "init_range": 1.0}
     stacked = Stacked(

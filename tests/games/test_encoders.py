@@ -1,0 +1,151 @@
+"""The games with an encoder: their losses and what is logged, written out by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Bernoulli, Normal, kl_divergence
+
+from advnets import config
+from advnets.games.elbo import ElboNets
+from advnets.games.encoding import EncodingNets
+from advnets.games.inference import InferenceNets
+from advnets.nets.encoder import MLPEncoder
+from advnets.nets.mlp import MLPDiscriminator, MLPGenerator
+from advnets.noise import Noise
+from advnets.types import Batch
+
+NOISE = Noise(5)
+SHAPE = (1, 2, 3)
+
+
+@pytest.fixture
+def players():
+    torch.manual_seed(0)
+    wide = {"init_range": 0.6, "output_init_range": 0.6, "output_bias": 0.0}
+    spec = config.MLPGenerator(4, "normal", (8,), ("tanh",), **wide)
+    return {
+        "generator": MLPGenerator(SHAPE, spec),
+        "encoder": MLPEncoder(SHAPE, config.MLPEncoder(hidden=(8,), activation="tanh"), 4),
+    }
+
+
+def images(n=7):
+    return NOISE.uniform("x", n, *SHAPE)
+
+
+def same_gradients(loss, expected, net):
+    gradients = (
+        torch.autograd.grad(one, [*net.parameters()], retain_graph=True) for one in (loss, expected)
+    )
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "normal"])
+def test_the_elbos_loss_is_minus_the_bound_in_nats_a_pixel(players, likelihood):
+    """By torch's own distributions; logged are the bound itself and its two terms, in nats."""
+    x, g = images(), players["generator"]
+    spec = config.ElboGame(likelihood=likelihood, deviation=0.3)
+    outcome = ElboNets(spec).phases()[0].losses(players, Batch(x), NOISE)
+    found = players["encoder"](x)
+    q = Normal(found.mean, (found.log_variance / 2).exp())
+    z = q.mean + q.stddev * NOISE.normal("posterior", 7, 4)
+    p = Bernoulli(g(z), validate_args=False) if likelihood == "bernoulli" else Normal(g(z), 0.3)
+    of_x = p.log_prob(x).sum((1, 2, 3)).mean()
+    apart = kl_divergence(q, Normal(torch.zeros(7, 4), torch.ones(7, 4))).sum(1).mean()
+    seen = {name: value.item() for name, value in outcome.observed.items()}
+    assert seen == pytest.approx(
+        {
+            "elbo": (of_x - apart).item(),
+            "elbo/likelihood": of_x.item(),
+            "elbo/divergence": apart.item(),
+        },
+        rel=1e-4,
+    )
+    assert apart.item() > 0.05
+    for name in ("generator", "encoder"):
+        loss = outcome.losses[name]
+        assert loss.item() == pytest.approx(-(of_x - apart).item() / 6, rel=1e-4)
+        same_gradients(loss, (apart - of_x) / 6, players[name])
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_an_encoder_learned_afterwards_is_asked_for_gs_own_z(players, deterministic):
+    """Its loss is -log q(z | G(z)) a number of z, or the squared error; G stays as it is."""
+    g = players["generator"].train()
+    spec = config.MLPEncoder(hidden=(8,), activation="tanh", deterministic=deterministic)
+    players["encoder"] = e = MLPEncoder(SHAPE, spec, 4)
+    (phase,) = EncodingNets(config.EncodingGame()).phases()
+    outcome = phase.losses(players, Batch(images()), NOISE)
+    z = g.latent(7, NOISE)
+    found = e(g(z).detach())
+    missed = (found.mean - z).square().sum() / 28
+    if deterministic:
+        expected = missed
+    else:
+        q = Normal(found.mean, (found.log_variance / 2).exp())
+        expected = -q.log_prob(z).sum() / 28
+    assert set(outcome.losses) == {"encoder"}
+    assert outcome.losses["encoder"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert outcome.observed["z/missed"].item() == pytest.approx(missed.item(), rel=1e-5)
+    same_gradients(outcome.losses["encoder"], expected, e)
+    loss = phase.losses(players, Batch(images()), NOISE).losses["encoder"]
+    none = torch.autograd.grad(loss, [*g.parameters()], allow_unused=True)
+    assert none == (None,) * len(none)
+    assert not g.training  # its batch statistics stay
+
+
+def test_inference_is_a_game_of_two_kinds_of_pairs(players):
+    """(x, E(x)) is real to D and (G(z), z) generated; G and E each deny it, one by one."""
+    spec = config.MLPDiscriminator(units=(8,))
+    players["discriminator"] = d = MLPDiscriminator((1, 1, 10), spec)
+    with torch.no_grad():
+        for parameter in d.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    x, g, e = images(), players["generator"], players["encoder"]
+    z = g.latent(7, NOISE)
+    found = e(x)
+    drawn = found.mean + (found.log_variance / 2).exp() * NOISE.normal("posterior", 7, 4)
+    a_real = d(torch.cat((x.flatten(1), drawn), 1)[:, None, None])
+    a_fake = d(torch.cat((g(z).flatten(1), z), 1)[:, None, None])
+    d_real, d_fake = a_real.double().sigmoid(), a_fake.double().sigmoid()
+    first, second = InferenceNets(config.InferenceGame()).phases()
+    assert (first.reads_data, second.reads_data) == (True, False)
+    of_d = first.losses(players, Batch(x), NOISE)
+    value = d_real.log().mean() + (1 - d_fake).log().mean()
+    assert of_d.losses["discriminator"].item() == pytest.approx(-0.5 * value.item(), rel=1e-5)
+    assert of_d.observed["d_real"].item() == pytest.approx(d_real.mean().item(), rel=1e-5)
+    assert of_d.observed["d_fake"].item() == pytest.approx(d_fake.mean().item(), rel=1e-5)
+    same_gradients(of_d.losses["discriminator"], -0.5 * value, d)
+    others = [*g.parameters(), *e.parameters()]
+    none = torch.autograd.grad(of_d.losses["discriminator"], others, allow_unused=True)
+    assert none == (None,) * len(others)
+    moved = second.losses(players, Batch(x), NOISE).losses
+    expected = {"generator": -d_fake.log().mean(), "encoder": -(1 - d_real).log().mean()}
+    assert set(moved) == set(expected)
+    for name, loss in expected.items():
+        assert moved[name].item() == pytest.approx(loss.item(), rel=1e-5)
+        same_gradients(moved[name], loss, players[name])
+
+
+def test_both_kinds_of_pairs_have_dropout_of_their_own(players):
+    """In D's phase and in G's: rows of real and generated pairs are masked by their own streams."""
+    masks = []
+
+    class Masking(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.w = nn.Parameter(torch.ones(1))
+
+        def forward(self, x, noise=None):
+            masks.append(noise.keep_mask("m", len(x), 9, keep=0.5))
+            return x.sum((1, 2, 3)) * self.w
+
+    players["discriminator"] = Masking()
+    for phase in InferenceNets(config.InferenceGame()).phases():
+        phase.losses(players, Batch(images()), NOISE)
+    real, fake = masks[0].chunk(2)
+    assert not torch.equal(real, fake)
+    assert torch.equal(torch.cat((masks[2], masks[1])), masks[0])
