@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 FILES_SHOWN = 10
 """Broken files that are named one by one on the console; events.jsonl has them all."""
 
+CLASSES_SHOWN = 20
+"""Classes that are counted one by one."""
+
 
 class Console:
     """Shows events and progress; a `training.loop.Watcher`."""
@@ -73,6 +76,8 @@ class Console:
         self.line(
             f"training {begins}: {self.steps:,} steps on {event['device']} in {event['precision']}"
         )
+        for text in data_lines(event["data"]) if "data" in event else ():
+            self.line(text)
         if self.stream.isatty():
             self.bar = tqdm(
                 total=(self.steps - self._began_at) * self.pictures_a_round,
@@ -168,15 +173,33 @@ def _left_behind(run: Path) -> list[Path]:
     return [*grids[-1:], *pages]
 
 
+def data_lines(data: Mapping[str, Any]) -> list[str]:
+    """Say what a training learns from: splits, classes, and what is not used.
+
+    `data` is what `experiment.data_summary` returns.
+    """
+    from advnets.data.images.kinds import counted, unused_lines
+
+    count = "a stream of" if data["train"] is None else f"{data['train']:,}"
+    shape = " x ".join(str(n) for n in data["shape"])
+    first = f"data: {data['name']}, {count} training pictures of {shape}, "
+    first += f"{data['valid']:,} validation, {data['test']:,} test"
+    if data["unlabeled"]:
+        used = "" if data["uses_unlabeled"] else " (not used by this game)"
+        first += f", {data['unlabeled']:,} unlabeled{used}"
+    lines, classes = [first], data["classes"]
+    if len(classes) > CLASSES_SHOWN:
+        least, most = min(classes.values()), max(classes.values())
+        lines.append(f"classes: {len(classes):,}, of {least:,} to {most:,} training pictures")
+    elif classes:
+        lines.append(f"classes: {counted(classes, CLASSES_SHOWN)}")
+    return [*lines, *unused_lines(data["unused"]), *data["notes"]]
+
+
 def plan_text(plan: Plan) -> str:
     """A dry run's findings as lines."""
     lines = ["config (resolved):", *_flat("  ", to_json(plan.config))]
-    data = plan.data
-    count = "a stream of" if data.train is None else f"{data.train:,}"
-    lines += [
-        f"data: {data.name}, {count} training pictures of "
-        f"{' x '.join(str(n) for n in data.shape)}, {data.valid:,} validation, {data.test:,} test"
-    ]
+    lines += data_lines(plan.data)
     for number, stage in enumerate(plan.stages):
         counts = ", ".join(f"{name} {count:,}" for name, count in stage.parameters.items())
         lines += [

@@ -113,7 +113,7 @@ class Check:
             near = names_of(found, near_files(found)) if files else near_rows(found)
             audit = replace(audit, near_duplicates=near)
         print(json.dumps(asdict(audit), indent=2) if self.json else audit_text(audit, self.path))
-        return 0 if audit.pictures else 1
+        return 0 if audit.suggestion else 1
 
 
 @dataclass(frozen=True)
@@ -135,6 +135,7 @@ class Pack:
         """Pack, and say how long it took."""
         from advnets.data.images.decode import Frame
         from advnets.data.images.files import Collection
+        from advnets.data.images.kinds import unused_lines
         from advnets.data.images.pack import pack
         from advnets.data.open import find_source
         from advnets.files import check_output
@@ -157,6 +158,8 @@ class Pack:
             print(f"left out: {len(splits.broken) - _SHOWN:,} more")
         count = sum(_counts(splits).values())
         size = sum(file.stat().st_size for file in self.out.iterdir())
+        for line in (*unused_lines(splits.unused), *splits.notes):
+            print(printable(line))
         print(f"{printable(str(self.out))}: {_sizes(splits)}")
         print(f"{size / 2**20:,.0f} MiB in {seconds:.1f} s, {count / seconds:,.0f} pictures/s")
         return 0
@@ -181,6 +184,10 @@ class DataSets:
 
 def audit_text(audit: Audit, path: str) -> str:
     """An audit as lines for a person."""
+    from advnets.data.images.kinds import by_kind, counted
+    from advnets.data.variety import few_pictures
+
+    images, others = by_kind(audit.others)
     lines = [f"{audit.name}: {audit.pictures:,} pictures that can be read"]
     for title, counts in (
         ("formats", audit.formats),
@@ -189,19 +196,27 @@ def audit_text(audit: Audit, path: str) -> str:
         ("shapes", audit.aspects),
         ("splits", audit.splits),
         ("classes", audit.classes),
-        ("no pictures", audit.others),
+        ("not read", images),
+        ("no pictures", others),
     ):
         if counts:
-            lines.append(f"  {title:<12}{_counted(counts)}")
+            lines.append(f"  {title:<12}{counted(counts)}")
     if audit.pictures:
         lines.append(f"  {'in colour':<12}{audit.in_colour:,}")
     files = [f"{name} {reason}" for name, reason in audit.broken.items()]
+    lines += [f"  {note}" for note in audit.notes]
     lines += _listed("broken", files)
+    lines += _listed("left out", [f"{name} {reason}" for name, reason in audit.left_out.items()])
+    if audit.copies_across_splits:
+        then = "as the splits are given" if audit.fixed_splits else "now each lies in one split"
+        lines.append(f"  copies that cross between splits: {audit.copies_across_splits:,}, {then}")
     for title, groups in (
         ("exact duplicates", audit.exact_duplicates),
         ("near duplicates", audit.near_duplicates),
     ):
         lines += _listed(title, [_group(group) for group in groups])
+    if warning := few_pictures(audit.distinct_training, audit.splits.get("train", 0)):
+        lines.append(warning)
     if audit.suggestion is None:
         lines.append("nothing here can be trained on")
     else:
@@ -244,12 +259,6 @@ def points_text(facts: Mapping[str, Any]) -> str:
     return printable_lines("\n".join(lines))
 
 
-def _counted(counts: Mapping[str, int]) -> str:
-    shown = [f"{name or 'without ending'} {count:,}" for name, count in counts.items()]
-    more = [f"{len(shown) - _SHOWN} more"] if len(shown) > _SHOWN else []
-    return ", ".join(shown[:_SHOWN] + more)
-
-
 def _listed(title: str, lines: Iterable[str]) -> list[str]:
     every = list(lines)
     if not every:
@@ -270,6 +279,7 @@ def _counts(splits: Splits) -> dict[str, int]:
         "training": splits.train,
         "validation": splits.valid,
         "test": splits.test,
+        "unlabeled": splits.unlabeled,
     }
     return {name: length(part) or 0 for name, part in parts.items() if part is not None}
 

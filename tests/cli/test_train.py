@@ -82,9 +82,13 @@ def test_off_a_terminal_a_tick_is_one_plain_line(said, tmp_path, quick):
     assert code == 0
     lines = err.splitlines()
     assert lines[0] == "training begins: 30 steps on cpu in float32"
-    assert len(lines) == 4
-    assert lines[1].startswith("step 10/30  epoch 0.8  D(x) 0.")
-    assert "pictures/s" in lines[1]
+    assert lines[1] == (
+        "data: digits, 1,197 training pictures of 1 x 8 x 8, 300 validation, 300 test"
+    )
+    assert lines[2].startswith("classes: 0 1")
+    assert len(lines) == 6
+    assert lines[3].startswith("step 10/30  epoch 0.8  D(x) 0.")
+    assert "pictures/s" in lines[3]
     assert f"advnets evaluate {tmp_path / 'run'}" in out
 
 
@@ -99,7 +103,7 @@ def test_of_pairs_a_tick_shows_what_d_says_of_them(said, tmp_path, quick):
     code, _, err = said("train", "digits", "--out", tmp_path / "run", *quick, "--game.relativistic")
     assert code == 0
     assert re.match(
-        r"step 10/30  epoch 0\.8  D\(x, G\(z\)\) 0\.\d+  V -0\.\d+  ", err.splitlines()[1]
+        r"step 10/30  epoch 0\.8  D\(x, G\(z\)\) 0\.\d+  V -0\.\d+  ", err.splitlines()[3]
     )
 
 

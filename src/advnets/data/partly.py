@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from advnets.data.batches import Batches
 from advnets.data.feed import Feed
-from advnets.data.source import Part, Pictures
-from advnets.errors import DataError
+from advnets.data.source import Gather, Part, Pictures, Shape, Splits, Which
+from advnets.errors import DataError, UsageError
+from advnets.noise import Noise
 from advnets.types import Batch
 
 
@@ -36,6 +41,74 @@ class PartlyLabelled:
 
 
 _APART = 1_000_003
+
+
+def all_training(splits: Splits) -> Part:
+    """Return the training pictures followed by those of the unlabeled part, without labels.
+
+    Raises:
+        UsageError: the source is a stream.
+    """
+    train = splits.train
+    if not isinstance(train, Part):
+        raise UsageError(
+            f"{splits.name} is a stream, of which no few pictures can be labelled; leave --stream"
+        )
+    return train if splits.unlabeled is None else Concatenated(train, splits.unlabeled)
+
+
+@dataclass(frozen=True, eq=False)
+class Concatenated:
+    """Two parts of equal shape as one without labels: the pictures of the first come first."""
+
+    first: Part
+    second: Part
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    @property
+    def shape(self) -> Shape:
+        """Return channels, height and width of a picture."""
+        return self.first.shape
+
+    @property
+    def white(self) -> int:
+        """Return the value that means 1.0."""
+        return self.first.white
+
+    @property
+    def labels(self) -> None:
+        """Return None: the second part has no labels."""
+
+    def read(self, which: Which) -> np.ndarray:
+        """Return some of the pictures."""
+        numbers, n = np.arange(len(self))[which], len(self.first)
+        read = np.empty((len(numbers), *self.shape), np.uint8)
+        read[numbers < n] = self.first.read(numbers[numbers < n])
+        read[numbers >= n] = self.second.read(numbers[numbers >= n] - n)
+        return read
+
+    def on(self, device: torch.device) -> Gather:
+        """Return the way from numbers to pictures on a device."""
+        parts, n = (self.first.on(device), self.second.on(device)), len(self.first)
+
+        def gather(numbers: Int64[Tensor, " rows"], noise: Noise) -> Tensor:
+            inside = numbers < n
+            pictures = torch.empty((len(numbers), *self.shape), dtype=torch.uint8, device=device)
+            for part, which, start in zip(parts, (inside, ~inside), (0, n), strict=True):
+                if which.any():
+                    pictures[which.to(device)] = part(
+                        numbers[which] - start, noise.under(str(start))
+                    )
+            return pictures
+
+        return gather
+
+    def digest(self) -> str:
+        """Return BLAKE2b, in hex, of both parts' digests."""
+        text = f"{self.first.digest()}/{self.second.digest()}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def few_labelled(train: Part, labels: int, seed: int) -> Pictures:

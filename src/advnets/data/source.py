@@ -203,7 +203,9 @@ class Splits:
     `train` is never empty; `valid` and `test` are None where the source has none. `classes` names
     the labels, `distribution` is what points were drawn from. Of a file that can be split in
     several ways, `fold` is the one that was opened, from 1, and `folds` has all that hold out
-    validation and test pictures.
+    validation and test pictures. `unlabeled` are pictures beside the training ones that only games
+    with few labels use. `unused` counts the files that are no images advnets reads, by the ending
+    of their names; `notes` are sentences about how the source was read.
     """
 
     name: str
@@ -215,6 +217,9 @@ class Splits:
     distribution: Distribution | None = None
     fold: int | None = None
     folds: Mapping[int, HeldOut] = field(default_factory=dict[int, HeldOut])
+    unlabeled: Part | None = None
+    unused: Mapping[str, int] = field(default_factory=dict[str, int])
+    notes: tuple[str, ...] = ()
 
     @property
     def served(self) -> dict[int, HeldOut]:
@@ -239,8 +244,10 @@ class Splits:
         A resumed run compares it with the one it began with, to see that its data is the same.
         """
         sizes = [0 if split is None else len(split) for split in (self.valid, self.test)]
-        digest = hashlib.blake2b(f"{self.train.digest()}/{sizes}".encode(), digest_size=16)
-        return digest.hexdigest()
+        text = f"{self.train.digest()}/{sizes}"
+        if self.unlabeled is not None:
+            text += f"/{self.unlabeled.digest()}/{len(self.unlabeled)}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def digest_of_all(self) -> str:
         """BLAKE2b, in hex, of the pictures of all splits: what scores on them hang on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import numpy as np
@@ -16,8 +16,9 @@ from advnets._version import __version__
 from advnets.codec import to_json
 from advnets.data.batches import batches_of
 from advnets.data.feed import Feed
+from advnets.data.images.kinds import by_kind
 from advnets.data.open import open_source
-from advnets.data.partly import PartlyLabelled, few_labelled
+from advnets.data.partly import PartlyLabelled, all_training, few_labelled
 from advnets.data.scaling import Scaling, fit_scaling, scaling_from_facts
 from advnets.data.source import Part, Splits, blocks, length
 from advnets.errors import UnknownNameError, UsageError
@@ -45,11 +46,15 @@ class DataFacts:
     scaling: dict[str, float]
     classes: tuple[str, ...] = ()
     """Names of the labels, in their order; none where there are no labels."""
+    unlabeled: int = 0
+    unused: dict[str, int] = field(default_factory=dict[str, int])
+    """Files that are no images advnets reads, counted by kind."""
 
     @classmethod
     def of(cls, splits: Splits, scaling: Scaling) -> DataFacts:
         """The facts of opened data."""
         sizes = [0 if split is None else len(split) for split in (splits.valid, splits.test)]
+        images, others = by_kind(splits.unused)
         return cls(
             name=splits.name,
             shape=splits.shape,
@@ -61,6 +66,8 @@ class DataFacts:
             white=splits.train.white,
             scaling=scaling.facts(),
             classes=splits.labelled(),
+            unlabeled=0 if splits.unlabeled is None else len(splits.unlabeled),
+            unused={**images, **others},
         )
 
     def class_number(self, label: str | int) -> int:
@@ -162,13 +169,10 @@ def _optimizer(stage: config.Stage, player: str) -> config.OptimizerConfig:
 def _batches(game: config.GameConfig, splits: Splits, feed: Feed) -> BatchStream:
     if not isinstance(game, config.SemiSupervisedGame):
         return batches_of(splits.train, feed)
-    if not isinstance(splits.train, Part):
-        raise UsageError(
-            f"{splits.name} is a stream, of which no few pictures can be labelled; leave --stream"
-        )
-    few = few_labelled(splits.train, game.labels, game.label_seed)
+    every = all_training(splits)
+    few = few_labelled(cast(Part, splits.train), game.labels, game.label_seed)
     labelled = replace(feed, batch_size=game.labelled_batch or feed.batch_size)
-    return PartlyLabelled(splits.train, few, feed, labelled)
+    return PartlyLabelled(every, few, feed, labelled)
 
 
 def taking(chosen: config.Runtime, game: config.GameConfig) -> Taking:
@@ -217,7 +221,10 @@ def _steps(run: config.Config, stage: config.Stage, facts: DataFacts) -> int:
             f"{facts.name} is a stream of unknown length, so epochs cannot be counted; say --steps"
         )
     epochs = cast(int, stage.epochs)  # a stage without either is refused
-    return max(1, round(epochs * facts.train / (stage.game.batches * run.data.batch_size)))
+    train = facts.train
+    if isinstance(stage.game, config.SemiSupervisedGame):
+        train += facts.unlabeled
+    return max(1, round(epochs * train / (stage.game.batches * run.data.batch_size)))
 
 
 def record(

@@ -13,6 +13,7 @@ import torch
 from advnets import config
 from advnets.experiment import build
 from advnets.experiment.adopted import adopted
+from advnets.experiment.data_summary import data_summary
 from advnets.experiment.own import check_trusted
 from advnets.training import runtime
 from advnets.training.algorithm import play_round
@@ -43,7 +44,8 @@ class Plan:
     """A dry run's findings."""
 
     config: config.Config
-    data: build.DataFacts
+    data: dict[str, Any]
+    """As `data_summary` has it."""
     stages: tuple[StagePlan, ...]
     peak_bytes: int
 
@@ -72,7 +74,8 @@ def plan(run_config: config.Config, *, trust_code: bool = False) -> Plan:
         _stage_plan(resolved, data, number, device, trust_code=trust_code)
         for number in range(len(resolved.stages))
     )
-    return Plan(resolved, data.facts, stages, peak_bytes(device))
+    summary = data_summary(data.splits, resolved.stages[-1].game)
+    return Plan(resolved, summary, stages, peak_bytes(device))
 
 
 def _stage_plan(

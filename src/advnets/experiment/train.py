@@ -20,6 +20,7 @@ from advnets.data.source import Part
 from advnets.errors import ConfigDiffersError, DivergedError, RunError, UsageError
 from advnets.experiment import build
 from advnets.experiment.adopted import adopted, fixed_generator
+from advnets.experiment.data_summary import data_summary
 from advnets.experiment.measure import Drawing, draw_samples
 from advnets.experiment.modes import usual_score
 from advnets.experiment.on_the_way import check_score, score_on_the_way
@@ -110,11 +111,11 @@ def _play(
     device = runtime.prepare(session.config.runtime)
     opening = {"kind": "resume" if resume else "start", "time": time.time()}
     chosen = {"device": str(device), "precision": session.config.runtime.precision}
-    facts = {"step": session.step, "steps": session.steps, **chosen}
+    summary = data_summary(session.data.splits, session.config.stages[-1].game)
+    facts = {"step": session.step, "steps": session.steps, **chosen, "data": summary}
     run.append_event(opening | facts)
     watcher.event(opening | facts)
-    if broken := session.data.splits.broken:
-        files = {file.name: file.reason for file in broken}
+    if files := {file.name: file.reason for file in session.data.splits.broken}:
         left_out = {"kind": "left out", "step": session.step, "files": files}
         run.append_event(left_out)
         watcher.event(left_out)

@@ -17,7 +17,7 @@ from advnets.views.html import Html, data_uri, document, element, void
 from advnets.views.plots import SCORES, metric_of, training_curves
 from advnets.views.report_scores import newest_real, score_section
 from advnets.views.report_summary import complete, kicker, summary
-from advnets.views.report_tables import origins, settings
+from advnets.views.report_tables import left_out, origins, settings
 from advnets.views.watched import watched
 
 Record = Mapping[str, Any]
@@ -64,6 +64,7 @@ def write_report(run: Path) -> Written:
         trouble or score_section(scores, record.get("data", {}).get("name", "")),
         _go_on(run, finished=complete(events)),
         settings(record.get("config", {})),
+        left_out(record, events),
         origins(record),
     ]
     page = document(

@@ -10,6 +10,8 @@ from advnets.views.html import Html, element, facts_table
 Record = Mapping[str, Any]
 
 _SHORT_DIGEST = 16
+_FILES_SHOWN = 20
+"""Files that are named one by one."""
 
 
 def settings(config: Record) -> Html:
@@ -24,9 +26,30 @@ def settings(config: Record) -> Html:
     return element("section", element("h2", "Settings"), columns)
 
 
+def left_out(record: Record, events: Sequence[Record]) -> Html:
+    """Return the files of the data that are not used: by kind, and those with reasons by name."""
+    unused = record.get("data", {}).get("unused") or {}
+    last = next((event for event in reversed(events) if event.get("kind") == "left out"), {})
+    files = last.get("files") or {}
+    tables: list[Html] = []
+    if unused:
+        tables.append(
+            facts_table("Kinds that are not read", {k: _said(v) for k, v in unused.items()})
+        )
+    if files:
+        shown = dict(list(files.items())[:_FILES_SHOWN])
+        if len(files) > len(shown):
+            shown["and more"] = f"{len(files) - len(shown):,}; events.jsonl has all"
+        tables.append(facts_table("Left out, and why", shown))
+    if not tables:
+        return Html("")
+    columns = element("div", *tables, class_="columns")
+    return element("section", element("h2", "Files not used"), columns)
+
+
 def origins(record: Record) -> Html:
     """Facts of the data, versions, and the command that began the run."""
-    data = dict(record.get("data", {}))
+    data = {k: v for k, v in record.get("data", {}).items() if k != "unused"}
     facts: dict[str, object] = {"name": data.pop("name", "unknown")}
     if "shape" in data:
         facts["picture"] = size(data.pop("shape"))

@@ -13,6 +13,7 @@ from advnets.data.hub.open import Hub, find_hub_name, find_hub_path, is_hub_path
 from advnets.data.hub.table import collect
 from advnets.data.images import open as opening
 from advnets.data.images.deal import dealt
+from advnets.data.images.layout import Placing
 from advnets.data.source import Splits
 from advnets.errors import DataError, UnknownNameError, UsageError
 
@@ -82,7 +83,7 @@ def test_one_split_is_dealt_by_hash(tmp_path, write_parquet, table, kind):
         else:
             splits = opened(path if kind == "file" else tmp_path)
     keys = [f"train/{i:06d}".encode() for i in range(n)]
-    _, number = dealt(keys, [""] * n)
+    number = dealt(keys, Placing(("",) * n, None, ())).splits
     sizes = [len(splits.train), len(splits.valid), len(splits.test)]
     assert sizes == np.bincount(number).tolist()
     assert len(splits.train.labels) == sizes[0]

@@ -214,5 +214,5 @@ def test_names_of_the_packs_files():
         ["images.npy", "labels.npy", "pack.json"],
         ["labels.npy", "pack.json", "places.npy", "uncut.bin"],
     ]
-    assert json.loads(PACK[0]["pack.json"])["counts"] == [6, 0, 0]
+    assert json.loads(PACK[0]["pack.json"])["counts"] == [6, 0, 0, 0]
     assert os.sep not in "".join(PACK[1])

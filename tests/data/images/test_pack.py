@@ -202,9 +202,9 @@ def test_a_pack_that_is_no_longer_whole_is_refused(folder, tmp_path):
         "[" * 100_000,
         "[]",
         "{}",
-        json.dumps(record | {"counts": [120, 60, 0]}),
-        json.dumps(record | {"counts": [121, -1, 0]}),
-        json.dumps(record | {"counts": [0, 60, 60]}),
+        json.dumps(record | {"counts": [120, 60, 0, 0]}),
+        json.dumps(record | {"counts": [121, -1, 0, 0]}),
+        json.dumps(record | {"counts": [0, 60, 60, 0]}),
         json.dumps(record | {"frame": {"height": 6, "width": 9}}),
         json.dumps(record | {"frame": {"height": "6"}}),
         json.dumps(record | {"broken": 3}),
@@ -214,7 +214,7 @@ def test_a_pack_that_is_no_longer_whole_is_refused(folder, tmp_path):
         with pytest.raises(DataError, match="is no pack that can be read"):
             open_pack(tmp_path / "out")
     (tmp_path / "out" / "pack.json").write_text(json.dumps(record | {"version": 99}))
-    with pytest.raises(DataError, match="is a pack of version 99, but 1 was expected"):
+    with pytest.raises(DataError, match="is a pack of version 99, but 2 was expected"):
         open_pack(tmp_path / "out")
 
 

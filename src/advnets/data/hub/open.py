@@ -29,9 +29,9 @@ from advnets.data.hub.shards import (
 )
 from advnets.data.hub.stream import HubStream
 from advnets.data.hub.table import collect
-from advnets.data.images.deal import split_of
 from advnets.data.images.decode import Frame
 from advnets.data.images.files import Collection
+from advnets.data.images.layout import split_of
 from advnets.data.images.open import opened
 from advnets.data.places import cache_directory
 from advnets.data.source import Pictures, Splits
@@ -207,6 +207,10 @@ def _streamed(
         )
         if our in ("", "train"):
             train = train or stream
+        elif our == "unlabeled":
+            logging.getLogger("advnets").warning(
+                "%s: the split %s is not used, as a stream has no unlabeled part", found.name, name
+            )
         elif our not in held and length != 0:
             held[our] = stream.head(HELD_IN_MEMORY)
     assert train is not None  # as _chosen has it
@@ -232,7 +236,7 @@ def _chosen(splits: Mapping[str, Any], only: str, asked: str) -> list[_Split]:
     if only or len(splits) == 1:
         name = only or next(iter(splits))
         return [(name, "", splits[name])]
-    named = {name: split_of(name.encode()) for name in splits}
+    named = {name: split_of(name) for name in splits}
     if "train" not in named.values():
         raise DataError(
             f"{asked} has no split for training, only {', '.join(splits) or 'none at all'}; "

@@ -17,8 +17,8 @@ from advnets.data.hub.columns import (
     narrowed,
 )
 from advnets.data.hub.library import hushed, library, reason, told
-from advnets.data.images.deal import Placing
 from advnets.data.images.files import Collection
+from advnets.data.images.layout import NO_CLASS, Placing
 from advnets.data.places import cache_directory
 from advnets.errors import DataError
 
@@ -70,7 +70,9 @@ def collect(
             numbers = sorted(set(numbers).difference(bad))
         keys += [_row(split, i).encode() for i in numbers]
         ours += [our] * len(numbers)
-        if columns.label is not None:
+        if our == "unlabeled":
+            labels += [NO_CLASS] * len(numbers)
+        elif columns.label is not None:
             values = _values(table, columns.label)
             labels += [
                 check_label(values[i], columns, f"{place}: {_row(split, i)}") for i in numbers
@@ -78,7 +80,9 @@ def collect(
     if not keys and not broken:
         raise DataError(f"{place} holds no rows; give a set with at least one picture")
     classes = columns.classes
-    if labels and not classes:
+    if columns.label is None:
+        labels = []
+    elif labels and not classes:
         classes = tuple(map(str, range(max(labels) + 1)))
     told_apart = repr((stamp, columns, [(split, our) for split, our, _ in splits]))
     return Collection(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -15,6 +15,7 @@ from advnets.data.images.decode import Look, image_of
 from advnets.data.images.duplicates import exact_groups, near_groups
 from advnets.data.images.files import Collection, shown
 from advnets.data.images.jobs import THUMB, Inspect, Seen, seen
+from advnets.data.images.layout import NO_CLASS
 from advnets.data.images.suggest import Suggestion, suggestion
 from advnets.data.images.work import all_files
 from advnets.data.source import Part, Splits
@@ -39,13 +40,23 @@ class Audit:
     classes: dict[str, int]
     broken: dict[str, str]
     """Names and reasons."""
+    left_out: dict[str, str]
+    """Names of files that can be read and are not used, and reasons."""
     others: dict[str, int]
     """Files that are no pictures, by ending."""
     exact_duplicates: list[list[str]]
     near_duplicates: list[list[str]]
     suggestion: Suggestion | None
     """None where nothing can be trained."""
-    in_colour: int = field(default=0)
+    in_colour: int
+    copies_across_splits: int
+    """Copies of pictures of another split, before files are dealt so that there are none."""
+    fixed_splits: bool
+    """Whether copies stay where they are, as the set is split already."""
+    distinct_training: int
+    """Training pictures, each of several equal ones counted once."""
+    notes: tuple[str, ...]
+    """How the folders were read, where they may be read in two ways."""
 
 
 def audit_files(collection: Collection, *, progress: bool | None = None) -> Audit:
@@ -62,33 +73,43 @@ def audit_files(collection: Collection, *, progress: bool | None = None) -> Audi
             found[number] = result
     numbers = sorted(found)
     keys = [collection.keys[i] for i in numbers]
-    placing = collection.placing()
-    _, splits = dealt(keys, [placing.splits[i] for i in numbers])
-    labels = None
-    if placing.labels is not None:
-        labels = np.array(placing.labels, np.int64)[numbers]
+    placing = collection.placing(numbers)
+    deal = dealt(keys, placing, [found[i].digest for i in numbers])
     return _audit(
         collection.name,
         [shown(key) for key in keys],
         [found[i] for i in numbers],
-        splits={name: int((splits == i).sum()) for i, name in enumerate(SPLITS)},
-        classes=_class_counts(labels, placing.classes),
+        splits=dict(zip(SPLITS, deal.counts, strict=True)),
+        classes=_class_counts(deal.labels, placing.classes),
         broken=dict(sorted(broken.items())),
+        left_out={shown(keys[i]): reason for i, reason in sorted(deal.left_out.items())},
         others=dict(collection.others.most_common()),
+        crossing=deal.crossing,
+        distinct=len({found[numbers[i]].digest for i in deal.order[deal.splits == 0]}),
+        notes=placing.notes,
     )
 
 
 def audit_splits(splits: Splits) -> Audit:
     """The same for a set that is arrays already, such as MNIST's."""
-    parts = dict(zip(SPLITS, (splits.train, splits.valid, splits.test), strict=True))
+    every = (splits.train, splits.valid, splits.test, splits.unlabeled)
+    parts = dict(zip(SPLITS, every, strict=True))
     whole = {name: part for name, part in parts.items() if isinstance(part, Part)}
     names: list[str] = []
     found: list[Seen] = []
+    contents: dict[str, set[bytes]] = {}
+    crossing = 0
     for name, part in whole.items():
+        first = len(found)
         for start in range(0, len(part), _BLOCK):
             rows = part.read(slice(start, start + _BLOCK))
             names += [f"{name}/{start + i}" for i in range(len(rows))]
             found += [_array_seen(row, part.white) for row in rows]
+        own = [one.digest for one in found[first:]]
+        # A training picture may well come among the unlabeled ones too.
+        others = [contents[one] for one in contents if (one, name) != ("train", "unlabeled")]
+        crossing += sum(any(digest in other for other in others) for digest in own)
+        contents[name] = set(own)
     labels = [part.labels for part in whole.values()]
     known = [each for each in labels if each is not None]
     return _audit(
@@ -98,7 +119,11 @@ def audit_splits(splits: Splits) -> Audit:
         splits={name: len(part) for name, part in whole.items()},
         classes=_class_counts(np.concatenate(known), splits.classes) if known else {},
         broken={file.name: file.reason for file in splits.broken},
-        others={},
+        left_out=None,
+        others=dict(splits.unused),
+        crossing=crossing,
+        distinct=len(contents["train"]) if "train" in contents else 0,
+        notes=splits.notes,
     )
 
 
@@ -119,7 +144,11 @@ def _audit(
     splits: dict[str, int],
     classes: dict[str, int],
     broken: dict[str, str],
+    left_out: dict[str, str] | None,
     others: dict[str, int],
+    crossing: int,
+    distinct: int,
+    notes: tuple[str, ...],
 ) -> Audit:
     looks = [one.look for one in found]
     exact = exact_groups([one.digest for one in found])
@@ -128,6 +157,7 @@ def _audit(
     thumbs = np.frombuffer(b"".join(found[i].thumb for i in single), np.uint8)
     near = near_groups(thumbs.reshape(-1, *THUMB))
     coloured = sum(one.coloured for one in found)
+    sizes = [(one.width, one.height) for one in looks]
     return Audit(
         name=name,
         pictures=len(found),
@@ -138,11 +168,16 @@ def _audit(
         splits={split: count for split, count in splits.items() if count},
         classes=classes,
         broken=broken,
+        left_out=left_out or {},
         others=others,
         exact_duplicates=[[names[i] for i in group] for group in exact],
         near_duplicates=[[names[single[i]] for i in group] for group in near],
-        suggestion=suggestion([(one.width, one.height) for one in looks], coloured),
+        suggestion=suggestion(sizes, coloured) if splits.get("train") else None,
         in_colour=coloured,
+        copies_across_splits=crossing,
+        fixed_splits=left_out is None,
+        distinct_training=distinct,
+        notes=notes,
     )
 
 
@@ -158,7 +193,7 @@ def _aspect(one: Look) -> str:
 def _class_counts(labels: np.ndarray | None, classes: Sequence[str]) -> dict[str, int]:
     if labels is None:
         return {}
-    counts = np.bincount(labels, minlength=len(classes)).tolist()
+    counts = np.bincount(labels[labels != NO_CLASS], minlength=len(classes)).tolist()
     return {
         classes[i] if i < len(classes) else str(i): count for i, count in enumerate(counts) if count
     }

@@ -1,4 +1,4 @@
-"""Which split and class a picture belongs to, and in what order a split is kept."""
+"""Which split a picture belongs to, and in what order a split is kept."""
 
 from __future__ import annotations
 
@@ -7,78 +7,87 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int64
 
-SPLITS = ("train", "valid", "test")
-_SPLIT_OF = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("valid", "val", "validation", "dev"), "valid"),
-    **dict.fromkeys(("test", "testing"), "test"),
-}
+from advnets.data.images.files import shown
+from advnets.data.images.layout import Placing
+
+SPLITS = ("train", "valid", "test", "unlabeled")
+RULE = 2
+"""The version of how pictures are placed and dealt: a pack made by another one is made anew."""
+_TRAIN, _VALID, _TEST, _UNLABELED = range(len(SPLITS))
 _ENOUGH = 50
 """Pictures of which a tenth each may be spared for validation and test."""
 
 
-@dataclass(frozen=True)
-class Placing:
-    """What the names within a folder say: each file's split ("" for none) and class."""
+@dataclass(frozen=True, eq=False)
+class Dealt:
+    """The order in which pictures are kept, by their numbers, and the split of each in it.
 
-    splits: tuple[str, ...]
-    labels: tuple[int, ...] | None
-    classes: tuple[str, ...]
-
-
-def placing(keys: Sequence[bytes]) -> Placing:
-    """Read splits and classes from names such as train/cat/1.png, cat/1.png or 1.png.
-
-    Folders named train, valid (val, validation) and test are splits, if every file lies in one of
-    them; the folder below is the class, if every file lies in one and there are two or more. A
-    folder around all the rest counts for nothing.
+    `labels` are the classes in that order, -1 for none, or None where no picture has one.
+    `left_out` has the reasons, by number, why some are in no split. `crossing` counts the copies
+    that would lie in another split than their originals if each were dealt by itself.
     """
-    paths = [key.split(b"/") for key in keys]
-    while paths and _shared(paths) and split_of(paths[0][0]) is None:
-        paths = [path[1:] for path in paths]
-    splits = [split_of(path[0]) if len(path) > 1 else None for path in paths]
-    if all(splits):
-        paths = [path[1:] for path in paths]
-    named = tuple(split or "" for split in splits) if all(splits) else ("",) * len(paths)
-    classes = sorted({path[0] for path in paths if len(path) > 1})
-    if len(classes) < 2 or any(len(path) == 1 for path in paths):
-        return Placing(named, None, ())
-    number = {name: i for i, name in enumerate(classes)}
-    return Placing(
-        named,
-        tuple(number[path[0]] for path in paths),
-        tuple(name.decode("utf-8", "backslashreplace") for name in classes),
-    )
+
+    order: Int64[np.ndarray, " kept"]
+    splits: Int64[np.ndarray, " kept"]
+    labels: Int64[np.ndarray, " kept"] | None
+    left_out: dict[int, str]
+    crossing: int
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Return the number of pictures in each split."""
+        return tuple(np.bincount(self.splits, minlength=len(SPLITS)).tolist())
 
 
-def split_of(name: bytes) -> str | None:
-    """The split that a folder of that name holds, or None."""
-    return _SPLIT_OF.get(name.decode("utf-8", "replace").lower())
-
-
-def dealt(keys: Sequence[bytes], splits: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """The order in which pictures are kept, and the split of each in it: 0 train, 1 valid, 2 test.
+def dealt(keys: Sequence[bytes], placing: Placing, contents: Sequence[bytes] = ()) -> Dealt:
+    """Deal pictures to splits, given their names, their placing and digests of their contents.
 
     Within a split they lie in the order of a hash of their names: as good as shuffled, and a
-    picture stays where it is as the set grows. Where no validation or test split is given and the
-    training pictures are 50 or more, those whose hash ends in 8 or 9 (of a tenth each) become it.
+    picture stays where it is as the set grows. Where no validation or test split is named and the
+    training pictures are 50 or more, those whose hash ends in 8 or 9 (about a tenth each) become
+    it. Copies are dealt by the first of their names; where they are in several named splits, test
+    keeps its own, then validation, and the others are left out.
     """
+    left_out = dict(placing.outside)
+    number = np.array([SPLITS.index(split or "train") for split in placing.splits], np.int64)
     hashes = np.array([_hash(key) for key in keys], np.uint64)
-    number = np.array([SPLITS.index(split or "train") for split in splits], np.int64)
-    training = number == 0
+    copies = _copies(keys, contents, left_out)
+    crossing = 0
+    for group in copies:
+        for first in [i for split in (_TEST, _VALID) for i in group if number[i] == split][:1]:
+            reason = f"is a copy of {shown(keys[first])}, which is held out"
+            others = {i: reason for i in group if number[i] != number[first]}
+            left_out |= others
+            crossing += len(others)
+    kept = np.array([i not in left_out for i in range(len(keys))], bool)
+    training = kept & (number == _TRAIN)
     if training.sum() >= _ENOUGH:
-        tenth = hashes % np.uint64(10)
-        for split, digit in ((1, 8), (2, 9)):
-            if not (number == split).any():
-                number[training & (tenth == digit)] = split
+        by_name, by_content = hashes % np.uint64(10), hashes % np.uint64(10)
+        for group in copies:
+            by_content[group] = by_content[group[0]]
+        alone = number.copy()
+        for split, digit in ((_VALID, 8), (_TEST, 9)):
+            if not (kept & (number == split)).any():
+                alone[training & (by_name == digit)] = split
+                number[training & (by_content == digit)] = split
+        crossing += int((alone != number).sum())
     order = np.lexsort((hashes, number))
-    return order, number[order]
+    order = order[kept[order]]
+    labels = None if placing.labels is None else np.array(placing.labels, np.int64)[order]
+    return Dealt(order, number[order], labels, left_out, crossing)
 
 
-def _shared(paths: Sequence[list[bytes]]) -> bool:
-    """Whether all lie in one and the same folder."""
-    return all(len(path) > 1 and path[0] == paths[0][0] for path in paths)
+def _copies(
+    keys: Sequence[bytes], contents: Sequence[bytes], left_out: dict[int, str]
+) -> list[list[int]]:
+    """Group the numbers of pictures of equal content, each group in the order of their names."""
+    groups: dict[bytes, list[int]] = {}
+    for number, content in enumerate(contents):
+        if number not in left_out:
+            groups.setdefault(content, []).append(number)
+    return [sorted(group, key=keys.__getitem__) for group in groups.values() if len(group) > 1]
 
 
 def _hash(key: bytes) -> int:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from advnets.data.broken import Broken
-from advnets.data.images.deal import Placing, placing
 from advnets.data.images.decode import (
     SUFFIXES,
     ending,
     is_picture_content,
     is_picture_name,
 )
+from advnets.data.images.layout import Placing, placing
 from advnets.errors import DataError, printable
 from advnets.files import open_regular_file, require_regular_file
 
@@ -70,9 +70,11 @@ class Collection:
     broken: tuple[Broken, ...] = ()
     others: Counter[str] = field(default_factory=Counter[str])
 
-    def placing(self) -> Placing:
-        """Which split and class each file is in."""
-        return placing(self.keys) if self.placed is None else self.placed
+    def placing(self, numbers: Sequence[int]) -> Placing:
+        """Return the split and class of some files, as if the others were not there."""
+        if self.placed is not None:
+            return self.placed.part(numbers)
+        return placing([self.keys[number] for number in numbers])
 
 
 @dataclass(frozen=True)

@@ -37,16 +37,17 @@ class Job(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Place(Job[None]):
+class Place(Job[bytes]):
     """Decodes into the picture's own row of images.npy."""
 
     frame: Frame
     images: Path
     rows: np.ndarray
 
-    def do(self, number: int, content: bytes) -> None:
-        """Write the picture."""
+    def do(self, number: int, content: bytes) -> bytes:
+        """Write the picture and return the digest of its file."""
         _mapped(self.images)[self.rows[number]] = decode(content, self.frame)
+        return content_digest(content)
 
 
 @lru_cache(maxsize=1)
@@ -56,12 +57,16 @@ def _mapped(images: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Piece:
-    """Where a picture was written: a process's file, the first byte, and its height and width."""
+    """Where a picture was written: a process's file, the first byte, and its height and width.
+
+    `digest` is that of the file it was decoded from.
+    """
 
     part: str
     start: int
     height: int
     width: int
+    digest: bytes
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,8 @@ class Append(Job[Piece]):
         with (self.folder / f"{os.getpid()}.part").open("ab") as file:
             start = file.tell()
             file.write(picture.tobytes())
-        return Piece(Path(file.name).name, start, *picture.shape[1:])
+        _, height, width = picture.shape
+        return Piece(Path(file.name).name, start, height, width, content_digest(content))
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ class Inspect(Job[Seen]):
     def do(self, number: int, content: bytes) -> Seen:  # noqa: ARG002 - a picture is a picture
         """Say what it is."""
         found, picture = look(content, Frame(*THUMB))
-        return seen(found, hashlib.blake2b(content, digest_size=16).digest(), picture)
+        return seen(found, content_digest(content), picture)
 
 
 @dataclass(frozen=True)
@@ -109,6 +115,11 @@ class Small(Job[bytes]):
     def do(self, number: int, content: bytes) -> bytes:  # noqa: ARG002 - a picture is a picture
         """The picture's bytes, (channels, height, width)."""
         return decode(content, self.frame).tobytes()
+
+
+def content_digest(content: bytes) -> bytes:
+    """Return 16 bytes of BLAKE2b, by which copies are known."""
+    return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def seen(found: Look, digest: bytes, picture: UInt8[np.ndarray, "channels 16 18"]) -> Seen:

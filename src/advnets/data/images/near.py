@@ -61,14 +61,9 @@ def without(collection: Collection, groups: list[list[int]]) -> Collection:
     """The collection with the first file of each group alone."""
     dropped = {number for group in groups for number in sorted(group)[1:]}
     kept = [number for number in range(len(collection.keys)) if number not in dropped]
-    placed = collection.placing()
-    labels = placed.labels
+    placed = collection.placed
     return replace(
         collection,
         keys=tuple(collection.keys[number] for number in kept),
-        placed=replace(
-            placed,
-            splits=tuple(placed.splits[number] for number in kept),
-            labels=None if labels is None else tuple(labels[number] for number in kept),
-        ),
+        placed=placed and placed.part(kept),
     )

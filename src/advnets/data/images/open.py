@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from advnets.config import Framing
+from advnets.data.images.deal import RULE
 from advnets.data.images.decode import Frame
 from advnets.data.images.files import Collection, in_folder, in_zip
 from advnets.data.images.packed import VERSION, open_pack
@@ -47,7 +48,7 @@ def open_collection(collection: Collection, frame: Frame) -> Splits:
         DataError: no file is a picture that can be read.
         WriteError: the cache cannot be written.
     """
-    what = (VERSION, collection.place, collection.stamp, len(collection.keys), frame)
+    what = (VERSION, RULE, collection.place, collection.stamp, len(collection.keys), frame)
     key = hashlib.blake2b(repr(what).encode(), digest_size=16).hexdigest()
     folder = cache_directory() / "packs"
     place = folder / key

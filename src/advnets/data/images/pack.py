@@ -2,8 +2,8 @@
 
 A pack is a folder with pack.json and with images.npy, (N, C, H, W) bytes; or, for pictures that are
 to be cut anew each time, with uncut.bin, their values one after the other, and places.npy, where
-each begins and its height and width. labels.npy has the classes, if there are any. The training
-pictures come first, then those for validation, then those for test.
+each begins and its height and width. labels.npy has the classes, -1 for none, if there are any. The
+training pictures come first, then those for validation, for test, and those without labels.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from advnets.data.broken import Broken
-from advnets.data.images.deal import SPLITS, dealt
+from advnets.data.images.deal import SPLITS, Dealt, dealt
 from advnets.data.images.decode import Frame
 from advnets.data.images.files import Collection, shown
 from advnets.data.images.jobs import Append, Piece, Place
@@ -47,29 +47,34 @@ def pack(
     """
     if out.exists():
         raise UsageError(f"{out} exists already; give another place for the pack, or remove it")
-    placing = collection.placing()
-    order, splits = dealt(collection.keys, placing.splits)
+    rows = _provisional_rows(collection)
     try:
         with _beside(out) as folder:
-            reasons = _decoded(collection, frame, folder, order, progress)
-            kept = np.array([number not in reasons for number in order], bool)
-            if not kept.any():
+            digests, reasons = _decoded(collection, frame, folder, rows, progress)
+            if not digests:
                 raise DataError(_nothing(collection, reasons))
-            if not kept.all():
-                _close_gaps(folder, kept)
-            order, splits = order[kept], splits[kept]
-            if splits.min() > 0:
-                splits[:] = 0  # none is left for training: then all are
-            if placing.labels is not None:
-                np.save(folder / LABELS, np.array(placing.labels, np.int64)[order])
+            # Deal what could be read, now that copies are known.
+            numbers = sorted(digests)
+            placing = collection.placing(numbers)
+            keys = [collection.keys[i] for i in numbers]
+            deal = dealt(keys, placing, [digests[i] for i in numbers])
+            reasons |= {numbers[i]: reason for i, reason in deal.left_out.items()}
+            _check_training(collection.name, deal)
+            kept = rows[np.array(numbers)[deal.order]]
+            if not np.array_equal(kept, np.arange(len(rows))):
+                _keep_rows(folder, kept)
+            if deal.labels is not None:
+                np.save(folder / LABELS, deal.labels)
             left_out = [Broken(shown(collection.keys[i]), reason) for i, reason in reasons.items()]
             write_record(
                 folder,
                 frame,
                 name=collection.name,
-                counts=tuple(int((splits == i).sum()) for i in range(len(SPLITS))),
+                counts=deal.counts,
                 classes=placing.classes,
                 broken=sorted((*collection.broken, *left_out), key=lambda file: file.name),
+                unused=dict(collection.others.most_common()),
+                notes=placing.notes,
             )
             for file in folder.iterdir():
                 flush(file)
@@ -85,20 +90,53 @@ def pack(
     return open_pack(out)
 
 
+def _provisional_rows(collection: Collection) -> np.ndarray:
+    """Return each file's row in the pack if all can be read and none is a copy."""
+    every = np.arange(len(collection.keys))
+    order = dealt(collection.keys, collection.placing(range(len(every)))).order
+    rows = np.empty_like(every)
+    rows[np.concatenate((order, np.setdiff1d(every, order)))] = every
+    return rows
+
+
+def _check_training(name: str, deal: Dealt) -> None:
+    """Refuse pictures of which none is for training."""
+    if deal.counts[0]:
+        return
+    held_out = ", ".join(
+        f"{n:,} {split}" for split, n in zip(SPLITS, deal.counts, strict=True) if n
+    )
+    others = f"; {len(deal.left_out):,} more are left out" if deal.left_out else ""
+    raise DataError(
+        f"{name} has no picture for training ({held_out}{others}); put some into a folder train, "
+        f"or give the folder of those that are to be trained on"
+    )
+
+
 def _decoded(
-    collection: Collection, frame: Frame, folder: Path, order: np.ndarray, progress: bool | None
-) -> dict[int, str]:
-    """Decode every file; give the reasons of those that are broken, by their numbers."""
-    rows = np.empty_like(order)
-    rows[order] = np.arange(len(order))
+    collection: Collection, frame: Frame, folder: Path, rows: np.ndarray, progress: bool | None
+) -> tuple[dict[int, bytes], dict[int, str]]:
+    """Decode every file into its row.
+
+    Returns:
+        digests of the files that could be read, and the reasons of those that are broken, both by
+        their numbers.
+    """
     task = f"packing {collection.name}"
     if frame.crop == "random":
         return _loose(collection, frame, folder, rows, task, progress)
-    _make_room(folder, len(order) * frame.channels * frame.height * frame.width)
-    shape = (len(order), frame.channels, frame.height, frame.width)
+    _make_room(folder, len(rows) * frame.channels * frame.height * frame.width)
+    shape = (len(rows), frame.channels, frame.height, frame.width)
     np.lib.format.open_memmap(folder / IMAGES, "w+", np.uint8, shape).flush()
-    done = all_files(collection, Place(frame, folder / IMAGES, rows), task, progress)
-    return {number: str(result) for number, result in done if isinstance(result, DataError)}
+    digests: dict[int, bytes] = {}
+    reasons: dict[int, str] = {}
+    job = Place(frame, folder / IMAGES, rows)
+    for number, result in all_files(collection, job, task, progress):
+        if isinstance(result, DataError):
+            reasons[number] = str(result)
+        else:
+            digests[number] = result
+    return digests, reasons
 
 
 def _loose(
@@ -108,7 +146,7 @@ def _loose(
     rows: np.ndarray,
     task: str,
     progress: bool | None,
-) -> dict[int, str]:
+) -> tuple[dict[int, bytes], dict[int, str]]:
     """Decode into a file a process, join these, and note where each picture lies."""
     reasons: dict[int, str] = {}
     found: dict[int, Piece] = {}
@@ -128,18 +166,17 @@ def _loose(
     for number, piece in found.items():
         places[rows[number]] = begins[piece.part] + piece.start, piece.height, piece.width
     np.save(folder / PLACES, places)
-    return reasons
+    return {number: piece.digest for number, piece in found.items()}, reasons
 
 
-def _close_gaps(folder: Path, kept: np.ndarray) -> None:
-    """Leave out the rows of pictures that are broken."""
+def _keep_rows(folder: Path, rows: np.ndarray) -> None:
+    """Keep some rows alone, in the given order."""
     name = PLACES if (folder / PLACES).exists() else IMAGES
     old = np.load(folder / name, mmap_mode="r")
-    shape = (int(kept.sum()), *old.shape[1:])
+    shape = (len(rows), *old.shape[1:])
     new = np.lib.format.open_memmap(folder / f"new-{name}", "w+", old.dtype, shape)
-    numbers = np.flatnonzero(kept)
-    for start in range(0, len(numbers), _BLOCK):
-        new[start : start + _BLOCK] = old[numbers[start : start + _BLOCK]]
+    for start in range(0, len(rows), _BLOCK):
+        new[start : start + _BLOCK] = old[rows[start : start + _BLOCK]]
     new.flush()
     del old, new  # some systems do not replace a file that is mapped
     (folder / f"new-{name}").replace(folder / name)

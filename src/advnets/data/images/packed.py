@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from advnets.data.broken import Broken
+from advnets.data.images.deal import SPLITS
 from advnets.data.images.decode import Frame
 from advnets.data.images.uncut import Uncut
 from advnets.data.source import Pictures, Splits
 from advnets.errors import DataError, UsageError
 from advnets.files import require_regular_file, write_json
 
-VERSION = 1
+VERSION = 2
 # What a record or an array's header makes of bytes that are not its own.
 _FAULTS = (
     *(OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError),
@@ -43,10 +44,13 @@ def write_record(
     counts: Sequence[int],
     classes: Sequence[str],
     broken: Sequence[Broken],
+    unused: Mapping[str, int],
+    notes: Sequence[str],
 ) -> None:
     """Write pack.json: what the arrays of a folder are.
 
-    `counts` are the pictures for training, validation and test, in whose order the arrays are.
+    `counts` are the pictures for training, validation and test and those without labels, in whose
+    order the arrays are.
     """
     record = {
         "version": VERSION,
@@ -55,10 +59,12 @@ def write_record(
         "counts": list(counts),
         "classes": list(classes),
         "broken": [[file.name, file.reason] for file in broken],
-        "digest": "",
+        "unused": dict(unused),
+        "notes": list(notes),
+        "digests": [""] * len(SPLITS),
     }
-    digest = _splits(folder, record).train.digest()
-    write_json(folder / RECORD, record | {"digest": digest})
+    digests = [part.digest() for part in _parts(folder, record)]
+    write_json(folder / RECORD, record | {"digests": digests})
 
 
 def open_pack(path: Path) -> Splits:
@@ -86,17 +92,7 @@ def open_pack(path: Path) -> Splits:
 
 
 def _splits(folder: Path, record: dict[str, Any]) -> Splits:
-    frame = Frame(**record["frame"])
-    counts = [int(count) for count in record["counts"]]
-    bounds = list(pairwise(np.cumsum([0, *counts]).tolist()))
-    digest = str(record["digest"]) or None
-    rows = len(np.load(folder / (PLACES if frame.crop == "random" else IMAGES), mmap_mode="r"))
-    if rows != sum(counts):
-        raise ValueError(f"{sum(counts)} pictures are counted, but there are {rows}")
-    parts = [_part(folder, frame, slice(*bound), digest) for bound in bounds]
-    if len(parts) != 3 or min(counts) < 0 or not counts[0]:
-        raise ValueError(f"counts are {counts}")
-    train, valid, test = parts
+    train, valid, test, unlabeled = _parts(folder, record)
     return Splits(
         name=str(record["name"]),
         train=train,
@@ -104,13 +100,35 @@ def _splits(folder: Path, record: dict[str, Any]) -> Splits:
         test=test if len(test) else None,
         broken=tuple(Broken(str(name), str(reason)) for name, reason in record["broken"]),
         classes=tuple(map(str, record["classes"])),
+        unlabeled=unlabeled if len(unlabeled) else None,
+        unused={str(kind): int(count) for kind, count in record["unused"].items()},
+        notes=tuple(map(str, record["notes"])),
     )
+
+
+def _parts(folder: Path, record: dict[str, Any]) -> list[Pictures | Uncut]:
+    """Return the pictures of each split, of which all but the first may be empty."""
+    frame = Frame(**record["frame"])
+    counts = [int(count) for count in record["counts"]]
+    bounds = list(pairwise(np.cumsum([0, *counts]).tolist()))
+    digests = [str(digest) or None for digest in record["digests"]]
+    rows = len(np.load(folder / (PLACES if frame.crop == "random" else IMAGES), mmap_mode="r"))
+    if rows != sum(counts):
+        raise ValueError(f"{sum(counts)} pictures are counted, but there are {rows}")
+    if len(counts) != len(SPLITS) or min(counts) < 0 or not counts[0]:
+        raise ValueError(f"counts are {counts}")
+    return [
+        _part(folder, frame, slice(*bound), digest)
+        for bound, digest in zip(bounds, digests, strict=True)
+    ]
 
 
 def _part(folder: Path, frame: Frame, rows: slice, digest: str | None) -> Pictures | Uncut:
     labels = None
     if (folder / LABELS).exists():
         labels = _array(folder / LABELS, np.int64, ())[rows]
+        if (labels < 0).any():  # a part without labels, beside others that have some
+            labels = None
     shape = (frame.channels, frame.height, frame.width)
     if frame.crop != "random":
         images = _array(folder / IMAGES, np.uint8, shape)[rows]

@@ -1,0 +1,258 @@
+"""Splits and classes as the folders of a data set name them."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+NO_CLASS = -1
+"""The label of a file without a class, beside others that have one."""
+Folder = tuple[str, ...]
+"""The names of the folders that lead to a file, in NFC, outermost first."""
+
+_SPELLINGS = {
+    "train": "train|training",
+    "valid": "valid|val|validation|dev|devel|development",
+    "test": "test|testing",
+    "unlabeled": "unlabell?ed|unsup|unsupervised|no[ _-]?labels?",
+}
+_THINGS = "set|dataset|data|split|images?|imgs?|pictures|photos|files"
+_NAMES = {
+    split: re.compile(
+        rf"(?:(?:{_THINGS})[ _.-]?)?(?:{spelling})"
+        rf"(?:[ _.-]?(?:{_THINGS}))?(?:[ _.-]?\d{{1,4}})?(?:[ _-]?(?-i:(?P<domain>[AB])))?",
+        re.IGNORECASE,
+    )
+    for split, spelling in _SPELLINGS.items()
+}
+"""Names such as Train, val2017, test_images, training-set and, of two domains, trainA."""
+_HELD_OUT = ("valid", "test")
+_NOT_IN_SPLIT = "lies outside the folders of the splits; move it into one of them to use it"
+_NOT_IN_CLASS = "lies in no folder of a class, as others do; move it into one to use it"
+
+
+@dataclass(frozen=True)
+class Placing:
+    """The split ("" where none is named) and the class (NO_CLASS for none) of each file.
+
+    `labels` is None where no training file has a class. `outside` has the reasons, by the numbers
+    of files, why some are not used; `notes` are sentences about how the folders were read.
+    """
+
+    splits: tuple[str, ...]
+    labels: tuple[int, ...] | None
+    classes: tuple[str, ...]
+    outside: Mapping[int, str] = field(default_factory=dict[int, str])
+    notes: tuple[str, ...] = ()
+
+    def part(self, numbers: Sequence[int]) -> Placing:
+        """Return the placing of some of the files."""
+        new = {number: i for i, number in enumerate(numbers)}
+        return replace(
+            self,
+            splits=tuple([self.splits[number] for number in numbers]),
+            labels=self.labels and tuple([self.labels[number] for number in numbers]),
+            outside={new[i]: why for i, why in self.outside.items() if i in new},
+        )
+
+
+@dataclass(frozen=True)
+class _Place:
+    """The split of a folder (None for none), and the folders above and below that of the split."""
+
+    split: str | None
+    above: Folder
+    below: Folder
+
+
+def placing(keys: Sequence[bytes]) -> Placing:
+    """Read splits and classes from names such as train/cat/1.png, cat/1.png or 1.png.
+
+    A folder named after a split (train, val, test, unlabeled, and other spellings of them) is that
+    split at any depth; without one for training, files outside the others are. Classes are the
+    folders in which the training files lie, below the split or above it, where at least two thirds
+    of the files lie in two folders or more; a single folder around them is seen through.
+    Validation and test files have classes where at least half of them lie in the folders of the
+    training classes. Files that do not follow where the others do are in `outside`.
+    """
+    folders = [_folder(key) for key in keys]
+    counts = Counter(folders)
+    around, vehicles = _no_splits(counts)
+    places = {folder: _place(folder, around | vehicles) for folder in counts}
+    named = {place.split for place in places.values()}
+    missing = None if "train" in named else ""  # the split of files outside of all splits
+    splits = {
+        folder: missing if place.split is None else place.split for folder, place in places.items()
+    }
+    classes, note = _classes(counts, places, splits)
+    numbers = {name: i for i, name in enumerate(sorted(set(classes.values()), key=_bytes))}
+    labeled = {splits[folder] for folder in classes}
+    outside: dict[int, str] = {}
+    for i, folder in enumerate(folders):
+        if splits[folder] is None:
+            outside[i] = _NOT_IN_SPLIT
+        elif splits[folder] in labeled and folder not in classes:
+            outside[i] = _NOT_IN_CLASS
+    labels = [numbers[classes[folder]] if folder in classes else NO_CLASS for folder in folders]
+    notes = [f"the folder {_shown('/'.join(one))} is read as a class" for one in sorted(vehicles)]
+    return Placing(
+        tuple([splits[folder] or "" for folder in folders]),
+        tuple(labels) if numbers else None,
+        tuple([_shown(name) for name in numbers]),
+        outside,
+        tuple(notes + note),
+    )
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a folder or part of that name holds: one of four, or None."""
+    found = _named(name)
+    return None if found is None else found[0]
+
+
+def _named(name: str) -> tuple[str, Folder] | None:
+    """Return the split of a name, and the domain in it (the A of trainA) as a folder."""
+    for split, pattern in _NAMES.items():
+        if match := pattern.fullmatch(name):
+            return split, (match["domain"],) if match["domain"] else ()
+    return None
+
+
+def _place(folder: Folder, ordinary: Collection[Folder]) -> _Place:
+    """Find the outermost folder of a split; within training, an unlabeled part is one of its own.
+
+    Training, validation and test come before unlabeled, wherever they stand.
+    """
+    found = [
+        (i, *named)
+        for i, name in enumerate(folder)
+        if folder[: i + 1] not in ordinary and (named := _named(name))
+    ]
+    if not found:
+        return _Place(None, (), folder)
+    i, split, domain = next((one for one in found if one[1] != "unlabeled"), found[0])
+    if split == "train" and any(other == "unlabeled" for _, other, _ in found):
+        split = "unlabeled"
+    return _Place(split, folder[:i], (*domain, *folder[i + 1 :]))
+
+
+def _no_splits(counts: Mapping[Folder, int]) -> tuple[set[Folder], set[Folder]]:
+    """Find folders that have the name of a split and are none, as their surroundings show.
+
+    The first are around others: they hold nothing but folders of two splits or more. The second
+    are classes (the vehicle): called train, they hold files alone, beside others that are in no
+    split, and there are no fewer files outside of all splits.
+    """
+    inner: dict[Folder, set[str]] = defaultdict(set)
+    for folder in counts:
+        for i in range(len(folder)):
+            inner[folder[:i]].add(folder[i])
+    around = {
+        folder
+        for folder, names in inner.items()
+        if folder
+        and split_of(folder[-1])
+        and folder not in counts
+        and len(kinds := {split_of(name) for name in names}) > 1
+        and None not in kinds
+    }
+    free = sum(n for folder, n in counts.items() if _place(folder, around).split is None)
+    vehicles = {
+        folder
+        for folder, n in counts.items()
+        if folder
+        and folder[-1].casefold() == "train"
+        and folder not in inner
+        and free >= n
+        and (len(inner[folder[:-1]]) > 1 or folder[:-1] in counts)
+        and {split_of(name) for name in inner[folder[:-1]]} <= {"train", None}
+        and _place(folder[:-1], around).split is None
+    }
+    return around, vehicles
+
+
+def _classes(
+    counts: Mapping[Folder, int],
+    places: Mapping[Folder, _Place],
+    splits: Mapping[Folder, str | None],
+) -> tuple[dict[Folder, str], list[str]]:
+    """Return the class of each folder that has one, and a sentence where there might be some."""
+
+    def of(names: Collection[str]) -> list[Folder]:
+        return [folder for folder in counts if splits[folder] in names]
+
+    def below(folders: Sequence[Folder], known: Collection[str] = ()) -> dict[Folder, str]:
+        return _first_folders({one: (places[one].below, counts[one]) for one in folders}, known)
+
+    def above(folders: Sequence[Folder], known: Collection[str] = ()) -> dict[Folder, str]:
+        return _first_folders({one: (places[one].above, counts[one]) for one in folders}, known)
+
+    training = of(("train", ""))
+    over, under = above(training), below(training)
+    classes = under if not over or _recur(over, under) else over
+    known = set(classes.values())
+    for split in _HELD_OUT if known else ():
+        held_out = of((split,))
+        for found in (below(held_out, known), above(held_out, known)):
+            fitting = sum(counts[one] for one in held_out if found.get(one) in known)
+            if held_out and 2 * fitting >= sum(counts[one] for one in held_out):
+                classes |= found
+                break
+    if classes or len({places[one].below[:1] for one in training} - {()}) < 2:
+        return classes, []
+    loose = sum(counts[one] for one in training if not places[one].below)
+    total = sum(counts[one] for one in training)
+    return {}, [
+        f"no classes are read, as {loose:,} of {total:,} training files lie in no folder of their "
+        f"own; move them into folders of classes to have labels"
+    ]
+
+
+def _recur(over: Mapping[Folder, str], under: Mapping[Folder, str]) -> bool:
+    """Say whether the folders below a split are the classes, where there are some above it too.
+
+    They are where those above it, such as sources, have two or more each, and share two or more;
+    folders above it, such as cat/train/images, are the classes otherwise.
+    """
+    pairs = {(over[folder], under[folder]) for folder in over.keys() & under.keys()}
+    times = Counter(name for _, name in pairs)
+    shared = sum(n > 1 for n in times.values())
+    return shared > 1 and len(pairs) >= 2 * len(set(over.values()))
+
+
+def _first_folders(
+    folders: Mapping[Folder, tuple[Folder, int]], known: Collection[str]
+) -> dict[Folder, str]:
+    """Return the class of each of some folders, given its relevant part and its number of files.
+
+    Empty where more than a third of the files lie beside the folders of classes, or where there
+    are fewer than two of these and none is known.
+    """
+    level = {key: rest for key, (rest, _) in folders.items()}
+    while True:
+        inside: Counter[str] = Counter()
+        for key, rest in level.items():
+            if rest:
+                inside[rest[0]] += folders[key][1]
+        loose = sum(folders[key][1] for key, rest in level.items() if not rest)
+        if not inside or 2 * loose > inside.total():
+            return {}
+        if len(inside) > 1 or not inside.keys().isdisjoint(known):
+            return {key: rest[0] for key, rest in level.items() if rest}
+        level = {key: rest[1:] for key, rest in level.items() if rest}
+
+
+def _folder(key: bytes) -> Folder:
+    text = key.decode("utf-8", "surrogateescape")
+    return tuple(unicodedata.normalize("NFC", text).split("/")[:-1])
+
+
+def _bytes(name: str) -> bytes:
+    return name.encode("utf-8", "surrogateescape")
+
+
+def _shown(name: str) -> str:
+    return _bytes(name).decode("utf-8", "backslashreplace")
