@@ -194,11 +194,14 @@ class Classifying(Protocol):
     def hidden(
         self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
     ) -> Float[Tensor, "batch features"]:
-        """What the last layer judges by."""
+        """Features of the last hidden layer, before any noise that the last layer adds to them."""
         ...
 
     def class_logits(
-        self, hidden: Float[Tensor, "batch features"]
+        self, hidden: Float[Tensor, "batch features"], noise: Noise | None = None
     ) -> Float[Tensor, "batch classes"]:
-        """Logits l of the classes; p(class | x, real) = softmax l, and a(x) = log Σ exp l."""
+        """Logits l of the classes; p(class | x, real) = softmax l, and a(x) = log Σ exp l.
+
+        `noise` is what `hidden` was given, for the rows of these features alone.
+        """
         ...

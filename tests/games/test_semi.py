@@ -203,3 +203,20 @@ def test_labelled_pictures_are_asked_for(linear_g):
         nets = SemiSupervisedNets(config.SemiSupervisedGame(unlabelled=unlabelled))
         with pytest.raises(DataError, match="a batch without labelled pictures beside it"):
             nets.discriminator(players, Batch(torch.zeros(2, 1, 1, 2)), NOISE)
+
+
+def test_features_are_matched_before_the_noise_of_the_last_layer(linear_g):
+    """As in the published code: noise of the last layer reaches the classes, not the features."""
+    x = NOISE.uniform("x", 12, 1, 1, 6)
+    batch = Batch(x, beside=Batch(x[:4], torch.arange(4) % 3))
+    spec = config.SemiSupervisedDiscriminator(units=(8,), noise_input=0.0, noise_hidden=0.5)
+    d = SemiSupervisedDiscriminator((1, 1, 6), spec, 3)
+    g = linear_g(4, 1, 1, 6)
+    game = SemiSupervisedNets(config.SemiSupervisedGame())
+    players = {"generator": g, "discriminator": d}
+    matched = game.generator(players, batch, NOISE).losses["generator"]
+    of_real, of_fake = (d.hidden(some).mean(0) for some in (x, game.samples(players, batch, NOISE)))
+    torch.testing.assert_close(matched, (of_real - of_fake).square().mean())
+    noisy = d.hidden(x) + 0.5 * NOISE.hiss("discriminator/noise1", 12, 8)
+    torch.testing.assert_close(d(x, NOISE), d.class_logits(noisy).logsumexp(1))
+    assert not torch.isclose(d(x, NOISE), d(x)).any()

@@ -56,7 +56,8 @@ class SemiSupervisedNets:
         """D learns the classes of labelled pictures."""
         told, net = labelled(batch), cast(Classifying, players["discriminator"])
         (features,) = self.features(players, {"labelled": told.pictures}, noise)
-        loss = classification_loss(net.class_logits(features), labels_of(told))
+        logits = net.class_logits(features, noise.stacked("labelled"))
+        loss = classification_loss(logits, labels_of(told))
         return Outcome({"discriminator": loss})
 
     def discriminator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
@@ -90,9 +91,12 @@ class SemiSupervisedNets:
         net, told = cast(Classifying, players["discriminator"]), labelled(batch)
         parts = {"labelled": told.pictures, "real": batch.pictures, "fake": fake}
         of_told, of_real, of_fake = self.features(players, parts, noise)
-        classes = net.class_logits(of_real)
-        a_real, a_fake = classes.logsumexp(1), net.class_logits(of_fake).logsumexp(1)
-        supervised = classification_loss(net.class_logits(of_told), labels_of(told))
+        of_labelled, classes, of_generated = (
+            net.class_logits(some, noise.stacked(name))
+            for name, some in zip(parts, (of_told, of_real, of_fake), strict=True)
+        )
+        a_real, a_fake = classes.logsumexp(1), of_generated.logsumexp(1)
+        supervised = classification_loss(of_labelled, labels_of(told))
         loss = supervised + discriminator_loss(a_real, a_fake)
         observed = observe(a_real, a_fake) | {"loss/labelled": supervised}
         if self.spec.consistency:
@@ -105,7 +109,7 @@ class SemiSupervisedNets:
     def features(
         self, players: Players, parts: Mapping[str, Pictures], noise: Noise
     ) -> Sequence[Float[Tensor, "part features"]]:
-        """What D judges pictures by, as it is shown them: all kinds of them in one pass."""
+        """Features of D's last hidden layer, of all kinds of pictures in one pass."""
         kinds, always = self.spec.augmentations, torch.ones((), device=noise.device)
         shown = [
             augmented(some, kinds, always, noise.stacked(name)) for name, some in parts.items()

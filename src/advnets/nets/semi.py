@@ -72,11 +72,13 @@ class _ClassifyingDiscriminator(nn.Module):
     def hidden(
         self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
     ) -> Float[Tensor, "batch features"]:
-        """What the last layer judges by."""
+        """Features of the last hidden layer, before any noise."""
         raise NotImplementedError
 
     def class_logits(
-        self, hidden: Float[Tensor, "batch features"]
+        self,
+        hidden: Float[Tensor, "batch features"],
+        noise: Noise | None = None,  # noqa: ARG002 - for nets that add noise to their features
     ) -> Float[Tensor, "batch classes"]:
         """Logits l; p(class | x, real) = softmax l."""
         return self.last(hidden).float()
@@ -85,11 +87,15 @@ class _ClassifyingDiscriminator(nn.Module):
         self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
     ) -> Float[Tensor, " batch"]:
         """a(x) = log Σ exp l."""
-        return self.class_logits(self.hidden(x, noise)).logsumexp(1)
+        return self.class_logits(self.hidden(x, noise), noise).logsumexp(1)
 
 
 class SemiSupervisedDiscriminator(_ClassifyingDiscriminator):
-    """Fully connected; normal noise comes to every layer's input in training, as published."""
+    """Fully connected; normal noise is added to every layer's input in training.
+
+    The features that G matches are those of the last hidden layer before its noise, as in the
+    published code.
+    """
 
     def __init__(
         self, shape: Shape, spec: config.SemiSupervisedDiscriminator, classes: int
@@ -103,12 +109,20 @@ class SemiSupervisedDiscriminator(_ClassifyingDiscriminator):
     def hidden(
         self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
     ) -> Float[Tensor, "batch features"]:
-        """What the last layer judges by."""
+        """Features of the last hidden layer, before its noise."""
         h = add_noise(x.flatten(1), self.spec.noise_input, noise, "discriminator/noise0")
-        for number, layer in enumerate(self.layers, 1):
-            h = F.relu(layer(h))
-            h = add_noise(h, self.spec.noise_hidden, noise, f"discriminator/noise{number}")
+        for number, layer in enumerate(self.layers):
+            h = F.relu(layer(self._with_noise(h, number, noise) if number else h))
         return h
+
+    def class_logits(
+        self, hidden: Float[Tensor, "batch features"], noise: Noise | None = None
+    ) -> Float[Tensor, "batch classes"]:
+        """Logits l of the features with noise added; p(class | x, real) = softmax l."""
+        return super().class_logits(self._with_noise(hidden, len(self.layers), noise))
+
+    def _with_noise(self, h: Tensor, number: int, noise: Noise | None) -> Tensor:
+        return add_noise(h, self.spec.noise_hidden, noise, f"discriminator/noise{number}")
 
 
 class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
@@ -133,7 +147,7 @@ class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
         x: Float[Tensor, "batch channels height width"],
         noise: Noise | None = None,  # noqa: ARG002 - there is none within
     ) -> Float[Tensor, "batch features"]:
-        """What the last layer judges by."""
+        """The last maps."""
         for layer in self.layers:
             x = F.leaky_relu(layer(x), _SLOPE)
         return x.flatten(1)
