@@ -31,6 +31,8 @@ class Paper:
     """Where parts, trained runs and report.html go."""
     seeds: int | None = None
     """Seeds of every training that is scored; None: 3, or 1 with --quick."""
+    seed: int = 0
+    """Seed of every training; of several, the first."""
     mnist: Annotated[str, arg(metavar="SOURCE")] = "mnist"
     """The digits of Table 1 and Figures 2 and 3, with --full."""
     cifar: Annotated[str, arg(metavar="SOURCE")] = "cifar10"
@@ -43,6 +45,7 @@ class Paper:
     def __post_init__(self) -> None:
         if self.seeds is not None:
             at_least(self, 1, "seeds")
+        at_least(self, 0, "seed")
         if self.quick and self.full:
             raise UsageError("quick and full were both asked for; give one of them")
 
@@ -65,7 +68,7 @@ class Paper:
             if name not in PARTS:
                 raise UnknownNameError("part of the paper", name, PARTS)
         check_output(self.out, folder=True)
-        scale = Scale(self.full, self.seeds or (3 if self.full else 1))
+        scale = Scale(self.full, self.seeds or (3 if self.full else 1), self.seed)
         sources = Sources(self.mnist, self.cifar, self.faces)
         play = Play(PARTS, self.out, scale, sources, self.data_dir, Console(), _tell)
         broken = 0

@@ -71,7 +71,7 @@ def show(setting: Setting) -> Shown:
     courses: dict[str, list[Course]] = {}
     for name, game in RULES.items():
         setting.tell(f"the game on a line, {name}")
-        courses[name] = [course(game, rounds, batch, seed) for seed in range(setting.seeds)]
+        courses[name] = [course(game, rounds, batch, seed) for seed in setting.all_seeds]
     errors = {name: _mean(some, lambda c: c.mean_error) for name, some in courses.items()}
     ends = {name: max(c.divergence[-1] for c in some) for name, some in courses.items()}
     nearer = errors["k = 1"] > errors["k = 2"] > errors["k = 5"]

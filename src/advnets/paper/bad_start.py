@@ -59,7 +59,7 @@ class Trial:
         return next((n for n, jsd in enumerate(self.divergences) if jsd <= HALF), None)
 
 
-def bad_start(objective: Objective, rule: config.OptimizerConfig) -> Line:
+def bad_start(objective: Objective, rule: config.OptimizerConfig, seed: int = 0) -> Line:
     """G at -3.5, p_data at 3.5, and a D that has been trained to tell them apart."""
     stage = replace(
         NETS,
@@ -68,7 +68,7 @@ def bad_start(objective: Objective, rule: config.OptimizerConfig) -> Line:
         generator_optimizer=rule,
         discriminator_optimizer=config.Adam(2e-3),
     )
-    line = laid(SOURCE, CELLS, stage, batch=BATCH)
+    line = laid(SOURCE, CELLS, stage, seed=seed, batch=BATCH)
     winning = config.Adam(1e-2, lr_decay=1.005, min_lr=1e-4, beta1=0.9)
     best_response(line.table, TO_WIN, winning)
     return line
@@ -85,9 +85,9 @@ def first_pulls(line: Line) -> dict[str, float]:
     return sizes
 
 
-def trial(objective: Objective, rule: config.OptimizerConfig, rounds: int) -> Trial:
+def trial(objective: Objective, rule: config.OptimizerConfig, rounds: int, seed: int = 0) -> Trial:
     """Play from the bad start and look at the divergence after every round."""
-    line = bad_start(objective, rule)
+    line = bad_start(objective, rule, seed)
     generator, discriminator = (line.table.players[n] for n in ("generator", "discriminator"))
     start = line.see(points=LATENTS)
     with torch.no_grad():
@@ -107,7 +107,7 @@ def show(setting: Setting) -> Shown:
     for rule, moving in RULES.items():
         for objective in OBJECTIVES:
             setting.tell(f"the game from a bad start: {objective}, {rule}")
-            trials[rule, objective] = trial(objective, moving, ROUNDS)
+            trials[rule, objective] = trial(objective, moving, ROUNDS, setting.seed)
     return Shown(_blocks(setting, trials), _checks(trials))
 
 

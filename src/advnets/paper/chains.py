@@ -44,7 +44,9 @@ class Sampled:
     """The chains where they ended: each pixel drawn, 0 or 1."""
 
 
-def machine(pictures: Float[Tensor, "n pixels"], hidden: int, passes: int, lr: float) -> Any:
+def machine(
+    pictures: Float[Tensor, "n pixels"], hidden: int, passes: int, lr: float, seed: int = 0
+) -> Any:
     """Train a restricted Boltzmann machine; pixels in [0, 1] are probabilities of being lit.
 
     scikit-learn's `BernoulliRBM`: persistent contrastive divergence (Tieleman 2008).
@@ -54,7 +56,7 @@ def machine(pictures: Float[Tensor, "n pixels"], hidden: int, passes: int, lr: f
     """
     network: Any = require("sklearn.neural_network", "paper")
     rbm = network.BernoulliRBM(
-        hidden, learning_rate=lr, batch_size=10, n_iter=passes, random_state=0
+        hidden, learning_rate=lr, batch_size=10, n_iter=passes, random_state=seed
     )
     return rbm.fit(pictures.numpy())
 

@@ -137,11 +137,12 @@ def show(setting: Setting) -> Shown:
     size = FULL if setting.full else QUICK
     spec, opened = _opened(setting)
     digits = shares(opened.splits, opened.scaling)
-    feed = Feed(opened.scaling, BATCH, 0, torch.device("cpu"))
+    feed = Feed(opened.scaling, BATCH, setting.seed, torch.device("cpu"))
     bare = replace(size.discriminator, keep_input=1.0, keep_hidden=1.0)
 
     def table(discriminator: config.MaxoutDiscriminator) -> Board:
-        laid = lay(replace(size.stage, discriminator=discriminator), spec, opened)
+        stage = replace(size.stage, discriminator=discriminator)
+        laid = lay(stage, spec, opened, setting.seed)
         return replace(laid, batches=batches_of(digits.seen, feed))
 
     inner: dict[str, Inner] = {}

@@ -65,9 +65,9 @@ class Pulls:
         return (1 - self.verdict) / self.verdict
 
 
-def pulls(verdict: float) -> Pulls:
+def pulls(verdict: float, seed: int = 0) -> Pulls:
     """Measure both, on the nets of preset `digits` and one z, D's output bias moved to fit."""
-    table = digits_table(RANGE)
+    table = digits_table(RANGE, seed)
     generator = cast(MLPGenerator, table.players["generator"])
     discriminator = cast(MaxoutDiscriminator, table.players["discriminator"])
     z, wanted = generator.latent(1, table.noise), math.log(verdict / (1 - verdict))
@@ -97,7 +97,7 @@ def pulls(verdict: float) -> Pulls:
 def show(setting: Setting) -> Shown:
     """The two losses and their pulls, from D(G(z)) = 1/2 to one in a million."""
     setting.tell("gradients where D is confident")
-    measured = {verdict: pulls(verdict) for verdict in VERDICTS}
+    measured = {verdict: pulls(verdict, setting.seed) for verdict in VERDICTS}
     return Shown(_blocks(setting, measured), _checks(measured[CONFIDENT]))
 
 

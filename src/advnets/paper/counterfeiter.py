@@ -139,10 +139,10 @@ def show(setting: Setting) -> Shown:
     rounds = 12_000 if setting.full else 3000
     moments = (0, 20, 100, 500, 1000, rounds)
     setting.tell("the counterfeiter, on digits")
-    digits = tale(Match.laid(_stage(), DIGITS), rounds, 25, moments)
+    digits = tale(Match.laid(_stage(), DIGITS, setting.seed), rounds, 25, moments)
     setting.tell("the counterfeiter, on the line")
     game = replace(NETS, game=config.Game(k=1))
-    line = tale(Match.laid(game, LINE), 400, 10, ())
+    line = tale(Match.laid(game, LINE, setting.seed), 400, 10, ())
     best = max(digits.scores, key=lambda score: score.right)
     return Shown(
         blocks=(

@@ -16,7 +16,7 @@ LAST = 50
 def show(setting: Setting) -> Shown:
     """V(D, G) and D's verdicts over the game on a line."""
     setting.tell("the game on a line")
-    told = story()
+    told = story(setting.seed)
     ends = {name: sum(told.observed[name][-LAST:]) / LAST for name in ("d_real", "d_fake", "value")}
     real, fake = told.observed["d_real"][0], told.observed["d_fake"][0]
     return Shown(

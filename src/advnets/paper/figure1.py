@@ -70,7 +70,7 @@ def story(seed: int = 0) -> Story:
 def show(setting: Setting) -> Shown:
     """Stills (a) to (d), and the animation."""
     setting.tell("the game on a line")
-    told = story()
+    told = story(setting.seed)
     b, d = told.stills["b"], told.stills["d"]
     flat = float(np.abs(b.discriminator - 0.5)[b.seen].max())
     return Shown(

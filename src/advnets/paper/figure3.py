@@ -22,7 +22,7 @@ LINES, STEPS = 8, 12
 def show(setting: Setting) -> Shown:
     """Straight lines between random z, and how evenly the picture changes along them."""
     trained = scored_run(setting)
-    pictures = interpolated(trained, LINES, STEPS)
+    pictures = interpolated(trained, LINES, STEPS, setting.seed)
     moved = (pictures[:, 1:] - pictures[:, :-1]).flatten(2).norm(dim=2)
     ends = (pictures[:, -1] - pictures[:, 0]).flatten(1).norm(dim=1)
     largest = float((moved / ends[:, None]).max())

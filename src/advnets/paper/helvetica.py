@@ -20,7 +20,7 @@ def show(setting: Setting) -> Shown:
     """The points as they collapse and come back, and how many modes there are on the way."""
     size = FULL if setting.full else QUICK
     setting.tell("the Helvetica scenario on a ring of 8 modes")
-    seen = story(size)
+    seen = story(size, setting.seed)
     before, after, end = seen.before, seen.after, seen.counts[-1]
     assert before is not None
     assert after is not None

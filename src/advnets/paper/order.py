@@ -76,7 +76,7 @@ def show(setting: Setting) -> Shown:
     for name, game in ORDERS.items():
         setting.tell(f"{opened.facts.name}, {name} updates")
         stage = replace(size.stage, game=game)
-        races[name] = [race(stage, size, opened, seed) for seed in range(setting.seeds)]
+        races[name] = [race(stage, size, opened, seed) for seed in setting.all_seeds]
     checks = (_held(races),) if setting.full else ()
     return Shown(tuple(_blocks(setting, opened.facts.name, races)), checks)
 
@@ -153,7 +153,7 @@ def _blocks(setting: Setting, data: str, races: Mapping[str, list[Race]]) -> Ite
         )
     )
     yield _curves(setting, races)
-    yield _table(races)
+    yield _table(races, setting.all_seeds)
     yield Words(_in_words(races))
 
 
@@ -210,7 +210,7 @@ def _draw(axes: Axes, races: Mapping[str, list[Race]], name: str, *, named: bool
             axes.plot(seen.rounds, seen.told[name], style, color=colour, lw=1.2, label=label)
 
 
-def _table(races: Mapping[str, list[Race]]) -> Table:
+def _table(races: Mapping[str, list[Race]], seeds: range) -> Table:
     return Table(
         "At the end: means over the last tenth of the looks.",
         ("order", "seed", "$D(x)$", "$D(G(z))$", "variety", "stuck"),
@@ -222,7 +222,7 @@ def _table(races: Mapping[str, list[Race]]) -> Table:
                 f"{seen.end('flat'):.0%}",
             )
             for order, some in races.items()
-            for seed, seen in enumerate(some)
+            for seed, seen in zip(seeds, some, strict=True)
         ),
     )
 

@@ -119,6 +119,13 @@ class Setting:
     data_dir: str | None
     watcher: Watcher
     tell: Callable[[str], None]
+    seed: int = 0
+    """Seed of every training; of several, the first."""
+
+    @property
+    def all_seeds(self) -> range:
+        """The seeds of trainings that are scored."""
+        return range(self.seed, self.seed + self.seeds)
 
     def data(self, spec: config.Data, source: str) -> config.Data:
         """A preset's data, from where this paper is told to take them."""

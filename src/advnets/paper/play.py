@@ -86,6 +86,7 @@ class Play:
             data_dir=self.data_dir,
             watcher=self.watcher,
             tell=self.tell,
+            seed=self.scale.seed,
         )
         shown = self.parts[name].show(setting)
         seconds = time.monotonic() - began

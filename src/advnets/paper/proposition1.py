@@ -136,11 +136,11 @@ class Answer:
         return float(gap[self.sight.seen & where].max())
 
 
-def answer(pair: Pair, effort: Effort) -> Answer:
+def answer(pair: Pair, effort: Effort, seed: int = 0) -> Answer:
     """Train D by its phase of Algorithm 1 alone, on new points in every batch."""
     points = f"n={effort.updates * effort.batch}"
     source = f"{pair.data}{',' if ':' in pair.data else ':'}{points}"
-    line = laid(source, CELLS, STAGE, batch=effort.batch)
+    line = laid(source, CELLS, STAGE, seed=seed, batch=effort.batch)
     generated = open_source(pair.generated).distribution
     assert isinstance(generated, Synthetic)
     players = {**line.table.players, "generator": Standing(generated)}
@@ -184,10 +184,10 @@ def show(setting: Setting) -> Shown:
     answers: list[Answer] = []
     for pair in PAIRS:
         setting.tell(f"D against {pair.name}")
-        answers.append(answer(pair, effort))
+        answers.append(answer(pair, effort, setting.seed))
     short = max(answers, key=lambda one: one.criterion - one.value)
     missing = short.criterion - short.value
-    miss = largest_miss()
+    miss = largest_miss(seed=setting.seed)
     return Shown(
         blocks=(
             Formula(r"D^*_G(x) = \frac{p_{data}(x)}{p_{data}(x) + p_g(x)}", "2"),

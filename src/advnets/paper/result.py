@@ -23,6 +23,7 @@ class Scale:
 
     full: bool
     seeds: int
+    seed: int = 0
 
     @property
     def name(self) -> str:

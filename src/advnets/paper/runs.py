@@ -18,12 +18,13 @@ QUICK_EPOCHS = 200
 SMALLER = 8
 """By how much nets are narrower at quick scale."""
 QUICK_STEPS = 300
-VAE_UNITS, VAE_EPOCHS = (256, 256), 150
+VAE_UNITS, VAE_EPOCHS = (256, 256), 600
 """Of the encoder at quick scale, as many as G has, and how long it is trained."""
 
 
-def scored_run(setting: Setting, seed: int = 0) -> Trained:
+def scored_run(setting: Setting, seed: int | None = None) -> Trained:
     """The run whose samples are shown and scored: the MNIST experiment, or small digits."""
+    seed = setting.seed if seed is None else seed
     if setting.full:
         return setting.trained(f"mnist-{seed}", mnist(setting, seed))
     return setting.trained(f"digits-{seed}", digits(seed))
@@ -31,14 +32,14 @@ def scored_run(setting: Setting, seed: int = 0) -> Trained:
 
 def scored_runs(setting: Setting) -> list[Trained]:
     """The same for every seed."""
-    return [scored_run(setting, seed) for seed in range(setting.seeds)]
+    return [scored_run(setting, seed) for seed in setting.all_seeds]
 
 
 def tuned_runs(setting: Setting) -> list[Trained]:
     """The same nets trained our way, a run for each seed."""
     return [
         setting.trained(f"tuned-{seed}", _mnist(setting, "tuned-mnist", seed, every=2000))
-        for seed in range(setting.seeds)
+        for seed in setting.all_seeds
     ]
 
 
@@ -48,12 +49,12 @@ def vae_runs(setting: Setting) -> list[Trained]:
         setting.trained(f"vae-{seed}", _mnist(setting, "vae-mnist", seed, every=0))
         if setting.full
         else setting.trained(f"vae-digits-{seed}", vae_of_digits(seed))
-        for seed in range(setting.seeds)
+        for seed in setting.all_seeds
     ]
 
 
 def vae_of_digits(seed: int) -> config.Config:
-    """The offline preset's net as a decoder, for ten seconds."""
+    """The offline preset's net as a decoder, for half a minute."""
     small, vae = digits(seed), presets.named("vae-mnist").stage
     generator = replace(small.stage.generator, prior="normal")
     game = config.ElboGame(config.MLPEncoder(hidden=VAE_UNITS))
@@ -137,7 +138,8 @@ def faces_run(setting: Setting, fold: int | None = None) -> FacesRun:
 
 
 def _named(setting: Setting, name: str) -> str:
-    return name if setting.full else f"{name}-quick"
+    name = name if setting.full else f"{name}-quick"
+    return f"{name}-{setting.seed}" if setting.seed else name
 
 
 FACES_STEPS, CIFAR_STEPS, CIFAR_CONV_STEPS = (400, 180), (10_000,), (4600,)
@@ -147,7 +149,7 @@ FACES_SCORED = 60
 
 
 def _on(setting: Setting, preset: str, source: str, steps: tuple[int, ...]) -> config.Config:
-    run = presets.named(preset)
+    run = replace(presets.named(preset), seed=setting.seed)
     stages = tuple(
         replace(stage, steps=n if setting.full else QUICK_STEPS // len(steps))
         for stage, n in zip(run.stages, steps, strict=True)

@@ -1,0 +1,68 @@
+"""The claims of the quick scale that depend on a training hold for each of ten seeds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from advnets.paper import table2, vae
+from advnets.paper.chains import Station
+from advnets.paper.parts import PARTS
+
+SEEDS = range(10)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_claims_of_trained_nets_hold_with_any_seed(setting, seed):
+    setting = replace(setting, seed=seed)
+    for name in ("fig3", "table2", "vae", "density"):
+        checks = PARTS[name].show(setting).checks
+        assert checks
+        assert [check for check in checks if not check.holds] == [], name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in PARTS if name not in ("fig3", "table2", "vae", "density")],
+)
+def test_the_other_claims_hold_with_other_seeds(setting, seed, name):
+    setting = replace(setting, seed=seed, folder=setting.folder / name)
+    assert [check for check in PARTS[name].show(setting).checks if not check.holds] == []
+
+
+def stations(pictures, after, correlations=(0.55, 0.0)):
+    """Chains after 1 and after 1,000 steps."""
+    return [
+        Station(steps, 1e-5, rows, correlation)
+        for steps, rows, correlation in zip((1, 1000), (pictures, after), correlations, strict=True)
+    ]
+
+
+def holds(checks):
+    return [check.holds for check in checks]
+
+
+def test_chains_that_stand_still_or_do_not_forget_fail_the_claims():
+    """A chain that is never run is as far from data as at its start, and resembles itself."""
+    rng = torch.Generator().manual_seed(0)
+    real = torch.rand(50, 16, generator=rng)
+    noise, found = torch.rand(30, 16, generator=rng), real[:30] + 0.01
+    assert holds(table2._easy(stations(noise, found), real)) == [True, True]
+    assert holds(table2._easy(stations(noise, noise, (1.0, 1.0)), real)) == [False, False]
+    assert holds(table2._easy(stations(found, noise), real)) == [False, True]
+
+
+def test_an_encoder_that_says_nothing_fails_the_claim_of_reconstructions():
+    """The best that G can make of no information is the mean picture."""
+    shown = torch.rand(20, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    errors = {"nearest": 0.01, "mean": 0.08, vae.VAE: 0.08}
+    (blind,) = vae._nearer(vae.Reconstructed(shown, {}, errors), full=False)
+    assert not blind.holds
+    (told,) = vae._nearer(vae.Reconstructed(shown, {}, {**errors, vae.VAE: 0.03}), full=False)
+    assert told.holds
+    assert holds(vae._nearer(vae.Reconstructed(shown, {}, errors), full=True)) == [False, False]
