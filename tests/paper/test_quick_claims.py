@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
-from advnets.paper import table2, vae
+from advnets.paper import density, table2, vae
 from advnets.paper.chains import Station
+from advnets.paper.classes import Shares
 from advnets.paper.parts import PARTS
 
 SEEDS = range(10)
@@ -66,3 +68,25 @@ def test_an_encoder_that_says_nothing_fails_the_claim_of_reconstructions():
     (told,) = vae._nearer(vae.Reconstructed(shown, {}, {**errors, vae.VAE: 0.03}), full=False)
     assert told.holds
     assert holds(vae._nearer(vae.Reconstructed(shown, {}, errors), full=True)) == [False, False]
+
+
+def shares(*p_g):
+    """Class frequencies of ten classes that are equally frequent in the data."""
+    p = np.full(10, 0.1)
+    q = np.array(p_g) / sum(p_g)
+    return Shares(p, q, accuracy=0.95, chance=0.04)
+
+
+def test_a_generator_of_half_the_classes_fails_the_claims_of_frequencies():
+    even, uneven, half = (
+        shares(*[1] * 10),
+        shares(0, *[1] * 5, *[2] * 4),
+        shares(*[1] * 5, *[0] * 5),
+    )
+    for found, of_quick, of_full in (
+        (even, [True] * 3, [True] * 3),
+        (uneven, [True] * 3, [True, False, True]),
+        (half, [True, False, False], [True, False, False]),
+    ):
+        assert holds(density._frequency_checks(found, 2000, full=False)) == of_quick
+        assert holds(density._frequency_checks(found, 2000, full=True)) == of_full
