@@ -65,6 +65,18 @@ def test_what_is_too_wide_is_as_far_as_its_masses_say(distribution, wider, expec
     assert expected > 0.05
 
 
+def test_estimates_of_no_divergence_are_above_it_by_the_bias_that_is_documented():
+    """Samples of p_data itself: E KL is about (bins - 1) / 2n, E JSD (bins - 1) / 8n, not 0."""
+    bins, n = 256, 20_000
+    masses = torch.full((bins,), 1 / bins)
+    rng = np.random.default_rng(0)
+    draws = torch.from_numpy(rng.multinomial(n, np.full(bins, 1 / bins), 200))
+    found = [binned_divergence(counts, masses) for counts in draws]
+    assert min(one.kl for one in found) > 0
+    assert np.mean([one.kl for one in found]) == pytest.approx((bins - 1) / (2 * n), rel=0.03)
+    assert np.mean([one.jsd for one in found]) == pytest.approx((bins - 1) / (8 * n), rel=0.03)
+
+
 def test_what_lacks_an_arm_is_log_2_away():
     both, one = Spiral(sd=0.005), Spiral(arms=1, sd=0.005)
     counts = count_in_cells(both, one.sample(100_000, Noise(2)))

@@ -40,7 +40,8 @@ class MixtureQuality:
     """Of each mode: the least deviation along any axis over the largest; 1 if p_g = p_data. None of
     fewer samples than dimensions and one."""
     kl: float
-    """KL(samples ‖ p_data) in nats over the bins of each mode, which no finer ones are below."""
+    """KL(samples ‖ p_data) in nats over the bins of each mode, a plug-in estimate that is too large
+    in the mean (`binned_divergence`)."""
     jsd: float
     """The Jensen-Shannon divergence over the same bins, from 0 to log 2."""
     bins: int
