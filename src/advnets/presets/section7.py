@@ -102,6 +102,12 @@ COMPLETION = Config(
     ticks=_TICKS,
 )
 
+# The nets, losses, rates and length of the published code (openai/improved-gan, in its folder
+# mnist_svhn_cifar10 the file train_mnist_feature_matching.py), which differs from this preset in
+# five ways. The gains of D's hidden layers are set from 500 digits before the first step and stay;
+# here they begin at 1 and are trained. G's output layer has normed weights, and its batch norms no
+# gain. z is uniform in [0, 1], and G's weights begin as Glorot and Bengio have them. G moves on a
+# batch of its own. All 60,000 training digits are used; here 10,000 of them are for validation.
 SEMI_2016 = Config(
     preset="semi-mnist-2016",
     data=Data(source="mnist"),
@@ -218,7 +224,10 @@ PRESETS = (
     Preset(COMPLETION, "MNIST, any part of a digit given the rest."),
     Preset(SEMI, "MNIST with 100 labels: D tells ten digits and generated."),
     Preset(SEMI_LARGE, "The same by a larger D and batches of 1,024; for a GPU."),
-    Preset(SEMI_2016, "The same by fully connected nets, as published in 2016."),
+    Preset(
+        SEMI_2016,
+        "The same by fully connected nets, after Salimans et al. 2016 (docs/guide.md: differences).",
+    ),
     Preset(SUPERVISED, "semi-mnist's D by the 100 labels alone."),
     Preset(COORDINATED, "mlp's nets in turns, D at four times G's rate: good soonest."),
     Preset(VAE, "The variational autoencoder on MNIST, with paper-mnist's decoder."),

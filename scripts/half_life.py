@@ -1,0 +1,195 @@
+"""Choose the half-life of a weight average by validation images.
+
+    python scripts/half_life.py runs/half-life docs/records paper-mnist --seeds 10 \
+        --half-lives 150000 250000 500000 750000 1000000 1500000 2000000 2500000 3000000
+
+A weight average does not influence training, so one training per seed carries an average of each
+half-life (in images) beside the last weights. Every --every steps and at the end, each generator is
+scored by the Parzen log-likelihood of validation images: σ is selected on the first tenth of them
+(at most 1,000), the score is the mean over all others. Test images are never read. The half-life
+with the highest mean over seeds after the last step is printed. A record of each seed,
+RECORDS/half-life-PRESET-SEED.json, holds the command, versions, seconds and every score. A training
+that was stopped continues.
+
+The averages are updated at every tenth step, with the decay of ten steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from seeds import in_lines
+from torch import nn
+
+from advnets import config, presets
+from advnets.codec import to_json
+from advnets.console import Console
+from advnets.experiment import build
+from advnets.experiment.measure import SAMPLES, Drawing, draw_samples, held_out, pixels
+from advnets.metrics.parzen import (
+    PAPER_GRID,
+    SELECTION_POINTS,
+    parzen_log_likelihood,
+    select_sigma,
+)
+from advnets.runs import RunDirectory
+from advnets.training import runtime
+from advnets.training.ema import WeightAverage
+from advnets.training.loop import Hooks, Loop
+
+INTERVAL = 10
+"""Steps between updates of the averages."""
+LAST = 0
+"""The half-life under which the last weights are recorded."""
+
+
+class WeightAverages(WeightAverage):
+    """Weight averages of one module with several half-lives, in images."""
+
+    def __init__(self, module: nn.Module, half_lives: Sequence[int], batch_size: int) -> None:
+        images = INTERVAL * batch_size
+        self.averages = {h: WeightAverage(module, h, images) for h in half_lives}
+        self.module = nn.ModuleDict({str(h): one.module for h, one in self.averages.items()})
+
+    def update(self, module: nn.Module, steps: int) -> None:
+        """Move every average towards the module's weights, at every `INTERVAL`-th step."""
+        if steps % INTERVAL == 0:
+            for average in self.averages.values():
+                average.update(module, steps // INTERVAL)
+
+
+@dataclass(frozen=True)
+class ValidationScore:
+    """The Parzen log-likelihood of validation images under samples of a generator, in nats."""
+
+    data: build.OpenedData
+    seed: int
+    drawing: Drawing
+
+    def __call__(self, generator: nn.Module) -> dict[str, float]:
+        """Return the mean over the validation images that did not select σ, and σ."""
+        samples = draw_samples(generator, self.data.scaling, SAMPLES, self.seed, self.drawing)
+        points, _ = held_out(self.data)
+        valid, rows = pixels(points, slice(None)), samples.flatten(1)
+        first = min(SELECTION_POINTS, len(valid) // 10)
+        sigma, _ = select_sigma(valid[:first], rows, PAPER_GRID)
+        scores = parzen_log_likelihood(valid[first:], rows, sigma)
+        return {"mean": float(scores.mean()), "n": len(scores), "sigma": sigma}
+
+
+def train(run: RunDirectory, asked: config.Config, half_lives: Sequence[int], every: int) -> bool:
+    """Train one seed to its end, from its newest checkpoint; return whether it is complete."""
+    data = build.open_data(asked.data)
+    chosen = build.resolved(asked, data.facts, runtime.resolve(asked.runtime))
+    chosen = replace(chosen, ticks=replace(chosen.ticks, samples=0, evaluate=every))
+    told = {"config": to_json(chosen), "half_lives": list(half_lives)}
+    if run.begun and {key: run.read_config().get(key) for key in told} != told:
+        raise SystemExit(f"{run.path} holds a run with other options; give another folder")
+    with run.held(), runtime.interruptible() as interruption:
+        run.write_config({**told, "versions": build.versions()})
+        device = runtime.prepare(chosen.runtime)
+        table = build.table(chosen, data, 0, device)
+        score = ValidationScore(data, chosen.seed, Drawing.of(chosen.runtime, device))
+
+        def evaluate(generator: nn.Module) -> Mapping[str, Any]:
+            several = isinstance(generator, nn.ModuleDict)
+            kept = dict(generator.items()) if several else {str(LAST): generator}
+            return {"scores": {half_life: score(one) for half_life, one in kept.items()}}
+
+        batch_size = chosen.data.batch_size
+        averages = WeightAverages(table.players["generator"], half_lives, batch_size)
+        loop = Loop(
+            table=table,
+            run=run,
+            ticks=chosen.ticks,
+            steps=cast(int, chosen.stage.steps),
+            hooks=Hooks(watcher=Console(), samples=lambda _, __: None, evaluate=evaluate),
+            interruption=interruption,
+            averages={"generator": averages},
+            batch_size=batch_size,
+        )
+        if run.checkpoint_files():
+            newest = run.newest_checkpoint()
+            loop.restore(newest)
+            run.forget_after(loop.step)
+        return loop.run_to_end()
+
+
+def record(run: RunDirectory, command: str, seed: int) -> dict[str, Any]:
+    """Return the command, seconds, versions and scores of one training."""
+    events, told = run.events(), run.read_config()
+    ticks = [event for event in events if event["kind"] == "tick"]
+    scores = [
+        {"step": event["step"], "epoch": event["epoch"], "half_life": int(half_life), **score}
+        for event in events
+        if event["kind"] == "evaluate"
+        for half_life, score in event["scores"].items()
+    ]
+    return {
+        "command": command,
+        "seed": seed,
+        "seconds": round(sum(tick["seconds"] for tick in ticks), 1),
+        "processor_seconds": round(sum(tick["processor_seconds"] for tick in ticks), 1),
+        "versions": told["versions"],
+        "runtime": told["config"]["runtime"],
+        "scores": scores,
+    }
+
+
+def final_means(records: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """Return the mean over seeds of the score after the last step, by half-life."""
+    final: dict[int, list[float]] = {}
+    for one in records:
+        last = max(score["step"] for score in one["scores"])
+        for score in one["scores"]:
+            if score["step"] == last:
+                final.setdefault(score["half_life"], []).append(score["mean"])
+    return {half_life: statistics.fmean(means) for half_life, means in final.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train every seed, keep its record, and print the score of each half-life."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("out", type=Path)
+    parser.add_argument("records", type=Path)
+    parser.add_argument("preset")
+    parser.add_argument("--seeds", type=int, nargs="+", required=True)
+    parser.add_argument("--half-lives", type=int, nargs="+", required=True)
+    parser.add_argument("--every", type=int, default=10_000, help="steps between scores")
+    parser.add_argument("--steps", type=int, help="steps of a training; else the preset's length")
+    parser.add_argument("--data", help="a data set; else the preset's")
+    parser.add_argument("--threads", type=int, default=1)
+    asked = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    found: list[dict[str, Any]] = []
+    for seed in asked.seeds:
+        chosen = presets.named(asked.preset)
+        chosen = replace(chosen, seed=seed, runtime=replace(chosen.runtime, threads=asked.threads))
+        if asked.data:
+            chosen = replace(chosen, data=replace(chosen.data, source=asked.data))
+        if asked.steps:
+            chosen = chosen.with_stage(replace(chosen.stage, epochs=None, steps=asked.steps))
+        run = RunDirectory(asked.out / f"{asked.preset}-{seed}")
+        if not train(run, chosen, asked.half_lives, asked.every):
+            raise SystemExit("stopped; the same command continues")
+        found.append(record(run, shlex.join(["python", "scripts/half_life.py", *words]), seed))
+        asked.records.mkdir(parents=True, exist_ok=True)
+        kept = asked.records / f"half-life-{asked.preset}-{seed}.json"
+        kept.write_text(in_lines(found[-1]), "utf-8")
+    means = final_means(found)
+    for half_life, mean in means.items():
+        print(f"{half_life or 'last weights':>12}  {mean:.1f} nats")
+    print(f"chosen: {max((h for h in means if h != LAST), key=lambda h: means[h])}")
+
+
+if __name__ == "__main__":
+    main()
