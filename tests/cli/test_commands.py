@@ -21,7 +21,7 @@ def test_presets_are_listed(said):
         "points": "The 2014 pair, small, on points of a line or plane; a minute, offline.",
         "mlp": "Fully connected nets with batch norm, as in tutorials, on MNIST.",
         "tuned-mnist": "The 2014 MNIST nets trained our way: pairs, slope penalties, Adam.",
-        "paper-mnist": "The 2014 MNIST experiment, the authors' configuration to the letter.",
+        "paper-mnist": "The 2014 MNIST experiment, its authors' configuration; a weight average.",
         "paper-tfd": "The 2014 Toronto Face Database experiment, its two stages of training.",
         "paper-cifar": "The 2014 CIFAR-10 experiment, fully connected.",
         "paper-cifar-conv": "The 2014 CIFAR-10 experiment, convolutional D, deconvolutional G.",
@@ -37,7 +37,7 @@ def test_presets_are_listed(said):
         "completion-mnist": "MNIST, any part of a digit given the rest.",
         "semi-mnist": "MNIST with 100 labels: D tells ten digits and generated.",
         "semi-mnist-large": "The same by a larger D and batches of 1,024; for a GPU.",
-        "semi-mnist-2016": "The same by fully connected nets, as published in 2016.",
+        "semi-mnist-2016": "By fully connected nets, nearly as published in 2016 (docs/guide.md).",
         "supervised-mnist": "semi-mnist's D by the 100 labels alone.",
         "coordinated-mnist": "mlp's nets in turns, D at four times G's rate: good soonest.",
         "vae-mnist": "The variational autoencoder on MNIST, with paper-mnist's decoder.",
@@ -47,8 +47,8 @@ def test_presets_are_listed(said):
         "modern-stacked": "Stacked MNIST, 1,000 modes, by the same; an hour and a half.",
         "modern-cifar": "CIFAR-10 by the same recipe, with residual nets; for a GPU.",
         "modern-residual": "The same with residual nets (--data PATH or cifar10); for a GPU.",
-        "modern-ring": "The recipe on a ring of 8 modes, with fully connected nets.",
-        "modern-grid": "The same on a grid of 25 modes.",
+        "modern-ring": "The recipe on a ring of 8 modes, tuned to that fineness (docs/results.md).",
+        "modern-grid": "The same on a grid of 25 modes, tuned to that fineness.",
     }
     told = "".join(f"{name.ljust(23)}  {about}\n" for name, about in listed.items())
     assert said("presets") == (0, told, "")

@@ -145,7 +145,7 @@ def _blocks(setting: Setting, data: str, races: Mapping[str, list[Race]]) -> Ite
         "moved. In the authors' program both gradients are taken before either moves. On the line "
         f"both orders arrive. Here is the game on `{data}`, "
         + (
-            "the authors' nets, rates and schedules to the letter, in both orders: all else, "
+            "the authors' nets, rates and schedules, in both orders: all else, "
             "batches and initial weights too, is the same."
             if setting.full
             else "with narrow nets, in both orders. On small digits they go on alike; it is with "

@@ -107,9 +107,7 @@ CIFAR_CONV = Config(
 )
 
 PRESETS = (
-    Preset(
-        MNIST, "The 2014 MNIST experiment, the authors' configuration, and a weight average beside."
-    ),
+    Preset(MNIST, "The 2014 MNIST experiment, its authors' configuration; a weight average."),
     Preset(TFD, "The 2014 Toronto Face Database experiment, its two stages of training."),
     Preset(CIFAR, "The 2014 CIFAR-10 experiment, fully connected."),
     Preset(CIFAR_CONV, "The 2014 CIFAR-10 experiment, convolutional D, deconvolutional G."),

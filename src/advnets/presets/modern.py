@@ -221,6 +221,6 @@ PRESETS = (
     Preset(STACKED, "Stacked MNIST, 1,000 modes, by the same; an hour and a half."),
     Preset(CIFAR, "CIFAR-10 by the same recipe, with residual nets; for a GPU."),
     Preset(RESIDUAL, "The same with residual nets (--data PATH or cifar10); for a GPU."),
-    Preset(RING, "The recipe on a ring of 8 modes, with fully connected nets."),
-    Preset(GRID, "The same on a grid of 25 modes."),
+    Preset(RING, "The recipe on a ring of 8 modes, tuned to that fineness (docs/results.md)."),
+    Preset(GRID, "The same on a grid of 25 modes, tuned to that fineness."),
 )

@@ -226,7 +226,7 @@ PRESETS = (
     Preset(SEMI_LARGE, "The same by a larger D and batches of 1,024; for a GPU."),
     Preset(
         SEMI_2016,
-        "The same by fully connected nets, after Salimans et al. 2016 (docs/guide.md: differences).",
+        "By fully connected nets, nearly as published in 2016 (docs/guide.md).",
     ),
     Preset(SUPERVISED, "semi-mnist's D by the 100 labels alone."),
     Preset(COORDINATED, "mlp's nets in turns, D at four times G's rate: good soonest."),
