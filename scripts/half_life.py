@@ -1,15 +1,17 @@
 """Choose the half-life of a weight average by validation images.
 
-    python scripts/half_life.py runs/half-life docs/records paper-mnist --seeds 10 \
+    python scripts/half_life.py runs/half-life docs/records/half-life paper-mnist --seeds 10 \
         --half-lives 150000 250000 500000 750000 1000000 1500000 2000000 2500000 3000000
 
 A weight average does not influence training, so one training per seed carries an average of each
 half-life (in images) beside the last weights. Every --every steps and at the end, each generator is
 scored by the Parzen log-likelihood of validation images: σ is selected on the first tenth of them
-(at most 1,000), the score is the mean over all others. Test images are never read. The half-life
-with the highest mean over seeds after the last step is printed. A record of each seed,
-RECORDS/half-life-PRESET-SEED.json, holds the command, versions, seconds and every score. A training
-that was stopped continues.
+(at most 1,000), the score is the mean over all others. Test images are never read. Real training
+images in the place of samples are scored in the same way. A score above theirs says smoother than
+data, so two half-lives are printed: that of the highest mean over seeds after the last step, and
+the shortest whose mean reaches the score of real training images. A record of each seed,
+RECORDS/PRESET-SEED.json, holds the command, versions, seconds and every score. A training that was
+stopped continues.
 
 The averages are updated at every tenth step, with the decay of ten steps.
 """
@@ -26,13 +28,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from seeds import in_lines
-from torch import nn
+from torch import Tensor, nn
 
 from advnets import config, presets
 from advnets.codec import to_json
-from advnets.console import Console
+from advnets.data.source import Part
 from advnets.experiment import build
-from advnets.experiment.measure import SAMPLES, Drawing, draw_samples, held_out, pixels
+from advnets.experiment.measure import SAMPLES, Drawing, draw_samples, pixels, real_pictures
 from advnets.metrics.parzen import (
     PAPER_GRID,
     SELECTION_POINTS,
@@ -67,21 +69,43 @@ class WeightAverages(WeightAverage):
 
 @dataclass(frozen=True)
 class ValidationScore:
-    """The Parzen log-likelihood of validation images under samples of a generator, in nats."""
+    """The Parzen log-likelihood of validation images, in nats."""
 
     data: build.OpenedData
     seed: int
     drawing: Drawing
 
-    def __call__(self, generator: nn.Module) -> dict[str, float]:
-        """Return the mean over the validation images that did not select σ, and σ."""
+    def of_generator(self, generator: nn.Module) -> dict[str, float]:
+        """Score samples of a generator."""
         samples = draw_samples(generator, self.data.scaling, SAMPLES, self.seed, self.drawing)
-        points, _ = held_out(self.data)
-        valid, rows = pixels(points, slice(None)), samples.flatten(1)
+        return self.of_images(samples)
+
+    def of_real(self) -> dict[str, float]:
+        """Score real training images in the place of samples."""
+        return self.of_images(real_pictures(self.data.splits.train, SAMPLES, self.seed))
+
+    def of_images(self, images: Tensor) -> dict[str, float]:
+        """Return the mean over the validation images that did not select σ, and σ.
+
+        `images` have shape (n, channels, height, width) and values in [0, 1].
+        """
+        valid, rows = pixels(cast(Part, self.data.splits.valid), slice(None)), images.flatten(1)
         first = min(SELECTION_POINTS, len(valid) // 10)
         sigma, _ = select_sigma(valid[:first], rows, PAPER_GRID)
         scores = parzen_log_likelihood(valid[first:], rows, sigma)
         return {"mean": float(scores.mean()), "n": len(scores), "sigma": sigma}
+
+
+class Log:
+    """Print the step and the seconds of every log interval, and every score."""
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Print one event."""
+        told = event.get("scores", {"seconds": event.get("seconds")})
+        print(f"step {event['step']:,}: {event['kind']} {told}", flush=True)
+
+    def progress(self, step: int) -> None:
+        """Print nothing at a single step."""
 
 
 def train(run: RunDirectory, asked: config.Config, half_lives: Sequence[int], every: int) -> bool:
@@ -93,15 +117,17 @@ def train(run: RunDirectory, asked: config.Config, half_lives: Sequence[int], ev
     if run.begun and {key: run.read_config().get(key) for key in told} != told:
         raise SystemExit(f"{run.path} holds a run with other options; give another folder")
     with run.held(), runtime.interruptible() as interruption:
-        run.write_config({**told, "versions": build.versions()})
         device = runtime.prepare(chosen.runtime)
         table = build.table(chosen, data, 0, device)
         score = ValidationScore(data, chosen.seed, Drawing.of(chosen.runtime, device))
+        run.write_config({**told, "versions": build.versions(), "real": score.of_real()})
 
         def evaluate(generator: nn.Module) -> Mapping[str, Any]:
             several = isinstance(generator, nn.ModuleDict)
             kept = dict(generator.items()) if several else {str(LAST): generator}
-            return {"scores": {half_life: score(one) for half_life, one in kept.items()}}
+            return {
+                "scores": {half_life: score.of_generator(one) for half_life, one in kept.items()}
+            }
 
         batch_size = chosen.data.batch_size
         averages = WeightAverages(table.players["generator"], half_lives, batch_size)
@@ -110,7 +136,7 @@ def train(run: RunDirectory, asked: config.Config, half_lives: Sequence[int], ev
             run=run,
             ticks=chosen.ticks,
             steps=cast(int, chosen.stage.steps),
-            hooks=Hooks(watcher=Console(), samples=lambda _, __: None, evaluate=evaluate),
+            hooks=Hooks(watcher=Log(), samples=lambda _, __: None, evaluate=evaluate),
             interruption=interruption,
             averages={"generator": averages},
             batch_size=batch_size,
@@ -139,6 +165,7 @@ def record(run: RunDirectory, command: str, seed: int) -> dict[str, Any]:
         "processor_seconds": round(sum(tick["processor_seconds"] for tick in ticks), 1),
         "versions": told["versions"],
         "runtime": told["config"]["runtime"],
+        "real": told["real"],
         "scores": scores,
     }
 
@@ -152,6 +179,13 @@ def final_means(records: Sequence[Mapping[str, Any]]) -> dict[int, float]:
             if score["step"] == last:
                 final.setdefault(score["half_life"], []).append(score["mean"])
     return {half_life: statistics.fmean(means) for half_life, means in final.items()}
+
+
+def choices(means: Mapping[int, float], real: float) -> tuple[int, int | None]:
+    """Return the half-life of the highest score, and the shortest that reaches the real images'."""
+    averages = {half_life: mean for half_life, mean in means.items() if half_life != LAST}
+    reaching = [half_life for half_life, mean in averages.items() if mean >= real]
+    return max(averages, key=lambda h: averages[h]), min(reaching, default=None)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -183,12 +217,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise SystemExit("stopped; the same command continues")
         found.append(record(run, shlex.join(["python", "scripts/half_life.py", *words]), seed))
         asked.records.mkdir(parents=True, exist_ok=True)
-        kept = asked.records / f"half-life-{asked.preset}-{seed}.json"
+        kept = asked.records / f"{asked.preset}-{seed}.json"
         kept.write_text(in_lines(found[-1]), "utf-8")
-    means = final_means(found)
+    means, real = final_means(found), statistics.fmean(one["real"]["mean"] for one in found)
+    highest, reaching = choices(means, real)
     for half_life, mean in means.items():
-        print(f"{half_life or 'last weights':>12}  {mean:.1f} nats")
-    print(f"chosen: {max((h for h in means if h != LAST), key=lambda h: means[h])}")
+        print(f"{half_life or 'last weights':>20}  {mean:.1f} nats")
+    print(f"real training images  {real:.1f} nats")
+    print(f"highest: {highest}; shortest that reaches real training images: {reaching}")
 
 
 if __name__ == "__main__":

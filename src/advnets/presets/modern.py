@@ -222,5 +222,5 @@ PRESETS = (
     Preset(CIFAR, "CIFAR-10 by the same recipe, with residual nets; for a GPU."),
     Preset(RESIDUAL, "The same with residual nets (--data PATH or cifar10); for a GPU."),
     Preset(RING, "The recipe on a ring of 8 modes, tuned to that fineness (docs/results.md)."),
-    Preset(GRID, "The same on a grid of 25 modes, tuned to that fineness."),
+    Preset(GRID, "The same on a grid of 25 modes."),
 )
