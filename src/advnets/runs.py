@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -231,9 +231,10 @@ class RunDirectory:
         except OSError as error:
             raise WriteError(checkpoint, error) from None
 
-    def prune_checkpoints(self, keep: int) -> None:
-        """Remove all but the newest few checkpoints, and what a killed save left behind."""
-        for file in (*self.checkpoint_files()[:-keep], *self.checkpoints.glob("*.part")):
+    def prune_checkpoints(self, keep: int, also: Collection[Path] = ()) -> None:
+        """Remove all checkpoints but the newest few and `also`, and what a killed save left."""
+        old = [file for file in self.checkpoint_files()[:-keep] if file not in also]
+        for file in (*old, *self.checkpoints.glob("*.part")):
             file.unlink(missing_ok=True)
 
 

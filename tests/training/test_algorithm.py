@@ -142,6 +142,120 @@ def test_movers_are_told_how_far_the_run_is():
     assert weights(played) == before
 
 
+class ByThrees(Numbers):
+    """Three batches are an epoch."""
+
+    def epoch_at(self, index):
+        return index / 3
+
+
+def recorded(played, name, record):
+    """Note what a player's optimizer is called with, before it is called."""
+    move = played.movers[name].move
+    played.movers[name].move = lambda *given: (record.append(given[1:3]), move(*given))
+
+
+def test_optimizers_receive_their_updates_and_the_epoch_of_the_batch_just_read():
+    """A repeats twice on batches of its own; b reads none and stands in the epoch of a's last."""
+    of_a, of_b = [], []
+    played = table(Phase("a", losses("a"), repeats=2), Phase("b", losses("b"), reads_data=False))
+    played.batches = ByThrees()
+    recorded(played, "a", of_a)
+    recorded(played, "b", of_b)
+    for _ in range(4):
+        play_round(played)
+    assert of_a == [(0, 0), (1, 0), (2, 0), (3, 1), (4, 1), (5, 1), (6, 2), (7, 2)]
+    assert of_b == [(0, 0), (1, 1), (2, 1), (3, 2)]
+
+
+def test_momentum_rises_with_epochs_and_the_rate_falls_with_updates():
+    """The trajectory of L = a b under the schedules of 2014, written out by hand."""
+    spec = config.SGD(
+        lr=0.1, lr_decay=1.2, min_lr=0.04, momentum=0.5, final_momentum=0.9, saturate=3
+    )
+    played = table(Phase("a", losses("a")), b=2.0, spec=spec)
+    played.batches = ByThrees()
+    a, velocity = 1.0, 0.0
+    for n in range(12):
+        momentum = (0.5, 0.7, 0.9, 0.9)[n // 3]
+        velocity = momentum * velocity - max(0.1 / 1.2**n, 0.04) * 2.0
+        a += velocity
+        play_round(played)
+        assert played.players["a"].w.item() == pytest.approx(a, rel=1e-5)
+
+
+def test_every_turn_of_every_phase_draws_noise_of_its_own():
+    """Three turns of a, one of b, over two rounds: eight different draws, the same every time."""
+
+    def drawing(record, name):
+        def take(players, batch, noise):
+            record.append(noise.normal("z", 4, 2))
+            return losses(name)(players, batch, noise)
+
+        return take
+
+    both = []
+    for drawn in ([], []):
+        phases = Phase("a", drawing(drawn, "a"), repeats=3), Phase("b", drawing(drawn, "b"))
+        played = table(*phases)
+        play_round(played)
+        play_round(played)
+        both.append(torch.stack(drawn))
+    assert both[0].shape == (8, 4, 2)
+    assert len(both[0].unique()) == 64
+    assert torch.equal(*both)
+
+
+@pytest.mark.parametrize("where", ["first phase", "second phase", "first turn", "last turn"])
+def test_one_turn_that_is_not_finite_marks_the_whole_round(where):
+    """The turn itself moves nobody; the others move, and the round still says so."""
+    turns = []
+
+    def bad_turn(players, batch, noise):
+        turns.append(len(turns))
+        outcome = losses("a")(players, batch, noise)
+        bad = {"first phase": 0, "first turn": 0, "last turn": 2}.get(where)
+        factor = float("nan") if turns[-1] == bad else 1.0
+        return Outcome({"a": outcome.losses["a"] * factor})
+
+    def bad_end(players, batch, noise):
+        outcome = losses("b")(players, batch, noise)
+        factor = float("nan") if where == "second phase" else 1.0
+        return Outcome({"b": outcome.losses["b"] * factor})
+
+    repeats = 3 if "turn" in where else 1
+    played = table(Phase("a", bad_turn, repeats=repeats), Phase("b", bad_end))
+    assert not play_round(played).finite
+    moved = {"first phase": (0, 1), "second phase": (1, 0)}.get(where, (2, 1))
+    a = 1.0 - 0.1 * 2.0 * moved[0]
+    assert weights(played) == pytest.approx([a, 2.0 + 0.1 * a * moved[1]])
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_a_loss_that_is_not_finite_moves_nobody_though_its_gradient_is_finite(bad):
+    """L_b + c has the gradient of L_b, whatever c is."""
+
+    def shifted(players, batch, noise):
+        outcome = losses("a", "b")(players, batch, noise)
+        return Outcome({**outcome.losses, "b": outcome.losses["b"] + bad})
+
+    played = table(Phase("both", shifted))
+    assert not play_round(played).finite
+    assert weights(played) == [1.0, 2.0]
+
+
+def test_a_gradient_that_is_not_finite_moves_nobody_though_its_loss_is_finite():
+    """√|x - a| at a = x is 0, and its slope is not finite."""
+
+    def steep(players, batch, noise):
+        outcome = losses("a")(players, batch, noise)
+        return Outcome({**outcome.losses, "b": (players["b"].w - 2.0).abs().sqrt().sum()})
+
+    played = table(Phase("both", steep))
+    assert not play_round(played).finite
+    assert weights(played) == [1.0, 2.0]
+
+
 def test_a_bounded_player_is_projected_after_each_update():
     played = table(Phase("a", losses("a"), repeats=2))
     play_round(played)

@@ -284,3 +284,105 @@ def test_restored_between_ticks_it_ends_as_if_it_had_not_been(make):
         for loop in (whole, again)
     ]
     assert means[1] == {step: w for step, w in means[0].items() if step > 8}
+
+
+def stopped_at(step, is_bad=lambda noise: False):
+    """An interruption that comes in the course of a step, and the noise's check that sends it."""
+    interruption = Interruption()
+
+    def check(noise):
+        if noise.step == step:
+            interruption.signal = 15
+        return is_bad(noise)
+
+    return interruption, check
+
+
+def once_at_7(noise):
+    """Not finite at step 7 of the first attempt alone."""
+    return noise.step == 7 and "#" not in noise.purpose
+
+
+@pytest.mark.parametrize("stops", [[8], [11], [12], [16], [6], [5, 6], [1, 2, 3], [5, 6, 9, 17]])
+def test_stopped_and_resumed_a_run_rolls_back_to_the_same_state(make, stops):
+    """Stopped before the bad step or after it, once or more: it ends with the same bytes.
+
+    The attempt is part of the state, and the checkpoints that stops leave are none to return to.
+    """
+    whole = make(once_at_7, name="whole")
+    assert whole.run_to_end()
+    for n, stop in enumerate(stops):
+        interruption, check = stopped_at(stop, once_at_7)
+        part = make(check, interruption=interruption, name="cut")
+        if n:
+            part.restore(read_checkpoint(part.run.newest_checkpoint()))
+        assert not part.run_to_end()
+    again = make(once_at_7, name="cut")
+    again.restore(read_checkpoint(again.run.newest_checkpoint()))
+    assert again.run_to_end()
+    ends = [loop.run.newest_checkpoint().read_bytes() for loop in (whole, again)]
+    assert ends[0] == ends[1]
+    assert again.attempt == 1
+
+
+def test_a_bad_step_just_before_a_stop_is_not_saved(make):
+    """Between two ticks nobody has looked yet: the last save does, and returns to step 5."""
+    interruption, check = stopped_at(7, once_at_7)
+    loop = make(check, interruption=interruption)
+    assert not loop.run_to_end()
+    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(5)
+    for file in loop.run.checkpoint_files():
+        assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
+    again = make(once_at_7)
+    again.restore(read_checkpoint(again.run.newest_checkpoint()))
+    assert again.run_to_end()
+    whole = make(once_at_7, name="whole")
+    assert whole.run_to_end()
+    ends = [one.run.newest_checkpoint().read_bytes() for one in (whole, again)]
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("log", [0, 4, 20])
+def test_checkpoints_that_are_no_log_ticks_are_checked_too(make, log):
+    """Step 7 is bad: the checkpoint of step 10 is not written from it, whatever is logged."""
+    loop = make(lambda noise: noise.step == 7)
+    loop.ticks = replace(loop.ticks, log=log)
+    with pytest.raises(DivergedError):
+        loop.run_to_end()
+    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(5)
+    for file in loop.run.checkpoint_files():
+        assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
+
+
+@pytest.mark.parametrize("cut", [None, 3, 11])
+def test_the_average_is_that_of_the_weights_after_every_step_of_the_stage(make, cut):
+    """A young average, against one kept beside by hand; the stage is a run's second."""
+
+    def young(**options):
+        loop = make(**options)
+        player = loop.table.players["generator"]
+        loop.averages = {"generator": WeightAverage(player, 10_000, 2, share=0.5)}
+        loop.steps_before = 40
+        return loop
+
+    seen = []
+    whole = young(name="whole")
+    weight = whole.table.players["generator"].w
+    whole.hooks.watcher.progress = lambda step: seen.append(weight.item())
+    assert whole.run_to_end()
+    expected = 1.0
+    for n, last in enumerate(seen, 1):
+        decay = 0.5 ** (2 / (0.5 * 2 * n))  # the half-life: half of the images so far
+        expected = decay * expected + (1 - decay) * last
+    assert len(seen) == 20
+    found = whole.averages["generator"].module.w.item()
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert found != pytest.approx(seen[-1], rel=1e-4)
+    if cut is None:
+        return
+    interruption, check = stopped_at(cut)
+    assert not young(is_bad=check, interruption=interruption, name="cut").run_to_end()
+    again = young(name="cut")
+    again.restore(read_checkpoint(again.run.newest_checkpoint()))
+    assert again.run_to_end()
+    assert again.averages["generator"].module.w.item() == found

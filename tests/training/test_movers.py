@@ -58,6 +58,24 @@ def test_adam_is_unbiased_while_beta2_grows(beta1):
     torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [1e-12, 1e-9, 1e-8, 1e-6])
+def test_adams_steps_shrink_where_gradients_are_as_small_as_epsilon(size):
+    """At a constant gradient g each step is lr g / (|g| + 1e-8), as of torch.optim's own."""
+    spec = config.Adam(lr=0.1, beta1=0.5, beta2=0.9)
+    ours = torch.zeros(2, dtype=torch.float64)
+    theirs = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    moved = mover(spec, [ours])
+    optimizer = torch.optim.Adam([theirs], 0.1, (0.5, 0.9), foreach=False)
+    gradient = torch.tensor([size, -size], dtype=torch.float64)
+    for n in range(5):
+        moved.move([gradient], n, 0, FINE)
+        theirs.grad = gradient.clone()
+        optimizer.step()
+    step = 0.1 * size / (size + 1e-8)
+    assert ours.tolist() == pytest.approx([-5 * step, 5 * step], rel=1e-6)
+    torch.testing.assert_close(ours, theirs.detach(), rtol=1e-9, atol=0)
+
+
 @pytest.mark.parametrize("flush", [False, True])
 def test_sgd_without_momentum_is_plain_descent(flush):
     """Where denormals are flushed to zero too, as they are in every run."""

@@ -229,7 +229,9 @@ class Loop:
                 f"{ADVICE}"
             )
         attempt = self.attempt
-        files = self.run.checkpoint_files()
+        # The newest regular one first: a stop saves at any step, and must not change the training.
+        regular = self._regular_checkpoints()
+        files = [file for file in self.run.checkpoint_files() if file not in regular] + regular
         newest = newest_usable(files, self.identity, lambda facts: facts["stage"] == self.stage)
         for path in newest.unusable:
             self.run.set_aside(path)
@@ -239,6 +241,13 @@ class Loop:
         unusable = {path.name: why for path, why in newest.unusable.items()}
         left_out = {"files": unusable} if unusable else {}
         self._event({"kind": "rollback", "met": met, "attempt": attempt, **left_out})
+
+    def _regular_checkpoints(self) -> list[Path]:
+        """Return the stage's checkpoints that a run without a stop has as well, oldest first."""
+        every = self.ticks.checkpoint or self.steps + 1
+        files = self.run.checkpoint_files()
+        steps = [int(file.stem.removeprefix("step-")) - self.steps_before for file in files]
+        return [file for file, n in zip(files, steps, strict=True) if n >= 0 and n % every == 0]
 
     def _retry(self, attempt: int) -> None:
         self.attempt = attempt
@@ -304,7 +313,7 @@ class Loop:
             "last_observed": dict(table.last_observed),
         }
         write_checkpoint(path, Checkpoint(tensors, facts, self.identity))
-        self.run.prune_checkpoints(CHECKPOINTS_KEPT)
+        self.run.prune_checkpoints(CHECKPOINTS_KEPT, self._regular_checkpoints()[-1:])
         return path
 
     def restore(self, checkpoint: Checkpoint) -> None:
