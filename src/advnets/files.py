@@ -65,17 +65,24 @@ def check_output(path: Path, name: str = "--out", *, folder: bool = False) -> No
 
     Raises:
         UsageError: the path is the current directory or one above it; it is a folder where a file
-            is to be written, or a file where a folder is.
+            is to be written, or a file where a folder is; no file can have that name.
     """
     here = Path.cwd()
-    if path.resolve() in (here, *here.parents):
+    if "\0" not in str(path) and path.resolve() in (here, *here.parents):
         raise UsageError(
             f"{name} is '{path}', the directory that you are in or one above it; give the name of "
             f"a new {'folder' if folder else 'file'}"
         )
-    if folder and path.is_file():
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"{name} is {str(path)[:100]!r}, where nothing can be written "
+            f"({getattr(error, 'strerror', error)}); give another name"
+        ) from None
+    if folder and is_file:
         raise UsageError(f"{name} is {path}, which is a file; give the name of a folder")
-    if not folder and path.is_dir():
+    if not folder and is_folder:
         raise UsageError(f"{name} is {path}, which is a folder; give the name of a file")
 
 

@@ -178,7 +178,8 @@ def _record(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
             f"{path} has format {version!r} and this advnets reads {FORMAT}; "
             "use the advnets that wrote it"
         )
-    if set(record) != {"format", "facts", "run", "digest"}:
+    whole = set(record) == {"format", "facts", "run", "digest"}
+    if not whole or not isinstance(record["facts"], dict) or not isinstance(record["run"], str):
         raise UnusableCheckpointError(f"{path} is damaged: its header has not what was written")
     return record
 

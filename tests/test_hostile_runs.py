@@ -1,0 +1,420 @@
+"""Run directories that a stranger sends, or a disk leaves: every command ends with a sentence.
+
+Each case changes a whole run in one way; no command may end as a fault of advnets.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+import advnets
+from advnets.errors import RunError, RunWarning
+from advnets.run_files import event_records
+from advnets.runs import RunDirectory
+
+QUICK = ("--steps", "4", "--threads", "1", "--ticks.log", "2", "--ticks.samples", "2")
+SMALL = ("--generator.hidden", "8", "--generator.activations", "relu", "--discriminator.units", "8")
+UNEXPECTED = 70
+
+COMMANDS = (
+    ("sample", "RUN", "--out", "SCRATCH/a.png", "--num", "2", "--overwrite"),
+    ("train", "--resume", "--out", "RUN", "--steps", "5"),
+    ("evaluate", "RUN", "--num", "20"),
+    ("compare", "RUN", "WHOLE"),
+)
+"""What looks at a run; `train` last writes its report."""
+READING = COMMANDS[:1]
+
+Change = Callable[[Path], object]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    from advnets import cli
+
+    run = tmp_path_factory.mktemp("whole") / "run"
+    flags = (*QUICK, *SMALL, "--ticks.checkpoint", "2", "--ticks.evaluate", "2")
+    assert cli.main(["train", "digits", "--out", str(run), *flags]) in (0, 3)
+    assert cli.main(["evaluate", str(run), "--num", "20"]) == 0
+    return run
+
+
+@pytest.fixture
+def looked_at(said, whole, tmp_path):
+    """Change a copy of a run, let commands look, and return what each said."""
+
+    def look(change: Change, commands=COMMANDS) -> list[tuple[int, str]]:
+        run = tmp_path / "run"
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.copytree(whole, run)
+        change(run)
+        names = {"RUN": run, "WHOLE": whole}
+        found = []
+        for command in commands:
+            words = [names.get(w, w.replace("SCRATCH", str(tmp_path))) for w in command]
+            code, out, err = said(*words)
+            assert code != UNEXPECTED, (command, err)
+            assert "Traceback" not in err + out
+            found.append((code, err))
+        return found
+
+    return look
+
+
+def written(name: str, content: bytes | str) -> Change:
+    def change(run: Path) -> None:
+        data = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+        (run / name).write_bytes(data)
+
+    return change
+
+
+def paths(value: Any, path: tuple = ()) -> Iterator[tuple]:
+    yield path
+    if isinstance(value, dict):
+        for key in value:
+            yield from paths(value[key], (*path, key))
+    if isinstance(value, list):
+        for number in range(len(value)):
+            yield from paths(value[number], (*path, number))
+
+
+def put(value: Any, path: tuple, new: Any) -> Any:
+    """A copy of JSON values with another one at a path."""
+    if not path:
+        return new
+    value = copy.copy(value)
+    value[path[0]] = put(value[path[0]], path[1:], new)
+    return value
+
+
+ODD: tuple[Any, ...] = (
+    *(None, True, 0, -1, 2, 16.5, "16", "", [], {}, [1], [[]], {"kind": "MLPGenerator"}, [None]),
+    *(
+        float("nan"),
+        float("inf"),
+        -1e308,
+        10**30,
+        "x" * 5000,
+        "\ud800",
+        "a\0b",
+        "$\\frac$",
+        "\x1b[2J",
+    ),
+)
+
+
+def at(name: str, path: tuple, new: Any) -> Change:
+    """A change of one value of a JSON file."""
+
+    def change(run: Path) -> None:
+        record = json.loads((run / name).read_text("utf-8"))
+        (run / name).write_text(json.dumps(put(record, path, new)), "utf-8")
+
+    return change
+
+
+DEEP = "[" * 100_000
+TEXTS = {
+    "empty": b"",
+    "null": b"null",
+    "list": b"[]",
+    "number": b"3",
+    "text": b'"config"',
+    "object": b"{}",
+    "format alone": b'{"format": 1}',
+    "list of formats": b'[{"format": 1}]',
+    "no config": b'{"format": 1, "config": null, "data": null}',
+    "odd config": b'{"format": 1, "config": [], "data": 3, "versions": [], "parameters": "a"}',
+    "deep": DEEP.encode(),
+    "deep in time": b'{"format": 1, "config": ' + DEEP.encode() + b"]" * 100_000 + b"}",
+    "not UTF-8": b'{"format": 1, "advnets": "\xff"}',
+    "UTF-16": '{"format": 1}'.encode("utf-16"),
+    "long number": b'{"format": ' + b"1" * 10_000 + b"}",
+    "other format": b'{"format": {"a": 1}, "advnets": [1]}',
+    "nulls": b"\0" * 100,
+    "lone surrogate": b'{"format": 1, "command": "\\ud800"}',
+}
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("name", ["config.json", "scores.json", "events.jsonl"])
+def test_files_of_json_that_are_none(looked_at, name, text):
+    for code, err in looked_at(written(name, TEXTS[text] + b"\n")):
+        if name == "config.json":
+            assert code in (1, 2)
+            assert len(err.strip().splitlines()) == 1
+
+
+EVENTS = (
+    *(b"null", b"[]", b"3", b'"tick"', b"{}", b'{"step": "3"}', b'{"step": null}', b'{"step": -4}'),
+    *(b'{"step": 1e400}', b'{"kind": []}', b'{"kind": "tick", "step": 3, "d_real": "high"}'),
+    b'{"kind": "tick", "step": 3, "d_real": null, "d_fake": 0.1, "value": 0}',
+    b'{"kind": "tick", "step": 3, "$\\\\frac$": 0.1, "epoch": NaN}',
+    b'{"kind": "tick", "step": 3, "epoch": 1, "seconds": 1e308, "loss/$x": Infinity}',
+    b'{"kind": "tick", "step": 3, "epoch": 1, "loss/a": 1' + b"0" * 400 + b"}",
+    b'{"kind": "tick", "step": 3, "epoch": 1, "loss/a": 1e308, "loss/b": -1e308}',
+    b'{"kind": "evaluate", "step": 3, "metric": "none", "mean": 1}',
+    b'{"kind": "evaluate", "step": 3, "metric": "parzen", "mean": "1", "epoch": "2"}',
+    b'{"kind": "evaluate", "step": 3, "metric": "frechet", "weights": "both"}',
+    *(b'{"kind": "evaluate", "step": 3, "metric": []}', b'{"kind": "evaluate", "step": 3}'),
+    *(b'{"kind": "start", "time": 1e300}', b'{"kind": "start", "time": -1e9, "device": 3}'),
+    b'{"kind": "end", "step": 4, "reason": {"a": 1}}',
+    b'{"kind": "end", "step": 4, "problem": [1], "reason": "diverged"}',
+    b'{"kind": "left out", "step": 0, "files": ["a"]}',
+    b'{"kind": "resume", "step": 2, "steps": "many"}',
+    b'{"kind": "rollback", "step": "back", "met": null}',
+    *(DEEP.encode(), b"\xff\xfe", b"x" * 3_000_000, b'{"' + b"n" * 5000 + b'": 1, "kind": "tick"}'),
+)
+
+
+@pytest.mark.usefixtures("drawn")
+@pytest.mark.parametrize("number", range(len(EVENTS)))
+def test_odd_lines_of_events_are_passed_over(looked_at, number):
+    """The run goes on, and its page has all that the others say."""
+
+    def change(run: Path) -> None:
+        with (run / "events.jsonl").open("ab") as file:
+            file.write(EVENTS[number] + b"\n")
+
+    ((code, err),) = looked_at(change, COMMANDS[1:2])
+    assert code in (0, 3), err
+
+
+def test_the_other_lines_are_kept(tmp_path):
+    file = tmp_path / "events.jsonl"
+    lines = (b'{"step": 1, "kind": "tick", "a": 0.5}', *EVENTS[:10], b'{"step": 2, "kind": "tick"}')
+    file.write_bytes(b"\n".join(lines) + b'\n{"step": 3, "ki')
+    steps = [event.get("step") for event in event_records(file)]
+    assert steps == [1, None, 2]
+
+
+def test_what_is_not_a_file(looked_at):
+    """A folder, a pipe, a device without an end, a link in a circle, in place of each file."""
+
+    def folder(path: Path) -> None:
+        path.mkdir()
+
+    def circle(path: Path) -> None:
+        path.symlink_to(path.name)
+
+    kinds = (folder, os.mkfifo, circle, lambda path: path.symlink_to("/dev/zero"))
+    newest = "checkpoints/step-00000004.safetensors"
+    for name in ("config.json", "scores.json", "events.jsonl", newest, "samples/step-00000004.png"):
+        for make in kinds:
+
+            def change(run: Path, name=name, make=make) -> None:
+                (run / name).unlink()
+                make(run / name)
+
+            looked_at(change, COMMANDS[:2])
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "samples"])
+def test_a_folder_that_is_a_file(looked_at, name):
+    def change(run: Path) -> None:
+        shutil.rmtree(run / name)
+        (run / name).write_text("no folder")
+
+    looked_at(change)
+
+
+def test_odd_names_in_folders_are_none_of_a_run(looked_at, whole):
+    names = ("step-abc", "step-", "step--0000001", "step-1e9", "step-00000004 (1)", "step-\udcff")
+
+    def change(run: Path) -> None:
+        for name in names:
+            (run / "checkpoints" / f"{name}.safetensors").write_bytes(b"")
+            (run / "samples" / f"{name}.png").write_bytes(b"")
+
+    assert all(code in (0, 3) for code, _ in looked_at(change))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x/" * 2500, "a\0b", "~nobody-of-that-name/run"])
+def test_paths_that_no_run_can_have(said, name, whole):
+    begin = () if name[0] == "~" else (("train", "digits", "--out", "RUN"),)
+    for command in (*COMMANDS, ("view", "RUN", "samples"), *begin):
+        words = [{"RUN": name, "WHOLE": whole}.get(word, word) for word in command]
+        code, _, err = said(*words, *(QUICK if "digits" in words else ()))
+        assert code in (1, 2), err
+        assert len(err.strip().splitlines()) == 1, err
+    with pytest.raises(RunError):
+        advnets.load(name)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
+@pytest.mark.parametrize(
+    "name", ["", "config.json", "events.jsonl", "scores.json", "checkpoints", "samples"]
+)
+def test_what_may_not_be_read(looked_at, name, tmp_path):
+    for mode in (0, 0o444, 0o111):
+        path = tmp_path / "run" / name
+        try:
+            looked_at(lambda run, mode=mode, path=path: path.chmod(mode))
+        finally:
+            path.chmod(0o755)
+
+
+def test_what_the_system_refuses(looked_at, monkeypatch):
+    """The same for root: the system's refusal is simulated, file by file."""
+    for name in ("config.json", "events.jsonl", "scores.json", "step-00000004.safetensors"):
+        real, real_open = Path.is_file, Path.open
+
+        def refused(self, name=name, real=real):
+            if self.name == name:
+                raise PermissionError(13, "Permission denied", str(self))
+            return real(self)
+
+        def shut(self, *args, name=name, real_open=real_open, **kwargs):
+            if self.name == name:
+                raise PermissionError(13, "Permission denied", str(self))
+            return real_open(self, *args, **kwargs)
+
+        for attribute, by in (("is_file", refused), ("open", shut)):
+            with monkeypatch.context() as patched:
+                patched.setattr(Path, attribute, by)
+                for code, err in looked_at(lambda _: None, COMMANDS[:1] if "s" in name else ()):
+                    if name in ("config.json", "step-00000004.safetensors") and code:
+                        assert "Permission denied" in err
+                        assert "remove" not in err
+
+
+def facts_put(path: tuple, new: Any) -> Change:
+    """A checkpoint whose facts are odd, its hash whole, as only an enemy writes it."""
+
+    def change(run: Path) -> None:
+        from advnets.training import checkpoint
+
+        file = RunDirectory(run).newest_checkpoint()
+        with safe_open(file, framework="pt") as opened:
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            record = json.loads(opened.metadata()["advnets"])
+        record = put(record, path, new)
+        if isinstance(record, dict):
+            record.pop("digest", None)
+            record["digest"] = checkpoint._digest(tensors, record)
+        save_file(tensors, file, {"advnets": json.dumps(record)})
+
+    return change
+
+
+CHECKPOINT = (
+    *((), ("facts",), ("format",), ("run",), ("facts", "stage"), ("facts", "step")),
+    *(("facts", "position"), ("facts", "position", "step"), ("facts", "position", "updates")),
+    *(("facts", "position", "updates", "generator"), ("facts", "attempt"), ("facts", "summed")),
+    *(("facts", "last_observed"), ("facts", "last_observed", "d_real")),
+)
+
+
+@pytest.mark.parametrize("path", CHECKPOINT, ids=lambda path: ".".join(path) or "all")
+def test_odd_metadata_of_checkpoints(looked_at, path):
+    for new in (None, True, -1, 10**30, "4", [], {}, float("nan")):
+        for code, err in looked_at(facts_put(path, new), COMMANDS[:1]):
+            assert code in (0, 1), err
+
+
+def test_other_tensors_in_a_checkpoint_are_told(looked_at):
+    """Whose hash and identity are right."""
+
+    def changed(by: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Change:
+        def change(run: Path) -> None:
+            from advnets.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+
+            file = RunDirectory(run).newest_checkpoint()
+            old = read_checkpoint(file)
+            write_checkpoint(file, Checkpoint(by(old.tensors), old.facts, old.run))
+
+        return change
+
+    for by in (
+        lambda t: {},
+        lambda t: {name: x.half() if x.is_floating_point() else x for name, x in t.items()},
+        lambda t: {name: x.long() for name, x in t.items()},
+        lambda t: {name: x[None] for name, x in t.items()},
+        lambda t: {**t, "players/generator/extra": torch.zeros(1)},
+        lambda t: {name: x for name, x in t.items() if "generator/output.weight" not in name},
+    ):
+        _, (code, err) = looked_at(changed(by), COMMANDS[:2])
+        assert code == 1
+        assert "than the config describes" in err
+
+
+@pytest.mark.filterwarnings("ignore:.*names other versions:advnets.errors.RunWarning")
+@pytest.mark.parametrize("name", ["config.json", "scores.json"])
+@pytest.mark.parametrize("part", range(4))
+def test_odd_values_of_files(looked_at, whole, name, part):
+    """Each place of the file takes each odd value, as many as chance picks; seconds a part."""
+    record = json.loads((whole / name).read_text("utf-8"))
+    chance = random.Random(f"{name} {part}")
+    cases = [(path, new) for path in paths(record) for new in ODD]
+    for path, new in chance.sample(cases, 25):
+        try:
+            looked_at(at(name, path, new), chance.sample(COMMANDS, 1))
+        except AssertionError as error:
+            raise AssertionError(f"{path} {new!r:.80}") from error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["config.json", "scores.json"])
+def test_every_odd_value_of_files(looked_at, whole, name):
+    record = json.loads((whole / name).read_text("utf-8"))
+    for path in paths(record):
+        for new in ODD:
+            looked_at(at(name, path, new))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_bytes(looked_at, whole, seed):
+    """Bytes of a file changed at random, cut, or doubled."""
+    chance = random.Random(seed)
+    files = [path.relative_to(whole) for path in sorted(whole.rglob("*")) if path.is_file()]
+
+    def change(run: Path) -> None:
+        path = run / chance.choice(files)
+        content = bytearray(path.read_bytes())
+        for _ in range(chance.choice((1, 1, 8, 200))):
+            if content:
+                content[chance.randrange(len(content))] = chance.randrange(256)
+        start, end = sorted(chance.randrange(len(content) + 1) for _ in range(2))
+        content[start:end] = chance.choice((content[start:end] * 2, b"", content[start:end]))
+        path.write_bytes(content)
+
+    for _ in range(12):
+        looked_at(change, chance.sample(COMMANDS, 1))
+
+
+def test_versions_that_a_config_claims_are_said(said, whole, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    at("config.json", ("versions", "torch"), "1.13.0")(run)
+    code, _, err = said("train", "--resume", "--out", run, "--steps", "5")
+    assert code in (0, 3)
+    assert f"names other versions than these (torch 1.13.0, not {torch.__version__})" in err
+    with pytest.warns(RunWarning, match=r"torch 1.13.0, not"):
+        advnets.load(run)
+
+
+def test_another_runs_checkpoint_is_refused(said, whole, tmp_path):
+    """Of another seed, of the same names and shapes, whole."""
+    flags = (*QUICK, *SMALL, "--ticks.checkpoint", "2", "--ticks.evaluate", "2", "--seed", "1")
+    assert said("train", "digits", "--out", tmp_path / "other", *flags)[0] in (0, 3)
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    for step in (4, 2):
+        file = RunDirectory(run).checkpoint_file(step)
+        shutil.copy(RunDirectory(tmp_path / "other").checkpoint_file(step), file)
+        code, _, err = said("sample", run, "--out", tmp_path / "a.png", "--num", "2", "--overwrite")
+        assert f"{file} is another run's" in err
+        assert code == (0 if step == 4 else 1)
