@@ -23,6 +23,7 @@ from advnets.data.images.decode import (
     is_picture_name,
 )
 from advnets.data.images.layout import Placing, placing
+from advnets.data.images.zip_names import is_folder, is_hidden, is_link, member_name
 from advnets.errors import DataError, printable
 from advnets.files import open_regular_file, require_regular_file
 
@@ -103,10 +104,10 @@ class ZipReader:
 
     def read(self, keys: Sequence[bytes]) -> Iterator[bytes | DataError]:
         """The content of each file, or why there is none."""
-        archive = _opened(self.path, self.path.stat().st_mtime_ns)
+        archive, members = _opened(self.path, self.path.stat().st_mtime_ns)
         for key in keys:
             try:
-                info = archive.getinfo(key.decode("utf-8", "surrogateescape"))
+                info = members[key]
                 if info.flag_bits & 1:
                     raise DataError("is encrypted")
                 with archive.open(info) as file:
@@ -121,8 +122,14 @@ class ZipReader:
 
 
 @lru_cache(maxsize=4)
-def _opened(path: Path, mtime_ns: int) -> zipfile.ZipFile:  # noqa: ARG001 - tells a new file
-    return zipfile.ZipFile(path)
+def _opened(
+    path: Path,
+    mtime_ns: int,  # noqa: ARG001 - tells a new file
+) -> tuple[zipfile.ZipFile, dict[bytes, zipfile.ZipInfo]]:
+    """Open a zip and list its files by name; of a name that comes twice, the last one counts."""
+    archive = zipfile.ZipFile(path)
+    files = [info for info in archive.infolist() if not is_folder(info)]
+    return archive, {_key(member_name(info)): info for info in files}
 
 
 def in_folder(root: Path) -> Collection:
@@ -153,7 +160,7 @@ def in_zip(path: Path) -> Collection:
     """
     try:
         status = require_regular_file(path)
-        infos = _opened(path, status.st_mtime_ns).infolist()
+        archive, members = _opened(path, status.st_mtime_ns)
     except _DIRTY as error:
         raise DataError(
             f"{path} is no zip file that can be read ({error}); bring it anew"
@@ -161,27 +168,25 @@ def in_zip(path: Path) -> Collection:
     broken: list[Broken] = []
     others: Counter[str] = Counter()
     keys: list[bytes] = []
-    size = 0
-    for info in infos:
-        name = info.filename
-        if name.endswith("/"):
-            continue
+    for key, info in sorted(members.items(), key=lambda member: member[0]):
+        name = key.decode("utf-8", "surrogateescape")
         if reason := _suspicious(name):
-            broken.append(Broken(shown(_key(name)), reason))
-        elif any(part.startswith((".", "__MACOSX")) for part in name.split("/")):
+            broken.append(Broken(shown(key), reason))
+        elif is_hidden(name):
             continue
-        elif is_picture_name(name):
-            keys.append(_key(name))
-            size += info.file_size
-        else:
+        elif not is_picture_name(name) and not _begins_as_picture(archive, name, info):
             others[ending(name)] += 1
+        elif is_link(info):
+            broken.append(Broken(shown(key), "is a link, which has no picture of its own in a zip"))
+        else:
+            keys.append(key)
     return Collection(
         name=printable(path.stem),
         place=str(path.resolve()),
         reader=ZipReader(path),
-        keys=tuple(dict.fromkeys(keys)),  # a name that comes twice is read once
+        keys=tuple(keys),
         stamp=f"{status.st_size} {status.st_mtime_ns}",
-        size=size,
+        size=sum([members[key].file_size for key in keys]),
         broken=tuple(broken),
         others=others,
     )
@@ -212,7 +217,7 @@ def _walk(root: bytes, broken: list[Broken], others: Counter[str]) -> Iterator[F
             with os.scandir(folder) as entries:
                 for entry in entries:
                     own = entry.name
-                    if own.startswith(b"."):
+                    if own.startswith(b".") or own == b"__MACOSX":
                         continue
                     name = b"%b/%b" % (inner, own) if inner else own
                     # Nearly all are files, no links, that go by the name of a picture.
@@ -267,13 +272,22 @@ def _content(path: bytes) -> bytes:
 
 def _suspicious(name: str) -> str | None:
     """Why a name within an archive is not to be trusted."""
-    if ".." in name.replace("\\", "/").split("/"):
+    if ".." in name.split("/"):
         return "has a name that leads out of the archive"
-    if name.startswith(("/", "\\")) or name[1:2] == ":":
-        return "has an absolute name"
     if ending(name) in _ARCHIVES:
         return "is an archive within the archive; unpack it first"
     return None
+
+
+def _begins_as_picture(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> bool:
+    """Say whether a file without an ending is taken for a picture by its content."""
+    if "." in name.rpartition("/")[2]:
+        return False
+    try:
+        with archive.open(info) as file:
+            return is_picture_content(file.read(_BEGINNING))
+    except _DIRTY:
+        return False
 
 
 def _key(filename: str) -> bytes:
