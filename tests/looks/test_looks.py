@@ -12,7 +12,7 @@ from PIL import Image
 
 from advnets.errors import DataError, UnknownNameError, UsageError
 from advnets.experiment import build
-from advnets.experiment.measure import pictures
+from advnets.experiment.measure import grid_classes, pictures
 from advnets.looks.arithmetic import Term, arithmetic, terms
 from advnets.looks.guided import activations, filters, guided_gradient
 from advnets.looks.look import write
@@ -50,6 +50,28 @@ def test_samples_of_all_classes_have_a_column_for_each(conditional):
     labels = torch.arange(30) % 10
     wanted = conditional.sample(30, label=labels)
     assert np.array_equal(tile(look.picture, 2, 7), alone(wanted[27]))
+
+
+def test_fewer_columns_than_classes_show_some_classes_and_name_them(conditional):
+    look = samples(conditional, num=12, columns=4)
+    assert look.record["columns_are"] == ["0", "2", "5", "7"]
+    wanted = conditional.sample(12, label=torch.tensor([0, 2, 5, 7] * 3))
+    assert np.array_equal(tile(look.picture, 1, 2), alone(wanted[6]))
+
+
+@pytest.mark.parametrize(
+    ("classes", "columns", "shown"),
+    [
+        (3, None, [0, 1, 2]),
+        (20, None, list(range(20))),
+        (40, None, list(range(0, 40, 2))),
+        (1000, None, list(range(0, 1000, 50))),
+        (2, 5, [0, 1, 0, 1, 0]),
+        (0, None, []),
+    ],
+)
+def test_a_column_of_a_grid_shows_one_class(classes, columns, shown):
+    assert grid_classes(classes, columns).tolist() == shown
 
 
 def test_batch_statistics_are_those_of_the_samples(run):

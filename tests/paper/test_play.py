@@ -10,9 +10,11 @@ from PIL import Image
 
 from advnets.console import Console
 from advnets.errors import StoppedError
-from advnets.paper.part import Check, Formula, Part, Shown, Sources, Table, Words, plain
+from advnets.paper.page import marked
+from advnets.paper.part import Check, Formula, Part, Shown, Sources, Table, Words, literal, plain
 from advnets.paper.play import Play
 from advnets.paper.result import Scale
+from advnets.views.html import Html, element
 
 
 def red():
@@ -132,3 +134,18 @@ def test_a_claim_that_does_not_hold_is_said(parts, tmp_path):
 
 def test_a_terminal_is_shown_no_marks():
     assert plain(r"$p_{data}$ is $-\log 4$ by `x`") == "p_data is -log 4 by x"
+
+
+NAME = r"my $20 & `cheap` {faces} \ <b>_x_"
+
+
+def test_text_from_data_marks_no_code_and_no_formula():
+    """A dollar sign or backtick in a folder's name is shown as itself, on the page and before."""
+    text = f"{literal(NAME)}, `{literal(NAME)}`, $D^*$ and 5 more"
+    assert plain(text) == f"{NAME}, {NAME}, D^* and 5 more"
+    *pieces, formula, rest = marked(text)
+    code = pieces.pop(next(i for i, piece in enumerate(pieces) if isinstance(piece, Html)))
+    assert "".join(map(str, pieces)) == f"{NAME}, , "
+    assert str(code) == str(element("code", NAME))
+    assert "<math" in str(formula)
+    assert rest == " and 5 more"

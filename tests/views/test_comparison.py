@@ -32,5 +32,20 @@ def test_a_difference_has_its_sign():
     assert comparison._told(cell(0.5, 0.125), sign="+") == "+0.50 ± 0.12"
 
 
+@pytest.mark.parametrize(
+    "name", ["*a*", "_a_", "a_b", "`a`", "[a](b)", "<b>a</b>", "a|b", "&lt;", "# a", "a\nb", "\\"]
+)
+def test_names_of_runs_and_data_mark_nothing_up_in_markdown(name):
+    """Checked with a Markdown parser: the table's cell holds the name's own text."""
+    pytest.importorskip("markdown_it")
+    from markdown_it import MarkdownIt
+
+    table = "\n".join(comparison._piped([("run", "score"), (name, "1")], left=1))
+    tokens = MarkdownIt("commonmark").enable("table").parse(table)
+    cells = [token.children for token in tokens if token.type == "inline"]
+    assert {child.type for child in cells[2]} <= {"text", "text_special"}
+    assert "".join(child.content for child in cells[2]) == " ".join(name.split())
+
+
 def test_a_bar_in_a_name_does_not_break_the_table():
     assert comparison._piped([("a|b", "c")], left=1) == ["| a\\|b | c |", "|---|---:|"]

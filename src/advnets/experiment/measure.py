@@ -32,6 +32,9 @@ VALIDATION = 1_000
 TEST = 10_000
 """Test pictures that are scored, at most: the first, as many as MNIST has."""
 
+MAX_COLUMNS = 20
+"""Classes in a grid of class-conditional samples, a column each."""
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -195,3 +198,16 @@ def parzen_by(
     """The Parzen log-likelihood of test pictures under samples, σ by the validation pictures."""
     points, tests = pixels(valid, slice(VALIDATION)), pixels(test, slice(TEST))
     return parzen_score(samples.flatten(1), points, tests, grid)
+
+
+def grid_classes(classes: int, columns: int | None = None) -> Int[Tensor, " columns"]:
+    """Return the class that each column of a grid of class-conditional samples shows.
+
+    All classes in their order where there are at most 20, else 20 spread evenly over them;
+    `columns` asks for another number of columns, which begins again with the first class when it
+    exceeds the number of classes.
+    """
+    columns = min(classes, MAX_COLUMNS) if columns is None else columns
+    if columns >= classes:
+        return torch.arange(columns) % classes
+    return torch.arange(columns) * classes // columns

@@ -21,7 +21,7 @@ from advnets.errors import ConfigDiffersError, DivergedError, RunError, UsageErr
 from advnets.experiment import build
 from advnets.experiment.adopted import adopted, fixed_generator
 from advnets.experiment.data_summary import data_summary
-from advnets.experiment.measure import Drawing, draw_samples
+from advnets.experiment.measure import Drawing, draw_samples, grid_classes
 from advnets.experiment.modes import usual_score
 from advnets.experiment.on_the_way import check_score, score_on_the_way
 from advnets.experiment.own import check_trusted, own_games, with_files_of
@@ -39,7 +39,6 @@ from advnets.views.samples import grid, save_grid
 
 GRID, POINTS = 100, 2500
 """Samples in a grid of pictures, and in one of points."""
-MOST_COLUMNS = 20
 
 
 @dataclass(frozen=True)
@@ -331,17 +330,17 @@ def _hooks(run: RunDirectory, session: Session, device: torch.device, watcher: W
     data, seed = session.data, session.config.seed
     drawing = Drawing.of(session.config.runtime, device)
     classes = len(data.facts.classes) if session.config.stage.game.conditional else 0
+    columns = grid_classes(classes)
 
     def samples(generator: nn.Module, step: int) -> None:
         n = POINTS if data.scaling.of_points else GRID
-        # Of a conditional generator, a column for each class.
-        told = torch.arange(n) % classes if classes else None
+        told = columns[torch.arange(n) % len(columns)] if classes else None
         drawn = draw_samples(generator, data.scaling, n, seed, drawing, told)
         save_grid(sheet(drawn, data.splits.test), run.sample_file(step))
 
     def sheet(drawn: Tensor, real: Part | None) -> Image.Image:
         if not data.scaling.of_points:
-            return grid(drawn, columns=min(classes, MOST_COLUMNS) or None)
+            return grid(drawn, columns=len(columns) or None)
         return points_picture(drawn, None if real is None else real.read(slice(POINTS)))
 
     def evaluate(generator: nn.Module) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from advnets.data.source import Part, Stream, blocks
 from advnets.errors import UsageError
 from advnets.experiment import build
+from advnets.experiment.measure import grid_classes
 from advnets.experiment.trained import Trained
 from advnets.looks.look import Look, of_run, rows
 from advnets.metrics.distance import nearest
@@ -28,16 +29,17 @@ def samples(
     columns: int | None = None,
     batch_statistics: bool = False,
 ) -> Look:
-    """The first samples of a seed; of a conditional run all classes, a column for each.
+    """The first samples of a seed; of a conditional run a column for each class, at most 20.
 
     Raises:
         UsageError: of what `Trained.sample` raises.
     """
     classes = trained.facts.classes if trained.conditional and label is None else ()
     if classes:
-        labels = torch.arange(num) % len(classes)
+        shown = grid_classes(len(classes), columns)
+        labels = shown[torch.arange(num) % len(shown)]
         pictures = trained.sample(num, seed=seed, label=labels, batch_statistics=batch_statistics)
-        columns = columns or len(classes)
+        classes, columns = [classes[i] for i in shown], len(shown)
     else:
         pictures = trained.sample(num, seed=seed, label=label, batch_statistics=batch_statistics)
     return Look(
@@ -48,7 +50,7 @@ def samples(
             num=num,
             seed=seed,
             label=label,
-            columns_are=list(classes) or None,
+            columns_are=list(classes)[:num] or None,
             statistics="batch" if batch_statistics else "running",
         ),
     )

@@ -23,7 +23,7 @@ from advnets.experiment.build import OpenedData, open_data
 from advnets.games.rules import GENERATOR_LOSSES
 from advnets.noise import Noise
 from advnets.objectives import value_function
-from advnets.paper.part import Block, Check, Picture, Setting, Shown, Table, Words
+from advnets.paper.part import Block, Check, Picture, Setting, Shown, Table, Words, literal
 from advnets.paper.staging import alone, lay
 from advnets.theory import OPTIMUM
 from advnets.training.algorithm import Table as Board
@@ -222,9 +222,10 @@ def _blocks(
         Words(
             "To train $D$ to completion before each step of $G$ would be prohibitive, the paper "
             "says, and on finite data would overfit. Here $G$ stands still, and $D$'s phase alone "
-            f"is played, {size.updates:,} updates, on {DIGITS:,} digits of `{data.source}`; "
-            f"{DIGITS:,} others at most are held out. In one case $G$ has reached its goal: its "
-            r"samples are digits too, others. There $D^* = 1/2$, and no $D$ can have a value above "
+            f"is played, {size.updates:,} updates, on {DIGITS:,} digits of "
+            f"`{literal(data.source)}`; {DIGITS:,} others at most are held out. In one case $G$ "
+            r"has reached its goal: its samples are digits too, others. There $D^* = 1/2$, and no "
+            r"$D$ can have a value above "
             r"$-\log 4$: what it has more on its own digits it knows by heart; dropout slows it. "
             f"In the other $G$ has played {size.rounds:,} rounds. It can be told apart by what "
             f"holds for all digits, to held-out ones $D$ says {inner[WAY].end('held'):.3f} too; "

@@ -15,7 +15,17 @@ from advnets.experiment.trained import Trained
 from advnets.looks.samples import as_drawn
 from advnets.metrics.distance import nearest
 from advnets.paper.looks import tiles
-from advnets.paper.part import Block, Check, Setting, Shown, Table, Words, absent, not_shown
+from advnets.paper.part import (
+    Block,
+    Check,
+    Setting,
+    Shown,
+    Table,
+    Words,
+    absent,
+    literal,
+    not_shown,
+)
 from advnets.paper.runs import large_runs, scored_run
 
 ROWS, COLUMNS = 5, 7
@@ -81,7 +91,7 @@ def show(setting: Setting) -> Shown:
                 f"{name}.png",
                 _drawn(samples, train),
                 f"Grid of samples of {name}, the nearest training pictures in the last column",
-                f"{name}: preset `{trained.config.preset}` on {data.facts.name}, "
+                f"{name}: preset `{trained.config.preset}` on {literal(data.facts.name)}, "
                 f"{trained.step:,} steps, {epochs:,.1f} epochs.",
             )
         )

@@ -23,7 +23,7 @@ from advnets.paper.likelihoods import (
     mean_of,
     ours,
 )
-from advnets.paper.part import Block, Setting, Shown, Words, not_shown
+from advnets.paper.part import Block, Setting, Shown, Words, literal, not_shown
 from advnets.paper.runs import SMALLER, faces_run
 from advnets.views.score_lines import REAL
 
@@ -65,7 +65,7 @@ def look(setting: Setting) -> Splits | Shown:
     no_folds = (
         "The other half of the table is of faces by folds, ways to split one file into pictures "
         "for training, validation and testing, as a file in the layout of the Toronto Face "
-        f"Database has them. {faces.name} has none, so that half is left out."
+        f"Database has them. {literal(faces.name)} has none, so that half is left out."
     )
     return Shown((Words(no_folds),))
 
@@ -81,11 +81,11 @@ def half(setting: Setting, faces: Splits | Shown) -> Shown:
         Words(_protocol(faces, scored)),
         Words(_training(setting, faces, scored)),
         ours(
-            f"Ours, on {faces.name} by folds, preset `{scored[0].trained.config.preset}`",
+            f"Ours, on {literal(faces.name)} by folds, preset `{scored[0].trained.config.preset}`",
             "fold",
             [line for some in scored for line in some.lines],
         ),
-        beside(faces.name, [*_others(scored), *([] if unlike else _published())]),
+        beside(literal(faces.name), [*_others(scored), *([] if unlike else _published())]),
     ]
     if unlike:
         blocks.append(Words(f"Nothing published stands beside these scores: {unlike}."))
@@ -103,7 +103,8 @@ def unlike_tfd(source: str, faces: Splits) -> str:
     name, _ = options.split(source)
     if Path(name).name not in TFD:
         return (
-            f"{faces.name} is not the Toronto Face Database, whose file is called `{TFD[1]}`, and "
+            f"{literal(faces.name)} is not the Toronto Face Database, whose file is called "
+            f"`{TFD[1]}`, and "
             "scores on other pictures do not compare"
         )
     _, height, width = faces.shape
@@ -170,11 +171,11 @@ def _published() -> list[tuple[str, ...]]:
 def _protocol(faces: Splits, scored: Sequence[Scored]) -> str:
     real = [some.others[REAL][0] for some in scored]
     return (
-        f"The other half of the table is of faces, here {faces.name}, by folds, ways to split one "
-        "file. In each fold σ is chosen on the first 1,000 validation pictures, or on as many as "
-        f"there are, here {counted(one.n_valid for one in real)}, and the test pictures are "
-        f"scored, here {counted(one.n_test for one in real)}. In the row of a fold, ± is over its "
-        "test pictures; in rows of means it is the standard error over folds, as in the paper: "
+        f"The other half of the table is of faces, here {literal(faces.name)}, by folds, ways to "
+        "split one file. In each fold σ is chosen on the first 1,000 validation pictures, or on as "
+        f"many as there are, here {counted(one.n_valid for one in real)}, and the test pictures "
+        f"are scored, here {counted(one.n_test for one in real)}. In the row of a fold, ± is over "
+        "its test pictures; in rows of means it is the standard error over folds, as in the paper: "
         "the standard deviation of the folds' scores over √n. (Its squares are divided by n - 1 "
         "here; the paper does not say by what.)"
     )

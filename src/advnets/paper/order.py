@@ -16,7 +16,7 @@ from advnets.experiment.build import OpenedData, open_data
 from advnets.games.plain import generate
 from advnets.games.rules import GENERATOR_LOSSES
 from advnets.noise import Noise
-from advnets.paper.part import Block, Check, Picture, Setting, Shown, Table, Words
+from advnets.paper.part import Block, Check, Picture, Setting, Shown, Table, Words, literal
 from advnets.paper.staging import lay, twin
 from advnets.training.algorithm import Table as Board
 from advnets.training.algorithm import play_round
@@ -78,7 +78,7 @@ def show(setting: Setting) -> Shown:
         stage = replace(size.stage, game=game)
         races[name] = [race(stage, size, opened, seed) for seed in setting.all_seeds]
     checks = (_held(races),) if setting.full else ()
-    return Shown(tuple(_blocks(setting, opened.facts.name, races)), checks)
+    return Shown(tuple(_blocks(setting, literal(opened.facts.name), races)), checks)
 
 
 def sized(setting: Setting) -> Size:

@@ -11,13 +11,14 @@ from typing import Any
 from PIL import Image
 
 from advnets.errors import require
-from advnets.paper.part import Check, Formula, Part, Picture, Table, Words
+from advnets.paper.part import Check, Formula, Part, Picture, Table, Words, unescaped
 from advnets.paper.result import Result
 from advnets.views.html import Html, data_uri, document, element, void
 
 _DENSITY = 2
 """Pixels of a drawn figure to one of the page."""
-_MARKED = re.compile(r"(`[^`]+`|\$[^$]+\$)")
+_MARKED = re.compile(r"(`(?:\\.|[^`\\])+`|\$(?:\\.|[^$\\])+\$)")
+_PIECES = re.compile(rf"(\\[$`{{}}\\]|{_MARKED.pattern[1:-1]})")
 
 
 def page(parts: Mapping[str, Part], results: Sequence[Result], folders: Mapping[str, Path]) -> str:
@@ -100,14 +101,14 @@ def _checks(rows: Iterable[tuple[object, Check]]) -> Html:
 
 def marked(text: str) -> list[object]:
     """Text with its `code` and its $formulas$ as elements."""
-    return [_mark(piece) for piece in _MARKED.split(text) if piece]
+    return [_mark(piece) for piece in _PIECES.split(text) if piece]
 
 
 def _mark(piece: str) -> object:
     if _MARKED.fullmatch(piece) is None:
-        return piece
+        return unescaped(piece)
     inner = piece[1:-1]
-    return element("code", inner) if piece[0] == "`" else math_html(inner)
+    return element("code", unescaped(inner)) if piece[0] == "`" else math_html(inner)
 
 
 def math_html(latex: str, display: str = "inline") -> Html:

@@ -16,10 +16,25 @@ from advnets.files import write_atomically
 from advnets.runs import RunDirectory
 from advnets.training.loop import Watcher
 
+_ESCAPED = re.compile(r"\\([$`{}\\])")
+
+
+def literal(text: str) -> str:
+    """Return text from data or messages with everything escaped that would mark code or a formula.
+
+    A dollar sign, backtick, brace or backslash is then shown as itself.
+    """
+    return re.sub(r"([$`{}\\])", r"\\\1", text)
+
+
+def unescaped(text: str) -> str:
+    """Return what `literal` was given."""
+    return _ESCAPED.sub(r"\1", text)
+
 
 def plain(text: str) -> str:
-    """Text as a terminal shows it, without the marks of code and formulas."""
-    return re.sub(r"[$`{}\\]", "", text)
+    """Return text as a terminal shows it, without the marks of code and formulas."""
+    return re.sub(r"\\([$`{}\\])|[$`{}\\]", lambda mark: mark[1] or "", text)
 
 
 @dataclass(frozen=True)
@@ -99,7 +114,8 @@ def absent(data: config.Data) -> str:
 def not_shown(what: str, reason: str, source: str) -> Words:
     """That something is left out for want of its data, why, and how to give them."""
     return Words(
-        f"{what} is not shown: {reason}; or give the path of a file that you have with `--{source}`"
+        f"{what} is not shown: {literal(reason)}; or give the path of a file that you have "
+        f"with `--{source}`"
     )
 
 

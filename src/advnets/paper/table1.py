@@ -22,7 +22,7 @@ from advnets.paper.likelihoods import (
     told,
 )
 from advnets.paper.likeness import METRICS, WORDS, likeness
-from advnets.paper.part import Check, Setting, Shown, Table, Words
+from advnets.paper.part import Check, Setting, Shown, Table, Words, literal
 from advnets.paper.progress import curves
 from advnets.paper.runs import records, scored_runs, tuned_runs
 from advnets.views.score_lines import GENERATOR, REAL
@@ -38,7 +38,7 @@ def show(setting: Setting) -> Shown:
     by_preset = {runs[0].config.preset: runs for runs in _trained(setting)}
     first, *_ = by_preset.values()
     data = build.open_data(first[0].config.data)
-    name = data.facts.name
+    name = literal(data.facts.name)
     scored = {
         preset: [line for trained in runs for line in _lines(trained)]
         for preset, runs in by_preset.items()

@@ -17,7 +17,7 @@ from advnets.experiment.trained import Trained
 from advnets.metrics.distance import nearest
 from advnets.paper.chains import CHAINS, FILM, Sampled, Station, machine, sampled
 from advnets.paper.looks import correlation, gallery, sharpness
-from advnets.paper.part import Block, Check, Setting, Shown, Table, Words
+from advnets.paper.part import Block, Check, Setting, Shown, Table, Words, literal
 from advnets.paper.runs import scored_run
 from advnets.paper.through_d import Exchange, begun_apart, exchange, plays
 
@@ -97,7 +97,9 @@ def show(setting: Setting) -> Shown:
     digits = build.open_data(replace(spec, source="digits"))
     exchanged = [exchange(play, stage, digits) for play, stage in plays().items()]
     pictures = real.unflatten(1, data.facts.shape)
-    measured, looked = _measured(data.facts.name, pictures, drawn, chains, full=setting.full)
+    measured, looked = _measured(
+        literal(data.facts.name), pictures, drawn, chains, full=setting.full
+    )
     update, learned = _through_d(exchanged, digits)
     return Shown(
         blocks=(

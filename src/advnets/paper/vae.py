@@ -20,7 +20,7 @@ from advnets.looks.latents import straight
 from advnets.metrics.distance import nearest
 from advnets.paper.likelihoods import Record, with_error
 from advnets.paper.looks import gallery, gradient_energy, tiles
-from advnets.paper.part import Block, Check, Formula, Setting, Shown, Table, Words
+from advnets.paper.part import Block, Check, Formula, Setting, Shown, Table, Words, literal
 from advnets.paper.progress import processor_seconds
 from advnets.paper.runs import records, scored_runs, tuned_runs, vae_runs
 from advnets.types import Encoder
@@ -102,7 +102,7 @@ def show(setting: Setting) -> Shown:
                 "this page; its prior is normal. No $D$ judges it: an encoder $q(z \\mid x)$ is "
                 "trained with it, and both raise a lower bound of the log-likelihood, in which "
                 "each pixel is on with probability $G(z)$ "
-                f"(preset `vae-mnist`; here {vaes[0].step:,} steps on {data.facts.name})."
+                f"(preset `vae-mnist`; here {vaes[0].step:,} steps on {literal(data.facts.name)})."
             ),
             Formula(
                 r"\log p(x) \ge \mathbb{E}_{z \sim q(z \mid x)} \log p(x \mid z) - "
@@ -117,7 +117,7 @@ def show(setting: Setting) -> Shown:
             ),
             *_inferred(setting, vaes[0], back),
             _told(measured[VAE], data.facts.train or 0, back.errors),
-            _table(data.facts.name, measured, of_real),
+            _table(literal(data.facts.name), measured, of_real),
             Words(
                 "The ELBO is a bound for the VAE alone, and it is not comparable with a Parzen "
                 "score: it is the log-probability of pixels that are on or off, the other is the "

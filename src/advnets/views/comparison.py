@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ def comparison_markdown(record: Comparison) -> str:
     parts = [[_caption(record)], _piped(_table(record), left=4)]
     if record["differences"]:
         parts += [[_DIFFERENCES], _piped(_differences(record), left=2)]
-    notes = [f"- {note}" for note in _notes(record)]
+    notes = [f"- {_escaped(note)}" for note in _notes(record)]
     return "\n\n".join("\n".join(part) for part in (*parts, notes)) + "\n"
 
 
@@ -184,5 +185,10 @@ def _piped(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
     return [head, f"|{'|'.join(marks)}|", *others]
 
 
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")
+def _escaped(text: str) -> str:
+    r"""Return text in which no character marks anything up, such as names of runs and data.
+
+    An underscore within a word marks nothing and stays as it is.
+    """
+    text = re.sub(r"([\\`*\[\]#|]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
+    return text.replace("&", "&amp;").replace("<", "&lt;")
