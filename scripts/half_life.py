@@ -43,6 +43,7 @@ from advnets.metrics.parzen import (
 )
 from advnets.runs import RunDirectory
 from advnets.training import runtime
+from advnets.training.checkpoint import read_checkpoint
 from advnets.training.ema import WeightAverage
 from advnets.training.loop import Hooks, Loop
 
@@ -143,7 +144,7 @@ def train(run: RunDirectory, asked: config.Config, half_lives: Sequence[int], ev
         )
         if run.checkpoint_files():
             newest = run.newest_checkpoint()
-            loop.restore(newest)
+            loop.restore(read_checkpoint(newest))
             run.forget_after(loop.step)
         return loop.run_to_end()
 

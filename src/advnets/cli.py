@@ -28,6 +28,7 @@ from advnets.compare_command import Compare
 from advnets.config import Config
 from advnets.data_commands import DataSets
 from advnets.errors import AdvnetsError, DivergedError, RunWarning, UsageError, printable
+from advnets.output import lost_output, protect_standard_streams
 from advnets.paper_command import Paper
 from advnets.view_command import View
 
@@ -37,7 +38,27 @@ FAILURE, USAGE, DIVERGED, UNEXPECTED = 1, 2, 3, 70
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, run, and say in one sentence what went wrong; the exit status."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:  # a process of its own, whose streams are ours
+        protect_standard_streams()
+        return _status_after_output(guarded(sys.argv[1:]))
+    return guarded(arguments)
+
+
+def _status_after_output(status: int) -> int:
+    """Return the exit status, a failure if what was printed did not reach stdout."""
+    if (lost := lost_output()) is None:
+        return status
+    print(
+        f"advnets: output could not be written ({lost.strerror}); what the command writes to "
+        "files is complete: free some space or redirect the output elsewhere",
+        file=sys.stderr,
+    )
+    return status or FAILURE
+
+
+def guarded(arguments: Sequence[str]) -> int:
+    """Run a command line and return the exit status; an error is one sentence on stderr."""
+    given = list(arguments)
     debug = "--debug" in given
     given = [argument for argument in given if argument != "--debug"]
     try:
@@ -46,11 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             warnings.showwarning = _say_warning
             return run(given)
     except KeyboardInterrupt as interrupt:
-        print(f"advnets: {interrupt or 'interrupted'}", file=sys.stderr)
+        print(f"advnets: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 128 + getattr(interrupt, "signal", signal.SIGINT)
-    except BrokenPipeError:  # whoever read the output has left
-        sys.stderr.close()
-        return 141
     except AdvnetsError as error:
         if debug:
             traceback.print_exc()

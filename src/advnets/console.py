@@ -7,12 +7,13 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from tqdm import tqdm
 
 from advnets.codec import by_name, to_json
 from advnets.errors import printable, printable_lines
+from advnets.output import TextStream, tolerant
 from advnets.views.plots import observed_names
 from advnets.views.score_lines import found
 from advnets.views.watched import watched
@@ -31,8 +32,8 @@ CLASSES_SHOWN = 20
 class Console:
     """Shows events and progress; a `training.loop.Watcher`."""
 
-    def __init__(self, pictures_a_round: int = 1, stream: TextIO | None = None) -> None:
-        self.stream = stream or sys.stderr
+    def __init__(self, pictures_a_round: int = 1, stream: TextStream | None = None) -> None:
+        self.stream = tolerant(stream or sys.stderr)
         self.pictures_a_round = pictures_a_round
         self.bar: tqdm[Any] | None = None
         self.steps = 0

@@ -17,8 +17,11 @@ AdvnetsError
 ├── StoppedError          a training that others wait for was asked to stop
 └── DivergedError         training ended in a state that is not usable
 
-and two warnings: FewPicturesWarning, a score is computed, of too few pictures to mean much; and
-RunWarning, a run is used although a file of it is damaged, or other versions wrote it.
+and two warnings:
+
+FewPicturesWarning    a score is computed, of too few pictures to mean much
+RunWarning            a run is used although a file of it is damaged, other versions wrote it, or
+                      its directory cannot be locked or written
 """
 
 from __future__ import annotations
@@ -138,7 +141,7 @@ class FewPicturesWarning(UserWarning):
 
 
 class RunWarning(UserWarning):
-    """A run is used although a file of it is damaged, or other versions wrote it."""
+    """A run is used although a file is damaged, or its directory cannot be locked or written."""
 
 
 def require(library: str, extra: str) -> ModuleType:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and files that are safe to read."""
+"""Files that are written whole or not at all, files that are safe to read, and locks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from advnets.errors import UsageError, WriteError
+
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
+"""Answers of a file system that cannot lock files, as some network mounts cannot."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -90,6 +93,33 @@ def write_json(path: Path, record: object) -> None:
     """Write a JSON file atomically."""
     text = json.dumps(record, indent=2) + "\n"
     write_atomically(path, lambda part: part.write_text(text, "utf-8"))
+
+
+@contextmanager
+def file_lock(path: Path, *, timeout: float = -1.0) -> Generator[bool]:
+    """Hold an exclusive lock between processes; give whether the file system could lock.
+
+    The lock ends with the process that holds it. `timeout` is in seconds; negative: wait as long
+    as another process holds it.
+
+    Raises:
+        filelock.Timeout: another process held the lock throughout the timeout.
+        OSError: the lock's file cannot be opened.
+    """
+    from filelock import FileLock  # not what --help should wait for
+
+    lock = FileLock(path, timeout=timeout)
+    try:
+        lock.acquire()
+    except OSError as error:
+        if isinstance(error, TimeoutError) or error.errno not in _NO_LOCKS:
+            raise
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def put_in_place(part: Path, path: Path) -> None:

@@ -14,15 +14,16 @@ from __future__ import annotations
 import json
 import math
 import re
+import warnings
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
-from advnets.errors import CheckpointError, RunBusyError, RunError, WriteError
-from advnets.files import made_folder, write_atomically, write_json
+from advnets.errors import CheckpointError, RunBusyError, RunError, RunWarning, WriteError
+from advnets.files import file_lock, made_folder, write_atomically, write_json
 from advnets.run_files import FORMAT, config_record, event_records, score_records, unreadable
 
 _STEP = re.compile(r"step-(\d{8,18})")
@@ -88,7 +89,7 @@ class RunDirectory:
                     f"({getattr(error, 'strerror', error)}); give another --out"
                 ) from None
             try:
-                stack.enter_context(FileLock(lock, timeout=0))
+                locked = stack.enter_context(file_lock(lock, timeout=0.0))
             except Timeout:
                 raise RunBusyError(
                     f"{self.path} is in use by another process; wait for it, stop it, or give "
@@ -99,6 +100,13 @@ class RunDirectory:
                     f"{self.path} cannot be held against other trainers ({error.strerror}); make "
                     "it writable, or give another --out"
                 ) from None
+            if not locked:
+                warnings.warn(
+                    f"the file system of {self.path} cannot lock files; start no second process "
+                    "on this run",
+                    RunWarning,
+                    stacklevel=4,
+                )
             try:
                 yield
             except BaseException:
@@ -159,6 +167,10 @@ class RunDirectory:
         """Add the evaluator's records, in place of older ones of the same thing.
 
         A lock of their own: a run can be scored while it trains, by several at once.
+
+        Raises:
+            RunError: a record holds a value that no score is.
+            WriteError: the run directory cannot be written.
         """
         for record in records:
             if wild := [name for name, value in record.items() if _is_wild(value)]:
@@ -166,10 +178,13 @@ class RunDirectory:
                     f"the metric {record['metric']} found {wild[0]} {record[wild[0]]}, which no "
                     "score is; nothing was kept: score more samples"
                 )
-        with FileLock(self.path / ".scores.lock"):
-            fresh = {identity(record) for record in records}
-            kept = [old for old in self.scores() if identity(old) not in fresh]
-            write_json(self.scores_file, [*kept, *records])
+        try:
+            with file_lock(self.path / ".scores.lock"):
+                fresh = {identity(record) for record in records}
+                kept = [old for old in self.scores() if identity(old) not in fresh]
+                write_json(self.scores_file, [*kept, *records])
+        except OSError as error:
+            raise WriteError(self.scores_file, error) from None
 
     def scores(self) -> list[dict[str, Any]]:
         """The evaluator's records, oldest first.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from advnets.config import Data, Runtime
-from advnets.errors import UsageError
+from advnets.errors import RunWarning, UsageError, WriteError
 from advnets.experiment import build
 from advnets.experiment.intervals import interval
 from advnets.experiment.measure import (
@@ -277,13 +278,24 @@ class Trained:
             records = [
                 {**record, "interval": interval(record)} for record in METRICS[name](subject)
             ]
-            self.run.add_scores(records, _identity)  # so that another metric's fault loses nothing
+            self._keep(records)  # so that another metric's fault loses nothing
             found += records
         return found
 
+    def _keep(self, records: list[dict[str, Any]]) -> None:
+        """Add records to scores.json; where that cannot be written, warn and go on."""
+        try:
+            self.run.add_scores(records, _identity)
+        except WriteError as error:
+            _warn(f"the scores of {records[0]['metric']} are not saved: {error}")
+
     def report(self) -> Path:
-        """Write report.html again."""
-        return write_report(self.run.path).path
+        """Write report.html again and return its path; where it cannot be written, warn."""
+        try:
+            write_report(self.run.path)
+        except WriteError as error:
+            _warn(f"the report is not updated: {error}")
+        return self.run.path / "report.html"
 
 
 def load(run: str | Path, *, weights: Weights | None = None, device: str = "cpu") -> Trained:
@@ -299,6 +311,10 @@ def load(run: str | Path, *, weights: Weights | None = None, device: str = "cpu"
         RunWarning: a newer checkpoint is damaged or another run's; other versions wrote the run.
     """
     return Trained(Path(run), weights).to(runtime.resolve(Runtime(device=device)).device)
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, RunWarning, stacklevel=3)
 
 
 def _identity(record: Mapping[str, Any]) -> tuple[object, ...]:

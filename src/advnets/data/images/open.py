@@ -6,8 +6,6 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from filelock import FileLock
-
 from advnets.config import Framing
 from advnets.data.images.deal import RULE
 from advnets.data.images.decode import Frame
@@ -16,6 +14,7 @@ from advnets.data.images.packed import VERSION, open_pack
 from advnets.data.places import cache_directory
 from advnets.data.source import Splits
 from advnets.errors import DataError
+from advnets.files import file_lock
 
 
 def holds_pictures(path: Path) -> bool:
@@ -63,7 +62,7 @@ def open_collection(collection: Collection, frame: Frame) -> Splits:
             f"{folder} cannot be made ({error.strerror}), where pictures are packed; "
             f"set ADVNETS_CACHE to a folder that is yours"
         ) from None
-    with FileLock(folder / f"{key}.lock"):
+    with file_lock(folder / f"{key}.lock"):
         try:
             return open_pack(place)  # another process has been faster
         except DataError:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from filelock import FileLock
 from tqdm import tqdm
 
 from advnets.data.published.archives import extract
@@ -17,7 +16,7 @@ from advnets.data.published.download import MirrorFault, download
 from advnets.data.published.idx import find_idx, unpacked_md5
 from advnets.data.published.remotes import REMOTES, File
 from advnets.errors import DataError, DownloadError, UnknownNameError
-from advnets.files import open_regular_file, put_in_place, write_json
+from advnets.files import file_lock, open_regular_file, put_in_place, write_json
 
 
 def fetch(
@@ -45,7 +44,7 @@ def fetch(
     folder = directory / remote.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / ".fetch.lock"):
+        with file_lock(folder / ".fetch.lock"):
             return [
                 path
                 for file in remote.files
