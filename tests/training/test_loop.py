@@ -97,6 +97,34 @@ def test_a_run_without_trouble_ticks_and_saves(make):
     assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(20)
 
 
+def test_ticks_log_the_means_since_the_tick_before(make):
+    """Of the weight before each step, over 5 steps each; the first tick is no exception."""
+    loop, seen = make(), [1.0]
+    weight = loop.table.players["generator"].w
+    loop.hooks.watcher.progress = lambda step: seen.append(weight.item())
+    assert loop.run_to_end()
+    ticks = [event for event in loop.hooks.watcher.events if event["kind"] == "tick"]
+    for n, tick in enumerate(ticks):
+        assert tick["w"] == pytest.approx(sum(seen[5 * n : 5 * n + 5]) / 5, rel=1e-5)
+        assert tick["epoch"] == tick["step"] == 5 * n + 5
+    assert loop.table.last_observed["w"] == ticks[-1]["w"]
+
+
+def test_the_newest_two_checkpoints_are_kept_and_the_last_regular_one(make):
+    loop = make()
+    assert loop.run_to_end()
+    names = [file.name for file in loop.run.checkpoint_files()]
+    assert names == ["step-00000015.safetensors", "step-00000020.safetensors"]
+    for stop in (6, 7, 8):
+        interruption, check = stopped_at(stop)
+        part = make(check, interruption=interruption, name="stopped")
+        if stop > 6:
+            part.restore(read_checkpoint(part.run.newest_checkpoint()))
+        assert not part.run_to_end()
+    steps = [int(file.stem[-8:]) for file in part.run.checkpoint_files()]
+    assert steps == [5, 8, 9]
+
+
 def test_looking_on_is_no_time_of_training(make):
     """Each evaluation sleeps and computes; of neither is a trace in the next tick's seconds."""
 

@@ -31,3 +31,8 @@ def test_without_an_end_adam_stays():
     spec = config.Adam(lr=2e-4, lr_decay=1.001)
     assert learning_rate(spec, 100, 0.7) == learning_rate(spec, 100) == 2e-4 / 1.001**100
     assert beta2(spec, 0.7) == 0.999
+
+
+def test_a_momentum_that_saturates_in_the_first_epoch_is_the_final_one():
+    spec = config.SGD(lr=0.1, momentum=0.5, final_momentum=0.7, saturate=1)
+    assert [momentum(spec, epoch) for epoch in (0, 1, 9)] == [0.7] * 3
