@@ -69,6 +69,8 @@ def test_rows_that_do_not_divide_over_streams_are_refused():
         NOISE.stacked("real", "fake").uniform("x", 9, 2)
     with pytest.raises(ValueError, match="4 rows cannot be split over 2 streams"):
         NOISE.stacked("real", "fake", sizes=(3, 2)).uniform("x", 4, 2)
+    with pytest.raises(ValueError, match="zip"):  # a size for each stream
+        NOISE.stacked("real", "fake", sizes=(4,)).uniform("x", 4, 2)
 
 
 def test_uniform_is_uniform():

@@ -13,7 +13,7 @@ from advnets.errors import UsageError
 from advnets.experiment import build
 from advnets.games.augment import augmented, refuse_idle
 from advnets.games.plain import AdversarialNets, packed, unpacked
-from advnets.games.rules import OBJECTIVES
+from advnets.games.rules import OBJECTIVES, observe, observe_critic, observe_pairs
 from advnets.nets.prior import Prior
 from advnets.noise import Noise
 from advnets.training.algorithm import play_round
@@ -209,6 +209,21 @@ def test_each_objective_is_played_by_both(objective, updates):
     torch.testing.assert_close(outcomes[0].losses["discriminator"], rule.discriminator(real, fake))
     torch.testing.assert_close(outcomes[-1].losses["generator"], rule.generator(fake))
     assert set(outcomes[0].observed) == set(rule.observe(real, fake))
+
+
+def test_what_is_observed_is_computed_in_float32():
+    """Bit for bit as if short logits had been float32 all the way."""
+    real, fake = torch.linspace(-2.9, 3.4, 24), torch.linspace(4.1, -2.2, 24)
+    for look, logits in (
+        (observe, (real, fake)),
+        (observe_critic, (real, fake)),
+        (observe_pairs, (real,)),
+    ):
+        short = [some.bfloat16() for some in logits]
+        found, expected = look(*short), look(*[some.float() for some in short])
+        assert {name: value.item() for name, value in found.items()} == {
+            name: value.item() for name, value in expected.items()
+        }
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])

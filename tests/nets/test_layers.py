@@ -13,10 +13,15 @@ from advnets.nets.layers import (
     MaxoutConv,
     ToPoint,
     add_noise,
+    along,
     bound_column_norms_,
+    by_batch_statistics,
     dropout,
     largest_piece,
+    one_hot,
     sparse_,
+    uniform_,
+    with_classes,
 )
 from advnets.noise import Noise
 
@@ -154,3 +159,57 @@ def test_pictures_and_latents_of_another_shape_are_refused_in_a_sentence(nets, o
             look(torch.zeros(2, *other))
     with pytest.raises(UsageError, match="latents of 6 came to a net that was built for 5; give"):
         g(torch.zeros(2, 6))
+
+
+def test_latents_end_in_their_class():
+    """One-hot of the labels given; without labels each class is drawn as often."""
+    z = torch.randn(3000, 2)
+    assert with_classes(z, 0, NOISE, None) is z
+    labels = torch.arange(3000) % 3
+    given = with_classes(z, 3, NOISE, labels)
+    assert torch.equal(given[:, :2], z)
+    assert torch.equal(given[:, 2:], torch.eye(3)[labels])
+    drawn = with_classes(z, 3, NOISE, None)[:, 2:]
+    assert torch.equal(drawn.sum(1), torch.ones(3000))
+    assert drawn.mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
+
+
+def test_labels_become_one_hot_where_there_are_classes():
+    like = torch.zeros(1, dtype=torch.float64)
+    assert one_hot(torch.tensor([0]), 0, like) is None
+    found = one_hot(torch.tensor([2, 0]), 3, like)
+    assert found.dtype == torch.float64
+    assert found.tolist() == [[0, 0, 1], [1, 0, 0]]
+    with pytest.raises(UsageError, match="came without labels to a discriminator of 3 classes"):
+        one_hot(None, 3, like)
+
+
+def test_a_logit_of_the_class_is_the_sum_of_maps_along_its_direction():
+    """v_y · Σ h, row by row."""
+    directions = nn.Conv2d(3, 5, 1, bias=False)
+    maps, labels = torch.randn(4, 5, 2, 3), torch.tensor([2, 0, 1, 2])
+    found = along(directions, torch.eye(3)[labels], maps)
+    for row in range(4):
+        expected = directions.weight[:, labels[row], 0, 0] @ maps[row].sum((1, 2))
+        assert found[row].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_weights_begin_uniform_and_biases_at_one_number():
+    layer = uniform_(nn.Linear(300, 200), 0.3, 0.7)
+    assert layer.weight.min().item() == pytest.approx(-0.3, abs=1e-3)
+    assert layer.weight.max().item() == pytest.approx(0.3, abs=1e-3)
+    assert layer.weight.std().item() == pytest.approx(0.3 / 3**0.5, rel=0.02)
+    assert torch.equal(layer.bias, torch.full((200,), 0.7))
+    uniform_(nn.Linear(3, 2, bias=False), 0.3)
+
+
+def test_batch_statistics_are_used_in_eval_mode_too_by_a_copy():
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval()
+    x = 5 + torch.randn(50, 3)
+    copied = by_batch_statistics(net)
+    out = copied(x)
+    torch.testing.assert_close(out.mean(0), torch.zeros(4), rtol=0, atol=1e-5)
+    assert net[1].running_mean is not None
+    assert not torch.allclose(net(x), out)
+    maps = by_batch_statistics(nn.Sequential(nn.BatchNorm2d(2)).eval())(torch.randn(9, 2, 3, 3) + 4)
+    torch.testing.assert_close(maps.mean((0, 2, 3)), torch.zeros(2), rtol=0, atol=1e-5)

@@ -256,6 +256,18 @@ def test_a_gradient_that_is_not_finite_moves_nobody_though_its_loss_is_finite():
     assert weights(played) == [1.0, 2.0]
 
 
+def test_what_a_round_shows_holds_no_graph():
+    """Sums of it are kept until the next tick: they would keep the memory of every step."""
+
+    def watched(players, batch, noise):
+        outcome = losses("a")(players, batch, noise)
+        return Outcome(outcome.losses, {"square": players["a"].w.square().sum()})
+
+    shown = play_round(table(Phase("a", watched)))
+    assert set(shown.observed) == {"square", "loss/a"}
+    assert not any(value.requires_grad for value in shown.observed.values())
+
+
 def test_a_bounded_player_is_projected_after_each_update():
     played = table(Phase("a", losses("a"), repeats=2))
     play_round(played)

@@ -36,3 +36,5 @@ def test_without_an_end_adam_stays():
 def test_a_momentum_that_saturates_in_the_first_epoch_is_the_final_one():
     spec = config.SGD(lr=0.1, momentum=0.5, final_momentum=0.7, saturate=1)
     assert [momentum(spec, epoch) for epoch in (0, 1, 9)] == [0.7] * 3
+    soon = config.SGD(lr=0.1, momentum=0.5, final_momentum=0.7, saturate=2)
+    assert [momentum(soon, epoch) for epoch in (0, 1, 9)] == [0.5, 0.7, 0.7]
