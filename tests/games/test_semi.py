@@ -83,6 +83,19 @@ def test_the_losses_are_those_of_the_written_formulas(linear_g, updates):
     assert first.observed["d_fake"].item() == pytest.approx(d_fake.mean().item(), rel=1e-5)
 
 
+def test_without_unlabelled_images_the_loss_is_the_cross_entropy_alone(linear_g):
+    players = small_players(linear_g)
+    d, few = players["discriminator"], NOISE.uniform("few", 5, 1, 1, 6)
+    labels = torch.arange(5) % 3
+    batch = Batch(NOISE.uniform("x", 12, 1, 1, 6), beside=Batch(few, labels))
+    (phase,) = SemiSupervisedNets(config.SemiSupervisedGame(unlabelled=False)).phases()
+    assert phase.name == "discriminator"
+    outcome = phase.losses(players, batch, NOISE)
+    expected = F.cross_entropy(d.class_logits(d.hidden(few)), labels)
+    assert set(outcome.losses) == {"discriminator"}
+    assert outcome.losses["discriminator"].item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 @pytest.mark.parametrize("generated", [0, 5, 30])
 def test_as_many_samples_are_generated_as_are_asked_for(linear_g, updates, generated):

@@ -8,7 +8,7 @@ from torch import nn
 
 from advnets import config
 from advnets.noise import Noise
-from advnets.training.algorithm import Table, play_round
+from advnets.training.algorithm import Table, next_losses, play_round
 from advnets.training.movers import mover
 from advnets.types import Batch, Outcome, Phase
 
@@ -254,6 +254,36 @@ def test_a_gradient_that_is_not_finite_moves_nobody_though_its_loss_is_finite():
     played = table(Phase("both", steep))
     assert not play_round(played).finite
     assert weights(played) == [1.0, 2.0]
+
+
+def test_the_next_losses_are_those_of_the_next_round_and_change_nothing():
+    """On the batch that was read last, with the next step's noise; buffers are put back."""
+
+    def drawn(players, batch, noise):
+        players["a"].passes += 1
+        product = (players["a"].w * players["b"].w).sum()
+        z = noise.normal("z", 1, 1).sum()
+        return Outcome({"a": product * batch.pictures.mean() + z}, handed=batch.pictures)
+
+    def second(players, batch, noise):
+        return Outcome({"b": -players["b"].w.sum() * (1 + batch.handed.mean())})
+
+    played = table(Phase("a", drawn), Phase("b", second, reads_data=False))
+    played.players["a"].register_buffer("passes", torch.zeros(()))
+    for _ in range(3):
+        play_round(played)
+    a, b = weights(played)
+    position = replace(played.position)
+    found = next_losses(played)
+    z = Noise(0).at(3).under("a").under("0").normal("z", 1, 1).item()
+    assert found["a"].item() == pytest.approx(2 * a * b + z, rel=1e-5)  # batch 2 was the last
+    assert found["b"].item() == pytest.approx(-3 * b, rel=1e-5)
+    assert played.players["a"].passes.item() == 3
+    assert (played.position, weights(played)) == (position, [a, b])
+    fresh = table(Phase("a", drawn))
+    fresh.players["a"].register_buffer("passes", torch.zeros(()))
+    next_losses(fresh)
+    assert fresh.batches.read == [0]
 
 
 def test_what_a_round_shows_holds_no_graph():
