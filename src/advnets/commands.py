@@ -18,6 +18,7 @@ from advnets import presets
 from advnets.bench_command import Bench
 from advnets.compare_command import Compare
 from advnets.config import Config, Data, Runtime, Stage, Ticks
+from advnets.data import names
 from advnets.data_commands import DataSets
 from advnets.errors import DivergedError, UsageError, printable, printable_lines
 from advnets.paper_command import Paper
@@ -47,7 +48,8 @@ class Train:
     resume: Annotated[bool, FlagCreatePairsOff] = False
     """Go on from the newest checkpoint of --out, to the bit."""
     dry_run: Annotated[bool, FlagCreatePairsOff] = False
-    """Print the resolved config, parameters, estimated time and memory; write nothing."""
+    """Print the resolved config, parameters, estimated time and memory; train and write nothing.
+    Images that are opened for the first time are packed into the cache, as training would do."""
     trust_code: Annotated[bool, FlagCreatePairsOff] = False
     """With --resume, run the Python file that the run's config.json names as its game.
     Without it, Python code runs only from a FILE.py:NAME that this command names as PRESET."""
@@ -87,9 +89,12 @@ class Train:
 
         config = self.config(start)
         trusted = self.trust_code or (typed is not None and presets.is_place(typed))
+        names.refuse_run(config.data.source)
         out = presets.default_out(config) if self.out is None else self.out
         if not (self.resume and RunDirectory(out).begun):
             check_output(out, folder=True)
+        if typed in presets.PRESETS and not names.is_named(typed) and not self.resume:
+            _say(names.shadowed(typed, "preset"))
         if self.dry_run:
             print(console.plan_text(plan(config, trust_code=trusted)))
             return 0
@@ -229,8 +234,10 @@ class Evaluate:
     """How many labels the probe is given, 0 for all (slow); none said: 100 and 1000."""
     weights: Literal["average", "last"] | None = None
     """The weight average or the last weights; None: the average where the run keeps one."""
-    data_dir: str | None = None
-    """Where the run's named set lies now; None: as it was trained."""
+    data: Annotated[str | None, arg(metavar="SOURCE")] = None
+    """The path where the run's data lies now; None: as it was trained. Its digest is checked."""
+    data_dir: Annotated[str | None, arg(metavar="DIR")] = None
+    """The directory where the run's named set lies now; None: as it was trained."""
     device: str = "cpu"
     """auto, cpu, cuda, cuda:N or mps."""
     json: bool = False
@@ -246,6 +253,7 @@ class Evaluate:
             self.metrics,
             extractor=self.extractor,
             trust_code=self.trust_code,
+            data=self.data,
             data_dir=self.data_dir,
             seed=self.seed,
             keep=self.keep,
@@ -271,3 +279,8 @@ class Presets:
 
 Command = Train | Sample | Evaluate | Compare | View | Presets | DataSets | Bench | Paper
 """Everything one can ask for."""
+
+
+def _say(sentence: str | None) -> None:
+    if sentence is not None:
+        print(f"advnets: {sentence}", file=sys.stderr)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -211,9 +211,19 @@ def plan_text(plan: Plan) -> str:
     lines += [
         f"time: about {duration(plan.seconds)}, measured on a few steps",
         f"memory: about {plan.peak_bytes / 2**20:,.0f} MiB",
-        "nothing was written",
+        _written(plan.packed),
     ]
     return printable_lines("\n".join(lines))
+
+
+def _written(packed: Sequence[Path]) -> str:
+    if not packed:
+        return "nothing was written"
+    folders = ", ".join(map(str, packed))
+    return (
+        "nothing was written but the data, packed into the cache, where training finds them: "
+        f"{folders}"
+    )
 
 
 def _flat(indent: str, record: Mapping[str, Any]) -> list[str]:

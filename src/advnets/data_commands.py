@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -102,6 +103,7 @@ class Check:
         from advnets.data.images.near import names_of, near_files, near_rows
         from advnets.data.open import find_source
 
+        _say_shadowed(self.path)
         found = find_source(Data(source=self.path, directory=self.data_dir))
         if not isinstance(found, Collection) and found.distribution is not None:
             facts = point_facts(found)
@@ -141,6 +143,7 @@ class Pack:
         from advnets.files import check_output
 
         check_output(self.out, "OUT", folder=True)
+        _say_shadowed(self.path)
         began = time.monotonic()
         found = find_source(Data(source=self.path))
         if not isinstance(found, Collection):
@@ -180,6 +183,14 @@ class DataSets:
     def execute(self) -> int:
         """Do it."""
         return self.asked.execute()
+
+
+def _say_shadowed(source: str) -> None:
+    """Say where a named set is opened although a file or folder is called so too."""
+    from advnets.data import names
+
+    if names.is_named(source) and (said := names.shadowed(source)) is not None:
+        print(f"advnets: {said}", file=sys.stderr)
 
 
 def audit_text(audit: Audit, path: str) -> str:

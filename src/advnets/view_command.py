@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from advnets.experiment.trained import Trained
     from advnets.looks.look import Look
 
-DataDir = Annotated[str | None, arg(metavar="DIR")]
-
 
 @dataclass(frozen=True)
 class Samples:
@@ -51,8 +49,6 @@ class Neighbours:
     """Near by pixels, or by the features of D's convolutions."""
     seed: int = 0
     """Of z."""
-    data_dir: DataDir = None
-    """Where the run's named set lies now; None: as it was trained."""
 
     def look(self, trained: Trained) -> Look:
         """Seek them."""
@@ -109,8 +105,6 @@ class Arithmetic:
     """How far neighbours lie from the result, in each number of z, at most."""
     seed: int = 0
     """Of the samples that are numbered."""
-    data_dir: DataDir = None
-    """Where the run's named set lies now; None: as it was trained."""
 
     def look(self, trained: Trained) -> Look:
         """Reckon."""
@@ -129,8 +123,6 @@ class Filters:
     """Training pictures for each, those that it responds to most strongly."""
     looked: int = 2000
     """Training pictures among which these are sought."""
-    data_dir: DataDir = None
-    """Where the run's named set lies now; None: as it was trained."""
 
     def look(self, trained: Trained) -> Look:
         """Look."""
@@ -200,8 +192,6 @@ class Reconstructions:
     """Pictures by draws of z, beside the one by its mean."""
     seed: int = 0
     """Of the draws."""
-    data_dir: DataDir = None
-    """Where the run's named set lies now; None: as it was trained."""
 
     def look(self, trained: Trained) -> Look:
         """Draw them."""
@@ -227,8 +217,6 @@ class Completions:
     """What is hidden, one block of rows each."""
     seed: int = 0
     """Of z and of what is hidden."""
-    data_dir: DataDir = None
-    """Where the run's named set lies now; None: as it was trained."""
 
     def look(self, trained: Trained) -> Look:
         """Complete them."""
@@ -266,6 +254,10 @@ class View:
     """Of walk and training: the same as a film."""
     weights: Literal["average", "last"] | None = None
     """The weight average or the last weights; None: the average where the run keeps one."""
+    data: Annotated[str | None, arg(metavar="SOURCE")] = None
+    """The path where the run's data lies now; None: as it was trained. Its digest is checked."""
+    data_dir: Annotated[str | None, arg(metavar="DIR")] = None
+    """The directory where the run's named set lies now; None: as it was trained."""
     device: str = "cpu"
     """auto, cpu, cuda, cuda:N or mps."""
 
@@ -283,7 +275,13 @@ class View:
         if self.movie is not None:
             check_output(self.movie, "--movie")
             check_movie_name(self.movie)
-        trained = load(self.run, weights=self.weights, device=self.device)
+        trained = load(
+            self.run,
+            weights=self.weights,
+            device=self.device,
+            data=self.data,
+            data_dir=self.data_dir,
+        )
         if trained.scaling.of_points:
             raise UsageError(
                 f"{self.run} is of points, and views are of pictures; see its samples/"

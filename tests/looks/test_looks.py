@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 from advnets.errors import DataError, UnknownNameError, UsageError
-from advnets.experiment import build
 from advnets.experiment.measure import grid_classes, pictures
 from advnets.looks.arithmetic import Term, arithmetic, terms
 from advnets.looks.guided import activations, filters, guided_gradient
@@ -134,7 +133,7 @@ def test_metrics_by_what_d_sees(run):
     """Its own D, by the hash of its weights: against the distance of its features themselves."""
     found, _ = run.evaluate(("frechet",), extractor="discriminator")
     see = run.own_extractor()
-    test = build.open_data(run.data_spec()).splits.test
+    test = run.open_data().splits.test
     expected = frechet_distance(
         see.features(pictures(test, slice(None))), see.features(run.sample(found["n_fake"]))
     )

@@ -13,7 +13,7 @@ from advnets.data.hub.open import Hub, find_hub_name, find_hub_path, is_hub_path
 from advnets.data.images.files import Collection
 from advnets.data.images.open import find_pictures, holds_pictures, opened
 from advnets.data.images.packed import is_pack, open_pack
-from advnets.data.names import HUB, is_path
+from advnets.data.names import HUB, path_of, refuse_run
 from advnets.data.places import folders_of
 from advnets.data.published.cifar import (
     CIFAR100,
@@ -196,7 +196,8 @@ def find_source(data: Data) -> Splits | Collection:
 def _found(data: Data) -> Splits | Collection:
     if not data.source:
         raise UsageError("no pictures were given; say --data PATH, or --data NAME of a set")
-    path, text = existing(data.source), ""
+    refuse_run(data.source)
+    path, text = path_of(data.source)
     if path is None:
         name, text = options.split(data.source)
         if name.startswith(f"{HUB}:"):
@@ -206,8 +207,6 @@ def _found(data: Data) -> Splits | Collection:
             named = NAMED[name]
             chosen = options.read(text, named.options, name)
             return named.opener(chosen, folders_of(named.lies_in or name, data.directory))
-        path = existing(name)
-    if path is None:
         raise UnknownNameError("data set, folder or file", data.source, NAMED)
     if not path.is_dir():
         require_regular_file(path)
@@ -216,8 +215,3 @@ def _found(data: Data) -> Splits | Collection:
             return kind.opener(path, options.read(text, kind.options, str(path)), data)
     known = "; ".join(kind.about for kind in KINDS)
     raise DataError(f"{path} is a file of no known kind; give one of these: {known}")
-
-
-def existing(source: str) -> Path | None:
-    """The path that a source is, if it is there; a named set comes before a path of its name."""
-    return Path(source).expanduser() if source not in NAMED and is_path(source) else None

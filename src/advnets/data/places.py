@@ -21,6 +21,14 @@ def cache_directory() -> Path:
     return Path(os.path.expanduser(chosen)) if chosen else _user_cache()  # noqa: PTH111
 
 
+def cached_folders() -> set[Path]:
+    """Return the folders of the cache in which data lie packed, or unpacked from shards."""
+    found = (
+        path for name in ("packs", "datasets") for path in (cache_directory() / name).rglob("*")
+    )
+    return {path for path in found if path.is_dir() and not path.name.endswith(".part")}
+
+
 def folders_of(name: str, directory: str | None = None) -> tuple[Path, ...]:
     """The folders in which the files of a named set are looked for, first to last."""
     base = data_directory(directory)

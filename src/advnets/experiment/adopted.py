@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 from torch import nn
 
 from advnets import config
+from advnets.data.names import located
 from advnets.errors import UsageError
 from advnets.experiment.trained import Trained, load
 
@@ -30,6 +32,16 @@ def adopted(run_config: config.Config) -> config.Config:
     return replace(
         run_config.with_stage(replace(stage, generator=begun.stage.generator)), data=data
     )
+
+
+def with_absolute_paths(run_config: config.Config) -> config.Config:
+    """Return the config with paths that are found from any directory: of its data, and of a run."""
+    stage = run_config.stage
+    game = stage.game
+    if isinstance(game, config.EncodingGame) and game.begin_with is not None:
+        game = replace(game, begin_with=str(Path(game.begin_with).absolute()))
+        run_config = run_config.with_stage(replace(stage, game=game))
+    return replace(run_config, data=located(run_config.data))
 
 
 def fixed_generator(stage: config.Stage) -> nn.Module | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from advnets import config
 from advnets._version import __version__
 from advnets.codec import to_json
+from advnets.data import names
 from advnets.data.batches import batches_of
 from advnets.data.feed import Feed
 from advnets.data.images.kinds import by_kind
@@ -21,7 +24,7 @@ from advnets.data.open import open_source
 from advnets.data.partly import PartlyLabelled, all_training, few_labelled
 from advnets.data.scaling import Scaling, fit_scaling, scaling_from_facts
 from advnets.data.source import Part, Splits, blocks, length
-from advnets.errors import UnknownNameError, UsageError
+from advnets.errors import DataError, RunError, UnknownNameError, UsageError
 from advnets.experiment import seats
 from advnets.nets.layers import Shape
 from advnets.noise import Noise
@@ -107,6 +110,45 @@ def open_data(spec: config.Data) -> OpenedData:
     splits = open_source(spec)
     scaling = fit_scaling(spec.scaling, splits.train)
     return OpenedData(splits, scaling, DataFacts.of(splits, scaling))
+
+
+def open_new_data(spec: config.Data) -> OpenedData:
+    """Open the data that a run is to begin on; say where a name is taken in place of a path.
+
+    Raises:
+        DataError, UsageError: as for `open_data`.
+    """
+    if said := names.shadowed(spec.source) if names.is_named(spec.source) else None:
+        logging.getLogger("advnets").warning("%s", said)
+    return open_data(spec)
+
+
+def open_data_of_run(path: Path, spec: config.Data, facts: DataFacts) -> OpenedData:
+    """Open the data that the run in `path` was trained on, where `spec` says that it lies now.
+
+    It goes by the name that it had then, wherever it lies.
+
+    Raises:
+        DataError: it is not there, or cannot be opened.
+        RunError: it is other data, by its digest.
+    """
+    if not names.is_source(spec.source):
+        raise DataError(
+            f"the data of {path}, {spec.source}, is not there any more; give the path where it "
+            "lies now with --data PATH"
+        )
+    try:
+        opened = open_data(spec)
+    except DataError as error:
+        raise DataError(f"the data of {path} cannot be opened: {error}") from None
+    if opened.facts.digest != facts.digest:
+        raise RunError(
+            f"the data of {path} has changed since the run began ({facts.name}: digest "
+            f"{facts.digest[:12]} then, {opened.facts.digest[:12]} now, in {spec.source}); bring "
+            "the old data back, or give the path where it lies now with --data PATH"
+        )
+    facts = replace(opened.facts, name=facts.name)
+    return replace(opened, splits=replace(opened.splits, name=facts.name), facts=facts)
 
 
 def rebuilt_scaling(spec: config.Data, facts: DataFacts) -> Scaling:

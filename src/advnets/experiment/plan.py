@@ -6,11 +6,13 @@ import resource
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from advnets import config
+from advnets.data.places import cached_folders
 from advnets.experiment import build
 from advnets.experiment.adopted import adopted
 from advnets.experiment.data_summary import data_summary
@@ -48,6 +50,8 @@ class Plan:
     """As `data_summary` has it."""
     stages: tuple[StagePlan, ...]
     peak_bytes: int
+    packed: tuple[Path, ...] = ()
+    """Folders of the cache that opening the data has written."""
 
     @property
     def seconds(self) -> float:
@@ -58,6 +62,8 @@ class Plan:
 def plan(run_config: config.Config, *, trust_code: bool = False) -> Plan:
     """Resolve a config, build its nets, time a few rounds of each stage.
 
+    Opening data for the first time packs them into the cache; nothing else is written.
+
     Peak memory is this process's own, of the device where there is one; a training that takes the
     same steps takes the same.
 
@@ -67,7 +73,10 @@ def plan(run_config: config.Config, *, trust_code: bool = False) -> Plan:
     """
     check_trusted(run_config, trust_code=trust_code)
     run_config = adopted(run_config)
-    data = build.open_data(run_config.data)
+    before = cached_folders()
+    data = build.open_new_data(run_config.data)
+    new = cached_folders() - before
+    packed = tuple(sorted(folder for folder in new if folder.parent not in new))
     resolved = build.resolved(run_config, data.facts, runtime.resolve(run_config.runtime))
     device = runtime.prepare(resolved.runtime)
     stages = tuple(
@@ -75,7 +84,7 @@ def plan(run_config: config.Config, *, trust_code: bool = False) -> Plan:
         for number in range(len(resolved.stages))
     )
     summary = data_summary(data.splits, resolved.stages[-1].game)
-    return Plan(resolved, summary, stages, peak_bytes(device))
+    return Plan(resolved, summary, stages, peak_bytes(device), packed)
 
 
 def _stage_plan(

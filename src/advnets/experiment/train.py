@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ from advnets.codec import differences, to_json
 from advnets.data.source import Part
 from advnets.errors import ConfigDiffersError, DivergedError, RunError, UsageError
 from advnets.experiment import build
-from advnets.experiment.adopted import adopted, fixed_generator
+from advnets.experiment.adopted import adopted, fixed_generator, with_absolute_paths
 from advnets.experiment.data_summary import data_summary
 from advnets.experiment.measure import Drawing, draw_samples, grid_classes
 from advnets.experiment.modes import usual_score
@@ -157,13 +158,15 @@ class Session:
 def _begun(run: RunDirectory, run_config: config.Config) -> Session:
     """Begin a run: open its data, resolve its config, write both down."""
     resolved_runtime = runtime.resolve(run_config.runtime)
-    run_config = adopted(run_config)
-    data = build.open_data(run_config.data)
+    run_config = adopted(with_absolute_paths(run_config))
+    if run_config.data.source == str(run.path.absolute()):
+        raise UsageError(f"{run.path} holds the data; give another --out for the run")
+    data = build.open_new_data(run_config.data)
     check_score(run_config.ticks, data)
     resolved = build.resolved(run_config, data.facts, resolved_runtime)
     nets = build.rebuilt_players(resolved, len(resolved.stages) - 1, data.facts)
     session = Session(resolved, data, stage=0, identity=identity(resolved, data.facts))
-    run.write_config(build.record(resolved, data.facts, nets, " ".join(sys.argv)))
+    run.write_config(build.record(resolved, data.facts, nets, shlex.join(sys.argv)))
     return session
 
 
@@ -173,13 +176,7 @@ def _resumed(run: RunDirectory, asked: config.Config) -> Session:
     facts = stored.facts
     agreed = _agreed(stored.config, asked, run.path)
     runtime.resolve(agreed.runtime)  # the machine may lack what the run began with
-    data = build.open_data(agreed.data)
-    if data.facts.digest != facts.digest:
-        raise RunError(
-            f"the data of {run.path} has changed since the run began ({facts.name}: digest "
-            f"{facts.digest[:12]} then, {data.facts.digest[:12]} now); bring the old data back "
-            "or begin a new run"
-        )
+    data = build.open_data_of_run(run.path, agreed.data, facts)
     check_score(agreed.ticks, data)
     agreed = build.resolved(agreed, data.facts, agreed.runtime)
     stored.players(len(agreed.stages) - 1)  # what cannot be built is refused here
@@ -223,6 +220,7 @@ def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.C
             threads=wanted.threads or chosen.threads,
         ),
     )
+    stored, asked = with_absolute_paths(stored), with_absolute_paths(asked)
     asked = _counted_as(stored, asked)
     # Where a game's file lies is not what it is: its digest decides, and the asked one is run.
     stored = with_files_of(stored, own_games(asked))
@@ -232,7 +230,7 @@ def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.C
         ),
         ticks=asked.ticks,
         # Where the data lies is not what it is: the digest decides.
-        data=replace(stored.data, directory=asked.data.directory),
+        data=replace(stored.data, source=asked.data.source, directory=asked.data.directory),
     )
     if others := differences(agreed, asked):
         raise ConfigDiffersError(

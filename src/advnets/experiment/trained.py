@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from advnets.config import Data, Runtime
+from advnets.config import Runtime
 from advnets.errors import RunWarning, UsageError, WriteError
 from advnets.experiment import build
 from advnets.experiment.intervals import interval
@@ -44,7 +44,14 @@ Weights = Literal["average", "last"]
 class Trained:
     """A run's generator and discriminator at its newest checkpoint."""
 
-    def __init__(self, path: Path, weights: Weights | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        weights: Weights | None = None,
+        *,
+        data: str | None = None,
+        data_dir: str | None = None,
+    ) -> None:
         stored = StoredRun.read(path)
         self.run, self.config, self.facts = stored.directory, stored.config, stored.facts
         self.scaling = stored.scaling()
@@ -63,6 +70,7 @@ class Trained:
             load_module(f"{kept}/{name}", net, checkpoint.tensors)
             net.eval().requires_grad_(requires_grad=False)
         self.device = torch.device("cpu")
+        self._data, self._data_dir = data, data_dir
 
     def to(self, device: str) -> Trained:
         """Move the nets to a device; return self."""
@@ -204,10 +212,23 @@ class Trained:
             return replace(load(asked).own_extractor(), name=f"D of {Path(asked).name}")
         return extractor_of(data, asked, trust_code=trust_code)
 
-    def data_spec(self, data_dir: str | None = None) -> Data:
-        """The run's data, where named sets lie now."""
+    def open_data(self, data: str | None = None, data_dir: str | None = None) -> build.OpenedData:
+        """Open the data that the run was trained on, where it lies now.
+
+        None stands for what `load` was given, and where that is None too, for the place where the
+        data lay when the run was trained.
+
+        Raises:
+            DataError: it is not there, or cannot be opened.
+            RunError: it is other data, by its digest.
+        """
+        data, data_dir = data or self._data, data_dir or self._data_dir
         spec = self.config.data
-        return spec if data_dir is None else replace(spec, directory=data_dir)
+        if data is not None:
+            spec = replace(spec, source=data)
+        if data_dir is not None:
+            spec = replace(spec, directory=data_dir)
+        return build.open_data_of_run(self.run.path, spec, self.facts)
 
     def _labels(
         self, label: str | int | Int[Tensor, " n"] | None, n: int
@@ -227,6 +248,7 @@ class Trained:
         *,
         extractor: str | None = None,
         trust_code: bool = False,
+        data: str | None = None,
         data_dir: str | None = None,
         seed: int = 0,
         keep: float = 1.0,
@@ -241,14 +263,15 @@ class Trained:
         can run any code that is in it, which `trust_code` allows. `keep` is the share
         of samples that D judges most real and that is scored; records say so. `num` is how many
         samples are, and real pictures beside them where there are as many; None: 10,000. `labels`
-        are how many the probe is given, 0 being all; none: 100 and 1,000.
+        are how many the probe is given, 0 being all; none: 100 and 1,000. `data` and `data_dir` are
+        as for `load`.
 
         Raises:
             UnknownNameError: no metric or extractor is called so.
             DataError: the data is absent or has no validation and test pictures; the extractor's
                 file is absent, broken, or knows other pictures.
             MissingExtraError: the extractor needs a library that is not installed.
-            RunError: scores.json cannot be read.
+            RunError: scores.json cannot be read; the data is not what the run was trained on.
             UsageError: no metric is asked for; samples are to be rejected where there is no D or no
                 sample; an extractor, a number or labels are given that no metric looks at; a number
                 of labels is negative; a .pt2 file is given without `trust_code`.
@@ -256,15 +279,15 @@ class Trained:
         metrics = (metrics,) if isinstance(metrics, str) else metrics
         check_asked(metrics, extractor=extractor, keep=keep, num=num, labels=labels)
         self.run.scores()  # what cannot be read now, nothing can be added to
-        data = build.open_data(self.data_spec(data_dir))
+        opened = self.open_data(data, data_dir)
         subject = Subject(
             players=self.players,
-            data=data,
+            data=opened,
             seed=seed,
             step=self.step,
             weights=self.weights,
             drawing=self.drawing,
-            extractor=self._extractor(extractor, data.facts.name, trust_code=trust_code),
+            extractor=self._extractor(extractor, opened.facts.name, trust_code=trust_code),
             begun=self.begun,
             game=self.config.stage.game,
             shown=self.config.data,
@@ -298,10 +321,19 @@ class Trained:
         return self.run.path / "report.html"
 
 
-def load(run: str | Path, *, weights: Weights | None = None, device: str = "cpu") -> Trained:
+def load(
+    run: str | Path,
+    *,
+    weights: Weights | None = None,
+    device: str = "cpu",
+    data: str | None = None,
+    data_dir: str | None = None,
+) -> Trained:
     """Load a run's newest checkpoint for sampling and scoring.
 
-    `weights` are the weight average where the run keeps one, else the last.
+    `weights` are the weight average where the run keeps one, else the last. `data` is the path
+    where the run's data lies now, `data_dir` the directory where its named set does; None: as it
+    was trained.
 
     Raises:
         RunError: the directory holds no run, or one of another version.
@@ -310,7 +342,8 @@ def load(run: str | Path, *, weights: Weights | None = None, device: str = "cpu"
     Warns:
         RunWarning: a newer checkpoint is damaged or another run's; other versions wrote the run.
     """
-    return Trained(Path(run), weights).to(runtime.resolve(Runtime(device=device)).device)
+    trained = Trained(Path(run), weights, data=data, data_dir=data_dir)
+    return trained.to(runtime.resolve(Runtime(device=device)).device)
 
 
 def _warn(message: str) -> None:

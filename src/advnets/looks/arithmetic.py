@@ -60,7 +60,6 @@ def arithmetic(
     expression: str,
     seed: int = 0,
     reach: float = REACH,
-    data_dir: str | None = None,
 ) -> Look:
     """A row for each term, its exemplars and G of their mean z; then G of the sum of the means.
 
@@ -73,7 +72,7 @@ def arithmetic(
         UsageError: the sum cannot be read, or names a sample, class or picture that is not there.
     """
     asked = terms(expression)
-    latents = [_latents(trained, term, seed, data_dir) for term in asked]
+    latents = [_latents(trained, term, seed) for term in asked]
     means = [z.mean(0) for z in latents]
     total = torch.zeros_like(means[0])
     for term, mean in zip(asked, means, strict=True):
@@ -102,9 +101,7 @@ def arithmetic(
     )
 
 
-def _latents(
-    trained: Trained, term: Term, seed: int, data_dir: str | None
-) -> Float[Tensor, "exemplars latent"]:
+def _latents(trained: Trained, term: Term, seed: int) -> Float[Tensor, "exemplars latent"]:
     """The z of a term's exemplars."""
     found: list[Tensor] = []
     for exemplar in term.exemplars:
@@ -112,7 +109,7 @@ def _latents(
             found.append(trained.latents(int(exemplar) + 1, seed=seed)[-1:])
         elif exemplar.startswith(_CLASS):
             name = exemplar.removeprefix(_CLASS)
-            found.append(latents_of_class(trained, name, seed=seed, data_dir=data_dir))
+            found.append(latents_of_class(trained, name, seed=seed))
         elif is_path(exemplar):
             pictures = read_pictures(trained, [Path(exemplar)])
             found.append(project(trained, pictures, seed=seed).latents)

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from advnets.data.source import Part, length
 from advnets.errors import UsageError
-from advnets.experiment import build
 from advnets.experiment.measure import pictures as some_pictures
 from advnets.experiment.metrics import EXTRACTORS
 from advnets.experiment.trained import Trained
@@ -25,7 +24,7 @@ _KNOWN, _VOTES = 10_000, 5
 
 
 def latents_of_class(
-    trained: Trained, name: str, *, seed: int = 0, data_dir: str | None = None
+    trained: Trained, name: str, *, seed: int = 0
 ) -> Float[Tensor, "exemplars latent"]:
     """The z of the first three samples of a class: told to make it, or seen to be of it.
 
@@ -36,7 +35,7 @@ def latents_of_class(
     number = trained.facts.class_number(name)
     if trained.conditional:
         return trained.latents(EXEMPLARS, seed=seed, label=number)
-    seen = classes_of(trained, trained.sample(LOOKED_AT, seed=seed), data_dir)
+    seen = classes_of(trained, trained.sample(LOOKED_AT, seed=seed))
     which = (seen == number).nonzero().flatten()[:EXEMPLARS]
     if len(which) < EXEMPLARS:
         raise UsageError(
@@ -47,7 +46,7 @@ def latents_of_class(
 
 
 def classes_of(
-    trained: Trained, pictures: Float[Tensor, "n channels height width"], data_dir: str | None
+    trained: Trained, pictures: Float[Tensor, "n channels height width"]
 ) -> Int[Tensor, " n"]:
     """The class of each picture: by the package's classifier of this set, else by its neighbours.
 
@@ -56,7 +55,7 @@ def classes_of(
     known = EXTRACTORS.get(trained.facts.name)
     if known in WEIGHTS:
         return classifier(known).logits(pictures).argmax(1)
-    train = cast(Part, build.open_data(trained.data_spec(data_dir)).splits.train)
+    train = cast(Part, trained.open_data().splits.train)
     count = min(_KNOWN, length(train) or 0)
     labels = torch.from_numpy(train.labels)[:count]
     _, which = nearest(

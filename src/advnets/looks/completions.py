@@ -10,7 +10,6 @@ from torch import Tensor
 
 from advnets.data.source import Part
 from advnets.errors import DataError, UsageError
-from advnets.experiment import build
 from advnets.experiment.measure import pictures
 from advnets.experiment.trained import Trained
 from advnets.games.completion import half_masks, masks
@@ -31,7 +30,6 @@ def completions(
     draws: int = 8,
     hidden: tuple[Hidden, ...] = ("lower", "left", "box", "pixels"),
     seed: int = 0,
-    data_dir: str | None = None,
 ) -> Look:
     """A row for each test picture: itself, what is known of it, and several completions.
 
@@ -49,7 +47,7 @@ def completions(
         )
     if num < 1 or draws < 1 or not hidden:
         raise UsageError("no picture to complete was asked for; ask for at least one of each")
-    shown = first_tests(trained, num, data_dir)
+    shown = first_tests(trained, num)
     filling = cast(Completing, net)
     x = trained.scaling.from_shares(shown).to(trained.device)
     blocks: list[Tensor] = []
@@ -80,15 +78,13 @@ def completions(
     )
 
 
-def first_tests(
-    trained: Trained, num: int, data_dir: str | None
-) -> Float[Tensor, "n channels height width"]:
+def first_tests(trained: Trained, num: int) -> Float[Tensor, "n channels height width"]:
     """The first test pictures, in [0, 1].
 
     Raises:
         DataError: there are none.
     """
-    data = build.open_data(trained.data_spec(data_dir))
+    data = trained.open_data()
     test: Part | None = data.splits.test
     if test is None:
         raise DataError(

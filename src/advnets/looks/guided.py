@@ -71,7 +71,6 @@ def filters(
     features: int = 6,
     tops: int = 6,
     looked: int = 2000,
-    data_dir: str | None = None,
 ) -> Look:
     """Guided backpropagation of D's strongest features, and of a D that was never trained.
 
@@ -86,7 +85,7 @@ def filters(
     """
     learned = convolutional(trained)
     begun = cast(Judge, trained.begun()["discriminator"])
-    pictures = training_pictures(trained, data_dir)[:looked]
+    pictures = training_pictures(trained)[:looked]
     shown, record = [], {}
     for name, net in ("trained", learned), ("random", begun):
         seen, found = _strongest(trained, net.cpu(), pictures, features, tops)

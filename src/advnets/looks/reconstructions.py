@@ -20,7 +20,6 @@ def reconstructions(
     num: int = 10,
     draws: int = 4,
     seed: int = 0,
-    data_dir: str | None = None,
 ) -> Look:
     """A row for each test picture: itself, G of the mean of q(z | x), and G of draws from it.
 
@@ -33,7 +32,7 @@ def reconstructions(
     encoder = cast(Encoder, trained.player("encoder"))
     if num < 1:
         raise UsageError(f"{num} pictures were asked for; ask for at least 1")
-    shown = first_tests(trained, num, data_dir)
+    shown = first_tests(trained, num)
     posterior = encoder(trained.scaling.from_shares(shown).to(trained.device))
     columns = [shown, trained.pictures(posterior.mean)]
     if posterior.log_variance is not None:

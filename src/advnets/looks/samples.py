@@ -63,7 +63,6 @@ def neighbours(
     near: int = 6,
     by: Features = "pixels",
     seed: int = 0,
-    data_dir: str | None = None,
 ) -> Look:
     """A row for each sample: itself, then the training pictures nearest to it.
 
@@ -74,7 +73,7 @@ def neighbours(
         UsageError: fewer training pictures than are asked for; D has no features.
         DataError: the data are absent.
     """
-    train = training_pictures(trained, data_dir)
+    train = training_pictures(trained)
     if not 1 <= near <= len(train):
         raise UsageError(
             f"{near} neighbours were asked for among {len(train):,} training pictures; ask for "
@@ -100,11 +99,9 @@ def neighbours(
     )
 
 
-def training_pictures(
-    trained: Trained, data_dir: str | None = None
-) -> Float[Tensor, "n channels height width"]:
+def training_pictures(trained: Trained) -> Float[Tensor, "n channels height width"]:
     """The training pictures, at most as many as statistics look at, as the nets see them."""
-    data = build.open_data(trained.data_spec(data_dir))
+    data = trained.open_data()
     return as_drawn(data, data.splits.train)
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from advnets.config import Config
+from advnets.data.names import is_named
 from advnets.errors import RunError, UsageError
 from advnets.experiment.own import own_games, with_files_of
 from advnets.experiment.stored import StoredRun
@@ -30,9 +31,12 @@ def begun_config(out: Path | None, name: str | None, source: str | None = None) 
         return _with_typed_game(path, stored, name, start)
     if start.preset != stored.preset:
         raise UsageError(f"{path} was begun with preset {stored.preset}, not {name}; leave it out")
-    if is_data(name) and start.data.source != stored.data.source:
+    if not is_data(name) or start.data.source == stored.data.source:
+        return stored
+    if is_named(name) and is_named(stored.data.source):
         raise UsageError(f"{path} was begun on {stored.data.source}, not {name}; leave it out")
-    return stored
+    # Where data lies is not what it is: whether it is the same is decided by its digest.
+    return replace(stored, data=replace(stored.data, source=start.data.source))
 
 
 def _with_typed_game(path: Path, stored: Config, name: str, start: Config) -> Config:

@@ -45,6 +45,7 @@ def starting_point(name: str) -> Config:
     """
     if name in PRESETS:
         return named(name)
+    names.refuse_run(name)
     if is_place(name):
         from advnets.experiment.own import config_at  # not what --help should wait for
 

@@ -24,6 +24,7 @@ from advnets.data.images.decode import (
 )
 from advnets.data.images.layout import Placing, placing
 from advnets.data.images.zip_names import is_folder, is_hidden, is_link, member_name
+from advnets.data.names import RUN_FILES
 from advnets.errors import DataError, printable
 from advnets.files import open_regular_file, require_regular_file
 
@@ -214,7 +215,11 @@ def _walk(root: bytes, broken: list[Broken], others: Counter[str]) -> Iterator[F
             if (status.st_dev, status.st_ino) in entered:
                 continue
             entered.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as entries:
+            with os.scandir(folder) as scanned:
+                entries = list(scanned)
+                if {os.fsencode(name) for name in RUN_FILES} <= {entry.name for entry in entries}:
+                    broken.append(Broken(shown(inner) or ".", "is a run directory, full of plots"))
+                    continue
                 for entry in entries:
                     own = entry.name
                     if own.startswith(b".") or own == b"__MACOSX":

@@ -1,0 +1,241 @@
+"""A run is used from any directory, and its data may move; what they are is told by the digest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import advnets
+from advnets.errors import DataError, RunError
+from advnets.runs import RunDirectory
+
+GONE = "is not there any more; give the path where it lies now with --data PATH\n"
+
+
+def draw(folder, seed=0, n=60):
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(seed)
+    for number in range(n):
+        pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+
+
+@pytest.fixture
+def moved(said, tmp_path, monkeypatch, quick):
+    """A run on a folder given by a relative path; the current directory is another by then."""
+    home, away = tmp_path / "home", tmp_path / "away"
+    draw(home / "photos")
+    away.mkdir()
+    monkeypatch.chdir(home)
+    small = ("--size", "8", "--channels", "1", "--ticks.samples", "0")
+    code, _, err = said("train", "photos", "--out", "runs/x", *quick, *small)
+    assert code == 0, err
+    monkeypatch.chdir(away)
+    return home / "runs" / "x"
+
+
+def uses(run):
+    """Each command that opens the data of a run."""
+    return (
+        ("evaluate", run),
+        ("view", run, "neighbours", "--num", 2),
+        ("train", "--resume", "--out", run),
+    )
+
+
+def test_a_run_is_used_from_another_directory(said, moved):
+    data = RunDirectory(moved).read_config()["config"]["data"]
+    assert data["source"] == str(moved.parents[1] / "photos")
+    for command in uses(moved):
+        code, _, err = said(*command)
+        assert code == 0, (command, err)
+
+
+def test_data_that_moved_are_named_and_given_anew(said, moved, tmp_path):
+    photos = moved.parents[1] / "photos"
+    photos.rename(tmp_path / "elsewhere")
+    for command in uses(moved):
+        code, _, err = said(*command)
+        assert (code, err) == (1, f"advnets: the data of {moved}, {photos}, {GONE}")
+    with pytest.raises(DataError, match="is not there any more"):
+        advnets.load(moved).evaluate()
+    for command in uses(moved):
+        code, _, err = said(*command, "--data", "../elsewhere")
+        assert code == 0, (command, err)
+    # Records say what they said before, and a resumed run knows the new place.
+    assert {r["data"] for r in RunDirectory(moved).scores()} == {"photos"}
+    assert said("evaluate", moved)[0] == 0
+    (tmp_path / "elsewhere").rename(photos)
+    code, _, err = said("train", str(photos), "--resume", "--out", moved, "--steps", "40")
+    assert code == 0, err
+    assert advnets.load(moved, data=str(photos)).evaluate()
+
+
+def test_other_data_are_refused_wherever_they_lie(said, moved, tmp_path):
+    draw(tmp_path / "others", seed=1)
+    config = (moved / "config.json").read_bytes()
+    for command in uses(moved):
+        for source in (str(tmp_path / "others"), "digits"):
+            code, _, err = said(*command, "--data", source)
+            assert code == 1
+            assert f"the data of {moved} has changed since the run began (photos: digest " in err
+            assert f"in {source}); bring the old data back, or give the path where" in err
+    photos = moved.parents[1] / "photos"
+    shutil.rmtree(photos)
+    shutil.copytree(tmp_path / "others", photos)
+    for command in uses(moved):
+        assert f"the data of {moved} has changed since the run began" in said(*command)[2]
+    with pytest.raises(RunError, match="has changed since the run began"):
+        advnets.load(moved).open_data()
+    assert (moved / "config.json").read_bytes() == config
+
+
+def test_a_table_keeps_its_options_where_it_moves(said, tmp_path, monkeypatch, quick):
+    monkeypatch.chdir(tmp_path)
+    Path("points.csv").write_text("0,0\n1,2\n3,1\n")
+    assert said("train", "points.csv:sd=0.1", "--out", "run", *quick)[0] == 0
+    source = RunDirectory(Path("run")).read_config()["config"]["data"]["source"]
+    assert source == f"{tmp_path / 'points.csv'}:sd=0.1"
+    Path("points.csv").rename("p.csv")
+    code, _, err = said("evaluate", "run", "--metrics", "divergence")
+    assert (code, err) == (1, f"advnets: the data of run, {source}, {GONE}")
+    told = ("evaluate", "run", "--metrics", "divergence", "--data")
+    assert said(*told, "p.csv:sd=0.1")[0] == 0
+    assert "has changed since the run began" in said(*told, "p.csv:sd=0.2")[2]
+
+
+def test_a_named_set_that_is_absent_is_spoken_of_as_the_runs(said, trained, tmp_path, monkeypatch):
+    """With the cure of the set; a relative --data-dir is found from anywhere."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    record = json.loads((run / "config.json").read_text())
+    record["config"]["data"]["source"] = "mnist"
+    (run / "config.json").write_text(json.dumps(record))
+    monkeypatch.setenv("ADVNETS_DATA", str(tmp_path / "nowhere"))
+    code, _, err = said("evaluate", run)
+    assert code == 1
+    assert err.startswith(f"advnets: the data of {run} cannot be opened: no train-images-idx3-")
+    assert "type: advnets data fetch mnist" in err
+
+
+def test_a_relative_data_dir_is_kept_absolute(said, tmp_path, monkeypatch, quick):
+    monkeypatch.chdir(tmp_path)
+    assert said("train", "digits", "--data-dir", "sets", "--out", "run", *quick)[0] == 0
+    data = RunDirectory(Path("run")).read_config()["config"]["data"]
+    assert (data["source"], data["directory"]) == ("digits", str(tmp_path / "sets"))
+
+
+def test_a_run_that_another_begins_with_is_found_from_anywhere(
+    said, trained, tmp_path, monkeypatch, quick
+):
+    monkeypatch.chdir(trained.parent)
+    told = ("train", "inference-after", "--data", "digits", "--game.begin-with", trained.name)
+    code, _, err = said(*told, "--out", tmp_path / "run", "--steps", "2", "--threads", "1")
+    assert code == 0, err
+    monkeypatch.chdir(tmp_path)
+    game = RunDirectory(tmp_path / "run").read_config()["config"]["stages"][0]["game"]
+    assert game["begin_with"] == str(trained)
+    assert said("train", "--resume", "--out", "run", "--steps", "3")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["run", "run/samples", "run/views"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("train", "RUN"),
+        ("train", "RUN", "--resume"),
+        ("train", "RUN", "--dry-run"),
+        ("train", "digits", "--data", "RUN"),
+        ("data", "check", "RUN"),
+        ("data", "pack", "RUN", "pack"),
+    ],
+    ids=" ".join,
+)
+def test_a_run_is_no_data(said, trained, tmp_path, monkeypatch, command, name):
+    """Its images are plots; what was meant is to go on with it, and that command works."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, "run")
+    (tmp_path / "run" / "views").mkdir(exist_ok=True)
+    code, _, err = said(*(name if word == "RUN" else word for word in command))
+    assert code == 2
+    assert err == (
+        f"advnets: {name} is a run directory and not data: its images are plots; to continue that "
+        f"run, type: advnets train --resume --out {err.split()[-1]}\n"
+    )
+    assert (tmp_path / err.split()[-1]).resolve() == tmp_path / "run"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    _, _, *arguments = err.partition("type: ")[2].split()
+    assert said("train", *arguments)[0] == 0
+
+
+def test_runs_within_a_folder_of_images_are_left_out(said, tmp_path, monkeypatch, quick):
+    """So `advnets train .` sees the same data as often as it is run."""
+    draw(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path / "photos")
+    small = ("--size", "8", "--channels", "1")
+    for out in ("runs/a", "runs/b"):
+        code, _, err = said("train", ".", "--out", out, *quick, *small)
+        assert code == 0, err
+    assert "runs/a is a run directory, full of plots" in said("data", "check", ".")[1]
+    digests = [RunDirectory(Path(f"runs/{n}")).read_config()["data"]["digest"] for n in "ab"]
+    assert digests[0] == digests[1]
+    code, _, err = said("train", "--resume", "--out", "runs/a", "--steps", "40")
+    assert code == 0, err
+    monkeypatch.chdir(tmp_path)
+    code, _, err = said("train", "photos", "--out", "photos", *quick)
+    assert (code, "holds the data; give another --out for the run" in err) == (2, True)
+    assert not (tmp_path / "photos" / ".lock").exists()
+
+
+def run_process(*arguments, cwd):
+    command = [sys.executable, "-m", "advnets", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        (("train", "digits", "--steps", "1", "--out", "run"), "data set"),
+        (("train", "digits", "--dry-run"), "data set"),
+        (("train", "points", "--data", "ring", "--dry-run"), None),
+        (("data", "check", "digits"), "data set"),
+        (("data", "check", "./digits"), None),
+        (("data", "pack", "./digits", "pack"), None),
+    ],
+    ids=lambda told: " ".join(told) if isinstance(told, tuple) else str(told),
+)
+def test_a_folder_with_a_taken_name_is_said(tmp_path, command, what):
+    draw(tmp_path / "digits", n=3)
+    done = run_process(*command, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    sentence = (
+        f"digits is the {what} of that name, and the folder ./digits here is not used; to use it, "
+        "give ./digits"
+    )
+    assert (sentence in done.stderr) == (what is not None), done.stderr
+
+
+def test_a_folder_with_the_name_of_a_preset_is_said(tmp_path):
+    draw(tmp_path / "mlp", n=3)
+    done = run_process("train", "mlp", "--data", "digits", "--dry-run", cwd=tmp_path)
+    assert "mlp is the preset of that name, and the folder ./mlp here is not used" in done.stderr
+
+
+def test_a_dry_run_says_that_it_packs(said, tmp_path, cache):
+    draw(tmp_path / "photos")
+    told = ("train", tmp_path / "photos", "--size", "8", "--dry-run")
+    code, out, _ = said(*told)
+    (pack,) = (folder for folder in (cache / "packs").iterdir() if folder.is_dir())
+    assert code == 0
+    assert out.endswith(
+        "nothing was written but the data, packed into the cache, where training finds them: "
+        f"{pack}\n"
+    )
+    assert said(*told)[1].endswith("\nnothing was written\n")
