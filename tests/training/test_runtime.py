@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,8 +24,40 @@ def test_auto_is_resolved_to_what_this_machine_has():
     chosen = resolve(config.Runtime())
     assert chosen.device in ("cpu", "cuda", "mps")
     assert chosen.precision in ("float32", "bfloat16")
-    assert chosen.threads == len(os.sched_getaffinity(0))
+    assert 1 <= chosen.threads <= len(os.sched_getaffinity(0))
     assert resolve(chosen) == chosen
+
+
+CORES = "from advnets.training.runtime import cores; print(cores())"
+
+
+def test_cores_are_those_that_the_process_is_bound_to():
+    code = f"import os; os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}}); {CORES}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    "quota",
+    [
+        "echo 60000 100000 > cpu.max",
+        "mkdir cpu; echo 100000 > cpu/cpu.cfs_quota_us; echo 100000 > cpu/cpu.cfs_period_us",
+    ],
+)
+def test_cores_are_those_of_a_containers_quota(quota):
+    """cgroup v2 and v1: a view of the file system in which a quota of one core stands."""
+    view = ["unshare", "--mount", "sh", "-ec"]
+    mounted = "mount -t tmpfs none /sys/fs/cgroup; cd /sys/fs/cgroup"
+    if shutil.which("unshare") is None or subprocess.run([*view, mounted]).returncode:
+        pytest.skip("this user cannot mount a file system of its own")
+    script = f'{mounted}; {quota}; cd "$1"; exec "$2" -c "{CORES}"'
+    done = subprocess.run(
+        [*view, script, "sh", os.getcwd(), sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

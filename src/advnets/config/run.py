@@ -173,7 +173,7 @@ class Runtime:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of matrix products; weights, losses and optimizer state are float32 always."""
     threads: int = 0
-    """Processor threads; 0: as many as there are cores."""
+    """CPU threads; 0: as many as the cores that the affinity and the container's quota allow."""
     compile: bool = False
     """Compile the step: half a minute of start for less time a step; fresh fakes only."""
     graph: bool = False

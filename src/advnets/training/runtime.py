@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import signal
 import sys
 from collections.abc import Generator
@@ -12,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
+import joblib
 import torch
 from torch import nn
 
@@ -109,10 +109,12 @@ def _mallopt(parameter: int, value: int) -> None:
 
 
 def cores() -> int:
-    """Processor cores that this process may use."""
-    if sys.platform == "linux":  # where a container may be given fewer than there are
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of CPU cores that this process may use.
+
+    Its affinity, the CPU quota of its container (cgroup v1 or v2, rounded up) and the environment
+    variable LOKY_MAX_CPU_COUNT bound those of the machine.
+    """
+    return joblib.cpu_count()
 
 
 def _device(name: str) -> torch.device:
