@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,7 +53,7 @@ def test_cores_are_those_of_a_containers_quota(quota):
         pytest.skip("this user cannot mount a file system of its own")
     script = f'{mounted}; {quota}; cd "$1"; exec "$2" -c "{CORES}"'
     done = subprocess.run(
-        [*view, script, "sh", os.getcwd(), sys.executable],
+        [*view, script, "sh", Path.cwd(), sys.executable],
         capture_output=True,
         text=True,
         check=False,

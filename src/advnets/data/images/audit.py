@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,11 +67,13 @@ def audit_files(collection: Collection, *, progress: bool | None = None) -> Audi
     """
     found: dict[int, Seen] = {}
     broken = {file.name: file.reason for file in collection.broken}
-    for number, result in all_files(collection, Inspect(), f"reading {collection.name}", progress):
-        if isinstance(result, DataError):
-            broken[shown(collection.keys[number])] = str(result)
-        else:
-            found[number] = result
+    text = f"reading {collection.name}"
+    with closing(all_files(collection, Inspect(), text, progress)) as done:
+        for number, result in done:
+            if isinstance(result, DataError):
+                broken[shown(collection.keys[number])] = str(result)
+            else:
+                found[number] = result
     numbers = sorted(found)
     keys = [collection.keys[i] for i in numbers]
     placing = collection.placing(numbers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -24,10 +25,11 @@ def near_files(collection: Collection, *, progress: bool | None = None) -> list[
     numbers: list[int] = []
     pictures: list[np.ndarray] = []
     job, text = Small(_FRAME), f"reading {collection.name}"
-    for number, result in all_files(collection, job, text, progress):
-        if not isinstance(result, DataError):
-            numbers.append(number)
-            pictures.append(np.frombuffer(result, np.uint8).reshape(3, SIDE, SIDE))
+    with closing(all_files(collection, job, text, progress)) as done:
+        for number, result in done:
+            if not isinstance(result, DataError):
+                numbers.append(number)
+                pictures.append(np.frombuffer(result, np.uint8).reshape(3, SIDE, SIDE))
     order = np.argsort(numbers)
     groups = code_groups(np.stack([pictures[i] for i in order])) if pictures else []
     return [[numbers[order[i]] for i in group] for group in groups]

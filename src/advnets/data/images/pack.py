@@ -11,11 +11,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from filelock import Timeout
 
 from advnets.data.broken import Broken
 from advnets.data.images.deal import SPLITS, Dealt, dealt
@@ -26,9 +26,11 @@ from advnets.data.images.packed import IMAGES, LABELS, PLACES, UNCUT, open_pack,
 from advnets.data.images.work import all_files
 from advnets.data.source import Splits
 from advnets.errors import DataError, UsageError, WriteError
-from advnets.files import flush, made_folder
+from advnets.files import file_lock, flush, made_folder
 
 _BLOCK = 1024
+_LOCK = ".lock"
+"""Within a pack that is being made."""
 _SPARE_BYTES = 64 << 20
 """That a disk must have left, besides the pack."""
 
@@ -77,16 +79,12 @@ def pack(
                 notes=placing.notes,
             )
             for file in folder.iterdir():
-                flush(file)
+                if file.name != _LOCK:
+                    flush(file)
+            (folder / _LOCK).unlink(missing_ok=True)
             folder.rename(out)
     except OSError as error:
         raise WriteError(out, error) from None
-    except TerminatedWorkerError:
-        raise DataError(
-            f"a process that decodes {collection.name} was ended from outside or by a picture that "
-            f"crashes the decoder; see that memory is free, and look for the picture with "
-            f"advnets data check"
-        ) from None
     return open_pack(out)
 
 
@@ -130,12 +128,14 @@ def _decoded(
     np.lib.format.open_memmap(folder / IMAGES, "w+", np.uint8, shape).flush()
     digests: dict[int, bytes] = {}
     reasons: dict[int, str] = {}
-    job = Place(frame, folder / IMAGES, rows)
-    for number, result in all_files(collection, job, task, progress):
-        if isinstance(result, DataError):
-            reasons[number] = str(result)
-        else:
-            digests[number] = result
+    with closing(
+        all_files(collection, Place(frame, folder / IMAGES, rows), task, progress)
+    ) as done:
+        for number, result in done:
+            if isinstance(result, DataError):
+                reasons[number] = str(result)
+            else:
+                digests[number] = result
     return digests, reasons
 
 
@@ -150,11 +150,12 @@ def _loose(
     """Decode into a file a process, join these, and note where each picture lies."""
     reasons: dict[int, str] = {}
     found: dict[int, Piece] = {}
-    for number, result in all_files(collection, Append(frame, folder), task, progress):
-        if isinstance(result, DataError):
-            reasons[number] = str(result)
-        else:
-            found[number] = result
+    with closing(all_files(collection, Append(frame, folder), task, progress)) as done:
+        for number, result in done:
+            if isinstance(result, DataError):
+                reasons[number] = str(result)
+            else:
+                found[number] = result
     begins: dict[str, int] = {}
     with (folder / UNCUT).open("wb") as whole:
         for part in sorted(folder.glob("*.part")):
@@ -184,14 +185,32 @@ def _keep_rows(folder: Path, rows: np.ndarray) -> None:
 
 @contextmanager
 def _beside(out: Path) -> Generator[Path]:
-    """A new folder next to `out`, which is gone afterwards unless it was renamed."""
+    """Give a new folder next to `out`, which is gone afterwards unless it was renamed.
+
+    While this process lives it holds a lock within the folder, by which others see that it is not
+    abandoned.
+    """
     with made_folder(out.parent):
+        _remove_abandoned(out.parent)
         folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
         folder.chmod(0o755)
         try:
-            yield folder
+            with file_lock(folder / _LOCK, timeout=0.0):
+                yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the unfinished packs in a folder whose processes were killed."""
+    for folder in parent.glob(".*.part"):
+        if not (folder / _LOCK).is_file():
+            continue
+        with suppress(Timeout, OSError):  # another process holds it, or it is another user's
+            with file_lock(folder / _LOCK, timeout=0.0) as locked:
+                pass
+            if locked:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _make_room(folder: Path, size: int) -> None:
