@@ -368,11 +368,14 @@ def test_odd_values_of_files(looked_at, whole, name, part):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["config.json", "scores.json"])
-def test_every_odd_value_of_files(looked_at, whole, name):
+@pytest.mark.parametrize("part", range(8))
+def test_more_odd_values_of_files(looked_at, whole, name, part):
+    """The same for minutes, by every command."""
     record = json.loads((whole / name).read_text("utf-8"))
-    for path in paths(record):
-        for new in ODD:
-            looked_at(at(name, path, new))
+    chance = random.Random(f"{name} more {part}")
+    cases = [(path, new) for path in paths(record) for new in ODD]
+    for path, new in chance.sample(cases, 50):
+        looked_at(at(name, path, new))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -393,6 +396,15 @@ def test_any_bytes(looked_at, whole, seed):
 
     for _ in range(12):
         looked_at(change, chance.sample(COMMANDS, 1))
+
+
+def test_scores_of_odd_types_are_told_in_words(looked_at, whole):
+    """Two that chance found: a number of pictures that is a text, and one that is a list."""
+    scores = json.loads((whole / "scores.json").read_text("utf-8"))
+    first = [{**scores[0], "metric": "frechet"}, *scores[1:]]
+    for key, new in (("n_real", "many"), ("n_fake", [[]]), ("seed", {}), ("keep", "half")):
+        text = json.dumps(put(first, (0, key), new))
+        looked_at(written("scores.json", text), COMMANDS[1:3])
 
 
 def test_versions_that_a_config_claims_are_said(said, whole, tmp_path):

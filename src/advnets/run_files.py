@@ -21,6 +21,8 @@ _MOST_BYTES, _MOST_IN_LINE, _MOST_IN_NAME = 2**28, 2**20, 200
 _LONE = re.compile(r"\\u(d[89a-f]|0000)", re.IGNORECASE)
 """How JSON writes half a character, which no file can hold, and the null, which no path can."""
 
+_Plain = str | bool | int | float | None
+
 _CONFIG = {
     "advnets": str,
     "command": str,
@@ -46,7 +48,10 @@ _SCORE = {
     **dict.fromkeys(("metric", "samples"), str),
     **dict.fromkeys(("weights", "grid", "split", "hidden", "data", "data_digest"), str | None),
     **dict.fromkeys(("extractor", "extractor_sha256", "likelihood"), str | None),
-    **dict.fromkeys(("keep",), float | None),
+    "keep": float | None,
+    **dict.fromkeys(
+        ("seed", "step", "labels", "n_known", "n_fake"), str | bool | int | float | None
+    ),
 }
 _EVENT = {
     **dict.fromkeys(("step", "steps", "met", "attempt"), int),

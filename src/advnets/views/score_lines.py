@@ -21,6 +21,9 @@ VERSIONS = "versions."
 BESIDE = (REAL, MEAN, NEAREST, PIXELS)
 """What stands beside the nets of any run, and hangs on none."""
 
+# What words for a record raise where its values are of other types than advnets writes.
+_FAULTS = (KeyError, TypeError, ValueError, AttributeError, OverflowError)
+
 
 def score_lines(records: Sequence[Record]) -> str:
     """Scores as tables of plain text, the real-data row beside each."""
@@ -34,7 +37,7 @@ def found(record: Record) -> str:
     """What a metric found, in words."""
     try:
         return _FOUND[record["metric"]](record)
-    except (KeyError, TypeError):  # somebody has written in the file
+    except _FAULTS:  # somebody has written in the file
         return "a record that lacks its numbers: evaluate again"
 
 
@@ -42,7 +45,7 @@ def looked_at(record: Record) -> str:
     """Through what, and how many of either."""
     try:
         return _LOOKED_AT.get(record["metric"], _pairs)(record)
-    except (KeyError, TypeError):
+    except _FAULTS:
         return "–"
 
 
