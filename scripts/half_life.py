@@ -6,12 +6,16 @@
 A weight average does not influence training, so one training per seed carries an average of each
 half-life (in images) beside the last weights. Every --every steps and at the end, each generator is
 scored by the Parzen log-likelihood of validation images: σ is selected on the first tenth of them
-(at most 1,000), the score is the mean over all others. Test images are never read. Real training
-images in the place of samples are scored in the same way. A score above theirs says smoother than
-data, so two half-lives are printed: that of the highest mean over seeds after the last step, and
-the shortest whose mean reaches the score of real training images. A record of each seed,
-RECORDS/PRESET-SEED.json, holds the command, versions, seconds and every score. A training that was
-stopped continues.
+(at most 1,000), the score is the mean over all others. Real training images in the place of samples
+are scored in the same way. A score above theirs says smoother than data, so two half-lives are
+printed: that of the highest mean over seeds after the last step, and the shortest whose mean
+reaches the score of real training images. After the last step the Fréchet distance, precision,
+recall and coverage of each average are taken on the validation images too, by the data set's own
+extractor. A record of each seed, RECORDS/PRESET-SEED.json, holds the command, versions, seconds and
+every score. A training that was stopped continues.
+
+Test images are read only with --test HALF_LIFE, which adds the Parzen log-likelihood of all test
+images under samples of that average and of the last weights: give it once the half-life is chosen.
 
 The averages are updated at every tenth step, with the decay of ten steps.
 """
@@ -19,11 +23,12 @@ The averages are updated at every tenth step, with the decay of ten steps.
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -34,7 +39,18 @@ from advnets import config, presets
 from advnets.codec import to_json
 from advnets.data.source import Part
 from advnets.experiment import build
-from advnets.experiment.measure import SAMPLES, Drawing, draw_samples, pixels, real_pictures
+from advnets.experiment.measure import (
+    SAMPLES,
+    Drawing,
+    draw_samples,
+    parzen,
+    pictures,
+    pixels,
+    real_pictures,
+)
+from advnets.experiment.metrics import extractor_of
+from advnets.files import write_json
+from advnets.metrics import frechet_distance, prdc
 from advnets.metrics.parzen import (
     PAPER_GRID,
     SELECTION_POINTS,
@@ -85,6 +101,21 @@ class ValidationScore:
         """Score real training images in the place of samples."""
         return self.of_images(real_pictures(self.data.splits.train, SAMPLES, self.seed))
 
+    def of_features(self, generator: nn.Module) -> dict[str, float | str]:
+        """Compare features of samples with those of the validation images."""
+        samples = draw_samples(generator, self.data.scaling, SAMPLES, self.seed, self.drawing)
+        seen = extractor_of(self.data.facts.name)
+        valid = seen.features(pictures(cast(Part, self.data.splits.valid), slice(None)))
+        features = seen.features(samples[: len(valid)])
+        near, distance = prdc(valid, features), frechet_distance(valid, features)
+        shares = {"precision": near.precision, "recall": near.recall, "coverage": near.coverage}
+        return {"extractor": seen.name, "n": len(features), "frechet": distance, **shares}
+
+    def of_test(self, generator: nn.Module) -> dict[str, Any]:
+        """Return the Parzen log-likelihood of test images, σ selected on validation images."""
+        samples = draw_samples(generator, self.data.scaling, SAMPLES, self.seed, self.drawing)
+        return asdict(parzen(samples, self.data, "paper"))
+
     def of_images(self, images: Tensor) -> dict[str, float]:
         """Return the mean over the validation images that did not select σ, and σ.
 
@@ -109,8 +140,18 @@ class Log:
         """Print nothing at a single step."""
 
 
-def train(run: RunDirectory, asked: config.Config, half_lives: Sequence[int], every: int) -> bool:
-    """Train one seed to its end, from its newest checkpoint; return whether it is complete."""
+def train(
+    run: RunDirectory,
+    asked: config.Config,
+    half_lives: Sequence[int],
+    every: int,
+    test: int | None = None,
+) -> dict[str, Any] | None:
+    """Train one seed to its end, from its newest checkpoint.
+
+    Return the comparison of features of each average, and the scores on test images if a half-life
+    is given for them; or None if the training was stopped.
+    """
     data = build.open_data(asked.data)
     chosen = build.resolved(asked, data.facts, runtime.resolve(asked.runtime))
     chosen = replace(chosen, ticks=replace(chosen.ticks, samples=0, evaluate=every))
@@ -146,10 +187,21 @@ def train(run: RunDirectory, asked: config.Config, half_lives: Sequence[int], ev
             newest = run.newest_checkpoint()
             loop.restore(read_checkpoint(newest))
             run.forget_after(loop.step)
-        return loop.run_to_end()
+        if not loop.run_to_end():
+            return None
+        kept = dict(averages.module.named_children())
+        compared = run.path / "features.json"
+        if not compared.exists():
+            features = [{"half_life": int(h), **score.of_features(one)} for h, one in kept.items()]
+            write_json(compared, features)
+        found: dict[str, Any] = {"features": json.loads(compared.read_text("utf-8"))}
+        if test is not None:
+            tested = {test: kept[str(test)], LAST: table.players["generator"]}
+            found["test"] = [{"half_life": h, **score.of_test(g)} for h, g in tested.items()]
+        return found
 
 
-def record(run: RunDirectory, command: str, seed: int) -> dict[str, Any]:
+def record(run: RunDirectory, command: str, seed: int, found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the command, seconds, versions and scores of one training."""
     events, told = run.events(), run.read_config()
     ticks = [event for event in events if event["kind"] == "tick"]
@@ -168,6 +220,7 @@ def record(run: RunDirectory, command: str, seed: int) -> dict[str, Any]:
         "runtime": told["config"]["runtime"],
         "real": told["real"],
         "scores": scores,
+        **found,
     }
 
 
@@ -202,8 +255,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--every", type=int, default=10_000, help="steps between scores")
     parser.add_argument("--steps", type=int, help="steps of a training; else the preset's length")
     parser.add_argument("--data", help="a data set; else the preset's")
+    parser.add_argument("--test", type=int, metavar="HALF_LIFE", help="score it on test images")
     parser.add_argument("--threads", type=int, default=1)
     asked = parser.parse_args(arguments)
+    if asked.test not in (None, *asked.half_lives):
+        parser.error(f"--test is {asked.test}; give one of --half-lives")
     words = sys.argv[1:] if arguments is None else arguments
     found: list[dict[str, Any]] = []
     for seed in asked.seeds:
@@ -214,9 +270,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if asked.steps:
             chosen = chosen.with_stage(replace(chosen.stage, epochs=None, steps=asked.steps))
         run = RunDirectory(asked.out / f"{asked.preset}-{seed}")
-        if not train(run, chosen, asked.half_lives, asked.every):
+        ended = train(run, chosen, asked.half_lives, asked.every, asked.test)
+        if ended is None:
             raise SystemExit("stopped; the same command continues")
-        found.append(record(run, shlex.join(["python", "scripts/half_life.py", *words]), seed))
+        command = shlex.join(["python", "scripts/half_life.py", *words])
+        found.append(record(run, command, seed, ended))
         asked.records.mkdir(parents=True, exist_ok=True)
         kept = asked.records / f"{asked.preset}-{seed}.json"
         kept.write_text(in_lines(found[-1]), "utf-8")

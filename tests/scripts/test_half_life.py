@@ -39,13 +39,22 @@ def test_every_half_life_is_scored_without_test_images(script, tmp_path, monkeyp
         (step, half_life) for step in (20, 40) for half_life in (2000, 20000, 0)
     ]
     assert {score["n"] for score in found["scores"]} == {270}  # 30 of 300 select σ
+    assert [(one["half_life"], one["n"]) for one in found["features"]] == [
+        (2000, 300),
+        (20000, 300),
+    ]
+    assert all(one["frechet"] > 0 and 0 <= one["recall"] <= 1 for one in found["features"])
     assert {"command", "versions", "seconds", "processor_seconds", "runtime"} <= set(found)
     assert found["real"]["mean"] > max(score["mean"] for score in found["scores"])
     assert "shortest that reaches real training images: None" in capsys.readouterr().out
 
 
 def test_a_stopped_training_continues_to_the_same_scores(script, tmp_path):
-    script.main(arguments(tmp_path / "whole", 600))
+    script.main([*arguments(tmp_path / "whole", 600), "--test", "2000"])
+    assert [(one["half_life"], one["n_test"]) for one in told(tmp_path / "whole")["test"]] == [
+        (2000, 300),
+        (0, 300),
+    ]
     command = [sys.executable, str(SCRIPT), *arguments(tmp_path / "stopped", 600)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline().startswith("step ")
@@ -59,6 +68,8 @@ def test_a_stopped_training_continues_to_the_same_scores(script, tmp_path):
 
 def test_other_options_are_refused(script, tmp_path):
     script.main(arguments(tmp_path, 20))
+    with pytest.raises(SystemExit):
+        script.main([*arguments(tmp_path, 20), "--test", "3000"])
     with pytest.raises(SystemExit, match="holds a run with other options; give another folder"):
         script.main([*arguments(tmp_path, 20), "--half-lives", "3000"])
 
