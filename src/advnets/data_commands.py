@@ -93,6 +93,8 @@ class Check:
     near_duplicates: bool = False
     """Seek near duplicates by the codes of an autoencoder, as DCGAN's paper did; a minute or two.
     It is trained on the pictures. Without this their gradients are compared."""
+    follow_links: bool = False
+    """Read also what symbolic links in a folder lead to outside of that folder."""
     json: bool = False
     """Print everything as JSON, every broken file and duplicate by its name."""
 
@@ -104,7 +106,9 @@ class Check:
         from advnets.data.open import find_source
 
         _say_shadowed(self.path)
-        found = find_source(Data(source=self.path, directory=self.data_dir))
+        found = find_source(
+            Data(source=self.path, directory=self.data_dir, follow_links=self.follow_links)
+        )
         if not isinstance(found, Collection) and found.distribution is not None:
             facts = point_facts(found)
             print(json.dumps(facts, indent=2) if self.json else points_text(facts))
@@ -145,7 +149,7 @@ class Pack:
         check_output(self.out, "OUT", folder=True)
         _say_shadowed(self.path)
         began = time.monotonic()
-        found = find_source(Data(source=self.path))
+        found = find_source(Data(source=self.path, follow_links=self.framing.follow_links))
         if not isinstance(found, Collection):
             raise UsageError(f"{self.path} is used as it is, without packing; name it in --data")
         if self.without_near_duplicates:

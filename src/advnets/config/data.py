@@ -24,6 +24,8 @@ class Framing:
     """Own pictures of other shapes: cut about the centre, fitted whole, or cut anew each time."""
     background: str = "white"
     """Colour behind transparent and fitted pictures: a name, or '#rrggbb' in quotes."""
+    follow_links: bool = False
+    """Read also what symbolic links in a folder of own images lead to outside of that folder."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "size", "width")

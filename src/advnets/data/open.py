@@ -151,7 +151,7 @@ KINDS: tuple[Kind, ...] = (
     Kind(
         "a folder or zip of pictures, flat, by class, or by split and class",
         holds_pictures,
-        lambda path, _, __: find_pictures(path),
+        lambda path, _, data: find_pictures(path, follow_links=data.follow_links),
     ),
 )
 """What a path may be; the first kind that holds opens it."""

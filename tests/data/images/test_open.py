@@ -14,6 +14,7 @@ from advnets.config import Data
 from advnets.data.broken import Broken
 from advnets.data.images.decode import Frame
 from advnets.data.images.open import find_pictures, open_collection
+from advnets.data.images.packed import open_pack
 from advnets.data.source import Splits
 from advnets.errors import DataError, UsageError
 
@@ -82,22 +83,97 @@ def test_messy_folder(tmp_path):
         "gone.png",
         "page.jpg",
         "pipe.png",
+        "sub/loop",
         "sub/self.png",
     ]
     reasons = {file.name: file.reason for file in splits.broken}
     assert reasons["empty.png"] == "is empty"
+    assert reasons["sub/loop"] == "is a link to the folder itself, which is read already"
     assert "truncated" in reasons["cut.jpg"].lower()
     assert "not a picture" in reasons["page.jpg"]
 
 
-def test_linked_folder_is_read_once(tmp_path):
-    """A linked folder is entered, and once however many links lead to it."""
+LEADS_OUT = "is a link that leads out of the folder; --follow-links reads it"
+
+
+@pytest.fixture
+def linked(tmp_path) -> Path:
+    """A folder with links out of it, to a folder twice, to a picture, and to the system's files."""
     level(tmp_path / "elsewhere", "x.png", 7)
+    level(tmp_path, "private.png", 9)
     folder = tmp_path / "folder"
-    folder.mkdir()
-    for name in "ab":
+    level(folder, "own/a.png", 1)
+    for name in "cb":
         (folder / name).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
-    assert levels(open_pictures(folder, DATA).train) == [7]
+    (folder / "own" / "p.png").symlink_to("../../private.png")
+    (folder / "bare").symlink_to(tmp_path / "private.png")
+    (folder / "d").symlink_to("own", target_is_directory=True)
+    (folder / "own" / "again.png").symlink_to("a.png")
+    (folder / "proc").symlink_to("/proc/self", target_is_directory=True)
+    return folder
+
+
+def test_links_that_lead_out_of_the_folder_are_named_and_not_read(linked):
+    """Those within are followed, and each real folder is read once, under its own name."""
+    found = find_pictures(linked)
+    assert found.keys == (b"own/a.png", b"own/again.png")
+    assert {file.name: file.reason for file in found.broken} == {
+        **dict.fromkeys(("b", "c", "own/p.png", "bare", "proc"), LEADS_OUT),
+        "d": "is a link to own, which is read already",
+    }
+    # A folder that is itself named by a link is what is asked for.
+    (linked.parent / "name").symlink_to(linked, target_is_directory=True)
+    assert find_pictures(linked.parent / "name").keys == found.keys
+
+
+def test_links_are_followed_where_that_is_asked_for(linked, said):
+    """Each folder once, in the order of the links' names, and never into /proc."""
+    found = find_pictures(linked, follow_links=True)
+    assert found.keys == (b"b/x.png", b"bare", b"own/a.png", b"own/again.png", b"own/p.png")
+    assert {file.name: file.reason for file in found.broken} == {
+        "c": "is a link to b, which is read already",
+        "d": "is a link to own, which is read already",
+        "proc": "is a link into /proc, where no images are",
+    }
+    _, printed, _ = said("data", "check", linked)
+    assert "2 pictures" in printed
+    assert f"own/p.png {LEADS_OUT}" in printed
+    _, printed, _ = said("data", "check", linked, "--follow-links")
+    assert "5 pictures" in printed
+    _, printed, _ = said("data", "pack", linked, linked.parent / "pack", "--size", 8)
+    assert f"left out: own/p.png {LEADS_OUT}" in printed
+    said("data", "pack", linked, linked.parent / "all", "--size", 8, "--follow-links")
+    every = open_pack(linked.parent / "all")
+    assert levels(every.train) == [1, 1, 7, 9]  # and bare lies beside the classes
+
+
+def test_a_chain_and_a_cycle_of_links_end(tmp_path):
+    level(tmp_path, "a/x.png", 1)
+    (tmp_path / "a" / "up").symlink_to("..", target_is_directory=True)
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    (tmp_path / "three").symlink_to("four", target_is_directory=True)
+    (tmp_path / "four").symlink_to("a", target_is_directory=True)
+    found = find_pictures(tmp_path)
+    assert found.keys == (b"a/x.png",)
+    assert {file.name for file in found.broken} == {"a/up", "three", "four"}
+
+
+def test_a_name_cannot_command_the_terminal(tmp_path, said):
+    """Escapes in names of files and classes come out as text wherever they are printed."""
+    for name in ("cat\x1b[31m/a\x1b[2J.png", "dog\n  broken: 0/b.png"):
+        level(tmp_path / "set", name, 3)
+    (tmp_path / "set" / "cat\x1b[31m" / "b\x9b1m.png").touch()
+    code, printed, errors = said("data", "check", tmp_path / "set")
+    assert code == 0
+    assert "\x1b" not in printed + errors
+    assert "\x9b" not in printed + errors
+    assert r"cat\x1b[31m/b\u009b1m.png is empty" in printed
+    assert "\n  broken: 0/" not in printed
+    run = ("--steps", 2, "--ticks.samples", 0, "--out", tmp_path / "run")
+    code, printed, errors = said("train", "digits", "--data", tmp_path / "set", *run)
+    assert code in (0, 3), errors
+    assert "\x1b" not in printed + errors
 
 
 def test_names_that_are_not_unicode(tmp_path):

@@ -24,7 +24,6 @@ from advnets.data.images.decode import (
 )
 from advnets.data.images.layout import Placing, placing
 from advnets.data.images.zip_names import is_folder, is_hidden, is_link, member_name
-from advnets.data.names import RUN_FILES
 from advnets.errors import DataError, printable
 from advnets.files import open_regular_file, require_regular_file
 
@@ -133,14 +132,15 @@ def _opened(
     return archive, {_key(member_name(info)): info for info in files}
 
 
-def in_folder(root: Path) -> Collection:
-    """The picture files in a folder and in those below it; each real folder is entered once.
+def in_folder(root: Path, *, follow_links: bool = False) -> Collection:
+    """Find the image files in a folder and in those below it; each real folder is entered once.
 
-    Hidden files are passed over.
+    Hidden files are passed over. Symbolic links that lead out of the folder are named in `broken`,
+    unless `follow_links`.
     """
     broken: list[Broken] = []
     others: Counter[str] = Counter()
-    found = sorted(_walk(os.fsencode(root), broken, others))
+    found = sorted(_walk(os.fsencode(root), broken, others, follow_links=follow_links))
     return Collection(
         name=printable(root.resolve().name),
         place=str(root.resolve()),
@@ -204,22 +204,25 @@ def stamp_of(files: Iterable[File]) -> str:
     return hashlib.blake2b(listing, digest_size=16).hexdigest()
 
 
-def _walk(root: bytes, broken: list[Broken], others: Counter[str]) -> Iterator[File]:
-    entered: set[tuple[int, int]] = set()
-    pending = [b""]
-    while pending:
-        inner = pending.pop()
+def _walk(
+    root: bytes, broken: list[Broken], others: Counter[str], *, follow_links: bool
+) -> Iterator[File]:
+    entered: dict[tuple[int, int], bytes] = {}
+    real_root = os.path.realpath(root)
+    # Links to folders come last: what they lead to has its own name, if it is within.
+    pending, linked = [b""], list[bytes]()
+    while pending or linked:
+        inner = pending.pop() if pending else linked.pop()
         folder = os.path.join(root, inner)  # noqa: PTH118
         try:
             status = os.stat(folder)  # noqa: PTH116
-            if (status.st_dev, status.st_ino) in entered:
+            place = (status.st_dev, status.st_ino)
+            if place in entered:
+                first = shown(entered[place]) or "the folder itself"
+                broken.append(Broken(shown(inner), f"is a link to {first}, which is read already"))
                 continue
-            entered.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as scanned:
-                entries = list(scanned)
-                if {os.fsencode(name) for name in RUN_FILES} <= {entry.name for entry in entries}:
-                    broken.append(Broken(shown(inner) or ".", "is a run directory, full of plots"))
-                    continue
+            entered[place] = inner
+            with os.scandir(folder) as entries:
                 for entry in entries:
                     own = entry.name
                     if own.startswith(b".") or own == b"__MACOSX":
@@ -230,14 +233,37 @@ def _walk(root: bytes, broken: list[Broken], others: Counter[str]) -> Iterator[F
                     if plain and entry.is_file(follow_symlinks=False):
                         status = entry.stat(follow_symlinks=False)
                         yield name, status.st_size, status.st_mtime_ns
+                    elif why := _refused_link(entry, real_root, follow_links=follow_links):
+                        broken.append(Broken(shown(name), why))
                     elif _leads_to_folder(entry):
-                        pending.append(name)
+                        (linked if entry.is_symlink() else pending).append(name)
                     elif (file := _picture(entry, name, broken)) is not None:
                         yield file
                     else:
                         others[ending(shown(name))] += 1
+            linked.sort(reverse=True)
         except OSError as error:
             broken.append(Broken(shown(inner) or ".", f"cannot be entered: {error.strerror}"))
+
+
+def _refused_link(entry: os.DirEntry[bytes], root: bytes, *, follow_links: bool) -> str | None:
+    """Return why a symbolic link is not followed, or None; `root` is the folder's real path."""
+    if not entry.is_symlink():
+        return None
+    target = os.path.realpath(entry.path)
+    if not os.path.lexists(target) or is_within(target, root):
+        return None
+    if not follow_links:
+        return "is a link that leads out of the folder; --follow-links reads it"
+    for system in (b"/proc", b"/sys"):
+        if is_within(target, system) and not is_within(root, system):
+            return f"is a link into {system.decode()}, where no images are"
+    return None
+
+
+def is_within(path: bytes, folder: bytes) -> bool:
+    """Return whether a real path is a folder's or leads into it."""
+    return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
 
 
 def _leads_to_folder(entry: os.DirEntry[bytes]) -> bool:
@@ -251,7 +277,7 @@ def _picture(entry: os.DirEntry[bytes], name: bytes, broken: list[Broken]) -> Fi
     """The file, if it is taken for a picture: by its ending or, without one, by its content."""
     text = shown(entry.name)
     if not is_picture_name(text):
-        if "." in text or not entry.is_file():
+        if "." in text:
             return None
         try:
             with open_regular_file(Path(os.fsdecode(entry.path))) as file:

@@ -22,13 +22,15 @@ def holds_pictures(path: Path) -> bool:
     return path.is_dir() or path.suffix.lower() == ".zip"
 
 
-def find_pictures(path: Path) -> Collection:
-    """The picture files of a folder or zip; nothing of them is read yet.
+def find_pictures(path: Path, *, follow_links: bool = False) -> Collection:
+    """Find the image files of a folder or zip; nothing of them is read yet.
+
+    `follow_links` reads also what symbolic links lead to outside of the folder.
 
     Raises:
         DataError: it is a zip that cannot be read.
     """
-    return in_folder(path) if path.is_dir() else in_zip(path)
+    return in_folder(path, follow_links=follow_links) if path.is_dir() else in_zip(path)
 
 
 def opened(found: Splits | Collection, data: Framing) -> Splits:
