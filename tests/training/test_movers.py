@@ -58,6 +58,24 @@ def test_adam_is_unbiased_while_beta2_grows(beta1):
     torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
 
 
+def test_adam_is_unbiased_where_beta2_grows_within_a_few_updates():
+    """Both means divided by the sum of their weights, while β1 = 0.9 still matters."""
+    spec = config.Adam(lr=0.1, beta1=0.9, beta2=0.5, end_beta2=0.999)
+    torch.manual_seed(0)
+    ours, theirs = torch.zeros(3), torch.zeros(3, dtype=torch.float64)
+    moved = mover(spec, [ours])
+    mean, squares, weight1, weight2 = 0.0, 0.0, 0.0, 0.0
+    for n in range(12):
+        gradient = torch.randn(3)
+        beta2 = 0.999 - (1 + math.cos(math.pi * n / 12)) / 2 * 0.499
+        mean, weight1 = 0.9 * mean + 0.1 * gradient.double(), 0.9 * weight1 + 0.1
+        squares = beta2 * squares + (1 - beta2) * gradient.double().square()
+        weight2 = beta2 * weight2 + 1 - beta2
+        theirs -= 0.1 * (mean / weight1) / ((squares / weight2).sqrt() + 1e-8)
+        moved.move([gradient], n, 0, FINE, n / 12)
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("size", [1e-12, 1e-9, 1e-8, 1e-6])
 def test_adams_steps_shrink_where_gradients_are_as_small_as_epsilon(size):
     """At a constant gradient g each step is lr g / (|g| + 1e-8), as of torch.optim's own."""
