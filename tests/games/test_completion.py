@@ -33,6 +33,10 @@ def test_masks_hide_what_they_say():
         assert hidden.sum() == rows.sum() * columns.sum() > 0  # one whole box
         assert 3 <= rows.sum() <= 9
         assert 4 <= columns.sum() <= 12
+    heights = (known["boxes"] == 0).any(3).sum(2)
+    widths = (known["boxes"] == 0).any(2).sum(2)
+    assert (heights.min().item(), heights.max().item()) == (3, 9)
+    assert (widths.min().item(), widths.max().item()) == (4, 12)
 
 
 def test_d_of_a_completion_sees_the_masks_that_g_was_given(linear_g):

@@ -66,6 +66,9 @@ def test_the_losses_are_those_of_the_written_formulas(linear_g, updates):
     batch = Batch(x, beside=Batch(NOISE.uniform("few", 5, 1, 1, 6), torch.arange(5) % 3))
     game = SemiSupervisedNets(config.SemiSupervisedGame(updates=updates))
     outcomes = [phase.losses(players, batch, NOISE) for phase in game.phases()]
+    reading = {phase.name: phase.reads_data for phase in game.phases()}
+    in_turn = {"discriminator": True, "generator": False}
+    assert reading == ({"both": True} if updates == "simultaneous" else in_turn)
     g, d = players["generator"], players["discriminator"]
     fake = g(g.latent(12, NOISE))
     l_few, l_real, l_fake = (
