@@ -30,6 +30,7 @@ from advnets.data_commands import DataSets
 from advnets.errors import AdvnetsError, DivergedError, RunWarning, UsageError, printable
 from advnets.output import lost_output, protect_standard_streams
 from advnets.paper_command import Paper
+from advnets.shell import shell_word
 from advnets.view_command import View
 
 FAILURE, USAGE, DIVERGED, UNEXPECTED = 1, 2, 3, 70
@@ -106,7 +107,7 @@ def run(given: list[str]) -> int:
     if asked.preset != preset:
         raise UsageError(
             f"PRESET {asked.preset!r} came after a flag; it must come first: "
-            f"advnets train {asked.preset} [--flags]"
+            f"advnets train {shell_word(asked.preset)} [--flags]"
         )
     if presets.is_data(preset) and asked.data.source != start.data.source:
         raise UsageError(

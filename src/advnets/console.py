@@ -14,6 +14,7 @@ from tqdm import tqdm
 from advnets.codec import by_name, to_json
 from advnets.errors import printable, printable_lines
 from advnets.output import TextStream, tolerant
+from advnets.shell import shell_word
 from advnets.views.plots import observed_names
 from advnets.views.score_lines import found
 from advnets.views.watched import watched
@@ -149,23 +150,27 @@ def ending(ending: Ending, seconds: float) -> str:
         name = signal.Signals(ending.signal).name
         return printable_lines(
             f"stopped by {name} at step {ending.step:,}; everything is saved. Go on with:\n"
-            f"  advnets train --resume --out {run}"
+            f"  advnets train --resume --out {shell_word(run)}"
         )
     if ending.problem is not None:
         return "\n".join([f"ended after {duration(seconds)}:", *files])
-    lines = [f"done in {duration(seconds)}:", *files, "next:"]
-    lines += [
-        _EVALUATE[ending.score].format(run=run),
-        f"  advnets sample {run} --num 64 --seed 1 --out samples.png",
+    metric, found = _SCORES[ending.score]
+    lines = [
+        f"done in {duration(seconds)}:",
+        *files,
+        f"next, {found}, and samples:",
+        f"  advnets evaluate {shell_word(run)}{metric}",
+        f"  advnets sample {shell_word(run)} --num 64 --seed 1 --out samples.png",
     ]
     return printable_lines("\n".join(lines))
 
 
-_EVALUATE = {
-    "parzen": "  advnets evaluate {run}    # Parzen log-likelihood beside real pictures'",
-    "points": "  advnets evaluate {run} --metrics points    # modes, their shares and widths",
-    "divergence": "  advnets evaluate {run} --metrics divergence    # KL and JSD from the density",
+_SCORES = {
+    "parzen": ("", "the Parzen log-likelihood beside that of real images"),
+    "points": (" --metrics points", "the modes, their shares and widths"),
+    "divergence": (" --metrics divergence", "the KL and JS divergence from the density"),
 }
+"""Flags of `advnets evaluate` and what it finds, by the metric to look at first."""
 
 
 def _left_behind(run: Path) -> list[Path]:

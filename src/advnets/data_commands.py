@@ -20,6 +20,7 @@ from advnets.errors import (
     printable,
     printable_lines,
 )
+from advnets.shell import shell_word
 
 if TYPE_CHECKING:
     from advnets.data.images.audit import Audit
@@ -237,9 +238,18 @@ def audit_text(audit: Audit, path: str) -> str:
     else:
         lines += [
             f"suggestion: {audit.suggestion.why}",
-            f"  advnets train {path} {audit.suggestion.flags()}",
+            f"  advnets train {_as_preset(path)} {audit.suggestion.flags()}",
         ]
     return printable_lines("\n".join(lines))
+
+
+def _as_preset(source: str) -> str:
+    """Return a source as a word in the place of a preset, no preset's name among them."""
+    from advnets import presets
+    from advnets.data import names
+
+    taken = source in presets.PRESETS and not names.is_named(source)
+    return shell_word(f"./{source}" if taken else source)
 
 
 def point_facts(splits: Splits) -> dict[str, Any]:

@@ -120,7 +120,8 @@ def test_data_that_is_not_here_is_named_with_its_cure(said, tmp_path, monkeypatc
     code, _, err = said("train", "paper-mnist", "--data-dir", tmp_path)
     assert code == 1
     assert err.startswith("advnets: no train-images-idx3-ubyte")
-    assert err.endswith("to bring MNIST, type: advnets data fetch mnist\n")
+    cure = f"advnets data fetch mnist --data-dir {tmp_path}"
+    assert err.endswith(f"to bring MNIST, type: {cure}\n")
 
 
 def test_an_unknown_flag_is_told_its_nearest(said):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from advnets.shell import shell_word
 
 
 def data_directory(directory: str | None = None) -> Path:
@@ -33,6 +35,17 @@ def folders_of(name: str, directory: str | None = None) -> tuple[Path, ...]:
     """The folders in which the files of a named set are looked for, first to last."""
     base = data_directory(directory)
     return base / name, base
+
+
+def fetch_command(name: str, folders: Sequence[Path]) -> str:
+    """Return the command that brings a named set to where `folders_of` looks for it.
+
+    Of other folders it names none: a set is fetched into a folder of its own name.
+    """
+    base = folders[0].parent
+    usual = base not in folders or base == data_directory()
+    elsewhere = "" if usual else f" --data-dir {shell_word(base)}"
+    return f"advnets data fetch {name}{elsewhere}"
 
 
 def first_existing(paths: Iterable[Path]) -> Path | None:

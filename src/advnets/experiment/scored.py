@@ -10,6 +10,7 @@ from typing import Any
 from advnets.errors import RunError
 from advnets.experiment.readings import READINGS, Record
 from advnets.runs import RunDirectory
+from advnets.shell import shell_word
 
 _STAMPS = (
     *("weights", "keep", "split", "seed", "step", "data", "data_digest", "pictures", "versions"),
@@ -48,7 +49,9 @@ def read_scored(path: Path, metrics: Sequence[str] = ()) -> Scored:
     for part, names in _NEEDED.items():
         if lacking := [name for name in names if name not in told.get(part, {})]:
             raise RunError(f"{run.config_file} has no {part}.{lacking[0]}; restore the file")
-    cure = " ".join(("advnets evaluate", str(path), *(("--metrics", *metrics) if metrics else ())))
+    cure = " ".join(
+        ("advnets evaluate", shell_word(path), *(("--metrics", *metrics) if metrics else ()))
+    )
     if not scores:
         raise RunError(f"{path} has no scores yet; type: {cure}")
     whole = [record for record in scores if stamped(record)]

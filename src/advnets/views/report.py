@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from PIL import Image
 from advnets.errors import MissingExtraError, RunError
 from advnets.files import write_atomically
 from advnets.runs import RunDirectory
+from advnets.shell import shell_word
 from advnets.views.html import Html, data_uri, document, element, void
 from advnets.views.plots import SCORES, metric_of, training_curves
 from advnets.views.report_scores import newest_real, score_section
@@ -154,7 +154,7 @@ def _curves(curves: _Curves | None, events: Sequence[Record]) -> Html:
 
 def _go_on(run: Path, *, finished: bool) -> Html:
     """Commands that take the run from here."""
-    place = shlex.quote(str(run))
+    place = shell_word(run)
     more = " --epochs N" if finished else ""
     steps = {
         "Draw 100 new samples": f"advnets sample {place} --out samples.png --num 100",

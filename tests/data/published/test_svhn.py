@@ -95,7 +95,7 @@ def test_what_is_wrong_is_said(tmp_path, changes, complaint):
 
 def test_absent_files_have_the_cure(folder):
     """Absent: what was looked for, where, and what to type."""
-    with pytest.raises(DataError, match=r"train_32x32.mat is neither in .*fetch svhn$"):
+    with pytest.raises(DataError, match=r"train_32x32.mat is neither in .*fetch svhn --data-dir "):
         open_svhn(SVHN(), [folder])
     write(folder / svhn.TRAIN, 12)
     with pytest.raises(DataError, match=r"test_32x32.mat is absent; .*fetch svhn$"):

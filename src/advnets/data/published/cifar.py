@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from advnets.data.places import listed
+from advnets.data.places import fetch_command, listed
 from advnets.data.published.pickles import read_pickle
 from advnets.data.source import Pictures, Splits, hold_out_last
 from advnets.errors import DataError
@@ -190,7 +190,7 @@ def _open_named(
         files = listed([version.train[0] for version in versions], "or")
         raise DataError(
             f"{title}'s {files} lies in none of {listed(places, 'and')}; "
-            f"to bring it, type: advnets data fetch {name}; "
+            f"to bring it, type: {fetch_command(name, folders)}; "
             f"or unpack {versions[0].archive} in {folders[0]}{said}"
         )
     return _open(found, name, versions, kind)

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from advnets.data.places import listed
+from advnets.data.places import fetch_command, listed
 from advnets.data.published.idx import find_idx, hold_out_sixth, read_pictures, unpacked_md5
 from advnets.data.reading import opened
 from advnets.data.source import Pictures, Splits
@@ -148,7 +148,7 @@ def _open(kin: Kin, folders: Sequence[Path]) -> Splits:
     if absent := [name for name, path in found.items() if path is None]:
         raise DataError(
             f"no {listed(absent, 'or')} (as such or .gz) lies in {listed(folders, 'or')}; "
-            f"to bring {kin.title}, type: advnets data fetch {kin.name}"
+            f"to bring {kin.title}, type: {fetch_command(kin.name, folders)}"
         )
     files = {name: path for name, path in found.items() if path is not None}
     if not kin.unpacked:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from advnets.data.places import first_existing, listed
+from advnets.data.places import fetch_command, first_existing, listed
 from advnets.data.published.idx import hold_out_sixth
 from advnets.data.published.mat import read_mat, whole_numbers
 from advnets.data.source import Pictures, Splits
@@ -41,7 +41,7 @@ def open_svhn(options: SVHN, folders: Sequence[Path]) -> Splits:
     if found is None:
         raise DataError(
             f"SVHN's {TRAIN} is neither in {listed(folders)}; "
-            f"to bring it, type: advnets data fetch svhn"
+            f"to bring it, type: {fetch_command('svhn', folders)}"
         )
     return open_svhn_folder(found.parent, options, name="svhn")
 
@@ -92,10 +92,10 @@ def open_svhn_file(path: Path) -> Splits:
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Views of pictures, (N, 3, height, width), and the digits."""
     if not path.is_file():
-        raise DataError(
-            f"{path} is absent; to bring it, type: advnets data fetch "
-            f"{'svhn-extra' if path.name == EXTRA else 'svhn'}"
-        )
+        name = "svhn-extra" if path.name == EXTRA else "svhn"
+        own = path.parent
+        folders = [own, own.parent] if own.name == "svhn" else [own]
+        raise DataError(f"{path} is absent; to bring it, type: {fetch_command(name, folders)}")
     found = read_mat(path, LAYOUT)
     if absent := [name for name in LAYOUT if name not in found]:
         raise DataError(

@@ -1,0 +1,158 @@
+"""Suggested commands can be pasted into a real shell."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from advnets import console
+from advnets.experiment.train import Ending
+from advnets.runs import RunDirectory
+from advnets.shell import shell_word
+
+NAMES = [
+    "plain",
+    "two words",
+    "it's",
+    'say "hi"',
+    "$HOME and `id` and $(id)",
+    "a;b&c|d>e<f",
+    "*?[a]{b,c}!~#",
+    "~",
+    r"back\slash\n",
+    "-dash",
+    "--out",
+    "한글 그림",
+    "👨‍👩‍👧 🙂",
+    "new\nline\tand\x1b[31m",
+    "no\udcfftext",
+]
+HOSTILE = """-it's "my" $HOME `id` 한글 🙂;#"""
+needs_bash = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
+
+
+def read_by(shell: str, word: str) -> str:
+    """The one argument that a shell makes of a word; an option would reach printf as such."""
+    done = subprocess.run(
+        [shell, "-c", f"printf '%s\\0' {word}"], capture_output=True, check=True, timeout=20
+    )
+    first, *others = os.fsdecode(done.stdout).removesuffix("\0").split("\0")
+    assert not others
+    return first
+
+
+@needs_bash
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_a_shell_reads_the_path_that_is_meant(name):
+    word = shell_word(Path(name))
+    assert word.isprintable()
+    assert not word.startswith("-")
+    for shell in ("bash", "zsh", *(["sh"] if name.isprintable() else [])):
+        if shutil.which(shell):
+            assert os.path.normpath(read_by(shell, word)) == os.path.normpath(name)
+
+
+@needs_bash
+@settings(max_examples=40, deadline=None)
+@given(st.text(st.characters(blacklist_characters="\0"), min_size=1, max_size=20))
+def test_any_text_is_one_word(text):
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return  # the name of no file
+    assert read_by("bash", shell_word(text)).removeprefix("./") == text.removeprefix("./")
+
+
+@pytest.fixture(scope="module")
+def paste(tmp_path_factory):
+    """Run a line in bash as a person pastes it, `advnets` being the program here."""
+    place = tmp_path_factory.mktemp("bin")
+    program = place / "advnets"
+    program.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m advnets "$@"\n')
+    program.chmod(0o755)
+    told = {**os.environ, "PATH": f"{place}{os.pathsep}{os.environ['PATH']}"}
+
+    def run(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["bash", "-c", line], cwd=cwd, env=told, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+def commands(text: str) -> list[str]:
+    return re.findall(r"^ +(advnets .+)$", text, re.MULTILINE)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="other names and another shell")
+@needs_bash
+def test_every_command_that_is_suggested_does_what_it_says(
+    said, paste, tmp_path, monkeypatch, quick
+):
+    """For a run and images under a hostile name: each line is pasted as it was printed."""
+    monkeypatch.chdir(tmp_path)
+    Path(f"./{HOSTILE}").mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(60):
+        pixels = rng.integers(0, 256, (8, 8), dtype=np.uint8)
+        Image.fromarray(pixels).save(Path(HOSTILE) / f"{number}.png")
+    run = f"-run {HOSTILE}"
+    # The audit suggests a training.
+    code, out, err = said("data", "check", f"./{HOSTILE}")
+    assert code == 0, err
+    (train,) = commands(out)
+    done = paste(f"{train} --out {shell_word(run)} {shlex.join(quick)}", tmp_path)
+    assert done.returncode == 0, done.stderr
+    # The training and the page of the run suggest what is next.
+    page = html.unescape((Path(run) / "report.html").read_text("utf-8"))
+    suggested = commands(done.stdout) + re.findall(r"<code>(advnets [^<]*)</code>", page)
+    suggested = [line.replace("--epochs N", "--epochs 90") for line in suggested if "run" in line]
+    assert len(suggested) == 5
+    # A comparison suggests to score first, a run as data to continue it, as does a stopped one.
+    _, _, err = said("compare", f"./{run}", f"./{run}")
+    suggested += [err.partition("type: ")[2].strip()]
+    code, _, err = said("train", f"./{run}")
+    suggested += [err.partition("type: ")[2].strip()]
+    stopped = console.ending(Ending(Path(run), False, 15, 3), 1.0)
+    suggested += commands(stopped)
+    assert {line.split()[1] for line in suggested} == {"evaluate", "sample", "train"}
+    for line in dict.fromkeys(suggested):
+        done = paste(line, tmp_path)
+        assert done.returncode == 0, (line, done.stderr)
+    assert {path.name for path in tmp_path.iterdir()} == {HOSTILE, run, "samples.png"}
+    assert RunDirectory(Path(run)).scores()
+    # What the run records of its own command can be pasted too.
+    recorded = shlex.split(RunDirectory(Path(run)).read_config()["command"])
+    assert recorded[1:3] == ["train", f"./{HOSTILE}"]
+
+
+def test_a_path_that_is_called_as_a_preset_stays_a_path(said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mlp").mkdir()
+    Image.new("L", (8, 8)).save("mlp/a.png")
+    assert "  advnets train ./mlp --size 8" in said("data", "check", "mlp")[1]
+
+
+def test_a_set_is_fetched_to_where_it_is_looked_for(said, tmp_path, monkeypatch):
+    """By the message itself; where that is the usual place nothing more is said."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("mnist", "stacked-mnist", "emnist", "svhn", "cifar10"):
+        fetched = name.removeprefix("stacked-")
+        _, _, err = said("data", "check", name, "--data-dir", "my sets")
+        assert f"type: advnets data fetch {fetched} --data-dir 'my sets'" in err
+        monkeypatch.setenv("ADVNETS_DATA", "my sets")
+        _, _, err = said("data", "check", name)
+        assert re.search(rf"type: advnets data fetch {fetched}(;|\n)", err), err
+        monkeypatch.delenv("ADVNETS_DATA")
