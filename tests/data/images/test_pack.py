@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import zipfile
+import zlib
 from collections import namedtuple
 from pathlib import Path
 
@@ -181,16 +182,64 @@ def test_packed_once(folder, cache, monkeypatch):
     assert len(list((cache / "packs").glob("*/pack.json"))) == 3
 
 
-def test_a_damaged_pack_in_the_cache_is_made_anew(folder, cache):
-    """Truncated arrays, a record that is no JSON, a missing file: packed again, silently."""
-    digest = opened(folder).digest()
+def changed(content: bytes, where: int) -> bytes:
+    """The content with three other bytes, of the same length."""
+    other = bytes(byte ^ 0x55 for byte in content[where : where + 3])
+    return content[:where] + other + content[where + 3 :]
+
+
+@pytest.mark.parametrize("crop", ["centre", "random"])
+def test_a_damaged_pack_in_the_cache_is_named_and_made_anew(folder, cache, caplog, crop):
+    """Three changed bytes in whatever file, a cut one, an absent one, and a pack of others."""
+    frame = Frame(6, 8, crop=crop)
+    digest = opened(folder, frame).digest_of_all()
     [place] = (path.parent for path in (cache / "packs").glob("*/pack.json"))
-    for name in ("images.npy", "pack.json", "labels.npy"):
-        content = (place / name).read_bytes()
-        (place / name).write_bytes(content[: len(content) // 2])
-        assert opened(folder).digest() == digest
-    (place / "images.npy").unlink()
-    assert opened(folder).digest() == digest
+    names = sorted(path.name for path in place.iterdir())
+    assert len(names) == (3 if crop == "centre" else 4)
+    assert caplog.messages == []
+    for name in names:
+        whole = (place / name).read_bytes()
+        status = (place / name).stat()
+        for content in (changed(whole, len(whole) // 2), whole[: len(whole) // 2], None):
+            if content is None:
+                (place / name).unlink()
+            else:
+                (place / name).write_bytes(content)
+                os.utime(place / name, ns=(status.st_atime_ns, status.st_mtime_ns))
+            caplog.clear()
+            assert opened(folder, frame).digest_of_all() == digest
+            [message] = caplog.messages
+            assert message.endswith("; it is packed again now")
+            if name != "pack.json":
+                assert f"{place} is damaged: {name} is not as it was written" in message
+    opened(folder, Frame(8, 8))
+    [other] = {path.parent for path in (cache / "packs").glob("*/pack.json")} - {place}
+    shutil.rmtree(place)
+    other.rename(place)
+    caplog.clear()
+    assert opened(folder, frame).digest_of_all() == digest
+    assert caplog.messages == [f"{place} is a pack of other images; it is packed again now"]
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "pack.json"])
+def test_three_changed_bytes_of_a_pack_are_refused(folder, tmp_path, said, name):
+    """A pack that is opened by its path cannot be made anew, and is named."""
+    pack(find_pictures(folder), FRAME, tmp_path / "out")
+    path = tmp_path / "out" / name
+    content = path.read_bytes()
+    where = content.index(b'"cat"') + 1 if name == "pack.json" else len(content) - 9
+    new = content.replace(b'"cat"', b'"cow"') if name == "pack.json" else changed(content, where)
+    path.write_bytes(new)
+    code, _, errors = said("data", "check", tmp_path / "out")
+    assert code == 1
+    assert f"is damaged: {name} is not as it was written; pack the images again" in errors
+
+
+def sealed(record: dict[str, object]) -> str:
+    """A record with a checksum that is right, whatever it says."""
+    content = {name: value for name, value in record.items() if name != "checksum"}
+    checksum = zlib.crc32(json.dumps(content, sort_keys=True).encode())
+    return json.dumps(content | {"checksum": checksum})
 
 
 def test_a_pack_that_is_no_longer_whole_is_refused(folder, tmp_path):
@@ -202,19 +251,19 @@ def test_a_pack_that_is_no_longer_whole_is_refused(folder, tmp_path):
         "[" * 100_000,
         "[]",
         "{}",
-        json.dumps(record | {"counts": [120, 60, 0, 0]}),
-        json.dumps(record | {"counts": [121, -1, 0, 0]}),
-        json.dumps(record | {"counts": [0, 60, 60, 0]}),
-        json.dumps(record | {"frame": {"height": 6, "width": 9}}),
-        json.dumps(record | {"frame": {"height": "6"}}),
-        json.dumps(record | {"broken": 3}),
+        sealed(record | {"counts": [120, 60, 0, 0]}),
+        sealed(record | {"counts": [121, -1, 0, 0]}),
+        sealed(record | {"counts": [0, 60, 60, 0]}),
+        sealed(record | {"frame": {"height": 6, "width": 9}}),
+        sealed(record | {"frame": {"height": "6"}}),
+        sealed(record | {"broken": 3}),
     ]
     for text in wrong:
         (tmp_path / "out" / "pack.json").write_text(text)
         with pytest.raises(DataError, match="is no pack that can be read"):
             open_pack(tmp_path / "out")
     (tmp_path / "out" / "pack.json").write_text(json.dumps(record | {"version": 99}))
-    with pytest.raises(DataError, match="is a pack of version 99, but 2 was expected"):
+    with pytest.raises(DataError, match="is a pack of version 99, but 3 was expected"):
         open_pack(tmp_path / "out")
 
 

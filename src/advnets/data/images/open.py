@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from advnets.config import Framing
 from advnets.data.images.deal import RULE
 from advnets.data.images.decode import Frame
 from advnets.data.images.files import Collection, in_folder, in_zip
-from advnets.data.images.packed import VERSION, open_pack
+from advnets.data.images.packed import PACK_AGAIN, VERSION, open_pack
 from advnets.data.places import cache_directory
 from advnets.data.source import Splits
 from advnets.errors import DataError
@@ -53,10 +54,12 @@ def open_collection(collection: Collection, frame: Frame) -> Splits:
     key = hashlib.blake2b(repr(what).encode(), digest_size=16).hexdigest()
     folder = cache_directory() / "packs"
     place = folder / key
-    try:
-        return open_pack(place)
-    except DataError:
-        pass  # not packed yet, or damaged: it is packed anew
+    if place.exists():
+        try:
+            return open_pack(place, key)
+        except DataError as error:
+            message = str(error).removesuffix(PACK_AGAIN)
+            logging.getLogger("advnets").warning("%sit is packed again now", message)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -66,10 +69,10 @@ def open_collection(collection: Collection, frame: Frame) -> Splits:
         ) from None
     with file_lock(folder / f"{key}.lock"):
         try:
-            return open_pack(place)  # another process has been faster
+            return open_pack(place, key)  # another process has been faster
         except DataError:
             from advnets.data.images.pack import pack  # with what starts processes
 
             for remains in (place, *folder.glob(f".{key}.*.part")):
                 shutil.rmtree(remains, ignore_errors=True)
-        return pack(collection, frame, place)
+        return pack(collection, frame, place, identity=key)

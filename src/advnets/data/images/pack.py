@@ -36,11 +36,17 @@ _SPARE_BYTES = 64 << 20
 
 
 def pack(
-    collection: Collection, frame: Frame, out: Path, *, progress: bool | None = None
+    collection: Collection,
+    frame: Frame,
+    out: Path,
+    *,
+    progress: bool | None = None,
+    identity: str = "",
 ) -> Splits:
     """Decode every picture into a new folder `out`, on all cores, and open it.
 
-    The folder appears whole or not at all. `progress` shows a bar, by default on a terminal.
+    The folder appears whole or not at all. `progress` shows a bar, by default on a terminal;
+    `identity` is written into the pack, for who opens it to compare.
 
     Raises:
         UsageError: `out` exists already.
@@ -77,6 +83,7 @@ def pack(
                 broken=sorted((*collection.broken, *left_out), key=lambda file: file.name),
                 unused=dict(collection.others.most_common()),
                 notes=placing.notes,
+                identity=identity,
             )
             for file in folder.iterdir():
                 if file.name != _LOCK:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import pairwise
@@ -18,9 +19,9 @@ from advnets.data.images.decode import Frame
 from advnets.data.images.uncut import Uncut
 from advnets.data.source import Pictures, Splits
 from advnets.errors import DataError, UsageError
-from advnets.files import require_regular_file, write_json
+from advnets.files import open_regular_file, read_regular_file, write_json
 
-VERSION = 2
+VERSION = 3
 # What a record or an array's header makes of bytes that are not its own.
 _FAULTS = (
     *(OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError),
@@ -29,6 +30,11 @@ _FAULTS = (
 RECORD, IMAGES, UNCUT, PLACES, LABELS = (
     *("pack.json", "images.npy", "uncut.bin", "places.npy", "labels.npy"),
 )
+_ARRAYS = (IMAGES, UNCUT, PLACES, LABELS)
+PACK_AGAIN = "pack the images again"
+"""How messages about a pack that cannot be used end."""
+_CHUNK = 4 << 20
+_MAX_RECORD_BYTES = 1 << 30
 
 
 def is_pack(path: Path) -> bool:
@@ -46,8 +52,11 @@ def write_record(
     broken: Sequence[Broken],
     unused: Mapping[str, int],
     notes: Sequence[str],
+    identity: str,
 ) -> None:
-    """Write pack.json: what the arrays of a folder are.
+    """Write pack.json: what the arrays of a folder are, and the checksums of all files.
+
+    `identity` tells what the pack was made of and how.
 
     `counts` are the pictures for training, validation and test and those without labels, in whose
     order the arrays are.
@@ -61,34 +70,64 @@ def write_record(
         "broken": [[file.name, file.reason] for file in broken],
         "unused": dict(unused),
         "notes": list(notes),
+        "identity": identity,
         "digests": [""] * len(SPLITS),
+        "checksums": _checksums(folder),
     }
-    digests = [part.digest() for part in _parts(folder, record)]
-    write_json(folder / RECORD, record | {"digests": digests})
+    record["digests"] = [part.digest() for part in _parts(folder, record)]
+    write_json(folder / RECORD, record | {"checksum": _record_checksum(record)})
 
 
-def open_pack(path: Path) -> Splits:
-    """Open a pack; nothing of its pictures is read yet.
+def open_pack(path: Path, identity: str | None = None) -> Splits:
+    """Open a pack whose files all have the checksums they were written with.
+
+    With `identity`, the pack must have been written with that one.
 
     Raises:
-        DataError: it is of another version, or no longer whole.
+        DataError: it is of another version or identity, or a file is not as it was written.
     """
     try:
-        for name in (RECORD, IMAGES, UNCUT, PLACES, LABELS):
-            if (path / name).exists():
-                require_regular_file(path / name)
-        record = json.loads((path / RECORD).read_text("utf-8"))
+        record = json.loads(read_regular_file(path / RECORD, _MAX_RECORD_BYTES).decode())
         if record["version"] != VERSION:
             raise DataError(
                 f"{path} is a pack of version {record['version']}, but {VERSION} was expected; "
-                f"pack the pictures again"
+                f"{PACK_AGAIN}"
             )
+        if damaged := _damaged(path, record):
+            raise DataError(f"{path} is damaged: {damaged} is not as it was written; {PACK_AGAIN}")
+        if identity not in (None, record["identity"]):
+            raise DataError(f"{path} is a pack of other images; {PACK_AGAIN}")
         return _splits(path, record)
     except _FAULTS as error:
         raise DataError(
-            f"{path} is no pack that can be read ({type(error).__name__}: {error}); "
-            f"pack the pictures again"
+            f"{path} is no pack that can be read ({type(error).__name__}: {error}); {PACK_AGAIN}"
         ) from None
+
+
+def _damaged(folder: Path, record: dict[str, Any]) -> str | None:
+    """Return the name of the first file that is not as it was written, or None."""
+    content = {name: value for name, value in record.items() if name != "checksum"}
+    if record["checksum"] != _record_checksum(content):
+        return RECORD
+    found, expected = _checksums(folder), record["checksums"]
+    return next((name for name in _ARRAYS if found.get(name) != expected.get(name)), None)
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    """Return the CRC-32 of each array's file, read through once: 7 GiB/s, no slower than a disk."""
+    return {name: _crc32(folder / name) for name in _ARRAYS if (folder / name).exists()}
+
+
+def _crc32(path: Path) -> int:
+    checksum, chunk = 0, memoryview(bytearray(_CHUNK))
+    with open_regular_file(path) as file:
+        while size := file.readinto(chunk):
+            checksum = zlib.crc32(chunk[:size], checksum)
+    return checksum
+
+
+def _record_checksum(record: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(record, sort_keys=True).encode())
 
 
 def _splits(folder: Path, record: dict[str, Any]) -> Splits:
