@@ -88,7 +88,7 @@ def test_absent_file_and_folder(tmp_path):
     """An absent file, or a folder in its place, is a sentence."""
     with pytest.raises(DataError, match="No such file"):
         read_idx(tmp_path / "absent", 3)
-    with pytest.raises(DataError, match="directory"):
+    with pytest.raises(DataError, match="a folder, not a regular file"):
         read_idx(tmp_path, 3)
 
 
