@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from advnets.paper import density, table2, vae
+from advnets.paper import bad_start, density, table2, vae
 from advnets.paper.chains import Station
 from advnets.paper.classes import Shares
+from advnets.paper.line import Cells, Sight
 from advnets.paper.parts import PARTS
 
 SEEDS = range(10)
@@ -24,6 +25,26 @@ def test_the_claims_of_trained_nets_hold_with_any_seed(setting, seed):
         checks = PARTS[name].show(setting).checks
         assert checks
         assert [check for check in checks if not check.holds] == [], name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
+def test_the_claims_of_the_bad_start_hold_with_any_seed(setting, seed):
+    checks = bad_start.show(replace(setting, seed=seed)).checks
+    assert [check for check in checks if not check.holds] == []
+
+
+def test_objectives_that_are_one_fail_the_claims_of_the_bad_start():
+    """As if one loss were played for both, whose first gradient and way are then the same."""
+    cells = Cells(-1.0, 1.0, 3)
+    start = Sight(cells, np.ones(3), np.ones(3), np.ones(3), ())
+    way = [0.6931, *[0.4] * 20, *[0.01] * 60]
+    pulls = {"minimax": 2.0, "non-saturating": 2.0}
+    trials = {
+        ("gradient descent", objective): bad_start.Trial(start, pulls, 0.001, way)
+        for objective in bad_start.OBJECTIVES
+    }
+    assert holds(bad_start._checks(trials)) == [True, False, False, True]
 
 
 @pytest.mark.slow
