@@ -24,12 +24,14 @@ from advnets.data.images.decode import (
 )
 from advnets.data.images.layout import Placing, placing
 from advnets.data.images.zip_names import is_folder, is_hidden, is_link, member_name
+from advnets.data.names import RUN_FILES
 from advnets.errors import DataError, printable
 from advnets.files import open_regular_file, require_regular_file
 
 MOST_BYTES = 1 << 28
 """Of a file, unpacked: no picture takes so many."""
 _BEGINNING = 1 << 12
+_RUN_FILES = frozenset(map(os.fsencode, RUN_FILES))
 _ENDINGS = frozenset(suffix.encode() for suffix in SUFFIXES)
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 _DIRTY = (
@@ -222,7 +224,11 @@ def _walk(
                 broken.append(Broken(shown(inner), f"is a link to {first}, which is read already"))
                 continue
             entered[place] = inner
-            with os.scandir(folder) as entries:
+            with os.scandir(folder) as scanned:
+                entries = list(scanned)
+                if {entry.name for entry in entries} >= _RUN_FILES:
+                    broken.append(Broken(shown(inner) or ".", "is a run directory, full of plots"))
+                    continue
                 for entry in entries:
                     own = entry.name
                     if own.startswith(b".") or own == b"__MACOSX":
