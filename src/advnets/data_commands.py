@@ -94,6 +94,8 @@ class Check:
     near_duplicates: bool = False
     """Seek near duplicates by the codes of an autoencoder, as DCGAN's paper did; a minute or two.
     It is trained on the pictures. Without this their gradients are compared."""
+    white_level: float | None = None
+    """Value of 16-bit images that is white; None: 65,535."""
     follow_links: bool = False
     """Read also what symbolic links in a folder lead to outside of that folder."""
     json: bool = False
@@ -115,7 +117,7 @@ class Check:
             print(json.dumps(facts, indent=2) if self.json else points_text(facts))
             return 0
         files = isinstance(found, Collection)
-        audit = audit_files(found) if files else audit_splits(found)
+        audit = audit_files(found, white_level=self.white_level) if files else audit_splits(found)
         if self.near_duplicates:
             near = names_of(found, near_files(found)) if files else near_rows(found)
             audit = replace(audit, near_duplicates=near)
@@ -219,6 +221,12 @@ def audit_text(audit: Audit, path: str) -> str:
             lines.append(f"  {title:<12}{counted(counts)}")
     if audit.pictures:
         lines.append(f"  {'in colour':<12}{audit.in_colour:,}")
+    if audit.levels is not None:
+        low, high = audit.levels
+        lines.append(
+            f"  {'16 bits':<12}{audit.deep_images:,} images with levels {low:g} to {high:g} of "
+            "65535; 65535 becomes white (255), or the value of --white-level"
+        )
     files = [f"{name} {reason}" for name, reason in audit.broken.items()]
     lines += [f"  {note}" for note in audit.notes]
     lines += _listed("broken", files)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from advnets.config.checks import at_least
+from advnets.config.checks import at_least, check
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,15 @@ class Framing:
     """Own pictures of other shapes: cut about the centre, fitted whole, or cut anew each time."""
     background: str = "white"
     """Colour behind transparent and fitted pictures: a name, or '#rrggbb' in quotes."""
+    white_level: float | None = None
+    """Value of 16-bit own images that becomes white; None: 65,535. 4095 is that of 12-bit data.
+    Larger values become white too."""
     follow_links: bool = False
     """Read also what symbolic links in a folder of own images lead to outside of that folder."""
 
     def __post_init__(self) -> None:
         at_least(self, 1, "size", "width")
+        check(self, "positive and finite", lambda level: 0 < level < math.inf, "white_level")
 
 
 @dataclass(frozen=True)

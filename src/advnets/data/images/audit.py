@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -17,7 +17,7 @@ from advnets.data.images.duplicates import exact_groups, near_groups
 from advnets.data.images.files import Collection, shown
 from advnets.data.images.jobs import THUMB, Inspect, Seen, seen
 from advnets.data.images.layout import NO_CLASS
-from advnets.data.images.suggest import Suggestion, suggestion
+from advnets.data.images.suggest import Suggestion, likely_white_level, suggestion
 from advnets.data.images.work import all_files
 from advnets.data.source import Part, Splits
 from advnets.errors import DataError
@@ -58,17 +58,24 @@ class Audit:
     """Training pictures, each of several equal ones counted once."""
     notes: tuple[str, ...]
     """How the folders were read, where they may be read in two ways."""
+    deep_images: int = 0
+    """Images of more than 8 bits a channel, …"""
+    levels: tuple[float, float] | None = None
+    """… and the least and the largest of their values."""
 
 
-def audit_files(collection: Collection, *, progress: bool | None = None) -> Audit:
+def audit_files(
+    collection: Collection, *, white_level: float | None = None, progress: bool | None = None
+) -> Audit:
     """Decode every file once, on all cores, and say what they are.
 
-    `progress` shows a bar, by default on a terminal.
+    `white_level` is the value of 16-bit images that is white; `progress` shows a bar, by default on
+    a terminal.
     """
     found: dict[int, Seen] = {}
     broken = {file.name: file.reason for file in collection.broken}
     text = f"reading {collection.name}"
-    with closing(all_files(collection, Inspect(), text, progress)) as done:
+    with closing(all_files(collection, Inspect(white_level), text, progress)) as done:
         for number, result in done:
             if isinstance(result, DataError):
                 broken[shown(collection.keys[number])] = str(result)
@@ -161,6 +168,11 @@ def _audit(
     near = near_groups(thumbs.reshape(-1, *THUMB))
     coloured = sum(one.coloured for one in found)
     sizes = [(one.width, one.height) for one in looks]
+    deep = [one.levels for one in looks if one.levels is not None]
+    levels = (min(low for low, _ in deep), max(high for _, high in deep)) if deep else None
+    suggested = suggestion(sizes, coloured) if splits.get("train") else None
+    if suggested and levels:
+        suggested = replace(suggested, white_level=likely_white_level(levels[1]))
     return Audit(
         name=name,
         pictures=len(found),
@@ -175,12 +187,14 @@ def _audit(
         others=others,
         exact_duplicates=[[names[i] for i in group] for group in exact],
         near_duplicates=[[names[single[i]] for i in group] for group in near],
-        suggestion=suggestion(sizes, coloured) if splits.get("train") else None,
+        suggestion=suggested,
         in_colour=coloured,
         copies_across_splits=crossing,
         fixed_splits=left_out is None,
         distinct_training=distinct,
         notes=notes,
+        deep_images=len(deep),
+        levels=levels,
     )
 
 

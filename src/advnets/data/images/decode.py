@@ -5,18 +5,28 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageColor, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageColor, UnidentifiedImageError
 
 from advnets.config import Framing
+from advnets.data.images.metadata import has_deep_colors, turn, without_metadata
+from advnets.data.published.bounds import is_bomb
 from advnets.errors import DataError, UsageError
 
-_MOST_PIXELS = 1 << 26
+_MOST_PIXELS = 1 << 27
 """More than cameras make: a file that unpacks to more is a bomb, or a map of a continent."""
+_BOMB_PIXELS = 1 << 26
+"""From here on a file is taken for a bomb if it packs pixels closer than images can be packed."""
+_WHITE_16 = 0xFFFF
+_ON_THEIR_SIDE = {
+    *(Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270),
+    *(Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90),
+}
 _MOST_STRETCH = 64
 """Areas of the frame that an uncut picture may take."""
 _SPARE = 4
@@ -60,15 +70,24 @@ class Frame:
     channels: Literal[1, 3] = 3
     crop: Literal["centre", "fit", "random"] = "centre"
     background: str = "white"
+    white_level: float | None = None
 
     def __post_init__(self) -> None:
         _ = self.colour
+
+    def __repr__(self) -> str:
+        # Written as before there were white levels, as packs and streams are known by this text.
+        names = [field.name for field in fields(self)]
+        shown = [name for name in names if name != "white_level" or self.white_level is not None]
+        return f"Frame({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     @classmethod
     def of(cls, asked: Framing) -> Frame:
         """The frame that a config asks for."""
         width = asked.size if asked.width is None else asked.width
-        return cls(asked.size, width, asked.channels, asked.crop, asked.background)
+        return cls(
+            asked.size, width, asked.channels, asked.crop, asked.background, asked.white_level
+        )
 
     @property
     def colour(self) -> tuple[int, int, int]:
@@ -112,16 +131,7 @@ def decode(content: bytes, frame: Frame) -> UInt8[np.ndarray, "channels height w
     Raises:
         DataError: the file is broken; the message is the reason alone, for a list by names.
     """
-    if not content:
-        raise DataError("is empty")
-    try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            picture = _flat(_placed(_upright(image, frame), frame), frame)
-            return np.asarray(picture).reshape(*picture.size[::-1], -1).transpose(2, 0, 1)
-    except UnidentifiedImageError:
-        raise DataError("is not a picture in a format that can be read") from None
-    except _FAULTS as error:
-        raise DataError(_reason(error)) from None
+    return look(content, frame)[1]
 
 
 @dataclass(frozen=True)
@@ -132,21 +142,48 @@ class Look:
     mode: str
     width: int
     height: int
+    levels: tuple[float, float] | None = None
+    """Of a file with more than 8 bits a channel: the least and the largest of its values."""
 
 
 def look(content: bytes, frame: Frame) -> tuple[Look, UInt8[np.ndarray, "channels height width"]]:
-    """What kind of picture a file holds, as it says and upright, and what it decodes to.
+    """Return what kind of image a file holds, as it says and upright, and what it decodes to.
 
     Raises:
         DataError: as for `decode`.
     """
-    decoded = decode(content, frame)
-    with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-        width, height = image.size
-        # EXIF orientations 5 to 8 lie on their side.
-        if image.getexif().get(0x0112, 1) in (5, 6, 7, 8):
-            width, height = height, width
-        return Look(str(image.format), image.mode, width, height), decoded
+    if not content:
+        raise DataError("is empty")
+    try:
+        return _looked(content, frame)
+    except DataError:
+        bare = without_metadata(content)
+        if bare is None or bare == content:
+            raise
+        with suppress(DataError):
+            return _looked(bare, frame)
+        raise
+
+
+def _looked(
+    content: bytes, frame: Frame
+) -> tuple[Look, UInt8[np.ndarray, "channels height width"]]:
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            kind, mode, size = str(image.format), image.mode, image.size
+            deep = has_deep_colors(image)
+            unpacked, turned = _upright(image, frame, len(content))
+            levels = _levels(unpacked, deep=deep)
+            if levels is not None:
+                unpacked = _in_eight_bits(unpacked, frame.white_level, levels, deep=deep)
+            picture = _flat(_placed(_with_transparency(unpacked), frame), frame)
+            pixels = np.asarray(picture).reshape(*picture.size[::-1], -1).transpose(2, 0, 1)
+            width, height = size[::-1] if turned in _ON_THEIR_SIDE else size
+            return Look(kind, mode, width, height, levels), pixels
+    except UnidentifiedImageError:
+        raise DataError("is not a picture in a format that can be read") from None
+    except _FAULTS as error:
+        raise DataError(_reason(error)) from None
 
 
 def image_of(row: np.ndarray, white: int) -> Image.Image:
@@ -155,15 +192,21 @@ def image_of(row: np.ndarray, white: int) -> Image.Image:
     return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
 
 
-def _upright(image: Image.Image, frame: Frame) -> Image.Image:
-    """The unpacked picture, turned as its EXIF data say, in a mode that can be resized."""
+def _upright(
+    image: Image.Image, frame: Frame, packed: int
+) -> tuple[Image.Image, Image.Transpose | None]:
+    """Return the unpacked image, turned as its EXIF data say, and how it was turned."""
     image.draft(None, (_SPARE * frame.width, _SPARE * frame.height))
-    if image.width * image.height > _MOST_PIXELS:
+    pixels = image.width * image.height
+    if pixels > _MOST_PIXELS or is_bomb(packed, pixels, _BOMB_PIXELS):
         raise DataError(f"would unpack to {image.width} × {image.height} pixels, a bomb")
     image.load()
-    ImageOps.exif_transpose(image, in_place=True)
-    if image.mode == "F" or image.mode.startswith("I"):
-        return Image.fromarray(_eight_bits(image))
+    turned = turn(image)
+    return (image if turned is None else image.transpose(turned)), turned
+
+
+def _with_transparency(image: Image.Image) -> Image.Image:
+    """Return the image in a mode that can be resized."""
     if image.has_transparency_data:
         return image.convert("RGBA")
     # What is neither grey nor RGB (CMYK, Lab, a palette) becomes grey by way of its colours.
@@ -214,13 +257,43 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _eight_bits(image: Image.Image) -> UInt8[np.ndarray, "height width"]:
-    """Grey of 16 bits in 8: 65,535 is white."""
+def _levels(image: Image.Image, *, deep: bool) -> tuple[float, float] | None:
+    """Return the least and the largest value of an image of more than 8 bits a channel."""
+    if not deep and image.mode != "F" and not image.mode.startswith("I"):
+        return None
     values = np.asarray(image)
-    if image.mode == "F" or values.min() < 0 or values.max() > 0xFFFF:
-        raise DataError(f"is grey in mode {image.mode}, whose white is not known; save it as PNG")
+    scale = _WHITE_16 // 255 if deep else 1
+    return float(values.min()) * scale, float(values.max()) * scale
+
+
+def _in_eight_bits(
+    image: Image.Image, white: float | None, levels: tuple[float, float], *, deep: bool
+) -> Image.Image:
+    """Return an image of 8 bits a channel, in which `white` (None: 65,535) becomes 255.
+
+    Colors of 16 bits were read as their upper 8.
+    """
+    if deep:
+        if white is None:
+            return image
+        gain = _WHITE_16 / white
+        color = [min(255, round(level * gain)) for level in range(256)]
+        tables = [range(256) if band == "A" else color for band in image.getbands()]
+        return image.point([level for table in tables for level in table])
+    low, high = levels
+    if not low - low == high - high == 0:
+        raise DataError("holds values that are not finite")
+    values = np.asarray(image)
+    if white is not None:
+        scaled = values.astype(np.float64) * (255 / white)
+        return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
+    if image.mode == "F" or low < 0 or high > _WHITE_16:
+        raise DataError(
+            f"is grey in mode {image.mode} with values from {low:g} to {high:g}, whose white is "
+            f"not known; give its value as --white-level"
+        )
     # round(v · 255 / 65535), as 65535 = 255 · 257
-    return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
 def _reason(error: BaseException) -> str:

@@ -98,11 +98,13 @@ class Seen:
 
 @dataclass(frozen=True)
 class Inspect(Job[Seen]):
-    """Looks at a picture."""
+    """Looks at a picture; `white_level` is the value of 16-bit images that is white."""
+
+    white_level: float | None = None
 
     def do(self, number: int, content: bytes) -> Seen:  # noqa: ARG002 - a picture is a picture
         """Say what it is."""
-        found, picture = look(content, Frame(*THUMB))
+        found, picture = look(content, Frame(*THUMB, white_level=self.white_level))
         return seen(found, content_digest(content), picture)
 
 

@@ -29,11 +29,19 @@ class Suggestion:
     channels: Literal[1, 3]
     crop: Literal["centre", "fit"]
     why: str
+    white_level: int | None = None
 
     def flags(self) -> str:
         """As one types them."""
         width = "" if self.width == self.size else f" --width {self.width}"
-        return f"--size {self.size}{width} --channels {self.channels} --crop {self.crop}"
+        white = "" if self.white_level is None else f" --white-level {self.white_level}"
+        return f"--size {self.size}{width} --channels {self.channels} --crop {self.crop}{white}"
+
+
+def likely_white_level(largest: float) -> int | None:
+    """Return the white of 16-bit values that take 15 bits at most, such as 4095; None of others."""
+    bits = int(largest).bit_length()
+    return (1 << bits) - 1 if 0 < bits < 16 else None
 
 
 def suggestion(sizes: Sequence[tuple[int, int]], coloured: int) -> Suggestion | None:
