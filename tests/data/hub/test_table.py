@@ -247,7 +247,7 @@ def test_of_several_columns_one_may_be_named(table, png):
         open_dataset(rows.remove_columns("png"), DATA)
 
 
-@pytest.mark.parametrize("bad", [None, -1, 3, 1 << 40])
+@pytest.mark.parametrize("bad", [-2, 3, 1 << 40])
 def test_labels_out_of_range_are_refused(png, bad):
     """By the name of the row; without labels the set can be read all the same."""
     import datasets
@@ -260,6 +260,71 @@ def test_labels_out_of_range_are_refused(png, bad):
     with pytest.raises(DataError, match=rf"train/000001 has {bad} in its column 'label'; .*=none"):
         open_dataset(rows, DATA)
     assert levels(open_dataset(rows, DATA, Hub(label="none")).train) == [1, 2]
+
+
+def rows_of(png, labels):
+    import datasets
+
+    levels = [png(level) for level in range(len(labels))]
+    return datasets.Dataset.from_dict({"image": levels, "label": labels})
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [([1, 0, -1, 1], ("0", "1")), (["dog", "cat", "", "dog"], ("cat", "dog"))],
+    ids=["-1", "no name"],
+)
+def test_rows_without_a_label_are_unlabeled_images(png, labels, classes):
+    """As -1 says in many sets: the others keep their labels, and no image is lost."""
+    splits = open_dataset(rows_of(png, labels), DATA)
+    assert splits.classes == classes
+    assert sorted(splits.train.labels.tolist()) == [0, 1, 1]
+    assert levels(splits.train) == [0, 1, 3]
+    assert levels(splits.unlabeled) == [2]
+    assert splits.notes == ("1 rows have no label and are unlabeled images",)
+
+
+def test_a_held_out_split_may_have_no_labels(png):
+    """As the test split of many sets, where every label is -1: it keeps its images."""
+    import datasets
+
+    test = datasets.Dataset.from_dict({"image": [png(20), png(21)], "label": [-1, -1]})
+    splits = open_dataset(datasets.DatasetDict(train=rows_of(png, [0, 1, 1]), test=test), DATA)
+    assert levels(splits.test) == [20, 21]
+    assert splits.test.labels is None
+    assert sorted(splits.train.labels.tolist()) == [0, 1, 1]
+
+
+def test_names_are_classes(png):
+    """In sorted order; a held-out row of a name that is not trained on is left out."""
+    import datasets
+
+    test = datasets.Dataset.from_dict(
+        {"image": [png(20), png(21), png(22)], "label": ["c", "zebra", None]}
+    )
+    train = rows_of(png, ["b", "a", "c", "a"])
+    splits = open_dataset(datasets.DatasetDict(train=train, test=test), DATA)
+    assert splits.classes == ("a", "b", "c")
+    found = dict(
+        zip(splits.train.images[:, 0, 0, 0].tolist(), splits.train.labels.tolist(), strict=True)
+    )
+    assert found == {0: 1, 1: 0, 2: 2, 3: 0}
+    assert splits.test.labels.tolist() == [2]
+    assert {file.name: file.reason for file in splits.broken} == {
+        "test/000001": "has the label 'zebra', as no training row has",
+        "test/000002": "has no label, as others of its split have",
+    }
+
+
+def test_captions_are_no_classes(png):
+    """A text that nearly every row has for itself is a label only where that is asked for."""
+    rows = rows_of(png, [f"picture {i}" for i in range(60)])
+    assert open_dataset(rows, DATA).train.labels is None
+    assert len(open_dataset(rows, DATA, Hub(label="label")).classes) == 60
+
+
+def test_no_row_has_a_label(png):
+    assert open_dataset(rows_of(png, [-1, -1, -1]), DATA).train.labels is None
 
 
 def test_a_split_without_the_column_is_refused(table):

@@ -57,13 +57,15 @@ class Columns:
         return [self.image, *([self.label] if self.label else []), *([KEY] if self.key else [])]
 
 
-def find_columns(dataset: Any, options: Hub, frame: Frame, asked: str) -> Columns:
+def find_columns(
+    dataset: Any, options: Hub, frame: Frame, asked: str, *, text: bool = False
+) -> Columns:
     """The picture column and, if there is one, the label column.
 
     The pictures are what `options.image` names, else the first column that is declared as pictures,
     else the first of pairs of bytes and path, else the first of bytes that decode. The labels are
     what `options.label` names, else the first that is declared as classes, else whole numbers under
-    a name such as label.
+    a name such as label, else, with `text`, names of classes under such a name.
 
     Raises:
         DataError: no column holds pictures, or the one that is named holds none.
@@ -83,7 +85,7 @@ def find_columns(dataset: Any, options: Hub, frame: Frame, asked: str) -> Column
             f"{asked}: column {image!r} holds {_kind(features[image])}; expected datasets.Image or "
             f"a picture file's bytes: name another with image=COLUMN"
         )
-    label = _label(features, options.label, asked)
+    label = _label(features, options.label, asked, text=text)
     classes = tuple(map(str, getattr(features[label], "names", None) or ())) if label else ()
     return Columns(image, label, classes, KEY in features)
 
@@ -197,25 +199,34 @@ def _decodes(dataset: Any, name: str, frame: Frame) -> bool:
     return False
 
 
-def _label(features: dict[str, Any], asked_for: str, asked: str) -> str | None:
+def _label(features: dict[str, Any], asked_for: str, asked: str, *, text: bool) -> str | None:
     if asked_for == NO_LABELS and NO_LABELS not in features:
         return None
     declared = [name for name in features if isinstance(features[name], library().ClassLabel)]
     if asked_for:
         _there(asked_for, features, asked)
-        if asked_for not in declared and not _is_whole(features[asked_for]):
+        feature = features[asked_for]
+        fits = _is_whole(feature) or (text and _is_text(feature))
+        if asked_for not in declared and not fits:
+            names = ", whole numbers or names" if text else " or whole numbers"
             raise DataError(
-                f"{asked}: column {asked_for!r} holds {_kind(features[asked_for])}; expected "
-                f"classes or whole numbers: name another with label=COLUMN"
+                f"{asked}: column {asked_for!r} holds {_kind(feature)}; expected "
+                f"classes{names}: name another with label=COLUMN"
             )
         return asked_for
     numbers = [name for name in _LABELS if name in features and _is_whole(features[name])]
-    return next(iter([*declared, *numbers]), None)
+    words = [name for name in _LABELS if text and name in features and _is_text(features[name])]
+    return next(iter([*declared, *numbers, *words]), None)
 
 
 def _is_whole(feature: Any) -> bool:
     dtype = getattr(feature, "dtype", type(feature).__name__)
     return str(dtype).startswith(("int", "uint"))
+
+
+def _is_text(feature: Any) -> bool:
+    dtype = getattr(feature, "dtype", type(feature).__name__)
+    return str(dtype) in ("string", "large_string", "str")
 
 
 def _there(column: str, features: Sequence[str] | dict[str, Any], asked: str) -> None:

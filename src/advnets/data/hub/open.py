@@ -179,14 +179,18 @@ def _opened(found: _Found, options: Hub, data: Data) -> Splits | Collection:
     train = next(split for _, our, split in splits if our in ("", "train"))
     broken = partial(fault, found.files)
     with told(found.place, _CURE, broken), hushed():
-        columns = find_columns(train, options, frame, found.place)
+        # The names of a stream's classes would be known at its end alone.
+        columns = find_columns(train, options, frame, found.place, text=not data.stream)
         narrow = [(name, our, narrowed(split, columns, found.place)) for name, our, split in splits]
         if data.stream:
             return _streamed(found, narrow, columns, frame, str(options))
         mark = "".join(str(split._fingerprint) for _, _, split in splits)
         if found.files:  # of which the fingerprint need not tell what is in them
             mark = stamp(found.files, found.root)
-        return collect(narrow, columns, found.name, found.place, f"{mark} {options}")
+        return collect(
+            *(narrow, columns, found.name, found.place, f"{mark} {options}"),
+            asked=bool(options.label),
+        )
 
 
 def _streamed(

@@ -11,14 +11,13 @@ from typing import Any
 from advnets.data.broken import Broken
 from advnets.data.hub.columns import (
     Columns,
-    check_label,
     content_of,
     leads_out,
     narrowed,
 )
+from advnets.data.hub.labels import place_rows
 from advnets.data.hub.library import hushed, library, reason, told
 from advnets.data.images.files import Collection
-from advnets.data.images.layout import NO_CLASS, Placing
 from advnets.data.places import cache_directory
 from advnets.errors import DataError
 
@@ -46,11 +45,18 @@ class TableReader:
 
 
 def collect(
-    splits: Sequence[tuple[str, str, Any]], columns: Columns, name: str, place: str, stamp: str
+    splits: Sequence[tuple[str, str, Any]],
+    columns: Columns,
+    name: str,
+    place: str,
+    stamp: str,
+    *,
+    asked: bool = True,
 ) -> Collection:
     """The rows of some splits, each with its own name and ours ("" where it is yet to be dealt).
 
-    `place` is where the set lies; `stamp` tells its contents from others'.
+    `place` is where the set lies; `stamp` tells its contents from others'; `asked` says whether the
+    label column was named.
 
     Raises:
         DataError: there are no rows, a column is missing in a split, or a label is out of range.
@@ -58,7 +64,7 @@ def collect(
     tables: dict[str, Any] = {}
     keys: list[bytes] = []
     ours: list[str] = []
-    labels: list[int] = []
+    values: list[Any] = []
     broken: list[Broken] = []
     for split, our, dataset in splits:
         table = tables[split] = _mapped(narrowed(dataset, columns, place))
@@ -70,20 +76,14 @@ def collect(
             numbers = sorted(set(numbers).difference(bad))
         keys += [_row(split, i).encode() for i in numbers]
         ours += [our] * len(numbers)
-        if our == "unlabeled":
-            labels += [NO_CLASS] * len(numbers)
-        elif columns.label is not None:
-            values = _values(table, columns.label)
-            labels += [
-                check_label(values[i], columns, f"{place}: {_row(split, i)}") for i in numbers
-            ]
+        if our == "unlabeled" or columns.label is None:
+            values += [None] * len(numbers)
+        else:
+            found = _values(table, columns.label)
+            values += [found[i] for i in numbers]
     if not keys and not broken:
         raise DataError(f"{place} holds no rows; give a set with at least one picture")
-    classes = columns.classes
-    if columns.label is None:
-        labels = []
-    elif labels and not classes:
-        classes = tuple(map(str, range(max(labels) + 1)))
+    names = [key.decode() for key in keys]
     told_apart = repr((stamp, columns, [(split, our) for split, our, _ in splits]))
     return Collection(
         name=name,
@@ -92,7 +92,7 @@ def collect(
         keys=tuple(keys),
         stamp=hashlib.blake2b(told_apart.encode(), digest_size=16).hexdigest(),
         size=sum(int(table.data.nbytes) for table in tables.values()),
-        placed=Placing(tuple(ours), tuple(labels) if labels else None, classes),
+        placed=place_rows(names, ours, values, columns, place, asked=asked),
         broken=tuple(broken),
         others=Counter(),
     )
