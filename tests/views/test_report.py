@@ -4,17 +4,21 @@ import base64
 import io
 import json
 import math
+import os
 import re
+import struct
+import zlib
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from advnets.errors import RunError
+from advnets.errors import DataError, RunError
 from advnets.runs import RunDirectory
 from advnets.views.report import write_report
 from advnets.views.report_summary import summary
+from advnets.views.samples import read_grid
 
 VOID = {"meta", "img", "source"}
 
@@ -120,6 +124,42 @@ def test_a_picture_cut_by_a_kill_is_passed_over(finished):
     (finished / "samples" / "step-99999999.png").write_text("no picture")
     (finished / "samples" / "step-best.png").write_text("not ours")
     assert "after 2,000 steps" in report(finished).images()[0]["alt"]
+
+
+def bomb(side: int) -> bytes:
+    """A PNG of a few bytes that says it is of this height and width."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        head = struct.pack(">I", len(data)) + name + data
+        return head + struct.pack(">I", zlib.crc32(name + data))
+
+    size = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    rows = zlib.compressobj()
+    pixels = b"".join(rows.compress(bytes(side // 8 + 1)) for _ in range(side)) + rows.flush()
+    chunks = (b"IHDR", size), (b"IDAT", pixels), (b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
+
+
+@pytest.mark.parametrize("kind", ["bomb", "larger bomb", "text", "pipe", "device"])
+def test_what_is_no_grid_breaks_no_report(finished, kind):
+    """It is passed over and not unpacked, whatever it says; the grid before it is shown."""
+    before = finished / "samples" / "step-00012000.png"
+    path = finished / "samples" / "step-99999999.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "text":
+        whole = before.read_bytes()
+        data = b"k\0\0" + zlib.compress(bytes(3 << 20))
+        size, crc = struct.pack(">I", len(data)), struct.pack(">I", zlib.crc32(b"zTXt" + data))
+        path.write_bytes(whole[:33] + size + b"zTXt" + data + crc + whole[33:])
+    else:
+        path.write_bytes(bomb(12_000 if kind == "bomb" else 20_000))
+    shown = report(finished).images()[0]
+    assert base64.b64decode(shown["src"].partition(",")[2]) == before.read_bytes()
+    with pytest.raises(DataError, match=r"step-99999999.png cannot be read as a grid of samples"):
+        read_grid(path)
 
 
 def test_each_score_stands_beside_real_data(finished):

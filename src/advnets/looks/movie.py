@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from advnets.errors import RunError, UsageError, require
+from advnets.errors import DataError, RunError, UsageError, require
 from advnets.experiment.trained import Trained
 from advnets.files import write_atomically
 from advnets.looks.look import Look, beside, of_run
+from advnets.views.samples import read_grid
 
 SHOWN = 4
 """Grids on the picture: the first, the last, and evenly spread ones between."""
@@ -44,7 +45,11 @@ def training(trained: Trained) -> Look:
 
 def _grid(file: Path) -> Image.Image:
     try:
-        with Image.open(file, formats=("PNG",)) as image:
+        content, _ = read_grid(file)
+    except DataError as error:
+        raise RunError(str(error)) from None
+    try:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             return image.convert("RGB")
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise RunError(

@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
-from advnets.errors import MissingExtraError, RunError
+from advnets.errors import DataError, MissingExtraError, RunError
 from advnets.files import write_atomically
 from advnets.runs import RunDirectory
 from advnets.shell import shell_word
@@ -18,6 +16,7 @@ from advnets.views.plots import SCORES, metric_of, training_curves
 from advnets.views.report_scores import newest_real, score_section
 from advnets.views.report_summary import complete, kicker, summary
 from advnets.views.report_tables import left_out, origins, settings
+from advnets.views.samples import read_grid
 from advnets.views.watched import watched
 
 Record = Mapping[str, Any]
@@ -93,15 +92,13 @@ def _samples(directory: RunDirectory) -> Html:
     heading = element("h2", "Samples")
     for path in sorted(directory.samples.glob(f"step-{'[0-9]' * 8}.png"), reverse=True):
         try:
-            with Image.open(path, formats=("PNG",)) as image:
-                width, height = image.size
-                image.load()
-        except (OSError, SyntaxError, ValueError):  # whichever of them Pillow finds fitting
-            continue  # cut by a kill, or no picture: the one before it will do
+            content, (width, height) = read_grid(path)
+        except DataError:
+            continue  # cut by a kill, no image or a bomb: the one before it will do
         step = int(path.stem.removeprefix("step-"))
         picture = void(
             "img",
-            src=data_uri(path.read_bytes()),
+            src=data_uri(content),
             alt=f"Grid of pictures drawn by the generator after {step:,} steps",
             width=width,
             height=height,

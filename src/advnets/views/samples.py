@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +16,13 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from advnets.errors import UsageError
-from advnets.files import write_atomically
+from advnets.errors import DataError, UsageError
+from advnets.files import read_regular_file, write_atomically
 
 READABLE = 48
 """Screen pixels that the shorter side of a tile has at least, unless told otherwise."""
 
+_MAX_GRID_BYTES, _MAX_GRID_PIXELS = 1 << 28, 1 << 27  # 100 samples of 1,024 x 1,024 have 105 M
 _GAP = 2  # screen pixels between tiles
 _BACKGROUND = 128  # grey: neither a black nor a white picture melts into it
 
@@ -97,6 +100,29 @@ def grid(
     n, channels, height, width = pictures.shape
     layout = GridLayout.of(n, (channels, height, width), columns, scale)
     return image_of(np.concatenate(list(layout.bands([pictures]))))
+
+
+def read_grid(path: Path) -> tuple[bytes, tuple[int, int]]:
+    """Return the PNG file of a grid, and its width and height; its pixels are not unpacked.
+
+    Raises:
+        DataError: it is no regular file, no whole PNG, or larger than a grid is.
+    """
+    try:
+        content = read_regular_file(path, _MAX_GRID_BYTES)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of half the bound
+            with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+                size = image.size
+                if math.prod(size) > _MAX_GRID_PIXELS:
+                    raise ValueError(f"it would unpack to {size[0]} x {size[1]} pixels")
+                image.verify()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{path} cannot be read as a grid of samples ({reason}); move it away"
+        ) from None
+    return content, size
 
 
 def save_grid(image: Image.Image, path: Path) -> None:
