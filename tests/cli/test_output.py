@@ -111,14 +111,14 @@ def test_a_reader_that_leaves_is_no_error(line):
 
 
 @pytest.fixture
-def read_only(trained, tmp_path):
+def read_only(trained):
     """Take the right to write the run from this process, root's too."""
     ours, kept = os.geteuid(), trained.stat().st_mode
     trained.chmod(0o555)
-    for parent in list(trained.parents)[:3]:
-        if ours == 0:
-            parent.chmod(0o755)
-    if ours == 0:
+    if ours == 0:  # another user may then pass through the folders above, and read what is there
+        for parent in trained.parents:
+            if not parent.stat().st_mode & 0o001:
+                parent.chmod(0o755)
         os.seteuid(65534)
     yield trained
     if ours == 0:

@@ -13,6 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+PATIENCE = 120.0
+"""Seconds after which a process hangs; far below the minutes for which workers stayed before."""
+
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
@@ -71,7 +74,7 @@ def working(arguments: tuple[object, ...]) -> subprocess.Popen[str]:
     """The command, once its workers decode."""
     victim, mark = started(*arguments), str(arguments)
     # itself, the two workers at least, and the tracker of their resources
-    assert until(lambda: len(processes(mark)) >= 4, 60), victim.communicate()
+    assert until(lambda: len(processes(mark)) >= 4, PATIENCE), victim.communicate()
     time.sleep(1.0)
     assert victim.poll() is None, victim.communicate()
     return victim
@@ -87,15 +90,14 @@ def working(arguments: tuple[object, ...]) -> subprocess.Popen[str]:
     ],
 )
 def test_workers_end_with_their_parent(many, few, tmp_path, command, number):
-    """A signal to the parent alone: seconds later no process is left, and no pipe is held."""
+    """A signal to the parent alone: no process is left, no pipe is held, nothing was completed."""
     out = [tmp_path / "out"] if command == "pack" else []
     arguments = ("data", command, many, *out)
     victim = working(arguments)
-    began = time.monotonic()
     victim.send_signal(number)
-    printed = victim.communicate(timeout=20)  # ends when nobody holds the pipes
-    assert time.monotonic() - began < 10
-    assert until(lambda: not processes(str(arguments)), 5)
+    printed = victim.communicate(timeout=PATIENCE)  # ends when nobody holds the pipes
+    assert until(lambda: not processes(str(arguments)), PATIENCE)
+    assert printed[0] == ""
     assert "Traceback" not in printed[1]
     assert not (tmp_path / "out").exists()
     left = list(tmp_path.glob(".*.part"))
@@ -107,7 +109,7 @@ def test_workers_end_with_their_parent(many, few, tmp_path, command, number):
         assert left == []
     if command == "pack":  # the next start removes what a kill has left, under any name
         done = started("data", "pack", few, tmp_path / "another")
-        _, errors = done.communicate(timeout=60)
+        _, errors = done.communicate(timeout=PATIENCE)
         assert done.returncode == 0, errors
         assert list(tmp_path.glob(".*.part")) == []
         assert (tmp_path / "another" / "pack.json").exists()
@@ -118,26 +120,26 @@ def test_a_pack_that_is_being_made_is_no_remains(many, few, tmp_path):
     arguments = ("data", "pack", many, tmp_path / "out")
     living = working(arguments)
     other = started("data", "pack", few, tmp_path / "another")
-    other.communicate(timeout=60)
+    other.communicate(timeout=PATIENCE)
     assert other.returncode == 0
     assert len(list(tmp_path.glob(".out.*.part"))) == 1
     living.terminate()
-    living.communicate(timeout=20)
+    living.communicate(timeout=PATIENCE)
 
 
 def test_a_worker_that_is_killed_is_one_sentence(many, tmp_path):
     """As the system does where memory runs out."""
     arguments = ("data", "check", many)
     victim = working(arguments)
-    children = Path(f"/proc/{victim.pid}/task/{victim.pid}/children").read_text().split()
+    # What the command started, by whichever of its threads, but for the tracker of resources.
     workers = [
-        int(pid)
-        for pid in children
+        pid
+        for pid in processes(str(arguments)) - {victim.pid}
         if "resource_tracker" not in Path(f"/proc/{pid}/cmdline").read_text()
     ]
     os.kill(workers[0], signal.SIGKILL)
-    _, errors = victim.communicate(timeout=30)
+    _, errors = victim.communicate(timeout=PATIENCE)
     assert victim.returncode == 1
     assert "was ended from outside or by an image that crashes the decoder" in errors
     assert "Traceback" not in errors
-    assert until(lambda: not processes(str(arguments)), 5)
+    assert until(lambda: not processes(str(arguments)), PATIENCE)
