@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -259,3 +260,37 @@ def test_changed_bytes_are_read_or_refused(tmp_path, whole, kind, change):
 def test_many_changed_bytes_are_read_or_refused(tmp_path, whole, kind, change):
     """As above."""
     any_bytes(tmp_path, changed(whole[kind], change), kind, abs(hash(repr(change))))
+
+
+@BOTH
+def test_rows_that_name_files_elsewhere_are_left_out(tmp_path, png, data):
+    """A set of a stranger's cannot have a private image read: only --follow-links reads it."""
+    import datasets
+    import pyarrow.parquet as pq
+
+    (tmp_path / "private.png").write_bytes(png(9))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "own.png.data").write_bytes(png(3))
+    (tmp_path / "set" / "link.data").symlink_to("../private.png")
+    rows = [
+        {"bytes": png(1), "path": None},
+        *(
+            {"bytes": None, "path": str(tmp_path / name)}
+            for name in ("private.png", "set/own.png.data", "set/link.data", "set/../private.png")
+        ),
+    ]
+    features = datasets.Features(
+        {"image": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}}
+    )
+    table = datasets.Dataset.from_dict({"image": rows}, features=features)
+    pq.write_table(table.data.table, tmp_path / "set" / "train.parquet")
+    found = seen_levels(tmp_path / "set", data)
+    assert found == {1, 3}
+    assert seen_levels(tmp_path / "set", replace(data, follow_links=True)) == {1, 3, 9}
+
+
+def seen_levels(path: Path, data: Data) -> set[int]:
+    train = open_hub_path(path, Hub(), data).train
+    if isinstance(train, Part):
+        return set(train.read(slice(None))[:, 0, 0, 0].tolist())
+    return {int(image[0, 0, 0]) for image, _ in train.passes(0, 0, 0, 0, 1)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,16 @@ class Hub:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that are read; `classes` are the names of the labels, where they have some."""
+    """The columns that are read; `classes` are the names of the labels, where they have some.
+
+    `roots` are the folders in which files lie that rows may name by their paths; None: anywhere.
+    """
 
     image: str
     label: str | None = None
     classes: tuple[str, ...] = ()
     key: bool = False
+    roots: tuple[Path, ...] | None = field(default=None, repr=False)
 
     @property
     def all(self) -> list[str]:
@@ -58,7 +62,13 @@ class Columns:
 
 
 def find_columns(
-    dataset: Any, options: Hub, frame: Frame, asked: str, *, text: bool = False
+    dataset: Any,
+    options: Hub,
+    frame: Frame,
+    asked: str,
+    *,
+    text: bool = False,
+    roots: tuple[Path, ...] | None = None,
 ) -> Columns:
     """The picture column and, if there is one, the label column.
 
@@ -72,7 +82,7 @@ def find_columns(
         UnknownNameError: a column that is named is not there.
     """
     features = _features(dataset)
-    image = options.image or _image(dataset, features, frame)
+    image = options.image or _image(dataset, features, frame, roots)
     if image is None:
         shown = ", ".join(f"{name} ({_kind(feature)})" for name, feature in features.items())
         raise DataError(
@@ -87,7 +97,7 @@ def find_columns(
         )
     label = _label(features, options.label, asked, text=text)
     classes = tuple(map(str, getattr(features[label], "names", None) or ())) if label else ()
-    return Columns(image, label, classes, KEY in features)
+    return Columns(image, label, classes, KEY in features, roots)
 
 
 def narrowed(dataset: Any, columns: Columns, asked: str) -> Any:
@@ -110,8 +120,8 @@ def narrowed(dataset: Any, columns: Columns, asked: str) -> Any:
     return dataset
 
 
-def content_of(value: Any) -> bytes:
-    """The picture file that a row holds, or that it names.
+def content_of(value: Any, roots: Sequence[Path] | None = None) -> bytes:
+    """Return the image file that a row holds, or that it names by a path within the roots.
 
     Raises:
         DataError: there is none; the message is the reason alone.
@@ -120,7 +130,7 @@ def content_of(value: Any) -> bytes:
     if isinstance(value, dict):
         path, value = value.get("path"), value.get("bytes")
     if value is None and isinstance(path, str) and path:
-        value = _fetched(path)
+        value = _fetched(path, roots)
     if isinstance(value, Image.Image):  # as a program's own map or filter leaves it
         value = _encoded(value)
     if not isinstance(value, bytes):
@@ -168,12 +178,14 @@ def _features(dataset: Any) -> dict[str, Any]:
     return dict(next(iter(dataset), {}))
 
 
-def _image(dataset: Any, features: dict[str, Any], frame: Frame) -> str | None:
+def _image(
+    dataset: Any, features: dict[str, Any], frame: Frame, roots: tuple[Path, ...] | None
+) -> str | None:
     ranked = [(rank, name) for name in features if (rank := _rank(features[name])) is not None]
     # Of several columns of bytes, one that is named after a picture's ending comes first.
     ranked.sort(key=lambda pair: (pair[0], pair[0] == 2 and not is_picture_name(f"x.{pair[1]}")))
     for rank, name in ranked:
-        if rank < 2 or _decodes(dataset, name, frame):
+        if rank < 2 or _decodes(dataset, name, frame, roots):
             return name
     return None
 
@@ -188,11 +200,11 @@ def _rank(feature: Any) -> int | None:
     return 2 if binary or isinstance(feature, bytes) else None
 
 
-def _decodes(dataset: Any, name: str, frame: Frame) -> bool:
+def _decodes(dataset: Any, name: str, frame: Frame, roots: tuple[Path, ...] | None) -> bool:
     rows = iter(dataset.select_columns([name]))
     for _, row in zip(range(_TRIED), rows, strict=False):
         try:
-            decode(content_of(row[name]), frame)
+            decode(content_of(row[name], roots), frame)
         except DataError:
             continue
         return True
@@ -241,11 +253,14 @@ def _kind(feature: Any) -> str:
     return str(dtype) if isinstance(dtype, str) else type(feature).__name__
 
 
-def _fetched(path: str) -> bytes:
+def _fetched(path: str, roots: Sequence[Path] | None) -> bytes:
     """A file that a row names: on this machine, or where the library streams from."""
     if "://" not in path:
         if not os.path.isabs(path):  # noqa: PTH117 - of no folder that we know
             raise DataError(f"has no picture, only the name of one, {path}")
+        real = Path(path).resolve()
+        if roots is not None and not any(real.is_relative_to(root.resolve()) for root in roots):
+            raise DataError(f"names {path}, outside of the set; --follow-links reads it")
         # An absolute path is its own, whatever folder it is asked of.
         content = next(FolderReader(Path("/")).read([os.fsencode(path)]))
         if isinstance(content, DataError):

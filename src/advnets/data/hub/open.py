@@ -58,6 +58,8 @@ class _Found:
     rows: Mapping[str, int] = field(default_factory=dict[str, int])
     files: tuple[Path, ...] = ()
     root: Path = Path()
+    roots: tuple[Path, ...] | None = None
+    """Folders in which files lie that rows may name; None: a program made the set, and says."""
 
 
 def find_hub_path(path: Path, options: Hub, data: Data) -> Splits | Collection:
@@ -78,7 +80,7 @@ def find_hub_path(path: Path, options: Hub, data: Data) -> Splits | Collection:
             splits = _by_name(library().load_from_disk(str(path)))
         files = tuple(sorted(path.rglob("*.arrow")))
         name, place = path.resolve().name, str(path.resolve())
-        return _opened(_Found(name, place, splits, {}, files, path), options, data)
+        return _opened(_Found(name, place, splits, {}, files, path, _roots(path)), options, data)
     return _opened(_shards(path, options, data.stream), options, data)
 
 
@@ -102,7 +104,7 @@ def find_hub_name(name: str, options: Hub, data: Data) -> Splits | Collection:
         declared = builder.info.splits or {}
         rows = {split: int(declared[split].num_examples) for split in declared}
         splits = _loaded(builder, data.stream)
-    return _opened(_Found(name, asked, splits, rows), options, data)
+    return _opened(_Found(name, asked, splits, rows, roots=_roots()), options, data)
 
 
 def open_dataset(dataset: Any, data: Data, options: Hub | None = None) -> Splits:
@@ -156,7 +158,14 @@ def _shards(path: Path, options: Hub, stream: bool) -> _Found:
         if None not in counts:
             lengths[str(split)] = sum(count or 0 for count in counts)
     name = path.resolve().name if path.is_dir() else path.stem
-    return _Found(name, str(path.resolve()), splits, lengths, files, root)
+    return _Found(name, str(path.resolve()), splits, lengths, files, root, _roots(root))
+
+
+def _roots(*own: Path) -> tuple[Path, ...]:
+    """Return a set's own folders and those into which the library unpacks archives."""
+    config = library().config
+    caches = (config.HF_CACHE_HOME, config.HF_DATASETS_CACHE, cache_directory())
+    return (*own, *map(Path, caches))
 
 
 def _loaded(builder: Any, stream: bool) -> dict[str, Any]:
@@ -178,17 +187,20 @@ def _opened(found: _Found, options: Hub, data: Data) -> Splits | Collection:
     frame = Frame.of(data)
     train = next(split for _, our, split in splits if our in ("", "train"))
     broken = partial(fault, found.files)
+    roots = None if data.follow_links else found.roots
+    followed = " follow_links" if data.follow_links else ""
     with told(found.place, _CURE, broken), hushed():
         # The names of a stream's classes would be known at its end alone.
-        columns = find_columns(train, options, frame, found.place, text=not data.stream)
+        text = not data.stream
+        columns = find_columns(train, options, frame, found.place, text=text, roots=roots)
         narrow = [(name, our, narrowed(split, columns, found.place)) for name, our, split in splits]
         if data.stream:
-            return _streamed(found, narrow, columns, frame, str(options))
+            return _streamed(found, narrow, columns, frame, f"{options}{followed}")
         mark = "".join(str(split._fingerprint) for _, _, split in splits)
         if found.files:  # of which the fingerprint need not tell what is in them
             mark = stamp(found.files, found.root)
         return collect(
-            *(narrow, columns, found.name, found.place, f"{mark} {options}"),
+            *(narrow, columns, found.name, found.place, f"{mark} {options}{followed}"),
             asked=bool(options.label),
         )
 

@@ -137,7 +137,7 @@ class HubStream:
         try:
             if self.columns.key and leads_out(str(row[KEY])):
                 raise DataError("has a name that leads out of the archive")
-            picture = decode(content_of(value), self.frame)
+            picture = decode(content_of(value, self.columns.roots), self.frame)
         except DataError as error:
             self._report(row, place, str(error))
             return None

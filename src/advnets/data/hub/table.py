@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from advnets.data.broken import Broken
@@ -31,13 +32,14 @@ class TableReader:
 
     tables: Mapping[str, Any]
     image: str
+    roots: tuple[Path, ...] | None = None
 
     def read(self, keys: Sequence[bytes]) -> Iterator[bytes | DataError]:
         """The content of each picture file, or why there is none."""
         for key in keys:
             split, _, row = key.rpartition(b"/")
             try:
-                yield content_of(self.tables[split.decode()][int(row)][self.image])
+                yield content_of(self.tables[split.decode()][int(row)][self.image], self.roots)
             except DataError as error:
                 yield error
             except Exception as error:  # Arrow raises of many kinds
@@ -88,7 +90,7 @@ def collect(
     return Collection(
         name=name,
         place=place,
-        reader=TableReader(tables, columns.image),
+        reader=TableReader(tables, columns.image, columns.roots),
         keys=tuple(keys),
         stamp=hashlib.blake2b(told_apart.encode(), digest_size=16).hexdigest(),
         size=sum(int(table.data.nbytes) for table in tables.values()),
