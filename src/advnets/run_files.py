@@ -16,7 +16,7 @@ from advnets.errors import RunError
 
 FORMAT = 1
 """Version of the run directory; another one is refused, not guessed at."""
-_MOST_BYTES, _MOST_IN_LINE, _MOST_IN_NAME = 2**28, 2**20, 200
+_MOST_BYTES, _MOST_IN_LINE, _MOST_IN_NAME = 2**28, 2**26, 200
 """Sizes of a JSON file, of a line of events.jsonl and of a name in it that advnets never writes."""
 _LONE = re.compile(r"\\u(d[89a-f]|0000)", re.IGNORECASE)
 """How JSON writes half a character, which no file can hold, and the null, which no path can."""
@@ -57,6 +57,7 @@ _EVENT = {
     **dict.fromkeys(("step", "steps", "met", "attempt"), int),
     **dict.fromkeys(("kind", "device", "reason", "metric", "weights", "precision"), str),
     **dict.fromkeys(("epoch", "seconds", "processor_seconds", "time"), float),
+    "pictures_per_second": float | None,
     "files": dict[str, str],
 }
 """Types of known values of a score and of an event; any other one is a number, or plain."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
 import advnets
-from advnets.errors import UsageError
+from advnets.errors import UsageError, WriteError
+from advnets.views.sample_files import save_pictures
 
 
 def holds(folder):
@@ -103,6 +105,31 @@ def test_samples_do_not_mix_with_what_a_folder_holds(said, trained, tmp_path):
         assert code == 2
         assert err.startswith(f"advnets: {out} holds mine.png; samples go into a new or empty")
     assert len(holds(out)) == 4
+
+
+def test_an_overwrite_that_fails_leaves_what_was_there(trained, tmp_path, monkeypatch):
+    run, out = advnets.load(trained), tmp_path / "samples"
+    save_pictures(run.sample_blocks(4), 4, out)
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    rename, renamed = Path.rename, []
+
+    def fail_late(self, target):
+        renamed.append(self)
+        if len(renamed) == 6:  # four old ones aside, one new one in place
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fail_late)
+    with pytest.raises(WriteError, match="is as it was before"):
+        save_pictures(run.sample_blocks(4, seed=1), 4, out, overwrite=True)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+
+
+def test_a_folder_named_as_a_sample_is_not_replaced(said, trained, tmp_path):
+    (tmp_path / "samples" / "00001.png").mkdir(parents=True)
+    code, _, err = said("sample", trained, "--out", tmp_path / "samples", "--overwrite")
+    assert (code, "holds 00001.png" in err) == (2, True)
+    assert holds(tmp_path / "samples") == ["00001.png"]
 
 
 def test_a_view_replaces_no_file_but_its_own_record(said, trained, tmp_path):

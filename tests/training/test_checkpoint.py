@@ -190,6 +190,23 @@ def test_what_is_only_unreadable_is_not_passed_over(files, monkeypatch):
         newest_usable(files, "ours")
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(5, "Input/output error"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_a_disk_or_memory_that_fails_condemns_no_checkpoint(files, monkeypatch, error):
+    def fail(_):
+        raise error
+
+    monkeypatch.setattr(torch.Tensor, "clone", fail)
+    with pytest.raises(CheckpointError, match=r"cannot be read .* it may be whole") as caught:
+        newest_usable(files, "ours")
+    assert not isinstance(caught.value, UnusableCheckpointError)
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
 def test_what_may_not_be_read_is_not_passed_over(files):
     files[-1].chmod(0)

@@ -148,22 +148,33 @@ def _check_facts(path: Path, facts: Any) -> None:
 
 @contextmanager
 def _opened(path: Path) -> Generator[Any]:
-    """A safetensors file, whose faults are ours."""
+    """Open a safetensors file; errors in its content become UnusableCheckpointError.
+
+    A disk or memory that fails says nothing of the content: the file may be whole.
+    """
     try:
         if not path.is_file():  # not a device, or a pipe that nobody writes to
             raise FileNotFoundError(None, "no such file")
         with path.open("rb"):  # the library's errors do not tell why
             pass
     except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); it may be "
-            "whole: see that it is there and yours to read"
-        ) from None
+        raise _unreadable(path, error) from None
     try:
         with safe_open(path, framework="pt") as file:
             yield file
-    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
+        if "allocate memory" in str(error):
+            raise _unreadable(path, error) from None
         raise UnusableCheckpointError(f"{path} is truncated or no checkpoint ({error})") from None
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); it may be "
+        "whole: see that it is there and yours to read"
+    )
 
 
 def _record(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:

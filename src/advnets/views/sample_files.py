@@ -122,14 +122,31 @@ def save_pictures(blocks: Blocks, n: int, folder: Path, *, overwrite: bool = Fal
                         image_of(pixels).save(staging / f"{number:0{digits}}.png")
                         number += 1
                 _check_folder(folder, overwrite=overwrite)  # another process may have been here
-                for old in _numbered(folder):
-                    old.unlink()
-                for file in sorted(staging.iterdir()):
-                    file.rename(folder / file.name)
+                _replace(folder, _numbered(folder), sorted(staging.iterdir()))
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
         raise WriteError(folder, error) from None
+
+
+def _replace(folder: Path, old: list[Path], new: list[Path]) -> None:
+    """Put new files into a folder in place of old ones; on an error the old ones stay.
+
+    Raises:
+        OSError: a file cannot be renamed.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_STAGING, suffix=".part") as aside:
+        moved: list[tuple[Path, Path]] = []
+        pairs = [(file, Path(aside) / file.name) for file in old]
+        pairs += [(file, folder / file.name) for file in new]
+        try:
+            for source, target in pairs:
+                source.rename(target)
+                moved.append((source, target))
+        except BaseException:
+            for source, target in reversed(moved):
+                target.rename(source)
+            raise
 
 
 def _check_folder(folder: Path, *, overwrite: bool) -> None:
@@ -163,7 +180,9 @@ def _remove_stale(folder: Path) -> None:
 
 def _numbered(folder: Path) -> list[Path]:
     """The PNG files of a folder that samples were written to, in order."""
-    return sorted(path for path in folder.iterdir() if _NUMBERED.fullmatch(path.name))
+    return sorted(
+        path for path in folder.iterdir() if _NUMBERED.fullmatch(path.name) and path.is_file()
+    )
 
 
 def _save_array(
