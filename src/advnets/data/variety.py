@@ -10,7 +10,8 @@ from advnets.data.source import Part, Stream
 
 FEW = 50
 """Different training pictures, under which a warning is due."""
-_LOOKED_AT = 2000
+MAX_COMPARED = 2000
+"""Training pictures that are compared with each other, at most."""
 _POINTS = 1
 """The value that means 1.0 in points, of which two are never the same."""
 
@@ -23,7 +24,9 @@ def distinct_pictures(train: Part | Stream) -> int | None:
     if not isinstance(train, Part) or train.white == _POINTS:
         return None
     n = len(train)
-    rows = train.read(np.arange(n) if n <= _LOOKED_AT else np.arange(_LOOKED_AT) * n // _LOOKED_AT)
+    rows = train.read(
+        np.arange(n) if n <= MAX_COMPARED else np.arange(MAX_COMPARED) * n // MAX_COMPARED
+    )
     return len({hashlib.blake2b(np.ascontiguousarray(row).data).digest() for row in rows})
 
 
@@ -35,5 +38,7 @@ def few_pictures(distinct: int | None, train: int) -> str | None:
         count = "1 training picture" if train == 1 else f"{train:,} training pictures"
         there = f"there is only {count}" if train == 1 else f"there are only {count}"
     else:
-        there = f"only {distinct:,} of {train:,} training pictures are different"
+        compared = f"{min(train, MAX_COMPARED):,} training pictures"
+        compared += " that were compared" if train > MAX_COMPARED else ""
+        there = f"only {distinct:,} of {compared} are different"
     return f"warning: {there}, which G can learn by heart; give some hundreds to have others"

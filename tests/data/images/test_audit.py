@@ -15,6 +15,7 @@ from advnets.data.images.open import find_pictures
 from advnets.data.images.suggest import suggestion
 from advnets.data.open import open_source
 from advnets.data.source import Pictures, Splits
+from advnets.data.variety import few_pictures
 
 RNG = np.random.default_rng(0)
 
@@ -187,3 +188,11 @@ def test_pack_by_command(folder, tmp_path, capsys):
     assert "exists already" in capsys.readouterr().err
     assert main(["data", "pack", "digits", str(tmp_path / "x")]) == 2
     assert "digits is used as it is" in capsys.readouterr().err
+
+
+def test_a_warning_of_few_pictures_says_how_many_were_compared():
+    assert few_pictures(30, 30) is not None
+    assert few_pictures(50, 10_000) is None
+    said = few_pictures(30, 10_000)
+    assert said is not None
+    assert said.startswith("warning: only 30 of 2,000 training pictures that were compared are")
