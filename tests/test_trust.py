@@ -492,7 +492,7 @@ def test_what_could_run_code_is_known():
     assert found == {key for key in EXECUTING if key[1] in _RUNNING}
 
 
-@pytest.mark.parametrize("file", ["views/report.py", "looks/movie.py", "paper/page.py"])
+@pytest.mark.parametrize("file", ["views/samples.py", "looks/movie.py", "paper/page.py"])
 def test_pictures_of_runs_are_opened_by_few_readers(file):
     """Pillow starts Ghostscript on PostScript, whatever a file's name ends with."""
     opened = [

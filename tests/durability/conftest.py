@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -21,6 +22,12 @@ PATIENCE = 400.0
 """Seconds after which a process hangs; a machine that others use takes a minute for some."""
 
 
+def default_signals() -> None:
+    """Undo what a shell's background job or nohup hands down: ignored signals."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Trained:
     """A run directory, and processes of their own that train it and can be killed."""
 
@@ -36,6 +43,7 @@ class Trained:
         return self._start(["--resume", *more], MAIN, **options)
 
     def _start(self, told: list[str], code: str, **options) -> subprocess.Popen[str]:
+        options.setdefault("preexec_fn", default_signals)
         return subprocess.Popen(
             [sys.executable, "-c", code, "train", *told, "--out", str(self.path)],
             stdout=subprocess.PIPE,

@@ -46,7 +46,14 @@ def started(*arguments: object) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "ADVNETS_TEST_MARK": str(arguments)},
+        preexec_fn=default_signals,
     )
+
+
+def default_signals() -> None:
+    """Undo what a shell's background job or nohup hands down: ignored signals."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def processes(mark: str) -> set[int]:
