@@ -188,3 +188,44 @@ def test_the_unit_of_features_changes_nothing(scale):
     assert prdc(power * real, power * fake) == prdc(real, fake)
     found = nearest_neighbour_test(power * real, power * fake)
     assert found == nearest_neighbour_test(real, fake)
+
+
+def over_whole_numbers(real, fake, k):
+    """The definitions, of points whose squared distances are exact."""
+
+    def squares(x, y):
+        return (x[:, None].long() - y[None].long()).square().sum(2)
+
+    def reach(points):
+        found = squares(points, points).fill_diagonal_(1 << 40)
+        return found.sort(dim=1).values[:, k - 1]
+
+    between = squares(real, fake)
+    in_real, in_fake = between < reach(real)[:, None], between < reach(fake)[None]
+    return (
+        in_real.any(0).double().mean().item(),
+        in_fake.any(1).double().mean().item(),
+        in_real.sum().item() / (k * len(fake)),
+        in_real.any(1).double().mean().item(),
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("dims", [1, 2, 16])
+def test_points_that_repeat_more_often_than_neighbors_are_counted(dims, swapped, dtype):
+    """Balls of radius 0 hold nothing, however the radii of either set have been rounded.
+
+    Seven copies of each point of either set: one set lies about 0, the other has most points far
+    away, so that its radii are rounded about a center far from the points that both sets have.
+    """
+    for seed in range(30):
+        generator = torch.Generator().manual_seed(seed)
+        near = torch.randint(-2, 3, (12, dims), generator=generator)
+        far = torch.randint(100, 900, (24, dims), generator=generator)
+        single = torch.randint(-9, 10, (20, dims), generator=generator)
+        sets = [torch.cat((near, far)).repeat(7, 1), torch.cat((near.repeat(7, 1), single))]
+        if swapped:
+            sets.reverse()
+        found = prdc(*(points.to(dtype) for points in sets))
+        assert numbers(found) == pytest.approx(over_whole_numbers(*sets, 5), abs=1e-12), seed

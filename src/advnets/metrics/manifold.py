@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,6 +29,8 @@ which in float32, whose errors pile up, it has to be apart from it to be believe
 _PAIRS = 4096
 _DOUBTS = 10
 """Times as many pairs as points, of which float32 does not tell whether one is in a ball."""
+Centres = Sequence[Float[Tensor, " d"]]
+"""Points that sets were centered on before products of them were taken."""
 
 
 @dataclass(frozen=True)
@@ -94,21 +97,24 @@ class _Lying:
 
 def _lying(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], neighbours: int) -> _Lying:
     """Look at all pairs; what float32 does not resolve is looked at in float64."""
-    radius, fake_radius = (nearest_others(some, neighbours)[:, -1] for some in (real, fake))
-    centre = fake.mean(0)
-    lost, lost_fake = unresolved(real, centre, radius), unresolved(fake, centre, fake_radius)
-    found = _looked(real, fake, radius.masked_fill(lost, 0), fake_radius.masked_fill(lost_fake, 0))
+    # Radii are rounded about the center of their own set, distances about that of the samples.
+    centres = real.mean(0), fake.mean(0)
+    radius, lost = _radii(real, centres, neighbours)
+    fake_radius, lost_fake = _radii(fake, centres, neighbours)
+    found = _looked(
+        real, fake, radius.masked_fill(lost, 0), fake_radius.masked_fill(lost_fake, 0), centres
+    )
     pairs = sum(some.shape[1] for some in (*found.doubtful, *found.doubtful_fake))
     if pairs > _DOUBTS * (len(real) + len(fake)):  # numbers so few that distances tie
         return _lying(real.double(), fake.double(), neighbours)
     if lost.any():
         nothing = torch.zeros_like(fake_radius)
-        again = _looked(real[lost].double(), fake.double(), radius[lost], nothing)
+        again = _looked(real[lost].double(), fake.double(), radius[lost], nothing, centres)
         found.balls.add_(again.balls)
         found.covered[lost] = again.covered
     if lost_fake.any():
         nothing, those = torch.zeros_like(radius), fake[lost_fake].double()
-        again = _looked(real.double(), those, nothing, fake_radius[lost_fake])
+        again = _looked(real.double(), those, nothing, fake_radius[lost_fake], centres)
         found.recalled.logical_or_(again.recalled)
     if found.doubtful:
         here, there = _inside(real, fake, torch.cat(found.doubtful, 1), neighbours)
@@ -120,20 +126,38 @@ def _lying(real: Float[Tensor, "n d"], fake: Float[Tensor, "m d"], neighbours: i
     return found
 
 
+def _radii(
+    points: Float[Tensor, "n d"], centres: Centres, neighbours: int
+) -> tuple[Float64[Tensor, " n"], Bool[Tensor, " n"]]:
+    """Return the radius of each ball, and which are found in float64, the others being too small.
+
+    Too small is what products about any of the centers do not resolve.
+    """
+    radius = nearest_others(points, neighbours)[:, -1]
+    lost = torch.stack([unresolved(points, centre, radius) for centre in centres]).any(0)
+    again = lost & ~unresolved(points, points.mean(0), radius)
+    if again.any():
+        radius[again] = exact_others(points, again, neighbours)[:, -1]
+    return radius, lost
+
+
 def _looked(
     real: Float[Tensor, "n d"],
     fake: Float[Tensor, "m d"],
     real_radius: Float64[Tensor, " n"],
     fake_radius: Float64[Tensor, " m"],
+    centres: Centres,
 ) -> _Lying:
     """The same in one dtype; nothing lies in a ball of radius 0.
+
+    Radii have been found about `centres`.
 
     Of float64 nothing is in doubt: what is as far as the edge lies outside, whatever rounding makes
     of it, as copies tie with what they are copies of.
     """
-    centre = fake.mean(0)
-    edge, beyond = _edges(real, centre, real_radius)
-    fake_edge, fake_beyond = _edges(fake, centre, fake_radius)
+    centres = *centres, fake.mean(0)
+    edge, beyond = _edges(real, centres, real_radius)
+    fake_edge, fake_beyond = _edges(fake, centres, fake_radius)
     covered, recalled = (torch.zeros_like(edge, dtype=torch.bool) for _ in range(2))
     found = _Lying(torch.zeros_like(fake_edge, dtype=torch.long), covered, recalled, [], [])
     for rows, columns, block in half_squared_distances(real, fake):
@@ -175,23 +199,23 @@ def _inside(
     which, place = pairs[0].unique(return_inverse=True)
     rows = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     rows[which] = True
-    radius, centre = exact_others(x, rows, neighbours)[:, -1][place], y.mean(0).double()
+    radius, centres = exact_others(x, rows, neighbours)[:, -1][place], [x.mean(0)]
     lies: list[Tensor] = []
     for some, reach in zip(pairs.split(_PAIRS, 1), radius.split(_PAIRS), strict=True):
         here, there = x[some[0]].double(), y[some[1]].double()
-        off = _off(here, centre, reach)
+        off = _off(here, centres, reach)
         lies.append((here - there).square().sum(1) + off < reach.square())
     return pairs[:, torch.cat(lies)]
 
 
 def _edges(
-    points: Float[Tensor, "n d"], centre: Float[Tensor, " d"], radius: Float64[Tensor, " n"]
+    points: Float[Tensor, "n d"], centres: Centres, radius: Float64[Tensor, " n"]
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
     """What -½‖x - y‖² of all that surely lies in a ball exceeds, and of all that may lie in it.
 
     -½ r² and as much as rounding may make of it to either side.
     """
-    off = _off(points, centre, radius)
+    off = _off(points, centres, radius)
     sure, possible = (
         edge.masked_fill(radius == 0, torch.inf).to(points.dtype)
         for edge in (off - 0.5 * radius.square(), -off - 0.5 * radius.square())
@@ -200,11 +224,16 @@ def _edges(
 
 
 def _off(
-    points: Float[Tensor, "n d"], centre: Float[Tensor, " d"], distance: Float64[Tensor, " n"]
+    points: Float[Tensor, "n d"], centres: Centres, distance: Float64[Tensor, " n"]
 ) -> Float64[Tensor, " n"]:
-    """By how much the square of a distance may be off, to be sure that it is not by more."""
+    """Return a bound of the rounding error of squares of distances, found about any of the centers.
+
+    Two distances that tie may have been found about different centers, and a point can be near to
+    one of these and far from another: the largest error counts.
+    """
     doubt = _TIE if points.dtype == torch.float64 else _DOUBT
-    return doubt * rounding(points, centre, distance)
+    errors = [rounding(points, centre, distance) for centre in centres]
+    return doubt * torch.stack(errors).amax(0)
 
 
 @dataclass(frozen=True)
@@ -246,13 +275,14 @@ def nearest_neighbour_test(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"
 def _keeping(mine: Float[Tensor, "n d"], others: Float[Tensor, "m d"]) -> float:
     """Share of points whose nearest other one is of their own; where they tie, it is not."""
     own, across = nearest_others(mine)[:, 0], nearest(mine, others)[0][:, 0]
-    centre = mine.mean(0)
-    off = torch.maximum(*(_off(mine, centre, some) for some in (own, across)))
+    centres = mine.mean(0), others.mean(0)
+    off = torch.maximum(_off(mine, centres[:1], own), _off(mine, centres[1:], across))
     doubtful = (own.square() - across.square()).abs() <= off
     if mine.dtype != torch.float64 and doubtful.any():
         exact = mine[doubtful].double()
         own[doubtful] = exact_others(mine, doubtful, 1)[:, 0]
         across[doubtful] = nearest(exact, others.double())[0][:, 0]
-        both = own[doubtful], across[doubtful]
-        off[doubtful] = torch.maximum(*(_off(exact, centre, some) for some in both))
+        off[doubtful] = torch.maximum(
+            _off(exact, centres[:1], own[doubtful]), _off(exact, centres[1:], across[doubtful])
+        )
     return float((own.square() + off < across.square()).double().mean())
