@@ -129,7 +129,11 @@ class Sample:
     weights: Literal["average", "last"] | None = None
     """The weight average or the last weights; None: the average where the run keeps one."""
     label: Annotated[str | None, arg(name="class")] = None
-    """Of a conditional run: which class, by its name or number; None: any."""
+    """The class of a conditional run, by its name; None: classes are drawn."""
+    label_index: Annotated[int | None, arg(name="class-index")] = None
+    """The class of a conditional run, by its index from 0 in the order of config.json."""
+    class_shares: Literal["data", "equal"] = "data"
+    """How often each class of a conditional run is drawn: as in the training images, or equally."""
     batch_statistics: bool = False
     """Batch norm by the statistics of every 500 samples, and not by the running ones."""
     keep: float = 1.0
@@ -152,6 +156,8 @@ class Sample:
             self.num,
             seed=self.seed,
             label=self.label,
+            label_index=self.label_index,
+            class_shares=self.class_shares,
             batch_statistics=self.batch_statistics,
             keep=self.keep,
         )
@@ -232,6 +238,9 @@ class Evaluate:
     None: 10,000; modes, points and divergence have numbers of their own."""
     labels: Annotated[tuple[int, ...], arg(metavar="INT ...")] = ()
     """How many labels the probe is given, 0 for all (slow); none said: 100 and 1000."""
+    class_shares: Literal["data", "equal"] = "data"
+    """How often each class of a conditional run is drawn: as in the training images, or equally.
+    Records say which. No class without a training image is drawn."""
     weights: Literal["average", "last"] | None = None
     """The weight average or the last weights; None: the average where the run keeps one."""
     data: Annotated[str | None, arg(metavar="SOURCE")] = None
@@ -259,6 +268,7 @@ class Evaluate:
             keep=self.keep,
             num=self.num,
             labels=self.labels,
+            class_shares=self.class_shares,
         )
         print(json.dumps(records, indent=2) if self.json else printable_lines(score_lines(records)))
         trained.report()

@@ -22,7 +22,9 @@ class Samples:
     num: int = 64
     """How many pictures."""
     label: Annotated[str | None, arg(name="class")] = None
-    """Of a conditional run: which class, by its name or number; None: all of them."""
+    """The class of a conditional run, by its name; None: all of them."""
+    label_index: Annotated[int | None, arg(name="class-index")] = None
+    """The class of a conditional run, by its index from 0 in the order of config.json."""
     columns: int | None = None
     """Pictures in a row; None: about a square."""
     batch_statistics: bool = False

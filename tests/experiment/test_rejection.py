@@ -12,6 +12,7 @@ from advnets import config
 from advnets.data.scaling import NoScaling, UnitScaling
 from advnets.errors import UsageError
 from advnets.experiment import seats
+from advnets.experiment.class_shares import ClassShares
 from advnets.experiment.measure import Drawing
 from advnets.experiment.rejection import Rejection, best, kept_samples, verdict
 from advnets.experiment.train import train
@@ -75,10 +76,15 @@ def test_the_choice_is_made_within_classes():
     number = x[:, 0, 0, 0]
     assert number[labels == 1].max().item() < 0.62
     assert number[labels == 0].min().item() > 0.38
-    drawn = kept(6000, 0.5, classes=3)[:, 1:, 0, 0].argmax(1)
+    even = ClassShares.of("equal", [1] * 3)
+    drawn = kept(6000, 0.5, classes=3, labels=even)[:, 1:, 0, 0].argmax(1)
     counts = torch.bincount(drawn)
     assert counts.min().item() > 1850  # each as probable, whatever D likes
-    assert torch.equal(kept(9, 0.5, classes=3), kept(900, 0.5, classes=3)[:9])
+    first = kept(9, 0.5, classes=3, labels=even)
+    assert torch.equal(first, kept(900, 0.5, classes=3, labels=even)[:9])
+    uneven = ClassShares.of("data", [80, 0, 20])
+    drawn = kept(6000, 0.5, classes=3, labels=uneven)[:, 1:, 0, 0].argmax(1)
+    assert torch.bincount(drawn, minlength=3).tolist() == pytest.approx([4800, 0, 1200], abs=120)
 
 
 @pytest.mark.parametrize(("keep", "share"), [(0.4, 0.4), (0.5, 0.5), (0.003, 0.004)])
@@ -129,7 +135,8 @@ def test_d_of_every_game_is_shown_what_it_knows(name, tiny):
     players = seats.players(run, 0, shape, torch.full(shape, 0.5), classes=10)
     g, d = (players[who].eval() for who in ("generator", "discriminator"))
     rejection = Rejection(0.2, game, d, 10 if game.conditional else 0)
-    x = kept_samples(g, UnitScaling(16.0), 7, 0, HERE, rejection)
+    shares = ClassShares.of("data", [1] * 10) if game.conditional else None
+    x = kept_samples(g, UnitScaling(16.0), 7, 0, HERE, rejection, shares)
     assert x.shape == (7, *shape)
     z = g.latent(6, Noise(3))
     logits = verdict(game, d, g(z), z, 10)

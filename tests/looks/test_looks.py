@@ -47,14 +47,14 @@ def test_samples_of_all_classes_have_a_column_for_each(conditional):
     look = samples(conditional, num=30)
     assert look.record["columns_are"] == list("0123456789")
     labels = torch.arange(30) % 10
-    wanted = conditional.sample(30, label=labels)
+    wanted = conditional.sample(30, label_index=labels)
     assert np.array_equal(tile(look.picture, 2, 7), alone(wanted[27]))
 
 
 def test_fewer_columns_than_classes_show_some_classes_and_name_them(conditional):
     look = samples(conditional, num=12, columns=4)
     assert look.record["columns_are"] == ["0", "2", "5", "7"]
-    wanted = conditional.sample(12, label=torch.tensor([0, 2, 5, 7] * 3))
+    wanted = conditional.sample(12, label_index=torch.tensor([0, 2, 5, 7] * 3))
     assert np.array_equal(tile(look.picture, 1, 2), alone(wanted[6]))
 
 

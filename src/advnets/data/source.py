@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -238,6 +238,14 @@ class Splits:
             return ()
         return self.classes or tuple(map(str, range(int(labels.max()) + 1)))
 
+    def class_counts(self) -> tuple[int, ...]:
+        """Return how many training images each class of `labelled` has."""
+        names = self.labelled()
+        if not names:
+            return ()
+        labels = cast(Part, self.train).labels
+        return tuple(np.bincount(cast(np.ndarray, labels), minlength=len(names)).tolist())
+
     def digest(self) -> str:
         """BLAKE2b, in hex, of the training pictures and of the sizes of the splits.
 
@@ -278,6 +286,30 @@ def hold_out_last(pictures: Pictures, held_out: int) -> tuple[Pictures, Pictures
         return pictures, None
     kept = len(pictures) - held_out
     return pictures.part(slice(kept)), pictures.part(slice(kept, None))
+
+
+def numbered_classes(
+    train: Pictures, *others: Pictures | None
+) -> tuple[tuple[Pictures, *tuple[Pictures | None, ...]], tuple[str, ...]]:
+    """Number the label ids that occur 0, 1, …, and return the parts with the ids as class names.
+
+    No number between two ids is a class. Without labels there are no names.
+    """
+    parts = (train, *others)
+    labels = [part.labels for part in parts if part is not None and part.labels is not None]
+    if not labels:
+        return parts, ()
+    ids = np.unique(np.concatenate(labels))
+    if np.array_equal(ids, np.arange(len(ids))):
+        return parts, tuple(map(str, ids))
+
+    def numbered(part: Pictures) -> Pictures:
+        if part.labels is None:
+            return part
+        return replace(part, labels=np.searchsorted(ids, part.labels), known=None)
+
+    rest = [None if part is None else numbered(part) for part in others]
+    return (numbered(train), *rest), tuple(map(str, ids))
 
 
 def digest_of(images: np.ndarray, labels: np.ndarray | None, heading: str) -> str:

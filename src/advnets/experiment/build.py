@@ -24,8 +24,9 @@ from advnets.data.open import open_source
 from advnets.data.partly import PartlyLabelled, all_training, few_labelled
 from advnets.data.scaling import Scaling, fit_scaling, scaling_from_facts
 from advnets.data.source import Part, Splits, blocks, length
-from advnets.errors import DataError, RunError, UnknownNameError, UsageError
+from advnets.errors import DataError, RunError, UsageError
 from advnets.experiment import seats
+from advnets.experiment.class_shares import ClassShares, Kind, class_index
 from advnets.nets.layers import Shape
 from advnets.noise import Noise
 from advnets.training import runtime
@@ -49,6 +50,8 @@ class DataFacts:
     scaling: dict[str, float]
     classes: tuple[str, ...] = ()
     """Names of the labels, in their order; none where there are no labels."""
+    class_counts: tuple[int, ...] = ()
+    """Training images of each class."""
     unlabeled: int = 0
     unused: dict[str, int] = field(default_factory=dict[str, int])
     """Files that are no images advnets reads, counted by kind."""
@@ -69,12 +72,13 @@ class DataFacts:
             white=splits.train.white,
             scaling=scaling.facts(),
             classes=splits.labelled(),
+            class_counts=splits.class_counts(),
             unlabeled=0 if splits.unlabeled is None else len(splits.unlabeled),
             unused={**images, **others},
         )
 
-    def class_number(self, label: str | int) -> int:
-        """The number of a class, given its name or number.
+    def class_index(self, name: str) -> int:
+        """Return the index of the class of this name, in `classes`.
 
         Raises:
             UsageError: the data has no labels.
@@ -82,14 +86,25 @@ class DataFacts:
         """
         if not self.classes:
             raise UsageError(
-                f"class {label} was asked for, but {self.name} has no labels; give labelled "
+                f"class {name} was asked for, but {self.name} has no labels; give labelled "
                 "pictures, such as a folder with a folder for each class"
             )
-        if str(label) in self.classes:
-            return self.classes.index(str(label))
-        if str(label) in map(str, range(len(self.classes))):
-            return int(label)
-        raise UnknownNameError("class", str(label), self.classes)
+        return class_index(name, self.classes)
+
+    def class_shares(self, kind: Kind = "data") -> ClassShares:
+        """Return the probabilities with which classes of conditional samples are drawn.
+
+        Raises:
+            UsageError: the run did not record how many training images each class has.
+        """
+        if self.classes and not self.class_counts:
+            if kind == "equal":
+                return ClassShares.of(kind, [1] * len(self.classes))
+            raise UsageError(
+                f"this run has not recorded how many images of {self.name} each class has; ask for "
+                "equal class shares, or train it again"
+            )
+        return ClassShares.of(kind, self.class_counts)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ _CASES = {
     "n": "{:,} points",
 }
 _SPOKEN = {"extractor_sha256": "SHA-256 of the extractor", "data_digest": "digest of the data"}
-_OWN_TO_A_ROW = ("n_fake", "draws")  # real pictures can be fewer than samples, and need one draw
+_NAMES = {**_SPOKEN, "class_shares": "class shares"}
+_OWN_TO_A_ROW = ("n_fake", "draws", "class_shares")
+"""Settings that real images have of their own: fewer of them, one draw, and their own classes."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def columns(
 
 def spoken(key: str) -> str:
     """What a setting is called."""
-    return _SPOKEN.get(key, key.removeprefix(VERSIONS))
+    return _NAMES.get(key, key.removeprefix(VERSIONS))
 
 
 def brief(key: str, value: Any) -> str:
@@ -101,7 +103,9 @@ def brief(key: str, value: Any) -> str:
         return " ".join(["x".join(map(str, value["shape"])), *cut])
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return "none" if value is None else str(value)
+    if value is None:
+        return "data" if key == "class_shares" else "none"
+    return str(value)
 
 
 def _case_name(name: str, case: Mapping[str, Any]) -> str:

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from advnets import config
 from advnets.data.scaling import Scaling
 from advnets.data.source import Part, Stream
-from advnets.errors import DataError, DivergedError
+from advnets.errors import DataError, DivergedError, UsageError
 from advnets.experiment.build import OpenedData
+from advnets.experiment.class_shares import ClassShares, Labels, check_labels
 from advnets.metrics.parzen import ParzenScore, parzen_score
 from advnets.noise import Noise
 from advnets.training.final_state import ADVICE
@@ -55,12 +56,15 @@ def draw_samples(
     n: int,
     seed: int,
     drawing: Drawing,
-    labels: Int[Tensor, " n"] | None = None,
+    labels: Labels | None = None,
 ) -> Float[Tensor, "n channels height width"]:
     """Draw n samples as pixels in [0, 1], on the host, in eval mode.
 
-    The first samples of a seed are the same whatever n is. A conditional generator is given the
-    labels, or draws them.
+    The first samples of a seed are the same whatever n is. A conditional generator is given
+    labels, or shares of the classes from which they are drawn.
+
+    Raises:
+        UsageError: a conditional generator is given neither, or not n class indices.
     """
     return gathered(sample_blocks(generator, scaling, n, seed, drawing, labels), n)
 
@@ -86,7 +90,7 @@ def sample_blocks(
     n: int,
     seed: int,
     drawing: Drawing,
-    labels: Int[Tensor, " n"] | None = None,
+    labels: Labels | None = None,
 ) -> Iterator[Float[Tensor, "block channels height width"]]:
     """The same, a block at a time; the last block is cut at n."""
     latents = latent_blocks(generator, n, seed, drawing.device, labels)
@@ -99,17 +103,32 @@ def latent_blocks(
     n: int,
     seed: int,
     device: torch.device,
-    labels: Int[Tensor, " n"] | None = None,
+    labels: Labels | None = None,
 ) -> Iterator[Float[Tensor, "block latent"]]:
-    """The z of the first n samples of a seed, in whole blocks: the last may hold some more."""
+    """The z of the first n samples of a seed, in whole blocks: the last may hold some more.
+
+    Raises:
+        UsageError: a conditional generator is given neither labels nor shares, or not n labels.
+    """
+    classes: int = getattr(generator, "classes", 0)
+    if isinstance(labels, Tensor):
+        check_labels(labels, n, classes)
+    elif labels is None and classes:
+        raise UsageError(
+            f"samples of a generator of {classes} classes were asked for without any; give a class "
+            "index for each, or shares of the classes"
+        )
     for start in range(0, n, BLOCK):
         noise = Noise(seed, step=start // BLOCK, purpose="samples", device=device)
         if labels is None:
             yield cast(Generator, generator).latent(BLOCK, noise)
+            continue
+        if isinstance(labels, ClassShares):
+            told = labels.draw(noise.uniform("class", BLOCK))
         else:
-            some = labels[start : start + BLOCK]
-            told = F.pad(some, (0, BLOCK - len(some))).to(device)
-            yield cast(ConditionalGenerator, generator).latent(BLOCK, noise, told)
+            some = labels[start : start + BLOCK].long()
+            told = F.pad(some, (0, BLOCK - len(some)))
+        yield cast(ConditionalGenerator, generator).latent(BLOCK, noise, told.to(device))
 
 
 def picture_blocks(

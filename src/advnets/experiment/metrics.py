@@ -99,6 +99,7 @@ def check_asked(
     keep: float,
     num: int | None,
     labels: tuple[int, ...],
+    class_shares: str,
 ) -> None:
     """Refuse what nobody knows, and what would be asked for in vain.
 
@@ -115,6 +116,11 @@ def check_asked(
             raise UsageError(
                 f"keep is {keep}, and the metric {name} looks at no samples; leave --keep, or "
                 "ask for the metric apart"
+            )
+        if class_shares != "data" and name in UNDRAWN:
+            raise UsageError(
+                f"class shares are {class_shares}, and the metric {name} looks at no samples; "
+                "leave --class-shares, or ask for the metric apart"
             )
     if extractor is not None and not set(metrics) & {*LOOKING}:
         raise UsageError(

@@ -9,6 +9,7 @@ from torch import nn
 
 from advnets import config
 from advnets.experiment.build import OpenedData
+from advnets.experiment.class_shares import ClassShares
 from advnets.experiment.intervals import interval
 from advnets.experiment.measure import SAMPLES, Drawing, draw_samples, held_out, parzen, parzen_by
 from advnets.experiment.metrics import METRICS, extractor_of
@@ -48,8 +49,9 @@ def score_on_the_way(
 
     Of a metric with several records of the same samples it is the last, that of the most of them.
     """
+    shares = data.facts.class_shares() if run.stage.game.conditional else None
     if run.ticks.score == "parzen":
-        return _parzen(generator, data, run.seed, drawing)
+        return _parzen(generator, data, run.seed, drawing, shares)
     subject = Subject(
         players={"generator": generator},
         data=data,
@@ -58,6 +60,7 @@ def score_on_the_way(
         weights="",
         drawing=drawing,
         extractor=extractor_of(data.facts.name),
+        class_shares=shares,
         beside=False,
     )
     record = METRICS[run.ticks.score](subject)[-1]
@@ -65,12 +68,14 @@ def score_on_the_way(
     return {**said, "interval": interval(record)}
 
 
-def _parzen(generator: nn.Module, data: OpenedData, seed: int, drawing: Drawing) -> dict[str, Any]:
+def _parzen(
+    generator: nn.Module, data: OpenedData, seed: int, drawing: Drawing, shares: ClassShares | None
+) -> dict[str, Any]:
     """The Parzen log-likelihood on the paper's grid.
 
     Where several folds of a file share these training pictures, it is in `folds` for each of them.
     """
-    samples = draw_samples(generator, data.scaling, SAMPLES, seed, drawing)
+    samples = draw_samples(generator, data.scaling, SAMPLES, seed, drawing, shares)
     own, served = data.splits.fold, data.splits.served
     folds = {n: parzen_by(samples, held.valid, held.test, "paper") for n, held in served.items()}
     score = folds[own] if own in folds else parzen(samples, data, "paper")

@@ -100,8 +100,8 @@ def _features(extractor: Extractor, part: Part, *, mirrored: bool = False) -> Te
 
 def nearest_records(subject: Subject) -> list[Record]:
     """Error of the nearest-picture classifier that knows conditional samples, or real pictures."""
-    splits, classes = subject.data.splits, subject.classes
-    if not classes:
+    splits, shares = subject.data.splits, subject.class_shares
+    if shares is None:
         raise UsageError(
             "the metric one-nn needs samples of a class each, and this run was trained without "
             "labels; give a conditional run, as dcgan-mnist-conditional"
@@ -112,7 +112,7 @@ def nearest_records(subject: Subject) -> list[Record]:
             "needs; give a labelled set"
         )
     test, most = _seen(Pixels(), splits.test), max(SHOWN)
-    labels = torch.arange(most) % classes
+    labels = shares.in_proportion(most)
     drawn = subject.samples(most, labels)
     known = {GENERATOR: Labelled(drawn.flatten(1), labels), REAL: _seen(Pixels(), splits.train)}
     return [

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from advnets import config
 from advnets.data.scaling import Scaling
 from advnets.errors import UsageError
+from advnets.experiment.class_shares import ClassShares, Labels, check_labels
 from advnets.experiment.measure import BLOCK, Drawing, gathered, latent_blocks, made_blocks
 from advnets.games.inference import pairs
 from advnets.noise import Noise
@@ -71,13 +72,16 @@ def kept_samples(
     seed: int,
     drawing: Drawing,
     rejection: Rejection,
-    labels: Int[Tensor, " n"] | None = None,
+    labels: Labels | None = None,
 ) -> Float[Tensor, "n channels height width"]:
     """Draw n samples as pixels in [0, 1], on the host, in eval mode, the worst left out.
 
     They stay in the order of their drawing. The choice is made within each block, and within each
     class of a block, so that the first samples of a seed do not depend on n, and classes stay as
-    frequent as they were asked for; without labels a conditional generator's are drawn.
+    frequent as they were asked for.
+
+    Raises:
+        UsageError: a conditional generator is given neither labels nor shares, or not n labels.
     """
     return gathered(kept_blocks(generator, scaling, n, seed, drawing, rejection, labels), n)
 
@@ -90,9 +94,11 @@ def kept_blocks(
     seed: int,
     drawing: Drawing,
     rejection: Rejection,
-    labels: Int[Tensor, " n"] | None = None,
+    labels: Labels | None = None,
 ) -> Iterator[Float[Tensor, "kept channels height width"]]:
     """Yield the same samples block by block; the last block is cut at n."""
+    if isinstance(labels, Tensor):
+        check_labels(labels, n, rejection.classes)
     kept = rejection.kept
     blocks = -(-n // kept)
     asked = _asked(rejection, blocks, seed, labels)
@@ -181,15 +187,14 @@ def _(
 
 
 def _asked(
-    rejection: Rejection, blocks: int, seed: int, labels: Int[Tensor, " given"] | None
+    rejection: Rejection, blocks: int, seed: int, labels: Labels | None
 ) -> Int[Tensor, "blocks kept"] | None:
     """The class of each of whole blocks of samples: as given, over and over, or drawn."""
-    if not rejection.classes:
+    if labels is None:
         return None
     n = blocks * rejection.kept
-    if labels is not None:
-        found = labels.cpu()[torch.arange(n) % len(labels)]
+    if isinstance(labels, ClassShares):
+        found = labels.draw(Noise(seed, purpose="samples").uniform("class asked for", n))
     else:
-        drawn = Noise(seed, purpose="samples").uniform("class asked for", n)
-        found = (drawn * rejection.classes).long()
+        found = labels.cpu().long()[torch.arange(n) % len(labels)]
     return found.view(blocks, rejection.kept)

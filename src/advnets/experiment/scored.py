@@ -13,7 +13,8 @@ from advnets.runs import RunDirectory
 from advnets.shell import shell_word
 
 _STAMPS = (
-    *("weights", "keep", "split", "seed", "step", "data", "data_digest", "pictures", "versions"),
+    *("weights", "keep", "class_shares", "split", "seed", "step"),
+    *("data", "data_digest", "pictures", "versions"),
     *("extractor", "extractor_sha256", "n_real", "n_fake", "interval"),
 )
 

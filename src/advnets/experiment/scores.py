@@ -18,6 +18,7 @@ from advnets.data.names import is_named
 from advnets.data.source import Part
 from advnets.errors import DataError, FewPicturesWarning
 from advnets.experiment.build import OpenedData, versions
+from advnets.experiment.class_shares import ClassShares
 from advnets.experiment.measure import (
     SAMPLES,
     TEST,
@@ -60,8 +61,8 @@ class Subject:
     """What they have played."""
     shown: config.Data = field(default_factory=config.Data)
     """Which pictures, and how they were shown to the nets."""
-    classes: int = 0
-    """How many a conditional generator makes."""
+    class_shares: ClassShares | None = None
+    """The classes that samples of a conditional generator are of; None for another generator."""
     rejection: Rejection | None = None
     """Which samples are left out, where some are."""
     num: int = SAMPLES
@@ -77,11 +78,12 @@ class Subject:
         return self.players["generator"]
 
     def samples(self, n: int, labels: Int[Tensor, " n"] | None = None) -> Pictures:
-        """So many samples, of these classes where a conditional generator is scored."""
+        """Draw n samples, of these classes or, where none are given, in the class shares."""
         g, scaling, seed = self.generator, self.data.scaling, self.seed
+        asked = self.class_shares if labels is None else labels
         if self.rejection is None:
-            return draw_samples(g, scaling, n, seed, self.drawing, labels)
-        return kept_samples(g, scaling, n, seed, self.drawing, self.rejection, labels)
+            return draw_samples(g, scaling, n, seed, self.drawing, asked)
+        return kept_samples(g, scaling, n, seed, self.drawing, self.rejection, asked)
 
     @cached_property
     def rows(self) -> Mapping[str, Pictures]:
@@ -166,6 +168,9 @@ class Subject:
             "samples": row,
             "weights": None if untrained else self.weights,
             "keep": self.rejection.share if self.rejection and row == GENERATOR else None,
+            "class_shares": (
+                self.class_shares.kind if self.class_shares and row == GENERATOR else None
+            ),
             "split": "test",
             "seed": self.seed,
             "step": self.step,
@@ -282,3 +287,12 @@ def sliced_records(subject: Subject) -> list[Record]:
         "sliced",
         lambda test, features: asdict(sliced_wasserstein(test, features, seed=subject.seed)),
     )
+
+
+def identity(record: Mapping[str, Any]) -> tuple[object, ...]:
+    """Return what two records share where the later one replaces the earlier one."""
+    keys = ("metric", "samples", "weights", "grid", "extractor", "extractor_sha256", "split")
+    keys += ("seed", "step", "labels", "n_known", "hidden", "keep", "class_shares")
+    # Beside samples of one number real pictures of another say nothing.
+    beside = record["n_fake"] if record["samples"] in BESIDE else None
+    return (*(record.get(key) for key in keys), beside)

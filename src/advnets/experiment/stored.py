@@ -47,7 +47,11 @@ class StoredRun:
         record, file = directory.read_config(), str(directory.config_file)
         config = from_json(record.get("config"), Config, file)
         facts = from_json(record.get("data"), DataFacts, file)
-        if min(facts.shape) < 1 or not facts.name:
+        counts = facts.class_counts
+        counted = not counts or (
+            len(counts) == len(facts.classes) and min(counts) >= 0 < max(counts)
+        )
+        if min(facts.shape) < 1 or not facts.name or not counted:
             raise RunError(
                 f"{file} does not fit this advnets (data of shape {facts.shape}); restore the file "
                 "or use the advnets that wrote it"

@@ -25,9 +25,10 @@ def class_records(subject: Subject) -> list[Record]:
     """How often a classifier finds the class that was asked for, and how much of each is covered.
 
     Coverage and recall are of the test pictures of one class by samples of that class, averaged
-    over classes: one picture a class is right every time and covers nothing.
+    over the classes that have training images: one picture a class is right every time and covers
+    nothing.
     """
-    if not subject.classes:
+    if subject.class_shares is None:
         raise UsageError(
             "the metric classes needs samples of a class each, and this run was trained without "
             "labels; give a conditional run, as conditional-mnist"
@@ -41,7 +42,7 @@ def class_records(subject: Subject) -> list[Record]:
     train = subject.data.splits.train
     if not isinstance(train, Part) or train.labels is None:
         raise DataError("the metric classes needs labelled training pictures at hand")
-    labels = torch.arange(subject.num) % subject.classes
+    labels = subject.class_shares.in_proportion(subject.num)
     drawn = subject.samples(subject.num, labels)
     which = torch.randperm(len(train), generator=torch.Generator().manual_seed(subject.seed))
     some = which[: subject.num].numpy()
@@ -56,7 +57,7 @@ def class_records(subject: Subject) -> list[Record]:
             "classes",
             row,
             accuracy=float((judge.logits(shown).argmax(1) == asked).double().mean()),
-            **_covered(of_test, told, judge.features(shown), asked, subject.classes),
+            **_covered(of_test, told, judge.features(shown), asked, subject.class_shares.present),
             n_fake=len(shown),
             n_real=len(told),
         )
@@ -69,19 +70,20 @@ def _covered(
     told: Int[Tensor, " tests"],
     of_shown: Float[Tensor, "n features"],
     asked: Int[Tensor, " n"],
-    classes: int,
+    classes: Int[Tensor, " classes"],
 ) -> dict[str, Any]:
     """Means over classes of coverage and recall within a class, as many pictures on both sides."""
     coverage: list[float] = []
     recall: list[float] = []
     compared: list[int] = []
-    for number in range(classes):
+    for number in classes.tolist():
         real, fake = of_test[told == number], of_shown[asked == number]
         n = min(len(real), len(fake))
         if n < LEAST:
             raise DataError(
                 f"class {number} has {len(real)} test pictures and {len(fake)} beside them, and "
-                f"coverage needs {LEAST} of either; score more (--num), or a larger set"
+                f"coverage needs {LEAST} of either; score more (--num), with equal class shares, "
+                "or a larger set"
             )
         compared.append(n)
         found = prdc(real[:n], fake[:n], NEIGHBOURS)
@@ -90,9 +92,9 @@ def _covered(
     return {
         "neighbours": NEIGHBOURS,
         "n_of_each": compared,
-        "coverage": sum(coverage) / classes,
+        "coverage": sum(coverage) / len(classes),
         "least_coverage": min(coverage),
-        "recall": sum(recall) / classes,
+        "recall": sum(recall) / len(classes),
     }
 
 

@@ -327,12 +327,13 @@ def _hooks(run: RunDirectory, session: Session, device: torch.device, watcher: W
     """What the loop calls: pictures and scores are none of its business."""
     data, seed = session.data, session.config.seed
     drawing = Drawing.of(session.config.runtime, device)
-    classes = len(data.facts.classes) if session.config.stage.game.conditional else 0
-    columns = grid_classes(classes)
+    conditional = session.config.stage.game.conditional
+    classes = data.facts.class_shares().present if conditional else torch.arange(0)
+    columns = classes[grid_classes(len(classes))]
 
     def samples(generator: nn.Module, step: int) -> None:
         n = POINTS if data.scaling.of_points else GRID
-        told = columns[torch.arange(n) % len(columns)] if classes else None
+        told = columns[torch.arange(n) % len(columns)] if conditional else None
         drawn = draw_samples(generator, data.scaling, n, seed, drawing, told)
         save_grid(sheet(drawn, data.splits.test), run.sample_file(step))
 

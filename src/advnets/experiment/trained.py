@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from advnets.config import Runtime
 from advnets.errors import RunWarning, UsageError, WriteError
 from advnets.experiment import build
+from advnets.experiment.class_shares import Kind, Labels, class_indices
 from advnets.experiment.intervals import interval
 from advnets.experiment.measure import (
     BLOCK,
@@ -27,7 +28,7 @@ from advnets.experiment.measure import (
 )
 from advnets.experiment.metrics import METRICS, OWN, check_asked, extractor_of
 from advnets.experiment.rejection import Rejection, kept_blocks
-from advnets.experiment.scores import Subject
+from advnets.experiment.scores import Subject, identity
 from advnets.experiment.stored import StoredRun
 from advnets.extractors.discriminator import OwnDiscriminator, discriminator_extractor
 from advnets.extractors.protocol import Extractor
@@ -36,7 +37,6 @@ from advnets.runs import RunDirectory
 from advnets.training import runtime
 from advnets.training.checkpoint import load_module
 from advnets.views.report import write_report
-from advnets.views.score_lines import BESIDE
 
 Weights = Literal["average", "last"]
 
@@ -115,24 +115,35 @@ class Trained:
         n: int,
         *,
         seed: int = 0,
-        label: str | int | Int[Tensor, " n"] | None = None,
+        label: str | Sequence[str] | None = None,
+        label_index: int | Sequence[int] | Tensor | None = None,
+        class_shares: Kind = "data",
         batch_statistics: bool = False,
         keep: float = 1.0,
     ) -> Float[Tensor, "n channels height width"]:
         """Draw n pictures from p_g as pixels in [0, 1].
 
-        The first pictures of a seed are the same whatever n is. `label`, a class by its name or
-        number, or a number for each, is for conditional runs: p_g(x | y); None draws classes too.
+        The first pictures of a seed are the same whatever n is. Of a conditional run, p_g(x | y):
+        `label` is the name of a class, or a name for each picture; `label_index` the same by the
+        index in `facts.classes`. Without either, classes are drawn: as frequent as in the training
+        images ("data"), or each as frequent ("equal"), and none without a training image.
         Batch norm takes the running statistics, or those of every 500 samples, as DCGAN's paper
         did. Of as many as are needed, `keep` is the share that D judges most real and that is
         given, from 1/500 to 1.
 
         Raises:
-            UsageError: n is not positive; the run is not conditional; no class is called so; some
-                are to be rejected and there is no D, or another share is to be kept.
+            UsageError: n is not positive; the run is not conditional; no class is called so, or
+                has no training image; there are not n labels; some are to be rejected and there is
+                no D, or another share is to be kept.
         """
         blocks = self.sample_blocks(
-            n, seed=seed, label=label, batch_statistics=batch_statistics, keep=keep
+            n,
+            seed=seed,
+            label=label,
+            label_index=label_index,
+            class_shares=class_shares,
+            batch_statistics=batch_statistics,
+            keep=keep,
         )
         return gathered(blocks, n)
 
@@ -141,7 +152,9 @@ class Trained:
         n: int,
         *,
         seed: int = 0,
-        label: str | int | Int[Tensor, " n"] | None = None,
+        label: str | Sequence[str] | None = None,
+        label_index: int | Sequence[int] | Tensor | None = None,
+        class_shares: Kind = "data",
         batch_statistics: bool = False,
         keep: float = 1.0,
     ) -> Iterator[Float[Tensor, "_ channels height width"]]:
@@ -152,7 +165,7 @@ class Trained:
         """
         if n < 1:
             raise UsageError(f"{n} samples were asked for; ask for at least 1")
-        labels = self._labels(label, n)
+        labels = self._labels(n, label, label_index, class_shares)
         net = by_batch_statistics(self.generator) if batch_statistics else self.generator
         rejection = self.rejection(keep)
         if rejection is None:
@@ -170,10 +183,16 @@ class Trained:
         return Rejection(keep, self.config.stage.game, self.discriminator, self.classes)
 
     def latents(
-        self, n: int, *, seed: int = 0, label: str | int | Int[Tensor, " n"] | None = None
+        self,
+        n: int,
+        *,
+        seed: int = 0,
+        label: str | Sequence[str] | None = None,
+        label_index: int | Sequence[int] | Tensor | None = None,
+        class_shares: Kind = "data",
     ) -> Float[Tensor, "n latent"]:
-        """The z of the first n samples of a seed; a conditional run's end in the class, one-hot."""
-        labels = self._labels(label, n)
+        """The z of the pictures that `sample` draws; a conditional run's end in the class."""
+        labels = self._labels(n, label, label_index, class_shares)
         return torch.cat(list(latent_blocks(self.generator, n, seed, self.device, labels)))[:n]
 
     def pictures(self, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n channels height width"]:
@@ -231,16 +250,32 @@ class Trained:
         return build.open_data_of_run(self.run.path, spec, self.facts)
 
     def _labels(
-        self, label: str | int | Int[Tensor, " n"] | None, n: int
-    ) -> Int[Tensor, " n"] | None:
-        if label is not None and not self.conditional:
+        self,
+        n: int,
+        label: str | Sequence[str] | None,
+        label_index: int | Sequence[int] | Tensor | None,
+        class_shares: Kind,
+    ) -> Labels | None:
+        """Return the class indices that are asked for, or the shares that they are drawn from."""
+        named = label is not None or label_index is not None
+        if not self.conditional:
+            self._check_without_classes(named=named, class_shares=class_shares)
+            return None
+        if not named:
+            return self.facts.class_shares(class_shares)
+        if class_shares != "data":
             raise UsageError(
-                f"a class was asked for, but {self.run.path} was trained without labels; leave it, "
-                "or train a conditional run, as dcgan-mnist-conditional"
+                f"a class and class shares ({class_shares}) were asked for; give one of them"
             )
-        if label is None or isinstance(label, Tensor):
-            return label
-        return torch.full((n,), self.facts.class_number(label))
+        return class_indices(self.facts.classes, self.facts.class_counts, n, label, label_index)
+
+    def _check_without_classes(self, *, named: bool, class_shares: Kind) -> None:
+        if named or class_shares != "data":
+            asked = "a class was" if named else f"class shares ({class_shares}) were"
+            raise UsageError(
+                f"{asked} asked for, but {self.run.path} was trained without labels; leave it, or "
+                "train a conditional run, as dcgan-mnist-conditional"
+            )
 
     def evaluate(
         self,
@@ -254,6 +289,7 @@ class Trained:
         keep: float = 1.0,
         num: int | None = None,
         labels: tuple[int, ...] = (),
+        class_shares: Kind = "data",
     ) -> list[dict[str, Any]]:
         """Score the generator on the run's data, by a metric or several; add to scores.json.
 
@@ -263,8 +299,9 @@ class Trained:
         can run any code that is in it, which `trust_code` allows. `keep` is the share
         of samples that D judges most real and that is scored; records say so. `num` is how many
         samples are, and real pictures beside them where there are as many; None: 10,000. `labels`
-        are how many the probe is given, 0 being all; none: 100 and 1,000. `data` and `data_dir` are
-        as for `load`.
+        are how many the probe is given, 0 being all; none: 100 and 1,000. `class_shares` are those
+        of the samples of a conditional run: as in the training images ("data"), or "equal"; records
+        say so. `data` and `data_dir` are as for `load`.
 
         Raises:
             UnknownNameError: no metric or extractor is called so.
@@ -274,10 +311,21 @@ class Trained:
             RunError: scores.json cannot be read; the data is not what the run was trained on.
             UsageError: no metric is asked for; samples are to be rejected where there is no D or no
                 sample; an extractor, a number or labels are given that no metric looks at; a number
-                of labels is negative; a .pt2 file is given without `trust_code`.
+                of labels is negative; a .pt2 file is given without `trust_code`;
+                equal class shares are asked of a run without classes, or of metrics that look at no
+                samples.
         """
         metrics = (metrics,) if isinstance(metrics, str) else metrics
-        check_asked(metrics, extractor=extractor, keep=keep, num=num, labels=labels)
+        check_asked(
+            metrics,
+            extractor=extractor,
+            keep=keep,
+            num=num,
+            labels=labels,
+            class_shares=class_shares,
+        )
+        if not self.conditional:
+            self._check_without_classes(named=False, class_shares=class_shares)
         self.run.scores()  # what cannot be read now, nothing can be added to
         opened = self.open_data(data, data_dir)
         subject = Subject(
@@ -291,7 +339,7 @@ class Trained:
             begun=self.begun,
             game=self.config.stage.game,
             shown=self.config.data,
-            classes=self.classes,
+            class_shares=opened.facts.class_shares(class_shares) if self.conditional else None,
             rejection=self.rejection(keep),
             num=SAMPLES if num is None else num,
             budgets=labels,
@@ -308,7 +356,7 @@ class Trained:
     def _keep(self, records: list[dict[str, Any]]) -> None:
         """Add records to scores.json; where that cannot be written, warn and go on."""
         try:
-            self.run.add_scores(records, _identity)
+            self.run.add_scores(records, identity)
         except WriteError as error:
             _warn(f"the scores of {records[0]['metric']} are not saved: {error}")
 
@@ -348,11 +396,3 @@ def load(
 
 def _warn(message: str) -> None:
     warnings.warn(message, RunWarning, stacklevel=3)
-
-
-def _identity(record: Mapping[str, Any]) -> tuple[object, ...]:
-    keys = ("metric", "samples", "weights", "grid", "extractor", "extractor_sha256", "split")
-    keys += ("seed", "step", "labels", "n_known", "hidden", "keep")
-    # Beside samples of one number real pictures of another say nothing.
-    beside = record["n_fake"] if record["samples"] in BESIDE else None
-    return (*(record.get(key) for key in keys), beside)

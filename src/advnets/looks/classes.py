@@ -32,9 +32,9 @@ def latents_of_class(
         UsageError: the data has no labels, or too few samples are of the class.
         UnknownNameError: it has no such class.
     """
-    number = trained.facts.class_number(name)
+    number = trained.facts.class_index(name)
     if trained.conditional:
-        return trained.latents(EXEMPLARS, seed=seed, label=number)
+        return trained.latents(EXEMPLARS, seed=seed, label_index=number)
     seen = classes_of(trained, trained.sample(LOOKED_AT, seed=seed))
     which = (seen == number).nonzero().flatten()[:EXEMPLARS]
     if len(which) < EXEMPLARS:

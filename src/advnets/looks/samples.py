@@ -26,22 +26,27 @@ def samples(
     num: int = 64,
     seed: int = 0,
     label: str | None = None,
+    label_index: int | None = None,
     columns: int | None = None,
     batch_statistics: bool = False,
 ) -> Look:
     """The first samples of a seed; of a conditional run a column for each class, at most 20.
 
+    Classes without a training image are left out.
+
     Raises:
         UsageError: of what `Trained.sample` raises.
     """
-    classes = trained.facts.classes if trained.conditional and label is None else ()
-    if classes:
-        shown = grid_classes(len(classes), columns)
-        labels = shown[torch.arange(num) % len(shown)]
-        pictures = trained.sample(num, seed=seed, label=labels, batch_statistics=batch_statistics)
-        classes, columns = [classes[i] for i in shown], len(shown)
-    else:
-        pictures = trained.sample(num, seed=seed, label=label, batch_statistics=batch_statistics)
+    classes: list[str] = []
+    indices = label_index
+    if trained.conditional and label is None and label_index is None:
+        present = trained.facts.class_shares("equal").present
+        shown = present[grid_classes(len(present), columns)]
+        indices, columns = shown[torch.arange(num) % len(shown)], len(shown)
+        classes = [trained.facts.classes[i] for i in shown]
+    pictures = trained.sample(
+        num, seed=seed, label=label, label_index=indices, batch_statistics=batch_statistics
+    )
     return Look(
         grid(pictures, columns=columns),
         of_run(
@@ -49,8 +54,8 @@ def samples(
             view="samples",
             num=num,
             seed=seed,
-            label=label,
-            columns_are=list(classes)[:num] or None,
+            label=label if label_index is None else trained.facts.classes[label_index],
+            columns_are=classes[:num] or None,
             statistics="batch" if batch_statistics else "running",
         ),
     )

@@ -143,7 +143,9 @@ def _samples(score: Record) -> str:
     weights = {"last": ", last weights", "average": ", averaged weights"}
     kept = score.get("keep")
     share = "" if kept is None else f", the {kept:g} that D judges most real"
-    return str(score.get("samples", "")) + weights.get(score.get("weights") or "", "") + share
+    classes = ", equal class shares" if score.get("class_shares") == "equal" else ""
+    named = str(score.get("samples", "")) + weights.get(score.get("weights") or "", "")
+    return named + share + classes
 
 
 def _place(score: Record) -> tuple[Html, Html]:

@@ -213,9 +213,10 @@ def _others(records: Sequence[Record]) -> str:
 
 
 def weights_of(record: Record) -> str:
-    """Of which weights samples are, and which share of them D has let stand."""
+    """Of which weights samples are, which share of them D has let stand, and of which classes."""
     kept = record.get("keep")
-    return (record["weights"] or "") + ("" if kept is None else f", keep {kept:g}")
+    classes = ", equal class shares" if record.get("class_shares") == "equal" else ""
+    return (record["weights"] or "") + ("" if kept is None else f", keep {kept:g}") + classes
 
 
 def aligned(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:

@@ -247,6 +247,19 @@ def test_of_several_columns_one_may_be_named(table, png):
         open_dataset(rows.remove_columns("png"), DATA)
 
 
+def test_ids_between_those_of_a_table_are_no_classes(png):
+    import datasets
+
+    ids = [1000, 0, 7, 1000]
+    rows = datasets.Dataset.from_dict({"image": [png(i) for i in range(4)], "label": ids})
+    found = open_dataset(rows, DATA)
+    assert found.classes == found.labelled() == ("0", "7", "1000")
+    shown = found.train.read(slice(None))[:, 0, 0, 0].tolist()
+    labels = dict(zip(shown, found.train.labels.tolist(), strict=True))
+    assert [found.classes[labels[i]] for i in range(4)] == ["1000", "0", "7", "1000"]
+    assert found.class_counts() == (1, 1, 2)
+
+
 @pytest.mark.parametrize("bad", [-2, 3, 1 << 40])
 def test_labels_out_of_range_are_refused(png, bad):
     """By the name of the row; without labels the set can be read all the same."""

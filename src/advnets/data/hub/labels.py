@@ -60,7 +60,12 @@ def place_rows(
             labels[i] = own[value]
         else:
             outside[i] = f"has the label {str(value)[:80]!r}, as no training row has"
-    classes = columns.classes or names or tuple(map(str, range(max(labels) + 1)))
+    classes = columns.classes or names
+    if not classes:
+        # Each number that occurs is a class, and no number between two of them is one.
+        numbers = sorted(set(labels) - {NO_CLASS})
+        index = {number: i for i, number in enumerate(numbers)} | {NO_CLASS: NO_CLASS}
+        classes, labels = tuple(map(str, numbers)), [index[number] for number in labels]
     notes = (f"{unlabeled:,} rows have no label and are unlabeled images",) if unlabeled else ()
     return Placing(tuple(placed), tuple(labels), classes, outside, notes)
 

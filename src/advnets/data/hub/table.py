@@ -86,7 +86,9 @@ def collect(
     if not keys and not broken:
         raise DataError(f"{place} holds no rows; give a set with at least one picture")
     names = [key.decode() for key in keys]
-    told_apart = repr((stamp, columns, [(split, our) for split, our, _ in splits]))
+    placed = place_rows(names, ours, values, columns, place, asked=asked)
+    ours_of = [(split, our) for split, our, _ in splits]
+    told_apart = repr((stamp, columns, ours_of, placed.classes))
     return Collection(
         name=name,
         place=place,
@@ -94,7 +96,7 @@ def collect(
         keys=tuple(keys),
         stamp=hashlib.blake2b(told_apart.encode(), digest_size=16).hexdigest(),
         size=sum(int(table.data.nbytes) for table in tables.values()),
-        placed=place_rows(names, ours, values, columns, place, asked=asked),
+        placed=placed,
         broken=tuple(broken),
         others=Counter(),
     )

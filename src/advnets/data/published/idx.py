@@ -24,7 +24,7 @@ from jaxtyping import UInt8
 from advnets.data.places import first_existing
 from advnets.data.published.bounds import MIB, RATIO, Readable, is_bomb, is_shape, read_up_to
 from advnets.data.reading import opened
-from advnets.data.source import Pictures, Splits, hold_out_last
+from advnets.data.source import Pictures, Splits, hold_out_last, numbered_classes
 from advnets.errors import DataError
 
 _CHUNK = MIB
@@ -182,7 +182,8 @@ def open_idx_folder(folder: Path) -> Splits:
                 f"{files['train images']} are of {train.images.shape[2:]}; "
                 f"bring both from the same set"
             )
-    return Splits(folder.resolve().name, train, valid, test)
+    (train, valid, test), classes = numbered_classes(train, valid, test)
+    return Splits(folder.resolve().name, train, valid, test, classes=classes)
 
 
 def _files(folder: Path) -> dict[str, Path]:
