@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Num
 from torch import Tensor
 
 from advnets.errors import DataError, UsageError
@@ -36,11 +36,12 @@ class BinnedDivergence:
 
 
 def binned_divergence(
-    counts: Int[Tensor, " counts"], masses: Float[Tensor, " masses"]
+    counts: Num[Tensor, " counts"], masses: Float[Tensor, " masses"]
 ) -> BinnedDivergence:
     """KL(p ‖ q) = Σ_b p_b log (p_b / q_b) and JSD = ½ KL(p ‖ m) + ½ KL(q ‖ m), m = (p + q) / 2.
 
-    p are the shares of samples in each bin, by their `counts`, and q its probability, one of the
+    p are the shares of samples in each bin, by their `counts`, to which a sample may add a part in
+    each of several bins, and q its probability, one of the
     `masses`. Both are plug-in estimates, which are too large in the mean: samples of q itself have
     about (bins - 1) / 2n nats by the first and (bins - 1) / 8n by the second, not 0.
     Source of the second: Goodfellow et al. 2014, theorem 1.
@@ -57,10 +58,11 @@ def binned_divergence(
             f"masses of bins are {float(q.min()):g} and more and sum to {float(q.sum()):g}; give "
             "the probability of each bin, of all bins there are"
         )
-    n = int(counts.sum())
-    if n < 1 or int(counts.min()) < 0:
-        raise DataError(f"{n} samples came, in bins of {int(counts.min())} and more; count some")
-    p = counts.double().cpu() / n
+    counts = counts.double().cpu()
+    n = round(float(counts.sum()))
+    if n < 1 or counts.min() < 0:
+        raise DataError(f"{n} samples came, in bins of {counts.min():g} and more; count some")
+    p = counts / counts.sum()
     m = (p + q) / 2
     return BinnedDivergence(
         kl=relative_entropy(p, q),

@@ -19,6 +19,8 @@ SHELLS = (1.0, 2.0, 3.0)
 _REACH = SHELLS[-1]
 _SIGNED = 2
 _BLOCK = 1000
+_CANDIDATES, _NEGLIGIBLE = 9, 1e-12
+"""Modes that a sample may be of, the nearest ones, and the probability below which one is not."""
 _BY_DIFFERENCES = "donot_use_mm_for_euclid_dist"  # products cancel where modes are far and tight
 
 
@@ -45,7 +47,7 @@ class MixtureQuality:
     jsd: float
     """The Jensen-Shannon divergence over the same bins, from 0 to log 2."""
     bins: int
-    """Those about each mode that divergences are of."""
+    """Those about each mode that divergences are of; in all `modes` times as many."""
     n: int
     """Samples."""
     kl_error: float | None
@@ -67,8 +69,10 @@ def mixture_quality(
     Srivastava et al. 2017 (“VEEGAN”, section 4.1) and Lin et al. 2018 (“PacGAN”, section 4) count,
     whose mixtures are even and whose modes are alike. Divergences are of the shares in bins about
     each mode: shells that end at 1, 2 and 3 σ, parted by the signs of the first numbers, two at
-    most, 16 in a plane; true shares are those of the chi-squared distribution. A perfect generator
-    has about (bins - 1) / 2n nats, not 0.
+    most, 16 in a plane; true shares are those of the chi-squared distribution. For divergences a
+    sample counts for each mode k by its probability p(k | x) under the mixture, so that true shares
+    are exact where tails of a mode reach another one. A perfect generator of K modes has about
+    (K bins - 1) / 2n nats of KL divergence, not 0, and a quarter of that of Jensen-Shannon's.
 
     Raises:
         UsageError: a σ or weight is not positive; modes overlap, two being less than 3 σ of each
@@ -82,14 +86,19 @@ def mixture_quality(
     weight = _positive("weights", 1.0 if weights is None else weights, count)
     weight = weight / weight.sum()
     check_apart(centres, sigma)
-    mode = _modes(samples, centres, sigma)
+    modes, probabilities = _candidates(samples, centres, sigma, weight)
+    mode = modes[:, 0]
     # By differences: of modes far tighter than they lie apart products tell too little.
     radius = (samples - centres[mode]).norm(dim=1) / sigma[mode]
     good = radius <= _REACH
     counts = torch.bincount(mode[good], minlength=count)
-    bins, masses = _bins((samples - centres[mode])[:, :_SIGNED], radius, samples.shape[1])
+    which, place = (probabilities > _NEGLIGIBLE).nonzero(as_tuple=True)
+    about = modes[which, place]
+    gaps = samples[which] - centres[about]
+    bins, masses = _bins(gaps[:, :_SIGNED], gaps.norm(dim=1) / sigma[about], samples.shape[1])
     true = (weight[:, None] * masses).flatten()
-    found = torch.bincount(mode * len(masses) + bins, minlength=len(true))
+    found = torch.zeros_like(true)
+    found.index_add_(0, about * len(masses) + bins, probabilities[which, place])
     divergence = binned_divergence(found, true)
     expected = counts.sum().clamp(min=1) * weight
     spreads, roundness = _shapes(samples[good], mode[good], counts, sigma)
@@ -142,20 +151,30 @@ def check_apart(centres: Float64[Tensor, "modes d"], sigma: Float64[Tensor, " mo
             )
 
 
-def _modes(
+def _candidates(
     samples: Float64[Tensor, "n d"],
     centres: Float64[Tensor, "modes d"],
     sigma: Float64[Tensor, " modes"],
-) -> Int64[Tensor, " n"]:
-    """The mode of each sample: the nearest, in units of its deviation."""
+    weight: Float64[Tensor, " modes"],
+) -> tuple[Int64[Tensor, "n few"], Float64[Tensor, "n few"]]:
+    """Return the modes nearest to each sample, in units of their deviations, and p(mode | sample).
+
+    Nearest first. p(k | x) is w_k N(x; c_k, σ_k² I) over its sum over these modes.
+    """
+    few = min(len(centres), _CANDIDATES)
     if (sigma == sigma[0]).all():
-        return nearest(samples, centres)[1][:, 0]
-    return torch.cat(
-        [
-            (torch.cdist(some, centres, compute_mode=_BY_DIFFERENCES) / sigma).argmin(1)
+        distance, modes = nearest(samples, centres, few)
+        radius = distance / sigma[0]
+    else:
+        found = [
+            (torch.cdist(some, centres, compute_mode=_BY_DIFFERENCES) / sigma).topk(
+                few, largest=False
+            )
             for some in samples.split(_BLOCK)
         ]
-    )
+        radius, modes = (torch.cat(parts) for parts in zip(*found, strict=True))
+    log_density = weight.log() - samples.shape[1] * sigma.log()
+    return modes, (log_density[modes] - radius.square() / 2).softmax(1)
 
 
 def _shell_masses(dims: int) -> Float64[Tensor, " bins"]:
