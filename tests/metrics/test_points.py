@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.integrate import quad
 from scipy.spatial.distance import cdist, jensenshannon
+from scipy.special import softmax
 from scipy.stats import chi, entropy
 
 from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
@@ -87,9 +88,10 @@ CLOSE = {
 
 @pytest.mark.parametrize("name", CLOSE)
 def test_a_perfect_generator_of_modes_that_touch_is_at_the_chance_level(name):
-    """2n KL is chi-squared of (modes · bins - 1) degrees of freedom, and 8n JSD nearly is.
+    """2n KL is about chi-squared of (modes · bins - 1) degrees of freedom, and so is 8n JSD.
 
-    Modes at 6 σ: one sample of 370 is beyond 3 σ of its own along the line to another.
+    Modes at 6 σ: one sample of 370 is beyond 3 σ of its own along the line to another. Samples that
+    count for several modes vary less than those that count for one, by up to an eighth here.
     """
     mixture = CLOSE[name]
     centres, sds, weights = map(torch.tensor, mixture.components())
@@ -100,8 +102,8 @@ def test_a_perfect_generator_of_modes_that_touch_is_at_the_chance_level(name):
     ]
     freedom = len(centres) * found[0].bins - 1
     error = math.sqrt(2 * freedom / draws)
-    assert np.mean([2 * n * one.kl for one in found]) == pytest.approx(freedom, abs=3 * error)
-    assert np.mean([8 * n * one.jsd for one in found]) == pytest.approx(freedom, abs=3 * error)
+    for chance in ([2 * n * one.kl for one in found], [8 * n * one.jsd for one in found]):
+        assert 0.875 * freedom - error < np.mean(chance) < freedom + 3 * error
 
 
 def test_spreads_are_relative_to_those_within_three_deviations():
@@ -126,9 +128,15 @@ def test_what_is_counted_is_what_is_near():
     assert found.seen == (counts > 0).sum()
     assert found.high_quality == pytest.approx(good.mean())
     assert found.shares == pytest.approx(25 * counts / good.sum())
-    right, up = (samples > centres.numpy()[mode]).T
-    corner = 4 * mode + 2 * up + right
-    shares = np.histogram2d(corner, radius, bins=(np.arange(101), (0, 1, 2, 3, np.inf)))[0].ravel()
+    # Each sample in a bin about each centre, by the probability that it is of that one.
+    likely = softmax(-((distance / deviation) ** 2) / 2, axis=1)
+    right, up = np.moveaxis(samples[:, None] > centres.numpy(), 2, 0)
+    corner = 4 * np.arange(25) + 2 * up + right
+    shares = np.histogram2d(
+        *(corner.ravel(), distance.ravel() / deviation),
+        bins=(np.arange(101), (0, 1, 2, 3, np.inf)),
+        weights=likely.ravel(),
+    )[0].ravel()
     true = np.tile(np.diff(chi(2).cdf([0, 1, 2, 3, np.inf])), 100)
     assert found.kl == pytest.approx(entropy(shares, true))
     assert found.jsd == pytest.approx(jensenshannon(shares, true) ** 2)

@@ -72,7 +72,8 @@ def mixture_quality(
     most, 16 in a plane; true shares are those of the chi-squared distribution. For divergences a
     sample counts for each mode k by its probability p(k | x) under the mixture, so that true shares
     are exact where tails of a mode reach another one. A perfect generator of K modes has about
-    (K bins - 1) / 2n nats of KL divergence, not 0, and a quarter of that of Jensen-Shannon's.
+    (K bins - 1) / 2n nats of KL divergence, a little less where modes touch and never 0, and a
+    quarter of that of Jensen-Shannon divergence.
 
     Raises:
         UsageError: a σ or weight is not positive; modes overlap, two being less than 3 σ of each
