@@ -9,6 +9,7 @@ import torch
 from advnets.data.scaling import fit_scaling, scaling_from_facts
 from advnets.data.source import Pictures
 from advnets.errors import UnknownNameError
+from advnets.views.samples import grid
 
 KINDS = ["unit", "symmetric", "contrast"]
 
@@ -31,6 +32,23 @@ def test_unit_and_symmetric_are_exact_and_reversible(some_pictures, white):
         assert x.max() == 1
         back = scaling.to_pixels(x) * white
         np.testing.assert_array_equal(back.round().numpy(), pictures.images)
+
+
+@pytest.mark.parametrize("kind", ["unit", "symmetric"])
+@pytest.mark.parametrize("white", [255, 16])
+def test_every_level_comes_back_and_is_known_by_its_share(kind, white):
+    """Through the nets' range to pixels, to the bytes of a file, and from shares into the range."""
+    levels = torch.arange(white + 1, dtype=torch.uint8).reshape(1, 1, 1, -1)
+    scaling = fit_scaling(kind, Pictures(levels.numpy(), None, white))
+    shares = scaling.to_pixels(scaling.to_model(levels))
+    assert torch.equal((shares * white).round().to(torch.uint8), levels)
+    np.testing.assert_allclose(shares.numpy(), levels.numpy() / white, atol=6e-8)
+    for off in (-0.4, 0.0, 0.4):  # of a level, as a classifier or a file may have them
+        near = ((levels.double() + off) / white).clamp(0, 1).float()
+        assert torch.equal(scaling.from_shares(near), scaling.to_model(levels))
+    if white == 255:
+        written = np.asarray(grid(shares.repeat(1, 1, 2, 1), scale=1))
+        assert set(levels.flatten().tolist()) <= set(written.flatten().tolist())
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -93,6 +93,16 @@ def test_a_difference_is_of_pairs():
     assert cell["half_width"] < found["rows"][0]["cells"][0]["half_width"] / 10
 
 
+def test_there_is_no_difference_of_one_shared_seed():
+    runs = [run(0, record(1.0)), run(1, record(2.0)), run(0, record(3.0), preset="mlp")]
+    assert compare(runs)["differences"] == []
+    found = compare([*runs, run(1, record(5.0), preset="mlp")])
+    assert only(only(found["differences"])["cells"])["values"] == [2.0, 3.0]
+    # Shared seeds of training count only where samples of one seed are shared too.
+    later = run(1, record(5.0, seed=4), preset="mlp")
+    assert compare([*runs, later])["differences"] == []
+
+
 def test_what_leaves_the_nets_as_they_are_makes_no_row():
     same = {"data": {"flip": False, "directory": "here", "source": "mnist"}}
     moved = {"data": {"flip": False, "directory": "there", "source": "mnist"}}
@@ -181,6 +191,7 @@ def test_an_extractor_is_known_by_its_hash_and_not_by_its_files_name():
         ({"extractor_sha256": "e" * 64}, "SHA-256 of the extractor (dddddddd… and eeeeeeee…)"),
         ({"n_real": 5_000}, "n_real (10,000 and 5,000)"),
         ({"n_fake": 500, "split": "train"}, "split (test and train), n_fake (10,000 and 500)"),
+        ({"n_fake": 500}, "n_fake (10,000 and 500)"),
         ({"data_digest": "b" * 32}, "digest of the data (aaaaaaaa… and bbbbbbbb…)"),
         (
             {"pictures": {"shape": [3, 32, 32], "crop": "fit", "background": "white"}},

@@ -95,19 +95,40 @@ SCORED = {
 }
 
 
+DRAWS = 200
+WIDTHS = {
+    "frechet": ((0.9, 1.6), (0.87, 1.15)),
+    "kernel": ((0.9, 1.85), (0.87, 1.15)),
+    "sliced": ((0.9, 1.7), (0.87, 1.15)),
+    "prdc": ((0.87, 1.75), (0.87, 1.75)),
+    "neighbour": ((0.95, 1.35), (0.95, 1.35)),
+    "modes": ((0.87, 1.15), (0.87, 1.15)),
+}
+"""How wide an interval is over how wide it should be by the deviation over draws: of sets that are
+alike, then of sets that are apart. By first order it errs where sets are alike; errors of parts are
+Student's, 1.15 times as wide, and of smaller sets; all else is known to 7 % by chance."""
+LEAST = 0.95 - 3 * math.sqrt(0.95 * 0.05 / DRAWS)
+"""Share of intervals that hold the mean, at least: 90.4 %."""
+
+
 @pytest.mark.parametrize("metric", SCORED)
 @pytest.mark.parametrize("shift", [0.0, 0.3], ids=["alike", "apart"])
 def test_it_holds_the_mean_over_draws(metric, shift):
-    """Of 60 draws of both sets, in five of six at least; where the sets are alike most are too
-    wide, by up to two and a half times."""
+    """Of 200 draws of both sets, as often as 95 % allow, and it is no wider than it has to be."""
+    n = 1000 if metric in ("prdc", "neighbour") else 600  # of fewer they have no error
     found = []
-    for seed in range(60):
+    for seed in range(DRAWS):
         generator = torch.Generator().manual_seed(seed)
-        x, y = (torch.randn(600, 3, generator=generator) for _ in range(2))
+        x, y = (torch.randn(n, 3, generator=generator) for _ in range(2))
         found.append(SCORED[metric](x, y + shift, seed))
-    for name in interval({"metric": metric, **COUNTS, **found[0]}):
+    names = interval({"metric": metric, **COUNTS, **found[0]})
+    assert names
+    low, high = WIDTHS[metric][shift > 0]
+    for name in names:
         values = np.array([record[name] for record in found])
         ends = np.array([interval({"metric": metric, **COUNTS, **r})[name] for r in found])
         held = (ends[:, 0] <= values.mean()) & (values.mean() <= ends[:, 1])
-        assert held.sum() >= 50, name
-        assert np.diff(ends).mean() < 2.5 * 3.92 * values.std(), name
+        # That of coverage is too narrow by a seventh where the sets are apart.
+        least = 0.85 if name == "coverage" and shift else LEAST
+        assert held.mean() >= least, (name, held.mean())
+        assert low < np.diff(ends).mean() / (3.92 * values.std(ddof=1)) < high, name

@@ -179,7 +179,9 @@ def test_the_standard_error_passes_over_constant_numbers_and_there_is_none_of_fe
     twice = (torch.cat((some, some), 1) for some in (x, y))
     assert frechet_standard_error(*twice) == pytest.approx(2 * error, rel=1e-9)
     assert frechet_standard_error(torch.ones(300, 5), torch.zeros(200, 5)) == 0
-    assert frechet_standard_error(x, draw(4, 5, 3)) is None
+    for n, known in ((4, False), (5, False), (6, True)):  # n rows about their mean span n - 1
+        assert (frechet_standard_error(x, draw(n, 5, 3)) is not None) == known
+        assert (frechet_standard_error(draw(n, 5, 3), x) is not None) == known
 
 
 @pytest.mark.filterwarnings("ignore::advnets.errors.FewPicturesWarning")

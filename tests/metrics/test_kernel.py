@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -55,19 +57,80 @@ def test_torch_fidelity_computes_the_same_of_the_same_subsets(fidelity, monkeypa
 
 
 def test_subsets_of_one_distribution_are_about_zero_apart():
-    """Unbiased: whatever the size of a subset, the mean is 0 within its error, on either side."""
-    for size in (10, 100):
-        found = kernel_distance(draw(3000, 5, 0), draw(3000, 5, 1), subsets=200, size=size)
-        assert abs(found.value) < 4 * found.standard_error
-    values = [kernel_distance(draw(40, 5, s), draw(40, 5, 100 + s)).value for s in range(30)]
-    assert min(values) < 0 < max(values)
+    """Unbiased: whatever the size of a subset, the mean over draws is 0 within its error."""
+    for n, asked in ((40, {}), (300, {"subsets": 20, "size": 10})):
+        values = torch.tensor(
+            [
+                kernel_distance(draw(n, 5, s), draw(n, 5, 900 + s), seed=s, **asked).value
+                for s in range(400)
+            ]
+        )
+        error = float(values.std()) / 20
+        assert abs(float(values.mean())) < 3 * error
+        # Nearer to 0 than the biased estimate is, which keeps the pairs of an image with itself.
+        size = asked.get("size", n)
+        kernel = float(((draw(2000, 5, 0).double().square().mean(1) + 1) ** 3).mean())
+        assert error < 0.1 * kernel / size
 
 
 def test_the_mean_does_not_hang_on_the_size_of_subsets():
     x, y = draw(2000, 5, 0), draw(2000, 5, 1, 0.2)
     small, large = (kernel_distance(x, y, subsets=n, size=s) for n, s in ((400, 50), (20, 1000)))
-    assert small.value == pytest.approx(large.value, abs=5 * small.standard_error)
+    over_subsets = math.hypot(small.deviation / 20, large.deviation / math.sqrt(20))
+    assert small.value == pytest.approx(large.value, abs=4 * over_subsets)
     assert large.value > 10 * large.standard_error
+    # Both are of the same sets: their deviation over subsets is that of the subsets' size alone.
+    assert over_subsets < 0.5 * small.standard_error
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "asked"),
+    [
+        (400, 400, {}),
+        (200, 500, {}),
+        (500, 200, {}),
+        (1000, 1000, {"subsets": 50, "size": 100}),
+        (1000, 1000, {"subsets": 5, "size": 50}),
+    ],
+)
+def test_the_standard_error_is_the_deviation_over_draws(n, m, asked):
+    """Of 200 draws of sets that are apart, within three times what is known of it by chance."""
+    found = [
+        kernel_distance(draw(n, 3, s), draw(m, 3, 1000 + s, 0.5), seed=s, **asked)
+        for s in range(200)
+    ]
+    deviation = np.std([one.value for one in found], ddof=1)
+    errors = np.sqrt(np.mean([one.standard_error**2 for one in found]))
+    assert errors == pytest.approx(deviation, rel=3 / math.sqrt(2 * 200))
+
+
+def test_its_part_from_subsets_is_the_deviation_over_seeds():
+    """Of one pair of sets so large that pictures add little: few and small subsets."""
+    x, y = draw(20_000, 3, 0), draw(20_000, 3, 1, 0.3)
+    found = [kernel_distance(x, y, subsets=4, size=20, seed=seed) for seed in range(200)]
+    deviation = np.std([one.value for one in found], ddof=1)
+    over_subsets = np.sqrt(np.mean([one.deviation**2 * 4 / 3 / 4 for one in found]))
+    assert over_subsets == pytest.approx(deviation, rel=0.15)
+    assert all(one.standard_error**2 > one.deviation**2 / 3 for one in found)
+
+
+def test_subsets_differ_by_their_number_and_by_the_seed(monkeypatch):
+    """Without repetition within a subset, and others of either set."""
+    seen = []
+    whole = Noise.permutation
+
+    def noted(self, purpose, n):
+        found = whole(self, purpose, n)
+        if purpose in ("real", "fake"):
+            seen.append(tuple(found[:20].tolist()))
+        return found
+
+    monkeypatch.setattr(Noise, "permutation", noted)
+    x, y = draw(200, 3, 0), draw(200, 3, 1)
+    for seed in (0, 1):
+        kernel_distance(x, y, subsets=6, size=20, seed=seed)
+    assert len(set(seen)) == len(seen) == 2 * 2 * 6
+    assert all(len(set(rows)) == 20 for rows in seen)
 
 
 def test_the_size_shrinks_to_the_smaller_set_and_is_told():

@@ -82,6 +82,30 @@ def test_no_cost_is_tried_past_two_that_are_worse(digits, monkeypatch):
     assert tried == [1e-4, 1e-3, 1e-2, 1e-1]
 
 
+def test_of_costs_that_are_as_often_right_the_least_is_chosen(digits, monkeypatch):
+    """Planes are those of that cost."""
+    shares = {1e-3: 0.6, 1e-2: 0.7, 1e-1: 0.7, 1.0: 0.7}
+
+    def solve(told, cost, start):
+        return torch.full((10, 64), cost), torch.zeros(10)
+
+    monkeypatch.setattr(module, "linear_svm", solve)
+    monkeypatch.setattr(
+        module, "_right", lambda planes, some: shares[round(planes[0][0, 0].item(), 6)]
+    )
+    cost, (weights, _) = module._chosen(digits[0], digits[1], list(reversed(shares)))
+    assert cost == 1e-2
+    assert weights[0, 0].item() == pytest.approx(1e-2)
+
+
+def test_the_deviation_over_draws_is_by_one_less_than_their_number(digits, monkeypatch):
+    shares = iter([0.5, 0.7, 0.9])
+    monkeypatch.setattr(module, "_chosen", lambda told, valid, costs: (1.0, None))
+    monkeypatch.setattr(module, "_right", lambda planes, some: next(shares))
+    found = probe(*digits, budget=20, draws=3)
+    assert (found.accuracy, found.deviation) == pytest.approx((0.7, 0.2))
+
+
 def test_more_labels_tell_more(digits):
     few, some, all_of_them = (probe(*digits, budget=budget, draws=4) for budget in (20, 200, None))
     assert few.accuracy < some.accuracy < all_of_them.accuracy

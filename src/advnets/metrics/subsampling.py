@@ -28,7 +28,8 @@ def subsampled_errors(
     Either set is dealt into 10 parts; if a score's variance falls as 1/n, as that of one that sums
     what is near each picture does, its standard error is s / √10, s the standard deviation over
     pairs of parts. It takes a tenth of the time of the score. None where a part would have fewer
-    than 100 pictures.
+    than 100 pictures. For the coverage of sets that are apart it is too small by a seventh: of 200
+    intervals by it 88 % hold the mean, not 95 %.
     Source: Politis, Romano and Wolf 1999, “Subsampling”, chapter 2.
 
     Raises:
