@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from advnets.config import at_least
+from advnets.config import Checked, at_least
 from advnets.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Checked):
     """Measure ours beside a tutorial's loop: same nets, batch and data, in turn, in one run.
 
     Without ROW all are measured, in about twelve minutes. Machines and their other work differ:
@@ -41,6 +41,7 @@ class Bench:
     """Print a record instead of the table."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(self, 1, "rounds")
         at_least(self, 0, "seconds")
 

@@ -17,7 +17,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from advnets import presets
 from advnets.bench_command import Bench
 from advnets.compare_command import Compare
-from advnets.config import Config, Data, Runtime, Stage, Ticks
+from advnets.config import Checked, Config, Data, Runtime, Stage, Ticks
 from advnets.data import names
 from advnets.data_commands import DataSets
 from advnets.errors import DivergedError, UsageError, printable, printable_lines
@@ -112,7 +112,7 @@ class Train:
 
 
 @dataclass(frozen=True)
-class Sample:
+class Sample(Checked):
     """Draw pictures from a trained generator; the first ones of a seed do not depend on --num."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
@@ -205,7 +205,7 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Evaluate:
+class Evaluate(Checked):
     """Score a trained generator beside real pictures; adds to scores.json and report.html."""
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]

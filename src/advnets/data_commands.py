@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg, subcommand
 
-from advnets.config import Data, Framing
+from advnets.config import Checked, Data, Framing
 from advnets.errors import (
     DataError,
     MissingExtraError,
@@ -84,7 +84,7 @@ class ListSets:
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(Checked):
     """Audit data before any training: what it is, which files are broken, which come twice."""
 
     path: Annotated[Positional[str], arg(metavar="PATH")]

@@ -9,12 +9,12 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from advnets.config import at_least
+from advnets.config import Checked, at_least
 from advnets.errors import UnknownNameError, UsageError
 
 
 @dataclass(frozen=True)
-class Paper:
+class Paper(Checked):
     """Show every equation, proposition, algorithm, figure and table of the 2014 paper.
 
     Each part is played, measured against what the paper says, and put on one page, report.html.
@@ -43,6 +43,7 @@ class Paper:
     """Where named sets lie; None: the environment variable ADVNETS_DATA, else the user's cache."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.seeds is not None:
             at_least(self, 1, "seeds")
         at_least(self, 0, "seed")

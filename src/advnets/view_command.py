@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from tyro.conf import Positional, arg, subcommand
 
+from advnets.config import Checked
 from advnets.errors import UsageError, printable
 
 if TYPE_CHECKING:
@@ -15,8 +16,14 @@ if TYPE_CHECKING:
     from advnets.looks.look import Look
 
 
+class ViewOptions(Checked):
+    """Base of the options of a view, whose numbers are of images on a page."""
+
+    largest_integer: ClassVar[int] = 100_000
+
+
 @dataclass(frozen=True)
-class Samples:
+class Samples(ViewOptions):
     """Samples; of a conditional run all classes, a column for each."""
 
     num: int = 64
@@ -40,7 +47,7 @@ class Samples:
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbours(ViewOptions):
     """Samples, each beside the training pictures nearest to it."""
 
     num: int = 10
@@ -60,7 +67,7 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class Walk:
+class Walk(ViewOptions):
     """From sample to sample along a path through z, a row from each to the next."""
 
     stops: int = 9
@@ -80,7 +87,7 @@ class Walk:
 
 
 @dataclass(frozen=True)
-class SlerpGrid:
+class SlerpGrid(ViewOptions):
     """A square of pictures between four random ones at its corners."""
 
     size: int = 9
@@ -98,7 +105,7 @@ class SlerpGrid:
 
 
 @dataclass(frozen=True)
-class Arithmetic:
+class Arithmetic(ViewOptions):
     """A sum of z: exemplars and means of each term, and the result among its neighbours."""
 
     expression: Annotated[Positional[str], arg(metavar="SUM")]
@@ -116,7 +123,7 @@ class Arithmetic:
 
 
 @dataclass(frozen=True)
-class Filters:
+class Filters(ViewOptions):
     """What D's strongest features look for, by guided backpropagation, beside a random D's."""
 
     features: int = 6
@@ -134,7 +141,7 @@ class Filters:
 
 
 @dataclass(frozen=True)
-class Activations:
+class Activations(ViewOptions):
     """Samples through all layers: G's maps that made them, D's maps that judge them."""
 
     num: int = 4
@@ -152,7 +159,7 @@ class Activations:
 
 
 @dataclass(frozen=True)
-class WindowDrop:
+class WindowDrop(ViewOptions):
     """Samples before and after what draws one thing, learned from boxes, is dropped from G."""
 
     boxes: Annotated[Path, arg(metavar="FILE.json")]
@@ -185,7 +192,7 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Reconstructions:
+class Reconstructions(ViewOptions):
     """Test pictures, each beside what comes back of it through an encoder and G."""
 
     num: int = 10
@@ -203,7 +210,7 @@ class Reconstructions:
 
 
 @dataclass(frozen=True)
-class Completions:
+class Completions(ViewOptions):
     """Test pictures, what is known of them, and several ways in which G completes them."""
 
     num: int = 6

@@ -1,15 +1,48 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from advnets import config
-from advnets.training.schedules import beta2, learning_rate, momentum
+from advnets.errors import UsageError
+from advnets.training.schedules import beta2, check_learning_rate, learning_rate, momentum
 
 SPEC = config.SGD(lr=0.1)
 
 
 def test_the_learning_rate_has_a_floor():
     assert learning_rate(SPEC, 10**8) == 1e-6
+
+
+@pytest.mark.parametrize(
+    ("decay", "updates", "expected"),
+    [(1.1, 7300, 0.1 / 1.1**7300), (1.1, 10**5, 0.0), (1e30, 10**12, 0.0), (1.0, 10**12, 0.1)],
+)
+def test_no_power_of_the_decay_overflows(decay, updates, expected):
+    """1.1^7500 is more than a float holds; the rate has fallen to nothing long before."""
+    spec = config.SGD(lr=0.1, lr_decay=decay, min_lr=0.0)
+    assert learning_rate(spec, updates) == pytest.approx(expected, rel=1e-9)
+    assert learning_rate(replace(spec, min_lr=1e-6), updates) == max(1e-6, expected)
+
+
+@pytest.mark.parametrize(
+    ("spec", "updates", "refused"),
+    [
+        (config.SGD(lr=0.1, lr_decay=1.1, min_lr=0.0), 1000, True),
+        (config.SGD(lr=0.1, lr_decay=1.1, min_lr=0.0), 100, False),
+        (config.SGD(lr=0.1, lr_decay=1.1, min_lr=1e-6), 10**6, False),
+        (config.Adam(lr=1e-3, lr_decay=1e30), 2, True),
+        (config.SGD(lr=0.0, lr_decay=1.1, min_lr=0.0), 10**6, False),  # 0 is what was asked for
+        (config.Adam(lr=1e-3, end_lr=0.0), 10**6, False),
+    ],
+)
+def test_a_rate_that_falls_to_nothing_is_refused_before_the_start(spec, updates, refused):
+    if not refused:
+        check_learning_rate("generator", spec, updates)
+        return
+    with pytest.raises(UsageError, match=f"lr_decay is .* within {updates:,} updates"):
+        check_learning_rate("generator", spec, updates)
 
 
 @pytest.mark.parametrize(

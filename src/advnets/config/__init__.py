@@ -4,7 +4,7 @@ Frozen, without torch (so `--help` is instant), turned into flags by the command
 config.json by the run directory. A field's comment is its help text.
 """
 
-from advnets.config.checks import at_least, check, probabilities
+from advnets.config.checks import Checked, at_least, check, probabilities, sizes
 from advnets.config.data import Data, Framing
 from advnets.config.encoders import MLPEncoder
 from advnets.config.games import (
@@ -52,6 +52,7 @@ __all__ = [
     "Activation",
     "Adam",
     "AnyGame",
+    "Checked",
     "CompletionGame",
     "ConditionalGame",
     "Config",
@@ -86,5 +87,6 @@ __all__ = [
     "at_least",
     "check",
     "probabilities",
+    "sizes",
     "with_wider_latent",
 ]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from advnets.config.checks import at_least, check
+from advnets.config.checks import LARGEST_IMAGE, Checked, check, sizes
 
 
 @dataclass(frozen=True)
-class Framing:
+class Framing(Checked):
     """What own pictures are brought to; named sets keep their size and channels."""
 
     size: int = 32
@@ -32,8 +31,9 @@ class Framing:
     """Read also what symbolic links in a folder of own images lead to outside of that folder."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "size", "width")
-        check(self, "positive and finite", lambda level: 0 < level < math.inf, "white_level")
+        super().__post_init__()
+        sizes(self, "size", "width", most=LARGEST_IMAGE)
+        check(self, "positive", lambda level: level > 0, "white_level")
 
 
 @dataclass(frozen=True)
@@ -56,4 +56,4 @@ class Data(Framing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 1, "batch_size")
+        sizes(self, "batch_size")

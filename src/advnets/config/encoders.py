@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from advnets.config.checks import at_least
+from advnets.config.checks import Checked, sizes
 from advnets.config.nets import Activation
 
 
 @dataclass(frozen=True)
-class MLPEncoder:
+class MLPEncoder(Checked):
     """Fully connected encoder: from a picture to a normal distribution of z, diagonal."""
 
     hidden: tuple[int, ...] = (1200, 1200)
@@ -22,4 +22,5 @@ class MLPEncoder:
     """E(x) is a point: only the mean of the distribution is used."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "hidden")
+        super().__post_init__()
+        sizes(self, "hidden")

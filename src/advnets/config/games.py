@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from tyro.conf import Suppress
 
-from advnets.config.checks import at_least, check
+from advnets.config.checks import Checked, at_least, check, sizes
 from advnets.config.encoders import MLPEncoder
 from advnets.errors import UsageError
 
@@ -16,7 +16,7 @@ Augmentation = Literal["flip", "translate", "cutout", "erase", "colour", "affine
 
 
 @dataclass(frozen=True)
-class AnyGame:
+class AnyGame(Checked):
     """What everybody may ask of a game."""
 
     conditional: ClassVar[bool] = False
@@ -84,7 +84,8 @@ class Game(AnyGame):
     """Pictures that D sees at once, on top of each other as channels, all real or all generated."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "k", "pack")
+        super().__post_init__()
+        sizes(self, "k", "pack")
         at_least(self, 0, "lead", "r1", "r2", "end_r1", "end_r2", "gp")
         if self.fall == "geometric":
             falling = [name for name in ("r1", "r2") if getattr(self, f"end_{name}") is not None]
@@ -246,8 +247,10 @@ class SemiSupervisedGame(AnyGame):
         return self.augmentations
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(self, 1, "labels")
-        at_least(self, 0, "labelled_batch", "generated_batch", "consistency")
+        sizes(self, "labelled_batch", "generated_batch", least=0)
+        at_least(self, 0, "consistency")
         if self.consistency and not (self.augmentations and self.unlabelled):
             raise UsageError(
                 f"consistency is {self.consistency}, which compares pictures without labels with "
@@ -268,6 +271,7 @@ class ElboGame(AnyGame):
     averaged: ClassVar[tuple[str, ...]] = ("generator", "encoder")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         check(self, "more than 0", lambda number: number > 0, "deviation")
 
     def loss_limit(self, values: int) -> float:

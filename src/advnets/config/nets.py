@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeVar
 
 from tyro.conf import arg
 
-from advnets.config.checks import at_least, check, probabilities
+from advnets.config.checks import LARGEST_KERNEL, Checked, at_least, check, probabilities, sizes
 from advnets.errors import UsageError
 
 Activation = Literal["relu", "leaky_relu", "sigmoid", "softplus", "tanh"]
@@ -30,7 +30,7 @@ ComponentShape = Annotated[
 
 
 @dataclass(frozen=True)
-class MLPGenerator:
+class MLPGenerator(Checked):
     """Fully connected generator (Goodfellow et al. 2014, section 5)."""
 
     latent_dim: int = 100
@@ -66,13 +66,14 @@ class MLPGenerator:
     """Standard deviation of normal noise added to each layer's input; empty: none."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "latent_dim", "components", "hidden", "output_sparse_init")
+        super().__post_init__()
+        sizes(self, "latent_dim", "components", "hidden", "output_sparse_init")
         at_least(self, 0, "init_range", "output_init_range", "max_column_norm", "noise")
         probabilities(self, "keep")
 
 
 @dataclass(frozen=True)
-class DeconvGenerator:
+class DeconvGenerator(Checked):
     """The 2014 CIFAR-10 convolutional generator: dense layers, then one deconvolution."""
 
     latent_dim: int = 100
@@ -99,13 +100,15 @@ class DeconvGenerator:
     """Standard deviation of normal noise added to each layer's input; empty: none."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "latent_dim", "hidden", "base", "kernel", "stride")
+        super().__post_init__()
+        sizes(self, "latent_dim", "hidden")
+        sizes(self, "base", "kernel", "stride", most=LARGEST_KERNEL)
         at_least(self, 0, "init_range", "noise")
         probabilities(self, "keep")
 
 
 @dataclass(frozen=True)
-class MaxoutDiscriminator:
+class MaxoutDiscriminator(Checked):
     """Fully connected maxout discriminator with dropout (Goodfellow et al. 2014, section 5)."""
 
     units: tuple[int, ...] = (240, 240)
@@ -122,13 +125,14 @@ class MaxoutDiscriminator:
     """Bound on the norm of the weights into a piece, restored after each update."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "units", "pieces")
+        super().__post_init__()
+        sizes(self, "units", "pieces")
         at_least(self, 0, "init_range", "max_column_norm")
         probabilities(self, "keep_input", "keep_hidden")
 
 
 @dataclass(frozen=True)
-class MaxoutConvDiscriminator:
+class MaxoutConvDiscriminator(Checked):
     """Convolutional maxout discriminator with dropout (Goodfellow et al. 2014, CIFAR-10)."""
 
     channels: tuple[int, ...] = (32, 32, 192)
@@ -153,13 +157,16 @@ class MaxoutConvDiscriminator:
     """Dropout: the same for the inputs of all later layers."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "channels", "kernels", "pieces", "dense_units", "dense_pieces")
-        at_least(self, 0, "pads", "init_range")
+        super().__post_init__()
+        sizes(self, "channels", "pieces", "dense_units", "dense_pieces")
+        sizes(self, "kernels", "pools", most=LARGEST_KERNEL)
+        sizes(self, "pads", least=0, most=LARGEST_KERNEL)
+        at_least(self, 0, "init_range")
         probabilities(self, "keep_input", "keep_hidden")
 
 
 @dataclass(frozen=True)
-class MLPDiscriminator:
+class MLPDiscriminator(Checked):
     """Fully connected discriminator with leaky rectifiers, as tutorials have it."""
 
     units: tuple[int, ...] = (512, 256)
@@ -172,13 +179,14 @@ class MLPDiscriminator:
     """2π over the longest wave's length, and over the shortest's."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "units")
-        at_least(self, 0, "waves")
+        super().__post_init__()
+        sizes(self, "units")
+        sizes(self, "waves", least=0)
         check(self, "more than 0", lambda number: number > 0, "wave_numbers")
 
 
 @dataclass(frozen=True)
-class DCGANGenerator:
+class DCGANGenerator(Checked):
     """Deep convolutional generator (Radford et al. 2015); its options can break the five rules."""
 
     latent_dim: int = 100
@@ -204,13 +212,14 @@ class DCGANGenerator:
     """Standard deviation of the initial weights."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "latent_dim", "components", "width", "dense")
-        at_least(self, 2, "kernel")
+        super().__post_init__()
+        sizes(self, "latent_dim", "components", "width", "dense")
+        sizes(self, "kernel", least=2, most=LARGEST_KERNEL)
         at_least(self, 0, "deviation")
 
 
 @dataclass(frozen=True)
-class DCGANDiscriminator:
+class DCGANDiscriminator(Checked):
     """Deep convolutional discriminator (Radford et al. 2015), with options as its generator's."""
 
     width: int = 128
@@ -233,13 +242,14 @@ class DCGANDiscriminator:
     """Weights of each layer divided by their largest singular value; with it, --no-batch-norm."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "width", "dense")
-        at_least(self, 2, "kernel")
+        super().__post_init__()
+        sizes(self, "width", "dense")
+        sizes(self, "kernel", least=2, most=LARGEST_KERNEL)
         at_least(self, 0, "deviation")
 
 
 @dataclass(frozen=True)
-class Residual:
+class Residual(Checked):
     """What both nets of a residual pair are told (Huang et al. 2024)."""
 
     width: int = 32
@@ -254,7 +264,9 @@ class Residual:
     """Channels of a group of a block's 3x3 convolution."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "width", "most", "blocks", "expansion", "group")
+        super().__post_init__()
+        sizes(self, "width", "most", "expansion", "group")
+        sizes(self, "blocks", most=LARGEST_KERNEL)
 
 
 @dataclass(frozen=True)
@@ -271,7 +283,7 @@ class ResidualGenerator(Residual):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 1, "latent_dim", "components")
+        sizes(self, "latent_dim", "components")
 
 
 @dataclass(frozen=True)
@@ -280,7 +292,7 @@ class ResidualDiscriminator(Residual):
 
 
 @dataclass(frozen=True)
-class SemiSupervisedDiscriminator:
+class SemiSupervisedDiscriminator(Checked):
     """Fully connected net of class logits, noise at every layer (Salimans et al. 2016, MNIST)."""
 
     units: tuple[int, ...] = (1000, 500, 250, 250, 250)
@@ -291,12 +303,13 @@ class SemiSupervisedDiscriminator:
     """The same on hidden units."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "units")
+        super().__post_init__()
+        sizes(self, "units")
         at_least(self, 0, "noise_input", "noise_hidden")
 
 
 @dataclass(frozen=True)
-class SemiSupervisedConvDiscriminator:
+class SemiSupervisedConvDiscriminator(Checked):
     """Convolutional net of class logits, for a D that may know that it looks at pictures."""
 
     widths: tuple[int, ...] = (32, 64, 128)
@@ -307,7 +320,9 @@ class SemiSupervisedConvDiscriminator:
     """What is normed: maps, by the statistics of a batch, or the weights that make them."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "widths", "strides")
+        super().__post_init__()
+        sizes(self, "widths")
+        sizes(self, "strides", most=LARGEST_KERNEL)
         if len(self.widths) != len(self.strides):
             raise UsageError(
                 f"{len(self.widths)} widths and {len(self.strides)} strides came; give one of "
@@ -316,7 +331,7 @@ class SemiSupervisedConvDiscriminator:
 
 
 @dataclass(frozen=True)
-class NoDiscriminator:
+class NoDiscriminator(Checked):
     """For games that are played without one."""
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from tyro.conf import Suppress
 
-from advnets.config.checks import at_least, check, probabilities
+from advnets.config.checks import Checked, at_least, check, probabilities, sizes
 from advnets.config.data import Data
 from advnets.config.games import Game, GameConfig
 from advnets.config.nets import (
@@ -21,7 +21,7 @@ from advnets.errors import UsageError
 
 
 @dataclass(frozen=True)
-class SGD:
+class SGD(Checked):
     """Gradient descent with momentum and the 2014 schedules."""
 
     lr: float = 0.1
@@ -38,12 +38,13 @@ class SGD:
     """Epoch (the first is 1) at which momentum is final."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(self, 0, "lr", "min_lr", "momentum", "final_momentum")
         at_least(self, 1, "lr_decay", "saturate")
 
 
 @dataclass(frozen=True)
-class Adam:
+class Adam(Checked):
     """Adam (Kingma and Ba 2015), at a constant rate unless told otherwise."""
 
     lr: float = 2e-4
@@ -62,6 +63,7 @@ class Adam:
     """The same for `beta2`, which rises."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(self, 0, "lr", "min_lr", "beta1", "beta2", "end_lr", "end_beta2")
         at_least(self, 1, "lr_decay")
         check(self, "less than 1", lambda number: number < 1, "beta1", "beta2", "end_beta2")
@@ -69,9 +71,12 @@ class Adam:
 
 OptimizerConfig = SGD | Adam
 
+MOST_THREADS = 1024
+"""More cost memory and gain nothing; the OpenMP library crashes on some ten thousand."""
+
 
 @dataclass(frozen=True)
-class Stage:
+class Stage(Checked):
     """One game between one pair of nets. Most presets are one stage; TFD has two."""
 
     generator: GeneratorConfig = field(default_factory=MLPGenerator)
@@ -95,6 +100,7 @@ class Stage:
     """Put this generator below the one of the stage before, whose z it then makes."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(self, 1, "epochs", "steps")
         if self.epochs is None and self.steps is None:
             raise UsageError("epochs and steps are both None; say how long: --epochs or --steps")
@@ -165,7 +171,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Runtime:
+class Runtime(Checked):
     """What the run computes on, resolved once, stored, and kept on resume."""
 
     device: str = "auto"
@@ -180,11 +186,12 @@ class Runtime:
     """On CUDA, record the step as a graph and replay it; fresh fakes only."""
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "threads")
+        super().__post_init__()
+        sizes(self, "threads", least=0, most=MOST_THREADS)
 
 
 @dataclass(frozen=True)
-class Ticks:
+class Ticks(Checked):
     """How often, in steps, the trainer looks up from its work."""
 
     log: int = 500
@@ -199,11 +206,12 @@ class Ticks:
     """Which score: a metric of `advnets evaluate`, of samples alone."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         at_least(self, 0, "log", "samples", "checkpoint", "evaluate")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Checked):
     """A whole run."""
 
     preset: str
@@ -214,6 +222,7 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.stages:
             raise UsageError("stages are none; give at least one")
         for stage in self.stages:

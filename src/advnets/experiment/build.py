@@ -32,6 +32,7 @@ from advnets.noise import Noise
 from advnets.training import runtime
 from advnets.training.algorithm import BatchStream, Table, Taking, take_turn
 from advnets.training.movers import mover
+from advnets.training.schedules import check_learning_rate
 from advnets.training.turns import captured, compiled, on_cuda
 
 
@@ -269,7 +270,15 @@ def _counted(run: config.Config, stage: config.Stage, facts: DataFacts) -> confi
     """A stage in rounds: what was counted as a run began stays, however long it is made."""
     steps = _steps(run, stage, facts) if stage.steps is None else stage.steps
     burn_in = stage.burn_in_steps or max(1, round(stage.burn_in * steps))
+    check_learning_rate("generator", stage.generator_optimizer, steps)
+    if not isinstance(stage.discriminator, config.NoDiscriminator):
+        check_learning_rate("discriminator", stage.discriminator_optimizer, steps * _k(stage.game))
     return replace(stage, steps=steps, burn_in_steps=burn_in)
+
+
+def _k(game: config.GameConfig) -> int:
+    """Return the most updates that D makes in a round."""
+    return game.k if isinstance(game, config.Game) else 1
 
 
 def _steps(run: config.Config, stage: config.Stage, facts: DataFacts) -> int:
