@@ -79,6 +79,11 @@ def guarded(arguments: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
+        from advnets.training.memory import explanation  # not what --help should wait for
+
+        if known := explanation(error, "ask for less at once, as by --num or --batch-size"):
+            print(f"advnets: {known}", file=sys.stderr)
+            return USAGE if isinstance(known, UsageError) else FAILURE
         print(
             f"advnets: unexpected {type(error).__name__}: {printable(str(error))}; "
             "this is a fault of advnets: run it again with --debug and report what that prints",

@@ -215,7 +215,7 @@ def plan_text(plan: Plan) -> str:
         ]
     lines += [
         f"time: about {duration(plan.seconds)}, measured on a few steps",
-        f"memory: about {plan.peak_bytes / 2**20:,.0f} MiB",
+        f"memory: {_megabytes(plan.peak_bytes)}",
         _written(plan.packed),
     ]
     return printable_lines("\n".join(lines))
@@ -229,6 +229,10 @@ def _written(packed: Sequence[Path]) -> str:
         "nothing was written but the data, packed into the cache, where training finds them: "
         f"{folders}"
     )
+
+
+def _megabytes(n: int | None) -> str:
+    return "not known on this system" if n is None else f"about {n / 2**20:,.0f} MiB"
 
 
 def _flat(indent: str, record: Mapping[str, Any]) -> list[str]:

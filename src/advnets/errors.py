@@ -15,6 +15,7 @@ AdvnetsError
 │   └── CheckpointError   a checkpoint that is absent, cannot be read, or is of another version
 │       └── UnusableCheckpointError  it is damaged or another run's; the one before may serve
 ├── StoppedError          a training that others wait for was asked to stop
+├── OutOfMemoryError      memory ran out, or would; the message says what to make smaller
 └── DivergedError         training ended in a state that is not usable
 
 and two warnings:
@@ -126,6 +127,10 @@ class UnusableCheckpointError(CheckpointError):
 
 class StoppedError(AdvnetsError):
     """A training that others wait for was asked to stop; what it has done is saved."""
+
+
+class OutOfMemoryError(AdvnetsError):
+    """Memory ran out, or would; the message says what to make smaller."""
 
 
 class DivergedError(AdvnetsError):

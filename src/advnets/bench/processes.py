@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from typing import Any
 from advnets.bench.contestants import Setting
 from advnets.bench.rows import Row
 from advnets.errors import AdvnetsError
-from advnets.experiment.plan import MAXRSS_UNIT
+from advnets.training.memory import wait_for_peak
 
 TRAINED = 50_000
 """MNIST's training pictures of one epoch; the last 10,000 are for validation."""
@@ -44,8 +43,8 @@ class Worker:
         return said["done"] / said["seconds"]
 
     def peak_bytes(self) -> int:
-        """Most memory held; the process ends."""
-        return int(self._ask("")["peak_bytes"])
+        """Return the most memory held, 0 where the system does not tell; the process ends."""
+        return int(self._ask("")["peak_bytes"] or 0)
 
     def _ask(self, line: str) -> dict[str, Any]:
         process = self.process
@@ -106,15 +105,14 @@ class Process:
             for said in errors:
                 if until and until in said:
                     passed = passed or time.perf_counter() - began
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        peak = wait_for_peak(process)
         if process.returncode:
             raise AdvnetsError(f"{self.row.name}, {self.who}: {said.strip()}")
-        self._most = max(self._most, usage.ru_maxrss * MAXRSS_UNIT)
+        self._most = max(self._most, peak)
         return 1 / passed if until else TRAINED / (time.perf_counter() - began)
 
     def peak_bytes(self) -> int:
-        """Most memory held by any of the processes."""
+        """Return the most memory held by any of the processes, 0 where the system does not tell."""
         return self._most
 
     def _command(self) -> tuple[str, ...]:

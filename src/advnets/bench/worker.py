@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from advnets.bench.contestants import CONTESTANTS, PEAKS, Setting
-from advnets.experiment.plan import peak_bytes
+from advnets.training.memory import peak_bytes
 
 
 def block(work: Iterator[int], seconds: float) -> dict[str, float]:

@@ -31,6 +31,7 @@ from advnets.nets.layers import Shape
 from advnets.noise import Noise
 from advnets.training import runtime
 from advnets.training.algorithm import BatchStream, Table, Taking, take_turn
+from advnets.training.memory import explained
 from advnets.training.movers import mover
 from advnets.training.schedules import check_learning_rate
 from advnets.training.turns import captured, compiled, on_cuda
@@ -186,6 +187,18 @@ def rebuilt_players(run: config.Config, stage: int, facts: DataFacts) -> dict[st
     return seats.players(run, stage, facts.shape, torch.zeros(facts.shape), len(facts.classes))
 
 
+def players_without_memory(
+    run: config.Config, stage: int, facts: DataFacts
+) -> dict[str, nn.Module]:
+    """The players of a stage as shapes alone, on torch's device "meta".
+
+    Raises:
+        OutOfMemoryError: a tensor would have more numbers than can be counted.
+    """
+    with explained("make the nets smaller"), torch.device("meta"):
+        return rebuilt_players(run, stage, facts)
+
+
 def table(
     run_config: config.Config,
     data: OpenedData,
@@ -209,7 +222,7 @@ def table(
         game=seats.game_of(stage.game, trust_code=trust_code),
         players=seated,
         movers={
-            name: mover(_optimizer(stage, name), net.parameters()) for name, net in seated.items()
+            name: mover(optimizer_of(stage, name), net.parameters()) for name, net in seated.items()
         },
         batches=_batches(stage.game, data.splits, feed),
         noise=Noise(seed, purpose=f"stage{number}", device=device, over=stage.burn_in_steps or 0),
@@ -218,7 +231,7 @@ def table(
     )
 
 
-def _optimizer(stage: config.Stage, player: str) -> config.OptimizerConfig:
+def optimizer_of(stage: config.Stage, player: str) -> config.OptimizerConfig:
     """D's own for D; all others are on G's side."""
     d = player == "discriminator"
     return stage.discriminator_optimizer if d else stage.generator_optimizer

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +14,15 @@ from advnets.data.places import cached_folders
 from advnets.experiment import build
 from advnets.experiment.adopted import adopted
 from advnets.experiment.data_summary import data_summary
+from advnets.experiment.memory_needed import SMALLER, check_memory
 from advnets.experiment.own import check_trusted
 from advnets.training import runtime
 from advnets.training.algorithm import play_round
+from advnets.training.memory import explained, memory_limit, peak_bytes
 
 WARM_UP = 3
 TIMED_SECONDS = 2.0
 MOST_ROUNDS = 200
-MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes in which the system counts a process's peak memory: macOS counts bytes, Linux KiB."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,8 @@ class Plan:
     data: dict[str, Any]
     """As `data_summary` has it."""
     stages: tuple[StagePlan, ...]
-    peak_bytes: int
+    peak_bytes: int | None
+    """None: the system does not tell."""
     packed: tuple[Path, ...] = ()
     """Folders of the cache that opening the data has written."""
 
@@ -69,6 +68,7 @@ def plan(run_config: config.Config, *, trust_code: bool = False) -> Plan:
 
     Raises:
         DataError: the data is absent or wrong.
+        OutOfMemoryError: the training needs more memory than there is.
         RunError: the game is a file's, whose code is not trusted (`trust_code`) or has changed.
     """
     check_trusted(run_config, trust_code=trust_code)
@@ -79,10 +79,12 @@ def plan(run_config: config.Config, *, trust_code: bool = False) -> Plan:
     packed = tuple(sorted(folder for folder in new if folder.parent not in new))
     resolved = build.resolved(run_config, data.facts, runtime.resolve(run_config.runtime))
     device = runtime.prepare(resolved.runtime)
-    stages = tuple(
-        _stage_plan(resolved, data, number, device, trust_code=trust_code)
-        for number in range(len(resolved.stages))
-    )
+    check_memory(resolved, data.facts, device)
+    with explained(SMALLER), memory_limit(device, resolved.runtime.threads):
+        stages = tuple(
+            _stage_plan(resolved, data, number, device, trust_code=trust_code)
+            for number in range(len(resolved.stages))
+        )
     summary = data_summary(data.splits, resolved.stages[-1].game)
     return Plan(resolved, summary, stages, peak_bytes(device), packed)
 
@@ -113,10 +115,3 @@ def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.monotonic()
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Most memory held so far: of the device, or of this process."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS_UNIT

@@ -20,6 +20,7 @@ from advnets.config import Config, OwnGame
 from advnets.data.scaling import Scaling
 from advnets.errors import RunError, RunWarning, UsageError
 from advnets.experiment.build import DataFacts, rebuilt_players, rebuilt_scaling, versions
+from advnets.experiment.memory_needed import check_weights
 from advnets.runs import RunDirectory
 from advnets.training.checkpoint import Newest, newest_usable
 
@@ -74,9 +75,11 @@ class StoredRun:
         """Build the nets of a stage, untrained.
 
         Raises:
+            OutOfMemoryError: they need more memory than is free.
             RunError: config.json describes none that can be built.
         """
         with self._building("nets"):
+            check_weights(self.config, stage, self.facts)
             return rebuilt_players(self.config, stage, self.facts)
 
     def scaling(self) -> Scaling:

@@ -23,6 +23,7 @@ from advnets.experiment import build
 from advnets.experiment.adopted import adopted, fixed_generator, with_absolute_paths
 from advnets.experiment.data_summary import data_summary
 from advnets.experiment.measure import Drawing, draw_samples, grid_classes
+from advnets.experiment.memory_needed import SMALLER, check_memory
 from advnets.experiment.modes import usual_score
 from advnets.experiment.on_the_way import check_score, score_on_the_way
 from advnets.experiment.own import check_trusted, own_games, with_files_of
@@ -34,6 +35,7 @@ from advnets.training.checkpoint import Checkpoint
 from advnets.training.ema import WeightAverage
 from advnets.training.final_state import Problem
 from advnets.training.loop import Hooks, Loop, Watcher
+from advnets.training.memory import explained, memory_limit
 from advnets.views.points import points_picture
 from advnets.views.report import write_report
 from advnets.views.samples import grid, save_grid
@@ -78,6 +80,7 @@ def train(
         ConfigDiffersError: resumed with another config.
         DataError: the data is absent or wrong, or has changed since the run began.
         DivergedError: numbers that are not finite were met for the third time.
+        OutOfMemoryError: the training needs more memory than there is.
     """
     check_trusted(run_config, trust_code=trust_code)
     run = RunDirectory(out)
@@ -89,7 +92,8 @@ def train(
         session = _resumed(run, run_config) if resume else _begun(run, run_config)
         session.trust_code = trust_code
         try:
-            return _play(run, session, interruption, watcher, resume=resume)
+            with explained(SMALLER):
+                return _play(run, session, interruption, watcher, resume=resume)
         except DivergedError:
             run.append_event({"kind": "end", "step": session.step, "reason": "diverged"})
             raise
@@ -119,7 +123,8 @@ def _play(
         left_out = {"kind": "left out", "step": session.step, "files": files}
         run.append_event(left_out)
         watcher.event(left_out)
-    complete = _play_stages(run, session, device, interruption, watcher)
+    with memory_limit(device, session.config.runtime.threads):
+        complete = _play_stages(run, session, device, interruption, watcher)
     ending = Ending(
         run.path,
         complete,
@@ -164,6 +169,7 @@ def _begun(run: RunDirectory, run_config: config.Config) -> Session:
     data = build.open_new_data(run_config.data)
     check_score(run_config.ticks, data)
     resolved = build.resolved(run_config, data.facts, resolved_runtime)
+    check_memory(resolved, data.facts, torch.device(resolved.runtime.device))
     nets = build.rebuilt_players(resolved, len(resolved.stages) - 1, data.facts)
     session = Session(resolved, data, stage=0, identity=identity(resolved, data.facts))
     run.write_config(build.record(resolved, data.facts, nets, shlex.join(sys.argv)))
@@ -180,6 +186,7 @@ def _resumed(run: RunDirectory, asked: config.Config) -> Session:
     check_score(agreed.ticks, data)
     agreed = build.resolved(agreed, data.facts, agreed.runtime)
     stored.players(len(agreed.stages) - 1)  # what cannot be built is refused here
+    check_memory(agreed, data.facts, torch.device(agreed.runtime.device))
     session, unusable = Session(agreed, data, stage=0, identity=stored.identity), ()
     if run.checkpoint_files():  # none where a run was killed before its first save
         newest = stored.newest()
