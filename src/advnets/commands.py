@@ -46,7 +46,8 @@ class Train:
     seed: int = 0
     """Of initial weights, noise, masks and order."""
     resume: Annotated[bool, FlagCreatePairsOff] = False
-    """Go on from the newest checkpoint of --out, to the bit."""
+    """Go on from the newest checkpoint of --out, to the bit.
+    With another --device, --precision or --threads the run is no longer bit-exact from there on."""
     dry_run: Annotated[bool, FlagCreatePairsOff] = False
     """Print the resolved config, parameters, estimated time and memory; train and write nothing.
     Images that are opened for the first time are packed into the cache, as training would do."""

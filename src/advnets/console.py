@@ -80,6 +80,11 @@ class Console:
         )
         for text in data_lines(event["data"]) if "data" in event else ():
             self.line(text)
+        for name, (before, now) in event.get("changed", {}).items():
+            self.line(
+                f"{name} is {now}, no longer {before}: from step {event['step']:,} on, the run is "
+                "not bit-exact any more"
+            )
         if self.stream.isatty():
             self.bar = tqdm(
                 total=(self.steps - self._began_at) * self.pictures_a_round,
@@ -96,7 +101,7 @@ class Console:
             return
         done = event["step"] - self._began_at
         left = (time.monotonic() - self._began) / max(done, 1) * (self.steps - event["step"])
-        rate = event["pictures_per_second"]  # None where a coarse clock has not advanced
+        rate = event.get("pictures_per_second")  # absent where a coarse clock has not advanced
         speed = "" if rate is None else f"{rate:,.0f} pictures/s  "
         self.line(
             f"step {event['step']:,}/{self.steps:,}  epoch {event['epoch']:.1f}  {watched}  "

@@ -30,6 +30,7 @@ _CONFIG = {
     "data": dict[str, Any],
     "parameters": dict[str, int],
     "versions": dict[str, str],
+    "bit_exact_until_step": int,
 }
 _WITHIN = {
     "config": {"preset": str, "seed": int, "stages": tuple[dict[str, Any], ...]},
@@ -55,8 +56,8 @@ _SCORE = {
     ),
 }
 _EVENT = {
-    **dict.fromkeys(("step", "steps", "met", "attempt"), int),
-    **dict.fromkeys(("kind", "device", "reason", "metric", "weights", "precision"), str),
+    **dict.fromkeys(("step", "steps", "met", "attempt", "threads"), int),
+    **dict.fromkeys(("kind", "device", "reason", "problem", "metric", "weights", "precision"), str),
     **dict.fromkeys(("epoch", "seconds", "processor_seconds", "time"), float),
     "pictures_per_second": float | None,
     "files": dict[str, str],

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 
+import pytest
+import torch
+
 from advnets.runs import RunDirectory
 
 
@@ -129,3 +132,84 @@ def test_the_command_that_began_a_run_goes_on_with_resume(said, tmp_path, quick)
     assert said(*told)[0] == 0
     code, _, err = said(*told, "--resume", "--steps", "40")
     assert code == 0, err
+
+
+def as_on_a_gpu(run, **runtime):
+    """The run's record, as a machine with a GPU writes it; what is trained stays as it is."""
+    file = RunDirectory(run).config_file
+    record = json.loads(file.read_text())
+    record["config"]["runtime"] |= {"device": "cuda", "precision": "bfloat16"} | runtime
+    file.write_text(json.dumps(record))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_run_from_a_gpu_goes_on_where_there_is_none_when_told(said, tmp_path, quick):
+    """And the message that refuses it says so: the flag that it names is taken."""
+    run = tmp_path / "run"
+    assert said("train", "digits", "--out", run, *quick)[0] == 0
+    as_on_a_gpu(run, graph=True)
+    longer = ("train", "--resume", "--out", run, "--steps", "40")
+    code, _, err = said(*longer)
+    assert code == 2
+    assert err == (
+        f"advnets: {run} was trained on cuda, which this machine lacks; say --device cpu to go on "
+        "here, from where it is no longer bit-exact\n"
+    )
+    code, _, err = said(*longer, "--device", "cpu")
+    assert code == 0, err
+    said_of_device = (
+        "device is cpu, no longer cuda: from step 30 on, the run is not bit-exact any more"
+    )
+    assert said_of_device in err
+    record = RunDirectory(run).read_config()
+    assert record["config"]["runtime"] | {"threads": 1} == {
+        "device": "cpu",
+        "precision": "bfloat16",
+        "threads": 1,
+        "compile": False,
+        "graph": False,
+    }
+    assert record["bit_exact_until_step"] == 30
+    resumed = [event for event in RunDirectory(run).events() if event["kind"] == "resume"][-1]
+    assert resumed["changed"]["device"] == ["cuda", "cpu"]
+    assert "from step 30 on, it is not bit-exact" in (run / "report.html").read_text("utf-8")
+
+
+def test_a_run_from_a_gpu_opens_on_a_cpu(said, tmp_path, quick):
+    run, out = tmp_path / "run", tmp_path / "x.png"
+    assert said("train", "digits", "--out", run, *quick)[0] == 0
+    as_on_a_gpu(run, graph=True)
+    for command in (
+        ("sample", run, "--num", "4", "--out", out),
+        ("evaluate", run, "--metrics", "frechet", "--num", "50"),
+        ("view", run, "samples", "--num", "4"),
+    ):
+        code, _, err = said(*command)
+        assert code == 0, err
+
+
+def test_other_threads_and_precision_are_taken_and_said(said, tmp_path, quick):
+    """The first step that is not bit-exact stays the first; changing nothing marks nothing."""
+    run = tmp_path / "run"
+    assert said("train", "digits", "--out", run, *quick)[0] == 0
+    steps = (
+        ("--precision", "float32", "--threads", "1"),
+        ("--threads", "2"),
+        ("--precision", "bfloat16"),
+    )
+    marks = []
+    for number, more in enumerate(steps, 4):
+        code, _, err = said("train", "--resume", "--out", run, "--steps", f"{number}0", *more)
+        assert code == 0, err
+        marks.append(RunDirectory(run).read_config().get("bit_exact_until_step"))
+        assert ("not bit-exact any more" in err) == (number > 4)
+    assert marks == [None, 40, 40]
+
+
+def test_a_run_with_nothing_left_to_play_stays_as_it_was(said, tmp_path, quick):
+    run = tmp_path / "run"
+    assert said("train", "digits", "--out", run, *quick)[0] == 0
+    assert said("train", "--resume", "--out", run, "--threads", "2")[0] == 0
+    record = RunDirectory(run).read_config()
+    assert "bit_exact_until_step" not in record
+    assert record["config"]["runtime"]["threads"] == 1

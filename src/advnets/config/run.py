@@ -172,7 +172,10 @@ class Stage(Checked):
 
 @dataclass(frozen=True)
 class Runtime(Checked):
-    """What the run computes on, resolved once, stored, and kept on resume."""
+    """What the run computes on, resolved once and stored; kept on resume unless another is said.
+
+    A run that is resumed with another one is marked as no longer bit-exact from there on.
+    """
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:N or mps."""

@@ -7,7 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +70,9 @@ def train(
     """Train as the config says and leave everything in the run directory `out`.
 
     With `resume`, go on from the newest checkpoint to the bit; `run_config` must be the stored
-    one, save that steps and ticks may differ. A game in a file of Python runs that file's code,
-    which `trust_code` allows.
+    one, save that steps, ticks and runtime may differ. With another device, precision or number of
+    threads the run is marked as no longer bit-exact from there on. A game in a file of Python runs
+    that file's code, which `trust_code` allows.
 
     Raises:
         RunError: the directory holds a run already, none to resume, or is in use; the game is a
@@ -114,7 +115,13 @@ def _play(
     """Play what is left of a run, and write down how it began and ended."""
     device = runtime.prepare(session.config.runtime)
     opening = {"kind": "resume" if resume else "start", "time": time.time()}
-    chosen = {"device": str(device), "precision": session.config.runtime.precision}
+    chosen: dict[str, Any] = {
+        "device": str(device),
+        "precision": session.config.runtime.precision,
+        "threads": session.config.runtime.threads,
+    }
+    if session.changed:
+        chosen["changed"] = session.changed
     summary = data_summary(session.data.splits, session.config.stages[-1].game)
     facts = {"step": session.step, "steps": session.steps, **chosen, "data": summary}
     run.append_event(opening | facts)
@@ -151,6 +158,8 @@ class Session:
     restore: Checkpoint | None = None
     step: int = 0
     trust_code: bool = False
+    changed: Mapping[str, tuple[object, object]] = field(default_factory=dict[str, Any])
+    """Fields of the runtime that differ from the stored ones: from what, to what."""
     problem: Problem | None = None
     """Why the last state of the last stage is not usable."""
 
@@ -181,7 +190,9 @@ def _resumed(run: RunDirectory, asked: config.Config) -> Session:
     stored = StoredRun.read(run.path)
     facts = stored.facts
     agreed = _agreed(stored.config, asked, run.path)
-    runtime.resolve(agreed.runtime)  # the machine may lack what the run began with
+    if agreed.runtime.device == stored.config.runtime.device:
+        _require_device(agreed.runtime, run.path)
+    agreed = replace(agreed, runtime=runtime.resolve(agreed.runtime))
     data = build.open_data_of_run(run.path, agreed.data, facts)
     check_score(agreed.ticks, data)
     agreed = build.resolved(agreed, data.facts, agreed.runtime)
@@ -198,9 +209,38 @@ def _resumed(run: RunDirectory, asked: config.Config) -> Session:
         )
     for path in unusable:
         run.set_aside(path)
-    run.write_config({**stored.record, "config": to_json(agreed)})
+    record, before = {**stored.record, "config": to_json(agreed)}, stored.config.runtime
+    if session.step < session.steps:
+        session.changed = _changed(before, agreed.runtime)
+    if session.changed:
+        record.setdefault("bit_exact_until_step", session.step)
+    else:
+        record["config"]["runtime"] = to_json(before)  # nothing is computed otherwise
+    run.write_config(record)
     run.forget_after(session.step)
     return session
+
+
+def _require_device(chosen: config.Runtime, path: Path) -> None:
+    """Refuse to go on where the device that a run was trained on is absent.
+
+    Raises:
+        UsageError: it is; the message says how to go on without it.
+    """
+    try:
+        runtime.resolve(chosen)
+    except UsageError:
+        here = runtime.resolve(config.Runtime()).device
+        raise UsageError(
+            f"{path} was trained on {chosen.device}, which this machine lacks; say --device {here} "
+            "to go on here, from where it is no longer bit-exact"
+        ) from None
+
+
+def _changed(stored: config.Runtime, chosen: config.Runtime) -> dict[str, tuple[object, object]]:
+    """Return the fields in which the runtime differs from the stored one: from what, to what."""
+    before, now = asdict(stored), asdict(chosen)
+    return {name: (before[name], now[name]) for name in now if before[name] != now[name]}
 
 
 def _at_checkpoint(session: Session, checkpoint: Checkpoint) -> Session:
@@ -210,7 +250,7 @@ def _at_checkpoint(session: Session, checkpoint: Checkpoint) -> Session:
 
 
 def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.Config:
-    """The stored config, with the asked one's steps, epochs and ticks, which may differ.
+    """The stored config, with the asked one's steps, epochs, ticks and runtime, which may differ.
 
     Schedules stay as they were counted out: a run that is made longer goes on at their ends.
 
@@ -218,13 +258,16 @@ def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.C
         ConfigDiffersError: anything else differs.
     """
     chosen, wanted = stored.runtime, asked.runtime
+    device = chosen.device if wanted.device == "auto" else wanted.device
     asked = replace(
         asked,
         runtime=replace(
             wanted,
-            device=chosen.device if wanted.device == "auto" else wanted.device,
+            device=device,
             precision=chosen.precision if wanted.precision == "auto" else wanted.precision,
             threads=wanted.threads or chosen.threads,
+            # On another device there is no graph to record; what is computed stays the same.
+            graph=wanted.graph and (device == chosen.device or device.startswith("cuda")),
         ),
     )
     stored, asked = with_absolute_paths(stored), with_absolute_paths(asked)
@@ -236,6 +279,7 @@ def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.C
             replace(stored.stage, steps=asked.stage.steps, epochs=asked.stage.epochs)
         ),
         ticks=asked.ticks,
+        runtime=asked.runtime,
         # Where the data lies is not what it is: the digest decides.
         data=replace(stored.data, source=asked.data.source, directory=asked.data.directory),
     )

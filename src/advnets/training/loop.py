@@ -269,8 +269,8 @@ class Loop:
                 "seconds": round(seconds, 3),
                 # Of all threads: on a machine that is busy with other work, what it really took.
                 "processor_seconds": round(now.processor - since.processor, 3),
-                # None: no time passed on a coarse clock.
-                "pictures_per_second": round(pictures / seconds, 1) if seconds else None,
+                # Left out where a coarse clock has not advanced.
+                **({"pictures_per_second": round(pictures / seconds, 1)} if seconds else {}),
                 **means,
             }
         )

@@ -34,7 +34,19 @@ def kicker(record: Record, events: Sequence[Record]) -> str:
 
 def summary(record: Record, events: Sequence[Record]) -> str:
     """One paragraph: who played, on what, how far, and how the game stands."""
-    return " ".join(filter(None, [_players(record), _progress(events), _standing(events)]))
+    said = [_players(record), _progress(events), _exactness(record), _standing(events)]
+    return " ".join(filter(None, said))
+
+
+def _exactness(record: Record) -> str:
+    """Return from which step on a run is not bit-exact; nothing where it is."""
+    step: int | None = record.get("bit_exact_until_step")
+    if step is None:
+        return ""
+    return (
+        f"It was resumed on another device, precision or number of threads: from step {step:,} on, "
+        "it is not bit-exact."
+    )
 
 
 def complete(events: Sequence[Record]) -> bool:
