@@ -30,6 +30,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
+import signal
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -139,6 +140,17 @@ class DivergedError(AdvnetsError):
 
 class DivergedWarning(UserWarning):
     """A training that was started from Python ended in a state that is not usable."""
+
+
+class StoppedBySignal(KeyboardInterrupt):
+    """A signal that asked the process to end before there was anything to save.
+
+    `signal` says which one; `detail` is what the message adds.
+    """
+
+    def __init__(self, number: int, detail: str = "") -> None:
+        self.signal = signal.Signals(number)
+        super().__init__(f"stopped by {self.signal.name}{detail}")
 
 
 class FewPicturesWarning(UserWarning):

@@ -21,7 +21,7 @@ _MOST_BYTES, _MOST_IN_LINE, _MOST_IN_NAME = 2**28, 2**26, 200
 _LONE = re.compile(r"\\u(d[89a-f]|0000)", re.IGNORECASE)
 """How JSON writes half a character, which no file can hold, and the null, which no path can."""
 
-_Plain = str | bool | int | float | None
+_PLAIN = str | bool | int | float | None
 
 _CONFIG = {
     "advnets": str,
@@ -51,9 +51,7 @@ _SCORE = {
     **dict.fromkeys(("extractor", "extractor_sha256", "likelihood"), str | None),
     "keep": float | None,
     "class_shares": str | None,
-    **dict.fromkeys(
-        ("seed", "step", "labels", "n_known", "n_fake"), str | bool | int | float | None
-    ),
+    **dict.fromkeys(("seed", "step", "labels", "n_known", "n_fake"), _PLAIN),
 }
 _EVENT = {
     **dict.fromkeys(("step", "steps", "met", "attempt", "threads"), int),

@@ -208,7 +208,11 @@ class RunDirectory:
 
     def checkpoint_files(self) -> list[Path]:
         """All checkpoints, oldest first."""
-        return list(self._by_step(self.checkpoints, ".safetensors").values())
+        return list(self.checkpoints_by_step().values())
+
+    def checkpoints_by_step(self) -> dict[int, Path]:
+        """Return all checkpoints by their steps, oldest first."""
+        return self._by_step(self.checkpoints, ".safetensors")
 
     def _by_step(self, folder: Path, ending: str) -> dict[int, Path]:
         """Files that are named by a step, in the order of steps."""

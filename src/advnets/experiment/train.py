@@ -77,7 +77,7 @@ def train(
     Raises:
         RunError: the directory holds a run already, none to resume, or is in use; the game is a
             file's, whose code is not trusted or has changed.
-        StopRequestedError: a signal came before there was anything to save.
+        StoppedBySignal: a signal came before there was anything to save.
         ConfigDiffersError: resumed with another config.
         DataError: the data is absent or wrong, or has changed since the run began.
         DivergedError: numbers that are not finite were met for the third time.

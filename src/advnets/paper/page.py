@@ -11,14 +11,14 @@ from typing import Any
 from PIL import Image
 
 from advnets.errors import require
-from advnets.paper.part import Check, Formula, Part, Picture, Table, Words, unescaped
+from advnets.paper.part import ESCAPED, Check, Formula, Part, Picture, Table, Words, unescaped
 from advnets.paper.result import Result
 from advnets.views.html import Html, data_uri, document, element, void
 
 _DENSITY = 2
 """Pixels of a drawn figure to one of the page."""
-_MARKED = re.compile(r"(`(?:\\.|[^`\\])+`|\$(?:\\.|[^$\\])+\$)")
-_PIECES = re.compile(rf"(\\[$`{{}}\\]|{_MARKED.pattern[1:-1]})")
+_MARKED = r"`(?:\\.|[^`\\])+`|\$(?:\\.|[^$\\])+\$"
+"""Pattern of code and of a formula; a mark within them that is escaped does not end them."""
 
 
 def page(parts: Mapping[str, Part], results: Sequence[Result], folders: Mapping[str, Path]) -> str:
@@ -101,11 +101,11 @@ def _checks(rows: Iterable[tuple[object, Check]]) -> Html:
 
 def marked(text: str) -> list[object]:
     """Text with its `code` and its $formulas$ as elements."""
-    return [_mark(piece) for piece in _PIECES.split(text) if piece]
+    return [_mark(piece) for piece in re.split(f"({ESCAPED}|{_MARKED})", text) if piece]
 
 
 def _mark(piece: str) -> object:
-    if _MARKED.fullmatch(piece) is None:
+    if re.fullmatch(_MARKED, piece) is None:
         return unescaped(piece)
     inner = piece[1:-1]
     return element("code", unescaped(inner)) if piece[0] == "`" else math_html(inner)

@@ -16,7 +16,9 @@ from advnets.files import write_atomically
 from advnets.runs import RunDirectory
 from advnets.training.loop import Watcher
 
-_ESCAPED = re.compile(r"\\([$`{}\\])")
+_MARK = r"[$`{}\\]"
+ESCAPED = rf"\\{_MARK}"
+"""Pattern of an escaped mark, as `literal` writes it."""
 
 
 def literal(text: str) -> str:
@@ -24,17 +26,17 @@ def literal(text: str) -> str:
 
     A dollar sign, backtick, brace or backslash is then shown as itself.
     """
-    return re.sub(r"([$`{}\\])", r"\\\1", text)
+    return re.sub(_MARK, r"\\\g<0>", text)
 
 
 def unescaped(text: str) -> str:
     """Return what `literal` was given."""
-    return _ESCAPED.sub(r"\1", text)
+    return re.sub(ESCAPED, lambda mark: mark[0][1], text)
 
 
 def plain(text: str) -> str:
     """Return text as a terminal shows it, without the marks of code and formulas."""
-    return re.sub(r"\\([$`{}\\])|[$`{}\\]", lambda mark: mark[1] or "", text)
+    return re.sub(f"{ESCAPED}|{_MARK}", lambda mark: mark[0][1:], text)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from xxhash import xxh3_128
 from advnets.errors import CheckpointError, UnusableCheckpointError
 from advnets.files import write_atomically
 from advnets.run_files import parse_json
+from advnets.training.memory import is_out_of_memory
 
 FORMAT = 2
 """Version of checkpoints; another one is refused, not guessed at."""
@@ -165,7 +166,7 @@ def _opened(path: Path) -> Generator[Any]:
     except OSError as error:
         raise _unreadable(path, error) from None
     except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
-        if "allocate memory" in str(error):
+        if is_out_of_memory(error):
             raise _unreadable(path, error) from None
         raise UnusableCheckpointError(f"{path} is truncated or no checkpoint ({error})") from None
 

@@ -245,9 +245,8 @@ class Loop:
     def _regular_checkpoints(self) -> list[Path]:
         """Return the stage's checkpoints that a run without a stop has as well, oldest first."""
         every = self.ticks.checkpoint or self.steps + 1
-        files = self.run.checkpoint_files()
-        steps = [int(file.stem.removeprefix("step-")) - self.steps_before for file in files]
-        return [file for file, n in zip(files, steps, strict=True) if n >= 0 and n % every == 0]
+        files, before = self.run.checkpoints_by_step(), self.steps_before
+        return [file for n, file in files.items() if n >= before and (n - before) % every == 0]
 
     def _retry(self, attempt: int) -> None:
         self.attempt = attempt

@@ -101,11 +101,16 @@ def explained(advice: str) -> Generator[None]:
         raise found from error
 
 
+def is_out_of_memory(error: Exception) -> bool:
+    """Return whether an error of Python or torch says that memory ran out."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _EXHAUSTED.search(str(error)) is not None
+    )
+
+
 def explanation(error: Exception, advice: str) -> AdvnetsError | None:
     """Return what `explained` raises in place of an error; None: the error is another one."""
-    if isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and _EXHAUSTED.search(str(error))
-    ):
+    if is_out_of_memory(error):
         return OutOfMemoryError(f"memory ran out ({_wanted(error)}); {advice}")
     if isinstance(error, ValueError) and _SINGLE_VALUE in str(error):
         return UsageError(

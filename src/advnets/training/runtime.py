@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from advnets import config
-from advnets.errors import UsageError
+from advnets.errors import StoppedBySignal, UsageError
 
 _BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -139,16 +139,6 @@ def _device(name: str) -> torch.device:
     return device
 
 
-class StopRequestedError(KeyboardInterrupt):
-    """A signal that came before there was anything to save; `signal` says which."""
-
-    def __init__(self, number: int) -> None:
-        self.signal = signal.Signals(number)
-        super().__init__(
-            f"stopped by {self.signal.name} before the first step; nothing was trained"
-        )
-
-
 class Interruption:
     """Whether a person or the system has asked the run to stop."""
 
@@ -164,9 +154,9 @@ class Interruption:
 def interruptible() -> Generator[Interruption]:
     """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop.
 
-    Until the request can be deferred it is raised as a `StopRequestedError`; a second SIGINT acts
-    as usual. SIGHUP stays ignored
-    where it is, as under nohup; signals that the system lacks are left out.
+    Until the request can be deferred it is raised as `StoppedBySignal`; a second SIGINT acts as
+    usual. SIGHUP stays ignored where it is, as under nohup; signals that the system lacks are left
+    out.
     """
     interruption = Interruption()
 
@@ -174,7 +164,7 @@ def interruptible() -> Generator[Interruption]:
         interruption.signal = signal.Signals(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if not interruption.deferred:
-            raise StopRequestedError(number)
+            raise StoppedBySignal(number, " before the first step; nothing was trained")
 
     try:
         before = {number: signal.signal(number, ask) for number in _stop_signals()}

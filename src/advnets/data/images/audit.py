@@ -59,9 +59,9 @@ class Audit:
     notes: tuple[str, ...]
     """How the folders were read, where they may be read in two ways."""
     deep_images: int = 0
-    """Images of more than 8 bits a channel, …"""
+    """Number of images with more than 8 bits a channel."""
     levels: tuple[float, float] | None = None
-    """… and the least and the largest of their values."""
+    """The least and the largest value in those images."""
 
 
 def audit_files(

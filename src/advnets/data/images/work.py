@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from advnets.data.images.files import Collection, Reader
 from advnets.data.images.jobs import Job
-from advnets.errors import DataError
+from advnets.errors import DataError, StoppedBySignal
 
 T = TypeVar("T")
 _CHUNK = 128
@@ -124,14 +124,6 @@ def _work(
             except DataError as error:
                 results.append((number, error))
     return results
-
-
-class StoppedBySignal(KeyboardInterrupt):
-    """A signal that asked the process to end; `signal` says which."""
-
-    def __init__(self, number: int) -> None:
-        self.signal = signal.Signals(number)
-        super().__init__(f"stopped by {self.signal.name}")
 
 
 @contextmanager
