@@ -107,10 +107,10 @@ def test_workers_end_with_their_parent(many, few, tmp_path, command, number):
     assert printed[0] == ""
     assert "Traceback" not in printed[1]
     assert not (tmp_path / "out").exists()
-    left = list(tmp_path.glob(".*.part"))
+    left = list(tmp_path.glob(".*.unfinished-pack*"))
     if number == signal.SIGKILL:
         assert victim.returncode == -signal.SIGKILL
-        assert len(left) == (command == "pack")
+        assert len(left) == 2 * (command == "pack")  # the folder and its lock
     else:
         assert victim.returncode == 128 + number, printed
         assert left == []
@@ -118,7 +118,7 @@ def test_workers_end_with_their_parent(many, few, tmp_path, command, number):
         done = started("data", "pack", few, tmp_path / "another")
         _, errors = done.communicate(timeout=PATIENCE)
         assert done.returncode == 0, errors
-        assert list(tmp_path.glob(".*.part")) == []
+        assert list(tmp_path.glob(".*.unfinished-pack*")) == []
         assert (tmp_path / "another" / "pack.json").exists()
 
 
@@ -129,7 +129,7 @@ def test_a_pack_that_is_being_made_is_no_remains(many, few, tmp_path):
     other = started("data", "pack", few, tmp_path / "another")
     other.communicate(timeout=PATIENCE)
     assert other.returncode == 0
-    assert len(list(tmp_path.glob(".out.*.part"))) == 1
+    assert len(list(tmp_path.glob(".out.*.unfinished-pack"))) == 1
     living.terminate()
     living.communicate(timeout=PATIENCE)
 

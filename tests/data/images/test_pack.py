@@ -317,7 +317,7 @@ def test_killed_while_packing_the_next_one_begins_anew(folder, cache):
     for wait in (0.05, 0.3):
         victim = process(folder)
         deadline = time.monotonic() + 30
-        while not list(cache.glob("packs/.*.part")) and time.monotonic() < deadline:
+        while not list(cache.glob("packs/.*.unfinished-pack")) and time.monotonic() < deadline:
             time.sleep(0.005)
         time.sleep(wait)
         os.killpg(victim.pid, signal.SIGKILL)
@@ -326,7 +326,7 @@ def test_killed_while_packing_the_next_one_begins_anew(folder, cache):
     out, errors = done.communicate(timeout=60)
     assert done.returncode == 0, errors
     assert out.strip() == opened(folder, Frame(256, 256)).digest()
-    assert not list(cache.glob("packs/.*.part"))
+    assert not list(cache.glob("packs/.*.unfinished-pack*"))
 
 
 def test_two_starts_at_once_pack_once(folder, cache):
@@ -360,3 +360,13 @@ def test_processes_that_decode_do_not_wait_for_torch():
     code = f"import sys, advnets.data.images.work; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_kill_between_lock_and_folder_leaves_nothing_for_good(folder, tmp_path):
+    lock = tmp_path / ".out.01234567.unfinished-pack-lock"
+    theirs = tmp_path / ".out.01234567.part"
+    lock.touch()
+    theirs.mkdir()
+    pack(find_pictures(folder), FRAME, tmp_path / "out")
+    assert not lock.exists()
+    assert theirs.exists()  # another program's

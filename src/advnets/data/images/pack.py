@@ -8,8 +8,8 @@ training pictures come first, then those for validation, for test, and those wit
 
 from __future__ import annotations
 
+import secrets
 import shutil
-import tempfile
 from collections.abc import Generator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -29,8 +29,8 @@ from advnets.errors import DataError, UsageError, WriteError
 from advnets.files import file_lock, flush, made_folder
 
 _BLOCK = 1024
-_LOCK = ".lock"
-"""Within a pack that is being made."""
+_UNFINISHED, _LOCK = ".unfinished-pack", ".unfinished-pack-lock"
+"""Endings of the folder of a pack that is being made, and of its lock."""
 _SPARE_BYTES = 64 << 20
 """That a disk must have left, besides the pack."""
 
@@ -86,9 +86,7 @@ def pack(
                 identity=identity,
             )
             for file in folder.iterdir():
-                if file.name != _LOCK:
-                    flush(file)
-            (folder / _LOCK).unlink(missing_ok=True)
+                flush(file)
             folder.rename(out)
     except OSError as error:
         raise WriteError(out, error) from None
@@ -194,30 +192,30 @@ def _keep_rows(folder: Path, rows: np.ndarray) -> None:
 def _beside(out: Path) -> Generator[Path]:
     """Give a new folder next to `out`, which is gone afterwards unless it was renamed.
 
-    While this process lives it holds a lock within the folder, by which others see that it is not
+    While this process lives it holds a lock beside the folder, by which others see that it is not
     abandoned.
     """
     with made_folder(out.parent):
         _remove_abandoned(out.parent)
-        folder = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
-        folder.chmod(0o755)
-        try:
-            with file_lock(folder / _LOCK, timeout=0.0):
+        folder = out.parent / f".{out.name}.{secrets.token_hex(4)}{_UNFINISHED}"
+        # Lock before the folder is there: what has no lock any more is abandoned.
+        with file_lock(folder.with_suffix(_LOCK)):
+            try:
+                folder.mkdir()
                 yield folder
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.with_suffix(_LOCK).unlink(missing_ok=True)
 
 
 def _remove_abandoned(parent: Path) -> None:
     """Remove the unfinished packs in a folder whose processes were killed."""
-    for folder in parent.glob(".*.part"):
-        if not (folder / _LOCK).is_file():
-            continue
-        with suppress(Timeout, OSError):  # another process holds it, or it is another user's
-            with file_lock(folder / _LOCK, timeout=0.0) as locked:
-                pass
+    for lock in parent.glob(f".*{_LOCK}"):
+        # Another process may hold it, or it is another user's.
+        with suppress(Timeout, OSError), file_lock(lock, timeout=0.0) as locked:
             if locked:
-                shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(lock.with_suffix(_UNFINISHED), ignore_errors=True)
+                lock.unlink(missing_ok=True)
 
 
 def _make_room(folder: Path, size: int) -> None:
