@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from advnets import config
-from advnets.errors import ConfigDiffersError, RunError
+from advnets.errors import ConfigDiffersError, RunError, StoppedBySignal
 from advnets.experiment import build, seats
 from advnets.experiment.measure import Drawing, draw_samples
 from advnets.experiment.scores import Subject, parzen_records
@@ -310,3 +311,16 @@ def test_samples_are_drawn_in_the_precision_of_the_run(tiny):
     assert not torch.equal(exact, short)
     torch.testing.assert_close(exact, short, rtol=0, atol=2**-7)
     assert torch.equal(short, more[:20])
+
+
+def test_a_signal_before_the_first_step_leaves_the_name_free(tiny, tmp_path, quiet):
+    """Once config.json is written too: the same command starts the same training."""
+
+    class Stopped(Crashing):
+        def event(self, event):
+            raise StoppedBySignal(signal.SIGTERM)
+
+    with pytest.raises(StoppedBySignal):
+        train(tiny, tmp_path / "run", Stopped(None))
+    assert not RunDirectory(tmp_path / "run").begun
+    train(tiny, tmp_path / "run", quiet)

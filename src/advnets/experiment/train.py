@@ -18,7 +18,13 @@ from torch import Tensor, nn
 from advnets import config
 from advnets.codec import differences, to_json
 from advnets.data.source import Part
-from advnets.errors import ConfigDiffersError, DivergedError, RunError, UsageError
+from advnets.errors import (
+    ConfigDiffersError,
+    DivergedError,
+    RunError,
+    StoppedBySignal,
+    UsageError,
+)
 from advnets.experiment import build
 from advnets.experiment.adopted import adopted, fixed_generator, with_absolute_paths
 from advnets.experiment.data_summary import data_summary
@@ -98,7 +104,7 @@ def train(
         except DivergedError:
             run.append_event({"kind": "end", "step": session.step, "reason": "diverged"})
             raise
-        except Exception:
+        except (Exception, StoppedBySignal):
             if session.step == 0 and not resume:
                 run.withdraw()  # a start that failed does not block its name
             raise
@@ -173,7 +179,7 @@ def _begun(run: RunDirectory, run_config: config.Config) -> Session:
     """Begin a run: open its data, resolve its config, write both down."""
     resolved_runtime = runtime.resolve(run_config.runtime)
     run_config = adopted(with_absolute_paths(run_config))
-    if run_config.data.source == str(run.path.absolute()):
+    if Path(run_config.data.source).resolve() == run.path.resolve():
         raise UsageError(f"{run.path} holds the data; give another --out for the run")
     data = build.open_new_data(run_config.data)
     check_score(run_config.ticks, data)
