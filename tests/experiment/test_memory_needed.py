@@ -12,7 +12,7 @@ import torch
 
 from advnets import config, presets
 from advnets.errors import OutOfMemoryError
-from advnets.experiment import build
+from advnets.experiment import build, stored
 from advnets.experiment.memory_needed import check_memory, memory_needed
 from advnets.runs import RunDirectory
 
@@ -143,3 +143,18 @@ def test_a_batch_of_one_with_batch_normalization_is_a_sentence(said, tmp_path, n
             "say --batch-size 2 or more, or leave batch normalization out"
         )
         assert not (tmp_path / "run").exists()
+
+
+def test_memory_that_runs_out_is_not_blamed_on_the_config(said, tmp_path, monkeypatch):
+    """The file is whole: nobody is told to restore it."""
+    run = tmp_path / "run"
+    assert said("train", "digits", "--steps", "2", "--threads", "1", "--out", run)[0] == 0
+
+    def exhausted(*_):
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(stored, "rebuilt_players", exhausted)
+    code, _, err = said("sample", run, "--out", tmp_path / "grid.png")
+    assert code == 1
+    assert "memory ran out" in err
+    assert "restore" not in err

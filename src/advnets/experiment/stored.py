@@ -23,6 +23,7 @@ from advnets.experiment.build import DataFacts, rebuilt_players, rebuilt_scaling
 from advnets.experiment.memory_needed import check_weights
 from advnets.runs import RunDirectory
 from advnets.training.checkpoint import Newest, newest_usable
+from advnets.training.memory import is_out_of_memory
 
 # What building a net raises on sizes that no preset has.
 _FAULTS = (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError, MemoryError)
@@ -96,6 +97,8 @@ class StoredRun:
         try:
             yield
         except (UsageError, *_FAULTS) as error:
+            if is_out_of_memory(error):
+                raise  # the file may be whole
             raise RunError(
                 f"{self.directory.config_file} describes {what} that cannot be built "
                 f"({str(error)[:200]}); restore the file"
