@@ -102,6 +102,7 @@ def _say_warning(message: Warning | str, category: type[Warning], *place: Any) -
 
 def run(given: list[str]) -> int:
     """Parse the arguments and do what they ask."""
+    _require_working_directory()
     if given == ["--version"]:
         print(f"advnets {__version__}")
         return 0
@@ -119,6 +120,20 @@ def run(given: list[str]) -> int:
             f"data came twice, as {preset!r} and as --data {asked.data.source!r}; give one of them"
         )
     return asked.run(start, typed=typed_preset(given))
+
+
+def _require_working_directory() -> None:
+    """Refuse to start in a directory that was removed, where no library loads its files.
+
+    Raises:
+        UsageError: it was.
+    """
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise UsageError(
+            f"the directory that you are in cannot be used ({error.strerror}); change to another"
+        ) from None
 
 
 def config_of(line: str) -> Config:

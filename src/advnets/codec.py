@@ -71,8 +71,12 @@ def _one_of(value: Any, kind: Any) -> Any:
 
 
 def _tuple_hook(converter: Converter, kind: Any) -> Callable[[Any, Any], Any]:
-    """Return a hook that makes tuples of lists, and of no other iterable: a text is none."""
+    """Return a hook that makes tuples of lists, and of no other iterable: a text is none.
+
+    All values of a tuple are of one type, as in every config.
+    """
     first, *rest = get_args(kind)
+    assert set(rest) in ({...}, {first}), kind
     length = None if rest == [...] else 1 + len(rest)
 
     def structure(value: Any, _: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 
 
@@ -68,7 +69,11 @@ class TolerantStream:
 
     def isatty(self) -> bool:
         """Return whether a terminal shows the text."""
-        return self.stream.isatty()
+        try:
+            return self.stream.isatty()
+        except (OSError, ValueError) as error:
+            self._break(error)
+            return False
 
     def _write(self, text: str) -> None:
         try:
@@ -89,10 +94,10 @@ class _StandardStream(TolerantStream):
 
     def _break(self, error: OSError | ValueError) -> None:
         super()._break(error)
-        null = os.open(os.devnull, os.O_WRONLY)
-        try:
-            os.dup2(null, self.stream.fileno())
-        finally:
+        with suppress(OSError, ValueError):  # a stream that is closed has no descriptor
+            descriptor = self.stream.fileno()
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, descriptor)
             os.close(null)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from advnets import output
 from advnets.runs import RunDirectory
 
 COMMAND = [sys.executable, "-c", "import sys; from advnets.cli import main; sys.exit(main())"]
@@ -162,3 +164,25 @@ def test_a_run_is_trained_where_files_cannot_be_locked(said, tmp_path, quick, mo
     assert code == 0, err
     assert "cannot lock files" in err
     assert complete(tmp_path / "run")
+
+
+@pytest.mark.parametrize("wrap", [output.TolerantStream, output._StandardStream])
+def test_a_stream_that_is_closed_in_this_process_takes_everything(wrap):
+    stream = wrap(io.StringIO())
+    stream.stream.close()
+    assert not stream.isatty()
+    assert stream.write("lost") == 4
+    stream.flush()
+    assert isinstance(stream.error, ValueError)
+
+
+def test_a_removed_working_directory_is_a_sentence(tmp_path):
+    """Libraries load their files by paths that need it, and end the process without one."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    done = run_in_shell(f"cd {gone} && rmdir {gone} && advnets train digits --out {tmp_path}/run")
+    assert done.returncode == 2
+    assert done.stderr.decode() == (
+        "advnets: the directory that you are in cannot be used (No such file or directory); "
+        "change to another\n"
+    )

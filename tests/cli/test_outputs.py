@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import mimetypes
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from PIL import Image
 
 import advnets
 from advnets.errors import UsageError, WriteError
-from advnets.views.sample_files import save_pictures
+from advnets.views.sample_files import form_of, save_pictures
 
 
 def holds(folder):
@@ -177,3 +178,23 @@ def test_a_usage_error_leaves_no_folder_and_no_lock(
     assert code in (1, 2), err
     assert holds(tmp_path) == ["empty"]
     assert holds(trained) == before
+
+
+@pytest.mark.parametrize("name", ["samples.v1", "samples.1", "samples.final"])
+def test_a_version_is_no_ending_on_any_system(monkeypatch, name):
+    """Tables of a system have man pages end in .1 and dozens of unusual formats besides."""
+    monkeypatch.setattr(mimetypes, "guess_type", lambda *_, **__: ("application/x-known", None))
+    assert form_of(Path(name)) == "folder"
+
+
+def test_a_run_is_not_written_into_its_data_by_another_name(said, tmp_path, quick):
+    pictures, link = tmp_path / "pictures", tmp_path / "link"
+    pictures.mkdir()
+    link.symlink_to(pictures)
+    for i in range(30):
+        Image.new("L", (8, 8), i).save(pictures / f"{i}.png")
+    before = holds(pictures)
+    for place in (link, pictures / ".." / "pictures", pictures):
+        code, _, err = said("train", "digits", "--data", pictures, "--out", place, *quick)
+        assert (code, "holds the data; give another --out" in err) == (2, True)
+        assert holds(pictures) == before

@@ -28,6 +28,8 @@ from advnets.views.samples import GridLayout, as_bytes, image_of
 Blocks = Iterable[Float[Tensor, "_ channels height width"]]
 Form = Literal["grid", "array", "folder"]
 
+_TYPES = mimetypes.MimeTypes()
+"""Python's own table of endings: the system's has .1, .2 and such, which name versions as well."""
 _NUMBERED = re.compile(r"\d{5,}\.png")
 _BYSTANDERS = ("thumbs.db", "desktop.ini")
 """Files that file managers leave in folders; hidden ones (.DS_Store) are passed over as well."""
@@ -44,7 +46,7 @@ def form_of(out: Path) -> Form:
     ending = out.suffix.lower()
     if ending in (".png", ".npz"):
         return "grid" if ending == ".png" else "array"
-    if ending == ".npy" or mimetypes.guess_type(f"x{ending}", strict=False)[0] is not None:
+    if ending == ".npy" or _TYPES.guess_type(f"x{ending}", strict=False)[0] is not None:
         raise UsageError(f"{out} ends in {out.suffix}; give a name in .png, .npz, or of a folder")
     return "folder"
 
