@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import time
 from dataclasses import replace
 
@@ -16,7 +18,7 @@ from advnets.training.checkpoint import read_checkpoint
 from advnets.training.ema import WeightAverage
 from advnets.training.loop import Hooks, Loop, Stopwatch
 from advnets.training.movers import mover
-from advnets.training.runtime import Interruption
+from advnets.training.runtime import Interruption, interruptible
 from advnets.types import Batch, Outcome, Phase
 
 
@@ -196,6 +198,17 @@ def test_asked_to_stop_it_saves_where_it_stands(make):
     loop = make(at_step_8, interruption=interruption)
     assert not loop.run_to_end()
     assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(9)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_first_step_waits_for_the_end_of_the_step(make, number):
+    """A real signal: the step is finished and its state saved, and nothing is raised."""
+    with interruptible() as interruption:
+        loop = make(interruption=interruption)
+        loop.hooks.watcher.progress = lambda step: step == 1 and os.kill(os.getpid(), number)
+        assert not loop.run_to_end()
+    assert interruption.signal == number
+    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(1)
 
 
 def test_numbers_not_finite_at_the_end_are_undone_and_the_run_goes_on(make):
