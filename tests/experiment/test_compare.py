@@ -77,6 +77,14 @@ def test_seeds_are_a_row_with_scipys_interval():
     json.dumps(found, allow_nan=False)
 
 
+def test_a_column_of_too_few_images_is_marked():
+    """By the records of any run that are in it, and by no others."""
+    few, other = record(1.0, few_pictures=True), record(1.0, "sliced")
+    found = compare([run(0, record(1.0), other), run(1, few, other)])
+    marks = {column["name"]: column["few_pictures"] for column in found["columns"]}
+    assert marks == {"frechet": True, "sliced": False}
+
+
 def test_a_difference_is_of_pairs():
     """Its interval is that of a paired t-test, far narrower than those of rows that vary alike."""
     one = {0: 10.0, 1: 20.0, 2: 30.0, 3: 40.0}

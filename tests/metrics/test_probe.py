@@ -82,6 +82,21 @@ def test_no_cost_is_tried_past_two_that_are_worse(digits, monkeypatch):
     assert tried == [1e-4, 1e-3, 1e-2, 1e-1]
 
 
+def test_a_cost_that_is_as_often_right_as_the_best_is_not_worse(digits, monkeypatch):
+    """It ends the row of worse ones, so that larger costs are tried."""
+    shares = {1e-4: 0.5, 1e-3: 0.7, 1e-2: 0.6, 1e-1: 0.7, 1.0: 0.6, 10.0: 0.9}
+    tried = []
+
+    def solve(told, cost, start):
+        tried.append(cost)
+        return torch.zeros(10, 64), torch.zeros(10)
+
+    monkeypatch.setattr(module, "linear_svm", solve)
+    monkeypatch.setattr(module, "_right", lambda planes, some: shares[tried[-1]])
+    assert module._chosen(digits[0], digits[1], list(shares))[0] == 10.0
+    assert tried == list(shares)
+
+
 def test_of_costs_that_are_as_often_right_the_least_is_chosen(digits, monkeypatch):
     """Planes are those of that cost."""
     shares = {1e-3: 0.6, 1e-2: 0.7, 1e-1: 0.7, 1.0: 0.7}

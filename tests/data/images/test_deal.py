@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from advnets.data.images.deal import Dealt, dealt
 from advnets.data.images.layout import Placing
@@ -43,6 +44,8 @@ def test_only_missing_splits_are_dealt():
     assert found.counts == (1000, 50, 50, 0)
     found = deal(keys(1100), ["train"] * 49 + ["unlabeled"] * 1051)
     assert found.counts == (49, 0, 0, 1051)
+    found = deal(keys(1100), ["train"] * 50 + ["unlabeled"] * 1050)  # 50 training files are enough
+    assert found.counts == (37, 6, 7, 1050)
 
 
 def test_a_picture_stays_where_it_is():
@@ -64,9 +67,10 @@ PINNED_TEST = [0, 4, 13, 19, 32, 36, 42, 53]
 PINNED_FIRST = [25, 41, 59, 22, 38]
 
 
-def test_copies_are_dealt_to_one_split():
+@pytest.mark.parametrize("times", [2, 4])
+def test_copies_are_dealt_to_one_split(times):
     """Pictures of equal content are dealt by the first of their names; the audit counts others."""
-    n = 400
+    n = 100 * times
     contents = [f"{i % 100}".encode() for i in range(n)]
     names = keys(n)
     alone, together = split_of_each(deal(names)), split_of_each(deal(names, contents=contents))

@@ -135,6 +135,16 @@ def test_spellings():
         assert split_of(name) is None
 
 
+def test_the_placing_of_some_files_is_theirs_in_the_order_asked_for():
+    found = placing([b"train/cat/1", b"train/dog/2", b"train/3", b"test/cat/4", b"train/dog/5"])
+    assert found.outside.keys() == {2}
+    part = found.part([3, 2, 1, 4])
+    assert part.splits == ("test", "train", "train", "train")
+    assert part.labels == (0, -1, 1, 1)
+    assert part.outside == {1: found.outside[2]}
+    assert (part.classes, part.notes) == (("cat", "dog"), ())
+
+
 def test_classes_that_are_not_unicode():
     assert placing([b"\xff/a", b"b/c"]).classes == ("b", "\\xff")
 
@@ -153,6 +163,8 @@ def test_what_might_be_read_in_two_ways_is_said():
     [note] = placing([b"cat/1", b"dog/2", b"3", b"4"]).notes
     assert note.startswith("no classes are read, as 2 of 4 training files lie in no folder")
     assert placing([b"cat/1", b"dog/2", b"cat/3"]).notes == ()
+    # Within training a folder named train is a class like any other.
+    assert placing([b"train/bus/1", b"train/train/2", b"extra/3"]).notes == ()
 
 
 @dataclass
