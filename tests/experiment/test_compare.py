@@ -235,6 +235,20 @@ def test_columns_apart_are_named_by_what_differs():
     ]
 
 
+def test_columns_of_a_metric_of_two_numbers_are_named_by_them():
+    runs = [run(seed, record(0.0, "divergence", kl=0.5, jsd=0.1)) for seed in (0, 1)]
+    assert [column.name for column in columns(runs)] == ["divergence kl", "divergence jsd"]
+
+
+def test_the_order_of_what_a_record_says_makes_no_column():
+    said = {"versions": {"torch": "2", "advnets": "0.1"}, "pictures": {"shape": [1, 2, 2]}}
+    one = record(1.0, **said)
+    other = {key: one[key] for key in reversed(one)}
+    found = compare([run(0, one), run(1, {**other, "value": 2.0})])
+    assert only(only(found["rows"])["cells"])["values"] == [1.0, 2.0]
+    assert len(found["columns"]) == 1
+
+
 def test_one_run_that_was_looked_at_in_two_ways_is_refused_too():
     twice = run(0, record(1.0), record(2.0, extractor="pixels", extractor_sha256=None))
     with pytest.raises(UsageError, match=r"frechet of runs/dcgan-0 differs in extractor \(dig"):

@@ -1,0 +1,61 @@
+"""Standard errors by scores of parts of the sets."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from advnets.errors import DataError
+from advnets.metrics.features import by_content
+from advnets.metrics.subsampling import subsampled_errors
+
+
+def draw(n: int, seed: int) -> torch.Tensor:
+    return torch.randn(n, 3, generator=torch.Generator().manual_seed(seed))
+
+
+def gaps(x, y):
+    """How far the means of two sets lie apart, and how unlike their deviations are."""
+    return {"gap": float((x.mean(0) - y.mean(0)).norm()), "wider": float(x.std() / y.std())}
+
+
+def test_they_are_the_deviation_over_ten_pairs_of_parts():
+    """By one less than their number, over the square root of it."""
+    x, y = draw(1200, 0), draw(1503, 1) + 0.3
+    real = np.array_split(by_content(x, "real").numpy(), 10)
+    fake = np.array_split(by_content(y, "fake").numpy(), 10)
+    pairs = [gaps(*map(torch.from_numpy, pair)) for pair in zip(real, fake, strict=True)]
+    found = subsampled_errors(gaps, x, y, ("gap", "wider"))
+    assert found.keys() == {"gap", "wider"}
+    for name, error in found.items():
+        expected = np.std([pair[name] for pair in pairs], ddof=1) / math.sqrt(10)
+        assert error == pytest.approx(expected, rel=1e-4)
+
+
+def test_parts_are_scored_in_the_type_of_the_sets_and_hold_every_row_once():
+    x, y, seen = draw(1000, 0), draw(1007, 1), []
+
+    def score(some, others):
+        seen.append((some, others))
+        return {"gap": 0.0}
+
+    assert subsampled_errors(score, x, y, ("gap",)) == {"gap": 0.0}
+    for whole, parts in zip((x, y), zip(*seen, strict=True), strict=True):
+        joined = torch.cat(parts)
+        assert joined.dtype == whole.dtype == torch.float32
+        assert torch.equal(joined.sort(0).values, whole.sort(0).values)
+        assert len(parts) == 10
+        assert min(map(len, parts)) == 100
+
+
+@pytest.mark.parametrize(("n", "m"), [(999, 2000), (2000, 999)])
+def test_there_are_none_where_a_part_has_fewer_than_100(n, m):
+    assert subsampled_errors(gaps, draw(n, 0), draw(m, 1), ("gap",)) == {"gap": None}
+
+
+def test_a_set_of_no_rows_is_refused():
+    with pytest.raises(DataError, match="fake features have shape"):
+        subsampled_errors(gaps, draw(9, 0), torch.empty(0, 3), ("gap",))
