@@ -54,6 +54,13 @@ def test_share_and_test_are_as_defined(near):
     assert found.nearer_p_value == pytest.approx(fisher_exact(table, "greater").pvalue, rel=1e-6)
 
 
+def test_a_sample_exactly_near_times_as_far_lies_on_none():
+    """Of training points 0 and 3, a sample at 1 is half as far from the first, and not less."""
+    train, samples = torch.tensor([[0.0], [3.0]]), torch.tensor([[1.0], [0.75]])
+    found = memorisation(train, torch.tensor([[1.5]]), samples, near=0.5)
+    assert (found.share, found.expected_share) == (0.5, 0.0)
+
+
 def test_copies_that_are_changed_by_more_are_nearer_and_lie_on_none():
     train, test, other, noise = torch.randn(4, 500, 64, generator=torch.Generator().manual_seed(0))
     found = memorisation(train, test, train + 0.8 * noise)

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from advnets.errors import UsageError
-from advnets.metrics.distance import half_squared_distances, nearest, nearest_others
+from advnets.metrics.distance import half_squared_distances, nearest, nearest_others, rounding
 
 
 def whole(x: torch.Tensor, y: torch.Tensor, **block: int) -> torch.Tensor:
@@ -115,3 +115,12 @@ def test_a_few_rows_that_are_not_resolved_are_found_among_all():
     for count in (1, 2):
         found = nearest_others(x, count)[:, -1]
         torch.testing.assert_close(found, alone[:, count - 1], atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_rounding_of_a_square_grows_with_both_squares_that_it_is_a_difference_of(dtype):
+    """A point at the center has a square of 0, and that of its distance is rounded nevertheless."""
+    x = torch.tensor([[1.0, 2.0], [4.0, 6.0]], dtype=dtype)
+    centre = torch.tensor([1.0, 2.0], dtype=dtype)
+    found = rounding(x, centre, torch.tensor([3.0, 2.0], dtype=torch.float64))
+    assert found.tolist() == pytest.approx([torch.finfo(dtype).eps * n for n in (9, 25 + 4)])

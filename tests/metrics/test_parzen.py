@@ -205,10 +205,12 @@ class TestScore:
         with pytest.raises(UnknownNameError, match="no Parzen grid is called 'finer'; did you"):
             parzen_score(drawn(3, 2), drawn(3, 2), drawn(3, 2), "finer")
 
-    def test_too_few(self):
-        """One test point has no standard error."""
-        with pytest.raises(DataError, match=r"^1 test pictures came; the Parzen score needs 2 or "):
-            parzen_score(drawn(3, 2), drawn(3, 2), drawn(1, 2))
+    @pytest.mark.parametrize("few", ["samples", "validation pictures", "test pictures"])
+    def test_too_few(self, few):
+        """One test point has no standard error; one of the others is no set."""
+        sets = ("samples", "validation pictures", "test pictures")
+        with pytest.raises(DataError, match=f"^1 {few} came; the Parzen score needs 2 or more$"):
+            parzen_score(*(drawn(1 if name == few else 3, 2) for name in sets))
 
     def test_shapes_differ(self):
         with pytest.raises(DataError) as error:

@@ -140,6 +140,8 @@ def test_as_many_of_each_class_are_drawn():
     labels = torch.tensor([0] * 90 + [1] * 10)
     drawn = module._drawn(labels, 10, seed=0, draw=0)
     assert torch.bincount(labels[drawn]).tolist() == [5, 5]
+    drawn = module._drawn(labels, 20, seed=0, draw=0)  # all that class 1 has
+    assert torch.bincount(labels[drawn]).tolist() == [10, 10]
     with pytest.raises(DataError, match="40 labels were asked for, 20 of each class, but class 1 "):
         module._drawn(labels, 40, seed=0, draw=0)
 

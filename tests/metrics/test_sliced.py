@@ -92,6 +92,13 @@ def test_the_standard_error_is_the_deviation_over_draws(n, m, directions):
     assert sliced_wasserstein(x, x).standard_error is None
 
 
+def test_the_value_and_its_error_are_in_units_of_the_features():
+    x, y = draw(200, 3, 0), draw(150, 3, 1) + 1
+    found, larger = (sliced_wasserstein(c * x, c * y, directions=50) for c in (1.0, 5.0))
+    assert larger.value == pytest.approx(5 * found.value, rel=1e-9)
+    assert larger.standard_error == pytest.approx(5 * found.standard_error, rel=1e-9)
+
+
 def test_of_one_picture_nobody_knows_how_far_off_it_is():
     found = sliced_wasserstein(draw(1, 3, 0), draw(1, 3, 1))
     assert found.value > 0

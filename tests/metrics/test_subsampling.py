@@ -51,7 +51,7 @@ def test_parts_are_scored_in_the_type_of_the_sets_and_hold_every_row_once():
         assert min(map(len, parts)) == 100
 
 
-@pytest.mark.parametrize(("n", "m"), [(999, 2000), (2000, 999)])
+@pytest.mark.parametrize(("n", "m"), [(999, 2000), (2000, 999), (1, 1000)])
 def test_there_are_none_where_a_part_has_fewer_than_100(n, m):
     assert subsampled_errors(gaps, draw(n, 0), draw(m, 1), ("gap",)) == {"gap": None}
 
