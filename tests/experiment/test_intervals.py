@@ -40,6 +40,16 @@ def test_of_an_error_by_parts_it_is_students_and_within_its_range():
     assert interval({**told, "accuracy_error": None}) == {}
 
 
+@pytest.mark.parametrize(("name", "most"), [(n, math.inf if n == "density" else 1) for n in _LYING])
+def test_of_what_lies_in_balls_it_is_within_the_range_of_each_number(name, most):
+    """Shares are at most 1, a density is not, and nothing is less than 0."""
+    told = {"metric": "prdc", **dict.fromkeys(_LYING, 0.5), f"{name}_error": 0.9}
+    assert interval(told).keys() == {name}
+    low, high = interval(told)[name]
+    assert low == 0
+    assert high == pytest.approx(min(stats.t.interval(0.95, 9, 0.5, 0.9)[1], most))
+
+
 def test_of_a_standard_error_it_is_normal():
     found = interval({"metric": "frechet", "value": 4.0, "standard_error": 0.5})
     assert found["value"] == pytest.approx(stats.norm(4, 0.5).interval(0.95))
