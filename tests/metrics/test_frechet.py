@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from advnets.errors import FewPicturesWarning
+from advnets.errors import DataError, FewPicturesWarning
 from advnets.metrics import frechet as module
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
 
@@ -182,6 +182,30 @@ def test_the_standard_error_passes_over_constant_numbers_and_there_is_none_of_fe
     for n, known in ((4, False), (5, False), (6, True)):  # n rows about their mean span n - 1
         assert (frechet_standard_error(x, draw(n, 5, 3)) is not None) == known
         assert (frechet_standard_error(draw(n, 5, 3), x) is not None) == known
+
+
+def test_the_standard_error_of_one_column_is_the_written_formula():
+    """Influence of y: 2 (y - m) (m - m') + (y - m)² (1 - s' / s); s by n - 1, few rows."""
+    x, y = draw(12, 1, 1).double(), draw(9, 1, 2).double() + 1
+
+    def part(mine, others):
+        a, b = mine[:, 0].numpy(), others[:, 0].numpy()
+        about, apart = a - a.mean(), a.mean() - b.mean()
+        influence = 2 * about * apart + about**2 * (1 - b.std(ddof=1) / a.std(ddof=1))
+        return influence.var(ddof=1) / len(a)
+
+    expected = math.sqrt(part(x, y) + part(y, x))
+    assert frechet_standard_error(x, y) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("of", [frechet_distance, frechet_standard_error])
+def test_features_that_do_not_compare_are_refused(of):
+    with pytest.raises(DataError, match="fake features have 4 columns and real ones 5"):
+        of(draw(30, 5, 1), draw(30, 4, 2))
+    with pytest.raises(DataError, match="fake features hold numbers that are not finite"):
+        of(draw(30, 5, 1), draw(30, 5, 2) * math.nan)
+    with pytest.raises(DataError, match="real features have shape"):
+        of(draw(1, 5, 1), draw(30, 5, 2))
 
 
 @pytest.mark.filterwarnings("ignore::advnets.errors.FewPicturesWarning")

@@ -91,6 +91,7 @@ def test_the_mean_does_not_hang_on_the_size_of_subsets():
         (500, 200, {}),
         (1000, 1000, {"subsets": 50, "size": 100}),
         (1000, 1000, {"subsets": 5, "size": 50}),
+        (1000, 1000, {"subsets": 1, "size": 100}),
     ],
 )
 def test_the_standard_error_is_the_deviation_over_draws(n, m, asked):
