@@ -32,7 +32,7 @@ def distinct_pictures(train: Part | Stream) -> int | None:
 
 def few_pictures(distinct: int | None, train: int) -> str | None:
     """Return a warning where a generator can only learn its training pictures by heart."""
-    if distinct is None or distinct >= FEW:
+    if distinct is None or train == 0 or distinct >= FEW:
         return None
     if distinct == train:
         count = "1 training picture" if train == 1 else f"{train:,} training pictures"

@@ -45,6 +45,29 @@ def read(names: list[str]) -> dict[str, tuple[str, str | None]]:
         ("train2017/cat/1 train2017/dog/2 val2017/3", "train:cat train:dog valid:-"),
         ("trainA/1 trainB/2 testA/3 testB/4", "train:A train:B test:A test:B"),
         ("dev/train/1 dev/test/2", "train:- test:-"),
+        # The word in a longer name, where a folder beside it is of another split.
+        (
+            "seg_train/seg_train/a/1 seg_train/seg_train/b/2 seg_test/seg_test/a/3 seg_pred/4",
+            "train:a train:b test:a OUT",
+        ),
+        ("train_64x64/1 valid_64x64/2", "train:- valid:-"),
+        ("DIV2K_train_HR/1 DIV2K_valid_HR/2", "train:- valid:-"),
+        (
+            "ILSVRC2012_img_train/a/1 ILSVRC2012_img_train/b/2 ILSVRC2012_img_val/3",
+            "train:a train:b valid:-",
+        ),
+        (
+            "Final_Training/Images/0/1 Final_Training/Images/1/2 Final_Test/Images/3",
+            "train:0 train:1 test:-",
+        ),
+        ("my_train/a/1 my_train/b/2 test/a/3", "train:a train:b test:a"),
+        ("train/1 train_extra/2 val/3 test/4", "train:- train:- valid:- test:-"),
+        ("train.(1)/1 test.(1)/2", "train:- test:-"),
+        # It is part of a class's name otherwise.
+        ("bullet_train/1 car/2 bullet_train/3", ":bullet_train :car :bullet_train"),
+        ("bullet_train/1 car/2 test/3", ":bullet_train :car test:-"),
+        ("test_tube/1 flask/2 train/test_tube/3", "OUT OUT train:-"),
+        ("steam_train/1 model_train/2", ":steam_train :model_train"),
         # One file out of line leaves the labels of the others.
         ("cat/a dog/b cat/c dog/d e", ":cat :dog :cat :dog OUT"),
         ("train/cat/1 train/dog/2 train/3 test/cat/4 5", "train:cat train:dog OUT test:cat OUT"),

@@ -10,6 +10,7 @@ from PIL import Image
 
 from advnets.data.images import decode as module
 from advnets.data.images.decode import Frame, decode, look
+from advnets.data.images.suggest import likely_white_level
 from advnets.errors import DataError
 
 # Pillow warns of odd metadata; packing and auditing hush it.
@@ -184,7 +185,20 @@ def test_colors_of_16_bits_are_said_and_scaled():
     assert plain[:, 0, 0].tolist() == [15, 8, 0]
     assert found.levels == (0, 15 * 257)
     _, scaled = look(content, Frame(8, 8, white_level=4095.0))
-    np.testing.assert_allclose(scaled[:, 0, 0], [255, 127.5, 0], atol=17)
+    assert scaled[:, 0, 0].tolist() == [255, 136, 0]  # 8 of 15 of 255
+
+
+def test_opacity_is_no_level():
+    """Of grey of 16 bits beside it: all is opaque, and the grey is of 12 bits."""
+    rows = b"".join(b"\0" + struct.pack(">HH", 4095, 65535) * 8 for _ in range(8))
+    header = struct.pack(">IIBBBBB", 8, 8, 16, 4, 0, 0, 0)
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
+        [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+    )
+    found, _ = look(content, Frame(8, 8))
+    assert found.levels == (15 * 257, 15 * 257)
+    assert likely_white_level(found.levels[1]) == 4095.0
+    assert decode(content, Frame(8, 8, white_level=4095.0)).min() == 255
 
 
 def test_images_of_8_bits_have_no_such_levels():

@@ -191,7 +191,8 @@ def test_nothing_to_train_on(tmp_path):
     with pytest.raises(DataError, match="no file in it is a picture"):
         open_pictures(tmp_path, DATA)
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(DataError, match="no file in it is a picture"):
+    (tmp_path / "phone.heic").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"no file in it is a picture \(.*HEIC 1; convert.*\.txt 1"):
         open_pictures(tmp_path, DATA)
     (tmp_path / "a.png").touch()
     with pytest.raises(DataError, match=r"none of its 1 can be read \(a.png is empty\)"):

@@ -13,7 +13,7 @@ from advnets.data.images.files import shown
 from advnets.data.images.layout import Placing
 
 SPLITS = ("train", "valid", "test", "unlabeled")
-RULE = 2
+RULE = 3
 """The version of how pictures are placed and dealt: a pack made by another one is made anew."""
 _TRAIN, _VALID, _TEST, _UNLABELED = range(len(SPLITS))
 _ENOUGH = 50

@@ -262,6 +262,8 @@ def _levels(image: Image.Image, *, deep: bool) -> tuple[float, float] | None:
     if not deep and image.mode != "F" and not image.mode.startswith("I"):
         return None
     values = np.asarray(image)
+    if image.getbands()[-1] == "A":
+        values = values[..., :-1]
     scale = _WHITE_16 // 255 if deep else 1
     return float(values.min()) * scale, float(values.max()) * scale
 
@@ -276,8 +278,8 @@ def _in_eight_bits(
     if deep:
         if white is None:
             return image
-        gain = _WHITE_16 / white
-        color = [min(255, round(level * gain)) for level in range(256)]
+        upper = max(1, int(white) >> 8)  # what is left of white in the upper 8 bits
+        color = [min(255, round(level * 255 / upper)) for level in range(256)]
         tables = [range(256) if band == "A" else color for band in image.getbands()]
         return image.point([level for table in tables for level in table])
     low, high = levels

@@ -29,6 +29,12 @@ _NAMES = {
     for split, spelling in _SPELLINGS.items()
 }
 """Names such as Train, val2017, test_images, training-set and, of two domains, trainA."""
+_WORDS = re.compile(r"([ _.()\[\]-]+)")
+_WORD = {
+    split: re.compile(rf"(?:{spelling})\d{{0,4}}", re.IGNORECASE)
+    for split, spelling in _SPELLINGS.items()
+}
+"""Words of names such as seg_train, cars_test and DIV2K_valid_HR."""
 _HELD_OUT = ("valid", "test")
 _NOT_IN_SPLIT = "lies outside the folders of the splits; move it into one of them to use it"
 _NOT_IN_CLASS = "lies in no folder of a class, as others do; move it into one to use it"
@@ -72,7 +78,8 @@ def placing(keys: Sequence[bytes]) -> Placing:
     """Read splits and classes from names such as train/cat/1.png, cat/1.png or 1.png.
 
     A folder named after a split (train, val, test, unlabeled, and other spellings of them) is that
-    split at any depth; without one for training, files outside the others are. Classes are the
+    split at any depth, as is one with that word in its name (seg_train) beside a folder of another
+    split (seg_test); without one for training, files outside the others are. Classes are the
     folders in which the training files lie, below the split or above it, where at least two thirds
     of the files lie in two folders or more; a single folder around them is seen through.
     Validation and test files have classes where at least half of them lie in the folders of the
@@ -80,10 +87,11 @@ def placing(keys: Sequence[bytes]) -> Placing:
     """
     folders = [_folder(key) for key in keys]
     counts = Counter(folders)
-    around, vehicles = _no_splits(counts)
-    places = {folder: _place(folder, around | vehicles) for folder in counts}
-    named = {place.split for place in places.values()}
-    missing = None if "train" in named else ""  # the split of files outside of all splits
+    named = _named_folders(counts)
+    vehicles = _leave_out_ordinary(named, counts)
+    places = {folder: _place(folder, named) for folder in counts}
+    known = {place.split for place in places.values()}
+    missing = None if "train" in known else ""  # the split of files outside of all splits
     splits = {
         folder: missing if place.split is None else place.split for folder, place in places.items()
     }
@@ -121,16 +129,53 @@ def _named(name: str) -> tuple[str, Folder] | None:
     return None
 
 
-def _place(folder: Folder, ordinary: Collection[Folder]) -> _Place:
+def _named_folders(counts: Collection[Folder]) -> dict[Folder, tuple[str, Folder]]:
+    """Return the split, and the domain as a folder, of each folder whose name holds a split.
+
+    One word of a longer name counts where a folder beside it has another split in the same place
+    (seg_train and seg_test), or where all folders beside it are of splits (my_train and test).
+    """
+    named: dict[Folder, tuple[str, Folder]] = {}
+    for parent, names in _inner(counts).items():
+        plain = {name: found for name in names if (found := _named(name))}
+        longer = {name: found for name in names - plain.keys() if (found := _word_of(name))}
+        named |= {(*parent, name): found for name, found in plain.items()}
+        for name, (split, place) in longer.items():
+            beside = {other for other, its_place in longer.values() if its_place == place}
+            if len(plain) + len(longer) == len(names):
+                beside |= {other for other, _ in plain.values()}
+            if beside - {split}:
+                named[*parent, name] = split, ()
+    return named
+
+
+def _word_of(name: str) -> tuple[str, Folder] | None:
+    """Return the split that one word of a name holds, and the words around it."""
+    words = _WORDS.split(name)
+    found = [
+        (split, (*words[:i], "", *words[i + 1 :]))
+        for i, word in enumerate(words)
+        for split, pattern in _WORD.items()
+        if pattern.fullmatch(word)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _inner(folders: Collection[Folder]) -> dict[Folder, set[str]]:
+    """Return the names of the folders within each folder."""
+    inner: dict[Folder, set[str]] = defaultdict(set)
+    for folder in folders:
+        for i in range(len(folder)):
+            inner[folder[:i]].add(folder[i])
+    return inner
+
+
+def _place(folder: Folder, named: Mapping[Folder, tuple[str, Folder]]) -> _Place:
     """Find the outermost folder of a split; within training, an unlabeled part is one of its own.
 
     Training, validation and test come before unlabeled, wherever they stand.
     """
-    found = [
-        (i, *named)
-        for i, name in enumerate(folder)
-        if folder[: i + 1] not in ordinary and (named := _named(name))
-    ]
+    found = [(i, *named[folder[: i + 1]]) for i in range(len(folder)) if folder[: i + 1] in named]
     if not found:
         return _Place(None, (), folder)
     i, split, domain = next((one for one in found if one[1] != "unlabeled"), found[0])
@@ -139,27 +184,31 @@ def _place(folder: Folder, ordinary: Collection[Folder]) -> _Place:
     return _Place(split, folder[:i], (*domain, *folder[i + 1 :]))
 
 
-def _no_splits(counts: Mapping[Folder, int]) -> tuple[set[Folder], set[Folder]]:
-    """Find folders that have the name of a split and are none, as their surroundings show.
+def _leave_out_ordinary(
+    named: dict[Folder, tuple[str, Folder]], counts: Mapping[Folder, int]
+) -> set[Folder]:
+    """Leave out folders that have the name of a split and are none; return those that are classes.
 
-    The first are around others: they hold nothing but folders of two splits or more. The second
-    are classes (the vehicle): called train, they hold files alone, beside others that are in no
-    split, and there are no fewer files outside of all splits.
+    A folder that holds nothing but folders of two splits or more is around others. A class (the
+    vehicle) is called train, holds files alone, is beside others that are in no split, and there
+    are no fewer files outside of all splits.
     """
-    inner: dict[Folder, set[str]] = defaultdict(set)
-    for folder in counts:
-        for i in range(len(folder)):
-            inner[folder[:i]].add(folder[i])
+    inner = _inner(counts)
+
+    def within(folder: Folder) -> set[str | None]:
+        return {named.get((*folder, name), (None, ()))[0] for name in inner[folder]}
+
     around = {
         folder
-        for folder, names in inner.items()
-        if folder
-        and split_of(folder[-1])
+        for folder in named
+        if folder in inner
         and folder not in counts
-        and len(kinds := {split_of(name) for name in names}) > 1
+        and len(kinds := within(folder)) > 1
         and None not in kinds
     }
-    free = sum(n for folder, n in counts.items() if _place(folder, around).split is None)
+    for folder in around:
+        del named[folder]
+    free = sum(n for folder, n in counts.items() if _place(folder, named).split is None)
     vehicles = {
         folder
         for folder, n in counts.items()
@@ -168,10 +217,12 @@ def _no_splits(counts: Mapping[Folder, int]) -> tuple[set[Folder], set[Folder]]:
         and folder not in inner
         and free >= n
         and (len(inner[folder[:-1]]) > 1 or folder[:-1] in counts)
-        and {split_of(name) for name in inner[folder[:-1]]} <= {"train", None}
-        and _place(folder[:-1], around).split is None
+        and within(folder[:-1]) <= {"train", None}
+        and _place(folder[:-1], named).split is None
     }
-    return around, vehicles
+    for folder in vehicles:
+        del named[folder]
+    return vehicles
 
 
 def _classes(
@@ -194,15 +245,25 @@ def _classes(
     over, under = above(training), below(training)
     classes = under if not over or _recur(over, under) else over
     known = set(classes.values())
+    notes: list[str] = []
     for split in _HELD_OUT if known else ():
         held_out = of((split,))
-        for found in (below(held_out, known), above(held_out, known)):
-            fitting = sum(counts[one] for one in held_out if found.get(one) in known)
-            if held_out and 2 * fitting >= sum(counts[one] for one in held_out):
-                classes |= found
-                break
+        total = sum(counts[one] for one in held_out)
+        ways = (below(held_out, known), above(held_out, known))
+        fitting = [
+            found
+            for found in ways
+            if total <= 2 * sum(counts[one] for one in held_out if found.get(one) in known)
+        ]
+        if fitting:
+            classes |= fitting[0]
+        elif others := {places[one].below[0] for one in held_out if places[one].below} - known:
+            notes.append(
+                f"the {split} images have no classes, as most of them lie in folders that are not "
+                f"classes of the training images ({', '.join(map(_shown, sorted(others)[:3]))})"
+            )
     if classes or len({places[one].below[:1] for one in training} - {()}) < 2:
-        return classes, []
+        return classes, notes
     loose = sum(counts[one] for one in training if not places[one].below)
     total = sum(counts[one] for one in training)
     return {}, [

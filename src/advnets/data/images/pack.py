@@ -22,6 +22,7 @@ from advnets.data.images.deal import SPLITS, Dealt, dealt
 from advnets.data.images.decode import Frame
 from advnets.data.images.files import Collection, shown
 from advnets.data.images.jobs import Append, Piece, Place
+from advnets.data.images.kinds import unused_lines
 from advnets.data.images.packed import IMAGES, LABELS, PLACES, UNCUT, open_pack, write_record
 from advnets.data.images.work import all_files
 from advnets.data.source import Splits
@@ -110,9 +111,11 @@ def _check_training(name: str, deal: Dealt) -> None:
         f"{n:,} {split}" for split, n in zip(SPLITS, deal.counts, strict=True) if n
     )
     others = f"; {len(deal.left_out):,} more are left out" if deal.left_out else ""
+    if deal.crossing:
+        others += f", {deal.crossing:,} of them as copies of held-out ones"
     raise DataError(
-        f"{name} has no picture for training ({held_out}{others}); put some into a folder train, "
-        f"or give the folder of those that are to be trained on"
+        f"{name} has no picture for training ({held_out}{others}); put others into a folder "
+        f"train, or give the folder of those that are to be trained on"
     )
 
 
@@ -234,6 +237,8 @@ def _nothing(collection: Collection, reasons: dict[int, str]) -> str:
     broken += [f"{shown(collection.keys[i])} {reason}" for i, reason in reasons.items()]
     if broken:
         found = f"none of its {len(broken)} can be read ({broken[0]})"
+    if unused := unused_lines(collection.others):
+        found += f" ({'; '.join(unused)})"
     return (
         f"{collection.name} has nothing to train on, as {found}; "
         f"give a folder or zip of PNG, JPEG or other pictures"
