@@ -11,6 +11,8 @@ import os
 import pickle
 import py_compile
 import shutil
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -504,3 +506,23 @@ def test_pictures_of_runs_are_opened_by_few_readers(file):
     assert opened
     for call in opened:
         assert "formats" in {keyword.arg for keyword in call.keywords}
+
+
+def test_settings_of_matplotlib_in_the_working_directory_change_nothing(tmp_path, canary):
+    """A folder of pictures may bring them: a backend is a module, and TeX is a program."""
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nbackend: module://payload\n")
+    (tmp_path / "payload.py").write_text(canary.source)
+    for program in ("latex", "dvipng", "kpsewhich"):
+        (tmp_path / program).write_text(f"#!/bin/sh\ntouch '{canary.file}'\n")
+        (tmp_path / program).chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-m", "advnets", "train", "digits", *QUICK, "--out", tmp_path / "run"],
+        cwd=tmp_path,
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not canary.sang()
+    assert "base64" in (tmp_path / "run" / "report.html").read_text("utf-8")

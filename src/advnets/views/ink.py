@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from advnets.errors import require
@@ -60,10 +62,23 @@ def sheet(width: float, height: float, ink: Ink = LIGHT) -> Figure:
         MissingExtraError: matplotlib is not installed.
     """
     module = require("matplotlib.figure", "report")
+    _forget_settings_of_working_directory()
     # A figure of its own and never pyplot: no global state, no window, any thread.
     figure: Figure = module.Figure((width, height), dpi=_DPI, facecolor=ink.ground)
     figure.set_layout_engine("constrained", h_pad=0.09)
     return figure
+
+
+@cache
+def _forget_settings_of_working_directory() -> None:
+    """Bring matplotlib's own settings back where it has read a matplotlibrc of the directory.
+
+    It may be a stranger's, as where pictures were unpacked; TeX, say, would be run for every text.
+    """
+    import matplotlib as mpl
+
+    if Path(mpl.matplotlib_fname()).absolute() == Path("matplotlibrc").absolute():
+        mpl.rcdefaults()
 
 
 def png(figure: Figure) -> bytes:
