@@ -143,6 +143,8 @@ TEXTS = {
     "not UTF-8": b'{"format": 1, "advnets": "\xff"}',
     "UTF-16": '{"format": 1}'.encode("utf-16"),
     "long number": b'{"format": ' + b"1" * 10_000 + b"}",
+    "format true": b'{"format": true}',
+    "format 1.0": b'{"format": 1.0}',
     "other format": b'{"format": {"a": 1}, "advnets": [1]}',
     "nulls": b"\0" * 100,
     "lone surrogate": b'{"format": 1, "command": "\\ud800"}',

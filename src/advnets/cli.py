@@ -81,7 +81,8 @@ def guarded(arguments: Sequence[str]) -> int:
             raise
         from advnets.training.memory import explanation  # not what --help should wait for
 
-        if known := explanation(error, "ask for less at once, as by --num or --batch-size"):
+        smaller = "ask for less at once: a smaller --num, --size or --batch-size"
+        if known := explanation(error, smaller):
             print(f"advnets: {known}", file=sys.stderr)
             return USAGE if isinstance(known, UsageError) else FAILURE
         print(

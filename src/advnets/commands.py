@@ -6,6 +6,7 @@ Only what `--help` needs is imported here; commands import the rest when they ru
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from dataclasses import dataclass, field, replace
@@ -175,6 +176,7 @@ class Sample(Checked):
         from advnets.views import sample_files as files
         from advnets.views.samples import GridLayout
 
+        files.require_room(self.out, self.num * math.prod(shape))
         form = files.form_of(self.out)
         if form == "grid":
             layout = GridLayout.of(self.num, shape, self.columns)
@@ -196,6 +198,7 @@ class Sample(Checked):
             raise UsageError(
                 "--columns is for a grid of pictures, but the run is of points; leave it"
             )
+        files.require_room(self.out, 4 * self.num * math.prod(shape))
         form = files.form_of(self.out)
         if form == "folder":
             raise UsageError(f"{self.out} is to hold points; give a name in .png or .npz")

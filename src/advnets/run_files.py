@@ -76,9 +76,10 @@ def config_record(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise broken(path, "it is no object", cure)
     record = cast(dict[str, Any], record)
-    if record.get("format") != FORMAT:
+    version = record.get("format")
+    if (type(version), version) != (int, FORMAT):
         raise RunError(
-            f"{path} has format {record.get('format')!r:.40} and this advnets reads {FORMAT}; "
+            f"{path} has format {version!r:.40} and this advnets reads {FORMAT}; "
             f"use the advnets that wrote it ({record.get('advnets', 'unknown')!s:.40})"
         )
     if odd := _odd(record, _CONFIG):

@@ -198,3 +198,11 @@ def test_a_run_is_not_written_into_its_data_by_another_name(said, tmp_path, quic
         code, _, err = said("train", "digits", "--data", pictures, "--out", place, *quick)
         assert (code, "holds the data; give another --out" in err) == (2, True)
         assert holds(pictures) == before
+
+
+@pytest.mark.parametrize("name", ["many.png", "many.npz", "many"])
+def test_samples_that_no_disk_holds_are_refused_before_any_is_drawn(said, trained, tmp_path, name):
+    code, _, err = said("sample", trained, "--num", 10**13, "--out", tmp_path / name)
+    assert code == 2
+    assert "MiB left; give a smaller --num" in err
+    assert holds(tmp_path) == []

@@ -219,6 +219,7 @@ def test_labels_are_names_and_label_indices_are_places():
         (2, None, "the label 2 is no name; give the name of a class, as label='1', or its index"),
         ([2, 2], None, "the label 2 is no name"),
         (torch.tensor([0, 1]), None, "is no name"),
+        (torch.tensor(1), None, "is no name"),
         ("2", 2, "a label and a label index were given; give one of them"),
         (["2"], None, "expected one whole number for each of the 2 samples"),
         (["2", "1", "2"], None, "expected one whole number for each of the 2 samples"),

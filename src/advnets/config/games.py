@@ -85,7 +85,8 @@ class Game(AnyGame):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "k", "pack")
+        sizes(self, "pack")
+        sizes(self, "k", most=1000)
         at_least(self, 0, "lead", "r1", "r2", "end_r1", "end_r2", "gp")
         if self.fall == "geometric":
             falling = [name for name in ("r1", "r2") if getattr(self, f"end_{name}") is not None]

@@ -115,7 +115,7 @@ def class_indices(
         one = found.ndim == 0
     else:
         one = isinstance(label, str)
-        several = not one and isinstance(label, Iterable)
+        several = not one and isinstance(label, Iterable) and getattr(label, "ndim", 1) > 0
         names = list(cast(Iterable[object], label)) if several else [label]
         found = torch.tensor([_index(name, classes) for name in names], dtype=torch.int64)
     found = found.reshape(-1).expand(n) if one else found

@@ -185,7 +185,7 @@ def _record(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
         version = record["format"]
     except (KeyError, TypeError, ValueError) as error:
         raise UnusableCheckpointError(f"{path} is no checkpoint of advnets ({error!r})") from None
-    if version != FORMAT:
+    if (type(version), version) != (int, FORMAT):
         raise CheckpointError(
             f"{path} has format {version!r} and this advnets reads {FORMAT}; "
             "use the advnets that wrote it"

@@ -35,6 +35,8 @@ _BYSTANDERS = ("thumbs.db", "desktop.ini")
 """Files that file managers leave in folders; hidden ones (.DS_Store) are passed over as well."""
 _STAGING = ".samples."
 _STALE_SECONDS = 3600
+_MOST_COMPRESSION = 20
+"""How many bytes of samples a byte of a file holds at most, unless they are all alike."""
 
 
 def form_of(out: Path) -> Form:
@@ -64,6 +66,21 @@ def check_samples_output(out: Path, *, overwrite: bool = False) -> Form:
     if form == "folder" and out.is_dir():
         _check_folder(out, overwrite=overwrite)
     return form
+
+
+def require_room(out: Path, size: int) -> None:
+    """Refuse samples of `size` bytes that no compression brings onto the disk.
+
+    Raises:
+        UsageError: they would not fit.
+    """
+    there = next(folder for folder in out.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(there).free
+    if size > _MOST_COMPRESSION * free:
+        raise UsageError(
+            f"so many samples are {size >> 20:,} MiB before compression, but {there} has "
+            f"{free >> 20:,} MiB left; give a smaller --num"
+        )
 
 
 def save_grid_of(blocks: Blocks, layout: GridLayout, path: Path) -> None:
