@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import struct
 from functools import partial
 
@@ -294,3 +295,10 @@ def test_records_say_which_library_ran_a_model(tmp_path):
     found = extractor(str(tmp_path / "net.onnx"))
     assert isinstance(found, ByLibraries)
     assert found.libraries == {"onnxruntime": runtime.__version__}
+
+
+def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path):
+    pipe = tmp_path / "net.onnx"
+    os.mkfifo(pipe)
+    with pytest.raises(DataError, match=r"a named pipe, not a regular file"):
+        file.extractor_of_file(pipe)

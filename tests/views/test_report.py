@@ -140,7 +140,7 @@ def bomb(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*each) for each in chunks)
 
 
-@pytest.mark.parametrize("kind", ["bomb", "larger bomb", "text", "pipe", "device"])
+@pytest.mark.parametrize("kind", ["bomb", "larger bomb", "text", "pipe", "device", "link"])
 def test_what_is_no_grid_breaks_no_report(finished, kind):
     """It is passed over and not unpacked, whatever it says; the grid before it is shown."""
     before = finished / "samples" / "step-00012000.png"
@@ -149,6 +149,10 @@ def test_what_is_no_grid_breaks_no_report(finished, kind):
         os.mkfifo(path)
     elif kind == "device":
         path.symlink_to("/dev/zero")
+    elif kind == "link":  # to another image, say a private one
+        private = finished / "private.png"
+        Image.new("L", (8, 8)).save(private)
+        path.symlink_to(private)
     elif kind == "text":
         whole = before.read_bytes()
         data = b"k\0\0" + zlib.compress(bytes(3 << 20))

@@ -24,8 +24,10 @@ from advnets.extractors.protocol import (
     in_range,
     on_one_line,
 )
+from advnets.files import read_regular_file
 
 _FATAL = 4
+_MAX_BYTES = 4 << 30
 _EXTERNAL = b"\x0a\x08location"
 """A key, as protocol buffers write it, that tensors have whose numbers lie in another file."""
 _AGAIN, _ALIKE = 8, 1e-3
@@ -105,7 +107,7 @@ def extractor_of_file(path: Path, *, trust_code: bool = False) -> Extractor:
             "--trust-code (in Python, trust_code=True), or give an .onnx or .safetensors file"
         )
     try:
-        content = path.expanduser().read_bytes()
+        content = read_regular_file(path.expanduser(), _MAX_BYTES)
     except OSError as error:
         raise DataError(
             f"the extractor {path} cannot be read ({error.strerror}); give the path of a file"

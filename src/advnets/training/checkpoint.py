@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from xxhash import xxh3_128
 
 from advnets.errors import CheckpointError, UnusableCheckpointError
-from advnets.files import write_atomically
+from advnets.files import require_regular_file, write_atomically
 from advnets.run_files import parse_json
 from advnets.training.memory import is_out_of_memory
 
@@ -154,8 +154,7 @@ def _opened(path: Path) -> Generator[Any]:
     A disk or memory that fails says nothing of the content: the file may be whole.
     """
     try:
-        if not path.is_file():  # not a device, or a pipe that nobody writes to
-            raise FileNotFoundError(None, "no such file")
+        require_regular_file(path)
         with path.open("rb"):  # the library's errors do not tell why
             pass
     except (OSError, ValueError) as error:

@@ -109,6 +109,8 @@ def read_grid(path: Path) -> tuple[bytes, tuple[int, int]]:
         DataError: it is no regular file, no whole PNG, or larger than a grid is.
     """
     try:
+        if path.is_symlink():  # it may lead to an image that is no business of the run's
+            raise ValueError("it is a link")
         content = read_regular_file(path, _MAX_GRID_BYTES)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of half the bound
