@@ -397,3 +397,18 @@ def test_without_the_library(monkeypatch, table):
     monkeypatch.setattr("importlib.import_module", gone)
     with pytest.raises(MissingExtraError, match=r"pip install 'advnets\[hub\]'"):
         open_hub_name("a/b", Hub(), DATA)
+
+
+def test_names_in_any_normal_form_are_one_class(png):
+    """As folders are read: an accent within the letter, or after it."""
+    rows = rows_of(png, ["cafe\u0301", "caf\xe9", "bar", "cafe\u0301"])
+    splits = open_dataset(rows, DATA)
+    assert splits.classes == ("bar", "caf\xe9")
+    assert sorted(splits.train.labels.tolist()) == [0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("value", [True, 1.0, b"1", [1]])
+def test_a_label_column_of_another_type_is_named(png, caplog, value):
+    assert open_dataset(rows_of(png, [value] * 4), DATA).classes == ()
+    assert "column 'label' holds" in caplog.text
+    assert "is not read as labels" in caplog.text

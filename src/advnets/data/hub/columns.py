@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -228,7 +229,14 @@ def _label(features: dict[str, Any], asked_for: str, asked: str, *, text: bool) 
         return asked_for
     numbers = [name for name in _LABELS if name in features and _is_whole(features[name])]
     words = [name for name in _LABELS if text and name in features and _is_text(features[name])]
-    return next(iter([*declared, *numbers, *words]), None)
+    found = next(iter([*declared, *numbers, *words]), None)
+    others = [name for name in _LABELS if name in features]
+    if found is None and others:
+        logging.getLogger("advnets").warning(
+            "%s: column %r holds %s, neither whole numbers nor names, and is not read as labels",
+            *(asked, others[0], _kind(features[others[0]])),
+        )
+    return found
 
 
 def _is_whole(feature: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from unicodedata import normalize
 
 from advnets.data.hub.columns import Columns, check_label
 from advnets.data.images.layout import NO_CLASS, Placing
@@ -33,6 +34,7 @@ def place_rows(
     Raises:
         DataError: a number is out of range.
     """
+    values = [normalize("NFC", one) if isinstance(one, str) else one for one in values]
     has_label = [value is not None and value != NO_CLASS and value != "" for value in values]
     labeled = {split for split, has in zip(splits, has_label, strict=True) if has}
     if labeled.isdisjoint(_TRAINING):

@@ -145,7 +145,10 @@ def _named_folders(counts: Collection[Folder]) -> dict[Folder, tuple[str, Folder
             if len(plain) + len(longer) == len(names):
                 beside |= {other for other, _ in plain.values()}
             if beside - {split}:
-                named[*parent, name] = split, ()
+                # Names such as cat_train, cat_test, dog_train and dog_test have their classes.
+                of_class = len({place for _, place in longer.values()}) > 1 and not plain
+                around = "".join(place).strip(" _.-()[]")
+                named[*parent, name] = split, (around,) if of_class and around else ()
     return named
 
 
