@@ -13,6 +13,7 @@ from PIL import Image
 
 from advnets import config, presets
 from advnets.console import Console
+from advnets.errors import OutOfMemoryError
 from advnets.experiment.train import train
 from advnets.experiment.trained import load
 from advnets.views.sample_files import save_pictures
@@ -99,3 +100,9 @@ def test_the_bytes_of_samples_are_those_of_the_python_face(run, tmp_path):
         pixels = np.asarray(image)
     last = pixels[2 + 21 * 66 : 66 + 21 * 66, 2 + 17 * 66 : 66 + 17 * 66]
     np.testing.assert_array_equal(last, expected[500])  # row 21, column 17 of 23
+
+
+def test_more_samples_than_memory_holds_are_a_sentence_in_python(tiny, tmp_path, quiet):
+    train(tiny, tmp_path / "run", quiet)
+    with pytest.raises(OutOfMemoryError, match=r"GiB were asked for at once.; draw fewer at once"):
+        load(tmp_path / "run").sample(10**12)

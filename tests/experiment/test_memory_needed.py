@@ -77,7 +77,7 @@ def test_nothing_but_a_sentence_is_left_of_them(said, tmp_path):
         code, _, err = said("train", "digits", *huge, "--out", out, *more)
         assert code == 1
         assert err.startswith("advnets: the training needs at least 18,")
-        assert "; make smaller: --batch-size, or the nets" in err
+        assert "; make smaller: --batch-size, the nets" in err
         assert not out.exists()
 
 
@@ -120,7 +120,7 @@ def test_memory_that_runs_out_on_the_way_is_a_sentence(tmp_path, more):
     assert done.returncode == 1, done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith("advnets: memory ran out (")
-    assert "make smaller: --batch-size, or the nets" in last
+    assert "make smaller: --batch-size, the nets" in last
     assert not out.exists()
 
 

@@ -186,7 +186,7 @@ def test_what_is_only_unreadable_is_not_passed_over(files, monkeypatch):
     assert not isinstance(caught.value, UnusableCheckpointError)
     files[-1].rmdir()
     os.mkfifo(files[-1])
-    with pytest.raises(CheckpointError, match="cannot be read .a named pipe, not a regular file"):
+    with pytest.raises(CheckpointError, match=r"cannot be read .a named pipe, not a regular file"):
         newest_usable(files, "ours")
 
 

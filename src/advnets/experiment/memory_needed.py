@@ -13,7 +13,10 @@ from advnets.errors import AdvnetsError, OutOfMemoryError
 from advnets.experiment import build
 from advnets.training.memory import available_bytes, gibibytes
 
-SMALLER = "make smaller: --batch-size, or the nets (their units, width, channels or latent_dim)"
+SMALLER = (
+    "make smaller: --batch-size, the nets (their units, width, channels or latent_dim), or what "
+    "--game.* asks of a step"
+)
 _FLOAT_BYTES = 4
 
 
@@ -72,6 +75,8 @@ def memory_needed(run: config.Config, number: int, facts: build.DataFacts) -> Me
         OutOfMemoryError: a tensor would have more numbers than can be counted.
     """
     stage, rows = run.stages[number], run.data.batch_size
+    if isinstance(stage.game, config.SemiSupervisedGame):
+        rows = max(rows, stage.game.labelled_batch, stage.game.generated_batch)
     nets = build.players_without_memory(run, number, facts)
     weights = {name: build.parameter_count(net) for name, net in nets.items()}
     state = sum(

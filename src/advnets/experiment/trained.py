@@ -36,6 +36,7 @@ from advnets.nets.layers import by_batch_statistics
 from advnets.runs import RunDirectory
 from advnets.training import runtime
 from advnets.training.checkpoint import load_module
+from advnets.training.memory import explained
 from advnets.views.report import write_report
 
 Weights = Literal["average", "last"]
@@ -132,6 +133,7 @@ class Trained:
         given, from 1/500 to 1.
 
         Raises:
+            OutOfMemoryError: so many do not fit.
             UsageError: n is not positive; the run is not conditional; no class is called so, or
                 has no training image; there are not n labels; some are to be rejected and there is
                 no D, or another share is to be kept.
@@ -145,7 +147,8 @@ class Trained:
             batch_statistics=batch_statistics,
             keep=keep,
         )
-        return gathered(blocks, n)
+        with explained("draw fewer at once, or use sample_blocks"):
+            return gathered(blocks, n)
 
     def sample_blocks(
         self,

@@ -32,7 +32,10 @@ class MixtureQuality:
     """Modes of at least one sample of high quality."""
     modes: int
     high_quality: float
-    """Share of samples within 3 σ of a mode; 1 - e^-4.5 = .989 in a plane if p_g = p_data."""
+    """Share of samples within 3 σ of a mode; 1 - e^-4.5 = 0.989 in a plane if p_g = p_data.
+
+    A little more where modes are within 6 σ of each other: 0.992 in a grid of such.
+    """
     shares: tuple[float, ...]
     """Of each mode: its share of the samples of high quality over its weight."""
     spreads: tuple[float | None, ...]

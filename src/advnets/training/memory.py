@@ -32,7 +32,8 @@ _SINGLE_VALUE = "Expected more than 1 value per channel when training"
 def available_bytes(device: torch.device) -> int | None:
     """Return the memory that is free now, or can be freed; None: the system does not tell.
 
-    Of a CPU this is memory and swap, or what its container may still have where that is less.
+    Of a CPU this is memory and swap, or what its control group or the limit of the process's
+    address space (`ulimit -v`) leaves where that is less.
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
@@ -40,7 +41,7 @@ def available_bytes(device: torch.device) -> int | None:
     if device.type != "cpu" or "MemAvailable" not in system:
         return None
     free = [system["MemAvailable"] + system.get("SwapFree", 0)]
-    free += [limit - used for limit, used in _containers()]
+    free += [limit - used for limit, used in (*_control_groups(), *_address_space())]
     return max(0, min(free))
 
 
@@ -152,15 +153,41 @@ def _kibibytes(path: Path) -> dict[str, int]:
     return {match[1]: int(match[2]) << 10 for match in found if match}
 
 
-def _containers() -> list[tuple[int, int]]:
-    """Return limit and use in bytes of the control group, in its versions 2 and 1."""
-    root, found = Path("/sys/fs/cgroup"), list[tuple[int, int]]()
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            found.append((int((root / limit).read_text()), int((root / used).read_text())))
-        except (OSError, ValueError):  # absent, or "max"
+def _address_space() -> list[tuple[int, int]]:
+    """Return limit and use in bytes of the process's address space; empty without a limit."""
+    resource, used = _resource(), _kibibytes(Path("/proc/self/status")).get("VmSize")
+    if resource is None or used is None:
+        return []
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return [] if limit == resource.RLIM_INFINITY else [(limit, used)]
+
+
+def _control_groups(
+    own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> list[tuple[int, int]]:
+    """Return limit and use in bytes of the process's control groups and of those above them.
+
+    `own` names them, a line `0::/path` of version 2 and lines `n:memory:/path` of version 1. In a
+    container, where the path is not below `root`, the group at the root is its own.
+    """
+    found: list[tuple[int, int]] = []
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        lines = []
+    for line in (*lines, "0::/", "0:memory:/"):
+        _, kinds, path = line.split(":", 2)
+        if not kinds:
+            base, names = root, ("memory.max", "memory.current")
+        elif "memory" in kinds.split(","):
+            base, names = root / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
             continue
+        group = base / path.lstrip("/")
+        for folder in (group, *group.parents):
+            try:
+                limit, used = (int((folder / name).read_text()) for name in names)
+            except (OSError, ValueError):  # absent, or "max"
+                continue
+            found.append((limit, used))
     return found

@@ -39,8 +39,8 @@ def check_learning_rate(player: str, spec: config.OptimizerConfig, updates: int)
     if spec.lr_decay > 1 and last < _LEAST_RATE:
         raise UsageError(
             f"lr_decay is {spec.lr_decay}, by which the learning rate of the {player} falls from "
-            f"{spec.lr} to {last:.1g} within {updates:,} updates; give an lr_decay nearer to 1, or "
-            "a min_lr"
+            f"{spec.lr} to {last:.1g} within {updates:,} updates; give an lr_decay nearer to 1, a "
+            "min_lr, or fewer steps"
         )
 
 
