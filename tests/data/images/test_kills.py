@@ -38,7 +38,7 @@ def few(tmp_path: Path) -> Path:
     return tmp_path / "few"
 
 
-def started(*arguments: object) -> subprocess.Popen[str]:
+def started(*arguments: object, start_new_session: bool = False) -> subprocess.Popen[str]:
     """A command with the environment that its children are known by, its output in pipes."""
     return subprocess.Popen(
         [sys.executable, "-m", "advnets", *map(str, arguments)],
@@ -47,6 +47,7 @@ def started(*arguments: object) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, "ADVNETS_TEST_MARK": str(arguments)},
         preexec_fn=default_signals,
+        start_new_session=start_new_session,
     )
 
 
@@ -77,9 +78,12 @@ def until(condition, seconds: float) -> bool:
     return True
 
 
-def working(arguments: tuple[object, ...]) -> subprocess.Popen[str]:
+def working(
+    arguments: tuple[object, ...], *, start_new_session: bool = False
+) -> subprocess.Popen[str]:
     """The command, once its workers decode."""
-    victim, mark = started(*arguments), str(arguments)
+    victim = started(*arguments, start_new_session=start_new_session)
+    mark = str(arguments)
     # itself, the two workers at least, and the tracker of their resources
     assert until(lambda: len(processes(mark)) >= 4, PATIENCE), victim.communicate()
     time.sleep(1.0)
@@ -120,6 +124,22 @@ def test_workers_end_with_their_parent(many, few, tmp_path, command, number):
         assert done.returncode == 0, errors
         assert list(tmp_path.glob(".*.unfinished-pack*")) == []
         assert (tmp_path / "another" / "pack.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_a_signal_to_all_processes_is_one_sentence(many, tmp_path, number):
+    """As a terminal that is closed, Ctrl-C, and an orderly shutdown send it."""
+    arguments = ("data", "pack", many, tmp_path / "out")
+    victim = working(arguments, start_new_session=True)
+    os.killpg(victim.pid, number)
+    _, errors = victim.communicate(timeout=PATIENCE)
+    assert until(lambda: not processes(str(arguments)), PATIENCE)
+    assert victim.returncode == 128 + number
+    *_, last = errors.splitlines()
+    assert last.startswith(("advnets: stopped by SIG", "advnets: interrupted"))
+    assert "Traceback" not in errors
+    assert "Warning" not in errors
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_pack_that_is_being_made_is_no_remains(many, few, tmp_path):

@@ -60,7 +60,8 @@ def _in_processes(
 ) -> Generator[list[tuple[int, T | DataError]]]:
     """Do the job chunk by chunk in so many processes; end them however this ends."""
     task: Any = (os.getpid(), collection.reader, job)
-    executor = ProcessPoolExecutor(jobs, initializer=_prepare_worker, initargs=task)
+    with _signals_blocked():
+        executor = ProcessPoolExecutor(jobs, initializer=_prepare_worker, initargs=task)
     complete = False
     pending: set[Future[list[tuple[int, T | DataError]]]] = set()
     try:
@@ -70,7 +71,8 @@ def _in_processes(
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from [future.result() for future in done]
             keys = [collection.keys[i] for i in numbers]
-            pending.add(executor.submit(_work_of_worker, numbers, keys))
+            with _signals_blocked():
+                pending.add(executor.submit(_work_of_worker, numbers, keys))
         yield from (future.result() for future in as_completed(pending))
         complete = True
     except BrokenProcessPool:
@@ -81,6 +83,23 @@ def _in_processes(
         ) from None
     finally:
         executor.shutdown(wait=True, kill_workers=not complete)
+
+
+@contextmanager
+def _signals_blocked() -> Generator[None]:
+    """Block SIGTERM and SIGHUP while processes may be started, which inherit that.
+
+    A closed terminal sends them to all processes at once; the parent alone decides, and ends its
+    workers.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _task: tuple[Reader, Job[Any]] | None = None
