@@ -159,14 +159,16 @@ def ending(ending: Ending, seconds: float) -> str:
         )
     if ending.problem is not None:
         return "\n".join([f"ended after {duration(seconds)}:", *files])
-    metric, found = _SCORES[ending.score]
-    lines = [
-        f"done in {duration(seconds)}:",
-        *files,
-        f"next, {found}, and samples:",
-        f"  advnets evaluate {shell_word(run)}{metric}",
-        f"  advnets sample {shell_word(run)} --num 64 --seed 1 --out samples.png",
-    ]
+    lines = [f"done in {duration(seconds)}:", *files]
+    if ending.score:
+        metric, found = _SCORES[ending.score]
+        lines += [
+            f"next, {found}, and samples:",
+            f"  advnets evaluate {shell_word(run)}{metric}",
+        ]
+    else:
+        lines.append("next, samples (there are no test images to compare them with):")
+    lines.append(f"  advnets sample {shell_word(run)} --num 64 --seed 1 --out samples.png")
     return printable_lines("\n".join(lines))
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 
 from advnets import config, presets
 from advnets.errors import DataError, UsageError
@@ -96,3 +97,11 @@ def test_the_score_to_look_at_first_is_one_that_the_data_can_have(source, expect
     scaling = "unit" if source == "digits" else "none"
     data = build.open_data(config.Data(source=source, scaling=scaling))
     assert usual_score(data) == expected
+
+
+def test_no_score_is_suggested_where_nothing_is_held_out(tmp_path):
+    """Thirty images are all for training."""
+    for i in range(30):
+        Image.new("L", (8, 8), i).save(tmp_path / f"{i}.png")
+    data = build.open_data(config.Data(source=str(tmp_path), size=8, channels=1))
+    assert usual_score(data) == ""

@@ -21,7 +21,7 @@ from advnets.training.memory import peak_bytes
 def block(work: Iterator[int], seconds: float) -> dict[str, float]:
     """Work for about as many seconds."""
     began, done, passed = time.perf_counter(), 0, 0.0
-    while passed < seconds:
+    while not done or passed < seconds:
         done += next(work)
         passed = time.perf_counter() - began
     return {"done": done, "seconds": passed}

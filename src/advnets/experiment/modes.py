@@ -81,9 +81,9 @@ def _mode_numbers(seen: Classifier, pictures: Pictures) -> Int64[Tensor, " n"]:
 
 
 def usual_score(data: OpenedData) -> str:
-    """The metric that says most of samples of such data."""
+    """Return the metric that says most of samples of such data; "" where none is held out."""
     if data.splits.distribution is None:
-        return "parzen"
+        return "parzen" if data.splits.valid is not None and data.splits.test is not None else ""
     try:
         mixture_of(data)
     except AdvnetsError:

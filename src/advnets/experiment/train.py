@@ -62,7 +62,7 @@ class Ending:
     """Why the last state of a complete training is not usable; None: it is within plain bounds."""
     warnings: tuple[str, ...] = ()
     score: str = "parzen"
-    """The metric to look at first."""
+    """The metric to look at first; "" where the data has none held out."""
 
 
 def train(

@@ -349,9 +349,10 @@ class Trained:
         )
         found: list[dict[str, Any]] = []
         for name in metrics:
-            records = [
-                {**record, "interval": interval(record)} for record in METRICS[name](subject)
-            ]
+            with explained("score fewer samples (num)"):
+                records = [
+                    {**record, "interval": interval(record)} for record in METRICS[name](subject)
+                ]
             self._keep(records)  # so that another metric's fault loses nothing
             found += records
         return found

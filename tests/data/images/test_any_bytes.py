@@ -25,6 +25,9 @@ from advnets.data.images.pack import pack
 from advnets.data.images.packed import open_pack
 from advnets.errors import DataError
 
+# What is finalized while a strategy draws may use `random`, as beartype does to check a list; the
+# warning of it, whose text is the strategy with all its files, says nothing of advnets.
+pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 FAST = 200
 PICTURES, ZIPS, PACKS = 70_000, 40_000, 10_000
 CALM = settings(

@@ -370,3 +370,16 @@ def test_a_kill_between_lock_and_folder_leaves_nothing_for_good(folder, tmp_path
     pack(find_pictures(folder), FRAME, tmp_path / "out")
     assert not lock.exists()
     assert theirs.exists()  # another program's
+
+
+def test_a_pack_that_another_process_has_made_meanwhile_is_kept(folder, tmp_path, monkeypatch):
+    def made_by_another(self, target):
+        target.mkdir()
+        (target / "pack.json").write_text("theirs")
+        os.rename(self, target)  # noqa: PTH104 - the real one
+
+    monkeypatch.setattr(Path, "rename", made_by_another)
+    with pytest.raises(UsageError, match="exists already"):
+        pack(find_pictures(folder), FRAME, tmp_path / "out")
+    assert (tmp_path / "out" / "pack.json").read_text() == "theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "pictures"]

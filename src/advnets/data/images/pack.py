@@ -55,7 +55,7 @@ def pack(
         WriteError: the folder cannot be written.
     """
     if out.exists():
-        raise UsageError(f"{out} exists already; give another place for the pack, or remove it")
+        raise _exists(out)
     rows = _provisional_rows(collection)
     try:
         with _beside(out) as folder:
@@ -90,8 +90,14 @@ def pack(
                 flush(file)
             folder.rename(out)
     except OSError as error:
+        if out.exists():
+            raise _exists(out) from None  # another process has made it meanwhile
         raise WriteError(out, error) from None
     return open_pack(out)
+
+
+def _exists(out: Path) -> UsageError:
+    return UsageError(f"{out} exists already; give another place for the pack, or remove it")
 
 
 def _provisional_rows(collection: Collection) -> np.ndarray:
