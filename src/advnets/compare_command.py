@@ -16,8 +16,9 @@ from advnets.errors import UsageError, printable, printable_lines
 class Compare:
     """Put the scores of runs side by side: means over seeds, intervals, paired differences.
 
-    Runs that differ only in seed are one row. Scores that hang on unlike settings, extractors,
-    numbers of pictures or data do not compare, and are refused unless --apart.
+    Runs that differ only in seed are one row. Scores of unlike settings, extractors, numbers of
+    images or data do not compare: those that all runs have alike are shown, and where there are
+    none the table is refused, unless --apart.
     """
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN")]

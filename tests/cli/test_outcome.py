@@ -44,12 +44,21 @@ def test_numbers_not_finite_that_are_met_without_ticks_end_with_status_3(said, t
     assert RunDirectory(run).events()[-1]["reason"] == "diverged"
 
 
-def test_a_run_in_which_no_weight_has_moved_ends_with_status_3(said, tmp_path, quick):
-    code, _, err = said("train", "digits", *quick, *UNMOVED, "--out", tmp_path / "run")
+@pytest.mark.parametrize(
+    ("flags", "players"),
+    [
+        (UNMOVED, "discriminator and of the generator"),
+        (("--generator-optimizer.lr", "0"), "generator"),
+    ],
+)
+def test_a_run_in_which_a_player_has_not_moved_ends_with_status_3(
+    said, tmp_path, quick, flags, players
+):
+    code, _, err = said("train", "digits", *quick, *flags, "--out", tmp_path / "run")
     assert code == 3
     assert err.splitlines()[-1] == (
-        "advnets: the training learned nothing: no weight differs from its initial value; begin a "
-        "new run with higher learning rates"
+        f"advnets: the training learned nothing: no weight of the {players} differs from its "
+        "initial value; begin a new run with higher learning rates"
     )
 
 

@@ -249,10 +249,16 @@ def test_the_order_of_what_a_record_says_makes_no_column():
     assert len(found["columns"]) == 1
 
 
-def test_one_run_that_was_looked_at_in_two_ways_is_refused_too():
-    twice = run(0, record(1.0), record(2.0, extractor="pixels", extractor_sha256=None))
-    with pytest.raises(UsageError, match=r"frechet of runs/dcgan-0 differs in extractor \(dig"):
-        compare([twice, run(1, record(1.0))])
+def test_of_a_run_that_was_scored_in_two_ways_the_one_that_all_have_is_compared():
+    through = {"extractor": "pixels", "extractor_sha256": None}
+    twice = run(0, record(2.0, **through), record(1.0))
+    found = compare([twice, run(1, record(3.0))])
+    assert only(only(found["rows"])["cells"])["values"] == [1.0, 3.0]
+    both = compare([twice, run(1, record(3.0), record(5.0, **through))])
+    assert [cell["values"] for cell in only(both["rows"])["cells"]] == [[2.0, 5.0], [1.0, 3.0]]
+    third = run(2, record(9.0, extractor="net.onnx", extractor_sha256="e" * 64))
+    with pytest.raises(UsageError, match=r"dcgan-0 differs in extractor \(pixels and digits\)"):
+        compare([twice, third])
 
 
 def test_what_was_found_beside_is_no_setting():

@@ -89,6 +89,7 @@ def test_a_score_that_the_data_cannot_have_is_refused_before_training(
     [
         ("digits", "parzen"),
         ("grid", "points"),
+        ("mixture:means=-2/3", "points"),
         ("ring:sd=0.5", "divergence"),  # whose modes overlap
         ("pinwheel", "divergence"),
     ],

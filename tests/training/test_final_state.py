@@ -51,14 +51,18 @@ def test_weights_are_bounded_by_the_initial_ones(first, last, diverged):
 
 
 def test_weights_that_are_the_initial_ones_have_learned_nothing():
-    """Unless another player has moved."""
+    """Of each player that has a loss; one that is not trained stays as it is."""
     initial = InitialWeights.of({**player(0.1), "encoder": player(0.2)["generator"]})
-    still = {**player(0.1), "encoder": player(0.2)["generator"]}
+    still = {**player(0.1), "encoder": player(0.3)["generator"]}
     problem = training_problem(initial, still, FINE, 1e4)
     assert problem is not None
     assert problem.reason == "learned nothing"
-    moved = {**player(0.1), "encoder": player(0.3)["generator"]}
+    assert problem.detail.startswith("no weight of the generator differs")
+    moved = {**player(0.3), "encoder": player(0.2)["generator"]}
     assert training_problem(initial, moved, FINE, 1e4) is None
+    both = training_problem(initial, moved, FINE | {"encoder": torch.tensor(0.1)}, 1e4)
+    assert both is not None
+    assert both.detail.startswith("no weight of the encoder differs")
 
 
 def test_only_numbers_that_can_be_infinite_are_asked():

@@ -65,11 +65,13 @@ class Column:
 def columns(
     runs: Sequence[Scored], metrics: Sequence[str] = (), *, apart: bool = False
 ) -> list[Column]:
-    """Metric by metric and case by case a column for each value; for each way of taking it, if
-    `apart`.
+    """Return a column for each metric, case, value and way in which all runs were scored.
+
+    With `apart` also for each way in which some runs were scored. A run that the metric has not
+    scored in a case at all does not count there.
 
     Raises:
-        UsageError: records of a column are unlike in what they hang on, and `apart` is not wanted.
+        UsageError: there is no way in which all runs were scored, and `apart` is not wanted.
     """
     found: list[Column] = []
     own = [(run.path, r) for run in runs for r in run.records if r["samples"] not in BESIDE]
@@ -80,9 +82,11 @@ def columns(
         for case in _unlike(reading.case(record) for _, record in some):
             here = [(path, reading.settings(r)) for path, r in some if reading.case(r) == case]
             ways = _unlike(settings for _, settings in here)
-            keys = _differing(ways)
-            if keys and not apart:
+            if not apart:
+                ways = _of_all_runs(ways, here)
+            if not ways:
                 raise UsageError(_refusal(_case_name(metric, case), here))
+            keys = _differing(ways)
             found += [
                 Column(metric, value, case, way, keys) for way in ways for value in reading.values
             ]
@@ -117,6 +121,14 @@ def _unlike(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return list({json.dumps(some, sort_keys=True): some for some in records}.values())
 
 
+def _of_all_runs(
+    ways: Sequence[dict[str, Any]], here: Sequence[tuple[str, dict[str, Any]]]
+) -> list[dict[str, Any]]:
+    """Return the ways in which each of the runs was scored that are named by `here`."""
+    paths = {path for path, _ in here}
+    return [way for way in ways if {path for path, settings in here if settings == way} == paths]
+
+
 def _differing(ways: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """Settings that are not all alike; a hash only where no plainer one tells the same."""
     known = dict.fromkeys(key for way in ways for key in way)
@@ -141,10 +153,8 @@ def _refusal(name: str, here: Sequence[tuple[str, dict[str, Any]]]) -> str:
         f"{spoken(key)} ({brief(key, how.get(key))} and {brief(key, unlike.get(key))})"
         for key in _differing([how, unlike])
     )
-    whose, cure = f"{first} and {other}", "evaluate all runs alike, or "
-    if first == other:  # whatever else is evaluated, both are kept
-        whose, cure = first, ""
+    whose = first if first == other else f"{first} and {other}"
     return (
-        f"{name} of {whose} differs in {told}, so that the numbers do not compare; {cure}say "
-        "--apart to see each in a column of its own"
+        f"{name} of {whose} differs in {told}, so that the numbers do not compare; evaluate all "
+        "runs alike, or say --apart to see each in a column of its own"
     )

@@ -105,7 +105,7 @@ def mixture_of(data: OpenedData) -> NormalMixture:
             "points looks for; it takes runs on ring, grid and mixture, and the metric divergence "
             "those on any points"
         )
-    check_apart(*map(torch.from_numpy, distribution.components()[:2]))
+    check_apart(*map(torch.tensor, distribution.components()[:2]))
     return distribution
 
 

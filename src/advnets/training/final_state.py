@@ -62,11 +62,15 @@ def training_problem(
         largest = largest_weight(player)
         if not largest <= limit:
             return _diverged(f"the largest weight of the {name}", largest, limit)
-    last = {name: _digest(player.parameters()) for name, player in players.items()}
-    if last == initial.digests:
+    # A player without a loss is not trained.
+    unmoved = [
+        name for name in losses if _digest(players[name].parameters()) == initial.digests[name]
+    ]
+    if unmoved:
         return Problem(
             "learned nothing",
-            "no weight differs from its initial value; begin a new run with higher learning rates",
+            f"no weight of the {' and of the '.join(sorted(unmoved))} differs from its initial "
+            "value; begin a new run with higher learning rates",
         )
     return None
 
