@@ -23,7 +23,7 @@ test-slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow
 
 # Careless changes that no test notices, of the files and as many as are asked for.
-SOURCES ?= src/advnets/objectives.py src/advnets/games/*.py src/advnets/training/*.py
+SOURCES ?= src/advnets/losses.py src/advnets/games/*.py src/advnets/training/*.py
 NUMBER ?= 100
 SEED ?= 0
 mutation: $(VENV)/.dev

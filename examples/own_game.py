@@ -1,8 +1,8 @@
 """A new objective and a new game: advnets train examples/own_game.py:game --data mnist"""
 
 from advnets import config
-from advnets.games.plain import AdversarialNets
-from advnets.types import Outcome
+from advnets.games.gan import AdversarialNets
+from advnets.protocols import Outcome
 
 
 def least_squares(logits, target):

@@ -21,7 +21,7 @@ from typing import Any
 
 import seeds
 
-from advnets.views.score_lines import number, span
+from advnets.views.score_text import number, span
 
 RECIPE = "the recipe"
 PENALTIES = {

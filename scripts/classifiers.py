@@ -28,12 +28,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advnets.config import Runtime
-from advnets.data.open import open_source
-from advnets.data.source import Part, Stream
-from advnets.experiment.build import versions
-from advnets.experiment.measure import pictures
-from advnets.nets.classifier import ConvClassifier
-from advnets.training.runtime import PRECISIONS, prepare, products, resolve, seated
+from advnets.data.dataset import Part, Stream
+from advnets.data.registry import open_source
+from advnets.experiment.sampler import pictures
+from advnets.experiment.setup import versions
+from advnets.models.classifier import ConvClassifier
+from advnets.training.devices import PRECISIONS, prepare, products, resolve, seated
 
 WEIGHTS = Path(__file__).parent.parent / "src" / "advnets" / "weights"
 BATCH, SEED = 100, 0

@@ -17,10 +17,10 @@ from typing import Any
 import seeds
 
 from advnets.cli import config_of
-from advnets.codec import to_json
+from advnets.config.serialize import to_json
 from advnets.errors import AdvnetsError
 from advnets.experiment.compare import check_metrics, compare
-from advnets.experiment.scored import Scored
+from advnets.experiment.score_files import Scored
 from advnets.views.comparison import comparison_markdown
 
 

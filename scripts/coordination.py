@@ -24,17 +24,17 @@ import torch
 from torch import Tensor
 
 from advnets import config, presets
-from advnets.experiment import build
-from advnets.experiment.measure import Drawing, draw_samples, pictures
+from advnets.experiment import setup
 from advnets.experiment.metrics import EXTRACTORS
 from advnets.experiment.rejection import Rejection, kept_samples
+from advnets.experiment.sampler import Drawing, draw_samples, pictures
+from advnets.extractors.base import Extractor
 from advnets.extractors.named import extractor
-from advnets.extractors.protocol import Extractor
 from advnets.metrics.frechet import frechet_distance
 from advnets.paper.likelihoods import with_error
-from advnets.training import runtime
-from advnets.training.algorithm import Table, play_round
+from advnets.training import devices
 from advnets.training.ema import WeightAverage
+from advnets.training.step import Table, play_round
 
 TICK, LOOK, COMPARED = 50, 10.0, 5000
 """Rounds between observations of D's lead, seconds between looks, pictures that are compared."""
@@ -88,7 +88,7 @@ def variants() -> dict[str, Variant]:
 class Looker:
     """Fréchet distances to the test pictures, whose features are taken once."""
 
-    def __init__(self, data: build.OpenedData, seen: Extractor) -> None:
+    def __init__(self, data: setup.OpenedData, seen: Extractor) -> None:
         test = data.splits.test
         assert test is not None
         self.data, self.seen = data, seen
@@ -112,7 +112,7 @@ def played(
 ) -> dict[str, Any]:
     """Train one until it is good enough or its time is over; say what was seen on the way."""
     run = config.Config("coordination", data, (variant.stage,), runtime=HERE, seed=seed)
-    table = build.table(run, looker.data, 0, runtime.prepare(HERE))
+    table = setup.table(run, looker.data, 0, devices.prepare(HERE))
     shown, average = table.players["generator"], None
     if half_life := variant.stage.average_half_life:
         average = WeightAverage(shown, half_life, data.batch_size)
@@ -186,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     file = asked.out / "results.jsonl"
     bounds = Bounds(asked.seconds, asked.target)
     data = replace(presets.named("mlp").data, source=asked.data)
-    opened = build.open_data(data)
+    opened = setup.open_data(data)
     seen = extractor(EXTRACTORS.get(opened.facts.name, "pixels"))
     stamps = {"data": opened.facts.name, "extractor": seen.name, **vars(bounds)}
     lines = file.read_text("utf-8").splitlines() if file.exists() else []

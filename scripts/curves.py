@@ -22,9 +22,9 @@ import seeds
 from PIL import Image
 
 from advnets.cli import config_of
-from advnets.views.ink import LIGHT, dress, legend, level, png, sheet
-from advnets.views.plots import SCORES, metric_of
-from advnets.views.watched import ONE_BY_ONE, watched
+from advnets.views.curve_specs import ONE_BY_ONE, watched
+from advnets.views.style import LIGHT, dress, legend, level, png, sheet
+from advnets.views.training_curves import SCORES, metric_of
 
 UNIT = ONE_BY_ONE.unit
 

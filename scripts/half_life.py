@@ -36,10 +36,11 @@ from seeds import in_lines
 from torch import Tensor, nn
 
 from advnets import config, presets
-from advnets.codec import to_json
-from advnets.data.source import Part
-from advnets.experiment import build
-from advnets.experiment.measure import (
+from advnets.config.serialize import to_json
+from advnets.data.dataset import Part
+from advnets.experiment import setup
+from advnets.experiment.metrics import extractor_of
+from advnets.experiment.sampler import (
     SAMPLES,
     Drawing,
     draw_samples,
@@ -48,7 +49,6 @@ from advnets.experiment.measure import (
     pixels,
     real_pictures,
 )
-from advnets.experiment.metrics import extractor_of
 from advnets.files import write_json
 from advnets.metrics import frechet_distance, prdc
 from advnets.metrics.parzen import (
@@ -57,11 +57,11 @@ from advnets.metrics.parzen import (
     parzen_log_likelihood,
     select_sigma,
 )
-from advnets.runs import RunDirectory
-from advnets.training import runtime
+from advnets.run_directory import RunDirectory
+from advnets.training import devices
 from advnets.training.checkpoint import read_checkpoint
 from advnets.training.ema import WeightAverage
-from advnets.training.loop import Hooks, Loop
+from advnets.training.trainer import Hooks, Loop
 
 INTERVAL = 10
 """Steps between updates of the averages."""
@@ -88,7 +88,7 @@ class WeightAverages(WeightAverage):
 class ValidationScore:
     """The Parzen log-likelihood of validation images, in nats."""
 
-    data: build.OpenedData
+    data: setup.OpenedData
     seed: int
     drawing: Drawing
 
@@ -152,17 +152,17 @@ def train(
     Return the comparison of features of each average, and the scores on test images if a half-life
     is given for them; or None if the training was stopped.
     """
-    data = build.open_data(asked.data)
-    chosen = build.resolved(asked, data.facts, runtime.resolve(asked.runtime))
+    data = setup.open_data(asked.data)
+    chosen = setup.resolved(asked, data.facts, devices.resolve(asked.runtime))
     chosen = replace(chosen, ticks=replace(chosen.ticks, samples=0, evaluate=every))
     told = {"config": to_json(chosen), "half_lives": list(half_lives)}
     if run.begun and {key: run.read_config().get(key) for key in told} != told:
         raise SystemExit(f"{run.path} holds a run with other options; give another folder")
-    with run.held(), runtime.interruptible() as interruption:
-        device = runtime.prepare(chosen.runtime)
-        table = build.table(chosen, data, 0, device)
+    with run.held(), devices.interruptible() as interruption:
+        device = devices.prepare(chosen.runtime)
+        table = setup.table(chosen, data, 0, device)
         score = ValidationScore(data, chosen.seed, Drawing.of(chosen.runtime, device))
-        run.write_config({**told, "versions": build.versions(), "real": score.of_real()})
+        run.write_config({**told, "versions": setup.versions(), "real": score.of_real()})
 
         def evaluate(generator: nn.Module) -> Mapping[str, Any]:
             several = isinstance(generator, nn.ModuleDict)

@@ -1,13 +1,13 @@
 """Make single careless changes to source files and list those that no test notices.
 
-    python scripts/mutation.py src/advnets/objectives.py -n 40 --seed 0 --out survivors.json
+    python scripts/mutation.py src/advnets/losses.py -n 40 --seed 0 --out survivors.json
     python scripts/mutation.py src/advnets/games/*.py --tests tests/games -n 100
     python scripts/mutation.py --again survivors.json
 
 A mutant is one change: another comparison, an arithmetic operator, a constant off by one, a sign,
 two arguments exchanged, a dropped `.detach()`, `mean` for `sum`, another axis, `and` for `or`, a
 statement or a keyword removed. Without --tests, a source file is tested by the test file of its
-name (`tests/games/test_plain.py`), then by the other files of that folder. Each mutant is a copy of
+name (`tests/games/test_gan.py`), then by the other files of that folder. Each mutant is a copy of
 `src/` in a temporary folder; the checkout itself is never changed. Tests run in a forked process
 that has torch and pytest loaded already, on one thread, up to the first failure, within a time
 limit of five times what the unchanged source takes (and 20 s); a mutant that runs out of time

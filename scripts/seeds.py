@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from advnets.cli import main as advnets
-from advnets.runs import RunDirectory
+from advnets.run_directory import RunDirectory
 
 POINTS = 200
 """Of a curve, at most."""

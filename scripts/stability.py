@@ -26,15 +26,15 @@ from torch import nn
 from advnets import config, presets
 from advnets.console import Console
 from advnets.errors import DivergedError
-from advnets.experiment import build
-from advnets.experiment.measure import pictures
+from advnets.experiment import setup
+from advnets.experiment.sampler import pictures
 from advnets.experiment.train import train
-from advnets.experiment.trained import load
+from advnets.experiment.trained_model import load
 from advnets.extractors.classifiers import classifier
-from advnets.metrics.manifold import prdc
-from advnets.nets import dcgan
-from advnets.noise import Noise
-from advnets.objectives import minimax_generator_loss
+from advnets.losses import minimax_generator_loss
+from advnets.metrics.precision_recall import prdc
+from advnets.models import dcgan
+from advnets.rng import Noise
 
 STEPS, BATCH, WIDTH, COMPARED, COLLAPSED = 1500, 64, 16, 2000, 0.25
 DEVIATIONS = (0.02, 0.2, 1.0, 5.0, 1e4)
@@ -88,7 +88,7 @@ def played(stage: config.Stage, seed: int, out: Path) -> dict[str, Any]:
     except DivergedError as error:
         return {"collapsed": True, "why": str(error)}
     trained, digits = load(out), classifier("digits")
-    test = build.open_data(run.data).splits.test
+    test = setup.open_data(run.data).splits.test
     assert test is not None
     found = prdc(
         digits.features(pictures(test, slice(COMPARED))),

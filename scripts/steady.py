@@ -19,9 +19,9 @@ from typing import Literal
 import torch
 
 from advnets import config, presets
-from advnets.experiment import build
-from advnets.training import runtime
-from advnets.training.algorithm import play_round
+from advnets.experiment import setup
+from advnets.training import devices
+from advnets.training.step import play_round
 
 
 def resident_mib() -> int:
@@ -38,12 +38,12 @@ def main(minutes: int, *, precision: Literal["auto", "float32"], flush: bool) ->
     start = presets.named("mlp")
     game = replace(start.stage.game, r1=1.0, r2=1.0)
     start = start.with_stage(replace(start.stage, game=game))
-    data = build.open_data(start.data)
-    here = runtime.resolve(config.Runtime("cpu", precision, threads=1))
-    run = build.resolved(start, data.facts, here)
-    device = runtime.prepare(run.runtime)
+    data = setup.open_data(start.data)
+    here = devices.resolve(config.Runtime("cpu", precision, threads=1))
+    run = setup.resolved(start, data.facts, here)
+    device = devices.prepare(run.runtime)
     torch.set_flush_denormal(flush)
-    table = build.table(run, data, 0, device)
+    table = setup.table(run, data, 0, device)
     for _ in range(20):
         play_round(table)
     print(f"minute  ms/step  CPU ms/step  MiB   ({run.runtime.precision}, flush {flush})")

@@ -13,7 +13,7 @@ import torch
 from advnets.cli import parse, starting_point
 from advnets.commands import Train
 from advnets.experiment.metrics import LOOKING, METRICS
-from advnets.paper.parts import PARTS
+from advnets.paper.registry import PARTS
 from advnets.presets import PRESETS, is_place
 
 ROOT = Path(__file__).parent.parent

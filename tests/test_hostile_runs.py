@@ -21,8 +21,8 @@ from safetensors.torch import save_file
 
 import advnets
 from advnets.errors import RunError, RunWarning
-from advnets.run_files import event_records
-from advnets.runs import RunDirectory
+from advnets.run_directory import RunDirectory
+from advnets.run_records import event_records
 
 QUICK = ("--steps", "4", "--threads", "1", "--ticks.log", "2", "--ticks.samples", "2")
 SMALL = ("--generator.hidden", "8", "--generator.activations", "relu", "--discriminator.units", "8")

@@ -8,11 +8,11 @@ from torch import nn
 
 from advnets import config, presets
 from advnets.errors import UnknownNameError
-from advnets.experiment import seats
-from advnets.nets.conv2014 import DeconvGenerator, MaxoutConvDiscriminator
-from advnets.nets.layers import Maxout
-from advnets.nets.mlp import MaxoutDiscriminator, MLPGenerator, Stacked
-from advnets.noise import Noise
+from advnets.experiment import build_players
+from advnets.models.layers import Maxout
+from advnets.models.maxout_conv import DeconvGenerator, MaxoutConvDiscriminator
+from advnets.models.mlp import MaxoutDiscriminator, MLPGenerator, Stacked
+from advnets.rng import Noise
 from advnets.training.schedules import learning_rate, momentum
 
 SHAPES = {
@@ -36,7 +36,7 @@ def built():
             cache.clear()
             torch.manual_seed(0)
             mean = torch.full(SHAPES[name], 0.25)
-            cache[key] = seats.players(run, key[1], SHAPES[name], mean)
+            cache[key] = build_players.players(run, key[1], SHAPES[name], mean)
         return cache[key]
 
     return players
@@ -247,7 +247,10 @@ def test_the_tuned_preset_plays_with_the_published_nets():
     assert tuned.stage.generator == published.stage.generator
     mean = torch.full((1, 28, 28), 0.25)
     shapes = [
-        [p.shape for p in seats.players(run, 0, (1, 28, 28), mean)["discriminator"].parameters()]
+        [
+            p.shape
+            for p in build_players.players(run, 0, (1, 28, 28), mean)["discriminator"].parameters()
+        ]
         for run in (published, tuned)
     ]
     assert shapes[0] == shapes[1]

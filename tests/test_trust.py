@@ -25,13 +25,13 @@ from torch import nn
 
 import advnets
 from advnets import config
-from advnets.data.open import KINDS, NAMED, open_source
-from advnets.data.published.cifar import is_cifar10_folder
+from advnets.data.datasets.cifar import is_cifar10_folder
+from advnets.data.registry import KINDS, NAMED, open_source
 from advnets.errors import AdvnetsError, RunError, RunWarning, UsageError
 from advnets.extractors.file import ENDINGS, extractor_of_file
 from advnets.extractors.inception import FILE, VARIABLE, inception
 from advnets.paper.result import Result
-from advnets.runs import RunDirectory
+from advnets.run_directory import RunDirectory
 
 PACKAGE = Path(advnets.__file__).parent
 GAME = (Path(__file__).parents[1] / "examples" / "own_game.py").read_text("utf-8")
@@ -455,8 +455,8 @@ def test_metadata_of_a_checkpoint_are_not_run(whole, tmp_path, canary):
 # ----------------------------------------------------------------------------------- the package
 
 EXECUTING = {
-    ("experiment/own.py", "exec"): "a file whose place was typed or trusted",
-    ("experiment/own.py", "compile"): "the same",
+    ("experiment/custom_game.py", "exec"): "a file whose place was typed or trusted",
+    ("experiment/custom_game.py", "compile"): "the same",
     ("extractors/file.py", "torch.export.load"): "with trust_code only",
     ("extractors/inception.py", "torch.load"): "weights_only",
     ("extractors/inception.py", "importlib.import_module"): "a module of an installed library",
@@ -464,7 +464,7 @@ EXECUTING = {
     ("errors.py", "importlib.import_module"): "a library by a name that stands in the source",
     ("__init__.py", "importlib.import_module"): "a module of the package's own",
     ("bench/processes.py", "subprocess.Popen"): "this package's own worker",
-    ("metrics/probe.py", "torch.compile"): "",
+    ("metrics/linear_probe.py", "torch.compile"): "",
 }
 """All calls in the package that run, import or unpickle, and what they are given."""
 
@@ -495,7 +495,7 @@ def test_what_could_run_code_is_known():
     assert found == {key for key in EXECUTING if key[1] in _RUNNING}
 
 
-@pytest.mark.parametrize("file", ["views/samples.py", "looks/movie.py", "paper/page.py"])
+@pytest.mark.parametrize("file", ["views/image_grid.py", "visualize/timelapse.py", "paper/page.py"])
 def test_pictures_of_runs_are_opened_by_few_readers(file):
     """Pillow starts Ghostscript on PostScript, whatever a file's name ends with."""
     opened = [

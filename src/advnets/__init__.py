@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from advnets.api import train
     from advnets.config import Config
     from advnets.errors import AdvnetsError
-    from advnets.experiment.trained import Trained, load
+    from advnets.experiment.trained_model import Trained, load
 
 _HOMES = {
     "AdvnetsError": "advnets.errors",
     "Config": "advnets.config",
-    "Trained": "advnets.experiment.trained",
-    "load": "advnets.experiment.trained",
+    "Trained": "advnets.experiment.trained_model",
+    "load": "advnets.experiment.trained_model",
     "train": "advnets.api",
 }
 

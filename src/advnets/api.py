@@ -12,10 +12,10 @@ from advnets.config import Config, Data
 from advnets.console import Console
 from advnets.errors import DivergedWarning
 from advnets.experiment.train import train as train_run
-from advnets.experiment.trained import Trained, load
+from advnets.experiment.trained_model import Trained, load
 from advnets.files import check_output
-from advnets.presets.begun import begun_config
-from advnets.runs import RunDirectory
+from advnets.presets.resume import begun_config
+from advnets.run_directory import RunDirectory
 
 
 def train(

@@ -47,9 +47,9 @@ class Bench(Checked):
 
     def execute(self) -> int:
         """Measure and print."""
-        from advnets.bench.contestants import Setting
+        from advnets.bench.cases import ROWS
+        from advnets.bench.contenders import Setting
         from advnets.bench.measure import draw_pictures, machine, run
-        from advnets.bench.rows import ROWS
 
         for name in self.rows:
             if name not in ROWS:

@@ -200,7 +200,7 @@ def starting_point(given: list[str]) -> tuple[Config, str]:
     named = typed_preset(given)
     if given[:1] != ["train"] or "--resume" not in given or {"-h", "--help"} & set(given):
         return presets.starting_point(named or presets.DEFAULT), named or presets.DEFAULT
-    from advnets.presets.begun import begun_config  # not what --help should wait for
+    from advnets.presets.resume import begun_config  # not what --help should wait for
 
     out = value_of("--out", given)
     stored = begun_config(None if out is None else Path(out), named, value_of("--data", given))

@@ -84,10 +84,10 @@ class Train:
     def run(self, start: Config, *, typed: str | None) -> int:
         """Train, or plan; a file's code runs if it was typed as PRESET, or with --trust-code."""
         from advnets import console
-        from advnets.experiment.plan import plan
+        from advnets.experiment.dry_run import plan
         from advnets.experiment.train import train
         from advnets.files import check_output
-        from advnets.runs import RunDirectory
+        from advnets.run_directory import RunDirectory
 
         config = self.config(start)
         trusted = self.trust_code or (typed is not None and presets.is_place(typed))
@@ -147,8 +147,8 @@ class Sample(Checked):
 
     def execute(self) -> int:
         """Sample and write."""
-        from advnets.experiment.trained import load
-        from advnets.training.runtime import return_freed_memory
+        from advnets.experiment.trained_model import load
+        from advnets.training.devices import return_freed_memory
         from advnets.views.sample_files import check_samples_output
 
         check_samples_output(self.out, overwrite=self.overwrite)
@@ -174,7 +174,7 @@ class Sample(Checked):
     def _write_pictures(self, blocks: Iterator[Tensor], shape: tuple[int, int, int]) -> None:
         """Write samples as a grid, an array or a folder, by what the name ends with."""
         from advnets.views import sample_files as files
-        from advnets.views.samples import GridLayout
+        from advnets.views.image_grid import GridLayout
 
         files.require_room(self.out, self.num * math.prod(shape))
         form = files.form_of(self.out)
@@ -191,8 +191,8 @@ class Sample(Checked):
         import torch
 
         from advnets.views import sample_files as files
+        from advnets.views.image_grid import save_grid
         from advnets.views.points import points_picture
-        from advnets.views.samples import save_grid
 
         if self.columns is not None:
             raise UsageError(
@@ -258,8 +258,8 @@ class Evaluate(Checked):
 
     def execute(self) -> int:
         """Score, keep, print."""
-        from advnets.experiment.trained import load
-        from advnets.views.score_lines import score_lines
+        from advnets.experiment.trained_model import load
+        from advnets.views.score_text import score_lines
 
         trained = load(self.run, weights=self.weights, device=self.device)
         records = trained.evaluate(

@@ -35,7 +35,7 @@ class Compare:
     def execute(self) -> int:
         """Read, compare, print or write."""
         from advnets.experiment.compare import check_metrics, compare
-        from advnets.experiment.scored import read_scored
+        from advnets.experiment.score_files import read_scored
         from advnets.files import check_output, write_atomically
         from advnets.views.comparison import comparison_markdown, comparison_text
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tqdm import tqdm
 
-from advnets.codec import by_name, to_json
+from advnets.config.serialize import by_name, to_json
 from advnets.errors import printable, printable_lines
 from advnets.output import TextStream, tolerant
 from advnets.shell import shell_word
-from advnets.views.plots import observed_names
-from advnets.views.score_lines import found
-from advnets.views.watched import watched
+from advnets.views.curve_specs import watched
+from advnets.views.score_text import found
+from advnets.views.training_curves import observed_names
 
 if TYPE_CHECKING:
-    from advnets.experiment.plan import Plan
+    from advnets.experiment.dry_run import Plan
     from advnets.experiment.train import Ending
 
 FILES_SHOWN = 10
@@ -191,7 +191,7 @@ def data_lines(data: Mapping[str, Any]) -> list[str]:
 
     `data` is what `experiment.data_summary` returns.
     """
-    from advnets.data.images.kinds import counted, unused_lines
+    from advnets.data.image_folder.unsupported_files import counted, unused_lines
 
     count = "a stream of" if data["train"] is None else f"{data['train']:,}"
     shape = " x ".join(str(n) for n in data["shape"])

@@ -23,8 +23,8 @@ from advnets.errors import (
 from advnets.shell import shell_word
 
 if TYPE_CHECKING:
-    from advnets.data.images.audit import Audit
-    from advnets.data.source import Splits
+    from advnets.data.dataset import Splits
+    from advnets.data.image_folder.audit import Audit
 
 _SHOWN = 10
 """Lines of a list; --json has them all."""
@@ -43,8 +43,8 @@ class Fetch:
 
     def execute(self) -> int:
         """Fetch and say where."""
+        from advnets.data.datasets.fetch import fetch
         from advnets.data.places import data_directory
-        from advnets.data.published.fetch import fetch
 
         for path in fetch(self.name, data_directory(self.data_dir)):
             print(printable(str(path)))
@@ -61,8 +61,8 @@ class ListSets:
     def execute(self) -> int:
         """Open each and say what it holds."""
         from advnets.data import options
-        from advnets.data.hub.columns import Hub
-        from advnets.data.open import KINDS, NAMED, open_source
+        from advnets.data.huggingface.columns import Hub
+        from advnets.data.registry import KINDS, NAMED, open_source
 
         for name, named in NAMED.items():
             told = options.shown(named.options)
@@ -103,10 +103,10 @@ class Check(Checked):
 
     def execute(self) -> int:
         """Audit and print; 1 when nothing can be trained."""
-        from advnets.data.images.audit import audit_files, audit_splits
-        from advnets.data.images.files import Collection
-        from advnets.data.images.near import names_of, near_files, near_rows
-        from advnets.data.open import find_source
+        from advnets.data.image_folder.audit import audit_files, audit_splits
+        from advnets.data.image_folder.files import Collection
+        from advnets.data.image_folder.near_duplicates import names_of, near_files, near_rows
+        from advnets.data.registry import find_source
 
         _say_shadowed(self.path)
         found = find_source(
@@ -142,11 +142,11 @@ class Pack:
 
     def execute(self) -> int:
         """Pack, and say how long it took."""
-        from advnets.data.images.decode import Frame
-        from advnets.data.images.files import Collection
-        from advnets.data.images.kinds import unused_lines
-        from advnets.data.images.pack import pack
-        from advnets.data.open import find_source
+        from advnets.data.image_folder.decode import Frame
+        from advnets.data.image_folder.files import Collection
+        from advnets.data.image_folder.pack import pack
+        from advnets.data.image_folder.unsupported_files import unused_lines
+        from advnets.data.registry import find_source
         from advnets.files import check_output
 
         check_output(self.out, "OUT", folder=True)
@@ -156,7 +156,7 @@ class Pack:
         if not isinstance(found, Collection):
             raise UsageError(f"{self.path} is used as it is, without packing; name it in --data")
         if self.without_near_duplicates:
-            from advnets.data.images.near import near_files, without
+            from advnets.data.image_folder.near_duplicates import near_files, without
 
             every, found = found, without(found, near_files(found))
             print(f"near duplicates left out: {len(every.keys) - len(found.keys):,}")
@@ -202,7 +202,7 @@ def _say_shadowed(source: str) -> None:
 
 def audit_text(audit: Audit, path: str) -> str:
     """An audit as lines for a person."""
-    from advnets.data.images.kinds import by_kind, counted
+    from advnets.data.image_folder.unsupported_files import by_kind, counted
     from advnets.data.variety import few_pictures
 
     images, others = by_kind(audit.others)
@@ -262,7 +262,7 @@ def _as_preset(source: str) -> str:
 
 def point_facts(splits: Splits) -> dict[str, Any]:
     """What points are: how many, of how many modes, where they lie, and how probable they are."""
-    from advnets.data.source import Part
+    from advnets.data.dataset import Part
 
     train, test, distribution = splits.train, splits.test, splits.distribution
     assert isinstance(train, Part) and test is not None and distribution is not None
@@ -306,7 +306,7 @@ def _group(names: Sequence[str]) -> str:
 
 
 def _counts(splits: Splits) -> dict[str, int]:
-    from advnets.data.source import length
+    from advnets.data.dataset import length
 
     parts: dict[str, Any] = {
         "training": splits.train,

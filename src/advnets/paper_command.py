@@ -54,10 +54,10 @@ class Paper(Checked):
         """Play, say what was found, and where the page is."""
         from advnets.console import Console, duration
         from advnets.files import check_output
-        from advnets.paper.part import Sources, plain
-        from advnets.paper.parts import PARTS
-        from advnets.paper.play import Play
+        from advnets.paper.blocks import Sources, plain
+        from advnets.paper.registry import PARTS
         from advnets.paper.result import Scale
+        from advnets.paper.runner import Play
 
         if self.only == "list":
             print(

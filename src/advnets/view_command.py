@@ -12,8 +12,8 @@ from advnets.config import Checked
 from advnets.errors import UsageError, printable
 
 if TYPE_CHECKING:
-    from advnets.experiment.trained import Trained
-    from advnets.looks.look import Look
+    from advnets.experiment.trained_model import Trained
+    from advnets.visualize.figure import Look
 
 
 class ViewOptions(Checked):
@@ -41,7 +41,7 @@ class Samples(ViewOptions):
 
     def look(self, trained: Trained) -> Look:
         """Draw them."""
-        from advnets.looks.samples import samples
+        from advnets.visualize.samples import samples
 
         return samples(trained, **asdict(self))
 
@@ -61,7 +61,7 @@ class Neighbours(ViewOptions):
 
     def look(self, trained: Trained) -> Look:
         """Seek them."""
-        from advnets.looks.samples import neighbours
+        from advnets.visualize.samples import neighbours
 
         return neighbours(trained, **asdict(self))
 
@@ -81,7 +81,7 @@ class Walk(ViewOptions):
 
     def look(self, trained: Trained) -> Look:
         """Walk."""
-        from advnets.looks.walk import walk
+        from advnets.visualize.interpolation import walk
 
         return walk(trained, **asdict(self))
 
@@ -99,7 +99,7 @@ class SlerpGrid(ViewOptions):
 
     def look(self, trained: Trained) -> Look:
         """Draw it."""
-        from advnets.looks.walk import slerp_grid
+        from advnets.visualize.interpolation import slerp_grid
 
         return slerp_grid(trained, **asdict(self))
 
@@ -117,7 +117,7 @@ class Arithmetic(ViewOptions):
 
     def look(self, trained: Trained) -> Look:
         """Reckon."""
-        from advnets.looks.arithmetic import arithmetic
+        from advnets.visualize.arithmetic import arithmetic
 
         return arithmetic(trained, **asdict(self))
 
@@ -135,7 +135,7 @@ class Filters(ViewOptions):
 
     def look(self, trained: Trained) -> Look:
         """Look."""
-        from advnets.looks.guided import filters
+        from advnets.visualize.guided_backprop import filters
 
         return filters(trained, **asdict(self))
 
@@ -153,7 +153,7 @@ class Activations(ViewOptions):
 
     def look(self, trained: Trained) -> Look:
         """Look."""
-        from advnets.looks.guided import activations
+        from advnets.visualize.guided_backprop import activations
 
         return activations(trained, **asdict(self))
 
@@ -173,7 +173,7 @@ class WindowDrop(ViewOptions):
 
     def look(self, trained: Trained) -> Look:
         """Learn the direction and drop it."""
-        from advnets.looks.window import read_boxes, window_drop
+        from advnets.visualize.window_dropout import read_boxes, window_drop
 
         _, height, width = trained.facts.shape
         boxes = read_boxes(self.boxes, height, width)
@@ -186,7 +186,7 @@ class Training:
 
     def look(self, trained: Trained) -> Look:
         """Collect them."""
-        from advnets.looks.movie import training
+        from advnets.visualize.timelapse import training
 
         return training(trained)
 
@@ -204,7 +204,7 @@ class Reconstructions(ViewOptions):
 
     def look(self, trained: Trained) -> Look:
         """Draw them."""
-        from advnets.looks.reconstructions import reconstructions
+        from advnets.visualize.reconstructions import reconstructions
 
         return reconstructions(trained, **asdict(self))
 
@@ -229,7 +229,7 @@ class Completions(ViewOptions):
 
     def look(self, trained: Trained) -> Look:
         """Complete them."""
-        from advnets.looks.completions import completions
+        from advnets.visualize.inpainting import completions
 
         return completions(trained, **asdict(self))
 
@@ -272,10 +272,10 @@ class View:
 
     def execute(self) -> int:
         """Look, and write what is seen."""
-        from advnets.experiment.trained import load
+        from advnets.experiment.trained_model import load
         from advnets.files import check_output
-        from advnets.looks.look import write
-        from advnets.looks.movie import check_movie_name, write_movie
+        from advnets.visualize.figure import write
+        from advnets.visualize.timelapse import check_movie_name, write_movie
 
         if self.out is not None:
             check_output(self.out)

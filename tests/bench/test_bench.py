@@ -6,21 +6,21 @@ import pytest
 import torch
 
 from advnets import cli, config, presets
-from advnets.bench import measure, peers
-from advnets.bench.contestants import CONTESTANTS, Setting
+from advnets.bench import baselines, measure
+from advnets.bench.cases import ROWS
+from advnets.bench.contenders import CONTESTANTS, Setting
 from advnets.bench.measure import Spread
 from advnets.bench.processes import Worker
-from advnets.bench.rows import ROWS
 from advnets.errors import AdvnetsError
-from advnets.experiment import seats
+from advnets.experiment import build_players
 
 
-@pytest.mark.parametrize("preset", peers.PEERS)
+@pytest.mark.parametrize("preset", baselines.PEERS)
 def test_the_plain_nets_are_the_presets_nets(preset):
     """Layer for layer: shapes of all parameters, piece-major weights of maxout apart."""
-    stage, peer = presets.named(preset).stage, peers.PEERS[preset]()
-    shape = peers.SHAPES[preset]
-    ours = seats.players(presets.named(preset), 0, shape, torch.full(shape, 0.5))
+    stage, peer = presets.named(preset).stage, baselines.PEERS[preset]()
+    shape = baselines.SHAPES[preset]
+    ours = build_players.players(presets.named(preset), 0, shape, torch.full(shape, 0.5))
     for name, theirs in (("generator", peer.generator), ("discriminator", peer.discriminator)):
         mine = sorted(tuple(p.shape) for p in ours[name].parameters())
         assert mine == sorted(tuple(p.shape) for p in theirs.parameters()), name
@@ -28,13 +28,13 @@ def test_the_plain_nets_are_the_presets_nets(preset):
     assert isinstance(stage.generator_optimizer, config.OptimizerConfig)
 
 
-@pytest.mark.parametrize("preset", peers.PEERS)
+@pytest.mark.parametrize("preset", baselines.PEERS)
 def test_the_tutorials_loop_trains(preset):
     """A step moves both nets, by finite losses."""
-    peer = peers.PEERS[preset]()
-    shape = peers.SHAPES[preset]
+    peer = baselines.PEERS[preset]()
+    shape = baselines.SHAPES[preset]
     before = [p.clone() for p in (*peer.generator.parameters(), *peer.discriminator.parameters())]
-    losses = peers.step_of(peer)(torch.rand(8, *shape))
+    losses = baselines.step_of(peer)(torch.rand(8, *shape))
     after = [*peer.generator.parameters(), *peer.discriminator.parameters()]
     assert all(torch.isfinite(loss) for loss in losses)
     assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
@@ -47,7 +47,7 @@ def test_pictures_are_drawn_once_and_read_as_they_are(tmp_path):
     stamp = files[0].stat().st_mtime_ns
     measure.draw_pictures(folder)
     assert files[0].stat().st_mtime_ns == stamp
-    picture = peers.Files(folder, 64, symmetric=True)[0]
+    picture = baselines.Files(folder, 64, symmetric=True)[0]
     assert picture.shape == (3, 64, 64)
     assert -1 <= picture.min() < 0 < picture.max() <= 1
 

@@ -10,8 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from advnets import config, presets
 from advnets.bench.flops import forward, of_round
-from advnets.experiment import build
-from advnets.training.algorithm import play_round
+from advnets.experiment import setup
+from advnets.training.step import play_round
 
 DENSE = (
     config.MLPGenerator(latent_dim=8, hidden=(24, 16)),
@@ -39,9 +39,9 @@ def test_useful_operations_are_those_that_a_round_takes(pair, game):
     start = presets.named("digits")
     stage = replace(start.stage, generator=pair[0], discriminator=pair[1], game=game)
     run = replace(start.with_stage(stage), data=replace(start.data, batch_size=10))
-    data = build.open_data(run.data)
-    run = build.resolved(run, data.facts, config.Runtime("cpu", "float32", 1))
-    table = build.table(run, data, 0, torch.device("cpu"))
+    data = setup.open_data(run.data)
+    run = setup.resolved(run, data.facts, config.Runtime("cpu", "float32", 1))
+    table = setup.table(run, data, 0, torch.device("cpu"))
     g, d = table.players["generator"], table.players["discriminator"]
     useful = of_round(
         game, forward(g, torch.zeros(1, 8)), forward(d, torch.zeros(1, *data.facts.shape))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from advnets.experiment.scored import read_scored
+from advnets.experiment.score_files import read_scored
 
 STAMPS = {
     "split": "test",

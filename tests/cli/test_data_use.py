@@ -11,10 +11,10 @@ from PIL import Image
 
 from advnets.cli import main
 from advnets.config import Data
-from advnets.data.images import jobs
-from advnets.data.images import open as opening
-from advnets.data.open import open_source
-from advnets.runs import RunDirectory
+from advnets.data.image_folder import open as opening
+from advnets.data.image_folder import tasks
+from advnets.data.registry import open_source
+from advnets.run_directory import RunDirectory
 
 FEW_STEPS = ("--steps", "2", "--batch-size", "4", "--size", "8", "--channels", "1")
 
@@ -139,7 +139,7 @@ def test_a_pack_that_was_dealt_by_another_rule_is_made_anew(tmp_path, monkeypatc
     """What is cached is used by the rule that made it alone."""
     image(tmp_path / "set" / "a.png", 0)
     open_source(str(tmp_path / "set"), size=8)
-    monkeypatch.setattr(jobs, "decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(tasks, "decode", lambda *_: pytest.fail("decoded again"))
     open_source(str(tmp_path / "set"), size=8)
     monkeypatch.setattr(opening, "RULE", opening.RULE + 1)
     with pytest.raises(pytest.fail.Exception, match="decoded again"):

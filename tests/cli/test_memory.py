@@ -15,7 +15,7 @@ from advnets import config, presets
 from advnets.console import Console
 from advnets.errors import OutOfMemoryError
 from advnets.experiment.train import train
-from advnets.experiment.trained import load
+from advnets.experiment.trained_model import load
 from advnets.views.sample_files import save_pictures
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "wait4"), reason="the system counts no peak memory")

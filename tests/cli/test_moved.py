@@ -14,7 +14,7 @@ from PIL import Image
 
 import advnets
 from advnets.errors import DataError, RunError
-from advnets.runs import RunDirectory
+from advnets.run_directory import RunDirectory
 
 GONE = "is not there any more; give the path where it lies now with --data PATH\n"
 

@@ -10,7 +10,7 @@ import pytest
 
 import advnets
 from advnets.errors import DivergedWarning
-from advnets.runs import RunDirectory
+from advnets.run_directory import RunDirectory
 
 RUNAWAY = ("--generator-optimizer.lr", "1e5", "--discriminator-optimizer.lr", "1e5")
 UNMOVED = ("--generator-optimizer.lr", "0", "--discriminator-optimizer.lr", "0")
@@ -94,7 +94,7 @@ def test_a_failed_resume_at_step_0_keeps_the_run(said, tmp_path, quick, monkeypa
     def no_memory(*_):
         raise MemoryError
 
-    monkeypatch.setattr("advnets.training.loop.play_round", no_memory)
+    monkeypatch.setattr("advnets.training.trainer.play_round", no_memory)
     assert said("train", "--resume", "--out", run)[0] != 0
     assert RunDirectory(run).begun
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from advnets import output
-from advnets.runs import RunDirectory
+from advnets.run_directory import RunDirectory
 
 COMMAND = [sys.executable, "-c", "import sys; from advnets.cli import main; sys.exit(main())"]
 ENCODINGS = ["ascii", "cp949"]

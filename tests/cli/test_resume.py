@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 
-from advnets.runs import RunDirectory
+from advnets.run_directory import RunDirectory
 
 
 def test_a_begun_run_is_not_overwritten(said, trained):

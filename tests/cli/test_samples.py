@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import advnets
-from advnets.runs import RunDirectory
+from advnets.run_directory import RunDirectory
 
 
 @pytest.mark.parametrize("name", ["samples.png", "samples.npz", "folder"])

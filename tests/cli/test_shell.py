@@ -19,7 +19,7 @@ from PIL import Image
 
 from advnets import console
 from advnets.experiment.train import Ending
-from advnets.runs import RunDirectory
+from advnets.run_directory import RunDirectory
 from advnets.shell import shell_word
 
 NAMES = [

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import advnets
-from advnets.runs import RunDirectory
+from advnets.run_directory import RunDirectory
 
 
 def test_a_training_leaves_what_it_says(trained):

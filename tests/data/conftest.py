@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from advnets.data.source import Pictures
+from advnets.data.dataset import Pictures
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from advnets import presets
 from advnets.data import names
-from advnets.data.open import KINDS, NAMED
+from advnets.data.registry import KINDS, NAMED
 from advnets.data.synthetic.open import DISTRIBUTIONS
 
 

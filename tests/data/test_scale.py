@@ -16,13 +16,13 @@ import pytest
 import torch
 
 from advnets import config, presets
-from advnets.data.images.decode import Frame
-from advnets.data.images.open import find_pictures
-from advnets.data.images.pack import pack
-from advnets.data.images.packed import IMAGES, write_record
-from advnets.experiment import build
-from advnets.training.algorithm import Table, play_round
-from advnets.types import Batch
+from advnets.data.image_folder.decode import Frame
+from advnets.data.image_folder.open import find_pictures
+from advnets.data.image_folder.pack import pack
+from advnets.data.image_folder.packed import IMAGES, write_record
+from advnets.experiment import setup
+from advnets.protocols import Batch
+from advnets.training.step import Table, play_round
 
 pytestmark = pytest.mark.slow
 
@@ -155,10 +155,10 @@ def test_a_packed_source_feeds_as_fast_as_a_constant_batch(jpegs, tmp_path, crop
     pack(find_pictures(jpegs), frame, tmp_path / "pack")
     start = presets.named("digits")
     run = replace(start, data=replace(start.data, source=str(tmp_path / "pack"), flip=flip))
-    data = build.open_data(run.data)
-    run = build.resolved(run, data.facts, config.Runtime("cpu", "float32", 1))
+    data = setup.open_data(run.data)
+    run = setup.resolved(run, data.facts, config.Runtime("cpu", "float32", 1))
     torch.set_num_threads(1)
-    fed, constant = (build.table(run, data, 0, torch.device("cpu")) for _ in range(2))
+    fed, constant = (setup.table(run, data, 0, torch.device("cpu")) for _ in range(2))
     constant.batches = Constant(fed.batches.at(0))
     for table in (fed, constant):
         for _ in range(10):

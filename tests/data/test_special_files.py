@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advnets.data.published.archives import extract
+from advnets.data.datasets.archives import extract
 from advnets.errors import DataError
 
 SUFFIXES = ("zip", "csv", "npy", "mat", "parquet", "tar", "png", "")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from advnets.data import names, options
-from advnets.data.hub.columns import Hub
-from advnets.data.open import NAMED, open_source
-from advnets.data.published.tfd import Fold
+from advnets.data.datasets.tfd import Fold
+from advnets.data.huggingface.columns import Hub
+from advnets.data.registry import NAMED, open_source
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "src").rglob("*.py")]

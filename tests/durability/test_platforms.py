@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from advnets.runs import RunDirectory
+from advnets.run_directory import RunDirectory
 
 # Libraries choose by the system when they are imported, which cannot be taken back; ours, later.
 WITHOUT_POSIX = """

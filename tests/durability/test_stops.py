@@ -12,7 +12,7 @@ STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 SLOW_TO_OPEN = """
 import sys, time
 from pathlib import Path
-import advnets.experiment.build as build
+import advnets.experiment.setup as build
 from advnets.cli import main
 def open_data(_):
     Path({mark!r}).touch()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from advnets.experiment.trained import load
+from advnets.experiment.trained_model import load
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_game.py"
 QUICK = ("--steps", "6", "--threads", "1", "--ticks.log", "2")

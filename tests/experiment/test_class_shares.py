@@ -8,21 +8,21 @@ import torch
 from torch import nn
 
 from advnets import config
-from advnets.data.source import Pictures, Splits, numbered_classes
+from advnets.data.dataset import Pictures, Splits, numbered_classes
 from advnets.errors import UnknownNameError, UsageError
-from advnets.experiment import build
+from advnets.experiment import setup
 from advnets.experiment.class_shares import ClassShares, class_indices
 from advnets.experiment.compare import compare
-from advnets.experiment.measure import BLOCK, Drawing, draw_samples, latent_blocks
 from advnets.experiment.metrics import METRICS
-from advnets.experiment.scored import Scored
+from advnets.experiment.sampler import BLOCK, Drawing, draw_samples, latent_blocks
+from advnets.experiment.score_files import Scored
 from advnets.experiment.scores import Subject
 from advnets.experiment.train import train
-from advnets.experiment.trained import load
+from advnets.experiment.trained_model import load
 from advnets.extractors.pixels import Pixels
-from advnets.nets.layers import with_classes
-from advnets.noise import Noise
-from advnets.views.score_lines import score_lines
+from advnets.models.layers import with_classes
+from advnets.rng import Noise
+from advnets.views.score_text import score_lines
 
 HERE = Drawing(torch.device("cpu"))
 
@@ -104,10 +104,10 @@ def skewed():
 
     train, test = part(0), part(1)
     splits = Splits("skewed", train, None, test, classes=("dark", "bright", "absent"))
-    scaling = build.fit_scaling("unit", train)
+    scaling = setup.fit_scaling("unit", train)
     images = scaling.to_model(torch.from_numpy(train.images))
     oracle = Oracle(images, torch.from_numpy(train.labels), 3)
-    return oracle, build.OpenedData(splits, scaling, build.DataFacts.of(splits, scaling))
+    return oracle, setup.OpenedData(splits, scaling, setup.DataFacts.of(splits, scaling))
 
 
 def scored(skewed, kind, metric="frechet", num=2000):

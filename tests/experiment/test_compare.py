@@ -15,7 +15,7 @@ from advnets.experiment.columns import columns
 from advnets.experiment.compare import compare
 from advnets.experiment.metrics import METRICS
 from advnets.experiment.readings import READINGS
-from advnets.experiment.scored import Scored, read_scored
+from advnets.experiment.score_files import Scored, read_scored
 from advnets.views.comparison import comparison_text
 
 REAL = "real training pictures"

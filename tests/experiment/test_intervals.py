@@ -12,14 +12,14 @@ from scipy import stats
 
 from advnets.experiment.intervals import interval
 from advnets.experiment.metrics import METRICS
-from advnets.experiment.near import _LYING
+from advnets.experiment.neighbors import _LYING
 from advnets.experiment.readings import READINGS
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
-from advnets.metrics.kernel import kernel_distance
-from advnets.metrics.manifold import nearest_neighbour_test, prdc
+from advnets.metrics.mmd import kernel_distance
 from advnets.metrics.modes import mode_coverage
-from advnets.metrics.sliced import sliced_wasserstein
+from advnets.metrics.precision_recall import nearest_neighbour_test, prdc
 from advnets.metrics.subsampling import subsampled_errors
+from advnets.metrics.swd import sliced_wasserstein
 
 COUNTS = {"n_real": 300, "n_fake": 500, "n_samples": 500, "n": 500, "n_test": 300}
 

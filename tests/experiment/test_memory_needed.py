@@ -12,12 +12,12 @@ import torch
 
 from advnets import config, presets
 from advnets.errors import OutOfMemoryError
-from advnets.experiment import build, stored
+from advnets.experiment import setup, stored_run
 from advnets.experiment.memory_needed import check_memory, memory_needed
-from advnets.runs import RunDirectory
+from advnets.run_directory import RunDirectory
 
 CPU = torch.device("cpu")
-FACTS = build.DataFacts(
+FACTS = setup.DataFacts(
     *("x", (1, 8, 8), 1000, 100, 100, 0, "", 255, {}),
     classes=("a", "b"),
 )
@@ -153,7 +153,7 @@ def test_memory_that_runs_out_is_not_blamed_on_the_config(said, tmp_path, monkey
     def exhausted(*_):
         raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
 
-    monkeypatch.setattr(stored, "rebuilt_players", exhausted)
+    monkeypatch.setattr(stored_run, "rebuilt_players", exhausted)
     code, _, err = said("sample", run, "--out", tmp_path / "grid.png")
     assert code == 1
     assert "memory ran out" in err

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from advnets import config, presets
-from advnets.experiment import build, seats
+from advnets.experiment import build_players, setup
 from advnets.experiment.train import train
-from advnets.runs import RunDirectory
-from advnets.training.algorithm import play_round
+from advnets.run_directory import RunDirectory
 from advnets.training.checkpoint import read_checkpoint
 from advnets.training.schedules import beta2, learning_rate
+from advnets.training.step import play_round
 
 NAMES = [name for name in presets.PRESETS if name.startswith("modern")]
 POINT_SETS = ("modern-ring", "modern-grid")
@@ -55,7 +55,7 @@ def test_g_stands_still_in_the_end_where_modes_are_fine_and_d_does_not(name):
 @pytest.mark.parametrize("name", SHAPES)
 def test_no_net_of_it_has_a_norm(name):
     run = presets.named(name)
-    for net in seats.players(run, 0, SHAPES[name], torch.zeros(SHAPES[name])).values():
+    for net in build_players.players(run, 0, SHAPES[name], torch.zeros(SHAPES[name])).values():
         assert not any("Norm" in type(module).__name__ for module in net.modules())
         assert any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in net.modules())
 
@@ -129,7 +129,7 @@ def test_nets_of_it_resume_to_the_bit(discriminator, game, tiny, tmp_path, quiet
 
 def test_two_time_scales_are_two_optimizers(tiny):
     """A rate of D's own moves D otherwise and G, in its first step, not at all otherwise."""
-    data, ends = build.open_data(tiny.data), []
+    data, ends = setup.open_data(tiny.data), []
     for rate in (1e-4, 4e-4):
         stage = replace(
             tiny.stage,
@@ -137,8 +137,8 @@ def test_two_time_scales_are_two_optimizers(tiny):
             generator_optimizer=config.Adam(lr=1e-4),
             discriminator_optimizer=config.Adam(lr=rate),
         )
-        run = build.resolved(tiny.with_stage(stage), data.facts, tiny.runtime)
-        table = build.table(run, data, 0, torch.device("cpu"))
+        run = setup.resolved(tiny.with_stage(stage), data.facts, tiny.runtime)
+        table = setup.table(run, data, 0, torch.device("cpu"))
         before = [p.clone() for p in table.players["discriminator"].parameters()]
         play_round(table)
         after = table.players["discriminator"].parameters()

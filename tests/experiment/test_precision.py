@@ -9,7 +9,7 @@ import pytest
 from advnets import config, presets
 from advnets.console import Console
 from advnets.experiment.train import train
-from advnets.experiment.trained import load
+from advnets.experiment.trained_model import load
 
 
 @pytest.mark.slow

@@ -9,8 +9,8 @@ import pytest
 
 from advnets import config, presets
 from advnets.experiment.train import train
-from advnets.experiment.trained import load
-from advnets.runs import RunDirectory
+from advnets.experiment.trained_model import load
+from advnets.run_directory import RunDirectory
 
 
 def quick(name, **data):

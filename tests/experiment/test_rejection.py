@@ -9,17 +9,17 @@ import torch
 from torch import nn
 
 from advnets import config
-from advnets.data.scaling import NoScaling, UnitScaling
+from advnets.data.normalization import NoScaling, UnitScaling
 from advnets.errors import UsageError
-from advnets.experiment import seats
+from advnets.experiment import build_players
 from advnets.experiment.class_shares import ClassShares
-from advnets.experiment.measure import Drawing
 from advnets.experiment.rejection import Rejection, best, kept_samples, verdict
+from advnets.experiment.sampler import Drawing
 from advnets.experiment.train import train
-from advnets.experiment.trained import load
-from advnets.nets.layers import with_classes
-from advnets.noise import Noise
-from advnets.views.score_lines import score_lines
+from advnets.experiment.trained_model import load
+from advnets.models.layers import with_classes
+from advnets.rng import Noise
+from advnets.views.score_text import score_lines
 
 HERE = Drawing(torch.device("cpu"))
 
@@ -132,7 +132,7 @@ def test_d_of_every_game_is_shown_what_it_knows(name, tiny):
     game, nets = GAMES[name]
     stage = replace(tiny.stage, game=game, **nets)
     run, shape = tiny.with_stage(stage), (1, 8, 8)
-    players = seats.players(run, 0, shape, torch.full(shape, 0.5), classes=10)
+    players = build_players.players(run, 0, shape, torch.full(shape, 0.5), classes=10)
     g, d = (players[who].eval() for who in ("generator", "discriminator"))
     rejection = Rejection(0.2, game, d, 10 if game.conditional else 0)
     shares = ClassShares.of("data", [1] * 10) if game.conditional else None

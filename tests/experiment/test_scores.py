@@ -11,18 +11,18 @@ from torch import nn
 
 from advnets import config
 from advnets.errors import DataError, RunError, UsageError
-from advnets.experiment import build, modes, near, scores
+from advnets.experiment import modes, neighbors, scores, setup
 from advnets.experiment.compare import compare
 from advnets.experiment.intervals import interval
-from advnets.experiment.measure import Drawing, real_pictures
 from advnets.experiment.metrics import METRICS
-from advnets.experiment.scored import Scored
+from advnets.experiment.sampler import Drawing, real_pictures
+from advnets.experiment.score_files import Scored
 from advnets.experiment.scores import Subject
 from advnets.experiment.train import train
-from advnets.experiment.trained import load
+from advnets.experiment.trained_model import load
 from advnets.extractors.classifiers import classifier
 from advnets.extractors.pixels import Pixels
-from advnets.views.score_lines import REAL, score_lines
+from advnets.views.score_text import REAL, score_lines
 
 
 class Showing(nn.Module):
@@ -49,7 +49,7 @@ def subject(data, pictures, extractor=None):
 
 def opened(source):
     scaling = "none" if source.startswith(("ring", "spiral", "uniform")) else "unit"
-    return build.open_data(config.Data(source=source, scaling=scaling))
+    return setup.open_data(config.Data(source=source, scaling=scaling))
 
 
 def row(records, name="generator"):
@@ -129,7 +129,7 @@ def test_a_generator_of_test_pictures_copies_nothing(digits):
 
 def test_pictures_are_too_many_to_be_compared_with_all(digits, monkeypatch):
     """Where features of all would not fit, so many as fit; the record says how many."""
-    monkeypatch.setattr(near, "_NUMBERS", 500 * 64)
+    monkeypatch.setattr(neighbors, "_NUMBERS", 500 * 64)
     copying = subject(digits, real_pictures(digits.splits.train, 600, 1))
     found = row(METRICS["memorisation"](copying))
     assert found["n_train"] == 500

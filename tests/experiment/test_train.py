@@ -9,13 +9,13 @@ import torch
 
 from advnets import config
 from advnets.errors import ConfigDiffersError, RunError, StoppedBySignal
-from advnets.experiment import build, seats
-from advnets.experiment.measure import Drawing, draw_samples
+from advnets.experiment import build_players, setup
+from advnets.experiment.sampler import Drawing, draw_samples
 from advnets.experiment.scores import Subject, parzen_records
 from advnets.experiment.train import train
-from advnets.experiment.trained import load
+from advnets.experiment.trained_model import load
 from advnets.extractors.pixels import Pixels
-from advnets.runs import RunDirectory
+from advnets.run_directory import RunDirectory
 from advnets.training.checkpoint import read_checkpoint
 
 
@@ -100,7 +100,7 @@ def test_a_learned_prior_is_trained_averaged_and_taken_up_again(tiny, tmp_path, 
     whole = last(tmp_path / "whole")
     assert whole.read_bytes() == last(tmp_path / "cut").read_bytes()
     tensors = read_checkpoint(whole).tensors
-    begun = build.rebuilt_players(run, 0, load(tmp_path / "whole").facts)["generator"].state_dict()
+    begun = setup.rebuilt_players(run, 0, load(tmp_path / "whole").facts)["generator"].state_dict()
     for part in ("prior.means", "prior.log_deviations"):
         moved = [tensors[f"{kept}/generator/{part}"] for kept in ("players", "average")]
         assert not torch.equal(moved[0], begun[part])
@@ -279,8 +279,10 @@ def test_the_lock_is_let_go_when_a_training_falls(tiny, tmp_path, quiet):
 
 
 def test_the_real_row_is_the_score_of_the_training_pictures_themselves(tiny):
-    data = build.open_data(tiny.data)
-    generator = seats.players(tiny, 0, data.facts.shape, build.mean_picture(data))["generator"]
+    data = setup.open_data(tiny.data)
+    generator = build_players.players(tiny, 0, data.facts.shape, setup.mean_picture(data))[
+        "generator"
+    ]
     drawing = Drawing(torch.device("cpu"))
     records = parzen_records(
         Subject({"generator": generator}, data, 0, 0, "last", drawing, Pixels())
@@ -302,8 +304,10 @@ def test_the_real_row_is_the_score_of_the_training_pictures_themselves(tiny):
 
 def test_samples_are_drawn_in_the_precision_of_the_run(tiny):
     """In bfloat16 they are those of float32 within its rounding, and the first do not move."""
-    data = build.open_data(tiny.data)
-    generator = seats.players(tiny, 0, data.facts.shape, build.mean_picture(data))["generator"]
+    data = setup.open_data(tiny.data)
+    generator = build_players.players(tiny, 0, data.facts.shape, setup.mean_picture(data))[
+        "generator"
+    ]
     exact, short, more = (
         draw_samples(generator, data.scaling, n, 0, Drawing(torch.device("cpu"), precision))
         for n, precision in ((20, torch.float32), (20, torch.bfloat16), (600, torch.bfloat16))

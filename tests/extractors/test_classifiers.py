@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from advnets.data.open import open_source
+from advnets.data.registry import open_source
 from advnets.errors import DataError, UnknownNameError
-from advnets.experiment.measure import pictures
 from advnets.experiment.metrics import EXTRACTORS, extractor_of
+from advnets.experiment.sampler import pictures
 from advnets.extractors import classifiers
 from advnets.extractors.classifiers import WEIGHTS, classifier
 from advnets.extractors.named import extractor

@@ -15,9 +15,9 @@ from torch import nn
 
 from advnets.errors import DataError, MissingExtraError, UsageError
 from advnets.extractors import file
+from advnets.extractors.base import ByLibraries
 from advnets.extractors.named import extractor as untrusted
-from advnets.extractors.protocol import ByLibraries
-from advnets.nets.classifier import ConvClassifier
+from advnets.models.classifier import ConvClassifier
 
 extractor = partial(untrusted, trust_code=True)
 

@@ -10,8 +10,8 @@ import torch
 
 from advnets.errors import DataError, MissingExtraError
 from advnets.extractors import inception
+from advnets.extractors.base import Judge
 from advnets.extractors.named import extractor
-from advnets.extractors.protocol import Judge
 
 MODULE = """
 import torch

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from advnets import config
-from advnets.nets.mlp import MLPGenerator
+from advnets.models.mlp import MLPGenerator
 
 
 @pytest.fixture

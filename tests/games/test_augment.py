@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from advnets.games.augment import AUGMENTATIONS, _between, augmented
-from advnets.noise import Noise
+from advnets.rng import Noise
 
 NOISE = Noise(3)
 ALL = tuple(AUGMENTATIONS)

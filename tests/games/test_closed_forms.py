@@ -10,23 +10,23 @@ import torch
 from torch import nn
 
 from advnets import config
-from advnets.games.completion import CompletionNets
 from advnets.games.conditional import ConditionalNets
-from advnets.games.elbo import ElboNets, bound
-from advnets.games.encoding import EncodingNets
 from advnets.games.inference import InferenceNets
-from advnets.games.semi import SemiSupervisedNets
-from advnets.nets.completing import Completer
-from advnets.nets.encoder import MLPEncoder
-from advnets.nets.mlp import MLPDiscriminator, MLPGenerator
-from advnets.nets.prior import Prior
-from advnets.nets.semi import SemiSupervisedDiscriminator
-from advnets.nets.told import ToldDiscriminator, ToldGenerator
-from advnets.noise import Noise
-from advnets.training.algorithm import Table, play_round
+from advnets.games.inpainting import CompletionNets
+from advnets.games.latent_regression import EncodingNets
+from advnets.games.semi_supervised import SemiSupervisedNets
+from advnets.games.vae import ElboNets, bound
+from advnets.models.conditional import ToldDiscriminator, ToldGenerator
+from advnets.models.encoder import MLPEncoder
+from advnets.models.inpainting import Completer
+from advnets.models.latent_prior import Prior
+from advnets.models.mlp import MLPDiscriminator, MLPGenerator
+from advnets.models.semi_supervised import SemiSupervisedDiscriminator
+from advnets.protocols import Batch
+from advnets.rng import Noise
 from advnets.training.ema import WeightAverage
-from advnets.training.movers import mover
-from advnets.types import Batch
+from advnets.training.optimizers import mover
+from advnets.training.step import Table, play_round
 
 W = torch.tensor([1.2, -0.5])
 """x = W z, or z W: the linear map of every model here."""

@@ -7,14 +7,14 @@ import torch
 
 from advnets import config
 from advnets.errors import DataError, UsageError
-from advnets.experiment import seats
+from advnets.experiment import build_players
 from advnets.experiment.train import train
-from advnets.experiment.trained import load
+from advnets.experiment.trained_model import load
 from advnets.games.conditional import ConditionalNets
-from advnets.games.plain import AdversarialNets
-from advnets.nets.dcgan import Discriminator, Generator
-from advnets.noise import Noise
-from advnets.types import Batch
+from advnets.games.gan import AdversarialNets
+from advnets.models.dcgan import Discriminator, Generator
+from advnets.protocols import Batch
+from advnets.rng import Noise
 
 SHAPE = (1, 8, 8)
 NOISE = Noise(0)
@@ -155,7 +155,7 @@ def test_a_class_that_is_not_there(conditional, tmp_path, quiet):
 
 
 def test_runs_of_before_there_were_other_games_are_read():
-    from advnets.codec import from_json, to_json
+    from advnets.config.serialize import from_json, to_json
 
     plain = config.Stage()
     record = to_json(plain)
@@ -163,4 +163,4 @@ def test_runs_of_before_there_were_other_games_are_read():
     assert from_json(record, config.Stage) == plain
     other = replace(plain, game=config.ConditionalGame(k=2))
     assert from_json(to_json(other), config.Stage) == other
-    assert seats.GAMES[type(other.game)] is ConditionalNets
+    assert build_players.GAMES[type(other.game)] is ConditionalNets

@@ -8,13 +8,13 @@ from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from advnets import config
-from advnets.games.elbo import ElboNets
-from advnets.games.encoding import EncodingNets
 from advnets.games.inference import InferenceNets
-from advnets.nets.encoder import MLPEncoder
-from advnets.nets.mlp import MLPDiscriminator, MLPGenerator
-from advnets.noise import Noise
-from advnets.types import Batch
+from advnets.games.latent_regression import EncodingNets
+from advnets.games.vae import ElboNets
+from advnets.models.encoder import MLPEncoder
+from advnets.models.mlp import MLPDiscriminator, MLPGenerator
+from advnets.protocols import Batch
+from advnets.rng import Noise
 
 NOISE = Noise(5)
 SHAPE = (1, 2, 3)

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from advnets import config
-from advnets.data.partly import few_labelled
+from advnets.data.semi_supervised_loader import few_labelled
 from advnets.errors import AdvnetsError, UsageError
-from advnets.experiment import build
+from advnets.experiment import setup
 from advnets.experiment.train import train
-from advnets.experiment.trained import load
+from advnets.experiment.trained_model import load
 
 
 def run_of(tiny, game, **stage):
@@ -26,8 +26,8 @@ SEMI = {"discriminator": config.SemiSupervisedDiscriminator(units=(32,)), "steps
 
 def test_no_label_is_read_but_the_few(tiny):
     run = run_of(tiny, config.SemiSupervisedGame(labels=20, label_seed=5), **SEMI)
-    data = build.open_data(run.data)
-    table = build.table(run, data, 0, torch.device("cpu"))
+    data = setup.open_data(run.data)
+    table = setup.table(run, data, 0, torch.device("cpu"))
     few = few_labelled(data.splits.train, 20, 5)
     assert few.labels.tolist() == sorted([*range(10)] * 2)
     told = {row.tobytes(): label for row, label in zip(few.images, few.labels, strict=True)}
@@ -43,7 +43,7 @@ def test_no_label_is_read_but_the_few(tiny):
 
 def test_labelled_pictures_come_in_batches_of_their_own_size(tiny):
     run = run_of(tiny, config.SemiSupervisedGame(labels=20, labelled_batch=7), **SEMI)
-    table = build.table(run, build.open_data(run.data), 0, torch.device("cpu"))
+    table = setup.table(run, setup.open_data(run.data), 0, torch.device("cpu"))
     for index in range(3):
         batch = table.batches.at(index)
         assert len(batch.pictures) == run.data.batch_size
@@ -56,7 +56,7 @@ def test_the_error_of_d_on_test_pictures(tiny, tmp_path, quiet, unlabelled):
     train(run_of(tiny, game, **SEMI), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
     (record,) = trained.evaluate(("test-error",))
-    test = build.open_data(trained.config.data).splits.test
+    test = setup.open_data(trained.config.data).splits.test
     d = trained.discriminator
     shown = torch.from_numpy(test.images).float() / test.white
     wrong = d.class_logits(d.hidden(shown)).argmax(1) != torch.from_numpy(test.labels)
@@ -112,7 +112,7 @@ def test_what_is_inferred_is_scored(tiny, tmp_path, quiet):
     train(run_of(tiny, game, **{**stage, "steps": 20}), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
     found = {r["samples"]: r for r in trained.evaluate(("reconstruction",))}
-    splits = build.open_data(trained.config.data).splits
+    splits = setup.open_data(trained.config.data).splits
     shown, known = (
         torch.from_numpy(part.images).float() / part.white for part in (splits.test, splits.train)
     )

@@ -10,14 +10,14 @@ from torch import nn
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.experiment import build
+from advnets.experiment import setup
 from advnets.games.augment import augmented, refuse_idle
-from advnets.games.plain import AdversarialNets, packed, unpacked
+from advnets.games.gan import AdversarialNets, packed, unpacked
 from advnets.games.rules import OBJECTIVES, observe, observe_critic, observe_pairs
-from advnets.nets.prior import Prior
-from advnets.noise import Noise
-from advnets.training.algorithm import play_round
-from advnets.types import Batch
+from advnets.models.latent_prior import Prior
+from advnets.protocols import Batch
+from advnets.rng import Noise
+from advnets.training.step import play_round
 
 NOISE = Noise(0, over=10)
 
@@ -411,9 +411,9 @@ def test_a_critic_whose_slopes_are_bound_is_played(bound, tiny):
             burn_in_steps=1,
         )
         run = tiny.with_stage(stage)
-        data = build.open_data(run.data)
-        run = build.resolved(run, data.facts, run.runtime)
-        table = build.table(run, data, 0, torch.device("cpu"))
+        data = setup.open_data(run.data)
+        run = setup.resolved(run, data.facts, run.runtime)
+        table = setup.table(run, data, 0, torch.device("cpu"))
         table.game = game or table.game
         assert torch.stack([play_round(table).finite for _ in range(60)]).all()
         x = table.batches.at(0).pictures.requires_grad_()

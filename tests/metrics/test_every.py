@@ -9,15 +9,15 @@ import torch
 
 from advnets.data.synthetic.mixtures import Ring
 from advnets.errors import DataError
-from advnets.metrics.copies import memorisation
 from advnets.metrics.frechet import frechet_distance
 from advnets.metrics.inception import inception_score
-from advnets.metrics.kernel import kernel_distance
-from advnets.metrics.manifold import nearest_neighbour_test, prdc
+from advnets.metrics.memorization import memorisation
+from advnets.metrics.mixture import mixture_quality
+from advnets.metrics.mmd import kernel_distance
 from advnets.metrics.modes import mode_coverage
 from advnets.metrics.parzen import parzen_log_likelihoods
-from advnets.metrics.points import mixture_quality
-from advnets.metrics.sliced import sliced_wasserstein
+from advnets.metrics.precision_recall import nearest_neighbour_test, prdc
+from advnets.metrics.swd import sliced_wasserstein
 
 
 def drawn(seed: int, n: int = 1300) -> torch.Tensor:

@@ -9,8 +9,8 @@ from scipy.special import softmax
 from scipy.stats import entropy
 
 from advnets.errors import DataError, UsageError
-from advnets.metrics.features import by_content
 from advnets.metrics.inception import inception_score
+from advnets.metrics.validation import by_content
 
 
 def draw(n: int, classes: int, scale: float = 2.0) -> torch.Tensor:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from advnets.errors import DataError
-from advnets.metrics.features import by_content
 from advnets.metrics.subsampling import subsampled_errors
+from advnets.metrics.validation import by_content
 
 
 def draw(n: int, seed: int) -> torch.Tensor:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from advnets.paper.part import Setting, Sources
+from advnets.paper.blocks import Setting, Sources
 
 
 @pytest.fixture

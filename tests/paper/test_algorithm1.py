@@ -12,15 +12,15 @@ from scipy.stats import norm
 from torch import nn
 
 from advnets import config
-from advnets.data.scaling import UnitScaling
-from advnets.data.source import Pictures, Splits
-from advnets.experiment.build import open_data
-from advnets.noise import Noise
+from advnets.data.dataset import Pictures, Splits
+from advnets.data.normalization import UnitScaling
+from advnets.experiment.setup import open_data
 from advnets.paper.algorithm1 import CELLS, RULES, Course, cost, course, mean_error
-from advnets.paper.completion import QUICK, Resampled, completed, shares, told
-from advnets.paper.line import NETS, Sight, laid
-from advnets.paper.staging import lay
-from advnets.training.algorithm import play_round
+from advnets.paper.inner_loop import QUICK, Resampled, completed, shares, told
+from advnets.paper.line_game import NETS, Sight, laid
+from advnets.paper.stepping import lay
+from advnets.rng import Noise
+from advnets.training.step import play_round
 
 
 def test_a_round_costs_what_is_drawn_for_it():

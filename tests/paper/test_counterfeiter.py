@@ -10,7 +10,7 @@ from torch import nn
 from advnets import config
 from advnets.paper.counterfeiter import DIGITS, LINE, Match, Score, Tale, tale
 from advnets.paper.counterfeiter import _stage as stage
-from advnets.paper.line import NETS
+from advnets.paper.line_game import NETS
 
 
 class Brightness(nn.Module):

@@ -10,14 +10,14 @@ import torch
 from scipy.stats import multivariate_normal
 from sklearn.neighbors import KernelDensity
 
-from advnets.data.open import open_source
-from advnets.data.source import Pictures, Splits
+from advnets.data.dataset import Pictures, Splits
+from advnets.data.registry import open_source
 from advnets.experiment.train import train
-from advnets.experiment.trained import load
-from advnets.noise import Noise
+from advnets.experiment.trained_model import load
 from advnets.paper import density
-from advnets.paper.classes import class_shares, frequencies, total_variation
-from advnets.paper.fits import Gaussian, Subject, fits, kernel_samples
+from advnets.paper.class_frequencies import class_shares, frequencies, total_variation
+from advnets.paper.density_models import Gaussian, Subject, fits, kernel_samples
+from advnets.rng import Noise
 
 NOISE = Noise(0)
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from advnets.data.synthetic.mixtures import Ring
-from advnets.noise import Noise
-from advnets.paper.ring import RATIOS, Plane, Size, in_modes, story
-from advnets.paper.staging import Turns, alone, twin
-from advnets.training.algorithm import play_round
+from advnets.paper.ring_game import RATIOS, Plane, Size, in_modes, story
+from advnets.paper.stepping import Turns, alone, twin
+from advnets.rng import Noise
+from advnets.training.step import play_round
 
 
 def weights(table, player):

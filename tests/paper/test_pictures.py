@@ -9,21 +9,21 @@ import torch
 
 from advnets.errors import StoppedError
 from advnets.metrics.distance import nearest
-from advnets.paper import figure2, figure3, runs, table1
-from advnets.paper.part import Picture, Table, Words
+from advnets.paper import figure2, figure3, table1, trainings
+from advnets.paper.blocks import Picture, Table, Words
 
 
 @pytest.fixture
 def setting(setting, monkeypatch, tmp_path):
     """A setting without data, whose digits are trained for a few steps, with two seeds."""
-    real = runs.digits
+    real = trainings.digits
 
     def short(seed):
         run = real(seed)
         run = replace(run, ticks=replace(run.ticks, evaluate=2))
         return run.with_stage(replace(run.stage, steps=4))
 
-    monkeypatch.setattr(runs, "digits", short)
+    monkeypatch.setattr(trainings, "digits", short)
     monkeypatch.setattr(figure2, "large_runs", lambda setting: {})
     return replace(setting, seeds=2, data_dir=str(tmp_path / "data"))
 
@@ -64,21 +64,21 @@ def test_table_1_has_every_seed_weights_and_choice_of_epoch(setting):
 
 
 def test_a_run_is_trained_once_for_all_parts(setting):
-    first = runs.scored_run(setting)
+    first = trainings.scored_run(setting)
     checkpoint = first.run.newest_checkpoint()
     before = checkpoint.stat().st_mtime_ns
-    again = runs.scored_run(setting)
+    again = trainings.scored_run(setting)
     assert (again.step, checkpoint.stat().st_mtime_ns) == (4, before)
 
 
 def test_a_training_that_is_stopped_stops_the_part(setting, monkeypatch):
     from advnets.experiment.train import Ending
-    from advnets.paper import part
+    from advnets.paper import blocks
 
     ending = Ending(setting.runs / "x", complete=False, signal=2, step=3)
-    monkeypatch.setattr(part, "train", lambda *a, **k: ending)
+    monkeypatch.setattr(blocks, "train", lambda *a, **k: ending)
     with pytest.raises(StoppedError, match="stopped at step 3"):
-        runs.scored_run(setting)
+        trainings.scored_run(setting)
 
 
 def test_figure_2_shows_samples_and_the_nearest_training_pictures(setting):
@@ -92,7 +92,7 @@ def test_figure_2_shows_samples_and_the_nearest_training_pictures(setting):
 
 
 def test_figure_2_says_what_it_lacks(setting, monkeypatch):
-    real = runs.large_runs(setting)
+    real = trainings.large_runs(setting)
     monkeypatch.setattr(figure2, "large_runs", lambda setting: real)
     shown = figure2.show(setting)
     said = [block.text for block in shown.blocks if isinstance(block, Words)]
@@ -127,7 +127,7 @@ class TestCopies:
 
 def test_lines_begin_and_end_at_their_ends(setting):
     """At t = 0 and t = 1 the picture is G's of the first and the last z; between, of their mean."""
-    trained = runs.scored_run(setting)
+    trained = trainings.scored_run(setting)
     lines = figure3.interpolated(trained, lines=3, steps=5)
     assert lines.shape == (3, 5, 1, 8, 8)
     torch.testing.assert_close(lines[:, [0, -1]], figure3.interpolated(trained, 3, 2))
@@ -136,12 +136,12 @@ def test_lines_begin_and_end_at_their_ends(setting):
 
 
 def test_narrower_nets_keep_their_shape(setting):
-    for run in runs.large_runs(setting).values():
+    for run in trainings.large_runs(setting).values():
         for stage in run.stages:
             assert stage.steps is not None
-            assert stage.steps <= runs.QUICK_STEPS
-    wide = runs.large_runs(replace(setting, full=True))
+            assert stage.steps <= trainings.QUICK_STEPS
+    wide = trainings.large_runs(replace(setting, full=True))
     assert [run.preset for run in wide.values()] == ["paper-tfd", "paper-cifar", "paper-cifar-conv"]
     assert wide["cifar"].stage.generator.hidden == (8000, 8000)
-    narrow = runs.large_runs(setting)["cifar-quick"].stage
+    narrow = trainings.large_runs(setting)["cifar-quick"].stage
     assert (narrow.generator.hidden, narrow.discriminator.units) == ((1000, 1000), (200, 200))

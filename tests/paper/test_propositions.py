@@ -10,12 +10,12 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
-from advnets.data.synthetic.plain import Gaussian
-from advnets.noise import Noise
+from advnets.data.synthetic.gaussian import Gaussian
 from advnets.paper import proposition1, proposition2, theorem1
-from advnets.paper.line import Cells, Sight, density, masses
+from advnets.paper.line_game import Cells, Sight, density, masses
+from advnets.protocols import Generator
+from advnets.rng import Noise
 from advnets.theory import OPTIMUM
-from advnets.types import Generator
 
 BOXES = next(pair for pair in proposition1.PAIRS if pair.name == "boxes")
 SHIFTED = next(pair for pair in proposition1.PAIRS if pair.name == "shifted")

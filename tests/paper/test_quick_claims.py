@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from advnets.paper import bad_start, density, table2, vae
-from advnets.paper.chains import Station
-from advnets.paper.classes import Shares
-from advnets.paper.line import Cells, Sight
-from advnets.paper.parts import PARTS
+from advnets.paper.class_frequencies import Shares
+from advnets.paper.gibbs_chains import Station
+from advnets.paper.line_game import Cells, Sight
+from advnets.paper.registry import PARTS
 
 SEEDS = range(10)
 

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from advnets.paper import bad_start, confidence, ranges, saturation
-from advnets.paper.line import Cells, Sight
+from advnets.paper import bad_start, init_range, loss_gradients, saturation
+from advnets.paper.line_game import Cells, Sight
 
 
 @pytest.mark.parametrize("verdict", [0.5, 1e-2, 1e-4])
 def test_the_pulls_are_those_of_calculus(verdict):
     """-1/(1 - D) and -1/D in D; -D and D - 1 in the logit; and their ratio again in G."""
-    found = confidence.pulls(verdict)
+    found = loss_gradients.pulls(verdict)
     assert found.verdict == pytest.approx(verdict, rel=5e-6)
     weak, strong = found.minimax, found.non_saturating
     assert (weak.verdict, strong.verdict) == pytest.approx(
@@ -30,39 +30,39 @@ def test_the_pulls_are_those_of_calculus(verdict):
 
 def test_a_ratio_that_is_not_theorys_fails_its_check():
     """At D(G(z)) = 1/100 the ratio is 99, not the 9999 that is wanted."""
-    found = confidence.pulls(1e-2)
-    held = [check.holds for check in confidence._checks(found)]
+    found = loss_gradients.pulls(1e-2)
+    held = [check.holds for check in loss_gradients._checks(found)]
     assert held == [False, False, False, True]
 
 
 class TestRanges:
     def test_the_limits_are_those_of_float32(self):
         """1 + e^-a rounds to 1 below 2^-24; e^a leaves the normal numbers at 2^-126."""
-        limit = ranges.limits()
+        limit = init_range.limits()
         assert limit.high == pytest.approx(24 * math.log(2), abs=0.011)
         # Where denormal numbers cannot be flushed they reach to 2^-149.
         assert -149 * math.log(2) - 0.011 <= limit.low <= -126 * math.log(2) + 0.011
 
-    @pytest.mark.parametrize("name", ranges.LOSSES)
+    @pytest.mark.parametrize("name", init_range.LOSSES)
     def test_both_ways_of_writing_a_loss_say_the_same(self, name):
-        written = ranges.LOSSES[name]
+        written = init_range.LOSSES[name]
         real, fake = torch.linspace(-9, 9, 41).double(), torch.linspace(5, -7, 41).double()
         naive, ours = written.naive(real, fake), written.ours(real, fake)
         assert ours.item() == pytest.approx(naive.item(), rel=1e-6)
 
     def test_small_weights_bear_both_and_large_ones_only_ours(self):
-        limit = ranges.limits()
-        small, large = (ranges.tried(r, 1, limit) for r in (0.05, 5.0))
+        limit = init_range.limits()
+        small, large = (init_range.tried(r, 1, limit) for r in (0.05, 5.0))
         assert set(small.broken.values()) == {(0, 0)}
         assert set(large.broken.values()) == {(1, 0)}
-        assert large.foretold == dict.fromkeys(ranges.LOSSES, 1)
+        assert large.foretold == dict.fromkeys(init_range.LOSSES, 1)
         assert large.highest > limit.high > small.highest
 
     def test_a_form_of_ours_that_breaks_fails_its_check(self):
-        tried = ranges.tried(5.0, 1, ranges.limits())
-        broken = replace(tried, broken=dict.fromkeys(ranges.LOSSES, (1, 1)))
-        assert all(check.holds for check in ranges._checks([tried], 1))
-        assert not ranges._checks([broken], 1)[0].holds
+        tried = init_range.tried(5.0, 1, init_range.limits())
+        broken = replace(tried, broken=dict.fromkeys(init_range.LOSSES, (1, 1)))
+        assert all(check.holds for check in init_range._checks([tried], 1))
+        assert not init_range._checks([broken], 1)[0].holds
 
 
 class TestBadStart:

@@ -10,16 +10,16 @@ from torch import nn
 
 from advnets import config
 from advnets.console import Console
-from advnets.experiment import build
+from advnets.experiment import setup
 from advnets.experiment.train import train
-from advnets.experiment.trained import load
-from advnets.games.plain import AdversarialNets
-from advnets.noise import Noise
-from advnets.paper import chains, runs, table2
-from advnets.paper.looks import correlation, gallery, sharpness
-from advnets.paper.part import Setting, Sources
-from advnets.paper.through_d import begun_apart, exchange, plays
-from advnets.types import Batch
+from advnets.experiment.trained_model import load
+from advnets.games.gan import AdversarialNets
+from advnets.paper import gibbs_chains, table2, trainings
+from advnets.paper.blocks import Setting, Sources
+from advnets.paper.gradient_path import begun_apart, exchange, plays
+from advnets.paper.sample_statistics import correlation, gallery, sharpness
+from advnets.protocols import Batch
+from advnets.rng import Noise
 
 
 class Asked(Setting):
@@ -44,7 +44,7 @@ def setting(folder, kind=Setting, *, full=False):
 
 @pytest.fixture(scope="module")
 def digits():
-    return build.open_data(config.Data())
+    return setup.open_data(config.Data())
 
 
 def test_sharpness_is_the_mean_difference_of_neighbours():
@@ -80,16 +80,16 @@ def machine(weight):
 
 def test_chains_of_a_machine_without_weights_forget_at_once():
     """Its pixels are independent coins; here of probability 1/2, in every picture."""
-    told = chains.sampled(machine(0.0), (1, 3))
+    told = gibbs_chains.sampled(machine(0.0), (1, 3))
     assert [station.steps for station in told.stations] == [1, 3]
     for station in told.stations:
-        torch.testing.assert_close(station.pictures, torch.full((chains.CHAINS, 4), 0.5))
+        torch.testing.assert_close(station.pictures, torch.full((gibbs_chains.CHAINS, 4), 0.5))
     assert told.states.mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_chains_of_a_machine_of_two_modes_stay_where_they_are():
     """Hidden on means all pixels are lit, and off none is; a chain changes seldom."""
-    told = chains.sampled(machine(8.0), (1, 20))
+    told = gibbs_chains.sampled(machine(8.0), (1, 20))
     assert told.stations[0].correlation > 0.9
     assert told.stations[0].correlation > told.stations[1].correlation
     lit = told.stations[1].pictures > 0.5
@@ -157,7 +157,7 @@ def test_data_begin_the_output_bias_alone(digits):
 @pytest.mark.parametrize(("full", "name"), [(False, "digits-0"), (True, "mnist-0")])
 def test_the_run_that_is_scored(tmp_path, full, name):
     with pytest.raises(LookupError) as raised:
-        runs.scored_run(setting(tmp_path, Asked, full=full))
+        trainings.scored_run(setting(tmp_path, Asked, full=full))
     asked, run = raised.value.args
     assert asked == name
     if full:

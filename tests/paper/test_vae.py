@@ -8,26 +8,26 @@ from dataclasses import replace
 import pytest
 import torch
 
-from advnets.experiment import build
+from advnets.experiment import setup
 from advnets.metrics.distance import nearest
-from advnets.paper import runs, vae
-from advnets.paper.looks import gradient_energy, sharpness
-from advnets.paper.part import Picture, Table, Words
+from advnets.paper import trainings, vae
+from advnets.paper.blocks import Picture, Table, Words
 from advnets.paper.progress import processor_seconds
+from advnets.paper.sample_statistics import gradient_energy, sharpness
 
 
 @pytest.fixture
 def setting(setting, monkeypatch, tmp_path):
     """A setting without data, whose digits are trained for a few steps, with two seeds."""
-    real = runs.digits
+    real = trainings.digits
 
     def short(seed):
         run = real(seed)
         run = replace(run, ticks=replace(run.ticks, log=3, evaluate=0))
         return run.with_stage(replace(run.stage, steps=6))
 
-    monkeypatch.setattr(runs, "digits", short)
-    monkeypatch.setattr(runs, "VAE_EPOCHS", 3)
+    monkeypatch.setattr(trainings, "digits", short)
+    monkeypatch.setattr(trainings, "VAE_EPOCHS", 3)
     return replace(setting, seeds=2, data_dir=str(tmp_path / "data"))
 
 
@@ -48,7 +48,7 @@ def test_seconds_are_those_of_all_ticks_or_unknown():
 
 
 def test_the_vae_has_the_net_of_the_digits_as_its_decoder():
-    small, run = runs.digits(0).stage, runs.vae_of_digits(0).stage
+    small, run = trainings.digits(0).stage, trainings.vae_of_digits(0).stage
     assert replace(run.generator, prior=small.generator.prior) == small.generator
     assert run.generator.prior == "normal"
 
@@ -73,8 +73,8 @@ def test_the_part_is_shown(setting):
 
 def test_errors_are_those_of_test_pictures_one_by_one(setting, monkeypatch):
     monkeypatch.setattr(vae, "TESTS", 40)
-    vaes = runs.vae_runs(setting)
-    data = build.open_data(vaes[0].config.data)
+    vaes = trainings.vae_runs(setting)
+    data = setup.open_data(vaes[0].config.data)
     back = vae.Reconstructed.of(vaes, data)
     parts = (data.splits.test, data.splits.train)
     test, train = (torch.from_numpy(part.images).float() / part.white for part in parts)
@@ -91,8 +91,8 @@ def test_errors_are_those_of_test_pictures_one_by_one(setting, monkeypatch):
 
 
 def test_scores_are_taken_once(setting):
-    trained = runs.vae_runs(setting)[0]
-    first = runs.records(trained, trained.weights, ("elbo",))
+    trained = trainings.vae_runs(setting)[0]
+    first = trainings.records(trained, trained.weights, ("elbo",))
     written = trained.run.scores_file.stat().st_mtime_ns
-    assert runs.records(trained, trained.weights, ("elbo",)) == first
+    assert trainings.records(trained, trained.weights, ("elbo",)) == first
     assert trained.run.scores_file.stat().st_mtime_ns == written

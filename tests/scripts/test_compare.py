@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from advnets.metrics.student import student_interval
+from advnets.metrics.student_t import student_interval
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "docs" / "records"

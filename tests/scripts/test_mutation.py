@@ -74,12 +74,12 @@ def test_texts_and_annotations_are_left_and_every_mutant_is_python(script, chang
 def test_the_tests_of_a_file_are_those_of_its_name_then_its_neighbours(script):
     asked = script.mirrors("src/advnets/training/ema.py")
     assert asked[0] == "tests/training/test_ema.py"
-    assert "tests/training/test_loop.py" in asked
-    assert script.mirrors("src/advnets/ramps.py") == ["tests/test_ramps.py"]
+    assert "tests/training/test_trainer.py" in asked
+    assert script.mirrors("src/advnets/schedules.py") == ["tests/test_schedules.py"]
 
 
 def test_a_draw_is_repeatable_and_spread_over_files(script):
-    files = ["src/advnets/ramps.py", "src/advnets/training/ema.py"]
+    files = ["src/advnets/schedules.py", "src/advnets/training/ema.py"]
     drawn = script.chosen(files, 12, 3)
     assert drawn == script.chosen(files, 12, 3) != script.chosen(files, 12, 4)
     assert {mutant.source for mutant in drawn} == set(files)

@@ -10,8 +10,8 @@ import pytest
 
 from advnets.experiment.intervals import interval
 from advnets.experiment.readings import READINGS
-from advnets.experiment.scored import check_whole, stamped
-from advnets.views.score_lines import BESIDE
+from advnets.experiment.score_files import check_whole, stamped
+from advnets.views.score_text import BESIDE
 
 RECORDS = sorted((Path(__file__).parents[2] / "docs" / "records").glob("*.json"))
 

@@ -20,7 +20,7 @@ from advnets.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from advnets.training.movers import mover
+from advnets.training.optimizers import mover
 
 
 @pytest.fixture

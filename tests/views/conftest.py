@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from advnets.views.samples import grid, save_grid
+from advnets.views.image_grid import grid, save_grid
 
 Events = list[dict[str, Any]]
 

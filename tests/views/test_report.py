@@ -15,10 +15,10 @@ import pytest
 from PIL import Image
 
 from advnets.errors import DataError, RunError
-from advnets.runs import RunDirectory
+from advnets.run_directory import RunDirectory
+from advnets.views.image_grid import read_grid
 from advnets.views.report import write_report
 from advnets.views.report_summary import summary
-from advnets.views.samples import read_grid
 
 VOID = {"meta", "img", "source"}
 

@@ -9,17 +9,17 @@ import sys
 
 import numpy as np
 
-from advnets.bench import peers
+from advnets.bench import baselines
+from advnets.data.dataset import Part
+from advnets.data.datasets.mnist import open_mnist
 from advnets.data.places import folders_of
-from advnets.data.published.mnist import open_mnist
-from advnets.data.source import Part
 
 if __name__ == "__main__":
     train = open_mnist(folders_of("mnist", sys.argv[1] or None)).train
     assert isinstance(train, Part)
-    pictures = peers.Arrays(np.asarray(train.read(slice(None))), symmetric=True)
+    pictures = baselines.Arrays(np.asarray(train.read(slice(None))), symmetric=True)
     trained = 0
-    for done in peers.tutorial(peers.mlp(), pictures):
+    for done in baselines.tutorial(baselines.mlp(), pictures):
         trained += done
         if trained >= len(pictures):
             break

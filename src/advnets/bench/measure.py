@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from advnets.bench.contestants import DRAWN, PEAKS, PRODUCT, Setting
+from advnets.bench.cases import Goal, Row
+from advnets.bench.contenders import DRAWN, PEAKS, PRODUCT, Setting
 from advnets.bench.processes import Process, Worker
-from advnets.bench.rows import Goal, Row
-from advnets.training.runtime import cores, cpuinfo, has_bfloat16
+from advnets.training.devices import cores, cpuinfo, has_bfloat16
 
 _PICTURES = 2000
 _WARM_UP = 1.0

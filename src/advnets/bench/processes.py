@@ -11,8 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from advnets.bench.contestants import Setting
-from advnets.bench.rows import Row
+from advnets.bench.cases import Row
+from advnets.bench.contenders import Setting
 from advnets.errors import AdvnetsError
 from advnets.training.memory import wait_for_peak
 

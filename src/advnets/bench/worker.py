@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from advnets.bench.contestants import CONTESTANTS, PEAKS, Setting
+from advnets.bench.contenders import CONTESTANTS, PEAKS, Setting
 from advnets.training.memory import peak_bytes
 
 

@@ -4,7 +4,6 @@ Frozen, without torch (so `--help` is instant), turned into flags by the command
 config.json by the run directory. A field's comment is its help text.
 """
 
-from advnets.config.checks import Checked, at_least, check, probabilities, sizes
 from advnets.config.data import Data, Framing
 from advnets.config.encoders import MLPEncoder
 from advnets.config.games import (
@@ -19,7 +18,7 @@ from advnets.config.games import (
     OwnGame,
     SemiSupervisedGame,
 )
-from advnets.config.nets import (
+from advnets.config.models import (
     Activation,
     DCGANDiscriminator,
     DCGANGenerator,
@@ -46,6 +45,7 @@ from advnets.config.run import (
     Stage,
     Ticks,
 )
+from advnets.config.validation import Checked, at_least, check, probabilities, sizes
 
 __all__ = [
     "SGD",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from advnets.config.checks import LARGEST_IMAGE, Checked, check, sizes
+from advnets.config.validation import LARGEST_IMAGE, Checked, check, sizes
 
 
 @dataclass(frozen=True)

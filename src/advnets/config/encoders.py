@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from advnets.config.checks import Checked, sizes
-from advnets.config.nets import Activation
+from advnets.config.models import Activation
+from advnets.config.validation import Checked, sizes
 
 
 @dataclass(frozen=True)

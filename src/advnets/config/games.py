@@ -8,8 +8,8 @@ from typing import ClassVar, Literal
 
 from tyro.conf import Suppress
 
-from advnets.config.checks import Checked, at_least, check, sizes
 from advnets.config.encoders import MLPEncoder
+from advnets.config.validation import Checked, at_least, check, sizes
 from advnets.errors import UsageError
 
 Augmentation = Literal["flip", "translate", "cutout", "erase", "colour", "affine", "elastic"]

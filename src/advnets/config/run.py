@@ -7,16 +7,16 @@ from typing import Literal
 
 from tyro.conf import Suppress
 
-from advnets.config.checks import Checked, at_least, check, probabilities, sizes
 from advnets.config.data import Data
 from advnets.config.games import Game, GameConfig
-from advnets.config.nets import (
+from advnets.config.models import (
     DCGANDiscriminator,
     DiscriminatorConfig,
     GeneratorConfig,
     MaxoutDiscriminator,
     MLPGenerator,
 )
+from advnets.config.validation import Checked, at_least, check, probabilities, sizes
 from advnets.errors import UsageError
 
 

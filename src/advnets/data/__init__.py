@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from advnets.data.open import open_source
+    from advnets.data.registry import open_source
 
 __all__ = ["open_source"]
 
@@ -13,6 +13,6 @@ __all__ = ["open_source"]
 def __getattr__(name: str) -> object:
     if name != "open_source":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from advnets.data import open as opening  # opens nothing heavy until it is asked to
+    from advnets.data import registry as opening  # opens nothing heavy until it is asked to
 
     return opening.open_source

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from advnets.data.source import Part, Stream
+from advnets.data.dataset import Part, Stream
 
 FEW = 50
 """Different training pictures, under which a warning is due."""

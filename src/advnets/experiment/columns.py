@@ -9,8 +9,8 @@ from typing import Any
 
 from advnets.errors import UsageError
 from advnets.experiment.readings import READINGS, Record
-from advnets.experiment.scored import Scored
-from advnets.views.score_lines import BESIDE, VERSIONS
+from advnets.experiment.score_files import Scored
+from advnets.views.score_text import BESIDE, VERSIONS
 
 _CASES = {
     "grid": "{} grid",

@@ -10,13 +10,13 @@ from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from advnets.codec import by_name
+from advnets.config.serialize import by_name
 from advnets.errors import UnknownNameError, UsageError
 from advnets.experiment.columns import Column, columns
 from advnets.experiment.readings import READINGS, Record
-from advnets.experiment.scored import Scored
-from advnets.metrics.student import CONFIDENCE, student_interval
-from advnets.views.score_lines import BESIDE, NEVER_TRAINED
+from advnets.experiment.score_files import Scored
+from advnets.metrics.student_t import CONFIDENCE, student_interval
+from advnets.views.score_text import BESIDE, NEVER_TRAINED
 
 Cell = dict[str, Any]
 _Kind = tuple[str | None, int | None, float | None, str | None]

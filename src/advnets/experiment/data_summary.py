@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from advnets import config
-from advnets.data.source import Part, Splits, length
+from advnets.data.dataset import Part, Splits, length
 from advnets.data.variety import distinct_pictures, few_pictures
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from statistics import NormalDist
 from typing import Any
 
-from advnets.metrics.student import CONFIDENCE, quantile
+from advnets.metrics.student_t import CONFIDENCE, quantile
 from advnets.metrics.subsampling import GROUPS
 
 Record = Mapping[str, Any]

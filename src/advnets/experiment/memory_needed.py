@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from advnets import config
 from advnets.errors import AdvnetsError, OutOfMemoryError
-from advnets.experiment import build
+from advnets.experiment import setup
 from advnets.training.memory import available_bytes, gibibytes
 
 SMALLER = (
@@ -35,7 +35,7 @@ class MemoryNeeded:
         return self.state + self.batch
 
 
-def check_memory(run: config.Config, facts: build.DataFacts, device: torch.device) -> None:
+def check_memory(run: config.Config, facts: setup.DataFacts, device: torch.device) -> None:
     """Refuse a training that needs more memory than its device has free, before it is asked for.
 
     Raises:
@@ -52,14 +52,14 @@ def check_memory(run: config.Config, facts: build.DataFacts, device: torch.devic
             )
 
 
-def check_weights(run: config.Config, number: int, facts: build.DataFacts) -> None:
+def check_weights(run: config.Config, number: int, facts: setup.DataFacts) -> None:
     """Refuse nets whose weights alone need more memory than is free.
 
     Raises:
         OutOfMemoryError: they do.
     """
-    nets = build.players_without_memory(run, number, facts)
-    needed = sum(map(build.parameter_count, nets.values())) * _FLOAT_BYTES
+    nets = setup.players_without_memory(run, number, facts)
+    needed = sum(map(setup.parameter_count, nets.values())) * _FLOAT_BYTES
     available = available_bytes(torch.device("cpu"))
     if available is not None and needed > available:
         raise OutOfMemoryError(
@@ -68,7 +68,7 @@ def check_weights(run: config.Config, number: int, facts: build.DataFacts) -> No
         )
 
 
-def memory_needed(run: config.Config, number: int, facts: build.DataFacts) -> MemoryNeeded:
+def memory_needed(run: config.Config, number: int, facts: setup.DataFacts) -> MemoryNeeded:
     """Return the memory that a stage needs at least.
 
     Raises:
@@ -77,8 +77,8 @@ def memory_needed(run: config.Config, number: int, facts: build.DataFacts) -> Me
     stage, rows = run.stages[number], run.data.batch_size
     if isinstance(stage.game, config.SemiSupervisedGame):
         rows = max(rows, stage.game.labelled_batch, stage.game.generated_batch)
-    nets = build.players_without_memory(run, number, facts)
-    weights = {name: build.parameter_count(net) for name, net in nets.items()}
+    nets = setup.players_without_memory(run, number, facts)
+    weights = {name: setup.parameter_count(net) for name, net in nets.items()}
     state = sum(
         count * (2 + _remembered(stage, name) + (name in stage.averaged))
         for name, count in weights.items()
@@ -91,11 +91,11 @@ def memory_needed(run: config.Config, number: int, facts: build.DataFacts) -> Me
 
 def _remembered(stage: config.Stage, player: str) -> int:
     """Return how many numbers a player's optimizer remembers of each weight."""
-    return 2 if isinstance(build.optimizer_of(stage, player), config.Adam) else 1
+    return 2 if isinstance(setup.optimizer_of(stage, player), config.Adam) else 1
 
 
 def _input_shape(
-    name: str, net: nn.Module, stage: config.Stage, facts: build.DataFacts
+    name: str, net: nn.Module, stage: config.Stage, facts: setup.DataFacts
 ) -> tuple[int, ...]:
     if name == "generator":
         return (getattr(net, "latent_dim", 1),)

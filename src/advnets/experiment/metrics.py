@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from advnets.errors import UnknownNameError, UsageError
-from advnets.experiment.completed import completion_records
-from advnets.experiment.inferred import elbo_records, reconstruction_records
+from advnets.experiment.classification import class_records, error_records
+from advnets.experiment.encoders import elbo_records, reconstruction_records
+from advnets.experiment.inpainting import completion_records
+from advnets.experiment.linear_probe import nearest_records, probe_records
 from advnets.experiment.modes import (
     divergence_records,
     inception_records,
     mode_records,
     point_records,
 )
-from advnets.experiment.near import memorisation_records, neighbour_records, prdc_records
-from advnets.experiment.probe import nearest_records, probe_records
+from advnets.experiment.neighbors import memorisation_records, neighbour_records, prdc_records
 from advnets.experiment.scores import (
     Record,
     Subject,
@@ -23,9 +24,8 @@ from advnets.experiment.scores import (
     parzen_records,
     sliced_records,
 )
-from advnets.experiment.told import class_records, error_records
+from advnets.extractors.base import Extractor
 from advnets.extractors.named import extractor
-from advnets.extractors.protocol import Extractor
 
 METRICS: dict[str, Callable[[Subject], list[Record]]] = {
     "parzen": parzen_records,

@@ -10,20 +10,20 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from advnets.data.source import Distribution, Part
-from advnets.data.synthetic.cells import count_in_cells
+from advnets.data.dataset import Distribution, Part
+from advnets.data.synthetic.bins import count_in_cells
 from advnets.data.synthetic.mixtures import Grid, Mixture, NormalMixture, Ring
 from advnets.errors import AdvnetsError, DataError, UsageError
-from advnets.experiment.build import OpenedData
-from advnets.experiment.measure import SAMPLES
+from advnets.experiment.sampler import SAMPLES
 from advnets.experiment.scores import Pictures, Record, Subject
+from advnets.experiment.setup import OpenedData
+from advnets.extractors.base import Judge
 from advnets.extractors.classifiers import Classifier, classifier
-from advnets.extractors.protocol import Judge
-from advnets.metrics.binned import binned_divergence
-from advnets.metrics.features import check_rows
+from advnets.metrics.histogram_divergence import binned_divergence
 from advnets.metrics.inception import inception_score
+from advnets.metrics.mixture import check_apart, mixture_quality
 from advnets.metrics.modes import mode_coverage
-from advnets.metrics.points import check_apart, mixture_quality
+from advnets.metrics.validation import check_rows
 
 JUDGES = {"mnist": ("digits", SAMPLES), "stacked-mnist": ("digits", 26_000)}
 """Who tells the modes of a set's pictures, and of how many samples: as published, where it is."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from advnets.views.score_lines import VERSIONS
+from advnets.views.score_text import VERSIONS
 
 Record = Mapping[str, Any]
 Better = Literal["less", "more"] | None

@@ -13,14 +13,14 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from advnets import config
-from advnets.data.scaling import Scaling
+from advnets.data.normalization import Scaling
 from advnets.errors import UsageError
 from advnets.experiment.class_shares import ClassShares, Labels, check_labels
-from advnets.experiment.measure import BLOCK, Drawing, gathered, latent_blocks, made_blocks
+from advnets.experiment.sampler import BLOCK, Drawing, gathered, latent_blocks, made_blocks
 from advnets.games.inference import pairs
-from advnets.noise import Noise
-from advnets.training.runtime import products
-from advnets.types import ConditionalDiscriminator, Discriminator
+from advnets.protocols import ConditionalDiscriminator, Discriminator
+from advnets.rng import Noise
+from advnets.training.devices import products
 
 Logits = Float[Tensor, " batch"]
 Pictures = Float[Tensor, "batch channels height width"]

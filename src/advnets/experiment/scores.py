@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from advnets import config
 from advnets._version import __version__
+from advnets.data.dataset import Part
 from advnets.data.names import is_named
-from advnets.data.source import Part
 from advnets.errors import DataError, FewPicturesWarning
-from advnets.experiment.build import OpenedData, versions
 from advnets.experiment.class_shares import ClassShares
-from advnets.experiment.measure import (
+from advnets.experiment.rejection import Rejection, kept_samples
+from advnets.experiment.sampler import (
     SAMPLES,
     TEST,
     Drawing,
@@ -28,13 +28,13 @@ from advnets.experiment.measure import (
     pictures,
     real_pictures,
 )
-from advnets.experiment.rejection import Rejection, kept_samples
-from advnets.extractors.protocol import ByLibraries, Extractor
+from advnets.experiment.setup import OpenedData, versions
+from advnets.extractors.base import ByLibraries, Extractor
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
-from advnets.metrics.kernel import kernel_distance
+from advnets.metrics.mmd import kernel_distance
 from advnets.metrics.parzen import GRIDS
-from advnets.metrics.sliced import sliced_wasserstein
-from advnets.views.score_lines import BESIDE, GENERATOR, NEVER_TRAINED, REAL
+from advnets.metrics.swd import sliced_wasserstein
+from advnets.views.score_text import BESIDE, GENERATOR, NEVER_TRAINED, REAL
 
 Record = dict[str, Any]
 Pictures = Float[Tensor, "n channels height width"]

@@ -16,8 +16,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from advnets import config
-from advnets.codec import differences, to_json
-from advnets.data.source import Part
+from advnets.config.serialize import differences, to_json
+from advnets.data.dataset import Part
 from advnets.errors import (
     ConfigDiffersError,
     DivergedError,
@@ -25,26 +25,26 @@ from advnets.errors import (
     StoppedBySignal,
     UsageError,
 )
-from advnets.experiment import build
-from advnets.experiment.adopted import adopted, fixed_generator, with_absolute_paths
+from advnets.experiment import setup
+from advnets.experiment.custom_game import check_trusted, own_games, with_files_of
 from advnets.experiment.data_summary import data_summary
-from advnets.experiment.measure import Drawing, draw_samples, grid_classes
 from advnets.experiment.memory_needed import SMALLER, check_memory
 from advnets.experiment.modes import usual_score
-from advnets.experiment.on_the_way import check_score, score_on_the_way
-from advnets.experiment.own import check_trusted, own_games, with_files_of
-from advnets.experiment.stored import StoredRun, identity
-from advnets.runs import RunDirectory
-from advnets.training import runtime
-from advnets.training.algorithm import Table
+from advnets.experiment.pretrained import adopted, fixed_generator, with_absolute_paths
+from advnets.experiment.sampler import Drawing, draw_samples, grid_classes
+from advnets.experiment.stored_run import StoredRun, identity
+from advnets.experiment.training_eval import check_score, score_on_the_way
+from advnets.run_directory import RunDirectory
+from advnets.training import devices
 from advnets.training.checkpoint import Checkpoint
 from advnets.training.ema import WeightAverage
 from advnets.training.final_state import Problem
-from advnets.training.loop import Hooks, Loop, Watcher
 from advnets.training.memory import explained, memory_limit
+from advnets.training.step import Table
+from advnets.training.trainer import Hooks, Loop, Watcher
+from advnets.views.image_grid import grid, save_grid
 from advnets.views.points import points_picture
 from advnets.views.report import write_report
-from advnets.views.samples import grid, save_grid
 
 GRID, POINTS = 100, 2500
 """Samples in a grid of pictures, and in one of points."""
@@ -91,7 +91,7 @@ def train(
     """
     check_trusted(run_config, trust_code=trust_code)
     run = RunDirectory(out)
-    with run.held(), runtime.interruptible() as interruption:
+    with run.held(), devices.interruptible() as interruption:
         if run.begun and not resume:
             raise RunError(
                 f"{out} holds a run already; add --resume to go on, or give another --out"
@@ -113,13 +113,13 @@ def train(
 def _play(
     run: RunDirectory,
     session: Session,
-    interruption: runtime.Interruption,
+    interruption: devices.Interruption,
     watcher: Watcher,
     *,
     resume: bool,
 ) -> Ending:
     """Play what is left of a run, and write down how it began and ended."""
-    device = runtime.prepare(session.config.runtime)
+    device = devices.prepare(session.config.runtime)
     opening = {"kind": "resume" if resume else "start", "time": time.time()}
     chosen: dict[str, Any] = {
         "device": str(device),
@@ -158,7 +158,7 @@ class Session:
     """One process's part in a run."""
 
     config: config.Config
-    data: build.OpenedData
+    data: setup.OpenedData
     stage: int
     identity: str
     restore: Checkpoint | None = None
@@ -177,17 +177,17 @@ class Session:
 
 def _begun(run: RunDirectory, run_config: config.Config) -> Session:
     """Begin a run: open its data, resolve its config, write both down."""
-    resolved_runtime = runtime.resolve(run_config.runtime)
+    resolved_runtime = devices.resolve(run_config.runtime)
     run_config = adopted(with_absolute_paths(run_config))
     if Path(run_config.data.source).resolve() == run.path.resolve():
         raise UsageError(f"{run.path} holds the data; give another --out for the run")
-    data = build.open_new_data(run_config.data)
+    data = setup.open_new_data(run_config.data)
     check_score(run_config.ticks, data)
-    resolved = build.resolved(run_config, data.facts, resolved_runtime)
+    resolved = setup.resolved(run_config, data.facts, resolved_runtime)
     check_memory(resolved, data.facts, torch.device(resolved.runtime.device))
-    nets = build.rebuilt_players(resolved, len(resolved.stages) - 1, data.facts)
+    nets = setup.rebuilt_players(resolved, len(resolved.stages) - 1, data.facts)
     session = Session(resolved, data, stage=0, identity=identity(resolved, data.facts))
-    run.write_config(build.record(resolved, data.facts, nets, shlex.join(sys.argv)))
+    run.write_config(setup.record(resolved, data.facts, nets, shlex.join(sys.argv)))
     return session
 
 
@@ -198,10 +198,10 @@ def _resumed(run: RunDirectory, asked: config.Config) -> Session:
     agreed = _agreed(stored.config, asked, run.path)
     if agreed.runtime.device == stored.config.runtime.device:
         _require_device(agreed.runtime, run.path)
-    agreed = replace(agreed, runtime=runtime.resolve(agreed.runtime))
-    data = build.open_data_of_run(run.path, agreed.data, facts)
+    agreed = replace(agreed, runtime=devices.resolve(agreed.runtime))
+    data = setup.open_data_of_run(run.path, agreed.data, facts)
     check_score(agreed.ticks, data)
-    agreed = build.resolved(agreed, data.facts, agreed.runtime)
+    agreed = setup.resolved(agreed, data.facts, agreed.runtime)
     stored.players(len(agreed.stages) - 1)  # what cannot be built is refused here
     check_memory(agreed, data.facts, torch.device(agreed.runtime.device))
     session, unusable = Session(agreed, data, stage=0, identity=stored.identity), ()
@@ -234,9 +234,9 @@ def _require_device(chosen: config.Runtime, path: Path) -> None:
         UsageError: it is; the message says how to go on without it.
     """
     try:
-        runtime.resolve(chosen)
+        devices.resolve(chosen)
     except UsageError:
-        here = runtime.resolve(config.Runtime()).device
+        here = devices.resolve(config.Runtime()).device
         raise UsageError(
             f"{path} was trained on {chosen.device}, which this machine lacks; say --device {here} "
             "to go on here, from where it is no longer bit-exact"
@@ -311,13 +311,13 @@ def _play_stages(
     run: RunDirectory,
     session: Session,
     device: torch.device,
-    interruption: runtime.Interruption,
+    interruption: devices.Interruption,
     watcher: Watcher,
 ) -> bool:
     """Play the stages that are left; say whether the run is complete."""
     complete, trained, hooks = True, None, _hooks(run, session, device, watcher)
     for number in range(session.stage, len(session.config.stages)):
-        table = build.table(
+        table = setup.table(
             session.config, session.data, number, device, trust_code=session.trust_code
         )
         generator = table.players["generator"]
@@ -353,7 +353,7 @@ def _loop(
     number: int,
     table: Table,
     hooks: Hooks,
-    interruption: runtime.Interruption,
+    interruption: devices.Interruption,
 ) -> Loop:
     """The loop around one stage's table; weight averages begin where the players stand."""
     run_config = session.config

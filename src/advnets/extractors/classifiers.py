@@ -15,8 +15,8 @@ from safetensors.torch import load
 from torch import Tensor
 
 from advnets.errors import DataError, UnknownNameError
-from advnets.extractors.protocol import by_blocks, in_range, on_one_line
-from advnets.nets.classifier import ConvClassifier
+from advnets.extractors.base import by_blocks, in_range, on_one_line
+from advnets.models.classifier import ConvClassifier
 
 WEIGHTS = {
     "digits": "0dba96d9d00d43faceb5a366eaebacd0e7a3a6bd3732be6095fc8c3ade3e59fe",

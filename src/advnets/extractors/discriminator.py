@@ -11,10 +11,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advnets.data.scaling import Scaling
+from advnets.data.normalization import Scaling
 from advnets.errors import UsageError
-from advnets.extractors.protocol import by_blocks, in_range
-from advnets.nets.layers import Shape
+from advnets.extractors.base import by_blocks, in_range
+from advnets.models.layers import Shape
 
 POOLED = 4
 """Height and width that D's maps are pooled to (Radford et al. 2015, section 5.1)."""

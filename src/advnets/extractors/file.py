@@ -15,15 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets.errors import DataError, UsageError, require
+from advnets.extractors.base import BLOCK, Expected, Extractor, by_blocks, in_range, on_one_line
 from advnets.extractors.classifiers import read_classifier
-from advnets.extractors.protocol import (
-    BLOCK,
-    Expected,
-    Extractor,
-    by_blocks,
-    in_range,
-    on_one_line,
-)
 from advnets.files import read_regular_file
 
 _FATAL = 4

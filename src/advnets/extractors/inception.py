@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets.errors import DataError, MissingExtraError
-from advnets.extractors.protocol import by_blocks, in_range
+from advnets.extractors.base import by_blocks, in_range
 
 VARIABLE = "ADVNETS_INCEPTION"
 """The environment variable that says where the weights lie."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from advnets.errors import UnknownNameError
+from advnets.extractors.base import Extractor
 from advnets.extractors.classifiers import WEIGHTS, classifier
 from advnets.extractors.file import ENDINGS, extractor_of_file
 from advnets.extractors.inception import inception
 from advnets.extractors.pixels import Pixels
-from advnets.extractors.protocol import Extractor
 
 
 def extractor(name: str, *, trust_code: bool = False) -> Extractor:

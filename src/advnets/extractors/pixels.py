@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from advnets.extractors.protocol import of_shape
+from advnets.extractors.base import of_shape
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advnets.errors import UsageError
-from advnets.noise import Noise
+from advnets.rng import Noise
 
 Pictures = Float[Tensor, "batch channels height width"]
 

@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from advnets.errors import DataError
-from advnets.games.plain import AdversarialNets
-from advnets.noise import Noise
-from advnets.types import Batch, ConditionalDiscriminator, ConditionalGenerator, Players
+from advnets.games.gan import AdversarialNets
+from advnets.protocols import Batch, ConditionalDiscriminator, ConditionalGenerator, Players
+from advnets.rng import Noise
 
 
 class ConditionalNets(AdversarialNets):

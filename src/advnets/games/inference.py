@@ -10,9 +10,9 @@ from torch import Tensor
 
 from advnets import config
 from advnets.games.rules import observe
-from advnets.noise import Noise
-from advnets.objectives import discriminator_loss, non_saturating_generator_loss
-from advnets.types import Batch, Discriminator, Encoder, Generator, Outcome, Phase, Players
+from advnets.losses import discriminator_loss, non_saturating_generator_loss
+from advnets.protocols import Batch, Discriminator, Encoder, Generator, Outcome, Phase, Players
+from advnets.rng import Noise
 
 Pairs = Float[Tensor, "batch 1 1 numbers"]
 

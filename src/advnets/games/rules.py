@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from advnets.objectives import (
+from advnets.losses import (
     critic_generator_loss,
     discriminator_loss,
     hinge_discriminator_loss,

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from advnets.errors import FewPicturesWarning
-from advnets.metrics.features import comparable
+from advnets.metrics.validation import comparable
 
 _SINGULAR = 1e-6
 """Of the factor of a covariance, the least number on the diagonal over the largest."""

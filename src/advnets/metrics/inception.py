@@ -9,7 +9,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from advnets.errors import UsageError
-from advnets.metrics.features import by_content, check_rows
+from advnets.metrics.validation import by_content, check_rows
 
 _LEAST = 20
 """Samples of a split, of fewer of which the score hangs on their number most: of one it is 1."""

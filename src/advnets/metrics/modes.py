@@ -9,7 +9,7 @@ from jaxtyping import Float64, Int, Int64
 from torch import Tensor
 
 from advnets.errors import DataError, UsageError
-from advnets.metrics.binned import relative_entropy, standard_error
+from advnets.metrics.histogram_divergence import relative_entropy, standard_error
 
 
 @dataclass(frozen=True)

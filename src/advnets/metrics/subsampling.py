@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-from advnets.metrics.features import by_content, comparable
+from advnets.metrics.validation import by_content, comparable
 
 GROUPS = 10
 """Parts that either set is dealt into."""

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from advnets import config
-from advnets.paper import completion, order
-from advnets.paper.line import NETS, Cells, Sight, laid
-from advnets.paper.part import Check, Formula, Picture, Setting, Shown, Table, Words
-from advnets.training.algorithm import Table as Board
-from advnets.training.algorithm import repeats
-from advnets.views.ink import LIGHT, dress, legend, png, sheet
+from advnets.paper import inner_loop, update_order
+from advnets.paper.blocks import Check, Formula, Picture, Setting, Shown, Table, Words
+from advnets.paper.line_game import NETS, Cells, Sight, laid
+from advnets.training.step import Table as Board
+from advnets.training.step import repeats
+from advnets.views.style import LIGHT, dress, legend, png, sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +75,7 @@ def show(setting: Setting) -> Shown:
     errors = {name: _mean(some, lambda c: c.mean_error) for name, some in courses.items()}
     ends = {name: max(c.divergence[-1] for c in some) for name, some in courses.items()}
     nearer = errors["k = 1"] > errors["k = 2"] > errors["k = 5"]
-    ordered, completed = order.show(setting), completion.show(setting)
+    ordered, completed = update_order.show(setting), inner_loop.show(setting)
     return Shown(
         blocks=(
             Words(

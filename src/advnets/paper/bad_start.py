@@ -12,10 +12,10 @@ from torch.nn.utils import get_total_norm
 
 from advnets import config
 from advnets.games.rules import GENERATOR_LOSSES
-from advnets.paper.line import NETS, Cells, Line, Sight, best_response, laid, latents
-from advnets.paper.part import Block, Check, Picture, Setting, Shown, Table, Words
-from advnets.training.algorithm import Round
-from advnets.views.ink import LIGHT, dress, legend, level, png, sheet
+from advnets.paper.blocks import Block, Check, Picture, Setting, Shown, Table, Words
+from advnets.paper.line_game import NETS, Cells, Line, Sight, best_response, laid, latents
+from advnets.training.step import Round
+from advnets.views.style import LIGHT, dress, legend, level, png, sheet
 
 Objective = Literal["minimax", "non-saturating"]
 OBJECTIVES: dict[Objective, str] = {"minimax": r"$\log(1 - D)$", "non-saturating": r"$-\log D$"}

@@ -10,16 +10,16 @@ import torch
 from torch import Tensor
 
 from advnets import config, presets
-from advnets.data.source import Part
-from advnets.experiment.build import open_data
-from advnets.paper.line import NETS
-from advnets.paper.part import Check, Picture, Setting, Shown, Table, Words
-from advnets.paper.staging import lay
-from advnets.training.algorithm import Table as Board
-from advnets.training.algorithm import play_round
-from advnets.types import Generator
-from advnets.views.ink import LIGHT, dress, level, png, sheet
-from advnets.views.samples import grid
+from advnets.data.dataset import Part
+from advnets.experiment.setup import open_data
+from advnets.paper.blocks import Check, Picture, Setting, Shown, Table, Words
+from advnets.paper.line_game import NETS
+from advnets.paper.stepping import lay
+from advnets.protocols import Generator
+from advnets.training.step import Table as Board
+from advnets.training.step import play_round
+from advnets.views.image_grid import grid
+from advnets.views.style import LIGHT, dress, level, png, sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import numpy as np
 
 from advnets.config import Data
-from advnets.data.open import open_source
 from advnets.data.places import data_directory
-from advnets.experiment.measure import SAMPLES
+from advnets.data.registry import open_source
+from advnets.experiment.sampler import SAMPLES
 from advnets.metrics.distance import nearest
-from advnets.paper.classes import Shares, class_shares
-from advnets.paper.fits import LOOKED_AT, WIDTHS, Fits, Subject, fits
-from advnets.paper.looks import gallery
-from advnets.paper.part import Block, Check, Formula, Picture, Setting, Shown, Table, Words
-from advnets.paper.runs import scored_run
-from advnets.views.ink import LIGHT, dress, legend, png, sheet
+from advnets.paper.blocks import Block, Check, Formula, Picture, Setting, Shown, Table, Words
+from advnets.paper.class_frequencies import Shares, class_shares
+from advnets.paper.density_models import LOOKED_AT, WIDTHS, Fits, Subject, fits
+from advnets.paper.sample_statistics import gallery
+from advnets.paper.trainings import scored_run
+from advnets.views.style import LIGHT, dress, legend, png, sheet
 
 FACES = "faces/olivetti-64.zip"
 """Under the data directory; pictures of people are shown in the output folder, never kept here."""

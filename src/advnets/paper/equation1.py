@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
+from advnets.paper.blocks import Check, Formula, Picture, Setting, Shown, Words
 from advnets.paper.figure1 import Story, story
-from advnets.paper.part import Check, Formula, Picture, Setting, Shown, Words
 from advnets.theory import OPTIMUM
-from advnets.views.ink import LIGHT, dress, legend, level, png, sheet
+from advnets.views.style import LIGHT, dress, legend, level, png, sheet
 
 LAST = 50
 """Rounds at the end, whose mean is held to 1/2: one batch strays by chance."""

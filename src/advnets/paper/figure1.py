@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from advnets.paper.line import NETS, Cells, Line, Sight, best_response, laid
-from advnets.paper.part import Check, Picture, Setting, Shown, Words
-from advnets.training.algorithm import Round
-from advnets.views.ink import LIGHT, dress, legend, png, sheet
+from advnets.paper.blocks import Check, Picture, Setting, Shown, Words
+from advnets.paper.line_game import NETS, Cells, Line, Sight, best_response, laid
+from advnets.training.step import Round
+from advnets.views.style import LIGHT, dress, legend, png, sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,13 +9,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from advnets.data.source import Part
-from advnets.experiment import build
-from advnets.experiment.trained import Trained
-from advnets.looks.samples import as_drawn
+from advnets.data.dataset import Part
+from advnets.experiment import setup
+from advnets.experiment.trained_model import Trained
 from advnets.metrics.distance import nearest
-from advnets.paper.looks import tiles
-from advnets.paper.part import (
+from advnets.paper.blocks import (
     Block,
     Check,
     Setting,
@@ -26,7 +24,9 @@ from advnets.paper.part import (
     literal,
     not_shown,
 )
-from advnets.paper.runs import large_runs, scored_run
+from advnets.paper.sample_statistics import tiles
+from advnets.paper.trainings import large_runs, scored_run
+from advnets.visualize.samples import as_drawn
 
 ROWS, COLUMNS = 5, 7
 """Of samples; the paper's grids are about as large."""
@@ -80,7 +80,7 @@ def show(setting: Setting) -> Shown:
             lacking.append(source)
             blocks.append(not_shown(name, note, source))
             continue
-        data = build.open_data(trained.config.data)
+        data = setup.open_data(trained.config.data)
         epochs = trained.step * trained.config.data.batch_size / (data.facts.train or 1)
         train = as_drawn(data, data.splits.train).flatten(1)
         samples = trained.sample(COMPARED)
@@ -129,7 +129,7 @@ def _told(ours: Memory, real: Memory | None) -> tuple[str, str, str]:
     )
 
 
-def _held_out(data: build.OpenedData, part: Part, train: Tensor) -> Memory:
+def _held_out(data: setup.OpenedData, part: Part, train: Tensor) -> Memory:
     return memory_of(as_drawn(data, part)[:COMPARED], train)
 
 

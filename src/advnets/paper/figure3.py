@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from advnets.experiment.trained import Trained
-from advnets.looks.latents import straight
-from advnets.noise import Noise
-from advnets.paper.looks import tiles
-from advnets.paper.part import Check, Picture, Setting, Shown, Words
-from advnets.paper.runs import scored_run
-from advnets.types import Generator
+from advnets.experiment.trained_model import Trained
+from advnets.paper.blocks import Check, Picture, Setting, Shown, Words
+from advnets.paper.sample_statistics import tiles
+from advnets.paper.trainings import scored_run
+from advnets.protocols import Generator
+from advnets.rng import Noise
+from advnets.visualize.latents import straight
 
 LINES, STEPS = 8, 12
 

@@ -7,9 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from advnets.data.synthetic.mixtures import Ring
-from advnets.paper.part import Check, Picture, Setting, Shown, Table, Words
-from advnets.paper.ring import EDGE, FULL, QUICK, RATIOS, SAMPLES, THERE, Points, Size, Story, story
-from advnets.views.ink import LIGHT, dress, legend, png, sheet
+from advnets.paper.blocks import Check, Picture, Setting, Shown, Table, Words
+from advnets.paper.ring_game import (
+    EDGE,
+    FULL,
+    QUICK,
+    RATIOS,
+    SAMPLES,
+    THERE,
+    Points,
+    Size,
+    Story,
+    story,
+)
+from advnets.views.style import LIGHT, dress, legend, png, sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

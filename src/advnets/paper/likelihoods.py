@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advnets.data.source import Part, Stream, blocks
+from advnets.data.dataset import Part, Stream, blocks
 from advnets.errors import require
-from advnets.paper.part import Table
+from advnets.paper.blocks import Table
 
 Record = Mapping[str, Any]
 """A Parzen score: an event of the training, or a record of the evaluator."""

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 
 from advnets.errors import require
-from advnets.paper.part import ESCAPED, Check, Formula, Part, Picture, Table, Words, unescaped
+from advnets.paper.blocks import ESCAPED, Check, Formula, Part, Picture, Table, Words, unescaped
 from advnets.paper.result import Result
 from advnets.views.html import Html, data_uri, document, element, void
 

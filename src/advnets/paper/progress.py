@@ -7,8 +7,8 @@ from itertools import accumulate
 from math import nan
 from typing import Any
 
-from advnets.paper.part import Picture, Setting
-from advnets.views.ink import LIGHT, dress, level, png, sheet
+from advnets.paper.blocks import Picture, Setting
+from advnets.views.style import LIGHT, dress, level, png, sheet
 
 Event = Mapping[str, Any]
 

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from advnets import config
-from advnets.data.open import open_source
+from advnets.data.registry import open_source
 from advnets.data.synthetic.base import Synthetic
-from advnets.noise import Noise
-from advnets.paper.line import NETS, Cells, Sight, best_response, density, laid, logits
-from advnets.paper.part import Check, Formula, Picture, Setting, Shown, Table, Words
+from advnets.paper.blocks import Check, Formula, Picture, Setting, Shown, Table, Words
+from advnets.paper.line_game import NETS, Cells, Sight, best_response, density, laid, logits
+from advnets.rng import Noise
 from advnets.theory import virtual_criterion
-from advnets.views.ink import LIGHT, dress, legend, png, sheet
+from advnets.views.style import LIGHT, dress, legend, png, sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,10 +10,10 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from advnets.data.synthetic.base import Synthetic
+from advnets.data.synthetic.gaussian import Gaussian, Uniform
 from advnets.data.synthetic.mixtures import Mixture
-from advnets.data.synthetic.plain import Gaussian, Uniform
-from advnets.paper.line import Cells, masses
-from advnets.paper.part import Check, Formula, Picture, Setting, Shown, Table, Words
+from advnets.paper.blocks import Check, Formula, Picture, Setting, Shown, Table, Words
+from advnets.paper.line_game import Cells, masses
 from advnets.theory import (
     OPTIMUM,
     descend,
@@ -23,7 +23,7 @@ from advnets.theory import (
     value_at,
     virtual_criterion,
 )
-from advnets.views.ink import LIGHT, dress, legend, level, png, sheet
+from advnets.views.style import LIGHT, dress, legend, level, png, sheet
 
 LINE = Cells(-6.0, 6.0, 300)
 GOAL = Mixture(means=((-2.0,), (2.0,)), sds=(0.7,), weights=(0.6, 0.4))

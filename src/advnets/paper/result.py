@@ -12,7 +12,7 @@ from cattrs.preconf.json import make_converter
 from cattrs.strategies import configure_tagged_union
 
 from advnets.files import write_atomically
-from advnets.paper.part import Block, Shown
+from advnets.paper.blocks import Block, Shown
 
 _FILE = "result.json"
 

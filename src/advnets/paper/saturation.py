@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from advnets.paper import bad_start, confidence, ranges
-from advnets.paper.part import Setting, Shown
+from advnets.paper import bad_start, init_range, loss_gradients
+from advnets.paper.blocks import Setting, Shown
 
 
 def show(setting: Setting) -> Shown:
     """The two pulls, training with either, and the logits that either way of writing bears."""
-    told = [part.show(setting) for part in (confidence, bad_start, ranges)]
+    told = [part.show(setting) for part in (loss_gradients, bad_start, init_range)]
     return Shown(
         blocks=tuple(block for one in told for block in one.blocks),
         checks=tuple(check for one in told for check in one.checks),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator, Sequence
 
-from advnets.experiment import build
-from advnets.experiment.measure import SAMPLES, parzen_by
-from advnets.experiment.trained import Trained, Weights
+from advnets.experiment import setup
+from advnets.experiment.sampler import SAMPLES, parzen_by
+from advnets.experiment.trained_model import Trained, Weights
 from advnets.metrics.parzen import GRIDS
-from advnets.paper import folds
+from advnets.paper import cross_validation
+from advnets.paper.blocks import Check, Setting, Shown, Table, Words, literal
+from advnets.paper.feature_scores import METRICS, WORDS, likeness
 from advnets.paper.likelihoods import (
     LAST,
     PUBLISHED,
@@ -21,11 +23,9 @@ from advnets.paper.likelihoods import (
     ours,
     told,
 )
-from advnets.paper.likeness import METRICS, WORDS, likeness
-from advnets.paper.part import Check, Setting, Shown, Table, Words, literal
 from advnets.paper.progress import curves
-from advnets.paper.runs import records, scored_runs, tuned_runs
-from advnets.views.score_lines import GENERATOR, REAL
+from advnets.paper.trainings import records, scored_runs, tuned_runs
+from advnets.views.score_text import GENERATOR, REAL
 
 GOAL, LEAST = 225.0, 223.0
 """The published log-likelihood on MNIST, and what a mean over seeds has to reach."""
@@ -34,10 +34,12 @@ WEIGHTS: tuple[Weights, ...] = ("last", "average")
 
 def show(setting: Setting) -> Shown:
     """Every seed's scores, their mean, the published rows, and faces by folds; what judges them."""
-    faces = folds.look(setting)  # first, as it can say that --faces is wrong before hours have gone
+    faces = cross_validation.look(
+        setting
+    )  # first, as it can say that --faces is wrong before hours have gone
     by_preset = {runs[0].config.preset: runs for runs in _trained(setting)}
     first, *_ = by_preset.values()
-    data = build.open_data(first[0].config.data)
+    data = setup.open_data(first[0].config.data)
     name = literal(data.facts.name)
     scored = {
         preset: [line for trained in runs for line in _lines(trained)]
@@ -49,7 +51,7 @@ def show(setting: Setting) -> Shown:
         for weights in WEIGHTS
     }
     beside_it = _beside(first[0], data, full=setting.full)
-    half = folds.half(setting, faces)
+    half = cross_validation.half(setting, faces)
     return Shown(
         blocks=(
             Words(
@@ -115,7 +117,7 @@ def _real(trained: Trained) -> dict[str, Record]:
     return {record["grid"]: record for record in known if record["samples"] == REAL}
 
 
-def _beside(trained: Trained, data: build.OpenedData, *, full: bool) -> list[tuple[str, ...]]:
+def _beside(trained: Trained, data: setup.OpenedData, *, full: bool) -> list[tuple[str, ...]]:
     """Real training pictures and centres of k-means, in the place of samples."""
     real = _real(trained)
     count = f"{real['paper']['n_samples']:,} {REAL}"

@@ -10,16 +10,16 @@ from typing import cast
 from jaxtyping import Float
 from torch import Tensor
 
-from advnets.data.source import Part
-from advnets.experiment import build
-from advnets.experiment.measure import pixels
-from advnets.experiment.trained import Trained
+from advnets.data.dataset import Part
+from advnets.experiment import setup
+from advnets.experiment.sampler import pixels
+from advnets.experiment.trained_model import Trained
 from advnets.metrics.distance import nearest
-from advnets.paper.chains import CHAINS, FILM, Sampled, Station, machine, sampled
-from advnets.paper.looks import correlation, gallery, sharpness
-from advnets.paper.part import Block, Check, Setting, Shown, Table, Words, literal
-from advnets.paper.runs import scored_run
-from advnets.paper.through_d import Exchange, begun_apart, exchange, plays
+from advnets.paper.blocks import Block, Check, Setting, Shown, Table, Words, literal
+from advnets.paper.gibbs_chains import CHAINS, FILM, Sampled, Station, machine, sampled
+from advnets.paper.gradient_path import Exchange, begun_apart, exchange, plays
+from advnets.paper.sample_statistics import correlation, gallery, sharpness
+from advnets.paper.trainings import scored_run
 
 LENGTHS = (1, 10, 100, 1000)
 """Steps of the Gibbs chains."""
@@ -87,14 +87,14 @@ def show(setting: Setting) -> Shown:
     """The table, its sampling row in figures, and how real pictures reach G."""
     trained = scored_run(setting)
     spec = replace(trained.config.data, directory=setting.data_dir)
-    data = build.open_data(spec)
+    data = setup.open_data(spec)
     real = pixels(cast(Part, data.splits.train), slice(None))
     setting.tell("a restricted Boltzmann machine, and its Gibbs chains")
     size = (500, 20, 0.01) if setting.full else (128, 50, 0.05)
     rbm = machine(real, *size, setting.seed)
     chains, drawn = sampled(rbm, LENGTHS, setting.seed), _drawn(trained)
     setting.tell("G's update with another batch of real pictures")
-    digits = build.open_data(replace(spec, source="digits"))
+    digits = setup.open_data(replace(spec, source="digits"))
     exchanged = [exchange(play, stage, digits) for play, stage in plays().items()]
     pictures = real.unflatten(1, data.facts.shape)
     measured, looked = _measured(
@@ -267,7 +267,7 @@ def _easy(stations: Sequence[Station], real: Float[Tensor, "n pixels"]) -> Itera
 
 
 def _through_d(
-    exchanged: list[Exchange], digits: build.OpenedData
+    exchanged: list[Exchange], digits: setup.OpenedData
 ) -> tuple[tuple[Block, ...], tuple[Check, ...]]:
     """How real pictures reach G: through D, and once through its initial output bias."""
     marginals, constant = (begun_apart(digits, bias) for bias in ("marginals", 0.0))

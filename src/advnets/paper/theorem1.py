@@ -10,12 +10,12 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from advnets.data.synthetic.gaussian import Gaussian, Uniform
 from advnets.data.synthetic.mixtures import Mixture
-from advnets.data.synthetic.plain import Gaussian, Uniform
-from advnets.paper.line import Cells, masses
-from advnets.paper.part import Check, Formula, Picture, Setting, Shown, Table, Words
+from advnets.paper.blocks import Check, Formula, Picture, Setting, Shown, Table, Words
+from advnets.paper.line_game import Cells, masses
 from advnets.theory import OPTIMUM, jensen_shannon, virtual_criterion
-from advnets.views.ink import LIGHT, dress, legend, level, png, sheet
+from advnets.views.style import LIGHT, dress, legend, level, png, sheet
 
 CELLS = 50
 """Values that a random distribution is over."""

@@ -12,19 +12,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from advnets.data.source import Part
-from advnets.experiment import build
-from advnets.experiment.measure import pictures
-from advnets.experiment.trained import Trained
-from advnets.looks.latents import straight
+from advnets.data.dataset import Part
+from advnets.experiment import setup
+from advnets.experiment.sampler import pictures
+from advnets.experiment.trained_model import Trained
 from advnets.metrics.distance import nearest
+from advnets.paper.blocks import Block, Check, Formula, Setting, Shown, Table, Words, literal
 from advnets.paper.likelihoods import Record, with_error
-from advnets.paper.looks import gallery, gradient_energy, tiles
-from advnets.paper.part import Block, Check, Formula, Setting, Shown, Table, Words, literal
 from advnets.paper.progress import processor_seconds
-from advnets.paper.runs import records, scored_runs, tuned_runs, vae_runs
-from advnets.types import Encoder
-from advnets.views.score_lines import GENERATOR, REAL
+from advnets.paper.sample_statistics import gallery, gradient_energy, tiles
+from advnets.paper.trainings import records, scored_runs, tuned_runs, vae_runs
+from advnets.protocols import Encoder
+from advnets.views.score_text import GENERATOR, REAL
+from advnets.visualize.latents import straight
 
 VAE = "VAE"
 DRAWN, TESTS = 2000, 1000
@@ -72,7 +72,7 @@ class Reconstructed:
     errors: Mapping[str, float]
 
     @classmethod
-    def of(cls, vaes: Sequence[Trained], data: build.OpenedData) -> Reconstructed:
+    def of(cls, vaes: Sequence[Trained], data: setup.OpenedData) -> Reconstructed:
         """The first VAE's pictures; errors are means over all of them."""
         train, test = (cast(Part, part) for part in (data.splits.train, data.splits.test))
         shown, known = pictures(test, slice(TESTS)), pictures(train, slice(None))
@@ -88,7 +88,7 @@ def show(setting: Setting) -> Shown:
     """Samples, reconstructions and lines of a VAE whose decoder is G's net; both scored."""
     runs = _runs(setting)
     vaes = runs[VAE]
-    data = build.open_data(vaes[0].config.data)
+    data = setup.open_data(vaes[0].config.data)
     test = pictures(cast(Part, data.splits.test), slice(DRAWN))
     real = gradient_energy(test)
     setting.tell("scores of the VAE and of G")

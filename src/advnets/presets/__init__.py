@@ -1,6 +1,7 @@
 """Complete configs by name: the experiments of 2014, DCGAN, and what takes minutes."""
 
-from advnets.presets.catalogue import (
+from advnets.presets.preset import Preset
+from advnets.presets.registry import (
     DEFAULT,
     DEFAULT_POINTS,
     PRESETS,
@@ -10,7 +11,6 @@ from advnets.presets.catalogue import (
     named,
     starting_point,
 )
-from advnets.presets.preset import Preset
 
 __all__ = [
     "DEFAULT",

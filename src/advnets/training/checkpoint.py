@@ -21,7 +21,7 @@ from xxhash import xxh3_128
 
 from advnets.errors import CheckpointError, UnusableCheckpointError
 from advnets.files import require_regular_file, write_atomically
-from advnets.run_files import parse_json
+from advnets.run_records import parse_json
 from advnets.training.memory import is_out_of_memory
 
 FORMAT = 2

@@ -6,7 +6,7 @@ import math
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.ramps import cosine
+from advnets.schedules import cosine
 
 _LARGEST_EXPONENT = 700.0
 """Natural logarithm of about the largest power that a float holds."""

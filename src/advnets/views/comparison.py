@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advnets.views.score_lines import FEW_PICTURES, REAL, VERSIONS, aligned, weights_of
+from advnets.views.score_text import FEW_PICTURES, REAL, VERSIONS, aligned, weights_of
 
 Comparison = Mapping[str, Any]
 """What `experiment.compare` gives."""

@@ -9,15 +9,15 @@ from typing import Any
 
 from advnets.errors import DataError, MissingExtraError, RunError
 from advnets.files import write_atomically
-from advnets.runs import RunDirectory
+from advnets.run_directory import RunDirectory
 from advnets.shell import shell_word
+from advnets.views.curve_specs import watched
 from advnets.views.html import Html, data_uri, document, element, void
-from advnets.views.plots import SCORES, metric_of, training_curves
+from advnets.views.image_grid import read_grid
 from advnets.views.report_scores import newest_real, score_section
 from advnets.views.report_summary import complete, kicker, summary
 from advnets.views.report_tables import left_out, origins, settings
-from advnets.views.samples import read_grid
-from advnets.views.watched import watched
+from advnets.views.training_curves import SCORES, metric_of, training_curves
 
 Record = Mapping[str, Any]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from advnets.views.html import Html, element, join
-from advnets.views.score_lines import REAL, found, looked_at
+from advnets.views.score_text import REAL, found, looked_at
 
 Record = Mapping[str, Any]
 

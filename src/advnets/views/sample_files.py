@@ -23,7 +23,7 @@ from torch import Tensor
 
 from advnets.errors import UsageError, WriteError
 from advnets.files import check_output, made_folder, write_atomically
-from advnets.views.samples import GridLayout, as_bytes, image_of
+from advnets.views.image_grid import GridLayout, as_bytes, image_of
 
 Blocks = Iterable[Float[Tensor, "_ channels height width"]]
 Form = Literal["grid", "array", "folder"]

@@ -9,10 +9,10 @@ import pytest
 from scipy import integrate, stats
 
 from advnets.data.synthetic.base import Synthetic, log_sum_exp
-from advnets.data.synthetic.curved import Moons, Pinwheel, Spiral
+from advnets.data.synthetic.gaussian import Gaussian, Uniform
+from advnets.data.synthetic.kde import SmoothedPoints
+from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
 from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
-from advnets.data.synthetic.plain import Gaussian, Uniform
-from advnets.data.synthetic.points import SmoothedPoints
 from advnets.errors import UsageError
 
 RNG = np.random.default_rng(0)

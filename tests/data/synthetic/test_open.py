@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from advnets.data import options
-from advnets.data.synthetic.curved import Moons, Pinwheel, Spiral
+from advnets.data.synthetic.gaussian import Gaussian, Uniform
+from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
 from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
 from advnets.data.synthetic.open import DISTRIBUTIONS, HELD_OUT, open_distribution
-from advnets.data.synthetic.plain import Gaussian, Uniform
 from advnets.errors import UnknownNameError, UsageError
-from advnets.noise import Noise
+from advnets.rng import Noise
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import pytest
 from scipy import stats
 
 from advnets.data.synthetic.base import scrambled
-from advnets.data.synthetic.cells import count_in_cells
-from advnets.data.synthetic.curved import Moons, Pinwheel, Spiral
+from advnets.data.synthetic.bins import count_in_cells
+from advnets.data.synthetic.gaussian import Gaussian, Uniform
+from advnets.data.synthetic.kde import SmoothedPoints
+from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
 from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
-from advnets.data.synthetic.plain import Gaussian, Uniform
-from advnets.data.synthetic.points import SmoothedPoints
 from advnets.errors import UsageError
-from advnets.noise import Noise
+from advnets.rng import Noise
 
 APART = [
     Spiral(),

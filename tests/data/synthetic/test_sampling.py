@@ -10,11 +10,11 @@ import pytest
 from scipy import stats
 
 from advnets.data.synthetic.base import Synthetic, choose, uniform
-from advnets.data.synthetic.curved import Moons, Pinwheel, Spiral
+from advnets.data.synthetic.gaussian import Gaussian, Uniform
+from advnets.data.synthetic.kde import SmoothedPoints
+from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
 from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
-from advnets.data.synthetic.plain import Gaussian, Uniform
-from advnets.data.synthetic.points import SmoothedPoints
-from advnets.noise import Noise
+from advnets.rng import Noise
 
 SOME = np.random.default_rng(0).normal(size=(40, 2))
 CASES: list[tuple[Synthetic, float]] = [

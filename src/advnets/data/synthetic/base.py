@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from advnets.config import at_least, check
-from advnets.data.source import Axis, Origins
+from advnets.data.dataset import Axis, Origins
 from advnets.errors import UsageError
-from advnets.noise import Noise
+from advnets.rng import Noise
 
 LOG_ROOT_TAU = 0.5 * math.log(2 * math.pi)
 """log √(2π)."""

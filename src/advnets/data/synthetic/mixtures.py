@@ -21,9 +21,9 @@ from advnets.data.synthetic.base import (
     resolved,
     sizes,
 )
-from advnets.data.synthetic.plain import for_each
+from advnets.data.synthetic.gaussian import for_each
 from advnets.errors import UsageError
-from advnets.noise import Noise
+from advnets.rng import Noise
 
 _MODES = 10_000
 _SIDE = 100

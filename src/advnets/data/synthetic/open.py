@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from advnets.data.source import Pictures, Splits
+from advnets.data.dataset import Pictures, Splits
 from advnets.data.synthetic.base import Synthetic
-from advnets.data.synthetic.curved import Moons, Pinwheel, Spiral
+from advnets.data.synthetic.gaussian import Gaussian, Uniform
+from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
 from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
-from advnets.data.synthetic.plain import Gaussian, Uniform
-from advnets.noise import Noise
+from advnets.rng import Noise
 
 HELD_OUT = 10_000
 """Points for validation, and as many for the test."""

@@ -1,0 +1,336 @@
+"""What every source of data is opened into."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, cast, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64, UInt8
+from torch import Tensor
+
+from advnets.data.skipped_file import Broken
+from advnets.rng import Noise
+
+Shape = tuple[int, int, int]
+"""Channels, height and width."""
+
+Gather = Callable[[Int64[Tensor, " rows"], Noise], Tensor]
+"""Pictures by their numbers (on the host), shape (rows, C, H, W), on a device."""
+
+Which = slice | np.ndarray
+"""Some of the pictures: a range, a mask or numbers."""
+
+Axis = Literal["uniform", "normal"]
+"""How a number that a point is drawn from is distributed: on [0, 1], or as N(0, 1)."""
+
+LOOKED_AT = 1 << 16
+"""Pictures that are looked at, evenly spread, where a statistic of all is wanted."""
+_BLOCK = 1024
+_RESIDENT = 0.5
+"""Of a device's free memory, what pictures may take."""
+
+
+@runtime_checkable
+class Part(Protocol):
+    """One split: numbered pictures, (C, H, W) each; `white` is the value that means 1.0."""
+
+    @property
+    def shape(self) -> Shape:
+        """Of a picture."""
+        ...
+
+    @property
+    def white(self) -> int:
+        """The value that means 1.0."""
+        ...
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The classes 0, 1, … of all pictures, int64, or None."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, which: Which) -> np.ndarray:
+        """Some pictures, as an array of their own values."""
+        ...
+
+    def on(self, device: torch.device) -> Gather:
+        """The way from numbers to pictures on a device."""
+        ...
+
+    def digest(self) -> str:
+        """BLAKE2b, in hex, of all that the pictures and labels are."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """One split as an array, in memory or mapped from a file.
+
+    `images` has shape (N, C, H, W): bytes, or float32 for points of a plane. `white` is 255, 16 for
+    scikit-learn's digits, 1 for points. `labels` are the classes 0, 1, … of shape (N,). `known` is
+    the digest, where it was found out before.
+    """
+
+    images: UInt8[np.ndarray, "n channels height width"] | Float32[np.ndarray, "n dims 1 1"]
+    labels: Int64[np.ndarray, " n"] | None = None
+    white: int = 255
+    known: str | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> Shape:
+        """Of a picture."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    def part(self, which: Which) -> Pictures:
+        """Some of the pictures: a view for a slice, a copy for a mask or numbers."""
+        labels = None if self.labels is None else self.labels[which]
+        return Pictures(self.images[which], labels, self.white)
+
+    def read(self, which: Which) -> np.ndarray:
+        """Some of the pictures, as an array."""
+        return self.images[which]
+
+    def on(self, device: torch.device) -> Gather:
+        """Pictures by number; kept on the device where they fit, else fetched from the host."""
+        kept = home(self.images.nbytes, device)
+        images = tensor(self.images).to(kept)
+        return lambda numbers, _: images.index_select(0, numbers.to(kept)).to(device)
+
+    def digest(self) -> str:
+        """BLAKE2b of kind, shape, pixels and labels."""
+        if self.known is not None:
+            return self.known
+        return digest_of(self.images, self.labels, repr((self.images.dtype.str, self.white)))
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """Training pictures that come one after the other, and are not all at hand."""
+
+    shape: Shape
+    white: int
+    length: int | None
+    """Pictures in a pass, where that is known."""
+
+    def head(self, n: int) -> Pictures:
+        """The first pictures of the stream, at most n."""
+        ...
+
+    def passes(
+        self, seed: int, epoch: int, skip: int, rank: int, world: int
+    ) -> Iterator[tuple[UInt8[np.ndarray, "channels height width"], int | None]]:
+        """One pass over this rank's share, shuffled by seed and epoch, without its first `skip`.
+
+        Gives pictures with their labels; what is skipped is not decoded.
+        """
+        ...
+
+    def count(self, rank: int, world: int) -> int:
+        """Pictures in this rank's share of a pass, found by reading it through where need be."""
+        ...
+
+    def digest(self) -> str:
+        """Of all that tells this stream from another, without reading it through."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Origins:
+    """What points may have been drawn from."""
+
+    part: Int64[np.ndarray, " n"]
+    """The number of the part; -1 where the density is 0."""
+    numbers: Float64[np.ndarray, "n dims"]
+    """Of each axis; NaN where the density is 0."""
+
+
+@runtime_checkable
+class Distribution(Protocol):
+    """A distribution of points whose density is known."""
+
+    @property
+    def dims(self) -> int:
+        """Numbers in a point."""
+        ...
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """How each of the numbers that a point is drawn from is distributed."""
+        ...
+
+    @property
+    def part_weights(self) -> Float64[np.ndarray, " parts"]:
+        """How probable each part of it is that points are drawn from, as a mode or an arm."""
+        ...
+
+    def origins(self, points: np.ndarray) -> Origins:
+        """Lead points of shape (n, dims) back to what they may have been drawn from."""
+        ...
+
+    def sample(self, n: int, noise: Noise) -> Float32[np.ndarray, "n dims"]:
+        """Draw n points; the first ones do not depend on n."""
+        ...
+
+    def log_density(self, points: np.ndarray) -> Float64[np.ndarray, " n"]:
+        """Log p(x) in nats at points of shape (n, dims), exact, in float64."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """What one of a file's folds holds out."""
+
+    valid: Part
+    test: Part
+    same_training: bool
+    """Whether it trains on the very pictures that the opened fold trains on."""
+
+
+@dataclass(frozen=True, eq=False)
+class Splits:
+    """A source, opened.
+
+    `train` is never empty; `valid` and `test` are None where the source has none. `classes` names
+    the labels, `distribution` is what points were drawn from. Of a file that can be split in
+    several ways, `fold` is the one that was opened, from 1, and `folds` has all that hold out
+    validation and test pictures. `unlabeled` are pictures beside the training ones that only games
+    with few labels use. `unused` counts the files that are no images advnets reads, by the ending
+    of their names; `notes` are sentences about how the source was read.
+    """
+
+    name: str
+    train: Part | Stream
+    valid: Part | None
+    test: Part | None
+    broken: tuple[Broken, ...] = ()
+    classes: tuple[str, ...] = ()
+    distribution: Distribution | None = None
+    fold: int | None = None
+    folds: Mapping[int, HeldOut] = field(default_factory=dict[int, HeldOut])
+    unlabeled: Part | None = None
+    unused: Mapping[str, int] = field(default_factory=dict[str, int])
+    notes: tuple[str, ...] = ()
+
+    @property
+    def served(self) -> dict[int, HeldOut]:
+        """The folds that one training on these pictures is for."""
+        return {number: held for number, held in self.folds.items() if held.same_training}
+
+    @property
+    def shape(self) -> Shape:
+        """Channels, height and width of a picture."""
+        return self.train.shape
+
+    def labelled(self) -> tuple[str, ...]:
+        """Names of the labels, their numbers where they have none; empty without labels."""
+        labels = self.train.labels if isinstance(self.train, Part) else None
+        if labels is None:
+            return ()
+        return self.classes or tuple(map(str, range(int(labels.max()) + 1)))
+
+    def class_counts(self) -> tuple[int, ...]:
+        """Return how many training images each class of `labelled` has."""
+        names = self.labelled()
+        if not names:
+            return ()
+        labels = cast(Part, self.train).labels
+        return tuple(np.bincount(cast(np.ndarray, labels), minlength=len(names)).tolist())
+
+    def digest(self) -> str:
+        """BLAKE2b, in hex, of the training pictures and of the sizes of the splits.
+
+        A resumed run compares it with the one it began with, to see that its data is the same.
+        """
+        sizes = [0 if split is None else len(split) for split in (self.valid, self.test)]
+        text = f"{self.train.digest()}/{sizes}"
+        if self.unlabeled is not None:
+            text += f"/{self.unlabeled.digest()}/{len(self.unlabeled)}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def digest_of_all(self) -> str:
+        """BLAKE2b, in hex, of the pictures of all splits: what scores on them hang on."""
+        held_out = [None if split is None else split.digest() for split in (self.valid, self.test)]
+        digest = hashlib.blake2b(f"{self.train.digest()}/{held_out}".encode(), digest_size=16)
+        return digest.hexdigest()
+
+
+def length(train: Part | Stream) -> int | None:
+    """Training pictures in an epoch; None where a stream does not know."""
+    return len(train) if isinstance(train, Part) else train.length
+
+
+def blocks(train: Part | Stream, most: int = LOOKED_AT) -> Iterator[np.ndarray]:
+    """At most so many pictures, evenly spread, in arrays of some; of a stream the first ones."""
+    if not isinstance(train, Part):
+        yield train.head(min(most, _BLOCK)).images
+        return
+    n = len(train)
+    numbers = np.arange(n) if n <= most else np.arange(most) * n // most
+    for start in range(0, len(numbers), _BLOCK):
+        yield train.read(numbers[start : start + _BLOCK])
+
+
+def hold_out_last(pictures: Pictures, held_out: int) -> tuple[Pictures, Pictures | None]:
+    """The pictures but the last few, and the last few (None for 0): training and validation."""
+    if not held_out:
+        return pictures, None
+    kept = len(pictures) - held_out
+    return pictures.part(slice(kept)), pictures.part(slice(kept, None))
+
+
+def numbered_classes(
+    train: Pictures, *others: Pictures | None
+) -> tuple[tuple[Pictures, *tuple[Pictures | None, ...]], tuple[str, ...]]:
+    """Number the label ids that occur 0, 1, …, and return the parts with the ids as class names.
+
+    No number between two ids is a class. Without labels there are no names.
+    """
+    parts = (train, *others)
+    labels = [part.labels for part in parts if part is not None and part.labels is not None]
+    if not labels:
+        return parts, ()
+    ids = np.unique(np.concatenate(labels))
+    if np.array_equal(ids, np.arange(len(ids))):
+        return parts, tuple(map(str, ids))
+
+    def numbered(part: Pictures) -> Pictures:
+        if part.labels is None:
+            return part
+        return replace(part, labels=np.searchsorted(ids, part.labels), known=None)
+
+    rest = [None if part is None else numbered(part) for part in others]
+    return (numbered(train), *rest), tuple(map(str, ids))
+
+
+def digest_of(images: np.ndarray, labels: np.ndarray | None, heading: str) -> str:
+    """BLAKE2b, in hex, of a heading, the pixels and the labels."""
+    shape = (heading, images.shape, labels is None)
+    digest = hashlib.blake2b(repr(shape).encode(), digest_size=16)
+    for start in range(0, len(images), _BLOCK):
+        digest.update(np.ascontiguousarray(images[start : start + _BLOCK]).reshape(-1).data)
+    if labels is not None:
+        digest.update(np.ascontiguousarray(labels).data)
+    return digest.hexdigest()
+
+
+def tensor(array: np.ndarray) -> Tensor:
+    """The array as a tensor; torch wants it writable and without gaps, else it is copied."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+def home(size: int, device: torch.device) -> torch.device:
+    """Where so many bytes are kept: on the device, or on the host where they do not fit."""
+    if device.type != "cuda":
+        return device
+    free, _ = torch.cuda.mem_get_info(device)
+    return device if size <= _RESIDENT * free else torch.device("cpu")

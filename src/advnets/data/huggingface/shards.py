@@ -1,0 +1,154 @@
+"""Parquet and tar shards where they lie, and which of them is broken."""
+
+from __future__ import annotations
+
+import os
+import tarfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from advnets.data.huggingface.library import reason
+from advnets.data.image_folder.decode import is_picture_name
+from advnets.data.image_folder.files import File, stamp_of
+from advnets.errors import DataError, require
+from advnets.files import require_regular_file
+
+_SUFFIXES = (".parquet", ".tar")
+_TAR_BLOCK = 512
+_PACKED_TAR = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+_READ = 1 << 20
+
+
+def is_hub_path(path: Path) -> bool:
+    """Whether a path is a Parquet or tar file, a folder of such, or one of `save_to_disk`.
+
+    A folder that holds a picture is a folder of pictures, whatever lies beside it.
+    """
+    if path.is_file():
+        return path.suffix.lower() in _SUFFIXES
+    return path.is_dir() and (is_saved(path) or bool(find_shards(path)))
+
+
+def is_saved(path: Path) -> bool:
+    """Whether `Dataset.save_to_disk` or `DatasetDict.save_to_disk` made the folder."""
+    state = (path / "state.json").is_file() and (path / "dataset_info.json").is_file()
+    return state or (path / "dataset_dict.json").is_file()
+
+
+def find_shards(folder: Path) -> tuple[Path, ...]:
+    """The Parquet and tar files in a folder and below it, none where there is a picture too."""
+    found: list[Path] = []
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        names = [name for name in names if not name.startswith(".")]
+        if any(map(is_picture_name, names)):
+            return ()
+        found += [Path(root, name) for name in sorted(names) if _suffix(name) in _SUFFIXES]
+    return tuple(found)
+
+
+def kind_of(files: Sequence[Path], source: Path) -> str:
+    """The library's name for what the files are, "parquet" or "webdataset".
+
+    Raises:
+        DataError: they are of both kinds.
+    """
+    first: dict[str, Path] = {}
+    for file in files:
+        first.setdefault(_suffix(file.name), file)
+    if len(first) > 1:
+        parquet, tar = (first[suffix].relative_to(source) for suffix in _SUFFIXES)
+        raise DataError(
+            f"{source} holds Parquet and tar files ({parquet} and {tar}), but only one kind can be "
+            f"read at once; move the others to a folder of their own"
+        )
+    return "parquet" if ".parquet" in first else "webdataset"
+
+
+def check(file: Path) -> int | None:
+    """The rows that a Parquet file says it has; None for a tar, which does not say.
+
+    Raises:
+        DataError: the file is cut short, or not what its name says.
+    """
+    try:
+        require_regular_file(file)
+        if _suffix(file.name) == ".parquet":
+            return int(_parquet().read_metadata(file).num_rows)
+        _check_tar_size(file)
+    except DataError:
+        raise
+    except Exception as error:  # Arrow raises of many kinds
+        raise DataError(_sentence(file, reason(error))) from None
+    return None
+
+
+def fault(files: Iterable[Path]) -> DataError | None:
+    """What is wrong with the first broken file, found by reading them all; None if none is."""
+    for file in files:
+        try:
+            _read_through.get(_suffix(file.name), lambda _: None)(file)
+        except Exception as error:
+            text = str(error) if isinstance(error, DataError) else reason(error)
+            return DataError(_sentence(file, text))
+    return None
+
+
+def stamp(files: Iterable[Path], root: Path) -> str:
+    """BLAKE2b, in hex, of names, sizes and times of change, which tell contents from others."""
+    return stamp_of(_listed(files, root))
+
+
+def sizes(files: Iterable[Path], root: Path) -> str:
+    """BLAKE2b, in hex, of names and sizes, which a copy of the files keeps."""
+    return stamp_of((name, size, 0) for name, size, _ in _listed(files, root))
+
+
+def _listed(files: Iterable[Path], root: Path) -> Iterator[File]:
+    for file in files:
+        status = file.stat()
+        yield os.fsencode(os.path.relpath(file, root)), status.st_size, status.st_mtime_ns
+
+
+def _parquet() -> Any:
+    return require("pyarrow.parquet", "hub")
+
+
+def _check_tar_size(file: Path) -> None:
+    # A tar cut within a header ends, to those who read it in one go, as if it were whole.
+    with file.open("rb") as content:
+        packed = content.read(6).startswith(_PACKED_TAR)
+    if not packed and file.stat().st_size % _TAR_BLOCK:
+        raise DataError(
+            _sentence(file, f"its {file.stat().st_size:,} bytes are no whole number of blocks")
+        )
+
+
+def _read_parquet(file: Path) -> None:
+    for _ in _parquet().ParquetFile(file).iter_batches():
+        pass
+
+
+def _read_tar(file: Path) -> None:
+    members = 0
+    with tarfile.open(file, "r|*") as archive:
+        for member in archive:
+            content = archive.extractfile(member) if member.isreg() else None
+            while content is not None and content.read(_READ):
+                pass
+            members += content is not None
+    if not members:
+        raise DataError("it holds no files")
+
+
+_read_through: dict[str, Callable[[Path], None]] = {".parquet": _read_parquet, ".tar": _read_tar}
+
+
+def _sentence(file: Path, why: str) -> str:
+    kind = "Parquet file" if _suffix(file.name) == ".parquet" else "tar of WebDataset's layout"
+    return f"{file} is no {kind} that can be read ({why}); bring it anew"
+
+
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - of a name, not of a path

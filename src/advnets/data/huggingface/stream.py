@@ -1,0 +1,222 @@
+"""Sets read as they come: shuffled in a buffer, each picture decoded when it is its turn."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from advnets.data.dataset import Pictures, Shape
+from advnets.data.huggingface.columns import KEY, Columns, check_label, content_of, leads_out
+from advnets.data.huggingface.library import library, reason
+from advnets.data.image_folder.decode import Frame, decode
+from advnets.errors import AdvnetsError, DataError, printable
+from advnets.rng import Noise
+
+BUFFER = 1000
+"""Rows among which a pass is shuffled, besides the order of the shards."""
+_TOLD_APART = 16
+"""First pictures that are part of a stream's digest."""
+
+_Row = tuple[UInt8[np.ndarray, "channels height width"], int | None]
+
+
+@dataclass(eq=False)
+class HubStream:
+    """The training rows of a set of the library's, read one after the other.
+
+    A pass is in an order that seed and epoch give. In the place of a broken picture stands the next
+    whole one of the pass, after the last the first, so that what stands in a place follows from
+    seed, epoch, rank and place alone. `stamp` tells the set from others, `length` is its rows,
+    where they are known, and `fault` finds the file that is at fault where reading fails.
+    """
+
+    dataset: Any
+    columns: Columns
+    frame: Frame
+    name: str
+    stamp: str
+    length: int | None = None
+    fault: Callable[[], DataError | None] = lambda: None
+    white: int = 255
+    shape: Shape = field(init=False)
+    _reported: set[bytes] = field(default_factory=set[bytes], init=False, repr=False)
+    _counts: dict[tuple[int, int], int] = field(default_factory=dict[Any, int], init=False)
+    _begins: Pictures | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.shape = (self.frame.channels, self.frame.height, self.frame.width)
+
+    def head(self, n: int) -> Pictures:
+        """The first whole pictures of the set, at most n, uncut ones cut about their centres.
+
+        Raises:
+            DataError: there is none, or reading fails.
+        """
+        if self._begins is not None and len(self._begins) >= n:
+            return self._begins.part(slice(n))
+        rows = (self._decoded(row, f"row {i:,}") for i, row in enumerate(self._rows(self.dataset)))
+        found = list(islice((row for row in rows if row is not None), n))
+        if not found:
+            raise DataError(f"{self.name} holds no picture that can be read; give another set")
+        labels = [label for _, label in found if label is not None]
+        self._begins = Pictures(
+            np.stack([self._cut(picture, (0.5, 0.5)) for picture, _ in found]),
+            np.array(labels, np.int64) if labels else None,
+        )
+        return self._begins
+
+    def passes(self, seed: int, epoch: int, skip: int, rank: int, world: int) -> Iterator[_Row]:
+        """One pass over this rank's share, shuffled by seed and epoch, without its first `skip`.
+
+        What is skipped is read, as the buffer must be filled as it was, but not decoded.
+
+        Raises:
+            DataError: reading fails, no picture is whole, or there are not as many rows as the set
+                says, which would make the resume of a run wrong.
+        """
+        places: list[int] = []
+        position = -1
+        for position, row in enumerate(self._shuffled(seed, epoch, rank, world)):
+            if position < skip:
+                continue
+            places.append(position)
+            found = self._decoded(row, f"row {position:,} of pass {epoch + 1}")
+            if found is not None:
+                yield from self._placed(found, places, seed, epoch, rank)
+                places.clear()
+        self._check_count(position + 1, rank, world)
+        if places:
+            yield from self._placed(
+                self._first(seed, epoch, rank, world), places, seed, epoch, rank
+            )
+
+    def count(self, rank: int, world: int) -> int:
+        """Pictures in this rank's share of a pass: known, or found by reading it through."""
+        expected = self._expected(rank, world)
+        if expected is not None:
+            return expected
+        if (rank, world) not in self._counts:
+            light = self.dataset.select_columns([self.columns.label or self.columns.image])
+            rows = self._rows(_share(light, rank, world))
+            self._counts[rank, world] = sum(1 for _ in rows)
+        return self._counts[rank, world]
+
+    def digest(self) -> str:
+        """Of the set's stamp, its columns, the frame and the first pictures."""
+        what = (self.stamp, self.length, self.columns, self.frame, self.head(_TOLD_APART).digest())
+        return hashlib.blake2b(repr(what).encode(), digest_size=16).hexdigest()
+
+    def _shuffled(self, seed: int, epoch: int, rank: int, world: int) -> Iterator[dict[str, Any]]:
+        key = hashlib.blake2b(f"{seed}/stream".encode(), digest_size=8).digest()
+        share = _share(self.dataset, rank, world)
+        share = share.shuffle(seed=int.from_bytes(key, "little"), buffer_size=BUFFER)
+        share.set_epoch(epoch)
+        return self._rows(share)
+
+    def _rows(self, dataset: Any) -> Iterator[dict[str, Any]]:
+        try:
+            yield from dataset
+        except AdvnetsError:
+            raise
+        except Exception as error:  # whatever a library makes of strangers' bytes and of the net
+            raise self.fault() or DataError(
+                f"{self.name} cannot be read on ({reason(error)}); see that its files are whole "
+                f"and can be reached, then resume"
+            ) from None
+
+    def _decoded(self, row: dict[str, Any], place: str) -> _Row | None:
+        """A row's picture and label, or None where the picture is broken."""
+        value = row[self.columns.image]
+        try:
+            if self.columns.key and leads_out(str(row[KEY])):
+                raise DataError("has a name that leads out of the archive")
+            picture = decode(content_of(value, self.columns.roots), self.frame)
+        except DataError as error:
+            self._report(row, place, str(error))
+            return None
+        if self.columns.label is None:
+            return picture, None
+        label = row[self.columns.label]
+        return picture, check_label(label, self.columns, f"{self.name}: {self._called(row, place)}")
+
+    def _report(self, row: dict[str, Any], place: str, why: str) -> None:
+        """Name a broken picture, once however often it comes."""
+        called = self._called(row, place)
+        told_apart = repr((row[self.columns.image], called if self.columns.key else "", why))
+        mark = hashlib.blake2b(told_apart.encode(), digest_size=16).digest()
+        if mark not in self._reported:
+            self._reported.add(mark)
+            logging.getLogger("advnets").warning(
+                "%s: %s %s; left out", *map(printable, (self.name, called, why))
+            )
+
+    def _called(self, row: dict[str, Any], place: str) -> str:
+        value = row[self.columns.image]
+        path = value.get("path") if isinstance(value, dict) else None
+        return str(row[KEY] if self.columns.key else path or place)
+
+    def _first(self, seed: int, epoch: int, rank: int, world: int) -> _Row:
+        """The first whole picture of a pass."""
+        for position, row in enumerate(self._shuffled(seed, epoch, rank, world)):
+            found = self._decoded(row, f"row {position:,} of pass {epoch + 1}")
+            if found is not None:
+                return found
+        raise DataError(f"{self.name} holds no picture that can be read; give another set")
+
+    def _placed(
+        self, found: _Row, places: list[int], seed: int, epoch: int, rank: int
+    ) -> Iterator[_Row]:
+        """A picture in its own place and in those of broken ones before it."""
+        picture, label = found
+        for place in places:
+            noise = Noise(seed, step=epoch, purpose=f"window/{rank}", first_row=place)
+            top, left = noise.uniform("window", 1, 2)[0].tolist()
+            yield self._cut(picture, (top, left)), label
+
+    def _cut(
+        self, picture: UInt8[np.ndarray, "channels high wide"], shares: tuple[float, float]
+    ) -> UInt8[np.ndarray, "channels height width"]:
+        """The picture's window of the frame's size, so far down and to the right as shares say."""
+        _, height, width = self.shape
+        _, high, wide = picture.shape
+        top, left = int(shares[0] * (high - height + 1)), int(shares[1] * (wide - width + 1))
+        return np.ascontiguousarray(picture[:, top : top + height, left : left + width])
+
+    def _expected(self, rank: int, world: int) -> int | None:
+        """The rows of a share, where they follow from those of the set."""
+        if self.length is None or (world > 1 and _by_shards(self.dataset, world)):
+            return None
+        return len(range(rank, self.length, world))
+
+    def _check_count(self, rows: int, rank: int, world: int) -> None:
+        expected = self._expected(rank, world)
+        if expected is not None and rows != expected:
+            raise DataError(
+                f"{self.name} says that it has {self.length:,} rows, {expected:,} of them here, "
+                f"but it gave {rows:,}; mend what it says, or read it without --stream"
+            )
+
+
+def _by_shards(dataset: Any, world: int) -> bool:
+    return dataset.num_shards % world == 0
+
+
+def _share(dataset: Any, rank: int, world: int) -> Any:
+    """Of a rank: its own shards where they can be dealt evenly, else every world-th row."""
+    if world == 1:
+        return dataset
+    if _by_shards(dataset, world):
+        # split_dataset_by_node would deal the shards anew each epoch: shares of changing length,
+        # in which no place could be found again without reading all epochs before it.
+        return dataset.shard(num_shards=world, index=rank, contiguous=False)
+    library()
+    from datasets.distributed import split_dataset_by_node
+
+    return split_dataset_by_node(dataset, rank=rank, world_size=world, strategy="examples")

@@ -1,0 +1,303 @@
+"""A picture file of any kind, brought to one frame and to grey or colour."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from typing import Literal
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageColor, UnidentifiedImageError
+
+from advnets.config import Framing
+from advnets.data.datasets.limits import is_bomb
+from advnets.data.image_folder.metadata import has_deep_colors, turn, without_metadata
+from advnets.errors import DataError, UsageError
+
+_MOST_PIXELS = 1 << 27
+"""More than cameras make: a file that unpacks to more is a bomb, or a map of a continent."""
+_BOMB_PIXELS = 1 << 26
+"""From here on a file is taken for a bomb if it packs pixels closer than images can be packed."""
+_WHITE_16 = 0xFFFF
+_ON_THEIR_SIDE = {
+    *(Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270),
+    *(Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90),
+}
+_MOST_STRETCH = 64
+"""Areas of the frame that an uncut picture may take."""
+_SPARE = 4
+"""A JPEG is unpacked at a fraction of its size, but at least so many times the size wanted."""
+# What Pillow's readers raise on files that are broken.
+_FAULTS = (
+    *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError),
+    *(EOFError, OverflowError, MemoryError, NotImplementedError, RuntimeError, AssertionError),
+    *(ZeroDivisionError, struct.error, zlib.error, Image.DecompressionBombError),
+)
+
+Image.init()
+# Some of what Pillow opens are data or films, not pictures ...
+_NO_PICTURES = {"BUFR", "GRIB", "HDF5", "MPEG"}
+# ... and some are drawn by another program, which must not be started on a stranger's file.
+_DRAWN = {"EPS", "WMF"}
+_PLAIN = ("JPEG", "PNG", "GIF", "WEBP")
+# Formats are tried in turn, and these are what most files are.
+_FORMATS = [
+    *_PLAIN,
+    *(name for name in Image.ID if name not in {*_PLAIN, *_NO_PICTURES, *_DRAWN}),
+]
+SUFFIXES = frozenset(
+    suffix
+    for suffix, name in Image.registered_extensions().items()
+    if name in Image.OPEN and name not in _NO_PICTURES
+)
+"""Endings of the names of picture files, in lower case."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What every picture is brought to: a size, grey or colour, and how other shapes get there.
+
+    Raises:
+        UsageError: the background is no colour.
+    """
+
+    height: int
+    width: int
+    channels: Literal[1, 3] = 3
+    crop: Literal["centre", "fit", "random"] = "centre"
+    background: str = "white"
+    white_level: float | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.colour
+
+    def __repr__(self) -> str:
+        # Written as before there were white levels, as packs and streams are known by this text.
+        names = [field.name for field in fields(self)]
+        shown = [name for name in names if name != "white_level" or self.white_level is not None]
+        return f"Frame({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
+
+    @classmethod
+    def of(cls, asked: Framing) -> Frame:
+        """The frame that a config asks for."""
+        width = asked.size if asked.width is None else asked.width
+        return cls(
+            asked.size, width, asked.channels, asked.crop, asked.background, asked.white_level
+        )
+
+    @property
+    def colour(self) -> tuple[int, int, int]:
+        """The background as red, green and blue."""
+        try:
+            return ImageColor.getrgb(self.background)[:3]
+        except ValueError:
+            raise UsageError(
+                f"background is {self.background!r}; it must be a colour such as white or '#808080'"
+            ) from None
+
+
+def is_picture_name(name: str) -> bool:
+    """Whether a file is taken for a picture by the ending of its name."""
+    return ending(name) in SUFFIXES
+
+
+def ending(name: str) -> str:
+    """The ending of a file's name, such as .png, in lower case; "" for none."""
+    stem, dot, rest = name.rpartition(".")
+    return f".{rest.lower()}" if dot and stem and "/" not in rest else ""
+
+
+def is_picture_content(content: bytes) -> bool:
+    """Whether a file without an ending is taken for a picture by how it begins."""
+    try:
+        with Image.open(io.BytesIO(content), formats=_PLAIN):
+            return True
+    except _FAULTS:
+        return False
+
+
+def decode(content: bytes, frame: Frame) -> UInt8[np.ndarray, "channels height width"]:
+    """Decode a picture file to (C, H, W), values 0 to 255.
+
+    It is turned upright (EXIF), resized with Lanczos' filter so that it covers the frame and cut
+    about its centre (`crop` "centre"), or fitted whole upon the background ("fit"), or left uncut
+    ("random"), its height or width then being larger than the frame's; and laid over the background
+    where it is transparent. Of several frames the first is taken.
+
+    Raises:
+        DataError: the file is broken; the message is the reason alone, for a list by names.
+    """
+    return look(content, frame)[1]
+
+
+@dataclass(frozen=True)
+class Look:
+    """What an audit sees of a picture file, besides what it decodes to."""
+
+    format: str
+    mode: str
+    width: int
+    height: int
+    levels: tuple[float, float] | None = None
+    """Of a file with more than 8 bits a channel: the least and the largest of its values."""
+
+
+def look(content: bytes, frame: Frame) -> tuple[Look, UInt8[np.ndarray, "channels height width"]]:
+    """Return what kind of image a file holds, as it says and upright, and what it decodes to.
+
+    Raises:
+        DataError: as for `decode`.
+    """
+    if not content:
+        raise DataError("is empty")
+    try:
+        return _looked(content, frame)
+    except DataError:
+        bare = without_metadata(content)
+        if bare is None or bare == content:
+            raise
+        with suppress(DataError):
+            return _looked(bare, frame)
+        raise
+
+
+def _looked(
+    content: bytes, frame: Frame
+) -> tuple[Look, UInt8[np.ndarray, "channels height width"]]:
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+            kind, mode, size = str(image.format), image.mode, image.size
+            deep = has_deep_colors(image)
+            unpacked, turned = _upright(image, frame, len(content))
+            levels = _levels(unpacked, deep=deep)
+            if levels is not None:
+                unpacked = _in_eight_bits(unpacked, frame.white_level, levels, deep=deep)
+            picture = _flat(_placed(_with_transparency(unpacked), frame), frame)
+            pixels = np.asarray(picture).reshape(*picture.size[::-1], -1).transpose(2, 0, 1)
+            width, height = size[::-1] if turned in _ON_THEIR_SIDE else size
+            return Look(kind, mode, width, height, levels), pixels
+    except UnidentifiedImageError:
+        raise DataError("is not a picture in a format that can be read") from None
+    except _FAULTS as error:
+        raise DataError(_reason(error)) from None
+
+
+def image_of(row: np.ndarray, white: int) -> Image.Image:
+    """A picture of a set that is arrays already, (channels, height, width), in 8 bits."""
+    pixels = (row.astype(np.float32) * (255 / white)).round().astype(np.uint8)
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+
+
+def _upright(
+    image: Image.Image, frame: Frame, packed: int
+) -> tuple[Image.Image, Image.Transpose | None]:
+    """Return the unpacked image, turned as its EXIF data say, and how it was turned."""
+    image.draft(None, (_SPARE * frame.width, _SPARE * frame.height))
+    pixels = image.width * image.height
+    if pixels > _MOST_PIXELS or is_bomb(packed, pixels, _BOMB_PIXELS):
+        raise DataError(f"would unpack to {image.width} × {image.height} pixels, a bomb")
+    image.load()
+    turned = turn(image)
+    return (image if turned is None else image.transpose(turned)), turned
+
+
+def _with_transparency(image: Image.Image) -> Image.Image:
+    """Return the image in a mode that can be resized."""
+    if image.has_transparency_data:
+        return image.convert("RGBA")
+    # What is neither grey nor RGB (CMYK, Lab, a palette) becomes grey by way of its colours.
+    return _in_mode(image, "L" if image.mode in ("1", "L") else "RGB")
+
+
+def _placed(image: Image.Image, frame: Frame) -> Image.Image:
+    """The picture in the frame's size, or covering it where it is to be left uncut."""
+    width, height = image.size
+    if image.size == (frame.width, frame.height):
+        return image
+    across, down = frame.width / width, frame.height / height
+    if frame.crop == "centre":
+        wide = min(width, max(1, round(frame.width / down)))
+        high = min(height, max(1, round(frame.height / across)))
+        left, top = (width - wide) // 2, (height - high) // 2
+        return _resized(image.crop((left, top, left + wide, top + high)), frame.width, frame.height)
+    scale = min(across, down) if frame.crop == "fit" else max(across, down)
+    wide, high = max(1, round(width * scale)), max(1, round(height * scale))
+    if wide * high > _MOST_STRETCH * frame.width * frame.height:
+        raise DataError(f"is {width} × {height} pixels, too long to be cut at random")
+    resized = _resized(image, wide, high)
+    if frame.crop == "random":
+        return resized
+    canvas = Image.new("RGB", (frame.width, frame.height), frame.colour)
+    where = (frame.width - wide) // 2, (frame.height - high) // 2
+    canvas.paste(resized, where, resized if resized.mode == "RGBA" else None)
+    return canvas
+
+
+def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
+    if image.size == (width, height):
+        return image
+    return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _flat(image: Image.Image, frame: Frame) -> Image.Image:
+    """The picture in grey or colour, 8 bits a channel, nothing transparent."""
+    mode = "L" if frame.channels == 1 else "RGB"
+    if image.mode == "RGBA":
+        canvas = Image.new("RGB", image.size, frame.colour)
+        canvas.paste(image, mask=image)
+        image = canvas
+    return _in_mode(image, mode)
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _levels(image: Image.Image, *, deep: bool) -> tuple[float, float] | None:
+    """Return the least and the largest value of an image of more than 8 bits a channel."""
+    if not deep and image.mode != "F" and not image.mode.startswith("I"):
+        return None
+    values = np.asarray(image)
+    if image.getbands()[-1] == "A":
+        values = values[..., :-1]
+    scale = _WHITE_16 // 255 if deep else 1
+    return float(values.min()) * scale, float(values.max()) * scale
+
+
+def _in_eight_bits(
+    image: Image.Image, white: float | None, levels: tuple[float, float], *, deep: bool
+) -> Image.Image:
+    """Return an image of 8 bits a channel, in which `white` (None: 65,535) becomes 255.
+
+    Colors of 16 bits were read as their upper 8.
+    """
+    if deep:
+        if white is None:
+            return image
+        upper = max(1, int(white) >> 8)  # what is left of white in the upper 8 bits
+        color = [min(255, round(level * 255 / upper)) for level in range(256)]
+        tables = [range(256) if band == "A" else color for band in image.getbands()]
+        return image.point([level for table in tables for level in table])
+    low, high = levels
+    if not low - low == high - high == 0:
+        raise DataError("holds values that are not finite")
+    values = np.asarray(image)
+    if white is not None:
+        scaled = values.astype(np.float64) * (255 / white)
+        return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
+    if image.mode == "F" or low < 0 or high > _WHITE_16:
+        raise DataError(
+            f"is grey in mode {image.mode} with values from {low:g} to {high:g}, whose white is "
+            f"not known; give its value as --white-level"
+        )
+    # round(v · 255 / 65535), as 65535 = 255 · 257
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+
+def _reason(error: BaseException) -> str:
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"cannot be read: {text}"

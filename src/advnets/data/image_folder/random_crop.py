@@ -1,0 +1,83 @@
+"""Pictures of one height or one width, of which every look cuts out another part."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from jaxtyping import Int64, UInt8
+from torch import Tensor
+
+from advnets.data.dataset import Gather, Shape, Which, home, tensor
+from advnets.rng import Noise
+
+
+@dataclass(frozen=True, eq=False)
+class Uncut:
+    """One split of pictures that cover the frame, their values one after the other in `values`.
+
+    `places` has for each picture where it begins, its height and its width. For training a window
+    of the frame's size is cut out at random, anew each time; read as a split they are cut about
+    their centres.
+    """
+
+    values: UInt8[np.ndarray, " values"]
+    places: Int64[np.ndarray, "n 3"]
+    shape: Shape
+    labels: Int64[np.ndarray, " n"] | None = None
+    known: str | None = field(default=None, repr=False)
+    white: int = 255
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def read(self, which: Which) -> UInt8[np.ndarray, "k channels height width"]:
+        """Some of the pictures, cut about their centres."""
+        places = self.places[which]
+        return self._windows(tensor(self.values), places, self._rooms(places) // 2).numpy()
+
+    def on(self, device: torch.device) -> Gather:
+        """Pictures by number, each cut at random."""
+        values = tensor(self.values).to(home(self.values.nbytes, device))
+
+        def gather(numbers: Int64[Tensor, " rows"], noise: Noise) -> UInt8[Tensor, "rows c h w"]:
+            places = self.places[numbers.numpy()]
+            shares = noise.uniform("window", len(places), 2).numpy()
+            corners = (shares * (self._rooms(places) + 1)).astype(np.int64)
+            return self._windows(values, places, corners).to(device)
+
+        return gather
+
+    def digest(self) -> str:
+        """BLAKE2b of the shape, of each picture, and of the labels."""
+        if self.known is not None:
+            return self.known
+        digest = hashlib.blake2b(repr((self.shape, self.labels is None)).encode(), digest_size=16)
+        for start, height, width in self.places.tolist():
+            digest.update(f"{height} {width}".encode())
+            digest.update(self.values[start : start + self.shape[0] * height * width].data)
+        if self.labels is not None:
+            digest.update(self.labels.data)
+        return digest.hexdigest()
+
+    def _rooms(self, places: Int64[np.ndarray, "rows 3"]) -> Int64[np.ndarray, "rows 2"]:
+        """How far a window may be moved down and to the right."""
+        return places[:, 1:] - np.array(self.shape[1:])
+
+    def _windows(
+        self,
+        values: UInt8[Tensor, " values"],
+        places: Int64[np.ndarray, "rows 3"],
+        corners: Int64[np.ndarray, "rows 2"],
+    ) -> UInt8[Tensor, "rows channels height width"]:
+        """A window of each picture, whose corner is `corners` down and to the right."""
+        channels, height, width = self.shape
+        starts, heights, widths = places[:, :, None, None].swapaxes(0, 1)
+        tops, lefts = corners[:, :, None, None].swapaxes(0, 1)
+        lines = np.arange(channels)[:, None] * heights + np.arange(height) + tops
+        # The lines of a window lie apart, the values of a line do not: lines are copied whole.
+        begins = torch.from_numpy((lines * widths + (starts + lefts)).reshape(-1))
+        lines_of = values.unfold(0, width, 1).index_select(0, begins.to(values.device))
+        return lines_of.view(-1, *self.shape)

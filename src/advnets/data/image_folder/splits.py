@@ -1,0 +1,94 @@
+"""Which split a picture belongs to, and in what order a split is kept."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+
+from advnets.data.image_folder.files import shown
+from advnets.data.image_folder.layout import Placing
+
+SPLITS = ("train", "valid", "test", "unlabeled")
+RULE = 3
+"""The version of how pictures are placed and dealt: a pack made by another one is made anew."""
+_TRAIN, _VALID, _TEST, _UNLABELED = range(len(SPLITS))
+_ENOUGH = 50
+"""Pictures of which a tenth each may be spared for validation and test."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dealt:
+    """The order in which pictures are kept, by their numbers, and the split of each in it.
+
+    `labels` are the classes in that order, -1 for none, or None where no picture has one.
+    `left_out` has the reasons, by number, why some are in no split. `crossing` counts the copies
+    that would lie in another split than their originals if each were dealt by itself.
+    """
+
+    order: Int64[np.ndarray, " kept"]
+    splits: Int64[np.ndarray, " kept"]
+    labels: Int64[np.ndarray, " kept"] | None
+    left_out: dict[int, str]
+    crossing: int
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Return the number of pictures in each split."""
+        return tuple(np.bincount(self.splits, minlength=len(SPLITS)).tolist())
+
+
+def dealt(keys: Sequence[bytes], placing: Placing, contents: Sequence[bytes] = ()) -> Dealt:
+    """Deal pictures to splits, given their names, their placing and digests of their contents.
+
+    Within a split they lie in the order of a hash of their names: as good as shuffled, and a
+    picture stays where it is as the set grows. Where no validation or test split is named and the
+    training pictures are 50 or more, those whose hash ends in 8 or 9 (about a tenth each) become
+    it. Copies are dealt by the first of their names; where they are in several named splits, test
+    keeps its own, then validation, and the others are left out.
+    """
+    left_out = dict(placing.outside)
+    number = np.array([SPLITS.index(split or "train") for split in placing.splits], np.int64)
+    hashes = np.array([_hash(key) for key in keys], np.uint64)
+    copies = _copies(keys, contents, left_out)
+    crossing = 0
+    for group in copies:
+        for first in [i for split in (_TEST, _VALID) for i in group if number[i] == split][:1]:
+            reason = f"is a copy of {shown(keys[first])}, which is held out"
+            others = {i: reason for i in group if number[i] != number[first]}
+            left_out |= others
+            crossing += len(others)
+    kept = np.array([i not in left_out for i in range(len(keys))], bool)
+    training = kept & (number == _TRAIN)
+    if training.sum() >= _ENOUGH:
+        by_name, by_content = hashes % np.uint64(10), hashes % np.uint64(10)
+        for group in copies:
+            by_content[group] = by_content[group[0]]
+        alone = number.copy()
+        for split, digit in ((_VALID, 8), (_TEST, 9)):
+            if not (kept & (number == split)).any():
+                alone[training & (by_name == digit)] = split
+                number[training & (by_content == digit)] = split
+        crossing += int((alone != number).sum())
+    order = np.lexsort((hashes, number))
+    order = order[kept[order]]
+    labels = None if placing.labels is None else np.array(placing.labels, np.int64)[order]
+    return Dealt(order, number[order], labels, left_out, crossing)
+
+
+def _copies(
+    keys: Sequence[bytes], contents: Sequence[bytes], left_out: dict[int, str]
+) -> list[list[int]]:
+    """Group the numbers of pictures of equal content, each group in the order of their names."""
+    groups: dict[bytes, list[int]] = {}
+    for number, content in enumerate(contents):
+        if number not in left_out:
+            groups.setdefault(content, []).append(number)
+    return [sorted(group, key=keys.__getitem__) for group in groups.values() if len(group) > 1]
+
+
+def _hash(key: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")

@@ -1,0 +1,180 @@
+"""Many picture files at once, on all cores."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Generator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, NoReturn, TypeVar
+
+import joblib
+from joblib.externals.loky import ProcessPoolExecutor
+from tqdm import tqdm
+
+from advnets.data.image_folder.files import Collection, Reader
+from advnets.data.image_folder.tasks import Job
+from advnets.errors import DataError, StoppedBySignal
+
+T = TypeVar("T")
+_CHUNK = 128
+_ENOUGH_FILES, _ENOUGH_BYTES = 2000, 32 << 20
+"""From here on more processes gain more than it takes to start them."""
+_PARENT_POLL_S = 0.5
+
+
+def all_files(
+    collection: Collection, job: Job[T], what: str, progress: bool | None = None
+) -> Generator[tuple[int, T | DataError]]:
+    """Do a job with every file, in no order: its number, and what came of it or why nothing did.
+
+    A bar headed `what` is shown, by default where there is a terminal. Close the generator, as by
+    `contextlib.closing`: a signal or an error in between then ends the worker processes at once.
+
+    Raises:
+        DataError: a worker process was ended from outside.
+    """
+    keys = collection.keys
+    large = len(keys) >= _ENOUGH_FILES or collection.size >= _ENOUGH_BYTES
+    chunks = [range(i, min(i + _CHUNK, len(keys))) for i in range(0, len(keys), _CHUNK)]
+    jobs = min(joblib.cpu_count(), len(chunks)) if large else 1
+    with _stoppable(), _bar(what, len(keys), progress) as bar:
+        if jobs == 1:
+            done = (_work(collection.reader, job, n, [keys[i] for i in n]) for n in chunks)
+        else:
+            done = _in_processes(collection, job, chunks, jobs)
+        for results in done:
+            yield from results
+            bar.update(len(results))
+
+
+def _in_processes(
+    collection: Collection, job: Job[T], chunks: Sequence[range], jobs: int
+) -> Generator[list[tuple[int, T | DataError]]]:
+    """Do the job chunk by chunk in so many processes; end them however this ends."""
+    task: Any = (os.getpid(), collection.reader, job)
+    with _signals_blocked():
+        executor = ProcessPoolExecutor(jobs, initializer=_prepare_worker, initargs=task)
+    complete = False
+    pending: set[Future[list[tuple[int, T | DataError]]]] = set()
+    try:
+        for numbers in chunks:
+            # No more at once than the queue to the processes takes.
+            if len(pending) == 2 * jobs:
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                yield from [future.result() for future in done]
+            keys = [collection.keys[i] for i in numbers]
+            with _signals_blocked():
+                pending.add(executor.submit(_work_of_worker, numbers, keys))
+        yield from (future.result() for future in as_completed(pending))
+        complete = True
+    except BrokenProcessPool:
+        raise DataError(
+            f"a process that decodes {collection.name} was ended from outside or by an image that "
+            f"crashes the decoder; see that memory is free, or find that image by giving parts of "
+            f"the data"
+        ) from None
+    finally:
+        executor.shutdown(wait=True, kill_workers=not complete)
+
+
+@contextmanager
+def _signals_blocked() -> Generator[None]:
+    """Block SIGTERM and SIGHUP while processes may be started, which inherit that.
+
+    A closed terminal sends them to all processes at once; the parent alone decides, and ends its
+    workers.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+_task: tuple[Reader, Job[Any]] | None = None
+"""In a worker process: how it reads files, and what it does with each."""
+
+
+def _prepare_worker(parent: int, reader: Reader, job: Job[Any]) -> None:
+    """Set up a worker process that ends with its parent, whatever ended that."""
+    global _task
+    _task = reader, job
+    # Ctrl-C reaches all processes of a terminal; the parent decides.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform != "win32":  # where a pipe to a process that has ended breaks
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> NoReturn:
+    # A process whose parent has ended is given another one.
+    while os.getppid() == parent:
+        time.sleep(_PARENT_POLL_S)
+    os._exit(1)
+
+
+def _work_of_worker(numbers: range, keys: Sequence[bytes]) -> list[tuple[int, Any]]:
+    assert _task is not None
+    return _work(*_task, numbers, keys)
+
+
+def _work(
+    reader: Reader, job: Job[T], numbers: range, keys: Sequence[bytes]
+) -> list[tuple[int, T | DataError]]:
+    results: list[tuple[int, T | DataError]] = []
+    with warnings.catch_warnings():
+        # Pillow warns of odd metadata that do not touch the pixels; what does is an error.
+        warnings.simplefilter("ignore")
+        for number, content in zip(numbers, reader.read(keys), strict=True):
+            try:
+                if isinstance(content, DataError):
+                    raise content
+                results.append((number, job.do(number, content)))
+            except DataError as error:
+                results.append((number, error))
+    return results
+
+
+@contextmanager
+def _stoppable() -> Generator[None]:
+    """Raise SIGTERM and SIGHUP as exceptions where nothing handles them, so that all is tidied.
+
+    Their own way would end this process alone.
+    """
+
+    def stop(number: int, _frame: FrameType | None) -> NoReturn:
+        raise StoppedBySignal(number)
+
+    names = ("SIGTERM", "SIGHUP")
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    if threading.current_thread() is not threading.main_thread():
+        numbers = []  # who owns the main thread owns the signals
+    unhandled = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    for number in unhandled:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in unhandled:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _bar(what: str, total: int, progress: bool | None) -> tqdm[NoReturn]:
+    return tqdm(
+        desc=what,
+        total=total,
+        unit=" pictures",
+        unit_scale=True,
+        file=sys.stderr,
+        disable=None if progress is None else not progress,
+    )

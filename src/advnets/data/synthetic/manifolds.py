@@ -1,0 +1,283 @@
+"""Distributions along curves of a plane: spiral arms, two moons, a pinwheel."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from advnets.config import check
+from advnets.data.dataset import Axis
+from advnets.data.synthetic.base import (
+    Synthetic,
+    choose,
+    equal,
+    log_normal,
+    normal,
+    resolved,
+    sizes,
+    turned,
+    uniform,
+)
+from advnets.errors import UsageError
+from advnets.rng import Noise
+
+_MANY = 100
+_CORE = 1e-6  # in standard deviations, see `Spiral`
+_END = 2.0**-22  # of an arm's angle, by which rounding to float32 may carry a point past its ends
+
+
+@dataclass(frozen=True)
+class Spiral(Synthetic):
+    """Arms whose radius grows with the angle, from `inner` to `radius`.
+
+    A point of arm j is s (cos φ, sin φ) with φ = t + 2πj / arms, t uniform in [0, T],
+    T = 2π turns, and s ~ N(r(t), sd²), r(t) = inner + (radius - inner) t / T. At polar
+    coordinates (ρ, φ) the density is
+
+    p(x) = 1/arms Σ_j 1/(T ρ) Σ_t N(±ρ; r(t), sd²),
+
+    t over φ - 2πj / arms + 2πk in [0, T] with sign +, and, as s may be negative, over the same
+    plus π with sign -. It grows like 1/ρ at the centre; within sd / 10⁶ of it ρ is taken as that.
+    """
+
+    about: ClassVar[str] = "arms of a spiral"
+
+    arms: int = 2
+    """How many; a point's mode is its arm."""
+    turns: float = 1.0
+    """Of each arm."""
+    radius: float = 1.0
+    """Where an arm ends."""
+    inner: float = 0.1
+    """Radius where it begins."""
+    sd: float = 0.02
+    """Standard deviation of the radius."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, f"1 to {_MANY}", lambda arms: 1 <= arms <= _MANY, "arms")
+        check(self, f"0.01 to {_MANY}", lambda turns: 0.01 <= turns <= _MANY, "turns")
+        sizes(self, "radius", "sd")
+        if not 0 <= self.inner < self.radius:
+            raise UsageError(
+                f"inner is {self.inner}, but an arm runs from inner to radius, {self.radius}; "
+                f"make it at least 0 and less than that"
+            )
+        resolved("sd", self.sd, self.radius)
+
+    @property
+    def mode_count(self) -> int:
+        """Arms."""
+        return self.arms
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Of t / T and (s - r(t)) / sd."""
+        return "uniform", "normal"
+
+    @property
+    def _span(self) -> float:
+        return 2 * math.pi * self.turns
+
+    @property
+    def _terms(self) -> int:
+        return 2 * self.arms * self._windings
+
+    @property
+    def _windings(self) -> int:
+        return math.floor(self.turns) + 1
+
+    def _radius(self, t: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
+        return self.inner + (self.radius - self.inner) * (t / self._span)
+
+    def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n terms"]:
+        rho, angle = polar(points, self.sd)
+        t, z = self._ways(rho[:, None], angle[:, None], np.arange(self._terms))
+        height = np.log(self.arms * self._span * rho)
+        last = self._span * (1 + _END)
+        return np.where(t <= last, log_normal(z, self.sd), -math.inf) - height[:, None]
+
+    def _ways(
+        self,
+        rho: Float64[np.ndarray, "*points"],
+        angle: Float64[np.ndarray, "*points"],
+        term: Int64[np.ndarray, "*terms"],
+    ) -> tuple[Float64[np.ndarray, "*both"], Float64[np.ndarray, "*both"]]:
+        """The t, if it is at most T, and z = (s - r(t)) / sd that lead to these points.
+
+        Terms are numbered by arm, then by whole turns, then by the sign of s.
+        """
+        way, turned_over = np.divmod(term, 2)
+        arm, winding = np.divmod(way, self._windings)
+        begins = _END * self._span
+        first = angle + math.pi * turned_over - arm * (2 * math.pi / self.arms)
+        t = np.mod(first + begins, 2 * math.pi) - begins + 2 * math.pi * winding
+        return t, ((1 - 2 * turned_over) * rho - self._radius(t)) / self.sd
+
+    def _origin(
+        self, points: Float64[np.ndarray, "n 2"], term: Int64[np.ndarray, " n"]
+    ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]:
+        t, z = self._ways(*polar(points, self.sd), term)
+        return term // (2 * self._windings), np.stack([t / self._span, z], axis=1)
+
+    def _draw(
+        self, n: int, noise: Noise
+    ) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
+        arm = choose(noise, n, equal(self.arms))
+        t = self._span * uniform(noise, "angle", n)
+        s = self._radius(t) + self.sd * normal(noise, "radius", n, 1)[:, 0]
+        return on_ray(s, t + arm * (2 * math.pi / self.arms)), arm
+
+
+@dataclass(frozen=True)
+class Moons(Synthetic):
+    """Two half circles of radius 1, one upside down with its end in the other's middle.
+
+    A point of the first moon is s (cos t, sin t), t uniform in [0, π], s ~ N(1, sd²); one of the
+    second is (1, ½) less such a point. With (ρ, φ) the polar coordinates of x, or of (1, ½) - x,
+
+    p(x) = ½ Σ_moons 1/(π ρ) N(±ρ; 1, sd²),
+
+    the sign + for φ in [0, π], else -, as s may be negative. At a centre ρ is as in `Spiral`.
+    The shape is that of scikit-learn's make_moons, whose noise is not of the radius alone.
+    """
+
+    about: ClassVar[str] = "two half circles that reach into each other"
+
+    sd: float = 0.05
+    """Standard deviation of the radius."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        sizes(self, "sd")
+        resolved("sd", self.sd, 2.0)
+
+    @property
+    def mode_count(self) -> int:
+        """The upper moon is 0, the lower 1."""
+        return 2
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Of t / π and (s - 1) / sd."""
+        return "uniform", "normal"
+
+    def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 2"]:
+        terms: list[np.ndarray] = []
+        for own in points, _OTHER - points:
+            rho, _, z = self._way(own)
+            terms.append(log_normal(z, self.sd) - np.log(2 * math.pi * rho))
+        return np.stack(terms, axis=1)
+
+    def _origin(
+        self, points: Float64[np.ndarray, "n 2"], term: Int64[np.ndarray, " n"]
+    ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]:
+        _, t, z = self._way(np.where(term[:, None] == 0, points, _OTHER - points))
+        return term, np.stack([t / math.pi, z], axis=1)
+
+    def _way(
+        self, own: Float64[np.ndarray, "n 2"]
+    ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+        """Radius, and the t and z = (s - 1) / sd that lead to points of the first moon."""
+        rho, angle = polar(own, self.sd)
+        s = np.where(angle >= 0, rho, -rho)
+        return rho, np.mod(angle, math.pi), (s - 1) / self.sd
+
+    def _draw(
+        self, n: int, noise: Noise
+    ) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
+        moon = choose(noise, n, equal(2))
+        s = 1 + self.sd * normal(noise, "radius", n, 1)[:, 0]
+        points = on_ray(s, math.pi * uniform(noise, "angle", n))
+        return np.where(moon[:, None] == 0, points, _OTHER - points), moon
+
+
+_OTHER = np.array([1.0, 0.5])
+
+
+@dataclass(frozen=True)
+class Pinwheel(Synthetic):
+    """Long normal distributions on a circle, each turned the more the farther out it is.
+
+    A point is R(twist (|z| - radius) + 2πk / blades) z with z ~ N((radius, 0), diag(length²,
+    width²)) and R(a) the rotation by a. As the angle depends on |z| = |x| alone the map keeps
+    areas, and
+
+    p(x) = 1/blades Σ_k N(R(-twist (|x| - radius) - 2πk / blades) x; (radius, 0), …).
+
+    The shape is that of Johnson et al. (2016), "Composing graphical models with neural networks
+    for structured representations and fast inference", whose own has no density in closed form.
+    """
+
+    about: ClassVar[str] = "bent blades about a centre"
+
+    blades: int = 5
+    """How many; a point's mode is its blade."""
+    radius: float = 1.0
+    """Where the middle of a blade is."""
+    length: float = 0.3
+    """Standard deviation along a blade."""
+    width: float = 0.06
+    """Standard deviation across it."""
+    twist: float = 1.2
+    """Radians per unit of radius."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check(self, f"1 to {_MANY}", lambda blades: 1 <= blades <= _MANY, "blades")
+        sizes(self, "radius", "length", "width")
+        check(self, f"-{_MANY} to {_MANY}", lambda twist: abs(twist) <= _MANY, "twist")
+        resolved("length", self.length, self.radius)
+        resolved("width", self.width, self.radius)
+
+    @property
+    def mode_count(self) -> int:
+        """Blades."""
+        return self.blades
+
+    def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n blades"]:
+        z = self._straight(points[:, None], self._turn(points)[:, None], np.arange(self.blades))
+        along, across = log_normal(z[..., 0], self.length), log_normal(z[..., 1], self.width)
+        return along + across - math.log(self.blades)
+
+    def _straight(
+        self,
+        points: Float64[np.ndarray, "*points 2"],
+        turn: Float64[np.ndarray, "*points"],
+        blade: Int64[np.ndarray, "*blades"],
+    ) -> Float64[np.ndarray, "*both 2"]:
+        """Points as they lie along and across a blade, from its middle, in deviations."""
+        straight = turned(points, -turn - blade * (2 * math.pi / self.blades))
+        return (straight - (self.radius, 0.0)) / (self.length, self.width)
+
+    def _origin(
+        self, points: Float64[np.ndarray, "n 2"], term: Int64[np.ndarray, " n"]
+    ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]:
+        return term, self._straight(points, self._turn(points), term)
+
+    def _draw(
+        self, n: int, noise: Noise
+    ) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
+        blade = choose(noise, n, equal(self.blades))
+        z = normal(noise, "point", n, 2) * (self.length, self.width) + (self.radius, 0.0)
+        return turned(z, self._turn(z) + blade * (2 * math.pi / self.blades)), blade
+
+    def _turn(self, z: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, " n"]:
+        return self.twist * (np.hypot(z[:, 0], z[:, 1]) - self.radius)
+
+
+def polar(
+    points: Float64[np.ndarray, "n 2"], sd: float
+) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+    """Radius, at least sd / 10⁶, and angle in (-π, π]."""
+    x, y = points.T
+    return np.maximum(np.hypot(x, y), _CORE * sd), np.arctan2(y, x)
+
+
+def on_ray(s: Float64[np.ndarray, " n"], angle: Float64[np.ndarray, " n"]) -> np.ndarray:
+    """Points s (cos angle, sin angle), shape (n, 2)."""
+    return np.stack([s * np.cos(angle), s * np.sin(angle)], axis=1)

@@ -1,0 +1,254 @@
+"""Who plays: the players of each game, with the initial weights that a run's seed gives."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from advnets import config
+from advnets.errors import UsageError
+from advnets.experiment.custom_game import own_game
+from advnets.experiment.factory import discriminator_net, generator_net, own_prior, wider_shape
+from advnets.games.augment import refuse_idle
+from advnets.games.conditional import ConditionalNets
+from advnets.games.gan import AdversarialNets
+from advnets.games.inference import InferenceNets
+from advnets.games.inpainting import CompletionNets
+from advnets.games.latent_regression import EncodingNets
+from advnets.games.semi_supervised import SemiSupervisedNets
+from advnets.games.vae import ElboNets
+from advnets.models.encoder import MLPEncoder
+from advnets.models.inpainting import Completer, conditions
+from advnets.models.layers import Shape
+from advnets.models.mlp import MLPGenerator, Stacked
+from advnets.models.semi_supervised import (
+    SemiSupervisedConvDiscriminator,
+    SemiSupervisedDiscriminator,
+)
+from advnets.protocols import Game
+
+GAMES: dict[type[config.AnyGame], Callable[[Any], Game]] = {
+    config.Game: AdversarialNets,
+    config.ConditionalGame: ConditionalNets,
+    config.InferenceGame: InferenceNets,
+    config.EncodingGame: EncodingNets,
+    config.CompletionGame: CompletionNets,
+    config.SemiSupervisedGame: SemiSupervisedNets,
+    config.ElboGame: ElboNets,
+}
+"""Which game a config stands for, but for one of a file."""
+
+CLASSIFYING: dict[type[config.DiscriminatorConfig], Callable[[Shape, Any, int], nn.Module]] = {
+    config.SemiSupervisedDiscriminator: SemiSupervisedDiscriminator,
+    config.SemiSupervisedConvDiscriminator: SemiSupervisedConvDiscriminator,
+}
+"""Which D that tells classes a config stands for."""
+
+Players = dict[str, nn.Module]
+
+_CONVOLUTIONAL = (
+    config.DCGANDiscriminator,
+    config.ResidualDiscriminator,
+    config.MaxoutConvDiscriminator,
+)
+
+
+@dataclass(frozen=True)
+class Seats:
+    """All that players are made from beside their own configs."""
+
+    stages: tuple[config.Stage, ...]
+    shape: Shape
+    marginals: Tensor
+    """The mean training picture in the nets' range."""
+    classes: int
+    """How many labels the data have."""
+    source: str
+
+    @property
+    def stage(self) -> config.Stage:
+        """The one that is played."""
+        return self.stages[-1]
+
+
+def game_of(spec: config.GameConfig, *, trust_code: bool = False) -> Game:
+    """Return the game that a config stands for; that of a file runs it, if its code is trusted.
+
+    Raises:
+        RunError: it is a file's, and the code is not trusted or has changed.
+    """
+    if isinstance(spec, config.OwnGame):
+        return own_game(spec, trust_code=trust_code)
+    return GAMES[type(spec)](spec)
+
+
+def players(
+    run: config.Config, stage: int, shape: Shape, marginals: Tensor, classes: int = 0
+) -> Players:
+    """The players of a stage, with the initial weights that the run's seed gives.
+
+    `marginals` is the mean training picture in the nets' range, `classes` how many labels the data
+    have.
+
+    Raises:
+        UsageError: a game is told labels that the data lack, is given nets it cannot have, or shows
+            pictures through augmentations that are too small for them.
+    """
+    refuse_idle(run.stages[stage].game.seen_through, *shape[1:])
+    seats = Seats(run.stages[: stage + 1], shape, marginals, classes, run.data.source)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(initial_seed(run.seed, stage))
+        return seated(seats.stage.game, seats)
+
+
+@singledispatch
+def seated(game: config.AnyGame, seats: Seats) -> Players:
+    """The players of a game."""
+    raise NotImplementedError(f"nobody plays {type(game).__name__}")
+
+
+@seated.register
+def _(game: config.Game, seats: Seats) -> Players:
+    channels, height, width = seats.shape
+    shown = (game.pack * channels, height, width)
+    return {
+        "generator": stage_generator(seats.stages, seats.shape, seats.marginals),
+        "discriminator": discriminator_net(seats.stage.discriminator, shown),
+    }
+
+
+@seated.register
+def _(game: config.OwnGame, seats: Seats) -> Players:  # noqa: ARG001
+    return {
+        "generator": stage_generator(seats.stages, seats.shape, seats.marginals),
+        "discriminator": discriminator_net(seats.stage.discriminator, seats.shape),
+    }
+
+
+@seated.register
+def _(game: config.ConditionalGame, seats: Seats) -> Players:  # noqa: ARG001
+    classes = _classes(seats, "conditional")
+    return {
+        "generator": stage_generator(seats.stages, seats.shape, seats.marginals, classes),
+        "discriminator": discriminator_net(seats.stage.discriminator, seats.shape, classes),
+    }
+
+
+@seated.register
+def _(game: config.InferenceGame, seats: Seats) -> Players:
+    generator = stage_generator(seats.stages, seats.shape, seats.marginals)
+    joint = wider_shape(seats.shape, _latent_dim(generator))
+    if isinstance(seats.stage.discriminator, _CONVOLUTIONAL):
+        raise UsageError(
+            "a convolutional D came to an inference game, in which D is shown pictures with z; "
+            "give a fully connected one, as preset inference-mnist has it"
+        )
+    return {
+        "generator": generator,
+        "encoder": MLPEncoder(seats.shape, game.encoder, _latent_dim(generator)),
+        "discriminator": discriminator_net(seats.stage.discriminator, joint),
+    }
+
+
+@seated.register
+def _(game: config.EncodingGame, seats: Seats) -> Players:
+    generator = stage_generator(seats.stages, seats.shape, seats.marginals)
+    return {
+        "generator": generator,
+        "encoder": MLPEncoder(seats.shape, game.encoder, _latent_dim(generator)),
+    }
+
+
+@seated.register
+def _(game: config.CompletionGame, seats: Seats) -> Players:  # noqa: ARG001
+    spec, (channels, height, width) = seats.stage.generator, seats.shape
+    if not isinstance(spec, config.MLPGenerator):
+        raise UsageError(
+            "a convolutional G came to a completion game, in which G is given a picture; give "
+            "a fully connected one, as preset completion-mnist has it"
+        )
+    inner = generator_net(
+        config.with_wider_latent(spec, conditions(seats.shape)), seats.shape, seats.marginals
+    )
+    shown = (channels + 1, height, width)
+    return {
+        "generator": Completer(inner, seats.shape, own_prior(spec)),
+        "discriminator": discriminator_net(seats.stage.discriminator, shown),
+    }
+
+
+@seated.register
+def _(game: config.SemiSupervisedGame, seats: Seats) -> Players:  # noqa: ARG001
+    spec = seats.stage.discriminator
+    if type(spec) not in CLASSIFYING:
+        raise UsageError(
+            f"{type(spec).__name__} came to a semi-supervised game, whose D tells classes; "
+            "give the one that preset semi-mnist has"
+        )
+    classes = _classes(seats, "semi-supervised")
+    return {
+        "generator": stage_generator(seats.stages, seats.shape, seats.marginals),
+        "discriminator": CLASSIFYING[type(spec)](seats.shape, spec, classes),
+    }
+
+
+@seated.register
+def _(game: config.ElboGame, seats: Seats) -> Players:
+    spec = seats.stage.generator
+    if not isinstance(spec, config.MLPGenerator) or spec.prior != "normal":
+        raise UsageError(
+            "the ELBO was asked for of a generator that is not fully connected with a normal "
+            "prior; say --generator.prior normal, as preset vae-mnist does"
+        )
+    if game.likelihood == "bernoulli" and spec.output != "sigmoid":
+        raise UsageError(
+            f"Bernoulli pixels were asked for of a generator with {spec.output} output; say "
+            "--generator.output sigmoid or --game.likelihood normal"
+        )
+    if game.encoder.deterministic:
+        raise UsageError(
+            "a deterministic encoder came to the ELBO, which needs a distribution of z; "
+            "leave --game.encoder.deterministic out"
+        )
+    generator = stage_generator(seats.stages, seats.shape, seats.marginals)
+    return {
+        "generator": generator,
+        "encoder": MLPEncoder(seats.shape, game.encoder, spec.latent_dim),
+    }
+
+
+def stage_generator(
+    stages: tuple[config.Stage, ...], shape: Shape, marginals: Tensor, classes: int = 0
+) -> nn.Module:
+    """The generator of the last of these stages, upon those of the stages before it."""
+    *before, stage = stages
+    if not stage.below_previous:
+        return generator_net(stage.generator, shape, marginals, classes)
+    top = cast(MLPGenerator | Stacked, stage_generator(tuple(before), shape, marginals))
+    bottom = generator_net(stage.generator, (top.latent_dim, 1, 1), None)
+    return Stacked(cast(MLPGenerator, bottom), top)
+
+
+def initial_seed(seed: int, stage: int) -> int:
+    """The seed of a stage's initial weights."""
+    digest = hashlib.blake2b(f"{seed}/initial weights/{stage}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "little")
+
+
+def _latent_dim(generator: nn.Module) -> int:
+    return cast(MLPGenerator, generator).latent_dim
+
+
+def _classes(seats: Seats, game: str) -> int:
+    if not seats.classes:
+        raise UsageError(
+            f"a {game} game was asked for on {seats.source}, whose pictures have no "
+            "labels; give a labelled set, or a folder with a folder for each class"
+        )
+    return seats.classes

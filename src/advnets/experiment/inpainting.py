@@ -1,0 +1,110 @@
+"""Scores of completions: how near they come in the mean, and how unlike each other they are."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from advnets.data.dataset import Part
+from advnets.errors import UsageError
+from advnets.experiment.sampler import BLOCK, pictures
+from advnets.experiment.scores import Record, Subject, test_part
+from advnets.games.inpainting import half_masks, masks
+from advnets.protocols import Completing, Generator
+from advnets.rng import Noise
+from advnets.views.score_text import GENERATOR, MEAN, NEAREST
+
+DRAWS, TESTS = 20, 1000
+"""Completions of each picture, and pictures that are completed."""
+HALVES = ("upper", "lower", "left", "right")
+
+
+@torch.no_grad()
+def completion_records(subject: Subject) -> list[Record]:
+    """Error of the mean completion on hidden pixels, and how far completions differ, by mask.
+
+    Beside it: the mean training picture, and the training picture that is nearest in what is known.
+    """
+    net = subject.generator
+    if not isinstance(net, Completing):
+        raise UsageError(
+            "the metric completion is of a G that fills in what is hidden, and this run's does "
+            "not; give a run of completion-mnist"
+        )
+    test = pictures(test_part(subject.data), slice(TESTS))
+    train = subject.data.splits.train
+    known = pictures(train if isinstance(train, Part) else train.head(BLOCK), slice(None))
+    records: list[Record] = []
+    for kind, mask in _masks(test, subject.seed).items():
+        drawn = torch.stack(list(completions(subject, test, mask, DRAWS)))
+        rows: dict[str, tuple[Tensor, float | None]] = {
+            GENERATOR: (drawn.mean(0), _of_hidden(drawn.var(0), mask) ** 0.5),
+            MEAN: (known.mean(0).expand_as(test), None),
+            NEAREST: (_nearest(test, mask, known), None),
+        }
+        for row, (filled, diversity) in rows.items():
+            records.append(
+                subject.record(
+                    "completion",
+                    row,
+                    hidden=kind,
+                    error=_of_hidden((filled - test).square(), mask),
+                    diversity=diversity,
+                    draws=DRAWS if diversity is not None else 1,
+                    n_test=len(test),
+                    n_real=len(test),
+                    n_fake=len(test),
+                )
+            )
+    return records
+
+
+def completions(
+    subject: Subject,
+    shown: Float[Tensor, "n channels height width"],
+    known: Float[Tensor, "n 1 height width"],
+    draws: int,
+) -> list[Float[Tensor, "n channels height width"]]:
+    """So many completions of each picture, as pixels in [0, 1]."""
+    net, scaling = cast(Generator, subject.generator), subject.data.scaling
+    filling = cast(Completing, net)
+    device = subject.drawing.device
+    x, mask = scaling.from_shares(shown).to(device), known.to(device)
+    found: list[Tensor] = []
+    for draw in range(draws):
+        noise = Noise(subject.seed, step=draw, purpose="completions", device=device)
+        z = filling.own_latent(len(x), noise)
+        found.append(scaling.to_pixels(net(filling.given(z, x, mask))))
+    return [some.float().cpu() for some in found]
+
+
+def _masks(test: Tensor, seed: int) -> dict[str, Tensor]:
+    """What is known of each test picture, by the name of what is hidden."""
+    n, _, height, width = test.shape
+    halves = dict(zip(HALVES, half_masks(height, width), strict=True))
+    noise = Noise(seed, purpose="completion masks")
+    return {
+        **{f"{name} half": half.expand(n, -1, -1, -1) for name, half in halves.items()},
+        "box": masks(("boxes",), n, height, width, noise),
+        "pixels": masks(("pixels",), n, height, width, noise),
+    }
+
+
+def _nearest(test: Tensor, mask: Tensor, train: Tensor) -> Tensor:
+    """The training picture nearest to each in what is known of it."""
+    known, seen = mask.expand_as(test).flatten(1), (test * mask).flatten(1)
+    x = train.flatten(1)
+    # ‖m (t - x)‖² less ‖m t‖², which no x changes, is m · x² - 2 m t · x, m being 0 or 1.
+    apart = known @ x.square().T - 2 * seen @ x.T
+    return train[apart.argmin(1)]
+
+
+def _of_hidden(
+    numbers: Float[Tensor, "n channels height width"], known: Float[Tensor, "n 1 height width"]
+) -> float:
+    """Mean over hidden pixels, of all channels."""
+    hidden = (1 - known).expand_as(numbers)
+    return float((numbers * hidden).double().sum() / hidden.double().sum())

@@ -1,0 +1,232 @@
+"""Draw from a generator, read real pictures, lay the Parzen window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advnets import config
+from advnets.data.dataset import Part, Stream
+from advnets.data.normalization import Scaling
+from advnets.errors import DataError, DivergedError, UsageError
+from advnets.experiment.class_shares import ClassShares, Labels, check_labels
+from advnets.experiment.setup import OpenedData
+from advnets.metrics.parzen import ParzenScore, parzen_score
+from advnets.protocols import ConditionalGenerator, Folding, Generator
+from advnets.rng import Noise
+from advnets.training.devices import PRECISIONS, products
+from advnets.training.final_state import ADVICE
+
+BLOCK = 500
+"""Samples that are drawn at once: the n-th sample of a seed is the same however many are asked."""
+SAMPLES = 10_000
+"""Samples that the Parzen window is laid on (Goodfellow et al. 2014)."""
+VALIDATION = 1_000
+"""Validation pictures that choose sigma."""
+TEST = 10_000
+"""Test pictures that are scored, at most: the first, as many as MNIST has."""
+
+MAX_COLUMNS = 20
+"""Classes in a grid of class-conditional samples, a column each."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How samples are drawn: on which device, and in which precision products are taken."""
+
+    device: torch.device
+    precision: torch.dtype = torch.float32
+
+    @classmethod
+    def of(cls, runtime: config.Runtime, device: torch.device) -> Drawing:
+        """As the run trains."""
+        return cls(device, PRECISIONS[runtime.precision])
+
+
+def draw_samples(
+    generator: nn.Module,
+    scaling: Scaling,
+    n: int,
+    seed: int,
+    drawing: Drawing,
+    labels: Labels | None = None,
+) -> Float[Tensor, "n channels height width"]:
+    """Draw n samples as pixels in [0, 1], on the host, in eval mode.
+
+    The first samples of a seed are the same whatever n is. A conditional generator is given
+    labels, or shares of the classes from which they are drawn.
+
+    Raises:
+        UsageError: a conditional generator is given neither, or not n class indices.
+    """
+    return gathered(sample_blocks(generator, scaling, n, seed, drawing, labels), n)
+
+
+def gathered(
+    blocks: Iterable[Float[Tensor, "_ channels height width"]], n: int
+) -> Float[Tensor, "n channels height width"]:
+    """Return blocks of n pictures in all as one tensor, which alone is held beside a block."""
+    whole: Tensor | None = None
+    start = 0
+    for block in blocks:
+        if whole is None:
+            whole = block.new_empty((n, *block.shape[1:]))
+        whole[start : start + len(block)] = block
+        start += len(block)
+    assert whole is not None and start == n
+    return whole
+
+
+def sample_blocks(
+    generator: nn.Module,
+    scaling: Scaling,
+    n: int,
+    seed: int,
+    drawing: Drawing,
+    labels: Labels | None = None,
+) -> Iterator[Float[Tensor, "block channels height width"]]:
+    """The same, a block at a time; the last block is cut at n."""
+    latents = latent_blocks(generator, n, seed, drawing.device, labels)
+    for number, pictures in enumerate(picture_blocks(generator, scaling, latents, drawing)):
+        yield pictures[: n - number * BLOCK]
+
+
+def latent_blocks(
+    generator: nn.Module,
+    n: int,
+    seed: int,
+    device: torch.device,
+    labels: Labels | None = None,
+) -> Iterator[Float[Tensor, "block latent"]]:
+    """The z of the first n samples of a seed, in whole blocks: the last may hold some more.
+
+    Raises:
+        UsageError: a conditional generator is given neither labels nor shares, or not n labels.
+    """
+    classes: int = getattr(generator, "classes", 0)
+    if isinstance(labels, Tensor):
+        check_labels(labels, n, classes)
+    elif labels is None and classes:
+        raise UsageError(
+            f"samples of a generator of {classes} classes were asked for without any; give a class "
+            "index for each, or shares of the classes"
+        )
+    for start in range(0, n, BLOCK):
+        noise = Noise(seed, step=start // BLOCK, purpose="samples", device=device)
+        if labels is None:
+            yield cast(Generator, generator).latent(BLOCK, noise)
+            continue
+        if isinstance(labels, ClassShares):
+            told = labels.draw(noise.uniform("class", BLOCK))
+        else:
+            some = labels[start : start + BLOCK].long()
+            told = F.pad(some, (0, BLOCK - len(some)))
+        yield cast(ConditionalGenerator, generator).latent(BLOCK, noise, told.to(device))
+
+
+def picture_blocks(
+    generator: nn.Module,
+    scaling: Scaling,
+    latents: Iterable[Float[Tensor, "_ latent"]],
+    drawing: Drawing,
+) -> Iterator[Float[Tensor, "_ channels height width"]]:
+    """G(z) in eval mode, as pixels in [0, 1] on the host, a block of z at a time."""
+    for made in made_blocks(generator, latents, drawing):
+        yield scaling.to_pixels(made).float().cpu()
+
+
+def made_blocks(
+    generator: nn.Module, latents: Iterable[Float[Tensor, "_ latent"]], drawing: Drawing
+) -> Iterator[Float[Tensor, "_ channels height width"]]:
+    """The same in the nets' range, where they were made.
+
+    Raises:
+        DivergedError: the generator makes numbers that are not finite.
+    """
+    training = generator.training
+    generator.eval()  # running statistics, which sampling leaves as they are
+    net = generator.folded() if isinstance(generator, Folding) else generator
+    try:
+        for z in latents:
+            with torch.no_grad(), products(drawing.device, drawing.precision):
+                made = net(z)
+            if not bool(made.isfinite().all()):
+                raise DivergedError(
+                    "the generator makes numbers that are not finite, since its weights have run "
+                    f"away; {ADVICE}"
+                )
+            yield made
+    finally:
+        generator.train(training)
+
+
+def pictures(part: Part, which: slice | np.ndarray) -> Float[Tensor, "n channels height width"]:
+    """Some pictures, in [0, 1]."""
+    return torch.from_numpy(part.read(which)).float() / part.white
+
+
+def pixels(part: Part, which: slice | np.ndarray) -> Float[Tensor, "n features"]:
+    """Some pictures as rows of pixels in [0, 1]."""
+    return pictures(part, which).flatten(1)
+
+
+def real_pictures(
+    train: Part | Stream, n: int, seed: int
+) -> Float[Tensor, "n channels height width"]:
+    """At most n training pictures in [0, 1], without repetition; of a stream the first ones."""
+    part = train if isinstance(train, Part) else train.head(n)
+    return pictures(part, Noise(seed).permutation("real row", len(part))[:n])
+
+
+def parzen(
+    samples: Float[Tensor, "n channels height width"], data: OpenedData, grid: str
+) -> ParzenScore:
+    """Score samples in [0, 1] by the data's validation and test pictures.
+
+    Raises:
+        DataError: the data has none.
+    """
+    return parzen_by(samples, *held_out(data), grid)
+
+
+def held_out(data: OpenedData) -> tuple[Part, Part]:
+    """The validation and the test pictures.
+
+    Raises:
+        DataError: there are none.
+    """
+    valid, test = data.splits.valid, data.splits.test
+    if valid is None or test is None:
+        raise DataError(
+            f"{data.facts.name} has no validation and test pictures, which the Parzen window "
+            "needs; give a folder of at least 50 pictures or a named set"
+        )
+    return valid, test
+
+
+def parzen_by(
+    samples: Float[Tensor, "n *shape"], valid: Part, test: Part, grid: str
+) -> ParzenScore:
+    """The Parzen log-likelihood of test pictures under samples, σ by the validation pictures."""
+    points, tests = pixels(valid, slice(VALIDATION)), pixels(test, slice(TEST))
+    return parzen_score(samples.flatten(1), points, tests, grid)
+
+
+def grid_classes(classes: int, columns: int | None = None) -> Int[Tensor, " columns"]:
+    """Return the class that each column of a grid of class-conditional samples shows.
+
+    All classes in their order where there are at most 20, else 20 spread evenly over them;
+    `columns` asks for another number of columns, which begins again with the first class when it
+    exceeds the number of classes.
+    """
+    columns = min(classes, MAX_COLUMNS) if columns is None else columns
+    if columns >= classes:
+        return torch.arange(columns) % classes
+    return torch.arange(columns) * classes // columns

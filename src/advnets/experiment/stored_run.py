@@ -1,0 +1,167 @@
+"""A run as its directory has it: config, facts of the data, identity, newest usable checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from torch import nn
+
+from advnets._version import __version__
+from advnets.config import Config, OwnGame
+from advnets.config.serialize import essentials, from_json, to_json
+from advnets.data.normalization import Scaling
+from advnets.errors import RunError, RunWarning, UsageError
+from advnets.experiment.memory_needed import check_weights
+from advnets.experiment.setup import DataFacts, rebuilt_players, rebuilt_scaling, versions
+from advnets.run_directory import RunDirectory
+from advnets.training.checkpoint import Newest, newest_usable
+from advnets.training.memory import is_out_of_memory
+
+# What building a net raises on sizes that no preset has.
+_FAULTS = (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError, MemoryError)
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """What config.json of a run says, parsed and checked."""
+
+    directory: RunDirectory
+    record: Mapping[str, Any]
+    config: Config
+    facts: DataFacts
+
+    @classmethod
+    def read(cls, path: Path) -> StoredRun:
+        """Read a run's config.json.
+
+        Raises:
+            RunError: there is no run, or its config.json is broken or of another version.
+        """
+        directory = RunDirectory.existing(path)
+        record, file = directory.read_config(), str(directory.config_file)
+        config = from_json(record.get("config"), Config, file)
+        facts = from_json(record.get("data"), DataFacts, file)
+        counts = facts.class_counts
+        counted = not counts or (
+            len(counts) == len(facts.classes) and min(counts) >= 0 < max(counts)
+        )
+        if min(facts.shape) < 1 or not facts.name or not counted:
+            raise RunError(
+                f"{file} does not fit this advnets (data of shape {facts.shape}); restore the file "
+                "or use the advnets that wrote it"
+            )
+        return cls(directory, record, config, facts)
+
+    @cached_property
+    def identity(self) -> str:
+        """The identity that the run's checkpoints carry."""
+        return identity(self.config, self.facts)
+
+    @property
+    def other_versions(self) -> dict[str, str]:
+        """Versions that config.json names and that are not those of today, by library."""
+        now = {"advnets": __version__, **versions()}
+        then = {"advnets": self.record.get("advnets", ""), **self.record.get("versions", {})}
+        return {name: then[name] for name in now if then.get(name) and then[name] != now[name]}
+
+    def players(self, stage: int) -> dict[str, nn.Module]:
+        """Build the nets of a stage, untrained.
+
+        Raises:
+            OutOfMemoryError: they need more memory than is free.
+            RunError: config.json describes none that can be built.
+        """
+        with self._building("nets"):
+            check_weights(self.config, stage, self.facts)
+            return rebuilt_players(self.config, stage, self.facts)
+
+    def scaling(self) -> Scaling:
+        """Build the way into the nets' range and back.
+
+        Raises:
+            RunError: config.json describes none.
+        """
+        with self._building("a scaling"):
+            return rebuilt_scaling(self.config.data, self.facts)
+
+    @contextmanager
+    def _building(self, what: str) -> Generator[None]:
+        try:
+            yield
+        except (UsageError, *_FAULTS) as error:
+            if is_out_of_memory(error):
+                raise  # the file may be whole
+            raise RunError(
+                f"{self.directory.config_file} describes {what} that cannot be built "
+                f"({str(error)[:200]}); restore the file"
+            ) from None
+
+    def newest(self) -> Newest:
+        """Read the newest checkpoint that can be used; warn of newer ones that cannot.
+
+        Raises:
+            CheckpointError: there is none, or a newer one cannot be read and may be whole.
+        """
+        run, stages = self.directory, len(self.config.stages)
+        run.newest_checkpoint()  # where there is none, what to do is another thing
+        found = newest_usable(
+            run.checkpoint_files(), self.identity, lambda facts: facts["stage"] < stages
+        )
+        for path, reason in found.unusable.items():
+            self.warn(f"{path} {reason}; {found.path.name} is used, the newest that can be")
+        if others := self.other_versions:
+            now = {"advnets": __version__, **versions()}
+            said = ", ".join(f"{name} {then}, not {now[name]}" for name, then in others.items())
+            self.warn(
+                f"{run.config_file} names other versions than these ({said}): results may differ"
+            )
+        return found
+
+    def warn(self, words: str) -> None:
+        """Warn of something about the run."""
+        warnings.warn(words, RunWarning, stacklevel=3)
+
+
+def identity(config: Config, facts: DataFacts) -> str:
+    """Return what tells a run from others, in hex: a digest of config, seed and data.
+
+    What may change as a run goes on is left out: its length, its ticks, what it is computed on, and
+    where its data and its game's file lie. So is what is as its class has it by default, so that
+    options of later versions change nothing.
+    """
+    # As it is read back: what was 1 in Python and 1.0 in the file is the same.
+    record = essentials(from_json(to_json(config), Config, "the config"))
+    for name in ("preset", "ticks", "runtime"):
+        record.pop(name, None)
+    for name in ("source", "directory"):
+        record["data"].pop(name, None)
+    *_, last = record["stages"]
+    for name in ("steps", "epochs"):
+        last.pop(name, None)
+    if not _has_schedules(last):
+        last.pop("burn_in_steps", None)
+    for stage, written in zip(config.stages, record["stages"], strict=True):
+        if isinstance(stage.game, OwnGame):
+            written["game"].pop("place", None)
+    text = json.dumps([record, facts.digest], sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _has_schedules(stage: Mapping[str, Any]) -> bool:
+    """Whether anything in a stage changes over its length."""
+    return any(
+        key.startswith("end_") or key == "augment" or (_is_part(value) and _has_schedules(value))
+        for key, value in stage.items()
+    )
+
+
+def _is_part(value: object) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(value, Mapping)

@@ -1,0 +1,115 @@
+"""All conditionals p(x_S | x_not S) with shared parameters: one G that fills in what is hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from advnets import config
+from advnets.games.gan import AdversarialNets
+from advnets.protocols import Batch, Completing, Discriminator, Generator, Players
+from advnets.rng import Noise
+
+Known = Float[Tensor, "batch 1 height width"]
+"""1 where a pixel is known, 0 where it is hidden."""
+
+
+class CompletionNets(AdversarialNets):
+    """min_G max_D E[log D(x, m)] + E[log(1 - D(G(z, x m, m), m))], m what is known of x.
+
+    For each mask that is played with, G's solution is p(x_S | x_not S); D sees whole pictures and
+    the mask. Source: Goodfellow et al. 2014, section 7, extension 3.
+    """
+
+    def __init__(self, spec: config.CompletionGame) -> None:
+        super().__init__(spec)
+        self.masks = spec.masks
+
+    def samples(
+        self, players: Players, batch: Batch, noise: Noise
+    ) -> Float[Tensor, "batch channels h w"]:
+        """The pictures of the batch, what is hidden of them filled in."""
+        net = cast(Completing, players["generator"])
+        z = net.own_latent(len(batch.pictures), noise)
+        latent = net.given(z, batch.pictures, self.known(batch, noise))
+        return cast(Generator, players["generator"])(latent, noise)
+
+    def logits(
+        self,
+        players: Players,
+        pictures: Float[Tensor, "stacked channels h w"],
+        batch: Batch,
+        noise: Noise,
+    ) -> Float[Tensor, " stacked"]:
+        """a(x, m); pictures one on top of the other have the masks of the batch each."""
+        known = self.known(batch, noise.stacked(""))
+        known = known.repeat(len(pictures) // len(known), 1, 1, 1)
+        shown = torch.cat((pictures, known.to(pictures)), 1)
+        return cast(Discriminator, players["discriminator"])(shown, noise)
+
+    def known(self, batch: Batch, noise: Noise) -> Known:
+        """The masks of this turn."""
+        _, _, height, width = batch.pictures.shape
+        return masks(self.masks, len(batch.pictures), height, width, noise)
+
+
+def masks(kinds: Sequence[str], n: int, height: int, width: int, noise: Noise) -> Known:
+    """As many masks, each of one of these kinds, each kind as probable."""
+    of_kind = torch.stack([MASKS[kind](n, height, width, noise) for kind in kinds])
+    which = (noise.uniform("mask kind", n) * len(kinds)).long()
+    return of_kind[which, torch.arange(n, device=which.device)]
+
+
+def _pixels(n: int, height: int, width: int, noise: Noise) -> Known:
+    """Each pixel hidden by chance, in a share that is drawn for each picture."""
+    share = noise.uniform("mask share", n, 1, 1, 1)
+    return (noise.uniform("mask pixels", n, 1, height, width) >= share).float()
+
+
+def _boxes(n: int, height: int, width: int, noise: Noise) -> Known:
+    """A box of a quarter to three quarters of each side hidden, anywhere."""
+    size = noise.uniform("mask box", n, 2, low=0.25, high=0.75)
+    corner = noise.uniform("mask corner", n, 2) * (1 - size)
+    high, wide = (
+        _within(side, corner[:, i, None], (corner + size)[:, i, None])
+        for i, side in enumerate((height, width))
+    )
+    return 1 - (high[:, :, None] * wide[:, None, :])[:, None]
+
+
+def _within(side: int, low: Tensor, high: Tensor) -> Float[Tensor, "n side"]:
+    place = (torch.arange(side, device=low.device) + 0.5) / side
+    return ((place >= low) & (place < high)).float()
+
+
+def _halves(n: int, height: int, width: int, noise: Noise) -> Known:
+    """The upper, lower, left or right half hidden."""
+    four = half_masks(height, width).to(noise.device)
+    return four[(noise.uniform("mask half", n) * len(four)).long()]
+
+
+def half_masks(height: int, width: int) -> Float[Tensor, "4 1 height width"]:
+    """What is known where the upper, lower, left and right half are hidden."""
+    known = torch.ones(4, 1, height, width)
+    known[0, :, : height // 2] = 0
+    known[1, :, height // 2 :] = 0
+    known[2, :, :, : width // 2] = 0
+    known[3, :, :, width // 2 :] = 0
+    return known
+
+
+def _all(n: int, height: int, width: int, noise: Noise) -> Known:
+    return torch.zeros(n, 1, height, width, device=noise.device)
+
+
+MASKS: dict[str, Callable[[int, int, int, Noise], Known]] = {
+    "pixels": _pixels,
+    "boxes": _boxes,
+    "halves": _halves,
+    "all": _all,
+}
+"""Ways to hide something of pictures, by name."""

@@ -1,0 +1,144 @@
+"""Whether samples are copies of training pictures."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
+
+from advnets.errors import DataError, UsageError
+from advnets.metrics.distance import nearest, within_range
+from advnets.metrics.validation import comparable
+
+NEAR = 0.5
+"""A picture is on a training picture if that is less than so many times as far as any other."""
+_AGAIN = 4
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """How many samples lie on a training picture, beside how many held-out pictures do."""
+
+    share: float
+    """Of samples: those that lie on a training picture."""
+    expected_share: float
+    """The same of held-out pictures, which copy nothing."""
+    z: float
+    """(share - that of both sets as one) / its standard deviation, were both drawn alike."""
+    p_value: float
+    """The probability, then, of so large a share or a larger one; exact, not by z."""
+    nearer: float
+    """Of samples: those nearer to a training picture than any other training picture is …"""
+    expected_nearer: float
+    """… the same of held-out pictures …"""
+    nearer_p_value: float
+    """… and the probability of so large a share. Blur is nearer too; it lies on none."""
+    near: float
+    n_train: int
+    """Training pictures, those that are equal counted once."""
+    n_test: int
+    n_samples: int
+
+
+@torch.no_grad()
+def memorisation(
+    train: Float[Tensor, "n d"],
+    test: Float[Tensor, "m _"],
+    samples: Float[Tensor, "s _"],
+    *,
+    near: float = NEAR,
+) -> Memorisation:
+    """Share of samples that lie on one training picture and not among several, and its test.
+
+        ‖x - x_(1)‖ < near ‖x - x_(2)‖, x_(1) and x_(2) the two training pictures nearest to x
+
+    Beside it the share of those that are nearer to a training picture than training pictures are to
+    it, tested alike: ‖x - x_(1)‖ < ‖x_(1) - x_i‖ for all other i. It finds copies changed by more,
+    and takes what is blurred for one, as that is near to many.
+
+    The ratio tells copies, not the distance: blurred samples are near to every picture, noise is
+    far from all, and of neither is it small. The bound is fixed, so that a few copies are found
+    among samples of any other kind; and p is that of Fisher's exact test, which holds whatever the
+    data is. It is for pictures: of points in d dimensions about near^d lie so by chance. Not found
+    are copies changed by more than half the way to another training picture, and copies of what
+    the training set has twice with a slight difference.
+
+    Related: Meehan et al. 2020, “A non-parametric test to detect data-copying in generative
+    models”, which ranks the distances of samples and of held-out pictures.
+
+    Raises:
+        UsageError: `near` is not above 0 and below 1.
+        DataError: a set is empty, there are fewer than 2 unlike training pictures, widths differ,
+            or numbers are not finite.
+    """
+    if not 0 < near < 1:
+        raise UsageError(f"near is {near:g}; expected a ratio above 0 and below 1, as {NEAR}")
+    train, test, samples = comparable(1, train=train, test=test, samples=samples)
+    train, test, samples = within_range(train, test, samples)
+    came, train = len(train), train.unique(dim=0)
+    if len(train) < 2:
+        raise DataError(
+            f"{came} training pictures came, all of the same features; give at least 2 unlike ones"
+        )
+    on, nearer = zip(*(_counts(x, train, near) for x in (test, samples)), strict=True)
+    (on_test, on_samples), (near_test, near_samples) = on, nearer
+    z, p_value = _more_than_chance(on_samples, len(samples), on_test, len(test))
+    _, nearer_p_value = _more_than_chance(near_samples, len(samples), near_test, len(test))
+    return Memorisation(
+        share=on_samples / len(samples),
+        expected_share=on_test / len(test),
+        z=z,
+        p_value=p_value,
+        nearer=near_samples / len(samples),
+        expected_nearer=near_test / len(test),
+        nearer_p_value=nearer_p_value,
+        near=near,
+        n_train=len(train),
+        n_test=len(test),
+        n_samples=len(samples),
+    )
+
+
+def _counts(
+    points: Float[Tensor, "n d"], train: Float[Tensor, "m d"], near: float
+) -> tuple[int, int]:
+    """How many lie on a training picture, and how many nearer to one than any other does."""
+    distance, which = _nearest_two(points, train)
+    first, second = distance.unbind(1)
+    # Where rounding makes both 0, the point lies on neither more than on the other.
+    ratio = torch.where(second > 0, first / second, 1.0)
+    known, place = which[:, 0].unique(return_inverse=True)
+    apart = _nearest_two(train[known], train)[0][:, 1]  # the nearest of each is itself
+    return int((ratio < near).sum()), int((first < apart[place]).sum())
+
+
+def _nearest_two(
+    points: Float[Tensor, "n d"], train: Float[Tensor, "m d"]
+) -> tuple[Float[Tensor, "n 2"], Int64[Tensor, "n 2"]]:
+    """Distances of the two nearest training pictures, and which they are."""
+    # Distances by products cancel near a copy: those of the nearest are taken again by differences.
+    _, which = nearest(points, train, min(_AGAIN, len(train)))
+    exact = torch.stack([(points - train[column]).norm(dim=1) for column in which.T], dim=1)
+    distance, order = exact.sort(dim=1)
+    return distance[:, :2], which.gather(1, order[:, :2])
+
+
+def _more_than_chance(count: int, n: int, other: int, m: int) -> tuple[float, float]:
+    """The z score and p of `count` out of n beside `other` out of m, s in all.
+
+    P(X >= count) = Σ_i C(n, i) C(m, s - i) / C(n + m, s), i from count to min(n, s)
+    """
+    s, whole = count + other, n + m
+    variance = s * n * m * (whole - s) / (whole**2 * (whole - 1))
+    z = (count - s * n / whole) / math.sqrt(variance) if variance else 0.0
+    i = torch.arange(count, min(n, s) + 1, dtype=torch.float64)
+    every = _log_choose(whole, torch.tensor(s, dtype=torch.float64))
+    log_p = (_log_choose(n, i) + _log_choose(m, s - i) - every).logsumexp(0)
+    return z, min(float(log_p.exp()), 1.0)
+
+
+def _log_choose(n: int, k: Float64[Tensor, "*k"]) -> Float64[Tensor, "*k"]:
+    return math.lgamma(n + 1) - torch.lgamma(k + 1) - torch.lgamma(n - k + 1)

@@ -1,0 +1,72 @@
+"""What every metric of two sets of features asks of them."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from advnets.errors import DataError
+from advnets.rng import Noise
+
+_LARGEST = 1e40
+"""More than float32 has, and little enough for float64 to have its squares, and theirs."""
+
+
+def comparable(least: int, **sets: Tensor) -> list[Tensor]:
+    """Matrices of features in one dtype, float64 where one of them is, else float32.
+
+    Raises:
+        DataError: one of them is too small, of another width, or not finite; it is named.
+    """
+    (first, like), *_ = sets.items()
+    for name, x in sets.items():
+        check_rows(f"{name} features", x, least)
+        if x.shape[1] != like.shape[1]:
+            raise DataError(
+                f"{name} features have {x.shape[1]} columns and {first} ones {like.shape[1]}; take "
+                "both from the same extractor"
+            )
+    exact = any(x.dtype == torch.float64 for x in sets.values())
+    return [x.to(torch.float64 if exact else torch.float32) for x in sets.values()]
+
+
+def check_rows(what: str, x: object, least: int) -> None:
+    """Refuse what is no matrix, one that has too few rows, or numbers that are not real and finite.
+
+    Raises:
+        DataError: one of these.
+    """
+    if not isinstance(x, Tensor):
+        raise DataError(f"{what} are a {type(x).__name__}; give a tensor, as by torch.as_tensor")
+    if x.is_complex():
+        raise DataError(f"{what} are complex numbers; give real ones")
+    if x.ndim != 2 or len(x) < least or not x.shape[1]:
+        raise DataError(
+            f"{what} have shape {tuple(x.shape)}; give a matrix of at least {least} rows, one for "
+            "each picture, and a column or more"
+        )
+    # A sum that is finite has finite terms, and is had in a tenth of the time.
+    if not x.sum().isfinite() and not x.isfinite().all():
+        raise DataError(f"{what} hold numbers that are not finite; leave these pictures out")
+    if x.dtype == torch.float64 and (largest := float(x.abs().max())) > _LARGEST:
+        raise DataError(
+            f"{what} hold numbers up to {largest:.0e}, whose squares are lost; divide all "
+            "sets by one number"
+        )
+
+
+def by_content(x: Float[Tensor, "n d"], name: str = "") -> Float64[Tensor, "n d"]:
+    """The rows in an order as if at random, which hangs on them and not on how they came.
+
+    They are sorted along a random line, and then shuffled: parts of them are the same parts
+    whatever the order in which pictures went through an extractor. Where its numbers differ in
+    their last bits, as they do between batches of another size, few rows change places. Sets of
+    unlike names are shuffled unlike, so that a part of one is no match for that of the other.
+    """
+    x = x.double()
+    noise = Noise(0, purpose="order")
+    line = noise.normal("line", 1, x.shape[1]).to(x)
+    order = (x * line).sum(1).argsort(stable=True)
+    shuffled = noise.permutation(f"rows {name}".rstrip(), len(x))
+    return x[order[torch.from_numpy(shuffled).to(x.device)]]

@@ -1,0 +1,70 @@
+"""A generator of what is missing from a picture."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from advnets.models.conditional import project
+from advnets.models.latent_prior import Prior
+from advnets.models.layers import Shape
+from advnets.rng import Noise
+
+
+class Completer(nn.Module):
+    """x where x is known, and G(z, x known, what is known) elsewhere.
+
+    A latent is z, the known picture (0 where it is not) and the mask, end to end; `inner` maps it
+    to a whole picture. With nothing known it is a plain generator. Source: Goodfellow et al. 2014,
+    section 7, extension 3: all conditionals p(x_S | x_not S) by one family that shares parameters.
+    """
+
+    def __init__(self, inner: nn.Module, shape: Shape, prior: Prior) -> None:
+        super().__init__()
+        self.inner, self.shape, self.prior = inner, shape, prior
+        self.latent_dim = prior.latent_dim + conditions(shape)
+
+    def own_latent(self, n: int, noise: Noise) -> Float[Tensor, "batch own"]:
+        """Draw n points of the noise prior p_z, without what is known."""
+        return self.prior(n, noise)
+
+    def latent(self, n: int, noise: Noise) -> Float[Tensor, "batch latent"]:
+        """Draw n points of the noise prior p_z, and know nothing."""
+        z = self.own_latent(n, noise)
+        return torch.cat((z, z.new_zeros(n, conditions(self.shape))), 1)
+
+    def given(
+        self,
+        z: Float[Tensor, "batch own"],
+        pictures: Float[Tensor, "batch channels height width"],
+        known: Float[Tensor, "batch 1 height width"],
+    ) -> Float[Tensor, "batch latent"]:
+        """The latents of completions of these pictures, of which `known` is 1 where one is."""
+        return torch.cat((z, (pictures * known).flatten(1), known.flatten(1)), 1)
+
+    def forward(
+        self, z: Float[Tensor, "batch latent"], noise: Noise | None = None
+    ) -> Float[Tensor, "batch channels height width"]:
+        """The completed picture."""
+        sizes = [self.prior.latent_dim, math.prod(self.shape), _area(self.shape)]
+        _, picture, mask = z.split(sizes, 1)
+        known = mask.unflatten(1, (1, *self.shape[1:]))
+        drawn = cast(Tensor, self.inner(z, noise))
+        return picture.unflatten(1, self.shape) + (1 - known) * drawn
+
+    def project(self) -> None:
+        """Put the parameters back into their bounds after an update."""
+        project(self.inner)
+
+
+def conditions(shape: Shape) -> int:
+    """Numbers that say what is known of a picture."""
+    return math.prod(shape) + _area(shape)
+
+
+def _area(shape: Shape) -> int:
+    return shape[1] * shape[2]

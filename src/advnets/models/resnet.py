@@ -1,0 +1,239 @@
+"""A residual pair without normalisation layers, for pictures of any size that doublings reach.
+
+What norms are for is done otherwise: every block begins as the identity, its weights are drawn for
+a sum of so many blocks, and D is held by penalties on its slopes. Source: Huang et al. 2024, "The
+GAN is dead; long live the GAN!", section 4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from advnets.errors import UsageError
+from advnets.models.latent_prior import FromPrior, Prior
+from advnets.models.layers import ACTIVATIONS, Shape, along, expect, one_hot
+from advnets.models.resolution import Pair, chain
+from advnets.rng import Noise
+
+_leaky = ACTIVATIONS["leaky_relu"]
+_GAIN = math.sqrt(2 / (1 + 0.2**2))
+"""What keeps the variance through a leaky rectifier (He et al. 2015, equation 15)."""
+
+
+class Block(nn.Module):
+    """x + C φ(B φ(A x)): to more channels, a grouped 3x3 convolution, and back.
+
+    φ is a leaky rectifier. C begins at 0; A and B are drawn with variance 2 / inputs times
+    blocks^(-1/2), for a net of so many blocks, so that a first update changes what the net gives
+    by as much as that of a shallow one. Source: Zhang et al. 2019, "Fixup initialization", section
+    3; Xie et al. 2017 (groups).
+    """
+
+    def __init__(self, channels: int, expansion: int, group: int, blocks: int) -> None:
+        super().__init__()
+        inner = expansion * channels
+        if inner % group and inner > group:
+            raise UsageError(
+                f"{expansion} x {channels} channels cannot be parted in groups of {group}; give "
+                f"widths that are multiples of {group // math.gcd(group, expansion)}"
+            )
+        groups = max(1, inner // group)
+        self.widen = nn.Conv2d(channels, inner, 1)
+        self.mix = nn.Conv2d(inner, inner, 3, padding=1, groups=groups)
+        self.narrow = nn.Conv2d(inner, channels, 1, bias=False)
+        for layer in (self.widen, self.mix):
+            begin(layer, _GAIN * blocks**-0.25)
+        nn.init.zeros_(self.narrow.weight)
+        self.activate = _leaky
+
+    def forward(
+        self, x: Float[Tensor, "batch channels h w"]
+    ) -> Float[Tensor, "batch channels h w"]:
+        """X + C φ(B φ(A x))."""
+        return x + self.narrow(self.activate(self.mix(self.activate(self.widen(x)))))
+
+
+class Generator(FromPrior):
+    """G(z): blocks on maps of each size, which are enlarged between them.
+
+    Maps (batch, latent) to (batch, channels, height, width). The largest maps have `width`
+    channels, those of half their size twice as many, at most `most`. With `classes`, a latent ends
+    in its class, one-hot.
+
+    Raises:
+        UsageError: no chain of doublings leads to the size; channels and groups do not fit.
+    """
+
+    def __init__(
+        self,
+        shape: Shape,
+        latent_dim: int = 64,
+        width: int = 32,
+        *,
+        most: int = 256,
+        blocks: int = 1,
+        expansion: int = 2,
+        group: int = 16,
+        prior: str = "normal",
+        components: int = 1,
+        component_shape: str = "normal",
+        output: str = "tanh",
+        classes: int = 0,
+    ) -> None:
+        super().__init__()
+        self.shape, self.classes = shape, classes
+        self.latent_dim = latent_dim + classes
+        base, self.strides = chain(shape)
+        widths = _widths(width, most, len(self.strides) + 1)[::-1]
+        self.first = nn.ConvTranspose2d(self.latent_dim, widths[0], base)
+        self.stages = _stages(widths, blocks, expansion, group)
+        self.between = _between(widths)
+        self.last = nn.Conv2d(widths[-1], shape[0], 1)
+        self.squash = ACTIVATIONS[output]
+        nn.init.normal_(self.first.weight, 0.0, self.latent_dim**-0.5)
+        nn.init.zeros_(self.first.bias)  # pyright: ignore[reportArgumentType]
+        begin(self.last, 1.0)
+        self.prior = Prior(prior, latent_dim, components, component_shape)
+
+    def forward(
+        self,
+        z: Float[Tensor, "batch latent"],
+        noise: Noise | None = None,  # noqa: ARG002 - there is none within
+    ) -> Float[Tensor, "batch channels height width"]:
+        """G(z)."""
+        expect("latents", z, self.latent_dim)
+        h = self.stages[0](self.first(z[:, :, None, None]))
+        for stride, between, stage in zip(
+            self.strides, self.between, list(self.stages)[1:], strict=True
+        ):
+            # One pixel knows as much before it is spread, and there are fewer of them.
+            h = stage(enlarged(between(h), stride))
+        return self.squash(self.last(_leaky(h)).float())
+
+
+class Discriminator(nn.Module):
+    """Logits a(x): blocks on maps of each size, largest first, and one number of the smallest.
+
+    With `classes`, a(x | y) = a(h) + v_y · Σ h, h the last maps (Miyato and Koyama 2018, equation
+    3); v begins at 0, as what a block adds. What it raises as for the generator.
+    """
+
+    one_by_one = True
+
+    def __init__(
+        self,
+        shape: Shape,
+        width: int = 32,
+        *,
+        most: int = 256,
+        blocks: int = 1,
+        expansion: int = 2,
+        group: int = 16,
+        classes: int = 0,
+    ) -> None:
+        super().__init__()
+        self.shape, self.classes = shape, classes
+        base, strides = chain(shape)
+        self.strides = strides[::-1]
+        widths = _widths(width, most, len(strides) + 1)
+        self.first = nn.Conv2d(shape[0], widths[0], 1)
+        self.stages = _stages(widths, blocks, expansion, group)
+        self.between = _between(widths)
+        self.last = nn.Conv2d(widths[-1], 1, base)
+        self.directions = nn.Conv2d(classes, widths[-1], 1, bias=False) if classes else None
+        begin(self.first, 1.0)
+        begin(self.last, 1.0)
+        if self.directions is not None:
+            nn.init.zeros_(self.directions.weight)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        noise: Noise | None = None,  # noqa: ARG002 - there is none within
+        labels: Int[Tensor, " batch"] | None = None,
+    ) -> Float[Tensor, " batch"]:
+        """a(x)."""
+        told = one_hot(labels, self.classes, x)
+        h = _leaky(self.feature_maps(x)[-1])
+        logits = self.last(h).flatten()
+        if self.directions is None or told is None:
+            return logits
+        return logits + along(self.directions, told, h)
+
+    def feature_maps(
+        self, x: Float[Tensor, "batch channels height width"]
+    ) -> list[Float[Tensor, "batch maps h w"]]:
+        """The maps of every size, largest first; classes do not come to them.
+
+        Raises:
+            UsageError: pictures have another shape than the net was built for.
+        """
+        expect("pictures", x, *self.shape)
+        maps = [self.stages[0](self.first(x))]
+        for stride, between, stage in zip(
+            self.strides, self.between, list(self.stages)[1:], strict=True
+        ):
+            maps.append(stage(between(reduced(maps[-1], stride))))
+        return maps
+
+
+def enlarged(x: Float[Tensor, "batch c h w"], stride: Pair) -> Float[Tensor, "batch c h2 w2"]:
+    """Maps of `stride` times the size, by linear interpolation: [1, 2, 1] / 2 along each side."""
+    for axis, times in zip((2, 3), stride, strict=True):
+        if times == 2:
+            after = torch.cat((x.narrow(axis, 1, x.shape[axis] - 1), _end(x, axis)), axis)
+            x = torch.stack((x, 0.5 * (x + after)), axis + 1).flatten(axis, axis + 1)
+    return x
+
+
+def reduced(x: Float[Tensor, "batch c h w"], stride: Pair) -> Float[Tensor, "batch c h2 w2"]:
+    """Maps of a `stride`-th of the size: every second pixel of means by [1, 2, 1] / 4."""
+    for axis, times in zip((2, 3), stride, strict=True):
+        if times == 2:
+            here, after = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
+            edge, earlier = here.narrow(axis, 0, 1), after.narrow(axis, 0, after.shape[axis] - 1)
+            before = torch.cat((edge, earlier), axis)
+            x = 0.25 * (before + after) + 0.5 * here
+    return x
+
+
+def _end(x: Tensor, axis: int) -> Tensor:
+    """The last row or column, which stands for those beyond the edge."""
+    return x.narrow(axis, x.shape[axis] - 1, 1)
+
+
+def begin(layer: nn.Conv2d, gain: float) -> None:
+    """Draw weights of deviation gain / √inputs, inputs those of one output; biases 0."""
+    nn.init.normal_(layer.weight, 0.0, gain * layer.weight[0].numel() ** -0.5)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
+
+
+def _widths(width: int, most: int, sizes: int) -> list[int]:
+    """Channels of maps of each size, largest first."""
+    return [min(width << i, max(most, width)) for i in range(sizes)]
+
+
+def _stages(widths: Sequence[int], blocks: int, expansion: int, group: int) -> nn.ModuleList:
+    """So many blocks on maps of each size."""
+    total = blocks * len(widths)
+    return nn.ModuleList(
+        nn.Sequential(*(Block(channels, expansion, group, total) for _ in range(blocks)))
+        for channels in widths
+    )
+
+
+def _between(widths: Sequence[int]) -> nn.ModuleList:
+    """What changes the number of channels from one size to the next."""
+    layers = nn.ModuleList()
+    for before, after in pairwise(widths):
+        layer = nn.Conv2d(before, after, 1, bias=False)
+        begin(layer, 1.0)
+        layers.append(layer if before != after else nn.Identity())
+    return layers

@@ -1,0 +1,162 @@
+"""The classifier that is a discriminator (Salimans et al. 2016, the MNIST experiment)."""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from itertools import pairwise
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advnets import config
+from advnets.models.layers import Shape, add_noise
+from advnets.rng import Noise
+
+_FIRST_KERNEL, _KERNEL, _SLOPE = 5, 3, 0.2
+
+
+class NormedLinear(nn.Module):
+    """x W / ‖W‖ g + b, the norm of the weights into each unit: length and direction apart.
+
+    The direction begins normal, g at 1, b at 0. Source: Salimans and Kingma 2016, "Weight
+    normalization", equation 2.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.direction = nn.Parameter(0.05 * torch.randn(outputs, inputs))
+        self.gain = nn.Parameter(torch.ones(outputs))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch outputs"]:
+        """The units."""
+        # Units are scaled and not weights: there are fewer of them.
+        return F.linear(x, self.direction) * (self.gain / self.direction.norm(dim=1)) + self.bias
+
+
+class NormedConv(nn.Module):
+    """The same for a convolution, padded to keep a picture's size where its stride is 1.
+
+    Gains begin at √2, as a rectifier halves the power of what comes to it.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.direction = nn.Parameter(0.05 * torch.randn(outputs, inputs, kernel, kernel))
+        self.gain = nn.Parameter(torch.full((outputs,), math.sqrt(2.0)))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.stride, self.padding = stride, kernel // 2
+
+    def forward(
+        self, x: Float[Tensor, "batch inputs height width"]
+    ) -> Float[Tensor, "batch outputs height2 width2"]:
+        """The maps."""
+        # Weights are scaled and not maps: there are fewer of them.
+        gain = self.gain / self.direction.flatten(1).norm(dim=1)
+        weight = self.direction * gain[:, None, None, None]
+        return F.conv2d(x, weight, self.bias, self.stride, self.padding)
+
+
+class _ClassifyingDiscriminator(nn.Module):
+    """Logits l of K classes; D(x) = Σ exp l / (Σ exp l + 1), so a(x) = log Σ exp l.
+
+    "Generated" is class K + 1, whose logit is 0. Source: Salimans et al. 2016, "Improved techniques
+    for training GANs", section 5.
+    """
+
+    last: NormedLinear
+
+    def hidden(
+        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+    ) -> Float[Tensor, "batch features"]:
+        """Features of the last hidden layer, before any noise."""
+        raise NotImplementedError
+
+    def class_logits(
+        self,
+        hidden: Float[Tensor, "batch features"],
+        noise: Noise | None = None,  # noqa: ARG002 - for nets that add noise to their features
+    ) -> Float[Tensor, "batch classes"]:
+        """Logits l; p(class | x, real) = softmax l."""
+        return self.last(hidden).float()
+
+    def forward(
+        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+    ) -> Float[Tensor, " batch"]:
+        """a(x) = log Σ exp l."""
+        return self.class_logits(self.hidden(x, noise), noise).logsumexp(1)
+
+
+class SemiSupervisedDiscriminator(_ClassifyingDiscriminator):
+    """Fully connected; normal noise is added to every layer's input in training.
+
+    The features that G matches are those of the last hidden layer before its noise, as in the
+    published code.
+    """
+
+    def __init__(
+        self, shape: Shape, spec: config.SemiSupervisedDiscriminator, classes: int
+    ) -> None:
+        super().__init__()
+        self.spec = spec
+        sizes = (math.prod(shape), *spec.units)
+        self.layers = nn.ModuleList(NormedLinear(*pair) for pair in pairwise(sizes))
+        self.last = NormedLinear(sizes[-1], classes)
+
+    def hidden(
+        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+    ) -> Float[Tensor, "batch features"]:
+        """Features of the last hidden layer, before its noise."""
+        h = add_noise(x.flatten(1), self.spec.noise_input, noise, "discriminator/noise0")
+        for number, layer in enumerate(self.layers):
+            h = F.relu(layer(self._with_noise(h, number, noise) if number else h))
+        return h
+
+    def class_logits(
+        self, hidden: Float[Tensor, "batch features"], noise: Noise | None = None
+    ) -> Float[Tensor, "batch classes"]:
+        """Logits l of the features with noise added; p(class | x, real) = softmax l."""
+        return super().class_logits(self._with_noise(hidden, len(self.layers), noise))
+
+    def _with_noise(self, h: Tensor, number: int, noise: Noise | None) -> Tensor:
+        return add_noise(h, self.spec.noise_hidden, noise, f"discriminator/noise{number}")
+
+
+class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
+    """Convolutional, the first kernel 5x5 and all others 3x3; the features are the last maps."""
+
+    def __init__(
+        self, shape: Shape, spec: config.SemiSupervisedConvDiscriminator, classes: int
+    ) -> None:
+        super().__init__()
+        kernels = (_FIRST_KERNEL, *(_KERNEL for _ in spec.widths[1:]))
+        sizes = pairwise((shape[0], *spec.widths))
+        layer = NormedConv if spec.norm == "weight" else _batch_normed
+        self.layers = nn.ModuleList(
+            layer(before, after, kernel, stride)
+            for (before, after), kernel, stride in zip(sizes, kernels, spec.strides, strict=True)
+        )
+        high, wide = (reduce(_strided, spec.strides, side) for side in shape[1:])
+        self.last = NormedLinear(spec.widths[-1] * high * wide, classes)
+
+    def hidden(
+        self,
+        x: Float[Tensor, "batch channels height width"],
+        noise: Noise | None = None,  # noqa: ARG002 - there is none within
+    ) -> Float[Tensor, "batch features"]:
+        """The last maps."""
+        for layer in self.layers:
+            x = F.leaky_relu(layer(x), _SLOPE)
+        return x.flatten(1)
+
+
+def _batch_normed(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs))
+
+
+def _strided(side: int, stride: int) -> int:
+    return -(-side // stride)

@@ -1,0 +1,342 @@
+"""The loop around Algorithm 1: ticks, checkpoints, roll-back, a clean stop."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from advnets.config import Ticks
+from advnets.errors import DivergedError
+from advnets.run_directory import RunDirectory
+from advnets.training.checkpoint import (
+    Checkpoint,
+    load_memory,
+    load_module,
+    memory_tensors,
+    module_tensors,
+    newest_usable,
+    write_checkpoint,
+)
+from advnets.training.devices import Interruption
+from advnets.training.ema import WeightAverage
+from advnets.training.final_state import (
+    ADVICE,
+    InitialWeights,
+    Problem,
+    all_finite,
+    training_problem,
+)
+from advnets.training.step import Position, Table, next_losses, play_round
+
+ROLLBACKS = 3
+"""Meetings with numbers that are not finite after which a run stops with advice."""
+CHECKPOINTS_KEPT = 2
+
+
+@runtime_checkable
+class Watcher(Protocol):
+    """Somebody who looks on: a progress bar, a log, a notebook."""
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Told of every event, after it is written."""
+        ...
+
+    def progress(self, step: int) -> None:
+        """Told of every step."""
+        ...
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop calls and knows nothing of."""
+
+    watcher: Watcher
+    samples: Callable[[nn.Module, int], None]
+    """Given the generator to look at, and the step, at the samples' tick."""
+    evaluate: Callable[[nn.Module], Mapping[str, Any]]
+    """Given each generator that is kept, at the evaluation's tick; what it says is an event."""
+
+
+@dataclass(frozen=True)
+class Stopwatch:
+    """Runs from a moment and a batch on; what looking on takes is not counted."""
+
+    batch: int = 0
+    wall: float = field(default_factory=time.monotonic)
+    processor: float = field(default_factory=time.process_time)
+
+    def without(self, other: Stopwatch) -> Stopwatch:
+        """The watch less what has passed on the other until now."""
+        now = Stopwatch()
+        wall, processor = now.wall - other.wall, now.processor - other.processor
+        return Stopwatch(self.batch, self.wall + wall, self.processor + processor)
+
+
+@dataclass
+class Loop:
+    """One stage of a run, from wherever it stands to its last step."""
+
+    table: Table
+    run: RunDirectory
+    ticks: Ticks
+    steps: int
+    hooks: Hooks
+    interruption: Interruption
+    averages: Mapping[str, WeightAverage] = field(default_factory=dict[str, WeightAverage])
+    """By player; each stands beside the training and changes nothing in it."""
+    stage: int = 0
+    steps_before: int = 0
+    """Steps of the stages before this one: names and events count the whole run."""
+    batch_size: int = 1
+    loss_limit: float = math.inf
+    """Absolute loss beyond which the last state counts as diverged."""
+    identity: str = ""
+    """What tells this run from others; its checkpoints carry it, and no other one is restored."""
+    attempt: int = field(default=0, init=False)
+    _initial: InitialWeights = field(init=False)
+    _sums: dict[str, Tensor] = field(default_factory=dict[str, Tensor], init=False)
+    _summed: int = field(default=0, init=False)
+    _all_finite: Tensor | None = field(default=None, init=False)
+    _since: Stopwatch = field(default_factory=Stopwatch, init=False)
+
+    def __post_init__(self) -> None:
+        self._initial = InitialWeights.of(self.table.players)
+
+    @property
+    def step(self) -> int:
+        """Rounds played in the whole run."""
+        return self.steps_before + self.table.position.step
+
+    @property
+    def generators(self) -> dict[str, nn.Module]:
+        """The generators that are kept, by what their weights are."""
+        last = {"last": self.table.players["generator"]}
+        averaged = self.averages.get("generator")
+        return {"average": averaged.module} | last if averaged else last
+
+    @property
+    def shown(self) -> nn.Module:
+        """The generator that samples come from: the weight average where one is kept."""
+        return next(iter(self.generators.values()))
+
+    def run_to_end(self) -> bool:
+        """Play until the last step or until asked to stop; say whether the stage is complete.
+
+        Raises:
+            DivergedError: numbers that are not finite were met for the third time.
+            WriteError: a checkpoint could not be written; the one before stays valid.
+        """
+        position = self.table.position
+        if position.step == 0:
+            self.save()  # so that there is a good state to return to from the first step on
+        self._since = Stopwatch(position.cursor)
+        while True:
+            while self.table.position.step < self.steps and not self.interruption:
+                self._play()
+            # Save the last state; if it is not finite, go on from the state that is restored.
+            if not self._needs_saving():
+                break
+            if self._check(state=True):
+                self.save()
+                break
+        return self.table.position.step >= self.steps
+
+    def problem(self) -> Problem | None:
+        """Return why the state that the stage ended in is not usable; None: it is within bounds."""
+        losses = next_losses(self.table)
+        return training_problem(self._initial, self.table.players, losses, self.loss_limit)
+
+    def _play(self) -> None:
+        shown = play_round(self.table)
+        for name, average in self.averages.items():
+            average.update(self.table.players[name], self.table.position.step)
+        self._note(shown.observed, shown.finite)
+        self.interruption.deferred = True  # from here on there is something to save
+        self.hooks.watcher.progress(self.step)
+        due = self._due
+        saving = due(self.ticks.checkpoint)
+        looking_on = due(self.ticks.samples) or due(self.ticks.evaluate)
+        if (due(self.ticks.log) or saving or looking_on) and not self._check(saving or looking_on):
+            return
+        if due(self.ticks.log):
+            self._tick()
+        looking = Stopwatch()
+        try:
+            if due(self.ticks.samples):
+                self.hooks.samples(self.shown, self.step)
+            if due(self.ticks.evaluate):
+                self._evaluate()
+        except DivergedError:  # finite weights, and samples that are not
+            self._roll_back()
+            return
+        if saving:
+            self.save()
+        self._since = self._since.without(looking)
+
+    def _evaluate(self) -> None:
+        place = {"kind": "evaluate", "epoch": self._epoch}
+        for weights, generator in self.generators.items():
+            self._event({**place, "weights": weights, **self.hooks.evaluate(generator)})
+
+    @property
+    def _epoch(self) -> float:
+        return self.table.batches.epoch_at(self.table.position.cursor)
+
+    def _due(self, every: int) -> bool:
+        step = self.table.position.step
+        return every > 0 and (step % every == 0 or step == self.steps)
+
+    def _needs_saving(self) -> bool:
+        return not self.run.checkpoint_file(self.step).exists()
+
+    def _note(self, observed: Mapping[str, Tensor], finite: Tensor) -> None:
+        """Add to sums that stay on the device until the tick."""
+        for name, value in observed.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
+        self._summed += 1
+        self._all_finite = finite if self._all_finite is None else self._all_finite & finite
+
+    def _check(self, state: bool) -> bool:
+        """Return whether every step since the last check was finite; if not, restore a good state.
+
+        `state` is whether the state itself is checked too, as before a save: an update of finite
+        numbers can overflow.
+        """
+        steps_finite = self._all_finite is None or bool(self._all_finite)
+        if steps_finite and (not state or all_finite(self._state())):
+            return True
+        self._roll_back()
+        return False
+
+    def _roll_back(self) -> None:
+        """Restore the last good state, from which other noise leads on.
+
+        Raises:
+            DivergedError: it is the third time.
+        """
+        met, self.attempt = self.step, self.attempt + 1
+        if self.attempt >= ROLLBACKS:
+            raise DivergedError(
+                f"numbers that are not finite were met by step {met} for the "
+                f"{ROLLBACKS}rd time; the last good state is {self.run.newest_checkpoint()}: "
+                f"{ADVICE}"
+            )
+        attempt = self.attempt
+        # The newest regular one first: a stop saves at any step, and must not change the training.
+        regular = self._regular_checkpoints()
+        files = [file for file in self.run.checkpoint_files() if file not in regular] + regular
+        newest = newest_usable(files, self.identity, lambda facts: facts["stage"] == self.stage)
+        for path in newest.unusable:
+            self.run.set_aside(path)
+        self.restore(newest.checkpoint)
+        # Other noise than last time, or the same steps would lead to the same end.
+        self._retry(attempt)
+        unusable = {path.name: why for path, why in newest.unusable.items()}
+        left_out = {"files": unusable} if unusable else {}
+        self._event({"kind": "rollback", "met": met, "attempt": attempt, **left_out})
+
+    def _regular_checkpoints(self) -> list[Path]:
+        """Return the stage's checkpoints that a run without a stop has as well, oldest first."""
+        every = self.ticks.checkpoint or self.steps + 1
+        files, before = self.run.checkpoints_by_step(), self.steps_before
+        return [file for n, file in files.items() if n >= before and (n - before) % every == 0]
+
+    def _retry(self, attempt: int) -> None:
+        self.attempt = attempt
+        self.table.noise = self.table.noise.attempt(attempt)
+
+    def _state(self) -> Iterator[Tensor]:
+        for module in (*self.table.players.values(), *(a.module for a in self.averages.values())):
+            yield from module.state_dict().values()
+
+    def _tick(self) -> None:
+        now, since = Stopwatch(self.table.position.cursor), self._since
+        seconds = now.wall - since.wall
+        pictures = (now.batch - since.batch) * self.batch_size
+        means = {name: float(value) / self._summed for name, value in self._sums.items()}
+        self._event(
+            {
+                "kind": "tick",
+                "epoch": self._epoch,
+                "seconds": round(seconds, 3),
+                # Of all threads: on a machine that is busy with other work, what it really took.
+                "processor_seconds": round(now.processor - since.processor, 3),
+                # Left out where a coarse clock has not advanced.
+                **({"pictures_per_second": round(pictures / seconds, 1)} if seconds else {}),
+                **means,
+            }
+        )
+        self._since = now
+        # A last step that is no multiple of the interval is logged too, and the means go on: a run
+        # that is resumed for more steps observes what a longer one would have observed.
+        if self.table.position.step % self.ticks.log == 0:
+            self.table.last_observed = means
+            self._clear()
+
+    def _clear(self) -> None:
+        self._sums, self._summed, self._all_finite = {}, 0, None
+
+    def _event(self, event: Mapping[str, Any]) -> None:
+        event = {"step": self.step, **event}
+        self.run.append_event(event)
+        self.hooks.watcher.event(event)
+
+    def save(self) -> Path:
+        """Write a checkpoint of everything; keep the newest few.
+
+        Raises:
+            WriteError: it could not be written; the one before stays valid.
+        """
+        table, path = self.table, self.run.checkpoint_file(self.step)
+        tensors: dict[str, Tensor] = {}
+        for name, player in table.players.items():
+            tensors |= module_tensors(f"players/{name}", player)
+        for name, mover in table.movers.items():
+            tensors |= memory_tensors(f"optimizers/{name}", mover.memory)
+        for name, average in self.averages.items():
+            tensors |= module_tensors(f"average/{name}", average.module)
+        tensors |= {f"sums/{name}": value for name, value in self._sums.items()}
+        facts = {
+            "step": self.step,
+            "stage": self.stage,
+            "attempt": self.attempt,
+            "position": vars(table.position),
+            "summed": self._summed,
+            "last_observed": dict(table.last_observed),
+        }
+        write_checkpoint(path, Checkpoint(tensors, facts, self.identity))
+        self.run.prune_checkpoints(CHECKPOINTS_KEPT, self._regular_checkpoints()[-1:])
+        return path
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Return to the state of a checkpoint, to the bit.
+
+        Raises:
+            CheckpointError: it is of other nets or optimizers.
+        """
+        table, facts = self.table, checkpoint.facts
+        for name, player in table.players.items():
+            load_module(f"players/{name}", player, checkpoint.tensors)
+        for name, mover in table.movers.items():
+            load_memory(f"optimizers/{name}", mover.memory, checkpoint.tensors)
+        for name, average in self.averages.items():
+            load_module(f"average/{name}", average.module, checkpoint.tensors)
+        table.position = Position(**facts["position"])
+        table.last_observed = facts["last_observed"]
+        self._retry(facts["attempt"])
+        self._clear()
+        start = "sums/"
+        self._sums = {
+            name.removeprefix(start): value.to(self.table.noise.device)
+            for name, value in checkpoint.tensors.items()
+            if name.startswith(start)
+        }
+        self._summed = facts["summed"]
+        self._since = Stopwatch(table.position.cursor)

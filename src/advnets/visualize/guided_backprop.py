@@ -1,0 +1,183 @@
+"""What D's features look for: guided backpropagation, and the maps themselves."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from advnets.errors import UsageError
+from advnets.experiment.trained_model import Trained
+from advnets.extractors.base import BLOCK
+from advnets.models import dcgan, resnet
+from advnets.views.image_grid import grid
+from advnets.visualize.figure import GAP, Look, above, beside, of_run, rows
+from advnets.visualize.hooks import watched
+from advnets.visualize.samples import training_pictures
+
+Judge = dcgan.Discriminator | resnet.Discriminator
+
+
+class _Guided(torch.autograd.Function):
+    """An activation through which only what is positive comes back, where it was positive."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, activate: Callable[[Tensor], Tensor]) -> Tensor:
+        """activate(x)."""
+        ctx.save_for_backward(x)
+        return activate(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
+        """The gradient, where it and x are above 0."""
+        (x,) = ctx.saved_tensors
+        return gradients[0].clamp(min=0) * (x > 0), None
+
+
+def guided_gradient(
+    net: Judge,
+    pictures: Float[Tensor, "n channels height width"],
+    features: Int[Tensor, " n"],
+) -> Float[Tensor, "n channels height width"]:
+    """By what each picture makes a feature of D's last convolution respond most strongly.
+
+    The gradient of the feature's largest response over positions with respect to the picture, of
+    which every rectifier passes back only what is positive, and only where it was active itself.
+    Pictures are in the nets' range; a feature is the number of a map. Source: Springenberg et al.
+    2015, "Striving for simplicity", section 3.4.
+    """
+    net = copy.deepcopy(net).eval()
+    for layer in net.modules():
+        if isinstance(layer, dcgan.Layer | resnet.Block):
+            layer.activate = _passing(layer.activate)
+    pictures = pictures.clone().requires_grad_()
+    maps = net.feature_maps(pictures)[-1]
+    chosen = maps[torch.arange(len(maps)), features]
+    (gradient,) = torch.autograd.grad(chosen.flatten(1).amax(1).sum(), pictures)
+    return gradient
+
+
+def _passing(activate: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    return lambda x: cast(Tensor, _Guided.apply(x, activate))
+
+
+def filters(
+    trained: Trained,
+    *,
+    features: int = 6,
+    tops: int = 6,
+    looked: int = 2000,
+) -> Look:
+    """Guided backpropagation of D's strongest features, and of a D that was never trained.
+
+    For each feature of the last convolution a row: the training pictures that it responds to most
+    strongly, and what of them it responds to. On the left the trained D, on the right the one that
+    the run began with. The strongest are those whose largest responses are largest, by the standard
+    deviation of all of theirs. Source: Radford et al. 2015, figure 5.
+
+    Raises:
+        UsageError: D has no convolutions, or is told classes.
+        DataError: the data are absent.
+    """
+    learned = convolutional(trained)
+    begun = cast(Judge, trained.begun()["discriminator"])
+    pictures = training_pictures(trained)[:looked]
+    shown, record = [], {}
+    for name, net in ("trained", learned), ("random", begun):
+        seen, found = _strongest(trained, net.cpu(), pictures, features, tops)
+        shown.append(seen)
+        record[name] = found
+    return Look(
+        beside(*shown),
+        of_run(trained, view="filters", looked=len(pictures), tops=tops, **record),
+    )
+
+
+def _strongest(
+    trained: Trained, net: Judge, pictures: Tensor, features: int, tops: int
+) -> tuple[Any, list[dict[str, Any]]]:
+    """Rows of pictures and gradients for the strongest features of one D."""
+    scaled = trained.scaling.from_shares(pictures)
+    with torch.no_grad():
+        responses = torch.cat(
+            [net.feature_maps(block)[-1].flatten(2).amax(2) for block in scaled.split(BLOCK)]
+        )
+    best, which = responses.topk(tops, dim=0)
+    strength = best.mean(0) / responses.std(0).clamp(min=1e-12)
+    chosen = strength.topk(min(features, len(strength))).indices
+    numbers = which[:, chosen].T  # (features, tops)
+    told = chosen[:, None].expand_as(numbers).flatten()
+    gradient = guided_gradient(net, scaled[numbers.flatten()], told)
+    seen = _to_shares(gradient).unflatten(0, numbers.shape)
+    shown = torch.cat((pictures[numbers], seen), 1)
+    record = [
+        {"feature": int(f), "training_pictures": n.tolist(), "strength": float(strength[f])}
+        for f, n in zip(chosen, numbers, strict=True)
+    ]
+    return rows(shown), record
+
+
+def _to_shares(gradient: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    """Grey where nothing is seen, the largest of each picture black or white."""
+    largest = gradient.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
+    return 0.5 + 0.5 * gradient / largest
+
+
+def activations(trained: Trained, *, num: int = 4, maps: int = 12, seed: int = 0) -> Look:
+    """A sample as D's layers see it, and as G's layers made it.
+
+    For each sample a band; in it a row for each convolution, first the maps of G from the smallest
+    on, then the sample and the maps of D, of each layer those that respond most strongly.
+
+    Raises:
+        UsageError: the nets have no convolutions, or D is told classes.
+    """
+    judge, maker = convolutional(trained), trained.generator
+    if not isinstance(maker, dcgan.Generator):
+        raise UsageError("activations are of DCGAN nets; give a run of a DCGAN preset")
+    z = trained.latents(num, seed=seed)
+    with torch.no_grad(), watched(maker.layers) as made:
+        pictures = maker(z)
+        seen = judge.feature_maps(pictures)
+    bands = [
+        above(
+            *(_band(layer[number], maps, trained.facts.shape[1:]) for layer in made),
+            grid(trained.scaling.to_pixels(pictures[number : number + 1])),
+            *(_band(layer[number], maps, trained.facts.shape[1:]) for layer in seen),
+        )
+        for number in range(num)
+    ]
+    return Look(
+        above(*(beside(*bands[i : i + 2]) for i in range(0, num, 2)), gap=GAP),
+        of_run(
+            trained,
+            view="activations",
+            seed=seed,
+            generator=[list(layer.shape[1:]) for layer in made],
+            discriminator=[list(layer.shape[1:]) for layer in seen],
+        ),
+    )
+
+
+def _band(layer: Float[Tensor, "maps h w"], most: int, size: tuple[int, int]) -> Any:
+    """The strongest maps of a layer, each from its least to its largest, as large as pictures."""
+    strength = layer.float().flatten(1).amax(1)
+    chosen = layer.float()[strength.topk(min(most, len(layer))).indices]
+    flat = chosen.flatten(1)
+    low, high = (extreme[:, None, None] for extreme in (flat.amin(1), flat.amax(1)))
+    shares = (chosen - low) / (high - low).clamp(min=1e-12)
+    large = torch.nn.functional.interpolate(shares[:, None], size=size, mode="nearest")
+    return grid(large, columns=most)
+
+
+def convolutional(trained: Trained) -> Judge:
+    """The run's D, which has convolutions and is told no class.
+
+    Raises:
+        UsageError: it has none, or is.
+    """
+    return cast(Judge, trained.own_extractor().net)

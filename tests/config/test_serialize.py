@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from advnets import presets
+from advnets.config import SGD, Config
+from advnets.config.serialize import differences, from_json, to_json
+from advnets.errors import RunError
+
+
+@pytest.mark.parametrize("name", presets.PRESETS)
+def test_every_preset_survives_the_way_through_json(name):
+    run = presets.named(name)
+    assert from_json(json.loads(json.dumps(to_json(run))), Config) == run
+
+
+def broken(change):
+    record = json.loads(json.dumps(to_json(presets.named("digits"))))
+    change(record)
+    return record
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda r: r["stages"][0].update(bogus=1), "extra fields found (bogus)"),
+        (lambda r: r["data"].update(batch_size="many"), "batch_size"),
+        (lambda r: r["data"].update(scaling="loud"), "scaling"),
+        (lambda r: r.pop("data"), "required field missing"),
+        (lambda r: r["stages"][0]["generator"].update(kind="Nobody"), "stages[0].generator"),
+        (lambda r: r["data"].update(batch_size=16.5), "expected int, got 16.5 @ $.data.batch_size"),
+        (lambda r: r["data"].update(batch_size="16"), "expected int, got '16' @ $.data.batch_size"),
+        (lambda r: r["data"].update(batch_size=True), "expected int, got True @ $.data.batch_size"),
+        (lambda r: r["data"].update(channels=True), "got True, expected one of (1, 3)"),
+        (lambda r: r["data"].update(flip=1), "expected bool, got 1"),
+        (lambda r: r["data"].update(source=3), "expected str, got 3"),
+        (lambda r: r["stages"][0].update(burn_in="0.5"), "expected float, got '0.5'"),
+        (lambda r: r["stages"][0].update(burn_in=float("inf")), "expected float, got inf"),
+        (lambda r: r["stages"][0]["generator"].update(hidden="16"), "expected tuple, got '16'"),
+        (lambda r: r["stages"][0].update(game=[]), "stages[0].game"),
+        (lambda r: r.update(stages=[]), "stages are none; give at least one"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, said):
+    with pytest.raises(RunError) as caught:
+        from_json(broken(change), Config)
+    assert said in str(caught.value)
+    assert str(caught.value).startswith("config.json does not fit this advnets (")
+
+
+def test_a_whole_number_stands_for_a_float():
+    record = broken(lambda r: r["stages"][0]["generator_optimizer"].update(lr=1))
+    lr = from_json(record, Config).stage.generator_optimizer.lr
+    assert (lr, type(lr)) == (1.0, float)
+
+
+@pytest.mark.parametrize("record", [None, [], "config", 3, {"stages": 3}, {}])
+def test_what_is_no_object_is_refused(record):
+    with pytest.raises(RunError, match="does not fit this advnets"):
+        from_json(record, Config)
+
+
+def test_differences_are_named_by_path():
+    run = presets.named("digits")
+    other = replace(run.with_stage(replace(run.stage, generator_optimizer=SGD())), seed=4)
+    lines = differences(run, other)
+    assert "seed: 0, 4" in lines
+    assert "stages.0.generator_optimizer.kind: 'Adam', 'SGD'" in lines
+    assert differences(run, run) == []

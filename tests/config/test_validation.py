@@ -1,0 +1,143 @@
+"""Numbers that cannot be are refused wherever they are typed: in Python, as a flag, in a config."""
+
+from __future__ import annotations
+
+import math
+import typing
+from dataclasses import MISSING, fields, is_dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from advnets import cli, commands, config, presets
+from advnets.config.serialize import from_json, to_json
+from advnets.errors import RunError, UsageError
+
+BAD = [math.inf, -math.inf, math.nan, 1e39]
+COUNTS = {
+    *("seed", "label_seed", "steps", "epochs", "burn_in_steps", "average_half_life", "labels"),
+    *("log", "samples", "checkpoint", "evaluate", "saturate"),
+}
+"""Integers that no memory hangs on: a run may take as many steps as one waits for."""
+HUNGRY = ("advnets.config", "advnets.view_command")
+"""Where memory is asked for by the numbers."""
+
+
+def kinds(root, seen=()):
+    """Every dataclass that a type is made of."""
+    found = dict.fromkeys(seen)
+    if is_dataclass(root) and root not in found:
+        found[root] = None
+        for hint in typing.get_type_hints(root).values():
+            found |= dict.fromkeys(kinds(hint, tuple(found)))
+    for part in typing.get_args(root):
+        found |= dict.fromkeys(kinds(part, tuple(found)))
+    return tuple(found)
+
+
+def holds(hint, kind):
+    """Whether a value of this type may be or hold a number of this kind."""
+    if hint is kind:
+        return True
+    if is_dataclass(hint):
+        return False
+    return any(holds(part, kind) for part in typing.get_args(hint))
+
+
+def example(kind):
+    """An instance."""
+    if kind is config.Config:
+        return presets.named("digits")
+    paths = {"run": Path(), "out": Path("x.png"), "boxes": Path("x.json")}
+    needed = paths | {"path": "digits", "expression": "3 - 5"}
+    lacking = [f for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+    return kind(**{field.name: needed[field.name] for field in lacking})
+
+
+def with_number(instance, name, number):
+    """The same, one of its numbers another, in a tuple where the field is one."""
+    hint = typing.get_type_hints(type(instance))[name]
+    nested = typing.get_origin(hint) is tuple
+    value = (number, number) if nested else number
+    return replace(instance, **{name: (value,) if name == "pools" else value})
+
+
+def numbers(kind):
+    """Pairs of a dataclass and a field that holds numbers of this kind."""
+    return [
+        pytest.param(owner, field.name, id=f"{owner.__name__}.{field.name}")
+        for owner in dict.fromkeys((*kinds(commands.Command), *kinds(config.Config)))
+        for field in fields(owner)
+        if holds(typing.get_type_hints(owner)[field.name], kind)
+    ]
+
+
+@pytest.mark.parametrize("number", BAD)
+@pytest.mark.parametrize(("kind", "name"), numbers(float))
+def test_numbers_that_are_not_finite_are_refused_from_python(kind, name, number):
+    with pytest.raises(UsageError, match=f"{name} is "):
+        with_number(example(kind), name, number)
+
+
+@pytest.mark.parametrize("number", [10**9, 10**12, 10**30])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        some
+        for some in numbers(int)
+        if some.values[1] not in COUNTS and some.values[0].__module__.startswith(HUNGRY)
+    ],
+)
+def test_sizes_that_no_memory_holds_are_refused(kind, name, number):
+    with pytest.raises(UsageError, match=f"{name} is "):
+        with_number(example(kind), name, number)
+
+
+def flags():
+    """Every flag of training that takes a float, with a preset that has it."""
+    found = {}
+    for preset in presets.PRESETS:
+        start = presets.named(preset)
+        parts = {
+            "": [start.data, start.stage, start.runtime],
+            "generator.": [start.stage.generator],
+            "discriminator.": [start.stage.discriminator],
+            "game.": [start.stage.game],
+            "game.encoder.": [getattr(start.stage.game, "encoder", None)],
+            "generator-optimizer.": [start.stage.generator_optimizer],
+            "discriminator-optimizer.": [start.stage.discriminator_optimizer],
+        }
+        for prefix, instances in parts.items():
+            for instance in filter(None, instances):
+                for field in fields(instance):
+                    if holds(typing.get_type_hints(type(instance))[field.name], float):
+                        flag = f"--{prefix}{field.name.replace('_', '-')}"
+                        found.setdefault((type(instance), flag), preset)
+    return [
+        pytest.param(preset, flag, id=f"{preset} {flag}") for (_, flag), preset in found.items()
+    ]
+
+
+@pytest.mark.parametrize(("preset", "flag"), flags())
+def test_infinity_is_refused_by_every_flag(said, tmp_path, preset, flag):
+    several = {"--discriminator.wave-numbers": ("inf", "1")}
+    out = tmp_path / "run"
+    code, _, err = said("train", preset, flag, *several.get(flag, ("inf",)), "--out", out)
+    assert code == 2, err
+    assert " is inf; it must be finite" in err
+    assert not out.exists()
+
+
+def test_a_config_that_holds_such_numbers_is_refused():
+    """Python's JSON reads Infinity, and any integer."""
+    record = to_json(presets.named("digits"))
+    for number in (math.inf, 10**12):
+        broken = record | {"data": record["data"] | {"batch_size": number}}
+        with pytest.raises((RunError, UsageError)):
+            from_json(broken, config.Config)
+
+
+def test_what_is_usual_is_taken():
+    assert config.SGD(lr=3e38).lr == 3e38
+    assert config.Stage(steps=10**12).steps == 10**12
+    assert cli.config_of("advnets train digits --seed 99999999999999999999").seed > 10**19

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+
+from advnets.data.batch_transform import Feed
+from advnets.data.dataset import Part, Pictures
+from advnets.data.datasets import stacked
+from advnets.data.datasets.mnist import open_mnist
+from advnets.data.datasets.stacked import Stacked, StackedMNIST, open_stacked_mnist, stack
+from advnets.data.loader import Batches
+from advnets.data.normalization import UnitScaling
+from advnets.errors import UsageError
+from advnets.rng import Noise
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def grey() -> Pictures:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (50, 1, 4, 5), dtype=np.uint8)
+    return Pictures(images, np.arange(50, dtype=np.int64) % 10)
+
+
+def test_a_picture_is_the_three_digits_named(grey):
+    """Channel c of picture k is grey picture numbers[k, c], and the label tells the three."""
+    part = stack(grey, 200, seed=1, purpose="train")
+    assert isinstance(part, Stacked)
+    assert isinstance(part, Part)
+    assert (len(part), part.shape, part.white) == (200, (3, 4, 5), 255)
+    read = part.read(slice(None))
+    assert (read.shape, read.dtype) == ((200, 3, 4, 5), np.uint8)
+    for k in range(200):
+        for c in range(3):
+            np.testing.assert_array_equal(read[k, c], grey.images[part.numbers[k, c], 0])
+    digits = grey.labels[part.numbers]
+    np.testing.assert_array_equal(
+        part.labels, digits[:, 0] * 100 + digits[:, 1] * 10 + digits[:, 2]
+    )
+    assert part.labels.dtype == np.int64
+
+
+def test_read_and_on_agree(grey):
+    """Numbers, masks and ranges on the host, and numbers by the way to a device."""
+    part = stack(grey, 200, seed=0, purpose="train")
+    numbers = np.array([3, 199, 3, 0])
+    gathered = part.on(CPU)(torch.from_numpy(numbers), Noise(0))
+    np.testing.assert_array_equal(gathered.numpy(), part.read(numbers))
+    np.testing.assert_array_equal(part.read(slice(3, 5)), part.read(np.array([3, 4])))
+    np.testing.assert_array_equal(part.read(np.arange(200) == 3), part.read(np.array([3])))
+
+
+def test_draws_are_keyed(grey):
+    """The same under the same seed and purpose, and the first do not depend on how many."""
+    part = stack(grey, 200, seed=0, purpose="train")
+    np.testing.assert_array_equal(
+        part.numbers[:50], stack(grey, 50, seed=0, purpose="train").numbers
+    )
+    assert part.digest() == stack(grey, 200, seed=0, purpose="train").digest()
+    for other in [
+        stack(grey, 200, seed=1, purpose="train"),
+        stack(grey, 200, seed=0, purpose="test"),
+        stack(grey, 199, seed=0, purpose="train"),
+    ]:
+        assert other.digest() != part.digest()
+        assert other.numbers[:199].tolist() != part.numbers[:199].tolist() or len(other) == 199
+    assert part.numbers.min() == 0
+    assert part.numbers.max() == 49
+
+
+def test_batches_of_it(grey):
+    """It is fed as any other part."""
+    part = stack(grey, 40, seed=0, purpose="train")
+    feed = Feed(UnitScaling(), batch_size=8, seed=0, device=CPU)
+    batches = Batches(part, feed)
+    batch = batches.at(0)
+    assert batch.pictures.shape == (8, 3, 4, 5)
+    labels = torch.cat([batches.at(k).labels for k in range(5)])
+    assert sorted(labels.tolist()) == sorted(part.labels.tolist())
+    whole = {part.read(slice(k, k + 1)).tobytes(): part.labels[k] for k in range(40)}
+    for picture, label in zip(batch.pictures, batch.labels, strict=True):
+        pixels = (picture * 255).round().byte().numpy().tobytes()
+        assert whole[pixels] == label
+
+
+def test_real_sets_have_all_modes_and_cost_little(real_data):
+    """1,000 modes in every split that can hold them; no more memory than the digits and a fifth."""
+    folders = [real_data / "mnist"]
+    digits = open_mnist(folders)
+    own = sum(
+        part.images.nbytes + part.labels.nbytes
+        for part in (digits.train, digits.valid, digits.test)
+    )
+    del digits
+    tracemalloc.start()
+    splits = open_stacked_mnist(StackedMNIST(), folders)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 1.2 * own
+    assert splits.shape == (3, 28, 28)
+    assert [len(p) for p in (splits.train, splits.valid, splits.test)] == [128_000, 10_000, 26_000]
+    for part in (splits.train, splits.test):
+        assert len(np.unique(part.labels)) == 1000
+    assert splits.classes[:2] + splits.classes[-1:] == ("000", "001", "999")
+    # Chosen evenly: each training digit about 128,000 * 3 / 50,000 times.
+    counts = np.bincount(splits.train.numbers.reshape(-1), minlength=50_000)
+    assert len(counts) == 50_000
+    assert counts.mean() == pytest.approx(7.68)
+    assert counts.var() == pytest.approx(7.68, rel=0.05)
+    k = 12_345
+    grey = splits.train._grey
+    np.testing.assert_array_equal(
+        splits.train.read(slice(k, k + 1))[0], grey.images[splits.train.numbers[k], 0]
+    )
+
+
+def test_numbers_that_cannot_be():
+    """None, or more than memory is meant for."""
+    for n in (0, stacked._MOST + 1):
+        with pytest.raises(UsageError, match=f"n is {n}"):
+            StackedMNIST(n=n)

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from advnets.data.datasets import svhn
+from advnets.data.datasets.matlab import open_mat
+from advnets.data.datasets.svhn import (
+    SVHN,
+    is_svhn_folder,
+    open_svhn,
+    open_svhn_file,
+    open_svhn_folder,
+)
+from advnets.data.datasets.tfd import Fold
+from advnets.errors import DataError, UsageError
+
+RNG = np.random.default_rng(0)
+
+
+def write(path: Path, n: int, **changes: np.ndarray) -> np.ndarray:
+    """A file of n pictures of (8, 6), and these as (n, 3, 8, 6)."""
+    images = RNG.integers(0, 256, (8, 6, 3, n), dtype=np.uint8)
+    labels = np.arange(n, dtype=np.uint8)[:, None] % 10 + 1
+    path.parent.mkdir(parents=True, exist_ok=True)
+    savemat(path, {"X": images, "y": labels} | changes, do_compression=True)
+    return images.transpose(3, 2, 0, 1)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(svhn, "_VALID", 4)
+    return tmp_path / "svhn"
+
+
+def test_last_training_digits_are_for_validation(folder):
+    """The 10 of the file is the digit 0; extra digits follow those kept for training."""
+    train = write(folder / svhn.TRAIN, 12)
+    test = write(folder / svhn.TEST, 5)
+    extra = write(folder / svhn.EXTRA, 7)
+    assert is_svhn_folder(folder)
+    splits = open_svhn(SVHN(), [folder.parent, folder])
+    assert splits.name == "svhn"
+    assert splits.classes == tuple("0123456789")
+    np.testing.assert_array_equal(splits.train.images, train[:8])
+    np.testing.assert_array_equal(splits.valid.images, train[8:])
+    np.testing.assert_array_equal(splits.test.images, test)
+    assert splits.train.labels.tolist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert splits.valid.labels.tolist() == [9, 0, 1, 2]
+    assert splits.train.images.flags.c_contiguous
+    more = open_svhn(SVHN(extra=True), [folder])
+    np.testing.assert_array_equal(more.train.images, np.concatenate([train[:8], extra]))
+    assert more.train.labels.tolist() == [*range(1, 9), *range(1, 8)]
+    np.testing.assert_array_equal(more.valid.images, train[8:])
+
+
+def test_one_file_by_its_path(tmp_path):
+    """A lone file keeps its last sixth for validation; it has no folds."""
+    images = write(tmp_path / "x.mat", 12)
+    splits = open_mat(tmp_path / "x.mat")
+    np.testing.assert_array_equal(splits.train.images, images[:10])
+    np.testing.assert_array_equal(splits.valid.images, images[10:])
+    assert splits.test is None
+    with pytest.raises(UsageError, match="no folds"):
+        open_mat(tmp_path / "x.mat", Fold(2))
+
+
+def test_neither_layout_names_what_was_found(tmp_path):
+    """A file of other variables is told by these."""
+    savemat(tmp_path / "x.mat", {"pictures": np.ones(3), "y": np.ones(3)})
+    with pytest.raises(DataError, match=r"x\.mat has 'pictures' and 'y', but images, labs_ex"):
+        open_mat(tmp_path / "x.mat")
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"X": np.ones((8, 6, 3, 12))}, "`X` of float64"),
+        ({"X": np.ones((8, 6, 4, 12), np.uint8)}, r"shape \(8, 6, 4, 12\)"),
+        ({"y": np.ones((11, 1))}, r"`y` of float64 and shape \(11, 1\)"),
+        ({"y": np.full((12, 1), 0.5)}, "whole numbers"),
+        ({"y": np.full((12, 1), np.nan)}, "whole numbers"),
+        ({"y": np.arange(12)[:, None]}, "labels from 0 to 11, but 1 to 10"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path, changes, complaint):
+    """A file of another layout is refused with its name and what is wrong."""
+    write(tmp_path / "x.mat", 12, **changes)
+    with pytest.raises(DataError, match=rf"x\.mat has .*{complaint}"):
+        open_svhn_file(tmp_path / "x.mat")
+
+
+def test_absent_files_have_the_cure(folder):
+    """Absent: what was looked for, where, and what to type."""
+    with pytest.raises(DataError, match=r"train_32x32.mat is neither in .*fetch svhn$"):
+        open_svhn(SVHN(), [folder])
+    write(folder / svhn.TRAIN, 12)
+    with pytest.raises(DataError, match=r"test_32x32.mat is absent; .*fetch svhn --data-dir "):
+        open_svhn_folder(folder)
+    write(folder / svhn.TEST, 2)
+    with pytest.raises(DataError, match=r"extra_32x32.mat is absent; .* svhn-extra --data-dir "):
+        open_svhn(SVHN(extra=True), [folder])
+    savemat(folder / svhn.TEST, {"y": np.ones(3)})
+    with pytest.raises(DataError, match=r"test_32x32.mat has no X"):
+        open_svhn_folder(folder)
+    write(folder / svhn.TRAIN, 4)
+    with pytest.raises(DataError, match=r"has 4 pictures, of which the last 4"):
+        open_svhn_folder(folder)

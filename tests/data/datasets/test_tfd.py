@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import loadmat, savemat
+
+from advnets.data.datasets.matlab import open_mat
+from advnets.data.datasets.tfd import TFD, Fold, open_mat_layout, open_tfd
+from advnets.errors import DataError, UsageError
+
+N = 12
+
+
+def write(path: Path, compressed: bool = False, **changes: np.ndarray | None) -> Path:
+    rng = np.random.default_rng(0)
+    folds = np.stack([np.array([0, 0, 0, 1, 1, 1, 1, 2, 2, 3, 3, 3])] * 5, 1).astype(np.uint8)
+    arrays = {
+        "images": rng.integers(0, 256, (N, 6, 5), dtype=np.uint8),
+        "labs_ex": np.where(folds[:, :1] == 0, -1, np.arange(N)[:, None] % 7 + 1).astype(np.int16),
+        "labs_id": np.arange(N, dtype=np.int16)[:, None],
+        "folds": folds,
+    }
+    kept = {name: array for name, array in (arrays | changes).items() if array is not None}
+    savemat(path, kept, do_compression=compressed)
+    return path
+
+
+def test_unlabelled_pictures_are_for_training(tmp_path):
+    """Where there are unlabelled pictures the nets train on them, without labels."""
+    path = write(tmp_path / "TFD_48x48.mat")
+    splits = open_tfd(TFD(), [tmp_path / "tfd", tmp_path])
+    images = loadmat(path)["images"]
+    assert splits.name == "tfd"
+    assert splits.valid is not None
+    assert splits.test is not None
+    np.testing.assert_array_equal(splits.train.images[:, 0], images[:3])
+    np.testing.assert_array_equal(splits.valid.images[:, 0], images[7:9])
+    np.testing.assert_array_equal(splits.test.images[:, 0], images[9:])
+    assert splits.train.labels is None
+    # Expressions 1 to 7 are classes 0 to 6.
+    assert splits.valid.labels.tolist() == [0, 1]
+    assert splits.test.labels.tolist() == [2, 3, 4]
+
+
+def test_fold_trains_where_all_is_labelled(tmp_path):
+    """Without unlabelled pictures the first fold's training pictures are taken."""
+    folds = np.repeat(np.array([[1], [2], [3]], np.uint8), 4, 0)
+    classes = np.ones((N, 1), np.int16)
+    splits = open_mat(write(tmp_path / "x.mat", folds=folds, labs_ex=classes))
+    assert splits.valid is not None
+    assert splits.test is not None
+    assert [len(splits.train), len(splits.valid), len(splits.test)] == [4, 4, 4]
+    assert splits.train.labels.tolist() == [0] * 4
+
+
+@pytest.mark.parametrize("unlabelled", [True, False])
+def test_what_other_folds_hold_out_stands_beside(tmp_path, unlabelled):
+    """Folds share a training where pictures are unlabelled; else each has its own."""
+    folds = np.stack([np.roll(np.repeat([1, 2, 3], 4), 2 * k) for k in range(3)], 1)
+    folds[:2] = 0 if unlabelled else 1
+    path = write(tmp_path / "x.mat", folds=folds, labs_ex=np.ones((N, 1)))
+    images = loadmat(path)["images"]
+    splits = open_mat_layout(path, Fold(2))
+    assert splits.fold == 2
+    assert list(splits.folds) == [1, 2, 3]
+    assert list(splits.served) == ([1, 2, 3] if unlabelled else [2])
+    for number, held in splits.folds.items():
+        for part, which in [(held.valid, 2), (held.test, 3)]:
+            np.testing.assert_array_equal(part.images[:, 0], images[folds[:, number - 1] == which])
+
+
+def test_a_fold_that_holds_nothing_out_is_none(tmp_path):
+    folds = np.stack([np.repeat([1, 2, 3], 4), np.repeat([1, 3], 6)], 1)
+    path = write(tmp_path / "x.mat", folds=folds, labs_ex=np.ones((N, 1)))
+    splits = open_mat_layout(path, Fold(2))
+    assert (splits.valid, list(splits.folds), splits.served) == (None, [1], {})
+
+
+def test_size_and_fold_are_chosen(tmp_path):
+    """Another size is another file, another fold another column; one too many is told."""
+    folds = np.stack([np.roll(np.repeat([1, 2, 3], 4), 2 * k) for k in range(5)], 1)
+    path = write(tmp_path / "TFD_96x96.mat", folds=folds, labs_ex=np.ones((N, 1)))
+    images = loadmat(path)["images"]
+    for number in range(1, 6):
+        splits = open_tfd(TFD(96, number), [tmp_path])
+        for part, which in [(splits.train, 1), (splits.valid, 2), (splits.test, 3)]:
+            np.testing.assert_array_equal(part.images[:, 0], images[folds[:, number - 1] == which])
+    with pytest.raises(DataError, match=r"96.mat has folds 1 to 5, but fold 6 was asked for"):
+        open_tfd(TFD(96, 6), [tmp_path])
+    with pytest.raises(DataError, match=r"TFD_48x48.mat is neither"):
+        open_tfd(TFD(), [tmp_path])
+    for make in (lambda: TFD(fold=0), lambda: Fold(0)):
+        with pytest.raises(UsageError, match="fold is 0"):
+            make()
+
+
+def test_real_file_in_the_layout(real_data):
+    """The Olivetti faces in TFD's layout: 280, 40 and 80 portraits, none unlabelled."""
+    path = real_data / "faces" / "olivetti-tfd-layout-48.mat"
+    splits = open_mat(path)
+    assert splits.shape == (1, 48, 48)
+    assert splits.valid is not None
+    assert splits.test is not None
+    assert [len(splits.train), len(splits.valid), len(splits.test)] == [280, 40, 80]
+    mat = loadmat(path)
+    for part, which in [(splits.train, 1), (splits.valid, 2), (splits.test, 3)]:
+        np.testing.assert_array_equal(part.images[:, 0], mat["images"][mat["folds"][:, 0] == which])
+        assert part.images.flags.c_contiguous
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"folds": None}, "has no folds"),
+        ({"images": None, "labs_ex": None}, "has no images and labs_ex"),
+        ({"images": np.zeros((N, 6, 5))}, "`images` of float64"),
+        ({"images": np.zeros((N, 30), np.uint8)}, r"shape \(12, 30\)"),
+        ({"labs_ex": np.ones((N - 1, 1))}, r"`labs_ex` of float64 and shape \(11, 1\)"),
+        ({"folds": np.ones((N + 1, 5))}, r"`folds` of float64 and shape \(13, 5\)"),
+        ({"labs_ex": np.full((N, 1), np.nan)}, "whole numbers"),
+        ({"folds": np.full((N, 5), 3)}, "no picture whose `folds` is 0 or 1"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path, changes, complaint):
+    """A file of another layout is refused with its name and what is wrong."""
+    with pytest.raises(DataError, match=rf"x.mat .*{complaint}"):
+        open_mat_layout(write(tmp_path / "x.mat", **changes))
+
+
+def test_absent_file_has_the_cure(tmp_path):
+    """Absent: what was looked for, where, and where to put it."""
+    with pytest.raises(
+        DataError, match=rf"TFD_48x48.mat is neither in .* put it in {tmp_path}/tfd"
+    ):
+        open_tfd(TFD(), [tmp_path / "tfd", tmp_path])
+
+
+def test_broken_files_are_named(tmp_path):
+    """Files of other bytes, or cut off anywhere, are refused in our words."""
+    path = write(tmp_path / "x.mat", compressed=True)
+    whole = path.read_bytes()
+    for content in [b"not a MATLAB file", *(whole[:end] for end in range(0, len(whole), 7))]:
+        path.write_bytes(content)
+        with pytest.raises(DataError, match=r"x\.mat "):
+            open_mat(path)
+
+
+def test_altered_files_raise_nothing_else(tmp_path):
+    """Whatever bytes are altered, packed or not, the user meets a DataError or pictures."""
+    rng = random.Random(0)
+    for compressed in (False, True):
+        path = write(tmp_path / "x.mat", compressed=compressed)
+        whole = path.read_bytes()
+        for _ in range(200):
+            altered = bytearray(whole)
+            altered[rng.randrange(128, len(whole))] ^= 1 << rng.randrange(8)
+            path.write_bytes(altered)
+            with suppress(DataError):
+                open_mat(path)

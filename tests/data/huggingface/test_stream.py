@@ -1,0 +1,269 @@
+"""Passes over sets that come as they come."""
+
+from __future__ import annotations
+
+import logging
+from itertools import chain, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from advnets.config import Data
+from advnets.data.dataset import Part, Splits
+from advnets.data.huggingface.open import Hub, find_hub_name, find_hub_path, open_dataset
+from advnets.data.image_folder.open import opened
+from advnets.errors import DataError
+from advnets.rng import Noise
+
+DATA = Data(size=8, channels=1, stream=True)
+
+
+def open_hub_path(path: Path, options: Hub, data: Data) -> Splits:
+    return opened(find_hub_path(path, options, data), data)
+
+
+def open_hub_name(name: str, options: Hub, data: Data) -> Splits:
+    return opened(find_hub_name(name, options, data), data)
+
+
+def stream(path, data=DATA, **options):
+    return open_hub_path(path, Hub(**options), data).train
+
+
+def one_pass(train, seed=0, epoch=0, skip=0, rank=0, world=1) -> list[int]:
+    """The levels of a pass."""
+    return [int(picture[0, 0, 0]) for picture, _ in train.passes(seed, epoch, skip, rank, world)]
+
+
+@pytest.fixture(params=["parquet", "one parquet", "tar", "table", "saved", "name", "unknown"])
+def of_23(request, tmp_path, write_parquet, write_tar, table):
+    """A stream of 23 rows, of five shards or of one."""
+    edges = [0, 3, 9, 13, 20, 23]
+    shards = [range(*edge) for edge in pairwise(edges)]
+    kind, place = request.param, tmp_path / "set"
+    if kind == "saved":
+        table(range(23)).save_to_disk(str(place), num_shards=2)
+    elif kind == "one parquet":
+        write_parquet(place / "x.parquet", range(23))
+    elif kind == "tar":
+        for i, levels in enumerate(shards):
+            write_tar(place / f"train-{i:03d}.tar", levels)
+    elif kind in ("parquet", "name"):
+        for i, levels in enumerate(shards):
+            write_parquet(place / f"train-{i:05d}-of-00005.parquet", levels)
+    else:
+        rows = table(range(23))
+        if kind == "unknown":
+            rows = rows.to_iterable_dataset(num_shards=5).filter(lambda _: True)
+        return open_dataset(rows, DATA).train
+    if kind == "name":
+        return open_hub_name(str(place), Hub(), DATA).train
+    return stream(place)
+
+
+def test_a_pass_gives_every_row_once_in_an_order_of_its_own(of_23):
+    """Of seed and epoch, with the labels that belong to the pictures."""
+    orders = {(seed, epoch): one_pass(of_23, seed, epoch) for seed in (0, -5) for epoch in (0, 1)}
+    assert all(sorted(order) == list(range(23)) for order in orders.values())
+    assert len(set(map(tuple, orders.values()))) == len(orders)
+    assert orders[-5, 1] == one_pass(of_23, -5, 1)
+    for picture, label in of_23.passes(0, 0, 0, 0, 1):
+        assert picture.shape == (1, 8, 8)
+        assert label == int(picture[0, 0, 0]) % 3
+
+
+@pytest.mark.parametrize("world", [2, 3, 5, 25])
+def test_ranks_share_the_rows(of_23, world):
+    """Every row is one rank's in a pass, with more ranks than shards or even than rows too."""
+    for epoch in (0, 3) if world < 25 else (1,):
+        shares = [one_pass(of_23, 0, epoch, 0, rank, world) for rank in range(world)]
+        assert sorted(chain.from_iterable(shares)) == list(range(23))
+        # What a rank has to count on, in order to return to a place, holds in every epoch.
+        assert [len(share) for share in shares] == [
+            of_23.count(rank, world) for rank in range(world)
+        ]
+
+
+@pytest.mark.parametrize(("rank", "world"), [(0, 1), (1, 2), (1, 5)])
+def test_what_is_skipped_is_what_came_before(of_23, rank, world, monkeypatch):
+    """To the row, and undecoded."""
+    whole = one_pass(of_23, 3, 2, 0, rank, world)
+    for skip in (1, len(whole) // 2, len(whole), len(whole) + 2):
+        assert one_pass(of_23, 3, 2, skip, rank, world) == whole[skip:]
+    monkeypatch.setattr("advnets.data.huggingface.stream.decode", None)
+    assert one_pass(of_23, 3, 2, len(whole), rank, world) == []
+
+
+def test_the_length_is_known_where_something_says_it(tmp_path, write_parquet, write_tar, table):
+    """The footers of Parquet files, or the table; not a tar."""
+    write_parquet(tmp_path / "p/train-0.parquet", range(10))
+    write_parquet(tmp_path / "p/train-1.parquet", range(7))
+    write_parquet(tmp_path / "p/test-0.parquet", range(4))
+    assert stream(tmp_path / "p").length == 17
+    assert stream(write_tar(tmp_path / "x.tar", range(5))).length is None
+    assert open_dataset(table(range(6)), DATA).train.length == 6
+
+
+def test_a_wrong_length_is_found_out(tmp_path, table):
+    """A pass that ends elsewhere than its set says would make a resume wrong."""
+    train = open_dataset(table(range(6)), DATA).train
+    train.length = 7
+    with pytest.raises(DataError, match="says that it has 7 rows, 7 of them here, but it gave 6"):
+        one_pass(train)
+
+
+def test_validation_and_test_are_held(tmp_path, write_parquet, monkeypatch):
+    """Their first pictures, so many as are held at most."""
+    for split, levels in {"train": range(9), "validation": range(9, 15), "test": [20]}.items():
+        write_parquet(tmp_path / f"{split}.parquet", levels)
+    monkeypatch.setattr("advnets.data.huggingface.open.HELD_IN_MEMORY", 4)
+    splits = open_hub_path(tmp_path, Hub(), DATA)
+    assert not isinstance(splits.train, Part)
+    assert splits.valid.images[:, 0, 0, 0].tolist() == [9, 10, 11, 12]
+    assert splits.valid.labels.tolist() == [0, 1, 2, 0]
+    assert splits.test.images[:, 0, 0, 0].tolist() == [20]
+    assert splits.classes == ("a", "b", "c")
+    assert splits.shape == (1, 8, 8)
+
+
+def test_the_head_is_the_beginning(of_23):
+    assert of_23.head(4).images[:, 0, 0, 0].tolist() == [0, 1, 2, 3]
+    assert of_23.head(2).images[:, 0, 0, 0].tolist() == [0, 1]
+    assert len(of_23.head(1000)) == 23
+
+
+def test_the_digest_tells_sets_apart(tmp_path, write_parquet):
+    """By contents, frame and columns; not by when or where the files were written."""
+    a = write_parquet(tmp_path / "a/x.parquet", range(9))
+    b = write_parquet(tmp_path / "b/x.parquet", range(9))
+    c = write_parquet(tmp_path / "c/x.parquet", range(1, 10))
+    first = stream(a).digest()
+    assert stream(a).digest() == first == stream(b).digest()
+    others = [
+        stream(c).digest(),
+        stream(a, Data(size=9, channels=1, stream=True)).digest(),
+        stream(a, label="none").digest(),
+    ]
+    assert len({first, *others}) == 4
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_in_the_place_of_a_broken_picture_stands_the_next(tmp_path, write_parquet, caplog, world):
+    """So every place follows from the pass, and each broken picture is named once."""
+    broken = {3: None, 4: b"none", 11: b"", 12: b"no", 17: b"picture"}
+    rows = [broken.get(i, i) for i in range(20)]
+    train = stream(write_parquet(tmp_path / "x.parquet", rows, labels=False))
+    # What the same rows would be in the same order, were all whole.
+    whole = stream(write_parquet(tmp_path / "whole.parquet", range(20), labels=False))
+    for epoch in range(2):
+        for rank in range(world):
+            order = one_pass(whole, 0, epoch, 0, rank, world)
+            expected = [
+                next(level for level in order[i:] + order if level not in broken)
+                for i in range(len(order))
+            ]
+            for skip in (0, 3, 8):
+                assert one_pass(train, 0, epoch, skip, rank, world) == expected[skip:]
+            assert train.count(rank, world) == len(order)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == 5
+    assert any("has no picture; left out" in text for text in said)
+    assert all(str(tmp_path / "x.parquet") in text for text in said)
+    assert all(record.levelno == logging.WARNING for record in caplog.records)
+
+
+def test_a_broken_member_is_named_by_its_key(tmp_path, write_tar, caplog):
+    members = {"a/1.png": 1, "a/2.png": b"broken", "../3.png": 3, "a/4.png": 4}
+    train = stream(write_tar(tmp_path / "x.tar", members))
+    assert set(one_pass(train)) == {1, 4}
+    assert "a/2 is not a picture" in caplog.text
+    assert "../3 has a name that leads out of the archive" in caplog.text
+
+
+def test_without_a_whole_picture_there_is_no_stream(tmp_path, write_parquet):
+    path = write_parquet(tmp_path / "x.parquet", [None, b"", b"x"])
+    with pytest.raises(DataError, match=r"x\.parquet holds no picture that can be read"):
+        stream(path)
+
+
+def test_windows_follow_from_place_and_epoch(tmp_path, table):
+    """Cut at random, but the same in the same place; the head is cut about the centre."""
+    import io
+
+    import datasets
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    pages = [rng.integers(0, 256, (8, 30), np.uint8) for _ in range(6)]
+
+    def png(page) -> bytes:
+        content = io.BytesIO()
+        Image.fromarray(page).save(content, "PNG")
+        return content.getvalue()
+
+    rows = datasets.Dataset.from_dict({"png": [png(page) for page in pages]})
+    train = open_dataset(rows, Data(size=8, channels=1, stream=True, crop="random")).train
+    np.testing.assert_array_equal(
+        train.head(6).images[:, 0], np.stack([page[:, 11:19] for page in pages])
+    )
+    first = [picture for picture, _ in train.passes(0, 1, 0, 0, 1)]
+    for skip in range(6):
+        again = [picture for picture, _ in train.passes(0, 1, skip, 0, 1)]
+        np.testing.assert_array_equal(np.stack(again), np.stack(first[skip:]))
+    other = [picture for picture, _ in train.passes(0, 2, 0, 0, 1)]
+    assert not np.array_equal(np.stack(first), np.stack(other))
+    lefts = [
+        int(Noise(0, step=1, purpose="window/0", first_row=i).uniform("window", 1, 2)[0, 1] * 23)
+        for i in range(6)
+    ]
+    for picture, left in zip(first, lefts, strict=True):
+        assert any(np.array_equal(picture[0], page[:, left : left + 8]) for page in pages)
+
+
+def test_labels_out_of_range_end_the_pass(table, png):
+    import datasets
+
+    rows = datasets.Dataset.from_dict({"image": [png(1), png(2)], "label": [2, -1]})
+    train = open_dataset(rows, DATA).train
+    with pytest.raises(DataError, match=r"row \d of pass 1 has -1 in its column 'label'"):
+        one_pass(train)
+    assert sorted(one_pass(open_dataset(rows, DATA, Hub(label="none")).train)) == [1, 2]
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_pictures_that_a_program_has_decoded(tmp_path, declared):
+    """As its own map or filter leaves them: their values are kept, and how they lie."""
+    import datasets
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    page = rng.integers(0, 256, (8, 8), np.uint8)
+    lying = Image.fromarray(np.rot90(page).copy())
+    lying.getexif()[0x0112] = 6  # to be turned clockwise by those who look at it
+    modes = ["L", "RGB", "RGBA", "CMYK", "LA"]
+
+    def rows():
+        yield {"image": lying}
+        for mode in modes:
+            yield {"image": Image.fromarray(page).convert(mode)}
+
+    features = datasets.Features({"image": datasets.Image()}) if declared else None
+    found = datasets.IterableDataset.from_generator(rows, features=features)
+    if declared:  # the library then forgets how they lie
+        found = found.filter(lambda _: True).skip(1)
+    images = open_dataset(found, DATA).train.head(9).images[:, 0]
+    np.testing.assert_array_equal(images, np.stack([page] * (len(modes) + (not declared))))
+
+
+def test_a_set_that_does_not_say_its_columns(png):
+    """As a generator's: they are what its first row holds."""
+    import datasets
+
+    def rows():
+        for i in range(5):
+            yield {"id": i, "text": "x", "jpg": png(i), "cls": i % 2}
+
+    train = open_dataset(datasets.IterableDataset.from_generator(rows), DATA).train
+    assert sorted(one_pass(train)) == [0, 1, 2, 3, 4]
+    assert train.head(5).labels.tolist() == [0, 1, 0, 1, 0]

@@ -1,0 +1,270 @@
+from __future__ import annotations
+
+import io
+import pickle
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from advnets.data.image_folder import files
+from advnets.data.image_folder.files import in_folder, in_zip
+from advnets.errors import DataError
+
+
+def png(level: int = 0) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4), level).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def zipped(path: Path, contents: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_a_zip_gives_what_was_put_in(tmp_path, method):
+    """Each picture's bytes come back by its name, in the order asked for, however compressed."""
+    contents = {f"d/{i}.png": png(i) for i in range(5)}
+    found = in_zip(zipped(tmp_path / "x.zip", contents, method))
+    assert [key.decode() for key in found.keys] == list(contents)
+    reader = pickle.loads(pickle.dumps(found.reader))
+    assert list(reader.read(found.keys[::-1])) == list(contents.values())[::-1]
+    assert found.name == "x"
+    assert found.size == sum(map(len, contents.values()))
+
+
+def test_names_in_a_zip_that_are_not_to_be_trusted(tmp_path):
+    """What leads out of the archive, and archives within, are named with their reasons."""
+    contents = {
+        "ok.png": png(),
+        "../up.png": png(),
+        "a/../../up.png": png(),
+        "/etc/root.png": png(),
+        "C:/windows.png": png(),
+        "..\\up.png": png(),
+        "inner.zip": b"PK",
+        ".hidden.png": png(),
+        "__MACOSX/._ok.png": b"junk",
+        "a/.DS_Store": b"junk",
+        "notes.txt": b"words",
+        "empty/": b"",
+    }
+    found = in_zip(zipped(tmp_path / "x.zip", contents))
+    assert found.keys == (b"etc/root.png", b"ok.png", b"windows.png")
+    out = "has a name that leads out of the archive"
+    assert {file.name: file.reason for file in found.broken} == {
+        "../up.png": out,
+        "a/../../up.png": out,
+        "inner.zip": "is an archive within the archive; unpack it first",
+    }
+    assert found.others == {".txt": 1}
+
+
+def test_broken_members_say_why(tmp_path, monkeypatch):
+    """A wrong checksum, an unknown method, a lock and a bomb are reasons, not crashes."""
+    path = zipped(tmp_path / "x.zip", {"a.png": png(), "b.png": png(1)}, zipfile.ZIP_STORED)
+    content = bytearray(path.read_bytes())
+    start = content.index(b"IHDR")
+    content[start + 5] ^= 1
+    path.write_bytes(content)
+    found = in_zip(path)
+    first, second = found.reader.read(found.keys)
+    assert "cannot be unpacked: Bad CRC-32" in str(first)
+    assert second == png(1)
+
+    locked = zipped(tmp_path / "locked.zip", {"a.png": png()})
+    content = bytearray(locked.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    locked.write_bytes(content)
+    assert [str(error) for error in in_zip(locked).reader.read([b"a.png"])] == ["is encrypted"]
+
+    strange = zipped(tmp_path / "strange.zip", {"a.png": png()})
+    content = bytearray(strange.read_bytes())
+    for mark, offset in ((b"PK\x01\x02", 10), (b"PK\x03\x04", 8)):
+        content[content.index(mark) + offset] = 77
+    strange.write_bytes(content)
+    [error] = in_zip(strange).reader.read([b"a.png"])
+    assert "cannot be unpacked" in str(error)
+
+    bomb = zipped(tmp_path / "bomb.zip", {"a.png": b"\0" * (1 << 21)})
+    assert bomb.stat().st_size < 1 << 12
+    monkeypatch.setattr(files, "MOST_BYTES", 1 << 20)
+    [error] = in_zip(bomb).reader.read([b"a.png"])
+    assert str(error) == "unpacks to more than 1 MiB, a bomb"
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"no zip at all" * 100])
+def test_no_zip(tmp_path, content):
+    """What is no zip is refused whole."""
+    (tmp_path / "x.zip").write_bytes(content)
+    with pytest.raises(DataError, match=r"x.zip is no zip file that can be read"):
+        in_zip(tmp_path / "x.zip")
+
+
+def test_a_zip_that_was_replaced_is_read_anew(tmp_path):
+    """The archive is kept open between reads, but not beyond its replacement."""
+    path = zipped(tmp_path / "x.zip", {"a.png": png(1)})
+    before = in_zip(path)
+    assert list(before.reader.read(before.keys)) == [png(1)]
+    zipped(path, {"a.png": png(2), "b.png": png(3)})
+    after = in_zip(path)
+    assert after.stamp != before.stamp
+    assert list(after.reader.read(after.keys)) == [png(2), png(3)]
+
+
+def test_the_stamp_of_a_folder_tells_every_change(tmp_path):
+    """Another name, another size, another time of change: another stamp; nothing changed: none."""
+    (tmp_path / "a.png").write_bytes(png())
+    (tmp_path / "b.png").write_bytes(png())
+    stamps = [in_folder(tmp_path).stamp, in_folder(tmp_path).stamp]
+    assert stamps[0] == stamps[1]
+    (tmp_path / "a.png").write_bytes(png() + b" ")
+    stamps.append(in_folder(tmp_path).stamp)
+    (tmp_path / "a.png").rename(tmp_path / "c.png")
+    stamps.append(in_folder(tmp_path).stamp)
+    (tmp_path / "b.png").touch()
+    stamps.append(in_folder(tmp_path).stamp)
+    assert len(set(stamps)) == 4
+
+
+def test_a_file_too_large_is_not_read(tmp_path, monkeypatch):
+    """What no picture takes is refused by its size alone."""
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(1 << 29)
+    found = in_folder(tmp_path)
+    [error] = found.reader.read(found.keys)
+    assert str(error) == "is 512 MiB large, more than a picture takes"
+
+
+def test_a_file_that_is_gone_or_locked(tmp_path, monkeypatch):
+    """A file that went away since it was found, or may not be read, is a reason."""
+    reader = in_folder(tmp_path).reader
+    [error] = reader.read([b"gone.png"])
+    assert str(error) == "cannot be read: No such file or directory"
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "mine.png").write_bytes(png())
+    monkeypatch.setattr("os.open", refuse)
+    [error] = reader.read([b"mine.png"])
+    assert str(error) == "cannot be read: Permission denied"
+
+
+def test_pictures_without_an_ending(tmp_path):
+    """Such a file is found by its content; text is not taken for one."""
+    (tmp_path / "picture").write_bytes(png(np.uint8(3).item()))
+    (tmp_path / "README").write_text("no picture")
+    found = in_folder(tmp_path)
+    assert found.keys == (b"picture",)
+    assert found.others == {"": 1}
+
+
+LAYOUT = ("train/cat/1.png", "train/dog/2.png", "train/caf\u00e9/3.png", "test/cat/4", "val/5.png")
+
+
+def in_utf8(name: str) -> bytes:
+    return name.encode()
+
+
+@pytest.mark.parametrize(
+    ("prefix", "encode", "flagged"),
+    [
+        ("", in_utf8, True),  # most programs
+        ("", in_utf8, False),  # macOS
+        ("", lambda name: name.encode("cp437"), False),  # MS-DOS
+        ("", lambda name: name.replace("/", "\\").encode("cp437"), False),  # old Windows
+        ("./", in_utf8, True),
+        ("/home/me/set/", in_utf8, True),
+        ("C:\\set\\", lambda name: name.replace("/", "\\").encode(), True),
+        ("set//.//", in_utf8, False),
+    ],
+)
+def test_a_zip_is_read_as_its_folder(tmp_path, prefix, encode, flagged):
+    """Entries of folders, their order, slashes, encodings and prefixes make no difference."""
+    folder = tmp_path / "folder"
+    for i, name in enumerate(LAYOUT):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(png(i))
+    members = {prefix + name: (folder / name).read_bytes() for name in reversed(LAYOUT)}
+    members |= {f"{prefix}train/": b"", f"{prefix}train/cat/": b""}
+    junk = {"__MACOSX/train/cat/._1.png": b"junk", f"{prefix}train/.DS_Store": b"junk"}
+    found = in_zip(raw_zip(tmp_path / "x.zip", members | junk, encode, flagged=flagged))
+    expected = in_folder(folder)
+    inner = prefix.replace("\\", "/").removeprefix("C:").replace("//.//", "/").lstrip("./")
+    assert [key.decode().removeprefix(inner) for key in found.keys] == [
+        key.decode() for key in expected.keys
+    ]
+    every = range(len(LAYOUT))
+    assert found.placing(every) == expected.placing(every)
+    assert list(found.reader.read(found.keys)) == list(expected.reader.read(expected.keys))
+    assert (found.others, found.broken) == (expected.others, expected.broken) == ({}, ())
+
+
+def raw_zip(path: Path, members: dict[str, bytes], encode, *, flagged: bool) -> Path:
+    """Write names as given bytes, flagged as UTF-8 or not, which zipfile itself does not do."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for number, content in enumerate(members.values()):
+            archive.writestr(f"{number:02}".ljust(60, "x"), content)
+    content = path.read_bytes()
+    for number, name in enumerate(members):
+        # A name is followed by an extra field that fills up what the placeholder was longer by.
+        raw = encode(name)
+        for mark, flags, length in ((b"PK\x03\x04", 6, 26), (b"PK\x01\x02", 8, 28)):
+            header = length + 4 if mark[2] == 3 else length + 18
+            start = content.index(f"{number:02}".ljust(60, "x").encode()) - header
+            assert content[start : start + 4] == mark
+            fill = 60 - len(raw)
+            content = b"".join(
+                (
+                    content[: start + flags],
+                    (0x800 if flagged else 0).to_bytes(2, "little"),
+                    content[start + flags + 2 : start + length],
+                    len(raw).to_bytes(2, "little"),
+                    fill.to_bytes(2, "little"),
+                    content[start + length + 4 : start + header],
+                    raw,
+                    b"\xfe\xca" + (fill - 4).to_bytes(2, "little") + bytes(fill - 4),
+                    content[start + header + 60 :],
+                )
+            )
+    path.write_bytes(content)
+    return path
+
+
+def test_info_zip_names_and_names_that_come_twice(tmp_path):
+    """The name of the extra field counts where it is of the name; of two files, the last one."""
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for raw, extra_of in (("a?.png", "a?.png"), ("b?.png", "other")):
+            info = zipfile.ZipInfo(raw)
+            name = f"{raw[0]}\u6c34.png".encode()
+            value = b"\1" + zlib.crc32(extra_of.encode()).to_bytes(4, "little") + name
+            info.extra = struct.pack("<HH", 0x7075, len(value)) + value
+            archive.writestr(info, png(1))
+        archive.writestr("c.png", png(2))
+        archive.writestr("./c.png", png(3))
+    found = in_zip(path)
+    assert [key.decode() for key in found.keys] == ["a\u6c34.png", "b?.png", "c.png"]
+    assert list(found.reader.read([b"c.png"])) == [png(3)]
+
+
+def test_links_in_a_zip_are_named(tmp_path):
+    link = zipfile.ZipInfo("link.png")
+    link.create_system, link.external_attr = 3, 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a.png", png())
+        archive.writestr(link, "a.png")
+    found = in_zip(tmp_path / "x.zip")
+    assert found.keys == (b"a.png",)
+    assert [file.name for file in found.broken] == ["link.png"]

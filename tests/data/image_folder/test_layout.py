@@ -1,0 +1,269 @@
+"""Splits and classes are what the folders are called, whoever made them."""
+
+from __future__ import annotations
+
+import unicodedata
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from advnets.data.image_folder.layout import Placing, placing, split_of
+
+OUT = "outside"
+
+
+def read(names: list[str]) -> dict[str, tuple[str, str | None]]:
+    """Each file's split, or OUT, and its class."""
+    found = placing([name.encode() for name in names])
+    labels = found.labels or (-1,) * len(names)
+    return {
+        name: (
+            OUT if i in found.outside else found.splits[i],
+            None if labels[i] < 0 or i in found.outside else found.classes[labels[i]],
+        )
+        for i, name in enumerate(names)
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        # Flat, by class, and by class within a folder around all.
+        ("a.png b.png", ":- :-"),
+        ("cat/a dog/b cat/c", ":cat :dog :cat"),
+        ("all/cat/a all/dog/b all/dog/c", ":cat :dog :dog"),
+        ("cat/a cat/b cat/c", ":- :- :-"),
+        ("cat/x/a cat/y/b dog/x/c", ":cat :cat :dog"),
+        # Splits, with and without classes, at any depth and in any spelling.
+        ("set/train/cat/a set/Val/dog/b set/test/cat/c", "train:- valid:- test:-"),
+        ("s/train/cat/a s/train/dog/d s/Val/dog/b", "train:cat train:dog valid:dog"),
+        ("train/a test/b training/c", "train:- test:- train:-"),
+        ("train/a train/b train/c", "train:- train:- train:-"),
+        ("cat/train/1 dog/train/2 cat/test/3", "train:cat train:dog test:cat"),
+        ("train2017/cat/1 train2017/dog/2 val2017/3", "train:cat train:dog valid:-"),
+        ("trainA/1 trainB/2 testA/3 testB/4", "train:A train:B test:A test:B"),
+        ("dev/train/1 dev/test/2", "train:- test:-"),
+        # The word in a longer name, where a folder beside it is of another split.
+        (
+            "seg_train/seg_train/a/1 seg_train/seg_train/b/2 seg_test/seg_test/a/3 seg_pred/4",
+            "train:a train:b test:a OUT",
+        ),
+        ("train_64x64/1 valid_64x64/2", "train:- valid:-"),
+        ("DIV2K_train_HR/1 DIV2K_valid_HR/2", "train:- valid:-"),
+        (
+            "ILSVRC2012_img_train/a/1 ILSVRC2012_img_train/b/2 ILSVRC2012_img_val/3",
+            "train:a train:b valid:-",
+        ),
+        (
+            "Final_Training/Images/0/1 Final_Training/Images/1/2 Final_Test/Images/3",
+            "train:0 train:1 test:-",
+        ),
+        (
+            "cat_train/1 cat_test/2 dog_train/3 dog_test/4",
+            "train:cat test:cat train:dog test:dog",
+        ),
+        ("my_train/a/1 my_train/b/2 test/a/3", "train:a train:b test:a"),
+        ("train/1 train_extra/2 val/3 test/4", "train:- train:- valid:- test:-"),
+        ("train.(1)/1 test.(1)/2", "train:- test:-"),
+        # It is part of a class's name otherwise.
+        ("bullet_train/1 car/2 bullet_train/3", ":bullet_train :car :bullet_train"),
+        ("bullet_train/1 car/2 test/3", ":bullet_train :car test:-"),
+        ("test_tube/1 flask/2 train/test_tube/3", "OUT OUT train:-"),
+        ("steam_train/1 model_train/2", ":steam_train :model_train"),
+        # One file out of line leaves the labels of the others.
+        ("cat/a dog/b cat/c dog/d e", ":cat :dog :cat :dog OUT"),
+        ("train/cat/1 train/dog/2 train/3 test/cat/4 5", "train:cat train:dog OUT test:cat OUT"),
+        # Too many files out of line: there are no classes, and all are used.
+        ("cat/a dog/b c d", ":- :- :- :-"),
+        # Other splits need no labels.
+        ("train/cat/1 train/dog/2 test/3", "train:cat train:dog test:-"),
+        (
+            "train/cat/1 train/dog/2 test/cat/3 unlabeled/4 unlabeled/5",
+            "train:cat train:dog test:cat unlabeled:- unlabeled:-",
+        ),
+        ("cat/1 dog/2 test/3 Unlabelled/4", ":cat :dog test:- unlabeled:-"),
+        ("train/cat/1 train/dog/2 train/unlabeled/3", "train:cat train:dog unlabeled:-"),
+        ("train/labeled/cat/1 train/labeled/dog/2", "train:cat train:dog"),
+        # A folder around or below the classes that holds everything is seen through.
+        ("train/cat/images/1 train/dog/images/2 val/images/3", "train:cat train:dog valid:-"),
+        ("train/images/cat/1 train/images/dog/2 val/cat/3", "train:cat train:dog valid:cat"),
+        ("train/images/cat/1 train/images/dog/2 train/3", "train:cat train:dog OUT"),
+        ("train/cat/1 train/dog/2 test/images/dog/3", "train:cat train:dog test:dog"),
+        # Folders of held-out pictures that are no training classes are no classes.
+        (
+            "train/cat/1 train/dog/2 test/monday/3 test/friday/4",
+            "train:cat train:dog test:- test:-",
+        ),
+        # Folders above those of the splits are classes, or sources that share classes.
+        (
+            "cat/train/images/1 dog/train/by-date/2 cat/test/images/3",
+            "train:cat train:dog test:cat",
+        ),
+        (
+            "A/train/cat/1 A/train/dog/2 B/train/cat/3 B/train/dog/4 B/test/cat/5",
+            "train:cat train:dog train:cat train:dog test:cat",
+        ),
+        # A train is a vehicle too.
+        ("bus/1 car/2 train/3", ":bus :car :train"),
+        ("train/bus/1 train/train/2 test/train/3", "train:bus train:train test:train"),
+        ("train/1 train/2 extra/3", "train:- train:- OUT"),
+        (
+            "bus/train/1 bus/test/2 train/train/3 train/test/4",
+            "train:bus test:bus train:train test:train",
+        ),
+    ],
+)
+def test_what_names_tell(names, expected):
+    files = names.split()
+    told = [
+        (OUT, None)
+        if one == "OUT"
+        else (one.partition(":")[0], None if one.endswith("-") else one.partition(":")[2])
+        for one in expected.split()
+    ]
+    assert read(files) == dict(zip(files, told, strict=True))
+
+
+def test_nothing():
+    assert placing([]) == Placing((), None, ())
+
+
+def test_spellings():
+    """Usual names of splits in any case are known; names that only begin like one are not."""
+    for name in (
+        "train",
+        "Training",
+        "TRAIN",
+        "trainset",
+        "train_images",
+        "train-2",
+        "images_train",
+    ):
+        assert split_of(name) == "train"
+    for name in ("val", "Valid", "validation", "dev", "val2017", "validation_set"):
+        assert split_of(name) == "valid"
+    for name in ("test", "testing", "Test Set", "test1", "testB"):
+        assert split_of(name) == "test"
+    for name in ("unlabeled", "Unlabelled", "unlabeled2017", "unsupervised", "no_labels"):
+        assert split_of(name) == "unlabeled"
+    for name in (
+        "",
+        "trains",
+        "trainer",
+        "valley",
+        "contest",
+        "tests",
+        "testament",
+        "devil",
+        "cat",
+    ):
+        assert split_of(name) is None
+
+
+def test_the_placing_of_some_files_is_theirs_in_the_order_asked_for():
+    found = placing([b"train/cat/1", b"train/dog/2", b"train/3", b"test/cat/4", b"train/dog/5"])
+    assert found.outside.keys() == {2}
+    part = found.part([3, 2, 1, 4])
+    assert part.splits == ("test", "train", "train", "train")
+    assert part.labels == (0, -1, 1, 1)
+    assert part.outside == {1: found.outside[2]}
+    assert (part.classes, part.notes) == (("cat", "dog"), ())
+
+
+def test_classes_that_are_not_unicode():
+    assert placing([b"\xff/a", b"b/c"]).classes == ("b", "\\xff")
+
+
+def test_two_forms_of_a_name_are_one_class():
+    """NFC, as most systems write é, and NFD, as macOS does, name the same class."""
+    names = [unicodedata.normalize(form, "café/1") for form in ("NFC", "NFD")]
+    assert names[0] != names[1]
+    found = placing([name.encode() for name in (*names, "dog/2")])
+    assert found.classes == ("café", "dog")
+    assert found.labels == (0, 0, 1)
+
+
+def test_what_might_be_read_in_two_ways_is_said():
+    assert placing([b"bus/1", b"train/2"]).notes == ("the folder train is read as a class",)
+    [note] = placing([b"cat/1", b"dog/2", b"3", b"4"]).notes
+    assert note.startswith("no classes are read, as 2 of 4 training files lie in no folder")
+    assert placing([b"cat/1", b"dog/2", b"cat/3"]).notes == ()
+    # Within training a folder named train is a class like any other.
+    assert placing([b"train/bus/1", b"train/train/2", b"extra/3"]).notes == ()
+
+
+@dataclass
+class Tree:
+    """Files by path, each with what it should be read as."""
+
+    files: dict[str, tuple[str, str | None]]
+
+    def add(self, *folders: str, split: str, label: str | None = None) -> None:
+        name = f"{len(self.files)}.png"
+        self.files["/".join((*filter(None, folders), name))] = split, label
+
+
+SPELLED = {
+    "train": ["train", "Train", "TRAINING", "train_images", "train2017"],
+    "valid": ["val", "Valid", "validation", "dev", "val2017"],
+    "test": ["test", "Testing", "TEST", "test_set", "test2017"],
+    "unlabeled": ["unlabeled", "Unlabelled", "unlabeled2017", "unsup"],
+}
+CLASSES = ["cat", "dog", "7", "café", "a b", "\u6c34"]
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> Tree:
+    """A data set as somebody might lay it out."""
+    tree = Tree({})
+    around = draw(st.sampled_from(["", "data", "my set/v2"]))
+    style = draw(st.sampled_from(["split above class", "class above split", "class"]))
+    names = [*CLASSES, "train"] if style == "split above class" else CLASSES
+    classes = draw(st.lists(st.sampled_from(names), min_size=2, max_size=4, unique=True))
+    spelled = {split: draw(st.sampled_from(each)) for split, each in SPELLED.items()}
+
+    def fill(split: str, label: str | None, between: str, n: int) -> None:
+        below = draw(st.sampled_from(["", "images", "by date/monday"])) if label else ""
+        own = label and unicodedata.normalize(draw(st.sampled_from(["NFC", "NFD"])), label)
+        folder = "" if split == "" else spelled[split]
+        above = (
+            (own or "", folder) if style == "class above split" else (folder, between, own or "")
+        )
+        for _ in range(n):
+            tree.add(around, *above, below, split=split, label=label)
+
+    training = "" if style == "class" else "train"
+    between = draw(st.sampled_from(["", "images"])) if style == "split above class" else ""
+    for label in classes:
+        fill(training, label, between, draw(st.integers(1, 5)))
+    labeled = len(tree.files)
+    for split in draw(st.lists(st.sampled_from(["valid", "test"]), unique=True)):
+        between = (
+            draw(st.sampled_from(["", "images", "x/y"])) if style != "class above split" else ""
+        )
+        if draw(st.booleans()):
+            for label in draw(st.lists(st.sampled_from(classes), min_size=1, unique=True)):
+                fill(split, label, between, draw(st.integers(1, 3)))
+        else:
+            fill(split, None, between, draw(st.integers(1, 3)))
+    # An unlabeled part beside the others, or within training.
+    inside = (spelled["train"],) if training and draw(st.booleans()) else ()
+    for _ in range(draw(st.integers(0, 3))):
+        tree.add(around, *inside, spelled["unlabeled"], split="unlabeled")
+    # Files out of line, few enough not to be the rule.
+    for _ in range(draw(st.integers(0, labeled // 2))):
+        tree.add(around, spelled["train"] if style == "split above class" else "", split=OUT)
+    return tree
+
+
+@given(trees(), st.randoms())
+@settings(max_examples=200, deadline=None)
+def test_random_trees(tree, random):
+    """Whatever the layout, splits and classes are those of the folders, in any order of files."""
+    names = list(tree.files)
+    random.shuffle(names)
+    assert read(names) == {name: tree.files[name] for name in names}
+    found = placing([name.encode() for name in names])
+    assert list(found.classes) == sorted({label for _, label in tree.files.values() if label})

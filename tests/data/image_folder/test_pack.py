@@ -1,0 +1,385 @@
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+import zlib
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from advnets.data.batch_transform import Feed
+from advnets.data.dataset import Pictures, Splits
+from advnets.data.image_folder import tasks, workers
+from advnets.data.image_folder.decode import Frame, decode
+from advnets.data.image_folder.open import find_pictures, open_collection
+from advnets.data.image_folder.pack import pack
+from advnets.data.image_folder.packed import open_pack
+from advnets.data.image_folder.random_crop import Uncut
+from advnets.data.loader import Batches
+from advnets.data.normalization import UnitScaling
+from advnets.errors import DataError, UsageError, WriteError
+from advnets.rng import Noise
+
+CPU = torch.device("cpu")
+FRAME = Frame(6, 8)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """120 pictures of two classes, of mixed shapes and formats."""
+    rng = np.random.default_rng(0)
+    place = tmp_path / "pictures"
+    for i in range(120):
+        inner = place / ("cat", "dog")[i % 2]
+        inner.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 256, (8 + i % 7, 9 + i % 11, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(inner / f"{i}.{('png', 'jpg', 'bmp')[i % 3]}")
+    return place
+
+
+def every(splits: Splits) -> list[Pictures | Uncut]:
+    return [part for part in (splits.train, splits.valid, splits.test) if part is not None]
+
+
+def test_a_pack_holds_what_decoding_gives(folder, tmp_path):
+    """Every picture is there once, decoded, with its class, in its split."""
+    splits = pack(find_pictures(folder), FRAME, tmp_path / "out")
+    expected = {
+        decode(path.read_bytes(), FRAME).tobytes(): path.parent.name for path in folder.rglob("*.*")
+    }
+    found = {
+        image.tobytes(): splits.classes[label]
+        for part in every(splits)
+        for image, label in zip(part.images, part.labels, strict=True)
+    }
+    assert found == expected
+    assert len(expected) == 120
+    assert splits.shape == (3, 6, 8)
+    assert (splits.name, splits.broken) == ("pictures", ())
+
+
+def test_pictures_are_mapped_not_read(folder, tmp_path):
+    """The arrays are the file's own pages; writing to them does not reach the file."""
+    splits = pack(find_pictures(folder), FRAME, tmp_path / "out")
+    assert isinstance(splits.train.images, np.memmap)
+    before = (tmp_path / "out" / "images.npy").read_bytes()
+    splits.train.images[:] = 0
+    assert (tmp_path / "out" / "images.npy").read_bytes() == before
+    feed = Batches(open_pack(tmp_path / "out").train, Feed(UnitScaling(), 4, 0, CPU))
+    assert feed.at(0).pictures.shape == (4, 3, 6, 8)
+
+
+def test_digest_is_that_of_the_pictures(folder, tmp_path):
+    """What is noted is what the arrays give; it depends on content, not on place or time."""
+    one = pack(find_pictures(folder), FRAME, tmp_path / "one")
+    unknown = Pictures(np.array(one.train.images), np.array(one.train.labels))
+    assert one.train.known == unknown.digest()
+    shutil.copytree(folder, tmp_path / "pictures2")
+    two = pack(find_pictures(tmp_path / "pictures2"), FRAME, tmp_path / "two")
+    assert two.digest() == one.digest()
+    other = pack(find_pictures(folder), Frame(8, 8), tmp_path / "three")
+    assert other.digest() != one.digest()
+
+
+@pytest.mark.parametrize("crop", ["centre", "fit", "random"])
+def test_broken_files_are_left_out(folder, tmp_path, crop):
+    """A few bad files are named; the good ones are packed without a gap."""
+    whole = pack(find_pictures(folder), Frame(6, 8, crop=crop), tmp_path / "whole")
+    (folder / "cat" / "bad.png").write_text("no picture")
+    (folder / "dog" / "empty.jpg").touch()
+    splits = pack(find_pictures(folder), Frame(6, 8, crop=crop), tmp_path / "out")
+    assert {file.name: file.reason for file in splits.broken} == {
+        "cat/bad.png": "is not a picture in a format that can be read",
+        "dog/empty.jpg": "is empty",
+    }
+    for part, before in zip(every(splits), every(whole), strict=True):
+        np.testing.assert_array_equal(part.read(slice(None)), before.read(slice(None)))
+        np.testing.assert_array_equal(part.labels, before.labels)
+    assert open_pack(tmp_path / "out").broken == splits.broken
+
+
+def test_uncut_pictures_are_cut_anew_each_time(tmp_path):
+    """With crop "random" every window of a picture is seen, and nothing but windows of it."""
+    place = tmp_path / "pictures"
+    place.mkdir()
+    rng = np.random.default_rng(1)
+    shapes = [(6, 8), (6, 11), (9, 8)]
+    pixels = [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(place / f"{i}.png")
+    splits = pack(find_pictures(place), Frame(6, 8, crop="random"), tmp_path / "out")
+    windows = {
+        image[y : y + 6, x : x + 8].transpose(2, 0, 1).tobytes()
+        for image in pixels
+        for y in range(image.shape[0] - 5)
+        for x in range(image.shape[1] - 7)
+    }
+    feed = Batches(splits.train, Feed(UnitScaling(), 3, 0, CPU))
+    gather = splits.train.on(CPU)
+    seen = {
+        image.numpy().tobytes()
+        for step in range(60)
+        for image in gather(torch.arange(3), Noise(0, step=step))
+    }
+    assert seen == windows
+    assert len(windows) == 1 + 4 + 4
+    assert torch.equal(feed.at(7).pictures, feed.at(7).pictures)
+    centre = {image.tobytes() for image in splits.train.read(slice(None))}
+    middle = [
+        image[(len(image) - 6) // 2 :][:6, (image.shape[1] - 8) // 2 :][:, :8] for image in pixels
+    ]
+    assert centre == {image.transpose(2, 0, 1).tobytes() for image in middle}
+    unknown = Uncut(splits.train.values, splits.train.places, splits.train.shape)
+    assert unknown.digest() == splits.train.digest()
+
+
+def test_many_processes_pack_what_one_does(folder, tmp_path, monkeypatch):
+    """However the work is shared out, the pack is the same."""
+    alone = pack(find_pictures(folder), FRAME, tmp_path / "alone")
+    loose = pack(find_pictures(folder), Frame(6, 8, crop="random"), tmp_path / "loose")
+    monkeypatch.setattr(workers, "_ENOUGH_FILES", 1)
+    monkeypatch.setattr(workers, "_CHUNK", 16)
+    together = pack(find_pictures(folder), FRAME, tmp_path / "together", progress=True)
+    assert together.digest() == alone.digest()
+    again = pack(find_pictures(folder), Frame(6, 8, crop="random"), tmp_path / "again")
+    assert again.digest() == loose.digest()
+
+
+def test_a_zip_is_packed_like_the_folder_in_it(folder, tmp_path):
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
+        for path in folder.rglob("*.*"):
+            archive.write(path, path.relative_to(folder).as_posix())
+    one = pack(find_pictures(folder), FRAME, tmp_path / "one")
+    two = pack(find_pictures(tmp_path / "z.zip"), FRAME, tmp_path / "two")
+    assert one.digest() == two.digest()
+
+
+def opened(folder: Path, frame: Frame = FRAME) -> Splits:
+    return open_collection(find_pictures(folder), frame)
+
+
+def test_packed_once(folder, cache, monkeypatch):
+    """The second time nothing is decoded; another frame, or another file, is packed anew."""
+    first = opened(folder)
+    monkeypatch.setattr(tasks, "decode", lambda *_: pytest.fail("decoded again"))
+    assert opened(folder).digest() == first.digest()
+    monkeypatch.undo()
+    monkeypatch.setenv("ADVNETS_CACHE", str(cache))
+    assert opened(folder, Frame(8, 8)).shape == (3, 8, 8)
+    (folder / "cat" / "0.png").unlink()
+    assert opened(folder).digest() != first.digest()
+    assert len(list((cache / "packs").glob("*/pack.json"))) == 3
+
+
+def changed(content: bytes, where: int) -> bytes:
+    """The content with three other bytes, of the same length."""
+    other = bytes(byte ^ 0x55 for byte in content[where : where + 3])
+    return content[:where] + other + content[where + 3 :]
+
+
+@pytest.mark.parametrize("crop", ["centre", "random"])
+def test_a_damaged_pack_in_the_cache_is_named_and_made_anew(folder, cache, caplog, crop):
+    """Three changed bytes in whatever file, a cut one, an absent one, and a pack of others."""
+    frame = Frame(6, 8, crop=crop)
+    digest = opened(folder, frame).digest_of_all()
+    [place] = (path.parent for path in (cache / "packs").glob("*/pack.json"))
+    names = sorted(path.name for path in place.iterdir())
+    assert len(names) == (3 if crop == "centre" else 4)
+    assert caplog.messages == []
+    for name in names:
+        whole = (place / name).read_bytes()
+        status = (place / name).stat()
+        for content in (changed(whole, len(whole) // 2), whole[: len(whole) // 2], None):
+            if content is None:
+                (place / name).unlink()
+            else:
+                (place / name).write_bytes(content)
+                os.utime(place / name, ns=(status.st_atime_ns, status.st_mtime_ns))
+            caplog.clear()
+            assert opened(folder, frame).digest_of_all() == digest
+            [message] = caplog.messages
+            assert message.endswith("; it is packed again now")
+            if name != "pack.json":
+                assert f"{place} is damaged: {name} is not as it was written" in message
+    opened(folder, Frame(8, 8))
+    [other] = {path.parent for path in (cache / "packs").glob("*/pack.json")} - {place}
+    shutil.rmtree(place)
+    other.rename(place)
+    caplog.clear()
+    assert opened(folder, frame).digest_of_all() == digest
+    assert caplog.messages == [f"{place} is a pack of other images; it is packed again now"]
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy", "pack.json"])
+def test_three_changed_bytes_of_a_pack_are_refused(folder, tmp_path, said, name):
+    """A pack that is opened by its path cannot be made anew, and is named."""
+    pack(find_pictures(folder), FRAME, tmp_path / "out")
+    path = tmp_path / "out" / name
+    content = path.read_bytes()
+    where = content.index(b'"cat"') + 1 if name == "pack.json" else len(content) - 9
+    new = content.replace(b'"cat"', b'"cow"') if name == "pack.json" else changed(content, where)
+    path.write_bytes(new)
+    code, _, errors = said("data", "check", tmp_path / "out")
+    assert code == 1
+    assert f"is damaged: {name} is not as it was written; pack the images again" in errors
+
+
+def sealed(record: dict[str, object]) -> str:
+    """A record with a checksum that is right, whatever it says."""
+    content = {name: value for name, value in record.items() if name != "checksum"}
+    checksum = zlib.crc32(json.dumps(content, sort_keys=True).encode())
+    return json.dumps(content | {"checksum": checksum})
+
+
+def test_a_pack_that_is_no_longer_whole_is_refused(folder, tmp_path):
+    """Opened by its own path, a damaged pack is a sentence, whatever is wrong with it."""
+    pack(find_pictures(folder), FRAME, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "pack.json").read_text())
+    wrong = [
+        "",
+        "[" * 100_000,
+        "[]",
+        "{}",
+        sealed(record | {"counts": [120, 60, 0, 0]}),
+        sealed(record | {"counts": [121, -1, 0, 0]}),
+        sealed(record | {"counts": [0, 60, 60, 0]}),
+        sealed(record | {"frame": {"height": 6, "width": 9}}),
+        sealed(record | {"frame": {"height": "6"}}),
+        sealed(record | {"broken": 3}),
+    ]
+    for text in wrong:
+        (tmp_path / "out" / "pack.json").write_text(text)
+        with pytest.raises(DataError, match="is no pack that can be read"):
+            open_pack(tmp_path / "out")
+    (tmp_path / "out" / "pack.json").write_text(json.dumps(record | {"version": 99}))
+    with pytest.raises(DataError, match="is a pack of version 99, but 3 was expected"):
+        open_pack(tmp_path / "out")
+
+
+def test_nothing_is_left_of_a_pack_that_failed(folder, tmp_path, monkeypatch):
+    """No room, no pictures, no permission: one sentence, and no half a pack."""
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 1 << 20))
+    with pytest.raises(DataError, match=r"takes 0 MiB, but .* has 1 MiB left; make room"):
+        pack(find_pictures(folder), FRAME, tmp_path / "out" / "pack")
+    monkeypatch.undo()
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "a.png").touch()
+    with pytest.raises(DataError, match=r"none of its 1 can be read \(a.png is empty\)"):
+        pack(find_pictures(tmp_path / "none"), FRAME, tmp_path / "out" / "pack")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UsageError, match="exists already"):
+        pack(find_pictures(folder), FRAME, tmp_path / "none")
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match="could not be written"):
+        pack(find_pictures(folder), FRAME, tmp_path / "file" / "pack")
+
+
+def test_a_cache_that_cannot_be_made(folder, tmp_path, monkeypatch):
+    """Where the cache may not lie, the sentence names the cure."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ADVNETS_CACHE", str(tmp_path / "file"))
+    with pytest.raises(DataError, match="set ADVNETS_CACHE to a folder that is yours"):
+        opened(folder)
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from advnets.data.registry import open_source
+print(open_source(sys.argv[1], size=256).digest())
+"""
+
+
+def process(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_killed_while_packing_the_next_one_begins_anew(folder, cache):
+    """kill -9 at some moment of packing leaves nothing that a later start trips over."""
+    for wait in (0.05, 0.3):
+        victim = process(folder)
+        deadline = time.monotonic() + 30
+        while not list(cache.glob("packs/.*.unfinished-pack")) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        time.sleep(wait)
+        os.killpg(victim.pid, signal.SIGKILL)
+        victim.communicate()
+    done = process(folder)
+    out, errors = done.communicate(timeout=60)
+    assert done.returncode == 0, errors
+    assert out.strip() == opened(folder, Frame(256, 256)).digest()
+    assert not list(cache.glob("packs/.*.unfinished-pack*"))
+
+
+def test_two_starts_at_once_pack_once(folder, cache):
+    """Of two processes one packs, and the other waits and takes its pack."""
+    both = [process(folder) for _ in range(2)]
+    results = [one.communicate(timeout=60) for one in both]
+    assert results[0][0] == results[1][0] != "", results
+    assert len(list((cache / "packs").glob("*/pack.json"))) == 1
+
+
+def test_an_unguarded_script_may_pack(folder, tmp_path):
+    """A script without `if __name__ == "__main__"` packs on all cores too."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from advnets.data.image_folder import workers\n"
+        "workers._ENOUGH_FILES = 1\n"
+        "from advnets.data import open_source\n"
+        f"print(len(open_source({str(folder)!r}, size=8).train))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 80
+    assert multiprocessing.active_children() == []
+
+
+def test_processes_that_decode_do_not_wait_for_torch():
+    """What is sent to them imports without it."""
+    heavy = "{'torch', 'datasets', 'pyarrow', 'scipy', 'matplotlib'}"
+    code = f"import sys, advnets.data.image_folder.workers; print({heavy} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_kill_between_lock_and_folder_leaves_nothing_for_good(folder, tmp_path):
+    lock = tmp_path / ".out.01234567.unfinished-pack-lock"
+    theirs = tmp_path / ".out.01234567.part"
+    lock.touch()
+    theirs.mkdir()
+    pack(find_pictures(folder), FRAME, tmp_path / "out")
+    assert not lock.exists()
+    assert theirs.exists()  # another program's
+
+
+def test_a_pack_that_another_process_has_made_meanwhile_is_kept(folder, tmp_path, monkeypatch):
+    def made_by_another(self, target):
+        target.mkdir()
+        (target / "pack.json").write_text("theirs")
+        os.rename(self, target)  # noqa: PTH104 - the real one
+
+    monkeypatch.setattr(Path, "rename", made_by_another)
+    with pytest.raises(UsageError, match="exists already"):
+        pack(find_pictures(folder), FRAME, tmp_path / "out")
+    assert (tmp_path / "out" / "pack.json").read_text() == "theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "pictures"]

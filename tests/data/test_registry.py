@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from advnets.config import Data
+from advnets.data.huggingface.columns import Hub
+from advnets.data.normalization import fit_scaling
+from advnets.data.registry import find_source, open_source
+from advnets.errors import DataError, UnknownNameError, UsageError
+
+
+def test_digits_need_no_files():
+    """The offline default opens by its name."""
+    assert open_source(Data()).name == "digits"
+
+
+def test_named_set_from_the_environment(real_data):
+    """MNIST is found where ADVNETS_DATA says."""
+    assert open_source(Data(source="mnist")).name == "mnist"
+
+
+def test_absent_sets_say_where_they_were_sought(tmp_path):
+    """A named set that is not there names both folders and the cure."""
+    cures = {
+        "mnist": "type: advnets data fetch mnist",
+        "cifar10": "unpack cifar-10-binary.tar.gz in",
+        "tfd": "put it in",
+    }
+    for name, cure in cures.items():
+        with pytest.raises(DataError) as caught:
+            open_source(Data(source=name, directory=str(tmp_path)))
+        assert cure in str(caught.value)
+        assert str(tmp_path / name) in str(caught.value)
+
+
+@pytest.mark.parametrize("source", ["minst", "x" * 5000, "a\0b", "~nobody-has-this-home/x"])
+def test_neither_name_nor_path(source):
+    """What is neither is told, with the nearest names."""
+    with pytest.raises(UnknownNameError, match="no data set, folder or file is called") as caught:
+        open_source(Data(source=source))
+    if source == "minst":
+        assert "did you mean mnist" in str(caught.value)
+
+
+def test_a_preset_for_own_pictures_asks_for_them():
+    with pytest.raises(UsageError, match="no pictures were given; say --data PATH"):
+        open_source(Data(source=""))
+
+
+def test_paths_are_known_by_what_they_hold(tmp_path, write_idx, monkeypatch):
+    """A folder of IDX files, one of pictures and a .mat open by their paths; no other file does."""
+    write_idx(tmp_path / "idx" / "train-images-idx3-ubyte", np.zeros((3, 2, 2)))
+    assert open_source(Data(source=str(tmp_path / "idx"))).shape == (1, 2, 2)
+    (tmp_path / "home" / "pictures").mkdir(parents=True)
+    Image.new("L", (4, 4)).save(tmp_path / "home" / "pictures" / "a.png")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert open_source(Data(source="~/pictures", size=6)).shape == (3, 6, 6)
+    cifar = tmp_path / "cifar"
+    cifar.mkdir()
+    (cifar / "data_batch_1.bin").touch()
+    with pytest.raises(DataError, match="10,000 records"):
+        open_source(Data(source=str(cifar)))
+    (tmp_path / "x.MAT").touch()
+    with pytest.raises(DataError, match="no MATLAB file"):
+        open_source(Data(source=str(tmp_path / "x.MAT")))
+    (tmp_path / "x.zip").touch()
+    with pytest.raises(DataError, match="no zip file that can be read"):
+        open_source(Data(source=str(tmp_path / "x.zip")))
+    (tmp_path / "x.tgz").touch()
+    with pytest.raises(DataError, match="file of no known kind"):
+        open_source(Data(source=str(tmp_path / "x.tgz")))
+
+
+def test_folder_of_another_user(tmp_path, monkeypatch):
+    """What may not be read is a sentence."""
+
+    def refuse(folder: Path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.raises(DataError, match=r"cannot be read \(Permission denied\)"):
+        open_source(Data(source=str(tmp_path)))
+
+
+def test_options_reach_the_source(tmp_path):
+    """What follows the colon is told to a name and to a path alike."""
+    assert open_source("ring:modes=3,n=50").classes == ("mode 0", "mode 1", "mode 2")
+    (tmp_path / "drawn.csv").write_text("0,0\n1,1\n")
+    drawn = open_source(f"{tmp_path}/drawn.csv:sd=0.5,n=20")
+    assert drawn.distribution is not None
+    assert len(drawn.train) == 20
+    for source, message in (
+        ("ring:mode=3", "no option of ring is called 'mode'; did you mean modes"),
+        ("digits:n=3", "digits takes no options, but 'n' came"),
+        (f"{tmp_path}:n=3", "takes no options, but 'n' came"),
+    ):
+        (tmp_path / "a.png").touch()
+        with pytest.raises(UsageError) as caught:
+            open_source(source)
+        assert message in str(caught.value)
+
+
+def test_public_and_by_fields(tmp_path):
+    """`advnets.data.open_source` takes a source and further fields of the config."""
+    from advnets import data
+
+    Image.new("RGB", (9, 5), "red").save(tmp_path / "a.png")
+    assert data.open_source is open_source
+    splits = data.open_source(str(tmp_path), size=8, width=12, channels=1, crop="fit")
+    assert splits.shape == (1, 8, 12)
+    assert open_source(Data(source=str(tmp_path)), size=16).shape == (3, 16, 16)
+
+
+def test_a_set_of_the_datasets_library():
+    """An object of that library opens too; what is none is a sentence."""
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(image=datasets.Image())
+    rows = {"image": [Image.new("L", (4, 4), i) for i in range(3)]}
+    splits = open_source(datasets.Dataset.from_dict(rows, features), size=4, channels=1)
+    assert sorted(splits.train.read(slice(None))[:, 0, 0, 0].tolist()) == [0, 1, 2]
+    with pytest.raises(UsageError, match="a int came as a data set"):
+        open_source(3)
+
+
+def test_a_name_of_the_hub(monkeypatch):
+    """hf: goes to the hub with the name and options after it."""
+    asked = []
+
+    def find(*told: object):
+        asked.append(told)
+        return open_source("digits")
+
+    monkeypatch.setattr("advnets.data.registry.find_hub_name", find)
+    data = Data(source="hf:owner/set:split=test,image=img")
+    find_source(data)
+    assert asked == [("owner/set", Hub(split="test", image="img"), data)]
+
+
+def test_points_and_pictures_have_scalings_of_their_own():
+    """Points under a scaling of pictures, and the reverse, are refused with the cure."""
+    for source, scaling, cure in (
+        ("ring", "unit", "say --scaling none or standard, or begin with the preset points"),
+        ("digits", "none", "say --scaling unit, symmetric or contrast"),
+    ):
+        with pytest.raises(UsageError, match=cure):
+            fit_scaling(scaling, open_source(source).train)

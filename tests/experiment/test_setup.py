@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from advnets import config
+from advnets.experiment import build_players, setup
+
+
+@pytest.mark.parametrize("scaling", ["unit", "symmetric", "contrast"])
+def test_the_mean_picture_is_the_mean_in_the_nets_range(tiny, scaling):
+    data = setup.open_data(replace(tiny.data, scaling=scaling))
+    pictures = torch.from_numpy(data.splits.train.images)
+    written = data.scaling.to_model(pictures).double().mean(0)
+    torch.testing.assert_close(setup.mean_picture(data).double(), written, rtol=1e-5, atol=1e-5)
+
+
+def test_initial_weights_are_a_function_of_the_seed_alone(tiny):
+    mean = torch.zeros(1, 8, 8)
+    torch.manual_seed(1)
+    first = build_players.players(tiny, 0, (1, 8, 8), mean)
+    after = torch.rand(1)
+    torch.manual_seed(1)
+    assert torch.equal(torch.rand(1), after)  # and the global generator is left alone
+    torch.manual_seed(2)
+    again = build_players.players(tiny, 0, (1, 8, 8), mean)
+    other = build_players.players(replace(tiny, seed=1), 0, (1, 8, 8), mean)
+    for name in first:
+        for a, b in zip(first[name].parameters(), again[name].parameters(), strict=True):
+            assert torch.equal(a, b)
+    assert not torch.equal(first["generator"].output.weight, other["generator"].output.weight)
+
+
+def test_steps_are_counted_out_from_epochs(tiny):
+    run = tiny.with_stage(replace(tiny.stage, steps=None, epochs=10))
+    data = setup.open_data(run.data)
+    resolved = setup.resolved(run, data.facts, config.Runtime("cpu", "float32", 1))
+    assert resolved.stage.steps == round(10 * 1197 / 20)
+
+
+@pytest.mark.parametrize(
+    ("game", "batches"),
+    [(config.Game(k=3), 3), (config.Game(updates="simultaneous"), 1), (config.ElboGame(), 1)],
+)
+def test_an_epoch_is_one_pass_however_often_d_moves_in_a_round(tiny, game, batches):
+    run = tiny.with_stage(replace(tiny.stage, steps=None, epochs=10, game=game))
+    data = setup.open_data(run.data)
+    resolved = setup.resolved(run, data.facts, config.Runtime("cpu", "float32", 1))
+    assert resolved.stage.steps == round(10 * 1197 / 20 / batches)
+    assert run.pictures_a_round == 20 * batches
+
+
+def test_a_run_of_less_than_half_a_batch_is_one_round(tiny):
+    run = tiny.with_stage(replace(tiny.stage, steps=None, epochs=1))
+    run = replace(run, data=replace(run.data, batch_size=4000))
+    data = setup.open_data(run.data)
+    assert setup.resolved(run, data.facts, run.runtime).stage.steps == 1
+
+
+def test_schedules_are_counted_out_once(tiny):
+    """Over a share of the run; a run that is made longer keeps what was counted."""
+    run = tiny.with_stage(replace(tiny.stage, steps=60, burn_in=0.25))
+    data, chosen = setup.open_data(run.data), config.Runtime("cpu", "float32", 1)
+    resolved = setup.resolved(run, data.facts, chosen)
+    assert resolved.stage.burn_in_steps == 15
+    longer = resolved.with_stage(replace(resolved.stage, steps=600))
+    assert setup.resolved(longer, data.facts, chosen).stage.burn_in_steps == 15
+    assert setup.table(resolved, data, 0, torch.device("cpu")).noise.over == 15
+    short = tiny.with_stage(replace(tiny.stage, steps=1, burn_in=0.01))
+    assert setup.resolved(short, data.facts, chosen).stage.burn_in_steps == 1

@@ -1,0 +1,280 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from advnets import config
+from advnets.errors import UsageError
+from advnets.games.gan import AdversarialNets, turns
+from advnets.losses import value_function
+from advnets.protocols import Batch
+from advnets.rng import Noise
+from advnets.training.step import repeats
+
+NOISE = Noise(seed=0)
+
+
+class Shift(nn.Module):
+    """G(z) = z + g, one number a picture."""
+
+    latent_dim = 1
+
+    def __init__(self, g):
+        super().__init__()
+        self.g = nn.Parameter(torch.tensor(g))
+
+    def latent(self, n, noise):
+        return noise.normal("latent", n, 1) * 0.1
+
+    def forward(self, z, noise=None):
+        return (z + self.g).reshape(-1, 1, 1, 1)
+
+
+class Quadratic(nn.Module):
+    """a(x) = b + w x - q x², concave in its weights as V is: D's own optimum is unique."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = nn.Parameter(torch.tensor([0.0, 0.3, 0.1]))
+
+    def forward(self, x, noise=None):
+        x = x.flatten()
+        b, w, q = self.weights
+        return b + w * x - q * x**2
+
+
+@pytest.fixture
+def players():
+    return {"generator": Shift(-1.0), "discriminator": Quadratic()}
+
+
+BATCH = Batch(torch.linspace(0.5, 1.5, 64).reshape(-1, 1, 1, 1))
+
+
+def value(players):
+    g, d = players["generator"], players["discriminator"]
+    fake = g(g.latent(64, NOISE.at(9)))
+    return value_function(d(BATCH.pictures), d(fake)).item()
+
+
+def moved(players, phase, player, rate):
+    loss = phase.losses(players, BATCH, NOISE.at(9)).losses[player]
+    parameters = list(players[player].parameters())
+    gradients = torch.autograd.grad(loss, parameters)
+    with torch.no_grad():
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter -= rate * gradient
+    return players
+
+
+def test_the_discriminators_step_ascends_v(players):
+    """On a quadratic toy, a small step of D raises V (Algorithm 1, line 4)."""
+    before = value(players)
+    phase = AdversarialNets(config.Game()).phases()[0]
+    assert value(moved(players, phase, "discriminator", 0.01)) > before + 1e-5
+
+
+@pytest.mark.parametrize("objective", ["minimax", "non-saturating"])
+def test_the_generators_step_descends_v(players, objective):
+    """On a quadratic toy, a small step of G lowers V, by either of its losses."""
+    before = value(players)
+    phase = AdversarialNets(config.Game(objective=objective)).phases()[1]
+    assert value(moved(players, phase, "generator", 0.01)) < before - 1e-5
+
+
+def test_the_toy_is_won_at_equilibrium(players):
+    """Played to the end, G's shift finds the data's mean and D(x) is 1/2."""
+    game = AdversarialNets(config.Game(k=5))
+    for step in range(600):
+        for phase in game.phases():
+            name = phase.name
+            for turn in range(phase.repeats):
+                noise = NOISE.at(step).under(f"{name}/{turn}")
+                loss = phase.losses(players, BATCH, noise).losses[name]
+                parameters = list(players[name].parameters())
+                with torch.no_grad():
+                    for parameter, gradient in zip(
+                        parameters, torch.autograd.grad(loss, parameters), strict=True
+                    ):
+                        parameter -= 0.3 * gradient
+    assert players["generator"].g.item() == pytest.approx(1.0, abs=0.1)
+    d_real = torch.sigmoid(players["discriminator"](BATCH.pictures)).mean().item()
+    assert d_real == pytest.approx(0.5, abs=0.05)
+
+
+def test_alternating_play_is_k_phases_and_one():
+    discriminator, generator = AdversarialNets(config.Game(k=3)).phases()
+    assert (discriminator.name, discriminator.repeats, discriminator.reads_data) == (
+        "discriminator",
+        3,
+        True,
+    )
+    assert (generator.name, generator.repeats, generator.reads_data) == ("generator", 1, False)
+
+
+@pytest.mark.parametrize(
+    ("observed", "expected"),
+    [
+        ({}, 4),  # nobody has looked yet
+        ({"d_real": 0.6, "d_fake": 0.5}, 4),
+        ({"d_real": 0.7, "d_fake": 0.4}, 4),
+        ({"d_real": 0.75, "d_fake": 0.25}, 1),
+        ({"d_real": 0.2, "d_fake": 0.9}, 4),
+        ({"d_real": 1.0, "d_fake": 0.0}, 1),
+    ],
+)
+def test_d_moves_k_times_while_its_lead_is_short_and_else_once(observed, expected):
+    spec = config.Game(k=4, lead=0.5)
+    discriminator, generator = AdversarialNets(spec).phases()
+    assert turns(4, 0.5, observed) == repeats(discriminator, observed) == expected
+    assert repeats(generator, observed) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"lead": 0.3, "k": 1}, r"say --game\.updates alternating --game\.k 2"),
+        ({"lead": 0.3, "k": 2, "updates": "simultaneous"}, r"--game\.updates alternating"),
+        ({"lead": 0.3, "k": 2, "relativistic": True}, "D judges pairs and has neither"),
+        ({"lead": 1.0, "k": 2}, "lead is 1.0; it must be less than 1"),
+        ({"lead": -0.1, "k": 2}, "lead is -0.1; it must be at least 0"),
+    ],
+)
+def test_a_lead_that_chooses_nothing_is_refused(options, said):
+    with pytest.raises(UsageError, match=said):
+        config.Game(**options)
+
+
+def test_simultaneous_play_is_one_phase_for_both(players):
+    (phase,) = AdversarialNets(config.Game(updates="simultaneous")).phases()
+    outcome = phase.losses(players, BATCH, NOISE)
+    assert set(outcome.losses) == {"discriminator", "generator"}
+
+
+def test_both_gradients_of_simultaneous_play_come_from_the_same_fakes(players):
+    """Each is the gradient that alternating play would take at the same place with that noise."""
+    (both,) = AdversarialNets(config.Game(updates="simultaneous")).phases()
+    apart = AdversarialNets(config.Game()).phases()
+    for phase, name in zip(apart, ("discriminator", "generator"), strict=True):
+        parameters = list(players[name].parameters())
+        together = torch.autograd.grad(both.losses(players, BATCH, NOISE).losses[name], parameters)
+        alone = torch.autograd.grad(phase.losses(players, BATCH, NOISE).losses[name], parameters)
+        for a, b in zip(together, alone, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_what_is_observed_is_d_of_x_d_of_gz_and_v(players):
+    outcome = AdversarialNets(config.Game()).phases()[0].losses(players, BATCH, NOISE)
+    d = players["discriminator"]
+    assert outcome.observed["d_real"].item() == pytest.approx(
+        torch.sigmoid(d(BATCH.pictures)).mean().item()
+    )
+    assert set(outcome.observed) == {"d_real", "d_fake", "value", "value/real", "value/fake"}
+    assert (
+        outcome.observed["value"] == outcome.observed["value/real"] + outcome.observed["value/fake"]
+    )
+    assert outcome.losses["discriminator"].item() == pytest.approx(
+        -outcome.observed["value"].item() / 2
+    )
+
+
+def test_the_discriminators_phase_leaves_no_gradient_for_the_generator(players):
+    phase = AdversarialNets(config.Game()).phases()[0]
+    loss = phase.losses(players, BATCH, NOISE).losses["discriminator"]
+    (gradient,) = torch.autograd.grad(loss, [players["generator"].g], allow_unused=True)
+    assert gradient is None
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_penalties_are_of_the_slope_on_real_and_generated_pictures(players, updates):
+    """For a(x) = b + w x - q x² the slope is w - 2 q x; its square enters D's loss by γ/2."""
+    plain, penalised = (
+        AdversarialNets(config.Game(updates=updates, r1=r1, r2=r2)).phases()[0]
+        for r1, r2 in ((0.0, 0.0), (3.0, 5.0))
+    )
+    without = plain.losses(players, BATCH, NOISE)
+    with_penalty = penalised.losses(players, BATCH, NOISE)
+    g = players["generator"]
+    x, fake = BATCH.pictures, g(g.latent(64, NOISE))
+    _, w, q = players["discriminator"].weights
+    of_real, of_fake = ((w - 2 * q * at).square().mean() for at in (x, fake))
+    torch.testing.assert_close(
+        with_penalty.losses["discriminator"] - without.losses["discriminator"],
+        1.5 * of_real + 2.5 * of_fake,
+    )
+    assert with_penalty.observed["slope/real"].item() == pytest.approx(of_real.item())
+    assert with_penalty.observed["slope/fake"].item() == pytest.approx(of_fake.item())
+    parameters = list(players["discriminator"].parameters())
+    gradients = [
+        torch.autograd.grad(loss, parameters, retain_graph=True)[0]
+        for loss in (
+            with_penalty.losses["discriminator"] - without.losses["discriminator"],
+            1.5 * of_real + 2.5 * of_fake,
+        )
+    ]
+    torch.testing.assert_close(*gradients)
+
+
+@pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
+def test_a_relativistic_game_judges_pairs(players, updates):
+    """Each picture against the sample of the same row, for both players; penalties stay D's own."""
+    game = AdversarialNets(config.Game(updates=updates, relativistic=True, r1=3.0))
+    outcomes = [phase.losses(players, BATCH, NOISE) for phase in game.phases()]
+    first, last = outcomes[0], outcomes[-1]
+    net, g = players["discriminator"], players["generator"]
+    fake = g(g.latent(64, NOISE))
+    difference = net(BATCH.pictures) - net(fake)
+    softplus = torch.nn.functional.softplus
+    _, w, q = net.weights
+    slope = (w - 2 * q * BATCH.pictures).square().mean()
+    torch.testing.assert_close(
+        first.losses["discriminator"], softplus(-difference).mean() + 1.5 * slope
+    )
+    torch.testing.assert_close(last.losses["generator"], softplus(difference).mean())
+    seen = {name: value.item() for name, value in first.observed.items()}
+    assert seen["d_pair"] == pytest.approx(torch.sigmoid(difference).mean().item())
+    assert seen["value_pair"] == pytest.approx(torch.sigmoid(difference).log().mean().item())
+    # No probability of one picture is observed: any number may be added to all logits.
+    assert not {"d_real", "d_fake", "value"} & seen.keys()
+    gradients = [
+        torch.autograd.grad(loss, [g.g], retain_graph=True)[0]
+        for loss in (last.losses["generator"], softplus(difference).mean())
+    ]
+    torch.testing.assert_close(*gradients)
+
+
+def test_penalties_leave_the_generators_loss_as_it_is(players):
+    for updates, phase in (("alternating", 1), ("simultaneous", 0)):
+        losses = [
+            AdversarialNets(config.Game(updates=updates, r1=gamma, r2=gamma))
+            .phases()[phase]
+            .losses(players, BATCH, NOISE)
+            .losses["generator"]
+            for gamma in (0.0, 10.0)
+        ]
+        assert losses[0].item() == losses[1].item()
+
+
+def test_shared_fakes_are_those_that_the_discriminator_has_seen(players):
+    """G's loss is of the very samples, though D has moved since, and its gradient reaches G."""
+    discriminator, generator = AdversarialNets(config.Game(fakes="shared")).phases()
+    seen = discriminator.losses(players, BATCH, NOISE.under("0"))
+    assert torch.equal(
+        seen.handed, players["generator"](players["generator"].latent(64, NOISE.under("0")))
+    )
+    gradients = torch.autograd.grad(
+        seen.losses["discriminator"], [players["generator"].g], allow_unused=True
+    )
+    assert gradients == (None,)
+    with torch.no_grad():
+        players["discriminator"].weights += 0.1
+    loss = generator.losses(players, replace(BATCH, handed=seen.handed), NOISE.under("1"))
+    logits = players["discriminator"](seen.handed)
+    torch.testing.assert_close(
+        loss.losses["generator"], torch.nn.functional.softplus(-logits).mean()
+    )
+    (gradient,) = torch.autograd.grad(loss.losses["generator"], [players["generator"].g])
+    assert gradient.item() != 0

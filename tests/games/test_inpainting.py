@@ -1,0 +1,86 @@
+"""The game of completions: its masks, and who sees them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from advnets import config
+from advnets.errors import UsageError
+from advnets.experiment.inpainting import _nearest, _of_hidden
+from advnets.games.inpainting import CompletionNets, masks
+from advnets.models.inpainting import Completer
+from advnets.models.latent_prior import Prior
+from advnets.models.mlp import MLPDiscriminator
+from advnets.protocols import Batch
+from advnets.rng import Noise
+
+NOISE = Noise(11)
+
+
+def test_masks_hide_what_they_say():
+    known = {kind: masks((kind,), 400, 12, 16, NOISE) for kind in ("pixels", "boxes", "halves")}
+    assert all(set(some.unique().tolist()) <= {0.0, 1.0} for some in known.values())
+    assert masks(("all",), 3, 12, 16, NOISE).sum() == 0
+    halves = known["halves"].flatten(1).mean(1)
+    assert halves.unique().tolist() == [0.5]
+    assert len(known["halves"].flatten(1).unique(dim=0)) == 4
+    shares = known["pixels"].flatten(1).mean(1)
+    assert shares.min() < 0.1 < 0.9 < shares.max()
+    for mask in known["boxes"][:50, 0]:
+        hidden = mask == 0
+        rows, columns = hidden.any(1), hidden.any(0)
+        assert hidden.sum() == rows.sum() * columns.sum() > 0  # one whole box
+        assert 3 <= rows.sum() <= 9
+        assert 4 <= columns.sum() <= 12
+    heights = (known["boxes"] == 0).any(3).sum(2)
+    widths = (known["boxes"] == 0).any(2).sum(2)
+    assert (heights.min().item(), heights.max().item()) == (3, 9)
+    assert (widths.min().item(), widths.max().item()) == (4, 12)
+
+
+def test_d_of_a_completion_sees_the_masks_that_g_was_given(linear_g):
+    seen = {}
+
+    class G(Completer):
+        def given(self, z, pictures, known):
+            seen["g"] = known
+            return super().given(z, pictures, known)
+
+    class D(MLPDiscriminator):
+        def forward(self, x, noise=None):
+            seen["d"] = x[:, 1:]
+            return super().forward(x, noise)
+
+    players = {
+        "generator": G(linear_g(2 + 4, 1, 1, 2), (1, 1, 2), Prior("normal", 2)),
+        "discriminator": D((1, 1, 4), config.MLPDiscriminator(units=(8,))),
+    }
+    batch = Batch(NOISE.normal("x", 40, 1, 1, 2))
+    for phase in CompletionNets(config.CompletionGame()).phases():
+        phase.losses(players, batch, NOISE)
+        assert torch.equal(seen["d"][-40:], seen["g"])
+
+
+def test_the_nearest_picture_is_nearest_in_what_is_known():
+    """Each picture has a mask of its own; by hand, picture by picture."""
+    test, train = NOISE.uniform("tests", 40, 1, 6, 6), NOISE.uniform("train", 200, 1, 6, 6)
+    known = NOISE.keep_mask("known", 40, 1, 6, 6, keep=0.5)
+    apart = ((test[:, None] - train[None]) * known[:, None]).square().flatten(2).sum(2)
+    assert torch.equal(_nearest(test, known, train), train[apart.argmin(1)])
+
+
+def test_what_cannot_be_played_is_said():
+    with pytest.raises(UsageError, match="masks is empty; give at least one of pixels"):
+        config.CompletionGame(masks=())
+    with pytest.raises(UsageError, match="fakes are shared in a completion game"):
+        config.CompletionGame(fakes="shared")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_how_completions_differ_is_of_hidden_pixels_of_all_channels(channels):
+    """Uniform completions have a variance of 1/12, what is seen of a picture none."""
+    known = masks(("halves",), 50, 8, 8, NOISE)
+    drawn = NOISE.uniform("drawn", 40 * 50, channels, 8, 8).unflatten(0, (40, 50))
+    differing = torch.where(known == 1, 0.5, drawn).var(0)
+    assert _of_hidden(differing, known) == pytest.approx(1 / 12, rel=0.02)

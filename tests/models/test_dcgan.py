@@ -1,0 +1,340 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from advnets.errors import UsageError
+from advnets.models.dcgan import Discriminator, Generator, Layer
+from advnets.models.latent_prior import Prior
+from advnets.models.layers import FromPoint, ToPoint
+from advnets.models.resolution import chain
+from advnets.rng import Noise
+
+SMALL = {"width": 4, "kernel": 4}
+
+
+def plain_generator(latent_dim, channels, colours):
+    """The 64 x 64 generator written out, as a list of layers."""
+    c = channels
+    return nn.Sequential(
+        nn.ConvTranspose2d(latent_dim, 8 * c, 4, 1, 0, bias=False),
+        *(nn.BatchNorm2d(8 * c), nn.ReLU()),
+        nn.ConvTranspose2d(8 * c, 4 * c, 4, 2, 1, bias=False),
+        *(nn.BatchNorm2d(4 * c), nn.ReLU()),
+        nn.ConvTranspose2d(4 * c, 2 * c, 4, 2, 1, bias=False),
+        *(nn.BatchNorm2d(2 * c), nn.ReLU()),
+        nn.ConvTranspose2d(2 * c, c, 4, 2, 1, bias=False),
+        *(nn.BatchNorm2d(c), nn.ReLU()),
+        nn.ConvTranspose2d(c, colours, 4, 2, 1, bias=False),
+        nn.Tanh(),
+    )
+
+
+def plain_discriminator(channels, colours):
+    """The 64 x 64 discriminator written out."""
+    c = channels
+    return nn.Sequential(
+        *(nn.Conv2d(colours, c, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)),
+        *(nn.Conv2d(c, 2 * c, 4, 2, 1, bias=False), nn.BatchNorm2d(2 * c), nn.LeakyReLU(0.2)),
+        *(nn.Conv2d(2 * c, 4 * c, 4, 2, 1, bias=False), nn.BatchNorm2d(4 * c), nn.LeakyReLU(0.2)),
+        *(nn.Conv2d(4 * c, 8 * c, 4, 2, 1, bias=False), nn.BatchNorm2d(8 * c), nn.LeakyReLU(0.2)),
+        nn.Conv2d(8 * c, 1, 4, 1, 0, bias=False),
+    )
+
+
+def given_weights(plain, ours):
+    """Layer by layer; each kind comes in the same order in both."""
+    for kind in (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d):
+        mine, theirs = ([m for m in net.modules() if isinstance(m, kind)] for net in (ours, plain))
+        assert len(mine) == len(theirs)
+        for a, b in zip(mine, theirs, strict=True):
+            b.load_state_dict(a.state_dict())
+    return plain
+
+
+def test_the_generator_is_the_list_of_layers_that_the_paper_draws():
+    ours = Generator((3, 64, 64), **SMALL)
+    z = ours.latent(5, Noise(0))
+    plain = given_weights(plain_generator(100, 4, 3), ours)
+    torch.testing.assert_close(ours(z), plain(z[:, :, None, None]))
+
+
+def test_the_discriminator_is_the_list_of_layers_that_the_paper_draws():
+    ours = Discriminator((3, 64, 64), **SMALL)
+    x = torch.randn(5, 3, 64, 64)
+    torch.testing.assert_close(ours(x), given_weights(plain_discriminator(4, 3), ours)(x).flatten())
+
+
+def test_stacked_batches_have_batch_statistics_of_their_own():
+    """One call on both gives what two calls give, the running statistics too."""
+    one, two = (Discriminator((1, 16, 16), **SMALL) for _ in range(2))
+    two.load_state_dict(one.state_dict())
+    real, fake = torch.randn(6, 1, 16, 16), 3 + torch.randn(6, 1, 16, 16)
+    together = one(torch.cat((real, fake)), Noise(0).stacked("real", "fake"))
+    assert torch.equal(together, torch.cat((two(real), two(fake))))
+    for a, b in zip(one.buffers(), two.buffers(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_sizes_as_tutorials_have_them():
+    """3.58 and 2.77 million parameters, as in PyTorch's own example."""
+    nets = Generator((3, 64, 64), kernel=4), Discriminator((3, 64, 64), kernel=4)
+    assert [parameters(net) for net in nets] == [3_576_704, 2_765_568]
+
+
+def test_the_published_sizes():
+    """Radford et al. 2015, figure 1: maps of 1024, 512, 256, 128 and kernels of 5."""
+    g = Generator((3, 64, 64), width=128)
+    maps = [layer.norm.num_features for layer in g.layers]
+    assert maps == [1024, 512, 256, 128]
+    kernels = [g.layers[0].inner.kernel_size, *(c.kernel_size for c in convolutions(g)[1:])]
+    assert kernels == [(4, 4), (5, 5), (5, 5), (5, 5), (5, 5)]
+    weights = 100 * 1024 * 16 + 25 * (1024 * 512 + 512 * 256 + 256 * 128 + 128 * 3)
+    assert parameters(g) == weights + 2 * sum(maps)
+
+
+def parameters(net):
+    return sum(p.numel() for p in net.parameters())
+
+
+def convolutions(net):
+    return [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d)]
+
+
+def layers(net):
+    return [*net.layers, net.last]
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 64), (3, 48, 96)])
+class TestFiveRules:
+    """Walk the modules and hold each rule against them.
+
+    What the rules allow is not counted: the projection of z, D's final logit. (The paper's own
+    conditional net has fully connected layers; it is exempt.)
+    """
+
+    def test_strides_instead_of_pooling(self, shape):
+        g, d = Generator(shape), Discriminator(shape)
+        for net in (g, d):
+            kinds = {type(m) for m in net.modules()}
+            allowed = {nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.Identity, nn.ModuleList}
+            assert kinds <= allowed | {Layer, Generator, Discriminator, Prior, FromPoint, ToPoint}
+        up, down = convolutions(g)[1:], convolutions(d)[:-1]
+        assert {type(m) for m in up} == {nn.ConvTranspose2d}
+        assert {type(m) for m in down} == {nn.Conv2d}
+        assert all(max(m.stride) == 2 for m in (*up, *down))
+
+    def test_batch_norm_but_not_at_the_output_of_g_nor_the_input_of_d(self, shape):
+        g, d = Generator(shape), Discriminator(shape)
+        normed = [[isinstance(m.norm, nn.BatchNorm2d) for m in layers(net)] for net in (g, d)]
+        assert normed[0] == [True] * len(g.layers) + [False]
+        assert normed[1] == [False] + [True] * (len(d.layers) - 1) + [False]
+
+    def test_no_hidden_fully_connected_layer(self, shape):
+        """A convolution as large as its maps is one: only where z enters or the logit leaves."""
+        g, d = Generator(shape), Discriminator(shape)
+        sizes = seen_sizes(g, g.latent(2, Noise(0)))
+        assert not any(isinstance(m, nn.Linear) for net in (g, d) for m in net.modules())
+        assert sizes[0] == (1, 1)
+        assert all(min(size) >= 3 for size in sizes[1:])
+        sizes = seen_sizes(d, torch.zeros(2, *shape))
+        assert all(min(size) >= 3 for size in sizes)
+        last = convolutions(d)[-1]
+        assert last.kernel_size == sizes[-1]
+        assert last.out_channels == 1
+
+    def test_rectifiers_in_g_and_tanh_at_its_output(self, shape):
+        g, negative = Generator(shape), torch.tensor([-1.0, 2.0])
+        for layer in g.layers:
+            assert layer.activate(negative).tolist() == [0, 2]
+        assert torch.equal(g.squash(negative), torch.tanh(negative))
+
+    def test_leaky_rectifiers_in_d(self, shape):
+        for layer in Discriminator(shape).layers:
+            torch.testing.assert_close(
+                layer.activate(torch.tensor([-1.0, 2.0])), torch.tensor([-0.2, 2.0])
+            )
+
+
+def seen_sizes(net, x):
+    """Height and width of what each convolution is given."""
+    sizes = []
+    for conv in convolutions(net):
+        conv.register_forward_pre_hook(lambda _, given: sizes.append(tuple(given[0].shape[2:])))
+    net(x)
+    return sizes
+
+
+REACHED = [(8, 8), (10, 14), (12, 12), (28, 28), (24, 40), (32, 64), (96, 48), (8, 64), (12, 32)]
+
+
+@pytest.mark.parametrize("size", REACHED)
+@pytest.mark.parametrize("kernel", [2, 3, 4, 5, 6])
+@pytest.mark.parametrize("resampling", ["strides", "pooling"])
+def test_sizes_that_doublings_reach(size, kernel, resampling):
+    shape, options = (2, *size), {"width": 2, "kernel": kernel, "resampling": resampling}
+    g, d = Generator(shape, latent_dim=3, **options), Discriminator(shape, **options)
+    fake = g(g.latent(2, Noise(0)))
+    assert fake.shape == (2, *shape)
+    assert d(fake).shape == (2,)
+
+
+def test_every_size_that_a_base_of_3_to_7_doubled_makes_is_reached_and_no_other():
+    reached = {base << n for base in (3, 4, 5, 6, 7) for n in range(1, 9)}
+    for side in range(1, 400):
+        try:
+            base, strides = chain((3, side, side))
+        except UsageError:
+            assert side < 8 or side not in reached
+            continue
+        assert side in reached
+        assert side >= 8
+        assert base[0] << len(strides) == side
+        assert strides == ((2, 2),) * len(strides)
+
+
+def test_a_side_with_fewer_doublings_takes_them_last():
+    assert chain((3, 32, 64)) == ((4, 4), ((1, 2), (2, 2), (2, 2), (2, 2)))
+    assert chain((3, 24, 40)) == ((3, 5), ((2, 2),) * 3)
+    assert chain((3, 12, 32)) == ((3, 4), ((1, 2), (2, 2), (2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("shape", "nearest"),
+    [((3, 63, 63), "64"), ((1, 4, 4), "8"), ((3, 33, 64), "32x64"), ((1, 6, 8), "8x8")],
+)
+def test_other_sizes_are_refused_and_the_nearest_told(shape, nearest):
+    for net in (Generator, Discriminator):
+        with pytest.raises(UsageError) as caught:
+            net(shape)
+        assert str(caught.value) == (
+            f"pictures of {shape[1]} x {shape[2]} came to convolutional nets, whose sides are "
+            f"3, 4, 5, 6 or 7 doubled some times, and 8 or more; the nearest --size is {nearest}"
+        )
+
+
+def test_initial_weights_are_normal_with_deviation_002():
+    g = Generator((3, 64, 64))
+    weights = g.layers[1].inner.weight
+    assert (weights.mean().item(), weights.std().item()) == pytest.approx((0, 0.02), abs=1e-3)
+    gains = torch.cat([layer.norm.weight for layer in g.layers])
+    assert (gains.mean().item(), gains.std().item()) == pytest.approx((1, 0.02), abs=3e-3)
+    assert all((layer.norm.bias == 0).all() for layer in g.layers)
+
+
+def test_the_prior_is_the_papers():
+    z = Generator((1, 8, 8), width=2).latent(1000, Noise(0))
+    assert (z.min().item(), z.max().item()) == pytest.approx((-1, 1), abs=1e-3)
+
+
+@pytest.mark.parametrize("dense", [(), (6,), (6, 5)])
+def test_the_class_comes_to_every_layer(dense):
+    """With all weights of z and x at 0 the class alone decides, and without it nothing does."""
+    options = {"width": 2, "dense": dense, "classes": 3, "batch_norm": False}
+    g, d = Generator((1, 16, 16), 4, **options), Discriminator((1, 16, 16), **options)
+    for net in (g, d):
+        for number, conv in enumerate(convolutions(net)):
+            other = torch.autograd.grad(
+                call(net, torch.tensor([0, 1, 2])).sum(), conv.weight, retain_graph=False
+            )[0]
+            axis = 0 if isinstance(conv, nn.ConvTranspose2d) else 1
+            to_classes = other.transpose(0, axis)[-3:]
+            assert (to_classes != 0).any(), number
+    assert not torch.equal(call(g, torch.tensor([0, 0, 0])), call(g, torch.tensor([1, 1, 1])))
+    assert not torch.equal(call(d, torch.tensor([0, 0, 0])), call(d, torch.tensor([1, 1, 1])))
+
+
+def call(net, labels):
+    if isinstance(net, Generator):
+        return net(net.latent(3, Noise(0), labels))
+    return net(torch.linspace(-1, 1, 3 * 256).view(3, 1, 16, 16), None, labels)
+
+
+def test_a_latent_ends_in_its_class():
+    g = Generator((1, 8, 8), 4, 2, classes=3)
+    z = g.latent(3, Noise(0), torch.tensor([2, 0, 1]))
+    assert z.shape == (3, 7)
+    assert z[:, 4:].tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
+    drawn = g.latent(3000, Noise(0))
+    assert drawn[:, 4:].mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
+    assert torch.equal(z[:, :4], drawn[:3, :4])
+
+
+def test_a_conditional_d_wants_labels():
+    d = Discriminator((1, 8, 8), 2, classes=3)
+    with pytest.raises(UsageError, match="without labels to a discriminator of 3 classes"):
+        d(torch.zeros(2, 1, 8, 8))
+
+
+def test_stacked_batches_have_labels_of_their_own():
+    d = Discriminator((1, 8, 8), 2, classes=3)
+    real, fake = torch.randn(4, 1, 8, 8), torch.randn(4, 1, 8, 8)
+    labels = torch.tensor([0, 1, 2, 0]), torch.tensor([2, 2, 1, 0])
+    stacked = Noise(0).stacked("real", "fake")
+    together = d(torch.cat((real, fake)), stacked, torch.cat(labels))
+    assert torch.equal(together, torch.cat((d(real, None, labels[0]), d(fake, None, labels[1]))))
+
+
+def test_feature_maps_are_those_of_all_convolutions():
+    d = Discriminator((3, 32, 32), 4, dense=(5,))
+    maps = d.feature_maps(torch.zeros(2, 3, 32, 32))
+    assert [tuple(m.shape[1:]) for m in maps] == [(4, 16, 16), (8, 8, 8), (16, 4, 4)]
+
+
+def test_folded_it_is_the_same_function():
+    """Of running statistics, as sampling takes them; the net itself stays as it is."""
+    g = Generator((3, 32, 32), **SMALL)
+    z = g.latent(16, Noise(0))
+    for _ in range(3):
+        g(z)
+    folded = g.folded()
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    assert g.training
+    torch.testing.assert_close(folded(z), g.eval()(z), rtol=1e-4, atol=1e-5)
+
+
+class TestSpectralNorm:
+    """Every layer of D has a largest singular value of 1, however its weights are scaled."""
+
+    def test_singular_values(self):
+        d = Discriminator((3, 16, 16), 4, batch_norm=False, spectral_norm=True)
+        x = torch.randn(2, 3, 16, 16)
+        with torch.no_grad():
+            for conv in convolutions(d):
+                conv.parametrizations.weight.original.mul_(7)
+            for _ in range(200):  # what is left of the second largest falls as a power of them
+                d(x)
+        for conv in convolutions(d):
+            largest = torch.linalg.matrix_norm(conv.weight.flatten(1), 2)
+            assert largest.item() == pytest.approx(1.0, abs=1e-3)
+
+    def test_it_is_a_function_of_the_weights_up_to_scale(self):
+        d = Discriminator((1, 8, 8), 4, batch_norm=False, spectral_norm=True).eval()
+        x = torch.randn(2, 1, 8, 8)
+        before = d(x)
+        with torch.no_grad():
+            for conv in convolutions(d):
+                conv.parametrizations.weight.original.mul_(0.5)
+        torch.testing.assert_close(d(x), before)
+
+    def test_a_copy_is_one_and_so_is_what_its_state_is_loaded_into(self):
+        d, other = (Discriminator((1, 8, 8), 4, spectral_norm=True) for _ in range(2))
+        copied, x = copy.deepcopy(d), torch.randn(2, 1, 8, 8)
+        other.load_state_dict(d.state_dict())
+        before = d(x)
+        assert torch.equal(copied(x), before)
+        assert torch.equal(other(x), before)
+        for mine, its in zip(d.buffers(), copied.buffers(), strict=True):
+            assert mine.data_ptr() != its.data_ptr()
+
+    def test_in_bfloat16_too(self):
+        d = Discriminator((1, 8, 8), 4, batch_norm=False, spectral_norm=True)
+        x = torch.randn(8, 1, 8, 8, requires_grad=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = d(x)
+        (slope,) = torch.autograd.grad(logits.sum(), x, create_graph=True)
+        gradients = torch.autograd.grad(slope.square().sum(), d.parameters(), allow_unused=True)
+        assert all(g is None or torch.isfinite(g).all() for g in gradients)

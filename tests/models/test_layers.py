@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from advnets.errors import UsageError
+from advnets.models import dcgan, resnet
+from advnets.models.layers import (
+    Disturbance,
+    FromPoint,
+    Maxout,
+    MaxoutConv,
+    ToPoint,
+    add_noise,
+    along,
+    bound_column_norms_,
+    by_batch_statistics,
+    dropout,
+    largest_piece,
+    one_hot,
+    sparse_,
+    uniform_,
+    with_classes,
+)
+from advnets.rng import Noise
+
+NOISE = Noise(seed=1)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(
+    ("ours", "theirs", "maps"),
+    [
+        (ToPoint(6, 5, (4, 3)), nn.Conv2d, (6, 4, 3)),
+        (FromPoint(6, 5, (4, 3)), nn.ConvTranspose2d, (6, 1, 1)),
+    ],
+)
+def test_a_convolution_as_large_as_its_maps_is_a_product(ours, theirs, maps, bias):
+    """Values and gradients are those of the convolution it is one of."""
+    ours = type(ours)(6, 5, (4, 3), bias=bias)
+    conv = theirs(6, 5, (4, 3), bias=bias)
+    conv.load_state_dict(ours.state_dict())
+    x = torch.randn(7, *maps, requires_grad=True)
+    found, expected = ours(x), conv(x)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(found)
+    slopes = (
+        torch.autograd.grad((out * weights).sum(), (x, net.weight))
+        for out, net in ((found, ours), (expected, conv))
+    )
+    for one, other in zip(*slopes, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_maxout_is_the_largest_of_its_pieces():
+    """Against the definition, a loop over units and pieces."""
+    layer = Maxout(7, 4, 3, init_range=0.5)
+    nn.init.normal_(layer.linear.bias)
+    x = torch.randn(5, 7)
+    out = layer(x)
+    weight = layer.linear.weight.detach().reshape(3, 4, 7)
+    bias = layer.linear.bias.detach().reshape(3, 4)
+    for row in range(5):
+        for unit in range(4):
+            pieces = [x[row] @ weight[j, unit] + bias[j, unit] for j in range(3)]
+            assert out[row, unit].item() == pytest.approx(max(p.item() for p in pieces), rel=1e-5)
+
+
+def test_convolutional_maxout_pools_pieces_and_places():
+    """Against a maximum over the convolutions of each piece, then over windows that overhang."""
+    layer = MaxoutConv(2, 4, kernel=3, pad=1, pool=(4, 2), pieces=2, init_range=0.5)
+    x = torch.randn(3, 2, 9, 9)
+    maps = layer.conv(x)
+    largest = torch.maximum(maps[:, :4], maps[:, 4:])
+    out = layer(x)
+    assert out.shape == (3, 4, 4, 4)  # ceil((9 - 4) / 2) + 1
+    for i in range(4):
+        for j in range(4):
+            window = largest[:, :, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4]
+            assert torch.equal(out[:, :, i, j], window.amax((2, 3)))
+
+
+@pytest.mark.parametrize(("keep", "scale"), [(0.8, 1.25), (0.5, 2.0)])
+def test_dropout_keeps_and_scales_as_the_paper(keep, scale):
+    out = dropout(torch.ones(1000, 100), keep, NOISE, "mask")
+    values, counts = out.unique(return_counts=True)
+    assert values.tolist() == pytest.approx([0.0, scale])
+    assert counts[1].item() / out.numel() == pytest.approx(keep, abs=0.01)
+
+
+def test_without_noise_dropout_and_noise_do_nothing():
+    x = torch.randn(3, 4)
+    assert dropout(x, 0.5, None, "mask") is x
+    assert add_noise(x, 1.0, None, "noise") is x
+
+
+def test_noise_has_its_deviation():
+    x = torch.zeros(1000, 100)
+    assert add_noise(x, 0.3, NOISE, "noise").std().item() == pytest.approx(0.3, rel=0.02)
+
+
+def test_sparse_weights_are_few_and_normal():
+    layer = sparse_(nn.Linear(500, 300), 100)
+    assert (layer.weight != 0).sum(1).tolist() == [100] * 300
+    assert layer.weight[layer.weight != 0].std().item() == pytest.approx(1, abs=0.02)
+
+
+def test_column_norms_are_bounded_and_small_ones_left():
+    """The bound acts on the weights into a unit, and only where they exceed it."""
+    module = nn.Sequential(nn.Linear(50, 20), nn.ReLU())
+    with torch.no_grad():
+        module[0].weight.normal_().mul_(torch.linspace(0.01, 1, 20)[:, None])
+    before = module[0].weight.detach().norm(dim=1)
+    bound_column_norms_(module, 1.9365)
+    after = module[0].weight.detach().norm(dim=1)
+    torch.testing.assert_close(after, before.clamp(max=1.9365), rtol=1e-4, atol=1e-6)
+    assert (before > 1.9365).any()
+    assert (before < 1.9365).any()
+
+
+def test_disturbance_asks_for_one_value_a_layer():
+    with pytest.raises(UsageError, match="keep has 2 values for 3 layers; give one for each layer"):
+        Disturbance((0.5, 0.5), (), 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_the_largest_piece_and_its_gradient_are_those_of_amax(dtype):
+    """Ties too, which short numbers have often: the gradient is shared."""
+    torch.manual_seed(0)
+    x = torch.randn(7, 4, 30).to(dtype)
+    x[0] = 1.0
+    x[1, 2] = x[1].amax(0)
+    mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
+    gradient = torch.randn(7, 30).to(dtype)
+    assert torch.equal(largest_piece(mine), theirs.amax(1))
+    a = torch.autograd.grad(largest_piece(mine), mine, gradient)
+    b = torch.autograd.grad(theirs.amax(1), theirs, gradient)
+    torch.testing.assert_close(a, b)
+
+
+def test_the_largest_piece_can_be_differentiated_twice():
+    """As gradient penalties do, through the gradient: against finite differences."""
+    torch.manual_seed(0)
+    x = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(largest_piece, (x,))
+    assert torch.autograd.gradgradcheck(lambda x: largest_piece(x**3), (x,))
+
+
+@pytest.mark.parametrize("nets", [dcgan, resnet], ids=["dcgan", "residual"])
+@pytest.mark.parametrize("other", [(1, 16, 16), (3, 16, 32)], ids=["channels", "size"])
+def test_pictures_and_latents_of_another_shape_are_refused_in_a_sentence(nets, other):
+    """Of another size a strided D would give several logits a picture, and not fail."""
+    d, g = nets.Discriminator((3, 16, 16), width=4), nets.Generator((3, 16, 16), 5, width=4)
+    came = " x ".join(map(str, other))
+    told = f"pictures of {came} came to a net that was built for 3 x 16 x 16; give such pictures,"
+    for look in (d, d.feature_maps):
+        with pytest.raises(UsageError, match=told):
+            look(torch.zeros(2, *other))
+    with pytest.raises(UsageError, match="latents of 6 came to a net that was built for 5; give"):
+        g(torch.zeros(2, 6))
+
+
+def test_latents_end_in_their_class():
+    """One-hot of the labels given; without labels each class is drawn as often."""
+    z = torch.randn(3000, 2)
+    assert with_classes(z, 0, NOISE, None) is z
+    labels = torch.arange(3000) % 3
+    given = with_classes(z, 3, NOISE, labels)
+    assert torch.equal(given[:, :2], z)
+    assert torch.equal(given[:, 2:], torch.eye(3)[labels])
+    drawn = with_classes(z, 3, NOISE, None)[:, 2:]
+    assert torch.equal(drawn.sum(1), torch.ones(3000))
+    assert drawn.mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
+
+
+def test_labels_become_one_hot_where_there_are_classes():
+    like = torch.zeros(1, dtype=torch.float64)
+    assert one_hot(torch.tensor([0]), 0, like) is None
+    found = one_hot(torch.tensor([2, 0]), 3, like)
+    assert found.dtype == torch.float64
+    assert found.tolist() == [[0, 0, 1], [1, 0, 0]]
+    with pytest.raises(UsageError, match="came without labels to a discriminator of 3 classes"):
+        one_hot(None, 3, like)
+
+
+def test_a_logit_of_the_class_is_the_sum_of_maps_along_its_direction():
+    """v_y · Σ h, row by row."""
+    directions = nn.Conv2d(3, 5, 1, bias=False)
+    maps, labels = torch.randn(4, 5, 2, 3), torch.tensor([2, 0, 1, 2])
+    found = along(directions, torch.eye(3)[labels], maps)
+    for row in range(4):
+        expected = directions.weight[:, labels[row], 0, 0] @ maps[row].sum((1, 2))
+        assert found[row].item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_weights_begin_uniform_and_biases_at_one_number():
+    layer = uniform_(nn.Linear(300, 200), 0.3, 0.7)
+    assert layer.weight.min().item() == pytest.approx(-0.3, abs=1e-3)
+    assert layer.weight.max().item() == pytest.approx(0.3, abs=1e-3)
+    assert layer.weight.std().item() == pytest.approx(0.3 / 3**0.5, rel=0.02)
+    assert torch.equal(layer.bias, torch.full((200,), 0.7))
+    uniform_(nn.Linear(3, 2, bias=False), 0.3)
+
+
+def test_batch_statistics_are_used_in_eval_mode_too_by_a_copy():
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval()
+    x = 5 + torch.randn(50, 3)
+    copied = by_batch_statistics(net)
+    out = copied(x)
+    torch.testing.assert_close(out.mean(0), torch.zeros(4), rtol=0, atol=1e-5)
+    assert net[1].running_mean is not None
+    assert not torch.allclose(net(x), out)
+    maps = by_batch_statistics(nn.Sequential(nn.BatchNorm2d(2)).eval())(torch.randn(9, 2, 3, 3) + 4)
+    torch.testing.assert_close(maps.mean((0, 2, 3)), torch.zeros(2), rtol=0, atol=1e-5)

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from advnets import config
+from advnets.errors import UsageError
+from advnets.models.maxout_conv import DeconvGenerator, MaxoutConvDiscriminator
+from advnets.rng import Noise
+
+SHAPE = (3, 32, 32)
+SMALL = config.DeconvGenerator(hidden=(20, 200))
+
+
+def test_the_deconvolution_reaches_32_by_32():
+    generator = DeconvGenerator(SHAPE, SMALL)
+    assert generator(generator.latent(2, Noise(0))).shape == (2, *SHAPE)
+
+
+def test_the_output_bias_is_its_own_for_each_pixel():
+    generator = DeconvGenerator(SHAPE, SMALL)
+    with torch.no_grad():
+        generator.deconv.weight.zero_()
+        generator.bias.copy_(torch.arange(3 * 32 * 32).reshape(SHAPE))
+    z = generator.latent(1, Noise(0))
+    assert torch.equal(generator(z)[0], generator.bias)
+
+
+def test_another_size_is_refused():
+    with pytest.raises(UsageError, match="28 x 28 came to a deconvolution that reaches 32 x 32"):
+        DeconvGenerator((1, 28, 28), SMALL)
+
+
+def test_units_that_are_no_maps_are_refused():
+    with pytest.raises(UsageError, match="150 units cannot be read as maps of 10 x 10"):
+        DeconvGenerator(SHAPE, config.DeconvGenerator(hidden=(20, 150)))
+
+
+def test_every_input_of_the_discriminator_is_dropped_out():
+    """Five inputs (three convolutions, maxout, output): each asks the noise for a mask."""
+    asked = []
+
+    class Listening(Noise):
+        def keep_mask(self, purpose, rows, *shape, keep):
+            asked.append((purpose, keep))
+            return super().keep_mask(purpose, rows, *shape, keep=keep)
+
+    discriminator = MaxoutConvDiscriminator(SHAPE, config.MaxoutConvDiscriminator())
+    assert discriminator(torch.rand(2, *SHAPE), Listening(seed=0)).shape == (2,)
+    assert [keep for _, keep in asked] == [0.8, 0.5, 0.5, 0.5, 0.5]
+    assert len({purpose for purpose, _ in asked}) == 5
+
+
+def test_lists_of_different_lengths_are_refused():
+    with pytest.raises(UsageError, match="channels, kernels, pads and pools have 3, 2, 3, 3"):
+        MaxoutConvDiscriminator(SHAPE, config.MaxoutConvDiscriminator(kernels=(8, 8)))

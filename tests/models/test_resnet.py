@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from advnets.errors import UsageError
+from advnets.models.resnet import Block, Discriminator, Generator, enlarged, reduced
+from advnets.models.resolution import chain
+from advnets.rng import Noise
+
+SMALL = {"width": 4, "group": 4}
+
+
+def tent(channels, scale):
+    kernel = torch.tensor([1.0, 2.0, 1.0])
+    return (torch.outer(kernel, kernel) * scale).expand(channels, 1, 3, 3)
+
+
+def test_maps_are_enlarged_as_a_transposed_convolution_by_1_2_1_does():
+    """Apart from the last row and column, where the edge is repeated."""
+    x = torch.randn(2, 3, 5, 6)
+    other = F.conv_transpose2d(x, tent(3, 1 / 4), None, 2, 1, 1, groups=3)
+    ours = enlarged(x, (2, 2))
+    assert ours.shape == (2, 3, 10, 12)
+    torch.testing.assert_close(ours[..., :-1, :-1], other[..., :-1, :-1])
+    assert torch.equal(ours[..., -1, :], ours[..., -2, :])
+
+
+def test_maps_are_reduced_as_a_strided_convolution_by_1_2_1_does():
+    x = torch.randn(2, 3, 10, 12)
+    other = F.conv2d(F.pad(x, (1, 1, 1, 1), "replicate"), tent(3, 1 / 16), None, 2, groups=3)
+    ours = reduced(x, (2, 2))
+    assert ours.shape == (2, 3, 5, 6)
+    torch.testing.assert_close(ours, other)
+
+
+def test_what_is_flat_stays_as_it_is_and_sides_may_differ():
+    flat = torch.full((1, 1, 4, 4), 3.0)
+    for change, size in ((enlarged, (4, 8)), (reduced, (4, 2))):
+        changed = change(flat, (1, 2))
+        assert changed.shape[2:] == size
+        assert (changed == 3).all()
+
+
+def test_a_block_begins_as_the_identity():
+    x = torch.randn(2, 8, 6, 6)
+    assert torch.equal(Block(8, 2, 4, blocks=6)(x), x)
+
+
+def test_a_block_is_what_the_formula_says():
+    """x + C φ(B φ(A x)), B on groups of channels, written with matrices."""
+    block = Block(4, 2, 4, blocks=1)
+    for layer in (block.widen, block.mix, block.narrow):
+        nn.init.normal_(layer.weight)
+    x = torch.randn(3, 4, 1, 1)  # of one pixel: only the kernel's middle meets it
+    a, b, c = (layer.weight for layer in (block.widen, block.mix, block.narrow))
+    middle = torch.block_diag(b[:4, :, 1, 1], b[4:, :, 1, 1])
+    h = F.leaky_relu(x[:, :, 0, 0] @ a[:, :, 0, 0].T, 0.2)
+    h = F.leaky_relu(h @ middle.T, 0.2) @ c[:, :, 0, 0].T
+    torch.testing.assert_close(block(x)[:, :, 0, 0], x[:, :, 0, 0] + h)
+
+
+def test_groups_of_16_by_default():
+    mix = Discriminator((3, 32, 32)).stages[0][0].mix
+    assert (mix.in_channels, mix.groups, mix.weight.shape[1]) == (64, 4, 16)
+
+
+@pytest.mark.parametrize("blocks", [1, 16])
+def test_weights_are_drawn_for_the_depth(blocks):
+    """Variance 2 / inputs (1.92 for a slope of .2), and blocks^(-1/2) of it."""
+    block = Block(64, 4, 256, blocks)
+    for layer, inputs in ((block.widen, 64), (block.mix, 256 * 9)):
+        variance = 2 / 1.04 / inputs * blocks**-0.5
+        assert layer.weight.var().item() == pytest.approx(variance, rel=0.05)
+        assert (layer.bias == 0).all()
+
+
+def test_sizes_double_down_and_widths_up_to_the_most():
+    d = Discriminator((3, 32, 32), width=8, most=24, group=8)
+    maps = d.feature_maps(torch.zeros(2, 3, 32, 32))
+    assert [tuple(m.shape[1:]) for m in maps] == [(8, 32, 32), (16, 16, 16), (24, 8, 8), (24, 4, 4)]
+
+
+@pytest.mark.parametrize("size", [(8, 8), (10, 14), (28, 28), (24, 40), (8, 64), (12, 32)])
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_sizes_that_doublings_reach(size, blocks):
+    shape = (2, *size)
+    g, d = Generator(shape, 3, blocks=blocks, **SMALL), Discriminator(shape, blocks=blocks, **SMALL)
+    fake = g(g.latent(2, Noise(0)))
+    assert fake.shape == (2, *shape)
+    assert fake.abs().max() <= 1
+    assert d(fake).shape == (2,)
+    assert len([m for net in (g, d) for m in net.modules() if isinstance(m, Block)]) == (
+        2 * blocks * (len(chain(shape)[1]) + 1)
+    )
+
+
+def test_there_are_no_norms():
+    for net in (Generator((3, 32, 32)), Discriminator((3, 32, 32))):
+        assert not any("Norm" in type(module).__name__ for module in net.modules())
+
+
+def test_at_the_start_neither_vanishes():
+    """G's pictures and D's logits are of the order of 1, whatever the size and depth."""
+    torch.manual_seed(0)
+    for shape, blocks in (((1, 8, 8), 1), ((3, 32, 32), 1), ((3, 64, 64), 3)):
+        g = Generator(shape, blocks=blocks, output="linear")
+        d = Discriminator(shape, blocks=blocks)
+        with torch.no_grad():
+            fake = g(g.latent(64, Noise(0)))
+            # Smooth, as pictures are: of noise the means are 0.
+            logits = d(F.interpolate(torch.randn(64, shape[0], 4, 4), shape[1:]).clamp(-1, 1))
+        assert 0.1 < fake.std() < 2
+        assert 0.03 < logits.std() < 2
+
+
+def test_a_class_comes_to_both():
+    g, d = Generator((1, 8, 8), 4, classes=3, **SMALL), Discriminator((1, 8, 8), classes=3, **SMALL)
+    labels = torch.tensor([0, 1, 2])
+    z = g.latent(3, Noise(0), labels)
+    assert z[:, 4:].argmax(1).tolist() == [0, 1, 2]
+    assert not torch.equal(g(z), g(g.latent(3, Noise(0), labels.flip(0))))
+    nn.init.normal_(d.directions.weight)
+    x = torch.randn(3, 1, 8, 8)
+    h = F.leaky_relu(d.feature_maps(x)[-1], 0.2)
+    along = d.directions.weight[:, labels, 0, 0].T
+    expected = d.last(h).flatten() + (h.sum((2, 3)) * along).sum(1)
+    torch.testing.assert_close(d(x, None, labels), expected)
+    with pytest.raises(UsageError, match="without labels to a discriminator of 3 classes"):
+        d(x)
+
+
+def test_channels_and_groups_that_do_not_fit_are_refused():
+    with pytest.raises(UsageError, match="2 x 12 channels cannot be parted in groups of 16"):
+        Discriminator((1, 8, 8), width=12)
+    assert Discriminator((1, 8, 8), width=4)(torch.zeros(1, 1, 8, 8)).shape == (1,)  # one group

@@ -1,0 +1,151 @@
+"""Parts are played once, kept, and put on one page."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from PIL import Image
+
+from advnets.console import Console
+from advnets.errors import StoppedError
+from advnets.paper.blocks import Check, Formula, Part, Shown, Sources, Table, Words, literal, plain
+from advnets.paper.page import marked
+from advnets.paper.result import Scale
+from advnets.paper.runner import Play
+from advnets.views.html import Html, element
+
+
+def red():
+    file = io.BytesIO()
+    Image.new("RGB", (40, 20), "red").save(file, "PNG")
+    return file.getvalue()
+
+
+class Counting:
+    """A part that counts how often it is played, and can be made to stop."""
+
+    def __init__(self):
+        self.played, self.stop = 0, False
+
+    def __call__(self, setting):
+        if self.stop:
+            raise StoppedError("stopped")
+        self.played += 1
+        return Shown(
+            (
+                Words("so $p_g = p_{data}$ & `x < y`"),
+                Formula(r"\frac{1}{2}", "2"),
+                setting.picture("red.png", red(), "A red <field>", "red"),
+                Table("rows", ("name", "a"), (("one", "1"),)),
+            ),
+            (Check("it is", "1", "2", holds=self.played == 1),),
+        )
+
+
+@pytest.fixture
+def parts():
+    first, second = Counting(), Counting()
+    return {"one": Part("The one", "section 1", first), "two": Part("The two", "section 2", second)}
+
+
+def play(parts, out, *, full=False, seeds=1):
+    return Play(parts, out, Scale(full, seeds), Sources(), None, Console(), lambda what: None)
+
+
+def names(results):
+    return [result.part for result in results]
+
+
+def test_a_part_is_played_once(parts, tmp_path):
+    assert names(play(parts, tmp_path).run(["two", "one"])) == ["one", "two"]
+    again = list(play(parts, tmp_path).run(["one"]))
+    assert parts["one"].show.played == 1
+    assert again[0].shown.checks[0].holds
+    assert play(parts, tmp_path).known("two") is not None
+
+
+@pytest.mark.parametrize("other", [{"full": True}, {"seeds": 2}])
+def test_a_result_of_another_scale_is_not_this_ones(parts, tmp_path, other):
+    list(play(parts, tmp_path).run(["one"]))
+    list(play(parts, tmp_path, **other).run(["one"]))
+    assert parts["one"].show.played == 2
+
+
+def test_what_was_shown_before_a_stop_is_kept(parts, tmp_path):
+    parts["two"].show.stop = True
+    with pytest.raises(StoppedError):
+        list(play(parts, tmp_path).run(["one", "two"]))
+    parts["two"].show.stop = False
+    assert names(play(parts, tmp_path).run(["one", "two"])) == ["one", "two"]
+    assert (parts["one"].show.played, parts["two"].show.played) == (1, 1)
+
+
+def test_what_lacked_data_is_played_again_when_they_are_there(tmp_path):
+    """And only then: `--faces` was of no use if what was told without them stayed."""
+    played = []
+
+    def show(setting):
+        played.append(setting.sources.faces)
+        return Shown((Words("no faces"),), lacking=("faces",))
+
+    def run(faces):
+        parts = {"one": Part("The one", "section 1", show)}
+        sources, data = Sources(faces=faces), str(tmp_path)
+        list(Play(parts, tmp_path, Scale(False, 1), sources, data, Console(), str).run(["one"]))
+
+    run("tfd")
+    run("tfd")
+    assert played == ["tfd"]
+    run("digits")
+    assert played == ["tfd", "digits"]
+
+
+@pytest.mark.parametrize("broken", ["", "{", "{}", '{"part": "one"}'])
+def test_a_broken_result_is_played_again(parts, tmp_path, broken):
+    some = play(parts, tmp_path)
+    list(some.run(["one"]))
+    (some.folder("one") / "result.json").write_text(broken)
+    list(some.run(["one"]))
+    assert parts["one"].show.played == 2
+
+
+def test_the_page_holds_everything_and_asks_for_nothing(parts, tmp_path):
+    list(play(parts, tmp_path).run(["one"]))
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "1 of 1 measured claims hold" in page
+    assert "<code>x &lt; y</code>" in page
+    assert page.count("<math") == 2
+    assert "<mfrac>" in page
+    assert 'alt="A red &lt;field&gt;" width="20"' in page
+    assert "data:image/png;base64," in page
+    assert "<code>advnets paper --quick</code> would go on with: The two (two)." in page
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+
+
+def test_a_claim_that_does_not_hold_is_said(parts, tmp_path):
+    parts["one"].show.played = 1
+    list(play(parts, tmp_path).run(["one"]))
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "0 of 1 measured claims hold" in page
+    assert "does not hold" in page
+
+
+def test_a_terminal_is_shown_no_marks():
+    assert plain(r"$p_{data}$ is $-\log 4$ by `x`") == "p_data is -log 4 by x"
+
+
+NAME = r"my $20 & `cheap` {faces} \ <b>_x_"
+
+
+def test_text_from_data_marks_no_code_and_no_formula():
+    """A dollar sign or backtick in a folder's name is shown as itself, on the page and before."""
+    text = f"{literal(NAME)}, `{literal(NAME)}`, $D^*$ and 5 more"
+    assert plain(text) == f"{NAME}, {NAME}, D^* and 5 more"
+    *pieces, formula, rest = marked(text)
+    code = pieces.pop(next(i for i, piece in enumerate(pieces) if isinstance(piece, Html)))
+    assert "".join(map(str, pieces)) == f"{NAME}, , "
+    assert str(code) == str(element("code", NAME))
+    assert "<math" in str(formula)
+    assert rest == " and 5 more"

@@ -1,0 +1,374 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from sklearn.metrics import mutual_info_score
+
+from advnets import losses
+from advnets.losses import (
+    bernoulli_log_likelihood,
+    choice_loss,
+    classification_loss,
+    critic_generator_loss,
+    discriminator_loss,
+    divergence_from_prior,
+    excess_slopes,
+    feature_matching_loss,
+    hinge_discriminator_loss,
+    least_squares_discriminator_loss,
+    least_squares_generator_loss,
+    minimax_generator_loss,
+    mutual_information,
+    non_saturating_generator_loss,
+    normal_log_likelihood,
+    posterior_log_density,
+    relative,
+    slopes,
+    squared_slopes,
+    to_first_order,
+    value_function,
+    value_terms,
+    wasserstein_discriminator_loss,
+)
+
+LOGITS = torch.linspace(-8, 8, 41, dtype=torch.float32)
+REAL, FAKE = LOGITS.flip(0) * 0.7 + 0.3, LOGITS
+
+
+def written_value(real, fake):
+    """Equation 1 as it stands in the paper, in float64."""
+    d_real, d_fake = torch.sigmoid(real.double()), torch.sigmoid(fake.double())
+    return torch.log(d_real).mean() + torch.log(1 - d_fake).mean()
+
+
+WRITTEN = {
+    value_function: written_value,
+    discriminator_loss: lambda real, fake: -0.5 * written_value(real, fake),
+    minimax_generator_loss: lambda _, fake: torch.log(1 - torch.sigmoid(fake.double())).mean(),
+    non_saturating_generator_loss: lambda _, fake: -torch.log(torch.sigmoid(fake.double())).mean(),
+}
+
+
+@pytest.mark.parametrize("ours", WRITTEN, ids=lambda f: f.__name__)
+def test_value_and_gradient_are_those_of_the_written_formula(ours):
+    """Against autograd of log and sigmoid as the paper writes them, in float64."""
+    real, fake = REAL.clone().requires_grad_(), FAKE.clone().requires_grad_()
+    arguments = (real, fake) if ours in (value_function, discriminator_loss) else (fake,)
+    written = WRITTEN[ours](real, fake)
+    assert ours(*arguments).item() == pytest.approx(written.item(), rel=1e-6)
+    for mine, theirs in zip(
+        torch.autograd.grad(ours(*arguments), arguments),
+        torch.autograd.grad(written, arguments),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, theirs.float(), rtol=1e-4, atol=1e-7)
+
+
+def test_of_relative_logits_the_losses_are_those_of_pairs():
+    """-log σ(a(x) - a(G(z))) for D, -log σ(a(G(z)) - a(x)) for G, in float64; log 2 if equal."""
+    difference = REAL.double() - FAKE.double()
+    real, fake = relative(REAL, FAKE)
+    for ours, written in (
+        (discriminator_loss(real, fake), -torch.log(torch.sigmoid(difference)).mean()),
+        (non_saturating_generator_loss(fake), -torch.log(torch.sigmoid(-difference)).mean()),
+    ):
+        assert ours.item() == pytest.approx(written.item(), rel=1e-6)
+    real, fake = relative(REAL, REAL)
+    assert discriminator_loss(real, fake).item() == pytest.approx(math.log(2))
+    # A level that D gives to all pictures alike says nothing of which is real.
+    torch.testing.assert_close(relative(REAL + 8, FAKE + 8), relative(REAL, FAKE))
+
+
+def test_at_the_solution_the_value_is_minus_log_4():
+    """D = 1/2 everywhere gives V = -log 4 (Theorem 1)."""
+    zeros = torch.zeros(5)
+    assert value_function(zeros, zeros).item() == pytest.approx(-math.log(4), rel=1e-6)
+
+
+def test_the_two_generator_losses_pull_as_theory_says():
+    """dL/da is -D for the minimax loss and D - 1 for the non-saturating one."""
+    fake = torch.tensor([-9.21], requires_grad=True)  # D(G(z)) = 1e-4
+    d = torch.sigmoid(fake).item()
+    (minimax,) = torch.autograd.grad(minimax_generator_loss(fake), fake)
+    (non_saturating,) = torch.autograd.grad(non_saturating_generator_loss(fake), fake)
+    assert minimax.item() == pytest.approx(-d, rel=1e-5)
+    assert non_saturating.item() == pytest.approx(d - 1, rel=1e-5)
+
+
+@pytest.mark.parametrize("ours", WRITTEN, ids=lambda f: f.__name__)
+@pytest.mark.parametrize("confident", [-1e4, 1e4])
+def test_no_confidence_makes_a_number_that_is_not_finite(ours, confident):
+    """Where log of a sigmoid gives -inf, the logit form has a value and a gradient."""
+    logits = torch.full((3,), confident, requires_grad=True)
+    two = ours in (value_function, discriminator_loss)
+    loss = ours(logits, logits) if two else ours(logits)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert torch.isfinite(loss)
+    assert torch.isfinite(gradient).all()
+
+
+SHORT = torch.linspace(-2.9, 3.4, 24)
+"""Numbers that bfloat16 rounds."""
+MANY = (SHORT.reshape(6, 4), SHORT.flip(0).reshape(6, 4) * 0.7)
+LOSSES = {
+    value_terms: (SHORT, SHORT.flip(0)),
+    value_function: (SHORT, SHORT.flip(0)),
+    discriminator_loss: (SHORT, SHORT.flip(0)),
+    minimax_generator_loss: (SHORT,),
+    non_saturating_generator_loss: (SHORT,),
+    hinge_discriminator_loss: (SHORT, 0.3 * SHORT.flip(0)),
+    least_squares_discriminator_loss: (SHORT, 0.3 * SHORT.flip(0)),
+    least_squares_generator_loss: (SHORT,),
+    wasserstein_discriminator_loss: (SHORT, SHORT.square()),
+    critic_generator_loss: (SHORT + SHORT.square(),),
+    relative: (SHORT, SHORT.square()),
+    squared_slopes: MANY[:1],
+    excess_slopes: MANY[:1],
+    normal_log_likelihood: (*MANY, 0.3),
+    bernoulli_log_likelihood: (MANY[0].sigmoid(), MANY[1]),
+    divergence_from_prior: MANY,
+    posterior_log_density: (*MANY, MANY[0].cos()),
+    classification_loss: (MANY[0], torch.arange(6) % 4),
+    mutual_information: MANY,
+    choice_loss: (SHORT, SHORT.flip(0) - 4),
+    feature_matching_loss: MANY,
+}
+"""Every function of `objectives` that is a loss or a part of one, with arguments for it."""
+
+
+def test_the_table_of_losses_is_whole():
+    """A function that is added to `objectives` is added here, or is no loss: slopes of D."""
+    own = {
+        value
+        for value in vars(losses).values()
+        if callable(value) and getattr(value, "__module__", "") == losses.__name__
+    }
+    assert own == set(LOSSES) | {slopes, to_first_order}
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_every_loss_is_computed_in_float32(loss, dtype):
+    """Bit for bit as if the short numbers had been float32 all the way."""
+
+    def as_(dtype, arguments):
+        floating = [isinstance(a, torch.Tensor) and a.is_floating_point() for a in arguments]
+        return [a.to(dtype) if yes else a for a, yes in zip(arguments, floating, strict=True)]
+
+    short = as_(dtype, LOSSES[loss])
+    found, expected = loss(*short), loss(*as_(torch.float32, short))
+    for one, other in zip(
+        *(some if isinstance(some, tuple) else (some,) for some in (found, expected)), strict=True
+    ):
+        assert one.dtype == torch.float32
+        assert torch.equal(one, other)
+
+
+def test_the_values_two_terms_are_those_of_equation_1():
+    """In the order real, fake; each by log and sigmoid as the paper writes them, in float64."""
+    real, fake = value_terms(REAL, FAKE)
+    assert real.item() == pytest.approx(REAL.double().sigmoid().log().mean().item(), rel=1e-6)
+    assert fake.item() == pytest.approx((1 - FAKE.double().sigmoid()).log().mean().item(), rel=1e-6)
+    assert real.item() != pytest.approx(fake.item(), rel=1e-2)
+
+
+def test_likelihoods_and_densities_are_those_of_torchs_distributions():
+    """Images of 2 x 3 numbers: summed over them, apart for each."""
+    torch.manual_seed(0)
+    x, mean = torch.randn(5, 1, 2, 3), torch.randn(5, 1, 2, 3)
+    normal = torch.distributions.Normal(mean, 0.3).log_prob(x).sum((1, 2, 3))
+    torch.testing.assert_close(normal_log_likelihood(x, mean, 0.3), normal)
+    bits = (x > 0).float()
+    bernoulli = torch.distributions.Bernoulli(logits=mean).log_prob(bits).sum((1, 2, 3))
+    torch.testing.assert_close(bernoulli_log_likelihood(bits, mean), bernoulli)
+    p, grey = mean.sigmoid(), x.sigmoid()
+    between = (grey * p.log() + (1 - grey) * (1 - p).log()).sum((1, 2, 3))
+    torch.testing.assert_close(bernoulli_log_likelihood(grey, mean), between)
+
+
+def test_divergence_and_density_of_posteriors_are_those_of_torchs_distributions():
+    torch.manual_seed(0)
+    mean, log_variance, z = torch.randn(3, 5, 4)
+    posterior = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    prior = torch.distributions.Normal(torch.zeros(5, 4), torch.ones(5, 4))
+    expected = torch.distributions.kl_divergence(posterior, prior).sum(1)
+    torch.testing.assert_close(divergence_from_prior(mean, log_variance), expected)
+    density = posterior_log_density(z, mean, log_variance)
+    torch.testing.assert_close(density, posterior.log_prob(z).sum(1))
+
+
+def test_the_choices_of_logits_above_their_mean_become_more_probable():
+    """dL/dlog p of each row is -(a - mean a) / n; the logits themselves get no gradient."""
+    logits = torch.tensor([0.0, 1.0, 5.0], requires_grad=True)
+    log_p = torch.tensor([-1.0, -2.0, -0.5], requires_grad=True)
+    loss = choice_loss(logits, log_p)
+    of_logits, of_p = torch.autograd.grad(loss, (logits, log_p), allow_unused=True)
+    assert of_logits is None
+    torch.testing.assert_close(of_p, torch.tensor([2.0, 1.0, -3.0]) / 3)
+    assert loss.item() == pytest.approx(-(-2 * -1.0 - 1 * -2.0 + 3 * -0.5) / 3)
+
+
+def test_features_are_matched_in_their_means():
+    """((0 - 2)² + (3 - 2)²) / 2 features, whatever the spread and the number of rows."""
+    real = torch.tensor([[-1.0, 2.0], [1.0, 4.0]])
+    fake = torch.tensor([[1.0, 2.0], [2.0, 0.0], [3.0, 4.0]])
+    assert feature_matching_loss(real, fake).item() == pytest.approx(2.5)
+
+
+def test_a_classification_loss_is_the_mean_of_minus_log_p_of_the_labels():
+    logits = torch.tensor([[0.0, math.log(3)], [math.log(4), 0.0]])
+    labels = torch.tensor([1, 1])
+    expected = -(math.log(3 / 4) + math.log(1 / 5)) / 2
+    assert classification_loss(logits, labels).item() == pytest.approx(expected)
+
+
+def test_losses_of_critics_are_their_written_formulas():
+    """In float64, at logits on either side of the margins."""
+    real, fake = REAL.double(), FAKE.double()
+    zero = torch.zeros_like(real)
+    written = {
+        hinge_discriminator_loss: (
+            torch.maximum(zero, 1 - real).mean() + torch.maximum(zero, 1 + fake).mean()
+        ),
+        least_squares_discriminator_loss: ((real - 1) ** 2).mean() / 2 + (fake**2).mean() / 2,
+        wasserstein_discriminator_loss: fake.mean() - real.mean(),
+    }
+    for loss, expected in written.items():
+        assert loss(REAL, FAKE).item() == pytest.approx(expected.item(), rel=1e-6), loss
+    expected = ((fake + 2) ** 2).mean() / 2
+    assert least_squares_generator_loss(FAKE + 3).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert critic_generator_loss(FAKE + 3).item() == pytest.approx(-3.0, rel=1e-6)
+
+
+def test_slopes_do_not_depend_on_where_a_picture_stands_in_its_batch():
+    """Of a(x) = w · x, ‖w‖² and (‖w‖ - 1)², each once for each image."""
+    w = torch.tensor([3.0, 4.0])
+    x = torch.randn(7, 1, 1, 2, requires_grad=True)
+    steepness = slopes(x.flatten(1) @ w, x)
+    torch.testing.assert_close(squared_slopes(steepness), torch.full((7,), 25.0))
+    torch.testing.assert_close(excess_slopes(steepness), torch.full((7,), 16.0))
+
+
+def test_mutual_information_is_that_of_the_joint_distribution():
+    """Against scikit-learn's, of classes that are certain; and where nothing is shared, 0."""
+    one, other = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 1, 2, 2, 0])
+    certain = [1000.0 * torch.nn.functional.one_hot(some, 4) for some in (one, other)]
+    # Symmetric: each picture the other way round as well.
+    both = torch.cat((one, other)), torch.cat((other, one))
+    expected = mutual_info_score(*(some.numpy() for some in both))
+    assert mutual_information(*certain).item() == pytest.approx(expected)
+    same = 1000.0 * torch.eye(5)
+    assert mutual_information(same, same).item() == pytest.approx(math.log(5))
+    unsure = torch.zeros(6, 4)
+    assert mutual_information(unsure, unsure).item() == pytest.approx(0.0, abs=1e-6)
+    logits = torch.cat(certain).requires_grad_()
+    assert mutual_information(*logits.chunk(2)).isfinite()
+    (slope,) = torch.autograd.grad(mutual_information(*logits.chunk(2)), logits)
+    assert slope.isfinite().all()
+
+
+def test_squared_slopes_are_those_of_a_quadratic():
+    """a(x) = xᵀAx / 2 + bᵀx has slope Ax + b, and ½ d‖Ax + b‖²/db is Ax + b."""
+    torch.manual_seed(0)
+    a, b = torch.randn(6, 6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
+    a, b = a + a.T, b.requires_grad_()
+    pictures = torch.randn(5, 1, 2, 3, dtype=torch.float64, requires_grad=True)
+    x = pictures.flatten(1)
+    logits = 0.5 * torch.einsum("ni,ij,nj->n", x, a, x) + x @ b
+    expected = x @ a + b
+    squared = squared_slopes(slopes(logits, pictures))
+    torch.testing.assert_close(squared, expected.square().sum(1).float(), check_dtype=False)
+    (gradient,) = torch.autograd.grad(0.5 * squared.sum(), b)
+    torch.testing.assert_close(gradient, expected.sum(0), rtol=1e-5, atol=1e-5)
+
+
+def test_to_first_order_value_and_gradient_in_x_are_those_of_the_logits():
+    torch.manual_seed(0)
+    x = torch.randn(5, 2, 3, requires_grad=True)
+    w = torch.randn(6, requires_grad=True)
+    logits = torch.tanh(x.flatten(1) @ w)
+    linear = to_first_order(logits, x, slopes(logits, x))
+    assert torch.equal(linear, logits)
+    losses = (torch.nn.functional.softplus(-some).mean() for some in (logits, linear))
+    through, along = (torch.autograd.grad(loss, (x, w), allow_unused=True) for loss in losses)
+    torch.testing.assert_close(along[0], through[0])
+    assert along[1] is None  # no pass through D
+
+
+P_DATA = torch.tensor([0.5, 0.2, 0.2, 0.1], dtype=torch.float64)
+P_G = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
+PLACES = torch.tensor([0.0, 1.0, 2.0, 4.0])
+
+
+def drawn(p):
+    """Ten points that are at the four places as often as p says."""
+    return torch.repeat_interleave(torch.arange(4), (10 * p).round().long())
+
+
+def best(loss):
+    """D's best logits at four places, by search over a grid, place by place."""
+    grid, found = torch.linspace(-2, 2, 401), []
+    for place in range(4):
+        values = []
+        for a in grid:
+            logits = torch.zeros(4)
+            logits[place] = a
+            values.append(loss(logits[drawn(P_DATA)], logits[drawn(P_G)]))
+        found.append(grid[torch.stack(values).argmin()])
+    return torch.stack(found)
+
+
+def test_the_best_hinge_critic_is_the_sign_of_the_difference():
+    """Where p_data is p_g all between -1 and 1 are as good; there the loss is 2."""
+    a = best(hinge_discriminator_loss)
+    assert a[[0, 2, 3]].tolist() == pytest.approx([1.0, -1.0, -1.0], abs=1e-5)
+    assert a[1].abs() <= 1.01
+    for equal in (torch.zeros(5), torch.linspace(-1, 1, 5)):
+        assert hinge_discriminator_loss(equal, equal).item() == pytest.approx(2.0)
+
+
+def test_the_best_least_squares_critic_is_the_optimal_d():
+    """p_data / (p_data + p_g), of loss 1/4 where the two are equal."""
+    expected = (P_DATA / (P_DATA + P_G)).float()
+    torch.testing.assert_close(best(least_squares_discriminator_loss), expected, rtol=0, atol=0.006)
+    half = torch.full((5,), 0.5)
+    assert least_squares_discriminator_loss(half, half).item() == pytest.approx(0.25)
+    assert least_squares_generator_loss(torch.ones(5)).item() == 0
+
+
+def test_the_best_critic_of_slope_1_tells_the_wasserstein_distance():
+    """On a line W₁ is the area between the distribution functions; steeper critics are none."""
+    cumulated = (P_DATA - P_G).cumsum(0)
+    distance = (cumulated[:-1].abs() * PLACES.diff()).sum().item()
+    # Its slope is the sign of the area: here p_g lies to the right of p_data everywhere.
+    assert (cumulated[:-1] >= 0).all()
+    loss = wasserstein_discriminator_loss(-PLACES[drawn(P_DATA)], -PLACES[drawn(P_G)])
+    assert loss.item() == pytest.approx(-distance, rel=1e-6)
+    for other in (PLACES, -0.5 * PLACES, -(PLACES - 1).abs()):
+        worse = wasserstein_discriminator_loss(other[drawn(P_DATA)], other[drawn(P_G)])
+        assert worse.item() > loss.item()
+    assert critic_generator_loss(-PLACES[drawn(P_G)]).item() == pytest.approx(
+        (PLACES * P_G).sum().item()
+    )
+
+
+def test_a_penalised_critic_is_a_little_steeper_than_1():
+    """Of a(x) = -s x, -s W₁ + λ (s - 1)² is least at s = 1 + W₁ / 2λ."""
+    x = torch.rand(50, 1, 1, 1, requires_grad=True)
+    s = torch.tensor(1.5, requires_grad=True)
+    excess = excess_slopes(slopes(-s * x.flatten(), x))
+    torch.testing.assert_close(excess, torch.full((50,), 0.25))
+    distance, weight = 2.0, 2.0
+    (slope,) = torch.autograd.grad(weight * excess.mean() - s * distance, s)
+    assert slope.item() == pytest.approx(0.0, abs=1e-6)  # at 1 + 2 / 4
+
+
+def test_a_flat_critic_has_a_finite_penalty():
+    x = torch.rand(3, 1, 1, 2, requires_grad=True)
+    w = torch.zeros(2, requires_grad=True)
+    excess = excess_slopes(slopes(x.flatten(1) @ w, x))
+    torch.testing.assert_close(excess, torch.ones(3))
+    (gradient,) = torch.autograd.grad(excess.mean(), w)
+    assert torch.isfinite(gradient).all()

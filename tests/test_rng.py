@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from scipy import stats
+
+from advnets.rng import Noise
+
+NOISE = Noise(seed=3, step=5, purpose="stage0")
+
+
+def test_a_draw_is_a_function_of_its_key():
+    assert torch.equal(NOISE.normal("z", 10, 4), NOISE.normal("z", 10, 4))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(NOISE, seed=4),
+        NOISE.at(6),
+        NOISE.under("generator"),
+        NOISE.attempt(1),
+    ],
+)
+def test_another_key_gives_other_numbers(other):
+    drawn, others = NOISE.uniform("z", 100, 10), other.uniform("z", 100, 10)
+    correlation = torch.corrcoef(torch.stack((drawn.flatten(), others.flatten())))[0, 1]
+    assert abs(correlation) < 4 / math.sqrt(1000)
+
+
+def test_another_purpose_gives_other_numbers():
+    assert not torch.equal(NOISE.uniform("z", 10, 4), NOISE.uniform("mask", 10, 4))
+
+
+def test_a_returned_try_is_the_first_one_again():
+    assert NOISE.attempt(2).attempt(0) == NOISE
+
+
+@pytest.mark.parametrize("first", [1, 3, 7])
+def test_a_process_that_holds_some_rows_draws_what_all_rows_would_have_been(first):
+    part = replace(NOISE, first_row=first)
+    rest = 10 - first
+    draws = (
+        lambda noise, rows: noise.uniform("x", rows, 7),
+        lambda noise, rows: noise.normal("x", rows, 7, 3),
+        lambda noise, rows: noise.hiss("x", rows, 7, 3),
+        lambda noise, rows: noise.keep_mask("x", rows, 5, keep=0.5),
+        lambda noise, rows: noise.keep_mask("x", rows, 5, keep=0.8),
+    )
+    for draw in draws:
+        assert torch.equal(draw(NOISE, 10)[first:], draw(part, rest))
+
+
+def test_a_stacked_source_draws_what_its_parts_draw():
+    both = NOISE.stacked("real", "fake").keep_mask("mask0", 8, 5, keep=0.8)
+    parts = [NOISE.stacked(name).keep_mask("mask0", 4, 5, keep=0.8) for name in ("real", "fake")]
+    assert torch.equal(both, torch.cat(parts))
+    assert not torch.equal(*parts)
+    first, second = NOISE.stacked("real", "fake", sizes=(3, 1)).normal("x", 4, 5).split((3, 1))
+    assert torch.equal(first, NOISE.stacked("real").normal("x", 3, 5))
+    assert torch.equal(second, NOISE.stacked("fake").normal("x", 1, 5))
+
+
+def test_rows_that_do_not_divide_over_streams_are_refused():
+    with pytest.raises(ValueError, match="9 rows cannot be split over 2 streams"):
+        NOISE.stacked("real", "fake").uniform("x", 9, 2)
+    with pytest.raises(ValueError, match="4 rows cannot be split over 2 streams"):
+        NOISE.stacked("real", "fake", sizes=(3, 2)).uniform("x", 4, 2)
+    with pytest.raises(ValueError, match="zip"):  # a size for each stream
+        NOISE.stacked("real", "fake", sizes=(4,)).uniform("x", 4, 2)
+
+
+def test_uniform_is_uniform():
+    drawn = NOISE.uniform("x", 1000, 100, low=-math.sqrt(3), high=math.sqrt(3)).flatten()
+    law = stats.uniform(-math.sqrt(3), 2 * math.sqrt(3))
+    assert stats.kstest(drawn.double().numpy(), law.cdf).pvalue > 1e-3
+
+
+def test_hiss_is_normal_and_its_numbers_are_independent():
+    x = NOISE.hiss("x", 2000, 51)
+    assert stats.kstest(x.flatten().numpy(), "norm").pvalue > 0.01
+    together = torch.corrcoef(torch.cat((x, x.square()), 1).T) - torch.eye(102)
+    assert together.abs().max() < 5 / math.sqrt(2000)
+
+
+def test_normal_is_normal():
+    drawn = NOISE.normal("x", 1000, 100).flatten()
+    assert stats.kstest(drawn.double().numpy(), stats.norm.cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("keep", [0.5, 0.8, 0.3])
+def test_masks_keep_at_their_rate_and_independently(keep):
+    mask = NOISE.keep_mask("x", 1000, 1000, keep=keep)
+    assert set(mask.unique().tolist()) == {0.0, 1.0}
+    assert mask.mean().item() == pytest.approx(keep, abs=4 * math.sqrt(keep * (1 - keep) / 1e6))
+    assert mask.mean(0).std().item() == pytest.approx(math.sqrt(keep * (1 - keep) / 1e3), rel=0.1)
+
+
+def test_a_permutation_holds_every_number_once():
+    assert sorted(NOISE.permutation("order", 50)) == list(range(50))

@@ -1,0 +1,193 @@
+"""Other ways to take a turn lead where the written one leads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from advnets import config, presets
+from advnets.errors import UsageError
+from advnets.experiment import setup
+from advnets.rng import Given, Noise, Recorder
+from advnets.training import compile
+from advnets.training.step import play_round, take_turn
+
+MLP = config.MLPGenerator(
+    latent_dim=8, hidden=(16, 16), batch_norm=True, keep=(0.9, 0.5, 1.0), noise=(0.0, 0.1, 0.0)
+)
+MAXOUT = config.MaxoutDiscriminator(units=(12, 12), pieces=3, init_range=0.1)
+PAIRS = {
+    "alternating": (MLP, MAXOUT, config.Game()),
+    "two steps of D": (MLP, MAXOUT, config.Game(k=2)),
+    "simultaneous": (MLP, MAXOUT, config.Game(updates="simultaneous")),
+    "penalties": (MLP, MAXOUT, config.Game(r1=0.1, r2=0.1)),
+    "schedules": (MLP, MAXOUT, config.Game(r1=1.0, end_r1=0.1, augment=0.9)),
+    "packs": (MLP, MAXOUT, config.Game(objective="wasserstein", gp=10.0, pack=2)),
+    "convolutions": (
+        config.DCGANGenerator(latent_dim=8, width=4, kernel=4),
+        config.DCGANDiscriminator(width=4, kernel=4),
+        config.Game(),
+    ),
+    "few labels": (
+        MLP,
+        config.SemiSupervisedConvDiscriminator(widths=(4, 8), strides=(2, 2)),
+        config.SemiSupervisedGame(
+            labels=20,
+            labelled_batch=10,
+            updates="simultaneous",
+            augmentations=("translate", "affine"),
+            consistency=1.0,
+        ),
+    ),
+}
+
+
+def again(function):
+    """A recording without a device that records: the places are filled by doing it once more."""
+    results = [result.clone() for result in function()]
+
+    def replay():
+        for place, result in zip(results, function(), strict=True):
+            place.copy_(result)
+
+    return results, replay
+
+
+WAYS = {"traced": compile.compiled, "captured": lambda: compile.captured(again)}
+
+
+@pytest.fixture
+def traced_only(monkeypatch):
+    """What is traced is run as it stands: the compiler itself takes half a minute."""
+    monkeypatch.setattr(torch, "compile", lambda program: program)
+
+
+def table(pair, precision="float32", device="cpu"):
+    generator, discriminator, game = PAIRS[pair]
+    start = presets.named("digits")
+    stage = replace(
+        start.stage, generator=generator, discriminator=discriminator, game=game, burn_in_steps=3
+    )
+    run = replace(start.with_stage(stage), data=replace(start.data, batch_size=20))
+    data = setup.open_data(run.data)
+    run = setup.resolved(run, data.facts, config.Runtime(device, precision, 1))
+    return setup.table(run, data, 0, torch.device(device))
+
+
+def state(played):
+    return {
+        f"{name}/{key}": value.clone()
+        for name, player in played.players.items()
+        for key, value in player.state_dict().items()
+    }
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("pair", PAIRS)
+def test_every_way_leads_where_the_written_turn_leads(pair, way, traced_only):
+    """Four rounds: weights, batch statistics, momentum and what is observed, to the bit."""
+    written, other = table(pair), table(pair)
+    other.take_turn = WAYS[way]()
+    for _ in range(4):
+        one, two = play_round(written), play_round(other)
+        assert {k: v.item() for k, v in one.observed.items()} == {
+            k: v.item() for k, v in two.observed.items()
+        }
+    a, b = state(written), state(other)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    for name, mover in written.movers.items():
+        for key, tensors in mover.memory.items():
+            for x, y in zip(tensors, other.movers[name].memory[key], strict=True):
+                assert torch.equal(x, y)
+
+
+def test_in_bfloat16_too(traced_only):
+    written, other = table("alternating", "bfloat16"), table("alternating", "bfloat16")
+    other.take_turn = compile.compiled()
+    for _ in range(3):
+        play_round(written)
+        play_round(other)
+    a, b = state(written), state(other)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_after_a_roll_back_the_noise_is_the_other_tries(traced_only):
+    """The numbers that are handed in follow the source, not the one it was prepared with."""
+    written, other = table("alternating"), table("alternating")
+    other.take_turn = compile.compiled()
+    for played in (written, other):
+        play_round(played)
+        played.noise = played.noise.attempt(1)
+        play_round(played)
+    a, b = state(written), state(other)
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_what_was_recorded_is_drawn_again_at_any_step():
+    noise = Noise(3, purpose="stage0").under("discriminator").under("0")
+    recorder = Recorder.of(noise)
+
+    def ask(source):
+        inner = source.under("bottom")
+        return [
+            source.normal("latent", 4, 3),
+            inner.stacked("real", "fake").keep_mask("mask", 4, 5, keep=0.8),
+            source.uniform("latent", 2, 2, low=-1.0, high=1.0),
+        ]
+
+    asked = ask(recorder)
+    for mine, plain in zip(asked, ask(noise), strict=True):
+        assert torch.equal(mine, plain)
+    later = noise.at(7)
+    drawn = [draw.made(later) for draw in recorder.draws]
+    for mine, plain in zip(drawn, ask(later), strict=True):
+        assert torch.equal(mine, plain)
+    for mine, plain in zip(ask(Given(0, given=iter(drawn))), drawn, strict=True):
+        assert mine is plain
+
+
+@pytest.mark.parametrize(
+    ("chosen", "game", "message"),
+    [
+        ({"compile": True, "graph": True}, {}, "compile and graph were both asked for"),
+        ({"compile": True}, {"fakes": "shared"}, "say --game.fakes fresh"),
+        ({"graph": True}, {}, "graph was asked for on cpu; it needs --device cuda"),
+    ],
+)
+def test_what_cannot_be_is_refused(chosen, game, message):
+    with pytest.raises(UsageError, match=message):
+        setup.taking(config.Runtime("cpu", **chosen), config.Game(**game))
+
+
+def test_without_a_wish_turns_are_taken_as_they_are_written():
+    assert setup.taking(config.Runtime("cpu"), config.Game()) is take_turn
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", PAIRS)
+def test_compiled_it_learns_the_same(pair):
+    """With the real compiler, whose joined operations round a little otherwise."""
+    written, other = table(pair), table(pair)
+    other.take_turn = compile.compiled()
+    for _ in range(10):
+        play_round(written)
+        play_round(other)
+    a, b = state(written), state(other)
+    for name, value in a.items():
+        torch.testing.assert_close(b[name], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+@pytest.mark.parametrize("pair", PAIRS)
+def test_a_cuda_graph_leads_where_the_written_turn_leads(pair):
+    played = []
+    for take in (take_turn, compile.captured(compile.on_cuda)):
+        laid = table(pair, device="cuda")
+        laid.take_turn = take
+        for _ in range(4):
+            play_round(laid)
+        played.append(state(laid))
+    for name, value in played[0].items():
+        torch.testing.assert_close(played[1][name], value, rtol=1e-3, atol=1e-4)

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from advnets import config
+from advnets.errors import UsageError
+from advnets.training.devices import has_bfloat16, interruptible, prepare, processor_flags, resolve
+
+
+def test_auto_is_resolved_to_what_this_machine_has():
+    chosen = resolve(config.Runtime())
+    assert chosen.device in ("cpu", "cuda", "mps")
+    assert chosen.precision in ("float32", "bfloat16")
+    assert 1 <= chosen.threads <= len(os.sched_getaffinity(0))
+    assert resolve(chosen) == chosen
+
+
+CORES = "from advnets.training.devices import cores; print(cores())"
+
+
+def test_cores_are_those_that_the_process_is_bound_to():
+    code = f"import os; os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}}); {CORES}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+
+
+@pytest.mark.parametrize(
+    "quota",
+    [
+        "echo 60000 100000 > cpu.max",
+        "mkdir cpu; echo 100000 > cpu/cpu.cfs_quota_us; echo 100000 > cpu/cpu.cfs_period_us",
+    ],
+)
+def test_cores_are_those_of_a_containers_quota(quota):
+    """cgroup v2 and v1: a view of the file system in which a quota of one core stands."""
+    view = ["unshare", "--mount", "sh", "-ec"]
+    mounted = "mount -t tmpfs none /sys/fs/cgroup; cd /sys/fs/cgroup"
+    if shutil.which("unshare") is None or subprocess.run([*view, mounted]).returncode:
+        pytest.skip("this user cannot mount a file system of its own")
+    script = f'{mounted}; {quota}; cd "$1"; exec "$2" -c "{CORES}"'
+    done = subprocess.run(
+        [*view, script, "sh", Path.cwd(), sys.executable],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("1\n", "")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_device_that_is_not_here_is_refused():
+    with pytest.raises(UsageError, match="device 'cuda' was asked for and this machine has cpu"):
+        resolve(config.Runtime(device="cuda"))
+
+
+def test_threads_and_denormals_are_set():
+    before = torch.get_num_threads()
+    prepare(config.Runtime("cpu", "float32", 1))
+    assert torch.get_num_threads() == 1
+    assert (torch.tensor([1e-39]) * 1.0).item() == 0.0
+    torch.set_num_threads(before)
+
+
+def test_the_first_signal_asks_and_the_second_acts():
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), interruptible() as interruption:
+        assert not interruption
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interruption
+        assert interruption.signal == signal.SIGINT
+        os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) == handler
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu sse2 avx512f avx512_bf16", "bfloat16"),
+        ("fpu avx2 amx_bf16 amx_tile", "bfloat16"),
+        ("fpu sse2 avx2 avx512f", "float32"),
+    ],
+)
+def test_products_are_short_where_the_processor_has_instructions_for_it(
+    tmp_path, monkeypatch, flags, expected
+):
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
+    found = processor_flags(cpuinfo)
+    assert found == set(flags.split())
+    monkeypatch.setattr("advnets.training.devices.processor_flags", lambda: found)
+    assert resolve(config.Runtime(device="cpu")).precision == expected
+    assert resolve(config.Runtime(device="cpu", precision="float32")).precision == "float32"
+
+
+def test_a_machine_that_does_not_tell_computes_in_float32(tmp_path, monkeypatch):
+    found = processor_flags(tmp_path / "none")
+    monkeypatch.setattr("advnets.training.devices.processor_flags", lambda: found)
+    assert not has_bfloat16(torch.device("cpu"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
+def test_freed_memory_is_kept_for_the_next_step():
+    """Blocks of 64 MiB, freed and asked for again: sixteen cost fewer new pages than four did."""
+    program = """
+import resource, torch
+from advnets.training.devices import keep_freed_memory
+def faults(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        torch.zeros(1 << 24)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+usual = faults(4)
+keep_freed_memory()
+print(usual, faults(16))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    usual, kept = map(int, done.stdout.split())
+    assert kept < usual

@@ -1,0 +1,434 @@
+from __future__ import annotations
+
+import os
+import signal
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from advnets import config
+from advnets.errors import DivergedError, StoppedBySignal
+from advnets.protocols import Batch, Outcome, Phase
+from advnets.rng import Noise
+from advnets.run_directory import RunDirectory
+from advnets.training.checkpoint import read_checkpoint
+from advnets.training.devices import Interruption, interruptible
+from advnets.training.ema import WeightAverage
+from advnets.training.optimizers import mover
+from advnets.training.step import Table
+from advnets.training.trainer import Hooks, Loop, Stopwatch
+
+
+class Player(nn.Module):
+    """One weight, and a buffer that every pass changes, as batch norm's statistics do."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(1))
+        self.register_buffer("seen", torch.zeros(1))
+
+
+class Batches:
+    def at(self, index):
+        return Batch(torch.zeros(2, 1, 1, 1))
+
+    def epoch_at(self, index):
+        return float(index)
+
+
+class Poisoned:
+    """Loss w², not finite where `is_bad` says so of the noise."""
+
+    def __init__(self, is_bad):
+        self.is_bad = is_bad
+
+    def phases(self):
+        return (Phase("generator", self.loss),)
+
+    def loss(self, players, batch, noise):
+        player = players["generator"]
+        bad = self.is_bad(noise)
+        with torch.no_grad():
+            player.seen += float("nan") if bad else 1.0
+        loss = (player.w**2).sum() + 0.01 * noise.normal("z", 1, 1).sum() * player.w.sum()
+        return Outcome({"generator": loss * (float("nan") if bad else 1.0)}, {"w": player.w.sum()})
+
+
+class Listener:
+    def __init__(self):
+        self.events = []
+
+    def event(self, event):
+        self.events.append(event)
+
+    def progress(self, step):
+        pass
+
+
+@pytest.fixture
+def make(tmp_path):
+    def loop(is_bad=lambda noise: False, steps=20, interruption=None, name="run"):
+        run = RunDirectory(tmp_path / name)
+        run.path.mkdir(exist_ok=True)
+        player, spec = Player(), config.SGD(lr=0.1)
+        players = {"generator": player}
+        movers = {"generator": mover(spec, player.parameters())}
+        table = Table(Poisoned(is_bad), players, movers, Batches(), Noise(0, purpose="stage0"))
+        hooks = Hooks(Listener(), lambda generator, step: None, lambda generator: {})
+        return Loop(
+            table=table,
+            run=run,
+            ticks=config.Ticks(log=5, samples=0, checkpoint=5),
+            steps=steps,
+            hooks=hooks,
+            interruption=Interruption() if interruption is None else interruption,
+            averages={"generator": WeightAverage(player, half_life=10, batch_size=2)},
+        )
+
+    return loop
+
+
+def test_a_run_without_trouble_ticks_and_saves(make):
+    loop = make()
+    assert loop.run_to_end()
+    kinds = [(event["kind"], event["step"]) for event in loop.hooks.watcher.events]
+    assert kinds == [("tick", 5), ("tick", 10), ("tick", 15), ("tick", 20)]
+    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(20)
+
+
+def test_ticks_log_the_means_since_the_tick_before(make):
+    """Of the weight before each step, over 5 steps each; the first tick is no exception."""
+    loop, seen = make(), [1.0]
+    weight = loop.table.players["generator"].w
+    loop.hooks.watcher.progress = lambda step: seen.append(weight.item())
+    assert loop.run_to_end()
+    ticks = [event for event in loop.hooks.watcher.events if event["kind"] == "tick"]
+    for n, tick in enumerate(ticks):
+        assert tick["w"] == pytest.approx(sum(seen[5 * n : 5 * n + 5]) / 5, rel=1e-5)
+        assert tick["epoch"] == tick["step"] == 5 * n + 5
+    assert loop.table.last_observed["w"] == ticks[-1]["w"]
+
+
+def test_the_newest_two_checkpoints_are_kept_and_the_last_regular_one(make):
+    loop = make()
+    assert loop.run_to_end()
+    names = [file.name for file in loop.run.checkpoint_files()]
+    assert names == ["step-00000015.safetensors", "step-00000020.safetensors"]
+    for stop in (6, 7, 8):
+        interruption, check = stopped_at(stop)
+        part = make(check, interruption=interruption, name="stopped")
+        if stop > 6:
+            part.restore(read_checkpoint(part.run.newest_checkpoint()))
+        assert not part.run_to_end()
+    steps = [int(file.stem[-8:]) for file in part.run.checkpoint_files()]
+    assert steps == [5, 8, 9]
+
+
+def test_looking_on_is_no_time_of_training(make):
+    """Each evaluation sleeps and computes; of neither is a trace in the next tick's seconds."""
+
+    def look(_):
+        deadline = time.process_time() + 0.2
+        while time.process_time() < deadline:
+            pass
+        time.sleep(0.2)
+        return {}
+
+    loop = make()
+    loop.hooks = replace(loop.hooks, evaluate=look)
+    loop.ticks = replace(loop.ticks, evaluate=5)
+    loop.run_to_end()
+    ticks = [event for event in loop.hooks.watcher.events if event["kind"] == "tick"]
+    assert len(ticks) == 4
+    for tick in ticks:
+        assert 0 < tick["seconds"] < 0.2
+        assert 0 < tick["processor_seconds"] < 0.2
+
+
+def test_after_a_passing_trouble_it_goes_on_from_the_last_good_state(make):
+    """At step 7 of the first try alone: back to step 5, other noise, and on to the end."""
+    loop = make(lambda noise: noise.step == 7 and "#" not in noise.purpose)
+    assert loop.run_to_end()
+    events = loop.hooks.watcher.events
+    (rollback,) = [event for event in events if event["kind"] == "rollback"]
+    assert rollback == {"step": 5, "kind": "rollback", "met": 10, "attempt": 1}
+    assert [event["step"] for event in events] == [5, 5, 10, 15, 20]
+    player = loop.table.players["generator"]
+    assert torch.isfinite(player.w).all()
+    assert player.seen.item() == 20  # the buffer is of 20 good steps, none counted twice
+    assert torch.isfinite(loop.averages["generator"].module.w).all()
+    untroubled = make(name="untroubled")
+    untroubled.run_to_end()
+    assert not torch.equal(untroubled.table.players["generator"].w, player.w)
+
+
+def test_no_bad_number_ever_reaches_a_checkpoint(make):
+    loop = make(lambda noise: noise.step == 12)
+    with pytest.raises(DivergedError):
+        loop.run_to_end()
+    for file in loop.run.checkpoint_files():
+        assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
+    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(10)
+
+
+def test_the_third_trouble_ends_the_run_with_advice(make):
+    loop = make(lambda noise: noise.step == 12)
+    with pytest.raises(DivergedError) as caught:
+        loop.run_to_end()
+    assert str(caught.value) == (
+        "numbers that are not finite were met by step 15 for the 3rd time; the last good state is "
+        f"{loop.run.checkpoint_file(10)}: begin a new run with a lower learning rate or smaller "
+        "initial weights"
+    )
+    kinds = [event["kind"] for event in loop.hooks.watcher.events]
+    assert kinds.count("rollback") == 2
+
+
+def test_asked_to_stop_it_saves_where_it_stands(make):
+    interruption = Interruption()
+
+    def at_step_8(noise):
+        if noise.step == 8:
+            interruption.signal = 15
+        return False
+
+    loop = make(at_step_8, interruption=interruption)
+    assert not loop.run_to_end()
+    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(9)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_after_the_first_step_waits_for_the_end_of_the_step(make, number):
+    """A real signal: the step is finished and its state saved, and nothing is raised."""
+    with interruptible() as interruption:
+        loop = make(interruption=interruption)
+        loop.hooks.watcher.progress = lambda step: step == 1 and os.kill(os.getpid(), number)
+        try:
+            assert not loop.run_to_end()
+        except StoppedBySignal as stop:  # a KeyboardInterrupt would end the tests
+            pytest.fail(str(stop))
+    assert interruption.signal == number
+    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(1)
+
+
+def test_numbers_not_finite_at_the_end_are_undone_and_the_run_goes_on(make):
+    """Without any check on the way: step 20 is played again, and is the last one saved."""
+    loop = make(lambda noise: noise.step == 19 and "#" not in noise.purpose)
+    loop.ticks = replace(loop.ticks, log=0, checkpoint=0)
+    assert loop.run_to_end()
+    kinds = [(event["kind"], event["step"]) for event in loop.hooks.watcher.events]
+    assert kinds == [("rollback", 0)]
+    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(20)
+    assert loop.problem() is None
+
+
+def test_samples_that_are_not_finite_are_undone_as_steps_are(make):
+    """Whoever draws them says so; no file is made of them."""
+    loop, calls = make(), []
+
+    def look(_, step):
+        calls.append(step)
+        if len(calls) == 2:
+            raise DivergedError("the generator makes numbers that are not finite")
+
+    loop.hooks = replace(loop.hooks, samples=look)
+    loop.ticks = replace(loop.ticks, samples=10)
+    assert loop.run_to_end()
+    assert calls == [10, 20, 20]
+    rollbacks = [e for e in loop.hooks.watcher.events if e["kind"] == "rollback"]
+    assert [(e["step"], e["met"]) for e in rollbacks] == [(15, 20)]
+
+
+def test_an_update_that_overflows_never_reaches_a_checkpoint(make):
+    """The gradient is finite, and so is the rate; their product is not."""
+    loop = make()
+
+    class Steep:
+        def phases(self):
+            return (Phase("generator", self.loss),)
+
+        def loss(self, players, batch, noise):
+            overflows = noise.step == 9 and "#" not in noise.purpose
+            w = players["generator"].w
+            return Outcome({"generator": (w * (1e38 if overflows else 1.0)).sum()})
+
+    loop.table.game = Steep()
+    loop.table.movers = {
+        "generator": mover(config.SGD(lr=100.0), [loop.table.players["generator"].w])
+    }
+    assert loop.run_to_end()
+    rollbacks = [e for e in loop.hooks.watcher.events if e["kind"] == "rollback"]
+    assert [(e["step"], e["met"]) for e in rollbacks] == [(5, 10)]
+    for file in loop.run.checkpoint_files():
+        assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
+
+
+def test_a_clock_that_does_not_advance_costs_no_step(make, monkeypatch):
+    """No rate is known, and the last state is saved."""
+    monkeypatch.setattr(
+        "advnets.training.trainer.Stopwatch", lambda batch=0, *_: Stopwatch(batch, 1.0, 1.0)
+    )
+    loop = make()
+    assert loop.run_to_end()
+    events = loop.run.events()
+    assert [event["seconds"] for event in events] == [0.0] * 4
+    assert not any("pictures_per_second" in event for event in events)
+    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(20)
+
+
+def test_a_last_step_between_ticks_is_logged_and_changes_no_state(make):
+    """A run of 18 steps that is made 23 long ends as one of 23, in what was last observed too."""
+    short = make(steps=18, name="short")
+    assert short.run_to_end()
+    assert [e["step"] for e in short.hooks.watcher.events] == [5, 10, 15, 18]
+    longer, whole = make(steps=23, name="short"), make(steps=23, name="whole")
+    longer.restore(read_checkpoint(longer.run.newest_checkpoint()))
+    fifteenth, observed = short.hooks.watcher.events[2], longer.table.last_observed
+    assert observed == {name: fifteenth[name] for name in observed}
+    for loop in (longer, whole):
+        assert loop.run_to_end()
+    ends = [loop.run.newest_checkpoint().read_bytes() for loop in (longer, whole)]
+    assert ends[0] == ends[1]
+
+
+def test_the_last_state_is_judged_without_changing_it(make):
+    loop = make()
+    loop.run_to_end()
+    before = {name: t.clone() for name, t in loop.table.players["generator"].state_dict().items()}
+    loop.loss_limit = 1e-9
+    problem = loop.problem()
+    assert problem is not None
+    assert problem.reason == "diverged"
+    assert "the loss of the generator is " in problem.detail
+    after = loop.table.players["generator"].state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
+def test_restored_between_ticks_it_ends_as_if_it_had_not_been(make):
+    """Also the next tick's means: sums in the middle of a tick are part of the state."""
+    whole = make(name="whole")
+    whole.run_to_end()
+    interruption = Interruption()
+
+    def at_step_7(noise):
+        if noise.step == 7:
+            interruption.signal = 15
+        return False
+
+    cut = make(at_step_7, interruption=interruption, name="cut")
+    cut.run_to_end()
+    again = make(name="cut")
+    again.restore(read_checkpoint(again.run.newest_checkpoint()))
+    assert again.run_to_end()
+    ends = [loop.run.newest_checkpoint().read_bytes() for loop in (whole, again)]
+    assert ends[0] == ends[1]
+    means = [
+        {e["step"]: e["w"] for e in loop.hooks.watcher.events if e["kind"] == "tick"}
+        for loop in (whole, again)
+    ]
+    assert means[1] == {step: w for step, w in means[0].items() if step > 8}
+
+
+def stopped_at(step, is_bad=lambda noise: False):
+    """An interruption that comes in the course of a step, and the noise's check that sends it."""
+    interruption = Interruption()
+
+    def check(noise):
+        if noise.step == step:
+            interruption.signal = 15
+        return is_bad(noise)
+
+    return interruption, check
+
+
+def once_at_7(noise):
+    """Not finite at step 7 of the first attempt alone."""
+    return noise.step == 7 and "#" not in noise.purpose
+
+
+@pytest.mark.parametrize("stops", [[8], [11], [12], [16], [6], [5, 6], [1, 2, 3], [5, 6, 9, 17]])
+def test_stopped_and_resumed_a_run_rolls_back_to_the_same_state(make, stops):
+    """Stopped before the bad step or after it, once or more: it ends with the same bytes.
+
+    The attempt is part of the state, and the checkpoints that stops leave are none to return to.
+    """
+    whole = make(once_at_7, name="whole")
+    assert whole.run_to_end()
+    for n, stop in enumerate(stops):
+        interruption, check = stopped_at(stop, once_at_7)
+        part = make(check, interruption=interruption, name="cut")
+        if n:
+            part.restore(read_checkpoint(part.run.newest_checkpoint()))
+        assert not part.run_to_end()
+    again = make(once_at_7, name="cut")
+    again.restore(read_checkpoint(again.run.newest_checkpoint()))
+    assert again.run_to_end()
+    ends = [loop.run.newest_checkpoint().read_bytes() for loop in (whole, again)]
+    assert ends[0] == ends[1]
+    assert again.attempt == 1
+
+
+def test_a_bad_step_just_before_a_stop_is_not_saved(make):
+    """Between two ticks nobody has looked yet: the last save does, and returns to step 5."""
+    interruption, check = stopped_at(7, once_at_7)
+    loop = make(check, interruption=interruption)
+    assert not loop.run_to_end()
+    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(5)
+    for file in loop.run.checkpoint_files():
+        assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
+    again = make(once_at_7)
+    again.restore(read_checkpoint(again.run.newest_checkpoint()))
+    assert again.run_to_end()
+    whole = make(once_at_7, name="whole")
+    assert whole.run_to_end()
+    ends = [one.run.newest_checkpoint().read_bytes() for one in (whole, again)]
+    assert ends[0] == ends[1]
+
+
+@pytest.mark.parametrize("log", [0, 4, 20])
+def test_checkpoints_that_are_no_log_ticks_are_checked_too(make, log):
+    """Step 7 is bad: the checkpoint of step 10 is not written from it, whatever is logged."""
+    loop = make(lambda noise: noise.step == 7)
+    loop.ticks = replace(loop.ticks, log=log)
+    with pytest.raises(DivergedError):
+        loop.run_to_end()
+    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(5)
+    for file in loop.run.checkpoint_files():
+        assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
+
+
+@pytest.mark.parametrize("cut", [None, 3, 11])
+def test_the_average_is_that_of_the_weights_after_every_step_of_the_stage(make, cut):
+    """A young average, against one kept beside by hand; the stage is a run's second."""
+
+    def young(**options):
+        loop = make(**options)
+        player = loop.table.players["generator"]
+        loop.averages = {"generator": WeightAverage(player, 10_000, 2, share=0.5)}
+        loop.steps_before = 40
+        return loop
+
+    seen = []
+    whole = young(name="whole")
+    weight = whole.table.players["generator"].w
+    whole.hooks.watcher.progress = lambda step: seen.append(weight.item())
+    assert whole.run_to_end()
+    expected = 1.0
+    for n, last in enumerate(seen, 1):
+        decay = 0.5 ** (2 / (0.5 * 2 * n))  # the half-life: half of the images so far
+        expected = decay * expected + (1 - decay) * last
+    assert len(seen) == 20
+    found = whole.averages["generator"].module.w.item()
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert found != pytest.approx(seen[-1], rel=1e-4)
+    if cut is None:
+        return
+    interruption, check = stopped_at(cut)
+    assert not young(is_bad=check, interruption=interruption, name="cut").run_to_end()
+    again = young(name="cut")
+    again.restore(read_checkpoint(again.run.newest_checkpoint()))
+    assert again.run_to_end()
+    assert again.averages["generator"].module.w.item() == found

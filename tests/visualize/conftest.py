@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from advnets import config, presets
+from advnets.console import Console
+from advnets.experiment.train import train
+from advnets.experiment.trained_model import load
+from advnets.views.sample_files import save_pictures
+
+
+def small(game):
+    """DCGAN on scikit-learn's digits, a few steps: a run that everything can be looked at in."""
+    stage = config.Stage(
+        generator=config.DCGANGenerator(latent_dim=8, width=8),
+        discriminator=config.DCGANDiscriminator(width=8),
+        game=game,
+        generator_optimizer=config.Adam(lr=2e-3),
+        discriminator_optimizer=config.Adam(lr=2e-3),
+        steps=40,
+    )
+    return replace(
+        presets.named("digits"),
+        data=config.Data(source="digits", scaling="symmetric", batch_size=20),
+        stages=(stage,),
+        ticks=config.Ticks(log=20, samples=10, checkpoint=20),
+        runtime=config.Runtime(device="cpu", precision="float32", threads=1),
+    )
+
+
+def trained(folder, game):
+    train(small(game), folder / "run", Console())
+    return load(folder / "run")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("plain"), config.Game())
+
+
+@pytest.fixture
+def residual(tmp_path):
+    """The same by residual nets."""
+    pair = {
+        "generator": config.ResidualGenerator(latent_dim=8, width=8, group=8),
+        "discriminator": config.ResidualDiscriminator(width=8, group=8),
+    }
+    run = small(config.Game())
+    train(run.with_stage(replace(run.stage, **pair)), tmp_path / "run", Console())
+    return load(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory, monkeypatch_module):
+    """The same on pictures of 16 x 16, whose nets have a layer more."""
+    folder = tmp_path_factory.mktemp("larger")
+    save_pictures([torch.rand(60, 1, 16, 16)], 60, folder / "pictures")
+    run = small(config.Game())
+    data = replace(run.data, source=str(folder / "pictures"), size=16, channels=1)
+    stage = replace(run.stage, steps=4)
+    monkeypatch_module.setenv("ADVNETS_CACHE", str(folder / "cache"))
+    train(replace(run, data=data, stages=(stage,)), folder / "run", Console())
+    return load(folder / "run")
+
+
+@pytest.fixture(scope="module")
+def conditional(tmp_path_factory):
+    return trained(tmp_path_factory.mktemp("conditional"), config.ConditionalGame())
+
+
+@pytest.fixture
+def packed(tmp_path):
+    return trained(tmp_path, config.Game(pack=2))
+
+
+@pytest.fixture(scope="module")
+def monkeypatch_module():
+    """As pytest's own, for as long as a module lasts."""
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
