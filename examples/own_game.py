@@ -1,8 +1,8 @@
 """A new objective and a new game: advnets train examples/own_game.py:game --data mnist"""
 
 from advnets import config
-from advnets.games.gan import AdversarialNets
-from advnets.protocols import Outcome
+from advnets.games.gan import GAN
+from advnets.protocols import PhaseOutput
 
 
 def least_squares(logits, target):
@@ -10,18 +10,20 @@ def least_squares(logits, target):
     return 0.5 * (logits.float() - target).square().mean()
 
 
-class LeastSquares(AdversarialNets):
+class LeastSquares(GAN):
     """The plain game's phases and samples, another objective for each player."""
 
     def discriminator(self, players, batch, noise):  # noqa: D102
         fake = self.samples(players, batch, noise).detach()
         real, fake = (self.logits(players, x, batch, noise) for x in (batch.pictures, fake))
         loss = least_squares(real, 1) + least_squares(fake, 0)
-        return Outcome({"discriminator": loss}, {"a(x)": real.mean(), "a(G(z))": fake.mean()})
+        return PhaseOutput({"discriminator": loss}, {"a(x)": real.mean(), "a(G(z))": fake.mean()})
 
     def generator(self, players, batch, noise):  # noqa: D102
         fake = self.samples(players, batch, noise)
-        return Outcome({"generator": least_squares(self.logits(players, fake, batch, noise), 1)})
+        return PhaseOutput(
+            {"generator": least_squares(self.logits(players, fake, batch, noise), 1)}
+        )
 
 
 game = LeastSquares(config.Game())

@@ -26,14 +26,14 @@ from torch import Tensor
 from advnets import config, presets
 from advnets.experiment import setup
 from advnets.experiment.metrics import EXTRACTORS
-from advnets.experiment.rejection import Rejection, kept_samples
+from advnets.experiment.rejection import DiscriminatorRejection, kept_samples
 from advnets.experiment.sampler import Drawing, draw_samples, pictures
 from advnets.extractors.base import Extractor
 from advnets.extractors.named import extractor
 from advnets.metrics.frechet import frechet_distance
 from advnets.paper.likelihoods import with_error
 from advnets.training import devices
-from advnets.training.ema import WeightAverage
+from advnets.training.ema import EMA
 from advnets.training.step import Table, play_round
 
 TICK, LOOK, COMPARED = 50, 10.0, 5000
@@ -88,7 +88,7 @@ def variants() -> dict[str, Variant]:
 class Looker:
     """Fréchet distances to the test pictures, whose features are taken once."""
 
-    def __init__(self, data: setup.OpenedData, seen: Extractor) -> None:
+    def __init__(self, data: setup.PreparedData, seen: Extractor) -> None:
         test = data.splits.test
         assert test is not None
         self.data, self.seen = data, seen
@@ -101,7 +101,7 @@ class Looker:
             drawn = draw_samples(generator, scaling, COMPARED, 0, drawing)
         else:
             d = table.players["discriminator"].eval()
-            rejection = Rejection(variant.keep, variant.stage.game, d)
+            rejection = DiscriminatorRejection(variant.keep, variant.stage.game, d)
             drawn = kept_samples(generator, scaling, COMPARED, 0, drawing, rejection)
             d.train()
         return frechet_distance(self.real, self.seen.features(drawn))
@@ -115,7 +115,7 @@ def played(
     table = setup.table(run, looker.data, 0, devices.prepare(HERE))
     shown, average = table.players["generator"], None
     if half_life := variant.stage.average_half_life:
-        average = WeightAverage(shown, half_life, data.batch_size)
+        average = EMA(shown, half_life, data.batch_size)
         shown = average.module
     spent, curve = 0.0, list[tuple[float, int, float]]()
     while spent < bounds.seconds:
@@ -137,7 +137,7 @@ def played(
     }
 
 
-def tick(table: Table, average: WeightAverage | None) -> None:
+def tick(table: Table, average: EMA | None) -> None:
     """Some rounds, and what was observed in them in the mean."""
     sums: dict[str, Tensor] = {}
     for _ in range(TICK):

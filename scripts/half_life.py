@@ -60,8 +60,8 @@ from advnets.metrics.parzen import (
 from advnets.run_directory import RunDirectory
 from advnets.training import devices
 from advnets.training.checkpoint import read_checkpoint
-from advnets.training.ema import WeightAverage
-from advnets.training.trainer import Hooks, Loop
+from advnets.training.ema import EMA
+from advnets.training.trainer import Hooks, Trainer
 
 INTERVAL = 10
 """Steps between updates of the averages."""
@@ -69,12 +69,12 @@ LAST = 0
 """The half-life under which the last weights are recorded."""
 
 
-class WeightAverages(WeightAverage):
+class WeightAverages(EMA):
     """Weight averages of one module with several half-lives, in images."""
 
     def __init__(self, module: nn.Module, half_lives: Sequence[int], batch_size: int) -> None:
         images = INTERVAL * batch_size
-        self.averages = {h: WeightAverage(module, h, images) for h in half_lives}
+        self.averages = {h: EMA(module, h, images) for h in half_lives}
         self.module = nn.ModuleDict({str(h): one.module for h, one in self.averages.items()})
 
     def update(self, module: nn.Module, steps: int) -> None:
@@ -88,7 +88,7 @@ class WeightAverages(WeightAverage):
 class ValidationScore:
     """The Parzen log-likelihood of validation images, in nats."""
 
-    data: setup.OpenedData
+    data: setup.PreparedData
     seed: int
     drawing: Drawing
 
@@ -173,7 +173,7 @@ def train(
 
         batch_size = chosen.data.batch_size
         averages = WeightAverages(table.players["generator"], half_lives, batch_size)
-        loop = Loop(
+        loop = Trainer(
             table=table,
             run=run,
             ticks=chosen.ticks,

@@ -34,7 +34,7 @@ from advnets.extractors.classifiers import classifier
 from advnets.losses import minimax_generator_loss
 from advnets.metrics.precision_recall import prdc
 from advnets.models import dcgan
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 STEPS, BATCH, WIDTH, COMPARED, COLLAPSED = 1500, 64, 16, 2000, 0.25
 DEVIATIONS = (0.02, 0.2, 1.0, 5.0, 1e4)
@@ -108,7 +108,7 @@ def beginnings(out: Path) -> Iterator[str]:
         in_g, in_d = config.DCGANGenerator(**changes), config.DCGANDiscriminator(**changes)
         torch.manual_seed(0)
         g, d = dcgan.Generator(shape, **vars(in_g)), dcgan.Discriminator(shape, **vars(in_d))
-        logits = d(g(g.latent(BATCH, Noise(0))))
+        logits = d(g(g.latent(BATCH, RNG(0))))
         naive = torch.log(1 - torch.sigmoid(logits)).mean()
         broken = [has_nan(g, loss) for loss in (naive, minimax_generator_loss(logits))]
         stage = replace(preset.stage, generator=in_g, discriminator=in_d, steps=100)

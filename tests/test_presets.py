@@ -12,7 +12,7 @@ from advnets.experiment import build_players
 from advnets.models.layers import Maxout
 from advnets.models.maxout_conv import DeconvGenerator, MaxoutConvDiscriminator
 from advnets.models.mlp import MaxoutDiscriminator, MLPGenerator, Stacked
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.training.schedules import learning_rate, momentum
 
 SHAPES = {
@@ -79,7 +79,7 @@ def test_mnist_nets(built):
     for layer in linears(d):
         is_uniform_up_to(layer, 0.005)
     assert torch.sigmoid(g.output.bias).detach() == pytest.approx(0.25)
-    z = g.latent(1000, Noise(0))
+    z = g.latent(1000, RNG(0))
     assert z.abs().max().item() == pytest.approx(3**0.5, rel=1e-3)
     pictures = g(z[:10])
     assert (pictures >= 0).all()
@@ -101,7 +101,7 @@ def test_tfd_pretraining_nets(built):
     assert sigmoid.bias.detach().unique().tolist() == [-2.0]
     assert (output.weight != 0).sum(1).unique().tolist() == [100]
     assert torch.sigmoid(output.bias).detach() == pytest.approx(0.25)
-    assert g.latent(1000, Noise(0)).abs().max().item() > 3  # normal, not uniform
+    assert g.latent(1000, RNG(0)).abs().max().item() > 3  # normal, not uniform
     for net in (g, d):
         net.project()
         for layer in linears(net):
@@ -117,7 +117,7 @@ def test_tfd_second_stage_lays_two_layers_below(built):
     assert widths(d) == [(2304, 1200 * 5), (1200, 1200 * 5), (1200, 1)]
     assert g.bottom.output.bias.detach().unique().tolist() == [-2.0]
     is_uniform_up_to(g.bottom.output, 0.05)
-    between = g.bottom(g.latent(20, Noise(0)))
+    between = g.bottom(g.latent(20, RNG(0)))
     assert (between > 0).all()
     assert (between < 1).all()
 
@@ -130,7 +130,7 @@ def test_cifar_nets(built):
     is_uniform_up_to(linears(g)[1], 0.05)
     is_uniform_up_to(g.output, 0.5)
     assert g.output.bias.detach().unique().tolist() == [0.0]
-    pictures = g(g.latent(20, Noise(0)))
+    pictures = g(g.latent(20, RNG(0)))
     assert pictures.min() < -1  # linear output
     assert pictures.max() > 1
 
@@ -161,7 +161,7 @@ def test_masks_and_scales_of_every_discriminator(built, name):
     """Where D asks for a mask: .8 at the input and .5 elsewhere, and the scales 1.25 and 2."""
     asked = []
 
-    class Listening(Noise):
+    class Listening(RNG):
         def keep_mask(self, purpose, rows, *shape, keep):
             mask = super().keep_mask(purpose, rows, *shape, keep=keep)
             asked.append((keep, mask.mean().item()))
@@ -176,7 +176,7 @@ def test_masks_and_scales_of_every_discriminator(built, name):
     first = next(layer for layer in d.modules() if isinstance(layer, (nn.Linear, nn.Conv2d)))
     fed = []
     hook = first.register_forward_pre_hook(lambda _, inputs: fed.append(inputs[0]))
-    d(torch.ones(2, *SHAPES[name]), Noise(0))
+    d(torch.ones(2, *SHAPES[name]), RNG(0))
     hook.remove()
     assert fed[0].unique().tolist() == pytest.approx([0.0, 1.25])
 
@@ -184,8 +184,8 @@ def test_masks_and_scales_of_every_discriminator(built, name):
 @pytest.mark.parametrize("name", PAPER)
 def test_no_generator_of_the_paper_is_disturbed(built, name):
     g = built(name)["generator"]
-    z = g.latent(2, Noise(0))
-    assert torch.equal(g(z, Noise(0)), g(z))
+    z = g.latent(2, RNG(0))
+    assert torch.equal(g(z, RNG(0)), g(z))
 
 
 @pytest.mark.parametrize(

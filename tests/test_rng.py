@@ -7,9 +7,9 @@ import pytest
 import torch
 from scipy import stats
 
-from advnets.rng import Noise
+from advnets.rng import RNG
 
-NOISE = Noise(seed=3, step=5, purpose="stage0")
+NOISE = RNG(seed=3, step=5, purpose="stage0")
 
 
 def test_a_draw_is_a_function_of_its_key():

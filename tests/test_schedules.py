@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.schedules import cosine, geometric
 
 
@@ -31,7 +31,7 @@ def test_without_an_end_a_number_stays():
 
 def test_noise_knows_how_far_a_run_is():
     """Under any purpose, and never further than to the end."""
-    noise = Noise(0, over=8).under("discriminator").stacked("real", "fake")
+    noise = RNG(0, over=8).under("discriminator").stacked("real", "fake")
     assert [noise.at(step).done for step in (0, 2, 8, 20)] == [0.0, 0.25, 1.0, 1.0]
     assert noise.at(4).ramp(4.0, 2.0).item() == pytest.approx(3.0)
-    assert Noise(0, step=5).done == 0.0
+    assert RNG(0, step=5).done == 0.0

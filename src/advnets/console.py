@@ -21,7 +21,7 @@ from advnets.views.training_curves import observed_names
 
 if TYPE_CHECKING:
     from advnets.experiment.dry_run import Plan
-    from advnets.experiment.train import Ending
+    from advnets.experiment.train import TrainResult
 
 FILES_SHOWN = 10
 """Broken files that are named one by one on the console; events.jsonl has them all."""
@@ -147,7 +147,7 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes:02d} min"
 
 
-def ending(ending: Ending, seconds: float) -> str:
+def ending(ending: TrainResult, seconds: float) -> str:
     """What a training says last: what it left, and what to type next."""
     run = ending.run
     files = [f"  {path}" for path in _left_behind(run)]

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 Players = Mapping[str, nn.Module]
 
@@ -27,7 +27,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PhaseOutput:
     """What a phase gives back.
 
     `losses` holds one scalar for each player that moves in this phase; `observed` holds scalars
@@ -49,7 +49,7 @@ class Phase:
     """
 
     name: str
-    losses: Callable[[Players, Batch, Noise], Outcome]
+    losses: Callable[[Players, Batch, RNG], PhaseOutput]
     repeats: int | Callable[[Mapping[str, float]], int] = 1
     reads_data: bool = True
 
@@ -62,7 +62,7 @@ class Posterior:
     log_variance: Float[Tensor, "batch latent"] | None = None
     """log σ²; None: all at the mean."""
 
-    def draw(self, noise: Noise | None) -> Float[Tensor, "batch latent"]:
+    def draw(self, noise: RNG | None) -> Float[Tensor, "batch latent"]:
         """μ + σ ε, one for each picture; without noise, the means."""
         if noise is None or self.log_variance is None:
             return self.mean
@@ -85,12 +85,12 @@ class Generator(Protocol):
 
     latent_dim: int
 
-    def latent(self, n: int, noise: Noise) -> Float[Tensor, "batch latent"]:
+    def latent(self, n: int, noise: RNG) -> Float[Tensor, "batch latent"]:
         """Draw n points of the noise prior p_z."""
         ...
 
     def __call__(
-        self, z: Float[Tensor, "batch latent"], noise: Noise | None = None
+        self, z: Float[Tensor, "batch latent"], noise: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """G(z); `noise` feeds dropout and noise inside the net, None leaves them out."""
         ...
@@ -103,7 +103,7 @@ class ConditionalGenerator(Generator, Protocol):
     classes: int
 
     def latent(
-        self, n: int, noise: Noise, labels: Int[Tensor, " n"] | None = None
+        self, n: int, noise: RNG, labels: Int[Tensor, " n"] | None = None
     ) -> Float[Tensor, "batch latent"]:
         """Draw n points of the noise prior p_z, of these classes; None: each as probable."""
         ...
@@ -123,7 +123,7 @@ class Discriminator(Protocol):
     """What everybody else needs of a discriminator."""
 
     def __call__(
-        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+        self, x: Float[Tensor, "batch channels height width"], noise: RNG | None = None
     ) -> Float[Tensor, " batch"]:
         """Logits a(x), with D(x) = sigmoid(a(x)); `noise` feeds dropout, None leaves it out."""
         ...
@@ -145,7 +145,7 @@ class ConditionalDiscriminator(Protocol):
     def __call__(
         self,
         x: Float[Tensor, "batch channels height width"],
-        noise: Noise | None = None,
+        noise: RNG | None = None,
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch"]:
         """Logits a(x | y)."""
@@ -174,7 +174,7 @@ class Completing(Protocol):
         """The latents of completions of these pictures, of which `known` is 1 where one is."""
         ...
 
-    def own_latent(self, n: int, noise: Noise) -> Float[Tensor, "batch own"]:
+    def own_latent(self, n: int, noise: RNG) -> Float[Tensor, "batch own"]:
         """Draw n points of the noise prior p_z, without what is known."""
         ...
 
@@ -182,7 +182,7 @@ class Completing(Protocol):
 class Weighted(Protocol):
     """A noise prior that chooses components, with probabilities that are learned."""
 
-    def log_probability(self, n: int, noise: Noise) -> Float[Tensor, " n"]:
+    def log_probability(self, n: int, noise: RNG) -> Float[Tensor, " n"]:
         """The log p(c) of the component c of each of the n points that this noise draws."""
         ...
 
@@ -192,13 +192,13 @@ class Classifying(Protocol):
     """A discriminator that tells classes too."""
 
     def hidden(
-        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+        self, x: Float[Tensor, "batch channels height width"], noise: RNG | None = None
     ) -> Float[Tensor, "batch features"]:
         """Features of the last hidden layer, before any noise that the last layer adds to them."""
         ...
 
     def class_logits(
-        self, hidden: Float[Tensor, "batch features"], noise: Noise | None = None
+        self, hidden: Float[Tensor, "batch features"], noise: RNG | None = None
     ) -> Float[Tensor, "batch classes"]:
         """Logits l of the classes; p(class | x, real) = softmax l, and a(x) = log Σ exp l.
 

@@ -24,7 +24,7 @@ _PHILOX_BLOCK = 32  # bytes that one increment of the Philox counter yields
 
 
 @dataclass(frozen=True)
-class Noise:
+class RNG:
     """A counter-based source of noise, masks and order, keyed by (seed, step, purpose, row).
 
     `draws` made under two purposes, two steps or two seeds are independent; made twice under the
@@ -49,20 +49,20 @@ class Noise:
         """The share of these steps that lies before this one, at most 1."""
         return min(1.0, self.step / self.over) if self.over else 0.0
 
-    def under(self, purpose: str) -> Noise:
+    def under(self, purpose: str) -> RNG:
         """The source for a purpose within this one."""
         return replace(self, purpose=f"{self.purpose}/{purpose}")
 
-    def attempt(self, number: int) -> Noise:
+    def attempt(self, number: int) -> RNG:
         """The source for another try at steps that went wrong; the first try is number 0."""
         root = self.purpose.partition("#")[0]
         return replace(self, purpose=f"{root}#{number}" if number else root)
 
-    def at(self, step: int) -> Noise:
+    def at(self, step: int) -> RNG:
         """The source at another step."""
         return replace(self, step=step)
 
-    def stacked(self, *streams: str, sizes: Sequence[int] = ()) -> Noise:
+    def stacked(self, *streams: str, sizes: Sequence[int] = ()) -> RNG:
         """A source for a batch that is several batches on top of each other.
 
         Each part draws from a stream of its own, so that a discriminator shown real and generated
@@ -174,7 +174,7 @@ class Draw:
     arguments: tuple[Any, ...]
     options: Mapping[str, Any]
 
-    def made(self, noise: Noise) -> Tensor:
+    def made(self, noise: RNG) -> Tensor:
         """The numbers that the same request gets of this source."""
         purpose = noise.purpose + self.purpose
         source = replace(noise, purpose=purpose, streams=self.streams, sizes=self.sizes)
@@ -182,16 +182,16 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Recorder(Noise):
-    """Gives what `Noise` gives, and writes down what it was asked for."""
+class RecordingRNG(RNG):
+    """Gives what `RNG` gives, and writes down what it was asked for."""
 
     root: str = ""
     draws: list[Draw] = field(default_factory=list[Draw], compare=False)
 
     @classmethod
-    def of(cls, noise: Noise) -> Recorder:
+    def of(cls, noise: RNG) -> RecordingRNG:
         """A recorder that stands where this source stands."""
-        return cls(**{f.name: getattr(noise, f.name) for f in fields(Noise)}, root=noise.purpose)
+        return cls(**{f.name: getattr(noise, f.name) for f in fields(RNG)}, root=noise.purpose)
 
     def uniform(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: D102
         return self._noted("uniform", arguments, options)
@@ -211,11 +211,11 @@ class Recorder(Noise):
     def _noted(self, kind: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
         purpose = self.purpose.removeprefix(self.root)
         self.draws.append(Draw(kind, purpose, self.streams, self.sizes, arguments, options))
-        return getattr(Noise, kind)(self, *arguments, **options)
+        return getattr(RNG, kind)(self, *arguments, **options)
 
 
 @dataclass(frozen=True)
-class Given(Noise):
+class ReplayRNG(RNG):
     """Gives what it was given, in that order."""
 
     given: Iterator[Tensor] = field(default_factory=lambda: iter(()), compare=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from advnets.data.dataset import Pictures
+from advnets.data.dataset import ArraySplit
 
 
 @pytest.fixture
@@ -35,11 +35,11 @@ def write_idx(idx_bytes) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def some_pictures() -> Callable[..., Pictures]:
-    def make(n: int = 7, shape: tuple[int, int, int] = (3, 4, 5), white: int = 255) -> Pictures:
+def some_pictures() -> Callable[..., ArraySplit]:
+    def make(n: int = 7, shape: tuple[int, int, int] = (3, 4, 5), white: int = 255) -> ArraySplit:
         rng = np.random.default_rng(0)
         images = rng.integers(0, white + 1, (n, *shape), dtype=np.uint8)
-        return Pictures(images, np.arange(n, dtype=np.int64), white)
+        return ArraySplit(images, np.arange(n, dtype=np.int64), white)
 
     return make
 

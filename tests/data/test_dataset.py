@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from advnets.data.dataset import Pictures, Splits, hold_out_last
+from advnets.data.dataset import ArraySplit, Splits, hold_out_last
 
 
 @pytest.fixture
@@ -60,4 +60,4 @@ def test_hold_out_last(some_pictures):
 def test_part_keeps_white(some_pictures):
     """A part of the pictures means the same white."""
     assert some_pictures(9, white=16).part(slice(3)).white == 16
-    assert Pictures(some_pictures(9).images).part(np.arange(9) > 6).labels is None
+    assert ArraySplit(some_pictures(9).images).part(np.arange(9) > 6).labels is None

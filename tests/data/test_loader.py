@@ -7,25 +7,25 @@ import numpy as np
 import pytest
 import torch
 
-from advnets.data.batch_transform import Feed
-from advnets.data.dataset import Part, Pictures
+from advnets.data.batch_transform import BatchTransform
+from advnets.data.dataset import ArraySplit, Part
 from advnets.data.loader import Batches
 from advnets.data.normalization import UnitScaling
 from advnets.errors import UsageError
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 CPU = torch.device("cpu")
 
 
 def batches(pictures: Part, batch_size: int, seed: int = 3, **more: Any) -> Batches:
-    return Batches(pictures, Feed(UnitScaling(), batch_size, seed, CPU, **more))
+    return Batches(pictures, BatchTransform(UnitScaling(), batch_size, seed, CPU, **more))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 10, 25])
 def test_stream_is_one_permutation_after_the_other(some_pictures, batch_size):
     """Batches of any size cut the epochs' permutations, one after the other, without a gap."""
     pictures = some_pictures(7)
-    orders = (Noise(3, step=epoch).permutation("order", 7).tolist() for epoch in range(20))
+    orders = (RNG(3, step=epoch).permutation("order", 7).tolist() for epoch in range(20))
     stream = list(chain.from_iterable(orders))
     feed = batches(pictures, batch_size)
     for i in range(len(stream) // batch_size):
@@ -79,7 +79,7 @@ def test_epochs_are_counted(some_pictures):
 
 def test_data_without_labels(some_pictures):
     """Pictures without labels give batches without."""
-    assert batches(Pictures(some_pictures().images), 2).at(0).labels is None
+    assert batches(ArraySplit(some_pictures().images), 2).at(0).labels is None
 
 
 def test_data_is_not_copied_and_not_altered(some_pictures):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from advnets.data.dataset import Pictures
+from advnets.data.dataset import ArraySplit
 from advnets.data.normalization import fit_scaling, scaling_from_facts
 from advnets.errors import UnknownNameError
 from advnets.views.image_grid import as_bytes, grid
@@ -14,14 +14,14 @@ from advnets.views.image_grid import as_bytes, grid
 KINDS = ["unit", "symmetric", "contrast"]
 
 
-def tensor(pictures: Pictures) -> torch.Tensor:
+def tensor(pictures: ArraySplit) -> torch.Tensor:
     return torch.from_numpy(pictures.images)
 
 
 @pytest.mark.parametrize("white", [255, 16])
 def test_unit_and_symmetric_are_exact_and_reversible(some_pictures, white):
     """x / white and 2x / white - 1; the way back gives every pixel again."""
-    pictures = Pictures(np.arange(white + 1, dtype=np.uint8).reshape(1, 1, 1, -1), None, white)
+    pictures = ArraySplit(np.arange(white + 1, dtype=np.uint8).reshape(1, 1, 1, -1), None, white)
     share = pictures.images.astype(np.float64) / white
     for kind, expected in {"unit": share, "symmetric": 2 * share - 1}.items():
         scaling = fit_scaling(kind, pictures)
@@ -39,7 +39,7 @@ def test_unit_and_symmetric_are_exact_and_reversible(some_pictures, white):
 def test_every_level_comes_back_and_is_known_by_its_share(kind, white):
     """Through the nets' range to pixels, to the bytes of a file, and from shares into the range."""
     levels = torch.arange(white + 1, dtype=torch.uint8).reshape(1, 1, 1, -1)
-    scaling = fit_scaling(kind, Pictures(levels.numpy(), None, white))
+    scaling = fit_scaling(kind, ArraySplit(levels.numpy(), None, white))
     shares = scaling.to_pixels(scaling.to_model(levels))
     assert torch.equal((shares * white).round().to(torch.uint8), levels)
     np.testing.assert_allclose(shares.numpy(), levels.numpy() / white, atol=6e-8)
@@ -68,13 +68,15 @@ def test_way_back_is_cut_to_the_range(some_pictures, kind):
 def test_points_of_mean_0_and_deviation_1_and_back():
     """Over all axes together, as NumPy computes them; the way back gives the points again."""
     drawn = np.random.default_rng(0).normal(3.0, 0.2, (500, 2, 1, 1)).astype(np.float32)
-    scaling = fit_scaling("standard", Pictures(drawn, None, 1))
+    scaling = fit_scaling("standard", ArraySplit(drawn, None, 1))
     x = scaling.to_model(torch.from_numpy(drawn))
     np.testing.assert_allclose(x, (drawn - drawn.mean()) / drawn.std(), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(scaling.to_pixels(x), drawn, rtol=1e-6)
     assert scaling_from_facts("standard", scaling.facts()) == scaling
     one = np.ones((3, 2, 1, 1), np.float32)
-    assert not fit_scaling("standard", Pictures(one, None, 1)).to_model(torch.from_numpy(one)).any()
+    assert (
+        not fit_scaling("standard", ArraySplit(one, None, 1)).to_model(torch.from_numpy(one)).any()
+    )
 
 
 @pytest.mark.parametrize("white", [255, 16])
@@ -92,7 +94,7 @@ def test_contrast_against_its_formula(some_pictures, white):
 @pytest.mark.parametrize("level", [0, 1, 77, 255])
 def test_contrast_of_a_flat_picture_is_zero(level):
     """A picture of one level becomes exactly 0, not its rounding errors brought to norm 55."""
-    pictures = Pictures(np.full((2, 3, 117, 131), level, np.uint8))
+    pictures = ArraySplit(np.full((2, 3, 117, 131), level, np.uint8))
     x = fit_scaling("contrast", pictures).to_model(tensor(pictures))
     assert torch.equal(x, torch.zeros_like(x))
 
@@ -110,7 +112,7 @@ def test_contrast_facts_are_the_training_set_s(some_pictures):
 def test_contrast_way_back_is_the_same_for_all():
     """A picture of mean level and norm comes back as it was, whatever stands beside it."""
     image = np.array([100, 140, 90, 150], np.uint8).reshape(1, 1, 2, 2)
-    scaling = fit_scaling("contrast", Pictures(np.concatenate([image, image])))
+    scaling = fit_scaling("contrast", ArraySplit(np.concatenate([image, image])))
     x = scaling.to_model(torch.from_numpy(image))
     alone = scaling.to_pixels(x)
     np.testing.assert_allclose(alone.numpy() * 255, image, atol=1e-3)

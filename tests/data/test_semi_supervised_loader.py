@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from advnets.data.batch_transform import Feed
+from advnets.data.batch_transform import BatchTransform
 from advnets.data.dataset import Part, Splits
 from advnets.data.normalization import UnitScaling
 from advnets.data.semi_supervised_loader import (
@@ -14,7 +14,7 @@ from advnets.data.semi_supervised_loader import (
     all_training,
     few_labelled,
 )
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 CPU = torch.device("cpu")
 
@@ -37,7 +37,7 @@ def test_an_unlabeled_part_follows_the_training_images(some_pictures):
     numbers = np.array([6, 0, 3, 4, 0])
     for images in (
         whole.read(numbers),
-        whole.on(CPU)(torch.from_numpy(numbers), Noise(0)).numpy(),
+        whole.on(CPU)(torch.from_numpy(numbers), RNG(0)).numpy(),
     ):
         assert images[:, 0, 0, 0].tolist() == numbers.tolist()
     assert whole.read(slice(2, 6))[:, 0, 0, 0].tolist() == [2, 3, 4, 5]
@@ -47,7 +47,7 @@ def test_an_unlabeled_part_follows_the_training_images(some_pictures):
 def test_batches_hold_labeled_and_unlabeled_images(some_pictures):
     """Unlabeled images come among the ones without labels, never among the few labeled ones."""
     opened = splits(some_pictures)
-    feed = Feed(UnitScaling(), 7, 0, CPU)
+    feed = BatchTransform(UnitScaling(), 7, 0, CPU)
     few = few_labelled(opened.train, 2, 0)
     batches = PartlyLabelled(all_training(opened), few, feed, replace(feed, batch_size=2))
     for index in range(5):

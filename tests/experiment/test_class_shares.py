@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from advnets import config
-from advnets.data.dataset import Pictures, Splits, numbered_classes
+from advnets.data.dataset import ArraySplit, Splits, numbered_classes
 from advnets.errors import UnknownNameError, UsageError
 from advnets.experiment import setup
 from advnets.experiment.class_shares import ClassShares, class_indices
@@ -21,7 +21,7 @@ from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
 from advnets.extractors.pixels import Pixels
 from advnets.models.layers import with_classes
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.views.score_text import score_lines
 
 HERE = Drawing(torch.device("cpu"))
@@ -30,7 +30,7 @@ HERE = Drawing(torch.device("cpu"))
 def test_classes_are_drawn_as_frequent_as_they_are_in_the_training_images():
     shares = ClassShares.of("data", [70, 0, 20, 10])
     assert shares.probabilities.tolist() == pytest.approx([0.7, 0, 0.2, 0.1])
-    drawn = shares.draw(Noise(0).uniform("class", 100_000))
+    drawn = shares.draw(RNG(0).uniform("class", 100_000))
     counts = torch.bincount(drawn, minlength=4)
     assert counts.tolist() == pytest.approx([70_000, 0, 20_000, 10_000], abs=600)
     assert counts[1] == 0
@@ -48,9 +48,9 @@ def test_equal_shares_leave_out_classes_without_a_training_image():
 def test_equal_shares_draw_the_classes_that_nets_draw_themselves():
     """So that samples of earlier seeds are drawn again, to the bit."""
     shares = ClassShares.of("equal", [3, 1, 4, 1, 5, 9, 2])
-    z = Noise(5).normal("latent", 1000, 2)
-    expected = with_classes(z, 7, Noise(5), None)[:, 2:].argmax(1)
-    assert torch.equal(shares.draw(Noise(5).uniform("class", 1000)), expected)
+    z = RNG(5).normal("latent", 1000, 2)
+    expected = with_classes(z, 7, RNG(5), None)[:, 2:].argmax(1)
+    assert torch.equal(shares.draw(RNG(5).uniform("class", 1000)), expected)
 
 
 @pytest.mark.parametrize("counts", [[9, 1], [5, 3, 2], [1, 1, 1], [997, 1, 2]])
@@ -100,14 +100,14 @@ def skewed():
         draw = np.random.default_rng(seed)
         labels = np.repeat([0, 1], [1800, 200])[draw.permutation(2000)]
         levels = draw.normal(90, 20, (2000, 1, 2, 2)) + 90 * labels[:, None, None, None]
-        return Pictures(levels.clip(0, 255).astype(np.uint8), labels)
+        return ArraySplit(levels.clip(0, 255).astype(np.uint8), labels)
 
     train, test = part(0), part(1)
     splits = Splits("skewed", train, None, test, classes=("dark", "bright", "absent"))
     scaling = setup.fit_scaling("unit", train)
     images = scaling.to_model(torch.from_numpy(train.images))
     oracle = Oracle(images, torch.from_numpy(train.labels), 3)
-    return oracle, setup.OpenedData(splits, scaling, setup.DataFacts.of(splits, scaling))
+    return oracle, setup.PreparedData(splits, scaling, setup.DatasetInfo.of(splits, scaling))
 
 
 def scored(skewed, kind, metric="frechet", num=2000):
@@ -245,8 +245,8 @@ def test_a_name_that_no_class_has_is_refused():
 
 def test_ids_between_those_of_the_labels_are_no_classes():
     images = np.zeros((3, 1, 2, 2), np.uint8)
-    train = Pictures(images, np.array([0, 200, 0]))
-    test = Pictures(images, np.array([7, 200, 0]))
+    train = ArraySplit(images, np.array([0, 200, 0]))
+    test = ArraySplit(images, np.array([7, 200, 0]))
     (first, nothing, last), names = numbered_classes(train, None, test)
     assert names == ("0", "7", "200")
     assert nothing is None
@@ -254,10 +254,10 @@ def test_ids_between_those_of_the_labels_are_no_classes():
     assert last.labels.tolist() == [1, 2, 0]
     splits = Splits("x", first, None, last, classes=names)
     assert splits.class_counts() == (2, 0, 1)
-    (same, _), names = numbered_classes(Pictures(images, np.array([1, 0, 2])), None)
+    (same, _), names = numbered_classes(ArraySplit(images, np.array([1, 0, 2])), None)
     assert names == ("0", "1", "2")
     assert same.labels.tolist() == [1, 0, 2]
-    assert numbered_classes(Pictures(images), None)[1] == ()
+    assert numbered_classes(ArraySplit(images), None)[1] == ()
 
 
 def test_a_run_draws_its_classes_as_asked_and_says_so(tiny, tmp_path, quiet, said):
@@ -278,7 +278,7 @@ def test_a_run_draws_its_classes_as_asked_and_says_so(tiny, tmp_path, quiet, sai
     assert counts.sum() == trained.facts.train
     labels = trained.latents(1000)[:, -10:].argmax(1)
     shares = trained.facts.class_shares("data")
-    uniform = [Noise(0, step=i, purpose="samples").uniform("class", BLOCK) for i in range(2)]
+    uniform = [RNG(0, step=i, purpose="samples").uniform("class", BLOCK) for i in range(2)]
     assert torch.equal(labels, torch.cat([shares.draw(some) for some in uniform]))
     equal = trained.latents(1000, class_shares="equal")[:, -10:].argmax(1)
     assert not torch.equal(labels, equal)

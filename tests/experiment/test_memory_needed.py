@@ -17,7 +17,7 @@ from advnets.experiment.memory_needed import check_memory, memory_needed
 from advnets.run_directory import RunDirectory
 
 CPU = torch.device("cpu")
-FACTS = setup.DataFacts(
+FACTS = setup.DatasetInfo(
     *("x", (1, 8, 8), 1000, 100, 100, 0, "", 255, {}),
     classes=("a", "b"),
 )

@@ -13,12 +13,12 @@ from advnets.data.normalization import NoScaling, UnitScaling
 from advnets.errors import UsageError
 from advnets.experiment import build_players
 from advnets.experiment.class_shares import ClassShares
-from advnets.experiment.rejection import Rejection, best, kept_samples, verdict
+from advnets.experiment.rejection import DiscriminatorRejection, best, kept_samples, verdict
 from advnets.experiment.sampler import Drawing
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
 from advnets.models.layers import with_classes
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.views.score_text import score_lines
 
 HERE = Drawing(torch.device("cpu"))
@@ -48,7 +48,7 @@ class Taste(nn.Module):
 
 def kept(n, keep, *, seed=0, classes=0, labels=None):
     game = config.ConditionalGame() if classes else config.Game()
-    rejection = Rejection(keep, game, Taste(), classes)
+    rejection = DiscriminatorRejection(keep, game, Taste(), classes)
     return kept_samples(Identity(classes), NoScaling(), n, seed, HERE, rejection, labels)
 
 
@@ -90,7 +90,7 @@ def test_the_choice_is_made_within_classes():
 @pytest.mark.parametrize(("keep", "share"), [(0.4, 0.4), (0.5, 0.5), (0.003, 0.004)])
 def test_of_each_class_the_same_share_stays(keep, share):
     """Classes that come in turn: the mean of the best of uniform numbers is 1 - share / 2."""
-    rejection = Rejection(keep, config.ConditionalGame(), Taste(), 10)
+    rejection = DiscriminatorRejection(keep, config.ConditionalGame(), Taste(), 10)
     assert rejection.share == share
     labels = torch.arange(10_000 if keep > 0.1 else 200) % 10
     x = kept(len(labels), keep, classes=10, labels=labels)[:, 0, 0, 0]
@@ -134,11 +134,11 @@ def test_d_of_every_game_is_shown_what_it_knows(name, tiny):
     run, shape = tiny.with_stage(stage), (1, 8, 8)
     players = build_players.players(run, 0, shape, torch.full(shape, 0.5), classes=10)
     g, d = (players[who].eval() for who in ("generator", "discriminator"))
-    rejection = Rejection(0.2, game, d, 10 if game.conditional else 0)
+    rejection = DiscriminatorRejection(0.2, game, d, 10 if game.conditional else 0)
     shares = ClassShares.of("data", [1] * 10) if game.conditional else None
     x = kept_samples(g, UnitScaling(16.0), 7, 0, HERE, rejection, shares)
     assert x.shape == (7, *shape)
-    z = g.latent(6, Noise(3))
+    z = g.latent(6, RNG(3))
     logits = verdict(game, d, g(z), z, 10)
     apart = torch.cat([verdict(game, d, g(z)[i : i + 1], z[i : i + 1], 10) for i in range(6)])
     assert logits.shape == (6,)

@@ -10,7 +10,7 @@ import torch
 
 from advnets.errors import DataError, MissingExtraError
 from advnets.extractors import inception
-from advnets.extractors.base import Judge
+from advnets.extractors.base import ClassifierExtractor
 from advnets.extractors.named import extractor
 
 MODULE = """
@@ -53,7 +53,7 @@ def test_pictures_are_handed_over_as_bytes_in_blocks(library):
     expected = (given * 255).round().flatten(1)[:, :5] * 2
     torch.testing.assert_close(found.features(given), expected)
     torch.testing.assert_close(found.logits(given), expected[:, :1])
-    assert isinstance(found, Judge)
+    assert isinstance(found, ClassifierExtractor)
     assert found.digest == hashlib.sha256(library.read_bytes()).hexdigest()
     assert not [name for name in sys.modules if name.startswith("torch_fidelity")]
     with pytest.raises(DataError, match=r"extractor 'inception' knows pictures of \(3, any, any\)"):

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from advnets.games.augment import AUGMENTATIONS, _between, augmented
-from advnets.rng import Noise
+from advnets.rng import RNG
 
-NOISE = Noise(3)
+NOISE = RNG(3)
 ALL = tuple(AUGMENTATIONS)
 
 

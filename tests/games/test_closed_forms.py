@@ -11,27 +11,27 @@ from torch import nn
 
 from advnets import config
 from advnets.games.conditional import ConditionalNets
-from advnets.games.inference import InferenceNets
-from advnets.games.inpainting import CompletionNets
-from advnets.games.latent_regression import EncodingNets
+from advnets.games.inference import ALI
+from advnets.games.inpainting import Inpainting
+from advnets.games.latent_regression import LatentRegression
 from advnets.games.semi_supervised import SemiSupervisedNets
-from advnets.games.vae import ElboNets, bound
+from advnets.games.vae import VAE, bound
 from advnets.models.conditional import ToldDiscriminator, ToldGenerator
 from advnets.models.encoder import MLPEncoder
-from advnets.models.inpainting import Completer
+from advnets.models.inpainting import InpaintingGenerator
 from advnets.models.latent_prior import Prior
 from advnets.models.mlp import MLPDiscriminator, MLPGenerator
 from advnets.models.semi_supervised import SemiSupervisedDiscriminator
 from advnets.protocols import Batch
-from advnets.rng import Noise
-from advnets.training.ema import WeightAverage
+from advnets.rng import RNG
+from advnets.training.ema import EMA
 from advnets.training.optimizers import mover
 from advnets.training.step import Table, play_round
 
 W = torch.tensor([1.2, -0.5])
 """x = W z, or z W: the linear map of every model here."""
 NUMBERS = config.MLPDiscriminator(units=(64, 64))
-NOISE = Noise(11)
+NOISE = RNG(11)
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Drawn:
     draw: Any
 
     def at(self, index):
-        return self.draw(Noise(7, step=index))
+        return self.draw(RNG(7, step=index))
 
     def epoch_at(self, index):
         return 0.0
@@ -74,15 +74,13 @@ def settled():
             players=players,
             movers={name: mover(spec, net.parameters()) for name, net in players.items()},
             batches=Drawn(draw),
-            noise=Noise(3),
+            noise=RNG(3),
         )
         averages = None
         for n in range(rounds):
             play_round(table)
             if n == rounds * 2 // 3:
-                averages = {
-                    name: WeightAverage(net, rounds // 12, 1) for name, net in players.items()
-                }
+                averages = {name: EMA(net, rounds // 12, 1) for name, net in players.items()}
             for name, average in (averages or {}).items():
                 average.update(players[name], n + 1)
         return {name: average.module for name, average in averages.items()}
@@ -147,7 +145,7 @@ def test_an_encoder_learned_afterwards_is_the_posterior(settled):
         g.map.bias.zero_()
     before = g.map.weight.clone()
     players = {"generator": g, "encoder": encoder(1, 2)}
-    game = EncodingNets(config.EncodingGame())
+    game = LatentRegression(config.EncodingGame())
     e = settled(game, players, lambda n: plane(torch.zeros(200, 1)), rounds=1500, beta1=0.9)
     assert torch.equal(g.map.weight, before)
     assert_posterior(e["encoder"], W, [-1.0, 0.0, 1.5], within=0.08)
@@ -165,7 +163,7 @@ def test_adversarially_learned_inference_is_the_posterior(settled):
     def draw(noise):
         return plane(deviation * noise.normal("x", 200, 1))
 
-    found = settled(InferenceNets(config.InferenceGame()), players, draw, rounds=3000, lr=1e-3)
+    found = settled(ALI(config.InferenceGame()), players, draw, rounds=3000, lr=1e-3)
     w = found["generator"].map.weight[0].detach()
     assert w.norm().item() == pytest.approx(deviation.item(), abs=0.2)
     assert_posterior(found["encoder"], w, [-1.0, 0.0, 1.0], within=0.25)
@@ -187,11 +185,11 @@ def test_completions_of_a_correlated_normal(settled):
         2 + 4, "normal", (64,), ("tanh",), "linear", init_range=0.4, output_bias=0.0
     )
     players = {
-        "generator": Completer(MLPGenerator(shape, inner), shape, Prior("normal", 2)),
+        "generator": InpaintingGenerator(MLPGenerator(shape, inner), shape, Prior("normal", 2)),
         "discriminator": small_d(4),
     }
     spec = config.CompletionGame(masks=("halves",), relativistic=True, r1=0.1, r2=0.1)
-    g = settled(CompletionNets(spec), players, draw, rounds=1500)["generator"]
+    g = settled(Inpainting(spec), players, draw, rounds=1500)["generator"]
     n = 4000
     for hidden in (0, 1):
         known = torch.ones(n, 1, 1, 2)
@@ -216,7 +214,7 @@ def test_the_elbo_of_a_linear_normal_model_is_its_likelihood(settled):
 
     players = {"generator": Linear(1, 2), "encoder": encoder(2, 1)}
     spec = config.ElboGame(likelihood="normal", deviation=sigma)
-    found = settled(ElboNets(spec), players, draw, rounds=1200, beta1=0.9)
+    found = settled(VAE(spec), players, draw, rounds=1200, beta1=0.9)
     mine = found["generator"].map.weight[:, 0].detach()
     mine = mine * torch.sign(mine @ w)
     torch.testing.assert_close(mine, w, atol=0.1, rtol=0)

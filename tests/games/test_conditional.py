@@ -11,13 +11,13 @@ from advnets.experiment import build_players
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
 from advnets.games.conditional import ConditionalNets
-from advnets.games.gan import AdversarialNets
+from advnets.games.gan import GAN
 from advnets.models.dcgan import Discriminator, Generator
 from advnets.protocols import Batch
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 SHAPE = (1, 8, 8)
-NOISE = Noise(0)
+NOISE = RNG(0)
 
 
 def players(classes=3, **options):
@@ -48,9 +48,7 @@ def test_without_use_of_the_class_it_is_the_plain_game(updates):
                 mine.narrow(axis, 0, theirs.shape[axis]).copy_(theirs)
     some = batch([0, 1, 2, 1])
     spec = config.Game(updates=updates)
-    for mine, theirs in zip(
-        ConditionalNets(spec).phases(), AdversarialNets(spec).phases(), strict=True
-    ):
+    for mine, theirs in zip(ConditionalNets(spec).phases(), GAN(spec).phases(), strict=True):
         a, b = mine.losses(told, some, NOISE), theirs.losses(plain, some, NOISE)
         for name, loss in b.losses.items():
             torch.testing.assert_close(a.losses[name], loss)

@@ -8,15 +8,15 @@ from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
 from advnets import config
-from advnets.games.inference import InferenceNets
-from advnets.games.latent_regression import EncodingNets
-from advnets.games.vae import ElboNets
+from advnets.games.inference import ALI
+from advnets.games.latent_regression import LatentRegression
+from advnets.games.vae import VAE
 from advnets.models.encoder import MLPEncoder
 from advnets.models.mlp import MLPDiscriminator, MLPGenerator
 from advnets.protocols import Batch
-from advnets.rng import Noise
+from advnets.rng import RNG
 
-NOISE = Noise(5)
+NOISE = RNG(5)
 SHAPE = (1, 2, 3)
 
 
@@ -48,7 +48,7 @@ def test_the_elbos_loss_is_minus_the_bound_in_nats_a_pixel(players, likelihood):
     """By torch's own distributions; logged are the bound itself and its two terms, in nats."""
     x, g = images(), players["generator"]
     spec = config.ElboGame(likelihood=likelihood, deviation=0.3)
-    outcome = ElboNets(spec).phases()[0].losses(players, Batch(x), NOISE)
+    outcome = VAE(spec).phases()[0].losses(players, Batch(x), NOISE)
     found = players["encoder"](x)
     q = Normal(found.mean, (found.log_variance / 2).exp())
     z = q.mean + q.stddev * NOISE.normal("posterior", 7, 4)
@@ -77,7 +77,7 @@ def test_an_encoder_learned_afterwards_is_asked_for_gs_own_z(players, determinis
     g = players["generator"].train()
     spec = config.MLPEncoder(hidden=(8,), activation="tanh", deterministic=deterministic)
     players["encoder"] = e = MLPEncoder(SHAPE, spec, 4)
-    (phase,) = EncodingNets(config.EncodingGame()).phases()
+    (phase,) = LatentRegression(config.EncodingGame()).phases()
     outcome = phase.losses(players, Batch(images()), NOISE)
     z = g.latent(7, NOISE)
     found = e(g(z).detach())
@@ -111,7 +111,7 @@ def test_inference_is_a_game_of_two_kinds_of_pairs(players):
     a_real = d(torch.cat((x.flatten(1), drawn), 1)[:, None, None])
     a_fake = d(torch.cat((g(z).flatten(1), z), 1)[:, None, None])
     d_real, d_fake = a_real.double().sigmoid(), a_fake.double().sigmoid()
-    first, second = InferenceNets(config.InferenceGame()).phases()
+    first, second = ALI(config.InferenceGame()).phases()
     assert (first.reads_data, second.reads_data) == (True, False)
     of_d = first.losses(players, Batch(x), NOISE)
     value = d_real.log().mean() + (1 - d_fake).log().mean()
@@ -144,7 +144,7 @@ def test_both_kinds_of_pairs_have_dropout_of_their_own(players):
             return x.sum((1, 2, 3)) * self.w
 
     players["discriminator"] = Masking()
-    for phase in InferenceNets(config.InferenceGame()).phases():
+    for phase in ALI(config.InferenceGame()).phases():
         phase.losses(players, Batch(images()), NOISE)
     real, fake = masks[0].chunk(2)
     assert not torch.equal(real, fake)

@@ -8,13 +8,13 @@ from torch import nn
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.games.gan import AdversarialNets, turns
+from advnets.games.gan import GAN, turns
 from advnets.losses import value_function
 from advnets.protocols import Batch
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.training.step import repeats
 
-NOISE = Noise(seed=0)
+NOISE = RNG(seed=0)
 
 
 class Shift(nn.Module):
@@ -73,7 +73,7 @@ def moved(players, phase, player, rate):
 def test_the_discriminators_step_ascends_v(players):
     """On a quadratic toy, a small step of D raises V (Algorithm 1, line 4)."""
     before = value(players)
-    phase = AdversarialNets(config.Game()).phases()[0]
+    phase = GAN(config.Game()).phases()[0]
     assert value(moved(players, phase, "discriminator", 0.01)) > before + 1e-5
 
 
@@ -81,13 +81,13 @@ def test_the_discriminators_step_ascends_v(players):
 def test_the_generators_step_descends_v(players, objective):
     """On a quadratic toy, a small step of G lowers V, by either of its losses."""
     before = value(players)
-    phase = AdversarialNets(config.Game(objective=objective)).phases()[1]
+    phase = GAN(config.Game(objective=objective)).phases()[1]
     assert value(moved(players, phase, "generator", 0.01)) < before - 1e-5
 
 
 def test_the_toy_is_won_at_equilibrium(players):
     """Played to the end, G's shift finds the data's mean and D(x) is 1/2."""
-    game = AdversarialNets(config.Game(k=5))
+    game = GAN(config.Game(k=5))
     for step in range(600):
         for phase in game.phases():
             name = phase.name
@@ -106,7 +106,7 @@ def test_the_toy_is_won_at_equilibrium(players):
 
 
 def test_alternating_play_is_k_phases_and_one():
-    discriminator, generator = AdversarialNets(config.Game(k=3)).phases()
+    discriminator, generator = GAN(config.Game(k=3)).phases()
     assert (discriminator.name, discriminator.repeats, discriminator.reads_data) == (
         "discriminator",
         3,
@@ -128,7 +128,7 @@ def test_alternating_play_is_k_phases_and_one():
 )
 def test_d_moves_k_times_while_its_lead_is_short_and_else_once(observed, expected):
     spec = config.Game(k=4, lead=0.5)
-    discriminator, generator = AdversarialNets(spec).phases()
+    discriminator, generator = GAN(spec).phases()
     assert turns(4, 0.5, observed) == repeats(discriminator, observed) == expected
     assert repeats(generator, observed) == 1
 
@@ -149,15 +149,15 @@ def test_a_lead_that_chooses_nothing_is_refused(options, said):
 
 
 def test_simultaneous_play_is_one_phase_for_both(players):
-    (phase,) = AdversarialNets(config.Game(updates="simultaneous")).phases()
+    (phase,) = GAN(config.Game(updates="simultaneous")).phases()
     outcome = phase.losses(players, BATCH, NOISE)
     assert set(outcome.losses) == {"discriminator", "generator"}
 
 
 def test_both_gradients_of_simultaneous_play_come_from_the_same_fakes(players):
     """Each is the gradient that alternating play would take at the same place with that noise."""
-    (both,) = AdversarialNets(config.Game(updates="simultaneous")).phases()
-    apart = AdversarialNets(config.Game()).phases()
+    (both,) = GAN(config.Game(updates="simultaneous")).phases()
+    apart = GAN(config.Game()).phases()
     for phase, name in zip(apart, ("discriminator", "generator"), strict=True):
         parameters = list(players[name].parameters())
         together = torch.autograd.grad(both.losses(players, BATCH, NOISE).losses[name], parameters)
@@ -167,7 +167,7 @@ def test_both_gradients_of_simultaneous_play_come_from_the_same_fakes(players):
 
 
 def test_what_is_observed_is_d_of_x_d_of_gz_and_v(players):
-    outcome = AdversarialNets(config.Game()).phases()[0].losses(players, BATCH, NOISE)
+    outcome = GAN(config.Game()).phases()[0].losses(players, BATCH, NOISE)
     d = players["discriminator"]
     assert outcome.observed["d_real"].item() == pytest.approx(
         torch.sigmoid(d(BATCH.pictures)).mean().item()
@@ -182,7 +182,7 @@ def test_what_is_observed_is_d_of_x_d_of_gz_and_v(players):
 
 
 def test_the_discriminators_phase_leaves_no_gradient_for_the_generator(players):
-    phase = AdversarialNets(config.Game()).phases()[0]
+    phase = GAN(config.Game()).phases()[0]
     loss = phase.losses(players, BATCH, NOISE).losses["discriminator"]
     (gradient,) = torch.autograd.grad(loss, [players["generator"].g], allow_unused=True)
     assert gradient is None
@@ -192,7 +192,7 @@ def test_the_discriminators_phase_leaves_no_gradient_for_the_generator(players):
 def test_penalties_are_of_the_slope_on_real_and_generated_pictures(players, updates):
     """For a(x) = b + w x - q x² the slope is w - 2 q x; its square enters D's loss by γ/2."""
     plain, penalised = (
-        AdversarialNets(config.Game(updates=updates, r1=r1, r2=r2)).phases()[0]
+        GAN(config.Game(updates=updates, r1=r1, r2=r2)).phases()[0]
         for r1, r2 in ((0.0, 0.0), (3.0, 5.0))
     )
     without = plain.losses(players, BATCH, NOISE)
@@ -221,7 +221,7 @@ def test_penalties_are_of_the_slope_on_real_and_generated_pictures(players, upda
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 def test_a_relativistic_game_judges_pairs(players, updates):
     """Each picture against the sample of the same row, for both players; penalties stay D's own."""
-    game = AdversarialNets(config.Game(updates=updates, relativistic=True, r1=3.0))
+    game = GAN(config.Game(updates=updates, relativistic=True, r1=3.0))
     outcomes = [phase.losses(players, BATCH, NOISE) for phase in game.phases()]
     first, last = outcomes[0], outcomes[-1]
     net, g = players["discriminator"], players["generator"]
@@ -249,7 +249,7 @@ def test_a_relativistic_game_judges_pairs(players, updates):
 def test_penalties_leave_the_generators_loss_as_it_is(players):
     for updates, phase in (("alternating", 1), ("simultaneous", 0)):
         losses = [
-            AdversarialNets(config.Game(updates=updates, r1=gamma, r2=gamma))
+            GAN(config.Game(updates=updates, r1=gamma, r2=gamma))
             .phases()[phase]
             .losses(players, BATCH, NOISE)
             .losses["generator"]
@@ -260,7 +260,7 @@ def test_penalties_leave_the_generators_loss_as_it_is(players):
 
 def test_shared_fakes_are_those_that_the_discriminator_has_seen(players):
     """G's loss is of the very samples, though D has moved since, and its gradient reaches G."""
-    discriminator, generator = AdversarialNets(config.Game(fakes="shared")).phases()
+    discriminator, generator = GAN(config.Game(fakes="shared")).phases()
     seen = discriminator.losses(players, BATCH, NOISE.under("0"))
     assert torch.equal(
         seen.handed, players["generator"](players["generator"].latent(64, NOISE.under("0")))

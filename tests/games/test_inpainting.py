@@ -8,14 +8,14 @@ import torch
 from advnets import config
 from advnets.errors import UsageError
 from advnets.experiment.inpainting import _nearest, _of_hidden
-from advnets.games.inpainting import CompletionNets, masks
-from advnets.models.inpainting import Completer
+from advnets.games.inpainting import Inpainting, masks
+from advnets.models.inpainting import InpaintingGenerator
 from advnets.models.latent_prior import Prior
 from advnets.models.mlp import MLPDiscriminator
 from advnets.protocols import Batch
-from advnets.rng import Noise
+from advnets.rng import RNG
 
-NOISE = Noise(11)
+NOISE = RNG(11)
 
 
 def test_masks_hide_what_they_say():
@@ -42,7 +42,7 @@ def test_masks_hide_what_they_say():
 def test_d_of_a_completion_sees_the_masks_that_g_was_given(linear_g):
     seen = {}
 
-    class G(Completer):
+    class G(InpaintingGenerator):
         def given(self, z, pictures, known):
             seen["g"] = known
             return super().given(z, pictures, known)
@@ -57,7 +57,7 @@ def test_d_of_a_completion_sees_the_masks_that_g_was_given(linear_g):
         "discriminator": D((1, 1, 4), config.MLPDiscriminator(units=(8,))),
     }
     batch = Batch(NOISE.normal("x", 40, 1, 1, 2))
-    for phase in CompletionNets(config.CompletionGame()).phases():
+    for phase in Inpainting(config.CompletionGame()).phases():
         phase.losses(players, batch, NOISE)
         assert torch.equal(seen["d"][-40:], seen["g"])
 

@@ -12,14 +12,14 @@ from advnets import config
 from advnets.errors import UsageError
 from advnets.experiment import setup
 from advnets.games.augment import augmented, refuse_idle
-from advnets.games.gan import AdversarialNets, packed, unpacked
+from advnets.games.gan import GAN, packed, unpacked
 from advnets.games.rules import OBJECTIVES, observe, observe_critic, observe_pairs
 from advnets.models.latent_prior import Prior
 from advnets.protocols import Batch
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.training.step import play_round
 
-NOISE = Noise(0, over=10)
+NOISE = RNG(0, over=10)
 
 
 class Generator(nn.Module):
@@ -61,7 +61,7 @@ BATCH = Batch(torch.randn(12, 2, 8, 8, generator=torch.Generator().manual_seed(1
 
 def first(spec, some, noise=NOISE):
     """The outcome of the phase in which D moves."""
-    return AdversarialNets(spec).phases()[0].losses(some, BATCH, noise)
+    return GAN(spec).phases()[0].losses(some, BATCH, noise)
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
@@ -94,7 +94,7 @@ def test_d_sees_pictures_and_samples_through_augmentations(updates, relativistic
     """Both players do, each as probably as this step has it; at step 0 nothing is changed."""
     spec = config.Game(updates=updates, relativistic=relativistic, augment=0.8)
     for step, changed in ((0, False), (10, True)):
-        for phase in AdversarialNets(spec).phases():
+        for phase in GAN(spec).phases():
             some, noise = players(), NOISE.at(step)
             phase.losses(some, BATCH, noise)
             fake = some["generator"](some["generator"].latent(12, noise))
@@ -151,7 +151,7 @@ def test_packed_d_judges_packs_of_one_kind(updates):
     """By the losses of 4 real and 4 generated packs of 3, slopes with respect to all of a pack."""
     spec = config.Game(updates=updates, pack=3, r1=2.0, r2=2.0)
     some = players(6)
-    outcomes = [phase.losses(some, BATCH, NOISE) for phase in AdversarialNets(spec).phases()]
+    outcomes = [phase.losses(some, BATCH, NOISE) for phase in GAN(spec).phases()]
     d, g = some["discriminator"], some["generator"]
     fake = g(g.latent(12, NOISE))
     real, fake = (x.reshape(4, 6, 8, 8).detach().requires_grad_() for x in (BATCH.pictures, fake))
@@ -178,7 +178,7 @@ def test_g_learns_from_slopes_what_it_would_learn_through_d(spec, one_by_one):
     """A D that judges one by one is passed back through for its own loss alone."""
     some = players(2 * spec.pack)
     some["discriminator"].one_by_one = one_by_one
-    rules = AdversarialNets(replace(spec, updates="simultaneous"))
+    rules = GAN(replace(spec, updates="simultaneous"))
     noise = NOISE.at(10)
     loss = rules.both(some, BATCH, noise).losses["generator"]
     d, g = (list(some[name].parameters()) for name in ("discriminator", "generator"))
@@ -202,7 +202,7 @@ def test_g_learns_from_slopes_what_it_would_learn_through_d(spec, one_by_one):
 def test_each_objective_is_played_by_both(objective, updates):
     """D's phase gives D's loss of it, G's phase G's, on the same logits."""
     some, rule = players(), OBJECTIVES[objective]
-    phases = AdversarialNets(config.Game(objective=objective, updates=updates)).phases()
+    phases = GAN(config.Game(objective=objective, updates=updates)).phases()
     outcomes = [phase.losses(some, BATCH, NOISE) for phase in phases]
     d, g = some["discriminator"], some["generator"]
     real, fake = d(BATCH.pictures), d(g(g.latent(12, NOISE)))
@@ -297,7 +297,7 @@ def test_choices_are_credited_and_nothing_else_learns_of_it(updates, pack):
     torch.manual_seed(0)
     some = {"generator": Choosing(), "discriminator": Discriminator(2 * pack)}
     g, d = some["generator"], some["discriminator"]
-    phase = AdversarialNets(config.Game(updates=updates, pack=pack)).phases()[-1]
+    phase = GAN(config.Game(updates=updates, pack=pack)).phases()[-1]
     loss = phase.losses(some, BATCH, NOISE).losses["generator"]
     z = g.latent(12, NOISE)
     a = d(packed(g(z), pack))
@@ -420,7 +420,7 @@ def test_a_critic_whose_slopes_are_bound_is_played(bound, tiny):
         (found,) = torch.autograd.grad(table.players["discriminator"](x).sum(), x)
         return found.flatten(1).norm(dim=1).mean().item()
 
-    free = AdversarialNets(config.Game(objective="wasserstein"))
+    free = GAN(config.Game(objective="wasserstein"))
     assert 0 < slope(options, spectral) < slope({"gp": 10.0}, False, free) / 3
 
 
@@ -437,13 +437,13 @@ def test_a_critic_whose_slopes_are_bound_is_played(bound, tiny):
 )
 def test_augmentations_of_less_than_a_pixel_are_refused(kind, size, said):
     pictures = torch.rand(64, 1, size, size)
-    changed = augmented(pictures, (kind,), torch.ones(()), Noise(0))
+    changed = augmented(pictures, (kind,), torch.ones(()), RNG(0))
     assert torch.equal(changed, pictures)
     with pytest.raises(UsageError, match=said):
         refuse_idle(("flip", kind), size, size)
     larger = torch.rand(64, 1, size + 1, size + 1)
     refuse_idle(("flip", kind), size + 1, size + 1)
-    assert not torch.equal(augmented(larger, (kind,), torch.ones(()), Noise(0)), larger)
+    assert not torch.equal(augmented(larger, (kind,), torch.ones(()), RNG(0)), larger)
 
 
 def test_a_lead_that_nobody_looks_at_is_refused(tiny):

@@ -16,9 +16,9 @@ from advnets.models.semi_supervised import (
     SemiSupervisedDiscriminator,
 )
 from advnets.protocols import Batch
-from advnets.rng import Noise
+from advnets.rng import RNG
 
-NOISE = Noise(11)
+NOISE = RNG(11)
 
 
 def test_d_is_asked_for_the_same_class_through_augmentations(linear_g):

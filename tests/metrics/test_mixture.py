@@ -13,7 +13,7 @@ from scipy.stats import chi, entropy
 from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
 from advnets.errors import DataError, UsageError
 from advnets.metrics.mixture import mixture_quality
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 
 def of(distribution):
@@ -22,7 +22,7 @@ def of(distribution):
 
 
 def draw(distribution, n: int) -> torch.Tensor:
-    return torch.from_numpy(distribution.sample(n, Noise(1)))
+    return torch.from_numpy(distribution.sample(n, RNG(1)))
 
 
 @pytest.mark.parametrize("distribution", [Ring(), Grid(), Mixture(), Mixture(means=((0.0,),))])
@@ -70,7 +70,7 @@ def test_divergences_are_known_as_well_as_their_errors_say():
     centres, sds, _ = map(torch.tensor, UNLIKE.components())
     found = []
     for seed in range(200):
-        points = torch.from_numpy(UNLIKE.sample(2_000, Noise(seed)))
+        points = torch.from_numpy(UNLIKE.sample(2_000, RNG(seed)))
         found.append(mixture_quality(1.1 * points, centres, sds))
     for name in ("kl", "jsd"):
         values = [getattr(one, name) for one in found]
@@ -97,7 +97,7 @@ def test_a_perfect_generator_of_modes_that_touch_is_at_the_chance_level(name):
     centres, sds, weights = map(torch.tensor, mixture.components())
     n, draws = 100_000, 20
     found = [
-        mixture_quality(torch.from_numpy(mixture.sample(n, Noise(seed))), centres, sds, weights)
+        mixture_quality(torch.from_numpy(mixture.sample(n, RNG(seed))), centres, sds, weights)
         for seed in range(draws)
     ]
     freedom = len(centres) * found[0].bins - 1
@@ -227,7 +227,7 @@ def test_centres_just_far_enough_apart_are_not_refused():
 def test_modes_far_tighter_than_they_lie_apart_are_seen(deviation):
     centres, _ = of(Ring(modes=8, radius=2.0))
     which = torch.arange(20_000) % 8
-    samples = centres[which] + deviation * Noise(1).normal("points", len(which), 2).double()
+    samples = centres[which] + deviation * RNG(1).normal("points", len(which), 2).double()
     found = mixture_quality(samples, centres, deviation)
     assert found.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.004)
     assert found.jsd < 0.01

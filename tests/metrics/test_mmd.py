@@ -10,7 +10,7 @@ from scipy.spatial.distance import pdist
 from advnets.errors import DataError, UsageError
 from advnets.metrics.mmd import kernel_distance
 from advnets.metrics.validation import by_content
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 
 def draw(n: int, d: int, seed: int, shift: float = 0.0) -> torch.Tensor:
@@ -50,7 +50,7 @@ def test_torch_fidelity_computes_the_same_of_the_same_subsets(fidelity, monkeypa
     )
     rng = np.random.RandomState(5)
     monkeypatch.setattr("advnets.metrics.mmd.by_content", lambda points: points)
-    monkeypatch.setattr(Noise, "permutation", lambda self, purpose, n: rng.permutation(n))
+    monkeypatch.setattr(RNG, "permutation", lambda self, purpose, n: rng.permutation(n))
     ours = kernel_distance(x, y, subsets=12, size=60)
     assert ours.value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-6)
     assert ours.deviation == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-6)
@@ -118,7 +118,7 @@ def test_its_part_from_subsets_is_the_deviation_over_seeds():
 def test_subsets_differ_by_their_number_and_by_the_seed(monkeypatch):
     """Without repetition within a subset, and others of either set."""
     seen = []
-    whole = Noise.permutation
+    whole = RNG.permutation
 
     def noted(self, purpose, n):
         found = whole(self, purpose, n)
@@ -126,7 +126,7 @@ def test_subsets_differ_by_their_number_and_by_the_seed(monkeypatch):
             seen.append(tuple(found[:20].tolist()))
         return found
 
-    monkeypatch.setattr(Noise, "permutation", noted)
+    monkeypatch.setattr(RNG, "permutation", noted)
     x, y = draw(200, 3, 0), draw(200, 3, 1)
     for seed in (0, 1):
         kernel_distance(x, y, subsets=6, size=20, seed=seed)

@@ -9,7 +9,7 @@ from advnets.data.synthetic.mixtures import Ring
 from advnets.errors import UsageError
 from advnets.metrics import distance
 from advnets.metrics.precision_recall import nearest_neighbour_test, prdc
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 
 def draw(n: int, d: int, seed: int, scale: float = 1.0, shift: float = 0.0) -> torch.Tensor:
@@ -108,7 +108,7 @@ def numbers(found):
 def test_tight_modes_far_apart_cost_no_accuracy():
     """A ring of modes a hundred times finer than it is wide, in float32."""
     real, fake = (
-        torch.from_numpy(Ring().sample(3000, Noise(seed, purpose="x"))).float() for seed in (0, 1)
+        torch.from_numpy(Ring().sample(3000, RNG(seed, purpose="x"))).float() for seed in (0, 1)
     )
     assert numbers(prdc(real, fake)) == numbers(prdc(real.double(), fake.double()))
     told = nearest_neighbour_test(real, fake)
@@ -158,8 +158,8 @@ def test_half_precision_is_taken_in_float32(dtype):
 
 def clusters(n, seed):
     """Ten of them, far apart in many dimensions: products say little of what lies within one."""
-    noise = Noise(seed)
-    centres = 28 * Noise(0).normal("centres", 10, 64)
+    noise = RNG(seed)
+    centres = 28 * RNG(0).normal("centres", 10, 64)
     which = (10 * noise.uniform("which", n)).long()
     return centres[which] + noise.normal("points", n, 64)
 

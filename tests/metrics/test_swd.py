@@ -11,7 +11,7 @@ from scipy.optimize import linprog
 from advnets.errors import UsageError
 from advnets.metrics import swd
 from advnets.metrics.swd import sliced_wasserstein
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 
 def draw(n: int, d: int, seed: int) -> torch.Tensor:
@@ -35,7 +35,7 @@ def test_on_a_line_it_is_the_cheapest_transport(n, m):
 
 def test_it_is_the_root_of_the_mean_over_its_directions():
     x, y = draw(7, 4, 0), draw(10, 4, 1) + 0.5
-    theta = Noise(3).normal("direction", 5, 4).double()
+    theta = RNG(3).normal("direction", 5, 4).double()
     lines = (theta / theta.norm(dim=1, keepdim=True)).numpy()
     squares = [by_transport(x.numpy() @ line, y.numpy() @ line) for line in lines]
     found = sliced_wasserstein(x, y, directions=5, seed=3).value

@@ -11,7 +11,7 @@ from advnets.models.dcgan import Discriminator, Generator, Layer
 from advnets.models.latent_prior import Prior
 from advnets.models.layers import FromPoint, ToPoint
 from advnets.models.resolution import chain
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 SMALL = {"width": 4, "kernel": 4}
 
@@ -57,7 +57,7 @@ def given_weights(plain, ours):
 
 def test_the_generator_is_the_list_of_layers_that_the_paper_draws():
     ours = Generator((3, 64, 64), **SMALL)
-    z = ours.latent(5, Noise(0))
+    z = ours.latent(5, RNG(0))
     plain = given_weights(plain_generator(100, 4, 3), ours)
     torch.testing.assert_close(ours(z), plain(z[:, :, None, None]))
 
@@ -73,7 +73,7 @@ def test_stacked_batches_have_batch_statistics_of_their_own():
     one, two = (Discriminator((1, 16, 16), **SMALL) for _ in range(2))
     two.load_state_dict(one.state_dict())
     real, fake = torch.randn(6, 1, 16, 16), 3 + torch.randn(6, 1, 16, 16)
-    together = one(torch.cat((real, fake)), Noise(0).stacked("real", "fake"))
+    together = one(torch.cat((real, fake)), RNG(0).stacked("real", "fake"))
     assert torch.equal(together, torch.cat((two(real), two(fake))))
     for a, b in zip(one.buffers(), two.buffers(), strict=True):
         assert torch.equal(a, b)
@@ -136,7 +136,7 @@ class TestFiveRules:
     def test_no_hidden_fully_connected_layer(self, shape):
         """A convolution as large as its maps is one: only where z enters or the logit leaves."""
         g, d = Generator(shape), Discriminator(shape)
-        sizes = seen_sizes(g, g.latent(2, Noise(0)))
+        sizes = seen_sizes(g, g.latent(2, RNG(0)))
         assert not any(isinstance(m, nn.Linear) for net in (g, d) for m in net.modules())
         assert sizes[0] == (1, 1)
         assert all(min(size) >= 3 for size in sizes[1:])
@@ -177,7 +177,7 @@ REACHED = [(8, 8), (10, 14), (12, 12), (28, 28), (24, 40), (32, 64), (96, 48), (
 def test_sizes_that_doublings_reach(size, kernel, resampling):
     shape, options = (2, *size), {"width": 2, "kernel": kernel, "resampling": resampling}
     g, d = Generator(shape, latent_dim=3, **options), Discriminator(shape, **options)
-    fake = g(g.latent(2, Noise(0)))
+    fake = g(g.latent(2, RNG(0)))
     assert fake.shape == (2, *shape)
     assert d(fake).shape == (2,)
 
@@ -226,7 +226,7 @@ def test_initial_weights_are_normal_with_deviation_002():
 
 
 def test_the_prior_is_the_papers():
-    z = Generator((1, 8, 8), width=2).latent(1000, Noise(0))
+    z = Generator((1, 8, 8), width=2).latent(1000, RNG(0))
     assert (z.min().item(), z.max().item()) == pytest.approx((-1, 1), abs=1e-3)
 
 
@@ -249,16 +249,16 @@ def test_the_class_comes_to_every_layer(dense):
 
 def call(net, labels):
     if isinstance(net, Generator):
-        return net(net.latent(3, Noise(0), labels))
+        return net(net.latent(3, RNG(0), labels))
     return net(torch.linspace(-1, 1, 3 * 256).view(3, 1, 16, 16), None, labels)
 
 
 def test_a_latent_ends_in_its_class():
     g = Generator((1, 8, 8), 4, 2, classes=3)
-    z = g.latent(3, Noise(0), torch.tensor([2, 0, 1]))
+    z = g.latent(3, RNG(0), torch.tensor([2, 0, 1]))
     assert z.shape == (3, 7)
     assert z[:, 4:].tolist() == [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
-    drawn = g.latent(3000, Noise(0))
+    drawn = g.latent(3000, RNG(0))
     assert drawn[:, 4:].mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
     assert torch.equal(z[:, :4], drawn[:3, :4])
 
@@ -273,7 +273,7 @@ def test_stacked_batches_have_labels_of_their_own():
     d = Discriminator((1, 8, 8), 2, classes=3)
     real, fake = torch.randn(4, 1, 8, 8), torch.randn(4, 1, 8, 8)
     labels = torch.tensor([0, 1, 2, 0]), torch.tensor([2, 2, 1, 0])
-    stacked = Noise(0).stacked("real", "fake")
+    stacked = RNG(0).stacked("real", "fake")
     together = d(torch.cat((real, fake)), stacked, torch.cat(labels))
     assert torch.equal(together, torch.cat((d(real, None, labels[0]), d(fake, None, labels[1]))))
 
@@ -287,7 +287,7 @@ def test_feature_maps_are_those_of_all_convolutions():
 def test_folded_it_is_the_same_function():
     """Of running statistics, as sampling takes them; the net itself stays as it is."""
     g = Generator((3, 32, 32), **SMALL)
-    z = g.latent(16, Noise(0))
+    z = g.latent(16, RNG(0))
     for _ in range(3):
         g(z)
     folded = g.folded()

@@ -12,15 +12,15 @@ from scipy import stats
 from advnets import config
 from advnets.errors import UsageError
 from advnets.experiment.factory import generator_net
-from advnets.games.gan import AdversarialNets
+from advnets.games.gan import GAN
 from advnets.losses import choice_loss
 from advnets.models.latent_prior import Prior, draw_prior
 from advnets.models.mlp import MaxoutDiscriminator, MLPGenerator, Stacked
 from advnets.protocols import Batch
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.training.step import take_turn
 
-NOISE = Noise(seed=1)
+NOISE = RNG(seed=1)
 SHAPE = (1, 8, 8)
 SMALL = config.MLPGenerator(
     latent_dim=5, hidden=(7,), activations=("relu",), output_bias=0.0, components=3
@@ -52,7 +52,7 @@ def test_the_ends_of_the_uniform_numbers_are_within_the_cut(monkeypatch):
     def ends(self, purpose, rows, *shape, low, high):
         return torch.tensor([[low, high]], dtype=torch.float32)
 
-    monkeypatch.setattr(Noise, "uniform", ends)
+    monkeypatch.setattr(RNG, "uniform", ends)
     z = draw_prior("truncated", 1, 2, NOISE)
     assert z.abs().max().item() <= 2
     torch.testing.assert_close(z, torch.tensor([[-2.0, 2.0]]), atol=1e-5, rtol=0)
@@ -168,7 +168,7 @@ def test_a_game_learns_how_probable_components_should_be(updates, pack):
     with torch.no_grad():
         prior.means.copy_(points)
         prior.log_deviations.fill_(-5)
-    game = AdversarialNets(config.Game(updates=updates, pack=pack, relativistic=True))
+    game = GAN(config.Game(updates=updates, pack=pack, relativistic=True))
 
     class Exact(torch.nn.Module):
         """log p_data - log p_g of each point, summed over a pack: what the best D would say."""
@@ -230,7 +230,7 @@ def test_a_generators_loss_moves_every_part_of_a_mixture(spec, prior, classes):
     torch.manual_seed(0)
     g = generator_net(replace(spec, prior=prior), SHAPE, None, classes)
     d = MaxoutDiscriminator(SHAPE, config.MaxoutDiscriminator((4,), init_range=0.5))
-    _, phase = AdversarialNets(config.Game()).phases()
+    _, phase = GAN(config.Game()).phases()
     batch = Batch(torch.rand(64, *SHAPE))
     turn = take_turn({"generator": g, "discriminator": d}, phase, batch, NOISE, torch.float32)
     names = [name for name, _ in g.named_parameters()]

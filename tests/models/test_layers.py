@@ -7,8 +7,8 @@ from torch import nn
 from advnets.errors import UsageError
 from advnets.models import dcgan, resnet
 from advnets.models.layers import (
-    Disturbance,
     FromPoint,
+    InputNoise,
     Maxout,
     MaxoutConv,
     ToPoint,
@@ -23,9 +23,9 @@ from advnets.models.layers import (
     uniform_,
     with_classes,
 )
-from advnets.rng import Noise
+from advnets.rng import RNG
 
-NOISE = Noise(seed=1)
+NOISE = RNG(seed=1)
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -121,7 +121,7 @@ def test_column_norms_are_bounded_and_small_ones_left():
 
 def test_disturbance_asks_for_one_value_a_layer():
     with pytest.raises(UsageError, match="keep has 2 values for 3 layers; give one for each layer"):
-        Disturbance((0.5, 0.5), (), 3)
+        InputNoise((0.5, 0.5), (), 3)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])

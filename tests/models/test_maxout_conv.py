@@ -6,7 +6,7 @@ import torch
 from advnets import config
 from advnets.errors import UsageError
 from advnets.models.maxout_conv import DeconvGenerator, MaxoutConvDiscriminator
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 SHAPE = (3, 32, 32)
 SMALL = config.DeconvGenerator(hidden=(20, 200))
@@ -14,7 +14,7 @@ SMALL = config.DeconvGenerator(hidden=(20, 200))
 
 def test_the_deconvolution_reaches_32_by_32():
     generator = DeconvGenerator(SHAPE, SMALL)
-    assert generator(generator.latent(2, Noise(0))).shape == (2, *SHAPE)
+    assert generator(generator.latent(2, RNG(0))).shape == (2, *SHAPE)
 
 
 def test_the_output_bias_is_its_own_for_each_pixel():
@@ -22,7 +22,7 @@ def test_the_output_bias_is_its_own_for_each_pixel():
     with torch.no_grad():
         generator.deconv.weight.zero_()
         generator.bias.copy_(torch.arange(3 * 32 * 32).reshape(SHAPE))
-    z = generator.latent(1, Noise(0))
+    z = generator.latent(1, RNG(0))
     assert torch.equal(generator(z)[0], generator.bias)
 
 
@@ -40,7 +40,7 @@ def test_every_input_of_the_discriminator_is_dropped_out():
     """Five inputs (three convolutions, maxout, output): each asks the noise for a mask."""
     asked = []
 
-    class Listening(Noise):
+    class Listening(RNG):
         def keep_mask(self, purpose, rows, *shape, keep):
             asked.append((purpose, keep))
             return super().keep_mask(purpose, rows, *shape, keep=keep)

@@ -7,11 +7,17 @@ from torch import nn
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.models.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator, Stacked, Waves
-from advnets.rng import Noise
+from advnets.models.mlp import (
+    FourierFeatures,
+    MaxoutDiscriminator,
+    MLPDiscriminator,
+    MLPGenerator,
+    Stacked,
+)
+from advnets.rng import RNG
 
 SHAPE = (1, 4, 4)
-NOISE = Noise(seed=1)
+NOISE = RNG(seed=1)
 
 
 def spec(**changes):
@@ -87,13 +93,13 @@ def test_parts_of_a_stack_and_their_layers_are_disturbed_independently(monkeypat
     """Every mask and every noise is a draw of its own, though all are of one shape."""
     drawn = {"keep_mask": [], "hiss": []}
     for kind, record in drawn.items():
-        draw = getattr(Noise, kind)
+        draw = getattr(RNG, kind)
 
         def recorded(noise, *shape, draw=draw, record=record, **options):
             record.append(draw(noise, *shape, **options))
             return record[-1]
 
-        monkeypatch.setattr(Noise, kind, recorded)
+        monkeypatch.setattr(RNG, kind, recorded)
     options = {"hidden": (40, 40), "keep": (0.6,) * 3, "noise": (0.1,) * 3, "latent_dim": 40}
     stacked = Stacked(
         MLPGenerator((40, 1, 1), spec(**options)), MLPGenerator((1, 1, 2), spec(**options))
@@ -129,7 +135,7 @@ def test_waves_stand_beside_the_input():
     """√2 cos(k x + φ), |k| by one factor from the least to the largest; mean 0, variance 1."""
     x = 100 * torch.randn(20_000, 2)
     torch.manual_seed(0)
-    waves = Waves(2, 5, 1.0, 16.0)
+    waves = FourierFeatures(2, 5, 1.0, 16.0)
     beside = waves(x)[:, 2:]
     assert torch.equal(waves(x)[:, :2], x)
     torch.testing.assert_close(waves.k.norm(dim=1), torch.tensor([1.0, 2.0, 4.0, 8.0, 16.0]))

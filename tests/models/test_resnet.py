@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from advnets.errors import UsageError
 from advnets.models.resnet import Block, Discriminator, Generator, enlarged, reduced
 from advnets.models.resolution import chain
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 SMALL = {"width": 4, "group": 4}
 
@@ -88,7 +88,7 @@ def test_sizes_double_down_and_widths_up_to_the_most():
 def test_sizes_that_doublings_reach(size, blocks):
     shape = (2, *size)
     g, d = Generator(shape, 3, blocks=blocks, **SMALL), Discriminator(shape, blocks=blocks, **SMALL)
-    fake = g(g.latent(2, Noise(0)))
+    fake = g(g.latent(2, RNG(0)))
     assert fake.shape == (2, *shape)
     assert fake.abs().max() <= 1
     assert d(fake).shape == (2,)
@@ -109,7 +109,7 @@ def test_at_the_start_neither_vanishes():
         g = Generator(shape, blocks=blocks, output="linear")
         d = Discriminator(shape, blocks=blocks)
         with torch.no_grad():
-            fake = g(g.latent(64, Noise(0)))
+            fake = g(g.latent(64, RNG(0)))
             # Smooth, as pictures are: of noise the means are 0.
             logits = d(F.interpolate(torch.randn(64, shape[0], 4, 4), shape[1:]).clamp(-1, 1))
         assert 0.1 < fake.std() < 2
@@ -119,9 +119,9 @@ def test_at_the_start_neither_vanishes():
 def test_a_class_comes_to_both():
     g, d = Generator((1, 8, 8), 4, classes=3, **SMALL), Discriminator((1, 8, 8), classes=3, **SMALL)
     labels = torch.tensor([0, 1, 2])
-    z = g.latent(3, Noise(0), labels)
+    z = g.latent(3, RNG(0), labels)
     assert z[:, 4:].argmax(1).tolist() == [0, 1, 2]
-    assert not torch.equal(g(z), g(g.latent(3, Noise(0), labels.flip(0))))
+    assert not torch.equal(g(z), g(g.latent(3, RNG(0), labels.flip(0))))
     nn.init.normal_(d.directions.weight)
     x = torch.randn(3, 1, 8, 8)
     h = F.leaky_relu(d.feature_maps(x)[-1], 0.2)

@@ -12,14 +12,14 @@ from scipy.stats import norm
 from torch import nn
 
 from advnets import config
-from advnets.data.dataset import Pictures, Splits
+from advnets.data.dataset import ArraySplit, Splits
 from advnets.data.normalization import UnitScaling
 from advnets.experiment.setup import open_data
 from advnets.paper.algorithm1 import CELLS, RULES, Course, cost, course, mean_error
 from advnets.paper.inner_loop import QUICK, Resampled, completed, shares, told
 from advnets.paper.line_game import NETS, Sight, laid
 from advnets.paper.stepping import lay
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.training.step import play_round
 
 
@@ -67,8 +67,8 @@ def digits():
 
 def test_digits_are_shared_out_without_overlap():
     images = np.arange(2400, dtype=np.uint16).view(np.uint8).reshape(2400, 1, 1, 2)
-    splits = Splits("some", Pictures(images[:1500]), Pictures(images[1500:2000]), None)
-    splits = replace(splits, test=Pictures(images[2000:]))
+    splits = Splits("some", ArraySplit(images[:1500]), ArraySplit(images[1500:2000]), None)
+    splits = replace(splits, test=ArraySplit(images[2000:]))
     found = shares(splits, UnitScaling())
     sizes = len(found.seen), len(found.held), len(found.rest)
     assert sizes == (1000, 700, 700)
@@ -81,7 +81,7 @@ def test_digits_are_shared_out_without_overlap():
 def test_a_generator_at_its_goal_gives_the_pictures_evenly():
     pictures = torch.arange(4.0).view(4, 1, 1, 1)
     generator = Resampled(pictures)
-    z = generator.latent(8000, Noise(0))
+    z = generator.latent(8000, RNG(0))
     counts = torch.bincount(generator(z).flatten().long())
     assert len(counts) == 4
     assert (counts - 2000).abs().max() < 5 * math.sqrt(2000)

@@ -10,16 +10,16 @@ import torch
 from scipy.stats import multivariate_normal
 from sklearn.neighbors import KernelDensity
 
-from advnets.data.dataset import Pictures, Splits
+from advnets.data.dataset import ArraySplit, Splits
 from advnets.data.registry import open_source
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
 from advnets.paper import density
 from advnets.paper.class_frequencies import class_shares, frequencies, total_variation
 from advnets.paper.density_models import Gaussian, Subject, fits, kernel_samples
-from advnets.rng import Noise
+from advnets.rng import RNG
 
-NOISE = Noise(0)
+NOISE = RNG(0)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_classes_are_counted_by_their_nearest_pictures():
     images = np.repeat(np.array([0, 255], np.uint8), 50).reshape(-1, 1, 1, 1) * np.ones(
         (1, 1, 2, 2), np.uint8
     )
-    half = Pictures(images, np.repeat([0, 1], 50))
+    half = ArraySplit(images, np.repeat([0, 1], 50))
     samples = torch.tensor([0.1, 0.2, 0.0, 0.9]).repeat(25)[:, None].expand(-1, 4).contiguous()
     shares = class_shares(Splits("two", half, half, half), samples)
     assert shares.accuracy == 1

@@ -9,7 +9,7 @@ import torch
 from advnets.data.synthetic.mixtures import Ring
 from advnets.paper.ring_game import RATIOS, Plane, Size, in_modes, story
 from advnets.paper.stepping import Turns, alone, twin
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.training.step import play_round
 
 
@@ -23,7 +23,7 @@ def same(before, after):
 
 def test_points_are_counted_in_the_mode_they_were_drawn_from():
     ring = Ring(sd=0.1)
-    points, modes = ring.sample_with_modes(20_000, Noise(0))
+    points, modes = ring.sample_with_modes(20_000, RNG(0))
     counts = in_modes(points.astype(np.float64), ring)
     # Within 3 sd of its centre lies a point of the plane with probability 1 - exp(-9/2).
     expected = np.bincount(modes) * (1 - np.exp(-4.5))

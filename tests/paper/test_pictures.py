@@ -72,10 +72,10 @@ def test_a_run_is_trained_once_for_all_parts(setting):
 
 
 def test_a_training_that_is_stopped_stops_the_part(setting, monkeypatch):
-    from advnets.experiment.train import Ending
+    from advnets.experiment.train import TrainResult
     from advnets.paper import blocks
 
-    ending = Ending(setting.runs / "x", complete=False, signal=2, step=3)
+    ending = TrainResult(setting.runs / "x", complete=False, signal=2, step=3)
     monkeypatch.setattr(blocks, "train", lambda *a, **k: ending)
     with pytest.raises(StoppedError, match="stopped at step 3"):
         trainings.scored_run(setting)

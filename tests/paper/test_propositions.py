@@ -14,7 +14,7 @@ from advnets.data.synthetic.gaussian import Gaussian
 from advnets.paper import proposition1, proposition2, theorem1
 from advnets.paper.line_game import Cells, Sight, density, masses
 from advnets.protocols import Generator
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.theory import OPTIMUM
 
 BOXES = next(pair for pair in proposition1.PAIRS if pair.name == "boxes")
@@ -46,7 +46,7 @@ class TestProposition1:
     def test_a_generator_that_stands_draws_from_p_g(self):
         generator = proposition1.Standing(Gaussian(mean=(3.0,), sd=(0.5,)))
         assert isinstance(generator, Generator)
-        z = generator.latent(4000, Noise(0))
+        z = generator.latent(4000, RNG(0))
         assert generator(z).shape == (4000, 1, 1, 1)
         torch.testing.assert_close(generator(z).flatten(), z.flatten())
         assert float(z.mean()) == pytest.approx(3, abs=0.05)

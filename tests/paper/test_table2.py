@@ -13,13 +13,13 @@ from advnets.console import Console
 from advnets.experiment import setup
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
-from advnets.games.gan import AdversarialNets
+from advnets.games.gan import GAN
 from advnets.paper import gibbs_chains, table2, trainings
 from advnets.paper.blocks import Setting, Sources
 from advnets.paper.gradient_path import begun_apart, exchange, plays
 from advnets.paper.sample_statistics import correlation, gallery, sharpness
 from advnets.protocols import Batch
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 
 class Asked(Setting):
@@ -138,10 +138,10 @@ def test_batch_norm_in_d_lets_them_through_where_one_pass_sees_both(updates, sam
         torch.manual_seed(0)
         players = {"generator": Linear(), "discriminator": Normed()}
         batches = torch.rand(2, 10, 1, 2, 2)
-    phase = AdversarialNets(config.Game(updates=updates)).phases()[-1]
+    phase = GAN(config.Game(updates=updates)).phases()[-1]
     gradients = [
         torch.autograd.grad(
-            phase.losses(players, Batch(batch), Noise(0)).losses["generator"],
+            phase.losses(players, Batch(batch), RNG(0)).losses["generator"],
             players["generator"].net.weight,
         )[0]
         for batch in batches

@@ -13,7 +13,7 @@ from advnets import config
 from advnets.experiment.setup import open_data
 from advnets.paper import update_order
 from advnets.paper.update_order import IN_TURN, ORDERS, TOGETHER, Race, Size, pull, race, sized
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 
 class Constant(nn.Module):
@@ -45,7 +45,7 @@ class Line(nn.Module):
 
 def test_the_pull_on_g_is_that_of_the_closed_form():
     """-log σ(s w) has the derivative s (σ(s w) - 1) in w."""
-    fooled, norm = pull(Constant(2.0), Line(-1.5), Noise(0), samples=7)
+    fooled, norm = pull(Constant(2.0), Line(-1.5), RNG(0), samples=7)
     assert fooled == pytest.approx(1 / (1 + math.exp(3)))
     assert norm == pytest.approx(1.5 * (1 - fooled))
 

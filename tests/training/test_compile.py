@@ -10,7 +10,7 @@ import torch
 from advnets import config, presets
 from advnets.errors import UsageError
 from advnets.experiment import setup
-from advnets.rng import Given, Noise, Recorder
+from advnets.rng import RNG, RecordingRNG, ReplayRNG
 from advnets.training import compile
 from advnets.training.step import play_round, take_turn
 
@@ -126,8 +126,8 @@ def test_after_a_roll_back_the_noise_is_the_other_tries(traced_only):
 
 
 def test_what_was_recorded_is_drawn_again_at_any_step():
-    noise = Noise(3, purpose="stage0").under("discriminator").under("0")
-    recorder = Recorder.of(noise)
+    noise = RNG(3, purpose="stage0").under("discriminator").under("0")
+    recorder = RecordingRNG.of(noise)
 
     def ask(source):
         inner = source.under("bottom")
@@ -144,7 +144,7 @@ def test_what_was_recorded_is_drawn_again_at_any_step():
     drawn = [draw.made(later) for draw in recorder.draws]
     for mine, plain in zip(drawn, ask(later), strict=True):
         assert torch.equal(mine, plain)
-    for mine, plain in zip(ask(Given(0, given=iter(drawn))), drawn, strict=True):
+    for mine, plain in zip(ask(ReplayRNG(0, given=iter(drawn))), drawn, strict=True):
         assert mine is plain
 
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 from torch import nn
 
-from advnets.training.ema import WeightAverage
+from advnets.training.ema import EMA
 
 
 def test_after_one_half_life_the_past_counts_half():
     net = nn.Linear(1, 1, bias=False)
     nn.init.constant_(net.weight, 1.0)
-    average = WeightAverage(net, half_life=1000, batch_size=100)
+    average = EMA(net, half_life=1000, batch_size=100)
     nn.init.constant_(net.weight, 0.0)
     for _ in range(10):
         average.update(net, 1)
@@ -19,7 +19,7 @@ def test_after_one_half_life_the_past_counts_half():
 
 def test_statistics_are_copied_and_nothing_is_shared():
     net = nn.BatchNorm1d(2)
-    average = WeightAverage(net, half_life=1000, batch_size=100)
+    average = EMA(net, half_life=1000, batch_size=100)
     net(torch.randn(8, 2))
     average.update(net, 1)
     assert torch.equal(average.module.running_mean, net.running_mean)
@@ -31,7 +31,7 @@ def test_statistics_are_copied_and_nothing_is_shared():
 def test_a_young_average_forgets_faster():
     """With a share of 1/2, after n steps the half-life is that of n/2 steps, up to its own."""
     net = nn.Linear(1, 1)
-    young, old = (WeightAverage(net, 1000, 100, share) for share in (0.5, 0.0))
+    young, old = (EMA(net, 1000, 100, share) for share in (0.5, 0.0))
     assert [young.decay(n) for n in (1, 4, 20, 500)] == pytest.approx(
         [0.25, 0.5**0.5, 0.5**0.1, 0.5**0.1]
     )
@@ -41,7 +41,7 @@ def test_a_young_average_forgets_faster():
 def test_it_holds_less_of_the_first_weights_than_one_without_a_share():
     net = nn.Linear(1, 1, bias=False)
     nn.init.constant_(net.weight, 1.0)
-    averages = [WeightAverage(net, 1000, 100, share) for share in (0.25, 0.0)]
+    averages = [EMA(net, 1000, 100, share) for share in (0.25, 0.0)]
     nn.init.constant_(net.weight, 0.0)
     for steps in range(1, 6):
         for average in averages:

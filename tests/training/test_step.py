@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from advnets import config
-from advnets.protocols import Batch, Outcome, Phase
-from advnets.rng import Noise
+from advnets.protocols import Batch, Phase, PhaseOutput
+from advnets.rng import RNG
 from advnets.training.optimizers import mover
 from advnets.training.step import Table, next_losses, play_round
 
@@ -51,7 +51,7 @@ def losses(*names):
     def take(players, batch, noise):
         product = (players["a"].w * players["b"].w).sum()
         signs = {"a": product, "b": -product}
-        return Outcome({name: signs[name] for name in names}, {"batch": batch.pictures.mean()})
+        return PhaseOutput({name: signs[name] for name in names}, {"batch": batch.pictures.mean()})
 
     return take
 
@@ -60,7 +60,7 @@ def table(*phases, a=1.0, b=2.0, spec=None):
     spec = spec or config.SGD(lr=0.1, lr_decay=1.0, momentum=0.0, final_momentum=0.0)
     players = {"a": Weight(a), "b": Weight(b)}
     movers = {name: mover(spec, player.parameters()) for name, player in players.items()}
-    return Table(Duel(*phases), players, movers, Numbers(), Noise(0))
+    return Table(Duel(*phases), players, movers, Numbers(), RNG(0))
 
 
 def weights(table):
@@ -110,7 +110,7 @@ def test_a_step_that_is_not_finite_moves_nobody(spec, bad):
 
     def poisoned(players, batch, noise):
         outcome = losses("a", "b")(players, batch, noise)
-        return Outcome({**outcome.losses, "b": outcome.losses["b"] * bad})
+        return PhaseOutput({**outcome.losses, "b": outcome.losses["b"] * bad})
 
     played = table(Phase("both", losses("a", "b")), spec=spec)
     play_round(played)
@@ -130,7 +130,7 @@ def test_a_step_that_is_not_finite_moves_nobody(spec, bad):
 def test_movers_are_told_how_far_the_run_is():
     """A rate that falls to 0 over 4 rounds, by a cosine; k steps of a round are at one rate."""
     played = table(Phase("a", losses("a"), repeats=2), spec=config.Adam(lr=0.1, end_lr=0.0))
-    played.noise = Noise(0, over=4)
+    played.noise = RNG(0, over=4)
     told = []
     move = played.movers["a"].move
     played.movers["a"].move = lambda *given: (told.append(given[-1]), move(*given))
@@ -216,12 +216,12 @@ def test_one_turn_that_is_not_finite_marks_the_whole_round(where):
         outcome = losses("a")(players, batch, noise)
         bad = {"first phase": 0, "first turn": 0, "last turn": 2}.get(where)
         factor = float("nan") if turns[-1] == bad else 1.0
-        return Outcome({"a": outcome.losses["a"] * factor})
+        return PhaseOutput({"a": outcome.losses["a"] * factor})
 
     def bad_end(players, batch, noise):
         outcome = losses("b")(players, batch, noise)
         factor = float("nan") if where == "second phase" else 1.0
-        return Outcome({"b": outcome.losses["b"] * factor})
+        return PhaseOutput({"b": outcome.losses["b"] * factor})
 
     repeats = 3 if "turn" in where else 1
     played = table(Phase("a", bad_turn, repeats=repeats), Phase("b", bad_end))
@@ -237,7 +237,7 @@ def test_a_loss_that_is_not_finite_moves_nobody_though_its_gradient_is_finite(ba
 
     def shifted(players, batch, noise):
         outcome = losses("a", "b")(players, batch, noise)
-        return Outcome({**outcome.losses, "b": outcome.losses["b"] + bad})
+        return PhaseOutput({**outcome.losses, "b": outcome.losses["b"] + bad})
 
     played = table(Phase("both", shifted))
     assert not play_round(played).finite
@@ -249,7 +249,7 @@ def test_a_gradient_that_is_not_finite_moves_nobody_though_its_loss_is_finite():
 
     def steep(players, batch, noise):
         outcome = losses("a")(players, batch, noise)
-        return Outcome({**outcome.losses, "b": (players["b"].w - 2.0).abs().sqrt().sum()})
+        return PhaseOutput({**outcome.losses, "b": (players["b"].w - 2.0).abs().sqrt().sum()})
 
     played = table(Phase("both", steep))
     assert not play_round(played).finite
@@ -263,10 +263,10 @@ def test_the_next_losses_are_those_of_the_next_round_and_change_nothing():
         players["a"].passes += 1
         product = (players["a"].w * players["b"].w).sum()
         z = noise.normal("z", 1, 1).sum()
-        return Outcome({"a": product * batch.pictures.mean() + z}, handed=batch.pictures)
+        return PhaseOutput({"a": product * batch.pictures.mean() + z}, handed=batch.pictures)
 
     def second(players, batch, noise):
-        return Outcome({"b": -players["b"].w.sum() * (1 + batch.handed.mean())})
+        return PhaseOutput({"b": -players["b"].w.sum() * (1 + batch.handed.mean())})
 
     played = table(Phase("a", drawn), Phase("b", second, reads_data=False))
     played.players["a"].register_buffer("passes", torch.zeros(()))
@@ -275,7 +275,7 @@ def test_the_next_losses_are_those_of_the_next_round_and_change_nothing():
     a, b = weights(played)
     position = replace(played.position)
     found = next_losses(played)
-    z = Noise(0).at(3).under("a").under("0").normal("z", 1, 1).item()
+    z = RNG(0).at(3).under("a").under("0").normal("z", 1, 1).item()
     assert found["a"].item() == pytest.approx(2 * a * b + z, rel=1e-5)  # batch 2 was the last
     assert found["b"].item() == pytest.approx(-3 * b, rel=1e-5)
     assert played.players["a"].passes.item() == 3
@@ -291,7 +291,7 @@ def test_what_a_round_shows_holds_no_graph():
 
     def watched(players, batch, noise):
         outcome = losses("a")(players, batch, noise)
-        return Outcome(outcome.losses, {"square": players["a"].w.square().sum()})
+        return PhaseOutput(outcome.losses, {"square": players["a"].w.square().sum()})
 
     shown = play_round(table(Phase("a", watched)))
     assert set(shown.observed) == {"square", "loss/a"}
@@ -312,7 +312,7 @@ def test_under_bfloat16_losses_and_weights_stay_float32():
     def take(players, batch, noise):
         out = players["a"](torch.ones(2, 4))
         seen.append(out.dtype)
-        return Outcome({"a": out.float().sum()})
+        return PhaseOutput({"a": out.float().sum()})
 
     spec = config.SGD()
     played = Table(
@@ -320,7 +320,7 @@ def test_under_bfloat16_losses_and_weights_stay_float32():
         {"a": layer},
         {"a": mover(spec, layer.parameters())},
         Numbers(),
-        Noise(0),
+        RNG(0),
         precision=torch.bfloat16,
     )
     play_round(played)

@@ -11,15 +11,15 @@ from torch import nn
 
 from advnets import config
 from advnets.errors import DivergedError, StoppedBySignal
-from advnets.protocols import Batch, Outcome, Phase
-from advnets.rng import Noise
+from advnets.protocols import Batch, Phase, PhaseOutput
+from advnets.rng import RNG
 from advnets.run_directory import RunDirectory
 from advnets.training.checkpoint import read_checkpoint
 from advnets.training.devices import Interruption, interruptible
-from advnets.training.ema import WeightAverage
+from advnets.training.ema import EMA
 from advnets.training.optimizers import mover
 from advnets.training.step import Table
-from advnets.training.trainer import Hooks, Loop, Stopwatch
+from advnets.training.trainer import Hooks, Stopwatch, Trainer
 
 
 class Player(nn.Module):
@@ -54,7 +54,9 @@ class Poisoned:
         with torch.no_grad():
             player.seen += float("nan") if bad else 1.0
         loss = (player.w**2).sum() + 0.01 * noise.normal("z", 1, 1).sum() * player.w.sum()
-        return Outcome({"generator": loss * (float("nan") if bad else 1.0)}, {"w": player.w.sum()})
+        return PhaseOutput(
+            {"generator": loss * (float("nan") if bad else 1.0)}, {"w": player.w.sum()}
+        )
 
 
 class Listener:
@@ -76,16 +78,16 @@ def make(tmp_path):
         player, spec = Player(), config.SGD(lr=0.1)
         players = {"generator": player}
         movers = {"generator": mover(spec, player.parameters())}
-        table = Table(Poisoned(is_bad), players, movers, Batches(), Noise(0, purpose="stage0"))
+        table = Table(Poisoned(is_bad), players, movers, Batches(), RNG(0, purpose="stage0"))
         hooks = Hooks(Listener(), lambda generator, step: None, lambda generator: {})
-        return Loop(
+        return Trainer(
             table=table,
             run=run,
             ticks=config.Ticks(log=5, samples=0, checkpoint=5),
             steps=steps,
             hooks=hooks,
             interruption=Interruption() if interruption is None else interruption,
-            averages={"generator": WeightAverage(player, half_life=10, batch_size=2)},
+            averages={"generator": EMA(player, half_life=10, batch_size=2)},
         )
 
     return loop
@@ -253,7 +255,7 @@ def test_an_update_that_overflows_never_reaches_a_checkpoint(make):
         def loss(self, players, batch, noise):
             overflows = noise.step == 9 and "#" not in noise.purpose
             w = players["generator"].w
-            return Outcome({"generator": (w * (1e38 if overflows else 1.0)).sum()})
+            return PhaseOutput({"generator": (w * (1e38 if overflows else 1.0)).sum()})
 
     loop.table.game = Steep()
     loop.table.movers = {
@@ -407,7 +409,7 @@ def test_the_average_is_that_of_the_weights_after_every_step_of_the_stage(make, 
     def young(**options):
         loop = make(**options)
         player = loop.table.players["generator"]
-        loop.averages = {"generator": WeightAverage(player, 10_000, 2, share=0.5)}
+        loop.averages = {"generator": EMA(player, 10_000, 2, share=0.5)}
         loop.steps_before = 40
         return loop
 

@@ -73,7 +73,7 @@ def ours(preset: str) -> Contestant:
     return play
 
 
-def opened(start: config.Config) -> tuple[config.Config, setup.OpenedData, torch.device]:
+def opened(start: config.Config) -> tuple[config.Config, setup.PreparedData, torch.device]:
     """A preset resolved, its data, and the device, prepared as a training prepares it."""
     data = setup.open_data(start.data)
     run = setup.resolved(start, data.facts, devices.resolve(start.runtime))

@@ -281,7 +281,7 @@ class ElboGame(AnyGame):
 
 
 @dataclass(frozen=True)
-class OwnGame(AnyGame):
+class CustomGame(AnyGame):
     """A game of the reader's own, from a file of theirs."""
 
     place: Suppress[str] = ""
@@ -304,5 +304,5 @@ GameConfig = (
     | CompletionGame
     | SemiSupervisedGame
     | ElboGame
-    | OwnGame
+    | CustomGame
 )

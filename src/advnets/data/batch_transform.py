@@ -10,11 +10,11 @@ from torch import Tensor
 from advnets.data.normalization import Scaling
 from advnets.errors import UsageError
 from advnets.protocols import Batch
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 
 @dataclass(frozen=True)
-class Feed:
+class BatchTransform:
     """How pictures are fed to the nets, whatever source they come from.
 
     `rank` of `world` processes sees its own slice of every batch, and no row that another sees.
@@ -41,7 +41,7 @@ class Feed:
         edges = [self.batch_size * rank // self.world for rank in (self.rank, self.rank + 1)]
         return slice(*edges)
 
-    def batch(self, pixels: Tensor, labels: Tensor | None, noise: Noise) -> Batch:
+    def batch(self, pixels: Tensor, labels: Tensor | None, noise: RNG) -> Batch:
         """Pixels on the device, mirrored by chance where that is asked for, in the nets' range."""
         if self.flip:
             # Whole pictures are copied faster by their numbers than written into their places.
@@ -53,6 +53,6 @@ class Feed:
         labels = None if labels is None else labels.to(self.device)
         return Batch(self.scaling.to_model(pixels), labels)
 
-    def noise(self, index: int) -> Noise:
+    def noise(self, index: int) -> RNG:
         """Of this rank's rows of the batch of that index."""
-        return Noise(self.seed, step=index, purpose="batch", first_row=self.rows.start)
+        return RNG(self.seed, step=index, purpose="batch", first_row=self.rows.start)

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float32, Float64, Int64, UInt8
 from torch import Tensor
 
-from advnets.data.skipped_file import Broken
-from advnets.rng import Noise
+from advnets.data.skipped_file import SkippedFile
+from advnets.rng import RNG
 
 Shape = tuple[int, int, int]
 """Channels, height and width."""
 
-Gather = Callable[[Int64[Tensor, " rows"], Noise], Tensor]
+Gather = Callable[[Int64[Tensor, " rows"], RNG], Tensor]
 """Pictures by their numbers (on the host), shape (rows, C, H, W), on a device."""
 
 Which = slice | np.ndarray
@@ -69,7 +69,7 @@ class Part(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Pictures:
+class ArraySplit:
     """One split as an array, in memory or mapped from a file.
 
     `images` has shape (N, C, H, W): bytes, or float32 for points of a plane. `white` is 255, 16 for
@@ -91,10 +91,10 @@ class Pictures:
         _, channels, height, width = self.images.shape
         return channels, height, width
 
-    def part(self, which: Which) -> Pictures:
+    def part(self, which: Which) -> ArraySplit:
         """Some of the pictures: a view for a slice, a copy for a mask or numbers."""
         labels = None if self.labels is None else self.labels[which]
-        return Pictures(self.images[which], labels, self.white)
+        return ArraySplit(self.images[which], labels, self.white)
 
     def read(self, which: Which) -> np.ndarray:
         """Some of the pictures, as an array."""
@@ -122,7 +122,7 @@ class Stream(Protocol):
     length: int | None
     """Pictures in a pass, where that is known."""
 
-    def head(self, n: int) -> Pictures:
+    def head(self, n: int) -> ArraySplit:
         """The first pictures of the stream, at most n."""
         ...
 
@@ -177,7 +177,7 @@ class Distribution(Protocol):
         """Lead points of shape (n, dims) back to what they may have been drawn from."""
         ...
 
-    def sample(self, n: int, noise: Noise) -> Float32[np.ndarray, "n dims"]:
+    def sample(self, n: int, noise: RNG) -> Float32[np.ndarray, "n dims"]:
         """Draw n points; the first ones do not depend on n."""
         ...
 
@@ -212,7 +212,7 @@ class Splits:
     train: Part | Stream
     valid: Part | None
     test: Part | None
-    broken: tuple[Broken, ...] = ()
+    broken: tuple[SkippedFile, ...] = ()
     classes: tuple[str, ...] = ()
     distribution: Distribution | None = None
     fold: int | None = None
@@ -280,7 +280,7 @@ def blocks(train: Part | Stream, most: int = LOOKED_AT) -> Iterator[np.ndarray]:
         yield train.read(numbers[start : start + _BLOCK])
 
 
-def hold_out_last(pictures: Pictures, held_out: int) -> tuple[Pictures, Pictures | None]:
+def hold_out_last(pictures: ArraySplit, held_out: int) -> tuple[ArraySplit, ArraySplit | None]:
     """The pictures but the last few, and the last few (None for 0): training and validation."""
     if not held_out:
         return pictures, None
@@ -289,8 +289,8 @@ def hold_out_last(pictures: Pictures, held_out: int) -> tuple[Pictures, Pictures
 
 
 def numbered_classes(
-    train: Pictures, *others: Pictures | None
-) -> tuple[tuple[Pictures, *tuple[Pictures | None, ...]], tuple[str, ...]]:
+    train: ArraySplit, *others: ArraySplit | None
+) -> tuple[tuple[ArraySplit, *tuple[ArraySplit | None, ...]], tuple[str, ...]]:
     """Number the label ids that occur 0, 1, …, and return the parts with the ids as class names.
 
     No number between two ids is a class. Without labels there are no names.
@@ -303,7 +303,7 @@ def numbered_classes(
     if np.array_equal(ids, np.arange(len(ids))):
         return parts, tuple(map(str, ids))
 
-    def numbered(part: Pictures) -> Pictures:
+    def numbered(part: ArraySplit) -> ArraySplit:
         if part.labels is None:
             return part
         return replace(part, labels=np.searchsorted(ids, part.labels), known=None)

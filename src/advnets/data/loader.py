@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from advnets.data.batch_transform import Feed
+from advnets.data.batch_transform import BatchTransform
 from advnets.data.dataset import Part, Stream, tensor
 from advnets.data.streaming import StreamedBatches
 from advnets.errors import UsageError
 from advnets.protocols import Batch
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 
 class Batches:
@@ -26,14 +26,14 @@ class Batches:
         UsageError: there are no pictures.
     """
 
-    def __init__(self, pictures: Part, feed: Feed) -> None:
+    def __init__(self, pictures: Part, feed: BatchTransform) -> None:
         if not len(pictures):
             raise UsageError("there are no pictures to make batches of; give at least one")
         self._n = len(pictures)
         self._gather = pictures.on(feed.device)
         self._labels = None if pictures.labels is None else tensor(pictures.labels)
         self._feed = feed
-        self._order_noise = Noise(feed.seed)
+        self._order_noise = RNG(feed.seed)
         self._orders: dict[int, Int64[Tensor, " n"]] = {}
         self._last: tuple[int, Batch] | None = None
 
@@ -69,6 +69,6 @@ class Batches:
         return self._orders[epoch]
 
 
-def batches_of(train: Part | Stream, feed: Feed) -> Batches | StreamedBatches:
+def batches_of(train: Part | Stream, feed: BatchTransform) -> Batches | StreamedBatches:
     """The batches of a source's training pictures, at hand or streamed."""
     return Batches(train, feed) if isinstance(train, Part) else StreamedBatches(train, feed)

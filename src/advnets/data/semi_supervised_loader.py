@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from advnets.data.batch_transform import Feed
-from advnets.data.dataset import Gather, Part, Pictures, Shape, Splits, Which
+from advnets.data.batch_transform import BatchTransform
+from advnets.data.dataset import ArraySplit, Gather, Part, Shape, Splits, Which
 from advnets.data.loader import Batches
 from advnets.errors import DataError, UsageError
 from advnets.protocols import Batch
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 
 class PartlyLabelled:
@@ -26,7 +26,9 @@ class PartlyLabelled:
     again and again, and are among the others too.
     """
 
-    def __init__(self, train: Part, few: Pictures, feed: Feed, labelled: Feed) -> None:
+    def __init__(
+        self, train: Part, few: ArraySplit, feed: BatchTransform, labelled: BatchTransform
+    ) -> None:
         self._unlabelled = Batches(train, feed)
         # Noise of a batch is drawn by seed and index: the labelled ones' is another's.
         self._labelled = Batches(few, replace(labelled, seed=labelled.seed + _APART))
@@ -93,7 +95,7 @@ class Concatenated:
         """Return the way from numbers to pictures on a device."""
         parts, n = (self.first.on(device), self.second.on(device)), len(self.first)
 
-        def gather(numbers: Int64[Tensor, " rows"], noise: Noise) -> Tensor:
+        def gather(numbers: Int64[Tensor, " rows"], noise: RNG) -> Tensor:
             inside = numbers < n
             pictures = torch.empty((len(numbers), *self.shape), dtype=torch.uint8, device=device)
             for part, which, start in zip(parts, (inside, ~inside), (0, n), strict=True):
@@ -111,7 +113,7 @@ class Concatenated:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def few_labelled(train: Part, labels: int, seed: int) -> Pictures:
+def few_labelled(train: Part, labels: int, seed: int) -> ArraySplit:
     """So many pictures with their labels, as many of each class, drawn by a seed of their own.
 
     Raises:
@@ -137,4 +139,4 @@ def few_labelled(train: Part, labels: int, seed: int) -> Pictures:
             )
         chosen.append(rng.permutation(of_class)[: labels // classes])
     which = np.concatenate(chosen)
-    return Pictures(np.asarray(train.read(which)), train.labels[which], train.white)
+    return ArraySplit(np.asarray(train.read(which)), train.labels[which], train.white)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Broken:
+class SkippedFile:
     """A file's name, and the reason why it is left out, in words that follow the name."""
 
     name: str

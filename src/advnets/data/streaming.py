@@ -6,7 +6,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from advnets.data.batch_transform import Feed
+from advnets.data.batch_transform import BatchTransform
 from advnets.data.dataset import Stream, tensor
 from advnets.errors import DataError
 from advnets.protocols import Batch
@@ -25,7 +25,7 @@ class StreamedBatches:
         DataError: a pass holds no picture for this rank.
     """
 
-    def __init__(self, stream: Stream, feed: Feed) -> None:
+    def __init__(self, stream: Stream, feed: BatchTransform) -> None:
         self._stream = stream
         self._feed = feed
         self._rows = feed.rows.stop - feed.rows.start

@@ -17,14 +17,14 @@ from advnets.experiment.custom_game import own_game
 from advnets.experiment.factory import discriminator_net, generator_net, own_prior, wider_shape
 from advnets.games.augment import refuse_idle
 from advnets.games.conditional import ConditionalNets
-from advnets.games.gan import AdversarialNets
-from advnets.games.inference import InferenceNets
-from advnets.games.inpainting import CompletionNets
-from advnets.games.latent_regression import EncodingNets
+from advnets.games.gan import GAN
+from advnets.games.inference import ALI
+from advnets.games.inpainting import Inpainting
+from advnets.games.latent_regression import LatentRegression
 from advnets.games.semi_supervised import SemiSupervisedNets
-from advnets.games.vae import ElboNets
+from advnets.games.vae import VAE
 from advnets.models.encoder import MLPEncoder
-from advnets.models.inpainting import Completer, conditions
+from advnets.models.inpainting import InpaintingGenerator, conditions
 from advnets.models.layers import Shape
 from advnets.models.mlp import MLPGenerator, Stacked
 from advnets.models.semi_supervised import (
@@ -34,13 +34,13 @@ from advnets.models.semi_supervised import (
 from advnets.protocols import Game
 
 GAMES: dict[type[config.AnyGame], Callable[[Any], Game]] = {
-    config.Game: AdversarialNets,
+    config.Game: GAN,
     config.ConditionalGame: ConditionalNets,
-    config.InferenceGame: InferenceNets,
-    config.EncodingGame: EncodingNets,
-    config.CompletionGame: CompletionNets,
+    config.InferenceGame: ALI,
+    config.EncodingGame: LatentRegression,
+    config.CompletionGame: Inpainting,
     config.SemiSupervisedGame: SemiSupervisedNets,
-    config.ElboGame: ElboNets,
+    config.ElboGame: VAE,
 }
 """Which game a config stands for, but for one of a file."""
 
@@ -60,7 +60,7 @@ _CONVOLUTIONAL = (
 
 
 @dataclass(frozen=True)
-class Seats:
+class BuildContext:
     """All that players are made from beside their own configs."""
 
     stages: tuple[config.Stage, ...]
@@ -83,7 +83,7 @@ def game_of(spec: config.GameConfig, *, trust_code: bool = False) -> Game:
     Raises:
         RunError: it is a file's, and the code is not trusted or has changed.
     """
-    if isinstance(spec, config.OwnGame):
+    if isinstance(spec, config.CustomGame):
         return own_game(spec, trust_code=trust_code)
     return GAMES[type(spec)](spec)
 
@@ -101,20 +101,20 @@ def players(
             pictures through augmentations that are too small for them.
     """
     refuse_idle(run.stages[stage].game.seen_through, *shape[1:])
-    seats = Seats(run.stages[: stage + 1], shape, marginals, classes, run.data.source)
+    seats = BuildContext(run.stages[: stage + 1], shape, marginals, classes, run.data.source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(initial_seed(run.seed, stage))
         return seated(seats.stage.game, seats)
 
 
 @singledispatch
-def seated(game: config.AnyGame, seats: Seats) -> Players:
+def seated(game: config.AnyGame, seats: BuildContext) -> Players:
     """The players of a game."""
     raise NotImplementedError(f"nobody plays {type(game).__name__}")
 
 
 @seated.register
-def _(game: config.Game, seats: Seats) -> Players:
+def _(game: config.Game, seats: BuildContext) -> Players:
     channels, height, width = seats.shape
     shown = (game.pack * channels, height, width)
     return {
@@ -124,7 +124,7 @@ def _(game: config.Game, seats: Seats) -> Players:
 
 
 @seated.register
-def _(game: config.OwnGame, seats: Seats) -> Players:  # noqa: ARG001
+def _(game: config.CustomGame, seats: BuildContext) -> Players:  # noqa: ARG001
     return {
         "generator": stage_generator(seats.stages, seats.shape, seats.marginals),
         "discriminator": discriminator_net(seats.stage.discriminator, seats.shape),
@@ -132,7 +132,7 @@ def _(game: config.OwnGame, seats: Seats) -> Players:  # noqa: ARG001
 
 
 @seated.register
-def _(game: config.ConditionalGame, seats: Seats) -> Players:  # noqa: ARG001
+def _(game: config.ConditionalGame, seats: BuildContext) -> Players:  # noqa: ARG001
     classes = _classes(seats, "conditional")
     return {
         "generator": stage_generator(seats.stages, seats.shape, seats.marginals, classes),
@@ -141,7 +141,7 @@ def _(game: config.ConditionalGame, seats: Seats) -> Players:  # noqa: ARG001
 
 
 @seated.register
-def _(game: config.InferenceGame, seats: Seats) -> Players:
+def _(game: config.InferenceGame, seats: BuildContext) -> Players:
     generator = stage_generator(seats.stages, seats.shape, seats.marginals)
     joint = wider_shape(seats.shape, _latent_dim(generator))
     if isinstance(seats.stage.discriminator, _CONVOLUTIONAL):
@@ -157,7 +157,7 @@ def _(game: config.InferenceGame, seats: Seats) -> Players:
 
 
 @seated.register
-def _(game: config.EncodingGame, seats: Seats) -> Players:
+def _(game: config.EncodingGame, seats: BuildContext) -> Players:
     generator = stage_generator(seats.stages, seats.shape, seats.marginals)
     return {
         "generator": generator,
@@ -166,7 +166,7 @@ def _(game: config.EncodingGame, seats: Seats) -> Players:
 
 
 @seated.register
-def _(game: config.CompletionGame, seats: Seats) -> Players:  # noqa: ARG001
+def _(game: config.CompletionGame, seats: BuildContext) -> Players:  # noqa: ARG001
     spec, (channels, height, width) = seats.stage.generator, seats.shape
     if not isinstance(spec, config.MLPGenerator):
         raise UsageError(
@@ -178,13 +178,13 @@ def _(game: config.CompletionGame, seats: Seats) -> Players:  # noqa: ARG001
     )
     shown = (channels + 1, height, width)
     return {
-        "generator": Completer(inner, seats.shape, own_prior(spec)),
+        "generator": InpaintingGenerator(inner, seats.shape, own_prior(spec)),
         "discriminator": discriminator_net(seats.stage.discriminator, shown),
     }
 
 
 @seated.register
-def _(game: config.SemiSupervisedGame, seats: Seats) -> Players:  # noqa: ARG001
+def _(game: config.SemiSupervisedGame, seats: BuildContext) -> Players:  # noqa: ARG001
     spec = seats.stage.discriminator
     if type(spec) not in CLASSIFYING:
         raise UsageError(
@@ -199,7 +199,7 @@ def _(game: config.SemiSupervisedGame, seats: Seats) -> Players:  # noqa: ARG001
 
 
 @seated.register
-def _(game: config.ElboGame, seats: Seats) -> Players:
+def _(game: config.ElboGame, seats: BuildContext) -> Players:
     spec = seats.stage.generator
     if not isinstance(spec, config.MLPGenerator) or spec.prior != "normal":
         raise UsageError(
@@ -245,7 +245,7 @@ def _latent_dim(generator: nn.Module) -> int:
     return cast(MLPGenerator, generator).latent_dim
 
 
-def _classes(seats: Seats, game: str) -> int:
+def _classes(seats: BuildContext, game: str) -> int:
     if not seats.classes:
         raise UsageError(
             f"a {game} game was asked for on {seats.source}, whose pictures have no "

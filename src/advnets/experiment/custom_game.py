@@ -39,12 +39,12 @@ def config_at(place: str, start: config.Config) -> config.Config:
     found = _load(file, name, content)
     if isinstance(found, config.Config):
         return found
-    game = config.OwnGame(f"{file.resolve()}:{name}", _digest(content))
+    game = config.CustomGame(f"{file.resolve()}:{name}", _digest(content))
     own_game(game, trust_code=True)  # what is no game is refused before a run begins
     return replace(start.with_stage(replace(start.stage, game=game)), preset=file.stem)
 
 
-def own_game(spec: config.OwnGame, *, trust_code: bool) -> Game:
+def own_game(spec: config.CustomGame, *, trust_code: bool) -> Game:
     """The game that a config names; runs its file if the code is trusted.
 
     Raises:
@@ -80,7 +80,7 @@ def check_trusted(run: config.Config, *, trust_code: bool) -> None:
         raise untrusted(games[0])
 
 
-def untrusted(spec: config.OwnGame) -> RunError:
+def untrusted(spec: config.CustomGame) -> RunError:
     """The error that names a file whose code nobody asked to run."""
     return RunError(
         f"the config plays a game of {spec.place!r}, whose Python code would run, and this "
@@ -89,27 +89,27 @@ def untrusted(spec: config.OwnGame) -> RunError:
     )
 
 
-def own_games(run: config.Config) -> list[config.OwnGame]:
+def own_games(run: config.Config) -> list[config.CustomGame]:
     """The games of a config that are in files, one a stage."""
-    return [stage.game for stage in run.stages if isinstance(stage.game, config.OwnGame)]
+    return [stage.game for stage in run.stages if isinstance(stage.game, config.CustomGame)]
 
 
-def with_files_of(stored: config.Config, games: Sequence[config.OwnGame]) -> config.Config:
+def with_files_of(stored: config.Config, games: Sequence[config.CustomGame]) -> config.Config:
     """Return a config that takes its games from other files, where their name and content agree."""
     known = {_identity(game): game for game in games}
 
     def placed(game: config.GameConfig) -> config.GameConfig:
-        return known.get(_identity(game), game) if isinstance(game, config.OwnGame) else game
+        return known.get(_identity(game), game) if isinstance(game, config.CustomGame) else game
 
     stages = tuple(replace(stage, game=placed(stage.game)) for stage in stored.stages)
     return replace(stored, stages=stages)
 
 
-def _identity(game: config.OwnGame) -> tuple[str, str]:
+def _identity(game: config.CustomGame) -> tuple[str, str]:
     return game.place.rpartition(":")[2], game.digest
 
 
-def _made(spec: config.OwnGame, found: object) -> object:
+def _made(spec: config.CustomGame, found: object) -> object:
     if not callable(found):
         return found
     try:

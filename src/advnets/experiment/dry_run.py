@@ -91,7 +91,7 @@ def plan(run_config: config.Config, *, trust_code: bool = False) -> Plan:
 
 def _stage_plan(
     run_config: config.Config,
-    data: setup.OpenedData,
+    data: setup.PreparedData,
     number: int,
     device: torch.device,
     *,

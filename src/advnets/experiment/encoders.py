@@ -18,7 +18,7 @@ from advnets.experiment.scores import TRAINING, Record, Subject, test_part
 from advnets.extractors.discriminator import weights_digest
 from advnets.games.vae import divergence, likelihood
 from advnets.protocols import Encoder, Generator, Posterior
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.views.score_text import GENERATOR, MEAN
 
 DRAWS = 100
@@ -117,7 +117,7 @@ def elbo_records(subject: Subject) -> list[Record]:
         x = scaling.from_shares(block).to(subject.drawing.device)
         posterior = cast(Encoder, players["encoder"])(x)
         apart = divergence(posterior)
-        noise = Noise(subject.seed, step=number, purpose="elbo", device=x.device)
+        noise = RNG(subject.seed, step=number, purpose="elbo", device=x.device)
         weights: list[Tensor] = []
         told: list[Tensor] = []
         for draw in range(DRAWS):

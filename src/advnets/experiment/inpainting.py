@@ -14,7 +14,7 @@ from advnets.experiment.sampler import BLOCK, pictures
 from advnets.experiment.scores import Record, Subject, test_part
 from advnets.games.inpainting import half_masks, masks
 from advnets.protocols import Completing, Generator
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.views.score_text import GENERATOR, MEAN, NEAREST
 
 DRAWS, TESTS = 20, 1000
@@ -75,7 +75,7 @@ def completions(
     x, mask = scaling.from_shares(shown).to(device), known.to(device)
     found: list[Tensor] = []
     for draw in range(draws):
-        noise = Noise(subject.seed, step=draw, purpose="completions", device=device)
+        noise = RNG(subject.seed, step=draw, purpose="completions", device=device)
         z = filling.own_latent(len(x), noise)
         found.append(scaling.to_pixels(net(filling.given(z, x, mask))))
     return [some.float().cpu() for some in found]
@@ -85,7 +85,7 @@ def _masks(test: Tensor, seed: int) -> dict[str, Tensor]:
     """What is known of each test picture, by the name of what is hidden."""
     n, _, height, width = test.shape
     halves = dict(zip(HALVES, half_masks(height, width), strict=True))
-    noise = Noise(seed, purpose="completion masks")
+    noise = RNG(seed, purpose="completion masks")
     return {
         **{f"{name} half": half.expand(n, -1, -1, -1) for name, half in halves.items()},
         "box": masks(("boxes",), n, height, width, noise),

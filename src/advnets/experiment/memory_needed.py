@@ -35,7 +35,7 @@ class MemoryNeeded:
         return self.state + self.batch
 
 
-def check_memory(run: config.Config, facts: setup.DataFacts, device: torch.device) -> None:
+def check_memory(run: config.Config, facts: setup.DatasetInfo, device: torch.device) -> None:
     """Refuse a training that needs more memory than its device has free, before it is asked for.
 
     Raises:
@@ -52,7 +52,7 @@ def check_memory(run: config.Config, facts: setup.DataFacts, device: torch.devic
             )
 
 
-def check_weights(run: config.Config, number: int, facts: setup.DataFacts) -> None:
+def check_weights(run: config.Config, number: int, facts: setup.DatasetInfo) -> None:
     """Refuse nets whose weights alone need more memory than is free.
 
     Raises:
@@ -68,7 +68,7 @@ def check_weights(run: config.Config, number: int, facts: setup.DataFacts) -> No
         )
 
 
-def memory_needed(run: config.Config, number: int, facts: setup.DataFacts) -> MemoryNeeded:
+def memory_needed(run: config.Config, number: int, facts: setup.DatasetInfo) -> MemoryNeeded:
     """Return the memory that a stage needs at least.
 
     Raises:
@@ -95,7 +95,7 @@ def _remembered(stage: config.Stage, player: str) -> int:
 
 
 def _input_shape(
-    name: str, net: nn.Module, stage: config.Stage, facts: setup.DataFacts
+    name: str, net: nn.Module, stage: config.Stage, facts: setup.DatasetInfo
 ) -> tuple[int, ...]:
     if name == "generator":
         return (getattr(net, "latent_dim", 1),)

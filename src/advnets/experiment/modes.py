@@ -15,9 +15,9 @@ from advnets.data.synthetic.bins import count_in_cells
 from advnets.data.synthetic.mixtures import Grid, Mixture, NormalMixture, Ring
 from advnets.errors import AdvnetsError, DataError, UsageError
 from advnets.experiment.sampler import SAMPLES
-from advnets.experiment.scores import Pictures, Record, Subject
-from advnets.experiment.setup import OpenedData
-from advnets.extractors.base import Judge
+from advnets.experiment.scores import ArraySplit, Record, Subject
+from advnets.experiment.setup import PreparedData
+from advnets.extractors.base import ClassifierExtractor
 from advnets.extractors.classifiers import Classifier, classifier
 from advnets.metrics.histogram_divergence import binned_divergence
 from advnets.metrics.inception import inception_score
@@ -55,7 +55,7 @@ def mode_records(subject: Subject) -> list[Record]:
     return records
 
 
-def mode_judge(data: OpenedData) -> tuple[str, int]:
+def mode_judge(data: PreparedData) -> tuple[str, int]:
     """The classifier that tells the modes of a set, and of how many samples.
 
     Raises:
@@ -70,7 +70,7 @@ def mode_judge(data: OpenedData) -> tuple[str, int]:
     return JUDGES[name]
 
 
-def _mode_numbers(seen: Classifier, pictures: Pictures) -> Int64[Tensor, " n"]:
+def _mode_numbers(seen: Classifier, pictures: ArraySplit) -> Int64[Tensor, " n"]:
     """The class of each channel, read as the digits of one number: 100 r + 10 g + b."""
     n, channels = pictures.shape[:2]
     logits = seen.logits(pictures.flatten(0, 1)[:, None])
@@ -80,7 +80,7 @@ def _mode_numbers(seen: Classifier, pictures: Pictures) -> Int64[Tensor, " n"]:
     return (classes * places).sum(1)
 
 
-def usual_score(data: OpenedData) -> str:
+def usual_score(data: PreparedData) -> str:
     """Return the metric that says most of samples of such data; "" where none is held out."""
     if data.splits.distribution is None:
         return "parzen" if data.splits.valid is not None and data.splits.test is not None else ""
@@ -91,7 +91,7 @@ def usual_score(data: OpenedData) -> str:
     return "points"
 
 
-def mixture_of(data: OpenedData) -> NormalMixture:
+def mixture_of(data: PreparedData) -> NormalMixture:
     """What points are drawn from.
 
     Raises:
@@ -109,7 +109,7 @@ def mixture_of(data: OpenedData) -> NormalMixture:
     return distribution
 
 
-def distribution_of(data: OpenedData) -> Distribution:
+def distribution_of(data: PreparedData) -> Distribution:
     """What points are drawn from.
 
     Raises:
@@ -127,7 +127,7 @@ def distribution_of(data: OpenedData) -> Distribution:
 def inception_records(subject: Subject) -> list[Record]:
     """Inception scores, by a classifier's logits."""
     seen = subject.extractor
-    if not isinstance(seen, Judge):
+    if not isinstance(seen, ClassifierExtractor):
         raise UsageError(
             f"the metric inception needs the verdicts of a classifier, and {seen.name} gives none; "
             "choose --extractor digits for pictures as MNIST's, or inception for colour ones"

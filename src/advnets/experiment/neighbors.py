@@ -13,7 +13,7 @@ from advnets.experiment.scores import TRAINING, Record, Subject, compared
 from advnets.metrics.memorization import memorisation
 from advnets.metrics.precision_recall import (
     NEIGHBOURS,
-    Manifold,
+    PRDC,
     TwoSample,
     nearest_neighbour_test,
     prdc,
@@ -60,7 +60,7 @@ _LYING = ("precision", "recall", "density", "coverage")
 
 
 def _with_errors(
-    score: Callable[[Tensor, Tensor], Manifold | TwoSample],
+    score: Callable[[Tensor, Tensor], PRDC | TwoSample],
     test: Tensor,
     features: Tensor,
     names: tuple[str, ...],

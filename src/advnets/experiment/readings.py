@@ -14,7 +14,7 @@ Better = Literal["less", "more"] | None
 
 
 @dataclass(frozen=True)
-class Reading:
+class MetricSpec:
     """How records of a metric are read."""
 
     values: Mapping[str, Better]
@@ -45,50 +45,50 @@ class Reading:
 _FREE = ("metric", "samples", "weights", "keep", "seed", "step", "versions", "interval")
 _SAID_TWICE = ("n", "n_samples", "n_test")  # each is n_real or n_fake
 
-READINGS: dict[str, Reading] = {
-    "parzen": Reading(
+READINGS: dict[str, MetricSpec] = {
+    "parzen": MetricSpec(
         {"mean": "more"},
         found=("valid_mean", "standard_error", "sigma", "sigma_on_edge"),
         cases=("grid",),
     ),
-    "frechet": Reading({"value": "less"}, found=("standard_error", "few_pictures")),
-    "kernel": Reading({"value": "less"}, found=("standard_error", "deviation")),
-    "sliced": Reading({"value": "less"}, found=("standard_error",)),
-    "prdc": Reading(
+    "frechet": MetricSpec({"value": "less"}, found=("standard_error", "few_pictures")),
+    "kernel": MetricSpec({"value": "less"}, found=("standard_error", "deviation")),
+    "sliced": MetricSpec({"value": "less"}, found=("standard_error",)),
+    "prdc": MetricSpec(
         {"precision": "more", "recall": "more", "density": None, "coverage": "more"},
         found=("precision_error", "recall_error", "density_error", "coverage_error"),
     ),
-    "neighbour": Reading({"accuracy": None}, found=("of_real", "of_fake", "accuracy_error")),
-    "memorisation": Reading(
+    "neighbour": MetricSpec({"accuracy": None}, found=("of_real", "of_fake", "accuracy_error")),
+    "memorisation": MetricSpec(
         {"share": None},
         found=(
             *("expected_share", "z", "p_value", "n_train"),
             *("nearer", "expected_nearer", "nearer_p_value"),
         ),
     ),
-    "inception": Reading({"mean": "more"}, found=("deviation",)),
-    "modes": Reading(
+    "inception": MetricSpec({"mean": "more"}, found=("deviation",)),
+    "modes": MetricSpec(
         {"seen": "more", "kl_uniform": "less", "kl_reference": "less"},
         found=("kl_uniform_error", "kl_reference_error"),
     ),
-    "points": Reading(
+    "points": MetricSpec(
         {"seen": "more", "high_quality": None, "kl": "less", "jsd": "less"},
         found=("shares", "spreads", "roundness", "kl_error", "jsd_error"),
         cases=("n",),
     ),
-    "divergence": Reading({"kl": "less", "jsd": "less"}, found=("kl_error", "jsd_error")),
-    "probe": Reading(
+    "divergence": MetricSpec({"kl": "less", "jsd": "less"}, found=("kl_error", "jsd_error")),
+    "probe": MetricSpec(
         {"accuracy": "more"}, found=("deviation", "costs"), cases=("labels",), of_itself=True
     ),
-    "one-nn": Reading({"error": "less"}, cases=("n_known",)),
-    "classes": Reading(
+    "one-nn": MetricSpec({"error": "less"}, cases=("n_known",)),
+    "classes": MetricSpec(
         {"accuracy": "more", "coverage": "more", "recall": "more"},
         found=("least_coverage", "n_of_each"),
     ),
-    "test-error": Reading({"error": "less"}, found=("wrong", "thinks_real")),
-    "reconstruction": Reading({"error": "less"}, found=("standard_error",)),
-    "completion": Reading({"error": "less", "diversity": None}, cases=("hidden",)),
-    "elbo": Reading(
+    "test-error": MetricSpec({"error": "less"}, found=("wrong", "thinks_real")),
+    "reconstruction": MetricSpec({"error": "less"}, found=("standard_error",)),
+    "completion": MetricSpec({"error": "less", "diversity": None}, cases=("hidden",)),
+    "elbo": MetricSpec(
         {"elbo": "more", "bound_of_many": "more"}, found=("standard_error", "divergence")
     ),
 }

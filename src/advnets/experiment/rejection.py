@@ -19,16 +19,16 @@ from advnets.experiment.class_shares import ClassShares, Labels, check_labels
 from advnets.experiment.sampler import BLOCK, Drawing, gathered, latent_blocks, made_blocks
 from advnets.games.inference import pairs
 from advnets.protocols import ConditionalDiscriminator, Discriminator
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.training.devices import products
 
 Logits = Float[Tensor, " batch"]
-Pictures = Float[Tensor, "batch channels height width"]
+ArraySplit = Float[Tensor, "batch channels height width"]
 Latents = Float[Tensor, "batch latent"]
 
 
 @dataclass(frozen=True)
-class Rejection:
+class DiscriminatorRejection:
     """Of each 500 samples drawn, the share `keep` with the largest a(x) stays.
 
     What stays is no draw from p_g any more but from its part that D finds most like data: worse
@@ -71,7 +71,7 @@ def kept_samples(
     n: int,
     seed: int,
     drawing: Drawing,
-    rejection: Rejection,
+    rejection: DiscriminatorRejection,
     labels: Labels | None = None,
 ) -> Float[Tensor, "n channels height width"]:
     """Draw n samples as pixels in [0, 1], on the host, in eval mode, the worst left out.
@@ -93,7 +93,7 @@ def kept_blocks(
     n: int,
     seed: int,
     drawing: Drawing,
-    rejection: Rejection,
+    rejection: DiscriminatorRejection,
     labels: Labels | None = None,
 ) -> Iterator[Float[Tensor, "kept channels height width"]]:
     """Yield the same samples block by block; the last block is cut at n."""
@@ -145,7 +145,7 @@ def best(
 def verdict(
     game: config.AnyGame,  # noqa: ARG001
     net: nn.Module,
-    x: Pictures,
+    x: ArraySplit,
     z: Latents,  # noqa: ARG001
     classes: int,  # noqa: ARG001
 ) -> Logits:
@@ -157,7 +157,7 @@ def verdict(
 def _(
     game: config.ConditionalGame,  # noqa: ARG001
     net: nn.Module,
-    x: Pictures,
+    x: ArraySplit,
     z: Latents,
     classes: int,
 ) -> Logits:
@@ -168,7 +168,7 @@ def _(
 def _(
     game: config.InferenceGame,  # noqa: ARG001
     net: nn.Module,
-    x: Pictures,
+    x: ArraySplit,
     z: Latents,
     classes: int,  # noqa: ARG001
 ) -> Logits:
@@ -179,7 +179,7 @@ def _(
 def _(
     game: config.CompletionGame,  # noqa: ARG001
     net: nn.Module,
-    x: Pictures,
+    x: ArraySplit,
     z: Latents,  # noqa: ARG001
     classes: int,  # noqa: ARG001
 ) -> Logits:
@@ -187,14 +187,14 @@ def _(
 
 
 def _asked(
-    rejection: Rejection, blocks: int, seed: int, labels: Labels | None
+    rejection: DiscriminatorRejection, blocks: int, seed: int, labels: Labels | None
 ) -> Int[Tensor, "blocks kept"] | None:
     """The class of each of whole blocks of samples: as given, over and over, or drawn."""
     if labels is None:
         return None
     n = blocks * rejection.kept
     if isinstance(labels, ClassShares):
-        found = labels.draw(Noise(seed, purpose="samples").uniform("class asked for", n))
+        found = labels.draw(RNG(seed, purpose="samples").uniform("class asked for", n))
     else:
         found = labels.cpu().long()[torch.arange(n) % len(labels)]
     return found.view(blocks, rejection.kept)

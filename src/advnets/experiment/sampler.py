@@ -17,10 +17,10 @@ from advnets.data.dataset import Part, Stream
 from advnets.data.normalization import Scaling
 from advnets.errors import DataError, DivergedError, UsageError
 from advnets.experiment.class_shares import ClassShares, Labels, check_labels
-from advnets.experiment.setup import OpenedData
+from advnets.experiment.setup import PreparedData
 from advnets.metrics.parzen import ParzenScore, parzen_score
 from advnets.protocols import ConditionalGenerator, Folding, Generator
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.training.devices import PRECISIONS, products
 from advnets.training.final_state import ADVICE
 
@@ -119,7 +119,7 @@ def latent_blocks(
             "index for each, or shares of the classes"
         )
     for start in range(0, n, BLOCK):
-        noise = Noise(seed, step=start // BLOCK, purpose="samples", device=device)
+        noise = RNG(seed, step=start // BLOCK, purpose="samples", device=device)
         if labels is None:
             yield cast(Generator, generator).latent(BLOCK, noise)
             continue
@@ -182,11 +182,11 @@ def real_pictures(
 ) -> Float[Tensor, "n channels height width"]:
     """At most n training pictures in [0, 1], without repetition; of a stream the first ones."""
     part = train if isinstance(train, Part) else train.head(n)
-    return pictures(part, Noise(seed).permutation("real row", len(part))[:n])
+    return pictures(part, RNG(seed).permutation("real row", len(part))[:n])
 
 
 def parzen(
-    samples: Float[Tensor, "n channels height width"], data: OpenedData, grid: str
+    samples: Float[Tensor, "n channels height width"], data: PreparedData, grid: str
 ) -> ParzenScore:
     """Score samples in [0, 1] by the data's validation and test pictures.
 
@@ -196,7 +196,7 @@ def parzen(
     return parzen_by(samples, *held_out(data), grid)
 
 
-def held_out(data: OpenedData) -> tuple[Part, Part]:
+def held_out(data: PreparedData) -> tuple[Part, Part]:
     """The validation and the test pictures.
 
     Raises:

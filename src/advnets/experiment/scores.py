@@ -18,7 +18,7 @@ from advnets.data.dataset import Part
 from advnets.data.names import is_named
 from advnets.errors import DataError, FewPicturesWarning
 from advnets.experiment.class_shares import ClassShares
-from advnets.experiment.rejection import Rejection, kept_samples
+from advnets.experiment.rejection import DiscriminatorRejection, kept_samples
 from advnets.experiment.sampler import (
     SAMPLES,
     TEST,
@@ -28,7 +28,7 @@ from advnets.experiment.sampler import (
     pictures,
     real_pictures,
 )
-from advnets.experiment.setup import OpenedData, versions
+from advnets.experiment.setup import PreparedData, versions
 from advnets.extractors.base import ByLibraries, Extractor
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
 from advnets.metrics.mmd import kernel_distance
@@ -37,7 +37,7 @@ from advnets.metrics.swd import sliced_wasserstein
 from advnets.views.score_text import BESIDE, GENERATOR, NEVER_TRAINED, REAL
 
 Record = dict[str, Any]
-Pictures = Float[Tensor, "n channels height width"]
+ArraySplit = Float[Tensor, "n channels height width"]
 
 TRAINING = 60_000
 """Training pictures that copies are looked for among, at most: all of MNIST."""
@@ -48,7 +48,7 @@ class Subject:
     """A generator that is scored on data, beside as many real training pictures."""
 
     players: Mapping[str, nn.Module]
-    data: OpenedData
+    data: PreparedData
     seed: int
     step: int
     weights: str
@@ -63,7 +63,7 @@ class Subject:
     """Which pictures, and how they were shown to the nets."""
     class_shares: ClassShares | None = None
     """The classes that samples of a conditional generator are of; None for another generator."""
-    rejection: Rejection | None = None
+    rejection: DiscriminatorRejection | None = None
     """Which samples are left out, where some are."""
     num: int = SAMPLES
     """How many samples metrics look at that have no number of their own."""
@@ -77,7 +77,7 @@ class Subject:
         """G."""
         return self.players["generator"]
 
-    def samples(self, n: int, labels: Int[Tensor, " n"] | None = None) -> Pictures:
+    def samples(self, n: int, labels: Int[Tensor, " n"] | None = None) -> ArraySplit:
         """Draw n samples, of these classes or, where none are given, in the class shares."""
         g, scaling, seed = self.generator, self.data.scaling, self.seed
         asked = self.class_shares if labels is None else labels
@@ -86,11 +86,11 @@ class Subject:
         return kept_samples(g, scaling, n, seed, self.drawing, self.rejection, asked)
 
     @cached_property
-    def rows(self) -> Mapping[str, Pictures]:
+    def rows(self) -> Mapping[str, ArraySplit]:
         """What is scored, by the name of its row; each is in [0, 1]."""
         return self.rows_of(self.num)
 
-    def rows_of(self, n: int) -> Mapping[str, Pictures]:
+    def rows_of(self, n: int) -> Mapping[str, ArraySplit]:
         """The same of so many samples.
 
         The real-data row takes training pictures, drawn without repetition, for samples.
@@ -120,7 +120,7 @@ class Subject:
             )
         return found
 
-    def labelled_test(self) -> tuple[Pictures, Int[Tensor, " n"]]:
+    def labelled_test(self) -> tuple[ArraySplit, Int[Tensor, " n"]]:
         """All test pictures and their labels.
 
         Raises:
@@ -204,7 +204,7 @@ class Subject:
         )
 
 
-def test_part(data: OpenedData) -> Part:
+def test_part(data: PreparedData) -> Part:
     """The test pictures.
 
     Raises:

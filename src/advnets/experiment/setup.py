@@ -17,7 +17,7 @@ from advnets import config
 from advnets._version import __version__
 from advnets.config.serialize import to_json
 from advnets.data import names
-from advnets.data.batch_transform import Feed
+from advnets.data.batch_transform import BatchTransform
 from advnets.data.dataset import Part, Splits, blocks, length
 from advnets.data.image_folder.unsupported_files import by_kind
 from advnets.data.loader import batches_of
@@ -28,7 +28,7 @@ from advnets.errors import DataError, RunError, UsageError
 from advnets.experiment import build_players
 from advnets.experiment.class_shares import ClassShares, Kind, class_index
 from advnets.models.layers import Shape
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.training import devices
 from advnets.training.compile import captured, compiled, on_cuda
 from advnets.training.memory import explained
@@ -38,7 +38,7 @@ from advnets.training.step import BatchStream, Table, Taking, take_turn
 
 
 @dataclass(frozen=True)
-class DataFacts:
+class DatasetInfo:
     """What a run found out about its data: enough to rebuild the nets without it."""
 
     name: str
@@ -59,7 +59,7 @@ class DataFacts:
     """Files that are no images advnets reads, counted by kind."""
 
     @classmethod
-    def of(cls, splits: Splits, scaling: Scaling) -> DataFacts:
+    def of(cls, splits: Splits, scaling: Scaling) -> DatasetInfo:
         """The facts of opened data."""
         sizes = [0 if split is None else len(split) for split in (splits.valid, splits.test)]
         images, others = by_kind(splits.unused)
@@ -110,15 +110,15 @@ class DataFacts:
 
 
 @dataclass(frozen=True)
-class OpenedData:
+class PreparedData:
     """Pictures, the way into the nets' range and back, and the facts to remember."""
 
     splits: Splits
     scaling: Scaling
-    facts: DataFacts
+    facts: DatasetInfo
 
 
-def open_data(spec: config.Data) -> OpenedData:
+def open_data(spec: config.Data) -> PreparedData:
     """Open the data a config names.
 
     Raises:
@@ -126,10 +126,10 @@ def open_data(spec: config.Data) -> OpenedData:
     """
     splits = open_source(spec)
     scaling = fit_scaling(spec.scaling, splits.train)
-    return OpenedData(splits, scaling, DataFacts.of(splits, scaling))
+    return PreparedData(splits, scaling, DatasetInfo.of(splits, scaling))
 
 
-def open_new_data(spec: config.Data) -> OpenedData:
+def open_new_data(spec: config.Data) -> PreparedData:
     """Open the data that a run is to begin on; say where a name is taken in place of a path.
 
     Raises:
@@ -140,7 +140,7 @@ def open_new_data(spec: config.Data) -> OpenedData:
     return open_data(spec)
 
 
-def open_data_of_run(path: Path, spec: config.Data, facts: DataFacts) -> OpenedData:
+def open_data_of_run(path: Path, spec: config.Data, facts: DatasetInfo) -> PreparedData:
     """Open the data that the run in `path` was trained on, where `spec` says that it lies now.
 
     It goes by the name that it had then, wherever it lies.
@@ -168,12 +168,12 @@ def open_data_of_run(path: Path, spec: config.Data, facts: DataFacts) -> OpenedD
     return replace(opened, splits=replace(opened.splits, name=facts.name), facts=facts)
 
 
-def rebuilt_scaling(spec: config.Data, facts: DataFacts) -> Scaling:
+def rebuilt_scaling(spec: config.Data, facts: DatasetInfo) -> Scaling:
     """The scaling of a run, without its data."""
     return scaling_from_facts(spec.scaling, facts.scaling)
 
 
-def mean_picture(opened: OpenedData) -> Float[Tensor, "channels height width"]:
+def mean_picture(opened: PreparedData) -> Float[Tensor, "channels height width"]:
     """The mean training picture in the nets' range."""
     total, count = torch.zeros(opened.facts.shape, dtype=torch.float64), 0
     for block in blocks(opened.splits.train):
@@ -182,7 +182,7 @@ def mean_picture(opened: OpenedData) -> Float[Tensor, "channels height width"]:
     return (total / count).float()
 
 
-def rebuilt_players(run: config.Config, stage: int, facts: DataFacts) -> dict[str, nn.Module]:
+def rebuilt_players(run: config.Config, stage: int, facts: DatasetInfo) -> dict[str, nn.Module]:
     """The players of a stage without the data: all but what the mean picture puts into G."""
     return build_players.players(
         run, stage, facts.shape, torch.zeros(facts.shape), len(facts.classes)
@@ -190,7 +190,7 @@ def rebuilt_players(run: config.Config, stage: int, facts: DataFacts) -> dict[st
 
 
 def players_without_memory(
-    run: config.Config, stage: int, facts: DataFacts
+    run: config.Config, stage: int, facts: DatasetInfo
 ) -> dict[str, nn.Module]:
     """The players of a stage as shapes alone, on torch's device "meta".
 
@@ -203,7 +203,7 @@ def players_without_memory(
 
 def table(
     run_config: config.Config,
-    data: OpenedData,
+    data: PreparedData,
     number: int,
     device: torch.device,
     *,
@@ -221,7 +221,9 @@ def table(
     )
     seated = {name: devices.seated(net, device) for name, net in nets.items()}
     seed = run_config.seed
-    feed = Feed(data.scaling, run_config.data.batch_size, seed, device, flip=run_config.data.flip)
+    feed = BatchTransform(
+        data.scaling, run_config.data.batch_size, seed, device, flip=run_config.data.flip
+    )
     return Table(
         game=build_players.game_of(stage.game, trust_code=trust_code),
         players=seated,
@@ -229,7 +231,7 @@ def table(
             name: mover(optimizer_of(stage, name), net.parameters()) for name, net in seated.items()
         },
         batches=_batches(stage.game, data.splits, feed),
-        noise=Noise(seed, purpose=f"stage{number}", device=device, over=stage.burn_in_steps or 0),
+        noise=RNG(seed, purpose=f"stage{number}", device=device, over=stage.burn_in_steps or 0),
         precision=devices.PRECISIONS[run_config.runtime.precision],
         take_turn=taking(run_config.runtime, stage.game),
     )
@@ -241,7 +243,7 @@ def optimizer_of(stage: config.Stage, player: str) -> config.OptimizerConfig:
     return stage.discriminator_optimizer if d else stage.generator_optimizer
 
 
-def _batches(game: config.GameConfig, splits: Splits, feed: Feed) -> BatchStream:
+def _batches(game: config.GameConfig, splits: Splits, feed: BatchTransform) -> BatchStream:
     if not isinstance(game, config.SemiSupervisedGame):
         return batches_of(splits.train, feed)
     every = all_training(splits)
@@ -277,13 +279,13 @@ def taking(chosen: config.Runtime, game: config.GameConfig) -> Taking:
     return captured(on_cuda)
 
 
-def resolved(run: config.Config, facts: DataFacts, chosen: config.Runtime) -> config.Config:
+def resolved(run: config.Config, facts: DatasetInfo, chosen: config.Runtime) -> config.Config:
     """The config with its runtime chosen and every stage's steps counted out."""
     stages = tuple(_counted(run, stage, facts) for stage in run.stages)
     return replace(run, runtime=chosen, stages=stages)
 
 
-def _counted(run: config.Config, stage: config.Stage, facts: DataFacts) -> config.Stage:
+def _counted(run: config.Config, stage: config.Stage, facts: DatasetInfo) -> config.Stage:
     """A stage in rounds: what was counted as a run began stays, however long it is made."""
     steps = _steps(run, stage, facts) if stage.steps is None else stage.steps
     burn_in = stage.burn_in_steps or max(1, round(stage.burn_in * steps))
@@ -298,7 +300,7 @@ def _k(game: config.GameConfig) -> int:
     return game.k if isinstance(game, config.Game) else 1
 
 
-def _steps(run: config.Config, stage: config.Stage, facts: DataFacts) -> int:
+def _steps(run: config.Config, stage: config.Stage, facts: DatasetInfo) -> int:
     if facts.train is None:
         raise UsageError(
             f"{facts.name} is a stream of unknown length, so epochs cannot be counted; say --steps"
@@ -311,7 +313,7 @@ def _steps(run: config.Config, stage: config.Stage, facts: DataFacts) -> int:
 
 
 def record(
-    run: config.Config, facts: DataFacts, nets: dict[str, nn.Module], command: str
+    run: config.Config, facts: DatasetInfo, nets: dict[str, nn.Module], command: str
 ) -> dict[str, Any]:
     """What config.json says of a run."""
     return {

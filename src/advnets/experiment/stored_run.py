@@ -15,12 +15,12 @@ from typing import Any, TypeGuard
 from torch import nn
 
 from advnets._version import __version__
-from advnets.config import Config, OwnGame
+from advnets.config import Config, CustomGame
 from advnets.config.serialize import essentials, from_json, to_json
 from advnets.data.normalization import Scaling
 from advnets.errors import RunError, RunWarning, UsageError
 from advnets.experiment.memory_needed import check_weights
-from advnets.experiment.setup import DataFacts, rebuilt_players, rebuilt_scaling, versions
+from advnets.experiment.setup import DatasetInfo, rebuilt_players, rebuilt_scaling, versions
 from advnets.run_directory import RunDirectory
 from advnets.training.checkpoint import Newest, newest_usable
 from advnets.training.memory import is_out_of_memory
@@ -36,7 +36,7 @@ class StoredRun:
     directory: RunDirectory
     record: Mapping[str, Any]
     config: Config
-    facts: DataFacts
+    facts: DatasetInfo
 
     @classmethod
     def read(cls, path: Path) -> StoredRun:
@@ -48,7 +48,7 @@ class StoredRun:
         directory = RunDirectory.existing(path)
         record, file = directory.read_config(), str(directory.config_file)
         config = from_json(record.get("config"), Config, file)
-        facts = from_json(record.get("data"), DataFacts, file)
+        facts = from_json(record.get("data"), DatasetInfo, file)
         counts = facts.class_counts
         counted = not counts or (
             len(counts) == len(facts.classes) and min(counts) >= 0 < max(counts)
@@ -130,7 +130,7 @@ class StoredRun:
         warnings.warn(words, RunWarning, stacklevel=3)
 
 
-def identity(config: Config, facts: DataFacts) -> str:
+def identity(config: Config, facts: DatasetInfo) -> str:
     """Return what tells a run from others, in hex: a digest of config, seed and data.
 
     What may change as a run goes on is left out: its length, its ticks, what it is computed on, and
@@ -149,7 +149,7 @@ def identity(config: Config, facts: DataFacts) -> str:
     if not _has_schedules(last):
         last.pop("burn_in_steps", None)
     for stage, written in zip(config.stages, record["stages"], strict=True):
-        if isinstance(stage.game, OwnGame):
+        if isinstance(stage.game, CustomGame):
             written["game"].pop("place", None)
     text = json.dumps([record, facts.digest], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -37,11 +37,11 @@ from advnets.experiment.training_eval import check_score, score_on_the_way
 from advnets.run_directory import RunDirectory
 from advnets.training import devices
 from advnets.training.checkpoint import Checkpoint
-from advnets.training.ema import WeightAverage
+from advnets.training.ema import EMA
 from advnets.training.final_state import Problem
 from advnets.training.memory import explained, memory_limit
 from advnets.training.step import Table
-from advnets.training.trainer import Hooks, Loop, Watcher
+from advnets.training.trainer import Hooks, Trainer, Watcher
 from advnets.views.image_grid import grid, save_grid
 from advnets.views.points import points_picture
 from advnets.views.report import write_report
@@ -51,7 +51,7 @@ GRID, POINTS = 100, 2500
 
 
 @dataclass(frozen=True)
-class Ending:
+class TrainResult:
     """How a training ended."""
 
     run: Path
@@ -72,7 +72,7 @@ def train(
     *,
     resume: bool = False,
     trust_code: bool = False,
-) -> Ending:
+) -> TrainResult:
     """Train as the config says and leave everything in the run directory `out`.
 
     With `resume`, go on from the newest checkpoint to the bit; `run_config` must be the stored
@@ -117,7 +117,7 @@ def _play(
     watcher: Watcher,
     *,
     resume: bool,
-) -> Ending:
+) -> TrainResult:
     """Play what is left of a run, and write down how it began and ended."""
     device = devices.prepare(session.config.runtime)
     opening = {"kind": "resume" if resume else "start", "time": time.time()}
@@ -138,7 +138,7 @@ def _play(
         watcher.event(left_out)
     with memory_limit(device, session.config.runtime.threads):
         complete = _play_stages(run, session, device, interruption, watcher)
-    ending = Ending(
+    ending = TrainResult(
         run.path,
         complete,
         None if complete else interruption.signal and int(interruption.signal),
@@ -158,7 +158,7 @@ class Session:
     """One process's part in a run."""
 
     config: config.Config
-    data: setup.OpenedData
+    data: setup.PreparedData
     stage: int
     identity: str
     restore: Checkpoint | None = None
@@ -354,17 +354,15 @@ def _loop(
     table: Table,
     hooks: Hooks,
     interruption: devices.Interruption,
-) -> Loop:
+) -> Trainer:
     """The loop around one stage's table; weight averages begin where the players stand."""
     run_config = session.config
     stage, batch_size = run_config.stages[number], run_config.data.batch_size
     averages = {
-        name: WeightAverage(
-            table.players[name], stage.average_half_life, batch_size, stage.average_share
-        )
+        name: EMA(table.players[name], stage.average_half_life, batch_size, stage.average_share)
         for name in stage.averaged
     }
-    return Loop(
+    return Trainer(
         table=table,
         run=run,
         ticks=run_config.ticks,

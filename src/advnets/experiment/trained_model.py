@@ -18,7 +18,7 @@ from advnets.experiment import setup
 from advnets.experiment.class_shares import Kind, Labels, class_indices
 from advnets.experiment.intervals import interval
 from advnets.experiment.metrics import METRICS, OWN, check_asked, extractor_of
-from advnets.experiment.rejection import Rejection, kept_blocks
+from advnets.experiment.rejection import DiscriminatorRejection, kept_blocks
 from advnets.experiment.sampler import (
     BLOCK,
     SAMPLES,
@@ -175,7 +175,7 @@ class Trained:
             return sample_blocks(net, self.scaling, n, seed, self.drawing, labels)
         return kept_blocks(net, self.scaling, n, seed, self.drawing, rejection, labels)
 
-    def rejection(self, keep: float) -> Rejection | None:
+    def rejection(self, keep: float) -> DiscriminatorRejection | None:
         """How D leaves samples out so that this share is kept; None where all are.
 
         Raises:
@@ -183,7 +183,9 @@ class Trained:
         """
         if keep == 1:
             return None
-        return Rejection(keep, self.config.stage.game, self.discriminator, self.classes)
+        return DiscriminatorRejection(
+            keep, self.config.stage.game, self.discriminator, self.classes
+        )
 
     def latents(
         self,
@@ -234,7 +236,7 @@ class Trained:
             return replace(load(asked).own_extractor(), name=f"D of {Path(asked).name}")
         return extractor_of(data, asked, trust_code=trust_code)
 
-    def open_data(self, data: str | None = None, data_dir: str | None = None) -> setup.OpenedData:
+    def open_data(self, data: str | None = None, data_dir: str | None = None) -> setup.PreparedData:
         """Open the data that the run was trained on, where it lies now.
 
         None stands for what `load` was given, and where that is None too, for the place where the

@@ -14,10 +14,10 @@ from advnets.experiment.metrics import METRICS, extractor_of
 from advnets.experiment.modes import distribution_of, mixture_of, mode_judge
 from advnets.experiment.sampler import SAMPLES, Drawing, draw_samples, held_out, parzen, parzen_by
 from advnets.experiment.scores import Subject, test_part
-from advnets.experiment.setup import OpenedData
+from advnets.experiment.setup import PreparedData
 from advnets.metrics.parzen import ParzenScore
 
-_NEEDS: dict[str, Callable[[OpenedData], object]] = {
+_NEEDS: dict[str, Callable[[PreparedData], object]] = {
     "parzen": held_out,
     "frechet": test_part,
     "modes": mode_judge,
@@ -32,7 +32,7 @@ _SAID = {
 """Of a record: what config.json says anyway, or the event itself."""
 
 
-def check_score(ticks: config.Ticks, data: OpenedData) -> None:
+def check_score(ticks: config.Ticks, data: PreparedData) -> None:
     """See before training begins that the score on the way can be had.
 
     Raises:
@@ -43,7 +43,7 @@ def check_score(ticks: config.Ticks, data: OpenedData) -> None:
 
 
 def score_on_the_way(
-    generator: nn.Module, data: OpenedData, run: config.Config, drawing: Drawing
+    generator: nn.Module, data: PreparedData, run: config.Config, drawing: Drawing
 ) -> dict[str, Any]:
     """What the metric `ticks.score` finds of a generator, as an event.
 
@@ -69,7 +69,11 @@ def score_on_the_way(
 
 
 def _parzen(
-    generator: nn.Module, data: OpenedData, seed: int, drawing: Drawing, shares: ClassShares | None
+    generator: nn.Module,
+    data: PreparedData,
+    seed: int,
+    drawing: Drawing,
+    shares: ClassShares | None,
 ) -> dict[str, Any]:
     """The Parzen log-likelihood on the paper's grid.
 

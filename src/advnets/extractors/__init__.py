@@ -8,7 +8,7 @@ An extractor is named, and knows the hash of its weights: features of unlike ext
 to be compared.
 """
 
-from advnets.extractors.base import Extractor, Judge
+from advnets.extractors.base import ClassifierExtractor, Extractor
 from advnets.extractors.named import extractor
 
-__all__ = ["Extractor", "Judge", "extractor"]
+__all__ = ["ClassifierExtractor", "Extractor", "extractor"]

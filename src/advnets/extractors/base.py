@@ -43,7 +43,7 @@ class Extractor(Protocol):
 
 
 @runtime_checkable
-class Judge(Extractor, Protocol):
+class ClassifierExtractor(Extractor, Protocol):
     """An extractor that tells classes too."""
 
     def logits(

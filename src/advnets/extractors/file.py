@@ -28,7 +28,7 @@ _AGAIN, _ALIKE = 8, 1e-3
 
 
 @dataclass(frozen=True)
-class Program:
+class ExportedExtractor:
     """A net that a file holds whole: pixels in [0, 1], float32, (n, channels, height, width) in."""
 
     name: str
@@ -127,7 +127,7 @@ def _exported(name: str, content: bytes) -> Extractor:
     count, *shape = (_size(size) for size in taken.shape)
     least, most = (count, count) if count else _limits(program, taken.shape[0])
     of = cast(Callable[[Tensor], object], program.module())
-    return Program(name, _sha256(content), of, cast(Expected, tuple(shape)), least, most)
+    return ExportedExtractor(name, _sha256(content), of, cast(Expected, tuple(shape)), least, most)
 
 
 def _limits(program: torch.export.ExportedProgram, size: Any) -> tuple[int, int]:
@@ -165,7 +165,7 @@ def _onnx(name: str, content: bytes) -> Extractor:
 
     least, most = (count, count) if count else (1, BLOCK)
     size, ran_by = cast(Expected, tuple(shape)), {"onnxruntime": runtime.__version__}
-    return Program(name, _sha256(content), of, size, least, most, ran_by)
+    return ExportedExtractor(name, _sha256(content), of, size, least, most, ran_by)
 
 
 ENDINGS: dict[str, Callable[[str, bytes], Extractor]] = {

@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advnets.errors import UsageError
-from advnets.rng import Noise
+from advnets.rng import RNG
 
-Pictures = Float[Tensor, "batch channels height width"]
+ArraySplit = Float[Tensor, "batch channels height width"]
 
 _REACH = 8
 """Pictures are shifted by up to this part of a side."""
@@ -35,8 +35,8 @@ _BENT, _KNOTS = 0.04, 5
 
 
 def augmented(
-    pictures: Pictures, kinds: Sequence[str], probability: Float[Tensor, ""], noise: Noise
-) -> Pictures:
+    pictures: ArraySplit, kinds: Sequence[str], probability: Float[Tensor, ""], noise: RNG
+) -> ArraySplit:
     """Pictures that each augmentation has changed with this probability, in [0, 1]."""
     for kind in kinds:
         source = noise.under(f"augment {kind}")
@@ -60,7 +60,7 @@ def refuse_idle(kinds: Sequence[str], height: int, width: int) -> None:
             )
 
 
-def _flipped(pictures: Pictures, noise: Noise) -> Pictures:
+def _flipped(pictures: ArraySplit, noise: RNG) -> ArraySplit:
     """Left and right exchanged in every second picture, by chance.
 
     Were all exchanged, a picture and its mirror would be seen as often where this is chosen half of
@@ -70,7 +70,7 @@ def _flipped(pictures: Pictures, noise: Noise) -> Pictures:
     return torch.where(exchanged, pictures.flip(3), pictures)
 
 
-def _translated(pictures: Pictures, noise: Noise) -> Pictures:
+def _translated(pictures: ArraySplit, noise: RNG) -> ArraySplit:
     """Shifted by whole pixels, up to an eighth of each side; its edges are repeated."""
     shares = noise.uniform("shift", len(pictures), 2)
     for axis in (2, 3):
@@ -83,13 +83,13 @@ def _translated(pictures: Pictures, noise: Noise) -> Pictures:
     return pictures
 
 
-def _cut(pictures: Pictures, noise: Noise) -> Pictures:
+def _cut(pictures: ArraySplit, noise: RNG) -> ArraySplit:
     """A box of half of each side set to 0, anywhere, so that it may hang over the edge."""
     shares = noise.uniform("box", len(pictures), 2)
     return pictures * _outside(pictures, shares, [2 * (side // 4) for side in pictures.shape[2:]])
 
 
-def _erased(pictures: Pictures, noise: Noise) -> Pictures:
+def _erased(pictures: ArraySplit, noise: RNG) -> ArraySplit:
     """The same, each side of the box any from an eighth to three eighths of the picture's.
 
     Source of the idea: Zhong et al. 2017, "Random erasing data augmentation" (there with noise in
@@ -102,7 +102,7 @@ def _erased(pictures: Pictures, noise: Noise) -> Pictures:
 
 
 def _outside(
-    pictures: Pictures,
+    pictures: ArraySplit,
     centres: Float[Tensor, "batch 2"],
     sizes: Sequence[int | Float[Tensor, "batch 1"]],
 ) -> Bool[Tensor, "batch 1 height width"]:
@@ -118,7 +118,7 @@ def _outside(
     return ~(inside[0] & inside[1])
 
 
-def _recoloured(pictures: Pictures, noise: Noise) -> Pictures:
+def _recoloured(pictures: ArraySplit, noise: RNG) -> ArraySplit:
     """Brightness ± .25; colours 0 to 2 times as far from grey; all .5 to 1.5 as far from the mean.
 
     The mean picture of many such is the picture again.
@@ -131,7 +131,7 @@ def _recoloured(pictures: Pictures, noise: Noise) -> Pictures:
     return mean + (contrast + 0.5) * (pictures - mean)
 
 
-def _transformed(pictures: Pictures, noise: Noise) -> Pictures:
+def _transformed(pictures: ArraySplit, noise: RNG) -> ArraySplit:
     """Turned by up to 15 degrees, what is seen .87 to 1.18 times as high and as wide, sheared.
 
     What comes to a place lay .85 to 1.15 times as far from the middle, by each side, and was moved
@@ -152,7 +152,7 @@ def _transformed(pictures: Pictures, noise: Noise) -> Pictures:
     return _between(pictures, rows + (height - 1) / 2, columns + (width - 1) / 2)
 
 
-def _bent(pictures: Pictures, noise: Noise) -> Pictures:
+def _bent(pictures: ArraySplit, noise: RNG) -> ArraySplit:
     """Places shifted by a smooth field: normal at 5x5 knots, cubic between them.
 
     Source of the idea: Simard et al. 2003, "Best practices for convolutional neural networks
@@ -166,7 +166,7 @@ def _bent(pictures: Pictures, noise: Noise) -> Pictures:
     return _between(pictures, rows + places[0][:, None], columns + places[1])
 
 
-def _between(pictures: Pictures, rows: Tensor, columns: Tensor) -> Pictures:
+def _between(pictures: ArraySplit, rows: Tensor, columns: Tensor) -> ArraySplit:
     """Bilinear values at these places, (batch, height, width) of each.
 
     By gathering, as slope penalties need second derivatives, which `grid_sample` lacks.
@@ -184,7 +184,7 @@ def _between(pictures: Pictures, rows: Tensor, columns: Tensor) -> Pictures:
     return found
 
 
-AUGMENTATIONS: dict[str, Callable[[Pictures, Noise], Pictures]] = {
+AUGMENTATIONS: dict[str, Callable[[ArraySplit, RNG], ArraySplit]] = {
     "flip": _flipped,
     "translate": _translated,
     "cutout": _cut,

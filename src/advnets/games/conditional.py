@@ -8,12 +8,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from advnets.errors import DataError
-from advnets.games.gan import AdversarialNets
+from advnets.games.gan import GAN
 from advnets.protocols import Batch, ConditionalDiscriminator, ConditionalGenerator, Players
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 
-class ConditionalNets(AdversarialNets):
+class ConditionalNets(GAN):
     """min_G max_D E[log D(x | y)] + E[log(1 - D(G(z | y) | y))], y the label of x.
 
     Each sample is made for the label of a real picture of the batch, so that labels are as frequent
@@ -22,7 +22,7 @@ class ConditionalNets(AdversarialNets):
     """
 
     def samples(
-        self, players: Players, batch: Batch, noise: Noise
+        self, players: Players, batch: Batch, noise: RNG
     ) -> Float[Tensor, "batch channels h w"]:
         """G(z | y) for fresh z and the labels of the batch."""
         net = cast(ConditionalGenerator, players["generator"])
@@ -33,7 +33,7 @@ class ConditionalNets(AdversarialNets):
         players: Players,
         pictures: Float[Tensor, "stacked channels h w"],
         batch: Batch,
-        noise: Noise,
+        noise: RNG,
     ) -> Float[Tensor, " stacked"]:
         """a(x | y), pictures one on top of the other having the labels of the batch each."""
         labels = labels_of(batch)

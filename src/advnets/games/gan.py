@@ -25,16 +25,16 @@ from advnets.protocols import (
     Batch,
     Discriminator,
     Generator,
-    Outcome,
     Phase,
+    PhaseOutput,
     Players,
     Weighted,
     judges_one_by_one,
 )
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 
-class AdversarialNets:
+class GAN:
     """min_G max_D V(D, G), played by Algorithm 1.
 
     Alternating, as the paper's text: k phases in which D ascends V, one in which G moves, with
@@ -58,15 +58,15 @@ class AdversarialNets:
             Phase("generator", self.generator, reads_data=False),
         )
 
-    def discriminator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
+    def discriminator(self, players: Players, batch: Batch, noise: RNG) -> PhaseOutput:
         """D ascends V(D, G) on a batch of data and as many samples."""
         shared = self.spec.fakes == "shared"
         with torch.set_grad_enabled(shared):
             fake = self.samples(players, batch, noise)
         loss, _, observed = self.verdict(players, batch, fake.detach(), noise)
-        return Outcome({"discriminator": loss}, observed, handed=fake if shared else None)
+        return PhaseOutput({"discriminator": loss}, observed, handed=fake if shared else None)
 
-    def generator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
+    def generator(self, players: Players, batch: Batch, noise: RNG) -> PhaseOutput:
         """G descends its loss on as many samples as the batch has pictures."""
         fake = batch.handed
         if fake is None:
@@ -75,21 +75,21 @@ class AdversarialNets:
         if self.spec.relativistic:
             real = self.judged(players, batch.pictures, batch, noise.stacked("real"))
             _, logits = relative(real, logits)
-        return Outcome({"generator": self.generators_loss(players, fake, logits, noise)})
+        return PhaseOutput({"generator": self.generators_loss(players, fake, logits, noise)})
 
-    def both(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
+    def both(self, players: Players, batch: Batch, noise: RNG) -> PhaseOutput:
         """Both losses from one pass; neither player has moved when the other's is taken."""
         fake = self.samples(players, batch, noise)
         loss, fake_logits, observed = self.verdict(players, batch, fake, noise)
         of_fake = self.generators_loss(players, fake, fake_logits, noise)
-        return Outcome({"discriminator": loss, "generator": of_fake}, observed)
+        return PhaseOutput({"discriminator": loss, "generator": of_fake}, observed)
 
     def generators_loss(
         self,
         players: Players,
         fake: Float[Tensor, "batch channels h w"],
         logits: Float[Tensor, " packs"],
-        noise: Noise,
+        noise: RNG,
     ) -> Float[Tensor, ""]:
         """The objective, and where the probabilities of z's components are learned, their loss."""
         loss = self.objective.generator(logits)
@@ -100,7 +100,7 @@ class AdversarialNets:
         return loss + choice_loss(logits, chosen.unflatten(0, (-1, self.spec.pack)).sum(1))
 
     def samples(
-        self, players: Players, batch: Batch, noise: Noise
+        self, players: Players, batch: Batch, noise: RNG
     ) -> Float[Tensor, "batch channels h w"]:
         """G(z) for as many fresh z as the batch has pictures."""
         return generate(players, len(batch.pictures), noise)
@@ -110,7 +110,7 @@ class AdversarialNets:
         players: Players,
         pictures: Float[Tensor, "stacked channels h w"],
         batch: Batch,  # noqa: ARG002 - for games in which D is told more
-        noise: Noise,
+        noise: RNG,
     ) -> Float[Tensor, " stacked"]:
         """a(x) of pictures as many as the batch has, or of several such on top of each other."""
         return cast(Discriminator, players["discriminator"])(pictures, noise)
@@ -120,14 +120,14 @@ class AdversarialNets:
         players: Players,
         pictures: Float[Tensor, "stacked channels h w"],
         batch: Batch,
-        noise: Noise,
+        noise: RNG,
     ) -> Float[Tensor, " packs"]:
         """The logits of pictures as D is shown them."""
         shown = self.shown(packed(pictures, self.spec.pack), noise)
         return self.logits(players, shown, batch, noise)
 
     def shown(
-        self, packs: Float[Tensor, "packs channels h w"], noise: Noise
+        self, packs: Float[Tensor, "packs channels h w"], noise: RNG
     ) -> Float[Tensor, "packs channels h w"]:
         """Packs as D is shown them: each picture augmented, as probably as it is by now."""
         if not self.spec.augment:
@@ -142,7 +142,7 @@ class AdversarialNets:
         players: Players,
         batch: Batch,
         fake: Float[Tensor, "batch channels h w"],
-        noise: Noise,
+        noise: RNG,
     ) -> tuple[Float[Tensor, ""], Float[Tensor, " packs"], dict[str, Tensor]]:
         """D's loss with its penalties, G's logits of the fakes, what to observe; one pass of D."""
         packs = packed(torch.cat((batch.pictures, fake)), self.spec.pack)
@@ -185,7 +185,7 @@ class AdversarialNets:
             return observe_pairs(real_logits)
         return self.objective.observe(real_logits, fake_logits)
 
-    def weights(self, noise: Noise) -> tuple[float | Float[Tensor, ""], ...]:
+    def weights(self, noise: RNG) -> tuple[float | Float[Tensor, ""], ...]:
         """γ of either penalty at this step."""
         ways = (self.spec.r1, self.spec.end_r1), (self.spec.r2, self.spec.end_r2)
         return tuple(
@@ -198,7 +198,7 @@ class AdversarialNets:
         players: Players,
         batch: Batch,
         packs: Float[Tensor, "stacked channels h w"],
-        noise: Noise,
+        noise: RNG,
     ) -> Float[Tensor, ""]:
         """E(‖∇a‖ - 1)² somewhere on the lines from pictures to the samples stacked on them."""
         real, fake = packs.chunk(2)
@@ -232,7 +232,7 @@ def turns(k: int, lead: float, observed: Mapping[str, float]) -> int:
     return k if observed.get("d_real", 0.5) - observed.get("d_fake", 0.5) < lead else 1
 
 
-def generate(players: Players, n: int, noise: Noise) -> Float[Tensor, "batch channels h w"]:
+def generate(players: Players, n: int, noise: RNG) -> Float[Tensor, "batch channels h w"]:
     """G(z) for n fresh z."""
     net = cast(Generator, players["generator"])
     return net(net.latent(n, noise), noise)

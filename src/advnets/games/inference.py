@@ -11,13 +11,13 @@ from torch import Tensor
 from advnets import config
 from advnets.games.rules import observe
 from advnets.losses import discriminator_loss, non_saturating_generator_loss
-from advnets.protocols import Batch, Discriminator, Encoder, Generator, Outcome, Phase, Players
-from advnets.rng import Noise
+from advnets.protocols import Batch, Discriminator, Encoder, Generator, Phase, PhaseOutput, Players
+from advnets.rng import RNG
 
 Pairs = Float[Tensor, "batch 1 1 numbers"]
 
 
-class InferenceNets:
+class ALI:
     """min_{G, E} max_D E[log D(x, E(x))] + E[log(1 - D(G(z), z))].
 
     D is shown pictures with z; at the solution the two joint distributions are one, so that E(x)
@@ -36,21 +36,21 @@ class InferenceNets:
             Phase("generator", self.generator, reads_data=False),
         )
 
-    def discriminator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
+    def discriminator(self, players: Players, batch: Batch, noise: RNG) -> PhaseOutput:
         """D ascends its value on pairs of both kinds."""
         with torch.no_grad():
             pairs = torch.cat((inferred(players, batch, noise), generated(players, batch, noise)))
         d = cast(Discriminator, players["discriminator"])
         of_real, of_fake = d(pairs, noise.stacked("real", "fake")).chunk(2)
         loss = discriminator_loss(of_real, of_fake)
-        return Outcome({"discriminator": loss}, observe(of_real, of_fake))
+        return PhaseOutput({"discriminator": loss}, observe(of_real, of_fake))
 
-    def generator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
+    def generator(self, players: Players, batch: Batch, noise: RNG) -> PhaseOutput:
         """G makes its pairs look inferred, E makes its pairs look generated."""
         d = cast(Discriminator, players["discriminator"])
         of_fake = d(generated(players, batch, noise), noise.stacked("fake"))
         of_real = d(inferred(players, batch, noise), noise.stacked("real"))
-        return Outcome(
+        return PhaseOutput(
             {
                 "generator": non_saturating_generator_loss(of_fake),
                 "encoder": non_saturating_generator_loss(-of_real),
@@ -58,13 +58,13 @@ class InferenceNets:
         )
 
 
-def inferred(players: Players, batch: Batch, noise: Noise) -> Pairs:
+def inferred(players: Players, batch: Batch, noise: RNG) -> Pairs:
     """(x, z ~ q(z | x))."""
     posterior = cast(Encoder, players["encoder"])(batch.pictures)
     return pairs(batch.pictures, posterior.draw(noise))
 
 
-def generated(players: Players, batch: Batch, noise: Noise) -> Pairs:
+def generated(players: Players, batch: Batch, noise: RNG) -> Pairs:
     """(G(z), z)."""
     net = cast(Generator, players["generator"])
     z = net.latent(len(batch.pictures), noise)

@@ -10,15 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets import config
-from advnets.games.gan import AdversarialNets
+from advnets.games.gan import GAN
 from advnets.protocols import Batch, Completing, Discriminator, Generator, Players
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 Known = Float[Tensor, "batch 1 height width"]
 """1 where a pixel is known, 0 where it is hidden."""
 
 
-class CompletionNets(AdversarialNets):
+class Inpainting(GAN):
     """min_G max_D E[log D(x, m)] + E[log(1 - D(G(z, x m, m), m))], m what is known of x.
 
     For each mask that is played with, G's solution is p(x_S | x_not S); D sees whole pictures and
@@ -30,7 +30,7 @@ class CompletionNets(AdversarialNets):
         self.masks = spec.masks
 
     def samples(
-        self, players: Players, batch: Batch, noise: Noise
+        self, players: Players, batch: Batch, noise: RNG
     ) -> Float[Tensor, "batch channels h w"]:
         """The pictures of the batch, what is hidden of them filled in."""
         net = cast(Completing, players["generator"])
@@ -43,7 +43,7 @@ class CompletionNets(AdversarialNets):
         players: Players,
         pictures: Float[Tensor, "stacked channels h w"],
         batch: Batch,
-        noise: Noise,
+        noise: RNG,
     ) -> Float[Tensor, " stacked"]:
         """a(x, m); pictures one on top of the other have the masks of the batch each."""
         known = self.known(batch, noise.stacked(""))
@@ -51,26 +51,26 @@ class CompletionNets(AdversarialNets):
         shown = torch.cat((pictures, known.to(pictures)), 1)
         return cast(Discriminator, players["discriminator"])(shown, noise)
 
-    def known(self, batch: Batch, noise: Noise) -> Known:
+    def known(self, batch: Batch, noise: RNG) -> Known:
         """The masks of this turn."""
         _, _, height, width = batch.pictures.shape
         return masks(self.masks, len(batch.pictures), height, width, noise)
 
 
-def masks(kinds: Sequence[str], n: int, height: int, width: int, noise: Noise) -> Known:
+def masks(kinds: Sequence[str], n: int, height: int, width: int, noise: RNG) -> Known:
     """As many masks, each of one of these kinds, each kind as probable."""
     of_kind = torch.stack([MASKS[kind](n, height, width, noise) for kind in kinds])
     which = (noise.uniform("mask kind", n) * len(kinds)).long()
     return of_kind[which, torch.arange(n, device=which.device)]
 
 
-def _pixels(n: int, height: int, width: int, noise: Noise) -> Known:
+def _pixels(n: int, height: int, width: int, noise: RNG) -> Known:
     """Each pixel hidden by chance, in a share that is drawn for each picture."""
     share = noise.uniform("mask share", n, 1, 1, 1)
     return (noise.uniform("mask pixels", n, 1, height, width) >= share).float()
 
 
-def _boxes(n: int, height: int, width: int, noise: Noise) -> Known:
+def _boxes(n: int, height: int, width: int, noise: RNG) -> Known:
     """A box of a quarter to three quarters of each side hidden, anywhere."""
     size = noise.uniform("mask box", n, 2, low=0.25, high=0.75)
     corner = noise.uniform("mask corner", n, 2) * (1 - size)
@@ -86,7 +86,7 @@ def _within(side: int, low: Tensor, high: Tensor) -> Float[Tensor, "n side"]:
     return ((place >= low) & (place < high)).float()
 
 
-def _halves(n: int, height: int, width: int, noise: Noise) -> Known:
+def _halves(n: int, height: int, width: int, noise: RNG) -> Known:
     """The upper, lower, left or right half hidden."""
     four = half_masks(height, width).to(noise.device)
     return four[(noise.uniform("mask half", n) * len(four)).long()]
@@ -102,11 +102,11 @@ def half_masks(height: int, width: int) -> Float[Tensor, "4 1 height width"]:
     return known
 
 
-def _all(n: int, height: int, width: int, noise: Noise) -> Known:
+def _all(n: int, height: int, width: int, noise: RNG) -> Known:
     return torch.zeros(n, 1, height, width, device=noise.device)
 
 
-MASKS: dict[str, Callable[[int, int, int, Noise], Known]] = {
+MASKS: dict[str, Callable[[int, int, int, RNG], Known]] = {
     "pixels": _pixels,
     "boxes": _boxes,
     "halves": _halves,

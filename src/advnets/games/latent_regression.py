@@ -8,11 +8,11 @@ import torch
 
 from advnets import config
 from advnets.losses import posterior_log_density
-from advnets.protocols import Batch, Encoder, Generator, Outcome, Phase, Players
-from advnets.rng import Noise
+from advnets.protocols import Batch, Encoder, Generator, Phase, PhaseOutput, Players
+from advnets.rng import RNG
 
 
-class EncodingNets:
+class LatentRegression:
     """max_E E_z[log q(z | G(z))]: E learns to give back the z that a fixed G was given.
 
     No picture is looked at: G makes as many as are wanted. Its maximum is, among the distributions
@@ -27,7 +27,7 @@ class EncodingNets:
         """(encoder)."""
         return (Phase("encoder", self.encoder),)
 
-    def encoder(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
+    def encoder(self, players: Players, batch: Batch, noise: RNG) -> PhaseOutput:
         """E ascends log q(z | G(z))."""
         generator = players["generator"].eval()  # its statistics stay as they are
         net = cast(Generator, generator)
@@ -37,6 +37,6 @@ class EncodingNets:
         posterior = cast(Encoder, players["encoder"])(pictures)
         missed = (z - posterior.mean).square().mean()
         if posterior.log_variance is None:
-            return Outcome({"encoder": missed}, {"z/missed": missed})
+            return PhaseOutput({"encoder": missed}, {"z/missed": missed})
         told = posterior_log_density(z, posterior.mean, posterior.log_variance)
-        return Outcome({"encoder": -told.mean() / z.shape[1]}, {"z/missed": missed})
+        return PhaseOutput({"encoder": -told.mean() / z.shape[1]}, {"z/missed": missed})

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from advnets import config
 from advnets.errors import DataError
-from advnets.games.augment import Pictures, augmented
+from advnets.games.augment import ArraySplit, augmented
 from advnets.games.conditional import labels_of
 from advnets.games.gan import generate
 from advnets.games.rules import observe
@@ -21,8 +21,8 @@ from advnets.losses import (
     feature_matching_loss,
     mutual_information,
 )
-from advnets.protocols import Batch, Classifying, Outcome, Phase, Players
-from advnets.rng import Noise
+from advnets.protocols import Batch, Classifying, Phase, PhaseOutput, Players
+from advnets.rng import RNG
 
 
 class SemiSupervisedNets:
@@ -52,40 +52,40 @@ class SemiSupervisedNets:
             Phase("generator", self.generator, reads_data=False),
         )
 
-    def supervised(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
+    def supervised(self, players: Players, batch: Batch, noise: RNG) -> PhaseOutput:
         """D learns the classes of labelled pictures."""
         told, net = labelled(batch), cast(Classifying, players["discriminator"])
         (features,) = self.features(players, {"labelled": told.pictures}, noise)
         logits = net.class_logits(features, noise.stacked("labelled"))
         loss = classification_loss(logits, labels_of(told))
-        return Outcome({"discriminator": loss})
+        return PhaseOutput({"discriminator": loss})
 
-    def discriminator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
+    def discriminator(self, players: Players, batch: Batch, noise: RNG) -> PhaseOutput:
         """D descends its loss on labelled, unlabelled and generated pictures."""
         with torch.no_grad():
             fake = self.samples(players, batch, noise)
         loss, _, observed = self.verdict(players, batch, fake, noise)
-        return Outcome({"discriminator": loss}, observed)
+        return PhaseOutput({"discriminator": loss}, observed)
 
-    def generator(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
+    def generator(self, players: Players, batch: Batch, noise: RNG) -> PhaseOutput:
         """G descends the distance between mean features of pictures and of samples."""
         parts = {"real": batch.pictures, "fake": self.samples(players, batch, noise)}
         of_real, of_fake = self.features(players, parts, noise)
-        return Outcome({"generator": feature_matching_loss(of_real.detach(), of_fake)})
+        return PhaseOutput({"generator": feature_matching_loss(of_real.detach(), of_fake)})
 
-    def both(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
+    def both(self, players: Players, batch: Batch, noise: RNG) -> PhaseOutput:
         """Both losses from one pass of D, before either has moved."""
         fake = self.samples(players, batch, noise)
         loss, (of_real, of_fake), observed = self.verdict(players, batch, fake, noise)
         matched = feature_matching_loss(of_real.detach(), of_fake)
-        return Outcome({"discriminator": loss, "generator": matched}, observed)
+        return PhaseOutput({"discriminator": loss, "generator": matched}, observed)
 
-    def samples(self, players: Players, batch: Batch, noise: Noise) -> Pictures:
+    def samples(self, players: Players, batch: Batch, noise: RNG) -> ArraySplit:
         """What G shows in a step."""
         return generate(players, self.spec.generated_batch or len(batch.pictures), noise)
 
     def verdict(
-        self, players: Players, batch: Batch, fake: Pictures, noise: Noise
+        self, players: Players, batch: Batch, fake: ArraySplit, noise: RNG
     ) -> tuple[Float[Tensor, ""], tuple[Tensor, Tensor], dict[str, Tensor]]:
         """D's loss, the features of pictures and of samples, and what to observe."""
         net, told = cast(Classifying, players["discriminator"]), labelled(batch)
@@ -107,7 +107,7 @@ class SemiSupervisedNets:
         return loss, (of_real, of_fake), observed
 
     def features(
-        self, players: Players, parts: Mapping[str, Pictures], noise: Noise
+        self, players: Players, parts: Mapping[str, ArraySplit], noise: RNG
     ) -> Sequence[Float[Tensor, "part features"]]:
         """Features of D's last hidden layer, of all kinds of pictures in one pass."""
         kinds, always = self.spec.augmentations, torch.ones((), device=noise.device)

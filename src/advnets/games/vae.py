@@ -9,8 +9,8 @@ from torch import Tensor
 
 from advnets import config
 from advnets.losses import bernoulli_log_likelihood, divergence_from_prior, normal_log_likelihood
-from advnets.protocols import Batch, Encoder, Generator, Outcome, Phase, Players, Posterior
-from advnets.rng import Noise
+from advnets.protocols import Batch, Encoder, Generator, Phase, PhaseOutput, Players, Posterior
+from advnets.rng import RNG
 
 
 @runtime_checkable
@@ -18,13 +18,13 @@ class Decoder(Protocol):
     """A generator that can say what its sigmoid is given."""
 
     def before_output(
-        self, z: Float[Tensor, "batch latent"], noise: Noise | None = None
+        self, z: Float[Tensor, "batch latent"], noise: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """Logits of the pixels."""
         ...
 
 
-class ElboNets:
+class VAE:
     """max_{G, E} E_x[E_{z ~ q(z | x)}[log p(x | z)] - KL(q(z | x) ‖ p(z))], a bound on log p(x).
 
     p(x | z) is Bernoulli with probabilities G(z), or normal about G(z); z is drawn as
@@ -38,7 +38,7 @@ class ElboNets:
         """(elbo)."""
         return (Phase("elbo", self.elbo),)
 
-    def elbo(self, players: Players, batch: Batch, noise: Noise) -> Outcome:
+    def elbo(self, players: Players, batch: Batch, noise: RNG) -> PhaseOutput:
         """Both ascend the evidence lower bound, here in nats a pixel."""
         told, divergence = bound(self.spec, players, batch.pictures, noise)
         loss = (divergence - told).mean() / batch.pictures[0].numel()
@@ -47,7 +47,7 @@ class ElboNets:
             "elbo/likelihood": told.mean(),
             "elbo/divergence": divergence.mean(),
         }
-        return Outcome({"generator": loss, "encoder": loss}, observed)
+        return PhaseOutput({"generator": loss, "encoder": loss}, observed)
 
 
 Terms = tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]
@@ -57,7 +57,7 @@ def bound(
     spec: config.ElboGame,
     players: Players,
     pictures: Float[Tensor, "batch channels height width"],
-    noise: Noise,
+    noise: RNG,
 ) -> Terms:
     """Log p(x | z) for one z ~ q(z | x), and KL(q(z | x) ‖ p(z)), of each picture in nats."""
     posterior = cast(Encoder, players["encoder"])(pictures)
@@ -70,7 +70,7 @@ def likelihood(
     players: Players,
     pictures: Float[Tensor, "batch channels height width"],
     z: Float[Tensor, "batch latent"],
-    noise: Noise | None = None,
+    noise: RNG | None = None,
 ) -> Float[Tensor, " batch"]:
     """Log p(x | z) of each picture, in nats."""
     net = players["generator"]

@@ -19,7 +19,7 @@ _AGAIN = 4
 
 
 @dataclass(frozen=True)
-class Memorisation:
+class Memorization:
     """How many samples lie on a training picture, beside how many held-out pictures do."""
 
     share: float
@@ -50,7 +50,7 @@ def memorisation(
     samples: Float[Tensor, "s _"],
     *,
     near: float = NEAR,
-) -> Memorisation:
+) -> Memorization:
     """Share of samples that lie on one training picture and not among several, and its test.
 
         ‖x - x_(1)‖ < near ‖x - x_(2)‖, x_(1) and x_(2) the two training pictures nearest to x
@@ -87,7 +87,7 @@ def memorisation(
     (on_test, on_samples), (near_test, near_samples) = on, nearer
     z, p_value = _more_than_chance(on_samples, len(samples), on_test, len(test))
     _, nearer_p_value = _more_than_chance(near_samples, len(samples), near_test, len(test))
-    return Memorisation(
+    return Memorization(
         share=on_samples / len(samples),
         expected_share=on_test / len(test),
         z=z,

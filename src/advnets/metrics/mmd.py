@@ -11,7 +11,7 @@ from torch import Tensor
 
 from advnets.errors import DataError, UsageError
 from advnets.metrics.validation import by_content, comparable
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 _ROWS = 1024
 _LARGEST = 1e25  # whose twelfth power, as errors take it, float64 has
@@ -77,7 +77,7 @@ def kernel_distance(
     seen_x, seen_y = _Witness.of(x), _Witness.of(y)
     values: list[float] = []
     for number in range(subsets):
-        noise = Noise(seed, step=number)
+        noise = RNG(seed, step=number)
         which_x, which_y = (
             torch.from_numpy(noise.permutation(name, len(points))[:size]).to(points.device)
             for name, points in (("real", x), ("fake", y))

@@ -34,7 +34,7 @@ Centres = Sequence[Float[Tensor, " d"]]
 
 
 @dataclass(frozen=True)
-class Manifold:
+class PRDC:
     """Precision, recall, density and coverage, and the neighbours that they hang on."""
 
     precision: float
@@ -52,7 +52,7 @@ class Manifold:
 @torch.no_grad()
 def prdc(
     real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"], neighbours: int = NEIGHBOURS
-) -> Manifold:
+) -> PRDC:
     """Precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
 
     A ball about a point has the distance to its k-th nearest other point of its own set as radius,
@@ -70,7 +70,7 @@ def prdc(
         )
     real, fake = within_range(real, fake)
     found = _lying(real, fake, neighbours)
-    return Manifold(
+    return PRDC(
         precision=float((found.balls > 0).double().mean()),
         recall=float(found.recalled.double().mean()),
         density=float(found.balls.double().mean()) / neighbours,

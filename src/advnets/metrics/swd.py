@@ -11,7 +11,7 @@ from torch import Tensor
 
 from advnets.errors import UsageError
 from advnets.metrics.validation import comparable
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 DIRECTIONS = 1000
 """Lines that are looked along."""
@@ -57,7 +57,7 @@ def sliced_wasserstein(
     if directions < 1:
         raise UsageError(f"{directions} directions were asked for; give at least 1")
     x, y = (some.double() for some in comparable(1, real=real, fake=fake))
-    theta = Noise(seed).normal("direction", directions, x.shape[1]).to(x)
+    theta = RNG(seed).normal("direction", directions, x.shape[1]).to(x)
     theta /= theta.norm(dim=1, keepdim=True)
     squares: list[Tensor] = []
     moved_x, moved_y = x.new_zeros(len(x)), y.new_zeros(len(y))

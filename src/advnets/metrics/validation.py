@@ -7,7 +7,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from advnets.errors import DataError
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 _LARGEST = 1e40
 """More than float32 has, and little enough for float64 to have its squares, and theirs."""
@@ -65,7 +65,7 @@ def by_content(x: Float[Tensor, "n d"], name: str = "") -> Float64[Tensor, "n d"
     unlike names are shuffled unlike, so that a part of one is no match for that of the other.
     """
     x = x.double()
-    noise = Noise(0, purpose="order")
+    noise = RNG(0, purpose="order")
     line = noise.normal("line", 1, x.shape[1]).to(x)
     order = (x * line).sum(1).argsort(stable=True)
     shuffled = noise.permutation(f"rows {name}".rstrip(), len(x))

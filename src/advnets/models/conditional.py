@@ -8,13 +8,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from advnets.models.latent_prior import FromPrior, Prior
+from advnets.models.latent_prior import LatentSampler, Prior
 from advnets.models.layers import one_hot
 from advnets.protocols import judges_one_by_one
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 
-class ToldGenerator(FromPrior):
+class ToldGenerator(LatentSampler):
     """G(z | y): the class, one-hot, stands at the end of the latent that `inner` is given.
 
     Source: Goodfellow et al. 2014, section 7, extension 1; Mirza and Osindero 2014, figure 1.
@@ -26,7 +26,7 @@ class ToldGenerator(FromPrior):
         self.latent_dim = prior.latent_dim + classes
 
     def forward(
-        self, z: Float[Tensor, "batch latent"], noise: Noise | None = None
+        self, z: Float[Tensor, "batch latent"], noise: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """G(z | y)."""
         return cast(Tensor, self.inner(z, noise))
@@ -47,7 +47,7 @@ class ToldDiscriminator(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch channels height width"],
-        noise: Noise | None = None,
+        noise: RNG | None = None,
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch"]:
         """a(x | y)."""

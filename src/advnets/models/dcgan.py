@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
-from advnets.models.latent_prior import FromPrior, Prior
+from advnets.models.latent_prior import LatentSampler, Prior
 from advnets.models.layers import ACTIVATIONS, FromPoint, Shape, ToPoint, along, expect, one_hot
 from advnets.models.resolution import Pair, chain
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 _GAINS = 0.02
 """Standard deviation of the initial gains of batch norm."""
@@ -56,7 +56,7 @@ class Layer(nn.Module):
             self.norm = nn.Identity()
 
 
-class Generator(FromPrior):
+class Generator(LatentSampler):
     """G(z): small maps, doubled by fractionally strided convolutions to pictures of `shape`.
 
     Maps (batch, latent) to (batch, channels, height, width), with tanh in [-1, 1]. The largest
@@ -119,7 +119,7 @@ class Generator(FromPrior):
     def forward(
         self,
         z: Float[Tensor, "batch latent"],
-        noise: Noise | None = None,  # noqa: ARG002 - there is none within
+        noise: RNG | None = None,  # noqa: ARG002 - there is none within
     ) -> Float[Tensor, "batch channels height width"]:
         """G(z)."""
         expect("latents", z, self.latent_dim)
@@ -200,7 +200,7 @@ class Discriminator(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch channels height width"],
-        noise: Noise | None = None,
+        noise: RNG | None = None,
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch"]:
         """a(x); of `noise`, only how many batches are stacked is looked at.

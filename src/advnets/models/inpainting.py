@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from advnets.models.conditional import project
 from advnets.models.latent_prior import Prior
 from advnets.models.layers import Shape
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 
-class Completer(nn.Module):
+class InpaintingGenerator(nn.Module):
     """x where x is known, and G(z, x known, what is known) elsewhere.
 
     A latent is z, the known picture (0 where it is not) and the mask, end to end; `inner` maps it
@@ -28,11 +28,11 @@ class Completer(nn.Module):
         self.inner, self.shape, self.prior = inner, shape, prior
         self.latent_dim = prior.latent_dim + conditions(shape)
 
-    def own_latent(self, n: int, noise: Noise) -> Float[Tensor, "batch own"]:
+    def own_latent(self, n: int, noise: RNG) -> Float[Tensor, "batch own"]:
         """Draw n points of the noise prior p_z, without what is known."""
         return self.prior(n, noise)
 
-    def latent(self, n: int, noise: Noise) -> Float[Tensor, "batch latent"]:
+    def latent(self, n: int, noise: RNG) -> Float[Tensor, "batch latent"]:
         """Draw n points of the noise prior p_z, and know nothing."""
         z = self.own_latent(n, noise)
         return torch.cat((z, z.new_zeros(n, conditions(self.shape))), 1)
@@ -47,7 +47,7 @@ class Completer(nn.Module):
         return torch.cat((z, (pictures * known).flatten(1), known.flatten(1)), 1)
 
     def forward(
-        self, z: Float[Tensor, "batch latent"], noise: Noise | None = None
+        self, z: Float[Tensor, "batch latent"], noise: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """The completed picture."""
         sizes = [self.prior.latent_dim, math.prod(self.shape), _area(self.shape)]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advnets.models.layers import with_classes
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 RANGES = {"uniform": math.sqrt(3), "symmetric": 1.0}
 """How far uniform priors reach from 0."""
@@ -57,7 +57,7 @@ class Prior(nn.Module):
         """Whether the probabilities of its components are learned."""
         return self.kind == "weighted-mixture"
 
-    def forward(self, n: int, noise: Noise) -> Float[Tensor, "n latent"]:
+    def forward(self, n: int, noise: RNG) -> Float[Tensor, "n latent"]:
         """Draw n points."""
         if not self.learned:
             return draw_prior(self.kind, n, self.latent_dim, noise)
@@ -65,11 +65,11 @@ class Prior(nn.Module):
         mean, log_deviation = (F.embedding(which, w) for w in (self.means, self.log_deviations))
         return mean + log_deviation.exp() * draw_prior(self.shape, n, self.latent_dim, noise)
 
-    def log_probability(self, n: int, noise: Noise) -> Float[Tensor, " n"]:
+    def log_probability(self, n: int, noise: RNG) -> Float[Tensor, " n"]:
         """The log p(c) of the component c of each of the n points that this noise draws."""
         return self.weights.log_softmax(0)[self._component(n, noise)]
 
-    def _component(self, n: int, noise: Noise) -> Int[Tensor, " n"]:
+    def _component(self, n: int, noise: RNG) -> Int[Tensor, " n"]:
         share = noise.uniform("component", n)
         if not self.weighted:
             return (share * self.components).long()
@@ -78,20 +78,20 @@ class Prior(nn.Module):
         return torch.searchsorted(below, share, right=True).clamp_max(self.components - 1)
 
 
-class FromPrior(nn.Module):
+class LatentSampler(nn.Module):
     """A generator that draws its z from its prior and, told classes, ends them in the class."""
 
     prior: Prior
     classes: int
 
     def latent(
-        self, n: int, noise: Noise, labels: Int[Tensor, " n"] | None = None
+        self, n: int, noise: RNG, labels: Int[Tensor, " n"] | None = None
     ) -> Float[Tensor, "n latent"]:
         """Draw n points of the noise prior p_z; with classes, of those given, else of any."""
         return with_classes(self.prior(n, noise), self.classes, noise, labels)
 
 
-def draw_prior(kind: str, n: int, latent_dim: int, noise: Noise) -> Float[Tensor, "n latent"]:
+def draw_prior(kind: str, n: int, latent_dim: int, noise: RNG) -> Float[Tensor, "n latent"]:
     """Draw n points of a noise prior without parameters.
 
     Uniform in [-sqrt 3, sqrt 3] or standard normal, each of variance 1, as in the code of 2014;

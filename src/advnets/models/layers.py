@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from advnets.errors import UsageError
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 Shape = tuple[int, int, int]
 """Channels, height and width of a picture."""
@@ -32,7 +32,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def with_classes(
-    z: Float[Tensor, "n latent"], classes: int, noise: Noise, labels: Int[Tensor, " n"] | None
+    z: Float[Tensor, "n latent"], classes: int, noise: RNG, labels: Int[Tensor, " n"] | None
 ) -> Float[Tensor, "n all"]:
     """Latents that end in their class, one-hot, of this many; without labels, each as probable."""
     if not classes:
@@ -84,7 +84,7 @@ def expect(what: str, batch: Tensor, *sides: int) -> None:
 
 
 def dropout(
-    x: Float[Tensor, "batch ..."], keep: float, noise: Noise | None, purpose: str
+    x: Float[Tensor, "batch ..."], keep: float, noise: RNG | None, purpose: str
 ) -> Float[Tensor, "batch ..."]:
     """Keep each number with probability `keep`, scaled by 1 / keep, else zero.
 
@@ -97,7 +97,7 @@ def dropout(
 
 
 def add_noise(
-    x: Float[Tensor, "batch ..."], deviation: float, noise: Noise | None, purpose: str
+    x: Float[Tensor, "batch ..."], deviation: float, noise: RNG | None, purpose: str
 ) -> Float[Tensor, "batch ..."]:
     """Add normal noise of this standard deviation; without noise, x is returned as it is."""
     if noise is None or deviation == 0.0:
@@ -133,7 +133,7 @@ class FromPoint(nn.ConvTranspose2d):
         return maps if self.bias is None else maps + self.bias[:, None, None]
 
 
-class Disturbance:
+class InputNoise:
     """Dropout and normal noise on the inputs of a generator's layers, chosen for each layer.
 
     Off in every published experiment; the theory allows them (Goodfellow et al. 2014, section 3).
@@ -151,7 +151,7 @@ class Disturbance:
         self.keep = list(keep) or [1.0] * layers
         self.deviations = list(deviations) or [0.0] * layers
 
-    def __call__(self, h: Tensor, layer: int, noise: Noise | None) -> Tensor:
+    def __call__(self, h: Tensor, layer: int, noise: RNG | None) -> Tensor:
         """The disturbed input of a layer."""
         h = dropout(h, self.keep[layer], noise, f"generator/mask{layer}")
         return add_noise(h, self.deviations[layer], noise, f"generator/noise{layer}")

@@ -11,7 +11,7 @@ from advnets.errors import UsageError
 from advnets.models.latent_prior import draw_prior
 from advnets.models.layers import (
     ACTIVATIONS,
-    Disturbance,
+    InputNoise,
     Maxout,
     MaxoutConv,
     Shape,
@@ -19,7 +19,7 @@ from advnets.models.layers import (
     uniform_,
 )
 from advnets.models.mlp import Hidden
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 
 class DeconvGenerator(nn.Module):
@@ -48,18 +48,18 @@ class DeconvGenerator(nn.Module):
             )
         self.spec, self.latent_dim = spec, spec.latent_dim
         self.maps = (maps, spec.base, spec.base)
-        self.hidden = Hidden(spec, Disturbance(spec.keep, spec.noise, len(spec.hidden) + 1))
+        self.hidden = Hidden(spec, InputNoise(spec.keep, spec.noise, len(spec.hidden) + 1))
         self.squash = ACTIVATIONS[spec.output]
         deconv = nn.ConvTranspose2d(maps, channels, spec.kernel, spec.stride, bias=False)
         self.deconv = uniform_(deconv, spec.init_range)
         self.bias = nn.Parameter(torch.zeros(shape))
 
-    def latent(self, n: int, noise: Noise) -> Float[Tensor, "batch latent"]:
+    def latent(self, n: int, noise: RNG) -> Float[Tensor, "batch latent"]:
         """Draw n points of the noise prior p_z."""
         return draw_prior(self.spec.prior, n, self.latent_dim, noise)
 
     def forward(
-        self, z: Float[Tensor, "batch latent"], noise: Noise | None = None
+        self, z: Float[Tensor, "batch latent"], noise: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """G(z); `noise` feeds dropout and noise inside the net, None leaves them out."""
         maps = self.hidden(z, noise).unflatten(1, self.maps)
@@ -105,14 +105,14 @@ class MaxoutConvDiscriminator(nn.Module):
         self.output = uniform_(nn.Linear(spec.dense_units, 1), spec.init_range)
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+        self, x: Float[Tensor, "batch channels height width"], noise: RNG | None = None
     ) -> Float[Tensor, " batch"]:
         """a(x); `noise` feeds dropout, None leaves it out."""
         keep = self.spec.keep_hidden
         h = self.dense(dropout(self._maps(x, noise).flatten(1), keep, noise, "mask/dense"))
         return self.output(dropout(h, keep, noise, "mask/output")).squeeze(1)
 
-    def _maps(self, x: Tensor, noise: Noise | None) -> Tensor:
+    def _maps(self, x: Tensor, noise: RNG | None) -> Tensor:
         keep = self.spec.keep_input
         for i, conv in enumerate(self.convs):
             x, keep = conv(dropout(x, keep, noise, f"mask{i}")), self.spec.keep_hidden

@@ -14,7 +14,7 @@ from advnets.errors import UsageError
 from advnets.models.latent_prior import Prior
 from advnets.models.layers import (
     ACTIVATIONS,
-    Disturbance,
+    InputNoise,
     Maxout,
     Shape,
     bound_column_norms_,
@@ -22,7 +22,7 @@ from advnets.models.layers import (
     sparse_,
     uniform_,
 )
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 _SMALLEST_MARGINAL = 1e-7  # the authors' clip: a pixel that is never lit has no finite logit
 
@@ -37,7 +37,7 @@ class Hidden(nn.Module):
     def __init__(
         self,
         spec: config.MLPGenerator | config.DeconvGenerator,
-        disturb: Disturbance,
+        disturb: InputNoise,
         *,
         sigmoid_bias: float = 0.0,
         batch_norm: bool = False,
@@ -61,7 +61,7 @@ class Hidden(nn.Module):
         self.disturb = disturb
 
     def forward(
-        self, z: Float[Tensor, "batch latent"], noise: Noise | None = None
+        self, z: Float[Tensor, "batch latent"], noise: RNG | None = None
     ) -> Float[Tensor, "batch units"]:
         """The last hidden layer's units, disturbed as the output layer's input is to be."""
         h = z
@@ -90,7 +90,7 @@ class MLPGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.spec, self.latent_dim = shape, spec, spec.latent_dim
-        disturb = Disturbance(spec.keep, spec.noise, len(spec.hidden) + 1)
+        disturb = InputNoise(spec.keep, spec.noise, len(spec.hidden) + 1)
         self.hidden = Hidden(
             spec, disturb, sigmoid_bias=spec.sigmoid_bias, batch_norm=spec.batch_norm
         )
@@ -98,18 +98,18 @@ class MLPGenerator(nn.Module):
         self.squash = ACTIVATIONS[spec.output]
         self.prior = Prior(spec.prior, spec.latent_dim, spec.components, spec.component_shape)
 
-    def latent(self, n: int, noise: Noise) -> Float[Tensor, "batch latent"]:
+    def latent(self, n: int, noise: RNG) -> Float[Tensor, "batch latent"]:
         """Draw n points of the noise prior p_z."""
         return self.prior(n, noise)
 
     def forward(
-        self, z: Float[Tensor, "batch latent"], noise: Noise | None = None
+        self, z: Float[Tensor, "batch latent"], noise: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """G(z); `noise` feeds dropout and noise inside the net, None leaves them out."""
         return self.squash(self.before_output(z, noise))
 
     def before_output(
-        self, z: Float[Tensor, "batch latent"], noise: Noise | None = None
+        self, z: Float[Tensor, "batch latent"], noise: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """What the output activation is given: for sigmoid the logits of the pixels."""
         return self.output(self.hidden(z, noise)).float().unflatten(1, self.shape)
@@ -143,12 +143,12 @@ class Stacked(nn.Module):
         """The bottom's."""
         return self.bottom.prior
 
-    def latent(self, n: int, noise: Noise) -> Float[Tensor, "batch latent"]:
+    def latent(self, n: int, noise: RNG) -> Float[Tensor, "batch latent"]:
         """Draw n points of the bottom's noise prior."""
         return self.bottom.latent(n, noise)
 
     def forward(
-        self, z: Float[Tensor, "batch latent"], noise: Noise | None = None
+        self, z: Float[Tensor, "batch latent"], noise: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """top(bottom(z))."""
         below = None if noise is None else noise.under("bottom")
@@ -179,7 +179,7 @@ class MaxoutDiscriminator(nn.Module):
         self.output = uniform_(nn.Linear(sizes[-1], 1), spec.init_range)
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+        self, x: Float[Tensor, "batch channels height width"], noise: RNG | None = None
     ) -> Float[Tensor, " batch"]:
         """a(x); `noise` feeds dropout, None leaves it out."""
         h, keep = x.flatten(1), self.spec.keep_input
@@ -201,7 +201,9 @@ class MLPDiscriminator(nn.Module):
     def __init__(self, shape: Shape, spec: config.MLPDiscriminator) -> None:
         super().__init__()
         inputs = math.prod(shape)
-        self.waves = Waves(inputs, spec.waves, *spec.wave_numbers) if spec.waves else nn.Identity()
+        self.waves = (
+            FourierFeatures(inputs, spec.waves, *spec.wave_numbers) if spec.waves else nn.Identity()
+        )
         sizes = [inputs + spec.waves, *spec.units]
         self.hidden = nn.ModuleList(
             nn.Linear(before, after) for before, after in zip(sizes, spec.units, strict=False)
@@ -212,7 +214,7 @@ class MLPDiscriminator(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch channels height width"],
-        noise: Noise | None = None,  # noqa: ARG002 - there is none within
+        noise: RNG | None = None,  # noqa: ARG002 - there is none within
     ) -> Float[Tensor, " batch"]:
         """a(x)."""
         h = self.waves(x.flatten(1))
@@ -221,7 +223,7 @@ class MLPDiscriminator(nn.Module):
         return self.output(h).squeeze(1)
 
 
-class Waves(nn.Module):
+class FourierFeatures(nn.Module):
     """x and, beside it, √2 cos(k x + φ): as many waves, of random directions and phases.
 
     Their numbers |k| go from the least to the largest by the same factor; they do not learn. From x

@@ -16,10 +16,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from advnets.errors import UsageError
-from advnets.models.latent_prior import FromPrior, Prior
+from advnets.models.latent_prior import LatentSampler, Prior
 from advnets.models.layers import ACTIVATIONS, Shape, along, expect, one_hot
 from advnets.models.resolution import Pair, chain
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 _leaky = ACTIVATIONS["leaky_relu"]
 _GAIN = math.sqrt(2 / (1 + 0.2**2))
@@ -59,7 +59,7 @@ class Block(nn.Module):
         return x + self.narrow(self.activate(self.mix(self.activate(self.widen(x)))))
 
 
-class Generator(FromPrior):
+class Generator(LatentSampler):
     """G(z): blocks on maps of each size, which are enlarged between them.
 
     Maps (batch, latent) to (batch, channels, height, width). The largest maps have `width`
@@ -104,7 +104,7 @@ class Generator(FromPrior):
     def forward(
         self,
         z: Float[Tensor, "batch latent"],
-        noise: Noise | None = None,  # noqa: ARG002 - there is none within
+        noise: RNG | None = None,  # noqa: ARG002 - there is none within
     ) -> Float[Tensor, "batch channels height width"]:
         """G(z)."""
         expect("latents", z, self.latent_dim)
@@ -155,7 +155,7 @@ class Discriminator(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch channels height width"],
-        noise: Noise | None = None,  # noqa: ARG002 - there is none within
+        noise: RNG | None = None,  # noqa: ARG002 - there is none within
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch"]:
         """a(x)."""

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 
 from advnets import config
 from advnets.models.layers import Shape, add_noise
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 _FIRST_KERNEL, _KERNEL, _SLOPE = 5, 3, 0.2
 
 
-class NormedLinear(nn.Module):
+class WeightNormLinear(nn.Module):
     """x W / ‖W‖ g + b, the norm of the weights into each unit: length and direction apart.
 
     The direction begins normal, g at 1, b at 0. Source: Salimans and Kingma 2016, "Weight
@@ -37,7 +37,7 @@ class NormedLinear(nn.Module):
         return F.linear(x, self.direction) * (self.gain / self.direction.norm(dim=1)) + self.bias
 
 
-class NormedConv(nn.Module):
+class WeightNormConv2d(nn.Module):
     """The same for a convolution, padded to keep a picture's size where its stride is 1.
 
     Gains begin at √2, as a rectifier halves the power of what comes to it.
@@ -67,10 +67,10 @@ class _ClassifyingDiscriminator(nn.Module):
     for training GANs", section 5.
     """
 
-    last: NormedLinear
+    last: WeightNormLinear
 
     def hidden(
-        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+        self, x: Float[Tensor, "batch channels height width"], noise: RNG | None = None
     ) -> Float[Tensor, "batch features"]:
         """Features of the last hidden layer, before any noise."""
         raise NotImplementedError
@@ -78,13 +78,13 @@ class _ClassifyingDiscriminator(nn.Module):
     def class_logits(
         self,
         hidden: Float[Tensor, "batch features"],
-        noise: Noise | None = None,  # noqa: ARG002 - for nets that add noise to their features
+        noise: RNG | None = None,  # noqa: ARG002 - for nets that add noise to their features
     ) -> Float[Tensor, "batch classes"]:
         """Logits l; p(class | x, real) = softmax l."""
         return self.last(hidden).float()
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+        self, x: Float[Tensor, "batch channels height width"], noise: RNG | None = None
     ) -> Float[Tensor, " batch"]:
         """a(x) = log Σ exp l."""
         return self.class_logits(self.hidden(x, noise), noise).logsumexp(1)
@@ -103,11 +103,11 @@ class SemiSupervisedDiscriminator(_ClassifyingDiscriminator):
         super().__init__()
         self.spec = spec
         sizes = (math.prod(shape), *spec.units)
-        self.layers = nn.ModuleList(NormedLinear(*pair) for pair in pairwise(sizes))
-        self.last = NormedLinear(sizes[-1], classes)
+        self.layers = nn.ModuleList(WeightNormLinear(*pair) for pair in pairwise(sizes))
+        self.last = WeightNormLinear(sizes[-1], classes)
 
     def hidden(
-        self, x: Float[Tensor, "batch channels height width"], noise: Noise | None = None
+        self, x: Float[Tensor, "batch channels height width"], noise: RNG | None = None
     ) -> Float[Tensor, "batch features"]:
         """Features of the last hidden layer, before its noise."""
         h = add_noise(x.flatten(1), self.spec.noise_input, noise, "discriminator/noise0")
@@ -116,12 +116,12 @@ class SemiSupervisedDiscriminator(_ClassifyingDiscriminator):
         return h
 
     def class_logits(
-        self, hidden: Float[Tensor, "batch features"], noise: Noise | None = None
+        self, hidden: Float[Tensor, "batch features"], noise: RNG | None = None
     ) -> Float[Tensor, "batch classes"]:
         """Logits l of the features with noise added; p(class | x, real) = softmax l."""
         return super().class_logits(self._with_noise(hidden, len(self.layers), noise))
 
-    def _with_noise(self, h: Tensor, number: int, noise: Noise | None) -> Tensor:
+    def _with_noise(self, h: Tensor, number: int, noise: RNG | None) -> Tensor:
         return add_noise(h, self.spec.noise_hidden, noise, f"discriminator/noise{number}")
 
 
@@ -134,18 +134,18 @@ class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
         super().__init__()
         kernels = (_FIRST_KERNEL, *(_KERNEL for _ in spec.widths[1:]))
         sizes = pairwise((shape[0], *spec.widths))
-        layer = NormedConv if spec.norm == "weight" else _batch_normed
+        layer = WeightNormConv2d if spec.norm == "weight" else _batch_normed
         self.layers = nn.ModuleList(
             layer(before, after, kernel, stride)
             for (before, after), kernel, stride in zip(sizes, kernels, spec.strides, strict=True)
         )
         high, wide = (reduce(_strided, spec.strides, side) for side in shape[1:])
-        self.last = NormedLinear(spec.widths[-1] * high * wide, classes)
+        self.last = WeightNormLinear(spec.widths[-1] * high * wide, classes)
 
     def hidden(
         self,
         x: Float[Tensor, "batch channels height width"],
-        noise: Noise | None = None,  # noqa: ARG002 - there is none within
+        noise: RNG | None = None,  # noqa: ARG002 - there is none within
     ) -> Float[Tensor, "batch features"]:
         """The last maps."""
         for layer in self.layers:

@@ -14,7 +14,7 @@ from advnets import config
 from advnets.games.rules import GENERATOR_LOSSES
 from advnets.paper.blocks import Block, Check, Picture, Setting, Shown, Table, Words
 from advnets.paper.line_game import NETS, Cells, Line, Sight, best_response, laid, latents
-from advnets.training.step import Round
+from advnets.training.step import StepMetrics
 from advnets.views.style import LIGHT, dress, legend, level, png, sheet
 
 Objective = Literal["minimax", "non-saturating"]
@@ -94,7 +94,7 @@ def trial(objective: Objective, rule: config.OptimizerConfig, rounds: int, seed:
         verdict = torch.sigmoid(discriminator(generator(latents(1000))).double()).mean()
     told = Trial(start, first_pulls(line), float(verdict), [start.divergence])
 
-    def watch(_number: int, _round: Round) -> None:
+    def watch(_number: int, _round: StepMetrics) -> None:
         told.divergences.append(line.see(points=LATENTS).divergence)
 
     line.play(rounds, watch)

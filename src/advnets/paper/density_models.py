@@ -21,7 +21,7 @@ from advnets.metrics.parzen import (
     select_sigma,
 )
 from advnets.paper.sample_statistics import sharpness
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 WIDTHS = tuple(10 ** (-3 + k / 9) for k in range(28))
 """Standard deviations that are tried, from .001 to 1, evenly spaced in their logarithm."""
@@ -64,14 +64,14 @@ class Gaussian:
         variances = self.variances + sigma**2
         return -0.5 * (along.square() / variances + (2 * math.pi * variances).log()).sum(1)
 
-    def sample(self, n: int, sigma: float, noise: Noise) -> Float[Tensor, "n d"]:
+    def sample(self, n: int, sigma: float, noise: RNG) -> Float[Tensor, "n d"]:
         """Draw n points."""
         along = noise.normal("gaussian", n, len(self.mean)).double()
         return (self.mean + along * (self.variances + sigma**2).sqrt() @ self.axes.T).float()
 
 
 def kernel_samples(
-    pictures: Float[Tensor, "n d"], count: int, h: float, noise: Noise
+    pictures: Float[Tensor, "n d"], count: int, h: float, noise: RNG
 ) -> tuple[Float[Tensor, "count d"], Tensor]:
     """Draw from a kernel density: a training picture + N(0, h² I); with the pictures' numbers."""
     which = (noise.uniform("kernel", count) * len(pictures)).long()
@@ -137,7 +137,7 @@ class Fits:
 def fits(subject: Subject, of_g: Float[Tensor, "n pixels"] | None = None) -> Fits:
     """Fit both densities, draw from them, and measure what was drawn."""
     train, valid, test = subject.train, subject.valid[:SELECTION_POINTS], subject.test
-    noise, gaussian = Noise(0, purpose="density"), Gaussian.fitted(train)
+    noise, gaussian = RNG(0, purpose="density"), Gaussian.fitted(train)
 
     def kernel(points: Tensor, h: float) -> float:
         return float(parzen_log_likelihood(points, train, h).mean())

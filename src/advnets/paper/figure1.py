@@ -13,7 +13,7 @@ from PIL import Image
 
 from advnets.paper.blocks import Check, Picture, Setting, Shown, Words
 from advnets.paper.line_game import NETS, Cells, Line, Sight, best_response, laid
-from advnets.training.step import Round
+from advnets.training.step import StepMetrics
 from advnets.views.style import LIGHT, dress, legend, png, sheet
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def story(seed: int = 0) -> Story:
     rounds = NETS.steps or 0
     looked_at = _frame_rounds(rounds)
 
-    def watch(number: int, shown: Round) -> None:
+    def watch(number: int, shown: StepMetrics) -> None:
         for name, value in shown.observed.items():
             told.observed.setdefault(name, []).append(float(value))
         if number == FLOWING:

@@ -129,7 +129,7 @@ def _told(ours: Memory, real: Memory | None) -> tuple[str, str, str]:
     )
 
 
-def _held_out(data: setup.OpenedData, part: Part, train: Tensor) -> Memory:
+def _held_out(data: setup.PreparedData, part: Part, train: Tensor) -> Memory:
     return memory_of(as_drawn(data, part)[:COMPARED], train)
 
 

@@ -13,7 +13,7 @@ from advnets.paper.blocks import Check, Picture, Setting, Shown, Words
 from advnets.paper.sample_statistics import tiles
 from advnets.paper.trainings import scored_run
 from advnets.protocols import Generator
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.visualize.latents import straight
 
 LINES, STEPS = 8, 12
@@ -53,7 +53,7 @@ def interpolated(
 ) -> Float[Tensor, "lines steps channels height width"]:
     """G((1 - t) z_0 + t z_1), t from 0 to 1 in equal steps, as pixels in [0, 1]."""
     generator = cast(Generator, trained.generator)
-    noise = Noise(seed, purpose="interpolation", device=trained.device)
+    noise = RNG(seed, purpose="interpolation", device=trained.device)
     first, last = generator.latent(2 * lines, noise).chunk(2)
     z = straight(first, last, torch.linspace(0, 1, steps, device=trained.device))
     return trained.pictures(z.flatten(0, 1)).unflatten(0, (lines, steps))

@@ -48,7 +48,7 @@ def plays() -> dict[str, config.Stage]:
     return {name: replace(stage, game=game) for name, game in games.items()}
 
 
-def exchange(play: str, stage: config.Stage, data: setup.OpenedData) -> Exchange:
+def exchange(play: str, stage: config.Stage, data: setup.PreparedData) -> Exchange:
     """Update G twice from the same state, with D frozen and another batch of real pictures."""
     run = presets.named("digits").with_stage(stage)
     (before, one, gradient), (_, other, another) = (_updated(run, data, at) for at in BATCHES)
@@ -61,7 +61,7 @@ def exchange(play: str, stage: config.Stage, data: setup.OpenedData) -> Exchange
     )
 
 
-def begun_apart(data: setup.OpenedData, bias: str | float) -> dict[str, Float[Tensor, "..."]]:
+def begun_apart(data: setup.PreparedData, bias: str | float) -> dict[str, Float[Tensor, "..."]]:
     """Initial parameters of G that differ between the halves of the training pictures.
 
     By name, each with its difference; `bias` is what the output bias begins at.
@@ -80,7 +80,7 @@ def begun_apart(data: setup.OpenedData, bias: str | float) -> dict[str, Float[Te
 
 
 def _updated(
-    run: config.Config, data: setup.OpenedData, number: int
+    run: config.Config, data: setup.PreparedData, number: int
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """G before and after its update on a batch, and D's gradient, which it does not follow."""
     table = setup.table(run, data, 0, torch.device("cpu"))

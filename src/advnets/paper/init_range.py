@@ -82,7 +82,7 @@ def digits_table(init_range: float, seed: int = 0) -> step.Table:
 
 
 @cache
-def _digits() -> setup.OpenedData:
+def _digits() -> setup.PreparedData:
     return setup.open_data(named("digits").data)
 
 

@@ -14,18 +14,18 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from advnets import config
-from advnets.data.batch_transform import Feed
-from advnets.data.dataset import Part, Pictures, Splits
+from advnets.data.batch_transform import BatchTransform
+from advnets.data.dataset import ArraySplit, Part, Splits
 from advnets.data.loader import batches_of
 from advnets.data.normalization import Scaling
 from advnets.errors import DataError
-from advnets.experiment.setup import OpenedData, open_data
+from advnets.experiment.setup import PreparedData, open_data
 from advnets.games.rules import GENERATOR_LOSSES
 from advnets.losses import value_function
 from advnets.paper.blocks import Block, Check, Picture, Setting, Shown, Table, Words, literal
 from advnets.paper.stepping import alone, lay
 from advnets.protocols import Generator
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.theory import OPTIMUM
 from advnets.training.step import Table as Board
 from advnets.training.step import play_round
@@ -98,14 +98,14 @@ class Resampled(nn.Module):
         super().__init__()
         self.pictures = pictures
 
-    def latent(self, n: int, noise: Noise) -> Float[Tensor, "batch latent"]:
+    def latent(self, n: int, noise: RNG) -> Float[Tensor, "batch latent"]:
         """Draw n values of z, uniform in [0, 1)."""
         return noise.uniform("z", n, 1)
 
     def forward(
         self,
         z: Float[Tensor, "batch latent"],
-        noise: Noise | None = None,  # noqa: ARG002 - there is none within
+        noise: RNG | None = None,  # noqa: ARG002 - there is none within
     ) -> Float[Tensor, "batch channels height width"]:
         """The pictures that these z stand for."""
         return self.pictures[(z[:, 0] * len(self.pictures)).long()]
@@ -115,7 +115,7 @@ class Resampled(nn.Module):
 class Shares:
     """Digits in the nets' range: what D is trained on, what it never sees, and the rest."""
 
-    seen: Pictures
+    seen: ArraySplit
     held: Tensor
     rest: Tensor
 
@@ -125,9 +125,9 @@ def shares(splits: Splits, scaling: Scaling) -> Shares:
     parts = [part for part in (splits.train, splits.valid, splits.test) if isinstance(part, Part)]
     images = np.concatenate([part.read(slice(None)) for part in parts])
     seen, others = images[:DIGITS], images[DIGITS:]
-    order = Noise(0).permutation("held out", len(others))
+    order = RNG(0).permutation("held out", len(others))
     held, rest = np.split(others[order], [min(DIGITS, len(others) // 2)])
-    pictures = Pictures(seen, white=splits.train.white)
+    pictures = ArraySplit(seen, white=splits.train.white)
     tensors = [scaling.to_model(torch.from_numpy(some)) for some in (held, rest)]
     return Shares(pictures, *tensors)
 
@@ -137,7 +137,7 @@ def show(setting: Setting) -> Shown:
     size = FULL if setting.full else QUICK
     spec, opened = _opened(setting)
     digits = shares(opened.splits, opened.scaling)
-    feed = Feed(opened.scaling, BATCH, setting.seed, torch.device("cpu"))
+    feed = BatchTransform(opened.scaling, BATCH, setting.seed, torch.device("cpu"))
     bare = replace(size.discriminator, keep_input=1.0, keep_hidden=1.0)
 
     def table(discriminator: config.MaxoutDiscriminator) -> Board:
@@ -203,7 +203,7 @@ def told(table: Board, seen: Tensor, held: Tensor, z: Tensor) -> dict[str, float
     return {name: float(value) for name, value in found.items()}
 
 
-def _opened(setting: Setting) -> tuple[config.Data, OpenedData]:
+def _opened(setting: Setting) -> tuple[config.Data, PreparedData]:
     """MNIST where it is at hand, else the digits that come with scikit-learn."""
     data = setting.data(config.Data(batch_size=BATCH), setting.sources.mnist)
     try:

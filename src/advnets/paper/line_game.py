@@ -15,7 +15,7 @@ from advnets.data.synthetic.base import Synthetic
 from advnets.experiment import setup
 from advnets.paper.stepping import alone, lay
 from advnets.theory import jensen_shannon, optimal_discriminator
-from advnets.training.step import Round, Table, play_round
+from advnets.training.step import StepMetrics, Table, play_round
 
 Curve = Float64[np.ndarray, " points"]
 
@@ -114,7 +114,7 @@ class Line:
     cells: Cells
 
     def play(
-        self, rounds: int, watch: Callable[[int, Round], None] = lambda _n, _round: None
+        self, rounds: int, watch: Callable[[int, StepMetrics], None] = lambda _n, _round: None
     ) -> None:
         """Play rounds of Algorithm 1, each handed to `watch` with its number, from 1."""
         for number in range(1, rounds + 1):

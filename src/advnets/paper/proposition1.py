@@ -16,7 +16,7 @@ from advnets.data.registry import open_source
 from advnets.data.synthetic.base import Synthetic
 from advnets.paper.blocks import Check, Formula, Picture, Setting, Shown, Table, Words
 from advnets.paper.line_game import NETS, Cells, Sight, best_response, density, laid, logits
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.theory import virtual_criterion
 from advnets.views.style import LIGHT, dress, legend, png, sheet
 
@@ -91,14 +91,14 @@ class Standing(nn.Module):
         super().__init__()
         self.distribution, self.latent_dim = distribution, distribution.dims
 
-    def latent(self, n: int, noise: Noise) -> Float[Tensor, "batch latent"]:
+    def latent(self, n: int, noise: RNG) -> Float[Tensor, "batch latent"]:
         """Draw n points of p_g."""
         return torch.from_numpy(self.distribution.sample(n, noise))
 
     def forward(
         self,
         z: Float[Tensor, "batch latent"],
-        noise: Noise | None = None,  # noqa: ARG002 - there is none within
+        noise: RNG | None = None,  # noqa: ARG002 - there is none within
     ) -> Float[Tensor, "batch channels height width"]:
         """The same points."""
         return z[:, :, None, None]

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 
 from advnets import config
 from advnets.experiment import setup
-from advnets.experiment.setup import OpenedData
+from advnets.experiment.setup import PreparedData
 from advnets.protocols import Game, Phase
 from advnets.training import devices
-from advnets.training.optimizers import Mover, mover
-from advnets.training.step import Position, Table, play_round
+from advnets.training.optimizers import Optimizer, mover
+from advnets.training.step import Progress, Table, play_round
 
 
-def lay(stage: config.Stage, data: config.Data, opened: OpenedData, seed: int = 0) -> Table:
+def lay(stage: config.Stage, data: config.Data, opened: PreparedData, seed: int = 0) -> Table:
     """Lay the table for one stage on data that was opened, on one thread of the processor."""
     chosen = config.Runtime("cpu", "float32", threads=1)
     run = config.Config("staged", data, (stage,), runtime=chosen, seed=seed)
@@ -25,7 +25,7 @@ def lay(stage: config.Stage, data: config.Data, opened: OpenedData, seed: int = 
 def twin(table: Table) -> Table:
     """A table that stands where this one stands, to be played on without it."""
     players = {name: copy.deepcopy(net) for name, net in table.players.items()}
-    movers: dict[str, Mover] = {}
+    movers: dict[str, Optimizer] = {}
     for name, old in table.movers.items():
         # Not a deep copy: a mover holds its player's own parameters, and would lose them.
         movers[name] = new = copy.copy(old)
@@ -71,7 +71,7 @@ def alone(
         game=Turns(table.game, {player: 1}),
         movers={player: own},
         noise=table.noise.under(f"{purpose or f'{player} alone'} {table.position.step}"),
-        position=Position(),
+        position=Progress(),
     )
     for number in range(1, updates + 1):
         play_round(moved)

@@ -117,7 +117,7 @@ def _real(trained: Trained) -> dict[str, Record]:
     return {record["grid"]: record for record in known if record["samples"] == REAL}
 
 
-def _beside(trained: Trained, data: setup.OpenedData, *, full: bool) -> list[tuple[str, ...]]:
+def _beside(trained: Trained, data: setup.PreparedData, *, full: bool) -> list[tuple[str, ...]]:
     """Real training pictures and centres of k-means, in the place of samples."""
     real = _real(trained)
     count = f"{real['paper']['n_samples']:,} {REAL}"

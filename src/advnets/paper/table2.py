@@ -267,7 +267,7 @@ def _easy(stations: Sequence[Station], real: Float[Tensor, "n pixels"]) -> Itera
 
 
 def _through_d(
-    exchanged: list[Exchange], digits: setup.OpenedData
+    exchanged: list[Exchange], digits: setup.PreparedData
 ) -> tuple[tuple[Block, ...], tuple[Check, ...]]:
     """How real pictures reach G: through D, and once through its initial output bias."""
     marginals, constant = (begun_apart(digits, bias) for bias in ("marginals", 0.0))

@@ -12,13 +12,13 @@ from torch import nn
 from torch.nn.utils import get_total_norm
 
 from advnets import config, presets
-from advnets.experiment.setup import OpenedData, open_data
+from advnets.experiment.setup import PreparedData, open_data
 from advnets.games.gan import generate
 from advnets.games.rules import GENERATOR_LOSSES
 from advnets.paper.blocks import Block, Check, Picture, Setting, Shown, Table, Words, literal
 from advnets.paper.stepping import lay, twin
 from advnets.protocols import Players
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.training.step import Table as Board
 from advnets.training.step import play_round
 from advnets.views.style import LIGHT, dress, level, png, sheet
@@ -94,7 +94,7 @@ def sized(setting: Setting) -> Size:
     return Size(narrow, config.Data(source="digits"), 800, 20)
 
 
-def race(stage: config.Stage, size: Size, opened: OpenedData, seed: int) -> Race:
+def race(stage: config.Stage, size: Size, opened: PreparedData, seed: int) -> Race:
     """Play one game, and look on."""
     table, seen = lay(stage, size.data, opened, seed), Race()
     observed: list[Mapping[str, torch.Tensor]] = []
@@ -111,7 +111,7 @@ def race(stage: config.Stage, size: Size, opened: OpenedData, seed: int) -> Race
 
 
 def pull(
-    generator: nn.Module, discriminator: nn.Module, noise: Noise, samples: int = SAMPLES
+    generator: nn.Module, discriminator: nn.Module, noise: RNG, samples: int = SAMPLES
 ) -> tuple[float, float]:
     """Mean D(G(z)), and the norm of the gradient of G's loss in its parameters, with dropout."""
     players: Players = {"generator": generator, "discriminator": discriminator}

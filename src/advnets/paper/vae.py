@@ -32,7 +32,7 @@ DRAWN, TESTS = 2000, 1000
 LINES, STEPS = 6, 10
 """Ways between test pictures, and pictures on each."""
 
-Pictures = Float[Tensor, "n channels height width"]
+ArraySplit = Float[Tensor, "n channels height width"]
 
 
 @dataclass(frozen=True)
@@ -67,12 +67,12 @@ class Measured:
 class Reconstructed:
     """Test pictures, what comes back of them, and what needs no net; mean squared errors."""
 
-    shown: Pictures
-    rows: Mapping[str, Pictures]
+    shown: ArraySplit
+    rows: Mapping[str, ArraySplit]
     errors: Mapping[str, float]
 
     @classmethod
-    def of(cls, vaes: Sequence[Trained], data: setup.OpenedData) -> Reconstructed:
+    def of(cls, vaes: Sequence[Trained], data: setup.PreparedData) -> Reconstructed:
         """The first VAE's pictures; errors are means over all of them."""
         train, test = (cast(Part, part) for part in (data.splits.train, data.splits.test))
         shown, known = pictures(test, slice(TESTS)), pictures(train, slice(None))

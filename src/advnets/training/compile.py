@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from advnets.protocols import Batch, Phase, Players
-from advnets.rng import Draw, Given, Noise, Recorder
-from advnets.training.step import Taking, Turn, take_turn
+from advnets.rng import RNG, Draw, RecordingRNG, ReplayRNG
+from advnets.training.step import StepOutput, Taking, take_turn
 
 _WARM_UP = 3
 """Turns that are taken before one is recorded: libraries choose and allocate in the first ones."""
@@ -35,22 +35,22 @@ class Form:
     observed: tuple[str, ...]
 
     @classmethod
-    def of(cls, turn: Turn) -> Form:
+    def of(cls, turn: StepOutput) -> Form:
         """The form of this one."""
         counts = {name: len(gradients) for name, gradients in turn.gradients.items()}
         return cls(counts, tuple(turn.losses), tuple(turn.observed))
 
-    def turn(self, flat: Sequence[Tensor]) -> Turn:
+    def turn(self, flat: Sequence[Tensor]) -> StepOutput:
         """The turn that `flattened` took apart."""
         rest = iter(flat)
         gradients = {
             name: tuple(next(rest) for _ in range(count)) for name, count in self.counts.items()
         }
         losses = {name: next(rest) for name in self.losses}
-        return Turn(gradients, losses, {name: next(rest) for name in self.observed})
+        return StepOutput(gradients, losses, {name: next(rest) for name in self.observed})
 
 
-def flattened(turn: Turn) -> Tensors:
+def flattened(turn: StepOutput) -> Tensors:
     """Gradients, losses and what is observed, one after the other."""
     gradients = [gradient for some in turn.gradients.values() for gradient in some]
     return [*gradients, *turn.losses.values(), *turn.observed.values()]
@@ -65,7 +65,7 @@ class Prepared:
     form: Form
 
 
-class PreparedTurns:
+class CompiledStep:
     """Takes turns by a form of the phase that `prepare` makes when it is first met.
 
     `prepare` is given a function of (pictures, labels or nothing, noise …), and an example of its
@@ -77,8 +77,8 @@ class PreparedTurns:
         self._known: dict[tuple[Any, ...], Prepared] = {}
 
     def __call__(
-        self, players: Players, phase: Phase, batch: Batch, noise: Noise, precision: torch.dtype
-    ) -> Turn:
+        self, players: Players, phase: Phase, batch: Batch, noise: RNG, precision: torch.dtype
+    ) -> StepOutput:
         """Take a turn."""
         inputs = _tensors(batch)
         key = (phase.name, batch.labels is None, *(tensor.shape for tensor in inputs))
@@ -89,16 +89,16 @@ class PreparedTurns:
         return known.form.turn(known.run(*inputs, *given))
 
     def _made(
-        self, players: Players, phase: Phase, batch: Batch, noise: Noise, precision: torch.dtype
+        self, players: Players, phase: Phase, batch: Batch, noise: RNG, precision: torch.dtype
     ) -> Prepared:
         inputs = _tensors(batch)
         kept = [buffer.clone() for buffer in _buffers(players)]
-        recorder = Recorder.of(noise)
+        recorder = RecordingRNG.of(noise)
         form = Form.of(take_turn(players, phase, batch, recorder, precision))
         n = len(inputs)
 
         def function(*tensors: Tensor) -> Tensors:
-            source = Given(noise.seed, device=noise.device, given=iter(tensors[n:]))
+            source = ReplayRNG(noise.seed, device=noise.device, given=iter(tensors[n:]))
             given = _batch(tensors[:n], like=batch)
             return flattened(take_turn(players, phase, given, source, precision))
 
@@ -127,7 +127,7 @@ def _buffers(players: Players) -> Tensors:
 
 def compiled() -> Taking:
     """Turns traced once, backward passes included, and compiled: element-wise work is joined."""
-    return PreparedTurns(_compile)
+    return CompiledStep(_compile)
 
 
 def _compile(function: Function, example: Tensors) -> Function:
@@ -163,7 +163,7 @@ def captured(record: Callable[[Callable[[], Tensors]], Recording]) -> Taking:
 
         return run
 
-    return PreparedTurns(prepare)
+    return CompiledStep(prepare)
 
 
 def on_cuda(function: Callable[[], Tensors]) -> Recording:

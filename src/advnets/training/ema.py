@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
-class WeightAverage:
+class EMA:
     """w̄ <- decay w̄ + (1 - decay) w after each step, decay = 2^(-batch_size / half_life).
 
     `half_life` is in pictures; with a `share`, it is at most this share of the pictures seen so

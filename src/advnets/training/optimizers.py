@@ -23,7 +23,7 @@ _EPSILON = 1e-8
 _LEAST = sys.float_info.min  # normal: a smaller one is 0 where denormals are flushed
 
 
-class Mover(ABC):
+class Optimizer(ABC):
     """A player's optimizer: the rule, and what it remembers of each parameter."""
 
     def __init__(self, parameters: Iterable[Tensor], memory: Sequence[str]) -> None:
@@ -58,7 +58,7 @@ class Mover(ABC):
         ]
 
 
-class SGDMover(Mover):
+class SGDOptimizer(Optimizer):
     """V <- momentum v - lr g, p <- p + v, as the authors' library has it.
 
     The operator keeps b = -v / lr instead: b <- momentum' b + g, p <- p - lr b. The two agree while
@@ -95,7 +95,7 @@ class SGDMover(Mover):
         )
 
 
-class AdamMover(Mover):
+class AdamOptimizer(Optimizer):
     """Adam: p <- p - lr m̂ / (√v̂ + 1e-8), m̂ and v̂ the unbiased means of g and g².
 
     v̂ = v / (1 - β₂ⁿ) while β₂ is constant. The weights of g² in v sum to 1 - ∏ β₂ over all updates
@@ -163,16 +163,16 @@ def _found_inf(finite: Tensor) -> Tensor:
 
 
 @singledispatch
-def mover(spec: config.OptimizerConfig, parameters: Iterable[Tensor]) -> Mover:
+def mover(spec: config.OptimizerConfig, parameters: Iterable[Tensor]) -> Optimizer:
     """The mover that a config describes."""
     raise NotImplementedError(f"no mover for {type(spec).__name__}")
 
 
 @mover.register
-def _(spec: config.SGD, parameters: Iterable[Tensor]) -> Mover:
-    return SGDMover(spec, parameters)
+def _(spec: config.SGD, parameters: Iterable[Tensor]) -> Optimizer:
+    return SGDOptimizer(spec, parameters)
 
 
 @mover.register
-def _(spec: config.Adam, parameters: Iterable[Tensor]) -> Mover:
-    return AdamMover(spec, parameters)
+def _(spec: config.Adam, parameters: Iterable[Tensor]) -> Optimizer:
+    return AdamOptimizer(spec, parameters)

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.utils import get_total_norm
 
 from advnets.protocols import Batch, Game, Phase, Players
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.training.devices import products
-from advnets.training.optimizers import Mover
+from advnets.training.optimizers import Optimizer
 
 
 @runtime_checkable
@@ -40,7 +40,7 @@ class Projected(Protocol):
 
 
 @dataclass
-class Position:
+class Progress:
     """Where a game stands: all that resuming needs beside the players and their optimizers."""
 
     step: int = 0
@@ -52,7 +52,7 @@ class Position:
 
 
 @dataclass(frozen=True)
-class Turn:
+class StepOutput:
     """What one turn of a phase came to, before anybody moves."""
 
     gradients: Mapping[str, tuple[Tensor, ...]]
@@ -61,13 +61,13 @@ class Turn:
     handed: Tensor | None = None
 
 
-Taking = Callable[[Players, Phase, Batch, Noise, torch.dtype], Turn]
+Taking = Callable[[Players, Phase, Batch, RNG, torch.dtype], StepOutput]
 """A way to take a turn: as it is written, compiled, or as a recorded graph."""
 
 
 def take_turn(
-    players: Players, phase: Phase, batch: Batch, noise: Noise, precision: torch.dtype
-) -> Turn:
+    players: Players, phase: Phase, batch: Batch, noise: RNG, precision: torch.dtype
+) -> StepOutput:
     """The losses of one turn, and each one's gradient in its own player's parameters alone."""
     with products(batch.pictures.device, precision):
         outcome = phase.losses(players, batch, noise)
@@ -79,7 +79,7 @@ def take_turn(
         gradients[name] = torch.autograd.grad(loss, parameters, retain_graph=shared)
     losses = {name: loss.detach() for name, loss in outcome.losses.items()}
     observed = {name: value.detach() for name, value in outcome.observed.items()}
-    return Turn(gradients, losses, observed, outcome.handed)
+    return StepOutput(gradients, losses, observed, outcome.handed)
 
 
 @dataclass
@@ -88,24 +88,24 @@ class Table:
 
     game: Game
     players: Players
-    movers: Mapping[str, Mover]
+    movers: Mapping[str, Optimizer]
     batches: BatchStream
-    noise: Noise
+    noise: RNG
     precision: torch.dtype = torch.float32
     take_turn: Taking = take_turn
-    position: Position = field(default_factory=Position)
+    position: Progress = field(default_factory=Progress)
     last_observed: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)
-class Round:
+class StepMetrics:
     """What one round showed: scalars on the device, each the mean over its phase's repeats."""
 
     observed: Mapping[str, Float[Tensor, ""]]
     finite: Bool[Tensor, ""]
 
 
-def play_round(table: Table) -> Round:
+def play_round(table: Table) -> StepMetrics:
     """Play every phase of the game once, each as often as it repeats.
 
     For the plain game: k times, sample a batch of data and of z and let D ascend V; then sample z
@@ -127,7 +127,7 @@ def play_round(table: Table) -> Round:
             finite.append(move(taken, table))
     position.step += 1
     means = {name: torch.stack(values).mean() for name, values in seen.items()}
-    return Round(means, torch.stack(finite).all())
+    return StepMetrics(means, torch.stack(finite).all())
 
 
 def next_losses(table: Table) -> dict[str, Float[Tensor, ""]]:
@@ -163,12 +163,12 @@ def next_batch(table: Table, phase: Phase) -> Batch:
     return table.batches.at(max(position.cursor - 1, 0))
 
 
-def loss_names(taken: Turn) -> list[tuple[str, Tensor]]:
+def loss_names(taken: StepOutput) -> list[tuple[str, Tensor]]:
     """Each player's loss under the name it is logged by."""
     return [(f"loss/{player}", loss) for player, loss in taken.losses.items()]
 
 
-def move(taken: Turn, table: Table) -> Bool[Tensor, ""]:
+def move(taken: StepOutput, table: Table) -> Bool[Tensor, ""]:
     """Move every player whose gradient was taken; say whether all was finite.
 
     If any number is not finite nobody moves: the movers learn it on the device, and the host need

@@ -25,7 +25,7 @@ from advnets.training.checkpoint import (
     write_checkpoint,
 )
 from advnets.training.devices import Interruption
-from advnets.training.ema import WeightAverage
+from advnets.training.ema import EMA
 from advnets.training.final_state import (
     ADVICE,
     InitialWeights,
@@ -33,7 +33,7 @@ from advnets.training.final_state import (
     all_finite,
     training_problem,
 )
-from advnets.training.step import Position, Table, next_losses, play_round
+from advnets.training.step import Progress, Table, next_losses, play_round
 
 ROLLBACKS = 3
 """Meetings with numbers that are not finite after which a run stops with advice."""
@@ -80,7 +80,7 @@ class Stopwatch:
 
 
 @dataclass
-class Loop:
+class Trainer:
     """One stage of a run, from wherever it stands to its last step."""
 
     table: Table
@@ -89,7 +89,7 @@ class Loop:
     steps: int
     hooks: Hooks
     interruption: Interruption
-    averages: Mapping[str, WeightAverage] = field(default_factory=dict[str, WeightAverage])
+    averages: Mapping[str, EMA] = field(default_factory=dict[str, EMA])
     """By player; each stands beside the training and changes nothing in it."""
     stage: int = 0
     steps_before: int = 0
@@ -328,7 +328,7 @@ class Loop:
             load_memory(f"optimizers/{name}", mover.memory, checkpoint.tensors)
         for name, average in self.averages.items():
             load_module(f"average/{name}", average.module, checkpoint.tensors)
-        table.position = Position(**facts["position"])
+        table.position = Progress(**facts["position"])
         table.last_observed = facts["last_observed"]
         self._retry(facts["attempt"])
         self._clear()

@@ -18,7 +18,7 @@ _DPI = 200
 
 
 @dataclass(frozen=True)
-class Ink:
+class Theme:
     """Colours on a ground; the hues are those of Okabe and Ito (2008), which all can tell apart."""
 
     ground: str
@@ -35,7 +35,7 @@ class Ink:
         return self.real, self.fake, self.score, self.fourth
 
 
-LIGHT = Ink(
+LIGHT = Theme(
     "#ffffff",
     "#1f2328",
     "#8c959f",
@@ -44,7 +44,7 @@ LIGHT = Ink(
     score="#007a5a",
     fourth="#a2559a",
 )
-DARK = Ink(
+DARK = Theme(
     "#16191d",
     "#e6e8ea",
     "#78828c",
@@ -55,7 +55,7 @@ DARK = Ink(
 )
 
 
-def sheet(width: float, height: float, ink: Ink = LIGHT) -> Figure:
+def sheet(width: float, height: float, ink: Theme = LIGHT) -> Figure:
     """An empty figure of so many inches.
 
     Raises:
@@ -89,7 +89,7 @@ def png(figure: Figure) -> bytes:
     return file.getvalue()
 
 
-def dress(axes: Axes, title: str, unit: str, ink: Ink = LIGHT, *, x: str = "") -> None:
+def dress(axes: Axes, title: str, unit: str, ink: Theme = LIGHT, *, x: str = "") -> None:
     """Give axes their title, the unit of y and what x is."""
     axes.set_facecolor(ink.ground)
     axes.set_title(title, loc="left", color=ink.text, fontsize=11, fontweight="bold")
@@ -104,7 +104,7 @@ def dress(axes: Axes, title: str, unit: str, ink: Ink = LIGHT, *, x: str = "") -
         spine.set_color(ink.rule)
 
 
-def level(axes: Axes, y: float, label: str, ink: Ink = LIGHT) -> None:
+def level(axes: Axes, y: float, label: str, ink: Theme = LIGHT) -> None:
     """Draw a dashed line at a height that means something."""
     axes.axhline(y, color=ink.rule, linestyle="--", linewidth=1.2, label=label)
 
@@ -112,7 +112,9 @@ def level(axes: Axes, y: float, label: str, ink: Ink = LIGHT) -> None:
 Corner = Literal["upper left", "upper right", "center left", "lower left"]
 
 
-def legend(axes: Axes, ink: Ink = LIGHT, *, columns: int = 3, within: Corner | None = None) -> None:
+def legend(
+    axes: Axes, ink: Theme = LIGHT, *, columns: int = 3, within: Corner | None = None
+) -> None:
     """Name the curves, beside the title, or in a corner within the axes."""
     axes.legend(
         loc=within or "lower right",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from advnets.views.curve_specs import ONE_BY_ONE, Watched, watched
-from advnets.views.style import DARK, LIGHT, Ink, dress, legend, level, png, sheet
+from advnets.views.style import DARK, LIGHT, Theme, dress, legend, level, png, sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +93,7 @@ def training_curves(
 
 
 def _verdict(
-    shown: Watched, first: Axes, second: Axes, ticks: Sequence[Event], x: str, ink: Ink
+    shown: Watched, first: Axes, second: Axes, ticks: Sequence[Event], x: str, ink: Theme
 ) -> None:
     dress(first, shown.title, shown.unit, ink)
     level(first, 0.5, "1/2: cannot tell", ink)
@@ -109,7 +109,7 @@ def _verdict(
     legend(second, ink)
 
 
-def _observed(first: Axes, second: Axes, ticks: Sequence[Event], x: str, ink: Ink) -> None:
+def _observed(first: Axes, second: Axes, ticks: Sequence[Event], x: str, ink: Theme) -> None:
     """What another game observes, and what its players lose."""
     names = observed_names(ticks[-1]) if ticks else []
     losses = sorted(name for name in ticks[-1] if name.startswith(LOSS)) if ticks else []
@@ -175,7 +175,7 @@ def metric_of(scores: Sequence[Event]) -> str:
 
 
 def _by_weights(
-    scores: Sequence[Event], ink: Ink
+    scores: Sequence[Event], ink: Theme
 ) -> Iterator[tuple[tuple[str, str, str], list[Event]]]:
     """Label, colour and style of the scores of each kept generator, and these scores."""
     looks = {

@@ -13,7 +13,7 @@ from torch import Tensor
 from advnets.data.names import is_path
 from advnets.errors import UsageError
 from advnets.experiment.trained_model import Trained
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.views.image_grid import grid
 from advnets.visualize.classes import latents_of_class
 from advnets.visualize.figure import Look, above, beside, of_run
@@ -77,7 +77,7 @@ def arithmetic(
     total = torch.zeros_like(means[0])
     for term, mean in zip(asked, means, strict=True):
         total += SIGNS[term.sign] * mean
-    noise = Noise(seed, purpose="arithmetic", device=trained.device)
+    noise = RNG(seed, purpose="arithmetic", device=trained.device)
     around = total + noise.uniform("neighbours", 9, len(total), low=-reach, high=reach)
     around[4] = total
     shown = [

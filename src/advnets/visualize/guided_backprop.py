@@ -19,7 +19,7 @@ from advnets.visualize.figure import GAP, Look, above, beside, of_run, rows
 from advnets.visualize.hooks import watched
 from advnets.visualize.samples import training_pictures
 
-Judge = dcgan.Discriminator | resnet.Discriminator
+ClassifierExtractor = dcgan.Discriminator | resnet.Discriminator
 
 
 class _Guided(torch.autograd.Function):
@@ -39,7 +39,7 @@ class _Guided(torch.autograd.Function):
 
 
 def guided_gradient(
-    net: Judge,
+    net: ClassifierExtractor,
     pictures: Float[Tensor, "n channels height width"],
     features: Int[Tensor, " n"],
 ) -> Float[Tensor, "n channels height width"]:
@@ -84,7 +84,7 @@ def filters(
         DataError: the data are absent.
     """
     learned = convolutional(trained)
-    begun = cast(Judge, trained.begun()["discriminator"])
+    begun = cast(ClassifierExtractor, trained.begun()["discriminator"])
     pictures = training_pictures(trained)[:looked]
     shown, record = [], {}
     for name, net in ("trained", learned), ("random", begun):
@@ -98,7 +98,7 @@ def filters(
 
 
 def _strongest(
-    trained: Trained, net: Judge, pictures: Tensor, features: int, tops: int
+    trained: Trained, net: ClassifierExtractor, pictures: Tensor, features: int, tops: int
 ) -> tuple[Any, list[dict[str, Any]]]:
     """Rows of pictures and gradients for the strongest features of one D."""
     scaled = trained.scaling.from_shares(pictures)
@@ -174,10 +174,10 @@ def _band(layer: Float[Tensor, "maps h w"], most: int, size: tuple[int, int]) ->
     return grid(large, columns=most)
 
 
-def convolutional(trained: Trained) -> Judge:
+def convolutional(trained: Trained) -> ClassifierExtractor:
     """The run's D, which has convolutions and is told no class.
 
     Raises:
         UsageError: it has none, or is.
     """
-    return cast(Judge, trained.own_extractor().net)
+    return cast(ClassifierExtractor, trained.own_extractor().net)

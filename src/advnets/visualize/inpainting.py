@@ -14,7 +14,7 @@ from advnets.experiment.sampler import pictures
 from advnets.experiment.trained_model import Trained
 from advnets.games.inpainting import half_masks, masks
 from advnets.protocols import Completing
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.visualize.figure import Look, above, of_run, rows
 
 Hidden = Literal["upper", "lower", "left", "right", "box", "pixels"]
@@ -56,7 +56,7 @@ def completions(
         known = _known(way, shown, seed)
         drawn: list[Tensor] = []
         for draw in range(draws):
-            z = filling.own_latent(num, Noise(seed, step=draw, purpose=f"completions/{way}"))
+            z = filling.own_latent(num, RNG(seed, step=draw, purpose=f"completions/{way}"))
             given = filling.given(z.to(trained.device), x, known.to(trained.device))
             drawn.append(trained.pictures(given))
         ways = torch.stack(drawn, 1)
@@ -99,4 +99,4 @@ def _known(way: Hidden, shown: Tensor, seed: int) -> Float[Tensor, "n 1 height w
     if way in HALVES:
         return half_masks(height, width)[HALVES.index(way)].expand(n, -1, -1, -1)
     kind = {"box": "boxes", "pixels": "pixels"}[way]
-    return masks((kind,), n, height, width, Noise(seed, purpose="view masks"))
+    return masks((kind,), n, height, width, RNG(seed, purpose="view masks"))

@@ -9,7 +9,7 @@ import torch
 from advnets.errors import UsageError
 from advnets.experiment.trained_model import Trained
 from advnets.protocols import Encoder
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.visualize.figure import Look, of_run, rows
 from advnets.visualize.inpainting import first_tests
 
@@ -36,7 +36,7 @@ def reconstructions(
     posterior = encoder(trained.scaling.from_shares(shown).to(trained.device))
     columns = [shown, trained.pictures(posterior.mean)]
     if posterior.log_variance is not None:
-        noise = Noise(seed, purpose="reconstructions", device=trained.device)
+        noise = RNG(seed, purpose="reconstructions", device=trained.device)
         columns += [
             trained.pictures(posterior.draw(noise.under(str(draw)))) for draw in range(draws)
         ]

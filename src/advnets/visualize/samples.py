@@ -111,7 +111,7 @@ def training_pictures(trained: Trained) -> Float[Tensor, "n channels height widt
 
 
 def as_drawn(
-    data: setup.OpenedData, part: Part | Stream
+    data: setup.PreparedData, part: Part | Stream
 ) -> Float[Tensor, "n channels height width"]:
     """Pictures as the nets see them, and back: without what the scaling loses, as samples are."""
     scaling = data.scaling

@@ -6,24 +6,24 @@ import numpy as np
 import pytest
 import torch
 
-from advnets.data.batch_transform import Feed
-from advnets.data.dataset import Part, Pictures
+from advnets.data.batch_transform import BatchTransform
+from advnets.data.dataset import ArraySplit, Part
 from advnets.data.datasets import stacked
 from advnets.data.datasets.mnist import open_mnist
 from advnets.data.datasets.stacked import Stacked, StackedMNIST, open_stacked_mnist, stack
 from advnets.data.loader import Batches
 from advnets.data.normalization import UnitScaling
 from advnets.errors import UsageError
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def grey() -> Pictures:
+def grey() -> ArraySplit:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (50, 1, 4, 5), dtype=np.uint8)
-    return Pictures(images, np.arange(50, dtype=np.int64) % 10)
+    return ArraySplit(images, np.arange(50, dtype=np.int64) % 10)
 
 
 def test_a_picture_is_the_three_digits_named(grey):
@@ -48,7 +48,7 @@ def test_read_and_on_agree(grey):
     """Numbers, masks and ranges on the host, and numbers by the way to a device."""
     part = stack(grey, 200, seed=0, purpose="train")
     numbers = np.array([3, 199, 3, 0])
-    gathered = part.on(CPU)(torch.from_numpy(numbers), Noise(0))
+    gathered = part.on(CPU)(torch.from_numpy(numbers), RNG(0))
     np.testing.assert_array_equal(gathered.numpy(), part.read(numbers))
     np.testing.assert_array_equal(part.read(slice(3, 5)), part.read(np.array([3, 4])))
     np.testing.assert_array_equal(part.read(np.arange(200) == 3), part.read(np.array([3])))
@@ -75,7 +75,7 @@ def test_draws_are_keyed(grey):
 def test_batches_of_it(grey):
     """It is fed as any other part."""
     part = stack(grey, 40, seed=0, purpose="train")
-    feed = Feed(UnitScaling(), batch_size=8, seed=0, device=CPU)
+    feed = BatchTransform(UnitScaling(), batch_size=8, seed=0, device=CPU)
     batches = Batches(part, feed)
     batch = batches.at(0)
     assert batch.pictures.shape == (8, 3, 4, 5)

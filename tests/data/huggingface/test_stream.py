@@ -14,7 +14,7 @@ from advnets.data.dataset import Part, Splits
 from advnets.data.huggingface.open import Hub, find_hub_name, find_hub_path, open_dataset
 from advnets.data.image_folder.open import opened
 from advnets.errors import DataError
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 DATA = Data(size=8, channels=1, stream=True)
 
@@ -214,7 +214,7 @@ def test_windows_follow_from_place_and_epoch(tmp_path, table):
     other = [picture for picture, _ in train.passes(0, 2, 0, 0, 1)]
     assert not np.array_equal(np.stack(first), np.stack(other))
     lefts = [
-        int(Noise(0, step=1, purpose="window/0", first_row=i).uniform("window", 1, 2)[0, 1] * 23)
+        int(RNG(0, step=1, purpose="window/0", first_row=i).uniform("window", 1, 2)[0, 1] * 23)
         for i in range(6)
     ]
     for picture, left in zip(first, lefts, strict=True):

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from advnets.config import Data
-from advnets.data.batch_transform import Feed
-from advnets.data.dataset import Pictures, Splits
+from advnets.data.batch_transform import BatchTransform
+from advnets.data.dataset import ArraySplit, Splits
 from advnets.data.huggingface.open import Hub, find_hub_path
 from advnets.data.image_folder.open import opened
 from advnets.data.loader import batches_of
@@ -27,7 +27,7 @@ from advnets.data.normalization import UnitScaling, fit_scaling
 from advnets.data.streaming import StreamedBatches
 from advnets.errors import DataError
 from advnets.experiment.train import train
-from advnets.rng import Noise
+from advnets.rng import RNG
 from advnets.run_directory import RunDirectory
 from advnets.training.checkpoint import read_checkpoint
 
@@ -49,7 +49,7 @@ class Counting:
     asked: list[object] = field(default_factory=list)
 
     def order(self, seed: int, epoch: int) -> list[int]:
-        return Noise(seed, step=epoch).permutation("order", self.n).tolist()
+        return RNG(seed, step=epoch).permutation("order", self.n).tolist()
 
     def passes(self, seed, epoch, skip, rank, world) -> Iterator[tuple[np.ndarray, int | None]]:
         self.asked.append((epoch, skip))
@@ -64,15 +64,15 @@ class Counting:
         self.asked.append("count")
         return len(range(rank, self.n, world))
 
-    def head(self, n: int) -> Pictures:
-        return Pictures(np.zeros((1, *self.shape), np.uint8))
+    def head(self, n: int) -> ArraySplit:
+        return ArraySplit(np.zeros((1, *self.shape), np.uint8))
 
     def digest(self) -> str:
         return ""
 
 
 def made(stream, rows: int = 4, seed: int = 0, **fields) -> StreamedBatches:
-    feed = Feed(UnitScaling(white=1.0), rows, seed, torch.device("cpu"), **fields)
+    feed = BatchTransform(UnitScaling(white=1.0), rows, seed, torch.device("cpu"), **fields)
     return StreamedBatches(stream, feed)
 
 
@@ -155,7 +155,7 @@ def test_pictures_are_flipped_by_index(stream):
     mirrored = rows[:, 0] >= 100
     assert 5 < mirrored.sum() < 35
     assert torch.equal(rows.amin(1).int(), torch.tensor(expected(stream, 120)[80:]).int())
-    noise = Noise(0, step=2, purpose="batch")
+    noise = RNG(0, step=2, purpose="batch")
     assert torch.equal(mirrored, noise.uniform("flip", 40) < 0.5)
 
 
@@ -200,7 +200,7 @@ import sys
 from advnets.config import Data
 from advnets.data.huggingface.open import Hub, find_hub_path
 from advnets.data.normalization import fit_scaling
-from advnets.data.batch_transform import Feed
+from advnets.data.batch_transform import BatchTransform
 from advnets.data.loader import batches_of
 from pathlib import Path
 import torch
@@ -208,7 +208,7 @@ from PIL import Image
 torch.set_num_threads(1)
 stream = find_hub_path(Path(sys.argv[1]), Hub(), Data(size=8, channels=1, stream=True)).train
 scaling = fit_scaling("unit", stream)
-batches = batches_of(stream, Feed(scaling, 5, 0, torch.device("cpu")))
+batches = batches_of(stream, BatchTransform(scaling, 5, 0, torch.device("cpu")))
 for i in range(int(sys.argv[2])):
     batches.at(i)
 if sys.argv[3] == "raise":
@@ -236,7 +236,7 @@ def test_streamed_files_come_again_to_the_bit(tmp_path, write_parquet, write_tar
     data = Data(size=6, width=4, channels=1, stream=True, crop="random")
     opened = open_hub_path(tmp_path, Hub(), data).train
     scaling = fit_scaling("unit", opened)
-    feed = Feed(scaling, 5, 1, torch.device("cpu"), flip=True)
+    feed = BatchTransform(scaling, 5, 1, torch.device("cpu"), flip=True)
     batches = batches_of(opened, feed)
     assert isinstance(batches, StreamedBatches)
     first = [batches.at(i) for i in range(10)]
@@ -282,7 +282,7 @@ def test_odd_metadata_are_no_warning(tmp_path, write_parquet):
     Image.new("L", (8, 8), 9).save(content, "JPEG", exif=odd)
     path = write_parquet(tmp_path / "x.parquet", [content.getvalue()] * 3)
     opened = open_hub_path(path, Hub(), Data(size=8, channels=1, stream=True)).train
-    feed = Feed(UnitScaling(), 2, 0, torch.device("cpu"))
+    feed = BatchTransform(UnitScaling(), 2, 0, torch.device("cpu"))
     with warnings.catch_warnings():  # as they would come to the user
         batch = batches_of(opened, feed).at(2)
     assert torch.equal((batch.pictures * 255).round(), torch.full((2, 1, 8, 8), 9.0))

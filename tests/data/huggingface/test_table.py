@@ -18,9 +18,9 @@ from advnets.data.huggingface.open import (
 )
 from advnets.data.huggingface.table import collect
 from advnets.data.image_folder import open as opening
-from advnets.data.image_folder.layout import Placing
+from advnets.data.image_folder.layout import SplitAssignment
 from advnets.data.image_folder.splits import dealt
-from advnets.data.skipped_file import Broken
+from advnets.data.skipped_file import SkippedFile
 from advnets.errors import DataError, UnknownNameError, UsageError
 
 DATA = Data(size=8, channels=1)
@@ -89,7 +89,7 @@ def test_one_split_is_dealt_by_hash(tmp_path, write_parquet, table, kind):
         else:
             splits = opened(path if kind == "file" else tmp_path)
     keys = [f"train/{i:06d}".encode() for i in range(n)]
-    number = dealt(keys, Placing(("",) * n, None, ())).splits
+    number = dealt(keys, SplitAssignment(("",) * n, None, ())).splits
     sizes = [len(splits.train), len(splits.valid), len(splits.test)]
     assert sizes == np.bincount(number).tolist()
     assert len(splits.train.labels) == sizes[0]
@@ -144,9 +144,9 @@ def test_broken_rows_are_named(tmp_path, write_parquet, png):
     splits = opened(write_parquet(tmp_path / "x.parquet", rows))
     assert levels(splits.train) == [1, 6]
     assert splits.broken[:3] == (
-        Broken("train/000001", "has no picture"),
-        Broken("train/000002", "is empty"),
-        Broken("train/000003", "is not a picture in a format that can be read"),
+        SkippedFile("train/000001", "has no picture"),
+        SkippedFile("train/000002", "is empty"),
+        SkippedFile("train/000003", "is not a picture in a format that can be read"),
     )
     assert [file.name for file in splits.broken[3:]] == ["train/000004"]
 

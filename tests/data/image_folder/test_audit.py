@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from advnets.cli import main
-from advnets.data.dataset import Pictures, Splits
+from advnets.data.dataset import ArraySplit, Splits
 from advnets.data.image_folder.audit import audit_files, audit_splits
 from advnets.data.image_folder.duplicates import exact_groups, gradient_hashes, near_groups
 from advnets.data.image_folder.open import find_pictures
@@ -133,7 +133,7 @@ def test_arrays_are_audited_like_files():
     assert sum(audit.classes.values()) == 1797
     assert len(audit.classes) == 10
     images = splits.train.read(np.array([0, 1, 0, 2]))
-    twice = audit_splits(Splits("x", Pictures(images, white=16), None, None))
+    twice = audit_splits(Splits("x", ArraySplit(images, white=16), None, None))
     assert twice.exact_duplicates == [["train/0", "train/2"]]
     assert twice.classes == {}
 

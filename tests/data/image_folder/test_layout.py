@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advnets.data.image_folder.layout import Placing, placing, split_of
+from advnets.data.image_folder.layout import SplitAssignment, placing, split_of
 
 OUT = "outside"
 
@@ -127,7 +127,7 @@ def test_what_names_tell(names, expected):
 
 
 def test_nothing():
-    assert placing([]) == Placing((), None, ())
+    assert placing([]) == SplitAssignment((), None, ())
 
 
 def test_spellings():

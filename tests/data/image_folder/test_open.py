@@ -15,7 +15,7 @@ from advnets.data.dataset import Splits
 from advnets.data.image_folder.decode import Frame
 from advnets.data.image_folder.open import find_pictures, open_collection
 from advnets.data.image_folder.packed import open_pack
-from advnets.data.skipped_file import Broken
+from advnets.data.skipped_file import SkippedFile
 from advnets.errors import DataError, UsageError
 
 DATA = Data(size=8, channels=1)
@@ -182,7 +182,7 @@ def test_names_that_are_not_unicode(tmp_path):
     with open(os.fsencode(tmp_path) + b"/\xfe.png", "wb"):  # noqa: PTH123 - the name is bytes
         pass
     splits = open_pictures(tmp_path, DATA)
-    assert splits.broken == (Broken("\\xfe.png", "is empty"),)
+    assert splits.broken == (SkippedFile("\\xfe.png", "is empty"),)
     assert len(splits.train) == 1
 
 
@@ -278,7 +278,7 @@ def test_folder_of_another_user_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     splits = open_pictures(tmp_path, DATA)
     assert levels(splits.train) == [1]
-    assert splits.broken == (Broken("theirs", "cannot be entered: Permission denied"),)
+    assert splits.broken == (SkippedFile("theirs", "cannot be entered: Permission denied"),)
 
 
 def test_depth_is_no_matter(tmp_path):

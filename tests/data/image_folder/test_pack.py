@@ -18,8 +18,8 @@ import pytest
 import torch
 from PIL import Image
 
-from advnets.data.batch_transform import Feed
-from advnets.data.dataset import Pictures, Splits
+from advnets.data.batch_transform import BatchTransform
+from advnets.data.dataset import ArraySplit, Splits
 from advnets.data.image_folder import tasks, workers
 from advnets.data.image_folder.decode import Frame, decode
 from advnets.data.image_folder.open import find_pictures, open_collection
@@ -29,7 +29,7 @@ from advnets.data.image_folder.random_crop import Uncut
 from advnets.data.loader import Batches
 from advnets.data.normalization import UnitScaling
 from advnets.errors import DataError, UsageError, WriteError
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 CPU = torch.device("cpu")
 FRAME = Frame(6, 8)
@@ -48,7 +48,7 @@ def folder(tmp_path) -> Path:
     return place
 
 
-def every(splits: Splits) -> list[Pictures | Uncut]:
+def every(splits: Splits) -> list[ArraySplit | Uncut]:
     return [part for part in (splits.train, splits.valid, splits.test) if part is not None]
 
 
@@ -76,14 +76,14 @@ def test_pictures_are_mapped_not_read(folder, tmp_path):
     before = (tmp_path / "out" / "images.npy").read_bytes()
     splits.train.images[:] = 0
     assert (tmp_path / "out" / "images.npy").read_bytes() == before
-    feed = Batches(open_pack(tmp_path / "out").train, Feed(UnitScaling(), 4, 0, CPU))
+    feed = Batches(open_pack(tmp_path / "out").train, BatchTransform(UnitScaling(), 4, 0, CPU))
     assert feed.at(0).pictures.shape == (4, 3, 6, 8)
 
 
 def test_digest_is_that_of_the_pictures(folder, tmp_path):
     """What is noted is what the arrays give; it depends on content, not on place or time."""
     one = pack(find_pictures(folder), FRAME, tmp_path / "one")
-    unknown = Pictures(np.array(one.train.images), np.array(one.train.labels))
+    unknown = ArraySplit(np.array(one.train.images), np.array(one.train.labels))
     assert one.train.known == unknown.digest()
     shutil.copytree(folder, tmp_path / "pictures2")
     two = pack(find_pictures(tmp_path / "pictures2"), FRAME, tmp_path / "two")
@@ -125,12 +125,12 @@ def test_uncut_pictures_are_cut_anew_each_time(tmp_path):
         for y in range(image.shape[0] - 5)
         for x in range(image.shape[1] - 7)
     }
-    feed = Batches(splits.train, Feed(UnitScaling(), 3, 0, CPU))
+    feed = Batches(splits.train, BatchTransform(UnitScaling(), 3, 0, CPU))
     gather = splits.train.on(CPU)
     seen = {
         image.numpy().tobytes()
         for step in range(60)
-        for image in gather(torch.arange(3), Noise(0, step=step))
+        for image in gather(torch.arange(3), RNG(0, step=step))
     }
     assert seen == windows
     assert len(windows) == 1 + 4 + 4

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from advnets.data.image_folder.layout import Placing
+from advnets.data.image_folder.layout import SplitAssignment
 from advnets.data.image_folder.splits import Dealt, dealt
 
 
@@ -12,7 +12,7 @@ def keys(n: int) -> list[bytes]:
 
 
 def deal(names: list[bytes], splits: list[str] | None = None, contents: list[bytes] = []) -> Dealt:  # noqa: B006
-    return dealt(names, Placing(tuple(splits or [""] * len(names)), None, ()), contents)
+    return dealt(names, SplitAssignment(tuple(splits or [""] * len(names)), None, ()), contents)
 
 
 def split_of_each(deal: Dealt) -> dict[int, int]:
@@ -95,7 +95,9 @@ def test_of_copies_in_two_named_splits_the_held_out_one_stays():
 
 
 def test_labels_go_with_their_pictures():
-    found = dealt(keys(4), Placing(("", "test", "", ""), (1, -1, 0, 1), ("a", "b"), {0: "why"}))
+    found = dealt(
+        keys(4), SplitAssignment(("", "test", "", ""), (1, -1, 0, 1), ("a", "b"), {0: "why"})
+    )
     assert found.labels is not None
     assert dict(zip(found.order.tolist(), found.labels.tolist(), strict=True)) == {
         1: -1,

@@ -14,7 +14,7 @@ from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
 from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
 from advnets.data.synthetic.open import DISTRIBUTIONS, HELD_OUT, open_distribution
 from advnets.errors import UnknownNameError, UsageError
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 
 @pytest.mark.parametrize(
@@ -152,5 +152,5 @@ def test_splits_are_fixed_and_apart():
     np.testing.assert_array_equal(longer.train.images[:2000], first.train.images)
     points = [part.images[:1000] for part in (first.train, first.valid, first.test)]
     assert not any(np.array_equal(points[i], points[i - 1]) for i in range(3))
-    expected = Ring().sample(HELD_OUT, Noise(0).under("valid"))
+    expected = Ring().sample(HELD_OUT, RNG(0).under("valid"))
     np.testing.assert_array_equal(first.valid.images[:, :, 0, 0], expected)

@@ -15,7 +15,7 @@ from advnets.data.synthetic.kde import SmoothedPoints
 from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
 from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
 from advnets.errors import UsageError
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 APART = [
     Spiral(),
@@ -47,7 +47,7 @@ OVERLAPPING = [
 def test_points_of_a_distribution_are_led_back_to_its_own_parts_and_numbers(distribution):
     """Parts come by their weights, numbers are uniform or normal, whether or not ways are many."""
     n = 30_000
-    found = distribution.origins(distribution.sample(n, Noise(3)))
+    found = distribution.origins(distribution.sample(n, RNG(3)))
     weights = distribution.part_weights
     assert found.part.min() >= 0
     counts = np.bincount(found.part, minlength=len(weights))
@@ -64,7 +64,7 @@ def test_points_of_a_distribution_are_led_back_to_its_own_parts_and_numbers(dist
 def test_cells_are_as_full_as_they_are_probable(distribution):
     """Counts of 50,000 points are multinomial by the probabilities, which sum to 1."""
     n = 50_000
-    counts, masses = count_in_cells(distribution, distribution.sample(n, Noise(4)))
+    counts, masses = count_in_cells(distribution, distribution.sample(n, RNG(4)))
     assert (counts.sum(), len(counts)) == (n, len(masses))
     assert masses.sum() == pytest.approx(1, abs=1e-12)
     assert masses[-1] == counts[-1] == 0
@@ -76,7 +76,7 @@ def test_cells_are_as_full_as_they_are_probable(distribution):
 
 @pytest.mark.parametrize("distribution", APART, ids=str)
 def test_where_there_is_one_way_the_part_is_the_mode(distribution):
-    points, modes = distribution.sample_with_modes(5_000, Noise(5))
+    points, modes = distribution.sample_with_modes(5_000, RNG(5))
     assert (distribution.origins(points).part == modes).mean() > 0.999
 
 
@@ -87,7 +87,7 @@ def test_where_there_is_one_way_the_part_is_the_mode(distribution):
 )
 def test_numbers_lead_to_the_point_again(distribution):
     """Drawn anew from the numbers by the formulas of the docstrings."""
-    points = distribution.sample(2_000, Noise(6)).astype(np.float64)
+    points = distribution.sample(2_000, RNG(6)).astype(np.float64)
     found = distribution.origins(points)
     a, b = found.numbers.T
     match distribution:
@@ -143,14 +143,14 @@ def test_rounding_does_not_carry_a_point_off_an_arm(turns):
     ids=str,
 )
 def test_cells_are_fine_where_parts_are_few(distribution, cells):
-    counts, _ = count_in_cells(distribution, distribution.sample(10, Noise(1)))
+    counts, _ = count_in_cells(distribution, distribution.sample(10, RNG(1)))
     assert len(counts) == cells + 1
 
 
 def test_the_order_of_points_does_not_matter():
     """Nor what else is asked at once: a point's way is chosen by its own digits."""
     distribution = Moons(sd=0.5)
-    points = distribution.sample(3_000, Noise(1))
+    points = distribution.sample(3_000, RNG(1))
     counts, _ = count_in_cells(distribution, points)
     halves = [count_in_cells(distribution, half)[0] for half in (points[::-2], points[-2::-2])]
     np.testing.assert_array_equal(sum(halves), counts)

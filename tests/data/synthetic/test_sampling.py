@@ -14,7 +14,7 @@ from advnets.data.synthetic.gaussian import Gaussian, Uniform
 from advnets.data.synthetic.kde import SmoothedPoints
 from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
 from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 SOME = np.random.default_rng(0).normal(size=(40, 2))
 CASES: list[tuple[Synthetic, float]] = [
@@ -37,7 +37,7 @@ CASES: list[tuple[Synthetic, float]] = [
     (SmoothedPoints(centres=SOME[:, :1]), 2.5),
     (SmoothedPoints(centres=SOME), 2.5),
 ]
-NOISE = Noise(3).under("train")
+NOISE = RNG(3).under("train")
 N = 100_000
 BINS = 20
 

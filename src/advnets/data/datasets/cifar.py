@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from advnets.data.dataset import Pictures, Splits, hold_out_last
+from advnets.data.dataset import ArraySplit, Splits, hold_out_last
 from advnets.data.datasets.safe_pickle import read_pickle
 from advnets.data.places import fetch_command, listed
 from advnets.errors import DataError
@@ -207,7 +207,7 @@ def _open(folder: Path, name: str, versions: Sequence[Version], kind: Labelling)
     return Splits(name, *hold_out_last(train, _VALID), test, classes=classes)
 
 
-def _read(paths: Sequence[Path], version: Version, kind: Labelling, records: int) -> Pictures:
+def _read(paths: Sequence[Path], version: Version, kind: Labelling, records: int) -> ArraySplit:
     images = np.empty((len(paths), records, *_SHAPE), np.uint8)
     labels = np.empty((len(paths), records), np.int64)
     for i, path in enumerate(paths):
@@ -217,7 +217,7 @@ def _read(paths: Sequence[Path], version: Version, kind: Labelling, records: int
             content = _content(path, records * (version.per_record + _PIXELS))
             pixels, labels[i] = parse_records(content, path, kind, version.per_record, records)
         images[i] = pixels.reshape(-1, *_SHAPE)
-    return Pictures(images.reshape(-1, *_SHAPE), labels.reshape(-1))
+    return ArraySplit(images.reshape(-1, *_SHAPE), labels.reshape(-1))
 
 
 def _content(path: Path, expected: int) -> bytes:

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from advnets.data.dataset import Pictures, Splits
+from advnets.data.dataset import ArraySplit, Splits
 from advnets.errors import require
 
 _WHITE = 16
@@ -23,7 +23,7 @@ def open_digits() -> Splits:
     """
     bunch = require("sklearn.datasets", "digits").load_digits()
     images = np.ascontiguousarray(bunch.images[:, None].astype(np.uint8))
-    pictures = Pictures(images, bunch.target.astype(np.int64), _WHITE)
+    pictures = ArraySplit(images, bunch.target.astype(np.int64), _WHITE)
     n = len(pictures)
     bounds = (0, n - _VALID - _TEST, n - _TEST, n)
     train, valid, test = (pictures.part(slice(a, b)) for a, b in pairwise(bounds))

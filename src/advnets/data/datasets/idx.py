@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from advnets.data.dataset import Pictures, Splits, hold_out_last, numbered_classes
+from advnets.data.dataset import ArraySplit, Splits, hold_out_last, numbered_classes
 from advnets.data.datasets.limits import MIB, RATIO, Readable, is_bomb, is_shape, read_up_to
 from advnets.data.places import first_existing
 from advnets.data.reading import opened
@@ -126,7 +126,7 @@ def find_idx(folder: Path, name: str) -> Path | None:
 
 def read_pictures(
     images: Path, labels: Path | None, md5s: tuple[str | None, str | None] = (None, None)
-) -> Pictures:
+) -> ArraySplit:
     """Read grey pictures and, where there is such a file, their labels.
 
     Raises:
@@ -137,17 +137,17 @@ def read_pictures(
         raise DataError(f"{images} holds no pictures; put the right file there")
     pictures = np.ascontiguousarray(values[:, None])
     if labels is None:
-        return Pictures(pictures)
+        return ArraySplit(pictures)
     classes = read_idx(labels, 1, md5s[1])
     if len(classes) != len(pictures):
         raise DataError(
             f"{labels} holds {len(classes):,} labels, but {images} holds {len(pictures):,} "
             f"pictures; bring both from the same set"
         )
-    return Pictures(pictures, classes.astype(np.int64))
+    return ArraySplit(pictures, classes.astype(np.int64))
 
 
-def hold_out_sixth(pictures: Pictures) -> tuple[Pictures, Pictures | None]:
+def hold_out_sixth(pictures: ArraySplit) -> tuple[ArraySplit, ArraySplit | None]:
     """The pictures but the last sixth, and that sixth: 10,000 of MNIST's 60,000, for validation."""
     return hold_out_last(pictures, len(pictures) // _HELD_OUT)
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from advnets.data.dataset import Pictures, Splits
+from advnets.data.dataset import ArraySplit, Splits
 from advnets.data.datasets.idx import find_idx, hold_out_sixth, read_pictures, unpacked_md5
 from advnets.data.places import fetch_command, listed
 from advnets.data.reading import opened
@@ -54,7 +54,7 @@ class EMNIST:
 
 
 @dataclass(frozen=True)
-class Kin:
+class MNISTVariant:
     """A set in MNIST's shape: its names, its files (images, labels), and what is known of them.
 
     `unpacked` are MD5s of unpacked files; `first_label` is what its labels begin at; `upright` says
@@ -97,7 +97,7 @@ def open_mnist(folders: Sequence[Path]) -> Splits:
     Raises:
         DataError: a file is in none of the folders, is broken, or is not MNIST's.
     """
-    return _open(Kin("MNIST", "mnist", _DIGITS, unpacked=MD5), folders)
+    return _open(MNISTVariant("MNIST", "mnist", _DIGITS, unpacked=MD5), folders)
 
 
 def open_fashion_mnist(folders: Sequence[Path]) -> Splits:
@@ -106,7 +106,7 @@ def open_fashion_mnist(folders: Sequence[Path]) -> Splits:
     Raises:
         DataError: a file is in none of the folders, is broken, or is another set's.
     """
-    return _open(Kin("Fashion-MNIST", "fashion-mnist", _FASHION), folders)
+    return _open(MNISTVariant("Fashion-MNIST", "fashion-mnist", _FASHION), folders)
 
 
 def open_kmnist(folders: Sequence[Path]) -> Splits:
@@ -115,7 +115,7 @@ def open_kmnist(folders: Sequence[Path]) -> Splits:
     Raises:
         DataError: a file is in none of the folders, is broken, or is another set's.
     """
-    return _open(Kin("KMNIST", "kmnist", _KUZUSHIJI), folders)
+    return _open(MNISTVariant("KMNIST", "kmnist", _KUZUSHIJI), folders)
 
 
 def open_emnist(options: EMNIST, folders: Sequence[Path]) -> Splits:
@@ -131,7 +131,7 @@ def open_emnist(options: EMNIST, folders: Sequence[Path]) -> Splits:
         (f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte")
         for stem in (f"emnist-{options.split}-{part}" for part in ("train", "test"))
     )
-    kin = Kin(
+    kin = MNISTVariant(
         "EMNIST",
         "emnist",
         _EMNIST_CLASSES[options.split],
@@ -143,7 +143,7 @@ def open_emnist(options: EMNIST, folders: Sequence[Path]) -> Splits:
     return _open(kin, [place for folder in folders for place in (folder, folder / "gzip")])
 
 
-def _open(kin: Kin, folders: Sequence[Path]) -> Splits:
+def _open(kin: MNISTVariant, folders: Sequence[Path]) -> Splits:
     found = {name: _find(folders, name) for name in (*kin.train, *kin.test)}
     if absent := [name for name, path in found.items() if path is None]:
         raise DataError(
@@ -158,7 +158,7 @@ def _open(kin: Kin, folders: Sequence[Path]) -> Splits:
     return Splits(kin.name, *hold_out_sixth(train), test, classes=kin.classes)
 
 
-def _read(kin: Kin, images: str, labels: str, files: Mapping[str, Path]) -> Pictures:
+def _read(kin: MNISTVariant, images: str, labels: str, files: Mapping[str, Path]) -> ArraySplit:
     md5s = kin.unpacked.get(images), kin.unpacked.get(labels)
     pictures = read_pictures(files[images], files[labels], md5s)
     classes = np.asarray(pictures.labels) - kin.first_label
@@ -174,7 +174,7 @@ def _read(kin: Kin, images: str, labels: str, files: Mapping[str, Path]) -> Pict
     return replace(pictures, labels=classes)
 
 
-def _refuse_others(kin: Kin, path: Path) -> None:
+def _refuse_others(kin: MNISTVariant, path: Path) -> None:
     """Refuse a file of labels that is known as another set's: all go by the same names."""
     name = path.name.removesuffix(".gz")
     own = {"fashion-mnist": FASHION_MD5, "kmnist": KMNIST_MD5}

@@ -17,9 +17,9 @@ from jaxtyping import Int32, Int64
 from torch import Tensor
 
 from advnets.config import at_least, check
-from advnets.data.dataset import Gather, Part, Pictures, Shape, Splits, Which
+from advnets.data.dataset import ArraySplit, Gather, Part, Shape, Splits, Which
 from advnets.data.datasets.mnist import open_mnist
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 _VALID, _TEST = 10_000, 26_000
 _MOST = 10_000_000
@@ -48,7 +48,7 @@ class Stacked:
     blue channel, and the label 100 r + 10 g + b of theirs.
     """
 
-    def __init__(self, grey: Pictures, numbers: Int32[np.ndarray, "n 3"]) -> None:
+    def __init__(self, grey: ArraySplit, numbers: Int32[np.ndarray, "n 3"]) -> None:
         if grey.labels is None:
             raise ValueError("what is stacked needs labels")
         self._grey, self.numbers = grey, numbers
@@ -81,7 +81,7 @@ class Stacked:
         """Pictures by number, gathered where the grey ones lie."""
         grey, numbers = self._grey.on(device), torch.from_numpy(self.numbers)
 
-        def gather(rows: Int64[Tensor, " rows"], noise: Noise) -> Tensor:
+        def gather(rows: Int64[Tensor, " rows"], noise: RNG) -> Tensor:
             chosen = numbers.index_select(0, rows).long()
             return grey(chosen.reshape(-1), noise).reshape(-1, *self.shape)
 
@@ -114,8 +114,8 @@ def open_stacked_mnist(options: StackedMNIST, folders: Sequence[Path]) -> Splits
 
 def stack(grey: object, n: int, seed: int, purpose: str) -> Part:
     """Stack n pictures of triples drawn under (seed, purpose), with replacement."""
-    assert isinstance(grey, Pictures)  # what open_mnist opens
+    assert isinstance(grey, ArraySplit)  # what open_mnist opens
     # Exact: uniform numbers are 24 bits over 2^24.
-    drawn = Noise(seed, purpose="stacked").uniform(purpose, n, 3).numpy()
+    drawn = RNG(seed, purpose="stacked").uniform(purpose, n, 3).numpy()
     numbers = (drawn * 2**24).astype(np.int64) * len(grey) >> 24
     return Stacked(grey, numbers.astype(np.int32))

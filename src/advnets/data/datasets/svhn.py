@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from advnets.data.dataset import Pictures, Splits
+from advnets.data.dataset import ArraySplit, Splits
 from advnets.data.datasets.idx import hold_out_sixth
 from advnets.data.datasets.mat import read_mat, whole_numbers
 from advnets.data.places import fetch_command, first_existing, listed
@@ -122,7 +122,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return images.transpose(3, 2, 0, 1), labels % 10
 
 
-def _pictures(parts: list[tuple[np.ndarray, np.ndarray]]) -> Pictures:
+def _pictures(parts: list[tuple[np.ndarray, np.ndarray]]) -> ArraySplit:
     """The parts one after the other, each let go once it is copied: the extra one has 1.6 GB."""
     labels = np.concatenate([labels for _, labels in parts])
     images = np.empty((len(labels), *parts[0][0].shape[1:]), np.uint8)
@@ -131,4 +131,4 @@ def _pictures(parts: list[tuple[np.ndarray, np.ndarray]]) -> Pictures:
         part, _ = parts.pop(0)
         images[first : first + len(part)] = part
         first += len(part)
-    return Pictures(images, labels)
+    return ArraySplit(images, labels)

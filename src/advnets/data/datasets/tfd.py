@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from advnets.config import at_least
-from advnets.data.dataset import HeldOut, Pictures, Splits
+from advnets.data.dataset import ArraySplit, HeldOut, Splits
 from advnets.data.datasets.mat import read_mat, whole_numbers
 from advnets.data.places import first_existing, listed
 from advnets.errors import DataError
@@ -85,12 +85,12 @@ def open_mat_layout(path: Path, options: Fold | None = None, name: str | None = 
             f"give one that it has"
         )
 
-    def part(chosen: np.ndarray) -> Pictures | None:
+    def part(chosen: np.ndarray) -> ArraySplit | None:
         if not chosen.any():
             return None
         labelled = bool((classes[chosen] >= 0).all())
         pixels = np.ascontiguousarray(images[chosen][:, None])
-        return Pictures(pixels, classes[chosen] if labelled else None)
+        return ArraySplit(pixels, classes[chosen] if labelled else None)
 
     fold = folds[:, number - 1]
     training = _training(fold)

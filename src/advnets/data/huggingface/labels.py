@@ -7,7 +7,7 @@ from typing import Any
 from unicodedata import normalize
 
 from advnets.data.huggingface.columns import Columns, check_label
-from advnets.data.image_folder.layout import NO_CLASS, Placing
+from advnets.data.image_folder.layout import NO_CLASS, SplitAssignment
 
 _TRAINING, _UNLABELED = ("", "train"), "unlabeled"
 _ENOUGH = 50
@@ -23,7 +23,7 @@ def place_rows(
     place: str,
     *,
     asked: bool,
-) -> Placing:
+) -> SplitAssignment:
     """Return the placing of rows by their names, splits and values of the label column.
 
     A value of -1, None or "" is no label. Training rows without one become unlabeled images; of
@@ -38,11 +38,11 @@ def place_rows(
     has_label = [value is not None and value != NO_CLASS and value != "" for value in values]
     labeled = {split for split, has in zip(splits, has_label, strict=True) if has}
     if labeled.isdisjoint(_TRAINING):
-        return Placing(tuple(splits), None, ())
+        return SplitAssignment(tuple(splits), None, ())
     names = _names(splits, values, has_label)
     count = sum(has and split in _TRAINING for split, has in zip(splits, has_label, strict=True))
     if not asked and count >= _ENOUGH and 2 * len(names) > count:
-        return Placing(tuple(splits), None, ())
+        return SplitAssignment(tuple(splits), None, ())
     own = {name: number for number, name in enumerate(names)}
     placed, labels = list(splits), [NO_CLASS] * len(rows)
     outside: dict[int, str] = {}
@@ -69,7 +69,7 @@ def place_rows(
         index = {number: i for i, number in enumerate(numbers)} | {NO_CLASS: NO_CLASS}
         classes, labels = tuple(map(str, numbers)), [index[number] for number in labels]
     notes = (f"{unlabeled:,} rows have no label and are unlabeled images",) if unlabeled else ()
-    return Placing(tuple(placed), tuple(labels), classes, outside, notes)
+    return SplitAssignment(tuple(placed), tuple(labels), classes, outside, notes)
 
 
 def _names(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from advnets.config import Data
-from advnets.data.dataset import Pictures, Splits
+from advnets.data.dataset import ArraySplit, Splits
 from advnets.data.huggingface.columns import Columns, Hub, find_columns, narrowed
 from advnets.data.huggingface.library import hushed, library, told
 from advnets.data.huggingface.shards import (
@@ -209,7 +209,7 @@ def _streamed(
     found: _Found, splits: Sequence[_Split], columns: Columns, frame: Frame, told_apart: str
 ) -> Splits:
     """The training split as a stream; of the others, the first pictures in memory."""
-    held: dict[str, Pictures] = {}
+    held: dict[str, ArraySplit] = {}
     train: HubStream | None = None
     for name, our, dataset in splits:
         length = found.rows.get(name)

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from advnets.data.dataset import Pictures, Shape
+from advnets.data.dataset import ArraySplit, Shape
 from advnets.data.huggingface.columns import KEY, Columns, check_label, content_of, leads_out
 from advnets.data.huggingface.library import library, reason
 from advnets.data.image_folder.decode import Frame, decode
 from advnets.errors import AdvnetsError, DataError, printable
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 BUFFER = 1000
 """Rows among which a pass is shuffled, besides the order of the shards."""
@@ -48,12 +48,12 @@ class HubStream:
     shape: Shape = field(init=False)
     _reported: set[bytes] = field(default_factory=set[bytes], init=False, repr=False)
     _counts: dict[tuple[int, int], int] = field(default_factory=dict[Any, int], init=False)
-    _begins: Pictures | None = field(default=None, init=False, repr=False)
+    _begins: ArraySplit | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         self.shape = (self.frame.channels, self.frame.height, self.frame.width)
 
-    def head(self, n: int) -> Pictures:
+    def head(self, n: int) -> ArraySplit:
         """The first whole pictures of the set, at most n, uncut ones cut about their centres.
 
         Raises:
@@ -66,7 +66,7 @@ class HubStream:
         if not found:
             raise DataError(f"{self.name} holds no picture that can be read; give another set")
         labels = [label for _, label in found if label is not None]
-        self._begins = Pictures(
+        self._begins = ArraySplit(
             np.stack([self._cut(picture, (0.5, 0.5)) for picture, _ in found]),
             np.array(labels, np.int64) if labels else None,
         )
@@ -176,7 +176,7 @@ class HubStream:
         """A picture in its own place and in those of broken ones before it."""
         picture, label = found
         for place in places:
-            noise = Noise(seed, step=epoch, purpose=f"window/{rank}", first_row=place)
+            noise = RNG(seed, step=epoch, purpose=f"window/{rank}", first_row=place)
             top, left = noise.uniform("window", 1, 2)[0].tolist()
             yield self._cut(picture, (top, left)), label
 

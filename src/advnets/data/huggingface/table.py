@@ -14,7 +14,7 @@ from advnets.data.huggingface.labels import place_rows
 from advnets.data.huggingface.library import hushed, library, reason, told
 from advnets.data.image_folder.files import Collection
 from advnets.data.places import cache_directory
-from advnets.data.skipped_file import Broken
+from advnets.data.skipped_file import SkippedFile
 from advnets.errors import DataError
 
 _SMALL = 1 << 20
@@ -62,14 +62,14 @@ def collect(
     keys: list[bytes] = []
     ours: list[str] = []
     values: list[Any] = []
-    broken: list[Broken] = []
+    broken: list[SkippedFile] = []
     for split, our, dataset in splits:
         table = tables[split] = _mapped(narrowed(dataset, columns, place))
         numbers: Any = range(len(table))
         if columns.key:
             bad = [i for i, key in enumerate(_values(table, "__key__")) if leads_out(str(key))]
             reason_out = "has a name that leads out of the archive"
-            broken += [Broken(_row(split, i), reason_out) for i in bad]
+            broken += [SkippedFile(_row(split, i), reason_out) for i in bad]
             numbers = sorted(set(numbers).difference(bad))
         keys += [_row(split, i).encode() for i in numbers]
         ours += [our] * len(numbers)

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from advnets.data.image_folder.decode import SUFFIXES, ending, is_picture_content, is_picture_name
-from advnets.data.image_folder.layout import Placing, placing
+from advnets.data.image_folder.layout import SplitAssignment, placing
 from advnets.data.image_folder.zip_names import is_folder, is_hidden, is_link, member_name
 from advnets.data.names import RUN_FILES
-from advnets.data.skipped_file import Broken
+from advnets.data.skipped_file import SkippedFile
 from advnets.errors import DataError, printable
 from advnets.files import open_regular_file, require_regular_file
 
@@ -64,11 +64,11 @@ class Collection:
     keys: tuple[bytes, ...]
     stamp: str
     size: int
-    placed: Placing | None = None
-    broken: tuple[Broken, ...] = ()
+    placed: SplitAssignment | None = None
+    broken: tuple[SkippedFile, ...] = ()
     others: Counter[str] = field(default_factory=Counter[str])
 
-    def placing(self, numbers: Sequence[int]) -> Placing:
+    def placing(self, numbers: Sequence[int]) -> SplitAssignment:
         """Return the split and class of some files, as if the others were not there."""
         if self.placed is not None:
             return self.placed.part(numbers)
@@ -135,7 +135,7 @@ def in_folder(root: Path, *, follow_links: bool = False) -> Collection:
     Hidden files are passed over. Symbolic links that lead out of the folder are named in `broken`,
     unless `follow_links`.
     """
-    broken: list[Broken] = []
+    broken: list[SkippedFile] = []
     others: Counter[str] = Counter()
     found = sorted(_walk(os.fsencode(root), broken, others, follow_links=follow_links))
     return Collection(
@@ -163,19 +163,21 @@ def in_zip(path: Path) -> Collection:
         raise DataError(
             f"{path} is no zip file that can be read ({error}); bring it anew"
         ) from None
-    broken: list[Broken] = []
+    broken: list[SkippedFile] = []
     others: Counter[str] = Counter()
     keys: list[bytes] = []
     for key, info in sorted(members.items(), key=lambda member: member[0]):
         name = key.decode("utf-8", "surrogateescape")
         if reason := _suspicious(name):
-            broken.append(Broken(shown(key), reason))
+            broken.append(SkippedFile(shown(key), reason))
         elif is_hidden(name):
             continue
         elif not is_picture_name(name) and not _begins_as_picture(archive, name, info):
             others[ending(name)] += 1
         elif is_link(info):
-            broken.append(Broken(shown(key), "is a link, which has no picture of its own in a zip"))
+            broken.append(
+                SkippedFile(shown(key), "is a link, which has no picture of its own in a zip")
+            )
         else:
             keys.append(key)
     return Collection(
@@ -202,7 +204,7 @@ def stamp_of(files: Iterable[File]) -> str:
 
 
 def _walk(
-    root: bytes, broken: list[Broken], others: Counter[str], *, follow_links: bool
+    root: bytes, broken: list[SkippedFile], others: Counter[str], *, follow_links: bool
 ) -> Iterator[File]:
     entered: dict[tuple[int, int], bytes] = {}
     real_root = os.path.realpath(root)
@@ -216,13 +218,17 @@ def _walk(
             place = (status.st_dev, status.st_ino)
             if place in entered:
                 first = shown(entered[place]) or "the folder itself"
-                broken.append(Broken(shown(inner), f"is a link to {first}, which is read already"))
+                broken.append(
+                    SkippedFile(shown(inner), f"is a link to {first}, which is read already")
+                )
                 continue
             entered[place] = inner
             with os.scandir(folder) as scanned:
                 entries = list(scanned)
                 if {entry.name for entry in entries} >= _RUN_FILES:
-                    broken.append(Broken(shown(inner) or ".", "is a run directory, full of plots"))
+                    broken.append(
+                        SkippedFile(shown(inner) or ".", "is a run directory, full of plots")
+                    )
                     continue
                 for entry in entries:
                     own = entry.name
@@ -235,7 +241,7 @@ def _walk(
                         status = entry.stat(follow_symlinks=False)
                         yield name, status.st_size, status.st_mtime_ns
                     elif why := _refused_link(entry, real_root, follow_links=follow_links):
-                        broken.append(Broken(shown(name), why))
+                        broken.append(SkippedFile(shown(name), why))
                     elif _leads_to_folder(entry):
                         (linked if entry.is_symlink() else pending).append(name)
                     elif (file := _picture(entry, name, broken)) is not None:
@@ -244,7 +250,7 @@ def _walk(
                         others[ending(shown(name))] += 1
             linked.sort(reverse=True)
         except OSError as error:
-            broken.append(Broken(shown(inner) or ".", f"cannot be entered: {error.strerror}"))
+            broken.append(SkippedFile(shown(inner) or ".", f"cannot be entered: {error.strerror}"))
 
 
 def _refused_link(entry: os.DirEntry[bytes], root: bytes, *, follow_links: bool) -> str | None:
@@ -274,7 +280,7 @@ def _leads_to_folder(entry: os.DirEntry[bytes]) -> bool:
         return False
 
 
-def _picture(entry: os.DirEntry[bytes], name: bytes, broken: list[Broken]) -> File | None:
+def _picture(entry: os.DirEntry[bytes], name: bytes, broken: list[SkippedFile]) -> File | None:
     """The file, if it is taken for a picture: by its ending or, without one, by its content."""
     text = shown(entry.name)
     if not is_picture_name(text):
@@ -289,7 +295,7 @@ def _picture(entry: os.DirEntry[bytes], name: bytes, broken: list[Broken]) -> Fi
     try:
         status = entry.stat()
     except OSError:
-        broken.append(Broken(shown(name), "is a link to nowhere"))
+        broken.append(SkippedFile(shown(name), "is a link to nowhere"))
         return None
     return name, status.st_size, status.st_mtime_ns
 

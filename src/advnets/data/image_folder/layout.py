@@ -41,7 +41,7 @@ _NOT_IN_CLASS = "lies in no folder of a class, as others do; move it into one to
 
 
 @dataclass(frozen=True)
-class Placing:
+class SplitAssignment:
     """The split ("" where none is named) and the class (NO_CLASS for none) of each file.
 
     `labels` is None where no training file has a class. `outside` has the reasons, by the numbers
@@ -54,7 +54,7 @@ class Placing:
     outside: Mapping[int, str] = field(default_factory=dict[int, str])
     notes: tuple[str, ...] = ()
 
-    def part(self, numbers: Sequence[int]) -> Placing:
+    def part(self, numbers: Sequence[int]) -> SplitAssignment:
         """Return the placing of some of the files."""
         new = {number: i for i, number in enumerate(numbers)}
         return replace(
@@ -74,7 +74,7 @@ class _Place:
     below: Folder
 
 
-def placing(keys: Sequence[bytes]) -> Placing:
+def placing(keys: Sequence[bytes]) -> SplitAssignment:
     """Read splits and classes from names such as train/cat/1.png, cat/1.png or 1.png.
 
     A folder named after a split (train, val, test, unlabeled, and other spellings of them) is that
@@ -106,7 +106,7 @@ def placing(keys: Sequence[bytes]) -> Placing:
             outside[i] = _NOT_IN_CLASS
     labels = [numbers[classes[folder]] if folder in classes else NO_CLASS for folder in folders]
     notes = [f"the folder {_shown('/'.join(one))} is read as a class" for one in sorted(vehicles)]
-    return Placing(
+    return SplitAssignment(
         tuple([splits[folder] or "" for folder in folders]),
         tuple(labels) if numbers else None,
         tuple([_shown(name) for name in numbers]),

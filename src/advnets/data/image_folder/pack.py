@@ -25,7 +25,7 @@ from advnets.data.image_folder.splits import SPLITS, Dealt, dealt
 from advnets.data.image_folder.tasks import Append, Piece, Place
 from advnets.data.image_folder.unsupported_files import unused_lines
 from advnets.data.image_folder.workers import all_files
-from advnets.data.skipped_file import Broken
+from advnets.data.skipped_file import SkippedFile
 from advnets.errors import DataError, UsageError, WriteError
 from advnets.files import file_lock, flush, made_folder
 
@@ -74,7 +74,9 @@ def pack(
                 _keep_rows(folder, kept)
             if deal.labels is not None:
                 np.save(folder / LABELS, deal.labels)
-            left_out = [Broken(shown(collection.keys[i]), reason) for i, reason in reasons.items()]
+            left_out = [
+                SkippedFile(shown(collection.keys[i]), reason) for i, reason in reasons.items()
+            ]
             write_record(
                 folder,
                 frame,

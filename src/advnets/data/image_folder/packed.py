@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from advnets.data.dataset import Pictures, Splits
+from advnets.data.dataset import ArraySplit, Splits
 from advnets.data.image_folder.decode import Frame
 from advnets.data.image_folder.random_crop import Uncut
 from advnets.data.image_folder.splits import SPLITS
-from advnets.data.skipped_file import Broken
+from advnets.data.skipped_file import SkippedFile
 from advnets.errors import DataError, UsageError
 from advnets.files import open_regular_file, read_regular_file, write_json
 
@@ -49,7 +49,7 @@ def write_record(
     name: str,
     counts: Sequence[int],
     classes: Sequence[str],
-    broken: Sequence[Broken],
+    broken: Sequence[SkippedFile],
     unused: Mapping[str, int],
     notes: Sequence[str],
     identity: str,
@@ -137,7 +137,7 @@ def _splits(folder: Path, record: dict[str, Any]) -> Splits:
         train=train,
         valid=valid if len(valid) else None,
         test=test if len(test) else None,
-        broken=tuple(Broken(str(name), str(reason)) for name, reason in record["broken"]),
+        broken=tuple(SkippedFile(str(name), str(reason)) for name, reason in record["broken"]),
         classes=tuple(map(str, record["classes"])),
         unlabeled=unlabeled if len(unlabeled) else None,
         unused={str(kind): int(count) for kind, count in record["unused"].items()},
@@ -145,7 +145,7 @@ def _splits(folder: Path, record: dict[str, Any]) -> Splits:
     )
 
 
-def _parts(folder: Path, record: dict[str, Any]) -> list[Pictures | Uncut]:
+def _parts(folder: Path, record: dict[str, Any]) -> list[ArraySplit | Uncut]:
     """Return the pictures of each split, of which all but the first may be empty."""
     frame = Frame(**record["frame"])
     counts = [int(count) for count in record["counts"]]
@@ -162,7 +162,7 @@ def _parts(folder: Path, record: dict[str, Any]) -> list[Pictures | Uncut]:
     ]
 
 
-def _part(folder: Path, frame: Frame, rows: slice, digest: str | None) -> Pictures | Uncut:
+def _part(folder: Path, frame: Frame, rows: slice, digest: str | None) -> ArraySplit | Uncut:
     labels = None
     if (folder / LABELS).exists():
         labels = _array(folder / LABELS, np.int64, ())[rows]
@@ -171,7 +171,7 @@ def _part(folder: Path, frame: Frame, rows: slice, digest: str | None) -> Pictur
     shape = (frame.channels, frame.height, frame.width)
     if frame.crop != "random":
         images = _array(folder / IMAGES, np.uint8, shape)[rows]
-        return Pictures(images, _checked(labels, len(images)), known=digest)
+        return ArraySplit(images, _checked(labels, len(images)), known=digest)
     places = np.array(_array(folder / PLACES, np.int64, (3,)))
     values = np.memmap(folder / UNCUT, np.uint8, "c")
     ends = places[:, 0] + shape[0] * places[:, 1] * places[:, 2]

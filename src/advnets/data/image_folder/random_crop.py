@@ -11,7 +11,7 @@ from jaxtyping import Int64, UInt8
 from torch import Tensor
 
 from advnets.data.dataset import Gather, Shape, Which, home, tensor
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Uncut:
         """Pictures by number, each cut at random."""
         values = tensor(self.values).to(home(self.values.nbytes, device))
 
-        def gather(numbers: Int64[Tensor, " rows"], noise: Noise) -> UInt8[Tensor, "rows c h w"]:
+        def gather(numbers: Int64[Tensor, " rows"], noise: RNG) -> UInt8[Tensor, "rows c h w"]:
             places = self.places[numbers.numpy()]
             shares = noise.uniform("window", len(places), 2).numpy()
             corners = (shares * (self._rooms(places) + 1)).astype(np.int64)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from advnets.data.image_folder.files import shown
-from advnets.data.image_folder.layout import Placing
+from advnets.data.image_folder.layout import SplitAssignment
 
 SPLITS = ("train", "valid", "test", "unlabeled")
 RULE = 3
@@ -41,7 +41,7 @@ class Dealt:
         return tuple(np.bincount(self.splits, minlength=len(SPLITS)).tolist())
 
 
-def dealt(keys: Sequence[bytes], placing: Placing, contents: Sequence[bytes] = ()) -> Dealt:
+def dealt(keys: Sequence[bytes], placing: SplitAssignment, contents: Sequence[bytes] = ()) -> Dealt:
     """Deal pictures to splits, given their names, their placing and digests of their contents.
 
     Within a split they lie in the order of a hash of their names: as good as shuffled, and a

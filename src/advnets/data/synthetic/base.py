@@ -19,7 +19,7 @@ from jaxtyping import Float32, Float64, Int64
 from advnets.config import at_least, check
 from advnets.data.dataset import Axis, Origins
 from advnets.errors import UsageError
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 LOG_ROOT_TAU = 0.5 * math.log(2 * math.pi)
 """log √(2π)."""
@@ -59,12 +59,12 @@ class Synthetic(Draw, ABC):
         """Modes, numbered from 0; 1 where the distribution is not told apart into several."""
         return 1
 
-    def sample(self, n: int, noise: Noise) -> Float32[np.ndarray, "n dims"]:
+    def sample(self, n: int, noise: RNG) -> Float32[np.ndarray, "n dims"]:
         """Draw n points; the first ones do not depend on n."""
         return self.sample_with_modes(n, noise)[0]
 
     def sample_with_modes(
-        self, n: int, noise: Noise
+        self, n: int, noise: RNG
     ) -> tuple[Float32[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
         """Draw n points, and the number of the mode that each was drawn from."""
         points, modes = self._draw(n, noise)
@@ -154,7 +154,7 @@ class Synthetic(Draw, ABC):
 
     @abstractmethod
     def _draw(
-        self, n: int, noise: Noise
+        self, n: int, noise: RNG
     ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
         """Points and the numbers of their modes."""
 
@@ -187,18 +187,18 @@ def log_normal(z: np.ndarray, sd: float) -> np.ndarray:
     return -0.5 * z**2 - (LOG_ROOT_TAU + math.log(sd))
 
 
-def uniform(noise: Noise, purpose: str, n: int) -> Float64[np.ndarray, " n"]:
+def uniform(noise: RNG, purpose: str, n: int) -> Float64[np.ndarray, " n"]:
     """Uniform numbers in the open interval (0, 1), evenly in steps of 2^-48."""
     high, low = noise.uniform(purpose, n, 2).cpu().numpy().astype(np.float64).T
     return high + low * 2.0**-24 + 2.0**-49
 
 
-def normal(noise: Noise, purpose: str, n: int, dims: int) -> Float64[np.ndarray, "n dims"]:
+def normal(noise: RNG, purpose: str, n: int, dims: int) -> Float64[np.ndarray, "n dims"]:
     """Standard normal numbers."""
     return noise.normal(purpose, n, dims).cpu().numpy().astype(np.float64)
 
 
-def choose(noise: Noise, n: int, weights: Float64[np.ndarray, " modes"]) -> np.ndarray:
+def choose(noise: RNG, n: int, weights: Float64[np.ndarray, " modes"]) -> np.ndarray:
     """Numbers of modes, int64, drawn by their weights."""
     edges = np.cumsum(weights)
     chosen = np.searchsorted(edges, uniform(noise, "mode", n) * edges[-1], side="right")

@@ -21,7 +21,7 @@ from advnets.data.synthetic.base import (
     uniform,
 )
 from advnets.errors import UsageError
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 _RHO = 0.999999
 
@@ -75,7 +75,7 @@ class Gaussian(Synthetic):
         return term, self._independent(points)
 
     def _draw(
-        self, n: int, noise: Noise
+        self, n: int, noise: RNG
     ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
         z = normal(noise, "point", n, self.dims)
         if self.dims == 2:
@@ -128,7 +128,7 @@ class Uniform(Synthetic):
         return np.where(within, -np.log(high - low).sum(), -math.inf)[:, None]
 
     def _draw(
-        self, n: int, noise: Noise
+        self, n: int, noise: RNG
     ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
         low, high = self._box()
         share = np.stack([uniform(noise, f"axis {axis}", n) for axis in range(self.dims)], axis=1)

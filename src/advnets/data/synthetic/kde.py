@@ -17,7 +17,7 @@ from advnets.data.synthetic.mixtures import Components, NormalMixture
 from advnets.data.synthetic.open import open_distribution
 from advnets.data.synthetic.table import SUFFIXES, read_table
 from advnets.errors import UsageError
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 _SHARE = 0.05
 _LEAST = 1e-30  # less is lost in float32
@@ -83,7 +83,7 @@ class SmoothedPoints(NormalMixture):
         return len(self.centres)
 
     def _draw(
-        self, n: int, noise: Noise
+        self, n: int, noise: RNG
     ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
         points, chosen = super()._draw(n, noise)
         return points, np.zeros_like(chosen)

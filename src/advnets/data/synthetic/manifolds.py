@@ -23,7 +23,7 @@ from advnets.data.synthetic.base import (
     uniform,
 )
 from advnets.errors import UsageError
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 _MANY = 100
 _CORE = 1e-6  # in standard deviations, see `Spiral`
@@ -125,7 +125,7 @@ class Spiral(Synthetic):
         return term // (2 * self._windings), np.stack([t / self._span, z], axis=1)
 
     def _draw(
-        self, n: int, noise: Noise
+        self, n: int, noise: RNG
     ) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
         arm = choose(noise, n, equal(self.arms))
         t = self._span * uniform(noise, "angle", n)
@@ -188,7 +188,7 @@ class Moons(Synthetic):
         return rho, np.mod(angle, math.pi), (s - 1) / self.sd
 
     def _draw(
-        self, n: int, noise: Noise
+        self, n: int, noise: RNG
     ) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
         moon = choose(noise, n, equal(2))
         s = 1 + self.sd * normal(noise, "radius", n, 1)[:, 0]
@@ -260,7 +260,7 @@ class Pinwheel(Synthetic):
         return term, self._straight(points, self._turn(points), term)
 
     def _draw(
-        self, n: int, noise: Noise
+        self, n: int, noise: RNG
     ) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
         blade = choose(noise, n, equal(self.blades))
         z = normal(noise, "point", n, 2) * (self.length, self.width) + (self.radius, 0.0)

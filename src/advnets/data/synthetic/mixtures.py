@@ -23,7 +23,7 @@ from advnets.data.synthetic.base import (
 )
 from advnets.data.synthetic.gaussian import for_each
 from advnets.errors import UsageError
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 _MODES = 10_000
 _SIDE = 100
@@ -79,7 +79,7 @@ class NormalMixture(Synthetic):
         return square
 
     def _draw(
-        self, n: int, noise: Noise
+        self, n: int, noise: RNG
     ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
         centres, sds, weights = self.components()
         modes = choose(noise, n, weights)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from advnets.data.dataset import Pictures, Splits
+from advnets.data.dataset import ArraySplit, Splits
 from advnets.data.synthetic.base import Synthetic
 from advnets.data.synthetic.gaussian import Gaussian, Uniform
 from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
 from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
-from advnets.rng import Noise
+from advnets.rng import RNG
 
 HELD_OUT = 10_000
 """Points for validation, and as many for the test."""
@@ -33,7 +33,7 @@ def open_distribution(name: str, distribution: Synthetic) -> Splits:
     Points are pictures of shape (dims, 1, 1) with white 1, labelled with their mode where there are
     several. They hang on the distribution and its own `seed` alone, so every run sees the same.
     """
-    noise = Noise(distribution.seed)
+    noise = RNG(distribution.seed)
     counts = {"train": distribution.n, "valid": HELD_OUT, "test": HELD_OUT}
     train, valid, test = (
         _pictures(distribution, count, noise.under(split)) for split, count in counts.items()
@@ -43,7 +43,7 @@ def open_distribution(name: str, distribution: Synthetic) -> Splits:
     return Splits(name, train, valid, test, classes=classes, distribution=distribution)
 
 
-def _pictures(distribution: Synthetic, count: int, noise: Noise) -> Pictures:
+def _pictures(distribution: Synthetic, count: int, noise: RNG) -> ArraySplit:
     points, modes = distribution.sample_with_modes(count, noise)
     images = np.ascontiguousarray(points[:, :, None, None])
-    return Pictures(images, modes if distribution.mode_count > 1 else None, white=1)
+    return ArraySplit(images, modes if distribution.mode_count > 1 else None, white=1)
