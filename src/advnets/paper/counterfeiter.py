@@ -254,7 +254,7 @@ def _curves(setting: Setting, digits: Tale, line: Tale) -> Picture:
 
 def _draw(axes: Axes, told: Tale, title: str, unit: str) -> None:
     dress(axes, title, unit, x="rounds")
-    level(axes, 50, "a coin")
+    level(axes, 50.0, "a coin")
     x = [score.round for score in told.scores]
     for values, label, colour, width in (
         ([score.caught for score in told.scores], "counterfeits caught", LIGHT.fake, 0.9),
