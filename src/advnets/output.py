@@ -97,8 +97,10 @@ class _StandardStream(TolerantStream):
         with suppress(OSError, ValueError):  # a stream that is closed has no descriptor
             descriptor = self.stream.fileno()
             null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, descriptor)
-            os.close(null)
+            try:
+                os.dup2(null, descriptor)
+            finally:
+                os.close(null)
 
 
 def tolerant(stream: TextStream) -> TolerantStream:

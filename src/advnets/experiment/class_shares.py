@@ -72,7 +72,7 @@ class ClassShares:
 
 
 Labels = Tensor | ClassShares
-"""What classes samples are of: the class index of each, or shares from which they are drawn."""
+"""Classes of samples: the class index of each, or the frequencies with which they are drawn."""
 
 
 def check_labels(labels: Tensor, n: int, classes: int) -> None:

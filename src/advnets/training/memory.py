@@ -1,4 +1,4 @@
-"""How much memory there is, and what it means to run out of it: one sentence, and no kill."""
+"""Available memory, limits on it, and errors in one sentence where it runs out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from advnets.errors import AdvnetsError, OutOfMemoryError, UsageError
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in which the system counts a process's peak memory: macOS counts bytes, Linux KiB."""
 _STACK_BYTES = 8 << 20
-"""What a thread claims for its stack, of which it uses little."""
+"""Bytes of address space that a thread claims for its stack."""
 _EXHAUSTED = re.compile(
     r"can't allocate memory|out of memory|not enough memory|std::bad_alloc|memory object"
     r"|Storage size calculation overflowed|storage size.*overflow",

@@ -36,7 +36,7 @@ _BYSTANDERS = ("thumbs.db", "desktop.ini")
 _STAGING = ".samples."
 _STALE_SECONDS = 3600
 _MOST_COMPRESSION = 20
-"""How many bytes of samples a byte of a file holds at most, unless they are all alike."""
+"""Largest compression ratio of samples that are not all alike."""
 
 
 def form_of(out: Path) -> Form:
