@@ -19,7 +19,8 @@ from advnets.presets import PRESETS, is_place
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 GUIDES = [DOCS / "guide.md", DOCS / "guide.ko.md"]
-PAGES = [*sorted(DOCS.glob("*.md")), ROOT / "README.md"]
+PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"]
+PAGE_IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
 PICTURE_BYTES = {".png": 150_000, ".gif": 500_000}
 
@@ -45,10 +46,15 @@ def formulas(text: str) -> list[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """Arguments of every advnets command of a page, between backticks or on a line of code."""
+    """Return the arguments of every advnets command of a page, and of every training of a sweep.
+
+    Commands stand between backticks or on a line of code.
+    """
     text = re.sub(r" *\\\n\s+", " ", text)
     typed = re.findall(r"`advnets ([^`\n]+)`", text)
     typed += re.findall(r"^    (?:\.venv/bin/)?advnets (.+)$", text, re.MULTILINE)
+    swept = re.findall(r"^    python scripts/seeds\.py .+ -- (.+)$", text, re.MULTILINE)
+    typed += [f"train {line.replace('{seed}', '0')}" for line in swept]
     given = (shlex.split(line, comments=True) for line in typed if not TEMPLATE.search(line))
     return [arguments for arguments in given if not NAMES.issuperset(arguments)]
 
@@ -59,11 +65,17 @@ def parts(text: str) -> set[str]:
     return {name for names in lists for name in names.split(",")} - {"list"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
 def test_every_link_to_a_file_leads_there(page: Path):
     for target in LINK.findall(page.read_text("utf-8")):
         if not target.startswith(("http", "#")):
             assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
+
+
+def test_the_index_of_results_lists_every_page():
+    linked = LINK.findall((DOCS / "results" / "README.md").read_text("utf-8"))
+    pages = {page.name for page in (DOCS / "results").glob("*.md")} - {"README.md"}
+    assert pages == {target for target in linked if target in pages}
 
 
 def test_every_picture_is_shown_and_small():
@@ -78,10 +90,10 @@ def test_every_picture_is_shown_and_small():
         assert path.stat().st_size <= PICTURE_BYTES[path.suffix], path
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
 def test_every_command_is_one(page: Path, tmp_path, monkeypatch):
     given = commands(page.read_text("utf-8"))
-    assert given
+    assert given or page.parent.name == "results"  # some results come from scripts alone
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for arguments in given:

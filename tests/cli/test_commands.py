@@ -47,7 +47,7 @@ def test_presets_are_listed(said):
         "modern-stacked": "Stacked MNIST, 1,000 modes, by the same; an hour and a half.",
         "modern-cifar": "CIFAR-10 by the same recipe, with residual nets; for a GPU.",
         "modern-residual": "The same with residual nets (--data PATH or cifar10); for a GPU.",
-        "modern-ring": "The recipe on a ring of 8 modes, tuned to that fineness (docs/results.md).",
+        "modern-ring": "The recipe on a ring of 8 modes, tuned to that fineness (docs/results).",
         "modern-grid": "The same on a grid of 25 modes.",
     }
     told = "".join(f"{name.ljust(23)}  {about}\n" for name, about in listed.items())

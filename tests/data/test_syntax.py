@@ -14,7 +14,7 @@ from advnets.data.huggingface.columns import Hub
 from advnets.data.registry import NAMED, open_source
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "src").rglob("*.py")]
+PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.py")]
 NAME = rf"(?:{'|'.join(NAMED)}|hf:[\w/-]+|[\w-]+\.(?:csv|npy|mat))"
 OPTIONS = r"[a-z_]+=[^\s,`\"')\\{<|]+"
 SOURCE = re.compile(rf"(?<![\w./-])({NAME}):({OPTIONS}(?:,{OPTIONS})*)")

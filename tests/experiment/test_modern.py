@@ -19,7 +19,7 @@ from advnets.training.step import play_round
 NAMES = [name for name in presets.PRESETS if name.startswith("modern")]
 POINT_SETS = ("modern-ring", "modern-grid")
 OWN_RATES = (*POINT_SETS, "modern-mnist", "modern-stacked")
-"""Whose rates and penalties are those that were measured here (LOG.md, docs/results.md)."""
+"""Whose rates and penalties are those that were measured here (LOG.md, docs/results)."""
 SHAPES = {"modern-mnist": (1, 28, 28), "modern-cifar": (3, 32, 32), "modern": (3, 64, 64)}
 
 

@@ -1,4 +1,4 @@
-"""The records that docs/results.md is made of."""
+"""The records that docs/results is made of."""
 
 from __future__ import annotations
 

@@ -193,7 +193,7 @@ SUPERVISED = replace(
     ),
 )
 
-# What is soonest good of all that scripts/coordination.py plays (docs/results.md).
+# What is soonest good of all that scripts/coordination.py plays (docs/results/time-to-quality.md).
 COORDINATED = replace(
     MLP,
     preset="coordinated-mnist",

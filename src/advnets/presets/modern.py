@@ -159,7 +159,7 @@ RESIDUAL = replace(
 
 # Modes a hundred times finer than the data are wide, and tuned to that fineness: 99 % of samples
 # lie within 3 σ of a mode, 93 to 95 % if modes are half as wide, 57 to 58 % if a quarter
-# (docs/results.md). What it took (LOG.md): components of z that lie apart, so that G need not
+# (docs/results/points.md). What it took (LOG.md): components of z that lie apart, so that G need not
 # bridge what is empty; waves, so that D sees what is fine; a D that lives to the end, and a G that
 # stands still by then, as the average of a G that moves is too narrow.
 _POINTS = Stage(
@@ -223,6 +223,6 @@ PRESETS = (
     Preset(STACKED, "Stacked MNIST, 1,000 modes, by the same; an hour and a half."),
     Preset(CIFAR, "CIFAR-10 by the same recipe, with residual nets; for a GPU."),
     Preset(RESIDUAL, "The same with residual nets (--data PATH or cifar10); for a GPU."),
-    Preset(RING, "The recipe on a ring of 8 modes, tuned to that fineness (docs/results.md)."),
+    Preset(RING, "The recipe on a ring of 8 modes, tuned to that fineness (docs/results)."),
     Preset(GRID, "The same on a grid of 25 modes."),
 )

@@ -48,7 +48,7 @@ MNIST = Config(
         replace(
             _published(MLPGenerator(), MaxoutDiscriminator(), lr=0.1, epochs=100),
             # 30 epochs, the shortest half-life whose Parzen score on validation digits reaches that
-            # of real digits (docs/results.md). The average changes nothing in the training.
+            # of real digits (docs/results/paper-mnist.md). The average changes nothing in the training.
             average_half_life=1_500_000,
         ),
     ),
