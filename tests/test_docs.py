@@ -65,11 +65,21 @@ def parts(text: str) -> set[str]:
     return {name for names in lists for name in names.split(",")} - {"list"}
 
 
+def anchors(text: str) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", FENCED.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
 def test_every_link_to_a_file_leads_there(page: Path):
     for target in LINK.findall(page.read_text("utf-8")):
-        if not target.startswith(("http", "#")):
-            assert (page.parent / target.partition("#")[0]).exists(), f"{page.name}: {target}"
+        if not target.startswith("http"):
+            name, _, anchor = target.partition("#")
+            path = page.parent / name if name else page
+            assert path.exists(), f"{page.name}: {target}"
+            if anchor:
+                assert anchor in anchors(path.read_text("utf-8")), f"{page.name}: {target}"
 
 
 def test_the_index_of_results_lists_every_page():
