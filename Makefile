@@ -12,7 +12,7 @@ demo: $(VENV)/.runtime
 	@echo
 	@echo "samples  runs/demo/samples/   report  runs/demo/report.html"
 	@echo "next, MNIST:      $(BIN)/advnets data fetch mnist && $(BIN)/advnets train paper-mnist"
-	@echo "next, your own:   $(BIN)/advnets train path/to/a/folder/of/pictures"
+	@echo "next, your own:   $(BIN)/advnets train path/to/a/folder/of/images"
 
 # A process for each core, each of one thread; a file is tested in one, as its tests share runs.
 # By their names: ordered by how many tests they have, the long ones would come last, and alone.
@@ -27,7 +27,7 @@ SOURCES ?= src/advnets/losses.py src/advnets/games/*.py src/advnets/training/*.p
 NUMBER ?= 100
 SEED ?= 0
 mutation: $(VENV)/.dev
-	$(BIN)/python scripts/mutation.py $(SOURCES) --number $(NUMBER) --seed $(SEED)
+	$(BIN)/python tools/mutation.py $(SOURCES) --number $(NUMBER) --seed $(SEED)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

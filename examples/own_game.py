@@ -6,24 +6,22 @@ from advnets.protocols import PhaseOutput
 
 
 def least_squares(logits, target):
-    """½ E(a - target)² (Mao et al. 2017): on pictures D's target is 1, on samples 0, G's is 1."""
+    """½ E(a - target)² (Mao et al. 2017): on images D's target is 1, on samples 0, G's is 1."""
     return 0.5 * (logits.float() - target).square().mean()
 
 
 class LeastSquares(GAN):
     """The plain game's phases and samples, another objective for each player."""
 
-    def discriminator(self, players, batch, noise):  # noqa: D102
-        fake = self.samples(players, batch, noise).detach()
-        real, fake = (self.logits(players, x, batch, noise) for x in (batch.pictures, fake))
+    def discriminator(self, players, batch, rng):  # noqa: D102
+        fake = self.samples(players, batch, rng).detach()
+        real, fake = (self.logits(players, x, batch, rng) for x in (batch.images, fake))
         loss = least_squares(real, 1) + least_squares(fake, 0)
         return PhaseOutput({"discriminator": loss}, {"a(x)": real.mean(), "a(G(z))": fake.mean()})
 
-    def generator(self, players, batch, noise):  # noqa: D102
-        fake = self.samples(players, batch, noise)
-        return PhaseOutput(
-            {"generator": least_squares(self.logits(players, fake, batch, noise), 1)}
-        )
+    def generator(self, players, batch, rng):  # noqa: D102
+        fake = self.samples(players, batch, rng)
+        return PhaseOutput({"generator": least_squares(self.logits(players, fake, batch, rng), 1)})
 
 
 game = LeastSquares(config.Game())

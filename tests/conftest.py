@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from advnets import cli, config, presets
-from advnets.console import Console
+from advnets import config, presets
+from advnets.cli.console import Console
+from advnets.cli.main import main
 
 # Two cores, and pytest's own work beside the nets': one thread is both fast and the same anywhere.
 torch.set_num_threads(1)
@@ -20,19 +21,19 @@ def tiny() -> config.Config:
     batch norm, momentum, a weight average, dropout."""
     stage = config.Stage(
         generator=config.MLPGenerator(
-            latent_dim=8, hidden=(16,), activations=("relu",), batch_norm=True
+            latent_dim=8, hidden_sizes=(16,), activations=("relu",), batch_norm=True
         ),
-        discriminator=config.MaxoutDiscriminator(units=(8,), pieces=2, init_range=0.05),
+        discriminator=config.MaxoutDiscriminator(hidden_sizes=(8,), pieces=2, init_range=0.05),
         generator_optimizer=config.Adam(),
         discriminator_optimizer=config.SGD(lr=0.05),
         steps=60,
-        average_half_life=300,
+        ema_half_life=300,
     )
     return replace(
-        presets.named("digits"),
+        presets.get_preset("digits"),
         data=config.Data(source="digits", batch_size=20),
         stages=(stage,),
-        ticks=config.Ticks(log=10, samples=30, checkpoint=20),
+        intervals=config.Intervals(log_every=10, sample_every=30, checkpoint_every=20),
         runtime=config.Runtime(device="cpu", precision="float32", threads=1),
     )
 
@@ -50,7 +51,7 @@ def said(capsys):
     def run(*arguments):
         capsys.readouterr()
         try:
-            code = cli.main([str(argument) for argument in arguments])
+            code = main([str(argument) for argument in arguments])
         except SystemExit as exit_:
             code = exit_.code or 0
         printed = capsys.readouterr()
@@ -68,7 +69,7 @@ def drawn() -> None:
 def spared(request, monkeypatch) -> None:
     """Not of those that are made once for a file."""
     if "drawn" not in request.fixturenames:
-        monkeypatch.setattr("advnets.views.report.training_curves", lambda *_, **__: b"")
+        monkeypatch.setattr("advnets.report.run_report.training_curves", lambda *_, **__: b"")
 
 
 @pytest.fixture(autouse=True)

@@ -68,7 +68,7 @@ def test_neither_import_nor_help_loads_what_is_heavy():
     asked = f"""
 import sys, atexit
 atexit.register(lambda: print(sorted({heavy} & set(sys.modules))))
-from advnets.cli import main
+from advnets.cli.main import main
 main(["train", "--help"])
 """
     assert run_python(asked).splitlines()[-1] == "[]"
@@ -97,10 +97,10 @@ def test_public_metrics():
         "frechet_standard_error",
         "inception_score",
         "kernel_distance",
-        "memorisation",
+        "memorization",
         "mixture_quality",
         "mode_coverage",
-        "nearest_neighbour_test",
+        "nearest_neighbor_test",
         "parzen_log_likelihood",
         "parzen_score",
         "prdc",

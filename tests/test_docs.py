@@ -1,4 +1,4 @@
-"""What is written agrees with what is there: pictures, links, commands, formulas, languages."""
+"""What is written agrees with what is there: images, links, commands, formulas, languages."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import latex2mathml.converter
 import pytest
 import torch
 
-from advnets.cli import parse, starting_point
-from advnets.commands import Train
-from advnets.experiment.metrics import LOOKING, METRICS
-from advnets.paper.registry import PARTS
-from advnets.presets import PRESETS, is_place
+from advnets.cli.commands import Train
+from advnets.cli.main import parse, starting_point
+from advnets.evaluation.registry import LOOKING, METRICS
+from advnets.paper.registry import SECTIONS
+from advnets.presets import PRESETS, is_game_spec
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -22,16 +22,27 @@ GUIDES = [DOCS / "guide.md", DOCS / "guide.ko.md"]
 PAGES = [*sorted(DOCS.rglob("*.md")), ROOT / "README.md"]
 PAGE_IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
 
-PICTURE_BYTES = {".png": 150_000, ".gif": 500_000}
+IMAGE_BYTES = {".png": 150_000, ".gif": 500_000}
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
-PICTURE = re.compile(r"!\[[^]]+\]\(([^)\s]+)\)")
+IMAGE = re.compile(r"!\[[^]]+\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DISPLAYED = re.compile(r"^\$\$\n(.*?)\n\$\$$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"\$([^$\n]+)\$")
 TEMPLATE = re.compile(r"[\[\]…]|\b(RUN|DIR|NAME|PATH|SOURCE|PRESET)\b")
 """What a command has where the reader is to put their own."""
-NAMES = {"train", "sample", "evaluate", "compare", "view", "data", "list", "fetch", "check", "pack"}
+NAMES = {
+    "train",
+    "sample",
+    "evaluate",
+    "compare",
+    "visualize",
+    "data",
+    "list",
+    "fetch",
+    "check",
+    "pack",
+}
 """Of commands that are spoken of, and not given."""
 
 
@@ -61,7 +72,7 @@ def commands(text: str) -> list[list[str]]:
 
 def parts(text: str) -> set[str]:
     """Parts of the paper that a page names."""
-    lists = [c[i + 1] for c in commands(text) for i, a in enumerate(c) if a == "--only"]
+    lists = [c[i + 1] for c in commands(text) for i, a in enumerate(c) if a == "--sections"]
     return {name for names in lists for name in names.split(",")} - {"list"}
 
 
@@ -88,16 +99,16 @@ def test_the_index_of_results_lists_every_page():
     assert pages == {target for target in linked if target in pages}
 
 
-def test_every_picture_is_shown_and_small():
+def test_every_image_is_shown_and_small():
     shown = {
         (page.parent / target).resolve()
         for page in PAGES
-        for target in PICTURE.findall(page.read_text("utf-8"))
+        for target in IMAGE.findall(page.read_text("utf-8"))
     }
-    there = {path.resolve() for path in (DOCS / "pictures").rglob("*") if path.is_file()}
+    there = {path.resolve() for path in (DOCS / "images").rglob("*") if path.is_file()}
     assert shown == there
     for path in there:
-        assert path.stat().st_size <= PICTURE_BYTES[path.suffix], path
+        assert path.stat().st_size <= IMAGE_BYTES[path.suffix], path
 
 
 @pytest.mark.parametrize("page", PAGES, ids=PAGE_IDS)
@@ -110,14 +121,14 @@ def test_every_command_is_one(page: Path, tmp_path, monkeypatch):
         begins_with = [name for name in arguments[1:2] if arguments[0] == "train"]
         if "--resume" in arguments or "--tyro-print-completion" in arguments:
             continue  # of a run that is not here; not ours
-        if begins_with and begins_with[0] not in PRESETS and not is_place(begins_with[0]):
+        if begins_with and begins_with[0] not in PRESETS and not is_game_spec(begins_with[0]):
             Path(begins_with[0]).mkdir(parents=True, exist_ok=True)
         parse(arguments, Train.defaults(*starting_point(arguments)))  # exits if it cannot
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda page: page.name)
 def test_the_guides_name_every_part_of_the_paper(guide: Path):
-    assert set(PARTS) == parts(guide.read_text("utf-8"))
+    assert set(SECTIONS) == parts(guide.read_text("utf-8"))
 
 
 def test_every_metric_is_named_where_one_looks_for_them():
@@ -133,12 +144,12 @@ def test_every_metric_is_named_where_one_looks_for_them():
 
 
 def test_the_guides_are_built_alike():
-    """Same headings by level, formulas, pictures, tables, programs and commands, in one order."""
+    """Same headings by level, formulas, images, tables, programs and commands, in one order."""
     texts = [guide.read_text("utf-8") for guide in GUIDES]
     for pattern in (r"^(#+) ", r"^\|---.*$", r"^\d\. \*\*"):
         first, second = (re.findall(pattern, text, re.MULTILINE) for text in texts)
         assert first == second
-    for taken in (DISPLAYED.findall, PICTURE.findall, FENCED.findall, commands):
+    for taken in (DISPLAYED.findall, IMAGE.findall, FENCED.findall, commands):
         first, second = (taken(text) for text in texts)
         assert first == second
     first, second = (set(INLINE.findall(prose(text))) for text in texts)

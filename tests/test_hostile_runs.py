@@ -24,14 +24,21 @@ from advnets.errors import RunError, RunWarning
 from advnets.run_directory import RunDirectory
 from advnets.run_records import event_records
 
-QUICK = ("--steps", "4", "--threads", "1", "--ticks.log", "2", "--ticks.samples", "2")
-SMALL = ("--generator.hidden", "8", "--generator.activations", "relu", "--discriminator.units", "8")
+QUICK = ("--steps", "4", "--threads", "1", "--log-every", "2", "--sample-every", "2")
+SMALL = (
+    "--generator.hidden-sizes",
+    "8",
+    "--generator.activations",
+    "relu",
+    "--discriminator.hidden-sizes",
+    "8",
+)
 UNEXPECTED = 70
 
 COMMANDS = (
-    ("sample", "RUN", "--out", "SCRATCH/a.png", "--num", "2", "--overwrite"),
+    ("sample", "RUN", "--out", "SCRATCH/a.png", "--num-samples", "2", "--overwrite"),
     ("train", "--resume", "--out", "RUN", "--steps", "5"),
-    ("evaluate", "RUN", "--num", "20"),
+    ("evaluate", "RUN", "--num-samples", "20"),
     ("compare", "RUN", "WHOLE"),
 )
 """What looks at a run; `train` last writes its report."""
@@ -42,12 +49,12 @@ Change = Callable[[Path], object]
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    from advnets import cli
+    from advnets.cli.main import main
 
     run = tmp_path_factory.mktemp("whole") / "run"
-    flags = (*QUICK, *SMALL, "--ticks.checkpoint", "2", "--ticks.evaluate", "2")
-    assert cli.main(["train", "digits", "--out", str(run), *flags]) in (0, 3)
-    assert cli.main(["evaluate", str(run), "--num", "20"]) == 0
+    flags = (*QUICK, *SMALL, "--checkpoint-every", "2", "--eval-every", "2")
+    assert main(["train", "digits", "--out", str(run), *flags]) in (0, 3)
+    assert main(["evaluate", str(run), "--num-samples", "20"]) == 0
     return run
 
 
@@ -247,7 +254,7 @@ def test_odd_names_in_folders_are_none_of_a_run(looked_at, whole):
 @pytest.mark.parametrize("name", ["x" * 300, "x/" * 2500, "a\0b", "~nobody-of-that-name/run"])
 def test_paths_that_no_run_can_have(said, name, whole):
     begin = () if name[0] == "~" else (("train", "digits", "--out", "RUN"),)
-    for command in (*COMMANDS, ("view", "RUN", "samples"), *begin):
+    for command in (*COMMANDS, ("visualize", "RUN", "samples"), *begin):
         words = [{"RUN": name, "WHOLE": whole}.get(word, word) for word in command]
         code, _, err = said(*words, *(QUICK if "digits" in words else ()))
         assert code in (1, 2), err
@@ -401,7 +408,7 @@ def test_any_bytes(looked_at, whole, seed):
 
 
 def test_scores_of_odd_types_are_told_in_words(looked_at, whole):
-    """Two that chance found: a number of pictures that is a text, and one that is a list."""
+    """Two that chance found: a number of images that is a text, and one that is a list."""
     scores = json.loads((whole / "scores.json").read_text("utf-8"))
     first = [{**scores[0], "metric": "frechet"}, *scores[1:]]
     for key, new in (("n_real", "many"), ("n_fake", [[]]), ("seed", {}), ("keep", "half")):
@@ -422,13 +429,15 @@ def test_versions_that_a_config_claims_are_said(said, whole, tmp_path):
 
 def test_another_runs_checkpoint_is_refused(said, whole, tmp_path):
     """Of another seed, of the same names and shapes, whole."""
-    flags = (*QUICK, *SMALL, "--ticks.checkpoint", "2", "--ticks.evaluate", "2", "--seed", "1")
+    flags = (*QUICK, *SMALL, "--checkpoint-every", "2", "--eval-every", "2", "--seed", "1")
     assert said("train", "digits", "--out", tmp_path / "other", *flags)[0] in (0, 3)
     run = tmp_path / "run"
     shutil.copytree(whole, run)
     for step in (4, 2):
         file = RunDirectory(run).checkpoint_file(step)
         shutil.copy(RunDirectory(tmp_path / "other").checkpoint_file(step), file)
-        code, _, err = said("sample", run, "--out", tmp_path / "a.png", "--num", "2", "--overwrite")
+        code, _, err = said(
+            "sample", run, "--out", tmp_path / "a.png", "--num-samples", "2", "--overwrite"
+        )
         assert f"{file} is another run's" in err
         assert code == (0 if step == 4 else 1)

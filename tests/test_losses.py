@@ -9,28 +9,28 @@ from sklearn.metrics import mutual_info_score
 from advnets import losses
 from advnets.losses import (
     bernoulli_log_likelihood,
-    choice_loss,
     classification_loss,
     critic_generator_loss,
     discriminator_loss,
-    divergence_from_prior,
-    excess_slopes,
     feature_matching_loss,
     hinge_discriminator_loss,
+    input_gradients,
+    kl_to_standard_normal,
     least_squares_discriminator_loss,
     least_squares_generator_loss,
+    linearized_logits,
     minimax_generator_loss,
     mutual_information,
     non_saturating_generator_loss,
     normal_log_likelihood,
     posterior_log_density,
-    relative,
-    slopes,
-    squared_slopes,
-    to_first_order,
+    reinforce_loss,
+    relativistic_logits,
     value_function,
     value_terms,
     wasserstein_discriminator_loss,
+    wgan_gradient_penalty,
+    zero_centered_gradient_penalty,
 )
 
 LOGITS = torch.linspace(-8, 8, 41, dtype=torch.float32)
@@ -69,16 +69,18 @@ def test_value_and_gradient_are_those_of_the_written_formula(ours):
 def test_of_relative_logits_the_losses_are_those_of_pairs():
     """-log σ(a(x) - a(G(z))) for D, -log σ(a(G(z)) - a(x)) for G, in float64; log 2 if equal."""
     difference = REAL.double() - FAKE.double()
-    real, fake = relative(REAL, FAKE)
+    real, fake = relativistic_logits(REAL, FAKE)
     for ours, written in (
         (discriminator_loss(real, fake), -torch.log(torch.sigmoid(difference)).mean()),
         (non_saturating_generator_loss(fake), -torch.log(torch.sigmoid(-difference)).mean()),
     ):
         assert ours.item() == pytest.approx(written.item(), rel=1e-6)
-    real, fake = relative(REAL, REAL)
+    real, fake = relativistic_logits(REAL, REAL)
     assert discriminator_loss(real, fake).item() == pytest.approx(math.log(2))
-    # A level that D gives to all pictures alike says nothing of which is real.
-    torch.testing.assert_close(relative(REAL + 8, FAKE + 8), relative(REAL, FAKE))
+    # A level that D gives to all images alike says nothing of which is real.
+    torch.testing.assert_close(
+        relativistic_logits(REAL + 8, FAKE + 8), relativistic_logits(REAL, FAKE)
+    )
 
 
 def test_at_the_solution_the_value_is_minus_log_4():
@@ -123,16 +125,16 @@ LOSSES = {
     least_squares_generator_loss: (SHORT,),
     wasserstein_discriminator_loss: (SHORT, SHORT.square()),
     critic_generator_loss: (SHORT + SHORT.square(),),
-    relative: (SHORT, SHORT.square()),
-    squared_slopes: MANY[:1],
-    excess_slopes: MANY[:1],
+    relativistic_logits: (SHORT, SHORT.square()),
+    zero_centered_gradient_penalty: MANY[:1],
+    wgan_gradient_penalty: MANY[:1],
     normal_log_likelihood: (*MANY, 0.3),
     bernoulli_log_likelihood: (MANY[0].sigmoid(), MANY[1]),
-    divergence_from_prior: MANY,
+    kl_to_standard_normal: MANY,
     posterior_log_density: (*MANY, MANY[0].cos()),
     classification_loss: (MANY[0], torch.arange(6) % 4),
     mutual_information: MANY,
-    choice_loss: (SHORT, SHORT.flip(0) - 4),
+    reinforce_loss: (SHORT, SHORT.flip(0) - 4),
     feature_matching_loss: MANY,
 }
 """Every function of `objectives` that is a loss or a part of one, with arguments for it."""
@@ -145,7 +147,7 @@ def test_the_table_of_losses_is_whole():
         for value in vars(losses).values()
         if callable(value) and getattr(value, "__module__", "") == losses.__name__
     }
-    assert own == set(LOSSES) | {slopes, to_first_order}
+    assert own == set(LOSSES) | {input_gradients, linearized_logits}
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
@@ -183,9 +185,9 @@ def test_likelihoods_and_densities_are_those_of_torchs_distributions():
     bits = (x > 0).float()
     bernoulli = torch.distributions.Bernoulli(logits=mean).log_prob(bits).sum((1, 2, 3))
     torch.testing.assert_close(bernoulli_log_likelihood(bits, mean), bernoulli)
-    p, grey = mean.sigmoid(), x.sigmoid()
-    between = (grey * p.log() + (1 - grey) * (1 - p).log()).sum((1, 2, 3))
-    torch.testing.assert_close(bernoulli_log_likelihood(grey, mean), between)
+    p, gray = mean.sigmoid(), x.sigmoid()
+    between = (gray * p.log() + (1 - gray) * (1 - p).log()).sum((1, 2, 3))
+    torch.testing.assert_close(bernoulli_log_likelihood(gray, mean), between)
 
 
 def test_divergence_and_density_of_posteriors_are_those_of_torchs_distributions():
@@ -194,7 +196,7 @@ def test_divergence_and_density_of_posteriors_are_those_of_torchs_distributions(
     posterior = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
     prior = torch.distributions.Normal(torch.zeros(5, 4), torch.ones(5, 4))
     expected = torch.distributions.kl_divergence(posterior, prior).sum(1)
-    torch.testing.assert_close(divergence_from_prior(mean, log_variance), expected)
+    torch.testing.assert_close(kl_to_standard_normal(mean, log_variance), expected)
     density = posterior_log_density(z, mean, log_variance)
     torch.testing.assert_close(density, posterior.log_prob(z).sum(1))
 
@@ -203,7 +205,7 @@ def test_the_choices_of_logits_above_their_mean_become_more_probable():
     """dL/dlog p of each row is -(a - mean a) / n; the logits themselves get no gradient."""
     logits = torch.tensor([0.0, 1.0, 5.0], requires_grad=True)
     log_p = torch.tensor([-1.0, -2.0, -0.5], requires_grad=True)
-    loss = choice_loss(logits, log_p)
+    loss = reinforce_loss(logits, log_p)
     of_logits, of_p = torch.autograd.grad(loss, (logits, log_p), allow_unused=True)
     assert of_logits is None
     torch.testing.assert_close(of_p, torch.tensor([2.0, 1.0, -3.0]) / 3)
@@ -242,20 +244,20 @@ def test_losses_of_critics_are_their_written_formulas():
     assert critic_generator_loss(FAKE + 3).item() == pytest.approx(-3.0, rel=1e-6)
 
 
-def test_slopes_do_not_depend_on_where_a_picture_stands_in_its_batch():
+def test_slopes_do_not_depend_on_where_a_image_stands_in_its_batch():
     """Of a(x) = w · x, ‖w‖² and (‖w‖ - 1)², each once for each image."""
     w = torch.tensor([3.0, 4.0])
     x = torch.randn(7, 1, 1, 2, requires_grad=True)
-    steepness = slopes(x.flatten(1) @ w, x)
-    torch.testing.assert_close(squared_slopes(steepness), torch.full((7,), 25.0))
-    torch.testing.assert_close(excess_slopes(steepness), torch.full((7,), 16.0))
+    steepness = input_gradients(x.flatten(1) @ w, x)
+    torch.testing.assert_close(zero_centered_gradient_penalty(steepness), torch.full((7,), 25.0))
+    torch.testing.assert_close(wgan_gradient_penalty(steepness), torch.full((7,), 16.0))
 
 
 def test_mutual_information_is_that_of_the_joint_distribution():
     """Against scikit-learn's, of classes that are certain; and where nothing is shared, 0."""
     one, other = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 1, 2, 2, 0])
     certain = [1000.0 * torch.nn.functional.one_hot(some, 4) for some in (one, other)]
-    # Symmetric: each picture the other way round as well.
+    # Symmetric: each image the other way round as well.
     both = torch.cat((one, other)), torch.cat((other, one))
     expected = mutual_info_score(*(some.numpy() for some in both))
     assert mutual_information(*certain).item() == pytest.approx(expected)
@@ -274,11 +276,11 @@ def test_squared_slopes_are_those_of_a_quadratic():
     torch.manual_seed(0)
     a, b = torch.randn(6, 6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
     a, b = a + a.T, b.requires_grad_()
-    pictures = torch.randn(5, 1, 2, 3, dtype=torch.float64, requires_grad=True)
-    x = pictures.flatten(1)
+    images = torch.randn(5, 1, 2, 3, dtype=torch.float64, requires_grad=True)
+    x = images.flatten(1)
     logits = 0.5 * torch.einsum("ni,ij,nj->n", x, a, x) + x @ b
     expected = x @ a + b
-    squared = squared_slopes(slopes(logits, pictures))
+    squared = zero_centered_gradient_penalty(input_gradients(logits, images))
     torch.testing.assert_close(squared, expected.square().sum(1).float(), check_dtype=False)
     (gradient,) = torch.autograd.grad(0.5 * squared.sum(), b)
     torch.testing.assert_close(gradient, expected.sum(0), rtol=1e-5, atol=1e-5)
@@ -289,7 +291,7 @@ def test_to_first_order_value_and_gradient_in_x_are_those_of_the_logits():
     x = torch.randn(5, 2, 3, requires_grad=True)
     w = torch.randn(6, requires_grad=True)
     logits = torch.tanh(x.flatten(1) @ w)
-    linear = to_first_order(logits, x, slopes(logits, x))
+    linear = linearized_logits(logits, x, input_gradients(logits, x))
     assert torch.equal(linear, logits)
     losses = (torch.nn.functional.softplus(-some).mean() for some in (logits, linear))
     through, along = (torch.autograd.grad(loss, (x, w), allow_unused=True) for loss in losses)
@@ -354,11 +356,11 @@ def test_the_best_critic_of_slope_1_tells_the_wasserstein_distance():
     )
 
 
-def test_a_penalised_critic_is_a_little_steeper_than_1():
+def test_a_penalized_critic_is_a_little_steeper_than_1():
     """Of a(x) = -s x, -s W₁ + λ (s - 1)² is least at s = 1 + W₁ / 2λ."""
     x = torch.rand(50, 1, 1, 1, requires_grad=True)
     s = torch.tensor(1.5, requires_grad=True)
-    excess = excess_slopes(slopes(-s * x.flatten(), x))
+    excess = wgan_gradient_penalty(input_gradients(-s * x.flatten(), x))
     torch.testing.assert_close(excess, torch.full((50,), 0.25))
     distance, weight = 2.0, 2.0
     (slope,) = torch.autograd.grad(weight * excess.mean() - s * distance, s)
@@ -368,7 +370,7 @@ def test_a_penalised_critic_is_a_little_steeper_than_1():
 def test_a_flat_critic_has_a_finite_penalty():
     x = torch.rand(3, 1, 1, 2, requires_grad=True)
     w = torch.zeros(2, requires_grad=True)
-    excess = excess_slopes(slopes(x.flatten(1) @ w, x))
+    excess = wgan_gradient_penalty(input_gradients(x.flatten(1) @ w, x))
     torch.testing.assert_close(excess, torch.ones(3))
     (gradient,) = torch.autograd.grad(excess.mean(), w)
     assert torch.isfinite(gradient).all()

@@ -8,12 +8,12 @@ from torch import nn
 
 from advnets import config, presets
 from advnets.errors import UnknownNameError
-from advnets.experiment import build_players
+from advnets.experiment.players import build_players
 from advnets.models.layers import Maxout
 from advnets.models.maxout_conv import DeconvGenerator, MaxoutConvDiscriminator
-from advnets.models.mlp import MaxoutDiscriminator, MLPGenerator, Stacked
+from advnets.models.mlp import MaxoutDiscriminator, MLPGenerator, StackedGenerator
 from advnets.rng import RNG
-from advnets.training.schedules import learning_rate, momentum
+from advnets.schedules import learning_rate, momentum
 
 SHAPES = {
     "paper-mnist": (1, 28, 28),
@@ -30,13 +30,13 @@ def built():
     cache = {}
 
     def players(name, stage=-1):
-        run = presets.named(name)
+        run = presets.get_preset(name)
         key = name, stage % len(run.stages)
         if key not in cache:
             cache.clear()
             torch.manual_seed(0)
             mean = torch.full(SHAPES[name], 0.25)
-            cache[key] = build_players.players(run, key[1], SHAPES[name], mean)
+            cache[key] = build_players(run, key[1], SHAPES[name], mean)
         return cache[key]
 
     return players
@@ -81,9 +81,9 @@ def test_mnist_nets(built):
     assert torch.sigmoid(g.output.bias).detach() == pytest.approx(0.25)
     z = g.latent(1000, RNG(0))
     assert z.abs().max().item() == pytest.approx(3**0.5, rel=1e-3)
-    pictures = g(z[:10])
-    assert (pictures >= 0).all()
-    assert (pictures <= 1).all()
+    images = g(z[:10])
+    assert (images >= 0).all()
+    assert (images <= 1).all()
     # ReLU: about half of the first layer's units are off for a z of mean 0.
     with torch.no_grad():
         off = (torch.relu(g.hidden.linears[0](z)) == 0).float().mean().item()
@@ -112,7 +112,7 @@ def test_tfd_pretraining_nets(built):
 
 def test_tfd_second_stage_lays_two_layers_below(built):
     g, d = built("paper-tfd", 1).values()
-    assert isinstance(g, Stacked)
+    assert isinstance(g, StackedGenerator)
     assert widths(g) == [(100, 8000), (8000, 100), (100, 8000), (8000, 8000), (8000, 2304)]
     assert widths(d) == [(2304, 1200 * 5), (1200, 1200 * 5), (1200, 1)]
     assert g.bottom.output.bias.detach().unique().tolist() == [-2.0]
@@ -130,9 +130,9 @@ def test_cifar_nets(built):
     is_uniform_up_to(linears(g)[1], 0.05)
     is_uniform_up_to(g.output, 0.5)
     assert g.output.bias.detach().unique().tolist() == [0.0]
-    pictures = g(g.latent(20, RNG(0)))
-    assert pictures.min() < -1  # linear output
-    assert pictures.max() > 1
+    images = g(g.latent(20, RNG(0)))
+    assert images.min() < -1  # linear output
+    assert images.max() > 1
 
 
 def test_cifar_convolutional_nets(built):
@@ -162,8 +162,8 @@ def test_masks_and_scales_of_every_discriminator(built, name):
     asked = []
 
     class Listening(RNG):
-        def keep_mask(self, purpose, rows, *shape, keep):
-            mask = super().keep_mask(purpose, rows, *shape, keep=keep)
+        def dropout_mask(self, purpose, rows, *shape, keep):
+            mask = super().dropout_mask(purpose, rows, *shape, keep_prob=keep)
             asked.append((keep, mask.mean().item()))
             return mask
 
@@ -199,7 +199,7 @@ def test_no_generator_of_the_paper_is_disturbed(built, name):
 )
 def test_learning_rate_and_momentum_after_n_updates(name, lr):
     """lr / 1.000004^n, never below 1e-6; momentum .5 in epoch 1, .6 halfway, .7 from epoch 250."""
-    for stage in presets.named(name).stages:
+    for stage in presets.get_preset(name).stages:
         for spec in (stage.generator_optimizer, stage.discriminator_optimizer):
             assert (learning_rate(spec, 0), momentum(spec, 0)) == pytest.approx((lr, 0.5))
             assert learning_rate(spec, 100_000) == pytest.approx(lr * 0.6703204)  # exp(-.4)
@@ -210,28 +210,28 @@ def test_learning_rate_and_momentum_after_n_updates(name, lr):
 
 @pytest.mark.parametrize("name", PAPER)
 def test_batches_data_and_order_of_play(name):
-    run = presets.named(name)
+    run = presets.get_preset(name)
     assert run.data.batch_size == (128 if name == "paper-cifar-conv" else 100)
-    assert run.data.scaling == ("contrast" if "cifar" in name else "unit")
+    assert run.data.normalize == ("contrast" if "cifar" in name else "unit")
     assert {stage.game.updates for stage in run.stages} == {"simultaneous"}
     assert {stage.game.objective for stage in run.stages} == {"non-saturating"}
 
 
 def test_tfd_is_fifty_epochs_and_then_22():
-    assert [stage.epochs for stage in presets.named("paper-tfd").stages] == [50, 22]
+    assert [stage.epochs for stage in presets.get_preset("paper-tfd").stages] == [50, 22]
 
 
 def test_an_unknown_preset_is_told_its_nearest():
     with pytest.raises(
         UnknownNameError, match="no preset is called 'paper-mnits'; did you mean paper-mnist"
     ):
-        presets.named("paper-mnits")
+        presets.get_preset("paper-mnits")
 
 
 def test_a_path_stands_for_its_data(tmp_path):
-    run = presets.starting_point(str(tmp_path))
+    run = presets.starting_config(str(tmp_path))
     assert run.data.source == str(tmp_path)
-    assert run.stages == presets.named("digits").stages
+    assert run.stages == presets.get_preset("digits").stages
     assert presets.default_out(run).name == tmp_path.name
     assert isinstance(run, config.Config)
 
@@ -243,14 +243,11 @@ def test_a_maxout_layer_has_its_pieces(built):
 
 def test_the_tuned_preset_plays_with_the_published_nets():
     """Other training, same nets: shapes of all weights agree, and G is the same to a field."""
-    published, tuned = (presets.named(name) for name in ("paper-mnist", "tuned-mnist"))
+    published, tuned = (presets.get_preset(name) for name in ("paper-mnist", "tuned-mnist"))
     assert tuned.stage.generator == published.stage.generator
     mean = torch.full((1, 28, 28), 0.25)
     shapes = [
-        [
-            p.shape
-            for p in build_players.players(run, 0, (1, 28, 28), mean)["discriminator"].parameters()
-        ]
+        [p.shape for p in build_players(run, 0, (1, 28, 28), mean)["discriminator"].parameters()]
         for run in (published, tuned)
     ]
     assert shapes[0] == shapes[1]

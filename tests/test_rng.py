@@ -20,8 +20,8 @@ def test_a_draw_is_a_function_of_its_key():
     "other",
     [
         replace(NOISE, seed=4),
-        NOISE.at(6),
-        NOISE.under("generator"),
+        NOISE.at_step(6),
+        NOISE.fold_in("generator"),
         NOISE.attempt(1),
     ],
 )
@@ -44,33 +44,38 @@ def test_a_process_that_holds_some_rows_draws_what_all_rows_would_have_been(firs
     part = replace(NOISE, first_row=first)
     rest = 10 - first
     draws = (
-        lambda noise, rows: noise.uniform("x", rows, 7),
-        lambda noise, rows: noise.normal("x", rows, 7, 3),
-        lambda noise, rows: noise.hiss("x", rows, 7, 3),
-        lambda noise, rows: noise.keep_mask("x", rows, 5, keep=0.5),
-        lambda noise, rows: noise.keep_mask("x", rows, 5, keep=0.8),
+        lambda rng, rows: rng.uniform("x", rows, 7),
+        lambda rng, rows: rng.normal("x", rows, 7, 3),
+        lambda rng, rows: rng.fast_normal("x", rows, 7, 3),
+        lambda rng, rows: rng.dropout_mask("x", rows, 5, keep_prob=0.5),
+        lambda rng, rows: rng.dropout_mask("x", rows, 5, keep_prob=0.8),
     )
     for draw in draws:
         assert torch.equal(draw(NOISE, 10)[first:], draw(part, rest))
 
 
 def test_a_stacked_source_draws_what_its_parts_draw():
-    both = NOISE.stacked("real", "fake").keep_mask("mask0", 8, 5, keep=0.8)
-    parts = [NOISE.stacked(name).keep_mask("mask0", 4, 5, keep=0.8) for name in ("real", "fake")]
+    both = NOISE.split_streams("real", "fake").dropout_mask("mask0", 8, 5, keep_prob=0.8)
+    parts = [
+        NOISE.split_streams(name).dropout_mask("mask0", 4, 5, keep_prob=0.8)
+        for name in ("real", "fake")
+    ]
     assert torch.equal(both, torch.cat(parts))
     assert not torch.equal(*parts)
-    first, second = NOISE.stacked("real", "fake", sizes=(3, 1)).normal("x", 4, 5).split((3, 1))
-    assert torch.equal(first, NOISE.stacked("real").normal("x", 3, 5))
-    assert torch.equal(second, NOISE.stacked("fake").normal("x", 1, 5))
+    first, second = (
+        NOISE.split_streams("real", "fake", sizes=(3, 1)).normal("x", 4, 5).split((3, 1))
+    )
+    assert torch.equal(first, NOISE.split_streams("real").normal("x", 3, 5))
+    assert torch.equal(second, NOISE.split_streams("fake").normal("x", 1, 5))
 
 
 def test_rows_that_do_not_divide_over_streams_are_refused():
     with pytest.raises(ValueError, match="9 rows cannot be split over 2 streams"):
-        NOISE.stacked("real", "fake").uniform("x", 9, 2)
+        NOISE.split_streams("real", "fake").uniform("x", 9, 2)
     with pytest.raises(ValueError, match="4 rows cannot be split over 2 streams"):
-        NOISE.stacked("real", "fake", sizes=(3, 2)).uniform("x", 4, 2)
+        NOISE.split_streams("real", "fake", sizes=(3, 2)).uniform("x", 4, 2)
     with pytest.raises(ValueError, match="zip"):  # a size for each stream
-        NOISE.stacked("real", "fake", sizes=(4,)).uniform("x", 4, 2)
+        NOISE.split_streams("real", "fake", sizes=(4,)).uniform("x", 4, 2)
 
 
 def test_uniform_is_uniform():
@@ -80,7 +85,7 @@ def test_uniform_is_uniform():
 
 
 def test_hiss_is_normal_and_its_numbers_are_independent():
-    x = NOISE.hiss("x", 2000, 51)
+    x = NOISE.fast_normal("x", 2000, 51)
     assert stats.kstest(x.flatten().numpy(), "norm").pvalue > 0.01
     together = torch.corrcoef(torch.cat((x, x.square()), 1).T) - torch.eye(102)
     assert together.abs().max() < 5 / math.sqrt(2000)
@@ -93,7 +98,7 @@ def test_normal_is_normal():
 
 @pytest.mark.parametrize("keep", [0.5, 0.8, 0.3])
 def test_masks_keep_at_their_rate_and_independently(keep):
-    mask = NOISE.keep_mask("x", 1000, 1000, keep=keep)
+    mask = NOISE.dropout_mask("x", 1000, 1000, keep_prob=keep)
     assert set(mask.unique().tolist()) == {0.0, 1.0}
     assert mask.mean().item() == pytest.approx(keep, abs=4 * math.sqrt(keep * (1 - keep) / 1e6))
     assert mask.mean(0).std().item() == pytest.approx(math.sqrt(keep * (1 - keep) / 1e3), rel=0.1)

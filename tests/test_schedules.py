@@ -1,9 +1,15 @@
+""""""
+
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 
+from advnets import config
+from advnets.errors import UsageError
 from advnets.rng import RNG
-from advnets.schedules import cosine, geometric
+from advnets.schedules import beta2, check_learning_rate, cosine, geometric, learning_rate, momentum
 
 
 @pytest.mark.parametrize(
@@ -31,7 +37,72 @@ def test_without_an_end_a_number_stays():
 
 def test_noise_knows_how_far_a_run_is():
     """Under any purpose, and never further than to the end."""
-    noise = RNG(0, over=8).under("discriminator").stacked("real", "fake")
-    assert [noise.at(step).done for step in (0, 2, 8, 20)] == [0.0, 0.25, 1.0, 1.0]
-    assert noise.at(4).ramp(4.0, 2.0).item() == pytest.approx(3.0)
-    assert RNG(0, step=5).done == 0.0
+    rng = RNG(0, ramp_steps=8).fold_in("discriminator").split_streams("real", "fake")
+    assert [rng.at_step(step).progress for step in (0, 2, 8, 20)] == [0.0, 0.25, 1.0, 1.0]
+    assert rng.at_step(4).ramp(4.0, 2.0).item() == pytest.approx(3.0)
+    assert RNG(0, step=5).progress == 0.0
+
+
+SPEC = config.SGD(lr=0.1)
+
+
+def test_the_learning_rate_has_a_floor():
+    assert learning_rate(SPEC, 10**8) == 1e-6
+
+
+@pytest.mark.parametrize(
+    ("decay", "updates", "expected"),
+    [(1.1, 7300, 0.1 / 1.1**7300), (1.1, 10**5, 0.0), (1e30, 10**12, 0.0), (1.0, 10**12, 0.1)],
+)
+def test_no_power_of_the_decay_overflows(decay, updates, expected):
+    """1.1^7500 is more than a float holds; the rate has fallen to nothing long before."""
+    spec = config.SGD(lr=0.1, lr_decay=decay, lr_min=0.0)
+    assert learning_rate(spec, updates) == pytest.approx(expected, rel=1e-9)
+    assert learning_rate(replace(spec, lr_min=1e-6), updates) == max(1e-6, expected)
+
+
+@pytest.mark.parametrize(
+    ("spec", "updates", "refused"),
+    [
+        (config.SGD(lr=0.1, lr_decay=1.1, lr_min=0.0), 1000, True),
+        (config.SGD(lr=0.1, lr_decay=1.1, lr_min=0.0), 100, False),
+        (config.SGD(lr=0.1, lr_decay=1.1, lr_min=1e-6), 10**6, False),
+        (config.Adam(lr=1e-3, lr_decay=1e30), 2, True),
+        (config.SGD(lr=0.0, lr_decay=1.1, lr_min=0.0), 10**6, False),  # 0 is what was asked for
+        (config.Adam(lr=1e-3, lr_final=0.0), 10**6, False),
+    ],
+)
+def test_a_rate_that_falls_to_nothing_is_refused_before_the_start(spec, updates, refused):
+    if not refused:
+        check_learning_rate("generator", spec, updates)
+        return
+    with pytest.raises(UsageError, match=f"lr_decay is .* within {updates:,} updates"):
+        check_learning_rate("generator", spec, updates)
+
+
+@pytest.mark.parametrize(
+    ("epoch", "expected"), [(0, 0.5), (249, 0.7), (1000, 0.7), (83, 0.5 + 0.2 / 3)]
+)
+def test_momentum_rises_from_the_first_epoch_to_the_250th(epoch, expected):
+    assert momentum(SPEC, epoch) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("done", "lr", "decay"), [(0.0, 2e-4, 0.9), (0.5, 1.25e-4, 0.945), (1.0, 5e-5, 0.99)]
+)
+def test_adam_goes_to_its_ends_by_a_cosine(done, lr, decay):
+    spec = config.Adam(lr=2e-4, lr_final=5e-5, beta2=0.9, beta2_final=0.99)
+    assert (learning_rate(spec, 1000, done), beta2(spec, done)) == pytest.approx((lr, decay))
+
+
+def test_without_an_end_adam_stays():
+    spec = config.Adam(lr=2e-4, lr_decay=1.001)
+    assert learning_rate(spec, 100, 0.7) == learning_rate(spec, 100) == 2e-4 / 1.001**100
+    assert beta2(spec, 0.7) == 0.999
+
+
+def test_a_momentum_that_saturates_in_the_first_epoch_is_the_final_one():
+    spec = config.SGD(lr=0.1, momentum=0.5, momentum_final=0.7, momentum_epochs=1)
+    assert [momentum(spec, epoch) for epoch in (0, 1, 9)] == [0.7] * 3
+    soon = config.SGD(lr=0.1, momentum=0.5, momentum_final=0.7, momentum_epochs=2)
+    assert [momentum(soon, epoch) for epoch in (0, 1, 9)] == [0.5, 0.7, 0.7]

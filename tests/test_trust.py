@@ -30,12 +30,12 @@ from advnets.data.registry import KINDS, NAMED, open_source
 from advnets.errors import AdvnetsError, RunError, RunWarning, UsageError
 from advnets.extractors.file import ENDINGS, extractor_of_file
 from advnets.extractors.inception import FILE, VARIABLE, inception
-from advnets.paper.result import Result
+from advnets.paper.blocks import Result
 from advnets.run_directory import RunDirectory
 
 PACKAGE = Path(advnets.__file__).parent
 GAME = (Path(__file__).parents[1] / "examples" / "own_game.py").read_text("utf-8")
-QUICK = ("--steps", "4", "--threads", "1", "--ticks.log", "2", "--ticks.samples", "2")
+QUICK = ("--steps", "4", "--threads", "1", "--log-every", "2", "--sample-every", "2")
 
 
 class Canary:
@@ -115,15 +115,15 @@ def test_each_payload_runs_where_it_may(canary, ghostscript, tmp_path):
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     """A run of the game in a file, and an innocent one."""
-    from advnets import cli
+    from advnets.cli.main import main
 
     folder = tmp_path_factory.mktemp("whole")
     (folder / "own.py").write_text(GAME)
     place = f"{folder / 'own.py'}:game"
-    assert cli.main(["train", place, "--out", str(folder / "own"), *QUICK]) == 0
-    flags = ("--ticks.checkpoint", "2", "--ticks.samples", "2")
-    assert cli.main(["train", "digits", "--out", str(folder / "plain"), *QUICK, *flags]) == 0
-    assert cli.main(["evaluate", str(folder / "plain"), "--num", "20"]) == 0
+    assert main(["train", place, "--out", str(folder / "own"), *QUICK]) == 0
+    flags = ("--checkpoint-every", "2", "--sample-every", "2")
+    assert main(["train", "digits", "--out", str(folder / "plain"), *QUICK, *flags]) == 0
+    assert main(["evaluate", str(folder / "plain"), "--num-samples", "20"]) == 0
     return folder
 
 
@@ -144,19 +144,28 @@ COMMANDS = (
     ("train", "digits", "--resume", "--out", "RUN", "--steps", "6"),
     ("train", "OWN:game", "--resume", "--out", "RUN", "--steps", "6"),
     ("train", "OWN:game", "--resume", "--out", "RUN", "--steps", "6", "--dry-run"),
-    ("train", "inference-after", "--game.begin-with", "RUN", "--data", "digits", "--dry-run"),
+    ("train", "inference-after", "--game.generator-run", "RUN", "--data", "digits", "--dry-run"),
     ("train", "RUN"),
     ("train", "--data", "RUN", "--dry-run"),
     ("sample", "RUN", "--out", "SCRATCH/a.png"),
-    ("sample", "RUN", "--out", "SCRATCH/b.npz", "--keep", ".5"),
-    ("evaluate", "RUN", "--num", "20"),
-    ("evaluate", "RUN", "--metrics", "frechet", "--num", "20", "--extractor", "RUN"),
-    ("evaluate", "RUN", "--metrics", "frechet", "--num", "20", "--extractor", "discriminator"),
-    ("view", "RUN", "samples"),
-    ("view", "RUN", "training"),
-    ("view", "RUN", "walk"),
+    ("sample", "RUN", "--out", "SCRATCH/b.npz", "--keep-fraction", ".5"),
+    ("evaluate", "RUN", "--num-samples", "20"),
+    ("evaluate", "RUN", "--metrics", "frechet", "--num-samples", "20", "--extractor", "RUN"),
+    (
+        "evaluate",
+        "RUN",
+        "--metrics",
+        "frechet",
+        "--num-samples",
+        "20",
+        "--extractor",
+        "discriminator",
+    ),
+    ("visualize", "RUN", "samples"),
+    ("visualize", "RUN", "timelapse"),
+    ("visualize", "RUN", "interpolation"),
     ("compare", "RUN", "PLAIN"),
-    ("data", "check", "RUN"),
+    ("data", "audit", "RUN"),
 )
 """Every command that looks into a directory."""
 
@@ -211,7 +220,7 @@ def test_the_typed_file_is_the_one_that_runs(said, whole, tmp_path, canary):
     moved = tmp_path / "renamed.py"
     moved.write_text(GAME)
     assert said("train", f"{moved}:game", "--resume", "--out", run, "--steps", "6")[0] == 0
-    assert advnets.load(run).config.stage.game.place == f"{moved}:game"
+    assert advnets.load(run).config.stage.game.source == f"{moved}:game"
     (tmp_path / "other.py").write_text(f"{GAME}\nother = game\n")
     code, _, err = said("train", f"{tmp_path / 'other.py'}:other", "--resume", "--out", run)
     assert code == 1
@@ -261,9 +270,9 @@ def test_no_other_file_of_a_run_runs(said, whole, tmp_path, canary, ghostscript,
 
 LOOKING = (
     ("train", "--resume", "--out", "RUN", "--steps", "5"),
-    ("sample", "RUN", "--out", "SCRATCH/a.png", "--num", "2"),
-    ("evaluate", "RUN", "--num", "20"),
-    ("view", "RUN", "training"),
+    ("sample", "RUN", "--out", "SCRATCH/a.png", "--num-samples", "2"),
+    ("evaluate", "RUN", "--num-samples", "20"),
+    ("visualize", "RUN", "timelapse"),
     ("compare", "RUN", "PLAIN"),
 )
 
@@ -282,7 +291,7 @@ def laid(kind: str, content: bytes, folder: Path) -> list[str]:
         "CIFAR-100": ["train", "test", "meta"],
         "SVHN": ["train_32x32.mat", "test_32x32.mat"],
         "shards": ["a.parquet", "b.tar", "saved.arrow", "dataset_info.json", "state.json"],
-        "pictures": ["a.png", "b.jpg", "c.eps", "d.wmf", "e.tif", "f.py", "shards.py"],
+        "images": ["a.png", "b.jpg", "c.eps", "d.wmf", "e.tif", "f.py", "shards.py"],
     }[kind]
     root = folder / kind.replace(" ", "-")
     root.mkdir(parents=True)
@@ -301,18 +310,18 @@ def laid(kind: str, content: bytes, folder: Path) -> list[str]:
         (root / "member").unlink()
         (root / "a.parquet").unlink()
         (root / f"{root.name}.py").write_bytes(content)  # where a loading script would lie
-    if kind == "pictures":
-        with zipfile.ZipFile(folder / "pictures.zip", "w") as archive:
+    if kind == "images":
+        with zipfile.ZipFile(folder / "images.zip", "w") as archive:
             for name in files:
                 archive.writestr(name, content)
-        return [str(root), str(folder / "pictures.zip")]
+        return [str(root), str(folder / "images.zip")]
     several = kind in ("a table", "a MATLAB file", "shards")
     return [str(root), *(str(root / name) for name in files if several)]
 
 
 NAMES = (
     *("a table", "a pack", "a MATLAB file", "IDX", "CIFAR-10", "CIFAR-100", "SVHN"),
-    *("shards", "pictures"),
+    *("shards", "images"),
 )
 
 
@@ -365,7 +374,7 @@ def test_no_published_set_runs(tmp_path, canary):
 
 
 class Mean(nn.Module):
-    """Four features of a picture."""
+    """Four features of a image."""
 
     def forward(self, x):
         return x.flatten(1)[:, :4]
@@ -379,15 +388,15 @@ def test_an_exported_program_is_opened_only_where_it_is_trusted(said, whole, tmp
     torch.export.save(program, path)
     run = tmp_path / "run"
     shutil.copytree(whole / "plain", run)
-    words = ("evaluate", run, "--metrics", "frechet", "--num", "20", "--extractor", path)
+    words = ("evaluate", run, "--metrics", "frechet", "--num-samples", "20", "--extractor", path)
     code, _, err = said(*words)
     assert code == 2
     assert f"opening {path} can run any code that is in it" in err
     assert said(*words, "--trust-code")[0] == 0
     trained = advnets.load(run)
     with pytest.raises(UsageError, match="trust_code=True"):
-        trained.evaluate("frechet", extractor=str(path), num=20)
-    assert trained.evaluate("frechet", extractor=str(path), num=20, trust_code=True)
+        trained.evaluate("frechet", extractor=str(path), num_samples=20)
+    assert trained.evaluate("frechet", extractor=str(path), num_samples=20, trust_code=True)
 
 
 @pytest.mark.parametrize("ending", sorted(ENDINGS))
@@ -435,7 +444,7 @@ def test_neither_results_nor_records_run(tmp_path, canary):
         assert Result.read(tmp_path) is None
     code = tmp_path / "own.py"
     code.write_text(canary.source + GAME)
-    from advnets.cli import config_of
+    from advnets.cli.main import config_of
 
     with pytest.raises(UsageError, match="records run no code"):
         config_of(f"advnets train {code}:game --steps 5")
@@ -496,7 +505,7 @@ def test_what_could_run_code_is_known():
 
 
 @pytest.mark.parametrize("file", ["views/image_grid.py", "visualize/timelapse.py", "paper/page.py"])
-def test_pictures_of_runs_are_opened_by_few_readers(file):
+def test_images_of_runs_are_opened_by_few_readers(file):
     """Pillow starts Ghostscript on PostScript, whatever a file's name ends with."""
     opened = [
         node
@@ -509,7 +518,7 @@ def test_pictures_of_runs_are_opened_by_few_readers(file):
 
 
 def test_settings_of_matplotlib_in_the_working_directory_change_nothing(tmp_path, canary):
-    """A folder of pictures may bring them: a backend is a module, and TeX is a program."""
+    """A folder of images may bring them: a backend is a module, and TeX is a program."""
     (tmp_path / "matplotlibrc").write_text("text.usetex: True\nbackend: module://payload\n")
     (tmp_path / "payload.py").write_text(canary.source)
     for program in ("latex", "dvipng", "kpsewhich"):

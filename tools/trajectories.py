@@ -2,7 +2,7 @@
 
     python tools/trajectories.py --out hashes.json                 # on the version to compare with
     python tools/trajectories.py --against hashes.json             # on the version to check
-    python tools/trajectories.py --only digits modern --against hashes.json
+    python tools/trajectories.py --sections digits modern --against hashes.json
 
 Every preset is trained for some twenty steps, small where its nets or data are large, and so are
 variants of `digits` and `dcgan` that cover games, orders of updates, precisions, penalties,
@@ -36,11 +36,11 @@ import numpy as np
 from PIL import Image
 from safetensors import safe_open
 
-from advnets.cli import main as advnets
+from advnets.cli.main import main as advnets
 
 STEPS, HALF = 20, 10
-_SMALL_DCGAN = ("--generator.width", "8", "--discriminator.width", "8")
-_TIMES = ("seconds", "time", "pictures_per_second", "images_per_second")
+_SMALL_DCGAN = ("--generator.base-channels", "8", "--discriminator.base-channels", "8")
+_TIMES = ("seconds", "time", "images_per_second", "images_per_second")
 
 
 @dataclass(frozen=True)
@@ -65,56 +65,62 @@ def _case(
 
 _DIGITS = (
     "--game.updates simultaneous",
-    "--game.updates simultaneous --game.fakes shared",
+    "--game.updates simultaneous --game.reuse-fakes shared",
     "--game.k 2",
     "--game.objective minimax",
     "--game.objective hinge",
     "--game.objective least-squares",
-    "--game.objective wasserstein --game.gp 10",
-    "--game.relativistic --game.r1 0.5 --game.r2 0.5 --game.end-r1 0.1 --game.fall cosine",
-    "--game.pack 2",
-    "--game.augment 0.5 --game.augmentations flip translate cutout erase colour affine elastic",
+    "--game.objective wasserstein --game.gp-weight 10",
+    "--game.relativistic --game.r1 0.5 --game.r2 0.5 --game.r1-final 0.1 --game.penalty-schedule cosine",
+    "--game.pac 2",
+    "--game.augment-prob 0.5 --game.augmentations flip translate cutout erase color affine elastic",
     "--precision bfloat16",
     "--generator.prior normal",
     "--generator.prior sphere",
-    "--generator-optimizer.lr-decay 1.01 --discriminator-optimizer.end-lr 0.0001",
-    "--average-half-life 0",
+    "--generator-optimizer.lr-decay 1.01 --discriminator-optimizer.lr-final 0.0001",
+    "--ema-half-life 0",
 )
 
 CASES = (
     _case(
         "digits",
-        metrics="parzen frechet prdc neighbour kernel sliced memorisation",
-        scoring="--num 300",
+        metrics="parzen frechet prdc neighbor kernel sliced memorization",
+        scoring="--num-samples 300",
     ),
     *(_case(f"digits {flags}", name=f"digits {flags}") for flags in _DIGITS),
     _case("points", metrics="points divergence"),
     _case("points --data mixture:means=0:1/2:3", name="points mixture", metrics="divergence"),
-    _case("mlp", metrics="frechet inception", scoring="--num 300"),
+    _case("mlp", metrics="frechet inception", scoring="--num-samples 300"),
     _case("tuned-mnist --threads 1"),
-    _case("paper-mnist", metrics="parzen", scoring="--num 300"),
-    _case("paper-tfd --size 48 --channels 1", images="grey48"),
+    _case("paper-mnist", metrics="parzen", scoring="--num-samples 300"),
+    _case("paper-tfd --size 48 --channels 1", images="gray48"),
     _case("paper-cifar --size 32 --channels 3", images="color32"),
     _case("paper-cifar-conv --size 32 --channels 3", images="color32"),
-    _case("dcgan --size 32", images="color32", metrics="frechet prdc", scoring="--num 300"),
-    _case("dcgan --size 32 --crop random --flip", name="dcgan random crops", images="color32"),
+    _case("dcgan --size 32", images="color32", metrics="frechet prdc", scoring="--num-samples 300"),
+    _case("dcgan --size 32 --crop random --hflip", name="dcgan random crops", images="color32"),
     _case("dcgan-faces --size 32", images="color32"),
     _case("dcgan-mnist"),
-    _case("dcgan-mnist-conditional", metrics="classes", scoring="--num 2000 --class-shares equal"),
+    _case(
+        "dcgan-mnist-conditional",
+        metrics="classes",
+        scoring="--num-samples 2000 --class-shares equal",
+    ),
     _case("dcgan-cifar --size 32", images="color32"),
     _case("dcgan-tutorial --size 32", images="color32"),
-    _case("conditional-mnist", metrics="classes", scoring="--num 2000 --class-shares equal"),
+    _case(
+        "conditional-mnist", metrics="classes", scoring="--num-samples 2000 --class-shares equal"
+    ),
     _case("inference-mnist", metrics="reconstruction"),
     _case("completion-mnist", metrics="completion"),
     _case("semi-mnist", metrics="test-error"),
-    _case("semi-mnist-large --batch-size 64 --game.labelled-batch 32"),
+    _case("semi-mnist-large --batch-size 64 --game.labeled-batch 32"),
     _case("semi-mnist-2016", metrics="test-error"),
     _case("supervised-mnist", metrics="test-error"),
     _case("coordinated-mnist"),
     _case("vae-mnist", metrics="elbo reconstruction"),
-    _case("modern --size 32", images="color32", metrics="frechet", scoring="--num 300"),
-    _case("modern-mnist", metrics="frechet", scoring="--num 300"),
-    _case("projection-mnist", metrics="classes", scoring="--num 2000 --class-shares equal"),
+    _case("modern --size 32", images="color32", metrics="frechet", scoring="--num-samples 300"),
+    _case("modern-mnist", metrics="frechet", scoring="--num-samples 300"),
+    _case("projection-mnist", metrics="classes", scoring="--num-samples 2000 --class-shares equal"),
     _case("modern-stacked", metrics="modes"),
     _case("modern-cifar --size 32 --batch-size 16", images="color32"),
     _case("modern-residual --size 32 --batch-size 16", images="color32"),
@@ -124,8 +130,8 @@ CASES = (
 
 
 def make_images(root: Path) -> None:
-    """Write folders of images, one folder a class: `grey48` and `color32`."""
-    for name, size, channels in (("grey48", 48, 1), ("color32", 32, 3)):
+    """Write folders of images, one folder a class: `gray48` and `color32`."""
+    for name, size, channels in (("gray48", 48, 1), ("color32", 32, 3)):
         random = np.random.default_rng(size)
         for number in range(300):
             shape = (size // 8, size // 8, channels)
@@ -140,13 +146,13 @@ def make_images(root: Path) -> None:
 def hashes_of(case: Case, folder: Path, images: Path) -> dict[str, str]:
     """Train a case, stopped half-way and resumed, and return its hashes."""
     run = folder / "run"
-    quiet = ("--ticks.log", "5", "--ticks.samples", "0", "--ticks.checkpoint", str(HALF))
+    quiet = ("--log-every", "5", "--sample-every", "0", "--checkpoint-every", str(HALF))
     data = ("--data", str(images / case.images)) if case.images else ()
     small = _small(case)
     training = ("train", *case.arguments, *data, *small, *quiet, "--steps", str(STEPS))
     _run(*training, "--out", run)
     found = {"weights": _tensors(_last(run))}
-    _run("sample", run, "--num", 64, "--seed", 1, "--out", folder / "samples.npz")
+    _run("sample", run, "--num-samples", 64, "--seed", 1, "--out", folder / "samples.npz")
     found["samples"] = _array(folder / "samples.npz")
     if case.metrics:
         _run("evaluate", run, "--metrics", *case.metrics, *case.scoring)
@@ -229,7 +235,9 @@ def _sorted_hash(parts: Iterable[str]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, print the hashes, and compare them where they are to be compared."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", nargs="+", metavar="CASE", help="the cases to train; default all")
+    parser.add_argument(
+        "--sections", nargs="+", metavar="CASE", help="the cases to train; default all"
+    )
     parser.add_argument("--out", type=Path, help="a file to write the hashes to, as JSON")
     parser.add_argument("--against", type=Path, help="a file of hashes that must be the same")
     asked = parser.parse_args(arguments)

@@ -3,7 +3,7 @@
     import advnets
 
     trained = advnets.train("digits", out="runs/mine", steps=2000)
-    pictures = trained.sample(16, seed=1)     # (16, 1, 8, 8), pixels in [0, 1]
+    images = trained.sample(16, seed=1)     # (16, 1, 8, 8), pixels in [0, 1]
     advnets.load("runs/mine").evaluate()
 
 Nothing heavy is imported until it is used.
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from advnets.api import train
     from advnets.config import Config
     from advnets.errors import AdvnetsError
-    from advnets.experiment.trained_model import Trained, load
+    from advnets.experiment.trained_model import TrainedModel, load
 
 _HOMES = {
     "AdvnetsError": "advnets.errors",
@@ -30,7 +30,7 @@ _HOMES = {
     "train": "advnets.api",
 }
 
-__all__ = ["AdvnetsError", "Config", "Trained", "__version__", "load", "train"]
+__all__ = ["AdvnetsError", "Config", "TrainedModel", "__version__", "load", "train"]
 
 
 def __getattr__(name: str) -> object:

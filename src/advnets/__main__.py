@@ -2,6 +2,6 @@
 
 import sys
 
-from advnets.cli import main
+from advnets.cli.main import main
 
 sys.exit(main())

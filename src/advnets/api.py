@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 from advnets import presets
+from advnets.cli.console import Console
 from advnets.config import Config, Data
-from advnets.console import Console
 from advnets.errors import DivergedWarning
 from advnets.experiment.train import train as train_run
-from advnets.experiment.trained_model import Trained, load
+from advnets.experiment.trained_model import TrainedModel, load
 from advnets.files import check_output
-from advnets.presets.resume import begun_config
+from advnets.presets.resume import resumed_config
 from advnets.run_directory import RunDirectory
 
 
@@ -31,7 +31,7 @@ def train(
     precision: Literal["auto", "float32", "bfloat16"] | None = None,
     resume: bool = False,
     trust_code: bool = False,
-) -> Trained:
+) -> TrainedModel:
     """Train a preset, a config, or the default preset on the data at a path; load the result.
 
     What is None is as the preset has it; with `resume`, as the run in `out` has it. A training
@@ -47,9 +47,9 @@ def train(
     if isinstance(preset, Config):
         config = preset
     elif resume:
-        config = begun_config(path, preset, data.source if isinstance(data, Data) else data)
+        config = resumed_config(path, preset, data.source if isinstance(data, Data) else data)
     else:
-        config = presets.starting_point(preset or presets.DEFAULT)
+        config = presets.starting_config(preset or presets.DEFAULT)
     source = config.data if data is None else data
     if isinstance(source, str):
         source = replace(config.data, source=source)
@@ -61,16 +61,16 @@ def train(
         precision=config.runtime.precision if precision is None else precision,
     )
     config = replace(
-        config.with_stage(config.stage.lasting(epochs, steps)),
+        config.with_stage(config.stage.with_length(epochs, steps)),
         data=source,
         runtime=runtime,
         seed=config.seed if seed is None else seed,
     )
     path = path or presets.default_out(config)
-    trusted = trust_code or (isinstance(preset, str) and presets.is_place(preset))
-    if not (resume and RunDirectory(path).begun):
+    trusted = trust_code or (isinstance(preset, str) and presets.is_game_spec(preset))
+    if not (resume and RunDirectory(path).exists):
         check_output(path, "out", folder=True)
-    watcher = Console(config.pictures_a_round)
+    watcher = Console(config.images_per_step)
     try:
         ended = train_run(config, path, watcher, resume=resume, trust_code=trusted)
     finally:

@@ -20,7 +20,7 @@ AdvnetsError
 
 and two warnings:
 
-FewPicturesWarning    a score is computed, of too few pictures to mean much
+FewImagesWarning    a score is computed, of too few images to mean much
 RunWarning            a run is used although a file of it is damaged, other versions wrote it, or
                       its directory cannot be locked or written
 """
@@ -153,8 +153,8 @@ class StoppedBySignal(KeyboardInterrupt):
         super().__init__(f"stopped by {self.signal.name}{detail}")
 
 
-class FewPicturesWarning(UserWarning):
-    """A score is computed of too few pictures to mean what it should."""
+class FewImagesWarning(UserWarning):
+    """A score is computed of too few images to mean what it should."""
 
 
 class RunWarning(UserWarning):

@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import shlex
 import stat
 import sys
 import tempfile
@@ -13,7 +14,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from advnets.errors import UsageError, WriteError
+from advnets.errors import DataError, UsageError, WriteError
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 """Answers of a file system that cannot lock files, as some network mounts cannot."""
@@ -196,3 +197,39 @@ def _refuse_special(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
         kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
         raise OSError(errno.EINVAL, f"{kind}, not a regular file", str(path))
+
+
+def shell_word(text: str | Path) -> str:
+    r"""Return a path or a source of data as one word of a shell's command line.
+
+    A leading dash, which would make it an option, comes after `./`. What cannot be printed, such as
+    a newline, is written as bash and zsh read it: $'a\x0ab'.
+    """
+    word = str(text)
+    if word.startswith("-"):
+        word = f"./{word}"
+    if word.isprintable():
+        return shlex.quote(word)
+    return f"$'{''.join(map(_escaped, word))}'"
+
+
+def _escaped(char: str) -> str:
+    if char in "\\'":
+        return f"\\{char}"
+    return char if char.isprintable() else "".join(f"\\x{byte:02x}" for byte in os.fsencode(char))
+
+
+@contextmanager
+def opened(path: Path) -> Generator[io.BufferedIOBase]:
+    """Open a file, whose faults of reading are DataErrors.
+
+    Raises:
+        DataError: the file is absent, cannot be read, or is not a regular file.
+    """
+    try:
+        with open_regular_file(path) as file:
+            yield file
+    except OSError as error:
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}); see that the file is there and yours"
+        ) from None

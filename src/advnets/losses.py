@@ -52,7 +52,7 @@ def discriminator_loss(
 
 
 def minimax_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """E_z[log(1 - D(G(z)))], the part of V that G can change, which G minimises.
+    """E_z[log(1 - D(G(z)))], the part of V that G can change, which G minimizes.
 
     Its gradient with respect to a logit is -D(G(z)): it saturates where D rejects the samples.
     Source: Goodfellow et al. 2014, equation 1.
@@ -61,7 +61,7 @@ def minimax_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor
 
 
 def non_saturating_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """-E_z[log D(G(z))], which G minimises in practice.
+    """-E_z[log D(G(z))], which G minimizes in practice.
 
     It has the same fixed point as the minimax loss; its gradient with respect to a logit is
     D(G(z)) - 1: strongest where D rejects the samples.
@@ -93,7 +93,7 @@ def least_squares_discriminator_loss(
 
 
 def least_squares_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """½ E_z[(a(G(z)) - 1)²], which G minimises. Source: Mao et al. 2017, equation 9."""
+    """½ E_z[(a(G(z)) - 1)²], which G minimizes. Source: Mao et al. 2017, equation 9."""
     return 0.5 * (fake_logits.float() - 1).square().mean()
 
 
@@ -109,14 +109,14 @@ def wasserstein_discriminator_loss(
 
 
 def critic_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """-E_z[a(G(z))], which G minimises against a hinge or a Wasserstein critic."""
+    """-E_z[a(G(z))], which G minimizes against a hinge or a Wasserstein critic."""
     return -fake_logits.float().mean()
 
 
-def relative(
+def relativistic_logits(
     real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """a(x) - a(G(z)) and a(G(z)) - a(x), for pictures and samples that are paired as they come.
+    """a(x) - a(G(z)) and a(G(z)) - a(x), for images and samples that are paired as they come.
 
     Taken for logits by the losses above, D is asked which of the two is real:
 
@@ -129,64 +129,66 @@ def relative(
     return difference, -difference
 
 
-def slopes(
-    logits: Float[Tensor, " batch"], pictures: Float[Tensor, "batch *shape"]
+def input_gradients(
+    logits: Float[Tensor, " batch"], images: Float[Tensor, "batch *shape"]
 ) -> Float[Tensor, "batch *shape"]:
-    """∇_x a(x) of each picture, which can itself be differentiated.
+    """∇_x a(x) of each image, which can itself be differentiated.
 
-    `pictures` are what the logits were computed from, and require a gradient.
+    `images` are what the logits were computed from, and require a gradient.
     """
-    # Of a sum, as no logit depends on another's picture; under batch norm it does, a little.
-    (found,) = torch.autograd.grad(logits.sum(), pictures, create_graph=True)
+    # Of a sum, as no logit depends on another's image; under batch norm it does, a little.
+    (found,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
     return found
 
 
-def to_first_order(
+def linearized_logits(
     logits: Float[Tensor, " batch"],
-    pictures: Float[Tensor, "batch *shape"],
-    steepness: Float[Tensor, "batch *shape"],
+    images: Float[Tensor, "batch *shape"],
+    gradients: Float[Tensor, "batch *shape"],
 ) -> Float[Tensor, " batch"]:
     """a(x) + ∇_x a(x) · (x - x), whose value and gradient in x are those of the logits a(x).
 
     Whoever has the slopes of D has what G learns from: to come to it from here, no pass leads back
-    through D. Only where no logit depends on another's picture.
+    through D. Only where no logit depends on another's image.
     """
-    moved = pictures - pictures.detach()
-    return logits.detach() + (steepness.detach() * moved).flatten(1).sum(1)
+    moved = images - images.detach()
+    return logits.detach() + (gradients.detach() * moved).flatten(1).sum(1)
 
 
-def squared_slopes(steepness: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-    """‖∇_x a(x)‖² of each picture, for the penalties γ/2 E‖∇_x a(x)‖².
+def zero_centered_gradient_penalty(
+    gradients: Float[Tensor, "batch *shape"],
+) -> Float[Tensor, " batch"]:
+    """‖∇_x a(x)‖² of each image, for the penalties γ/2 E‖∇_x a(x)‖².
 
-    R1 where the pictures are real, R2 where they are generated. Source: Mescheder et al. 2018,
+    R1 where the images are real, R2 where they are generated. Source: Mescheder et al. 2018,
     "Which training methods for GANs do actually converge?", equation 9.
     """
-    return steepness.float().square().flatten(1).sum(1)
+    return gradients.float().square().flatten(1).sum(1)
 
 
-def excess_slopes(steepness: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-    """(‖∇_x a(x)‖ - 1)² of each picture, for the penalty λ E(‖∇_x a(x)‖ - 1)².
+def wgan_gradient_penalty(gradients: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
+    """(‖∇_x a(x)‖ - 1)² of each image, for the penalty λ E(‖∇_x a(x)‖ - 1)².
 
-    The pictures lie on lines between real and generated ones, as where the best critic has slope 1.
+    The images lie on lines between real and generated ones, as where the best critic has slope 1.
     Source: Gulrajani et al. 2017, "Improved training of Wasserstein GANs", equation 3.
     """
     # The root has no slope at 0, where a critic that is flat would begin.
-    return ((squared_slopes(steepness) + _LEAST).sqrt() - 1).square()
+    return ((zero_centered_gradient_penalty(gradients) + _LEAST).sqrt() - 1).square()
 
 
 def normal_log_likelihood(
-    x: Float[Tensor, "batch *shape"], mean: Float[Tensor, "batch *shape"], deviation: float
+    x: Float[Tensor, "batch *shape"], mean: Float[Tensor, "batch *shape"], std: float
 ) -> Float[Tensor, " batch"]:
-    """Log N(x; mean, deviation² I) of each picture, in nats."""
-    scaled = (x.float() - mean.float()) / deviation
-    constant = math.log(deviation) + 0.5 * math.log(2 * math.pi)
+    """Log N(x; mean, deviation² I) of each image, in nats."""
+    scaled = (x.float() - mean.float()) / std
+    constant = math.log(std) + 0.5 * math.log(2 * math.pi)
     return -(0.5 * scaled.square() + constant).flatten(1).sum(1)
 
 
 def bernoulli_log_likelihood(
     x: Float[Tensor, "batch *shape"], logits: Float[Tensor, "batch *shape"]
 ) -> Float[Tensor, " batch"]:
-    """Σ x log p + (1 - x) log(1 - p), p = sigmoid(logits), of each picture, in nats.
+    """Σ x log p + (1 - x) log(1 - p), p = sigmoid(logits), of each image, in nats.
 
     x log p + (1 - x) log(1 - p) = x a - softplus(a). A density for x in {0, 1}; between them it is
     the bound that readers of Kingma and Welling 2014 use.
@@ -195,7 +197,7 @@ def bernoulli_log_likelihood(
     return (x.float() * a - softplus(a)).flatten(1).sum(1)
 
 
-def divergence_from_prior(
+def kl_to_standard_normal(
     mean: Float[Tensor, "batch latent"], log_variance: Float[Tensor, "batch latent"]
 ) -> Float[Tensor, " batch"]:
     """KL(N(μ, diag σ²) ‖ N(0, I)) = ½ Σ (μ² + σ² - 1 - log σ²), in nats.
@@ -227,11 +229,11 @@ def classification_loss(
 def mutual_information(
     class_logits: Float[Tensor, "batch classes"], others: Float[Tensor, "batch classes"]
 ) -> Float[Tensor, ""]:
-    """I(c; c') in nats, c and c' the classes given to a picture seen in two ways.
+    """I(c; c') in nats, c and c' the classes given to a image seen in two ways.
 
         I(c; c') = Σ P log(P / (P_c P_c')),  P = E p(c | x) p(c' | x'), made symmetric
 
-    At most log K: where each picture has one class, the same in both ways, and all classes are as
+    At most log K: where each image has one class, the same in both ways, and all classes are as
     frequent. No label is in it. Source: Ji et al. 2019, "Invariant information clustering",
     equations 2 and 3.
     """
@@ -244,7 +246,7 @@ def mutual_information(
     return (joint * ratio).sum()
 
 
-def choice_loss(
+def reinforce_loss(
     logits: Float[Tensor, " batch"], log_probability: Float[Tensor, " batch"]
 ) -> Float[Tensor, ""]:
     """-E (a - E a) log p(c), whose gradient in p is that of -E a.
@@ -259,10 +261,10 @@ def choice_loss(
 
 
 def feature_matching_loss(
-    of_real: Float[Tensor, "batch features"], of_fake: Float[Tensor, "samples features"]
+    real_features: Float[Tensor, "batch features"], fake_features: Float[Tensor, "samples features"]
 ) -> Float[Tensor, ""]:
-    """‖E f(x) - E f(G(z))‖² / features, which G minimises; f are D's hidden units.
+    """‖E f(x) - E f(G(z))‖² / features, which G minimizes; f are D's hidden units.
 
     Source: Salimans et al. 2016, section 3.1; the mean over features as in their experiments.
     """
-    return (of_real.float().mean(0) - of_fake.float().mean(0)).square().mean()
+    return (real_features.float().mean(0) - fake_features.float().mean(0)).square().mean()

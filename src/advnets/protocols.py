@@ -16,14 +16,14 @@ Players = Mapping[str, nn.Module]
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures in the model's own range and, where the data has them, labels."""
+    """Images in the model's own range and, where the data has them, labels."""
 
-    pictures: Float[Tensor, "batch channels height width"]
+    images: Float[Tensor, "batch channels height width"]
     labels: Int[Tensor, " batch"] | None = None
-    handed: Float[Tensor, "batch channels height width"] | None = None
+    carry: Float[Tensor, "batch channels height width"] | None = None
     """What the phase before handed on."""
-    beside: Batch | None = None
-    """Labelled pictures, where those above have no labels and only a few others do."""
+    labeled: Batch | None = None
+    """Labeled images, where those above have no labels and only a few others do."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class PhaseOutput:
     """
 
     losses: Mapping[str, Float[Tensor, ""]]
-    observed: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict[str, Tensor])
-    handed: Float[Tensor, "batch channels height width"] | None = None
+    metrics: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict[str, Tensor])
+    carry: Float[Tensor, "batch channels height width"] | None = None
     """Samples, with their graph, for the phase that follows in this round."""
 
 
@@ -56,17 +56,17 @@ class Phase:
 
 @dataclass(frozen=True)
 class Posterior:
-    """q(z | x): a normal distribution of z for each picture, its covariance diagonal."""
+    """q(z | x): a normal distribution of z for each image, its covariance diagonal."""
 
     mean: Float[Tensor, "batch latent"]
     log_variance: Float[Tensor, "batch latent"] | None = None
     """log σ²; None: all at the mean."""
 
-    def draw(self, noise: RNG | None) -> Float[Tensor, "batch latent"]:
-        """μ + σ ε, one for each picture; without noise, the means."""
-        if noise is None or self.log_variance is None:
+    def draw(self, rng: RNG | None) -> Float[Tensor, "batch latent"]:
+        """μ + σ ε, one for each image; without noise, the means."""
+        if rng is None or self.log_variance is None:
             return self.mean
-        epsilon = noise.normal("posterior", *self.mean.shape)
+        epsilon = rng.normal("posterior", *self.mean.shape)
         return self.mean + (0.5 * self.log_variance).exp() * epsilon
 
 
@@ -81,16 +81,16 @@ class Game(Protocol):
 
 @runtime_checkable
 class Generator(Protocol):
-    """What everybody else needs of a generator: the prior it was built for, and z to pictures."""
+    """What everybody else needs of a generator: the prior it was built for, and z to images."""
 
     latent_dim: int
 
-    def latent(self, n: int, noise: RNG) -> Float[Tensor, "batch latent"]:
+    def latent(self, n: int, rng: RNG) -> Float[Tensor, "batch latent"]:
         """Draw n points of the noise prior p_z."""
         ...
 
     def __call__(
-        self, z: Float[Tensor, "batch latent"], noise: RNG | None = None
+        self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """G(z); `noise` feeds dropout and noise inside the net, None leaves them out."""
         ...
@@ -103,17 +103,17 @@ class ConditionalGenerator(Generator, Protocol):
     classes: int
 
     def latent(
-        self, n: int, noise: RNG, labels: Int[Tensor, " n"] | None = None
+        self, n: int, rng: RNG, labels: Int[Tensor, " n"] | None = None
     ) -> Float[Tensor, "batch latent"]:
         """Draw n points of the noise prior p_z, of these classes; None: each as probable."""
         ...
 
 
 @runtime_checkable
-class Folding(Protocol):
+class Fusable(Protocol):
     """A generator that has a quicker form for sampling."""
 
-    def folded(self) -> nn.Module:
+    def fused(self) -> nn.Module:
         """The same function in eval mode, in fewer passes over memory."""
         ...
 
@@ -123,19 +123,19 @@ class Discriminator(Protocol):
     """What everybody else needs of a discriminator."""
 
     def __call__(
-        self, x: Float[Tensor, "batch channels height width"], noise: RNG | None = None
+        self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
     ) -> Float[Tensor, " batch"]:
         """Logits a(x), with D(x) = sigmoid(a(x)); `noise` feeds dropout, None leaves it out."""
         ...
 
 
-def judges_one_by_one(discriminator: object) -> bool:
-    """Whether no logit depends on another's picture, as under batch norm it does.
+def is_per_sample(discriminator: object) -> bool:
+    """Whether no logit depends on another's image, as under batch norm it does.
 
     A discriminator says so by an attribute `one_by_one`; of one that says nothing it is not known,
     and what is quicker because of it is left out.
     """
-    return bool(getattr(discriminator, "one_by_one", False))
+    return bool(getattr(discriminator, "per_sample", False))
 
 
 @runtime_checkable
@@ -145,7 +145,7 @@ class ConditionalDiscriminator(Protocol):
     def __call__(
         self,
         x: Float[Tensor, "batch channels height width"],
-        noise: RNG | None = None,
+        rng: RNG | None = None,
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch"]:
         """Logits a(x | y)."""
@@ -154,7 +154,7 @@ class ConditionalDiscriminator(Protocol):
 
 @runtime_checkable
 class Encoder(Protocol):
-    """From pictures to the z they may have come from."""
+    """From images to the z they may have come from."""
 
     def __call__(self, x: Float[Tensor, "batch channels height width"]) -> Posterior:
         """q(z | x)."""
@@ -162,43 +162,43 @@ class Encoder(Protocol):
 
 
 @runtime_checkable
-class Completing(Protocol):
-    """A generator whose latents say, beside z, what of a picture is known."""
+class Inpainter(Protocol):
+    """A generator whose latents say, beside z, what of a image is known."""
 
-    def given(
+    def condition(
         self,
         z: Float[Tensor, "batch own"],
-        pictures: Float[Tensor, "batch channels height width"],
+        images: Float[Tensor, "batch channels height width"],
         known: Float[Tensor, "batch 1 height width"],
     ) -> Float[Tensor, "batch latent"]:
-        """The latents of completions of these pictures, of which `known` is 1 where one is."""
+        """The latents of completions of these images, of which `known` is 1 where one is."""
         ...
 
-    def own_latent(self, n: int, noise: RNG) -> Float[Tensor, "batch own"]:
+    def own_latent(self, n: int, rng: RNG) -> Float[Tensor, "batch own"]:
         """Draw n points of the noise prior p_z, without what is known."""
         ...
 
 
-class Weighted(Protocol):
+class WeightedPrior(Protocol):
     """A noise prior that chooses components, with probabilities that are learned."""
 
-    def log_probability(self, n: int, noise: RNG) -> Float[Tensor, " n"]:
+    def log_probability(self, n: int, rng: RNG) -> Float[Tensor, " n"]:
         """The log p(c) of the component c of each of the n points that this noise draws."""
         ...
 
 
 @runtime_checkable
-class Classifying(Protocol):
+class ClassifyingDiscriminator(Protocol):
     """A discriminator that tells classes too."""
 
     def hidden(
-        self, x: Float[Tensor, "batch channels height width"], noise: RNG | None = None
+        self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
     ) -> Float[Tensor, "batch features"]:
         """Features of the last hidden layer, before any noise that the last layer adds to them."""
         ...
 
     def class_logits(
-        self, hidden: Float[Tensor, "batch features"], noise: RNG | None = None
+        self, hidden: Float[Tensor, "batch features"], rng: RNG | None = None
     ) -> Float[Tensor, "batch classes"]:
         """Logits l of the classes; p(class | x, real) = softmax l, and a(x) = log Σ exp l.
 

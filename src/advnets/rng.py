@@ -41,15 +41,15 @@ class RNG:
     streams: tuple[str, ...] = ("",)
     sizes: tuple[int, ...] = ()
     """Rows of each stream; none given: as many of each."""
-    over: int = 0
+    ramp_steps: int = 0
     """Steps over which what changes in the course of a run does so; 0: nothing changes."""
 
     @property
-    def done(self) -> float:
+    def progress(self) -> float:
         """The share of these steps that lies before this one, at most 1."""
-        return min(1.0, self.step / self.over) if self.over else 0.0
+        return min(1.0, self.step / self.ramp_steps) if self.ramp_steps else 0.0
 
-    def under(self, purpose: str) -> RNG:
+    def fold_in(self, purpose: str) -> RNG:
         """The source for a purpose within this one."""
         return replace(self, purpose=f"{self.purpose}/{purpose}")
 
@@ -58,15 +58,15 @@ class RNG:
         root = self.purpose.partition("#")[0]
         return replace(self, purpose=f"{root}#{number}" if number else root)
 
-    def at(self, step: int) -> RNG:
+    def at_step(self, step: int) -> RNG:
         """The source at another step."""
         return replace(self, step=step)
 
-    def stacked(self, *streams: str, sizes: Sequence[int] = ()) -> RNG:
+    def split_streams(self, *streams: str, sizes: Sequence[int] = ()) -> RNG:
         """A source for a batch that is several batches on top of each other.
 
         Each part draws from a stream of its own, so that a discriminator shown real and generated
-        pictures in one pass draws what two passes would have drawn. Parts have these sizes; without
+        images in one pass draws what two passes would have drawn. Parts have these sizes; without
         them, one size.
         """
         return replace(self, streams=streams, sizes=tuple(sizes))
@@ -89,11 +89,11 @@ class RNG:
         bits = self._integers(purpose, rows, (*shape, 2), np.dtype("<u4"))
         # 1 - u lies in (0, 1]: its logarithm is finite.
         radius = np.sqrt(-2.0 * np.log1p(bits[..., 0] * -(2.0**-32)))
-        # In float32, whose cosine is vectorised.
+        # In float32, whose cosine is vectorized.
         angle = bits[..., 1].astype(np.float32) * np.float32(2.0 * math.pi * 2.0**-32)
         return self._tensor(radius * np.cos(angle))
 
-    def hiss(self, purpose: str, rows: int, *shape: int) -> Float[Tensor, "rows ..."]:
+    def fast_normal(self, purpose: str, rows: int, *shape: int) -> Float[Tensor, "rows ..."]:
         """Standard normal numbers, shape (rows, *shape), in a third of the time of `normal`.
 
         Both numbers that the transform makes of a pair are used, and all is float32, so that none
@@ -112,17 +112,17 @@ class RNG:
         both *= radius[:, None]
         return self._tensor(both.reshape(len(both), 2 * half)[:, :width].reshape(-1, *shape))
 
-    def keep_mask(
-        self, purpose: str, rows: int, *shape: int, keep: float
+    def dropout_mask(
+        self, purpose: str, rows: int, *shape: int, keep_prob: float
     ) -> Float[Tensor, "rows ..."]:
         """A dropout mask: 1 with probability `keep` (in steps of 2^-16), else 0."""
-        if keep == 0.5:  # one bit decides one unit: a sixteenth of the numbers
+        if keep_prob == 0.5:  # one bit decides one unit: a sixteenth of the numbers
             width = math.prod(shape)
             packed = self._integers(purpose, rows, (-(-width // 8),), np.dtype("u1"))
             bits = np.unpackbits(packed, axis=1, count=width)
             return self._tensor(bits.reshape(len(bits), *shape))
         return self._tensor(
-            self._integers(purpose, rows, shape, np.dtype("<u2")) < round(keep * 2**16)
+            self._integers(purpose, rows, shape, np.dtype("<u2")) < round(keep_prob * 2**16)
         )
 
     def ramp(self, first: float, last: float | None, kind: str = "cosine") -> Float[Tensor, ""]:
@@ -130,7 +130,7 @@ class RNG:
 
         No chance is in it; it is asked for as noise is, so that recorded turns are handed it anew.
         """
-        return self._tensor(np.asarray(RAMPS[kind](first, last, self.done)))
+        return self._tensor(np.asarray(RAMPS[kind](first, last, self.progress)))
 
     def permutation(self, purpose: str, n: int) -> np.ndarray:
         """A random order of 0 … n - 1."""
@@ -164,7 +164,7 @@ class RNG:
 
 
 @dataclass(frozen=True)
-class Draw:
+class RandomDraw:
     """One request for noise, without seed, step and place: it can be made again at another's."""
 
     kind: str
@@ -174,10 +174,10 @@ class Draw:
     arguments: tuple[Any, ...]
     options: Mapping[str, Any]
 
-    def made(self, noise: RNG) -> Tensor:
+    def replay(self, rng: RNG) -> Tensor:
         """The numbers that the same request gets of this source."""
-        purpose = noise.purpose + self.purpose
-        source = replace(noise, purpose=purpose, streams=self.streams, sizes=self.sizes)
+        purpose = rng.purpose + self.purpose
+        source = replace(rng, purpose=purpose, streams=self.streams, sizes=self.sizes)
         return getattr(source, self.kind)(*self.arguments, **self.options)
 
 
@@ -186,31 +186,31 @@ class RecordingRNG(RNG):
     """Gives what `RNG` gives, and writes down what it was asked for."""
 
     root: str = ""
-    draws: list[Draw] = field(default_factory=list[Draw], compare=False)
+    draws: list[RandomDraw] = field(default_factory=list[RandomDraw], compare=False)
 
     @classmethod
-    def of(cls, noise: RNG) -> RecordingRNG:
+    def of(cls, rng: RNG) -> RecordingRNG:
         """A recorder that stands where this source stands."""
-        return cls(**{f.name: getattr(noise, f.name) for f in fields(RNG)}, root=noise.purpose)
+        return cls(**{f.name: getattr(rng, f.name) for f in fields(RNG)}, root=rng.purpose)
 
     def uniform(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: D102
-        return self._noted("uniform", arguments, options)
+        return self._record("uniform", arguments, options)
 
     def normal(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: D102
-        return self._noted("normal", arguments, options)
+        return self._record("normal", arguments, options)
 
-    def hiss(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: D102
-        return self._noted("hiss", arguments, options)
+    def fast_normal(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: D102
+        return self._record("fast_normal", arguments, options)
 
-    def keep_mask(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: D102
-        return self._noted("keep_mask", arguments, options)
+    def dropout_mask(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: D102
+        return self._record("dropout_mask", arguments, options)
 
     def ramp(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: D102
-        return self._noted("ramp", arguments, options)
+        return self._record("ramp", arguments, options)
 
-    def _noted(self, kind: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
+    def _record(self, kind: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> Tensor:
         purpose = self.purpose.removeprefix(self.root)
-        self.draws.append(Draw(kind, purpose, self.streams, self.sizes, arguments, options))
+        self.draws.append(RandomDraw(kind, purpose, self.streams, self.sizes, arguments, options))
         return getattr(RNG, kind)(self, *arguments, **options)
 
 
@@ -218,19 +218,19 @@ class RecordingRNG(RNG):
 class ReplayRNG(RNG):
     """Gives what it was given, in that order."""
 
-    given: Iterator[Tensor] = field(default_factory=lambda: iter(()), compare=False)
+    values: Iterator[Tensor] = field(default_factory=lambda: iter(()), compare=False)
 
     def uniform(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: ARG002, D102
-        return next(self.given)
+        return next(self.values)
 
     def normal(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: ARG002, D102
-        return next(self.given)
+        return next(self.values)
 
-    def hiss(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: ARG002, D102
-        return next(self.given)
+    def fast_normal(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: ARG002, D102
+        return next(self.values)
 
-    def keep_mask(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: ARG002, D102
-        return next(self.given)
+    def dropout_mask(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: ARG002, D102
+        return next(self.values)
 
     def ramp(self, *arguments: Any, **options: Any) -> Tensor:  # noqa: ARG002, D102
-        return next(self.given)
+        return next(self.values)

@@ -48,7 +48,7 @@ class RunDirectory:
             RunError: there is no such run.
         """
         run = cls(path)
-        if not run.begun:
+        if not run.exists:
             raise RunError(
                 f"{path} holds no run (no config.json); give the directory that "
                 "`advnets train --out` wrote"
@@ -56,7 +56,7 @@ class RunDirectory:
         return run
 
     @property
-    def begun(self) -> bool:
+    def exists(self) -> bool:
         """Whether a run was begun here.
 
         Raises:
@@ -70,7 +70,7 @@ class RunDirectory:
             return False
 
     @contextmanager
-    def held(self) -> Generator[None]:
+    def lock(self) -> Generator[None]:
         """Hold the directory against other trainers; the system lets go when the process dies.
 
         An error before a run has begun in it leaves neither the lock nor a folder made for it.
@@ -110,7 +110,7 @@ class RunDirectory:
             try:
                 yield
             except BaseException:
-                if not self.begun:
+                if not self.exists:
                     with suppress(OSError):  # some systems keep a file that is open
                         lock.unlink()
                 raise
@@ -127,7 +127,7 @@ class RunDirectory:
         """
         return config_record(self.config_file)
 
-    def withdraw(self) -> None:
+    def remove_unstarted(self) -> None:
         """Remove what a start that failed before its first step has written."""
         for file in (self.config_file, self.events_file, *self.checkpoint_files()):
             file.unlink(missing_ok=True)
@@ -155,7 +155,7 @@ class RunDirectory:
         """
         return event_records(self.events_file)
 
-    def forget_after(self, step: int) -> None:
+    def truncate_events(self, step: int) -> None:
         """Drop the events of steps that a resumed run is going to play again."""
         kept = [event for event in self.events() if event.get("step", 0) <= step]
         text = "".join(json.dumps(event) + "\n" for event in kept)
@@ -238,7 +238,7 @@ class RunDirectory:
             )
         return files[-1]
 
-    def set_aside(self, checkpoint: Path) -> Path:
+    def quarantine_checkpoint(self, checkpoint: Path) -> Path:
         """Rename a checkpoint that cannot be used, so that it counts as none; return where it is.
 
         Raises:

@@ -6,6 +6,7 @@ A run directory may be a stranger's, or damaged: whatever its files hold, a sent
 from __future__ import annotations
 
 import json
+import platform
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -57,7 +58,7 @@ _EVENT = {
     **dict.fromkeys(("step", "steps", "met", "attempt", "threads"), int),
     **dict.fromkeys(("kind", "device", "reason", "problem", "metric", "weights", "precision"), str),
     **dict.fromkeys(("epoch", "seconds", "processor_seconds", "time"), float),
-    "pictures_per_second": float | None,
+    "images_per_second": float | None,
     "files": dict[str, str],
 }
 """Types of known values of a score and of an event; any other one is a number, or plain."""
@@ -218,3 +219,16 @@ def parse_event(line: bytes) -> dict[str, Any] | None:
         known = {*_EVENT}
         odd = odd or any(type(v) not in (int, float) for k, v in event.items() if k not in known)
     return None if odd else event
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything that a number may depend on."""
+    import numpy as np
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "machine": platform.machine(),
+    }

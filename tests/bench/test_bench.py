@@ -5,33 +5,34 @@ import json
 import pytest
 import torch
 
-from advnets import cli, config, presets
-from advnets.bench import baselines, measure
-from advnets.bench.cases import ROWS
-from advnets.bench.contenders import CONTESTANTS, Setting
-from advnets.bench.measure import Spread
+from advnets import config, presets
+from advnets.bench import baselines, runner
+from advnets.bench.cases import CASES
+from advnets.bench.contenders import CONTENDERS, Setting
 from advnets.bench.processes import Worker
+from advnets.bench.runner import Timing
+from advnets.cli.main import main
 from advnets.errors import AdvnetsError
-from advnets.experiment import build_players
+from advnets.experiment.players import build_players
 
 
-@pytest.mark.parametrize("preset", baselines.PEERS)
+@pytest.mark.parametrize("preset", baselines.BASELINES)
 def test_the_plain_nets_are_the_presets_nets(preset):
     """Layer for layer: shapes of all parameters, piece-major weights of maxout apart."""
-    stage, peer = presets.named(preset).stage, baselines.PEERS[preset]()
+    stage, peer = presets.get_preset(preset).stage, baselines.BASELINES[preset]()
     shape = baselines.SHAPES[preset]
-    ours = build_players.players(presets.named(preset), 0, shape, torch.full(shape, 0.5))
+    ours = build_players(presets.get_preset(preset), 0, shape, torch.full(shape, 0.5))
     for name, theirs in (("generator", peer.generator), ("discriminator", peer.discriminator)):
         mine = sorted(tuple(p.shape) for p in ours[name].parameters())
         assert mine == sorted(tuple(p.shape) for p in theirs.parameters()), name
-    assert presets.named(preset).data.batch_size == peer.batch_size
+    assert presets.get_preset(preset).data.batch_size == peer.batch_size
     assert isinstance(stage.generator_optimizer, config.OptimizerConfig)
 
 
-@pytest.mark.parametrize("preset", baselines.PEERS)
+@pytest.mark.parametrize("preset", baselines.BASELINES)
 def test_the_tutorials_loop_trains(preset):
     """A step moves both nets, by finite losses."""
-    peer = baselines.PEERS[preset]()
+    peer = baselines.BASELINES[preset]()
     shape = baselines.SHAPES[preset]
     before = [p.clone() for p in (*peer.generator.parameters(), *peer.discriminator.parameters())]
     losses = baselines.step_of(peer)(torch.rand(8, *shape))
@@ -40,25 +41,25 @@ def test_the_tutorials_loop_trains(preset):
     assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_pictures_are_drawn_once_and_read_as_they_are(tmp_path):
-    folder = measure.draw_pictures(tmp_path / "pictures")
+def test_images_are_drawn_once_and_read_as_they_are(tmp_path):
+    folder = runner.draw_images(tmp_path / "images")
     files = sorted(folder.iterdir())
     assert len(files) == 2000
     stamp = files[0].stat().st_mtime_ns
-    measure.draw_pictures(folder)
+    runner.draw_images(folder)
     assert files[0].stat().st_mtime_ns == stamp
-    picture = baselines.Files(folder, 64, symmetric=True)[0]
-    assert picture.shape == (3, 64, 64)
-    assert -1 <= picture.min() < 0 < picture.max() <= 1
+    image = baselines.ImageFileDataset(folder, 64, symmetric=True)[0]
+    assert image.shape == (3, 64, 64)
+    assert -1 <= image.min() < 0 < image.max() <= 1
 
 
 def test_a_spread_is_the_median_between_the_extremes():
-    assert Spread.of([3.0, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0)
+    assert Timing.of([3.0, 1.0, 2.0]) == Timing(2.0, 1.0, 3.0)
 
 
 def test_a_goal_is_judged_by_what_was_measured():
     """Medians: 10 against 4 and 5 a second; 3 operations each; peaks of products."""
-    row = ROWS["paper-mnist"]
+    row = CASES["paper-mnist"]
     seen = {
         "ours": [10.0, 12.0, 9.0],
         "resident": [4.0, 4.0, 4.0],
@@ -66,22 +67,22 @@ def test_a_goal_is_judged_by_what_was_measured():
         "peak float32": [1.0, 1.0, 1.0],
         "peak bfloat16": [1.0, 1.0, 1.0],
     }
-    result = measure._result(row, seen, {"ours": 7})
-    assert result.rates["ours"] == Spread(10.0, 9.0, 12.0)
-    assert result.ratios["resident"] == Spread(2.5, 2.25, 3.0)
+    result = runner._result(row, seen, {"ours": 7})
+    assert result.rates["ours"] == Timing(10.0, 9.0, 12.0)
+    assert result.ratios["resident"] == Timing(2.5, 2.25, 3.0)
     assert result.ratios["tutorial"].median == 2.0
     assert result.flops == pytest.approx(10.0 * row.flops())
     assert result.peaks["bfloat16"] == 2 * 4096**3
     assert result.goals == {"2.5 x resident": True, "35 % of the bfloat16 peak": False}
     del seen["peak bfloat16"]  # as where the processor has no instructions for it
-    assert measure._result(row, seen, {"ours": 7}).goals == {"2.5 x resident": True}
+    assert runner._result(row, seen, {"ours": 7}).goals == {"2.5 x resident": True}
 
 
 def test_no_peak_is_measured_of_products_that_take_minutes(monkeypatch):
     for here in (True, False):
-        monkeypatch.setattr(measure, "has_bfloat16", lambda _, here=here: here)
-        assert measure._has("float32")
-        assert measure._has("bfloat16") is here
+        monkeypatch.setattr(runner, "has_bfloat16", lambda _, here=here: here)
+        assert runner._has("float32")
+        assert runner._has("bfloat16") is here
 
 
 def test_whoever_cannot_work_is_named_with_its_last_words(tmp_path, monkeypatch):
@@ -93,21 +94,21 @@ def test_whoever_cannot_work_is_named_with_its_last_words(tmp_path, monkeypatch)
 
 
 def test_every_row_has_who_takes_part_in_it():
-    for row in ROWS.values():
+    for row in CASES.values():
         if not row.command:
-            assert {"ours", *row.rivals} == set(CONTESTANTS[row.name])
+            assert {"ours", *row.rivals} == set(CONTENDERS[row.name])
         assert all(goal.rival in ("", *row.rivals) for goal in row.goals)
 
 
 def test_an_unknown_row_is_refused(capsys):
-    assert cli.main(["bench", "parsen"]) == 2
+    assert main(["bench", "parsen"]) == 2
     assert "parsen" in capsys.readouterr().err
 
 
 def test_a_row_is_measured_and_printed(real_data, capsys):
     """Steps of ours and of the tutorial's, in processes of their own, as JSON."""
     arguments = ["bench", "mlp", "--rounds", "1", "--seconds", "0.1", "--json"]
-    assert cli.main([*arguments, "--data-dir", str(real_data)]) == 0
+    assert main([*arguments, "--data-dir", str(real_data)]) == 0
     told = json.loads(capsys.readouterr().out)
     (row,) = told["rows"]
     assert row["row"] == "mlp"

@@ -10,21 +10,22 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from advnets import config, presets
 from advnets.bench.flops import forward, of_round
+from advnets.data.prepared import open_data
 from advnets.experiment import setup
-from advnets.training.step import play_round
+from advnets.training.step import train_step
 
 DENSE = (
-    config.MLPGenerator(latent_dim=8, hidden=(24, 16)),
-    config.MaxoutDiscriminator(units=(12, 10), pieces=3),
+    config.MLPGenerator(latent_dim=8, hidden_sizes=(24, 16)),
+    config.MaxoutDiscriminator(hidden_sizes=(12, 10), pieces=3),
 )
 STRIDED = (
-    config.DCGANGenerator(latent_dim=8, width=4, kernel=4),
-    config.DCGANDiscriminator(width=4, kernel=4),
+    config.DCGANGenerator(latent_dim=8, base_channels=4, kernel=4),
+    config.DCGANDiscriminator(base_channels=4, kernel=4),
 )
 GAMES = [
     config.Game(),
     config.Game(k=3),
-    config.Game(fakes="shared"),
+    config.Game(reuse_fakes="shared"),
     config.Game(updates="simultaneous"),
 ]
 
@@ -36,19 +37,19 @@ def test_useful_operations_are_those_that_a_round_takes(pair, game):
 
     Save one: in simultaneous play G's gradient goes back through D for the real half too, as zeros.
     """
-    start = presets.named("digits")
+    start = presets.get_preset("digits")
     stage = replace(start.stage, generator=pair[0], discriminator=pair[1], game=game)
     run = replace(start.with_stage(stage), data=replace(start.data, batch_size=10))
-    data = setup.open_data(run.data)
-    run = setup.resolved(run, data.facts, config.Runtime("cpu", "float32", 1))
-    table = setup.table(run, data, 0, torch.device("cpu"))
+    data = open_data(run.data)
+    run = setup.resolve_config(run, data.info, config.Runtime("cpu", "float32", 1))
+    table = setup.make_train_state(run, data, 0, torch.device("cpu"))
     g, d = table.players["generator"], table.players["discriminator"]
     useful = of_round(
-        game, forward(g, torch.zeros(1, 8)), forward(d, torch.zeros(1, *data.facts.shape))
+        game, forward(g, torch.zeros(1, 8)), forward(d, torch.zeros(1, *data.info.shape))
     )
     with FlopCounterMode(display=False) as counter:
-        play_round(table)
-    d_total = forward(d, torch.zeros(1, *data.facts.shape)).total
+        train_step(table)
+    d_total = forward(d, torch.zeros(1, *data.info.shape)).total
     wasted = d_total if game.updates == "simultaneous" else 0
     assert counter.get_total_flops() == 10 * (useful + wasted)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from advnets import cli
+from advnets.cli.main import main
 
 
 @pytest.fixture(scope="session")
@@ -14,13 +14,13 @@ def quick() -> list[str]:
     """A training of seconds."""
     return [
         *("--steps", "30", "--threads", "1", "--precision", "float32"),
-        *("--generator.hidden", "16", "16", "--discriminator.units", "8", "8"),
-        *("--ticks.log", "10", "--ticks.samples", "30", "--ticks.checkpoint", "10"),
+        *("--generator.hidden-sizes", "16", "16", "--discriminator.hidden-sizes", "8", "8"),
+        *("--log-every", "10", "--sample-every", "30", "--checkpoint-every", "10"),
     ]
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, quick) -> Path:
     run = tmp_path_factory.mktemp("runs") / "digits"
-    assert cli.main(["train", "digits", "--out", str(run), *quick]) == 0
+    assert main(["train", "digits", "--out", str(run), *quick]) == 0
     return run

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import advnets
-from advnets import cli
+from advnets.cli.main import config_of, main
 
 
 def test_presets_are_listed(said):
@@ -25,7 +25,7 @@ def test_presets_are_listed(said):
         "paper-tfd": "The 2014 Toronto Face Database experiment, its two stages of training.",
         "paper-cifar": "The 2014 CIFAR-10 experiment, fully connected.",
         "paper-cifar-conv": "The 2014 CIFAR-10 experiment, convolutional D, deconvolutional G.",
-        "dcgan": "DCGAN for pictures of your own (--data PATH), 64x64 unless --size.",
+        "dcgan": "DCGAN for images of your own (--data PATH), 64x64 unless --size.",
         "dcgan-faces": "DCGAN for faces of your own (--data PATH), 64x64, mirrored.",
         "dcgan-mnist": "DCGAN on MNIST.",
         "dcgan-mnist-conditional": "DCGAN on MNIST, told which digit: the paper's own net.",
@@ -33,7 +33,7 @@ def test_presets_are_listed(said):
         "dcgan-tutorial": "DCGAN as tutorials have it: half as wide, kernels of 4.",
         "conditional-mnist": "MNIST, told which digit: p(x | c) by fully connected nets.",
         "inference-mnist": "MNIST, and z from x: an encoder on G's side.",
-        "inference-after": "z from x for a trained G (--game.begin-with RUN).",
+        "inference-after": "z from x for a trained G (--game.generator-run RUN).",
         "completion-mnist": "MNIST, any part of a digit given the rest.",
         "semi-mnist": "MNIST with 100 labels: D tells ten digits and generated.",
         "semi-mnist-large": "The same by a larger D and batches of 1,024; for a GPU.",
@@ -41,7 +41,7 @@ def test_presets_are_listed(said):
         "supervised-mnist": "semi-mnist's D by the 100 labels alone.",
         "coordinated-mnist": "mlp's nets in turns, D at four times G's rate: good soonest.",
         "vae-mnist": "The variational autoencoder on MNIST, with paper-mnist's decoder.",
-        "modern": "Your pictures (--data PATH), 64x64: pairs, slopes, schedules, no norms.",
+        "modern": "Your images (--data PATH), 64x64: pairs, slopes, schedules, no norms.",
         "modern-mnist": "MNIST by the same recipe.",
         "projection-mnist": "MNIST, told which digit: D is told at its last maps.",
         "modern-stacked": "Stacked MNIST, 1,000 modes, by the same; an hour and a half.",
@@ -94,11 +94,11 @@ ERRORS = [
         "advnets: k is 0; it must be at least 1\n",
     ),
     (
-        ("train", "digits", "--discriminator.keep-input", "0"),
+        ("train", "digits", "--discriminator.keep-prob-input", "0"),
         "advnets: keep_input is 0.0; it must be above 0 and at most 1\n",
     ),
     (
-        ("train", "digits", "--ticks.log", "-1"),
+        ("train", "digits", "--log-every", "-1"),
         "advnets: log is -1; it must be at least 0\n",
     ),
 ]
@@ -134,12 +134,12 @@ def test_a_fault_of_ours_is_one_line_and_a_traceback_with_debug(said, monkeypatc
     def fall(self):
         raise ZeroDivisionError("oh")
 
-    monkeypatch.setattr("advnets.commands.Presets.execute", fall)
+    monkeypatch.setattr("advnets.cli.commands.Presets.execute", fall)
     code, _, err = said("presets")
     assert code == 70
     assert err.startswith("advnets: unexpected ZeroDivisionError: oh; this is a fault of advnets")
     with pytest.raises(ZeroDivisionError):
-        cli.main(["presets", "--debug"])
+        main(["presets", "--debug"])
 
 
 def test_every_flag_has_help_and_a_default(said, monkeypatch):
@@ -160,10 +160,10 @@ def test_every_flag_has_help_and_a_default(said, monkeypatch):
         ["sample"],
         ["evaluate"],
         ["compare"],
-        ["data", "check"],
+        ["data", "audit"],
         ["paper"],
         ["bench"],
-        *(["view", view] for view in ("walk", "arithmetic", "neighbours", "window-drop")),
+        *(["visualize", view] for view in ("walk", "arithmetic", "neighbors", "window-drop")),
     ],
     ids=" ".join,
 )
@@ -193,13 +193,13 @@ def test_shells_can_complete(said, shell):
     code, out, _ = said("--tyro-print-completion", shell)
     assert code == 0
     assert "advnets" in out
-    assert "--generator.hidden" in out
+    assert "--generator.hidden-sizes" in out
 
 
 def test_points_from_the_command_line(said, tmp_path, monkeypatch):
     """A distribution is checked, trained on, sampled from and scored by the same commands."""
     monkeypatch.chdir(tmp_path)
-    code, out, _ = said("data", "check", "grid:side=3,n=2000")
+    code, out, _ = said("data", "audit", "grid:side=3,n=2000")
     assert code == 0
     assert out.splitlines()[:2] == [
         "grid: points of a plane: 2,000 training, 10,000 validation, 10,000 test",
@@ -207,16 +207,16 @@ def test_points_from_the_command_line(said, tmp_path, monkeypatch):
     ]
     found = float(out.split("exact: ")[1].split()[0])
     assert found == pytest.approx(-math.log(9 * 2 * math.pi * math.e * 0.05**2), abs=0.03)
-    code, out, _ = said("data", "check", "gaussian", "--json")
+    code, out, _ = said("data", "audit", "gaussian", "--json")
     facts = json.loads(out)
     assert facts["log_density_of_test"] == pytest.approx(-1.4189, abs=0.03)  # -log sqrt(2 pi e)
     code, out, err = said("train", "ring:n=1000", "--steps", "20")
     assert code == 0, err
     assert (tmp_path / "runs/ring/samples/step-00000020.png").exists()
-    code, out, _ = said("sample", "runs/ring", "--num", "50", "--out", "points.npz")
+    code, out, _ = said("sample", "runs/ring", "--num-samples", "50", "--out", "points.npz")
     assert code == 0
     assert np.load("points.npz")["points"].shape == (50, 2)
-    assert said("sample", "runs/ring", "--num", "50", "--out", "points.png")[0] == 0
+    assert said("sample", "runs/ring", "--num-samples", "50", "--out", "points.png")[0] == 0
     code, out, _ = said("evaluate", "runs/ring", "--metrics", "points")
     assert code == 0
     assert "8 of 8 modes, 9" in out
@@ -226,35 +226,35 @@ def test_points_from_the_command_line(said, tmp_path, monkeypatch):
     code, _, err = said("sample", "runs/ring", "--out", "a.png", "--columns", "3")
     assert (code, err.partition(";")[0]) == (
         2,
-        "advnets: --columns is for a grid of pictures, but the run is of points",
+        "advnets: --columns is for a grid of images, but the run is of points",
     )
     code, _, err = said("train", "digits", "--data", "ring", "--out", "runs/no")
     assert (code, err) == (
         2,
-        "advnets: the data is points, but scaling is unit; say --scaling none or standard, or "
+        "advnets: the data is points, but scaling is unit; say --normalize none or standard, or "
         "begin with the preset points\n",
     )
 
 
 def test_a_line_says_what_it_would_train():
-    config = cli.config_of("advnets train modern-ring --steps 7 --seed 3")
+    config = config_of("advnets train modern-ring --steps 7 --seed 3")
     assert (config.preset, config.stage.steps, config.seed) == ("modern-ring", 7, 3)
 
 
 def test_a_line_of_another_command_trains_nothing():
     with pytest.raises(advnets.errors.UsageError, match="give a command advnets train"):
-        cli.config_of("advnets presets")
+        config_of("advnets presets")
 
 
 def test_epochs_count_though_the_preset_is_so_many_steps_long():
     """Unless steps are asked for too."""
     for epochs in (3, 100):  # what is the default elsewhere too
-        stage = cli.config_of(f"advnets train modern-ring --epochs {epochs}").stage
+        stage = config_of(f"advnets train modern-ring --epochs {epochs}").stage
         assert (stage.epochs, stage.steps) == (epochs, None)
-    stage = cli.config_of("advnets train digits --steps 7").stage
+    stage = config_of("advnets train digits --steps 7").stage
     assert (stage.epochs, stage.steps) == (None, 7)
     with pytest.raises(advnets.errors.UsageError, match="epochs 3 and steps 7 came"):
-        cli.config_of("advnets train modern-ring --epochs 3 --steps 7")
+        config_of("advnets train modern-ring --epochs 3 --steps 7")
 
 
 def test_a_training_of_no_length_is_refused(said):
@@ -265,4 +265,4 @@ def test_a_training_of_no_length_is_refused(said):
 
 @pytest.mark.parametrize("preset", ["dcgan", "modern", "modern-residual"])
 def test_a_preset_for_any_folder_is_as_long_for_a_small_one(preset):
-    assert cli.config_of(f"advnets train {preset} --data pictures").stage.steps == 10_000
+    assert config_of(f"advnets train {preset} --data images").stage.steps == 10_000

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from advnets.experiment.score_files import read_scored
+from advnets.evaluation.score_files import read_scored_run
 
 STAMPS = {
     "split": "test",
     "data": "mnist",
     "data_digest": "0123456789abcdef",
-    "pictures": {"shape": [1, 28, 28], "crop": None, "background": None},
+    "images": {"shape": [1, 28, 28], "crop": None, "background": None},
     "versions": {"advnets": "0.1"},
     "n_real": 10_000,
     "n_fake": 10_000,
@@ -33,8 +33,8 @@ def write(path, trained_with, lr, parzen, frechet, **stamps):
     data = {"name": "mnist", "digest": "0123456789abcdef"}
     (path / "config.json").write_text(json.dumps({"format": 1, "config": config, "data": data}))
     place = {"seed": 0, "step": 5000, **STAMPS}
-    real = {"samples": "real training pictures", "weights": None}
-    own = {"samples": "generator", "weights": "average"}
+    real = {"samples": "real training images", "weights": None}
+    own = {"samples": "generator", "weights": "ema"}
     window = {"metric": "parzen", "grid": "paper", "sigma": 0.2, "n_valid": 1000, **place}
     seen = {"metric": "frechet", **place, **SEEN, **stamps}
     records = [
@@ -66,17 +66,17 @@ Means over seeds ± the 95% interval of Student's t; ↓ less is better, ↑ mor
 run                     weights  step   seeds    parzen, paper grid ↑        frechet ↓
 mlp, lr 0.1             average  5,000  0, 1, 2           225.3 ± 5.0      4.51 ± 0.10
 mlp, lr 0.2             average  5,000  0, 1, 2           250.6 ± 4.0  0.2506 ± 0.0040
-real training pictures                                          242.5          0.01230
+real training images                                          242.5          0.01230
 
 Paired differences: the first less the second, seed by seed
 difference                 seeds    parzen, paper grid ↑       frechet ↓
 mlp, lr 0.2 − mlp, lr 0.1  0, 1, 2           +25.2 ± 1.1  -4.256 ± 0.096
 
-parzen, paper grid: 10,000 samples on 10,000 pictures; mnist 01234567 of 1 x 28 x 28; test; \
+parzen, paper grid: 10,000 samples on 10,000 images; mnist 01234567 of 1 x 28 x 28; test; \
 n_valid 1,000; advnets 0.1
-frechet: digits 0dba96d9; 10,000 samples on 10,000 pictures; mnist 01234567 of 1 x 28 x 28; test; \
-advnets 0.1; 9,000 real training pictures
-Above the real pictures' row a Parzen score says smoother than data, not better than data \
+frechet: digits 0dba96d9; 10,000 samples on 10,000 images; mnist 01234567 of 1 x 28 x 28; test; \
+advnets 0.1; 9,000 real training images
+Above the real images' row a Parzen score says smoother than data, not better than data \
 (Theis et al. 2016).
 """
 """The intervals are those of scipy.stats.t: 5.0198, 4.0407, 1.0757 and .10040, .00404, .09638."""
@@ -122,10 +122,10 @@ def test_unlike_scores_are_one_sentence_and_two_columns(compared, runs, tmp_path
     assert (code, out) == (2, "")
     assert err == (
         "advnets: frechet of slow-0 and other differs in extractor (digits and pixels), so that "
-        "the numbers do not compare; evaluate all runs alike, or say --apart to see each in a "
+        "the numbers do not compare; evaluate all runs alike, or say --separate-columns to see each in a "
         "column of its own\n"
     )
-    code, out, err = compared(*runs, "other", "--apart")
+    code, out, err = compared(*runs, "other", "--separate-columns")
     assert (code, err) == (0, "")
     head = next(line for line in out.splitlines() if line.startswith("run "))
     assert "frechet (extractor digits) ↓  frechet (extractor pixels) ↓" in head
@@ -143,15 +143,15 @@ def test_what_all_runs_were_scored_by_is_compared(compared, runs):
         code, out, err = compared(*runs[:2], "--metrics", "frechet")
         assert (code, err) == (0, "")
         assert ("frechet (extractor pixels)" in out) == bool(number)  # of one run alone at first
-        assert "frechet (extractor pixels)" in compared(*runs[:2], "--apart")[1]
+        assert "frechet (extractor pixels)" in compared(*runs[:2], "--separate-columns")[1]
 
 
-def test_samples_of_unlike_seeds_and_distances_of_too_few_pictures_are_told(compared, runs):
-    write(Path("other"), 3, 0.1, 226.0, 4.4, seed=9, few_pictures=True)
+def test_samples_of_unlike_seeds_and_distances_of_too_few_images_are_told(compared, runs):
+    write(Path("other"), 3, 0.1, 226.0, 4.4, seed=9, few_images=True)
     code, out, _ = compared(*runs[:2], "other", "--metrics", "frechet")
     assert code == 0
     assert "Samples were drawn with unlike seeds, by rows: mlp: 0, 9" in out
-    assert "; far too large: fewer pictures than features" in out
+    assert "; far too large: fewer images than features" in out
     assert "far too large" not in compared(*runs[:2])[1]
 
 
@@ -173,4 +173,4 @@ def test_a_mistake_is_one_sentence(compared, runs, tmp_path):
 
 
 def test_a_run_that_is_read_twice_is_the_same(runs, tmp_path):
-    assert read_scored(tmp_path / "slow-0") == read_scored(tmp_path / "slow-0")
+    assert read_scored_run(tmp_path / "slow-0") == read_scored_run(tmp_path / "slow-0")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advnets.cli import main
+from advnets.cli.main import main
 from advnets.config import Data
 from advnets.data.image_folder import open as opening
-from advnets.data.image_folder import tasks
+from advnets.data.image_folder import workers
 from advnets.data.registry import open_source
 from advnets.run_directory import RunDirectory
 
@@ -46,7 +46,7 @@ def messy(tmp_path) -> Path:
 
 def test_audit_pack_and_training_agree(messy, tmp_path, capsys):
     """Counts of splits and classes are the same wherever they are said."""
-    assert main(["data", "check", str(messy), "--json"]) == 0
+    assert main(["data", "audit", str(messy), "--json"]) == 0
     audit = json.loads(capsys.readouterr().out)
     splits = open_source(Data(source=str(messy), size=8, channels=1))
     parts = (splits.train, splits.valid, splits.test, splits.unlabeled)
@@ -65,7 +65,7 @@ def test_audit_pack_and_training_agree(messy, tmp_path, capsys):
     err = capsys.readouterr().err
     cats, dogs = np.bincount(splits.train.labels).tolist()
     assert (
-        f"data: messy, {counts['train']} training pictures of 1 x 8 x 8, {counts['valid']} "
+        f"data: messy, {counts['train']} training images of 1 x 8 x 8, {counts['valid']} "
         f"validation, 11 test, 5 unlabeled (not used by this game)\n"
         f"classes: cat {cats}, dog {dogs}\n"
         f"not used, as these kinds are not read: HEIC 2, camera RAW 1, SVG 1; convert them to PNG "
@@ -82,7 +82,7 @@ def test_files_that_are_not_read_are_in_the_pack_and_the_report(messy, tmp_path,
     assert main(["data", "pack", str(messy), str(pack), "--size", "8"]) == 0
     assert "not read: HEIC 2, camera RAW 1, SVG 1;" in capsys.readouterr().out
     unused = {".heic": 2, ".nef": 1, ".svg": 1, ".txt": 1}
-    assert open_source(str(pack)).unused == unused
+    assert open_source(str(pack)).unsupported_files == unused
     assert main(["train", "--data", str(pack), "--out", str(run), *FEW_STEPS[:4]]) == 0
     assert "not read: HEIC 2, camera RAW 1, SVG 1;" in capsys.readouterr().err
     record = RunDirectory(run).read_config()
@@ -91,7 +91,7 @@ def test_files_that_are_not_read_are_in_the_pack_and_the_report(messy, tmp_path,
     assert "Files not used" in page
     assert "camera RAW" in page
     assert "Train/dog/broken.png" in page
-    assert main(["data", "check", str(messy)]) == 0
+    assert main(["data", "audit", str(messy)]) == 0
     text = capsys.readouterr().out
     assert "  not read    HEIC 2, camera RAW 1, SVG 1\n" in text
     assert "  copies that cross between splits: 1, now each lies in one split\n" in text
@@ -114,10 +114,10 @@ def test_few_different_images_are_warned_of(tmp_path, capsys):
     for i in range(30):
         (thirty / f"{i}.png").write_bytes(content)
     for folder, words in (
-        (one, "warning: there is only 1 training picture, which G can learn by heart"),
-        (thirty, "warning: only 1 of 30 training pictures are different, which G can learn by"),
+        (one, "warning: there is only 1 training image, which G can learn by heart"),
+        (thirty, "warning: only 1 of 30 training images are different, which G can learn by"),
     ):
-        assert main(["data", "check", str(folder)]) == 0
+        assert main(["data", "audit", str(folder)]) == 0
         assert words in capsys.readouterr().out
         assert main(["train", str(folder), "--dry-run", *FEW_STEPS]) == 0
         assert words in capsys.readouterr().out
@@ -130,8 +130,8 @@ def test_held_out_images_alone_are_not_trained_on(tmp_path, capsys):
     for i in range(3):
         image(tmp_path / "set" / "test" / f"{i}.png", i)
     assert main(["train", str(tmp_path / "set"), "--out", str(tmp_path / "run"), *FEW_STEPS]) == 1
-    assert "set has no picture for training (3 test)" in capsys.readouterr().err
-    assert main(["data", "check", str(tmp_path / "set")]) == 1
+    assert "set has no image for training (3 test)" in capsys.readouterr().err
+    assert main(["data", "audit", str(tmp_path / "set")]) == 1
     assert "nothing here can be trained on" in capsys.readouterr().out
 
 
@@ -139,7 +139,7 @@ def test_a_pack_that_was_dealt_by_another_rule_is_made_anew(tmp_path, monkeypatc
     """What is cached is used by the rule that made it alone."""
     image(tmp_path / "set" / "a.png", 0)
     open_source(str(tmp_path / "set"), size=8)
-    monkeypatch.setattr(tasks, "decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(workers, "decode", lambda *_: pytest.fail("decoded again"))
     open_source(str(tmp_path / "set"), size=8)
     monkeypatch.setattr(opening, "RULE", opening.RULE + 1)
     with pytest.raises(pytest.fail.Exception, match="decoded again"):

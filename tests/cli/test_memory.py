@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from advnets import config, presets
-from advnets.console import Console
+from advnets.cli.console import Console
 from advnets.errors import OutOfMemoryError
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
-from advnets.views.sample_files import save_pictures
+from advnets.plots.sample_files import save_images
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "wait4"), reason="the system counts no peak memory")
 
@@ -36,11 +36,11 @@ def run(tmp_path_factory):
     for number in range(8):
         pixels = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
-    start = presets.named("digits")
+    start = presets.get_preset("digits")
     stage = replace(
         start.stage,
-        generator=config.MLPGenerator(latent_dim=8, hidden=(16,), activations=("relu",)),
-        discriminator=config.MaxoutDiscriminator(units=(8,), pieces=2),
+        generator=config.MLPGenerator(latent_dim=8, hidden_sizes=(16,), activations=("relu",)),
+        discriminator=config.MaxoutDiscriminator(hidden_sizes=(8,), pieces=2),
         steps=1,
         epochs=None,
     )
@@ -68,16 +68,21 @@ def loaded(run):
 
 @pytest.mark.parametrize(
     ("name", "flags"),
-    [("grid.png", ()), ("array.npz", ()), ("folder", ()), ("array.npz", ("--keep", "0.5"))],
+    [
+        ("grid.png", ()),
+        ("array.npz", ()),
+        ("folder", ()),
+        ("array.npz", ("--keep-fraction", "0.5")),
+    ],
 )
 def test_samples_are_never_all_held_at_once(run, loaded, tmp_path, name, flags):
     out = tmp_path / name
-    above = peak("-m", "advnets", "sample", run, "--num", N, "--out", out, *flags) - loaded
+    above = peak("-m", "advnets", "sample", run, "--num-samples", N, "--out", out, *flags) - loaded
     assert above < MOST, f"{above / 2**20:.0f} MiB"
     if name == "array.npz":
         images = np.load(out)["images"]
         assert images.shape == (N, 64, 64, 3)
-        kept = load(run).sample(3, keep=float(flags[1]) if flags else 1.0)
+        kept = load(run).sample(3, keep_fraction=float(flags[1]) if flags else 1.0)
         np.testing.assert_array_equal(images[:3], (kept * 255).round().permute(0, 2, 3, 1))
     elif name == "folder":
         assert len(list(out.iterdir())) == N
@@ -89,9 +94,20 @@ def test_samples_are_never_all_held_at_once(run, loaded, tmp_path, name, flags):
 def test_the_bytes_of_samples_are_those_of_the_python_face(run, tmp_path):
     """Of files, in each form."""
     samples = load(run).sample(501, seed=3)
-    save_pictures([samples], 501, tmp_path / "python")
+    save_images([samples], 501, tmp_path / "python")
     for name in ("a.png", "a.npz", "typed"):
-        peak("-m", "advnets", "sample", run, "--num", 501, "--seed", 3, "--out", tmp_path / name)
+        peak(
+            "-m",
+            "advnets",
+            "sample",
+            run,
+            "--num-samples",
+            501,
+            "--seed",
+            3,
+            "--out",
+            tmp_path / name,
+        )
     for file in sorted((tmp_path / "python").iterdir()):
         assert file.read_bytes() == (tmp_path / "typed" / file.name).read_bytes()
     expected = (samples * 255).round().byte().permute(0, 2, 3, 1).numpy()

@@ -34,7 +34,7 @@ def moved(said, tmp_path, monkeypatch, quick):
     draw(home / "photos")
     away.mkdir()
     monkeypatch.chdir(home)
-    small = ("--size", "8", "--channels", "1", "--ticks.samples", "0")
+    small = ("--size", "8", "--channels", "1", "--sample-every", "0")
     code, _, err = said("train", "photos", "--out", "runs/x", *quick, *small)
     assert code == 0, err
     monkeypatch.chdir(away)
@@ -45,7 +45,7 @@ def uses(run):
     """Each command that opens the data of a run."""
     return (
         ("evaluate", run),
-        ("view", run, "neighbours", "--num", 2),
+        ("visualize", run, "neighbors", "--num-samples", 2),
         ("train", "--resume", "--out", run),
     )
 
@@ -136,7 +136,7 @@ def test_a_run_that_another_begins_with_is_found_from_anywhere(
     said, trained, tmp_path, monkeypatch, quick
 ):
     monkeypatch.chdir(trained.parent)
-    told = ("train", "inference-after", "--data", "digits", "--game.begin-with", trained.name)
+    told = ("train", "inference-after", "--data", "digits", "--game.generator-run", trained.name)
     code, _, err = said(*told, "--out", tmp_path / "run", "--steps", "2", "--threads", "1")
     assert code == 0, err
     monkeypatch.chdir(tmp_path)
@@ -153,7 +153,7 @@ def test_a_run_that_another_begins_with_is_found_from_anywhere(
         ("train", "RUN", "--resume"),
         ("train", "RUN", "--dry-run"),
         ("train", "digits", "--data", "RUN"),
-        ("data", "check", "RUN"),
+        ("data", "audit", "RUN"),
         ("data", "pack", "RUN", "pack"),
     ],
     ids=" ".join,
@@ -183,7 +183,7 @@ def test_runs_within_a_folder_of_images_are_left_out(said, tmp_path, monkeypatch
     for out in ("runs/a", "runs/b"):
         code, _, err = said("train", ".", "--out", out, *quick, *small)
         assert code == 0, err
-    assert "runs/a is a run directory, full of plots" in said("data", "check", ".")[1]
+    assert "runs/a is a run directory, full of plots" in said("data", "audit", ".")[1]
     digests = [RunDirectory(Path(f"runs/{n}")).read_config()["data"]["digest"] for n in "ab"]
     assert digests[0] == digests[1]
     code, _, err = said("train", "--resume", "--out", "runs/a", "--steps", "40")
@@ -205,8 +205,8 @@ def run_process(*arguments, cwd):
         (("train", "digits", "--steps", "1", "--out", "run"), "data set"),
         (("train", "digits", "--dry-run"), "data set"),
         (("train", "points", "--data", "ring", "--dry-run"), None),
-        (("data", "check", "digits"), "data set"),
-        (("data", "check", "./digits"), None),
+        (("data", "audit", "digits"), "data set"),
+        (("data", "audit", "./digits"), None),
         (("data", "pack", "./digits", "pack"), None),
     ],
     ids=lambda told: " ".join(told) if isinstance(told, tuple) else str(told),

@@ -35,7 +35,7 @@ def test_a_run_whose_loss_ran_away_ends_with_status_3(said, tmp_path, quick):
 
 def test_numbers_not_finite_that_are_met_without_ticks_end_with_status_3(said, tmp_path, quick):
     """It was said to be done, at step 0, when it had gone back to its beginning."""
-    run, no_ticks = tmp_path / "run", ("--ticks.log", "0", "--ticks.checkpoint", "0")
+    run, no_ticks = tmp_path / "run", ("--log-every", "0", "--checkpoint-every", "0")
     told = ("digits", *quick[:-6], *no_ticks, "--generator-optimizer.lr", "1e30")
     code, out, err = said("train", *told, "--out", run)
     assert code == 3
@@ -79,8 +79,8 @@ def test_a_start_that_failed_does_not_block_its_name(said, tmp_path, quick):
     told = ("semi-mnist", "--data", "digits", "--steps", "3", "--threads", "1")
     code, _, err = said("train", *told, *labels, "--out", run)
     assert code in (1, 2)
-    assert "10,000 labelled pictures of each class were asked for" in err.splitlines()[-1]
-    assert not RunDirectory(run).begun
+    assert "10,000 labeled images of each class were asked for" in err.splitlines()[-1]
+    assert not RunDirectory(run).exists
     assert said("train", "digits", *quick, "--out", run)[0] == 0
 
 
@@ -96,7 +96,7 @@ def test_a_failed_resume_at_step_0_keeps_the_run(said, tmp_path, quick, monkeypa
 
     monkeypatch.setattr("advnets.training.trainer.play_round", no_memory)
     assert said("train", "--resume", "--out", run)[0] != 0
-    assert RunDirectory(run).begun
+    assert RunDirectory(run).exists
 
 
 def test_the_process_itself_ends_with_status_3(tmp_path, quick):

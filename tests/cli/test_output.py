@@ -15,7 +15,7 @@ import pytest
 from advnets import output
 from advnets.run_directory import RunDirectory
 
-COMMAND = [sys.executable, "-c", "import sys; from advnets.cli import main; sys.exit(main())"]
+COMMAND = [sys.executable, "-c", "import sys; from advnets.cli.main import main; sys.exit(main())"]
 ENCODINGS = ["ascii", "cp949"]
 
 
@@ -75,7 +75,7 @@ def test_a_full_disk_behind_stdout_is_said_and_the_run_is_saved(tmp_path, quick)
 
 
 def test_scores_are_kept_when_they_cannot_be_printed(trained):
-    line = 'advnets evaluate "$@" --metrics frechet --num 100 --seed 7 >/dev/full'
+    line = 'advnets evaluate "$@" --metrics frechet --num-samples 100 --seed 7 >/dev/full'
     assert run_in_shell(line, trained).returncode == 1
     kept = [some for some in RunDirectory(trained).scores() if some["seed"] == 7]
     assert [some["metric"] for some in kept if some["samples"] == "generator"] == ["frechet"]
@@ -88,18 +88,18 @@ def test_every_encoding_is_served(trained, encoding):
         "train --help",
         "evaluate --help",
         "view --help",
-        "paper --only list",
+        "paper --sections list",
         "presets",
     ]
     line = " && ".join(f"advnets {words}" for words in helps)
-    line += ' && advnets evaluate "$@" --metrics parzen prdc --num 50'
+    line += ' && advnets evaluate "$@" --metrics parzen prdc --num-samples 50'
     done = run_in_shell(line, trained, PYTHONIOENCODING=encoding, PYTHONUTF8="0")
     assert done.returncode == 0, done.stderr
     assert done.stdout.decode(encoding)
 
 
 def test_what_an_encoding_lacks_is_escaped(trained):
-    line = 'advnets evaluate "$@" --metrics parzen --num 50'
+    line = 'advnets evaluate "$@" --metrics parzen --num-samples 50'
     escaped = run_in_shell(line, trained, PYTHONIOENCODING="ascii").stdout.decode("ascii")
     whole = run_in_shell(line, trained, PYTHONIOENCODING="utf-8").stdout.decode("utf-8")
     assert "σ" in whole
@@ -129,7 +129,7 @@ def read_only(trained):
 
 
 def test_scores_of_a_run_that_cannot_be_written_are_printed(said, read_only):
-    code, printed, err = said("evaluate", read_only, "--metrics", "frechet", "--num", 60)
+    code, printed, err = said("evaluate", read_only, "--metrics", "frechet", "--num-samples", 60)
     assert code == 0, err
     assert "Fréchet distance" in printed
     scores, report = err.splitlines()
@@ -147,7 +147,7 @@ def test_a_file_system_without_locks_loses_no_scores(said, trained, monkeypatch,
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    code, printed, err = said("evaluate", trained, "--metrics", "frechet", "--num", 70)
+    code, printed, err = said("evaluate", trained, "--metrics", "frechet", "--num-samples", 70)
     assert code == 0, err
     assert any(some["n_fake"] == 70 for some in RunDirectory(trained).scores())
     assert printed

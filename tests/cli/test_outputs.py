@@ -11,7 +11,7 @@ from PIL import Image
 
 import advnets
 from advnets.errors import UsageError, WriteError
-from advnets.views.sample_files import form_of, save_pictures
+from advnets.plots.sample_files import form_of, save_images
 
 
 def holds(folder):
@@ -25,10 +25,10 @@ def holds(folder):
         (["train", "digits", "--steps", "1"], "--out"),
         (["train", "digits", "--dry-run"], "--out"),
         (["sample", "RUN"], "--out"),
-        (["view", "RUN", "samples"], "--out"),
-        (["view", "RUN", "walk"], "--movie"),
+        (["visualize", "RUN", "samples"], "--out"),
+        (["visualize", "RUN", "interpolation"], "--movie"),
         (["compare", "RUN", "RUN"], "--out"),
-        (["paper", "--only", "eq1"], "--out"),
+        (["paper", "--sections", "eq1"], "--out"),
         (["data", "pack", "PHOTOS"], ""),
     ],
     ids=lambda told: " ".join(told),
@@ -90,15 +90,15 @@ def test_a_file_is_no_folder_and_a_folder_no_file(said, trained, tmp_path, monke
 def test_samples_do_not_mix_with_what_a_folder_holds(said, trained, tmp_path):
     out = tmp_path / "samples.v1"
     asked = ("sample", trained, "--out", out)
-    assert said(*asked, "--num", 12)[0] == 0
+    assert said(*asked, "--num-samples", 12)[0] == 0
     assert len(holds(out)) == 12
-    code, _, err = said(*asked, "--num", 3)
+    code, _, err = said(*asked, "--num-samples", 3)
     assert (code, err) == (
         2,
         f"advnets: {out} holds 12 numbered PNG files (00000.png, …); give another folder, or "
         "--overwrite to replace all of these\n",
     )
-    assert said(*asked, "--num", 3, "--overwrite")[0] == 0
+    assert said(*asked, "--num-samples", 3, "--overwrite")[0] == 0
     assert holds(out) == ["00000.png", "00001.png", "00002.png"]
     (out / "mine.png").touch()
     for flags in ([], ["--overwrite"]):
@@ -110,7 +110,7 @@ def test_samples_do_not_mix_with_what_a_folder_holds(said, trained, tmp_path):
 
 def test_an_overwrite_that_fails_leaves_what_was_there(trained, tmp_path, monkeypatch):
     run, out = advnets.load(trained), tmp_path / "samples"
-    save_pictures(run.sample_blocks(4), 4, out)
+    save_images(run.sample_blocks(4), 4, out)
     before = {file.name: file.read_bytes() for file in out.iterdir()}
     rename, renamed = Path.rename, []
 
@@ -122,7 +122,7 @@ def test_an_overwrite_that_fails_leaves_what_was_there(trained, tmp_path, monkey
 
     monkeypatch.setattr(Path, "rename", fail_late)
     with pytest.raises(WriteError, match="is as it was before"):
-        save_pictures(run.sample_blocks(4, seed=1), 4, out, overwrite=True)
+        save_images(run.sample_blocks(4, seed=1), 4, out, overwrite=True)
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
 
@@ -135,7 +135,7 @@ def test_a_folder_named_as_a_sample_is_not_replaced(said, trained, tmp_path):
 
 def test_a_view_replaces_no_file_but_its_own_record(said, trained, tmp_path):
     (tmp_path / "boxes.json").write_text("[1, 2]")
-    asked = ("view", trained, "samples", "--num", 4, "--out")
+    asked = ("visualize", trained, "samples", "--num-samples", 4, "--out")
     code, _, err = said(*asked, tmp_path / "boxes.png")
     assert code == 2
     assert f"{tmp_path / 'boxes.json'}, where the record of this view goes, holds something" in err
@@ -153,17 +153,17 @@ def test_a_view_replaces_no_file_but_its_own_record(said, trained, tmp_path):
     [
         ("train", "digits", "--device", "abacus"),
         ("train", "digits", "--out", "deep/down/run", "--device", "abacus"),
-        ("train", "digits", "--scaling", "none"),
+        ("train", "digits", "--normalize", "none"),
         ("train", "digits", "--data", "ring:modes=0"),
         ("train", "paper-mnist", "--data-dir", "nowhere"),
         ("train", "semi-mnist", "--data", "ring"),
-        ("train", "digits", "--compile", "--graph"),
+        ("train", "digits", "--compile", "--cuda-graph"),
         ("data", "pack", "empty", "deep/down/pack"),
         ("sample", "RUN", "--out", "deep/a.png", "--columns", "0"),
         ("sample", "RUN", "--out", "deep/folder", "--class", "3"),
-        ("view", "RUN", "samples", "--out", "deep/a.png", "--columns", "0"),
+        ("visualize", "RUN", "samples", "--out", "deep/a.png", "--columns", "0"),
         ("compare", "RUN", "RUN", "--out", "deep/a.md"),
-        ("paper", "--only", "nothing"),
+        ("paper", "--sections", "nothing"),
         ("paper", "--full", "--quick"),
     ],
     ids=" ".join,
@@ -188,21 +188,21 @@ def test_a_version_is_no_ending_on_any_system(monkeypatch, name):
 
 
 def test_a_run_is_not_written_into_its_data_by_another_name(said, tmp_path, quick):
-    pictures, link = tmp_path / "pictures", tmp_path / "link"
-    pictures.mkdir()
-    link.symlink_to(pictures)
+    images, link = tmp_path / "images", tmp_path / "link"
+    images.mkdir()
+    link.symlink_to(images)
     for i in range(30):
-        Image.new("L", (8, 8), i).save(pictures / f"{i}.png")
-    before = holds(pictures)
-    for place in (link, pictures / ".." / "pictures", pictures):
-        code, _, err = said("train", "digits", "--data", pictures, "--out", place, *quick)
+        Image.new("L", (8, 8), i).save(images / f"{i}.png")
+    before = holds(images)
+    for place in (link, images / ".." / "images", images):
+        code, _, err = said("train", "digits", "--data", images, "--out", place, *quick)
         assert (code, "holds the data; give another --out" in err) == (2, True)
-        assert holds(pictures) == before
+        assert holds(images) == before
 
 
 @pytest.mark.parametrize("name", ["many.png", "many.npz", "many"])
 def test_samples_that_no_disk_holds_are_refused_before_any_is_drawn(said, trained, tmp_path, name):
-    code, _, err = said("sample", trained, "--num", 10**13, "--out", tmp_path / name)
+    code, _, err = said("sample", trained, "--num-samples", 10**13, "--out", tmp_path / name)
     assert code == 2
-    assert "MiB left; give a smaller --num" in err
+    assert "MiB left; give a smaller --num-samples" in err
     assert holds(tmp_path) == []

@@ -92,7 +92,7 @@ def test_more_steps_go_on_from_where_a_run_ended(said, tmp_path, quick):
 
 
 def test_more_epochs_are_counted_out_again(said, tmp_path, quick):
-    """1,197 pictures in batches of 100: two epochs are 24 steps, three are 36."""
+    """1,197 images in batches of 100: two epochs are 24 steps, three are 36."""
     run, flags = tmp_path / "run", quick[2:]
     assert said("train", "digits", "--out", run, *flags, "--epochs", "2")[0] == 0
     assert said("train", "--resume", "--out", run, "--epochs", "3")[0] == 0
@@ -147,7 +147,7 @@ def test_a_run_from_a_gpu_goes_on_where_there_is_none_when_told(said, tmp_path, 
     """And the message that refuses it says so: the flag that it names is taken."""
     run = tmp_path / "run"
     assert said("train", "digits", "--out", run, *quick)[0] == 0
-    as_on_a_gpu(run, graph=True)
+    as_on_a_gpu(run, cuda_graph=True)
     longer = ("train", "--resume", "--out", run, "--steps", "40")
     code, _, err = said(*longer)
     assert code == 2
@@ -167,7 +167,7 @@ def test_a_run_from_a_gpu_goes_on_where_there_is_none_when_told(said, tmp_path, 
         "precision": "bfloat16",
         "threads": 1,
         "compile": False,
-        "graph": False,
+        "cuda_graph": False,
     }
     assert record["bit_exact_until_step"] == 30
     resumed = [event for event in RunDirectory(run).events() if event["kind"] == "resume"][-1]
@@ -178,11 +178,11 @@ def test_a_run_from_a_gpu_goes_on_where_there_is_none_when_told(said, tmp_path, 
 def test_a_run_from_a_gpu_opens_on_a_cpu(said, tmp_path, quick):
     run, out = tmp_path / "run", tmp_path / "x.png"
     assert said("train", "digits", "--out", run, *quick)[0] == 0
-    as_on_a_gpu(run, graph=True)
+    as_on_a_gpu(run, cuda_graph=True)
     for command in (
-        ("sample", run, "--num", "4", "--out", out),
-        ("evaluate", run, "--metrics", "frechet", "--num", "50"),
-        ("view", run, "samples", "--num", "4"),
+        ("sample", run, "--num-samples", "4", "--out", out),
+        ("evaluate", run, "--metrics", "frechet", "--num-samples", "50"),
+        ("visualize", run, "samples", "--num-samples", "4"),
     ):
         code, _, err = said(*command)
         assert code == 0, err

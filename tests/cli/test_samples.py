@@ -15,7 +15,7 @@ from advnets.run_directory import RunDirectory
 @pytest.mark.parametrize("name", ["samples.png", "samples.npz", "folder"])
 def test_samples_go_where_the_name_says(said, trained, tmp_path, name):
     out = tmp_path / name
-    code, printed, err = said("sample", trained, "--num", 7, "--seed", 1, "--out", out)
+    code, printed, err = said("sample", trained, "--num-samples", 7, "--seed", 1, "--out", out)
     assert code == 0, err
     assert printed == f"7 samples of step 30 (average weights): {out}\n"
     if name == "samples.png":
@@ -31,7 +31,10 @@ def test_samples_go_where_the_name_says(said, trained, tmp_path, name):
 
 def test_the_first_samples_of_a_seed_do_not_depend_on_how_many(said, trained, tmp_path):
     for count in (5, 600):
-        assert said("sample", trained, "--num", count, "--out", tmp_path / f"{count}.npz")[0] == 0
+        assert (
+            said("sample", trained, "--num-samples", count, "--out", tmp_path / f"{count}.npz")[0]
+            == 0
+        )
     few, many = (np.load(tmp_path / f"{count}.npz")["images"] for count in (5, 600))
     assert np.array_equal(few, many[:5])
     assert not np.array_equal(many[500:505], few)
@@ -39,26 +42,28 @@ def test_the_first_samples_of_a_seed_do_not_depend_on_how_many(said, trained, tm
 
 def test_the_share_that_d_judges_most_real_is_sampled(said, trained, tmp_path):
     out = tmp_path / "best.npz"
-    code, printed, err = said("sample", trained, "--num", 7, "--keep", ".5", "--out", out)
+    code, printed, err = said(
+        "sample", trained, "--num-samples", 7, "--keep-fraction", ".5", "--out", out
+    )
     assert code == 0, err
     assert printed == f"7 samples of step 30 (average weights, best 0.5 by D): {out}\n"
     assert np.load(out)["images"].shape == (7, 8, 8, 1)
-    code, _, err = said("sample", trained, "--keep", "2", "--out", out)
+    code, _, err = said("sample", trained, "--keep-fraction", "2", "--out", out)
     assert (code, err) == (2, "advnets: keep is 2.0; it must be from 0.002 to 1\n")
 
 
 def test_the_last_weights_are_others_than_the_average(said, trained, tmp_path):
-    for weights in ("average", "last"):
+    for weights in ("ema", "last"):
         out = tmp_path / f"{weights}.npz"
         assert said("sample", trained, "--weights", weights, "--out", out)[0] == 0
-    a, b = (np.load(tmp_path / f"{w}.npz")["images"] for w in ("average", "last"))
+    a, b = (np.load(tmp_path / f"{w}.npz")["images"] for w in ("ema", "last"))
     assert not np.array_equal(a, b)
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--num", "0", "--out", "x.png"), "0 samples were asked for; ask for at least 1"),
+        (("--num-samples", "0", "--out", "x.png"), "0 samples were asked for; ask for at least 1"),
         (("--out", "x.jpg"), "x.jpg ends in .jpg; give a name in .png, .npz, or of a folder"),
     ],
 )
@@ -75,15 +80,15 @@ def test_evaluate_puts_the_real_row_beside_the_score(said, trained):
     records = json.loads(out)
     assert [(r["samples"], r["grid"]) for r in records] == [
         ("generator", "paper"),
-        ("real training pictures", "paper"),
+        ("real training images", "paper"),
         ("generator", "fine"),
-        ("real training pictures", "fine"),
+        ("real training images", "fine"),
     ]
     assert {r["n_test"] for r in records} == {300}
     assert RunDirectory(trained).scores() == records
     code, out, _ = said("evaluate", trained)
     assert code == 0
-    assert "real training pictures" in out
+    assert "real training images" in out
     assert "Theis et al. 2016" in out
     assert len(RunDirectory(trained).scores()) == 4  # the same again replaces, not adds
     assert "Theis" in (trained / "report.html").read_text("utf-8")
@@ -91,7 +96,7 @@ def test_evaluate_puts_the_real_row_beside_the_score(said, trained):
 
 def test_evaluate_compares_features_beside_the_real_row(said, trained):
     """Three metrics of features; pixels are what looks at these digits, and the row says so."""
-    code, out, err = said("evaluate", trained, "--metrics", "frechet", "prdc", "neighbour")
+    code, out, err = said("evaluate", trained, "--metrics", "frechet", "prdc", "neighbor")
     assert code == 0, err
     assert "pixels, 1,197 on 300" in out
     records = RunDirectory(trained).scores()
@@ -100,21 +105,21 @@ def test_evaluate_compares_features_beside_the_real_row(said, trained):
     for (_, row), record in by_row.items():
         assert record["extractor"] == "pixels"
         assert record["extractor_sha256"] is None
-        assert (record["weights"] is None) == (row == "real training pictures")
-    # Hardly trained: real pictures are nearer to real pictures, in every measure.
+        assert (record["weights"] is None) == (row == "real training images")
+    # Hardly trained: real images are nearer to real images, in every measure.
     distance = {row: r["value"] for (metric, row), r in by_row.items() if metric == "frechet"}
-    assert distance["real training pictures"] < distance["generator"]
+    assert distance["real training images"] < distance["generator"]
     recall = {row: r["recall"] for (metric, row), r in by_row.items() if metric == "prdc"}
-    assert recall["real training pictures"] > recall["generator"]
-    told = {row: r["accuracy"] for (metric, row), r in by_row.items() if metric == "neighbour"}
-    assert told["real training pictures"] < told["generator"] - 0.1
+    assert recall["real training images"] > recall["generator"]
+    told = {row: r["accuracy"] for (metric, row), r in by_row.items() if metric == "neighbor"}
+    assert told["real training images"] < told["generator"] - 0.1
     report = (trained / "report.html").read_text("utf-8")
     assert "What each metric found, through what, of how many" in report
     assert "Fréchet distance" in report
 
 
 def test_evaluate_tells_copies_and_two_more_distances(said, trained):
-    code, out, err = said("evaluate", trained, "--metrics", "kernel", "sliced", "memorisation")
+    code, out, err = said("evaluate", trained, "--metrics", "kernel", "sliced", "memorization")
     assert code == 0, err
     lines = [line for line in out.splitlines() if line.startswith("generator")]
     counts = ("1,197 on 300 ", "1,197 on 300 ", "10,000 on 1,197, 300 tests")
@@ -122,17 +127,17 @@ def test_evaluate_tells_copies_and_two_more_distances(said, trained):
         assert f"pixels, {count}" in line
     assert "subsets of 300" in lines[0]
     assert "over 1,000 directions" in lines[1]
-    assert "lie on a training picture" in lines[2]
+    assert "lie on a training image" in lines[2]
     kept = {record["metric"] for record in RunDirectory(trained).scores()}
-    assert {"kernel", "sliced", "memorisation"} <= kept
+    assert {"kernel", "sliced", "memorization"} <= kept
     report = (trained / "report.html").read_text("utf-8")
-    assert "lie on a training picture" in report
+    assert "lie on a training image" in report
 
 
-def test_an_extractor_that_does_not_know_such_pictures_is_refused(said, trained):
+def test_an_extractor_that_does_not_know_such_images_is_refused(said, trained):
     code, _, err = said("evaluate", trained, "--metrics", "frechet", "--extractor", "digits")
     assert code == 1
-    assert err.startswith("advnets: pictures of shape (1, 8, 8) came; extractor 'digits' knows")
+    assert err.startswith("advnets: images of shape (1, 8, 8) came; extractor 'digits' knows")
 
 
 def test_a_fully_connected_d_is_no_extractor(said, trained):
@@ -148,7 +153,7 @@ def test_an_unknown_metric_is_told_what_is_known(said, trained):
 
 
 def test_a_run_can_be_scored_while_it_trains(said, trained):
-    with RunDirectory(trained).held():
+    with RunDirectory(trained).lock():
         assert said("evaluate", trained, "--seed", "4")[0] == 0
     assert {record["seed"] for record in RunDirectory(trained).scores()} == {0, 4}
 
@@ -164,8 +169,8 @@ def test_a_file_is_no_run_directory(said, tmp_path):
 
 def test_the_python_face_does_the_same(trained):
     loaded = advnets.load(trained)
-    pictures = loaded.sample(3, seed=5)
-    assert pictures.shape == (3, 1, 8, 8)
-    assert pictures.min() >= 0
-    assert pictures.max() <= 1
+    images = loaded.sample(3, seed=5)
+    assert images.shape == (3, 1, 8, 8)
+    assert images.min() >= 0
+    assert images.max() <= 1
     assert loaded.step == 30

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from advnets import console
+from advnets.cli import console
 from advnets.experiment.train import TrainResult
+from advnets.files import shell_word
 from advnets.run_directory import RunDirectory
-from advnets.shell import shell_word
 
 NAMES = [
     "plain",
@@ -110,7 +110,7 @@ def test_every_command_that_is_suggested_does_what_it_says(
         Image.fromarray(pixels).save(Path(HOSTILE) / f"{number}.png")
     run = f"-run {HOSTILE}"
     # The audit suggests a training.
-    code, out, err = said("data", "check", f"./{HOSTILE}")
+    code, out, err = said("data", "audit", f"./{HOSTILE}")
     assert code == 0, err
     (train,) = commands(out)
     done = paste(f"{train} --out {shell_word(run)} {shlex.join(quick)}", tmp_path)
@@ -142,7 +142,7 @@ def test_a_path_that_is_called_as_a_preset_stays_a_path(said, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     Path("mlp").mkdir()
     Image.new("L", (8, 8)).save("mlp/a.png")
-    assert "  advnets train ./mlp --size 8" in said("data", "check", "mlp")[1]
+    assert "  advnets train ./mlp --size 8" in said("data", "audit", "mlp")[1]
 
 
 def test_a_set_is_fetched_to_where_it_is_looked_for(said, tmp_path, monkeypatch):
@@ -150,9 +150,9 @@ def test_a_set_is_fetched_to_where_it_is_looked_for(said, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     for name in ("mnist", "stacked-mnist", "emnist", "svhn", "cifar10"):
         fetched = name.removeprefix("stacked-")
-        _, _, err = said("data", "check", name, "--data-dir", "my sets")
+        _, _, err = said("data", "audit", name, "--data-dir", "my sets")
         assert f"type: advnets data fetch {fetched} --data-dir 'my sets'" in err
         monkeypatch.setenv("ADVNETS_DATA", "my sets")
-        _, _, err = said("data", "check", name)
+        _, _, err = said("data", "audit", name)
         assert re.search(rf"type: advnets data fetch {fetched}(;|\n)", err), err
         monkeypatch.delenv("ADVNETS_DATA")

@@ -25,7 +25,7 @@ def test_a_training_leaves_what_it_says(trained):
         "precision": "float32",
         "threads": 1,
         "compile": False,
-        "graph": False,
+        "cuda_graph": False,
     }
     assert record["config"]["stages"][0]["steps"] == 30
     assert record["data"]["train"] == 1197
@@ -40,8 +40,8 @@ def test_a_training_leaves_what_it_says(trained):
         "step-00000020.safetensors",
         "step-00000030.safetensors",
     ]
-    for picture in (run.sample_file(30), trained / "curves.png"):
-        with Image.open(picture) as image:
+    for file in (run.sample_file(30), trained / "curves.png"):
+        with Image.open(file) as image:
             assert image.width > 300
     assert "<html" in (trained / "report.html").read_text("utf-8")
 
@@ -83,12 +83,12 @@ def test_off_a_terminal_a_tick_is_one_plain_line(said, tmp_path, quick):
     lines = err.splitlines()
     assert lines[0] == "training begins: 30 steps on cpu in float32"
     assert lines[1] == (
-        "data: digits, 1,197 training pictures of 1 x 8 x 8, 300 validation, 300 test"
+        "data: digits, 1,197 training images of 1 x 8 x 8, 300 validation, 300 test"
     )
     assert lines[2].startswith("classes: 0 1")
     assert len(lines) == 6
     assert lines[3].startswith("step 10/30  epoch 0.8  D(x) 0.")
-    assert "pictures/s" in lines[3]
+    assert "images/s" in lines[3]
     assert f"advnets evaluate {tmp_path / 'run'}" in out
 
 
@@ -108,7 +108,7 @@ def test_of_pairs_a_tick_shows_what_d_says_of_them(said, tmp_path, quick):
 
 
 def test_on_a_terminal_there_is_a_bar(tmp_path, quick):
-    """Under a real pseudo-terminal: pictures/s, time left, D(x) and D(G(z)) in one moving line."""
+    """Under a real pseudo-terminal: images/s, time left, D(x) and D(G(z)) in one moving line."""
     master, slave = pty.openpty()
     termios.tcsetwinsize(slave, (24, 160))
     process = subprocess.Popen(
@@ -121,7 +121,7 @@ def test_on_a_terminal_there_is_a_bar(tmp_path, quick):
     shown = os.read(master, 100_000).decode()
     os.close(master)
     assert process.returncode == 0
-    assert "pictures" in shown
+    assert "images" in shown
     assert "D(x) 0." in shown
     assert "D(G(z)) 0." in shown
 
@@ -156,14 +156,14 @@ def test_training_from_python(tmp_path):
         advnets.train(out=tmp_path / "run", epochs=1, steps=5, resume=True)
 
 
-def test_a_folder_of_pictures_in_place_of_the_preset(said, tmp_path, quick):
+def test_a_folder_of_images_in_place_of_the_preset(said, tmp_path, quick):
     rng = np.random.default_rng(0)
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     for i in range(60):
         size = rng.integers(20, 60, 2)
         Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(folder / f"{i}.png")
-    (folder / "broken.png").write_text("no picture")
+    (folder / "broken.png").write_text("no image")
     code, _, err = said("train", folder, "--out", tmp_path / "run", "--size", "12", *quick)
     assert code == 0, err
     assert "1 file was left out: broken.png (" in err

@@ -13,12 +13,12 @@ from advnets.errors import RunError
 
 @pytest.mark.parametrize("name", presets.PRESETS)
 def test_every_preset_survives_the_way_through_json(name):
-    run = presets.named(name)
+    run = presets.get_preset(name)
     assert from_json(json.loads(json.dumps(to_json(run))), Config) == run
 
 
 def broken(change):
-    record = json.loads(json.dumps(to_json(presets.named("digits"))))
+    record = json.loads(json.dumps(to_json(presets.get_preset("digits"))))
     change(record)
     return record
 
@@ -28,18 +28,18 @@ def broken(change):
     [
         (lambda r: r["stages"][0].update(bogus=1), "extra fields found (bogus)"),
         (lambda r: r["data"].update(batch_size="many"), "batch_size"),
-        (lambda r: r["data"].update(scaling="loud"), "scaling"),
+        (lambda r: r["data"].update(normalize="loud"), "scaling"),
         (lambda r: r.pop("data"), "required field missing"),
         (lambda r: r["stages"][0]["generator"].update(kind="Nobody"), "stages[0].generator"),
         (lambda r: r["data"].update(batch_size=16.5), "expected int, got 16.5 @ $.data.batch_size"),
         (lambda r: r["data"].update(batch_size="16"), "expected int, got '16' @ $.data.batch_size"),
         (lambda r: r["data"].update(batch_size=True), "expected int, got True @ $.data.batch_size"),
         (lambda r: r["data"].update(channels=True), "got True, expected one of (1, 3)"),
-        (lambda r: r["data"].update(flip=1), "expected bool, got 1"),
+        (lambda r: r["data"].update(hflip=1), "expected bool, got 1"),
         (lambda r: r["data"].update(source=3), "expected str, got 3"),
-        (lambda r: r["stages"][0].update(burn_in="0.5"), "expected float, got '0.5'"),
-        (lambda r: r["stages"][0].update(burn_in=float("inf")), "expected float, got inf"),
-        (lambda r: r["stages"][0]["generator"].update(hidden="16"), "expected tuple, got '16'"),
+        (lambda r: r["stages"][0].update(schedule_fraction="0.5"), "expected float, got '0.5'"),
+        (lambda r: r["stages"][0].update(schedule_fraction=float("inf")), "expected float, got inf"),
+        (lambda r: r["stages"][0]["generator"].update(hidden_sizes="16"), "expected tuple, got '16'"),
         (lambda r: r["stages"][0].update(game=[]), "stages[0].game"),
         (lambda r: r.update(stages=[]), "stages are none; give at least one"),
     ],
@@ -64,7 +64,7 @@ def test_what_is_no_object_is_refused(record):
 
 
 def test_differences_are_named_by_path():
-    run = presets.named("digits")
+    run = presets.get_preset("digits")
     other = replace(run.with_stage(replace(run.stage, generator_optimizer=SGD())), seed=4)
     lines = differences(run, other)
     assert "seed: 0, 4" in lines

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from advnets import cli, commands, config, presets
+from advnets import config, presets
+from advnets.cli import commands
+from advnets.cli.main import config_of
 from advnets.config.serialize import from_json, to_json
 from advnets.errors import RunError, UsageError
 
@@ -19,7 +21,7 @@ COUNTS = {
     *("log", "samples", "checkpoint", "evaluate", "saturate"),
 }
 """Integers that no memory hangs on: a run may take as many steps as one waits for."""
-HUNGRY = ("advnets.config", "advnets.view_command")
+HUNGRY = ("advnets.config", "advnets.cli.visualize")
 """Where memory is asked for by the numbers."""
 
 
@@ -47,7 +49,7 @@ def holds(hint, kind):
 def example(kind):
     """An instance."""
     if kind is config.Config:
-        return presets.named("digits")
+        return presets.get_preset("digits")
     paths = {"run": Path(), "out": Path("x.png"), "boxes": Path("x.json")}
     needed = paths | {"path": "digits", "expression": "3 - 5"}
     lacking = [f for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
@@ -97,7 +99,7 @@ def flags():
     """Every flag of training that takes a float, with a preset that has it."""
     found = {}
     for preset in presets.PRESETS:
-        start = presets.named(preset)
+        start = presets.get_preset(preset)
         parts = {
             "": [start.data, start.stage, start.runtime],
             "generator.": [start.stage.generator],
@@ -120,7 +122,7 @@ def flags():
 
 @pytest.mark.parametrize(("preset", "flag"), flags())
 def test_infinity_is_refused_by_every_flag(said, tmp_path, preset, flag):
-    several = {"--discriminator.wave-numbers": ("inf", "1")}
+    several = {"--discriminator.max-frequency": ("inf", "1")}
     out = tmp_path / "run"
     code, _, err = said("train", preset, flag, *several.get(flag, ("inf",)), "--out", out)
     assert code == 2, err
@@ -130,7 +132,7 @@ def test_infinity_is_refused_by_every_flag(said, tmp_path, preset, flag):
 
 def test_a_config_that_holds_such_numbers_is_refused():
     """Python's JSON reads Infinity, and any integer."""
-    record = to_json(presets.named("digits"))
+    record = to_json(presets.get_preset("digits"))
     for number in (math.inf, 10**12):
         broken = record | {"data": record["data"] | {"batch_size": number}}
         with pytest.raises((RunError, UsageError)):
@@ -140,4 +142,4 @@ def test_a_config_that_holds_such_numbers_is_refused():
 def test_what_is_usual_is_taken():
     assert config.SGD(lr=3e38).lr == 3e38
     assert config.Stage(steps=10**12).steps == 10**12
-    assert cli.config_of("advnets train digits --seed 99999999999999999999").seed > 10**19
+    assert config_of("advnets train digits --seed 99999999999999999999").seed > 10**19

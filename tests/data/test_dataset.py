@@ -5,28 +5,28 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from advnets.data.dataset import ArraySplit, Splits, hold_out_last
+from advnets.data.dataset import ArraySplit, Dataset, hold_out_last
 
 
 @pytest.fixture
-def splits(some_pictures) -> Splits:
-    return Splits("some", some_pictures(9), some_pictures(2), None)
+def splits(some_images) -> Dataset:
+    return Dataset("some", some_images(9), some_images(2), None)
 
 
-def test_shape_is_that_of_a_picture(splits):
+def test_shape_is_that_of_a_image(splits):
     """The shape is channels, height, width."""
     assert splits.shape == (3, 4, 5)
 
 
-def test_digest_is_stable(splits, some_pictures):
+def test_digest_is_stable(splits, some_images):
     """Equal data have equal digests, whatever the set is called and however it lies in memory."""
-    same = Splits("other", some_pictures(9), some_pictures(2), None)
+    same = Dataset("other", some_images(9), some_images(2), None)
     assert same.digest() == splits.digest()
     images = np.asfortranarray(splits.train.images)
     assert replace(splits, train=replace(splits.train, images=images)).digest() == splits.digest()
 
 
-def test_digest_sees_every_change(splits, some_pictures):
+def test_digest_sees_every_change(splits, some_images):
     """One pixel, one label, no labels, another white, another shape, another split: all differ."""
     train = splits.train
     pixel, label = train.images.copy(), train.labels.copy()
@@ -37,27 +37,27 @@ def test_digest_sees_every_change(splits, some_pictures):
         replace(splits, train=replace(train, images=pixel)),
         replace(splits, train=replace(train, labels=label)),
         replace(splits, train=replace(train, labels=None)),
-        replace(splits, train=replace(train, white=16)),
+        replace(splits, train=replace(train, white_level=16)),
         replace(splits, train=replace(train, images=train.images.reshape(9, 3, 5, 4))),
-        replace(splits, valid=some_pictures(3)),
+        replace(splits, valid=some_images(3)),
         replace(splits, valid=None),
-        replace(splits, valid=None, test=some_pictures(2)),
+        replace(splits, valid=None, test=some_images(2)),
     ]
     assert len({one.digest() for one in changed}) == len(changed)
 
 
-def test_hold_out_last(some_pictures):
+def test_hold_out_last(some_images):
     """The last few are held out, without a copy; none held out is None."""
-    pictures = some_pictures(9)
-    train, valid = hold_out_last(pictures, 2)
+    images = some_images(9)
+    train, valid = hold_out_last(images, 2)
     assert valid is not None
-    assert np.shares_memory(train.images, pictures.images)
-    np.testing.assert_array_equal(np.concatenate([train.labels, valid.labels]), pictures.labels)
+    assert np.shares_memory(train.images, images.images)
+    np.testing.assert_array_equal(np.concatenate([train.labels, valid.labels]), images.labels)
     assert len(valid) == 2
-    assert hold_out_last(pictures, 0) == (pictures, None)
+    assert hold_out_last(images, 0) == (images, None)
 
 
-def test_part_keeps_white(some_pictures):
-    """A part of the pictures means the same white."""
-    assert some_pictures(9, white=16).part(slice(3)).white == 16
-    assert ArraySplit(some_pictures(9).images).part(np.arange(9) > 6).labels is None
+def test_part_keeps_white(some_images):
+    """A part of the images means the same white."""
+    assert some_images(9, white=16).part(slice(3)).white == 16
+    assert ArraySplit(some_images(9).images).part(np.arange(9) > 6).labels is None

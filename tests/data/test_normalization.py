@@ -7,31 +7,31 @@ import pytest
 import torch
 
 from advnets.data.dataset import ArraySplit
-from advnets.data.normalization import fit_scaling, scaling_from_facts
+from advnets.data.normalization import fit_normalizer, normalizer_from_statistics
 from advnets.errors import UnknownNameError
-from advnets.views.image_grid import as_bytes, grid
+from advnets.plots.image_grid import as_bytes, grid
 
 KINDS = ["unit", "symmetric", "contrast"]
 
 
-def tensor(pictures: ArraySplit) -> torch.Tensor:
-    return torch.from_numpy(pictures.images)
+def tensor(images: ArraySplit) -> torch.Tensor:
+    return torch.from_numpy(images.images)
 
 
 @pytest.mark.parametrize("white", [255, 16])
-def test_unit_and_symmetric_are_exact_and_reversible(some_pictures, white):
+def test_unit_and_symmetric_are_exact_and_reversible(some_images, white):
     """x / white and 2x / white - 1; the way back gives every pixel again."""
-    pictures = ArraySplit(np.arange(white + 1, dtype=np.uint8).reshape(1, 1, 1, -1), None, white)
-    share = pictures.images.astype(np.float64) / white
+    images = ArraySplit(np.arange(white + 1, dtype=np.uint8).reshape(1, 1, 1, -1), None, white)
+    share = images.images.astype(np.float64) / white
     for kind, expected in {"unit": share, "symmetric": 2 * share - 1}.items():
-        scaling = fit_scaling(kind, pictures)
-        x = scaling.to_model(tensor(pictures))
+        scaling = fit_normalizer(kind, images)
+        x = scaling.to_model(tensor(images))
         assert x.dtype == torch.float32
         np.testing.assert_allclose(x.numpy(), expected, atol=1e-7)
         assert x.min() == expected.min()
         assert x.max() == 1
         back = scaling.to_pixels(x) * white
-        np.testing.assert_array_equal(back.round().numpy(), pictures.images)
+        np.testing.assert_array_equal(back.round().numpy(), images.images)
 
 
 @pytest.mark.parametrize("kind", ["unit", "symmetric"])
@@ -39,13 +39,13 @@ def test_unit_and_symmetric_are_exact_and_reversible(some_pictures, white):
 def test_every_level_comes_back_and_is_known_by_its_share(kind, white):
     """Through the nets' range to pixels, to the bytes of a file, and from shares into the range."""
     levels = torch.arange(white + 1, dtype=torch.uint8).reshape(1, 1, 1, -1)
-    scaling = fit_scaling(kind, ArraySplit(levels.numpy(), None, white))
+    scaling = fit_normalizer(kind, ArraySplit(levels.numpy(), None, white))
     shares = scaling.to_pixels(scaling.to_model(levels))
     assert torch.equal((shares * white).round().to(torch.uint8), levels)
     np.testing.assert_allclose(shares.numpy(), levels.numpy() / white, atol=6e-8)
     for off in (-0.4, 0.0, 0.4):  # of a level, as a classifier or a file may have them
         near = ((levels.double() + off) / white).clamp(0, 1).float()
-        assert torch.equal(scaling.from_shares(near), scaling.to_model(levels))
+        assert torch.equal(scaling.from_unit_range(near), scaling.to_model(levels))
     if white == 255:
         assert torch.equal(as_bytes(shares), levels)
         written = np.asarray(grid(shares, scale=1))  # two pixels of gray about the image
@@ -53,9 +53,9 @@ def test_every_level_comes_back_and_is_known_by_its_share(kind, white):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_way_back_is_cut_to_the_range(some_pictures, kind):
+def test_way_back_is_cut_to_the_range(some_images, kind):
     """Whatever a net gives, pixels lie in [0, 1], float32, and the net's output is not altered."""
-    scaling = fit_scaling(kind, some_pictures())
+    scaling = fit_normalizer(kind, some_images())
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.linspace(-300, 300, 12, dtype=dtype).reshape(1, 3, 2, 2)
         before = x.clone()
@@ -68,51 +68,53 @@ def test_way_back_is_cut_to_the_range(some_pictures, kind):
 def test_points_of_mean_0_and_deviation_1_and_back():
     """Over all axes together, as NumPy computes them; the way back gives the points again."""
     drawn = np.random.default_rng(0).normal(3.0, 0.2, (500, 2, 1, 1)).astype(np.float32)
-    scaling = fit_scaling("standard", ArraySplit(drawn, None, 1))
+    scaling = fit_normalizer("standard", ArraySplit(drawn, None, 1))
     x = scaling.to_model(torch.from_numpy(drawn))
     np.testing.assert_allclose(x, (drawn - drawn.mean()) / drawn.std(), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(scaling.to_pixels(x), drawn, rtol=1e-6)
-    assert scaling_from_facts("standard", scaling.facts()) == scaling
+    assert normalizer_from_statistics("standard", scaling.statistics()) == scaling
     one = np.ones((3, 2, 1, 1), np.float32)
     assert (
-        not fit_scaling("standard", ArraySplit(one, None, 1)).to_model(torch.from_numpy(one)).any()
+        not fit_normalizer("standard", ArraySplit(one, None, 1))
+        .to_model(torch.from_numpy(one))
+        .any()
     )
 
 
 @pytest.mark.parametrize("white", [255, 16])
-def test_contrast_against_its_formula(some_pictures, white):
-    """Each picture less its mean, divided by its norm, times 55, as computed in float64."""
-    pictures = some_pictures(20, (3, 32, 32), white)
-    x = pictures.images.reshape(20, -1).astype(np.float64) * 255 / white
+def test_contrast_against_its_formula(some_images, white):
+    """Each image less its mean, divided by its norm, times 55, as computed in float64."""
+    images = some_images(20, (3, 32, 32), white)
+    x = images.images.reshape(20, -1).astype(np.float64) * 255 / white
     x -= x.mean(1, keepdims=True)
     x = 55 * x / np.linalg.norm(x, axis=1, keepdims=True)
-    found = fit_scaling("contrast", pictures).to_model(tensor(pictures))
-    assert found.shape == pictures.images.shape
+    found = fit_normalizer("contrast", images).to_model(tensor(images))
+    assert found.shape == images.images.shape
     np.testing.assert_allclose(found.reshape(20, -1).numpy(), x, rtol=5e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("level", [0, 1, 77, 255])
-def test_contrast_of_a_flat_picture_is_zero(level):
-    """A picture of one level becomes exactly 0, not its rounding errors brought to norm 55."""
-    pictures = ArraySplit(np.full((2, 3, 117, 131), level, np.uint8))
-    x = fit_scaling("contrast", pictures).to_model(tensor(pictures))
+def test_contrast_of_a_flat_image_is_zero(level):
+    """A image of one level becomes exactly 0, not its rounding errors brought to norm 55."""
+    images = ArraySplit(np.full((2, 3, 117, 131), level, np.uint8))
+    x = fit_normalizer("contrast", images).to_model(tensor(images))
     assert torch.equal(x, torch.zeros_like(x))
 
 
-def test_contrast_facts_are_the_training_set_s(some_pictures):
+def test_contrast_facts_are_the_training_set_s(some_images):
     """Mean level and mean norm agree with float64 over the whole set, over several blocks."""
-    pictures = some_pictures(2500, (1, 5, 5), 16)
-    x = pictures.images.reshape(2500, -1).astype(np.float64) * 255 / 16
-    facts = fit_scaling("contrast", pictures).facts()
+    images = some_images(2500, (1, 5, 5), 16)
+    x = images.images.reshape(2500, -1).astype(np.float64) * 255 / 16
+    facts = fit_normalizer("contrast", images).statistics()
     assert facts["mean_level"] == pytest.approx(x.mean(), rel=1e-12)
     norms = np.linalg.norm(x - x.mean(1, keepdims=True), axis=1)
     assert facts["mean_norm"] == pytest.approx(norms.mean(), rel=1e-12)
 
 
 def test_contrast_way_back_is_the_same_for_all():
-    """A picture of mean level and norm comes back as it was, whatever stands beside it."""
+    """A image of mean level and norm comes back as it was, whatever stands beside it."""
     image = np.array([100, 140, 90, 150], np.uint8).reshape(1, 1, 2, 2)
-    scaling = fit_scaling("contrast", ArraySplit(np.concatenate([image, image])))
+    scaling = fit_normalizer("contrast", ArraySplit(np.concatenate([image, image])))
     x = scaling.to_model(torch.from_numpy(image))
     alone = scaling.to_pixels(x)
     np.testing.assert_allclose(alone.numpy() * 255, image, atol=1e-3)
@@ -121,14 +123,14 @@ def test_contrast_way_back_is_the_same_for_all():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_facts_rebuild_the_scaling(some_pictures, kind):
+def test_facts_rebuild_the_scaling(some_images, kind):
     """The facts go through JSON and give the same scaling, to the bit."""
-    scaling = fit_scaling(kind, some_pictures(white=16))
-    facts = json.loads(json.dumps(scaling.facts()))
-    assert scaling_from_facts(kind, facts) == scaling
+    scaling = fit_normalizer(kind, some_images(white=16))
+    facts = json.loads(json.dumps(scaling.statistics()))
+    assert normalizer_from_statistics(kind, facts) == scaling
 
 
 def test_unknown_kind_is_told():
     """A scaling that does not exist is told with the nearest that do."""
     with pytest.raises(UnknownNameError, match="did you mean symmetric"):
-        scaling_from_facts("symetric", {})
+        normalizer_from_statistics("symetric", {})

@@ -10,7 +10,7 @@ from PIL import Image
 
 from advnets.config import Data
 from advnets.data.huggingface.columns import Hub
-from advnets.data.normalization import fit_scaling
+from advnets.data.normalization import fit_normalizer
 from advnets.data.registry import find_source, open_source
 from advnets.errors import DataError, UnknownNameError, UsageError
 
@@ -48,19 +48,19 @@ def test_neither_name_nor_path(source):
         assert "did you mean mnist" in str(caught.value)
 
 
-def test_a_preset_for_own_pictures_asks_for_them():
-    with pytest.raises(UsageError, match="no pictures were given; say --data PATH"):
+def test_a_preset_for_own_images_asks_for_them():
+    with pytest.raises(UsageError, match="no images were given; say --data PATH"):
         open_source(Data(source=""))
 
 
 def test_paths_are_known_by_what_they_hold(tmp_path, write_idx, monkeypatch):
-    """A folder of IDX files, one of pictures and a .mat open by their paths; no other file does."""
+    """A folder of IDX files, one of images and a .mat open by their paths; no other file does."""
     write_idx(tmp_path / "idx" / "train-images-idx3-ubyte", np.zeros((3, 2, 2)))
     assert open_source(Data(source=str(tmp_path / "idx"))).shape == (1, 2, 2)
-    (tmp_path / "home" / "pictures").mkdir(parents=True)
-    Image.new("L", (4, 4)).save(tmp_path / "home" / "pictures" / "a.png")
+    (tmp_path / "home" / "images").mkdir(parents=True)
+    Image.new("L", (4, 4)).save(tmp_path / "home" / "images" / "a.png")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert open_source(Data(source="~/pictures", size=6)).shape == (3, 6, 6)
+    assert open_source(Data(source="~/images", size=6)).shape == (3, 6, 6)
     cifar = tmp_path / "cifar"
     cifar.mkdir()
     (cifar / "data_batch_1.bin").touch()
@@ -112,7 +112,7 @@ def test_public_and_by_fields(tmp_path):
 
     Image.new("RGB", (9, 5), "red").save(tmp_path / "a.png")
     assert data.open_source is open_source
-    splits = data.open_source(str(tmp_path), size=8, width=12, channels=1, crop="fit")
+    splits = data.open_source(str(tmp_path), size=8, width=12, channels=1, crop="pad")
     assert splits.shape == (1, 8, 12)
     assert open_source(Data(source=str(tmp_path)), size=16).shape == (3, 16, 16)
 
@@ -142,11 +142,11 @@ def test_a_name_of_the_hub(monkeypatch):
     assert asked == [("owner/set", Hub(split="test", image="img"), data)]
 
 
-def test_points_and_pictures_have_scalings_of_their_own():
-    """Points under a scaling of pictures, and the reverse, are refused with the cure."""
+def test_points_and_images_have_scalings_of_their_own():
+    """Points under a scaling of images, and the reverse, are refused with the cure."""
     for source, scaling, cure in (
-        ("ring", "unit", "say --scaling none or standard, or begin with the preset points"),
-        ("digits", "none", "say --scaling unit, symmetric or contrast"),
+        ("ring", "unit", "say --normalize none or standard, or begin with the preset points"),
+        ("digits", "none", "say --normalize unit, symmetric or contrast"),
     ):
         with pytest.raises(UsageError, match=cure):
-            fit_scaling(scaling, open_source(source).train)
+            fit_normalizer(scaling, open_source(source).train)

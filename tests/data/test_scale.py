@@ -17,12 +17,12 @@ import torch
 
 from advnets import config, presets
 from advnets.data.image_folder.decode import Frame
-from advnets.data.image_folder.open import find_pictures
-from advnets.data.image_folder.pack import pack
-from advnets.data.image_folder.packed import IMAGES, write_record
+from advnets.data.image_folder.open import find_images
+from advnets.data.image_folder.pack import IMAGES, pack, write_record
+from advnets.data.prepared import open_data
 from advnets.experiment import setup
 from advnets.protocols import Batch
-from advnets.training.step import Table, play_round
+from advnets.training.step import TrainState, train_step
 
 pytestmark = pytest.mark.slow
 
@@ -77,7 +77,7 @@ def test_a_second_start_on_sixty_thousand_files_takes_under_three_seconds(jpegs,
 
 @pytest.fixture
 def million(tmp_path) -> Path:
-    """A pack of a million 64x64x3 pictures: those of one random block, over and over."""
+    """A pack of a million 64x64x3 images: those of one random block, over and over."""
     folder = tmp_path / "million"
     folder.mkdir()
     block = np.random.default_rng(0).integers(0, 256, (5000, 3, 64, 64), dtype=np.uint8)
@@ -111,7 +111,7 @@ def memory(process: subprocess.Popen[str]) -> Iterator[dict[str, int]]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc here")
-def test_a_million_pictures_take_little_memory(million, tmp_path):
+def test_a_million_images_take_little_memory(million, tmp_path):
     """They train in less than 2 GiB of anonymous memory; what is mapped can be given back."""
     process = subprocess.Popen(
         [ADVNETS, "train", million, "--steps", "200", "--out", tmp_path / "run"],
@@ -123,7 +123,7 @@ def test_a_million_pictures_take_little_memory(million, tmp_path):
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     most = {name: max(one[name] for one in seen) for name in ("RssAnon", "RssFile")}
-    print(f"\na million 64x64x3 pictures: RssAnon {most['RssAnon']} MiB at most, {most}\n{errors}")
+    print(f"\na million 64x64x3 images: RssAnon {most['RssAnon']} MiB at most, {most}\n{errors}")
     assert most["RssAnon"] < 2048
 
 
@@ -140,29 +140,29 @@ class Constant:
         return 0.0
 
 
-def seconds_of(table: Table) -> float:
+def seconds_of(table: TrainState) -> float:
     began = time.perf_counter()
-    play_round(table)
+    train_step(table)
     return time.perf_counter() - began
 
 
 @pytest.mark.parametrize(
-    ("crop", "flip"), [("centre", False), ("centre", True), ("random", False), ("random", True)]
+    ("crop", "flip"), [("center", False), ("center", True), ("random", False), ("random", True)]
 )
 def test_a_packed_source_feeds_as_fast_as_a_constant_batch(jpegs, tmp_path, crop, flip):
     """With the smallest nets that there are, so that the data counts most: at least 0.95 x."""
     frame = Frame(28, 32, crop=crop) if crop == "random" else Frame(32, 32)
-    pack(find_pictures(jpegs), frame, tmp_path / "pack")
-    start = presets.named("digits")
-    run = replace(start, data=replace(start.data, source=str(tmp_path / "pack"), flip=flip))
-    data = setup.open_data(run.data)
-    run = setup.resolved(run, data.facts, config.Runtime("cpu", "float32", 1))
+    pack(find_images(jpegs), frame, tmp_path / "pack")
+    start = presets.get_preset("digits")
+    run = replace(start, data=replace(start.data, source=str(tmp_path / "pack"), hflip=flip))
+    data = open_data(run.data)
+    run = setup.resolve_config(run, data.info, config.Runtime("cpu", "float32", 1))
     torch.set_num_threads(1)
-    fed, constant = (setup.table(run, data, 0, torch.device("cpu")) for _ in range(2))
-    constant.batches = Constant(fed.batches.at(0))
+    fed, constant = (setup.make_train_state(run, data, 0, torch.device("cpu")) for _ in range(2))
+    constant.loader = Constant(fed.loader.batch_at(0))
     for table in (fed, constant):
         for _ in range(10):
-            play_round(table)
+            train_step(table)
     pairs = [(seconds_of(constant), seconds_of(fed)) for _ in range(300)]
     ratio = statistics.median(one for one, _ in pairs) / statistics.median(two for _, two in pairs)
     print(f"\ncrop {crop}, flip {flip}: {ratio:.3f} x the loop on a constant batch")

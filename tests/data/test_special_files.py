@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from advnets.data.datasets.archives import extract
+from advnets.data.datasets.fetch import extract
 from advnets.errors import DataError
 
 SUFFIXES = ("zip", "csv", "npy", "mat", "parquet", "tar", "png", "")
 
 
 def check(path: Path) -> subprocess.CompletedProcess[str]:
-    """`advnets data check`, which must end by itself."""
+    """`advnets data audit`, which must end by itself."""
     return subprocess.run(
-        [sys.executable, "-m", "advnets", "data", "check", str(path)],
+        [sys.executable, "-m", "advnets", "data", "audit", str(path)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -37,7 +37,7 @@ def test_a_pipe_given_as_data_is_refused(tmp_path, said):
         path = tmp_path / f"pipe.{suffix}".rstrip(".")
         os.mkfifo(path)
         found.clear()
-        thread = threading.Thread(target=lambda p=path: found.append(said("data", "check", p)))
+        thread = threading.Thread(target=lambda p=path: found.append(said("data", "audit", p)))
         thread.daemon = True
         thread.start()
         thread.join(60)
@@ -68,7 +68,7 @@ def test_a_pipe_within_a_folder_of_data_is_refused(tmp_path, name):
     assert "fault of advnets" not in done.stderr
 
 
-def test_pipes_and_devices_among_pictures_are_named(tmp_path):
+def test_pipes_and_devices_among_images_are_named(tmp_path):
     Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "a.png")
     os.mkfifo(tmp_path / "pipe.png")
     os.mkfifo(tmp_path / "pipe")
@@ -86,11 +86,11 @@ def test_a_pipe_in_place_of_an_archive_is_refused(tmp_path):
 @pytest.mark.parametrize("name", ["pack.json", "images.npy", "labels.npy"])
 def test_a_pipe_within_a_pack_is_refused(tmp_path, name):
     for i in range(4):
-        place = tmp_path / "pictures" / "ab"[i % 2]
+        place = tmp_path / "images" / "ab"[i % 2]
         place.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.full((9, 9), i, np.uint8)).save(place / f"{i}.png")
     command = [sys.executable, "-m", "advnets", "data", "pack"]
-    subprocess.run([*command, str(tmp_path / "pictures"), str(tmp_path / "pack")], check=True)
+    subprocess.run([*command, str(tmp_path / "images"), str(tmp_path / "pack")], check=True)
     (tmp_path / "pack" / name).unlink()
     os.mkfifo(tmp_path / "pack" / name)
     done = check(tmp_path / "pack")
@@ -100,7 +100,7 @@ def test_a_pipe_within_a_pack_is_refused(tmp_path, name):
 
 
 def test_the_error_of_a_table_names_the_path(tmp_path):
-    from advnets.data.synthetic.table import read_table
+    from advnets.data.synthetic.kde import read_table
 
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(DataError, match=r"pipe.csv cannot be read \(a named pipe, not a regular"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from advnets.data import names, options
+from advnets.data import spec
 from advnets.data.datasets.tfd import Fold
 from advnets.data.huggingface.columns import Hub
 from advnets.data.registry import NAMED, open_source
@@ -35,16 +35,16 @@ def written() -> set[tuple[str, str]]:
 def test_every_source_that_is_written_is_one(name, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = f"{name}:{told}"
-    assert options.split(source) == (name, told)
-    if name in names.POINTS or name.endswith(names.TABLES):
+    assert spec.split(source) == (name, told)
+    if name in spec.POINTS or name.endswith(spec.TABLES):
         Path("points.csv").write_text("0,0\n1,2\n3,1\n")
         np.save("points.npy", np.array([[0.0, 0.0], [1.0, 2.0]]))
         small = source if re.search(r"\bn=", told) else f"{source},n=20"
         assert np.isfinite(open_source(small).train.read(slice(None))).all()
-    elif name.startswith(f"{names.HUB}:"):
-        options.read(told, Hub, name)
+    elif name.startswith(f"{spec.HUB}:"):
+        spec.read(told, Hub, name)
     else:  # a published set, which need not be on this machine
-        options.read(told, NAMED[name].options if name in NAMED else Fold, name)
+        spec.read(told, NAMED[name].options if name in NAMED else Fold, name)
 
 
 def test_what_is_written_holds_the_known_examples():
@@ -62,10 +62,10 @@ def test_what_data_list_shows_can_be_typed(said, tmp_path, monkeypatch):
     shown = [line for line in out.splitlines() if line.partition(":")[0] in NAMED]
     assert len(shown) == len(NAMED)
     for source in shown:
-        name, told = options.split(source)
+        name, told = spec.split(source)
         assert name in NAMED
-        options.read(told, NAMED[name].options, name)
-        if name in names.POINTS:
+        spec.read(told, NAMED[name].options, name)
+        if name in spec.POINTS:
             assert len(open_source(re.sub(r"\bn=\d+", "n=20", source)).train) == 20
 
 
@@ -74,6 +74,6 @@ def test_a_planar_mixture_has_its_means_where_they_were_put(said):
     points, modes = train.read(slice(None))[:, :, 0, 0], train.labels
     assert points[modes == 0].mean(0) == pytest.approx([0, 1], abs=0.05)
     assert points[modes == 1].mean(0) == pytest.approx([20, 3], abs=0.05)
-    code, out, err = said("data", "check", "mixture:means=0:1/2:3,n=100")
+    code, out, err = said("data", "audit", "mixture:means=0:1/2:3,n=100")
     assert (code, err) == (0, "")
     assert "points of a plane" in out

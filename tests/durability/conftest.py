@@ -10,14 +10,20 @@ from pathlib import Path
 
 import pytest
 
-MAIN = "import sys; from advnets.cli import main; sys.exit(main())"
+MAIN = "import sys; from advnets.cli.main import main; sys.exit(main())"
 STEPS = 600
 DIGITS = (
     *("digits", "--steps", str(STEPS), "--batch-size", "20", "--threads", "1"),
-    *("--generator.hidden", "16", "--generator.activations", "relu", "--generator.batch-norm"),
-    *("--discriminator.units", "8", "--discriminator.pieces", "2", "--precision", "float32"),
+    *(
+        "--generator.hidden-sizes",
+        "16",
+        "--generator.activations",
+        "relu",
+        "--generator.batch-norm",
+    ),
+    *("--discriminator.hidden-sizes", "8", "--discriminator.pieces", "2", "--precision", "float32"),
 )
-TICKS = ("--ticks.log", "50", "--ticks.samples", "0", "--ticks.checkpoint", "5")
+TICKS = ("--log-every", "50", "--sample-every", "0", "--checkpoint-every", "5")
 PATIENCE = 400.0
 """Seconds after which a process hangs; a machine that others use takes a minute for some."""
 

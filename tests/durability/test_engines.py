@@ -7,7 +7,14 @@ import pytest
 STEPS = 150
 DCGAN = (
     *("dcgan", "--data", "digits", "--steps", str(STEPS), "--batch-size", "20", "--threads", "2"),
-    *("--generator.width", "4", "--discriminator.width", "4", "--game.fakes", "fresh"),
+    *(
+        "--generator.base-channels",
+        "4",
+        "--discriminator.base-channels",
+        "4",
+        "--game.reuse-fakes",
+        "fresh",
+    ),
 )
 
 
@@ -15,7 +22,7 @@ DCGAN = (
     "engine",
     [
         pytest.param(["--precision", "bfloat16"], id="bfloat16"),
-        pytest.param(["--precision", "bfloat16", "--game.fakes", "shared"], id="shared"),
+        pytest.param(["--precision", "bfloat16", "--game.reuse-fakes", "shared"], id="shared"),
         pytest.param(["--compile"], id="compiled", marks=pytest.mark.slow),
     ],
 )

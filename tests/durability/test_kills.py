@@ -19,7 +19,7 @@ def dying(path):
         os.kill(os.getpid(), signal.SIGKILL)
     flush(path)
 files.flush = dying
-from advnets.cli import main
+from advnets.cli.main import main
 sys.exit(main())
 """
 

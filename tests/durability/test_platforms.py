@@ -27,7 +27,7 @@ def windows_open(path, flags, *rest, **options):
         raise PermissionError(13, "Permission denied", path)
     return open_file(path, flags, *rest, **options)
 os.open = windows_open
-from advnets.cli import main
+from advnets.cli.main import main
 sys.exit(main())
 """
 COARSE = """
@@ -36,10 +36,10 @@ import sys, time
 time.monotonic = lambda: 86400.0
 time.process_time = lambda: 0.0
 time.perf_counter = lambda: 86400.0
-from advnets.cli import main
+from advnets.cli.main import main
 sys.exit(main())
 """
-QUICK = ("--threads", "1", "--precision", "float32", "--ticks.log", "5", "--ticks.checkpoint", "5")
+QUICK = ("--threads", "1", "--precision", "float32", "--log-every", "5", "--checkpoint-every", "5")
 
 
 def said_by(code, *arguments):
@@ -59,8 +59,8 @@ def test_a_run_is_trained_resumed_scored_and_sampled(tmp_path, code):
     for command in (
         ("train", "digits", "--steps", "10", *QUICK, "--out", run),
         ("train", "--resume", "--steps", "12", "--out", run),
-        ("sample", run, "--num", "4", "--out", out),
-        ("evaluate", run, "--metrics", "frechet", "--num", "50"),
+        ("sample", run, "--num-samples", "4", "--out", out),
+        ("evaluate", run, "--metrics", "frechet", "--num-samples", "50"),
     ):
         status, _, err = said_by(code, *command)
         assert status == 0, err

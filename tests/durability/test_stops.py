@@ -13,7 +13,7 @@ SLOW_TO_OPEN = """
 import sys, time
 from pathlib import Path
 import advnets.experiment.setup as build
-from advnets.cli import main
+from advnets.cli.main import main
 def open_data(_):
     Path({mark!r}).touch()
     time.sleep(600)
@@ -25,7 +25,7 @@ sys.exit(main())
 
 @pytest.mark.parametrize("number", STOPS, ids=["ctrl-c", "sigterm", "sighup"])
 def test_asked_to_stop_it_saves_and_says_how_to_go_on(run, uninterrupted, number):
-    process = run.begin("--ticks.checkpoint", "100000")
+    process = run.begin("--checkpoint-every", "100000")
     events, deadline = run.path / "events.jsonl", time.monotonic() + 60
     while not events.exists() or '"tick"' not in events.read_text():
         assert time.monotonic() < deadline
@@ -36,7 +36,7 @@ def test_asked_to_stop_it_saves_and_says_how_to_go_on(run, uninterrupted, number
     assert f"stopped by {number.name} at step" in out
     assert f"advnets train --resume --out {run.path}" in out
     assert 0 < run.newest < run.steps
-    code, _, err = run.finish(run.resume("--ticks.checkpoint", "5"))
+    code, _, err = run.finish(run.resume("--checkpoint-every", "5"))
     assert code == 0, err
     assert run.end == uninterrupted
 

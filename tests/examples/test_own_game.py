@@ -10,7 +10,7 @@ import torch
 from advnets.experiment.trained_model import load
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_game.py"
-QUICK = ("--steps", "6", "--threads", "1", "--ticks.log", "2")
+QUICK = ("--steps", "6", "--threads", "1", "--log-every", "2")
 
 
 def test_it_is_under_30_lines():

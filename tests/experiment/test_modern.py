@@ -9,12 +9,14 @@ import torch
 from torch import nn
 
 from advnets import config, presets
-from advnets.experiment import build_players, setup
+from advnets.data.prepared import open_data
+from advnets.experiment import setup
+from advnets.experiment.players import build_players
 from advnets.experiment.train import train
 from advnets.run_directory import RunDirectory
+from advnets.schedules import beta2, learning_rate
 from advnets.training.checkpoint import read_checkpoint
-from advnets.training.schedules import beta2, learning_rate
-from advnets.training.step import play_round
+from advnets.training.step import train_step
 
 NAMES = [name for name in presets.PRESETS if name.startswith("modern")]
 POINT_SETS = ("modern-ring", "modern-grid")
@@ -26,20 +28,20 @@ SHAPES = {"modern-mnist": (1, 28, 28), "modern-cifar": (3, 32, 32), "modern": (3
 @pytest.mark.parametrize("name", NAMES)
 def test_the_recipe_is_kept(name):
     """Pairs, both penalties at every step, falling; Adam's decays as published, an average."""
-    stage = presets.named(name).stage
+    stage = presets.get_preset(name).stage
     assert stage.game.relativistic
-    assert stage.game.r1 == stage.game.r2 >= 10 * stage.game.end_r1
-    assert stage.game.end_r1 == stage.game.end_r2 > 0
+    assert stage.game.r1 == stage.game.r2 >= 10 * stage.game.r1_final
+    assert stage.game.r1_final == stage.game.r2_final > 0
     for spec in (stage.generator_optimizer, stage.discriminator_optimizer):
         assert spec.beta1 == 0
         assert (beta2(spec, 0.0), beta2(spec, 1.0)) == (0.9, 0.99)
-    assert stage.average_share > 0
+    assert stage.ema_rampup > 0
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in OWN_RATES])
-def test_pictures_are_trained_at_the_published_rates_and_fall_of_penalties(name):
-    stage = presets.named(name).stage
-    assert stage.game.r1 == pytest.approx(10 * stage.game.end_r1)
+def test_images_are_trained_at_the_published_rates_and_fall_of_penalties(name):
+    stage = presets.get_preset(name).stage
+    assert stage.game.r1 == pytest.approx(10 * stage.game.r1_final)
     for spec in (stage.generator_optimizer, stage.discriminator_optimizer):
         assert (learning_rate(spec, 0, 0.0), learning_rate(spec, 0, 1.0)) == (2e-4, 5e-5)
 
@@ -47,15 +49,15 @@ def test_pictures_are_trained_at_the_published_rates_and_fall_of_penalties(name)
 @pytest.mark.parametrize("name", POINT_SETS)
 def test_g_stands_still_in_the_end_where_modes_are_fine_and_d_does_not(name):
     """An average of a G that moves is narrower than what it averages."""
-    stage = presets.named(name).stage
+    stage = presets.get_preset(name).stage
     assert learning_rate(stage.generator_optimizer, 0, 1.0) == 1e-5
     assert learning_rate(stage.discriminator_optimizer, 0, 1.0) == 1e-3
 
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_no_net_of_it_has_a_norm(name):
-    run = presets.named(name)
-    for net in build_players.players(run, 0, SHAPES[name], torch.zeros(SHAPES[name])).values():
+    run = presets.get_preset(name)
+    for net in build_players(run, 0, SHAPES[name], torch.zeros(SHAPES[name])).values():
         assert not any("Norm" in type(module).__name__ for module in net.modules())
         assert any(isinstance(module, nn.Conv2d | nn.ConvTranspose2d) for module in net.modules())
 
@@ -67,11 +69,11 @@ POINTS = {
     "wasserstein": {
         "objective": "wasserstein",
         "relativistic": False,
-        "gp": 10.0,
+        "gp_weight": 10.0,
         "r1": 0.0,
-        "end_r1": None,
+        "r1_final": None,
     },
-    "packs": {"pack": 5},
+    "packs": {"pac": 5},
     "alternating": {"updates": "alternating", "k": 2},
 }
 
@@ -80,10 +82,10 @@ POINTS = {
 @pytest.mark.parametrize("options", POINTS.values(), ids=POINTS)
 def test_points_are_played_with_by_fully_connected_nets(source, options, tmp_path, quiet):
     """Every option of the recipe, its schedules, penalties and average: numbers stay finite."""
-    run = presets.named(f"modern-{source}")
+    run = presets.get_preset(f"modern-{source}")
     nets = {
-        "generator": replace(run.stage.generator, hidden=(16,), activations=("leaky_relu",)),
-        "discriminator": config.MLPDiscriminator(units=(16,)),
+        "generator": replace(run.stage.generator, hidden_sizes=(16,), activations=("leaky_relu",)),
+        "discriminator": config.MLPDiscriminator(hidden_sizes=(16,)),
     }
     game = replace(run.stage.game, **options)
     stage = replace(run.stage, **nets, game=game, steps=6)
@@ -96,26 +98,26 @@ def test_points_are_played_with_by_fully_connected_nets(source, options, tmp_pat
 @pytest.mark.parametrize(
     "discriminator",
     [
-        config.ResidualDiscriminator(width=4, group=4),
-        config.DCGANDiscriminator(width=4, kernel=4, batch_norm=False, spectral_norm=True),
+        config.ResidualDiscriminator(base_channels=4, group_size=4),
+        config.DCGANDiscriminator(base_channels=4, kernel=4, batch_norm=False, spectral_norm=True),
     ],
     ids=["residual", "spectral norm"],
 )
 @pytest.mark.parametrize("game", [config.Game, config.ConditionalGame])
 def test_nets_of_it_resume_to_the_bit(discriminator, game, tiny, tmp_path, quiet):
-    adam = config.Adam(end_lr=5e-5, beta1=0.0, beta2=0.9, end_beta2=0.99)
+    adam = config.Adam(lr_final=5e-5, beta1=0.0, beta2=0.9, beta2_final=0.99)
     stage = config.Stage(
-        generator=config.ResidualGenerator(latent_dim=4, width=4, group=4),
+        generator=config.ResidualGenerator(latent_dim=4, base_channels=4, group_size=4),
         discriminator=discriminator,
-        game=game(relativistic=True, r1=1.0, end_r1=0.1, augment=0.5),
+        game=game(relativistic=True, r1=1.0, r1_final=0.1, augment_prob=0.5),
         generator_optimizer=adam,
         discriminator_optimizer=adam,
         steps=6,
-        burn_in_steps=6,
-        average_half_life=200,
-        average_share=0.5,
+        schedule_steps=6,
+        ema_half_life=200,
+        ema_rampup=0.5,
     )
-    run = replace(tiny.with_stage(stage), data=replace(tiny.data, scaling="symmetric"))
+    run = replace(tiny.with_stage(stage), data=replace(tiny.data, normalize="symmetric"))
     train(run, tmp_path / "whole", quiet)
     train(run.with_stage(replace(stage, steps=3)), tmp_path / "cut", quiet)
     train(run, tmp_path / "cut", quiet, resume=True)
@@ -129,7 +131,7 @@ def test_nets_of_it_resume_to_the_bit(discriminator, game, tiny, tmp_path, quiet
 
 def test_two_time_scales_are_two_optimizers(tiny):
     """A rate of D's own moves D otherwise and G, in its first step, not at all otherwise."""
-    data, ends = setup.open_data(tiny.data), []
+    data, ends = open_data(tiny.data), []
     for rate in (1e-4, 4e-4):
         stage = replace(
             tiny.stage,
@@ -137,10 +139,10 @@ def test_two_time_scales_are_two_optimizers(tiny):
             generator_optimizer=config.Adam(lr=1e-4),
             discriminator_optimizer=config.Adam(lr=rate),
         )
-        run = setup.resolved(tiny.with_stage(stage), data.facts, tiny.runtime)
-        table = setup.table(run, data, 0, torch.device("cpu"))
+        run = setup.resolve_config(tiny.with_stage(stage), data.info, tiny.runtime)
+        table = setup.make_train_state(run, data, 0, torch.device("cpu"))
         before = [p.clone() for p in table.players["discriminator"].parameters()]
-        play_round(table)
+        train_step(table)
         after = table.players["discriminator"].parameters()
         moved = [(b - a).abs().max().item() for a, b in zip(before, after, strict=True)]
         ends.append((max(moved), [p.clone() for p in table.players["generator"].parameters()]))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from advnets import config, presets
-from advnets.console import Console
+from advnets.cli.console import Console
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
 
@@ -21,7 +21,7 @@ def test_both_precisions_learn_the_same(tmp_path):
     nats: dict[str, list[float]] = {}
     for precision in ("float32", "bfloat16"):
         for seed in (0, 1):
-            start = presets.named("digits")
+            start = presets.get_preset("digits")
             run = replace(
                 start.with_stage(replace(start.stage, steps=3000)),
                 seed=seed,

@@ -15,28 +15,30 @@ from advnets.run_directory import RunDirectory
 
 def quick(name, **data):
     """The preset with its own nets, two steps a stage, nothing else changed."""
-    run = presets.named(name)
+    run = presets.get_preset(name)
     stages = tuple(replace(stage, steps=2) for stage in run.stages)
     return replace(
         run,
         stages=stages,
         data=replace(run.data, **data),
         runtime=config.Runtime("cpu", "float32", 1),
-        ticks=config.Ticks(log=1, samples=4, checkpoint=4),
+        intervals=config.Intervals(log_every=1, sample_every=4, checkpoint_every=4),
     )
 
 
 def test_paper_mnist_on_mnist(real_data, tmp_path, quiet):
     train(quick("paper-mnist", directory=str(real_data)), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
-    assert trained.facts.train == 50_000
+    assert trained.info.train == 50_000
     assert trained.sample(3).shape == (3, 1, 28, 28)
     # The output bias: after two small steps the samples' mean is still near the mean digit.
     assert trained.sample(100).mean().item() == pytest.approx(0.13, abs=0.03)
 
 
 def fewer(discriminator):
-    return {"units": (50, 50)} if hasattr(discriminator, "units") else {"channels": (8, 8, 8)}
+    return (
+        {"hidden_sizes": (50, 50)} if hasattr(discriminator, "hidden_sizes") else {"channels": (8, 8, 8)}
+    )
 
 
 def small(run):
@@ -44,7 +46,9 @@ def small(run):
     stages = tuple(
         replace(
             stage,
-            generator=replace(stage.generator, hidden=tuple(200 for _ in stage.generator.hidden)),
+            generator=replace(
+                stage.generator, hidden_sizes=tuple(200 for _ in stage.generator.hidden)
+            ),
             discriminator=replace(stage.discriminator, **fewer(stage.discriminator)),
         )
         for stage in run.stages
@@ -64,12 +68,12 @@ def test_paper_tfd_in_two_stages_on_its_layout(real_data, tmp_path, quiet):
 
 
 @pytest.mark.parametrize("name", ["paper-cifar", "paper-cifar-conv"])
-def test_paper_cifar_on_pictures_of_its_size(name, tmp_path, quiet):
-    """On made-up pictures of CIFAR-10's size: normalised contrast in, pixels out."""
+def test_paper_cifar_on_images_of_its_size(name, tmp_path, quiet):
+    """On made-up images of CIFAR-10's size: normalized contrast in, pixels out."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     for i in range(30):
         Image.fromarray(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)).save(folder / f"{i}.png")

@@ -6,27 +6,29 @@ import pytest
 import torch
 
 from advnets import config
-from advnets.experiment import build_players, setup
+from advnets.data.prepared import mean_image, open_data
+from advnets.experiment import setup
+from advnets.experiment.players import build_players
 
 
 @pytest.mark.parametrize("scaling", ["unit", "symmetric", "contrast"])
-def test_the_mean_picture_is_the_mean_in_the_nets_range(tiny, scaling):
-    data = setup.open_data(replace(tiny.data, scaling=scaling))
-    pictures = torch.from_numpy(data.splits.train.images)
-    written = data.scaling.to_model(pictures).double().mean(0)
-    torch.testing.assert_close(setup.mean_picture(data).double(), written, rtol=1e-5, atol=1e-5)
+def test_the_mean_image_is_the_mean_in_the_nets_range(tiny, scaling):
+    data = open_data(replace(tiny.data, normalize=scaling))
+    images = torch.from_numpy(data.dataset.train.images)
+    written = data.normalizer.to_model(images).double().mean(0)
+    torch.testing.assert_close(mean_image(data).double(), written, rtol=1e-5, atol=1e-5)
 
 
 def test_initial_weights_are_a_function_of_the_seed_alone(tiny):
     mean = torch.zeros(1, 8, 8)
     torch.manual_seed(1)
-    first = build_players.players(tiny, 0, (1, 8, 8), mean)
+    first = build_players(tiny, 0, (1, 8, 8), mean)
     after = torch.rand(1)
     torch.manual_seed(1)
     assert torch.equal(torch.rand(1), after)  # and the global generator is left alone
     torch.manual_seed(2)
-    again = build_players.players(tiny, 0, (1, 8, 8), mean)
-    other = build_players.players(replace(tiny, seed=1), 0, (1, 8, 8), mean)
+    again = build_players(tiny, 0, (1, 8, 8), mean)
+    other = build_players(replace(tiny, seed=1), 0, (1, 8, 8), mean)
     for name in first:
         for a, b in zip(first[name].parameters(), again[name].parameters(), strict=True):
             assert torch.equal(a, b)
@@ -35,38 +37,38 @@ def test_initial_weights_are_a_function_of_the_seed_alone(tiny):
 
 def test_steps_are_counted_out_from_epochs(tiny):
     run = tiny.with_stage(replace(tiny.stage, steps=None, epochs=10))
-    data = setup.open_data(run.data)
-    resolved = setup.resolved(run, data.facts, config.Runtime("cpu", "float32", 1))
+    data = open_data(run.data)
+    resolved = setup.resolve_config(run, data.info, config.Runtime("cpu", "float32", 1))
     assert resolved.stage.steps == round(10 * 1197 / 20)
 
 
 @pytest.mark.parametrize(
     ("game", "batches"),
-    [(config.Game(k=3), 3), (config.Game(updates="simultaneous"), 1), (config.ElboGame(), 1)],
+    [(config.Game(k=3), 3), (config.Game(updates="simultaneous"), 1), (config.VAEGame(), 1)],
 )
 def test_an_epoch_is_one_pass_however_often_d_moves_in_a_round(tiny, game, batches):
     run = tiny.with_stage(replace(tiny.stage, steps=None, epochs=10, game=game))
-    data = setup.open_data(run.data)
-    resolved = setup.resolved(run, data.facts, config.Runtime("cpu", "float32", 1))
+    data = open_data(run.data)
+    resolved = setup.resolve_config(run, data.info, config.Runtime("cpu", "float32", 1))
     assert resolved.stage.steps == round(10 * 1197 / 20 / batches)
-    assert run.pictures_a_round == 20 * batches
+    assert run.images_a_round == 20 * batches
 
 
 def test_a_run_of_less_than_half_a_batch_is_one_round(tiny):
     run = tiny.with_stage(replace(tiny.stage, steps=None, epochs=1))
     run = replace(run, data=replace(run.data, batch_size=4000))
-    data = setup.open_data(run.data)
-    assert setup.resolved(run, data.facts, run.runtime).stage.steps == 1
+    data = open_data(run.data)
+    assert setup.resolve_config(run, data.info, run.runtime).stage.steps == 1
 
 
 def test_schedules_are_counted_out_once(tiny):
     """Over a share of the run; a run that is made longer keeps what was counted."""
-    run = tiny.with_stage(replace(tiny.stage, steps=60, burn_in=0.25))
-    data, chosen = setup.open_data(run.data), config.Runtime("cpu", "float32", 1)
-    resolved = setup.resolved(run, data.facts, chosen)
-    assert resolved.stage.burn_in_steps == 15
+    run = tiny.with_stage(replace(tiny.stage, steps=60, schedule_fraction=0.25))
+    data, chosen = open_data(run.data), config.Runtime("cpu", "float32", 1)
+    resolved = setup.resolve_config(run, data.info, chosen)
+    assert resolved.stage.schedule_steps == 15
     longer = resolved.with_stage(replace(resolved.stage, steps=600))
-    assert setup.resolved(longer, data.facts, chosen).stage.burn_in_steps == 15
-    assert setup.table(resolved, data, 0, torch.device("cpu")).noise.over == 15
-    short = tiny.with_stage(replace(tiny.stage, steps=1, burn_in=0.01))
-    assert setup.resolved(short, data.facts, chosen).stage.burn_in_steps == 1
+    assert setup.resolve_config(longer, data.info, chosen).stage.schedule_steps == 15
+    assert setup.make_train_state(resolved, data, 0, torch.device("cpu")).rng.ramp_steps == 15
+    short = tiny.with_stage(replace(tiny.stage, steps=1, schedule_fraction=0.01))
+    assert setup.resolve_config(short, data.info, chosen).stage.schedule_steps == 1

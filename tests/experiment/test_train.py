@@ -8,14 +8,16 @@ import pytest
 import torch
 
 from advnets import config
+from advnets.data.prepared import mean_image, open_data
 from advnets.errors import ConfigDiffersError, RunError, StoppedBySignal
-from advnets.experiment import build_players, setup
-from advnets.experiment.sampler import Drawing, draw_samples
-from advnets.experiment.scores import Subject, parzen_records
+from advnets.evaluation.context import EvaluationContext, parzen_records
+from advnets.experiment import setup
+from advnets.experiment.players import build_players
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
-from advnets.extractors.pixels import Pixels
+from advnets.extractors.builtin import Pixels
 from advnets.run_directory import RunDirectory
+from advnets.sampling.sampler import ComputeSettings, draw_samples
 from advnets.training.checkpoint import read_checkpoint
 
 
@@ -44,8 +46,8 @@ def two_stages(tiny):
     bottom = replace(first.generator, latent_dim=5, output_bias=-2.0)
     return replace(
         tiny,
-        stages=(first, replace(first, generator=bottom, below_previous=True)),
-        ticks=config.Ticks(log=4, samples=0, checkpoint=3),
+        stages=(first, replace(first, generator=bottom, on_top_of_previous=True)),
+        intervals=config.Intervals(log_every=4, sample_every=0, checkpoint_every=3),
     )
 
 
@@ -68,7 +70,7 @@ def test_the_second_stage_begins_with_the_first_ones_generator(two_stages, tmp_p
     for name, tensor in ended.tensors.items():
         if name.startswith("players/generator/"):
             top = name.replace("players/generator/", "generator/top.")
-            for kept in ("players", "average"):
+            for kept in ("players", "ema"):
                 assert torch.equal(begun.tensors[f"{kept}/{top}"], tensor), name
     assert load(whole).step == 20
     assert load(whole).sample(2).shape == (2, 1, 8, 8)
@@ -77,7 +79,7 @@ def test_the_second_stage_begins_with_the_first_ones_generator(two_stages, tmp_p
 @pytest.mark.parametrize("step", [9, 25, 41])
 def test_steps_of_d_that_hang_on_its_lead_are_the_same_after_a_fall(tiny, tmp_path, step, quiet):
     """What D was last seen to lead by is in the checkpoint; k = 3 in some rounds, 1 in others."""
-    game = config.Game(k=3, lead=0.0008)
+    game = config.Game(k=3, adaptive_k_threshold=0.0008)
     run = tiny.with_stage(replace(tiny.stage, game=game))
     train(run, tmp_path / "whole", quiet)
     with pytest.raises(Crash):
@@ -100,9 +102,9 @@ def test_a_learned_prior_is_trained_averaged_and_taken_up_again(tiny, tmp_path, 
     whole = last(tmp_path / "whole")
     assert whole.read_bytes() == last(tmp_path / "cut").read_bytes()
     tensors = read_checkpoint(whole).tensors
-    begun = setup.rebuilt_players(run, 0, load(tmp_path / "whole").facts)["generator"].state_dict()
+    begun = setup.players_of_run(run, 0, load(tmp_path / "whole").info)["generator"].state_dict()
     for part in ("prior.means", "prior.log_deviations"):
-        moved = [tensors[f"{kept}/generator/{part}"] for kept in ("players", "average")]
+        moved = [tensors[f"{kept}/generator/{part}"] for kept in ("players", "ema")]
         assert not torch.equal(moved[0], begun[part])
         assert not torch.equal(*moved)
     assert load(tmp_path / "whole").sample(3).shape == (3, 1, 8, 8)
@@ -130,7 +132,10 @@ def test_every_way_of_playing_resumes_to_the_bit(tiny, tmp_path, game, rule, qui
     stage = replace(
         tiny.stage, game=game, generator_optimizer=rule, discriminator_optimizer=rule, steps=30
     )
-    run = replace(tiny.with_stage(stage), ticks=config.Ticks(log=10, samples=0, checkpoint=7))
+    run = replace(
+        tiny.with_stage(stage),
+        intervals=config.Intervals(log_every=10, sample_every=0, checkpoint_every=7),
+    )
     train(run, tmp_path / "whole", quiet)
     with pytest.raises(Crash):
         train(run, tmp_path / "cut", Crashing(18))
@@ -141,18 +146,21 @@ def test_every_way_of_playing_resumes_to_the_bit(tiny, tmp_path, game, rule, qui
 @pytest.fixture
 def scheduled(tiny):
     """All that changes in the course of a run, at once."""
-    adam = config.Adam(lr=1e-3, end_lr=1e-4, beta1=0.0, beta2=0.9, end_beta2=0.99)
-    game = config.Game(r1=1.0, end_r1=0.1, r2=1.0, end_r2=0.1, augment=0.5)
+    adam = config.Adam(lr=1e-3, lr_final=1e-4, beta1=0.0, beta2=0.9, beta2_final=0.99)
+    game = config.Game(r1=1.0, r1_final=0.1, r2=1.0, r2_final=0.1, augment_prob=0.5)
     stage = replace(
         tiny.stage,
         game=game,
         generator_optimizer=adam,
         discriminator_optimizer=adam,
         steps=30,
-        average_share=0.1,
-        burn_in=0.8,
+        ema_rampup=0.1,
+        schedule_fraction=0.8,
     )
-    return replace(tiny.with_stage(stage), ticks=config.Ticks(log=10, samples=0, checkpoint=7))
+    return replace(
+        tiny.with_stage(stage),
+        intervals=config.Intervals(log_every=10, sample_every=0, checkpoint_every=7),
+    )
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
@@ -171,11 +179,11 @@ def test_a_run_that_is_made_longer_keeps_its_schedule(scheduled, tmp_path, quiet
     train(scheduled, tmp_path / "run", quiet)
     longer = scheduled.with_stage(replace(scheduled.stage, steps=45))
     train(longer, tmp_path / "run", quiet, resume=True)
-    whole = longer.with_stage(replace(longer.stage, burn_in_steps=24))
+    whole = longer.with_stage(replace(longer.stage, schedule_steps=24))
     train(whole, tmp_path / "whole", quiet)
     assert last(tmp_path / "run").read_bytes() == last(tmp_path / "whole").read_bytes()
     with pytest.raises(ConfigDiffersError, match=r"stages.0.burn_in: 0.8, 0.5"):
-        other = scheduled.with_stage(replace(scheduled.stage, burn_in=0.5))
+        other = scheduled.with_stage(replace(scheduled.stage, schedule_fraction=0.5))
         train(other, tmp_path / "run", quiet, resume=True)
 
 
@@ -185,19 +193,19 @@ def test_every_schedule_changes_what_is_learned(scheduled, tmp_path, quiet):
     adam, game = stage.generator_optimizer, stage.game
     stages = {
         "all": stage,
-        "end_lr": replace(stage, generator_optimizer=replace(adam, end_lr=None)),
-        "end_beta2": replace(stage, generator_optimizer=replace(adam, end_beta2=None)),
-        "end_r1": replace(stage, game=replace(game, end_r1=None)),
-        "end_r2": replace(stage, game=replace(game, end_r2=None)),
-        "augment": replace(stage, game=replace(game, augment=0.0)),
+        "lr_final": replace(stage, generator_optimizer=replace(adam, lr_final=None)),
+        "beta2_final": replace(stage, generator_optimizer=replace(adam, beta2_final=None)),
+        "r1_final": replace(stage, game=replace(game, r1_final=None)),
+        "r2_final": replace(stage, game=replace(game, r2_final=None)),
+        "augment_prob": replace(stage, game=replace(game, augment_prob=0.0)),
         "augmentations": replace(stage, game=replace(game, augmentations=("flip",))),
-        "burn_in": replace(stage, burn_in=0.5),
+        "schedule_fraction": replace(stage, schedule_fraction=0.5),
         "least-squares": replace(stage, game=replace(game, objective="least-squares")),
         # A hinge whose logits are within 1 has the same slopes.
         "wasserstein": replace(stage, game=replace(game, objective="wasserstein")),
-        "gp": replace(stage, game=replace(game, gp=10.0)),
-        "pack": replace(stage, game=replace(game, pack=2)),
-        "average_share": replace(stage, average_share=0.0),
+        "gp_weight": replace(stage, game=replace(game, gp_weight=10.0)),
+        "pac": replace(stage, game=replace(game, pac=2)),
+        "ema_rampup": replace(stage, ema_rampup=0.0),
     }
     ends = {}
     for name, other in stages.items():
@@ -223,19 +231,19 @@ def test_options_change_what_is_learned(tiny, tmp_path, quiet):
         "prior": base.with_stage(
             replace(stage, generator=replace(stage.generator, prior="normal"))
         ),
-        "keep": base.with_stage(
-            replace(stage, generator=replace(stage.generator, keep=(1.0, 0.5)))
+        "keep_prob": base.with_stage(
+            replace(stage, generator=replace(stage.generator, keep_prob=(1.0, 0.5)))
         ),
         "noise": base.with_stage(
-            replace(stage, generator=replace(stage.generator, noise=(0.0, 0.5)))
+            replace(stage, generator=replace(stage.generator, rng=(0.0, 0.5)))
         ),
         "bound": base.with_stage(
             replace(stage, generator=replace(stage.generator, max_column_norm=0.01))
         ),
-        "keep_hidden": base.with_stage(
-            replace(stage, discriminator=replace(stage.discriminator, keep_hidden=0.9))
+        "keep_prob_hidden": base.with_stage(
+            replace(stage, discriminator=replace(stage.discriminator, keep_prob_hidden=0.9))
         ),
-        "scaling": replace(base, data=replace(base.data, scaling="symmetric")).with_stage(
+        "normalize": replace(base, data=replace(base.data, normalize="symmetric")).with_stage(
             replace(stage, generator=replace(stage.generator, output="tanh"))
         ),
         "batch": replace(base, data=replace(base.data, batch_size=21)),
@@ -256,7 +264,7 @@ def test_options_change_what_is_learned(tiny, tmp_path, quiet):
 def test_the_average_half_life_changes_the_average_alone(tiny, tmp_path, quiet):
     ends = []
     for half_life in (300, 900):
-        run = tiny.with_stage(replace(tiny.stage, steps=20, average_half_life=half_life))
+        run = tiny.with_stage(replace(tiny.stage, steps=20, ema_half_life=half_life))
         train(run, tmp_path / str(half_life), quiet)
         ends.append(read_checkpoint(last(tmp_path / str(half_life))).tensors)
     last_weight, average = "players/generator/output.weight", "average/generator/output.weight"
@@ -278,20 +286,18 @@ def test_the_lock_is_let_go_when_a_training_falls(tiny, tmp_path, quiet):
         train(tiny, tmp_path / "run", quiet)
 
 
-def test_the_real_row_is_the_score_of_the_training_pictures_themselves(tiny):
-    data = setup.open_data(tiny.data)
-    generator = build_players.players(tiny, 0, data.facts.shape, setup.mean_picture(data))[
-        "generator"
-    ]
-    drawing = Drawing(torch.device("cpu"))
+def test_the_real_row_is_the_score_of_the_training_images_themselves(tiny):
+    data = open_data(tiny.data)
+    generator = build_players(tiny, 0, data.info.shape, mean_image(data))["generator"]
+    drawing = ComputeSettings(torch.device("cpu"))
     records = parzen_records(
-        Subject({"generator": generator}, data, 0, 0, "last", drawing, Pixels())
+        EvaluationContext({"generator": generator}, data, 0, 0, "last", drawing, Pixels())
     )
     real = next(r for r in records if r["samples"] != "generator" and r["grid"] == "paper")
-    train_, test = data.splits.train, data.splits.test
-    centres = train_.images.reshape(len(train_), -1) / 16
+    train_, test = data.dataset.train, data.dataset.test
+    centers = train_.images.reshape(len(train_), -1) / 16
     points = test.images.reshape(len(test), -1) / 16
-    square = ((points[:, None] - centres[None]) ** 2).sum(2)
+    square = ((points[:, None] - centers[None]) ** 2).sum(2)
     exponents = -square / (2 * real["sigma"] ** 2)
     largest = exponents.max(1)
     mean = np.exp(exponents - largest[:, None]).mean(1)
@@ -304,12 +310,12 @@ def test_the_real_row_is_the_score_of_the_training_pictures_themselves(tiny):
 
 def test_samples_are_drawn_in_the_precision_of_the_run(tiny):
     """In bfloat16 they are those of float32 within its rounding, and the first do not move."""
-    data = setup.open_data(tiny.data)
-    generator = build_players.players(tiny, 0, data.facts.shape, setup.mean_picture(data))[
-        "generator"
-    ]
+    data = open_data(tiny.data)
+    generator = build_players(tiny, 0, data.info.shape, mean_image(data))["generator"]
     exact, short, more = (
-        draw_samples(generator, data.scaling, n, 0, Drawing(torch.device("cpu"), precision))
+        draw_samples(
+            generator, data.normalizer, n, 0, ComputeSettings(torch.device("cpu"), precision)
+        )
         for n, precision in ((20, torch.float32), (20, torch.bfloat16), (600, torch.bfloat16))
     )
     assert not torch.equal(exact, short)
@@ -326,5 +332,5 @@ def test_a_signal_before_the_first_step_leaves_the_name_free(tiny, tmp_path, qui
 
     with pytest.raises(StoppedBySignal):
         train(tiny, tmp_path / "run", Stopped(None))
-    assert not RunDirectory(tmp_path / "run").begun
+    assert not RunDirectory(tmp_path / "run").exists
     train(tiny, tmp_path / "run", quiet)

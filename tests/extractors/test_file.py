@@ -16,7 +16,7 @@ from torch import nn
 from advnets.errors import DataError, MissingExtraError, UsageError
 from advnets.extractors import file
 from advnets.extractors.base import ByLibraries
-from advnets.extractors.named import extractor as untrusted
+from advnets.extractors.registry import extractor as untrusted
 from advnets.models.classifier import ConvClassifier
 
 extractor = partial(untrusted, trust_code=True)
@@ -52,7 +52,7 @@ FEW = ({0: torch.export.Dim("batch", min=1, max=7)},)
     ("dynamic_shapes", "least", "most"), [(ANY, 2, 500), (FEW, 1, 7), (None, 2, 2)]
 )
 def test_an_exported_program_gives_its_own_features(tmp_path, dynamic_shapes, least, most):
-    """Of as many pictures as there are, whatever number it takes at once."""
+    """Of as many images as there are, whatever number it takes at once."""
     net = Seen()
     path = exported(tmp_path / "seen.pt2", net, (1, 8, 8), dynamic_shapes=dynamic_shapes)
     found = extractor(path)
@@ -66,19 +66,19 @@ def test_an_exported_program_gives_its_own_features(tmp_path, dynamic_shapes, le
         found.features(drawn(2, 3, 8, 8))
 
 
-def test_a_program_may_leave_the_size_of_pictures_open(tmp_path):
+def test_a_program_may_leave_the_size_of_images_open(tmp_path):
     sides = torch.export.Dim.DYNAMIC
     path = exported(
         tmp_path / "any.pt2", Seen(3), (3, 9, 8), dynamic_shapes=({0: sides, 2: sides, 3: sides},)
     )
     assert extractor(path).shape == (3, None, None)
     assert extractor(path).features(drawn(3, 3, 12, 10)).shape == (3, 4)
-    with pytest.raises(DataError, match=r"knows pictures of \(3, any, any\): choose another one"):
+    with pytest.raises(DataError, match=r"knows images of \(3, any, any\): choose another one"):
         extractor(path).features(drawn(3, 1, 12, 10))
 
 
 class Odd(nn.Module):
-    """What `of` makes of a picture."""
+    """What `of` makes of a image."""
 
     def __init__(self, of):
         super().__init__()
@@ -91,8 +91,8 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     ("of", "message"),
     [
-        (lambda x: x * 2, r"gave \(3, 1, 4, 4\) for 3 pictures; it must give \(pictures, features"),
-        (lambda x: x.flatten(1).mean(0, keepdim=True), r"gave \(1, 16\) for 3 pictures"),
+        (lambda x: x * 2, r"gave \(3, 1, 4, 4\) for 3 images; it must give \(images, features"),
+        (lambda x: x.flatten(1).mean(0, keepdim=True), r"gave \(1, 16\) for 3 images"),
         (lambda x: (x.flatten(1) - 9).log(), "'odd.pt2' gave numbers that are not finite; it is h"),
         (lambda x: (x.flatten(1), x.flatten(1)), r"odd.pt2 has 2 outputs \(.*an extractor has one"),
         (lambda x: (x.flatten(1),), "gave a tuple; it must give one tensor of real numbers"),
@@ -106,9 +106,9 @@ def test_what_gives_no_features_is_refused(tmp_path, of, message):
         extractor(path).features(drawn(3, 1, 4, 4))
 
 
-def test_a_program_that_takes_no_pictures_is_refused(tmp_path):
+def test_a_program_that_takes_no_images_is_refused(tmp_path):
     path = exported(tmp_path / "rows.pt2", nn.Linear(4, 2), (4,), dynamic_shapes=ANY)
-    with pytest.raises(DataError, match=r"rows.pt2 does not take pictures; an extractor takes fl"):
+    with pytest.raises(DataError, match=r"rows.pt2 does not take images; an extractor takes fl"):
         extractor(path)
 
 
@@ -160,7 +160,7 @@ def test_an_onnx_model_gives_its_own_features(tmp_path, count):
         given = drawn(n, 2, 4, 4)
         torch.testing.assert_close(found.features(given), given.flatten(1) @ weights)
     assert found.digest == hashlib.sha256((tmp_path / "seen.onnx").read_bytes()).hexdigest()
-    with pytest.raises(DataError, match=r"extractor 'seen.onnx' knows pictures of \(2, 4, 4\)"):
+    with pytest.raises(DataError, match=r"extractor 'seen.onnx' knows images of \(2, 4, 4\)"):
         found.features(drawn(2, 1, 4, 4))
 
 
@@ -169,7 +169,7 @@ def test_an_onnx_model_that_is_no_extractor_is_refused(tmp_path):
     path = tmp_path / "odd.onnx"
     for content, message in (
         (b"no model", r"odd.onnx cannot be opened \(.*\); give a file that an ONNX exporter wrote"),
-        (onnx_model(drawn(4, 2), "n", 4), "odd.onnx does not take pictures"),
+        (onnx_model(drawn(4, 2), "n", 4), "odd.onnx does not take images"),
         (onnx_model(drawn(4, 2), "n", 1, 2, 2, outputs=2), r"odd.onnx has 2 outputs \(y, rows\)"),
     ):
         path.write_bytes(content)
@@ -189,7 +189,7 @@ def test_onnx_needs_its_extra(tmp_path, monkeypatch):
 
 
 def save_classifier(path, net, **facts):
-    """As scripts/classifiers.py does."""
+    """As tools/classifiers.py does."""
     facts = {"shape": net.shape, "classes": net.classes, "widths": net.widths, **facts}
     save_file(net.state_dict(), path, {"advnets": json.dumps(facts)})
     return str(path)
@@ -204,7 +204,7 @@ def test_weights_of_our_classifier_see_what_the_classifier_sees(tmp_path):
         torch.testing.assert_close(found.logits(given), net(given))
     assert found.name == "own.safetensors"
     assert found.digest == hashlib.sha256((tmp_path / "own.safetensors").read_bytes()).hexdigest()
-    with pytest.raises(DataError, match=r"extractor 'own.safetensors' knows pictures of \(3, 12"):
+    with pytest.raises(DataError, match=r"extractor 'own.safetensors' knows images of \(3, 12"):
         found.features(drawn(2, 3, 32, 32))
 
 
@@ -249,9 +249,9 @@ class Fickle(nn.Module):
 
 
 @pytest.mark.parametrize("by", ["others", "chance"])
-def test_features_that_are_not_of_the_picture_alone_are_refused(tmp_path, by):
+def test_features_that_are_not_of_the_image_alone_are_refused(tmp_path, by):
     path = exported(tmp_path / "fickle.pt2", Fickle(by), (1, 4, 4), dynamic_shapes=ANY)
-    with pytest.raises(DataError, match="gives a picture other features beside other pictures, or"):
+    with pytest.raises(DataError, match="gives a image other features beside other images, or"):
         extractor(path).features(drawn(40, 1, 4, 4))
 
 
@@ -266,7 +266,7 @@ def test_features_too_large_for_distances_are_refused(tmp_path):
 def test_a_program_that_fails_is_no_fault_of_ours(tmp_path):
     pytest.importorskip("onnxruntime")
     (tmp_path / "narrow.onnx").write_bytes(onnx_model(drawn(16, 5), "n", "c", "h", "w"))
-    with pytest.raises(DataError, match=r"'narrow.onnx' failed on 3 pictures of shape \(1, 5, 5\)"):
+    with pytest.raises(DataError, match=r"'narrow.onnx' failed on 3 images of shape \(1, 5, 5\)"):
         extractor(str(tmp_path / "narrow.onnx")).features(drawn(3, 1, 5, 5))
 
 

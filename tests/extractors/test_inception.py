@@ -11,7 +11,7 @@ import torch
 from advnets.errors import DataError, MissingExtraError
 from advnets.extractors import inception
 from advnets.extractors.base import ClassifierExtractor
-from advnets.extractors.named import extractor
+from advnets.extractors.registry import extractor
 
 MODULE = """
 import torch
@@ -47,7 +47,7 @@ def library(tmp_path, monkeypatch):
     return weights
 
 
-def test_pictures_are_handed_over_as_bytes_in_blocks(library):
+def test_images_are_handed_over_as_bytes_in_blocks(library):
     found = extractor("inception")
     given = torch.rand(120, 3, 2, 2)
     expected = (given * 255).round().flatten(1)[:, :5] * 2
@@ -56,7 +56,7 @@ def test_pictures_are_handed_over_as_bytes_in_blocks(library):
     assert isinstance(found, ClassifierExtractor)
     assert found.digest == hashlib.sha256(library.read_bytes()).hexdigest()
     assert not [name for name in sys.modules if name.startswith("torch_fidelity")]
-    with pytest.raises(DataError, match=r"extractor 'inception' knows pictures of \(3, any, any\)"):
+    with pytest.raises(DataError, match=r"extractor 'inception' knows images of \(3, any, any\)"):
         found.features(torch.rand(2, 1, 28, 28))
 
 

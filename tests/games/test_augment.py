@@ -5,22 +5,22 @@ import math
 import pytest
 import torch
 
-from advnets.games.augment import AUGMENTATIONS, _between, augmented
+from advnets.games.augment import AUGMENTATIONS, _between, augment
 from advnets.rng import RNG
 
 NOISE = RNG(3)
 ALL = tuple(AUGMENTATIONS)
 
 
-def pictures(n=64, channels=3, height=16, width=24):
+def images(n=64, channels=3, height=16, width=24):
     return torch.randn(n, channels, height, width, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.mark.parametrize("kind", ALL)
 def test_at_probability_0_nothing_changes_and_at_1_everything_does(kind):
-    x = pictures(400)
-    assert torch.equal(augmented(x, (kind,), torch.tensor(0.0), NOISE), x)
-    changed = (augmented(x, (kind,), torch.tensor(1.0), NOISE) != x).flatten(1).any(1)
+    x = images(400)
+    assert torch.equal(augment(x, (kind,), torch.tensor(0.0), NOISE), x)
+    changed = (augment(x, (kind,), torch.tensor(1.0), NOISE) != x).flatten(1).any(1)
     # A shift by no pixel, one in 5 x 7, is a change to the same; so is every second mirroring.
     least = {"translate": 0.9, "flip": 0.4}.get(kind, 1.0)
     assert changed.float().mean().item() >= least
@@ -28,26 +28,26 @@ def test_at_probability_0_nothing_changes_and_at_1_everything_does(kind):
 
 @pytest.mark.parametrize("kind", ALL)
 def test_as_many_change_as_the_probability_says(kind):
-    x = pictures(4000, 1, 8, 8)
-    changed = (augmented(x, (kind,), torch.tensor(0.3), NOISE) != x).flatten(1).any(1)
+    x = images(4000, 1, 8, 8)
+    changed = (augment(x, (kind,), torch.tensor(0.3), NOISE) != x).flatten(1).any(1)
     same = {"translate": 1 / 9, "flip": 1 / 2}.get(kind, 0.0)
     assert changed.float().mean().item() == pytest.approx(0.3 * (1 - same), abs=0.03)
 
 
-def test_a_flip_is_a_mirror_of_every_second_picture():
+def test_a_flip_is_a_mirror_of_every_second_image():
     """Chosen always it mirrors half of them, so that no probability makes left and right alike."""
     x = NOISE.uniform("x", 2000, 1, 1, 4)
     for chosen in (1.0, 0.5):
-        seen = augmented(x, ("flip",), torch.tensor(chosen), NOISE)
+        seen = augment(x, ("flip",), torch.tensor(chosen), NOISE)
         mirrored = (seen == x.flip(3)).flatten(1).all(1)
         assert torch.equal(torch.where(mirrored[:, None, None, None], x.flip(3), x), seen)
         assert float(mirrored.double().mean()) == pytest.approx(chosen / 2, abs=0.04)
 
 
 def test_a_shift_is_one_of_whole_pixels_up_to_an_eighth():
-    """Every result is the picture, padded by its edge, cut at one of 5 x 7 places; all occur."""
-    x = pictures(400)
-    shifted = augmented(x, ("translate",), torch.tensor(1.0), NOISE)
+    """Every result is the image, padded by its edge, cut at one of 5 x 7 places; all occur."""
+    x = images(400)
+    shifted = augment(x, ("translate",), torch.tensor(1.0), NOISE)
     padded = torch.nn.functional.pad(x, (3, 3, 2, 2), mode="replicate")
     met = set()
     for one, other in zip(padded, shifted, strict=True):
@@ -65,7 +65,7 @@ def test_a_shift_is_one_of_whole_pixels_up_to_an_eighth():
 def test_a_cut_is_a_box_of_half_of_each_side():
     """Where it does not hang over an edge, 8 x 12 pixels in all channels; nothing else changes."""
     x = torch.ones(500, 2, 16, 24)
-    cut = augmented(x, ("cutout",), torch.tensor(1.0), NOISE)
+    cut = augment(x, ("cutout",), torch.tensor(1.0), NOISE)
     assert set(cut.unique().tolist()) == {0.0, 1.0}
     gone = 1 - cut
     rows, columns = (gone.amax(axis).sum(-1) for axis in ((1, 3), (1, 2)))
@@ -77,7 +77,7 @@ def test_a_cut_is_a_box_of_half_of_each_side():
 def test_what_is_erased_is_a_box_of_an_eighth_to_three_eighths():
     """The sides of one that hangs over no edge are 2 to 6 of 16 and 3 to 9 of 24, evenly."""
     x = torch.ones(4000, 2, 16, 24)
-    gone = 1 - augmented(x, ("erase",), torch.tensor(1.0), NOISE)
+    gone = 1 - augment(x, ("erase",), torch.tensor(1.0), NOISE)
     rows, columns = (gone.amax(axis).sum(-1) for axis in ((1, 3), (1, 2)))
     assert torch.equal(gone.sum((1, 2, 3)), 2 * rows * columns)
     edges = gone[:, 0, [0, -1]].amax((1, 2)) + gone[:, 0, :, [0, -1]].amax((1, 2))
@@ -87,59 +87,59 @@ def test_what_is_erased_is_a_box_of_an_eighth_to_three_eighths():
         assert whole.mean().item() == pytest.approx((least + most) / 2, rel=0.06)
 
 
-def test_colours_keep_their_place_on_the_mean():
+def test_colors_keep_their_place_on_the_mean():
     """Brightness, saturation and contrast are affine in the pixels, and no change on the mean."""
-    x = pictures(1, 3, 8, 8).expand(6000, 3, 8, 8)
-    recoloured = augmented(x, ("colour",), torch.tensor(1.0), NOISE)
-    torch.testing.assert_close(recoloured.mean(0), x[0], rtol=0, atol=0.05)
-    brighter = (recoloured - x).mean((1, 2, 3))
+    x = images(1, 3, 8, 8).expand(6000, 3, 8, 8)
+    recolored = augment(x, ("color",), torch.tensor(1.0), NOISE)
+    torch.testing.assert_close(recolored.mean(0), x[0], rtol=0, atol=0.05)
+    brighter = (recolored - x).mean((1, 2, 3))
     assert brighter.abs().max().item() == pytest.approx(0.25, abs=0.01)
-    grey, was = (some.mean(1) - some.mean((1, 2, 3))[:, None, None] for some in (recoloured, x))
-    contrast = (grey * was).sum((1, 2)) / was.square().sum((1, 2))
-    torch.testing.assert_close(grey, contrast[:, None, None] * was, rtol=1e-3, atol=1e-4)
+    gray, was = (some.mean(1) - some.mean((1, 2, 3))[:, None, None] for some in (recolored, x))
+    contrast = (gray * was).sum((1, 2)) / was.square().sum((1, 2))
+    torch.testing.assert_close(gray, contrast[:, None, None] * was, rtol=1e-3, atol=1e-4)
     assert (contrast.min().item(), contrast.max().item()) == pytest.approx((0.5, 1.5), abs=0.01)
 
 
 def test_kinds_choose_and_draw_independently():
     """Which images one kind changes says nothing of which another changes."""
-    x, half = pictures(4000, 3, 8, 8), torch.tensor(0.5)
-    changed = [(augmented(x, (kind,), half, NOISE) != x).flatten(1).any(1).double() for kind in ALL]
+    x, half = images(4000, 3, 8, 8), torch.tensor(0.5)
+    changed = [(augment(x, (kind,), half, NOISE) != x).flatten(1).any(1).double() for kind in ALL]
     apart = torch.corrcoef(torch.stack(changed)) - torch.eye(len(ALL))
     assert apart.abs().max().item() < 4 / math.sqrt(4000)
     # Together they do in turn what each does alone.
     expected = x
     for kind in ALL:
-        expected = augmented(expected, (kind,), half, NOISE)
-    assert torch.equal(augmented(x, ALL, half, NOISE), expected)
+        expected = augment(expected, (kind,), half, NOISE)
+    assert torch.equal(augment(x, ALL, half, NOISE), expected)
     # Boxes that two kinds cut lie apart, too.
     ones = torch.ones(4000, 1, 16, 16)
     rows = torch.arange(16.0)[:, None]
     middles = []
     for kind in ("cutout", "erase"):
-        gone = 1 - augmented(ones, (kind,), torch.tensor(1.0), NOISE)
+        gone = 1 - augment(ones, (kind,), torch.tensor(1.0), NOISE)
         middles.append((gone * rows).sum((1, 2, 3)) / gone.sum((1, 2, 3)))
     assert abs(torch.corrcoef(torch.stack(middles))[0, 1].item()) < 4 / math.sqrt(4000)
 
 
-def test_colours_are_moved_as_written_out():
-    """x + b; s times as far from the pixel's grey; c times as far from the mean of the image."""
-    x = pictures(50, 3, 5, 4).double().numpy()
-    seen = augmented(torch.from_numpy(x).float(), ("colour",), torch.tensor(1.0), NOISE)
-    brighter, colourful, contrast = (
-        NOISE.under("augment colour").uniform("colour", 50, 3, 1, 1, 1).double().numpy()[:, i]
+def test_colors_are_moved_as_written_out():
+    """x + b; s times as far from the pixel's gray; c times as far from the mean of the image."""
+    x = images(50, 3, 5, 4).double().numpy()
+    seen = augment(torch.from_numpy(x).float(), ("color",), torch.tensor(1.0), NOISE)
+    brighter, colorful, contrast = (
+        NOISE.fold_in("augment colour").uniform("colour", 50, 3, 1, 1, 1).double().numpy()[:, i]
         for i in range(3)
     )
     for n in range(50):
         moved = x[n] + (brighter[n] - 0.5) / 2
-        grey = moved.mean(axis=0)
-        moved = grey + 2 * colourful[n] * (moved - grey)
+        gray = moved.mean(axis=0)
+        moved = gray + 2 * colorful[n] * (moved - gray)
         middle = moved.mean()
         moved = middle + (0.5 + contrast[n]) * (moved - middle)
         torch.testing.assert_close(seen[n].double(), torch.from_numpy(moved), rtol=1e-4, atol=1e-5)
 
 
 def test_values_between_pixels_are_those_of_grid_sample():
-    x = pictures(8, 2, 12, 9)
+    x = images(8, 2, 12, 9)
     rows, columns = (
         NOISE.uniform(name, 8, 12, 9, low=-3.0, high=14.0) for name in ("rows", "columns")
     )
@@ -149,11 +149,11 @@ def test_values_between_pixels_are_those_of_grid_sample():
 
 
 def test_an_affine_map_keeps_the_middle_and_turns_scales_and_shears_so_much():
-    """The map is read off pictures of their own coordinates: columns = scale (turn - shear)."""
+    """The map is read off images of their own coordinates: columns = scale (turn - shear)."""
     n, side = 2000, 33
     place = torch.arange(side) - 16.0
     x = torch.stack(torch.meshgrid(place, place, indexing="ij")).expand(n, 2, side, side)
-    moved = augmented(x, ("affine",), torch.tensor(1.0), NOISE)[:, :, 8:25, 8:25]
+    moved = augment(x, ("affine",), torch.tensor(1.0), NOISE)[:, :, 8:25, 8:25]
     torch.testing.assert_close(moved[:, :, 8, 8], torch.zeros(n, 2), rtol=0, atol=1e-4)
     of_row, of_column = (moved.diff(dim=axis).mean((2, 3)) for axis in (2, 3))
     high, turn = of_row[:, 0].hypot(of_column[:, 0]), of_column[:, 0].atan2(of_row[:, 0])
@@ -173,11 +173,11 @@ def test_an_affine_map_keeps_the_middle_and_turns_scales_and_shears_so_much():
 
 
 def test_an_elastic_map_shifts_its_knots_by_normal_numbers_and_is_smooth_between():
-    """The field is read off pictures of their own coordinates, away from the edges."""
+    """The field is read off images of their own coordinates, away from the edges."""
     n, side = 2000, 33
     place = torch.arange(side) * 1.0
     x = torch.stack(torch.meshgrid(place, place, indexing="ij")).expand(n, 2, side, side)
-    shift = (augmented(x, ("elastic",), torch.tensor(1.0), NOISE) - x)[:, :, 8:25, 8:25]
+    shift = (augment(x, ("elastic",), torch.tensor(1.0), NOISE) - x)[:, :, 8:25, 8:25]
     knots = shift[:, :, ::8, ::8] / side
     assert knots.std().item() == pytest.approx(0.04, rel=0.03)
     assert knots.mean().item() == pytest.approx(0.0, abs=0.001)
@@ -193,21 +193,22 @@ def test_an_elastic_map_shifts_its_knots_by_normal_numbers_and_is_smooth_between
 
 
 def test_parts_of_a_stack_are_changed_as_they_would_be_alone():
-    """Pictures and samples in one pass, or in two, are augmented alike."""
-    real, fake = pictures(8), pictures(8) + 1
+    """Images and samples in one pass, or in two, are augmented alike."""
+    real, fake = images(8), images(8) + 1
     half = torch.tensor(0.5)
-    together = augmented(torch.cat((real, fake)), ALL, half, NOISE.stacked("real", "fake"))
+    together = augment(torch.cat((real, fake)), ALL, half, NOISE.split_streams("real", "fake"))
     apart = [
-        augmented(x, ALL, half, NOISE.stacked(name)) for x, name in ((real, "real"), (fake, "fake"))
+        augment(x, ALL, half, NOISE.split_streams(name))
+        for x, name in ((real, "real"), (fake, "fake"))
     ]
     assert torch.equal(together, torch.cat(apart))
 
 
 def test_gradients_of_gradients_go_through():
     """As penalties on slopes need them, checked by finite differences."""
-    x = pictures(3, 2, 8, 8).double().requires_grad_()
+    x = images(3, 2, 8, 8).double().requires_grad_()
     one = torch.tensor(1.0)
     # Of a square, so that the second derivative is not 0.
     assert torch.autograd.gradgradcheck(
-        lambda x: augmented(x, ALL, one, NOISE).square().sum(), x, atol=1e-6
+        lambda x: augment(x, ALL, one, NOISE).square().sum(), x, atol=1e-6
     )

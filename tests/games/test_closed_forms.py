@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from advnets import config
-from advnets.games.conditional import ConditionalNets
+from advnets.games.conditional import ConditionalGAN
 from advnets.games.inference import ALI
 from advnets.games.inpainting import Inpainting
 from advnets.games.latent_regression import LatentRegression
-from advnets.games.semi_supervised import SemiSupervisedNets
-from advnets.games.vae import VAE, bound
-from advnets.models.conditional import ToldDiscriminator, ToldGenerator
+from advnets.games.semi_supervised import SemiSupervisedGAN
+from advnets.games.vae import VAE, elbo_terms
+from advnets.models.conditional import ConditionalMLPDiscriminator, ConditionalMLPGenerator
 from advnets.models.encoder import MLPEncoder
 from advnets.models.inpainting import InpaintingGenerator
 from advnets.models.latent_prior import Prior
@@ -25,12 +25,12 @@ from advnets.models.semi_supervised import SemiSupervisedDiscriminator
 from advnets.protocols import Batch
 from advnets.rng import RNG
 from advnets.training.ema import EMA
-from advnets.training.optimizers import mover
-from advnets.training.step import Table, play_round
+from advnets.training.optimizers import make_optimizer
+from advnets.training.step import TrainState, train_step
 
 W = torch.tensor([1.2, -0.5])
 """x = W z, or z W: the linear map of every model here."""
-NUMBERS = config.MLPDiscriminator(units=(64, 64))
+NUMBERS = config.MLPDiscriminator(hidden_sizes=(64, 64))
 NOISE = RNG(11)
 
 
@@ -55,10 +55,10 @@ class Linear(nn.Module):
         self.latent_dim = latent_dim
         self.map = nn.Linear(latent_dim, numbers)
 
-    def latent(self, n, noise):
-        return noise.normal("latent", n, self.latent_dim)
+    def latent(self, n, rng):
+        return rng.normal("latent", n, self.latent_dim)
 
-    def forward(self, z, noise=None):
+    def forward(self, z, rng=None):
         return self.map(z)[:, None, None]
 
 
@@ -69,16 +69,18 @@ def settled():
     def settle(game, players, draw, *, rounds, lr=3e-3, beta1=0.0):
         spec = config.Adam(lr=lr, beta1=beta1, beta2=0.99)
         torch.manual_seed(0)
-        table = Table(
+        table = TrainState(
             game=game,
             players=players,
-            movers={name: mover(spec, net.parameters()) for name, net in players.items()},
-            batches=Drawn(draw),
-            noise=RNG(3),
+            optimizers={
+                name: make_optimizer(spec, net.parameters()) for name, net in players.items()
+            },
+            loader=Drawn(draw),
+            rng=RNG(3),
         )
         averages = None
         for n in range(rounds):
-            play_round(table)
+            train_step(table)
             if n == rounds * 2 // 3:
                 averages = {name: EMA(net, rounds // 12, 1) for name, net in players.items()}
             for name, average in (averages or {}).items():
@@ -89,7 +91,7 @@ def settled():
 
 
 def plane(x):
-    """Rows of numbers as the pictures that games are played on."""
+    """Rows of numbers as the images that games are played on."""
     return Batch(x[:, None, None])
 
 
@@ -100,7 +102,9 @@ def small_d(numbers):
 def encoder(numbers, latent_dim, **options):
     torch.manual_seed(1)
     return MLPEncoder(
-        (1, 1, numbers), config.MLPEncoder(hidden=(32,), activation="tanh", **options), latent_dim
+        (1, 1, numbers),
+        config.MLPEncoder(hidden_sizes=(32,), activation="tanh", **options),
+        latent_dim,
     )
 
 
@@ -108,17 +112,17 @@ def test_conditional_normals(settled):
     """p(x | y) = N(m_y, 1/4): each class gets its own mean and the deviation that all share."""
     means = torch.tensor([-2.0, 0.5, 2.0])
 
-    def draw(noise):
+    def draw(rng):
         labels = torch.arange(96) % 3
-        x = means[labels] + 0.5 * noise.normal("x", 96)
+        x = means[labels] + 0.5 * rng.normal("x", 96)
         return Batch(x.reshape(-1, 1, 1, 1), labels)
 
     torch.manual_seed(0)
     players = {
-        "generator": ToldGenerator(Linear(4, 1), Prior("normal", 1), 3),
-        "discriminator": ToldDiscriminator(small_d(4), 3),
+        "generator": ConditionalMLPGenerator(Linear(4, 1), Prior("normal", 1), 3),
+        "discriminator": ConditionalMLPDiscriminator(small_d(4), 3),
     }
-    game = ConditionalNets(config.ConditionalGame(relativistic=True, r1=0.2, r2=0.2))
+    game = ConditionalGAN(config.ConditionalGame(relativistic=True, r1=0.2, r2=0.2))
     g = settled(game, players, draw, rounds=1200)["generator"]
     labels = torch.arange(3000) % 3
     x = g(g.latent(3000, NOISE, labels)).flatten()
@@ -130,7 +134,7 @@ def test_conditional_normals(settled):
 def assert_posterior(e, w, x, within):
     """Of z given x = w · z, z ~ N(0, I): its mean, and the variance of each of its numbers."""
     x = torch.tensor(x)[:, None]
-    found = e(plane(x).pictures)
+    found = e(plane(x).images)
     mean, variance = x * w / w.square().sum(), 1 - w.square() / w.square().sum()
     torch.testing.assert_close(found.mean, mean, atol=within, rtol=0)
     variances = found.log_variance.exp()
@@ -145,7 +149,7 @@ def test_an_encoder_learned_afterwards_is_the_posterior(settled):
         g.map.bias.zero_()
     before = g.map.weight.clone()
     players = {"generator": g, "encoder": encoder(1, 2)}
-    game = LatentRegression(config.EncodingGame())
+    game = LatentRegression(config.LatentRegressionGame())
     e = settled(game, players, lambda n: plane(torch.zeros(200, 1)), rounds=1500, beta1=0.9)
     assert torch.equal(g.map.weight, before)
     assert_posterior(e["encoder"], W, [-1.0, 0.0, 1.5], within=0.08)
@@ -160,8 +164,8 @@ def test_adversarially_learned_inference_is_the_posterior(settled):
         "discriminator": small_d(3),
     }
 
-    def draw(noise):
-        return plane(deviation * noise.normal("x", 200, 1))
+    def draw(rng):
+        return plane(deviation * rng.normal("x", 200, 1))
 
     found = settled(ALI(config.InferenceGame()), players, draw, rounds=3000, lr=1e-3)
     w = found["generator"].map.weight[0].detach()
@@ -173,8 +177,8 @@ def test_completions_of_a_correlated_normal(settled):
     """Correlation .8: x_2 given x_1 is N(.8 x_1, .36), and x_1 given x_2 alike, by one G."""
     rho = 0.8
 
-    def draw(noise):
-        x = noise.normal("x", 200, 2)
+    def draw(rng):
+        x = rng.normal("x", 200, 2)
         x = torch.stack((x[:, 0], rho * x[:, 0] + (1 - rho**2) ** 0.5 * x[:, 1]), 1)
         return plane(x)
 
@@ -188,7 +192,7 @@ def test_completions_of_a_correlated_normal(settled):
         "generator": InpaintingGenerator(MLPGenerator(shape, inner), shape, Prior("normal", 2)),
         "discriminator": small_d(4),
     }
-    spec = config.CompletionGame(masks=("halves",), relativistic=True, r1=0.1, r2=0.1)
+    spec = config.InpaintingGame(masks=("halves",), relativistic=True, r1=0.1, r2=0.1)
     g = settled(Inpainting(spec), players, draw, rounds=1500)["generator"]
     n = 4000
     for hidden in (0, 1):
@@ -209,17 +213,17 @@ def test_the_elbo_of_a_linear_normal_model_is_its_likelihood(settled):
     """x = w z + σ ε: G finds w, q(z | x) is the posterior, and the bound is log p(x) itself."""
     sigma, w = 0.5, W
 
-    def draw(noise):
-        return plane(noise.normal("z", 200, 1) * w + sigma * noise.normal("e", 200, 2))
+    def draw(rng):
+        return plane(rng.normal("z", 200, 1) * w + sigma * rng.normal("e", 200, 2))
 
     players = {"generator": Linear(1, 2), "encoder": encoder(2, 1)}
-    spec = config.ElboGame(likelihood="normal", deviation=sigma)
+    spec = config.VAEGame(likelihood="normal", likelihood_std=sigma)
     found = settled(VAE(spec), players, draw, rounds=1200, beta1=0.9)
     mine = found["generator"].map.weight[:, 0].detach()
     mine = mine * torch.sign(mine @ w)
     torch.testing.assert_close(mine, w, atol=0.1, rtol=0)
-    x = draw(NOISE).pictures
-    told, divergence = bound(spec, found, x.repeat(50, 1, 1, 1), NOISE)
+    x = draw(NOISE).images
+    told, divergence = elbo_terms(spec, found, x.repeat(50, 1, 1, 1), NOISE)
     covariance = torch.outer(w, w) + sigma**2 * torch.eye(2)
     exact = torch.distributions.MultivariateNormal(torch.zeros(2), covariance)
     elbo = (told - divergence).mean().item()
@@ -237,19 +241,21 @@ def test_d_of_classes_finds_the_classes_and_the_ratio_of_densities(settled):
         g.map.weight.fill_(1.5)
         g.map.bias.zero_()
 
-    def draw(noise):
+    def draw(rng):
         labels = torch.arange(200) % 2
-        x = apart * (2.0 * labels - 1) + sigma * noise.normal("x", 200)
-        few = apart * (2.0 * labels - 1) + sigma * noise.normal("labelled", 200)
+        x = apart * (2.0 * labels - 1) + sigma * rng.normal("x", 200)
+        few = apart * (2.0 * labels - 1) + sigma * rng.normal("labelled", 200)
         told = Batch(few.reshape(-1, 1, 1, 1), labels)
-        return Batch(x.reshape(-1, 1, 1, 1), beside=told)
+        return Batch(x.reshape(-1, 1, 1, 1), labeled=told)
 
-    class DAlone(SemiSupervisedNets):
+    class DAlone(SemiSupervisedGAN):
         def phases(self):
             return super().phases()[:1]
 
     torch.manual_seed(2)
-    spec = config.SemiSupervisedDiscriminator(units=(32, 32), noise_input=0.0, noise_hidden=0.0)
+    spec = config.SemiSupervisedDiscriminator(
+        hidden_sizes=(32, 32), noise_input=0.0, noise_hidden=0.0
+    )
     d = SemiSupervisedDiscriminator((1, 1, 1), spec, 2)
     game = DAlone(config.SemiSupervisedGame())
     d = settled(game, {"generator": g, "discriminator": d}, draw, rounds=1500)["discriminator"]

@@ -7,10 +7,9 @@ import torch
 
 from advnets import config
 from advnets.errors import DataError, UsageError
-from advnets.experiment import build_players
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
-from advnets.games.conditional import ConditionalNets
+from advnets.games.conditional import ConditionalGAN
 from advnets.games.gan import GAN
 from advnets.models.dcgan import Discriminator, Generator
 from advnets.protocols import Batch
@@ -29,8 +28,8 @@ def players(classes=3, **options):
 
 
 def batch(labels):
-    pictures = torch.randn(len(labels), *SHAPE, generator=torch.Generator().manual_seed(1))
-    return Batch(pictures, torch.tensor(labels))
+    images = torch.randn(len(labels), *SHAPE, generator=torch.Generator().manual_seed(1))
+    return Batch(images, torch.tensor(labels))
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
@@ -48,7 +47,7 @@ def test_without_use_of_the_class_it_is_the_plain_game(updates):
                 mine.narrow(axis, 0, theirs.shape[axis]).copy_(theirs)
     some = batch([0, 1, 2, 1])
     spec = config.Game(updates=updates)
-    for mine, theirs in zip(ConditionalNets(spec).phases(), GAN(spec).phases(), strict=True):
+    for mine, theirs in zip(ConditionalGAN(spec).phases(), GAN(spec).phases(), strict=True):
         a, b = mine.losses(told, some, NOISE), theirs.losses(plain, some, NOISE)
         for name, loss in b.losses.items():
             torch.testing.assert_close(a.losses[name], loss)
@@ -58,12 +57,12 @@ def test_samples_are_of_the_labels_of_the_batch():
     seen = []
 
     class Watching(Generator):
-        def forward(self, z, noise=None):
+        def forward(self, z, rng=None):
             seen.append(z[:, -3:].argmax(1).tolist())
-            return super().forward(z, noise)
+            return super().forward(z, rng)
 
     told = players() | {"generator": Watching(SHAPE, 4, 2, classes=3)}
-    for phase in ConditionalNets(config.Game()).phases():
+    for phase in ConditionalGAN(config.Game()).phases():
         phase.losses(told, batch([2, 0, 1, 1]), NOISE)
     assert seen == [[2, 0, 1, 1]] * 2
 
@@ -72,32 +71,32 @@ def test_d_is_told_the_label_of_both():
     seen = []
 
     class Watching(Discriminator):
-        def forward(self, x, noise=None, labels=None):
+        def forward(self, x, rng=None, labels=None):
             seen.append(labels.tolist())
-            return super().forward(x, noise, labels)
+            return super().forward(x, rng, labels)
 
     told = players() | {"discriminator": Watching(SHAPE, 2, classes=3)}
-    ConditionalNets(config.Game(updates="simultaneous")).both(told, batch([2, 0, 1]), NOISE)
+    ConditionalGAN(config.Game(updates="simultaneous")).both(told, batch([2, 0, 1]), NOISE)
     assert seen == [[2, 0, 1, 2, 0, 1]]
 
 
 def test_a_batch_without_labels_is_refused():
     with pytest.raises(DataError, match="a batch without labels came to a game"):
-        ConditionalNets(config.Game()).both(players(), Batch(torch.zeros(2, *SHAPE)), NOISE)
+        ConditionalGAN(config.Game()).both(players(), Batch(torch.zeros(2, *SHAPE)), NOISE)
 
 
 @pytest.fixture
 def conditional(tiny):
     stage = replace(
         tiny.stage,
-        generator=config.DCGANGenerator(latent_dim=8, width=8),
-        discriminator=config.DCGANDiscriminator(width=8),
+        generator=config.DCGANGenerator(latent_dim=8, base_channels=8),
+        discriminator=config.DCGANDiscriminator(base_channels=8),
         game=config.ConditionalGame(),
         generator_optimizer=config.Adam(lr=2e-3),
         discriminator_optimizer=config.Adam(lr=2e-3),
-        average_half_life=0,
+        ema_half_life=0,
     )
-    data = replace(tiny.data, scaling="symmetric")
+    data = replace(tiny.data, normalize="symmetric")
     return replace(tiny, data=data, stages=(stage,))
 
 
@@ -106,7 +105,7 @@ def test_a_run_makes_the_class_that_is_asked_for(conditional, tmp_path, quiet):
     train(conditional.with_stage(replace(conditional.stage, steps=150)), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
     assert trained.conditional
-    assert trained.facts.classes == tuple("0123456789")
+    assert trained.info.classes == tuple("0123456789")
     zeros, ones = (trained.sample(100, label=name)[:, 0, 3:5, 3:5].mean() for name in ("0", "1"))
     assert zeros < ones - 0.1
     mixed = torch.arange(40) % 10
@@ -126,7 +125,7 @@ def test_it_resumes_to_the_bit(conditional, tmp_path, quiet):
 
 
 def test_data_without_labels_are_refused(conditional, tmp_path, quiet):
-    ring = replace(conditional, data=config.Data(source="gaussian", scaling="none"))
+    ring = replace(conditional, data=config.Data(source="gaussian", normalize="none"))
     with pytest.raises(UsageError, match="a conditional game was asked for on gaussian, whose pic"):
         train(ring, tmp_path / "run", quiet)
 
@@ -161,4 +160,4 @@ def test_runs_of_before_there_were_other_games_are_read():
     assert from_json(record, config.Stage) == plain
     other = replace(plain, game=config.ConditionalGame(k=2))
     assert from_json(to_json(other), config.Stage) == other
-    assert build_players.GAMES[type(other.game)] is ConditionalNets
+    assert players.GAMES[type(other.game)] is ConditionalGAN

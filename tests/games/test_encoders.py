@@ -27,7 +27,7 @@ def players():
     spec = config.MLPGenerator(4, "normal", (8,), ("tanh",), **wide)
     return {
         "generator": MLPGenerator(SHAPE, spec),
-        "encoder": MLPEncoder(SHAPE, config.MLPEncoder(hidden=(8,), activation="tanh"), 4),
+        "encoder": MLPEncoder(SHAPE, config.MLPEncoder(hidden_sizes=(8,), activation="tanh"), 4),
     }
 
 
@@ -47,7 +47,7 @@ def same_gradients(loss, expected, net):
 def test_the_elbos_loss_is_minus_the_bound_in_nats_a_pixel(players, likelihood):
     """By torch's own distributions; logged are the bound itself and its two terms, in nats."""
     x, g = images(), players["generator"]
-    spec = config.ElboGame(likelihood=likelihood, deviation=0.3)
+    spec = config.VAEGame(likelihood=likelihood, likelihood_std=0.3)
     outcome = VAE(spec).phases()[0].losses(players, Batch(x), NOISE)
     found = players["encoder"](x)
     q = Normal(found.mean, (found.log_variance / 2).exp())
@@ -55,7 +55,7 @@ def test_the_elbos_loss_is_minus_the_bound_in_nats_a_pixel(players, likelihood):
     p = Bernoulli(g(z), validate_args=False) if likelihood == "bernoulli" else Normal(g(z), 0.3)
     of_x = p.log_prob(x).sum((1, 2, 3)).mean()
     apart = kl_divergence(q, Normal(torch.zeros(7, 4), torch.ones(7, 4))).sum(1).mean()
-    seen = {name: value.item() for name, value in outcome.observed.items()}
+    seen = {name: value.item() for name, value in outcome.metrics.items()}
     assert seen == pytest.approx(
         {
             "elbo": (of_x - apart).item(),
@@ -75,9 +75,9 @@ def test_the_elbos_loss_is_minus_the_bound_in_nats_a_pixel(players, likelihood):
 def test_an_encoder_learned_afterwards_is_asked_for_gs_own_z(players, deterministic):
     """Its loss is -log q(z | G(z)) a number of z, or the squared error; G stays as it is."""
     g = players["generator"].train()
-    spec = config.MLPEncoder(hidden=(8,), activation="tanh", deterministic=deterministic)
+    spec = config.MLPEncoder(hidden_sizes=(8,), activation="tanh", deterministic=deterministic)
     players["encoder"] = e = MLPEncoder(SHAPE, spec, 4)
-    (phase,) = LatentRegression(config.EncodingGame()).phases()
+    (phase,) = LatentRegression(config.LatentRegressionGame()).phases()
     outcome = phase.losses(players, Batch(images()), NOISE)
     z = g.latent(7, NOISE)
     found = e(g(z).detach())
@@ -89,7 +89,7 @@ def test_an_encoder_learned_afterwards_is_asked_for_gs_own_z(players, determinis
         expected = -q.log_prob(z).sum() / 28
     assert set(outcome.losses) == {"encoder"}
     assert outcome.losses["encoder"].item() == pytest.approx(expected.item(), rel=1e-5)
-    assert outcome.observed["z/missed"].item() == pytest.approx(missed.item(), rel=1e-5)
+    assert outcome.metrics["z/missed"].item() == pytest.approx(missed.item(), rel=1e-5)
     same_gradients(outcome.losses["encoder"], expected, e)
     loss = phase.losses(players, Batch(images()), NOISE).losses["encoder"]
     none = torch.autograd.grad(loss, [*g.parameters()], allow_unused=True)
@@ -99,7 +99,7 @@ def test_an_encoder_learned_afterwards_is_asked_for_gs_own_z(players, determinis
 
 def test_inference_is_a_game_of_two_kinds_of_pairs(players):
     """(x, E(x)) is real to D and (G(z), z) generated; G and E each deny it, one by one."""
-    spec = config.MLPDiscriminator(units=(8,))
+    spec = config.MLPDiscriminator(hidden_sizes=(8,))
     players["discriminator"] = d = MLPDiscriminator((1, 1, 10), spec)
     with torch.no_grad():
         for parameter in d.parameters():
@@ -116,8 +116,8 @@ def test_inference_is_a_game_of_two_kinds_of_pairs(players):
     of_d = first.losses(players, Batch(x), NOISE)
     value = d_real.log().mean() + (1 - d_fake).log().mean()
     assert of_d.losses["discriminator"].item() == pytest.approx(-0.5 * value.item(), rel=1e-5)
-    assert of_d.observed["d_real"].item() == pytest.approx(d_real.mean().item(), rel=1e-5)
-    assert of_d.observed["d_fake"].item() == pytest.approx(d_fake.mean().item(), rel=1e-5)
+    assert of_d.metrics["d_real"].item() == pytest.approx(d_real.mean().item(), rel=1e-5)
+    assert of_d.metrics["d_fake"].item() == pytest.approx(d_fake.mean().item(), rel=1e-5)
     same_gradients(of_d.losses["discriminator"], -0.5 * value, d)
     others = [*g.parameters(), *e.parameters()]
     none = torch.autograd.grad(of_d.losses["discriminator"], others, allow_unused=True)
@@ -139,8 +139,8 @@ def test_both_kinds_of_pairs_have_dropout_of_their_own(players):
             super().__init__()
             self.w = nn.Parameter(torch.ones(1))
 
-        def forward(self, x, noise=None):
-            masks.append(noise.keep_mask("m", len(x), 9, keep=0.5))
+        def forward(self, x, rng=None):
+            masks.append(rng.dropout_mask("m", len(x), 9, keep=0.5))
             return x.sum((1, 2, 3)) * self.w
 
     players["discriminator"] = Masking()

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from advnets import config
-from advnets.data.semi_supervised_loader import few_labelled
+from advnets.data.prepared import open_data
+from advnets.data.semi_supervised_loader import labeled_subset
 from advnets.errors import AdvnetsError, UsageError
 from advnets.experiment import setup
 from advnets.experiment.train import train
@@ -21,70 +22,70 @@ def run_of(tiny, game, **stage):
     return replace(tiny, stages=(replace(tiny.stage, game=game, **stage),))
 
 
-SEMI = {"discriminator": config.SemiSupervisedDiscriminator(units=(32,)), "steps": 30}
+SEMI = {"discriminator": config.SemiSupervisedDiscriminator(hidden_sizes=(32,)), "steps": 30}
 
 
 def test_no_label_is_read_but_the_few(tiny):
     run = run_of(tiny, config.SemiSupervisedGame(labels=20, label_seed=5), **SEMI)
-    data = setup.open_data(run.data)
-    table = setup.table(run, data, 0, torch.device("cpu"))
-    few = few_labelled(data.splits.train, 20, 5)
+    data = open_data(run.data)
+    table = setup.make_train_state(run, data, 0, torch.device("cpu"))
+    few = labeled_subset(data.dataset.train, 20, 5)
     assert few.labels.tolist() == sorted([*range(10)] * 2)
     told = {row.tobytes(): label for row, label in zip(few.images, few.labels, strict=True)}
     for index in range(40):
-        batch = table.batches.at(index)
+        batch = table.loader.batch_at(index)
         assert batch.labels is None
-        for row, label in zip(batch.beside.pictures, batch.beside.labels, strict=True):
-            pixels = (row * few.white).round().numpy().astype(few.images.dtype)
+        for row, label in zip(batch.labeled.images, batch.labeled.labels, strict=True):
+            pixels = (row * few.white_level).round().numpy().astype(few.images.dtype)
             assert told[pixels.tobytes()] == label
-    other = few_labelled(data.splits.train, 20, 6)
+    other = labeled_subset(data.dataset.train, 20, 6)
     assert not np.array_equal(other.images, few.images)
 
 
-def test_labelled_pictures_come_in_batches_of_their_own_size(tiny):
-    run = run_of(tiny, config.SemiSupervisedGame(labels=20, labelled_batch=7), **SEMI)
-    table = setup.table(run, setup.open_data(run.data), 0, torch.device("cpu"))
+def test_labeled_images_come_in_batches_of_their_own_size(tiny):
+    run = run_of(tiny, config.SemiSupervisedGame(labels=20, labeled_batch=7), **SEMI)
+    table = setup.make_train_state(run, open_data(run.data), 0, torch.device("cpu"))
     for index in range(3):
-        batch = table.batches.at(index)
-        assert len(batch.pictures) == run.data.batch_size
-        assert len(batch.beside.pictures) == len(batch.beside.labels) == 7
+        batch = table.loader.batch_at(index)
+        assert len(batch.images) == run.data.batch_size
+        assert len(batch.labeled.images) == len(batch.labeled.labels) == 7
 
 
-@pytest.mark.parametrize("unlabelled", [False, True])
-def test_the_error_of_d_on_test_pictures(tiny, tmp_path, quiet, unlabelled):
-    game = config.SemiSupervisedGame(labels=20, unlabelled=unlabelled)
+@pytest.mark.parametrize("unlabeled", [False, True])
+def test_the_error_of_d_on_test_images(tiny, tmp_path, quiet, unlabeled):
+    game = config.SemiSupervisedGame(labels=20, unlabeled_loss=unlabeled)
     train(run_of(tiny, game, **SEMI), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
     (record,) = trained.evaluate(("test-error",))
-    test = setup.open_data(trained.config.data).splits.test
+    test = open_data(trained.config.data).dataset.test
     d = trained.discriminator
-    shown = torch.from_numpy(test.images).float() / test.white
+    shown = torch.from_numpy(test.images).float() / test.white_level
     wrong = d.class_logits(d.hidden(shown)).argmax(1) != torch.from_numpy(test.labels)
     assert record["error"] == pytest.approx(wrong.double().mean().item())
     assert record["wrong"] == wrong.sum()
-    assert record["weights"] == "average"
+    assert record["weights"] == "ema"
 
 
 EXTENSIONS = {
     "conditional": (config.ConditionalGame(), {}),
     "inference": (
-        config.InferenceGame(config.MLPEncoder(hidden=(16,), batch_norm=True)),
-        {"discriminator": config.MLPDiscriminator(units=(16,))},
+        config.InferenceGame(config.MLPEncoder(hidden_sizes=(16,), batch_norm=True)),
+        {"discriminator": config.MLPDiscriminator(hidden_sizes=(16,))},
     ),
-    "completion": (config.CompletionGame(), {}),
+    "completion": (config.InpaintingGame(), {}),
     "semi": (config.SemiSupervisedGame(labels=20), SEMI),
     **{
         f"semi, convolutional, {norm} norm": (
             config.SemiSupervisedGame(labels=20, augmentations=("affine",), consistency=1.0),
             {
                 "discriminator": config.SemiSupervisedConvDiscriminator((8, 8), (2, 2), norm),
-                "generator": config.MLPGenerator(8, hidden=(16,), activations=("relu",)),
+                "generator": config.MLPGenerator(8, hidden_sizes=(16,), activations=("relu",)),
             },
         )
         for norm in ("batch", "weight")
     },
     "elbo": (
-        config.ElboGame(config.MLPEncoder(hidden=(16,))),
+        config.VAEGame(config.MLPEncoder(hidden_sizes=(16,))),
         {
             "discriminator": config.NoDiscriminator(),
             "generator": config.MLPGenerator(4, "normal", (16,), ("relu",)),
@@ -112,25 +113,28 @@ def test_what_is_inferred_is_scored(tiny, tmp_path, quiet):
     train(run_of(tiny, game, **{**stage, "steps": 20}), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
     found = {r["samples"]: r for r in trained.evaluate(("reconstruction",))}
-    splits = setup.open_data(trained.config.data).splits
+    splits = open_data(trained.config.data).dataset
     shown, known = (
-        torch.from_numpy(part.images).float() / part.white for part in (splits.test, splits.train)
+        torch.from_numpy(part.images).float() / part.white_level
+        for part in (splits.test, splits.train)
     )
-    back = trained.pictures(trained.player("encoder")(shown).mean)
+    back = trained.decode(trained.player("encoder")(shown).mean)
     error = (back - shown).square().mean().item()
     assert found["generator"]["error"] == pytest.approx(error, rel=1e-5)
     flat = (shown - known.mean(0)).square().mean().item()
-    assert found["mean training picture"]["error"] == pytest.approx(flat, rel=1e-5)
-    rows = {(r["samples"], r["labels"]) for r in trained.evaluate(("probe",), labels=(20, 50))}
+    assert found["mean training image"]["error"] == pytest.approx(flat, rel=1e-5)
+    rows = {
+        (r["samples"], r["labels"]) for r in trained.evaluate(("probe",), probe_labels=(20, 50))
+    }
     assert rows == {(row, n) for row in ("E", "E, never trained", "pixels") for n in (20, 50)}
     unasked = {r["labels"] for r in trained.evaluate(("probe",))}
     assert unasked == {100, 1000}
     with pytest.raises(UsageError, match="labels are 20 -1; give numbers of labels, or 0 for all"):
-        trained.evaluate(("probe",), labels=(20, -1))
+        trained.evaluate(("probe",), probe_labels=(20, -1))
 
 
-def test_the_bound_on_test_pictures(tiny, tmp_path, quiet):
-    """The bound of many z is at least the ELBO; both are of the record's own pictures."""
+def test_the_bound_on_test_images(tiny, tmp_path, quiet):
+    """The bound of many z is at least the ELBO; both are of the record's own images."""
     game, stage = EXTENSIONS["elbo"]
     train(run_of(tiny, game, **{**stage, "steps": 60}), tmp_path / "run", quiet)
     (record,) = load(tmp_path / "run").evaluate(("elbo",))
@@ -153,10 +157,10 @@ def test_completions_are_scored(tiny, tmp_path, quiet):
 
 def test_an_encoder_for_a_run_that_is_trained_already(tiny, tmp_path, quiet):
     train(tiny.with_stage(replace(tiny.stage, steps=5)), tmp_path / "first", quiet)
-    game = config.EncodingGame(config.MLPEncoder(hidden=(16,)))
+    game = config.LatentRegressionGame(config.MLPEncoder(hidden_sizes=(16,)))
     with pytest.raises(UsageError, match=r"no run was named; say --game\.begin-with RUN"):
         train(run_of(tiny, game, steps=5), tmp_path / "none", quiet)
-    game = replace(game, begin_with=str(tmp_path / "first"))
+    game = replace(game, generator_run=str(tmp_path / "first"))
     stage = {"generator": config.MLPGenerator(), "discriminator": config.NoDiscriminator()}
     train(run_of(tiny, game, steps=5, **stage), tmp_path / "after", quiet)
     first, after = load(tmp_path / "first"), load(tmp_path / "after")
@@ -186,7 +190,7 @@ def test_an_encoder_for_a_run_that_is_trained_already(tiny, tmp_path, quiet):
         ),
         (EXTENSIONS["semi"][0], {}, "MaxoutDiscriminator came to a semi-supervised game"),
         (config.SemiSupervisedGame(labels=25), SEMI, "ask for 30"),
-        (config.SemiSupervisedGame(labels=9000), SEMI, "900 labelled pictures of each class"),
+        (config.SemiSupervisedGame(labels=9000), SEMI, "900 labeled images of each class"),
         (config.Game(), {"discriminator": config.NoDiscriminator()}, "was given NoDiscriminator"),
     ],
 )
@@ -194,7 +198,7 @@ def test_nets_and_labels_that_a_game_cannot_have(game, stage, said, tiny, tmp_pa
     with pytest.raises(AdvnetsError, match=said):
         train(run_of(tiny, game, **stage), tmp_path / "run", quiet)
     with pytest.raises(UsageError, match="deviation is 0"):
-        config.ElboGame(deviation=0.0)
+        config.VAEGame(likelihood_std=0.0)
 
 
 @pytest.mark.parametrize(

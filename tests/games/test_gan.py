@@ -8,17 +8,17 @@ from torch import nn
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.games.gan import GAN, turns
+from advnets.games.gan import GAN, num_discriminator_updates
 from advnets.losses import value_function
 from advnets.protocols import Batch
 from advnets.rng import RNG
-from advnets.training.step import repeats
+from advnets.training.step import num_updates
 
 NOISE = RNG(seed=0)
 
 
 class Shift(nn.Module):
-    """G(z) = z + g, one number a picture."""
+    """G(z) = z + g, one number a image."""
 
     latent_dim = 1
 
@@ -26,10 +26,10 @@ class Shift(nn.Module):
         super().__init__()
         self.g = nn.Parameter(torch.tensor(g))
 
-    def latent(self, n, noise):
-        return noise.normal("latent", n, 1) * 0.1
+    def latent(self, n, rng):
+        return rng.normal("latent", n, 1) * 0.1
 
-    def forward(self, z, noise=None):
+    def forward(self, z, rng=None):
         return (z + self.g).reshape(-1, 1, 1, 1)
 
 
@@ -40,7 +40,7 @@ class Quadratic(nn.Module):
         super().__init__()
         self.weights = nn.Parameter(torch.tensor([0.0, 0.3, 0.1]))
 
-    def forward(self, x, noise=None):
+    def forward(self, x, rng=None):
         x = x.flatten()
         b, w, q = self.weights
         return b + w * x - q * x**2
@@ -56,12 +56,12 @@ BATCH = Batch(torch.linspace(0.5, 1.5, 64).reshape(-1, 1, 1, 1))
 
 def value(players):
     g, d = players["generator"], players["discriminator"]
-    fake = g(g.latent(64, NOISE.at(9)))
-    return value_function(d(BATCH.pictures), d(fake)).item()
+    fake = g(g.latent(64, NOISE.at_step(9)))
+    return value_function(d(BATCH.images), d(fake)).item()
 
 
 def moved(players, phase, player, rate):
-    loss = phase.losses(players, BATCH, NOISE.at(9)).losses[player]
+    loss = phase.losses(players, BATCH, NOISE.at_step(9)).losses[player]
     parameters = list(players[player].parameters())
     gradients = torch.autograd.grad(loss, parameters)
     with torch.no_grad():
@@ -92,8 +92,8 @@ def test_the_toy_is_won_at_equilibrium(players):
         for phase in game.phases():
             name = phase.name
             for turn in range(phase.repeats):
-                noise = NOISE.at(step).under(f"{name}/{turn}")
-                loss = phase.losses(players, BATCH, noise).losses[name]
+                rng = NOISE.at_step(step).fold_in(f"{name}/{turn}")
+                loss = phase.losses(players, BATCH, rng).losses[name]
                 parameters = list(players[name].parameters())
                 with torch.no_grad():
                     for parameter, gradient in zip(
@@ -101,7 +101,7 @@ def test_the_toy_is_won_at_equilibrium(players):
                     ):
                         parameter -= 0.3 * gradient
     assert players["generator"].g.item() == pytest.approx(1.0, abs=0.1)
-    d_real = torch.sigmoid(players["discriminator"](BATCH.pictures)).mean().item()
+    d_real = torch.sigmoid(players["discriminator"](BATCH.images)).mean().item()
     assert d_real == pytest.approx(0.5, abs=0.05)
 
 
@@ -127,20 +127,24 @@ def test_alternating_play_is_k_phases_and_one():
     ],
 )
 def test_d_moves_k_times_while_its_lead_is_short_and_else_once(observed, expected):
-    spec = config.Game(k=4, lead=0.5)
+    spec = config.Game(k=4, adaptive_k_threshold=0.5)
     discriminator, generator = GAN(spec).phases()
-    assert turns(4, 0.5, observed) == repeats(discriminator, observed) == expected
-    assert repeats(generator, observed) == 1
+    assert (
+        num_discriminator_updates(4, 0.5, observed)
+        == num_updates(discriminator, observed)
+        == expected
+    )
+    assert num_updates(generator, observed) == 1
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"lead": 0.3, "k": 1}, r"say --game\.updates alternating --game\.k 2"),
-        ({"lead": 0.3, "k": 2, "updates": "simultaneous"}, r"--game\.updates alternating"),
-        ({"lead": 0.3, "k": 2, "relativistic": True}, "D judges pairs and has neither"),
-        ({"lead": 1.0, "k": 2}, "lead is 1.0; it must be less than 1"),
-        ({"lead": -0.1, "k": 2}, "lead is -0.1; it must be at least 0"),
+        ({"adaptive_k_threshold": 0.3, "k": 1}, r"say --game\.updates alternating --game\.k 2"),
+        ({"adaptive_k_threshold": 0.3, "k": 2, "updates": "simultaneous"}, r"--game\.updates alternating"),
+        ({"adaptive_k_threshold": 0.3, "k": 2, "relativistic": True}, "D judges pairs and has neither"),
+        ({"adaptive_k_threshold": 1.0, "k": 2}, "lead is 1.0; it must be less than 1"),
+        ({"adaptive_k_threshold": -0.1, "k": 2}, "lead is -0.1; it must be at least 0"),
     ],
 )
 def test_a_lead_that_chooses_nothing_is_refused(options, said):
@@ -169,15 +173,13 @@ def test_both_gradients_of_simultaneous_play_come_from_the_same_fakes(players):
 def test_what_is_observed_is_d_of_x_d_of_gz_and_v(players):
     outcome = GAN(config.Game()).phases()[0].losses(players, BATCH, NOISE)
     d = players["discriminator"]
-    assert outcome.observed["d_real"].item() == pytest.approx(
-        torch.sigmoid(d(BATCH.pictures)).mean().item()
+    assert outcome.metrics["d_real"].item() == pytest.approx(
+        torch.sigmoid(d(BATCH.images)).mean().item()
     )
-    assert set(outcome.observed) == {"d_real", "d_fake", "value", "value/real", "value/fake"}
-    assert (
-        outcome.observed["value"] == outcome.observed["value/real"] + outcome.observed["value/fake"]
-    )
+    assert set(outcome.metrics) == {"d_real", "d_fake", "value", "value/real", "value/fake"}
+    assert outcome.metrics["value"] == outcome.metrics["value/real"] + outcome.metrics["value/fake"]
     assert outcome.losses["discriminator"].item() == pytest.approx(
-        -outcome.observed["value"].item() / 2
+        -outcome.metrics["value"].item() / 2
     )
 
 
@@ -189,24 +191,24 @@ def test_the_discriminators_phase_leaves_no_gradient_for_the_generator(players):
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
-def test_penalties_are_of_the_slope_on_real_and_generated_pictures(players, updates):
+def test_penalties_are_of_the_slope_on_real_and_generated_images(players, updates):
     """For a(x) = b + w x - q x² the slope is w - 2 q x; its square enters D's loss by γ/2."""
-    plain, penalised = (
+    plain, penalized = (
         GAN(config.Game(updates=updates, r1=r1, r2=r2)).phases()[0]
         for r1, r2 in ((0.0, 0.0), (3.0, 5.0))
     )
     without = plain.losses(players, BATCH, NOISE)
-    with_penalty = penalised.losses(players, BATCH, NOISE)
+    with_penalty = penalized.losses(players, BATCH, NOISE)
     g = players["generator"]
-    x, fake = BATCH.pictures, g(g.latent(64, NOISE))
+    x, fake = BATCH.images, g(g.latent(64, NOISE))
     _, w, q = players["discriminator"].weights
     of_real, of_fake = ((w - 2 * q * at).square().mean() for at in (x, fake))
     torch.testing.assert_close(
         with_penalty.losses["discriminator"] - without.losses["discriminator"],
         1.5 * of_real + 2.5 * of_fake,
     )
-    assert with_penalty.observed["slope/real"].item() == pytest.approx(of_real.item())
-    assert with_penalty.observed["slope/fake"].item() == pytest.approx(of_fake.item())
+    assert with_penalty.metrics["slope/real"].item() == pytest.approx(of_real.item())
+    assert with_penalty.metrics["slope/fake"].item() == pytest.approx(of_fake.item())
     parameters = list(players["discriminator"].parameters())
     gradients = [
         torch.autograd.grad(loss, parameters, retain_graph=True)[0]
@@ -220,24 +222,24 @@ def test_penalties_are_of_the_slope_on_real_and_generated_pictures(players, upda
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 def test_a_relativistic_game_judges_pairs(players, updates):
-    """Each picture against the sample of the same row, for both players; penalties stay D's own."""
+    """Each image against the sample of the same row, for both players; penalties stay D's own."""
     game = GAN(config.Game(updates=updates, relativistic=True, r1=3.0))
     outcomes = [phase.losses(players, BATCH, NOISE) for phase in game.phases()]
     first, last = outcomes[0], outcomes[-1]
     net, g = players["discriminator"], players["generator"]
     fake = g(g.latent(64, NOISE))
-    difference = net(BATCH.pictures) - net(fake)
+    difference = net(BATCH.images) - net(fake)
     softplus = torch.nn.functional.softplus
     _, w, q = net.weights
-    slope = (w - 2 * q * BATCH.pictures).square().mean()
+    slope = (w - 2 * q * BATCH.images).square().mean()
     torch.testing.assert_close(
         first.losses["discriminator"], softplus(-difference).mean() + 1.5 * slope
     )
     torch.testing.assert_close(last.losses["generator"], softplus(difference).mean())
-    seen = {name: value.item() for name, value in first.observed.items()}
+    seen = {name: value.item() for name, value in first.metrics.items()}
     assert seen["d_pair"] == pytest.approx(torch.sigmoid(difference).mean().item())
     assert seen["value_pair"] == pytest.approx(torch.sigmoid(difference).log().mean().item())
-    # No probability of one picture is observed: any number may be added to all logits.
+    # No probability of one image is observed: any number may be added to all logits.
     assert not {"d_real", "d_fake", "value"} & seen.keys()
     gradients = [
         torch.autograd.grad(loss, [g.g], retain_graph=True)[0]
@@ -260,10 +262,10 @@ def test_penalties_leave_the_generators_loss_as_it_is(players):
 
 def test_shared_fakes_are_those_that_the_discriminator_has_seen(players):
     """G's loss is of the very samples, though D has moved since, and its gradient reaches G."""
-    discriminator, generator = GAN(config.Game(fakes="shared")).phases()
-    seen = discriminator.losses(players, BATCH, NOISE.under("0"))
+    discriminator, generator = GAN(config.Game(reuse_fakes="shared")).phases()
+    seen = discriminator.losses(players, BATCH, NOISE.fold_in("0"))
     assert torch.equal(
-        seen.handed, players["generator"](players["generator"].latent(64, NOISE.under("0")))
+        seen.carry, players["generator"](players["generator"].latent(64, NOISE.fold_in("0")))
     )
     gradients = torch.autograd.grad(
         seen.losses["discriminator"], [players["generator"].g], allow_unused=True
@@ -271,8 +273,8 @@ def test_shared_fakes_are_those_that_the_discriminator_has_seen(players):
     assert gradients == (None,)
     with torch.no_grad():
         players["discriminator"].weights += 0.1
-    loss = generator.losses(players, replace(BATCH, handed=seen.handed), NOISE.under("1"))
-    logits = players["discriminator"](seen.handed)
+    loss = generator.losses(players, replace(BATCH, carry=seen.carry), NOISE.fold_in("1"))
+    logits = players["discriminator"](seen.carry)
     torch.testing.assert_close(
         loss.losses["generator"], torch.nn.functional.softplus(-logits).mean()
     )

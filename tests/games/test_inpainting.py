@@ -7,8 +7,8 @@ import torch
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.experiment.inpainting import _nearest, _of_hidden
-from advnets.games.inpainting import Inpainting, masks
+from advnets.evaluation.inpainting import _nearest, _of_hidden
+from advnets.games.inpainting import Inpainting, draw_masks
 from advnets.models.inpainting import InpaintingGenerator
 from advnets.models.latent_prior import Prior
 from advnets.models.mlp import MLPDiscriminator
@@ -19,9 +19,11 @@ NOISE = RNG(11)
 
 
 def test_masks_hide_what_they_say():
-    known = {kind: masks((kind,), 400, 12, 16, NOISE) for kind in ("pixels", "boxes", "halves")}
+    known = {
+        kind: draw_masks((kind,), 400, 12, 16, NOISE) for kind in ("pixels", "boxes", "halves")
+    }
     assert all(set(some.unique().tolist()) <= {0.0, 1.0} for some in known.values())
-    assert masks(("all",), 3, 12, 16, NOISE).sum() == 0
+    assert draw_masks(("all",), 3, 12, 16, NOISE).sum() == 0
     halves = known["halves"].flatten(1).mean(1)
     assert halves.unique().tolist() == [0.5]
     assert len(known["halves"].flatten(1).unique(dim=0)) == 4
@@ -43,44 +45,44 @@ def test_d_of_a_completion_sees_the_masks_that_g_was_given(linear_g):
     seen = {}
 
     class G(InpaintingGenerator):
-        def given(self, z, pictures, known):
+        def given(self, z, images, known):
             seen["g"] = known
-            return super().given(z, pictures, known)
+            return super().condition(z, images, known)
 
     class D(MLPDiscriminator):
-        def forward(self, x, noise=None):
+        def forward(self, x, rng=None):
             seen["d"] = x[:, 1:]
-            return super().forward(x, noise)
+            return super().forward(x, rng)
 
     players = {
         "generator": G(linear_g(2 + 4, 1, 1, 2), (1, 1, 2), Prior("normal", 2)),
-        "discriminator": D((1, 1, 4), config.MLPDiscriminator(units=(8,))),
+        "discriminator": D((1, 1, 4), config.MLPDiscriminator(hidden_sizes=(8,))),
     }
     batch = Batch(NOISE.normal("x", 40, 1, 1, 2))
-    for phase in Inpainting(config.CompletionGame()).phases():
+    for phase in Inpainting(config.InpaintingGame()).phases():
         phase.losses(players, batch, NOISE)
         assert torch.equal(seen["d"][-40:], seen["g"])
 
 
-def test_the_nearest_picture_is_nearest_in_what_is_known():
-    """Each picture has a mask of its own; by hand, picture by picture."""
+def test_the_nearest_image_is_nearest_in_what_is_known():
+    """Each image has a mask of its own; by hand, image by image."""
     test, train = NOISE.uniform("tests", 40, 1, 6, 6), NOISE.uniform("train", 200, 1, 6, 6)
-    known = NOISE.keep_mask("known", 40, 1, 6, 6, keep=0.5)
+    known = NOISE.dropout_mask("known", 40, 1, 6, 6, keep_prob=0.5)
     apart = ((test[:, None] - train[None]) * known[:, None]).square().flatten(2).sum(2)
     assert torch.equal(_nearest(test, known, train), train[apart.argmin(1)])
 
 
 def test_what_cannot_be_played_is_said():
     with pytest.raises(UsageError, match="masks is empty; give at least one of pixels"):
-        config.CompletionGame(masks=())
+        config.InpaintingGame(masks=())
     with pytest.raises(UsageError, match="fakes are shared in a completion game"):
-        config.CompletionGame(fakes="shared")
+        config.InpaintingGame(reuse_fakes="shared")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_how_completions_differ_is_of_hidden_pixels_of_all_channels(channels):
-    """Uniform completions have a variance of 1/12, what is seen of a picture none."""
-    known = masks(("halves",), 50, 8, 8, NOISE)
+    """Uniform completions have a variance of 1/12, what is seen of a image none."""
+    known = draw_masks(("halves",), 50, 8, 8, NOISE)
     drawn = NOISE.uniform("drawn", 40 * 50, channels, 8, 8).unflatten(0, (40, 50))
     differing = torch.where(known == 1, 0.5, drawn).var(0)
     assert _of_hidden(differing, known) == pytest.approx(1 / 12, rel=0.02)

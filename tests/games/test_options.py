@@ -9,21 +9,22 @@ import torch
 from torch import nn
 
 from advnets import config
+from advnets.data.prepared import open_data
 from advnets.errors import UsageError
 from advnets.experiment import setup
-from advnets.games.augment import augmented, refuse_idle
-from advnets.games.gan import GAN, packed, unpacked
-from advnets.games.rules import OBJECTIVES, observe, observe_critic, observe_pairs
+from advnets.games.augment import augment, refuse_idle
+from advnets.games.gan import GAN, pack_channels, unpack_channels
+from advnets.games.rules import OBJECTIVES, critic_metrics, logit_metrics, pair_metrics
 from advnets.models.latent_prior import Prior
 from advnets.protocols import Batch
 from advnets.rng import RNG
-from advnets.training.step import play_round
+from advnets.training.step import train_step
 
-NOISE = RNG(0, over=10)
+NOISE = RNG(0, ramp_steps=10)
 
 
 class Generator(nn.Module):
-    """G(z), linear: 2 x 8 x 8 pictures of 3 numbers."""
+    """G(z), linear: 2 x 8 x 8 images of 3 numbers."""
 
     latent_dim = 3
 
@@ -31,10 +32,10 @@ class Generator(nn.Module):
         super().__init__()
         self.linear = nn.Linear(3, 128)
 
-    def latent(self, n, noise):
-        return noise.normal("latent", n, 3)
+    def latent(self, n, rng):
+        return rng.normal("latent", n, 3)
 
-    def forward(self, z, noise=None):
+    def forward(self, z, rng=None):
         return self.linear(z).view(-1, 2, 8, 8)
 
 
@@ -46,7 +47,7 @@ class Discriminator(nn.Module):
         self.first, self.last = nn.Linear(channels * 64, 5), nn.Linear(5, 1)
         self.shown = []
 
-    def forward(self, x, noise=None):
+    def forward(self, x, rng=None):
         self.shown.append(x)
         return self.last(torch.tanh(self.first(x.flatten(1)))).squeeze(1)
 
@@ -59,15 +60,15 @@ def players(channels=2):
 BATCH = Batch(torch.randn(12, 2, 8, 8, generator=torch.Generator().manual_seed(1)))
 
 
-def first(spec, some, noise=NOISE):
+def first(spec, some, rng=NOISE):
     """The outcome of the phase in which D moves."""
-    return GAN(spec).phases()[0].losses(some, BATCH, noise)
+    return GAN(spec).phases()[0].losses(some, BATCH, rng)
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 def test_weights_of_penalties_go_to_their_ends_by_a_cosine(updates):
     """At step 5 of 10 they stand in the middle; past the end they stay."""
-    falling = config.Game(updates=updates, r1=4.0, end_r1=1.0, r2=0.0, end_r2=3.0)
+    falling = config.Game(updates=updates, r1=4.0, r1_final=1.0, r2=0.0, r2_final=3.0)
     for step, r1, r2 in ((0, 4.0, 0.0), (5, 2.5, 1.5), (10, 1.0, 3.0), (99, 1.0, 3.0)):
         still = config.Game(updates=updates, r1=r1, r2=r2)
         same_losses(falling, still, step)
@@ -75,7 +76,9 @@ def test_weights_of_penalties_go_to_their_ends_by_a_cosine(updates):
 
 def test_weights_of_penalties_go_to_their_ends_by_a_factor():
     """In the middle they stand at the root of both ends' product."""
-    falling = config.Game(r1=4.0, end_r1=0.01, r2=1.0, end_r2=1e-4, fall="geometric")
+    falling = config.Game(
+        r1=4.0, r1_final=0.01, r2=1.0, r2_final=1e-4, penalty_schedule="geometric"
+    )
     for step, r1, r2 in ((0, 4.0, 1.0), (5, 0.2, 0.01), (10, 0.01, 1e-4), (99, 0.01, 1e-4)):
         same_losses(falling, config.Game(r1=r1, r2=r2), step)
 
@@ -83,27 +86,31 @@ def test_weights_of_penalties_go_to_their_ends_by_a_factor():
 def same_losses(falling, still, step):
     """At this step the loss of D is that of a game whose penalties stay."""
     losses = [
-        first(spec, players(), NOISE.at(step)).losses["discriminator"] for spec in (falling, still)
+        first(spec, players(), NOISE.at_step(step)).losses["discriminator"]
+        for spec in (falling, still)
     ]
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 @pytest.mark.parametrize("relativistic", [False, True])
-def test_d_sees_pictures_and_samples_through_augmentations(updates, relativistic):
+def test_d_sees_images_and_samples_through_augmentations(updates, relativistic):
     """Both players do, each as probably as this step has it; at step 0 nothing is changed."""
-    spec = config.Game(updates=updates, relativistic=relativistic, augment=0.8)
+    spec = config.Game(updates=updates, relativistic=relativistic, augment_prob=0.8)
     for step, changed in ((0, False), (10, True)):
         for phase in GAN(spec).phases():
-            some, noise = players(), NOISE.at(step)
-            phase.losses(some, BATCH, noise)
-            fake = some["generator"](some["generator"].latent(12, noise))
-            plain = {"real": BATCH.pictures, "fake": fake}
+            some, rng = players(), NOISE.at_step(step)
+            phase.losses(some, BATCH, rng)
+            fake = some["generator"](some["generator"].latent(12, rng))
+            plain = {"real": BATCH.images, "fake": fake}
             seen = torch.cat(some["discriminator"].shown)
             streams = ("fake", "real") if phase.name == "generator" else ("real", "fake")
             for stream, part in zip(streams, seen.split(12), strict=False):
-                expected = augmented(
-                    plain[stream], spec.augmentations, noise.ramp(0.0, 0.8), noise.stacked(stream)
+                expected = augment(
+                    plain[stream],
+                    spec.augmentations,
+                    rng.ramp(0.0, 0.8),
+                    rng.split_streams(stream),
                 )
                 torch.testing.assert_close(part, expected)
                 assert torch.equal(part, plain[stream]) != changed
@@ -111,24 +118,24 @@ def test_d_sees_pictures_and_samples_through_augmentations(updates, relativistic
 
 def test_only_the_augmentations_that_are_named_are_used():
     some = players()
-    spec = config.Game(augment=1.0, augmentations=("flip",))
-    first(spec, some, NOISE.at(10))
+    spec = config.Game(augment_prob=1.0, augmentations=("flip",))
+    first(spec, some, NOISE.at_step(10))
     real = some["discriminator"].shown[0][:12]
-    mirrored = (real == BATCH.pictures.flip(-1)).flatten(1).all(1)
+    mirrored = (real == BATCH.images.flip(-1)).flatten(1).all(1)
     assert 0 < int(mirrored.sum()) < len(real)
-    assert torch.equal(real[~mirrored], BATCH.pictures[~mirrored])
+    assert torch.equal(real[~mirrored], BATCH.images[~mirrored])
 
 
-def test_slopes_are_those_on_the_pictures_before_augmentation():
+def test_slopes_are_those_on_the_images_before_augmentation():
     """∇_x a(T(x)), by a derivative through T that is taken apart from the game."""
-    spec = config.Game(r1=2.0, augment=1.0)
-    some, noise = players(), NOISE.at(10)
-    outcome = first(spec, some, noise)
-    x = BATCH.pictures.clone().requires_grad_()
-    shown = augmented(x, spec.augmentations, torch.tensor(1.0), noise.stacked("real"))
+    spec = config.Game(r1=2.0, augment_prob=1.0)
+    some, rng = players(), NOISE.at_step(10)
+    outcome = first(spec, some, rng)
+    x = BATCH.images.clone().requires_grad_()
+    shown = augment(x, spec.augmentations, torch.tensor(1.0), rng.split_streams("real"))
     (slope,) = torch.autograd.grad(some["discriminator"](shown).sum(), x)
     expected = slope.square().sum((1, 2, 3)).mean()
-    assert outcome.observed["slope/real"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert outcome.metrics["slope/real"].item() == pytest.approx(expected.item(), rel=1e-5)
     (outside,) = torch.autograd.grad(
         some["discriminator"](shown.detach().requires_grad_()).sum(),
         some["discriminator"].shown[-1],
@@ -136,25 +143,25 @@ def test_slopes_are_those_on_the_pictures_before_augmentation():
     assert expected.item() != pytest.approx(outside.square().sum((1, 2, 3)).mean().item(), rel=1e-3)
 
 
-def test_a_pack_is_pictures_on_top_of_each_other():
-    x = BATCH.pictures
-    packs = packed(x, 3)
+def test_a_pack_is_images_on_top_of_each_other():
+    x = BATCH.images
+    packs = pack_channels(x, 3)
     assert packs.shape == (4, 6, 8, 8)
     for i in range(4):
         assert torch.equal(packs[i], torch.cat([x[3 * i], x[3 * i + 1], x[3 * i + 2]]))
-    assert torch.equal(unpacked(packs, 3), x)
-    assert packed(x, 1) is x
+    assert torch.equal(unpack_channels(packs, 3), x)
+    assert pack_channels(x, 1) is x
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 def test_packed_d_judges_packs_of_one_kind(updates):
     """By the losses of 4 real and 4 generated packs of 3, slopes with respect to all of a pack."""
-    spec = config.Game(updates=updates, pack=3, r1=2.0, r2=2.0)
+    spec = config.Game(updates=updates, pac=3, r1=2.0, r2=2.0)
     some = players(6)
     outcomes = [phase.losses(some, BATCH, NOISE) for phase in GAN(spec).phases()]
     d, g = some["discriminator"], some["generator"]
     fake = g(g.latent(12, NOISE))
-    real, fake = (x.reshape(4, 6, 8, 8).detach().requires_grad_() for x in (BATCH.pictures, fake))
+    real, fake = (x.reshape(4, 6, 8, 8).detach().requires_grad_() for x in (BATCH.images, fake))
     softplus = nn.functional.softplus
     loss = 0.5 * (softplus(-d(real)).mean() + softplus(d(fake)).mean())
     for x in (real, fake):
@@ -170,8 +177,8 @@ def test_packed_d_judges_packs_of_one_kind(updates):
     "spec",
     [
         config.Game(relativistic=True, r1=2.0, r2=1.0),
-        config.Game(r2=1.0, objective="hinge", pack=3),
-        config.Game(relativistic=True, r1=1.0, augment=1.0, augmentations=("flip", "cutout")),
+        config.Game(r2=1.0, objective="hinge", pac=3),
+        config.Game(relativistic=True, r1=1.0, augment_prob=1.0, augmentations=("flip", "cutout")),
     ],
 )
 def test_g_learns_from_slopes_what_it_would_learn_through_d(spec, one_by_one):
@@ -179,15 +186,15 @@ def test_g_learns_from_slopes_what_it_would_learn_through_d(spec, one_by_one):
     some = players(2 * spec.pack)
     some["discriminator"].one_by_one = one_by_one
     rules = GAN(replace(spec, updates="simultaneous"))
-    noise = NOISE.at(10)
-    loss = rules.both(some, BATCH, noise).losses["generator"]
+    rng = NOISE.at_step(10)
+    loss = rules.both(some, BATCH, rng).losses["generator"]
     d, g = (list(some[name].parameters()) for name in ("discriminator", "generator"))
     of_d = torch.autograd.grad(loss, d, retain_graph=True, allow_unused=True)
     assert [one is None for one in of_d] == [one_by_one] * len(d)
-    fake = rules.samples(some, BATCH, noise)
-    packs = packed(torch.cat((BATCH.pictures, fake)), spec.pack)
-    both = noise.stacked("real", "fake")
-    real_logits, logits = some["discriminator"](rules.shown(packs, both), both).chunk(2)
+    fake = rules.samples(some, BATCH, rng)
+    packs = pack_channels(torch.cat((BATCH.images, fake)), spec.pack)
+    both = rng.split_streams("real", "fake")
+    real_logits, logits = some["discriminator"](rules.augment(packs, both), both).chunk(2)
     if spec.relativistic:
         logits = logits - real_logits
     expected = rules.objective.generator(logits)
@@ -205,19 +212,19 @@ def test_each_objective_is_played_by_both(objective, updates):
     phases = GAN(config.Game(objective=objective, updates=updates)).phases()
     outcomes = [phase.losses(some, BATCH, NOISE) for phase in phases]
     d, g = some["discriminator"], some["generator"]
-    real, fake = d(BATCH.pictures), d(g(g.latent(12, NOISE)))
+    real, fake = d(BATCH.images), d(g(g.latent(12, NOISE)))
     torch.testing.assert_close(outcomes[0].losses["discriminator"], rule.discriminator(real, fake))
     torch.testing.assert_close(outcomes[-1].losses["generator"], rule.generator(fake))
-    assert set(outcomes[0].observed) == set(rule.observe(real, fake))
+    assert set(outcomes[0].metrics) == set(rule.metrics(real, fake))
 
 
 def test_what_is_observed_is_computed_in_float32():
     """Bit for bit as if short logits had been float32 all the way."""
     real, fake = torch.linspace(-2.9, 3.4, 24), torch.linspace(4.1, -2.2, 24)
     for look, logits in (
-        (observe, (real, fake)),
-        (observe_critic, (real, fake)),
-        (observe_pairs, (real,)),
+        (logit_metrics, (real, fake)),
+        (critic_metrics, (real, fake)),
+        (pair_metrics, (real,)),
     ):
         short = [some.bfloat16() for some in logits]
         found, expected = look(*short), look(*[some.float() for some in short])
@@ -228,13 +235,13 @@ def test_what_is_observed_is_computed_in_float32():
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 @pytest.mark.parametrize("pack", [1, 3])
-def test_excess_slopes_are_taken_between_pictures_and_samples(updates, pack):
-    spec = config.Game(objective="wasserstein", updates=updates, gp=10.0, pack=pack)
+def test_excess_slopes_are_taken_between_images_and_samples(updates, pack):
+    spec = config.Game(objective="wasserstein", updates=updates, gp_weight=10.0, pac=pack)
     some = players(2 * pack)
     outcome = first(spec, some)
-    without = first(replace(spec, gp=0.0), some)
+    without = first(replace(spec, gp_weight=0.0), some)
     g, n = some["generator"], 12 // pack
-    real = BATCH.pictures.reshape(n, -1)
+    real = BATCH.images.reshape(n, -1)
     fake = g(g.latent(12, NOISE)).detach().reshape(n, -1)
     share = NOISE.uniform("between", n, 1)
     x = (share * real + (1 - share) * fake).requires_grad_()
@@ -242,7 +249,7 @@ def test_excess_slopes_are_taken_between_pictures_and_samples(updates, pack):
     excess = (slope.norm(dim=1) - 1).square().mean().item()
     added = outcome.losses["discriminator"] - without.losses["discriminator"]
     assert added.item() == pytest.approx(10 * excess, rel=1e-4)
-    assert outcome.observed["slope/excess"].item() == pytest.approx(excess, rel=1e-4)
+    assert outcome.metrics["slope/excess"].item() == pytest.approx(excess, rel=1e-4)
     if updates == "simultaneous":
         assert torch.equal(outcome.losses["generator"], without.losses["generator"])
 
@@ -251,15 +258,17 @@ def test_excess_slopes_are_taken_between_pictures_and_samples(updates, pack):
 @pytest.mark.parametrize("probability", [0.6, 1.0])
 def test_excess_slopes_are_those_before_augmentation(updates, probability):
     """Of images between, which D sees augmented by draws of their own."""
-    spec = config.Game(objective="wasserstein", updates=updates, gp=10.0, augment=probability)
-    some, noise = players(), NOISE.at(10)
-    outcome = first(spec, some, noise)
-    without = first(replace(spec, gp=0.0), some, noise)
+    spec = config.Game(
+        objective="wasserstein", updates=updates, gp_weight=10.0, augment_prob=probability
+    )
+    some, rng = players(), NOISE.at_step(10)
+    outcome = first(spec, some, rng)
+    without = first(replace(spec, gp_weight=0.0), some, rng)
     g, d = some["generator"], some["discriminator"]
-    fake = g(g.latent(12, noise)).detach()
-    share = noise.uniform("between", 12, 1, 1, 1)
-    x = (share * BATCH.pictures + (1 - share) * fake).requires_grad_()
-    shown = augmented(x, spec.augmentations, torch.tensor(probability), noise.stacked("between"))
+    fake = g(g.latent(12, rng)).detach()
+    share = rng.uniform("between", 12, 1, 1, 1)
+    x = (share * BATCH.images + (1 - share) * fake).requires_grad_()
+    shown = augment(x, spec.augmentations, torch.tensor(probability), rng.split_streams("between"))
     (slope,) = torch.autograd.grad(d(shown).sum(), x, create_graph=True)
     excess = (slope.flatten(1).norm(dim=1) - 1).square().mean()
     added = outcome.losses["discriminator"] - without.losses["discriminator"]
@@ -281,13 +290,13 @@ class Choosing(Generator):
 
     def __init__(self):
         super().__init__()
-        self.prior = Prior("weighted-mixture", 3, components=4)
+        self.prior = Prior("learned-mixture", 3, components=4)
         with torch.no_grad():
             self.prior.weights.copy_(torch.tensor([0.5, -0.5, 0.0, 1.0]))
-            self.prior.log_deviations.fill_(-5.0)
+            self.prior.log_stds.fill_(-5.0)
 
-    def latent(self, n, noise):
-        return self.prior(n, noise)
+    def latent(self, n, rng):
+        return self.prior(n, rng)
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
@@ -297,10 +306,10 @@ def test_choices_are_credited_and_nothing_else_learns_of_it(updates, pack):
     torch.manual_seed(0)
     some = {"generator": Choosing(), "discriminator": Discriminator(2 * pack)}
     g, d = some["generator"], some["discriminator"]
-    phase = GAN(config.Game(updates=updates, pack=pack)).phases()[-1]
+    phase = GAN(config.Game(updates=updates, pac=pack)).phases()[-1]
     loss = phase.losses(some, BATCH, NOISE).losses["generator"]
     z = g.latent(12, NOISE)
-    a = d(packed(g(z), pack))
+    a = d(pack_channels(g(z), pack))
     plain = nn.functional.softplus(-a).mean()
     own = dict(g.named_parameters())
     weights = own.pop("prior.weights")
@@ -323,22 +332,22 @@ def test_choices_are_credited_and_nothing_else_learns_of_it(updates, pack):
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        (config.Game, {"pack": 0}, "pack is 0; it must be at least 1"),
-        (config.Game, {"augment": 1.5}, "augment is 1.5; it must be from 0 to 1"),
-        (config.Game, {"end_r1": -1.0}, "end_r1 is -1.0; it must be at least 0"),
+        (config.Game, {"pac": 0}, "pack is 0; it must be at least 1"),
+        (config.Game, {"augment_prob": 1.5}, "augment is 1.5; it must be from 0 to 1"),
+        (config.Game, {"r1_final": -1.0}, "end_r1 is -1.0; it must be at least 0"),
         (
             config.Game,
-            {"r1": 1.0, "end_r1": 0.0, "fall": "geometric"},
+            {"r1": 1.0, "r1_final": 0.0, "penalty_schedule": "geometric"},
             "end_r1 is 0.0; it must be more than 0 to fall by a factor",
         ),
         (
             config.Game,
             {"relativistic": True, "objective": "hinge"},
-            "relativistic was asked for with the objective hinge, which judges pictures one by one",
+            "relativistic was asked for with the objective hinge, which judges images one by one",
         ),
         (
             config.Game,
-            {"augment": 0.5, "augmentations": ()},
+            {"augment_prob": 0.5, "augmentations": ()},
             "augment is 0.5 and augmentations are",
         ),
         (
@@ -346,9 +355,9 @@ def test_choices_are_credited_and_nothing_else_learns_of_it(updates, pack):
             {"k": 5, "updates": "simultaneous"},
             "k is 5, steps of D to one of G, and upd",
         ),
-        (config.ConditionalGame, {"pack": 2}, "D is told the label of one picture; leave --game.p"),
-        (config.CompletionGame, {"pack": 2}, "D is told what was known of one picture; leave"),
-        (config.CompletionGame, {"augment": 0.5}, "augment was asked for in a completion game"),
+        (config.ConditionalGame, {"pac": 2}, "D is told the label of one image; leave --game.p"),
+        (config.InpaintingGame, {"pac": 2}, "D is told what was known of one image; leave"),
+        (config.InpaintingGame, {"augment_prob": 0.5}, "augment was asked for in a completion game"),
     ],
 )
 def test_what_cannot_be_is_refused(kind, options, message):
@@ -360,18 +369,21 @@ def test_what_cannot_be_is_refused(kind, options, message):
     ("options", "message"),
     [
         (
-            {"average_share": 0.1},
+            {"ema_rampup": 0.1},
             "average_share is 0.1 and average_half_life 0, by which no average",
         ),
         (
-            {"average_share": 1.5, "average_half_life": 9},
+            {"ema_rampup": 1.5, "ema_half_life": 9},
             "average_share is 1.5; it must be from 0 ",
         ),
         (
             {"discriminator": config.DCGANDiscriminator(projection=True)},
             "projection was asked for of the D of a Game, which is told no class",
         ),
-        ({"game": config.Game(objective="wasserstein")}, "nothing that bounds .* say --game.gp 10"),
+        (
+            {"game": config.Game(objective="wasserstein")},
+            "nothing that bounds .* say --game.gp-weight 10",
+        ),
         (
             {
                 "game": config.Game(objective="wasserstein"),
@@ -387,9 +399,9 @@ def test_options_that_would_do_nothing_in_a_stage_are_refused(options, message):
 
 
 BOUNDED = {
-    "gp": ({"gp": 10.0}, False),
+    "gp_weight": ({"gp_weight": 10.0}, False),
     "r1": ({"r1": 2.0}, False),
-    "end_r2": ({"end_r2": 2.0}, False),
+    "r2_final": ({"r2_final": 2.0}, False),
     "spectral norm": ({}, True),
 }
 
@@ -400,28 +412,28 @@ def test_a_critic_whose_slopes_are_bound_is_played(bound, tiny):
     options, spectral = BOUNDED[bound]
 
     def slope(options, spectral, game=None):
-        net = config.DCGANDiscriminator(width=8, spectral_norm=spectral, batch_norm=False)
+        net = config.DCGANDiscriminator(base_channels=8, spectral_norm=spectral, batch_norm=False)
         stage = config.Stage(
-            config.MLPGenerator(latent_dim=8, hidden=(16,), activations=("relu",)),
+            config.MLPGenerator(latent_dim=8, hidden_sizes=(16,), activations=("relu",)),
             net,
             config.Game(objective="wasserstein", **options),
             config.Adam(lr=1e-4),
             config.Adam(lr=2e-2),
             steps=60,
-            burn_in_steps=1,
+            schedule_steps=1,
         )
         run = tiny.with_stage(stage)
-        data = setup.open_data(run.data)
-        run = setup.resolved(run, data.facts, run.runtime)
-        table = setup.table(run, data, 0, torch.device("cpu"))
+        data = open_data(run.data)
+        run = setup.resolve_config(run, data.info, run.runtime)
+        table = setup.make_train_state(run, data, 0, torch.device("cpu"))
         table.game = game or table.game
-        assert torch.stack([play_round(table).finite for _ in range(60)]).all()
-        x = table.batches.at(0).pictures.requires_grad_()
+        assert torch.stack([train_step(table).finite for _ in range(60)]).all()
+        x = table.loader.batch_at(0).images.requires_grad_()
         (found,) = torch.autograd.grad(table.players["discriminator"](x).sum(), x)
         return found.flatten(1).norm(dim=1).mean().item()
 
     free = GAN(config.Game(objective="wasserstein"))
-    assert 0 < slope(options, spectral) < slope({"gp": 10.0}, False, free) / 3
+    assert 0 < slope(options, spectral) < slope({"gp_weight": 10.0}, False, free) / 3
 
 
 @pytest.mark.parametrize(
@@ -430,32 +442,36 @@ def test_a_critic_whose_slopes_are_bound_is_played(bound, tiny):
         (
             "translate",
             7,
-            "translate was asked for of pictures of 7x7, which it changes by less than",
+            "translate was asked for of images of 7x7, which it changes by less than",
         ),
-        ("cutout", 3, "cutout was asked for of pictures of 3x3"),
+        ("cutout", 3, "cutout was asked for of images of 3x3"),
     ],
 )
 def test_augmentations_of_less_than_a_pixel_are_refused(kind, size, said):
-    pictures = torch.rand(64, 1, size, size)
-    changed = augmented(pictures, (kind,), torch.ones(()), RNG(0))
-    assert torch.equal(changed, pictures)
+    images = torch.rand(64, 1, size, size)
+    changed = augment(images, (kind,), torch.ones(()), RNG(0))
+    assert torch.equal(changed, images)
     with pytest.raises(UsageError, match=said):
         refuse_idle(("flip", kind), size, size)
     larger = torch.rand(64, 1, size + 1, size + 1)
     refuse_idle(("flip", kind), size + 1, size + 1)
-    assert not torch.equal(augmented(larger, (kind,), torch.ones(()), RNG(0)), larger)
+    assert not torch.equal(augment(larger, (kind,), torch.ones(()), RNG(0)), larger)
 
 
 def test_a_lead_that_nobody_looks_at_is_refused(tiny):
-    played = tiny.with_stage(replace(tiny.stage, game=config.Game(k=2, lead=0.5)))
+    played = tiny.with_stage(replace(tiny.stage, game=config.Game(k=2, adaptive_k_threshold=0.5)))
     with pytest.raises(UsageError, match=r"ticks\.log is 0, so that there are none; say"):
-        replace(played, ticks=replace(tiny.ticks, log=0))
+        replace(played, intervals=replace(tiny.ticks, log_every=0))
 
 
 def test_what_does_not_fit_the_data_is_refused(tiny):
     for game, data, message in (
-        (config.Game(pack=3), tiny.data, "pack is 3 and batch_size 20, .* say --batch-size 21"),
-        (config.Game(augment=0.5), replace(tiny.data, scaling="none"), "augment was asked for on"),
+        (config.Game(pac=3), tiny.data, "pack is 3 and batch_size 20, .* say --batch-size 21"),
+        (
+            config.Game(augment_prob=0.5),
+            replace(tiny.data, normalize="none"),
+            "augment was asked for on",
+        ),
     ):
         with pytest.raises(UsageError, match=message):
             replace(tiny.with_stage(replace(tiny.stage, game=game)), data=data)

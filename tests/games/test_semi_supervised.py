@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 from advnets import config
 from advnets.errors import DataError, UsageError
-from advnets.games.augment import augmented
-from advnets.games.semi_supervised import SemiSupervisedNets
+from advnets.games.augment import augment
+from advnets.games.semi_supervised import SemiSupervisedGAN
 from advnets.losses import mutual_information
 from advnets.models.semi_supervised import (
     SemiSupervisedConvDiscriminator,
@@ -25,7 +25,7 @@ def test_d_is_asked_for_the_same_class_through_augmentations(linear_g):
     """The game's loss is that without consistency, less the weighted information of the classes."""
 
     x = NOISE.uniform("x", 12, 1, 8, 8)
-    batch = Batch(x, beside=Batch(x[:6].repeat(2, 1, 1, 1), torch.arange(12) % 3))
+    batch = Batch(x, labeled=Batch(x[:6].repeat(2, 1, 1, 1), torch.arange(12) % 3))
     torch.manual_seed(0)
     spec = config.SemiSupervisedConvDiscriminator((8, 8), strides=(2, 2), norm="weight")
     players = {
@@ -34,22 +34,22 @@ def test_d_is_asked_for_the_same_class_through_augmentations(linear_g):
     }
 
     def outcome(**options):
-        game = SemiSupervisedNets(config.SemiSupervisedGame(**options))
+        game = SemiSupervisedGAN(config.SemiSupervisedGame(**options))
         return game.discriminator(players, batch, NOISE)
 
     shown = {"augmentations": ("translate", "affine")}
     unseen, seen, found = outcome(), outcome(**shown), outcome(**shown, consistency=2.0)
     unseen, seen, both = (some.losses["discriminator"] for some in (unseen, seen, found))
     assert not torch.isclose(unseen, seen)
-    torch.testing.assert_close(both, seen - 2.0 * found.observed["information"])
+    torch.testing.assert_close(both, seen - 2.0 * found.metrics["information"])
     d = players["discriminator"]
-    views = augmented(x, shown["augmentations"], torch.ones(()), NOISE.stacked("real"))
+    views = augment(x, shown["augmentations"], torch.ones(()), NOISE.split_streams("real"))
     classes = (d.class_logits(d.hidden(some)) for some in (views, x))
-    torch.testing.assert_close(found.observed["information"], mutual_information(*classes))
+    torch.testing.assert_close(found.metrics["information"], mutual_information(*classes))
     with pytest.raises(UsageError, match=r"say --game\.augmentations translate affine"):
         config.SemiSupervisedGame(consistency=1.0)
     with pytest.raises(UsageError, match="2 widths and 1 strides came"):
-        config.SemiSupervisedConvDiscriminator(widths=(8, 8), strides=(2,))
+        config.SemiSupervisedConvDiscriminator(channels=(8, 8), strides=(2,))
 
 
 def small_players(linear_g, units=(8, 8)):
@@ -63,11 +63,11 @@ def small_players(linear_g, units=(8, 8)):
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 def test_the_losses_are_those_of_the_written_formulas(linear_g, updates):
-    """Cross-entropy of the labelled, D(x) = Σ exp l / (Σ exp l + 1), means of features."""
+    """Cross-entropy of the labeled, D(x) = Σ exp l / (Σ exp l + 1), means of features."""
     players = small_players(linear_g)
     x = NOISE.uniform("x", 12, 1, 1, 6)
-    batch = Batch(x, beside=Batch(NOISE.uniform("few", 5, 1, 1, 6), torch.arange(5) % 3))
-    game = SemiSupervisedNets(config.SemiSupervisedGame(updates=updates))
+    batch = Batch(x, labeled=Batch(NOISE.uniform("few", 5, 1, 1, 6), torch.arange(5) % 3))
+    game = SemiSupervisedGAN(config.SemiSupervisedGame(updates=updates))
     outcomes = [phase.losses(players, batch, NOISE) for phase in game.phases()]
     reading = {phase.name: phase.reads_data for phase in game.phases()}
     in_turn = {"discriminator": True, "generator": False}
@@ -75,7 +75,7 @@ def test_the_losses_are_those_of_the_written_formulas(linear_g, updates):
     g, d = players["generator"], players["discriminator"]
     fake = g(g.latent(12, NOISE))
     l_few, l_real, l_fake = (
-        d.class_logits(d.hidden(some)).double() for some in (batch.beside.pictures, x, fake)
+        d.class_logits(d.hidden(some)).double() for some in (batch.labeled.images, x, fake)
     )
     supervised = -l_few.log_softmax(1)[torch.arange(5), torch.arange(5) % 3].mean()
     d_real, d_fake = (some.exp().sum(1) / (some.exp().sum(1) + 1) for some in (l_real, l_fake))
@@ -84,17 +84,17 @@ def test_the_losses_are_those_of_the_written_formulas(linear_g, updates):
     first, last = outcomes[0], outcomes[-1]
     assert first.losses["discriminator"].item() == pytest.approx(of_d.item(), rel=1e-5)
     assert last.losses["generator"].item() == pytest.approx(apart.item(), rel=1e-5)
-    assert first.observed["loss/labelled"].item() == pytest.approx(supervised.item(), rel=1e-5)
-    assert first.observed["d_real"].item() == pytest.approx(d_real.mean().item(), rel=1e-5)
-    assert first.observed["d_fake"].item() == pytest.approx(d_fake.mean().item(), rel=1e-5)
+    assert first.metrics["loss/labeled"].item() == pytest.approx(supervised.item(), rel=1e-5)
+    assert first.metrics["d_real"].item() == pytest.approx(d_real.mean().item(), rel=1e-5)
+    assert first.metrics["d_fake"].item() == pytest.approx(d_fake.mean().item(), rel=1e-5)
 
 
-def test_without_unlabelled_images_the_loss_is_the_cross_entropy_alone(linear_g):
+def test_without_unlabeled_images_the_loss_is_the_cross_entropy_alone(linear_g):
     players = small_players(linear_g)
     d, few = players["discriminator"], NOISE.uniform("few", 5, 1, 1, 6)
     labels = torch.arange(5) % 3
-    batch = Batch(NOISE.uniform("x", 12, 1, 1, 6), beside=Batch(few, labels))
-    (phase,) = SemiSupervisedNets(config.SemiSupervisedGame(unlabelled=False)).phases()
+    batch = Batch(NOISE.uniform("x", 12, 1, 1, 6), labeled=Batch(few, labels))
+    (phase,) = SemiSupervisedGAN(config.SemiSupervisedGame(unlabeled_loss=False)).phases()
     assert phase.name == "discriminator"
     outcome = phase.losses(players, batch, NOISE)
     expected = F.cross_entropy(d.class_logits(d.hidden(few)), labels)
@@ -109,17 +109,17 @@ def test_as_many_samples_are_generated_as_are_asked_for(linear_g, updates, gener
     players = small_players(linear_g)
     made, g = [], players["generator"]
     latent = g.latent
-    g.latent = lambda n, noise: (made.append(n), latent(n, noise))[1]
+    g.latent = lambda n, rng: (made.append(n), latent(n, rng))[1]
     x = NOISE.uniform("x", 12, 1, 1, 6)
-    batch = Batch(x, beside=Batch(x[:4], torch.arange(4) % 3))
+    batch = Batch(x, labeled=Batch(x[:4], torch.arange(4) % 3))
     spec = config.SemiSupervisedGame(updates=updates, generated_batch=generated)
-    phases = SemiSupervisedNets(spec).phases()
+    phases = SemiSupervisedGAN(spec).phases()
     outcomes = [phase.losses(players, batch, NOISE) for phase in phases]
     n = generated or 12
     assert made == [n] * len(phases)
     d = players["discriminator"]
     fake = d(g(latent(n, NOISE)))
-    seen = outcomes[0].observed["d_fake"].item()
+    seen = outcomes[0].metrics["d_fake"].item()
     assert seen == pytest.approx(fake.sigmoid().mean().item(), rel=1e-5)
 
 
@@ -129,16 +129,16 @@ def test_both_views_of_an_image_teach_d(linear_g, updates):
     players = small_players(linear_g)
     d = players["discriminator"]
     x = NOISE.uniform("x", 12, 1, 1, 6)
-    batch = Batch(x, beside=Batch(x[:6], torch.arange(6) % 3))
+    batch = Batch(x, labeled=Batch(x[:6], torch.arange(6) % 3))
     shown = {"augmentations": ("flip", "affine"), "updates": updates}
     losses = [
-        SemiSupervisedNets(config.SemiSupervisedGame(**shown, consistency=weight))
+        SemiSupervisedGAN(config.SemiSupervisedGame(**shown, consistency=weight))
         .phases()[0]
         .losses(players, batch, NOISE)
         .losses["discriminator"]
         for weight in (2.0, 0.0)
     ]
-    view = augmented(x, shown["augmentations"], torch.ones(()), NOISE.stacked("real"))
+    view = augment(x, shown["augmentations"], torch.ones(()), NOISE.split_streams("real"))
     c, other = (d.class_logits(d.hidden(some)) for some in (view, x))
     expected = -2.0 * mutual_information(c, other)
     halves = [
@@ -160,8 +160,8 @@ def test_g_matches_features_and_d_is_no_part_of_it(linear_g, updates):
     """Real features are a target: no gradient of G's loss comes through them."""
     players = small_players(linear_g)
     x = NOISE.uniform("x", 12, 1, 1, 6).requires_grad_()
-    batch = Batch(x, beside=Batch(x[:6].detach(), torch.arange(6) % 3))
-    phase = SemiSupervisedNets(config.SemiSupervisedGame(updates=updates)).phases()[-1]
+    batch = Batch(x, labeled=Batch(x[:6].detach(), torch.arange(6) % 3))
+    phase = SemiSupervisedGAN(config.SemiSupervisedGame(updates=updates)).phases()[-1]
     loss = phase.losses(players, batch, NOISE).losses["generator"]
     of_x, *of_g = torch.autograd.grad(
         loss, [x, *players["generator"].parameters()], allow_unused=True
@@ -193,13 +193,13 @@ def test_maps_are_normed_by_their_batch_or_made_by_normed_weights():
 def test_at_once_or_in_turn_the_losses_are_the_same(linear_g):
     """Before anybody has moved, one pass of D gives both players what two passes give them."""
     x = NOISE.uniform("x", 12, 1, 1, 6)
-    batch = Batch(x, beside=Batch(x[:4], torch.arange(4) % 3))
-    spec = config.SemiSupervisedDiscriminator(units=(8, 8))
+    batch = Batch(x, labeled=Batch(x[:4], torch.arange(4) % 3))
+    spec = config.SemiSupervisedDiscriminator(hidden_sizes=(8, 8))
     players = {
         "generator": linear_g(4, 1, 1, 6),
         "discriminator": SemiSupervisedDiscriminator((1, 1, 6), spec, 3),
     }
-    game = SemiSupervisedNets(config.SemiSupervisedGame(updates="simultaneous"))
+    game = SemiSupervisedGAN(config.SemiSupervisedGame(updates="simultaneous"))
     (phase,) = game.phases()
     both = phase.losses(players, batch, NOISE)
     in_turn = game.discriminator(players, batch, NOISE), game.generator(players, batch, NOISE)
@@ -211,31 +211,31 @@ def test_at_once_or_in_turn_the_losses_are_the_same(linear_g):
     torch.testing.assert_close(of_g, alone)
 
 
-def test_labelled_pictures_are_asked_for(linear_g):
+def test_labeled_images_are_asked_for(linear_g):
     players = {
         "discriminator": SemiSupervisedDiscriminator(
-            (1, 1, 2), config.SemiSupervisedDiscriminator(units=(4,)), 2
+            (1, 1, 2), config.SemiSupervisedDiscriminator(hidden_sizes=(4,)), 2
         ),
         "generator": linear_g(2, 1, 1, 2),
     }
-    for unlabelled in (True, False):
-        nets = SemiSupervisedNets(config.SemiSupervisedGame(unlabelled=unlabelled))
-        with pytest.raises(DataError, match="a batch without labelled pictures beside it"):
+    for unlabeled in (True, False):
+        nets = SemiSupervisedGAN(config.SemiSupervisedGame(unlabeled_loss=unlabeled))
+        with pytest.raises(DataError, match="a batch without labeled images beside it"):
             nets.discriminator(players, Batch(torch.zeros(2, 1, 1, 2)), NOISE)
 
 
 def test_features_are_matched_before_the_noise_of_the_last_layer(linear_g):
     """As in the published code: noise of the last layer reaches the classes, not the features."""
     x = NOISE.uniform("x", 12, 1, 1, 6)
-    batch = Batch(x, beside=Batch(x[:4], torch.arange(4) % 3))
-    spec = config.SemiSupervisedDiscriminator(units=(8,), noise_input=0.0, noise_hidden=0.5)
+    batch = Batch(x, labeled=Batch(x[:4], torch.arange(4) % 3))
+    spec = config.SemiSupervisedDiscriminator(hidden_sizes=(8,), noise_input=0.0, noise_hidden=0.5)
     d = SemiSupervisedDiscriminator((1, 1, 6), spec, 3)
     g = linear_g(4, 1, 1, 6)
-    game = SemiSupervisedNets(config.SemiSupervisedGame())
+    game = SemiSupervisedGAN(config.SemiSupervisedGame())
     players = {"generator": g, "discriminator": d}
     matched = game.generator(players, batch, NOISE).losses["generator"]
     of_real, of_fake = (d.hidden(some).mean(0) for some in (x, game.samples(players, batch, NOISE)))
     torch.testing.assert_close(matched, (of_real - of_fake).square().mean())
-    noisy = d.hidden(x) + 0.5 * NOISE.hiss("discriminator/noise1", 12, 8)
+    noisy = d.hidden(x) + 0.5 * NOISE.fast_normal("discriminator/noise1", 12, 8)
     torch.testing.assert_close(d(x, NOISE), d.class_logits(noisy).logsumexp(1))
     assert not torch.isclose(d(x, NOISE), d(x)).any()

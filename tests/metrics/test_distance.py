@@ -71,7 +71,7 @@ def test_the_nearest_are_those_of_all_pairs():
 
 
 @pytest.mark.parametrize("count", [0, 6])
-def test_more_neighbours_than_there_are_points_are_refused(count):
+def test_more_neighbors_than_there_are_points_are_refused(count):
     with pytest.raises(UsageError, match="among 5; ask for 1 to 5"):
         nearest(torch.zeros(2, 3), torch.zeros(5, 3), count)
 
@@ -121,6 +121,6 @@ def test_a_few_rows_that_are_not_resolved_are_found_among_all():
 def test_the_rounding_of_a_square_grows_with_both_squares_that_it_is_a_difference_of(dtype):
     """A point at the center has a square of 0, and that of its distance is rounded nevertheless."""
     x = torch.tensor([[1.0, 2.0], [4.0, 6.0]], dtype=dtype)
-    centre = torch.tensor([1.0, 2.0], dtype=dtype)
-    found = rounding(x, centre, torch.tensor([3.0, 2.0], dtype=torch.float64))
+    center = torch.tensor([1.0, 2.0], dtype=dtype)
+    found = rounding(x, center, torch.tensor([3.0, 2.0], dtype=torch.float64))
     assert found.tolist() == pytest.approx([torch.finfo(dtype).eps * n for n in (9, 25 + 4)])

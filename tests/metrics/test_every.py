@@ -10,14 +10,14 @@ import torch
 from advnets.data.synthetic.mixtures import Ring
 from advnets.errors import DataError
 from advnets.metrics.frechet import frechet_distance
-from advnets.metrics.inception import inception_score
-from advnets.metrics.memorization import memorisation
+from advnets.metrics.inception_score import inception_score
+from advnets.metrics.memorization import memorization
 from advnets.metrics.mixture import mixture_quality
 from advnets.metrics.mmd import kernel_distance
 from advnets.metrics.modes import mode_coverage
 from advnets.metrics.parzen import parzen_log_likelihoods
-from advnets.metrics.precision_recall import nearest_neighbour_test, prdc
-from advnets.metrics.swd import sliced_wasserstein
+from advnets.metrics.prdc import nearest_neighbor_test, prdc
+from advnets.metrics.sliced_wasserstein import sliced_wasserstein
 
 
 def drawn(seed: int, n: int = 1300) -> torch.Tensor:
@@ -25,19 +25,19 @@ def drawn(seed: int, n: int = 1300) -> torch.Tensor:
 
 
 SETS = (drawn(1), drawn(2))
-CENTRES = torch.from_numpy(Ring().components()[0])
-POINTS = CENTRES.repeat(20, 1) + 0.01 * drawn(3, 160)[:, :2]
+CENTERS = torch.from_numpy(Ring().components()[0])
+POINTS = CENTERS.repeat(20, 1) + 0.01 * drawn(3, 160)[:, :2]
 METRICS = {
     "frechet": (frechet_distance, SETS),
     "kernel": (kernel_distance, SETS),
     "sliced": (sliced_wasserstein, SETS),
     "prdc": (prdc, SETS),
-    "neighbour": (nearest_neighbour_test, SETS),
-    "memorisation": (memorisation, (*SETS, drawn(4))),
+    "neighbor": (nearest_neighbor_test, SETS),
+    "memorization": (memorization, (*SETS, drawn(4))),
     "inception": (inception_score, (drawn(1),)),
     "modes": (lambda x: mode_coverage(x, 6), (drawn(1).argmax(1),)),
     "parzen": (lambda x, y: parzen_log_likelihoods(x, y, (0.5, 1.0)), SETS),
-    "points": (lambda x, y: mixture_quality(x, y, 0.01), (POINTS, CENTRES)),
+    "points": (lambda x, y: mixture_quality(x, y, 0.01), (POINTS, CENTERS)),
 }
 
 
@@ -53,7 +53,7 @@ def shuffled(x: torch.Tensor, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_the_order_of_pictures_does_not_matter(name):
+def test_the_order_of_images_does_not_matter(name):
     """Log-likelihoods come in the order of the points; all else is a number of the whole."""
     of, given = METRICS[name]
     found = numbers(of(*(shuffled(some, seed) for seed, some in enumerate(given))))
@@ -78,7 +78,7 @@ def test_nothing_but_numbers_comes_in(name):
 
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("frechet", 2), ("kernel", 2), ("sliced", 1), ("prdc", 2), ("neighbour", 2)],
+    [("frechet", 2), ("kernel", 2), ("sliced", 1), ("prdc", 2), ("neighbor", 2)],
 )
 def test_sets_that_cannot_be_compared_are_refused(name, least):
     of, (real, fake) = METRICS[name]

@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 import torch
 
-from advnets.errors import DataError, FewPicturesWarning
+from advnets.errors import DataError, FewImagesWarning
 from advnets.metrics import frechet as module
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
 
@@ -96,9 +96,9 @@ def test_features_of_unlike_scale_cost_no_accuracy(fall, turned):
     assert found == pytest.approx(expected, rel=1e-8)
 
 
-@pytest.mark.filterwarnings("ignore::advnets.errors.FewPicturesWarning")
+@pytest.mark.filterwarnings("ignore::advnets.errors.FewImagesWarning")
 def test_small_distances_of_singular_gaussians_are_not_lost():
-    """Fewer pictures than features: against the singular values of the pictures' own product.
+    """Fewer images than features: against the singular values of the images' own product.
 
     Moved by 1.4e-3 in all, 1.9e-6 squared: roots of the eigenvalues of a product, which are 0 but
     for rounding, would be off by more than that.
@@ -112,7 +112,7 @@ def test_small_distances_of_singular_gaussians_are_not_lost():
     assert 1e-6 < frechet_distance(x, y) == pytest.approx(float(gap + spread), rel=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore::advnets.errors.FewPicturesWarning")
+@pytest.mark.filterwarnings("ignore::advnets.errors.FewImagesWarning")
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_it_is_real_finite_and_at_least_0_of_any_sets(scale):
     for n, m, d in ((2, 2, 50), (3, 90, 30), (60, 60, 60), (80, 5, 2)):
@@ -125,10 +125,10 @@ def test_it_is_real_finite_and_at_least_0_of_any_sets(scale):
 
 
 @pytest.mark.parametrize("n", [10, 20])
-def test_pictures_that_do_not_span_their_features_are_warned_of(n):
+def test_images_that_do_not_span_their_features_are_warned_of(n):
     """So many as there are features span one less: the mean takes one."""
     message = f"{n} fake rows span less than their 20 columns"
-    with pytest.warns(FewPicturesWarning, match=message):
+    with pytest.warns(FewImagesWarning, match=message):
         frechet_distance(draw(30, 20, 1), draw(n, 20, 2))
     frechet_distance(draw(30, 20, 1), draw(21, 20, 2))
 
@@ -171,7 +171,7 @@ def test_the_standard_error_is_the_deviation_over_draws(first, second):
     assert np.std(errors) < 0.1 * np.mean(errors)
 
 
-def test_the_standard_error_passes_over_constant_numbers_and_there_is_none_of_few_pictures():
+def test_the_standard_error_passes_over_constant_numbers_and_there_is_none_of_few_images():
     x, y = draw(300, 5, 1), draw(200, 5, 2)
     error = frechet_standard_error(x, y)
     dead = (torch.cat((some, torch.full((len(some), 2), 0.1)), 1) for some in (x, y))
@@ -208,8 +208,8 @@ def test_features_that_do_not_compare_are_refused(of):
         of(draw(1, 5, 1), draw(30, 5, 2))
 
 
-@pytest.mark.filterwarnings("ignore::advnets.errors.FewPicturesWarning")
-def test_few_pictures_of_many_features_never_fill_a_covariance(monkeypatch):
+@pytest.mark.filterwarnings("ignore::advnets.errors.FewImagesWarning")
+def test_few_images_of_many_features_never_fill_a_covariance(monkeypatch):
     """Of 20,000 features it would have 3.2 GB, and its roots would take hours."""
     monkeypatch.setattr(module, "_gram", lambda _: pytest.fail("a covariance was filled"))
     x, y = draw(8, 20_000, 1), draw(300, 20_000, 2)

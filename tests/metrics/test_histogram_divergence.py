@@ -8,18 +8,18 @@ import torch
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy, norm
 
-from advnets.data.synthetic.bins import count_in_cells
+from advnets.data.synthetic.base import count_in_cells
 from advnets.data.synthetic.gaussian import Gaussian
 from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
 from advnets.errors import DataError, UsageError
-from advnets.metrics.histogram_divergence import binned_divergence
+from advnets.metrics.histogram_divergence import histogram_divergence
 from advnets.rng import RNG
 
 
 def test_divergences_are_scipys():
     rng = np.random.default_rng(0)
     counts, masses = rng.integers(0, 50, 200), rng.dirichlet(np.ones(200))
-    found = binned_divergence(torch.from_numpy(counts), torch.from_numpy(masses))
+    found = histogram_divergence(torch.from_numpy(counts), torch.from_numpy(masses))
     assert found.kl == pytest.approx(entropy(counts, masses), rel=1e-12)
     shares = counts / counts.sum()
     assert found.jsd == pytest.approx(jensenshannon(shares, masses) ** 2, rel=1e-12)
@@ -28,7 +28,7 @@ def test_divergences_are_scipys():
 
 def test_samples_where_nothing_can_be_are_infinitely_far_by_kl():
     """And by Jensen-Shannon no farther than log 2; a bin that neither has is none."""
-    found = binned_divergence(torch.tensor([0, 5, 0]), torch.tensor([1.0, 0.0, 0.0]))
+    found = histogram_divergence(torch.tensor([0, 5, 0]), torch.tensor([1.0, 0.0, 0.0]))
     assert (found.kl, found.bins) == (math.inf, 1)
     assert found.jsd == pytest.approx(math.log(2))
     assert found.kl_error is None
@@ -60,7 +60,7 @@ def wider_by(factor: float):
 def test_what_is_too_wide_is_as_far_as_its_masses_say(distribution, wider, expected):
     """In closed form, over 200,000 points: the bins' own (bins - 1) / 2n and their error aside."""
     counts = count_in_cells(distribution, wider.sample(200_000, RNG(2)))
-    found = binned_divergence(*map(torch.from_numpy, counts))
+    found = histogram_divergence(*map(torch.from_numpy, counts))
     assert found.kl == pytest.approx(expected, abs=found.bins / 4e5 + 4 * found.kl_error)
     assert expected > 0.05
 
@@ -71,7 +71,7 @@ def test_estimates_of_no_divergence_are_above_it_by_the_bias_that_is_documented(
     masses = torch.full((bins,), 1 / bins)
     rng = np.random.default_rng(0)
     draws = torch.from_numpy(rng.multinomial(n, np.full(bins, 1 / bins), 200))
-    found = [binned_divergence(counts, masses) for counts in draws]
+    found = [histogram_divergence(counts, masses) for counts in draws]
     assert min(one.kl for one in found) > 0
     assert np.mean([one.kl for one in found]) == pytest.approx((bins - 1) / (2 * n), rel=0.03)
     assert np.mean([one.jsd for one in found]) == pytest.approx((bins - 1) / (8 * n), rel=0.03)
@@ -80,7 +80,7 @@ def test_estimates_of_no_divergence_are_above_it_by_the_bias_that_is_documented(
 def test_what_lacks_an_arm_is_log_2_away():
     both, one = Spiral(sd=0.005), Spiral(arms=1, sd=0.005)
     counts = count_in_cells(both, one.sample(100_000, RNG(2)))
-    found = binned_divergence(*map(torch.from_numpy, counts))
+    found = histogram_divergence(*map(torch.from_numpy, counts))
     assert found.kl == pytest.approx(math.log(2), abs=0.005)
     m = (math.log(4 / 3) + 0.5 * math.log(2 / 3) + 0.5 * math.log(2)) / 2
     assert found.jsd == pytest.approx(m, abs=0.005)
@@ -89,7 +89,7 @@ def test_what_lacks_an_arm_is_log_2_away():
 def test_divergences_are_known_as_well_as_their_errors_say():
     distribution, other = Moons(sd=0.1), Moons(sd=0.12)
     found = [
-        binned_divergence(
+        histogram_divergence(
             *map(torch.from_numpy, count_in_cells(distribution, other.sample(20_000, RNG(seed))))
         )
         for seed in range(200)
@@ -112,4 +112,4 @@ def test_divergences_are_known_as_well_as_their_errors_say():
 )
 def test_what_are_no_bins_is_refused(counts, masses, error, message):
     with pytest.raises(error, match=message):
-        binned_divergence(torch.tensor(counts), torch.tensor(masses))
+        histogram_divergence(torch.tensor(counts), torch.tensor(masses))

@@ -9,7 +9,7 @@ from sklearn.svm import LinearSVC
 
 from advnets.errors import DataError, UsageError
 from advnets.metrics import linear_probe as module
-from advnets.metrics.linear_probe import Labelled, linear_svm, nearest_picture_error, probe
+from advnets.metrics.linear_probe import LabeledFeatures, linear_svm, nearest_image_error, probe
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,8 @@ def digits():
     order = np.random.default_rng(0).permutation(len(labels))
     x, y = torch.from_numpy(pixels[order]).float() / 16, torch.from_numpy(labels[order]).long()
     return [
-        Labelled(x[part], y[part]) for part in (slice(1000), slice(1000, 1400), slice(1400, None))
+        LabeledFeatures(x[part], y[part])
+        for part in (slice(1000), slice(1000, 1400), slice(1400, None))
     ]
 
 
@@ -148,7 +149,7 @@ def test_as_many_of_each_class_are_drawn():
 
 def test_features_without_meaning_tell_nothing(digits):
     train, valid, test = (
-        Labelled(
+        LabeledFeatures(
             torch.randn(len(s.labels), 20, generator=torch.Generator().manual_seed(i)), s.labels
         )
         for i, s in enumerate(digits)
@@ -159,28 +160,28 @@ def test_features_without_meaning_tell_nothing(digits):
 def test_the_test_set_chooses_nothing(digits):
     """C is the same whatever the test set is."""
     train, valid, test = digits
-    wrong = Labelled(test.features, (test.labels + 1) % 10)
+    wrong = LabeledFeatures(test.features, (test.labels + 1) % 10)
     one, other = (probe(train, valid, some, budget=100, draws=3) for some in (test, wrong))
     assert one.costs == other.costs
     assert other.accuracy < 0.2
 
 
-def test_the_nearest_known_picture_as_scikit_learn_has_it(digits):
+def test_the_nearest_known_image_as_scikit_learn_has_it(digits):
     train, _, test = digits
     theirs = KNeighborsClassifier(1).fit(train.features.numpy(), train.labels.numpy())
     wanted = 1 - theirs.score(test.features.numpy(), test.labels.numpy())
-    assert nearest_picture_error(train, test) == pytest.approx(wanted, abs=1e-9)
+    assert nearest_image_error(train, test) == pytest.approx(wanted, abs=1e-9)
 
 
 def test_features_that_are_not_finite_are_refused(digits):
     train, valid, test = digits
-    broken = Labelled(test.features.clone(), test.labels)
+    broken = LabeledFeatures(test.features.clone(), test.labels)
     broken.features[0, 0] = torch.nan
     with pytest.raises(DataError, match="finite"):
         probe(train, valid, broken, budget=20)
 
 
-def test_mirrored_pictures_are_learned_too():
+def test_mirrored_images_are_learned_too():
     """As LinearSVC on both forms at half the C that was chosen; no other planes are as often right.
 
     On so many test rows the planes at C, those of one form, and those of the test's own scale
@@ -191,7 +192,7 @@ def test_mirrored_pictures_are_learned_too():
     x[np.arange(20_200), y] += 1.5
     turned = x[:100] + 0.7 * rng.normal(size=(100, 12))
     sets = [
-        Labelled(torch.from_numpy(x[part]).float(), torch.from_numpy(y[part]))
+        LabeledFeatures(torch.from_numpy(x[part]).float(), torch.from_numpy(y[part]))
         for part in (slice(100), slice(100, 200), slice(200, None))
     ]
     mirrored = torch.from_numpy(turned).float()
@@ -220,14 +221,14 @@ def test_mirrored_pictures_are_learned_too():
 
 def small(labels):
     features = torch.randn(len(labels), 3, generator=torch.Generator().manual_seed(len(labels)))
-    return Labelled(features, torch.tensor(labels))
+    return LabeledFeatures(features, torch.tensor(labels))
 
 
-def test_a_class_without_a_training_picture_is_named():
+def test_a_class_without_a_training_image_is_named():
     whole = small([0, 1, 2, 3] * 5)
     for broken in (small([0, 2, 3, 0] * 5), small([1, 2, 3] * 5)):
         absent = 1 if broken.labels.min() == 0 else 0
-        with pytest.raises(DataError, match=f"class {absent} has no training picture"):
+        with pytest.raises(DataError, match=f"class {absent} has no training image"):
             probe(broken, whole, whole)
     with pytest.raises(DataError, match="a test label is -1; number the classes from 0 on"):
         probe(whole, whole, small([0, -1]))
@@ -248,31 +249,31 @@ def test_a_probe_of_nothing_is_refused(asked):
 
 def test_labels_and_features_that_do_not_belong_together_are_refused():
     whole = small([0, 1] * 5)
-    short = Labelled(whole.features, whole.labels)
+    short = LabeledFeatures(whole.features, whole.labels)
     object.__setattr__(short, "labels", whole.labels[:3])  # past the types that tests check
-    with pytest.raises(DataError, match="10 test pictures came with 3 labels"):
+    with pytest.raises(DataError, match="10 test images came with 3 labels"):
         probe(whole, whole, short)
-    with pytest.raises(DataError, match="4 mirrored and 10 training pictures came"):
+    with pytest.raises(DataError, match="4 mirrored and 10 training images came"):
         probe(whole, whole, whole, mirrored=whole.features[:4])
-    with pytest.raises(DataError, match="10 known pictures came with 3 labels"):
-        nearest_picture_error(short, whole)
+    with pytest.raises(DataError, match="10 known images came with 3 labels"):
+        nearest_image_error(short, whole)
     with pytest.raises(DataError, match="known features hold numbers that are not finite"):
-        nearest_picture_error(Labelled(whole.features * torch.nan, whole.labels), whole)
+        nearest_image_error(LabeledFeatures(whole.features * torch.nan, whole.labels), whole)
     with pytest.raises(DataError, match="known features have 2 columns and test ones 3"):
-        nearest_picture_error(Labelled(whole.features[:, :2], whole.labels), whole)
+        nearest_image_error(LabeledFeatures(whole.features[:, :2], whole.labels), whole)
 
 
 def test_any_type_of_numbers_is_learned_from(digits):
     train, valid, test = (some.part(torch.arange(200)) for some in digits)
     expected = probe(train, valid, test, budget=50, draws=1)
-    halves = [Labelled(some.features.half(), some.labels) for some in (train, valid, test)]
+    halves = [LabeledFeatures(some.features.half(), some.labels) for some in (train, valid, test)]
     assert probe(*halves, budget=50, draws=1) == expected
-    mixed = Labelled(train.features.double(), train.labels)
+    mixed = LabeledFeatures(train.features.double(), train.labels)
     assert probe(mixed, valid, test, budget=50, draws=1).accuracy == expected.accuracy
 
 
 def test_one_class_and_costs_of_nothing_are_refused():
-    with pytest.raises(DataError, match="all labels are of class 0; give pictures of at least 2"):
+    with pytest.raises(DataError, match="all labels are of class 0; give images of at least 2"):
         probe(small([0] * 10), small([0] * 10), small([0] * 10))
     with pytest.raises(UsageError, match=r"costs are 0.0; give numbers above 0"):
         probe(*[small([0, 1] * 5)] * 3, costs=(0.0,))

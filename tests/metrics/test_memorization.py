@@ -10,11 +10,11 @@ from sklearn.neighbors import NearestNeighbors
 
 from advnets.errors import DataError, UsageError
 from advnets.metrics.distance import nearest
-from advnets.metrics.memorization import memorisation
+from advnets.metrics.memorization import memorization
 
 
 def draw(n: int, seed: int, d: int = 12) -> torch.Tensor:
-    """Pictures of a kind: clusters of unlike width, as many small as large."""
+    """Images of a kind: clusters of unlike width, as many small as large."""
     generator = torch.Generator().manual_seed(seed)
     cluster = torch.randint(4, (n,), generator=generator)
     return torch.randn(n, d, generator=generator) * 2.0 ** cluster[:, None] + 20 * cluster[:, None]
@@ -27,14 +27,14 @@ TRAIN, TEST, MORE = draw(2000, 0), draw(1000, 1), draw(1000, 2)
 def test_share_and_test_are_as_defined(near):
     """Against scikit-learn's nearest two and SciPy's exact test."""
     samples = torch.cat((MORE[:500], TRAIN[:20] + 0.05 * draw(20, 3)))
-    found = memorisation(TRAIN, TEST, samples, near=near)
+    found = memorization(TRAIN, TEST, samples, near=near)
     search = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(TRAIN.double().numpy())
 
-    def on_a_picture(points):
+    def on_a_image(points):
         first, second = search.kneighbors(points.double().numpy())[0].T
         return int((first < near * second).sum())
 
-    mine, others = on_a_picture(samples), on_a_picture(TEST)
+    mine, others = on_a_image(samples), on_a_image(TEST)
     table = [[mine, 520 - mine], [others, 1000 - others]]
     chance = hypergeom(1520, mine + others, 520)
     assert (found.share, found.expected_share) == (mine / 520, others / 1000)
@@ -57,24 +57,24 @@ def test_share_and_test_are_as_defined(near):
 def test_a_sample_exactly_near_times_as_far_lies_on_none():
     """Of training points 0 and 3, a sample at 1 is half as far from the first, and not less."""
     train, samples = torch.tensor([[0.0], [3.0]]), torch.tensor([[1.0], [0.75]])
-    found = memorisation(train, torch.tensor([[1.5]]), samples, near=0.5)
+    found = memorization(train, torch.tensor([[1.5]]), samples, near=0.5)
     assert (found.share, found.expected_share) == (0.5, 0.0)
 
 
 def test_copies_that_are_changed_by_more_are_nearer_and_lie_on_none():
-    train, test, other, noise = torch.randn(4, 500, 64, generator=torch.Generator().manual_seed(0))
-    found = memorisation(train, test, train + 0.8 * noise)
+    train, test, other, rng = torch.randn(4, 500, 64, generator=torch.Generator().manual_seed(0))
+    found = memorization(train, test, train + 0.8 * rng)
     assert found.share < 0.05
     assert found.nearer > 0.99
     assert found.nearer_p_value < 1e-50
-    held_out = memorisation(train, test, other)
+    held_out = memorization(train, test, other)
     assert held_out.nearer_p_value > 0.05
     assert held_out.nearer == pytest.approx(held_out.expected_nearer, abs=0.1)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
-def test_copies_of_training_pictures_are_caught(noise):
-    found = memorisation(TRAIN, TEST, TRAIN[:1000] + noise * draw(1000, 3).tanh())
+def test_copies_of_training_images_are_caught(rng):
+    found = memorization(TRAIN, TEST, TRAIN[:1000] + rng * draw(1000, 3).tanh())
     assert found.share > 0.99
     assert found.expected_share < 0.01
     assert found.z > 40
@@ -87,13 +87,13 @@ def test_copies_of_training_pictures_are_caught(noise):
     ids=["real", "noise", "blends"],
 )
 def test_one_copy_in_twenty_is_caught_beside_samples_of_any_kind(others):
-    found = memorisation(TRAIN, TEST, torch.cat((others, TRAIN[:50])))
+    found = memorization(TRAIN, TEST, torch.cat((others, TRAIN[:50])))
     assert found.share == pytest.approx(0.05, abs=0.005)
     assert found.p_value < 1e-9
 
 
-def test_held_out_pictures_are_not_caught():
-    found = memorisation(TRAIN, TEST, MORE)
+def test_held_out_images_are_not_caught():
+    found = memorization(TRAIN, TEST, MORE)
     assert found.share < 0.01
     assert found.p_value > 0.05
     assert found.z < 2
@@ -104,7 +104,7 @@ def test_the_p_value_is_not_too_small_where_nothing_is_copied():
     values = []
     for seed in range(0, 900, 3):
         train, test, samples = (draw(n, seed + i, 2) for i, n in enumerate((150, 300, 300)))
-        values.append(memorisation(train, test, samples).p_value)
+        values.append(memorization(train, test, samples).p_value)
     for level in (0.01, 0.05, 0.2):
         chance = 3 * math.sqrt(level * (1 - level) / 300)
         assert np.mean(np.array(values) < level) < level + chance
@@ -113,7 +113,7 @@ def test_the_p_value_is_not_too_small_where_nothing_is_copied():
 @pytest.mark.parametrize("pull", [0.5, 0.9, 1.0])
 @pytest.mark.parametrize("seed", range(3))
 def test_blurred_samples_copy_nothing(pull, seed):
-    """Drawn to the middle they are nearer to training pictures than held-out ones are, and yet
+    """Drawn to the middle they are nearer to training images than held-out ones are, and yet
     between several."""
     train, test, more = (
         torch.randn(1000, 40, generator=torch.Generator().manual_seed(10 * seed + s))
@@ -121,31 +121,31 @@ def test_blurred_samples_copy_nothing(pull, seed):
     )
     blurred = pull * more.mean(0) + (1 - pull) * more
     assert nearest(blurred, train)[0].mean() < nearest(test, train)[0].mean()
-    found = memorisation(train, test, blurred)
+    found = memorization(train, test, blurred)
     assert (found.share, found.z, found.p_value) == (0, 0, 1)
 
 
 def test_modes_that_are_left_out_copy_nothing():
-    """Nearest pictures of the densest cluster are near each other, too."""
+    """Nearest images of the densest cluster are near each other, too."""
     dense = draw(4000, 7)
-    assert memorisation(TRAIN, TEST, dense[dense.mean(1) < 8]).p_value > 0.05
+    assert memorization(TRAIN, TEST, dense[dense.mean(1) < 8]).p_value > 0.05
 
 
-def test_a_picture_that_is_there_twice_can_be_copied():
-    found = memorisation(torch.cat((TRAIN, TRAIN)), TEST, TRAIN[:100])
+def test_a_image_that_is_there_twice_can_be_copied():
+    found = memorization(torch.cat((TRAIN, TRAIN)), TEST, TRAIN[:100])
     assert (found.share, found.n_train) == (1, 2000)
 
 
 def test_order_does_not_matter():
-    found = memorisation(TRAIN, TEST, torch.cat((MORE, TRAIN[:30])))
-    again = memorisation(TRAIN.flip(0), TEST.flip(0), torch.cat((TRAIN[:30], MORE)))
+    found = memorization(TRAIN, TEST, torch.cat((MORE, TRAIN[:30])))
+    again = memorization(TRAIN.flip(0), TEST.flip(0), torch.cat((TRAIN[:30], MORE)))
     assert again == found
 
 
 @pytest.mark.parametrize(
     ("train", "samples", "message"),
     [
-        (torch.zeros(5, 12), MORE, "5 training pictures came, all of the same features; give at"),
+        (torch.zeros(5, 12), MORE, "5 training images came, all of the same features; give at"),
         (TRAIN, MORE[:0], r"samples features have shape \(0, 12\)"),
         (TRAIN, MORE[:, :5], "samples features have 5 columns and train ones 12"),
         (TRAIN, MORE * math.nan, "samples features hold numbers that are not finite"),
@@ -153,35 +153,35 @@ def test_order_does_not_matter():
 )
 def test_what_cannot_be_compared_is_refused(train, samples, message):
     with pytest.raises(DataError, match=message):
-        memorisation(train, TEST, samples)
+        memorization(train, TEST, samples)
 
 
 @pytest.mark.parametrize("near", [0.0, 1.0])
 def test_a_bound_that_is_no_ratio_is_refused(near):
     with pytest.raises(UsageError, match=f"near is {near:g}; expected a ratio above 0 and below"):
-        memorisation(TRAIN, TEST, MORE, near=near)
+        memorization(TRAIN, TEST, MORE, near=near)
 
 
 def test_copies_of_what_is_close_together_are_caught():
     """Points of a small square far from 0, where products of float32 see no distance."""
     train = 100 + torch.rand(3000, 2, generator=torch.Generator().manual_seed(0)) / 10
-    found = memorisation(train, train[:500] + 1e-3, train[:500])
+    found = memorization(train, train[:500] + 1e-3, train[:500])
     assert found.share > 0.99
 
 
 def test_copies_of_what_is_close_together_in_two_far_places_are_caught():
-    """No centre is near both squares."""
+    """No center is near both squares."""
     square = torch.rand(4000, 2, generator=torch.Generator().manual_seed(0)) / 10
     train = torch.cat((square[:2000] + 100, square[2000:] - 100))
-    assert memorisation(train, train[:500] + 1e-3, train[::8]).share == 1
+    assert memorization(train, train[:500] + 1e-3, train[::8]).share == 1
     held_out = train[1::8] + (train[2::8] - train[1::8]).sign() * 0.03
-    assert memorisation(train, held_out, held_out).share < 0.5
+    assert memorization(train, held_out, held_out).share < 0.5
 
 
 @pytest.mark.parametrize("scale", [2.0**-90, 2.0**70])
 def test_the_unit_of_features_changes_nothing(scale):
     train, test = draw(200, 0).float(), draw(100, 1).float()
     samples = torch.cat((train[:10] + 1e-3, draw(90, 2).float()))
-    found = memorisation(train, test, samples)
+    found = memorization(train, test, samples)
     assert found.share >= 0.1
-    assert memorisation(scale * train, scale * test, scale * samples) == found
+    assert memorization(scale * train, scale * test, scale * samples) == found

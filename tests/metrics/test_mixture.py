@@ -17,8 +17,8 @@ from advnets.rng import RNG
 
 
 def of(distribution):
-    centres, deviations, _ = distribution.components()
-    return torch.from_numpy(centres), float(deviations[0])
+    centers, deviations, _ = distribution.components()
+    return torch.from_numpy(centers), float(deviations[0])
 
 
 def draw(distribution, n: int) -> torch.Tensor:
@@ -28,17 +28,17 @@ def draw(distribution, n: int) -> torch.Tensor:
 @pytest.mark.parametrize("distribution", [Ring(), Grid(), Mixture(), Mixture(means=((0.0,),))])
 def test_a_perfect_generator_is_at_the_ceiling(distribution):
     """All modes; 1 - e^-4.5 of good samples in a plane, .9973 on a line; shares and spreads 1."""
-    centres, deviation = of(distribution)
-    n = 20_000 * len(centres)
-    found = mixture_quality(draw(distribution, n), centres, deviation)
-    assert (found.seen, found.modes, found.n) == (len(centres), len(centres), n)
+    centers, deviation = of(distribution)
+    n = 20_000 * len(centers)
+    found = mixture_quality(draw(distribution, n), centers, deviation)
+    assert (found.seen, found.modes, found.n) == (len(centers), len(centers), n)
     within = chi(distribution.dims).cdf(3)
     assert found.high_quality == pytest.approx(within, abs=4 * math.sqrt(within * (1 - within) / n))
-    assert found.shares == pytest.approx([1] * len(centres), abs=0.04)
-    assert found.spreads == pytest.approx([1] * len(centres), abs=0.025)
-    assert sum(found.shares) == pytest.approx(len(centres))
-    assert found.roundness == pytest.approx([1] * len(centres), abs=0.05)
-    assert 0 <= found.jsd < found.kl < 16 * len(centres) / n + 1e-3
+    assert found.shares == pytest.approx([1] * len(centers), abs=0.04)
+    assert found.spreads == pytest.approx([1] * len(centers), abs=0.025)
+    assert sum(found.shares) == pytest.approx(len(centers))
+    assert found.roundness == pytest.approx([1] * len(centers), abs=0.05)
+    assert 0 <= found.jsd < found.kl < 16 * len(centers) / n + 1e-3
 
 
 UNLIKE = Mixture(
@@ -48,18 +48,18 @@ UNLIKE = Mixture(
 
 def test_modes_may_be_unlike_in_width_and_weight():
     """A perfect generator is at the ceiling; one that draws them evenly, or all as wide, is not."""
-    centres, sds, weights = map(torch.tensor, UNLIKE.components())
+    centers, sds, weights = map(torch.tensor, UNLIKE.components())
     true = draw(UNLIKE, 80_000)
-    found = mixture_quality(true, centres, sds, weights)
+    found = mixture_quality(true, centers, sds, weights)
     assert found.seen == 3
     assert found.shares == pytest.approx([1] * 3, abs=0.05)
     assert found.spreads == pytest.approx([1] * 3, abs=0.03)
     assert found.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.002)
     assert found.jsd < found.kl < 0.002
-    evenly = mixture_quality(true, centres, sds)
+    evenly = mixture_quality(true, centers, sds)
     assert evenly.shares == pytest.approx([15 / 8, 6 / 8, 3 / 8], rel=0.05)
     assert evenly.kl == pytest.approx(entropy([5 / 8, 2 / 8, 1 / 8], [1 / 3] * 3), abs=0.01)
-    # A point 2.9 of its own deviations off belongs there, however near another centre it is.
+    # A point 2.9 of its own deviations off belongs there, however near another center it is.
     wide, tight = torch.tensor([[0.0, 0.0], [3.4, 0.0]]), torch.tensor([1.0, 0.1])
     lone = mixture_quality(torch.tensor([[2.9, 0.0]]), wide, tight)
     assert lone.shares == (2.0, 0.0)
@@ -67,11 +67,11 @@ def test_modes_may_be_unlike_in_width_and_weight():
 
 def test_divergences_are_known_as_well_as_their_errors_say():
     """Of 200 draws of 2,000 samples from another mixture: the deviation of what is found."""
-    centres, sds, _ = map(torch.tensor, UNLIKE.components())
+    centers, sds, _ = map(torch.tensor, UNLIKE.components())
     found = []
     for seed in range(200):
         points = torch.from_numpy(UNLIKE.sample(2_000, RNG(seed)))
-        found.append(mixture_quality(1.1 * points, centres, sds))
+        found.append(mixture_quality(1.1 * points, centers, sds))
     for name in ("kl", "jsd"):
         values = [getattr(one, name) for one in found]
         errors = [getattr(one, f"{name}_error") for one in found]
@@ -94,13 +94,13 @@ def test_a_perfect_generator_of_modes_that_touch_is_at_the_chance_level(name):
     count for several modes vary less than those that count for one, by up to an eighth here.
     """
     mixture = CLOSE[name]
-    centres, sds, weights = map(torch.tensor, mixture.components())
+    centers, sds, weights = map(torch.tensor, mixture.components())
     n, draws = 100_000, 20
     found = [
-        mixture_quality(torch.from_numpy(mixture.sample(n, RNG(seed))), centres, sds, weights)
+        mixture_quality(torch.from_numpy(mixture.sample(n, RNG(seed))), centers, sds, weights)
         for seed in range(draws)
     ]
-    freedom = len(centres) * found[0].bins - 1
+    freedom = len(centers) * found[0].bins - 1
     error = math.sqrt(2 * freedom / draws)
     for chance in ([2 * n * one.kl for one in found], [8 * n * one.jsd for one in found]):
         assert 0.875 * freedom - error < np.mean(chance) < freedom + 3 * error
@@ -119,18 +119,18 @@ def test_what_is_counted_is_what_is_near():
     """Against every pair of distances, over samples of which some are far from any mode."""
     rng = np.random.default_rng(0)
     samples = np.concatenate((draw(Grid(), 300).numpy(), rng.uniform(-5, 5, (100, 2))))
-    centres, deviation = of(Grid())
-    distance = cdist(samples, centres.numpy())
+    centers, deviation = of(Grid())
+    distance = cdist(samples, centers.numpy())
     mode, radius = distance.argmin(1), distance.min(1) / deviation
     good = radius <= 3
     counts = np.bincount(mode[good], minlength=25)
-    found = mixture_quality(torch.from_numpy(samples), centres, deviation)
+    found = mixture_quality(torch.from_numpy(samples), centers, deviation)
     assert found.seen == (counts > 0).sum()
     assert found.high_quality == pytest.approx(good.mean())
     assert found.shares == pytest.approx(25 * counts / good.sum())
-    # Each sample in a bin about each centre, by the probability that it is of that one.
+    # Each sample in a bin about each center, by the probability that it is of that one.
     likely = softmax(-((distance / deviation) ** 2) / 2, axis=1)
-    right, up = np.moveaxis(samples[:, None] > centres.numpy(), 2, 0)
+    right, up = np.moveaxis(samples[:, None] > centers.numpy(), 2, 0)
     corner = 4 * np.arange(25) + 2 * up + right
     shares = np.histogram2d(
         *(corner.ravel(), distance.ravel() / deviation),
@@ -144,8 +144,8 @@ def test_what_is_counted_is_what_is_near():
 
 def test_a_collapse_shows_in_each_number():
     """Half the ring, each mode a point: 4 modes, all good, shares 2 and 0, no spread."""
-    centres, deviation = of(Ring())
-    found = mixture_quality(centres[:4].repeat(10, 1), centres, deviation)
+    centers, deviation = of(Ring())
+    found = mixture_quality(centers[:4].repeat(10, 1), centers, deviation)
     assert (found.seen, found.high_quality) == (4, 1)
     assert found.shares == (2, 2, 2, 2, 0, 0, 0, 0)
     assert found.spreads == pytest.approx((0, 0, 0, 0, *[None] * 4))
@@ -155,8 +155,8 @@ def test_a_collapse_shows_in_each_number():
 
 
 def test_far_from_all_modes_is_no_quality_and_finite():
-    centres, deviation = of(Ring())
-    found = mixture_quality(torch.full((50, 2), 100.0), centres, deviation)
+    centers, deviation = of(Ring())
+    found = mixture_quality(torch.full((50, 2), 100.0), centers, deviation)
     assert (found.seen, found.high_quality, found.shares) == (0, 0, (0,) * 8)
     assert found.spreads == (None,) * 8
     assert found.roundness == (None,) * 8
@@ -165,9 +165,9 @@ def test_far_from_all_modes_is_no_quality_and_finite():
 
 
 def test_order_does_not_matter():
-    centres, deviation = of(Grid())
+    centers, deviation = of(Grid())
     samples = draw(Grid(sd=0.1), 500)
-    found, again = (mixture_quality(s, centres, deviation) for s in (samples, samples.flip(0)))
+    found, again = (mixture_quality(s, centers, deviation) for s in (samples, samples.flip(0)))
     assert (again.seen, again.high_quality, again.shares) == (
         (found.seen, found.high_quality, found.shares)
     )
@@ -176,7 +176,7 @@ def test_order_does_not_matter():
 
 
 def test_modes_that_overlap_are_refused():
-    with pytest.raises(UsageError, match=r"two centres are 0\.5 apart with deviations of 0\.1 and"):
+    with pytest.raises(UsageError, match=r"two centers are 0\.5 apart with deviations of 0\.1 and"):
         mixture_quality(torch.zeros(3, 1), torch.tensor([[0.0], [0.5], [2.0]]), 0.1)
     with pytest.raises(UsageError, match=r"1 deviations of modes came \(0\); give a positive"):
         mixture_quality(torch.zeros(3, 1), torch.zeros(1, 1), 0.0)
@@ -188,7 +188,7 @@ def test_modes_that_overlap_are_refused():
     ("samples", "message"),
     [
         (torch.zeros(0, 2), r"samples features have shape \(0, 2\)"),
-        (torch.zeros(3, 1), "centres features have 2 columns and samples ones 1"),
+        (torch.zeros(3, 1), "centers features have 2 columns and samples ones 1"),
         (torch.full((3, 2), math.nan), "samples features hold numbers that are not finite"),
     ],
 )
@@ -199,35 +199,35 @@ def test_samples_that_are_no_points_are_refused(samples, message):
 
 def test_modes_of_the_right_size_and_another_shape_are_told():
     """Radii as they should be, all along one axis; and ellipses along the axes, as wide on mean."""
-    centres, deviation = of(Ring())
+    centers, deviation = of(Ring())
     n = 4000
     radius = torch.from_numpy(chi(2).rvs(8 * n, random_state=0)) * deviation
     side = torch.randint(2, (8 * n,), generator=torch.Generator().manual_seed(0)) * 2 - 1
-    where = centres.repeat_interleave(n, 0)
+    where = centers.repeat_interleave(n, 0)
     lines = where + torch.stack((radius * side, torch.zeros(8 * n)), 1)
-    found = mixture_quality(lines, centres, deviation)
+    found = mixture_quality(lines, centers, deviation)
     assert found.kl > 0.6  # log 2: half of the quarters are empty
     assert max(found.roundness) < 1e-6
     true = draw(Ring(), 8 * n).double()
-    nearest = torch.cdist(true, centres).argmin(1)
+    nearest = torch.cdist(true, centers).argmin(1)
     wide = torch.tensor([1.1, (2 - 1.1**2) ** 0.5], dtype=torch.float64)
-    flat = centres[nearest] + (true - centres[nearest]) * wide
-    found = mixture_quality(flat, centres, deviation)
+    flat = centers[nearest] + (true - centers[nearest]) * wide
+    found = mixture_quality(flat, centers, deviation)
     assert found.spreads == pytest.approx([1] * 8, abs=0.04)
     # What is cut off beyond 3 σ is cut off along the longer axis first.
     assert found.roundness == pytest.approx([float(wide[1] / wide[0])] * 8, abs=0.06)
     assert max(found.roundness) < 0.9
 
 
-def test_centres_just_far_enough_apart_are_not_refused():
+def test_centers_just_far_enough_apart_are_not_refused():
     mixture_quality(torch.zeros(1, 1), torch.tensor([[0.0], [0.1 + 0.2]]), 0.05)
 
 
 @pytest.mark.parametrize("deviation", [1e-7, 1e-9])
 def test_modes_far_tighter_than_they_lie_apart_are_seen(deviation):
-    centres, _ = of(Ring(modes=8, radius=2.0))
+    centers, _ = of(Ring(modes=8, radius=2.0))
     which = torch.arange(20_000) % 8
-    samples = centres[which] + deviation * RNG(1).normal("points", len(which), 2).double()
-    found = mixture_quality(samples, centres, deviation)
+    samples = centers[which] + deviation * RNG(1).normal("points", len(which), 2).double()
+    found = mixture_quality(samples, centers, deviation)
     assert found.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.004)
     assert found.jsd < 0.01

@@ -106,7 +106,7 @@ def test_the_standard_error_is_the_deviation_over_draws(n, m, asked):
 
 
 def test_its_part_from_subsets_is_the_deviation_over_seeds():
-    """Of one pair of sets so large that pictures add little: few and small subsets."""
+    """Of one pair of sets so large that images add little: few and small subsets."""
     x, y = draw(20_000, 3, 0), draw(20_000, 3, 1, 0.3)
     found = [kernel_distance(x, y, subsets=4, size=20, seed=seed) for seed in range(200)]
     deviation = np.std([one.value for one in found], ddof=1)
@@ -174,7 +174,7 @@ def test_blocks_of_rows_come_to_the_same(monkeypatch):
 
 
 def test_last_bits_of_features_move_it_by_less_than_its_error():
-    """As they do where an extractor sees pictures in batches of another size."""
+    """As they do where an extractor sees images in batches of another size."""
     x, y = draw(2000, 20, 0), draw(2000, 20, 1)
     moved = y * (1 + 2e-7 * draw(2000, 20, 2, shift=-1.0))
     found, again = (kernel_distance(x, some, size=200, subsets=20) for some in (y, moved))

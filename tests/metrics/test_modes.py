@@ -35,7 +35,7 @@ def test_of_one_mode_it_is_log_modes_and_of_all_alike_0():
 
 
 def test_zeros_are_exact():
-    """A mode without samples adds nothing; one without real pictures makes it infinite."""
+    """A mode without samples adds nothing; one without real images makes it infinite."""
     only = torch.tensor([0, 0, 1])
     assert mode_coverage(only, 3, reference=torch.tensor([0, 1, 2])).kl_reference == pytest.approx(
         2 / 3 * math.log(2) + 0
@@ -70,7 +70,7 @@ def test_order_does_not_matter():
 def test_labels_that_are_no_modes_are_refused(labels, message):
     with pytest.raises(DataError, match=message):
         mode_coverage(labels, 3)
-    with pytest.raises(DataError, match=message.replace("samples", "real pictures")):
+    with pytest.raises(DataError, match=message.replace("samples", "real images")):
         mode_coverage(torch.tensor([0, 1]), 3, reference=labels)
 
 

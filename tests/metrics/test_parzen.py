@@ -22,10 +22,10 @@ from advnets.metrics.parzen import (
 )
 
 
-def exact(points: torch.Tensor, centres: torch.Tensor, sigma: float) -> np.ndarray:
+def exact(points: torch.Tensor, centers: torch.Tensor, sigma: float) -> np.ndarray:
     """log p from scipy's distances (by differences) and its logsumexp, all in float64."""
-    squares = cdist(points.double().numpy(), centres.double().numpy(), "sqeuclidean")
-    mean = logsumexp(-0.5 * squares / sigma**2, axis=1) - math.log(len(centres))
+    squares = cdist(points.double().numpy(), centers.double().numpy(), "sqeuclidean")
+    mean = logsumexp(-0.5 * squares / sigma**2, axis=1) - math.log(len(centers))
     return mean - log_volume(points.shape[1], sigma)
 
 
@@ -38,7 +38,7 @@ def drawn(n: int, *shape: int, seed: int = 0, dtype: torch.dtype = torch.float32
 
 
 def strokes(n: int, seed: int) -> torch.Tensor:
-    """Pictures of 784 pixels that, like digits, are mostly 0 or 1 and share their layout."""
+    """Images of 784 pixels that, like digits, are mostly 0 or 1 and share their layout."""
     layout = 8 * drawn(10, 784, seed=99) - 5
     picked = layout[torch.randint(10, (n,), generator=torch.Generator().manual_seed(seed))]
     return (picked + 2 * drawn(n, 784, seed=seed) - 1).clamp(0, 1)
@@ -47,88 +47,88 @@ def strokes(n: int, seed: int) -> torch.Tensor:
 class TestLogLikelihood:
     def test_accuracy(self):
         """No point is off by more than .02 nats from float64, the mean by no more than .001."""
-        points, centres = strokes(1000, seed=1), strokes(1000, seed=2)
-        computed = parzen_log_likelihoods(points, centres, (0.1, PAPER_GRID[2], 1.0)).numpy()
+        points, centers = strokes(1000, seed=1), strokes(1000, seed=2)
+        computed = parzen_log_likelihoods(points, centers, (0.1, PAPER_GRID[2], 1.0)).numpy()
         for ours, sigma in zip(computed, (0.1, PAPER_GRID[2], 1.0), strict=True):
-            error = ours - exact(points, centres, sigma)
+            error = ours - exact(points, centers, sigma)
             assert abs(error).max() < 0.02
             assert abs(error.mean()) < 0.001
 
     def test_float64_is_exact(self):
         """Float64 points are scored in float64."""
-        points, centres = drawn(50, 20, dtype=torch.float64), drawn(40, 20, seed=1).double()
-        ours = parzen_log_likelihood(points, centres, 0.1).numpy()
-        assert ours == pytest.approx(exact(points, centres, 0.1), rel=1e-12)
+        points, centers = drawn(50, 20, dtype=torch.float64), drawn(40, 20, seed=1).double()
+        ours = parzen_log_likelihood(points, centers, 0.1).numpy()
+        assert ours == pytest.approx(exact(points, centers, 0.1), rel=1e-12)
 
-    def test_one_centre_is_the_gaussian(self):
-        """With one centre, log p is the log density of N(μ, σ² I)."""
-        points, centre = drawn(7, 5).double(), drawn(1, 5, seed=1).double()
-        density = torch.distributions.Normal(centre[0], 0.3).log_prob(points).sum(1)
-        ours = parzen_log_likelihood(points, centre, 0.3)
+    def test_one_center_is_the_gaussian(self):
+        """With one center, log p is the log density of N(μ, σ² I)."""
+        points, center = drawn(7, 5).double(), drawn(1, 5, seed=1).double()
+        density = torch.distributions.Normal(center[0], 0.3).log_prob(points).sum(1)
+        ours = parzen_log_likelihood(points, center, 0.3)
         torch.testing.assert_close(ours, density, rtol=1e-12, atol=1e-12)
 
     def test_integrates_to_one(self):
         """In one dimension the density integrates to 1 over a fine grid."""
-        centres = drawn(30, 1, dtype=torch.float64)
+        centers = drawn(30, 1, dtype=torch.float64)
         axis = torch.linspace(-3, 4, 20_001, dtype=torch.float64)
-        density = parzen_log_likelihood(axis[:, None], centres, 0.2).exp()
+        density = parzen_log_likelihood(axis[:, None], centers, 0.2).exp()
         assert float(torch.trapezoid(density, axis)) == pytest.approx(1, abs=1e-9)
 
     def test_blocks_do_not_matter(self):
         """Sets larger than a block, and not a multiple of one, give what the exact sum gives."""
-        points, centres = drawn(1030, 6), drawn(2100, 6, seed=1)
-        ours = parzen_log_likelihood(points, centres, 0.2).numpy()
-        assert ours == pytest.approx(exact(points, centres, 0.2), abs=1e-4)
+        points, centers = drawn(1030, 6), drawn(2100, 6, seed=1)
+        ours = parzen_log_likelihood(points, centers, 0.2).numpy()
+        assert ours == pytest.approx(exact(points, centers, 0.2), abs=1e-4)
 
     def test_order_does_not_matter(self):
-        """Another order of the centres, nearest first or last, moves nothing but rounding."""
+        """Another order of the centers, nearest first or last, moves nothing but rounding."""
         points = drawn(5, 9)
-        centres = points[:1] + torch.linspace(3, 0, 3000)[:, None]
-        there = parzen_log_likelihood(points, centres, 0.1)
-        back = parzen_log_likelihood(points, centres.flip(0), 0.1)
+        centers = points[:1] + torch.linspace(3, 0, 3000)[:, None]
+        there = parzen_log_likelihood(points, centers, 0.1)
+        back = parzen_log_likelihood(points, centers.flip(0), 0.1)
         torch.testing.assert_close(there, back, rtol=0, atol=2e-3)
 
     def test_far_points_stay_finite(self):
-        """A point a thousand σ from every centre has a finite log p, with its analytic value."""
+        """A point a thousand σ from every center has a finite log p, with its analytic value."""
         ours = parzen_log_likelihood(torch.full((1, 4), 100.0), torch.zeros(3, 4), 0.1)
         assert float(ours) == pytest.approx(-0.5 * 4e4 / 0.01 - log_volume(4, 0.1), rel=1e-6)
 
     def test_the_sigmas_are_those_asked_for(self):
         """Row k of several σ is the score of the k-th σ alone."""
-        points, centres = drawn(20, 8), drawn(30, 8, seed=1)
-        together = parzen_log_likelihoods(points, centres, (0.5, 0.2))
-        alone = [parzen_log_likelihood(points, centres, sigma) for sigma in (0.5, 0.2)]
+        points, centers = drawn(20, 8), drawn(30, 8, seed=1)
+        together = parzen_log_likelihoods(points, centers, (0.5, 0.2))
+        alone = [parzen_log_likelihood(points, centers, sigma) for sigma in (0.5, 0.2)]
         assert torch.equal(together, torch.stack(alone))
 
     def test_inputs_are_left_as_they_were(self):
-        """Neither points nor centres are changed, and no gradient is kept."""
-        points, centres = drawn(4, 3).requires_grad_(), drawn(5, 3, seed=1)
-        before = centres.clone()
-        result = parzen_log_likelihood(points, centres, 0.2)
+        """Neither points nor centers are changed, and no gradient is kept."""
+        points, centers = drawn(4, 3).requires_grad_(), drawn(5, 3, seed=1)
+        before = centers.clone()
+        result = parzen_log_likelihood(points, centers, 0.2)
         assert torch.equal(points, drawn(4, 3))
-        assert torch.equal(centres, before)
+        assert torch.equal(centers, before)
         assert not result.requires_grad
 
     @pytest.mark.parametrize("precision", ["highest", "medium"])
     def test_autocast_and_matmul_precision_do_not_reach_it(self, precision):
         """Under bfloat16 autocast and lowered products the score is that of float32."""
-        points, centres = strokes(200, seed=1), strokes(200, seed=2)
-        plain = parzen_log_likelihood(points, centres, 0.1)
+        points, centers = strokes(200, seed=1), strokes(200, seed=2)
+        plain = parzen_log_likelihood(points, centers, 0.1)
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision(precision)
         try:
             with torch.autocast("cpu", dtype=torch.bfloat16):
-                lowered = parzen_log_likelihood(points, centres, 0.1)
+                lowered = parzen_log_likelihood(points, centers, 0.1)
             assert torch.get_float32_matmul_precision() == precision
         finally:
             torch.set_float32_matmul_precision(before)
         torch.testing.assert_close(lowered, plain, rtol=0, atol=0.02)
 
-    def test_half_precision_pictures_are_scored_in_float32(self):
-        """Float16 pictures give what the same numbers in float32 give."""
-        points, centres = drawn(20, 30).half(), drawn(20, 30, seed=1).half()
-        ours = parzen_log_likelihood(points, centres, 0.3)
-        assert torch.equal(ours, parzen_log_likelihood(points.float(), centres.float(), 0.3))
+    def test_half_precision_images_are_scored_in_float32(self):
+        """Float16 images give what the same numbers in float32 give."""
+        points, centers = drawn(20, 30).half(), drawn(20, 30, seed=1).half()
+        ours = parzen_log_likelihood(points, centers, 0.3)
+        assert torch.equal(ours, parzen_log_likelihood(points.float(), centers.float(), 0.3))
 
     @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])
     def test_a_width_that_is_none_is_refused(self, sigma):
@@ -139,8 +139,8 @@ class TestLogLikelihood:
         with pytest.raises(UsageError, match="grid of σ is empty; give at least one positive"):
             parzen_log_likelihoods(drawn(3, 2), drawn(3, 2), ())
 
-    def test_no_centre_is_refused(self):
-        with pytest.raises(DataError, match=r"^0 centres came; the Parzen score needs 1 or more$"):
+    def test_no_center_is_refused(self):
+        with pytest.raises(DataError, match=r"^0 centers came; the Parzen score needs 1 or more$"):
             parzen_log_likelihood(drawn(3, 2), drawn(0, 2), 1.0)
 
 
@@ -176,7 +176,7 @@ class TestScore:
         """Mean and standard error over all test points, at the σ that validation points select."""
         samples, valid, test = drawn(90, 1, 3, 3), drawn(70, 1, 3, 3, seed=1), drawn(50, 1, 3, 3)
         score = parzen_score(samples, valid, test)
-        flat = [pictures.flatten(1) for pictures in (samples, valid, test)]
+        flat = [images.flatten(1) for images in (samples, valid, test)]
         sigma, valid_mean = select_sigma(flat[1], flat[0])
         expected = exact(flat[2], flat[0], sigma)
         assert asdict(score) == {
@@ -205,10 +205,10 @@ class TestScore:
         with pytest.raises(UnknownNameError, match="no Parzen grid is called 'finer'; did you"):
             parzen_score(drawn(3, 2), drawn(3, 2), drawn(3, 2), "finer")
 
-    @pytest.mark.parametrize("few", ["samples", "validation pictures", "test pictures"])
+    @pytest.mark.parametrize("few", ["samples", "validation images", "test images"])
     def test_too_few(self, few):
         """One test point has no standard error; one of the others is no set."""
-        sets = ("samples", "validation pictures", "test pictures")
+        sets = ("samples", "validation images", "test images")
         with pytest.raises(DataError, match=f"^1 {few} came; the Parzen score needs 2 or more$"):
             parzen_score(*(drawn(1 if name == few else 3, 2) for name in sets))
 
@@ -216,7 +216,7 @@ class TestScore:
         with pytest.raises(DataError) as error:
             parzen_score(drawn(3, 1, 8, 8), drawn(3, 1, 8, 8), drawn(3, 1, 28, 28))
         assert str(error.value) == (
-            "test pictures have shape (1, 28, 28) and samples (1, 8, 8); "
+            "test images have shape (1, 28, 28) and samples (1, 8, 8); "
             "give both the same height, width and channels"
         )
 
@@ -231,7 +231,7 @@ class TestScore:
 
 @pytest.fixture(scope="module")
 def mnist() -> tuple[torch.Tensor, torch.Tensor]:
-    """MNIST's training and test pictures as rows of 784 pixels in [0, 1]."""
+    """MNIST's training and test images as rows of 784 pixels in [0, 1]."""
     if "ADVNETS_DATA" not in os.environ:
         pytest.skip("the environment variable ADVNETS_DATA names no folder with MNIST in it")
     folder = Path(os.environ["ADVNETS_DATA"])
@@ -272,7 +272,7 @@ class TestOnMnist:
     def test_speed(self, mnist):
         """Ten σ take at most twice one matrix product and the exponentials."""
         train, test = mnist
-        centres, exponents = train[:10_000].contiguous(), -30 * drawn(1000, 1000)
+        centers, exponents = train[:10_000].contiguous(), -30 * drawn(1000, 1000)
         products, terms, ratios = torch.empty(10_000, 10_000), torch.empty(1000, 1000), []
 
         def seconds(work) -> float:
@@ -285,8 +285,8 @@ class TestOnMnist:
                 torch.exp(exponents, out=terms)
 
         for _ in range(3):
-            floor = seconds(lambda: torch.mm(test, centres.T, out=products))
+            floor = seconds(lambda: torch.mm(test, centers.T, out=products))
             floor += seconds(exponentials)
-            ours = seconds(lambda: parzen_log_likelihoods(test, centres, PAPER_GRID))
+            ours = seconds(lambda: parzen_log_likelihoods(test, centers, PAPER_GRID))
             ratios.append(ours / floor)
         assert min(ratios) < 2

@@ -9,14 +9,14 @@ from torch import nn
 from advnets.errors import UsageError
 from advnets.models.dcgan import Discriminator, Generator, Layer
 from advnets.models.latent_prior import Prior
-from advnets.models.layers import FromPoint, ToPoint
-from advnets.models.resolution import chain
+from advnets.models.layers import FullKernelConv2d, FullKernelConvTranspose2d
+from advnets.models.resolution import upsampling_sizes
 from advnets.rng import RNG
 
-SMALL = {"width": 4, "kernel": 4}
+SMALL = {"base_channels": 4, "kernel": 4}
 
 
-def plain_generator(latent_dim, channels, colours):
+def plain_generator(latent_dim, channels, colors):
     """The 64 x 64 generator written out, as a list of layers."""
     c = channels
     return nn.Sequential(
@@ -28,16 +28,16 @@ def plain_generator(latent_dim, channels, colours):
         *(nn.BatchNorm2d(2 * c), nn.ReLU()),
         nn.ConvTranspose2d(2 * c, c, 4, 2, 1, bias=False),
         *(nn.BatchNorm2d(c), nn.ReLU()),
-        nn.ConvTranspose2d(c, colours, 4, 2, 1, bias=False),
+        nn.ConvTranspose2d(c, colors, 4, 2, 1, bias=False),
         nn.Tanh(),
     )
 
 
-def plain_discriminator(channels, colours):
+def plain_discriminator(channels, colors):
     """The 64 x 64 discriminator written out."""
     c = channels
     return nn.Sequential(
-        *(nn.Conv2d(colours, c, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)),
+        *(nn.Conv2d(colors, c, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)),
         *(nn.Conv2d(c, 2 * c, 4, 2, 1, bias=False), nn.BatchNorm2d(2 * c), nn.LeakyReLU(0.2)),
         *(nn.Conv2d(2 * c, 4 * c, 4, 2, 1, bias=False), nn.BatchNorm2d(4 * c), nn.LeakyReLU(0.2)),
         *(nn.Conv2d(4 * c, 8 * c, 4, 2, 1, bias=False), nn.BatchNorm2d(8 * c), nn.LeakyReLU(0.2)),
@@ -73,7 +73,7 @@ def test_stacked_batches_have_batch_statistics_of_their_own():
     one, two = (Discriminator((1, 16, 16), **SMALL) for _ in range(2))
     two.load_state_dict(one.state_dict())
     real, fake = torch.randn(6, 1, 16, 16), 3 + torch.randn(6, 1, 16, 16)
-    together = one(torch.cat((real, fake)), RNG(0).stacked("real", "fake"))
+    together = one(torch.cat((real, fake)), RNG(0).split_streams("real", "fake"))
     assert torch.equal(together, torch.cat((two(real), two(fake))))
     for a, b in zip(one.buffers(), two.buffers(), strict=True):
         assert torch.equal(a, b)
@@ -87,7 +87,7 @@ def test_sizes_as_tutorials_have_them():
 
 def test_the_published_sizes():
     """Radford et al. 2015, figure 1: maps of 1024, 512, 256, 128 and kernels of 5."""
-    g = Generator((3, 64, 64), width=128)
+    g = Generator((3, 64, 64), base_channels=128)
     maps = [layer.norm.num_features for layer in g.layers]
     assert maps == [1024, 512, 256, 128]
     kernels = [g.layers[0].inner.kernel_size, *(c.kernel_size for c in convolutions(g)[1:])]
@@ -121,7 +121,14 @@ class TestFiveRules:
         for net in (g, d):
             kinds = {type(m) for m in net.modules()}
             allowed = {nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.Identity, nn.ModuleList}
-            assert kinds <= allowed | {Layer, Generator, Discriminator, Prior, FromPoint, ToPoint}
+            assert kinds <= allowed | {
+                Layer,
+                Generator,
+                Discriminator,
+                Prior,
+                FullKernelConvTranspose2d,
+                FullKernelConv2d,
+            }
         up, down = convolutions(g)[1:], convolutions(d)[:-1]
         assert {type(m) for m in up} == {nn.ConvTranspose2d}
         assert {type(m) for m in down} == {nn.Conv2d}
@@ -150,7 +157,7 @@ class TestFiveRules:
         g, negative = Generator(shape), torch.tensor([-1.0, 2.0])
         for layer in g.layers:
             assert layer.activate(negative).tolist() == [0, 2]
-        assert torch.equal(g.squash(negative), torch.tanh(negative))
+        assert torch.equal(g.output_activation(negative), torch.tanh(negative))
 
     def test_leaky_rectifiers_in_d(self, shape):
         for layer in Discriminator(shape).layers:
@@ -175,7 +182,7 @@ REACHED = [(8, 8), (10, 14), (12, 12), (28, 28), (24, 40), (32, 64), (96, 48), (
 @pytest.mark.parametrize("kernel", [2, 3, 4, 5, 6])
 @pytest.mark.parametrize("resampling", ["strides", "pooling"])
 def test_sizes_that_doublings_reach(size, kernel, resampling):
-    shape, options = (2, *size), {"width": 2, "kernel": kernel, "resampling": resampling}
+    shape, options = (2, *size), {"base_channels": 2, "kernel": kernel, "resampling": resampling}
     g, d = Generator(shape, latent_dim=3, **options), Discriminator(shape, **options)
     fake = g(g.latent(2, RNG(0)))
     assert fake.shape == (2, *shape)
@@ -186,7 +193,7 @@ def test_every_size_that_a_base_of_3_to_7_doubled_makes_is_reached_and_no_other(
     reached = {base << n for base in (3, 4, 5, 6, 7) for n in range(1, 9)}
     for side in range(1, 400):
         try:
-            base, strides = chain((3, side, side))
+            base, strides = upsampling_sizes((3, side, side))
         except UsageError:
             assert side < 8 or side not in reached
             continue
@@ -197,9 +204,9 @@ def test_every_size_that_a_base_of_3_to_7_doubled_makes_is_reached_and_no_other(
 
 
 def test_a_side_with_fewer_doublings_takes_them_last():
-    assert chain((3, 32, 64)) == ((4, 4), ((1, 2), (2, 2), (2, 2), (2, 2)))
-    assert chain((3, 24, 40)) == ((3, 5), ((2, 2),) * 3)
-    assert chain((3, 12, 32)) == ((3, 4), ((1, 2), (2, 2), (2, 2)))
+    assert upsampling_sizes((3, 32, 64)) == ((4, 4), ((1, 2), (2, 2), (2, 2), (2, 2)))
+    assert upsampling_sizes((3, 24, 40)) == ((3, 5), ((2, 2),) * 3)
+    assert upsampling_sizes((3, 12, 32)) == ((3, 4), ((1, 2), (2, 2), (2, 2)))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +218,7 @@ def test_other_sizes_are_refused_and_the_nearest_told(shape, nearest):
         with pytest.raises(UsageError) as caught:
             net(shape)
         assert str(caught.value) == (
-            f"pictures of {shape[1]} x {shape[2]} came to convolutional nets, whose sides are "
+            f"images of {shape[1]} x {shape[2]} came to convolutional nets, whose sides are "
             f"3, 4, 5, 6 or 7 doubled some times, and 8 or more; the nearest --size is {nearest}"
         )
 
@@ -226,14 +233,14 @@ def test_initial_weights_are_normal_with_deviation_002():
 
 
 def test_the_prior_is_the_papers():
-    z = Generator((1, 8, 8), width=2).latent(1000, RNG(0))
+    z = Generator((1, 8, 8), base_channels=2).latent(1000, RNG(0))
     assert (z.min().item(), z.max().item()) == pytest.approx((-1, 1), abs=1e-3)
 
 
 @pytest.mark.parametrize("dense", [(), (6,), (6, 5)])
 def test_the_class_comes_to_every_layer(dense):
     """With all weights of z and x at 0 the class alone decides, and without it nothing does."""
-    options = {"width": 2, "dense": dense, "classes": 3, "batch_norm": False}
+    options = {"base_channels": 2, "dense": dense, "classes": 3, "batch_norm": False}
     g, d = Generator((1, 16, 16), 4, **options), Discriminator((1, 16, 16), **options)
     for net in (g, d):
         for number, conv in enumerate(convolutions(net)):
@@ -273,7 +280,7 @@ def test_stacked_batches_have_labels_of_their_own():
     d = Discriminator((1, 8, 8), 2, classes=3)
     real, fake = torch.randn(4, 1, 8, 8), torch.randn(4, 1, 8, 8)
     labels = torch.tensor([0, 1, 2, 0]), torch.tensor([2, 2, 1, 0])
-    stacked = RNG(0).stacked("real", "fake")
+    stacked = RNG(0).split_streams("real", "fake")
     together = d(torch.cat((real, fake)), stacked, torch.cat(labels))
     assert torch.equal(together, torch.cat((d(real, None, labels[0]), d(fake, None, labels[1]))))
 
@@ -290,7 +297,7 @@ def test_folded_it_is_the_same_function():
     z = g.latent(16, RNG(0))
     for _ in range(3):
         g(z)
-    folded = g.folded()
+    folded = g.fused()
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
     assert g.training
     torch.testing.assert_close(folded(z), g.eval()(z), rtol=1e-4, atol=1e-5)

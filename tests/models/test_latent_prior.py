@@ -11,19 +11,19 @@ from scipy import stats
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.experiment.factory import generator_net
 from advnets.games.gan import GAN
-from advnets.losses import choice_loss
+from advnets.losses import reinforce_loss
+from advnets.models.factory import build_generator
 from advnets.models.latent_prior import Prior, draw_prior
-from advnets.models.mlp import MaxoutDiscriminator, MLPGenerator, Stacked
+from advnets.models.mlp import MaxoutDiscriminator, MLPGenerator, StackedGenerator
 from advnets.protocols import Batch
 from advnets.rng import RNG
-from advnets.training.step import take_turn
+from advnets.training.step import compute_gradients
 
 NOISE = RNG(seed=1)
 SHAPE = (1, 8, 8)
 SMALL = config.MLPGenerator(
-    latent_dim=5, hidden=(7,), activations=("relu",), output_bias=0.0, components=3
+    latent_dim=5, hidden_sizes=(7,), activations=("relu",), output_bias=0.0, components=3
 )
 
 
@@ -39,7 +39,7 @@ def test_both_priors_of_2014_have_mean_0_and_variance_1(prior):
 
 def test_the_truncated_normal_is_scipys():
     """Its distribution, its variance as the docstring has it, and nothing beyond the cut."""
-    z = draw_prior("truncated", 2000, 50, NOISE).flatten()
+    z = draw_prior("truncated-normal", 2000, 50, NOISE).flatten()
     law = stats.truncnorm(-2, 2)
     assert stats.kstest(z.double().numpy(), law.cdf).pvalue > 1e-3
     assert law.var() == pytest.approx(0.774, abs=5e-4)
@@ -53,7 +53,7 @@ def test_the_ends_of_the_uniform_numbers_are_within_the_cut(monkeypatch):
         return torch.tensor([[low, high]], dtype=torch.float32)
 
     monkeypatch.setattr(RNG, "uniform", ends)
-    z = draw_prior("truncated", 1, 2, NOISE)
+    z = draw_prior("truncated-normal", 1, 2, NOISE)
     assert z.abs().max().item() <= 2
     torch.testing.assert_close(z, torch.tensor([[-2.0, 2.0]]), atol=1e-5, rtol=0)
 
@@ -73,12 +73,14 @@ def test_components_may_be_ellipsoids():
     prior = Prior("mixture", 3, components=1, shape="sphere")
     with torch.no_grad():
         prior.means.fill_(5)
-        prior.log_deviations.copy_(torch.tensor([[0.0, 1.0, -1.0]]))
-        scaled = (prior(1000, NOISE) - 5) / prior.log_deviations.exp()
+        prior.log_stds.copy_(torch.tensor([[0.0, 1.0, -1.0]]))
+        scaled = (prior(1000, NOISE) - 5) / prior.log_stds.exp()
     torch.testing.assert_close(scaled.norm(dim=1), torch.full((1000,), math.sqrt(3)))
 
 
-@pytest.mark.parametrize("kind", ["normal", "truncated", "sphere", "mixture", "weighted-mixture"])
+@pytest.mark.parametrize(
+    "kind", ["normal", "truncated-normal", "sphere", "mixture", "learned-mixture"]
+)
 def test_a_process_that_holds_some_rows_draws_what_all_rows_would_have_been(kind):
     prior = Prior(kind, 6, components=3)
     assert torch.equal(prior(10, NOISE)[4:], prior(6, replace(NOISE, first_row=4)))
@@ -91,7 +93,7 @@ def test_the_mixture_has_its_components_means_and_deviations():
     deviations = torch.tensor([[1.0, 2.0], [0.5, 1.0], [3.0, 0.1]])
     with torch.no_grad():
         prior.means.copy_(means)
-        prior.log_deviations.copy_(deviations.log())
+        prior.log_stds.copy_(deviations.log())
     z = prior(30_000, NOISE).detach()
     nearest = torch.cdist(z, means).argmin(1)
     for c in range(3):
@@ -108,7 +110,7 @@ def test_a_mixture_begins_with_variance_1():
     assert z.var().item() == pytest.approx(1, abs=0.03)
 
 
-def test_gradients_of_the_mixture_are_those_of_the_reparametrisation():
+def test_gradients_of_the_mixture_are_those_of_the_reparametrization():
     """d/dμ of Σ z is how often a component was drawn, d/d log σ is z - μ."""
     prior = Prior("mixture", 4, components=2)
     z = prior(9, NOISE)
@@ -132,7 +134,7 @@ def test_a_mixture_leaves_the_other_initial_weights_as_they_are():
 
 def test_components_come_as_often_as_their_weights_say():
     """Shares of the draws are softmax w, and `log_probability` is that of each one's component."""
-    prior = Prior("weighted-mixture", 2, components=4)
+    prior = Prior("learned-mixture", 2, components=4)
     shares = torch.tensor([0.4, 0.3, 0.0, 0.3])
     with torch.no_grad():
         prior.means.copy_(torch.tensor([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0], [50.0, 50.0]]))
@@ -145,14 +147,14 @@ def test_components_come_as_often_as_their_weights_say():
 
 def test_choices_that_d_finds_real_become_as_probable_as_in_the_data():
     """The exact gradient of -E a(c) in w, from many draws: p(c) (E a - a(c))."""
-    prior, verdicts = Prior("weighted-mixture", 1, components=3), torch.tensor([0.0, 1.0, 5.0])
+    prior, verdicts = Prior("learned-mixture", 1, components=3), torch.tensor([0.0, 1.0, 5.0])
     with torch.no_grad():
         prior.weights.copy_(torch.tensor([0.5, 0.0, -0.5]))
     n = 200_000
     probable = prior.weights.detach().softmax(0)
     with torch.no_grad():
         chosen = torch.cdist(prior.log_probability(n, NOISE)[:, None], probable.log()[:, None])
-    loss = choice_loss(verdicts[chosen.argmin(1)], prior.log_probability(n, NOISE))
+    loss = reinforce_loss(verdicts[chosen.argmin(1)], prior.log_probability(n, NOISE))
     (found,) = torch.autograd.grad(loss, prior.weights)
     expected = probable * (probable @ verdicts - verdicts)
     torch.testing.assert_close(found, expected, atol=0.01, rtol=0)
@@ -164,16 +166,16 @@ def test_a_game_learns_how_probable_components_should_be(updates, pack):
     """Three points of unlike shares, and a component at each: p comes to the shares."""
     shares = torch.tensor([0.6, 0.3, 0.1])
     points = torch.tensor([[0.0, 1.0], [1.0, 0.0], [-1.0, -1.0]])
-    prior = Prior("weighted-mixture", 2, components=3)
+    prior = Prior("learned-mixture", 2, components=3)
     with torch.no_grad():
         prior.means.copy_(points)
-        prior.log_deviations.fill_(-5)
-    game = GAN(config.Game(updates=updates, pack=pack, relativistic=True))
+        prior.log_stds.fill_(-5)
+    game = GAN(config.Game(updates=updates, pac=pack, relativistic=True))
 
     class Exact(torch.nn.Module):
         """log p_data - log p_g of each point, summed over a pack: what the best D would say."""
 
-        def forward(self, x, noise=None):
+        def forward(self, x, rng=None):
             nearest = torch.cdist(x.reshape(len(x), -1, 2), points).argmin(2)
             a = shares.log() - prior.weights.detach().log_softmax(0)
             return a[nearest].sum(1) + 0 * x.sum((1, 2, 3))
@@ -185,17 +187,17 @@ def test_a_game_learns_how_probable_components_should_be(updates, pack):
             super().__init__()
             self.prior = prior
 
-        def latent(self, n, noise):
-            return prior(n, noise)
+        def latent(self, n, rng):
+            return prior(n, rng)
 
-        def forward(self, z, noise=None):
+        def forward(self, z, rng=None):
             return z.view(-1, 1, 1, 2)
 
     torch.manual_seed(0)
     phase, players = game.phases()[-1], {"generator": Still(), "discriminator": Exact()}
     for step in range(400):
         batch = Batch(points[torch.multinomial(shares, 256, replacement=True)].view(-1, 1, 1, 2))
-        loss = phase.losses(players, batch, NOISE.at(step)).losses["generator"]
+        loss = phase.losses(players, batch, NOISE.at_step(step)).losses["generator"]
         (slope,) = torch.autograd.grad(loss, prior.weights)
         with torch.no_grad():
             prior.weights -= slope
@@ -203,39 +205,46 @@ def test_a_game_learns_how_probable_components_should_be(updates, pack):
 
 
 def test_weights_that_no_game_would_teach_are_refused():
-    generator = config.MLPGenerator(prior="weighted-mixture")
+    generator = config.MLPGenerator(prior="learned-mixture")
     for game, said in (
-        (config.ElboGame(), "which ElboGame does not ask; say --generator.prior mixture"),
-        (config.Game(fakes="shared"), "fakes are shared with D's; say --game.fakes fresh, or"),
+        (config.VAEGame(), "which ElboGame does not ask; say --generator.prior mixture"),
+        (
+            config.Game(reuse_fakes="shared"),
+            "fakes are shared with D's; say --game.reuse-fakes fresh, or",
+        ),
     ):
         with pytest.raises(UsageError, match=said):
             config.Stage(generator=generator, game=game)
-    one_pass = config.Game(updates="simultaneous", fakes="shared")  # in which nothing is handed on
+    one_pass = config.Game(
+        updates="simultaneous", reuse_fakes="shared"
+    )  # in which nothing is handed on
     config.Stage(generator=generator, game=one_pass)
 
 
 @pytest.mark.parametrize("classes", [0, 3])
-@pytest.mark.parametrize("prior", ["mixture", "weighted-mixture"])
+@pytest.mark.parametrize("prior", ["mixture", "learned-mixture"])
 @pytest.mark.parametrize(
     "spec",
     [
         SMALL,
-        config.DCGANGenerator(latent_dim=5, width=2, components=3),
-        config.ResidualGenerator(latent_dim=5, width=2, components=3),
+        config.DCGANGenerator(latent_dim=5, base_channels=2, components=3),
+        config.ResidualGenerator(latent_dim=5, base_channels=2, components=3),
     ],
     ids=["mlp", "dcgan", "residual"],
 )
 def test_a_generators_loss_moves_every_part_of_a_mixture(spec, prior, classes):
     """Told classes or not: no parameter is left without a gradient, none of the mixture at 0."""
     torch.manual_seed(0)
-    g = generator_net(replace(spec, prior=prior), SHAPE, None, classes)
+    g = build_generator(replace(spec, prior=prior), SHAPE, None, classes)
     d = MaxoutDiscriminator(SHAPE, config.MaxoutDiscriminator((4,), init_range=0.5))
     _, phase = GAN(config.Game()).phases()
     batch = Batch(torch.rand(64, *SHAPE))
-    turn = take_turn({"generator": g, "discriminator": d}, phase, batch, NOISE, torch.float32)
+    turn = compute_gradients(
+        {"generator": g, "discriminator": d}, phase, batch, NOISE, torch.float32
+    )
     names = [name for name, _ in g.named_parameters()]
     found = dict(zip(names, turn.gradients["generator"], strict=True))
-    weights = ["prior.weights"] if prior == "weighted-mixture" else []
+    weights = ["prior.weights"] if prior == "learned-mixture" else []
     for name in ("prior.means", "prior.log_deviations", *weights):
         assert found[name].abs().min() > 0
 
@@ -244,4 +253,4 @@ def test_a_learned_prior_below_which_another_generator_stands_is_refused():
     top = MLPGenerator(SHAPE, replace(SMALL, prior="mixture"))
     bottom = MLPGenerator((5, 1, 1), SMALL)
     with pytest.raises(UsageError, match="give the earlier stage another prior"):
-        Stacked(bottom, top)
+        StackedGenerator(bottom, top)

@@ -7,20 +7,20 @@ from torch import nn
 from advnets.errors import UsageError
 from advnets.models import dcgan, resnet
 from advnets.models.layers import (
-    FromPoint,
+    FullKernelConv2d,
+    FullKernelConvTranspose2d,
     InputNoise,
     Maxout,
     MaxoutConv,
-    ToPoint,
     add_noise,
-    along,
     bound_column_norms_,
-    by_batch_statistics,
     dropout,
     largest_piece,
     one_hot,
+    projection_logit,
     sparse_,
     uniform_,
+    use_batch_statistics,
     with_classes,
 )
 from advnets.rng import RNG
@@ -32,8 +32,8 @@ NOISE = RNG(seed=1)
 @pytest.mark.parametrize(
     ("ours", "theirs", "maps"),
     [
-        (ToPoint(6, 5, (4, 3)), nn.Conv2d, (6, 4, 3)),
-        (FromPoint(6, 5, (4, 3)), nn.ConvTranspose2d, (6, 1, 1)),
+        (FullKernelConv2d(6, 5, (4, 3)), nn.Conv2d, (6, 4, 3)),
+        (FullKernelConvTranspose2d(6, 5, (4, 3)), nn.ConvTranspose2d, (6, 1, 1)),
     ],
 )
 def test_a_convolution_as_large_as_its_maps_is_a_product(ours, theirs, maps, bias):
@@ -149,11 +149,11 @@ def test_the_largest_piece_can_be_differentiated_twice():
 
 @pytest.mark.parametrize("nets", [dcgan, resnet], ids=["dcgan", "residual"])
 @pytest.mark.parametrize("other", [(1, 16, 16), (3, 16, 32)], ids=["channels", "size"])
-def test_pictures_and_latents_of_another_shape_are_refused_in_a_sentence(nets, other):
-    """Of another size a strided D would give several logits a picture, and not fail."""
-    d, g = nets.Discriminator((3, 16, 16), width=4), nets.Generator((3, 16, 16), 5, width=4)
+def test_images_and_latents_of_another_shape_are_refused_in_a_sentence(nets, other):
+    """Of another size a strided D would give several logits a image, and not fail."""
+    d, g = nets.Discriminator((3, 16, 16), base_channels=4), nets.Generator((3, 16, 16), 5, base_channels=4)
     came = " x ".join(map(str, other))
-    told = f"pictures of {came} came to a net that was built for 3 x 16 x 16; give such pictures,"
+    told = f"images of {came} came to a net that was built for 3 x 16 x 16; give such images,"
     for look in (d, d.feature_maps):
         with pytest.raises(UsageError, match=told):
             look(torch.zeros(2, *other))
@@ -188,7 +188,7 @@ def test_a_logit_of_the_class_is_the_sum_of_maps_along_its_direction():
     """v_y · Σ h, row by row."""
     directions = nn.Conv2d(3, 5, 1, bias=False)
     maps, labels = torch.randn(4, 5, 2, 3), torch.tensor([2, 0, 1, 2])
-    found = along(directions, torch.eye(3)[labels], maps)
+    found = projection_logit(directions, torch.eye(3)[labels], maps)
     for row in range(4):
         expected = directions.weight[:, labels[row], 0, 0] @ maps[row].sum((1, 2))
         assert found[row].item() == pytest.approx(expected.item(), rel=1e-4)
@@ -206,10 +206,12 @@ def test_weights_begin_uniform_and_biases_at_one_number():
 def test_batch_statistics_are_used_in_eval_mode_too_by_a_copy():
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval()
     x = 5 + torch.randn(50, 3)
-    copied = by_batch_statistics(net)
+    copied = use_batch_statistics(net)
     out = copied(x)
     torch.testing.assert_close(out.mean(0), torch.zeros(4), rtol=0, atol=1e-5)
     assert net[1].running_mean is not None
     assert not torch.allclose(net(x), out)
-    maps = by_batch_statistics(nn.Sequential(nn.BatchNorm2d(2)).eval())(torch.randn(9, 2, 3, 3) + 4)
+    maps = use_batch_statistics(nn.Sequential(nn.BatchNorm2d(2)).eval())(
+        torch.randn(9, 2, 3, 3) + 4
+    )
     torch.testing.assert_close(maps.mean((0, 2, 3)), torch.zeros(2), rtol=0, atol=1e-5)

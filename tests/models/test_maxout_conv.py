@@ -9,7 +9,7 @@ from advnets.models.maxout_conv import DeconvGenerator, MaxoutConvDiscriminator
 from advnets.rng import RNG
 
 SHAPE = (3, 32, 32)
-SMALL = config.DeconvGenerator(hidden=(20, 200))
+SMALL = config.DeconvGenerator(hidden_sizes=(20, 200))
 
 
 def test_the_deconvolution_reaches_32_by_32():
@@ -33,7 +33,7 @@ def test_another_size_is_refused():
 
 def test_units_that_are_no_maps_are_refused():
     with pytest.raises(UsageError, match="150 units cannot be read as maps of 10 x 10"):
-        DeconvGenerator(SHAPE, config.DeconvGenerator(hidden=(20, 150)))
+        DeconvGenerator(SHAPE, config.DeconvGenerator(hidden_sizes=(20, 150)))
 
 
 def test_every_input_of_the_discriminator_is_dropped_out():
@@ -41,9 +41,9 @@ def test_every_input_of_the_discriminator_is_dropped_out():
     asked = []
 
     class Listening(RNG):
-        def keep_mask(self, purpose, rows, *shape, keep):
+        def dropout_mask(self, purpose, rows, *shape, keep):
             asked.append((purpose, keep))
-            return super().keep_mask(purpose, rows, *shape, keep=keep)
+            return super().dropout_mask(purpose, rows, *shape, keep_prob=keep)
 
     discriminator = MaxoutConvDiscriminator(SHAPE, config.MaxoutConvDiscriminator())
     assert discriminator(torch.rand(2, *SHAPE), Listening(seed=0)).shape == (2,)

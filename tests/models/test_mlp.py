@@ -12,7 +12,7 @@ from advnets.models.mlp import (
     MaxoutDiscriminator,
     MLPDiscriminator,
     MLPGenerator,
-    Stacked,
+    StackedGenerator,
 )
 from advnets.rng import RNG
 
@@ -23,24 +23,24 @@ NOISE = RNG(seed=1)
 def spec(**changes):
     values = {
         "latent_dim": 6,
-        "hidden": (10, 12),
+        "hidden_sizes": (10, 12),
         "activations": ("relu", "sigmoid"),
         "output_bias": 0.0,
     }
     return config.MLPGenerator(**(values | changes))
 
 
-def test_a_generator_maps_z_to_pictures_in_the_range_of_its_output():
+def test_a_generator_maps_z_to_images_in_the_range_of_its_output():
     generator = MLPGenerator(SHAPE, spec())
-    pictures = generator(generator.latent(5, NOISE))
-    assert pictures.shape == (5, *SHAPE)
-    assert pictures.min() > 0
-    assert pictures.max() < 1
+    images = generator(generator.latent(5, NOISE))
+    assert images.shape == (5, *SHAPE)
+    assert images.min() > 0
+    assert images.max() < 1
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "tanh", "linear"])
 def test_with_marginals_the_untrained_mean_is_the_data_mean(output):
-    """With the last weights at zero, G(z) is the mean training picture whatever z is."""
+    """With the last weights at zero, G(z) is the mean training image whatever z is."""
     mean = torch.linspace(0.05, 0.95, 16).reshape(SHAPE)
     generator = MLPGenerator(
         SHAPE, spec(output=output, output_bias="marginals", output_init_range=0.0), mean
@@ -58,7 +58,7 @@ def test_a_pixel_that_is_never_lit_begins_at_the_authors_clip():
 
 
 def test_marginals_that_were_not_given_are_asked_for():
-    with pytest.raises(UsageError, match="no mean training picture was given"):
+    with pytest.raises(UsageError, match="no mean training image was given"):
         MLPGenerator(SHAPE, spec(output_bias="marginals"))
 
 
@@ -77,13 +77,13 @@ def test_any_layer_of_a_generator_can_be_disturbed(layer, kind):
     z = generator.latent(4, NOISE)
     assert not torch.equal(generator(z, NOISE), generator(z))
     assert torch.equal(generator(z, NOISE), generator(z, NOISE))
-    assert not torch.equal(generator(z, NOISE), generator(z, NOISE.at(1)))
+    assert not torch.equal(generator(z, NOISE), generator(z, NOISE.at_step(1)))
 
 
 def test_a_stacked_generator_is_its_parts_after_each_other():
     top = MLPGenerator(SHAPE, spec())
     bottom = MLPGenerator((6, 1, 1), spec(latent_dim=3, output_bias=-2.0))
-    stacked = Stacked(bottom, top)
+    stacked = StackedGenerator(bottom, top)
     z = stacked.latent(5, NOISE)
     assert z.shape == (5, 3)
     assert torch.equal(stacked(z), top(bottom(z).flatten(1)))
@@ -91,17 +91,17 @@ def test_a_stacked_generator_is_its_parts_after_each_other():
 
 def test_parts_of_a_stack_and_their_layers_are_disturbed_independently(monkeypatch):
     """Every mask and every noise is a draw of its own, though all are of one shape."""
-    drawn = {"keep_mask": [], "hiss": []}
+    drawn = {"dropout_mask": [], "fast_normal": []}
     for kind, record in drawn.items():
         draw = getattr(RNG, kind)
 
-        def recorded(noise, *shape, draw=draw, record=record, **options):
-            record.append(draw(noise, *shape, **options))
+        def recorded(rng, *shape, draw=draw, record=record, **options):
+            record.append(draw(rng, *shape, **options))
             return record[-1]
 
         monkeypatch.setattr(RNG, kind, recorded)
-    options = {"hidden": (40, 40), "keep": (0.6,) * 3, "noise": (0.1,) * 3, "latent_dim": 40}
-    stacked = Stacked(
+    options = {"hidden_sizes": (40, 40), "keep_prob": (0.6,) * 3, "noise": (0.1,) * 3, "latent_dim": 40}
+    stacked = StackedGenerator(
         MLPGenerator((40, 1, 1), spec(**options)), MLPGenerator((1, 1, 2), spec(**options))
     )
     stacked(stacked.latent(50, NOISE), NOISE)
@@ -113,7 +113,7 @@ def test_parts_of_a_stack_and_their_layers_are_disturbed_independently(monkeypat
 
 def test_projection_bounds_both_parts_of_a_stack():
     wide = {"max_column_norm": 0.1, "init_range": 1.0}
-    stacked = Stacked(
+    stacked = StackedGenerator(
         MLPGenerator((6, 1, 1), spec(latent_dim=3, **wide)), MLPGenerator(SHAPE, spec(**wide))
     )
     stacked.project()
@@ -126,8 +126,8 @@ def test_projection_bounds_both_parts_of_a_stack():
     assert max(norms) <= 0.1 + 1e-6
 
 
-def test_a_discriminator_gives_one_logit_a_picture():
-    discriminator = MaxoutDiscriminator(SHAPE, config.MaxoutDiscriminator(units=(8, 8)))
+def test_a_discriminator_gives_one_logit_a_image():
+    discriminator = MaxoutDiscriminator(SHAPE, config.MaxoutDiscriminator(hidden_sizes=(8, 8)))
     assert discriminator(torch.rand(5, *SHAPE)).shape == (5,)
 
 
@@ -144,10 +144,12 @@ def test_waves_stand_beside_the_input():
     angle = (x.double() @ waves.k.double().T + waves.phase.double()).numpy()
     np.testing.assert_allclose(beside, np.sqrt(2) * np.cos(angle), atol=2e-3)
     assert not list(waves.parameters())
-    net = MLPDiscriminator((2, 1, 1), config.MLPDiscriminator(units=(8,), waves=4))
+    net = MLPDiscriminator(
+        (2, 1, 1), config.MLPDiscriminator(hidden_sizes=(8,), fourier_features=4)
+    )
     assert net(torch.rand(3, 2, 1, 1)).shape == (3,)
     with pytest.raises(UsageError, match=r"wave_numbers is 0\.0; it must be more than 0"):
-        config.MLPDiscriminator(wave_numbers=(0.0, 1.0))
+        config.MLPDiscriminator(max_frequency=(0.0, 1.0))
 
 
 def test_dropout_acts_on_every_input_of_the_discriminator():
@@ -155,7 +157,10 @@ def test_dropout_acts_on_every_input_of_the_discriminator():
     x = torch.rand(64, *SHAPE)
     for keep_input, keep_hidden in ((0.5, 1.0), (1.0, 0.5)):
         spec_ = config.MaxoutDiscriminator(
-            units=(8, 8), init_range=0.5, keep_input=keep_input, keep_hidden=keep_hidden
+            hidden_sizes=(8, 8),
+            init_range=0.5,
+            keep_prob_input=keep_input,
+            keep_prob_hidden=keep_hidden,
         )
         discriminator = MaxoutDiscriminator(SHAPE, spec_)
         assert not torch.equal(discriminator(x, NOISE), discriminator(x))
@@ -163,7 +168,7 @@ def test_dropout_acts_on_every_input_of_the_discriminator():
 
 def test_dropout_leaves_the_mean_of_a_linear_discriminator():
     """1/keep is the right scale: the mean logit over masks is the logit without them."""
-    spec_ = config.MaxoutDiscriminator(units=(), init_range=0.5)
+    spec_ = config.MaxoutDiscriminator(hidden_sizes=(), init_range=0.5)
     discriminator = MaxoutDiscriminator(SHAPE, spec_)
     x = torch.rand(1, *SHAPE).expand(20_000, *SHAPE)
     masked = discriminator(x, NOISE)
@@ -172,7 +177,7 @@ def test_dropout_leaves_the_mean_of_a_linear_discriminator():
 
 
 def test_the_tutorials_discriminator_is_linear_layers_and_leaky_rectifiers():
-    ours = MLPDiscriminator((1, 4, 4), config.MLPDiscriminator(units=(8, 6)))
+    ours = MLPDiscriminator((1, 4, 4), config.MLPDiscriminator(hidden_sizes=(8, 6)))
     plain = nn.Sequential(
         *(nn.Flatten(), nn.Linear(16, 8), nn.LeakyReLU(0.2)),
         *(nn.Linear(8, 6), nn.LeakyReLU(0.2), nn.Linear(6, 1)),

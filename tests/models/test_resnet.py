@@ -6,11 +6,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from advnets.errors import UsageError
-from advnets.models.resnet import Block, Discriminator, Generator, enlarged, reduced
-from advnets.models.resolution import chain
+from advnets.models.resnet import Block, Discriminator, Generator, downsample, upsample
+from advnets.models.resolution import upsampling_sizes
 from advnets.rng import RNG
 
-SMALL = {"width": 4, "group": 4}
+SMALL = {"base_channels": 4, "group_size": 4}
 
 
 def tent(channels, scale):
@@ -22,7 +22,7 @@ def test_maps_are_enlarged_as_a_transposed_convolution_by_1_2_1_does():
     """Apart from the last row and column, where the edge is repeated."""
     x = torch.randn(2, 3, 5, 6)
     other = F.conv_transpose2d(x, tent(3, 1 / 4), None, 2, 1, 1, groups=3)
-    ours = enlarged(x, (2, 2))
+    ours = upsample(x, (2, 2))
     assert ours.shape == (2, 3, 10, 12)
     torch.testing.assert_close(ours[..., :-1, :-1], other[..., :-1, :-1])
     assert torch.equal(ours[..., -1, :], ours[..., -2, :])
@@ -31,14 +31,14 @@ def test_maps_are_enlarged_as_a_transposed_convolution_by_1_2_1_does():
 def test_maps_are_reduced_as_a_strided_convolution_by_1_2_1_does():
     x = torch.randn(2, 3, 10, 12)
     other = F.conv2d(F.pad(x, (1, 1, 1, 1), "replicate"), tent(3, 1 / 16), None, 2, groups=3)
-    ours = reduced(x, (2, 2))
+    ours = downsample(x, (2, 2))
     assert ours.shape == (2, 3, 5, 6)
     torch.testing.assert_close(ours, other)
 
 
 def test_what_is_flat_stays_as_it_is_and_sides_may_differ():
     flat = torch.full((1, 1, 4, 4), 3.0)
-    for change, size in ((enlarged, (4, 8)), (reduced, (4, 2))):
+    for change, size in ((upsample, (4, 8)), (downsample, (4, 2))):
         changed = change(flat, (1, 2))
         assert changed.shape[2:] == size
         assert (changed == 3).all()
@@ -78,7 +78,7 @@ def test_weights_are_drawn_for_the_depth(blocks):
 
 
 def test_sizes_double_down_and_widths_up_to_the_most():
-    d = Discriminator((3, 32, 32), width=8, most=24, group=8)
+    d = Discriminator((3, 32, 32), base_channels=8, max_channels=24, group_size=8)
     maps = d.feature_maps(torch.zeros(2, 3, 32, 32))
     assert [tuple(m.shape[1:]) for m in maps] == [(8, 32, 32), (16, 16, 16), (24, 8, 8), (24, 4, 4)]
 
@@ -93,7 +93,7 @@ def test_sizes_that_doublings_reach(size, blocks):
     assert fake.abs().max() <= 1
     assert d(fake).shape == (2,)
     assert len([m for net in (g, d) for m in net.modules() if isinstance(m, Block)]) == (
-        2 * blocks * (len(chain(shape)[1]) + 1)
+        2 * blocks * (len(upsampling_sizes(shape)[1]) + 1)
     )
 
 
@@ -103,14 +103,14 @@ def test_there_are_no_norms():
 
 
 def test_at_the_start_neither_vanishes():
-    """G's pictures and D's logits are of the order of 1, whatever the size and depth."""
+    """G's images and D's logits are of the order of 1, whatever the size and depth."""
     torch.manual_seed(0)
     for shape, blocks in (((1, 8, 8), 1), ((3, 32, 32), 1), ((3, 64, 64), 3)):
         g = Generator(shape, blocks=blocks, output="linear")
         d = Discriminator(shape, blocks=blocks)
         with torch.no_grad():
             fake = g(g.latent(64, RNG(0)))
-            # Smooth, as pictures are: of noise the means are 0.
+            # Smooth, as images are: of noise the means are 0.
             logits = d(F.interpolate(torch.randn(64, shape[0], 4, 4), shape[1:]).clamp(-1, 1))
         assert 0.1 < fake.std() < 2
         assert 0.03 < logits.std() < 2
@@ -134,5 +134,7 @@ def test_a_class_comes_to_both():
 
 def test_channels_and_groups_that_do_not_fit_are_refused():
     with pytest.raises(UsageError, match="2 x 12 channels cannot be parted in groups of 16"):
-        Discriminator((1, 8, 8), width=12)
-    assert Discriminator((1, 8, 8), width=4)(torch.zeros(1, 1, 8, 8)).shape == (1,)  # one group
+        Discriminator((1, 8, 8), base_channels=12)
+    assert Discriminator((1, 8, 8), base_channels=4)(torch.zeros(1, 1, 8, 8)).shape == (
+        1,
+    )  # one group

@@ -2,19 +2,19 @@ from __future__ import annotations
 
 import pytest
 
-from advnets.paper.blocks import Setting, Sources
+from advnets.paper.blocks import SectionContext, Sources
 
 
 @pytest.fixture
-def setting(tmp_path, quiet) -> Setting:
+def setting(tmp_path, quiet) -> SectionContext:
     """What a part is given at quick scale, with folders of its own."""
-    return Setting(
+    return SectionContext(
         folder=tmp_path / "part",
         runs=tmp_path / "runs",
         full=False,
         seeds=1,
         sources=Sources(),
         data_dir=None,
-        watcher=quiet,
+        callback=quiet,
         tell=lambda what: None,
     )

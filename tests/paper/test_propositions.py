@@ -11,11 +11,11 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import norm
 
 from advnets.data.synthetic.gaussian import Gaussian
-from advnets.paper import proposition1, proposition2, theorem1
-from advnets.paper.line_game import Cells, Sight, density, masses
+from advnets.paper.sections import proposition1, proposition2, theorem1
 from advnets.protocols import Generator
 from advnets.rng import RNG
 from advnets.theory import OPTIMUM
+from advnets.toy.line_game import Cells, Snapshot, density, masses
 
 BOXES = next(pair for pair in proposition1.PAIRS if pair.name == "boxes")
 SHIFTED = next(pair for pair in proposition1.PAIRS if pair.name == "shifted")
@@ -75,12 +75,12 @@ class TestProposition1:
         with np.errstate(invalid="ignore"):
             best = p / (p + q)
         d = np.where(abs(x - 1) < 0.05, 0.9, np.nan_to_num(best))
-        one = proposition1.Answer(BOXES, Sight(proposition1.CELLS, p, q, d, ()), 0.0, 0.0)
+        one = proposition1.Answer(BOXES, Snapshot(proposition1.CELLS, p, q, d, ()), 0.0, 0.0)
         assert one.error == 0
         assert one.edge_error == pytest.approx(0.9)
         assert one.sight.divergence == pytest.approx(math.log(2) / 3, abs=1e-6)
         d = np.where(abs(x) < 0.05, 0.9, d)
-        one = proposition1.Answer(BOXES, Sight(proposition1.CELLS, p, q, d, ()), 0.0, 0.0)
+        one = proposition1.Answer(BOXES, Snapshot(proposition1.CELLS, p, q, d, ()), 0.0, 0.0)
         assert one.error == pytest.approx(0.4)
 
     def test_there_are_ten_pairs_and_no_two_alike(self):
@@ -89,7 +89,7 @@ class TestProposition1:
     @pytest.mark.slow
     def test_every_claim_of_the_part_holds(self, setting):
         shown = proposition1.show(setting)
-        assert [check.claim for check in shown.checks if not check.holds] == []
+        assert [check.claim for check in shown.checks if not check.passed] == []
 
 
 class TestTheorem1:
@@ -108,7 +108,7 @@ class TestTheorem1:
         assert 0.05 < (draws["sparse"][0] > 0).mean() < 0.2
         assert draws["extreme"][0].min() < 1e-250
         assert (draws["strangers"][0] * draws["strangers"][1] == 0).all()
-        assert abs(draws["neighbours"][0] / draws["neighbours"][1] - 1).max() < 1e-3
+        assert abs(draws["neighbors"][0] / draws["neighbors"][1] - 1).max() < 1e-3
 
     def test_strangers_are_log_2_apart_and_their_c_is_0(self):
         found = theorem1.measured(theorem1.KINDS["strangers: no value has both"], 100)
@@ -131,7 +131,7 @@ class TestTheorem1:
 
     def test_every_claim_of_the_part_holds(self, setting):
         shown = theorem1.show(setting)
-        assert [check.claim for check in shown.checks if not check.holds] == []
+        assert [check.claim for check in shown.checks if not check.passed] == []
         assert (setting.folder / "paths.png").exists()
 
 
@@ -175,7 +175,7 @@ class TestProposition2:
 
     def test_every_claim_of_the_part_holds(self, setting):
         shown = proposition2.show(setting)
-        assert [check.claim for check in shown.checks if not check.holds] == []
+        assert [check.claim for check in shown.checks if not check.passed] == []
         assert {path.name for path in setting.folder.iterdir()} == {
             "descent.png",
             "lines.png",

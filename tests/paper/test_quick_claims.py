@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from advnets.paper import bad_start, density, table2, vae
-from advnets.paper.class_frequencies import Shares
-from advnets.paper.gibbs_chains import Station
-from advnets.paper.line_game import Cells, Sight
-from advnets.paper.registry import PARTS
+from advnets.paper.registry import SECTIONS
+from advnets.paper.sections import density, table2, vae
+from advnets.paper.studies import bad_start
+from advnets.paper.studies.density_models import Shares
+from advnets.paper.studies.gibbs_chains import Station
+from advnets.toy.line_game import Cells, Snapshot
 
 SEEDS = range(10)
 
@@ -22,26 +23,26 @@ SEEDS = range(10)
 def test_the_claims_of_trained_nets_hold_with_any_seed(setting, seed):
     setting = replace(setting, seed=seed)
     for name in ("fig3", "table2", "vae", "density"):
-        checks = PARTS[name].show(setting).checks
+        checks = SECTIONS[name].show(setting).checks
         assert checks
-        assert [check for check in checks if not check.holds] == [], name
+        assert [check for check in checks if not check.passed] == [], name
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_claims_of_the_bad_start_hold_with_any_seed(setting, seed):
     checks = bad_start.show(replace(setting, seed=seed)).checks
-    assert [check for check in checks if not check.holds] == []
+    assert [check for check in checks if not check.passed] == []
 
 
 def test_objectives_that_are_one_fail_the_claims_of_the_bad_start():
     """As if one loss were played for both, whose first gradient and way are then the same."""
     cells = Cells(-1.0, 1.0, 3)
-    start = Sight(cells, np.ones(3), np.ones(3), np.ones(3), ())
+    start = Snapshot(cells, np.ones(3), np.ones(3), np.ones(3), ())
     way = [0.6931, *[0.4] * 20, *[0.01] * 60]
     pulls = {"minimax": 2.0, "non-saturating": 2.0}
     trials = {
-        ("gradient descent", objective): bad_start.Trial(start, pulls, 0.001, way)
+        ("gradient descent", objective): bad_start.History(start, pulls, 0.001, way)
         for objective in bad_start.OBJECTIVES
     }
     assert holds(bad_start._checks(trials)) == [True, False, False, True]
@@ -51,18 +52,18 @@ def test_objectives_that_are_one_fail_the_claims_of_the_bad_start():
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(
     "name",
-    [name for name in PARTS if name not in ("fig3", "table2", "vae", "density")],
+    [name for name in SECTIONS if name not in ("fig3", "table2", "vae", "density")],
 )
 def test_the_other_claims_hold_with_other_seeds(setting, seed, name):
     setting = replace(setting, seed=seed, folder=setting.folder / name)
-    assert [check for check in PARTS[name].show(setting).checks if not check.holds] == []
+    assert [check for check in SECTIONS[name].show(setting).checks if not check.passed] == []
 
 
-def stations(pictures, after, correlations=(0.55, 0.0)):
+def stations(images, after, correlations=(0.55, 0.0)):
     """Chains after 1 and after 1,000 steps."""
     return [
         Station(steps, 1e-5, rows, correlation)
-        for steps, rows, correlation in zip((1, 1000), (pictures, after), correlations, strict=True)
+        for steps, rows, correlation in zip((1, 1000), (images, after), correlations, strict=True)
     ]
 
 
@@ -81,13 +82,13 @@ def test_chains_that_stand_still_or_do_not_forget_fail_the_claims():
 
 
 def test_an_encoder_that_says_nothing_fails_the_claim_of_reconstructions():
-    """The best that G can make of no information is the mean picture."""
+    """The best that G can make of no information is the mean image."""
     shown = torch.rand(20, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     errors = {"nearest": 0.01, "mean": 0.08, vae.VAE: 0.08}
     (blind,) = vae._nearer(vae.Reconstructed(shown, {}, errors), full=False)
-    assert not blind.holds
+    assert not blind.passed
     (told,) = vae._nearer(vae.Reconstructed(shown, {}, {**errors, vae.VAE: 0.03}), full=False)
-    assert told.holds
+    assert told.passed
     assert holds(vae._nearer(vae.Reconstructed(shown, {}, errors), full=True)) == [False, False]
 
 

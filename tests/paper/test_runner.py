@@ -8,13 +8,23 @@ import re
 import pytest
 from PIL import Image
 
-from advnets.console import Console
+from advnets.cli.console import Console
 from advnets.errors import StoppedError
-from advnets.paper.blocks import Check, Formula, Part, Shown, Sources, Table, Words, literal, plain
+from advnets.paper.blocks import (
+    Check,
+    Formula,
+    Scale,
+    Section,
+    SectionContent,
+    Sources,
+    Table,
+    Text,
+    literal,
+    plain,
+)
 from advnets.paper.page import marked
-from advnets.paper.result import Scale
-from advnets.paper.runner import Play
-from advnets.views.html import Html, element
+from advnets.paper.runner import PaperRunner
+from advnets.report.html import Html, element
 
 
 def red():
@@ -33,25 +43,30 @@ class Counting:
         if self.stop:
             raise StoppedError("stopped")
         self.played += 1
-        return Shown(
+        return SectionContent(
             (
-                Words("so $p_g = p_{data}$ & `x < y`"),
+                Text("so $p_g = p_{data}$ & `x < y`"),
                 Formula(r"\frac{1}{2}", "2"),
-                setting.picture("red.png", red(), "A red <field>", "red"),
+                setting.image("red.png", red(), "A red <field>", "red"),
                 Table("rows", ("name", "a"), (("one", "1"),)),
             ),
-            (Check("it is", "1", "2", holds=self.played == 1),),
+            (Check("it is", "1", "2", passed=self.played == 1),),
         )
 
 
 @pytest.fixture
 def parts():
     first, second = Counting(), Counting()
-    return {"one": Part("The one", "section 1", first), "two": Part("The two", "section 2", second)}
+    return {
+        "one": Section("The one", "section 1", first),
+        "two": Section("The two", "section 2", second),
+    }
 
 
 def play(parts, out, *, full=False, seeds=1):
-    return Play(parts, out, Scale(full, seeds), Sources(), None, Console(), lambda what: None)
+    return PaperRunner(
+        parts, out, Scale(full, seeds), Sources(), None, Console(), lambda what: None
+    )
 
 
 def names(results):
@@ -62,7 +77,7 @@ def test_a_part_is_played_once(parts, tmp_path):
     assert names(play(parts, tmp_path).run(["two", "one"])) == ["one", "two"]
     again = list(play(parts, tmp_path).run(["one"]))
     assert parts["one"].show.played == 1
-    assert again[0].shown.checks[0].holds
+    assert again[0].shown.checks[0].passed
     assert play(parts, tmp_path).known("two") is not None
 
 
@@ -88,12 +103,16 @@ def test_what_lacked_data_is_played_again_when_they_are_there(tmp_path):
 
     def show(setting):
         played.append(setting.sources.faces)
-        return Shown((Words("no faces"),), lacking=("faces",))
+        return SectionContent((Text("no faces"),), lacking=("faces",))
 
     def run(faces):
-        parts = {"one": Part("The one", "section 1", show)}
+        parts = {"one": Section("The one", "section 1", show)}
         sources, data = Sources(faces=faces), str(tmp_path)
-        list(Play(parts, tmp_path, Scale(False, 1), sources, data, Console(), str).run(["one"]))
+        list(
+            PaperRunner(parts, tmp_path, Scale(False, 1), sources, data, Console(), str).run(
+                ["one"]
+            )
+        )
 
     run("tfd")
     run("tfd")

@@ -12,15 +12,15 @@ from advnets import config
 from advnets.errors import CheckpointError, UnusableCheckpointError
 from advnets.training.checkpoint import (
     Checkpoint,
-    load_memory,
     load_module,
-    memory_tensors,
+    load_state,
     module_tensors,
-    newest_usable,
+    newest_usable_checkpoint,
     read_checkpoint,
+    state_tensors,
     write_checkpoint,
 )
-from advnets.training.optimizers import mover
+from advnets.training.optimizers import make_optimizer
 
 
 @pytest.fixture
@@ -64,22 +64,22 @@ def test_a_mover_goes_on_as_if_it_had_not_been_stored(spec):
     """Moved once, stored, loaded into a fresh one: both move alike, to the bit."""
     fine, gradient = torch.tensor(True), torch.randn(2, 5)
     a = torch.randn(5)
-    first = mover(spec, [a])
-    first.move([gradient[0]], 0, 0, fine)
+    first = make_optimizer(spec, [a])
+    first.step([gradient[0]], 0, 0, fine)
     b = a.clone()
-    second = mover(spec, [b])
-    load_memory("o", second.memory, memory_tensors("o", first.memory))
+    second = make_optimizer(spec, [b])
+    load_state("o", second.state, state_tensors("o", first.state))
     for either in (first, second):
-        either.move([gradient[1]], 1, 0, fine)
+        either.step([gradient[1]], 1, 0, fine)
     assert torch.equal(a, b)
 
 
 def test_what_another_optimizer_remembered_is_not_loaded():
-    stored = memory_tensors("o", mover(config.SGD(), [torch.ones(3)]).memory)
+    stored = state_tensors("o", make_optimizer(config.SGD(), [torch.ones(3)]).state)
     with pytest.raises(CheckpointError, match="o is of another optimizer or net"):
-        load_memory("o", mover(config.Adam(), [torch.ones(3)]).memory, stored)
+        load_state("o", make_optimizer(config.Adam(), [torch.ones(3)]).state, stored)
     with pytest.raises(CheckpointError, match="o is of another optimizer or net"):
-        load_memory("o", mover(config.SGD(), [torch.ones(4)]).memory, stored)
+        load_state("o", make_optimizer(config.SGD(), [torch.ones(4)]).state, stored)
 
 
 def test_equal_states_are_equal_files(tmp_path):
@@ -92,7 +92,7 @@ def test_equal_states_are_equal_files(tmp_path):
 def facts(step: int) -> dict:
     position = {"step": step, "cursor": step, "updates": {"generator": step}}
     counts = {"step": step, "stage": 0, "attempt": 0, "summed": 0}
-    return {**counts, "position": position, "last_observed": {"value": float("-inf")}}
+    return {**counts, "progress": position, "last_metrics": {"value": float("-inf")}}
 
 
 def state(step: int, run: str = "ours", weight: float = 1.0) -> Checkpoint:
@@ -164,14 +164,14 @@ def halve(path) -> None:
 )
 def test_the_newest_that_is_whole_and_of_this_run_is_used(files, change, why):
     change(files[-1])
-    found = newest_usable(files, "ours")
+    found = newest_usable_checkpoint(files, "ours")
     assert found.path == files[1]
     assert found.checkpoint.facts["step"] == 20
     assert why in found.unusable[files[-1]]
     for path in files[:-1]:
         path.write_bytes(b"")
     with pytest.raises(CheckpointError) as caught:
-        newest_usable(files, "ours")
+        newest_usable_checkpoint(files, "ours")
     for word in (*map(str, files), why, "truncated", "put one back from a copy"):
         assert word in str(caught.value)
     assert "remove" not in str(caught.value)
@@ -182,12 +182,12 @@ def test_what_is_only_unreadable_is_not_passed_over(files, monkeypatch):
     files[-1].unlink()
     files[-1].mkdir()
     with pytest.raises(CheckpointError, match=r"cannot be read .* it may be whole") as caught:
-        newest_usable(files, "ours")
+        newest_usable_checkpoint(files, "ours")
     assert not isinstance(caught.value, UnusableCheckpointError)
     files[-1].rmdir()
     os.mkfifo(files[-1])
     with pytest.raises(CheckpointError, match=r"cannot be read .a named pipe, not a regular file"):
-        newest_usable(files, "ours")
+        newest_usable_checkpoint(files, "ours")
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_a_disk_or_memory_that_fails_condemns_no_checkpoint(files, monkeypatch, 
 
     monkeypatch.setattr(torch.Tensor, "clone", fail)
     with pytest.raises(CheckpointError, match=r"cannot be read .* it may be whole") as caught:
-        newest_usable(files, "ours")
+        newest_usable_checkpoint(files, "ours")
     assert not isinstance(caught.value, UnusableCheckpointError)
 
 
@@ -211,14 +211,14 @@ def test_a_disk_or_memory_that_fails_condemns_no_checkpoint(files, monkeypatch, 
 def test_what_may_not_be_read_is_not_passed_over(files):
     files[-1].chmod(0)
     with pytest.raises(CheckpointError, match=r"Permission denied.*it may be whole"):
-        newest_usable(files, "ours")
+        newest_usable_checkpoint(files, "ours")
 
 
 def test_weights_of_another_type_are_not_loaded():
     tensors = {n: t.half() for n, t in module_tensors("players/g", nn.Linear(3, 4)).items()}
     with pytest.raises(CheckpointError, match=r"is torch.float16, not torch.float32"):
         load_module("players/g", nn.Linear(3, 4), tensors)
-    memory = mover(config.SGD(), [torch.ones(3)]).memory
-    stored = {name: t.double() for name, t in memory_tensors("o", memory).items()}
+    memory = make_optimizer(config.SGD(), [torch.ones(3)]).state
+    stored = {name: t.double() for name, t in state_tensors("o", memory).items()}
     with pytest.raises(CheckpointError, match="o is of another optimizer or net"):
-        load_memory("o", memory, stored)
+        load_state("o", memory, stored)

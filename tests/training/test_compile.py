@@ -8,34 +8,39 @@ import pytest
 import torch
 
 from advnets import config, presets
+from advnets.data.prepared import open_data
 from advnets.errors import UsageError
 from advnets.experiment import setup
 from advnets.rng import RNG, RecordingRNG, ReplayRNG
 from advnets.training import compile
-from advnets.training.step import play_round, take_turn
+from advnets.training.step import compute_gradients, train_step
 
 MLP = config.MLPGenerator(
-    latent_dim=8, hidden=(16, 16), batch_norm=True, keep=(0.9, 0.5, 1.0), noise=(0.0, 0.1, 0.0)
+    latent_dim=8,
+    hidden_sizes=(16, 16),
+    batch_norm=True,
+    keep_prob=(0.9, 0.5, 1.0),
+    noise=(0.0, 0.1, 0.0),
 )
-MAXOUT = config.MaxoutDiscriminator(units=(12, 12), pieces=3, init_range=0.1)
+MAXOUT = config.MaxoutDiscriminator(hidden_sizes=(12, 12), pieces=3, init_range=0.1)
 PAIRS = {
     "alternating": (MLP, MAXOUT, config.Game()),
     "two steps of D": (MLP, MAXOUT, config.Game(k=2)),
     "simultaneous": (MLP, MAXOUT, config.Game(updates="simultaneous")),
     "penalties": (MLP, MAXOUT, config.Game(r1=0.1, r2=0.1)),
-    "schedules": (MLP, MAXOUT, config.Game(r1=1.0, end_r1=0.1, augment=0.9)),
-    "packs": (MLP, MAXOUT, config.Game(objective="wasserstein", gp=10.0, pack=2)),
+    "schedules": (MLP, MAXOUT, config.Game(r1=1.0, r1_final=0.1, augment_prob=0.9)),
+    "packs": (MLP, MAXOUT, config.Game(objective="wasserstein", gp_weight=10.0, pac=2)),
     "convolutions": (
-        config.DCGANGenerator(latent_dim=8, width=4, kernel=4),
-        config.DCGANDiscriminator(width=4, kernel=4),
+        config.DCGANGenerator(latent_dim=8, base_channels=4, kernel=4),
+        config.DCGANDiscriminator(base_channels=4, kernel=4),
         config.Game(),
     ),
     "few labels": (
         MLP,
-        config.SemiSupervisedConvDiscriminator(widths=(4, 8), strides=(2, 2)),
+        config.SemiSupervisedConvDiscriminator(channels=(4, 8), strides=(2, 2)),
         config.SemiSupervisedGame(
             labels=20,
-            labelled_batch=10,
+            labeled_batch=10,
             updates="simultaneous",
             augmentations=("translate", "affine"),
             consistency=1.0,
@@ -66,14 +71,14 @@ def traced_only(monkeypatch):
 
 def table(pair, precision="float32", device="cpu"):
     generator, discriminator, game = PAIRS[pair]
-    start = presets.named("digits")
+    start = presets.get_preset("digits")
     stage = replace(
-        start.stage, generator=generator, discriminator=discriminator, game=game, burn_in_steps=3
+        start.stage, generator=generator, discriminator=discriminator, game=game, schedule_steps=3
     )
     run = replace(start.with_stage(stage), data=replace(start.data, batch_size=20))
-    data = setup.open_data(run.data)
-    run = setup.resolved(run, data.facts, config.Runtime(device, precision, 1))
-    return setup.table(run, data, 0, torch.device(device))
+    data = open_data(run.data)
+    run = setup.resolve_config(run, data.info, config.Runtime(device, precision, 1))
+    return setup.make_train_state(run, data, 0, torch.device(device))
 
 
 def state(played):
@@ -89,26 +94,26 @@ def state(played):
 def test_every_way_leads_where_the_written_turn_leads(pair, way, traced_only):
     """Four rounds: weights, batch statistics, momentum and what is observed, to the bit."""
     written, other = table(pair), table(pair)
-    other.take_turn = WAYS[way]()
+    other.compute_gradients = WAYS[way]()
     for _ in range(4):
-        one, two = play_round(written), play_round(other)
-        assert {k: v.item() for k, v in one.observed.items()} == {
-            k: v.item() for k, v in two.observed.items()
+        one, two = train_step(written), train_step(other)
+        assert {k: v.item() for k, v in one.metrics.items()} == {
+            k: v.item() for k, v in two.metrics.items()
         }
     a, b = state(written), state(other)
     assert all(torch.equal(a[name], b[name]) for name in a)
-    for name, mover in written.movers.items():
-        for key, tensors in mover.memory.items():
-            for x, y in zip(tensors, other.movers[name].memory[key], strict=True):
+    for name, mover in written.optimizers.items():
+        for key, tensors in mover.state.items():
+            for x, y in zip(tensors, other.optimizers[name].state[key], strict=True):
                 assert torch.equal(x, y)
 
 
 def test_in_bfloat16_too(traced_only):
     written, other = table("alternating", "bfloat16"), table("alternating", "bfloat16")
-    other.take_turn = compile.compiled()
+    other.compute_gradients = compile.compiled()
     for _ in range(3):
-        play_round(written)
-        play_round(other)
+        train_step(written)
+        train_step(other)
     a, b = state(written), state(other)
     assert all(torch.equal(a[name], b[name]) for name in a)
 
@@ -116,53 +121,53 @@ def test_in_bfloat16_too(traced_only):
 def test_after_a_roll_back_the_noise_is_the_other_tries(traced_only):
     """The numbers that are handed in follow the source, not the one it was prepared with."""
     written, other = table("alternating"), table("alternating")
-    other.take_turn = compile.compiled()
+    other.compute_gradients = compile.compiled()
     for played in (written, other):
-        play_round(played)
-        played.noise = played.noise.attempt(1)
-        play_round(played)
+        train_step(played)
+        played.rng = played.rng.attempt(1)
+        train_step(played)
     a, b = state(written), state(other)
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_what_was_recorded_is_drawn_again_at_any_step():
-    noise = RNG(3, purpose="stage0").under("discriminator").under("0")
-    recorder = RecordingRNG.of(noise)
+    rng = RNG(3, purpose="stage0").fold_in("discriminator").fold_in("0")
+    recorder = RecordingRNG.of(rng)
 
     def ask(source):
-        inner = source.under("bottom")
+        inner = source.fold_in("bottom")
         return [
             source.normal("latent", 4, 3),
-            inner.stacked("real", "fake").keep_mask("mask", 4, 5, keep=0.8),
+            inner.split_streams("real", "fake").dropout_mask("mask", 4, 5, keep_prob=0.8),
             source.uniform("latent", 2, 2, low=-1.0, high=1.0),
         ]
 
     asked = ask(recorder)
-    for mine, plain in zip(asked, ask(noise), strict=True):
+    for mine, plain in zip(asked, ask(rng), strict=True):
         assert torch.equal(mine, plain)
-    later = noise.at(7)
-    drawn = [draw.made(later) for draw in recorder.draws]
+    later = rng.at_step(7)
+    drawn = [draw.replay(later) for draw in recorder.draws]
     for mine, plain in zip(drawn, ask(later), strict=True):
         assert torch.equal(mine, plain)
-    for mine, plain in zip(ask(ReplayRNG(0, given=iter(drawn))), drawn, strict=True):
+    for mine, plain in zip(ask(ReplayRNG(0, values=iter(drawn))), drawn, strict=True):
         assert mine is plain
 
 
 @pytest.mark.parametrize(
     ("chosen", "game", "message"),
     [
-        ({"compile": True, "graph": True}, {}, "compile and graph were both asked for"),
-        ({"compile": True}, {"fakes": "shared"}, "say --game.fakes fresh"),
-        ({"graph": True}, {}, "graph was asked for on cpu; it needs --device cuda"),
+        ({"compile": True, "cuda_graph": True}, {}, "compile and graph were both asked for"),
+        ({"compile": True}, {"reuse_fakes": "shared"}, "say --game.reuse-fakes fresh"),
+        ({"cuda_graph": True}, {}, "graph was asked for on cpu; it needs --device cuda"),
     ],
 )
 def test_what_cannot_be_is_refused(chosen, game, message):
     with pytest.raises(UsageError, match=message):
-        setup.taking(config.Runtime("cpu", **chosen), config.Game(**game))
+        setup.step_function(config.Runtime("cpu", **chosen), config.Game(**game))
 
 
 def test_without_a_wish_turns_are_taken_as_they_are_written():
-    assert setup.taking(config.Runtime("cpu"), config.Game()) is take_turn
+    assert setup.step_function(config.Runtime("cpu"), config.Game()) is compute_gradients
 
 
 @pytest.mark.slow
@@ -170,10 +175,10 @@ def test_without_a_wish_turns_are_taken_as_they_are_written():
 def test_compiled_it_learns_the_same(pair):
     """With the real compiler, whose joined operations round a little otherwise."""
     written, other = table(pair), table(pair)
-    other.take_turn = compile.compiled()
+    other.compute_gradients = compile.compiled()
     for _ in range(10):
-        play_round(written)
-        play_round(other)
+        train_step(written)
+        train_step(other)
     a, b = state(written), state(other)
     for name, value in a.items():
         torch.testing.assert_close(b[name], value, rtol=1e-3, atol=1e-4)
@@ -183,11 +188,11 @@ def test_compiled_it_learns_the_same(pair):
 @pytest.mark.parametrize("pair", PAIRS)
 def test_a_cuda_graph_leads_where_the_written_turn_leads(pair):
     played = []
-    for take in (take_turn, compile.captured(compile.on_cuda)):
+    for take in (compute_gradients, compile.captured(compile.on_cuda)):
         laid = table(pair, device="cuda")
-        laid.take_turn = take
+        laid.compute_gradients = take
         for _ in range(4):
-            play_round(laid)
+            train_step(laid)
         played.append(state(laid))
     for name, value in played[0].items():
         torch.testing.assert_close(played[1][name], value, rtol=1e-3, atol=1e-4)

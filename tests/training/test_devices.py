@@ -12,7 +12,13 @@ import torch
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.training.devices import has_bfloat16, interruptible, prepare, processor_flags, resolve
+from advnets.training.devices import (
+    has_bfloat16,
+    interruptible,
+    processor_flags,
+    resolve,
+    setup_process,
+)
 
 
 def test_auto_is_resolved_to_what_this_machine_has():
@@ -63,7 +69,7 @@ def test_a_device_that_is_not_here_is_refused():
 
 def test_threads_and_denormals_are_set():
     before = torch.get_num_threads()
-    prepare(config.Runtime("cpu", "float32", 1))
+    setup_process(config.Runtime("cpu", "float32", 1))
     assert torch.get_num_threads() == 1
     assert (torch.tensor([1e-39]) * 1.0).item() == 0.0
     torch.set_num_threads(before)

@@ -17,9 +17,9 @@ from advnets.run_directory import RunDirectory
 from advnets.training.checkpoint import read_checkpoint
 from advnets.training.devices import Interruption, interruptible
 from advnets.training.ema import EMA
-from advnets.training.optimizers import mover
-from advnets.training.step import Table
-from advnets.training.trainer import Hooks, Stopwatch, Trainer
+from advnets.training.optimizers import make_optimizer
+from advnets.training.step import TrainState
+from advnets.training.trainer import Callbacks, Timer, Trainer
 
 
 class Player(nn.Module):
@@ -48,12 +48,12 @@ class Poisoned:
     def phases(self):
         return (Phase("generator", self.loss),)
 
-    def loss(self, players, batch, noise):
+    def loss(self, players, batch, rng):
         player = players["generator"]
-        bad = self.is_bad(noise)
+        bad = self.is_bad(rng)
         with torch.no_grad():
             player.seen += float("nan") if bad else 1.0
-        loss = (player.w**2).sum() + 0.01 * noise.normal("z", 1, 1).sum() * player.w.sum()
+        loss = (player.w**2).sum() + 0.01 * rng.normal("z", 1, 1).sum() * player.w.sum()
         return PhaseOutput(
             {"generator": loss * (float("nan") if bad else 1.0)}, {"w": player.w.sum()}
         )
@@ -72,22 +72,22 @@ class Listener:
 
 @pytest.fixture
 def make(tmp_path):
-    def loop(is_bad=lambda noise: False, steps=20, interruption=None, name="run"):
+    def loop(is_bad=lambda rng: False, steps=20, interruption=None, name="run"):
         run = RunDirectory(tmp_path / name)
         run.path.mkdir(exist_ok=True)
         player, spec = Player(), config.SGD(lr=0.1)
         players = {"generator": player}
-        movers = {"generator": mover(spec, player.parameters())}
-        table = Table(Poisoned(is_bad), players, movers, Batches(), RNG(0, purpose="stage0"))
-        hooks = Hooks(Listener(), lambda generator, step: None, lambda generator: {})
+        movers = {"generator": make_optimizer(spec, player.parameters())}
+        table = TrainState(Poisoned(is_bad), players, movers, Batches(), RNG(0, purpose="stage0"))
+        hooks = Callbacks(Listener(), lambda generator, step: None, lambda generator: {})
         return Trainer(
-            table=table,
-            run=run,
-            ticks=config.Ticks(log=5, samples=0, checkpoint=5),
+            state=table,
+            directory=run,
+            intervals=config.Intervals(log_every=5, sample_every=0, checkpoint_every=5),
             steps=steps,
-            hooks=hooks,
+            callbacks=hooks,
             interruption=Interruption() if interruption is None else interruption,
-            averages={"generator": EMA(player, half_life=10, batch_size=2)},
+            emas={"generator": EMA(player, half_life=10, batch_size=2)},
         )
 
     return loop
@@ -152,7 +152,7 @@ def test_looking_on_is_no_time_of_training(make):
 
 def test_after_a_passing_trouble_it_goes_on_from_the_last_good_state(make):
     """At step 7 of the first try alone: back to step 5, other noise, and on to the end."""
-    loop = make(lambda noise: noise.step == 7 and "#" not in noise.purpose)
+    loop = make(lambda rng: rng.step == 7 and "#" not in rng.purpose)
     assert loop.run_to_end()
     events = loop.hooks.watcher.events
     (rollback,) = [event for event in events if event["kind"] == "rollback"]
@@ -168,7 +168,7 @@ def test_after_a_passing_trouble_it_goes_on_from_the_last_good_state(make):
 
 
 def test_no_bad_number_ever_reaches_a_checkpoint(make):
-    loop = make(lambda noise: noise.step == 12)
+    loop = make(lambda rng: rng.step == 12)
     with pytest.raises(DivergedError):
         loop.run_to_end()
     for file in loop.run.checkpoint_files():
@@ -177,7 +177,7 @@ def test_no_bad_number_ever_reaches_a_checkpoint(make):
 
 
 def test_the_third_trouble_ends_the_run_with_advice(make):
-    loop = make(lambda noise: noise.step == 12)
+    loop = make(lambda rng: rng.step == 12)
     with pytest.raises(DivergedError) as caught:
         loop.run_to_end()
     assert str(caught.value) == (
@@ -192,8 +192,8 @@ def test_the_third_trouble_ends_the_run_with_advice(make):
 def test_asked_to_stop_it_saves_where_it_stands(make):
     interruption = Interruption()
 
-    def at_step_8(noise):
-        if noise.step == 8:
+    def at_step_8(rng):
+        if rng.step == 8:
             interruption.signal = 15
         return False
 
@@ -218,8 +218,8 @@ def test_a_signal_after_the_first_step_waits_for_the_end_of_the_step(make, numbe
 
 def test_numbers_not_finite_at_the_end_are_undone_and_the_run_goes_on(make):
     """Without any check on the way: step 20 is played again, and is the last one saved."""
-    loop = make(lambda noise: noise.step == 19 and "#" not in noise.purpose)
-    loop.ticks = replace(loop.ticks, log=0, checkpoint=0)
+    loop = make(lambda rng: rng.step == 19 and "#" not in rng.purpose)
+    loop.ticks = replace(loop.ticks, log_every=0, checkpoint_every=0)
     assert loop.run_to_end()
     kinds = [(event["kind"], event["step"]) for event in loop.hooks.watcher.events]
     assert kinds == [("rollback", 0)]
@@ -236,8 +236,8 @@ def test_samples_that_are_not_finite_are_undone_as_steps_are(make):
         if len(calls) == 2:
             raise DivergedError("the generator makes numbers that are not finite")
 
-    loop.hooks = replace(loop.hooks, samples=look)
-    loop.ticks = replace(loop.ticks, samples=10)
+    loop.hooks = replace(loop.hooks, save_samples=look)
+    loop.ticks = replace(loop.ticks, save_samples=10)
     assert loop.run_to_end()
     assert calls == [10, 20, 20]
     rollbacks = [e for e in loop.hooks.watcher.events if e["kind"] == "rollback"]
@@ -252,14 +252,14 @@ def test_an_update_that_overflows_never_reaches_a_checkpoint(make):
         def phases(self):
             return (Phase("generator", self.loss),)
 
-        def loss(self, players, batch, noise):
-            overflows = noise.step == 9 and "#" not in noise.purpose
+        def loss(self, players, batch, rng):
+            overflows = rng.step == 9 and "#" not in rng.purpose
             w = players["generator"].w
             return PhaseOutput({"generator": (w * (1e38 if overflows else 1.0)).sum()})
 
     loop.table.game = Steep()
     loop.table.movers = {
-        "generator": mover(config.SGD(lr=100.0), [loop.table.players["generator"].w])
+        "generator": make_optimizer(config.SGD(lr=100.0), [loop.table.players["generator"].w])
     }
     assert loop.run_to_end()
     rollbacks = [e for e in loop.hooks.watcher.events if e["kind"] == "rollback"]
@@ -271,13 +271,13 @@ def test_an_update_that_overflows_never_reaches_a_checkpoint(make):
 def test_a_clock_that_does_not_advance_costs_no_step(make, monkeypatch):
     """No rate is known, and the last state is saved."""
     monkeypatch.setattr(
-        "advnets.training.trainer.Stopwatch", lambda batch=0, *_: Stopwatch(batch, 1.0, 1.0)
+        "advnets.training.trainer.Stopwatch", lambda batch=0, *_: Timer(batch, 1.0, 1.0)
     )
     loop = make()
     assert loop.run_to_end()
     events = loop.run.events()
     assert [event["seconds"] for event in events] == [0.0] * 4
-    assert not any("pictures_per_second" in event for event in events)
+    assert not any("images_per_second" in event for event in events)
     assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(20)
 
 
@@ -315,8 +315,8 @@ def test_restored_between_ticks_it_ends_as_if_it_had_not_been(make):
     whole.run_to_end()
     interruption = Interruption()
 
-    def at_step_7(noise):
-        if noise.step == 7:
+    def at_step_7(rng):
+        if rng.step == 7:
             interruption.signal = 15
         return False
 
@@ -334,21 +334,21 @@ def test_restored_between_ticks_it_ends_as_if_it_had_not_been(make):
     assert means[1] == {step: w for step, w in means[0].items() if step > 8}
 
 
-def stopped_at(step, is_bad=lambda noise: False):
+def stopped_at(step, is_bad=lambda rng: False):
     """An interruption that comes in the course of a step, and the noise's check that sends it."""
     interruption = Interruption()
 
-    def check(noise):
-        if noise.step == step:
+    def check(rng):
+        if rng.step == step:
             interruption.signal = 15
-        return is_bad(noise)
+        return is_bad(rng)
 
     return interruption, check
 
 
-def once_at_7(noise):
+def once_at_7(rng):
     """Not finite at step 7 of the first attempt alone."""
-    return noise.step == 7 and "#" not in noise.purpose
+    return rng.step == 7 and "#" not in rng.purpose
 
 
 @pytest.mark.parametrize("stops", [[8], [11], [12], [16], [6], [5, 6], [1, 2, 3], [5, 6, 9, 17]])
@@ -393,8 +393,8 @@ def test_a_bad_step_just_before_a_stop_is_not_saved(make):
 @pytest.mark.parametrize("log", [0, 4, 20])
 def test_checkpoints_that_are_no_log_ticks_are_checked_too(make, log):
     """Step 7 is bad: the checkpoint of step 10 is not written from it, whatever is logged."""
-    loop = make(lambda noise: noise.step == 7)
-    loop.ticks = replace(loop.ticks, log=log)
+    loop = make(lambda rng: rng.step == 7)
+    loop.ticks = replace(loop.ticks, log_every=log)
     with pytest.raises(DivergedError):
         loop.run_to_end()
     assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(5)

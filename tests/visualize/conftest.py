@@ -6,27 +6,27 @@ import pytest
 import torch
 
 from advnets import config, presets
-from advnets.console import Console
+from advnets.cli.console import Console
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
-from advnets.views.sample_files import save_pictures
+from advnets.plots.sample_files import save_images
 
 
 def small(game):
     """DCGAN on scikit-learn's digits, a few steps: a run that everything can be looked at in."""
     stage = config.Stage(
-        generator=config.DCGANGenerator(latent_dim=8, width=8),
-        discriminator=config.DCGANDiscriminator(width=8),
+        generator=config.DCGANGenerator(latent_dim=8, base_channels=8),
+        discriminator=config.DCGANDiscriminator(base_channels=8),
         game=game,
         generator_optimizer=config.Adam(lr=2e-3),
         discriminator_optimizer=config.Adam(lr=2e-3),
         steps=40,
     )
     return replace(
-        presets.named("digits"),
-        data=config.Data(source="digits", scaling="symmetric", batch_size=20),
+        presets.get_preset("digits"),
+        data=config.Data(source="digits", normalize="symmetric", batch_size=20),
         stages=(stage,),
-        ticks=config.Ticks(log=20, samples=10, checkpoint=20),
+        intervals=config.Intervals(log_every=20, sample_every=10, checkpoint_every=20),
         runtime=config.Runtime(device="cpu", precision="float32", threads=1),
     )
 
@@ -45,8 +45,8 @@ def run(tmp_path_factory):
 def residual(tmp_path):
     """The same by residual nets."""
     pair = {
-        "generator": config.ResidualGenerator(latent_dim=8, width=8, group=8),
-        "discriminator": config.ResidualDiscriminator(width=8, group=8),
+        "generator": config.ResidualGenerator(latent_dim=8, base_channels=8, group_size=8),
+        "discriminator": config.ResidualDiscriminator(base_channels=8, group_size=8),
     }
     run = small(config.Game())
     train(run.with_stage(replace(run.stage, **pair)), tmp_path / "run", Console())
@@ -55,11 +55,11 @@ def residual(tmp_path):
 
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory, monkeypatch_module):
-    """The same on pictures of 16 x 16, whose nets have a layer more."""
+    """The same on images of 16 x 16, whose nets have a layer more."""
     folder = tmp_path_factory.mktemp("larger")
-    save_pictures([torch.rand(60, 1, 16, 16)], 60, folder / "pictures")
+    save_images([torch.rand(60, 1, 16, 16)], 60, folder / "images")
     run = small(config.Game())
-    data = replace(run.data, source=str(folder / "pictures"), size=16, channels=1)
+    data = replace(run.data, source=str(folder / "images"), size=16, channels=1)
     stage = replace(run.stage, steps=4)
     monkeypatch_module.setenv("ADVNETS_CACHE", str(folder / "cache"))
     train(replace(run, data=data, stages=(stage,)), folder / "run", Console())
@@ -73,7 +73,7 @@ def conditional(tmp_path_factory):
 
 @pytest.fixture
 def packed(tmp_path):
-    return trained(tmp_path, config.Game(pack=2))
+    return trained(tmp_path, config.Game(pac=2))
 
 
 @pytest.fixture(scope="module")

@@ -11,51 +11,51 @@ import torch
 from PIL import Image
 
 from advnets.errors import DataError, UnknownNameError, UsageError
-from advnets.experiment.sampler import grid_classes, pictures
 from advnets.metrics.frechet import frechet_distance
-from advnets.views.image_grid import grid
+from advnets.plots.image_grid import grid
+from advnets.sampling.sampler import grid_classes, images
 from advnets.visualize.arithmetic import Term, arithmetic, terms
-from advnets.visualize.figure import write
+from advnets.visualize.figure import write_figure
 from advnets.visualize.guided_backprop import activations, filters, guided_gradient
-from advnets.visualize.interpolation import slerp_grid, walk
-from advnets.visualize.samples import neighbours, samples, training_pictures
-from advnets.visualize.timelapse import training, write_movie
-from advnets.visualize.window_dropout import Box, read_boxes, window_drop
+from advnets.visualize.interpolation import interpolation, slerp_grid
+from advnets.visualize.samples import neighbors, samples, training_images
+from advnets.visualize.timelapse import timelapse, write_movie
+from advnets.visualize.window_dropout import Box, read_boxes, window_dropout
 
 TILE = 50  # 8 x 8 pixels, six times as large, and a line
 
 
 def tile(image, row, column):
-    """The pixels of one picture of a grid."""
+    """The pixels of one image of a grid."""
     pixels = np.asarray(image.convert("L"))
     return pixels[2 + row * TILE : 50 + row * TILE, 2 + column * TILE : 50 + column * TILE]
 
 
-def alone(picture):
-    """One picture as a grid shows it."""
-    return tile(grid(picture[None]), 0, 0)
+def alone(image):
+    """One image as a grid shows it."""
+    return tile(grid(image[None]), 0, 0)
 
 
 def test_samples_are_those_of_the_seed(run):
-    look = samples(run, num=10, seed=3)
-    assert np.array_equal(tile(look.picture, 1, 2), alone(run.sample(10, seed=3)[6]))
+    look = samples(run, num_samples=10, seed=3)
+    assert np.array_equal(tile(look.image, 1, 2), alone(run.sample(10, seed=3)[6]))
     assert look.record["num"] == 10
     assert look.record["step"] == 40
 
 
 def test_samples_of_all_classes_have_a_column_for_each(conditional):
-    look = samples(conditional, num=30)
+    look = samples(conditional, num_samples=30)
     assert look.record["columns_are"] == list("0123456789")
     labels = torch.arange(30) % 10
     wanted = conditional.sample(30, label_index=labels)
-    assert np.array_equal(tile(look.picture, 2, 7), alone(wanted[27]))
+    assert np.array_equal(tile(look.image, 2, 7), alone(wanted[27]))
 
 
 def test_fewer_columns_than_classes_show_some_classes_and_name_them(conditional):
-    look = samples(conditional, num=12, columns=4)
+    look = samples(conditional, num_samples=12, columns=4)
     assert look.record["columns_are"] == ["0", "2", "5", "7"]
     wanted = conditional.sample(12, label_index=torch.tensor([0, 2, 5, 7] * 3))
-    assert np.array_equal(tile(look.picture, 1, 2), alone(wanted[6]))
+    assert np.array_equal(tile(look.image, 1, 2), alone(wanted[6]))
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,11 @@ def test_batch_statistics_are_those_of_the_samples(run):
 
 
 def test_a_walk_goes_from_sample_to_sample(run):
-    look = walk(run, stops=3, steps=5, seed=1)
+    look = interpolation(run, anchors=3, steps=5, seed=1)
     stops = run.sample(3, seed=1)
     for row, (first, last) in enumerate(pairwise(stops)):
-        for column, picture in ((0, first), (4, last)):
-            off = tile(look.picture, row, column).astype(int) - alone(picture)
+        for column, image in ((0, first), (4, last)):
+            off = tile(look.image, row, column).astype(int) - alone(image)
             assert abs(off).max() <= 1
     assert len(look.frames) == 3 * 4
     assert look.record["distance_of_steps"]["largest"] > 0
@@ -106,27 +106,27 @@ def test_a_grid_has_its_four_at_the_corners(run):
     look = slerp_grid(run, size=4)
     four = run.sample(4)
     for number, (row, column) in enumerate([(0, 0), (0, 3), (3, 0), (3, 3)]):
-        corner = tile(look.picture, row, column).astype(int)
-        assert min(abs(corner - alone(picture)).max() for picture in four) <= 1, number
+        corner = tile(look.image, row, column).astype(int)
+        assert min(abs(corner - alone(image)).max() for image in four) <= 1, number
 
 
-def test_neighbours_are_the_nearest_of_all(run):
-    look = neighbours(run, num=3, near=2)
-    drawn, train = run.sample(3).flatten(1).numpy(), training_pictures(run).flatten(1).numpy()
+def test_neighbors_are_the_nearest_of_all(run):
+    look = neighbors(run, num_samples=3, num_neighbors=2)
+    drawn, train = run.sample(3).flatten(1).numpy(), training_images(run).flatten(1).numpy()
     for one, told in zip(drawn, look.record["samples"], strict=True):
         distances = np.linalg.norm(train - one, axis=1)
-        assert told["training_pictures"] == np.argsort(distances)[:2].tolist()
+        assert told["training_images"] == np.argsort(distances)[:2].tolist()
         assert told["distances"] == pytest.approx(np.sort(distances)[:2], abs=1e-3)
-    shown = training_pictures(run)[look.record["samples"][1]["training_pictures"][0]]
-    assert np.array_equal(tile(look.picture, 1, 1), alone(shown))
+    shown = training_images(run)[look.record["samples"][1]["training_images"][0]]
+    assert np.array_equal(tile(look.image, 1, 1), alone(shown))
 
 
-def test_neighbours_by_what_d_sees(run):
-    told = neighbours(run, num=3, near=2, by="discriminator").record["samples"]
+def test_neighbors_by_what_d_sees(run):
+    told = neighbors(run, num_samples=3, num_neighbors=2, space="discriminator").record["samples"]
     see = run.own_extractor().features
-    drawn, train = see(run.sample(3)).numpy(), see(training_pictures(run)).numpy()
+    drawn, train = see(run.sample(3)).numpy(), see(training_images(run)).numpy()
     for one, found in zip(drawn, told, strict=True):
-        assert found["training_pictures"][0] == np.linalg.norm(train - one, axis=1).argmin()
+        assert found["training_images"][0] == np.linalg.norm(train - one, axis=1).argmin()
 
 
 def test_metrics_by_what_d_sees(run):
@@ -135,7 +135,7 @@ def test_metrics_by_what_d_sees(run):
     see = run.own_extractor()
     test = run.open_data().splits.test
     expected = frechet_distance(
-        see.features(pictures(test, slice(None))), see.features(run.sample(found["n_fake"]))
+        see.features(images(test, slice(None))), see.features(run.sample(found["n_fake"]))
     )
     assert found["value"] == pytest.approx(expected, rel=1e-6)
     assert (found["extractor"], found["extractor_sha256"]) == ("discriminator", see.digest)
@@ -168,21 +168,21 @@ def test_what_is_no_sum_is_refused(text):
 
 
 def test_a_sum_is_that_of_mean_latents(run):
-    look = arithmetic(run, expression="1,2 - 3 + 4", reach=0.0)
+    look = arithmetic(run, expression="1,2 - 3 + 4", radius=0.0)
     z = run.latents(5)
     wanted = z[1:3].mean(0) - z[3] + z[4]
     assert look.record["result"] == pytest.approx(wanted.tolist(), abs=1e-6)
-    picture = alone(run.pictures(wanted[None])[0])
+    image = alone(run.images(wanted[None])[0])
     # With no reach all nine, on the right and in the middle of the height, are the result.
-    width, height = look.picture.size
-    nine = look.picture.crop((width - 152, (height - 152) // 2, width, (height + 152) // 2))
+    width, height = look.image.size
+    nine = look.image.crop((width - 152, (height - 152) // 2, width, (height + 152) // 2))
     for number in range(9):
-        assert abs(tile(nine, number // 3, number % 3).astype(int) - picture).max() <= 1
+        assert abs(tile(nine, number // 3, number % 3).astype(int) - image).max() <= 1
 
 
-def test_neighbours_of_a_sum_stay_within_reach(run):
-    near, far = (arithmetic(run, expression="1", reach=reach).picture for reach in (0.01, 0.5))
-    exact = np.asarray(arithmetic(run, expression="1", reach=0.0).picture.convert("L")).astype(int)
+def test_neighbors_of_a_sum_stay_within_reach(run):
+    near, far = (arithmetic(run, expression="1", radius=reach).image for reach in (0.01, 0.5))
+    exact = np.asarray(arithmetic(run, expression="1", radius=0.0).image.convert("L")).astype(int)
     off = [abs(np.asarray(look.convert("L")).astype(int) - exact).mean() for look in (near, far)]
     assert 0 < off[0] < off[1]
 
@@ -196,13 +196,13 @@ def test_a_class_is_told_or_seen(run, conditional):
         arithmetic(run, expression="class:cat")
 
 
-def test_a_picture_is_projected_back(run, tmp_path):
+def test_a_image_is_projected_back(run, tmp_path):
     """Of a sample, which G can make, next to nothing is left."""
     sample = run.sample(3)[2]
     path = tmp_path / "sample.png"
     Image.fromarray((sample[0] * 255).round().byte().numpy()).save(path)
     mean = torch.tensor(arithmetic(run, expression=str(path)).record["result"])
-    found, other = run.pictures(torch.stack((mean, run.latents(1)[0])))
+    found, other = run.images(torch.stack((mean, run.latents(1)[0])))
     error, chance = ((one - sample).square().mean().sqrt() for one in (found, other))
     assert error < 0.03
     assert error < 0.3 * chance
@@ -211,42 +211,42 @@ def test_a_picture_is_projected_back(run, tmp_path):
 def test_an_exemplar_that_is_nothing_is_refused(run, tmp_path):
     with pytest.raises(UsageError, match="exemplar 'elephant' is neither the number of a sample"):
         arithmetic(run, expression="elephant")
-    with pytest.raises(UsageError, match="nor the path of a picture"):
+    with pytest.raises(UsageError, match="nor the path of a image"):
         arithmetic(run, expression="/nowhere/face.png")
-    (tmp_path / "face.png").write_text("no picture")
-    with pytest.raises(DataError, match=r"face.png is not a picture .*; give a picture file"):
+    (tmp_path / "face.png").write_text("no image")
+    with pytest.raises(DataError, match=r"face.png is not a image .*; give a image file"):
         arithmetic(run, expression=str(tmp_path / "face.png"))
 
 
 def test_filters_are_of_the_trained_d_and_of_the_one_it_began_as(run):
-    record = filters(run, features=2, tops=3).record
+    record = filters(run, features=2, top_k=3).record
     for name in ("trained", "random"):
         assert len(record[name]) == 2
-        assert all(len(one["training_pictures"]) == 3 for one in record[name])
-    net, pictures = run.discriminator, training_pictures(run)
+        assert all(len(one["training_images"]) == 3 for one in record[name])
+    net, images = run.discriminator, training_images(run)
     with torch.no_grad():
-        last = net.feature_maps(run.scaling.from_shares(pictures))[-1].flatten(2).amax(2)
+        last = net.feature_maps(run.scaling.from_shares(images))[-1].flatten(2).amax(2)
     for one in record["trained"]:
-        assert one["training_pictures"][0] == int(last[:, one["feature"]].argmax())
+        assert one["training_images"][0] == int(last[:, one["feature"]].argmax())
 
 
 def test_a_residual_d_has_filters_and_no_activations(residual):
     """Through its blocks what is negative does not come back: the gradient is another."""
-    record = filters(residual, features=2, tops=3).record
-    assert all(len(one["training_pictures"]) == 3 for one in record["trained"])
+    record = filters(residual, features=2, top_k=3).record
+    assert all(len(one["training_images"]) == 3 for one in record["trained"])
     net = residual.discriminator
-    pictures = residual.scaling.from_shares(training_pictures(residual)[:3]).requires_grad_()
+    images = residual.scaling.from_shares(training_images(residual)[:3]).requires_grad_()
     numbers = torch.tensor([one["feature"] for one in record["trained"]] + [0])
-    guided = guided_gradient(net, pictures, numbers)
-    maps = net.feature_maps(pictures)[-1]
-    (plain,) = torch.autograd.grad(maps[range(3), numbers].flatten(1).amax(1).sum(), pictures)
+    guided = guided_gradient(net, images, numbers)
+    maps = net.feature_maps(images)[-1]
+    (plain,) = torch.autograd.grad(maps[range(3), numbers].flatten(1).amax(1).sum(), images)
     assert not torch.allclose(guided, plain)
     with pytest.raises(UsageError, match="activations are of DCGAN nets"):
         activations(residual)
 
 
 def test_activations_are_of_every_layer(run):
-    record = activations(run, num=2, maps=3).record
+    record = activations(run, num_samples=2, maps=3).record
     assert record["generator"] == [[8, 4, 4]]
     assert record["discriminator"] == [[8, 4, 4]]
 
@@ -276,14 +276,14 @@ def test_boxes_are_read(tmp_path):
         with pytest.raises(DataError, match="holds no box"):
             read_boxes(file, 8, 8)
     file.write_text('[{"sample": 3, "box": [0, 1, 4, 9]}]')
-    with pytest.raises(DataError, match="empty or beyond pictures of 8 x 8"):
+    with pytest.raises(DataError, match="empty or beyond images of 8 x 8"):
         read_boxes(file, 8, 8)
     with pytest.raises(DataError, match="holds no boxes"):
         read_boxes(tmp_path / "none.json", 8, 8)
 
 
 def test_a_movie_has_a_frame_for_each_grid(run, tmp_path):
-    look = training(run)
+    look = timelapse(run)
     assert look.record["steps"] == [10, 20, 30, 40]
     assert len(look.frames) == 4
     write_movie(look.frames, tmp_path / "it.gif")
@@ -302,12 +302,12 @@ def test_a_movie_has_a_frame_for_each_grid(run, tmp_path):
 
 def test_other_movies_are_refused(run, tmp_path):
     with pytest.raises(UsageError, match=r"ends in .avi; give a name in .gif or .mp4"):
-        write_movie(training(run).frames, tmp_path / "it.avi")
+        write_movie(timelapse(run).frames, tmp_path / "it.avi")
 
 
-def test_a_look_is_written_as_a_picture_and_a_record(run, tmp_path):
-    picture, record = write(samples(run, num=4), tmp_path / "deep" / "some.png")
-    with Image.open(picture) as image:
+def test_a_look_is_written_as_a_image_and_a_record(run, tmp_path):
+    file, record = write_figure(samples(run, num_samples=4), tmp_path / "deep" / "some.png")
+    with Image.open(file) as image:
         assert image.size == (102, 102)
     assert json.loads(record.read_text())["view"] == "samples"
 
@@ -324,23 +324,23 @@ def test_what_draws_a_box_is_found_and_dropped(larger):
 
     handle = layer.register_forward_hook(draw)
     try:
-        look = window_drop(larger, boxes=boxes, num=3)
-        half = window_drop(larger, boxes=boxes, num=3, reach=0.5)
+        look = window_dropout(larger, boxes=boxes, num_samples=3)
+        half = window_dropout(larger, boxes=boxes, num_samples=3, radius=0.5)
     finally:
         handle.remove()
     assert look.record["dropped"] == [0]
     assert look.record["maps"] == layer.norm.num_features
     assert look.record["told_right"] == 1.0
-    before, after = (np.asarray(look.picture.convert("L"))[row : row + 48] for row in (2, 52))
-    between = np.asarray(half.picture.convert("L"))[52:100]
+    before, after = (np.asarray(look.image.convert("L"))[row : row + 48] for row in (2, 52))
+    between = np.asarray(half.image.convert("L"))[52:100]
     assert 0 < abs(between.astype(int) - before).sum() < abs(after.astype(int) - before).sum()
 
 
 def test_boxes_that_leave_nothing_beside_them_are_refused(larger):
     with pytest.raises(UsageError, match="leave nothing beside them"):
-        window_drop(larger, boxes=[Box(0, 0, 0, 16, 16)])
+        window_dropout(larger, boxes=[Box(0, 0, 0, 16, 16)])
 
 
 def test_one_convolution_has_no_second(run):
     with pytest.raises(UsageError, match="second highest convolution"):
-        window_drop(run, boxes=[Box(0, 1, 1, 3, 3)])
+        window_dropout(run, boxes=[Box(0, 1, 1, 3, 3)])

@@ -9,12 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from advnets import cli, config
+from advnets import config
+from advnets.cli.main import main
+from advnets.data.prepared import open_data
 from advnets.errors import UsageError
-from advnets.experiment import setup
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
-from advnets.visualize.inpainting import completions
+from advnets.visualize.inpainting import inpainting
 from advnets.visualize.reconstructions import reconstructions
 
 
@@ -22,30 +23,30 @@ from advnets.visualize.reconstructions import reconstructions
 def runs(tmp_path_factory):
     """A few steps of a game each, on 8x8 digits."""
     from advnets import presets
-    from advnets.console import Console
+    from advnets.cli.console import Console
 
     folder = tmp_path_factory.mktemp("runs")
-    encoder = config.MLPEncoder(hidden=(16,))
+    encoder = config.MLPEncoder(hidden_sizes=(16,))
     stages = {
         "elbo": config.Stage(
             config.MLPGenerator(4, "normal", (16,), ("relu",)),
             config.NoDiscriminator(),
-            config.ElboGame(encoder),
+            config.VAEGame(encoder),
         ),
         "point": config.Stage(
             config.MLPGenerator(4, "normal", (16,), ("relu",)),
-            config.MLPDiscriminator(units=(16,)),
+            config.MLPDiscriminator(hidden_sizes=(16,)),
             config.InferenceGame(replace(encoder, deterministic=True)),
         ),
         "completion": config.Stage(
             config.MLPGenerator(4, "normal", (16,), ("relu",)),
-            config.MLPDiscriminator(units=(16,)),
-            config.CompletionGame(),
+            config.MLPDiscriminator(hidden_sizes=(16,)),
+            config.InpaintingGame(),
         ),
     }
     for name, stage in stages.items():
         run = replace(
-            presets.named("digits"),
+            presets.get_preset("digits"),
             data=config.Data(source="digits", batch_size=20),
             stages=(replace(stage, steps=5),),
             runtime=config.Runtime(device="cpu", precision="float32", threads=1),
@@ -57,35 +58,35 @@ def runs(tmp_path_factory):
 @pytest.mark.parametrize(
     ("run", "view"), [("elbo", "reconstructions"), ("completion", "completions")]
 )
-def test_each_leaves_a_picture_and_a_record(runs, run, view, capsys):
+def test_each_leaves_a_image_and_a_record(runs, run, view, capsys):
     path = runs[run].run.path
-    assert cli.main(["view", str(path), view, "--num", "3"]) == 0
-    picture = path / "views" / f"{view}.png"
-    assert capsys.readouterr().out == f"{picture}\n{picture.with_suffix('.json')}\n"
-    with Image.open(picture) as image:
+    assert main(["visualize", str(path), view, "--num-samples", "3"]) == 0
+    file = path / "views" / f"{view}.png"
+    assert capsys.readouterr().out == f"{file}\n{file.with_suffix('.json')}\n"
+    with Image.open(file) as image:
         assert min(image.size) > 40
-    assert json.loads(picture.with_suffix(".json").read_text())["view"] == view
+    assert json.loads(file.with_suffix(".json").read_text())["view"] == view
 
 
-def test_reconstructions_are_of_the_first_test_pictures(runs):
+def test_reconstructions_are_of_the_first_test_images(runs):
     trained = runs["elbo"]
-    look = reconstructions(trained, num=4, draws=2)
-    test = setup.open_data(trained.config.data).splits.test
-    shown = torch.from_numpy(test.images[:4]).float() / test.white
-    back = trained.pictures(trained.player("encoder")(shown).mean)
+    look = reconstructions(trained, num_samples=4, draws=2)
+    test = open_data(trained.config.data).dataset.test
+    shown = torch.from_numpy(test.images[:4]).float() / test.white_level
+    back = trained.images(trained.player("encoder")(shown).mean)
     errors = (back - shown).square().flatten(1).mean(1)
     assert look.record["squared_errors"] == pytest.approx(errors.tolist(), abs=1e-4)
-    again = reconstructions(trained, num=4, draws=2)
-    assert look.picture.tobytes() == again.picture.tobytes()
+    again = reconstructions(trained, num_samples=4, draws=2)
+    assert look.image.tobytes() == again.image.tobytes()
 
 
 def test_an_encoder_without_spread_draws_nothing(runs):
-    look = reconstructions(runs["point"], num=2)
-    assert look.record["columns_are"] == ["test picture", "of the mean of z"]
+    look = reconstructions(runs["point"], num_samples=2)
+    assert look.record["columns_are"] == ["test image", "of the mean of z"]
 
 
 def test_completions_differ_where_pixels_are_hidden(runs):
-    look = completions(runs["completion"], num=2, draws=3)
+    look = inpainting(runs["completion"], num_samples=2, draws=3)
     assert set(look.record["mean_deviation_of_hidden_pixels"]) == {"lower", "left", "box", "pixels"}
     assert min(look.record["mean_deviation_of_hidden_pixels"].values()) > 0
 
@@ -94,8 +95,8 @@ def test_what_a_run_cannot_show_is_said(runs):
     with pytest.raises(UsageError, match="has no encoder: its game is played by generator and"):
         reconstructions(runs["completion"])
     with pytest.raises(UsageError, match="has a G that fills in nothing"):
-        completions(runs["elbo"])
-    with pytest.raises(UsageError, match="0 pictures were asked for"):
-        reconstructions(runs["elbo"], num=0)
-    with pytest.raises(UsageError, match="no picture to complete was asked for"):
-        completions(runs["completion"], draws=0)
+        inpainting(runs["elbo"])
+    with pytest.raises(UsageError, match="0 images were asked for"):
+        reconstructions(runs["elbo"], num_samples=0)
+    with pytest.raises(UsageError, match="no image to complete was asked for"):
+        inpainting(runs["completion"], draws=0)

@@ -31,8 +31,8 @@ class PlainMaxout(nn.Module):
 
 
 @dataclass(frozen=True)
-class Peer:
-    """A pair of nets with all that a tutorial's loop needs; pictures are in [-1, 1] or [0, 1]."""
+class BaselineSpec:
+    """A pair of nets with all that a tutorial's loop needs; images are in [-1, 1] or [0, 1]."""
 
     generator: nn.Module
     discriminator: nn.Module
@@ -42,14 +42,14 @@ class Peer:
     symmetric: bool
 
 
-def mlp() -> Peer:
+def mlp() -> BaselineSpec:
     """The fully connected pair of tutorials, 784 pixels."""
     sizes = (100, 128, 256, 512, 1024)
     blocks = itertools.chain.from_iterable(
         (nn.Linear(a, b), nn.BatchNorm1d(b), nn.LeakyReLU(0.2))
         for a, b in itertools.pairwise(sizes)
     )
-    return Peer(
+    return BaselineSpec(
         nn.Sequential(*blocks, nn.Linear(1024, 784), nn.Tanh(), nn.Unflatten(1, (1, 28, 28))),
         nn.Sequential(
             nn.Flatten(),
@@ -63,9 +63,9 @@ def mlp() -> Peer:
     )
 
 
-def paper_mnist() -> Peer:
+def paper_mnist() -> BaselineSpec:
     """The pair of the 2014 MNIST experiment."""
-    return Peer(
+    return BaselineSpec(
         nn.Sequential(
             *(nn.Linear(100, 1200), nn.ReLU(), nn.Linear(1200, 1200), nn.ReLU()),
             *(nn.Linear(1200, 784), nn.Sigmoid(), nn.Unflatten(1, (1, 28, 28))),
@@ -82,7 +82,7 @@ def paper_mnist() -> Peer:
     )
 
 
-def dcgan() -> Peer:
+def dcgan() -> BaselineSpec:
     """The deep convolutional pair for 64 x 64 x 3."""
     generator: list[nn.Module] = [nn.ConvTranspose2d(100, 512, 4, bias=False)]
     discriminator: list[nn.Module] = [nn.Conv2d(3, 64, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
@@ -93,7 +93,7 @@ def dcgan() -> Peer:
         discriminator += [nn.Conv2d(narrow, wide, 4, 2, 1, bias=False)]
         discriminator += [nn.BatchNorm2d(wide), nn.LeakyReLU(0.2)]
     generator += [nn.BatchNorm2d(64), nn.ReLU(), nn.ConvTranspose2d(64, 3, 4, 2, 1, bias=False)]
-    return Peer(
+    return BaselineSpec(
         nn.Sequential(*generator, nn.Tanh()),
         nn.Sequential(*discriminator, nn.Conv2d(512, 1, 4, bias=False), nn.Sigmoid()),
         latent_shape=(100, 1, 1),
@@ -103,26 +103,26 @@ def dcgan() -> Peer:
     )
 
 
-PEERS = {"mlp": mlp, "paper-mnist": paper_mnist, "dcgan-tutorial": dcgan}
+BASELINES = {"mlp": mlp, "paper-mnist": paper_mnist, "dcgan-tutorial": dcgan}
 SHAPES = {"mlp": (1, 28, 28), "paper-mnist": (1, 28, 28), "dcgan-tutorial": (3, 64, 64)}
-"""Of their pictures: grey ones are MNIST's, colours come from a folder of files."""
+"""Of their images: gray ones are MNIST's, colors come from a folder of files."""
 
 
-class Arrays(Dataset[Tensor]):
-    """Pictures in memory as bytes, each brought to a tensor when it is asked for."""
+class ArrayDataset(Dataset[Tensor]):
+    """Images in memory as bytes, each brought to a tensor when it is asked for."""
 
-    def __init__(self, pictures: np.ndarray, *, symmetric: bool) -> None:
-        self.pictures, self.symmetric = pictures, symmetric
+    def __init__(self, images: np.ndarray, *, symmetric: bool) -> None:
+        self.images, self.symmetric = images, symmetric
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Tensor:
-        return as_tensor(Image.fromarray(self.pictures[index][0]), symmetric=self.symmetric)
+        return as_tensor(Image.fromarray(self.images[index][0]), symmetric=self.symmetric)
 
 
-class Files(Dataset[Tensor]):
-    """Pictures in a folder, each read, decoded and brought to size when it is asked for."""
+class ImageFileDataset(Dataset[Tensor]):
+    """Images in a folder, each read, decoded and brought to size when it is asked for."""
 
     def __init__(self, folder: Path, size: int, *, symmetric: bool) -> None:
         self.files, self.size = sorted(folder.glob("*.jpg")), size
@@ -135,25 +135,25 @@ class Files(Dataset[Tensor]):
         with Image.open(self.files[index]) as file:
             side = min(file.size)
             left, top = (file.width - side) // 2, (file.height - side) // 2
-            picture = file.convert("RGB").crop((left, top, left + side, top + side))
+            image = file.convert("RGB").crop((left, top, left + side, top + side))
         size = (self.size, self.size)
-        return as_tensor(picture.resize(size, Image.Resampling.BILINEAR), symmetric=self.symmetric)
+        return as_tensor(image.resize(size, Image.Resampling.BILINEAR), symmetric=self.symmetric)
 
 
-def as_tensor(picture: Image.Image, *, symmetric: bool) -> Tensor:
-    """A picture as float32 (C, H, W), in [-1, 1] or [0, 1]."""
-    values = torch.from_numpy(np.array(picture, dtype=np.uint8))
+def as_tensor(image: Image.Image, *, symmetric: bool) -> Tensor:
+    """A image as float32 (C, H, W), in [-1, 1] or [0, 1]."""
+    values = torch.from_numpy(np.array(image, dtype=np.uint8))
     values = values[None] if values.ndim == 2 else values.permute(2, 0, 1)
     values = values.to(torch.float32).div(255)
     return values.sub(0.5).div(0.5) if symmetric else values
 
 
-def tutorial(peer: Peer, pictures: Dataset[Tensor]) -> Iterator[int]:
-    """Train for ever as a tutorial does; yields the pictures of each step.
+def tutorial(peer: BaselineSpec, images: Dataset[Tensor]) -> Iterator[int]:
+    """Train for ever as a tutorial does; yields the images of each step.
 
-    DataLoader with per-picture transforms, two passes of D, Adam, float32, `.item()` each step.
+    DataLoader with per-image transforms, two passes of D, Adam, float32, `.item()` each step.
     """
-    loader = DataLoader(pictures, batch_size=peer.batch_size, shuffle=True)
+    loader = DataLoader(images, batch_size=peer.batch_size, shuffle=True)
     step = step_of(peer)
     while True:
         for real in loader:
@@ -161,9 +161,9 @@ def tutorial(peer: Peer, pictures: Dataset[Tensor]) -> Iterator[int]:
             yield len(real)
 
 
-def resident(peer: Peer, pictures: Dataset[Tensor]) -> Iterator[int]:
+def resident(peer: BaselineSpec, images: Dataset[Tensor]) -> Iterator[int]:
     """The same on data already in memory as float32, and without `.item()`."""
-    everything = torch.stack([pictures[i] for i in range(len(pictures))])  # type: ignore[arg-type]
+    everything = torch.stack([images[i] for i in range(len(images))])  # type: ignore[arg-type]
     step = step_of(peer)
     while True:
         for chosen in torch.randperm(len(everything)).split(peer.batch_size):
@@ -171,7 +171,7 @@ def resident(peer: Peer, pictures: Dataset[Tensor]) -> Iterator[int]:
             yield len(chosen)
 
 
-def step_of(peer: Peer) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+def step_of(peer: BaselineSpec) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
     """One round as tutorials write it: D on real, D on fake, then G on the same fakes."""
     g, d, criterion = peer.generator, peer.discriminator, nn.BCELoss()
     optimizer_d, optimizer_g = (

@@ -26,7 +26,7 @@ class Goal:
 
 
 @dataclass(frozen=True)
-class Row:
+class BenchCase:
     """One line of the table.
 
     `flops` gives the useful operations for each unit of work. A row with a `command` is of whole
@@ -46,11 +46,11 @@ class Row:
 
 
 def _round(preset: str) -> float:
-    """Of one round of a preset, for each picture."""
-    peer = baselines.PEERS[preset]()
+    """Of one round of a preset, for each image."""
+    peer = baselines.BASELINES[preset]()
     g = forward(peer.generator, torch.zeros(1, *peer.latent_shape))
     d = forward(peer.discriminator, torch.zeros(1, *baselines.SHAPES[preset]))
-    game = presets.named(preset).stage.game
+    game = presets.get_preset(preset).stage.game
     assert isinstance(game, config.Game)
     return of_round(game, g, d)
 
@@ -61,21 +61,21 @@ def _sample() -> float:
 
 
 def _parzen() -> float:
-    """A product with each centre, and for each σ a scaling, an exponential and a sum."""
+    """A product with each center, and for each σ a scaling, an exponential and a sum."""
     return contenders.DRAWN * (2.0 * 784 + 3 * len(PAPER_GRID))
 
 
-ROWS: dict[str, Row] = {
+CASES: dict[str, BenchCase] = {
     row.name: row
     for row in (
-        Row(
+        BenchCase(
             "start",
             "first step of `advnets train digits`, from typing",
             (Goal("at most 5 s", seconds=5.0),),
-            command=("train", "digits", "--steps", "1", "--ticks.samples", "0"),
+            command=("train", "digits", "--steps", "1", "--sample-every", "0"),
             until="step 1/1",
         ),
-        Row(
+        BenchCase(
             "mlp-epoch",
             "the tutorials' fully connected pair, batch 64: a process that trains one MNIST epoch",
             (Goal("5 x tutorial", ratio=5.0, rival="tutorial"),),
@@ -83,14 +83,14 @@ ROWS: dict[str, Row] = {
             lambda: _round("mlp"),
             command=("train", "mlp", "--epochs", "1"),
         ),
-        Row(
+        BenchCase(
             "mlp",
             "the same pair, steps alone",
             (),
             ("tutorial", "resident"),
             lambda: _round("mlp"),
         ),
-        Row(
+        BenchCase(
             "paper-mnist",
             "the 2014 MNIST pair, batch 100, its own SGD",
             (
@@ -100,34 +100,34 @@ ROWS: dict[str, Row] = {
             ("resident", "tutorial"),
             lambda: _round("paper-mnist"),
         ),
-        Row(
+        BenchCase(
             "dcgan-tutorial",
             "DCGAN 64x64, batch 64, nets as in PyTorch's own example",
             (Goal("3 x tutorial", ratio=3.0, rival="tutorial"),),
             ("tutorial", "resident"),
             lambda: _round("dcgan-tutorial"),
         ),
-        Row(
+        BenchCase(
             "sampling",
-            "10,000 pictures from DCGAN 64x64",
+            "10,000 images from DCGAN 64x64",
             (Goal("3 x plain", ratio=3.0, rival="plain"),),
             ("plain",),
             _sample,
         ),
-        Row(
+        BenchCase(
             "parzen",
             "Parzen window, 10,000 x 10,000 x 784, ten σ",
             (Goal("50 % of the float32 peak", share=0.5, precision="float32"),),
             flops=_parzen,
         ),
-        Row(
+        BenchCase(
             "prdc",
             "precision, recall, density, coverage: 10,000 x 10,000 features of 1,000 numbers",
             (Goal("5 x prdc", ratio=5.0, rival="prdc"),),
             ("prdc",),
             needs="prdc",
         ),
-        Row(
+        BenchCase(
             "frechet",
             "Fréchet distance: 10,000 x 10,000 features of 2,048 numbers",
             (Goal("3 x torchmetrics", ratio=3.0, rival="torchmetrics"),),

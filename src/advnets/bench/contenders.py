@@ -15,21 +15,23 @@ from torch.utils.data import Dataset
 
 from advnets import config, presets
 from advnets.bench import baselines
-from advnets.data.dataset import Part
+from advnets.data.dataset import Split
+from advnets.data.prepared import PreparedData, open_data
 from advnets.data.registry import open_source
 from advnets.errors import require
-from advnets.experiment import build_players, setup
-from advnets.experiment.sampler import Drawing, sample_blocks
+from advnets.experiment import setup
+from advnets.experiment.players import build_players
 from advnets.metrics.frechet import frechet_distance
 from advnets.metrics.parzen import PAPER_GRID, parzen_log_likelihoods
-from advnets.metrics.precision_recall import prdc
+from advnets.metrics.prdc import prdc
+from advnets.sampling.sampler import ComputeSettings, sample_blocks
 from advnets.training import devices
-from advnets.training.step import play_round
+from advnets.training.step import train_step
 
 DRAWN = 10_000
-"""Pictures that are sampled, and points of the Parzen window, test points too."""
+"""Images that are sampled, and points of the Parzen window, test points too."""
 MANIFOLD, INCEPTION = 1000, 2048
-"""Features of a picture for `prdc` and `frechet`; Inception has 2,048."""
+"""Features of a image for `prdc` and `frechet`; Inception has 2,048."""
 PRODUCT = 4096
 """Rows and columns of the product by which the machine's peak is measured."""
 
@@ -38,75 +40,82 @@ PRODUCT = 4096
 class Setting:
     """Where the data of a bench lies."""
 
-    pictures: Path
+    images: Path
     """A folder of JPEG files, for DCGAN."""
     data_dir: str | None = None
 
     def data(self, preset: str) -> config.Config:
         """The preset on the bench's data."""
-        start = presets.named(preset)
+        start = presets.get_preset(preset)
         data = replace(start.data, directory=self.data_dir)
-        if in_colour(preset):
-            data = replace(data, source=str(self.pictures))
+        if in_color(preset):
+            data = replace(data, source=str(self.images))
         # Presets for small nets choose; here everybody has the whole machine.
         return replace(start, data=data, runtime=config.Runtime())
 
 
-def in_colour(preset: str) -> bool:
+def in_color(preset: str) -> bool:
     """Whether a preset is fed with the folder of files, and not with MNIST."""
     return baselines.SHAPES[preset][0] == 3
 
 
-Contestant = Callable[[Setting], Iterator[int]]
+Contender = Callable[[Setting], Iterator[int]]
 
 
-def ours(preset: str) -> Contestant:
-    """Rounds of the engine, as `advnets train` plays them; yields pictures."""
+def ours(preset: str) -> Contender:
+    """Rounds of the engine, as `advnets train` plays them; yields images."""
 
     def play(setting: Setting) -> Iterator[int]:
         run, data, device = opened(setting.data(preset))
-        table = setup.table(run, data, 0, device)
+        state = setup.make_train_state(run, data, 0, device)
         while True:
-            play_round(table)
+            train_step(state)
             yield run.data.batch_size
 
     return play
 
 
-def opened(start: config.Config) -> tuple[config.Config, setup.PreparedData, torch.device]:
+def opened(start: config.Config) -> tuple[config.Config, PreparedData, torch.device]:
     """A preset resolved, its data, and the device, prepared as a training prepares it."""
-    data = setup.open_data(start.data)
-    run = setup.resolved(start, data.facts, devices.resolve(start.runtime))
-    return run, data, devices.prepare(run.runtime)
+    data = open_data(start.data)
+    run = setup.resolve_config(start, data.info, devices.resolve(start.runtime))
+    return run, data, devices.setup_process(run.runtime)
 
 
 def dataset(preset: str, setting: Setting) -> Dataset[Tensor]:
-    """The same training pictures as a tutorial holds them."""
-    spec, symmetric = setting.data(preset).data, baselines.PEERS[preset]().symmetric
-    if in_colour(preset):
-        return baselines.Files(setting.pictures, spec.size, symmetric=symmetric)
+    """The same training images as a tutorial holds them."""
+    spec, symmetric = setting.data(preset).data, baselines.BASELINES[preset]().symmetric
+    if in_color(preset):
+        return baselines.ImageFileDataset(setting.images, spec.size, symmetric=symmetric)
     train = open_source(spec).train
-    assert isinstance(train, Part)
-    return baselines.Arrays(np.asarray(train.read(slice(None))), symmetric=symmetric)
+    assert isinstance(train, Split)
+    return baselines.ArrayDataset(np.asarray(train.read(slice(None))), symmetric=symmetric)
 
 
-def tutorial(preset: str) -> Contestant:
+def tutorial(preset: str) -> Contender:
     """What a tutorial does."""
-    return lambda setting: baselines.tutorial(baselines.PEERS[preset](), dataset(preset, setting))
+    return lambda setting: baselines.tutorial(
+        baselines.BASELINES[preset](), dataset(preset, setting)
+    )
 
 
-def resident(preset: str) -> Contestant:
+def resident(preset: str) -> Contender:
     """The same on data in memory."""
-    return lambda setting: baselines.resident(baselines.PEERS[preset](), dataset(preset, setting))
+    return lambda setting: baselines.resident(
+        baselines.BASELINES[preset](), dataset(preset, setting)
+    )
 
 
 def our_samples(setting: Setting) -> Iterator[int]:
-    """10,000 pictures of the DCGAN generator, again and again, as `advnets sample` draws them."""
+    """10,000 images of the DCGAN generator, again and again, as `advnets sample` draws them."""
     run, data, device = opened(setting.data("dcgan-tutorial"))
-    nets = build_players.players(run, 0, data.facts.shape, torch.zeros(data.facts.shape))
-    generator, drawing = devices.seated(nets["generator"], device), Drawing.of(run.runtime, device)
+    nets = build_players(run, 0, data.info.shape, torch.zeros(data.info.shape))
+    generator, drawing = (
+        devices.to_device(nets["generator"], device),
+        ComputeSettings.of(run.runtime, device),
+    )
     while True:
-        for block in sample_blocks(generator, data.scaling, DRAWN, 0, drawing):
+        for block in sample_blocks(generator, data.normalizer, DRAWN, 0, drawing):
             yield len(block)
 
 
@@ -126,16 +135,16 @@ def plain_samples(_: Setting) -> Iterator[int]:
 
 def our_parzen(setting: Setting) -> Iterator[int]:
     """The Parzen log-likelihood of MNIST's test digits under 10,000 training ones, ten σ."""
-    devices.prepare(devices.resolve(config.Runtime()))
+    devices.setup_process(devices.resolve(config.Runtime()))
     splits = open_source(setting.data("paper-mnist").data)
-    assert isinstance(splits.train, Part)
+    assert isinstance(splits.train, Split)
     assert splits.test is not None
-    centres, points = (
+    centers, points = (
         torch.from_numpy(np.asarray(part.read(slice(DRAWN)))).flatten(1) / 255
         for part in (splits.train, splits.test)
     )
     while True:
-        parzen_log_likelihoods(points, centres, PAPER_GRID)
+        parzen_log_likelihoods(points, centers, PAPER_GRID)
         yield len(points)
 
 
@@ -146,11 +155,11 @@ def features(columns: int) -> tuple[Tensor, Tensor]:
     return real, fake
 
 
-def our_score(score: Callable[[Tensor, Tensor], object], columns: int) -> Contestant:
+def our_score(score: Callable[[Tensor, Tensor], object], columns: int) -> Contender:
     """A metric of two sets of features."""
 
     def work(_: Setting) -> Iterator[int]:
-        devices.prepare(devices.resolve(config.Runtime()))
+        devices.setup_process(devices.resolve(config.Runtime()))
         real, fake = features(columns)
         while True:
             score(real, fake)
@@ -170,7 +179,7 @@ def prdc_package(_: Setting) -> Iterator[int]:
 
 
 def torchmetrics(_: Setting) -> Iterator[int]:
-    """The Fréchet distance by torchmetrics, handed the features in the place of pictures."""
+    """The Fréchet distance by torchmetrics, handed the features in the place of images."""
     metric = require("torchmetrics.image.fid", "dev").FrechetInceptionDistance(feature=_Handed())
     sets = features(INCEPTION)
     while True:
@@ -190,7 +199,7 @@ class _Handed(nn.Module):
         return x
 
 
-def product(dtype: torch.dtype) -> Contestant:
+def product(dtype: torch.dtype) -> Contender:
     """Matrix products, by which the machine's peak is measured."""
 
     def multiply(_: Setting) -> Iterator[int]:
@@ -202,11 +211,11 @@ def product(dtype: torch.dtype) -> Contestant:
     return multiply
 
 
-PEAKS: dict[str, Contestant] = {name: product(dtype) for name, dtype in devices.PRECISIONS.items()}
-CONTESTANTS: dict[str, dict[str, Contestant]] = {
+PEAKS: dict[str, Contender] = {name: product(dtype) for name, dtype in devices.PRECISIONS.items()}
+CONTENDERS: dict[str, dict[str, Contender]] = {
     **{
         preset: {"ours": ours(preset), "tutorial": tutorial(preset), "resident": resident(preset)}
-        for preset in baselines.PEERS
+        for preset in baselines.BASELINES
     },
     "sampling": {"ours": our_samples, "plain": plain_samples},
     "parzen": {"ours": our_parzen},

@@ -10,16 +10,16 @@ import sys
 import numpy as np
 
 from advnets.bench import baselines
-from advnets.data.dataset import Part
+from advnets.data.dataset import Split
 from advnets.data.datasets.mnist import open_mnist
-from advnets.data.places import folders_of
+from advnets.data.spec import folders_of
 
 if __name__ == "__main__":
     train = open_mnist(folders_of("mnist", sys.argv[1] or None)).train
-    assert isinstance(train, Part)
-    pictures = baselines.Arrays(np.asarray(train.read(slice(None))), symmetric=True)
+    assert isinstance(train, Split)
+    images = baselines.ArrayDataset(np.asarray(train.read(slice(None))), symmetric=True)
     trained = 0
-    for done in baselines.tutorial(baselines.mlp(), pictures):
+    for done in baselines.tutorial(baselines.mlp(), images):
         trained += done
-        if trained >= len(pictures):
+        if trained >= len(images):
             break

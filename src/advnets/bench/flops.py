@@ -1,7 +1,7 @@
 """Useful floating-point operations: what the mathematics of a step asks for, however it is done.
 
 A product of M x K and K x N is 2 M K N; a convolution is the product it stands for. Element-wise
-work is left out. For nets with F(net) operations forward on one picture, of which F1 in the first
+work is left out. For nets with F(net) operations forward on one image, of which F1 in the first
 layer, the backward pass takes F for the weights and F - F1 for the inputs of the later layers.
 """
 
@@ -19,7 +19,7 @@ from advnets import config
 
 @dataclass(frozen=True)
 class Forward:
-    """Operations of a net on one picture."""
+    """Operations of a net on one image."""
 
     total: float
     first: float
@@ -58,9 +58,9 @@ def forward(net: nn.Module, example: Tensor) -> Forward:
 
 
 def of_round(game: config.Game, g: Forward, d: Forward) -> float:
-    """Operations of one round of the plain game, for each picture of its batch, penalties apart.
+    """Operations of one round of the plain game, for each image of its batch, penalties apart.
 
-    D: forward and backward on a real and a generated picture. G: forward, D on the sample, back
+    D: forward and backward on a real and a generated image. G: forward, D on the sample, back
     through D's inputs to G's weights. Alternating play takes samples for each of D's k steps, and D
     anew on G's, which are fresh or the last of these; simultaneous play shares both.
     """
@@ -68,5 +68,5 @@ def of_round(game: config.Game, g: Forward, d: Forward) -> float:
     through = d.total  # the gradient of D's logit in the sample, first layer included
     if game.updates == "simultaneous":
         return g.total + ascent + through + g.weights
-    fresh = g.total if game.fakes == "fresh" else 0.0
+    fresh = g.total if game.reuse_fakes == "fresh" else 0.0
     return game.k * (g.total + ascent) + fresh + d.total + through + g.weights

@@ -11,20 +11,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from advnets.bench.cases import Row
+from advnets.bench.cases import BenchCase
 from advnets.bench.contenders import Setting
 from advnets.errors import AdvnetsError
 from advnets.training.memory import wait_for_peak
 
 TRAINED = 50_000
-"""MNIST's training pictures of one epoch; the last 10,000 are for validation."""
+"""MNIST's training images of one epoch; the last 10,000 are for validation."""
 
 
 class Worker:
     """A contestant in a process of its own, working when told to."""
 
     def __init__(self, row: str, who: str, setting: Setting) -> None:
-        told = json.dumps({**asdict(setting), "pictures": str(setting.pictures)})
+        told = json.dumps({**asdict(setting), "images": str(setting.images)})
         self.process = subprocess.Popen(
             [sys.executable, "-m", "advnets.bench.worker", row, who, told],
             stdin=subprocess.PIPE,
@@ -81,7 +81,7 @@ class Worker:
 class Process:
     """A whole process, again and again: from typing to its end, or to a text that is waited for."""
 
-    def __init__(self, row: Row, who: str, setting: Setting, folder: Path) -> None:
+    def __init__(self, row: BenchCase, who: str, setting: Setting, folder: Path) -> None:
         self.row, self.who, self.setting, self.folder = row, who, setting, folder
         self._times, self._most = 0, 0
 

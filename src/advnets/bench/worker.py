@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from advnets.bench.contenders import CONTESTANTS, PEAKS, Setting
+from advnets.bench.contenders import CONTENDERS, PEAKS, Setting
 from advnets.training.memory import peak_bytes
 
 
@@ -30,8 +30,8 @@ def block(work: Iterator[int], seconds: float) -> dict[str, float]:
 def main(row: str, who: str, setting: str) -> None:
     """Serve until the input ends."""
     told = json.loads(setting)
-    work = (PEAKS if row == "peak" else CONTESTANTS[row])[who](
-        Setting(Path(told["pictures"]), told["data_dir"])
+    work = (PEAKS if row == "peak" else CONTENDERS[row])[who](
+        Setting(Path(told["images"]), told["data_dir"])
     )
     for line in sys.stdin:
         print(json.dumps(block(work, float(line))), flush=True)

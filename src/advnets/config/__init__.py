@@ -8,15 +8,15 @@ from advnets.config.data import Data, Framing
 from advnets.config.encoders import MLPEncoder
 from advnets.config.games import (
     AnyGame,
-    CompletionGame,
     ConditionalGame,
     CustomGame,
-    ElboGame,
-    EncodingGame,
     Game,
     GameConfig,
     InferenceGame,
+    InpaintingGame,
+    LatentRegressionGame,
     SemiSupervisedGame,
+    VAEGame,
 )
 from advnets.config.models import (
     Activation,
@@ -40,20 +40,18 @@ from advnets.config.run import (
     SGD,
     Adam,
     Config,
+    Intervals,
     OptimizerConfig,
     Runtime,
     Stage,
-    Ticks,
 )
-from advnets.config.validation import Checked, at_least, check, probabilities, sizes
+from advnets.config.validation import ValidatedConfig, at_least, check, probabilities, sizes
 
 __all__ = [
     "SGD",
     "Activation",
     "Adam",
     "AnyGame",
-    "Checked",
-    "CompletionGame",
     "ConditionalGame",
     "Config",
     "CustomGame",
@@ -62,13 +60,14 @@ __all__ = [
     "Data",
     "DeconvGenerator",
     "DiscriminatorConfig",
-    "ElboGame",
-    "EncodingGame",
     "Framing",
     "Game",
     "GameConfig",
     "GeneratorConfig",
     "InferenceGame",
+    "InpaintingGame",
+    "Intervals",
+    "LatentRegressionGame",
     "MLPDiscriminator",
     "MLPEncoder",
     "MLPGenerator",
@@ -83,7 +82,8 @@ __all__ = [
     "SemiSupervisedDiscriminator",
     "SemiSupervisedGame",
     "Stage",
-    "Ticks",
+    "VAEGame",
+    "ValidatedConfig",
     "at_least",
     "check",
     "probabilities",

@@ -7,11 +7,20 @@ from typing import Annotated, Literal, TypeVar
 
 from tyro.conf import arg
 
-from advnets.config.validation import LARGEST_KERNEL, Checked, at_least, check, probabilities, sizes
+from advnets.config.validation import (
+    LARGEST_KERNEL,
+    ValidatedConfig,
+    at_least,
+    check,
+    probabilities,
+    sizes,
+)
 from advnets.errors import UsageError
 
 Activation = Literal["relu", "leaky_relu", "sigmoid", "softplus", "tanh"]
-PointPrior = Literal["uniform", "normal", "truncated", "sphere", "mixture", "weighted-mixture"]
+PointPrior = Literal[
+    "uniform", "normal", "truncated-normal", "sphere", "mixture", "learned-mixture"
+]
 
 # What several nets have, with the help that --help prints.
 ImagePrior = Annotated[
@@ -30,7 +39,7 @@ ComponentShape = Annotated[
 
 
 @dataclass(frozen=True)
-class MLPGenerator(Checked):
+class MLPGenerator(ValidatedConfig):
     """Fully connected generator (Goodfellow et al. 2014, section 5)."""
 
     latent_dim: int = 100
@@ -40,7 +49,7 @@ class MLPGenerator(Checked):
     Or normal cut at |z| <= 2, or a mixture that is learned, its probabilities too or not."""
     components: Components = field(default=10, kw_only=True)
     component_shape: ComponentShape = field(default="normal", kw_only=True)
-    hidden: tuple[int, ...] = (1200, 1200)
+    hidden_sizes: tuple[int, ...] = (1200, 1200)
     """Units of each hidden layer."""
     activations: tuple[Activation, ...] = ("relu", "relu")
     """What each hidden layer applies."""
@@ -55,36 +64,36 @@ class MLPGenerator(Checked):
     sigmoid_bias: float = 0.0
     """Initial bias of hidden sigmoid layers."""
     output_bias: float | Literal["marginals"] = "marginals"
-    """Output bias begins at a number, or where the output equals the mean training picture."""
+    """Output bias begins at a number, or where the output equals the mean training image."""
     max_column_norm: float | None = None
     """Bound on the norm of the weights into a unit, restored after each update."""
     batch_norm: bool = False
-    """Batch normalisation before each hidden activation."""
-    keep: tuple[float, ...] = ()
+    """Batch normalization before each hidden activation."""
+    keep_prob: tuple[float, ...] = ()
     """Dropout: probability of keeping each layer's input, first to last; empty: no dropout."""
     noise: tuple[float, ...] = ()
     """Standard deviation of normal noise added to each layer's input; empty: none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "latent_dim", "components", "hidden", "output_sparse_init")
+        sizes(self, "latent_dim", "components", "hidden_sizes", "output_sparse_init")
         at_least(self, 0, "init_range", "output_init_range", "max_column_norm", "noise")
-        probabilities(self, "keep")
+        probabilities(self, "keep_prob")
 
 
 @dataclass(frozen=True)
-class DeconvGenerator(Checked):
+class DeconvGenerator(ValidatedConfig):
     """The 2014 CIFAR-10 convolutional generator: dense layers, then one deconvolution."""
 
     latent_dim: int = 100
     """Numbers in z."""
     prior: Literal["uniform", "normal"] = "normal"
     """Noise prior p_z: uniform in [-sqrt 3, sqrt 3], or standard normal."""
-    hidden: tuple[int, ...] = (8000, 8000)
+    hidden_sizes: tuple[int, ...] = (8000, 8000)
     """Units of each fully connected layer; the last is read as maps of height and width `base`."""
     activations: tuple[Activation, ...] = ("relu", "sigmoid")
     """What each fully connected layer applies."""
-    base: int = 10
+    base_size: int = 10
     """Height and width of the maps before the deconvolution."""
     kernel: int = 5
     """Height and width of the deconvolution's kernel."""
@@ -94,45 +103,45 @@ class DeconvGenerator(Checked):
     """What the output applies."""
     init_range: float = 0.05
     """Weights begin uniform in [-r, r]."""
-    keep: tuple[float, ...] = ()
+    keep_prob: tuple[float, ...] = ()
     """Dropout: probability of keeping each layer's input, first to last; empty: no dropout."""
     noise: tuple[float, ...] = ()
     """Standard deviation of normal noise added to each layer's input; empty: none."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "latent_dim", "hidden")
-        sizes(self, "base", "kernel", "stride", most=LARGEST_KERNEL)
+        sizes(self, "latent_dim", "hidden_sizes")
+        sizes(self, "base_size", "kernel", "stride", most=LARGEST_KERNEL)
         at_least(self, 0, "init_range", "noise")
-        probabilities(self, "keep")
+        probabilities(self, "keep_prob")
 
 
 @dataclass(frozen=True)
-class MaxoutDiscriminator(Checked):
+class MaxoutDiscriminator(ValidatedConfig):
     """Fully connected maxout discriminator with dropout (Goodfellow et al. 2014, section 5)."""
 
-    units: tuple[int, ...] = (240, 240)
+    hidden_sizes: tuple[int, ...] = (240, 240)
     """Maxout units of each hidden layer."""
     pieces: int = 5
     """Linear pieces that a maxout unit takes the largest of."""
     init_range: float = 0.005
     """Weights begin uniform in [-r, r]."""
-    keep_input: float = 0.8
+    keep_prob_input: float = 0.8
     """Dropout: probability of keeping an input; what is kept is scaled by its inverse."""
-    keep_hidden: float = 0.5
+    keep_prob_hidden: float = 0.5
     """Dropout: the same for the inputs of all later layers."""
     max_column_norm: float | None = None
     """Bound on the norm of the weights into a piece, restored after each update."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "units", "pieces")
+        sizes(self, "hidden_sizes", "pieces")
         at_least(self, 0, "init_range", "max_column_norm")
-        probabilities(self, "keep_input", "keep_hidden")
+        probabilities(self, "keep_prob_input", "keep_prob_hidden")
 
 
 @dataclass(frozen=True)
-class MaxoutConvDiscriminator(Checked):
+class MaxoutConvDiscriminator(ValidatedConfig):
     """Convolutional maxout discriminator with dropout (Goodfellow et al. 2014, CIFAR-10)."""
 
     channels: tuple[int, ...] = (32, 32, 192)
@@ -151,9 +160,9 @@ class MaxoutConvDiscriminator(Checked):
     """Linear pieces of each of them."""
     init_range: float = 0.005
     """Weights begin uniform in [-r, r]."""
-    keep_input: float = 0.8
+    keep_prob_input: float = 0.8
     """Dropout: probability of keeping an input; what is kept is scaled by its inverse."""
-    keep_hidden: float = 0.5
+    keep_prob_hidden: float = 0.5
     """Dropout: the same for the inputs of all later layers."""
 
     def __post_init__(self) -> None:
@@ -162,36 +171,36 @@ class MaxoutConvDiscriminator(Checked):
         sizes(self, "kernels", "pools", most=LARGEST_KERNEL)
         sizes(self, "pads", least=0, most=LARGEST_KERNEL)
         at_least(self, 0, "init_range")
-        probabilities(self, "keep_input", "keep_hidden")
+        probabilities(self, "keep_prob_input", "keep_prob_hidden")
 
 
 @dataclass(frozen=True)
-class MLPDiscriminator(Checked):
+class MLPDiscriminator(ValidatedConfig):
     """Fully connected discriminator with leaky rectifiers, as tutorials have it."""
 
-    units: tuple[int, ...] = (512, 256)
+    hidden_sizes: tuple[int, ...] = (512, 256)
     """Units of each hidden layer."""
     activation: Activation = "leaky_relu"
     """What each hidden layer applies."""
-    waves: int = 0
+    fourier_features: int = 0
     """Waves over the input that come beside it, for what is far finer than the data are wide."""
-    wave_numbers: tuple[float, float] = (1.0, 100.0)
+    max_frequency: tuple[float, float] = (1.0, 100.0)
     """2π over the longest wave's length, and over the shortest's."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "units")
-        sizes(self, "waves", least=0)
-        check(self, "more than 0", lambda number: number > 0, "wave_numbers")
+        sizes(self, "hidden_sizes")
+        sizes(self, "fourier_features", least=0)
+        check(self, "more than 0", lambda number: number > 0, "max_frequency")
 
 
 @dataclass(frozen=True)
-class DCGANGenerator(Checked):
+class DCGANGenerator(ValidatedConfig):
     """Deep convolutional generator (Radford et al. 2015); its options can break the five rules."""
 
     latent_dim: int = 100
     """Numbers in z."""
-    width: int = 128
+    base_channels: int = 128
     """Channels of the largest hidden maps; those of half their size have twice as many."""
     kernel: int = 5
     """Height and width of the kernels; tutorials have 4."""
@@ -199,7 +208,7 @@ class DCGANGenerator(Checked):
     components: Components = field(default=10, kw_only=True)
     component_shape: ComponentShape = field(default="normal", kw_only=True)
     batch_norm: bool = True
-    """Batch normalisation in all layers but the last (rule 2)."""
+    """Batch normalization in all layers but the last (rule 2)."""
     resampling: Literal["strides", "pooling"] = "strides"
     """Maps grow by fractionally strided convolutions (rule 1), or by repeating their pixels."""
     dense: tuple[int, ...] = ()
@@ -208,33 +217,33 @@ class DCGANGenerator(Checked):
     """What the hidden layers apply (rule 4: rectifiers)."""
     output: Literal["sigmoid", "tanh", "linear"] = "tanh"
     """What the output layer applies (rule 4: tanh)."""
-    deviation: float = 0.02
+    init_std: float = 0.02
     """Standard deviation of the initial weights."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "latent_dim", "components", "width", "dense")
+        sizes(self, "latent_dim", "components", "base_channels", "dense")
         sizes(self, "kernel", least=2, most=LARGEST_KERNEL)
-        at_least(self, 0, "deviation")
+        at_least(self, 0, "init_std")
 
 
 @dataclass(frozen=True)
-class DCGANDiscriminator(Checked):
+class DCGANDiscriminator(ValidatedConfig):
     """Deep convolutional discriminator (Radford et al. 2015), with options as its generator's."""
 
-    width: int = 128
+    base_channels: int = 128
     """Channels of the largest hidden maps; those of half their size have twice as many."""
     kernel: int = 5
     """Height and width of the kernels; tutorials have 4."""
     batch_norm: bool = True
-    """Batch normalisation in all layers but the first and the last (rule 2)."""
+    """Batch normalization in all layers but the first and the last (rule 2)."""
     resampling: Literal["strides", "pooling"] = "strides"
-    """Maps shrink by strided convolutions (rule 1), or by the largest of neighbouring pixels."""
+    """Maps shrink by strided convolutions (rule 1), or by the largest of neighboring pixels."""
     dense: tuple[int, ...] = ()
     """Units of fully connected hidden layers after the maps (rule 3: none)."""
     activation: Activation = "leaky_relu"
     """What the hidden layers apply (rule 5: leaky rectifiers)."""
-    deviation: float = 0.02
+    init_std: float = 0.02
     """Standard deviation of the initial weights."""
     projection: bool = False
     """Told classes, D meets them at its last maps alone, and not at every layer."""
@@ -243,35 +252,35 @@ class DCGANDiscriminator(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "width", "dense")
+        sizes(self, "base_channels", "dense")
         sizes(self, "kernel", least=2, most=LARGEST_KERNEL)
-        at_least(self, 0, "deviation")
+        at_least(self, 0, "init_std")
 
 
 @dataclass(frozen=True)
-class Residual(Checked):
+class Residual(ValidatedConfig):
     """What both nets of a residual pair are told (Huang et al. 2024)."""
 
-    width: int = 32
+    base_channels: int = 32
     """Channels of the largest maps; those of half their size have twice as many …"""
-    most: int = 256
+    max_channels: int = 256
     """… and at most so many."""
     blocks: int = 1
     """Residual blocks on maps of each size."""
     expansion: int = 2
     """How many times as many channels a block has within."""
-    group: int = 16
+    group_size: int = 16
     """Channels of a group of a block's 3x3 convolution."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "width", "most", "expansion", "group")
+        sizes(self, "base_channels", "max_channels", "expansion", "group_size")
         sizes(self, "blocks", most=LARGEST_KERNEL)
 
 
 @dataclass(frozen=True)
 class ResidualGenerator(Residual):
-    """Residual generator without normalisation layers (Huang et al. 2024)."""
+    """Residual generator without normalization layers (Huang et al. 2024)."""
 
     latent_dim: int = 64
     """Numbers in z."""
@@ -288,14 +297,14 @@ class ResidualGenerator(Residual):
 
 @dataclass(frozen=True)
 class ResidualDiscriminator(Residual):
-    """Residual discriminator without normalisation layers, as its generator."""
+    """Residual discriminator without normalization layers, as its generator."""
 
 
 @dataclass(frozen=True)
-class SemiSupervisedDiscriminator(Checked):
+class SemiSupervisedDiscriminator(ValidatedConfig):
     """Fully connected net of class logits, noise at every layer (Salimans et al. 2016, MNIST)."""
 
-    units: tuple[int, ...] = (1000, 500, 250, 250, 250)
+    hidden_sizes: tuple[int, ...] = (1000, 500, 250, 250, 250)
     """Units of each hidden layer; their weights are normed."""
     noise_input: float = 0.3
     """Standard deviation of the normal noise on pixels, in training."""
@@ -304,15 +313,15 @@ class SemiSupervisedDiscriminator(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "units")
+        sizes(self, "hidden_sizes")
         at_least(self, 0, "noise_input", "noise_hidden")
 
 
 @dataclass(frozen=True)
-class SemiSupervisedConvDiscriminator(Checked):
-    """Convolutional net of class logits, for a D that may know that it looks at pictures."""
+class SemiSupervisedConvDiscriminator(ValidatedConfig):
+    """Convolutional net of class logits, for a D that may know that it looks at images."""
 
-    widths: tuple[int, ...] = (32, 64, 128)
+    channels: tuple[int, ...] = (32, 64, 128)
     """Channels of each convolution."""
     strides: tuple[int, ...] = (2, 2, 2)
     """Step of each convolution."""
@@ -321,17 +330,17 @@ class SemiSupervisedConvDiscriminator(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "widths")
+        sizes(self, "channels")
         sizes(self, "strides", most=LARGEST_KERNEL)
-        if len(self.widths) != len(self.strides):
+        if len(self.channels) != len(self.strides):
             raise UsageError(
-                f"{len(self.widths)} widths and {len(self.strides)} strides came; give one of "
+                f"{len(self.channels)} widths and {len(self.strides)} strides came; give one of "
                 "either for each convolution"
             )
 
 
 @dataclass(frozen=True)
-class NoDiscriminator(Checked):
+class NoDiscriminator(ValidatedConfig):
     """For games that are played without one."""
 
 

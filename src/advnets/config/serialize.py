@@ -95,7 +95,7 @@ def to_json(record: object) -> dict[str, Any]:
     return _converter().unstructure(record)
 
 
-def essentials(record: object) -> dict[str, Any]:
+def without_defaults(record: object) -> dict[str, Any]:
     """Return a dataclass as `to_json` does, without what is as the class has it by default."""
     return _brief_converter().unstructure(record)
 
@@ -147,7 +147,7 @@ def differences(ours: Config, theirs: Config) -> list[str]:
 
 
 def _differences(path: str, ours: object, theirs: object) -> list[str]:
-    ours, theirs = by_name(ours), by_name(theirs)
+    ours, theirs = union_by_name(ours), union_by_name(theirs)
     if ours == theirs:
         return []
     if not (isinstance(ours, dict) and isinstance(theirs, dict)):
@@ -160,7 +160,7 @@ def _differences(path: str, ours: object, theirs: object) -> list[str]:
     ]
 
 
-def by_name(value: object) -> object:
+def union_by_name(value: object) -> object:
     """A list of stages as a mapping by number; anything else as it is."""
     if isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value):
         return {str(number): item for number, item in enumerate(value)}

@@ -18,7 +18,7 @@ LARGEST_KERNEL = 1000
 """Most pixels of a kernel, a step or a margin, and most repeated blocks."""
 
 
-class Checked:
+class ValidatedConfig:
     """Base of dataclasses whose values are typed by a user: every number is finite.
 
     Floats are at most the largest of float32 in absolute value, and integers at most

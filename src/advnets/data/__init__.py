@@ -1,4 +1,4 @@
-"""Pictures and points: where they come from, what range the nets see them in, in what order."""
+"""Images and points: where they come from, what range the nets see them in, in what order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How pictures are fed to the nets, whatever source they come from."""
+"""How images are fed to the nets, whatever source they come from."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from advnets.data.normalization import Scaling
+from advnets.data.normalization import Normalizer
 from advnets.errors import UsageError
 from advnets.protocols import Batch
 from advnets.rng import RNG
@@ -15,16 +15,16 @@ from advnets.rng import RNG
 
 @dataclass(frozen=True)
 class BatchTransform:
-    """How pictures are fed to the nets, whatever source they come from.
+    """How images are fed to the nets, whatever source they come from.
 
     `rank` of `world` processes sees its own slice of every batch, and no row that another sees.
     """
 
-    scaling: Scaling
+    normalizer: Normalizer
     batch_size: int
     seed: int
     device: torch.device
-    flip: bool = False
+    hflip: bool = False
     rank: int = 0
     world: int = 1
 
@@ -41,18 +41,18 @@ class BatchTransform:
         edges = [self.batch_size * rank // self.world for rank in (self.rank, self.rank + 1)]
         return slice(*edges)
 
-    def batch(self, pixels: Tensor, labels: Tensor | None, noise: RNG) -> Batch:
+    def batch(self, pixels: Tensor, labels: Tensor | None, rng: RNG) -> Batch:
         """Pixels on the device, mirrored by chance where that is asked for, in the nets' range."""
-        if self.flip:
-            # Whole pictures are copied faster by their numbers than written into their places.
+        if self.hflip:
+            # Whole images are copied faster by their numbers than written into their places.
             numbers = torch.arange(len(pixels))
-            mirrored = numbers[noise.uniform("flip", len(pixels)) < 0.5]
+            mirrored = numbers[rng.uniform("flip", len(pixels)) < 0.5]
             numbers[mirrored] = len(pixels) + torch.arange(len(mirrored))
             turned = pixels.index_select(0, mirrored.to(self.device)).flip(-1)
             pixels = torch.cat((pixels, turned)).index_select(0, numbers.to(self.device))
         labels = None if labels is None else labels.to(self.device)
-        return Batch(self.scaling.to_model(pixels), labels)
+        return Batch(self.normalizer.to_model(pixels), labels)
 
-    def noise(self, index: int) -> RNG:
+    def rng_at(self, index: int) -> RNG:
         """Of this rank's rows of the batch of that index."""
         return RNG(self.seed, step=index, purpose="batch", first_row=self.rows.start)

@@ -12,59 +12,58 @@ import torch
 from jaxtyping import Float32, Float64, Int64, UInt8
 from torch import Tensor
 
-from advnets.data.skipped_file import SkippedFile
 from advnets.rng import RNG
 
 Shape = tuple[int, int, int]
 """Channels, height and width."""
 
 Gather = Callable[[Int64[Tensor, " rows"], RNG], Tensor]
-"""Pictures by their numbers (on the host), shape (rows, C, H, W), on a device."""
+"""Images by their numbers (on the host), shape (rows, C, H, W), on a device."""
 
 Which = slice | np.ndarray
-"""Some of the pictures: a range, a mask or numbers."""
+"""Some of the images: a range, a mask or numbers."""
 
 Axis = Literal["uniform", "normal"]
 """How a number that a point is drawn from is distributed: on [0, 1], or as N(0, 1)."""
 
 LOOKED_AT = 1 << 16
-"""Pictures that are looked at, evenly spread, where a statistic of all is wanted."""
+"""Images that are looked at, evenly spread, where a statistic of all is wanted."""
 _BLOCK = 1024
 _RESIDENT = 0.5
-"""Of a device's free memory, what pictures may take."""
+"""Of a device's free memory, what images may take."""
 
 
 @runtime_checkable
-class Part(Protocol):
-    """One split: numbered pictures, (C, H, W) each; `white` is the value that means 1.0."""
+class Split(Protocol):
+    """One split: numbered images, (C, H, W) each; `white` is the value that means 1.0."""
 
     @property
     def shape(self) -> Shape:
-        """Of a picture."""
+        """Of a image."""
         ...
 
     @property
-    def white(self) -> int:
+    def white_level(self) -> int:
         """The value that means 1.0."""
         ...
 
     @property
     def labels(self) -> np.ndarray | None:
-        """The classes 0, 1, … of all pictures, int64, or None."""
+        """The classes 0, 1, … of all images, int64, or None."""
         ...
 
     def __len__(self) -> int: ...
 
     def read(self, which: Which) -> np.ndarray:
-        """Some pictures, as an array of their own values."""
+        """Some images, as an array of their own values."""
         ...
 
-    def on(self, device: torch.device) -> Gather:
-        """The way from numbers to pictures on a device."""
+    def gather_fn(self, device: torch.device) -> Gather:
+        """The way from numbers to images on a device."""
         ...
 
     def digest(self) -> str:
-        """BLAKE2b, in hex, of all that the pictures and labels are."""
+        """BLAKE2b, in hex, of all that the images and labels are."""
         ...
 
 
@@ -79,7 +78,7 @@ class ArraySplit:
 
     images: UInt8[np.ndarray, "n channels height width"] | Float32[np.ndarray, "n dims 1 1"]
     labels: Int64[np.ndarray, " n"] | None = None
-    white: int = 255
+    white_level: int = 255
     known: str | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
@@ -87,22 +86,22 @@ class ArraySplit:
 
     @property
     def shape(self) -> Shape:
-        """Of a picture."""
+        """Of a image."""
         _, channels, height, width = self.images.shape
         return channels, height, width
 
     def part(self, which: Which) -> ArraySplit:
-        """Some of the pictures: a view for a slice, a copy for a mask or numbers."""
+        """Some of the images: a view for a slice, a copy for a mask or numbers."""
         labels = None if self.labels is None else self.labels[which]
-        return ArraySplit(self.images[which], labels, self.white)
+        return ArraySplit(self.images[which], labels, self.white_level)
 
     def read(self, which: Which) -> np.ndarray:
-        """Some of the pictures, as an array."""
+        """Some of the images, as an array."""
         return self.images[which]
 
-    def on(self, device: torch.device) -> Gather:
-        """Pictures by number; kept on the device where they fit, else fetched from the host."""
-        kept = home(self.images.nbytes, device)
+    def gather_fn(self, device: torch.device) -> Gather:
+        """Images by number; kept on the device where they fit, else fetched from the host."""
+        kept = data_device(self.images.nbytes, device)
         images = tensor(self.images).to(kept)
         return lambda numbers, _: images.index_select(0, numbers.to(kept)).to(device)
 
@@ -110,33 +109,33 @@ class ArraySplit:
         """BLAKE2b of kind, shape, pixels and labels."""
         if self.known is not None:
             return self.known
-        return digest_of(self.images, self.labels, repr((self.images.dtype.str, self.white)))
+        return digest_of(self.images, self.labels, repr((self.images.dtype.str, self.white_level)))
 
 
 @runtime_checkable
-class Stream(Protocol):
-    """Training pictures that come one after the other, and are not all at hand."""
+class StreamingSplit(Protocol):
+    """Training images that come one after the other, and are not all at hand."""
 
     shape: Shape
-    white: int
+    white_level: int
     length: int | None
-    """Pictures in a pass, where that is known."""
+    """Images in a pass, where that is known."""
 
     def head(self, n: int) -> ArraySplit:
-        """The first pictures of the stream, at most n."""
+        """The first images of the stream, at most n."""
         ...
 
-    def passes(
+    def epochs(
         self, seed: int, epoch: int, skip: int, rank: int, world: int
     ) -> Iterator[tuple[UInt8[np.ndarray, "channels height width"], int | None]]:
         """One pass over this rank's share, shuffled by seed and epoch, without its first `skip`.
 
-        Gives pictures with their labels; what is skipped is not decoded.
+        Gives images with their labels; what is skipped is not decoded.
         """
         ...
 
     def count(self, rank: int, world: int) -> int:
-        """Pictures in this rank's share of a pass, found by reading it through where need be."""
+        """Images in this rank's share of a pass, found by reading it through where need be."""
         ...
 
     def digest(self) -> str:
@@ -177,7 +176,7 @@ class Distribution(Protocol):
         """Lead points of shape (n, dims) back to what they may have been drawn from."""
         ...
 
-    def sample(self, n: int, noise: RNG) -> Float32[np.ndarray, "n dims"]:
+    def sample(self, n: int, rng: RNG) -> Float32[np.ndarray, "n dims"]:
         """Draw n points; the first ones do not depend on n."""
         ...
 
@@ -187,67 +186,67 @@ class Distribution(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class HeldOut:
+class HeldOutSplits:
     """What one of a file's folds holds out."""
 
-    valid: Part
-    test: Part
+    valid: Split
+    test: Split
     same_training: bool
-    """Whether it trains on the very pictures that the opened fold trains on."""
+    """Whether it trains on the very images that the opened fold trains on."""
 
 
 @dataclass(frozen=True, eq=False)
-class Splits:
+class Dataset:
     """A source, opened.
 
     `train` is never empty; `valid` and `test` are None where the source has none. `classes` names
     the labels, `distribution` is what points were drawn from. Of a file that can be split in
     several ways, `fold` is the one that was opened, from 1, and `folds` has all that hold out
-    validation and test pictures. `unlabeled` are pictures beside the training ones that only games
+    validation and test images. `unlabeled` are images beside the training ones that only games
     with few labels use. `unused` counts the files that are no images advnets reads, by the ending
     of their names; `notes` are sentences about how the source was read.
     """
 
     name: str
-    train: Part | Stream
-    valid: Part | None
-    test: Part | None
-    broken: tuple[SkippedFile, ...] = ()
+    train: Split | StreamingSplit
+    valid: Split | None
+    test: Split | None
+    skipped_files: tuple[SkippedFile, ...] = ()
     classes: tuple[str, ...] = ()
     distribution: Distribution | None = None
     fold: int | None = None
-    folds: Mapping[int, HeldOut] = field(default_factory=dict[int, HeldOut])
-    unlabeled: Part | None = None
-    unused: Mapping[str, int] = field(default_factory=dict[str, int])
+    folds: Mapping[int, HeldOutSplits] = field(default_factory=dict[int, HeldOutSplits])
+    unlabeled: Split | None = None
+    unsupported_files: Mapping[str, int] = field(default_factory=dict[str, int])
     notes: tuple[str, ...] = ()
 
     @property
-    def served(self) -> dict[int, HeldOut]:
-        """The folds that one training on these pictures is for."""
+    def describe_splits(self) -> dict[int, HeldOutSplits]:
+        """The folds that one training on these images is for."""
         return {number: held for number, held in self.folds.items() if held.same_training}
 
     @property
     def shape(self) -> Shape:
-        """Channels, height and width of a picture."""
+        """Channels, height and width of a image."""
         return self.train.shape
 
-    def labelled(self) -> tuple[str, ...]:
+    def class_names(self) -> tuple[str, ...]:
         """Names of the labels, their numbers where they have none; empty without labels."""
-        labels = self.train.labels if isinstance(self.train, Part) else None
+        labels = self.train.labels if isinstance(self.train, Split) else None
         if labels is None:
             return ()
         return self.classes or tuple(map(str, range(int(labels.max()) + 1)))
 
     def class_counts(self) -> tuple[int, ...]:
-        """Return how many training images each class of `labelled` has."""
-        names = self.labelled()
+        """Return how many training images each class of `labeled` has."""
+        names = self.class_names()
         if not names:
             return ()
-        labels = cast(Part, self.train).labels
+        labels = cast(Split, self.train).labels
         return tuple(np.bincount(cast(np.ndarray, labels), minlength=len(names)).tolist())
 
     def digest(self) -> str:
-        """BLAKE2b, in hex, of the training pictures and of the sizes of the splits.
+        """BLAKE2b, in hex, of the training images and of the sizes of the splits.
 
         A resumed run compares it with the one it began with, to see that its data is the same.
         """
@@ -258,20 +257,20 @@ class Splits:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def digest_of_all(self) -> str:
-        """BLAKE2b, in hex, of the pictures of all splits: what scores on them hang on."""
+        """BLAKE2b, in hex, of the images of all splits: what scores on them hang on."""
         held_out = [None if split is None else split.digest() for split in (self.valid, self.test)]
         digest = hashlib.blake2b(f"{self.train.digest()}/{held_out}".encode(), digest_size=16)
         return digest.hexdigest()
 
 
-def length(train: Part | Stream) -> int | None:
-    """Training pictures in an epoch; None where a stream does not know."""
-    return len(train) if isinstance(train, Part) else train.length
+def num_samples(train: Split | StreamingSplit) -> int | None:
+    """Training images in an epoch; None where a stream does not know."""
+    return len(train) if isinstance(train, Split) else train.length
 
 
-def blocks(train: Part | Stream, most: int = LOOKED_AT) -> Iterator[np.ndarray]:
-    """At most so many pictures, evenly spread, in arrays of some; of a stream the first ones."""
-    if not isinstance(train, Part):
+def blocks(train: Split | StreamingSplit, most: int = LOOKED_AT) -> Iterator[np.ndarray]:
+    """At most so many images, evenly spread, in arrays of some; of a stream the first ones."""
+    if not isinstance(train, Split):
         yield train.head(min(most, _BLOCK)).images
         return
     n = len(train)
@@ -280,12 +279,12 @@ def blocks(train: Part | Stream, most: int = LOOKED_AT) -> Iterator[np.ndarray]:
         yield train.read(numbers[start : start + _BLOCK])
 
 
-def hold_out_last(pictures: ArraySplit, held_out: int) -> tuple[ArraySplit, ArraySplit | None]:
-    """The pictures but the last few, and the last few (None for 0): training and validation."""
+def hold_out_last(images: ArraySplit, held_out: int) -> tuple[ArraySplit, ArraySplit | None]:
+    """The images but the last few, and the last few (None for 0): training and validation."""
     if not held_out:
-        return pictures, None
-    kept = len(pictures) - held_out
-    return pictures.part(slice(kept)), pictures.part(slice(kept, None))
+        return images, None
+    kept = len(images) - held_out
+    return images.part(slice(kept)), images.part(slice(kept, None))
 
 
 def numbered_classes(
@@ -328,9 +327,53 @@ def tensor(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
-def home(size: int, device: torch.device) -> torch.device:
+def data_device(size: int, device: torch.device) -> torch.device:
     """Where so many bytes are kept: on the device, or on the host where they do not fit."""
     if device.type != "cuda":
         return device
     free, _ = torch.cuda.mem_get_info(device)
     return device if size <= _RESIDENT * free else torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """A file's name, and the reason why it is left out, in words that follow the name."""
+
+    name: str
+    reason: str
+
+
+FEW = 50
+"""Different training images, under which a warning is due."""
+MAX_COMPARED = 2000
+"""Training images that are compared with each other, at most."""
+_POINTS = 1
+"""The value that means 1.0 in points, of which two are never the same."""
+
+
+def distinct_images(train: Split | StreamingSplit) -> int | None:
+    """Count the different ones among at most 2,000 training images, evenly spread.
+
+    None for streams and points.
+    """
+    if not isinstance(train, Split) or train.white_level == _POINTS:
+        return None
+    n = len(train)
+    rows = train.read(
+        np.arange(n) if n <= MAX_COMPARED else np.arange(MAX_COMPARED) * n // MAX_COMPARED
+    )
+    return len({hashlib.blake2b(np.ascontiguousarray(row).data).digest() for row in rows})
+
+
+def warn_few_images(distinct: int | None, train: int) -> str | None:
+    """Return a warning where a generator can only learn its training images by heart."""
+    if distinct is None or train == 0 or distinct >= FEW:
+        return None
+    if distinct == train:
+        count = "1 training image" if train == 1 else f"{train:,} training images"
+        there = f"there is only {count}" if train == 1 else f"there are only {count}"
+    else:
+        compared = f"{min(train, MAX_COMPARED):,} training images"
+        compared += " that were compared" if train > MAX_COMPARED else ""
+        there = f"only {distinct:,} of {compared} are different"
+    return f"warning: {there}, which G can learn by heart; give some hundreds to have others"

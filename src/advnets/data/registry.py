@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from advnets.config import Data
-from advnets.data import options
-from advnets.data.dataset import Splits
+from advnets.data import spec
+from advnets.data.dataset import Dataset
 from advnets.data.datasets.cifar import (
     CIFAR100,
     is_cifar10_folder,
@@ -20,8 +20,8 @@ from advnets.data.datasets.cifar import (
     open_cifar100_folder,
 )
 from advnets.data.datasets.digits import open_digits
-from advnets.data.datasets.idx import is_idx_folder, open_idx_folder
-from advnets.data.datasets.mat import is_mat
+from advnets.data.datasets.formats.idx import is_idx_folder, open_idx_folder
+from advnets.data.datasets.formats.mat import is_mat
 from advnets.data.datasets.matlab import open_mat
 from advnets.data.datasets.mnist import (
     EMNIST,
@@ -40,14 +40,13 @@ from advnets.data.huggingface.open import (
     is_hub_path,
     open_dataset,
 )
-from advnets.data.image_folder.files import Collection
-from advnets.data.image_folder.open import find_pictures, holds_pictures, opened
-from advnets.data.image_folder.packed import is_pack, open_pack
-from advnets.data.names import HUB, path_of, refuse_run
-from advnets.data.places import folders_of
+from advnets.data.image_folder.files import ImageFiles
+from advnets.data.image_folder.open import find_images, holds_images, opened
+from advnets.data.image_folder.pack import is_pack, open_pack
+from advnets.data.spec import HUB, folders_of, path_of, refuse_run
 from advnets.data.synthetic.base import Synthetic
 from advnets.data.synthetic.kde import PointsOptions, is_points, open_points
-from advnets.data.synthetic.open import DISTRIBUTIONS, open_distribution
+from advnets.data.synthetic.registry import DISTRIBUTIONS, open_distribution
 from advnets.errors import DataError, UnknownNameError, UsageError
 from advnets.files import require_regular_file
 
@@ -58,117 +57,121 @@ class NoOptions:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedDataset:
     """A source with a name: `opener` is given its options and the folders to look in.
 
     `lies_in` is the set whose files it is made of, where that is another.
     """
 
-    about: str
-    opener: Callable[[Any, Sequence[Path]], Splits]
+    description: str
+    open_fn: Callable[[Any, Sequence[Path]], Dataset]
     options: type = NoOptions
     lies_in: str | None = None
 
 
 @dataclass(frozen=True)
-class Kind:
+class FileKind:
     """A kind of file or folder, told by what it holds.
 
     `opener` is given the path, its options, and what else is asked; where it gives files that are
     found but not yet read, these are packed and opened.
     """
 
-    about: str
+    description: str
     holds: Callable[[Path], bool]
-    opener: Callable[[Path, Any, Data], Splits | Collection]
+    open_fn: Callable[[Path, Any, Data], Dataset | ImageFiles]
     options: type = NoOptions
 
 
-def _drawn(name: str, kind: type[Synthetic]) -> Named:
-    return Named(kind.about, lambda distribution, _: open_distribution(name, distribution), kind)
+def _drawn(name: str, kind: type[Synthetic]) -> NamedDataset:
+    return NamedDataset(
+        kind.about, lambda distribution, _: open_distribution(name, distribution), kind
+    )
 
 
-NAMED: dict[str, Named] = {
-    "digits": Named("scikit-learn's 8x8 digits; they need no file", lambda _, __: open_digits()),
-    "mnist": Named("MNIST, to the bit", lambda _, folders: open_mnist(folders)),
-    "fashion-mnist": Named(
+NAMED: dict[str, NamedDataset] = {
+    "digits": NamedDataset(
+        "scikit-learn's 8x8 digits; they need no file", lambda _, __: open_digits()
+    ),
+    "mnist": NamedDataset("MNIST, to the bit", lambda _, folders: open_mnist(folders)),
+    "fashion-mnist": NamedDataset(
         "Fashion-MNIST: ten kinds of clothes", lambda _, folders: open_fashion_mnist(folders)
     ),
-    "kmnist": Named(
+    "kmnist": NamedDataset(
         "Kuzushiji-MNIST: ten cursive characters", lambda _, folders: open_kmnist(folders)
     ),
-    "emnist": Named("EMNIST: letters and digits, by one of its splits", open_emnist, EMNIST),
-    "stacked-mnist": Named(
+    "emnist": NamedDataset("EMNIST: letters and digits, by one of its splits", open_emnist, EMNIST),
+    "stacked-mnist": NamedDataset(
         "three MNIST digits in red, green and blue: 1,000 modes",
         open_stacked_mnist,
         StackedMNIST,
         lies_in="mnist",
     ),
-    "cifar10": Named("CIFAR-10, its binary or Python version", lambda _, f: open_cifar10(f)),
-    "cifar100": Named("CIFAR-100, its binary or Python version", open_cifar100, CIFAR100),
-    "svhn": Named("Street View House Numbers, cropped", open_svhn, SVHN),
-    "tfd": Named("the Toronto Face Database", open_tfd, TFD),
+    "cifar10": NamedDataset("CIFAR-10, its binary or Python version", lambda _, f: open_cifar10(f)),
+    "cifar100": NamedDataset("CIFAR-100, its binary or Python version", open_cifar100, CIFAR100),
+    "svhn": NamedDataset("Street View House Numbers, cropped", open_svhn, SVHN),
+    "tfd": NamedDataset("the Toronto Face Database", open_tfd, TFD),
     **{name: _drawn(name, kind) for name, kind in DISTRIBUTIONS.items()},
 }
 """Sources that go by a name."""
 
-KINDS: tuple[Kind, ...] = (
-    Kind(
+KINDS: tuple[FileKind, ...] = (
+    FileKind(
         "a table of points (.csv, .npy)",
         is_points,
         lambda path, chosen, _: open_points(path, chosen),
         PointsOptions,
     ),
-    Kind("a pack that `advnets data pack` made", is_pack, lambda path, _, __: open_pack(path)),
-    Kind(
+    FileKind("a pack that `advnets data pack` made", is_pack, lambda path, _, __: open_pack(path)),
+    FileKind(
         "a MATLAB file in the layout of TFD or of SVHN",
         is_mat,
         lambda path, chosen, _: open_mat(path, chosen),
         Fold,
     ),
-    Kind(
+    FileKind(
         "a folder of IDX files, gzipped or not",
         is_idx_folder,
         lambda path, _, __: open_idx_folder(path),
     ),
-    Kind(
+    FileKind(
         "a folder of CIFAR-10's batches",
         is_cifar10_folder,
         lambda path, _, __: open_cifar10_folder(path),
     ),
-    Kind(
+    FileKind(
         "a folder of CIFAR-100's files",
         is_cifar100_folder,
         lambda path, chosen, _: open_cifar100_folder(path, chosen),
         CIFAR100,
     ),
-    Kind(
+    FileKind(
         "a folder of SVHN's files",
         is_svhn_folder,
         lambda path, chosen, _: open_svhn_folder(path, chosen),
         SVHN,
     ),
-    Kind(
+    FileKind(
         "Parquet files, WebDataset tars, or a saved Hugging Face set",
         is_hub_path,
         find_hub_path,
         Hub,
     ),
-    Kind(
-        "a folder or zip of pictures, flat, by class, or by split and class",
-        holds_pictures,
-        lambda path, _, data: find_pictures(path, follow_links=data.follow_links),
+    FileKind(
+        "a folder or zip of images, flat, by class, or by split and class",
+        holds_images,
+        lambda path, _, data: find_images(path, follow_links=data.follow_links),
     ),
 )
 """What a path may be; the first kind that holds opens it."""
 
 
-def open_source(data: Data | str | object, **fields: Any) -> Splits:
+def open_source(data: Data | str | object, **fields: Any) -> Dataset:
     """Open what `data.source` names: a published set, a distribution, own files, a hub's set.
 
     `data` may be the source alone; `fields` are then further ones of `config.Data`:
-    `open_source("photos", size=64, crop="fit")`, `open_source("ring:modes=8")`. It may also be a
-    set of the datasets library, or a dict of such by split. Picture files are packed when they are
+    `open_source("photos", size=64, crop="pad")`, `open_source("ring:modes=8")`. It may also be a
+    set of the datasets library, or a dict of such by split. Image files are packed when they are
     first opened, and mapped into memory from then on.
 
     Raises:
@@ -176,7 +179,7 @@ def open_source(data: Data | str | object, **fields: Any) -> Splits:
         UsageError: an option has a value that cannot be.
         DataError: the data is absent, broken or of no known kind; the message has the cure.
         MissingExtraError: a library that this source needs is not installed.
-        WriteError: the cache, in which pictures are packed, cannot be written.
+        WriteError: the cache, in which images are packed, cannot be written.
     """
     if not isinstance(data, str | Data):
         return open_dataset(data, Data(**fields))
@@ -184,8 +187,8 @@ def open_source(data: Data | str | object, **fields: Any) -> Splits:
     return opened(find_source(data), data)
 
 
-def find_source(data: Data) -> Splits | Collection:
-    """The same, but leave picture files as they are found.
+def find_source(data: Data) -> Dataset | ImageFiles:
+    """The same, but leave image files as they are found.
 
     Raises:
         UnknownNameError, UsageError, DataError, MissingExtraError: as for `open_source`.
@@ -199,25 +202,25 @@ def find_source(data: Data) -> Splits | Collection:
         ) from None
 
 
-def _found(data: Data) -> Splits | Collection:
+def _found(data: Data) -> Dataset | ImageFiles:
     if not data.source:
-        raise UsageError("no pictures were given; say --data PATH, or --data NAME of a set")
+        raise UsageError("no images were given; say --data PATH, or --data NAME of a set")
     refuse_run(data.source)
     path, text = path_of(data.source)
     if path is None:
-        name, text = options.split(data.source)
+        name, text = spec.split(data.source)
         if name.startswith(f"{HUB}:"):
-            chosen = options.read(text, Hub, name)
+            chosen = spec.read(text, Hub, name)
             return find_hub_name(name.removeprefix(f"{HUB}:"), chosen, data)
         if name in NAMED:
             named = NAMED[name]
-            chosen = options.read(text, named.options, name)
-            return named.opener(chosen, folders_of(named.lies_in or name, data.directory))
+            chosen = spec.read(text, named.options, name)
+            return named.open_fn(chosen, folders_of(named.lies_in or name, data.directory))
         raise UnknownNameError("data set, folder or file", data.source, NAMED)
     if not path.is_dir():
         require_regular_file(path)
     for kind in KINDS:
         if kind.holds(path):
-            return kind.opener(path, options.read(text, kind.options, str(path)), data)
-    known = "; ".join(kind.about for kind in KINDS)
+            return kind.open_fn(path, spec.read(text, kind.options, str(path)), data)
+    known = "; ".join(kind.description for kind in KINDS)
     raise DataError(f"{path} is a file of no known kind; give one of these: {known}")

@@ -1,4 +1,4 @@
-"""Training pictures of which only a few are labelled."""
+"""Training images of which only a few are labeled."""
 
 from __future__ import annotations
 
@@ -12,98 +12,96 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from advnets.data.batch_transform import BatchTransform
-from advnets.data.dataset import ArraySplit, Gather, Part, Shape, Splits, Which
-from advnets.data.loader import Batches
+from advnets.data.dataset import ArraySplit, Dataset, Gather, Shape, Split, Which
+from advnets.data.loader import Loader
 from advnets.errors import DataError, UsageError
 from advnets.protocols import Batch
 from advnets.rng import RNG
 
 
-class PartlyLabelled:
-    """Batches without labels, each with a batch of labelled pictures beside it.
+class SemiSupervisedLoader:
+    """Batches without labels, each with a batch of labeled images beside it.
 
-    Both are pure functions of the seed and the index; the few labelled pictures are gone through
+    Both are pure functions of the seed and the index; the few labeled images are gone through
     again and again, and are among the others too.
     """
 
     def __init__(
-        self, train: Part, few: ArraySplit, feed: BatchTransform, labelled: BatchTransform
+        self, train: Split, few: ArraySplit, feed: BatchTransform, labeled: BatchTransform
     ) -> None:
-        self._unlabelled = Batches(train, feed)
-        # Noise of a batch is drawn by seed and index: the labelled ones' is another's.
-        self._labelled = Batches(few, replace(labelled, seed=labelled.seed + _APART))
+        self._unlabeled = Loader(train, feed)
+        # Noise of a batch is drawn by seed and index: the labeled ones' is another's.
+        self._labeled = Loader(few, replace(labeled, seed=labeled.seed + _APART))
 
-    def at(self, index: int) -> Batch:
+    def batch_at(self, index: int) -> Batch:
         """The batch of that index, in the nets' range."""
-        return Batch(self._unlabelled.at(index).pictures, beside=self._labelled.at(index))
+        return Batch(self._unlabeled.batch_at(index).images, labeled=self._labeled.batch_at(index))
 
     def epoch_at(self, index: int) -> float:
-        """Passes over all pictures made before the batch of that index."""
-        return self._unlabelled.epoch_at(index)
+        """Passes over all images made before the batch of that index."""
+        return self._unlabeled.epoch_at(index)
 
 
 _APART = 1_000_003
 
 
-def all_training(splits: Splits) -> Part:
-    """Return the training pictures followed by those of the unlabeled part, without labels.
+def all_training_images(splits: Dataset) -> Split:
+    """Return the training images followed by those of the unlabeled part, without labels.
 
     Raises:
         UsageError: the source is a stream.
     """
     train = splits.train
-    if not isinstance(train, Part):
+    if not isinstance(train, Split):
         raise UsageError(
-            f"{splits.name} is a stream, of which no few pictures can be labelled; leave --stream"
+            f"{splits.name} is a stream, of which no few images can be labeled; leave --stream"
         )
-    return train if splits.unlabeled is None else Concatenated(train, splits.unlabeled)
+    return train if splits.unlabeled is None else ConcatSplit(train, splits.unlabeled)
 
 
 @dataclass(frozen=True, eq=False)
-class Concatenated:
-    """Two parts of equal shape as one without labels: the pictures of the first come first."""
+class ConcatSplit:
+    """Two parts of equal shape as one without labels: the images of the first come first."""
 
-    first: Part
-    second: Part
+    first: Split
+    second: Split
 
     def __len__(self) -> int:
         return len(self.first) + len(self.second)
 
     @property
     def shape(self) -> Shape:
-        """Return channels, height and width of a picture."""
+        """Return channels, height and width of a image."""
         return self.first.shape
 
     @property
-    def white(self) -> int:
+    def white_level(self) -> int:
         """Return the value that means 1.0."""
-        return self.first.white
+        return self.first.white_level
 
     @property
     def labels(self) -> None:
         """Return None: the second part has no labels."""
 
     def read(self, which: Which) -> np.ndarray:
-        """Return some of the pictures."""
+        """Return some of the images."""
         numbers, n = np.arange(len(self))[which], len(self.first)
         read = np.empty((len(numbers), *self.shape), np.uint8)
         read[numbers < n] = self.first.read(numbers[numbers < n])
         read[numbers >= n] = self.second.read(numbers[numbers >= n] - n)
         return read
 
-    def on(self, device: torch.device) -> Gather:
-        """Return the way from numbers to pictures on a device."""
-        parts, n = (self.first.on(device), self.second.on(device)), len(self.first)
+    def gather_fn(self, device: torch.device) -> Gather:
+        """Return the way from numbers to images on a device."""
+        parts, n = (self.first.gather_fn(device), self.second.gather_fn(device)), len(self.first)
 
-        def gather(numbers: Int64[Tensor, " rows"], noise: RNG) -> Tensor:
+        def gather(numbers: Int64[Tensor, " rows"], rng: RNG) -> Tensor:
             inside = numbers < n
-            pictures = torch.empty((len(numbers), *self.shape), dtype=torch.uint8, device=device)
+            images = torch.empty((len(numbers), *self.shape), dtype=torch.uint8, device=device)
             for part, which, start in zip(parts, (inside, ~inside), (0, n), strict=True):
                 if which.any():
-                    pictures[which.to(device)] = part(
-                        numbers[which] - start, noise.under(str(start))
-                    )
-            return pictures
+                    images[which.to(device)] = part(numbers[which] - start, rng.fold_in(str(start)))
+            return images
 
         return gather
 
@@ -113,20 +111,18 @@ class Concatenated:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def few_labelled(train: Part, labels: int, seed: int) -> ArraySplit:
-    """So many pictures with their labels, as many of each class, drawn by a seed of their own.
+def labeled_subset(train: Split, labels: int, seed: int) -> ArraySplit:
+    """So many images with their labels, as many of each class, drawn by a seed of their own.
 
     Raises:
-        DataError: there are no labels, too few pictures of a class, or no equal number of each.
+        DataError: there are no labels, too few images of a class, or no equal number of each.
     """
     if train.labels is None:
-        raise DataError(
-            "pictures without labels came to a semi-supervised game; give a labelled set"
-        )
+        raise DataError("images without labels came to a semi-supervised game; give a labeled set")
     classes = int(train.labels.max()) + 1
     if labels % classes:
         raise DataError(
-            f"{labels:,} labelled pictures were asked for of {classes} classes, as many of each; "
+            f"{labels:,} labeled images were asked for of {classes} classes, as many of each; "
             f"ask for {classes * math.ceil(labels / classes):,}"
         )
     rng, chosen = np.random.default_rng(seed), list[np.ndarray]()
@@ -134,9 +130,9 @@ def few_labelled(train: Part, labels: int, seed: int) -> ArraySplit:
         of_class = np.flatnonzero(train.labels == number)
         if len(of_class) < labels // classes:
             raise DataError(
-                f"{labels // classes:,} labelled pictures of each class were asked for, and class "
+                f"{labels // classes:,} labeled images of each class were asked for, and class "
                 f"{number} has {len(of_class):,}; ask for fewer"
             )
         chosen.append(rng.permutation(of_class)[: labels // classes])
     which = np.concatenate(chosen)
-    return ArraySplit(np.asarray(train.read(which)), train.labels[which], train.white)
+    return ArraySplit(np.asarray(train.read(which)), train.labels[which], train.white_level)

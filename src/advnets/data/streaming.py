@@ -7,25 +7,25 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 
 from advnets.data.batch_transform import BatchTransform
-from advnets.data.dataset import Stream, tensor
+from advnets.data.dataset import StreamingSplit, tensor
 from advnets.errors import DataError
 from advnets.protocols import Batch
 
 _Rows = tuple[np.ndarray, np.ndarray | None]
 
 
-class StreamedBatches:
+class StreamingLoader:
     """The endless row of batches of a stream, one pass after the other.
 
-    A batch is a pure function of seed and index, as for pictures at hand; but to return to an index
+    A batch is a pure function of seed and index, as for images at hand; but to return to an index
     the stream is read from the beginning of the pass, undecoded. The next batch is decoded while
     one is trained on.
 
     Raises:
-        DataError: a pass holds no picture for this rank.
+        DataError: a pass holds no image for this rank.
     """
 
-    def __init__(self, stream: Stream, feed: BatchTransform) -> None:
+    def __init__(self, stream: StreamingSplit, feed: BatchTransform) -> None:
         self._stream = stream
         self._feed = feed
         self._rows = feed.rows.stop - feed.rows.start
@@ -35,15 +35,15 @@ class StreamedBatches:
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="advnets-stream")
         self._ahead: tuple[int, Future[_Rows]] | None = None
 
-    def at(self, index: int) -> Batch:
+    def batch_at(self, index: int) -> Batch:
         """The batch of that index (the first is 0), in the nets' range."""
         if self._last is not None and self._last[0] == index:
             return self._last[1]
-        pictures, labels = self._fetched(index)
+        images, labels = self._fetched(index)
         self._ahead = index + 1, self._worker.submit(self._read, index + 1)
-        noise = self._feed.noise(index)
-        pixels = tensor(pictures).to(self._feed.device)
-        batch = self._feed.batch(pixels, None if labels is None else tensor(labels), noise)
+        rng = self._feed.rng_at(index)
+        pixels = tensor(images).to(self._feed.device)
+        batch = self._feed.batch(pixels, None if labels is None else tensor(labels), rng)
         self._last = index, batch
         return batch
 
@@ -69,11 +69,11 @@ class StreamedBatches:
         rows = [self._row() for _ in range(self._rows)]
         self._next = index + 1
         labels = [label for _, label in rows if label is not None]
-        pictures = np.stack([picture for picture, _ in rows])
-        return pictures, np.array(labels, np.int64) if len(labels) == len(rows) else None
+        images = np.stack([image for image, _ in rows])
+        return images, np.array(labels, np.int64) if len(labels) == len(rows) else None
 
     def _seek(self, position: int) -> None:
-        """Go to a position of this rank's row of pictures."""
+        """Go to a position of this rank's row of images."""
         if position == 0:
             self._begin(0, 0)
             return
@@ -85,7 +85,7 @@ class StreamedBatches:
         feed = self._feed
         self._epoch = epoch
         self._position = skip
-        self._left = self._stream.passes(feed.seed, epoch, skip, feed.rank, feed.world)
+        self._left = self._stream.epochs(feed.seed, epoch, skip, feed.rank, feed.world)
 
     def _row(self) -> tuple[np.ndarray, int | None]:
         for row in self._left:
@@ -93,7 +93,7 @@ class StreamedBatches:
             return row
         if self._position == 0:
             raise DataError(
-                f"rank {self._feed.rank} of {self._feed.world} has no picture to read; "
+                f"rank {self._feed.rank} of {self._feed.world} has no image to read; "
                 f"use fewer processes, or more shards"
             )
         self._count = self._position

@@ -7,18 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from advnets import config
-from advnets.data.places import cached_folders
+from advnets.data.dataset import Dataset, Split, distinct_images, num_samples, warn_few_images
+from advnets.data.prepared import PreparedData, open_new_data
+from advnets.data.spec import cached_folders
 from advnets.experiment import setup
-from advnets.experiment.custom_game import check_trusted
-from advnets.experiment.data_summary import data_summary
-from advnets.experiment.memory_needed import SMALLER, check_memory
-from advnets.experiment.pretrained import adopted
+from advnets.experiment.memory_estimate import SMALLER, check_memory
+from advnets.experiment.pretrained import with_pretrained
+from advnets.games.custom import check_trusted
 from advnets.training import devices
 from advnets.training.memory import explained, memory_limit, peak_bytes
-from advnets.training.step import play_round
+from advnets.training.step import train_step
 
 WARM_UP = 3
 TIMED_SECONDS = 2.0
@@ -26,7 +28,7 @@ MOST_ROUNDS = 200
 
 
 @dataclass(frozen=True)
-class StagePlan:
+class StageEstimate:
     """One stage: sizes and time."""
 
     parameters: dict[str, int]
@@ -40,13 +42,13 @@ class StagePlan:
 
 
 @dataclass(frozen=True)
-class Plan:
+class DryRunReport:
     """A dry run's findings."""
 
     config: config.Config
     data: dict[str, Any]
     """As `data_summary` has it."""
-    stages: tuple[StagePlan, ...]
+    stages: tuple[StageEstimate, ...]
     peak_bytes: int | None
     """None: the system does not tell."""
     packed: tuple[Path, ...] = ()
@@ -58,7 +60,7 @@ class Plan:
         return sum(stage.seconds for stage in self.stages)
 
 
-def plan(run_config: config.Config, *, trust_code: bool = False) -> Plan:
+def dry_run(run_config: config.Config, *, trust_code: bool = False) -> DryRunReport:
     """Resolve a config, build its nets, time a few rounds of each stage.
 
     Opening data for the first time packs them into the cache; nothing else is written.
@@ -72,46 +74,74 @@ def plan(run_config: config.Config, *, trust_code: bool = False) -> Plan:
         RunError: the game is a file's, whose code is not trusted (`trust_code`) or has changed.
     """
     check_trusted(run_config, trust_code=trust_code)
-    run_config = adopted(run_config)
+    run_config = with_pretrained(run_config)
     before = cached_folders()
-    data = setup.open_new_data(run_config.data)
+    data = open_new_data(run_config.data)
     new = cached_folders() - before
     packed = tuple(sorted(folder for folder in new if folder.parent not in new))
-    resolved = setup.resolved(run_config, data.facts, devices.resolve(run_config.runtime))
-    device = devices.prepare(resolved.runtime)
-    check_memory(resolved, data.facts, device)
+    resolved = setup.resolve_config(run_config, data.info, devices.resolve(run_config.runtime))
+    device = devices.setup_process(resolved.runtime)
+    check_memory(resolved, data.info, device)
     with explained(SMALLER), memory_limit(device, resolved.runtime.threads):
         stages = tuple(
             _stage_plan(resolved, data, number, device, trust_code=trust_code)
             for number in range(len(resolved.stages))
         )
-    summary = data_summary(data.splits, resolved.stages[-1].game)
-    return Plan(resolved, summary, stages, peak_bytes(device), packed)
+    summary = data_summary(data.dataset, resolved.stages[-1].game)
+    return DryRunReport(resolved, summary, stages, peak_bytes(device), packed)
 
 
 def _stage_plan(
     run_config: config.Config,
-    data: setup.PreparedData,
+    data: PreparedData,
     number: int,
     device: torch.device,
     *,
     trust_code: bool,
-) -> StagePlan:
-    table = setup.table(run_config, data, number, device, trust_code=trust_code)
+) -> StageEstimate:
+    state = setup.make_train_state(run_config, data, number, device, trust_code=trust_code)
     for _ in range(WARM_UP):
-        play_round(table)
+        train_step(state)
     rounds, start = 0, _now(device)
     while rounds < MOST_ROUNDS and (rounds == 0 or _now(device) - start < TIMED_SECONDS):
-        play_round(table)
+        train_step(state)
         rounds += 1
     seconds = (_now(device) - start) / rounds
     counts: dict[str, Any] = {
-        name: setup.parameter_count(net) for name, net in table.players.items()
+        name: setup.parameter_count(net) for name, net in state.players.items()
     }
-    return StagePlan(counts, run_config.stages[number].steps or 0, seconds)
+    return StageEstimate(counts, run_config.stages[number].steps or 0, seconds)
 
 
 def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.monotonic()
+
+
+def data_summary(splits: Dataset, game: config.GameConfig) -> dict[str, Any]:
+    """Return counts of splits, of training classes and of unused files, and what to be warned of.
+
+    `unlabeled` is the number of images without labels, and `uses_unlabeled` whether the game
+    learns from them.
+    """
+    train, count = splits.train, num_samples(splits.train)
+    held_out = {"valid": splits.valid, "test": splits.test, "unlabeled": splits.unlabeled}
+    warning = warn_few_images(distinct_images(train), count or 0)
+    return {
+        "name": splits.name,
+        "shape": list(splits.shape),
+        "train": count,
+        **{name: 0 if part is None else len(part) for name, part in held_out.items()},
+        "uses_unlabeled": isinstance(game, config.SemiSupervisedGame) and game.unlabeled_loss,
+        "classes": _class_counts(train, splits.class_names()) if isinstance(train, Split) else {},
+        "unused": dict(splits.unsupported_files),
+        "notes": [*splits.notes, *([warning] if warning else [])],
+    }
+
+
+def _class_counts(train: Split, classes: tuple[str, ...]) -> dict[str, int]:
+    if train.labels is None:
+        return {}
+    counts = np.bincount(train.labels, minlength=len(classes))
+    return dict(zip(classes, counts.tolist(), strict=True))

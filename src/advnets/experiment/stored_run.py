@@ -16,13 +16,15 @@ from torch import nn
 
 from advnets._version import __version__
 from advnets.config import Config, CustomGame
-from advnets.config.serialize import essentials, from_json, to_json
-from advnets.data.normalization import Scaling
+from advnets.config.serialize import from_json, to_json, without_defaults
+from advnets.data.normalization import Normalizer
+from advnets.data.prepared import DatasetInfo, normalizer_of_run
 from advnets.errors import RunError, RunWarning, UsageError
-from advnets.experiment.memory_needed import check_weights
-from advnets.experiment.setup import DatasetInfo, rebuilt_players, rebuilt_scaling, versions
+from advnets.experiment.memory_estimate import check_weights
+from advnets.experiment.setup import players_of_run
 from advnets.run_directory import RunDirectory
-from advnets.training.checkpoint import Newest, newest_usable
+from advnets.run_records import versions
+from advnets.training.checkpoint import NewestCheckpoint, newest_usable_checkpoint
 from advnets.training.memory import is_out_of_memory
 
 # What building a net raises on sizes that no preset has.
@@ -36,7 +38,7 @@ class StoredRun:
     directory: RunDirectory
     record: Mapping[str, Any]
     config: Config
-    facts: DatasetInfo
+    info: DatasetInfo
 
     @classmethod
     def read(cls, path: Path) -> StoredRun:
@@ -63,7 +65,7 @@ class StoredRun:
     @cached_property
     def identity(self) -> str:
         """The identity that the run's checkpoints carry."""
-        return identity(self.config, self.facts)
+        return identity(self.config, self.info)
 
     @property
     def other_versions(self) -> dict[str, str]:
@@ -80,17 +82,17 @@ class StoredRun:
             RunError: config.json describes none that can be built.
         """
         with self._building("nets"):
-            check_weights(self.config, stage, self.facts)
-            return rebuilt_players(self.config, stage, self.facts)
+            check_weights(self.config, stage, self.info)
+            return players_of_run(self.config, stage, self.info)
 
-    def scaling(self) -> Scaling:
+    def normalizer(self) -> Normalizer:
         """Build the way into the nets' range and back.
 
         Raises:
             RunError: config.json describes none.
         """
         with self._building("a scaling"):
-            return rebuilt_scaling(self.config.data, self.facts)
+            return normalizer_of_run(self.config.data, self.info)
 
     @contextmanager
     def _building(self, what: str) -> Generator[None]:
@@ -104,7 +106,7 @@ class StoredRun:
                 f"({str(error)[:200]}); restore the file"
             ) from None
 
-    def newest(self) -> Newest:
+    def newest_checkpoint(self) -> NewestCheckpoint:
         """Read the newest checkpoint that can be used; warn of newer ones that cannot.
 
         Raises:
@@ -112,7 +114,7 @@ class StoredRun:
         """
         run, stages = self.directory, len(self.config.stages)
         run.newest_checkpoint()  # where there is none, what to do is another thing
-        found = newest_usable(
+        found = newest_usable_checkpoint(
             run.checkpoint_files(), self.identity, lambda facts: facts["stage"] < stages
         )
         for path, reason in found.unusable.items():
@@ -138,7 +140,7 @@ def identity(config: Config, facts: DatasetInfo) -> str:
     options of later versions change nothing.
     """
     # As it is read back: what was 1 in Python and 1.0 in the file is the same.
-    record = essentials(from_json(to_json(config), Config, "the config"))
+    record = without_defaults(from_json(to_json(config), Config, "the config"))
     for name in ("preset", "ticks", "runtime"):
         record.pop(name, None)
     for name in ("source", "directory"):

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from advnets import config
 from advnets.config.serialize import differences, to_json
-from advnets.data.dataset import Part
+from advnets.data.dataset import Split
+from advnets.data.prepared import PreparedData, open_data_of_run, open_new_data
 from advnets.errors import (
     ConfigDiffersError,
     DivergedError,
@@ -25,29 +26,29 @@ from advnets.errors import (
     StoppedBySignal,
     UsageError,
 )
+from advnets.evaluation.modes import usual_score
+from advnets.evaluation.training_eval import check_eval_metric, evaluate_during_training
 from advnets.experiment import setup
-from advnets.experiment.custom_game import check_trusted, own_games, with_files_of
-from advnets.experiment.data_summary import data_summary
-from advnets.experiment.memory_needed import SMALLER, check_memory
-from advnets.experiment.modes import usual_score
-from advnets.experiment.pretrained import adopted, fixed_generator, with_absolute_paths
-from advnets.experiment.sampler import Drawing, draw_samples, grid_classes
+from advnets.experiment.dry_run import data_summary
+from advnets.experiment.memory_estimate import SMALLER, check_memory
+from advnets.experiment.pretrained import pretrained_generator, with_absolute_paths, with_pretrained
 from advnets.experiment.stored_run import StoredRun, identity
-from advnets.experiment.training_eval import check_score, score_on_the_way
+from advnets.games.custom import check_trusted, custom_games, with_files_of
+from advnets.plots.image_grid import grid, save_grid
+from advnets.plots.points import points_image
+from advnets.report.run_report import write_report
 from advnets.run_directory import RunDirectory
+from advnets.sampling.sampler import ComputeSettings, draw_samples, grid_classes
 from advnets.training import devices
 from advnets.training.checkpoint import Checkpoint
 from advnets.training.ema import EMA
 from advnets.training.final_state import Problem
 from advnets.training.memory import explained, memory_limit
-from advnets.training.step import Table
-from advnets.training.trainer import Hooks, Trainer, Watcher
-from advnets.views.image_grid import grid, save_grid
-from advnets.views.points import points_picture
-from advnets.views.report import write_report
+from advnets.training.step import TrainState
+from advnets.training.trainer import Callback, Callbacks, Trainer
 
 GRID, POINTS = 100, 2500
-"""Samples in a grid of pictures, and in one of points."""
+"""Samples in a grid of images, and in one of points."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class TrainResult:
 def train(
     run_config: config.Config,
     out: Path,
-    watcher: Watcher,
+    callback: Callback,
     *,
     resume: bool = False,
     trust_code: bool = False,
@@ -91,8 +92,8 @@ def train(
     """
     check_trusted(run_config, trust_code=trust_code)
     run = RunDirectory(out)
-    with run.held(), devices.interruptible() as interruption:
-        if run.begun and not resume:
+    with run.lock(), devices.interruptible() as interruption:
+        if run.exists and not resume:
             raise RunError(
                 f"{out} holds a run already; add --resume to go on, or give another --out"
             )
@@ -100,13 +101,13 @@ def train(
         session.trust_code = trust_code
         try:
             with explained(SMALLER):
-                return _play(run, session, interruption, watcher, resume=resume)
+                return _play(run, session, interruption, callback, resume=resume)
         except DivergedError:
             run.append_event({"kind": "end", "step": session.step, "reason": "diverged"})
             raise
         except (Exception, StoppedBySignal):
             if session.step == 0 and not resume:
-                run.withdraw()  # a start that failed does not block its name
+                run.remove_unstarted()  # a start that failed does not block its name
             raise
 
 
@@ -114,12 +115,12 @@ def _play(
     run: RunDirectory,
     session: Session,
     interruption: devices.Interruption,
-    watcher: Watcher,
+    watcher: Callback,
     *,
     resume: bool,
 ) -> TrainResult:
     """Play what is left of a run, and write down how it began and ended."""
-    device = devices.prepare(session.config.runtime)
+    device = devices.setup_process(session.config.runtime)
     opening = {"kind": "resume" if resume else "start", "time": time.time()}
     chosen: dict[str, Any] = {
         "device": str(device),
@@ -128,14 +129,14 @@ def _play(
     }
     if session.changed:
         chosen["changed"] = session.changed
-    summary = data_summary(session.data.splits, session.config.stages[-1].game)
+    summary = data_summary(session.data.dataset, session.config.stages[-1].game)
     facts = {"step": session.step, "steps": session.steps, **chosen, "data": summary}
     run.append_event(opening | facts)
-    watcher.event(opening | facts)
-    if files := {file.name: file.reason for file in session.data.splits.broken}:
+    watcher.on_event(opening | facts)
+    if files := {file.name: file.reason for file in session.data.dataset.skipped_files}:
         left_out = {"kind": "left out", "step": session.step, "files": files}
         run.append_event(left_out)
-        watcher.event(left_out)
+        watcher.on_event(left_out)
     with memory_limit(device, session.config.runtime.threads):
         complete = _play_stages(run, session, device, interruption, watcher)
     ending = TrainResult(
@@ -158,7 +159,7 @@ class Session:
     """One process's part in a run."""
 
     config: config.Config
-    data: setup.PreparedData
+    data: PreparedData
     stage: int
     identity: str
     restore: Checkpoint | None = None
@@ -178,35 +179,35 @@ class Session:
 def _begun(run: RunDirectory, run_config: config.Config) -> Session:
     """Begin a run: open its data, resolve its config, write both down."""
     resolved_runtime = devices.resolve(run_config.runtime)
-    run_config = adopted(with_absolute_paths(run_config))
+    run_config = with_pretrained(with_absolute_paths(run_config))
     if Path(run_config.data.source).resolve() == run.path.resolve():
         raise UsageError(f"{run.path} holds the data; give another --out for the run")
-    data = setup.open_new_data(run_config.data)
-    check_score(run_config.ticks, data)
-    resolved = setup.resolved(run_config, data.facts, resolved_runtime)
-    check_memory(resolved, data.facts, torch.device(resolved.runtime.device))
-    nets = setup.rebuilt_players(resolved, len(resolved.stages) - 1, data.facts)
-    session = Session(resolved, data, stage=0, identity=identity(resolved, data.facts))
-    run.write_config(setup.record(resolved, data.facts, nets, shlex.join(sys.argv)))
+    data = open_new_data(run_config.data)
+    check_eval_metric(run_config.intervals, data)
+    resolved = setup.resolve_config(run_config, data.info, resolved_runtime)
+    check_memory(resolved, data.info, torch.device(resolved.runtime.device))
+    nets = setup.players_of_run(resolved, len(resolved.stages) - 1, data.info)
+    session = Session(resolved, data, stage=0, identity=identity(resolved, data.info))
+    run.write_config(setup.run_record(resolved, data.info, nets, shlex.join(sys.argv)))
     return session
 
 
 def _resumed(run: RunDirectory, asked: config.Config) -> Session:
     """Take up a run where its newest checkpoint left it."""
     stored = StoredRun.read(run.path)
-    facts = stored.facts
+    facts = stored.info
     agreed = _agreed(stored.config, asked, run.path)
     if agreed.runtime.device == stored.config.runtime.device:
         _require_device(agreed.runtime, run.path)
     agreed = replace(agreed, runtime=devices.resolve(agreed.runtime))
-    data = setup.open_data_of_run(run.path, agreed.data, facts)
-    check_score(agreed.ticks, data)
-    agreed = setup.resolved(agreed, data.facts, agreed.runtime)
+    data = open_data_of_run(run.path, agreed.data, facts)
+    check_eval_metric(agreed.intervals, data)
+    agreed = setup.resolve_config(agreed, data.info, agreed.runtime)
     stored.players(len(agreed.stages) - 1)  # what cannot be built is refused here
-    check_memory(agreed, data.facts, torch.device(agreed.runtime.device))
+    check_memory(agreed, data.info, torch.device(agreed.runtime.device))
     session, unusable = Session(agreed, data, stage=0, identity=stored.identity), ()
     if run.checkpoint_files():  # none where a run was killed before its first save
-        newest = stored.newest()
+        newest = stored.newest_checkpoint()
         session, unusable = _at_checkpoint(session, newest.checkpoint), newest.unusable
     if session.step > session.steps:
         raise UsageError(
@@ -214,7 +215,7 @@ def _resumed(run: RunDirectory, asked: config.Config) -> Session:
             "asked for; ask for more"
         )
     for path in unusable:
-        run.set_aside(path)
+        run.quarantine_checkpoint(path)
     record, before = {**stored.record, "config": to_json(agreed)}, stored.config.runtime
     if session.step < session.steps:
         session.changed = _changed(before, agreed.runtime)
@@ -223,7 +224,7 @@ def _resumed(run: RunDirectory, asked: config.Config) -> Session:
     else:
         record["config"]["runtime"] = to_json(before)  # nothing is computed otherwise
     run.write_config(record)
-    run.forget_after(session.step)
+    run.truncate_events(session.step)
     return session
 
 
@@ -273,18 +274,18 @@ def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.C
             precision=chosen.precision if wanted.precision == "auto" else wanted.precision,
             threads=wanted.threads or chosen.threads,
             # On another device there is no graph to record; what is computed stays the same.
-            graph=wanted.graph and (device == chosen.device or device.startswith("cuda")),
+            cuda_graph=wanted.cuda_graph and (device == chosen.device or device.startswith("cuda")),
         ),
     )
     stored, asked = with_absolute_paths(stored), with_absolute_paths(asked)
     asked = _counted_as(stored, asked)
     # Where a game's file lies is not what it is: its digest decides, and the asked one is run.
-    stored = with_files_of(stored, own_games(asked))
+    stored = with_files_of(stored, custom_games(asked))
     agreed = replace(
         stored.with_stage(
             replace(stored.stage, steps=asked.stage.steps, epochs=asked.stage.epochs)
         ),
-        ticks=asked.ticks,
+        intervals=asked.intervals,
         runtime=asked.runtime,
         # Where the data lies is not what it is: the digest decides.
         data=replace(stored.data, source=asked.data.source, directory=asked.data.directory),
@@ -299,9 +300,9 @@ def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.C
 
 def _counted_as(stored: config.Config, asked: config.Config) -> config.Config:
     """A config that was not counted out yet, with the rounds that the stored one was."""
-    counted = {number: stage.burn_in_steps for number, stage in enumerate(stored.stages)}
+    counted = {number: stage.schedule_steps for number, stage in enumerate(stored.stages)}
     stages = tuple(
-        replace(stage, burn_in_steps=stage.burn_in_steps or counted.get(number))
+        replace(stage, schedule_steps=stage.schedule_steps or counted.get(number))
         for number, stage in enumerate(asked.stages)
     )
     return replace(asked, stages=stages)
@@ -312,23 +313,23 @@ def _play_stages(
     session: Session,
     device: torch.device,
     interruption: devices.Interruption,
-    watcher: Watcher,
+    watcher: Callback,
 ) -> bool:
     """Play the stages that are left; say whether the run is complete."""
     complete, trained, hooks = True, None, _hooks(run, session, device, watcher)
     for number in range(session.stage, len(session.config.stages)):
-        table = setup.table(
+        state = setup.make_train_state(
             session.config, session.data, number, device, trust_code=session.trust_code
         )
-        generator = table.players["generator"]
+        generator = state.players["generator"]
         if session.restore is None:
             _begin(generator, session.config.stages[number], trained)
-        loop = _loop(run, session, number, table, hooks, interruption)
+        loop = _loop(run, session, number, state, hooks, interruption)
         if session.restore is not None:
             loop.restore(session.restore)
             session.restore = None
         try:
-            complete = loop.run_to_end()
+            complete = loop.run()
         finally:
             session.step = loop.step
         if not complete:
@@ -343,7 +344,7 @@ def _begin(generator: nn.Module, stage: config.Stage, trained: nn.Module | None)
     top = getattr(generator, "top", None)
     if trained is not None and isinstance(top, nn.Module):
         top.load_state_dict(trained.state_dict())
-    elif trained is None and (begun := fixed_generator(stage)) is not None:
+    elif trained is None and (begun := pretrained_generator(stage)) is not None:
         generator.load_state_dict(begun.state_dict())
 
 
@@ -351,53 +352,55 @@ def _loop(
     run: RunDirectory,
     session: Session,
     number: int,
-    table: Table,
-    hooks: Hooks,
+    state: TrainState,
+    hooks: Callbacks,
     interruption: devices.Interruption,
 ) -> Trainer:
     """The loop around one stage's table; weight averages begin where the players stand."""
     run_config = session.config
     stage, batch_size = run_config.stages[number], run_config.data.batch_size
     averages = {
-        name: EMA(table.players[name], stage.average_half_life, batch_size, stage.average_share)
-        for name in stage.averaged
+        name: EMA(state.players[name], stage.ema_half_life, batch_size, stage.ema_rampup)
+        for name in stage.uses_ema
     }
     return Trainer(
-        table=table,
-        run=run,
-        ticks=run_config.ticks,
+        state=state,
+        directory=run,
+        intervals=run_config.intervals,
         steps=stage.steps or 0,
-        hooks=hooks,
+        callbacks=hooks,
         interruption=interruption,
-        averages=averages,
+        emas=averages,
         stage=number,
         steps_before=run_config.steps_before(number),
         batch_size=batch_size,
-        loss_limit=stage.game.loss_limit(math.prod(session.data.facts.shape)),
+        loss_limit=stage.game.loss_limit(math.prod(session.data.info.shape)),
         identity=session.identity,
     )
 
 
-def _hooks(run: RunDirectory, session: Session, device: torch.device, watcher: Watcher) -> Hooks:
-    """What the loop calls: pictures and scores are none of its business."""
+def _hooks(
+    run: RunDirectory, session: Session, device: torch.device, watcher: Callback
+) -> Callbacks:
+    """What the loop calls: images and scores are none of its business."""
     data, seed = session.data, session.config.seed
-    drawing = Drawing.of(session.config.runtime, device)
+    drawing = ComputeSettings.of(session.config.runtime, device)
     conditional = session.config.stage.game.conditional
-    classes = data.facts.class_shares().present if conditional else torch.arange(0)
+    classes = data.info.class_proportions().present if conditional else torch.arange(0)
     columns = classes[grid_classes(len(classes))]
 
     def samples(generator: nn.Module, step: int) -> None:
-        n = POINTS if data.scaling.of_points else GRID
+        n = POINTS if data.normalizer.of_points else GRID
         told = columns[torch.arange(n) % len(columns)] if conditional else None
-        drawn = draw_samples(generator, data.scaling, n, seed, drawing, told)
-        save_grid(sheet(drawn, data.splits.test), run.sample_file(step))
+        drawn = draw_samples(generator, data.normalizer, n, seed, drawing, told)
+        save_grid(sheet(drawn, data.dataset.test), run.sample_file(step))
 
-    def sheet(drawn: Tensor, real: Part | None) -> Image.Image:
-        if not data.scaling.of_points:
+    def sheet(drawn: Tensor, real: Split | None) -> Image.Image:
+        if not data.normalizer.of_points:
             return grid(drawn, columns=len(columns) or None)
-        return points_picture(drawn, None if real is None else real.read(slice(POINTS)))
+        return points_image(drawn, None if real is None else real.read(slice(POINTS)))
 
     def evaluate(generator: nn.Module) -> Mapping[str, Any]:
-        return score_on_the_way(generator, data, session.config, drawing)
+        return evaluate_during_training(generator, data, session.config, drawing)
 
-    return Hooks(watcher=watcher, samples=samples, evaluate=evaluate)
+    return Callbacks(callback=watcher, save_samples=samples, evaluate=evaluate)

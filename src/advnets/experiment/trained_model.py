@@ -13,36 +13,36 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from advnets.config import Runtime
+from advnets.data.class_proportions import Kind, Labels, class_indices
+from advnets.data.prepared import PreparedData, open_data_of_run
 from advnets.errors import RunWarning, UsageError, WriteError
+from advnets.evaluation.context import EvaluationContext, identity
+from advnets.evaluation.registry import METRICS, OWN, check_evaluation, extractor_of, interval
 from advnets.experiment import setup
-from advnets.experiment.class_shares import Kind, Labels, class_indices
-from advnets.experiment.intervals import interval
-from advnets.experiment.metrics import METRICS, OWN, check_asked, extractor_of
-from advnets.experiment.rejection import DiscriminatorRejection, kept_blocks
-from advnets.experiment.sampler import (
-    BLOCK,
-    SAMPLES,
-    Drawing,
-    gathered,
-    latent_blocks,
-    picture_blocks,
-    sample_blocks,
-)
-from advnets.experiment.scores import Subject, identity
 from advnets.experiment.stored_run import StoredRun
 from advnets.extractors.base import Extractor
-from advnets.extractors.discriminator import OwnDiscriminator, discriminator_extractor
-from advnets.models.layers import by_batch_statistics
+from advnets.extractors.discriminator import DiscriminatorExtractor, discriminator_extractor
+from advnets.models.layers import use_batch_statistics
+from advnets.report.run_report import write_report
 from advnets.run_directory import RunDirectory
+from advnets.sampling.rejection import DiscriminatorRejection, sample_blocks_with_rejection
+from advnets.sampling.sampler import (
+    BLOCK,
+    SAMPLES,
+    ComputeSettings,
+    concatenate_blocks,
+    image_blocks,
+    latent_blocks,
+    sample_blocks,
+)
 from advnets.training import devices
 from advnets.training.checkpoint import load_module
 from advnets.training.memory import explained
-from advnets.views.report import write_report
 
-Weights = Literal["average", "last"]
+Weights = Literal["ema", "last"]
 
 
-class Trained:
+class TrainedModel:
     """A run's generator and discriminator at its newest checkpoint."""
 
     def __init__(
@@ -54,30 +54,30 @@ class Trained:
         data_dir: str | None = None,
     ) -> None:
         stored = StoredRun.read(path)
-        self.run, self.config, self.facts = stored.directory, stored.config, stored.facts
-        self.scaling = stored.scaling()
-        checkpoint = stored.newest().checkpoint
+        self.run, self.config, self.info = stored.directory, stored.config, stored.info
+        self.normalizer = stored.normalizer()
+        checkpoint = stored.newest_checkpoint().checkpoint
         stage: int = checkpoint.facts["stage"]
         self.step: int = checkpoint.facts["step"]
-        averaged = self.config.stages[stage].averaged
-        self.weights: Weights = weights or ("average" if averaged else "last")
-        if self.weights == "average" and not averaged:
+        averaged = self.config.stages[stage].uses_ema
+        self.weights: Weights = weights or ("ema" if averaged else "last")
+        if self.weights == "ema" and not averaged:
             raise UsageError(
                 f"{path} keeps no weight average (average_half_life is 0); ask for the last weights"
             )
         self.players = stored.players(stage)
         for name, net in self.players.items():
-            kept = "average" if self.weights == "average" and name in averaged else "players"
+            kept = "ema" if self.weights == "ema" and name in averaged else "players"
             load_module(f"{kept}/{name}", net, checkpoint.tensors)
             net.eval().requires_grad_(requires_grad=False)
         self.device = torch.device("cpu")
         self._data, self._data_dir = data, data_dir
 
-    def to(self, device: str) -> Trained:
+    def to(self, device: str) -> TrainedModel:
         """Move the nets to a device; return self."""
         self.device = torch.device(device)
         for net in self.players.values():
-            devices.seated(net, self.device)
+            devices.to_device(net, self.device)
         return self
 
     @property
@@ -107,9 +107,9 @@ class Trained:
         return self.players[name]
 
     @property
-    def drawing(self) -> Drawing:
+    def compute_settings(self) -> ComputeSettings:
         """Samples are drawn in the precision that the run was trained in."""
-        return Drawing.of(self.config.runtime, self.device)
+        return ComputeSettings.of(self.config.runtime, self.device)
 
     def sample(
         self,
@@ -120,12 +120,12 @@ class Trained:
         label_index: int | Sequence[int] | Tensor | None = None,
         class_shares: Kind = "data",
         batch_statistics: bool = False,
-        keep: float = 1.0,
+        keep_fraction: float = 1.0,
     ) -> Float[Tensor, "n channels height width"]:
-        """Draw n pictures from p_g as pixels in [0, 1].
+        """Draw n images from p_g as pixels in [0, 1].
 
-        The first pictures of a seed are the same whatever n is. Of a conditional run, p_g(x | y):
-        `label` is the name of a class, or a name for each picture; `label_index` the same by the
+        The first images of a seed are the same whatever n is. Of a conditional run, p_g(x | y):
+        `label` is the name of a class, or a name for each image; `label_index` the same by the
         index in `facts.classes`. Without either, classes are drawn: as frequent as in the training
         images ("data"), or each as frequent ("equal"), and none without a training image.
         Batch norm takes the running statistics, or those of every 500 samples, as DCGAN's paper
@@ -145,10 +145,10 @@ class Trained:
             label_index=label_index,
             class_shares=class_shares,
             batch_statistics=batch_statistics,
-            keep=keep,
+            keep_fraction=keep_fraction,
         )
         with explained("draw fewer at once, or use sample_blocks"):
-            return gathered(blocks, n)
+            return concatenate_blocks(blocks, n)
 
     def sample_blocks(
         self,
@@ -159,9 +159,9 @@ class Trained:
         label_index: int | Sequence[int] | Tensor | None = None,
         class_shares: Kind = "data",
         batch_statistics: bool = False,
-        keep: float = 1.0,
+        keep_fraction: float = 1.0,
     ) -> Iterator[Float[Tensor, "_ channels height width"]]:
-        """Return the pictures of `sample` as an iterator over blocks of at most 500.
+        """Return the images of `sample` as an iterator over blocks of at most 500.
 
         Raises:
             UsageError: as for `sample`, at once and not when the first block is drawn.
@@ -169,22 +169,24 @@ class Trained:
         if n < 1:
             raise UsageError(f"{n} samples were asked for; ask for at least 1")
         labels = self._labels(n, label, label_index, class_shares)
-        net = by_batch_statistics(self.generator) if batch_statistics else self.generator
-        rejection = self.rejection(keep)
+        net = use_batch_statistics(self.generator) if batch_statistics else self.generator
+        rejection = self.rejection(keep_fraction)
         if rejection is None:
-            return sample_blocks(net, self.scaling, n, seed, self.drawing, labels)
-        return kept_blocks(net, self.scaling, n, seed, self.drawing, rejection, labels)
+            return sample_blocks(net, self.normalizer, n, seed, self.compute_settings, labels)
+        return sample_blocks_with_rejection(
+            net, self.normalizer, n, seed, self.compute_settings, rejection, labels
+        )
 
-    def rejection(self, keep: float) -> DiscriminatorRejection | None:
+    def rejection(self, keep_fraction: float) -> DiscriminatorRejection | None:
         """How D leaves samples out so that this share is kept; None where all are.
 
         Raises:
             UsageError: there is no D, or the share is not from 1/500 to 1.
         """
-        if keep == 1:
+        if keep_fraction == 1:
             return None
         return DiscriminatorRejection(
-            keep, self.config.stage.game, self.discriminator, self.classes
+            keep_fraction, self.config.stage.game, self.discriminator, self.classes
         )
 
     def latents(
@@ -196,14 +198,16 @@ class Trained:
         label_index: int | Sequence[int] | Tensor | None = None,
         class_shares: Kind = "data",
     ) -> Float[Tensor, "n latent"]:
-        """The z of the pictures that `sample` draws; a conditional run's end in the class."""
+        """The z of the images that `sample` draws; a conditional run's end in the class."""
         labels = self._labels(n, label, label_index, class_shares)
         return torch.cat(list(latent_blocks(self.generator, n, seed, self.device, labels)))[:n]
 
-    def pictures(self, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n channels height width"]:
+    def decode(self, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n channels height width"]:
         """G(z) as pixels in [0, 1], on the host."""
         blocks = z.to(self.device).split(BLOCK)
-        return torch.cat(list(picture_blocks(self.generator, self.scaling, blocks, self.drawing)))
+        return torch.cat(
+            list(image_blocks(self.generator, self.normalizer, blocks, self.compute_settings))
+        )
 
     @property
     def conditional(self) -> bool:
@@ -213,30 +217,30 @@ class Trained:
     @property
     def classes(self) -> int:
         """Numbers at the end of a latent that say the class."""
-        return len(self.facts.classes) if self.conditional else 0
+        return len(self.info.classes) if self.conditional else 0
 
-    def begun(self) -> dict[str, nn.Module]:
-        """The players that training began with, but for what the mean picture puts into G."""
-        nets = setup.rebuilt_players(self.config, len(self.config.stages) - 1, self.facts)
+    def initial_players(self) -> dict[str, nn.Module]:
+        """The players that training began with, but for what the mean image puts into G."""
+        nets = setup.players_of_run(self.config, len(self.config.stages) - 1, self.info)
         return {n: net.eval().requires_grad_(requires_grad=False) for n, net in nets.items()}
 
-    def own_extractor(self) -> OwnDiscriminator:
-        """D's own features of pictures: all its convolutions, pooled to 4 x 4.
+    def discriminator_extractor(self) -> DiscriminatorExtractor:
+        """D's own features of images: all its convolutions, pooled to 4 x 4.
 
         Raises:
-            UsageError: D has no convolutions, is told classes, or judges several pictures at once.
+            UsageError: D has no convolutions, is told classes, or judges several images at once.
         """
-        return discriminator_extractor(self.discriminator, self.scaling, self.facts.shape[0])
+        return discriminator_extractor(self.discriminator, self.normalizer, self.info.shape[0])
 
     def _extractor(self, asked: str | None, data: str, *, trust_code: bool) -> Extractor:
         """The one asked for: this run's D, another run's, one by its name or file; or the usual."""
         if asked == OWN:
-            return self.own_extractor()
-        if asked is not None and RunDirectory(Path(asked)).begun:
-            return replace(load(asked).own_extractor(), name=f"D of {Path(asked).name}")
+            return self.discriminator_extractor()
+        if asked is not None and RunDirectory(Path(asked)).exists:
+            return replace(load(asked).discriminator_extractor(), name=f"D of {Path(asked).name}")
         return extractor_of(data, asked, trust_code=trust_code)
 
-    def open_data(self, data: str | None = None, data_dir: str | None = None) -> setup.PreparedData:
+    def open_data(self, data: str | None = None, data_dir: str | None = None) -> PreparedData:
         """Open the data that the run was trained on, where it lies now.
 
         None stands for what `load` was given, and where that is None too, for the place where the
@@ -252,7 +256,7 @@ class Trained:
             spec = replace(spec, source=data)
         if data_dir is not None:
             spec = replace(spec, directory=data_dir)
-        return setup.open_data_of_run(self.run.path, spec, self.facts)
+        return open_data_of_run(self.run.path, spec, self.info)
 
     def _labels(
         self,
@@ -267,12 +271,12 @@ class Trained:
             self._check_without_classes(named=named, class_shares=class_shares)
             return None
         if not named:
-            return self.facts.class_shares(class_shares)
+            return self.info.class_proportions(class_shares)
         if class_shares != "data":
             raise UsageError(
                 f"a class and class shares ({class_shares}) were asked for; give one of them"
             )
-        return class_indices(self.facts.classes, self.facts.class_counts, n, label, label_index)
+        return class_indices(self.info.classes, self.info.class_counts, n, label, label_index)
 
     def _check_without_classes(self, *, named: bool, class_shares: Kind) -> None:
         if named or class_shares != "data":
@@ -291,9 +295,9 @@ class Trained:
         data: str | None = None,
         data_dir: str | None = None,
         seed: int = 0,
-        keep: float = 1.0,
-        num: int | None = None,
-        labels: tuple[int, ...] = (),
+        keep_fraction: float = 1.0,
+        num_samples: int | None = None,
+        probe_labels: tuple[int, ...] = (),
         class_shares: Kind = "data",
     ) -> list[dict[str, Any]]:
         """Score the generator on the run's data, by a metric or several; add to scores.json.
@@ -303,15 +307,15 @@ class Trained:
         whose D it is; None: the classifier of digits for MNIST, else pixels. Opening a .pt2 file
         can run any code that is in it, which `trust_code` allows. `keep` is the share
         of samples that D judges most real and that is scored; records say so. `num` is how many
-        samples are, and real pictures beside them where there are as many; None: 10,000. `labels`
+        samples are, and real images beside them where there are as many; None: 10,000. `labels`
         are how many the probe is given, 0 being all; none: 100 and 1,000. `class_shares` are those
         of the samples of a conditional run: as in the training images ("data"), or "equal"; records
         say so. `data` and `data_dir` are as for `load`.
 
         Raises:
             UnknownNameError: no metric or extractor is called so.
-            DataError: the data is absent or has no validation and test pictures; the extractor's
-                file is absent, broken, or knows other pictures.
+            DataError: the data is absent or has no validation and test images; the extractor's
+                file is absent, broken, or knows other images.
             MissingExtraError: the extractor needs a library that is not installed.
             RunError: scores.json cannot be read; the data is not what the run was trained on.
             UsageError: no metric is asked for; samples are to be rejected where there is no D or no
@@ -321,33 +325,33 @@ class Trained:
                 samples.
         """
         metrics = (metrics,) if isinstance(metrics, str) else metrics
-        check_asked(
+        check_evaluation(
             metrics,
             extractor=extractor,
-            keep=keep,
-            num=num,
-            labels=labels,
+            keep_fraction=keep_fraction,
+            num_samples=num_samples,
+            probe_labels=probe_labels,
             class_shares=class_shares,
         )
         if not self.conditional:
             self._check_without_classes(named=False, class_shares=class_shares)
         self.run.scores()  # what cannot be read now, nothing can be added to
         opened = self.open_data(data, data_dir)
-        subject = Subject(
+        subject = EvaluationContext(
             players=self.players,
             data=opened,
             seed=seed,
             step=self.step,
             weights=self.weights,
-            drawing=self.drawing,
-            extractor=self._extractor(extractor, opened.facts.name, trust_code=trust_code),
-            begun=self.begun,
+            settings=self.compute_settings,
+            extractor=self._extractor(extractor, opened.info.name, trust_code=trust_code),
+            initial_players=self.initial_players,
             game=self.config.stage.game,
-            shown=self.config.data,
-            class_shares=opened.facts.class_shares(class_shares) if self.conditional else None,
-            rejection=self.rejection(keep),
-            num=SAMPLES if num is None else num,
-            budgets=labels,
+            data_config=self.config.data,
+            class_shares=opened.info.class_proportions(class_shares) if self.conditional else None,
+            rejection=self.rejection(keep_fraction),
+            num=SAMPLES if num_samples is None else num_samples,
+            label_budgets=probe_labels,
         )
         found: list[dict[str, Any]] = []
         for name in metrics:
@@ -382,7 +386,7 @@ def load(
     device: str = "cpu",
     data: str | None = None,
     data_dir: str | None = None,
-) -> Trained:
+) -> TrainedModel:
     """Load a run's newest checkpoint for sampling and scoring.
 
     `weights` are the weight average where the run keeps one, else the last. `data` is the path
@@ -396,7 +400,7 @@ def load(
     Warns:
         RunWarning: a newer checkpoint is damaged or another run's; other versions wrote the run.
     """
-    trained = Trained(Path(run), weights, data=data, data_dir=data_dir)
+    trained = TrainedModel(Path(run), weights, data=data, data_dir=data_dir)
     return trained.to(devices.resolve(Runtime(device=device)).device)
 
 

@@ -1,4 +1,4 @@
-"""What an extractor is, and how pictures go through one."""
+"""What an extractor is, and how images go through one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from advnets.errors import DataError
 
 BLOCK = 500
-"""Pictures that go through a net at once."""
+"""Images that go through a net at once."""
 
 _MOST = 1e12
 
@@ -23,7 +23,7 @@ Expected = tuple[int | None, int | None, int | None]
 
 @runtime_checkable
 class Extractor(Protocol):
-    """From pictures to features."""
+    """From images to features."""
 
     @property
     def name(self) -> str:
@@ -38,7 +38,7 @@ class Extractor(Protocol):
     def features(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
-        """The features of pictures in [0, 1], one row for each."""
+        """The features of images in [0, 1], one row for each."""
         ...
 
 
@@ -49,7 +49,7 @@ class ClassifierExtractor(Extractor, Protocol):
     def logits(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n classes"]:
-        """Softmax of them is p(class | picture)."""
+        """Softmax of them is p(class | image)."""
         ...
 
 
@@ -67,15 +67,15 @@ ANY: Expected = (None, None, None)
 
 
 def in_range(name: str, pixels: Tensor, expected: Expected) -> Tensor:
-    """Pictures as nets are handed them, in float32 on the processor.
+    """Images as nets are handed them, in float32 on the processor.
 
     Raises:
-        DataError: they are no pictures that the extractor takes, or not in [0, 1].
+        DataError: they are no images that the extractor takes, or not in [0, 1].
     """
     shares = of_shape(name, pixels, expected)
     if len(shares) and (shares.min() < 0 or shares.max() > 1):  # what is not finite passes
         raise DataError(
-            f"pictures of {pixels.dtype} from {shares.min():.3g} to {shares.max():.3g} came; "
+            f"images of {pixels.dtype} from {shares.min():.3g} to {shares.max():.3g} came; "
             f"extractor {name!r} takes numbers in [0, 1]: divide bytes by 255"
         )
     return shares
@@ -85,19 +85,19 @@ def of_shape(name: str, pixels: Tensor, expected: Expected = ANY) -> Tensor:
     """The same of any range, as points are.
 
     Raises:
-        DataError: they are no pictures, or their channels, height or width are others than it
+        DataError: they are no images, or their channels, height or width are others than it
             takes.
     """
     came = tuple(pixels.shape[1:])
     if len(came) != len(expected):
         raise DataError(
-            f"pictures of shape {tuple(pixels.shape)} came; extractor {name!r} takes (pictures, "
+            f"images of shape {tuple(pixels.shape)} came; extractor {name!r} takes (images, "
             "channels, height, width)"
         )
     if any(want is not None and want != have for want, have in zip(expected, came, strict=True)):
         takes = ", ".join("any" if want is None else str(want) for want in expected)
         raise DataError(
-            f"pictures of shape {came} came; extractor {name!r} knows pictures of ({takes}): "
+            f"images of shape {came} came; extractor {name!r} knows images of ({takes}): "
             "choose another one"
         )
     return pixels.to("cpu", torch.float32)
@@ -117,10 +117,10 @@ def by_blocks(
     least: int = 1,
     most: int = BLOCK,
 ) -> Float[Tensor, "n features"]:
-    """What `of` gives for pictures, `least` to `most` at a time; too few are filled up with black.
+    """What `of` gives for images, `least` to `most` at a time; too few are filled up with black.
 
     Raises:
-        DataError: it gives no row of numbers for each picture, or some that are not finite.
+        DataError: it gives no row of numbers for each image, or some that are not finite.
     """
     rows: list[Tensor] = []
     for block in pixels.split(most):
@@ -128,8 +128,8 @@ def by_blocks(
         row = of(F.pad(block, (0, 0, 0, 0, 0, 0, 0, lacking)) if lacking else block)
         if row.ndim != 2 or len(row) != len(block) + lacking:
             raise DataError(
-                f"extractor {name!r} gave {tuple(row.shape)} for {len(block) + lacking} pictures; "
-                "it must give (pictures, features): let it end in a flattened layer"
+                f"extractor {name!r} gave {tuple(row.shape)} for {len(block) + lacking} images; "
+                "it must give (images, features): let it end in a flattened layer"
             )
         if not row.shape[1]:
             raise DataError(f"extractor {name!r} gave no features; it must give at least one")

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from advnets.data.normalization import Scaling
+from advnets.data.normalization import Normalizer
 from advnets.errors import UsageError
 from advnets.extractors.base import by_blocks, in_range
 from advnets.models.layers import Shape
@@ -21,7 +21,7 @@ POOLED = 4
 
 
 @runtime_checkable
-class Convolutional(Protocol):
+class HasFeatureMaps(Protocol):
     """A discriminator whose convolutions can be looked at."""
 
     shape: Shape
@@ -35,7 +35,7 @@ class Convolutional(Protocol):
 
 
 @dataclass(frozen=True)
-class OwnDiscriminator:
+class DiscriminatorExtractor:
     """What a discriminator has learned to see without a label.
 
     Source: Radford et al. 2015, section 5.1: the maps of all convolutions, each pooled by its
@@ -45,40 +45,42 @@ class OwnDiscriminator:
     name: str
     digest: str
     net: nn.Module
-    scaling: Scaling
+    normalizer: Normalizer
 
     def features(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
-        """One row for each picture."""
-        shape = cast(Convolutional, self.net).shape
+        """One row for each image."""
+        shape = cast(HasFeatureMaps, self.net).shape
         return by_blocks(self.name, self._pooled, in_range(self.name, pixels, shape))
 
     def _pooled(self, block: Tensor) -> Tensor:
-        net, device = cast(Convolutional, self.net), next(self.net.parameters()).device
-        maps = net.feature_maps(self.scaling.from_shares(block).to(device))
+        net, device = cast(HasFeatureMaps, self.net), next(self.net.parameters()).device
+        maps = net.feature_maps(self.normalizer.from_unit_range(block).to(device))
         pooled = [F.adaptive_max_pool2d(m, [min(POOLED, s) for s in m.shape[2:]]) for m in maps]
         return torch.cat([p.flatten(1) for p in pooled], 1)
 
 
-def discriminator_extractor(net: nn.Module, scaling: Scaling, channels: int) -> OwnDiscriminator:
-    """A run's discriminator as an extractor of pictures of so many channels, by its weights' hash.
+def discriminator_extractor(
+    net: nn.Module, scaling: Normalizer, channels: int
+) -> DiscriminatorExtractor:
+    """A run's discriminator as an extractor of images of so many channels, by its weights' hash.
 
     Raises:
-        UsageError: it has no convolutions, is told classes, or judges several pictures at once.
+        UsageError: it has no convolutions, is told classes, or judges several images at once.
     """
-    if not isinstance(net, Convolutional) or getattr(net, "classes", 0):
+    if not isinstance(net, HasFeatureMaps) or getattr(net, "classes", 0):
         raise UsageError(
             "features of D were asked for, which a discriminator with convolutions and without "
             "labels has; give a run of a DCGAN preset"
         )
-    seen = cast(Convolutional, net).shape[0]
+    seen = cast(HasFeatureMaps, net).shape[0]
     if seen != channels:
         raise UsageError(
-            f"features of a picture were asked for of a D that judges {seen // channels} at once; "
-            "give a run that was trained without --game.pack"
+            f"features of a image were asked for of a D that judges {seen // channels} at once; "
+            "give a run that was trained without --game.pac"
         )
-    return OwnDiscriminator("discriminator", weights_digest(net), net.eval(), scaling)
+    return DiscriminatorExtractor("discriminator", weights_digest(net), net.eval(), scaling)
 
 
 def weights_digest(net: nn.Module) -> str:

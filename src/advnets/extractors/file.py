@@ -16,7 +16,7 @@ from torch import Tensor
 
 from advnets.errors import DataError, UsageError, require
 from advnets.extractors.base import BLOCK, Expected, Extractor, by_blocks, in_range, on_one_line
-from advnets.extractors.classifiers import read_classifier
+from advnets.extractors.builtin import read_classifier
 from advnets.files import read_regular_file
 
 _FATAL = 4
@@ -24,7 +24,7 @@ _MAX_BYTES = 4 << 30
 _EXTERNAL = b"\x0a\x08location"
 """A key, as protocol buffers write it, that tensors have whose numbers lie in another file."""
 _AGAIN, _ALIKE = 8, 1e-3
-"""Pictures that go through twice, and by what share of the largest their features may differ."""
+"""Images that go through twice, and by what share of the largest their features may differ."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class ExportedExtractor:
 
     name: str
     digest: str
-    of: Callable[[Tensor], object]
+    function: Callable[[Tensor], object]
     shape: Expected
     least: int = 1
-    """Pictures that it takes at once, at least …"""
+    """Images that it takes at once, at least …"""
     most: int = BLOCK
     """… and at most."""
     libraries: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -45,10 +45,10 @@ class ExportedExtractor:
     def features(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
-        """What it gives for each picture.
+        """What it gives for each image.
 
         Raises:
-            DataError: it fails; or it gives a picture other features beside other pictures, or the
+            DataError: it fails; or it gives a image other features beside other images, or the
                 second time, as a net does that was exported in training.
         """
         pixels = in_range(self.name, pixels, self.shape)
@@ -58,24 +58,24 @@ class ExportedExtractor:
             again = by_blocks(self.name, self._run, pixels[:few], least=self.least, most=self.most)
             if (again - found[:few]).abs().max() > _ALIKE * found[:few].abs().max():
                 raise DataError(
-                    f"extractor {self.name!r} gives a picture other features beside other "
-                    "pictures, or at another time; export it after .eval()"
+                    f"extractor {self.name!r} gives a image other features beside other "
+                    "images, or at another time; export it after .eval()"
                 )
         return found
 
     def _run(self, block: Tensor) -> Tensor:
         try:
-            found = self.of(block)
+            found = self.function(block)
         except Exception as error:  # a program can fail in any way
             raise DataError(
-                f"extractor {self.name!r} failed on {len(block)} pictures of shape "
+                f"extractor {self.name!r} failed on {len(block)} images of shape "
                 f"{tuple(block.shape[1:])} ({on_one_line(error)}); give one that takes them"
             ) from None
         if not isinstance(found, Tensor) or found.is_complex():
             what = "complex numbers" if isinstance(found, Tensor) else f"a {type(found).__name__}"
             raise DataError(
                 f"extractor {self.name!r} gave {what}; it must give one tensor of real numbers, "
-                "(pictures, features)"
+                "(images, features)"
             )
         return found
 
@@ -87,7 +87,7 @@ def extractor_of_file(path: Path, *, trust_code: bool = False) -> Extractor:
 
     Raises:
         UsageError: its name has another ending, or it is a .pt2 file without `trust_code`.
-        DataError: it is not there, is broken, or does not map one batch of pictures to one tensor.
+        DataError: it is not there, is broken, or does not map one batch of images to one tensor.
         MissingExtraError: it is an ONNX file and onnxruntime is not installed.
     """
     if path.suffix not in ENDINGS:
@@ -123,7 +123,7 @@ def _exported(name: str, content: bytes) -> Extractor:
     _one(name, "outputs", program.graph_signature.user_outputs)
     taken = next(node.meta["val"] for node in program.graph.nodes if node.name == given)
     if not isinstance(taken, Tensor) or taken.ndim != 4 or taken.dtype != torch.float32:
-        raise _no_pictures(name)
+        raise _no_images(name)
     count, *shape = (_size(size) for size in taken.shape)
     least, most = (count, count) if count else _limits(program, taken.shape[0])
     of = cast(Callable[[Tensor], object], program.module())
@@ -131,7 +131,7 @@ def _exported(name: str, content: bytes) -> Extractor:
 
 
 def _limits(program: torch.export.ExportedProgram, size: Any) -> tuple[int, int]:
-    """Pictures that a program with an open batch takes at once, at least and at most."""
+    """Images that a program with an open batch takes at once, at least and at most."""
     bounds = program.range_constraints.get(size.node.expr)
     if bounds is None:
         return 1, BLOCK
@@ -156,16 +156,16 @@ def _onnx(name: str, content: bytes) -> Extractor:
     (taken,) = _one(name, "inputs", session.get_inputs())
     _one(name, "outputs", session.get_outputs())
     if len(taken.shape) != 4 or taken.type != "tensor(float)":
-        raise _no_pictures(name)
+        raise _no_images(name)
     count, *shape = (_size(size) for size in taken.shape)
 
-    def of(block: Tensor) -> Tensor:
+    def function(block: Tensor) -> Tensor:
         (row,) = session.run(None, {taken.name: block.numpy()})
         return torch.from_numpy(row)
 
     least, most = (count, count) if count else (1, BLOCK)
     size, ran_by = cast(Expected, tuple(shape)), {"onnxruntime": runtime.__version__}
-    return ExportedExtractor(name, _sha256(content), of, size, least, most, ran_by)
+    return ExportedExtractor(name, _sha256(content), function, size, least, most, ran_by)
 
 
 ENDINGS: dict[str, Callable[[str, bytes], Extractor]] = {
@@ -190,10 +190,10 @@ def _one(name: str, what: str, given: Any) -> Any:
     return given
 
 
-def _no_pictures(name: str) -> DataError:
+def _no_images(name: str) -> DataError:
     return DataError(
-        f"{name} does not take pictures; an extractor takes float32 pixels in [0, 1] of "
-        "(pictures, channels, height, width)"
+        f"{name} does not take images; an extractor takes float32 pixels in [0, 1] of "
+        "(images, channels, height, width)"
     )
 
 

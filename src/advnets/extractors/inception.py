@@ -27,7 +27,7 @@ VARIABLE = "ADVNETS_INCEPTION"
 FILE = "weights-inception-2015-12-05-6726825d.pth"
 """What torch-fidelity calls them; it ends in the first figures of their SHA-256."""
 _DIGEST = "6726825d"
-_BLOCK = 50  # pictures at once: at 299x299 the first layers' maps of 50 take 140 MB each
+_BLOCK = 50  # images at once: at 299x299 the first layers' maps of 50 take 140 MB each
 _LAYERS = ("2048", "logits_unbiased")
 
 Net = Callable[[Tensor], tuple[Tensor, ...]]
@@ -35,7 +35,7 @@ Net = Callable[[Tensor], tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Inception:
-    """Inception v3 of December 2015, as torch-fidelity has it, on colour pictures of any size.
+    """Inception v3 of December 2015, as torch-fidelity has it, on color images of any size.
 
     Pixels are rounded to bytes and resized to 299 x 299 as TensorFlow 1 did. Features are the 2,048
     of the last pooling; the logits are of 1,008 classes, without their bias.
@@ -57,7 +57,7 @@ class Inception:
     def logits(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n classes"]:
-        """Softmax of them is p(class | picture)."""
+        """Softmax of them is p(class | image)."""
         return self._layer(pixels, 1)
 
     def _layer(self, pixels: Tensor, number: int) -> Tensor:

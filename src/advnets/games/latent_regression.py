@@ -1,4 +1,4 @@
-"""Inference learned after G: what z a picture came from."""
+"""Inference learned after G: what z a image came from."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from advnets.rng import RNG
 class LatentRegression:
     """max_E E_z[log q(z | G(z))]: E learns to give back the z that a fixed G was given.
 
-    No picture is looked at: G makes as many as are wanted. Its maximum is, among the distributions
+    No image is looked at: G makes as many as are wanted. Its maximum is, among the distributions
     E can say, the nearest to the posterior of G's own joint distribution; a deterministic E learns
     its mean. Source: Goodfellow et al. 2014, section 7, extension 2, second sentence.
     """
 
-    def __init__(self, spec: config.EncodingGame) -> None:
+    def __init__(self, spec: config.LatentRegressionGame) -> None:
         self.spec = spec
 
     def phases(self) -> tuple[Phase, ...]:
         """(encoder)."""
         return (Phase("encoder", self.encoder),)
 
-    def encoder(self, players: Players, batch: Batch, noise: RNG) -> PhaseOutput:
+    def encoder(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
         """E ascends log q(z | G(z))."""
         generator = players["generator"].eval()  # its statistics stay as they are
         net = cast(Generator, generator)
         with torch.no_grad():
-            z = net.latent(len(batch.pictures), noise).float()
-            pictures = net(z)
-        posterior = cast(Encoder, players["encoder"])(pictures)
+            z = net.latent(len(batch.images), rng).float()
+            images = net(z)
+        posterior = cast(Encoder, players["encoder"])(images)
         missed = (z - posterior.mean).square().mean()
         if posterior.log_variance is None:
             return PhaseOutput({"encoder": missed}, {"z/missed": missed})

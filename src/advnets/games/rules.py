@@ -1,4 +1,4 @@
-"""Objectives by name: what each player minimises, and what of D's logits is worth watching."""
+"""Objectives by name: what each player minimizes, and what of D's logits is worth watching."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from advnets.losses import (
 Observed = dict[str, Float[Tensor, ""]]
 
 
-def observe(
+def logit_metrics(
     real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
 ) -> Observed:
     """Batch means of D(x) and D(G(z)), V(D, G) and its two terms, with dropout as D is trained."""
@@ -40,7 +40,7 @@ def observe(
         }
 
 
-def observe_pairs(differences: Float[Tensor, " pairs"]) -> Observed:
+def pair_metrics(differences: Float[Tensor, " pairs"]) -> Observed:
     """Batch means of D(x, G(z)) = sigmoid(a(x) - a(G(z))) and of its logarithm, V of such a game.
 
     By the first D tells which of a pair is real; where it cannot they are 1/2 and -log 2. What a(x)
@@ -53,7 +53,7 @@ def observe_pairs(differences: Float[Tensor, " pairs"]) -> Observed:
         }
 
 
-def observe_critic(
+def critic_metrics(
     real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
 ) -> Observed:
     """Batch means of a(x) and a(G(z)), where no sigmoid makes a probability of them."""
@@ -63,11 +63,11 @@ def observe_critic(
 
 @dataclass(frozen=True)
 class Objective:
-    """What D minimises, of logits on pictures and on samples; what G does, of those on samples."""
+    """What D minimizes, of logits on images and on samples; what G does, of those on samples."""
 
     discriminator: Callable[[Tensor, Tensor], Tensor]
     generator: Callable[[Tensor], Tensor]
-    observe: Callable[[Tensor, Tensor], Observed] = observe
+    metrics: Callable[[Tensor, Tensor], Observed] = logit_metrics
 
 
 GENERATOR_LOSSES = {
@@ -78,9 +78,9 @@ GENERATOR_LOSSES = {
 
 OBJECTIVES = {
     **{name: Objective(discriminator_loss, loss) for name, loss in GENERATOR_LOSSES.items()},
-    "hinge": Objective(hinge_discriminator_loss, critic_generator_loss, observe_critic),
+    "hinge": Objective(hinge_discriminator_loss, critic_generator_loss, critic_metrics),
     "least-squares": Objective(
-        least_squares_discriminator_loss, least_squares_generator_loss, observe_critic
+        least_squares_discriminator_loss, least_squares_generator_loss, critic_metrics
     ),
-    "wasserstein": Objective(wasserstein_discriminator_loss, critic_generator_loss, observe_critic),
+    "wasserstein": Objective(wasserstein_discriminator_loss, critic_generator_loss, critic_metrics),
 }

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets import config
-from advnets.losses import bernoulli_log_likelihood, divergence_from_prior, normal_log_likelihood
+from advnets.losses import bernoulli_log_likelihood, kl_to_standard_normal, normal_log_likelihood
 from advnets.protocols import Batch, Encoder, Generator, Phase, PhaseOutput, Players, Posterior
 from advnets.rng import RNG
 
@@ -17,8 +17,8 @@ from advnets.rng import RNG
 class Decoder(Protocol):
     """A generator that can say what its sigmoid is given."""
 
-    def before_output(
-        self, z: Float[Tensor, "batch latent"], noise: RNG | None = None
+    def pre_activation(
+        self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """Logits of the pixels."""
         ...
@@ -31,17 +31,17 @@ class VAE:
     μ + σ ε. Source: Kingma and Welling 2014, "Auto-encoding variational Bayes", equation 10.
     """
 
-    def __init__(self, spec: config.ElboGame) -> None:
+    def __init__(self, spec: config.VAEGame) -> None:
         self.spec = spec
 
     def phases(self) -> tuple[Phase, ...]:
         """(elbo)."""
         return (Phase("elbo", self.elbo),)
 
-    def elbo(self, players: Players, batch: Batch, noise: RNG) -> PhaseOutput:
+    def elbo(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
         """Both ascend the evidence lower bound, here in nats a pixel."""
-        told, divergence = bound(self.spec, players, batch.pictures, noise)
-        loss = (divergence - told).mean() / batch.pictures[0].numel()
+        told, divergence = elbo_terms(self.spec, players, batch.images, rng)
+        loss = (divergence - told).mean() / batch.images[0].numel()
         observed = {
             "elbo": (told - divergence).mean(),
             "elbo/likelihood": told.mean(),
@@ -53,33 +53,33 @@ class VAE:
 Terms = tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]
 
 
-def bound(
-    spec: config.ElboGame,
+def elbo_terms(
+    spec: config.VAEGame,
     players: Players,
-    pictures: Float[Tensor, "batch channels height width"],
-    noise: RNG,
+    images: Float[Tensor, "batch channels height width"],
+    rng: RNG,
 ) -> Terms:
-    """Log p(x | z) for one z ~ q(z | x), and KL(q(z | x) ‖ p(z)), of each picture in nats."""
-    posterior = cast(Encoder, players["encoder"])(pictures)
-    z = posterior.draw(noise)
-    return likelihood(spec, players, pictures, z, noise), divergence(posterior)
+    """Log p(x | z) for one z ~ q(z | x), and KL(q(z | x) ‖ p(z)), of each image in nats."""
+    posterior = cast(Encoder, players["encoder"])(images)
+    z = posterior.draw(rng)
+    return log_likelihood(spec, players, images, z, rng), kl_to_prior(posterior)
 
 
-def likelihood(
-    spec: config.ElboGame,
+def log_likelihood(
+    spec: config.VAEGame,
     players: Players,
-    pictures: Float[Tensor, "batch channels height width"],
+    images: Float[Tensor, "batch channels height width"],
     z: Float[Tensor, "batch latent"],
-    noise: RNG | None = None,
+    rng: RNG | None = None,
 ) -> Float[Tensor, " batch"]:
-    """Log p(x | z) of each picture, in nats."""
+    """Log p(x | z) of each image, in nats."""
     net = players["generator"]
     if spec.likelihood == "bernoulli":
-        return bernoulli_log_likelihood(pictures, cast(Decoder, net).before_output(z, noise))
-    return normal_log_likelihood(pictures, cast(Generator, net)(z, noise), spec.deviation)
+        return bernoulli_log_likelihood(images, cast(Decoder, net).pre_activation(z, rng))
+    return normal_log_likelihood(images, cast(Generator, net)(z, rng), spec.likelihood_std)
 
 
-def divergence(posterior: Posterior) -> Float[Tensor, " batch"]:
-    """KL(q(z | x) ‖ N(0, I)) of each picture, in nats."""
+def kl_to_prior(posterior: Posterior) -> Float[Tensor, " batch"]:
+    """KL(q(z | x) ‖ N(0, I)) of each image, in nats."""
     assert posterior.log_variance is not None  # a deterministic encoder is refused as nets are made
-    return divergence_from_prior(posterior.mean, posterior.log_variance)
+    return kl_to_standard_normal(posterior.mean, posterior.log_variance)

@@ -1,33 +1,33 @@
-"""Scores: how close samples are to held-out pictures.
+"""Scores: how close samples are to held-out images.
 
     from advnets.metrics import frechet_distance
 
-    frechet_distance(real, fake)  # two matrices of features, one row for each picture
+    frechet_distance(real, fake)  # two matrices of features, one row for each image
 
-Each is a pure function of matrices; `advnets.extractors` makes them of pictures.
+Each is a pure function of matrices; `advnets.extractors` makes them of images.
 """
 
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
-from advnets.metrics.histogram_divergence import binned_divergence
-from advnets.metrics.inception import inception_score
-from advnets.metrics.memorization import memorisation
+from advnets.metrics.histogram_divergence import histogram_divergence
+from advnets.metrics.inception_score import inception_score
+from advnets.metrics.memorization import memorization
 from advnets.metrics.mixture import mixture_quality
 from advnets.metrics.mmd import kernel_distance
 from advnets.metrics.modes import mode_coverage
 from advnets.metrics.parzen import parzen_log_likelihood, parzen_score
-from advnets.metrics.precision_recall import nearest_neighbour_test, prdc
-from advnets.metrics.swd import sliced_wasserstein
+from advnets.metrics.prdc import nearest_neighbor_test, prdc
+from advnets.metrics.sliced_wasserstein import sliced_wasserstein
 
 __all__ = [
-    "binned_divergence",
     "frechet_distance",
     "frechet_standard_error",
+    "histogram_divergence",
     "inception_score",
     "kernel_distance",
-    "memorisation",
+    "memorization",
     "mixture_quality",
     "mode_coverage",
-    "nearest_neighbour_test",
+    "nearest_neighbor_test",
     "parzen_log_likelihood",
     "parzen_score",
     "prdc",

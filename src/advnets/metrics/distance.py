@@ -28,14 +28,14 @@ def half_squared_distances(
 ) -> Iterator[tuple[slice, slice, Float[Tensor, "_ _"]]]:
     """Yield blocks of -½‖x_i - y_j‖², each with the slices of i and of j that it covers.
 
-    One matrix product, ‖x - y‖² = ‖x‖² + ‖y‖² - 2 x·y, of points centred on the mean of y: the
+    One matrix product, ‖x - y‖² = ‖x‖² + ‖y‖² - 2 x·y, of points centerd on the mean of y: the
     squares then stay of the size of the distances, and float32 loses little where they cancel
     (of two equal points the result may exceed 0 by that rounding). Computed in the dtype of x,
     whatever autocast or lower-precision matrix products the caller runs under. A block is the
     receiver's to overwrite. With `above`, where y is x, blocks below the diagonal are left out.
     """
-    centre = y.mean(0)
-    x, y = x - centre, y - centre
+    center = y.mean(0)
+    x, y = x - center, y - center
     half_x, half_y = _half_squares(x), _half_squares(y)
     for i in range(0, len(x), rows):
         for j in range(i if above else 0, len(y), columns):
@@ -56,7 +56,7 @@ def nearest(
         UsageError: there are fewer y than are asked for.
     """
     if not 1 <= count <= len(y):
-        raise UsageError(f"{count} neighbours were asked for among {len(y)}; ask for 1 to {len(y)}")
+        raise UsageError(f"{count} neighbors were asked for among {len(y)}; ask for 1 to {len(y)}")
     best = x.new_full((len(x), count), -torch.inf)
     which = torch.zeros(len(x), count, dtype=torch.long, device=x.device)
     for here, there, block in half_squared_distances(x, y):
@@ -81,8 +81,7 @@ def nearest_others(x: Float[Tensor, "n d"], count: int = 1) -> Float64[Tensor, "
     """
     if not 1 <= count < len(x):
         raise UsageError(
-            f"{count} neighbours were asked for among {len(x) - 1} others; ask for 1 to "
-            f"{len(x) - 1}"
+            f"{count} neighbors were asked for among {len(x) - 1} others; ask for 1 to {len(x) - 1}"
         )
     best = x.new_full((len(x), count), -torch.inf)
 
@@ -118,25 +117,25 @@ def exact_others(
 
 
 def unresolved(
-    x: Float[Tensor, "n d"], centre: Float[Tensor, " d"], distance: Float64[Tensor, " n"]
+    x: Float[Tensor, "n d"], center: Float[Tensor, " d"], distance: Float64[Tensor, " n"]
 ) -> Bool[Tensor, " n"]:
-    """Whether products of the dtype of x, about a centre, say too little of so small a distance.
+    """Whether products of the dtype of x, about a center, say too little of so small a distance.
 
     Their rounding is about ε ‖x‖², and the square of the distance is to be _CLEAR times as large.
     Of float64 all is taken as it is.
     """
     if x.dtype == torch.float64:
         return torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    return distance.square() <= _CLEAR * torch.finfo(x.dtype).eps * (x - centre).square().sum(1)
+    return distance.square() <= _CLEAR * torch.finfo(x.dtype).eps * (x - center).square().sum(1)
 
 
 def rounding(
-    x: Float[Tensor, "n d"], centre: Float[Tensor, " d"], distance: Float64[Tensor, " n"]
+    x: Float[Tensor, "n d"], center: Float[Tensor, " d"], distance: Float64[Tensor, " n"]
 ) -> Float64[Tensor, " n"]:
     """By how much the square of a distance from x may be off, as `nearest` has found it."""
-    lost = unresolved(x, centre, distance)
+    lost = unresolved(x, center, distance)
     eps = torch.where(lost, torch.finfo(torch.float64).eps, torch.finfo(x.dtype).eps)
-    return eps.double() * ((x - centre).double().square().sum(1) + distance.square())
+    return eps.double() * ((x - center).double().square().sum(1) + distance.square())
 
 
 def within_range(*sets: Float[Tensor, "_ d"]) -> list[Float[Tensor, "_ d"]]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from advnets.errors import FewPicturesWarning
+from advnets.errors import FewImagesWarning
 from advnets.metrics.validation import comparable
 
 _SINGULAR = 1e-6
@@ -22,22 +22,22 @@ def frechet_distance(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"]) -> 
     """Squared Fréchet distance of the Gaussians with the sets' means and covariances.
 
     ‖μ_1 - μ_2‖² + Tr(Σ_1 + Σ_2 - 2 (Σ_1 Σ_2)^½), in squared units of the features, at least 0;
-    computed in float64. It grows as sets shrink: compare only at the same numbers of pictures.
+    computed in float64. It grows as sets shrink: compare only at the same numbers of images.
     Sources: Dowson and Landau 1982; Heusel et al. 2017, equation 6.
 
     Raises:
         DataError: a set has fewer than 2 rows, widths differ, or numbers are not finite.
 
     Warns:
-        FewPicturesWarning: a set has no more rows than columns, so that its covariance is singular.
+        FewImagesWarning: a set has no more rows than columns, so that its covariance is singular.
     """
     real, fake = comparable(2, real=real, fake=fake)
     for name, features in (("real", real), ("fake", fake)):
         if len(features) <= features.shape[1]:  # n rows about their mean span n - 1
             warnings.warn(
                 f"{len(features)} {name} rows span less than their {features.shape[1]} columns; "
-                "the Fréchet distance is then far too large: give more pictures",
-                FewPicturesWarning,
+                "the Fréchet distance is then far too large: give more images",
+                FewImagesWarning,
                 stacklevel=3,  # past `no_grad`, to the caller's own line
             )
     (mean, x), (other_mean, y) = _about_mean(real), _about_mean(fake)
@@ -56,7 +56,7 @@ def frechet_standard_error(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"
 
     T being the linear map that takes N(0, Σ_2) to N(0, Σ_1) most cheaply; a draw of the data so by
     its other. Where a covariance is singular, the map is of what its set spans, in which its draws
-    lie. The bias of few pictures is not in it; None where they do not span their columns for being
+    lie. The bias of few images is not in it; None where they do not span their columns for being
     too few. Source: the delta method; for T, Dowson and Landau 1982.
 
     Raises:
@@ -72,9 +72,9 @@ def frechet_standard_error(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"
     covariance, other = _gram(x), _gram(y)
     there, back = _cheapest_map(covariance, other), _cheapest_map(other, covariance)
     squares = 0.0
-    for rows, towards, moved in ((x, -apart, there), (y, apart, back)):
+    for rows, toward, moved in ((x, -apart, there), (y, apart, back)):
         about = rows * math.sqrt(len(rows) - 1)
-        influence = 2 * about @ towards + (about * (about - about @ moved)).sum(1)
+        influence = 2 * about @ toward + (about * (about - about @ moved)).sum(1)
         squares += float(influence.var()) / len(rows)
     return math.sqrt(squares)
 
@@ -94,7 +94,7 @@ def _cheapest_map(
 def _trace_of_root(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m _"]) -> Float64[Tensor, ""]:
     """Tr (Σ_1 Σ_2)^½ of Σ_1 = XᵀX and Σ_2 = YᵀY: the sum of the singular values of X Yᵀ.
 
-    Where there are more pictures than features it is Tr (Rᵀ Σ_2 R)^½, R Rᵀ = Σ_1, of eigenvalues
+    Where there are more images than features it is Tr (Rᵀ Σ_2 R)^½, R Rᵀ = Σ_1, of eigenvalues
     that are real and at least 0. R is the factor of Cholesky of numbers in the order of their
     variance: rounding is then as small as the eigenvalue. Roots of those of Σ_1 Σ_2 would make of
     their rounding, ε, √ε.

@@ -15,7 +15,7 @@ _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class BinnedDivergence:
+class HistogramDivergence:
     """Divergences in nats, with all that they hang on."""
 
     kl: float
@@ -35,9 +35,9 @@ class BinnedDivergence:
     """… and of `jsd`."""
 
 
-def binned_divergence(
+def histogram_divergence(
     counts: Num[Tensor, " counts"], masses: Float[Tensor, " masses"]
-) -> BinnedDivergence:
+) -> HistogramDivergence:
     """KL(p ‖ q) = Σ_b p_b log (p_b / q_b) and JSD = ½ KL(p ‖ m) + ½ KL(q ‖ m), m = (p + q) / 2.
 
     p are the shares of samples in each bin, by their `counts`, to which a sample may add a part in
@@ -64,7 +64,7 @@ def binned_divergence(
         raise DataError(f"{n} samples came, in bins of {counts.min():g} and more; count some")
     p = counts / counts.sum()
     m = (p + q) / 2
-    return BinnedDivergence(
+    return HistogramDivergence(
         kl=relative_entropy(p, q),
         jsd=(relative_entropy(p, m) + relative_entropy(q, m)) / 2,
         bins=int((q > 0).sum()),

@@ -1,4 +1,4 @@
-"""How much of the classes a set of features tells: a linear classifier, and the nearest picture."""
+"""How much of the classes a set of features tells: a linear classifier, and the nearest image."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ COSTS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """What C is chosen from."""
 _MOST = 3 << 30
 _NODE = 24
-"""Bytes that scikit-learn's solver takes for a feature of a picture, and how many it may."""
+"""Bytes that scikit-learn's solver takes for a feature of a image, and how many it may."""
 _ITERATIONS = 500
 _ENOUGH = 2
 """Larger C in a row that are worse: none larger is tried."""
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """Features of pictures, and their classes 0, 1, …"""
+class LabeledFeatures:
+    """Features of images, and their classes 0, 1, …"""
 
     features: Float[Tensor, "n d"]
     labels: Int[Tensor, " n"]
 
-    def part(self, which: Tensor) -> Labelled:
+    def part(self, which: Tensor) -> LabeledFeatures:
         """Some of them."""
-        return Labelled(self.features[which], self.labels[which])
+        return LabeledFeatures(self.features[which], self.labels[which])
 
-    def with_more(self, others: Labelled) -> Labelled:
+    def with_more(self, others: LabeledFeatures) -> LabeledFeatures:
         """These and the others."""
         features = torch.cat((self.features, others.features))
-        return Labelled(features, torch.cat((self.labels, others.labels)))
+        return LabeledFeatures(features, torch.cat((self.labels, others.labels)))
 
 
 @dataclass(frozen=True)
@@ -49,23 +49,23 @@ class Probe:
     """How often a linear classifier of features is right, with all that it hangs on."""
 
     accuracy: float
-    """Share of test pictures, mean over draws."""
+    """Share of test images, mean over draws."""
     deviation: float | None
     """Standard deviation over draws; of one draw none."""
     labels: int
-    """Pictures learned from: as many of each class, so that a budget is rounded up to that."""
+    """Images learned from: as many of each class, so that a budget is rounded up to that."""
     draws: int
     costs: tuple[float, ...]
-    """C of each draw, chosen on validation pictures."""
+    """C of each draw, chosen on validation images."""
     n_test: int
     mirrored: bool
-    """Whether labelled pictures were learned turned left to right too."""
+    """Whether labeled images were learned turned left to right too."""
 
 
 def probe(
-    train: Labelled,
-    valid: Labelled,
-    test: Labelled,
+    train: LabeledFeatures,
+    valid: LabeledFeatures,
+    test: LabeledFeatures,
     *,
     budget: int | None = None,
     draws: int = 10,
@@ -73,20 +73,20 @@ def probe(
     costs: Sequence[float] = COSTS,
     mirrored: Float[Tensor, "n d"] | None = None,
 ) -> Probe:
-    """Accuracy of a regularised linear L2-SVM on features, trained on a budget of labels.
+    """Accuracy of a regularized linear L2-SVM on features, trained on a budget of labels.
 
         min ½‖w‖² + C Σ max(0, 1 - y (w x + b))², one class against the others
 
-    As many pictures of each class are drawn, several times; C is chosen on the validation pictures
+    As many images of each class are drawn, several times; C is chosen on the validation images
     of each draw, from the least up to where two in a row are worse. All labels (None) are one draw.
-    Features are brought to mean 0 and variance 1 by those of all training pictures, which takes no
-    label. `mirrored` are features of the training pictures turned left to right: what was drawn is
-    then learned in both forms, at half the C that the pictures alone have chosen.
+    Features are brought to mean 0 and variance 1 by those of all training images, which takes no
+    label. `mirrored` are features of the training images turned left to right: what was drawn is
+    then learned in both forms, at half the C that the images alone have chosen.
     Source: Radford et al. 2015, section 5.
 
     Raises:
         UsageError: there are no draws, no labels or no costs.
-        DataError: a class has fewer pictures than the budget asks for, or none; numbers of features
+        DataError: a class has fewer images than the budget asks for, or none; numbers of features
             and labels are unlike; features are not finite.
         MissingExtraError: scikit-learn is not installed.
     """
@@ -100,26 +100,28 @@ def probe(
     classes = max(_classes(name, some) for name, some in sets.items())
     alike = comparable(2, **{name: some.features for name, some in sets.items()})
     train, valid, test = (
-        Labelled(features, some.labels) for features, some in zip(alike, sets.values(), strict=True)
+        LabeledFeatures(features, some.labels)
+        for features, some in zip(alike, sets.values(), strict=True)
     )
     if classes < 2:
-        raise DataError("all labels are of class 0; give pictures of at least 2 classes")
+        raise DataError("all labels are of class 0; give images of at least 2 classes")
     _check_present(train.labels, classes)
     shift, scale = train.features.mean(0), train.features.std(0)
     constant = (train.features == train.features[0]).all(0)
     scale = torch.where(constant, torch.ones_like(scale), scale)
     train, valid, test = (
-        Labelled(_scaled(some.features, shift, scale), some.labels) for some in (train, valid, test)
+        LabeledFeatures(_scaled(some.features, shift, scale), some.labels)
+        for some in (train, valid, test)
     )
     turned = None
     if mirrored is not None:
         _, mirrored = comparable(2, training=train.features, mirrored=mirrored)
         if len(mirrored) != len(train.labels):
             raise DataError(
-                f"{len(mirrored)} mirrored and {len(train.labels)} training pictures came; give "
-                "each training picture mirrored"
+                f"{len(mirrored)} mirrored and {len(train.labels)} training images came; give "
+                "each training image mirrored"
             )
-        turned = Labelled(_scaled(mirrored, shift, scale), train.labels)
+        turned = LabeledFeatures(_scaled(mirrored, shift, scale), train.labels)
     right: list[float] = []
     chosen: list[float] = []
     learned = len(train.labels)
@@ -152,8 +154,10 @@ def _scaled(features: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 Planes = tuple[Float[Tensor, "classes d"], Float[Tensor, " classes"]]
 
 
-def _chosen(told: Labelled, valid: Labelled, costs: Sequence[float]) -> tuple[float, Planes]:
-    """The best C on validation pictures, from the least up to where two in a row are worse."""
+def _chosen(
+    told: LabeledFeatures, valid: LabeledFeatures, costs: Sequence[float]
+) -> tuple[float, Planes]:
+    """The best C on validation images, from the least up to where two in a row are worse."""
     tried: list[tuple[float, float, Planes]] = []
     best, worse, planes = 0.0, 0, None
     for cost in sorted(costs):
@@ -167,10 +171,10 @@ def _chosen(told: Labelled, valid: Labelled, costs: Sequence[float]) -> tuple[fl
     return -cost, planes
 
 
-def linear_svm(told: Labelled, cost: float, start: Planes | None = None) -> Planes:
+def linear_svm(told: LabeledFeatures, cost: float, start: Planes | None = None) -> Planes:
     """A plane for each class against the others: scikit-learn's `LinearSVC`.
 
-    Its solver keeps 24 bytes for each feature of each picture; where that is too much, the same
+    Its solver keeps 24 bytes for each feature of each image; where that is too much, the same
     minimum is sought by SciPy's L-BFGS on the features as they are, from `start` on.
     """
     if told.features.numel() * _NODE > _MOST:
@@ -190,7 +194,7 @@ _FREE = 10.0
 """scikit-learn shrinks the bias as it shrinks weights, the less the larger this is."""
 
 
-def _by_lbfgs(told: Labelled, cost: float, start: Planes | None) -> Planes:
+def _by_lbfgs(told: LabeledFeatures, cost: float, start: Planes | None) -> Planes:
     optimize: Any = require("scipy.optimize", "digits")
     x, classes = told.features, int(told.labels.max()) + 1
     signs = 2.0 * F.one_hot(told.labels, classes).float() - 1
@@ -215,14 +219,14 @@ def _by_lbfgs(told: Labelled, cost: float, start: Planes | None) -> Planes:
     return planes[:, :d], planes[:, d] * _FREE
 
 
-def _right(planes: Planes, some: Labelled) -> float:
+def _right(planes: Planes, some: LabeledFeatures) -> float:
     weights, bias = planes
     verdict = (some.features @ weights.T + bias).argmax(1)
     return float((verdict == some.labels).double().mean())
 
 
 def _drawn(labels: Int[Tensor, " n"], budget: int, seed: int, draw: int) -> Int[Tensor, " budget"]:
-    """As many pictures of each class, at random."""
+    """As many images of each class, at random."""
     classes = int(labels.max()) + 1
     each = math.ceil(budget / classes)
     rng = np.random.default_rng((seed, draw))
@@ -238,11 +242,11 @@ def _drawn(labels: Int[Tensor, " n"], budget: int, seed: int, draw: int) -> Int[
     return torch.cat(parts)
 
 
-def nearest_picture_error(known: Labelled, test: Labelled) -> float:
-    """Share of test pictures that the nearest known picture gives a wrong class.
+def nearest_image_error(known: LabeledFeatures, test: LabeledFeatures) -> float:
+    """Share of test images that the nearest known image gives a wrong class.
 
     Source: Radford et al. 2015, appendix (“Evaluating DCGANs' capability to capture data
-    distributions”): 1.48 to 6.28 % where the known pictures are conditional samples of MNIST.
+    distributions”): 1.48 to 6.28 % where the known images are conditional samples of MNIST.
 
     Raises:
         DataError: a set is empty, widths differ, numbers are not finite, or there are not as many
@@ -255,12 +259,12 @@ def nearest_picture_error(known: Labelled, test: Labelled) -> float:
     return float((known.labels[which[:, 0]] != test.labels).double().mean())
 
 
-def _classes(name: str, some: Labelled) -> int:
+def _classes(name: str, some: LabeledFeatures) -> int:
     """How many classes the labels speak of."""
     if len(some.labels) != len(some.features) or not len(some.labels):
         raise DataError(
-            f"{len(some.features)} {name} pictures came with {len(some.labels)} labels; give one "
-            "for each picture, and a picture or more"
+            f"{len(some.features)} {name} images came with {len(some.labels)} labels; give one "
+            "for each image, and a image or more"
         )
     least = int(some.labels.min())
     if least < 0:
@@ -272,6 +276,6 @@ def _check_present(labels: Int[Tensor, " n"], classes: int) -> None:
     absent = (torch.bincount(labels, minlength=classes) == 0).nonzero().flatten().tolist()
     if absent:
         raise DataError(
-            f"class {absent[0]} has no training picture, so that nothing can be learned of it; "
+            f"class {absent[0]} has no training image, so that nothing can be learned of it; "
             "give a set whose classes all have some"
         )

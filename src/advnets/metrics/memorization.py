@@ -1,4 +1,4 @@
-"""Whether samples are copies of training pictures."""
+"""Whether samples are copies of training images."""
 
 from __future__ import annotations
 
@@ -14,64 +14,64 @@ from advnets.metrics.distance import nearest, within_range
 from advnets.metrics.validation import comparable
 
 NEAR = 0.5
-"""A picture is on a training picture if that is less than so many times as far as any other."""
+"""A image is on a training image if that is less than so many times as far as any other."""
 _AGAIN = 4
 
 
 @dataclass(frozen=True)
 class Memorization:
-    """How many samples lie on a training picture, beside how many held-out pictures do."""
+    """How many samples lie on a training image, beside how many held-out images do."""
 
     share: float
-    """Of samples: those that lie on a training picture."""
+    """Of samples: those that lie on a training image."""
     expected_share: float
-    """The same of held-out pictures, which copy nothing."""
+    """The same of held-out images, which copy nothing."""
     z: float
     """(share - that of both sets as one) / its standard deviation, were both drawn alike."""
     p_value: float
     """The probability, then, of so large a share or a larger one; exact, not by z."""
     nearer: float
-    """Of samples: those nearer to a training picture than any other training picture is …"""
+    """Of samples: those nearer to a training image than any other training image is …"""
     expected_nearer: float
-    """… the same of held-out pictures …"""
+    """… the same of held-out images …"""
     nearer_p_value: float
     """… and the probability of so large a share. Blur is nearer too; it lies on none."""
     near: float
     n_train: int
-    """Training pictures, those that are equal counted once."""
+    """Training images, those that are equal counted once."""
     n_test: int
     n_samples: int
 
 
 @torch.no_grad()
-def memorisation(
+def memorization(
     train: Float[Tensor, "n d"],
     test: Float[Tensor, "m _"],
     samples: Float[Tensor, "s _"],
     *,
     near: float = NEAR,
 ) -> Memorization:
-    """Share of samples that lie on one training picture and not among several, and its test.
+    """Share of samples that lie on one training image and not among several, and its test.
 
-        ‖x - x_(1)‖ < near ‖x - x_(2)‖, x_(1) and x_(2) the two training pictures nearest to x
+        ‖x - x_(1)‖ < near ‖x - x_(2)‖, x_(1) and x_(2) the two training images nearest to x
 
-    Beside it the share of those that are nearer to a training picture than training pictures are to
+    Beside it the share of those that are nearer to a training image than training images are to
     it, tested alike: ‖x - x_(1)‖ < ‖x_(1) - x_i‖ for all other i. It finds copies changed by more,
     and takes what is blurred for one, as that is near to many.
 
-    The ratio tells copies, not the distance: blurred samples are near to every picture, noise is
+    The ratio tells copies, not the distance: blurred samples are near to every image, noise is
     far from all, and of neither is it small. The bound is fixed, so that a few copies are found
     among samples of any other kind; and p is that of Fisher's exact test, which holds whatever the
-    data is. It is for pictures: of points in d dimensions about near^d lie so by chance. Not found
-    are copies changed by more than half the way to another training picture, and copies of what
+    data is. It is for images: of points in d dimensions about near^d lie so by chance. Not found
+    are copies changed by more than half the way to another training image, and copies of what
     the training set has twice with a slight difference.
 
     Related: Meehan et al. 2020, “A non-parametric test to detect data-copying in generative
-    models”, which ranks the distances of samples and of held-out pictures.
+    models”, which ranks the distances of samples and of held-out images.
 
     Raises:
         UsageError: `near` is not above 0 and below 1.
-        DataError: a set is empty, there are fewer than 2 unlike training pictures, widths differ,
+        DataError: a set is empty, there are fewer than 2 unlike training images, widths differ,
             or numbers are not finite.
     """
     if not 0 < near < 1:
@@ -81,7 +81,7 @@ def memorisation(
     came, train = len(train), train.unique(dim=0)
     if len(train) < 2:
         raise DataError(
-            f"{came} training pictures came, all of the same features; give at least 2 unlike ones"
+            f"{came} training images came, all of the same features; give at least 2 unlike ones"
         )
     on, nearer = zip(*(_counts(x, train, near) for x in (test, samples)), strict=True)
     (on_test, on_samples), (near_test, near_samples) = on, nearer
@@ -105,7 +105,7 @@ def memorisation(
 def _counts(
     points: Float[Tensor, "n d"], train: Float[Tensor, "m d"], near: float
 ) -> tuple[int, int]:
-    """How many lie on a training picture, and how many nearer to one than any other does."""
+    """How many lie on a training image, and how many nearer to one than any other does."""
     distance, which = _nearest_two(points, train)
     first, second = distance.unbind(1)
     # Where rounding makes both 0, the point lies on neither more than on the other.
@@ -118,7 +118,7 @@ def _counts(
 def _nearest_two(
     points: Float[Tensor, "n d"], train: Float[Tensor, "m d"]
 ) -> tuple[Float[Tensor, "n 2"], Int64[Tensor, "n 2"]]:
-    """Distances of the two nearest training pictures, and which they are."""
+    """Distances of the two nearest training images, and which they are."""
     # Distances by products cancel near a copy: those of the nearest are taken again by differences.
     _, which = nearest(points, train, min(_AGAIN, len(train)))
     exact = torch.stack([(points - train[column]).norm(dim=1) for column in which.T], dim=1)

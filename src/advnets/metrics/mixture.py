@@ -11,7 +11,7 @@ from torch import Tensor
 
 from advnets.errors import UsageError
 from advnets.metrics.distance import nearest
-from advnets.metrics.histogram_divergence import binned_divergence
+from advnets.metrics.histogram_divergence import histogram_divergence
 from advnets.metrics.validation import comparable
 
 SHELLS = (1.0, 2.0, 3.0)
@@ -61,14 +61,14 @@ class MixtureQuality:
 
 def mixture_quality(
     samples: Float[Tensor, "n d"],
-    centres: Float[Tensor, "modes _"],
+    centers: Float[Tensor, "modes _"],
     deviation: float | Float[Tensor, " modes"],
     weights: Float[Tensor, " modes"] | None = None,
 ) -> MixtureQuality:
     """Compare samples with a mixture of round normal distributions, Σ_k w_k N(c_k, σ_k² I).
 
     The mixture is even unless `weights` are given; `deviation` is of all modes or of each. A sample
-    is of the mode whose centre is nearest in units of σ, of high quality within 3 σ of it, as
+    is of the mode whose center is nearest in units of σ, of high quality within 3 σ of it, as
     Srivastava et al. 2017 (“VEEGAN”, section 4.1) and Lin et al. 2018 (“PacGAN”, section 4) count,
     whose mixtures are even and whose modes are alike. Divergences are of the shares in bins about
     each mode: shells that end at 1, 2 and 3 σ, parted by the signs of the first numbers, two at
@@ -80,30 +80,30 @@ def mixture_quality(
 
     Raises:
         UsageError: a σ or weight is not positive; modes overlap, two being less than 3 σ of each
-            apart; or there are not as many of these as centres.
-        DataError: there are no samples or centres, dimensions differ, or numbers are not finite.
+            apart; or there are not as many of these as centers.
+        DataError: there are no samples or centers, dimensions differ, or numbers are not finite.
     """
-    samples, centres = comparable(1, samples=samples, centres=centres)
-    samples, centres = samples.double().cpu(), centres.double().cpu()  # sums over few numbers
-    count = len(centres)
+    samples, centers = comparable(1, samples=samples, centers=centers)
+    samples, centers = samples.double().cpu(), centers.double().cpu()  # sums over few numbers
+    count = len(centers)
     sigma = _positive("deviations", deviation, count)
     weight = _positive("weights", 1.0 if weights is None else weights, count)
     weight = weight / weight.sum()
-    check_apart(centres, sigma)
-    modes, probabilities = _candidates(samples, centres, sigma, weight)
+    check_apart(centers, sigma)
+    modes, probabilities = _candidates(samples, centers, sigma, weight)
     mode = modes[:, 0]
     # By differences: of modes far tighter than they lie apart products tell too little.
-    radius = (samples - centres[mode]).norm(dim=1) / sigma[mode]
+    radius = (samples - centers[mode]).norm(dim=1) / sigma[mode]
     good = radius <= _REACH
     counts = torch.bincount(mode[good], minlength=count)
     which, place = (probabilities > _NEGLIGIBLE).nonzero(as_tuple=True)
     about = modes[which, place]
-    gaps = samples[which] - centres[about]
+    gaps = samples[which] - centers[about]
     bins, masses = _bins(gaps[:, :_SIGNED], gaps.norm(dim=1) / sigma[about], samples.shape[1])
     true = (weight[:, None] * masses).flatten()
     found = torch.zeros_like(true)
     found.index_add_(0, about * len(masses) + bins, probabilities[which, place])
-    divergence = binned_divergence(found, true)
+    divergence = histogram_divergence(found, true)
     expected = counts.sum().clamp(min=1) * weight
     spreads, roundness = _shapes(samples[good], mode[good], counts, sigma)
     return MixtureQuality(
@@ -134,22 +134,22 @@ def _positive(what: str, told: float | Tensor, count: int) -> Float64[Tensor, " 
     return each.expand(count)
 
 
-def check_apart(centres: Float64[Tensor, "modes d"], sigma: Float64[Tensor, " modes"]) -> None:
+def check_apart(centers: Float64[Tensor, "modes d"], sigma: Float64[Tensor, " modes"]) -> None:
     """See that the modes of a mixture can be told from each other.
 
     Raises:
         UsageError: two are less than 3 σ of each apart.
     """
-    for rows in torch.arange(len(centres)).split(_BLOCK):
-        apart = torch.cdist(centres[rows], centres, compute_mode=_BY_DIFFERENCES)
+    for rows in torch.arange(len(centers)).split(_BLOCK):
+        apart = torch.cdist(centers[rows], centers, compute_mode=_BY_DIFFERENCES)
         apart[torch.arange(len(rows)), rows] = torch.inf
         reach = _REACH * (sigma[rows, None] + sigma)
         worst = int((apart / reach).argmin())
-        i, j = int(rows[worst // len(centres)]), worst % len(centres)
+        i, j = int(rows[worst // len(centers)]), worst % len(centers)
         found, least = float(apart.flatten()[worst]), float(reach.flatten()[worst])
         if found < least * (1 - 1e-9):  # not by the rounding of either
             raise UsageError(
-                f"two centres are {found:g} apart with deviations of {sigma[i]:g} and "
+                f"two centers are {found:g} apart with deviations of {sigma[i]:g} and "
                 f"{sigma[j]:g}, so that their modes overlap; give modes at least {least:g} apart, "
                 "or ask for their divergence alone"
             )
@@ -157,7 +157,7 @@ def check_apart(centres: Float64[Tensor, "modes d"], sigma: Float64[Tensor, " mo
 
 def _candidates(
     samples: Float64[Tensor, "n d"],
-    centres: Float64[Tensor, "modes d"],
+    centers: Float64[Tensor, "modes d"],
     sigma: Float64[Tensor, " modes"],
     weight: Float64[Tensor, " modes"],
 ) -> tuple[Int64[Tensor, "n few"], Float64[Tensor, "n few"]]:
@@ -165,13 +165,13 @@ def _candidates(
 
     Nearest first. p(k | x) is w_k N(x; c_k, σ_k² I) over its sum over these modes.
     """
-    few = min(len(centres), _CANDIDATES)
+    few = min(len(centers), _CANDIDATES)
     if (sigma == sigma[0]).all():
-        distance, modes = nearest(samples, centres, few)
+        distance, modes = nearest(samples, centers, few)
         radius = distance / sigma[0]
     else:
         found = [
-            (torch.cdist(some, centres, compute_mode=_BY_DIFFERENCES) / sigma).topk(
+            (torch.cdist(some, centers, compute_mode=_BY_DIFFERENCES) / sigma).topk(
                 few, largest=False
             )
             for some in samples.split(_BLOCK)
@@ -190,7 +190,7 @@ def _shell_masses(dims: int) -> Float64[Tensor, " bins"]:
 def _bins(
     signed: Float64[Tensor, "n few"], radius: Float64[Tensor, " n"], dims: int
 ) -> tuple[Int64[Tensor, " n"], Float64[Tensor, " bins"]]:
-    """The bin of each sample about its centre, and the probability of each bin."""
+    """The bin of each sample about its center, and the probability of each bin."""
     parts = 2 ** signed.shape[1]
     shell = torch.bucketize(radius, torch.tensor(SHELLS, dtype=torch.float64))
     side = (signed > 0).long() @ 2 ** torch.arange(signed.shape[1])
@@ -211,7 +211,7 @@ def _shapes(
     scatter = samples.new_zeros(len(counts), dims, dims).index_add_(0, mode, products)
     variances = torch.linalg.eigvalsh(scatter / (counts - 1).clamp(min=1)[:, None, None])
     variances = variances.clamp(min=0)
-    # Within R of the centre the variance is σ² P(d/2 + 1, R²/2) / P(d/2, R²/2) on each axis.
+    # Within R of the center the variance is σ² P(d/2 + 1, R²/2) / P(d/2, R²/2) on each axis.
     half = torch.tensor((dims / 2 + 1, dims / 2), dtype=torch.float64)
     cut = torch.special.gammainc(half, torch.full_like(half, _REACH**2 / 2))
     true = sigma.square() * cut[0] / cut[1]

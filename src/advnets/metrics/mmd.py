@@ -29,7 +29,7 @@ class KernelDistance:
     """Standard deviation over subsets by their number, as it is published; of one subset none."""
     subsets: int
     size: int
-    """Pictures of either set in a subset."""
+    """Images of either set in a subset."""
 
 
 @torch.no_grad()
@@ -45,24 +45,24 @@ def kernel_distance(
 
     MMD² = 1/(s (s - 1)) Σ_{i≠j} [k(x_i, x_j) + k(y_i, y_j)] - 2/s² Σ_ij k(x_i, y_j)
 
-    A subset has `size` pictures of either set, drawn without repetition, or as many as the smaller
+    A subset has `size` images of either set, drawn without repetition, or as many as the smaller
     set has; of two sets of no more there is one. In float64: sums near to each other are
-    subtracted. Unlike the Fréchet distance its mean does not hang on how many pictures there are.
+    subtracted. Unlike the Fréchet distance its mean does not hang on how many images there are.
     The standard error is, to first order,
 
         4/n Var h(x) + 4/m Var h(y) + Var over subsets / subsets,  h(x) = E k(x, X) - E k(x, Y),
 
-    E over pictures in the same subsets; where the sets are alike it errs on the large side.
+    E over images in the same subsets; where the sets are alike it errs on the large side.
     Sources: Bińkowski et al. 2018, “Demystifying MMD GANs”, section 4; for the error, Hoeffding
     1948, “A class of statistics with asymptotically normal distribution”.
 
     Raises:
-        UsageError: there is no subset, or it is of fewer than 2 pictures.
+        UsageError: there is no subset, or it is of fewer than 2 images.
         DataError: a set has fewer than 2 rows, widths differ, or numbers are not finite.
     """
     if subsets < 1 or size < 2:
         raise UsageError(
-            f"{subsets} subsets of {size} pictures were asked for; give at least 1 of at least 2"
+            f"{subsets} subsets of {size} images were asked for; give at least 1 of at least 2"
         )
     real, fake = comparable(2, real=real, fake=fake)
     if (largest := max(float(some.abs().max()) for some in (real, fake))) > _LARGEST:
@@ -77,9 +77,9 @@ def kernel_distance(
     seen_x, seen_y = _Witness.of(x), _Witness.of(y)
     values: list[float] = []
     for number in range(subsets):
-        noise = RNG(seed, step=number)
+        rng = RNG(seed, step=number)
         which_x, which_y = (
-            torch.from_numpy(noise.permutation(name, len(points))[:size]).to(points.device)
+            torch.from_numpy(rng.permutation(name, len(points))[:size]).to(points.device)
             for name, points in (("real", x), ("fake", y))
         )
         some_x, some_y = x[which_x], y[which_y]
@@ -93,7 +93,7 @@ def kernel_distance(
     if subsets > 1:
         over = float(found.var()) / subsets
         variance = seen_x.variance(len(x)) + seen_y.variance(len(y)) + over
-    else:  # as if there were no more pictures
+    else:  # as if there were no more images
         variance = seen_x.variance(size) + seen_y.variance(size)
     return KernelDistance(
         value=float(found.mean()),
@@ -106,7 +106,7 @@ def kernel_distance(
 
 @dataclass(frozen=True)
 class _Witness:
-    """h of each picture, summed over the subsets that it was in."""
+    """h of each image, summed over the subsets that it was in."""
 
     total: Float64[Tensor, " n"]
     times: Float64[Tensor, " n"]
@@ -120,7 +120,7 @@ class _Witness:
         self.times[which] += 1
 
     def variance(self, n: int) -> float:
-        """4/n Var h, which a picture that was in no subset tells nothing of."""
+        """4/n Var h, which a image that was in no subset tells nothing of."""
         seen = self.times > 0
         return 4 * float((self.total[seen] / self.times[seen]).var()) / n
 

@@ -22,7 +22,7 @@ class ModeCoverage:
     kl_uniform: float
     """KL(generated ‖ uniform)."""
     kl_reference: float | None
-    """KL(generated ‖ real), infinite where samples have a mode that no real picture has."""
+    """KL(generated ‖ real), infinite where samples have a mode that no real image has."""
     n: int
     """Samples."""
     kl_uniform_error: float | None = None
@@ -35,7 +35,7 @@ def mode_coverage(
 ) -> ModeCoverage:
     """Modes seen, and KL(p ‖ q) = Σ_k p_k log (p_k / q_k) of the shares p of samples in each.
 
-    q is even, or the shares of the real pictures whose modes are the `reference`. Published numbers
+    q is even, or the shares of the real images whose modes are the `reference`. Published numbers
     are of either kind: say which. A perfect generator has about (modes - 1) / 2n nats, not 0.
     Sources: Metz et al. 2017, “Unrolled generative adversarial networks”, section 3.3.1; Lin et al.
     2018, “PacGAN”, section 4.
@@ -47,7 +47,7 @@ def mode_coverage(
     if modes < 1:
         raise UsageError(f"{modes} modes were named; give how many there are, at least 1")
     generated = _shares("samples", labels, modes)
-    real = None if reference is None else _shares("real pictures", reference, modes)
+    real = None if reference is None else _shares("real images", reference, modes)
     even = torch.full_like(generated, 1 / modes)
     return ModeCoverage(
         seen=int((generated > 0).sum()),
@@ -68,7 +68,7 @@ def _shares(what: str, labels: Int[Tensor, " n"], modes: int) -> Float64[Tensor,
     if labels.ndim != 1 or not len(labels) or labels.is_floating_point():
         raise DataError(
             f"modes of {what} are {labels.dtype} of shape {tuple(labels.shape)}; give a row of "
-            "whole numbers, one for each picture and at least one"
+            "whole numbers, one for each image and at least one"
         )
     low, high = int(labels.min()), int(labels.max())
     if low < 0 or high >= modes:

@@ -32,9 +32,9 @@ _LEAST_POWER = -126.0  # 2^-126 is the least normal float32; exp2 is slow below 
 class ParzenScore:
     """Parzen log-likelihood of test points, with all that it hangs on.
 
-    It is a score of samples, not of pictures' quality: it rewards what is smoother than the data
+    It is a score of samples, not of images' quality: it rewards what is smoother than the data
     (Theis et al. 2016, "A note on the evaluation of generative models"), so read it beside the
-    score of as many real training pictures.
+    score of as many real training images.
     """
 
     mean: float
@@ -50,7 +50,7 @@ class ParzenScore:
     grid: str
     """Name of the grid that σ was selected from."""
     n_samples: int
-    """Samples, each the centre of one Gaussian."""
+    """Samples, each the center of one Gaussian."""
     n_valid: int
     """Validation points that σ was selected on."""
     n_test: int
@@ -58,9 +58,9 @@ class ParzenScore:
 
 
 def parzen_log_likelihood(
-    points: Float[Tensor, "n d"], centres: Float[Tensor, "m d"], sigma: float
+    points: Float[Tensor, "n d"], centers: Float[Tensor, "m d"], sigma: float
 ) -> Float64[Tensor, " n"]:
-    """Log density of each point, in nats, under a Gaussian of width σ on each centre.
+    """Log density of each point, in nats, under a Gaussian of width σ on each center.
 
     log p(x) = log (1/m) Σ_i exp(-½‖(x - μ_i)/σ‖²) - d log(σ √(2π))
 
@@ -72,12 +72,12 @@ def parzen_log_likelihood(
         UsageError: σ is not a positive number.
         DataError: a set is empty, dimensions differ, or there are numbers that are not finite.
     """
-    return parzen_log_likelihoods(points, centres, (sigma,))[0]
+    return parzen_log_likelihoods(points, centers, (sigma,))[0]
 
 
 @torch.no_grad()
 def parzen_log_likelihoods(
-    points: Float[Tensor, "n d"], centres: Float[Tensor, "m d"], sigmas: Sequence[float]
+    points: Float[Tensor, "n d"], centers: Float[Tensor, "m d"], sigmas: Sequence[float]
 ) -> Float64[Tensor, "sigmas n"]:
     """`parzen_log_likelihood` for several σ, which share one pass over the distances.
 
@@ -86,19 +86,19 @@ def parzen_log_likelihoods(
         DataError: a set is empty, dimensions differ, or there are numbers that are not finite.
     """
     _check_sigmas(sigmas)
-    for name, some in (("points", points), ("centres", centres)):
+    for name, some in (("points", points), ("centers", centers)):
         if some.ndim != 2:
             raise DataError(f"{name} have shape {tuple(some.shape)}; give a matrix, a row for each")
-    _check_points(1, points=points, centres=centres)
-    centres = centres.to(_compute_dtype(points, centres))
-    points = points.to(centres)
+    _check_points(1, points=points, centers=centers)
+    centers = centers.to(_compute_dtype(points, centers))
+    points = points.to(centers)
 
     # Per σ: Σ_i exp((e_i - top) / σ²) with e = -½‖x - μ‖², where top is the largest e met so far.
-    # It is the nearest centre's for every σ, so one search serves them all.
+    # It is the nearest center's for every σ, so one search serves them all.
     top = points.new_full((len(points),), -math.inf)
     total = points.new_zeros((len(sigmas), len(points)))
     powers = [1 / (math.log(2) * sigma**2) for sigma in sigmas]  # exp(e / σ²) = 2^(e power)
-    for rows, _, exponent in half_squared_distances(points, centres):
+    for rows, _, exponent in half_squared_distances(points, centers):
         nearest = torch.maximum(top[rows], exponent.amax(1))
         exponent.sub_(nearest[:, None])
         term = torch.empty_like(exponent)
@@ -111,7 +111,7 @@ def parzen_log_likelihoods(
     top, total = top.cpu().double(), total.cpu().double()
     sigma = torch.tensor(list(sigmas), dtype=torch.float64)[:, None]
     log_volume = points.shape[1] * (sigma.log() + 0.5 * math.log(2 * math.pi))
-    return top / sigma**2 + total.log() - math.log(len(centres)) - log_volume
+    return top / sigma**2 + total.log() - math.log(len(centers)) - log_volume
 
 
 def select_sigma(
@@ -128,7 +128,7 @@ def select_sigma(
         DataError: a set is empty, shapes differ, or there are numbers that are not finite.
     """
     valid = valid[:SELECTION_POINTS]
-    _check_points(1, validation_pictures=valid, samples=samples)
+    _check_points(1, validation_images=valid, samples=samples)
     log_likelihoods = parzen_log_likelihoods(valid.flatten(1), samples.flatten(1), grid)
     mean, which = log_likelihoods.mean(1).max(0)
     return grid[int(which)], float(mean)
@@ -147,12 +147,12 @@ def parzen_score(
 
     Raises:
         UnknownNameError: no grid has that name.
-        DataError: a set has fewer than 2 pictures, shapes differ, or numbers are not finite.
+        DataError: a set has fewer than 2 images, shapes differ, or numbers are not finite.
     """
     if grid not in GRIDS:
         raise UnknownNameError("Parzen grid", grid, GRIDS)
     sigmas = GRIDS[grid]
-    _check_points(2, samples=samples, validation_pictures=valid, test_pictures=test)
+    _check_points(2, samples=samples, validation_images=valid, test_images=test)
     sigma, valid_mean = select_sigma(valid, samples, sigmas)
     log_likelihood = parzen_log_likelihood(test.flatten(1), samples.flatten(1), sigma)
     return ParzenScore(
@@ -182,7 +182,7 @@ def _check_points(least: int, **sets: Tensor) -> None:
     sets = {name.replace("_", " "): points for name, points in sets.items()}
     for name, points in sets.items():
         if points.ndim < 2:
-            raise DataError(f"{name} have shape {tuple(points.shape)}; give a row for each picture")
+            raise DataError(f"{name} have shape {tuple(points.shape)}; give a row for each image")
         if len(points) < least or not points.shape[1:].numel():
             raise DataError(f"{len(points)} {name} came; the Parzen score needs {least} or more")
     (first, shape), *others = ((name, tuple(points.shape[1:])) for name, points in sets.items())

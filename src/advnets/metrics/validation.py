@@ -44,11 +44,11 @@ def check_rows(what: str, x: object, least: int) -> None:
     if x.ndim != 2 or len(x) < least or not x.shape[1]:
         raise DataError(
             f"{what} have shape {tuple(x.shape)}; give a matrix of at least {least} rows, one for "
-            "each picture, and a column or more"
+            "each image, and a column or more"
         )
     # A sum that is finite has finite terms, and is had in a tenth of the time.
     if not x.sum().isfinite() and not x.isfinite().all():
-        raise DataError(f"{what} hold numbers that are not finite; leave these pictures out")
+        raise DataError(f"{what} hold numbers that are not finite; leave these images out")
     if x.dtype == torch.float64 and (largest := float(x.abs().max())) > _LARGEST:
         raise DataError(
             f"{what} hold numbers up to {largest:.0e}, whose squares are lost; divide all "
@@ -60,13 +60,13 @@ def by_content(x: Float[Tensor, "n d"], name: str = "") -> Float64[Tensor, "n d"
     """The rows in an order as if at random, which hangs on them and not on how they came.
 
     They are sorted along a random line, and then shuffled: parts of them are the same parts
-    whatever the order in which pictures went through an extractor. Where its numbers differ in
+    whatever the order in which images went through an extractor. Where its numbers differ in
     their last bits, as they do between batches of another size, few rows change places. Sets of
     unlike names are shuffled unlike, so that a part of one is no match for that of the other.
     """
     x = x.double()
-    noise = RNG(0, purpose="order")
-    line = noise.normal("line", 1, x.shape[1]).to(x)
+    rng = RNG(0, purpose="order")
+    line = rng.normal("line", 1, x.shape[1]).to(x)
     order = (x * line).sum(1).argsort(stable=True)
-    shuffled = noise.permutation(f"rows {name}".rstrip(), len(x))
+    shuffled = rng.permutation(f"rows {name}".rstrip(), len(x))
     return x[order[torch.from_numpy(shuffled).to(x.device)]]

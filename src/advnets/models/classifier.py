@@ -1,4 +1,4 @@
-"""A small convolutional classifier: what pictures are of, and the features that tell."""
+"""A small convolutional classifier: what images are of, and the features that tell."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ConvClassifier(nn.Module):
     def forward(
         self, pixels: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
-        """Logits; softmax of them is p(class | picture)."""
+        """Logits; softmax of them is p(class | image)."""
         return cast(Tensor, self.last(self.features(pixels)))
 
 

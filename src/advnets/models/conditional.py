@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from advnets.models.latent_prior import LatentSampler, Prior
 from advnets.models.layers import one_hot
-from advnets.protocols import judges_one_by_one
+from advnets.protocols import is_per_sample
 from advnets.rng import RNG
 
 
-class ToldGenerator(LatentSampler):
+class ConditionalMLPGenerator(LatentSampler):
     """G(z | y): the class, one-hot, stands at the end of the latent that `inner` is given.
 
     Source: Goodfellow et al. 2014, section 7, extension 1; Mirza and Osindero 2014, figure 1.
@@ -22,41 +22,43 @@ class ToldGenerator(LatentSampler):
 
     def __init__(self, inner: nn.Module, prior: Prior, classes: int) -> None:
         super().__init__()
-        self.inner, self.prior, self.classes = inner, prior, classes
+        self.net, self.prior, self.classes = inner, prior, classes
         self.latent_dim = prior.latent_dim + classes
 
     def forward(
-        self, z: Float[Tensor, "batch latent"], noise: RNG | None = None
+        self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """G(z | y)."""
-        return cast(Tensor, self.inner(z, noise))
+        return cast(Tensor, self.net(z, rng))
 
     def project(self) -> None:
         """Put the parameters back into their bounds after an update."""
-        project(self.inner)
+        project(self.net)
 
 
-class ToldDiscriminator(nn.Module):
+class ConditionalMLPDiscriminator(nn.Module):
     """a(x | y): the class, one-hot, stands beside the pixels that `inner` is given."""
 
     def __init__(self, inner: nn.Module, classes: int) -> None:
         super().__init__()
-        self.inner, self.classes = inner, classes
-        self.one_by_one = judges_one_by_one(inner)
+        self.net, self.classes = inner, classes
+        self.per_sample = is_per_sample(inner)
 
     def forward(
         self,
         x: Float[Tensor, "batch channels height width"],
-        noise: RNG | None = None,
+        rng: RNG | None = None,
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch"]:
         """a(x | y)."""
-        told = cast(Tensor, one_hot(labels, self.classes, x))
-        return cast(Tensor, self.inner(torch.cat((x.flatten(1), told), 1)[:, None, None], noise))
+        one_hot_labels = cast(Tensor, one_hot(labels, self.classes, x))
+        return cast(
+            Tensor, self.net(torch.cat((x.flatten(1), one_hot_labels), 1)[:, None, None], rng)
+        )
 
     def project(self) -> None:
         """Put the parameters back into their bounds after an update."""
-        project(self.inner)
+        project(self.net)
 
 
 def project(net: nn.Module) -> None:

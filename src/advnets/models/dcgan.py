@@ -1,4 +1,4 @@
-"""The deep convolutional pair of Radford et al. 2015, for pictures of any size doublings reach.
+"""The deep convolutional pair of Radford et al. 2015, for images of any size doublings reach.
 
 Its five rules: strides instead of pooling; batch norm, but not at G's output nor D's input; no
 hidden fully connected layer; rectifiers in G and tanh at its output; leaky rectifiers in D. Each
@@ -18,8 +18,16 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
 from advnets.models.latent_prior import LatentSampler, Prior
-from advnets.models.layers import ACTIVATIONS, FromPoint, Shape, ToPoint, along, expect, one_hot
-from advnets.models.resolution import Pair, chain
+from advnets.models.layers import (
+    ACTIVATIONS,
+    FullKernelConv2d,
+    FullKernelConvTranspose2d,
+    Shape,
+    check_shape,
+    one_hot,
+    projection_logit,
+)
+from advnets.models.resolution import Pair, upsampling_sizes
 from advnets.rng import RNG
 
 _GAINS = 0.02
@@ -33,7 +41,7 @@ class Layer(nn.Module):
 
     def __init__(self, inner: nn.Module, norm: nn.Module, activation: str) -> None:
         super().__init__()
-        self.inner, self.norm, self.activate = inner, norm, ACTIVATIONS[activation]
+        self.net, self.norm, self.activate = inner, norm, ACTIVATIONS[activation]
 
     def forward(
         self,
@@ -44,20 +52,20 @@ class Layer(nn.Module):
         if classes is not None:
             maps = classes[:, :, None, None].expand(-1, -1, *x.shape[2:])
             x = torch.cat((x, maps.to(x.dtype)), 1)
-        return self.activate(self.norm(self.inner(x)))
+        return self.activate(self.norm(self.net(x)))
 
-    def fold(self) -> None:
+    def fuse(self) -> None:
         """Fold batch norm, as it is in eval mode, into the convolution before it."""
-        if not isinstance(self.inner, nn.Conv2d | nn.ConvTranspose2d):
+        if not isinstance(self.net, nn.Conv2d | nn.ConvTranspose2d):
             return
         if isinstance(self.norm, nn.BatchNorm2d) and self.norm.running_mean is not None:
-            up = isinstance(self.inner, nn.ConvTranspose2d)
-            self.inner = fuse_conv_bn_eval(self.inner, self.norm, transpose=up)  # pyright: ignore
+            up = isinstance(self.net, nn.ConvTranspose2d)
+            self.net = fuse_conv_bn_eval(self.net, self.norm, transpose=up)  # pyright: ignore
             self.norm = nn.Identity()
 
 
 class Generator(LatentSampler):
-    """G(z): small maps, doubled by fractionally strided convolutions to pictures of `shape`.
+    """G(z): small maps, doubled by fractionally strided convolutions to images of `shape`.
 
     Maps (batch, latent) to (batch, channels, height, width), with tanh in [-1, 1]. The largest
     hidden maps have `width` channels, those of half their size twice as many. Weights begin
@@ -72,7 +80,7 @@ class Generator(LatentSampler):
         self,
         shape: Shape,
         latent_dim: int = 100,
-        width: int = 64,
+        base_channels: int = 64,
         *,
         kernel: int = 5,
         prior: str = "symmetric",
@@ -83,14 +91,14 @@ class Generator(LatentSampler):
         dense: tuple[int, ...] = (),
         activation: str = "relu",
         output: str = "tanh",
-        deviation: float = 0.02,
+        init_std: float = 0.02,
         classes: int = 0,
     ) -> None:
         super().__init__()
         self.shape, self.classes = shape, classes
         self.latent_dim = latent_dim + classes
-        base, strides = chain(shape)
-        widths = [width << i for i in reversed(range(len(strides)))]
+        base, strides = upsampling_sizes(shape)
+        widths = [base_channels << i for i in reversed(range(len(strides)))]
 
         def layer(inner: nn.Module, outputs: int) -> Layer:
             return Layer(
@@ -100,11 +108,11 @@ class Generator(LatentSampler):
         bias = not batch_norm
         # A fully connected layer is a convolution of maps of one pixel.
         layers = [
-            layer(ToPoint(before + classes, after, 1, bias=bias), after)
+            layer(FullKernelConv2d(before + classes, after, 1, bias=bias), after)
             for before, after in pairwise((latent_dim, *dense))
         ]
         before = (latent_dim, *dense)[-1] + classes
-        first = FromPoint(before, widths[0], base, bias=bias)
+        first = FullKernelConvTranspose2d(before, widths[0], base, bias=bias)
         layers.append(layer(first, widths[0]))
         for (before, after), stride in zip(pairwise(widths), strides[:-1], strict=True):
             inner = _enlarging(resampling, before + classes, after, kernel, stride, bias)
@@ -112,28 +120,28 @@ class Generator(LatentSampler):
         last = _enlarging(resampling, widths[-1] + classes, shape[0], kernel, strides[-1], bias)
         self.layers = nn.ModuleList(layers)
         self.last = Layer(last, nn.Identity(), "linear")
-        self.squash = ACTIVATIONS[output]
-        begin(self, deviation)
+        self.output_activation = ACTIVATIONS[output]
+        init_weights(self, init_std)
         self.prior = Prior(prior, latent_dim, components, component_shape)
 
     def forward(
         self,
         z: Float[Tensor, "batch latent"],
-        noise: RNG | None = None,  # noqa: ARG002 - there is none within
+        rng: RNG | None = None,  # noqa: ARG002 - there is none within
     ) -> Float[Tensor, "batch channels height width"]:
         """G(z)."""
-        expect("latents", z, self.latent_dim)
-        told = z[:, -self.classes :] if self.classes else None
+        check_shape("latents", z, self.latent_dim)
+        one_hot_labels = z[:, -self.classes :] if self.classes else None
         h = z[:, : self.latent_dim - self.classes, None, None]
         for layer in self.layers:
-            h = layer(h, told)
-        return self.squash(self.last(h, told).float())
+            h = layer(h, one_hot_labels)
+        return self.output_activation(self.last(h, one_hot_labels).float())
 
-    def folded(self) -> Generator:
+    def fused(self) -> Generator:
         """The same function in eval mode, with batch norm folded into the convolutions."""
         net = copy.deepcopy(self).eval()
         for layer in net.layers:
-            cast(Layer, layer).fold()
+            cast(Layer, layer).fuse()
         return net
 
 
@@ -153,26 +161,26 @@ class Discriminator(nn.Module):
     def __init__(
         self,
         shape: Shape,
-        width: int = 64,
+        base_channels: int = 64,
         *,
         kernel: int = 5,
         batch_norm: bool = True,
         resampling: Resampling = "strides",
         dense: tuple[int, ...] = (),
         activation: str = "leaky_relu",
-        deviation: float = 0.02,
+        init_std: float = 0.02,
         classes: int = 0,
         projection: bool = False,
         spectral_norm: bool = False,
     ) -> None:
         super().__init__()
         self.shape, self.classes, self.batch_norm = shape, classes, batch_norm
-        self.one_by_one = not batch_norm
+        self.per_sample = not batch_norm
         meet = classes if projection else 0
         classes -= meet
-        self.told = classes
-        base, strides = chain(shape)
-        widths = [shape[0], *(width << i for i in range(len(strides)))]
+        self.conditional = classes
+        base, strides = upsampling_sizes(shape)
+        widths = [shape[0], *(base_channels << i for i in range(len(strides)))]
         bias = not batch_norm
 
         def layer(inner: nn.Module, outputs: int) -> Layer:
@@ -186,13 +194,13 @@ class Discriminator(nn.Module):
         self.convolutions = len(layers)
         size = base
         for before, after in pairwise((widths[-1], *dense)):
-            layers.append(layer(ToPoint(before + classes, after, size, bias=bias), after))
+            layers.append(layer(FullKernelConv2d(before + classes, after, size, bias=bias), after))
             size = 1, 1
-        last = ToPoint((widths[-1], *dense)[-1] + classes, 1, size, bias=bias)
+        last = FullKernelConv2d((widths[-1], *dense)[-1] + classes, 1, size, bias=bias)
         self.layers = nn.ModuleList(layers)
         self.last = Layer(last, nn.Identity(), "linear")
         self.directions = nn.Conv2d(meet, (widths[-1], *dense)[-1], 1, bias=False) if meet else None
-        begin(self, deviation)
+        init_weights(self, init_std)
         if spectral_norm:
             for conv in [module for module in self.modules() if isinstance(module, nn.Conv2d)]:
                 with_spectral_norm(conv)
@@ -200,18 +208,18 @@ class Discriminator(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch channels height width"],
-        noise: RNG | None = None,
+        rng: RNG | None = None,
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch"]:
         """a(x); of `noise`, only how many batches are stacked is looked at.
 
         Raises:
-            UsageError: pictures have another shape than the net was built for.
+            UsageError: images have another shape than the net was built for.
         """
-        expect("pictures", x, *self.shape)
-        parts = len(noise.streams) if noise is not None and self.batch_norm else 1
-        told = one_hot(labels, self.classes, x)
-        tolds = told.chunk(parts) if told is not None else [None] * parts
+        check_shape("images", x, *self.shape)
+        parts = len(rng.streams) if rng is not None and self.batch_norm else 1
+        one_hot_labels = one_hot(labels, self.classes, x)
+        tolds = one_hot_labels.chunk(parts) if one_hot_labels is not None else [None] * parts
         return torch.cat([self._logits(*part) for part in zip(x.chunk(parts), tolds, strict=True)])
 
     def feature_maps(
@@ -220,34 +228,34 @@ class Discriminator(nn.Module):
         """The maps of every convolution, largest first.
 
         Raises:
-            UsageError: D is conditional; its features are of a picture and a class. Or pictures
+            UsageError: D is conditional; its features are of a image and a class. Or images
                 have another shape than the net was built for.
         """
-        expect("pictures", x, *self.shape)
-        told = one_hot(None, self.told, x)
+        check_shape("images", x, *self.shape)
+        one_hot_labels = one_hot(None, self.conditional, x)
         maps: list[Tensor] = []
         for layer in list(self.layers)[: self.convolutions]:
-            x = layer(x, told)
+            x = layer(x, one_hot_labels)
             maps.append(x)
         return maps
 
-    def _logits(self, x: Tensor, told: Tensor | None) -> Tensor:
-        if self.directions is not None and told is not None:
+    def _logits(self, x: Tensor, one_hot_labels: Tensor | None) -> Tensor:
+        if self.directions is not None and one_hot_labels is not None:
             h = self._through(x, None)
-            return self.last(h).flatten() + along(self.directions, told, h)
-        return self.last(self._through(x, told), told).flatten()
+            return self.last(h).flatten() + projection_logit(self.directions, one_hot_labels, h)
+        return self.last(self._through(x, one_hot_labels), one_hot_labels).flatten()
 
-    def _through(self, x: Tensor, told: Tensor | None) -> Tensor:
+    def _through(self, x: Tensor, one_hot_labels: Tensor | None) -> Tensor:
         for layer in self.layers:
-            x = layer(x, told)
+            x = layer(x, one_hot_labels)
         return x
 
 
-def begin(net: nn.Module, deviation: float) -> None:
+def init_weights(net: nn.Module, std: float) -> None:
     """Draw the initial weights, normal about 0, and gains, normal about 1."""
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
-            nn.init.normal_(layer.weight, 0.0, deviation)
+            nn.init.normal_(layer.weight, 0.0, std)
         elif isinstance(layer, nn.BatchNorm2d):
             nn.init.normal_(layer.weight, 1.0, _GAINS)
 

@@ -1,4 +1,4 @@
-"""From pictures to the z they may have come from."""
+"""From images to the z they may have come from."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class MLPEncoder(nn.Module):
     def __init__(self, shape: Shape, spec: config.MLPEncoder, latent_dim: int) -> None:
         super().__init__()
         self.spec, self.latent_dim = spec, latent_dim
-        sizes = (math.prod(shape), *spec.hidden)
+        sizes = (math.prod(shape), *spec.hidden_sizes)
         activate = ACTIVATIONS[spec.activation]
         self.activate = activate
         self.linears = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(sizes))
         self.norms = nn.ModuleList(
-            nn.BatchNorm1d(size) if spec.batch_norm else nn.Identity() for size in spec.hidden
+            nn.BatchNorm1d(size) if spec.batch_norm else nn.Identity() for size in spec.hidden_sizes
         )
         self.mean = nn.Linear(sizes[-1], latent_dim)
         self.log_variance = None if spec.deterministic else nn.Linear(sizes[-1], latent_dim)

@@ -15,7 +15,7 @@ from advnets.errors import UsageError
 from advnets.rng import RNG
 
 Shape = tuple[int, int, int]
-"""Channels, height and width of a picture."""
+"""Channels, height and width of a image."""
 
 Affine = TypeVar("Affine", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 
@@ -32,13 +32,13 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def with_classes(
-    z: Float[Tensor, "n latent"], classes: int, noise: RNG, labels: Int[Tensor, " n"] | None
+    z: Float[Tensor, "n latent"], classes: int, rng: RNG, labels: Int[Tensor, " n"] | None
 ) -> Float[Tensor, "n all"]:
     """Latents that end in their class, one-hot, of this many; without labels, each as probable."""
     if not classes:
         return z
     if labels is None:
-        labels = (noise.uniform("class", len(z)) * classes).long()
+        labels = (rng.uniform("class", len(z)) * classes).long()
     return torch.cat((z, F.one_hot(labels, classes).to(z)), 1)
 
 
@@ -54,22 +54,24 @@ def one_hot(
         return None
     if labels is None:
         raise UsageError(
-            f"pictures came without labels to a discriminator of {classes} classes; give labels"
+            f"images came without labels to a discriminator of {classes} classes; give labels"
         )
     return F.one_hot(labels, classes).to(like)
 
 
-def along(
-    directions: nn.Conv2d, told: Float[Tensor, "n classes"], maps: Float[Tensor, "n c h w"]
+def projection_logit(
+    directions: nn.Conv2d,
+    one_hot_labels: Float[Tensor, "n classes"],
+    maps: Float[Tensor, "n c h w"],
 ) -> Float[Tensor, " n"]:
     """v_y · Σ h: how far the last maps, summed over places, lie in the direction of their class.
 
     `directions` holds the v_y, `told` is one-hot. Source: Miyato and Koyama 2018, equation 3.
     """
-    return (directions(told[:, :, None, None]) * maps).sum((1, 2, 3))
+    return (directions(one_hot_labels[:, :, None, None]) * maps).sum((1, 2, 3))
 
 
-def expect(what: str, batch: Tensor, *sides: int) -> None:
+def check_shape(what: str, batch: Tensor, *sides: int) -> None:
     """Refuse a batch of what a net was not built for.
 
     Raises:
@@ -84,28 +86,28 @@ def expect(what: str, batch: Tensor, *sides: int) -> None:
 
 
 def dropout(
-    x: Float[Tensor, "batch ..."], keep: float, noise: RNG | None, purpose: str
+    x: Float[Tensor, "batch ..."], keep_prob: float, rng: RNG | None, purpose: str
 ) -> Float[Tensor, "batch ..."]:
     """Keep each number with probability `keep`, scaled by 1 / keep, else zero.
 
-    Without noise (the net is asked for its mean behaviour) x is returned as it is.
+    Without noise (the net is asked for its mean behavior) x is returned as it is.
     Source: Hinton et al. 2012; the scales are those of the 2014 experiments, 1.25 and 2.
     """
-    if noise is None or keep == 1.0:
+    if rng is None or keep_prob == 1.0:
         return x
-    return x * noise.keep_mask(purpose, *x.shape, keep=keep) * (1.0 / keep)
+    return x * rng.dropout_mask(purpose, *x.shape, keep_prob=keep_prob) * (1.0 / keep_prob)
 
 
 def add_noise(
-    x: Float[Tensor, "batch ..."], deviation: float, noise: RNG | None, purpose: str
+    x: Float[Tensor, "batch ..."], std: float, rng: RNG | None, purpose: str
 ) -> Float[Tensor, "batch ..."]:
     """Add normal noise of this standard deviation; without noise, x is returned as it is."""
-    if noise is None or deviation == 0.0:
+    if rng is None or std == 0.0:
         return x
-    return x + deviation * noise.hiss(purpose, *x.shape)
+    return x + std * rng.fast_normal(purpose, *x.shape)
 
 
-class ToPoint(nn.Conv2d):
+class FullKernelConv2d(nn.Conv2d):
     """A convolution whose kernel is as large as the maps: one number of each, by one product.
 
     The same numbers as `Conv2d`'s, of which processors make a loop over the kernel's places.
@@ -118,7 +120,7 @@ class ToPoint(nn.Conv2d):
         return F.linear(x, weight, self.bias)[:, :, None, None]
 
 
-class FromPoint(nn.ConvTranspose2d):
+class FullKernelConvTranspose2d(nn.ConvTranspose2d):
     """A fractionally strided convolution of maps of one pixel: maps as large as the kernel."""
 
     def forward(
@@ -148,20 +150,20 @@ class InputNoise:
                 raise UsageError(
                     f"{name} has {len(values)} values for {layers} layers; give one for each layer"
                 )
-        self.keep = list(keep) or [1.0] * layers
-        self.deviations = list(deviations) or [0.0] * layers
+        self.keep_prob = list(keep) or [1.0] * layers
+        self.stds = list(deviations) or [0.0] * layers
 
-    def __call__(self, h: Tensor, layer: int, noise: RNG | None) -> Tensor:
+    def __call__(self, h: Tensor, layer: int, rng: RNG | None) -> Tensor:
         """The disturbed input of a layer."""
-        h = dropout(h, self.keep[layer], noise, f"generator/mask{layer}")
-        return add_noise(h, self.deviations[layer], noise, f"generator/noise{layer}")
+        h = dropout(h, self.keep_prob[layer], rng, f"generator/mask{layer}")
+        return add_noise(h, self.stds[layer], rng, f"generator/noise{layer}")
 
 
 class _Largest(torch.autograd.Function):
     """max_j x_ij over axis 1; its gradient goes to the largest, in equal shares if several are.
 
     As `amax`, in a third of the time on a CPU: comparisons that give truth values, and choices by
-    them, are not vectorised there; comparisons that give numbers, and products, are.
+    them, are not vectorized there; comparisons that give numbers, and products, are.
     """
 
     @staticmethod
@@ -267,7 +269,7 @@ def bound_column_norms_(module: nn.Module, bound: float) -> None:
             layer.weight.mul_(norms.clamp(max=bound) / (norms + 1e-7))
 
 
-def by_batch_statistics(net: nn.Module) -> nn.Module:
+def use_batch_statistics(net: nn.Module) -> nn.Module:
     """A copy whose batch norm takes the statistics of what it is given, in eval mode too."""
     net = copy.deepcopy(net)
     for layer in net.modules():

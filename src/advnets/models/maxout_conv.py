@@ -18,7 +18,7 @@ from advnets.models.layers import (
     dropout,
     uniform_,
 )
-from advnets.models.mlp import Hidden
+from advnets.models.mlp import HiddenLayers
 from advnets.rng import RNG
 
 
@@ -34,36 +34,38 @@ class DeconvGenerator(nn.Module):
     def __init__(self, shape: Shape, spec: config.DeconvGenerator) -> None:
         super().__init__()
         channels, height, width = shape
-        reached = (spec.base - 1) * spec.stride + spec.kernel
+        reached = (spec.base_size - 1) * spec.stride + spec.kernel
         if (height, width) != (reached, reached):
             raise UsageError(
-                f"pictures of {height} x {width} came to a deconvolution that reaches "
+                f"images of {height} x {width} came to a deconvolution that reaches "
                 f"{reached} x {reached}; change base, kernel or stride"
             )
-        maps, remainder = divmod(spec.hidden[-1], spec.base**2)
+        maps, remainder = divmod(spec.hidden_sizes[-1], spec.base_size**2)
         if remainder or not maps:
             raise UsageError(
-                f"{spec.hidden[-1]} units cannot be read as maps of {spec.base} x {spec.base}; "
-                f"make the last hidden size a multiple of {spec.base**2}"
+                f"{spec.hidden_sizes[-1]} units cannot be read as maps of {spec.base_size} x {spec.base_size}; "
+                f"make the last hidden size a multiple of {spec.base_size**2}"
             )
         self.spec, self.latent_dim = spec, spec.latent_dim
-        self.maps = (maps, spec.base, spec.base)
-        self.hidden = Hidden(spec, InputNoise(spec.keep, spec.noise, len(spec.hidden) + 1))
-        self.squash = ACTIVATIONS[spec.output]
+        self.maps = (maps, spec.base_size, spec.base_size)
+        self.hidden = HiddenLayers(
+            spec, InputNoise(spec.keep_prob, spec.noise, len(spec.hidden_sizes) + 1)
+        )
+        self.output_activation = ACTIVATIONS[spec.output]
         deconv = nn.ConvTranspose2d(maps, channels, spec.kernel, spec.stride, bias=False)
         self.deconv = uniform_(deconv, spec.init_range)
         self.bias = nn.Parameter(torch.zeros(shape))
 
-    def latent(self, n: int, noise: RNG) -> Float[Tensor, "batch latent"]:
+    def latent(self, n: int, rng: RNG) -> Float[Tensor, "batch latent"]:
         """Draw n points of the noise prior p_z."""
-        return draw_prior(self.spec.prior, n, self.latent_dim, noise)
+        return draw_prior(self.spec.prior, n, self.latent_dim, rng)
 
     def forward(
-        self, z: Float[Tensor, "batch latent"], noise: RNG | None = None
+        self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """G(z); `noise` feeds dropout and noise inside the net, None leaves them out."""
-        maps = self.hidden(z, noise).unflatten(1, self.maps)
-        return self.squash(self.deconv(maps).float() + self.bias)
+        maps = self.hidden(z, rng).unflatten(1, self.maps)
+        return self.output_activation(self.deconv(maps).float() + self.bias)
 
 
 class MaxoutConvDiscriminator(nn.Module):
@@ -75,7 +77,7 @@ class MaxoutConvDiscriminator(nn.Module):
         UsageError: lists of different lengths.
     """
 
-    one_by_one = True
+    per_sample = True
 
     def __init__(self, shape: Shape, spec: config.MaxoutConvDiscriminator) -> None:
         super().__init__()
@@ -105,15 +107,15 @@ class MaxoutConvDiscriminator(nn.Module):
         self.output = uniform_(nn.Linear(spec.dense_units, 1), spec.init_range)
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], noise: RNG | None = None
+        self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
     ) -> Float[Tensor, " batch"]:
         """a(x); `noise` feeds dropout, None leaves it out."""
-        keep = self.spec.keep_hidden
-        h = self.dense(dropout(self._maps(x, noise).flatten(1), keep, noise, "mask/dense"))
-        return self.output(dropout(h, keep, noise, "mask/output")).squeeze(1)
+        keep = self.spec.keep_prob_hidden
+        h = self.dense(dropout(self._maps(x, rng).flatten(1), keep, rng, "mask/dense"))
+        return self.output(dropout(h, keep, rng, "mask/output")).squeeze(1)
 
-    def _maps(self, x: Tensor, noise: RNG | None) -> Tensor:
-        keep = self.spec.keep_input
+    def _maps(self, x: Tensor, rng: RNG | None) -> Tensor:
+        keep = self.spec.keep_prob_input
         for i, conv in enumerate(self.convs):
-            x, keep = conv(dropout(x, keep, noise, f"mask{i}")), self.spec.keep_hidden
+            x, keep = conv(dropout(x, keep, rng, f"mask{i}")), self.spec.keep_prob_hidden
         return x

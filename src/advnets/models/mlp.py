@@ -27,7 +27,7 @@ from advnets.rng import RNG
 _SMALLEST_MARGINAL = 1e-7  # the authors' clip: a pixel that is never lit has no finite logit
 
 
-class Hidden(nn.Module):
+class HiddenLayers(nn.Module):
     """The fully connected hidden layers of a generator: maps (batch, latent) to (batch, units).
 
     Raises:
@@ -43,38 +43,38 @@ class Hidden(nn.Module):
         batch_norm: bool = False,
     ) -> None:
         super().__init__()
-        if len(spec.activations) != len(spec.hidden):
+        if len(spec.activations) != len(spec.hidden_sizes):
             raise UsageError(
-                f"activations has {len(spec.activations)} values for {len(spec.hidden)} hidden "
+                f"activations has {len(spec.activations)} values for {len(spec.hidden_sizes)} hidden "
                 "layers; give one for each layer"
             )
-        sizes = [spec.latent_dim, *spec.hidden]
+        sizes = [spec.latent_dim, *spec.hidden_sizes]
         biases = [sigmoid_bias if name == "sigmoid" else 0.0 for name in spec.activations]
         self.linears = nn.ModuleList(
             uniform_(nn.Linear(before, after), spec.init_range, bias)
-            for before, after, bias in zip(sizes, spec.hidden, biases, strict=False)
+            for before, after, bias in zip(sizes, spec.hidden_sizes, biases, strict=False)
         )
         self.norms = nn.ModuleList(
-            nn.BatchNorm1d(size) if batch_norm else nn.Identity() for size in spec.hidden
+            nn.BatchNorm1d(size) if batch_norm else nn.Identity() for size in spec.hidden_sizes
         )
         self.activations = [ACTIVATIONS[name] for name in spec.activations]
-        self.disturb = disturb
+        self.input_noise = disturb
 
     def forward(
-        self, z: Float[Tensor, "batch latent"], noise: RNG | None = None
+        self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
     ) -> Float[Tensor, "batch units"]:
         """The last hidden layer's units, disturbed as the output layer's input is to be."""
         h = z
         layers = zip(self.linears, self.norms, self.activations, strict=True)
         for i, (linear, norm, activation) in enumerate(layers):
-            h = activation(norm(linear(self.disturb(h, i, noise))))
-        return self.disturb(h, len(self.linears), noise)
+            h = activation(norm(linear(self.input_noise(h, i, rng))))
+        return self.input_noise(h, len(self.linears), rng)
 
 
 class MLPGenerator(nn.Module):
-    """G(z): hidden layers and an output layer, maps (batch, latent) to pictures of `shape`.
+    """G(z): hidden layers and an output layer, maps (batch, latent) to images of `shape`.
 
-    With `output_bias="marginals"` the output begins at the mean training picture (`marginals`, in
+    With `output_bias="marginals"` the output begins at the mean training image (`marginals`, in
     the range of the output activation), where z is ignored.
     Source: Goodfellow et al. 2014, section 5; ranges and biases from the authors' configuration.
 
@@ -90,29 +90,29 @@ class MLPGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.shape, self.spec, self.latent_dim = shape, spec, spec.latent_dim
-        disturb = InputNoise(spec.keep, spec.noise, len(spec.hidden) + 1)
-        self.hidden = Hidden(
+        disturb = InputNoise(spec.keep_prob, spec.noise, len(spec.hidden_sizes) + 1)
+        self.hidden = HiddenLayers(
             spec, disturb, sigmoid_bias=spec.sigmoid_bias, batch_norm=spec.batch_norm
         )
         self.output = _output_layer(shape, spec, marginals)
-        self.squash = ACTIVATIONS[spec.output]
+        self.output_activation = ACTIVATIONS[spec.output]
         self.prior = Prior(spec.prior, spec.latent_dim, spec.components, spec.component_shape)
 
-    def latent(self, n: int, noise: RNG) -> Float[Tensor, "batch latent"]:
+    def latent(self, n: int, rng: RNG) -> Float[Tensor, "batch latent"]:
         """Draw n points of the noise prior p_z."""
-        return self.prior(n, noise)
+        return self.prior(n, rng)
 
     def forward(
-        self, z: Float[Tensor, "batch latent"], noise: RNG | None = None
+        self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """G(z); `noise` feeds dropout and noise inside the net, None leaves them out."""
-        return self.squash(self.before_output(z, noise))
+        return self.output_activation(self.pre_activation(z, rng))
 
-    def before_output(
-        self, z: Float[Tensor, "batch latent"], noise: RNG | None = None
+    def pre_activation(
+        self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """What the output activation is given: for sigmoid the logits of the pixels."""
-        return self.output(self.hidden(z, noise)).float().unflatten(1, self.shape)
+        return self.output(self.hidden(z, rng)).float().unflatten(1, self.shape)
 
     def project(self) -> None:
         """Restore the bound on column norms after an update."""
@@ -120,7 +120,7 @@ class MLPGenerator(nn.Module):
             bound_column_norms_(self, self.spec.max_column_norm)
 
 
-class Stacked(nn.Module):
+class StackedGenerator(nn.Module):
     """A generator put below another, whose z it makes: G(z) = top(bottom(z)).
 
     Source: the authors' two-stage training on the Toronto Face Database.
@@ -129,9 +129,9 @@ class Stacked(nn.Module):
         UsageError: the upper one has a prior that is learned, which nothing is drawn from here.
     """
 
-    def __init__(self, bottom: MLPGenerator, top: MLPGenerator | Stacked) -> None:
+    def __init__(self, bottom: MLPGenerator, top: MLPGenerator | StackedGenerator) -> None:
         super().__init__()
-        if top.prior.learned:
+        if top.prior.is_learned:
             raise UsageError(
                 "a generator with a mixture prior was put upon another, which makes its z; give "
                 "the earlier stage another prior"
@@ -143,16 +143,16 @@ class Stacked(nn.Module):
         """The bottom's."""
         return self.bottom.prior
 
-    def latent(self, n: int, noise: RNG) -> Float[Tensor, "batch latent"]:
+    def latent(self, n: int, rng: RNG) -> Float[Tensor, "batch latent"]:
         """Draw n points of the bottom's noise prior."""
-        return self.bottom.latent(n, noise)
+        return self.bottom.latent(n, rng)
 
     def forward(
-        self, z: Float[Tensor, "batch latent"], noise: RNG | None = None
+        self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
         """top(bottom(z))."""
-        below = None if noise is None else noise.under("bottom")
-        return self.top(self.bottom(z, below).flatten(1), noise)
+        below = None if rng is None else rng.fold_in("bottom")
+        return self.top(self.bottom(z, below).flatten(1), rng)
 
     def project(self) -> None:
         """Restore the bounds on column norms of both parts."""
@@ -161,30 +161,30 @@ class Stacked(nn.Module):
 
 
 class MaxoutDiscriminator(nn.Module):
-    """Logits a(x) of a maxout net with dropout: maps pictures of `shape` to (batch,).
+    """Logits a(x) of a maxout net with dropout: maps images of `shape` to (batch,).
 
     Source: Goodfellow et al. 2014, section 5.
     """
 
-    one_by_one = True
+    per_sample = True
 
     def __init__(self, shape: Shape, spec: config.MaxoutDiscriminator) -> None:
         super().__init__()
         self.spec = spec
-        sizes = [math.prod(shape), *spec.units]
+        sizes = [math.prod(shape), *spec.hidden_sizes]
         self.hidden = nn.ModuleList(
             Maxout(before, after, spec.pieces, spec.init_range)
-            for before, after in zip(sizes, spec.units, strict=False)
+            for before, after in zip(sizes, spec.hidden_sizes, strict=False)
         )
         self.output = uniform_(nn.Linear(sizes[-1], 1), spec.init_range)
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], noise: RNG | None = None
+        self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
     ) -> Float[Tensor, " batch"]:
         """a(x); `noise` feeds dropout, None leaves it out."""
-        h, keep = x.flatten(1), self.spec.keep_input
+        h, keep = x.flatten(1), self.spec.keep_prob_input
         for i, layer in enumerate((*self.hidden, self.output)):
-            h, keep = layer(dropout(h, keep, noise, f"mask{i}")), self.spec.keep_hidden
+            h, keep = layer(dropout(h, keep, rng, f"mask{i}")), self.spec.keep_prob_hidden
         return h.squeeze(1)
 
     def project(self) -> None:
@@ -196,17 +196,20 @@ class MaxoutDiscriminator(nn.Module):
 class MLPDiscriminator(nn.Module):
     """Logits a(x) of fully connected layers, with the initial weights of PyTorch."""
 
-    one_by_one = True
+    per_sample = True
 
     def __init__(self, shape: Shape, spec: config.MLPDiscriminator) -> None:
         super().__init__()
         inputs = math.prod(shape)
-        self.waves = (
-            FourierFeatures(inputs, spec.waves, *spec.wave_numbers) if spec.waves else nn.Identity()
+        self.fourier_features = (
+            FourierFeatures(inputs, spec.fourier_features, *spec.max_frequency)
+            if spec.fourier_features
+            else nn.Identity()
         )
-        sizes = [inputs + spec.waves, *spec.units]
+        sizes = [inputs + spec.fourier_features, *spec.hidden_sizes]
         self.hidden = nn.ModuleList(
-            nn.Linear(before, after) for before, after in zip(sizes, spec.units, strict=False)
+            nn.Linear(before, after)
+            for before, after in zip(sizes, spec.hidden_sizes, strict=False)
         )
         self.activation = ACTIVATIONS[spec.activation]
         self.output = nn.Linear(sizes[-1], 1)
@@ -214,10 +217,10 @@ class MLPDiscriminator(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch channels height width"],
-        noise: RNG | None = None,  # noqa: ARG002 - there is none within
+        rng: RNG | None = None,  # noqa: ARG002 - there is none within
     ) -> Float[Tensor, " batch"]:
         """a(x)."""
-        h = self.waves(x.flatten(1))
+        h = self.fourier_features(x.flatten(1))
         for layer in self.hidden:
             h = self.activation(layer(h))
         return self.output(h).squeeze(1)
@@ -249,7 +252,7 @@ class FourierFeatures(nn.Module):
 
 def _output_layer(shape: Shape, spec: config.MLPGenerator, marginals: Tensor | None) -> nn.Linear:
     init_range = spec.init_range if spec.output_init_range is None else spec.output_init_range
-    inputs = (spec.latent_dim, *spec.hidden)[-1]
+    inputs = (spec.latent_dim, *spec.hidden_sizes)[-1]
     layer = uniform_(nn.Linear(inputs, math.prod(shape)), init_range)
     if spec.output_sparse_init is not None:
         sparse_(layer, spec.output_sparse_init)
@@ -259,12 +262,12 @@ def _output_layer(shape: Shape, spec: config.MLPGenerator, marginals: Tensor | N
 
 
 def _output_bias(spec: config.MLPGenerator, marginals: Tensor | None) -> Tensor:
-    """The output activation's inverse at the mean picture, or one number for all."""
+    """The output activation's inverse at the mean image, or one number for all."""
     if spec.output_bias != "marginals":
         return torch.tensor(spec.output_bias)
     if marginals is None:
         raise UsageError(
-            "output_bias is 'marginals' and no mean training picture was given; "
+            "output_bias is 'marginals' and no mean training image was given; "
             "hand it over or set output_bias to a number"
         )
     mean = marginals.flatten().double()

@@ -1,4 +1,4 @@
-"""A residual pair without normalisation layers, for pictures of any size that doublings reach.
+"""A residual pair without normalization layers, for images of any size that doublings reach.
 
 What norms are for is done otherwise: every block begins as the identity, its weights are drawn for
 a sum of so many blocks, and D is held by penalties on its slopes. Source: Huang et al. 2024, "The
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from advnets.errors import UsageError
 from advnets.models.latent_prior import LatentSampler, Prior
-from advnets.models.layers import ACTIVATIONS, Shape, along, expect, one_hot
-from advnets.models.resolution import Pair, chain
+from advnets.models.layers import ACTIVATIONS, Shape, check_shape, one_hot, projection_logit
+from advnets.models.resolution import Pair, upsampling_sizes
 from advnets.rng import RNG
 
 _leaky = ACTIVATIONS["leaky_relu"]
@@ -35,20 +35,20 @@ class Block(nn.Module):
     3; Xie et al. 2017 (groups).
     """
 
-    def __init__(self, channels: int, expansion: int, group: int, blocks: int) -> None:
+    def __init__(self, channels: int, expansion: int, group_size: int, blocks: int) -> None:
         super().__init__()
         inner = expansion * channels
-        if inner % group and inner > group:
+        if inner % group_size and inner > group_size:
             raise UsageError(
-                f"{expansion} x {channels} channels cannot be parted in groups of {group}; give "
-                f"widths that are multiples of {group // math.gcd(group, expansion)}"
+                f"{expansion} x {channels} channels cannot be parted in groups of {group_size}; give "
+                f"widths that are multiples of {group_size // math.gcd(group_size, expansion)}"
             )
-        groups = max(1, inner // group)
+        groups = max(1, inner // group_size)
         self.widen = nn.Conv2d(channels, inner, 1)
         self.mix = nn.Conv2d(inner, inner, 3, padding=1, groups=groups)
         self.narrow = nn.Conv2d(inner, channels, 1, bias=False)
         for layer in (self.widen, self.mix):
-            begin(layer, _GAIN * blocks**-0.25)
+            init_weights(layer, _GAIN * blocks**-0.25)
         nn.init.zeros_(self.narrow.weight)
         self.activate = _leaky
 
@@ -74,12 +74,12 @@ class Generator(LatentSampler):
         self,
         shape: Shape,
         latent_dim: int = 64,
-        width: int = 32,
+        base_channels: int = 32,
         *,
-        most: int = 256,
+        max_channels: int = 256,
         blocks: int = 1,
         expansion: int = 2,
-        group: int = 16,
+        group_size: int = 16,
         prior: str = "normal",
         components: int = 1,
         component_shape: str = "normal",
@@ -89,32 +89,32 @@ class Generator(LatentSampler):
         super().__init__()
         self.shape, self.classes = shape, classes
         self.latent_dim = latent_dim + classes
-        base, self.strides = chain(shape)
-        widths = _widths(width, most, len(self.strides) + 1)[::-1]
+        base, self.strides = upsampling_sizes(shape)
+        widths = _widths(base_channels, max_channels, len(self.strides) + 1)[::-1]
         self.first = nn.ConvTranspose2d(self.latent_dim, widths[0], base)
-        self.stages = _stages(widths, blocks, expansion, group)
+        self.stages = _stages(widths, blocks, expansion, group_size)
         self.between = _between(widths)
         self.last = nn.Conv2d(widths[-1], shape[0], 1)
-        self.squash = ACTIVATIONS[output]
+        self.output_activation = ACTIVATIONS[output]
         nn.init.normal_(self.first.weight, 0.0, self.latent_dim**-0.5)
         nn.init.zeros_(self.first.bias)  # pyright: ignore[reportArgumentType]
-        begin(self.last, 1.0)
+        init_weights(self.last, 1.0)
         self.prior = Prior(prior, latent_dim, components, component_shape)
 
     def forward(
         self,
         z: Float[Tensor, "batch latent"],
-        noise: RNG | None = None,  # noqa: ARG002 - there is none within
+        rng: RNG | None = None,  # noqa: ARG002 - there is none within
     ) -> Float[Tensor, "batch channels height width"]:
         """G(z)."""
-        expect("latents", z, self.latent_dim)
+        check_shape("latents", z, self.latent_dim)
         h = self.stages[0](self.first(z[:, :, None, None]))
         for stride, between, stage in zip(
             self.strides, self.between, list(self.stages)[1:], strict=True
         ):
             # One pixel knows as much before it is spread, and there are fewer of them.
-            h = stage(enlarged(between(h), stride))
-        return self.squash(self.last(_leaky(h)).float())
+            h = stage(upsample(between(h), stride))
+        return self.output_activation(self.last(_leaky(h)).float())
 
 
 class Discriminator(nn.Module):
@@ -124,47 +124,47 @@ class Discriminator(nn.Module):
     3); v begins at 0, as what a block adds. What it raises as for the generator.
     """
 
-    one_by_one = True
+    per_sample = True
 
     def __init__(
         self,
         shape: Shape,
-        width: int = 32,
+        base_channels: int = 32,
         *,
-        most: int = 256,
+        max_channels: int = 256,
         blocks: int = 1,
         expansion: int = 2,
-        group: int = 16,
+        group_size: int = 16,
         classes: int = 0,
     ) -> None:
         super().__init__()
         self.shape, self.classes = shape, classes
-        base, strides = chain(shape)
+        base, strides = upsampling_sizes(shape)
         self.strides = strides[::-1]
-        widths = _widths(width, most, len(strides) + 1)
+        widths = _widths(base_channels, max_channels, len(strides) + 1)
         self.first = nn.Conv2d(shape[0], widths[0], 1)
-        self.stages = _stages(widths, blocks, expansion, group)
+        self.stages = _stages(widths, blocks, expansion, group_size)
         self.between = _between(widths)
         self.last = nn.Conv2d(widths[-1], 1, base)
         self.directions = nn.Conv2d(classes, widths[-1], 1, bias=False) if classes else None
-        begin(self.first, 1.0)
-        begin(self.last, 1.0)
+        init_weights(self.first, 1.0)
+        init_weights(self.last, 1.0)
         if self.directions is not None:
             nn.init.zeros_(self.directions.weight)
 
     def forward(
         self,
         x: Float[Tensor, "batch channels height width"],
-        noise: RNG | None = None,  # noqa: ARG002 - there is none within
+        rng: RNG | None = None,  # noqa: ARG002 - there is none within
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch"]:
         """a(x)."""
-        told = one_hot(labels, self.classes, x)
+        one_hot_labels = one_hot(labels, self.classes, x)
         h = _leaky(self.feature_maps(x)[-1])
         logits = self.last(h).flatten()
-        if self.directions is None or told is None:
+        if self.directions is None or one_hot_labels is None:
             return logits
-        return logits + along(self.directions, told, h)
+        return logits + projection_logit(self.directions, one_hot_labels, h)
 
     def feature_maps(
         self, x: Float[Tensor, "batch channels height width"]
@@ -172,18 +172,18 @@ class Discriminator(nn.Module):
         """The maps of every size, largest first; classes do not come to them.
 
         Raises:
-            UsageError: pictures have another shape than the net was built for.
+            UsageError: images have another shape than the net was built for.
         """
-        expect("pictures", x, *self.shape)
+        check_shape("images", x, *self.shape)
         maps = [self.stages[0](self.first(x))]
         for stride, between, stage in zip(
             self.strides, self.between, list(self.stages)[1:], strict=True
         ):
-            maps.append(stage(between(reduced(maps[-1], stride))))
+            maps.append(stage(between(downsample(maps[-1], stride))))
         return maps
 
 
-def enlarged(x: Float[Tensor, "batch c h w"], stride: Pair) -> Float[Tensor, "batch c h2 w2"]:
+def upsample(x: Float[Tensor, "batch c h w"], stride: Pair) -> Float[Tensor, "batch c h2 w2"]:
     """Maps of `stride` times the size, by linear interpolation: [1, 2, 1] / 2 along each side."""
     for axis, times in zip((2, 3), stride, strict=True):
         if times == 2:
@@ -192,7 +192,7 @@ def enlarged(x: Float[Tensor, "batch c h w"], stride: Pair) -> Float[Tensor, "ba
     return x
 
 
-def reduced(x: Float[Tensor, "batch c h w"], stride: Pair) -> Float[Tensor, "batch c h2 w2"]:
+def downsample(x: Float[Tensor, "batch c h w"], stride: Pair) -> Float[Tensor, "batch c h2 w2"]:
     """Maps of a `stride`-th of the size: every second pixel of means by [1, 2, 1] / 4."""
     for axis, times in zip((2, 3), stride, strict=True):
         if times == 2:
@@ -208,23 +208,23 @@ def _end(x: Tensor, axis: int) -> Tensor:
     return x.narrow(axis, x.shape[axis] - 1, 1)
 
 
-def begin(layer: nn.Conv2d, gain: float) -> None:
+def init_weights(layer: nn.Conv2d, gain: float) -> None:
     """Draw weights of deviation gain / √inputs, inputs those of one output; biases 0."""
     nn.init.normal_(layer.weight, 0.0, gain * layer.weight[0].numel() ** -0.5)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
 
-def _widths(width: int, most: int, sizes: int) -> list[int]:
+def _widths(base_channels: int, max_channels: int, sizes: int) -> list[int]:
     """Channels of maps of each size, largest first."""
-    return [min(width << i, max(most, width)) for i in range(sizes)]
+    return [min(base_channels << i, max(max_channels, base_channels)) for i in range(sizes)]
 
 
-def _stages(widths: Sequence[int], blocks: int, expansion: int, group: int) -> nn.ModuleList:
+def _stages(widths: Sequence[int], blocks: int, expansion: int, group_size: int) -> nn.ModuleList:
     """So many blocks on maps of each size."""
     total = blocks * len(widths)
     return nn.ModuleList(
-        nn.Sequential(*(Block(channels, expansion, group, total) for _ in range(blocks)))
+        nn.Sequential(*(Block(channels, expansion, group_size, total) for _ in range(blocks)))
         for channels in widths
     )
 
@@ -234,6 +234,6 @@ def _between(widths: Sequence[int]) -> nn.ModuleList:
     layers = nn.ModuleList()
     for before, after in pairwise(widths):
         layer = nn.Conv2d(before, after, 1, bias=False)
-        begin(layer, 1.0)
+        init_weights(layer, 1.0)
         layers.append(layer if before != after else nn.Identity())
     return layers

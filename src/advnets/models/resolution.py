@@ -1,4 +1,4 @@
-"""How small maps are doubled to the size of a picture."""
+"""How small maps are doubled to the size of a image."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from advnets.models.layers import Shape
 BASES = range(3, 8)
 """Heights and widths that the smallest maps may have."""
 SMALLEST = 8
-"""Pixels that a picture has at least, each way."""
+"""Pixels that a image has at least, each way."""
 
 Pair = tuple[int, int]
 
 
-def chain(shape: Shape) -> tuple[Pair, tuple[Pair, ...]]:
+def upsampling_sizes(shape: Shape) -> tuple[Pair, tuple[Pair, ...]]:
     """Height and width of the smallest maps, and what each layer multiplies them by.
 
     Where one side takes more doublings than the other its surplus comes first, so that the maps
-    soon have the picture's proportions.
+    soon have the image's proportions.
 
     Raises:
         UsageError: a side is shorter than 8, or no chain of doublings leads to it.
     """
     _, height, width = shape
-    ways = [(high, wide) for high in doublings(height) for wide in doublings(width)]
+    ways = [(high, wide) for high in num_doublings(height) for wide in num_doublings(width)]
     if not ways:
         raise UsageError(
-            f"pictures of {height} x {width} came to convolutional nets, whose sides are "
+            f"images of {height} x {width} came to convolutional nets, whose sides are "
             f"3, 4, 5, 6 or 7 doubled some times, and {SMALLEST} or more; the nearest --size is "
-            f"{nearest(height, width)}"
+            f"{nearest_reachable_size(height, width)}"
         )
     # As many doublings on one side as on the other where that can be, and as many as can be.
     high, wide = min(ways, key=lambda way: (abs(way[0] - way[1]), -sum(way)))
@@ -37,14 +37,14 @@ def chain(shape: Shape) -> tuple[Pair, tuple[Pair, ...]]:
     return (height >> high, width >> wide), strides
 
 
-def doublings(side: int) -> list[int]:
+def num_doublings(side: int) -> list[int]:
     """How often a base may be doubled to make this side, each way that there is."""
     if side < SMALLEST:
         return []
     return [n for n in range(1, side.bit_length()) if side >> n in BASES and not side % (1 << n)]
 
 
-def nearest(height: int, width: int) -> str:
+def nearest_reachable_size(height: int, width: int) -> str:
     """The sides nearest to these that can be reached, as --size takes them."""
     reached = sorted(base << n for base in BASES for n in range(1, 12))
     near = [

@@ -38,7 +38,7 @@ class WeightNormLinear(nn.Module):
 
 
 class WeightNormConv2d(nn.Module):
-    """The same for a convolution, padded to keep a picture's size where its stride is 1.
+    """The same for a convolution, padded to keep a image's size where its stride is 1.
 
     Gains begin at √2, as a rectifier halves the power of what comes to it.
     """
@@ -70,7 +70,7 @@ class _ClassifyingDiscriminator(nn.Module):
     last: WeightNormLinear
 
     def hidden(
-        self, x: Float[Tensor, "batch channels height width"], noise: RNG | None = None
+        self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
     ) -> Float[Tensor, "batch features"]:
         """Features of the last hidden layer, before any noise."""
         raise NotImplementedError
@@ -78,16 +78,16 @@ class _ClassifyingDiscriminator(nn.Module):
     def class_logits(
         self,
         hidden: Float[Tensor, "batch features"],
-        noise: RNG | None = None,  # noqa: ARG002 - for nets that add noise to their features
+        rng: RNG | None = None,  # noqa: ARG002 - for nets that add noise to their features
     ) -> Float[Tensor, "batch classes"]:
         """Logits l; p(class | x, real) = softmax l."""
         return self.last(hidden).float()
 
     def forward(
-        self, x: Float[Tensor, "batch channels height width"], noise: RNG | None = None
+        self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
     ) -> Float[Tensor, " batch"]:
         """a(x) = log Σ exp l."""
-        return self.class_logits(self.hidden(x, noise), noise).logsumexp(1)
+        return self.class_logits(self.hidden(x, rng), rng).logsumexp(1)
 
 
 class SemiSupervisedDiscriminator(_ClassifyingDiscriminator):
@@ -102,27 +102,27 @@ class SemiSupervisedDiscriminator(_ClassifyingDiscriminator):
     ) -> None:
         super().__init__()
         self.spec = spec
-        sizes = (math.prod(shape), *spec.units)
+        sizes = (math.prod(shape), *spec.hidden_sizes)
         self.layers = nn.ModuleList(WeightNormLinear(*pair) for pair in pairwise(sizes))
         self.last = WeightNormLinear(sizes[-1], classes)
 
     def hidden(
-        self, x: Float[Tensor, "batch channels height width"], noise: RNG | None = None
+        self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
     ) -> Float[Tensor, "batch features"]:
         """Features of the last hidden layer, before its noise."""
-        h = add_noise(x.flatten(1), self.spec.noise_input, noise, "discriminator/noise0")
+        h = add_noise(x.flatten(1), self.spec.noise_input, rng, "discriminator/noise0")
         for number, layer in enumerate(self.layers):
-            h = F.relu(layer(self._with_noise(h, number, noise) if number else h))
+            h = F.relu(layer(self._with_noise(h, number, rng) if number else h))
         return h
 
     def class_logits(
-        self, hidden: Float[Tensor, "batch features"], noise: RNG | None = None
+        self, hidden: Float[Tensor, "batch features"], rng: RNG | None = None
     ) -> Float[Tensor, "batch classes"]:
         """Logits l of the features with noise added; p(class | x, real) = softmax l."""
-        return super().class_logits(self._with_noise(hidden, len(self.layers), noise))
+        return super().class_logits(self._with_noise(hidden, len(self.layers), rng))
 
-    def _with_noise(self, h: Tensor, number: int, noise: RNG | None) -> Tensor:
-        return add_noise(h, self.spec.noise_hidden, noise, f"discriminator/noise{number}")
+    def _with_noise(self, h: Tensor, number: int, rng: RNG | None) -> Tensor:
+        return add_noise(h, self.spec.noise_hidden, rng, f"discriminator/noise{number}")
 
 
 class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
@@ -132,20 +132,20 @@ class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
         self, shape: Shape, spec: config.SemiSupervisedConvDiscriminator, classes: int
     ) -> None:
         super().__init__()
-        kernels = (_FIRST_KERNEL, *(_KERNEL for _ in spec.widths[1:]))
-        sizes = pairwise((shape[0], *spec.widths))
+        kernels = (_FIRST_KERNEL, *(_KERNEL for _ in spec.channels[1:]))
+        sizes = pairwise((shape[0], *spec.channels))
         layer = WeightNormConv2d if spec.norm == "weight" else _batch_normed
         self.layers = nn.ModuleList(
             layer(before, after, kernel, stride)
             for (before, after), kernel, stride in zip(sizes, kernels, spec.strides, strict=True)
         )
         high, wide = (reduce(_strided, spec.strides, side) for side in shape[1:])
-        self.last = WeightNormLinear(spec.widths[-1] * high * wide, classes)
+        self.last = WeightNormLinear(spec.channels[-1] * high * wide, classes)
 
     def hidden(
         self,
         x: Float[Tensor, "batch channels height width"],
-        noise: RNG | None = None,  # noqa: ARG002 - there is none within
+        rng: RNG | None = None,  # noqa: ARG002 - there is none within
     ) -> Float[Tensor, "batch features"]:
         """The last maps."""
         for layer in self.layers:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+from cattrs.preconf.json import make_converter
+from cattrs.strategies import configure_tagged_union
 
 from advnets import config
+from advnets.data.prepared import open_data
 from advnets.errors import DataError, DivergedError, StoppedError
-from advnets.experiment.setup import open_data
 from advnets.experiment.train import train
-from advnets.experiment.trained_model import Trained, load
+from advnets.experiment.trained_model import TrainedModel, load
 from advnets.files import write_atomically
 from advnets.run_directory import RunDirectory
-from advnets.training.trainer import Watcher
+from advnets.training.trainer import Callback
 
 _MARK = r"[$`{}\\]"
 ESCAPED = rf"\\{_MARK}"
@@ -40,7 +45,7 @@ def plain(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Words:
+class Text:
     """A paragraph. Text between `backticks` is code, between $dollars$ a formula in LaTeX."""
 
     text: str
@@ -55,8 +60,8 @@ class Formula:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture file in the part's folder."""
+class FigureBlock:
+    """A image file in the part's folder."""
 
     file: str
     alt: str
@@ -77,16 +82,16 @@ class Check:
     """A claim that is measured: what was found beside what was wanted."""
 
     claim: str
-    wanted: str
-    found: str
-    holds: bool
+    expected: str
+    measured: str
+    passed: bool
 
 
-Block = Words | Formula | Picture | Table
+Block = Text | Formula | FigureBlock | Table
 
 
 @dataclass(frozen=True)
-class Shown:
+class SectionContent:
     """All that a part shows, in order, and the claims it has measured."""
 
     blocks: tuple[Block, ...]
@@ -97,7 +102,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the paper's three kinds of pictures come from: names of sets, or paths."""
+    """Where the paper's three kinds of images come from: names of sets, or paths."""
 
     mnist: str = "mnist"
     cifar: str = "cifar10"
@@ -113,20 +118,20 @@ def absent(data: config.Data) -> str:
     return ""
 
 
-def not_shown(what: str, reason: str, source: str) -> Words:
+def not_shown(what: str, reason: str, source: str) -> Text:
     """That something is left out for want of its data, why, and how to give them."""
-    return Words(
+    return Text(
         f"{what} is not shown: {literal(reason)}; or give the path of a file that you have "
         f"with `--{source}`"
     )
 
 
 @dataclass(frozen=True)
-class Setting:
+class SectionContext:
     """What a part is given: its folder, its scale, and the way to trained runs."""
 
     folder: Path
-    """Where the part's pictures go."""
+    """Where the part's images go."""
     runs: Path
     """Where trained runs lie, which parts share."""
     full: bool
@@ -135,7 +140,7 @@ class Setting:
     """Seeds of every training that is scored."""
     sources: Sources
     data_dir: str | None
-    watcher: Watcher
+    watcher: Callback
     tell: Callable[[str], None]
     seed: int = 0
     """Seed of every training; of several, the first."""
@@ -149,13 +154,13 @@ class Setting:
         """A preset's data, from where this paper is told to take them."""
         return replace(spec, source=source, directory=self.data_dir)
 
-    def picture(self, name: str, content: bytes, alt: str, caption: str) -> Picture:
-        """Write a picture file and give its block."""
+    def image(self, name: str, content: bytes, alt: str, caption: str) -> FigureBlock:
+        """Write a image file and give its block."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / name, lambda part: part.write_bytes(content))
-        return Picture(name, alt, caption)
+        return FigureBlock(name, alt, caption)
 
-    def trained(self, name: str, run: config.Config) -> Trained:
+    def trained(self, name: str, run: config.Config) -> TrainedModel:
         """The run of this name: loaded if it is complete, else trained, or on from where it stood.
 
         Raises:
@@ -164,7 +169,7 @@ class Setting:
         """
         out = self.runs / name
         self.tell(f"{name}: {out}")
-        ending = train(run, out, self.watcher, resume=RunDirectory(out).begun)
+        ending = train(run, out, self.watcher, resume=RunDirectory(out).exists)
         if not ending.complete:
             raise StoppedError(
                 f"{out} was stopped at step {ending.step:,}; everything is saved: the same "
@@ -176,10 +181,60 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A part of the paper, by the name that --only knows it by."""
+class Section:
+    """A part of the paper, by the name that --sections knows it by."""
 
     title: str
     where: str
     """Which section, figure or table of the paper."""
-    show: Callable[[Setting], Shown]
+    show: Callable[[SectionContext], SectionContent]
+
+
+_FILE = "result.json"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """At what scale the paper is played; a result of another scale is not this one's."""
+
+    full: bool
+    seeds: int
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """As the command line has it."""
+        return "full" if self.full else "quick"
+
+
+@dataclass(frozen=True)
+class Result:
+    """A part that was played."""
+
+    part: str
+    scale: Scale
+    advnets: str
+    versions: Mapping[str, str]
+    seconds: float
+    shown: SectionContent
+
+    @classmethod
+    def read(cls, folder: Path) -> Result | None:
+        """The result that lies in a folder, if a whole one does."""
+        try:
+            stored = json.loads((folder / _FILE).read_text("utf-8"))
+            return _converter().structure(stored, cls)
+        except (OSError, ValueError, KeyError, ExceptionGroup):
+            return None
+
+    def write(self, folder: Path) -> None:
+        """Lay the result into a folder, beside its images."""
+        folder.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(_converter().unstructure(self), indent=1, ensure_ascii=False)
+        write_atomically(folder / _FILE, lambda part: part.write_text(text, "utf-8"))
+
+
+def _converter() -> Any:
+    converter = make_converter(forbid_extra_keys=True)
+    configure_tagged_union(Block, converter, tag_name="kind")
+    return converter

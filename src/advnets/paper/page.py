@@ -11,9 +11,18 @@ from typing import Any
 from PIL import Image
 
 from advnets.errors import require
-from advnets.paper.blocks import ESCAPED, Check, Formula, Part, Picture, Table, Words, unescaped
-from advnets.paper.result import Result
-from advnets.views.html import Html, data_uri, document, element, void
+from advnets.paper.blocks import (
+    ESCAPED,
+    Check,
+    FigureBlock,
+    Formula,
+    Result,
+    Section,
+    Table,
+    Text,
+    unescaped,
+)
+from advnets.report.html import Html, data_uri, document, element, void
 
 _DENSITY = 2
 """Pixels of a drawn figure to one of the page."""
@@ -21,7 +30,9 @@ _MARKED = r"`(?:\\.|[^`\\])+`|\$(?:\\.|[^$\\])+\$"
 """Pattern of code and of a formula; a mark within them that is escaped does not end them."""
 
 
-def page(parts: Mapping[str, Part], results: Sequence[Result], folders: Mapping[str, Path]) -> str:
+def page(
+    parts: Mapping[str, Section], results: Sequence[Result], folders: Mapping[str, Path]
+) -> str:
     """The page of the parts that were played, each under its heading, after what they come to."""
     missing = [name for name in parts if name not in folders]
     sections = [
@@ -41,10 +52,10 @@ def page(parts: Mapping[str, Part], results: Sequence[Result], folders: Mapping[
     )
 
 
-def _overview(parts: Mapping[str, Part], results: Sequence[Result], missing: list[str]) -> Html:
+def _overview(parts: Mapping[str, Section], results: Sequence[Result], missing: list[str]) -> Html:
     """Every claim that was measured, and whether it holds."""
     checks = [(result.part, check) for result in results for check in result.shown.checks]
-    held = sum(check.holds for _, check in checks)
+    held = sum(check.passed for _, check in checks)
     blocks: list[object] = [
         element("h2", "What counts"),
         element("p", f"{held} of {len(checks)} measured claims hold.", class_="lead"),
@@ -61,7 +72,7 @@ def _overview(parts: Mapping[str, Part], results: Sequence[Result], missing: lis
     return element("section", *blocks)
 
 
-def _section(part: Part, result: Result, folder: Path) -> Html:
+def _section(part: Section, result: Result, folder: Path) -> Html:
     versions = ", ".join(f"{name} {said}" for name, said in result.versions.items())
     return element(
         "section",
@@ -71,7 +82,7 @@ def _section(part: Part, result: Result, folder: Path) -> Html:
         _checks(("", check) for check in result.shown.checks) if result.shown.checks else None,
         element(
             "p",
-            element("code", f"advnets paper --{result.scale.name} --only {result.part}"),
+            element("code", f"advnets paper --{result.scale.name} --sections {result.part}"),
             f" took {result.seconds:,.0f} s; advnets {result.advnets}, {versions}",
             class_="where",
         ),
@@ -85,18 +96,18 @@ def _checks(rows: Iterable[tuple[object, Check]]) -> Html:
         element(
             "tr",
             element("th", where, ": " if where else "", *marked(check.claim), scope="row"),
-            element("td", *marked(check.wanted)),
-            element("td", *marked(check.found)),
+            element("td", *marked(check.expected)),
+            element("td", *marked(check.measured)),
             element(
                 "td",
-                "holds" if check.holds else "does not hold",
-                class_="holds" if check.holds else "fails",
+                "holds" if check.passed else "does not hold",
+                class_="holds" if check.passed else "fails",
             ),
         )
         for where, check in rows
     ]
-    table = element("table", element("thead", head), element("tbody", *body), class_="checks")
-    return element("div", table, class_="scroll")
+    state = element("table", element("thead", head), element("tbody", *body), class_="checks")
+    return element("div", state, class_="scroll")
 
 
 def marked(text: str) -> list[object]:
@@ -128,7 +139,7 @@ def block_html(block: object, folder: Path) -> Html:
 
 
 @block_html.register
-def _(block: Words, folder: Path) -> Html:  # noqa: ARG001
+def _(block: Text, folder: Path) -> Html:  # noqa: ARG001
     return element("p", *marked(block.text))
 
 
@@ -139,13 +150,13 @@ def _(block: Formula, folder: Path) -> Html:  # noqa: ARG001
 
 
 @block_html.register
-def _(block: Picture, folder: Path) -> Html:
+def _(block: FigureBlock, folder: Path) -> Html:
     path = folder / block.file
     with Image.open(path, formats=("PNG", "GIF")) as image:
         width, kind = image.width, path.suffix.removeprefix(".")
     drawn = data_uri(path.read_bytes(), kind)
-    picture = void("img", src=drawn, alt=block.alt, width=width // _DENSITY)
-    return element("figure", picture, element("figcaption", *marked(block.caption)))
+    tag = void("img", src=drawn, alt=block.alt, width=width // _DENSITY)
+    return element("figure", tag, element("figcaption", *marked(block.caption)))
 
 
 @block_html.register
@@ -160,5 +171,5 @@ def _(block: Table, folder: Path) -> Html:  # noqa: ARG001
         for row in block.rows
     ]
     caption = element("caption", *marked(block.caption))
-    table = element("table", caption, element("thead", head), element("tbody", *body))
-    return element("div", table, class_="scroll")
+    state = element("table", caption, element("thead", head), element("tbody", *body))
+    return element("div", state, class_="scroll")

@@ -9,24 +9,23 @@ from pathlib import Path
 
 from advnets import config
 from advnets._version import __version__
-from advnets.experiment.setup import versions
 from advnets.files import write_atomically
-from advnets.paper.blocks import Part, Setting, Sources, absent
+from advnets.paper.blocks import Result, Scale, Section, SectionContext, Sources, absent
 from advnets.paper.page import page
-from advnets.paper.result import Result, Scale
-from advnets.training.trainer import Watcher
+from advnets.run_records import versions
+from advnets.training.trainer import Callback
 
 
 @dataclass(frozen=True)
-class Play:
+class PaperRunner:
     """The paper, or some parts of it, in one folder."""
 
-    parts: Mapping[str, Part]
+    parts: Mapping[str, Section]
     out: Path
     scale: Scale
     sources: Sources
     data_dir: str | None
-    watcher: Watcher
+    watcher: Callback
     tell: Callable[[str], None]
 
     def run(self, names: Sequence[str]) -> Iterator[Result]:
@@ -56,7 +55,7 @@ class Play:
         return None if self._found(result.shown.lacking) else result
 
     def folder(self, name: str) -> Path:
-        """Where a part's result and pictures lie."""
+        """Where a part's result and images lie."""
         return self.out / "parts" / self.scale.name / name
 
     def write_page(self) -> Path:
@@ -77,7 +76,7 @@ class Play:
 
     def _played(self, name: str) -> Result:
         began = time.monotonic()
-        setting = Setting(
+        setting = SectionContext(
             folder=self.folder(name),
             runs=self.out / "runs",
             full=self.scale.full,

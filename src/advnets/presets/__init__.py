@@ -6,10 +6,10 @@ from advnets.presets.registry import (
     DEFAULT_POINTS,
     PRESETS,
     default_out,
+    get_preset,
     is_data,
-    is_place,
-    named,
-    starting_point,
+    is_game_spec,
+    starting_config,
 )
 
 __all__ = [
@@ -18,8 +18,8 @@ __all__ = [
     "PRESETS",
     "Preset",
     "default_out",
+    "get_preset",
     "is_data",
-    "is_place",
-    "named",
-    "starting_point",
+    "is_game_spec",
+    "starting_config",
 ]

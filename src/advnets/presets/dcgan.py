@@ -12,12 +12,12 @@ from advnets.config import (
     DCGANDiscriminator,
     DCGANGenerator,
     Game,
+    Intervals,
     Stage,
-    Ticks,
 )
 from advnets.presets.preset import ANY_FOLDER, Preset
 
-_TICKS = Ticks(log=100, samples=500, checkpoint=500)
+_TICKS = Intervals(log_every=100, sample_every=500, checkpoint_every=500)
 
 _STAGE = Stage(
     generator=DCGANGenerator(),
@@ -27,27 +27,27 @@ _STAGE = Stage(
     discriminator_optimizer=Adam(),
     epochs=25,
     # Beside the training, which it does not change; a run of a small folder is short.
-    average_half_life=100_000,
-    average_share=0.1,
+    ema_half_life=100_000,
+    ema_rampup=0.1,
 )
 
 OWN = Config(
     preset="dcgan",
-    data=Data(source="", size=64, scaling="symmetric", batch_size=128),
+    data=Data(source="", size=64, normalize="symmetric", batch_size=128),
     stages=(replace(_STAGE, epochs=None, steps=ANY_FOLDER),),
-    ticks=_TICKS,
+    intervals=_TICKS,
 )
 FACES = replace(
     OWN,
     preset="dcgan-faces",
-    data=replace(OWN.data, flip=True, batch_size=64),
+    data=replace(OWN.data, hflip=True, batch_size=64),
     stages=(replace(_STAGE, epochs=300),),
 )
 MNIST = replace(OWN, preset="dcgan-mnist", data=replace(OWN.data, source="mnist"), stages=(_STAGE,))
 CIFAR = replace(
     OWN,
     preset="dcgan-cifar",
-    data=replace(OWN.data, source="cifar10", size=32, flip=True),
+    data=replace(OWN.data, source="cifar10", size=32, hflip=True),
     stages=(_STAGE,),
 )
 MNIST_CONDITIONAL = replace(
@@ -57,8 +57,8 @@ MNIST_CONDITIONAL = replace(
         replace(
             _STAGE,
             # Fully connected layers are against the third rule; this net of the paper has them.
-            generator=DCGANGenerator(width=64, dense=(1024,)),
-            discriminator=DCGANDiscriminator(width=64, dense=(1024,)),
+            generator=DCGANGenerator(base_channels=64, dense=(1024,)),
+            discriminator=DCGANDiscriminator(base_channels=64, dense=(1024,)),
             game=ConditionalGame(),
         ),
     ),
@@ -70,17 +70,17 @@ TUTORIAL = replace(
     stages=(
         replace(
             _STAGE,
-            generator=DCGANGenerator(width=64, kernel=4, prior="normal"),
-            discriminator=DCGANDiscriminator(width=64, kernel=4),
-            game=Game(fakes="shared"),
-            average_half_life=0,
-            average_share=0.0,
+            generator=DCGANGenerator(base_channels=64, kernel=4, prior="normal"),
+            discriminator=DCGANDiscriminator(base_channels=64, kernel=4),
+            game=Game(reuse_fakes="shared"),
+            ema_half_life=0,
+            ema_rampup=0.0,
         ),
     ),
 )
 
 PRESETS = (
-    Preset(OWN, "DCGAN for pictures of your own (--data PATH), 64x64 unless --size."),
+    Preset(OWN, "DCGAN for images of your own (--data PATH), 64x64 unless --size."),
     Preset(FACES, "DCGAN for faces of your own (--data PATH), 64x64, mirrored."),
     Preset(MNIST, "DCGAN on MNIST."),
     Preset(MNIST_CONDITIONAL, "DCGAN on MNIST, told which digit: the paper's own net."),

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 from advnets.config import (
     Adam,
-    CompletionGame,
     ConditionalGame,
     Config,
     Data,
-    ElboGame,
-    EncodingGame,
     Game,
     InferenceGame,
+    InpaintingGame,
+    Intervals,
+    LatentRegressionGame,
     MLPDiscriminator,
     MLPEncoder,
     MLPGenerator,
@@ -22,13 +22,13 @@ from advnets.config import (
     SemiSupervisedDiscriminator,
     SemiSupervisedGame,
     Stage,
-    Ticks,
+    VAEGame,
 )
 from advnets.presets.preset import Preset
 from advnets.presets.small import MLP, TUNED
 
-_TOLD = Adam(lr=1e-3, end_lr=1e-4, beta1=0.0, beta2=0.99)
-_TICKS = Ticks(log=500, samples=5000, checkpoint=2500)
+_TOLD = Adam(lr=1e-3, lr_final=1e-4, beta1=0.0, beta2=0.99)
+_TICKS = Intervals(log_every=500, sample_every=5000, checkpoint_every=2500)
 
 CONDITIONAL = replace(
     TUNED,
@@ -38,13 +38,18 @@ CONDITIONAL = replace(
             TUNED.stage,
             # As projection-mnist: penalties that hold D back less and less, rates that fall.
             game=ConditionalGame(
-                updates="simultaneous", relativistic=True, r1=1.0, r2=1.0, end_r1=0.02, end_r2=0.02
+                updates="simultaneous",
+                relativistic=True,
+                r1=1.0,
+                r2=1.0,
+                r1_final=0.02,
+                r2_final=0.02,
             ),
             generator_optimizer=_TOLD,
             discriminator_optimizer=_TOLD,
             epochs=40,
-            burn_in=0.6875,
-            average_half_life=300_000,
+            schedule_fraction=0.6875,
+            ema_half_life=300_000,
         ),
     ),
 )
@@ -57,19 +62,19 @@ INFERENCE = Config(
             generator=MLPGenerator(
                 latent_dim=50,
                 prior="normal",
-                hidden=(1024, 1024),
+                hidden_sizes=(1024, 1024),
                 activations=("relu", "relu"),
                 batch_norm=True,
             ),
-            discriminator=MLPDiscriminator(units=(1024, 1024)),
-            game=InferenceGame(encoder=MLPEncoder(hidden=(1024, 1024), batch_norm=True)),
+            discriminator=MLPDiscriminator(hidden_sizes=(1024, 1024)),
+            game=InferenceGame(encoder=MLPEncoder(hidden_sizes=(1024, 1024), batch_norm=True)),
             generator_optimizer=Adam(),
             discriminator_optimizer=Adam(),
             epochs=40,
-            average_half_life=500_000,
+            ema_half_life=500_000,
         ),
     ),
-    ticks=_TICKS,
+    intervals=_TICKS,
 )
 
 AFTERWARDS = replace(
@@ -79,7 +84,7 @@ AFTERWARDS = replace(
         Stage(
             generator=MLPGenerator(),  # the run's that it begins with
             discriminator=NoDiscriminator(),
-            game=EncodingGame(encoder=MLPEncoder(hidden=(1024, 1024))),
+            game=LatentRegressionGame(encoder=MLPEncoder(hidden_sizes=(1024, 1024))),
             generator_optimizer=Adam(),
             discriminator_optimizer=Adam(),
             epochs=30,
@@ -93,13 +98,18 @@ COMPLETION = Config(
     stages=(
         replace(
             CONDITIONAL.stage,
-            game=CompletionGame(
-                updates="simultaneous", relativistic=True, r1=1.0, r2=1.0, end_r1=0.02, end_r2=0.02
+            game=InpaintingGame(
+                updates="simultaneous",
+                relativistic=True,
+                r1=1.0,
+                r2=1.0,
+                r1_final=0.02,
+                r2_final=0.02,
             ),
             epochs=25,
         ),
     ),
-    ticks=_TICKS,
+    intervals=_TICKS,
 )
 
 # The nets, losses, rates and length of the published code (openai/improved-gan, in its folder
@@ -115,7 +125,7 @@ SEMI_2016 = Config(
         Stage(
             generator=MLPGenerator(
                 latent_dim=100,
-                hidden=(500, 500),
+                hidden_sizes=(500, 500),
                 activations=("softplus", "softplus"),
                 output_bias=0.0,
                 batch_norm=True,
@@ -125,18 +135,18 @@ SEMI_2016 = Config(
             generator_optimizer=Adam(lr=3e-3),
             discriminator_optimizer=Adam(lr=3e-3),
             epochs=300,
-            average_half_life=700_000,
+            ema_half_life=700_000,
         ),
     ),
-    ticks=_TICKS,
+    intervals=_TICKS,
 )
 
-_FALLING = Adam(lr=2e-3, end_lr=1e-4)
+_FALLING = Adam(lr=2e-3, lr_final=1e-4)
 _VIEWS = ("translate", "affine")
 
 _SEMI_GAME = SemiSupervisedGame(
-    # One pass of D for both players, and few labelled pictures in it: a third of the time.
-    labelled_batch=16,
+    # One pass of D for both players, and few labeled images in it: a third of the time.
+    labeled_batch=16,
     generated_batch=32,
     updates="simultaneous",
     augmentations=_VIEWS,
@@ -155,14 +165,14 @@ SEMI = Config(
             discriminator_optimizer=_FALLING,
             epochs=None,
             steps=6000,
-            average_half_life=50_000,
-            average_share=0.05,
+            ema_half_life=50_000,
+            ema_rampup=0.05,
         ),
     ),
-    ticks=Ticks(log=200, samples=2000, checkpoint=1000),
+    intervals=Intervals(log_every=200, sample_every=2000, checkpoint_every=1000),
 )
 
-# Half a minute of a large GPU, with --graph; a processor takes hours.
+# Half a minute of a large GPU, with --cuda-graph; a processor takes hours.
 SEMI_LARGE = replace(
     SEMI,
     preset="semi-mnist-large",
@@ -171,14 +181,14 @@ SEMI_LARGE = replace(
         replace(
             SEMI.stage,
             discriminator=SemiSupervisedConvDiscriminator(
-                widths=(64, 64, 128, 128, 256, 256), strides=(2, 1, 2, 1, 2, 1)
+                channels=(64, 64, 128, 128, 256, 256), strides=(2, 1, 2, 1, 2, 1)
             ),
-            game=replace(_SEMI_GAME, labelled_batch=64, generated_batch=128),
-            generator_optimizer=replace(_FALLING, end_lr=1e-5),
-            discriminator_optimizer=replace(_FALLING, end_lr=1e-5),
+            game=replace(_SEMI_GAME, labeled_batch=64, generated_batch=128),
+            generator_optimizer=replace(_FALLING, lr_final=1e-5),
+            discriminator_optimizer=replace(_FALLING, lr_final=1e-5),
             epochs=None,
             steps=3600,
-            average_half_life=200_000,
+            ema_half_life=200_000,
         ),
     ),
 )
@@ -188,12 +198,14 @@ SUPERVISED = replace(
     preset="supervised-mnist",
     stages=(
         replace(
-            SEMI.stage, game=SemiSupervisedGame(unlabelled=False, augmentations=_VIEWS), steps=3000
+            SEMI.stage,
+            game=SemiSupervisedGame(unlabeled_loss=False, augmentations=_VIEWS),
+            steps=3000,
         ),
     ),
 )
 
-# What is soonest good of all that scripts/coordination.py plays (docs/results/time-to-quality.md).
+# What is soonest good of all that studies/coordination.py plays (docs/results/time-to-quality.md).
 COORDINATED = replace(
     MLP,
     preset="coordinated-mnist",
@@ -207,20 +219,20 @@ VAE = Config(
         Stage(
             generator=MLPGenerator(latent_dim=50, prior="normal"),
             discriminator=NoDiscriminator(),
-            game=ElboGame(),
+            game=VAEGame(),
             generator_optimizer=Adam(lr=1e-3, beta1=0.9),
             discriminator_optimizer=Adam(),
             epochs=60,
-            average_half_life=500_000,
+            ema_half_life=500_000,
         ),
     ),
-    ticks=_TICKS,
+    intervals=_TICKS,
 )
 
 PRESETS = (
     Preset(CONDITIONAL, "MNIST, told which digit: p(x | c) by fully connected nets."),
     Preset(INFERENCE, "MNIST, and z from x: an encoder on G's side."),
-    Preset(AFTERWARDS, "z from x for a trained G (--game.begin-with RUN)."),
+    Preset(AFTERWARDS, "z from x for a trained G (--game.generator-run RUN)."),
     Preset(COMPLETION, "MNIST, any part of a digit given the rest."),
     Preset(SEMI, "MNIST with 100 labels: D tells ten digits and generated."),
     Preset(SEMI_LARGE, "The same by a larger D and batches of 1,024; for a GPU."),

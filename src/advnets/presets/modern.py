@@ -1,9 +1,9 @@
 """What adversarial nets are trained by ten years on, on the scale of a CPU.
 
 The recipe of Huang et al. 2024, "The GAN is dead; long live the GAN!": pairs, slope penalties on
-pictures and samples at every step, no normalisation layers; rates, penalties and Adam's memory on
+images and samples at every step, no normalization layers; rates, penalties and Adam's memory on
 their way to an end, augmentations that come in, an average that is young at first. The published
-nets and 10 million pictures take days of GPUs; these keep the recipe and not the size.
+nets and 10 million images take days of GPUs; these keep the recipe and not the size.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from advnets.config import (
     DCGANDiscriminator,
     DCGANGenerator,
     Game,
+    Intervals,
     MLPDiscriminator,
     MLPGenerator,
     ResidualDiscriminator,
     ResidualGenerator,
     Runtime,
     Stage,
-    Ticks,
 )
 from advnets.presets.preset import ANY_FOLDER, Preset
 
-_ADAM = Adam(lr=2e-4, end_lr=5e-5, beta1=0.0, beta2=0.9, end_beta2=0.99)
+_ADAM = Adam(lr=2e-4, lr_final=5e-5, beta1=0.0, beta2=0.9, beta2_final=0.99)
 
 # Small nets take larger steps than the published ones (LOG.md).
-_QUICK = replace(_ADAM, lr=1e-3, end_lr=1e-4)
+_QUICK = replace(_ADAM, lr=1e-3, lr_final=1e-4)
 
-_SELDOM = Ticks(log=400, samples=4000, checkpoint=2000)
+_SELDOM = Intervals(log_every=400, sample_every=4000, checkpoint_every=2000)
 
 _GAME = Game(
     # One pass of D for both players: a third less to compute than in turns.
@@ -41,9 +41,9 @@ _GAME = Game(
     relativistic=True,
     r1=1.0,
     r2=1.0,
-    end_r1=0.1,
-    end_r2=0.1,
-    augment=0.3,
+    r1_final=0.1,
+    r2_final=0.1,
+    augment_prob=0.3,
 )
 
 # Residual nets cost three to ten times as much on a CPU as strided ones, nearly all of it on maps
@@ -52,15 +52,15 @@ _GAME = Game(
 # GPU anyway, have the others.
 _STAGE = Stage(
     generator=DCGANGenerator(
-        latent_dim=64, width=64, kernel=4, prior="normal", batch_norm=False, deviation=0.05
+        latent_dim=64, base_channels=64, kernel=4, prior="normal", batch_norm=False, init_std=0.05
     ),
-    discriminator=DCGANDiscriminator(width=64, kernel=4, batch_norm=False, deviation=0.05),
+    discriminator=DCGANDiscriminator(base_channels=64, kernel=4, batch_norm=False, init_std=0.05),
     game=_GAME,
     generator_optimizer=_ADAM,
     discriminator_optimizer=_ADAM,
     epochs=100,
-    average_half_life=200_000,
-    average_share=0.1,
+    ema_half_life=200_000,
+    ema_rampup=0.1,
 )
 
 _OWN = replace(_STAGE, epochs=None, steps=ANY_FOLDER)
@@ -72,26 +72,26 @@ def _residual(stage: Stage) -> Stage:
 
 OWN = Config(
     preset="modern",
-    data=Data(source="", size=64, scaling="symmetric", batch_size=64, flip=True),
+    data=Data(source="", size=64, normalize="symmetric", batch_size=64, hflip=True),
     stages=(_OWN,),
-    ticks=Ticks(log=100, samples=1000, checkpoint=500),
+    intervals=Intervals(log_every=100, sample_every=1000, checkpoint_every=500),
 )
 _DIGITS = replace(
     _STAGE,
-    generator=replace(_STAGE.generator, width=32),
-    discriminator=replace(_STAGE.discriminator, width=32),
+    generator=replace(_STAGE.generator, base_channels=32),
+    discriminator=replace(_STAGE.discriminator, base_channels=32),
     # Not augmented: mirrored digits are none, and projection-mnist needs no more than there are.
-    game=replace(_GAME, augment=0.0),
+    game=replace(_GAME, augment_prob=0.0),
     generator_optimizer=_QUICK,
     discriminator_optimizer=_QUICK,
     epochs=32,
     # A third of the run at the end of its schedules: that is when samples become sharp.
-    burn_in=0.6875,
+    schedule_fraction=0.6875,
 )
 MNIST = replace(
     OWN,
     preset="modern-mnist",
-    data=replace(OWN.data, source="mnist", flip=False),
+    data=replace(OWN.data, source="mnist", hflip=False),
     stages=(
         replace(
             _DIGITS,
@@ -116,38 +116,38 @@ MNIST_CONDITIONAL = replace(
                 relativistic=True,
                 r1=1.0,
                 r2=1.0,
-                end_r1=0.015,
-                end_r2=0.015,
+                r1_final=0.015,
+                r2_final=0.015,
             ),
         ),
     ),
-    ticks=_SELDOM,
+    intervals=_SELDOM,
 )
 STACKED = replace(
     MNIST,
     preset="modern-stacked",
-    # Batches of 64, not 256: of as many pictures four times the steps (LOG.md).
+    # Batches of 64, not 256: of as many images four times the steps (LOG.md).
     data=replace(MNIST.data, source="stacked-mnist"),
     stages=(
         replace(
             _DIGITS,
-            game=replace(_DIGITS.game, r1=2.0, r2=2.0, end_r1=0.03, end_r2=0.03),
+            game=replace(_DIGITS.game, r1=2.0, r2=2.0, r1_final=0.03, r2_final=0.03),
             epochs=None,
             steps=32_000,
-            burn_in=0.8,
-            average_half_life=300_000,
+            schedule_fraction=0.8,
+            ema_half_life=300_000,
         ),
     ),
-    ticks=_SELDOM,
+    intervals=_SELDOM,
 )
 CIFAR = replace(
     OWN,
     preset="modern-cifar",
     data=replace(OWN.data, source="cifar10", size=32),
-    # The published γ of CIFAR-10; larger pictures want a larger one.
+    # The published γ of CIFAR-10; larger images want a larger one.
     stages=(
         _residual(
-            replace(_STAGE, game=replace(_GAME, r1=0.05, r2=0.05, end_r1=0.005, end_r2=0.005))
+            replace(_STAGE, game=replace(_GAME, r1=0.05, r2=0.05, r1_final=0.005, r2_final=0.005))
         ),
     ),
 )
@@ -166,38 +166,40 @@ _POINTS = Stage(
     generator=MLPGenerator(
         # Two of 32 numbers on a sphere are nearly normal; longer tails lie between modes.
         latent_dim=32,
-        prior="weighted-mixture",
+        prior="learned-mixture",
         components=100,
         component_shape="sphere",
-        hidden=(128, 128, 128),
+        hidden_sizes=(128, 128, 128),
         activations=("leaky_relu",) * 3,
         output="linear",
         init_range=0.09,
         output_bias=0.0,
     ),
-    discriminator=MLPDiscriminator(units=(128, 128), waves=128, wave_numbers=(1.0, 60.0)),
+    discriminator=MLPDiscriminator(
+        hidden_sizes=(128, 128), fourier_features=128, max_frequency=(1.0, 60.0)
+    ),
     game=Game(
         updates="simultaneous",
         relativistic=True,
         r1=0.1,
         r2=0.1,
-        end_r1=1e-5,
-        end_r2=1e-5,
-        fall="geometric",
+        r1_final=1e-5,
+        r2_final=1e-5,
+        penalty_schedule="geometric",
     ),
-    generator_optimizer=replace(_ADAM, lr=1e-3, end_lr=1e-5),
-    discriminator_optimizer=replace(_ADAM, lr=1e-3, end_lr=None),
+    generator_optimizer=replace(_ADAM, lr=1e-3, lr_final=1e-5),
+    discriminator_optimizer=replace(_ADAM, lr=1e-3, lr_final=None),
     epochs=None,
     steps=16_000,
-    burn_in=0.5,
-    average_half_life=50_000,
-    average_share=0.1,
+    schedule_fraction=0.5,
+    ema_half_life=50_000,
+    ema_rampup=0.1,
 )
 RING = Config(
     preset="modern-ring",
-    data=Data(source="ring", scaling="standard", batch_size=128),
+    data=Data(source="ring", normalize="standard", batch_size=128),
     stages=(_POINTS,),
-    ticks=Ticks(log=500, samples=5000, checkpoint=5000),
+    intervals=Intervals(log_every=500, sample_every=5000, checkpoint_every=5000),
     runtime=Runtime(precision="float32", threads=1),
 )
 GRID = replace(
@@ -207,17 +209,17 @@ GRID = replace(
     stages=(
         replace(
             _POINTS,
-            discriminator=replace(_POINTS.discriminator, units=(128, 128, 128)),
+            discriminator=replace(_POINTS.discriminator, hidden_sizes=(128, 128, 128)),
             # D has to see how wide a mode is while G can still do something about it.
-            game=replace(_POINTS.game, end_r1=1e-6, end_r2=1e-6),
+            game=replace(_POINTS.game, r1_final=1e-6, r2_final=1e-6),
             steps=20_000,
-            burn_in=0.58,
+            schedule_fraction=0.58,
         ),
     ),
 )
 
 PRESETS = (
-    Preset(OWN, "Your pictures (--data PATH), 64x64: pairs, slopes, schedules, no norms."),
+    Preset(OWN, "Your images (--data PATH), 64x64: pairs, slopes, schedules, no norms."),
     Preset(MNIST, "MNIST by the same recipe."),
     Preset(MNIST_CONDITIONAL, "MNIST, told which digit: D is told at its last maps."),
     Preset(STACKED, "Stacked MNIST, 1,000 modes, by the same; an hour and a half."),

@@ -12,15 +12,15 @@ from advnets.config import (
     DiscriminatorConfig,
     Game,
     GeneratorConfig,
+    Intervals,
     MaxoutConvDiscriminator,
     MaxoutDiscriminator,
     MLPGenerator,
     Stage,
-    Ticks,
 )
 from advnets.presets.preset import Preset
 
-LARGE = Ticks(log=100, samples=1000, checkpoint=1000)
+LARGE = Intervals(log_every=100, sample_every=1000, checkpoint_every=1000)
 """For nets of which a step takes seconds."""
 
 _NORM = 1.9365
@@ -49,24 +49,24 @@ MNIST = Config(
             _published(MLPGenerator(), MaxoutDiscriminator(), lr=0.1, epochs=100),
             # 30 epochs, the shortest half-life whose Parzen score on validation digits reaches that
             # of real digits (docs/results/paper-mnist.md). The average changes nothing in the training.
-            average_half_life=1_500_000,
+            ema_half_life=1_500_000,
         ),
     ),
 )
 
 _TFD_GENERATOR = MLPGenerator(
     prior="normal",
-    hidden=(8000, 8000),
+    hidden_sizes=(8000, 8000),
     activations=("relu", "sigmoid"),
     sigmoid_bias=-2.0,
     output_sparse_init=100,
     max_column_norm=_NORM,
 )
-_TFD_DISCRIMINATOR = MaxoutDiscriminator(units=(1200, 1200), max_column_norm=_NORM)
+_TFD_DISCRIMINATOR = MaxoutDiscriminator(hidden_sizes=(1200, 1200), max_column_norm=_NORM)
 _TFD_BELOW = replace(
     _TFD_GENERATOR,
     # A new ReLU layer and a sigmoid layer of as many units as the first G's z has numbers.
-    hidden=(8000,),
+    hidden_sizes=(8000,),
     activations=("relu",),
     output_sparse_init=None,
     output_bias=-2.0,
@@ -77,15 +77,15 @@ TFD = Config(
     stages=(
         _published(_TFD_GENERATOR, _TFD_DISCRIMINATOR, lr=0.05, epochs=50),
         replace(
-            _published(_TFD_BELOW, _TFD_DISCRIMINATOR, lr=0.05, epochs=22), below_previous=True
+            _published(_TFD_BELOW, _TFD_DISCRIMINATOR, lr=0.05, epochs=22), on_top_of_previous=True
         ),
     ),
-    ticks=LARGE,
+    intervals=LARGE,
 )
 
 _CIFAR_GENERATOR = MLPGenerator(
     prior="normal",
-    hidden=(8000, 8000),
+    hidden_sizes=(8000, 8000),
     activations=("relu", "sigmoid"),
     output="linear",
     output_init_range=0.5,
@@ -93,18 +93,20 @@ _CIFAR_GENERATOR = MLPGenerator(
 )
 CIFAR = Config(
     preset="paper-cifar",
-    data=Data(source="cifar10", scaling="contrast"),
+    data=Data(source="cifar10", normalize="contrast"),
     stages=(
-        _published(_CIFAR_GENERATOR, MaxoutDiscriminator(units=(1600, 1600)), 0.025, epochs=100),
+        _published(
+            _CIFAR_GENERATOR, MaxoutDiscriminator(hidden_sizes=(1600, 1600)), 0.025, epochs=100
+        ),
     ),
-    ticks=LARGE,
+    intervals=LARGE,
 )
 
 CIFAR_CONV = Config(
     preset="paper-cifar-conv",
-    data=Data(source="cifar10", scaling="contrast", batch_size=128),
+    data=Data(source="cifar10", normalize="contrast", batch_size=128),
     stages=(_published(DeconvGenerator(), MaxoutConvDiscriminator(), 0.004, epochs=100),),
-    ticks=LARGE,
+    intervals=LARGE,
 )
 
 PRESETS = (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from advnets.config import Config
 
 ANY_FOLDER = 10_000
-"""Steps of presets for pictures of one's own: as many for hundreds of them as for millions."""
+"""Steps of presets for images of one's own: as many for hundreds of them as for millions."""
 
 
 @dataclass(frozen=True)
@@ -15,4 +15,4 @@ class Preset:
     """A config and the sentence that says what it is."""
 
     config: Config
-    about: str
+    description: str

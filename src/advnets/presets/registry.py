@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from advnets.config import Config
-from advnets.data import names
+from advnets.data import spec
 from advnets.errors import UnknownNameError
 from advnets.presets import dcgan, extensions, modern, paper2014, small
 from advnets.presets.preset import Preset
@@ -25,7 +25,7 @@ PRESETS: dict[str, Preset] = {
 DEFAULT, DEFAULT_POINTS = "digits", "points"
 
 
-def named(name: str) -> Config:
+def get_preset(name: str) -> Config:
     """The config of a preset.
 
     Raises:
@@ -36,7 +36,7 @@ def named(name: str) -> Config:
     return PRESETS[name].config
 
 
-def starting_point(name: str) -> Config:
+def starting_config(name: str) -> Config:
     """The config of a preset; of a source, or FILE.py:NAME, the default one on it, or playing it.
 
     Raises:
@@ -44,16 +44,16 @@ def starting_point(name: str) -> Config:
         UsageError: the file cannot be run, or has nothing of that name.
     """
     if name in PRESETS:
-        return named(name)
-    names.refuse_run(name)
-    if is_place(name):
-        from advnets.experiment.custom_game import config_at  # not what --help should wait for
+        return get_preset(name)
+    spec.refuse_run(name)
+    if is_game_spec(name):
+        from advnets.games.custom import config_from_file  # not what --help should wait for
 
-        return config_at(name, named(DEFAULT))
-    if not names.is_source(name):
-        known = {*PRESETS, *names.PICTURES, *names.POINTS}
+        return config_from_file(name, get_preset(DEFAULT))
+    if not spec.is_source(name):
+        known = {*PRESETS, *spec.IMAGES, *spec.POINTS}
         raise UnknownNameError("preset, data set, file or folder", name, known)
-    config = named(DEFAULT_POINTS if names.gives_points(name) else DEFAULT)
+    config = get_preset(DEFAULT_POINTS if spec.is_point_data(name) else DEFAULT)
     return replace(config, data=replace(config.data, source=name))
 
 
@@ -61,14 +61,14 @@ def default_out(config: Config) -> Path:
     """Where a run goes that is told no place: runs/, by preset, or by the data's own name."""
     known = PRESETS.get(config.preset)
     own = known is not None and config.data.source != known.config.data.source
-    return Path("runs") / (names.short(config.data.source) if own else config.preset)
+    return Path("runs") / (spec.short_name(config.data.source) if own else config.preset)
 
 
 def is_data(name: str) -> bool:
     """Whether a name in the place of a preset's is that of data."""
-    return name not in PRESETS and not is_place(name)
+    return name not in PRESETS and not is_game_spec(name)
 
 
-def is_place(name: str) -> bool:
+def is_game_spec(name: str) -> bool:
     """Whether a name is that of something in a file of the reader's own, FILE.py:NAME."""
     return ".py:" in name

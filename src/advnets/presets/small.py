@@ -7,12 +7,12 @@ from advnets.config import (
     Config,
     Data,
     Game,
+    Intervals,
     MaxoutDiscriminator,
     MLPDiscriminator,
     MLPGenerator,
     Runtime,
     Stage,
-    Ticks,
 )
 from advnets.presets.preset import Preset
 
@@ -21,15 +21,15 @@ DIGITS = Config(
     data=Data(source="digits", batch_size=100),
     stages=(
         Stage(
-            generator=MLPGenerator(latent_dim=32, hidden=(256, 256)),
-            discriminator=MaxoutDiscriminator(units=(128, 128), init_range=0.05),
+            generator=MLPGenerator(latent_dim=32, hidden_sizes=(256, 256)),
+            discriminator=MaxoutDiscriminator(hidden_sizes=(128, 128), init_range=0.05),
             generator_optimizer=Adam(lr=1e-3),
             discriminator_optimizer=Adam(lr=1e-3),
             epochs=400,
-            average_half_life=30_000,
+            ema_half_life=30_000,
         ),
     ),
-    ticks=Ticks(log=200, samples=2000, checkpoint=2000),
+    intervals=Intervals(log_every=200, sample_every=2000, checkpoint_every=2000),
     # Nets this small gain nothing from short products, little from a second thread, and lose all
     # of that on a busy machine.
     runtime=Runtime(precision="float32", threads=1),
@@ -37,39 +37,39 @@ DIGITS = Config(
 
 POINTS = Config(
     preset="points",
-    data=Data(source="ring", scaling="none"),
+    data=Data(source="ring", normalize="none"),
     stages=(
         Stage(
             generator=MLPGenerator(
                 latent_dim=2,
                 prior="normal",
-                hidden=(128, 128),
+                hidden_sizes=(128, 128),
                 output="linear",
                 init_range=0.1,
                 output_bias=0.0,
             ),
             discriminator=MaxoutDiscriminator(
-                units=(128, 128), init_range=0.1, keep_input=1.0, keep_hidden=1.0
+                hidden_sizes=(128, 128), init_range=0.1, keep_prob_input=1.0, keep_prob_hidden=1.0
             ),
             generator_optimizer=Adam(lr=1e-3),
             discriminator_optimizer=Adam(lr=1e-3),
             epochs=None,
             steps=10_000,
-            average_half_life=30_000,
+            ema_half_life=30_000,
         ),
     ),
-    ticks=Ticks(log=500, samples=2500, checkpoint=2500),
+    intervals=Intervals(log_every=500, sample_every=2500, checkpoint_every=2500),
     runtime=Runtime(precision="float32", threads=1),
 )
 
 MLP = Config(
     preset="mlp",
-    data=Data(source="mnist", scaling="symmetric", batch_size=64),
+    data=Data(source="mnist", normalize="symmetric", batch_size=64),
     stages=(
         Stage(
             generator=MLPGenerator(
                 prior="normal",
-                hidden=(128, 256, 512, 1024),
+                hidden_sizes=(128, 256, 512, 1024),
                 activations=("leaky_relu",) * 4,
                 output="tanh",
                 output_bias=0.0,
@@ -90,12 +90,14 @@ TUNED = Config(
     stages=(
         Stage(
             generator=MLPGenerator(),
-            discriminator=MaxoutDiscriminator(init_range=0.02, keep_input=1.0, keep_hidden=1.0),
+            discriminator=MaxoutDiscriminator(
+                init_range=0.02, keep_prob_input=1.0, keep_prob_hidden=1.0
+            ),
             game=Game(updates="simultaneous", relativistic=True, r1=5.0, r2=5.0),
             generator_optimizer=Adam(lr=1e-3, beta1=0.0, beta2=0.99),
             discriminator_optimizer=Adam(lr=1e-3, beta1=0.0, beta2=0.99),
             epochs=60,
-            average_half_life=1_200_000,
+            ema_half_life=1_200_000,
         ),
     ),
 )

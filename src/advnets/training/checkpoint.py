@@ -41,7 +41,7 @@ class Checkpoint:
 
 
 @dataclass(frozen=True)
-class Newest:
+class NewestCheckpoint:
     """The newest checkpoint of a run that can be used."""
 
     path: Path
@@ -97,9 +97,9 @@ def read_checkpoint(path: Path, run: str | None = None) -> Checkpoint:
     return Checkpoint(tensors, record["facts"], record["run"])
 
 
-def newest_usable(
+def newest_usable_checkpoint(
     files: Sequence[Path], run: str, fits: Callable[[Mapping[str, Any]], bool] = lambda _: True
-) -> Newest:
+) -> NewestCheckpoint:
     """Read the newest checkpoint that can be used, of files in their order.
 
     `fits` says of a checkpoint's facts whether it is one that is looked for.
@@ -117,7 +117,7 @@ def newest_usable(
             unusable[path] = str(error).removeprefix(f"{path} ")
             continue
         if fits(checkpoint.facts):
-            return Newest(path, checkpoint, unusable)
+            return NewestCheckpoint(path, checkpoint, unusable)
         unusable[path] = "belongs to another stage of training"
     reasons = "; ".join(f"{path} {reason}" for path, reason in unusable.items())
     raise CheckpointError(
@@ -232,24 +232,24 @@ def load_module(prefix: str, module: nn.Module, tensors: dict[str, Tensor]) -> N
         )
 
 
-def memory_tensors(prefix: str, memory: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+def state_tensors(prefix: str, state: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
     """What a mover remembers of each parameter, under a prefix."""
     return {
         f"{prefix}/{i}/{name}": tensor
-        for name, tensors in memory.items()
+        for name, tensors in state.items()
         for i, tensor in enumerate(tensors)
     }
 
 
-def load_memory(
-    prefix: str, memory: Mapping[str, Sequence[Tensor]], tensors: dict[str, Tensor]
+def load_state(
+    prefix: str, state: Mapping[str, Sequence[Tensor]], tensors: dict[str, Tensor]
 ) -> None:
     """Give a mover back exactly what it remembered.
 
     Raises:
         CheckpointError: it remembered other things, or of other shapes or types.
     """
-    mine = memory_tensors(prefix, memory)
+    mine = state_tensors(prefix, state)
     stored = {name: t for name, t in tensors.items() if name.startswith(f"{prefix}/")}
     kinds, expected = (
         {name: (t.shape, t.dtype) for name, t in some.items()} for some in (stored, mine)

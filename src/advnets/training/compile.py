@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from advnets.protocols import Batch, Phase, Players
-from advnets.rng import RNG, Draw, RecordingRNG, ReplayRNG
-from advnets.training.step import StepOutput, Taking, take_turn
+from advnets.rng import RNG, RandomDraw, RecordingRNG, ReplayRNG
+from advnets.training.step import StepFn, StepOutput, compute_gradients
 
 _WARM_UP = 3
 """Turns that are taken before one is recorded: libraries choose and allocate in the first ones."""
@@ -38,7 +38,7 @@ class Form:
     def of(cls, turn: StepOutput) -> Form:
         """The form of this one."""
         counts = {name: len(gradients) for name, gradients in turn.gradients.items()}
-        return cls(counts, tuple(turn.losses), tuple(turn.observed))
+        return cls(counts, tuple(turn.losses), tuple(turn.metrics))
 
     def turn(self, flat: Sequence[Tensor]) -> StepOutput:
         """The turn that `flattened` took apart."""
@@ -53,7 +53,7 @@ class Form:
 def flattened(turn: StepOutput) -> Tensors:
     """Gradients, losses and what is observed, one after the other."""
     gradients = [gradient for some in turn.gradients.values() for gradient in some]
-    return [*gradients, *turn.losses.values(), *turn.observed.values()]
+    return [*gradients, *turn.losses.values(), *turn.metrics.values()]
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class Prepared:
     """A phase as a function of tensors alone."""
 
     run: Function
-    draws: tuple[Draw, ...]
+    draws: tuple[RandomDraw, ...]
     form: Form
 
 
 class CompiledStep:
     """Takes turns by a form of the phase that `prepare` makes when it is first met.
 
-    `prepare` is given a function of (pictures, labels or nothing, noise …), and an example of its
+    `prepare` is given a function of (images, labels or nothing, noise …), and an example of its
     arguments.
     """
 
@@ -77,32 +77,32 @@ class CompiledStep:
         self._known: dict[tuple[Any, ...], Prepared] = {}
 
     def __call__(
-        self, players: Players, phase: Phase, batch: Batch, noise: RNG, precision: torch.dtype
+        self, players: Players, phase: Phase, batch: Batch, rng: RNG, precision: torch.dtype
     ) -> StepOutput:
         """Take a turn."""
         inputs = _tensors(batch)
         key = (phase.name, batch.labels is None, *(tensor.shape for tensor in inputs))
         if key not in self._known:
-            self._known[key] = self._made(players, phase, batch, noise, precision)
+            self._known[key] = self._made(players, phase, batch, rng, precision)
         known = self._known[key]
-        given = [draw.made(noise) for draw in known.draws]
+        given = [draw.replay(rng) for draw in known.draws]
         return known.form.turn(known.run(*inputs, *given))
 
     def _made(
-        self, players: Players, phase: Phase, batch: Batch, noise: RNG, precision: torch.dtype
+        self, players: Players, phase: Phase, batch: Batch, rng: RNG, precision: torch.dtype
     ) -> Prepared:
         inputs = _tensors(batch)
         kept = [buffer.clone() for buffer in _buffers(players)]
-        recorder = RecordingRNG.of(noise)
-        form = Form.of(take_turn(players, phase, batch, recorder, precision))
+        recorder = RecordingRNG.of(rng)
+        form = Form.of(compute_gradients(players, phase, batch, recorder, precision))
         n = len(inputs)
 
         def function(*tensors: Tensor) -> Tensors:
-            source = ReplayRNG(noise.seed, device=noise.device, given=iter(tensors[n:]))
+            source = ReplayRNG(rng.seed, device=rng.device, values=iter(tensors[n:]))
             given = _batch(tensors[:n], like=batch)
-            return flattened(take_turn(players, phase, given, source, precision))
+            return flattened(compute_gradients(players, phase, given, source, precision))
 
-        example = [*inputs, *(draw.made(noise) for draw in recorder.draws)]
+        example = [*inputs, *(draw.replay(rng) for draw in recorder.draws)]
         run = self._prepare(function, example)
         for buffer, before in zip(_buffers(players), kept, strict=True):
             buffer.copy_(before)  # batch statistics have seen trials that were no turns
@@ -110,22 +110,22 @@ class CompiledStep:
 
 
 def _tensors(batch: Batch) -> Tensors:
-    tensors = [batch.pictures] if batch.labels is None else [batch.pictures, batch.labels]
-    return tensors if batch.beside is None else [*tensors, *_tensors(batch.beside)]
+    tensors = [batch.images] if batch.labels is None else [batch.images, batch.labels]
+    return tensors if batch.labeled is None else [*tensors, *_tensors(batch.labeled)]
 
 
 def _batch(tensors: Sequence[Tensor], like: Batch) -> Batch:
-    pictures, *rest = tensors
+    images, *rest = tensors
     labels = None if like.labels is None else rest.pop(0)
-    beside = None if like.beside is None else _batch(rest, like.beside)
-    return Batch(pictures, labels, beside=beside)
+    beside = None if like.labeled is None else _batch(rest, like.labeled)
+    return Batch(images, labels, labeled=beside)
 
 
 def _buffers(players: Players) -> Tensors:
     return [buffer for player in players.values() for buffer in player.buffers()]
 
 
-def compiled() -> Taking:
+def compiled() -> StepFn:
     """Turns traced once, backward passes included, and compiled: element-wise work is joined."""
     return CompiledStep(_compile)
 
@@ -144,7 +144,7 @@ def _compile(function: Function, example: Tensors) -> Function:
     return run
 
 
-def captured(record: Callable[[Callable[[], Tensors]], Recording]) -> Taking:
+def captured(record: Callable[[Callable[[], Tensors]], Recording]) -> StepFn:
     """Turns recorded once and played again: the host then starts one graph and not each operation.
 
     `record` makes a recording of a function without arguments; `on_cuda` is the one of CUDA.

@@ -64,7 +64,7 @@ def cpuinfo(field: str, path: Path = Path("/proc/cpuinfo")) -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
 
 
-def prepare(runtime: config.Runtime) -> torch.device:
+def setup_process(runtime: config.Runtime) -> torch.device:
     """Set up this process as the resolved runtime says; return the device."""
     keep_freed_memory()
     torch.set_num_threads(runtime.threads)
@@ -73,13 +73,13 @@ def prepare(runtime: config.Runtime) -> torch.device:
     return _device(runtime.device)
 
 
-def seated(net: nn.Module, device: torch.device) -> nn.Module:
+def to_device(net: nn.Module, device: torch.device) -> nn.Module:
     """The net on the device, its kernels with channels last, as convolutions take them fastest."""
     # pyright knows `to` by device, dtype or example only.
     return net.to(device=device, memory_format=torch.channels_last)  # pyright: ignore
 
 
-def products(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
+def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
     """The context in which products are computed in this precision, and all else in float32."""
     return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 

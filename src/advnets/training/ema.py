@@ -12,7 +12,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 class EMA:
     """w̄ <- decay w̄ + (1 - decay) w after each step, decay = 2^(-batch_size / half_life).
 
-    `half_life` is in pictures; with a `share`, it is at most this share of the pictures seen so
+    `half_life` is in images; with a `share`, it is at most this share of the images seen so
     far, so that a young average soon forgets the first weights. Buffers (batch-norm statistics) are
     averages already: copied.
     Source: Karras et al. 2018, "Progressive growing of GANs", section 6 (the half-life, later).
@@ -32,7 +32,7 @@ class EMA:
 
     @torch.no_grad()
     def update(self, module: nn.Module, steps: int) -> None:
-        """Move the average towards the module's weights, which have made so many steps."""
+        """Move the average toward the module's weights, which have made so many steps."""
         average = get_ema_multi_avg_fn(self.decay(steps))
         average(list(self.module.parameters()), list(module.parameters()), 0)
         for mine, theirs in zip(self.module.buffers(), module.buffers(), strict=True):

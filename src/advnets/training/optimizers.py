@@ -17,7 +17,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from advnets import config
-from advnets.training.schedules import beta2, learning_rate, momentum
+from advnets.schedules import beta2, learning_rate, momentum
 
 _EPSILON = 1e-8
 _LEAST = sys.float_info.min  # normal: a smaller one is 0 where denormals are flushed
@@ -28,19 +28,19 @@ class Optimizer(ABC):
 
     def __init__(self, parameters: Iterable[Tensor], memory: Sequence[str]) -> None:
         self.parameters = [parameter.detach() for parameter in parameters]
-        self.memory = {
+        self.state = {
             name: [torch.zeros_like(parameter) for parameter in self.parameters] for name in memory
         }
         """By name, one tensor for each parameter; all of it is 0 before the first update."""
 
     @abstractmethod
-    def move(
+    def step(
         self,
         gradients: Sequence[Tensor],
         updates: int,
         epoch: int,
         finite: Bool[Tensor, ""],
-        done: float = 0.0,
+        progress: float = 0.0,
     ) -> None:
         """Move the parameters, after `updates` earlier moves, in an epoch counted from 0.
 
@@ -69,20 +69,20 @@ class SGDOptimizer(Optimizer):
         super().__init__(parameters, ["momentum_buffer"])
         self.spec = spec
 
-    def move(  # noqa: D102
+    def step(  # noqa: D102
         self,
         gradients: Sequence[Tensor],
         updates: int,
         epoch: int,
         finite: Bool[Tensor, ""],
-        done: float = 0.0,  # noqa: ARG002
+        progress: float = 0.0,  # noqa: ARG002
     ) -> None:
         lr, before = (learning_rate(self.spec, n) for n in (updates, max(updates - 1, 0)))
         slowed = before / lr if lr else 1.0  # at a rate of 0 nothing moves, whatever is kept
         torch._fused_sgd_(  # pyright: ignore
             self.parameters,
             self._laid_out(gradients),
-            self.memory["momentum_buffer"],
+            self.state["momentum_buffer"],
             weight_decay=0.0,
             # At 0 the operator would keep no memory, and the next epoch's momentum may be more.
             momentum=max(momentum(self.spec, epoch) * slowed, _LEAST),
@@ -107,29 +107,29 @@ class AdamOptimizer(Optimizer):
         super().__init__(parameters, ["exp_avg", "exp_avg_sq"])
         self.spec = spec
         device = self.parameters[0].device if self.parameters else None
-        self.memory["step"] = [torch.zeros((), device=device)]
-        if spec.end_beta2 is not None:
-            self.memory["log_beta2_product"] = [torch.zeros((), device=device)]
+        self.state["step"] = [torch.zeros((), device=device)]
+        if spec.beta2_final is not None:
+            self.state["log_beta2_product"] = [torch.zeros((), device=device)]
 
-    def move(  # noqa: D102
+    def step(  # noqa: D102
         self,
         gradients: Sequence[Tensor],
         updates: int,
         epoch: int,  # noqa: ARG002
         finite: Bool[Tensor, ""],
-        done: float = 0.0,
+        progress: float = 0.0,
     ) -> None:
-        (step,) = self.memory["step"]
+        (step,) = self.state["step"]
         step += finite  # the update is counted on the device too: one that is left out is none
-        lr: float | Tensor = learning_rate(self.spec, updates, done)
-        decay = beta2(self.spec, done)
-        if "log_beta2_product" in self.memory:
+        lr: float | Tensor = learning_rate(self.spec, updates, progress)
+        decay = beta2(self.spec, progress)
+        if "log_beta2_product" in self.state:
             lr, step = self._corrected(lr, decay, finite)
         torch._fused_adam_(  # pyright: ignore
             self.parameters,
             self._laid_out(gradients),
-            self.memory["exp_avg"],
-            self.memory["exp_avg_sq"],
+            self.state["exp_avg"],
+            self.state["exp_avg_sq"],
             [],
             [step] * len(self.parameters),
             lr=lr,
@@ -148,7 +148,7 @@ class AdamOptimizer(Optimizer):
         The operator corrects v by 1 - β₂ⁿ and m by 1 - β₁ⁿ with the same n. With n' = Σ log β₂(i) /
         log β₂ the first is right; multiplying lr by (1 - β₁ⁿ') / (1 - β₁ⁿ) makes up for the second.
         """
-        (step,), (log_product,) = self.memory["step"], self.memory["log_beta2_product"]
+        (step,), (log_product,) = self.state["step"], self.state["log_beta2_product"]
         log_decay = math.log(max(decay, _LEAST))
         log_product += finite * log_decay
         equivalent = log_product / log_decay
@@ -163,16 +163,16 @@ def _found_inf(finite: Tensor) -> Tensor:
 
 
 @singledispatch
-def mover(spec: config.OptimizerConfig, parameters: Iterable[Tensor]) -> Optimizer:
+def make_optimizer(spec: config.OptimizerConfig, parameters: Iterable[Tensor]) -> Optimizer:
     """The mover that a config describes."""
     raise NotImplementedError(f"no mover for {type(spec).__name__}")
 
 
-@mover.register
+@make_optimizer.register
 def _(spec: config.SGD, parameters: Iterable[Tensor]) -> Optimizer:
     return SGDOptimizer(spec, parameters)
 
 
-@mover.register
+@make_optimizer.register
 def _(spec: config.Adam, parameters: Iterable[Tensor]) -> Optimizer:
     return AdamOptimizer(spec, parameters)

@@ -13,15 +13,15 @@ from torch.nn.utils import get_total_norm
 
 from advnets.protocols import Batch, Game, Phase, Players
 from advnets.rng import RNG
-from advnets.training.devices import products
+from advnets.training.devices import autocast
 from advnets.training.optimizers import Optimizer
 
 
 @runtime_checkable
 class BatchStream(Protocol):
-    """The training pictures as an endless, shuffled, random-access sequence of batches."""
+    """The training images as an endless, shuffled, random-access sequence of batches."""
 
-    def at(self, index: int) -> Batch:
+    def batch_at(self, index: int) -> Batch:
         """The index-th batch of the run."""
         ...
 
@@ -45,7 +45,7 @@ class Progress:
 
     step: int = 0
     """Rounds played."""
-    cursor: int = 0
+    batches_read: int = 0
     """Batches read."""
     updates: dict[str, int] = field(default_factory=dict[str, int])
     """Updates each player has made."""
@@ -57,20 +57,20 @@ class StepOutput:
 
     gradients: Mapping[str, tuple[Tensor, ...]]
     losses: Mapping[str, Float[Tensor, ""]]
-    observed: Mapping[str, Float[Tensor, ""]]
-    handed: Tensor | None = None
+    metrics: Mapping[str, Float[Tensor, ""]]
+    carry: Tensor | None = None
 
 
-Taking = Callable[[Players, Phase, Batch, RNG, torch.dtype], StepOutput]
+StepFn = Callable[[Players, Phase, Batch, RNG, torch.dtype], StepOutput]
 """A way to take a turn: as it is written, compiled, or as a recorded graph."""
 
 
-def take_turn(
-    players: Players, phase: Phase, batch: Batch, noise: RNG, precision: torch.dtype
+def compute_gradients(
+    players: Players, phase: Phase, batch: Batch, rng: RNG, precision: torch.dtype
 ) -> StepOutput:
     """The losses of one turn, and each one's gradient in its own player's parameters alone."""
-    with products(batch.pictures.device, precision):
-        outcome = phase.losses(players, batch, noise)
+    with autocast(batch.images.device, precision):
+        outcome = phase.losses(players, batch, rng)
     gradients: dict[str, tuple[Tensor, ...]] = {}
     for n, (name, loss) in enumerate(outcome.losses.items(), 1):
         parameters = tuple(players[name].parameters())
@@ -78,118 +78,118 @@ def take_turn(
         shared = n < len(outcome.losses)
         gradients[name] = torch.autograd.grad(loss, parameters, retain_graph=shared)
     losses = {name: loss.detach() for name, loss in outcome.losses.items()}
-    observed = {name: value.detach() for name, value in outcome.observed.items()}
-    return StepOutput(gradients, losses, observed, outcome.handed)
+    observed = {name: value.detach() for name, value in outcome.metrics.items()}
+    return StepOutput(gradients, losses, observed, outcome.carry)
 
 
 @dataclass
-class Table:
+class TrainState:
     """Everything on the table while a game is played."""
 
     game: Game
     players: Players
-    movers: Mapping[str, Optimizer]
-    batches: BatchStream
-    noise: RNG
+    optimizers: Mapping[str, Optimizer]
+    loader: BatchStream
+    rng: RNG
     precision: torch.dtype = torch.float32
-    take_turn: Taking = take_turn
-    position: Progress = field(default_factory=Progress)
-    last_observed: Mapping[str, float] = field(default_factory=dict[str, float])
+    compute_gradients: StepFn = compute_gradients
+    progress: Progress = field(default_factory=Progress)
+    last_metrics: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True)
 class StepMetrics:
     """What one round showed: scalars on the device, each the mean over its phase's repeats."""
 
-    observed: Mapping[str, Float[Tensor, ""]]
+    metrics: Mapping[str, Float[Tensor, ""]]
     finite: Bool[Tensor, ""]
 
 
-def play_round(table: Table) -> StepMetrics:
+def train_step(state: TrainState) -> StepMetrics:
     """Play every phase of the game once, each as often as it repeats.
 
     For the plain game: k times, sample a batch of data and of z and let D ascend V; then sample z
     and let G descend its loss. Source: Goodfellow et al. 2014, Algorithm 1.
     """
-    position, handed = table.position, None
-    seen: dict[str, list[Tensor]] = {}
+    progress, carry = state.progress, None
+    logged: dict[str, list[Tensor]] = {}
     finite: list[Tensor] = []
-    for phase in table.game.phases():
-        noise = table.noise.at(position.step).under(phase.name)
-        for turn in range(repeats(phase, table.last_observed)):
-            batch = replace(next_batch(table, phase), handed=handed)
-            taken = table.take_turn(
-                table.players, phase, batch, noise.under(str(turn)), table.precision
+    for phase in state.game.phases():
+        rng = state.rng.at_step(progress.step).fold_in(phase.name)
+        for output in range(num_updates(phase, state.last_metrics)):
+            batch = replace(next_batch(state, phase), carry=carry)
+            output = state.compute_gradients(
+                state.players, phase, batch, rng.fold_in(str(output)), state.precision
             )
-            handed = taken.handed
-            for name, value in (*taken.observed.items(), *loss_names(taken)):
-                seen.setdefault(name, []).append(value)
-            finite.append(move(taken, table))
-    position.step += 1
-    means = {name: torch.stack(values).mean() for name, values in seen.items()}
+            carry = output.carry
+            for name, value in (*output.metrics.items(), *named_losses(output)):
+                logged.setdefault(name, []).append(value)
+            finite.append(apply_gradients(output, state))
+    progress.step += 1
+    means = {name: torch.stack(values).mean() for name, values in logged.items()}
     return StepMetrics(means, torch.stack(finite).all())
 
 
-def next_losses(table: Table) -> dict[str, Float[Tensor, ""]]:
+def next_losses(state: TrainState) -> dict[str, Float[Tensor, ""]]:
     """Return each player's loss in the first turns of the next round; nothing moves.
 
     The batch is the last one read, and buffers (batch-norm statistics) are put back.
     """
-    position, handed = table.position, None
-    buffers = [buffer for player in table.players.values() for buffer in player.buffers()]
+    progress, carry = state.progress, None
+    buffers = [buffer for player in state.players.values() for buffer in player.buffers()]
     kept = [buffer.clone() for buffer in buffers]
     losses: dict[str, Tensor] = {}
-    for phase in table.game.phases():
-        noise = table.noise.at(position.step).under(phase.name).under("0")
-        batch = replace(table.batches.at(max(position.cursor - 1, 0)), handed=handed)
-        taken = table.take_turn(table.players, phase, batch, noise, table.precision)
-        losses |= taken.losses
-        handed = taken.handed
+    for phase in state.game.phases():
+        rng = state.rng.at_step(progress.step).fold_in(phase.name).fold_in("0")
+        batch = replace(state.loader.batch_at(max(progress.batches_read - 1, 0)), carry=carry)
+        output = state.compute_gradients(state.players, phase, batch, rng, state.precision)
+        losses |= output.losses
+        carry = output.carry
     for buffer, before in zip(buffers, kept, strict=True):
         buffer.copy_(before)
     return losses
 
 
-def repeats(phase: Phase, observed: Mapping[str, float]) -> int:
+def num_updates(phase: Phase, observed: Mapping[str, float]) -> int:
     """How often a phase is played in this round."""
     return phase.repeats if isinstance(phase.repeats, int) else phase.repeats(observed)
 
 
-def next_batch(table: Table, phase: Phase) -> Batch:
+def next_batch(state: TrainState, phase: Phase) -> Batch:
     """A batch of its own for a phase that reads data; for another, that of the phase before."""
-    position = table.position
+    progress = state.progress
     if phase.reads_data:
-        position.cursor += 1
-    return table.batches.at(max(position.cursor - 1, 0))
+        progress.batches_read += 1
+    return state.loader.batch_at(max(progress.batches_read - 1, 0))
 
 
-def loss_names(taken: StepOutput) -> list[tuple[str, Tensor]]:
+def named_losses(output: StepOutput) -> list[tuple[str, Tensor]]:
     """Each player's loss under the name it is logged by."""
-    return [(f"loss/{player}", loss) for player, loss in taken.losses.items()]
+    return [(f"loss/{player}", loss) for player, loss in output.losses.items()]
 
 
-def move(taken: StepOutput, table: Table) -> Bool[Tensor, ""]:
+def apply_gradients(output: StepOutput, state: TrainState) -> Bool[Tensor, ""]:
     """Move every player whose gradient was taken; say whether all was finite.
 
     If any number is not finite nobody moves: the movers learn it on the device, and the host need
     not look.
     """
-    norms = [get_total_norm(gradients) for gradients in taken.gradients.values()]
-    finite = torch.isfinite(torch.stack((*norms, *taken.losses.values()))).all()
-    for name, gradients in taken.gradients.items():
-        update(table, name, gradients, finite)
+    norms = [get_total_norm(gradients) for gradients in output.gradients.values()]
+    finite = torch.isfinite(torch.stack((*norms, *output.losses.values()))).all()
+    for name, gradients in output.gradients.items():
+        update(state, name, gradients, finite)
     return finite
 
 
 def update(
-    table: Table, name: str, gradients: tuple[Tensor, ...], finite: Bool[Tensor, ""]
+    state: TrainState, name: str, gradients: tuple[Tensor, ...], finite: Bool[Tensor, ""]
 ) -> None:
     """Move one player along its gradients, as its schedule has it."""
-    position, player = table.position, table.players[name]
-    made = position.updates.get(name, 0)
-    epoch = int(table.batches.epoch_at(max(position.cursor - 1, 0)))
-    done = table.noise.at(position.step).done
-    table.movers[name].move(gradients, made, epoch, finite, done)
+    progress, player = state.progress, state.players[name]
+    updates = progress.updates.get(name, 0)
+    epoch = int(state.loader.epoch_at(max(progress.batches_read - 1, 0)))
+    ramp_progress = state.rng.at_step(progress.step).progress
+    state.optimizers[name].step(gradients, updates, epoch, finite, ramp_progress)
     if isinstance(player, Projected):
         player.project()
-    position.updates[name] = made + 1
+    progress.updates[name] = updates + 1

@@ -12,16 +12,16 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from advnets.config import Ticks
+from advnets.config import Intervals
 from advnets.errors import DivergedError
 from advnets.run_directory import RunDirectory
 from advnets.training.checkpoint import (
     Checkpoint,
-    load_memory,
     load_module,
-    memory_tensors,
+    load_state,
     module_tensors,
-    newest_usable,
+    newest_usable_checkpoint,
+    state_tensors,
     write_checkpoint,
 )
 from advnets.training.devices import Interruption
@@ -33,63 +33,63 @@ from advnets.training.final_state import (
     all_finite,
     training_problem,
 )
-from advnets.training.step import Progress, Table, next_losses, play_round
+from advnets.training.step import Progress, TrainState, next_losses, train_step
 
-ROLLBACKS = 3
+MAX_ROLLBACKS = 3
 """Meetings with numbers that are not finite after which a run stops with advice."""
 CHECKPOINTS_KEPT = 2
 
 
 @runtime_checkable
-class Watcher(Protocol):
+class Callback(Protocol):
     """Somebody who looks on: a progress bar, a log, a notebook."""
 
-    def event(self, event: Mapping[str, Any]) -> None:
+    def on_event(self, event: Mapping[str, Any]) -> None:
         """Told of every event, after it is written."""
         ...
 
-    def progress(self, step: int) -> None:
+    def on_step(self, step: int) -> None:
         """Told of every step."""
         ...
 
 
 @dataclass(frozen=True)
-class Hooks:
+class Callbacks:
     """What the loop calls and knows nothing of."""
 
-    watcher: Watcher
-    samples: Callable[[nn.Module, int], None]
+    callback: Callback
+    save_samples: Callable[[nn.Module, int], None]
     """Given the generator to look at, and the step, at the samples' tick."""
     evaluate: Callable[[nn.Module], Mapping[str, Any]]
     """Given each generator that is kept, at the evaluation's tick; what it says is an event."""
 
 
 @dataclass(frozen=True)
-class Stopwatch:
+class Timer:
     """Runs from a moment and a batch on; what looking on takes is not counted."""
 
     batch: int = 0
     wall: float = field(default_factory=time.monotonic)
     processor: float = field(default_factory=time.process_time)
 
-    def without(self, other: Stopwatch) -> Stopwatch:
+    def without(self, other: Timer) -> Timer:
         """The watch less what has passed on the other until now."""
-        now = Stopwatch()
+        now = Timer()
         wall, processor = now.wall - other.wall, now.processor - other.processor
-        return Stopwatch(self.batch, self.wall + wall, self.processor + processor)
+        return Timer(self.batch, self.wall + wall, self.processor + processor)
 
 
 @dataclass
 class Trainer:
     """One stage of a run, from wherever it stands to its last step."""
 
-    table: Table
-    run: RunDirectory
-    ticks: Ticks
+    state: TrainState
+    directory: RunDirectory
+    intervals: Intervals
     steps: int
-    hooks: Hooks
+    callbacks: Callbacks
     interruption: Interruption
-    averages: Mapping[str, EMA] = field(default_factory=dict[str, EMA])
+    emas: Mapping[str, EMA] = field(default_factory=dict[str, EMA])
     """By player; each stands beside the training and changes nothing in it."""
     stage: int = 0
     steps_before: int = 0
@@ -104,74 +104,76 @@ class Trainer:
     _sums: dict[str, Tensor] = field(default_factory=dict[str, Tensor], init=False)
     _summed: int = field(default=0, init=False)
     _all_finite: Tensor | None = field(default=None, init=False)
-    _since: Stopwatch = field(default_factory=Stopwatch, init=False)
+    _since: Timer = field(default_factory=Timer, init=False)
 
     def __post_init__(self) -> None:
-        self._initial = InitialWeights.of(self.table.players)
+        self._initial = InitialWeights.of(self.state.players)
 
     @property
     def step(self) -> int:
         """Rounds played in the whole run."""
-        return self.steps_before + self.table.position.step
+        return self.steps_before + self.state.progress.step
 
     @property
     def generators(self) -> dict[str, nn.Module]:
         """The generators that are kept, by what their weights are."""
-        last = {"last": self.table.players["generator"]}
-        averaged = self.averages.get("generator")
-        return {"average": averaged.module} | last if averaged else last
+        last = {"last": self.state.players["generator"]}
+        averaged = self.emas.get("generator")
+        return {"ema": averaged.module} | last if averaged else last
 
     @property
-    def shown(self) -> nn.Module:
+    def images_seen(self) -> nn.Module:
         """The generator that samples come from: the weight average where one is kept."""
         return next(iter(self.generators.values()))
 
-    def run_to_end(self) -> bool:
+    def run(self) -> bool:
         """Play until the last step or until asked to stop; say whether the stage is complete.
 
         Raises:
             DivergedError: numbers that are not finite were met for the third time.
             WriteError: a checkpoint could not be written; the one before stays valid.
         """
-        position = self.table.position
+        position = self.state.progress
         if position.step == 0:
             self.save()  # so that there is a good state to return to from the first step on
-        self._since = Stopwatch(position.cursor)
+        self._since = Timer(position.batches_read)
         while True:
-            while self.table.position.step < self.steps and not self.interruption:
-                self._play()
+            while self.state.progress.step < self.steps and not self.interruption:
+                self._run()
             # Save the last state; if it is not finite, go on from the state that is restored.
             if not self._needs_saving():
                 break
             if self._check(state=True):
                 self.save()
                 break
-        return self.table.position.step >= self.steps
+        return self.state.progress.step >= self.steps
 
     def problem(self) -> Problem | None:
         """Return why the state that the stage ended in is not usable; None: it is within bounds."""
-        losses = next_losses(self.table)
-        return training_problem(self._initial, self.table.players, losses, self.loss_limit)
+        losses = next_losses(self.state)
+        return training_problem(self._initial, self.state.players, losses, self.loss_limit)
 
-    def _play(self) -> None:
-        shown = play_round(self.table)
-        for name, average in self.averages.items():
-            average.update(self.table.players[name], self.table.position.step)
-        self._note(shown.observed, shown.finite)
+    def _run(self) -> None:
+        shown = train_step(self.state)
+        for name, average in self.emas.items():
+            average.update(self.state.players[name], self.state.progress.step)
+        self._accumulate(shown.metrics, shown.finite)
         self.interruption.deferred = True  # from here on there is something to save
-        self.hooks.watcher.progress(self.step)
+        self.callbacks.callback.on_step(self.step)
         due = self._due
-        saving = due(self.ticks.checkpoint)
-        looking_on = due(self.ticks.samples) or due(self.ticks.evaluate)
-        if (due(self.ticks.log) or saving or looking_on) and not self._check(saving or looking_on):
+        saving = due(self.intervals.checkpoint_every)
+        looking_on = due(self.intervals.sample_every) or due(self.intervals.eval_every)
+        if (due(self.intervals.log_every) or saving or looking_on) and not self._check(
+            saving or looking_on
+        ):
             return
-        if due(self.ticks.log):
-            self._tick()
-        looking = Stopwatch()
+        if due(self.intervals.log_every):
+            self._log()
+        looking = Timer()
         try:
-            if due(self.ticks.samples):
-                self.hooks.samples(self.shown, self.step)
-            if due(self.ticks.evaluate):
+            if due(self.intervals.sample_every):
+                self.callbacks.save_samples(self.images_seen, self.step)
+            if due(self.intervals.eval_every):
                 self._evaluate()
         except DivergedError:  # finite weights, and samples that are not
             self._roll_back()
@@ -183,22 +185,22 @@ class Trainer:
     def _evaluate(self) -> None:
         place = {"kind": "evaluate", "epoch": self._epoch}
         for weights, generator in self.generators.items():
-            self._event({**place, "weights": weights, **self.hooks.evaluate(generator)})
+            self._event({**place, "weights": weights, **self.callbacks.evaluate(generator)})
 
     @property
     def _epoch(self) -> float:
-        return self.table.batches.epoch_at(self.table.position.cursor)
+        return self.state.loader.epoch_at(self.state.progress.batches_read)
 
     def _due(self, every: int) -> bool:
-        step = self.table.position.step
+        step = self.state.progress.step
         return every > 0 and (step % every == 0 or step == self.steps)
 
     def _needs_saving(self) -> bool:
-        return not self.run.checkpoint_file(self.step).exists()
+        return not self.directory.checkpoint_file(self.step).exists()
 
-    def _note(self, observed: Mapping[str, Tensor], finite: Tensor) -> None:
+    def _accumulate(self, metrics: Mapping[str, Tensor], finite: Tensor) -> None:
         """Add to sums that stay on the device until the tick."""
-        for name, value in observed.items():
+        for name, value in metrics.items():
             self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
         self._summed += 1
         self._all_finite = finite if self._all_finite is None else self._all_finite & finite
@@ -210,7 +212,7 @@ class Trainer:
         numbers can overflow.
         """
         steps_finite = self._all_finite is None or bool(self._all_finite)
-        if steps_finite and (not state or all_finite(self._state())):
+        if steps_finite and (not state or all_finite(self._checkpoint())):
             return True
         self._roll_back()
         return False
@@ -222,19 +224,23 @@ class Trainer:
             DivergedError: it is the third time.
         """
         met, self.attempt = self.step, self.attempt + 1
-        if self.attempt >= ROLLBACKS:
+        if self.attempt >= MAX_ROLLBACKS:
             raise DivergedError(
                 f"numbers that are not finite were met by step {met} for the "
-                f"{ROLLBACKS}rd time; the last good state is {self.run.newest_checkpoint()}: "
+                f"{MAX_ROLLBACKS}rd time; the last good state is {self.directory.newest_checkpoint()}: "
                 f"{ADVICE}"
             )
         attempt = self.attempt
         # The newest regular one first: a stop saves at any step, and must not change the training.
         regular = self._regular_checkpoints()
-        files = [file for file in self.run.checkpoint_files() if file not in regular] + regular
-        newest = newest_usable(files, self.identity, lambda facts: facts["stage"] == self.stage)
+        files = [
+            file for file in self.directory.checkpoint_files() if file not in regular
+        ] + regular
+        newest = newest_usable_checkpoint(
+            files, self.identity, lambda facts: facts["stage"] == self.stage
+        )
         for path in newest.unusable:
-            self.run.set_aside(path)
+            self.directory.quarantine_checkpoint(path)
         self.restore(newest.checkpoint)
         # Other noise than last time, or the same steps would lead to the same end.
         self._retry(attempt)
@@ -244,22 +250,22 @@ class Trainer:
 
     def _regular_checkpoints(self) -> list[Path]:
         """Return the stage's checkpoints that a run without a stop has as well, oldest first."""
-        every = self.ticks.checkpoint or self.steps + 1
-        files, before = self.run.checkpoints_by_step(), self.steps_before
+        every = self.intervals.checkpoint_every or self.steps + 1
+        files, before = self.directory.checkpoints_by_step(), self.steps_before
         return [file for n, file in files.items() if n >= before and (n - before) % every == 0]
 
     def _retry(self, attempt: int) -> None:
         self.attempt = attempt
-        self.table.noise = self.table.noise.attempt(attempt)
+        self.state.rng = self.state.rng.attempt(attempt)
 
-    def _state(self) -> Iterator[Tensor]:
-        for module in (*self.table.players.values(), *(a.module for a in self.averages.values())):
+    def _checkpoint(self) -> Iterator[Tensor]:
+        for module in (*self.state.players.values(), *(a.module for a in self.emas.values())):
             yield from module.state_dict().values()
 
-    def _tick(self) -> None:
-        now, since = Stopwatch(self.table.position.cursor), self._since
+    def _log(self) -> None:
+        now, since = Timer(self.state.progress.batches_read), self._since
         seconds = now.wall - since.wall
-        pictures = (now.batch - since.batch) * self.batch_size
+        images = (now.batch - since.batch) * self.batch_size
         means = {name: float(value) / self._summed for name, value in self._sums.items()}
         self._event(
             {
@@ -269,15 +275,15 @@ class Trainer:
                 # Of all threads: on a machine that is busy with other work, what it really took.
                 "processor_seconds": round(now.processor - since.processor, 3),
                 # Left out where a coarse clock has not advanced.
-                **({"pictures_per_second": round(pictures / seconds, 1)} if seconds else {}),
+                **({"images_per_second": round(images / seconds, 1)} if seconds else {}),
                 **means,
             }
         )
         self._since = now
         # A last step that is no multiple of the interval is logged too, and the means go on: a run
         # that is resumed for more steps observes what a longer one would have observed.
-        if self.table.position.step % self.ticks.log == 0:
-            self.table.last_observed = means
+        if self.state.progress.step % self.intervals.log_every == 0:
+            self.state.last_metrics = means
             self._clear()
 
     def _clear(self) -> None:
@@ -285,8 +291,8 @@ class Trainer:
 
     def _event(self, event: Mapping[str, Any]) -> None:
         event = {"step": self.step, **event}
-        self.run.append_event(event)
-        self.hooks.watcher.event(event)
+        self.directory.append_event(event)
+        self.callbacks.callback.on_event(event)
 
     def save(self) -> Path:
         """Write a checkpoint of everything; keep the newest few.
@@ -294,25 +300,25 @@ class Trainer:
         Raises:
             WriteError: it could not be written; the one before stays valid.
         """
-        table, path = self.table, self.run.checkpoint_file(self.step)
+        state, path = self.state, self.directory.checkpoint_file(self.step)
         tensors: dict[str, Tensor] = {}
-        for name, player in table.players.items():
+        for name, player in state.players.items():
             tensors |= module_tensors(f"players/{name}", player)
-        for name, mover in table.movers.items():
-            tensors |= memory_tensors(f"optimizers/{name}", mover.memory)
-        for name, average in self.averages.items():
+        for name, mover in state.optimizers.items():
+            tensors |= state_tensors(f"optimizers/{name}", mover.state)
+        for name, average in self.emas.items():
             tensors |= module_tensors(f"average/{name}", average.module)
         tensors |= {f"sums/{name}": value for name, value in self._sums.items()}
         facts = {
             "step": self.step,
             "stage": self.stage,
             "attempt": self.attempt,
-            "position": vars(table.position),
+            "position": vars(state.progress),
             "summed": self._summed,
-            "last_observed": dict(table.last_observed),
+            "last_observed": dict(state.last_metrics),
         }
         write_checkpoint(path, Checkpoint(tensors, facts, self.identity))
-        self.run.prune_checkpoints(CHECKPOINTS_KEPT, self._regular_checkpoints()[-1:])
+        self.directory.prune_checkpoints(CHECKPOINTS_KEPT, self._regular_checkpoints()[-1:])
         return path
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -321,22 +327,22 @@ class Trainer:
         Raises:
             CheckpointError: it is of other nets or optimizers.
         """
-        table, facts = self.table, checkpoint.facts
-        for name, player in table.players.items():
+        state, facts = self.state, checkpoint.facts
+        for name, player in state.players.items():
             load_module(f"players/{name}", player, checkpoint.tensors)
-        for name, mover in table.movers.items():
-            load_memory(f"optimizers/{name}", mover.memory, checkpoint.tensors)
-        for name, average in self.averages.items():
+        for name, mover in state.optimizers.items():
+            load_state(f"optimizers/{name}", mover.state, checkpoint.tensors)
+        for name, average in self.emas.items():
             load_module(f"average/{name}", average.module, checkpoint.tensors)
-        table.position = Progress(**facts["position"])
-        table.last_observed = facts["last_observed"]
+        state.progress = Progress(**facts["position"])
+        state.last_metrics = facts["last_observed"]
         self._retry(facts["attempt"])
         self._clear()
         start = "sums/"
         self._sums = {
-            name.removeprefix(start): value.to(self.table.noise.device)
+            name.removeprefix(start): value.to(self.state.rng.device)
             for name, value in checkpoint.tensors.items()
             if name.startswith(start)
         }
         self._summed = facts["summed"]
-        self._since = Stopwatch(table.position.cursor)
+        self._since = Timer(state.progress.batches_read)

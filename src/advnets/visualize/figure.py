@@ -1,4 +1,4 @@
-"""What a look into a run gives: a picture, a record, sometimes a movie."""
+"""What a look into a run gives: a image, a record, sometimes a movie."""
 
 from __future__ import annotations
 
@@ -12,49 +12,49 @@ from PIL import Image
 from torch import Tensor
 
 from advnets.errors import UsageError
-from advnets.experiment.trained_model import Trained
+from advnets.experiment.trained_model import TrainedModel
 from advnets.files import write_atomically
-from advnets.views.image_grid import grid
+from advnets.plots.image_grid import grid
 
 GROUND = 128
-"""Grey, as between the tiles of a grid."""
+"""Gray, as between the tiles of a grid."""
 GAP = 12
 """Pixels between images that do not belong together."""
 
 
 @dataclass(frozen=True)
-class Look:
-    """A picture, and as plain data what it shows."""
+class Figure:
+    """A image, and as plain data what it shows."""
 
-    picture: Image.Image
+    image: Image.Image
     record: dict[str, Any]
     frames: tuple[Image.Image, ...] = field(default=(), repr=False)
     """The same moving, where it can."""
 
 
-def of_run(trained: Trained, /, **shown: Any) -> dict[str, Any]:
+def of_run(trained: TrainedModel, /, **shown: Any) -> dict[str, Any]:
     """A record's beginning: which run, at which step, by which weights."""
     about = {"run": str(trained.run.path), "step": trained.step, "weights": trained.weights}
     return about | shown
 
 
-def write(look: Look, picture: Path) -> tuple[Path, Path]:
-    """Write the picture, and beside it the record under the same name.
+def write_figure(look: Figure, image: Path) -> tuple[Path, Path]:
+    """Write the image, and beside it the record under the same name.
 
     Raises:
         UsageError: a file that is no such record has the record's name.
         WriteError: it cannot be written there.
     """
-    record = picture.with_suffix(".json")
+    record = image.with_suffix(".json")
     if record.exists() and not _is_record(record):
         raise UsageError(
             f"{record}, where the record of this view goes, holds something else; give another "
             "--out, or move that file away"
         )
-    write_atomically(picture, lambda part: look.picture.save(part, format="PNG"))
+    write_atomically(image, lambda part: look.image.save(part, format="PNG"))
     text = json.dumps(look.record, indent=2) + "\n"
     write_atomically(record, lambda part: part.write_text(text, "utf-8"))
-    return picture, record
+    return image, record
 
 
 def _is_record(path: Path) -> bool:
@@ -67,14 +67,14 @@ def _is_record(path: Path) -> bool:
 
 
 def rows(
-    pictures: Float[Tensor, "rows columns channels height width"], scale: int | None = None
+    images: Float[Tensor, "rows columns channels height width"], scale: int | None = None
 ) -> Image.Image:
-    """Pictures in [0, 1], a row of the first axis each."""
-    return grid(pictures.flatten(0, 1), columns=pictures.shape[1], scale=scale)
+    """Images in [0, 1], a row of the first axis each."""
+    return grid(images.flatten(0, 1), columns=images.shape[1], scale=scale)
 
 
 def beside(*images: Image.Image) -> Image.Image:
-    """Images beside each other, centred, a gap between."""
+    """Images beside each other, centerd, a gap between."""
     width = sum(image.width for image in images) + GAP * (len(images) - 1)
     height = max(image.height for image in images)
     whole = Image.new("RGB", (width, height), (GROUND,) * 3)

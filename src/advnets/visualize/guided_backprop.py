@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from advnets.errors import UsageError
-from advnets.experiment.trained_model import Trained
+from advnets.experiment.trained_model import TrainedModel
 from advnets.extractors.base import BLOCK
 from advnets.models import dcgan, resnet
-from advnets.views.image_grid import grid
-from advnets.visualize.figure import GAP, Look, above, beside, of_run, rows
-from advnets.visualize.hooks import watched
-from advnets.visualize.samples import training_pictures
+from advnets.plots.image_grid import grid
+from advnets.visualize.figure import GAP, Figure, above, beside, of_run, rows
+from advnets.visualize.samples import training_images
 
 ClassifierExtractor = dcgan.Discriminator | resnet.Discriminator
 
@@ -40,24 +40,24 @@ class _Guided(torch.autograd.Function):
 
 def guided_gradient(
     net: ClassifierExtractor,
-    pictures: Float[Tensor, "n channels height width"],
+    images: Float[Tensor, "n channels height width"],
     features: Int[Tensor, " n"],
 ) -> Float[Tensor, "n channels height width"]:
-    """By what each picture makes a feature of D's last convolution respond most strongly.
+    """By what each image makes a feature of D's last convolution respond most strongly.
 
-    The gradient of the feature's largest response over positions with respect to the picture, of
+    The gradient of the feature's largest response over positions with respect to the image, of
     which every rectifier passes back only what is positive, and only where it was active itself.
-    Pictures are in the nets' range; a feature is the number of a map. Source: Springenberg et al.
+    Images are in the nets' range; a feature is the number of a map. Source: Springenberg et al.
     2015, "Striving for simplicity", section 3.4.
     """
     net = copy.deepcopy(net).eval()
     for layer in net.modules():
         if isinstance(layer, dcgan.Layer | resnet.Block):
             layer.activate = _passing(layer.activate)
-    pictures = pictures.clone().requires_grad_()
-    maps = net.feature_maps(pictures)[-1]
+    images = images.clone().requires_grad_()
+    maps = net.feature_maps(images)[-1]
     chosen = maps[torch.arange(len(maps)), features]
-    (gradient,) = torch.autograd.grad(chosen.flatten(1).amax(1).sum(), pictures)
+    (gradient,) = torch.autograd.grad(chosen.flatten(1).amax(1).sum(), images)
     return gradient
 
 
@@ -66,15 +66,15 @@ def _passing(activate: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]
 
 
 def filters(
-    trained: Trained,
+    trained: TrainedModel,
     *,
     features: int = 6,
-    tops: int = 6,
-    looked: int = 2000,
-) -> Look:
+    top_k: int = 6,
+    num_images: int = 2000,
+) -> Figure:
     """Guided backpropagation of D's strongest features, and of a D that was never trained.
 
-    For each feature of the last convolution a row: the training pictures that it responds to most
+    For each feature of the last convolution a row: the training images that it responds to most
     strongly, and what of them it responds to. On the left the trained D, on the right the one that
     the run began with. The strongest are those whose largest responses are largest, by the standard
     deviation of all of theirs. Source: Radford et al. 2015, figure 5.
@@ -84,50 +84,52 @@ def filters(
         DataError: the data are absent.
     """
     learned = convolutional(trained)
-    begun = cast(ClassifierExtractor, trained.begun()["discriminator"])
-    pictures = training_pictures(trained)[:looked]
+    begun = cast(ClassifierExtractor, trained.initial_players()["discriminator"])
+    images = training_images(trained)[:num_images]
     shown, record = [], {}
     for name, net in ("trained", learned), ("random", begun):
-        seen, found = _strongest(trained, net.cpu(), pictures, features, tops)
+        seen, found = _strongest(trained, net.cpu(), images, features, top_k)
         shown.append(seen)
         record[name] = found
-    return Look(
+    return Figure(
         beside(*shown),
-        of_run(trained, view="filters", looked=len(pictures), tops=tops, **record),
+        of_run(trained, view="filters", looked=len(images), tops=top_k, **record),
     )
 
 
 def _strongest(
-    trained: Trained, net: ClassifierExtractor, pictures: Tensor, features: int, tops: int
+    trained: TrainedModel, net: ClassifierExtractor, images: Tensor, features: int, top_k: int
 ) -> tuple[Any, list[dict[str, Any]]]:
-    """Rows of pictures and gradients for the strongest features of one D."""
-    scaled = trained.scaling.from_shares(pictures)
+    """Rows of images and gradients for the strongest features of one D."""
+    scaled = trained.normalizer.from_unit_range(images)
     with torch.no_grad():
         responses = torch.cat(
             [net.feature_maps(block)[-1].flatten(2).amax(2) for block in scaled.split(BLOCK)]
         )
-    best, which = responses.topk(tops, dim=0)
+    best, which = responses.topk(top_k, dim=0)
     strength = best.mean(0) / responses.std(0).clamp(min=1e-12)
     chosen = strength.topk(min(features, len(strength))).indices
     numbers = which[:, chosen].T  # (features, tops)
     told = chosen[:, None].expand_as(numbers).flatten()
     gradient = guided_gradient(net, scaled[numbers.flatten()], told)
     seen = _to_shares(gradient).unflatten(0, numbers.shape)
-    shown = torch.cat((pictures[numbers], seen), 1)
+    shown = torch.cat((images[numbers], seen), 1)
     record = [
-        {"feature": int(f), "training_pictures": n.tolist(), "strength": float(strength[f])}
+        {"feature": int(f), "training_images": n.tolist(), "strength": float(strength[f])}
         for f, n in zip(chosen, numbers, strict=True)
     ]
     return rows(shown), record
 
 
 def _to_shares(gradient: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Grey where nothing is seen, the largest of each picture black or white."""
+    """Gray where nothing is seen, the largest of each image black or white."""
     largest = gradient.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
     return 0.5 + 0.5 * gradient / largest
 
 
-def activations(trained: Trained, *, num: int = 4, maps: int = 12, seed: int = 0) -> Look:
+def activations(
+    trained: TrainedModel, *, num_samples: int = 4, maps: int = 12, seed: int = 0
+) -> Figure:
     """A sample as D's layers see it, and as G's layers made it.
 
     For each sample a band; in it a row for each convolution, first the maps of G from the smallest
@@ -139,20 +141,20 @@ def activations(trained: Trained, *, num: int = 4, maps: int = 12, seed: int = 0
     judge, maker = convolutional(trained), trained.generator
     if not isinstance(maker, dcgan.Generator):
         raise UsageError("activations are of DCGAN nets; give a run of a DCGAN preset")
-    z = trained.latents(num, seed=seed)
+    z = trained.latents(num_samples, seed=seed)
     with torch.no_grad(), watched(maker.layers) as made:
-        pictures = maker(z)
-        seen = judge.feature_maps(pictures)
+        images = maker(z)
+        seen = judge.feature_maps(images)
     bands = [
         above(
-            *(_band(layer[number], maps, trained.facts.shape[1:]) for layer in made),
-            grid(trained.scaling.to_pixels(pictures[number : number + 1])),
-            *(_band(layer[number], maps, trained.facts.shape[1:]) for layer in seen),
+            *(_band(layer[number], maps, trained.info.shape[1:]) for layer in made),
+            grid(trained.normalizer.to_pixels(images[number : number + 1])),
+            *(_band(layer[number], maps, trained.info.shape[1:]) for layer in seen),
         )
-        for number in range(num)
+        for number in range(num_samples)
     ]
-    return Look(
-        above(*(beside(*bands[i : i + 2]) for i in range(0, num, 2)), gap=GAP),
+    return Figure(
+        above(*(beside(*bands[i : i + 2]) for i in range(0, num_samples, 2)), gap=GAP),
         of_run(
             trained,
             view="activations",
@@ -164,7 +166,7 @@ def activations(trained: Trained, *, num: int = 4, maps: int = 12, seed: int = 0
 
 
 def _band(layer: Float[Tensor, "maps h w"], most: int, size: tuple[int, int]) -> Any:
-    """The strongest maps of a layer, each from its least to its largest, as large as pictures."""
+    """The strongest maps of a layer, each from its least to its largest, as large as images."""
     strength = layer.float().flatten(1).amax(1)
     chosen = layer.float()[strength.topk(min(most, len(layer))).indices]
     flat = chosen.flatten(1)
@@ -174,10 +176,40 @@ def _band(layer: Float[Tensor, "maps h w"], most: int, size: tuple[int, int]) ->
     return grid(large, columns=most)
 
 
-def convolutional(trained: Trained) -> ClassifierExtractor:
+def convolutional(trained: TrainedModel) -> ClassifierExtractor:
     """The run's D, which has convolutions and is told no class.
 
     Raises:
         UsageError: it has none, or is.
     """
-    return cast(ClassifierExtractor, trained.own_extractor().net)
+    return cast(ClassifierExtractor, trained.discriminator_extractor().net)
+
+
+@contextmanager
+def watched(layers: Iterable[nn.Module]) -> Generator[list[Tensor]]:
+    """What these layers give, in the order in which they give it."""
+    seen: list[Tensor] = []
+
+    def note(_: nn.Module, __: Any, output: Any) -> None:
+        seen.append(output)
+
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def scaled(layer: nn.Module, by: Tensor) -> Generator[None]:
+    """Multiply what a layer gives."""
+
+    def multiply(_: nn.Module, __: Any, output: Any) -> Tensor:
+        return output * by.to(output)
+
+    handle = layer.register_forward_hook(multiply)
+    try:
+        yield
+    finally:
+        handle.remove()

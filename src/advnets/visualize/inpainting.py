@@ -1,4 +1,4 @@
-"""The same picture completed in several ways, from what is known of it."""
+"""The same image completed in several ways, from what is known of it."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from advnets.data.dataset import Part
+from advnets.data.dataset import Split
 from advnets.errors import DataError, UsageError
-from advnets.experiment.sampler import pictures
-from advnets.experiment.trained_model import Trained
-from advnets.games.inpainting import half_masks, masks
-from advnets.protocols import Completing
+from advnets.experiment.trained_model import TrainedModel
+from advnets.games.inpainting import draw_masks, half_masks
+from advnets.protocols import Inpainter
 from advnets.rng import RNG
-from advnets.visualize.figure import Look, above, of_run, rows
+from advnets.sampling.sampler import images
+from advnets.visualize.figure import Figure, above, of_run, rows
 
 Hidden = Literal["upper", "lower", "left", "right", "box", "pixels"]
 HALVES: tuple[Hidden, ...] = ("upper", "lower", "left", "right")
@@ -23,75 +23,77 @@ _VEIL = 0.5
 """What hidden pixels are shown as."""
 
 
-def completions(
-    trained: Trained,
+def inpainting(
+    trained: TrainedModel,
     *,
-    num: int = 6,
+    num_samples: int = 6,
     draws: int = 8,
     hidden: tuple[Hidden, ...] = ("lower", "left", "box", "pixels"),
     seed: int = 0,
-) -> Look:
-    """A row for each test picture: itself, what is known of it, and several completions.
+) -> Figure:
+    """A row for each test image: itself, what is known of it, and several completions.
 
     One block of rows for each way to hide something. The record has how far completions differ.
 
     Raises:
-        UsageError: the run's G completes nothing; fewer than one picture or completion.
-        DataError: there are no test pictures.
+        UsageError: the run's G completes nothing; fewer than one image or completion.
+        DataError: there are no test images.
     """
     net = trained.generator
-    if not isinstance(net, Completing):
+    if not isinstance(net, Inpainter):
         raise UsageError(
             f"completions were asked for, and {trained.run.path} has a G that fills in nothing; "
             "give a run of completion-mnist"
         )
-    if num < 1 or draws < 1 or not hidden:
-        raise UsageError("no picture to complete was asked for; ask for at least one of each")
-    shown = first_tests(trained, num)
-    filling = cast(Completing, net)
-    x = trained.scaling.from_shares(shown).to(trained.device)
+    if num_samples < 1 or draws < 1 or not hidden:
+        raise UsageError("no image to complete was asked for; ask for at least one of each")
+    shown = first_tests(trained, num_samples)
+    filling = cast(Inpainter, net)
+    x = trained.normalizer.from_unit_range(shown).to(trained.device)
     blocks: list[Tensor] = []
     differ: dict[str, float] = {}
     for way in hidden:
         known = _known(way, shown, seed)
         drawn: list[Tensor] = []
         for draw in range(draws):
-            z = filling.own_latent(num, RNG(seed, step=draw, purpose=f"completions/{way}"))
-            given = filling.given(z.to(trained.device), x, known.to(trained.device))
-            drawn.append(trained.pictures(given))
+            z = filling.own_latent(num_samples, RNG(seed, step=draw, purpose=f"completions/{way}"))
+            given = filling.condition(z.to(trained.device), x, known.to(trained.device))
+            drawn.append(trained.decode(given))
         ways = torch.stack(drawn, 1)
         veiled = shown * known + _VEIL * (1 - known)
         blocks.append(torch.cat((shown[:, None], veiled[:, None], ways), 1))
         spread = ways.std(1) if draws > 1 else torch.zeros_like(shown)
         differ[way] = float((spread * (1 - known)).sum() / (1 - known).expand_as(shown).sum())
-    return Look(
+    return Figure(
         above(*(rows(block) for block in blocks), gap=12),
         of_run(
             trained,
             view="completions",
-            num=num,
+            num=num_samples,
             draws=draws,
             seed=seed,
-            columns_are=["test picture", "what is known", "completions"],
+            columns_are=["test image", "what is known", "completions"],
             mean_deviation_of_hidden_pixels=differ,
         ),
     )
 
 
-def first_tests(trained: Trained, num: int) -> Float[Tensor, "n channels height width"]:
-    """The first test pictures, in [0, 1].
+def first_tests(
+    trained: TrainedModel, num_samples: int
+) -> Float[Tensor, "n channels height width"]:
+    """The first test images, in [0, 1].
 
     Raises:
         DataError: there are none.
     """
     data = trained.open_data()
-    test: Part | None = data.splits.test
+    test: Split | None = data.dataset.test
     if test is None:
         raise DataError(
-            f"{data.facts.name} has no test pictures to begin from; give a folder of at least 50 "
-            "pictures or a named set"
+            f"{data.info.name} has no test images to begin from; give a folder of at least 50 "
+            "images or a named set"
         )
-    return pictures(test, slice(num))
+    return images(test, slice(num_samples))
 
 
 def _known(way: Hidden, shown: Tensor, seed: int) -> Float[Tensor, "n 1 height width"]:
@@ -99,4 +101,4 @@ def _known(way: Hidden, shown: Tensor, seed: int) -> Float[Tensor, "n 1 height w
     if way in HALVES:
         return half_masks(height, width)[HALVES.index(way)].expand(n, -1, -1, -1)
     kind = {"box": "boxes", "pixels": "pixels"}[way]
-    return masks((kind,), n, height, width, RNG(seed, purpose="view masks"))
+    return draw_masks((kind,), n, height, width, RNG(seed, purpose="view masks"))

@@ -1,4 +1,4 @@
-"""From a picture back to the z whose picture is nearest."""
+"""From a image back to the z whose image is nearest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from advnets.config import Framing
 from advnets.data.image_folder.decode import Frame, decode
 from advnets.data.image_folder.files import MOST_BYTES
 from advnets.errors import DataError
-from advnets.experiment.trained_model import Trained
+from advnets.experiment.trained_model import TrainedModel
 from advnets.files import read_regular_file
 
 STARTS, STEPS, RATE = 16, 300, 0.05
@@ -22,7 +22,7 @@ STARTS, STEPS, RATE = 16, 300, 0.05
 
 @dataclass(frozen=True)
 class Projected:
-    """What was found for each picture."""
+    """What was found for each image."""
 
     latents: Float[Tensor, "n latent"]
     errors: Float[Tensor, " n"]
@@ -30,21 +30,21 @@ class Projected:
 
 
 def project(
-    trained: Trained,
-    pictures: Float[Tensor, "n channels height width"],
+    trained: TrainedModel,
+    images: Float[Tensor, "n channels height width"],
     *,
     seed: int = 0,
     starts: int = STARTS,
     steps: int = STEPS,
 ) -> Projected:
-    """argmin_z mean (G(z) - x)² for each picture, by Adam from the best of some random starts.
+    """argmin_z mean (G(z) - x)² for each image, by Adam from the best of some random starts.
 
-    Pictures are in [0, 1]. z is kept within what the prior reaches, so that it stays typical. A
+    Images are in [0, 1]. z is kept within what the prior reaches, so that it stays typical. A
     conditional G is given the class of its start. Source: Zhu et al. 2016, "Generative visual
     manipulation on the natural image manifold", section 3.1; Lipton and Tripathi 2017 for the
     bounds.
     """
-    target = trained.scaling.from_shares(pictures).to(trained.device)
+    target = trained.normalizer.from_unit_range(images).to(trained.device)
     n, generator, free = len(target), trained.generator, -trained.classes or None
     tries = trained.latents(n * starts, seed=seed).unflatten(0, (n, starts))
     with torch.no_grad():
@@ -71,28 +71,28 @@ def project(
     return Projected(latents.detach(), errors)
 
 
-def read_pictures(
-    trained: Trained, paths: Sequence[Path]
+def read_images(
+    trained: TrainedModel, paths: Sequence[Path]
 ) -> Float[Tensor, "n channels height width"]:
-    """Pictures from files, brought to the run's frame, in [0, 1].
+    """Images from files, brought to the run's frame, in [0, 1].
 
     Raises:
-        DataError: a file is no picture that can be read.
+        DataError: a file is no image that can be read.
     """
-    channels, height, width = trained.facts.shape
+    channels, height, width = trained.info.shape
     spec = trained.config.data
     frame = Framing(
         size=height,
         width=width,
         channels=3 if channels == 3 else 1,
-        crop="fit" if spec.crop == "fit" else "centre",
+        crop="pad" if spec.crop == "pad" else "center",
         background=spec.background,
     )
-    pictures: list[Tensor] = []
+    images: list[Tensor] = []
     for path in paths:
         try:
             pixels = decode(read_regular_file(path, MOST_BYTES), Frame.of(frame))
         except (DataError, OSError) as error:
-            raise DataError(f"{path} {error}; give a picture file") from None
-        pictures.append(torch.from_numpy(pixels.copy()).float() / 255)
-    return torch.stack(pictures)
+            raise DataError(f"{path} {error}; give a image file") from None
+        images.append(torch.from_numpy(pixels.copy()).float() / 255)
+    return torch.stack(images)

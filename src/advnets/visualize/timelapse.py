@@ -11,17 +11,17 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from advnets.errors import DataError, RunError, UsageError, require
-from advnets.experiment.trained_model import Trained
+from advnets.experiment.trained_model import TrainedModel
 from advnets.files import write_atomically
-from advnets.views.image_grid import read_grid
-from advnets.visualize.figure import Look, beside, of_run
+from advnets.plots.image_grid import read_grid
+from advnets.visualize.figure import Figure, beside, of_run
 
 SHOWN = 4
-"""Grids on the picture: the first, the last, and evenly spread ones between."""
+"""Grids on the image: the first, the last, and evenly spread ones between."""
 _MARGIN = 18
 
 
-def training(trained: Trained) -> Look:
+def timelapse(trained: TrainedModel) -> Figure:
     """The grids of samples that the run has left, each of the same z, in their order.
 
     Raises:
@@ -32,11 +32,11 @@ def training(trained: Trained) -> Look:
     if len(files) < 2:
         raise UsageError(
             f"{trained.run.path} has {len(files)} grids of samples, and a movie needs two; train "
-            "on, or oftener with --ticks.samples"
+            "on, or oftener with --sample-every"
         )
     frames = [_told(_grid(file), step) for step, file in files.items()]
     picked = np.linspace(0, len(frames) - 1, min(SHOWN, len(frames))).round().astype(int)
-    return Look(
+    return Figure(
         beside(*(frames[number] for number in picked)),
         of_run(trained, view="training", steps=list(files)),
         tuple(frames),
@@ -105,7 +105,7 @@ def _mp4(frames: Sequence[Image.Image], rate: float) -> bytes:
         stream = container.add_stream("libx264", rate=round(rate))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         for frame in frames:
-            picture = av.VideoFrame.from_image(frame.crop((0, 0, width, height)))
-            container.mux(stream.encode(picture))
+            image = av.VideoFrame.from_image(frame.crop((0, 0, width, height)))
+            container.mux(stream.encode(image))
         container.mux(stream.encode())
     return file.getvalue()

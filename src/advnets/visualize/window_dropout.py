@@ -14,11 +14,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets.errors import DataError, UsageError, require
-from advnets.experiment.trained_model import Trained
+from advnets.experiment.trained_model import TrainedModel
 from advnets.files import read_regular_file
 from advnets.models.dcgan import Generator, Layer
-from advnets.visualize.figure import Look, of_run, rows
-from advnets.visualize.hooks import scaled, watched
+from advnets.visualize.figure import Figure, of_run, rows
+from advnets.visualize.guided_backprop import scaled, watched
 
 _MAX_BOXES_BYTES = 1 << 24
 
@@ -38,7 +38,7 @@ def read_boxes(path: Path, height: int, width: int) -> list[Box]:
     """Boxes from a JSON file: `[{"sample": 3, "box": [left, top, right, bottom]}, …]`.
 
     Raises:
-        DataError: the file is not such a list, or a box is empty or reaches beyond the picture.
+        DataError: the file is not such a list, or a box is empty or reaches beyond the image.
     """
     try:
         content = read_regular_file(path, _MAX_BOXES_BYTES)
@@ -52,16 +52,21 @@ def read_boxes(path: Path, height: int, width: int) -> list[Box]:
         inside = 0 <= box.left < box.right <= width and 0 <= box.top < box.bottom <= height
         if not inside or box.sample < 0:
             raise DataError(
-                f"{path} has the box {box}, which is empty or beyond pictures of {height} x {width}"
+                f"{path} has the box {box}, which is empty or beyond images of {height} x {width}"
             )
     if not found:
         raise DataError(f"{path} holds no box; give at least one")
     return found
 
 
-def window_drop(
-    trained: Trained, *, boxes: Sequence[Box], num: int = 12, seed: int = 0, reach: float = 1.0
-) -> Look:
+def window_dropout(
+    trained: TrainedModel,
+    *,
+    boxes: Sequence[Box],
+    num_samples: int = 12,
+    seed: int = 0,
+    radius: float = 1.0,
+) -> Figure:
     """Samples before and after the maps that draw what is in the boxes are dropped.
 
     On the second highest convolution of G a logistic regression tells positions within the boxes
@@ -82,15 +87,15 @@ def window_drop(
     layer = cast(Layer, maker.layers[-2])
     weights, right = _direction(trained, layer, boxes)
     drop = torch.from_numpy(weights > 0)
-    z = trained.latents(num, seed=seed)
-    before = trained.pictures(z)
-    scale = torch.where(drop, 1.0 - reach, 1.0)[None, :, None, None].to(trained.device)
+    z = trained.latents(num_samples, seed=seed)
+    before = trained.decode(z)
+    scale = torch.where(drop, 1.0 - radius, 1.0)[None, :, None, None].to(trained.device)
     with torch.no_grad(), scaled(layer, scale):
-        after = trained.scaling.to_pixels(maker(z)).cpu()
-    columns = min(num, 12)
-    shown = torch.stack((before, after))[:, : num // columns * columns]
+        after = trained.normalizer.to_pixels(maker(z)).cpu()
+    columns = min(num_samples, 12)
+    shown = torch.stack((before, after))[:, : num_samples // columns * columns]
     shown = shown.unflatten(1, (-1, columns)).transpose(0, 1).flatten(0, 1)
-    return Look(
+    return Figure(
         rows(shown),
         of_run(
             trained,
@@ -104,7 +109,9 @@ def window_drop(
     )
 
 
-def _direction(trained: Trained, layer: Layer, boxes: Sequence[Box]) -> tuple[np.ndarray, float]:
+def _direction(
+    trained: TrainedModel, layer: Layer, boxes: Sequence[Box]
+) -> tuple[np.ndarray, float]:
     """A weight for each map, and how often the regression is right, on as many of either kind."""
     samples = sorted({box.sample for box in boxes})
     z = trained.latents(max(samples) + 1)[samples]
@@ -112,7 +119,7 @@ def _direction(trained: Trained, layer: Layer, boxes: Sequence[Box]) -> tuple[np
         trained.generator(z)
     maps = seen[0].float().cpu()
     inside = torch.zeros(len(samples), *maps.shape[2:], dtype=torch.bool)
-    _, height, width = trained.facts.shape
+    _, height, width = trained.info.shape
     down, across = height / maps.shape[2], width / maps.shape[3]
     for box in boxes:
         # Every position that the box touches.

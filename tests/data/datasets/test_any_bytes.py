@@ -19,10 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
-from advnets.data.datasets.cifar import LABELLINGS, parse_batch, parse_records
-from advnets.data.datasets.idx import parse_idx
-from advnets.data.datasets.mat import parse_mat, parse_names
-from advnets.data.datasets.safe_pickle import parse_pickle
+from advnets.data.datasets.cifar import LABELINGS, parse_batch, parse_records
+from advnets.data.datasets.formats.idx import parse_idx
+from advnets.data.datasets.formats.mat import parse_mat, parse_names
+from advnets.data.datasets.formats.safe_pickle import parse_pickle
 from advnets.errors import DataError
 
 PATH = Path("file")
@@ -170,14 +170,14 @@ def read_mat_bytes(content: bytes) -> None:
 
 def read_pickle_bytes(content: bytes) -> None:
     with suppress(DataError):
-        parse_batch(parse_pickle(content, PATH), PATH, LABELLINGS["ten"], 1)
+        parse_batch(parse_pickle(content, PATH), PATH, LABELINGS["ten"], 1)
 
 
 def read_cifar_bytes(content: bytes) -> None:
     for name, per_record in (("ten", 1), ("fine", 2), ("coarse", 2)):
         for records in (1, 2):
             with suppress(DataError):
-                kind = LABELLINGS[name]
+                kind = LABELINGS[name]
                 pixels, labels = parse_records(content, PATH, kind, per_record, records)
                 assert pixels.shape == (records, 3072)
                 assert labels.max() < kind.classes

@@ -218,6 +218,6 @@ def test_absent_batches_have_the_cure(tmp_path):
 
 
 def test_jpegs_are_not_the_original(real_data):
-    """Where there are only re-encoded pictures they are named, and not taken for the set."""
+    """Where there are only re-encoded images they are named, and not taken for the set."""
     with pytest.raises(DataError, match=r"cifar10-jpg.zip has other pixels than the original"):
         open_cifar10([real_data / "cifar10", real_data])

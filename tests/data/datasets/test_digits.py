@@ -17,7 +17,7 @@ def test_digits_in_their_order():
     parts = [splits.train, splits.valid, splits.test]
     assert [len(part) for part in parts if part] == [1197, 300, 300]
     assert splits.shape == (1, 8, 8)
-    assert splits.train.white == splits.train.images.max() == 16
+    assert splits.train.white_level == splits.train.images.max() == 16
     bunch = load_digits()
     images = np.concatenate([part.images for part in parts if part])
     np.testing.assert_array_equal(images.reshape(1797, 64), bunch.data)

@@ -1,19 +1,27 @@
+""""""
+
 from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
+import random
+import stat
 import subprocess
 import sys
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from advnets.data.datasets import download, mirrors, mnist
-from advnets.data.datasets.fetch import fetch
-from advnets.data.datasets.mirrors import File, Remote
+from advnets.data.datasets import cifar, mirrors, mnist, svhn
+from advnets.data.datasets import fetch as module
+from advnets.data.datasets.fetch import MirrorFault, download, extract, fetch
+from advnets.data.datasets.mirrors import REMOTES, File, Member, Remote
 from advnets.data.datasets.mnist import open_mnist
 from advnets.errors import DataError, DownloadError, UnknownNameError
 
@@ -23,8 +31,8 @@ FILES = list(mnist.MD5)
 @pytest.fixture
 def files(idx_bytes, monkeypatch) -> dict[str, bytes]:
     """A small set under MNIST's names, and the checksums that go with it."""
-    monkeypatch.setattr(download, "STALL_S", 0.1)
-    monkeypatch.setattr(download, "PAUSE_S", 0.0)
+    monkeypatch.setattr(module, "STALL_S", 0.1)
+    monkeypatch.setattr(module, "PAUSE_S", 0.0)
     rng = np.random.default_rng(0)
     contents: dict[str, bytes] = {}
     for name in FILES:
@@ -201,3 +209,344 @@ def test_folder_that_cannot_be_made(tmp_path):
     with pytest.raises(DataError, match="cannot be written") as caught:
         bring(tmp_path, "http://127.0.0.1:9/")
     assert not isinstance(caught.value, DownloadError)
+
+
+MEMBERS = (Member("set/a.bin", "set/a.bin", 1000), Member("set/names.txt", "names.txt", 100))
+FILES_archives = {
+    "set/a.bin": b"\1" * 1000,
+    "set/names.txt": b"one\ntwo\n",
+    "set/readme.html": b"hello",
+}
+
+
+def tar(files: dict[str, bytes | tarfile.TarInfo]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, content in files.items():
+            if isinstance(content, tarfile.TarInfo):
+                archive.addfile(content)
+                continue
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def zipped(files: dict[str, bytes], mode: int = 0, kind: int = zipfile.ZIP_DEFLATED) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", kind) as archive:
+        for name, content in files.items():
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            info.compress_type = kind
+            archive.writestr(info, content)
+    return packed.getvalue()
+
+
+def link(name: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, "/etc/hostname"
+    return info
+
+
+def everything_in(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("pack", [tar, zipped])
+def test_expected_members_come_out(tmp_path, pack):
+    """Members come out under their names here, others do not."""
+    (tmp_path / "x").write_bytes(pack(FILES_archives))
+    paths = extract(tmp_path / "x", MEMBERS, tmp_path / "out")
+    assert paths == [tmp_path / "out" / "set" / "a.bin", tmp_path / "out" / "names.txt"]
+    assert [path.read_bytes() for path in paths] == [
+        FILES_archives["set/a.bin"],
+        FILES_archives["set/names.txt"],
+    ]
+    assert everything_in(tmp_path / "out") == {"set/a.bin", "names.txt"}
+
+
+A = {"set/a.bin": FILES_archives["set/a.bin"]}
+WHOLE_TAR, WHOLE_ZIP = tar(FILES_archives), zipped(FILES_archives)
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (tar(A), "has no set/names.txt"),
+        (zipped(A), "has no set/names.txt"),
+        (tar(FILES_archives | {"../x": b"out"}), r"has '../x', which leads out"),
+        (zipped(FILES_archives | {"../x": b"out"}), r"has '../x', which leads out"),
+        (tar(FILES_archives | {"/x": b"out"}), r"has '/x', which leads out"),
+        (zipped({"set\\..\\..\\x": b"out"} | FILES_archives), "which leads out"),
+        (tar({"set/a.bin": link("set/a.bin")}), "set/a.bin, which is no regular file"),
+        (tar({"set/a.bin": link("set/a.bin", tarfile.LNKTYPE)}), "no regular file"),
+        (tar({"set/a.bin": link("set/a.bin", tarfile.DIRTYPE)}), "no regular file"),
+        (tar({"set/a.bin": link("set/a.bin", tarfile.FIFOTYPE)}), "no regular file"),
+        (zipped(FILES_archives, mode=stat.S_IFLNK | 0o777), "set/a.bin, which is no regular file"),
+        (tar(FILES_archives | {"set/a.bin": bytes(1001)}), "of 1,001 bytes, but 1,000 at most"),
+        (zipped(FILES_archives | {"set/a.bin": bytes(1001)}), "of 1,001 bytes, but 1,000 at most"),
+        (tar({"bomb": bytes(32 << 20)} | FILES_archives), "unpacks to more than the set has"),
+        (WHOLE_TAR[:-40], "is a damaged archive|has no set"),
+        (WHOLE_TAR[:60], "is a damaged archive"),
+        (gzip.compress(gzip.decompress(WHOLE_TAR)[:700]), "is a damaged archive"),
+        (WHOLE_ZIP[:-60], "is a damaged archive"),
+        (WHOLE_ZIP.replace(b"PK\x03\x04", b"PK\x03\x05", 1), "is a damaged archive"),
+        (b"", "is a damaged archive"),
+        (b"<html>", "is a damaged archive"),
+        (gzip.compress(b"no tar"), "is a damaged archive"),
+    ],
+    # An archive holds the time: not twice the same.
+    ids=lambda some: some if isinstance(some, str) else f"{len(some)} bytes",
+)
+def test_what_is_wrong_is_said(tmp_path, content, complaint):
+    """Another archive is refused with its name; nothing is written outside, and no part stays."""
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(DataError, match=rf"x .*({complaint})"):
+        extract(tmp_path / "x", MEMBERS, tmp_path / "out")
+    assert everything_in(tmp_path) <= {"x", "out/set/a.bin", "out/names.txt"}
+
+
+def test_zip_that_lies_about_a_size(tmp_path):
+    """A member that unpacks to more than its header says is damage."""
+    content = bytearray(zipped({"set/a.bin": bytes(100_000)}))
+    for mark, offset in [(b"PK\x03\x04", 22), (b"PK\x01\x02", 24)]:
+        at = content.index(mark) + offset
+        content[at : at + 4] = (500).to_bytes(4, "little")
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(DataError, match="is a damaged archive"):
+        extract(tmp_path / "x", MEMBERS, tmp_path / "out")
+
+
+@pytest.fixture
+def fetched(server, way, monkeypatch):
+    """A set of one archive that the server gives."""
+    monkeypatch.setattr(module, "STALL_S", 0.1)
+    monkeypatch.setattr(module, "PAUSE_S", 0.0)
+
+    def make(content: bytes) -> str:
+        file = File("x.tar.gz", hashlib.md5(content).hexdigest(), members=MEMBERS)
+        monkeypatch.setitem(mirrors.REMOTES, "made-up", Remote("there", (server.url,), (file,)))
+        server.ways["/x.tar.gz"] = way(content)
+        return "made-up"
+
+    return make
+
+
+@pytest.mark.parametrize("pack", [tar, zipped])
+def test_archive_is_brought_once(tmp_path, server, fetched, pack):
+    """Members stay and the archive goes; what is there and whole is not brought again."""
+    name = fetched(pack(FILES_archives))
+    paths = fetch(name, tmp_path, progress=False)
+    assert paths == [tmp_path / "there" / member.file for member in MEMBERS]
+    left = everything_in(tmp_path)
+    assert {name for name in left if not name.startswith("there/.")} == {
+        "there/set/a.bin",
+        "there/names.txt",
+    }
+    server.requests.clear()
+    assert fetch(name, tmp_path, progress=False) == paths
+    assert server.requests == []
+    for damage in [lambda p: p.write_bytes(b"other"), lambda p: p.unlink()]:
+        damage(paths[1])
+        server.requests.clear()
+        fetch(name, tmp_path, progress=False)
+        assert len(server.requests) == 1
+        assert paths[1].read_bytes() == FILES_archives["set/names.txt"]
+    record = tmp_path / "there" / ".x.tar.gz.json"
+    for text in ["{", "[]", json.dumps({"archive": "another", "files": {}})]:
+        record.write_text(text)
+        assert fetch(name, tmp_path, progress=False) == paths
+
+
+def test_killed_while_unpacking(tmp_path, server, fetched):
+    """An archive that is there whole is unpacked, and not brought again."""
+    content = tar(FILES_archives)
+    name = fetched(content)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "x.tar.gz.part").write_bytes(content)
+    paths = fetch(name, tmp_path, progress=False)
+    assert server.requests == [("/x.tar.gz", f"bytes={len(content)}-")]
+    assert all(path.is_file() for path in paths)
+
+
+def test_archive_of_other_content(tmp_path, server, way, fetched):
+    """An archive of another MD5 is not unpacked; one of the right MD5 that is unfit is refused."""
+    name = fetched(tar(FILES_archives))
+    server.ways["/x.tar.gz"] = way(tar(A))
+    with pytest.raises(DownloadError, match="sent another content"):
+        fetch(name, tmp_path, progress=False)
+    for unfit in [
+        tar(FILES_archives)[:-30],
+        tar(FILES_archives | {"../x": b""}),
+        zipped({"set/a.bin": bytes(9999)}),
+    ]:
+        with pytest.raises(DataError, match=r"x\.tar\.gz\.part "):
+            fetch(fetched(unfit), tmp_path, progress=False)
+        assert not (tmp_path / "x").exists()
+
+
+def test_plain_files_by_their_own_md5(tmp_path, server, way, monkeypatch):
+    """Where the published MD5 is that of the packed file, that is what is checked."""
+    content = b"not even a gzip"
+    file = File("a.mat", hashlib.md5(content).hexdigest())
+    monkeypatch.setitem(mirrors.REMOTES, "made-up", Remote("there", (server.url,), (file,)))
+    server.ways["/a.mat"] = way(content)
+    for requests in (1, 1):
+        assert fetch("made-up", tmp_path, progress=False) == [tmp_path / "there" / "a.mat"]
+        assert len(server.requests) == requests
+
+
+def test_table_agrees_with_the_openers():
+    """What is fetched is what is looked for, in the folder of that name."""
+    assert {remote.folder for remote in REMOTES.values()} | {"svhn-extra"} == set(REMOTES)
+    for remote in REMOTES.values():
+        assert all(url.startswith("http") and url.endswith("/") for url in remote.mirrors)
+        assert all(len(bytes.fromhex(file.md5)) == 16 for file in remote.files)
+    for name, versions in [("cifar10", cifar.VERSIONS_10), ("cifar100", cifar.VERSIONS_100)]:
+        (file,) = REMOTES[name].files
+        assert file.name == versions[0].archive
+        kept = {member.file for member in file.members}
+        assert kept >= {f"{versions[0].folder}/{x}" for x in (*versions[0].train, versions[0].test)}
+    for name in ("mnist", "fashion-mnist", "kmnist"):
+        assert [file.name for file in REMOTES[name].files] == [
+            f"{name}.gz" for name in (*mnist.TRAIN, *mnist.TEST)
+        ]
+    (file,) = REMOTES["emnist"].files
+    assert len(file.members) == 24
+    assert "emnist-letters-test-labels-idx1-ubyte.gz" in {member.file for member in file.members}
+    assert [file.name for file in REMOTES["svhn"].files] == [svhn.TRAIN, svhn.TEST]
+
+
+CONTENT = random.Random(0).randbytes(200_000)
+
+
+@pytest.fixture
+def part(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "STALL_S", 0.3)
+    monkeypatch.setattr(module, "PAUSE_S", 0.0)
+    return tmp_path / "x.part"
+
+
+def bring_download(server, part, path="/x"):
+    told: list[tuple[int, int | None]] = []
+    download(server.url + path, part, lambda done, total: told.append((done, total)))
+    return told
+
+
+def test_whole_file(server, way, part):
+    """A file comes whole, and its progress is told up to the end."""
+    server.ways["/x"] = way(CONTENT)
+    told = bring_download(server, part)
+    assert part.read_bytes() == CONTENT
+    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert told == sorted(told)
+
+
+def test_length_unsaid(server, way, part):
+    """A file whose length the server does not say comes whole."""
+    server.ways["/x"] = way(CONTENT, says_length=False)
+    assert bring_download(server, part)[-1] == (len(CONTENT), None)
+    assert part.read_bytes() == CONTENT
+
+
+def test_redirect_is_followed(server, way, part):
+    """A redirect is followed, also when going on."""
+    server.ways["/x"] = way(to=f"{server.url}/y")
+    server.ways["/y"] = way(CONTENT)
+    part.write_bytes(CONTENT[:50])
+    bring_download(server, part)
+    assert part.read_bytes() == CONTENT
+    assert server.requests == [("/x", "bytes=50-"), ("/y", "bytes=50-")]
+
+
+@pytest.mark.parametrize("how", ["cut_after", "stall_after"])
+def test_cut_off_is_gone_on_with(server, way, part, how):
+    """After a connection cut or silent, only what is missing is asked for."""
+    server.ways["/x"] = way(CONTENT, **{how: 150_000}, then=way(CONTENT))
+    bring_download(server, part)
+    assert part.read_bytes() == CONTENT
+    assert server.requests == [("/x", None), ("/x", "bytes=150000-")]
+
+
+def test_earlier_part_is_gone_on_with(server, way, part):
+    """What an interrupted process left is kept."""
+    part.write_bytes(CONTENT[:100])
+    server.ways["/x"] = way(CONTENT)
+    assert bring_download(server, part)[-1] == (len(CONTENT), len(CONTENT))
+    assert part.read_bytes() == CONTENT
+    assert server.requests == [("/x", "bytes=100-")]
+
+
+def test_server_without_ranges_begins_anew(server, way, part):
+    """A server that ignores the range sends all: nothing is there twice."""
+    part.write_bytes(CONTENT[:100])
+    server.ways["/x"] = way(CONTENT, ranges=False)
+    bring_download(server, part)
+    assert part.read_bytes() == CONTENT
+
+
+def test_part_that_is_whole(server, way, part):
+    """Of a file that is there whole nothing more is asked for (416)."""
+    part.write_bytes(CONTENT)
+    server.ways["/x"] = way(CONTENT)
+    bring_download(server, part)
+    assert part.read_bytes() == CONTENT
+    assert len(server.requests) == 1
+
+
+def test_part_that_is_too_long(server, way, part):
+    """A part longer than the file is another file's (416), and thrown away."""
+    part.write_bytes(CONTENT + b"more")
+    server.ways["/x"] = way(CONTENT)
+    bring_download(server, part)
+    assert part.read_bytes() == CONTENT
+    assert server.requests[-1] == ("/x", None)
+
+
+@pytest.mark.parametrize("status", [404, 403, 500, 503])
+def test_refusals_are_told_at_once(server, way, part, status):
+    """A refusal is the reason, without another attempt."""
+    server.ways["/x"] = way(status=status)
+    with pytest.raises(MirrorFault, match=f"HTTP {status}"):
+        bring_download(server, part)
+    assert len(server.requests) == 1
+    assert not part.exists()
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ({"cut_after": 1000}, "sent 1,000 of 200,000 bytes"),
+        ({"stall_after": 1000}, "silent for 0.3 s"),
+    ],
+)
+def test_no_progress_ends(server, way, part, how, reason):
+    """A server that sends the same few bytes again and again is given up."""
+    server.ways["/x"] = way(CONTENT, ranges=False, **how)
+    with pytest.raises(MirrorFault, match=reason):
+        bring_download(server, part)
+    assert len(server.requests) == 4
+
+
+def test_slow_progress_does_not(server, way, part):
+    """A server that is cut off many times, and each time sends more, is not given up."""
+    last = way(CONTENT)
+    for end in range(180_000, 0, -20_000):
+        last = way(CONTENT, cut_after=end, then=last)
+    server.ways["/x"] = last
+    bring_download(server, part)
+    assert part.read_bytes() == CONTENT
+    assert len(server.requests) == 10
+
+
+def test_no_server(part):
+    """An address where nobody answers, or that is none, is told."""
+    for url, reason in [
+        ("http://127.0.0.1:9/x", "refused"),
+        ("http://[::bad/x", "Invalid IPv6"),
+        ("file:///etc/hostname", "no http address"),
+    ]:
+        with pytest.raises(MirrorFault, match=reason):
+            download(url, part, lambda done, total: None)
+    assert not part.exists()

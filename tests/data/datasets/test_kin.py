@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 
 
 def write_set(folder, write_idx, names, labels, packed=True) -> np.ndarray:
-    """Twelve training and four test pictures; gives the training ones as stored."""
+    """Twelve training and four test images; gives the training ones as stored."""
     images = RNG.integers(0, 256, (12, 4, 4))
     for name in names:
         values = images if "images" in name else np.resize(labels, 12)
@@ -84,7 +84,7 @@ def test_real_mnist_is_not_fashion(real_data):
     ],
 )
 def test_emnist_is_turned_upright(tmp_path, write_idx, split, classes, labels):
-    """Pictures are stored by columns; the letters' labels begin at 1 in the file and at 0 here."""
+    """Images are stored by columns; the letters' labels begin at 1 in the file and at 0 here."""
     parts = [f"emnist-{split}-{part}" for part in ("train", "test")]
     names = [f"{p}-{what}-ubyte" for p in parts for what in ("images-idx3", "labels-idx1")]
     images = write_set(tmp_path / "gzip", write_idx, names, list(labels))

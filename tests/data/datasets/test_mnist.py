@@ -41,7 +41,7 @@ def small_mnist(tmp_path, write_idx, monkeypatch):
     return tmp_path / "mnist"
 
 
-def test_last_training_pictures_are_for_validation(small_mnist):
+def test_last_training_images_are_for_validation(small_mnist):
     """The last of the training file validate."""
     splits = open_mnist([small_mnist])
     assert splits.valid is not None

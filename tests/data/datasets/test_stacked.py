@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from advnets.data.batch_transform import BatchTransform
-from advnets.data.dataset import ArraySplit, Part
+from advnets.data.dataset import ArraySplit, Split
 from advnets.data.datasets import stacked
 from advnets.data.datasets.mnist import open_mnist
 from advnets.data.datasets.stacked import Stacked, StackedMNIST, open_stacked_mnist, stack
-from advnets.data.loader import Batches
-from advnets.data.normalization import UnitScaling
+from advnets.data.loader import Loader
+from advnets.data.normalization import UnitNormalizer
 from advnets.errors import UsageError
 from advnets.rng import RNG
 
@@ -20,51 +20,51 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def grey() -> ArraySplit:
+def gray() -> ArraySplit:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (50, 1, 4, 5), dtype=np.uint8)
     return ArraySplit(images, np.arange(50, dtype=np.int64) % 10)
 
 
-def test_a_picture_is_the_three_digits_named(grey):
-    """Channel c of picture k is grey picture numbers[k, c], and the label tells the three."""
-    part = stack(grey, 200, seed=1, purpose="train")
+def test_a_image_is_the_three_digits_named(gray):
+    """Channel c of image k is gray image numbers[k, c], and the label tells the three."""
+    part = stack(gray, 200, seed=1, purpose="train")
     assert isinstance(part, Stacked)
-    assert isinstance(part, Part)
-    assert (len(part), part.shape, part.white) == (200, (3, 4, 5), 255)
+    assert isinstance(part, Split)
+    assert (len(part), part.shape, part.white_level) == (200, (3, 4, 5), 255)
     read = part.read(slice(None))
     assert (read.shape, read.dtype) == ((200, 3, 4, 5), np.uint8)
     for k in range(200):
         for c in range(3):
-            np.testing.assert_array_equal(read[k, c], grey.images[part.numbers[k, c], 0])
-    digits = grey.labels[part.numbers]
+            np.testing.assert_array_equal(read[k, c], gray.images[part.numbers[k, c], 0])
+    digits = gray.labels[part.numbers]
     np.testing.assert_array_equal(
         part.labels, digits[:, 0] * 100 + digits[:, 1] * 10 + digits[:, 2]
     )
     assert part.labels.dtype == np.int64
 
 
-def test_read_and_on_agree(grey):
+def test_read_and_on_agree(gray):
     """Numbers, masks and ranges on the host, and numbers by the way to a device."""
-    part = stack(grey, 200, seed=0, purpose="train")
+    part = stack(gray, 200, seed=0, purpose="train")
     numbers = np.array([3, 199, 3, 0])
-    gathered = part.on(CPU)(torch.from_numpy(numbers), RNG(0))
+    gathered = part.gather_fn(CPU)(torch.from_numpy(numbers), RNG(0))
     np.testing.assert_array_equal(gathered.numpy(), part.read(numbers))
     np.testing.assert_array_equal(part.read(slice(3, 5)), part.read(np.array([3, 4])))
     np.testing.assert_array_equal(part.read(np.arange(200) == 3), part.read(np.array([3])))
 
 
-def test_draws_are_keyed(grey):
+def test_draws_are_keyed(gray):
     """The same under the same seed and purpose, and the first do not depend on how many."""
-    part = stack(grey, 200, seed=0, purpose="train")
+    part = stack(gray, 200, seed=0, purpose="train")
     np.testing.assert_array_equal(
-        part.numbers[:50], stack(grey, 50, seed=0, purpose="train").numbers
+        part.numbers[:50], stack(gray, 50, seed=0, purpose="train").numbers
     )
-    assert part.digest() == stack(grey, 200, seed=0, purpose="train").digest()
+    assert part.digest() == stack(gray, 200, seed=0, purpose="train").digest()
     for other in [
-        stack(grey, 200, seed=1, purpose="train"),
-        stack(grey, 200, seed=0, purpose="test"),
-        stack(grey, 199, seed=0, purpose="train"),
+        stack(gray, 200, seed=1, purpose="train"),
+        stack(gray, 200, seed=0, purpose="test"),
+        stack(gray, 199, seed=0, purpose="train"),
     ]:
         assert other.digest() != part.digest()
         assert other.numbers[:199].tolist() != part.numbers[:199].tolist() or len(other) == 199
@@ -72,18 +72,18 @@ def test_draws_are_keyed(grey):
     assert part.numbers.max() == 49
 
 
-def test_batches_of_it(grey):
+def test_batches_of_it(gray):
     """It is fed as any other part."""
-    part = stack(grey, 40, seed=0, purpose="train")
-    feed = BatchTransform(UnitScaling(), batch_size=8, seed=0, device=CPU)
-    batches = Batches(part, feed)
-    batch = batches.at(0)
-    assert batch.pictures.shape == (8, 3, 4, 5)
-    labels = torch.cat([batches.at(k).labels for k in range(5)])
+    part = stack(gray, 40, seed=0, purpose="train")
+    feed = BatchTransform(UnitNormalizer(), batch_size=8, seed=0, device=CPU)
+    batches = Loader(part, feed)
+    batch = batches.batch_at(0)
+    assert batch.images.shape == (8, 3, 4, 5)
+    labels = torch.cat([batches.batch_at(k).labels for k in range(5)])
     assert sorted(labels.tolist()) == sorted(part.labels.tolist())
     whole = {part.read(slice(k, k + 1)).tobytes(): part.labels[k] for k in range(40)}
-    for picture, label in zip(batch.pictures, batch.labels, strict=True):
-        pixels = (picture * 255).round().byte().numpy().tobytes()
+    for image, label in zip(batch.images, batch.labels, strict=True):
+        pixels = (image * 255).round().byte().numpy().tobytes()
         assert whole[pixels] == label
 
 
@@ -112,9 +112,9 @@ def test_real_sets_have_all_modes_and_cost_little(real_data):
     assert counts.mean() == pytest.approx(7.68)
     assert counts.var() == pytest.approx(7.68, rel=0.05)
     k = 12_345
-    grey = splits.train._grey
+    gray = splits.train._gray
     np.testing.assert_array_equal(
-        splits.train.read(slice(k, k + 1))[0], grey.images[splits.train.numbers[k], 0]
+        splits.train.read(slice(k, k + 1))[0], gray.images[splits.train.numbers[k], 0]
     )
 
 

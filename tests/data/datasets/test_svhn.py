@@ -22,7 +22,7 @@ RNG = np.random.default_rng(0)
 
 
 def write(path: Path, n: int, **changes: np.ndarray) -> np.ndarray:
-    """A file of n pictures of (8, 6), and these as (n, 3, 8, 6)."""
+    """A file of n images of (8, 6), and these as (n, 3, 8, 6)."""
     images = RNG.integers(0, 256, (8, 6, 3, n), dtype=np.uint8)
     labels = np.arange(n, dtype=np.uint8)[:, None] % 10 + 1
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,8 +70,8 @@ def test_one_file_by_its_path(tmp_path):
 
 def test_neither_layout_names_what_was_found(tmp_path):
     """A file of other variables is told by these."""
-    savemat(tmp_path / "x.mat", {"pictures": np.ones(3), "y": np.ones(3)})
-    with pytest.raises(DataError, match=r"x\.mat has 'pictures' and 'y', but images, labs_ex"):
+    savemat(tmp_path / "x.mat", {"images": np.ones(3), "y": np.ones(3)})
+    with pytest.raises(DataError, match=r"x\.mat has 'images' and 'y', but images, labs_ex"):
         open_mat(tmp_path / "x.mat")
 
 
@@ -107,5 +107,5 @@ def test_absent_files_have_the_cure(folder):
     with pytest.raises(DataError, match=r"test_32x32.mat has no X"):
         open_svhn_folder(folder)
     write(folder / svhn.TRAIN, 4)
-    with pytest.raises(DataError, match=r"has 4 pictures, of which the last 4"):
+    with pytest.raises(DataError, match=r"has 4 images, of which the last 4"):
         open_svhn_folder(folder)

@@ -29,8 +29,8 @@ def write(path: Path, compressed: bool = False, **changes: np.ndarray | None) ->
     return path
 
 
-def test_unlabelled_pictures_are_for_training(tmp_path):
-    """Where there are unlabelled pictures the nets train on them, without labels."""
+def test_unlabeled_images_are_for_training(tmp_path):
+    """Where there are unlabeled images the nets train on them, without labels."""
     path = write(tmp_path / "TFD_48x48.mat")
     splits = open_tfd(TFD(), [tmp_path / "tfd", tmp_path])
     images = loadmat(path)["images"]
@@ -46,8 +46,8 @@ def test_unlabelled_pictures_are_for_training(tmp_path):
     assert splits.test.labels.tolist() == [2, 3, 4]
 
 
-def test_fold_trains_where_all_is_labelled(tmp_path):
-    """Without unlabelled pictures the first fold's training pictures are taken."""
+def test_fold_trains_where_all_is_labeled(tmp_path):
+    """Without unlabeled images the first fold's training images are taken."""
     folds = np.repeat(np.array([[1], [2], [3]], np.uint8), 4, 0)
     classes = np.ones((N, 1), np.int16)
     splits = open_mat(write(tmp_path / "x.mat", folds=folds, labs_ex=classes))
@@ -57,17 +57,17 @@ def test_fold_trains_where_all_is_labelled(tmp_path):
     assert splits.train.labels.tolist() == [0] * 4
 
 
-@pytest.mark.parametrize("unlabelled", [True, False])
-def test_what_other_folds_hold_out_stands_beside(tmp_path, unlabelled):
-    """Folds share a training where pictures are unlabelled; else each has its own."""
+@pytest.mark.parametrize("unlabeled", [True, False])
+def test_what_other_folds_hold_out_stands_beside(tmp_path, unlabeled):
+    """Folds share a training where images are unlabeled; else each has its own."""
     folds = np.stack([np.roll(np.repeat([1, 2, 3], 4), 2 * k) for k in range(3)], 1)
-    folds[:2] = 0 if unlabelled else 1
+    folds[:2] = 0 if unlabeled else 1
     path = write(tmp_path / "x.mat", folds=folds, labs_ex=np.ones((N, 1)))
     images = loadmat(path)["images"]
     splits = open_mat_layout(path, Fold(2))
     assert splits.fold == 2
     assert list(splits.folds) == [1, 2, 3]
-    assert list(splits.served) == ([1, 2, 3] if unlabelled else [2])
+    assert list(splits.describe_splits) == ([1, 2, 3] if unlabeled else [2])
     for number, held in splits.folds.items():
         for part, which in [(held.valid, 2), (held.test, 3)]:
             np.testing.assert_array_equal(part.images[:, 0], images[folds[:, number - 1] == which])
@@ -77,7 +77,7 @@ def test_a_fold_that_holds_nothing_out_is_none(tmp_path):
     folds = np.stack([np.repeat([1, 2, 3], 4), np.repeat([1, 3], 6)], 1)
     path = write(tmp_path / "x.mat", folds=folds, labs_ex=np.ones((N, 1)))
     splits = open_mat_layout(path, Fold(2))
-    assert (splits.valid, list(splits.folds), splits.served) == (None, [1], {})
+    assert (splits.valid, list(splits.folds), splits.describe_splits) == (None, [1], {})
 
 
 def test_size_and_fold_are_chosen(tmp_path):
@@ -99,7 +99,7 @@ def test_size_and_fold_are_chosen(tmp_path):
 
 
 def test_real_file_in_the_layout(real_data):
-    """The Olivetti faces in TFD's layout: 280, 40 and 80 portraits, none unlabelled."""
+    """The Olivetti faces in TFD's layout: 280, 40 and 80 portraits, none unlabeled."""
     path = real_data / "faces" / "olivetti-tfd-layout-48.mat"
     splits = open_mat(path)
     assert splits.shape == (1, 48, 48)
@@ -122,7 +122,7 @@ def test_real_file_in_the_layout(real_data):
         ({"labs_ex": np.ones((N - 1, 1))}, r"`labs_ex` of float64 and shape \(11, 1\)"),
         ({"folds": np.ones((N + 1, 5))}, r"`folds` of float64 and shape \(13, 5\)"),
         ({"labs_ex": np.full((N, 1), np.nan)}, "whole numbers"),
-        ({"folds": np.full((N, 5), 3)}, "no picture whose `folds` is 0 or 1"),
+        ({"folds": np.full((N, 5), 3)}, "no image whose `folds` is 0 or 1"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, changes, complaint):
@@ -150,7 +150,7 @@ def test_broken_files_are_named(tmp_path):
 
 
 def test_altered_files_raise_nothing_else(tmp_path):
-    """Whatever bytes are altered, packed or not, the user meets a DataError or pictures."""
+    """Whatever bytes are altered, packed or not, the user meets a DataError or images."""
     rng = random.Random(0)
     for compressed in (False, True):
         path = write(tmp_path / "x.mat", compressed=compressed)

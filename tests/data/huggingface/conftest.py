@@ -38,7 +38,7 @@ def own_caches(tmp_path, monkeypatch) -> Iterator[Path]:
 
 @pytest.fixture
 def png() -> Callable[..., bytes]:
-    """A picture of one level, by which it is known again, or of noise."""
+    """A image of one level, by which it is known again, or of noise."""
 
     def encode(level: int | np.ndarray, size: tuple[int, int] = (8, 8)) -> bytes:
         content = io.BytesIO()
@@ -53,7 +53,7 @@ def png() -> Callable[..., bytes]:
 
 @pytest.fixture
 def table(png) -> Callable[..., object]:
-    """A set of pictures of the levels given, with their label the level by 3."""
+    """A set of images of the levels given, with their label the level by 3."""
 
     def make(levels: Sequence[int | bytes | None], labels: bool = True):
         import datasets
@@ -88,7 +88,7 @@ def write_parquet(table) -> Callable[..., Path]:
 
 @pytest.fixture
 def write_tar(png) -> Callable[..., Path]:
-    """Members by name; a level stands for a picture."""
+    """Members by name; a level stands for a image."""
 
     def write(path: Path, members: dict[str, bytes | int] | Sequence[int]) -> Path:
         if not isinstance(members, dict):

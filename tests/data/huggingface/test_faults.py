@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from advnets.config import Data
-from advnets.data.dataset import Part, Splits
+from advnets.data.dataset import Dataset, Split
 from advnets.data.huggingface.open import Hub, find_hub_path, is_hub_path, open_dataset
 from advnets.data.image_folder.open import opened
 from advnets.errors import AdvnetsError, DataError
@@ -22,14 +22,14 @@ PACKED, STREAMED = Data(size=8, channels=1), Data(size=8, channels=1, stream=Tru
 BOTH = pytest.mark.parametrize("data", [PACKED, STREAMED], ids=["packed", "streamed"])
 
 
-def open_hub_path(path: Path, options: Hub, data: Data) -> Splits:
+def open_hub_path(path: Path, options: Hub, data: Data) -> Dataset:
     return opened(find_hub_path(path, options, data), data)
 
 
 def read(path: Path, data: Data) -> int:
-    """Open a set and, of a stream, read a pass; the training pictures."""
+    """Open a set and, of a stream, read a pass; the training images."""
     train = open_hub_path(path, Hub(), data).train
-    return len(train) if isinstance(train, Part) else sum(1 for _ in train.passes(0, 0, 0, 0, 1))
+    return len(train) if isinstance(train, Split) else sum(1 for _ in train.epochs(0, 0, 0, 0, 1))
 
 
 def sentence(path: Path, data: Data) -> str:
@@ -78,22 +78,22 @@ def test_a_parquet_file_with_broken_pages(tmp_path, write_parquet, data):
 
 
 @BOTH
-def test_a_parquet_file_without_pictures(tmp_path, data):
+def test_a_parquet_file_without_images(tmp_path, data):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"id": [1, 2], "text": ["a", "b"]}), path)
     assert sentence(path, data) == (
-        f"{path} has no column of pictures, only id (int64), text (string); expected one of "
-        f"datasets.Image or of a picture file's bytes: name it with image=COLUMN"
+        f"{path} has no column of images, only id (int64), text (string); expected one of "
+        f"datasets.Image or of a image file's bytes: name it with image=COLUMN"
     )
 
 
 @BOTH
 def test_no_rows(tmp_path, write_parquet, write_tar, data):
     path = write_parquet(tmp_path / "a/x.parquet", [])
-    assert sentence(path, data) == f"{path} holds no rows; give a set with at least one picture"
+    assert sentence(path, data) == f"{path} holds no rows; give a set with at least one image"
     path = write_tar(tmp_path / "b/x.tar", {})
     assert f"{path} is no tar of WebDataset's layout that can be read (it holds no" in sentence(
         path, data
@@ -176,7 +176,7 @@ def test_a_saved_set_that_is_broken(tmp_path, table, data):
 
 
 def test_which_paths_are_of_this_kind(tmp_path, write_parquet, write_tar, png):
-    """A picture beside the shards makes a folder one of pictures."""
+    """A image beside the shards makes a folder one of images."""
     assert not is_hub_path(tmp_path)
     assert not is_hub_path(tmp_path / "absent.parquet")
     assert is_hub_path(write_parquet(tmp_path / "a/X.PARQUET", range(2)))
@@ -200,7 +200,7 @@ def test_a_stream_that_fails_on_the_way(png):
 
     train = open_dataset(datasets.IterableDataset.from_generator(rows), STREAMED).train
     with pytest.raises(DataError, match=r"cannot be read on \(ConnectionResetError: by peer\)"):
-        list(train.passes(0, 0, 0, 0, 1))
+        list(train.epochs(0, 0, 0, 0, 1))
 
 
 @st.composite
@@ -249,7 +249,7 @@ FIXTURE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 @settings(max_examples=15, deadline=None, suppress_health_check=FIXTURE, derandomize=True)
 @given(change=changes())
 def test_changed_bytes_are_read_or_refused(tmp_path, whole, kind, change):
-    """Whatever the bytes, pictures or one of our errors."""
+    """Whatever the bytes, images or one of our errors."""
     any_bytes(tmp_path, changed(whole[kind], change), kind, abs(hash(repr(change))))
 
 
@@ -291,6 +291,6 @@ def test_rows_that_name_files_elsewhere_are_left_out(tmp_path, png, data):
 
 def seen_levels(path: Path, data: Data) -> set[int]:
     train = open_hub_path(path, Hub(), data).train
-    if isinstance(train, Part):
+    if isinstance(train, Split):
         return set(train.read(slice(None))[:, 0, 0, 0].tolist())
-    return {int(image[0, 0, 0]) for image, _ in train.passes(0, 0, 0, 0, 1)}
+    return {int(image[0, 0, 0]) for image, _ in train.epochs(0, 0, 0, 0, 1)}

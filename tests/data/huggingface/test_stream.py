@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from advnets.config import Data
-from advnets.data.dataset import Part, Splits
+from advnets.data.dataset import Dataset, Split
 from advnets.data.huggingface.open import Hub, find_hub_name, find_hub_path, open_dataset
 from advnets.data.image_folder.open import opened
 from advnets.errors import DataError
@@ -19,11 +19,11 @@ from advnets.rng import RNG
 DATA = Data(size=8, channels=1, stream=True)
 
 
-def open_hub_path(path: Path, options: Hub, data: Data) -> Splits:
+def open_hub_path(path: Path, options: Hub, data: Data) -> Dataset:
     return opened(find_hub_path(path, options, data), data)
 
 
-def open_hub_name(name: str, options: Hub, data: Data) -> Splits:
+def open_hub_name(name: str, options: Hub, data: Data) -> Dataset:
     return opened(find_hub_name(name, options, data), data)
 
 
@@ -33,7 +33,7 @@ def stream(path, data=DATA, **options):
 
 def one_pass(train, seed=0, epoch=0, skip=0, rank=0, world=1) -> list[int]:
     """The levels of a pass."""
-    return [int(picture[0, 0, 0]) for picture, _ in train.passes(seed, epoch, skip, rank, world)]
+    return [int(image[0, 0, 0]) for image, _ in train.passes(seed, epoch, skip, rank, world)]
 
 
 @pytest.fixture(params=["parquet", "one parquet", "tar", "table", "saved", "name", "unknown"])
@@ -63,14 +63,14 @@ def of_23(request, tmp_path, write_parquet, write_tar, table):
 
 
 def test_a_pass_gives_every_row_once_in_an_order_of_its_own(of_23):
-    """Of seed and epoch, with the labels that belong to the pictures."""
+    """Of seed and epoch, with the labels that belong to the images."""
     orders = {(seed, epoch): one_pass(of_23, seed, epoch) for seed in (0, -5) for epoch in (0, 1)}
     assert all(sorted(order) == list(range(23)) for order in orders.values())
     assert len(set(map(tuple, orders.values()))) == len(orders)
     assert orders[-5, 1] == one_pass(of_23, -5, 1)
-    for picture, label in of_23.passes(0, 0, 0, 0, 1):
-        assert picture.shape == (1, 8, 8)
-        assert label == int(picture[0, 0, 0]) % 3
+    for image, label in of_23.passes(0, 0, 0, 0, 1):
+        assert image.shape == (1, 8, 8)
+        assert label == int(image[0, 0, 0]) % 3
 
 
 @pytest.mark.parametrize("world", [2, 3, 5, 25])
@@ -114,12 +114,12 @@ def test_a_wrong_length_is_found_out(tmp_path, table):
 
 
 def test_validation_and_test_are_held(tmp_path, write_parquet, monkeypatch):
-    """Their first pictures, so many as are held at most."""
+    """Their first images, so many as are held at most."""
     for split, levels in {"train": range(9), "validation": range(9, 15), "test": [20]}.items():
         write_parquet(tmp_path / f"{split}.parquet", levels)
     monkeypatch.setattr("advnets.data.huggingface.open.HELD_IN_MEMORY", 4)
     splits = open_hub_path(tmp_path, Hub(), DATA)
-    assert not isinstance(splits.train, Part)
+    assert not isinstance(splits.train, Split)
     assert splits.valid.images[:, 0, 0, 0].tolist() == [9, 10, 11, 12]
     assert splits.valid.labels.tolist() == [0, 1, 2, 0]
     assert splits.test.images[:, 0, 0, 0].tolist() == [20]
@@ -149,9 +149,9 @@ def test_the_digest_tells_sets_apart(tmp_path, write_parquet):
 
 
 @pytest.mark.parametrize("world", [1, 2])
-def test_in_the_place_of_a_broken_picture_stands_the_next(tmp_path, write_parquet, caplog, world):
-    """So every place follows from the pass, and each broken picture is named once."""
-    broken = {3: None, 4: b"none", 11: b"", 12: b"no", 17: b"picture"}
+def test_in_the_place_of_a_broken_image_stands_the_next(tmp_path, write_parquet, caplog, world):
+    """So every place follows from the pass, and each broken image is named once."""
+    broken = {3: None, 4: b"none", 11: b"", 12: b"no", 17: b"image"}
     rows = [broken.get(i, i) for i in range(20)]
     train = stream(write_parquet(tmp_path / "x.parquet", rows, labels=False))
     # What the same rows would be in the same order, were all whole.
@@ -168,7 +168,7 @@ def test_in_the_place_of_a_broken_picture_stands_the_next(tmp_path, write_parque
             assert train.count(rank, world) == len(order)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 5
-    assert any("has no picture; left out" in text for text in said)
+    assert any("has no image; left out" in text for text in said)
     assert all(str(tmp_path / "x.parquet") in text for text in said)
     assert all(record.levelno == logging.WARNING for record in caplog.records)
 
@@ -177,18 +177,18 @@ def test_a_broken_member_is_named_by_its_key(tmp_path, write_tar, caplog):
     members = {"a/1.png": 1, "a/2.png": b"broken", "../3.png": 3, "a/4.png": 4}
     train = stream(write_tar(tmp_path / "x.tar", members))
     assert set(one_pass(train)) == {1, 4}
-    assert "a/2 is not a picture" in caplog.text
+    assert "a/2 is not a image" in caplog.text
     assert "../3 has a name that leads out of the archive" in caplog.text
 
 
-def test_without_a_whole_picture_there_is_no_stream(tmp_path, write_parquet):
+def test_without_a_whole_image_there_is_no_stream(tmp_path, write_parquet):
     path = write_parquet(tmp_path / "x.parquet", [None, b"", b"x"])
-    with pytest.raises(DataError, match=r"x\.parquet holds no picture that can be read"):
+    with pytest.raises(DataError, match=r"x\.parquet holds no image that can be read"):
         stream(path)
 
 
 def test_windows_follow_from_place_and_epoch(tmp_path, table):
-    """Cut at random, but the same in the same place; the head is cut about the centre."""
+    """Cut at random, but the same in the same place; the head is cut about the center."""
     import io
 
     import datasets
@@ -207,18 +207,18 @@ def test_windows_follow_from_place_and_epoch(tmp_path, table):
     np.testing.assert_array_equal(
         train.head(6).images[:, 0], np.stack([page[:, 11:19] for page in pages])
     )
-    first = [picture for picture, _ in train.passes(0, 1, 0, 0, 1)]
+    first = [image for image, _ in train.epochs(0, 1, 0, 0, 1)]
     for skip in range(6):
-        again = [picture for picture, _ in train.passes(0, 1, skip, 0, 1)]
+        again = [image for image, _ in train.epochs(0, 1, skip, 0, 1)]
         np.testing.assert_array_equal(np.stack(again), np.stack(first[skip:]))
-    other = [picture for picture, _ in train.passes(0, 2, 0, 0, 1)]
+    other = [image for image, _ in train.epochs(0, 2, 0, 0, 1)]
     assert not np.array_equal(np.stack(first), np.stack(other))
     lefts = [
         int(RNG(0, step=1, purpose="window/0", first_row=i).uniform("window", 1, 2)[0, 1] * 23)
         for i in range(6)
     ]
-    for picture, left in zip(first, lefts, strict=True):
-        assert any(np.array_equal(picture[0], page[:, left : left + 8]) for page in pages)
+    for image, left in zip(first, lefts, strict=True):
+        assert any(np.array_equal(image[0], page[:, left : left + 8]) for page in pages)
 
 
 def test_labels_out_of_range_end_the_pass(table, png):
@@ -232,7 +232,7 @@ def test_labels_out_of_range_end_the_pass(table, png):
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_pictures_that_a_program_has_decoded(tmp_path, declared):
+def test_images_that_a_program_has_decoded(tmp_path, declared):
     """As its own map or filter leaves them: their values are kept, and how they lie."""
     import datasets
     from PIL import Image

@@ -19,12 +19,12 @@ from PIL import Image
 
 from advnets.config import Data
 from advnets.data.batch_transform import BatchTransform
-from advnets.data.dataset import ArraySplit, Splits
+from advnets.data.dataset import ArraySplit, Dataset
 from advnets.data.huggingface.open import Hub, find_hub_path
 from advnets.data.image_folder.open import opened
-from advnets.data.loader import batches_of
-from advnets.data.normalization import UnitScaling, fit_scaling
-from advnets.data.streaming import StreamedBatches
+from advnets.data.loader import make_loader
+from advnets.data.normalization import UnitNormalizer, fit_normalizer
+from advnets.data.streaming import StreamingLoader
 from advnets.errors import DataError
 from advnets.experiment.train import train
 from advnets.rng import RNG
@@ -32,7 +32,7 @@ from advnets.run_directory import RunDirectory
 from advnets.training.checkpoint import read_checkpoint
 
 
-def open_hub_path(path: Path, options: Hub, data: Data) -> Splits:
+def open_hub_path(path: Path, options: Hub, data: Data) -> Dataset:
     return opened(find_hub_path(path, options, data), data)
 
 
@@ -42,7 +42,7 @@ class Counting:
 
     n: int = 10
     length: int | None = None
-    labelled: bool = True
+    labeled: bool = True
     shape: tuple[int, int, int] = (1, 1, 2)
     white: int = 255
     fails_at: tuple[int, int] = (-1, -1)  # epoch and place
@@ -57,8 +57,8 @@ class Counting:
             if (epoch, place) == self.fails_at:
                 raise DataError("this row is broken; mend it")
             if place >= skip:
-                picture = np.array([[[number, 100 + number]]], np.uint8)
-                yield picture, number % 3 if self.labelled else None
+                image = np.array([[[number, 100 + number]]], np.uint8)
+                yield image, number % 3 if self.labeled else None
 
     def count(self, rank: int, world: int) -> int:
         self.asked.append("count")
@@ -71,13 +71,15 @@ class Counting:
         return ""
 
 
-def made(stream, rows: int = 4, seed: int = 0, **fields) -> StreamedBatches:
-    feed = BatchTransform(UnitScaling(white=1.0), rows, seed, torch.device("cpu"), **fields)
-    return StreamedBatches(stream, feed)
+def made(stream, rows: int = 4, seed: int = 0, **fields) -> StreamingLoader:
+    feed = BatchTransform(
+        UnitNormalizer(white_level=1.0), rows, seed, torch.device("cpu"), **fields
+    )
+    return StreamingLoader(stream, feed)
 
 
 def numbers(batch) -> list[int]:
-    return batch.pictures[:, 0, 0, 0].int().tolist()
+    return batch.images[:, 0, 0, 0].int().tolist()
 
 
 @pytest.fixture(params=[None, 10], ids=["length unknown", "length known"])
@@ -97,9 +99,9 @@ def expected(stream: Counting, n: int, seed: int = 0, rank: int = 0, world: int 
 def test_one_pass_follows_the_other(stream):
     """Every row once a pass; the last batch of a pass holds the beginning of the next."""
     batches = made(stream)
-    rows = [numbers(batches.at(i)) for i in range(10)]
+    rows = [numbers(batches.batch_at(i)) for i in range(10)]
     assert sum(rows, []) == expected(stream, 40)  # noqa: RUF017
-    assert batches.at(9).labels.tolist() == [number % 3 for number in rows[9]]
+    assert batches.batch_at(9).labels.tolist() == [number % 3 for number in rows[9]]
     assert "count" not in stream.asked  # which is for those who come from elsewhere
 
 
@@ -110,26 +112,26 @@ def test_a_batch_is_a_function_of_seed_and_index(stream, rows, world):
     if rows < world:
         return
     for rank in range(world):
-        share = {"rank": rank, "world": world, "flip": True}
+        share = {"rank": rank, "world": world, "hflip": True}
         batches = made(stream, rows, seed=3, **share)
-        first = {i: batches.at(i).pictures.clone() for i in range(9)}
+        first = {i: batches.batch_at(i).images.clone() for i in range(9)}
         for i in (7, 2, 3, 8, 0, 0, 1):
-            assert torch.equal(batches.at(i).pictures, first[i])
+            assert torch.equal(batches.batch_at(i).images, first[i])
         for i in (0, 1, 5, 7):
             fresh = made(stream, rows, seed=3, **share)
-            assert torch.equal(fresh.at(i).pictures, first[i])
-            assert torch.equal(fresh.at(i + 1).pictures, first[i + 1])
+            assert torch.equal(fresh.batch_at(i).images, first[i])
+            assert torch.equal(fresh.batch_at(i + 1).images, first[i + 1])
 
 
 def test_asked_again_it_is_the_same_object(stream):
     batches = made(stream)
-    assert batches.at(3) is batches.at(3)
+    assert batches.batch_at(3) is batches.batch_at(3)
 
 
 def test_ranks_go_their_own_ways(stream):
     """Each through its own share, and none sees a row of another's."""
     pair = [made(stream, 6, rank=rank, world=2) for rank in range(2)]
-    rows = [[n for i in range(5) for n in numbers(one.at(i))] for one in pair]
+    rows = [[n for i in range(5) for n in numbers(one.batch_at(i))] for one in pair]
     assert rows == [expected(stream, 15, rank=rank, world=2) for rank in range(2)]
 
 
@@ -138,25 +140,25 @@ def test_epochs_do_not_tell_what_was_read(stream):
     batches = made(stream)
     before = [batches.epoch_at(i) for i in (0, 5, 6)]
     for i in range(8):
-        batches.at(i)
+        batches.batch_at(i)
     assert [batches.epoch_at(i) for i in (0, 5, 6)] == before
     assert before == ([0.0, 2.0, 2.4] if stream.length else [0.0, 0.0, 0.0])
     assert made(stream, rank=1, world=2).epoch_at(5) == before[1]
 
 
 def test_without_labels(stream):
-    assert made(replace(stream, labelled=False)).at(0).labels is None
+    assert made(replace(stream, labeled=False)).batch_at(0).labels is None
 
 
-def test_pictures_are_flipped_by_index(stream):
+def test_images_are_flipped_by_index(stream):
     """By a draw of their own, whether one came to the batch or began with it."""
-    batches = made(stream, 40, flip=True)
-    rows = batches.at(2).pictures[:, 0, 0]
+    batches = made(stream, 40, hflip=True)
+    rows = batches.batch_at(2).images[:, 0, 0]
     mirrored = rows[:, 0] >= 100
     assert 5 < mirrored.sum() < 35
     assert torch.equal(rows.amin(1).int(), torch.tensor(expected(stream, 120)[80:]).int())
-    noise = RNG(0, step=2, purpose="batch")
-    assert torch.equal(mirrored, noise.uniform("flip", 40) < 0.5)
+    rng = RNG(0, step=2, purpose="batch")
+    assert torch.equal(mirrored, rng.uniform("flip", 40) < 0.5)
 
 
 def test_an_error_reaches_who_asks(stream):
@@ -165,20 +167,20 @@ def test_an_error_reaches_who_asks(stream):
     failing = replace(stream, fails_at=(1, 3))  # in the fourth batch
     batches = made(failing)
     for i in range(3):
-        assert numbers(batches.at(i)) == expected(stream, 40)[4 * i : 4 * i + 4]
+        assert numbers(batches.batch_at(i)) == expected(stream, 40)[4 * i : 4 * i + 4]
     for _ in range(2):
         with pytest.raises(DataError, match="this row is broken"):
-            batches.at(3)
-    assert numbers(batches.at(1)) == expected(stream, 40)[4:8]
-    batches.at(2)  # and 3 is read ahead
-    assert numbers(batches.at(0)) == expected(stream, 40)[:4]
+            batches.batch_at(3)
+    assert numbers(batches.batch_at(1)) == expected(stream, 40)[4:8]
+    batches.batch_at(2)  # and 3 is read ahead
+    assert numbers(batches.batch_at(0)) == expected(stream, 40)[:4]
 
 
 @pytest.mark.parametrize("first", [0, 3])
 def test_a_rank_without_rows(first):
     """There are more processes than rows."""
-    with pytest.raises(DataError, match="rank 2 of 3 has no picture to read; use fewer processes"):
-        made(Counting(n=2), 3, rank=2, world=3).at(first)
+    with pytest.raises(DataError, match="rank 2 of 3 has no image to read; use fewer processes"):
+        made(Counting(n=2), 3, rank=2, world=3).batch_at(first)
 
 
 def test_the_thread_ends_with_the_batches(stream):
@@ -187,7 +189,7 @@ def test_the_thread_ends_with_the_batches(stream):
 
     before = reading()
     batches = made(stream)
-    batches.at(0)
+    batches.batch_at(0)
     (mine,) = reading() - before
     del batches
     gc.collect()
@@ -235,14 +237,14 @@ def test_streamed_files_come_again_to_the_bit(tmp_path, write_parquet, write_tar
         write(tmp_path / f"train-{i}.{kind}", range(7 * i, 7 * i + 7))
     data = Data(size=6, width=4, channels=1, stream=True, crop="random")
     opened = open_hub_path(tmp_path, Hub(), data).train
-    scaling = fit_scaling("unit", opened)
-    feed = BatchTransform(scaling, 5, 1, torch.device("cpu"), flip=True)
-    batches = batches_of(opened, feed)
-    assert isinstance(batches, StreamedBatches)
-    first = [batches.at(i) for i in range(10)]
+    scaling = fit_normalizer("unit", opened)
+    feed = BatchTransform(scaling, 5, 1, torch.device("cpu"), hflip=True)
+    batches = make_loader(opened, feed)
+    assert isinstance(batches, StreamingLoader)
+    first = [batches.batch_at(i) for i in range(10)]
     for i in (4, 9):
-        fresh = batches_of(open_hub_path(tmp_path, Hub(), data).train, feed).at(i)
-        assert torch.equal(fresh.pictures, first[i].pictures)
+        fresh = make_loader(open_hub_path(tmp_path, Hub(), data).train, feed).batch_at(i)
+        assert torch.equal(fresh.images, first[i].images)
         assert torch.equal(fresh.labels, first[i].labels)
 
 
@@ -255,7 +257,7 @@ def test_a_run_on_a_stream_resumes_to_the_bit(
     for i in range(3):
         write(tmp_path / "set" / f"train-{i}.{kind}", range(30 * i, 30 * i + 30))
     data = Data(
-        source=str(tmp_path / "set"), stream=True, size=8, channels=1, batch_size=20, flip=True
+        source=str(tmp_path / "set"), stream=True, size=8, channels=1, batch_size=20, hflip=True
     )
 
     def asked(steps: int):
@@ -282,7 +284,7 @@ def test_odd_metadata_are_no_warning(tmp_path, write_parquet):
     Image.new("L", (8, 8), 9).save(content, "JPEG", exif=odd)
     path = write_parquet(tmp_path / "x.parquet", [content.getvalue()] * 3)
     opened = open_hub_path(path, Hub(), Data(size=8, channels=1, stream=True)).train
-    feed = BatchTransform(UnitScaling(), 2, 0, torch.device("cpu"))
+    feed = BatchTransform(UnitNormalizer(), 2, 0, torch.device("cpu"))
     with warnings.catch_warnings():  # as they would come to the user
-        batch = batches_of(opened, feed).at(2)
-    assert torch.equal((batch.pictures * 255).round(), torch.full((2, 1, 8, 8), 9.0))
+        batch = make_loader(opened, feed).batch_at(2)
+    assert torch.equal((batch.images * 255).round(), torch.full((2, 1, 8, 8), 9.0))

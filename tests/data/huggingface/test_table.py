@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from advnets.config import Data
-from advnets.data.dataset import Splits
+from advnets.data.dataset import Dataset, SkippedFile
 from advnets.data.huggingface.columns import Columns
 from advnets.data.huggingface.open import (
     Hub,
@@ -19,18 +19,17 @@ from advnets.data.huggingface.open import (
 from advnets.data.huggingface.table import collect
 from advnets.data.image_folder import open as opening
 from advnets.data.image_folder.layout import SplitAssignment
-from advnets.data.image_folder.splits import dealt
-from advnets.data.skipped_file import SkippedFile
+from advnets.data.image_folder.splits import assign_splits
 from advnets.errors import DataError, UnknownNameError, UsageError
 
 DATA = Data(size=8, channels=1)
 
 
-def open_hub_path(path: Path, options: Hub, data: Data) -> Splits:
+def open_hub_path(path: Path, options: Hub, data: Data) -> Dataset:
     return opening.opened(find_hub_path(path, options, data), data)
 
 
-def open_hub_name(name: str, options: Hub, data: Data) -> Splits:
+def open_hub_name(name: str, options: Hub, data: Data) -> Dataset:
     return opening.opened(find_hub_name(name, options, data), data)
 
 
@@ -38,9 +37,9 @@ def opened(path, data=DATA, **options):
     return open_hub_path(path, Hub(**options), data)
 
 
-def levels(pictures) -> list[int]:
-    """By which the pictures are known again."""
-    images = pictures.images
+def levels(split) -> list[int]:
+    """By which the images are known again."""
+    images = split.images
     assert (images == images[:, :1, :1, :1]).all()
     return sorted(images[:, 0, 0, 0].tolist())
 
@@ -73,7 +72,7 @@ def test_folders_tell_the_split_too(tmp_path, write_parquet):
 
 @pytest.mark.parametrize("kind", ["file", "folder", "saved", "object", "name"])
 def test_one_split_is_dealt_by_hash(tmp_path, write_parquet, table, kind):
-    """Like own pictures: a tenth each for validation and test, where they are enough."""
+    """Like own images: a tenth each for validation and test, where they are enough."""
     n = 60
     if kind == "object":
         splits = open_dataset(table(range(n)), DATA)
@@ -89,7 +88,7 @@ def test_one_split_is_dealt_by_hash(tmp_path, write_parquet, table, kind):
         else:
             splits = opened(path if kind == "file" else tmp_path)
     keys = [f"train/{i:06d}".encode() for i in range(n)]
-    number = dealt(keys, SplitAssignment(("",) * n, None, ())).splits
+    number = assign_splits(keys, SplitAssignment(("",) * n, None, ())).splits
     sizes = [len(splits.train), len(splits.valid), len(splits.test)]
     assert sizes == np.bincount(number).tolist()
     assert len(splits.train.labels) == sizes[0]
@@ -139,16 +138,16 @@ def test_tars_in_the_layout_of_webdataset(tmp_path, write_tar, silent):
 
 
 def test_broken_rows_are_named(tmp_path, write_parquet, png):
-    """Missing, empty, no picture, cut short, or only the name of one: named and left out."""
-    rows = [1, None, b"", b"no picture", png(5)[:40], 6]
+    """Missing, empty, no image, cut short, or only the name of one: named and left out."""
+    rows = [1, None, b"", b"no image", png(5)[:40], 6]
     splits = opened(write_parquet(tmp_path / "x.parquet", rows))
     assert levels(splits.train) == [1, 6]
-    assert splits.broken[:3] == (
-        SkippedFile("train/000001", "has no picture"),
+    assert splits.skipped_files[:3] == (
+        SkippedFile("train/000001", "has no image"),
         SkippedFile("train/000002", "is empty"),
-        SkippedFile("train/000003", "is not a picture in a format that can be read"),
+        SkippedFile("train/000003", "is not a image in a format that can be read"),
     )
-    assert [file.name for file in splits.broken[3:]] == ["train/000004"]
+    assert [file.name for file in splits.skipped_files[3:]] == ["train/000004"]
 
 
 def test_a_row_may_name_a_file(tmp_path, png):
@@ -160,9 +159,9 @@ def test_a_row_may_name_a_file(tmp_path, png):
     features = datasets.Features({"image": datasets.Image()})
     splits = open_dataset(datasets.Dataset.from_dict(rows, features=features), DATA)
     assert levels(splits.train) == [3]
-    assert [file.reason for file in splits.broken] == [
+    assert [file.reason for file in splits.skipped_files] == [
         "cannot be read: No such file or directory",
-        "has no picture, only the name of one, b.png",
+        "has no image, only the name of one, b.png",
     ]
 
 
@@ -171,25 +170,25 @@ def test_members_of_a_tar_that_lead_out_are_left_out(tmp_path, write_tar):
     path = write_tar(tmp_path / "x.tar", names)
     splits = opened(path)
     assert levels(splits.train) == [2]
-    assert [file.name for file in splits.broken] == [f"train/00000{i}" for i in (0, 2, 3, 4)]
-    assert "leads out" in splits.broken[0].reason
+    assert [file.name for file in splits.skipped_files] == [f"train/00000{i}" for i in (0, 2, 3, 4)]
+    assert "leads out" in splits.skipped_files[0].reason
 
 
 def test_the_reader_goes_to_other_processes(tmp_path, table, write_parquet):
     """A table in memory goes by way of a file, so that it is not sent over and over."""
-    noise = np.random.default_rng(0).integers(0, 256, (30, 256, 256), np.uint8)
+    rng = np.random.default_rng(0).integers(0, 256, (30, 256, 256), np.uint8)
     import datasets
 
-    rows = {"image": [{"bytes": page.tobytes()} for page in noise]}
+    rows = {"image": [{"bytes": page.tobytes()} for page in rng]}
     memory = datasets.Dataset.from_dict(rows)
     columns = Columns("image")
     found = collect([("train", "", memory)], columns, "x", "x", "")
     sent = pickle.dumps(found.reader)
     assert len(sent) < 100_000
     read = list(pickle.loads(sent).read([b"train/000029", b"train/000030", b"train/000000"]))
-    assert read[0] == noise[29].tobytes()
+    assert read[0] == rng[29].tobytes()
     assert isinstance(read[1], DataError)
-    assert read[2] == noise[0].tobytes()
+    assert read[2] == rng[0].tobytes()
 
 
 @pytest.mark.slow
@@ -229,13 +228,13 @@ def test_of_several_columns_one_may_be_named(table, png):
             "hash": [b"\0\1"] * n,
             "png": [png(10 + i) for i in range(n)],
             "pair": [{"bytes": png(20 + i), "path": "x"} for i in range(n)],
-            "picture": [{"bytes": png(30 + i)} for i in range(n)],
+            "image": [{"bytes": png(30 + i)} for i in range(n)],
             "cls": [0, 1, 0, 1],
         },
-    ).cast_column("picture", datasets.Image())
+    ).cast_column("image", datasets.Image())
     assert levels(open_dataset(rows, DATA).train) == [30, 31, 32, 33]
     assert levels(open_dataset(rows, DATA, Hub(image="png")).train) == [10, 11, 12, 13]
-    rows = rows.remove_columns("picture")
+    rows = rows.remove_columns("image")
     assert levels(open_dataset(rows, DATA).train) == [20, 21, 22, 23]
     rows = rows.remove_columns("pair")
     found = open_dataset(rows, DATA)
@@ -249,7 +248,7 @@ def test_of_several_columns_one_may_be_named(table, png):
         open_dataset(rows, DATA, Hub(image="id"))
     with pytest.raises(DataError, match="'png' holds binary; expected classes"):
         open_dataset(rows, DATA, Hub(label="png"))
-    with pytest.raises(DataError, match=r"no column of pictures, only id \(int64\), hash \(binary"):
+    with pytest.raises(DataError, match=r"no column of images, only id \(int64\), hash \(binary"):
         open_dataset(rows.remove_columns("png"), DATA)
 
 
@@ -259,7 +258,7 @@ def test_ids_between_those_of_a_table_are_no_classes(png):
     ids = [1000, 0, 7, 1000]
     rows = datasets.Dataset.from_dict({"image": [png(i) for i in range(4)], "label": ids})
     found = open_dataset(rows, DATA)
-    assert found.classes == found.labelled() == ("0", "7", "1000")
+    assert found.classes == found.class_names() == ("0", "7", "1000")
     shown = found.train.read(slice(None))[:, 0, 0, 0].tolist()
     labels = dict(zip(shown, found.train.labels.tolist(), strict=True))
     assert [found.classes[labels[i]] for i in range(4)] == ["1000", "0", "7", "1000"]
@@ -329,7 +328,7 @@ def test_names_are_classes(png):
     )
     assert found == {0: 1, 1: 0, 2: 2, 3: 0}
     assert splits.test.labels.tolist() == [2]
-    assert {file.name: file.reason for file in splits.broken} == {
+    assert {file.name: file.reason for file in splits.skipped_files} == {
         "test/000001": "has the label 'zebra', as no training row has",
         "test/000002": "has no label, as others of its split have",
     }
@@ -337,7 +336,7 @@ def test_names_are_classes(png):
 
 def test_captions_are_no_classes(png):
     """A text that nearly every row has for itself is a label only where that is asked for."""
-    rows = rows_of(png, [f"picture {i}" for i in range(60)])
+    rows = rows_of(png, [f"image {i}" for i in range(60)])
     assert open_dataset(rows, DATA).train.labels is None
     assert len(open_dataset(rows, DATA, Hub(label="label")).classes) == 60
 
@@ -378,20 +377,20 @@ def test_a_name_that_cannot_be_reached(silent):
 
 def test_configs_of_a_folder(tmp_path, write_parquet):
     """As the hub's README has them; one of several must be chosen."""
-    for config, first in (("grey", 0), ("dark", 10)):
+    for config, first in (("gray", 0), ("dark", 10)):
         write_parquet(tmp_path / config / "train-0.parquet", range(first, first + 3))
     (tmp_path / "README.md").write_text(
-        "---\nconfigs:\n- config_name: grey\n  data_files: grey/*.parquet\n"
+        "---\nconfigs:\n- config_name: gray\n  data_files: gray/*.parquet\n"
         "- config_name: dark\n  data_files: dark/*.parquet\n---\n"
     )
     assert levels(opened(tmp_path, config="dark").train) == [10, 11, 12]
-    assert levels(open_hub_name(str(tmp_path), Hub("grey"), DATA).train) == [0, 1, 2]
-    with pytest.raises(DataError, match=r"Config name is missing.*'grey', 'dark'"):
+    assert levels(open_hub_name(str(tmp_path), Hub("gray"), DATA).train) == [0, 1, 2]
+    with pytest.raises(DataError, match=r"Config name is missing.*'gray', 'dark'"):
         opened(tmp_path)
     with pytest.raises(UsageError, match="nothing that revision=x could choose"):
         opened(tmp_path, revision="x")
     with pytest.raises(UsageError, match="nothing that config=x could choose"):
-        opened(tmp_path / "grey/train-0.parquet", config="x")
+        opened(tmp_path / "gray/train-0.parquet", config="x")
 
 
 def test_without_the_library(monkeypatch, table):

@@ -1,4 +1,4 @@
-"""Whatever bytes a picture, a zip or a pack consists of, they are read or refused by our error."""
+"""Whatever bytes a image, a zip or a pack consists of, they are read or refused by our error."""
 
 from __future__ import annotations
 
@@ -18,25 +18,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from advnets.data.image_folder.decode import Frame, decode, look
-from advnets.data.image_folder.files import in_zip
-from advnets.data.image_folder.open import find_pictures
-from advnets.data.image_folder.pack import pack
-from advnets.data.image_folder.packed import open_pack
+from advnets.data.image_folder.decode import Frame, decode, image_info
+from advnets.data.image_folder.files import list_zip
+from advnets.data.image_folder.open import find_images
+from advnets.data.image_folder.pack import open_pack, pack
 from advnets.errors import DataError
 
 # What is finalized while a strategy draws may use `random`, as beartype does to check a list; the
 # warning of it, whose text is the strategy with all its files, says nothing of advnets.
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
 FAST = 200
-PICTURES, ZIPS, PACKS = 70_000, 40_000, 10_000
+IMAGES, ZIPS, PACKS = 70_000, 40_000, 10_000
 CALM = settings(
     deadline=20_000, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
-FRAMES = [Frame(8, 8), Frame(6, 9, 1, "fit", "black"), Frame(8, 8, 3, "random")]
+FRAMES = [Frame(8, 8), Frame(6, 9, 1, "pad", "black"), Frame(8, 8, 3, "random")]
 
 
-def pictures() -> list[bytes]:
+def images() -> list[bytes]:
     """A small file of every format and mode that is common."""
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (12, 10, 3), dtype=np.uint8))
@@ -78,7 +77,7 @@ def zips() -> list[bytes]:
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w", method) as archive:
             archive.comment = b"a comment"
-            for i, content in enumerate(pictures()[:3]):
+            for i, content in enumerate(images()[:3]):
                 archive.writestr(f"cat/{i}.png", content)
         files.append(buffer.getvalue())
     return files
@@ -107,18 +106,18 @@ def mutated(draw: st.DrawFn, originals: list[bytes]) -> bytes:
     return bytes(content)
 
 
-def read_picture(content: bytes) -> None:
+def read_image(content: bytes) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for frame in FRAMES:
             try:
-                picture = decode(content, frame)
-                look(content, frame)
+                image = decode(content, frame)
+                image_info(content, frame)
             except DataError:
                 continue
             least = (frame.channels, frame.height, frame.width)
-            assert picture.dtype == np.uint8
-            assert all(a >= b for a, b in zip(picture.shape, least, strict=True))
+            assert image.dtype == np.uint8
+            assert all(a >= b for a, b in zip(image.shape, least, strict=True))
 
 
 def read_zip(content: bytes) -> None:
@@ -126,7 +125,7 @@ def read_zip(content: bytes) -> None:
         path = Path(folder) / "x.zip"
         path.write_bytes(content)
         try:
-            found = in_zip(path)
+            found = list_zip(path)
         except DataError:
             return
         for result in found.reader.read(found.keys):
@@ -152,10 +151,10 @@ def made_packs() -> list[dict[str, bytes]]:
         for i in range(6):
             path = Path(folder) / "in" / ("cat", "dog")[i % 2] / f"{i}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(pictures()[0])
+            path.write_bytes(images()[0])
         for frame in (Frame(4, 4), Frame(4, 4, crop="random")):
             out = Path(folder) / frame.crop
-            pack(find_pictures(Path(folder) / "in"), frame, out)
+            pack(find_images(Path(folder) / "in"), frame, out)
             packs.append({file.name: file.read_bytes() for file in out.iterdir()})
     return packs
 
@@ -163,10 +162,10 @@ def made_packs() -> list[dict[str, bytes]]:
 PACK = made_packs()
 
 
-@given(mutated(pictures()))
+@given(mutated(images()))
 @settings(CALM, max_examples=FAST)
-def test_any_picture(content):
-    read_picture(content)
+def test_any_image(content):
+    read_image(content)
 
 
 @given(mutated(zips()))
@@ -191,8 +190,8 @@ def within_a_gibibyte(check: Callable[[], None]) -> None:
 
 
 @pytest.mark.slow
-def test_very_many_pictures():
-    run = given(mutated(pictures()))(settings(CALM, max_examples=PICTURES)(read_picture))
+def test_very_many_images():
+    run = given(mutated(images()))(settings(CALM, max_examples=IMAGES)(read_image))
     within_a_gibibyte(run)
 
 

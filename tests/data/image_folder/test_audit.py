@@ -8,23 +8,21 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from advnets.cli import main
-from advnets.data.dataset import ArraySplit, Splits
-from advnets.data.image_folder.audit import audit_files, audit_splits
+from advnets.cli.main import main
+from advnets.data.dataset import ArraySplit, Dataset, warn_few_images
+from advnets.data.image_folder.audit import audit_files, audit_splits, suggestion
 from advnets.data.image_folder.duplicates import exact_groups, gradient_hashes, near_groups
-from advnets.data.image_folder.open import find_pictures
-from advnets.data.image_folder.suggest import suggestion
+from advnets.data.image_folder.open import find_images
 from advnets.data.registry import open_source
-from advnets.data.variety import few_pictures
 
 RNG = np.random.default_rng(0)
 
 
-def photo(width: int = 96, height: int = 80, colour: bool = True) -> Image.Image:
+def photo(width: int = 96, height: int = 80, color: bool = True) -> Image.Image:
     """Something with large and small structures, unlike any other."""
     coarse = RNG.integers(0, 256, (6, 7, 3), dtype=np.uint8)
     image = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
-    return image if colour else image.convert("L")
+    return image if color else image.convert("L")
 
 
 @pytest.fixture
@@ -36,7 +34,7 @@ def folder(tmp_path) -> Path:
     first.save(place / "cat/a.png")
     (place / "dog/copy.png").write_bytes((place / "cat/a.png").read_bytes())
     first.resize((48, 40)).save(place / "dog/small.jpg", quality=60)
-    photo(80, 96, colour=False).save(place / "cat/tall.png")
+    photo(80, 96, color=False).save(place / "cat/tall.png")
     photo(90, 90).quantize(32).save(place / "dog/square.gif")
     photo(100, 80).convert("CMYK").save(place / "dog/cmyk.jpg")
     (place / "dog/bad.png").write_text("words")
@@ -46,19 +44,19 @@ def folder(tmp_path) -> Path:
 
 def test_an_audit_counts_what_is_there(folder):
     """Formats, modes, sizes, shapes, classes, broken files, other files, duplicates."""
-    audit = audit_files(find_pictures(folder))
-    assert audit.pictures == 6
+    audit = audit_files(find_images(folder))
+    assert audit.images == 6
     assert audit.formats == {"PNG": 3, "JPEG": 2, "GIF": 1}
     assert audit.modes == {"RGB": 3, "L": 1, "P": 1, "CMYK": 1}
     assert audit.sizes == {"96 x 80": 2, "48 x 40": 1, "80 x 96": 1, "90 x 90": 1, "100 x 80": 1}
     assert audit.aspects == {"wide": 4, "tall": 1, "square": 1}
     assert audit.classes == {"cat": 2, "dog": 4}
     assert audit.splits == {"train": 6}
-    assert audit.broken == {"dog/bad.png": "is not a picture in a format that can be read"}
+    assert audit.broken == {"dog/bad.png": "is not a image in a format that can be read"}
     assert audit.others == {".txt": 1}
     assert audit.exact_duplicates == [["cat/a.png", "dog/copy.png"]]
     assert audit.near_duplicates == [["cat/a.png", "dog/small.jpg"]]
-    assert audit.in_colour == 5
+    assert audit.in_color == 5
     assert audit.suggestion is not None
 
 
@@ -83,7 +81,7 @@ def test_near_duplicates_are_found_and_others_are_not():
 
 
 def test_many_blank_pages_do_not_take_for_ever():
-    """Pictures that are all alike are one group, in little time; there may be none at all."""
+    """Images that are all alike are one group, in little time; there may be none at all."""
     blank = np.full((20_000, 16, 18), 255, np.uint8)
     blank[:, 3, 4] = RNG.integers(0, 256, 20_000)
     [group] = near_groups(blank)
@@ -103,22 +101,22 @@ def test_exact_groups():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "coloured", "flags"),
+    ("sizes", "colored", "flags"),
     [
-        ([(28, 28)] * 50, 0, "--size 28 --channels 1 --crop centre"),
-        ([(64, 48)] * 50, 50, "--size 48 --width 64 --channels 3 --crop centre"),
-        ([(640, 480)] * 50, 50, "--size 64 --width 88 --channels 3 --crop centre"),
-        ([(480, 640)] * 50, 1, "--size 88 --width 64 --channels 3 --crop centre"),
-        ([(100, 100), (40, 300), (300, 200)] * 20, 0, "--size 32 --channels 1 --crop centre"),
-        ([(100, 1000), (1000, 100)] * 20, 40, "--size 64 --channels 3 --crop fit"),
-        ([(10, 10)], 0, "--size 10 --channels 1 --crop centre"),
-        ([(5, 100), (100, 9)], 0, "--size 16 --channels 1 --crop fit"),
-        ([(500, 500)] * 200, 2, "--size 64 --channels 1 --crop centre"),
+        ([(28, 28)] * 50, 0, "--size 28 --channels 1 --crop center"),
+        ([(64, 48)] * 50, 50, "--size 48 --width 64 --channels 3 --crop center"),
+        ([(640, 480)] * 50, 50, "--size 64 --width 88 --channels 3 --crop center"),
+        ([(480, 640)] * 50, 1, "--size 88 --width 64 --channels 3 --crop center"),
+        ([(100, 100), (40, 300), (300, 200)] * 20, 0, "--size 32 --channels 1 --crop center"),
+        ([(100, 1000), (1000, 100)] * 20, 40, "--size 64 --channels 3 --crop pad"),
+        ([(10, 10)], 0, "--size 10 --channels 1 --crop center"),
+        ([(5, 100), (100, 9)], 0, "--size 16 --channels 1 --crop pad"),
+        ([(500, 500)] * 200, 2, "--size 64 --channels 1 --crop center"),
     ],
 )
-def test_suggestions(sizes, coloured, flags):
+def test_suggestions(sizes, colored, flags):
     """Small ones are kept as they are, a common shape too; mixed ones become squares."""
-    suggested = suggestion(sizes, coloured)
+    suggested = suggestion(sizes, colored)
     assert suggested is not None
     assert suggested.flags() == flags
 
@@ -127,38 +125,38 @@ def test_arrays_are_audited_like_files():
     """Of arrays the same is told: sizes, classes, splits, duplicates."""
     splits = open_source("digits")
     audit = audit_splits(splits)
-    assert audit.pictures == 1797
+    assert audit.images == 1797
     assert audit.sizes == {"8 x 8": 1797}
     assert audit.splits == {"train": 1197, "valid": 300, "test": 300}
     assert sum(audit.classes.values()) == 1797
     assert len(audit.classes) == 10
     images = splits.train.read(np.array([0, 1, 0, 2]))
-    twice = audit_splits(Splits("x", ArraySplit(images, white=16), None, None))
+    twice = audit_splits(Dataset("x", ArraySplit(images, white_level=16), None, None))
     assert twice.exact_duplicates == [["train/0", "train/2"]]
     assert twice.classes == {}
 
 
 def test_the_command_prints_what_it_found(folder, capsys):
     """The text names every finding; the JSON has the same; a folder of rubbish ends in 1."""
-    assert main(["data", "check", str(folder)]) == 0
+    assert main(["data", "audit", str(folder)]) == 0
     text = capsys.readouterr().out
     for line in (
-        "mess: 6 pictures that can be read",
+        "mess: 6 images that can be read",
         "  formats     PNG 3, JPEG 2, GIF 1",
-        "  no pictures .txt 1",
-        "    dog/bad.png is not a picture in a format that can be read",
+        "  no images .txt 1",
+        "    dog/bad.png is not a image in a format that can be read",
         "  exact duplicates: 1",
         "    cat/a.png = dog/copy.png",
-        f"  advnets train {folder} --size 32 --channels 3 --crop centre",
+        f"  advnets train {folder} --size 32 --channels 3 --crop center",
     ):
         assert line in text.splitlines()
-    assert main(["data", "check", str(folder), "--json"]) == 0
+    assert main(["data", "audit", str(folder), "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
-    assert record["pictures"] == 6
+    assert record["images"] == 6
     assert record["suggestion"]["size"] == 32
     for path in list(folder.rglob("*.*")):
         path.write_text("words")
-    assert main(["data", "check", str(folder)]) == 1
+    assert main(["data", "audit", str(folder)]) == 1
     text = capsys.readouterr().out
     assert "nothing here can be trained on" in text
     assert "broken: 7" in text
@@ -166,7 +164,7 @@ def test_the_command_prints_what_it_found(folder, capsys):
 
 def test_the_suggestion_trains(folder, tmp_path, capsys):
     """What the audit suggests is a command that works."""
-    assert main(["data", "check", str(folder), "--json"]) == 0
+    assert main(["data", "audit", str(folder), "--json"]) == 0
     suggested = json.loads(capsys.readouterr().out)["suggestion"]
     flags = ["--size", str(suggested["size"]), "--channels", str(suggested["channels"])]
     run = ["--out", str(tmp_path / "run"), "--steps", "2", "--batch-size", "4"]
@@ -178,11 +176,11 @@ def test_pack_by_command(folder, tmp_path, capsys):
     out = tmp_path / "pack"
     assert main(["data", "pack", str(folder), str(out), "--size", "16", "--width", "24"]) == 0
     text = capsys.readouterr().out
-    assert "left out: dog/bad.png is not a picture" in text
+    assert "left out: dog/bad.png is not a image" in text
     assert f"{out}: 3 x 16 x 24; 6 training" in text
-    assert "pictures/s" in text
+    assert "images/s" in text
     assert open_source(str(out)).shape == (3, 16, 24)
-    assert main(["data", "check", str(out)]) == 0
+    assert main(["data", "audit", str(out)]) == 0
     assert "16 x 24" not in capsys.readouterr().out.replace("24 x 16", "")
     assert main(["data", "pack", str(folder), str(out)]) == 2
     assert "exists already" in capsys.readouterr().err
@@ -190,9 +188,9 @@ def test_pack_by_command(folder, tmp_path, capsys):
     assert "digits is used as it is" in capsys.readouterr().err
 
 
-def test_a_warning_of_few_pictures_says_how_many_were_compared():
-    assert few_pictures(30, 30) is not None
-    assert few_pictures(50, 10_000) is None
-    said = few_pictures(30, 10_000)
+def test_a_warning_of_few_images_says_how_many_were_compared():
+    assert warn_few_images(30, 30) is not None
+    assert warn_few_images(50, 10_000) is None
+    said = warn_few_images(30, 10_000)
     assert said is not None
-    assert said.startswith("warning: only 30 of 2,000 training pictures that were compared are")
+    assert said.startswith("warning: only 30 of 2,000 training images that were compared are")

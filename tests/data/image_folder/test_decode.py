@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from advnets.data.image_folder import decode as module
-from advnets.data.image_folder.decode import SUFFIXES, Frame, is_picture_content, is_picture_name
+from advnets.data.image_folder.decode import SUFFIXES, Frame, is_image_content, is_image_name
 from advnets.errors import DataError, UsageError
 
 RNG = np.random.default_rng(0)
@@ -29,7 +29,7 @@ def saved(image: Image.Image, path: Path, **options: object) -> Path:
 
 
 def flat(mode: str, color: object, path: Path, **options: object) -> np.ndarray:
-    """The colour that a picture of one colour is decoded to."""
+    """The color that a image of one color is decoded to."""
     image = Image.new(mode, (9, 9), color)
     image.save(path, **options)
     decoded = decode(path, 4, 3)
@@ -39,7 +39,7 @@ def flat(mode: str, color: object, path: Path, **options: object) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["x.png", "x.bmp", "x.tif", "x.webp", "x.ppm", "x.gif", "x.tga"])
 def test_pixels_of_the_right_size_are_kept(tmp_path, name):
-    """A picture of the size wanted keeps its pixels, as channels, height, width."""
+    """A image of the size wanted keeps its pixels, as channels, height, width."""
     image = Image.fromarray(NOISE)
     options = {"lossless": True} if name == "x.webp" else {}
     path = saved(image.quantize(64) if name == "x.gif" else image, tmp_path / name, **options)
@@ -50,8 +50,8 @@ def test_pixels_of_the_right_size_are_kept(tmp_path, name):
     np.testing.assert_array_equal(decoded.transpose(1, 2, 0), expected)
 
 
-def test_grey_is_luma(tmp_path):
-    """Grey is 0.299 R + 0.587 G + 0.114 B (ITU-R 601); grey as colour is three times the same."""
+def test_gray_is_luma(tmp_path):
+    """Gray is 0.299 R + 0.587 G + 0.114 B (ITU-R 601); gray as color is three times the same."""
     path = saved(Image.fromarray(NOISE), tmp_path / "x.png")
     luma = NOISE @ np.array([0.299, 0.587, 0.114])
     np.testing.assert_allclose(decode(path, 8, 1)[0], luma, atol=1)
@@ -68,7 +68,7 @@ def test_transparent_is_white(tmp_path):
     np.testing.assert_allclose(flat("LA", (100, 128), tmp_path / "la.png"), [177] * 3, atol=1)
     found = flat("RGB", (1, 2, 3), tmp_path / "key.png", transparency=(1, 2, 3))
     assert found.tolist() == [255] * 3
-    assert flat("L", 7, tmp_path / "grey-key.png", transparency=7).tolist() == [255] * 3
+    assert flat("L", 7, tmp_path / "gray-key.png", transparency=7).tolist() == [255] * 3
     assert flat("P", 0, tmp_path / "palette.gif", transparency=0).tolist() == [255] * 3
     assert flat("P", 0, tmp_path / "palette.png", transparency=b"\0").tolist() == [255] * 3
 
@@ -81,7 +81,7 @@ def test_no_dark_rim_about_what_is_transparent(tmp_path):
 
 
 def test_other_modes(tmp_path):
-    """Palettes, two-tone, CMYK and Lab become the colours they mean."""
+    """Palettes, two-tone, CMYK and Lab become the colors they mean."""
     palette = Image.new("RGB", (9, 9), (10, 200, 30)).quantize(4)
     assert decode(saved(palette, tmp_path / "x.png"), 4, 3)[:, 0, 0].tolist() == [10, 200, 30]
     assert flat("1", 1, tmp_path / "one.png").tolist() == [255] * 3
@@ -97,7 +97,7 @@ def test_other_modes(tmp_path):
 
 @pytest.mark.parametrize("name", ["x.png", "x.tif", "x.pgm"])
 def test_16_bits_become_8(tmp_path, name):
-    """Grey of 16 bits is rounded to v · 255 / 65535, neither cut off at 255 nor wrapped."""
+    """Gray of 16 bits is rounded to v · 255 / 65535, neither cut off at 255 nor wrapped."""
     values = np.linspace(0, 65535, 64).round().astype(np.uint16).reshape(8, 8)
     path = saved(Image.fromarray(values), tmp_path / name)
     expected = (values.astype(np.float64) * 255 / 65535).round()
@@ -105,7 +105,7 @@ def test_16_bits_become_8(tmp_path, name):
     np.testing.assert_array_equal(decode(path, 8, 3)[2], expected)
 
 
-def test_grey_without_a_known_white_is_refused(tmp_path):
+def test_gray_without_a_known_white_is_refused(tmp_path):
     """Floats and 32-bit integers have no white: they are named, not guessed at."""
     for values in (np.ones((8, 8), np.float32), np.full((8, 8), 70_000, np.int32)):
         path = saved(Image.fromarray(values), tmp_path / "x.tif")
@@ -138,8 +138,8 @@ def test_exif_turns_upright(tmp_path, orientation):
     "exif",
     [b"Exif\0\0garbage", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"],
 )
-def test_broken_exif_breaks_no_picture(tmp_path, exif):
-    """A picture whose metadata are broken is a picture still."""
+def test_broken_exif_breaks_no_image(tmp_path, exif):
+    """A image whose metadata are broken is a image still."""
     path = saved(Image.new("L", (9, 9), 100), tmp_path / "x.jpg", exif=exif)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -147,8 +147,8 @@ def test_broken_exif_breaks_no_picture(tmp_path, exif):
 
 
 @pytest.mark.parametrize("shape", [(30, 90), (90, 30)])
-def test_centre_is_cut_out(tmp_path, shape):
-    """Of a long picture the square in the middle is taken."""
+def test_center_is_cut_out(tmp_path, shape):
+    """Of a long image the square in the middle is taken."""
     height, width = shape
     values = np.zeros(shape, np.uint8)
     top, left = (height - 30) // 2, (width - 30) // 2
@@ -183,8 +183,8 @@ def test_resized_with_lanczos(tmp_path, source):
 
 def test_large_jpeg_is_nearly_the_whole_one(tmp_path):
     """A JPEG unpacked at a fraction of its size differs little from one unpacked whole."""
-    noise = RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    photo = Image.fromarray(noise).resize((1600, 1200), Image.Resampling.BICUBIC)
+    rng = RNG.integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    photo = Image.fromarray(rng).resize((1600, 1200), Image.Resampling.BICUBIC)
     path = saved(photo, tmp_path / "x.jpg", quality=95)
     with Image.open(path) as opened:
         square = opened.crop((200, 0, 1400, 1200))
@@ -215,12 +215,12 @@ def bomb(width: int, height: int) -> bytes:
 
 
 def test_broken_files_say_why(tmp_path):
-    """Empty, cut off, not a picture, a bomb, absent: each has its reason."""
+    """Empty, cut off, not a image, a bomb, absent: each has its reason."""
     buffer = io.BytesIO()
     Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(buffer, "PNG")
     broken = {
         b"": "is empty",
-        b"<html>not found</html>": "not a picture in a format",
+        b"<html>not found</html>": "not a image in a format",
         buffer.getvalue()[:200]: "truncated",
         bomb(12_000, 12_000): "12000 × 12000 pixels, a bomb",
         bomb(40_000, 40_000): "cannot be read: Image size",
@@ -234,33 +234,33 @@ def test_broken_files_say_why(tmp_path):
 
 
 def test_no_other_program_is_started(tmp_path, monkeypatch):
-    """PostScript is not handed to Ghostscript, not even under a picture's name."""
+    """PostScript is not handed to Ghostscript, not even under a image's name."""
     monkeypatch.setattr("subprocess.Popen", lambda *a, **k: pytest.fail("a program was started"))
     for name in ("x.eps", "x.jpg"):
         path = saved(Image.new("RGB", (9, 9)), tmp_path / name, format="EPS")
-        with pytest.raises(DataError, match="not a picture in a format"):
+        with pytest.raises(DataError, match="not a image in a format"):
             decode(path, 8, 3)
 
 
-def test_what_is_a_picture(tmp_path):
-    """A picture is known by its ending, whatever its case; without one, by its content."""
+def test_what_is_a_image(tmp_path):
+    """A image is known by its ending, whatever its case; without one, by its content."""
     assert {".jpg", ".jpeg", ".png", ".webp", ".tif", ".bmp", ".gif"} <= SUFFIXES
-    assert is_picture_name("a/b.c/x.JPG")
+    assert is_image_name("a/b.c/x.JPG")
     names = ["x.txt", "x.json", "x.mpg", "x.h5", "x", ".png", "a.png/x"]
-    assert not any(map(is_picture_name, names))
-    path = saved(Image.new("L", (2, 2)), tmp_path / "picture", format="PNG")
-    assert is_picture_content(path.read_bytes())
-    assert not is_picture_content(b"no picture")
+    assert not any(map(is_image_name, names))
+    path = saved(Image.new("L", (2, 2)), tmp_path / "image", format="PNG")
+    assert is_image_content(path.read_bytes())
+    assert not is_image_content(b"no image")
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 16), (16, 8), (5, 31)])
 def test_frames_need_not_be_square(tmp_path, height, width):
-    """A picture that covers the frame's shape is cut to it; the frame's own shape is kept whole."""
+    """A image that covers the frame's shape is cut to it; the frame's own shape is kept whole."""
     values = RNG.integers(0, 256, (height, width), dtype=np.uint8)
     path = saved(Image.fromarray(values), tmp_path / "x.png")
     found = module.decode(path.read_bytes(), Frame(height, width, 1))
     np.testing.assert_array_equal(found[0], values)
-    # The middle of a picture twice as wide: what lies left and right of it is gone.
+    # The middle of a image twice as wide: what lies left and right of it is gone.
     wide = np.zeros((height, 2 * width), np.uint8)
     wide[:, width // 2 : width // 2 + width] = 200
     path = saved(Image.fromarray(wide), tmp_path / "y.png")
@@ -268,29 +268,29 @@ def test_frames_need_not_be_square(tmp_path, height, width):
 
 
 def test_fitted_whole_upon_the_background(tmp_path):
-    """With crop "fit" nothing is cut off, and the rest is of the background's colour."""
+    """With crop "pad" nothing is cut off, and the rest is of the background's color."""
     path = saved(Image.new("RGB", (40, 20), (0, 0, 255)), tmp_path / "x.png")
-    found = decode(path, 8, 3, crop="fit", background="#ff0000")
+    found = decode(path, 8, 3, crop="pad", background="#ff0000")
     assert found[:, 0, 0].tolist() == [255, 0, 0]
     assert (found[2, 2:6] == 255).all()
     assert (found[0, 2:6] == 0).all()
     assert (found[0, [0, 1, 6, 7]] == 255).all()
-    assert (decode(path, 8, 1, crop="fit")[0, 0] == 255).all()
+    assert (decode(path, 8, 1, crop="pad")[0, 0] == 255).all()
     clear = saved(Image.new("RGBA", (40, 20), (0, 0, 0, 0)), tmp_path / "y.png")
-    assert (decode(clear, 8, 3, crop="fit", background="#102030")[2] == 0x30).all()
+    assert (decode(clear, 8, 3, crop="pad", background="#102030")[2] == 0x30).all()
 
 
 def test_transparent_shows_the_background(tmp_path):
-    """What is transparent shows the colour chosen, and half of it where it is half so."""
+    """What is transparent shows the color chosen, and half of it where it is half so."""
     path = saved(Image.new("RGBA", (9, 9), (200, 100, 0, 128)), tmp_path / "x.png")
     found = decode(path, 4, 3, background="black")[:, 0, 0]
     np.testing.assert_allclose(found, [100, 50, 0], atol=1)
-    with pytest.raises(UsageError, match="background is 'blurple'; it must be a colour"):
+    with pytest.raises(UsageError, match="background is 'blurple'; it must be a color"):
         Frame(4, 4, background="blurple")
 
 
 def test_left_uncut(tmp_path):
-    """With crop "random" a picture covers the frame and keeps its own shape."""
+    """With crop "random" a image covers the frame and keeps its own shape."""
     path = saved(Image.fromarray(NOISE).resize((60, 20)), tmp_path / "x.png")
     assert decode(path, 8, 3, crop="random").shape == (3, 8, 24)
     path = saved(Image.new("L", (2000, 2)), tmp_path / "y.png")
@@ -303,6 +303,6 @@ def test_what_an_audit_sees(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     path = saved(Image.new("L", (30, 20)), tmp_path / "x.jpg", exif=exif)
-    seen, picture = module.look(path.read_bytes(), Frame(4, 4))
-    assert seen == module.Look("JPEG", "L", 20, 30)
-    assert picture.shape == (3, 4, 4)
+    seen, image = module.image_info(path.read_bytes(), Frame(4, 4))
+    assert seen == module.ImageInfo("JPEG", "L", 20, 30)
+    assert image.shape == (3, 4, 4)

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from advnets.data.image_folder import files
-from advnets.data.image_folder.files import in_folder, in_zip
+from advnets.data.image_folder.files import list_folder, list_zip
 from advnets.errors import DataError
 
 
@@ -33,9 +33,9 @@ def zipped(path: Path, contents: dict[str, bytes], method: int = zipfile.ZIP_DEF
     "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
 )
 def test_a_zip_gives_what_was_put_in(tmp_path, method):
-    """Each picture's bytes come back by its name, in the order asked for, however compressed."""
+    """Each image's bytes come back by its name, in the order asked for, however compressed."""
     contents = {f"d/{i}.png": png(i) for i in range(5)}
-    found = in_zip(zipped(tmp_path / "x.zip", contents, method))
+    found = list_zip(zipped(tmp_path / "x.zip", contents, method))
     assert [key.decode() for key in found.keys] == list(contents)
     reader = pickle.loads(pickle.dumps(found.reader))
     assert list(reader.read(found.keys[::-1])) == list(contents.values())[::-1]
@@ -59,15 +59,15 @@ def test_names_in_a_zip_that_are_not_to_be_trusted(tmp_path):
         "notes.txt": b"words",
         "empty/": b"",
     }
-    found = in_zip(zipped(tmp_path / "x.zip", contents))
+    found = list_zip(zipped(tmp_path / "x.zip", contents))
     assert found.keys == (b"etc/root.png", b"ok.png", b"windows.png")
     out = "has a name that leads out of the archive"
-    assert {file.name: file.reason for file in found.broken} == {
+    assert {file.name: file.reason for file in found.skipped_files} == {
         "../up.png": out,
         "a/../../up.png": out,
         "inner.zip": "is an archive within the archive; unpack it first",
     }
-    assert found.others == {".txt": 1}
+    assert found.unsupported_files == {".txt": 1}
 
 
 def test_broken_members_say_why(tmp_path, monkeypatch):
@@ -77,7 +77,7 @@ def test_broken_members_say_why(tmp_path, monkeypatch):
     start = content.index(b"IHDR")
     content[start + 5] ^= 1
     path.write_bytes(content)
-    found = in_zip(path)
+    found = list_zip(path)
     first, second = found.reader.read(found.keys)
     assert "cannot be unpacked: Bad CRC-32" in str(first)
     assert second == png(1)
@@ -86,20 +86,20 @@ def test_broken_members_say_why(tmp_path, monkeypatch):
     content = bytearray(locked.read_bytes())
     content[content.index(b"PK\x01\x02") + 8] |= 1
     locked.write_bytes(content)
-    assert [str(error) for error in in_zip(locked).reader.read([b"a.png"])] == ["is encrypted"]
+    assert [str(error) for error in list_zip(locked).reader.read([b"a.png"])] == ["is encrypted"]
 
     strange = zipped(tmp_path / "strange.zip", {"a.png": png()})
     content = bytearray(strange.read_bytes())
     for mark, offset in ((b"PK\x01\x02", 10), (b"PK\x03\x04", 8)):
         content[content.index(mark) + offset] = 77
     strange.write_bytes(content)
-    [error] = in_zip(strange).reader.read([b"a.png"])
+    [error] = list_zip(strange).reader.read([b"a.png"])
     assert "cannot be unpacked" in str(error)
 
     bomb = zipped(tmp_path / "bomb.zip", {"a.png": b"\0" * (1 << 21)})
     assert bomb.stat().st_size < 1 << 12
     monkeypatch.setattr(files, "MOST_BYTES", 1 << 20)
-    [error] = in_zip(bomb).reader.read([b"a.png"])
+    [error] = list_zip(bomb).reader.read([b"a.png"])
     assert str(error) == "unpacks to more than 1 MiB, a bomb"
 
 
@@ -108,17 +108,17 @@ def test_no_zip(tmp_path, content):
     """What is no zip is refused whole."""
     (tmp_path / "x.zip").write_bytes(content)
     with pytest.raises(DataError, match=r"x.zip is no zip file that can be read"):
-        in_zip(tmp_path / "x.zip")
+        list_zip(tmp_path / "x.zip")
 
 
 def test_a_zip_that_was_replaced_is_read_anew(tmp_path):
     """The archive is kept open between reads, but not beyond its replacement."""
     path = zipped(tmp_path / "x.zip", {"a.png": png(1)})
-    before = in_zip(path)
+    before = list_zip(path)
     assert list(before.reader.read(before.keys)) == [png(1)]
     zipped(path, {"a.png": png(2), "b.png": png(3)})
-    after = in_zip(path)
-    assert after.stamp != before.stamp
+    after = list_zip(path)
+    assert after.fingerprint != before.fingerprint
     assert list(after.reader.read(after.keys)) == [png(2), png(3)]
 
 
@@ -126,29 +126,29 @@ def test_the_stamp_of_a_folder_tells_every_change(tmp_path):
     """Another name, another size, another time of change: another stamp; nothing changed: none."""
     (tmp_path / "a.png").write_bytes(png())
     (tmp_path / "b.png").write_bytes(png())
-    stamps = [in_folder(tmp_path).stamp, in_folder(tmp_path).stamp]
+    stamps = [list_folder(tmp_path).fingerprint, list_folder(tmp_path).fingerprint]
     assert stamps[0] == stamps[1]
     (tmp_path / "a.png").write_bytes(png() + b" ")
-    stamps.append(in_folder(tmp_path).stamp)
+    stamps.append(list_folder(tmp_path).fingerprint)
     (tmp_path / "a.png").rename(tmp_path / "c.png")
-    stamps.append(in_folder(tmp_path).stamp)
+    stamps.append(list_folder(tmp_path).fingerprint)
     (tmp_path / "b.png").touch()
-    stamps.append(in_folder(tmp_path).stamp)
+    stamps.append(list_folder(tmp_path).fingerprint)
     assert len(set(stamps)) == 4
 
 
 def test_a_file_too_large_is_not_read(tmp_path, monkeypatch):
-    """What no picture takes is refused by its size alone."""
+    """What no image takes is refused by its size alone."""
     with (tmp_path / "a.png").open("wb") as file:
         file.truncate(1 << 29)
-    found = in_folder(tmp_path)
+    found = list_folder(tmp_path)
     [error] = found.reader.read(found.keys)
-    assert str(error) == "is 512 MiB large, more than a picture takes"
+    assert str(error) == "is 512 MiB large, more than a image takes"
 
 
 def test_a_file_that_is_gone_or_locked(tmp_path, monkeypatch):
     """A file that went away since it was found, or may not be read, is a reason."""
-    reader = in_folder(tmp_path).reader
+    reader = list_folder(tmp_path).reader
     [error] = reader.read([b"gone.png"])
     assert str(error) == "cannot be read: No such file or directory"
 
@@ -161,13 +161,13 @@ def test_a_file_that_is_gone_or_locked(tmp_path, monkeypatch):
     assert str(error) == "cannot be read: Permission denied"
 
 
-def test_pictures_without_an_ending(tmp_path):
+def test_images_without_an_ending(tmp_path):
     """Such a file is found by its content; text is not taken for one."""
-    (tmp_path / "picture").write_bytes(png(np.uint8(3).item()))
-    (tmp_path / "README").write_text("no picture")
-    found = in_folder(tmp_path)
-    assert found.keys == (b"picture",)
-    assert found.others == {"": 1}
+    (tmp_path / "image").write_bytes(png(np.uint8(3).item()))
+    (tmp_path / "README").write_text("no image")
+    found = list_folder(tmp_path)
+    assert found.keys == (b"image",)
+    assert found.unsupported_files == {"": 1}
 
 
 LAYOUT = ("train/cat/1.png", "train/dog/2.png", "train/caf\u00e9/3.png", "test/cat/4", "val/5.png")
@@ -199,8 +199,8 @@ def test_a_zip_is_read_as_its_folder(tmp_path, prefix, encode, flagged):
     members = {prefix + name: (folder / name).read_bytes() for name in reversed(LAYOUT)}
     members |= {f"{prefix}train/": b"", f"{prefix}train/cat/": b""}
     junk = {"__MACOSX/train/cat/._1.png": b"junk", f"{prefix}train/.DS_Store": b"junk"}
-    found = in_zip(raw_zip(tmp_path / "x.zip", members | junk, encode, flagged=flagged))
-    expected = in_folder(folder)
+    found = list_zip(raw_zip(tmp_path / "x.zip", members | junk, encode, flagged=flagged))
+    expected = list_folder(folder)
     inner = prefix.replace("\\", "/").removeprefix("C:").replace("//.//", "/").lstrip("./")
     assert [key.decode().removeprefix(inner) for key in found.keys] == [
         key.decode() for key in expected.keys
@@ -208,7 +208,11 @@ def test_a_zip_is_read_as_its_folder(tmp_path, prefix, encode, flagged):
     every = range(len(LAYOUT))
     assert found.placing(every) == expected.placing(every)
     assert list(found.reader.read(found.keys)) == list(expected.reader.read(expected.keys))
-    assert (found.others, found.broken) == (expected.others, expected.broken) == ({}, ())
+    assert (
+        (found.unsupported_files, found.skipped_files)
+        == (expected.unsupported_files, expected.skipped_files)
+        == ({}, ())
+    )
 
 
 def raw_zip(path: Path, members: dict[str, bytes], encode, *, flagged: bool) -> Path:
@@ -254,7 +258,7 @@ def test_info_zip_names_and_names_that_come_twice(tmp_path):
             archive.writestr(info, png(1))
         archive.writestr("c.png", png(2))
         archive.writestr("./c.png", png(3))
-    found = in_zip(path)
+    found = list_zip(path)
     assert [key.decode() for key in found.keys] == ["a\u6c34.png", "b?.png", "c.png"]
     assert list(found.reader.read([b"c.png"])) == [png(3)]
 
@@ -265,6 +269,6 @@ def test_links_in_a_zip_are_named(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
         archive.writestr("a.png", png())
         archive.writestr(link, "a.png")
-    found = in_zip(tmp_path / "x.zip")
+    found = list_zip(tmp_path / "x.zip")
     assert found.keys == (b"a.png",)
-    assert [file.name for file in found.broken] == ["link.png"]
+    assert [file.name for file in found.skipped_files] == ["link.png"]

@@ -156,7 +156,7 @@ def test_a_pack_that_is_being_made_is_no_remains(many, few, tmp_path):
 
 def test_a_worker_that_is_killed_is_one_sentence(many, tmp_path):
     """As the system does where memory runs out."""
-    arguments = ("data", "check", many)
+    arguments = ("data", "audit", many)
     victim = working(arguments)
     # What the command started, by whichever of its threads, but for the tracker of resources.
     workers = [

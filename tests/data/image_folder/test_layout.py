@@ -5,18 +5,20 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advnets.data.image_folder.layout import SplitAssignment, placing, split_of
+from advnets.data.image_folder.layout import SplitAssignment, split_assignment, split_of
+from advnets.data.image_folder.splits import AssignedSplits, assign_splits
 
 OUT = "outside"
 
 
 def read(names: list[str]) -> dict[str, tuple[str, str | None]]:
     """Each file's split, or OUT, and its class."""
-    found = placing([name.encode() for name in names])
+    found = split_assignment([name.encode() for name in names])
     labels = found.labels or (-1,) * len(names)
     return {
         name: (
@@ -83,7 +85,7 @@ def read(names: list[str]) -> dict[str, tuple[str, str | None]]:
             "train/cat/1 train/dog/2 test/cat/3 unlabeled/4 unlabeled/5",
             "train:cat train:dog test:cat unlabeled:- unlabeled:-",
         ),
-        ("cat/1 dog/2 test/3 Unlabelled/4", ":cat :dog test:- unlabeled:-"),
+        ("cat/1 dog/2 test/3 Unlabeled/4", ":cat :dog test:- unlabeled:-"),
         ("train/cat/1 train/dog/2 train/unlabeled/3", "train:cat train:dog unlabeled:-"),
         ("train/labeled/cat/1 train/labeled/dog/2", "train:cat train:dog"),
         # A folder around or below the classes that holds everything is seen through.
@@ -91,7 +93,7 @@ def read(names: list[str]) -> dict[str, tuple[str, str | None]]:
         ("train/images/cat/1 train/images/dog/2 val/cat/3", "train:cat train:dog valid:cat"),
         ("train/images/cat/1 train/images/dog/2 train/3", "train:cat train:dog OUT"),
         ("train/cat/1 train/dog/2 test/images/dog/3", "train:cat train:dog test:dog"),
-        # Folders of held-out pictures that are no training classes are no classes.
+        # Folders of held-out images that are no training classes are no classes.
         (
             "train/cat/1 train/dog/2 test/monday/3 test/friday/4",
             "train:cat train:dog test:- test:-",
@@ -127,7 +129,7 @@ def test_what_names_tell(names, expected):
 
 
 def test_nothing():
-    assert placing([]) == SplitAssignment((), None, ())
+    assert split_assignment([]) == SplitAssignment((), None, ())
 
 
 def test_spellings():
@@ -146,7 +148,7 @@ def test_spellings():
         assert split_of(name) == "valid"
     for name in ("test", "testing", "Test Set", "test1", "testB"):
         assert split_of(name) == "test"
-    for name in ("unlabeled", "Unlabelled", "unlabeled2017", "unsupervised", "no_labels"):
+    for name in ("unlabeled", "Unlabeled", "unlabeled2017", "unsupervised", "no_labels"):
         assert split_of(name) == "unlabeled"
     for name in (
         "",
@@ -163,7 +165,9 @@ def test_spellings():
 
 
 def test_the_placing_of_some_files_is_theirs_in_the_order_asked_for():
-    found = placing([b"train/cat/1", b"train/dog/2", b"train/3", b"test/cat/4", b"train/dog/5"])
+    found = split_assignment(
+        [b"train/cat/1", b"train/dog/2", b"train/3", b"test/cat/4", b"train/dog/5"]
+    )
     assert found.outside.keys() == {2}
     part = found.part([3, 2, 1, 4])
     assert part.splits == ("test", "train", "train", "train")
@@ -173,25 +177,27 @@ def test_the_placing_of_some_files_is_theirs_in_the_order_asked_for():
 
 
 def test_classes_that_are_not_unicode():
-    assert placing([b"\xff/a", b"b/c"]).classes == ("b", "\\xff")
+    assert split_assignment([b"\xff/a", b"b/c"]).classes == ("b", "\\xff")
 
 
 def test_two_forms_of_a_name_are_one_class():
     """NFC, as most systems write é, and NFD, as macOS does, name the same class."""
     names = [unicodedata.normalize(form, "café/1") for form in ("NFC", "NFD")]
     assert names[0] != names[1]
-    found = placing([name.encode() for name in (*names, "dog/2")])
+    found = split_assignment([name.encode() for name in (*names, "dog/2")])
     assert found.classes == ("café", "dog")
     assert found.labels == (0, 0, 1)
 
 
 def test_what_might_be_read_in_two_ways_is_said():
-    assert placing([b"bus/1", b"train/2"]).notes == ("the folder train is read as a class",)
-    [note] = placing([b"cat/1", b"dog/2", b"3", b"4"]).notes
+    assert split_assignment([b"bus/1", b"train/2"]).notes == (
+        "the folder train is read as a class",
+    )
+    [note] = split_assignment([b"cat/1", b"dog/2", b"3", b"4"]).notes
     assert note.startswith("no classes are read, as 2 of 4 training files lie in no folder")
-    assert placing([b"cat/1", b"dog/2", b"cat/3"]).notes == ()
+    assert split_assignment([b"cat/1", b"dog/2", b"cat/3"]).notes == ()
     # Within training a folder named train is a class like any other.
-    assert placing([b"train/bus/1", b"train/train/2", b"extra/3"]).notes == ()
+    assert split_assignment([b"train/bus/1", b"train/train/2", b"extra/3"]).notes == ()
 
 
 @dataclass
@@ -209,7 +215,7 @@ SPELLED = {
     "train": ["train", "Train", "TRAINING", "train_images", "train2017"],
     "valid": ["val", "Valid", "validation", "dev", "val2017"],
     "test": ["test", "Testing", "TEST", "test_set", "test2017"],
-    "unlabeled": ["unlabeled", "Unlabelled", "unlabeled2017", "unsup"],
+    "unlabeled": ["unlabeled", "Unlabeled", "unlabeled2017", "unsup"],
 }
 CLASSES = ["cat", "dog", "7", "café", "a b", "\u6c34"]
 
@@ -265,5 +271,109 @@ def test_random_trees(tree, random):
     names = list(tree.files)
     random.shuffle(names)
     assert read(names) == {name: tree.files[name] for name in names}
-    found = placing([name.encode() for name in names])
+    found = split_assignment([name.encode() for name in names])
     assert list(found.classes) == sorted({label for _, label in tree.files.values() if label})
+
+
+def keys(n: int) -> list[bytes]:
+    return [f"{i}.png".encode() for i in range(n)]
+
+
+def deal(
+    names: list[bytes], splits: list[str] | None = None, contents: list[bytes] = []
+) -> AssignedSplits:
+    return assign_splits(
+        names, SplitAssignment(tuple(splits or [""] * len(names)), None, ()), contents
+    )
+
+
+def split_of_each(deal: AssignedSplits) -> dict[int, int]:
+    return dict(zip(deal.order.tolist(), deal.splits.tolist(), strict=True))
+
+
+def test_every_image_is_dealt_once():
+    """The order is a permutation, splits come one after the other, about a tenth is held out."""
+    found = deal(keys(3000))
+    assert sorted(found.order.tolist()) == list(range(3000))
+    assert (np.diff(found.splits) >= 0).all()
+    shares = np.bincount(found.splits) / 3000
+    np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.03)
+    assert (found.left_out, found.crossing) == ({}, 0)
+
+
+def test_an_order_without_order():
+    """A split is as good as shuffled: the ranks of names in order are not correlated."""
+    order = deal(keys(3000), ["test"] * 3000).order
+    assert abs(np.corrcoef(order, np.arange(3000))[0, 1]) < 0.06  # 3.3 / sqrt(3000)
+
+
+def test_only_missing_splits_are_dealt():
+    """Named splits stay as they are; of the training images only what is missing is taken."""
+    found = deal(keys(1100), ["train"] * 1000 + ["test"] * 100)
+    assert set(found.order[found.splits == 2].tolist()) == set(range(1000, 1100))
+    assert 60 < (found.splits == 1).sum() < 140
+    found = deal(keys(1100), ["train"] * 1000 + ["test"] * 50 + ["valid"] * 50)
+    assert found.counts == (1000, 50, 50, 0)
+    found = deal(keys(1100), ["train"] * 49 + ["unlabeled"] * 1051)
+    assert found.counts == (49, 0, 0, 1051)
+    found = deal(keys(1100), ["train"] * 50 + ["unlabeled"] * 1050)  # 50 training files are enough
+    assert found.counts == (37, 6, 7, 1050)
+
+
+def test_a_image_stays_where_it_is():
+    """As the set grows, images keep their split."""
+    few, many = split_of_each(deal(keys(100))), split_of_each(deal(keys(5000)))
+    assert all(many[i] == split for i, split in few.items())
+
+
+def test_names_are_pinned_to_splits():
+    """A set that was dealt before is dealt in the same way by every later version."""
+    found = deal(keys(60))
+    assert sorted(found.order[found.splits == 1].tolist()) == PINNED_VALID
+    assert sorted(found.order[found.splits == 2].tolist()) == PINNED_TEST
+    assert found.order[:5].tolist() == PINNED_FIRST
+
+
+PINNED_VALID = [2, 3, 8, 23, 40, 47]
+PINNED_TEST = [0, 4, 13, 19, 32, 36, 42, 53]
+PINNED_FIRST = [25, 41, 59, 22, 38]
+
+
+@pytest.mark.parametrize("times", [2, 4])
+def test_copies_are_dealt_to_one_split(times):
+    """Images of equal content are dealt by the first of their names; the audit counts others."""
+    n = 100 * times
+    contents = [f"{i % 100}".encode() for i in range(n)]
+    names = keys(n)
+    alone, together = split_of_each(deal(names)), split_of_each(deal(names, contents=contents))
+    assert len(together) == n
+    for i in range(100):
+        copies = [j for j in range(n) if j % 100 == i]
+        first = min(copies, key=names.__getitem__)
+        assert {together[j] for j in copies} == {alone[first]}
+    crossing = sum(alone[i] != together[i] for i in range(n))
+    assert deal(names, contents=contents).crossing == crossing > 0
+
+
+def test_of_copies_in_two_named_splits_the_held_out_one_stays():
+    """Test images stay as they were given; copies of them elsewhere are left out by name."""
+    names = [b"train/a", b"train/b", b"train/c", b"val/a", b"test/a", b"test/b", b"unlabeled/b"]
+    splits = ["train", "train", "train", "valid", "test", "test", "unlabeled"]
+    contents = [b"A", b"B", b"B", b"A", b"A", b"Z", b"B"]
+    found = deal(names, splits, contents)
+    assert split_of_each(found) == {1: 0, 2: 0, 4: 2, 5: 2, 6: 3}
+    assert found.left_out == dict.fromkeys((0, 3), "is a copy of test/a, which is held out")
+    assert found.crossing == 2
+
+
+def test_labels_go_with_their_images():
+    found = assign_splits(
+        keys(4), SplitAssignment(("", "test", "", ""), (1, -1, 0, 1), ("a", "b"), {0: "why"})
+    )
+    assert found.labels is not None
+    assert dict(zip(found.order.tolist(), found.labels.tolist(), strict=True)) == {
+        1: -1,
+        2: 0,
+        3: 1,
+    }
+    assert found.left_out == {0: "why"}

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from advnets.data.image_folder import decode as module
-from advnets.data.image_folder.decode import Frame, decode, look
-from advnets.data.image_folder.suggest import likely_white_level
+from advnets.data.image_folder.audit import likely_white_level
+from advnets.data.image_folder.decode import Frame, decode, image_info
 from advnets.errors import DataError
 
 # Pillow warns of odd metadata; packing and auditing hush it.
@@ -103,7 +103,7 @@ def test_what_the_pixels_need_is_kept():
     exif[0x0112] = 6
     turned = exif.tobytes().removeprefix(b"Exif\0\0")
     content = png(chunk(b"zTXt", b"k\0\0" + LARGE), chunk(b"eXIf", turned))
-    found, image = look(content, Frame(30, 20))
+    found, image = image_info(content, Frame(30, 20))
     assert (found.width, found.height) == (20, 30)
     np.testing.assert_array_equal(image, np.rot90(PIXELS, -1).transpose(2, 0, 1))
     first = tuple(PIXELS[0, 0].tolist())
@@ -152,12 +152,12 @@ def deep(values: np.ndarray, kind: str = "PNG") -> bytes:
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_a_white_level_scales_12_bit_data(kind):
     values = np.linspace(0, 4095, 64).round().astype(np.uint16).reshape(8, 8)
-    found, plain = look(deep(values, kind), Frame(8, 8, channels=1))
+    found, plain = image_info(deep(values, kind), Frame(8, 8, channels=1))
     assert found.levels == (0, 4095)
     assert plain.max() == 16  # nearly black
-    _, scaled = look(deep(values, kind), Frame(8, 8, channels=1, white_level=4095.0))
+    _, scaled = image_info(deep(values, kind), Frame(8, 8, channels=1, white_level=4095.0))
     np.testing.assert_array_equal(scaled[0], (values * (255 / 4095)).round())
-    _, clipped = look(deep(values, kind), Frame(8, 8, channels=1, white_level=2000.0))
+    _, clipped = image_info(deep(values, kind), Frame(8, 8, channels=1, white_level=2000.0))
     np.testing.assert_array_equal(clipped[0], (values * (255 / 2000)).clip(0, 255).round())
 
 
@@ -181,28 +181,28 @@ def test_colors_of_16_bits_are_said_and_scaled():
     content = b"\x89PNG\r\n\x1a\n" + b"".join(
         [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
     )
-    found, plain = look(content, Frame(8, 8))
+    found, plain = image_info(content, Frame(8, 8))
     assert plain[:, 0, 0].tolist() == [15, 8, 0]
     assert found.levels == (0, 15 * 257)
-    _, scaled = look(content, Frame(8, 8, white_level=4095.0))
+    _, scaled = image_info(content, Frame(8, 8, white_level=4095.0))
     assert scaled[:, 0, 0].tolist() == [255, 136, 0]  # 8 of 15 of 255
 
 
 def test_opacity_is_no_level():
-    """Of grey of 16 bits beside it: all is opaque, and the grey is of 12 bits."""
+    """Of gray of 16 bits beside it: all is opaque, and the gray is of 12 bits."""
     rows = b"".join(b"\0" + struct.pack(">HH", 4095, 65535) * 8 for _ in range(8))
     header = struct.pack(">IIBBBBB", 8, 8, 16, 4, 0, 0, 0)
     content = b"\x89PNG\r\n\x1a\n" + b"".join(
         [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
     )
-    found, _ = look(content, Frame(8, 8))
+    found, _ = image_info(content, Frame(8, 8))
     assert found.levels == (15 * 257, 15 * 257)
     assert likely_white_level(found.levels[1]) == 4095.0
     assert decode(content, Frame(8, 8, white_level=4095.0)).min() == 255
 
 
 def test_images_of_8_bits_have_no_such_levels():
-    found, plain = look(saved("PNG"), Frame(20, 30, white_level=10.0))
+    found, plain = image_info(saved("PNG"), Frame(20, 30, white_level=10.0))
     assert found.levels is None
     np.testing.assert_array_equal(plain, PIXELS.transpose(2, 0, 1))
 
@@ -214,21 +214,21 @@ def test_the_audit_says_the_levels_and_the_flag(tmp_path, said):
         values = (np.arange(64) * 65 % (4095 - i)).astype(np.uint16).reshape(8, 8)
         values[0, 0] = 4095
         (folder / f"{i}.png").write_bytes(deep(values))
-    _, printed, _ = said("data", "check", folder)
+    _, printed, _ = said("data", "audit", folder)
     assert "6 images with levels 0 to 4095 of 65535" in printed
-    assert "--crop centre --white-level 4095" in printed
+    assert "--crop center --white-level 4095" in printed
     said("data", "pack", folder, tmp_path / "pack", "--size", 8, "--white-level", 4095)
     pixels = np.load(tmp_path / "pack" / "images.npy")
     assert pixels.max() == 255
     code, _, errors = said("data", "pack", folder, tmp_path / "p", "--white-level", "0")
     assert code == 2
     assert "white" in errors
-    code, printed, _ = said("data", "check", folder, "--json", "--white-level", 4095)
+    code, printed, _ = said("data", "audit", folder, "--json", "--white-level", 4095)
     assert '"deep_images": 6' in printed
 
 
 def test_the_text_by_which_packs_are_known_is_as_it_was():
     """Without a white level: no stream's digest and no pack's key moves."""
-    text = "Frame(height=6, width=8, channels=3, crop='centre', background='white')"
+    text = "Frame(height=6, width=8, channels=3, crop='center', background='white')"
     assert repr(Frame(6, 8)) == text
     assert repr(Frame(6, 8, white_level=9.0)) == text[:-1] + ", white_level=9.0)"

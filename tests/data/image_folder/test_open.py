@@ -11,56 +11,55 @@ import pytest
 from PIL import Image
 
 from advnets.config import Data
-from advnets.data.dataset import Splits
+from advnets.data.dataset import Dataset, SkippedFile
 from advnets.data.image_folder.decode import Frame
-from advnets.data.image_folder.open import find_pictures, open_collection
-from advnets.data.image_folder.packed import open_pack
-from advnets.data.skipped_file import SkippedFile
+from advnets.data.image_folder.open import find_images, open_collection
+from advnets.data.image_folder.pack import open_pack
 from advnets.errors import DataError, UsageError
 
 DATA = Data(size=8, channels=1)
 
 
-def open_pictures(path: Path, data: Data) -> Splits:
-    return open_collection(find_pictures(path), Frame.of(data))
+def open_images(path: Path, data: Data) -> Dataset:
+    return open_collection(find_images(path), Frame.of(data))
 
 
 def level(folder: Path, name: str, value: int) -> Path:
-    """Save a picture of one level, by which it is known again."""
+    """Save a image of one level, by which it is known again."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (8, 8), value).save(path)
     return path
 
 
-def levels(pictures) -> list[int]:
-    """The levels of pictures of one level each, sorted: their order is that of a hash."""
-    assert (pictures.images == pictures.images[:, :, :1, :1]).all()
-    return sorted(pictures.images[:, 0, 0, 0].tolist())
+def levels(images) -> list[int]:
+    """The levels of images of one level each, sorted: their order is that of a hash."""
+    assert (images.images == images.images[:, :, :1, :1]).all()
+    return sorted(images.images[:, 0, 0, 0].tolist())
 
 
-def test_nested_pictures_are_found(tmp_path):
-    """Pictures of many kinds are found at any depth."""
+def test_nested_images_are_found(tmp_path):
+    """Images of many kinds are found at any depth."""
     for value, name in enumerate(["c.png", "b/z.png", "a.bmp", "b/a/x.tif", "é.png", "B.gif"]):
         level(tmp_path, name, value)
-    splits = open_pictures(tmp_path, DATA)
+    splits = open_images(tmp_path, DATA)
     assert levels(splits.train) == [0, 1, 2, 3, 4, 5]
     assert splits.name == tmp_path.name
-    assert (splits.valid, splits.test, splits.broken) == (None, None, ())
+    assert (splits.valid, splits.test, splits.skipped_files) == (None, None, ())
 
 
 @pytest.mark.parametrize(("size", "channels"), [(8, 1), (16, 3)])
 def test_size_and_channels_are_obeyed(tmp_path, size, channels):
-    """Pictures of mixed sizes are brought to the size and channels asked for."""
+    """Images of mixed sizes are brought to the size and channels asked for."""
     for i, shape in enumerate([(3, 5), (100, 20), (16, 16)]):
         Image.new("RGB", shape, (i, i, i)).save(tmp_path / f"{i}.png")
-    splits = open_pictures(tmp_path, Data(size=size, channels=channels))
+    splits = open_images(tmp_path, Data(size=size, channels=channels))
     assert splits.shape == (channels, size, size)
     assert levels(splits.train) == [0, 1, 2]
 
 
 def test_messy_folder(tmp_path):
-    """Broken files are named with their reasons, what is no picture is passed over, links end."""
+    """Broken files are named with their reasons, what is no image is passed over, links end."""
     for value, name in enumerate(["a.png", "sub/b.PNG", "sub/deep/c.jpeg"]):
         level(tmp_path, name, value)
     whole = (tmp_path / "sub/deep/c.jpeg").read_bytes()
@@ -75,9 +74,9 @@ def test_messy_folder(tmp_path):
     (tmp_path / "sub/loop").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "sub/self.png").symlink_to("self.png")
     (tmp_path / "folder.png").mkdir()
-    splits = open_pictures(tmp_path, DATA)
+    splits = open_images(tmp_path, DATA)
     assert levels(splits.train) == [0, 1, 2]
-    assert [file.name for file in splits.broken] == [
+    assert [file.name for file in splits.skipped_files] == [
         "cut.jpg",
         "empty.png",
         "gone.png",
@@ -86,11 +85,11 @@ def test_messy_folder(tmp_path):
         "sub/loop",
         "sub/self.png",
     ]
-    reasons = {file.name: file.reason for file in splits.broken}
+    reasons = {file.name: file.reason for file in splits.skipped_files}
     assert reasons["empty.png"] == "is empty"
     assert reasons["sub/loop"] == "is a link to the folder itself, which is read already"
     assert "truncated" in reasons["cut.jpg"].lower()
-    assert "not a picture" in reasons["page.jpg"]
+    assert "not a image" in reasons["page.jpg"]
 
 
 LEADS_OUT = "is a link that leads out of the folder; --follow-links reads it"
@@ -98,7 +97,7 @@ LEADS_OUT = "is a link that leads out of the folder; --follow-links reads it"
 
 @pytest.fixture
 def linked(tmp_path) -> Path:
-    """A folder with links out of it, to a folder twice, to a picture, and to the system's files."""
+    """A folder with links out of it, to a folder twice, to a image, and to the system's files."""
     level(tmp_path / "elsewhere", "x.png", 7)
     level(tmp_path, "private.png", 9)
     folder = tmp_path / "folder"
@@ -115,31 +114,31 @@ def linked(tmp_path) -> Path:
 
 def test_links_that_lead_out_of_the_folder_are_named_and_not_read(linked):
     """Those within are followed, and each real folder is read once, under its own name."""
-    found = find_pictures(linked)
+    found = find_images(linked)
     assert found.keys == (b"own/a.png", b"own/again.png")
-    assert {file.name: file.reason for file in found.broken} == {
+    assert {file.name: file.reason for file in found.skipped_files} == {
         **dict.fromkeys(("b", "c", "own/p.png", "bare", "proc"), LEADS_OUT),
         "d": "is a link to own, which is read already",
     }
     # A folder that is itself named by a link is what is asked for.
     (linked.parent / "name").symlink_to(linked, target_is_directory=True)
-    assert find_pictures(linked.parent / "name").keys == found.keys
+    assert find_images(linked.parent / "name").keys == found.keys
 
 
 def test_links_are_followed_where_that_is_asked_for(linked, said):
     """Each folder once, in the order of the links' names, and never into /proc."""
-    found = find_pictures(linked, follow_links=True)
+    found = find_images(linked, follow_links=True)
     assert found.keys == (b"b/x.png", b"bare", b"own/a.png", b"own/again.png", b"own/p.png")
-    assert {file.name: file.reason for file in found.broken} == {
+    assert {file.name: file.reason for file in found.skipped_files} == {
         "c": "is a link to b, which is read already",
         "d": "is a link to own, which is read already",
         "proc": "is a link into /proc, where no images are",
     }
-    _, printed, _ = said("data", "check", linked)
-    assert "2 pictures" in printed
+    _, printed, _ = said("data", "audit", linked)
+    assert "2 images" in printed
     assert f"own/p.png {LEADS_OUT}" in printed
-    _, printed, _ = said("data", "check", linked, "--follow-links")
-    assert "5 pictures" in printed
+    _, printed, _ = said("data", "audit", linked, "--follow-links")
+    assert "5 images" in printed
     _, printed, _ = said("data", "pack", linked, linked.parent / "pack", "--size", 8)
     assert f"left out: own/p.png {LEADS_OUT}" in printed
     said("data", "pack", linked, linked.parent / "all", "--size", 8, "--follow-links")
@@ -154,9 +153,9 @@ def test_a_chain_and_a_cycle_of_links_end(tmp_path):
     (tmp_path / "two").symlink_to("one")
     (tmp_path / "three").symlink_to("four", target_is_directory=True)
     (tmp_path / "four").symlink_to("a", target_is_directory=True)
-    found = find_pictures(tmp_path)
+    found = find_images(tmp_path)
     assert found.keys == (b"a/x.png",)
-    assert {file.name for file in found.broken} == {"a/up", "three", "four"}
+    assert {file.name for file in found.skipped_files} == {"a/up", "three", "four"}
 
 
 def test_a_name_cannot_command_the_terminal(tmp_path, said):
@@ -164,13 +163,13 @@ def test_a_name_cannot_command_the_terminal(tmp_path, said):
     for name in ("cat\x1b[31m/a\x1b[2J.png", "dog\n  broken: 0/b.png"):
         level(tmp_path / "set", name, 3)
     (tmp_path / "set" / "cat\x1b[31m" / "b\x9b1m.png").touch()
-    code, printed, errors = said("data", "check", tmp_path / "set")
+    code, printed, errors = said("data", "audit", tmp_path / "set")
     assert code == 0
     assert "\x1b" not in printed + errors
     assert "\x9b" not in printed + errors
     assert r"cat\x1b[31m/b\u009b1m.png is empty" in printed
     assert "\n  broken: 0/" not in printed
-    run = ("--steps", 2, "--ticks.samples", 0, "--out", tmp_path / "run")
+    run = ("--steps", 2, "--sample-every", 0, "--out", tmp_path / "run")
     code, printed, errors = said("train", "digits", "--data", tmp_path / "set", *run)
     assert code in (0, 3), errors
     assert "\x1b" not in printed + errors
@@ -181,35 +180,35 @@ def test_names_that_are_not_unicode(tmp_path):
     Image.new("L", (8, 8)).save(os.fsencode(tmp_path) + b"/\xff.png", "PNG")
     with open(os.fsencode(tmp_path) + b"/\xfe.png", "wb"):  # noqa: PTH123 - the name is bytes
         pass
-    splits = open_pictures(tmp_path, DATA)
-    assert splits.broken == (SkippedFile("\\xfe.png", "is empty"),)
+    splits = open_images(tmp_path, DATA)
+    assert splits.skipped_files == (SkippedFile("\\xfe.png", "is empty"),)
     assert len(splits.train) == 1
 
 
 def test_nothing_to_train_on(tmp_path):
-    """A folder that is empty, without pictures, or of broken ones is refused, saying which."""
-    with pytest.raises(DataError, match="no file in it is a picture"):
-        open_pictures(tmp_path, DATA)
+    """A folder that is empty, without images, or of broken ones is refused, saying which."""
+    with pytest.raises(DataError, match="no file in it is a image"):
+        open_images(tmp_path, DATA)
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "phone.heic").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"no file in it is a picture \(.*HEIC 1; convert.*\.txt 1"):
-        open_pictures(tmp_path, DATA)
+    with pytest.raises(DataError, match=r"no file in it is a image \(.*HEIC 1; convert.*\.txt 1"):
+        open_images(tmp_path, DATA)
     (tmp_path / "a.png").touch()
     with pytest.raises(DataError, match=r"none of its 1 can be read \(a.png is empty\)"):
-        open_pictures(tmp_path, DATA)
+        open_images(tmp_path, DATA)
 
 
 def test_size_must_be_positive(tmp_path):
-    """A picture of no pixels cannot be asked for."""
+    """A image of no pixels cannot be asked for."""
     with pytest.raises(UsageError, match="size is 0"):
-        open_pictures(tmp_path, Data(size=0))
+        open_images(tmp_path, Data(size=0))
 
 
 def test_split_is_by_name(tmp_path):
-    """From 50 on about a tenth each validates and tests; a picture stays where it is."""
+    """From 50 on about a tenth each validates and tests; a image stays where it is."""
     for i in range(200):
         level(tmp_path, f"{i:03}.png", i)
-    splits = open_pictures(tmp_path, DATA)
+    splits = open_images(tmp_path, DATA)
     assert splits.valid is not None
     assert splits.test is not None
     parts = [set(levels(part)) for part in (splits.train, splits.valid, splits.test)]
@@ -217,50 +216,50 @@ def test_split_is_by_name(tmp_path):
     assert sum(map(len, parts)) == 200
     assert 140 <= len(parts[0]) <= 180
     assert min(len(parts[1]), len(parts[2])) >= 10
-    # Moved elsewhere, and with other pictures beside them, they are in the same part.
+    # Moved elsewhere, and with other images beside them, they are in the same part.
     moved = tmp_path.parent / "moved"
     shutil.copytree(tmp_path, moved)
     for i in range(100):
         (moved / f"{i:03}.png").unlink()
     level(moved, "new.png", 255)
-    fewer = open_pictures(moved, DATA)
+    fewer = open_images(moved, DATA)
     for part, before in zip((fewer.train, fewer.valid, fewer.test), parts, strict=True):
         assert part is not None
         assert set(levels(part)) - {255} <= before
 
 
 def test_fewer_than_fifty_all_train(tmp_path):
-    """49 pictures all train, 50 are split; if only those to validate are whole, these train."""
+    """49 images all train, 50 are split; if only those to validate are whole, these train."""
     for i in range(49):
         level(tmp_path, f"{i}.png", i)
-    assert len(open_pictures(tmp_path, DATA).train) == 49
+    assert len(open_images(tmp_path, DATA).train) == 49
     level(tmp_path, "49.png", 49)
-    splits = open_pictures(tmp_path, DATA)
+    splits = open_images(tmp_path, DATA)
     assert splits.valid is not None
     assert len(splits.train) < 50
     kept = set(levels(splits.valid))
     for i in set(range(50)) - kept:
         (tmp_path / f"{i}.png").write_bytes(b"")
-    splits = open_pictures(tmp_path, DATA)
+    splits = open_images(tmp_path, DATA)
     assert set(levels(splits.train)) == kept
     assert (splits.valid, splits.test) == (None, None)
 
 
 def test_opened_twice_is_the_same(tmp_path):
-    """However the threads race, the pictures and their order are the same."""
+    """However the threads race, the images and their order are the same."""
     rng = np.random.default_rng(0)
     for i in range(60):
         pixels = rng.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
-    digests = {open_pictures(tmp_path, DATA).digest() for _ in range(3)}
+    digests = {open_images(tmp_path, DATA).digest() for _ in range(3)}
     assert len(digests) == 1
 
 
 def test_warnings_of_others_are_left_alone(tmp_path):
-    """What is silenced while pictures are decoded is as before afterwards."""
+    """What is silenced while images are decoded is as before afterwards."""
     level(tmp_path, "a.png", 1)
     before = list(warnings.filters)
-    open_pictures(tmp_path, DATA)
+    open_images(tmp_path, DATA)
     assert list(warnings.filters) == before
 
 
@@ -276,9 +275,9 @@ def test_folder_of_another_user_is_named(tmp_path, monkeypatch):
         return scandir(folder)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    splits = open_pictures(tmp_path, DATA)
+    splits = open_images(tmp_path, DATA)
     assert levels(splits.train) == [1]
-    assert splits.broken == (SkippedFile("theirs", "cannot be entered: Permission denied"),)
+    assert splits.skipped_files == (SkippedFile("theirs", "cannot be entered: Permission denied"),)
 
 
 def test_depth_is_no_matter(tmp_path):
@@ -289,7 +288,7 @@ def test_depth_is_no_matter(tmp_path):
         folder.mkdir()
     level(folder, "x.png", 3)
     try:
-        assert levels(open_pictures(tmp_path, DATA).train) == [3]
+        assert levels(open_images(tmp_path, DATA).train) == [3]
     finally:
         # Removing a tree calls itself for each level.
         for inner in [folder / "x.png", *[folder, *folder.parents][:1200]]:

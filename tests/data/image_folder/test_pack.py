@@ -19,15 +19,14 @@ import torch
 from PIL import Image
 
 from advnets.data.batch_transform import BatchTransform
-from advnets.data.dataset import ArraySplit, Splits
-from advnets.data.image_folder import tasks, workers
+from advnets.data.dataset import ArraySplit, Dataset
+from advnets.data.image_folder import workers
 from advnets.data.image_folder.decode import Frame, decode
-from advnets.data.image_folder.open import find_pictures, open_collection
-from advnets.data.image_folder.pack import pack
-from advnets.data.image_folder.packed import open_pack
-from advnets.data.image_folder.random_crop import Uncut
-from advnets.data.loader import Batches
-from advnets.data.normalization import UnitScaling
+from advnets.data.image_folder.open import find_images, open_collection
+from advnets.data.image_folder.pack import open_pack, pack
+from advnets.data.image_folder.random_crop import RandomCropSplit
+from advnets.data.loader import Loader
+from advnets.data.normalization import UnitNormalizer
 from advnets.errors import DataError, UsageError, WriteError
 from advnets.rng import RNG
 
@@ -37,9 +36,9 @@ FRAME = Frame(6, 8)
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """120 pictures of two classes, of mixed shapes and formats."""
+    """120 images of two classes, of mixed shapes and formats."""
     rng = np.random.default_rng(0)
-    place = tmp_path / "pictures"
+    place = tmp_path / "images"
     for i in range(120):
         inner = place / ("cat", "dog")[i % 2]
         inner.mkdir(parents=True, exist_ok=True)
@@ -48,13 +47,13 @@ def folder(tmp_path) -> Path:
     return place
 
 
-def every(splits: Splits) -> list[ArraySplit | Uncut]:
+def every(splits: Dataset) -> list[ArraySplit | RandomCropSplit]:
     return [part for part in (splits.train, splits.valid, splits.test) if part is not None]
 
 
 def test_a_pack_holds_what_decoding_gives(folder, tmp_path):
-    """Every picture is there once, decoded, with its class, in its split."""
-    splits = pack(find_pictures(folder), FRAME, tmp_path / "out")
+    """Every image is there once, decoded, with its class, in its split."""
+    splits = pack(find_images(folder), FRAME, tmp_path / "out")
     expected = {
         decode(path.read_bytes(), FRAME).tobytes(): path.parent.name for path in folder.rglob("*.*")
     }
@@ -66,67 +65,67 @@ def test_a_pack_holds_what_decoding_gives(folder, tmp_path):
     assert found == expected
     assert len(expected) == 120
     assert splits.shape == (3, 6, 8)
-    assert (splits.name, splits.broken) == ("pictures", ())
+    assert (splits.name, splits.skipped_files) == ("images", ())
 
 
-def test_pictures_are_mapped_not_read(folder, tmp_path):
+def test_images_are_mapped_not_read(folder, tmp_path):
     """The arrays are the file's own pages; writing to them does not reach the file."""
-    splits = pack(find_pictures(folder), FRAME, tmp_path / "out")
+    splits = pack(find_images(folder), FRAME, tmp_path / "out")
     assert isinstance(splits.train.images, np.memmap)
     before = (tmp_path / "out" / "images.npy").read_bytes()
     splits.train.images[:] = 0
     assert (tmp_path / "out" / "images.npy").read_bytes() == before
-    feed = Batches(open_pack(tmp_path / "out").train, BatchTransform(UnitScaling(), 4, 0, CPU))
-    assert feed.at(0).pictures.shape == (4, 3, 6, 8)
+    feed = Loader(open_pack(tmp_path / "out").train, BatchTransform(UnitNormalizer(), 4, 0, CPU))
+    assert feed.batch_at(0).images.shape == (4, 3, 6, 8)
 
 
-def test_digest_is_that_of_the_pictures(folder, tmp_path):
+def test_digest_is_that_of_the_images(folder, tmp_path):
     """What is noted is what the arrays give; it depends on content, not on place or time."""
-    one = pack(find_pictures(folder), FRAME, tmp_path / "one")
+    one = pack(find_images(folder), FRAME, tmp_path / "one")
     unknown = ArraySplit(np.array(one.train.images), np.array(one.train.labels))
     assert one.train.known == unknown.digest()
-    shutil.copytree(folder, tmp_path / "pictures2")
-    two = pack(find_pictures(tmp_path / "pictures2"), FRAME, tmp_path / "two")
+    shutil.copytree(folder, tmp_path / "images2")
+    two = pack(find_images(tmp_path / "images2"), FRAME, tmp_path / "two")
     assert two.digest() == one.digest()
-    other = pack(find_pictures(folder), Frame(8, 8), tmp_path / "three")
+    other = pack(find_images(folder), Frame(8, 8), tmp_path / "three")
     assert other.digest() != one.digest()
 
 
-@pytest.mark.parametrize("crop", ["centre", "fit", "random"])
+@pytest.mark.parametrize("crop", ["center", "pad", "random"])
 def test_broken_files_are_left_out(folder, tmp_path, crop):
     """A few bad files are named; the good ones are packed without a gap."""
-    whole = pack(find_pictures(folder), Frame(6, 8, crop=crop), tmp_path / "whole")
-    (folder / "cat" / "bad.png").write_text("no picture")
+    whole = pack(find_images(folder), Frame(6, 8, crop=crop), tmp_path / "whole")
+    (folder / "cat" / "bad.png").write_text("no image")
     (folder / "dog" / "empty.jpg").touch()
-    splits = pack(find_pictures(folder), Frame(6, 8, crop=crop), tmp_path / "out")
-    assert {file.name: file.reason for file in splits.broken} == {
-        "cat/bad.png": "is not a picture in a format that can be read",
+    splits = pack(find_images(folder), Frame(6, 8, crop=crop), tmp_path / "out")
+    assert {file.name: file.reason for file in splits.skipped_files} == {
+        "cat/bad.png": "is not a image in a format that can be read",
         "dog/empty.jpg": "is empty",
     }
     for part, before in zip(every(splits), every(whole), strict=True):
         np.testing.assert_array_equal(part.read(slice(None)), before.read(slice(None)))
         np.testing.assert_array_equal(part.labels, before.labels)
-    assert open_pack(tmp_path / "out").broken == splits.broken
+    assert open_pack(tmp_path / "out").skipped_files == splits.skipped_files
 
 
-def test_uncut_pictures_are_cut_anew_each_time(tmp_path):
-    """With crop "random" every window of a picture is seen, and nothing but windows of it."""
-    place = tmp_path / "pictures"
+def test_uncut_images_are_cut_anew_each_time(tmp_path):
+    """With crop "random" every window of a image is seen, and nothing but windows of it."""
+    place = tmp_path / "images"
     place.mkdir()
     rng = np.random.default_rng(1)
     shapes = [(6, 8), (6, 11), (9, 8)]
     pixels = [rng.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in shapes]
     for i, image in enumerate(pixels):
         Image.fromarray(image).save(place / f"{i}.png")
-    splits = pack(find_pictures(place), Frame(6, 8, crop="random"), tmp_path / "out")
+    splits = pack(find_images(place), Frame(6, 8, crop="random"), tmp_path / "out")
     windows = {
         image[y : y + 6, x : x + 8].transpose(2, 0, 1).tobytes()
         for image in pixels
         for y in range(image.shape[0] - 5)
         for x in range(image.shape[1] - 7)
     }
-    feed = Batches(splits.train, BatchTransform(UnitScaling(), 3, 0, CPU))
-    gather = splits.train.on(CPU)
+    feed = Loader(splits.train, BatchTransform(UnitNormalizer(), 3, 0, CPU))
+    gather = splits.train.gather_fn(CPU)
     seen = {
         image.numpy().tobytes()
         for step in range(60)
@@ -134,25 +133,25 @@ def test_uncut_pictures_are_cut_anew_each_time(tmp_path):
     }
     assert seen == windows
     assert len(windows) == 1 + 4 + 4
-    assert torch.equal(feed.at(7).pictures, feed.at(7).pictures)
-    centre = {image.tobytes() for image in splits.train.read(slice(None))}
+    assert torch.equal(feed.batch_at(7).images, feed.batch_at(7).images)
+    center = {image.tobytes() for image in splits.train.read(slice(None))}
     middle = [
         image[(len(image) - 6) // 2 :][:6, (image.shape[1] - 8) // 2 :][:, :8] for image in pixels
     ]
-    assert centre == {image.transpose(2, 0, 1).tobytes() for image in middle}
-    unknown = Uncut(splits.train.values, splits.train.places, splits.train.shape)
+    assert center == {image.transpose(2, 0, 1).tobytes() for image in middle}
+    unknown = RandomCropSplit(splits.train.values, splits.train.places, splits.train.shape)
     assert unknown.digest() == splits.train.digest()
 
 
 def test_many_processes_pack_what_one_does(folder, tmp_path, monkeypatch):
     """However the work is shared out, the pack is the same."""
-    alone = pack(find_pictures(folder), FRAME, tmp_path / "alone")
-    loose = pack(find_pictures(folder), Frame(6, 8, crop="random"), tmp_path / "loose")
+    alone = pack(find_images(folder), FRAME, tmp_path / "alone")
+    loose = pack(find_images(folder), Frame(6, 8, crop="random"), tmp_path / "loose")
     monkeypatch.setattr(workers, "_ENOUGH_FILES", 1)
     monkeypatch.setattr(workers, "_CHUNK", 16)
-    together = pack(find_pictures(folder), FRAME, tmp_path / "together", progress=True)
+    together = pack(find_images(folder), FRAME, tmp_path / "together", progress=True)
     assert together.digest() == alone.digest()
-    again = pack(find_pictures(folder), Frame(6, 8, crop="random"), tmp_path / "again")
+    again = pack(find_images(folder), Frame(6, 8, crop="random"), tmp_path / "again")
     assert again.digest() == loose.digest()
 
 
@@ -160,19 +159,19 @@ def test_a_zip_is_packed_like_the_folder_in_it(folder, tmp_path):
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
         for path in folder.rglob("*.*"):
             archive.write(path, path.relative_to(folder).as_posix())
-    one = pack(find_pictures(folder), FRAME, tmp_path / "one")
-    two = pack(find_pictures(tmp_path / "z.zip"), FRAME, tmp_path / "two")
+    one = pack(find_images(folder), FRAME, tmp_path / "one")
+    two = pack(find_images(tmp_path / "z.zip"), FRAME, tmp_path / "two")
     assert one.digest() == two.digest()
 
 
-def opened(folder: Path, frame: Frame = FRAME) -> Splits:
-    return open_collection(find_pictures(folder), frame)
+def opened(folder: Path, frame: Frame = FRAME) -> Dataset:
+    return open_collection(find_images(folder), frame)
 
 
 def test_packed_once(folder, cache, monkeypatch):
     """The second time nothing is decoded; another frame, or another file, is packed anew."""
     first = opened(folder)
-    monkeypatch.setattr(tasks, "decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(workers, "decode", lambda *_: pytest.fail("decoded again"))
     assert opened(folder).digest() == first.digest()
     monkeypatch.undo()
     monkeypatch.setenv("ADVNETS_CACHE", str(cache))
@@ -188,14 +187,14 @@ def changed(content: bytes, where: int) -> bytes:
     return content[:where] + other + content[where + 3 :]
 
 
-@pytest.mark.parametrize("crop", ["centre", "random"])
+@pytest.mark.parametrize("crop", ["center", "random"])
 def test_a_damaged_pack_in_the_cache_is_named_and_made_anew(folder, cache, caplog, crop):
     """Three changed bytes in whatever file, a cut one, an absent one, and a pack of others."""
     frame = Frame(6, 8, crop=crop)
     digest = opened(folder, frame).digest_of_all()
     [place] = (path.parent for path in (cache / "packs").glob("*/pack.json"))
     names = sorted(path.name for path in place.iterdir())
-    assert len(names) == (3 if crop == "centre" else 4)
+    assert len(names) == (3 if crop == "center" else 4)
     assert caplog.messages == []
     for name in names:
         whole = (place / name).read_bytes()
@@ -224,13 +223,13 @@ def test_a_damaged_pack_in_the_cache_is_named_and_made_anew(folder, cache, caplo
 @pytest.mark.parametrize("name", ["images.npy", "labels.npy", "pack.json"])
 def test_three_changed_bytes_of_a_pack_are_refused(folder, tmp_path, said, name):
     """A pack that is opened by its path cannot be made anew, and is named."""
-    pack(find_pictures(folder), FRAME, tmp_path / "out")
+    pack(find_images(folder), FRAME, tmp_path / "out")
     path = tmp_path / "out" / name
     content = path.read_bytes()
     where = content.index(b'"cat"') + 1 if name == "pack.json" else len(content) - 9
     new = content.replace(b'"cat"', b'"cow"') if name == "pack.json" else changed(content, where)
     path.write_bytes(new)
-    code, _, errors = said("data", "check", tmp_path / "out")
+    code, _, errors = said("data", "audit", tmp_path / "out")
     assert code == 1
     assert f"is damaged: {name} is not as it was written; pack the images again" in errors
 
@@ -244,7 +243,7 @@ def sealed(record: dict[str, object]) -> str:
 
 def test_a_pack_that_is_no_longer_whole_is_refused(folder, tmp_path):
     """Opened by its own path, a damaged pack is a sentence, whatever is wrong with it."""
-    pack(find_pictures(folder), FRAME, tmp_path / "out")
+    pack(find_images(folder), FRAME, tmp_path / "out")
     record = json.loads((tmp_path / "out" / "pack.json").read_text())
     wrong = [
         "",
@@ -268,22 +267,22 @@ def test_a_pack_that_is_no_longer_whole_is_refused(folder, tmp_path):
 
 
 def test_nothing_is_left_of_a_pack_that_failed(folder, tmp_path, monkeypatch):
-    """No room, no pictures, no permission: one sentence, and no half a pack."""
+    """No room, no images, no permission: one sentence, and no half a pack."""
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 1 << 20))
     with pytest.raises(DataError, match=r"takes 0 MiB, but .* has 1 MiB left; make room"):
-        pack(find_pictures(folder), FRAME, tmp_path / "out" / "pack")
+        pack(find_images(folder), FRAME, tmp_path / "out" / "pack")
     monkeypatch.undo()
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "a.png").touch()
     with pytest.raises(DataError, match=r"none of its 1 can be read \(a.png is empty\)"):
-        pack(find_pictures(tmp_path / "none"), FRAME, tmp_path / "out" / "pack")
+        pack(find_images(tmp_path / "none"), FRAME, tmp_path / "out" / "pack")
     assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError, match="exists already"):
-        pack(find_pictures(folder), FRAME, tmp_path / "none")
+        pack(find_images(folder), FRAME, tmp_path / "none")
     (tmp_path / "file").touch()
     with pytest.raises(WriteError, match="could not be written"):
-        pack(find_pictures(folder), FRAME, tmp_path / "file" / "pack")
+        pack(find_images(folder), FRAME, tmp_path / "file" / "pack")
 
 
 def test_a_cache_that_cannot_be_made(folder, tmp_path, monkeypatch):
@@ -367,7 +366,7 @@ def test_a_kill_between_lock_and_folder_leaves_nothing_for_good(folder, tmp_path
     theirs = tmp_path / ".out.01234567.part"
     lock.touch()
     theirs.mkdir()
-    pack(find_pictures(folder), FRAME, tmp_path / "out")
+    pack(find_images(folder), FRAME, tmp_path / "out")
     assert not lock.exists()
     assert theirs.exists()  # another program's
 
@@ -380,6 +379,6 @@ def test_a_pack_that_another_process_has_made_meanwhile_is_kept(folder, tmp_path
 
     monkeypatch.setattr(Path, "rename", made_by_another)
     with pytest.raises(UsageError, match="exists already"):
-        pack(find_pictures(folder), FRAME, tmp_path / "out")
+        pack(find_images(folder), FRAME, tmp_path / "out")
     assert (tmp_path / "out" / "pack.json").read_text() == "theirs"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "pictures"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "images"]

@@ -29,8 +29,8 @@ SMOOTH = [
     (Grid(side=2, spacing=1.0, sd=0.2), 2.5, 300),
     (Pinwheel(), 3.5, 800),
     (Pinwheel(blades=2, length=0.5, width=0.3, twist=-2.0), 5.0, 800),
-    (SmoothedPoints(centres=SOME[:, :1], sd=0.1), 6.0, 400),
-    (SmoothedPoints(centres=SOME, sd=0.2), 6.0, 200),
+    (SmoothedPoints(centers=SOME[:, :1], sd=0.1), 6.0, 400),
+    (SmoothedPoints(centers=SOME, sd=0.2), 6.0, 200),
 ]
 BROKEN_OFF = [  # densities with jumps, for which a grid is less exact
     (Uniform(low=(-0.3,), high=(1.1,)), 1.5, 20_000),
@@ -72,7 +72,7 @@ def test_densities_with_jumps_integrate_to_1(distribution, half, count):
     [Spiral(arms=1, sd=0.3), Spiral(arms=2, turns=2.0, inner=0.0, sd=0.2), Spiral(arms=4, sd=0.5)],
     ids=str,
 )
-def test_spiral_integrates_to_1_about_its_centre(spiral):
+def test_spiral_integrates_to_1_about_its_center(spiral):
     """In polar coordinates 1/ρ goes, and the mass is 1 within 10^-6 whatever share turns over."""
     rho = (np.arange(400) + 0.5) * (4.0 / 400)
     angle = (np.arange(1600) + 0.5) * (2 * math.pi / 1600)
@@ -106,29 +106,29 @@ def test_mixtures_agree_with_scipy():
         (Grid(side=3, spacing=1.0, sd=0.3), grid, [0.3] * 9, [1 / 9] * 9),
         (hand, hand.means, hand.sds, (0.25, 0.75)),
     ]
-    for distribution, centres, sds, weights in cases:
+    for distribution, centers, sds, weights in cases:
         p = sum(
-            weight * stats.multivariate_normal(centre, sd**2).pdf(points)
-            for centre, sd, weight in zip(centres, sds, weights, strict=True)
+            weight * stats.multivariate_normal(center, sd**2).pdf(points)
+            for center, sd, weight in zip(centers, sds, weights, strict=True)
         )
         np.testing.assert_allclose(distribution.log_density(points), np.log(p), rtol=1e-9)
 
 
 def test_points_agree_with_a_kernel_density():
     """Points smoothed are scipy's kernel density estimate of the same width."""
-    for centres in (SOME[:50, :1], SOME[:50]):
-        points = RNG.normal(size=(100, centres.shape[1]))
-        smoothed = SmoothedPoints(centres=centres, sd=0.3)
-        kernels = [stats.multivariate_normal(centre, 0.09).pdf(points) for centre in centres]
+    for centers in (SOME[:50, :1], SOME[:50]):
+        points = RNG.normal(size=(100, centers.shape[1]))
+        smoothed = SmoothedPoints(centers=centers, sd=0.3)
+        kernels = [stats.multivariate_normal(center, 0.09).pdf(points) for center in centers]
         expected = np.log(np.mean(kernels, axis=0))
         np.testing.assert_allclose(smoothed.log_density(points), expected, rtol=1e-9)
 
 
 def test_default_width_of_points():
     """Without sd a point's kernel is a twentieth of the root mean square distance to the mean."""
-    assert SmoothedPoints(centres=np.array([[1.0], [3.0]])).sd == pytest.approx(0.05)
+    assert SmoothedPoints(centers=np.array([[1.0], [3.0]])).sd == pytest.approx(0.05)
     corners = np.array([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]])
-    assert SmoothedPoints(centres=corners).sd == pytest.approx(0.05 * math.sqrt(2))
+    assert SmoothedPoints(centers=corners).sd == pytest.approx(0.05 * math.sqrt(2))
 
 
 def test_spiral_at_a_point_written_out():
@@ -163,8 +163,8 @@ def test_moons_at_points_written_out():
     np.testing.assert_allclose(found, math.log(below + own), rtol=1e-12)
 
 
-def test_centres_of_curves_have_a_finite_density():
-    """At the very centre 1/ρ is that of a millionth of sd: large at most, and no warning."""
+def test_centers_of_curves_have_a_finite_density():
+    """At the very center 1/ρ is that of a millionth of sd: large at most, and no warning."""
     at = Spiral(inner=0.0, sd=0.5).log_density(np.array([[0.0, 0.0], [5e-7, 0.0]]))
     assert np.isfinite(at).all()
     assert at[0] == pytest.approx(at[1], rel=1e-5)
@@ -223,14 +223,14 @@ def test_far_tails_do_not_underflow():
 
 def test_blocks_do_not_alter_the_density():
     """Each point has the density that it has alone, however many come at once."""
-    for distribution in (SmoothedPoints(centres=SOME), Spiral(arms=7, turns=3.0), Grid()):
+    for distribution in (SmoothedPoints(centers=SOME), Spiral(arms=7, turns=3.0), Grid()):
         points = RNG.normal(size=(2000, 2))
         alone = np.concatenate([distribution.log_density(point[None]) for point in points[::97]])
         np.testing.assert_allclose(distribution.log_density(points)[::97], alone, rtol=1e-13)
 
 
 def test_points_of_another_shape_are_refused():
-    """A density of the plane is not asked of pictures or of a line."""
+    """A density of the plane is not asked of images or of a line."""
     for shape in [(3,), (3, 1), (3, 2, 1, 1)]:
         with pytest.raises(UsageError, match=r"points have shape \(3.*expected \(n, 2\)"):
             Ring().log_density(np.zeros(shape))

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import struct
+
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
-from advnets.data import options
-from advnets.data.synthetic import base
-from advnets.data.synthetic.kde import PointsOptions, SmoothedPoints, is_points, open_points
+from advnets.data import spec
+from advnets.data.synthetic import base, kde
+from advnets.data.synthetic.kde import (
+    PointsOptions,
+    SmoothedPoints,
+    is_points,
+    open_points,
+    read_table,
+)
 from advnets.errors import DataError, UsageError
 
 SOME = np.random.default_rng(0).normal(size=(100, 2))
@@ -17,7 +28,7 @@ def test_a_table_is_a_source(tmp_path):
     """All splits are drawn from the smoothed points; there are no labels."""
     path = tmp_path / "hand.csv"
     path.write_text("x,y\n" + "\n".join(f"{x},{y}" for x, y in SOME))
-    splits = open_points(path, options.read("n=300,sd=0.2", PointsOptions, str(path)))
+    splits = open_points(path, spec.read("n=300,sd=0.2", PointsOptions, str(path)))
     assert splits.name == "hand"
     assert splits.shape == (2, 1, 1)
     assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [
@@ -74,22 +85,22 @@ def test_options_that_cannot_be():
         PointsOptions(sd=-1.0)
     with pytest.raises(UsageError, match="n is 0"):
         PointsOptions(n=0)
-    shown = options.shown(PointsOptions)
-    assert options.read(shown, PointsOptions, "a.csv") == PointsOptions()
+    shown = spec.shown(PointsOptions)
+    assert spec.read(shown, PointsOptions, "a.csv") == PointsOptions()
 
 
 @pytest.mark.parametrize(
-    ("centres", "complaint"),
+    ("centers", "complaint"),
     [
         (np.zeros((0, 2)), r"shape \(0, 2\)"),
         (np.zeros((3, 3)), r"shape \(3, 3\)"),
         (np.array([[0.0], [np.nan]]), "not finite"),
     ],
 )
-def test_centres_that_cannot_be(centres, complaint):
-    """From Python too, centres are finite points of one or two coordinates."""
+def test_centers_that_cannot_be(centers, complaint):
+    """From Python too, centers are finite points of one or two coordinates."""
     with pytest.raises(UsageError, match=complaint):
-        SmoothedPoints(centres=centres, sd=1.0)
+        SmoothedPoints(centers=centers, sd=1.0)
 
 
 def test_many_points_are_summed_in_blocks(monkeypatch):
@@ -98,7 +109,307 @@ def test_many_points_are_summed_in_blocks(monkeypatch):
     summed = base.log_sum_exp
     monkeypatch.setattr(base, "log_sum_exp", lambda t: (held.append(t.size), summed(t))[1])
     for count in (10_000, 300_000):
-        centres = np.linspace(-1, 1, count)[:, None]
-        SmoothedPoints(centres=centres, sd=0.1).log_density(np.zeros((200, 1)))
+        centers = np.linspace(-1, 1, count)[:, None]
+        SmoothedPoints(centers=centers, sd=0.1).log_density(np.zeros((200, 1)))
     assert max(held[:-200]) <= base._BLOCK
     assert held[-200:] == [300_000] * 200
+
+
+FEW = 200
+MANY_CSV = 100_000
+MANY_NPY = 50_000
+HEALTH = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+def npy(values: np.ndarray, version: tuple[int, int] | None = None) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, values, version, allow_pickle=True)
+    return stream.getvalue()
+
+
+def npy_of(header: str, body: bytes = b"", version: int = 1) -> bytes:
+    """A .npy file with a header of our own."""
+    length = struct.pack("<H" if version == 1 else "<I", len(header))
+    return b"\x93NUMPY" + bytes([version, 0]) + length + header.encode("latin-1") + body
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1\n2\n3", [[1], [2], [3]]),
+        ("1,2\n3,4\n", [[1, 2], [3, 4]]),
+        ("x,y\n1,2\n", [[1, 2]]),
+        ("x;y\r\n1;2\r\n3;4\r\n", [[1, 2], [3, 4]]),
+        ("1\t2\r3\t4", [[1, 2], [3, 4]]),
+        ("  1   2\n-3e2 .5\n", [[1, 2], [-300, 0.5]]),
+        ("x y\n1 2", [[1, 2]]),
+        ("flow rate\n1.5\n2\n", [[1.5], [2]]),
+        ("x y\n1,2", [[1, 2]]),
+        ("\ufeffx,y\n1, 2", [[1, 2]]),
+        ('"x","y"\n1,2', [[1, 2]]),
+        ("# drawn by hand\n\n1,2\n\n# more\n  # and more\n+3.,4E0\n\n", [[1, 2], [3, 4]]),
+        ("0\n1e-320\n-0", [[0], [1e-320], [0]]),
+    ],
+)
+def test_csv_is_read(tmp_path, text, expected):
+    """Commas, semicolons, tabs or blanks, with a header or without, any end of line."""
+    path = tmp_path / "points.csv"
+    path.write_bytes(text.encode())
+    values = read_table(path)
+    assert values.dtype == np.float64
+    np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "holds no points"),
+        ("x,y\n", "holds no points"),
+        ("# 1,2\n", "holds no points"),
+        ("1,2\n3,nan\n", "line 2 holds nan; leave the point out"),
+        ("x\n\n1\n-Inf\n", "line 4 holds -Inf"),
+        ("NaN,1", "line 1 holds NaN"),
+        ("1,2\n3,NA", "line 2 holds NA"),
+        ("1,2\n3,\n", "line 2 has an empty column"),
+        ("1,2\n3\n", "line 2 has 1 column, but line 1 has 2"),
+        ("x,y\n1,2,3\n", "line 2 has 3 columns, but line 1 has 2"),
+        ("a,b,c\n1,2,3\n", "line 2 has 3 columns; a point has 1 or 2"),
+        ("1 2 3\n", "line 1 has 3 columns; a point has 1 or 2"),
+        (",x\n0,1.5\n", "line 1 leaves column 1 without a name, as an index has it"),
+        (",0\n0,1.5\n", "line 1 has an empty column"),
+        ("name,\n0,1.5\n", "line 1 leaves column 2 without a name"),
+        ("x\n1\ny\n", "line 3 holds 'y', which is no number"),
+        ("x\ny\n1\n", "line 2 holds 'y', which is no number"),
+        ("1;2\n1,5;2\n", "line 2 holds '1,5', which is no number; write it like -1.5"),
+        ("1,5;2,5\n", "line 1 holds '1,5'"),
+        ("1..5\n2\n", "line 1 holds '1..5'"),
+        ("1_000\n", "line 1 holds '1_000'"),
+        ("1\n٣\n", "line 2 holds '٣'"),
+        ("0x10\n", "line 1 holds '0x10'"),
+        ("1\n1e31\n", "line 2 holds 1e31, beyond 1e+30"),
+        ("1e999\n", "line 1 holds 1e999, beyond 1e+30"),
+        ("1\n" + "9" * 6000, "line 2 holds 99999999999999999999, beyond"),
+        ("1\n" + "z" * 6000, "line 2 holds '" + "z" * 20 + "…', which"),
+        ("1\n\x00\n", "line 2 holds"),
+    ],
+)
+def test_csv_that_is_refused(tmp_path, text, complaint):
+    """The file, the line and what is wrong are named."""
+    path = tmp_path / "points.csv"
+    path.write_bytes(text.encode())
+    with pytest.raises(DataError) as caught:
+        read_table(path)
+    assert str(path) in str(caught.value)
+    assert complaint in str(caught.value)
+
+
+def test_csv_that_is_not_utf8(tmp_path):
+    """Text of another encoding is named with its line, as is a spreadsheet."""
+    path = tmp_path / "points.csv"
+    path.write_bytes(b"1,2\n3,4\xb0\n")
+    with pytest.raises(DataError, match="line 2 is not UTF-8"):
+        read_table(path)
+    path.write_bytes("1\t2\n".encode("utf-16"))
+    with pytest.raises(DataError, match="line 1 is not UTF-8"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("dtype", ["<f8", ">f8", "<f4", "<f2", "<i8", ">i4", "i1", "u1", "<u8"])
+@pytest.mark.parametrize("shape", [(6,), (6, 1), (3, 2)])
+def test_npy_is_read(tmp_path, dtype, shape):
+    """Whole or real numbers of any width and order, as numpy writes them."""
+    values = np.arange(6).reshape(shape).astype(dtype)
+    for content in (npy(values), npy(values, (2, 0)), npy(values, (3, 0)), npy(values.T.copy().T)):
+        path = tmp_path / "points.NPY"
+        path.write_bytes(content)
+        read = read_table(path)
+        assert read.dtype == np.float64
+        np.testing.assert_array_equal(read, values.reshape(shape[0], -1))
+
+
+def test_npy_that_numpy_did_not_write(tmp_path):
+    """Keys in another order and without a last comma are read too."""
+    header = "{'shape': (2,), 'descr': '<f8', 'fortran_order': False}\n"
+    path = tmp_path / "points.npy"
+    path.write_bytes(npy_of(header, struct.pack("<2d", 1.5, 2)))
+    np.testing.assert_array_equal(read_table(path), [[1.5], [2]])
+
+
+HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': (%s), }"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "is no .npy file"),
+        (b"1,2\n3,4\n", "is no .npy file"),
+        (b"\x93NUMPY", "is no .npy file"),
+        (b"\x93NUMPY\x09\x00\x02\x00{}", "is no .npy file"),
+        (b"PK\x03\x04 and more to be sure", "is no .npy file"),
+        (npy(np.array([None, "x"])), "holds no plain array of whole or real numbers"),
+        (npy(np.array(["a", "b"])), "no plain array"),
+        (npy(np.array([True, False])), "no plain array"),
+        (npy(np.array([1j])), "no plain array"),
+        (npy(np.zeros(3, [("x", "<f8")])), "no plain array"),
+        (npy(np.zeros((3, 3))), "has shape (3, 3); expected (N,), (N, 1) or (N, 2)"),
+        (npy(np.zeros((3, 2, 1))), "has shape (3, 2, 1)"),
+        (npy(np.array(1.0)), "has shape ()"),
+        (npy(np.zeros((0, 2))), "holds no points"),
+        (npy(np.zeros((3, 0))), "has shape (3, 0)"),
+        (npy(np.array([1.0, np.nan])), "row 1 (counted from 0) holds nan"),
+        (npy(np.array([[1.0, 2.0], [-np.inf, 0.0]])), "row 1 (counted from 0) holds -inf"),
+        (npy(np.array([1e31])), "row 0 (counted from 0) holds 1e+31, beyond 1e+30"),
+        (npy(np.zeros(5))[:-1], "holds 40 bytes of numbers, but there are 39"),
+        (npy(np.zeros(5)) + b"0", "holds 40 bytes of numbers, but there are 41"),
+        (npy_of(HEADER % "999999,"), "holds 7,999,992 bytes of numbers, but there are 0"),
+        (npy_of(HEADER % "999999999999,"), "has more than 1,000,000 points"),
+        (npy_of(HEADER % ("9" * 5000)), "no plain array"),
+        (npy_of("{" * 5000), "no plain array"),
+        (npy_of(" " * 60_000), "no plain array of whole or real numbers (an empty header)"),
+        (npy_of(HEADER % "3,")[:60], "no plain array"),
+        (npy_of("{'descr': '<f8', 'fortran_order': False}"), "no plain array"),
+        (npy_of("__import__('os').getcwd()"), "no plain array"),
+    ],
+)
+def test_npy_that_is_refused(tmp_path, content, complaint):
+    """The file and what is wrong are named; nothing is unpickled, no memory is taken on trust."""
+    path = tmp_path / "points.npy"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as caught:
+        read_table(path)
+    assert str(path) in str(caught.value)
+    assert complaint in str(caught.value)
+
+
+def test_too_much_is_refused(tmp_path, monkeypatch):
+    """A file too large, or of too many points, is refused before it is made into an array."""
+    monkeypatch.setattr(kde, "_MOST_POINTS", 3)
+    path = tmp_path / "points.csv"
+    path.write_text("1\n2\n3\n")
+    assert len(read_table(path)) == 3
+    path.write_text("1\n2\n3\n4\n")
+    with pytest.raises(DataError, match="more than 3 points; give a part of it"):
+        read_table(path)
+    np.save(tmp_path / "points.npy", np.zeros(4))
+    with pytest.raises(DataError, match="more than 3 points"):
+        read_table(tmp_path / "points.npy")
+    monkeypatch.setattr(kde, "_MOST_BYTES", 1 << 20)
+    path.write_bytes(b"1\n" * (1 << 20))
+    with pytest.raises(DataError, match="larger than 1 MiB"):
+        read_table(path)
+
+
+def test_absent_file_and_folder(tmp_path):
+    """An absent file, or a folder in its place, is a sentence."""
+    with pytest.raises(DataError, match="No such file"):
+        read_table(tmp_path / "absent.csv")
+    with pytest.raises(DataError, match="a folder, not a regular file"):
+        read_table(tmp_path)
+
+
+numbers = st.one_of(
+    st.floats(width=32).map(repr),
+    st.integers(-(10**6), 10**6).map(str),
+    st.sampled_from(["nan", "-inf", "1e31", "1e999", "", " ", "NA", "1,5", "x", ".", "-", "1_0"]),
+)
+separators = st.sampled_from([",", ";", "\t", " ", "  ", ", ", ",,"])
+ends = st.sampled_from(["\n", "\r\n", "\r", "\n\n", "\n# note\n"])
+
+
+@st.composite
+def csv_files(draw: st.DrawFn) -> bytes:
+    """Tables, mostly sound, with a few bytes changed, put in or taken out."""
+    separator, end, width = draw(separators), draw(ends), draw(st.integers(1, 3))
+    sound = draw(st.booleans())
+    cell = st.integers(-99, 99).map(str) if sound else numbers
+    rows = draw(st.lists(st.lists(cell, min_size=width, max_size=width), max_size=5))
+    header = draw(st.sampled_from(["", "x", "x,y", "x;y", "x y", "\ufeffx,y", "#", ",x", "1st"]))
+    lines = ([header] if header else []) + [separator.join(row) for row in rows]
+    return draw(mutated(end.join(lines).encode()))
+
+
+@st.composite
+def npy_files(draw: st.DrawFn) -> bytes:
+    """Arrays and headers, mostly sound, with a few bytes changed, put in or taken out."""
+    dtype = draw(st.sampled_from(["<f8", ">f4", "<f2", "<i8", "u1", "|b1", "<c8", "|S3", "<f16"]))
+    shape = draw(st.sampled_from([(), (0,), (1,), (5,), (3, 1), (2, 2), (2, 3), (1, 2, 1)]))
+    values = np.frombuffer(draw(st.binary(min_size=512, max_size=512)), "u1").astype(dtype)
+    content = npy(values[: int(np.prod(shape))].reshape(shape))
+    if draw(st.booleans()):
+        said = draw(st.sampled_from(["5,", "5", "2, 2", "9" * 15 + ",", "-1,", "", "(1,),", "2L,"]))
+        order = draw(st.sampled_from(["True", "False", "1", "'x'"]))
+        header = f"{{'descr': '{dtype}', 'fortran_order': {order}, 'shape': ({said}), }}"
+        content = npy_of(header, draw(st.binary(max_size=48)), draw(st.integers(0, 4)))
+    return draw(mutated(content))
+
+
+@st.composite
+def mutated(draw: st.DrawFn, content: bytes) -> bytes:
+    """Some bytes with at most three places altered."""
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(content)))
+        put = draw(st.binary(max_size=3) | st.sampled_from([b"\n", b",", b"'", b"(", b"\0", b"9"]))
+        content = content[:at] + put + content[at + draw(st.integers(0, 3)) :]
+    return content
+
+
+def read_or_refused(path, content: bytes) -> None:
+    """What is read is finite and of one or two columns; all else is a DataError."""
+    path.write_bytes(content)
+    try:
+        values = read_table(path)
+    except DataError as error:
+        assert str(path) in str(error)
+        return
+    assert values.dtype == np.float64
+    assert values.ndim == 2
+    assert len(values) >= 1
+    assert values.shape[1] in (1, 2)
+    assert (np.abs(values) <= 1e30).all()
+
+
+any_csv = given(content=csv_files() | st.binary(max_size=60))
+any_npy = given(content=npy_files() | st.binary(max_size=60).map(lambda rest: b"\x93NUMPY" + rest))
+
+
+@any_csv
+@example(b"\xff\xfe1\x00")
+@settings(max_examples=FEW, deadline=None, suppress_health_check=HEALTH)
+def test_any_csv_is_read_or_refused(tmp_path, content):
+    """Whatever the bytes, there are points or a DataError."""
+    read_or_refused(tmp_path / "points.csv", content)
+
+
+@any_npy
+@example(npy(np.zeros((2, 2))))
+@settings(max_examples=FEW, deadline=None, suppress_health_check=HEALTH)
+def test_any_npy_is_read_or_refused(tmp_path, content):
+    """Whatever the bytes, there are points or a DataError."""
+    read_or_refused(tmp_path / "points.npy", content)
+
+
+@pytest.mark.slow
+@any_csv
+@settings(max_examples=MANY_CSV, deadline=None, suppress_health_check=HEALTH)
+def test_any_csv_at_length(tmp_path, content):
+    """As above, a hundred thousand times."""
+    read_or_refused(tmp_path / "points.csv", content)
+
+
+@pytest.mark.slow
+@any_npy
+@settings(max_examples=MANY_NPY, deadline=None, suppress_health_check=HEALTH)
+def test_any_npy_at_length(tmp_path, content):
+    """As above, fifty thousand times."""
+    read_or_refused(tmp_path / "points.npy", content)
+
+
+@given(values=st.lists(st.tuples(*[st.floats(-1e30, 1e30)] * 2), min_size=1, max_size=20))
+@settings(max_examples=FEW, deadline=None, suppress_health_check=HEALTH)
+def test_what_is_written_is_read(tmp_path, values):
+    """Numbers come back to the bit, from text as from numpy's format."""
+    text = "\n".join(f"{x!r},{y!r}" for x, y in values)
+    (tmp_path / "points.csv").write_text(text)
+    np.save(tmp_path / "points.npy", np.array(values))
+    np.testing.assert_array_equal(read_table(tmp_path / "points.csv"), values)
+    np.testing.assert_array_equal(read_table(tmp_path / "points.npy"), values)

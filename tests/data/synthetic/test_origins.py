@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from advnets.data.synthetic.base import scrambled
-from advnets.data.synthetic.bins import count_in_cells
+from advnets.data.synthetic.base import count_in_cells, scrambled
 from advnets.data.synthetic.gaussian import Gaussian, Uniform
 from advnets.data.synthetic.kde import SmoothedPoints
 from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
@@ -39,7 +38,7 @@ OVERLAPPING = [
     Ring(sd=0.5),
     Grid(sd=1.0),
     Mixture(sds=(3.0, 1.0), weights=(1.0, 2.0)),
-    SmoothedPoints(centres=np.random.default_rng(0).normal(size=(300, 2))),
+    SmoothedPoints(centers=np.random.default_rng(0).normal(size=(300, 2))),
 ]
 
 

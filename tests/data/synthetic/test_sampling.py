@@ -34,10 +34,10 @@ CASES: list[tuple[Synthetic, float]] = [
     (Moons(sd=0.4), 2.5),
     (Pinwheel(), 2.2),
     (Pinwheel(blades=3, length=0.5, width=0.3, twist=-2.0), 2.5),
-    (SmoothedPoints(centres=SOME[:, :1]), 2.5),
-    (SmoothedPoints(centres=SOME), 2.5),
+    (SmoothedPoints(centers=SOME[:, :1]), 2.5),
+    (SmoothedPoints(centers=SOME), 2.5),
 ]
-NOISE = RNG(3).under("train")
+NOISE = RNG(3).fold_in("train")
 N = 100_000
 BINS = 20
 
@@ -92,7 +92,7 @@ def test_the_check_finds_a_wrong_width(wrong):
         (Gaussian(mean=(2.0,), sd=(3.0,)), stats.norm(2, 3)),
         (Uniform(low=(-3.0,), high=(5.0,)), stats.uniform(-3, 8)),
         (Mixture(means=((1.0,),), sds=(0.5,)), stats.norm(1, 0.5)),
-        (SmoothedPoints(centres=np.array([[4.0]]), sd=0.5), stats.norm(4, 0.5)),
+        (SmoothedPoints(centers=np.array([[4.0]]), sd=0.5), stats.norm(4, 0.5)),
     ],
     ids=lambda some: type(some).__name__,
 )
@@ -110,7 +110,7 @@ def test_first_points_do_not_depend_on_how_many(distribution):
     np.testing.assert_array_equal(many[:7], few)
     np.testing.assert_array_equal(modes[:7], few_modes)
     np.testing.assert_array_equal(many, distribution.sample(1000, NOISE))
-    assert not np.array_equal(many, distribution.sample(1000, NOISE.under("other")))
+    assert not np.array_equal(many, distribution.sample(1000, NOISE.fold_in("other")))
     assert (many.dtype, many.shape) == (np.float32, (1000, distribution.dims))
     assert distribution.sample(0, NOISE).shape == (0, distribution.dims)
 
@@ -135,15 +135,15 @@ def test_rounding_does_not_leave_the_box():
 
 
 @pytest.mark.parametrize("distribution", [Ring(), Grid(), Mixture(sds=(0.1, 0.2))], ids=str)
-def test_modes_are_the_centres_that_points_lie_about(distribution):
+def test_modes_are_the_centers_that_points_lie_about(distribution):
     """Points of mode k have mean and standard deviation of component k, and its share."""
-    centres, sds, weights = distribution.components()
+    centers, sds, weights = distribution.components()
     points, modes = distribution.sample_with_modes(N, NOISE)
     assert modes.dtype == np.int64
     for mode in range(distribution.mode_count):
         own = points[modes == mode].astype(np.float64)
         assert len(own) == pytest.approx(N * weights[mode], rel=0.1)
-        np.testing.assert_allclose(own.mean(0), centres[mode], atol=5 * sds[mode] / len(own) ** 0.5)
+        np.testing.assert_allclose(own.mean(0), centers[mode], atol=5 * sds[mode] / len(own) ** 0.5)
         np.testing.assert_allclose(own.std(0), sds[mode], rtol=0.1)
 
 
@@ -163,7 +163,7 @@ def test_modes_of_curves():
 
 def test_one_component_has_one_mode():
     """A Gaussian, a box and a table of points are not told apart into modes."""
-    for distribution in (Gaussian(), Uniform(), SmoothedPoints(centres=SOME)):
+    for distribution in (Gaussian(), Uniform(), SmoothedPoints(centers=SOME)):
         assert distribution.mode_count == 1
         assert not distribution.sample_with_modes(100, NOISE)[1].any()
 

@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from advnets.data.dataset import ArraySplit, Splits, hold_out_last
-from advnets.data.datasets.safe_pickle import read_pickle
-from advnets.data.places import fetch_command, listed
+from advnets.data.dataset import ArraySplit, Dataset, hold_out_last
+from advnets.data.datasets.formats.safe_pickle import read_pickle
+from advnets.data.spec import fetch_command, listed
 from advnets.errors import DataError
 from advnets.files import open_regular_file
 
@@ -35,8 +35,8 @@ class CIFAR100:
 
 
 @dataclass(frozen=True)
-class Labelling:
-    """One labelling: where its label stands in a record and in a dict, and its classes."""
+class Labeling:
+    """One labeling: where its label stands in a record and in a dict, and its classes."""
 
     position: int
     key: str
@@ -63,10 +63,10 @@ class Version:
 
 
 _TEN = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())  # noqa: SIM905
-LABELLINGS = {
-    "ten": Labelling(0, "labels", "label_names", "batches.meta.txt", 10, _TEN),
-    "fine": Labelling(1, "fine_labels", "fine_label_names", "fine_label_names.txt", 100),
-    "coarse": Labelling(0, "coarse_labels", "coarse_label_names", "coarse_label_names.txt", 20),
+LABELINGS = {
+    "ten": Labeling(0, "labels", "label_names", "batches.meta.txt", 10, _TEN),
+    "fine": Labeling(1, "fine_labels", "fine_label_names", "fine_label_names.txt", 100),
+    "coarse": Labeling(0, "coarse_labels", "coarse_label_names", "coarse_label_names.txt", 20),
 }
 _BATCHES = tuple(f"data_batch_{i}" for i in range(1, 6))
 _BATCHES_BIN = tuple(f"{name}.bin" for name in _BATCHES)
@@ -113,7 +113,7 @@ VERSIONS_100 = (
 _JPEGS = "cifar10-jpg.zip"
 
 
-def open_cifar10(folders: Sequence[Path]) -> Splits:
+def open_cifar10(folders: Sequence[Path]) -> Dataset:
     """Open CIFAR-10 from the first of the folders that has it in either version.
 
     It may lie in a folder itself, or in the `cifar-10-batches-bin` or `-py` that the published
@@ -122,16 +122,16 @@ def open_cifar10(folders: Sequence[Path]) -> Splits:
     Raises:
         DataError: it is in none of them, or a file is broken.
     """
-    return _open_named("CIFAR-10", "cifar10", VERSIONS_10, LABELLINGS["ten"], folders)
+    return _open_named("CIFAR-10", "cifar10", VERSIONS_10, LABELINGS["ten"], folders)
 
 
-def open_cifar100(options: CIFAR100, folders: Sequence[Path]) -> Splits:
+def open_cifar100(options: CIFAR100, folders: Sequence[Path]) -> Dataset:
     """Open CIFAR-100 from the first of the folders (or their `cifar-100-binary` or `-python`).
 
     Raises:
         DataError: it is in none of them, or a file is broken.
     """
-    return _open_named("CIFAR-100", "cifar100", VERSIONS_100, LABELLINGS[options.labels], folders)
+    return _open_named("CIFAR-100", "cifar100", VERSIONS_100, LABELINGS[options.labels], folders)
 
 
 def is_cifar10_folder(path: Path) -> bool:
@@ -147,25 +147,25 @@ def is_cifar100_folder(path: Path) -> bool:
     )
 
 
-def open_cifar10_folder(folder: Path) -> Splits:
+def open_cifar10_folder(folder: Path) -> Dataset:
     """Open a folder's five training batches and its test batch.
 
-    The first 40,000 training pictures are for training and the last 10,000 for validation;
-    pictures are (3, 32, 32), labels 0 (airplane) to 9 (truck).
+    The first 40,000 training images are for training and the last 10,000 for validation;
+    images are (3, 32, 32), labels 0 (airplane) to 9 (truck).
 
     Raises:
         DataError: a batch is absent, of another length, or has a label past 9.
     """
-    return _open(folder, "cifar10", VERSIONS_10, LABELLINGS["ten"])
+    return _open(folder, "cifar10", VERSIONS_10, LABELINGS["ten"])
 
 
-def open_cifar100_folder(folder: Path, options: CIFAR100 | None = None) -> Splits:
+def open_cifar100_folder(folder: Path, options: CIFAR100 | None = None) -> Dataset:
     """Open a folder's training and test file; split as CIFAR-10, with fine or coarse labels.
 
     Raises:
         DataError: a file is absent, of another length, or has a label past the last class.
     """
-    kind = LABELLINGS[(options or CIFAR100()).labels]
+    kind = LABELINGS[(options or CIFAR100()).labels]
     return _open(folder, "cifar100", VERSIONS_100, kind)
 
 
@@ -174,8 +174,8 @@ def _version(folder: Path, versions: Sequence[Version]) -> Version | None:
 
 
 def _open_named(
-    title: str, name: str, versions: Sequence[Version], kind: Labelling, folders: Sequence[Path]
-) -> Splits:
+    title: str, name: str, versions: Sequence[Version], kind: Labeling, folders: Sequence[Path]
+) -> Dataset:
     places = [
         place
         for folder in folders
@@ -196,7 +196,7 @@ def _open_named(
     return _open(found, name, versions, kind)
 
 
-def _open(folder: Path, name: str, versions: Sequence[Version], kind: Labelling) -> Splits:
+def _open(folder: Path, name: str, versions: Sequence[Version], kind: Labeling) -> Dataset:
     version = _version(folder, versions)
     if version is None:
         raise DataError(f"{folder / versions[0].train[0]} is absent; bring the whole set anew")
@@ -204,10 +204,10 @@ def _open(folder: Path, name: str, versions: Sequence[Version], kind: Labelling)
     train = _read([folder / file for file in version.train], version, kind, in_train)
     test = _read([folder / version.test], version, kind, in_test)
     classes = _class_names(folder, version, kind)
-    return Splits(name, *hold_out_last(train, _VALID), test, classes=classes)
+    return Dataset(name, *hold_out_last(train, _VALID), test, classes=classes)
 
 
-def _read(paths: Sequence[Path], version: Version, kind: Labelling, records: int) -> ArraySplit:
+def _read(paths: Sequence[Path], version: Version, kind: Labeling, records: int) -> ArraySplit:
     images = np.empty((len(paths), records, *_SHAPE), np.uint8)
     labels = np.empty((len(paths), records), np.int64)
     for i, path in enumerate(paths):
@@ -231,7 +231,7 @@ def _content(path: Path, expected: int) -> bytes:
 
 
 def parse_records(
-    content: bytes, path: Path, kind: Labelling, per_record: int, records: int
+    content: bytes, path: Path, kind: Labeling, per_record: int, records: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pixels, (records, 3072), and the labels of a binary file; `path` is what errors call it.
 
@@ -252,7 +252,7 @@ def parse_records(
 
 
 def parse_batch(
-    batch: object, path: Path, kind: Labelling, records: int
+    batch: object, path: Path, kind: Labeling, records: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The pixels, (records, 3072), and the labels of what was pickled.
 
@@ -273,7 +273,7 @@ def parse_batch(
         )
     if len(labels) != records or not all(type(x) is int and 0 <= x < 256 for x in labels):
         raise DataError(
-            f"{path} has {len(labels):,} `{kind.key}` for {records:,} pictures, or others than "
+            f"{path} has {len(labels):,} `{kind.key}` for {records:,} images, or others than "
             f"small numbers; bring it anew"
         )
     numbers = np.array(labels, np.uint8)
@@ -293,7 +293,7 @@ def _texted(found: object, path: Path) -> dict[str, Any]:
     }
 
 
-def _check_labels(path: Path, labels: np.ndarray, kind: Labelling) -> None:
+def _check_labels(path: Path, labels: np.ndarray, kind: Labeling) -> None:
     if labels.max() >= kind.classes:
         raise DataError(
             f"{path} has the label {labels.max()}, but 0 to {kind.classes - 1} were expected; "
@@ -301,7 +301,7 @@ def _check_labels(path: Path, labels: np.ndarray, kind: Labelling) -> None:
         )
 
 
-def _class_names(folder: Path, version: Version, kind: Labelling) -> tuple[str, ...]:
+def _class_names(folder: Path, version: Version, kind: Labeling) -> tuple[str, ...]:
     """The names of the classes, from the folder or as published; none where neither has them."""
     if version.per_record is None:
         path = folder / version.meta
@@ -317,7 +317,7 @@ def _class_names(folder: Path, version: Version, kind: Labelling) -> tuple[str, 
     return names
 
 
-def _meta_names(path: Path, kind: Labelling) -> Iterator[str]:
+def _meta_names(path: Path, kind: Labeling) -> Iterator[str]:
     names = _texted(read_pickle(path), path).get(kind.names_key)
     if not isinstance(names, list):
         raise DataError(f"{path} has no list `{kind.names_key}`; bring it anew")

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
-from collections.abc import Sequence
-from pathlib import Path
+import re
+import stat
+import struct
+import tarfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from advnets.data.datasets.archives import extract
-from advnets.data.datasets.download import MirrorFault, download
-from advnets.data.datasets.idx import find_idx, unpacked_md5
-from advnets.data.datasets.limits import MIB
-from advnets.data.datasets.mirrors import REMOTES, File
+from advnets.data.datasets.formats.idx import find_idx, unpacked_md5
+from advnets.data.datasets.formats.limits import MIB, Readable
+from advnets.data.datasets.mirrors import REMOTES, File, Member
 from advnets.errors import DataError, DownloadError, UnknownNameError
 from advnets.files import file_lock, open_regular_file, put_in_place, write_json
 
@@ -149,3 +159,225 @@ def _md5(path: Path) -> str:
         while chunk := content.read(MIB):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+_SLACK = 16 * MIB  # for headers, padding and members that nobody asked for
+# What the standard library raises on an archive that is none, or no longer.
+_FAULTS = (
+    *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, struct.error, EOFError),
+    *(NotImplementedError, RuntimeError, ValueError, OverflowError, LookupError),
+)
+
+
+def extract(archive: Path, members: Sequence[Member], folder: Path) -> list[Path]:
+    """Put an archive's members into a folder, each under its name here, and give their paths.
+
+    Raises:
+        DataError: the archive is damaged; a member is absent, larger than it may be, or no regular
+            file; or any name leads out of the folder.
+        OSError: the folder cannot be written.
+    """
+    taken: dict[str, Path] = {}
+    wanted = {member.name: member for member in members}
+
+    def take(name: str, regular: bool, size: int, opened: Callable[[], Readable]) -> None:
+        inside = PurePosixPath(name.replace("\\", "/"))
+        if inside.is_absolute() or ".." in inside.parts:
+            raise _Unfit(f"has {name[:80]!r}, which leads out of its folder")
+        member = wanted.get(name)
+        if member is None:
+            return
+        if not regular:
+            raise _Unfit(f"has {name}, which is no regular file")
+        if size > member.most:
+            raise _Unfit(f"has {name} of {size:,} bytes, but {member.most:,} at most were expected")
+        taken[name] = _write(opened(), folder / member.file, member.most)
+
+    try:
+        with open_regular_file(archive) as file:
+            if zipfile.is_zipfile(file):
+                _walk_zip(archive, take)
+            else:
+                _walk_tar(archive, sum(member.most for member in members) + _SLACK, take)
+        if absent := [name for name in wanted if name not in taken]:
+            raise _Unfit(f"has no {absent[0]}")
+    except _Unfit as fault:
+        raise DataError(f"{archive} {fault}; bring it anew from where it was published") from None
+    except _FAULTS as error:
+        raise DataError(f"{archive} is a damaged archive ({error}); bring it anew") from None
+    return [taken[member.name] for member in members]
+
+
+class _Unfit(Exception):  # noqa: N818 - becomes a DataError, which names the archive
+    """What is wrong with a member, in a few words."""
+
+
+_Take = Callable[[str, bool, int, Callable[[], Readable]], None]
+
+
+def _walk_zip(archive: Path, take: _Take) -> None:
+    with zipfile.ZipFile(archive) as packed:
+        for info in packed.infolist():
+            kind = stat.S_IFMT(info.external_attr >> 16)
+            regular = not info.is_dir() and kind in (0, stat.S_IFREG)
+            # By its number, not its name: of two of one name zipfile would open the last.
+            take(info.filename, regular, info.file_size, lambda info=info: packed.open(info))
+
+
+def _walk_tar(archive: Path, most: int, take: _Take) -> None:
+    with gzip.open(archive) as unpacked, _tar(_Bounded(unpacked, most)) as packed:
+        for info in packed:
+            take(info.name, info.isreg(), info.size, lambda info=info: _file(packed, info))
+
+
+@contextmanager
+def _tar(stream: Readable) -> Generator[tarfile.TarFile]:
+    with tarfile.open(fileobj=stream, mode="r|") as packed:  # type: ignore[call-overload]
+        yield packed
+
+
+def _file(packed: tarfile.TarFile, info: tarfile.TarInfo) -> Readable:
+    file = packed.extractfile(info)
+    if file is None:
+        raise _Unfit(f"has {info.name}, which is no regular file")
+    return file
+
+
+class _Bounded:
+    """A stream that is refused once it gives, or is asked for, more than it may have."""
+
+    def __init__(self, stream: Readable, most: int) -> None:
+        self._stream, self._left = stream, most
+
+    def read(self, n: int, /) -> bytes:
+        """At most n bytes; none at the end."""
+        self._left -= n
+        if self._left < 0:
+            raise _Unfit("unpacks to more than the set has")
+        return self._stream.read(n)
+
+
+def _write(source: Readable, path: Path, most: int) -> Path:
+    """Write at most so many bytes beside, then give them their name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            while chunk := source.read(MIB):
+                most -= len(chunk)
+                if most < 0:
+                    raise _Unfit(f"has {path.name} of more bytes than it says")
+                file.write(chunk)
+        put_in_place(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+STALL_S = 30.0
+"""Silence after which a connection is given up."""
+PAUSE_S = 1.0
+"""Between attempts at one mirror."""
+_TRIES = 3  # without a byte gained
+_CHUNK = 1 << 16
+_RANGE = re.compile(r"bytes (?:(?P<start>\d+)-\d+|\*)/(?P<total>\d+|\*)")
+
+
+class MirrorFault(Exception):  # noqa: N818 - a finding about a mirror, which a user never meets
+    """Why a mirror did not give a file, in a few words."""
+
+
+class _CutOff(Exception):  # noqa: N818
+    """The body ended early; what came of it is kept."""
+
+
+def download(url: str, part: Path, seen: Callable[[int, int | None], None]) -> None:
+    """Bring the whole of `url` into `part`, going on from the bytes that are there already.
+
+    `seen(done, total)` is told of every chunk; the total is None where the server does not say it.
+
+    Raises:
+        MirrorFault: the mirror does not give the file, or stops giving more of it.
+        OSError: `part` cannot be written.
+    """
+    most, tries = _size(part), 0
+    while True:
+        try:
+            _attempt(url, part, seen)
+            return
+        except _CutOff as fault:
+            tries = 0 if _size(part) > most else tries + 1
+            most = max(most, _size(part))
+            if tries == _TRIES:
+                raise MirrorFault(str(fault)) from None
+            time.sleep(PAUSE_S)
+
+
+def _attempt(url: str, part: Path, seen: Callable[[int, int | None], None]) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise MirrorFault("is no http address")
+    start = _size(part)
+    headers = {"User-Agent": "advnets", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    try:
+        response: HTTPResponse = urlopen(Request(url, headers=headers), timeout=STALL_S)
+    except HTTPError as error:
+        error.close()
+        if error.code == 416 and start:
+            # Nothing lies beyond what we have: either that is all, or it is another file's.
+            if _range(error.headers.get("Content-Range"))[1] == start:
+                return
+            part.unlink()
+            raise _CutOff("refuses to go on") from None
+        raise MirrorFault(f"HTTP {error.code} {error.reason}") from None
+    except (URLError, HTTPException, OSError, ValueError) as error:
+        raise MirrorFault(_reason(error)) from None
+    with response:
+        done, total = 0, response.length
+        if response.status == 206:
+            begins, total = _range(response.headers.get("Content-Range"))
+            if begins != start:
+                part.unlink()
+                raise _CutOff("sent another range than was asked for")
+            done = start
+        # A server that ignores the range sends the whole file: it is begun anew.
+        with part.open("ab" if done else "wb") as file:
+            for chunk in _body(response):
+                file.write(chunk)
+                done += len(chunk)
+                seen(done, total)
+    if total is not None and done < total:
+        raise _CutOff(f"sent {done:,} of {total:,} bytes")
+
+
+def _body(response: HTTPResponse) -> Iterator[bytes]:
+    """The chunks of a body, whose every fault is a `_CutOff`: what came before it is kept."""
+    while True:
+        try:
+            chunk = response.read1(_CHUNK)
+        except (HTTPException, OSError) as error:
+            raise _CutOff(_reason(error)) from None
+        if not chunk:
+            return
+        yield chunk
+
+
+def _range(header: str | None) -> tuple[int | None, int | None]:
+    """The first byte and the total that a Content-Range header says."""
+    found = _RANGE.fullmatch(header.strip()) if header else None
+    if found is None:
+        return None, None
+    start, total = found["start"], found["total"]
+    return None if start is None else int(start), None if total == "*" else int(total)
+
+
+def _reason(error: BaseException) -> str:
+    cause = error.reason if isinstance(error, URLError) else error
+    if isinstance(cause, TimeoutError):
+        return f"silent for {STALL_S:g} s"
+    return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0

@@ -1,17 +1,17 @@
-"""A MATLAB file of pictures by its path: the names in it tell whose layout it has."""
+"""A MATLAB file of images by its path: the names in it tell whose layout it has."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from advnets.data.dataset import Splits
+from advnets.data.dataset import Dataset
 from advnets.data.datasets import svhn, tfd
-from advnets.data.datasets.mat import names_in
-from advnets.data.places import listed
+from advnets.data.datasets.formats.mat import names_in
+from advnets.data.spec import listed
 from advnets.errors import DataError, UsageError
 
 
-def open_mat(path: Path, options: tfd.Fold | None = None) -> Splits:
+def open_mat(path: Path, options: tfd.Fold | None = None) -> Dataset:
     """Open a MATLAB file in the layout of TFD (`images`, `labs_ex`, `folds`) or SVHN (`X`, `y`).
 
     Raises:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from advnets.data.datasets import cifar, mnist, svhn
-from advnets.data.datasets.limits import MIB
+from advnets.data.datasets.formats.limits import MIB
 
 
 @dataclass(frozen=True)

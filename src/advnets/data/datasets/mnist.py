@@ -15,11 +15,11 @@ from typing import Literal
 
 import numpy as np
 
-from advnets.data.dataset import ArraySplit, Splits
-from advnets.data.datasets.idx import find_idx, hold_out_sixth, read_pictures, unpacked_md5
-from advnets.data.places import fetch_command, listed
-from advnets.data.reading import opened
+from advnets.data.dataset import ArraySplit, Dataset
+from advnets.data.datasets.formats.idx import find_idx, hold_out_sixth, read_images, unpacked_md5
+from advnets.data.spec import fetch_command, listed
 from advnets.errors import DataError
+from advnets.files import opened
 
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -58,7 +58,7 @@ class MNISTVariant:
     """A set in MNIST's shape: its names, its files (images, labels), and what is known of them.
 
     `unpacked` are MD5s of unpacked files; `first_label` is what its labels begin at; `upright` says
-    that its pictures are not stored transposed.
+    that its images are not stored transposed.
     """
 
     title: str
@@ -89,10 +89,10 @@ _EMNIST_CLASSES: Mapping[EMNISTSplit, tuple[str, ...]] = {
 }
 
 
-def open_mnist(folders: Sequence[Path]) -> Splits:
+def open_mnist(folders: Sequence[Path]) -> Dataset:
     """Open MNIST: the first 50,000 of its training digits, the last 10,000, and its test digits.
 
-    Pictures are (1, 28, 28); labels are the digits.
+    Images are (1, 28, 28); labels are the digits.
 
     Raises:
         DataError: a file is in none of the folders, is broken, or is not MNIST's.
@@ -100,8 +100,8 @@ def open_mnist(folders: Sequence[Path]) -> Splits:
     return _open(MNISTVariant("MNIST", "mnist", _DIGITS, unpacked=MD5), folders)
 
 
-def open_fashion_mnist(folders: Sequence[Path]) -> Splits:
-    """Open Fashion-MNIST, split as MNIST: pictures of clothes, (1, 28, 28), in ten classes.
+def open_fashion_mnist(folders: Sequence[Path]) -> Dataset:
+    """Open Fashion-MNIST, split as MNIST: images of clothes, (1, 28, 28), in ten classes.
 
     Raises:
         DataError: a file is in none of the folders, is broken, or is another set's.
@@ -109,7 +109,7 @@ def open_fashion_mnist(folders: Sequence[Path]) -> Splits:
     return _open(MNISTVariant("Fashion-MNIST", "fashion-mnist", _FASHION), folders)
 
 
-def open_kmnist(folders: Sequence[Path]) -> Splits:
+def open_kmnist(folders: Sequence[Path]) -> Dataset:
     """Open KMNIST, split as MNIST: cursive Japanese characters, (1, 28, 28), in ten classes.
 
     Raises:
@@ -118,10 +118,10 @@ def open_kmnist(folders: Sequence[Path]) -> Splits:
     return _open(MNISTVariant("KMNIST", "kmnist", _KUZUSHIJI), folders)
 
 
-def open_emnist(options: EMNIST, folders: Sequence[Path]) -> Splits:
+def open_emnist(options: EMNIST, folders: Sequence[Path]) -> Dataset:
     """Open a split of EMNIST: letters and digits, (1, 28, 28), turned upright.
 
-    The last sixth of its training pictures is for validation. Labels begin at 0, also those of
+    The last sixth of its training images is for validation. Labels begin at 0, also those of
     "letters", which the files number from 1.
 
     Raises:
@@ -143,7 +143,7 @@ def open_emnist(options: EMNIST, folders: Sequence[Path]) -> Splits:
     return _open(kin, [place for folder in folders for place in (folder, folder / "gzip")])
 
 
-def _open(kin: MNISTVariant, folders: Sequence[Path]) -> Splits:
+def _open(kin: MNISTVariant, folders: Sequence[Path]) -> Dataset:
     found = {name: _find(folders, name) for name in (*kin.train, *kin.test)}
     if absent := [name for name, path in found.items() if path is None]:
         raise DataError(
@@ -155,13 +155,13 @@ def _open(kin: MNISTVariant, folders: Sequence[Path]) -> Splits:
         for labels in (kin.train[1], kin.test[1]):
             _refuse_others(kin, files[labels])
     train, test = (_read(kin, *names, files) for names in (kin.train, kin.test))
-    return Splits(kin.name, *hold_out_sixth(train), test, classes=kin.classes)
+    return Dataset(kin.name, *hold_out_sixth(train), test, classes=kin.classes)
 
 
 def _read(kin: MNISTVariant, images: str, labels: str, files: Mapping[str, Path]) -> ArraySplit:
     md5s = kin.unpacked.get(images), kin.unpacked.get(labels)
-    pictures = read_pictures(files[images], files[labels], md5s)
-    classes = np.asarray(pictures.labels) - kin.first_label
+    split = read_images(files[images], files[labels], md5s)
+    classes = np.asarray(split.labels) - kin.first_label
     if classes.min() < 0 or classes.max() >= len(kin.classes):
         first, last = kin.first_label, kin.first_label + len(kin.classes) - 1
         raise DataError(
@@ -169,9 +169,9 @@ def _read(kin: MNISTVariant, images: str, labels: str, files: Mapping[str, Path]
             f"but {first} to {last} were expected; put the right file there"
         )
     if not kin.upright:
-        turned = np.ascontiguousarray(pictures.images.transpose(0, 1, 3, 2))
-        pictures = replace(pictures, images=turned)
-    return replace(pictures, labels=classes)
+        turned = np.ascontiguousarray(split.images.transpose(0, 1, 3, 2))
+        split = replace(split, images=turned)
+    return replace(split, labels=classes)
 
 
 def _refuse_others(kin: MNISTVariant, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Stacked MNIST: three digits in the channels of a picture, 1,000 modes in all.
+"""Stacked MNIST: three digits in the channels of a image, 1,000 modes in all.
 
 Metz, Poole, Pfau and Sohl-Dickstein (2017), "Unrolled generative adversarial networks", section
 3.3.1; sizes as in Lin, Khetan, Fanti and Oh (2018), "PacGAN", section 4.1.
@@ -17,7 +17,7 @@ from jaxtyping import Int32, Int64
 from torch import Tensor
 
 from advnets.config import at_least, check
-from advnets.data.dataset import ArraySplit, Gather, Part, Shape, Splits, Which
+from advnets.data.dataset import ArraySplit, Dataset, Gather, Shape, Split, Which
 from advnets.data.datasets.mnist import open_mnist
 from advnets.rng import RNG
 
@@ -27,7 +27,7 @@ _MOST = 10_000_000
 
 @dataclass(frozen=True)
 class StackedMNIST:
-    """How many training pictures, and the seed that chooses the digits of all splits.
+    """How many training images, and the seed that chooses the digits of all splits.
 
     Raises:
         UsageError: there are none, or more than 10,000,000.
@@ -42,62 +42,62 @@ class StackedMNIST:
 
 
 class Stacked:
-    """A split of stacked pictures, (3, H, W), put together from grey ones as they are asked for.
+    """A split of stacked images, (3, H, W), put together from gray ones as they are asked for.
 
-    Picture k has the grey ones numbers[k, 0], numbers[k, 1] and numbers[k, 2] as its red, green and
+    Image k has the gray ones numbers[k, 0], numbers[k, 1] and numbers[k, 2] as its red, green and
     blue channel, and the label 100 r + 10 g + b of theirs.
     """
 
-    def __init__(self, grey: ArraySplit, numbers: Int32[np.ndarray, "n 3"]) -> None:
-        if grey.labels is None:
+    def __init__(self, gray: ArraySplit, numbers: Int32[np.ndarray, "n 3"]) -> None:
+        if gray.labels is None:
             raise ValueError("what is stacked needs labels")
-        self._grey, self.numbers = grey, numbers
+        self._gray, self.numbers = gray, numbers
         hundreds = np.array([100, 10, 1])
-        self._labels: Int64[np.ndarray, " n"] = grey.labels[numbers] @ hundreds
+        self._labels: Int64[np.ndarray, " n"] = gray.labels[numbers] @ hundreds
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     @property
     def shape(self) -> Shape:
-        """Of a picture."""
-        return (3, *self._grey.shape[1:])
+        """Of a image."""
+        return (3, *self._gray.shape[1:])
 
     @property
-    def white(self) -> int:
+    def white_level(self) -> int:
         """The value that means 1.0."""
-        return self._grey.white
+        return self._gray.white_level
 
     @property
     def labels(self) -> np.ndarray:
-        """The modes 0 to 999 of all pictures, int64."""
+        """The modes 0 to 999 of all images, int64."""
         return self._labels
 
     def read(self, which: Which) -> np.ndarray:
-        """Some pictures, (rows, 3, H, W)."""
-        return self._grey.images[self.numbers[which], 0]
+        """Some images, (rows, 3, H, W)."""
+        return self._gray.images[self.numbers[which], 0]
 
-    def on(self, device: torch.device) -> Gather:
-        """Pictures by number, gathered where the grey ones lie."""
-        grey, numbers = self._grey.on(device), torch.from_numpy(self.numbers)
+    def gather_fn(self, device: torch.device) -> Gather:
+        """Images by number, gathered where the gray ones lie."""
+        gray, numbers = self._gray.gather_fn(device), torch.from_numpy(self.numbers)
 
-        def gather(rows: Int64[Tensor, " rows"], noise: RNG) -> Tensor:
+        def gather(rows: Int64[Tensor, " rows"], rng: RNG) -> Tensor:
             chosen = numbers.index_select(0, rows).long()
-            return grey(chosen.reshape(-1), noise).reshape(-1, *self.shape)
+            return gray(chosen.reshape(-1), rng).reshape(-1, *self.shape)
 
         return gather
 
     def digest(self) -> str:
-        """BLAKE2b of the grey pictures and of the numbers."""
-        digest = hashlib.blake2b(f"stacked/{self._grey.digest()}".encode(), digest_size=16)
+        """BLAKE2b of the gray images and of the numbers."""
+        digest = hashlib.blake2b(f"stacked/{self._gray.digest()}".encode(), digest_size=16)
         digest.update(np.ascontiguousarray(self.numbers).data)
         return digest.hexdigest()
 
 
-def open_stacked_mnist(options: StackedMNIST, folders: Sequence[Path]) -> Splits:
-    """Open MNIST, stacked: n training pictures, 10,000 for validation, 26,000 for tests.
+def open_stacked_mnist(options: StackedMNIST, folders: Sequence[Path]) -> Dataset:
+    """Open MNIST, stacked: n training images, 10,000 for validation, 26,000 for tests.
 
-    Each split is of the digits of MNIST's own split, drawn with replacement; the first pictures of
+    Each split is of the digits of MNIST's own split, drawn with replacement; the first images of
     a seed do not depend on n.
 
     Raises:
@@ -107,15 +107,15 @@ def open_stacked_mnist(options: StackedMNIST, folders: Sequence[Path]) -> Splits
     train = stack(digits.train, options.n, options.seed, "train")
     valid = stack(digits.valid, _VALID, options.seed, "valid")
     test = stack(digits.test, _TEST, options.seed, "test")
-    return Splits(
+    return Dataset(
         "stacked-mnist", train, valid, test, classes=tuple(f"{k:03}" for k in range(1000))
     )
 
 
-def stack(grey: object, n: int, seed: int, purpose: str) -> Part:
-    """Stack n pictures of triples drawn under (seed, purpose), with replacement."""
-    assert isinstance(grey, ArraySplit)  # what open_mnist opens
+def stack(gray: object, n: int, seed: int, purpose: str) -> Split:
+    """Stack n images of triples drawn under (seed, purpose), with replacement."""
+    assert isinstance(gray, ArraySplit)  # what open_mnist opens
     # Exact: uniform numbers are 24 bits over 2^24.
     drawn = RNG(seed, purpose="stacked").uniform(purpose, n, 3).numpy()
-    numbers = (drawn * 2**24).astype(np.int64) * len(grey) >> 24
-    return Stacked(grey, numbers.astype(np.int32))
+    numbers = (drawn * 2**24).astype(np.int64) * len(gray) >> 24
+    return Stacked(gray, numbers.astype(np.int32))

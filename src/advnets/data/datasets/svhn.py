@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from advnets.data.dataset import ArraySplit, Splits
-from advnets.data.datasets.idx import hold_out_sixth
-from advnets.data.datasets.mat import read_mat, whole_numbers
-from advnets.data.places import fetch_command, first_existing, listed
+from advnets.data.dataset import ArraySplit, Dataset
+from advnets.data.datasets.formats.idx import hold_out_sixth
+from advnets.data.datasets.formats.mat import read_mat, whole_numbers
+from advnets.data.spec import fetch_command, first_existing, listed
 from advnets.errors import DataError
 
 LAYOUT = ("X", "y")
@@ -31,7 +31,7 @@ class SVHN:
     extra: bool = False
 
 
-def open_svhn(options: SVHN, folders: Sequence[Path]) -> Splits:
+def open_svhn(options: SVHN, folders: Sequence[Path]) -> Dataset:
     """Open SVHN from the first of the folders that has its training digits.
 
     Raises:
@@ -51,11 +51,11 @@ def is_svhn_folder(path: Path) -> bool:
     return (path / TRAIN).is_file()
 
 
-def open_svhn_folder(folder: Path, options: SVHN | None = None, name: str | None = None) -> Splits:
+def open_svhn_folder(folder: Path, options: SVHN | None = None, name: str | None = None) -> Dataset:
     """Open a folder with SVHN's files: training, test and, where asked for, extra digits.
 
     The last 10,000 training digits are for validation; the others, and then the extra ones, are
-    for training. Pictures are (3, 32, 32); labels are the digits.
+    for training. Images are (3, 32, 32); labels are the digits.
 
     Raises:
         DataError: a file is absent or broken, or no training digits would be left.
@@ -65,32 +65,32 @@ def open_svhn_folder(folder: Path, options: SVHN | None = None, name: str | None
     n = len(parts[0][0])
     if n <= _VALID:
         raise DataError(
-            f"{folder / TRAIN} has {n:,} pictures, of which the last {_VALID:,} are for "
+            f"{folder / TRAIN} has {n:,} images, of which the last {_VALID:,} are for "
             f"validation, so none is left; put the right file there"
         )
     if len({images.shape[1:] for images, _ in parts}) > 1:
         raise DataError(
-            f"{folder / EXTRA} has pictures of another size than {TRAIN}; bring both anew"
+            f"{folder / EXTRA} has images of another size than {TRAIN}; bring both anew"
         )
     images, labels = parts[0]
-    valid = _pictures([(images[n - _VALID :], labels[n - _VALID :])])
+    valid = _images([(images[n - _VALID :], labels[n - _VALID :])])
     parts[0] = images[: n - _VALID], labels[: n - _VALID]
-    train = _pictures(parts)
-    test = _pictures([_read(folder / TEST)])
-    return Splits(name or folder.resolve().name, train, valid, test, classes=_CLASSES)
+    train = _images(parts)
+    test = _images([_read(folder / TEST)])
+    return Dataset(name or folder.resolve().name, train, valid, test, classes=_CLASSES)
 
 
-def open_svhn_file(path: Path) -> Splits:
-    """Open one MATLAB file in SVHN's layout; the last sixth of its pictures is for validation.
+def open_svhn_file(path: Path) -> Dataset:
+    """Open one MATLAB file in SVHN's layout; the last sixth of its images is for validation.
 
     Raises:
         DataError: the file is no such file.
     """
-    return Splits(path.stem, *hold_out_sixth(_pictures([_read(path)])), None, classes=_CLASSES)
+    return Dataset(path.stem, *hold_out_sixth(_images([_read(path)])), None, classes=_CLASSES)
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Views of pictures, (N, 3, height, width), and the digits."""
+    """Views of images, (N, 3, height, width), and the digits."""
     if not path.is_file():
         name = "svhn-extra" if path.name == EXTRA else "svhn"
         own = path.parent
@@ -112,7 +112,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     if labels is None or len(labels) != images.shape[3]:
         raise DataError(
             f"{path} has `y` of {given.dtype} and shape {given.shape}, but whole numbers for each "
-            f"of {images.shape[3]:,} pictures were expected; put the right file there"
+            f"of {images.shape[3]:,} images were expected; put the right file there"
         )
     if labels.min() < 1 or labels.max() > 10:
         raise DataError(
@@ -122,7 +122,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return images.transpose(3, 2, 0, 1), labels % 10
 
 
-def _pictures(parts: list[tuple[np.ndarray, np.ndarray]]) -> ArraySplit:
+def _images(parts: list[tuple[np.ndarray, np.ndarray]]) -> ArraySplit:
     """The parts one after the other, each let go once it is copied: the extra one has 1.6 GB."""
     labels = np.concatenate([labels for _, labels in parts])
     images = np.empty((len(labels), *parts[0][0].shape[1:]), np.uint8)

@@ -10,14 +10,14 @@ from typing import Literal
 import numpy as np
 
 from advnets.config import at_least
-from advnets.data.dataset import ArraySplit, HeldOut, Splits
-from advnets.data.datasets.mat import read_mat, whole_numbers
-from advnets.data.places import first_existing, listed
+from advnets.data.dataset import ArraySplit, Dataset, HeldOutSplits
+from advnets.data.datasets.formats.mat import read_mat, whole_numbers
+from advnets.data.spec import first_existing, listed
 from advnets.errors import DataError
 
 LAYOUT = ("images", "labs_ex", "folds")
 """The variables of a file in this layout, as far as they are read."""
-_UNLABELLED, _TRAIN, _VALID, _TEST = range(4)  # what an entry of `folds` says
+_UNLABELED, _TRAIN, _VALID, _TEST = range(4)  # what an entry of `folds` says
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class TFD:
         at_least(self, 1, "fold")
 
 
-def open_tfd(options: TFD, folders: Sequence[Path]) -> Splits:
+def open_tfd(options: TFD, folders: Sequence[Path]) -> Dataset:
     """Open TFD_48x48.mat or TFD_96x96.mat from the first of the folders that has it.
 
     Raises:
@@ -65,17 +65,17 @@ def open_tfd(options: TFD, folders: Sequence[Path]) -> Splits:
     return open_mat_layout(found, Fold(options.fold), name="tfd")
 
 
-def open_mat_layout(path: Path, options: Fold | None = None, name: str | None = None) -> Splits:
+def open_mat_layout(path: Path, options: Fold | None = None, name: str | None = None) -> Dataset:
     """Open a MATLAB file in TFD's layout, split by one of its folds (the first).
 
-    `images` is uint8 of (N, H, W), `labs_ex` N numbers, `folds` (N, folds) of 0 unlabelled,
-    1 training, 2 validation, 3 test. Training pictures are the unlabelled ones, or the fold's own
-    where there are none unlabelled. Pictures are (1, H, W); labels are `labs_ex` less 1 (0 to 6,
-    the expressions), None for a split that is not labelled throughout. What the other folds hold
+    `images` is uint8 of (N, H, W), `labs_ex` N numbers, `folds` (N, folds) of 0 unlabeled,
+    1 training, 2 validation, 3 test. Training images are the unlabeled ones, or the fold's own
+    where there are none unlabeled. Images are (1, H, W); labels are `labs_ex` less 1 (0 to 6,
+    the expressions), None for a split that is not labeled throughout. What the other folds hold
     out stands beside.
 
     Raises:
-        DataError: the file is no such file, has fewer folds, or has no training pictures.
+        DataError: the file is no such file, has fewer folds, or has no training images.
     """
     number = (options or Fold()).fold
     images, classes, folds = _read(path)
@@ -88,23 +88,23 @@ def open_mat_layout(path: Path, options: Fold | None = None, name: str | None = 
     def part(chosen: np.ndarray) -> ArraySplit | None:
         if not chosen.any():
             return None
-        labelled = bool((classes[chosen] >= 0).all())
+        labeled = bool((classes[chosen] >= 0).all())
         pixels = np.ascontiguousarray(images[chosen][:, None])
-        return ArraySplit(pixels, classes[chosen] if labelled else None)
+        return ArraySplit(pixels, classes[chosen] if labeled else None)
 
     fold = folds[:, number - 1]
     training = _training(fold)
     train = part(training)
     if train is None:
-        raise DataError(f"{path} has no picture whose `folds` is 0 or 1; put the right file there")
+        raise DataError(f"{path} has no image whose `folds` is 0 or 1; put the right file there")
     held_out = [(part(column == _VALID), part(column == _TEST)) for column in folds.T]
-    return Splits(
+    return Dataset(
         name or path.stem,
         train,
         *held_out[number - 1],
         fold=number,
         folds={
-            other: HeldOut(valid, test, np.array_equal(_training(column), training))
+            other: HeldOutSplits(valid, test, np.array_equal(_training(column), training))
             for other, (column, (valid, test)) in enumerate(
                 zip(folds.T, held_out, strict=True), start=1
             )
@@ -114,9 +114,9 @@ def open_mat_layout(path: Path, options: Fold | None = None, name: str | None = 
 
 
 def _training(fold: np.ndarray) -> np.ndarray:
-    """Which pictures a fold trains on: the unlabelled ones, or where there are none its own."""
-    unlabelled = fold == _UNLABELLED
-    return unlabelled if unlabelled.any() else fold == _TRAIN
+    """Which images a fold trains on: the unlabeled ones, or where there are none its own."""
+    unlabeled = fold == _UNLABELED
+    return unlabeled if unlabeled.any() else fold == _TRAIN
 
 
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -138,7 +138,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if classes is None or not matching:
         raise DataError(
             f"{path} has `labs_ex` of {given.dtype} and shape {given.shape} and `folds` of "
-            f"{folds.dtype} and shape {folds.shape}, but whole numbers for each of {n:,} pictures "
+            f"{folds.dtype} and shape {folds.shape}, but whole numbers for each of {n:,} images "
             f"were expected; put the right file there"
         )
     return images, classes.reshape(-1) - 1, folds

@@ -1,4 +1,4 @@
-"""Which columns of a set are its pictures and labels, and what a row of them holds."""
+"""Which columns of a set are its images and labels, and what a row of them holds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from advnets.data.huggingface.library import library, reason
-from advnets.data.image_folder.decode import Frame, decode, is_picture_name
+from advnets.data.image_folder.decode import Frame, decode, is_image_name
 from advnets.data.image_folder.files import MOST_BYTES, FolderReader
 from advnets.errors import DataError, UnknownNameError
 
@@ -24,7 +24,7 @@ KEY = "__key__"
 _PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
 _LABELS = ("label", "labels", "class", "cls", "fine_label", "target", "y", "category")
 _TRIED = 8
-"""First rows of which one must decode, where only that shows that a column holds pictures."""
+"""First rows of which one must decode, where only that shows that a column holds images."""
 _MOST_CLASSES = 1 << 16
 """Of numbers without names; more are not classes."""
 
@@ -71,15 +71,15 @@ def find_columns(
     text: bool = False,
     roots: tuple[Path, ...] | None = None,
 ) -> Columns:
-    """The picture column and, if there is one, the label column.
+    """The image column and, if there is one, the label column.
 
-    The pictures are what `options.image` names, else the first column that is declared as pictures,
+    The images are what `options.image` names, else the first column that is declared as images,
     else the first of pairs of bytes and path, else the first of bytes that decode. The labels are
     what `options.label` names, else the first that is declared as classes, else whole numbers under
     a name such as label, else, with `text`, names of classes under such a name.
 
     Raises:
-        DataError: no column holds pictures, or the one that is named holds none.
+        DataError: no column holds images, or the one that is named holds none.
         UnknownNameError: a column that is named is not there.
     """
     features = _features(dataset)
@@ -87,14 +87,14 @@ def find_columns(
     if image is None:
         shown = ", ".join(f"{name} ({_kind(feature)})" for name, feature in features.items())
         raise DataError(
-            f"{asked} has no column of pictures, only {shown or 'none at all'}; expected one of "
-            f"datasets.Image or of a picture file's bytes: name it with image=COLUMN"
+            f"{asked} has no column of images, only {shown or 'none at all'}; expected one of "
+            f"datasets.Image or of a image file's bytes: name it with image=COLUMN"
         )
     _there(image, features, asked)
     if _rank(features[image]) is None:
         raise DataError(
             f"{asked}: column {image!r} holds {_kind(features[image])}; expected datasets.Image or "
-            f"a picture file's bytes: name another with image=COLUMN"
+            f"a image file's bytes: name another with image=COLUMN"
         )
     label = _label(features, options.label, asked, text=text)
     classes = tuple(map(str, getattr(features[label], "names", None) or ())) if label else ()
@@ -102,7 +102,7 @@ def find_columns(
 
 
 def narrowed(dataset: Any, columns: Columns, asked: str) -> Any:
-    """The set with the columns that are read alone, its pictures as the bytes they are.
+    """The set with the columns that are read alone, its images as the bytes they are.
 
     Raises:
         DataError: a column is missing, as splits of one set may differ.
@@ -135,9 +135,9 @@ def content_of(value: Any, roots: Sequence[Path] | None = None) -> bytes:
     if isinstance(value, Image.Image):  # as a program's own map or filter leaves it
         value = _encoded(value)
     if not isinstance(value, bytes):
-        raise DataError("has no picture")
+        raise DataError("has no image")
     if len(value) > MOST_BYTES:
-        raise DataError(f"is {len(value) >> 20:,} MiB large, more than a picture takes")
+        raise DataError(f"is {len(value) >> 20:,} MiB large, more than a image takes")
     return value
 
 
@@ -162,7 +162,7 @@ def leads_out(key: str) -> bool:
 
 
 def _encoded(image: Image.Image) -> bytes:
-    """A picture in a file that keeps its values and says how it lies."""
+    """A image in a file that keeps its values and says how it lies."""
     content = io.BytesIO()
     kept = image if image.mode in _PNG_MODES else image.convert("RGB")
     try:
@@ -183,8 +183,8 @@ def _image(
     dataset: Any, features: dict[str, Any], frame: Frame, roots: tuple[Path, ...] | None
 ) -> str | None:
     ranked = [(rank, name) for name in features if (rank := _rank(features[name])) is not None]
-    # Of several columns of bytes, one that is named after a picture's ending comes first.
-    ranked.sort(key=lambda pair: (pair[0], pair[0] == 2 and not is_picture_name(f"x.{pair[1]}")))
+    # Of several columns of bytes, one that is named after a image's ending comes first.
+    ranked.sort(key=lambda pair: (pair[0], pair[0] == 2 and not is_image_name(f"x.{pair[1]}")))
     for rank, name in ranked:
         if rank < 2 or _decodes(dataset, name, frame, roots):
             return name
@@ -192,7 +192,7 @@ def _image(
 
 
 def _rank(feature: Any) -> int | None:
-    """How surely a column holds pictures: 0 declared, 1 a pair of bytes and path, 2 bytes."""
+    """How surely a column holds images: 0 declared, 1 a pair of bytes and path, 2 bytes."""
     if isinstance(feature, library().Image | Image.Image):
         return 0
     if isinstance(feature, dict):
@@ -265,7 +265,7 @@ def _fetched(path: str, roots: Sequence[Path] | None) -> bytes:
     """A file that a row names: on this machine, or where the library streams from."""
     if "://" not in path:
         if not os.path.isabs(path):  # noqa: PTH117 - of no folder that we know
-            raise DataError(f"has no picture, only the name of one, {path}")
+            raise DataError(f"has no image, only the name of one, {path}")
         real = Path(path).resolve()
         if roots is not None and not any(real.is_relative_to(root.resolve()) for root in roots):
             raise DataError(f"names {path}, outside of the set; --follow-links reads it")

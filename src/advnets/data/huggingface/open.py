@@ -1,4 +1,4 @@
-"""A Hugging Face data set opened: packed like own pictures, or streamed.
+"""A Hugging Face data set opened: packed like own images, or streamed.
 
 What lies on this machine is unpacked below advnets' cache, in the folder datasets; what comes by a
 name of the hub lies in the library's own cache, where other programs find it too.
@@ -15,32 +15,32 @@ from pathlib import Path
 from typing import Any
 
 from advnets.config import Data
-from advnets.data.dataset import ArraySplit, Splits
+from advnets.data.dataset import ArraySplit, Dataset
 from advnets.data.huggingface.columns import Columns, Hub, find_columns, narrowed
 from advnets.data.huggingface.library import hushed, library, told
 from advnets.data.huggingface.shards import (
     check,
     fault,
     find_shards,
+    fingerprint,
     is_hub_path,
     is_saved,
     kind_of,
     sizes,
-    stamp,
 )
 from advnets.data.huggingface.stream import HubStream
 from advnets.data.huggingface.table import collect
 from advnets.data.image_folder.decode import Frame
-from advnets.data.image_folder.files import Collection
+from advnets.data.image_folder.files import ImageFiles
 from advnets.data.image_folder.layout import split_of
 from advnets.data.image_folder.open import opened
-from advnets.data.places import cache_directory
+from advnets.data.spec import cache_directory
 from advnets.errors import DataError, UnknownNameError, UsageError, printable
 
 __all__ = ["Hub", "find_hub_name", "find_hub_path", "is_hub_path", "open_dataset"]
 
 HELD_IN_MEMORY = 10_000
-"""Pictures of a streamed set's validation and test splits that are kept."""
+"""Images of a streamed set's validation and test splits that are kept."""
 _SHARDS = 64
 """Into which a table is cut that is streamed; their order is part of the shuffle."""
 _CURE = "see that its files are whole and all of one layout"
@@ -62,13 +62,13 @@ class _Found:
     """Folders in which files lie that rows may name; None: a program made the set, and says."""
 
 
-def find_hub_path(path: Path, options: Hub, data: Data) -> Splits | Collection:
+def find_hub_path(path: Path, options: Hub, data: Data) -> Dataset | ImageFiles:
     """Find a Parquet or tar file, a folder of such, or one of `save_to_disk`.
 
     Which split a shard belongs to is told by its name or folder, as the library has it.
 
     Raises:
-        DataError: a file is broken, or there is no column of pictures; the message names it.
+        DataError: a file is broken, or there is no column of images; the message names it.
         UsageError: an option does not fit, or names what is not there.
         MissingExtraError: the library is not installed.
     """
@@ -84,11 +84,11 @@ def find_hub_path(path: Path, options: Hub, data: Data) -> Splits | Collection:
     return _opened(_shards(path, options, data.stream), options, data)
 
 
-def find_hub_name(name: str, options: Hub, data: Data) -> Splits | Collection:
+def find_hub_name(name: str, options: Hub, data: Data) -> Dataset | ImageFiles:
     """Find a set by its name on the Hugging Face hub, such as uoft-cs/cifar10.
 
     Raises:
-        DataError: it cannot be reached or read, or has no column of pictures.
+        DataError: it cannot be reached or read, or has no column of images.
         UsageError: an option names what is not there.
         MissingExtraError: the library is not installed.
     """
@@ -107,11 +107,11 @@ def find_hub_name(name: str, options: Hub, data: Data) -> Splits | Collection:
     return _opened(_Found(name, asked, splits, rows, roots=_roots()), options, data)
 
 
-def open_dataset(dataset: Any, data: Data, options: Hub | None = None) -> Splits:
+def open_dataset(dataset: Any, data: Data, options: Hub | None = None) -> Dataset:
     """Open a set that a program already has: one of the library's, or a dict of such by split.
 
     Raises:
-        DataError: it has no column of pictures, or no rows.
+        DataError: it has no column of images, or no rows.
         UsageError: it is no set of the library's, or can be streamed only.
     """
     datasets = library()
@@ -136,7 +136,7 @@ def _shards(path: Path, options: Hub, stream: bool) -> _Found:
     kind = kind_of(files, root)
     rows = {file.resolve(): check(file) for file in files}
     if not any(count is None or count for count in rows.values()):
-        raise DataError(f"{path} holds no rows; give a set with at least one picture")
+        raise DataError(f"{path} holds no rows; give a set with at least one image")
     cache = str(cache_directory() / "datasets")
     with told(str(path), _CURE, partial(fault, files)), hushed():
         if path.is_dir():
@@ -181,7 +181,7 @@ def _by_name(dataset: Any) -> dict[str, Any]:
     return {"train": dataset}
 
 
-def _opened(found: _Found, options: Hub, data: Data) -> Splits | Collection:
+def _opened(found: _Found, options: Hub, data: Data) -> Dataset | ImageFiles:
     library()  # before warnings are hushed, as what it silences is to stay silent
     splits = _chosen(found.splits, options.split, found.place)
     frame = Frame.of(data)
@@ -198,7 +198,7 @@ def _opened(found: _Found, options: Hub, data: Data) -> Splits | Collection:
             return _streamed(found, narrow, columns, frame, f"{options}{followed}")
         mark = "".join(str(split._fingerprint) for _, _, split in splits)
         if found.files:  # of which the fingerprint need not tell what is in them
-            mark = stamp(found.files, found.root)
+            mark = fingerprint(found.files, found.root)
         return collect(
             *(narrow, columns, found.name, found.place, f"{mark} {options}{followed}"),
             asked=bool(options.label),
@@ -207,8 +207,8 @@ def _opened(found: _Found, options: Hub, data: Data) -> Splits | Collection:
 
 def _streamed(
     found: _Found, splits: Sequence[_Split], columns: Columns, frame: Frame, told_apart: str
-) -> Splits:
-    """The training split as a stream; of the others, the first pictures in memory."""
+) -> Dataset:
+    """The training split as a stream; of the others, the first images in memory."""
     held: dict[str, ArraySplit] = {}
     train: HubStream | None = None
     for name, our, dataset in splits:
@@ -230,8 +230,8 @@ def _streamed(
         elif our not in held and length != 0:
             held[our] = stream.head(HELD_IN_MEMORY)
     assert train is not None  # as _chosen has it
-    train.head(1)  # a stream without a picture is refused here and not in the middle of a run
-    return Splits(
+    train.head(1)  # a stream without a image is refused here and not in the middle of a run
+    return Dataset(
         name=found.name,
         train=train,
         valid=held.get("valid"),

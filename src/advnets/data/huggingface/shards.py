@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from advnets.data.huggingface.library import reason
-from advnets.data.image_folder.decode import is_picture_name
-from advnets.data.image_folder.files import File, stamp_of
+from advnets.data.image_folder.decode import is_image_name
+from advnets.data.image_folder.files import File, fingerprint_of
 from advnets.errors import DataError, require
 from advnets.files import require_regular_file
 
@@ -23,7 +23,7 @@ _READ = 1 << 20
 def is_hub_path(path: Path) -> bool:
     """Whether a path is a Parquet or tar file, a folder of such, or one of `save_to_disk`.
 
-    A folder that holds a picture is a folder of pictures, whatever lies beside it.
+    A folder that holds a image is a folder of images, whatever lies beside it.
     """
     if path.is_file():
         return path.suffix.lower() in _SUFFIXES
@@ -37,12 +37,12 @@ def is_saved(path: Path) -> bool:
 
 
 def find_shards(folder: Path) -> tuple[Path, ...]:
-    """The Parquet and tar files in a folder and below it, none where there is a picture too."""
+    """The Parquet and tar files in a folder and below it, none where there is a image too."""
     found: list[Path] = []
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         names = [name for name in names if not name.startswith(".")]
-        if any(map(is_picture_name, names)):
+        if any(map(is_image_name, names)):
             return ()
         found += [Path(root, name) for name in sorted(names) if _suffix(name) in _SUFFIXES]
     return tuple(found)
@@ -95,14 +95,14 @@ def fault(files: Iterable[Path]) -> DataError | None:
     return None
 
 
-def stamp(files: Iterable[Path], root: Path) -> str:
+def fingerprint(files: Iterable[Path], root: Path) -> str:
     """BLAKE2b, in hex, of names, sizes and times of change, which tell contents from others."""
-    return stamp_of(_listed(files, root))
+    return fingerprint_of(_listed(files, root))
 
 
 def sizes(files: Iterable[Path], root: Path) -> str:
     """BLAKE2b, in hex, of names and sizes, which a copy of the files keeps."""
-    return stamp_of((name, size, 0) for name, size, _ in _listed(files, root))
+    return fingerprint_of((name, size, 0) for name, size, _ in _listed(files, root))
 
 
 def _listed(files: Iterable[Path], root: Path) -> Iterator[File]:

@@ -1,4 +1,4 @@
-"""Sets read as they come: shuffled in a buffer, each picture decoded when it is its turn."""
+"""Sets read as they come: shuffled in a buffer, each image decoded when it is its turn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from advnets.rng import RNG
 BUFFER = 1000
 """Rows among which a pass is shuffled, besides the order of the shards."""
 _TOLD_APART = 16
-"""First pictures that are part of a stream's digest."""
+"""First images that are part of a stream's digest."""
 
 _Row = tuple[UInt8[np.ndarray, "channels height width"], int | None]
 
@@ -31,7 +31,7 @@ _Row = tuple[UInt8[np.ndarray, "channels height width"], int | None]
 class HubStream:
     """The training rows of a set of the library's, read one after the other.
 
-    A pass is in an order that seed and epoch give. In the place of a broken picture stands the next
+    A pass is in an order that seed and epoch give. In the place of a broken image stands the next
     whole one of the pass, after the last the first, so that what stands in a place follows from
     seed, epoch, rank and place alone. `stamp` tells the set from others, `length` is its rows,
     where they are known, and `fault` finds the file that is at fault where reading fails.
@@ -41,10 +41,10 @@ class HubStream:
     columns: Columns
     frame: Frame
     name: str
-    stamp: str
+    fingerprint: str
     length: int | None = None
     fault: Callable[[], DataError | None] = lambda: None
-    white: int = 255
+    white_level: int = 255
     shape: Shape = field(init=False)
     _reported: set[bytes] = field(default_factory=set[bytes], init=False, repr=False)
     _counts: dict[tuple[int, int], int] = field(default_factory=dict[Any, int], init=False)
@@ -54,7 +54,7 @@ class HubStream:
         self.shape = (self.frame.channels, self.frame.height, self.frame.width)
 
     def head(self, n: int) -> ArraySplit:
-        """The first whole pictures of the set, at most n, uncut ones cut about their centres.
+        """The first whole images of the set, at most n, uncut ones cut about their centers.
 
         Raises:
             DataError: there is none, or reading fails.
@@ -64,21 +64,21 @@ class HubStream:
         rows = (self._decoded(row, f"row {i:,}") for i, row in enumerate(self._rows(self.dataset)))
         found = list(islice((row for row in rows if row is not None), n))
         if not found:
-            raise DataError(f"{self.name} holds no picture that can be read; give another set")
+            raise DataError(f"{self.name} holds no image that can be read; give another set")
         labels = [label for _, label in found if label is not None]
         self._begins = ArraySplit(
-            np.stack([self._cut(picture, (0.5, 0.5)) for picture, _ in found]),
+            np.stack([self._cut(image, (0.5, 0.5)) for image, _ in found]),
             np.array(labels, np.int64) if labels else None,
         )
         return self._begins
 
-    def passes(self, seed: int, epoch: int, skip: int, rank: int, world: int) -> Iterator[_Row]:
+    def epochs(self, seed: int, epoch: int, skip: int, rank: int, world: int) -> Iterator[_Row]:
         """One pass over this rank's share, shuffled by seed and epoch, without its first `skip`.
 
         What is skipped is read, as the buffer must be filled as it was, but not decoded.
 
         Raises:
-            DataError: reading fails, no picture is whole, or there are not as many rows as the set
+            DataError: reading fails, no image is whole, or there are not as many rows as the set
                 says, which would make the resume of a run wrong.
         """
         places: list[int] = []
@@ -98,7 +98,7 @@ class HubStream:
             )
 
     def count(self, rank: int, world: int) -> int:
-        """Pictures in this rank's share of a pass: known, or found by reading it through."""
+        """Images in this rank's share of a pass: known, or found by reading it through."""
         expected = self._expected(rank, world)
         if expected is not None:
             return expected
@@ -109,8 +109,14 @@ class HubStream:
         return self._counts[rank, world]
 
     def digest(self) -> str:
-        """Of the set's stamp, its columns, the frame and the first pictures."""
-        what = (self.stamp, self.length, self.columns, self.frame, self.head(_TOLD_APART).digest())
+        """Of the set's stamp, its columns, the frame and the first images."""
+        what = (
+            self.fingerprint,
+            self.length,
+            self.columns,
+            self.frame,
+            self.head(_TOLD_APART).digest(),
+        )
         return hashlib.blake2b(repr(what).encode(), digest_size=16).hexdigest()
 
     def _shuffled(self, seed: int, epoch: int, rank: int, world: int) -> Iterator[dict[str, Any]]:
@@ -132,22 +138,22 @@ class HubStream:
             ) from None
 
     def _decoded(self, row: dict[str, Any], place: str) -> _Row | None:
-        """A row's picture and label, or None where the picture is broken."""
+        """A row's image and label, or None where the image is broken."""
         value = row[self.columns.image]
         try:
             if self.columns.key and leads_out(str(row[KEY])):
                 raise DataError("has a name that leads out of the archive")
-            picture = decode(content_of(value, self.columns.roots), self.frame)
+            image = decode(content_of(value, self.columns.roots), self.frame)
         except DataError as error:
             self._report(row, place, str(error))
             return None
         if self.columns.label is None:
-            return picture, None
+            return image, None
         label = row[self.columns.label]
-        return picture, check_label(label, self.columns, f"{self.name}: {self._called(row, place)}")
+        return image, check_label(label, self.columns, f"{self.name}: {self._called(row, place)}")
 
     def _report(self, row: dict[str, Any], place: str, why: str) -> None:
-        """Name a broken picture, once however often it comes."""
+        """Name a broken image, once however often it comes."""
         called = self._called(row, place)
         told_apart = repr((row[self.columns.image], called if self.columns.key else "", why))
         mark = hashlib.blake2b(told_apart.encode(), digest_size=16).digest()
@@ -163,31 +169,31 @@ class HubStream:
         return str(row[KEY] if self.columns.key else path or place)
 
     def _first(self, seed: int, epoch: int, rank: int, world: int) -> _Row:
-        """The first whole picture of a pass."""
+        """The first whole image of a pass."""
         for position, row in enumerate(self._shuffled(seed, epoch, rank, world)):
             found = self._decoded(row, f"row {position:,} of pass {epoch + 1}")
             if found is not None:
                 return found
-        raise DataError(f"{self.name} holds no picture that can be read; give another set")
+        raise DataError(f"{self.name} holds no image that can be read; give another set")
 
     def _placed(
         self, found: _Row, places: list[int], seed: int, epoch: int, rank: int
     ) -> Iterator[_Row]:
-        """A picture in its own place and in those of broken ones before it."""
-        picture, label = found
+        """A image in its own place and in those of broken ones before it."""
+        image, label = found
         for place in places:
-            noise = RNG(seed, step=epoch, purpose=f"window/{rank}", first_row=place)
-            top, left = noise.uniform("window", 1, 2)[0].tolist()
-            yield self._cut(picture, (top, left)), label
+            rng = RNG(seed, step=epoch, purpose=f"window/{rank}", first_row=place)
+            top, left = rng.uniform("window", 1, 2)[0].tolist()
+            yield self._cut(image, (top, left)), label
 
     def _cut(
-        self, picture: UInt8[np.ndarray, "channels high wide"], shares: tuple[float, float]
+        self, image: UInt8[np.ndarray, "channels high wide"], shares: tuple[float, float]
     ) -> UInt8[np.ndarray, "channels height width"]:
-        """The picture's window of the frame's size, so far down and to the right as shares say."""
+        """The image's window of the frame's size, so far down and to the right as shares say."""
         _, height, width = self.shape
-        _, high, wide = picture.shape
+        _, high, wide = image.shape
         top, left = int(shares[0] * (high - height + 1)), int(shares[1] * (wide - width + 1))
-        return np.ascontiguousarray(picture[:, top : top + height, left : left + width])
+        return np.ascontiguousarray(image[:, top : top + height, left : left + width])
 
     def _expected(self, rank: int, world: int) -> int | None:
         """The rows of a share, where they follow from those of the set."""

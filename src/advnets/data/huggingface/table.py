@@ -1,4 +1,4 @@
-"""Sets whose rows are all at hand: memory-mapped tables as a collection of picture files."""
+"""Sets whose rows are all at hand: memory-mapped tables as a collection of image files."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from advnets.data.dataset import SkippedFile
 from advnets.data.huggingface.columns import Columns, content_of, leads_out, narrowed
 from advnets.data.huggingface.labels import place_rows
 from advnets.data.huggingface.library import hushed, library, reason, told
-from advnets.data.image_folder.files import Collection
-from advnets.data.places import cache_directory
-from advnets.data.skipped_file import SkippedFile
+from advnets.data.image_folder.files import ImageFiles
+from advnets.data.spec import cache_directory
 from advnets.errors import DataError
 
 _SMALL = 1 << 20
@@ -23,14 +23,14 @@ _SMALL = 1 << 20
 
 @dataclass(frozen=True)
 class TableReader:
-    """Reads pictures of tables by split and row, such as train/000123."""
+    """Reads images of tables by split and row, such as train/000123."""
 
     tables: Mapping[str, Any]
     image: str
     roots: tuple[Path, ...] | None = None
 
     def read(self, keys: Sequence[bytes]) -> Iterator[bytes | DataError]:
-        """The content of each picture file, or why there is none."""
+        """The content of each image file, or why there is none."""
         for key in keys:
             split, _, row = key.rpartition(b"/")
             try:
@@ -49,7 +49,7 @@ def collect(
     stamp: str,
     *,
     asked: bool = True,
-) -> Collection:
+) -> ImageFiles:
     """The rows of some splits, each with its own name and ours ("" where it is yet to be dealt).
 
     `place` is where the set lies; `stamp` tells its contents from others'; `asked` says whether the
@@ -79,21 +79,21 @@ def collect(
             found = _values(table, columns.label)
             values += [found[i] for i in numbers]
     if not keys and not broken:
-        raise DataError(f"{place} holds no rows; give a set with at least one picture")
+        raise DataError(f"{place} holds no rows; give a set with at least one image")
     names = [key.decode() for key in keys]
     placed = place_rows(names, ours, values, columns, place, asked=asked)
     ours_of = [(split, our) for split, our, _ in splits]
     told_apart = repr((stamp, columns, ours_of, placed.classes))
-    return Collection(
+    return ImageFiles(
         name=name,
         place=place,
         reader=TableReader(tables, columns.image, columns.roots),
         keys=tuple(keys),
-        stamp=hashlib.blake2b(told_apart.encode(), digest_size=16).hexdigest(),
+        fingerprint=hashlib.blake2b(told_apart.encode(), digest_size=16).hexdigest(),
         size=sum(int(table.data.nbytes) for table in tables.values()),
-        placed=placed,
-        broken=tuple(broken),
-        others=Counter(),
+        splits=placed,
+        skipped_files=tuple(broken),
+        unsupported_files=Counter(),
     )
 
 

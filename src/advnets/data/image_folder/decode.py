@@ -1,4 +1,4 @@
-"""A picture file of any kind, brought to one frame and to grey or colour."""
+"""A image file of any kind, brought to one frame and to gray or color."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageColor, UnidentifiedImageError
 
 from advnets.config import Framing
-from advnets.data.datasets.limits import is_bomb
+from advnets.data.datasets.formats.limits import is_bomb
 from advnets.data.image_folder.metadata import has_deep_colors, turn, without_metadata
 from advnets.errors import DataError, UsageError
 
@@ -28,7 +28,7 @@ _ON_THEIR_SIDE = {
     *(Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90),
 }
 _MOST_STRETCH = 64
-"""Areas of the frame that an uncut picture may take."""
+"""Areas of the frame that an uncut image may take."""
 _SPARE = 4
 """A JPEG is unpacked at a fraction of its size, but at least so many times the size wanted."""
 # What Pillow's readers raise on files that are broken.
@@ -39,41 +39,41 @@ _FAULTS = (
 )
 
 Image.init()
-# Some of what Pillow opens are data or films, not pictures ...
-_NO_PICTURES = {"BUFR", "GRIB", "HDF5", "MPEG"}
+# Some of what Pillow opens are data or films, not images ...
+_NO_IMAGES = {"BUFR", "GRIB", "HDF5", "MPEG"}
 # ... and some are drawn by another program, which must not be started on a stranger's file.
 _DRAWN = {"EPS", "WMF"}
 _PLAIN = ("JPEG", "PNG", "GIF", "WEBP")
 # Formats are tried in turn, and these are what most files are.
 _FORMATS = [
     *_PLAIN,
-    *(name for name in Image.ID if name not in {*_PLAIN, *_NO_PICTURES, *_DRAWN}),
+    *(name for name in Image.ID if name not in {*_PLAIN, *_NO_IMAGES, *_DRAWN}),
 ]
 SUFFIXES = frozenset(
     suffix
     for suffix, name in Image.registered_extensions().items()
-    if name in Image.OPEN and name not in _NO_PICTURES
+    if name in Image.OPEN and name not in _NO_IMAGES
 )
-"""Endings of the names of picture files, in lower case."""
+"""Endings of the names of image files, in lower case."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What every picture is brought to: a size, grey or colour, and how other shapes get there.
+    """What every image is brought to: a size, gray or color, and how other shapes get there.
 
     Raises:
-        UsageError: the background is no colour.
+        UsageError: the background is no color.
     """
 
     height: int
     width: int
     channels: Literal[1, 3] = 3
-    crop: Literal["centre", "fit", "random"] = "centre"
+    crop: Literal["center", "pad", "random"] = "center"
     background: str = "white"
     white_level: float | None = None
 
     def __post_init__(self) -> None:
-        _ = self.colour
+        _ = self.color
 
     def __repr__(self) -> str:
         # Written as before there were white levels, as packs and streams are known by this text.
@@ -90,18 +90,18 @@ class Frame:
         )
 
     @property
-    def colour(self) -> tuple[int, int, int]:
+    def color(self) -> tuple[int, int, int]:
         """The background as red, green and blue."""
         try:
             return ImageColor.getrgb(self.background)[:3]
         except ValueError:
             raise UsageError(
-                f"background is {self.background!r}; it must be a colour such as white or '#808080'"
+                f"background is {self.background!r}; it must be a color such as white or '#808080'"
             ) from None
 
 
-def is_picture_name(name: str) -> bool:
-    """Whether a file is taken for a picture by the ending of its name."""
+def is_image_name(name: str) -> bool:
+    """Whether a file is taken for a image by the ending of its name."""
     return ending(name) in SUFFIXES
 
 
@@ -111,8 +111,8 @@ def ending(name: str) -> str:
     return f".{rest.lower()}" if dot and stem and "/" not in rest else ""
 
 
-def is_picture_content(content: bytes) -> bool:
-    """Whether a file without an ending is taken for a picture by how it begins."""
+def is_image_content(content: bytes) -> bool:
+    """Whether a file without an ending is taken for a image by how it begins."""
     try:
         with Image.open(io.BytesIO(content), formats=_PLAIN):
             return True
@@ -121,22 +121,22 @@ def is_picture_content(content: bytes) -> bool:
 
 
 def decode(content: bytes, frame: Frame) -> UInt8[np.ndarray, "channels height width"]:
-    """Decode a picture file to (C, H, W), values 0 to 255.
+    """Decode a image file to (C, H, W), values 0 to 255.
 
     It is turned upright (EXIF), resized with Lanczos' filter so that it covers the frame and cut
-    about its centre (`crop` "centre"), or fitted whole upon the background ("fit"), or left uncut
+    about its center (`crop` "center"), or fitted whole upon the background ("pad"), or left uncut
     ("random"), its height or width then being larger than the frame's; and laid over the background
     where it is transparent. Of several frames the first is taken.
 
     Raises:
         DataError: the file is broken; the message is the reason alone, for a list by names.
     """
-    return look(content, frame)[1]
+    return image_info(content, frame)[1]
 
 
 @dataclass(frozen=True)
-class Look:
-    """What an audit sees of a picture file, besides what it decodes to."""
+class ImageInfo:
+    """What an audit sees of a image file, besides what it decodes to."""
 
     format: str
     mode: str
@@ -146,7 +146,9 @@ class Look:
     """Of a file with more than 8 bits a channel: the least and the largest of its values."""
 
 
-def look(content: bytes, frame: Frame) -> tuple[Look, UInt8[np.ndarray, "channels height width"]]:
+def image_info(
+    content: bytes, frame: Frame
+) -> tuple[ImageInfo, UInt8[np.ndarray, "channels height width"]]:
     """Return what kind of image a file holds, as it says and upright, and what it decodes to.
 
     Raises:
@@ -167,7 +169,7 @@ def look(content: bytes, frame: Frame) -> tuple[Look, UInt8[np.ndarray, "channel
 
 def _looked(
     content: bytes, frame: Frame
-) -> tuple[Look, UInt8[np.ndarray, "channels height width"]]:
+) -> tuple[ImageInfo, UInt8[np.ndarray, "channels height width"]]:
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             kind, mode, size = str(image.format), image.mode, image.size
@@ -176,18 +178,18 @@ def _looked(
             levels = _levels(unpacked, deep=deep)
             if levels is not None:
                 unpacked = _in_eight_bits(unpacked, frame.white_level, levels, deep=deep)
-            picture = _flat(_placed(_with_transparency(unpacked), frame), frame)
-            pixels = np.asarray(picture).reshape(*picture.size[::-1], -1).transpose(2, 0, 1)
+            framed = _flat(_placed(_with_transparency(unpacked), frame), frame)
+            pixels = np.asarray(framed).reshape(*framed.size[::-1], -1).transpose(2, 0, 1)
             width, height = size[::-1] if turned in _ON_THEIR_SIDE else size
-            return Look(kind, mode, width, height, levels), pixels
+            return ImageInfo(kind, mode, width, height, levels), pixels
     except UnidentifiedImageError:
-        raise DataError("is not a picture in a format that can be read") from None
+        raise DataError("is not a image in a format that can be read") from None
     except _FAULTS as error:
         raise DataError(_reason(error)) from None
 
 
 def image_of(row: np.ndarray, white: int) -> Image.Image:
-    """A picture of a set that is arrays already, (channels, height, width), in 8 bits."""
+    """A image of a set that is arrays already, (channels, height, width), in 8 bits."""
     pixels = (row.astype(np.float32) * (255 / white)).round().astype(np.uint8)
     return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
 
@@ -209,29 +211,29 @@ def _with_transparency(image: Image.Image) -> Image.Image:
     """Return the image in a mode that can be resized."""
     if image.has_transparency_data:
         return image.convert("RGBA")
-    # What is neither grey nor RGB (CMYK, Lab, a palette) becomes grey by way of its colours.
+    # What is neither gray nor RGB (CMYK, Lab, a palette) becomes gray by way of its colors.
     return _in_mode(image, "L" if image.mode in ("1", "L") else "RGB")
 
 
 def _placed(image: Image.Image, frame: Frame) -> Image.Image:
-    """The picture in the frame's size, or covering it where it is to be left uncut."""
+    """The image in the frame's size, or covering it where it is to be left uncut."""
     width, height = image.size
     if image.size == (frame.width, frame.height):
         return image
     across, down = frame.width / width, frame.height / height
-    if frame.crop == "centre":
+    if frame.crop == "center":
         wide = min(width, max(1, round(frame.width / down)))
         high = min(height, max(1, round(frame.height / across)))
         left, top = (width - wide) // 2, (height - high) // 2
         return _resized(image.crop((left, top, left + wide, top + high)), frame.width, frame.height)
-    scale = min(across, down) if frame.crop == "fit" else max(across, down)
+    scale = min(across, down) if frame.crop == "pad" else max(across, down)
     wide, high = max(1, round(width * scale)), max(1, round(height * scale))
     if wide * high > _MOST_STRETCH * frame.width * frame.height:
         raise DataError(f"is {width} × {height} pixels, too long to be cut at random")
     resized = _resized(image, wide, high)
     if frame.crop == "random":
         return resized
-    canvas = Image.new("RGB", (frame.width, frame.height), frame.colour)
+    canvas = Image.new("RGB", (frame.width, frame.height), frame.color)
     where = (frame.width - wide) // 2, (frame.height - high) // 2
     canvas.paste(resized, where, resized if resized.mode == "RGBA" else None)
     return canvas
@@ -244,10 +246,10 @@ def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def _flat(image: Image.Image, frame: Frame) -> Image.Image:
-    """The picture in grey or colour, 8 bits a channel, nothing transparent."""
+    """The image in gray or color, 8 bits a channel, nothing transparent."""
     mode = "L" if frame.channels == 1 else "RGB"
     if image.mode == "RGBA":
-        canvas = Image.new("RGB", image.size, frame.colour)
+        canvas = Image.new("RGB", image.size, frame.color)
         canvas.paste(image, mask=image)
         image = canvas
     return _in_mode(image, mode)
@@ -291,7 +293,7 @@ def _in_eight_bits(
         return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
     if image.mode == "F" or low < 0 or high > _WHITE_16:
         raise DataError(
-            f"is grey in mode {image.mode} with values from {low:g} to {high:g}, whose white is "
+            f"is gray in mode {image.mode} with values from {low:g} to {high:g}, whose white is "
             f"not known; give its value as --white-level"
         )
     # round(v · 255 / 65535), as 65535 = 255 · 257

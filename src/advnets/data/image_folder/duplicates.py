@@ -1,4 +1,4 @@
-"""Pictures that are there more than once, or nearly so."""
+"""Images that are there more than once, or nearly so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_LEVELS = 10.0
 """Mean difference of two thumbs."""
 _LEAST_CORRELATION = 0.94
 """Of two thumbs: what tells one line drawing from another, whose levels differ little."""
-_NEIGHBOURS = 32
+_NEIGHBORS = 32
 
 
 def exact_groups(digests: Sequence[Hashable]) -> list[list[int]]:
@@ -27,9 +27,9 @@ def exact_groups(digests: Sequence[Hashable]) -> list[list[int]]:
 
 
 def near_groups(thumbs: UInt8[np.ndarray, "n 16 18"]) -> list[list[int]]:
-    """The numbers of pictures that look the same: of another size, format or quality.
+    """The numbers of images that look the same: of another size, format or quality.
 
-    Two pictures do if of the 64 signs of their horizontal gradients (dHash) a quarter is the same
+    Two images do if of the 64 signs of their horizontal gradients (dHash) a quarter is the same
     and at most 16 differ, and their thumbs differ by at most 10 of 255 levels in the mean and
     have a correlation of at least .94. Among those of one quarter each is compared with the 32 next
     in hash and brightness, so that of very many that are alike some pairs may be missed.
@@ -42,7 +42,7 @@ def near_groups(thumbs: UInt8[np.ndarray, "n 16 18"]) -> list[list[int]]:
         width = np.uint64(_BITS // _BANDS)
         key = (hashes >> (np.uint64(band) * width)) & ((np.uint64(1) << width) - np.uint64(1))
         order = np.lexsort((means, hashes, key))
-        for shift in range(1, min(_NEIGHBOURS, n - 1) + 1):
+        for shift in range(1, min(_NEIGHBORS, n - 1) + 1):
             one, other = order[:-shift], order[shift:]
             near = key[one] == key[other]
             near &= group[one] != group[other]

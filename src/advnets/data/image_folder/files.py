@@ -1,4 +1,4 @@
-"""Picture files where they lie: in a folder, flat or nested, or in a zip."""
+"""Image files where they lie: in a folder, flat or nested, or in a zip."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from advnets.data.image_folder.decode import SUFFIXES, ending, is_picture_content, is_picture_name
-from advnets.data.image_folder.layout import SplitAssignment, placing
+from advnets.data.dataset import SkippedFile
+from advnets.data.image_folder.decode import SUFFIXES, ending, is_image_content, is_image_name
+from advnets.data.image_folder.layout import SplitAssignment, split_assignment
 from advnets.data.image_folder.zip_names import is_folder, is_hidden, is_link, member_name
-from advnets.data.names import RUN_FILES
-from advnets.data.skipped_file import SkippedFile
+from advnets.data.spec import RUN_FILES
 from advnets.errors import DataError, printable
 from advnets.files import open_regular_file, require_regular_file
 
 MOST_BYTES = 1 << 28
-"""Of a file, unpacked: no picture takes so many."""
+"""Of a file, unpacked: no image takes so many."""
 _BEGINNING = 1 << 12
 _RUN_FILES = frozenset(map(os.fsencode, RUN_FILES))
 _ENDINGS = frozenset(suffix.encode() for suffix in SUFFIXES)
@@ -49,30 +49,30 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
-class Collection:
-    """Picture files that are found, and not yet read.
+class ImageFiles:
+    """Image files that are found, and not yet read.
 
     `place` is where they lie, `keys` are their names there, `stamp` tells their contents from
     others', `size` is their bytes in all.
     `placed` says which split and class each file is in; None: their names tell. `others` counts
-    files that are no pictures, by ending.
+    files that are no images, by ending.
     """
 
     name: str
     place: str
     reader: Reader
     keys: tuple[bytes, ...]
-    stamp: str
+    fingerprint: str
     size: int
-    placed: SplitAssignment | None = None
-    broken: tuple[SkippedFile, ...] = ()
-    others: Counter[str] = field(default_factory=Counter[str])
+    splits: SplitAssignment | None = None
+    skipped_files: tuple[SkippedFile, ...] = ()
+    unsupported_files: Counter[str] = field(default_factory=Counter[str])
 
     def placing(self, numbers: Sequence[int]) -> SplitAssignment:
         """Return the split and class of some files, as if the others were not there."""
-        if self.placed is not None:
-            return self.placed.part(numbers)
-        return placing([self.keys[number] for number in numbers])
+        if self.splits is not None:
+            return self.splits.part(numbers)
+        return split_assignment([self.keys[number] for number in numbers])
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def _opened(
     return archive, {_key(member_name(info)): info for info in files}
 
 
-def in_folder(root: Path, *, follow_links: bool = False) -> Collection:
+def list_folder(root: Path, *, follow_links: bool = False) -> ImageFiles:
     """Find the image files in a folder and in those below it; each real folder is entered once.
 
     Hidden files are passed over. Symbolic links that lead out of the folder are named in `broken`,
@@ -138,20 +138,20 @@ def in_folder(root: Path, *, follow_links: bool = False) -> Collection:
     broken: list[SkippedFile] = []
     others: Counter[str] = Counter()
     found = sorted(_walk(os.fsencode(root), broken, others, follow_links=follow_links))
-    return Collection(
+    return ImageFiles(
         name=printable(root.resolve().name),
         place=str(root.resolve()),
         reader=FolderReader(root),
         keys=tuple([name for name, _, _ in found]),
-        stamp=stamp_of(found),
+        fingerprint=fingerprint_of(found),
         size=sum([size for _, size, _ in found]),
-        broken=tuple(broken),
-        others=others,
+        skipped_files=tuple(broken),
+        unsupported_files=others,
     )
 
 
-def in_zip(path: Path) -> Collection:
-    """The picture files in a zip; nothing of it is unpacked to disk.
+def list_zip(path: Path) -> ImageFiles:
+    """The image files in a zip; nothing of it is unpacked to disk.
 
     Raises:
         DataError: the file is no zip that can be read.
@@ -169,35 +169,35 @@ def in_zip(path: Path) -> Collection:
     for key, info in sorted(members.items(), key=lambda member: member[0]):
         name = key.decode("utf-8", "surrogateescape")
         if reason := _suspicious(name):
-            broken.append(SkippedFile(shown(key), reason))
+            broken.append(SkippedFile(display_name(key), reason))
         elif is_hidden(name):
             continue
-        elif not is_picture_name(name) and not _begins_as_picture(archive, name, info):
+        elif not is_image_name(name) and not _begins_as_image(archive, name, info):
             others[ending(name)] += 1
         elif is_link(info):
             broken.append(
-                SkippedFile(shown(key), "is a link, which has no picture of its own in a zip")
+                SkippedFile(display_name(key), "is a link, which has no image of its own in a zip")
             )
         else:
             keys.append(key)
-    return Collection(
+    return ImageFiles(
         name=printable(path.stem),
         place=str(path.resolve()),
         reader=ZipReader(path),
         keys=tuple(keys),
-        stamp=f"{status.st_size} {status.st_mtime_ns}",
+        fingerprint=f"{status.st_size} {status.st_mtime_ns}",
         size=sum([members[key].file_size for key in keys]),
-        broken=tuple(broken),
-        others=others,
+        skipped_files=tuple(broken),
+        unsupported_files=others,
     )
 
 
-def shown(key: bytes) -> str:
+def display_name(key: bytes) -> str:
     """Return a file's name as one line of printable text; not all names are Unicode."""
     return printable(key.decode("utf-8", "backslashreplace"))
 
 
-def stamp_of(files: Iterable[File]) -> str:
+def fingerprint_of(files: Iterable[File]) -> str:
     """BLAKE2b, in hex, of names, sizes and times of change, which tell contents from others."""
     listing = b"".join([b"%b\0%d %d\n" % file for file in files])
     return hashlib.blake2b(listing, digest_size=16).hexdigest()
@@ -217,9 +217,9 @@ def _walk(
             status = os.stat(folder)  # noqa: PTH116
             place = (status.st_dev, status.st_ino)
             if place in entered:
-                first = shown(entered[place]) or "the folder itself"
+                first = display_name(entered[place]) or "the folder itself"
                 broken.append(
-                    SkippedFile(shown(inner), f"is a link to {first}, which is read already")
+                    SkippedFile(display_name(inner), f"is a link to {first}, which is read already")
                 )
                 continue
             entered[place] = inner
@@ -227,7 +227,7 @@ def _walk(
                 entries = list(scanned)
                 if {entry.name for entry in entries} >= _RUN_FILES:
                     broken.append(
-                        SkippedFile(shown(inner) or ".", "is a run directory, full of plots")
+                        SkippedFile(display_name(inner) or ".", "is a run directory, full of plots")
                     )
                     continue
                 for entry in entries:
@@ -235,22 +235,24 @@ def _walk(
                     if own.startswith(b".") or own == b"__MACOSX":
                         continue
                     name = b"%b/%b" % (inner, own) if inner else own
-                    # Nearly all are files, no links, that go by the name of a picture.
+                    # Nearly all are files, no links, that go by the name of a image.
                     plain = own[own.rfind(b".") :].lower() in _ENDINGS
                     if plain and entry.is_file(follow_symlinks=False):
                         status = entry.stat(follow_symlinks=False)
                         yield name, status.st_size, status.st_mtime_ns
                     elif why := _refused_link(entry, real_root, follow_links=follow_links):
-                        broken.append(SkippedFile(shown(name), why))
+                        broken.append(SkippedFile(display_name(name), why))
                     elif _leads_to_folder(entry):
                         (linked if entry.is_symlink() else pending).append(name)
-                    elif (file := _picture(entry, name, broken)) is not None:
+                    elif (file := _image(entry, name, broken)) is not None:
                         yield file
                     else:
-                        others[ending(shown(name))] += 1
+                        others[ending(display_name(name))] += 1
             linked.sort(reverse=True)
         except OSError as error:
-            broken.append(SkippedFile(shown(inner) or ".", f"cannot be entered: {error.strerror}"))
+            broken.append(
+                SkippedFile(display_name(inner) or ".", f"cannot be entered: {error.strerror}")
+            )
 
 
 def _refused_link(entry: os.DirEntry[bytes], root: bytes, *, follow_links: bool) -> str | None:
@@ -280,22 +282,22 @@ def _leads_to_folder(entry: os.DirEntry[bytes]) -> bool:
         return False
 
 
-def _picture(entry: os.DirEntry[bytes], name: bytes, broken: list[SkippedFile]) -> File | None:
-    """The file, if it is taken for a picture: by its ending or, without one, by its content."""
-    text = shown(entry.name)
-    if not is_picture_name(text):
+def _image(entry: os.DirEntry[bytes], name: bytes, broken: list[SkippedFile]) -> File | None:
+    """The file, if it is taken for a image: by its ending or, without one, by its content."""
+    text = display_name(entry.name)
+    if not is_image_name(text):
         if "." in text:
             return None
         try:
             with open_regular_file(Path(os.fsdecode(entry.path))) as file:
-                if not is_picture_content(file.read(_BEGINNING)):
+                if not is_image_content(file.read(_BEGINNING)):
                     return None
         except OSError:
             return None
     try:
         status = entry.stat()
     except OSError:
-        broken.append(SkippedFile(shown(name), "is a link to nowhere"))
+        broken.append(SkippedFile(display_name(name), "is a link to nowhere"))
         return None
     return name, status.st_size, status.st_mtime_ns
 
@@ -304,7 +306,7 @@ def _content(path: bytes) -> bytes:
     with open_regular_file(Path(os.fsdecode(path))) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MOST_BYTES:
-            raise DataError(f"is {size >> 20:,} MiB large, more than a picture takes")
+            raise DataError(f"is {size >> 20:,} MiB large, more than a image takes")
         return file.read(MOST_BYTES)
 
 
@@ -317,13 +319,13 @@ def _suspicious(name: str) -> str | None:
     return None
 
 
-def _begins_as_picture(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> bool:
-    """Say whether a file without an ending is taken for a picture by its content."""
+def _begins_as_image(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> bool:
+    """Say whether a file without an ending is taken for a image by its content."""
     if "." in name.rpartition("/")[2]:
         return False
     try:
         with archive.open(info) as file:
-            return is_picture_content(file.read(_BEGINNING))
+            return is_image_content(file.read(_BEGINNING))
     except _DIRTY:
         return False
 

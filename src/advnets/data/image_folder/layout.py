@@ -19,7 +19,7 @@ _SPELLINGS = {
     "test": "test|testing",
     "unlabeled": "unlabell?ed|unsup|unsupervised|no[ _-]?labels?",
 }
-_THINGS = "set|dataset|data|split|images?|imgs?|pictures|photos|files"
+_THINGS = "set|dataset|data|split|images?|imgs?|images|photos|files"
 _NAMES = {
     split: re.compile(
         rf"(?:(?:{_THINGS})[ _.-]?)?(?:{spelling})"
@@ -74,7 +74,7 @@ class _Place:
     below: Folder
 
 
-def placing(keys: Sequence[bytes]) -> SplitAssignment:
+def split_assignment(keys: Sequence[bytes]) -> SplitAssignment:
     """Read splits and classes from names such as train/cat/1.png, cat/1.png or 1.png.
 
     A folder named after a split (train, val, test, unlabeled, and other spellings of them) is that

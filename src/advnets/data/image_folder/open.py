@@ -1,4 +1,4 @@
-"""Own pictures opened: packed when they are first used, mapped from the pack ever after."""
+"""Own images opened: packed when they are first used, mapped from the pack ever after."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import shutil
 from pathlib import Path
 
 from advnets.config import Framing
-from advnets.data.dataset import Splits
+from advnets.data.dataset import Dataset
 from advnets.data.image_folder.decode import Frame
-from advnets.data.image_folder.files import Collection, in_folder, in_zip
-from advnets.data.image_folder.packed import PACK_AGAIN, VERSION, open_pack
+from advnets.data.image_folder.files import ImageFiles, list_folder, list_zip
+from advnets.data.image_folder.pack import PACK_AGAIN, VERSION, open_pack
 from advnets.data.image_folder.splits import RULE
-from advnets.data.places import cache_directory
+from advnets.data.spec import cache_directory
 from advnets.errors import DataError
 from advnets.files import file_lock
 
 
-def holds_pictures(path: Path) -> bool:
+def holds_images(path: Path) -> bool:
     """Whether a path is a folder or a zip."""
     return path.is_dir() or path.suffix.lower() == ".zip"
 
 
-def find_pictures(path: Path, *, follow_links: bool = False) -> Collection:
+def find_images(path: Path, *, follow_links: bool = False) -> ImageFiles:
     """Find the image files of a folder or zip; nothing of them is read yet.
 
     `follow_links` reads also what symbolic links lead to outside of the folder.
@@ -31,26 +31,26 @@ def find_pictures(path: Path, *, follow_links: bool = False) -> Collection:
     Raises:
         DataError: it is a zip that cannot be read.
     """
-    return in_folder(path, follow_links=follow_links) if path.is_dir() else in_zip(path)
+    return list_folder(path, follow_links=follow_links) if path.is_dir() else list_zip(path)
 
 
-def opened(found: Splits | Collection, data: Framing) -> Splits:
+def opened(found: Dataset | ImageFiles, data: Framing) -> Dataset:
     """What was found, opened: files in the frame that `data` asks for, anything else as it is.
 
     Raises:
-        DataError, UsageError, WriteError: as for `open_collection`; or the background is no colour.
+        DataError, UsageError, WriteError: as for `open_collection`; or the background is no color.
     """
-    return open_collection(found, Frame.of(data)) if isinstance(found, Collection) else found
+    return open_collection(found, Frame.of(data)) if isinstance(found, ImageFiles) else found
 
 
-def open_collection(collection: Collection, frame: Frame) -> Splits:
+def open_collection(collection: ImageFiles, frame: Frame) -> Dataset:
     """Open files by way of the cache, where their pack lies under a key of all that made it.
 
     Raises:
-        DataError: no file is a picture that can be read.
+        DataError: no file is a image that can be read.
         WriteError: the cache cannot be written.
     """
-    what = (VERSION, RULE, collection.place, collection.stamp, len(collection.keys), frame)
+    what = (VERSION, RULE, collection.place, collection.fingerprint, len(collection.keys), frame)
     key = hashlib.blake2b(repr(what).encode(), digest_size=16).hexdigest()
     folder = cache_directory() / "packs"
     place = folder / key
@@ -64,7 +64,7 @@ def open_collection(collection: Collection, frame: Frame) -> Splits:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"{folder} cannot be made ({error.strerror}), where pictures are packed; "
+            f"{folder} cannot be made ({error.strerror}), where images are packed; "
             f"set ADVNETS_CACHE to a folder that is yours"
         ) from None
     with file_lock(folder / f"{key}.lock"):

@@ -1,4 +1,4 @@
-"""Pictures of one height or one width, of which every look cuts out another part."""
+"""Images of one height or one width, of which every look cuts out another part."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from advnets.data.dataset import Gather, Shape, Which, home, tensor
+from advnets.data.dataset import Gather, Shape, Which, data_device, tensor
 from advnets.rng import RNG
 
 
 @dataclass(frozen=True, eq=False)
-class Uncut:
-    """One split of pictures that cover the frame, their values one after the other in `values`.
+class RandomCropSplit:
+    """One split of images that cover the frame, their values one after the other in `values`.
 
-    `places` has for each picture where it begins, its height and its width. For training a window
+    `places` has for each image where it begins, its height and its width. For training a window
     of the frame's size is cut out at random, anew each time; read as a split they are cut about
-    their centres.
+    their centers.
     """
 
     values: UInt8[np.ndarray, " values"]
@@ -28,30 +28,30 @@ class Uncut:
     shape: Shape
     labels: Int64[np.ndarray, " n"] | None = None
     known: str | None = field(default=None, repr=False)
-    white: int = 255
+    white_level: int = 255
 
     def __len__(self) -> int:
         return len(self.places)
 
     def read(self, which: Which) -> UInt8[np.ndarray, "k channels height width"]:
-        """Some of the pictures, cut about their centres."""
+        """Some of the images, cut about their centers."""
         places = self.places[which]
         return self._windows(tensor(self.values), places, self._rooms(places) // 2).numpy()
 
-    def on(self, device: torch.device) -> Gather:
-        """Pictures by number, each cut at random."""
-        values = tensor(self.values).to(home(self.values.nbytes, device))
+    def gather_fn(self, device: torch.device) -> Gather:
+        """Images by number, each cut at random."""
+        values = tensor(self.values).to(data_device(self.values.nbytes, device))
 
-        def gather(numbers: Int64[Tensor, " rows"], noise: RNG) -> UInt8[Tensor, "rows c h w"]:
+        def gather(numbers: Int64[Tensor, " rows"], rng: RNG) -> UInt8[Tensor, "rows c h w"]:
             places = self.places[numbers.numpy()]
-            shares = noise.uniform("window", len(places), 2).numpy()
+            shares = rng.uniform("window", len(places), 2).numpy()
             corners = (shares * (self._rooms(places) + 1)).astype(np.int64)
             return self._windows(values, places, corners).to(device)
 
         return gather
 
     def digest(self) -> str:
-        """BLAKE2b of the shape, of each picture, and of the labels."""
+        """BLAKE2b of the shape, of each image, and of the labels."""
         if self.known is not None:
             return self.known
         digest = hashlib.blake2b(repr((self.shape, self.labels is None)).encode(), digest_size=16)
@@ -72,7 +72,7 @@ class Uncut:
         places: Int64[np.ndarray, "rows 3"],
         corners: Int64[np.ndarray, "rows 2"],
     ) -> UInt8[Tensor, "rows channels height width"]:
-        """A window of each picture, whose corner is `corners` down and to the right."""
+        """A window of each image, whose corner is `corners` down and to the right."""
         channels, height, width = self.shape
         starts, heights, widths = places[:, :, None, None].swapaxes(0, 1)
         tops, lefts = corners[:, :, None, None].swapaxes(0, 1)

@@ -1,4 +1,4 @@
-"""Which split a picture belongs to, and in what order a split is kept."""
+"""Which split a image belongs to, and in what order a split is kept."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int64
 
-from advnets.data.image_folder.files import shown
+from advnets.data.image_folder.files import display_name
 from advnets.data.image_folder.layout import SplitAssignment
 
 SPLITS = ("train", "valid", "test", "unlabeled")
 RULE = 3
-"""The version of how pictures are placed and dealt: a pack made by another one is made anew."""
+"""The version of how images are placed and dealt: a pack made by another one is made anew."""
 _TRAIN, _VALID, _TEST, _UNLABELED = range(len(SPLITS))
 _ENOUGH = 50
-"""Pictures of which a tenth each may be spared for validation and test."""
+"""Images of which a tenth each may be spared for validation and test."""
 
 
 @dataclass(frozen=True, eq=False)
-class Dealt:
-    """The order in which pictures are kept, by their numbers, and the split of each in it.
+class AssignedSplits:
+    """The order in which images are kept, by their numbers, and the split of each in it.
 
-    `labels` are the classes in that order, -1 for none, or None where no picture has one.
+    `labels` are the classes in that order, -1 for none, or None where no image has one.
     `left_out` has the reasons, by number, why some are in no split. `crossing` counts the copies
     that would lie in another split than their originals if each were dealt by itself.
     """
@@ -37,16 +37,18 @@ class Dealt:
 
     @property
     def counts(self) -> tuple[int, ...]:
-        """Return the number of pictures in each split."""
+        """Return the number of images in each split."""
         return tuple(np.bincount(self.splits, minlength=len(SPLITS)).tolist())
 
 
-def dealt(keys: Sequence[bytes], placing: SplitAssignment, contents: Sequence[bytes] = ()) -> Dealt:
-    """Deal pictures to splits, given their names, their placing and digests of their contents.
+def assign_splits(
+    keys: Sequence[bytes], placing: SplitAssignment, contents: Sequence[bytes] = ()
+) -> AssignedSplits:
+    """Deal images to splits, given their names, their placing and digests of their contents.
 
     Within a split they lie in the order of a hash of their names: as good as shuffled, and a
-    picture stays where it is as the set grows. Where no validation or test split is named and the
-    training pictures are 50 or more, those whose hash ends in 8 or 9 (about a tenth each) become
+    image stays where it is as the set grows. Where no validation or test split is named and the
+    training images are 50 or more, those whose hash ends in 8 or 9 (about a tenth each) become
     it. Copies are dealt by the first of their names; where they are in several named splits, test
     keeps its own, then validation, and the others are left out.
     """
@@ -57,7 +59,7 @@ def dealt(keys: Sequence[bytes], placing: SplitAssignment, contents: Sequence[by
     crossing = 0
     for group in copies:
         for first in [i for split in (_TEST, _VALID) for i in group if number[i] == split][:1]:
-            reason = f"is a copy of {shown(keys[first])}, which is held out"
+            reason = f"is a copy of {display_name(keys[first])}, which is held out"
             others = {i: reason for i in group if number[i] != number[first]}
             left_out |= others
             crossing += len(others)
@@ -76,13 +78,13 @@ def dealt(keys: Sequence[bytes], placing: SplitAssignment, contents: Sequence[by
     order = np.lexsort((hashes, number))
     order = order[kept[order]]
     labels = None if placing.labels is None else np.array(placing.labels, np.int64)[order]
-    return Dealt(order, number[order], labels, left_out, crossing)
+    return AssignedSplits(order, number[order], labels, left_out, crossing)
 
 
 def _copies(
     keys: Sequence[bytes], contents: Sequence[bytes], left_out: dict[int, str]
 ) -> list[list[int]]:
-    """Group the numbers of pictures of equal content, each group in the order of their names."""
+    """Group the numbers of images of equal content, each group in the order of their names."""
     groups: dict[bytes, list[int]] = {}
     for number, content in enumerate(contents):
         if number not in left_out:

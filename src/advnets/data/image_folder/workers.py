@@ -1,7 +1,8 @@
-"""Many picture files at once, on all cores."""
+"""Many image files at once, on all cores."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import sys
@@ -12,15 +13,20 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 import joblib
+import numpy as np
+from jaxtyping import UInt8
 from joblib.externals.loky import ProcessPoolExecutor
 from tqdm import tqdm
 
-from advnets.data.image_folder.files import Collection, Reader
-from advnets.data.image_folder.tasks import Job
+from advnets.data.image_folder.decode import Frame, ImageInfo, decode, image_info
+from advnets.data.image_folder.files import ImageFiles, Reader
 from advnets.errors import DataError, StoppedBySignal
 
 T = TypeVar("T")
@@ -31,7 +37,7 @@ _PARENT_POLL_S = 0.5
 
 
 def all_files(
-    collection: Collection, job: Job[T], what: str, progress: bool | None = None
+    collection: ImageFiles, job: ImageTask[T], what: str, progress: bool | None = None
 ) -> Generator[tuple[int, T | DataError]]:
     """Do a job with every file, in no order: its number, and what came of it or why nothing did.
 
@@ -56,7 +62,7 @@ def all_files(
 
 
 def _in_processes(
-    collection: Collection, job: Job[T], chunks: Sequence[range], jobs: int
+    collection: ImageFiles, job: ImageTask[T], chunks: Sequence[range], jobs: int
 ) -> Generator[list[tuple[int, T | DataError]]]:
     """Do the job chunk by chunk in so many processes; end them however this ends."""
     task: Any = (os.getpid(), collection.reader, job)
@@ -102,11 +108,11 @@ def _signals_blocked() -> Generator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-_task: tuple[Reader, Job[Any]] | None = None
+_task: tuple[Reader, ImageTask[Any]] | None = None
 """In a worker process: how it reads files, and what it does with each."""
 
 
-def _prepare_worker(parent: int, reader: Reader, job: Job[Any]) -> None:
+def _prepare_worker(parent: int, reader: Reader, job: ImageTask[Any]) -> None:
     """Set up a worker process that ends with its parent, whatever ended that."""
     global _task
     _task = reader, job
@@ -129,7 +135,7 @@ def _work_of_worker(numbers: range, keys: Sequence[bytes]) -> list[tuple[int, An
 
 
 def _work(
-    reader: Reader, job: Job[T], numbers: range, keys: Sequence[bytes]
+    reader: Reader, job: ImageTask[T], numbers: range, keys: Sequence[bytes]
 ) -> list[tuple[int, T | DataError]]:
     results: list[tuple[int, T | DataError]] = []
     with warnings.catch_warnings():
@@ -139,7 +145,7 @@ def _work(
             try:
                 if isinstance(content, DataError):
                     raise content
-                results.append((number, job.do(number, content)))
+                results.append((number, job.run(number, content)))
             except DataError as error:
                 results.append((number, error))
     return results
@@ -173,8 +179,123 @@ def _bar(what: str, total: int, progress: bool | None) -> tqdm[NoReturn]:
     return tqdm(
         desc=what,
         total=total,
-        unit=" pictures",
+        unit=" images",
         unit_scale=True,
         file=sys.stderr,
         disable=None if progress is None else not progress,
     )
+
+
+THUMB = (16, 18)
+"""Height and width of what images are compared by: gray, values 0 to 255."""
+_COLORED = 12
+"""Levels by which red, green and blue differ somewhere in a thumb of a image in color."""
+
+
+class ImageTask(Generic[T]):
+    """What is done with each file's content; pickled and sent to the processes."""
+
+    def run(self, number: int, content: bytes) -> T:
+        """Deal with one file.
+
+        Raises:
+            DataError: its content is broken; the message is the reason alone.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class DecodeIntoArray(ImageTask[bytes]):
+    """Decodes into the image's own row of images.npy."""
+
+    frame: Frame
+    images: Path
+    rows: np.ndarray
+
+    def run(self, number: int, content: bytes) -> bytes:
+        """Write the image and return the digest of its file."""
+        _mapped(self.images)[self.rows[number]] = decode(content, self.frame)
+        return content_digest(content)
+
+
+@lru_cache(maxsize=1)
+def _mapped(images: Path) -> np.ndarray:
+    return np.load(images, mmap_mode="r+")
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """Where a image was written: a process's file, the first byte, and its height and width.
+
+    `digest` is that of the file it was decoded from.
+    """
+
+    part: str
+    start: int
+    height: int
+    width: int
+    digest: bytes
+
+
+@dataclass(frozen=True)
+class DecodeIntoFile(ImageTask[DecodedImage]):
+    """Decodes to the end of the process's own file."""
+
+    frame: Frame
+    folder: Path
+
+    def run(self, number: int, content: bytes) -> DecodedImage:  # noqa: ARG002 - it finds its own place
+        """Write the image, say where."""
+        image = decode(content, self.frame)
+        with (self.folder / f"{os.getpid()}.part").open("ab") as file:
+            start = file.tell()
+            file.write(image.tobytes())
+        _, height, width = image.shape
+        return DecodedImage(Path(file.name).name, start, height, width, content_digest(content))
+
+
+@dataclass(frozen=True)
+class InspectedImage:
+    """What an audit keeps of a image."""
+
+    look: ImageInfo
+    digest: bytes
+    thumb: bytes
+    colored: bool
+
+
+@dataclass(frozen=True)
+class InspectImage(ImageTask[InspectedImage]):
+    """Looks at a image; `white_level` is the value of 16-bit images that is white."""
+
+    white_level: float | None = None
+
+    def run(self, number: int, content: bytes) -> InspectedImage:  # noqa: ARG002 - a image is a image
+        """Say what it is."""
+        found, image = image_info(content, Frame(*THUMB, white_level=self.white_level))
+        return seen(found, content_digest(content), image)
+
+
+@dataclass(frozen=True)
+class DecodeSmall(ImageTask[bytes]):
+    """Decodes into a small frame."""
+
+    frame: Frame
+
+    def run(self, number: int, content: bytes) -> bytes:  # noqa: ARG002 - a image is a image
+        """The image's bytes, (channels, height, width)."""
+        return decode(content, self.frame).tobytes()
+
+
+def content_digest(content: bytes) -> bytes:
+    """Return 16 bytes of BLAKE2b, by which copies are known."""
+    return hashlib.blake2b(content, digest_size=16).digest()
+
+
+def seen(
+    found: ImageInfo, digest: bytes, image: UInt8[np.ndarray, "channels 16 18"]
+) -> InspectedImage:
+    """What an audit keeps of a image that was brought to the size of a thumb."""
+    spread = np.ptp(image.astype(np.int16), axis=0).max()
+    thumb = image.mean(0).round().astype(np.uint8)
+    return InspectedImage(found, digest, thumb.tobytes(), bool(spread > _COLORED))

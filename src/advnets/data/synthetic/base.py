@@ -11,13 +11,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
 from advnets.config import at_least, check
-from advnets.data.dataset import Axis, Origins
+from advnets.data.dataset import Axis, Distribution, Origins
 from advnets.errors import UsageError
 from advnets.rng import RNG
 
@@ -30,7 +31,7 @@ _FINEST = 2.0**-20  # of the farthest coordinate: eight steps of float32
 
 
 @dataclass(frozen=True, kw_only=True)
-class Draw:
+class SampleOptions:
     """How many points are drawn, and which."""
 
     n: int = 100_000
@@ -44,7 +45,7 @@ class Draw:
 
 
 @dataclass(frozen=True)
-class Synthetic(Draw, ABC):
+class Synthetic(SampleOptions, ABC):
     """A distribution of points whose log density is exact."""
 
     about: ClassVar[str]
@@ -59,15 +60,15 @@ class Synthetic(Draw, ABC):
         """Modes, numbered from 0; 1 where the distribution is not told apart into several."""
         return 1
 
-    def sample(self, n: int, noise: RNG) -> Float32[np.ndarray, "n dims"]:
+    def sample(self, n: int, rng: RNG) -> Float32[np.ndarray, "n dims"]:
         """Draw n points; the first ones do not depend on n."""
-        return self.sample_with_modes(n, noise)[0]
+        return self.sample_with_modes(n, rng)[0]
 
     def sample_with_modes(
-        self, n: int, noise: RNG
+        self, n: int, rng: RNG
     ) -> tuple[Float32[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
         """Draw n points, and the number of the mode that each was drawn from."""
-        points, modes = self._draw(n, noise)
+        points, modes = self._draw(n, rng)
         return points.astype(np.float32), modes
 
     def log_density(self, points: np.ndarray) -> Float64[np.ndarray, " n"]:
@@ -154,7 +155,7 @@ class Synthetic(Draw, ABC):
 
     @abstractmethod
     def _draw(
-        self, n: int, noise: RNG
+        self, n: int, rng: RNG
     ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
         """Points and the numbers of their modes."""
 
@@ -187,21 +188,21 @@ def log_normal(z: np.ndarray, sd: float) -> np.ndarray:
     return -0.5 * z**2 - (LOG_ROOT_TAU + math.log(sd))
 
 
-def uniform(noise: RNG, purpose: str, n: int) -> Float64[np.ndarray, " n"]:
+def uniform(rng: RNG, purpose: str, n: int) -> Float64[np.ndarray, " n"]:
     """Uniform numbers in the open interval (0, 1), evenly in steps of 2^-48."""
-    high, low = noise.uniform(purpose, n, 2).cpu().numpy().astype(np.float64).T
+    high, low = rng.uniform(purpose, n, 2).cpu().numpy().astype(np.float64).T
     return high + low * 2.0**-24 + 2.0**-49
 
 
-def normal(noise: RNG, purpose: str, n: int, dims: int) -> Float64[np.ndarray, "n dims"]:
+def normal(rng: RNG, purpose: str, n: int, dims: int) -> Float64[np.ndarray, "n dims"]:
     """Standard normal numbers."""
-    return noise.normal(purpose, n, dims).cpu().numpy().astype(np.float64)
+    return rng.normal(purpose, n, dims).cpu().numpy().astype(np.float64)
 
 
-def choose(noise: RNG, n: int, weights: Float64[np.ndarray, " modes"]) -> np.ndarray:
+def choose(rng: RNG, n: int, weights: Float64[np.ndarray, " modes"]) -> np.ndarray:
     """Numbers of modes, int64, drawn by their weights."""
     edges = np.cumsum(weights)
-    chosen = np.searchsorted(edges, uniform(noise, "mode", n) * edges[-1], side="right")
+    chosen = np.searchsorted(edges, uniform(rng, "mode", n) * edges[-1], side="right")
     return np.minimum(chosen, len(weights) - 1).astype(np.int64)
 
 
@@ -238,3 +239,48 @@ def resolved(what: str, size: float, farthest: float) -> None:
             f"{what} is {size:g}, but points lie {farthest:g} from 0, where numbers of 32 bits "
             f"are too coarse for it; make it at least {_FINEST * farthest:.2g}, or move the points"
         )
+
+
+_EDGES: dict[Axis, tuple[tuple[float, ...], ...]] = {
+    "uniform": (tuple(n / 16 for n in range(1, 16)), (0.25, 0.5, 0.75), (0.5,), ()),
+    "normal": ((-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0), (-1.0, 0.0, 1.0), (0.0,), ()),
+}
+"""What parts the numbers of an axis, from fine to coarse."""
+_MOST_bins = 1024
+"""Cells, at most, unless there are more parts."""
+
+
+def count_in_cells(
+    distribution: Distribution, points: np.ndarray
+) -> tuple[Int64[np.ndarray, " cells"], Float64[np.ndarray, " cells"]]:
+    """How many points of shape (n, dims) fall into each cell, and how probable it is there.
+
+    A cell is of one part of the distribution, of a sixteenth of each number on [0, 1] that points
+    are drawn from, and of one deviation of each normal one, up to 3; of more where so there are
+    over 1,024 cells. The last one is where the density is 0. Points are led back by `origins`, all
+    alike wherever they came from, so no divergence over cells is above that of the points.
+
+    Raises:
+        UsageError: the points are of another shape.
+    """
+    parts, axes = distribution.part_weights, distribution.axes
+    levels = (tuple(_EDGES[axis][level] for axis in axes) for level in range(len(_EDGES["normal"])))
+    edges = next(
+        level for level in levels if len(parts) * _count(level) <= max(_MOST_bins, len(parts))
+    )
+    origins = distribution.origins(points)
+    cell, masses = origins.part, parts
+    for axis, some, numbers in zip(axes, edges, origins.numbers.T, strict=True):
+        cell = cell * (len(some) + 1) + np.searchsorted(some, numbers, side="right")
+        masses = np.multiply.outer(masses, _masses(axis, some))
+    cell = np.where(origins.part < 0, masses.size, cell)
+    return np.bincount(cell, minlength=masses.size + 1), np.append(masses, 0.0)
+
+
+def _count(level: tuple[tuple[float, ...], ...]) -> int:
+    return math.prod(len(edges) + 1 for edges in level)
+
+
+def _masses(axis: Axis, edges: tuple[float, ...]) -> Float64[np.ndarray, " cells"]:
+    below = edges if axis == "uniform" else [NormalDist().cdf(edge) for edge in edges]
+    return np.diff([0.0, *below, 1.0])

@@ -75,9 +75,9 @@ class Gaussian(Synthetic):
         return term, self._independent(points)
 
     def _draw(
-        self, n: int, noise: RNG
+        self, n: int, rng: RNG
     ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
-        z = normal(noise, "point", n, self.dims)
+        z = normal(rng, "point", n, self.dims)
         if self.dims == 2:
             z[:, 1] = self.rho * z[:, 0] + math.sqrt(1 - self.rho**2) * z[:, 1]
         mean, sd = for_each(self.mean, self.dims, "mean"), for_each(self.sd, self.dims, "sd")
@@ -128,10 +128,10 @@ class Uniform(Synthetic):
         return np.where(within, -np.log(high - low).sum(), -math.inf)[:, None]
 
     def _draw(
-        self, n: int, noise: RNG
+        self, n: int, rng: RNG
     ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
         low, high = self._box()
-        share = np.stack([uniform(noise, f"axis {axis}", n) for axis in range(self.dims)], axis=1)
+        share = np.stack([uniform(rng, f"axis {axis}", n) for axis in range(self.dims)], axis=1)
         # Rounding to float32 must not carry a point over the border, where p is 0.
         least, most = low.astype(np.float32), high.astype(np.float32)
         least = np.where(least < low, np.nextafter(least, np.float32(np.inf)), least)

@@ -41,7 +41,7 @@ class Spiral(Synthetic):
     p(x) = 1/arms Σ_j 1/(T ρ) Σ_t N(±ρ; r(t), sd²),
 
     t over φ - 2πj / arms + 2πk in [0, T] with sign +, and, as s may be negative, over the same
-    plus π with sign -. It grows like 1/ρ at the centre; within sd / 10⁶ of it ρ is taken as that.
+    plus π with sign -. It grows like 1/ρ at the center; within sd / 10⁶ of it ρ is taken as that.
     """
 
     about: ClassVar[str] = "arms of a spiral"
@@ -124,12 +124,10 @@ class Spiral(Synthetic):
         t, z = self._ways(*polar(points, self.sd), term)
         return term // (2 * self._windings), np.stack([t / self._span, z], axis=1)
 
-    def _draw(
-        self, n: int, noise: RNG
-    ) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
-        arm = choose(noise, n, equal(self.arms))
-        t = self._span * uniform(noise, "angle", n)
-        s = self._radius(t) + self.sd * normal(noise, "radius", n, 1)[:, 0]
+    def _draw(self, n: int, rng: RNG) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
+        arm = choose(rng, n, equal(self.arms))
+        t = self._span * uniform(rng, "angle", n)
+        s = self._radius(t) + self.sd * normal(rng, "radius", n, 1)[:, 0]
         return on_ray(s, t + arm * (2 * math.pi / self.arms)), arm
 
 
@@ -142,7 +140,7 @@ class Moons(Synthetic):
 
     p(x) = ½ Σ_moons 1/(π ρ) N(±ρ; 1, sd²),
 
-    the sign + for φ in [0, π], else -, as s may be negative. At a centre ρ is as in `Spiral`.
+    the sign + for φ in [0, π], else -, as s may be negative. At a center ρ is as in `Spiral`.
     The shape is that of scikit-learn's make_moons, whose noise is not of the radius alone.
     """
 
@@ -187,12 +185,10 @@ class Moons(Synthetic):
         s = np.where(angle >= 0, rho, -rho)
         return rho, np.mod(angle, math.pi), (s - 1) / self.sd
 
-    def _draw(
-        self, n: int, noise: RNG
-    ) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
-        moon = choose(noise, n, equal(2))
-        s = 1 + self.sd * normal(noise, "radius", n, 1)[:, 0]
-        points = on_ray(s, math.pi * uniform(noise, "angle", n))
+    def _draw(self, n: int, rng: RNG) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
+        moon = choose(rng, n, equal(2))
+        s = 1 + self.sd * normal(rng, "radius", n, 1)[:, 0]
+        points = on_ray(s, math.pi * uniform(rng, "angle", n))
         return np.where(moon[:, None] == 0, points, _OTHER - points), moon
 
 
@@ -213,7 +209,7 @@ class Pinwheel(Synthetic):
     for structured representations and fast inference", whose own has no density in closed form.
     """
 
-    about: ClassVar[str] = "bent blades about a centre"
+    about: ClassVar[str] = "bent blades about a center"
 
     blades: int = 5
     """How many; a point's mode is its blade."""
@@ -259,11 +255,9 @@ class Pinwheel(Synthetic):
     ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]:
         return term, self._straight(points, self._turn(points), term)
 
-    def _draw(
-        self, n: int, noise: RNG
-    ) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
-        blade = choose(noise, n, equal(self.blades))
-        z = normal(noise, "point", n, 2) * (self.length, self.width) + (self.radius, 0.0)
+    def _draw(self, n: int, rng: RNG) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
+        blade = choose(rng, n, equal(self.blades))
+        z = normal(rng, "point", n, 2) * (self.length, self.width) + (self.radius, 0.0)
         return turned(z, self._turn(z) + blade * (2 * math.pi / self.blades)), blade
 
     def _turn(self, z: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, " n"]:

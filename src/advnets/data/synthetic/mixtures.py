@@ -31,7 +31,7 @@ _SIDE = 100
 Components = tuple[
     Float64[np.ndarray, "modes dims"], Float64[np.ndarray, " modes"], Float64[np.ndarray, " modes"]
 ]
-"""Centres, standard deviations and weights, which sum to 1."""
+"""Centers, standard deviations and weights, which sum to 1."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class NormalMixture(Synthetic):
 
     @abstractmethod
     def components(self) -> Components:
-        """Centres, standard deviations and weights of the modes."""
+        """Centers, standard deviations and weights of the modes."""
 
     @property
     def dims(self) -> int:
@@ -52,7 +52,7 @@ class NormalMixture(Synthetic):
 
     @property
     def mode_count(self) -> int:
-        """Modes, one a centre."""
+        """Modes, one a center."""
         return len(self.components()[0])
 
     @property
@@ -63,27 +63,27 @@ class NormalMixture(Synthetic):
     def _origin(
         self, points: Float64[np.ndarray, "n dims"], term: Int64[np.ndarray, " n"]
     ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n dims"]]:
-        centres, sds, _ = self.components()
-        return term, (points - centres[term]) / sds[term, None]
+        centers, sds, _ = self.components()
+        return term, (points - centers[term]) / sds[term, None]
 
     def _log_terms(
         self, points: Float64[np.ndarray, "n dims"]
     ) -> Float64[np.ndarray, "n components"]:
-        centres, sds, weights = self.components()
+        centers, sds, weights = self.components()
         # Differences, not the matrix product, which cancels where a mode is far out and narrow.
-        square = ((points[:, :1] - centres[:, 0]) / sds) ** 2
-        for axis in range(1, centres.shape[1]):
-            square += ((points[:, axis, None] - centres[:, axis]) / sds) ** 2
+        square = ((points[:, :1] - centers[:, 0]) / sds) ** 2
+        for axis in range(1, centers.shape[1]):
+            square += ((points[:, axis, None] - centers[:, axis]) / sds) ** 2
         square *= -0.5
-        square += np.log(weights) - centres.shape[1] * (LOG_ROOT_TAU + np.log(sds))
+        square += np.log(weights) - centers.shape[1] * (LOG_ROOT_TAU + np.log(sds))
         return square
 
     def _draw(
-        self, n: int, noise: RNG
+        self, n: int, rng: RNG
     ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
-        centres, sds, weights = self.components()
-        modes = choose(noise, n, weights)
-        points = centres[modes] + sds[modes, None] * normal(noise, "point", n, centres.shape[1])
+        centers, sds, weights = self.components()
+        modes = choose(rng, n, weights)
+        points = centers[modes] + sds[modes, None] * normal(rng, "point", n, centers.shape[1])
         return points, modes
 
 
@@ -97,7 +97,7 @@ class Mixture(NormalMixture):
     about: ClassVar[str] = "normal distributions, mixed, of a line or a plane"
 
     means: tuple[tuple[float, ...], ...] = ((-2.0,), (2.0,))
-    """Centres, of one or two coordinates each."""
+    """Centers, of one or two coordinates each."""
     sds: tuple[float, ...] = (0.5,)
     """Standard deviations, or one of all."""
     weights: tuple[float, ...] = (1.0,)
@@ -115,11 +115,11 @@ class Mixture(NormalMixture):
             if not abs(value) <= 1e6:
                 raise UsageError(f"means hold {value}; they must be -1,000,000 to 1,000,000")
         sizes(self, "sds", "weights")
-        centres, sds, _ = self.components()
-        resolved("sds", float(sds.min()), float(np.abs(centres).max()))
+        centers, sds, _ = self.components()
+        resolved("sds", float(sds.min()), float(np.abs(centers).max()))
 
     def components(self) -> Components:
-        """Centres, standard deviations and weights of the modes."""
+        """Centers, standard deviations and weights of the modes."""
         count = len(self.means)
         weights = for_each(self.weights, count, "weights")
         return np.array(self.means), for_each(self.sds, count, "sds"), weights / weights.sum()
@@ -152,10 +152,10 @@ class Ring(NormalMixture):
         resolved("sd", self.sd, self.radius)
 
     def components(self) -> Components:
-        """Centres, standard deviations and weights of the modes."""
+        """Centers, standard deviations and weights of the modes."""
         angle = np.arange(self.modes) * (2 * math.pi / self.modes)
-        centres = self.radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        return centres, np.full(self.modes, self.sd), equal(self.modes)
+        centers = self.radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        return centers, np.full(self.modes, self.sd), equal(self.modes)
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Grid(NormalMixture):
 
     p(x) = 1/side² Σ_ij N(x; spacing (i - m, j - m), sd² I), m = (side - 1) / 2
 
-    With the defaults the centres are {-4, -2, 0, 2, 4}². Sources as for `Ring`.
+    With the defaults the centers are {-4, -2, 0, 2, 4}². Sources as for `Ring`.
     """
 
     about: ClassVar[str] = "normal distributions on a square grid"
@@ -183,7 +183,7 @@ class Grid(NormalMixture):
         resolved("sd", self.sd, self.spacing * self.side / 2)
 
     def components(self) -> Components:
-        """Centres, standard deviations and weights of the modes; y runs fastest."""
+        """Centers, standard deviations and weights of the modes; y runs fastest."""
         places = self.spacing * (np.arange(self.side) - (self.side - 1) / 2)
-        centres = np.stack(np.meshgrid(places, places, indexing="ij"), axis=-1).reshape(-1, 2)
-        return centres, np.full(len(centres), self.sd), equal(len(centres))
+        centers = np.stack(np.meshgrid(places, places, indexing="ij"), axis=-1).reshape(-1, 2)
+        return centers, np.full(len(centers), self.sd), equal(len(centers))

@@ -1,0 +1,181 @@
+"""Scores by modes: which a classifier sees in samples, and which points lie on."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from typing import cast
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
+
+from advnets.data.dataset import Distribution, Split
+from advnets.data.prepared import PreparedData
+from advnets.data.synthetic.base import count_in_cells
+from advnets.data.synthetic.mixtures import Grid, Mixture, NormalMixture, Ring
+from advnets.errors import AdvnetsError, DataError, UsageError
+from advnets.evaluation.context import ArraySplit, EvaluationContext, Record
+from advnets.extractors.base import ClassifierExtractor
+from advnets.extractors.builtin import Classifier, classifier
+from advnets.metrics.histogram_divergence import histogram_divergence
+from advnets.metrics.inception_score import inception_score
+from advnets.metrics.mixture import check_apart, mixture_quality
+from advnets.metrics.modes import mode_coverage
+from advnets.metrics.validation import check_rows
+from advnets.sampling.sampler import SAMPLES
+
+JUDGES = {"mnist": ("digits", SAMPLES), "stacked-mnist": ("digits", 26_000)}
+"""Who tells the modes of a set's images, and of how many samples: as published, where it is."""
+POINTS = (2_500, 100_000)
+"""Points that modes are counted over, as published (Srivastava et al. 2017); and enough for the
+share and the spread of each."""
+
+
+def mode_records(context: EvaluationContext) -> list[Record]:
+    """Modes that a classifier sees, and how far their shares are from even and from real ones."""
+    judge, count = mode_judge(context.data)
+    seen = classifier(judge)
+    real = torch.from_numpy(cast(Split, context.data.dataset.train).labels)
+    records: list[Record] = []
+    for row, images in context.rows_of(count).items():
+        modes = seen.net.classes ** images.shape[1]
+        found = mode_coverage(_mode_numbers(seen, images), modes, reference=real)
+        records.append(
+            context.of_features(
+                "modes",
+                row,
+                **_finite(asdict(found)),
+                n_real=len(real),
+                n_fake=len(images),
+                through=seen,
+                split="train",
+            )
+        )
+    return records
+
+
+def mode_judge(data: PreparedData) -> tuple[str, int]:
+    """The classifier that tells the modes of a set, and of how many samples.
+
+    Raises:
+        DataError: there is none.
+    """
+    name = data.info.name
+    if name not in JUDGES:
+        raise DataError(
+            f"{name} has no classifier that tells its modes, which the metric modes needs; it "
+            f"knows those of {' and '.join(JUDGES)}"
+        )
+    return JUDGES[name]
+
+
+def _mode_numbers(seen: Classifier, images: ArraySplit) -> Int64[Tensor, " n"]:
+    """The class of each channel, read as the digits of one number: 100 r + 10 g + b."""
+    n, channels = images.shape[:2]
+    logits = seen.logits(images.flatten(0, 1)[:, None])
+    check_rows("the logits of images", logits, 1)
+    classes = logits.argmax(1).view(n, channels)
+    places = seen.net.classes ** torch.arange(channels - 1, -1, -1)
+    return (classes * places).sum(1)
+
+
+def usual_score(data: PreparedData) -> str:
+    """Return the metric that says most of samples of such data; "" where none is held out."""
+    if data.dataset.distribution is None:
+        return "parzen" if data.dataset.valid is not None and data.dataset.test is not None else ""
+    try:
+        mixture_of(data)
+    except AdvnetsError:
+        return "divergence"
+    return "points"
+
+
+def mixture_of(data: PreparedData) -> NormalMixture:
+    """What points are drawn from.
+
+    Raises:
+        DataError: it is no mixture of normal distributions.
+        UsageError: its modes overlap.
+    """
+    distribution = data.dataset.distribution
+    if not isinstance(distribution, Ring | Grid | Mixture):
+        raise DataError(
+            f"{data.info.name} is no mixture of normal distributions, whose modes the metric "
+            "points looks for; it takes runs on ring, grid and mixture, and the metric divergence "
+            "those on any points"
+        )
+    check_apart(*map(torch.tensor, distribution.components()[:2]))
+    return distribution
+
+
+def distribution_of(data: PreparedData) -> Distribution:
+    """What points are drawn from.
+
+    Raises:
+        DataError: the data are no points.
+    """
+    distribution = data.dataset.distribution
+    if distribution is None:
+        raise DataError(
+            f"{data.info.name} are images, whose density nobody knows, which the metric "
+            "divergence needs; it takes runs on points, as ring, spiral or moons"
+        )
+    return distribution
+
+
+def inception_records(context: EvaluationContext) -> list[Record]:
+    """Inception scores, by a classifier's logits."""
+    seen = context.extractor
+    if not isinstance(seen, ClassifierExtractor):
+        raise UsageError(
+            f"the metric inception needs the verdicts of a classifier, and {seen.name} gives none; "
+            "choose --extractor digits for images as MNIST's, or inception for color ones"
+        )
+    return [
+        context.of_features(
+            "inception",
+            row,
+            **asdict(inception_score(seen.logits(images))),
+            n_real=0,
+            n_fake=len(images),
+            split=None,
+        )
+        for row, images in context.rows.items()
+    ]
+
+
+def point_records(context: EvaluationContext) -> list[Record]:
+    """Modes, quality, shares, spreads and divergences of points of a mixture."""
+    centers, deviations, weights = map(torch.tensor, mixture_of(context.data).components())
+    return [
+        context.record(
+            "points",
+            row,
+            **asdict(mixture_quality(points[:count].flatten(1), centers, deviations, weights)),
+            n_real=0,
+            n_fake=count,
+            split=None,
+        )
+        for row, points in context.rows_of(max(POINTS)).items()
+        for count in sorted({min(count, len(points)) for count in POINTS})
+    ]
+
+
+def divergence_records(context: EvaluationContext) -> list[Record]:
+    """Divergences of points from the distribution that they were to be drawn from."""
+    distribution = distribution_of(context.data)
+    records: list[Record] = []
+    for row, points in context.rows_of(max(POINTS)).items():
+        check_rows("points", points.flatten(1), 1)
+        counted = count_in_cells(distribution, points.flatten(1).numpy())
+        found = _finite(asdict(histogram_divergence(*map(torch.from_numpy, counted))))
+        records.append(
+            context.record("divergence", row, **found, n_real=0, n_fake=len(points), split=None)
+        )
+    return records
+
+
+def _finite(found: Record) -> Record:
+    """None for what is infinite, as JSON has no infinity."""
+    return {name: None if value == math.inf else value for name, value in found.items()}

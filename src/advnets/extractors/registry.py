@@ -1,0 +1,33 @@
+"""An extractor by its name or the path of its file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from advnets.errors import UnknownNameError
+from advnets.extractors.base import Extractor
+from advnets.extractors.builtin import WEIGHTS, Pixels, classifier
+from advnets.extractors.file import ENDINGS, extractor_of_file
+from advnets.extractors.inception import inception
+
+
+def extractor(name: str, *, trust_code: bool = False) -> Extractor:
+    """An extractor: `pixels`, `inception`, one of the package's own classifiers, or a file's.
+
+    Opening a .pt2 file can run any code that is in it, which `trust_code` allows.
+
+    Raises:
+        UnknownNameError: none is called so.
+        DataError: its file is not there, or is not what it should be.
+        MissingExtraError: a library that it needs is not installed.
+        UsageError: it is a .pt2 file, and the code in it is not trusted.
+    """
+    if name == "pixels":
+        return Pixels()
+    if name == "inception":
+        return inception()
+    if name in WEIGHTS:
+        return classifier(name)
+    if Path(name).suffix in ENDINGS or len(Path(name).parts) > 1:
+        return extractor_of_file(Path(name), trust_code=trust_code)
+    raise UnknownNameError("extractor", name, {"pixels", "inception", *WEIGHTS})

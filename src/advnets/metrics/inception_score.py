@@ -1,0 +1,62 @@
+"""Inception score: whether a classifier is sure of each sample and sees all classes in them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from advnets.errors import UsageError
+from advnets.metrics.validation import by_content, check_rows
+
+_LEAST = 20
+"""Samples of a split, of fewer of which the score hangs on their number most: of one it is 1."""
+
+
+@dataclass(frozen=True)
+class InceptionScore:
+    """The score, from 1 to the number of classes, with all that it hangs on."""
+
+    mean: float
+    """Over splits."""
+    deviation: float
+    """Standard deviation over splits, by their number and not by one less, as it is published."""
+    splits: int
+    n: int
+    """Samples, of all splits."""
+
+
+@torch.no_grad()
+def inception_score(
+    class_logits: Float[Tensor, "n classes"], *, splits: int = 10
+) -> InceptionScore:
+    """Score samples by exp E_x KL(p(y | x) ‖ p(y)), p(y) = E_x p(y | x), in each of several splits.
+
+    It says nothing of real images, hangs on the classifier, and grows with the samples in a
+    split: compare only at the same classifier and numbers. Computed in float64.
+    Source: Salimans et al. 2016, “Improved techniques for training GANs”, section 4.
+
+    Raises:
+        UsageError: there is no split.
+        DataError: there are fewer than 20 samples for each split, or numbers that are not finite.
+    """
+    if splits < 1:
+        raise UsageError(f"{splits} splits were asked for; give at least 1, and 10 is usual")
+    check_rows("class logits", class_logits, _LEAST * splits)
+    parts = by_content(class_logits).log_softmax(1).tensor_split(splits)
+    scores = torch.stack([_mutual_information(part) for part in parts]).exp()
+    return InceptionScore(
+        mean=float(scores.mean()),
+        deviation=float(scores.std(correction=0)),
+        splits=splits,
+        n=len(class_logits),
+    )
+
+
+def _mutual_information(log_p: Float64[Tensor, "n classes"]) -> Float64[Tensor, ""]:
+    """E KL(p(y | x) ‖ p(y)) = H(p(y)) - E H(p(y | x)), which needs no log of a p(y) that is 0."""
+    p = log_p.exp()
+    marginal = p.mean(0)
+    return (p * log_p).sum(1).mean() - torch.xlogy(marginal, marginal).sum()

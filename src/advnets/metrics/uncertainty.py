@@ -1,0 +1,116 @@
+"""A mean with the interval that Student's t gives it."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from advnets.errors import UsageError
+from advnets.metrics.validation import by_content, comparable
+
+CONFIDENCE = 0.95
+"""Share of such intervals that hold the true mean, were the values normal."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and how far its interval reaches."""
+
+    mean: float
+    half_width: float | None
+    """The interval is mean ± half_width; None of one value, which has no interval."""
+    n: int
+    """Values."""
+
+
+def student_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
+    """Mean ± t s / √n of independent normal values, s their standard deviation (by n - 1).
+
+    Source: Student 1908, “The probable error of a mean”.
+
+    Raises:
+        UsageError: there are no values, or some are not finite; the confidence is not above 0 and
+            below 1.
+    """
+    if not values:
+        raise UsageError("an interval of no values was asked for; give at least one")
+    if not all(map(math.isfinite, values)):
+        raise UsageError(f"an interval of {list(values)} was asked for; give finite numbers")
+    n, mean = len(values), statistics.fmean(values)
+    if n == 1:
+        return Interval(mean, None, n)
+    return Interval(mean, quantile(confidence, n - 1) * statistics.stdev(values) / math.sqrt(n), n)
+
+
+def quantile(confidence: float, freedom: int) -> float:
+    """The t that |T| is at most with this probability, T of Student's distribution.
+
+    Raises:
+        UsageError: the confidence is not above 0 and below 1, or there is no degree of freedom.
+    """
+    if not 0 < confidence < 1 or freedom < 1:
+        raise UsageError(
+            f"confidence {confidence:g} at {freedom} degrees of freedom was asked for; give a "
+            "confidence above 0 and below 1, and at least 1 degree"
+        )
+    low, high = 0.0, math.pi / 2
+    while low < (middle := (low + high) / 2) < high:
+        low, high = (middle, high) if _within(middle, freedom) < confidence else (low, middle)
+    return math.sqrt(freedom) * math.tan(high)
+
+
+def _within(angle: float, freedom: int) -> float:
+    """P(|T| <= t) at t = √ν tan(angle), a finite sum for a whole number ν of degrees.
+
+    Source: Abramowitz and Stegun 1964, 26.7.3 and 26.7.4.
+    """
+    odd = freedom % 2
+    power = math.cos(angle) if odd else 1.0
+    term, total = power, 0.0 if freedom == 1 else power
+    for k in range(2 + odd, freedom - 1, 2):  # 2/3 cos² a step for odd ν, 1/2, 3/4, … for even
+        term *= (k - 1) / k * math.cos(angle) ** 2
+        total += term
+    total *= math.sin(angle)
+    return 2 / math.pi * (angle + total) if odd else total
+
+
+GROUPS = 10
+"""Parts that either set is dealt into."""
+_LEAST = 100
+"""Images of a part, below which a score of neighbors is of another kind than that of all."""
+
+
+def subsampled_errors(
+    score: Callable[[Tensor, Tensor], Mapping[str, float]],
+    real: Float[Tensor, "n d"],
+    fake: Float[Tensor, "m _"],
+    names: Sequence[str],
+) -> dict[str, float | None]:
+    """The standard error of some numbers of a score, over draws of both sets.
+
+    Either set is dealt into 10 parts; if a score's variance falls as 1/n, as that of one that sums
+    what is near each image does, its standard error is s / √10, s the standard deviation over
+    pairs of parts. It takes a tenth of the time of the score. None where a part would have fewer
+    than 100 images. For the coverage of sets that are apart it is too small by a seventh: of 200
+    intervals by it 88 % hold the mean, not 95 %.
+    Source: Politis, Romano and Wolf 1999, “Subsampling”, chapter 2.
+
+    Raises:
+        DataError: a set is empty, widths differ, or numbers are not finite.
+    """
+    real, fake = comparable(1, real=real, fake=fake)
+    if min(len(real), len(fake)) < GROUPS * _LEAST:
+        return dict.fromkeys(names)
+    parts = (
+        by_content(some, name).to(some.dtype).tensor_split(GROUPS)
+        for name, some in (("real", real), ("fake", fake))
+    )
+    found = [score(x, y) for x, y in zip(*parts, strict=True)]
+    return {
+        name: statistics.stdev(one[name] for one in found) / math.sqrt(GROUPS) for name in names
+    }

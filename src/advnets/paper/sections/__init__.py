@@ -1,0 +1,1 @@
+"""The sections of the paper, each named as `advnets paper` names it."""

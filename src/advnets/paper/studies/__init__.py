@@ -1,0 +1,1 @@
+"""Studies that several sections of the paper show results of."""

@@ -1,0 +1,1 @@
+"""Figures and image files: training curves, points, image grids."""

@@ -1,0 +1,173 @@
+"""Images as one grid, laid row by row; as a file each: `sample_files`."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from advnets.errors import DataError, UsageError
+from advnets.files import read_regular_file, write_atomically
+
+READABLE = 48
+"""Screen pixels that the shorter side of a tile has at least, unless told otherwise."""
+
+_MAX_GRID_BYTES, _MAX_GRID_PIXELS = 1 << 28, 1 << 27  # 100 samples of 1,024 x 1,024 have 105 M
+_GAP = 2  # screen pixels between tiles
+_BACKGROUND = 128  # gray: neither a black nor a white image melts into it
+
+
+@dataclass(frozen=True)
+class GridLayout:
+    """How n images of a shape (channels, height, width) are laid out in rows.
+
+    Raises:
+        UsageError: the number of columns or the scale is less than 1.
+    """
+
+    n: int
+    shape: tuple[int, int, int]
+    columns: int
+    scale: int
+
+    def __post_init__(self) -> None:
+        for name, value in ("columns", self.columns), ("scale", self.scale):
+            if value < 1:
+                raise UsageError(
+                    f"{name} is {value}; expected 1 or more, or nothing to have it chosen"
+                )
+
+    @classmethod
+    def of(
+        cls, n: int, shape: tuple[int, int, int], columns: int | None, scale: int | None = None
+    ) -> GridLayout:
+        """Choose what is None: an about square grid, tiles of 48 pixels or more."""
+        columns = math.ceil(math.sqrt(n)) if columns is None else min(columns, n)
+        scale = -(-READABLE // min(shape[1:])) if scale is None else scale
+        return cls(n, shape, columns, scale)
+
+    @property
+    def width(self) -> int:
+        """Width of the image in screen pixels."""
+        return self.columns * (self.shape[2] * self.scale + _GAP) + _GAP
+
+    @property
+    def height(self) -> int:
+        """Height of the image in screen pixels."""
+        return math.ceil(self.n / self.columns) * (self.shape[1] * self.scale + _GAP) + _GAP
+
+    def bands(
+        self, blocks: Iterable[Float[Tensor, "_ channels height width"]]
+    ) -> Iterator[UInt8[np.ndarray, "lines width channels"]]:
+        """Yield the lines of the image from top to bottom: a border, then each row of tiles."""
+        channels = self.shape[0]
+        yield np.full((_GAP, self.width, channels), _BACKGROUND, np.uint8)
+        for row in _rows(blocks, self.columns):
+            tiles = row.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
+            tiles = F.pad(tiles, (0, _GAP, 0, _GAP), value=_BACKGROUND)
+            missing = self.columns - len(row)
+            tiles = F.pad(tiles, (0, 0, 0, 0, 0, 0, 0, missing), value=_BACKGROUND)
+            # (tile, channel, y, x) -> (y, tile x, channel); then a border on the left.
+            band = tiles.permute(2, 0, 3, 1).flatten(1, 2)
+            yield F.pad(band, (0, 0, _GAP, 0), value=_BACKGROUND).contiguous().numpy()
+
+
+def grid(
+    images: Float[Tensor, "n channels height width"],
+    columns: int | None = None,
+    scale: int | None = None,
+) -> Image.Image:
+    """Lay images with values in [0, 1], gray or color, row by row on one.
+
+    Each pixel becomes scale x scale screen pixels, sharp; None makes the shorter side of a image
+    48 or more. None for the columns makes the grid about square.
+
+    Raises:
+        UsageError: no image, other channels than 1 or 3, values outside [0, 1], or a number of
+            columns or a scale less than 1.
+    """
+    as_bytes(images)  # so that what is no image is refused before a layout is sought for it
+    n, channels, height, width = images.shape
+    layout = GridLayout.of(n, (channels, height, width), columns, scale)
+    return image_of(np.concatenate(list(layout.bands([images]))))
+
+
+def read_grid(path: Path) -> tuple[bytes, tuple[int, int]]:
+    """Return the PNG file of a grid, and its width and height; its pixels are not unpacked.
+
+    Raises:
+        DataError: it is no regular file, no whole PNG, or larger than a grid is.
+    """
+    try:
+        if path.is_symlink():  # it may lead to an image that is no business of the run's
+            raise ValueError("it is a link")
+        content = read_regular_file(path, _MAX_GRID_BYTES)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of half the bound
+            with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+                size = image.size
+                if math.prod(size) > _MAX_GRID_PIXELS:
+                    raise ValueError(f"it would unpack to {size[0]} x {size[1]} pixels")
+                image.verify()
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{path} cannot be read as a grid of samples ({reason}); move it away"
+        ) from None
+    return content, size
+
+
+def save_grid(image: Image.Image, path: Path) -> None:
+    """Write an image as a PNG file, whole or not at all.
+
+    Raises:
+        WriteError: it cannot be written there.
+    """
+    write_atomically(path, lambda part: image.save(part, format="PNG"))
+
+
+def as_bytes(images: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+    """Return shares of white, in [0, 1], as bytes on the host.
+
+    Raises:
+        UsageError: no image, other channels than 1 or 3, values outside [0, 1].
+    """
+    if not images.numel():
+        raise UsageError(f"images have shape {tuple(images.shape)}; give at least one")
+    if images.shape[1] not in (1, 3):
+        raise UsageError(f"images have {images.shape[1]} channels; expected 1 (gray) or 3 (RGB)")
+    images = images.detach().to("cpu", torch.float32)
+    low, high = map(float, images.aminmax())
+    if not (low >= 0 and high <= 1):  # so that a NaN is refused too
+        raise UsageError(
+            f"images have values from {low:.4g} to {high:.4g}; expected 0 to 1: "
+            "bring them into that range first"
+        )
+    return images.mul(255).round_().to(torch.uint8)
+
+
+def image_of(pixels: UInt8[np.ndarray, "height width channels"]) -> Image.Image:
+    """Return bytes as an image, gray (1 channel) or RGB (3)."""
+    return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+
+
+def _rows(
+    blocks: Iterable[Float[Tensor, "_ c h w"]], columns: int
+) -> Iterator[UInt8[Tensor, "_ c h w"]]:
+    """Regroup blocks of images into rows of so many, as bytes; the last may be shorter."""
+    waiting: list[Tensor] = []
+    for block in blocks:
+        *whole, rest = torch.cat([*waiting, as_bytes(block)]).split(columns)
+        yield from whole
+        waiting = [rest]
+    yield from waiting

@@ -1,0 +1,129 @@
+"""How every figure looks: its colors, axes and legends, and the way to a PNG."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from advnets.errors import require
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_DPI = 200
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colors on a ground; the hues are those of Okabe and Ito (2008), which all can tell apart."""
+
+    ground: str
+    text: str
+    rule: str
+    real: str
+    fake: str
+    score: str
+    fourth: str
+
+    @property
+    def hues(self) -> tuple[str, ...]:
+        """The colors of curves that stand for neither data nor samples, in order."""
+        return self.real, self.fake, self.score, self.fourth
+
+
+LIGHT = Theme(
+    "#ffffff",
+    "#1f2328",
+    "#8c959f",
+    real="#0072b2",
+    fake="#d55e00",
+    score="#007a5a",
+    fourth="#a2559a",
+)
+DARK = Theme(
+    "#16191d",
+    "#e6e8ea",
+    "#78828c",
+    real="#56b4e9",
+    fake="#e69f00",
+    score="#2dbd92",
+    fourth="#d79bc9",
+)
+
+
+def new_figure(width: float, height: float, theme: Theme = LIGHT) -> Figure:
+    """An empty figure of so many inches.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    module = require("matplotlib.figure", "report")
+    _forget_settings_of_working_directory()
+    # A figure of its own and never pyplot: no global state, no window, any thread.
+    figure: Figure = module.Figure((width, height), dpi=_DPI, facecolor=theme.ground)
+    figure.set_layout_engine("constrained", h_pad=0.09)
+    return figure
+
+
+@cache
+def _forget_settings_of_working_directory() -> None:
+    """Bring matplotlib's own settings back where it has read a matplotlibrc of the directory.
+
+    It may be a stranger's, as where images were unpacked; TeX, say, would be run for every text.
+    """
+    import matplotlib as mpl
+
+    if Path(mpl.matplotlib_fname()).absolute() == Path("matplotlibrc").absolute():
+        mpl.rcdefaults()
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG file's content."""
+    agg: Any = require("matplotlib.backends.backend_agg", "report")
+    file = io.BytesIO()
+    agg.FigureCanvasAgg(figure).print_png(file)
+    return file.getvalue()
+
+
+def style_axes(axes: Axes, title: str, unit: str, theme: Theme = LIGHT, *, x: str = "") -> None:
+    """Give axes their title, the unit of y and what x is."""
+    axes.set_facecolor(theme.ground)
+    axes.set_title(title, loc="left", color=theme.text, fontsize=11, fontweight="bold")
+    axes.set_ylabel(unit, color=theme.text)
+    if x:
+        axes.set_xlabel(x, color=theme.text)
+    axes.tick_params(colors=theme.text, labelsize=9)
+    axes.grid(visible=True, color=theme.rule, alpha=0.25, linewidth=0.6)
+    axes.margins(x=0.02)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color(theme.rule)
+
+
+def reference_line(axes: Axes, y: float, label: str, theme: Theme = LIGHT) -> None:
+    """Draw a dashed line at a height that means something."""
+    axes.axhline(y, color=theme.rule, linestyle="--", linewidth=1.2, label=label)
+
+
+Corner = Literal["upper left", "upper right", "center left", "lower left"]
+
+
+def legend(
+    axes: Axes, theme: Theme = LIGHT, *, columns: int = 3, within: Corner | None = None
+) -> None:
+    """Name the curves, beside the title, or in a corner within the axes."""
+    axes.legend(
+        loc=within or "lower right",
+        bbox_to_anchor=None if within else (1.0, 1.0),
+        ncols=columns,
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=theme.text,
+        borderaxespad=0.2,
+        handlelength=1.8,
+        columnspacing=1.1,
+    )

@@ -1,0 +1,1 @@
+"""Scores as text, and a run as one HTML page."""

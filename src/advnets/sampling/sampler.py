@@ -1,0 +1,232 @@
+"""Draw from a generator, read real images, lay the Parzen window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from advnets import config
+from advnets.data.class_proportions import ClassProportions, Labels, check_labels
+from advnets.data.dataset import Split, StreamingSplit
+from advnets.data.normalization import Normalizer
+from advnets.data.prepared import PreparedData
+from advnets.errors import DataError, DivergedError, UsageError
+from advnets.metrics.parzen import ParzenScore, parzen_score
+from advnets.protocols import ConditionalGenerator, Fusable, Generator
+from advnets.rng import RNG
+from advnets.training.devices import PRECISIONS, autocast
+from advnets.training.final_state import ADVICE
+
+BLOCK = 500
+"""Samples that are drawn at once: the n-th sample of a seed is the same however many are asked."""
+SAMPLES = 10_000
+"""Samples that the Parzen window is laid on (Goodfellow et al. 2014)."""
+VALIDATION = 1_000
+"""Validation images that choose sigma."""
+TEST = 10_000
+"""Test images that are scored, at most: the first, as many as MNIST has."""
+
+MAX_COLUMNS = 20
+"""Classes in a grid of class-conditional samples, a column each."""
+
+
+@dataclass(frozen=True)
+class ComputeSettings:
+    """How samples are drawn: on which device, and in which precision products are taken."""
+
+    device: torch.device
+    precision: torch.dtype = torch.float32
+
+    @classmethod
+    def of(cls, runtime: config.Runtime, device: torch.device) -> ComputeSettings:
+        """As the run trains."""
+        return cls(device, PRECISIONS[runtime.precision])
+
+
+def draw_samples(
+    generator: nn.Module,
+    scaling: Normalizer,
+    n: int,
+    seed: int,
+    settings: ComputeSettings,
+    labels: Labels | None = None,
+) -> Float[Tensor, "n channels height width"]:
+    """Draw n samples as pixels in [0, 1], on the host, in eval mode.
+
+    The first samples of a seed are the same whatever n is. A conditional generator is given
+    labels, or shares of the classes from which they are drawn.
+
+    Raises:
+        UsageError: a conditional generator is given neither, or not n class indices.
+    """
+    return concatenate_blocks(sample_blocks(generator, scaling, n, seed, settings, labels), n)
+
+
+def concatenate_blocks(
+    blocks: Iterable[Float[Tensor, "_ channels height width"]], n: int
+) -> Float[Tensor, "n channels height width"]:
+    """Return blocks of n images in all as one tensor, which alone is held beside a block."""
+    whole: Tensor | None = None
+    start = 0
+    for block in blocks:
+        if whole is None:
+            whole = block.new_empty((n, *block.shape[1:]))
+        whole[start : start + len(block)] = block
+        start += len(block)
+    assert whole is not None and start == n
+    return whole
+
+
+def sample_blocks(
+    generator: nn.Module,
+    scaling: Normalizer,
+    n: int,
+    seed: int,
+    settings: ComputeSettings,
+    labels: Labels | None = None,
+) -> Iterator[Float[Tensor, "block channels height width"]]:
+    """The same, a block at a time; the last block is cut at n."""
+    latents = latent_blocks(generator, n, seed, settings.device, labels)
+    for number, images in enumerate(image_blocks(generator, scaling, latents, settings)):
+        yield images[: n - number * BLOCK]
+
+
+def latent_blocks(
+    generator: nn.Module,
+    n: int,
+    seed: int,
+    device: torch.device,
+    labels: Labels | None = None,
+) -> Iterator[Float[Tensor, "block latent"]]:
+    """The z of the first n samples of a seed, in whole blocks: the last may hold some more.
+
+    Raises:
+        UsageError: a conditional generator is given neither labels nor shares, or not n labels.
+    """
+    classes: int = getattr(generator, "classes", 0)
+    if isinstance(labels, Tensor):
+        check_labels(labels, n, classes)
+    elif labels is None and classes:
+        raise UsageError(
+            f"samples of a generator of {classes} classes were asked for without any; give a class "
+            "index for each, or shares of the classes"
+        )
+    for start in range(0, n, BLOCK):
+        rng = RNG(seed, step=start // BLOCK, purpose="samples", device=device)
+        if labels is None:
+            yield cast(Generator, generator).latent(BLOCK, rng)
+            continue
+        if isinstance(labels, ClassProportions):
+            told = labels.draw(rng.uniform("class", BLOCK))
+        else:
+            some = labels[start : start + BLOCK].long()
+            told = F.pad(some, (0, BLOCK - len(some)))
+        yield cast(ConditionalGenerator, generator).latent(BLOCK, rng, told.to(device))
+
+
+def image_blocks(
+    generator: nn.Module,
+    scaling: Normalizer,
+    latents: Iterable[Float[Tensor, "_ latent"]],
+    settings: ComputeSettings,
+) -> Iterator[Float[Tensor, "_ channels height width"]]:
+    """G(z) in eval mode, as pixels in [0, 1] on the host, a block of z at a time."""
+    for made in generate_batches(generator, latents, settings):
+        yield scaling.to_pixels(made).float().cpu()
+
+
+def generate_batches(
+    generator: nn.Module, latents: Iterable[Float[Tensor, "_ latent"]], settings: ComputeSettings
+) -> Iterator[Float[Tensor, "_ channels height width"]]:
+    """The same in the nets' range, where they were made.
+
+    Raises:
+        DivergedError: the generator makes numbers that are not finite.
+    """
+    training = generator.training
+    generator.eval()  # running statistics, which sampling leaves as they are
+    net = generator.fused() if isinstance(generator, Fusable) else generator
+    try:
+        for z in latents:
+            with torch.no_grad(), autocast(settings.device, settings.precision):
+                made = net(z)
+            if not bool(made.isfinite().all()):
+                raise DivergedError(
+                    "the generator makes numbers that are not finite, since its weights have run "
+                    f"away; {ADVICE}"
+                )
+            yield made
+    finally:
+        generator.train(training)
+
+
+def images(part: Split, which: slice | np.ndarray) -> Float[Tensor, "n channels height width"]:
+    """Some images, in [0, 1]."""
+    return torch.from_numpy(part.read(which)).float() / part.white_level
+
+
+def pixels(part: Split, which: slice | np.ndarray) -> Float[Tensor, "n features"]:
+    """Some images as rows of pixels in [0, 1]."""
+    return images(part, which).flatten(1)
+
+
+def real_images(
+    train: Split | StreamingSplit, n: int, seed: int
+) -> Float[Tensor, "n channels height width"]:
+    """At most n training images in [0, 1], without repetition; of a stream the first ones."""
+    part = train if isinstance(train, Split) else train.head(n)
+    return images(part, RNG(seed).permutation("real row", len(part))[:n])
+
+
+def parzen(
+    samples: Float[Tensor, "n channels height width"], data: PreparedData, grid: str
+) -> ParzenScore:
+    """Score samples in [0, 1] by the data's validation and test images.
+
+    Raises:
+        DataError: the data has none.
+    """
+    return parzen_scores(samples, *held_out(data), grid)
+
+
+def held_out(data: PreparedData) -> tuple[Split, Split]:
+    """The validation and the test images.
+
+    Raises:
+        DataError: there are none.
+    """
+    valid, test = data.dataset.valid, data.dataset.test
+    if valid is None or test is None:
+        raise DataError(
+            f"{data.info.name} has no validation and test images, which the Parzen window "
+            "needs; give a folder of at least 50 images or a named set"
+        )
+    return valid, test
+
+
+def parzen_scores(
+    samples: Float[Tensor, "n *shape"], valid: Split, test: Split, grid: str
+) -> ParzenScore:
+    """The Parzen log-likelihood of test images under samples, σ by the validation images."""
+    points, tests = pixels(valid, slice(VALIDATION)), pixels(test, slice(TEST))
+    return parzen_score(samples.flatten(1), points, tests, grid)
+
+
+def grid_classes(classes: int, columns: int | None = None) -> Int[Tensor, " columns"]:
+    """Return the class that each column of a grid of class-conditional samples shows.
+
+    All classes in their order where there are at most 20, else 20 spread evenly over them;
+    `columns` asks for another number of columns, which begins again with the first class when it
+    exceeds the number of classes.
+    """
+    columns = min(classes, MAX_COLUMNS) if columns is None else columns
+    if columns >= classes:
+        return torch.arange(columns) % classes
+    return torch.arange(columns) * classes // columns

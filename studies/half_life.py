@@ -1,0 +1,292 @@
+"""Choose the half-life of a weight average by validation images.
+
+    python studies/half_life.py runs/half-life results/records/half-life paper-mnist --seeds 10 \
+        --half-lives 150000 250000 500000 750000 1000000 1500000 2000000 2500000 3000000
+
+A weight average does not influence training, so one training per seed carries an average of each
+half-life (in images) beside the last weights. Every --every steps and at the end, each generator is
+scored by the Parzen log-likelihood of validation images: σ is selected on the first tenth of them
+(at most 1,000), the score is the mean over all others. Real training images in the place of samples
+are scored in the same way. A score above theirs says smoother than data, so two half-lives are
+printed: that of the highest mean over seeds after the last step, and the shortest whose mean
+reaches the score of real training images. After the last step the Fréchet distance, precision,
+recall and coverage of each average are taken on the validation images too, by the data set's own
+extractor. A record of each seed, RECORDS/PRESET-SEED.json, holds the command, versions, seconds and
+every score. A training that was stopped continues.
+
+Test images are read only with --test HALF_LIFE, which adds the Parzen log-likelihood of all test
+images under samples of that average and of the last weights: give it once the half-life is chosen.
+
+The averages are updated at every tenth step, with the decay of ten steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+from seeds import in_lines
+from torch import Tensor, nn
+
+from advnets import config, presets
+from advnets.config.serialize import to_json
+from advnets.data.dataset import Split
+from advnets.data.prepared import PreparedData, open_data
+from advnets.evaluation.registry import extractor_of
+from advnets.experiment import setup
+from advnets.files import write_json
+from advnets.metrics import frechet_distance, prdc
+from advnets.metrics.parzen import (
+    PAPER_GRID,
+    SELECTION_POINTS,
+    parzen_log_likelihood,
+    select_sigma,
+)
+from advnets.run_directory import RunDirectory
+from advnets.run_records import versions
+from advnets.sampling.sampler import (
+    SAMPLES,
+    ComputeSettings,
+    draw_samples,
+    images,
+    parzen,
+    pixels,
+    real_images,
+)
+from advnets.training import devices
+from advnets.training.checkpoint import read_checkpoint
+from advnets.training.ema import EMA
+from advnets.training.trainer import Callbacks, Trainer
+
+INTERVAL = 10
+"""Steps between updates of the averages."""
+LAST = 0
+"""The half-life under which the last weights are recorded."""
+
+
+class WeightAverages(EMA):
+    """Weight averages of one module with several half-lives, in images."""
+
+    def __init__(self, module: nn.Module, half_lives: Sequence[int], batch_size: int) -> None:
+        images = INTERVAL * batch_size
+        self.averages = {h: EMA(module, h, images) for h in half_lives}
+        self.module = nn.ModuleDict({str(h): one.module for h, one in self.averages.items()})
+
+    def update(self, module: nn.Module, steps: int) -> None:
+        """Move every average toward the module's weights, at every `INTERVAL`-th step."""
+        if steps % INTERVAL == 0:
+            for average in self.averages.values():
+                average.update(module, steps // INTERVAL)
+
+
+@dataclass(frozen=True)
+class ValidationScore:
+    """The Parzen log-likelihood of validation images, in nats."""
+
+    data: PreparedData
+    seed: int
+    drawing: ComputeSettings
+
+    def of_generator(self, generator: nn.Module) -> dict[str, float]:
+        """Score samples of a generator."""
+        samples = draw_samples(generator, self.data.normalizer, SAMPLES, self.seed, self.drawing)
+        return self.of_images(samples)
+
+    def of_real(self) -> dict[str, float]:
+        """Score real training images in the place of samples."""
+        return self.of_images(real_images(self.data.dataset.train, SAMPLES, self.seed))
+
+    def of_features(self, generator: nn.Module) -> dict[str, float | str]:
+        """Compare features of samples with those of the validation images."""
+        samples = draw_samples(generator, self.data.normalizer, SAMPLES, self.seed, self.drawing)
+        seen = extractor_of(self.data.info.name)
+        valid = seen.features(images(cast(Split, self.data.dataset.valid), slice(None)))
+        features = seen.features(samples[: len(valid)])
+        near, distance = prdc(valid, features), frechet_distance(valid, features)
+        shares = {"precision": near.precision, "recall": near.recall, "coverage": near.coverage}
+        return {"extractor": seen.name, "n": len(features), "frechet": distance, **shares}
+
+    def of_test(self, generator: nn.Module) -> dict[str, Any]:
+        """Return the Parzen log-likelihood of test images, σ selected on validation images."""
+        samples = draw_samples(generator, self.data.normalizer, SAMPLES, self.seed, self.drawing)
+        return asdict(parzen(samples, self.data, "paper"))
+
+    def of_images(self, images: Tensor) -> dict[str, float]:
+        """Return the mean over the validation images that did not select σ, and σ.
+
+        `images` have shape (n, channels, height, width) and values in [0, 1].
+        """
+        valid, rows = pixels(cast(Split, self.data.dataset.valid), slice(None)), images.flatten(1)
+        first = min(SELECTION_POINTS, len(valid) // 10)
+        sigma, _ = select_sigma(valid[:first], rows, PAPER_GRID)
+        scores = parzen_log_likelihood(valid[first:], rows, sigma)
+        return {"mean": float(scores.mean()), "n": len(scores), "sigma": sigma}
+
+
+class Log:
+    """Print the step and the seconds of every log interval, and every score."""
+
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Print one event."""
+        told = event.get("scores", {"seconds": event.get("seconds")})
+        print(f"step {event['step']:,}: {event['kind']} {told}", flush=True)
+
+    def on_step(self, step: int) -> None:
+        """Print nothing at a single step."""
+
+
+def train(
+    run: RunDirectory,
+    asked: config.Config,
+    half_lives: Sequence[int],
+    every: int,
+    test: int | None = None,
+) -> dict[str, Any] | None:
+    """Train one seed to its end, from its newest checkpoint.
+
+    Return the comparison of features of each average, and the scores on test images if a half-life
+    is given for them; or None if the training was stopped.
+    """
+    data = open_data(asked.data)
+    chosen = setup.resolve_config(asked, data.info, devices.resolve(asked.runtime))
+    chosen = replace(chosen, intervals=replace(chosen.intervals, sample_every=0, eval_every=every))
+    told = {"config": to_json(chosen), "half_lives": list(half_lives)}
+    if run.exists and {key: run.read_config().get(key) for key in told} != told:
+        raise SystemExit(f"{run.path} holds a run with other options; give another folder")
+    with run.lock(), devices.interruptible() as interruption:
+        device = devices.setup_process(chosen.runtime)
+        table = setup.make_train_state(chosen, data, 0, device)
+        score = ValidationScore(data, chosen.seed, ComputeSettings.of(chosen.runtime, device))
+        run.write_config({**told, "versions": versions(), "real": score.of_real()})
+
+        def evaluate(generator: nn.Module) -> Mapping[str, Any]:
+            several = isinstance(generator, nn.ModuleDict)
+            kept = dict(generator.items()) if several else {str(LAST): generator}
+            return {
+                "scores": {half_life: score.of_generator(one) for half_life, one in kept.items()}
+            }
+
+        batch_size = chosen.data.batch_size
+        averages = WeightAverages(table.players["generator"], half_lives, batch_size)
+        loop = Trainer(
+            state=table,
+            directory=run,
+            intervals=chosen.intervals,
+            steps=cast(int, chosen.stage.steps),
+            callbacks=Callbacks(callback=Log(), save_samples=lambda _, __: None, evaluate=evaluate),
+            interruption=interruption,
+            emas={"generator": averages},
+            batch_size=batch_size,
+        )
+        if run.checkpoint_files():
+            newest = run.newest_checkpoint()
+            loop.restore(read_checkpoint(newest))
+            run.truncate_events(loop.step)
+        if not loop.run():
+            return None
+        kept = dict(averages.module.named_children())
+        compared = run.path / "features.json"
+        if not compared.exists():
+            features = [{"half_life": int(h), **score.of_features(one)} for h, one in kept.items()]
+            write_json(compared, features)
+        found: dict[str, Any] = {"features": json.loads(compared.read_text("utf-8"))}
+        if test is not None:
+            tested = {test: kept[str(test)], LAST: table.players["generator"]}
+            found["test"] = [{"half_life": h, **score.of_test(g)} for h, g in tested.items()]
+        return found
+
+
+def record(run: RunDirectory, command: str, seed: int, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the command, seconds, versions and scores of one training."""
+    events, told = run.events(), run.read_config()
+    ticks = [event for event in events if event["kind"] == "tick"]
+    scores = [
+        {"step": event["step"], "epoch": event["epoch"], "half_life": int(half_life), **score}
+        for event in events
+        if event["kind"] == "evaluate"
+        for half_life, score in event["scores"].items()
+    ]
+    return {
+        "command": command,
+        "seed": seed,
+        "seconds": round(sum(tick["seconds"] for tick in ticks), 1),
+        "processor_seconds": round(sum(tick["processor_seconds"] for tick in ticks), 1),
+        "versions": told["versions"],
+        "runtime": told["config"]["runtime"],
+        "real": told["real"],
+        "scores": scores,
+        **found,
+    }
+
+
+def final_means(records: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """Return the mean over seeds of the score after the last step, by half-life."""
+    final: dict[int, list[float]] = {}
+    for one in records:
+        last = max(score["step"] for score in one["scores"])
+        for score in one["scores"]:
+            if score["step"] == last:
+                final.setdefault(score["half_life"], []).append(score["mean"])
+    return {half_life: statistics.fmean(means) for half_life, means in final.items()}
+
+
+def choices(means: Mapping[int, float], real: float) -> tuple[int, int | None]:
+    """Return the half-life of the highest score, and the shortest that reaches the real images'."""
+    averages = {half_life: mean for half_life, mean in means.items() if half_life != LAST}
+    reaching = [half_life for half_life, mean in averages.items() if mean >= real]
+    return max(averages, key=lambda h: averages[h]), min(reaching, default=None)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train every seed, keep its record, and print the score of each half-life."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("out", type=Path)
+    parser.add_argument("records", type=Path)
+    parser.add_argument("preset")
+    parser.add_argument("--seeds", type=int, nargs="+", required=True)
+    parser.add_argument("--half-lives", type=int, nargs="+", required=True)
+    parser.add_argument("--every", type=int, default=10_000, help="steps between scores")
+    parser.add_argument("--steps", type=int, help="steps of a training; else the preset's length")
+    parser.add_argument("--data", help="a data set; else the preset's")
+    parser.add_argument("--test", type=int, metavar="HALF_LIFE", help="score it on test images")
+    parser.add_argument("--threads", type=int, default=1)
+    asked = parser.parse_args(arguments)
+    if asked.test not in (None, *asked.half_lives):
+        parser.error(f"--test is {asked.test}; give one of --half-lives")
+    words = sys.argv[1:] if arguments is None else arguments
+    found: list[dict[str, Any]] = []
+    for seed in asked.seeds:
+        chosen = presets.get_preset(asked.preset)
+        chosen = replace(chosen, seed=seed, runtime=replace(chosen.runtime, threads=asked.threads))
+        if asked.data:
+            chosen = replace(chosen, data=replace(chosen.data, source=asked.data))
+        if asked.steps:
+            chosen = chosen.with_stage(replace(chosen.stage, epochs=None, steps=asked.steps))
+        run = RunDirectory(asked.out / f"{asked.preset}-{seed}")
+        ended = train(run, chosen, asked.half_lives, asked.every, asked.test)
+        if ended is None:
+            raise SystemExit("stopped; the same command continues")
+        command = shlex.join(["python", "studies/half_life.py", *words])
+        found.append(record(run, command, seed, ended))
+        asked.records.mkdir(parents=True, exist_ok=True)
+        kept = asked.records / f"{asked.preset}-{seed}.json"
+        kept.write_text(in_lines(found[-1]), "utf-8")
+    means, real = final_means(found), statistics.fmean(one["real"]["mean"] for one in found)
+    highest, reaching = choices(means, real)
+    for half_life, mean in means.items():
+        print(f"{half_life or 'last weights':>20}  {mean:.1f} nats")
+    print(f"real training images  {real:.1f} nats")
+    print(f"highest: {highest}; shortest that reaches real training images: {reaching}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Train with gradient penalties for a while and print, minute by minute, speed and memory.
+
+python studies/steady.py [MINUTES] [--float32] [--no-flush]
+
+The pair of preset `mlp` on MNIST (ADVNETS_DATA), R1 and R2 of weight 1 at every step, one thread.
+With --no-flush numbers below 1e-38 are computed with, as a processor does unless told otherwise.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from advnets import config, presets
+from advnets.data.prepared import open_data
+from advnets.experiment import setup
+from advnets.training import devices
+from advnets.training.step import train_step
+
+
+def resident_mib() -> int:
+    """What the process holds now, where Linux tells it, else at most."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return int(next(line.split()[1] for line in lines if line.startswith("VmRSS"))) >> 10
+
+
+def main(minutes: int, *, precision: Literal["auto", "float32"], flush: bool) -> None:
+    """Train and print."""
+    start = presets.get_preset("mlp")
+    game = replace(start.stage.game, r1=1.0, r2=1.0)
+    start = start.with_stage(replace(start.stage, game=game))
+    data = open_data(start.data)
+    here = devices.resolve(config.Runtime("cpu", precision, threads=1))
+    run = setup.resolve_config(start, data.info, here)
+    device = devices.setup_process(run.runtime)
+    torch.set_flush_denormal(flush)
+    table = setup.make_train_state(run, data, 0, device)
+    for _ in range(20):
+        train_step(table)
+    print(f"minute  ms/step  CPU ms/step  MiB   ({run.runtime.precision}, flush {flush})")
+    seen: list[float] = []
+    for minute in range(1, minutes + 1):
+        began, worked, steps = time.perf_counter(), time.process_time(), 0
+        while time.perf_counter() - began < 60:
+            train_step(table)
+            steps += 1
+        wall = (time.perf_counter() - began) / steps * 1e3
+        seen.append((time.process_time() - worked) / steps * 1e3)
+        print(f"{minute:6} {wall:8.2f} {seen[-1]:12.2f} {resident_mib():6}", flush=True)
+    first, last = statistics.mean(seen[:3]), statistics.mean(seen[-3:])
+    print(f"CPU time of a step, last three minutes to first three: {last / first:.3f}")
+
+
+if __name__ == "__main__":
+    told = [word for word in sys.argv[1:] if not word.startswith("-")]
+    main(
+        int(told[0]) if told else 30,
+        precision="float32" if "--float32" in sys.argv else "auto",
+        flush="--no-flush" not in sys.argv,
+    )

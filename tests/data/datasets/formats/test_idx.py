@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import math
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from advnets.data.datasets.formats.idx import (
+    find_idx,
+    open_idx_folder,
+    read_idx,
+    read_images,
+    unpacked_md5,
+)
+from advnets.errors import DataError
+
+RNG = np.random.default_rng(0)
+VALUES = RNG.integers(0, 256, (5, 4, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("name", ["x", "x.gz"])
+def test_content_tells_gzip(tmp_path, write_idx, packed, name):
+    """Gzipped or not is seen from the content, whatever the name says."""
+    read = read_idx(write_idx(tmp_path / name, VALUES, packed), 3)
+    np.testing.assert_array_equal(read, VALUES)
+    assert read.flags.writeable
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda c: b"", "begins with the bytes ''"),
+        (lambda c: c[:3], "begins with the bytes '00 00 08'"),
+        (lambda c: b"\x89PNG" + c[4:], "begins with the bytes '89 50 4e 47'"),
+        (lambda c: c[:9], "ends within its header"),
+        (lambda c: c[:-1], "5 × 4 × 3 = 60 values, but there are 59"),
+        (lambda c: c[:16], "but there are 0"),
+        (lambda c: c + b"\0", "but there are more"),
+        (lambda c: c[:2] + b"\x0d" + c[3:], "holds 32-bit floats of rank 3"),
+        (lambda c: c[:3] + b"\x01" + c[4:], "holds unsigned bytes of rank 1"),
+        (lambda c: c[:4] + bytes([0, 0, 1, 0] * 2) + c[12:], "but there are 60"),
+        (lambda c: c[:4] + b"\xff" * 12 + c[16:], "which nothing can"),
+        (lambda c: c[:4] + b"\xff" * 8 + bytes(4), "which nothing can"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path, idx_bytes, change, complaint, packed):
+    """A file that is not what it says is refused with its name and what is wrong."""
+    content = change(idx_bytes(VALUES))
+    path = tmp_path / "file"
+    path.write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(DataError) as caught:
+        read_idx(path, 3)
+    assert str(path) in str(caught.value)
+    assert complaint in str(caught.value)
+
+
+def test_damaged_gzip_is_named(tmp_path, idx_bytes):
+    """A truncated or altered gzip is named, not half-read."""
+    whole = gzip.compress(idx_bytes(VALUES))
+    path = tmp_path / "x.gz"
+    for content in [whole[:-9], whole[:-4], whole[:12], whole[:-8] + b"\0" * 8, whole + b"tail"]:
+        path.write_bytes(content)
+        with pytest.raises(DataError, match="damaged gzip"):
+            read_idx(path, 3)
+
+
+def test_bomb_is_refused_before_it_unpacks(tmp_path):
+    """A small gzip that says it is large is no set of images; a file that packs well may be."""
+    header = b"\0\0\x08\x03" + struct.pack(">3I", 1 << 20, 1 << 10, 1)
+    path = tmp_path / "x.gz"
+    path.write_bytes(gzip.compress(header + bytes(1 << 16)))
+    with pytest.raises(DataError, match=r"bytes unpack to 1,073,741,824"):
+        read_idx(path, 3)
+    path.write_bytes(gzip.compress(header[:4] + struct.pack(">3I", 1 << 10, 1 << 10, 1)))
+    with pytest.raises(DataError, match="but there are 0"):
+        read_idx(path, 3)
+
+
+def test_absent_file_and_folder(tmp_path):
+    """An absent file, or a folder in its place, is a sentence."""
+    with pytest.raises(DataError, match="No such file"):
+        read_idx(tmp_path / "absent", 3)
+    with pytest.raises(DataError, match="a folder, not a regular file"):
+        read_idx(tmp_path, 3)
+
+
+def test_md5_is_of_the_unpacked_content(tmp_path, write_idx, idx_bytes):
+    """The checksum is that of the content, gzipped or not, and another content is refused."""
+    md5 = hashlib.md5(idx_bytes(VALUES)).hexdigest()
+    for packed in (False, True):
+        path = write_idx(tmp_path / "x", VALUES, packed)
+        assert unpacked_md5(path) == md5
+        read_idx(path, 3, md5)
+    with pytest.raises(DataError, match=rf"not the original .* {md5} and not {'0' * 32}"):
+        read_idx(path, 3, "0" * 32)
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    start=st.sampled_from(
+        [b"", b"\0\0", b"\0\0\x08", b"\0\0\x08\x03", b"\x1f\x8b", b"\x1f\x8b\x08\0"]
+    ),
+    rest=st.binary(max_size=40),
+    packed=st.booleans(),
+)
+def test_any_bytes_are_read_or_refused(tmp_path, start, rest, packed):
+    """Whatever the bytes, the reader gives all they say, or a DataError."""
+    path = tmp_path / "x"
+    content = start + rest
+    path.write_bytes(gzip.compress(content) if packed else content)
+    try:
+        values = read_idx(path, 3)
+    except DataError:
+        return
+    shape = struct.unpack(">3I", content[4:16])
+    assert values.shape == shape
+    assert len(content) == 16 + math.prod(shape)
+
+
+def test_images_have_a_channel_and_labels(tmp_path, write_idx):
+    """Images are (N, 1, H, W) and labels int64."""
+    images = write_idx(tmp_path / "images", VALUES)
+    labels = write_idx(tmp_path / "labels", np.arange(5), packed=True)
+    split = read_images(images, labels)
+    np.testing.assert_array_equal(split.images[:, 0], VALUES)
+    np.testing.assert_array_equal(split.labels, np.arange(5))
+    assert split.images.flags.c_contiguous
+    assert read_images(images, None).labels is None
+
+
+def test_labels_of_another_number_are_refused(tmp_path, write_idx):
+    """As many labels as images, or both files are named."""
+    images = write_idx(tmp_path / "images", VALUES)
+    labels = write_idx(tmp_path / "labels", np.arange(4))
+    with pytest.raises(DataError, match=r"labels holds 4 labels, but .*images holds 5 images"):
+        read_images(images, labels)
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 3), (5, 0, 3)])
+def test_no_images_are_refused(tmp_path, write_idx, shape):
+    """A file of no images, or of images without pixels, is refused."""
+    with pytest.raises(DataError, match="holds no images"):
+        read_images(write_idx(tmp_path / "images", np.zeros(shape)), None)
+
+
+def folder_of(folder: Path, write_idx, prefix: str = "", n: int = 12, test: bool = True) -> Path:
+    rng = np.random.default_rng(1)
+    for split, m in {"train": n, "t10k": 5}.items():
+        if split == "train" or test:
+            values = rng.integers(0, 256, (m, 4, 3))
+            write_idx(folder / f"{prefix}{split}-images-idx3-ubyte.gz", values, packed=True)
+            write_idx(folder / f"{prefix}{split}-labels-idx1-ubyte", np.arange(m))
+    return folder
+
+
+def test_folder_of_a_set_like_mnist(tmp_path, write_idx):
+    """A folder with MNIST's file names opens; the last sixth of training is for validation."""
+    splits = open_idx_folder(folder_of(tmp_path / "fashion", write_idx))
+    assert splits.name == "fashion"
+    assert splits.valid is not None
+    assert splits.test is not None
+    assert [len(splits.train), len(splits.valid), len(splits.test)] == [10, 2, 5]
+    np.testing.assert_array_equal(splits.valid.labels, [10, 11])
+
+
+def test_folder_without_test_images(tmp_path, write_idx):
+    """Training images are enough; too few to hold out a sixth are all for training."""
+    splits = open_idx_folder(folder_of(tmp_path, write_idx, n=5, test=False))
+    assert (len(splits.train), splits.valid, splits.test) == (5, None, None)
+
+
+def test_folder_of_two_sets_is_refused(tmp_path, write_idx):
+    """Files of two sets in one folder are not mixed."""
+    folder_of(tmp_path, write_idx, "emnist-letters-")
+    folder_of(tmp_path, write_idx, "emnist-digits-")
+    with pytest.raises(DataError, match="2 sets"):
+        open_idx_folder(tmp_path)
+
+
+def test_folder_without_training_images(tmp_path, write_idx):
+    """Test images alone cannot be trained on."""
+    write_idx(tmp_path / "t10k-images-idx3-ubyte", VALUES)
+    with pytest.raises(DataError, match="no training images"):
+        open_idx_folder(tmp_path)
+
+
+def test_folder_of_two_sizes_is_refused(tmp_path, write_idx):
+    """Test images of another size than the training ones are another set's."""
+    folder_of(tmp_path, write_idx, test=False)
+    write_idx(tmp_path / "t10k-images-idx3-ubyte", np.zeros((2, 9, 9)))
+    with pytest.raises(DataError, match=r"images of \(9, 9\), but .* are of \(4, 3\)"):
+        open_idx_folder(tmp_path)
+
+
+def test_packed_before_unpacked(tmp_path, write_idx):
+    """Of a file there twice the packed one is read, which is the one that a fetch replaces."""
+    assert find_idx(tmp_path, "x") is None
+    plain = write_idx(tmp_path / "x", VALUES)
+    assert find_idx(tmp_path, "x") == plain
+    packed = write_idx(tmp_path / "x.gz", VALUES, packed=True)
+    assert find_idx(tmp_path, "x") == packed
+    folder_of(tmp_path / "set", write_idx, test=False)
+    write_idx(tmp_path / "set" / "train-images-idx3-ubyte", VALUES)
+    assert len(open_idx_folder(tmp_path / "set").train) == 10

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import loadmat, savemat
+from scipy.sparse import csc_array
+
+from advnets.data.datasets.formats.mat import names_in, parse_mat, read_mat, whole_numbers
+from advnets.errors import DataError
+
+RNG = np.random.default_rng(0)
+DTYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
+SHAPES = [(1, 1), (3, 2), (4, 3, 2), (2, 3, 4, 5), (0, 0), (3, 0), (1, 7), (1, 4)]
+HEADER = b"MATLAB 5.0 MAT-file, by hand".ljust(124)
+
+
+def element(kind: int, content: bytes, order: str = "<", small: bool = True) -> bytes:
+    if small and 0 < len(content) <= 4:
+        return struct.pack(f"{order}I", len(content) << 16 | kind) + content.ljust(4, b"\0")
+    padding = bytes(-len(content) % 8)
+    return struct.pack(f"{order}II", kind, len(content)) + content + padding
+
+
+def matrix(
+    name: str = "x",
+    klass: int = 6,
+    shape: tuple[int, ...] = (2, 3),
+    stored_as: int = 2,
+    values: bytes = bytes(range(6)),
+    order: str = "<",
+    flags: int = 0,
+    tail: bytes = b"",
+) -> bytes:
+    content = element(6, struct.pack(f"{order}II", klass | flags, 0), order)
+    content += element(5, struct.pack(f"{order}{len(shape)}i", *shape), order)
+    content += element(1, name.encode(), order) + element(stored_as, values, order) + tail
+    return struct.pack(f"{order}II", 14, len(content)) + content
+
+
+def mat_file(*variables: bytes, order: str = "<", packed: bool = False) -> bytes:
+    header = HEADER + (b"\0\x01IM" if order == "<" else b"\x01\0MI")
+    if packed:
+        variables = tuple(
+            struct.pack(f"{order}II", 15, len(p)) + p for p in map(zlib.compress, variables)
+        )
+    return header + b"".join(variables)
+
+
+def parse(content: bytes, *names: str) -> dict[str, np.ndarray]:
+    return parse_mat(io.BytesIO(content), Path("x.mat"), names or ("x",))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(("dtype", "shape"), list(product(DTYPES, SHAPES)))
+def test_what_scipy_writes(tmp_path, dtype, shape, packed):
+    """Every class and shape comes as scipy reads it, to the bit and in its own type."""
+    values = (RNG.standard_normal(shape) * 50).astype(dtype)
+    path = tmp_path / "x.mat"
+    savemat(path, {"before": np.zeros(3), "x": values, "y": "text"}, do_compression=packed)
+    read = read_mat(path, ["x", "absent"])
+    assert list(read) == ["x"]
+    expected = loadmat(path, mat_dtype=True)["x"]
+    assert read["x"].dtype == expected.dtype == np.dtype(dtype)
+    np.testing.assert_array_equal(read["x"], expected, strict=True)
+    assert names_in(path) == ("before", "x", "y")
+
+
+def test_logical_arrays_are_bytes(tmp_path):
+    """True and false are 1 and 0."""
+    savemat(tmp_path / "x.mat", {"x": np.array([[True, False]])})
+    read = read_mat(tmp_path / "x.mat", ["x"])["x"]
+    np.testing.assert_array_equal(read, np.array([[1, 0]], np.uint8), strict=True)
+
+
+def test_real_file(real_data):
+    """The Olivetti faces in TFD's layout come as scipy reads them."""
+    path = real_data / "faces" / "olivetti-tfd-layout-48.mat"
+    expected = loadmat(path, mat_dtype=True)
+    names = names_in(path)
+    assert set(names) == {name for name in expected if not name.startswith("__")}
+    for name, values in read_mat(path, names).items():
+        np.testing.assert_array_equal(values, expected[name], strict=True)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_compact_storage_and_both_byte_orders(order, packed):
+    """Doubles stored as what holds them come back as doubles, first axis fastest."""
+    for stored_as, code in {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 7: "f4", 9: "f8"}.items():
+        values = np.arange(6).astype(order + code).tobytes()
+        content = matrix(stored_as=stored_as, values=values, order=order)
+        read = parse(mat_file(content, order=order, packed=packed))["x"]
+        expected = np.array([[0.0, 2.0, 4.0], [1.0, 3.0, 5.0]])
+        np.testing.assert_array_equal(read, expected, strict=True)
+
+
+def test_small_elements(tmp_path):
+    """Four bytes or fewer lie in the tag itself, and may also lie outside."""
+    for small in (True, False):
+        content = matrix(shape=(1, 3), values=b"")[:-8] + element(2, b"\1\2\3", small=small)
+        content = content[:4] + struct.pack("<I", len(content) - 8) + content[8:]
+        assert parse(mat_file(content))["x"].tolist() == [[1, 2, 3]]
+
+
+def test_others_are_passed_over_unless_asked_for(tmp_path):
+    """Cells, structs, text, sparse and complex arrays harm only who asks for them."""
+    others = {
+        "cell": np.array([[1, "a"]], dtype=object),
+        "struct": {"a": 1},
+        "text": "abc",
+        "sparse": csc_array(np.eye(3)),
+        "complex": np.array([[1j]]),
+    }
+    for packed in (False, True):
+        path = tmp_path / "x.mat"
+        savemat(path, others | {"x": np.ones((2, 2))}, do_compression=packed)
+        assert read_mat(path, ["x"])["x"].sum() == 4
+        for name, what in zip(
+            others, ["a cell", "a struct", "text", "a sparse", "complex numbers"], strict=True
+        ):
+            with pytest.raises(DataError, match=rf"x\.mat has {name}, which is {what}"):
+                read_mat(path, [name])
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"", "is no MATLAB file"),
+        (b"hello" * 40, "is no MATLAB file, as its header ends with '65 6c'"),
+        (HEADER + b"\0\x02IM" + bytes(512), r"of version 7\.3, .* save it with -v7"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(200), r"of version 7\.3"),
+        (struct.pack("<5i", 0, 2, 3, 0, 2) + b"x\0" + bytes(48), "of level 4, .* with -v7"),
+        (mat_file(matrix())[:-20], "says that 56 bytes follow, but there are"),
+        (mat_file(matrix()) + b"\0\0\0", "ends too early"),
+        (mat_file(matrix(shape=(2, 4))), "8 values of 1 bytes in 6"),
+        (mat_file(matrix(shape=(-2, -3))), r"shape \(-2, -3\)"),
+        (mat_file(matrix(shape=(0, *[2**31 - 1] * 3))), "which nothing can have"),
+        (mat_file(matrix(shape=(2**31 - 1, 2**15))), "in 6, so it is damaged"),
+        (mat_file(matrix(stored_as=99)), "unknown type 99 in x"),
+        (mat_file(matrix(klass=9, stored_as=9, values=bytes(48))), "uint8 stored as float64"),
+        (mat_file(matrix(klass=9, stored_as=1, values=b"\xff" * 6)), "that uint8 does not hold"),
+        (mat_file(matrix(tail=bytes(8))), "more than its values in x"),
+        (mat_file(matrix(), matrix()), "has x twice"),
+        (mat_file(element(9, bytes(8))), "element of type 9 where a variable was expected"),
+        (mat_file(matrix(klass=77)), "of no known kind"),
+        (mat_file(matrix(), packed=True)[:-9], "bytes follow, but there are"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path, content, complaint):
+    """A file that is not what it says is refused with its name and what is wrong."""
+    path = tmp_path / "x.mat"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"(?s)x\.mat .*{complaint}"):
+        read_mat(path, ["x"])
+
+
+def test_packed_variables_are_checked_to_their_end():
+    """A wrong sum, a tail, or a stream that ends early is damage."""
+    whole = zlib.compress(matrix())
+    for stream, complaint in [
+        (whole[:-1] + bytes([whole[-1] ^ 1]), "zlib says"),
+        (whole[:-3], "does not end where it should"),
+        (whole + b"tail", "does not end where it should"),
+        (zlib.compress(matrix()[:-4]), "ends too early"),
+        (zlib.compress(element(9, bytes(8))), "type 9 packed"),
+        (b"not zlib", "zlib says"),
+    ]:
+        content = mat_file(struct.pack("<II", 15, len(stream)) + stream)
+        with pytest.raises(DataError, match=complaint):
+            parse(content)
+
+
+def test_bomb_is_refused_before_it_unpacks():
+    """A few bytes that say they are 8 GiB, as such or once widened to doubles, are refused."""
+    n = 1 << 30
+    head = matrix(shape=(n, 1), values=b"")[8:-8] + struct.pack("<II", 2, n)
+    stream = zlib.compress(struct.pack("<II", 14, len(head) + n) + head + bytes(1 << 16))
+    with pytest.raises(DataError, match=r"unpack to 8,589,934,592 in x"):
+        parse(mat_file(struct.pack("<II", 15, len(stream)) + stream))
+
+
+def test_whole_numbers():
+    """Only what is whole comes as int64."""
+    assert whole_numbers(np.array([1.0, 2.0])).tolist() == [1, 2]
+    for value in (0.5, np.nan, np.inf, 1e300):
+        assert whole_numbers(np.array([value])) is None
+
+
+def test_absent_file(tmp_path):
+    """An absent file is a sentence."""
+    for read in (lambda: read_mat(tmp_path / "x.mat", []), lambda: names_in(tmp_path / "x.mat")):
+        with pytest.raises(DataError, match="No such file"):
+            read()

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import copyreg
+import operator
+import os
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from advnets.data.datasets.formats import safe_pickle
+from advnets.data.datasets.formats.safe_pickle import parse_pickle, read_pickle
+from advnets.errors import DataError
+
+PATH = Path("data_batch_1")
+ARRAYS = {
+    "bytes": np.arange(12, dtype=np.uint8).reshape(3, 4),
+    "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    "big": np.arange(3, dtype=">i4"),
+    "empty": np.zeros((0, 5), np.float32),
+}
+OTHERS = {"labels": [0, 300, -5, 2**70, 1.5, True, None], "texts": ("é", b"\xff", ""), 3: {}}
+
+# As Python 2's cPickle wrote CIFAR-10: {'data': array([[1, 2, 3]], 'uint8'), 'labels': [7, 8]}.
+PYTHON_2 = (
+    b"\x80\x02}q\x01(U\x04dataq\x02cnumpy.core.multiarray\n_reconstruct\nq\x03cnumpy\nndarray\nq"
+    b"\x04K\x00\x85q\x05U\x01b\x87q\x06Rq\x07(K\x01K\x01K\x03\x86q\x08cnumpy\ndtype\nq\x09U\x02u1"
+    b"K\x00K\x01\x87q\x0aRq\x0b(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89U\x03"
+    b"\x01\x02\x03q\x0ctbU\x06labelsq\x0d]q\x0e(K\x07K\x08eu."
+)
+
+
+def parse(content: bytes) -> object:
+    return parse_pickle(content, PATH)
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_arrays_and_containers(protocol):
+    """What numpy and Python pickle of arrays and containers comes back the same."""
+    read = parse(pickle.dumps(ARRAYS | OTHERS, protocol))
+    assert isinstance(read, dict)
+    for name, values in ARRAYS.items():
+        assert read[name].dtype == values.dtype
+        np.testing.assert_array_equal(read[name], values)
+    assert {name: read[name] for name in OTHERS} == OTHERS
+
+
+@pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
+def test_python_2_and_both_names_of_numpy(module, tmp_path):
+    """Strings of Python 2 are bytes, and numpy's module may have its old or its new name."""
+    (tmp_path / "x").write_bytes(PYTHON_2.replace(b"numpy.core.multiarray", module))
+    read = read_pickle(tmp_path / "x")
+    assert isinstance(read, dict)
+    assert read[b"labels"] == [7, 8]
+    np.testing.assert_array_equal(read[b"data"], np.array([[1, 2, 3]], np.uint8), strict=True)
+
+
+def test_one_array_in_two_places():
+    """An array that occurs twice is one."""
+    array = np.arange(3)
+    first, second = parse(pickle.dumps([array, array], 2))
+    assert first is second
+    np.testing.assert_array_equal(first, array)
+
+
+class Calls:
+    """Pickled, it asks for a call."""
+
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
+
+    def __reduce__(self):
+        return self.call
+
+
+class State:
+    def __reduce__(self):
+        return np.dtype, ("u1",), {"shape": (3,)}
+
+
+@pytest.mark.parametrize("protocol", [0, 2, 4])
+@pytest.mark.parametrize(
+    ("hostile", "asked"),
+    [
+        (Calls(os.system, "touch harmed"), r"asks for \w+\.system, which is no array"),
+        (Calls(eval, "1"), r"asks for \w+\.eval"),
+        (Calls(getattr, "text", "upper"), r"asks for \w+\.getattr"),
+        (Calls(operator.attrgetter, "a"), r"asks for operator\.attrgetter"),
+        (Calls(copyreg._reconstructor, object, object, None), r"asks for copy_?reg\._recon"),
+        ([Calls(list, [Calls(os.system, "touch harmed")])], "asks for "),
+        (np.array([{}], dtype=object), "another type than numbers"),
+        (np.array(["a"]), "another type than numbers"),
+        (np.zeros(2, [("a", "u1")]), "another type than numbers|is no array"),
+        (np.float64(1.5), r"asks for numpy\._?core\.multiarray\.scalar"),
+        (State(), "damaged|as no array does"),
+        ({(1, 2): 3}, "keys are neither texts nor numbers"),
+        ({1, 2}, r"asks for .*set|opcode EMPTY_SET"),
+    ],
+)
+def test_hostile_pickles_are_refused(hostile, asked, protocol, tmp_path, monkeypatch):
+    """A class or a function that is no array's is named, and nothing is called."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=rf"^data_batch_1 .*({asked})"):
+        parse(pickle.dumps(hostile, protocol))
+    assert list(tmp_path.iterdir()) == []
+
+
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01btR"
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        (b"cos\nsystem\n(S'id'\ntR.", "asks for os.system"),
+        (b"(S'id'\nios\nsystem\n.", "asks for os.system"),
+        (b"(inumpy\ndtype\n.", "asks for numpy.dtype"),
+        (b"cnumpy.core.multiarray\nfrombuffer\n.", "multiarray.frombuffer, which is no array"),
+        (b"cnumpy\nload\n.", "asks for numpy.load"),
+        (b"cnumpy\x1b[2J\nload\n.", r"asks for numpy\?\[2J.load"),
+        (b"c_codecs\ndecode\n.", "asks for _codecs.decode"),
+        (b"c_codecs\nencode\n(X\1\0\0\0aX\5\0\0\0rot13tR.", "calls _codecs.encode as no"),
+        (b"cnumpy\ndtype\n(X\1\0\0\0OtR.", "another type than numbers"),
+        (b"cnumpy\ndtype\n.", "not finished"),
+        (b"cnumpy\nndarray\n(K\x05tR.", "calls numpy.ndarray as no array does"),
+        (b"cnumpy\nndarray\n)\x81.", "opcode NEWOBJ"),
+        (b"cnumpy\nndarray\n)}\x92.", "opcode NEWOBJ_EX"),
+        (b"(cnumpy\nndarray\no.", "opcode OBJ"),
+        (b"cnumpy\nndarray\n(U\x01aK\x01tb.", "state of something"),
+        (b"cnumpy\nndarray\n}U\x0c__setstate__Nsb.", "damaged pickle"),
+        (ARRAY + b"}U\x01aK\x01sb.", "damaged pickle"),
+        (ARRAY + b".", "not finished"),
+        (ARRAY + b"]q\0h\0a.", "damaged"),
+        (b"Pname\n.", "opcode PERSID"),
+        (b"NQ.", "opcode BINPERSID"),
+        (b"\x82\x01.", "opcode EXT1"),
+        (b"\x83\x01\x00.", "opcode EXT2"),
+        (b"\x84\x01\x00\x00\x00.", "opcode EXT4"),
+        (b"\x8f.", "opcode EMPTY_SET"),
+        (b"\x97.", "opcode NEXT_BUFFER"),
+        (b"h\x05.", "damaged"),
+        (b"K\x01K\x02.", "damaged"),
+        (b".", "damaged"),
+        (b"", "damaged"),
+        (b"(.", "not finished"),
+        (b"]K\x01", "damaged"),
+        (b"}(K\x01u.", "a key without a value"),
+        (b"\x8e" + struct.pack("<Q", 1 << 62) + b"a.", "damaged"),
+        (b"B\xff\xff\xff\x7fa.", "damaged"),
+        (b"I" + b"9" * 5000 + b"\n.", "damaged"),
+    ],
+)
+def test_opcodes_that_no_array_needs(content, complaint):
+    """Whatever else a pickle can ask for is refused."""
+    with pytest.raises(DataError, match=rf"^data_batch_1 .*{complaint}"):
+        parse(content)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "complaint"),
+    [
+        (b"K\x01K\x03\x86q\x08", b"K\x02K\x03\x86q\x08", "3 bytes do not fill its shape"),
+        (b"K\x01K\x03\x86q\x08", b"J\xff\xff\xff\xffJ\xfd\xff\xff\xff\x86q\x08", "do not fill"),
+        (b"K\x01K\x03\x86q\x08", b"U\x01aK\x03\x86q\x08", "no known layout"),
+        (b"U\x02u1", b"U\x02O8", "another type than numbers"),
+        (b"U\x02u1", b"U\x02f8", "do not fill"),
+        (b"U\x01|NNN", b"U\x01?NNN", "no known byte order"),
+        (b"U\x01|NNN", b"U\x01|NK\x01N", "as no array does"),
+    ],
+)
+def test_arrays_that_are_not_what_they_say(old, new, complaint):
+    """Type, shape and length of an array must agree before it is made."""
+    assert PYTHON_2.count(old) == 1
+    with pytest.raises(DataError, match=complaint):
+        parse(PYTHON_2.replace(old, new))
+
+
+def test_memory_is_not_claimed(monkeypatch):
+    """Neither a huge memo index nor references upon references cost memory; opcodes are counted."""
+    assert parse(b"]r\xff\xff\xff\x7f.") == []
+    laugh = b"]q\0" + b"".join(
+        b"](" + (b"h" + bytes([k])) * 50 + b"eq" + bytes([k + 1]) for k in range(200)
+    )
+    read = parse(b"(" + laugh + b"l" + b".")
+    assert isinstance(read, list)
+    assert len(read) == 201
+    deep = parse(b"]" + b"]" * 30_000 + b"a" * 30_000 + b".")
+    assert isinstance(deep, list)
+    monkeypatch.setattr(safe_pickle, "_MOST_OPCODES", 1000)
+    with pytest.raises(DataError, match="more than 1,000 opcodes"):
+        parse(b"]" * 1001 + b".")
+
+
+def test_absent_and_too_large(tmp_path):
+    """An absent file is a sentence, and so is one above 1 GiB, which is not read."""
+    (tmp_path / "y").touch()
+    os.truncate(tmp_path / "y", (1 << 30) + 1)
+    with pytest.raises(DataError, match="more than 1 GiB"):
+        read_pickle(tmp_path / "y")
+    with pytest.raises(DataError, match="No such file"):
+        read_pickle(tmp_path / "x")

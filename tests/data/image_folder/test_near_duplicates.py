@@ -1,0 +1,104 @@
+"""Near duplicates by an autoencoder's codes, on real digits and copies of them."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from advnets.cli.main import main
+from advnets.data.image_folder import near_duplicates
+from advnets.data.image_folder.near_duplicates import code_groups, image_codes
+
+COPIES = 40
+STEPS = 500
+"""So few images are learned in fewer."""
+
+
+@pytest.fixture(scope="module")
+def images():
+    """400 digits in color of 32 x 32, then copies of the first 40, encoded anew or darker."""
+    gray = (load_digits().images[:400] * 15.9).astype(np.uint8)
+    tints = np.random.default_rng(0).uniform(0.4, 1, (400, 3, 1, 1))
+    large = gray.repeat(4, 1).repeat(4, 2)[:, None] * tints
+    first = large.astype(np.uint8)
+    return np.concatenate((first, np.stack([copy(first[i], i) for i in range(COPIES)])))
+
+
+@pytest.fixture(scope="module")
+def bits(images):
+    """Their codes, of one training for all tests of what becomes of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(near_duplicates, "STEPS", STEPS)
+        return image_codes(images)
+
+
+def copy(image, number):
+    file_image = Image.fromarray(image.transpose(1, 2, 0))
+    if number % 2:
+        return (image * 0.96).astype(np.uint8)
+    file = io.BytesIO()
+    file_image.save(file, "JPEG", quality=70)
+    return np.asarray(Image.open(file)).transpose(2, 0, 1)
+
+
+@pytest.fixture
+def coded(bits, monkeypatch):
+    """Groups are of those codes."""
+    monkeypatch.setattr(near_duplicates, "image_codes", lambda *_: bits)
+
+
+@pytest.mark.usefixtures("coded")
+def test_copies_are_found_and_next_to_nothing_else(images):
+    """Radford et al. report less than 1 false collision in 100."""
+    groups = code_groups(images)
+    pairs = {(a, b) for group in groups for a in group for b in group if a < b}
+    copies = {(i, 400 + i) for i in range(COPIES)}
+    assert len(pairs & copies) >= 0.9 * COPIES
+    assert len(pairs - copies) <= 4
+
+
+def test_codes_are_the_same_again(images, monkeypatch):
+    monkeypatch.setattr(near_duplicates, "STEPS", 20)
+    few = images[:50]
+    assert np.array_equal(image_codes(few), image_codes(few))
+    assert image_codes(few).shape == (50, 128)
+
+
+@pytest.mark.usefixtures("coded")
+def test_groups_are_those_of_all_pairs(images, bits):
+    """Bands lose no pair here: the groups are those that comparing all codes gives."""
+    apart = (bits[:, None] != bits[None]).sum(2)
+    wanted = {
+        tuple(pair) for pair in np.argwhere(np.triu(apart <= near_duplicates.MOST_BITS, 1)).tolist()
+    }
+    found = {(a, b) for group in code_groups(images) for a in group for b in group if a < b}
+    assert len(wanted - found) <= 0.02 * len(wanted)
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_too_few_have_no_duplicates(count):
+    assert code_groups(np.zeros((count, 3, 32, 32), np.uint8)) == []
+
+
+def test_the_commands_find_and_leave_out(images, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(near_duplicates, "STEPS", 200)
+    folder = tmp_path / "own"
+    folder.mkdir()
+    chosen = [*range(100), *range(400, 410)]
+    for number in chosen:
+        Image.fromarray(images[number].transpose(1, 2, 0)).save(folder / f"{number:03}.png")
+    assert main(["data", "audit", str(folder), "--near-duplicates", "--json"]) == 0
+    groups = json.loads(capsys.readouterr().out)["near_duplicates"]
+    pairs = [group for group in groups if len(group) == 2]
+    assert sum(int(b[:3]) - int(a[:3]) == 400 for a, b in pairs) >= 8
+    out = tmp_path / "pack"
+    assert main(["data", "pack", str(folder), str(out), "--without-near-duplicates"]) == 0
+    said = capsys.readouterr().out
+    left_out = sum(len(group) - 1 for group in groups)
+    assert f"near duplicates left out: {left_out}" in said
+    assert len(np.load(out / "images.npy", mmap_mode="r")) == len(chosen) - left_out

@@ -1,0 +1,312 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from advnets import config
+from advnets.data.class_proportions import ClassProportions, class_indices
+from advnets.data.dataset import ArraySplit, Dataset, numbered_classes
+from advnets.data.prepared import DatasetInfo, PreparedData
+from advnets.errors import UnknownNameError, UsageError
+from advnets.evaluation.comparison import compare
+from advnets.evaluation.context import EvaluationContext
+from advnets.evaluation.registry import METRICS
+from advnets.evaluation.score_files import ScoredRun
+from advnets.experiment import setup
+from advnets.experiment.train import train
+from advnets.experiment.trained_model import load
+from advnets.extractors.builtin import Pixels
+from advnets.models.layers import with_classes
+from advnets.report.score_text import score_lines
+from advnets.rng import RNG
+from advnets.sampling.sampler import BLOCK, ComputeSettings, draw_samples, latent_blocks
+
+HERE = ComputeSettings(torch.device("cpu"))
+
+
+def test_classes_are_drawn_as_frequent_as_they_are_in_the_training_images():
+    shares = ClassProportions.of("data", [70, 0, 20, 10])
+    assert shares.probabilities.tolist() == pytest.approx([0.7, 0, 0.2, 0.1])
+    drawn = shares.draw(RNG(0).uniform("class", 100_000))
+    counts = torch.bincount(drawn, minlength=4)
+    assert counts.tolist() == pytest.approx([70_000, 0, 20_000, 10_000], abs=600)
+    assert counts[1] == 0
+    edges = torch.tensor([0.0, 0.6999, 0.7001, 0.8999, 0.9001, 1 - 2**-24])
+    assert shares.draw(edges).tolist() == [0, 0, 2, 2, 3, 3]
+
+
+def test_equal_shares_leave_out_classes_without_a_training_image():
+    shares = ClassProportions.of("equal", [70, 0, 20, 10])
+    assert shares.probabilities.tolist() == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3])
+    assert shares.draw(torch.tensor([0.0, 0.34, 0.99])).tolist() == [0, 2, 3]
+    assert shares.allocate(7).tolist() == [0, 2, 3, 0, 2, 3, 0]
+
+
+def test_equal_shares_draw_the_classes_that_nets_draw_themselves():
+    """So that samples of earlier seeds are drawn again, to the bit."""
+    shares = ClassProportions.of("equal", [3, 1, 4, 1, 5, 9, 2])
+    z = RNG(5).normal("latent", 1000, 2)
+    expected = with_classes(z, 7, RNG(5), None)[:, 2:].argmax(1)
+    assert torch.equal(shares.draw(RNG(5).uniform("class", 1000)), expected)
+
+
+@pytest.mark.parametrize("counts", [[9, 1], [5, 3, 2], [1, 1, 1], [997, 1, 2]])
+def test_the_first_labels_in_proportion_are_in_proportion_too(counts):
+    """However many are taken, the count of no class is off by 1 or more."""
+    shares = ClassProportions.of("data", counts)
+    labels = shares.allocate(1000)
+    assert len(labels) == 1000
+    one_hot = torch.nn.functional.one_hot(labels, len(counts)).double().cumsum(0)
+    due = torch.arange(1, 1001)[:, None] * shares.probabilities
+    assert (one_hot - due).abs().max() < 1
+    assert torch.equal(shares.allocate(137), labels[:137])
+
+
+def test_shares_of_nothing_are_refused():
+    for counts in ([], [0, 0]):
+        with pytest.raises(UsageError, match="class shares of no training images were asked for"):
+            ClassProportions.of("data", counts)
+
+
+class Oracle(nn.Module):
+    """p_data(x | y): shows the images of a class, one as probable as the other."""
+
+    def __init__(self, images, labels, classes):
+        super().__init__()
+        self.classes, self.latent_dim = classes, 1 + classes
+        self.of = [images[labels == number] for number in range(classes)]
+
+    def latent(self, n, rng, labels=None):
+        return with_classes(rng.uniform("z", n, 1), self.classes, rng, labels)
+
+    def forward(self, z, rng=None):
+        labels = z[:, 1:].argmax(1).tolist()
+        return torch.stack(
+            [
+                self.of[label][int(u * len(self.of[label]))]
+                for u, label in zip(z[:, 0].tolist(), labels, strict=True)
+            ]
+        )
+
+
+@pytest.fixture(scope="module")
+def skewed():
+    """Dark and bright images, nine dark ones to a bright one; and an oracle of them."""
+
+    def part(seed):
+        draw = np.random.default_rng(seed)
+        labels = np.repeat([0, 1], [1800, 200])[draw.permutation(2000)]
+        levels = draw.normal(90, 20, (2000, 1, 2, 2)) + 90 * labels[:, None, None, None]
+        return ArraySplit(levels.clip(0, 255).astype(np.uint8), labels)
+
+    train, test = part(0), part(1)
+    splits = Dataset("skewed", train, None, test, classes=("dark", "bright", "absent"))
+    scaling = setup.fit_scaling("unit", train)
+    images = scaling.to_model(torch.from_numpy(train.images))
+    oracle = Oracle(images, torch.from_numpy(train.labels), 3)
+    return oracle, PreparedData(splits, scaling, DatasetInfo.from_dataset(splits, scaling))
+
+
+def scored(skewed, kind, metric="frechet", num=2000):
+    oracle, data = skewed
+    shares = None if kind is None else data.facts.class_shares(kind)
+    subject = EvaluationContext(
+        {"generator": oracle}, data, 0, 7, "last", HERE, Pixels(), class_shares=shares, num=num
+    )
+    return METRICS[metric](subject)
+
+
+def test_an_oracle_of_uneven_classes_scores_as_real_images_do(skewed):
+    """Equal shares put its Fréchet distance far above that of real images."""
+    _, data = skewed
+    assert data.facts.class_counts == (1800, 200, 0)
+    ours, real = scored(skewed, "data")
+    equal, same = scored(skewed, "equal")
+    assert [record["class_shares"] for record in (ours, real)] == ["data", None]
+    assert [record["class_shares"] for record in (equal, same)] == ["equal", None]
+    assert real["value"] == same["value"]
+    assert ours["value"] == pytest.approx(real["value"], abs=0.01)
+    assert equal["value"] > real["value"] + 0.05
+    assert "last, equal class shares" in score_lines([equal, real])
+
+
+def test_runs_of_other_class_shares_share_no_column(skewed):
+    """Samples of a net without classes are distributed as the data are: they compare with those."""
+
+    def run(path, kind, seed=0):
+        records = [{**record, "interval": {}} for record in scored(skewed, kind)]
+        for record in records:
+            record["class_shares"] = kind if record["samples"] == "generator" else None
+        info = {"name": "skewed", "digest": "0" * 32}
+        return ScoredRun(path, {"preset": path, "seed": seed}, info, records)
+
+    with pytest.raises(
+        UsageError,
+        match=r"frechet of a and b differs in class shares \(data and equal\), so that the numbers",
+    ):
+        compare([run("a", "data"), run("b", "equal")])
+    apart = compare([run("a", "data"), run("b", "equal")], separate_columns=True)
+    assert [column["name"] for column in apart["columns"]] == [
+        "frechet (class shares data)",
+        "frechet (class shares equal)",
+    ]
+    assert all(apart["beside"][0]["cells"])  # real images, in either column
+    plain = run("c", "data")
+    plain.records[0]["class_shares"] = None
+    assert len(compare([run("a", "data"), plain])["columns"]) == 1
+
+
+def test_scores_of_classes_ask_for_the_classes_that_there_are(skewed):
+    """Of 100 known samples 90 are zeros, and none is of the class without training images."""
+    oracle, data = skewed
+    asked: list[torch.Tensor] = []
+
+    class Watching(Oracle):
+        def latent(self, n, rng, labels=None):
+            asked.append(labels)
+            return super().latent(n, rng, labels)
+
+    watching = Watching(torch.cat(oracle.of[:2]), torch.tensor([0] * 1800 + [1] * 200), 3)
+    scored((watching, data), "data", "one-nn")
+    labels = torch.cat(asked)
+    assert torch.bincount(labels[:100], minlength=3).tolist() == [90, 10, 0]
+
+
+def test_a_conditional_generator_never_draws_classes_on_its_own(skewed):
+    oracle, data = skewed
+    with pytest.raises(UsageError, match="of a generator of 3 classes were asked for without any"):
+        draw_samples(oracle, data.scaling, 4, 0, HERE)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [torch.tensor(2), torch.tensor([2, 1]), torch.arange(5), torch.tensor([0, 1, 2, 3]),
+     torch.tensor([0, 1, 2, -1]), torch.rand(4), torch.ones(4, dtype=torch.bool)],
+)  # fmt: skip
+def test_labels_that_are_not_a_class_index_for_each_sample_are_refused(skewed, labels):
+    oracle, data = skewed
+    with pytest.raises(UsageError, match="class indices are"):
+        draw_samples(oracle, data.scaling, 4, 0, HERE, labels)
+
+
+def test_samples_of_many_blocks_have_the_labels_that_were_given():
+    oracle = Oracle(torch.zeros(4, 1, 1, 1), torch.arange(4), 4)
+    labels = torch.arange(BLOCK + 9) % 4
+    z = torch.cat(list(latent_blocks(oracle, len(labels), 0, HERE.device, labels.int())))
+    assert torch.equal(z[: len(labels), 1:].argmax(1), labels)
+
+
+CLASSES, COUNTS = ("1", "10", "2", "cat"), (5, 5, 5, 0)
+
+
+def test_labels_are_names_and_label_indices_are_places():
+    """The class "2" is the third in order, and the third of 1, 2, 3 … is another."""
+    assert class_indices(CLASSES, COUNTS, 3, "2").tolist() == [2, 2, 2]
+    assert class_indices(CLASSES, COUNTS, 3, None, 1).tolist() == [1, 1, 1]
+    assert class_indices(CLASSES, COUNTS, 2, ["10", "1"]).tolist() == [1, 0]
+    for indices in ([1, 0], torch.tensor([1, 0])):
+        assert class_indices(CLASSES, COUNTS, 2, None, indices).tolist() == [1, 0]
+    one = class_indices(CLASSES, COUNTS, 1, ["2"])
+    assert one.tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("label", "index", "told"),
+    [
+        (2, None, "the label 2 is no name; give the name of a class, as label='1', or its index"),
+        ([2, 2], None, "the label 2 is no name"),
+        (torch.tensor([0, 1]), None, "is no name"),
+        (torch.tensor(1), None, "is no name"),
+        ("2", 2, "a label and a label index were given; give one of them"),
+        (["2"], None, "expected one whole number for each of the 2 samples"),
+        (["2", "1", "2"], None, "expected one whole number for each of the 2 samples"),
+        (None, torch.tensor([2]), r"of shape \(1,\); expected one whole number"),
+        (None, 4, "class indices are from 4 to 4; expected 0 to 3"),
+        (None, -1, "class indices are from -1 to -1; expected 0 to 3"),
+        (None, 1.5, "class indices are torch.float32"),
+        (None, "2", "the label index is '2'; give the index of a class, or one for each sample"),
+        (None, True, "class indices are torch.bool"),
+        ("cat", None, "class 'cat' has no training image, so that G has not learned it"),
+        (None, [0, 3], "class 'cat' has no training image"),
+    ],
+)
+def test_labels_that_say_no_class_for_each_sample_are_refused(label, index, told):
+    with pytest.raises(UsageError, match=told):
+        class_indices(CLASSES, COUNTS, 2, label, index)
+
+
+def test_a_name_that_no_class_has_is_refused():
+    with pytest.raises(UnknownNameError, match="no class is called '3'"):
+        class_indices(CLASSES, COUNTS, 2, "3")
+
+
+def test_ids_between_those_of_the_labels_are_no_classes():
+    images = np.zeros((3, 1, 2, 2), np.uint8)
+    train = ArraySplit(images, np.array([0, 200, 0]))
+    test = ArraySplit(images, np.array([7, 200, 0]))
+    (first, nothing, last), names = numbered_classes(train, None, test)
+    assert names == ("0", "7", "200")
+    assert nothing is None
+    assert first.labels.tolist() == [0, 2, 0]
+    assert last.labels.tolist() == [1, 2, 0]
+    splits = Dataset("x", first, None, last, classes=names)
+    assert splits.class_counts() == (2, 0, 1)
+    (same, _), names = numbered_classes(ArraySplit(images, np.array([1, 0, 2])), None)
+    assert names == ("0", "1", "2")
+    assert same.labels.tolist() == [1, 0, 2]
+    assert numbered_classes(ArraySplit(images), None)[1] == ()
+
+
+def test_a_run_draws_its_classes_as_asked_and_says_so(tiny, tmp_path, quiet, said):
+    stage = replace(
+        tiny.stage,
+        generator=config.DCGANGenerator(latent_dim=4, base_channels=2),
+        discriminator=config.DCGANDiscriminator(base_channels=2),
+        game=config.ConditionalGame(),
+        ema_half_life=0,
+        steps=2,
+    )
+    data = replace(tiny.data, normalize="symmetric")
+    out = tmp_path / "run"
+    train(replace(tiny, data=data, stages=(stage,)), out, quiet)
+    trained = load(out)
+    counts = torch.tensor(trained.info.class_counts)
+    assert len(counts) == 10
+    assert counts.sum() == trained.info.train
+    labels = trained.latents(1000)[:, -10:].argmax(1)
+    shares = trained.info.class_proportions("data")
+    uniform = [RNG(0, step=i, purpose="samples").uniform("class", BLOCK) for i in range(2)]
+    assert torch.equal(labels, torch.cat([shares.draw(some) for some in uniform]))
+    equal = trained.latents(1000, class_shares="equal")[:, -10:].argmax(1)
+    assert not torch.equal(labels, equal)
+    with pytest.raises(UsageError, match=r"a class and class shares \(equal\) were asked for"):
+        trained.sample(3, label="1", class_shares="equal")
+    # On the command line both are recorded, side by side.
+    for kind in ("data", "equal"):
+        assert said("evaluate", out, "--metrics", "sliced", "--class-shares", kind)[0] == 0
+    stored = [r["class_shares"] for r in trained.run.scores() if r["samples"] == "generator"]
+    assert stored == ["data", "equal"]
+    code, _, told = said("evaluate", out, "--metrics", "test-error", "--class-shares", "equal")
+    assert code == 2
+    assert "class shares are equal, and the metric test-error looks at no samples" in told
+    image = tmp_path / "a.png"
+    assert said("sample", out, "--out", image, "--class-index", 3)[0] == 0
+    by_index = image.read_bytes()
+    image.unlink()
+    assert said("sample", out, "--out", image, "--class", "3")[0] == 0
+    assert image.read_bytes() == by_index
+    assert said("sample", out, "--out", tmp_path / "b.png", "--class", "11")[0] == 2
+
+
+def test_equal_shares_of_a_run_without_classes_are_refused(tiny, tmp_path, quiet):
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
+    trained = load(tmp_path / "run")
+    for ask in (trained.sample, trained.latents):
+        with pytest.raises(UsageError, match=r"class shares \(equal\) were asked for, but "):
+            ask(3, class_shares="equal")
+    with pytest.raises(UsageError, match=r"class shares \(equal\) were asked for"):
+        trained.evaluate("sliced", class_shares="equal")

@@ -1,0 +1,218 @@
+""""""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from advnets import presets
+from advnets.data import spec
+from advnets.data.registry import KINDS, NAMED
+from advnets.data.spec import data_directory, folders_of, listed
+from advnets.data.synthetic.registry import DISTRIBUTIONS
+from advnets.errors import UnknownNameError, UsageError
+
+
+def test_names_are_those_that_open():
+    """What is known without opening anything is what can be opened."""
+    assert {*spec.IMAGES, *spec.POINTS} == set(NAMED)
+    assert set(spec.POINTS) == set(DISTRIBUTIONS)
+
+
+def test_every_source_says_what_it_is():
+    abouts = [source.description for source in (*NAMED.values(), *KINDS)]
+    assert all(abouts)
+    assert len(set(abouts)) == len(abouts)
+
+
+@pytest.mark.parametrize(
+    ("source", "fold", "expected"),
+    [
+        ("tfd", 1, "tfd"),
+        ("tfd", 3, "tfd:fold=3"),
+        ("tfd:fold=2", 1, "tfd"),
+        ("tfd:fold=2", 3, "tfd:fold=3"),
+        ("tfd:size=96", 1, "tfd:size=96"),
+        ("tfd: fold = 4,size=96", 2, "tfd:size=96,fold=2"),
+        (r"C:\faces.mat", 2, r"C:\faces.mat:fold=2"),
+    ],
+)
+def test_another_fold_of_a_source(source, fold, expected):
+    assert spec.with_fold(source, fold) == expected
+
+
+def test_a_path_keeps_what_looks_like_options(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a:fold=2").touch()
+    assert spec.with_fold("a:fold=2", 3) == "a:fold=2:fold=3"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("mnist", True),
+        ("ring:modes=3", True),
+        ("hf:a/b", True),
+        ("minst", False),
+        ("", False),
+        ("x" * 5000, False),
+        ("~nobody-has-this-home/x", False),
+    ],
+)
+def test_what_is_a_source(text, expected):
+    assert spec.is_source(text) is expected
+
+
+def test_paths_are_sources(tmp_path):
+    (tmp_path / "a.csv").touch()
+    assert spec.is_source(str(tmp_path))
+    assert spec.is_source(f"{tmp_path / 'a.csv'}:sd=0.1")
+
+
+@pytest.mark.parametrize(
+    ("source", "preset", "out"),
+    [
+        ("ring", "points", "points"),
+        ("ring:modes=3,sd=0.1", "points", "ring"),
+        ("moons", "points", "moons"),
+        ("mnist", "digits", "mnist"),
+        ("hf:owner/set:split=test", "digits", "set"),
+    ],
+)
+def test_a_source_in_place_of_a_preset(source, preset, out):
+    """Points begin with the preset for points, images with that for digits."""
+    run = presets.starting_config(source)
+    assert (run.preset, run.data.source) == (preset, source)
+    assert presets.default_out(run) == Path("runs") / out
+
+
+def test_a_table_of_points_in_place_of_a_preset(tmp_path):
+    (tmp_path / "drawn by hand.csv").write_text("1,2\n")
+    run = presets.starting_config(f"{tmp_path}/drawn by hand.csv:sd=0.5")
+    assert run.preset == "points"
+    assert presets.default_out(run) == Path("runs/drawn-by-hand")
+
+
+@dataclass(frozen=True)
+class Some:
+    n: int = 8
+    sd: float = 0.5
+    name: str = "x"
+    deep: bool = False
+    size: Literal[48, 96] = 48
+    line: tuple[float, ...] = (1.0, 2.0)
+    plane: tuple[tuple[float, ...], ...] = ((0.0,), (1.0,))
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("ring", ("ring", "")),
+        ("ring:modes=8,sd=1", ("ring", "modes=8,sd=1")),
+        ("a/b.csv:sd=0.1", ("a/b.csv", "sd=0.1")),
+        ("hf:owner/set", ("hf:owner/set", "")),
+        ("hf:owner/set:split=test", ("hf:owner/set", "split=test")),
+        (r"C:\images", (r"C:\images", "")),
+        (r"C:\points.csv:sd=1", (r"C:\points.csv", "sd=1")),
+        ("mixture:means=0:1/2:3", ("mixture", "means=0:1/2:3")),
+        ("mixture:means=0:1/2:3,sds=1", ("mixture", "means=0:1/2:3,sds=1")),
+        ("mixture:sds=1,means=0:1/2:3", ("mixture", "sds=1,means=0:1/2:3")),
+        ("a:b=c/points.csv:sd=0.1", ("a:b=c/points.csv", "sd=0.1")),
+        ("hf:owner/set:label=a=b", ("hf:owner/set", "label=a=b")),
+        ("ring:modes=8,sd", ("ring", "modes=8,sd")),
+        ("", ("", "")),
+    ],
+)
+def test_name_and_options_are_told_apart(source, expected):
+    """Options begin after the first colon that a whole list of NAME=VALUE follows."""
+    assert spec.split(source) == expected
+
+
+def test_every_type_is_read():
+    """Numbers, words, yes and no, choices, tuples, tuples of tuples."""
+    text = "n=3,sd=1e-2,name=y,deep=yes,size=96,line=1/2/3,plane=0:1/2:3"
+    assert spec.read(text, Some, "it") == Some(
+        3, 0.01, "y", True, 96, (1.0, 2.0, 3.0), ((0.0, 1.0), (2.0, 3.0))
+    )
+    assert spec.read("plane=-2/3", Some, "it").plane == ((-2.0,), (3.0,))
+    assert spec.read("", Some, "it") == Some()
+
+
+def test_what_is_shown_is_what_one_types():
+    """The text of the defaults reads back as the defaults."""
+    assert spec.read(spec.shown(Some), Some, "it") == Some()
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("nn=3", UnknownNameError, "no option of it is called 'nn'; did you mean n"),
+        ("n=3.5", UsageError, "it: n is '3.5'; expected a whole number"),
+        ("sd=nan", UsageError, "it: sd is 'nan'; expected a number"),
+        ("sd=inf", UsageError, "it: sd is 'inf'; expected a number"),
+        ("deep=maybe", UsageError, "it: deep is 'maybe'; expected yes or no"),
+        ("size=50", UnknownNameError, "no value of it: size is called '50'; known: 48, 96."),
+        ("n=1,n=2", UsageError, "n must come once"),
+        ("n", UsageError, "n must come once, as n=VALUE"),
+        ("line=1/x", UsageError, "it: line is 'x'; expected a number"),
+    ],
+)
+def test_mistakes_are_one_sentence(text, error, message):
+    with pytest.raises(error) as caught:
+        spec.read(text, Some, "it")
+    assert message in str(caught.value)
+
+
+def test_a_source_without_options_says_so():
+    @dataclass(frozen=True)
+    class Nothing:
+        pass
+
+    with pytest.raises(UsageError, match="it takes no options, but 'n' came; leave it out"):
+        spec.read("n=1", Nothing, "it")
+
+
+@given(st.text(max_size=60))
+def test_any_text_is_read_or_refused(text):
+    """Whatever is typed, options are read or refused by our error."""
+    spec.split(text)
+    with suppress(UsageError):
+        spec.read(text, Some, "it")
+
+
+@given(st.lists(st.sampled_from([*"n=3,sd1e:/.-_ ", "plane=", "line=", "size=", "deep=", "yes"])))
+def test_what_looks_like_options_is_read_or_refused(parts):
+    with suppress(UsageError):
+        spec.read("".join(parts), Some, "it")
+
+
+def test_directory_wins_then_environment_then_cache(monkeypatch, tmp_path):
+    """Named sets lie in the directory given, else in ADVNETS_DATA, else in the user's cache."""
+    monkeypatch.setenv("ADVNETS_DATA", str(tmp_path / "env"))
+    assert data_directory(str(tmp_path / "given")) == tmp_path / "given"
+    assert data_directory() == tmp_path / "env"
+    monkeypatch.delenv("ADVNETS_DATA")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert data_directory() == tmp_path / "cache" / "advnets"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert data_directory() == tmp_path / ".cache" / "advnets"
+    assert data_directory("~/x") == tmp_path / "x"
+
+
+def test_own_folder_before_the_common_one():
+    """A set is looked for in a folder of its name, then beside it."""
+    assert folders_of("mnist", "d") == (Path("d/mnist"), Path("d"))
+
+
+def test_listed():
+    """Things are listed as a sentence has them."""
+    assert listed(["a"]) == "a"
+    assert listed(["a", "b", "c"]) == "a, b nor c"
+    assert listed("ab", "and") == "a and b"

@@ -1,0 +1,320 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from advnets import config
+from advnets.data.prepared import open_data
+from advnets.errors import DataError, RunError, UsageError
+from advnets.evaluation import context, modes, neighbors
+from advnets.evaluation.comparison import compare
+from advnets.evaluation.context import EvaluationContext
+from advnets.evaluation.registry import METRICS, interval
+from advnets.evaluation.score_files import ScoredRun
+from advnets.experiment.train import train
+from advnets.experiment.trained_model import load
+from advnets.extractors.builtin import Pixels, classifier
+from advnets.report.score_text import REAL, score_lines
+from advnets.sampling.sampler import ComputeSettings, real_images
+
+
+class Showing(nn.Module):
+    """A generator that shows these images, one after the other in the order of z."""
+
+    latent_dim = 1
+
+    def __init__(self, images):
+        super().__init__()
+        self.shown = images
+
+    def latent(self, n, rng):
+        return rng.uniform("z", n, 1)
+
+    def forward(self, z, rng=None):
+        return self.shown[(z[:, 0] * len(self.shown)).long()]
+
+
+def subject(data, images, extractor=None):
+    drawing = ComputeSettings(torch.device("cpu"))
+    players = {"generator": Showing(images)}
+    return EvaluationContext(players, data, 0, 7, "last", drawing, extractor or Pixels())
+
+
+def opened(source):
+    scaling = "none" if source.startswith(("ring", "spiral", "uniform")) else "unit"
+    return open_data(config.Data(source=source, normalize=scaling))
+
+
+def row(records, name="generator"):
+    (found,) = (record for record in records if record["samples"] == name)
+    return found
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return opened("digits")
+
+
+def test_a_generator_of_training_images_is_told_by_its_copies_alone(digits):
+    """As near to test images as real images are, in each distance; and all of it copies."""
+    copying = subject(digits, real_images(digits.splits.train, 600, 1))
+    for metric in ("kernel", "sliced"):
+        records = METRICS[metric](copying)
+        real = row(records, "real training images")
+        assert row(records)["value"] == pytest.approx(real["value"], rel=0.3)
+        assert (real["n_real"], real["n_fake"], real["extractor"]) == (300, 1197, "pixels")
+    records = METRICS["memorization"](copying)
+    assert row(records)["share"] == row(records, "real training images")["share"] == 1
+    assert row(records)["expected_share"] < 0.02
+    assert row(records)["p_value"] < 1e-20
+    assert row(records)["n_train"] == 1197
+    told = score_lines(records)
+    assert "100.00% lie on a training image, 0.00% of test images do (z = " in told
+    assert "p < 1e-300)" in told
+    assert told.endswith("Real training images lie on themselves: so a row would read, were all "
+                         "copies.")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        *("parzen", "frechet", "kernel", "sliced", "prdc", "neighbor", "memorization"),
+        *("points", "divergence"),
+    ],
+)
+def test_every_record_says_what_it_hangs_on_and_so_seeds_compare(digits, metric):
+    """What differs by chance is no setting: records of other samples and seeds share columns."""
+    data = opened("ring:n=5000") if metric in ("points", "divergence") else digits
+    shown = [real_images(data.dataset.train, 600, seed) for seed in (1, 2)]
+    subjects = [replace(subject(data, some), seed=n, num=600) for n, some in enumerate(shown)]
+    runs = [
+        ScoredRun(
+            str(n), {"preset": "a", "seed": n}, {"name": "a", "digest": ""}, METRICS[metric](s)
+        )
+        for n, s in enumerate(subjects)
+    ]
+    for record in (record for run in runs for record in run.records):
+        assert record["data_digest"] == data.dataset.digest_of_all()
+        assert record["images"]["shape"] == list(data.info.shape)
+        assert record["versions"]["torch"] == torch.__version__
+        assert {"advnets", "numpy"} <= set(record["versions"])
+        assert (record["weights"] == "last") == (record["samples"] == "generator")
+        assert {"n_real", "n_fake", "extractor", "extractor_sha256", "split", "step"} <= set(record)
+    found = compare(runs)
+    assert [row["seeds"] for row in found["rows"]] == [[0, 1]]
+    assert all(len(cell["values"]) == 2 for cell in found["rows"][0]["cells"])
+    assert [row["name"] for row in found["beside"]] == ["real training images"]
+
+
+def test_frames_of_own_images_are_stamped_and_those_of_named_sets_are_none(digits):
+    own = config.Data(source="photos", crop="pad", background="black")
+    stamped = replace(subject(digits, torch.zeros(1, 1, 8, 8)), data_config=own).provenance[
+        "images"
+    ]
+    assert stamped == {"shape": [1, 8, 8], "crop": "pad", "background": "black"}
+    stamped = subject(digits, torch.zeros(1, 1, 8, 8)).provenance["images"]
+    assert stamped == {"shape": [1, 8, 8], "crop": None, "background": None}
+
+
+def test_a_generator_of_test_images_copies_nothing(digits):
+    """What no generator has: more images of the same hands."""
+    held_out = torch.from_numpy(digits.splits.valid.images).float() / 16
+    found = row(METRICS["memorization"](subject(digits, held_out)))
+    assert found["share"] < 0.02
+    assert found["p_value"] > 0.01
+
+
+def test_images_are_too_many_to_be_compared_with_all(digits, monkeypatch):
+    """Where features of all would not fit, so many as fit; the record says how many."""
+    monkeypatch.setattr(neighbors, "_NUMBERS", 500 * 64)
+    copying = subject(digits, real_images(digits.splits.train, 600, 1))
+    found = row(METRICS["memorization"](copying))
+    assert found["n_train"] == 500
+    assert 0.2 < found["share"] < 0.8
+
+
+def test_points_are_scored_mode_by_mode():
+    data = opened("ring:n=5000")
+    half = torch.from_numpy(data.dataset.train.images)
+    half = half[half[:, 1, 0, 0] > 0.05]  # of 8 modes, those above the axis: 3
+    records = METRICS["points"](subject(data, half))
+    few = [record for record in records if record["n"] == 2_500]  # as published
+    found, real = row(few), row(few, "real training images")
+    assert (found["seen"], found["modes"]) == (3, 8)
+    assert real["seen"] == 8
+    assert found["high_quality"] == pytest.approx(0.989, abs=0.01)
+    assert sum(share > 0 for share in found["shares"]) == 3
+    assert found["spreads"].count(None) == 5
+    assert found["weights"] == "last"  # of the nets
+    assert found["jsd"] > 0.2 > 0.01 > real["jsd"]
+    many = [record for record in records if record not in few]
+    assert row(many)["n"] == 100_000  # shares and spreads are finer than 2,500 can tell
+    assert row(many, "real training images")["n"] == len(data.dataset.train)
+    assert [s for s in row(many)["spreads"] if s] == pytest.approx([1, 1, 1], abs=0.1)
+    json.dumps(records, allow_nan=False)
+    assert "3 of 8 modes, 9" in score_lines(records)
+
+
+def test_points_whose_density_is_known_are_so_far_from_it():
+    """Half a spiral is log 2 away; the real row stands beside; what cannot be is infinitely far."""
+    data = opened("spiral:n=5000")
+    train = data.dataset.train
+    arm = torch.from_numpy(train.images[train.labels == 0])
+    records = METRICS["divergence"](subject(data, arm))
+    found, real = row(records), row(records, "real training images")
+    assert found["kl"] == pytest.approx(math.log(2), abs=0.06)
+    assert real["kl"] == pytest.approx(255 / 2 / 5000, rel=0.25)
+    assert 0 < real["jsd"] < 0.01 < found["jsd"] < math.log(2)
+    assert (found["bins"], found["n"], real["n"]) == (256, 100_000, 5000)
+    assert interval(real)["kl"][0] < real["kl"] < interval(real)["kl"][1]
+    assert "KL 0.7" in score_lines(records)
+    assert "nats over 256 bins" in score_lines(records)
+    box = METRICS["divergence"](subject(opened("uniform:n=500"), torch.full((20, 1, 1, 1), 3.0)))
+    assert row(box)["kl"] is None
+    assert row(box)["jsd"] == pytest.approx(math.log(2))
+    assert "KL infinite, JSD 0.69 nats" in score_lines(box)
+    json.dumps(box, allow_nan=False)
+
+
+def test_modes_are_what_a_classifier_sees(real_data, monkeypatch):
+    data = opened("mnist")
+    monkeypatch.setitem(modes.JUDGES, "mnist", ("digits", 600))
+    train = data.dataset.train
+    threes = torch.from_numpy(train.images[np.flatnonzero(train.labels == 3)[:400]]).float() / 255
+    records = METRICS["modes"](subject(data, threes))
+    found, real = row(records), row(records, "real training images")
+    assert found["seen"] < real["seen"] == real["modes"] == 10
+    assert found["kl_uniform"] == pytest.approx(math.log(10), abs=0.1)
+    assert found["kl_reference"] == pytest.approx(math.log(50_000 / 5_101), abs=0.1)
+    assert 0 < real["kl_reference"] < 0.02
+    assert (found["extractor"], found["split"], found["n"]) == ("digits", "train", 600)
+    assert "10 of 10 modes, KL to even shares 0.0" in score_lines(records)
+
+
+def test_stacked_digits_are_read_channel_by_channel(real_data, monkeypatch):
+    data = opened("stacked-mnist:n=2000")
+    monkeypatch.setitem(modes.JUDGES, "stacked-mnist", ("digits", 150))
+    images = torch.from_numpy(data.dataset.test.read(slice(100))).float() / 255
+    told = modes._mode_numbers(classifier("digits"), images)
+    assert (told.numpy() == data.dataset.test.labels[:100]).mean() > 0.95
+    records = METRICS["modes"](subject(data, images))
+    assert row(records)["modes"] == 1000
+    # 2,000 training images miss some modes that samples have: infinite, which JSON has not.
+    assert row(records)["kl_reference"] is None
+    json.dumps(records, allow_nan=False)
+    assert "to those of real images infinite nats" in score_lines(records)
+
+
+def test_the_inception_score_of_digits_is_near_10_and_of_one_near_1(real_data):
+    data = opened("mnist")
+    train = data.dataset.train
+    threes = torch.from_numpy(train.images[np.flatnonzero(train.labels == 3)[:400]]).float() / 255
+    records = METRICS["inception"](replace(subject(data, threes, classifier("digits")), num=500))
+    assert row(records)["mean"] < 1.2
+    assert 8.5 < row(records, "real training images")["mean"] < 10
+    assert "over 10 splits" in score_lines(records)
+
+
+@pytest.mark.parametrize(
+    ("metric", "error", "message"),
+    [
+        ("modes", DataError, "digits has no classifier that tells its modes"),
+        ("points", DataError, "digits is no mixture of normal distributions"),
+        ("divergence", DataError, "digits are images, whose density nobody knows"),
+        ("inception", UsageError, "needs the verdicts of a classifier, and pixels gives none"),
+    ],
+)
+def test_metrics_of_other_data_are_refused(digits, metric, error, message):
+    with pytest.raises(error, match=message):
+        METRICS[metric](subject(digits, torch.zeros(1, 1, 8, 8)))
+
+
+def test_samples_are_as_many_as_the_real_images_beside_them(digits):
+    """More would be nearer by their number alone; copies are looked for among all."""
+    copying = subject(digits, real_images(digits.splits.train, 600, 1))
+    for metric in ("frechet", "kernel", "sliced", "prdc"):
+        assert [record["n_fake"] for record in METRICS[metric](copying)] == [1197, 1197]
+    assert row(METRICS["memorization"](copying))["n_samples"] == 10_000
+
+
+class Wide:
+    """More features than there are test images; or all the same."""
+
+    name, digest = "wide", ""
+
+    def __init__(self, width):
+        self.width = width
+
+    def features(self, pixels):
+        if not self.width:
+            return torch.ones(len(pixels), 4)
+        return pixels.flatten(1).repeat(1, self.width // 64)
+
+
+def test_few_images_of_many_features_are_told_in_the_record(digits, recwarn):
+    shown = real_images(digits.splits.train, 600, 1)
+    records = METRICS["frechet"](subject(digits, shown, Wide(320)))
+    assert not recwarn.list
+    assert all(record["few_images"] for record in records)
+    assert "far too large: fewer images than features" in score_lines(records)
+    assert not any(r["few_images"] for r in METRICS["frechet"](subject(digits, shown)))
+
+
+def test_what_cannot_be_seen_through_is_refused(digits):
+    shown = real_images(digits.splits.train, 600, 1)
+    with pytest.raises(DataError, match="gives all 300 test images the same features"):
+        METRICS["sliced"](subject(digits, shown, Wide(0)))
+
+
+def test_too_few_images_for_neighbors_are_told(digits, monkeypatch):
+    monkeypatch.setattr(context, "TEST", 5)
+    shown = real_images(digits.splits.train, 600, 1)
+    with pytest.raises(DataError, match="digits has 5 images to compare, and prdc looks"):
+        METRICS["prdc"](subject(digits, shown))
+
+
+def test_a_metric_that_fails_loses_nothing_of_the_others(tiny, tmp_path, quiet):
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
+    trained = load(tmp_path / "run")
+    with pytest.raises(UsageError, match="inception needs the verdicts of a classifier"):
+        trained.evaluate(("sliced", "inception"))
+    assert {record["metric"] for record in trained.run.scores()} == {"sliced"}
+    trained.run.scores_file.write_text("[{")
+    with pytest.raises(RunError, match=r"scores.json cannot be read .*; move it away"):
+        trained.evaluate(("sliced",))
+
+
+def test_as_many_samples_are_scored_as_are_asked_for(tiny, tmp_path, quiet):
+    """And never more than there are real images to score beside them."""
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
+    trained = load(tmp_path / "run")
+    counts = {
+        n: [r["n_fake"] for r in trained.evaluate(("sliced",), num_samples=n)] for n in (200, 5000)
+    }
+    assert counts == {200: [200, 200], 5000: [1197, 1197]}
+    # The generator's newer record takes the place of the old one; real images of another number
+    # are what other records stand beside.
+    kept = [(record["samples"], record["n_fake"]) for record in trained.run.scores()]
+    assert kept == [(REAL, 200), ("generator", 1197), (REAL, 1197)]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "asked", "message"),
+    [
+        ((), {}, "no metric was asked for"),
+        (("parzen",), {"extractor": "pixels"}, "extractor is pixels, and none of parzen looks"),
+        (("points", "probe"), {"num": 9}, "num is 9, and none of points, probe looks"),
+        (("sliced",), {"num": 0}, "num is 0; metrics look at 10 samples"),
+        (("sliced",), {"labels": (5,)}, "labels are 5, which the metric probe alone is given"),
+    ],
+)
+def test_nothing_is_asked_for_in_vain(tiny, tmp_path, quiet, metrics, asked, message):
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
+    with pytest.raises(UsageError, match=message):
+        load(tmp_path / "run").evaluate(metrics, **asked)

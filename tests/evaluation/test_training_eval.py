@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from PIL import Image
+
+from advnets import config, presets
+from advnets.data.prepared import open_data
+from advnets.errors import DataError, UsageError
+from advnets.evaluation.modes import usual_score
+from advnets.experiment.train import train
+from advnets.experiment.trained_model import load
+from advnets.run_directory import RunDirectory
+
+
+def test_a_parzen_score_on_the_way_is_an_event(tiny, tmp_path, quiet):
+    run = tiny.with_stage(replace(tiny.stage, steps=4, ema_half_life=100))
+    train(replace(run, intervals=replace(run.ticks, eval_every=4)), tmp_path / "run", quiet)
+    events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
+    assert [event["weights"] for event in events] == ["ema", "last"]
+    for event in events:
+        assert event["step"] == 4
+        assert event["metric"] == "parzen"
+        # Chosen on validation digits, which are like the test digits.
+        assert event["valid_mean"] == pytest.approx(event["mean"], rel=0.2)
+
+
+def test_another_score_on_the_way_is_what_evaluate_finds_at_that_step(tiny, tmp_path, quiet):
+    run = tiny.with_stage(replace(tiny.stage, steps=4, ema_half_life=100))
+    run = replace(run, intervals=replace(run.ticks, eval_every=2, eval_metric="frechet"))
+    train(run, tmp_path / "run", quiet)
+    events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
+    assert [(e["step"], e["weights"]) for e in events] == [
+        *((2, "ema"), (2, "last")),
+        *((4, "ema"), (4, "last")),
+    ]
+    found = load(tmp_path / "run").evaluate(("frechet",))
+    assert events[2]["value"] == next(r["value"] for r in found if r["samples"] == "generator")
+    assert events[2]["extractor"] == "pixels"
+
+
+@pytest.mark.parametrize(
+    ("source", "score", "bins"), [("ring:n=500", "points", 16), ("moons:n=500", "divergence", 256)]
+)
+def test_points_are_scored_on_the_way_by_the_finer_count(source, score, bins, tmp_path, quiet):
+    run = presets.get_preset("points")
+    run = replace(
+        run.with_stage(replace(run.stage, steps=2)),
+        data=replace(run.data, source=source, batch_size=50),
+        intervals=config.Intervals(eval_every=2, eval_metric=score),
+    )
+    assert train(run, tmp_path / "run", quiet).score == score  # what to look at first
+    events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
+    assert [event["weights"] for event in events] == ["ema", "last"]
+    assert all((event["bins"], event["n"]) == (bins, 100_000) for event in events)
+
+
+@pytest.mark.parametrize(
+    ("source", "score", "error", "message"),
+    [
+        ("digits", "modes", DataError, "has no classifier that tells its modes"),
+        ("digits", "divergence", DataError, "digits are images, whose density nobody knows"),
+        ("spiral", "points", DataError, "spiral is no mixture of normal distributions"),
+        (
+            "ring:sd=0.5",
+            "points",
+            UsageError,
+            "their modes overlap; .* or ask for their divergence",
+        ),
+    ],
+)
+def test_a_score_that_the_data_cannot_have_is_refused_before_training(
+    source, score, error, message, tiny, tmp_path, quiet
+):
+    run = tiny if source == "digits" else presets.get_preset("points")
+    run = replace(
+        run,
+        data=replace(run.data, source=source),
+        intervals=replace(run.intervals, eval_every=2, eval_metric=score),
+    )
+    with pytest.raises(error, match=message):
+        train(run, tmp_path / "run", quiet)
+    assert not RunDirectory(tmp_path / "run").exists
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("digits", "parzen"),
+        ("grid", "points"),
+        ("mixture:means=-2/3", "points"),
+        ("ring:sd=0.5", "divergence"),  # whose modes overlap
+        ("pinwheel", "divergence"),
+    ],
+)
+def test_the_score_to_look_at_first_is_one_that_the_data_can_have(source, expected):
+    scaling = "unit" if source == "digits" else "none"
+    data = open_data(config.Data(source=source, normalize=scaling))
+    assert usual_score(data) == expected
+
+
+def test_no_score_is_suggested_where_nothing_is_held_out(tmp_path):
+    """Thirty images are all for training."""
+    for i in range(30):
+        Image.new("L", (8, 8), i).save(tmp_path / f"{i}.png")
+    data = open_data(config.Data(source=str(tmp_path), size=8, channels=1))
+    assert usual_score(data) == ""

@@ -1,0 +1,161 @@
+"""Memory is reckoned from shapes, and running out of it is a sentence."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+
+from advnets import config, presets
+from advnets.data.prepared import DatasetInfo
+from advnets.errors import OutOfMemoryError
+from advnets.experiment import stored_run
+from advnets.experiment.memory_estimate import check_memory, estimate_memory
+from advnets.run_directory import RunDirectory
+
+CPU = torch.device("cpu")
+FACTS = DatasetInfo(
+    *("x", (1, 8, 8), 1000, 100, 100, 0, "", 255, {}),
+    classes=("a", "b"),
+)
+
+
+def test_what_a_training_needs_is_reckoned_from_its_shapes():
+    """G 4-3-64 with Adam and an average, D 64-2x2-1 with SGD, batches of 10."""
+    stage = config.Stage(
+        generator=config.MLPGenerator(latent_dim=4, hidden_sizes=(3,), activations=("relu",)),
+        discriminator=config.MaxoutDiscriminator(hidden_sizes=(2,), pieces=2),
+        generator_optimizer=config.Adam(),
+        ema_half_life=100,
+        steps=1,
+    )
+    run = replace(presets.get_preset("digits"), stages=(stage,), data=config.Data(batch_size=10))
+    g, d = 4 * 3 + 3 + 3 * 64 + 64, 64 * 4 + 4 + 2 + 1
+    needed = estimate_memory(run, 0, FACTS)
+    assert needed.state == 4 * (5 * g + 3 * d)
+    least = 2 * 64 + 3 + 64 + 4 + 1  # images, samples, and the outputs of linear layers
+    assert 4 * 10 * least <= needed.batch <= 2 * 4 * 10 * least
+
+
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_every_preset_is_reckoned_and_fits(preset):
+    """Without a byte of it: the largest has some 200 million numbers of state."""
+    run = presets.get_preset(preset)
+    points = run.data.normalize in ("none", "standard")
+    facts = replace(FACTS, shape=(1, 1, 2) if points else (1, 32, 32))
+    for number in range(len(run.stages)):
+        needed = estimate_memory(run, number, facts)
+        assert 0 < needed.state < 4 << 30
+        assert 0 < needed.batch < 4 << 30
+
+
+@pytest.mark.parametrize(
+    "nets",
+    [
+        config.Stage(generator=config.MLPGenerator(hidden_sizes=(10**6, 10**6))),
+        config.Stage(
+            generator=config.DCGANGenerator(base_channels=10**6, kernel=1000),
+            discriminator=config.DCGANDiscriminator(base_channels=10**6, kernel=1000),
+        ),
+        config.Stage(discriminator=config.MaxoutDiscriminator(hidden_sizes=(10**6,), pieces=10**6)),
+    ],
+    ids=["units", "kernels beyond any count", "pieces"],
+)
+def test_nets_that_no_memory_holds_are_refused_before_it_is_asked_for(nets):
+    run = presets.get_preset("digits").with_stage(nets)
+    with pytest.raises(OutOfMemoryError, match=r"make (smaller|the nets smaller)"):
+        check_memory(run, FACTS, CPU)
+
+
+def test_nothing_but_a_sentence_is_left_of_them(said, tmp_path):
+    out = tmp_path / "run"
+    huge = ("--generator.hidden-sizes", "1000000", "1000000")
+    for more in ((), ("--dry-run",)):
+        code, _, err = said("train", "digits", *huge, "--out", out, *more)
+        assert code == 1
+        assert err.startswith("advnets: the training needs at least 18,")
+        assert "; make smaller: --batch-size, the nets" in err
+        assert not out.exists()
+
+
+def test_a_config_with_such_nets_is_refused_too(said, tmp_path):
+    run = tmp_path / "run"
+    assert said("train", "digits", "--steps", "2", "--threads", "1", "--out", run)[0] == 0
+    file = RunDirectory(run).config_file
+    record = json.loads(file.read_text())
+    record["config"]["stages"][0]["generator"]["hidden"] = [10**6, 10**6]
+    record["config"]["stages"][0]["generator"]["activations"] = ["relu", "relu"]
+    file.write_text(json.dumps(record))
+    for checkpoint in RunDirectory(run).checkpoint_files():  # which say that they are of other nets
+        checkpoint.unlink()
+    code, _, err = said("train", "--resume", "--out", run)
+    assert code == 1
+    assert err.startswith("advnets: the nets need 3,7")
+
+
+SHORT_OF_MEMORY = """
+import sys
+import advnets.training.memory as memory
+memory.available_bytes = lambda device: 512 << 20
+from advnets.cli.main import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is of Linux")
+@pytest.mark.parametrize("more", [(), ("--dry-run",)], ids=["train", "dry run"])
+def test_memory_that_runs_out_on_the_way_is_a_sentence(tmp_path, more):
+    """As on a machine with 512 MiB free; a real process, whose real requests the system refuses."""
+    out = tmp_path / "run"
+    told = ("digits", "--steps", "3", "--threads", "1", "--batch-size", "45000")
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT_OF_MEMORY, "train", *told, "--out", out, *more],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("advnets: memory ran out (")
+    assert "make smaller: --batch-size, the nets" in last
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "nets",
+    [
+        ("digits", "--generator.batch-norm"),
+        ("semi-mnist", "--data", "digits", "--discriminator.norm", "batch"),
+    ],
+    ids=["generator", "labeled images"],
+)
+def test_a_batch_of_one_with_batch_normalization_is_a_sentence(said, tmp_path, nets):
+    one = ("--batch-size", "1") if nets[0] == "digits" else ("--game.generated-batch", "1")
+    told = ("train", *nets, "--steps", "3", "--threads", "1", *one, "--out", tmp_path / "run")
+    for more in ((), ("--dry-run",)):
+        code, _, err = said(*told, *more)
+        assert code == 2, err
+        assert err.splitlines()[-1] == (
+            "advnets: batch normalization was given a batch of 1, whose values have no variance; "
+            "say --batch-size 2 or more, or leave batch normalization out"
+        )
+        assert not (tmp_path / "run").exists()
+
+
+def test_memory_that_runs_out_is_not_blamed_on_the_config(said, tmp_path, monkeypatch):
+    """The file is whole: nobody is told to restore it."""
+    run = tmp_path / "run"
+    assert said("train", "digits", "--steps", "2", "--threads", "1", "--out", run)[0] == 0
+
+    def exhausted(*_):
+        raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(stored_run, "rebuilt_players", exhausted)
+    code, _, err = said("sample", run, "--out", tmp_path / "grid.png")
+    assert code == 1
+    assert "memory ran out" in err
+    assert "restore" not in err

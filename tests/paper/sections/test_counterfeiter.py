@@ -1,0 +1,85 @@
+"""The score of the two players, and the sentence that is made of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from torch import nn
+
+from advnets import config
+from advnets.paper.sections.counterfeiter import DIGITS, LINE, History, Match, Score, tale
+from advnets.paper.sections.counterfeiter import _stage as stage
+from advnets.toy.line_game import NETS
+
+
+class Brightness(nn.Module):
+    """Police who take a note for real if it is over so bright."""
+
+    def __init__(self, threshold):
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, x, rng=None):
+        return x.flatten(1).mean(1) - self.threshold
+
+
+@pytest.mark.parametrize(
+    ("caught", "seized", "right", "said"),
+    [
+        (100, 0, 100, "far ahead"),
+        (80, 20, 80, "police are ahead"),
+        (60, 50, 55, "tossed for each note"),
+        (96, 95, 50.5, "seize everything"),
+        (1, 2, 49.5, "let everything pass"),
+        (10, 60, 25, "counterfeiters are ahead"),
+    ],
+)
+def test_the_verdict_follows_the_numbers(caught, seized, right, said):
+    score = Score(0, float(caught), float(seized))
+    assert score.right == right
+    assert said in score.verdict
+
+
+def test_notes_are_counted_by_what_d_says():
+    """Against a count by hand, with a D that goes by brightness."""
+    match = Match.laid(stage(), DIGITS)
+    match.table.players["discriminator"] = Brightness(0.31)
+    score = match.score(7)
+    assert score.caught == pytest.approx(
+        100 * (match.notes().mean((1, 2, 3)) < 0.31).double().mean().item(), abs=1e-4
+    )
+    assert score.seized == pytest.approx(
+        100 * (match.real.mean((1, 2, 3)) < 0.31).double().mean().item(), abs=1e-4
+    )
+    assert 0 < score.seized < 100
+
+
+def test_the_real_notes_are_not_those_of_the_training():
+    match = Match.laid(stage(), DIGITS)
+    trained = {
+        tuple(row)
+        for n in range(24)
+        for row in match.table.loader.batch_at(n).images.flatten(1).tolist()
+    }
+    held = [tuple(row) for row in match.real.flatten(1).tolist()]
+    assert len(held) == 300
+    assert not trained & set(held)
+
+
+def test_a_tale_is_looked_at_when_it_is_meant_to_be():
+    told = tale(Match.laid(stage(), DIGITS), 7, 3, (0, 5))
+    assert [score.round for score in told.scores] == [0, 3, 5, 6]
+    assert {number: len(notes) for number, notes in told.printed.items()} == {0: 20, 5: 20}
+
+
+def test_the_end_is_the_mean_of_the_last_looks():
+    scores = tuple(Score(n, float(n), 10.0) for n in range(30))
+    assert History(scores, {}).end == Score(29, 24.5, 10.0)
+
+
+def test_who_seizes_everything_is_no_better_than_a_coin():
+    match = Match.laid(replace(NETS, game=config.Game(k=1)), LINE)
+    match.table.players["discriminator"] = Brightness(1e6)
+    assert match.score(0) == Score(0, 100.0, 100.0)
+    assert match.score(0).right == 50

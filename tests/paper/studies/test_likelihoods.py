@@ -1,0 +1,34 @@
+"""Curves of log-likelihood against the minutes of training."""
+
+from __future__ import annotations
+
+from advnets.paper.studies.likelihoods import progress
+
+
+def tick(step, **time):
+    return {"kind": "tick", "step": step, **time}
+
+
+def score(step, weights, mean):
+    return {"kind": "evaluate", "step": step, "weights": weights, "mean": mean}
+
+
+def test_a_score_stands_at_the_minutes_of_all_ticks_before_it():
+    events = [
+        tick(5, seconds=99.0, processor_seconds=30.0),
+        tick(10, seconds=99.0, processor_seconds=60.0),
+        score(10, "ema", 2.0),
+        score(10, "last", 1.0),
+        {"kind": "resume", "step": 10},
+        tick(15, seconds=99.0, processor_seconds=30.0),
+        tick(20, seconds=99.0, processor_seconds=90.0),
+        score(20, "ema", 4.0),
+        score(20, "last", 3.0),
+    ]
+    assert progress(events, "ema") == ([1.5, 3.5], [2.0, 4.0])
+    assert progress(events, "last") == ([1.5, 3.5], [1.0, 3.0])
+
+
+def test_without_processor_seconds_there_is_no_curve():
+    """The clock's minutes, on a machine that does other things too, are no such ones."""
+    assert progress([tick(5, seconds=120.0), score(5, "last", 1.0)], "last") == ([], [])

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from advnets.errors import UsageError, WriteError
+from advnets.plots.image_grid import GridLayout, grid, save_grid
+from advnets.plots.sample_files import (
+    form_of,
+    save_grid_of,
+    save_images,
+    save_images_array,
+    save_points_array,
+)
+
+GAP, GRAY = 2, 128
+
+
+def drawn(n: int, *shape: int) -> torch.Tensor:
+    return torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
+
+
+def placed(images: torch.Tensor, columns: int, scale: int) -> np.ndarray:
+    """The grid, one image and one pasted square at a time."""
+    n, _, height, width = images.shape
+    tall, wide = height * scale + GAP, width * scale + GAP
+    canvas = np.full((math.ceil(n / columns) * tall + GAP, columns * wide + GAP, 3), GRAY, np.uint8)
+    for i, image in enumerate((images * 255).round().to(torch.uint8)):
+        top, left = i // columns * tall + GAP, i % columns * wide + GAP
+        square = np.kron(image.permute(1, 2, 0).numpy(), np.ones((scale, scale, 1), np.uint8))
+        canvas[top : top + height * scale, left : left + width * scale] = square
+    return canvas
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("n", "columns", "scale"), [(1, 1, 1), (6, 3, 2), (7, 3, 1), (5, 2, 4)])
+def test_every_image_is_in_its_place(channels, n, columns, scale):
+    """The grid is, to the byte, what pasting one enlarged image after another gives."""
+    images = drawn(n, channels, 4, 5)
+    image = grid(images, columns=columns, scale=scale)
+    assert image.mode == {1: "L", 3: "RGB"}[channels]
+    expected = placed(images, columns, scale)
+    np.testing.assert_array_equal(np.asarray(image.convert("RGB")), expected)
+
+
+@pytest.mark.parametrize(
+    ("side", "scale"), [(1, 48), (8, 6), (20, 3), (28, 2), (32, 2), (48, 1), (64, 1)]
+)
+def test_small_images_are_enlarged_to_be_seen(side, scale):
+    """The least whole scale is chosen that makes a tile 48 screen pixels or more."""
+    assert grid(drawn(1, 1, side, side)).width == side * scale + 2 * GAP
+
+
+@pytest.mark.parametrize(("n", "columns"), [(1, 1), (2, 2), (9, 3), (10, 4), (100, 10)])
+def test_grids_are_about_square(n, columns):
+    assert grid(drawn(n, 1, 48, 48)).width == columns * (48 + GAP) + GAP
+
+
+def test_there_are_no_empty_columns():
+    """More columns than images make one row, not a gray field."""
+    assert grid(drawn(3, 1, 48, 48), columns=10).width == 3 * (48 + GAP) + GAP
+
+
+def test_black_and_white_are_exact():
+    """0 is byte 0 and 1 is byte 255."""
+    image = np.asarray(grid(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1), scale=1))
+    assert image[GAP, GAP] == 0
+    assert image[GAP, 2 * GAP + 1] == 255
+
+
+def test_a_saved_grid_is_the_grid(tmp_path):
+    image = grid(drawn(4, 3, 8, 8))
+    save_grid(image, tmp_path / "new" / "grid.png")
+    with Image.open(tmp_path / "new" / "grid.png") as read:
+        np.testing.assert_array_equal(np.asarray(read), np.asarray(image))
+
+
+def test_a_grid_that_cannot_be_saved_says_so(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match="could not be written"):
+        save_grid(grid(drawn(1, 1, 8, 8)), tmp_path / "file" / "grid.png")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_images_are_saved_one_by_one(tmp_path, channels):
+    """Files sort in the order of the images and hold their bytes, not enlarged."""
+    images = drawn(12, channels, 6, 7)
+    save_images(images.split(5), 12, tmp_path / "new" / "images")
+    files = sorted((tmp_path / "new" / "images").iterdir())
+    assert [file.name for file in files] == [f"{i:05}.png" for i in range(12)]
+    for file, image in zip(files, images, strict=True):
+        with Image.open(file) as read:
+            array = np.asarray(read).reshape(6, 7, channels)
+        np.testing.assert_array_equal(array, (image * 255).round().permute(1, 2, 0).numpy())
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match=r"file could not be written \(File exists\)"):
+        save_images([drawn(1, 1, 2, 2)], 1, tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("images", "sentence"),
+    [
+        (torch.zeros(0, 1, 8, 8), r"images have shape \(0, 1, 8, 8\); give at least one"),
+        (torch.zeros(2, 2, 8, 8), "images have 2 channels; expected 1 .gray. or 3 .RGB."),
+        (torch.full((1, 1, 1, 2), -1.0), "values from -1 to -1; expected 0 to 1: bring them into"),
+        (torch.full((1, 1, 1, 2), 255.0), "values from 255 to 255; expected 0 to 1"),
+        (torch.full((1, 1, 1, 2), math.nan), "values from nan to nan; expected 0 to 1"),
+    ],
+)
+def test_what_is_no_image_is_refused(tmp_path, images, sentence):
+    """Nothing is cut, stretched or guessed at; nothing is written."""
+    with pytest.raises(UsageError, match=sentence):
+        grid(images)
+    with pytest.raises(UsageError, match=sentence):
+        save_images([images], len(images), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["columns", "scale"])
+def test_less_than_one_is_refused(name):
+    with pytest.raises(UsageError, match=f"{name} is 0; expected 1 or more"):
+        grid(drawn(1, 1, 2, 2), **{name: 0})
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("n", "columns"), [(1, None), (11, None), (11, 4), (12, 4), (30, 100)])
+@pytest.mark.parametrize("block", [1, 4, 7, 100])
+def test_a_grid_written_row_by_row_is_the_grid(tmp_path, channels, n, columns, block):
+    """Whatever the blocks are that images come in, the file shows what `grid` lays out."""
+    images = drawn(n, channels, 5, 6)
+    layout = GridLayout.of(n, (channels, 5, 6), columns)
+    save_grid_of(images.split(block), layout, tmp_path / "grid.png")
+    with Image.open(tmp_path / "grid.png") as read:
+        read.verify()
+    with Image.open(tmp_path / "grid.png") as read:
+        assert read.mode == {1: "L", 3: "RGB"}[channels]
+        assert read.size == (layout.width, layout.height)
+        np.testing.assert_array_equal(np.asarray(read), np.asarray(grid(images, columns)))
+
+
+def test_an_array_written_block_by_block_is_what_numpy_writes(tmp_path):
+    drawn_images = drawn(11, 3, 5, 6)
+    save_images_array(drawn_images.split(4), 11, (3, 5, 6), tmp_path / "a.npz")
+    images = (drawn_images * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    np.savez_compressed(tmp_path / "b.npz", images=images)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    points = torch.randn(11, 2, 1, 1)
+    save_points_array(points.split(4), 11, 2, tmp_path / "p.npz")
+    np.testing.assert_array_equal(np.load(tmp_path / "p.npz")["points"], points.flatten(1))
+
+
+@pytest.mark.parametrize("write", [save_grid_of, save_images_array, save_images])
+def test_an_error_while_drawing_leaves_nothing(tmp_path, write):
+    def blocks():
+        yield drawn(4, 1, 5, 6)
+        raise UsageError("no more")
+
+    out = tmp_path / "deep" / "out"
+    told = {
+        save_grid_of: (GridLayout.of(8, (1, 5, 6), None), out),
+        save_images_array: (8, (1, 5, 6), out),
+        save_images: (8, out),
+    }
+    with pytest.raises(UsageError, match="no more"):
+        write(blocks(), *told[write])
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbered_files_are_replaced_together_or_not_at_all(tmp_path):
+    """More old files than new ones leave no old one; a failure leaves them all; others stay."""
+    old, new = drawn(9, 1, 5, 6), 1 - drawn(3, 1, 5, 6)
+    save_images([old], 9, tmp_path)
+    (tmp_path / ".DS_Store").touch()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def failing():
+        yield new
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(
+        UsageError, match=r"9 numbered PNG files \(00000.png, …\); give another fol"
+    ):
+        save_images([new], 3, tmp_path)
+    with pytest.raises(WriteError, match="No space left"):
+        save_images(failing(), 6, tmp_path, overwrite=True)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    save_images([new], 3, tmp_path, overwrite=True)
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [".DS_Store", "00000.png", "00001.png", "00002.png"]
+    with Image.open(tmp_path / "00002.png") as read:
+        np.testing.assert_array_equal(np.asarray(read), (new[2, 0] * 255).round())
+
+
+def test_files_of_others_are_never_replaced(tmp_path):
+    (tmp_path / "1.png").touch()
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match=r"holds 1\.png; samples go into a new"):
+            save_images([drawn(1, 1, 5, 6)], 1, tmp_path, overwrite=overwrite)
+    assert [path.name for path in tmp_path.iterdir()] == ["1.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [
+        ("a.png", "grid"),
+        ("a.PNG", "grid"),
+        ("a.npz", "array"),
+        ("samples", "folder"),
+        ("samples.v1", "folder"),
+        ("2026.11.30", "folder"),
+        (".hidden", "folder"),
+    ],
+)
+def test_a_name_says_what_is_written(name, form):
+    assert form_of(Path(name)) == form
+
+
+@pytest.mark.parametrize("ending", ["jpg", "JPEG", "gif", "webp", "npy", "zip", "mp4", "csv"])
+def test_other_file_formats_are_refused(ending):
+    with pytest.raises(UsageError, match=f"ends in .{ending}; give a name in .png, .npz, or of a"):
+        form_of(Path(f"samples.{ending}"))

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from advnets.report import comparison
+
+
+def cell(mean, half=None, seeds=(0, 1)):
+    return {"mean": mean, "half_width": half, "seeds": list(seeds), "sampled_with": [0]}
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (cell(246.7123, 2.04), "246.7 ± 2.0"),
+        (cell(12345.6, 123.4), "12,346 ± 123"),
+        (cell(0.98765, 0.00312), "0.9877 ± 0.0031"),
+        (cell(3.14159), "3.142"),
+        (cell(12345.6), "12,346"),
+        (cell(0.8, 1e-17), "0.8000 ± 0"),
+        (cell(0.0, 0.0), "0 ± 0"),
+        (cell(1.5, 0.25, (0,)), "1.50 ± 0.25 of 1"),
+        (cell(None), "–"),
+        (None, "–"),
+    ],
+)
+def test_a_mean_has_the_digits_that_its_interval_bears(given, told):
+    assert comparison._told(given, of=2) == told
+
+
+def test_a_difference_has_its_sign():
+    assert comparison._told(cell(0.5, 0.125), sign="+") == "+0.50 ± 0.12"
+
+
+@pytest.mark.parametrize(
+    "name", ["*a*", "_a_", "a_b", "`a`", "[a](b)", "<b>a</b>", "a|b", "&lt;", "# a", "a\nb", "\\"]
+)
+def test_names_of_runs_and_data_mark_nothing_up_in_markdown(name):
+    """Checked with a Markdown parser: the table's cell holds the name's own text."""
+    pytest.importorskip("markdown_it")
+    from markdown_it import MarkdownIt
+
+    table = "\n".join(comparison._piped([("run", "score"), (name, "1")], left=1))
+    tokens = MarkdownIt("commonmark").enable("table").parse(table)
+    cells = [token.children for token in tokens if token.type == "inline"]
+    assert {child.type for child in cells[2]} <= {"text", "text_special"}
+    assert "".join(child.content for child in cells[2]) == " ".join(name.split())
+
+
+def test_a_bar_in_a_name_does_not_break_the_table():
+    assert comparison._piped([("a|b", "c")], left=1) == ["| a\\|b | c |", "|---|---:|"]

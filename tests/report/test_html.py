@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from html.parser import HTMLParser
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from advnets.report.html import Html, element, facts_table, join, void
+
+
+class Reader(HTMLParser):
+    """What a browser would read: tags, attributes and text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags, self.text = [], ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+readable = st.text(st.characters(exclude_categories=("Cc", "Cs")))
+
+
+@given(text=readable, title=readable)
+def test_text_comes_out_as_it_went_in(text, title):
+    """Whatever a text or an attribute holds, a parser reads it back and finds no other tag."""
+    read = Reader(element("p", text, title=title))
+    assert read.tags == [("p", {"title": title})]
+    assert read.text == text
+
+
+def test_html_is_not_escaped_twice():
+    assert element("p", Html("<b>"), "<b>") == "<p><b>&lt;b&gt;</p>"
+
+
+def test_none_leaves_no_trace():
+    assert element("p", None, "a", class_=None) == "<p>a</p>"
+    assert join(["<", None, 1]) == "&lt;1"
+
+
+def test_names_of_attributes():
+    assert element("p", class_="a", aria_label="b") == '<p class="a" aria-label="b"></p>'
+
+
+def test_void_elements_have_no_end():
+    assert void("img", alt="") == '<img alt="">'
+
+
+def test_facts_are_rows_with_headers():
+    read = Reader(facts_table("Data", {"name": "digits", "train": 7}))
+    assert [tag for tag, _ in read.tags] == [
+        "table", "caption", "tbody", "tr", "th", "td", "tr", "th", "td",
+    ]  # fmt: skip
+    assert read.text == "Datanamedigitstrain7"

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+STUDIES = Path(__file__).parents[2] / "studies"
+
+
+@pytest.fixture
+def script(request, monkeypatch):
+    """The script that a file of tests is named after, its siblings at hand as when it is run."""
+    monkeypatch.syspath_prepend(STUDIES)
+    monkeypatch.syspath_prepend(STUDIES.parent / "tools")
+    return importlib.import_module(request.path.stem.removeprefix("test_"))

@@ -1,0 +1,150 @@
+"""The mutation runner: which changes it makes, and that it tells survivors from the noticed."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+SOURCE = '''
+from __future__ import annotations
+
+
+def smallest(a: int, b: int = 2) -> int:
+    """Return the smaller, "a - b" being text."""
+    if a < b and a != 7:
+        return a
+    return b
+
+
+def loss(x, keep: float = 0.5):
+    x = x.detach()
+    x.log(1)
+    raise ValueError(f"{x - 1} is bad")
+    return (x - keep).mean(dim=0) @ -x
+'''
+
+
+@pytest.fixture
+def changes(script):
+    found = script.mutants_of("src/advnets/a.py", SOURCE.encode())
+    return {(mutant.kind, mutant.before, mutant.after) for mutant in found}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("comparison", "a < b", "(a <= b)"),
+        ("comparison", "a < b", "(a >= b)"),
+        ("comparison", "a != 7", "(a == 7)"),
+        ("and/or", "a < b and a != 7", "(a < b or a != 7)"),
+        ("constant", "2", "(3)"),
+        ("constant", "2", "(1)"),
+        ("constant", "0.5", "(1.0)"),
+        ("constant", "0", "(1)"),
+        ("operator", "x - keep", "(x + keep)"),
+        ("order", "x - keep", "(keep - x)"),
+        ("order", "(x - keep).mean(dim=0) @ -x", "(-x @ (x - keep).mean(dim=0))"),
+        ("sign", "-x", "(x)"),
+        ("name", "(x - keep).mean(dim=0)", "((x - keep).sum(dim=0))"),
+        ("keyword", "(x - keep).mean(dim=0)", "((x - keep).mean())"),
+        ("dropped call", "x.detach()", "(x)"),
+        ("removed", "x = x.detach()", "pass"),
+        ("removed", "x.log(1)", "pass"),
+    ],
+)
+def test_each_kind_of_careless_change_is_made(changes, change):
+    assert change in changes
+
+
+def test_texts_and_annotations_are_left_and_every_mutant_is_python(script, changes):
+    assert not [before for _, before, _ in changes if "text" in before or "bad" in before]
+    for mutant in script.mutants_of("src/advnets/a.py", SOURCE.encode()):
+        changed = mutant.apply(SOURCE.encode()).decode()
+        assert ast.dump(ast.parse(changed)) != ast.dump(ast.parse(SOURCE))
+        assert SOURCE.splitlines()[mutant.line - 1].count(mutant.before.splitlines()[0])
+
+
+def test_the_tests_of_a_file_are_those_of_its_name_then_its_neighbors(script):
+    asked = script.mirrors("src/advnets/training/ema.py")
+    assert asked[0] == "tests/training/test_ema.py"
+    assert "tests/training/test_trainer.py" in asked
+    assert script.mirrors("src/advnets/schedules.py") == ["tests/test_schedules.py"]
+
+
+def test_a_draw_is_repeatable_and_spread_over_files(script):
+    files = ["src/advnets/schedules.py", "src/advnets/training/ema.py"]
+    drawn = script.chosen(files, 12, 3)
+    assert drawn == script.chosen(files, 12, 3) != script.chosen(files, 12, 4)
+    assert {mutant.source for mutant in drawn} == set(files)
+    assert len(script.chosen(files, None, 0)) > 40
+
+
+def test_survivors_are_told_from_the_noticed_and_the_source_stays(tmp_path):
+    """A whole run over a package and tests of its own, in a process of its own."""
+    package = tmp_path / "src/advnets"
+    package.mkdir(parents=True)
+    source = "def clip(a, top=9):\n    while a > top:\n        a -= 1\n    return a\n"
+    (package / "__init__.py").write_text("")
+    (package / "a.py").write_text(source)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_a.py").write_text(
+        "from advnets.a import clip\n\ndef test_clip():\n    assert clip(11, 5) == 5\n"
+    )
+    program = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(ROOT / "tools")!r})
+import mutation
+root = Path({str(tmp_path)!r})
+mutants = mutation.chosen(["src/advnets/a.py"], None, 0, root)
+wanted = {{("a > top", "(a >= top)"), ("9", "(10)")}}
+mutants = [m for m in mutants if (m.before, m.after) in wanted]
+done = mutation.run(mutants, (), root, root / "out.json")
+print(mutation.summary(done))
+# An endless loop: the runner does not wait for it.
+copied = mutation.Copy(root, root / "again")
+(endless,) = [m for m in mutation.chosen(["src/advnets/a.py"], None, 0, root) if m.after == "pass"]
+print(copied.verdict(endless, ["tests/test_a.py"], 3.0).verdict)
+"""
+    made = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    lines = made.stdout.splitlines()
+    stored = json.loads((tmp_path / "out.json").read_text())
+    verdicts = {(one["before"], one["after"]): one["verdict"] for one in stored}
+    assert verdicts == {
+        ("a > top", "(a >= top)"): "noticed",
+        ("9", "(10)"): "survived",  # no test leaves the argument out
+    }
+    assert "src/advnets/a.py:1: constant: 9 -> (10)" in lines
+    assert lines[-1] == "too slow"
+    assert (package / "a.py").read_text() == source
+
+
+def test_tests_that_fail_already_are_no_measure(tmp_path):
+    package = tmp_path / "src/advnets"
+    package.mkdir(parents=True)
+    (package / "a.py").write_text("A = 1\n")
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests/test_a.py").write_text("def test_a():\n    assert not 'so'\n")
+    program = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(ROOT / "tools")!r})
+import mutation
+root = Path({str(tmp_path)!r})
+mutation.run(mutation.chosen(["src/advnets/a.py"], None, 0, root), (), root)
+"""
+    made = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert made.returncode == 1
+    assert "assert not 'so'" in made.stderr
+    assert made.stderr.endswith("tests fail on the unchanged source; mend them\n")

@@ -1,0 +1,51 @@
+"""The records that docs/results is made of."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from advnets.evaluation.fields import READINGS
+from advnets.evaluation.registry import interval
+from advnets.evaluation.score_files import check_whole, with_provenance
+from advnets.report.score_text import BESIDE
+
+RECORDS = sorted((Path(__file__).parents[2] / "results" / "records").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def scores():
+    """All scores, by the file they are in."""
+    return {path.stem: json.loads(path.read_text("utf-8"))["scores"] for path in RECORDS}
+
+
+def test_every_score_carries_what_it_hangs_on(scores):
+    for name, some in scores.items():
+        assert some, name
+        for score in some:
+            assert with_provenance(score), name
+            check_whole(Path(name), score, cure="")
+            assert score["interval"] == {
+                key: pytest.approx(ends, rel=1e-9) for key, ends in interval(score).items()
+            }, name
+
+
+def test_what_hangs_on_the_same_and_on_no_net_is_the_same(scores):
+    """Scores of real images, of all runs: where one is unlike, a metric was changed, and records
+    of both kinds would be compared. Densities may differ in the fifth digit: in the oldest records
+    what lies at the edge of a ball is told by float32 (LOG.md)."""
+    alike = defaultdict(list)
+    for some in scores.values():
+        for score in some:
+            if score["samples"] in BESIDE:
+                reading = READINGS[score["metric"]]
+                hangs_on = [score["samples"], score["seed"], reading.settings(score)]
+                key = json.dumps([score["metric"], reading.case(score), *hangs_on], sort_keys=True)
+                alike[key].append([score[value] for value in reading.values])
+    assert max(map(len, alike.values())) > 10
+    for key, values in alike.items():
+        for value in values:
+            assert value == [pytest.approx(first, rel=1e-4) for first in values[0]], key

@@ -1,0 +1,82 @@
+"""The game on a line, against densities that are known exactly."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+from torch import nn
+
+from advnets import config
+from advnets.toy.line_game import NETS, Cells, Snapshot, best_response, latents, make_line_game
+
+
+def sight(p_data, p_g, discriminator):
+    return Snapshot(Cells(-6.0, 6.0), p_data, p_g, discriminator, ())
+
+
+def test_p_g_is_the_density_of_what_g_sends_z_to():
+    """A linear G of a normal z is a normal distribution: x = 1 + z / 2."""
+    line = make_line_game("gaussian:n=1000", Cells(-3.0, 5.0))
+    line.state.players["generator"] = nn.Linear(1, 1)
+    with torch.no_grad():
+        line.state.players["generator"].weight.fill_(0.5)
+        line.state.players["generator"].bias.fill_(1.0)
+    seen = line.snapshot(arrows=3)
+    np.testing.assert_allclose(seen.p_g, norm(1, 0.5).pdf(seen.cells.middles), atol=5e-3)
+    np.testing.assert_allclose(seen.p_data, norm().pdf(seen.cells.middles), atol=1e-12)
+    assert seen.arrows[1] == pytest.approx((0.0, 1.0), abs=1e-6)
+
+
+def test_the_divergence_of_two_normals_is_the_integral():
+    """Against the integral of its definition by the trapezoid rule, on another grid."""
+    x = np.linspace(-10, 12, 200_001)
+    p, q = norm(0, 1).pdf(x), norm(2, 0.7).pdf(x)
+    m = (p + q) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = 0.5 * (np.nan_to_num(p * np.log(p / m)) + np.nan_to_num(q * np.log(q / m)))
+    integral = np.trapezoid(terms, x)
+    cells = Cells(-10.0, 12.0, 4000)
+    p, q = norm(0, 1).pdf(cells.middles), norm(2, 0.7).pdf(cells.middles)
+    ours = Snapshot(cells, p, q, p, ())
+    assert ours.divergence == pytest.approx(integral, rel=1e-4)
+
+
+def test_the_error_counts_only_where_d_is_shown_enough():
+    middles = Cells(-6.0, 6.0).middles
+    p = norm(0, 1).pdf(middles)
+    d = np.where(abs(middles) < 2.5, 0.5, 0.9)
+    assert sight(p, p, d).error == pytest.approx(0.4)
+    d = np.where(abs(middles) < 4, 0.55, 0.9)
+    assert sight(p, p, d).error == pytest.approx(0.05)
+
+
+def test_quantiles_of_z_are_those_of_the_prior():
+    np.testing.assert_allclose(latents(3).flatten(), norm.ppf([1 / 6, 0.5, 5 / 6]), atol=1e-6)
+
+
+def test_d_answers_a_g_that_stands_still():
+    """The inner loop moves D toward D*, and leaves G, its optimizer and the table as they are."""
+    line = make_line_game("gaussian:mean=2,n=20000", Cells(-4.0, 8.0), batch=500)
+    table = line.state
+    before = [p.clone() for p in table.players["generator"].parameters()]
+    first = line.snapshot()
+    best_response(table, 150, config.Adam(lr=5e-3))
+    after = line.snapshot()
+    assert after.divergence == first.divergence
+    assert after.error < first.error / 3
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(before, table.players["generator"].parameters(), strict=True)
+    )
+    assert table.progress.step == 0
+    assert all(not m.any() for m in table.optimizers["discriminator"].state["exp_avg"])
+
+
+def test_the_nets_are_watched_while_they_play():
+    line = make_line_game("gaussian:mean=2,n=2000", Cells(-4.0, 8.0), NETS, batch=100)
+    seen = []
+    line.train(3, lambda number, shown: seen.append((number, set(shown.metrics))))
+    assert [number for number, _ in seen] == [1, 2, 3]
+    assert {"d_real", "d_fake", "value", "value/real", "value/fake"} <= seen[0][1]
