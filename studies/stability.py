@@ -104,7 +104,11 @@ def beginnings(out: Path) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     shape, preset = (1, 28, 28), presets.get_preset("dcgan-mnist")
     for deviation in DEVIATIONS:
-        changes: dict[str, Any] = {"base_channels": WIDTH, "batch_norm": False, "init_std": deviation}
+        changes: dict[str, Any] = {
+            "base_channels": WIDTH,
+            "batch_norm": False,
+            "init_std": deviation,
+        }
         in_g, in_d = config.DCGANGenerator(**changes), config.DCGANDiscriminator(**changes)
         torch.manual_seed(0)
         g, d = dcgan.Generator(shape, **vars(in_g)), dcgan.Discriminator(shape, **vars(in_d))

@@ -73,7 +73,7 @@ def test_no_checkpoint_is_an_error(run):
 
 def test_events_are_read_whatever_their_length_and_clock(run):
     """A list of many files that were left out, and a tick in which no time passed."""
-    files = {f"{i:05}.png": "is not a image in a format that can be read" for i in range(20_000)}
+    files = {f"{i:05}.png": "is not an image in a format that can be read" for i in range(20_000)}
     events = [
         {"kind": "left out", "step": 0, "files": files},
         {"kind": "tick", "step": 1, "epoch": 0.5, "images_per_second": None, "value": -1.0},

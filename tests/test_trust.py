@@ -374,7 +374,7 @@ def test_no_published_set_runs(tmp_path, canary):
 
 
 class Mean(nn.Module):
-    """Four features of a image."""
+    """Four features of an image."""
 
     def forward(self, x):
         return x.flatten(1)[:, :4]

@@ -20,9 +20,9 @@ GUIDES = ("guide.md", "guide.ko.md")
 REFERENCE = re.compile(r"\(images/([^/)]+)/([^/)]+)\)")
 SCALES = ("full", "quick")
 LIMITS = {".png": 150_000, ".gif": 500_000}
-"""Bytes that a image may have, by its kind."""
+"""Bytes that an image may have, by its kind."""
 WIDTHS = (1200, 1000, 800, 640, 480, 360)
-"""Tried from the left, until a image is small enough."""
+"""Tried from the left, until an image is small enough."""
 COLORS = 64
 
 

@@ -229,7 +229,7 @@ def classification_loss(
 def mutual_information(
     class_logits: Float[Tensor, "batch classes"], others: Float[Tensor, "batch classes"]
 ) -> Float[Tensor, ""]:
-    """I(c; c') in nats, c and c' the classes given to a image seen in two ways.
+    """I(c; c') in nats, c and c' the classes given to an image seen in two ways.
 
         I(c; c') = Σ P log(P / (P_c P_c')),  P = E p(c | x) p(c' | x'), made symmetric
 

@@ -163,7 +163,7 @@ class Encoder(Protocol):
 
 @runtime_checkable
 class Inpainter(Protocol):
-    """A generator whose latents say, beside z, what of a image is known."""
+    """A generator whose latents say, beside z, what of an image is known."""
 
     def condition(
         self,

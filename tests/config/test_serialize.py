@@ -38,8 +38,14 @@ def broken(change):
         (lambda r: r["data"].update(hflip=1), "expected bool, got 1"),
         (lambda r: r["data"].update(source=3), "expected str, got 3"),
         (lambda r: r["stages"][0].update(schedule_fraction="0.5"), "expected float, got '0.5'"),
-        (lambda r: r["stages"][0].update(schedule_fraction=float("inf")), "expected float, got inf"),
-        (lambda r: r["stages"][0]["generator"].update(hidden_sizes="16"), "expected tuple, got '16'"),
+        (
+            lambda r: r["stages"][0].update(schedule_fraction=float("inf")),
+            "expected float, got inf",
+        ),
+        (
+            lambda r: r["stages"][0]["generator"].update(hidden_sizes="16"),
+            "expected tuple, got '16'",
+        ),
         (lambda r: r["stages"][0].update(game=[]), "stages[0].game"),
         (lambda r: r.update(stages=[]), "stages are none; give at least one"),
     ],

@@ -95,7 +95,7 @@ def test_contrast_against_its_formula(some_images, white):
 
 @pytest.mark.parametrize("level", [0, 1, 77, 255])
 def test_contrast_of_a_flat_image_is_zero(level):
-    """A image of one level becomes exactly 0, not its rounding errors brought to norm 55."""
+    """An image of one level becomes exactly 0, not its rounding errors brought to norm 55."""
     images = ArraySplit(np.full((2, 3, 117, 131), level, np.uint8))
     x = fit_normalizer("contrast", images).to_model(tensor(images))
     assert torch.equal(x, torch.zeros_like(x))
@@ -112,7 +112,7 @@ def test_contrast_facts_are_the_training_set_s(some_images):
 
 
 def test_contrast_way_back_is_the_same_for_all():
-    """A image of mean level and norm comes back as it was, whatever stands beside it."""
+    """An image of mean level and norm comes back as it was, whatever stands beside it."""
     image = np.array([100, 140, 90, 150], np.uint8).reshape(1, 1, 2, 2)
     scaling = fit_normalizer("contrast", ArraySplit(np.concatenate([image, image])))
     x = scaling.to_model(torch.from_numpy(image))

@@ -37,7 +37,9 @@ def test_paper_mnist_on_mnist(real_data, tmp_path, quiet):
 
 def fewer(discriminator):
     return (
-        {"hidden_sizes": (50, 50)} if hasattr(discriminator, "hidden_sizes") else {"channels": (8, 8, 8)}
+        {"hidden_sizes": (50, 50)}
+        if hasattr(discriminator, "hidden_sizes")
+        else {"channels": (8, 8, 8)}
     )
 
 

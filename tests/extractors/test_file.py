@@ -78,7 +78,7 @@ def test_a_program_may_leave_the_size_of_images_open(tmp_path):
 
 
 class Odd(nn.Module):
-    """What `of` makes of a image."""
+    """What `of` makes of an image."""
 
     def __init__(self, of):
         super().__init__()
@@ -251,7 +251,7 @@ class Fickle(nn.Module):
 @pytest.mark.parametrize("by", ["others", "chance"])
 def test_features_that_are_not_of_the_image_alone_are_refused(tmp_path, by):
     path = exported(tmp_path / "fickle.pt2", Fickle(by), (1, 4, 4), dynamic_shapes=ANY)
-    with pytest.raises(DataError, match="gives a image other features beside other images, or"):
+    with pytest.raises(DataError, match="gives an image other features beside other images, or"):
         extractor(path).features(drawn(40, 1, 4, 4))
 
 

@@ -18,7 +18,7 @@ NOISE = RNG(seed=0)
 
 
 class Shift(nn.Module):
-    """G(z) = z + g, one number a image."""
+    """G(z) = z + g, one number an image."""
 
     latent_dim = 1
 
@@ -141,8 +141,14 @@ def test_d_moves_k_times_while_its_lead_is_short_and_else_once(observed, expecte
     ("options", "said"),
     [
         ({"adaptive_k_threshold": 0.3, "k": 1}, r"say --game\.updates alternating --game\.k 2"),
-        ({"adaptive_k_threshold": 0.3, "k": 2, "updates": "simultaneous"}, r"--game\.updates alternating"),
-        ({"adaptive_k_threshold": 0.3, "k": 2, "relativistic": True}, "D judges pairs and has neither"),
+        (
+            {"adaptive_k_threshold": 0.3, "k": 2, "updates": "simultaneous"},
+            r"--game\.updates alternating",
+        ),
+        (
+            {"adaptive_k_threshold": 0.3, "k": 2, "relativistic": True},
+            "D judges pairs and has neither",
+        ),
         ({"adaptive_k_threshold": 1.0, "k": 2}, "lead is 1.0; it must be less than 1"),
         ({"adaptive_k_threshold": -0.1, "k": 2}, "lead is -0.1; it must be at least 0"),
     ],

@@ -81,7 +81,7 @@ def test_what_cannot_be_played_is_said():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_how_completions_differ_is_of_hidden_pixels_of_all_channels(channels):
-    """Uniform completions have a variance of 1/12, what is seen of a image none."""
+    """Uniform completions have a variance of 1/12, what is seen of an image none."""
     known = draw_masks(("halves",), 50, 8, 8, NOISE)
     drawn = NOISE.uniform("drawn", 40 * 50, channels, 8, 8).unflatten(0, (40, 50))
     differing = torch.where(known == 1, 0.5, drawn).var(0)

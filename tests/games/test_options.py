@@ -357,7 +357,11 @@ def test_choices_are_credited_and_nothing_else_learns_of_it(updates, pack):
         ),
         (config.ConditionalGame, {"pac": 2}, "D is told the label of one image; leave --game.p"),
         (config.InpaintingGame, {"pac": 2}, "D is told what was known of one image; leave"),
-        (config.InpaintingGame, {"augment_prob": 0.5}, "augment was asked for in a completion game"),
+        (
+            config.InpaintingGame,
+            {"augment_prob": 0.5},
+            "augment was asked for in a completion game",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(kind, options, message):

@@ -150,8 +150,11 @@ def test_the_largest_piece_can_be_differentiated_twice():
 @pytest.mark.parametrize("nets", [dcgan, resnet], ids=["dcgan", "residual"])
 @pytest.mark.parametrize("other", [(1, 16, 16), (3, 16, 32)], ids=["channels", "size"])
 def test_images_and_latents_of_another_shape_are_refused_in_a_sentence(nets, other):
-    """Of another size a strided D would give several logits a image, and not fail."""
-    d, g = nets.Discriminator((3, 16, 16), base_channels=4), nets.Generator((3, 16, 16), 5, base_channels=4)
+    """Of another size a strided D would give several logits an image, and not fail."""
+    d, g = (
+        nets.Discriminator((3, 16, 16), base_channels=4),
+        nets.Generator((3, 16, 16), 5, base_channels=4),
+    )
     came = " x ".join(map(str, other))
     told = f"images of {came} came to a net that was built for 3 x 16 x 16; give such images,"
     for look in (d, d.feature_maps):

@@ -100,7 +100,12 @@ def test_parts_of_a_stack_and_their_layers_are_disturbed_independently(monkeypat
             return record[-1]
 
         monkeypatch.setattr(RNG, kind, recorded)
-    options = {"hidden_sizes": (40, 40), "keep_prob": (0.6,) * 3, "noise": (0.1,) * 3, "latent_dim": 40}
+    options = {
+        "hidden_sizes": (40, 40),
+        "keep_prob": (0.6,) * 3,
+        "noise": (0.1,) * 3,
+        "latent_dim": 40,
+    }
     stacked = StackedGenerator(
         MLPGenerator((40, 1, 1), spec(**options)), MLPGenerator((1, 1, 2), spec(**options))
     )

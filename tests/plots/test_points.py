@@ -15,7 +15,7 @@ REAL = RNG.normal(size=(2000, 2))
 
 @pytest.fixture
 def said(monkeypatch) -> list[str]:
-    """The texts that a image is given."""
+    """The texts that an image is given."""
     texts: list[str] = []
     write = ImageDraw.ImageDraw.text
 
@@ -85,7 +85,7 @@ def test_what_nothing_is_left_out_of_says_nothing(said):
 
 
 def test_no_point_is_finite(said):
-    """A generator of NaN has a image too."""
+    """A generator of NaN has an image too."""
     points_image(np.full((5, 2), np.nan))
     assert said[-1] == "5 of 5 generated points not finite"
     points_image(np.full((5, 1), np.nan), REAL[:, :1])
@@ -127,7 +127,7 @@ def test_a_collapsed_generator_does_not_flatten_the_real_histogram(said):
 @pytest.mark.parametrize("shift", [0.0, 1e6])
 @pytest.mark.parametrize("dims", [1, 2])
 def test_any_scale_is_drawn(scale, shift, dims):
-    """Very small, very large and far-off points have a image."""
+    """Very small, very large and far-off points have an image."""
     points = REAL[:50, :dims] * scale + shift
     assert points_image(points, points, 240).size == (240, 240)
     assert points_image(points[:1]).size == (640, 640)

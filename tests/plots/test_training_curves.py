@@ -162,7 +162,7 @@ def test_titles_and_legends_do_not_meet(shown, metric, figures):
 
 
 def test_all_of_it_not_finite(figures):
-    """A game that broke down at once still makes a image."""
+    """A game that broke down at once still makes an image."""
     event = {"kind": "evaluate", "step": 1, "epoch": 0.1, "mean": math.nan, "standard_error": 1}
     read(training_curves([tick(1, d_real=math.nan, value=math.inf), event], real_data=math.nan))
     assert notes(figures[0].axes[2]) == ["1 of last weights not finite: left out"]

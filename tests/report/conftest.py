@@ -58,7 +58,12 @@ def config_record() -> dict[str, Any]:
                     "on_top_of_previous": False,
                 }
             ],
-            "intervals": {"log_every": 500, "sample_every": 2000, "checkpoint_every": 2000, "eval_every": 2000},
+            "intervals": {
+                "log_every": 500,
+                "sample_every": 2000,
+                "checkpoint_every": 2000,
+                "eval_every": 2000,
+            },
             "runtime": {"device": "cpu", "precision": "float32", "threads": 2},
             "seed": 0,
         },

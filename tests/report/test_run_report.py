@@ -368,7 +368,7 @@ def test_a_report_is_written_anew(finished, drawn):
 
 
 def test_the_curves_come_in_light_and_dark(finished, drawn):
-    """A dark page is offered a image with a dark ground, on screens only; the other is a file."""
+    """A dark page is offered an image with a dark ground, on screens only; the other is a file."""
     page = report(finished)
     (source,) = [attributes for tag, attributes in page.tags if tag == "source"]
     assert source["media"] == "screen and (prefers-color-scheme: dark)"

@@ -46,7 +46,7 @@ def test_it_goes_where_it_is_told_and_moves(run, said, tmp_path):
 @pytest.mark.parametrize(
     ("asked", "told"),
     [
-        (["samples", "--out", "x.jpg"], "x.jpg is to hold a image; give a name in .png"),
+        (["samples", "--out", "x.jpg"], "x.jpg is to hold an image; give a name in .png"),
         (["samples", "--class", "3"], "without labels; leave it, or train a conditional run"),
         (["walk", "--anchors", "1"], "stops is 1; expected 2 or more"),
         (["arithmetic", "1 -"], "the sum '1 -' cannot be read"),

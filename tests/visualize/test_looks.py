@@ -211,10 +211,10 @@ def test_a_image_is_projected_back(run, tmp_path):
 def test_an_exemplar_that_is_nothing_is_refused(run, tmp_path):
     with pytest.raises(UsageError, match="exemplar 'elephant' is neither the number of a sample"):
         arithmetic(run, expression="elephant")
-    with pytest.raises(UsageError, match="nor the path of a image"):
+    with pytest.raises(UsageError, match="nor the path of an image"):
         arithmetic(run, expression="/nowhere/face.png")
     (tmp_path / "face.png").write_text("no image")
-    with pytest.raises(DataError, match=r"face.png is not a image .*; give a image file"):
+    with pytest.raises(DataError, match=r"face.png is not an image .*; give an image file"):
         arithmetic(run, expression=str(tmp_path / "face.png"))
 
 

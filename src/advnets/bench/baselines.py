@@ -141,7 +141,7 @@ class ImageFileDataset(Dataset[Tensor]):
 
 
 def as_tensor(image: Image.Image, *, symmetric: bool) -> Tensor:
-    """A image as float32 (C, H, W), in [-1, 1] or [0, 1]."""
+    """An image as float32 (C, H, W), in [-1, 1] or [0, 1]."""
     values = torch.from_numpy(np.array(image, dtype=np.uint8))
     values = values[None] if values.ndim == 2 else values.permute(2, 0, 1)
     values = values.to(torch.float32).div(255)

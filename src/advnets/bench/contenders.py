@@ -31,7 +31,7 @@ from advnets.training.step import train_step
 DRAWN = 10_000
 """Images that are sampled, and points of the Parzen window, test points too."""
 MANIFOLD, INCEPTION = 1000, 2048
-"""Features of a image for `prdc` and `frechet`; Inception has 2,048."""
+"""Features of an image for `prdc` and `frechet`; Inception has 2,048."""
 PRODUCT = 4096
 """Rows and columns of the product by which the machine's peak is measured."""
 

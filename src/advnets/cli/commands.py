@@ -121,7 +121,7 @@ class Sample(ValidatedConfig):
     """The run directory."""
     out: Annotated[Path, arg(metavar="FILE.png|FILE.npz|DIR")]
     """A grid (.png), an array `images` of bytes N x H x W x C (.npz), or a new folder of PNG files.
-    Of points a image (.png), or an array `points` N x dims (.npz)."""
+    Of points an image (.png), or an array `points` N x dims (.npz)."""
     overwrite: bool = False
     """Replace the numbered PNG files (00000.png, …) of a folder; no other file is replaced."""
     num_samples: int = 64
@@ -187,7 +187,7 @@ class Sample(ValidatedConfig):
             files.save_images(blocks, self.num_samples, self.out, overwrite=self.overwrite)
 
     def _write_points(self, blocks: Iterator[Tensor], shape: tuple[int, int, int]) -> None:
-        """Write samples that are points as a image of them or as an array."""
+        """Write samples that are points as an image of them or as an array."""
         import torch
 
         from advnets.plots import sample_files as files

@@ -282,7 +282,7 @@ class Visualize:
         if self.out is not None:
             check_output(self.out)
             if self.out.suffix != ".png":
-                raise UsageError(f"{self.out} is to hold a image; give a name in .png")
+                raise UsageError(f"{self.out} is to hold an image; give a name in .png")
         if self.movie is not None:
             check_output(self.movie, "--movie")
             check_movie_name(self.movie)

@@ -10,7 +10,7 @@ from advnets.config.validation import ValidatedConfig, sizes
 
 @dataclass(frozen=True)
 class MLPEncoder(ValidatedConfig):
-    """Fully connected encoder: from a image to a normal distribution of z, diagonal."""
+    """Fully connected encoder: from an image to a normal distribution of z, diagonal."""
 
     hidden_sizes: tuple[int, ...] = (1200, 1200)
     """Units of each hidden layer."""

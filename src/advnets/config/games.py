@@ -60,7 +60,7 @@ class Game(AnyGame):
     reuse_fakes: Literal["fresh", "shared"] = "fresh"
     """In G's own step of alternating play: drawn anew (the paper's text), or those D has seen."""
     relativistic: bool = False
-    """D tells which of a pair, a image and a sample, is real: logits are their difference."""
+    """D tells which of a pair, an image and a sample, is real: logits are their difference."""
     r1: float = 0.0
     """Weight γ of the penalty γ/2 E‖∇a(x)‖² on real images, a being D's logit."""
     r2: float = 0.0
@@ -191,7 +191,7 @@ class LatentRegressionGame(AnyGame):
 
 @dataclass(frozen=True)
 class InpaintingGame(Game):
-    """G fills in what is not known of a image; D sees the whole and what was known (3)."""
+    """G fills in what is not known of an image; D sees the whole and what was known (3)."""
 
     masks: tuple[Literal["pixels", "boxes", "halves", "all"], ...] = (
         "pixels",
@@ -206,7 +206,7 @@ class InpaintingGame(Game):
         refuse_pac(self, "D is told what was known of one image")
         if self.augment_prob:
             raise UsageError(
-                "augment was asked for in a completion game, whose D is told where a image was "
+                "augment was asked for in a completion game, whose D is told where an image was "
                 "known, and augmented it is elsewhere; leave --game.augment-prob out"
             )
         if not self.masks:
@@ -220,7 +220,7 @@ class InpaintingGame(Game):
 
 @dataclass(frozen=True)
 class SemiSupervisedGame(AnyGame):
-    """D tells K classes, of a few labeled images, and whether a image is real (4)."""
+    """D tells K classes, of a few labeled images, and whether an image is real (4)."""
 
     labels: int = 100
     """Labeled images, as many of each class; no other label is read."""
@@ -237,7 +237,7 @@ class SemiSupervisedGame(AnyGame):
     augmentations: tuple[Augmentation, ...] = ()
     """D sees every image and sample through these."""
     consistency: float = 0.0
-    """Weight of what D's classes of a image, plain and augmented, tell of each other.
+    """Weight of what D's classes of an image, plain and augmented, tell of each other.
     It is their mutual information over a batch, which D ascends."""
 
     ema_players: ClassVar[tuple[str, ...]] = ("generator", "discriminator")

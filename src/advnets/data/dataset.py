@@ -39,7 +39,7 @@ class Split(Protocol):
 
     @property
     def shape(self) -> Shape:
-        """Of a image."""
+        """Of an image."""
         ...
 
     @property
@@ -86,7 +86,7 @@ class ArraySplit:
 
     @property
     def shape(self) -> Shape:
-        """Of a image."""
+        """Of an image."""
         _, channels, height, width = self.images.shape
         return channels, height, width
 
@@ -227,7 +227,7 @@ class Dataset:
 
     @property
     def shape(self) -> Shape:
-        """Channels, height and width of a image."""
+        """Channels, height and width of an image."""
         return self.train.shape
 
     def class_names(self) -> tuple[str, ...]:

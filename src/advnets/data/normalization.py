@@ -17,7 +17,7 @@ from torch import Tensor
 from advnets.data.dataset import Split, StreamingSplit, blocks
 from advnets.errors import UnknownNameError, UsageError
 
-_NORM = 55.0  # of a image under contrast normalization, in pixel values of 0 to 255
+_NORM = 55.0  # of an image under contrast normalization, in pixel values of 0 to 255
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class ContrastNormalizer(Normalizer):
     """Global contrast normalization: each image less its mean, brought to norm 55.
 
     Mean and Euclidean norm are over all channels and pixels, as in the CIFAR-10 nets of Goodfellow
-    et al. (2014). A image of one level becomes 0. Of a normalized image its level and norm are
+    et al. (2014). An image of one level becomes 0. Of a normalized image its level and norm are
     lost, so the way back takes the training set's, the same for every image.
     """
 
@@ -123,7 +123,7 @@ class ContrastNormalizer(Normalizer):
         flat = pixels.flatten(1)
         n = flat.shape[1]
         total = flat.sum(1, keepdim=True, dtype=torch.int64)
-        # Whole part and rest apart: a image of one level then has exactly that mean, and does
+        # Whole part and rest apart: an image of one level then has exactly that mean, and does
         # not become its own rounding errors brought to norm 55.
         mean = (total // n).to(torch.float32).add_((total % n).to(torch.float32).div_(n))
         centerd = flat.to(torch.float32).sub_(mean)

@@ -71,7 +71,7 @@ class ConcatSplit:
 
     @property
     def shape(self) -> Shape:
-        """Return channels, height and width of a image."""
+        """Return channels, height and width of an image."""
         return self.first.shape
 
     @property

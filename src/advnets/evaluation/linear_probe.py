@@ -43,7 +43,7 @@ def probe_records(context: EvaluationContext) -> list[Record]:
     records: list[Record] = []
     for row, extractor in _rows(context).items():
         train, valid, test = (_seen(extractor, part) for part in sets)
-        # A image that training mirrors is of the same class mirrored, as far as anybody knows.
+        # An image that training mirrors is of the same class mirrored, as far as anybody knows.
         mirrored = (
             _features(extractor, sets[0], mirrored=True) if context.data_config.hflip else None
         )

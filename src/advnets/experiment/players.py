@@ -175,7 +175,7 @@ def _(game: config.InpaintingGame, context: BuildContext) -> Players:  # noqa: A
     spec, (channels, height, width) = context.stage.generator, context.shape
     if not isinstance(spec, config.MLPGenerator):
         raise UsageError(
-            "a convolutional G came to a completion game, in which G is given a image; give "
+            "a convolutional G came to a completion game, in which G is given an image; give "
             "a fully connected one, as preset completion-mnist has it"
         )
     inner = build_generator(

@@ -95,7 +95,7 @@ def classifier(name: str) -> Classifier:
 def read_classifier(name: str, content: bytes) -> Classifier:
     """A classifier from the bytes of a safetensors file that `tools/classifiers.py` wrote.
 
-    Its metadata say, under `advnets`, the `shape` of a image, the number of `classes` and the
+    Its metadata say, under `advnets`, the `shape` of an image, the number of `classes` and the
     `widths` of the net.
 
     Raises:

@@ -77,7 +77,7 @@ def discriminator_extractor(
     seen = cast(HasFeatureMaps, net).shape[0]
     if seen != channels:
         raise UsageError(
-            f"features of a image were asked for of a D that judges {seen // channels} at once; "
+            f"features of an image were asked for of a D that judges {seen // channels} at once; "
             "give a run that was trained without --game.pac"
         )
     return DiscriminatorExtractor("discriminator", weights_digest(net), net.eval(), scaling)

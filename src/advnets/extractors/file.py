@@ -48,7 +48,7 @@ class ExportedExtractor:
         """What it gives for each image.
 
         Raises:
-            DataError: it fails; or it gives a image other features beside other images, or the
+            DataError: it fails; or it gives an image other features beside other images, or the
                 second time, as a net does that was exported in training.
         """
         pixels = in_range(self.name, pixels, self.shape)
@@ -58,7 +58,7 @@ class ExportedExtractor:
             again = by_blocks(self.name, self._run, pixels[:few], least=self.least, most=self.most)
             if (again - found[:few]).abs().max() > _ALIKE * found[:few].abs().max():
                 raise DataError(
-                    f"extractor {self.name!r} gives a image other features beside other "
+                    f"extractor {self.name!r} gives an image other features beside other "
                     "images, or at another time; export it after .eval()"
                 )
         return found

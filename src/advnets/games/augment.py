@@ -63,7 +63,7 @@ def refuse_idle(kinds: Sequence[str], height: int, width: int) -> None:
 def _flipped(images: ArraySplit, rng: RNG) -> ArraySplit:
     """Left and right exchanged in every second image, by chance.
 
-    Were all exchanged, a image and its mirror would be seen as often where this is chosen half of
+    Were all exchanged, an image and its mirror would be seen as often where this is chosen half of
     the time, and D could not tell one from the other.
     """
     exchanged = rng.uniform("exchanged", len(images), 1, 1, 1) < 0.5
@@ -193,4 +193,4 @@ AUGMENTATIONS: dict[str, Callable[[ArraySplit, RNG], ArraySplit]] = {
     "affine": _transformed,
     "elastic": _bent,
 }
-"""Ways to change a image, by name."""
+"""Ways to change an image, by name."""

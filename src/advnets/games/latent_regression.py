@@ -1,4 +1,4 @@
-"""Inference learned after G: what z a image came from."""
+"""Inference learned after G: what z an image came from."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class SemiSupervisedGAN:
 
     D(x) = Σ exp l / (Σ exp l + 1), l the K class logits: "generated" is a class whose logit is 0.
     The first term is of the few labeled images, the others are of images without labels.
-    Besides, the classes that D gives a image seen plainly and through augmentations can be asked
+    Besides, the classes that D gives an image seen plainly and through augmentations can be asked
     to have much mutual information: L_D - I(c; c').
     Source: Goodfellow et al. 2014, section 7, extension 4; Salimans et al. 2016, sections 3.1, 5.
     """

@@ -21,7 +21,7 @@ COSTS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """What C is chosen from."""
 _MOST = 3 << 30
 _NODE = 24
-"""Bytes that scikit-learn's solver takes for a feature of a image, and how many it may."""
+"""Bytes that scikit-learn's solver takes for a feature of an image, and how many it may."""
 _ITERATIONS = 500
 _ENOUGH = 2
 """Larger C in a row that are worse: none larger is tried."""
@@ -264,7 +264,7 @@ def _classes(name: str, some: LabeledFeatures) -> int:
     if len(some.labels) != len(some.features) or not len(some.labels):
         raise DataError(
             f"{len(some.features)} {name} images came with {len(some.labels)} labels; give one "
-            "for each image, and a image or more"
+            "for each image, and an image or more"
         )
     least = int(some.labels.min())
     if least < 0:

@@ -14,7 +14,7 @@ from advnets.metrics.distance import nearest, within_range
 from advnets.metrics.validation import comparable
 
 NEAR = 0.5
-"""A image is on a training image if that is less than so many times as far as any other."""
+"""An image is on a training image if that is less than so many times as far as any other."""
 _AGAIN = 4
 
 

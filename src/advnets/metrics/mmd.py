@@ -120,7 +120,7 @@ class _Witness:
         self.times[which] += 1
 
     def variance(self, n: int) -> float:
-        """4/n Var h, which a image that was in no subset tells nothing of."""
+        """4/n Var h, which an image that was in no subset tells nothing of."""
         seen = self.times > 0
         return 4 * float((self.total[seen] / self.times[seen]).var()) / n
 

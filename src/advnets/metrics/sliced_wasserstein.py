@@ -44,7 +44,7 @@ def sliced_wasserstein(
 
     F⁻¹ and G⁻¹ are the quantile functions of the two sets' projections on θ, a unit vector; they
     are steps, so the integral is a sum, whatever the sizes of the sets. Computed in float64. It
-    grows as sets shrink: compare only at the same numbers of images. To first order a image x
+    grows as sets shrink: compare only at the same numbers of images. To first order an image x
     moves SW² by the mean over θ of φ(x·θ) / n, φ' = 2 (t - G⁻¹(F(t))): Kantorovich's potential.
     Sources: Rabin et al. 2011, “Wasserstein barycenter and its application to texture mixing”; for
     the error, Manole, Balakrishnan and Wasserman 2022, “Minimax confidence intervals for the sliced

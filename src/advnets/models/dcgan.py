@@ -228,7 +228,7 @@ class Discriminator(nn.Module):
         """The maps of every convolution, largest first.
 
         Raises:
-            UsageError: D is conditional; its features are of a image and a class. Or images
+            UsageError: D is conditional; its features are of an image and a class. Or images
                 have another shape than the net was built for.
         """
         check_shape("images", x, *self.shape)

@@ -1,4 +1,4 @@
-"""A generator of what is missing from a image."""
+"""A generator of what is missing from an image."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class InpaintingGenerator(nn.Module):
 
 
 def conditions(shape: Shape) -> int:
-    """Numbers that say what is known of a image."""
+    """Numbers that say what is known of an image."""
     return math.prod(shape) + _area(shape)
 
 

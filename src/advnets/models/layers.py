@@ -15,7 +15,7 @@ from advnets.errors import UsageError
 from advnets.rng import RNG
 
 Shape = tuple[int, int, int]
-"""Channels, height and width of a image."""
+"""Channels, height and width of an image."""
 
 Affine = TypeVar("Affine", nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
 

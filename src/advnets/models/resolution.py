@@ -1,4 +1,4 @@
-"""How small maps are doubled to the size of a image."""
+"""How small maps are doubled to the size of an image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from advnets.models.layers import Shape
 BASES = range(3, 8)
 """Heights and widths that the smallest maps may have."""
 SMALLEST = 8
-"""Pixels that a image has at least, each way."""
+"""Pixels that an image has at least, each way."""
 
 Pair = tuple[int, int]
 

@@ -38,7 +38,7 @@ class WeightNormLinear(nn.Module):
 
 
 class WeightNormConv2d(nn.Module):
-    """The same for a convolution, padded to keep a image's size where its stride is 1.
+    """The same for a convolution, padded to keep an image's size where its stride is 1.
 
     Gains begin at √2, as a rectifier halves the power of what comes to it.
     """

@@ -61,7 +61,7 @@ class Formula:
 
 @dataclass(frozen=True)
 class FigureBlock:
-    """A image file in the part's folder."""
+    """An image file in the part's folder."""
 
     file: str
     alt: str
@@ -155,7 +155,7 @@ class SectionContext:
         return replace(spec, source=source, directory=self.data_dir)
 
     def image(self, name: str, content: bytes, alt: str, caption: str) -> FigureBlock:
-        """Write a image file and give its block."""
+        """Write an image file and give its block."""
         self.folder.mkdir(parents=True, exist_ok=True)
         write_atomically(self.folder / name, lambda part: part.write_bytes(content))
         return FigureBlock(name, alt, caption)

@@ -89,7 +89,7 @@ def grid(
 ) -> Image.Image:
     """Lay images with values in [0, 1], gray or color, row by row on one.
 
-    Each pixel becomes scale x scale screen pixels, sharp; None makes the shorter side of a image
+    Each pixel becomes scale x scale screen pixels, sharp; None makes the shorter side of an image
     48 or more. None for the columns makes the grid about square.
 
     Raises:

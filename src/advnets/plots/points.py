@@ -1,4 +1,4 @@
-"""Points of a line or a plane, real and generated, as a image."""
+"""Points of a line or a plane, real and generated, as an image."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class _Set:
 
 @dataclass(frozen=True)
 class _Sheet:
-    """A image with a box in it, whose coordinates are those of a frame, low and high by axis."""
+    """An image with a box in it, whose coordinates are those of a frame, low and high by axis."""
 
     image: Image.Image
     pen: ImageDraw.ImageDraw

@@ -58,7 +58,7 @@ def document(
 
 
 def data_uri(content: bytes, kind: str = "png") -> str:
-    """A image's file as an address that holds it."""
+    """An image's file as an address that holds it."""
     return f"data:image/{kind};base64," + b64encode(content).decode("ascii")
 
 

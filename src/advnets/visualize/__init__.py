@@ -1,1 +1,1 @@
-"""Looking into a run: each module shows one thing of it, as a image and as a record."""
+"""Looking into a run: each module shows one thing of it, as an image and as a record."""

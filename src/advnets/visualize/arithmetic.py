@@ -121,7 +121,7 @@ def _latents(trained: TrainedModel, term: Term, seed: int) -> Float[Tensor, "exe
         else:
             raise UsageError(
                 f"exemplar {exemplar!r} is neither the number of a sample, nor class:NAME, nor "
-                "the path of a image; give one of these"
+                "the path of an image; give one of these"
             )
     return torch.cat(found)
 

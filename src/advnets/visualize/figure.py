@@ -1,4 +1,4 @@
-"""What a look into a run gives: a image, a record, sometimes a movie."""
+"""What a look into a run gives: an image, a record, sometimes a movie."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GAP = 12
 
 @dataclass(frozen=True)
 class Figure:
-    """A image, and as plain data what it shows."""
+    """An image, and as plain data what it shows."""
 
     image: Image.Image
     record: dict[str, Any]

@@ -1,4 +1,4 @@
-"""From a image back to the z whose image is nearest."""
+"""From an image back to the z whose image is nearest."""
 
 from __future__ import annotations
 
@@ -93,6 +93,6 @@ def read_images(
         try:
             pixels = decode(read_regular_file(path, MOST_BYTES), Frame.of(frame))
         except (DataError, OSError) as error:
-            raise DataError(f"{path} {error}; give a image file") from None
+            raise DataError(f"{path} {error}; give an image file") from None
         images.append(torch.from_numpy(pixels.copy()).float() / 255)
     return torch.stack(images)

@@ -38,7 +38,7 @@ def own_caches(tmp_path, monkeypatch) -> Iterator[Path]:
 
 @pytest.fixture
 def png() -> Callable[..., bytes]:
-    """A image of one level, by which it is known again, or of noise."""
+    """An image of one level, by which it is known again, or of noise."""
 
     def encode(level: int | np.ndarray, size: tuple[int, int] = (8, 8)) -> bytes:
         content = io.BytesIO()
@@ -88,7 +88,7 @@ def write_parquet(table) -> Callable[..., Path]:
 
 @pytest.fixture
 def write_tar(png) -> Callable[..., Path]:
-    """Members by name; a level stands for a image."""
+    """Members by name; a level stands for an image."""
 
     def write(path: Path, members: dict[str, bytes | int] | Sequence[int]) -> Path:
         if not isinstance(members, dict):

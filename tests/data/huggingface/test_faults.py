@@ -86,7 +86,7 @@ def test_a_parquet_file_without_images(tmp_path, data):
     pq.write_table(pa.table({"id": [1, 2], "text": ["a", "b"]}), path)
     assert sentence(path, data) == (
         f"{path} has no column of images, only id (int64), text (string); expected one of "
-        f"datasets.Image or of a image file's bytes: name it with image=COLUMN"
+        f"datasets.Image or of an image file's bytes: name it with image=COLUMN"
     )
 
 
@@ -176,7 +176,7 @@ def test_a_saved_set_that_is_broken(tmp_path, table, data):
 
 
 def test_which_paths_are_of_this_kind(tmp_path, write_parquet, write_tar, png):
-    """A image beside the shards makes a folder one of images."""
+    """An image beside the shards makes a folder one of images."""
     assert not is_hub_path(tmp_path)
     assert not is_hub_path(tmp_path / "absent.parquet")
     assert is_hub_path(write_parquet(tmp_path / "a/X.PARQUET", range(2)))

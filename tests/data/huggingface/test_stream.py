@@ -177,7 +177,7 @@ def test_a_broken_member_is_named_by_its_key(tmp_path, write_tar, caplog):
     members = {"a/1.png": 1, "a/2.png": b"broken", "../3.png": 3, "a/4.png": 4}
     train = stream(write_tar(tmp_path / "x.tar", members))
     assert set(one_pass(train)) == {1, 4}
-    assert "a/2 is not a image" in caplog.text
+    assert "a/2 is not an image" in caplog.text
     assert "../3 has a name that leads out of the archive" in caplog.text
 
 

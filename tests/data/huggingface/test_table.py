@@ -145,7 +145,7 @@ def test_broken_rows_are_named(tmp_path, write_parquet, png):
     assert splits.skipped_files[:3] == (
         SkippedFile("train/000001", "has no image"),
         SkippedFile("train/000002", "is empty"),
-        SkippedFile("train/000003", "is not a image in a format that can be read"),
+        SkippedFile("train/000003", "is not an image in a format that can be read"),
     )
     assert [file.name for file in splits.skipped_files[3:]] == ["train/000004"]
 

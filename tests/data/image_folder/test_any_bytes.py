@@ -1,4 +1,4 @@
-"""Whatever bytes a image, a zip or a pack consists of, they are read or refused by our error."""
+"""Whatever bytes an image, a zip or a pack consists of, they are read or refused by our error."""
 
 from __future__ import annotations
 

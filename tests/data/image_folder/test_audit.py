@@ -52,7 +52,7 @@ def test_an_audit_counts_what_is_there(folder):
     assert audit.aspects == {"wide": 4, "tall": 1, "square": 1}
     assert audit.classes == {"cat": 2, "dog": 4}
     assert audit.splits == {"train": 6}
-    assert audit.broken == {"dog/bad.png": "is not a image in a format that can be read"}
+    assert audit.broken == {"dog/bad.png": "is not an image in a format that can be read"}
     assert audit.others == {".txt": 1}
     assert audit.exact_duplicates == [["cat/a.png", "dog/copy.png"]]
     assert audit.near_duplicates == [["cat/a.png", "dog/small.jpg"]]
@@ -144,7 +144,7 @@ def test_the_command_prints_what_it_found(folder, capsys):
         "mess: 6 images that can be read",
         "  formats     PNG 3, JPEG 2, GIF 1",
         "  no images .txt 1",
-        "    dog/bad.png is not a image in a format that can be read",
+        "    dog/bad.png is not an image in a format that can be read",
         "  exact duplicates: 1",
         "    cat/a.png = dog/copy.png",
         f"  advnets train {folder} --size 32 --channels 3 --crop center",
@@ -176,7 +176,7 @@ def test_pack_by_command(folder, tmp_path, capsys):
     out = tmp_path / "pack"
     assert main(["data", "pack", str(folder), str(out), "--size", "16", "--width", "24"]) == 0
     text = capsys.readouterr().out
-    assert "left out: dog/bad.png is not a image" in text
+    assert "left out: dog/bad.png is not an image" in text
     assert f"{out}: 3 x 16 x 24; 6 training" in text
     assert "images/s" in text
     assert open_source(str(out)).shape == (3, 16, 24)

@@ -29,7 +29,7 @@ def saved(image: Image.Image, path: Path, **options: object) -> Path:
 
 
 def flat(mode: str, color: object, path: Path, **options: object) -> np.ndarray:
-    """The color that a image of one color is decoded to."""
+    """The color that an image of one color is decoded to."""
     image = Image.new(mode, (9, 9), color)
     image.save(path, **options)
     decoded = decode(path, 4, 3)
@@ -39,7 +39,7 @@ def flat(mode: str, color: object, path: Path, **options: object) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["x.png", "x.bmp", "x.tif", "x.webp", "x.ppm", "x.gif", "x.tga"])
 def test_pixels_of_the_right_size_are_kept(tmp_path, name):
-    """A image of the size wanted keeps its pixels, as channels, height, width."""
+    """An image of the size wanted keeps its pixels, as channels, height, width."""
     image = Image.fromarray(NOISE)
     options = {"lossless": True} if name == "x.webp" else {}
     path = saved(image.quantize(64) if name == "x.gif" else image, tmp_path / name, **options)
@@ -139,7 +139,7 @@ def test_exif_turns_upright(tmp_path, orientation):
     [b"Exif\0\0garbage", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"],
 )
 def test_broken_exif_breaks_no_image(tmp_path, exif):
-    """A image whose metadata are broken is a image still."""
+    """An image whose metadata are broken is an image still."""
     path = saved(Image.new("L", (9, 9), 100), tmp_path / "x.jpg", exif=exif)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -215,12 +215,12 @@ def bomb(width: int, height: int) -> bytes:
 
 
 def test_broken_files_say_why(tmp_path):
-    """Empty, cut off, not a image, a bomb, absent: each has its reason."""
+    """Empty, cut off, not an image, a bomb, absent: each has its reason."""
     buffer = io.BytesIO()
     Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(buffer, "PNG")
     broken = {
         b"": "is empty",
-        b"<html>not found</html>": "not a image in a format",
+        b"<html>not found</html>": "not an image in a format",
         buffer.getvalue()[:200]: "truncated",
         bomb(12_000, 12_000): "12000 × 12000 pixels, a bomb",
         bomb(40_000, 40_000): "cannot be read: Image size",
@@ -234,16 +234,16 @@ def test_broken_files_say_why(tmp_path):
 
 
 def test_no_other_program_is_started(tmp_path, monkeypatch):
-    """PostScript is not handed to Ghostscript, not even under a image's name."""
+    """PostScript is not handed to Ghostscript, not even under an image's name."""
     monkeypatch.setattr("subprocess.Popen", lambda *a, **k: pytest.fail("a program was started"))
     for name in ("x.eps", "x.jpg"):
         path = saved(Image.new("RGB", (9, 9)), tmp_path / name, format="EPS")
-        with pytest.raises(DataError, match="not a image in a format"):
+        with pytest.raises(DataError, match="not an image in a format"):
             decode(path, 8, 3)
 
 
 def test_what_is_a_image(tmp_path):
-    """A image is known by its ending, whatever its case; without one, by its content."""
+    """An image is known by its ending, whatever its case; without one, by its content."""
     assert {".jpg", ".jpeg", ".png", ".webp", ".tif", ".bmp", ".gif"} <= SUFFIXES
     assert is_image_name("a/b.c/x.JPG")
     names = ["x.txt", "x.json", "x.mpg", "x.h5", "x", ".png", "a.png/x"]
@@ -255,12 +255,12 @@ def test_what_is_a_image(tmp_path):
 
 @pytest.mark.parametrize(("height", "width"), [(8, 16), (16, 8), (5, 31)])
 def test_frames_need_not_be_square(tmp_path, height, width):
-    """A image that covers the frame's shape is cut to it; the frame's own shape is kept whole."""
+    """An image that covers the frame's shape is cut to it; the frame's own shape is kept whole."""
     values = RNG.integers(0, 256, (height, width), dtype=np.uint8)
     path = saved(Image.fromarray(values), tmp_path / "x.png")
     found = module.decode(path.read_bytes(), Frame(height, width, 1))
     np.testing.assert_array_equal(found[0], values)
-    # The middle of a image twice as wide: what lies left and right of it is gone.
+    # The middle of an image twice as wide: what lies left and right of it is gone.
     wide = np.zeros((height, 2 * width), np.uint8)
     wide[:, width // 2 : width // 2 + width] = 200
     path = saved(Image.fromarray(wide), tmp_path / "y.png")
@@ -290,7 +290,7 @@ def test_transparent_shows_the_background(tmp_path):
 
 
 def test_left_uncut(tmp_path):
-    """With crop "random" a image covers the frame and keeps its own shape."""
+    """With crop "random" an image covers the frame and keeps its own shape."""
     path = saved(Image.fromarray(NOISE).resize((60, 20)), tmp_path / "x.png")
     assert decode(path, 8, 3, crop="random").shape == (3, 8, 24)
     path = saved(Image.new("L", (2000, 2)), tmp_path / "y.png")

@@ -143,7 +143,7 @@ def test_a_file_too_large_is_not_read(tmp_path, monkeypatch):
         file.truncate(1 << 29)
     found = list_folder(tmp_path)
     [error] = found.reader.read(found.keys)
-    assert str(error) == "is 512 MiB large, more than a image takes"
+    assert str(error) == "is 512 MiB large, more than an image takes"
 
 
 def test_a_file_that_is_gone_or_locked(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ def open_images(path: Path, data: Data) -> Dataset:
 
 
 def level(folder: Path, name: str, value: int) -> Path:
-    """Save a image of one level, by which it is known again."""
+    """Save an image of one level, by which it is known again."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("L", (8, 8), value).save(path)
@@ -89,7 +89,7 @@ def test_messy_folder(tmp_path):
     assert reasons["empty.png"] == "is empty"
     assert reasons["sub/loop"] == "is a link to the folder itself, which is read already"
     assert "truncated" in reasons["cut.jpg"].lower()
-    assert "not a image" in reasons["page.jpg"]
+    assert "not an image" in reasons["page.jpg"]
 
 
 LEADS_OUT = "is a link that leads out of the folder; --follow-links reads it"
@@ -97,7 +97,7 @@ LEADS_OUT = "is a link that leads out of the folder; --follow-links reads it"
 
 @pytest.fixture
 def linked(tmp_path) -> Path:
-    """A folder with links out of it, to a folder twice, to a image, and to the system's files."""
+    """A folder with links out of it, to a folder twice, to an image, and to the system's files."""
     level(tmp_path / "elsewhere", "x.png", 7)
     level(tmp_path, "private.png", 9)
     folder = tmp_path / "folder"
@@ -187,11 +187,11 @@ def test_names_that_are_not_unicode(tmp_path):
 
 def test_nothing_to_train_on(tmp_path):
     """A folder that is empty, without images, or of broken ones is refused, saying which."""
-    with pytest.raises(DataError, match="no file in it is a image"):
+    with pytest.raises(DataError, match="no file in it is an image"):
         open_images(tmp_path, DATA)
     (tmp_path / "notes.txt").write_text("x")
     (tmp_path / "phone.heic").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"no file in it is a image \(.*HEIC 1; convert.*\.txt 1"):
+    with pytest.raises(DataError, match=r"no file in it is an image \(.*HEIC 1; convert.*\.txt 1"):
         open_images(tmp_path, DATA)
     (tmp_path / "a.png").touch()
     with pytest.raises(DataError, match=r"none of its 1 can be read \(a.png is empty\)"):
@@ -199,13 +199,13 @@ def test_nothing_to_train_on(tmp_path):
 
 
 def test_size_must_be_positive(tmp_path):
-    """A image of no pixels cannot be asked for."""
+    """An image of no pixels cannot be asked for."""
     with pytest.raises(UsageError, match="size is 0"):
         open_images(tmp_path, Data(size=0))
 
 
 def test_split_is_by_name(tmp_path):
-    """From 50 on about a tenth each validates and tests; a image stays where it is."""
+    """From 50 on about a tenth each validates and tests; an image stays where it is."""
     for i in range(200):
         level(tmp_path, f"{i:03}.png", i)
     splits = open_images(tmp_path, DATA)

@@ -99,7 +99,7 @@ def test_broken_files_are_left_out(folder, tmp_path, crop):
     (folder / "dog" / "empty.jpg").touch()
     splits = pack(find_images(folder), Frame(6, 8, crop=crop), tmp_path / "out")
     assert {file.name: file.reason for file in splits.skipped_files} == {
-        "cat/bad.png": "is not a image in a format that can be read",
+        "cat/bad.png": "is not an image in a format that can be read",
         "dog/empty.jpg": "is empty",
     }
     for part, before in zip(every(splits), every(whole), strict=True):
@@ -109,7 +109,7 @@ def test_broken_files_are_left_out(folder, tmp_path, crop):
 
 
 def test_uncut_images_are_cut_anew_each_time(tmp_path):
-    """With crop "random" every window of a image is seen, and nothing but windows of it."""
+    """With crop "random" every window of an image is seen, and nothing but windows of it."""
     place = tmp_path / "images"
     place.mkdir()
     rng = np.random.default_rng(1)

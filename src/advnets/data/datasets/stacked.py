@@ -1,4 +1,4 @@
-"""Stacked MNIST: three digits in the channels of a image, 1,000 modes in all.
+"""Stacked MNIST: three digits in the channels of an image, 1,000 modes in all.
 
 Metz, Poole, Pfau and Sohl-Dickstein (2017), "Unrolled generative adversarial networks", section
 3.3.1; sizes as in Lin, Khetan, Fanti and Oh (2018), "PacGAN", section 4.1.
@@ -60,7 +60,7 @@ class Stacked:
 
     @property
     def shape(self) -> Shape:
-        """Of a image."""
+        """Of an image."""
         return (3, *self._gray.shape[1:])
 
     @property

@@ -88,13 +88,13 @@ def find_columns(
         shown = ", ".join(f"{name} ({_kind(feature)})" for name, feature in features.items())
         raise DataError(
             f"{asked} has no column of images, only {shown or 'none at all'}; expected one of "
-            f"datasets.Image or of a image file's bytes: name it with image=COLUMN"
+            f"datasets.Image or of an image file's bytes: name it with image=COLUMN"
         )
     _there(image, features, asked)
     if _rank(features[image]) is None:
         raise DataError(
             f"{asked}: column {image!r} holds {_kind(features[image])}; expected datasets.Image or "
-            f"a image file's bytes: name another with image=COLUMN"
+            f"an image file's bytes: name another with image=COLUMN"
         )
     label = _label(features, options.label, asked, text=text)
     classes = tuple(map(str, getattr(features[label], "names", None) or ())) if label else ()
@@ -137,7 +137,7 @@ def content_of(value: Any, roots: Sequence[Path] | None = None) -> bytes:
     if not isinstance(value, bytes):
         raise DataError("has no image")
     if len(value) > MOST_BYTES:
-        raise DataError(f"is {len(value) >> 20:,} MiB large, more than a image takes")
+        raise DataError(f"is {len(value) >> 20:,} MiB large, more than an image takes")
     return value
 
 
@@ -162,7 +162,7 @@ def leads_out(key: str) -> bool:
 
 
 def _encoded(image: Image.Image) -> bytes:
-    """A image in a file that keeps its values and says how it lies."""
+    """An image in a file that keeps its values and says how it lies."""
     content = io.BytesIO()
     kept = image if image.mode in _PNG_MODES else image.convert("RGB")
     try:
@@ -183,7 +183,7 @@ def _image(
     dataset: Any, features: dict[str, Any], frame: Frame, roots: tuple[Path, ...] | None
 ) -> str | None:
     ranked = [(rank, name) for name in features if (rank := _rank(features[name])) is not None]
-    # Of several columns of bytes, one that is named after a image's ending comes first.
+    # Of several columns of bytes, one that is named after an image's ending comes first.
     ranked.sort(key=lambda pair: (pair[0], pair[0] == 2 and not is_image_name(f"x.{pair[1]}")))
     for rank, name in ranked:
         if rank < 2 or _decodes(dataset, name, frame, roots):

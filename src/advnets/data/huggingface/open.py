@@ -230,7 +230,7 @@ def _streamed(
         elif our not in held and length != 0:
             held[our] = stream.head(HELD_IN_MEMORY)
     assert train is not None  # as _chosen has it
-    train.head(1)  # a stream without a image is refused here and not in the middle of a run
+    train.head(1)  # a stream without an image is refused here and not in the middle of a run
     return Dataset(
         name=found.name,
         train=train,

@@ -23,7 +23,7 @@ _READ = 1 << 20
 def is_hub_path(path: Path) -> bool:
     """Whether a path is a Parquet or tar file, a folder of such, or one of `save_to_disk`.
 
-    A folder that holds a image is a folder of images, whatever lies beside it.
+    A folder that holds an image is a folder of images, whatever lies beside it.
     """
     if path.is_file():
         return path.suffix.lower() in _SUFFIXES
@@ -37,7 +37,7 @@ def is_saved(path: Path) -> bool:
 
 
 def find_shards(folder: Path) -> tuple[Path, ...]:
-    """The Parquet and tar files in a folder and below it, none where there is a image too."""
+    """The Parquet and tar files in a folder and below it, none where there is an image too."""
     found: list[Path] = []
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

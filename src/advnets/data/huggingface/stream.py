@@ -179,7 +179,7 @@ class HubStream:
     def _placed(
         self, found: _Row, places: list[int], seed: int, epoch: int, rank: int
     ) -> Iterator[_Row]:
-        """A image in its own place and in those of broken ones before it."""
+        """An image in its own place and in those of broken ones before it."""
         image, label = found
         for place in places:
             rng = RNG(seed, step=epoch, purpose=f"window/{rank}", first_row=place)

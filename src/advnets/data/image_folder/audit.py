@@ -222,7 +222,7 @@ _MOST = 9, 10
 _ALIKE = 1.1
 """Aspect ratios that differ by less are taken for the same."""
 _LONG = 2.0
-"""Of a image this much longer than wide, a cut square shows less than half."""
+"""Of an image this much longer than wide, a cut square shows less than half."""
 _STEP = 8
 """Heights and widths are multiples of this, for nets that halve them."""
 

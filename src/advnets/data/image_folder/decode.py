@@ -1,4 +1,4 @@
-"""A image file of any kind, brought to one frame and to gray or color."""
+"""An image file of any kind, brought to one frame and to gray or color."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Frame:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file is taken for a image by the ending of its name."""
+    """Whether a file is taken for an image by the ending of its name."""
     return ending(name) in SUFFIXES
 
 
@@ -112,7 +112,7 @@ def ending(name: str) -> str:
 
 
 def is_image_content(content: bytes) -> bool:
-    """Whether a file without an ending is taken for a image by how it begins."""
+    """Whether a file without an ending is taken for an image by how it begins."""
     try:
         with Image.open(io.BytesIO(content), formats=_PLAIN):
             return True
@@ -121,7 +121,7 @@ def is_image_content(content: bytes) -> bool:
 
 
 def decode(content: bytes, frame: Frame) -> UInt8[np.ndarray, "channels height width"]:
-    """Decode a image file to (C, H, W), values 0 to 255.
+    """Decode an image file to (C, H, W), values 0 to 255.
 
     It is turned upright (EXIF), resized with Lanczos' filter so that it covers the frame and cut
     about its center (`crop` "center"), or fitted whole upon the background ("pad"), or left uncut
@@ -136,7 +136,7 @@ def decode(content: bytes, frame: Frame) -> UInt8[np.ndarray, "channels height w
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What an audit sees of a image file, besides what it decodes to."""
+    """What an audit sees of an image file, besides what it decodes to."""
 
     format: str
     mode: str
@@ -183,13 +183,13 @@ def _looked(
             width, height = size[::-1] if turned in _ON_THEIR_SIDE else size
             return ImageInfo(kind, mode, width, height, levels), pixels
     except UnidentifiedImageError:
-        raise DataError("is not a image in a format that can be read") from None
+        raise DataError("is not an image in a format that can be read") from None
     except _FAULTS as error:
         raise DataError(_reason(error)) from None
 
 
 def image_of(row: np.ndarray, white: int) -> Image.Image:
-    """A image of a set that is arrays already, (channels, height, width), in 8 bits."""
+    """An image of a set that is arrays already, (channels, height, width), in 8 bits."""
     pixels = (row.astype(np.float32) * (255 / white)).round().astype(np.uint8)
     return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
 

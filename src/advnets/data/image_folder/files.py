@@ -235,7 +235,7 @@ def _walk(
                     if own.startswith(b".") or own == b"__MACOSX":
                         continue
                     name = b"%b/%b" % (inner, own) if inner else own
-                    # Nearly all are files, no links, that go by the name of a image.
+                    # Nearly all are files, no links, that go by the name of an image.
                     plain = own[own.rfind(b".") :].lower() in _ENDINGS
                     if plain and entry.is_file(follow_symlinks=False):
                         status = entry.stat(follow_symlinks=False)
@@ -283,7 +283,7 @@ def _leads_to_folder(entry: os.DirEntry[bytes]) -> bool:
 
 
 def _image(entry: os.DirEntry[bytes], name: bytes, broken: list[SkippedFile]) -> File | None:
-    """The file, if it is taken for a image: by its ending or, without one, by its content."""
+    """The file, if it is taken for an image: by its ending or, without one, by its content."""
     text = display_name(entry.name)
     if not is_image_name(text):
         if "." in text:
@@ -306,7 +306,7 @@ def _content(path: bytes) -> bytes:
     with open_regular_file(Path(os.fsdecode(path))) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MOST_BYTES:
-            raise DataError(f"is {size >> 20:,} MiB large, more than a image takes")
+            raise DataError(f"is {size >> 20:,} MiB large, more than an image takes")
         return file.read(MOST_BYTES)
 
 
@@ -320,7 +320,7 @@ def _suspicious(name: str) -> str | None:
 
 
 def _begins_as_image(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> bool:
-    """Say whether a file without an ending is taken for a image by its content."""
+    """Say whether a file without an ending is taken for an image by its content."""
     if "." in name.rpartition("/")[2]:
         return False
     try:

@@ -47,7 +47,7 @@ def open_collection(collection: ImageFiles, frame: Frame) -> Dataset:
     """Open files by way of the cache, where their pack lies under a key of all that made it.
 
     Raises:
-        DataError: no file is a image that can be read.
+        DataError: no file is an image that can be read.
         WriteError: the cache cannot be written.
     """
     what = (VERSION, RULE, collection.place, collection.fingerprint, len(collection.keys), frame)

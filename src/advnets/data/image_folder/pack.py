@@ -257,7 +257,7 @@ def _make_room(folder: Path, size: int) -> None:
 
 
 def _nothing(collection: ImageFiles, reasons: dict[int, str]) -> str:
-    found = "no file in it is a image"
+    found = "no file in it is an image"
     broken = [f"{file.name} {file.reason}" for file in collection.skipped_files]
     broken += [f"{display_name(collection.keys[i])} {reason}" for i, reason in reasons.items()]
     if broken:

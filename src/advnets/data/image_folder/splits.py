@@ -1,4 +1,4 @@
-"""Which split a image belongs to, and in what order a split is kept."""
+"""Which split an image belongs to, and in what order a split is kept."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def _bar(what: str, total: int, progress: bool | None) -> tqdm[NoReturn]:
 THUMB = (16, 18)
 """Height and width of what images are compared by: gray, values 0 to 255."""
 _COLORED = 12
-"""Levels by which red, green and blue differ somewhere in a thumb of a image in color."""
+"""Levels by which red, green and blue differ somewhere in a thumb of an image in color."""
 
 
 class ImageTask(Generic[T]):
@@ -225,7 +225,7 @@ def _mapped(images: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """Where a image was written: a process's file, the first byte, and its height and width.
+    """Where an image was written: a process's file, the first byte, and its height and width.
 
     `digest` is that of the file it was decoded from.
     """
@@ -256,7 +256,7 @@ class DecodeIntoFile(ImageTask[DecodedImage]):
 
 @dataclass(frozen=True)
 class InspectedImage:
-    """What an audit keeps of a image."""
+    """What an audit keeps of an image."""
 
     look: ImageInfo
     digest: bytes
@@ -266,11 +266,11 @@ class InspectedImage:
 
 @dataclass(frozen=True)
 class InspectImage(ImageTask[InspectedImage]):
-    """Looks at a image; `white_level` is the value of 16-bit images that is white."""
+    """Looks at an image; `white_level` is the value of 16-bit images that is white."""
 
     white_level: float | None = None
 
-    def run(self, number: int, content: bytes) -> InspectedImage:  # noqa: ARG002 - a image is a image
+    def run(self, number: int, content: bytes) -> InspectedImage:  # noqa: ARG002 - an image is an image
         """Say what it is."""
         found, image = image_info(content, Frame(*THUMB, white_level=self.white_level))
         return seen(found, content_digest(content), image)
@@ -282,7 +282,7 @@ class DecodeSmall(ImageTask[bytes]):
 
     frame: Frame
 
-    def run(self, number: int, content: bytes) -> bytes:  # noqa: ARG002 - a image is a image
+    def run(self, number: int, content: bytes) -> bytes:  # noqa: ARG002 - an image is an image
         """The image's bytes, (channels, height, width)."""
         return decode(content, self.frame).tobytes()
 
@@ -295,7 +295,7 @@ def content_digest(content: bytes) -> bytes:
 def seen(
     found: ImageInfo, digest: bytes, image: UInt8[np.ndarray, "channels 16 18"]
 ) -> InspectedImage:
-    """What an audit keeps of a image that was brought to the size of a thumb."""
+    """What an audit keeps of an image that was brought to the size of a thumb."""
     spread = np.ptp(image.astype(np.int16), axis=0).max()
     thumb = image.mean(0).round().astype(np.uint8)
     return InspectedImage(found, digest, thumb.tobytes(), bool(spread > _COLORED))

@@ -178,7 +178,7 @@ def show(context: SectionContext) -> SectionContent:
                 "Why it arrives: $V(p_g, D)$ is linear in $p_g$ for every fixed $D$, hence "
                 "$C$, the highest of all these values, is convex. And the slope of the one that is "
                 "highest, that of $D^*$, is a subgradient of $C$: to descend $C$ one may hold $D^*$"
-                " still for a step. With two values, $p_g = (q, 1 - q)$, this is a image:"
+                " still for a step. With two values, $p_g = (q, 1 - q)$, this is an image:"
             ),
             _lines(context),
             Text(

@@ -268,7 +268,7 @@ def _through_d(
     largest = max((float(part.abs().max()) for part in marginals.values()), default=0.0)
     blocks = (
         Text(
-            "$G$ is never shown a image: its gradient comes through $D$ alone. Held to that: "
+            "$G$ is never shown an image: its gradient comes through $D$ alone. Held to that: "
             "$D$ is frozen, and $G$ is updated twice from the same state with the same $z$, "
             "dropout masks and non-saturating loss, but with another batch of real images. What "
             "differs is counted, to the bit (preset `digits`, in either scale)."

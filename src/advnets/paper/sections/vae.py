@@ -52,7 +52,7 @@ class Measured:
     """Of samples, as a share of that of test images."""
     elbo: float | None
     told: float | None
-    """KL(q(z | x) ‖ p_z) in nats: what z is told of a image, in the mean."""
+    """KL(q(z | x) ‖ p_z) in nats: what z is told of an image, in the mean."""
     seconds: float
 
     @classmethod
@@ -195,7 +195,7 @@ def _inferred(
 
 
 def _told(vaes: Sequence[Measured], known: int, errors: Mapping[str, float]) -> Text:
-    """What the encoder says of a image, beside what its nearest neighbor's number would."""
+    """What the encoder says of an image, beside what its nearest neighbor's number would."""
     nats = statistics.fmean(one.told or 0.0 for one in vaes)
     return Text(
         f"Of a test image $z$ is told {nats:.1f} nats in the mean (the divergence in the bound), "
