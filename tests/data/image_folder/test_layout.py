@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -280,7 +281,7 @@ def keys(n: int) -> list[bytes]:
 
 
 def deal(
-    names: list[bytes], splits: list[str] | None = None, contents: list[bytes] = []
+    names: list[bytes], splits: list[str] | None = None, contents: Sequence[bytes] = ()
 ) -> AssignedSplits:
     return assign_splits(
         names, SplitAssignment(tuple(splits or [""] * len(names)), None, ()), contents
