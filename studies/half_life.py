@@ -206,7 +206,7 @@ def train(
 def record(run: RunDirectory, command: str, seed: int, found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the command, seconds, versions and scores of one training."""
     events, told = run.events(), run.read_config()
-    ticks = [event for event in events if event["kind"] == "tick"]
+    ticks = [event for event in events if event["kind"] == "log"]
     scores = [
         {"step": event["step"], "epoch": event["epoch"], "half_life": int(half_life), **score}
         for event in events

@@ -168,13 +168,13 @@ def test_files_of_json_that_are_none(looked_at, name, text):
 
 
 EVENTS = (
-    *(b"null", b"[]", b"3", b'"tick"', b"{}", b'{"step": "3"}', b'{"step": null}', b'{"step": -4}'),
-    *(b'{"step": 1e400}', b'{"kind": []}', b'{"kind": "tick", "step": 3, "d_real": "high"}'),
-    b'{"kind": "tick", "step": 3, "d_real": null, "d_fake": 0.1, "value": 0}',
-    b'{"kind": "tick", "step": 3, "$\\\\frac$": 0.1, "epoch": NaN}',
-    b'{"kind": "tick", "step": 3, "epoch": 1, "seconds": 1e308, "loss/$x": Infinity}',
-    b'{"kind": "tick", "step": 3, "epoch": 1, "loss/a": 1' + b"0" * 400 + b"}",
-    b'{"kind": "tick", "step": 3, "epoch": 1, "loss/a": 1e308, "loss/b": -1e308}',
+    *(b"null", b"[]", b"3", b'"log"', b"{}", b'{"step": "3"}', b'{"step": null}', b'{"step": -4}'),
+    *(b'{"step": 1e400}', b'{"kind": []}', b'{"kind": "log", "step": 3, "d_real": "high"}'),
+    b'{"kind": "log", "step": 3, "d_real": null, "d_fake": 0.1, "value": 0}',
+    b'{"kind": "log", "step": 3, "$\\\\frac$": 0.1, "epoch": NaN}',
+    b'{"kind": "log", "step": 3, "epoch": 1, "seconds": 1e308, "loss/$x": Infinity}',
+    b'{"kind": "log", "step": 3, "epoch": 1, "loss/a": 1' + b"0" * 400 + b"}",
+    b'{"kind": "log", "step": 3, "epoch": 1, "loss/a": 1e308, "loss/b": -1e308}',
     b'{"kind": "evaluate", "step": 3, "metric": "none", "mean": 1}',
     b'{"kind": "evaluate", "step": 3, "metric": "parzen", "mean": "1", "epoch": "2"}',
     b'{"kind": "evaluate", "step": 3, "metric": "frechet", "weights": "both"}',
@@ -182,10 +182,10 @@ EVENTS = (
     *(b'{"kind": "start", "time": 1e300}', b'{"kind": "start", "time": -1e9, "device": 3}'),
     b'{"kind": "end", "step": 4, "reason": {"a": 1}}',
     b'{"kind": "end", "step": 4, "problem": [1], "reason": "diverged"}',
-    b'{"kind": "left out", "step": 0, "files": ["a"]}',
+    b'{"kind": "skipped_files", "step": 0, "files": ["a"]}',
     b'{"kind": "resume", "step": 2, "steps": "many"}',
     b'{"kind": "rollback", "step": "back", "met": null}',
-    *(DEEP.encode(), b"\xff\xfe", b"x" * 3_000_000, b'{"' + b"n" * 5000 + b'": 1, "kind": "tick"}'),
+    *(DEEP.encode(), b"\xff\xfe", b"x" * 3_000_000, b'{"' + b"n" * 5000 + b'": 1, "kind": "log"}'),
 )
 
 
@@ -204,7 +204,7 @@ def test_odd_lines_of_events_are_passed_over(looked_at, number):
 
 def test_the_other_lines_are_kept(tmp_path):
     file = tmp_path / "events.jsonl"
-    lines = (b'{"step": 1, "kind": "tick", "a": 0.5}', *EVENTS[:10], b'{"step": 2, "kind": "tick"}')
+    lines = (b'{"step": 1, "kind": "log", "a": 0.5}', *EVENTS[:10], b'{"step": 2, "kind": "log"}')
     file.write_bytes(b"\n".join(lines) + b'\n{"step": 3, "ki')
     steps = [event.get("step") for event in event_records(file)]
     assert steps == [1, None, 2]

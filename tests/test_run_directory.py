@@ -41,12 +41,12 @@ def test_a_broken_config_is_named(run):
 
 
 def test_events_survive_a_line_cut_by_a_kill(run):
-    run.append_event({"step": 1, "kind": "tick"})
+    run.append_event({"step": 1, "kind": "log"})
     with run.events_file.open("a") as file:
         file.write('{"step": 2, "ki')
-    assert run.events() == [{"step": 1, "kind": "tick"}]
+    assert run.events() == [{"step": 1, "kind": "log"}]
     run.forget_after(1)
-    run.append_event({"step": 2, "kind": "tick"})
+    run.append_event({"step": 2, "kind": "log"})
     assert [event["step"] for event in run.events()] == [1, 2]
 
 
@@ -75,8 +75,8 @@ def test_events_are_read_whatever_their_length_and_clock(run):
     """A list of many files that were left out, and a tick in which no time passed."""
     files = {f"{i:05}.png": "is not an image in a format that can be read" for i in range(20_000)}
     events = [
-        {"kind": "left out", "step": 0, "files": files},
-        {"kind": "tick", "step": 1, "epoch": 0.5, "images_per_second": None, "value": -1.0},
+        {"kind": "skipped_files", "step": 0, "files": files},
+        {"kind": "log", "step": 1, "epoch": 0.5, "images_per_second": None, "value": -1.0},
     ]
     for event in events:
         run.append_event(event)

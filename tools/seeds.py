@@ -45,7 +45,7 @@ def record(out: Path, seed: int, command: str) -> dict[str, Any]:
     """All that is told of a run."""
     run = RunDirectory(out)
     ticks, looks = (
-        [event for event in run.events() if event["kind"] == kind] for kind in ("tick", "evaluate")
+        [event for event in run.events() if event["kind"] == kind] for kind in ("log", "evaluate")
     )
     curve = ticks[:: -(-len(ticks) // POINTS)] if ticks else []
     return {

@@ -1,7 +1,7 @@
 """The run directory: the only channel between training and everything that looks at it.
 
 config.json      what the run was told, and the facts it found (data, parameters, versions)
-events.jsonl     one JSON object a line: start, tick, evaluate, rollback, resume, end
+events.jsonl     one JSON object a line: start, log, evaluate, rollback, resume, end
 samples/         grids of samples, step-00005000.png
 checkpoints/     step-00005000.safetensors, the newest few
 scores.json      records of the evaluator

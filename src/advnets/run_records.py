@@ -215,7 +215,7 @@ def parse_event(line: bytes) -> dict[str, Any] | None:
     odd = odd or any(len(name) > _MOST_IN_NAME for name in event)
     odd = odd or not 0 <= event.get("time", 0) <= _LAST_DAY
     odd = odd or min(event.get(name, 0) for name in ("step", "steps", "seconds", "epoch")) < 0
-    if event.get("kind") == "tick":
+    if event.get("kind") == "log":
         known = {*_EVENT}
         odd = odd or any(type(v) not in (int, float) for k, v in event.items() if k not in known)
     return None if odd else event

@@ -31,7 +31,7 @@ def test_a_training_leaves_what_it_says(trained):
     assert record["data"]["train"] == 1197
     assert set(record["parameters"]) == {"generator", "discriminator"}
     kinds = [event["kind"] for event in run.events()]
-    assert kinds == ["start", "tick", "tick", "tick", "end"]
+    assert kinds == ["start", "log", "log", "log", "end"]
     tick = run.events()[1]
     assert 0 < tick["d_real"] < 1
     assert 0 < tick["d_fake"] < 1

@@ -27,7 +27,7 @@ sys.exit(main())
 def test_asked_to_stop_it_saves_and_says_how_to_go_on(run, uninterrupted, number):
     process = run.begin("--checkpoint-every", "100000")
     events, deadline = run.path / "events.jsonl", time.monotonic() + 60
-    while not events.exists() or '"tick"' not in events.read_text():
+    while not events.exists() or '"log"' not in events.read_text():
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(number)

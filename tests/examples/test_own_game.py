@@ -20,7 +20,7 @@ def test_it_is_under_30_lines():
 def test_it_trains_and_resumes_to_the_bit(said, tmp_path):
     place = f"{EXAMPLE}:game"
     assert said("train", place, "--out", tmp_path / "whole", *QUICK)[0] == 0
-    tick = next(e for e in load(tmp_path / "whole").run.events() if e["kind"] == "tick")
+    tick = next(e for e in load(tmp_path / "whole").run.events() if e["kind"] == "log")
     assert {"a(x)", "a(G(z))", "loss/discriminator", "loss/generator"} <= tick.keys()
     cut = tmp_path / "cut"
     assert said("train", place, "--out", cut, "--steps", "3", "--threads", "1")[0] == 0

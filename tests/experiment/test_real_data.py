@@ -66,7 +66,7 @@ def test_paper_tfd_in_two_stages_on_its_layout(real_data, tmp_path, quiet):
     assert ended.step == 4
     assert load(tmp_path / "run").sample(2).shape == (2, 1, 48, 48)
     events = RunDirectory(tmp_path / "run").events()
-    assert [e["step"] for e in events if e["kind"] == "tick"] == [1, 2, 3, 4]
+    assert [e["step"] for e in events if e["kind"] == "log"] == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("name", ["paper-cifar", "paper-cifar-conv"])

@@ -122,7 +122,7 @@ def test_a_run_of_two_stages_that_fell_anywhere_ends_with_the_same_bytes(
     assert ended.complete
     assert ended.step == 20
     assert last(cut).read_bytes() == last(whole).read_bytes()
-    steps = [event["step"] for event in RunDirectory(cut).events() if event["kind"] == "tick"]
+    steps = [event["step"] for event in RunDirectory(cut).events() if event["kind"] == "log"]
     assert steps == [4, 8, 10, 14, 18, 20]
 
 

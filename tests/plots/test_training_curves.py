@@ -31,7 +31,7 @@ PAIRS = [(1, 0.9), (2, 0.75), (3, 0.5)]
 
 
 def tick(step, **observed):
-    return {"kind": "tick", "step": step, "epoch": step / 10} | observed
+    return {"kind": "log", "step": step, "epoch": step / 10} | observed
 
 
 def curves(axes):
@@ -53,7 +53,7 @@ def read(png: bytes) -> Image.Image:
 def test_the_three_panels_show_the_events(events, figures):
     """D(x), D(G(z)), V and the scores are drawn at their epochs, each beside its line."""
     read(training_curves(events, real_data=23.5))
-    ticks = [event for event in events if event["kind"] == "tick"]
+    ticks = [event for event in events if event["kind"] == "log"]
     epochs = [event["epoch"] for event in ticks]
     verdict, value, parzen = map(curves, figures[0].axes)
     for panel, label, key in (
@@ -202,7 +202,7 @@ def test_a_game_that_observes_other_things_is_drawn_by_them():
     from advnets.cli.console import watched_values
     from advnets.plots.training_curves import observed_names
 
-    tick = {"kind": "tick", "step": 5, "epoch": 0.5, "elbo": -100.0, "elbo/divergence": 20.0}
+    tick = {"kind": "log", "step": 5, "epoch": 0.5, "elbo": -100.0, "elbo/divergence": 20.0}
     tick |= {"loss/generator": 0.2, "seconds": 1.0, "images_per_second": 9.0}
     assert observed_names(tick) == ["elbo", "elbo/divergence"]
     assert watched_values(tick) == "elbo -100.000  elbo/divergence 20.000"

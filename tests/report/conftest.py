@@ -94,7 +94,7 @@ def event_list() -> Events:
         tick = {"d_real": real, "d_fake": fake, "value": math.log(real) + math.log(1 - fake)}
         time = {"seconds": 12.3, "images_per_second": 4100.0}
         epoch = step * 100 / 1197
-        events.append({"kind": "tick", "step": step, "epoch": epoch} | time | tick)
+        events.append({"kind": "log", "step": step, "epoch": epoch} | time | tick)
         if step % 2000 == 0:
             score = {"mean": 20 - 40 * math.exp(-step / 3000), "standard_error": 0.9, "sigma": 0.2}
             kind = {"kind": "evaluate", "metric": "parzen", "weights": "last"}

@@ -97,8 +97,8 @@ def test_the_summary_says_who_played_and_how_it_stands(finished):
     ],
 )
 def test_of_pairs_the_summary_says_how_often_d_tells_which_is_real(finished, pair, said):
-    events = [e for e in RunDirectory(finished).events() if e["kind"] != "tick"]
-    last = {"kind": "tick", "step": 12000, "epoch": 1.0, "d_pair": pair, "value_pair": -0.6}
+    events = [e for e in RunDirectory(finished).events() if e["kind"] != "log"]
+    last = {"kind": "log", "step": 12000, "epoch": 1.0, "d_pair": pair, "value_pair": -0.6}
     lines = [json.dumps(event) for event in (*events, last)]
     (finished / "events.jsonl").write_text("\n".join(lines) + "\n")
     text = report(finished).text
@@ -236,7 +236,7 @@ def test_two_stages_are_told_apart(finished):
     ("end", "command", "words"),
     [
         ("done", "--resume --epochs N", "The run is complete."),
-        ("asked to stop", "--resume", "It was asked to stop there."),
+        ("stopped", "--resume", "It was asked to stop there."),
         (None, "--resume", "It has not ended: it is running, or was broken off."),
     ],
 )
@@ -316,7 +316,7 @@ def test_rollbacks_and_breakdowns_are_told(finished):
     """Numbers that were not finite are in the summary."""
     with (finished / "events.jsonl").open("a") as file:
         file.write('{"kind": "rollback", "step": 500}\n')
-        file.write('{"kind": "tick", "step": 600, "d_real": NaN, "d_fake": 0.5}\n')
+        file.write('{"kind": "log", "step": 600, "d_real": NaN, "d_fake": 0.5}\n')
     text = report(finished).text
     assert "600 of 12,000 steps" in text
     assert "Numbers that are not finite were met once, and undone." in text

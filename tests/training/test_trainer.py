@@ -97,7 +97,7 @@ def test_a_run_without_trouble_ticks_and_saves(make):
     loop = make()
     assert loop.run_to_end()
     kinds = [(event["kind"], event["step"]) for event in loop.hooks.watcher.events]
-    assert kinds == [("tick", 5), ("tick", 10), ("tick", 15), ("tick", 20)]
+    assert kinds == [("log", 5), ("log", 10), ("log", 15), ("log", 20)]
     assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(20)
 
 
@@ -107,7 +107,7 @@ def test_ticks_log_the_means_since_the_tick_before(make):
     weight = loop.table.players["generator"].w
     loop.hooks.watcher.progress = lambda step: seen.append(weight.item())
     assert loop.run_to_end()
-    ticks = [event for event in loop.hooks.watcher.events if event["kind"] == "tick"]
+    ticks = [event for event in loop.hooks.watcher.events if event["kind"] == "log"]
     for n, tick in enumerate(ticks):
         assert tick["w"] == pytest.approx(sum(seen[5 * n : 5 * n + 5]) / 5, rel=1e-5)
         assert tick["epoch"] == tick["step"] == 5 * n + 5
@@ -143,7 +143,7 @@ def test_looking_on_is_no_time_of_training(make):
     loop.hooks = replace(loop.hooks, evaluate=look)
     loop.ticks = replace(loop.ticks, evaluate=5)
     loop.run_to_end()
-    ticks = [event for event in loop.hooks.watcher.events if event["kind"] == "tick"]
+    ticks = [event for event in loop.hooks.watcher.events if event["kind"] == "log"]
     assert len(ticks) == 4
     for tick in ticks:
         assert 0 < tick["seconds"] < 0.2
@@ -328,7 +328,7 @@ def test_restored_between_ticks_it_ends_as_if_it_had_not_been(make):
     ends = [loop.run.newest_checkpoint().read_bytes() for loop in (whole, again)]
     assert ends[0] == ends[1]
     means = [
-        {e["step"]: e["w"] for e in loop.hooks.watcher.events if e["kind"] == "tick"}
+        {e["step"]: e["w"] for e in loop.hooks.watcher.events if e["kind"] == "log"}
         for loop in (whole, again)
     ]
     assert means[1] == {step: w for step, w in means[0].items() if step > 8}

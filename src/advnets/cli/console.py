@@ -1,4 +1,4 @@
-"""What a person sees of a training: a bar on a terminal, else one plain line a tick."""
+"""What a person sees of a training: a bar on a terminal, else one plain line a log interval."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ class Console:
         show = {
             "start": self._opened,
             "resume": self._opened,
-            "tick": self._tick,
+            "log": self._log,
             "evaluate": self._evaluated,
             "rollback": self._rolled_back,
-            "left out": self._left_out,
+            "skipped_files": self._skipped_files,
         }.get(event["kind"])
         if show:
             show(event)
@@ -93,7 +93,7 @@ class Console:
                 dynamic_ncols=True,
             )
 
-    def _tick(self, event: Mapping[str, Any]) -> None:
+    def _log(self, event: Mapping[str, Any]) -> None:
         watched = watched_values(event)
         if self.bar is not None:
             self.bar.set_postfix_str(watched, refresh=False)
@@ -110,7 +110,7 @@ class Console:
     def _evaluated(self, event: Mapping[str, Any]) -> None:
         self.line(f"step {event['step']:,}: {describe_result(event)} ({event['weights']} weights)")
 
-    def _left_out(self, event: Mapping[str, Any]) -> None:
+    def _skipped_files(self, event: Mapping[str, Any]) -> None:
         files: dict[str, str] = event["files"]
         shown = [f"{name} ({reason})" for name, reason in list(files.items())[:FILES_SHOWN]]
         more = f" and {len(files) - len(shown):,} more" if len(files) > len(shown) else ""

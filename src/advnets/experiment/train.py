@@ -134,7 +134,7 @@ def _play(
     run.append_event(opening | facts)
     watcher.on_event(opening | facts)
     if files := {file.name: file.reason for file in session.data.dataset.skipped_files}:
-        left_out = {"kind": "left out", "step": session.step, "files": files}
+        left_out = {"kind": "skipped_files", "step": session.step, "files": files}
         run.append_event(left_out)
         watcher.on_event(left_out)
     with memory_limit(device, session.config.runtime.threads):
@@ -150,7 +150,7 @@ def _play(
     event = {"kind": "end", "step": session.step, "reason": "done"}
     if ending.problem is not None:
         event |= {"reason": ending.problem.reason, "problem": ending.problem.detail}
-    run.append_event(event if complete else event | {"reason": "asked to stop"})
+    run.append_event(event if complete else event | {"reason": "stopped"})
     return replace(ending, warnings=write_report(run.path).warnings)
 
 

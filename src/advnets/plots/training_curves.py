@@ -68,7 +68,7 @@ def training_curves(
         MissingExtraError: matplotlib is not installed.
     """
     events = without_undone(events)
-    ticks = [event for event in events if event.get("kind") == "tick"]
+    ticks = [event for event in events if event.get("kind") == "log"]
     scores = [event for event in events if event.get("kind") == "evaluate"]
     ink, x = (DARK if dark else LIGHT), _axis([*ticks, *scores])
     panels = 3 if scores else 2

@@ -110,7 +110,7 @@ def _samples(directory: RunDirectory) -> Html:
 
 def _drawn(events: Sequence[Record], scores: Sequence[Record]) -> _Curves | None:
     """None where nothing has been observed yet."""
-    if not any(event.get("kind") in ("tick", "evaluate") for event in events):
+    if not any(event.get("kind") in ("log", "evaluate") for event in events):
         return None
     real = newest_real(scores)
     try:
@@ -128,7 +128,7 @@ def _curves(curves: _Curves | None, events: Sequence[Record]) -> Html:
         return element("section", heading, element("p", "Nothing has been observed yet."))
     if curves.trouble:
         return element("section", heading, element("p", curves.trouble, class_="note"))
-    shown = curve_spec([event for event in events if event.get("kind") == "tick"])
+    shown = curve_spec([event for event in events if event.get("kind") == "log"])
     alt = "Over the training: " + (shown.alternative if shown else "what is observed, and losses")
     if scored := [event for event in events if event.get("kind") == "evaluate"]:
         alt += f"; {SCORES[metric_of(scored)][0]}"
@@ -176,7 +176,7 @@ def _caption(words: str) -> Html:
 
 _ENDS = {
     "done": "The run is complete.",
-    "asked to stop": "It was asked to stop there.",
+    "stopped": "It was asked to stop there.",
     "diverged": "It has diverged.",
     "learned nothing": "It has learned nothing.",
 }
@@ -239,7 +239,7 @@ def _progress(events: Sequence[Record]) -> str:
         return f"No step is on record yet. {state}"
     planned = [event["steps"] for event in events if "steps" in event]
     words = f"{step:,}{f' of {planned[-1]:,}' if planned and planned[-1] > step else ''} steps"
-    ticks = [event for event in events if event.get("kind") == "tick"]
+    ticks = [event for event in events if event.get("kind") == "log"]
     epochs = [event["epoch"] for event in ticks if "epoch" in event]
     if epochs and epochs == sorted(epochs):  # else a second stage counts its own
         words += f" ({epochs[-1]:,.0f} epochs)"

@@ -29,7 +29,7 @@ def settings(config: Record) -> Html:
 def left_out(record: Record, events: Sequence[Record]) -> Html:
     """Return the files of the data that are not used: by kind, and those with reasons by name."""
     unused = record.get("data", {}).get("unused") or {}
-    last = next((event for event in reversed(events) if event.get("kind") == "left out"), {})
+    last = next((event for event in reversed(events) if event.get("kind") == "skipped_files"), {})
     files = last.get("files") or {}
     tables: list[Html] = []
     if unused:

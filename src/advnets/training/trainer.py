@@ -269,7 +269,7 @@ class Trainer:
         means = {name: float(value) / self._summed for name, value in self._sums.items()}
         self._event(
             {
-                "kind": "tick",
+                "kind": "log",
                 "epoch": self._epoch,
                 "seconds": round(seconds, 3),
                 # Of all threads: on a machine that is busy with other work, what it really took.

@@ -43,9 +43,9 @@ def test_blur_lowers_the_energy_of_an_edge_and_leaves_its_variation():
 
 
 def test_seconds_are_those_of_all_ticks_or_unknown():
-    ticks = [{"kind": "tick", "processor_seconds": s} for s in (1.5, 2.0)]
+    ticks = [{"kind": "log", "processor_seconds": s} for s in (1.5, 2.0)]
     assert processor_seconds([{"kind": "start"}, *ticks, {"kind": "end"}]) == 3.5
-    assert math.isnan(processor_seconds([*ticks, {"kind": "tick"}]))
+    assert math.isnan(processor_seconds([*ticks, {"kind": "log"}]))
 
 
 def test_the_vae_has_the_net_of_the_digits_as_its_decoder():

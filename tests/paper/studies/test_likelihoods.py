@@ -6,7 +6,7 @@ from advnets.paper.studies.likelihoods import progress
 
 
 def tick(step, **time):
-    return {"kind": "tick", "step": step, **time}
+    return {"kind": "log", "step": step, **time}
 
 
 def score(step, weights, mean):

@@ -125,7 +125,7 @@ _STYLES = {"ema": "-", "last": ":"}
 
 def processor_seconds(events: Sequence[Event]) -> float:
     """What a training has taken, of all threads and without looks; NaN where it was not noted."""
-    return sum(event.get("processor_seconds", nan) for event in events if event["kind"] == "tick")
+    return sum(event.get("processor_seconds", nan) for event in events if event["kind"] == "log")
 
 
 def progress(events: Sequence[Event], weights: str) -> tuple[list[float], list[float]]:
@@ -134,7 +134,7 @@ def progress(events: Sequence[Event], weights: str) -> tuple[list[float], list[f
     The minutes are of all threads, and without the looks: what the same training would take on one
     core that does nothing else. Of a run that did not note them there is nothing.
     """
-    ticks = [event for event in events if event["kind"] == "tick"]
+    ticks = [event for event in events if event["kind"] == "log"]
     if any("processor_seconds" not in tick for tick in ticks):
         return [], []
     taken = accumulate(tick["processor_seconds"] for tick in ticks)
