@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from advnets.data.batch_transform import BatchTransform
 from advnets.data.dataset import ArraySplit, Split
-from advnets.data.loader import Loader
+from advnets.data.loader import BatchTransform, Loader
 from advnets.data.normalization import UnitNormalizer
 from advnets.errors import UsageError
 from advnets.rng import RNG

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from advnets.data.batch_transform import BatchTransform
 from advnets.data.dataset import Dataset, Split
+from advnets.data.loader import BatchTransform
 from advnets.data.normalization import UnitNormalizer
 from advnets.data.semi_supervised_loader import (
     ConcatSplit,

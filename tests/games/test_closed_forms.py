@@ -19,7 +19,7 @@ from advnets.games.vae import VAE, elbo_terms
 from advnets.models.conditional import ConditionalMLPDiscriminator, ConditionalMLPGenerator
 from advnets.models.encoder import MLPEncoder
 from advnets.models.inpainting import InpaintingGenerator
-from advnets.models.latent_prior import Prior
+from advnets.models.layers import Prior
 from advnets.models.mlp import MLPDiscriminator, MLPGenerator
 from advnets.models.semi_supervised import SemiSupervisedDiscriminator
 from advnets.protocols import Batch

@@ -10,7 +10,7 @@ from advnets.errors import UsageError
 from advnets.evaluation.inpainting import _nearest, _of_hidden
 from advnets.games.inpainting import Inpainting, draw_masks
 from advnets.models.inpainting import InpaintingGenerator
-from advnets.models.latent_prior import Prior
+from advnets.models.layers import Prior
 from advnets.models.mlp import MLPDiscriminator
 from advnets.protocols import Batch
 from advnets.rng import RNG

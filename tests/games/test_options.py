@@ -15,7 +15,7 @@ from advnets.experiment import setup
 from advnets.games.augment import augment, refuse_idle
 from advnets.games.gan import GAN, pack_channels, unpack_channels
 from advnets.games.rules import OBJECTIVES, critic_metrics, logit_metrics, pair_metrics
-from advnets.models.latent_prior import Prior
+from advnets.models.layers import Prior
 from advnets.protocols import Batch
 from advnets.rng import RNG
 from advnets.training.step import train_step

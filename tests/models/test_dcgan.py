@@ -8,8 +8,7 @@ from torch import nn
 
 from advnets.errors import UsageError
 from advnets.models.dcgan import Discriminator, Generator, Layer
-from advnets.models.latent_prior import Prior
-from advnets.models.layers import FullKernelConv2d, FullKernelConvTranspose2d
+from advnets.models.layers import FullKernelConv2d, FullKernelConvTranspose2d, Prior
 from advnets.models.resolution import upsampling_sizes
 from advnets.rng import RNG
 

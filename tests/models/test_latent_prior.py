@@ -14,7 +14,7 @@ from advnets.errors import UsageError
 from advnets.games.gan import GAN
 from advnets.losses import reinforce_loss
 from advnets.models.factory import build_generator
-from advnets.models.latent_prior import Prior, draw_prior
+from advnets.models.layers import Prior, draw_prior
 from advnets.models.mlp import MaxoutDiscriminator, MLPGenerator, StackedGenerator
 from advnets.protocols import Batch
 from advnets.rng import RNG

@@ -11,9 +11,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from advnets.data.batch_transform import BatchTransform
 from advnets.data.dataset import ArraySplit, Dataset, Gather, Shape, Split, Which
-from advnets.data.loader import Loader
+from advnets.data.loader import BatchTransform, Loader
 from advnets.errors import DataError, UsageError
 from advnets.protocols import Batch
 from advnets.rng import RNG

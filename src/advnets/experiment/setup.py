@@ -11,9 +11,8 @@ from torch import nn
 from advnets import config
 from advnets._version import __version__
 from advnets.config.serialize import to_json
-from advnets.data.batch_transform import BatchTransform
 from advnets.data.dataset import Dataset, Split
-from advnets.data.loader import make_loader
+from advnets.data.loader import BatchTransform, make_loader
 from advnets.data.prepared import DatasetInfo, PreparedData, mean_image
 from advnets.data.semi_supervised_loader import (
     SemiSupervisedLoader,

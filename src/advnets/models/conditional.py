@@ -8,8 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from advnets.models.latent_prior import LatentSampler, Prior
-from advnets.models.layers import one_hot
+from advnets.models.layers import LatentSampler, Prior, one_hot
 from advnets.protocols import is_per_sample
 from advnets.rng import RNG
 

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.nn.utils.parametrizations import spectral_norm as with_spectral_norm
 
-from advnets.models.latent_prior import LatentSampler, Prior
 from advnets.models.layers import (
     ACTIVATIONS,
     FullKernelConv2d,
     FullKernelConvTranspose2d,
+    LatentSampler,
+    Prior,
     Shape,
     check_shape,
     one_hot,

@@ -10,8 +10,7 @@ from advnets import config
 from advnets.errors import UsageError
 from advnets.models import dcgan, resnet
 from advnets.models.conditional import ConditionalMLPDiscriminator, ConditionalMLPGenerator
-from advnets.models.latent_prior import Prior
-from advnets.models.layers import Shape
+from advnets.models.layers import Prior, Shape
 from advnets.models.maxout_conv import DeconvGenerator, MaxoutConvDiscriminator
 from advnets.models.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator
 

@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from advnets.models.conditional import project
-from advnets.models.latent_prior import Prior
-from advnets.models.layers import Shape
+from advnets.models.layers import Prior, Shape
 from advnets.rng import RNG
 
 

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.models.latent_prior import draw_prior
 from advnets.models.layers import (
     ACTIVATIONS,
     InputNoise,
     Maxout,
     MaxoutConv,
     Shape,
+    draw_prior,
     dropout,
     uniform_,
 )

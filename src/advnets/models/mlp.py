@@ -11,11 +11,11 @@ from torch.nn import functional as F
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.models.latent_prior import Prior
 from advnets.models.layers import (
     ACTIVATIONS,
     InputNoise,
     Maxout,
+    Prior,
     Shape,
     bound_column_norms_,
     dropout,

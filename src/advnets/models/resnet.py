@@ -16,8 +16,15 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from advnets.errors import UsageError
-from advnets.models.latent_prior import LatentSampler, Prior
-from advnets.models.layers import ACTIVATIONS, Shape, check_shape, one_hot, projection_logit
+from advnets.models.layers import (
+    ACTIVATIONS,
+    LatentSampler,
+    Prior,
+    Shape,
+    check_shape,
+    one_hot,
+    projection_logit,
+)
 from advnets.models.resolution import Pair, upsampling_sizes
 from advnets.rng import RNG
 

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from advnets.data.batch_transform import BatchTransform
 from advnets.data.dataset import ArraySplit, Split
 from advnets.data.datasets import stacked
 from advnets.data.datasets.mnist import open_mnist
 from advnets.data.datasets.stacked import Stacked, StackedMNIST, open_stacked_mnist, stack
-from advnets.data.loader import Loader
+from advnets.data.loader import BatchTransform, Loader
 from advnets.data.normalization import UnitNormalizer
 from advnets.errors import UsageError
 from advnets.rng import RNG

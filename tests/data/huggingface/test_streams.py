@@ -18,13 +18,11 @@ import torch
 from PIL import Image
 
 from advnets.config import Data
-from advnets.data.batch_transform import BatchTransform
 from advnets.data.dataset import ArraySplit, Dataset
 from advnets.data.huggingface.open import Hub, find_hub_path
 from advnets.data.image_folder.open import opened
-from advnets.data.loader import make_loader
+from advnets.data.loader import BatchTransform, StreamingLoader, make_loader
 from advnets.data.normalization import UnitNormalizer, fit_normalizer
-from advnets.data.streaming import StreamingLoader
 from advnets.errors import DataError
 from advnets.experiment.train import train
 from advnets.rng import RNG
@@ -202,7 +200,7 @@ import sys
 from advnets.config import Data
 from advnets.data.huggingface.open import Hub, find_hub_path
 from advnets.data.normalization import fit_scaling
-from advnets.data.batch_transform import BatchTransform
+from advnets.data.loader import BatchTransform
 from advnets.data.loader import batches_of
 from pathlib import Path
 import torch

@@ -18,14 +18,13 @@ import pytest
 import torch
 from PIL import Image
 
-from advnets.data.batch_transform import BatchTransform
 from advnets.data.dataset import ArraySplit, Dataset
 from advnets.data.image_folder import workers
 from advnets.data.image_folder.decode import Frame, decode
 from advnets.data.image_folder.open import find_images, open_collection
 from advnets.data.image_folder.pack import open_pack, pack
 from advnets.data.image_folder.random_crop import RandomCropSplit
-from advnets.data.loader import Loader
+from advnets.data.loader import BatchTransform, Loader
 from advnets.data.normalization import UnitNormalizer
 from advnets.errors import DataError, UsageError, WriteError
 from advnets.rng import RNG

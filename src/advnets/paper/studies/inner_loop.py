@@ -14,9 +14,8 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from advnets import config
-from advnets.data.batch_transform import BatchTransform
 from advnets.data.dataset import ArraySplit, Dataset, Split
-from advnets.data.loader import make_loader
+from advnets.data.loader import BatchTransform, make_loader
 from advnets.data.normalization import Normalizer
 from advnets.data.prepared import PreparedData, open_data
 from advnets.errors import DataError
