@@ -133,7 +133,7 @@ def test_the_guides_name_every_part_of_the_paper(guide: Path):
 
 def test_every_metric_is_named_where_one_looks_for_them():
     """In README and in the help of `evaluate`; what samples are looked at by, in the guides."""
-    source = (ROOT / "src" / "advnets" / "commands.py").read_text("utf-8")
+    source = (ROOT / "src" / "advnets" / "cli" / "commands.py").read_text("utf-8")
     (told,) = re.findall(r'"""What to compute:.*?"""', source, re.DOTALL)
     (row,) = re.findall(r"\[--metrics (parzen [^]]*)\]", (ROOT / "README.md").read_text("utf-8"))
     for text in (told, row):
