@@ -103,12 +103,14 @@ CASES = (
     _case(
         "dcgan-mnist-conditional",
         metrics="classes",
-        scoring="--num-samples 2000 --class-shares equal",
+        scoring="--num-samples 2000 --class-proportions uniform",
     ),
     _case("dcgan-cifar --size 32", images="color32"),
     _case("dcgan-tutorial --size 32", images="color32"),
     _case(
-        "conditional-mnist", metrics="classes", scoring="--num-samples 2000 --class-shares equal"
+        "conditional-mnist",
+        metrics="classes",
+        scoring="--num-samples 2000 --class-proportions uniform",
     ),
     _case("inference-mnist", metrics="reconstruction"),
     _case("completion-mnist", metrics="completion"),
@@ -120,7 +122,11 @@ CASES = (
     _case("vae-mnist", metrics="elbo reconstruction"),
     _case("modern --size 32", images="color32", metrics="frechet", scoring="--num-samples 300"),
     _case("modern-mnist", metrics="frechet", scoring="--num-samples 300"),
-    _case("projection-mnist", metrics="classes", scoring="--num-samples 2000 --class-shares equal"),
+    _case(
+        "projection-mnist",
+        metrics="classes",
+        scoring="--num-samples 2000 --class-proportions uniform",
+    ),
     _case("modern-stacked", metrics="modes"),
     _case("modern-cifar --size 32 --batch-size 16", images="color32"),
     _case("modern-residual --size 32 --batch-size 16", images="color32"),

@@ -51,7 +51,7 @@ _SCORE = {
     **dict.fromkeys(("weights", "grid", "split", "hidden", "data", "data_digest"), str | None),
     **dict.fromkeys(("extractor", "extractor_sha256", "likelihood"), str | None),
     "keep": float | None,
-    "class_shares": str | None,
+    "class_proportions": str | None,
     **dict.fromkeys(("seed", "step", "labels", "n_known", "n_fake"), _PLAIN),
 }
 _EVENT = {

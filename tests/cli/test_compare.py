@@ -19,7 +19,7 @@ STAMPS = {
     "n_real": 10_000,
     "n_fake": 10_000,
     "keep": None,
-    "class_shares": None,
+    "class_proportions": None,
     "extractor": None,
     "extractor_sha256": None,
     "interval": {},

@@ -10,13 +10,13 @@ from torch import nn
 from advnets import config
 from advnets.data.class_proportions import ClassProportions, class_indices
 from advnets.data.dataset import ArraySplit, Dataset, numbered_classes
+from advnets.data.normalization import fit_normalizer
 from advnets.data.prepared import DatasetInfo, PreparedData
 from advnets.errors import UnknownNameError, UsageError
 from advnets.evaluation.comparison import compare
 from advnets.evaluation.context import EvaluationContext
 from advnets.evaluation.registry import METRICS
 from advnets.evaluation.score_files import ScoredRun
-from advnets.experiment import setup
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
 from advnets.extractors.builtin import Pixels
@@ -29,7 +29,7 @@ HERE = ComputeSettings(torch.device("cpu"))
 
 
 def test_classes_are_drawn_as_frequent_as_they_are_in_the_training_images():
-    shares = ClassProportions.of("data", [70, 0, 20, 10])
+    shares = ClassProportions.from_counts("data", [70, 0, 20, 10])
     assert shares.probabilities.tolist() == pytest.approx([0.7, 0, 0.2, 0.1])
     drawn = shares.draw(RNG(0).uniform("class", 100_000))
     counts = torch.bincount(drawn, minlength=4)
@@ -40,7 +40,7 @@ def test_classes_are_drawn_as_frequent_as_they_are_in_the_training_images():
 
 
 def test_equal_shares_leave_out_classes_without_a_training_image():
-    shares = ClassProportions.of("equal", [70, 0, 20, 10])
+    shares = ClassProportions.from_counts("uniform", [70, 0, 20, 10])
     assert shares.probabilities.tolist() == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3])
     assert shares.draw(torch.tensor([0.0, 0.34, 0.99])).tolist() == [0, 2, 3]
     assert shares.allocate(7).tolist() == [0, 2, 3, 0, 2, 3, 0]
@@ -48,7 +48,7 @@ def test_equal_shares_leave_out_classes_without_a_training_image():
 
 def test_equal_shares_draw_the_classes_that_nets_draw_themselves():
     """So that samples of earlier seeds are drawn again, to the bit."""
-    shares = ClassProportions.of("equal", [3, 1, 4, 1, 5, 9, 2])
+    shares = ClassProportions.from_counts("uniform", [3, 1, 4, 1, 5, 9, 2])
     z = RNG(5).normal("latent", 1000, 2)
     expected = with_classes(z, 7, RNG(5), None)[:, 2:].argmax(1)
     assert torch.equal(shares.draw(RNG(5).uniform("class", 1000)), expected)
@@ -57,7 +57,7 @@ def test_equal_shares_draw_the_classes_that_nets_draw_themselves():
 @pytest.mark.parametrize("counts", [[9, 1], [5, 3, 2], [1, 1, 1], [997, 1, 2]])
 def test_the_first_labels_in_proportion_are_in_proportion_too(counts):
     """However many are taken, the count of no class is off by 1 or more."""
-    shares = ClassProportions.of("data", counts)
+    shares = ClassProportions.from_counts("data", counts)
     labels = shares.allocate(1000)
     assert len(labels) == 1000
     one_hot = torch.nn.functional.one_hot(labels, len(counts)).double().cumsum(0)
@@ -68,8 +68,10 @@ def test_the_first_labels_in_proportion_are_in_proportion_too(counts):
 
 def test_shares_of_nothing_are_refused():
     for counts in ([], [0, 0]):
-        with pytest.raises(UsageError, match="class shares of no training images were asked for"):
-            ClassProportions.of("data", counts)
+        with pytest.raises(
+            UsageError, match="class proportions need at least one training image, got none"
+        ):
+            ClassProportions.from_counts("data", counts)
 
 
 class Oracle(nn.Module):
@@ -105,17 +107,17 @@ def skewed():
 
     train, test = part(0), part(1)
     splits = Dataset("skewed", train, None, test, classes=("dark", "bright", "absent"))
-    scaling = setup.fit_scaling("unit", train)
-    images = scaling.to_model(torch.from_numpy(train.images))
+    normalizer = fit_normalizer("unit", train)
+    images = normalizer.to_model(torch.from_numpy(train.images))
     oracle = Oracle(images, torch.from_numpy(train.labels), 3)
-    return oracle, PreparedData(splits, scaling, DatasetInfo.from_dataset(splits, scaling))
+    return oracle, PreparedData(splits, normalizer, DatasetInfo.from_dataset(splits, normalizer))
 
 
 def scored(skewed, kind, metric="frechet", num=2000):
     oracle, data = skewed
-    shares = None if kind is None else data.facts.class_shares(kind)
+    shares = None if kind is None else data.info.class_proportions(kind)
     subject = EvaluationContext(
-        {"generator": oracle}, data, 0, 7, "last", HERE, Pixels(), class_shares=shares, num=num
+        {"generator": oracle}, data, 0, 7, "last", HERE, Pixels(), class_proportions=shares, num=num
     )
     return METRICS[metric](subject)
 
@@ -123,40 +125,40 @@ def scored(skewed, kind, metric="frechet", num=2000):
 def test_an_oracle_of_uneven_classes_scores_as_real_images_do(skewed):
     """Equal shares put its Fréchet distance far above that of real images."""
     _, data = skewed
-    assert data.facts.class_counts == (1800, 200, 0)
+    assert data.info.class_counts == (1800, 200, 0)
     ours, real = scored(skewed, "data")
-    equal, same = scored(skewed, "equal")
-    assert [record["class_shares"] for record in (ours, real)] == ["data", None]
-    assert [record["class_shares"] for record in (equal, same)] == ["equal", None]
+    equal, same = scored(skewed, "uniform")
+    assert [record["class_proportions"] for record in (ours, real)] == ["data", None]
+    assert [record["class_proportions"] for record in (equal, same)] == ["uniform", None]
     assert real["value"] == same["value"]
     assert ours["value"] == pytest.approx(real["value"], abs=0.01)
     assert equal["value"] > real["value"] + 0.05
-    assert "last, equal class shares" in score_lines([equal, real])
+    assert "last, uniform class proportions" in score_lines([equal, real])
 
 
-def test_runs_of_other_class_shares_share_no_column(skewed):
+def test_runs_of_other_class_proportions_share_no_column(skewed):
     """Samples of a net without classes are distributed as the data are: they compare with those."""
 
     def run(path, kind, seed=0):
         records = [{**record, "interval": {}} for record in scored(skewed, kind)]
         for record in records:
-            record["class_shares"] = kind if record["samples"] == "generator" else None
+            record["class_proportions"] = kind if record["samples"] == "generator" else None
         info = {"name": "skewed", "digest": "0" * 32}
         return ScoredRun(path, {"preset": path, "seed": seed}, info, records)
 
     with pytest.raises(
         UsageError,
-        match=r"frechet of a and b differs in class shares \(data and equal\), so that the numbers",
+        match=r"frechet of a and b differs in class proportions \(data and uniform\), so that the numbers",
     ):
-        compare([run("a", "data"), run("b", "equal")])
-    apart = compare([run("a", "data"), run("b", "equal")], separate_columns=True)
+        compare([run("a", "data"), run("b", "uniform")])
+    apart = compare([run("a", "data"), run("b", "uniform")], separate_columns=True)
     assert [column["name"] for column in apart["columns"]] == [
-        "frechet (class shares data)",
-        "frechet (class shares equal)",
+        "frechet (class proportions data)",
+        "frechet (class proportions uniform)",
     ]
     assert all(apart["beside"][0]["cells"])  # real images, in either column
     plain = run("c", "data")
-    plain.records[0]["class_shares"] = None
+    plain.records[0]["class_proportions"] = None
     assert len(compare([run("a", "data"), plain])["columns"]) == 1
 
 
@@ -179,7 +181,7 @@ def test_scores_of_classes_ask_for_the_classes_that_there_are(skewed):
 def test_a_conditional_generator_never_draws_classes_on_its_own(skewed):
     oracle, data = skewed
     with pytest.raises(UsageError, match="of a generator of 3 classes were asked for without any"):
-        draw_samples(oracle, data.scaling, 4, 0, HERE)
+        draw_samples(oracle, data.normalizer, 4, 0, HERE)
 
 
 @pytest.mark.parametrize(
@@ -189,8 +191,8 @@ def test_a_conditional_generator_never_draws_classes_on_its_own(skewed):
 )  # fmt: skip
 def test_labels_that_are_not_a_class_index_for_each_sample_are_refused(skewed, labels):
     oracle, data = skewed
-    with pytest.raises(UsageError, match="class indices are"):
-        draw_samples(oracle, data.scaling, 4, 0, HERE, labels)
+    with pytest.raises(UsageError, match="class indices must be"):
+        draw_samples(oracle, data.normalizer, 4, 0, HERE, labels)
 
 
 def test_samples_of_many_blocks_have_the_labels_that_were_given():
@@ -217,21 +219,25 @@ def test_labels_are_names_and_label_indices_are_places():
 @pytest.mark.parametrize(
     ("label", "index", "told"),
     [
-        (2, None, "the label 2 is no name; give the name of a class, as label='1', or its index"),
-        ([2, 2], None, "the label 2 is no name"),
-        (torch.tensor([0, 1]), None, "is no name"),
-        (torch.tensor(1), None, "is no name"),
-        ("2", 2, "a label and a label index were given; give one of them"),
-        (["2"], None, "expected one whole number for each of the 2 samples"),
-        (["2", "1", "2"], None, "expected one whole number for each of the 2 samples"),
-        (None, torch.tensor([2]), r"of shape \(1,\); expected one whole number"),
-        (None, 4, "class indices are from 4 to 4; expected 0 to 3"),
-        (None, -1, "class indices are from -1 to -1; expected 0 to 3"),
-        (None, 1.5, "class indices are torch.float32"),
-        (None, "2", "the label index is '2'; give the index of a class, or one for each sample"),
-        (None, True, "class indices are torch.bool"),
-        ("cat", None, "class 'cat' has no training image, so that G has not learned it"),
-        (None, [0, 3], "class 'cat' has no training image"),
+        (2, None, "a label must be the name of a class, got 2; pass a name such as label='1'"),
+        ([2, 2], None, "a label must be the name of a class, got 2"),
+        (torch.tensor([0, 1]), None, "a label must be the name of a class, got tensor"),
+        (torch.tensor(1), None, "a label must be the name of a class, got tensor"),
+        ("2", 2, "both a label and a label index were set; set only one of them"),
+        (["2"], None, r"class indices must be integers of shape \(2,\), one per sample"),
+        (["2", "1", "2"], None, r"class indices must be integers of shape \(2,\), one per sample"),
+        (
+            None,
+            torch.tensor([2]),
+            r"must be integers of shape \(2,\), one per sample, got torch.int64 of shape \(1,\)",
+        ),
+        (None, 4, "class indices must be 0 to 3, got 4 to 4"),
+        (None, -1, "class indices must be 0 to 3, got -1 to -1"),
+        (None, 1.5, r"class indices must be integers .*, got torch.float32"),
+        (None, "2", "the label index must be one class index, or one per sample, got '2'"),
+        (None, True, r"class indices must be integers .*, got torch.bool"),
+        ("cat", None, "class 'cat' has no training images, so the generator has not "),
+        (None, [0, 3], "class 'cat' has no training images"),
     ],
 )
 def test_labels_that_say_no_class_for_each_sample_are_refused(label, index, told):
@@ -281,18 +287,22 @@ def test_a_run_draws_its_classes_as_asked_and_says_so(tiny, tmp_path, quiet, sai
     shares = trained.info.class_proportions("data")
     uniform = [RNG(0, step=i, purpose="samples").uniform("class", BLOCK) for i in range(2)]
     assert torch.equal(labels, torch.cat([shares.draw(some) for some in uniform]))
-    equal = trained.latents(1000, class_shares="equal")[:, -10:].argmax(1)
+    equal = trained.latents(1000, class_proportions="uniform")[:, -10:].argmax(1)
     assert not torch.equal(labels, equal)
-    with pytest.raises(UsageError, match=r"a class and class shares \(equal\) were asked for"):
-        trained.sample(3, label="1", class_shares="equal")
+    with pytest.raises(
+        UsageError, match=r"a class and class proportions \(uniform\) were asked for"
+    ):
+        trained.sample(3, label="1", class_proportions="uniform")
     # On the command line both are recorded, side by side.
-    for kind in ("data", "equal"):
-        assert said("evaluate", out, "--metrics", "sliced", "--class-shares", kind)[0] == 0
-    stored = [r["class_shares"] for r in trained.run.scores() if r["samples"] == "generator"]
-    assert stored == ["data", "equal"]
-    code, _, told = said("evaluate", out, "--metrics", "test-error", "--class-shares", "equal")
+    for kind in ("data", "uniform"):
+        assert said("evaluate", out, "--metrics", "sliced", "--class-proportions", kind)[0] == 0
+    stored = [r["class_proportions"] for r in trained.run.scores() if r["samples"] == "generator"]
+    assert stored == ["data", "uniform"]
+    code, _, told = said(
+        "evaluate", out, "--metrics", "test-error", "--class-proportions", "uniform"
+    )
     assert code == 2
-    assert "class shares are equal, and the metric test-error looks at no samples" in told
+    assert "class proportions are uniform, and the metric test-error looks at no samples" in told
     image = tmp_path / "a.png"
     assert said("sample", out, "--out", image, "--class-index", 3)[0] == 0
     by_index = image.read_bytes()
@@ -306,7 +316,7 @@ def test_equal_shares_of_a_run_without_classes_are_refused(tiny, tmp_path, quiet
     train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
     for ask in (trained.sample, trained.latents):
-        with pytest.raises(UsageError, match=r"class shares \(equal\) were asked for, but "):
-            ask(3, class_shares="equal")
-    with pytest.raises(UsageError, match=r"class shares \(equal\) were asked for"):
-        trained.evaluate("sliced", class_shares="equal")
+        with pytest.raises(UsageError, match=r"class proportions \(uniform\) were asked for, but "):
+            ask(3, class_proportions="uniform")
+    with pytest.raises(UsageError, match=r"class proportions \(uniform\) were asked for"):
+        trained.evaluate("sliced", class_proportions="uniform")

@@ -38,7 +38,7 @@ def record(value, metric="frechet", **stamps):
         "n_real": 10_000,
         "n_fake": 10_000,
         "keep": None,
-        "class_shares": None,
+        "class_proportions": None,
         "interval": {},
         "value": value,
         **stamps,

@@ -83,13 +83,13 @@ def test_the_choice_is_made_within_classes():
     number = x[:, 0, 0, 0]
     assert number[labels == 1].max().item() < 0.62
     assert number[labels == 0].min().item() > 0.38
-    even = ClassProportions.of("equal", [1] * 3)
+    even = ClassProportions.from_counts("uniform", [1] * 3)
     drawn = kept(6000, 0.5, classes=3, labels=even)[:, 1:, 0, 0].argmax(1)
     counts = torch.bincount(drawn)
     assert counts.min().item() > 1850  # each as probable, whatever D likes
     first = kept(9, 0.5, classes=3, labels=even)
     assert torch.equal(first, kept(900, 0.5, classes=3, labels=even)[:9])
-    uneven = ClassProportions.of("data", [80, 0, 20])
+    uneven = ClassProportions.from_counts("data", [80, 0, 20])
     drawn = kept(6000, 0.5, classes=3, labels=uneven)[:, 1:, 0, 0].argmax(1)
     assert torch.bincount(drawn, minlength=3).tolist() == pytest.approx([4800, 0, 1200], abs=120)
 
@@ -146,7 +146,7 @@ def test_d_of_every_game_is_shown_what_it_knows(name, tiny):
     players = build_players(run, 0, shape, torch.full(shape, 0.5), classes=10)
     g, d = (players[who].eval() for who in ("generator", "discriminator"))
     rejection = DiscriminatorRejection(0.2, game, d, 10 if game.conditional else 0)
-    shares = ClassProportions.of("data", [1] * 10) if game.conditional else None
+    shares = ClassProportions.from_counts("data", [1] * 10) if game.conditional else None
     x = sample_with_rejection(g, UnitNormalizer(16.0), 7, 0, HERE, rejection, shares)
     assert x.shape == (7, *shape)
     z = g.latent(6, RNG(3))

@@ -134,7 +134,7 @@ class Sample(ValidatedConfig):
     """The class of a conditional run, by its name; None: classes are drawn."""
     label_index: Annotated[int | None, arg(name="class-index")] = None
     """The class of a conditional run, by its index from 0 in the order of config.json."""
-    class_shares: Literal["data", "equal"] = "data"
+    class_proportions: Literal["data", "uniform"] = "data"
     """How often each class of a conditional run is drawn: as in the training images, or equally."""
     batch_statistics: bool = False
     """Batch norm by the statistics of every 500 samples, and not by the running ones."""
@@ -159,7 +159,7 @@ class Sample(ValidatedConfig):
             seed=self.seed,
             label=self.label,
             label_index=self.label_index,
-            class_shares=self.class_shares,
+            class_proportions=self.class_proportions,
             batch_statistics=self.batch_statistics,
             keep_fraction=self.keep_fraction,
         )
@@ -242,7 +242,7 @@ class Evaluate(ValidatedConfig):
     None: 10,000; modes, points and divergence have numbers of their own."""
     probe_labels: Annotated[tuple[int, ...], arg(metavar="INT ...")] = ()
     """How many labels the probe is given, 0 for all (slow); none said: 100 and 1000."""
-    class_shares: Literal["data", "equal"] = "data"
+    class_proportions: Literal["data", "uniform"] = "data"
     """How often each class of a conditional run is drawn: as in the training images, or equally.
     Records say which. No class without a training image is drawn."""
     weights: Literal["ema", "last"] | None = None
@@ -272,7 +272,7 @@ class Evaluate(ValidatedConfig):
             keep_fraction=self.keep_fraction,
             num_samples=self.num_samples,
             probe_labels=self.probe_labels,
-            class_shares=self.class_shares,
+            class_proportions=self.class_proportions,
         )
         print(json.dumps(records, indent=2) if self.json else printable_lines(score_lines(records)))
         trained.report()

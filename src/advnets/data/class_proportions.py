@@ -1,4 +1,4 @@
-"""Classes of conditional samples: how often each is drawn."""
+"""The proportions in which the classes of conditional samples are drawn."""
 
 from __future__ import annotations
 
@@ -12,85 +12,88 @@ from torch import Tensor
 
 from advnets.errors import UnknownNameError, UsageError
 
-Kind = Literal["data", "equal"]
-"""As frequent as in the training images, as G is trained; or each class as frequent."""
+ProportionKind = Literal["data", "uniform"]
+"""The proportions of the training images ("data"), or equal ones for all classes ("uniform")."""
 
 
 @dataclass(frozen=True, eq=False)
 class ClassProportions:
-    """The probabilities with which the classes of conditional samples are drawn, which sum to 1."""
+    """Probabilities, summing to 1, with which the classes of conditional samples are drawn."""
 
-    kind: Kind
+    kind: ProportionKind
     probabilities: Float64[Tensor, " classes"]
 
     @classmethod
-    def of(cls, kind: Kind, counts: Sequence[int]) -> ClassProportions:
-        """Return the shares of classes that have so many training images; 0 for one without any.
+    def from_counts(cls, kind: ProportionKind, counts: Sequence[int]) -> ClassProportions:
+        """Return the proportions of classes from the number of training images of each.
+
+        A class without training images has probability 0.
 
         Raises:
-            UsageError: there is no training image.
+            UsageError: no class has a training image.
         """
         frequency = torch.tensor(counts, dtype=torch.float64)
         if not len(frequency) or not frequency.sum():
             raise UsageError(
-                "class shares of no training images were asked for; give how many images each "
-                "class has"
+                "class proportions need at least one training image, got none; pass the number of "
+                "training images of each class"
             )
-        if kind == "equal":
+        if kind == "uniform":
             frequency = (frequency > 0).double()
         return cls(kind, frequency / frequency.sum())
 
     @property
     def present(self) -> Int[Tensor, " present"]:
-        """The indices of the classes that have a training image."""
+        """Return the indices of the classes that have training images."""
         return self.probabilities.nonzero().flatten()
 
     def draw(self, uniform: Float[Tensor, " n"]) -> Int[Tensor, " n"]:
-        """Return a class index for each of n uniform numbers in [0, 1)."""
+        """Return one class index for each of n uniform random numbers in [0, 1)."""
         present = self.present
         uniform = uniform.cpu()
-        if self.kind == "equal":
+        if self.kind == "uniform":
             return present[(uniform * len(present)).long()]
-        edges = self.probabilities[present].cumsum(0)
-        rank = torch.searchsorted(edges, uniform.double(), right=True)
-        # Rounding may leave the last edge a little below 1.
-        return present[rank.clamp_max(len(present) - 1)]
+        cumulative = self.probabilities[present].cumsum(0)
+        position = torch.searchsorted(cumulative, uniform.double(), right=True)
+        # Rounding may leave the last cumulative probability slightly below 1.
+        return present[position.clamp_max(len(present) - 1)]
 
     def allocate(self, n: int) -> Int[Tensor, " n"]:
-        """Return n class indices, the first ones of which, however many, are in these shares.
+        """Return n class indices of which every prefix has these proportions, up to rounding.
 
-        Class c is due at (k + 1/2) / p_c for k = 0, 1, …: classes of equal shares come in turn.
-        The counts of n are those of Sainte-Laguë's method of apportionment.
+        The k-th sample of class c (k = 0, 1, …) is placed at (k + 1/2) / p_c, and samples are
+        sorted by place; classes of equal probability therefore alternate. The counts are those of
+        Sainte-Laguë's apportionment method.
         """
         present = self.present
-        shares = self.probabilities[present]
-        turns = (n * shares).ceil().long() + 1
-        labels = present.repeat_interleave(turns)
-        number = torch.cat([torch.arange(int(count)) for count in turns])
-        due = (number + 0.5) / shares.repeat_interleave(turns)
-        return labels[due.argsort(stable=True)[:n]]
+        probabilities = self.probabilities[present]
+        counts = (n * probabilities).ceil().long() + 1
+        labels = present.repeat_interleave(counts)
+        number = torch.cat([torch.arange(int(count)) for count in counts])
+        place = (number + 0.5) / probabilities.repeat_interleave(counts)
+        return labels[place.argsort(stable=True)[:n]]
 
 
 Labels = Tensor | ClassProportions
-"""Classes of samples: the class index of each, or the frequencies with which they are drawn."""
+"""Labels of conditional samples: one class index per sample, or proportions to draw them from."""
 
 
-def check_labels(labels: Tensor, n: int, classes: int) -> None:
-    """Refuse labels that are not one class index for each of n samples.
+def check_labels(labels: Tensor, n: int, num_classes: int) -> None:
+    """Check that labels are one class index for each of n samples.
 
     Raises:
-        UsageError: there are more or fewer, or one is no index of a class.
+        UsageError: `labels` is not an integer tensor of shape (n,), or an index is out of range.
     """
-    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    if labels.shape != (n,) or not whole:
+    integral = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if labels.shape != (n,) or not integral:
         raise UsageError(
-            f"class indices are {labels.dtype} of shape {tuple(labels.shape)}; expected one whole "
-            f"number for each of the {n} samples"
+            f"class indices must be integers of shape ({n},), one per sample, got {labels.dtype} "
+            f"of shape {tuple(labels.shape)}; pass one class index per sample"
         )
-    if n and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+    if n and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
         raise UsageError(
-            f"class indices are from {int(labels.min())} to {int(labels.max())}; expected 0 to "
-            f"{classes - 1}"
+            f"class indices must be 0 to {num_classes - 1}, got {int(labels.min())} to "
+            f"{int(labels.max())}; pass indices of existing classes"
         )
 
 
@@ -101,57 +104,62 @@ def class_indices(
     label: object = None,
     label_index: object = None,
 ) -> Int[Tensor, " n"]:
-    """Return n class indices, given the name or the index of one class, or of n.
+    """Return n class indices from the name(s) or index (indices) of one class or of n.
+
+    `counts` are the training images of each class; empty if unknown.
 
     Raises:
-        UnknownNameError: no class has that name.
-        UsageError: both names and indices are given, they are of another kind, not one or n, or of
-            a class that has no training image.
+        UnknownNameError: there is no class of that name.
+        UsageError: both `label` and `label_index` are set, one has a wrong type or length, or a
+            class has no training images.
     """
     if label is not None and label_index is not None:
-        raise UsageError("a label and a label index were given; give one of them")
+        raise UsageError("both a label and a label index were set; set only one of them")
+    # Convert names or indices to a tensor of indices.
     if label is None:
-        found = _as_tensor(label_index)
-        one = found.ndim == 0
+        indices = _to_tensor(label_index)
+        is_single = indices.ndim == 0
     else:
-        one = isinstance(label, str)
-        several = not one and isinstance(label, Iterable) and getattr(label, "ndim", 1) > 0
-        names = list(cast(Iterable[object], label)) if several else [label]
-        found = torch.tensor([_index(name, classes) for name in names], dtype=torch.int64)
-    found = found.reshape(-1).expand(n) if one else found
-    check_labels(found, n, len(classes))
-    absent = [i for i in found.unique().tolist() if counts and not counts[i]]
-    if absent:
+        is_single = isinstance(label, str)
+        is_list = not is_single and isinstance(label, Iterable) and getattr(label, "ndim", 1) > 0
+        names = list(cast(Iterable[object], label)) if is_list else [label]
+        indices = torch.tensor([_name_to_index(name, classes) for name in names], dtype=torch.int64)
+    # Repeat a single class for all samples, and check the result.
+    indices = indices.reshape(-1).expand(n) if is_single else indices
+    check_labels(indices, n, len(classes))
+    untrained = [i for i in indices.unique().tolist() if counts and not counts[i]]
+    if untrained:
         raise UsageError(
-            f"class {classes[absent[0]]!r} has no training image, so that G has not learned it; "
-            "give another class"
+            f"class {classes[untrained[0]]!r} has no training images, so the generator has not "
+            "learned it; choose another class"
         )
-    return found
+    return indices
 
 
-def _as_tensor(label_index: object) -> Tensor:
+def _to_tensor(label_index: object) -> Tensor:
     try:
         return torch.as_tensor(label_index)
     except (TypeError, ValueError, RuntimeError):
         raise UsageError(
-            f"the label index is {label_index!r}; give the index of a class, or one for each sample"
+            f"the label index must be one class index, or one per sample, got {label_index!r}; "
+            "pass an integer or a list of integers"
         ) from None
 
 
-def _index(name: object, classes: Sequence[str]) -> int:
+def _name_to_index(name: object, classes: Sequence[str]) -> int:
     if not isinstance(name, str):
         raise UsageError(
-            f"the label {name!r} is no name; give the name of a class, as label={classes[0]!r}, or "
-            f"its index, as label_index=0 for {classes[0]!r}"
+            f"a label must be the name of a class, got {name!r}; pass a name such as "
+            f"label={classes[0]!r}, or an index such as label_index=0"
         )
     return class_index(name, classes)
 
 
 def class_index(name: str, classes: Sequence[str]) -> int:
-    """Return the index of the class of this name.
+    """Return the index of the class of that name.
 
     Raises:
-        UnknownNameError: no class has it.
+        UnknownNameError: there is no such class.
     """
     if name not in classes:
         raise UnknownNameError("class", name, classes)

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets import config
-from advnets.data.class_proportions import ClassProportions, Kind, class_index
+from advnets.data.class_proportions import ClassProportions, ProportionKind, class_index
 from advnets.data.dataset import Dataset, Shape, blocks, num_samples
 from advnets.data.image_folder.unsupported_files import by_kind
 from advnets.data.normalization import Normalizer, fit_normalizer, normalizer_from_statistics
@@ -76,20 +76,20 @@ class DatasetInfo:
             )
         return class_index(name, self.classes)
 
-    def class_proportions(self, kind: Kind = "data") -> ClassProportions:
+    def class_proportions(self, kind: ProportionKind = "data") -> ClassProportions:
         """Return the probabilities with which classes of conditional samples are drawn.
 
         Raises:
             UsageError: the run did not record how many training images each class has.
         """
         if self.classes and not self.class_counts:
-            if kind == "equal":
-                return ClassProportions.of(kind, [1] * len(self.classes))
+            if kind == "uniform":
+                return ClassProportions.from_counts(kind, [1] * len(self.classes))
             raise UsageError(
                 f"this run has not recorded how many images of {self.name} each class has; ask for "
-                "equal class shares, or train it again"
+                "uniform class proportions, or train it again"
             )
-        return ClassProportions.of(kind, self.class_counts)
+        return ClassProportions.from_counts(kind, self.class_counts)
 
 
 @dataclass(frozen=True)

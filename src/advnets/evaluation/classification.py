@@ -28,7 +28,7 @@ def class_records(context: EvaluationContext) -> list[Record]:
     over the classes that have training images: one image a class is right every time and covers
     nothing.
     """
-    if context.class_shares is None:
+    if context.class_proportions is None:
         raise UsageError(
             "the metric classes needs samples of a class each, and this run was trained without "
             "labels; give a conditional run, as conditional-mnist"
@@ -42,7 +42,7 @@ def class_records(context: EvaluationContext) -> list[Record]:
     train = context.data.dataset.train
     if not isinstance(train, Split) or train.labels is None:
         raise DataError("the metric classes needs labeled training images at hand")
-    labels = context.class_shares.allocate(context.num)
+    labels = context.class_proportions.allocate(context.num)
     drawn = context.samples(context.num, labels)
     which = torch.randperm(len(train), generator=torch.Generator().manual_seed(context.seed))
     some = which[: context.num].numpy()
@@ -57,7 +57,9 @@ def class_records(context: EvaluationContext) -> list[Record]:
             "classes",
             row,
             accuracy=float((judge.logits(shown).argmax(1) == asked).double().mean()),
-            **_covered(of_test, told, judge.features(shown), asked, context.class_shares.present),
+            **_covered(
+                of_test, told, judge.features(shown), asked, context.class_proportions.present
+            ),
             n_fake=len(shown),
             n_real=len(told),
         )
@@ -82,7 +84,7 @@ def _covered(
         if n < LEAST:
             raise DataError(
                 f"class {number} has {len(real)} test images and {len(fake)} beside them, and "
-                f"coverage needs {LEAST} of either; score more (--num-samples), with equal class shares, "
+                f"coverage needs {LEAST} of either; score more (--num-samples), with uniform class proportions, "
                 "or a larger set"
             )
         compared.append(n)

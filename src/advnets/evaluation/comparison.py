@@ -25,8 +25,8 @@ _CASES = {
     "n": "{:,} points",
 }
 _SPOKEN = {"extractor_sha256": "SHA-256 of the extractor", "data_digest": "digest of the data"}
-_NAMES = {**_SPOKEN, "class_shares": "class shares"}
-_OWN_TO_A_ROW = ("n_fake", "draws", "class_shares")
+_NAMES = {**_SPOKEN, "class_proportions": "class proportions"}
+_OWN_TO_A_ROW = ("n_fake", "draws", "class_proportions")
 """Settings that real images have of their own: fewer of them, one draw, and their own classes."""
 
 
@@ -113,7 +113,7 @@ def brief(key: str, value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if value is None:
-        return "data" if key == "class_shares" else "none"
+        return "data" if key == "class_proportions" else "none"
     return str(value)
 
 

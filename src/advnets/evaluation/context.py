@@ -62,7 +62,7 @@ class EvaluationContext:
     """What they have played."""
     data_config: config.Data = field(default_factory=config.Data)
     """Which images, and how they were shown to the nets."""
-    class_shares: ClassProportions | None = None
+    class_proportions: ClassProportions | None = None
     """The classes that samples of a conditional generator are of; None for another generator."""
     rejection: DiscriminatorRejection | None = None
     """Which samples are left out, where some are."""
@@ -79,9 +79,9 @@ class EvaluationContext:
         return self.players["generator"]
 
     def samples(self, n: int, labels: Int[Tensor, " n"] | None = None) -> ArraySplit:
-        """Draw n samples, of these classes or, where none are given, in the class shares."""
+        """Draw n samples, of these classes or, where none are given, in the class proportions."""
         g, scaling, seed = self.generator, self.data.normalizer, self.seed
-        asked = self.class_shares if labels is None else labels
+        asked = self.class_proportions if labels is None else labels
         if self.rejection is None:
             return draw_samples(g, scaling, n, seed, self.settings, asked)
         return sample_with_rejection(g, scaling, n, seed, self.settings, self.rejection, asked)
@@ -167,8 +167,8 @@ class EvaluationContext:
             "samples": row,
             "weights": None if untrained else self.weights,
             "keep": self.rejection.share if self.rejection and row == GENERATOR else None,
-            "class_shares": (
-                self.class_shares.kind if self.class_shares and row == GENERATOR else None
+            "class_proportions": (
+                self.class_proportions.kind if self.class_proportions and row == GENERATOR else None
             ),
             "split": "test",
             "seed": self.seed,
@@ -291,7 +291,7 @@ def sliced_records(context: EvaluationContext) -> list[Record]:
 def identity(record: Mapping[str, Any]) -> tuple[object, ...]:
     """Return what two records share where the later one replaces the earlier one."""
     keys = ("metric", "samples", "weights", "grid", "extractor", "extractor_sha256", "split")
-    keys += ("seed", "step", "labels", "n_known", "hidden", "keep", "class_shares")
+    keys += ("seed", "step", "labels", "n_known", "hidden", "keep", "class_proportions")
     # Beside samples of one number real images of another say nothing.
     beside = record["n_fake"] if record["samples"] in BESIDE else None
     return (*(record.get(key) for key in keys), beside)

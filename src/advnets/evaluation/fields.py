@@ -33,8 +33,10 @@ class MetricSpec:
             left_out |= {"extractor", "extractor_sha256"}
         said = {key: value for key, value in record.items() if key not in left_out}
         said |= {f"{VERSIONS}{what}": of for what, of in record.get("versions", {}).items()}
-        if said.get("class_shares") == "data":  # as samples of G without classes are distributed
-            del said["class_shares"]
+        if (
+            said.get("class_proportions") == "data"
+        ):  # as samples of G without classes are distributed
+            del said["class_proportions"]
         return {key: value for key, value in said.items() if value is not None}
 
     def case(self, record: Record) -> dict[str, Any]:

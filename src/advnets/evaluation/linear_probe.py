@@ -105,7 +105,7 @@ def _features(extractor: Extractor, part: Split, *, mirrored: bool = False) -> T
 
 def nearest_records(context: EvaluationContext) -> list[Record]:
     """Error of the nearest-image classifier that knows conditional samples, or real images."""
-    splits, shares = context.data.dataset, context.class_shares
+    splits, shares = context.data.dataset, context.class_proportions
     if shares is None:
         raise UsageError(
             "the metric one-nn needs samples of a class each, and this run was trained without "

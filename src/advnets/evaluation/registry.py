@@ -102,7 +102,7 @@ def check_evaluation(
     keep_fraction: float,
     num_samples: int | None,
     probe_labels: tuple[int, ...],
-    class_shares: str,
+    class_proportions: str,
 ) -> None:
     """Refuse what nobody knows, and what would be asked for in vain.
 
@@ -120,10 +120,10 @@ def check_evaluation(
                 f"keep is {keep_fraction}, and the metric {name} looks at no samples; leave --keep-fraction, or "
                 "ask for the metric apart"
             )
-        if class_shares != "data" and name in UNDRAWN:
+        if class_proportions != "data" and name in UNDRAWN:
             raise UsageError(
-                f"class shares are {class_shares}, and the metric {name} looks at no samples; "
-                "leave --class-shares, or ask for the metric apart"
+                f"class proportions are {class_proportions}, and the metric {name} looks at no samples; "
+                "leave --class-proportions, or ask for the metric apart"
             )
     if extractor is not None and not set(metrics) & {*LOOKING}:
         raise UsageError(

@@ -13,7 +13,7 @@ from advnets.files import shell_word
 from advnets.run_directory import RunDirectory
 
 _STAMPS = (
-    *("weights", "keep", "class_shares", "split", "seed", "step"),
+    *("weights", "keep", "class_proportions", "split", "seed", "step"),
     *("data", "data_digest", "images", "versions"),
     *("extractor", "extractor_sha256", "n_real", "n_fake", "interval"),
 )

@@ -66,7 +66,7 @@ def evaluate_during_training(
         weights="",
         settings=drawing,
         extractor=extractor_of(data.info.name),
-        class_shares=shares,
+        class_proportions=shares,
         distractors=False,
     )
     record = METRICS[run.intervals.eval_metric](subject)[-1]

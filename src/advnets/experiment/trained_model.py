@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from advnets.config import Runtime
-from advnets.data.class_proportions import Kind, Labels, class_indices
+from advnets.data.class_proportions import Labels, ProportionKind, class_indices
 from advnets.data.prepared import PreparedData, open_data_of_run
 from advnets.errors import RunWarning, UsageError, WriteError
 from advnets.evaluation.context import EvaluationContext, identity
@@ -118,7 +118,7 @@ class TrainedModel:
         seed: int = 0,
         label: str | Sequence[str] | None = None,
         label_index: int | Sequence[int] | Tensor | None = None,
-        class_shares: Kind = "data",
+        class_proportions: ProportionKind = "data",
         batch_statistics: bool = False,
         keep_fraction: float = 1.0,
     ) -> Float[Tensor, "n channels height width"]:
@@ -127,7 +127,7 @@ class TrainedModel:
         The first images of a seed are the same whatever n is. Of a conditional run, p_g(x | y):
         `label` is the name of a class, or a name for each image; `label_index` the same by the
         index in `facts.classes`. Without either, classes are drawn: as frequent as in the training
-        images ("data"), or each as frequent ("equal"), and none without a training image.
+        images ("data"), or each as frequent ("uniform"), and none without a training image.
         Batch norm takes the running statistics, or those of every 500 samples, as DCGAN's paper
         did. Of as many as are needed, `keep` is the share that D judges most real and that is
         given, from 1/500 to 1.
@@ -143,7 +143,7 @@ class TrainedModel:
             seed=seed,
             label=label,
             label_index=label_index,
-            class_shares=class_shares,
+            class_proportions=class_proportions,
             batch_statistics=batch_statistics,
             keep_fraction=keep_fraction,
         )
@@ -157,7 +157,7 @@ class TrainedModel:
         seed: int = 0,
         label: str | Sequence[str] | None = None,
         label_index: int | Sequence[int] | Tensor | None = None,
-        class_shares: Kind = "data",
+        class_proportions: ProportionKind = "data",
         batch_statistics: bool = False,
         keep_fraction: float = 1.0,
     ) -> Iterator[Float[Tensor, "_ channels height width"]]:
@@ -168,7 +168,7 @@ class TrainedModel:
         """
         if n < 1:
             raise UsageError(f"{n} samples were asked for; ask for at least 1")
-        labels = self._labels(n, label, label_index, class_shares)
+        labels = self._labels(n, label, label_index, class_proportions)
         net = use_batch_statistics(self.generator) if batch_statistics else self.generator
         rejection = self.rejection(keep_fraction)
         if rejection is None:
@@ -196,10 +196,10 @@ class TrainedModel:
         seed: int = 0,
         label: str | Sequence[str] | None = None,
         label_index: int | Sequence[int] | Tensor | None = None,
-        class_shares: Kind = "data",
+        class_proportions: ProportionKind = "data",
     ) -> Float[Tensor, "n latent"]:
         """The z of the images that `sample` draws; a conditional run's end in the class."""
-        labels = self._labels(n, label, label_index, class_shares)
+        labels = self._labels(n, label, label_index, class_proportions)
         return torch.cat(list(latent_blocks(self.generator, n, seed, self.device, labels)))[:n]
 
     def decode(self, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n channels height width"]:
@@ -263,24 +263,24 @@ class TrainedModel:
         n: int,
         label: str | Sequence[str] | None,
         label_index: int | Sequence[int] | Tensor | None,
-        class_shares: Kind,
+        class_proportions: ProportionKind,
     ) -> Labels | None:
         """Return the class indices that are asked for, or the shares that they are drawn from."""
         named = label is not None or label_index is not None
         if not self.conditional:
-            self._check_without_classes(named=named, class_shares=class_shares)
+            self._check_without_classes(named=named, class_proportions=class_proportions)
             return None
         if not named:
-            return self.info.class_proportions(class_shares)
-        if class_shares != "data":
+            return self.info.class_proportions(class_proportions)
+        if class_proportions != "data":
             raise UsageError(
-                f"a class and class shares ({class_shares}) were asked for; give one of them"
+                f"a class and class proportions ({class_proportions}) were asked for; give one of them"
             )
         return class_indices(self.info.classes, self.info.class_counts, n, label, label_index)
 
-    def _check_without_classes(self, *, named: bool, class_shares: Kind) -> None:
-        if named or class_shares != "data":
-            asked = "a class was" if named else f"class shares ({class_shares}) were"
+    def _check_without_classes(self, *, named: bool, class_proportions: ProportionKind) -> None:
+        if named or class_proportions != "data":
+            asked = "a class was" if named else f"class proportions ({class_proportions}) were"
             raise UsageError(
                 f"{asked} asked for, but {self.run.path} was trained without labels; leave it, or "
                 "train a conditional run, as dcgan-mnist-conditional"
@@ -298,7 +298,7 @@ class TrainedModel:
         keep_fraction: float = 1.0,
         num_samples: int | None = None,
         probe_labels: tuple[int, ...] = (),
-        class_shares: Kind = "data",
+        class_proportions: ProportionKind = "data",
     ) -> list[dict[str, Any]]:
         """Score the generator on the run's data, by a metric or several; add to scores.json.
 
@@ -308,8 +308,8 @@ class TrainedModel:
         can run any code that is in it, which `trust_code` allows. `keep` is the share
         of samples that D judges most real and that is scored; records say so. `num` is how many
         samples are, and real images beside them where there are as many; None: 10,000. `labels`
-        are how many the probe is given, 0 being all; none: 100 and 1,000. `class_shares` are those
-        of the samples of a conditional run: as in the training images ("data"), or "equal"; records
+        are how many the probe is given, 0 being all; none: 100 and 1,000. `class_proportions` are those
+        of the samples of a conditional run: as in the training images ("data"), or "uniform"; records
         say so. `data` and `data_dir` are as for `load`.
 
         Raises:
@@ -321,7 +321,7 @@ class TrainedModel:
             UsageError: no metric is asked for; samples are to be rejected where there is no D or no
                 sample; an extractor, a number or labels are given that no metric looks at; a number
                 of labels is negative; a .pt2 file is given without `trust_code`;
-                equal class shares are asked of a run without classes, or of metrics that look at no
+                uniform class proportions are asked of a run without classes, or of metrics that look at no
                 samples.
         """
         metrics = (metrics,) if isinstance(metrics, str) else metrics
@@ -331,10 +331,10 @@ class TrainedModel:
             keep_fraction=keep_fraction,
             num_samples=num_samples,
             probe_labels=probe_labels,
-            class_shares=class_shares,
+            class_proportions=class_proportions,
         )
         if not self.conditional:
-            self._check_without_classes(named=False, class_shares=class_shares)
+            self._check_without_classes(named=False, class_proportions=class_proportions)
         self.run.scores()  # what cannot be read now, nothing can be added to
         opened = self.open_data(data, data_dir)
         subject = EvaluationContext(
@@ -348,7 +348,9 @@ class TrainedModel:
             initial_players=self.initial_players,
             game=self.config.stage.game,
             data_config=self.config.data,
-            class_shares=opened.info.class_proportions(class_shares) if self.conditional else None,
+            class_proportions=opened.info.class_proportions(class_proportions)
+            if self.conditional
+            else None,
             rejection=self.rejection(keep_fraction),
             num=SAMPLES if num_samples is None else num_samples,
             label_budgets=probe_labels,

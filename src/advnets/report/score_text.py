@@ -215,7 +215,7 @@ def _others(records: Sequence[Record]) -> str:
 def weights_of(record: Record) -> str:
     """Of which weights samples are, which share of them D has let stand, and of which classes."""
     kept = record.get("keep")
-    classes = ", equal class shares" if record.get("class_shares") == "equal" else ""
+    classes = ", uniform class proportions" if record.get("class_proportions") == "uniform" else ""
     return (record["weights"] or "") + ("" if kept is None else f", keep {kept:g}") + classes
 
 

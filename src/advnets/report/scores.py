@@ -143,7 +143,7 @@ def _samples(score: Record) -> str:
     weights = {"last": ", last weights", "ema": ", averaged weights"}
     kept = score.get("keep")
     share = "" if kept is None else f", the {kept:g} that D judges most real"
-    classes = ", equal class shares" if score.get("class_shares") == "equal" else ""
+    classes = ", uniform class proportions" if score.get("class_proportions") == "uniform" else ""
     named = str(score.get("samples", "")) + weights.get(score.get("weights") or "", "")
     return named + share + classes
 

@@ -40,7 +40,7 @@ def samples(
     classes: list[str] = []
     indices = label_index
     if trained.conditional and label is None and label_index is None:
-        present = trained.info.class_proportions("equal").present
+        present = trained.info.class_proportions("uniform").present
         shown = present[grid_classes(len(present), columns)]
         indices, columns = shown[torch.arange(num_samples) % len(shown)], len(shown)
         classes = [trained.info.classes[i] for i in shown]
