@@ -40,7 +40,7 @@ NAMES = {
     "data",
     "list",
     "fetch",
-    "check",
+    "audit",
     "pack",
 }
 """Of commands that are spoken of, and not given."""
@@ -64,7 +64,7 @@ def commands(text: str) -> list[list[str]]:
     text = re.sub(r" *\\\n\s+", " ", text)
     typed = re.findall(r"`advnets ([^`\n]+)`", text)
     typed += re.findall(r"^    (?:\.venv/bin/)?advnets (.+)$", text, re.MULTILINE)
-    swept = re.findall(r"^    python scripts/seeds\.py .+ -- (.+)$", text, re.MULTILINE)
+    swept = re.findall(r"^    python tools/seeds\.py .+ -- (.+)$", text, re.MULTILINE)
     typed += [f"train {line.replace('{seed}', '0')}" for line in swept]
     given = (shlex.split(line, comments=True) for line in typed if not TEMPLATE.search(line))
     return [arguments for arguments in given if not NAMES.issuperset(arguments)]
