@@ -15,7 +15,7 @@ from typing import Any, cast
 from advnets.config.serialize import structured
 from advnets.errors import RunError
 
-FORMAT = 1
+FORMAT = 2
 """Version of the run directory; another one is refused, not guessed at."""
 _MOST_BYTES, _MOST_IN_LINE, _MOST_IN_NAME = 2**28, 2**26, 200
 """Sizes of a JSON file, of a line of events.jsonl and of a name in it that advnets never writes."""
@@ -39,7 +39,7 @@ _WITHIN = {
         "name": str,
         "shape": tuple[int, int, int],
         "train": int | None,
-        "white": int,
+        "white_level": int,
         "valid": int,
         "test": int,
         "digest": str,

@@ -132,6 +132,10 @@ class StoredRun:
         warnings.warn(words, RunWarning, stacklevel=3)
 
 
+SCHEDULED_FIELDS = ("lr_final", "beta2_final", "r1_final", "r2_final", "augment_prob")
+"""Config fields whose values are reached gradually over a stage's schedule."""
+
+
 def identity(config: Config, facts: DatasetInfo) -> str:
     """Return what tells a run from others, in hex: a digest of config, seed and data.
 
@@ -141,7 +145,7 @@ def identity(config: Config, facts: DatasetInfo) -> str:
     """
     # As it is read back: what was 1 in Python and 1.0 in the file is the same.
     record = without_defaults(from_json(to_json(config), Config, "the config"))
-    for name in ("preset", "ticks", "runtime"):
+    for name in ("preset", "intervals", "runtime"):
         record.pop(name, None)
     for name in ("source", "directory"):
         record["data"].pop(name, None)
@@ -149,10 +153,10 @@ def identity(config: Config, facts: DatasetInfo) -> str:
     for name in ("steps", "epochs"):
         last.pop(name, None)
     if not _has_schedules(last):
-        last.pop("burn_in_steps", None)
+        last.pop("schedule_steps", None)
     for stage, written in zip(config.stages, record["stages"], strict=True):
         if isinstance(stage.game, CustomGame):
-            written["game"].pop("place", None)
+            written["game"].pop("source", None)
     text = json.dumps([record, facts.digest], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
@@ -160,10 +164,10 @@ def identity(config: Config, facts: DatasetInfo) -> str:
 def _has_schedules(stage: Mapping[str, Any]) -> bool:
     """Whether anything in a stage changes over its length."""
     return any(
-        key.startswith("end_") or key == "augment" or (_is_part(value) and _has_schedules(value))
+        key in SCHEDULED_FIELDS or (_is_section(value) and _has_schedules(value))
         for key, value in stage.items()
     )
 
 
-def _is_part(value: object) -> TypeGuard[Mapping[str, Any]]:
+def _is_section(value: object) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(value, Mapping)

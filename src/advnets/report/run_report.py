@@ -219,7 +219,7 @@ def complete(events: Sequence[Record]) -> bool:
 
 def _players(record: Record) -> str:
     data, parameters = record.get("data", {}), record.get("parameters", {})
-    noun = "points" if data.get("white") == 1 else "images"  # whose white is 16 or 255
+    noun = "points" if data.get("white_level") == 1 else "images"  # whose white is 16 or 255
     images = f"{data['train']:,} {noun}" if data.get("train") else noun
     players = [
         f"{name} of {parameters[name]:,} parameters" if name in parameters else name

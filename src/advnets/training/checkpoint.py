@@ -135,7 +135,7 @@ def _check_facts(path: Path, facts: Any) -> None:
     try:
         position = facts["position"]
         counts = [facts[name] for name in ("step", "stage", "attempt", "summed")]
-        counts += [position["step"], position["cursor"], *position["updates"].values()]
+        counts += [position["step"], position["batches_read"], *position["updates"].values()]
         numbers = facts["last_observed"].values()
         whole = len(position) == 3 and all(type(n) is int and 0 <= n < 2**63 for n in counts)
         whole = whole and all(type(n) in (int, float) for n in numbers)

@@ -307,7 +307,7 @@ class Trainer:
         for name, mover in state.optimizers.items():
             tensors |= state_tensors(f"optimizers/{name}", mover.state)
         for name, average in self.emas.items():
-            tensors |= module_tensors(f"average/{name}", average.module)
+            tensors |= module_tensors(f"ema/{name}", average.module)
         tensors |= {f"sums/{name}": value for name, value in self._sums.items()}
         facts = {
             "step": self.step,
@@ -333,7 +333,7 @@ class Trainer:
         for name, mover in state.optimizers.items():
             load_state(f"optimizers/{name}", mover.state, checkpoint.tensors)
         for name, average in self.emas.items():
-            load_module(f"average/{name}", average.module, checkpoint.tensors)
+            load_module(f"ema/{name}", average.module, checkpoint.tensors)
         state.progress = Progress(**facts["position"])
         state.last_metrics = facts["last_observed"]
         self._retry(facts["attempt"])
