@@ -13,7 +13,7 @@ from advnets.models.layers import Maxout
 from advnets.models.maxout_conv import DeconvGenerator, MaxoutConvDiscriminator
 from advnets.models.mlp import MaxoutDiscriminator, MLPGenerator, StackedGenerator
 from advnets.rng import RNG
-from advnets.schedules import learning_rate, momentum
+from advnets.training.optimizers import learning_rate, momentum
 
 SHAPES = {
     "paper-mnist": (1, 28, 28),

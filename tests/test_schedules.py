@@ -9,7 +9,8 @@ import pytest
 from advnets import config
 from advnets.errors import UsageError
 from advnets.rng import RNG
-from advnets.schedules import beta2, check_learning_rate, cosine, geometric, learning_rate, momentum
+from advnets.schedules import cosine, geometric
+from advnets.training.optimizers import beta2, check_learning_rate, learning_rate, momentum
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ from advnets.data.registry import open_source
 from advnets.models.classifier import ConvClassifier
 from advnets.run_records import versions
 from advnets.sampling.sampler import images
-from advnets.training.devices import PRECISIONS, autocast, resolve, setup_process, to_device
+from advnets.training.devices import PRECISIONS, resolve, setup_process, to_device
 
 WEIGHTS = Path(__file__).parent.parent / "src" / "advnets" / "weights"
 BATCH, SEED = 100, 0
@@ -89,7 +89,11 @@ def main() -> None:
     for epoch in range(recipe.epochs):
         net.train()
         for batch in torch.randperm(len(pixels))[: steps // recipe.epochs * BATCH].split(BATCH):
-            with autocast(device, PRECISIONS[runtime.precision]):
+            with torch.autocast(
+                device.type,
+                PRECISIONS[runtime.precision],
+                enabled=PRECISIONS[runtime.precision] != torch.float32,
+            ):
                 shown = mirrored(pixels[batch]) if recipe.mirror else pixels[batch]
                 loss = F.cross_entropy(net(shifted(shown, recipe.shift)), labels[batch])
             optimizer.zero_grad()

@@ -1,39 +1,42 @@
-"""The value function of the minimax game and its kin, as pure functions of logits.
+"""Losses of adversarial training, as pure functions of logits, and the objectives by name.
 
-D(x) = sigmoid(a(x)); a is what every function here takes. Written so, no confident discriminator
-makes a logarithm of zero:
+Every function takes logits a(x), with D(x) = sigmoid(a(x)), so that no logarithm of zero occurs:
 
     log D(x)       = log sigmoid(a)       = -softplus(-a)
     log(1 - D(x))  = log(1 - sigmoid(a))  = -softplus(a)
 
-Every loss is computed in float32, whatever precision the logits came in.
+Losses are computed in float32, whatever the precision of the logits. Each is a mean over the batch;
+likelihoods and penalties are returned for each image.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn.functional import cross_entropy, relu, softplus
+from torch.nn.functional import cross_entropy, logsigmoid, relu, softplus
 
-_LEAST = 1e-12
+_TINY = 1e-12
+"""Lower bound of arguments of roots and logarithms."""
 
 
 def value_terms(
     real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """E_x[log D(x)] and E_z[log(1 - D(G(z)))], the expectations whose sum V is, each at most 0."""
+    """Return E_x[log D(x)] and E_z[log(1 - D(G(z)))], the two terms of V, each at most 0."""
     return -softplus(-real_logits.float()).mean(), -softplus(fake_logits.float()).mean()
 
 
 def value_function(
     real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
 ) -> Float[Tensor, ""]:
-    """V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))], in nats, estimated on a batch.
+    """Return V(D, G) = E_x[log D(x)] + E_z[log(1 - D(G(z)))], in nats, estimated on a batch.
 
-    D ascends it, G descends it; it is at most 0, and -log 4 when D is 1/2 everywhere.
+    D ascends it and G descends it. It is at most 0, and -log 4 where D is 1/2 everywhere.
     Source: Goodfellow et al. 2014, equation 1.
     """
     real, fake = value_terms(real_logits, fake_logits)
@@ -43,16 +46,16 @@ def value_function(
 def discriminator_loss(
     real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
 ) -> Float[Tensor, ""]:
-    """-V(D, G) / 2: the binary cross-entropy of D as a classifier, half real and half generated.
+    """Return -V(D, G) / 2: the binary cross-entropy of D, half on real, half on generated images.
 
-    The half is the authors' own (`d_obj` of their code); under plain gradient descent it is part
+    The factor is the authors' own (`d_obj` of their code); under plain gradient descent it is part
     of the learning rate. Source: Goodfellow et al. 2014, Algorithm 1.
     """
     return -0.5 * value_function(real_logits, fake_logits)
 
 
 def minimax_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """E_z[log(1 - D(G(z)))], the part of V that G can change, which G minimizes.
+    """Return E_z[log(1 - D(G(z)))], the term of V that depends on G, which G minimizes.
 
     Its gradient with respect to a logit is -D(G(z)): it saturates where D rejects the samples.
     Source: Goodfellow et al. 2014, equation 1.
@@ -61,10 +64,10 @@ def minimax_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor
 
 
 def non_saturating_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """-E_z[log D(G(z))], which G minimizes in practice.
+    """Return -E_z[log D(G(z))], which G minimizes in practice.
 
     It has the same fixed point as the minimax loss; its gradient with respect to a logit is
-    D(G(z)) - 1: strongest where D rejects the samples.
+    D(G(z)) - 1, which is largest where D rejects the samples.
     Source: Goodfellow et al. 2014, section 3.
     """
     return softplus(-fake_logits.float()).mean()
@@ -73,10 +76,11 @@ def non_saturating_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float
 def hinge_discriminator_loss(
     real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
 ) -> Float[Tensor, ""]:
-    """E_x[max(0, 1 - a(x))] + E_z[max(0, 1 + a(G(z)))]: what is told by a margin of 1 is left.
+    """Return E_x[max(0, 1 - a(x))] + E_z[max(0, 1 + a(G(z)))].
 
-    Its optimum is the sign of p_data - p_g; where the two are equal it is 2. Source: Lim and Ye
-    2017, "Geometric GAN", equation 12; Miyato et al. 2018, equation 16.
+    An image beyond the margin of 1 has no gradient. The optimal a is the sign of p_data - p_g;
+    where the two are equal the loss is 2. Source: Lim and Ye 2017, "Geometric GAN", equation 12;
+    Miyato et al. 2018, equation 16.
     """
     return relu(1 - real_logits.float()).mean() + relu(1 + fake_logits.float()).mean()
 
@@ -84,46 +88,47 @@ def hinge_discriminator_loss(
 def least_squares_discriminator_loss(
     real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
 ) -> Float[Tensor, ""]:
-    """½ E_x[(a(x) - 1)²] + ½ E_z[a(G(z))²].
+    """Return ½ E_x[(a(x) - 1)²] + ½ E_z[a(G(z))²].
 
-    Its optimum is p_data / (p_data + p_g), D* itself; where the two are equal it is 1/4.
+    The optimal a is p_data / (p_data + p_g), which is D*; where the two are equal the loss is 1/4.
     Source: Mao et al. 2017, "Least squares generative adversarial networks", equation 9.
     """
     return 0.5 * ((real_logits.float() - 1).square().mean() + fake_logits.float().square().mean())
 
 
 def least_squares_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """½ E_z[(a(G(z)) - 1)²], which G minimizes. Source: Mao et al. 2017, equation 9."""
+    """Return ½ E_z[(a(G(z)) - 1)²], which G minimizes. Source: Mao et al. 2017, equation 9."""
     return 0.5 * (fake_logits.float() - 1).square().mean()
 
 
 def wasserstein_discriminator_loss(
     real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
 ) -> Float[Tensor, ""]:
-    """E_z[a(G(z))] - E_x[a(x)]; the least of it, of slopes up to 1, is -W₁(p_data, p_g).
+    """Return E_z[a(G(z))] - E_x[a(x)], whose minimum over 1-Lipschitz a is -W₁(p_data, p_g).
 
-    Without a bound on slopes it has no least: play it with `excess_slopes` or `squared_slopes`.
+    Without a bound on the gradients of a it has no minimum: use it with `wgan_gradient_penalty` or
+    `zero_centered_gradient_penalty`.
     Source: Arjovsky et al. 2017, "Wasserstein GAN", equation 2.
     """
     return fake_logits.float().mean() - real_logits.float().mean()
 
 
 def critic_generator_loss(fake_logits: Float[Tensor, " batch"]) -> Float[Tensor, ""]:
-    """-E_z[a(G(z))], which G minimizes against a hinge or a Wasserstein critic."""
+    """Return -E_z[a(G(z))], which G minimizes against a hinge or Wasserstein critic."""
     return -fake_logits.float().mean()
 
 
 def relativistic_logits(
     real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " batch"]
 ) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """a(x) - a(G(z)) and a(G(z)) - a(x), for images and samples that are paired as they come.
+    """Return a(x) - a(G(z)) and a(G(z)) - a(x) for pairs of an image and a sample, row by row.
 
-    Taken for logits by the losses above, D is asked which of the two is real:
+    As logits of the losses above they ask D which of the two is real:
 
         L_D = E softplus(-(a(x) - a(G(z)))),  L_G = E softplus(-(a(G(z)) - a(x)))
 
     At the solution both are log 2. Source: Jolicoeur-Martineau 2018, "The relativistic
-    discriminator", section 4.1, which Huang et al. 2024 take up.
+    discriminator", section 4.1; used by Huang et al. 2024.
     """
     difference = real_logits.float() - fake_logits.float()
     return difference, -difference
@@ -132,13 +137,14 @@ def relativistic_logits(
 def input_gradients(
     logits: Float[Tensor, " batch"], images: Float[Tensor, "batch *shape"]
 ) -> Float[Tensor, "batch *shape"]:
-    """∇_x a(x) of each image, which can itself be differentiated.
+    """Return ∇_x a(x) of each image, with a graph for second derivatives.
 
-    `images` are what the logits were computed from, and require a gradient.
+    `images` are those that the logits were computed from, and require a gradient.
     """
-    # Of a sum, as no logit depends on another's image; under batch norm it does, a little.
-    (found,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-    return found
+    # The gradient of the sum holds that of each logit, as each depends on its own image alone
+    # (approximately under batch norm).
+    (gradients,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+    return gradients
 
 
 def linearized_logits(
@@ -146,40 +152,41 @@ def linearized_logits(
     images: Float[Tensor, "batch *shape"],
     gradients: Float[Tensor, "batch *shape"],
 ) -> Float[Tensor, " batch"]:
-    """a(x) + ∇_x a(x) · (x - x), whose value and gradient in x are those of the logits a(x).
+    """Return a(x) + ∇_x a(x) · (x - x), whose value and gradient in x are those of the logits.
 
-    Whoever has the slopes of D has what G learns from: to come to it from here, no pass leads back
-    through D. Only where no logit depends on another's image.
+    Given D's input gradients, the loss of G can be differentiated through these logits without
+    another backward pass through D. Each logit must depend on its own image alone.
     """
-    moved = images - images.detach()
-    return logits.detach() + (gradients.detach() * moved).flatten(1).sum(1)
+    difference = images - images.detach()
+    return logits.detach() + (gradients.detach() * difference).flatten(1).sum(1)
 
 
 def zero_centered_gradient_penalty(
     gradients: Float[Tensor, "batch *shape"],
 ) -> Float[Tensor, " batch"]:
-    """‖∇_x a(x)‖² of each image, for the penalties γ/2 E‖∇_x a(x)‖².
+    """Return ‖∇_x a(x)‖² of each image, for the penalties γ/2 E‖∇_x a(x)‖².
 
-    R1 where the images are real, R2 where they are generated. Source: Mescheder et al. 2018,
+    They are R1 for real images and R2 for generated ones. Source: Mescheder et al. 2018,
     "Which training methods for GANs do actually converge?", equation 9.
     """
     return gradients.float().square().flatten(1).sum(1)
 
 
 def wgan_gradient_penalty(gradients: Float[Tensor, "batch *shape"]) -> Float[Tensor, " batch"]:
-    """(‖∇_x a(x)‖ - 1)² of each image, for the penalty λ E(‖∇_x a(x)‖ - 1)².
+    """Return (‖∇_x a(x)‖ - 1)² of each image, for the penalty λ E(‖∇_x a(x)‖ - 1)².
 
-    The images lie on lines between real and generated ones, as where the best critic has slope 1.
+    The images are interpolated between real and generated ones, where the gradient of the optimal
+    critic has norm 1.
     Source: Gulrajani et al. 2017, "Improved training of Wasserstein GANs", equation 3.
     """
-    # The root has no slope at 0, where a critic that is flat would begin.
-    return ((zero_centered_gradient_penalty(gradients) + _LEAST).sqrt() - 1).square()
+    # The derivative of the root is infinite at 0, the gradient norm of a constant critic.
+    return ((zero_centered_gradient_penalty(gradients) + _TINY).sqrt() - 1).square()
 
 
 def normal_log_likelihood(
     x: Float[Tensor, "batch *shape"], mean: Float[Tensor, "batch *shape"], std: float
 ) -> Float[Tensor, " batch"]:
-    """Log N(x; mean, deviation² I) of each image, in nats."""
+    """Return log N(x; mean, std² I) of each image, in nats."""
     scaled = (x.float() - mean.float()) / std
     constant = math.log(std) + 0.5 * math.log(2 * math.pi)
     return -(0.5 * scaled.square() + constant).flatten(1).sum(1)
@@ -188,10 +195,10 @@ def normal_log_likelihood(
 def bernoulli_log_likelihood(
     x: Float[Tensor, "batch *shape"], logits: Float[Tensor, "batch *shape"]
 ) -> Float[Tensor, " batch"]:
-    """Σ x log p + (1 - x) log(1 - p), p = sigmoid(logits), of each image, in nats.
+    """Return Σ x log p + (1 - x) log(1 - p), p = sigmoid(logits), of each image, in nats.
 
-    x log p + (1 - x) log(1 - p) = x a - softplus(a). A density for x in {0, 1}; between them it is
-    the bound that readers of Kingma and Welling 2014 use.
+    x log p + (1 - x) log(1 - p) = x a - softplus(a). It is a log-probability for x in {0, 1};
+    between these it is the value that implementations of Kingma and Welling 2014 use.
     """
     a = logits.float()
     return (x.float() * a - softplus(a)).flatten(1).sum(1)
@@ -200,7 +207,7 @@ def bernoulli_log_likelihood(
 def kl_to_standard_normal(
     mean: Float[Tensor, "batch latent"], log_variance: Float[Tensor, "batch latent"]
 ) -> Float[Tensor, " batch"]:
-    """KL(N(μ, diag σ²) ‖ N(0, I)) = ½ Σ (μ² + σ² - 1 - log σ²), in nats.
+    """Return KL(N(μ, diag σ²) ‖ N(0, I)) = ½ Σ (μ² + σ² - 1 - log σ²), in nats.
 
     Source: Kingma and Welling 2014, appendix B.
     """
@@ -213,7 +220,7 @@ def posterior_log_density(
     mean: Float[Tensor, "batch latent"],
     log_variance: Float[Tensor, "batch latent"],
 ) -> Float[Tensor, " batch"]:
-    """Log N(z; μ, diag σ²) of each row, in nats."""
+    """Return log N(z; μ, diag σ²) of each row, in nats."""
     z, mean, log_variance = z.float(), mean.float(), log_variance.float()
     squares = (z - mean).square() * (-log_variance).exp()
     return -0.5 * (squares + log_variance + math.log(2 * math.pi)).sum(1)
@@ -222,39 +229,39 @@ def posterior_log_density(
 def classification_loss(
     class_logits: Float[Tensor, "batch classes"], labels: Int[Tensor, " batch"]
 ) -> Float[Tensor, ""]:
-    """-E log p(y | x), p(y | x) = softmax of the logits."""
+    """Return -E log p(y | x), where p(y | x) is the softmax of the logits."""
     return cross_entropy(class_logits.float(), labels)
 
 
 def mutual_information(
-    class_logits: Float[Tensor, "batch classes"], others: Float[Tensor, "batch classes"]
+    class_logits: Float[Tensor, "batch classes"], other_logits: Float[Tensor, "batch classes"]
 ) -> Float[Tensor, ""]:
-    """I(c; c') in nats, c and c' the classes given to an image seen in two ways.
+    """Return I(c; c') in nats, c and c' the classes predicted for two views of each image.
 
         I(c; c') = Σ P log(P / (P_c P_c')),  P = E p(c | x) p(c' | x'), made symmetric
 
-    At most log K: where each image has one class, the same in both ways, and all classes are as
-    frequent. No label is in it. Source: Ji et al. 2019, "Invariant information clustering",
-    equations 2 and 3.
+    It is at most log K, which is reached where both views have one class with certainty and all
+    classes are equally frequent. It uses no labels. Source: Ji et al. 2019, "Invariant information
+    clustering", equations 2 and 3.
     """
-    one, other = (logits.float().softmax(1) for logits in (class_logits, others))
-    joint = one.T @ other / len(one)
+    p, other_p = (logits.float().softmax(1) for logits in (class_logits, other_logits))
+    joint = p.T @ other_p / len(p)
     joint = 0.5 * (joint + joint.T)
-    apart = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
-    # What is never met adds 0, and its logarithm would add NaN.
-    ratio = joint.clamp_min(_LEAST).log() - apart.clamp_min(_LEAST).log()
+    product = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
+    # Clamp, so that pairs of probability 0 contribute 0 and not NaN.
+    ratio = joint.clamp_min(_TINY).log() - product.clamp_min(_TINY).log()
     return (joint * ratio).sum()
 
 
 def reinforce_loss(
     logits: Float[Tensor, " batch"], log_probability: Float[Tensor, " batch"]
 ) -> Float[Tensor, ""]:
-    """-E (a - E a) log p(c), whose gradient in p is that of -E a.
+    """Return -E (a - E a) log p(c), whose gradient in p is that of -E a.
 
-    a(G(z)) are D's logits of samples, c the choices that were drawn with learned probabilities p to
-    make them: those that D finds more real than the mean of the batch become more probable. Source:
-    Williams 1992, "Simple statistical gradient-following algorithms", equation 11, whose baseline
-    is the batch's mean here.
+    a(G(z)) are D's logits of samples and c the mixture components drawn for them, with learned
+    probabilities p: components whose samples D rates above the mean of the batch become more
+    probable. Source: Williams 1992, "Simple statistical gradient-following algorithms", equation
+    11, here with the mean of the batch as baseline.
     """
     a = logits.detach().float()
     return -((a - a.mean()) * log_probability.float()).mean()
@@ -263,8 +270,78 @@ def reinforce_loss(
 def feature_matching_loss(
     real_features: Float[Tensor, "batch features"], fake_features: Float[Tensor, "samples features"]
 ) -> Float[Tensor, ""]:
-    """‖E f(x) - E f(G(z))‖² / features, which G minimizes; f are D's hidden units.
+    """Return ‖E f(x) - E f(G(z))‖² / features, which G minimizes; f are features of D.
 
-    Source: Salimans et al. 2016, section 3.1; the mean over features as in their experiments.
+    Source: Salimans et al. 2016, section 3.1; the mean over features is that of their experiments.
     """
     return (real_features.float().mean(0) - fake_features.float().mean(0)).square().mean()
+
+
+Metrics = dict[str, Float[Tensor, ""]]
+
+
+def logit_metrics(
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
+) -> Metrics:
+    """Return the batch means of D(x) and D(G(z)), V(D, G) and its two terms.
+
+    They are computed with dropout, as D is trained.
+    """
+    with torch.no_grad():
+        real_term, fake_term = value_terms(real_logits, fake_logits)
+        return {
+            "d_real": torch.sigmoid(real_logits.float()).mean(),
+            "d_fake": torch.sigmoid(fake_logits.float()).mean(),
+            "value": real_term + fake_term,
+            "value/real": real_term,
+            "value/fake": fake_term,
+        }
+
+
+def pair_metrics(differences: Float[Tensor, " pairs"]) -> Metrics:
+    """Return the batch means of D(x, G(z)) = sigmoid(a(x) - a(G(z))) and of its logarithm.
+
+    D(x, G(z)) is the probability that the first of a pair is the real one; where D cannot tell, the
+    two are 1/2 and -log 2. In a relativistic game a(x) is defined up to a constant alone.
+    """
+    with torch.no_grad():
+        return {
+            "d_pair": torch.sigmoid(differences.float()).mean(),
+            "value_pair": logsigmoid(differences.float()).mean(),
+        }
+
+
+def critic_metrics(
+    real_logits: Float[Tensor, " batch"], fake_logits: Float[Tensor, " samples"]
+) -> Metrics:
+    """Return the batch means of a(x) and a(G(z)), for objectives without probabilities."""
+    with torch.no_grad():
+        return {"a(x)": real_logits.float().mean(), "a(G(z))": fake_logits.float().mean()}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The losses of both players, and the metrics of the logits."""
+
+    discriminator: Callable[[Tensor, Tensor], Tensor]
+    """A function of logits of images and of samples, which D minimizes."""
+    generator: Callable[[Tensor], Tensor]
+    """A function of logits of samples, which G minimizes."""
+    metrics: Callable[[Tensor, Tensor], Metrics] = logit_metrics
+
+
+GENERATOR_LOSSES = {
+    "minimax": minimax_generator_loss,
+    "non-saturating": non_saturating_generator_loss,
+}
+"""Losses of G in the game of 2014, in which D is a classifier."""
+
+OBJECTIVES = {
+    **{name: Objective(discriminator_loss, loss) for name, loss in GENERATOR_LOSSES.items()},
+    "hinge": Objective(hinge_discriminator_loss, critic_generator_loss, critic_metrics),
+    "least-squares": Objective(
+        least_squares_discriminator_loss, least_squares_generator_loss, critic_metrics
+    ),
+    "wasserstein": Objective(wasserstein_discriminator_loss, critic_generator_loss, critic_metrics),
+}
+"""Objectives by the names of `--game.objective`."""

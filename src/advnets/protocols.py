@@ -1,4 +1,4 @@
-"""The nouns that rooms hand each other, as protocols and plain records."""
+"""Interfaces between games, models and training, as protocols and small records."""
 
 from __future__ import annotations
 
@@ -10,60 +10,63 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from advnets.rng import RNG
+from advnets.schedules import Schedule
 
 Players = Mapping[str, nn.Module]
+"""Networks by name: "generator", "discriminator", "encoder"."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images in the model's own range and, where the data has them, labels."""
+    """A minibatch: images in the range of the models and, where the data has them, labels."""
 
     images: Float[Tensor, "batch channels height width"]
     labels: Int[Tensor, " batch"] | None = None
     carry: Float[Tensor, "batch channels height width"] | None = None
-    """What the phase before handed on."""
+    """`carry` of the output of the previous phase of the step."""
     labeled: Batch | None = None
-    """Labeled images, where those above have no labels and only a few others do."""
+    """A minibatch of labeled images, in semi-supervised learning."""
+    scheduled: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict[str, Tensor])
+    """Values in this step of the phase's schedules, by name."""
 
 
 @dataclass(frozen=True)
 class PhaseOutput:
-    """What a phase gives back.
-
-    `losses` holds one scalar for each player that moves in this phase; `observed` holds scalars
-    worth watching (in the plain game D(x), D(G(z)) and V), left on the device.
-    """
+    """Losses and metrics of a phase, scalars on the device."""
 
     losses: Mapping[str, Float[Tensor, ""]]
+    """One for each player that is updated in this phase."""
     metrics: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict[str, Tensor])
+    """Values to log: in the standard game means of D(x) and D(G(z)), and V(D, G)."""
     carry: Float[Tensor, "batch channels height width"] | None = None
-    """Samples, with their graph, for the phase that follows in this round."""
+    """Samples, with their graph, for the next phase of the step."""
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One kind of move of a game: whose losses, and how often it is repeated in a round.
-
-    `repeats` is a number, or a function of the values last observed. A phase that `reads_data` is
-    given a batch no other phase has seen; one that does not is given that of the phase before.
-    """
+    """A part of a training step, in which some players are updated on their losses."""
 
     name: str
     losses: Callable[[Players, Batch, RNG], PhaseOutput]
-    repeats: int | Callable[[Mapping[str, float]], int] = 1
+    """The function that computes the losses of the players to update."""
+    num_updates: int | Callable[[Mapping[str, float]], int] = 1
+    """Updates in a step, or a function that computes it from the metrics logged last."""
     reads_data: bool = True
+    """Whether each update reads a new minibatch; if not, it reuses that of the phase before."""
+    schedules: Mapping[str, Schedule] = field(default_factory=dict[str, Schedule])
+    """Hyperparameters that change over the training; the losses find them in `Batch.scheduled`."""
 
 
 @dataclass(frozen=True)
 class Posterior:
-    """q(z | x): a normal distribution of z for each image, its covariance diagonal."""
+    """q(z | x): for each image a normal distribution of z with diagonal covariance."""
 
     mean: Float[Tensor, "batch latent"]
     log_variance: Float[Tensor, "batch latent"] | None = None
-    """log σ²; None: all at the mean."""
+    """log σ²; None for a deterministic encoder, whose z is the mean."""
 
     def draw(self, rng: RNG | None) -> Float[Tensor, "batch latent"]:
-        """μ + σ ε, one for each image; without noise, the means."""
+        """Draw z = μ + σ ε for each image; without `rng`, return the means."""
         if rng is None or self.log_variance is None:
             return self.mean
         epsilon = rng.normal("posterior", *self.mean.shape)
@@ -72,16 +75,16 @@ class Posterior:
 
 @runtime_checkable
 class Game(Protocol):
-    """Players and the order in which they move; Algorithm 1 knows nothing else of a game."""
+    """The phases of a training step. Algorithm 1 needs nothing else of a game."""
 
     def phases(self) -> tuple[Phase, ...]:
-        """The phases of one round, in order."""
+        """Return the phases of one step, in order."""
         ...
 
 
 @runtime_checkable
 class Generator(Protocol):
-    """What everybody else needs of a generator: the prior it was built for, and z to images."""
+    """A map from latents z to images, and the noise prior p_z it was built for."""
 
     latent_dim: int
 
@@ -92,55 +95,54 @@ class Generator(Protocol):
     def __call__(
         self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
-        """G(z); `noise` feeds dropout and noise inside the net, None leaves them out."""
+        """Compute G(z); without `rng` there is no dropout and no noise inside the network."""
         ...
 
 
 @runtime_checkable
 class ConditionalGenerator(Generator, Protocol):
-    """A generator whose latents end in a class, one-hot."""
+    """A generator whose latents are z followed by a one-hot class."""
 
     classes: int
 
     def latent(
         self, n: int, rng: RNG, labels: Int[Tensor, " n"] | None = None
     ) -> Float[Tensor, "batch latent"]:
-        """Draw n points of the noise prior p_z, of these classes; None: each as probable."""
+        """Draw n points of p_z, each with its label; without labels, of uniform classes."""
         ...
 
 
 @runtime_checkable
 class Fusable(Protocol):
-    """A generator that has a quicker form for sampling."""
+    """A generator with a faster form for inference."""
 
     def fused(self) -> nn.Module:
-        """The same function in eval mode, in fewer passes over memory."""
+        """Return a module that computes the same in eval mode, in fewer passes over memory."""
         ...
 
 
 @runtime_checkable
 class Discriminator(Protocol):
-    """What everybody else needs of a discriminator."""
+    """A classifier of images as real or generated."""
 
     def __call__(
         self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
     ) -> Float[Tensor, " batch"]:
-        """Logits a(x), with D(x) = sigmoid(a(x)); `noise` feeds dropout, None leaves it out."""
+        """Compute logits a(x), with D(x) = sigmoid(a(x)); without `rng` there is no dropout."""
         ...
 
 
 def is_per_sample(discriminator: object) -> bool:
-    """Whether no logit depends on another's image, as under batch norm it does.
+    """Return whether each logit depends on its own image alone (under batch norm it does not).
 
-    A discriminator says so by an attribute `one_by_one`; of one that says nothing it is not known,
-    and what is quicker because of it is left out.
+    A discriminator declares this by an attribute `per_sample`; without it the answer is False.
     """
     return bool(getattr(discriminator, "per_sample", False))
 
 
 @runtime_checkable
 class ConditionalDiscriminator(Protocol):
-    """A discriminator that is told the class."""
+    """A discriminator of images given their class."""
 
     def __call__(
         self,
@@ -148,22 +150,22 @@ class ConditionalDiscriminator(Protocol):
         rng: RNG | None = None,
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch"]:
-        """Logits a(x | y)."""
+        """Compute logits a(x | y)."""
         ...
 
 
 @runtime_checkable
 class Encoder(Protocol):
-    """From images to the z they may have come from."""
+    """A map from images to distributions of the latents z that generate them."""
 
     def __call__(self, x: Float[Tensor, "batch channels height width"]) -> Posterior:
-        """q(z | x)."""
+        """Compute q(z | x)."""
         ...
 
 
 @runtime_checkable
 class Inpainter(Protocol):
-    """A generator whose latents say, beside z, what of an image is known."""
+    """A generator whose latents are z followed by the known pixels of an image and their mask."""
 
     def condition(
         self,
@@ -171,37 +173,37 @@ class Inpainter(Protocol):
         images: Float[Tensor, "batch channels height width"],
         known: Float[Tensor, "batch 1 height width"],
     ) -> Float[Tensor, "batch latent"]:
-        """The latents of completions of these images, of which `known` is 1 where one is."""
+        """Return latents from z, images and a mask that is 1 where a pixel is known, else 0."""
         ...
 
     def own_latent(self, n: int, rng: RNG) -> Float[Tensor, "batch own"]:
-        """Draw n points of the noise prior p_z, without what is known."""
+        """Draw n points of the noise prior p_z, without known pixels."""
         ...
 
 
 class WeightedPrior(Protocol):
-    """A noise prior that chooses components, with probabilities that are learned."""
+    """A mixture as noise prior, whose mixture weights are learned."""
 
     def log_probability(self, n: int, rng: RNG) -> Float[Tensor, " n"]:
-        """The log p(c) of the component c of each of the n points that this noise draws."""
+        """Return log p(c) of the component c of each of the n points drawn with this `rng`."""
         ...
 
 
 @runtime_checkable
 class ClassifyingDiscriminator(Protocol):
-    """A discriminator that tells classes too."""
+    """A discriminator that also classifies."""
 
     def hidden(
         self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
     ) -> Float[Tensor, "batch features"]:
-        """Features of the last hidden layer, before any noise that the last layer adds to them."""
+        """Compute features of the last hidden layer, before noise that the last layer adds."""
         ...
 
     def class_logits(
         self, hidden: Float[Tensor, "batch features"], rng: RNG | None = None
     ) -> Float[Tensor, "batch classes"]:
-        """Logits l of the classes; p(class | x, real) = softmax l, and a(x) = log Σ exp l.
+        """Compute class logits l, with p(class | x, real) = softmax l and a(x) = log Σ exp l.
 
-        `noise` is what `hidden` was given, for the rows of these features alone.
+        `rng` is that of `hidden`, restricted to the rows of these features.
         """
         ...

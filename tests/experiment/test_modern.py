@@ -14,8 +14,8 @@ from advnets.experiment import setup
 from advnets.experiment.players import build_players
 from advnets.experiment.train import train
 from advnets.run_directory import RunDirectory
-from advnets.schedules import beta2, learning_rate
 from advnets.training.checkpoint import read_checkpoint
+from advnets.training.optimizers import beta2, learning_rate
 from advnets.training.step import train_step
 
 NAMES = [name for name in presets.PRESETS if name.startswith("modern")]

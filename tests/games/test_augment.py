@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from advnets.games.augment import AUGMENTATIONS, _between, augment
+from advnets.games.augment import AUGMENTATIONS, _bilinear, augment
 from advnets.rng import RNG
 
 NOISE = RNG(3)
@@ -145,7 +145,7 @@ def test_values_between_pixels_are_those_of_grid_sample():
     )
     grid = torch.stack((2 * columns / 8 - 1, 2 * rows / 11 - 1), 3)
     expected = torch.nn.functional.grid_sample(x, grid, padding_mode="border", align_corners=True)
-    torch.testing.assert_close(_between(x, rows, columns), expected)
+    torch.testing.assert_close(_bilinear(x, rows, columns), expected)
 
 
 def test_an_affine_map_keeps_the_middle_and_turns_scales_and_shears_so_much():

@@ -91,7 +91,7 @@ def test_the_toy_is_won_at_equilibrium(players):
     for step in range(600):
         for phase in game.phases():
             name = phase.name
-            for turn in range(phase.repeats):
+            for turn in range(phase.num_updates):
                 rng = NOISE.at_step(step).fold_in(f"{name}/{turn}")
                 loss = phase.losses(players, BATCH, rng).losses[name]
                 parameters = list(players[name].parameters())
@@ -107,12 +107,12 @@ def test_the_toy_is_won_at_equilibrium(players):
 
 def test_alternating_play_is_k_phases_and_one():
     discriminator, generator = GAN(config.Game(k=3)).phases()
-    assert (discriminator.name, discriminator.repeats, discriminator.reads_data) == (
+    assert (discriminator.name, discriminator.num_updates, discriminator.reads_data) == (
         "discriminator",
         3,
         True,
     )
-    assert (generator.name, generator.repeats, generator.reads_data) == ("generator", 1, False)
+    assert (generator.name, generator.num_updates, generator.reads_data) == ("generator", 1, False)
 
 
 @pytest.mark.parametrize(
@@ -213,8 +213,8 @@ def test_penalties_are_of_the_slope_on_real_and_generated_images(players, update
         with_penalty.losses["discriminator"] - without.losses["discriminator"],
         1.5 * of_real + 2.5 * of_fake,
     )
-    assert with_penalty.metrics["slope/real"].item() == pytest.approx(of_real.item())
-    assert with_penalty.metrics["slope/fake"].item() == pytest.approx(of_fake.item())
+    assert with_penalty.metrics["grad_norm_sq/real"].item() == pytest.approx(of_real.item())
+    assert with_penalty.metrics["grad_norm_sq/fake"].item() == pytest.approx(of_fake.item())
     parameters = list(players["discriminator"].parameters())
     gradients = [
         torch.autograd.grad(loss, parameters, retain_graph=True)[0]

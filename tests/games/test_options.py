@@ -12,9 +12,9 @@ from advnets import config
 from advnets.data.prepared import open_data
 from advnets.errors import UsageError
 from advnets.experiment import setup
-from advnets.games.augment import augment, refuse_idle
+from advnets.games.augment import augment, check_augmentations
 from advnets.games.gan import GAN, pack_channels, unpack_channels
-from advnets.games.rules import OBJECTIVES, critic_metrics, logit_metrics, pair_metrics
+from advnets.losses import OBJECTIVES, critic_metrics, logit_metrics, pair_metrics
 from advnets.models.layers import Prior
 from advnets.protocols import Batch
 from advnets.rng import RNG
@@ -135,7 +135,7 @@ def test_slopes_are_those_on_the_images_before_augmentation():
     shown = augment(x, spec.augmentations, torch.tensor(1.0), rng.split_streams("real"))
     (slope,) = torch.autograd.grad(some["discriminator"](shown).sum(), x)
     expected = slope.square().sum((1, 2, 3)).mean()
-    assert outcome.metrics["slope/real"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert outcome.metrics["grad_norm_sq/real"].item() == pytest.approx(expected.item(), rel=1e-5)
     (outside,) = torch.autograd.grad(
         some["discriminator"](shown.detach().requires_grad_()).sum(),
         some["discriminator"].shown[-1],
@@ -249,7 +249,9 @@ def test_excess_slopes_are_taken_between_images_and_samples(updates, pack):
     excess = (slope.norm(dim=1) - 1).square().mean().item()
     added = outcome.losses["discriminator"] - without.losses["discriminator"]
     assert added.item() == pytest.approx(10 * excess, rel=1e-4)
-    assert outcome.metrics["slope/excess"].item() == pytest.approx(excess, rel=1e-4)
+    assert outcome.metrics["gradient_penalty/interpolated"].item() == pytest.approx(
+        excess, rel=1e-4
+    )
     if updates == "simultaneous":
         assert torch.equal(outcome.losses["generator"], without.losses["generator"])
 
@@ -456,9 +458,9 @@ def test_augmentations_of_less_than_a_pixel_are_refused(kind, size, said):
     changed = augment(images, (kind,), torch.ones(()), RNG(0))
     assert torch.equal(changed, images)
     with pytest.raises(UsageError, match=said):
-        refuse_idle(("flip", kind), size, size)
+        check_augmentations(("flip", kind), size, size)
     larger = torch.rand(64, 1, size + 1, size + 1)
-    refuse_idle(("flip", kind), size + 1, size + 1)
+    check_augmentations(("flip", kind), size + 1, size + 1)
     assert not torch.equal(augment(larger, (kind,), torch.ones(()), RNG(0)), larger)
 
 

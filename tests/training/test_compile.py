@@ -188,7 +188,7 @@ def test_compiled_it_learns_the_same(pair):
 @pytest.mark.parametrize("pair", PAIRS)
 def test_a_cuda_graph_leads_where_the_written_turn_leads(pair):
     played = []
-    for take in (compute_gradients, compile.captured(compile.on_cuda)):
+    for take in (compute_gradients, compile.captured(compile.record_cuda_graph)):
         laid = table(pair, device="cuda")
         laid.compute_gradients = take
         for _ in range(4):

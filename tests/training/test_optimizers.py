@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from advnets import config
-from advnets.schedules import learning_rate, momentum
-from advnets.training.optimizers import make_optimizer
+from advnets.training.optimizers import learning_rate, make_optimizer, momentum
 
 FINE, FAULTY = torch.tensor(True), torch.tensor(False)
 SPECS = [

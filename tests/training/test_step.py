@@ -82,7 +82,9 @@ def test_in_two_phases_the_second_player_answers_the_first():
 
 
 def test_a_phase_repeats_on_fresh_batches():
-    played = table(Phase("a", losses("a"), repeats=3), Phase("b", losses("b"), reads_data=False))
+    played = table(
+        Phase("a", losses("a"), num_updates=3), Phase("b", losses("b"), reads_data=False)
+    )
     train_step(played)
     train_step(played)
     assert played.loader.read == [0, 1, 2, 2, 3, 4, 5, 5]
@@ -92,14 +94,14 @@ def test_a_phase_repeats_on_fresh_batches():
 
 def test_how_often_may_depend_on_what_was_last_seen():
     """A learner of the lead can be played with no change to Algorithm 1."""
-    played = table(Phase("a", losses("a"), repeats=lambda seen: int(seen["lead"])))
+    played = table(Phase("a", losses("a"), num_updates=lambda seen: int(seen["lead"])))
     played.last_metrics = {"adaptive_k_threshold": 4.0}
     train_step(played)
     assert played.progress.updates == {"a": 4}
 
 
 def test_what_repeats_see_is_averaged():
-    shown = train_step(table(Phase("a", losses("a"), repeats=3)))
+    shown = train_step(table(Phase("a", losses("a"), num_updates=3)))
     assert shown.metrics["batch"].item() == 1.0  # of batches 0, 1 and 2
 
 
@@ -129,7 +131,7 @@ def test_a_step_that_is_not_finite_moves_nobody(spec, bad):
 
 def test_movers_are_told_how_far_the_run_is():
     """A rate that falls to 0 over 4 rounds, by a cosine; k steps of a round are at one rate."""
-    played = table(Phase("a", losses("a"), repeats=2), spec=config.Adam(lr=0.1, lr_final=0.0))
+    played = table(Phase("a", losses("a"), num_updates=2), spec=config.Adam(lr=0.1, lr_final=0.0))
     played.rng = RNG(0, ramp_steps=4)
     told = []
     move = played.optimizers["a"].step
@@ -158,7 +160,9 @@ def recorded(played, name, record):
 def test_optimizers_receive_their_updates_and_the_epoch_of_the_batch_just_read():
     """A repeats twice on batches of its own; b reads none and stands in the epoch of a's last."""
     of_a, of_b = [], []
-    played = table(Phase("a", losses("a"), repeats=2), Phase("b", losses("b"), reads_data=False))
+    played = table(
+        Phase("a", losses("a"), num_updates=2), Phase("b", losses("b"), reads_data=False)
+    )
     played.loader = ByThrees()
     recorded(played, "a", of_a)
     recorded(played, "b", of_b)
@@ -196,7 +200,7 @@ def test_every_turn_of_every_phase_draws_noise_of_its_own():
 
     both = []
     for drawn in ([], []):
-        phases = Phase("a", drawing(drawn, "a"), repeats=3), Phase("b", drawing(drawn, "b"))
+        phases = Phase("a", drawing(drawn, "a"), num_updates=3), Phase("b", drawing(drawn, "b"))
         played = table(*phases)
         train_step(played)
         train_step(played)
@@ -224,7 +228,7 @@ def test_one_turn_that_is_not_finite_marks_the_whole_round(where):
         return PhaseOutput({"b": outcome.losses["b"] * factor})
 
     repeats = 3 if "turn" in where else 1
-    played = table(Phase("a", bad_turn, repeats=repeats), Phase("b", bad_end))
+    played = table(Phase("a", bad_turn, num_updates=repeats), Phase("b", bad_end))
     assert not train_step(played).finite
     moved = {"first phase": (0, 1), "second phase": (1, 0)}.get(where, (2, 1))
     a = 1.0 - 0.1 * 2.0 * moved[0]
@@ -299,7 +303,7 @@ def test_what_a_round_shows_holds_no_graph():
 
 
 def test_a_bounded_player_is_projected_after_each_update():
-    played = table(Phase("a", losses("a"), repeats=2))
+    played = table(Phase("a", losses("a"), num_updates=2))
     train_step(played)
     assert played.players["a"].projected == 2
     assert played.players["b"].projected == 0

@@ -112,7 +112,7 @@ class Stage(ValidatedConfig):
                 f"average_share is {self.ema_rampup} and average_half_life 0, by which no "
                 "average is kept; say --ema-half-life 100000, or --ema-rampup 0"
             )
-        self._refuse_idle_projection()
+        self._check_augmentations_projection()
         self._refuse_unbounded_critic()
         self._refuse_weights_unlearned()
 
@@ -135,7 +135,7 @@ class Stage(ValidatedConfig):
             return self
         return replace(self, epochs=epochs, steps=steps)
 
-    def _refuse_idle_projection(self) -> None:
+    def _check_augmentations_projection(self) -> None:
         if getattr(self.discriminator, "projection", False) and not self.game.conditional:
             raise UsageError(
                 f"projection was asked for of the D of a {type(self.game).__name__}, which is told "

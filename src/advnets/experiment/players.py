@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.games.augment import refuse_idle
+from advnets.games.augment import check_augmentations
 from advnets.games.conditional import ConditionalGAN
 from advnets.games.custom import load_game
 from advnets.games.gan import GAN
@@ -105,7 +105,7 @@ def build_players(
         UsageError: a game is told labels that the data lack, is given nets it cannot have, or shows
             images through augmentations that are too small for them.
     """
-    refuse_idle(run.stages[stage].game.discriminator_views, *shape[1:])
+    check_augmentations(run.stages[stage].game.discriminator_views, *shape[1:])
     seats = BuildContext(run.stages[: stage + 1], shape, marginals, classes, run.data.source)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(init_seed(run.seed, stage))

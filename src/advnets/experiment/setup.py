@@ -23,11 +23,10 @@ from advnets.errors import UsageError
 from advnets.experiment.players import build_game, build_players
 from advnets.rng import RNG
 from advnets.run_records import versions
-from advnets.schedules import check_learning_rate
 from advnets.training import devices
-from advnets.training.compile import captured, compiled, on_cuda
+from advnets.training.compile import captured, compiled, record_cuda_graph
 from advnets.training.memory import explained
-from advnets.training.optimizers import make_optimizer
+from advnets.training.optimizers import check_learning_rate, make_optimizer
 from advnets.training.step import BatchStream, StepFn, TrainState, compute_gradients
 
 
@@ -75,9 +74,8 @@ def make_train_state(
             for name, net in seated.items()
         },
         loader=_batches(stage.game, data.dataset, feed),
-        rng=RNG(
-            seed, purpose=f"stage{number}", device=device, ramp_steps=stage.schedule_steps or 0
-        ),
+        rng=RNG(seed, purpose=f"stage{number}", device=device),
+        schedule_steps=stage.schedule_steps or 0,
         precision=devices.PRECISIONS[run_config.runtime.precision],
         compute_gradients=step_function(run_config.runtime, stage.game),
     )
@@ -125,7 +123,7 @@ def step_function(chosen: config.Runtime, game: config.GameConfig) -> StepFn:
         return compiled()
     if not chosen.device.startswith("cuda"):
         raise UsageError(f"graph was asked for on {chosen.device}; it needs --device cuda")
-    return captured(on_cuda)
+    return captured(record_cuda_graph)
 
 
 def resolve_config(run: config.Config, facts: DatasetInfo, chosen: config.Runtime) -> config.Config:

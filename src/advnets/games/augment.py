@@ -1,8 +1,7 @@
-"""Augmentations that D sees images and samples through, each a differentiable function.
+"""Differentiable augmentations of real and generated images, applied before D.
 
-As long as each is left out now and then, by a probability below 1, the only distribution of samples
-that looks like the data through them is the data's own; so G does not learn to make augmented
-images.
+As long as each augmentation has a probability below 1, the augmented distributions are equal only
+where p_g = p_data, so that G does not learn to generate augmented images.
 Source: Zhao et al. 2020, "Differentiable augmentation for data-efficient GAN training"; Karras et
 al. 2020, "Training generative adversarial networks with limited data", section 2.2.
 """
@@ -20,177 +19,183 @@ from torch.nn import functional as F
 from advnets.errors import UsageError
 from advnets.rng import RNG
 
-ArraySplit = Float[Tensor, "batch channels height width"]
+Images = Float[Tensor, "batch channels height width"]
 
-_REACH = 8
-"""Images are shifted by up to this part of a side."""
-_ERASED = (0.125, 0.375)
-"""Sides of a box that is erased, as shares of the image's."""
-_BRIGHTER = 0.25
-"""What is added to all pixels is at most this, in the nets' range."""
-_TURNED, _SCALED, _SHEARED = 15.0, 0.15, 0.2
-"""Degrees, and shares of a side, that an affine map changes at most."""
-_BENT, _KNOTS = 0.04, 5
-"""Deviation of an elastic map's knots, as a share of a side, and how many lie along each side."""
+_SHIFT_DIVISOR = 8
+"""Translations are up to a side divided by this."""
+_ERASE_SIZES = (0.125, 0.375)
+"""Range of the sides of an erased box, as fractions of the image's."""
+_BRIGHTNESS = 0.25
+"""Largest change of brightness, in the range of the models."""
+_ROTATION, _SCALE, _SHEAR = 15.0, 0.15, 0.2
+"""Largest rotation in degrees, relative change of scale, and shear of an affine map."""
+_ELASTIC_STD, _KNOTS = 0.04, 5
+"""Standard deviation of elastic shifts as a fraction of a side, and grid points along a side."""
 
 
 def augment(
-    images: ArraySplit, kinds: Sequence[str], probability: Float[Tensor, ""], rng: RNG
-) -> ArraySplit:
-    """Images that each augmentation has changed with this probability, in [0, 1]."""
+    images: Images, kinds: Sequence[str], probability: Float[Tensor, ""] | float, rng: RNG
+) -> Images:
+    """Apply each kind of augmentation, one after the other, to each image with a probability.
+
+    `kinds` are keys of `AUGMENTATIONS`; `probability` is in [0, 1].
+    """
     for kind in kinds:
-        source = rng.fold_in(f"augment {kind}")
-        chosen = source.uniform("chosen", len(images), 1, 1, 1) < probability
-        images = torch.where(chosen, AUGMENTATIONS[kind](images, source), images)
+        stream = rng.fold_in(f"augment {kind}")
+        chosen = stream.uniform("chosen", len(images), 1, 1, 1) < probability
+        images = torch.where(chosen, AUGMENTATIONS[kind](images, stream), images)
     return images
 
 
-def refuse_idle(kinds: Sequence[str], height: int, width: int) -> None:
-    """Refuse augmentations that change nothing of images so small.
+def check_augmentations(kinds: Sequence[str], height: int, width: int) -> None:
+    """Refuse augmentations that cannot change images of this size.
 
     Raises:
-        UsageError: shifts, or boxes, are of less than a pixel.
+        UsageError: translations, or boxes, are of less than a pixel.
     """
-    smallest = {"translate": _REACH, "cutout": 4}
+    smallest = {"translate": _SHIFT_DIVISOR, "cutout": 4}
     for kind in kinds:
         if max(height, width) < smallest.get(kind, 0):
             raise UsageError(
-                f"{kind} was asked for of images of {width}x{height}, which it changes by less "
-                "than a pixel; leave it out of --game.augmentations, or give a larger --size"
+                f"the augmentation {kind} changes images of {width}x{height} by less than a pixel; "
+                "leave it out of --game.augmentations, or give a larger --size"
             )
 
 
-def _flipped(images: ArraySplit, rng: RNG) -> ArraySplit:
-    """Left and right exchanged in every second image, by chance.
+def _flip(images: Images, rng: RNG) -> Images:
+    """Flip half of the images, chosen at random, horizontally.
 
-    Were all exchanged, an image and its mirror would be seen as often where this is chosen half of
-    the time, and D could not tell one from the other.
+    If all were flipped, then at an augmentation probability of 1/2 an image and its mirror image
+    would be equally frequent, and D could not tell them apart.
     """
-    exchanged = rng.uniform("exchanged", len(images), 1, 1, 1) < 0.5
-    return torch.where(exchanged, images.flip(3), images)
+    flipped = rng.uniform("exchanged", len(images), 1, 1, 1) < 0.5
+    return torch.where(flipped, images.flip(3), images)
 
 
-def _translated(images: ArraySplit, rng: RNG) -> ArraySplit:
-    """Shifted by whole pixels, up to an eighth of each side; its edges are repeated."""
-    shares = rng.uniform("shift", len(images), 2)
+def _translate(images: Images, rng: RNG) -> Images:
+    """Translate by whole pixels, up to an eighth of each side; edge pixels are repeated."""
+    u = rng.uniform("shift", len(images), 2)
     for axis in (2, 3):
         side = images.shape[axis]
-        reach = side // _REACH
-        shift = (shares[:, axis - 2, None] * (2 * reach + 1)).long() - reach
-        place = (torch.arange(side, device=images.device) - shift).clamp(0, side - 1)
-        place = place[:, None, :, None] if axis == 2 else place[:, None, None, :]
-        images = images.gather(axis, place.expand_as(images))
+        limit = side // _SHIFT_DIVISOR
+        shift = (u[:, axis - 2, None] * (2 * limit + 1)).long() - limit
+        index = (torch.arange(side, device=images.device) - shift).clamp(0, side - 1)
+        index = index[:, None, :, None] if axis == 2 else index[:, None, None, :]
+        images = images.gather(axis, index.expand_as(images))
     return images
 
 
-def _cut(images: ArraySplit, rng: RNG) -> ArraySplit:
-    """A box of half of each side set to 0, anywhere, so that it may hang over the edge."""
-    shares = rng.uniform("box", len(images), 2)
-    return images * _outside(images, shares, [2 * (side // 4) for side in images.shape[2:]])
+def _cutout(images: Images, rng: RNG) -> Images:
+    """Set a box of half of each side to 0; its center is anywhere, so that it may be cropped."""
+    centers = rng.uniform("box", len(images), 2)
+    return images * _outside_box(images, centers, [2 * (side // 4) for side in images.shape[2:]])
 
 
-def _erased(images: ArraySplit, rng: RNG) -> ArraySplit:
-    """The same, each side of the box any from an eighth to three eighths of the image's.
+def _erase(images: Images, rng: RNG) -> Images:
+    """Set a box to 0, each side of which is from 1/8 to 3/8 of the image's.
 
-    Source of the idea: Zhong et al. 2017, "Random erasing data augmentation" (there with noise in
-    the box).
+    Source: Zhong et al. 2017, "Random erasing data augmentation" (there the box has noise).
     """
-    shares = rng.uniform("box", len(images), 2)
-    parts = rng.uniform("size", len(images), 2, low=_ERASED[0], high=_ERASED[1]).split(1, 1)
-    sizes = [(side * part).round() for side, part in zip(images.shape[2:], parts, strict=True)]
-    return images * _outside(images, shares, sizes)
+    centers = rng.uniform("box", len(images), 2)
+    fractions = rng.uniform("size", len(images), 2, low=_ERASE_SIZES[0], high=_ERASE_SIZES[1])
+    sizes = [
+        (side * fraction).round()
+        for side, fraction in zip(images.shape[2:], fractions.split(1, 1), strict=True)
+    ]
+    return images * _outside_box(images, centers, sizes)
 
 
-def _outside(
-    images: ArraySplit,
+def _outside_box(
+    images: Images,
     centers: Float[Tensor, "batch 2"],
     sizes: Sequence[int | Float[Tensor, "batch 1"]],
 ) -> Bool[Tensor, "batch 1 height width"]:
-    """Whether a pixel lies outside a box: centers are shares of the sides, sizes whole pixels."""
+    """Return a mask of the pixels outside a box, one box for each image.
+
+    `centers` are fractions of height and width, `sizes` whole pixels.
+    """
     inside: list[Tensor] = []
     for axis in (2, 3):
         side = images.shape[axis]
-        place = torch.arange(side, device=images.device)
+        index = torch.arange(side, device=images.device)
         center, size = (centers[:, axis - 2, None] * side).floor(), sizes[axis - 2]
-        first = center - size // 2
-        within = (place >= first) & (place < first + size)
+        start = center - size // 2
+        within = (index >= start) & (index < start + size)
         inside.append(within[:, None, :, None] if axis == 2 else within[:, None, None, :])
     return ~(inside[0] & inside[1])
 
 
-def _recolored(images: ArraySplit, rng: RNG) -> ArraySplit:
-    """Brightness ± .25; colors 0 to 2 times as far from gray; all .5 to 1.5 as far from the mean.
+def _color(images: Images, rng: RNG) -> Images:
+    """Change brightness by ±0.25, saturation by a factor 0 to 2, contrast by 0.5 to 1.5.
 
-    The mean image of many such is the image again.
+    The expectation over all changes is the image itself.
     """
-    brighter, colorful, contrast = rng.uniform("colour", len(images), 3, 1, 1, 1).unbind(1)
-    images = images + (2 * brighter - 1) * _BRIGHTER
+    brightness, saturation, contrast = rng.uniform("colour", len(images), 3, 1, 1, 1).unbind(1)
+    images = images + (2 * brightness - 1) * _BRIGHTNESS
     gray = images.mean(1, keepdim=True)
-    images = gray + 2 * colorful * (images - gray)
+    images = gray + 2 * saturation * (images - gray)
     mean = images.mean((1, 2, 3), keepdim=True)
     return mean + (contrast + 0.5) * (images - mean)
 
 
-def _transformed(images: ArraySplit, rng: RNG) -> ArraySplit:
-    """Turned by up to 15 degrees, what is seen .87 to 1.18 times as high and as wide, sheared.
+def _affine(images: Images, rng: RNG) -> Images:
+    """Rotate by up to 15 degrees, scale each side by 0.87 to 1.18, and shear by up to 0.2.
 
-    What comes to a place lay .85 to 1.15 times as far from the middle, by each side, and was moved
-    sideways by up to .2 of its height. Values between pixels are bilinear, those from beyond an
-    edge are the edge's.
+    An output pixel is read at 0.85 to 1.15 times its distance from the center, along each side, and
+    shifted sideways by up to 0.2 of its height. Values are interpolated bilinearly; outside the
+    image they are those of the nearest edge.
     """
     turn, shear, high, wide = (2 * rng.uniform("affine", len(images), 4) - 1).unbind(1)
-    angle, shear = math.radians(_TURNED) * turn, _SHEARED * shear
-    high, wide = 1 + _SCALED * high, 1 + _SCALED * wide
-    cosine, sine = angle.cos(), angle.sin()
+    angle, shear = math.radians(_ROTATION) * turn, _SHEAR * shear
+    high, wide = 1 + _SCALE * high, 1 + _SCALE * wide
+    cos, sin = angle.cos(), angle.sin()
     height, width = images.shape[2:]
     y, x = (torch.arange(side, device=images.device) - (side - 1) / 2 for side in (height, width))
-    # From each place of what comes out to where it comes from.
-    rows = (high * sine)[:, None, None] * x + (high * cosine)[:, None, None] * y[:, None]
-    columns = (wide * cosine)[:, None, None] * x - (wide * (sine - shear))[:, None, None] * (
-        y[:, None]
-    )
-    return _between(images, rows + (height - 1) / 2, columns + (width - 1) / 2)
+    # Map each output pixel to the place where it is read.
+    rows = (high * sin)[:, None, None] * x + (high * cos)[:, None, None] * y[:, None]
+    columns = (wide * cos)[:, None, None] * x - (wide * (sin - shear))[:, None, None] * (y[:, None])
+    return _bilinear(images, rows + (height - 1) / 2, columns + (width - 1) / 2)
 
 
-def _bent(images: ArraySplit, rng: RNG) -> ArraySplit:
-    """Places shifted by a smooth field: normal at 5x5 knots, cubic between them.
+def _elastic(images: Images, rng: RNG) -> Images:
+    """Shift pixels by a smooth random field: normal at 5x5 grid points, bicubic between them.
 
-    Source of the idea: Simard et al. 2003, "Best practices for convolutional neural networks
-    applied to visual document analysis", section 2 (noise, smoothed).
+    Source: Simard et al. 2003, "Best practices for convolutional neural networks applied to visual
+    document analysis", section 2 (there the field is smoothed noise).
     """
     sides = images.shape[2:]
-    knots = _BENT * rng.normal("bent", len(images), 2, _KNOTS, _KNOTS)
+    knots = _ELASTIC_STD * rng.normal("bent", len(images), 2, _KNOTS, _KNOTS)
     shift = F.interpolate(knots, sides, mode="bicubic", align_corners=True)
-    places = [torch.arange(side, device=images.device) for side in sides]
+    index = [torch.arange(side, device=images.device) for side in sides]
     rows, columns = (side * part for side, part in zip(sides, shift.unbind(1), strict=True))
-    return _between(images, rows + places[0][:, None], columns + places[1])
+    return _bilinear(images, rows + index[0][:, None], columns + index[1])
 
 
-def _between(images: ArraySplit, rows: Tensor, columns: Tensor) -> ArraySplit:
-    """Bilinear values at these places, (batch, height, width) of each.
+def _bilinear(images: Images, rows: Tensor, columns: Tensor) -> Images:
+    """Return bilinear values at places, which are (batch, height, width) rows and columns.
 
-    By gathering, as slope penalties need second derivatives, which `grid_sample` lacks.
+    It gathers, because gradient penalties need second derivatives, which `grid_sample` lacks.
     """
     height, width = images.shape[2:]
     rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
-    flat, found = images.flatten(2), torch.zeros_like(images)
+    flat, values = images.flatten(2), torch.zeros_like(images)
     top, left = rows.floor(), columns.floor()
     for down in (0, 1):
         for right in (0, 1):
             at = (top + down).clamp(max=height - 1) * width + (left + right).clamp(max=width - 1)
-            share = (1 - (rows - top - down).abs()) * (1 - (columns - left - right).abs())
-            taken = flat.gather(2, at.long().flatten(1)[:, None].expand(-1, flat.shape[1], -1))
-            found = found + share[:, None] * taken.view_as(images)
-    return found
+            weight = (1 - (rows - top - down).abs()) * (1 - (columns - left - right).abs())
+            pixels = flat.gather(2, at.long().flatten(1)[:, None].expand(-1, flat.shape[1], -1))
+            values = values + weight[:, None] * pixels.view_as(images)
+    return values
 
 
-AUGMENTATIONS: dict[str, Callable[[ArraySplit, RNG], ArraySplit]] = {
-    "flip": _flipped,
-    "translate": _translated,
-    "cutout": _cut,
-    "erase": _erased,
-    "color": _recolored,
-    "affine": _transformed,
-    "elastic": _bent,
+AUGMENTATIONS: dict[str, Callable[[Images, RNG], Images]] = {
+    "flip": _flip,
+    "translate": _translate,
+    "cutout": _cutout,
+    "erase": _erase,
+    "color": _color,
+    "affine": _affine,
+    "elastic": _elastic,
 }
-"""Ways to change an image, by name."""
+"""Augmentations by the names of `--game.augmentations`."""

@@ -9,8 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets import config
-from advnets.games.rules import logit_metrics
-from advnets.losses import discriminator_loss, non_saturating_generator_loss
+from advnets.losses import discriminator_loss, logit_metrics, non_saturating_generator_loss
 from advnets.protocols import Batch, Discriminator, Encoder, Generator, Phase, PhaseOutput, Players
 from advnets.rng import RNG
 

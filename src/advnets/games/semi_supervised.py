@@ -11,14 +11,14 @@ from torch import Tensor
 
 from advnets import config
 from advnets.errors import DataError
-from advnets.games.augment import ArraySplit, augment
+from advnets.games.augment import Images, augment
 from advnets.games.conditional import labels_of
 from advnets.games.gan import generate
-from advnets.games.rules import logit_metrics
 from advnets.losses import (
     classification_loss,
     discriminator_loss,
     feature_matching_loss,
+    logit_metrics,
     mutual_information,
 )
 from advnets.protocols import Batch, ClassifyingDiscriminator, Phase, PhaseOutput, Players
@@ -80,12 +80,12 @@ class SemiSupervisedGAN:
         matched = feature_matching_loss(of_real.detach(), of_fake)
         return PhaseOutput({"discriminator": loss, "generator": matched}, observed)
 
-    def samples(self, players: Players, batch: Batch, rng: RNG) -> ArraySplit:
+    def samples(self, players: Players, batch: Batch, rng: RNG) -> Images:
         """What G shows in a step."""
         return generate(players, self.spec.generated_batch or len(batch.images), rng)
 
     def discriminator_loss(
-        self, players: Players, batch: Batch, fake: ArraySplit, rng: RNG
+        self, players: Players, batch: Batch, fake: Images, rng: RNG
     ) -> tuple[Float[Tensor, ""], tuple[Tensor, Tensor], dict[str, Tensor]]:
         """D's loss, the features of images and of samples, and what to observe."""
         net, told = cast(ClassifyingDiscriminator, players["discriminator"]), labeled_batch(batch)
@@ -107,7 +107,7 @@ class SemiSupervisedGAN:
         return loss, (of_real, of_fake), observed
 
     def features(
-        self, players: Players, parts: Mapping[str, ArraySplit], rng: RNG
+        self, players: Players, parts: Mapping[str, Images], rng: RNG
     ) -> Sequence[Float[Tensor, "part features"]]:
         """Features of D's last hidden layer, of all kinds of images in one pass."""
         kinds, always = self.spec.augmentations, torch.ones((), device=rng.device)

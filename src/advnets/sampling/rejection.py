@@ -26,7 +26,6 @@ from advnets.sampling.sampler import (
     generate_batches,
     latent_blocks,
 )
-from advnets.training.devices import autocast
 
 Logits = Float[Tensor, " batch"]
 ArraySplit = Float[Tensor, "batch channels height width"]
@@ -116,7 +115,9 @@ def sample_blocks_with_rejection(
     judged, shown = tee(latent_blocks(generator, blocks * BLOCK, seed, settings.device, told))
     drawn = generate_batches(generator, shown, settings)
     for number, (z, x) in enumerate(zip(judged, drawn, strict=True)):
-        with autocast(settings.device, settings.precision):
+        with torch.autocast(
+            settings.device.type, settings.precision, enabled=settings.precision != torch.float32
+        ):
             logits = rejection_logits(
                 rejection.game, rejection.discriminator, x, z, rejection.classes
             )

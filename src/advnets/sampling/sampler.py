@@ -21,7 +21,7 @@ from advnets.errors import DataError, DivergedError, UsageError
 from advnets.metrics.parzen import ParzenScore, parzen_score
 from advnets.protocols import ConditionalGenerator, Fusable, Generator
 from advnets.rng import RNG
-from advnets.training.devices import PRECISIONS, autocast
+from advnets.training.devices import PRECISIONS
 from advnets.training.final_state import ADVICE
 
 BLOCK = 500
@@ -155,7 +155,14 @@ def generate_batches(
     net = generator.fused() if isinstance(generator, Fusable) else generator
     try:
         for z in latents:
-            with torch.no_grad(), autocast(settings.device, settings.precision):
+            with (
+                torch.no_grad(),
+                torch.autocast(
+                    settings.device.type,
+                    settings.precision,
+                    enabled=settings.precision != torch.float32,
+                ),
+            ):
                 made = net(z)
             if not bool(made.isfinite().all()):
                 raise DivergedError(

@@ -43,15 +43,15 @@ class FixedUpdates:
     """A game of which some phases alone are played, each as often in a round as is said here."""
 
     game: Game
-    repeats: Mapping[str, int]
+    num_updates: Mapping[str, int]
     """By the name of the phase."""
 
     def phases(self) -> tuple[Phase, ...]:
         """The named phases, in the game's own order."""
         return tuple(
-            replace(phase, repeats=self.repeats[phase.name])
+            replace(phase, num_updates=self.num_updates[phase.name])
             for phase in self.game.phases()
-            if phase.name in self.repeats
+            if phase.name in self.num_updates
         )
 
 

@@ -1,12 +1,13 @@
-"""Other ways to take a turn than as it is written: compiled, or recorded as a graph of the device.
+"""Compiled versions of `compute_gradients`: by torch.compile, or as a recorded CUDA graph.
 
-Both hand the turn its batch and its noise from outside, and leave the same numbers as the written
-one, up to the rounding of operations that were joined.
+Both turn a phase into a function of tensors alone: the minibatch, the values of its schedules and
+the random numbers are inputs. Results equal those of `compute_gradients` up to the rounding of
+fused operations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,120 +19,128 @@ from advnets.rng import RNG, RandomDraw, RecordingRNG, ReplayRNG
 from advnets.training.step import StepFn, StepOutput, compute_gradients
 
 _WARM_UP = 3
-"""Turns that are taken before one is recorded: libraries choose and allocate in the first ones."""
+"""Runs before a CUDA graph is recorded, in which libraries select kernels and allocate memory."""
 
 Tensors = list[Tensor]
 Function = Callable[..., Tensors]
 Recording = tuple[Tensors, Callable[[], None]]
-"""The places of a function's results, and what fills them anew."""
+"""The output tensors of a function, and a function that recomputes them in place."""
 
 
 @dataclass(frozen=True)
-class Form:
-    """How a flat list of tensors becomes a turn again."""
+class OutputStructure:
+    """The structure of a `StepOutput`, by which it is restored from a flat list of tensors."""
 
     counts: dict[str, int]
+    """By player, the number of its parameters."""
     losses: tuple[str, ...]
-    observed: tuple[str, ...]
+    metrics: tuple[str, ...]
 
     @classmethod
-    def of(cls, turn: StepOutput) -> Form:
-        """The form of this one."""
-        counts = {name: len(gradients) for name, gradients in turn.gradients.items()}
-        return cls(counts, tuple(turn.losses), tuple(turn.metrics))
+    def of(cls, output: StepOutput) -> OutputStructure:
+        """Return the structure of an output."""
+        counts = {name: len(gradients) for name, gradients in output.gradients.items()}
+        return cls(counts, tuple(output.losses), tuple(output.metrics))
 
-    def turn(self, flat: Sequence[Tensor]) -> StepOutput:
-        """The turn that `flattened` took apart."""
+    def unflatten(self, flat: Sequence[Tensor]) -> StepOutput:
+        """Return the output that `flatten` turned into this list."""
         rest = iter(flat)
         gradients = {
             name: tuple(next(rest) for _ in range(count)) for name, count in self.counts.items()
         }
         losses = {name: next(rest) for name in self.losses}
-        return StepOutput(gradients, losses, {name: next(rest) for name in self.observed})
+        return StepOutput(gradients, losses, {name: next(rest) for name in self.metrics})
 
 
-def flattened(turn: StepOutput) -> Tensors:
-    """Gradients, losses and what is observed, one after the other."""
-    gradients = [gradient for some in turn.gradients.values() for gradient in some]
-    return [*gradients, *turn.losses.values(), *turn.metrics.values()]
+def flatten(output: StepOutput) -> Tensors:
+    """Return the gradients, losses and metrics of an output as one list."""
+    gradients = [tensor for tensors in output.gradients.values() for tensor in tensors]
+    return [*gradients, *output.losses.values(), *output.metrics.values()]
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A phase as a function of tensors alone."""
+class CompiledPhase:
+    """A phase as a function of tensors."""
 
     run: Function
     draws: tuple[RandomDraw, ...]
-    form: Form
+    """The random numbers that it takes as inputs, after the tensors of the minibatch."""
+    structure: OutputStructure
 
 
 class CompiledStep:
-    """Takes turns by a form of the phase that `prepare` makes when it is first met.
+    """A `StepFn` that compiles each phase when it first occurs.
 
-    `prepare` is given a function of (images, labels or nothing, noise …), and an example of its
-    arguments.
+    `compile_function` compiles a function of tensors, given an example of its arguments: the
+    tensors of the minibatch (images, labels, scheduled values), then the random numbers.
     """
 
-    def __init__(self, prepare: Callable[[Function, Tensors], Function]) -> None:
-        self._prepare = prepare
-        self._known: dict[tuple[Any, ...], Prepared] = {}
+    def __init__(self, compile_function: Callable[[Function, Tensors], Function]) -> None:
+        self._compile_function = compile_function
+        self._phases: dict[tuple[Any, ...], CompiledPhase] = {}
 
     def __call__(
         self, players: Players, phase: Phase, batch: Batch, rng: RNG, precision: torch.dtype
     ) -> StepOutput:
-        """Take a turn."""
+        """Compute losses and gradients as `compute_gradients` does."""
         inputs = _tensors(batch)
         key = (phase.name, batch.labels is None, *(tensor.shape for tensor in inputs))
-        if key not in self._known:
-            self._known[key] = self._made(players, phase, batch, rng, precision)
-        known = self._known[key]
-        given = [draw.replay(rng) for draw in known.draws]
-        return known.form.turn(known.run(*inputs, *given))
+        if key not in self._phases:
+            self._phases[key] = self._compiled(players, phase, batch, rng, precision)
+        compiled = self._phases[key]
+        random = [draw.replay(rng) for draw in compiled.draws]
+        return compiled.structure.unflatten(compiled.run(*inputs, *random))
 
-    def _made(
+    def _compiled(
         self, players: Players, phase: Phase, batch: Batch, rng: RNG, precision: torch.dtype
-    ) -> Prepared:
-        inputs = _tensors(batch)
-        kept = [buffer.clone() for buffer in _buffers(players)]
+    ) -> CompiledPhase:
+        # Run the phase once and record its random draws.
+        buffers = [buffer for player in players.values() for buffer in player.buffers()]
+        saved = [buffer.clone() for buffer in buffers]
         recorder = RecordingRNG.of(rng)
-        form = Form.of(compute_gradients(players, phase, batch, recorder, precision))
+        output = compute_gradients(players, phase, batch, recorder, precision)
+
+        # Compile it as a function of the minibatch and the draws.
+        inputs = _tensors(batch)
         n = len(inputs)
 
         def function(*tensors: Tensor) -> Tensors:
-            source = ReplayRNG(rng.seed, device=rng.device, values=iter(tensors[n:]))
-            given = _batch(tensors[:n], like=batch)
-            return flattened(compute_gradients(players, phase, given, source, precision))
+            replay = ReplayRNG(rng.seed, device=rng.device, values=iter(tensors[n:]))
+            inner = _batch(iter(tensors[:n]), like=batch)
+            return flatten(compute_gradients(players, phase, inner, replay, precision))
 
         example = [*inputs, *(draw.replay(rng) for draw in recorder.draws)]
-        run = self._prepare(function, example)
-        for buffer, before in zip(_buffers(players), kept, strict=True):
-            buffer.copy_(before)  # batch statistics have seen trials that were no turns
-        return Prepared(run, tuple(recorder.draws), form)
+        run = self._compile_function(function, example)
+
+        # Restore the batch-norm statistics, which these trial runs have changed.
+        for buffer, value in zip(buffers, saved, strict=True):
+            buffer.copy_(value)
+        return CompiledPhase(run, tuple(recorder.draws), OutputStructure.of(output))
 
 
 def _tensors(batch: Batch) -> Tensors:
+    """Return the tensors of a minibatch, without `carry`."""
     tensors = [batch.images] if batch.labels is None else [batch.images, batch.labels]
+    tensors += batch.scheduled.values()
     return tensors if batch.labeled is None else [*tensors, *_tensors(batch.labeled)]
 
 
-def _batch(tensors: Sequence[Tensor], like: Batch) -> Batch:
-    images, *rest = tensors
-    labels = None if like.labels is None else rest.pop(0)
-    beside = None if like.labeled is None else _batch(rest, like.labeled)
-    return Batch(images, labels, labeled=beside)
-
-
-def _buffers(players: Players) -> Tensors:
-    return [buffer for player in players.values() for buffer in player.buffers()]
+def _batch(tensors: Iterator[Tensor], like: Batch) -> Batch:
+    """Return a minibatch of these tensors, in the order of `_tensors`."""
+    images = next(tensors)
+    labels = None if like.labels is None else next(tensors)
+    scheduled = {name: next(tensors) for name in like.scheduled}
+    labeled = None if like.labeled is None else _batch(tensors, like.labeled)
+    return Batch(images, labels, labeled=labeled, scheduled=scheduled)
 
 
 def compiled() -> StepFn:
-    """Turns traced once, backward passes included, and compiled: element-wise work is joined."""
+    """Return `compute_gradients` compiled by torch.compile, backward passes included."""
     return CompiledStep(_compile)
 
 
 def _compile(function: Function, example: Tensors) -> Function:
-    from torch.fx.experimental.proxy_tensor import make_fx  # with torch's compiler, at use
+    from torch.fx.experimental.proxy_tensor import make_fx  # imports torch's compiler
 
     traced = make_fx(function)(*example)
     program = cast(Function, torch.compile(traced))
@@ -145,29 +154,30 @@ def _compile(function: Function, example: Tensors) -> Function:
 
 
 def captured(record: Callable[[Callable[[], Tensors]], Recording]) -> StepFn:
-    """Turns recorded once and played again: the host then starts one graph and not each operation.
+    """Return `compute_gradients` as a graph that is recorded once and then replayed.
 
-    `record` makes a recording of a function without arguments; `on_cuda` is the one of CUDA.
+    The host then launches one graph and not each operation. `record` records a function without
+    arguments: `record_cuda_graph` on a CUDA device.
     """
 
-    def prepare(function: Function, example: Tensors) -> Function:
-        places = [tensor.clone() for tensor in example]
-        results, replay = record(lambda: function(*places))
+    def compile_function(function: Function, example: Tensors) -> Function:
+        inputs = [tensor.clone() for tensor in example]
+        outputs, replay = record(lambda: function(*inputs))
 
         def run(*tensors: Tensor) -> Tensors:
-            for place, tensor in zip(places, tensors, strict=True):
-                place.copy_(tensor, non_blocking=True)
+            for static, tensor in zip(inputs, tensors, strict=True):
+                static.copy_(tensor, non_blocking=True)
             replay()
-            # What is logged outlives the next replay; gradients are used before it.
-            return [result.clone() if result.dim() == 0 else result for result in results]
+            # Copy the scalars, which are read after the next replay; gradients are used before it.
+            return [output.clone() if output.dim() == 0 else output for output in outputs]
 
         return run
 
-    return CompiledStep(prepare)
+    return CompiledStep(compile_function)
 
 
-def on_cuda(function: Callable[[], Tensors]) -> Recording:
-    """Record a CUDA graph, after turns on a stream of their own as the library asks for."""
+def record_cuda_graph(function: Callable[[], Tensors]) -> Recording:
+    """Record a CUDA graph, after warm-up runs on a side stream."""
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -176,5 +186,5 @@ def on_cuda(function: Callable[[], Tensors]) -> Recording:
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        results = function()
-    return results, graph.replay
+        outputs = function()
+    return outputs, graph.replay

@@ -6,7 +6,7 @@ import ctypes
 import signal
 import sys
 from collections.abc import Generator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -77,11 +77,6 @@ def to_device(net: nn.Module, device: torch.device) -> nn.Module:
     """The net on the device, its kernels with channels last, as convolutions take them fastest."""
     # pyright knows `to` by device, dtype or example only.
     return net.to(device=device, memory_format=torch.channels_last)  # pyright: ignore
-
-
-def autocast(device: torch.device, precision: torch.dtype) -> AbstractContextManager[object]:
-    """The context in which products are computed in this precision, and all else in float32."""
-    return torch.autocast(device.type, precision, enabled=precision != torch.float32)
 
 
 def keep_freed_memory() -> None:

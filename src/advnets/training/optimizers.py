@@ -1,7 +1,7 @@
-"""What moves the players: optimizers as one pass over memory that the device itself can leave out.
+"""Optimizers: fused SGD and Adam whose update the device itself can skip, and their schedules.
 
-The operators are those below `torch.optim` with `fused=True`. Its classes are not used, since the
-first of them that is built or stepped imports torch's compiler: a second and a half of every start.
+The operators are those of `torch.optim` with `fused=True`. Its classes are not used, because
+constructing or stepping the first of them imports torch's compiler, which takes 1.5 seconds.
 """
 
 from __future__ import annotations
@@ -10,28 +10,34 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from functools import singledispatch
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from advnets import config
-from advnets.schedules import beta2, learning_rate, momentum
+from advnets.errors import UsageError
+from advnets.schedules import cosine
 
 _EPSILON = 1e-8
-_LEAST = sys.float_info.min  # normal: a smaller one is 0 where denormals are flushed
+_TINY = sys.float_info.min
+"""The smallest normal number: smaller ones are flushed to 0."""
+_MAX_EXPONENT = 700.0
+"""Natural logarithm of about the largest power that a float holds."""
+_MIN_RATE = 1e-30
+"""A learning rate that is too small to change any float32 weight."""
 
 
 class Optimizer(ABC):
-    """A player's optimizer: the rule, and what it remembers of each parameter."""
+    """An update rule for the parameters of one player, and its state."""
 
-    def __init__(self, parameters: Iterable[Tensor], memory: Sequence[str]) -> None:
+    def __init__(self, parameters: Iterable[Tensor], state_names: Sequence[str]) -> None:
         self.parameters = [parameter.detach() for parameter in parameters]
         self.state = {
-            name: [torch.zeros_like(parameter) for parameter in self.parameters] for name in memory
+            name: [torch.zeros_like(parameter) for parameter in self.parameters]
+            for name in state_names
         }
-        """By name, one tensor for each parameter; all of it is 0 before the first update."""
+        """By name, one tensor for each parameter, initially 0."""
 
     @abstractmethod
     def step(
@@ -42,14 +48,15 @@ class Optimizer(ABC):
         finite: Bool[Tensor, ""],
         progress: float = 0.0,
     ) -> None:
-        """Move the parameters, after `updates` earlier moves, in an epoch counted from 0.
+        """Update the parameters in place.
 
-        `done` is the share of the way from first to last settings that lies behind. Where `finite`
-        is false nothing changes; the host does not wait to learn it.
+        `updates` counts the player's earlier updates, `epoch` the passes over the data, both from
+        0; `progress` in [0, 1] is the fraction of the scheduled steps that are complete. Where
+        `finite` is false on the device, neither parameters nor state change.
         """
 
-    def _laid_out(self, gradients: Sequence[Tensor]) -> list[Tensor]:
-        """The gradients in their parameters' layout: the operators walk all memory in one order."""
+    def _in_parameter_layout(self, gradients: Sequence[Tensor]) -> list[Tensor]:
+        """Return gradients with the strides of their parameters, as the fused operators need."""
         return [
             gradient
             if gradient.stride() == parameter.stride()
@@ -59,10 +66,10 @@ class Optimizer(ABC):
 
 
 class SGDOptimizer(Optimizer):
-    """V <- momentum v - lr g, p <- p + v, as the authors' library has it.
+    """SGD with momentum: v <- momentum v - lr g, p <- p + v, as in the authors' library.
 
-    The operator keeps b = -v / lr instead: b <- momentum' b + g, p <- p - lr b. The two agree while
-    lr changes if momentum' = momentum lr(n - 1) / lr(n).
+    The operator stores b = -v / lr instead: b <- momentum' b + g, p <- p - lr b. With a varying lr
+    both are the same if momentum' = momentum lr(n - 1) / lr(n).
     """
 
     def __init__(self, spec: config.SGD, parameters: Iterable[Tensor]) -> None:
@@ -77,15 +84,15 @@ class SGDOptimizer(Optimizer):
         finite: Bool[Tensor, ""],
         progress: float = 0.0,  # noqa: ARG002
     ) -> None:
-        lr, before = (learning_rate(self.spec, n) for n in (updates, max(updates - 1, 0)))
-        slowed = before / lr if lr else 1.0  # at a rate of 0 nothing moves, whatever is kept
+        lr, last_lr = (learning_rate(self.spec, n) for n in (updates, max(updates - 1, 0)))
+        ratio = last_lr / lr if lr else 1.0  # at a rate of 0 any buffer leaves the parameters
         torch._fused_sgd_(  # pyright: ignore
             self.parameters,
-            self._laid_out(gradients),
+            self._in_parameter_layout(gradients),
             self.state["momentum_buffer"],
             weight_decay=0.0,
-            # At 0 the operator would keep no memory, and the next epoch's momentum may be more.
-            momentum=max(momentum(self.spec, epoch) * slowed, _LEAST),
+            # At 0 the operator would not fill the buffer, which a later epoch may need.
+            momentum=max(momentum(self.spec, epoch) * ratio, _TINY),
             lr=lr,
             dampening=0.0,
             nesterov=False,
@@ -96,10 +103,10 @@ class SGDOptimizer(Optimizer):
 
 
 class AdamOptimizer(Optimizer):
-    """Adam: p <- p - lr m̂ / (√v̂ + 1e-8), m̂ and v̂ the unbiased means of g and g².
+    """Adam: p <- p - lr m̂ / (√v̂ + 1e-8), with m̂ and v̂ the unbiased means of g and g².
 
-    v̂ = v / (1 - β₂ⁿ) while β₂ is constant. The weights of g² in v sum to 1 - ∏ β₂ over all updates
-    made, so on the way to `end_beta2` this product takes the place of β₂ⁿ.
+    v̂ = v / (1 - β₂ⁿ) while β₂ is constant. The weights of g² in v sum to 1 - ∏ β₂ over all updates,
+    so that with a schedule of β₂ this product replaces β₂ⁿ.
     Source: Kingma and Ba 2015, Algorithm 1 and section 3.
     """
 
@@ -120,14 +127,14 @@ class AdamOptimizer(Optimizer):
         progress: float = 0.0,
     ) -> None:
         (step,) = self.state["step"]
-        step += finite  # the update is counted on the device too: one that is left out is none
+        step += finite  # a skipped update is not counted
         lr: float | Tensor = learning_rate(self.spec, updates, progress)
         decay = beta2(self.spec, progress)
         if "log_beta2_product" in self.state:
             lr, step = self._corrected(lr, decay, finite)
         torch._fused_adam_(  # pyright: ignore
             self.parameters,
-            self._laid_out(gradients),
+            self._in_parameter_layout(gradients),
             self.state["exp_avg"],
             self.state["exp_avg_sq"],
             [],
@@ -143,17 +150,17 @@ class AdamOptimizer(Optimizer):
         )
 
     def _corrected(self, lr: float, decay: float, finite: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the learning rate and step count by which the operator corrects both means.
+        """Return the learning rate and step count that make the operator's corrections right.
 
-        The operator corrects v by 1 - β₂ⁿ and m by 1 - β₁ⁿ with the same n. With n' = Σ log β₂(i) /
-        log β₂ the first is right; multiplying lr by (1 - β₁ⁿ') / (1 - β₁ⁿ) makes up for the second.
+        The operator corrects v by 1 - β₂ⁿ and m by 1 - β₁ⁿ with the same n. n' = Σ log β₂(i) / log
+        β₂ makes the first right; a factor (1 - β₁ⁿ') / (1 - β₁ⁿ) on lr makes the second right.
         """
         (step,), (log_product,) = self.state["step"], self.state["log_beta2_product"]
-        log_decay = math.log(max(decay, _LEAST))
+        log_decay = math.log(max(decay, _TINY))
         log_product += finite * log_decay
         equivalent = log_product / log_decay
         corrections = 1 - self.spec.beta1**equivalent, 1 - self.spec.beta1**step
-        # Before the first finite update both are 0; the operator then changes nothing.
+        # Before the first finite update both are 0, and the operator changes nothing.
         ratio = torch.where(step > 0, corrections[0] / corrections[1], 1.0)
         return lr * ratio, equivalent
 
@@ -162,17 +169,58 @@ def _found_inf(finite: Tensor) -> Tensor:
     return (~finite).float()
 
 
-@singledispatch
 def make_optimizer(spec: config.OptimizerConfig, parameters: Iterable[Tensor]) -> Optimizer:
-    """The mover that a config describes."""
-    raise NotImplementedError(f"no mover for {type(spec).__name__}")
-
-
-@make_optimizer.register
-def _(spec: config.SGD, parameters: Iterable[Tensor]) -> Optimizer:
-    return SGDOptimizer(spec, parameters)
-
-
-@make_optimizer.register
-def _(spec: config.Adam, parameters: Iterable[Tensor]) -> Optimizer:
+    """Return the optimizer of these parameters that a config describes."""
+    if isinstance(spec, config.SGD):
+        return SGDOptimizer(spec, parameters)
     return AdamOptimizer(spec, parameters)
+
+
+def learning_rate(spec: config.OptimizerConfig, updates: int, progress: float = 0.0) -> float:
+    """Return max(lr_min, lr / lr_decay^updates); Adam's lr goes to `lr_final` by a cosine.
+
+    `progress` is in [0, 1]. Sources: the authors' configuration; for the cosine, Huang et al. 2024.
+    """
+    lr = spec.lr
+    if isinstance(spec, config.Adam) and spec.lr_final is not None:
+        lr = cosine(spec.lr, spec.lr_final, progress)
+    exponent = updates * math.log(spec.lr_decay)
+    if exponent > _MAX_EXPONENT:  # lr_decay^updates overflows
+        return max(spec.lr_min, lr * math.exp(-exponent))
+    return max(spec.lr_min, lr / spec.lr_decay**updates)
+
+
+def check_learning_rate(player: str, spec: config.OptimizerConfig, updates: int) -> None:
+    """Refuse a learning rate that decays to 0 in float32 within this number of updates.
+
+    Raises:
+        UsageError: it does.
+    """
+    final = spec.lr_final if isinstance(spec, config.Adam) else None
+    smallest = max(spec.lr_min, spec.lr if final is None else final)
+    if smallest == 0:  # a rate of 0 is what the config says
+        return
+    last = learning_rate(spec, updates, 1.0)
+    if spec.lr_decay > 1 and last < _MIN_RATE:
+        raise UsageError(
+            f"lr_decay is {spec.lr_decay}, which reduces the learning rate of the {player} from "
+            f"{spec.lr} to {last:.1g} within {updates:,} updates; give an lr_decay closer to 1, an "
+            "lr_min, or fewer steps"
+        )
+
+
+def beta2(spec: config.Adam, progress: float) -> float:
+    """Return Adam's β₂, which goes from `beta2` to `beta2_final` by a cosine."""
+    if spec.beta2_final is None:
+        return spec.beta2
+    return cosine(spec.beta2, spec.beta2_final, progress)
+
+
+def momentum(spec: config.SGD, epoch: int) -> float:
+    """Return the momentum in an epoch, counted from 0.
+
+    It is linear from `momentum` in epoch 0 to `momentum_final` in epoch momentum_epochs - 1, then
+    constant. Source: the authors' configuration, which counts epochs from 1.
+    """
+    done = min(1.0, epoch / (spec.momentum_epochs - 1)) if spec.momentum_epochs > 1 else 1.0
+    return (1 - done) * spec.momentum + done * spec.momentum_final

@@ -1,4 +1,4 @@
-"""Algorithm 1: minibatch stochastic gradient training of adversarial nets. No I/O."""
+"""Algorithm 1 of Goodfellow et al. 2014: minibatch stochastic gradient training. No I/O."""
 
 from __future__ import annotations
 
@@ -13,78 +13,83 @@ from torch.nn.utils import get_total_norm
 
 from advnets.protocols import Batch, Game, Phase, Players
 from advnets.rng import RNG
-from advnets.training.devices import autocast
 from advnets.training.optimizers import Optimizer
 
 
 @runtime_checkable
 class BatchStream(Protocol):
-    """The training images as an endless, shuffled, random-access sequence of batches."""
+    """An endless, shuffled sequence of minibatches of the training images, with random access."""
 
     def batch_at(self, index: int) -> Batch:
-        """The index-th batch of the run."""
+        """Return the minibatch of this index, counted from 0 over the whole training."""
         ...
 
     def epoch_at(self, index: int) -> float:
-        """Passes over the data that lie before the index-th batch."""
+        """Return the passes over the data completed before the minibatch of this index."""
         ...
 
 
 @runtime_checkable
-class Projected(Protocol):
-    """A player whose parameters live in a bounded set."""
+class Projectable(Protocol):
+    """A player whose parameters are confined to a bounded set."""
 
     def project(self) -> None:
-        """Put the parameters back into the set after an update."""
+        """Project the parameters onto the set, after an update."""
         ...
 
 
 @dataclass
 class Progress:
-    """Where a game stands: all that resuming needs beside the players and their optimizers."""
+    """Counters of a training: all the state besides the players and their optimizers."""
 
     step: int = 0
-    """Rounds played."""
+    """Completed steps, which are iterations of Algorithm 1."""
     batches_read: int = 0
-    """Batches read."""
+    """Minibatches read."""
     updates: dict[str, int] = field(default_factory=dict[str, int])
-    """Updates each player has made."""
+    """Parameter updates of each player."""
 
 
 @dataclass(frozen=True)
 class StepOutput:
-    """What one turn of a phase came to, before anybody moves."""
+    """Gradients, losses and metrics of one pass of a phase, before any player is updated."""
 
     gradients: Mapping[str, tuple[Tensor, ...]]
+    """By player: the gradient of its loss, one tensor for each parameter."""
     losses: Mapping[str, Float[Tensor, ""]]
     metrics: Mapping[str, Float[Tensor, ""]]
     carry: Tensor | None = None
+    """Samples, with their graph, for the next phase of the step."""
 
 
 StepFn = Callable[[Players, Phase, Batch, RNG, torch.dtype], StepOutput]
-"""A way to take a turn: as it is written, compiled, or as a recorded graph."""
+"""A function with the signature of `compute_gradients`, which it replaces when compiled."""
 
 
 def compute_gradients(
     players: Players, phase: Phase, batch: Batch, rng: RNG, precision: torch.dtype
 ) -> StepOutput:
-    """The losses of one turn, and each one's gradient in its own player's parameters alone."""
-    with autocast(batch.images.device, precision):
-        outcome = phase.losses(players, batch, rng)
+    """Return the losses of a phase, and each one's gradient in its own player's parameters alone.
+
+    Matrix products and convolutions are computed in `precision`, all else in float32.
+    """
+    # Forward pass.
+    with torch.autocast(batch.images.device.type, precision, enabled=precision != torch.float32):
+        output = phase.losses(players, batch, rng)
+    # Backward passes. Losses of one phase may share a graph, which the last pass frees.
     gradients: dict[str, tuple[Tensor, ...]] = {}
-    for n, (name, loss) in enumerate(outcome.losses.items(), 1):
+    for n, (name, loss) in enumerate(output.losses.items(), 1):
         parameters = tuple(players[name].parameters())
-        # Losses of one phase may share a graph; the last of them may free it.
-        shared = n < len(outcome.losses)
-        gradients[name] = torch.autograd.grad(loss, parameters, retain_graph=shared)
-    losses = {name: loss.detach() for name, loss in outcome.losses.items()}
-    observed = {name: value.detach() for name, value in outcome.metrics.items()}
-    return StepOutput(gradients, losses, observed, outcome.carry)
+        retain_graph = n < len(output.losses)
+        gradients[name] = torch.autograd.grad(loss, parameters, retain_graph=retain_graph)
+    losses = {name: loss.detach() for name, loss in output.losses.items()}
+    metrics = {name: value.detach() for name, value in output.metrics.items()}
+    return StepOutput(gradients, losses, metrics, output.carry)
 
 
 @dataclass
 class TrainState:
-    """Everything on the table while a game is played."""
+    """A game in training: players, optimizers, data, random numbers and counters."""
 
     game: Game
     players: Players
@@ -92,104 +97,115 @@ class TrainState:
     loader: BatchStream
     rng: RNG
     precision: torch.dtype = torch.float32
+    schedule_steps: int = 0
+    """Steps over which schedules go from their first to their last value; 0: they stay at it."""
     compute_gradients: StepFn = compute_gradients
     progress: Progress = field(default_factory=Progress)
     last_metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Means of the metrics over the last logging interval; empty before the first log."""
+
+    @property
+    def schedule_progress(self) -> float:
+        """The fraction of the scheduled steps that are complete, in [0, 1]."""
+        return min(1.0, self.progress.step / self.schedule_steps) if self.schedule_steps else 0.0
 
 
 @dataclass(frozen=True)
 class StepMetrics:
-    """What one round showed: scalars on the device, each the mean over its phase's repeats."""
+    """Metrics of one step: scalars on the device, each the mean over the updates of its phase."""
 
     metrics: Mapping[str, Float[Tensor, ""]]
     finite: Bool[Tensor, ""]
+    """Whether every loss and gradient of the step was finite."""
 
 
 def train_step(state: TrainState) -> StepMetrics:
-    """Play every phase of the game once, each as often as it repeats.
+    """Perform one iteration of Algorithm 1, in place, and return its metrics.
 
-    For the plain game: k times, sample a batch of data and of z and let D ascend V; then sample z
-    and let G descend its loss. Source: Goodfellow et al. 2014, Algorithm 1.
+    In the standard game: k times, sample minibatches of data and of z and update D by ascending
+    V(D, G); then sample z and update G by descending its loss.
+    Source: Goodfellow et al. 2014, Algorithm 1.
     """
-    progress, carry = state.progress, None
+    carry: Tensor | None = None
     logged: dict[str, list[Tensor]] = {}
     finite: list[Tensor] = []
     for phase in state.game.phases():
-        rng = state.rng.at_step(progress.step).fold_in(phase.name)
-        for output in range(num_updates(phase, state.last_metrics)):
-            batch = replace(next_batch(state, phase), carry=carry)
+        rng = state.rng.at_step(state.progress.step).fold_in(phase.name)
+        for i in range(num_updates(phase, state.last_metrics)):
+            # Sample a minibatch. A phase that reads no data reuses that of the phase before.
+            if phase.reads_data:
+                state.progress.batches_read += 1
+            batch = last_batch(state, phase, carry)
+            # Compute the losses of the phase, and the gradient of each in its own player alone.
             output = state.compute_gradients(
-                state.players, phase, batch, rng.fold_in(str(output)), state.precision
+                state.players, phase, batch, rng.fold_in(str(i)), state.precision
             )
             carry = output.carry
-            for name, value in (*output.metrics.items(), *named_losses(output)):
+            # Update these players; none of them, if a number is not finite.
+            finite.append(apply_gradients(state, output))
+            # Collect the metrics, which stay on the device.
+            losses = {f"loss/{player}": loss for player, loss in output.losses.items()}
+            for name, value in (*output.metrics.items(), *losses.items()):
                 logged.setdefault(name, []).append(value)
-            finite.append(apply_gradients(output, state))
-    progress.step += 1
+    state.progress.step += 1
     means = {name: torch.stack(values).mean() for name, values in logged.items()}
     return StepMetrics(means, torch.stack(finite).all())
 
 
-def next_losses(state: TrainState) -> dict[str, Float[Tensor, ""]]:
-    """Return each player's loss in the first turns of the next round; nothing moves.
+def num_updates(phase: Phase, last_metrics: Mapping[str, float]) -> int:
+    """Return the number of updates of a phase in this step."""
+    updates = phase.num_updates
+    return updates if isinstance(updates, int) else updates(last_metrics)
 
-    The batch is the last one read, and buffers (batch-norm statistics) are put back.
+
+def last_batch(state: TrainState, phase: Phase, carry: Tensor | None) -> Batch:
+    """Return the minibatch read last (before any is read, the first), as a phase receives it."""
+    batch = state.loader.batch_at(max(state.progress.batches_read - 1, 0))
+    scheduled = {
+        name: torch.tensor(schedule.at(state.schedule_progress), dtype=torch.float32).to(
+            state.rng.device
+        )
+        for name, schedule in phase.schedules.items()
+    }
+    return replace(batch, carry=carry, scheduled=scheduled)
+
+
+def apply_gradients(state: TrainState, output: StepOutput) -> Bool[Tensor, ""]:
+    """Update every player that has a gradient; return whether all numbers were finite.
+
+    If a loss or gradient is not finite, no player and no optimizer state changes. The optimizers
+    read this from the device, so that the host need not wait for it.
     """
-    progress, carry = state.progress, None
-    buffers = [buffer for player in state.players.values() for buffer in player.buffers()]
-    kept = [buffer.clone() for buffer in buffers]
-    losses: dict[str, Tensor] = {}
-    for phase in state.game.phases():
-        rng = state.rng.at_step(progress.step).fold_in(phase.name).fold_in("0")
-        batch = replace(state.loader.batch_at(max(progress.batches_read - 1, 0)), carry=carry)
-        output = state.compute_gradients(state.players, phase, batch, rng, state.precision)
-        losses |= output.losses
-        carry = output.carry
-    for buffer, before in zip(buffers, kept, strict=True):
-        buffer.copy_(before)
-    return losses
-
-
-def num_updates(phase: Phase, observed: Mapping[str, float]) -> int:
-    """How often a phase is played in this round."""
-    return phase.repeats if isinstance(phase.repeats, int) else phase.repeats(observed)
-
-
-def next_batch(state: TrainState, phase: Phase) -> Batch:
-    """A batch of its own for a phase that reads data; for another, that of the phase before."""
-    progress = state.progress
-    if phase.reads_data:
-        progress.batches_read += 1
-    return state.loader.batch_at(max(progress.batches_read - 1, 0))
-
-
-def named_losses(output: StepOutput) -> list[tuple[str, Tensor]]:
-    """Each player's loss under the name it is logged by."""
-    return [(f"loss/{player}", loss) for player, loss in output.losses.items()]
-
-
-def apply_gradients(output: StepOutput, state: TrainState) -> Bool[Tensor, ""]:
-    """Move every player whose gradient was taken; say whether all was finite.
-
-    If any number is not finite nobody moves: the movers learn it on the device, and the host need
-    not look.
-    """
+    # Check all losses and gradients.
     norms = [get_total_norm(gradients) for gradients in output.gradients.values()]
     finite = torch.isfinite(torch.stack((*norms, *output.losses.values()))).all()
+    # Update each player with its own learning rate and momentum.
+    progress = state.progress
+    epoch = int(state.loader.epoch_at(max(progress.batches_read - 1, 0)))
     for name, gradients in output.gradients.items():
-        update(state, name, gradients, finite)
+        updates, player = progress.updates.get(name, 0), state.players[name]
+        state.optimizers[name].step(gradients, updates, epoch, finite, state.schedule_progress)
+        if isinstance(player, Projectable):
+            player.project()
+        progress.updates[name] = updates + 1
     return finite
 
 
-def update(
-    state: TrainState, name: str, gradients: tuple[Tensor, ...], finite: Bool[Tensor, ""]
-) -> None:
-    """Move one player along its gradients, as its schedule has it."""
-    progress, player = state.progress, state.players[name]
-    updates = progress.updates.get(name, 0)
-    epoch = int(state.loader.epoch_at(max(progress.batches_read - 1, 0)))
-    ramp_progress = state.rng.at_step(progress.step).progress
-    state.optimizers[name].step(gradients, updates, epoch, finite, ramp_progress)
-    if isinstance(player, Projected):
-        player.project()
-    progress.updates[name] = updates + 1
+def next_losses(state: TrainState) -> dict[str, Float[Tensor, ""]]:
+    """Return each player's loss at the start of the next step, without updating anything.
+
+    The minibatch is the one read last; buffers (batch-norm statistics) are restored.
+    """
+    carry: Tensor | None = None
+    buffers = [buffer for player in state.players.values() for buffer in player.buffers()]
+    saved = [buffer.clone() for buffer in buffers]
+    losses: dict[str, Tensor] = {}
+    for phase in state.game.phases():
+        rng = state.rng.at_step(state.progress.step).fold_in(phase.name).fold_in("0")
+        batch = last_batch(state, phase, carry)
+        output = state.compute_gradients(state.players, phase, batch, rng, state.precision)
+        losses |= output.losses
+        carry = output.carry
+    for buffer, value in zip(buffers, saved, strict=True):
+        buffer.copy_(value)
+    return losses

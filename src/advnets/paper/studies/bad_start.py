@@ -11,7 +11,7 @@ import torch
 from torch.nn.utils import get_total_norm
 
 from advnets import config
-from advnets.games.rules import GENERATOR_LOSSES
+from advnets.losses import GENERATOR_LOSSES
 from advnets.paper.blocks import (
     Block,
     Check,

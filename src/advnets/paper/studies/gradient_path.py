@@ -16,7 +16,7 @@ from advnets.data.prepared import PreparedData
 from advnets.experiment import setup
 from advnets.experiment.players import build_players
 from advnets.sampling.sampler import pixels
-from advnets.training.step import TrainState, train_step, update
+from advnets.training.step import TrainState, apply_gradients, train_step
 
 ROUNDS = 20
 """Played before D is frozen, so that it has a slope."""
@@ -98,7 +98,8 @@ def _updated(
         handed = taken.carry
         gradient += taken.gradients.get("discriminator", ())
         if "generator" in taken.gradients:
-            update(state, "generator", taken.gradients["generator"], torch.tensor(data=True))
+            only_g = {"generator": taken.gradients["generator"]}
+            apply_gradients(state, replace(taken, gradients=only_g))
     return before, _generator(state), gradient
 
 

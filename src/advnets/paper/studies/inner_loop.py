@@ -19,8 +19,7 @@ from advnets.data.loader import BatchTransform, make_loader
 from advnets.data.normalization import Normalizer
 from advnets.data.prepared import PreparedData, open_data
 from advnets.errors import DataError
-from advnets.games.rules import GENERATOR_LOSSES
-from advnets.losses import value_function
+from advnets.losses import GENERATOR_LOSSES, value_function
 from advnets.paper.blocks import (
     Block,
     Check,

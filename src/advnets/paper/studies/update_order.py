@@ -14,7 +14,7 @@ from torch.nn.utils import get_total_norm
 from advnets import config, presets
 from advnets.data.prepared import PreparedData, open_data
 from advnets.games.gan import generate
-from advnets.games.rules import GENERATOR_LOSSES
+from advnets.losses import GENERATOR_LOSSES
 from advnets.paper.blocks import (
     Block,
     Check,
