@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64, UInt8
 from torch import Tensor
 
+from advnets.data.spec import SkippedFile
 from advnets.rng import RNG
 
 Shape = tuple[int, int, int]
@@ -333,14 +334,6 @@ def data_device(size: int, device: torch.device) -> torch.device:
         return device
     free, _ = torch.cuda.mem_get_info(device)
     return device if size <= _RESIDENT * free else torch.device("cpu")
-
-
-@dataclass(frozen=True)
-class SkippedFile:
-    """A file's name, and the reason why it is left out, in words that follow the name."""
-
-    name: str
-    reason: str
 
 
 FEW = 50

@@ -6,7 +6,7 @@ import os
 import re
 import typing
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,14 @@ HUB = "hf"
 RUN_FILES = ("config.json", "events.jsonl")
 """Files by which a folder is known as a run directory."""
 _IMAGES_OF_RUNS = ("samples", "views", "checkpoints")
+
+
+@dataclass(frozen=True)
+class SkippedFile:
+    """The name of a file that is not used, and the reason, a phrase that follows the name."""
+
+    name: str
+    reason: str
 
 
 def is_source(text: str) -> bool:

@@ -33,7 +33,7 @@ def stream(path, data=DATA, **options):
 
 def one_pass(train, seed=0, epoch=0, skip=0, rank=0, world=1) -> list[int]:
     """The levels of a pass."""
-    return [int(image[0, 0, 0]) for image, _ in train.passes(seed, epoch, skip, rank, world)]
+    return [int(image[0, 0, 0]) for image, _ in train.epochs(seed, epoch, skip, rank, world)]
 
 
 @pytest.fixture(params=["parquet", "one parquet", "tar", "table", "saved", "name", "unknown"])
@@ -68,7 +68,7 @@ def test_a_pass_gives_every_row_once_in_an_order_of_its_own(of_23):
     assert all(sorted(order) == list(range(23)) for order in orders.values())
     assert len(set(map(tuple, orders.values()))) == len(orders)
     assert orders[-5, 1] == one_pass(of_23, -5, 1)
-    for image, label in of_23.passes(0, 0, 0, 0, 1):
+    for image, label in of_23.epochs(0, 0, 0, 0, 1):
         assert image.shape == (1, 8, 8)
         assert label == int(image[0, 0, 0]) % 3
 

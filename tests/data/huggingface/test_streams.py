@@ -42,14 +42,14 @@ class Counting:
     length: int | None = None
     labeled: bool = True
     shape: tuple[int, int, int] = (1, 1, 2)
-    white: int = 255
+    white_level: int = 255
     fails_at: tuple[int, int] = (-1, -1)  # epoch and place
     asked: list[object] = field(default_factory=list)
 
     def order(self, seed: int, epoch: int) -> list[int]:
         return RNG(seed, step=epoch).permutation("order", self.n).tolist()
 
-    def passes(self, seed, epoch, skip, rank, world) -> Iterator[tuple[np.ndarray, int | None]]:
+    def epochs(self, seed, epoch, skip, rank, world) -> Iterator[tuple[np.ndarray, int | None]]:
         self.asked.append((epoch, skip))
         for place, number in enumerate(self.order(seed, epoch)[rank::world]):
             if (epoch, place) == self.fails_at:

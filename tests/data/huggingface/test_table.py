@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from advnets.config import Data
-from advnets.data.dataset import Dataset, SkippedFile
+from advnets.data.dataset import Dataset
 from advnets.data.huggingface.columns import Columns
 from advnets.data.huggingface.open import (
     Hub,
@@ -20,6 +20,7 @@ from advnets.data.huggingface.table import collect
 from advnets.data.image_folder import open as opening
 from advnets.data.image_folder.layout import SplitAssignment
 from advnets.data.image_folder.splits import assign_splits
+from advnets.data.spec import SkippedFile
 from advnets.errors import DataError, UnknownNameError, UsageError
 
 DATA = Data(size=8, channels=1)

@@ -96,8 +96,8 @@ def working(
     [
         ("pack", signal.SIGKILL),
         ("pack", signal.SIGTERM),
-        ("check", signal.SIGKILL),
-        ("check", signal.SIGINT),
+        ("audit", signal.SIGKILL),
+        ("audit", signal.SIGINT),
     ],
 )
 def test_workers_end_with_their_parent(many, few, tmp_path, command, number):

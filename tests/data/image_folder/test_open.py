@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from advnets.config import Data
-from advnets.data.dataset import Dataset, SkippedFile
+from advnets.data.dataset import Dataset
 from advnets.data.image_folder.decode import Frame
 from advnets.data.image_folder.open import find_images, open_collection
 from advnets.data.image_folder.pack import open_pack
+from advnets.data.spec import SkippedFile
 from advnets.errors import DataError, UsageError
 
 DATA = Data(size=8, channels=1)

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from advnets.data.dataset import SkippedFile
 from advnets.data.huggingface.columns import Columns, content_of, leads_out, narrowed
 from advnets.data.huggingface.labels import place_rows
 from advnets.data.huggingface.library import hushed, library, reason, told
 from advnets.data.image_folder.files import ImageFiles
-from advnets.data.spec import cache_directory
+from advnets.data.spec import SkippedFile, cache_directory
 from advnets.errors import DataError
 
 _SMALL = 1 << 20

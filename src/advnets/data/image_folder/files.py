@@ -15,11 +15,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from advnets.data.dataset import SkippedFile
 from advnets.data.image_folder.decode import SUFFIXES, ending, is_image_content, is_image_name
 from advnets.data.image_folder.layout import SplitAssignment, split_assignment
 from advnets.data.image_folder.zip_names import is_folder, is_hidden, is_link, member_name
-from advnets.data.spec import RUN_FILES
+from advnets.data.spec import RUN_FILES, SkippedFile
 from advnets.errors import DataError, printable
 from advnets.files import open_regular_file, require_regular_file
 

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from filelock import Timeout
 
-from advnets.data.dataset import ArraySplit, Dataset, SkippedFile
+from advnets.data.dataset import ArraySplit, Dataset
 from advnets.data.image_folder.decode import Frame
 from advnets.data.image_folder.files import ImageFiles, display_name
 from advnets.data.image_folder.random_crop import RandomCropSplit
@@ -35,6 +35,7 @@ from advnets.data.image_folder.workers import (
     DecodeIntoFile,
     all_files,
 )
+from advnets.data.spec import SkippedFile
 from advnets.errors import DataError, UsageError, WriteError
 from advnets.files import (
     file_lock,
