@@ -16,7 +16,7 @@ from pathlib import Path
 
 from advnets.errors import DataError, UsageError, WriteError
 
-_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
+_LOCKING_UNSUPPORTED = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
 """Answers of a file system that cannot lock files, as some network mounts cannot."""
 
 
@@ -27,7 +27,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         WriteError: the disk is full or the folder cannot be written; `path` is as it was.
     """
     try:
-        with made_folder(path.parent):
+        with created_folder(path.parent):
             handle, name = tempfile.mkstemp(
                 dir=path.parent, prefix=f".{path.name}.", suffix=".part"
             )
@@ -36,7 +36,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
             try:
                 write(part)
                 part.chmod(0o644)
-                put_in_place(part, path)
+                replace_durably(part, path)
             finally:
                 part.unlink(missing_ok=True)
     except OSError as error:
@@ -44,7 +44,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 @contextmanager
-def made_folder(folder: Path) -> Generator[None]:
+def created_folder(folder: Path) -> Generator[None]:
     """Make a folder and those above it; after an error remove those that it made and are empty.
 
     Raises:
@@ -71,8 +71,8 @@ def check_output(path: Path, name: str = "--out", *, folder: bool = False) -> No
         UsageError: the path is the current directory or one above it; it is a folder where a file
             is to be written, or a file where a folder is; no file can have that name.
     """
-    here = Path.cwd()
-    if "\0" not in str(path) and path.resolve() in (here, *here.parents):
+    current = Path.cwd()
+    if "\0" not in str(path) and path.resolve() in (current, *current.parents):
         raise UsageError(
             f"{name} is '{path}', the directory that you are in or one above it; give the name of "
             f"a new {'folder' if folder else 'file'}"
@@ -113,7 +113,7 @@ def file_lock(path: Path, *, timeout: float = -1.0) -> Generator[bool]:
     try:
         lock.acquire()
     except OSError as error:
-        if isinstance(error, TimeoutError) or error.errno not in _NO_LOCKS:
+        if isinstance(error, TimeoutError) or error.errno not in _LOCKING_UNSUPPORTED:
             raise
         yield False
         return
@@ -123,15 +123,15 @@ def file_lock(path: Path, *, timeout: float = -1.0) -> Generator[bool]:
         lock.release()
 
 
-def put_in_place(part: Path, path: Path) -> None:
+def replace_durably(part: Path, path: Path) -> None:
     """Give a finished file its name, in a way that outlasts a power cut."""
-    flush(part)
+    fsync(part)
     part.replace(path)
     if sys.platform != "win32":  # where a folder cannot be opened
-        flush(path.parent)
+        fsync(path.parent)
 
 
-def flush(path: Path) -> None:
+def fsync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""
     handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     try:
@@ -140,7 +140,7 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-_KINDS = {
+_FILE_TYPES = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -158,7 +158,7 @@ def require_regular_file(path: Path) -> os.stat_result:
         OSError: the file is absent or not a regular file; `strerror` says which.
     """
     status = path.stat()
-    _refuse_special(path, status)
+    _require_regular(path, status)
     return status
 
 
@@ -173,7 +173,7 @@ def open_regular_file(path: Path) -> io.BufferedReader:
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags)
     try:
-        _refuse_special(path, os.fstat(handle))
+        _require_regular(path, os.fstat(handle))
         return os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
@@ -193,13 +193,13 @@ def read_regular_file(path: Path, max_bytes: int) -> bytes:
     return content
 
 
-def _refuse_special(path: Path, status: os.stat_result) -> None:
+def _require_regular(path: Path, status: os.stat_result) -> None:
     if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
+        kind = _FILE_TYPES.get(stat.S_IFMT(status.st_mode), "a special file")
         raise OSError(errno.EINVAL, f"{kind}, not a regular file", str(path))
 
 
-def shell_word(text: str | Path) -> str:
+def shell_quote(text: str | Path) -> str:
     r"""Return a path or a source of data as one word of a shell's command line.
 
     A leading dash, which would make it an option, comes after `./`. What cannot be printed, such as
@@ -210,17 +210,17 @@ def shell_word(text: str | Path) -> str:
         word = f"./{word}"
     if word.isprintable():
         return shlex.quote(word)
-    return f"$'{''.join(map(_escaped, word))}'"
+    return f"$'{''.join(map(_escape_character, word))}'"
 
 
-def _escaped(char: str) -> str:
+def _escape_character(char: str) -> str:
     if char in "\\'":
         return f"\\{char}"
     return char if char.isprintable() else "".join(f"\\x{byte:02x}" for byte in os.fsencode(char))
 
 
 @contextmanager
-def opened(path: Path) -> Generator[io.BufferedIOBase]:
+def open_data_file(path: Path) -> Generator[io.BufferedIOBase]:
     """Open a file, whose faults of reading are DataErrors.
 
     Raises:

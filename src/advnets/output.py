@@ -103,7 +103,7 @@ class _StandardStream(TolerantStream):
                 os.close(null)
 
 
-def tolerant(stream: TextStream) -> TolerantStream:
+def make_tolerant(stream: TextStream) -> TolerantStream:
     """Return the stream wrapped so that its writes never raise."""
     return stream if isinstance(stream, TolerantStream) else TolerantStream(stream)
 
@@ -124,7 +124,7 @@ def protect_standard_streams() -> None:
         setattr(sys, name, _StandardStream(stream))
 
 
-def lost_output() -> OSError | None:
+def lost_output_error() -> OSError | None:
     """Return why something printed to stdout was lost, or None.
 
     A pipe whose reader has left (`| head`) is the reader's choice and no loss.

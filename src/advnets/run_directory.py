@@ -23,7 +23,7 @@ from typing import Any
 from filelock import Timeout
 
 from advnets.errors import CheckpointError, RunBusyError, RunError, RunWarning, WriteError
-from advnets.files import file_lock, made_folder, write_atomically, write_json
+from advnets.files import created_folder, file_lock, write_atomically, write_json
 from advnets.run_records import FORMAT, config_record, event_records, score_records, unreadable
 
 _STEP = re.compile(r"step-(\d{8,18})")
@@ -82,7 +82,7 @@ class RunDirectory:
         lock = self.path / ".lock"
         with ExitStack() as stack:
             try:
-                stack.enter_context(made_folder(self.path))
+                stack.enter_context(created_folder(self.path))
             except (OSError, ValueError) as error:
                 raise RunError(
                     f"{self.path} cannot be made a run directory "

@@ -141,6 +141,6 @@ def test_a_pack_that_was_dealt_by_another_rule_is_made_anew(tmp_path, monkeypatc
     open_source(str(tmp_path / "set"), size=8)
     monkeypatch.setattr(workers, "decode", lambda *_: pytest.fail("decoded again"))
     open_source(str(tmp_path / "set"), size=8)
-    monkeypatch.setattr(opening, "RULE", opening.RULE + 1)
+    monkeypatch.setattr(opening, "RULE", opening.ASSIGNMENT_VERSION + 1)
     with pytest.raises(pytest.fail.Exception, match="decoded again"):
         open_source(str(tmp_path / "set"), size=8)

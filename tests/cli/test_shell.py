@@ -19,7 +19,7 @@ from PIL import Image
 
 from advnets.cli import console
 from advnets.experiment.train import TrainResult
-from advnets.files import shell_word
+from advnets.files import shell_quote
 from advnets.run_directory import RunDirectory
 
 NAMES = [
@@ -56,7 +56,7 @@ def read_by(shell: str, word: str) -> str:
 @needs_bash
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
 def test_a_shell_reads_the_path_that_is_meant(name):
-    word = shell_word(Path(name))
+    word = shell_quote(Path(name))
     assert word.isprintable()
     assert not word.startswith("-")
     for shell in ("bash", "zsh", *(["sh"] if name.isprintable() else [])):
@@ -72,7 +72,7 @@ def test_any_text_is_one_word(text):
         os.fsencode(text)
     except UnicodeEncodeError:
         return  # the name of no file
-    assert read_by("bash", shell_word(text)).removeprefix("./") == text.removeprefix("./")
+    assert read_by("bash", shell_quote(text)).removeprefix("./") == text.removeprefix("./")
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +113,7 @@ def test_every_command_that_is_suggested_does_what_it_says(
     code, out, err = said("data", "audit", f"./{HOSTILE}")
     assert code == 0, err
     (train,) = commands(out)
-    done = paste(f"{train} --out {shell_word(run)} {shlex.join(quick)}", tmp_path)
+    done = paste(f"{train} --out {shell_quote(run)} {shlex.join(quick)}", tmp_path)
     assert done.returncode == 0, done.stderr
     # The training and the page of the run suggest what is next.
     page = html.unescape((Path(run) / "report.html").read_text("utf-8"))

@@ -92,7 +92,7 @@ def million(tmp_path) -> Path:
         name="million",
         counts=(980_000, 10_000, 10_000),
         classes=(),
-        broken=(),
+        skipped_files=(),
     )
     return folder
 

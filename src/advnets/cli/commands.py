@@ -18,7 +18,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from advnets import presets
 from advnets.cli.bench import Bench
 from advnets.cli.compare import Compare
-from advnets.cli.data import DataSets
+from advnets.cli.data import DataCommand
 from advnets.cli.paper import Paper
 from advnets.cli.visualize import Visualize
 from advnets.config import Config, Data, Intervals, Runtime, Stage, ValidatedConfig
@@ -291,7 +291,7 @@ class Presets:
         return 0
 
 
-Command = Train | Sample | Evaluate | Compare | Visualize | Presets | DataSets | Bench | Paper
+Command = Train | Sample | Evaluate | Compare | Visualize | Presets | DataCommand | Bench | Paper
 """Everything one can ask for."""
 
 

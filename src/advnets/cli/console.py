@@ -13,8 +13,8 @@ from tqdm import tqdm
 
 from advnets.config.serialize import to_json, union_by_name
 from advnets.errors import printable, printable_lines
-from advnets.files import shell_word
-from advnets.output import TextStream, tolerant
+from advnets.files import shell_quote
+from advnets.output import TextStream, make_tolerant
 from advnets.plots.training_curves import curve_spec, observed_names
 from advnets.report.score_text import describe_result
 
@@ -33,7 +33,7 @@ class Console:
     """Shows events and progress; a `training.loop.Watcher`."""
 
     def __init__(self, images_a_round: int = 1, stream: TextStream | None = None) -> None:
-        self.stream = tolerant(stream or sys.stderr)
+        self.stream = make_tolerant(stream or sys.stderr)
         self.images_a_round = images_a_round
         self.bar: tqdm[Any] | None = None
         self.steps = 0
@@ -154,7 +154,7 @@ def ending(ending: TrainResult, seconds: float) -> str:
         name = signal.Signals(ending.signal).name
         return printable_lines(
             f"stopped by {name} at step {ending.step:,}; everything is saved. Go on with:\n"
-            f"  advnets train --resume --out {shell_word(run)}"
+            f"  advnets train --resume --out {shell_quote(run)}"
         )
     if ending.problem is not None:
         return "\n".join([f"ended after {duration(seconds)}:", *files])
@@ -163,11 +163,11 @@ def ending(ending: TrainResult, seconds: float) -> str:
         metric, found = _SCORES[ending.score]
         lines += [
             f"next, {found}, and samples:",
-            f"  advnets evaluate {shell_word(run)}{metric}",
+            f"  advnets evaluate {shell_quote(run)}{metric}",
         ]
     else:
         lines.append("next, samples (there are no test images to compare them with):")
-    lines.append(f"  advnets sample {shell_word(run)} --num-samples 64 --seed 1 --out samples.png")
+    lines.append(f"  advnets sample {shell_quote(run)} --num-samples 64 --seed 1 --out samples.png")
     return printable_lines("\n".join(lines))
 
 
@@ -190,7 +190,7 @@ def data_lines(data: Mapping[str, Any]) -> list[str]:
 
     `data` is what `experiment.data_summary` returns.
     """
-    from advnets.data.image_folder.unsupported_files import counted, unused_lines
+    from advnets.data.image_folder.unsupported_files import describe_unsupported, format_counts
 
     count = "a stream of" if data["train"] is None else f"{data['train']:,}"
     shape = " x ".join(str(n) for n in data["shape"])
@@ -204,8 +204,8 @@ def data_lines(data: Mapping[str, Any]) -> list[str]:
         least, most = min(classes.values()), max(classes.values())
         lines.append(f"classes: {len(classes):,}, of {least:,} to {most:,} training images")
     elif classes:
-        lines.append(f"classes: {counted(classes, CLASSES_SHOWN)}")
-    return [*lines, *unused_lines(data["unused"]), *data["notes"]]
+        lines.append(f"classes: {format_counts(classes, CLASSES_SHOWN)}")
+    return [*lines, *describe_unsupported(data["unused"]), *data["notes"]]
 
 
 def plan_text(plan: DryRunReport) -> str:

@@ -20,15 +20,15 @@ from advnets.errors import (
     printable,
     printable_lines,
 )
-from advnets.files import shell_word
+from advnets.files import shell_quote
 
 if TYPE_CHECKING:
     from advnets.data.dataset import Dataset
     from advnets.data.image_folder.audit import Audit
 
-_SHOWN = 10
+_MAX_LINES = 10
 """Lines of a list; --json has them all."""
-_ALIKE = 4
+_MAX_NAMES = 4
 """Names in a group of duplicates, likewise."""
 
 
@@ -52,7 +52,7 @@ class Fetch:
 
 
 @dataclass(frozen=True)
-class ListSets:
+class ListDatasets:
     """List the named sets, what each holds or how to get it, and the kinds of own data."""
 
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
@@ -73,7 +73,7 @@ class ListSets:
             except (DataError, MissingExtraError) as error:
                 print(f"    absent: {error}")
             else:
-                print(f"    here: {_sizes(splits)}")
+                print(f"    here: {_describe_sizes(splits)}")
         print(f"hf:NAME{':' + spec.shown(Hub)}")
         print("    a set of the Hugging Face hub, such as hf:uoft-cs/cifar10")
         print("the path of")
@@ -84,7 +84,7 @@ class ListSets:
 
 
 @dataclass(frozen=True)
-class AuditImages(ValidatedConfig):
+class AuditData(ValidatedConfig):
     """Audit data before any training: what it is, which files are broken, which come twice."""
 
     path: Annotated[Positional[str], arg(metavar="PATH")]
@@ -103,25 +103,33 @@ class AuditImages(ValidatedConfig):
 
     def execute(self) -> int:
         """Audit and print; 1 when nothing can be trained."""
-        from advnets.data.image_folder.audit import audit_files, audit_splits
+        from advnets.data.image_folder.audit import audit_dataset, audit_files
         from advnets.data.image_folder.files import ImageFiles
-        from advnets.data.image_folder.near_duplicates import names_of, near_files, near_rows
+        from advnets.data.image_folder.near_duplicates import (
+            group_names,
+            near_duplicate_files,
+            near_duplicate_rows,
+        )
         from advnets.data.registry import find_source
 
-        _say_shadowed(self.path)
+        _warn_shadowed(self.path)
         found = find_source(
             Data(source=self.path, directory=self.data_dir, follow_links=self.follow_links)
         )
         if not isinstance(found, ImageFiles) and found.distribution is not None:
-            facts = point_facts(found)
-            print(json.dumps(facts, indent=2) if self.json else points_text(facts))
+            facts = point_statistics(found)
+            print(json.dumps(facts, indent=2) if self.json else format_points(facts))
             return 0
         files = isinstance(found, ImageFiles)
-        audit = audit_files(found, white_level=self.white_level) if files else audit_splits(found)
+        audit = audit_files(found, white_level=self.white_level) if files else audit_dataset(found)
         if self.near_duplicates:
-            near = names_of(found, near_files(found)) if files else near_rows(found)
+            near = (
+                group_names(found, near_duplicate_files(found))
+                if files
+                else near_duplicate_rows(found)
+            )
             audit = replace(audit, near_duplicates=near)
-        print(json.dumps(asdict(audit), indent=2) if self.json else audit_text(audit, self.path))
+        print(json.dumps(asdict(audit), indent=2) if self.json else format_audit(audit, self.path))
         return 0 if audit.suggestion else 1
 
 
@@ -145,54 +153,57 @@ class Pack:
         from advnets.data.image_folder.decode import Frame
         from advnets.data.image_folder.files import ImageFiles
         from advnets.data.image_folder.pack import pack
-        from advnets.data.image_folder.unsupported_files import unused_lines
+        from advnets.data.image_folder.unsupported_files import describe_unsupported
         from advnets.data.registry import find_source
         from advnets.files import check_output
 
         check_output(self.out, "OUT", folder=True)
-        _say_shadowed(self.path)
+        _warn_shadowed(self.path)
         began = time.monotonic()
         found = find_source(Data(source=self.path, follow_links=self.framing.follow_links))
         if not isinstance(found, ImageFiles):
             raise UsageError(f"{self.path} is used as it is, without packing; name it in --data")
         if self.without_near_duplicates:
-            from advnets.data.image_folder.near_duplicates import near_files, without_duplicates
+            from advnets.data.image_folder.near_duplicates import (
+                near_duplicate_files,
+                remove_duplicates,
+            )
 
-            every, found = found, without_duplicates(found, near_files(found))
+            every, found = found, remove_duplicates(found, near_duplicate_files(found))
             print(f"near duplicates left out: {len(every.keys) - len(found.keys):,}")
-        splits = pack(found, Frame.of(self.framing), self.out)
+        splits = pack(found, Frame.from_config(self.framing), self.out)
         seconds = time.monotonic() - began
-        for file in splits.skipped_files[:_SHOWN]:
+        for file in splits.skipped_files[:_MAX_LINES]:
             print(f"left out: {printable(f'{file.name} {file.reason}')}")
-        if len(splits.skipped_files) > _SHOWN:
-            print(f"left out: {len(splits.skipped_files) - _SHOWN:,} more")
-        count = sum(_counts(splits).values())
+        if len(splits.skipped_files) > _MAX_LINES:
+            print(f"left out: {len(splits.skipped_files) - _MAX_LINES:,} more")
+        count = sum(_split_sizes(splits).values())
         size = sum(file.stat().st_size for file in self.out.iterdir())
-        for line in (*unused_lines(splits.unsupported_files), *splits.notes):
+        for line in (*describe_unsupported(splits.unsupported_files), *splits.notes):
             print(printable(line))
-        print(f"{printable(str(self.out))}: {_sizes(splits)}")
+        print(f"{printable(str(self.out))}: {_describe_sizes(splits)}")
         print(f"{size / 2**20:,.0f} MiB in {seconds:.1f} s, {count / seconds:,.0f} images/s")
         return 0
 
 
 @dataclass(frozen=True)
-class DataSets:
+class DataCommand:
     """Data sets: list, download, audit and pack them."""
 
-    asked: Annotated[
+    command: Annotated[
         Annotated[Fetch, subcommand("fetch", prefix_name=False)]
-        | Annotated[ListSets, subcommand("list", prefix_name=False)]
-        | Annotated[AuditImages, subcommand("audit", prefix_name=False)]
+        | Annotated[ListDatasets, subcommand("list", prefix_name=False)]
+        | Annotated[AuditData, subcommand("audit", prefix_name=False)]
         | Annotated[Pack, subcommand("pack", prefix_name=False)],
         arg(name=""),
     ]
 
     def execute(self) -> int:
         """Do it."""
-        return self.asked.execute()
+        return self.command.execute()
 
 
-def _say_shadowed(source: str) -> None:
+def _warn_shadowed(source: str) -> None:
     """Say where a named set is opened although a file or folder is called so too."""
     from advnets.data import spec
 
@@ -200,79 +211,83 @@ def _say_shadowed(source: str) -> None:
         print(f"advnets: {said}", file=sys.stderr)
 
 
-def audit_text(audit: Audit, path: str) -> str:
+def format_audit(audit: Audit, path: str) -> str:
     """An audit as lines for a person."""
     from advnets.data.dataset import warn_few_images
-    from advnets.data.image_folder.unsupported_files import by_kind, counted
+    from advnets.data.image_folder.unsupported_files import count_by_kind, format_counts
 
-    images, others = by_kind(audit.others)
+    images, others = count_by_kind(audit.unsupported_files)
     lines = [f"{audit.name}: {audit.images:,} images that can be read"]
     for title, counts in (
         ("formats", audit.formats),
-        ("modes", audit.modes),
-        ("sizes", audit.sizes),
-        ("shapes", audit.aspects),
+        ("modes", audit.color_modes),
+        ("sizes", audit.resolutions),
+        ("shapes", audit.aspect_ratios),
         ("splits", audit.splits),
-        ("classes", audit.classes),
+        ("classes", audit.class_counts),
         ("not read", images),
         ("no images", others),
     ):
         if counts:
-            lines.append(f"  {title:<12}{counted(counts)}")
+            lines.append(f"  {title:<12}{format_counts(counts)}")
     if audit.images:
-        lines.append(f"  {'in color':<12}{audit.in_color:,}")
-    if audit.levels is not None:
-        low, high = audit.levels
+        lines.append(f"  {'in color':<12}{audit.color_images:,}")
+    if audit.value_range is not None:
+        low, high = audit.value_range
         lines.append(
-            f"  {'16 bits':<12}{audit.deep_images:,} images with levels {low:g} to {high:g} of "
+            f"  {'16 bits':<12}{audit.images_16_bit:,} images with levels {low:g} to {high:g} of "
             "65535; 65535 becomes white (255), or the value of --white-level"
         )
-    files = [f"{name} {reason}" for name, reason in audit.broken.items()]
+    files = [f"{name} {reason}" for name, reason in audit.unreadable_files.items()]
     lines += [f"  {note}" for note in audit.notes]
-    lines += _listed("broken", files)
-    lines += _listed("left out", [f"{name} {reason}" for name, reason in audit.left_out.items()])
-    if audit.copies_across_splits:
+    lines += _format_list("broken", files)
+    lines += _format_list(
+        "left out", [f"{name} {reason}" for name, reason in audit.skipped_files.items()]
+    )
+    if audit.cross_split_duplicates:
         then = "as the splits are given" if audit.fixed_splits else "now each lies in one split"
-        lines.append(f"  copies that cross between splits: {audit.copies_across_splits:,}, {then}")
+        lines.append(
+            f"  copies that cross between splits: {audit.cross_split_duplicates:,}, {then}"
+        )
     for title, groups in (
         ("exact duplicates", audit.exact_duplicates),
         ("near duplicates", audit.near_duplicates),
     ):
-        lines += _listed(title, [_group(group) for group in groups])
-    if warning := warn_few_images(audit.distinct_training, audit.splits.get("train", 0)):
+        lines += _format_list(title, [_format_group(group) for group in groups])
+    if warning := warn_few_images(audit.distinct_training_images, audit.splits.get("train", 0)):
         lines.append(warning)
     if audit.suggestion is None:
         lines.append("nothing here can be trained on")
     else:
         lines += [
-            f"suggestion: {audit.suggestion.why}",
-            f"  advnets train {_as_preset(path)} {audit.suggestion.flags()}",
+            f"suggestion: {audit.suggestion.reason}",
+            f"  advnets train {_as_preset_argument(path)} {audit.suggestion.flags()}",
         ]
     return printable_lines("\n".join(lines))
 
 
-def _as_preset(source: str) -> str:
+def _as_preset_argument(source: str) -> str:
     """Return a source as a word in the place of a preset, no preset's name among them."""
     from advnets import presets
     from advnets.data import spec
 
     taken = source in presets.PRESETS and not spec.is_dataset_name(source)
-    return shell_word(f"./{source}" if taken else source)
+    return shell_quote(f"./{source}" if taken else source)
 
 
-def point_facts(splits: Dataset) -> dict[str, Any]:
+def point_statistics(dataset: Dataset) -> dict[str, Any]:
     """What points are: how many, of how many modes, where they lie, and how probable they are."""
     from advnets.data.dataset import Split
 
-    train, test, distribution = splits.train, splits.test, splits.distribution
+    train, test, distribution = dataset.train, dataset.test, dataset.distribution
     assert isinstance(train, Split) and test is not None and distribution is not None
     points = train.read(slice(None))[:, :, 0, 0]
     densities = distribution.log_density(test.read(slice(None))[:, :, 0, 0])
     return {
-        "name": splits.name,
+        "name": dataset.name,
         "dims": distribution.dims,
-        "points": _counts(splits),
-        "modes": max(len(splits.classes), 1),
+        "points": _split_sizes(dataset),
+        "modes": max(len(dataset.classes), 1),
         "mean": points.mean(0).tolist(),
         "sd": points.std(0).tolist(),
         "least": points.min(0).tolist(),
@@ -281,31 +296,40 @@ def point_facts(splits: Dataset) -> dict[str, Any]:
     }
 
 
-def points_text(facts: Mapping[str, Any]) -> str:
+def format_points(statistics: Mapping[str, Any]) -> str:
     """The facts of points as lines for a person."""
-    counts = ", ".join(f"{count:,} {name}" for name, count in facts["points"].items())
-    shape = "a line" if facts["dims"] == 1 else "a plane"
-    lines = [f"{facts['name']}: points of {shape}: {counts}", f"  modes       {facts['modes']}"]
+    counts = ", ".join(f"{count:,} {name}" for name, count in statistics["points"].items())
+    shape = "a line" if statistics["dims"] == 1 else "a plane"
+    lines = [
+        f"{statistics['name']}: points of {shape}: {counts}",
+        f"  modes       {statistics['modes']}",
+    ]
     for title in ("mean", "sd", "least", "most"):
-        lines.append(f"  {title:<12}{', '.join(f'{value:.4g}' for value in facts[title])}")
-    lines.append(f"  log density of test points, exact: {facts['log_density_of_test']:.4f} nats")
+        lines.append(f"  {title:<12}{', '.join(f'{value:.4g}' for value in statistics[title])}")
+    lines.append(
+        f"  log density of test points, exact: {statistics['log_density_of_test']:.4f} nats"
+    )
     return printable_lines("\n".join(lines))
 
 
-def _listed(title: str, lines: Iterable[str]) -> list[str]:
-    every = list(lines)
-    if not every:
+def _format_list(title: str, lines: Iterable[str]) -> list[str]:
+    items = list(lines)
+    if not items:
         return []
-    more = [f"    and {len(every) - _SHOWN:,} more (--json has all)"] if len(every) > _SHOWN else []
-    return [f"  {title}: {len(every):,}", *(f"    {line}" for line in every[:_SHOWN]), *more]
+    more = (
+        [f"    and {len(items) - _MAX_LINES:,} more (--json has all)"]
+        if len(items) > _MAX_LINES
+        else []
+    )
+    return [f"  {title}: {len(items):,}", *(f"    {line}" for line in items[:_MAX_LINES]), *more]
 
 
-def _group(names: Sequence[str]) -> str:
-    more = [f"{len(names) - _ALIKE} more"] if len(names) > _ALIKE else []
-    return " = ".join([*names[:_ALIKE], *more])
+def _format_group(names: Sequence[str]) -> str:
+    more = [f"{len(names) - _MAX_NAMES} more"] if len(names) > _MAX_NAMES else []
+    return " = ".join([*names[:_MAX_NAMES], *more])
 
 
-def _counts(splits: Dataset) -> dict[str, int]:
+def _split_sizes(splits: Dataset) -> dict[str, int]:
     from advnets.data.dataset import num_samples
 
     parts: dict[str, Any] = {
@@ -317,6 +341,6 @@ def _counts(splits: Dataset) -> dict[str, int]:
     return {name: num_samples(part) or 0 for name, part in parts.items() if part is not None}
 
 
-def _sizes(splits: Dataset) -> str:
-    counts = ", ".join(f"{count:,} {name}" for name, count in _counts(splits).items())
+def _describe_sizes(splits: Dataset) -> str:
+    counts = ", ".join(f"{count:,} {name}" for name, count in _split_sizes(splits).items())
     return f"{' x '.join(map(str, splits.shape))}; {counts}"

@@ -25,13 +25,13 @@ from advnets._version import __version__
 from advnets.cli.bench import Bench
 from advnets.cli.commands import Command, Evaluate, Presets, Sample, Train
 from advnets.cli.compare import Compare
-from advnets.cli.data import DataSets
+from advnets.cli.data import DataCommand
 from advnets.cli.paper import Paper
 from advnets.cli.visualize import Visualize
 from advnets.config import Config
 from advnets.errors import AdvnetsError, DivergedError, RunWarning, UsageError, printable
-from advnets.files import shell_word
-from advnets.output import lost_output, protect_standard_streams
+from advnets.files import shell_quote
+from advnets.output import lost_output_error, protect_standard_streams
 
 FAILURE, USAGE, DIVERGED, UNEXPECTED = 1, 2, 3, 70
 """Exit statuses; 0 is success, and 128 + n a stop by signal n."""
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _status_after_output(status: int) -> int:
     """Return the exit status, a failure if what was printed did not reach stdout."""
-    if (lost := lost_output()) is None:
+    if (lost := lost_output_error()) is None:
         return status
     print(
         f"advnets: output could not be written ({lost.strerror}); what the command writes to "
@@ -114,7 +114,7 @@ def run(given: list[str]) -> int:
     if asked.preset != preset:
         raise UsageError(
             f"PRESET {asked.preset!r} came after a flag; it must come first: "
-            f"advnets train {shell_word(asked.preset)} [--flags]"
+            f"advnets train {shell_quote(asked.preset)} [--flags]"
         )
     if presets.is_data(preset) and asked.data.source != start.data.source:
         raise UsageError(
@@ -176,7 +176,7 @@ def parse(given: list[str], train: Train) -> Command:
         | Annotated[Compare, subcommand("compare")]
         | Annotated[CascadeSubcommandArgs[Visualize], subcommand("visualize")]
         | Annotated[Presets, subcommand("presets")]
-        | Annotated[DataSets, subcommand("data")]
+        | Annotated[DataCommand, subcommand("data")]
         | Annotated[Bench, subcommand("bench")]
         | Annotated[Paper, subcommand("paper")]
     )

@@ -13,7 +13,7 @@ from torch import Tensor
 from advnets import config
 from advnets.data.class_proportions import ClassProportions, ProportionKind, class_index
 from advnets.data.dataset import Dataset, Shape, blocks, num_samples
-from advnets.data.image_folder.unsupported_files import by_kind
+from advnets.data.image_folder.unsupported_files import count_by_kind
 from advnets.data.normalization import Normalizer, fit_normalizer, normalizer_from_statistics
 from advnets.data.registry import open_source
 from advnets.data.spec import is_dataset_name, is_source, shadowing_warning
@@ -45,7 +45,7 @@ class DatasetInfo:
     def from_dataset(cls, splits: Dataset, scaling: Normalizer) -> DatasetInfo:
         """The facts of opened data."""
         sizes = [0 if split is None else len(split) for split in (splits.valid, splits.test)]
-        images, others = by_kind(splits.unsupported_files)
+        images, others = count_by_kind(splits.unsupported_files)
         return cls(
             name=splits.name,
             shape=splits.shape,

@@ -41,7 +41,7 @@ from advnets.data.huggingface.open import (
     open_dataset,
 )
 from advnets.data.image_folder.files import ImageFiles
-from advnets.data.image_folder.open import find_images, holds_images, opened
+from advnets.data.image_folder.open import find_images, is_image_source, to_dataset
 from advnets.data.image_folder.pack import is_pack, open_pack
 from advnets.data.spec import HUB, folders_of, path_of, refuse_run
 from advnets.data.synthetic.base import Synthetic
@@ -159,7 +159,7 @@ KINDS: tuple[FileKind, ...] = (
     ),
     FileKind(
         "a folder or zip of images, flat, by class, or by split and class",
-        holds_images,
+        is_image_source,
         lambda path, _, data: find_images(path, follow_links=data.follow_links),
     ),
 )
@@ -184,7 +184,7 @@ def open_source(data: Data | str | object, **fields: Any) -> Dataset:
     if not isinstance(data, str | Data):
         return open_dataset(data, Data(**fields))
     data = Data(source=data, **fields) if isinstance(data, str) else replace(data, **fields)
-    return opened(find_source(data), data)
+    return to_dataset(find_source(data), data)
 
 
 def find_source(data: Data) -> Dataset | ImageFiles:

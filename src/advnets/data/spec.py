@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from advnets.config import Data
 from advnets.errors import UnknownNameError, UsageError, printable
-from advnets.files import shell_word
+from advnets.files import shell_quote
 
 IMAGES = (
     *("digits", "mnist", "fashion-mnist", "kmnist", "emnist", "stacked-mnist"),
@@ -116,7 +116,7 @@ def refuse_run(source: str) -> None:
     if is_run(path):
         raise UsageError(
             f"{printable(source)} is a run directory and not data: its images are plots; to "
-            f"continue that run, type: advnets train --resume --out {shell_word(path)}"
+            f"continue that run, type: advnets train --resume --out {shell_quote(path)}"
         )
 
 
@@ -280,7 +280,7 @@ def fetch_command(name: str, folders: Sequence[Path]) -> str:
     """
     base = folders[0].parent
     usual = base not in folders or base == data_directory()
-    elsewhere = "" if usual else f" --data-dir {shell_word(base)}"
+    elsewhere = "" if usual else f" --data-dir {shell_quote(base)}"
     return f"advnets data fetch {name}{elsewhere}"
 
 

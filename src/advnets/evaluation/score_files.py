@@ -9,7 +9,7 @@ from typing import Any
 
 from advnets.errors import RunError
 from advnets.evaluation.fields import READINGS, Record
-from advnets.files import shell_word
+from advnets.files import shell_quote
 from advnets.run_directory import RunDirectory
 
 _STAMPS = (
@@ -51,7 +51,7 @@ def read_scored_run(path: Path, metrics: Sequence[str] = ()) -> ScoredRun:
         if lacking := [name for name in names if name not in told.get(part, {})]:
             raise RunError(f"{run.config_file} has no {part}.{lacking[0]}; restore the file")
     cure = " ".join(
-        ("advnets evaluate", shell_word(path), *(("--metrics", *metrics) if metrics else ()))
+        ("advnets evaluate", shell_quote(path), *(("--metrics", *metrics) if metrics else ()))
     )
     if not scores:
         raise RunError(f"{path} has no scores yet; type: {cure}")

@@ -15,7 +15,7 @@ from types import ModuleType
 
 from advnets import config
 from advnets.errors import RunError, UsageError
-from advnets.files import shell_word
+from advnets.files import shell_quote
 from advnets.protocols import Game
 
 _PLACE = re.compile(r"(?P<file>.+\.py):(?P<name>[A-Za-z_]\w*)")
@@ -152,7 +152,7 @@ def _load(file: Path, name: str, content: bytes) -> object:
     except Exception as error:
         raise UsageError(
             f"{file} cannot be run ({type(error).__name__}: {error}); mend it, or try it with "
-            f"`python {shell_word(file)}`"
+            f"`python {shell_quote(file)}`"
         ) from error
     if not hasattr(module, name):
         known = sorted(n for n in vars(module) if not n.startswith("_"))

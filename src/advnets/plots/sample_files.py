@@ -22,7 +22,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from advnets.errors import UsageError, WriteError
-from advnets.files import check_output, made_folder, write_atomically
+from advnets.files import check_output, created_folder, write_atomically
 from advnets.plots.image_grid import GridLayout, as_bytes, image_of
 
 Blocks = Iterable[Float[Tensor, "_ channels height width"]]
@@ -130,7 +130,7 @@ def save_images(blocks: Blocks, n: int, folder: Path, *, overwrite: bool = False
     """
     digits = max(5, len(str(n - 1)))
     try:
-        with made_folder(folder):
+        with created_folder(folder):
             _check_folder(folder, overwrite=overwrite)
             _remove_stale(folder)
             staging = Path(tempfile.mkdtemp(dir=folder, prefix=_STAGING, suffix=".part"))

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from advnets.errors import DataError, MissingExtraError, RunError
-from advnets.files import shell_word, write_atomically
+from advnets.files import shell_quote, write_atomically
 from advnets.plots.image_grid import read_grid
 from advnets.plots.training_curves import SCORES, curve_spec, metric_of, training_curves
 from advnets.report.html import Html, data_uri, document, element, void
@@ -150,7 +150,7 @@ def _curves(curves: _Curves | None, events: Sequence[Record]) -> Html:
 
 def _go_on(run: Path, *, finished: bool) -> Html:
     """Commands that take the run from here."""
-    place = shell_word(run)
+    place = shell_quote(run)
     more = " --epochs N" if finished else ""
     steps = {
         "Draw 100 new samples": f"advnets sample {place} --out samples.png --num-samples 100",

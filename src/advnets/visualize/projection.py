@@ -12,7 +12,7 @@ from torch import Tensor
 
 from advnets.config import Framing
 from advnets.data.image_folder.decode import Frame, decode
-from advnets.data.image_folder.files import MOST_BYTES
+from advnets.data.image_folder.files import MAX_FILE_BYTES
 from advnets.errors import DataError
 from advnets.experiment.trained_model import TrainedModel
 from advnets.files import read_regular_file
@@ -91,7 +91,7 @@ def read_images(
     images: list[Tensor] = []
     for path in paths:
         try:
-            pixels = decode(read_regular_file(path, MOST_BYTES), Frame.of(frame))
+            pixels = decode(read_regular_file(path, MAX_FILE_BYTES), Frame.from_config(frame))
         except (DataError, OSError) as error:
             raise DataError(f"{path} {error}; give an image file") from None
         images.append(torch.from_numpy(pixels.copy()).float() / 255)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from advnets.config import Data
 from advnets.data.dataset import Dataset, Split
 from advnets.data.huggingface.open import Hub, find_hub_path, is_hub_path, open_dataset
-from advnets.data.image_folder.open import opened
+from advnets.data.image_folder.open import to_dataset
 from advnets.errors import AdvnetsError, DataError
 
 PACKED, STREAMED = Data(size=8, channels=1), Data(size=8, channels=1, stream=True)
@@ -23,7 +23,7 @@ BOTH = pytest.mark.parametrize("data", [PACKED, STREAMED], ids=["packed", "strea
 
 
 def open_hub_path(path: Path, options: Hub, data: Data) -> Dataset:
-    return opened(find_hub_path(path, options, data), data)
+    return to_dataset(find_hub_path(path, options, data), data)
 
 
 def read(path: Path, data: Data) -> int:

@@ -12,7 +12,7 @@ import pytest
 from advnets.config import Data
 from advnets.data.dataset import Dataset, Split
 from advnets.data.huggingface.open import Hub, find_hub_name, find_hub_path, open_dataset
-from advnets.data.image_folder.open import opened
+from advnets.data.image_folder.open import to_dataset
 from advnets.errors import DataError
 from advnets.rng import RNG
 
@@ -20,11 +20,11 @@ DATA = Data(size=8, channels=1, stream=True)
 
 
 def open_hub_path(path: Path, options: Hub, data: Data) -> Dataset:
-    return opened(find_hub_path(path, options, data), data)
+    return to_dataset(find_hub_path(path, options, data), data)
 
 
 def open_hub_name(name: str, options: Hub, data: Data) -> Dataset:
-    return opened(find_hub_name(name, options, data), data)
+    return to_dataset(find_hub_name(name, options, data), data)
 
 
 def stream(path, data=DATA, **options):

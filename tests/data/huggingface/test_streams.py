@@ -20,7 +20,7 @@ from PIL import Image
 from advnets.config import Data
 from advnets.data.dataset import ArraySplit, Dataset
 from advnets.data.huggingface.open import Hub, find_hub_path
-from advnets.data.image_folder.open import opened
+from advnets.data.image_folder.open import to_dataset
 from advnets.data.loader import BatchTransform, StreamingLoader, make_loader
 from advnets.data.normalization import UnitNormalizer, fit_normalizer
 from advnets.errors import DataError
@@ -31,7 +31,7 @@ from advnets.training.checkpoint import read_checkpoint
 
 
 def open_hub_path(path: Path, options: Hub, data: Data) -> Dataset:
-    return opened(find_hub_path(path, options, data), data)
+    return to_dataset(find_hub_path(path, options, data), data)
 
 
 @dataclass

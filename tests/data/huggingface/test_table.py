@@ -16,9 +16,9 @@ from advnets.data.huggingface.open import (
     is_hub_path,
     open_dataset,
 )
-from advnets.data.huggingface.table import collect
+from advnets.data.huggingface.table import collect_rows
 from advnets.data.image_folder import open as opening
-from advnets.data.image_folder.layout import SplitAssignment
+from advnets.data.image_folder.layout import DeclaredSplits
 from advnets.data.image_folder.splits import assign_splits
 from advnets.data.spec import SkippedFile
 from advnets.errors import DataError, UnknownNameError, UsageError
@@ -27,11 +27,11 @@ DATA = Data(size=8, channels=1)
 
 
 def open_hub_path(path: Path, options: Hub, data: Data) -> Dataset:
-    return opening.opened(find_hub_path(path, options, data), data)
+    return opening.to_dataset(find_hub_path(path, options, data), data)
 
 
 def open_hub_name(name: str, options: Hub, data: Data) -> Dataset:
-    return opening.opened(find_hub_name(name, options, data), data)
+    return opening.to_dataset(find_hub_name(name, options, data), data)
 
 
 def opened(path, data=DATA, **options):
@@ -89,7 +89,7 @@ def test_one_split_is_dealt_by_hash(tmp_path, write_parquet, table, kind):
         else:
             splits = opened(path if kind == "file" else tmp_path)
     keys = [f"train/{i:06d}".encode() for i in range(n)]
-    number = assign_splits(keys, SplitAssignment(("",) * n, None, ())).splits
+    number = assign_splits(keys, DeclaredSplits(("",) * n, None, ())).splits
     sizes = [len(splits.train), len(splits.valid), len(splits.test)]
     assert sizes == np.bincount(number).tolist()
     assert len(splits.train.labels) == sizes[0]
@@ -183,7 +183,7 @@ def test_the_reader_goes_to_other_processes(tmp_path, table, write_parquet):
     rows = {"image": [{"bytes": page.tobytes()} for page in rng]}
     memory = datasets.Dataset.from_dict(rows)
     columns = Columns("image")
-    found = collect([("train", "", memory)], columns, "x", "x", "")
+    found = collect_rows([("train", "", memory)], columns, "x", "x", "")
     sent = pickle.dumps(found.reader)
     assert len(sent) < 100_000
     read = list(pickle.loads(sent).read([b"train/000029", b"train/000030", b"train/000000"]))

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from advnets.data.image_folder.decode import Frame, decode, image_info
+from advnets.data.image_folder.decode import Frame, decode, decode_with_info
 from advnets.data.image_folder.files import list_zip
 from advnets.data.image_folder.open import find_images
 from advnets.data.image_folder.pack import open_pack, pack
@@ -112,7 +112,7 @@ def read_image(content: bytes) -> None:
         for frame in FRAMES:
             try:
                 image = decode(content, frame)
-                image_info(content, frame)
+                decode_with_info(content, frame)
             except DataError:
                 continue
             least = (frame.channels, frame.height, frame.width)

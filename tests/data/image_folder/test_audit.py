@@ -10,8 +10,8 @@ from PIL import Image, ImageFilter
 
 from advnets.cli.main import main
 from advnets.data.dataset import ArraySplit, Dataset, warn_few_images
-from advnets.data.image_folder.audit import audit_files, audit_splits, suggestion
-from advnets.data.image_folder.duplicates import exact_groups, gradient_hashes, near_groups
+from advnets.data.image_folder.audit import audit_dataset, audit_files, suggest_flags
+from advnets.data.image_folder.duplicates import dhash, group_equal, group_near_duplicates
 from advnets.data.image_folder.open import find_images
 from advnets.data.registry import open_source
 
@@ -47,16 +47,22 @@ def test_an_audit_counts_what_is_there(folder):
     audit = audit_files(find_images(folder))
     assert audit.images == 6
     assert audit.formats == {"PNG": 3, "JPEG": 2, "GIF": 1}
-    assert audit.modes == {"RGB": 3, "L": 1, "P": 1, "CMYK": 1}
-    assert audit.sizes == {"96 x 80": 2, "48 x 40": 1, "80 x 96": 1, "90 x 90": 1, "100 x 80": 1}
-    assert audit.aspects == {"wide": 4, "tall": 1, "square": 1}
-    assert audit.classes == {"cat": 2, "dog": 4}
+    assert audit.color_modes == {"RGB": 3, "L": 1, "P": 1, "CMYK": 1}
+    assert audit.resolutions == {
+        "96 x 80": 2,
+        "48 x 40": 1,
+        "80 x 96": 1,
+        "90 x 90": 1,
+        "100 x 80": 1,
+    }
+    assert audit.aspect_ratios == {"wide": 4, "tall": 1, "square": 1}
+    assert audit.class_counts == {"cat": 2, "dog": 4}
     assert audit.splits == {"train": 6}
-    assert audit.broken == {"dog/bad.png": "is not an image in a format that can be read"}
-    assert audit.others == {".txt": 1}
+    assert audit.unreadable_files == {"dog/bad.png": "is not an image in a format that can be read"}
+    assert audit.unsupported_files == {".txt": 1}
     assert audit.exact_duplicates == [["cat/a.png", "dog/copy.png"]]
     assert audit.near_duplicates == [["cat/a.png", "dog/small.jpg"]]
-    assert audit.in_color == 5
+    assert audit.color_images == 5
     assert audit.suggestion is not None
 
 
@@ -77,27 +83,27 @@ def test_near_duplicates_are_found_and_others_are_not():
         expected.append(list(range(len(thumbs), len(thumbs) + len(alike))))
         unlike = [image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)]
         thumbs += [np.asarray(one.convert("L").resize((18, 16))) for one in alike + unlike]
-    assert near_groups(np.stack(thumbs)) == expected
+    assert group_near_duplicates(np.stack(thumbs)) == expected
 
 
 def test_many_blank_pages_do_not_take_for_ever():
     """Images that are all alike are one group, in little time; there may be none at all."""
     blank = np.full((20_000, 16, 18), 255, np.uint8)
     blank[:, 3, 4] = RNG.integers(0, 256, 20_000)
-    [group] = near_groups(blank)
+    [group] = group_near_duplicates(blank)
     assert len(group) > 19_000
-    assert near_groups(blank[:0]) == near_groups(blank[:1]) == []
+    assert group_near_duplicates(blank[:0]) == group_near_duplicates(blank[:1]) == []
 
 
 def test_the_hash_by_hand():
     """A bit is set where a cell is brighter than the one to its left."""
     rising = np.broadcast_to(np.arange(18, dtype=np.uint8), (1, 16, 18))
-    assert gradient_hashes(rising).tolist() == [2**64 - 1]
-    assert gradient_hashes(rising[:, :, ::-1]).tolist() == [0]
+    assert dhash(rising).tolist() == [2**64 - 1]
+    assert dhash(rising[:, :, ::-1]).tolist() == [0]
 
 
 def test_exact_groups():
-    assert exact_groups([b"a", b"b", b"a", b"c", b"b", b"a"]) == [[0, 2, 5], [1, 4]]
+    assert group_equal([b"a", b"b", b"a", b"c", b"b", b"a"]) == [[0, 2, 5], [1, 4]]
 
 
 @pytest.mark.parametrize(
@@ -116,7 +122,7 @@ def test_exact_groups():
 )
 def test_suggestions(sizes, colored, flags):
     """Small ones are kept as they are, a common shape too; mixed ones become squares."""
-    suggested = suggestion(sizes, colored)
+    suggested = suggest_flags(sizes, colored)
     assert suggested is not None
     assert suggested.flags() == flags
 
@@ -124,16 +130,16 @@ def test_suggestions(sizes, colored, flags):
 def test_arrays_are_audited_like_files():
     """Of arrays the same is told: sizes, classes, splits, duplicates."""
     splits = open_source("digits")
-    audit = audit_splits(splits)
+    audit = audit_dataset(splits)
     assert audit.images == 1797
-    assert audit.sizes == {"8 x 8": 1797}
+    assert audit.resolutions == {"8 x 8": 1797}
     assert audit.splits == {"train": 1197, "valid": 300, "test": 300}
-    assert sum(audit.classes.values()) == 1797
-    assert len(audit.classes) == 10
+    assert sum(audit.class_counts.values()) == 1797
+    assert len(audit.class_counts) == 10
     images = splits.train.read(np.array([0, 1, 0, 2]))
-    twice = audit_splits(Dataset("x", ArraySplit(images, white_level=16), None, None))
+    twice = audit_dataset(Dataset("x", ArraySplit(images, white_level=16), None, None))
     assert twice.exact_duplicates == [["train/0", "train/2"]]
-    assert twice.classes == {}
+    assert twice.class_counts == {}
 
 
 def test_the_command_prints_what_it_found(folder, capsys):

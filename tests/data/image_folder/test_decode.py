@@ -303,6 +303,6 @@ def test_what_an_audit_sees(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     path = saved(Image.new("L", (30, 20)), tmp_path / "x.jpg", exif=exif)
-    seen, image = module.image_info(path.read_bytes(), Frame(4, 4))
+    seen, image = module.decode_with_info(path.read_bytes(), Frame(4, 4))
     assert seen == module.ImageInfo("JPEG", "L", 20, 30)
     assert image.shape == (3, 4, 4)

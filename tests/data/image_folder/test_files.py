@@ -40,7 +40,7 @@ def test_a_zip_gives_what_was_put_in(tmp_path, method):
     reader = pickle.loads(pickle.dumps(found.reader))
     assert list(reader.read(found.keys[::-1])) == list(contents.values())[::-1]
     assert found.name == "x"
-    assert found.size == sum(map(len, contents.values()))
+    assert found.num_bytes == sum(map(len, contents.values()))
 
 
 def test_names_in_a_zip_that_are_not_to_be_trusted(tmp_path):
@@ -206,7 +206,7 @@ def test_a_zip_is_read_as_its_folder(tmp_path, prefix, encode, flagged):
         key.decode() for key in expected.keys
     ]
     every = range(len(LAYOUT))
-    assert found.placing(every) == expected.placing(every)
+    assert found.declared_splits(every) == expected.declared_splits(every)
     assert list(found.reader.read(found.keys)) == list(expected.reader.read(expected.keys))
     assert (
         (found.unsupported_files, found.skipped_files)

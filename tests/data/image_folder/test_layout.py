@@ -11,20 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advnets.data.image_folder.layout import SplitAssignment, split_assignment, split_of
-from advnets.data.image_folder.splits import AssignedSplits, assign_splits
+from advnets.data.image_folder.layout import DeclaredSplits, split_of, splits_from_folders
+from advnets.data.image_folder.splits import SplitAssignment, assign_splits
 
 OUT = "outside"
 
 
 def read(names: list[str]) -> dict[str, tuple[str, str | None]]:
     """Each file's split, or OUT, and its class."""
-    found = split_assignment([name.encode() for name in names])
+    found = splits_from_folders([name.encode() for name in names])
     labels = found.labels or (-1,) * len(names)
     return {
         name: (
-            OUT if i in found.outside else found.splits[i],
-            None if labels[i] < 0 or i in found.outside else found.classes[labels[i]],
+            OUT if i in found.excluded else found.splits[i],
+            None if labels[i] < 0 or i in found.excluded else found.classes[labels[i]],
         )
         for i, name in enumerate(names)
     }
@@ -130,7 +130,7 @@ def test_what_names_tell(names, expected):
 
 
 def test_nothing():
-    assert split_assignment([]) == SplitAssignment((), None, ())
+    assert splits_from_folders([]) == DeclaredSplits((), None, ())
 
 
 def test_spellings():
@@ -166,39 +166,39 @@ def test_spellings():
 
 
 def test_the_placing_of_some_files_is_theirs_in_the_order_asked_for():
-    found = split_assignment(
+    found = splits_from_folders(
         [b"train/cat/1", b"train/dog/2", b"train/3", b"test/cat/4", b"train/dog/5"]
     )
-    assert found.outside.keys() == {2}
-    part = found.part([3, 2, 1, 4])
+    assert found.excluded.keys() == {2}
+    part = found.subset([3, 2, 1, 4])
     assert part.splits == ("test", "train", "train", "train")
     assert part.labels == (0, -1, 1, 1)
-    assert part.outside == {1: found.outside[2]}
+    assert part.excluded == {1: found.excluded[2]}
     assert (part.classes, part.notes) == (("cat", "dog"), ())
 
 
 def test_classes_that_are_not_unicode():
-    assert split_assignment([b"\xff/a", b"b/c"]).classes == ("b", "\\xff")
+    assert splits_from_folders([b"\xff/a", b"b/c"]).classes == ("b", "\\xff")
 
 
 def test_two_forms_of_a_name_are_one_class():
     """NFC, as most systems write é, and NFD, as macOS does, name the same class."""
     names = [unicodedata.normalize(form, "café/1") for form in ("NFC", "NFD")]
     assert names[0] != names[1]
-    found = split_assignment([name.encode() for name in (*names, "dog/2")])
+    found = splits_from_folders([name.encode() for name in (*names, "dog/2")])
     assert found.classes == ("café", "dog")
     assert found.labels == (0, 0, 1)
 
 
 def test_what_might_be_read_in_two_ways_is_said():
-    assert split_assignment([b"bus/1", b"train/2"]).notes == (
+    assert splits_from_folders([b"bus/1", b"train/2"]).notes == (
         "the folder train is read as a class",
     )
-    [note] = split_assignment([b"cat/1", b"dog/2", b"3", b"4"]).notes
+    [note] = splits_from_folders([b"cat/1", b"dog/2", b"3", b"4"]).notes
     assert note.startswith("no classes are read, as 2 of 4 training files lie in no folder")
-    assert split_assignment([b"cat/1", b"dog/2", b"cat/3"]).notes == ()
+    assert splits_from_folders([b"cat/1", b"dog/2", b"cat/3"]).notes == ()
     # Within training a folder named train is a class like any other.
-    assert split_assignment([b"train/bus/1", b"train/train/2", b"extra/3"]).notes == ()
+    assert splits_from_folders([b"train/bus/1", b"train/train/2", b"extra/3"]).notes == ()
 
 
 @dataclass
@@ -272,7 +272,7 @@ def test_random_trees(tree, random):
     names = list(tree.files)
     random.shuffle(names)
     assert read(names) == {name: tree.files[name] for name in names}
-    found = split_assignment([name.encode() for name in names])
+    found = splits_from_folders([name.encode() for name in names])
     assert list(found.classes) == sorted({label for _, label in tree.files.values() if label})
 
 
@@ -282,13 +282,13 @@ def keys(n: int) -> list[bytes]:
 
 def deal(
     names: list[bytes], splits: list[str] | None = None, contents: Sequence[bytes] = ()
-) -> AssignedSplits:
+) -> SplitAssignment:
     return assign_splits(
-        names, SplitAssignment(tuple(splits or [""] * len(names)), None, ()), contents
+        names, DeclaredSplits(tuple(splits or [""] * len(names)), None, ()), contents
     )
 
 
-def split_of_each(deal: AssignedSplits) -> dict[int, int]:
+def split_of_each(deal: SplitAssignment) -> dict[int, int]:
     return dict(zip(deal.order.tolist(), deal.splits.tolist(), strict=True))
 
 
@@ -299,7 +299,7 @@ def test_every_image_is_dealt_once():
     assert (np.diff(found.splits) >= 0).all()
     shares = np.bincount(found.splits) / 3000
     np.testing.assert_allclose(shares, [0.8, 0.1, 0.1], atol=0.03)
-    assert (found.left_out, found.crossing) == ({}, 0)
+    assert (found.excluded, found.cross_split_duplicates) == ({}, 0)
 
 
 def test_an_order_without_order():
@@ -353,7 +353,7 @@ def test_copies_are_dealt_to_one_split(times):
         first = min(copies, key=names.__getitem__)
         assert {together[j] for j in copies} == {alone[first]}
     crossing = sum(alone[i] != together[i] for i in range(n))
-    assert deal(names, contents=contents).crossing == crossing > 0
+    assert deal(names, contents=contents).cross_split_duplicates == crossing > 0
 
 
 def test_of_copies_in_two_named_splits_the_held_out_one_stays():
@@ -363,13 +363,13 @@ def test_of_copies_in_two_named_splits_the_held_out_one_stays():
     contents = [b"A", b"B", b"B", b"A", b"A", b"Z", b"B"]
     found = deal(names, splits, contents)
     assert split_of_each(found) == {1: 0, 2: 0, 4: 2, 5: 2, 6: 3}
-    assert found.left_out == dict.fromkeys((0, 3), "is a copy of test/a, which is held out")
-    assert found.crossing == 2
+    assert found.excluded == dict.fromkeys((0, 3), "is a copy of test/a, which is held out")
+    assert found.cross_split_duplicates == 2
 
 
 def test_labels_go_with_their_images():
     found = assign_splits(
-        keys(4), SplitAssignment(("", "test", "", ""), (1, -1, 0, 1), ("a", "b"), {0: "why"})
+        keys(4), DeclaredSplits(("", "test", "", ""), (1, -1, 0, 1), ("a", "b"), {0: "why"})
     )
     assert found.labels is not None
     assert dict(zip(found.order.tolist(), found.labels.tolist(), strict=True)) == {
@@ -377,4 +377,4 @@ def test_labels_go_with_their_images():
         2: 0,
         3: 1,
     }
-    assert found.left_out == {0: "why"}
+    assert found.excluded == {0: "why"}

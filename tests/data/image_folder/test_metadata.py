@@ -10,7 +10,7 @@ from PIL import Image
 
 from advnets.data.image_folder import decode as module
 from advnets.data.image_folder.audit import likely_white_level
-from advnets.data.image_folder.decode import Frame, decode, image_info
+from advnets.data.image_folder.decode import Frame, decode, decode_with_info
 from advnets.errors import DataError
 
 # Pillow warns of odd metadata; packing and auditing hush it.
@@ -103,7 +103,7 @@ def test_what_the_pixels_need_is_kept():
     exif[0x0112] = 6
     turned = exif.tobytes().removeprefix(b"Exif\0\0")
     content = png(chunk(b"zTXt", b"k\0\0" + LARGE), chunk(b"eXIf", turned))
-    found, image = image_info(content, Frame(30, 20))
+    found, image = decode_with_info(content, Frame(30, 20))
     assert (found.width, found.height) == (20, 30)
     np.testing.assert_array_equal(image, np.rot90(PIXELS, -1).transpose(2, 0, 1))
     first = tuple(PIXELS[0, 0].tolist())
@@ -140,7 +140,7 @@ def test_a_png_of_more_pixels_than_a_camera_had_once():
         pytest.raises(DataError, match="12000 × 9000 pixels, a bomb"),
     ):
         decode(file.getvalue(), Frame(9, 12))
-    assert width * height < module._MOST_PIXELS
+    assert width * height < module._MAX_PIXELS
 
 
 def deep(values: np.ndarray, kind: str = "PNG") -> bytes:
@@ -152,12 +152,12 @@ def deep(values: np.ndarray, kind: str = "PNG") -> bytes:
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_a_white_level_scales_12_bit_data(kind):
     values = np.linspace(0, 4095, 64).round().astype(np.uint16).reshape(8, 8)
-    found, plain = image_info(deep(values, kind), Frame(8, 8, channels=1))
-    assert found.levels == (0, 4095)
+    found, plain = decode_with_info(deep(values, kind), Frame(8, 8, channels=1))
+    assert found.value_range == (0, 4095)
     assert plain.max() == 16  # nearly black
-    _, scaled = image_info(deep(values, kind), Frame(8, 8, channels=1, white_level=4095.0))
+    _, scaled = decode_with_info(deep(values, kind), Frame(8, 8, channels=1, white_level=4095.0))
     np.testing.assert_array_equal(scaled[0], (values * (255 / 4095)).round())
-    _, clipped = image_info(deep(values, kind), Frame(8, 8, channels=1, white_level=2000.0))
+    _, clipped = decode_with_info(deep(values, kind), Frame(8, 8, channels=1, white_level=2000.0))
     np.testing.assert_array_equal(clipped[0], (values * (255 / 2000)).clip(0, 255).round())
 
 
@@ -181,10 +181,10 @@ def test_colors_of_16_bits_are_said_and_scaled():
     content = b"\x89PNG\r\n\x1a\n" + b"".join(
         [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
     )
-    found, plain = image_info(content, Frame(8, 8))
+    found, plain = decode_with_info(content, Frame(8, 8))
     assert plain[:, 0, 0].tolist() == [15, 8, 0]
-    assert found.levels == (0, 15 * 257)
-    _, scaled = image_info(content, Frame(8, 8, white_level=4095.0))
+    assert found.value_range == (0, 15 * 257)
+    _, scaled = decode_with_info(content, Frame(8, 8, white_level=4095.0))
     assert scaled[:, 0, 0].tolist() == [255, 136, 0]  # 8 of 15 of 255
 
 
@@ -195,15 +195,15 @@ def test_opacity_is_no_level():
     content = b"\x89PNG\r\n\x1a\n" + b"".join(
         [chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
     )
-    found, _ = image_info(content, Frame(8, 8))
-    assert found.levels == (15 * 257, 15 * 257)
-    assert likely_white_level(found.levels[1]) == 4095.0
+    found, _ = decode_with_info(content, Frame(8, 8))
+    assert found.value_range == (15 * 257, 15 * 257)
+    assert likely_white_level(found.value_range[1]) == 4095.0
     assert decode(content, Frame(8, 8, white_level=4095.0)).min() == 255
 
 
 def test_images_of_8_bits_have_no_such_levels():
-    found, plain = image_info(saved("PNG"), Frame(20, 30, white_level=10.0))
-    assert found.levels is None
+    found, plain = decode_with_info(saved("PNG"), Frame(20, 30, white_level=10.0))
+    assert found.value_range is None
     np.testing.assert_array_equal(plain, PIXELS.transpose(2, 0, 1))
 
 

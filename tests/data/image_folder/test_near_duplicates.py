@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 
 from advnets.cli.main import main
 from advnets.data.image_folder import near_duplicates
-from advnets.data.image_folder.near_duplicates import code_groups, image_codes
+from advnets.data.image_folder.near_duplicates import autoencoder_codes, group_by_codes
 
 COPIES = 40
 STEPS = 500
@@ -34,7 +34,7 @@ def bits(images):
     """Their codes, of one training for all tests of what becomes of them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(near_duplicates, "STEPS", STEPS)
-        return image_codes(images)
+        return autoencoder_codes(images)
 
 
 def copy(image, number):
@@ -55,7 +55,7 @@ def coded(bits, monkeypatch):
 @pytest.mark.usefixtures("coded")
 def test_copies_are_found_and_next_to_nothing_else(images):
     """Radford et al. report less than 1 false collision in 100."""
-    groups = code_groups(images)
+    groups = group_by_codes(images)
     pairs = {(a, b) for group in groups for a in group for b in group if a < b}
     copies = {(i, 400 + i) for i in range(COPIES)}
     assert len(pairs & copies) >= 0.9 * COPIES
@@ -65,8 +65,8 @@ def test_copies_are_found_and_next_to_nothing_else(images):
 def test_codes_are_the_same_again(images, monkeypatch):
     monkeypatch.setattr(near_duplicates, "STEPS", 20)
     few = images[:50]
-    assert np.array_equal(image_codes(few), image_codes(few))
-    assert image_codes(few).shape == (50, 128)
+    assert np.array_equal(autoencoder_codes(few), autoencoder_codes(few))
+    assert autoencoder_codes(few).shape == (50, 128)
 
 
 @pytest.mark.usefixtures("coded")
@@ -74,15 +74,16 @@ def test_groups_are_those_of_all_pairs(images, bits):
     """Bands lose no pair here: the groups are those that comparing all codes gives."""
     apart = (bits[:, None] != bits[None]).sum(2)
     wanted = {
-        tuple(pair) for pair in np.argwhere(np.triu(apart <= near_duplicates.MOST_BITS, 1)).tolist()
+        tuple(pair)
+        for pair in np.argwhere(np.triu(apart <= near_duplicates.MAX_CODE_DISTANCE, 1)).tolist()
     }
-    found = {(a, b) for group in code_groups(images) for a in group for b in group if a < b}
+    found = {(a, b) for group in group_by_codes(images) for a in group for b in group if a < b}
     assert len(wanted - found) <= 0.02 * len(wanted)
 
 
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_have_no_duplicates(count):
-    assert code_groups(np.zeros((count, 3, 32, 32), np.uint8)) == []
+    assert group_by_codes(np.zeros((count, 3, 32, 32), np.uint8)) == []
 
 
 def test_the_commands_find_and_leave_out(images, tmp_path, capsys, monkeypatch):

@@ -13,7 +13,7 @@ from PIL import Image
 from advnets.config import Data
 from advnets.data.dataset import Dataset
 from advnets.data.image_folder.decode import Frame
-from advnets.data.image_folder.open import find_images, open_collection
+from advnets.data.image_folder.open import find_images, open_image_files
 from advnets.data.image_folder.pack import open_pack
 from advnets.data.spec import SkippedFile
 from advnets.errors import DataError, UsageError
@@ -22,7 +22,7 @@ DATA = Data(size=8, channels=1)
 
 
 def open_images(path: Path, data: Data) -> Dataset:
-    return open_collection(find_images(path), Frame.of(data))
+    return open_image_files(find_images(path), Frame.from_config(data))
 
 
 def level(folder: Path, name: str, value: int) -> Path:

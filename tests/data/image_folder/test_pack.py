@@ -21,7 +21,7 @@ from PIL import Image
 from advnets.data.dataset import ArraySplit, Dataset
 from advnets.data.image_folder import workers
 from advnets.data.image_folder.decode import Frame, decode
-from advnets.data.image_folder.open import find_images, open_collection
+from advnets.data.image_folder.open import find_images, open_image_files
 from advnets.data.image_folder.pack import open_pack, pack
 from advnets.data.image_folder.random_crop import RandomCropSplit
 from advnets.data.loader import BatchTransform, Loader
@@ -164,7 +164,7 @@ def test_a_zip_is_packed_like_the_folder_in_it(folder, tmp_path):
 
 
 def opened(folder: Path, frame: Frame = FRAME) -> Dataset:
-    return open_collection(find_images(folder), frame)
+    return open_image_files(find_images(folder), frame)
 
 
 def test_packed_once(folder, cache, monkeypatch):

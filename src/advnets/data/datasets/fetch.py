@@ -26,7 +26,7 @@ from advnets.data.datasets.formats.idx import find_idx, unpacked_md5
 from advnets.data.datasets.formats.limits import MIB, Readable
 from advnets.data.datasets.mirrors import REMOTES, File, Member
 from advnets.errors import DataError, DownloadError, UnknownNameError
-from advnets.files import file_lock, open_regular_file, put_in_place, write_json
+from advnets.files import file_lock, open_regular_file, replace_durably, write_json
 
 
 def fetch(
@@ -87,7 +87,7 @@ def _bring(folder: Path, file: File, mirrors: Sequence[str], progress: bool | No
         else:
             if file.members:
                 return _unpacked(folder, file, part)
-            put_in_place(part, final)
+            replace_durably(part, final)
             return [final]
     raise DownloadError(
         f"{final.name} came from no mirror ({'; '.join(faults)}); try again later, or put the "
@@ -268,7 +268,7 @@ def _write(source: Readable, path: Path, most: int) -> Path:
                 if most < 0:
                     raise _Unfit(f"has {path.name} of more bytes than it says")
                 file.write(chunk)
-        put_in_place(part, path)
+        replace_durably(part, path)
     finally:
         part.unlink(missing_ok=True)
     return path

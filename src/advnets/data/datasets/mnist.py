@@ -19,7 +19,7 @@ from advnets.data.dataset import ArraySplit, Dataset
 from advnets.data.datasets.formats.idx import find_idx, hold_out_sixth, read_images, unpacked_md5
 from advnets.data.spec import fetch_command, listed
 from advnets.errors import DataError
-from advnets.files import opened
+from advnets.files import open_data_file
 
 TRAIN = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
 TEST = ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -179,7 +179,7 @@ def _refuse_others(kin: MNISTVariant, path: Path) -> None:
     name = path.name.removesuffix(".gz")
     own = {"fashion-mnist": FASHION_MD5, "kmnist": KMNIST_MD5}
     known = {other: md5s.get(f"{name}.gz") for other, md5s in own.items() if other != kin.name}
-    with opened(path) as file:
+    with open_data_file(path) as file:
         packed = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
     others = [other for other, md5 in known.items() if md5 == packed.hexdigest()]
     if MD5.get(name) == unpacked_md5(path):

@@ -12,9 +12,9 @@ from typing import Any
 
 from PIL import Image
 
-from advnets.data.huggingface.library import library, reason
+from advnets.data.huggingface.library import datasets_module, describe_error
 from advnets.data.image_folder.decode import Frame, decode, is_image_name
-from advnets.data.image_folder.files import MOST_BYTES, FolderReader
+from advnets.data.image_folder.files import MAX_FILE_BYTES, FolderReader
 from advnets.errors import DataError, UnknownNameError
 
 NO_LABELS = "none"
@@ -23,9 +23,9 @@ KEY = "__key__"
 """WebDataset's column of the names that its members share."""
 _PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
 _LABELS = ("label", "labels", "class", "cls", "fine_label", "target", "y", "category")
-_TRIED = 8
+_MAX_TRIED_ROWS = 8
 """First rows of which one must decode, where only that shows that a column holds images."""
-_MOST_CLASSES = 1 << 16
+_MAX_CLASSES = 1 << 16
 """Of numbers without names; more are not classes."""
 
 
@@ -66,7 +66,7 @@ def find_columns(
     dataset: Any,
     options: Hub,
     frame: Frame,
-    asked: str,
+    name: str,
     *,
     text: bool = False,
     roots: tuple[Path, ...] | None = None,
@@ -83,25 +83,27 @@ def find_columns(
         UnknownNameError: a column that is named is not there.
     """
     features = _features(dataset)
-    image = options.image or _image(dataset, features, frame, roots)
+    image = options.image or _find_image_column(dataset, features, frame, roots)
     if image is None:
-        shown = ", ".join(f"{name} ({_kind(feature)})" for name, feature in features.items())
+        shown = ", ".join(
+            f"{name} ({_describe_type(feature)})" for name, feature in features.items()
+        )
         raise DataError(
-            f"{asked} has no column of images, only {shown or 'none at all'}; expected one of "
+            f"{name} has no column of images, only {shown or 'none at all'}; expected one of "
             f"datasets.Image or of an image file's bytes: name it with image=COLUMN"
         )
-    _there(image, features, asked)
-    if _rank(features[image]) is None:
+    _require_column(image, features, name)
+    if _image_rank(features[image]) is None:
         raise DataError(
-            f"{asked}: column {image!r} holds {_kind(features[image])}; expected datasets.Image or "
+            f"{name}: column {image!r} holds {_describe_type(features[image])}; expected datasets.Image or "
             f"an image file's bytes: name another with image=COLUMN"
         )
-    label = _label(features, options.label, asked, text=text)
+    label = _find_label_column(features, options.label, name, text=text)
     classes = tuple(map(str, getattr(features[label], "names", None) or ())) if label else ()
     return Columns(image, label, classes, KEY in features, roots)
 
 
-def narrowed(dataset: Any, columns: Columns, asked: str) -> Any:
+def select_columns(dataset: Any, columns: Columns, name: str) -> Any:
     """The set with the columns that are read alone, its images as the bytes they are.
 
     Raises:
@@ -111,17 +113,17 @@ def narrowed(dataset: Any, columns: Columns, asked: str) -> Any:
     for column in columns.all:
         if column not in names:
             raise DataError(
-                f"{asked} has no column {column!r} in one of its splits, only {', '.join(names)}; "
+                f"{name} has no column {column!r} in one of its splits, only {', '.join(names)}; "
                 f"name another with image= or label= (label=none: no labels), or one split=NAME"
             )
     dataset = dataset.select_columns(columns.all)
-    datasets = library()
+    datasets = datasets_module()
     if dataset.features and isinstance(dataset.features[columns.image], datasets.Image):
         return dataset.cast_column(columns.image, datasets.Image(decode=False))
     return dataset
 
 
-def content_of(value: Any, roots: Sequence[Path] | None = None) -> bytes:
+def image_content(value: Any, roots: Sequence[Path] | None = None) -> bytes:
     """Return the image file that a row holds, or that it names by a path within the roots.
 
     Raises:
@@ -131,12 +133,12 @@ def content_of(value: Any, roots: Sequence[Path] | None = None) -> bytes:
     if isinstance(value, dict):
         path, value = value.get("path"), value.get("bytes")
     if value is None and isinstance(path, str) and path:
-        value = _fetched(path, roots)
+        value = _read_path(path, roots)
     if isinstance(value, Image.Image):  # as a program's own map or filter leaves it
-        value = _encoded(value)
+        value = _encode_png(value)
     if not isinstance(value, bytes):
         raise DataError("has no image")
-    if len(value) > MOST_BYTES:
+    if len(value) > MAX_FILE_BYTES:
         raise DataError(f"is {len(value) >> 20:,} MiB large, more than an image takes")
     return value
 
@@ -147,7 +149,7 @@ def check_label(value: Any, columns: Columns, row: str) -> int:
     Raises:
         DataError: it is missing or out of range.
     """
-    bound = len(columns.classes) or _MOST_CLASSES
+    bound = len(columns.classes) or _MAX_CLASSES
     if isinstance(value, int) and 0 <= value < bound:
         return int(value)
     raise DataError(
@@ -156,12 +158,12 @@ def check_label(value: Any, columns: Columns, row: str) -> int:
     )
 
 
-def leads_out(key: str) -> bool:
+def escapes_archive(key: str) -> bool:
     """Whether a member's name within an archive is not to be trusted."""
     return ".." in key.replace("\\", "/").split("/") or key.startswith(("/", "\\"))
 
 
-def _encoded(image: Image.Image) -> bytes:
+def _encode_png(image: Image.Image) -> bytes:
     """An image in a file that keeps its values and says how it lies."""
     content = io.BytesIO()
     kept = image if image.mode in _PNG_MODES else image.convert("RGB")
@@ -179,10 +181,12 @@ def _features(dataset: Any) -> dict[str, Any]:
     return dict(next(iter(dataset), {}))
 
 
-def _image(
+def _find_image_column(
     dataset: Any, features: dict[str, Any], frame: Frame, roots: tuple[Path, ...] | None
 ) -> str | None:
-    ranked = [(rank, name) for name in features if (rank := _rank(features[name])) is not None]
+    ranked = [
+        (rank, name) for name in features if (rank := _image_rank(features[name])) is not None
+    ]
     # Of several columns of bytes, one that is named after an image's ending comes first.
     ranked.sort(key=lambda pair: (pair[0], pair[0] == 2 and not is_image_name(f"x.{pair[1]}")))
     for rank, name in ranked:
@@ -191,9 +195,9 @@ def _image(
     return None
 
 
-def _rank(feature: Any) -> int | None:
+def _image_rank(feature: Any) -> int | None:
     """How surely a column holds images: 0 declared, 1 a pair of bytes and path, 2 bytes."""
-    if isinstance(feature, library().Image | Image.Image):
+    if isinstance(feature, datasets_module().Image | Image.Image):
         return 0
     if isinstance(feature, dict):
         return 1 if "bytes" in feature else None
@@ -203,43 +207,47 @@ def _rank(feature: Any) -> int | None:
 
 def _decodes(dataset: Any, name: str, frame: Frame, roots: tuple[Path, ...] | None) -> bool:
     rows = iter(dataset.select_columns([name]))
-    for _, row in zip(range(_TRIED), rows, strict=False):
+    for _, row in zip(range(_MAX_TRIED_ROWS), rows, strict=False):
         try:
-            decode(content_of(row[name], roots), frame)
+            decode(image_content(row[name], roots), frame)
         except DataError:
             continue
         return True
     return False
 
 
-def _label(features: dict[str, Any], asked_for: str, asked: str, *, text: bool) -> str | None:
-    if asked_for == NO_LABELS and NO_LABELS not in features:
+def _find_label_column(
+    features: dict[str, Any], requested: str, name: str, *, text: bool
+) -> str | None:
+    if requested == NO_LABELS and NO_LABELS not in features:
         return None
-    declared = [name for name in features if isinstance(features[name], library().ClassLabel)]
-    if asked_for:
-        _there(asked_for, features, asked)
-        feature = features[asked_for]
-        fits = _is_whole(feature) or (text and _is_text(feature))
-        if asked_for not in declared and not fits:
+    declared = [
+        name for name in features if isinstance(features[name], datasets_module().ClassLabel)
+    ]
+    if requested:
+        _require_column(requested, features, name)
+        feature = features[requested]
+        fits = _is_integer(feature) or (text and _is_text(feature))
+        if requested not in declared and not fits:
             names = ", whole numbers or names" if text else " or whole numbers"
             raise DataError(
-                f"{asked}: column {asked_for!r} holds {_kind(feature)}; expected "
+                f"{name}: column {requested!r} holds {_describe_type(feature)}; expected "
                 f"classes{names}: name another with label=COLUMN"
             )
-        return asked_for
-    numbers = [name for name in _LABELS if name in features and _is_whole(features[name])]
-    words = [name for name in _LABELS if text and name in features and _is_text(features[name])]
-    found = next(iter([*declared, *numbers, *words]), None)
+        return requested
+    numbers = [name for name in _LABELS if name in features and _is_integer(features[name])]
+    texts = [name for name in _LABELS if text and name in features and _is_text(features[name])]
+    column = next(iter([*declared, *numbers, *texts]), None)
     others = [name for name in _LABELS if name in features]
-    if found is None and others:
+    if column is None and others:
         logging.getLogger("advnets").warning(
             "%s: column %r holds %s, neither whole numbers nor names, and is not read as labels",
-            *(asked, others[0], _kind(features[others[0]])),
+            *(name, others[0], _describe_type(features[others[0]])),
         )
-    return found
+    return column
 
 
-def _is_whole(feature: Any) -> bool:
+def _is_integer(feature: Any) -> bool:
     dtype = getattr(feature, "dtype", type(feature).__name__)
     return str(dtype).startswith(("int", "uint"))
 
@@ -249,19 +257,19 @@ def _is_text(feature: Any) -> bool:
     return str(dtype) in ("string", "large_string", "str")
 
 
-def _there(column: str, features: Sequence[str] | dict[str, Any], asked: str) -> None:
+def _require_column(column: str, features: Sequence[str] | dict[str, Any], name: str) -> None:
     if column not in features:
-        raise UnknownNameError(f"column of {asked}", column, features)
+        raise UnknownNameError(f"column of {name}", column, features)
 
 
-def _kind(feature: Any) -> str:
+def _describe_type(feature: Any) -> str:
     if isinstance(feature, dict):
         return f"pairs of {' and '.join(map(str, feature))}"
     dtype = getattr(feature, "dtype", None)
     return str(dtype) if isinstance(dtype, str) else type(feature).__name__
 
 
-def _fetched(path: str, roots: Sequence[Path] | None) -> bytes:
+def _read_path(path: str, roots: Sequence[Path] | None) -> bytes:
     """A file that a row names: on this machine, or where the library streams from."""
     if "://" not in path:
         if not os.path.isabs(path):  # noqa: PTH117 - of no folder that we know
@@ -278,6 +286,6 @@ def _fetched(path: str, roots: Sequence[Path] | None) -> bytes:
 
     try:
         with xopen(path, "rb") as file:
-            return file.read(MOST_BYTES + 1)
+            return file.read(MAX_FILE_BYTES + 1)
     except Exception as error:  # of many kinds, as are the places
-        raise DataError(f"cannot be fetched: {reason(error)}") from None
+        raise DataError(f"cannot be fetched: {describe_error(error)}") from None

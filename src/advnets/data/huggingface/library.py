@@ -12,11 +12,11 @@ from typing import Any
 from advnets.errors import AdvnetsError, DataError, require
 
 _CRASHING_ARROW = 24
-_MOST_TEXT = 300
+_MAX_ERROR_CHARS = 300
 """Characters of a foreign error that are passed on."""
 
 
-def library() -> Any:
+def datasets_module() -> Any:
     """The `datasets` module, drawing bars on a terminal only and leaving the telling to us.
 
     Raises:
@@ -40,8 +40,8 @@ def library() -> Any:
 
 
 @contextmanager
-def told(
-    what: str, cure: str, fault: Callable[[], DataError | None] = lambda: None
+def errors_as_data_errors(
+    subject: str, advice: str, diagnose: Callable[[], DataError | None] = lambda: None
 ) -> Generator[None]:
     """Bring what goes wrong within to one sentence: what was asked, what failed, what to do.
 
@@ -55,22 +55,24 @@ def told(
     except AdvnetsError:
         raise
     except Exception as error:  # whatever a library makes of strangers' bytes and of the net
-        raise fault() or DataError(f"{what} cannot be read ({reason(error)}); {cure}") from None
+        raise diagnose() or DataError(
+            f"{subject} cannot be read ({describe_error(error)}); {advice}"
+        ) from None
 
 
 @contextmanager
-def hushed() -> Generator[None]:
+def warnings_ignored() -> Generator[None]:
     """Keep warnings of the library from the user; not for threads, which share the filters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def reason(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """An error's kind and text, on one line; of one that another caused, that other's."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).split()).rstrip(".;")
-    if len(text) > _MOST_TEXT:
-        text = f"{text[:_MOST_TEXT]}…"
+    if len(text) > _MAX_ERROR_CHARS:
+        text = f"{text[:_MAX_ERROR_CHARS]}…"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from advnets.data.huggingface.library import reason
+from advnets.data.huggingface.library import describe_error
 from advnets.data.image_folder.decode import is_image_name
-from advnets.data.image_folder.files import File, fingerprint_of
+from advnets.data.image_folder.files import FileEntry, fingerprint_of
 from advnets.errors import DataError, require
 from advnets.files import require_regular_file
 
 _SUFFIXES = (".parquet", ".tar")
 _TAR_BLOCK = 512
-_PACKED_TAR = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
-_READ = 1 << 20
+_COMPRESSED_MAGIC = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
+_READ_BYTES = 1 << 20
 
 
 def is_hub_path(path: Path) -> bool:
@@ -48,7 +48,7 @@ def find_shards(folder: Path) -> tuple[Path, ...]:
     return tuple(found)
 
 
-def kind_of(files: Sequence[Path], source: Path) -> str:
+def shard_format(files: Sequence[Path], source: Path) -> str:
     """The library's name for what the files are, "parquet" or "webdataset".
 
     Raises:
@@ -66,7 +66,7 @@ def kind_of(files: Sequence[Path], source: Path) -> str:
     return "parquet" if ".parquet" in first else "webdataset"
 
 
-def check(file: Path) -> int | None:
+def count_rows(file: Path) -> int | None:
     """The rows that a Parquet file says it has; None for a tar, which does not say.
 
     Raises:
@@ -80,32 +80,32 @@ def check(file: Path) -> int | None:
     except DataError:
         raise
     except Exception as error:  # Arrow raises of many kinds
-        raise DataError(_sentence(file, reason(error))) from None
+        raise DataError(_broken_shard_message(file, describe_error(error))) from None
     return None
 
 
-def fault(files: Iterable[Path]) -> DataError | None:
+def find_broken_shard(files: Iterable[Path]) -> DataError | None:
     """What is wrong with the first broken file, found by reading them all; None if none is."""
     for file in files:
         try:
-            _read_through.get(_suffix(file.name), lambda _: None)(file)
+            _READERS.get(_suffix(file.name), lambda _: None)(file)
         except Exception as error:
-            text = str(error) if isinstance(error, DataError) else reason(error)
-            return DataError(_sentence(file, text))
+            text = str(error) if isinstance(error, DataError) else describe_error(error)
+            return DataError(_broken_shard_message(file, text))
     return None
 
 
 def fingerprint(files: Iterable[Path], root: Path) -> str:
     """BLAKE2b, in hex, of names, sizes and times of change, which tell contents from others."""
-    return fingerprint_of(_listed(files, root))
+    return fingerprint_of(_file_entries(files, root))
 
 
-def sizes(files: Iterable[Path], root: Path) -> str:
+def size_fingerprint(files: Iterable[Path], root: Path) -> str:
     """BLAKE2b, in hex, of names and sizes, which a copy of the files keeps."""
-    return fingerprint_of((name, size, 0) for name, size, _ in _listed(files, root))
+    return fingerprint_of((name, size, 0) for name, size, _ in _file_entries(files, root))
 
 
-def _listed(files: Iterable[Path], root: Path) -> Iterator[File]:
+def _file_entries(files: Iterable[Path], root: Path) -> Iterator[FileEntry]:
     for file in files:
         status = file.stat()
         yield os.fsencode(os.path.relpath(file, root)), status.st_size, status.st_mtime_ns
@@ -118,10 +118,12 @@ def _parquet() -> Any:
 def _check_tar_size(file: Path) -> None:
     # A tar cut within a header ends, to those who read it in one go, as if it were whole.
     with file.open("rb") as content:
-        packed = content.read(6).startswith(_PACKED_TAR)
-    if not packed and file.stat().st_size % _TAR_BLOCK:
+        compressed = content.read(6).startswith(_COMPRESSED_MAGIC)
+    if not compressed and file.stat().st_size % _TAR_BLOCK:
         raise DataError(
-            _sentence(file, f"its {file.stat().st_size:,} bytes are no whole number of blocks")
+            _broken_shard_message(
+                file, f"its {file.stat().st_size:,} bytes are no whole number of blocks"
+            )
         )
 
 
@@ -135,19 +137,19 @@ def _read_tar(file: Path) -> None:
     with tarfile.open(file, "r|*") as archive:
         for member in archive:
             content = archive.extractfile(member) if member.isreg() else None
-            while content is not None and content.read(_READ):
+            while content is not None and content.read(_READ_BYTES):
                 pass
             members += content is not None
     if not members:
         raise DataError("it holds no files")
 
 
-_read_through: dict[str, Callable[[Path], None]] = {".parquet": _read_parquet, ".tar": _read_tar}
+_READERS: dict[str, Callable[[Path], None]] = {".parquet": _read_parquet, ".tar": _read_tar}
 
 
-def _sentence(file: Path, why: str) -> str:
+def _broken_shard_message(file: Path, reason: str) -> str:
     kind = "Parquet file" if _suffix(file.name) == ".parquet" else "tar of WebDataset's layout"
-    return f"{file} is no {kind} that can be read ({why}); bring it anew"
+    return f"{file} is no {kind} that can be read ({reason}); bring it anew"
 
 
 def _suffix(name: str) -> str:

@@ -9,14 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from advnets.data.huggingface.columns import Columns, content_of, leads_out, narrowed
-from advnets.data.huggingface.labels import place_rows
-from advnets.data.huggingface.library import hushed, library, reason, told
+from advnets.data.huggingface.columns import Columns, escapes_archive, image_content, select_columns
+from advnets.data.huggingface.labels import splits_from_rows
+from advnets.data.huggingface.library import (
+    datasets_module,
+    describe_error,
+    errors_as_data_errors,
+    warnings_ignored,
+)
 from advnets.data.image_folder.files import ImageFiles
 from advnets.data.spec import SkippedFile, cache_directory
 from advnets.errors import DataError
 
-_SMALL = 1 << 20
+_MAX_IN_MEMORY_BYTES = 1 << 20
 """Bytes of a table that may be sent to every process that decodes."""
 
 
@@ -33,21 +38,21 @@ class TableReader:
         for key in keys:
             split, _, row = key.rpartition(b"/")
             try:
-                yield content_of(self.tables[split.decode()][int(row)][self.image], self.roots)
+                yield image_content(self.tables[split.decode()][int(row)][self.image], self.roots)
             except DataError as error:
                 yield error
             except Exception as error:  # Arrow raises of many kinds
-                yield DataError(f"cannot be read: {reason(error)}")
+                yield DataError(f"cannot be read: {describe_error(error)}")
 
 
-def collect(
+def collect_rows(
     splits: Sequence[tuple[str, str, Any]],
     columns: Columns,
     name: str,
-    place: str,
-    stamp: str,
+    location: str,
+    fingerprint: str,
     *,
-    asked: bool = True,
+    label_requested: bool = True,
 ) -> ImageFiles:
     """The rows of some splits, each with its own name and ours ("" where it is yet to be dealt).
 
@@ -59,44 +64,48 @@ def collect(
     """
     tables: dict[str, Any] = {}
     keys: list[bytes] = []
-    ours: list[str] = []
+    roles: list[str] = []
     values: list[Any] = []
-    broken: list[SkippedFile] = []
-    for split, our, dataset in splits:
-        table = tables[split] = _mapped(narrowed(dataset, columns, place))
-        numbers: Any = range(len(table))
+    skipped: list[SkippedFile] = []
+    for split, role, dataset in splits:
+        table = tables[split] = _to_disk(select_columns(dataset, columns, location))
+        indices: Any = range(len(table))
         if columns.key:
-            bad = [i for i, key in enumerate(_values(table, "__key__")) if leads_out(str(key))]
-            reason_out = "has a name that leads out of the archive"
-            broken += [SkippedFile(_row(split, i), reason_out) for i in bad]
-            numbers = sorted(set(numbers).difference(bad))
-        keys += [_row(split, i).encode() for i in numbers]
-        ours += [our] * len(numbers)
-        if our == "unlabeled" or columns.label is None:
-            values += [None] * len(numbers)
+            escaping = [
+                i for i, key in enumerate(_values(table, "__key__")) if escapes_archive(str(key))
+            ]
+            reason = "has a name that leads out of the archive"
+            skipped += [SkippedFile(_row_name(split, i), reason) for i in escaping]
+            indices = sorted(set(indices).difference(escaping))
+        keys += [_row_name(split, i).encode() for i in indices]
+        roles += [role] * len(indices)
+        if role == "unlabeled" or columns.label is None:
+            values += [None] * len(indices)
         else:
             found = _values(table, columns.label)
-            values += [found[i] for i in numbers]
-    if not keys and not broken:
-        raise DataError(f"{place} holds no rows; give a set with at least one image")
+            values += [found[i] for i in indices]
+    if not keys and not skipped:
+        raise DataError(f"{location} holds no rows; give a set with at least one image")
     names = [key.decode() for key in keys]
-    placed = place_rows(names, ours, values, columns, place, asked=asked)
-    ours_of = [(split, our) for split, our, _ in splits]
-    told_apart = repr((stamp, columns, ours_of, placed.classes))
+    declared = splits_from_rows(
+        names, roles, values, columns, location, label_requested=label_requested
+    )
+    ours_of = [(split, role) for split, role, _ in splits]
+    identity = repr((fingerprint, columns, ours_of, declared.classes))
     return ImageFiles(
         name=name,
-        place=place,
+        location=location,
         reader=TableReader(tables, columns.image, columns.roots),
         keys=tuple(keys),
-        fingerprint=hashlib.blake2b(told_apart.encode(), digest_size=16).hexdigest(),
-        size=sum(int(table.data.nbytes) for table in tables.values()),
-        splits=placed,
-        skipped_files=tuple(broken),
+        fingerprint=hashlib.blake2b(identity.encode(), digest_size=16).hexdigest(),
+        num_bytes=sum(int(table.data.nbytes) for table in tables.values()),
+        declared=declared,
+        skipped_files=tuple(skipped),
         unsupported_files=Counter(),
     )
 
 
-def _row(split: str, number: int) -> str:
+def _row_name(split: str, number: int) -> str:
     return f"{split}/{number:06d}"
 
 
@@ -104,16 +113,21 @@ def _values(table: Any, column: str) -> list[Any]:
     return list(table.select_columns([column])[:][column])
 
 
-def _mapped(table: Any) -> Any:
+def _to_disk(table: Any) -> Any:
     """The table, or its copy on disk: one in memory would be sent to the processes over and over.
 
     Raises:
         DataError: the cache cannot be written.
     """
-    if table.cache_files or table.data.nbytes < _SMALL:
+    if table.cache_files or table.data.nbytes < _MAX_IN_MEMORY_BYTES:
         return table
-    place = cache_directory() / "datasets" / "tables" / str(table._fingerprint)
-    with told(str(place), "set ADVNETS_CACHE to a folder that is yours and has room"), hushed():
-        if not (place / "state.json").exists():
-            table.save_to_disk(str(place))
-        return library().load_from_disk(str(place))
+    folder = cache_directory() / "datasets" / "tables" / str(table._fingerprint)
+    with (
+        errors_as_data_errors(
+            str(folder), "set ADVNETS_CACHE to a folder that is yours and has room"
+        ),
+        warnings_ignored(),
+    ):
+        if not (folder / "state.json").exists():
+            table.save_to_disk(str(folder))
+        return datasets_module().load_from_disk(str(folder))

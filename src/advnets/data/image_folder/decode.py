@@ -15,24 +15,24 @@ from PIL import Image, ImageColor, UnidentifiedImageError
 
 from advnets.config import Framing
 from advnets.data.datasets.formats.limits import is_bomb
-from advnets.data.image_folder.metadata import has_deep_colors, turn, without_metadata
+from advnets.data.image_folder.metadata import exif_transposition, has_16_bit_colors, strip_metadata
 from advnets.errors import DataError, UsageError
 
-_MOST_PIXELS = 1 << 27
+_MAX_PIXELS = 1 << 27
 """More than cameras make: a file that unpacks to more is a bomb, or a map of a continent."""
-_BOMB_PIXELS = 1 << 26
+_MIN_BOMB_PIXELS = 1 << 26
 """From here on a file is taken for a bomb if it packs pixels closer than images can be packed."""
-_WHITE_16 = 0xFFFF
-_ON_THEIR_SIDE = {
+_MAX_16_BIT = 0xFFFF
+_SWAP_SIDES = {
     *(Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270),
     *(Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90),
 }
-_MOST_STRETCH = 64
+_MAX_UNCROPPED_AREA = 64
 """Areas of the frame that an uncut image may take."""
-_SPARE = 4
+_DRAFT_SCALE = 4
 """A JPEG is unpacked at a fraction of its size, but at least so many times the size wanted."""
 # What Pillow's readers raise on files that are broken.
-_FAULTS = (
+_PILLOW_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError),
     *(EOFError, OverflowError, MemoryError, NotImplementedError, RuntimeError, AssertionError),
     *(ZeroDivisionError, struct.error, zlib.error, Image.DecompressionBombError),
@@ -40,19 +40,23 @@ _FAULTS = (
 
 Image.init()
 # Some of what Pillow opens are data or films, not images ...
-_NO_IMAGES = {"BUFR", "GRIB", "HDF5", "MPEG"}
+_NON_IMAGE_FORMATS = {"BUFR", "GRIB", "HDF5", "MPEG"}
 # ... and some are drawn by another program, which must not be started on a stranger's file.
-_DRAWN = {"EPS", "WMF"}
-_PLAIN = ("JPEG", "PNG", "GIF", "WEBP")
+_EXTERNAL_FORMATS = {"EPS", "WMF"}
+_COMMON_FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
 # Formats are tried in turn, and these are what most files are.
 _FORMATS = [
-    *_PLAIN,
-    *(name for name in Image.ID if name not in {*_PLAIN, *_NO_IMAGES, *_DRAWN}),
+    *_COMMON_FORMATS,
+    *(
+        name
+        for name in Image.ID
+        if name not in {*_COMMON_FORMATS, *_NON_IMAGE_FORMATS, *_EXTERNAL_FORMATS}
+    ),
 ]
 SUFFIXES = frozenset(
     suffix
     for suffix, name in Image.registered_extensions().items()
-    if name in Image.OPEN and name not in _NO_IMAGES
+    if name in Image.OPEN and name not in _NON_IMAGE_FORMATS
 )
 """Endings of the names of image files, in lower case."""
 
@@ -73,7 +77,7 @@ class Frame:
     white_level: float | None = None
 
     def __post_init__(self) -> None:
-        _ = self.color
+        _ = self.background_rgb
 
     def __repr__(self) -> str:
         # Written as before there were white levels, as packs and streams are known by this text.
@@ -82,15 +86,15 @@ class Frame:
         return f"Frame({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     @classmethod
-    def of(cls, asked: Framing) -> Frame:
+    def from_config(cls, config: Framing) -> Frame:
         """The frame that a config asks for."""
-        width = asked.size if asked.width is None else asked.width
+        width = config.size if config.width is None else config.width
         return cls(
-            asked.size, width, asked.channels, asked.crop, asked.background, asked.white_level
+            config.size, width, config.channels, config.crop, config.background, config.white_level
         )
 
     @property
-    def color(self) -> tuple[int, int, int]:
+    def background_rgb(self) -> tuple[int, int, int]:
         """The background as red, green and blue."""
         try:
             return ImageColor.getrgb(self.background)[:3]
@@ -102,10 +106,10 @@ class Frame:
 
 def is_image_name(name: str) -> bool:
     """Whether a file is taken for an image by the ending of its name."""
-    return ending(name) in SUFFIXES
+    return file_suffix(name) in SUFFIXES
 
 
-def ending(name: str) -> str:
+def file_suffix(name: str) -> str:
     """The ending of a file's name, such as .png, in lower case; "" for none."""
     stem, dot, rest = name.rpartition(".")
     return f".{rest.lower()}" if dot and stem and "/" not in rest else ""
@@ -114,9 +118,9 @@ def ending(name: str) -> str:
 def is_image_content(content: bytes) -> bool:
     """Whether a file without an ending is taken for an image by how it begins."""
     try:
-        with Image.open(io.BytesIO(content), formats=_PLAIN):
+        with Image.open(io.BytesIO(content), formats=_COMMON_FORMATS):
             return True
-    except _FAULTS:
+    except _PILLOW_ERRORS:
         return False
 
 
@@ -131,7 +135,7 @@ def decode(content: bytes, frame: Frame) -> UInt8[np.ndarray, "channels height w
     Raises:
         DataError: the file is broken; the message is the reason alone, for a list by names.
     """
-    return image_info(content, frame)[1]
+    return decode_with_info(content, frame)[1]
 
 
 @dataclass(frozen=True)
@@ -142,11 +146,11 @@ class ImageInfo:
     mode: str
     width: int
     height: int
-    levels: tuple[float, float] | None = None
+    value_range: tuple[float, float] | None = None
     """Of a file with more than 8 bits a channel: the least and the largest of its values."""
 
 
-def image_info(
+def decode_with_info(
     content: bytes, frame: Frame
 ) -> tuple[ImageInfo, UInt8[np.ndarray, "channels height width"]]:
     """Return what kind of image a file holds, as it says and upright, and what it decodes to.
@@ -157,65 +161,67 @@ def image_info(
     if not content:
         raise DataError("is empty")
     try:
-        return _looked(content, frame)
+        return _decode(content, frame)
     except DataError:
-        bare = without_metadata(content)
+        bare = strip_metadata(content)
         if bare is None or bare == content:
             raise
         with suppress(DataError):
-            return _looked(bare, frame)
+            return _decode(bare, frame)
         raise
 
 
-def _looked(
+def _decode(
     content: bytes, frame: Frame
 ) -> tuple[ImageInfo, UInt8[np.ndarray, "channels height width"]]:
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             kind, mode, size = str(image.format), image.mode, image.size
-            deep = has_deep_colors(image)
-            unpacked, turned = _upright(image, frame, len(content))
-            levels = _levels(unpacked, deep=deep)
+            deep = has_16_bit_colors(image)
+            unpacked, turned = _load_upright(image, frame, len(content))
+            levels = _value_range(unpacked, has_16_bit_colors=deep)
             if levels is not None:
-                unpacked = _in_eight_bits(unpacked, frame.white_level, levels, deep=deep)
-            framed = _flat(_placed(_with_transparency(unpacked), frame), frame)
+                unpacked = _to_eight_bits(
+                    unpacked, frame.white_level, levels, has_16_bit_colors=deep
+                )
+            framed = _flatten(_fit_frame(_to_resizable_mode(unpacked), frame), frame)
             pixels = np.asarray(framed).reshape(*framed.size[::-1], -1).transpose(2, 0, 1)
-            width, height = size[::-1] if turned in _ON_THEIR_SIDE else size
+            width, height = size[::-1] if turned in _SWAP_SIDES else size
             return ImageInfo(kind, mode, width, height, levels), pixels
     except UnidentifiedImageError:
         raise DataError("is not an image in a format that can be read") from None
-    except _FAULTS as error:
-        raise DataError(_reason(error)) from None
+    except _PILLOW_ERRORS as error:
+        raise DataError(_describe_error(error)) from None
 
 
-def image_of(row: np.ndarray, white: int) -> Image.Image:
+def to_pil_image(row: np.ndarray, white_level: int) -> Image.Image:
     """An image of a set that is arrays already, (channels, height, width), in 8 bits."""
-    pixels = (row.astype(np.float32) * (255 / white)).round().astype(np.uint8)
+    pixels = (row.astype(np.float32) * (255 / white_level)).round().astype(np.uint8)
     return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
 
 
-def _upright(
+def _load_upright(
     image: Image.Image, frame: Frame, packed: int
 ) -> tuple[Image.Image, Image.Transpose | None]:
     """Return the unpacked image, turned as its EXIF data say, and how it was turned."""
-    image.draft(None, (_SPARE * frame.width, _SPARE * frame.height))
+    image.draft(None, (_DRAFT_SCALE * frame.width, _DRAFT_SCALE * frame.height))
     pixels = image.width * image.height
-    if pixels > _MOST_PIXELS or is_bomb(packed, pixels, _BOMB_PIXELS):
+    if pixels > _MAX_PIXELS or is_bomb(packed, pixels, _MIN_BOMB_PIXELS):
         raise DataError(f"would unpack to {image.width} × {image.height} pixels, a bomb")
     image.load()
-    turned = turn(image)
+    turned = exif_transposition(image)
     return (image if turned is None else image.transpose(turned)), turned
 
 
-def _with_transparency(image: Image.Image) -> Image.Image:
+def _to_resizable_mode(image: Image.Image) -> Image.Image:
     """Return the image in a mode that can be resized."""
     if image.has_transparency_data:
         return image.convert("RGBA")
     # What is neither gray nor RGB (CMYK, Lab, a palette) becomes gray by way of its colors.
-    return _in_mode(image, "L" if image.mode in ("1", "L") else "RGB")
+    return _convert(image, "L" if image.mode in ("1", "L") else "RGB")
 
 
-def _placed(image: Image.Image, frame: Frame) -> Image.Image:
+def _fit_frame(image: Image.Image, frame: Frame) -> Image.Image:
     """The image in the frame's size, or covering it where it is to be left uncut."""
     width, height = image.size
     if image.size == (frame.width, frame.height):
@@ -225,73 +231,77 @@ def _placed(image: Image.Image, frame: Frame) -> Image.Image:
         wide = min(width, max(1, round(frame.width / down)))
         high = min(height, max(1, round(frame.height / across)))
         left, top = (width - wide) // 2, (height - high) // 2
-        return _resized(image.crop((left, top, left + wide, top + high)), frame.width, frame.height)
+        return _resize(image.crop((left, top, left + wide, top + high)), frame.width, frame.height)
     scale = min(across, down) if frame.crop == "pad" else max(across, down)
     wide, high = max(1, round(width * scale)), max(1, round(height * scale))
-    if wide * high > _MOST_STRETCH * frame.width * frame.height:
+    if wide * high > _MAX_UNCROPPED_AREA * frame.width * frame.height:
         raise DataError(f"is {width} × {height} pixels, too long to be cut at random")
-    resized = _resized(image, wide, high)
+    resized = _resize(image, wide, high)
     if frame.crop == "random":
         return resized
-    canvas = Image.new("RGB", (frame.width, frame.height), frame.color)
+    canvas = Image.new("RGB", (frame.width, frame.height), frame.background_rgb)
     where = (frame.width - wide) // 2, (frame.height - high) // 2
     canvas.paste(resized, where, resized if resized.mode == "RGBA" else None)
     return canvas
 
 
-def _resized(image: Image.Image, width: int, height: int) -> Image.Image:
+def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
     if image.size == (width, height):
         return image
     return image.resize((width, height), Image.Resampling.LANCZOS)
 
 
-def _flat(image: Image.Image, frame: Frame) -> Image.Image:
+def _flatten(image: Image.Image, frame: Frame) -> Image.Image:
     """The image in gray or color, 8 bits a channel, nothing transparent."""
     mode = "L" if frame.channels == 1 else "RGB"
     if image.mode == "RGBA":
-        canvas = Image.new("RGB", image.size, frame.color)
+        canvas = Image.new("RGB", image.size, frame.background_rgb)
         canvas.paste(image, mask=image)
         image = canvas
-    return _in_mode(image, mode)
+    return _convert(image, mode)
 
 
-def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+def _convert(image: Image.Image, mode: str) -> Image.Image:
     return image if image.mode == mode else image.convert(mode)
 
 
-def _levels(image: Image.Image, *, deep: bool) -> tuple[float, float] | None:
+def _value_range(image: Image.Image, *, has_16_bit_colors: bool) -> tuple[float, float] | None:
     """Return the least and the largest value of an image of more than 8 bits a channel."""
-    if not deep and image.mode != "F" and not image.mode.startswith("I"):
+    if not has_16_bit_colors and image.mode != "F" and not image.mode.startswith("I"):
         return None
     values = np.asarray(image)
     if image.getbands()[-1] == "A":
         values = values[..., :-1]
-    scale = _WHITE_16 // 255 if deep else 1
+    scale = _MAX_16_BIT // 255 if has_16_bit_colors else 1
     return float(values.min()) * scale, float(values.max()) * scale
 
 
-def _in_eight_bits(
-    image: Image.Image, white: float | None, levels: tuple[float, float], *, deep: bool
+def _to_eight_bits(
+    image: Image.Image,
+    white_level: float | None,
+    value_range: tuple[float, float],
+    *,
+    has_16_bit_colors: bool,
 ) -> Image.Image:
     """Return an image of 8 bits a channel, in which `white` (None: 65,535) becomes 255.
 
     Colors of 16 bits were read as their upper 8.
     """
-    if deep:
-        if white is None:
+    if has_16_bit_colors:
+        if white_level is None:
             return image
-        upper = max(1, int(white) >> 8)  # what is left of white in the upper 8 bits
+        upper = max(1, int(white_level) >> 8)  # what is left of white in the upper 8 bits
         color = [min(255, round(level * 255 / upper)) for level in range(256)]
         tables = [range(256) if band == "A" else color for band in image.getbands()]
         return image.point([level for table in tables for level in table])
-    low, high = levels
+    low, high = value_range
     if not low - low == high - high == 0:
         raise DataError("holds values that are not finite")
     values = np.asarray(image)
-    if white is not None:
-        scaled = values.astype(np.float64) * (255 / white)
+    if white_level is not None:
+        scaled = values.astype(np.float64) * (255 / white_level)
         return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
-    if image.mode == "F" or low < 0 or high > _WHITE_16:
+    if image.mode == "F" or low < 0 or high > _MAX_16_BIT:
         raise DataError(
             f"is gray in mode {image.mode} with values from {low:g} to {high:g}, whose white is "
             f"not known; give its value as --white-level"
@@ -300,6 +310,6 @@ def _in_eight_bits(
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
 
 
-def _reason(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
     return f"cannot be read: {text}"

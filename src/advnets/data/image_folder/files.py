@@ -15,26 +15,26 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from advnets.data.image_folder.decode import SUFFIXES, ending, is_image_content, is_image_name
-from advnets.data.image_folder.layout import SplitAssignment, split_assignment
+from advnets.data.image_folder.decode import SUFFIXES, file_suffix, is_image_content, is_image_name
+from advnets.data.image_folder.layout import DeclaredSplits, splits_from_folders
 from advnets.data.image_folder.zip_names import is_folder, is_hidden, is_link, member_name
 from advnets.data.spec import RUN_FILES, SkippedFile
 from advnets.errors import DataError, printable
 from advnets.files import open_regular_file, require_regular_file
 
-MOST_BYTES = 1 << 28
+MAX_FILE_BYTES = 1 << 28
 """Of a file, unpacked: no image takes so many."""
-_BEGINNING = 1 << 12
+_HEADER_BYTES = 1 << 12
 _RUN_FILES = frozenset(map(os.fsencode, RUN_FILES))
-_ENDINGS = frozenset(suffix.encode() for suffix in SUFFIXES)
-_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
-_DIRTY = (
+_IMAGE_SUFFIXES = frozenset(suffix.encode() for suffix in SUFFIXES)
+_ARCHIVE_SUFFIXES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+_ZIP_ERRORS = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, ValueError, OSError, struct.error),
     *(NotImplementedError, RuntimeError, KeyError, IndexError, OverflowError, AttributeError),
     *(TypeError, AssertionError, MemoryError),
 )
 
-File = tuple[bytes, int, int]
+FileEntry = tuple[bytes, int, int]
 """A file's name within its folder, its bytes, and when it changed, in ns."""
 
 
@@ -58,20 +58,20 @@ class ImageFiles:
     """
 
     name: str
-    place: str
+    location: str
     reader: Reader
     keys: tuple[bytes, ...]
     fingerprint: str
-    size: int
-    splits: SplitAssignment | None = None
+    num_bytes: int
+    declared: DeclaredSplits | None = None
     skipped_files: tuple[SkippedFile, ...] = ()
     unsupported_files: Counter[str] = field(default_factory=Counter[str])
 
-    def placing(self, numbers: Sequence[int]) -> SplitAssignment:
+    def declared_splits(self, indices: Sequence[int]) -> DeclaredSplits:
         """Return the split and class of some files, as if the others were not there."""
-        if self.splits is not None:
-            return self.splits.part(numbers)
-        return split_assignment([self.keys[number] for number in numbers])
+        if self.declared is not None:
+            return self.declared.subset(indices)
+        return splits_from_folders([self.keys[number] for number in indices])
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class FolderReader:
         root = os.fsencode(self.root)
         for key in keys:
             try:
-                yield _content(os.path.join(root, key))  # noqa: PTH118 - names of any bytes
+                yield _read_file(os.path.join(root, key))  # noqa: PTH118 - names of any bytes
             except DataError as error:
                 yield error
             except OSError as error:
@@ -100,32 +100,32 @@ class ZipReader:
 
     def read(self, keys: Sequence[bytes]) -> Iterator[bytes | DataError]:
         """The content of each file, or why there is none."""
-        archive, members = _opened(self.path, self.path.stat().st_mtime_ns)
+        archive, members = _open_zip(self.path, self.path.stat().st_mtime_ns)
         for key in keys:
             try:
                 info = members[key]
                 if info.flag_bits & 1:
                     raise DataError("is encrypted")
                 with archive.open(info) as file:
-                    content = file.read(MOST_BYTES + 1)
-                if len(content) > MOST_BYTES:
-                    raise DataError(f"unpacks to more than {MOST_BYTES >> 20} MiB, a bomb")
+                    content = file.read(MAX_FILE_BYTES + 1)
+                if len(content) > MAX_FILE_BYTES:
+                    raise DataError(f"unpacks to more than {MAX_FILE_BYTES >> 20} MiB, a bomb")
                 yield content
             except DataError as error:
                 yield error
-            except _DIRTY as error:
+            except _ZIP_ERRORS as error:
                 yield DataError(f"cannot be unpacked: {error or type(error).__name__}")
 
 
 @lru_cache(maxsize=4)
-def _opened(
+def _open_zip(
     path: Path,
     mtime_ns: int,  # noqa: ARG001 - tells a new file
 ) -> tuple[zipfile.ZipFile, dict[bytes, zipfile.ZipInfo]]:
     """Open a zip and list its files by name; of a name that comes twice, the last one counts."""
     archive = zipfile.ZipFile(path)
     files = [info for info in archive.infolist() if not is_folder(info)]
-    return archive, {_key(member_name(info)): info for info in files}
+    return archive, {_encode_name(member_name(info)): info for info in files}
 
 
 def list_folder(root: Path, *, follow_links: bool = False) -> ImageFiles:
@@ -134,18 +134,20 @@ def list_folder(root: Path, *, follow_links: bool = False) -> ImageFiles:
     Hidden files are passed over. Symbolic links that lead out of the folder are named in `broken`,
     unless `follow_links`.
     """
-    broken: list[SkippedFile] = []
-    others: Counter[str] = Counter()
-    found = sorted(_walk(os.fsencode(root), broken, others, follow_links=follow_links))
+    skipped: list[SkippedFile] = []
+    unsupported: Counter[str] = Counter()
+    entries = sorted(
+        _walk_folder(os.fsencode(root), skipped, unsupported, follow_links=follow_links)
+    )
     return ImageFiles(
         name=printable(root.resolve().name),
-        place=str(root.resolve()),
+        location=str(root.resolve()),
         reader=FolderReader(root),
-        keys=tuple([name for name, _, _ in found]),
-        fingerprint=fingerprint_of(found),
-        size=sum([size for _, size, _ in found]),
-        skipped_files=tuple(broken),
-        unsupported_files=others,
+        keys=tuple([name for name, _, _ in entries]),
+        fingerprint=fingerprint_of(entries),
+        num_bytes=sum([size for _, size, _ in entries]),
+        skipped_files=tuple(skipped),
+        unsupported_files=unsupported,
     )
 
 
@@ -157,37 +159,37 @@ def list_zip(path: Path) -> ImageFiles:
     """
     try:
         status = require_regular_file(path)
-        archive, members = _opened(path, status.st_mtime_ns)
-    except _DIRTY as error:
+        archive, members = _open_zip(path, status.st_mtime_ns)
+    except _ZIP_ERRORS as error:
         raise DataError(
             f"{path} is no zip file that can be read ({error}); bring it anew"
         ) from None
-    broken: list[SkippedFile] = []
-    others: Counter[str] = Counter()
+    skipped: list[SkippedFile] = []
+    unsupported: Counter[str] = Counter()
     keys: list[bytes] = []
     for key, info in sorted(members.items(), key=lambda member: member[0]):
         name = key.decode("utf-8", "surrogateescape")
-        if reason := _suspicious(name):
-            broken.append(SkippedFile(display_name(key), reason))
+        if reason := _name_problem(name):
+            skipped.append(SkippedFile(display_name(key), reason))
         elif is_hidden(name):
             continue
-        elif not is_image_name(name) and not _begins_as_image(archive, name, info):
-            others[ending(name)] += 1
+        elif not is_image_name(name) and not _has_image_header(archive, name, info):
+            unsupported[file_suffix(name)] += 1
         elif is_link(info):
-            broken.append(
+            skipped.append(
                 SkippedFile(display_name(key), "is a link, which has no image of its own in a zip")
             )
         else:
             keys.append(key)
     return ImageFiles(
         name=printable(path.stem),
-        place=str(path.resolve()),
+        location=str(path.resolve()),
         reader=ZipReader(path),
         keys=tuple(keys),
         fingerprint=f"{status.st_size} {status.st_mtime_ns}",
-        size=sum([members[key].file_size for key in keys]),
-        skipped_files=tuple(broken),
-        unsupported_files=others,
+        num_bytes=sum([members[key].file_size for key in keys]),
+        skipped_files=tuple(skipped),
+        unsupported_files=unsupported,
     )
 
 
@@ -196,65 +198,69 @@ def display_name(key: bytes) -> str:
     return printable(key.decode("utf-8", "backslashreplace"))
 
 
-def fingerprint_of(files: Iterable[File]) -> str:
+def fingerprint_of(files: Iterable[FileEntry]) -> str:
     """BLAKE2b, in hex, of names, sizes and times of change, which tell contents from others."""
     listing = b"".join([b"%b\0%d %d\n" % file for file in files])
     return hashlib.blake2b(listing, digest_size=16).hexdigest()
 
 
-def _walk(
-    root: bytes, broken: list[SkippedFile], others: Counter[str], *, follow_links: bool
-) -> Iterator[File]:
+def _walk_folder(
+    root: bytes, skipped: list[SkippedFile], unsupported: Counter[str], *, follow_links: bool
+) -> Iterator[FileEntry]:
     entered: dict[tuple[int, int], bytes] = {}
     real_root = os.path.realpath(root)
     # Links to folders come last: what they lead to has its own name, if it is within.
     pending, linked = [b""], list[bytes]()
     while pending or linked:
-        inner = pending.pop() if pending else linked.pop()
-        folder = os.path.join(root, inner)  # noqa: PTH118
+        relative = pending.pop() if pending else linked.pop()
+        folder = os.path.join(root, relative)  # noqa: PTH118
         try:
             status = os.stat(folder)  # noqa: PTH116
-            place = (status.st_dev, status.st_ino)
-            if place in entered:
-                first = display_name(entered[place]) or "the folder itself"
-                broken.append(
-                    SkippedFile(display_name(inner), f"is a link to {first}, which is read already")
+            identity = (status.st_dev, status.st_ino)
+            if identity in entered:
+                original = display_name(entered[identity]) or "the folder itself"
+                skipped.append(
+                    SkippedFile(
+                        display_name(relative), f"is a link to {original}, which is read already"
+                    )
                 )
                 continue
-            entered[place] = inner
+            entered[identity] = relative
             with os.scandir(folder) as scanned:
                 entries = list(scanned)
                 if {entry.name for entry in entries} >= _RUN_FILES:
-                    broken.append(
-                        SkippedFile(display_name(inner) or ".", "is a run directory, full of plots")
+                    skipped.append(
+                        SkippedFile(
+                            display_name(relative) or ".", "is a run directory, full of plots"
+                        )
                     )
                     continue
                 for entry in entries:
-                    own = entry.name
-                    if own.startswith(b".") or own == b"__MACOSX":
+                    basename = entry.name
+                    if basename.startswith(b".") or basename == b"__MACOSX":
                         continue
-                    name = b"%b/%b" % (inner, own) if inner else own
+                    name = b"%b/%b" % (relative, basename) if relative else basename
                     # Nearly all are files, no links, that go by the name of an image.
-                    plain = own[own.rfind(b".") :].lower() in _ENDINGS
-                    if plain and entry.is_file(follow_symlinks=False):
+                    has_image_suffix = basename[basename.rfind(b".") :].lower() in _IMAGE_SUFFIXES
+                    if has_image_suffix and entry.is_file(follow_symlinks=False):
                         status = entry.stat(follow_symlinks=False)
                         yield name, status.st_size, status.st_mtime_ns
-                    elif why := _refused_link(entry, real_root, follow_links=follow_links):
-                        broken.append(SkippedFile(display_name(name), why))
-                    elif _leads_to_folder(entry):
+                    elif problem := _link_problem(entry, real_root, follow_links=follow_links):
+                        skipped.append(SkippedFile(display_name(name), problem))
+                    elif _is_directory(entry):
                         (linked if entry.is_symlink() else pending).append(name)
-                    elif (file := _image(entry, name, broken)) is not None:
+                    elif (file := _image_entry(entry, name, skipped)) is not None:
                         yield file
                     else:
-                        others[ending(display_name(name))] += 1
+                        unsupported[file_suffix(display_name(name))] += 1
             linked.sort(reverse=True)
         except OSError as error:
-            broken.append(
-                SkippedFile(display_name(inner) or ".", f"cannot be entered: {error.strerror}")
+            skipped.append(
+                SkippedFile(display_name(relative) or ".", f"cannot be entered: {error.strerror}")
             )
 
 
-def _refused_link(entry: os.DirEntry[bytes], root: bytes, *, follow_links: bool) -> str | None:
+def _link_problem(entry: os.DirEntry[bytes], root: bytes, *, follow_links: bool) -> str | None:
     """Return why a symbolic link is not followed, or None; `root` is the folder's real path."""
     if not entry.is_symlink():
         return None
@@ -274,14 +280,16 @@ def is_within(path: bytes, folder: bytes) -> bool:
     return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
 
 
-def _leads_to_folder(entry: os.DirEntry[bytes]) -> bool:
+def _is_directory(entry: os.DirEntry[bytes]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link that leads to itself
         return False
 
 
-def _image(entry: os.DirEntry[bytes], name: bytes, broken: list[SkippedFile]) -> File | None:
+def _image_entry(
+    entry: os.DirEntry[bytes], name: bytes, skipped: list[SkippedFile]
+) -> FileEntry | None:
     """The file, if it is taken for an image: by its ending or, without one, by its content."""
     text = display_name(entry.name)
     if not is_image_name(text):
@@ -289,45 +297,45 @@ def _image(entry: os.DirEntry[bytes], name: bytes, broken: list[SkippedFile]) ->
             return None
         try:
             with open_regular_file(Path(os.fsdecode(entry.path))) as file:
-                if not is_image_content(file.read(_BEGINNING)):
+                if not is_image_content(file.read(_HEADER_BYTES)):
                     return None
         except OSError:
             return None
     try:
         status = entry.stat()
     except OSError:
-        broken.append(SkippedFile(display_name(name), "is a link to nowhere"))
+        skipped.append(SkippedFile(display_name(name), "is a link to nowhere"))
         return None
     return name, status.st_size, status.st_mtime_ns
 
 
-def _content(path: bytes) -> bytes:
+def _read_file(path: bytes) -> bytes:
     with open_regular_file(Path(os.fsdecode(path))) as file:
         size = os.fstat(file.fileno()).st_size
-        if size > MOST_BYTES:
+        if size > MAX_FILE_BYTES:
             raise DataError(f"is {size >> 20:,} MiB large, more than an image takes")
-        return file.read(MOST_BYTES)
+        return file.read(MAX_FILE_BYTES)
 
 
-def _suspicious(name: str) -> str | None:
+def _name_problem(name: str) -> str | None:
     """Why a name within an archive is not to be trusted."""
     if ".." in name.split("/"):
         return "has a name that leads out of the archive"
-    if ending(name) in _ARCHIVES:
+    if file_suffix(name) in _ARCHIVE_SUFFIXES:
         return "is an archive within the archive; unpack it first"
     return None
 
 
-def _begins_as_image(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> bool:
+def _has_image_header(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> bool:
     """Say whether a file without an ending is taken for an image by its content."""
     if "." in name.rpartition("/")[2]:
         return False
     try:
         with archive.open(info) as file:
-            return is_image_content(file.read(_BEGINNING))
-    except _DIRTY:
+            return is_image_content(file.read(_HEADER_BYTES))
+    except _ZIP_ERRORS:
         return False
 
 
-def _key(filename: str) -> bytes:
+def _encode_name(filename: str) -> bytes:
     return filename.encode("utf-8", "surrogateescape")

@@ -17,9 +17,9 @@ _KEPT_CHUNKS = (b"tRNS", b"eXIf")
 _JPEG = b"\xff\xd8"
 _SCAN, _COMMENT = 0xDA, 0xFE
 _JFIF, _EXIF, _ADOBE = 0xE0, 0xE1, 0xEE
-_SMALLEST_JFIF = 14
+_MIN_JFIF_BYTES = 14
 _ORIENTATION = 0x0112
-_TURNS = {
+_TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -30,22 +30,22 @@ _TURNS = {
 }
 
 
-def turn(image: Image.Image) -> Image.Transpose | None:
+def exif_transposition(image: Image.Image) -> Image.Transpose | None:
     """Return what turns an image upright by its EXIF data; None where they are absent or broken."""
     try:
-        return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+        return _TRANSPOSITIONS.get(image.getexif().get(_ORIENTATION, 1))
     except (SyntaxError, ValueError, TypeError, KeyError, IndexError, OSError, struct.error):
         return None
 
 
-def without_metadata(content: bytes) -> bytes | None:
+def strip_metadata(content: bytes) -> bytes | None:
     """Return a PNG or JPEG file without what its pixels do not need; None for another file."""
     if content.startswith(_PNG):
-        return _png_pixels(content)
-    return _jpeg_pixels(content) if content.startswith(_JPEG) else None
+        return _strip_png(content)
+    return _strip_jpeg(content) if content.startswith(_JPEG) else None
 
 
-def _png_pixels(content: bytes) -> bytes:
+def _strip_png(content: bytes) -> bytes:
     """Keep the critical chunks, whose names begin with a capital, and a few others if whole."""
     kept, start = [_PNG], len(_PNG)
     while start + 12 <= len(content):
@@ -59,7 +59,7 @@ def _png_pixels(content: bytes) -> bytes:
     return b"".join([*kept, content[start:]])
 
 
-def _jpeg_pixels(content: bytes) -> bytes:
+def _strip_jpeg(content: bytes) -> bytes:
     """Keep all segments before the first scan but comments and those of applications."""
     kept, start = [_JPEG], len(_JPEG)
     while start + 4 <= len(content) and content[start] == 0xFF and content[start + 1] != _SCAN:
@@ -75,11 +75,11 @@ def _jpeg_pixels(content: bytes) -> bytes:
 def _is_kept_segment(marker: int, segment: bytes) -> bool:
     """Whether an application's segment says how pixels are to be read or turned."""
     if marker == _JFIF:
-        return len(segment) >= _SMALLEST_JFIF
+        return len(segment) >= _MIN_JFIF_BYTES
     return marker == _ADOBE or (marker == _EXIF and segment[4:10] == b"Exif\0\0")
 
 
-def has_deep_colors(image: ImageFile.ImageFile) -> bool:
+def has_16_bit_colors(image: ImageFile.ImageFile) -> bool:
     """Return whether a file, not unpacked yet, has colors of 16 bits, read as their upper 8."""
     return image.mode not in ("I;16", "I;16B", "I", "F") and any(
         ";16" in str(tile.args) for tile in image.tile

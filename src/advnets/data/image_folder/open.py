@@ -12,13 +12,13 @@ from advnets.data.dataset import Dataset
 from advnets.data.image_folder.decode import Frame
 from advnets.data.image_folder.files import ImageFiles, list_folder, list_zip
 from advnets.data.image_folder.pack import PACK_AGAIN, VERSION, open_pack
-from advnets.data.image_folder.splits import RULE
+from advnets.data.image_folder.splits import ASSIGNMENT_VERSION
 from advnets.data.spec import cache_directory
 from advnets.errors import DataError
 from advnets.files import file_lock
 
 
-def holds_images(path: Path) -> bool:
+def is_image_source(path: Path) -> bool:
     """Whether a path is a folder or a zip."""
     return path.is_dir() or path.suffix.lower() == ".zip"
 
@@ -34,23 +34,27 @@ def find_images(path: Path, *, follow_links: bool = False) -> ImageFiles:
     return list_folder(path, follow_links=follow_links) if path.is_dir() else list_zip(path)
 
 
-def opened(found: Dataset | ImageFiles, data: Framing) -> Dataset:
+def to_dataset(source: Dataset | ImageFiles, framing: Framing) -> Dataset:
     """What was found, opened: files in the frame that `data` asks for, anything else as it is.
 
     Raises:
         DataError, UsageError, WriteError: as for `open_collection`; or the background is no color.
     """
-    return open_collection(found, Frame.of(data)) if isinstance(found, ImageFiles) else found
+    return (
+        open_image_files(source, Frame.from_config(framing))
+        if isinstance(source, ImageFiles)
+        else source
+    )
 
 
-def open_collection(collection: ImageFiles, frame: Frame) -> Dataset:
+def open_image_files(files: ImageFiles, frame: Frame) -> Dataset:
     """Open files by way of the cache, where their pack lies under a key of all that made it.
 
     Raises:
         DataError: no file is an image that can be read.
         WriteError: the cache cannot be written.
     """
-    what = (VERSION, RULE, collection.place, collection.fingerprint, len(collection.keys), frame)
+    what = (VERSION, ASSIGNMENT_VERSION, files.location, files.fingerprint, len(files.keys), frame)
     key = hashlib.blake2b(repr(what).encode(), digest_size=16).hexdigest()
     folder = cache_directory() / "packs"
     place = folder / key
@@ -75,4 +79,4 @@ def open_collection(collection: ImageFiles, frame: Frame) -> Dataset:
 
             for remains in (place, *folder.glob(f".{key}.*.part")):
                 shutil.rmtree(remains, ignore_errors=True)
-        return pack(collection, frame, place, identity=key)
+        return pack(files, frame, place, identity=key)

@@ -27,34 +27,34 @@ from advnets.data.dataset import ArraySplit, Dataset
 from advnets.data.image_folder.decode import Frame
 from advnets.data.image_folder.files import ImageFiles, display_name
 from advnets.data.image_folder.random_crop import RandomCropSplit
-from advnets.data.image_folder.splits import SPLITS, AssignedSplits, assign_splits
-from advnets.data.image_folder.unsupported_files import unused_lines
+from advnets.data.image_folder.splits import SPLITS, SplitAssignment, assign_splits
+from advnets.data.image_folder.unsupported_files import describe_unsupported
 from advnets.data.image_folder.workers import (
     DecodedImage,
     DecodeIntoArray,
     DecodeIntoFile,
-    all_files,
+    process_files,
 )
 from advnets.data.spec import SkippedFile
 from advnets.errors import DataError, UsageError, WriteError
 from advnets.files import (
+    created_folder,
     file_lock,
-    flush,
-    made_folder,
+    fsync,
     open_regular_file,
     read_regular_file,
     write_json,
 )
 
 _BLOCK = 1024
-_UNFINISHED, _LOCK = ".unfinished-pack", ".unfinished-pack-lock"
+_UNFINISHED_SUFFIX, _LOCK_SUFFIX = ".unfinished-pack", ".unfinished-pack-lock"
 """Endings of the folder of a pack that is being made, and of its lock."""
-_SPARE_BYTES = 64 << 20
+_RESERVED_BYTES = 64 << 20
 """That a disk must have left, besides the pack."""
 
 
 def pack(
-    collection: ImageFiles,
+    files: ImageFiles,
     frame: Frame,
     out: Path,
     *,
@@ -72,81 +72,80 @@ def pack(
         WriteError: the folder cannot be written.
     """
     if out.exists():
-        raise _exists(out)
-    rows = _provisional_rows(collection)
+        raise _exists_error(out)
+    rows = _provisional_rows(files)
     try:
-        with _beside(out) as folder:
-            digests, reasons = _decoded(collection, frame, folder, rows, progress)
+        with _unfinished_folder(out) as folder:
+            digests, reasons = _decode_files(files, frame, folder, rows, progress)
             if not digests:
-                raise DataError(_nothing(collection, reasons))
+                raise DataError(_no_images_message(files, reasons))
             # Deal what could be read, now that copies are known.
-            numbers = sorted(digests)
-            placing = collection.placing(numbers)
-            keys = [collection.keys[i] for i in numbers]
-            deal = assign_splits(keys, placing, [digests[i] for i in numbers])
-            reasons |= {numbers[i]: reason for i, reason in deal.left_out.items()}
-            _check_training(collection.name, deal)
-            kept = rows[np.array(numbers)[deal.order]]
+            indices = sorted(digests)
+            declared = files.declared_splits(indices)
+            keys = [files.keys[i] for i in indices]
+            assignment = assign_splits(keys, declared, [digests[i] for i in indices])
+            reasons |= {indices[i]: reason for i, reason in assignment.excluded.items()}
+            _require_training_images(files.name, assignment)
+            kept = rows[np.array(indices)[assignment.order]]
             if not np.array_equal(kept, np.arange(len(rows))):
-                _keep_rows(folder, kept)
-            if deal.labels is not None:
-                np.save(folder / LABELS, deal.labels)
-            left_out = [
-                SkippedFile(display_name(collection.keys[i]), reason)
-                for i, reason in reasons.items()
+                _select_rows(folder, kept)
+            if assignment.labels is not None:
+                np.save(folder / LABELS, assignment.labels)
+            skipped = [
+                SkippedFile(display_name(files.keys[i]), reason) for i, reason in reasons.items()
             ]
             write_record(
                 folder,
                 frame,
-                name=collection.name,
-                counts=deal.counts,
-                classes=placing.classes,
-                broken=sorted((*collection.skipped_files, *left_out), key=lambda file: file.name),
-                unused=dict(collection.unsupported_files.most_common()),
-                notes=placing.notes,
+                name=files.name,
+                counts=assignment.counts,
+                classes=declared.classes,
+                skipped_files=sorted((*files.skipped_files, *skipped), key=lambda file: file.name),
+                unsupported_files=dict(files.unsupported_files.most_common()),
+                notes=declared.notes,
                 identity=identity,
             )
             for file in folder.iterdir():
-                flush(file)
+                fsync(file)
             folder.rename(out)
     except OSError as error:
         if out.exists():
-            raise _exists(out) from None  # another process has made it meanwhile
+            raise _exists_error(out) from None  # another process has made it meanwhile
         raise WriteError(out, error) from None
     return open_pack(out)
 
 
-def _exists(out: Path) -> UsageError:
+def _exists_error(out: Path) -> UsageError:
     return UsageError(f"{out} exists already; give another place for the pack, or remove it")
 
 
-def _provisional_rows(collection: ImageFiles) -> np.ndarray:
+def _provisional_rows(files: ImageFiles) -> np.ndarray:
     """Return each file's row in the pack if all can be read and none is a copy."""
-    every = np.arange(len(collection.keys))
-    order = assign_splits(collection.keys, collection.placing(range(len(every)))).order
+    every = np.arange(len(files.keys))
+    order = assign_splits(files.keys, files.declared_splits(range(len(every)))).order
     rows = np.empty_like(every)
     rows[np.concatenate((order, np.setdiff1d(every, order)))] = every
     return rows
 
 
-def _check_training(name: str, deal: AssignedSplits) -> None:
+def _require_training_images(name: str, assignment: SplitAssignment) -> None:
     """Refuse images of which none is for training."""
-    if deal.counts[0]:
+    if assignment.counts[0]:
         return
     held_out = ", ".join(
-        f"{n:,} {split}" for split, n in zip(SPLITS, deal.counts, strict=True) if n
+        f"{n:,} {split}" for split, n in zip(SPLITS, assignment.counts, strict=True) if n
     )
-    others = f"; {len(deal.left_out):,} more are left out" if deal.left_out else ""
-    if deal.crossing:
-        others += f", {deal.crossing:,} of them as copies of held-out ones"
+    others = f"; {len(assignment.excluded):,} more are left out" if assignment.excluded else ""
+    if assignment.cross_split_duplicates:
+        others += f", {assignment.cross_split_duplicates:,} of them as copies of held-out ones"
     raise DataError(
         f"{name} has no image for training ({held_out}{others}); put others into a folder "
         f"train, or give the folder of those that are to be trained on"
     )
 
 
-def _decoded(
-    collection: ImageFiles, frame: Frame, folder: Path, rows: np.ndarray, progress: bool | None
+def _decode_files(
+    files: ImageFiles, frame: Frame, folder: Path, rows: np.ndarray, progress: bool | None
 ) -> tuple[dict[int, bytes], dict[int, str]]:
     """Decode every file into its row.
 
@@ -154,16 +153,16 @@ def _decoded(
         digests of the files that could be read, and the reasons of those that are broken, both by
         their numbers.
     """
-    task = f"packing {collection.name}"
+    description = f"packing {files.name}"
     if frame.crop == "random":
-        return _loose(collection, frame, folder, rows, task, progress)
-    _make_room(folder, len(rows) * frame.channels * frame.height * frame.width)
+        return _decode_uncropped(files, frame, folder, rows, description, progress)
+    _require_free_space(folder, len(rows) * frame.channels * frame.height * frame.width)
     shape = (len(rows), frame.channels, frame.height, frame.width)
     np.lib.format.open_memmap(folder / IMAGES, "w+", np.uint8, shape).flush()
     digests: dict[int, bytes] = {}
     reasons: dict[int, str] = {}
     with closing(
-        all_files(collection, DecodeIntoArray(frame, folder / IMAGES, rows), task, progress)
+        process_files(files, DecodeIntoArray(frame, folder / IMAGES, rows), description, progress)
     ) as done:
         for number, result in done:
             if isinstance(result, DataError):
@@ -173,40 +172,42 @@ def _decoded(
     return digests, reasons
 
 
-def _loose(
-    collection: ImageFiles,
+def _decode_uncropped(
+    files: ImageFiles,
     frame: Frame,
     folder: Path,
     rows: np.ndarray,
-    task: str,
+    description: str,
     progress: bool | None,
 ) -> tuple[dict[int, bytes], dict[int, str]]:
     """Decode into a file a process, join these, and note where each image lies."""
     reasons: dict[int, str] = {}
-    found: dict[int, DecodedImage] = {}
-    with closing(all_files(collection, DecodeIntoFile(frame, folder), task, progress)) as done:
+    decoded: dict[int, DecodedImage] = {}
+    with closing(
+        process_files(files, DecodeIntoFile(frame, folder), description, progress)
+    ) as done:
         for number, result in done:
             if isinstance(result, DataError):
                 reasons[number] = str(result)
             else:
-                found[number] = result
-    begins: dict[str, int] = {}
-    with (folder / UNCUT).open("wb") as whole:
+                decoded[number] = result
+    part_offsets: dict[str, int] = {}
+    with (folder / UNCROPPED).open("wb") as whole:
         for part in sorted(folder.glob("*.part")):
-            begins[part.name] = whole.tell()
+            part_offsets[part.name] = whole.tell()
             with part.open("rb") as file:
                 shutil.copyfileobj(file, whole)
             part.unlink()
-    places = np.zeros((len(rows), 3), np.int64)
-    for number, piece in found.items():
-        places[rows[number]] = begins[piece.part] + piece.start, piece.height, piece.width
-    np.save(folder / PLACES, places)
-    return {number: piece.digest for number, piece in found.items()}, reasons
+    extents = np.zeros((len(rows), 3), np.int64)
+    for number, piece in decoded.items():
+        extents[rows[number]] = part_offsets[piece.file] + piece.offset, piece.height, piece.width
+    np.save(folder / EXTENTS, extents)
+    return {number: piece.digest for number, piece in decoded.items()}, reasons
 
 
-def _keep_rows(folder: Path, rows: np.ndarray) -> None:
+def _select_rows(folder: Path, rows: np.ndarray) -> None:
     """Keep some rows alone, in the given order."""
-    name = PLACES if (folder / PLACES).exists() else IMAGES
+    name = EXTENTS if (folder / EXTENTS).exists() else IMAGES
     old = np.load(folder / name, mmap_mode="r")
     shape = (len(rows), *old.shape[1:])
     new = np.lib.format.open_memmap(folder / f"new-{name}", "w+", old.dtype, shape)
@@ -218,69 +219,69 @@ def _keep_rows(folder: Path, rows: np.ndarray) -> None:
 
 
 @contextmanager
-def _beside(out: Path) -> Generator[Path]:
+def _unfinished_folder(out: Path) -> Generator[Path]:
     """Give a new folder next to `out`, which is gone afterwards unless it was renamed.
 
     While this process lives it holds a lock beside the folder, by which others see that it is not
     abandoned.
     """
-    with made_folder(out.parent):
+    with created_folder(out.parent):
         _remove_abandoned(out.parent)
-        folder = out.parent / f".{out.name}.{secrets.token_hex(4)}{_UNFINISHED}"
+        folder = out.parent / f".{out.name}.{secrets.token_hex(4)}{_UNFINISHED_SUFFIX}"
         # Lock before the folder is there: what has no lock any more is abandoned.
-        with file_lock(folder.with_suffix(_LOCK)):
+        with file_lock(folder.with_suffix(_LOCK_SUFFIX)):
             try:
                 folder.mkdir()
                 yield folder
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
-                folder.with_suffix(_LOCK).unlink(missing_ok=True)
+                folder.with_suffix(_LOCK_SUFFIX).unlink(missing_ok=True)
 
 
 def _remove_abandoned(parent: Path) -> None:
     """Remove the unfinished packs in a folder whose processes were killed."""
-    for lock in parent.glob(f".*{_LOCK}"):
+    for lock in parent.glob(f".*{_LOCK_SUFFIX}"):
         # Another process may hold it, or it is another user's.
         with suppress(Timeout, OSError), file_lock(lock, timeout=0.0) as locked:
             if locked:
-                shutil.rmtree(lock.with_suffix(_UNFINISHED), ignore_errors=True)
+                shutil.rmtree(lock.with_suffix(_UNFINISHED_SUFFIX), ignore_errors=True)
                 lock.unlink(missing_ok=True)
 
 
-def _make_room(folder: Path, size: int) -> None:
+def _require_free_space(folder: Path, size: int) -> None:
     # A mapped file that finds no room while it is filled ends the process without a word.
     free = shutil.disk_usage(folder).free
-    if free < size + _SPARE_BYTES:
+    if free < size + _RESERVED_BYTES:
         raise DataError(
             f"the pack takes {size >> 20:,} MiB, but {folder.parent} has {free >> 20:,} MiB left; "
             f"make room there, or set ADVNETS_CACHE to a folder that has it"
         )
 
 
-def _nothing(collection: ImageFiles, reasons: dict[int, str]) -> str:
+def _no_images_message(files: ImageFiles, reasons: dict[int, str]) -> str:
     found = "no file in it is an image"
-    broken = [f"{file.name} {file.reason}" for file in collection.skipped_files]
-    broken += [f"{display_name(collection.keys[i])} {reason}" for i, reason in reasons.items()]
+    broken = [f"{file.name} {file.reason}" for file in files.skipped_files]
+    broken += [f"{display_name(files.keys[i])} {reason}" for i, reason in reasons.items()]
     if broken:
         found = f"none of its {len(broken)} can be read ({broken[0]})"
-    if unused := unused_lines(collection.unsupported_files):
+    if unused := describe_unsupported(files.unsupported_files):
         found += f" ({'; '.join(unused)})"
     return (
-        f"{collection.name} has nothing to train on, as {found}; "
+        f"{files.name} has nothing to train on, as {found}; "
         f"give a folder or zip of PNG, JPEG or other images"
     )
 
 
 VERSION = 3
 # What a record or an array's header makes of bytes that are not its own.
-_FAULTS = (
+_FORMAT_ERRORS = (
     *(OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError),
     *(EOFError, SyntaxError, OverflowError, MemoryError, TokenError, UsageError),
 )
-RECORD, IMAGES, UNCUT, PLACES, LABELS = (
+RECORD, IMAGES, UNCROPPED, EXTENTS, LABELS = (
     *("pack.json", "images.npy", "uncut.bin", "places.npy", "labels.npy"),
 )
-_ARRAYS = (IMAGES, UNCUT, PLACES, LABELS)
+_ARRAYS = (IMAGES, UNCROPPED, EXTENTS, LABELS)
 PACK_AGAIN = "pack the images again"
 """How messages about a pack that cannot be used end."""
 _CHUNK = 4 << 20
@@ -299,8 +300,8 @@ def write_record(
     name: str,
     counts: Sequence[int],
     classes: Sequence[str],
-    broken: Sequence[SkippedFile],
-    unused: Mapping[str, int],
+    skipped_files: Sequence[SkippedFile],
+    unsupported_files: Mapping[str, int],
     notes: Sequence[str],
     identity: str,
 ) -> None:
@@ -317,14 +318,14 @@ def write_record(
         "frame": asdict(frame),
         "counts": list(counts),
         "classes": list(classes),
-        "broken": [[file.name, file.reason] for file in broken],
-        "unused": dict(unused),
+        "broken": [[file.name, file.reason] for file in skipped_files],
+        "unused": dict(unsupported_files),
         "notes": list(notes),
         "identity": identity,
         "digests": [""] * len(SPLITS),
         "checksums": _checksums(folder),
     }
-    record["digests"] = [part.digest() for part in _parts(folder, record)]
+    record["digests"] = [part.digest() for part in _read_splits(folder, record)]
     write_json(folder / RECORD, record | {"checksum": _record_checksum(record)})
 
 
@@ -343,18 +344,18 @@ def open_pack(path: Path, identity: str | None = None) -> Dataset:
                 f"{path} is a pack of version {record['version']}, but {VERSION} was expected; "
                 f"{PACK_AGAIN}"
             )
-        if damaged := _damaged(path, record):
+        if damaged := _find_damaged(path, record):
             raise DataError(f"{path} is damaged: {damaged} is not as it was written; {PACK_AGAIN}")
         if identity not in (None, record["identity"]):
             raise DataError(f"{path} is a pack of other images; {PACK_AGAIN}")
-        return _splits(path, record)
-    except _FAULTS as error:
+        return _read_dataset(path, record)
+    except _FORMAT_ERRORS as error:
         raise DataError(
             f"{path} is no pack that can be read ({type(error).__name__}: {error}); {PACK_AGAIN}"
         ) from None
 
 
-def _damaged(folder: Path, record: dict[str, Any]) -> str | None:
+def _find_damaged(folder: Path, record: dict[str, Any]) -> str | None:
     """Return the name of the first file that is not as it was written, or None."""
     content = {name: value for name, value in record.items() if name != "checksum"}
     if record["checksum"] != _record_checksum(content):
@@ -380,8 +381,8 @@ def _record_checksum(record: Mapping[str, Any]) -> int:
     return zlib.crc32(json.dumps(record, sort_keys=True).encode())
 
 
-def _splits(folder: Path, record: dict[str, Any]) -> Dataset:
-    train, valid, test, unlabeled = _parts(folder, record)
+def _read_dataset(folder: Path, record: dict[str, Any]) -> Dataset:
+    train, valid, test, unlabeled = _read_splits(folder, record)
     return Dataset(
         name=str(record["name"]),
         train=train,
@@ -397,47 +398,47 @@ def _splits(folder: Path, record: dict[str, Any]) -> Dataset:
     )
 
 
-def _parts(folder: Path, record: dict[str, Any]) -> list[ArraySplit | RandomCropSplit]:
+def _read_splits(folder: Path, record: dict[str, Any]) -> list[ArraySplit | RandomCropSplit]:
     """Return the images of each split, of which all but the first may be empty."""
     frame = Frame(**record["frame"])
     counts = [int(count) for count in record["counts"]]
     bounds = list(pairwise(np.cumsum([0, *counts]).tolist()))
     digests = [str(digest) or None for digest in record["digests"]]
-    rows = len(np.load(folder / (PLACES if frame.crop == "random" else IMAGES), mmap_mode="r"))
+    rows = len(np.load(folder / (EXTENTS if frame.crop == "random" else IMAGES), mmap_mode="r"))
     if rows != sum(counts):
         raise ValueError(f"{sum(counts)} images are counted, but there are {rows}")
     if len(counts) != len(SPLITS) or min(counts) < 0 or not counts[0]:
         raise ValueError(f"counts are {counts}")
     return [
-        _part(folder, frame, slice(*bound), digest)
+        _read_split(folder, frame, slice(*bound), digest)
         for bound, digest in zip(bounds, digests, strict=True)
     ]
 
 
-def _part(
+def _read_split(
     folder: Path, frame: Frame, rows: slice, digest: str | None
 ) -> ArraySplit | RandomCropSplit:
     labels = None
     if (folder / LABELS).exists():
-        labels = _array(folder / LABELS, np.int64, ())[rows]
+        labels = _map_array(folder / LABELS, np.int64, ())[rows]
         if (labels < 0).any():  # a part without labels, beside others that have some
             labels = None
     shape = (frame.channels, frame.height, frame.width)
     if frame.crop != "random":
-        images = _array(folder / IMAGES, np.uint8, shape)[rows]
-        return ArraySplit(images, _checked(labels, len(images)), known=digest)
-    places = np.array(_array(folder / PLACES, np.int64, (3,)))
-    values = np.memmap(folder / UNCUT, np.uint8, "c")
-    ends = places[:, 0] + shape[0] * places[:, 1] * places[:, 2]
-    inside = (places[:, 0] >= 0).all() and (ends <= len(values)).all()
-    if not inside or (places[:, 1:] < shape[1:]).any():
-        raise ValueError(f"{PLACES} names places that are not in {UNCUT}")
+        images = _map_array(folder / IMAGES, np.uint8, shape)[rows]
+        return ArraySplit(images, _check_labels(labels, len(images)), known=digest)
+    extents = np.array(_map_array(folder / EXTENTS, np.int64, (3,)))
+    values = np.memmap(folder / UNCROPPED, np.uint8, "c")
+    ends = extents[:, 0] + shape[0] * extents[:, 1] * extents[:, 2]
+    inside = (extents[:, 0] >= 0).all() and (ends <= len(values)).all()
+    if not inside or (extents[:, 1:] < shape[1:]).any():
+        raise ValueError(f"{EXTENTS} names places that are not in {UNCROPPED}")
     return RandomCropSplit(
-        values, places[rows], shape, _checked(labels, len(places[rows])), known=digest
+        values, extents[rows], shape, _check_labels(labels, len(extents[rows])), known=digest
     )
 
 
-def _array(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+def _map_array(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
     """A mapped array; writing to it would not reach the file."""
     array = np.load(path, mmap_mode="c", allow_pickle=False)
     if array.dtype != dtype or array.shape[1:] != shape:
@@ -445,7 +446,7 @@ def _array(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
     return array
 
 
-def _checked(labels: np.ndarray | None, n: int) -> np.ndarray | None:
+def _check_labels(labels: np.ndarray | None, n: int) -> np.ndarray | None:
     if labels is not None and len(labels) != n:
         raise ValueError(f"{len(labels)} labels for {n} images")
     return labels

@@ -24,29 +24,29 @@ class RandomCropSplit:
     """
 
     values: UInt8[np.ndarray, " values"]
-    places: Int64[np.ndarray, "n 3"]
+    extents: Int64[np.ndarray, "n 3"]
     shape: Shape
     labels: Int64[np.ndarray, " n"] | None = None
     known: str | None = field(default=None, repr=False)
     white_level: int = 255
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.extents)
 
     def read(self, which: Which) -> UInt8[np.ndarray, "k channels height width"]:
         """Some of the images, cut about their centers."""
-        places = self.places[which]
-        return self._windows(tensor(self.values), places, self._rooms(places) // 2).numpy()
+        extents = self.extents[which]
+        return self._crop(tensor(self.values), extents, self._max_offsets(extents) // 2).numpy()
 
     def gather_fn(self, device: torch.device) -> Gather:
         """Images by number, each cut at random."""
         values = tensor(self.values).to(data_device(self.values.nbytes, device))
 
         def gather(numbers: Int64[Tensor, " rows"], rng: RNG) -> UInt8[Tensor, "rows c h w"]:
-            places = self.places[numbers.numpy()]
+            places = self.extents[numbers.numpy()]
             shares = rng.uniform("window", len(places), 2).numpy()
-            corners = (shares * (self._rooms(places) + 1)).astype(np.int64)
-            return self._windows(values, places, corners).to(device)
+            corners = (shares * (self._max_offsets(places) + 1)).astype(np.int64)
+            return self._crop(values, places, corners).to(device)
 
         return gather
 
@@ -55,27 +55,27 @@ class RandomCropSplit:
         if self.known is not None:
             return self.known
         digest = hashlib.blake2b(repr((self.shape, self.labels is None)).encode(), digest_size=16)
-        for start, height, width in self.places.tolist():
+        for start, height, width in self.extents.tolist():
             digest.update(f"{height} {width}".encode())
             digest.update(self.values[start : start + self.shape[0] * height * width].data)
         if self.labels is not None:
             digest.update(self.labels.data)
         return digest.hexdigest()
 
-    def _rooms(self, places: Int64[np.ndarray, "rows 3"]) -> Int64[np.ndarray, "rows 2"]:
+    def _max_offsets(self, extents: Int64[np.ndarray, "rows 3"]) -> Int64[np.ndarray, "rows 2"]:
         """How far a window may be moved down and to the right."""
-        return places[:, 1:] - np.array(self.shape[1:])
+        return extents[:, 1:] - np.array(self.shape[1:])
 
-    def _windows(
+    def _crop(
         self,
         values: UInt8[Tensor, " values"],
-        places: Int64[np.ndarray, "rows 3"],
-        corners: Int64[np.ndarray, "rows 2"],
+        extents: Int64[np.ndarray, "rows 3"],
+        offsets: Int64[np.ndarray, "rows 2"],
     ) -> UInt8[Tensor, "rows channels height width"]:
         """A window of each image, whose corner is `corners` down and to the right."""
         channels, height, width = self.shape
-        starts, heights, widths = places[:, :, None, None].swapaxes(0, 1)
-        tops, lefts = corners[:, :, None, None].swapaxes(0, 1)
+        starts, heights, widths = extents[:, :, None, None].swapaxes(0, 1)
+        tops, lefts = offsets[:, :, None, None].swapaxes(0, 1)
         lines = np.arange(channels)[:, None] * heights + np.arange(height) + tops
         # The lines of a window lie apart, the values of a line do not: lines are copied whole.
         begins = torch.from_numpy((lines * widths + (starts + lefts)).reshape(-1))

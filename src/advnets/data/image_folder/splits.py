@@ -10,18 +10,18 @@ import numpy as np
 from jaxtyping import Int64
 
 from advnets.data.image_folder.files import display_name
-from advnets.data.image_folder.layout import SplitAssignment
+from advnets.data.image_folder.layout import DeclaredSplits
 
 SPLITS = ("train", "valid", "test", "unlabeled")
-RULE = 3
+ASSIGNMENT_VERSION = 3
 """The version of how images are placed and dealt: a pack made by another one is made anew."""
 _TRAIN, _VALID, _TEST, _UNLABELED = range(len(SPLITS))
-_ENOUGH = 50
+_MIN_IMAGES_TO_HOLD_OUT = 50
 """Images of which a tenth each may be spared for validation and test."""
 
 
 @dataclass(frozen=True, eq=False)
-class AssignedSplits:
+class SplitAssignment:
     """The order in which images are kept, by their numbers, and the split of each in it.
 
     `labels` are the classes in that order, -1 for none, or None where no image has one.
@@ -32,8 +32,8 @@ class AssignedSplits:
     order: Int64[np.ndarray, " kept"]
     splits: Int64[np.ndarray, " kept"]
     labels: Int64[np.ndarray, " kept"] | None
-    left_out: dict[int, str]
-    crossing: int
+    excluded: dict[int, str]
+    cross_split_duplicates: int
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -42,8 +42,8 @@ class AssignedSplits:
 
 
 def assign_splits(
-    keys: Sequence[bytes], placing: SplitAssignment, contents: Sequence[bytes] = ()
-) -> AssignedSplits:
+    keys: Sequence[bytes], declared: DeclaredSplits, digests: Sequence[bytes] = ()
+) -> SplitAssignment:
     """Deal images to splits, given their names, their placing and digests of their contents.
 
     Within a split they lie in the order of a hash of their names: as good as shuffled, and a
@@ -52,45 +52,45 @@ def assign_splits(
     it. Copies are dealt by the first of their names; where they are in several named splits, test
     keeps its own, then validation, and the others are left out.
     """
-    left_out = dict(placing.outside)
-    number = np.array([SPLITS.index(split or "train") for split in placing.splits], np.int64)
-    hashes = np.array([_hash(key) for key in keys], np.uint64)
-    copies = _copies(keys, contents, left_out)
-    crossing = 0
-    for group in copies:
-        for first in [i for split in (_TEST, _VALID) for i in group if number[i] == split][:1]:
+    excluded = dict(declared.excluded)
+    split_index = np.array([SPLITS.index(split or "train") for split in declared.splits], np.int64)
+    hashes = np.array([_name_hash(key) for key in keys], np.uint64)
+    duplicates = _duplicate_groups(keys, digests, excluded)
+    cross_split_duplicates = 0
+    for group in duplicates:
+        for first in [i for split in (_TEST, _VALID) for i in group if split_index[i] == split][:1]:
             reason = f"is a copy of {display_name(keys[first])}, which is held out"
-            others = {i: reason for i in group if number[i] != number[first]}
-            left_out |= others
-            crossing += len(others)
-    kept = np.array([i not in left_out for i in range(len(keys))], bool)
-    training = kept & (number == _TRAIN)
-    if training.sum() >= _ENOUGH:
+            others = {i: reason for i in group if split_index[i] != split_index[first]}
+            excluded |= others
+            cross_split_duplicates += len(others)
+    included = np.array([i not in excluded for i in range(len(keys))], bool)
+    training = included & (split_index == _TRAIN)
+    if training.sum() >= _MIN_IMAGES_TO_HOLD_OUT:
         by_name, by_content = hashes % np.uint64(10), hashes % np.uint64(10)
-        for group in copies:
+        for group in duplicates:
             by_content[group] = by_content[group[0]]
-        alone = number.copy()
+        split_by_name = split_index.copy()
         for split, digit in ((_VALID, 8), (_TEST, 9)):
-            if not (kept & (number == split)).any():
-                alone[training & (by_name == digit)] = split
-                number[training & (by_content == digit)] = split
-        crossing += int((alone != number).sum())
-    order = np.lexsort((hashes, number))
-    order = order[kept[order]]
-    labels = None if placing.labels is None else np.array(placing.labels, np.int64)[order]
-    return AssignedSplits(order, number[order], labels, left_out, crossing)
+            if not (included & (split_index == split)).any():
+                split_by_name[training & (by_name == digit)] = split
+                split_index[training & (by_content == digit)] = split
+        cross_split_duplicates += int((split_by_name != split_index).sum())
+    order = np.lexsort((hashes, split_index))
+    order = order[included[order]]
+    labels = None if declared.labels is None else np.array(declared.labels, np.int64)[order]
+    return SplitAssignment(order, split_index[order], labels, excluded, cross_split_duplicates)
 
 
-def _copies(
-    keys: Sequence[bytes], contents: Sequence[bytes], left_out: dict[int, str]
+def _duplicate_groups(
+    keys: Sequence[bytes], digests: Sequence[bytes], excluded: dict[int, str]
 ) -> list[list[int]]:
     """Group the numbers of images of equal content, each group in the order of their names."""
     groups: dict[bytes, list[int]] = {}
-    for number, content in enumerate(contents):
-        if number not in left_out:
+    for number, content in enumerate(digests):
+        if number not in excluded:
             groups.setdefault(content, []).append(number)
     return [sorted(group, key=keys.__getitem__) for group in groups.values() if len(group) > 1]
 
 
-def _hash(key: bytes) -> int:
+def _name_hash(key: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(key, digest_size=8).digest(), "big")

@@ -30,7 +30,7 @@ _KINDS = {
 _KIND_OF = {ending: kind for kind, endings in _KINDS.items() for ending in endings.split()}
 
 
-def by_kind(endings: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+def count_by_kind(endings: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
     """Count files by kind, given their number by ending.
 
     Returns:
@@ -50,21 +50,21 @@ def _ranked(counts: Mapping[str, int]) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda one: (-one[1], one[0].casefold())))
 
 
-def unused_lines(endings: Mapping[str, int]) -> list[str]:
+def describe_unsupported(endings: Mapping[str, int]) -> list[str]:
     """Say in at most two lines which files are not used, given their number by ending."""
-    images, others = by_kind(endings)
+    images, others = count_by_kind(endings)
     lines: list[str] = []
     if images:
         lines.append(
-            f"not used, as these kinds are not read: {counted(images)}; convert them to PNG or JPEG"
+            f"not used, as these kinds are not read: {format_counts(images)}; convert them to PNG or JPEG"
         )
     if others:
-        lines.append(f"not used, as they are no images: {counted(others)}")
+        lines.append(f"not used, as they are no images: {format_counts(others)}")
     return lines
 
 
-def counted(counts: Mapping[str, int], most: int = 10) -> str:
+def format_counts(counts: Mapping[str, int], max_names: int = 10) -> str:
     """Return names with their counts in one line, at most so many, the most frequent first."""
-    shown = [f"{name} {count:,}" for name, count in list(counts.items())[:most]]
-    more = [f"{len(counts) - most:,} more"] if len(counts) > most else []
+    shown = [f"{name} {count:,}" for name, count in list(counts.items())[:max_names]]
+    more = [f"{len(counts) - max_names:,} more"] if len(counts) > max_names else []
     return ", ".join(shown + more)

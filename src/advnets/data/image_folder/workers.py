@@ -25,19 +25,19 @@ from jaxtyping import UInt8
 from joblib.externals.loky import ProcessPoolExecutor
 from tqdm import tqdm
 
-from advnets.data.image_folder.decode import Frame, ImageInfo, decode, image_info
+from advnets.data.image_folder.decode import Frame, ImageInfo, decode, decode_with_info
 from advnets.data.image_folder.files import ImageFiles, Reader
 from advnets.errors import DataError, StoppedBySignal
 
 T = TypeVar("T")
 _CHUNK = 128
-_ENOUGH_FILES, _ENOUGH_BYTES = 2000, 32 << 20
+_MIN_FILES, _MIN_BYTES = 2000, 32 << 20
 """From here on more processes gain more than it takes to start them."""
 _PARENT_POLL_S = 0.5
 
 
-def all_files(
-    collection: ImageFiles, job: ImageTask[T], what: str, progress: bool | None = None
+def process_files(
+    files: ImageFiles, task: ImageTask[T], description: str, progress: bool | None = None
 ) -> Generator[tuple[int, T | DataError]]:
     """Do a job with every file, in no order: its number, and what came of it or why nothing did.
 
@@ -47,43 +47,43 @@ def all_files(
     Raises:
         DataError: a worker process was ended from outside.
     """
-    keys = collection.keys
-    large = len(keys) >= _ENOUGH_FILES or collection.size >= _ENOUGH_BYTES
+    keys = files.keys
+    large = len(keys) >= _MIN_FILES or files.num_bytes >= _MIN_BYTES
     chunks = [range(i, min(i + _CHUNK, len(keys))) for i in range(0, len(keys), _CHUNK)]
-    jobs = min(joblib.cpu_count(), len(chunks)) if large else 1
-    with _stoppable(), _bar(what, len(keys), progress) as bar:
-        if jobs == 1:
-            done = (_work(collection.reader, job, n, [keys[i] for i in n]) for n in chunks)
+    num_workers = min(joblib.cpu_count(), len(chunks)) if large else 1
+    with _signals_as_exceptions(), _progress_bar(description, len(keys), progress) as bar:
+        if num_workers == 1:
+            done = (_process_chunk(files.reader, task, n, [keys[i] for i in n]) for n in chunks)
         else:
-            done = _in_processes(collection, job, chunks, jobs)
+            done = _run_in_processes(files, task, chunks, num_workers)
         for results in done:
             yield from results
             bar.update(len(results))
 
 
-def _in_processes(
-    collection: ImageFiles, job: ImageTask[T], chunks: Sequence[range], jobs: int
+def _run_in_processes(
+    files: ImageFiles, task: ImageTask[T], chunks: Sequence[range], num_workers: int
 ) -> Generator[list[tuple[int, T | DataError]]]:
     """Do the job chunk by chunk in so many processes; end them however this ends."""
-    task: Any = (os.getpid(), collection.reader, job)
+    setup: Any = (os.getpid(), files.reader, task)
     with _signals_blocked():
-        executor = ProcessPoolExecutor(jobs, initializer=_prepare_worker, initargs=task)
+        executor = ProcessPoolExecutor(num_workers, initializer=_prepare_worker, initargs=setup)
     complete = False
     pending: set[Future[list[tuple[int, T | DataError]]]] = set()
     try:
         for numbers in chunks:
             # No more at once than the queue to the processes takes.
-            if len(pending) == 2 * jobs:
+            if len(pending) == 2 * num_workers:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from [future.result() for future in done]
-            keys = [collection.keys[i] for i in numbers]
+            keys = [files.keys[i] for i in numbers]
             with _signals_blocked():
-                pending.add(executor.submit(_work_of_worker, numbers, keys))
+                pending.add(executor.submit(_process_chunk_in_worker, numbers, keys))
         yield from (future.result() for future in as_completed(pending))
         complete = True
     except BrokenProcessPool:
         raise DataError(
-            f"a process that decodes {collection.name} was ended from outside or by an image that "
+            f"a process that decodes {files.name} was ended from outside or by an image that "
             f"crashes the decoder; see that memory is free, or find that image by giving parts of "
             f"the data"
         ) from None
@@ -112,30 +112,30 @@ _task: tuple[Reader, ImageTask[Any]] | None = None
 """In a worker process: how it reads files, and what it does with each."""
 
 
-def _prepare_worker(parent: int, reader: Reader, job: ImageTask[Any]) -> None:
+def _prepare_worker(parent: int, reader: Reader, task: ImageTask[Any]) -> None:
     """Set up a worker process that ends with its parent, whatever ended that."""
     global _task
-    _task = reader, job
+    _task = reader, task
     # Ctrl-C reaches all processes of a terminal; the parent decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform != "win32":  # where a pipe to a process that has ended breaks
-        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
 
 
-def _end_with(parent: int) -> NoReturn:
+def _exit_with_parent(parent: int) -> NoReturn:
     # A process whose parent has ended is given another one.
     while os.getppid() == parent:
         time.sleep(_PARENT_POLL_S)
     os._exit(1)
 
 
-def _work_of_worker(numbers: range, keys: Sequence[bytes]) -> list[tuple[int, Any]]:
+def _process_chunk_in_worker(numbers: range, keys: Sequence[bytes]) -> list[tuple[int, Any]]:
     assert _task is not None
-    return _work(*_task, numbers, keys)
+    return _process_chunk(*_task, numbers, keys)
 
 
-def _work(
-    reader: Reader, job: ImageTask[T], numbers: range, keys: Sequence[bytes]
+def _process_chunk(
+    reader: Reader, task: ImageTask[T], numbers: range, keys: Sequence[bytes]
 ) -> list[tuple[int, T | DataError]]:
     results: list[tuple[int, T | DataError]] = []
     with warnings.catch_warnings():
@@ -145,14 +145,14 @@ def _work(
             try:
                 if isinstance(content, DataError):
                     raise content
-                results.append((number, job.run(number, content)))
+                results.append((number, task.run(number, content)))
             except DataError as error:
                 results.append((number, error))
     return results
 
 
 @contextmanager
-def _stoppable() -> Generator[None]:
+def _signals_as_exceptions() -> Generator[None]:
     """Raise SIGTERM and SIGHUP as exceptions where nothing handles them, so that all is tidied.
 
     Their own way would end this process alone.
@@ -175,9 +175,9 @@ def _stoppable() -> Generator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _bar(what: str, total: int, progress: bool | None) -> tqdm[NoReturn]:
+def _progress_bar(description: str, total: int, progress: bool | None) -> tqdm[NoReturn]:
     return tqdm(
-        desc=what,
+        desc=description,
         total=total,
         unit=" images",
         unit_scale=True,
@@ -186,9 +186,9 @@ def _bar(what: str, total: int, progress: bool | None) -> tqdm[NoReturn]:
     )
 
 
-THUMB = (16, 18)
+THUMBNAIL_SHAPE = (16, 18)
 """Height and width of what images are compared by: gray, values 0 to 255."""
-_COLORED = 12
+_MIN_COLOR_DIFFERENCE = 12
 """Levels by which red, green and blue differ somewhere in a thumb of an image in color."""
 
 
@@ -230,8 +230,8 @@ class DecodedImage:
     `digest` is that of the file it was decoded from.
     """
 
-    part: str
-    start: int
+    file: str
+    offset: int
     height: int
     width: int
     digest: bytes
@@ -258,10 +258,10 @@ class DecodeIntoFile(ImageTask[DecodedImage]):
 class InspectedImage:
     """What an audit keeps of an image."""
 
-    look: ImageInfo
+    info: ImageInfo
     digest: bytes
-    thumb: bytes
-    colored: bool
+    thumbnail: bytes
+    is_color: bool
 
 
 @dataclass(frozen=True)
@@ -272,12 +272,14 @@ class InspectImage(ImageTask[InspectedImage]):
 
     def run(self, number: int, content: bytes) -> InspectedImage:  # noqa: ARG002 - an image is an image
         """Say what it is."""
-        found, image = image_info(content, Frame(*THUMB, white_level=self.white_level))
-        return seen(found, content_digest(content), image)
+        found, image = decode_with_info(
+            content, Frame(*THUMBNAIL_SHAPE, white_level=self.white_level)
+        )
+        return summarize_image(found, content_digest(content), image)
 
 
 @dataclass(frozen=True)
-class DecodeSmall(ImageTask[bytes]):
+class DecodeImage(ImageTask[bytes]):
     """Decodes into a small frame."""
 
     frame: Frame
@@ -292,10 +294,12 @@ def content_digest(content: bytes) -> bytes:
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
-def seen(
-    found: ImageInfo, digest: bytes, image: UInt8[np.ndarray, "channels 16 18"]
+def summarize_image(
+    info: ImageInfo, digest: bytes, image: UInt8[np.ndarray, "channels 16 18"]
 ) -> InspectedImage:
     """What an audit keeps of an image that was brought to the size of a thumb."""
-    spread = np.ptp(image.astype(np.int16), axis=0).max()
-    thumb = image.mean(0).round().astype(np.uint8)
-    return InspectedImage(found, digest, thumb.tobytes(), bool(spread > _COLORED))
+    color_difference = np.ptp(image.astype(np.int16), axis=0).max()
+    thumbnail = image.mean(0).round().astype(np.uint8)
+    return InspectedImage(
+        info, digest, thumbnail.tobytes(), bool(color_difference > _MIN_COLOR_DIFFERENCE)
+    )

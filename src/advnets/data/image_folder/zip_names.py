@@ -22,7 +22,7 @@ def member_name(info: ZipInfo) -> str:
     Names in UTF-8 are known by their flag, by Info-ZIP's extra field, or by being valid UTF-8; all
     others are in code page 437. A slash or a drive before them is taken off; ".." stays.
     """
-    name = _decoded(info).replace("\\", "/")
+    name = _decode_name(info).replace("\\", "/")
     if _DRIVE.match(name):
         name = name[2:]
     return "/".join([part for part in name.split("/") if part not in ("", ".")])
@@ -32,7 +32,7 @@ def is_folder(info: ZipInfo) -> bool:
     """Say whether a member is an entry of a folder: by its name, or by its attributes."""
     mode = info.external_attr >> 16 if info.create_system == _UNIX else 0
     marked = bool(info.external_attr & _DOS_FOLDER) and not info.file_size
-    return _decoded(info).replace("\\", "/").endswith("/") or marked or stat.S_ISDIR(mode)
+    return _decode_name(info).replace("\\", "/").endswith("/") or marked or stat.S_ISDIR(mode)
 
 
 def is_link(info: ZipInfo) -> bool:
@@ -45,7 +45,7 @@ def is_hidden(name: str) -> bool:
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
-def _decoded(info: ZipInfo) -> str:
+def _decode_name(info: ZipInfo) -> str:
     name = info.orig_filename.partition("\0")[0]
     if info.flag_bits & _UTF8_FLAG:
         return name

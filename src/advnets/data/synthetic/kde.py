@@ -18,7 +18,7 @@ from advnets.data.synthetic.base import SampleOptions, equal, resolved
 from advnets.data.synthetic.mixtures import Components, NormalMixture
 from advnets.data.synthetic.registry import open_distribution
 from advnets.errors import DataError, UsageError
-from advnets.files import opened
+from advnets.files import open_data_file
 from advnets.rng import RNG
 
 _SHARE = 0.05
@@ -138,7 +138,7 @@ def read_table(path: Path) -> Float64[np.ndarray, "n dims"]:
     Raises:
         DataError: the file is absent, too large, broken, or holds something else.
     """
-    with opened(path) as file:
+    with open_data_file(path) as file:
         content = file.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:
         raise DataError(f"{path} is larger than {_MOST_BYTES >> 20} MiB; {_FEWER}")

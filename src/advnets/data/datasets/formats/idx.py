@@ -25,7 +25,7 @@ from advnets.data.dataset import ArraySplit, Dataset, hold_out_last, numbered_cl
 from advnets.data.datasets.formats.limits import MIB, RATIO, Readable, is_bomb, is_shape, read_up_to
 from advnets.data.spec import first_existing
 from advnets.errors import DataError
-from advnets.files import opened
+from advnets.files import open_data_file
 
 _CHUNK = MIB
 _LARGE = 256 * MIB
@@ -53,7 +53,7 @@ def read_idx(path: Path, rank: int, md5: str | None = None) -> UInt8[np.ndarray,
         DataError: the file is absent or damaged, is no IDX file, has another type or rank, is
             shorter or longer than it says, or (where `md5` is given) has other unpacked content.
     """
-    with opened(path) as file:
+    with open_data_file(path) as file:
         return parse_idx(file, path, rank, md5)
 
 
@@ -115,7 +115,7 @@ def unpacked_md5(path: Path) -> str:
     Raises:
         DataError: the file is absent or damaged.
     """
-    with opened(path) as file, _unpacked(file, path, _packed_size(file)) as stream:
+    with open_data_file(path) as file, _unpacked(file, path, _packed_size(file)) as stream:
         return _md5(iter(lambda: stream.read(_CHUNK), b""))
 
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from advnets.data.datasets.formats.limits import GIB, RATIO, Readable, is_bomb, is_shape, read_up_to
 from advnets.errors import DataError
-from advnets.files import opened
+from advnets.files import open_data_file
 
 _HEADER = 128
 _STORED = ["i1", "u1", "i2", "u2", "i4", "u4", "f4"]
@@ -51,7 +51,7 @@ def read_mat(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
         DataError: the file is absent, damaged, no MATLAB file or not of level 5; or a variable
             that is asked for is no array of real numbers.
     """
-    with opened(path) as file:
+    with open_data_file(path) as file:
         return parse_mat(file, path, names)
 
 
@@ -61,7 +61,7 @@ def names_in(path: Path) -> tuple[str, ...]:
     Raises:
         DataError: the file is absent, damaged, no MATLAB file or not of level 5.
     """
-    with opened(path) as file:
+    with open_data_file(path) as file:
         return parse_names(file, path)
 
 

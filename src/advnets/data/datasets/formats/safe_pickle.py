@@ -18,7 +18,7 @@ import numpy as np
 
 from advnets.data.datasets.formats.limits import GIB, is_shape
 from advnets.errors import DataError
-from advnets.files import opened
+from advnets.files import open_data_file
 
 _MOST_OPCODES = 1_000_000
 """CIFAR-100 has some 200,000; each may cost some hundred bytes of memory."""
@@ -77,7 +77,7 @@ def read_pickle(path: Path) -> object:
     Raises:
         DataError: the file is absent, damaged or above 1 GiB, or asks for anything else.
     """
-    with opened(path) as file:
+    with open_data_file(path) as file:
         size = path.stat().st_size
         content = file.read() if size <= GIB else b""
     if size > GIB:
