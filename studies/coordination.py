@@ -32,7 +32,7 @@ from advnets.extractors.registry import extractor
 from advnets.metrics.frechet import frechet_distance
 from advnets.paper.studies.likelihoods import with_error
 from advnets.sampling.rejection import DiscriminatorRejection, sample_with_rejection
-from advnets.sampling.sampler import ComputeSettings, draw_samples, images
+from advnets.sampling.sampler import ComputeSettings, draw_samples, read_images
 from advnets.training import devices
 from advnets.training.ema import EMA
 from advnets.training.step import TrainState, train_step
@@ -93,7 +93,7 @@ class Looker:
         test = data.dataset.test
         assert test is not None
         self.data, self.seen = data, seen
-        self.real = seen.features(images(test, slice(COMPARED)))
+        self.real = seen.features(read_images(test, slice(COMPARED)))
 
     def distance(self, table: TrainState, generator: torch.nn.Module, variant: Variant) -> float:
         """Of samples as the variant shows them."""

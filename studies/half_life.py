@@ -52,13 +52,13 @@ from advnets.metrics.parzen import (
 from advnets.run_directory import RunDirectory
 from advnets.run_records import versions
 from advnets.sampling.sampler import (
-    SAMPLES,
+    NUM_SAMPLES,
     ComputeSettings,
     draw_samples,
-    images,
-    parzen,
-    pixels,
+    read_images,
+    read_pixel_rows,
     real_images,
+    score_parzen,
 )
 from advnets.training import devices
 from advnets.training.checkpoint import read_checkpoint
@@ -96,18 +96,22 @@ class ValidationScore:
 
     def of_generator(self, generator: nn.Module) -> dict[str, float]:
         """Score samples of a generator."""
-        samples = draw_samples(generator, self.data.normalizer, SAMPLES, self.seed, self.drawing)
+        samples = draw_samples(
+            generator, self.data.normalizer, NUM_SAMPLES, self.seed, self.drawing
+        )
         return self.of_images(samples)
 
     def of_real(self) -> dict[str, float]:
         """Score real training images in the place of samples."""
-        return self.of_images(real_images(self.data.dataset.train, SAMPLES, self.seed))
+        return self.of_images(real_images(self.data.dataset.train, NUM_SAMPLES, self.seed))
 
     def of_features(self, generator: nn.Module) -> dict[str, float | str]:
         """Compare features of samples with those of the validation images."""
-        samples = draw_samples(generator, self.data.normalizer, SAMPLES, self.seed, self.drawing)
+        samples = draw_samples(
+            generator, self.data.normalizer, NUM_SAMPLES, self.seed, self.drawing
+        )
         seen = extractor_of(self.data.info.name)
-        valid = seen.features(images(cast(Split, self.data.dataset.valid), slice(None)))
+        valid = seen.features(read_images(cast(Split, self.data.dataset.valid), slice(None)))
         features = seen.features(samples[: len(valid)])
         near, distance = prdc(valid, features), frechet_distance(valid, features)
         shares = {"precision": near.precision, "recall": near.recall, "coverage": near.coverage}
@@ -115,15 +119,20 @@ class ValidationScore:
 
     def of_test(self, generator: nn.Module) -> dict[str, Any]:
         """Return the Parzen log-likelihood of test images, σ selected on validation images."""
-        samples = draw_samples(generator, self.data.normalizer, SAMPLES, self.seed, self.drawing)
-        return asdict(parzen(samples, self.data, "paper"))
+        samples = draw_samples(
+            generator, self.data.normalizer, NUM_SAMPLES, self.seed, self.drawing
+        )
+        return asdict(score_parzen(samples, self.data, "paper"))
 
     def of_images(self, images: Tensor) -> dict[str, float]:
         """Return the mean over the validation images that did not select σ, and σ.
 
         `images` have shape (n, channels, height, width) and values in [0, 1].
         """
-        valid, rows = pixels(cast(Split, self.data.dataset.valid), slice(None)), images.flatten(1)
+        valid, rows = (
+            read_pixel_rows(cast(Split, self.data.dataset.valid), slice(None)),
+            images.flatten(1),
+        )
         first = min(SELECTION_POINTS, len(valid) // 10)
         sigma, _ = select_sigma(valid[:first], rows, PAPER_GRID)
         scores = parzen_log_likelihood(valid[first:], rows, sigma)

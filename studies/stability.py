@@ -29,12 +29,12 @@ from advnets.data.prepared import open_data
 from advnets.errors import DivergedError
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
-from advnets.extractors.builtin import classifier
+from advnets.extractors.builtin import load_classifier
 from advnets.losses import minimax_generator_loss
 from advnets.metrics.prdc import prdc
 from advnets.models import dcgan
 from advnets.rng import RNG
-from advnets.sampling.sampler import images
+from advnets.sampling.sampler import read_images
 
 STEPS, BATCH, WIDTH, COMPARED, COLLAPSED = 1500, 64, 16, 2000, 0.25
 DEVIATIONS = (0.02, 0.2, 1.0, 5.0, 1e4)
@@ -87,11 +87,11 @@ def played(stage: config.Stage, seed: int, out: Path) -> dict[str, Any]:
         train(run, out, Console(), resume=(out / "config.json").exists())
     except DivergedError as error:
         return {"collapsed": True, "why": str(error)}
-    trained, digits = load(out), classifier("digits")
+    trained, digits = load(out), load_classifier("digits")
     test = open_data(run.data).dataset.test
     assert test is not None
     found = prdc(
-        digits.features(images(test, slice(COMPARED))),
+        digits.features(read_images(test, slice(COMPARED))),
         digits.features(trained.sample(COMPARED, seed=seed)),
     )
     least = min(found.precision, found.recall)

@@ -28,8 +28,8 @@ from advnets import config
 from advnets.data.datasets.cifar import is_cifar10_folder
 from advnets.data.registry import KINDS, NAMED, open_source
 from advnets.errors import AdvnetsError, RunError, RunWarning, UsageError
-from advnets.extractors.file import ENDINGS, extractor_of_file
-from advnets.extractors.inception import FILE, VARIABLE, inception
+from advnets.extractors.file import READERS, load_extractor_file
+from advnets.extractors.inception import WEIGHTS_FILE, WEIGHTS_VARIABLE, load_inception
 from advnets.paper.blocks import Result
 from advnets.run_directory import RunDirectory
 
@@ -399,21 +399,21 @@ def test_an_exported_program_is_opened_only_where_it_is_trusted(said, whole, tmp
     assert trained.evaluate("frechet", extractor=str(path), num_samples=20, trust_code=True)
 
 
-@pytest.mark.parametrize("ending", sorted(ENDINGS))
+@pytest.mark.parametrize("ending", sorted(READERS))
 def test_no_file_of_an_extractor_runs(ending, tmp_path, canary, monkeypatch):
     for name, content in payloads(canary, tmp_path).items():
         path = tmp_path / f"{name}{ending}"
         path.write_bytes(content)
         with pytest.raises(AdvnetsError):
-            extractor_of_file(path)
+            load_extractor_file(path)
         assert not canary.sang()
-    path = tmp_path / FILE
+    path = tmp_path / WEIGHTS_FILE
     path.write_bytes((tmp_path / "weights.pt").read_bytes())
-    monkeypatch.setenv(VARIABLE, str(path))
+    monkeypatch.setenv(WEIGHTS_VARIABLE, str(path))
     monkeypatch.setattr("advnets.extractors.inception._DIGEST", "")  # as if the hash did agree
     monkeypatch.setattr("advnets.extractors.inception._torch_fidelity", lambda: None)
     with pytest.raises(AdvnetsError, match="is no file of weights"):
-        inception()
+        load_inception()
     assert not canary.sang()
 
 
@@ -431,10 +431,10 @@ def test_an_exported_programs_pickles_run_when_it_is_trusted(tmp_path, canary):
                 (tmp_path / "canary.pt").read_bytes() if name.endswith(".pt") else content,
             )
     with pytest.raises(UsageError, match="can run any code"):
-        extractor_of_file(tmp_path / "evil.pt2")
+        load_extractor_file(tmp_path / "evil.pt2")
     assert not canary.sang()
     with pytest.raises(AdvnetsError, match="cannot be opened"):
-        extractor_of_file(tmp_path / "evil.pt2", trust_code=True)
+        load_extractor_file(tmp_path / "evil.pt2", trust_code=True)
     assert canary.sang()
 
 

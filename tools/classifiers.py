@@ -32,7 +32,7 @@ from advnets.data.dataset import Split, StreamingSplit
 from advnets.data.registry import open_source
 from advnets.models.classifier import ConvClassifier
 from advnets.run_records import versions
-from advnets.sampling.sampler import images
+from advnets.sampling.sampler import read_images
 from advnets.training.devices import PRECISIONS, resolve, setup_process, to_device
 
 WEIGHTS = Path(__file__).parent.parent / "src" / "advnets" / "weights"
@@ -155,7 +155,7 @@ def tensors(part: Split | StreamingSplit) -> tuple[Tensor, Tensor]:
     """All images of a split, in [0, 1], and their classes."""
     assert isinstance(part, Split), "streams have no end"
     assert part.labels is not None
-    return images(part, slice(None)), torch.from_numpy(part.labels)
+    return read_images(part, slice(None)), torch.from_numpy(part.labels)
 
 
 def mirrored(pixels: Tensor) -> Tensor:

@@ -117,7 +117,15 @@ def scored(skewed, kind, metric="frechet", num=2000):
     oracle, data = skewed
     shares = None if kind is None else data.info.class_proportions(kind)
     subject = EvaluationContext(
-        {"generator": oracle}, data, 0, 7, "last", HERE, Pixels(), class_proportions=shares, num=num
+        {"generator": oracle},
+        data,
+        0,
+        7,
+        "last",
+        HERE,
+        Pixels(),
+        class_proportions=shares,
+        num_samples=num,
     )
     return METRICS[metric](subject)
 

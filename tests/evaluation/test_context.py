@@ -19,7 +19,7 @@ from advnets.evaluation.registry import METRICS, interval
 from advnets.evaluation.score_files import ScoredRun
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
-from advnets.extractors.builtin import Pixels, classifier
+from advnets.extractors.builtin import Pixels, load_classifier
 from advnets.report.score_text import REAL, score_lines
 from advnets.sampling.sampler import ComputeSettings, real_images
 
@@ -92,7 +92,9 @@ def test_every_record_says_what_it_hangs_on_and_so_seeds_compare(digits, metric)
     """What differs by chance is no setting: records of other samples and seeds share columns."""
     data = opened("ring:n=5000") if metric in ("points", "divergence") else digits
     shown = [real_images(data.dataset.train, 600, seed) for seed in (1, 2)]
-    subjects = [replace(subject(data, some), seed=n, num=600) for n, some in enumerate(shown)]
+    subjects = [
+        replace(subject(data, some), seed=n, num_samples=600) for n, some in enumerate(shown)
+    ]
     runs = [
         ScoredRun(
             str(n), {"preset": "a", "seed": n}, {"name": "a", "digest": ""}, METRICS[metric](s)
@@ -184,7 +186,7 @@ def test_points_whose_density_is_known_are_so_far_from_it():
 
 def test_modes_are_what_a_classifier_sees(real_data, monkeypatch):
     data = opened("mnist")
-    monkeypatch.setitem(modes.JUDGES, "mnist", ("digits", 600))
+    monkeypatch.setitem(modes.MODE_CLASSIFIERS, "mnist", ("digits", 600))
     train = data.dataset.train
     threes = torch.from_numpy(train.images[np.flatnonzero(train.labels == 3)[:400]]).float() / 255
     records = METRICS["modes"](subject(data, threes))
@@ -199,9 +201,9 @@ def test_modes_are_what_a_classifier_sees(real_data, monkeypatch):
 
 def test_stacked_digits_are_read_channel_by_channel(real_data, monkeypatch):
     data = opened("stacked-mnist:n=2000")
-    monkeypatch.setitem(modes.JUDGES, "stacked-mnist", ("digits", 150))
+    monkeypatch.setitem(modes.MODE_CLASSIFIERS, "stacked-mnist", ("digits", 150))
     images = torch.from_numpy(data.dataset.test.read(slice(100))).float() / 255
-    told = modes._mode_numbers(classifier("digits"), images)
+    told = modes._mode_numbers(load_classifier("digits"), images)
     assert (told.numpy() == data.dataset.test.labels[:100]).mean() > 0.95
     records = METRICS["modes"](subject(data, images))
     assert row(records)["modes"] == 1000
@@ -215,7 +217,9 @@ def test_the_inception_score_of_digits_is_near_10_and_of_one_near_1(real_data):
     data = opened("mnist")
     train = data.dataset.train
     threes = torch.from_numpy(train.images[np.flatnonzero(train.labels == 3)[:400]]).float() / 255
-    records = METRICS["inception"](replace(subject(data, threes, classifier("digits")), num=500))
+    records = METRICS["inception"](
+        replace(subject(data, threes, load_classifier("digits")), num_samples=500)
+    )
     assert row(records)["mean"] < 1.2
     assert 8.5 < row(records, "real training images")["mean"] < 10
     assert "over 10 splits" in score_lines(records)

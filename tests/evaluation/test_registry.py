@@ -14,7 +14,7 @@ from advnets.evaluation.fields import READINGS
 from advnets.evaluation.neighbors import _LYING
 from advnets.evaluation.registry import METRICS, interval
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
-from advnets.metrics.mmd import kernel_distance
+from advnets.metrics.mmd import polynomial_mmd
 from advnets.metrics.modes import mode_coverage
 from advnets.metrics.prdc import nearest_neighbor_test, prdc
 from advnets.metrics.sliced_wasserstein import sliced_wasserstein
@@ -94,7 +94,7 @@ SCORED = {
         "value": frechet_distance(x, y),
         "standard_error": frechet_standard_error(x, y),
     },
-    "kernel": lambda x, y, seed: asdict(kernel_distance(x, y, subsets=20, size=100, seed=seed)),
+    "kernel": lambda x, y, seed: asdict(polynomial_mmd(x, y, subsets=20, size=100, seed=seed)),
     "sliced": lambda x, y, seed: asdict(sliced_wasserstein(x, y, directions=40, seed=seed)),
     "prdc": with_errors(prdc, _LYING),
     "neighbor": with_errors(nearest_neighbor_test, ("accuracy",)),

@@ -8,7 +8,7 @@ from PIL import Image
 from advnets import config, presets
 from advnets.data.prepared import open_data
 from advnets.errors import DataError, UsageError
-from advnets.evaluation.modes import usual_score
+from advnets.evaluation.modes import default_metric
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
 from advnets.run_directory import RunDirectory
@@ -97,7 +97,7 @@ def test_a_score_that_the_data_cannot_have_is_refused_before_training(
 def test_the_score_to_look_at_first_is_one_that_the_data_can_have(source, expected):
     scaling = "unit" if source == "digits" else "none"
     data = open_data(config.Data(source=source, normalize=scaling))
-    assert usual_score(data) == expected
+    assert default_metric(data) == expected
 
 
 def test_no_score_is_suggested_where_nothing_is_held_out(tmp_path):
@@ -105,4 +105,4 @@ def test_no_score_is_suggested_where_nothing_is_held_out(tmp_path):
     for i in range(30):
         Image.new("L", (8, 8), i).save(tmp_path / f"{i}.png")
     data = open_data(config.Data(source=str(tmp_path), size=8, channels=1))
-    assert usual_score(data) == ""
+    assert default_metric(data) == ""

@@ -12,9 +12,9 @@ from advnets.data.registry import open_source
 from advnets.errors import DataError, UnknownNameError
 from advnets.evaluation.registry import EXTRACTORS, extractor_of
 from advnets.extractors import builtin
-from advnets.extractors.builtin import WEIGHTS, Pixels, classifier
+from advnets.extractors.builtin import CLASSIFIER_DIGESTS, Pixels, load_classifier
 from advnets.extractors.registry import extractor
-from advnets.sampling.sampler import images
+from advnets.sampling.sampler import read_images
 
 
 def drawn(n: int, *shape: int) -> torch.Tensor:
@@ -49,13 +49,13 @@ def test_images_are_numbers_in_0_to_1():
 
 
 def test_weights_are_those_the_package_knows_and_small():
-    for name, digest in WEIGHTS.items():
-        assert hashlib.sha256(content(name)).hexdigest() == digest == classifier(name).digest
-    assert sum(len(content(name)) for name in WEIGHTS) < 5_000_000
+    for name, digest in CLASSIFIER_DIGESTS.items():
+        assert hashlib.sha256(content(name)).hexdigest() == digest == load_classifier(name).digest
+    assert sum(len(content(name)) for name in CLASSIFIER_DIGESTS) < 5_000_000
 
 
 def test_features_are_what_the_logits_are_made_of():
-    digits, given = classifier("digits"), drawn(3, 1, 28, 28)
+    digits, given = load_classifier("digits"), drawn(3, 1, 28, 28)
     features = digits.features(given)
     assert features.shape == (3, 128)
     assert (features >= 0).all()
@@ -64,24 +64,24 @@ def test_features_are_what_the_logits_are_made_of():
 
 
 def test_features_of_a_image_do_not_hang_on_the_others():
-    digits, given = classifier("digits"), drawn(501, 1, 28, 28)
+    digits, given = load_classifier("digits"), drawn(501, 1, 28, 28)
     features = digits.features(given)
     torch.testing.assert_close(features[[0, 500]], digits.features(given[[0, 500]]))
 
 
 def test_digits_are_told_as_often_as_the_weights_say(real_data):
-    judge = classifier("digits")
+    judge = load_classifier("digits")
     found = accuracy(judge, "mnist", 10_000)
-    assert found == pytest.approx(judge.facts["test_accuracy"], abs=2e-4)
+    assert found == pytest.approx(judge.info["test_accuracy"], abs=2e-4)
     assert found >= 0.99
 
 
 def test_photographs_are_told_as_often_as_the_weights_say(real_data, tmp_path):
     """Of a tenth of each class's test images, within four standard errors."""
-    judge = classifier("cifar-jpeg")
-    said = judge.facts["test_accuracy"]
+    judge = load_classifier("cifar-jpeg")
+    said = judge.info["test_accuracy"]
     assert said >= 0.84
-    assert judge.facts["pixels"] == "decoded from JPEG files, not the original ones"
+    assert judge.info["pixels"] == "decoded from JPEG files, not the original ones"
     few = tmp_path / "few.zip"
     with ZipFile(real_data / "cifar10" / "cifar10-jpg.zip") as whole, ZipFile(few, "w") as part:
         for name in whole.namelist():
@@ -95,9 +95,9 @@ def test_photographs_are_told_as_often_as_the_weights_say(real_data, tmp_path):
 @pytest.mark.slow
 def test_all_photographs_are_told_just_as_often(real_data):
     """Sixty thousand files are decoded for it."""
-    judge = classifier("cifar-jpeg")
+    judge = load_classifier("cifar-jpeg")
     found = accuracy(judge, str(real_data / "cifar10" / "cifar10-jpg.zip"), 10_000)
-    assert found == pytest.approx(judge.facts["test_accuracy"], abs=2e-4)
+    assert found == pytest.approx(judge.info["test_accuracy"], abs=2e-4)
     assert found >= 0.84
 
 
@@ -105,7 +105,7 @@ def accuracy(judge, data: str, n: int) -> float:
     """On so many test images, which are all."""
     test = open_source(data).test
     assert len(test) == n
-    told = judge.logits(images(test, slice(None))).argmax(1).numpy()
+    told = judge.logits(read_images(test, slice(None))).argmax(1).numpy()
     return (told == test.labels).mean()
 
 
@@ -120,6 +120,6 @@ def test_what_is_not_there_or_not_the_same_is_refused(monkeypatch):
         extractor("digit")
     with pytest.raises(DataError, match=r"images of shape \(3, 32, 32\) came; extractor 'digits"):
         extractor("digits").features(drawn(2, 3, 32, 32))
-    monkeypatch.setitem(builtin.WEIGHTS, "digits", "0" * 64)
+    monkeypatch.setitem(builtin.CLASSIFIER_DIGESTS, "digits", "0" * 64)
     with pytest.raises(DataError, match=r"have SHA-256 .*… was expected; install advnets again"):
         extractor("digits")

@@ -15,7 +15,7 @@ from torch import nn
 
 from advnets.errors import DataError, MissingExtraError, UsageError
 from advnets.extractors import file
-from advnets.extractors.base import ByLibraries
+from advnets.extractors.base import UsesLibraries
 from advnets.extractors.registry import extractor as untrusted
 from advnets.models.classifier import ConvClassifier
 
@@ -293,7 +293,7 @@ def test_records_say_which_library_ran_a_model(tmp_path):
     runtime = pytest.importorskip("onnxruntime")
     (tmp_path / "net.onnx").write_bytes(onnx_model(torch.eye(4), "n", 1, 2, 2))
     found = extractor(str(tmp_path / "net.onnx"))
-    assert isinstance(found, ByLibraries)
+    assert isinstance(found, UsesLibraries)
     assert found.libraries == {"onnxruntime": runtime.__version__}
 
 
@@ -301,4 +301,4 @@ def test_a_named_pipe_is_refused_and_not_waited_for(tmp_path):
     pipe = tmp_path / "net.onnx"
     os.mkfifo(pipe)
     with pytest.raises(DataError, match=r"a named pipe, not a regular file"):
-        file.extractor_of_file(pipe)
+        file.load_extractor_file(pipe)

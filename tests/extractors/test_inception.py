@@ -41,7 +41,7 @@ def library(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     weights = tmp_path / "weights.pth"
     torch.save({"by": torch.eye(12)[:, :5]}, weights)
-    monkeypatch.setenv(inception.VARIABLE, str(weights))
+    monkeypatch.setenv(inception.WEIGHTS_VARIABLE, str(weights))
     digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     monkeypatch.setattr(inception, "_DIGEST", digest[:8])
     return weights
@@ -61,7 +61,7 @@ def test_images_are_handed_over_as_bytes_in_blocks(library):
 
 
 def test_without_the_library_or_the_weights_the_cure_is_told(library, monkeypatch):
-    monkeypatch.setenv(inception.VARIABLE, "nowhere.pth")
+    monkeypatch.setenv(inception.WEIGHTS_VARIABLE, "nowhere.pth")
     with pytest.raises(DataError, match=r"weights of Inception are not at nowhere.pth; download"):
         extractor("inception")
     monkeypatch.setattr(sys, "path", [])

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from advnets.errors import UsageError
-from advnets.metrics.distance import half_squared_distances, nearest, nearest_others, rounding
+from advnets.metrics.distance import half_squared_distances, nearest, nearest_others, rounding_error
 
 
 def whole(x: torch.Tensor, y: torch.Tensor, **block: int) -> torch.Tensor:
@@ -122,5 +122,5 @@ def test_the_rounding_of_a_square_grows_with_both_squares_that_it_is_a_differenc
     """A point at the center has a square of 0, and that of its distance is rounded nevertheless."""
     x = torch.tensor([[1.0, 2.0], [4.0, 6.0]], dtype=dtype)
     center = torch.tensor([1.0, 2.0], dtype=dtype)
-    found = rounding(x, center, torch.tensor([3.0, 2.0], dtype=torch.float64))
+    found = rounding_error(x, center, torch.tensor([3.0, 2.0], dtype=torch.float64))
     assert found.tolist() == pytest.approx([torch.finfo(dtype).eps * n for n in (9, 25 + 4)])

@@ -13,7 +13,7 @@ from advnets.metrics.frechet import frechet_distance
 from advnets.metrics.inception_score import inception_score
 from advnets.metrics.memorization import memorization
 from advnets.metrics.mixture import mixture_quality
-from advnets.metrics.mmd import kernel_distance
+from advnets.metrics.mmd import polynomial_mmd
 from advnets.metrics.modes import mode_coverage
 from advnets.metrics.parzen import parzen_log_likelihoods
 from advnets.metrics.prdc import nearest_neighbor_test, prdc
@@ -29,7 +29,7 @@ CENTERS = torch.from_numpy(Ring().components()[0])
 POINTS = CENTERS.repeat(20, 1) + 0.01 * drawn(3, 160)[:, :2]
 METRICS = {
     "frechet": (frechet_distance, SETS),
-    "kernel": (kernel_distance, SETS),
+    "kernel": (polynomial_mmd, SETS),
     "sliced": (sliced_wasserstein, SETS),
     "prdc": (prdc, SETS),
     "neighbor": (nearest_neighbor_test, SETS),

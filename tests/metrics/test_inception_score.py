@@ -10,7 +10,7 @@ from scipy.stats import entropy
 
 from advnets.errors import DataError, UsageError
 from advnets.metrics.inception_score import inception_score
-from advnets.metrics.validation import by_content
+from advnets.metrics.validation import shuffle_by_content
 
 
 def draw(n: int, classes: int, scale: float = 2.0) -> torch.Tensor:
@@ -26,10 +26,10 @@ def by_scipy(logits: torch.Tensor, splits: int) -> list[float]:
 @pytest.mark.parametrize("splits", [1, 4])
 def test_it_is_the_definition(splits):
     logits = draw(400, 10)
-    scores = by_scipy(by_content(logits), splits)
+    scores = by_scipy(shuffle_by_content(logits), splits)
     found = inception_score(logits, splits=splits)
     assert found.mean == pytest.approx(np.mean(scores), rel=1e-9)
-    assert found.deviation == pytest.approx(np.std(scores), rel=1e-9, abs=1e-12)
+    assert found.std == pytest.approx(np.std(scores), rel=1e-9, abs=1e-12)
     assert (found.splits, found.n) == (splits, 400)
 
 
@@ -37,21 +37,23 @@ def test_torchmetrics_computes_the_same(peer, monkeypatch):
     logits = draw(500, 10)
     with pytest.warns(UserWarning, match="save all extracted features"):
         theirs = peer("torchmetrics.image.inception").InceptionScore(torch.nn.Identity(), splits=5)
-    theirs.features.append(by_content(logits))
+    theirs.features.append(shuffle_by_content(logits))
     theirs._update_count = 1
     monkeypatch.setattr(torch, "randperm", torch.arange)
     mean, deviation = theirs.compute()
     found = inception_score(logits, splits=5)
     assert found.mean == pytest.approx(float(mean), rel=1e-6)
-    assert found.deviation == pytest.approx(float(deviation) * math.sqrt(4 / 5), rel=1e-6)
+    assert found.std == pytest.approx(float(deviation) * math.sqrt(4 / 5), rel=1e-6)
 
 
 def test_torch_fidelity_computes_the_same(fidelity):
     logits = draw(500, 10)
-    theirs = fidelity("metric_isc").isc_features_to_metric(by_content(logits), 10, shuffle=False)
+    theirs = fidelity("metric_isc").isc_features_to_metric(
+        shuffle_by_content(logits), 10, shuffle=False
+    )
     found = inception_score(logits)
     assert found.mean == pytest.approx(theirs["inception_score_mean"], rel=1e-6)
-    assert found.deviation == pytest.approx(theirs["inception_score_std"], rel=1e-6)
+    assert found.std == pytest.approx(theirs["inception_score_std"], rel=1e-6)
 
 
 def test_its_ends_are_1_and_the_number_of_classes():

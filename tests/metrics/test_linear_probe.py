@@ -119,7 +119,7 @@ def test_the_deviation_over_draws_is_by_one_less_than_their_number(digits, monke
     monkeypatch.setattr(module, "_chosen", lambda told, valid, costs: (1.0, None))
     monkeypatch.setattr(module, "_right", lambda planes, some: next(shares))
     found = probe(*digits, budget=20, draws=3)
-    assert (found.accuracy, found.deviation) == pytest.approx((0.7, 0.2))
+    assert (found.accuracy, found.std) == pytest.approx((0.7, 0.2))
 
 
 def test_more_labels_tell_more(digits):
@@ -127,8 +127,8 @@ def test_more_labels_tell_more(digits):
     assert few.accuracy < some.accuracy < all_of_them.accuracy
     assert all_of_them.accuracy > 0.93
     assert (few.labels, few.draws, len(few.costs)) == (20, 4, 4)
-    assert few.deviation > 0
-    assert (all_of_them.labels, all_of_them.draws, all_of_them.deviation) == (1000, 1, None)
+    assert few.std > 0
+    assert (all_of_them.labels, all_of_them.draws, all_of_them.std) == (1000, 1, None)
 
 
 def test_only_the_draw_is_random(digits):

@@ -27,7 +27,7 @@ TRAIN, TEST, MORE = draw(2000, 0), draw(1000, 1), draw(1000, 2)
 def test_share_and_test_are_as_defined(near):
     """Against scikit-learn's nearest two and SciPy's exact test."""
     samples = torch.cat((MORE[:500], TRAIN[:20] + 0.05 * draw(20, 3)))
-    found = memorization(TRAIN, TEST, samples, near=near)
+    found = memorization(TRAIN, TEST, samples, distance_ratio=near)
     search = NearestNeighbors(n_neighbors=2, algorithm="brute").fit(TRAIN.double().numpy())
 
     def on_a_image(points):
@@ -37,10 +37,15 @@ def test_share_and_test_are_as_defined(near):
     mine, others = on_a_image(samples), on_a_image(TEST)
     table = [[mine, 520 - mine], [others, 1000 - others]]
     chance = hypergeom(1520, mine + others, 520)
-    assert (found.share, found.expected_share) == (mine / 520, others / 1000)
+    assert (found.copy_fraction, found.expected_copy_fraction) == (mine / 520, others / 1000)
     assert found.p_value == pytest.approx(fisher_exact(table, "greater").pvalue, rel=1e-6)
     assert found.z == pytest.approx((mine - chance.mean()) / chance.std())
-    assert (found.near, found.n_train, found.n_test, found.n_samples) == (near, 2000, 1000, 520)
+    assert (found.distance_ratio, found.n_train, found.n_test, found.n_samples) == (
+        near,
+        2000,
+        1000,
+        520,
+    )
 
     apart = search.kneighbors(TRAIN.double().numpy())[0][:, 1]
 
@@ -50,33 +55,33 @@ def test_share_and_test_are_as_defined(near):
 
     mine, others = nearer(samples), nearer(TEST)
     table = [[mine, 520 - mine], [others, 1000 - others]]
-    assert (found.nearer, found.expected_nearer) == (mine / 520, others / 1000)
+    assert (found.nearer_fraction, found.expected_nearer_fraction) == (mine / 520, others / 1000)
     assert found.nearer_p_value == pytest.approx(fisher_exact(table, "greater").pvalue, rel=1e-6)
 
 
 def test_a_sample_exactly_near_times_as_far_lies_on_none():
     """Of training points 0 and 3, a sample at 1 is half as far from the first, and not less."""
     train, samples = torch.tensor([[0.0], [3.0]]), torch.tensor([[1.0], [0.75]])
-    found = memorization(train, torch.tensor([[1.5]]), samples, near=0.5)
-    assert (found.share, found.expected_share) == (0.5, 0.0)
+    found = memorization(train, torch.tensor([[1.5]]), samples, distance_ratio=0.5)
+    assert (found.copy_fraction, found.expected_copy_fraction) == (0.5, 0.0)
 
 
 def test_copies_that_are_changed_by_more_are_nearer_and_lie_on_none():
     train, test, other, rng = torch.randn(4, 500, 64, generator=torch.Generator().manual_seed(0))
     found = memorization(train, test, train + 0.8 * rng)
-    assert found.share < 0.05
-    assert found.nearer > 0.99
+    assert found.copy_fraction < 0.05
+    assert found.nearer_fraction > 0.99
     assert found.nearer_p_value < 1e-50
     held_out = memorization(train, test, other)
     assert held_out.nearer_p_value > 0.05
-    assert held_out.nearer == pytest.approx(held_out.expected_nearer, abs=0.1)
+    assert held_out.nearer_fraction == pytest.approx(held_out.expected_nearer_fraction, abs=0.1)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1])
 def test_copies_of_training_images_are_caught(rng):
     found = memorization(TRAIN, TEST, TRAIN[:1000] + rng * draw(1000, 3).tanh())
-    assert found.share > 0.99
-    assert found.expected_share < 0.01
+    assert found.copy_fraction > 0.99
+    assert found.expected_copy_fraction < 0.01
     assert found.z > 40
     assert found.p_value < 1e-300
 
@@ -88,13 +93,13 @@ def test_copies_of_training_images_are_caught(rng):
 )
 def test_one_copy_in_twenty_is_caught_beside_samples_of_any_kind(others):
     found = memorization(TRAIN, TEST, torch.cat((others, TRAIN[:50])))
-    assert found.share == pytest.approx(0.05, abs=0.005)
+    assert found.copy_fraction == pytest.approx(0.05, abs=0.005)
     assert found.p_value < 1e-9
 
 
 def test_held_out_images_are_not_caught():
     found = memorization(TRAIN, TEST, MORE)
-    assert found.share < 0.01
+    assert found.copy_fraction < 0.01
     assert found.p_value > 0.05
     assert found.z < 2
 
@@ -122,7 +127,7 @@ def test_blurred_samples_copy_nothing(pull, seed):
     blurred = pull * more.mean(0) + (1 - pull) * more
     assert nearest(blurred, train)[0].mean() < nearest(test, train)[0].mean()
     found = memorization(train, test, blurred)
-    assert (found.share, found.z, found.p_value) == (0, 0, 1)
+    assert (found.copy_fraction, found.z, found.p_value) == (0, 0, 1)
 
 
 def test_modes_that_are_left_out_copy_nothing():
@@ -133,7 +138,7 @@ def test_modes_that_are_left_out_copy_nothing():
 
 def test_a_image_that_is_there_twice_can_be_copied():
     found = memorization(torch.cat((TRAIN, TRAIN)), TEST, TRAIN[:100])
-    assert (found.share, found.n_train) == (1, 2000)
+    assert (found.copy_fraction, found.n_train) == (1, 2000)
 
 
 def test_order_does_not_matter():
@@ -159,23 +164,23 @@ def test_what_cannot_be_compared_is_refused(train, samples, message):
 @pytest.mark.parametrize("near", [0.0, 1.0])
 def test_a_bound_that_is_no_ratio_is_refused(near):
     with pytest.raises(UsageError, match=f"near is {near:g}; expected a ratio above 0 and below"):
-        memorization(TRAIN, TEST, MORE, near=near)
+        memorization(TRAIN, TEST, MORE, distance_ratio=near)
 
 
 def test_copies_of_what_is_close_together_are_caught():
     """Points of a small square far from 0, where products of float32 see no distance."""
     train = 100 + torch.rand(3000, 2, generator=torch.Generator().manual_seed(0)) / 10
     found = memorization(train, train[:500] + 1e-3, train[:500])
-    assert found.share > 0.99
+    assert found.copy_fraction > 0.99
 
 
 def test_copies_of_what_is_close_together_in_two_far_places_are_caught():
     """No center is near both squares."""
     square = torch.rand(4000, 2, generator=torch.Generator().manual_seed(0)) / 10
     train = torch.cat((square[:2000] + 100, square[2000:] - 100))
-    assert memorization(train, train[:500] + 1e-3, train[::8]).share == 1
+    assert memorization(train, train[:500] + 1e-3, train[::8]).copy_fraction == 1
     held_out = train[1::8] + (train[2::8] - train[1::8]).sign() * 0.03
-    assert memorization(train, held_out, held_out).share < 0.5
+    assert memorization(train, held_out, held_out).copy_fraction < 0.5
 
 
 @pytest.mark.parametrize("scale", [2.0**-90, 2.0**70])
@@ -183,5 +188,5 @@ def test_the_unit_of_features_changes_nothing(scale):
     train, test = draw(200, 0).float(), draw(100, 1).float()
     samples = torch.cat((train[:10] + 1e-3, draw(90, 2).float()))
     found = memorization(train, test, samples)
-    assert found.share >= 0.1
+    assert found.copy_fraction >= 0.1
     assert memorization(scale * train, scale * test, scale * samples) == found

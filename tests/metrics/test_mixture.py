@@ -31,12 +31,12 @@ def test_a_perfect_generator_is_at_the_ceiling(distribution):
     centers, deviation = of(distribution)
     n = 20_000 * len(centers)
     found = mixture_quality(draw(distribution, n), centers, deviation)
-    assert (found.seen, found.modes, found.n) == (len(centers), len(centers), n)
+    assert (found.modes_found, found.modes, found.n) == (len(centers), len(centers), n)
     within = chi(distribution.dims).cdf(3)
     assert found.high_quality == pytest.approx(within, abs=4 * math.sqrt(within * (1 - within) / n))
-    assert found.shares == pytest.approx([1] * len(centers), abs=0.04)
-    assert found.spreads == pytest.approx([1] * len(centers), abs=0.025)
-    assert sum(found.shares) == pytest.approx(len(centers))
+    assert found.proportions == pytest.approx([1] * len(centers), abs=0.04)
+    assert found.relative_std == pytest.approx([1] * len(centers), abs=0.025)
+    assert sum(found.proportions) == pytest.approx(len(centers))
     assert found.roundness == pytest.approx([1] * len(centers), abs=0.05)
     assert 0 <= found.jsd < found.kl < 16 * len(centers) / n + 1e-3
 
@@ -51,18 +51,18 @@ def test_modes_may_be_unlike_in_width_and_weight():
     centers, sds, weights = map(torch.tensor, UNLIKE.components())
     true = draw(UNLIKE, 80_000)
     found = mixture_quality(true, centers, sds, weights)
-    assert found.seen == 3
-    assert found.shares == pytest.approx([1] * 3, abs=0.05)
-    assert found.spreads == pytest.approx([1] * 3, abs=0.03)
+    assert found.modes_found == 3
+    assert found.proportions == pytest.approx([1] * 3, abs=0.05)
+    assert found.relative_std == pytest.approx([1] * 3, abs=0.03)
     assert found.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.002)
     assert found.jsd < found.kl < 0.002
     evenly = mixture_quality(true, centers, sds)
-    assert evenly.shares == pytest.approx([15 / 8, 6 / 8, 3 / 8], rel=0.05)
+    assert evenly.proportions == pytest.approx([15 / 8, 6 / 8, 3 / 8], rel=0.05)
     assert evenly.kl == pytest.approx(entropy([5 / 8, 2 / 8, 1 / 8], [1 / 3] * 3), abs=0.01)
     # A point 2.9 of its own deviations off belongs there, however near another center it is.
     wide, tight = torch.tensor([[0.0, 0.0], [3.4, 0.0]]), torch.tensor([1.0, 0.1])
     lone = mixture_quality(torch.tensor([[2.9, 0.0]]), wide, tight)
-    assert lone.shares == (2.0, 0.0)
+    assert lone.proportions == (2.0, 0.0)
 
 
 def test_divergences_are_known_as_well_as_their_errors_say():
@@ -111,7 +111,7 @@ def test_spreads_are_relative_to_those_within_three_deviations():
     f = chi(2).pdf
     true = quad(lambda r: r**2 / 2 * f(r), 0, 3)[0] / quad(f, 0, 3)[0]
     points = torch.tensor([[0.1, 0], [-0.1, 0], [0, 0.1], [0, -0.1]])
-    spread = mixture_quality(points, torch.zeros(1, 2), 0.1).spreads[0]
+    spread = mixture_quality(points, torch.zeros(1, 2), 0.1).relative_std[0]
     assert spread == pytest.approx(math.sqrt(4 * 0.01 / 3 / 2 / (0.01 * true)))
 
 
@@ -125,9 +125,9 @@ def test_what_is_counted_is_what_is_near():
     good = radius <= 3
     counts = np.bincount(mode[good], minlength=25)
     found = mixture_quality(torch.from_numpy(samples), centers, deviation)
-    assert found.seen == (counts > 0).sum()
+    assert found.modes_found == (counts > 0).sum()
     assert found.high_quality == pytest.approx(good.mean())
-    assert found.shares == pytest.approx(25 * counts / good.sum())
+    assert found.proportions == pytest.approx(25 * counts / good.sum())
     # Each sample in a bin about each center, by the probability that it is of that one.
     likely = softmax(-((distance / deviation) ** 2) / 2, axis=1)
     right, up = np.moveaxis(samples[:, None] > centers.numpy(), 2, 0)
@@ -146,9 +146,9 @@ def test_a_collapse_shows_in_each_number():
     """Half the ring, each mode a point: 4 modes, all good, shares 2 and 0, no spread."""
     centers, deviation = of(Ring())
     found = mixture_quality(centers[:4].repeat(10, 1), centers, deviation)
-    assert (found.seen, found.high_quality) == (4, 1)
-    assert found.shares == (2, 2, 2, 2, 0, 0, 0, 0)
-    assert found.spreads == pytest.approx((0, 0, 0, 0, *[None] * 4))
+    assert (found.modes_found, found.high_quality) == (4, 1)
+    assert found.proportions == (2, 2, 2, 2, 0, 0, 0, 0)
+    assert found.relative_std == pytest.approx((0, 0, 0, 0, *[None] * 4))
     first = -math.expm1(-0.5)  # of a normal distribution in a plane within σ
     assert found.kl == pytest.approx(math.log(2 * 4 / first))  # a quarter of the inmost shell
     assert found.kl > found.jsd > 0
@@ -157,8 +157,8 @@ def test_a_collapse_shows_in_each_number():
 def test_far_from_all_modes_is_no_quality_and_finite():
     centers, deviation = of(Ring())
     found = mixture_quality(torch.full((50, 2), 100.0), centers, deviation)
-    assert (found.seen, found.high_quality, found.shares) == (0, 0, (0,) * 8)
-    assert found.spreads == (None,) * 8
+    assert (found.modes_found, found.high_quality, found.proportions) == (0, 0, (0,) * 8)
+    assert found.relative_std == (None,) * 8
     assert found.roundness == (None,) * 8
     assert found.kl == pytest.approx(math.log(8 * 4) + 4.5)  # in one bin of mass e^-4.5 / 8 / 4
     assert found.jsd < math.log(2)
@@ -168,10 +168,10 @@ def test_order_does_not_matter():
     centers, deviation = of(Grid())
     samples = draw(Grid(sd=0.1), 500)
     found, again = (mixture_quality(s, centers, deviation) for s in (samples, samples.flip(0)))
-    assert (again.seen, again.high_quality, again.shares) == (
-        (found.seen, found.high_quality, found.shares)
+    assert (again.modes_found, again.high_quality, again.proportions) == (
+        (found.modes_found, found.high_quality, found.proportions)
     )
-    assert again.spreads == pytest.approx(found.spreads, rel=1e-12)
+    assert again.relative_std == pytest.approx(found.relative_std, rel=1e-12)
     assert (again.kl, again.jsd) == (found.kl, found.jsd)
 
 
@@ -213,7 +213,7 @@ def test_modes_of_the_right_size_and_another_shape_are_told():
     wide = torch.tensor([1.1, (2 - 1.1**2) ** 0.5], dtype=torch.float64)
     flat = centers[nearest] + (true - centers[nearest]) * wide
     found = mixture_quality(flat, centers, deviation)
-    assert found.spreads == pytest.approx([1] * 8, abs=0.04)
+    assert found.relative_std == pytest.approx([1] * 8, abs=0.04)
     # What is cut off beyond 3 σ is cut off along the longer axis first.
     assert found.roundness == pytest.approx([float(wide[1] / wide[0])] * 8, abs=0.06)
     assert max(found.roundness) < 0.9

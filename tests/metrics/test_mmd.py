@@ -8,8 +8,8 @@ import torch
 from scipy.spatial.distance import pdist
 
 from advnets.errors import DataError, UsageError
-from advnets.metrics.mmd import kernel_distance
-from advnets.metrics.validation import by_content
+from advnets.metrics.mmd import polynomial_mmd
+from advnets.metrics.validation import shuffle_by_content
 from advnets.rng import RNG
 
 
@@ -32,15 +32,15 @@ def by_pairs(x: torch.Tensor, y: torch.Tensor) -> float:
 @pytest.mark.parametrize("shift", [0.0, 0.4])
 def test_of_one_subset_of_all_it_is_the_definition(shift):
     x, y = draw(30, 7, 0), draw(30, 7, 1, shift)
-    found = kernel_distance(x, y, subsets=1)
+    found = polynomial_mmd(x, y, subsets=1)
     assert found.value == pytest.approx(by_pairs(x, y), rel=1e-9)
-    assert (found.deviation, found.subsets, found.size) == (None, 1, 30)
+    assert (found.std, found.subsets, found.subset_size) == (None, 1, 30)
 
 
 def test_torchmetrics_computes_the_same(peer):
     x, y = draw(200, 50, 0).double(), draw(200, 50, 1, 0.1).double()
     theirs = float(peer("torchmetrics.image.kid").poly_mmd(x, y))
-    assert kernel_distance(x, y, subsets=1).value == pytest.approx(theirs, rel=1e-6)
+    assert polynomial_mmd(x, y, subsets=1).value == pytest.approx(theirs, rel=1e-6)
 
 
 def test_torch_fidelity_computes_the_same_of_the_same_subsets(fidelity, monkeypatch):
@@ -51,9 +51,9 @@ def test_torch_fidelity_computes_the_same_of_the_same_subsets(fidelity, monkeypa
     rng = np.random.RandomState(5)
     monkeypatch.setattr("advnets.metrics.mmd.by_content", lambda points: points)
     monkeypatch.setattr(RNG, "permutation", lambda self, purpose, n: rng.permutation(n))
-    ours = kernel_distance(x, y, subsets=12, size=60)
+    ours = polynomial_mmd(x, y, subsets=12, size=60)
     assert ours.value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-6)
-    assert ours.deviation == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-6)
+    assert ours.std == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-6)
 
 
 def test_subsets_of_one_distribution_are_about_zero_apart():
@@ -61,7 +61,7 @@ def test_subsets_of_one_distribution_are_about_zero_apart():
     for n, asked in ((40, {}), (300, {"subsets": 20, "size": 10})):
         values = torch.tensor(
             [
-                kernel_distance(draw(n, 5, s), draw(n, 5, 900 + s), seed=s, **asked).value
+                polynomial_mmd(draw(n, 5, s), draw(n, 5, 900 + s), seed=s, **asked).value
                 for s in range(400)
             ]
         )
@@ -75,8 +75,8 @@ def test_subsets_of_one_distribution_are_about_zero_apart():
 
 def test_the_mean_does_not_hang_on_the_size_of_subsets():
     x, y = draw(2000, 5, 0), draw(2000, 5, 1, 0.2)
-    small, large = (kernel_distance(x, y, subsets=n, size=s) for n, s in ((400, 50), (20, 1000)))
-    over_subsets = math.hypot(small.deviation / 20, large.deviation / math.sqrt(20))
+    small, large = (polynomial_mmd(x, y, subsets=n, size=s) for n, s in ((400, 50), (20, 1000)))
+    over_subsets = math.hypot(small.std / 20, large.std / math.sqrt(20))
     assert small.value == pytest.approx(large.value, abs=4 * over_subsets)
     assert large.value > 10 * large.standard_error
     # Both are of the same sets: their deviation over subsets is that of the subsets' size alone.
@@ -97,7 +97,7 @@ def test_the_mean_does_not_hang_on_the_size_of_subsets():
 def test_the_standard_error_is_the_deviation_over_draws(n, m, asked):
     """Of 200 draws of sets that are apart, within three times what is known of it by chance."""
     found = [
-        kernel_distance(draw(n, 3, s), draw(m, 3, 1000 + s, 0.5), seed=s, **asked)
+        polynomial_mmd(draw(n, 3, s), draw(m, 3, 1000 + s, 0.5), seed=s, **asked)
         for s in range(200)
     ]
     deviation = np.std([one.value for one in found], ddof=1)
@@ -108,11 +108,11 @@ def test_the_standard_error_is_the_deviation_over_draws(n, m, asked):
 def test_its_part_from_subsets_is_the_deviation_over_seeds():
     """Of one pair of sets so large that images add little: few and small subsets."""
     x, y = draw(20_000, 3, 0), draw(20_000, 3, 1, 0.3)
-    found = [kernel_distance(x, y, subsets=4, size=20, seed=seed) for seed in range(200)]
+    found = [polynomial_mmd(x, y, subsets=4, size=20, seed=seed) for seed in range(200)]
     deviation = np.std([one.value for one in found], ddof=1)
-    over_subsets = np.sqrt(np.mean([one.deviation**2 * 4 / 3 / 4 for one in found]))
+    over_subsets = np.sqrt(np.mean([one.std**2 * 4 / 3 / 4 for one in found]))
     assert over_subsets == pytest.approx(deviation, rel=0.15)
-    assert all(one.standard_error**2 > one.deviation**2 / 3 for one in found)
+    assert all(one.standard_error**2 > one.std**2 / 3 for one in found)
 
 
 def test_subsets_differ_by_their_number_and_by_the_seed(monkeypatch):
@@ -129,46 +129,46 @@ def test_subsets_differ_by_their_number_and_by_the_seed(monkeypatch):
     monkeypatch.setattr(RNG, "permutation", noted)
     x, y = draw(200, 3, 0), draw(200, 3, 1)
     for seed in (0, 1):
-        kernel_distance(x, y, subsets=6, size=20, seed=seed)
+        polynomial_mmd(x, y, subsets=6, size=20, seed=seed)
     assert len(set(seen)) == len(seen) == 2 * 2 * 6
     assert all(len(set(rows)) == 20 for rows in seen)
 
 
 def test_the_size_shrinks_to_the_smaller_set_and_is_told():
-    assert kernel_distance(draw(40, 3, 0), draw(25, 3, 1), subsets=2).size == 25
+    assert polynomial_mmd(draw(40, 3, 0), draw(25, 3, 1), subsets=2).subset_size == 25
 
 
 def test_order_and_batches_do_not_matter_and_the_seed_does():
     x, y = draw(300, 4, 0), draw(300, 4, 1)
-    found = kernel_distance(x, y, subsets=5, size=50)
+    found = polynomial_mmd(x, y, subsets=5, size=50)
     batches = torch.cat(list(reversed(y.split(7))))
-    assert kernel_distance(x.flip(0), batches, subsets=5, size=50) == found
-    assert kernel_distance(x.double(), y, subsets=5, size=50) == found
-    assert kernel_distance(x, y, subsets=5, size=50, seed=1).value != found.value
-    assert torch.equal(by_content(x).sort(0).values, x.double().sort(0).values)
+    assert polynomial_mmd(x.flip(0), batches, subsets=5, size=50) == found
+    assert polynomial_mmd(x.double(), y, subsets=5, size=50) == found
+    assert polynomial_mmd(x, y, subsets=5, size=50, seed=1).value != found.value
+    assert torch.equal(shuffle_by_content(x).sort(0).values, x.double().sort(0).values)
 
 
 def test_close_sets_are_told_apart_in_float64():
     """Far from 0, where kernels are near 1e9: the difference of sets is not lost in rounding."""
     x = draw(100, 3, 0).double() + 1000
     y = x + 1e-3
-    assert kernel_distance(x.float(), x.float(), subsets=1).value == pytest.approx(
+    assert polynomial_mmd(x.float(), x.float(), subsets=1).value == pytest.approx(
         by_pairs(x.float(), x.float()), rel=1e-6
     )
-    assert kernel_distance(x, y, subsets=1).value == pytest.approx(by_pairs(x, y), rel=1e-6)
+    assert polynomial_mmd(x, y, subsets=1).value == pytest.approx(by_pairs(x, y), rel=1e-6)
 
 
 @pytest.mark.parametrize("asked", [{"subsets": 0}, {"size": 1}])
 def test_subsets_that_cannot_be_are_refused(asked):
     with pytest.raises(UsageError, match="were asked for; give at least 1 of at least 2"):
-        kernel_distance(draw(5, 2, 0), draw(5, 2, 1), **asked)
+        polynomial_mmd(draw(5, 2, 0), draw(5, 2, 1), **asked)
 
 
 def test_blocks_of_rows_come_to_the_same(monkeypatch):
     x, y = draw(90, 4, 0), draw(70, 4, 1, 0.1)
-    found = kernel_distance(x, y, subsets=3)
+    found = polynomial_mmd(x, y, subsets=3)
     monkeypatch.setattr("advnets.metrics.mmd._ROWS", 11)
-    again = kernel_distance(x, y, subsets=3)
+    again = polynomial_mmd(x, y, subsets=3)
     assert again.value == pytest.approx(found.value, rel=1e-9)
     assert again.standard_error == pytest.approx(found.standard_error, rel=1e-9)
 
@@ -177,21 +177,21 @@ def test_last_bits_of_features_move_it_by_less_than_its_error():
     """As they do where an extractor sees images in batches of another size."""
     x, y = draw(2000, 20, 0), draw(2000, 20, 1)
     moved = y * (1 + 2e-7 * draw(2000, 20, 2, shift=-1.0))
-    found, again = (kernel_distance(x, some, size=200, subsets=20) for some in (y, moved))
+    found, again = (polynomial_mmd(x, some, size=200, subsets=20) for some in (y, moved))
     assert abs(again.value - found.value) < 0.02 * found.standard_error
 
 
 def test_whole_sets_are_one_subset():
     """Any two would be the same, and the deviation over them 0 and no news."""
     x, y = draw(60, 4, 0), draw(60, 4, 1)
-    found = kernel_distance(x, y)
-    assert (found.subsets, found.size, found.deviation) == (1, 60, None)
+    found = polynomial_mmd(x, y)
+    assert (found.subsets, found.subset_size, found.std) == (1, 60, None)
     assert found.value == pytest.approx(by_pairs(x, y), rel=1e-9)
 
 
 def test_numbers_whose_kernels_are_lost_are_refused():
     x, y = draw(60, 4, 0).double(), draw(60, 4, 1).double()
     with pytest.raises(DataError, match=r"numbers up to .e\+30, whose kernels are lost"):
-        kernel_distance(1e30 * x, 1e30 * y)
+        polynomial_mmd(1e30 * x, 1e30 * y)
     with pytest.raises(DataError, match=r"numbers up to .e\+160, whose squares are lost"):
-        kernel_distance(1e160 * x, 1e160 * y)
+        polynomial_mmd(1e160 * x, 1e160 * y)

@@ -24,14 +24,14 @@ def test_divergences_are_those_of_the_shares():
     found = mode_coverage(labels, 12, reference=real)
     assert found.kl_uniform == pytest.approx(entropy(p, np.ones(12)), rel=1e-12)
     assert found.kl_reference == pytest.approx(entropy(p, q), rel=1e-12)
-    assert (found.seen, found.modes, found.n) == (int((p > 0).sum()), 12, 500)
+    assert (found.modes_found, found.modes, found.n) == (int((p > 0).sum()), 12, 500)
     assert mode_coverage(labels, 12).kl_reference is None
 
 
 def test_of_one_mode_it_is_log_modes_and_of_all_alike_0():
     assert mode_coverage(torch.full((9,), 3), 1000).kl_uniform == pytest.approx(math.log(1000))
     even = mode_coverage(torch.arange(40) % 10, 10, reference=torch.arange(20) % 10)
-    assert (even.seen, even.kl_uniform, even.kl_reference) == (10, 0, 0)
+    assert (even.modes_found, even.kl_uniform, even.kl_reference) == (10, 0, 0)
 
 
 def test_zeros_are_exact():
@@ -49,7 +49,7 @@ def test_a_perfect_generator_is_at_the_floor():
     """26,000 samples of 1,000 even modes: about 999 / 52,000 nats, as expected of chance."""
     rng = np.random.default_rng(0)
     found = mode_coverage(torch.from_numpy(rng.integers(0, 1000, 26_000)), 1000)
-    assert found.seen == 1000
+    assert found.modes_found == 1000
     assert found.kl_uniform == pytest.approx(999 / 52_000, rel=0.15)
 
 

@@ -81,8 +81,8 @@ def test_the_nearest_neighbor_test_is_a_classifier_that_leaves_one_out():
         classifier = KNeighborsClassifier(1).fit(pool[others], labels[others])
         right.append(classifier.predict(pool[i : i + 1])[0] == labels[i])
     found = nearest_neighbor_test(real, fake)
-    assert found.of_real == pytest.approx(np.mean(right[:80]))
-    assert found.of_fake == pytest.approx(np.mean(right[80:]))
+    assert found.accuracy_real == pytest.approx(np.mean(right[:80]))
+    assert found.accuracy_fake == pytest.approx(np.mean(right[80:]))
     assert found.accuracy == pytest.approx(np.mean(right))
     assert found.n == 80
 

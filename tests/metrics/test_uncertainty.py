@@ -10,15 +10,20 @@ import torch
 from scipy import stats
 
 from advnets.errors import DataError, UsageError
-from advnets.metrics.uncertainty import Interval, quantile, student_interval, subsampled_errors
-from advnets.metrics.validation import by_content
+from advnets.metrics.uncertainty import (
+    Interval,
+    student_interval,
+    student_quantile,
+    subsampled_errors,
+)
+from advnets.metrics.validation import shuffle_by_content
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 6, 9, 10, 29, 30, 301])
 @pytest.mark.parametrize("confidence", [0.01, 0.5, 0.95, 0.999])
 def test_quantiles_agree_with_scipy(freedom, confidence):
     expected = stats.t.ppf(0.5 + confidence / 2, freedom)
-    assert quantile(confidence, freedom) == pytest.approx(expected, rel=1e-9)
+    assert student_quantile(confidence, freedom) == pytest.approx(expected, rel=1e-9)
 
 
 def test_an_interval_is_scipys():
@@ -43,7 +48,7 @@ def test_one_value_has_no_interval_and_none_no_mean():
     with pytest.raises(UsageError, match="interval of no values was asked for; give at least one"):
         student_interval([])
     with pytest.raises(UsageError, match="confidence 1 at 0 degrees of freedom was asked for"):
-        quantile(1.0, 0)
+        student_quantile(1.0, 0)
 
 
 @pytest.mark.parametrize("wild", [math.nan, math.inf])
@@ -64,8 +69,8 @@ def gaps(x, y):
 def test_they_are_the_deviation_over_ten_pairs_of_parts():
     """By one less than their number, over the square root of it."""
     x, y = draw(1200, 0), draw(1503, 1) + 0.3
-    real = np.array_split(by_content(x, "real").numpy(), 10)
-    fake = np.array_split(by_content(y, "fake").numpy(), 10)
+    real = np.array_split(shuffle_by_content(x, "real").numpy(), 10)
+    fake = np.array_split(shuffle_by_content(y, "fake").numpy(), 10)
     pairs = [gaps(*map(torch.from_numpy, pair)) for pair in zip(real, fake, strict=True)]
     found = subsampled_errors(gaps, x, y, ("gap", "wider"))
     assert found.keys() == {"gap", "wider"}

@@ -98,7 +98,7 @@ def test_the_choice_is_made_within_classes():
 def test_of_each_class_the_same_share_stays(keep, share):
     """Classes that come in turn: the mean of the best of uniform numbers is 1 - share / 2."""
     rejection = DiscriminatorRejection(keep, config.ConditionalGame(), Taste(), 10)
-    assert rejection.share == share
+    assert rejection.effective_fraction == share
     labels = torch.arange(10_000 if keep > 0.1 else 200) % 10
     x = kept(len(labels), keep, classes=10, labels=labels)[:, 0, 0, 0]
     means = torch.stack([x[labels == number].mean() for number in range(10) if number != 1])

@@ -13,7 +13,7 @@ from PIL import Image
 from advnets.errors import DataError, UnknownNameError, UsageError
 from advnets.metrics.frechet import frechet_distance
 from advnets.plots.image_grid import grid
-from advnets.sampling.sampler import grid_classes, images
+from advnets.sampling.sampler import grid_classes, read_images
 from advnets.visualize.arithmetic import Term, arithmetic, terms
 from advnets.visualize.figure import write_figure
 from advnets.visualize.guided_backprop import activations, filters, guided_gradient
@@ -135,7 +135,7 @@ def test_metrics_by_what_d_sees(run):
     see = run.own_extractor()
     test = run.open_data().splits.test
     expected = frechet_distance(
-        see.features(images(test, slice(None))), see.features(run.sample(found["n_fake"]))
+        see.features(read_images(test, slice(None))), see.features(run.sample(found["n_fake"]))
     )
     assert found["value"] == pytest.approx(expected, rel=1e-6)
     assert (found["extractor"], found["extractor_sha256"]) == ("discriminator", see.digest)

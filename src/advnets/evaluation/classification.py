@@ -15,13 +15,13 @@ from advnets.extractors.builtin import Classifier
 from advnets.metrics.prdc import NEIGHBORS, prdc
 from advnets.protocols import ClassifyingDiscriminator
 from advnets.report.score_text import DISCRIMINATOR, GENERATOR, REAL
-from advnets.sampling.sampler import images
+from advnets.sampling.sampler import read_images
 
-LEAST = 100
+MIN_PER_CLASS = 100
 """Test images of a class below which its coverage would say little."""
 
 
-def class_records(context: EvaluationContext) -> list[Record]:
+def class_accuracy_records(context: EvaluationContext) -> list[Record]:
     """How often a classifier finds the class that was asked for, and how much of each is covered.
 
     Coverage and recall are of the test images of one class by samples of that class, averaged
@@ -42,18 +42,18 @@ def class_records(context: EvaluationContext) -> list[Record]:
     train = context.data.dataset.train
     if not isinstance(train, Split) or train.labels is None:
         raise DataError("the metric classes needs labeled training images at hand")
-    labels = context.class_proportions.allocate(context.num)
-    drawn = context.samples(context.num, labels)
+    labels = context.class_proportions.allocate(context.num_samples)
+    drawn = context.samples(context.num_samples, labels)
     which = torch.randperm(len(train), generator=torch.Generator().manual_seed(context.seed))
-    some = which[: context.num].numpy()
+    some = which[: context.num_samples].numpy()
     rows = {
         GENERATOR: (drawn, labels),
-        REAL: (images(train, some), torch.from_numpy(train.labels[some])),
+        REAL: (read_images(train, some), torch.from_numpy(train.labels[some])),
     }
     test, told = context.labeled_test()
     of_test = judge.features(test)
     return [
-        context.of_features(
+        context.feature_record(
             "classes",
             row,
             accuracy=float((judge.logits(shown).argmax(1) == asked).double().mean()),
@@ -81,10 +81,10 @@ def _covered(
     for number in classes.tolist():
         real, fake = of_test[told == number], of_shown[asked == number]
         n = min(len(real), len(fake))
-        if n < LEAST:
+        if n < MIN_PER_CLASS:
             raise DataError(
                 f"class {number} has {len(real)} test images and {len(fake)} beside them, and "
-                f"coverage needs {LEAST} of either; score more (--num-samples), with uniform class proportions, "
+                f"coverage needs {MIN_PER_CLASS} of either; score more (--num-samples), with uniform class proportions, "
                 "or a larger set"
             )
         compared.append(n)
@@ -100,7 +100,7 @@ def _covered(
     }
 
 
-def error_records(context: EvaluationContext) -> list[Record]:
+def classification_error_records(context: EvaluationContext) -> list[Record]:
     """Share of test images whose class D gets wrong, for a D that tells classes."""
     net = context.players.get("discriminator")
     if net is None or not isinstance(net, ClassifyingDiscriminator):
@@ -113,7 +113,7 @@ def error_records(context: EvaluationContext) -> list[Record]:
     real: list[Tensor] = []
     with torch.no_grad():
         for block, labels in zip(shown.split(1000), told.split(1000), strict=True):
-            logits = net.class_logits(net.hidden(block.to(context.settings.device))).cpu()
+            logits = net.class_logits(net.hidden(block.to(context.compute_settings.device))).cpu()
             wrong += int((logits.argmax(1) != labels).sum())
             real.append(torch.sigmoid(logits.logsumexp(1)))
     return [

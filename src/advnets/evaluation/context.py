@@ -19,28 +19,28 @@ from advnets.data.dataset import Split
 from advnets.data.prepared import PreparedData
 from advnets.data.spec import is_dataset_name
 from advnets.errors import DataError, FewImagesWarning
-from advnets.extractors.base import ByLibraries, Extractor
+from advnets.extractors.base import Extractor, UsesLibraries
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
-from advnets.metrics.mmd import kernel_distance
+from advnets.metrics.mmd import polynomial_mmd
 from advnets.metrics.parzen import GRIDS
 from advnets.metrics.sliced_wasserstein import sliced_wasserstein
 from advnets.report.score_text import BESIDE, GENERATOR, NEVER_TRAINED, REAL
 from advnets.run_records import versions
 from advnets.sampling.rejection import DiscriminatorRejection, sample_with_rejection
 from advnets.sampling.sampler import (
-    SAMPLES,
-    TEST,
+    MAX_TEST_IMAGES,
+    NUM_SAMPLES,
     ComputeSettings,
     draw_samples,
-    images,
-    parzen,
+    read_images,
     real_images,
+    score_parzen,
 )
 
 Record = dict[str, Any]
 ArraySplit = Float[Tensor, "n channels height width"]
 
-TRAINING = 60_000
+MAX_TRAIN_IMAGES = 60_000
 """Training images that copies are looked for among, at most: all of MNIST."""
 
 
@@ -53,7 +53,7 @@ class EvaluationContext:
     seed: int
     step: int
     weights: str
-    settings: ComputeSettings
+    compute_settings: ComputeSettings
     extractor: Extractor
     """What the metrics of features look at."""
     initial_players: Callable[[], Mapping[str, nn.Module]] = dict
@@ -66,11 +66,11 @@ class EvaluationContext:
     """The classes that samples of a conditional generator are of; None for another generator."""
     rejection: DiscriminatorRejection | None = None
     """Which samples are left out, where some are."""
-    num: int = SAMPLES
+    num_samples: int = NUM_SAMPLES
     """How many samples metrics look at that have no number of their own."""
     label_budgets: tuple[int, ...] = ()
     """Labels that the probe is given, 0 being all; none said: its usual ones."""
-    distractors: bool = True
+    include_real: bool = True
     """Whether real images are scored beside the samples."""
 
     @property
@@ -83,28 +83,30 @@ class EvaluationContext:
         g, scaling, seed = self.generator, self.data.normalizer, self.seed
         asked = self.class_proportions if labels is None else labels
         if self.rejection is None:
-            return draw_samples(g, scaling, n, seed, self.settings, asked)
-        return sample_with_rejection(g, scaling, n, seed, self.settings, self.rejection, asked)
+            return draw_samples(g, scaling, n, seed, self.compute_settings, asked)
+        return sample_with_rejection(
+            g, scaling, n, seed, self.compute_settings, self.rejection, asked
+        )
 
     @cached_property
-    def rows(self) -> Mapping[str, ArraySplit]:
+    def sample_sets(self) -> Mapping[str, ArraySplit]:
         """What is scored, by the name of its row; each is in [0, 1]."""
-        return self.rows_of(self.num)
+        return self.sample_sets_of_size(self.num_samples)
 
-    def rows_of(self, n: int) -> Mapping[str, ArraySplit]:
+    def sample_sets_of_size(self, n: int) -> Mapping[str, ArraySplit]:
         """The same of so many samples.
 
         The real-data row takes training images, drawn without repetition, for samples.
         """
         rows = {GENERATOR: self.samples(n)}
-        if self.distractors:
+        if self.include_real:
             rows[REAL] = real_images(self.data.dataset.train, n, self.seed)
         return rows
 
     @cached_property
     def features(self) -> Mapping[str, Float[Tensor, "n features"]]:
         """Features of the rows."""
-        return {name: self.extractor.features(row) for name, row in self.rows.items()}
+        return {name: self.extractor.features(row) for name, row in self.sample_sets.items()}
 
     @cached_property
     def test_features(self) -> Float[Tensor, "n features"]:
@@ -113,7 +115,9 @@ class EvaluationContext:
         Raises:
             DataError: there are no test images, or the extractor tells none from another.
         """
-        found = self.extractor.features(images(test_part(self.data), slice(TEST)))
+        found = self.extractor.features(
+            read_images(require_test_split(self.data), slice(MAX_TEST_IMAGES))
+        )
         if len(found) > 1 and (found == found[0]).all():
             raise DataError(
                 f"extractor {self.extractor.name!r} gives all {len(found):,} test images the "
@@ -127,10 +131,10 @@ class EvaluationContext:
         Raises:
             DataError: there are none, or without labels.
         """
-        test = test_part(self.data)
+        test = require_test_split(self.data)
         if test.labels is None:
             raise DataError(f"{self.data.info.name} has no labeled test images; give a labeled set")
-        return images(test, slice(None)), torch.from_numpy(test.labels)
+        return read_images(test, slice(None)), torch.from_numpy(test.labels)
 
     @cached_property
     def provenance(self) -> Record:
@@ -166,7 +170,9 @@ class EvaluationContext:
             "metric": metric,
             "samples": row,
             "weights": None if untrained else self.weights,
-            "keep": self.rejection.share if self.rejection and row == GENERATOR else None,
+            "keep": self.rejection.effective_fraction
+            if self.rejection and row == GENERATOR
+            else None,
             "class_proportions": (
                 self.class_proportions.kind if self.class_proportions and row == GENERATOR else None
             ),
@@ -182,7 +188,7 @@ class EvaluationContext:
             **found,
         }
 
-    def of_features(
+    def feature_record(
         self,
         metric: str,
         row: str,
@@ -195,7 +201,7 @@ class EvaluationContext:
     ) -> Record:
         """The same, with the stamp of what was looked through: the extractor, unless another."""
         seen = through or self.extractor
-        by = dict(seen.libraries) if isinstance(seen, ByLibraries) else {}
+        by = dict(seen.libraries) if isinstance(seen, UsesLibraries) else {}
         stamp = {"extractor": seen.name, "extractor_sha256": seen.digest or None}
         by |= libraries or {}
         return self.record(
@@ -203,7 +209,7 @@ class EvaluationContext:
         )
 
 
-def test_part(data: PreparedData) -> Split:
+def require_test_split(data: PreparedData) -> Split:
     """The test images.
 
     Raises:
@@ -221,9 +227,9 @@ def test_part(data: PreparedData) -> Split:
 def parzen_records(context: EvaluationContext) -> list[Record]:
     """Parzen log-likelihoods on both grids."""
     scores = [
-        (name, parzen(row, context.data, grid))
+        (name, score_parzen(row, context.data, grid))
         for grid in GRIDS
-        for name, row in context.rows.items()
+        for name, row in context.sample_sets.items()
     ]
     return [
         context.record("parzen", name, n_real=s.n_test, n_fake=s.n_samples, **asdict(s))
@@ -244,10 +250,10 @@ def compare_features(
     fewer: more would score better than the row beside them by their number alone.
     """
     test, train = context.test_features, context.data.dataset.train
-    most = len(train) if alike and isinstance(train, Split) else context.num
+    most = len(train) if alike and isinstance(train, Split) else context.num_samples
     rows = {row: features[:most] for row, features in context.features.items()}
     return [
-        context.of_features(
+        context.feature_record(
             metric, row, **score(test, features), n_real=len(test), n_fake=len(features)
         )
         for row, features in rows.items()
@@ -275,7 +281,7 @@ def kernel_records(context: EvaluationContext) -> list[Record]:
     return compare_features(
         context,
         "kernel",
-        lambda test, features: asdict(kernel_distance(test, features, seed=context.seed)),
+        lambda test, features: asdict(polynomial_mmd(test, features, seed=context.seed)),
     )
 
 

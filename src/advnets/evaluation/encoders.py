@@ -13,15 +13,20 @@ from torch import Tensor, nn
 from advnets import config
 from advnets.data.normalization import Normalizer
 from advnets.errors import UsageError
-from advnets.evaluation.context import TRAINING, EvaluationContext, Record, test_part
+from advnets.evaluation.context import (
+    MAX_TRAIN_IMAGES,
+    EvaluationContext,
+    Record,
+    require_test_split,
+)
 from advnets.extractors.discriminator import weights_digest
 from advnets.games.vae import kl_to_prior, log_likelihood
 from advnets.protocols import Encoder, Generator, Posterior
 from advnets.report.score_text import GENERATOR, MEAN
 from advnets.rng import RNG
-from advnets.sampling.sampler import BLOCK, TEST, images, real_images
+from advnets.sampling.sampler import BLOCK, MAX_TEST_IMAGES, read_images, real_images
 
-DRAWS = 100
+NUM_LATENTS = 100
 """z for each image, where log p(x) is bounded by importance weights."""
 
 
@@ -32,7 +37,7 @@ class EncoderExtractor:
     name: str
     digest: str
     net: nn.Module
-    scaling: Normalizer
+    normalizer: Normalizer
 
     @torch.no_grad()
     def features(
@@ -41,16 +46,18 @@ class EncoderExtractor:
         """One row for each image."""
         device = next(self.net.parameters()).device
         encoder = cast(Encoder, self.net)
-        blocks = (self.scaling.from_unit_range(block).to(device) for block in pixels.split(BLOCK))
+        blocks = (
+            self.normalizer.from_unit_range(block).to(device) for block in pixels.split(BLOCK)
+        )
         return torch.cat([encoder(block).mean.float().cpu() for block in blocks])
 
 
-def encoder_extractor(net: nn.Module, scaling: Normalizer) -> EncoderExtractor:
+def encoder_extractor(net: nn.Module, normalizer: Normalizer) -> EncoderExtractor:
     """An encoder as an extractor, by the hash of its weights."""
-    return EncoderExtractor("encoder", weights_digest(net), net, scaling)
+    return EncoderExtractor("encoder", weights_digest(net), net, normalizer)
 
 
-def encoder_of(players: Mapping[str, nn.Module], metric: str) -> nn.Module:
+def require_encoder(players: Mapping[str, nn.Module], metric: str) -> nn.Module:
     """The encoder.
 
     Raises:
@@ -67,15 +74,15 @@ def encoder_of(players: Mapping[str, nn.Module], metric: str) -> nn.Module:
 @torch.no_grad()
 def reconstruction_records(context: EvaluationContext) -> list[Record]:
     """Mean squared error of G(E(x)) on test images, beside the mean training image's."""
-    encoder = cast(Encoder, encoder_of(context.players, "reconstruction"))
+    encoder = cast(Encoder, require_encoder(context.players, "reconstruction"))
     net = cast(Generator, context.generator)
-    shown = images(test_part(context.data), slice(TEST))
-    scaling, device = context.data.normalizer, context.settings.device
+    shown = read_images(require_test_split(context.data), slice(MAX_TEST_IMAGES))
+    scaling, device = context.data.normalizer, context.compute_settings.device
     squares: list[Tensor] = []
     for block in shown.split(BLOCK):
         back = net(encoder(scaling.from_unit_range(block).to(device)).mean)
         squares.append((scaling.to_pixels(back).float().cpu() - block).square().flatten(1).mean(1))
-    mean = real_images(context.data.dataset.train, TRAINING, context.seed).mean(0)
+    mean = real_images(context.data.dataset.train, MAX_TRAIN_IMAGES, context.seed).mean(0)
     rows = {
         GENERATOR: torch.cat(squares),
         MEAN: (shown - mean).square().flatten(1).mean(1),
@@ -109,23 +116,23 @@ def elbo_records(context: EvaluationContext) -> list[Record]:
             "of vae-mnist"
         )
     players, scaling = context.players, context.data.normalizer
-    shown = images(test_part(context.data), slice(TEST))
+    shown = read_images(require_test_split(context.data), slice(MAX_TEST_IMAGES))
     bounds: list[Tensor] = []
     tighter: list[Tensor] = []
     divergences: list[Tensor] = []
     for number, block in enumerate(shown.split(BLOCK)):
-        x = scaling.from_unit_range(block).to(context.settings.device)
+        x = scaling.from_unit_range(block).to(context.compute_settings.device)
         posterior = cast(Encoder, players["encoder"])(x)
         apart = kl_to_prior(posterior)
         rng = RNG(context.seed, step=number, purpose="elbo", device=x.device)
         weights: list[Tensor] = []
         told: list[Tensor] = []
-        for draw in range(DRAWS):
+        for draw in range(NUM_LATENTS):
             z = posterior.draw(rng.fold_in(str(draw)))
             told.append(log_likelihood(game, players, x, z))
             weights.append(told[-1] + _prior_over_posterior(z, posterior))
         bounds.append(torch.stack(told).mean(0) - apart)
-        tighter.append(torch.stack(weights).logsumexp(0) - torch.tensor(float(DRAWS)).log())
+        tighter.append(torch.stack(weights).logsumexp(0) - torch.tensor(float(NUM_LATENTS)).log())
         divergences.append(apart)
     elbo = torch.cat(bounds).double()
     return [
@@ -136,7 +143,7 @@ def elbo_records(context: EvaluationContext) -> list[Record]:
             standard_error=float(elbo.std() / len(elbo) ** 0.5),
             divergence=float(torch.cat(divergences).mean()),
             bound_of_many=float(torch.cat(tighter).double().mean()),
-            draws=DRAWS,
+            draws=NUM_LATENTS,
             likelihood=game.likelihood,
             n_test=len(elbo),
             n_real=len(elbo),

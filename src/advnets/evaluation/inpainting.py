@@ -10,20 +10,20 @@ from torch import Tensor
 
 from advnets.data.dataset import Split
 from advnets.errors import UsageError
-from advnets.evaluation.context import EvaluationContext, Record, test_part
+from advnets.evaluation.context import EvaluationContext, Record, require_test_split
 from advnets.games.inpainting import draw_masks, half_masks
 from advnets.protocols import Generator, Inpainter
 from advnets.report.score_text import GENERATOR, MEAN, NEAREST
 from advnets.rng import RNG
-from advnets.sampling.sampler import BLOCK, images
+from advnets.sampling.sampler import BLOCK, read_images
 
-DRAWS, TESTS = 20, 1000
+DRAWS, NUM_TEST_IMAGES = 20, 1000
 """Completions of each image, and images that are completed."""
 HALVES = ("upper", "lower", "left", "right")
 
 
 @torch.no_grad()
-def completion_records(context: EvaluationContext) -> list[Record]:
+def inpainting_records(context: EvaluationContext) -> list[Record]:
     """Error of the mean completion on hidden pixels, and how far completions differ, by mask.
 
     Beside it: the mean training image, and the training image that is nearest in what is known.
@@ -34,12 +34,12 @@ def completion_records(context: EvaluationContext) -> list[Record]:
             "the metric completion is of a G that fills in what is hidden, and this run's does "
             "not; give a run of completion-mnist"
         )
-    test = images(test_part(context.data), slice(TESTS))
+    test = read_images(require_test_split(context.data), slice(NUM_TEST_IMAGES))
     train = context.data.dataset.train
-    known = images(train if isinstance(train, Split) else train.head(BLOCK), slice(None))
+    known = read_images(train if isinstance(train, Split) else train.head(BLOCK), slice(None))
     records: list[Record] = []
     for kind, mask in _masks(test, context.seed).items():
-        drawn = torch.stack(list(completions(context, test, mask, DRAWS)))
+        drawn = torch.stack(list(draw_inpaintings(context, test, mask, DRAWS)))
         rows: dict[str, tuple[Tensor, float | None]] = {
             GENERATOR: (drawn.mean(0), _of_hidden(drawn.var(0), mask) ** 0.5),
             MEAN: (known.mean(0).expand_as(test), None),
@@ -62,7 +62,7 @@ def completion_records(context: EvaluationContext) -> list[Record]:
     return records
 
 
-def completions(
+def draw_inpaintings(
     context: EvaluationContext,
     shown: Float[Tensor, "n channels height width"],
     known: Float[Tensor, "n 1 height width"],
@@ -71,7 +71,7 @@ def completions(
     """So many completions of each image, as pixels in [0, 1]."""
     net, scaling = cast(Generator, context.generator), context.data.normalizer
     filling = cast(Inpainter, net)
-    device = context.settings.device
+    device = context.compute_settings.device
     x, mask = scaling.from_unit_range(shown).to(device), known.to(device)
     found: list[Tensor] = []
     for draw in range(draws):

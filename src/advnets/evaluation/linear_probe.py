@@ -18,7 +18,7 @@ from advnets.extractors.builtin import Pixels
 from advnets.extractors.discriminator import discriminator_extractor
 from advnets.metrics.linear_probe import LabeledFeatures, nearest_image_error, probe
 from advnets.report.score_text import DISCRIMINATOR, ENCODER, GENERATOR, NEVER_TRAINED, PIXELS, REAL
-from advnets.sampling.sampler import images
+from advnets.sampling.sampler import read_images
 
 BUDGETS = (100, 1_000)
 """Labels that the linear classifier is given, unless asked: by all of MNIST's it takes an hour."""
@@ -52,7 +52,7 @@ def probe_records(context: EvaluationContext) -> list[Record]:
                 train, valid, test, budget=budget or None, seed=context.seed, mirrored=mirrored
             )
             records.append(
-                context.of_features(
+                context.feature_record(
                     "probe",
                     row,
                     **asdict(found),
@@ -99,11 +99,11 @@ def _seen(extractor: Extractor, part: Split) -> LabeledFeatures:
 
 
 def _features(extractor: Extractor, part: Split, *, mirrored: bool = False) -> Tensor:
-    shown = images(part, slice(None))
+    shown = read_images(part, slice(None))
     return extractor.features(shown.flip(-1) if mirrored else shown)
 
 
-def nearest_records(context: EvaluationContext) -> list[Record]:
+def nearest_neighbor_classifier_records(context: EvaluationContext) -> list[Record]:
     """Error of the nearest-image classifier that knows conditional samples, or real images."""
     splits, shares = context.data.dataset, context.class_proportions
     if shares is None:

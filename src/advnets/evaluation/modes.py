@@ -17,32 +17,32 @@ from advnets.data.synthetic.mixtures import Grid, Mixture, NormalMixture, Ring
 from advnets.errors import AdvnetsError, DataError, UsageError
 from advnets.evaluation.context import ArraySplit, EvaluationContext, Record
 from advnets.extractors.base import ClassifierExtractor
-from advnets.extractors.builtin import Classifier, classifier
+from advnets.extractors.builtin import Classifier, load_classifier
 from advnets.metrics.histogram_divergence import histogram_divergence
 from advnets.metrics.inception_score import inception_score
-from advnets.metrics.mixture import check_apart, mixture_quality
+from advnets.metrics.mixture import check_separated, mixture_quality
 from advnets.metrics.modes import mode_coverage
 from advnets.metrics.validation import check_rows
-from advnets.sampling.sampler import SAMPLES
+from advnets.sampling.sampler import NUM_SAMPLES
 
-JUDGES = {"mnist": ("digits", SAMPLES), "stacked-mnist": ("digits", 26_000)}
+MODE_CLASSIFIERS = {"mnist": ("digits", NUM_SAMPLES), "stacked-mnist": ("digits", 26_000)}
 """Who tells the modes of a set's images, and of how many samples: as published, where it is."""
-POINTS = (2_500, 100_000)
+NUM_POINTS = (2_500, 100_000)
 """Points that modes are counted over, as published (Srivastava et al. 2017); and enough for the
 share and the spread of each."""
 
 
 def mode_records(context: EvaluationContext) -> list[Record]:
     """Modes that a classifier sees, and how far their shares are from even and from real ones."""
-    judge, count = mode_judge(context.data)
-    seen = classifier(judge)
+    judge, count = mode_classifier(context.data)
+    seen = load_classifier(judge)
     real = torch.from_numpy(cast(Split, context.data.dataset.train).labels)
     records: list[Record] = []
-    for row, images in context.rows_of(count).items():
+    for row, images in context.sample_sets_of_size(count).items():
         modes = seen.net.classes ** images.shape[1]
         found = mode_coverage(_mode_numbers(seen, images), modes, reference=real)
         records.append(
-            context.of_features(
+            context.feature_record(
                 "modes",
                 row,
                 **_finite(asdict(found)),
@@ -55,19 +55,19 @@ def mode_records(context: EvaluationContext) -> list[Record]:
     return records
 
 
-def mode_judge(data: PreparedData) -> tuple[str, int]:
+def mode_classifier(data: PreparedData) -> tuple[str, int]:
     """The classifier that tells the modes of a set, and of how many samples.
 
     Raises:
         DataError: there is none.
     """
     name = data.info.name
-    if name not in JUDGES:
+    if name not in MODE_CLASSIFIERS:
         raise DataError(
             f"{name} has no classifier that tells its modes, which the metric modes needs; it "
-            f"knows those of {' and '.join(JUDGES)}"
+            f"knows those of {' and '.join(MODE_CLASSIFIERS)}"
         )
-    return JUDGES[name]
+    return MODE_CLASSIFIERS[name]
 
 
 def _mode_numbers(seen: Classifier, images: ArraySplit) -> Int64[Tensor, " n"]:
@@ -80,18 +80,18 @@ def _mode_numbers(seen: Classifier, images: ArraySplit) -> Int64[Tensor, " n"]:
     return (classes * places).sum(1)
 
 
-def usual_score(data: PreparedData) -> str:
+def default_metric(data: PreparedData) -> str:
     """Return the metric that says most of samples of such data; "" where none is held out."""
     if data.dataset.distribution is None:
         return "parzen" if data.dataset.valid is not None and data.dataset.test is not None else ""
     try:
-        mixture_of(data)
+        require_mixture(data)
     except AdvnetsError:
         return "divergence"
     return "points"
 
 
-def mixture_of(data: PreparedData) -> NormalMixture:
+def require_mixture(data: PreparedData) -> NormalMixture:
     """What points are drawn from.
 
     Raises:
@@ -105,11 +105,11 @@ def mixture_of(data: PreparedData) -> NormalMixture:
             "points looks for; it takes runs on ring, grid and mixture, and the metric divergence "
             "those on any points"
         )
-    check_apart(*map(torch.tensor, distribution.components()[:2]))
+    check_separated(*map(torch.tensor, distribution.components()[:2]))
     return distribution
 
 
-def distribution_of(data: PreparedData) -> Distribution:
+def require_distribution(data: PreparedData) -> Distribution:
     """What points are drawn from.
 
     Raises:
@@ -124,7 +124,7 @@ def distribution_of(data: PreparedData) -> Distribution:
     return distribution
 
 
-def inception_records(context: EvaluationContext) -> list[Record]:
+def inception_score_records(context: EvaluationContext) -> list[Record]:
     """Inception scores, by a classifier's logits."""
     seen = context.extractor
     if not isinstance(seen, ClassifierExtractor):
@@ -133,7 +133,7 @@ def inception_records(context: EvaluationContext) -> list[Record]:
             "choose --extractor digits for images as MNIST's, or inception for color ones"
         )
     return [
-        context.of_features(
+        context.feature_record(
             "inception",
             row,
             **asdict(inception_score(seen.logits(images))),
@@ -141,13 +141,13 @@ def inception_records(context: EvaluationContext) -> list[Record]:
             n_fake=len(images),
             split=None,
         )
-        for row, images in context.rows.items()
+        for row, images in context.sample_sets.items()
     ]
 
 
-def point_records(context: EvaluationContext) -> list[Record]:
+def mixture_records(context: EvaluationContext) -> list[Record]:
     """Modes, quality, shares, spreads and divergences of points of a mixture."""
-    centers, deviations, weights = map(torch.tensor, mixture_of(context.data).components())
+    centers, deviations, weights = map(torch.tensor, require_mixture(context.data).components())
     return [
         context.record(
             "points",
@@ -157,16 +157,16 @@ def point_records(context: EvaluationContext) -> list[Record]:
             n_fake=count,
             split=None,
         )
-        for row, points in context.rows_of(max(POINTS)).items()
-        for count in sorted({min(count, len(points)) for count in POINTS})
+        for row, points in context.sample_sets_of_size(max(NUM_POINTS)).items()
+        for count in sorted({min(count, len(points)) for count in NUM_POINTS})
     ]
 
 
-def divergence_records(context: EvaluationContext) -> list[Record]:
+def kl_jsd_records(context: EvaluationContext) -> list[Record]:
     """Divergences of points from the distribution that they were to be drawn from."""
-    distribution = distribution_of(context.data)
+    distribution = require_distribution(context.data)
     records: list[Record] = []
-    for row, points in context.rows_of(max(POINTS)).items():
+    for row, points in context.sample_sets_of_size(max(NUM_POINTS)).items():
         check_rows("points", points.flatten(1), 1)
         counted = count_in_cells(distribution, points.flatten(1).numpy())
         found = _finite(asdict(histogram_divergence(*map(torch.from_numpy, counted))))

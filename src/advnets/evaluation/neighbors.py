@@ -8,9 +8,9 @@ from dataclasses import asdict
 from torch import Tensor
 
 from advnets.errors import DataError
-from advnets.evaluation.context import TRAINING, EvaluationContext, Record, compare_features
+from advnets.evaluation.context import MAX_TRAIN_IMAGES, EvaluationContext, Record, compare_features
 from advnets.metrics.memorization import memorization
-from advnets.metrics.prdc import NEIGHBORS, PRDC, TwoSample, nearest_neighbor_test, prdc
+from advnets.metrics.prdc import NEIGHBORS, PRDC, NearestNeighborTest, nearest_neighbor_test, prdc
 from advnets.metrics.uncertainty import subsampled_errors
 from advnets.sampling.sampler import real_images
 
@@ -34,12 +34,12 @@ def prdc_records(context: EvaluationContext) -> list[Record]:
     )
 
 
-def neighbor_records(context: EvaluationContext) -> list[Record]:
+def two_sample_records(context: EvaluationContext) -> list[Record]:
     """How well the nearest other image tells samples from test images."""
     test = context.test_features
     count = min(len(test), *(len(features) for features in context.features.values()))
     return [
-        context.of_features(
+        context.feature_record(
             "neighbor",
             row,
             **_with_errors(nearest_neighbor_test, test[:count], features[:count], ("accuracy",)),
@@ -54,7 +54,7 @@ _LYING = ("precision", "recall", "density", "coverage")
 
 
 def _with_errors(
-    score: Callable[[Tensor, Tensor], PRDC | TwoSample],
+    score: Callable[[Tensor, Tensor], PRDC | NearestNeighborTest],
     test: Tensor,
     features: Tensor,
     names: tuple[str, ...],
@@ -68,7 +68,7 @@ def _with_errors(
 def memorization_records(context: EvaluationContext) -> list[Record]:
     """How many samples are copies of training images; real ones are, of themselves."""
     test = context.test_features
-    count = min(TRAINING, _NUMBERS // test.shape[1])
+    count = min(MAX_TRAIN_IMAGES, _NUMBERS // test.shape[1])
     train = context.extractor.features(real_images(context.data.dataset.train, count, context.seed))
     return compare_features(
         context,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from statistics import NormalDist
 
 from advnets.errors import UnknownNameError, UsageError
-from advnets.evaluation.classification import class_records, error_records
+from advnets.evaluation.classification import class_accuracy_records, classification_error_records
 from advnets.evaluation.context import (
     EvaluationContext,
     Record,
@@ -17,18 +17,18 @@ from advnets.evaluation.context import (
     sliced_records,
 )
 from advnets.evaluation.encoders import elbo_records, reconstruction_records
-from advnets.evaluation.inpainting import completion_records
-from advnets.evaluation.linear_probe import nearest_records, probe_records
+from advnets.evaluation.inpainting import inpainting_records
+from advnets.evaluation.linear_probe import nearest_neighbor_classifier_records, probe_records
 from advnets.evaluation.modes import (
-    divergence_records,
-    inception_records,
+    inception_score_records,
+    kl_jsd_records,
+    mixture_records,
     mode_records,
-    point_records,
 )
-from advnets.evaluation.neighbors import memorization_records, neighbor_records, prdc_records
+from advnets.evaluation.neighbors import memorization_records, prdc_records, two_sample_records
 from advnets.extractors.base import Extractor
 from advnets.extractors.registry import extractor
-from advnets.metrics.uncertainty import CONFIDENCE, GROUPS, quantile
+from advnets.metrics.uncertainty import CONFIDENCE, NUM_GROUPS, student_quantile
 
 METRICS: dict[str, Callable[[EvaluationContext], list[Record]]] = {
     "parzen": parzen_records,
@@ -36,18 +36,18 @@ METRICS: dict[str, Callable[[EvaluationContext], list[Record]]] = {
     "kernel": kernel_records,
     "sliced": sliced_records,
     "prdc": prdc_records,
-    "neighbor": neighbor_records,
+    "neighbor": two_sample_records,
     "memorization": memorization_records,
-    "inception": inception_records,
+    "inception": inception_score_records,
     "modes": mode_records,
-    "points": point_records,
-    "divergence": divergence_records,
+    "points": mixture_records,
+    "divergence": kl_jsd_records,
     "probe": probe_records,
-    "one-nn": nearest_records,
-    "classes": class_records,
-    "test-error": error_records,
+    "one-nn": nearest_neighbor_classifier_records,
+    "classes": class_accuracy_records,
+    "test-error": classification_error_records,
     "reconstruction": reconstruction_records,
-    "completion": completion_records,
+    "completion": inpainting_records,
     "elbo": elbo_records,
 }
 
@@ -196,14 +196,14 @@ def interval(record: Record) -> dict[str, Interval]:
         found[name] = _wilson(record[name], record[count])
     for name, most in _OF_PARTS.get(metric, {}).items():
         if (error := record.get(f"{name}_error")) is not None:
-            low, high = _about(record[name], quantile(CONFIDENCE, GROUPS - 1) * error)
+            low, high = _about(record[name], student_quantile(CONFIDENCE, NUM_GROUPS - 1) * error)
             found[name] = [max(low, 0.0), min(high, most)]
     if metric in _DRAWN_AGAIN:
         name, count, less = _DRAWN_AGAIN[metric]
         n, deviation = record[count], record["deviation"]
         if deviation is not None and n > 1:
             error = deviation * math.sqrt((n - less) / (n - 1) / n)
-            found[name] = _about(record[name], quantile(CONFIDENCE, n - 1) * error)
+            found[name] = _about(record[name], student_quantile(CONFIDENCE, n - 1) * error)
     return found
 
 

@@ -10,25 +10,25 @@ from torch import nn
 from advnets import config
 from advnets.data.class_proportions import ClassProportions
 from advnets.data.prepared import PreparedData
-from advnets.evaluation.context import EvaluationContext, test_part
-from advnets.evaluation.modes import distribution_of, mixture_of, mode_judge
+from advnets.evaluation.context import EvaluationContext, require_test_split
+from advnets.evaluation.modes import mode_classifier, require_distribution, require_mixture
 from advnets.evaluation.registry import METRICS, extractor_of, interval
 from advnets.metrics.parzen import ParzenScore
 from advnets.sampling.sampler import (
-    SAMPLES,
+    NUM_SAMPLES,
     ComputeSettings,
     draw_samples,
-    held_out,
-    parzen,
     parzen_scores,
+    require_held_out,
+    score_parzen,
 )
 
 _NEEDS: dict[str, Callable[[PreparedData], object]] = {
-    "parzen": held_out,
-    "frechet": test_part,
-    "modes": mode_judge,
-    "points": mixture_of,
-    "divergence": distribution_of,
+    "parzen": require_held_out,
+    "frechet": require_test_split,
+    "modes": mode_classifier,
+    "points": require_mixture,
+    "divergence": require_distribution,
 }
 """What each score asks of the data."""
 _SAID = {
@@ -64,10 +64,10 @@ def evaluate_during_training(
         seed=run.seed,
         step=0,
         weights="",
-        settings=drawing,
+        compute_settings=drawing,
         extractor=extractor_of(data.info.name),
         class_proportions=shares,
-        distractors=False,
+        include_real=False,
     )
     record = METRICS[run.intervals.eval_metric](subject)[-1]
     said = {key: found for key, found in record.items() if key not in _SAID}
@@ -85,12 +85,12 @@ def _parzen(
 
     Where several folds of a file share these training images, it is in `folds` for each of them.
     """
-    samples = draw_samples(generator, data.normalizer, SAMPLES, seed, drawing, shares)
+    samples = draw_samples(generator, data.normalizer, NUM_SAMPLES, seed, drawing, shares)
     own, served = data.dataset.fold, data.dataset.describe_splits
     folds = {
         n: parzen_scores(samples, held.valid, held.test, "paper") for n, held in served.items()
     }
-    score = folds[own] if own in folds else parzen(samples, data, "paper")
+    score = folds[own] if own in folds else score_parzen(samples, data, "paper")
     event: dict[str, Any] = {"metric": "parzen", "seed": seed, **_briefly(score)}
     event["interval"] = interval(event)
     if folds:

@@ -26,7 +26,7 @@ from advnets.errors import (
     StoppedBySignal,
     UsageError,
 )
-from advnets.evaluation.modes import usual_score
+from advnets.evaluation.modes import default_metric
 from advnets.evaluation.training_eval import check_eval_metric, evaluate_during_training
 from advnets.experiment import setup
 from advnets.experiment.dry_run import data_summary
@@ -145,7 +145,7 @@ def _play(
         None if complete else interruption.signal and int(interruption.signal),
         session.step,
         session.problem,
-        score=usual_score(session.data),
+        score=default_metric(session.data),
     )
     event = {"kind": "end", "step": session.step, "reason": "done"}
     if ending.problem is not None:

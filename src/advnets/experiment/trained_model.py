@@ -28,7 +28,7 @@ from advnets.run_directory import RunDirectory
 from advnets.sampling.rejection import DiscriminatorRejection, sample_blocks_with_rejection
 from advnets.sampling.sampler import (
     BLOCK,
-    SAMPLES,
+    NUM_SAMPLES,
     ComputeSettings,
     concatenate_blocks,
     image_blocks,
@@ -343,7 +343,7 @@ class TrainedModel:
             seed=seed,
             step=self.step,
             weights=self.weights,
-            settings=self.compute_settings,
+            compute_settings=self.compute_settings,
             extractor=self._extractor(extractor, opened.info.name, trust_code=trust_code),
             initial_players=self.initial_players,
             game=self.config.stage.game,
@@ -352,7 +352,7 @@ class TrainedModel:
             if self.conditional
             else None,
             rejection=self.rejection(keep_fraction),
-            num=SAMPLES if num_samples is None else num_samples,
+            num_samples=NUM_SAMPLES if num_samples is None else num_samples,
             label_budgets=probe_labels,
         )
         found: list[dict[str, Any]] = []

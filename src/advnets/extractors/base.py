@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from advnets.errors import DataError
 
-BLOCK = 500
+BATCH_SIZE = 500
 """Images that go through a net at once."""
 
-_MOST = 1e12
+_MAX_FEATURE = 1e12
 
-Expected = tuple[int | None, int | None, int | None]
+InputShape = tuple[int | None, int | None, int | None]
 """Channels, height and width that an extractor takes; None: any."""
 
 
@@ -54,7 +54,7 @@ class ClassifierExtractor(Extractor, Protocol):
 
 
 @runtime_checkable
-class ByLibraries(Protocol):
+class UsesLibraries(Protocol):
     """An extractor that others run than torch."""
 
     @property
@@ -63,16 +63,16 @@ class ByLibraries(Protocol):
         ...
 
 
-ANY: Expected = (None, None, None)
+ANY_SHAPE: InputShape = (None, None, None)
 
 
-def in_range(name: str, pixels: Tensor, expected: Expected) -> Tensor:
+def check_pixels(name: str, pixels: Tensor, expected: InputShape) -> Tensor:
     """Images as nets are handed them, in float32 on the processor.
 
     Raises:
         DataError: they are no images that the extractor takes, or not in [0, 1].
     """
-    shares = of_shape(name, pixels, expected)
+    shares = check_image_shape(name, pixels, expected)
     if len(shares) and (shares.min() < 0 or shares.max() > 1):  # what is not finite passes
         raise DataError(
             f"images of {pixels.dtype} from {shares.min():.3g} to {shares.max():.3g} came; "
@@ -81,7 +81,7 @@ def in_range(name: str, pixels: Tensor, expected: Expected) -> Tensor:
     return shares
 
 
-def of_shape(name: str, pixels: Tensor, expected: Expected = ANY) -> Tensor:
+def check_image_shape(name: str, pixels: Tensor, expected: InputShape = ANY_SHAPE) -> Tensor:
     """The same of any range, as points are.
 
     Raises:
@@ -103,19 +103,19 @@ def of_shape(name: str, pixels: Tensor, expected: Expected = ANY) -> Tensor:
     return pixels.to("cpu", torch.float32)
 
 
-def on_one_line(error: Exception) -> str:
+def shorten_error(error: Exception) -> str:
     """What another library says went wrong, cut short."""
     return " ".join(str(error).split())[:120]
 
 
 @torch.no_grad()
-def by_blocks(
+def extract_in_batches(
     name: str,
-    of: Callable[[Tensor], Tensor],
+    function: Callable[[Tensor], Tensor],
     pixels: Float[Tensor, "n channels height width"],
     *,
-    least: int = 1,
-    most: int = BLOCK,
+    min_batch: int = 1,
+    max_batch: int = BATCH_SIZE,
 ) -> Float[Tensor, "n features"]:
     """What `of` gives for images, `least` to `most` at a time; too few are filled up with black.
 
@@ -123,9 +123,9 @@ def by_blocks(
         DataError: it gives no row of numbers for each image, or some that are not finite.
     """
     rows: list[Tensor] = []
-    for block in pixels.split(most):
-        lacking = max(least - len(block), 0)
-        row = of(F.pad(block, (0, 0, 0, 0, 0, 0, 0, lacking)) if lacking else block)
+    for block in pixels.split(max_batch):
+        lacking = max(min_batch - len(block), 0)
+        row = function(F.pad(block, (0, 0, 0, 0, 0, 0, 0, lacking)) if lacking else block)
         if row.ndim != 2 or len(row) != len(block) + lacking:
             raise DataError(
                 f"extractor {name!r} gave {tuple(row.shape)} for {len(block) + lacking} images; "
@@ -136,10 +136,10 @@ def by_blocks(
         rows.append(row[: len(block)].float().cpu())
     features = torch.cat(rows)
     largest = features.abs().max() if features.numel() else 0.0
-    if _MOST < largest < torch.inf:
+    if _MAX_FEATURE < largest < torch.inf:
         raise DataError(
             f"extractor {name!r} gave numbers up to {largest:.1g}, whose distances are too large "
-            f"for float32; let it give numbers below {_MOST:.0e}"
+            f"for float32; let it give numbers below {_MAX_FEATURE:.0e}"
         )
     if not features.isfinite().all() and pixels.isfinite().all():
         raise DataError(

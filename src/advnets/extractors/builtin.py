@@ -15,7 +15,12 @@ from safetensors.torch import load
 from torch import Tensor
 
 from advnets.errors import DataError, UnknownNameError
-from advnets.extractors.base import by_blocks, in_range, of_shape, on_one_line
+from advnets.extractors.base import (
+    check_image_shape,
+    check_pixels,
+    extract_in_batches,
+    shorten_error,
+)
 from advnets.models.classifier import ConvClassifier
 
 
@@ -30,16 +35,16 @@ class Pixels:
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
         """One row for each image."""
-        return of_shape(self.name, pixels).flatten(1)
+        return check_image_shape(self.name, pixels).flatten(1)
 
 
-WEIGHTS = {
+CLASSIFIER_DIGESTS = {
     "digits": "0dba96d9d00d43faceb5a366eaebacd0e7a3a6bd3732be6095fc8c3ade3e59fe",
     "cifar-jpeg": "466cc1dab5bdb6642cc521a0c25a9884fabb420e9a06a5db97091a70ed5a398f",
 }
 """The package's own classifiers, and the SHA-256 of their weights."""
 
-_BLOCK = 100  # whose maps stay near the processor
+_BATCH_SIZE = 100  # whose maps stay near the processor
 
 
 @dataclass(frozen=True)
@@ -49,25 +54,25 @@ class Classifier:
     name: str
     digest: str
     net: ConvClassifier
-    facts: dict[str, Any]
+    info: dict[str, Any]
     """How it was trained, and its accuracy."""
 
     def features(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
         """Of the last layer but one."""
-        pixels = in_range(self.name, pixels, self.net.shape)
-        return by_blocks(self.name, self.net.features, pixels, most=_BLOCK)
+        pixels = check_pixels(self.name, pixels, self.net.shape)
+        return extract_in_batches(self.name, self.net.features, pixels, max_batch=_BATCH_SIZE)
 
     def logits(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n classes"]:
         """Softmax of them is p(class | image)."""
-        pixels = in_range(self.name, pixels, self.net.shape)
-        return by_blocks(self.name, self.net, pixels, most=_BLOCK)
+        pixels = check_pixels(self.name, pixels, self.net.shape)
+        return extract_in_batches(self.name, self.net, pixels, max_batch=_BATCH_SIZE)
 
 
-def classifier(name: str) -> Classifier:
+def load_classifier(name: str) -> Classifier:
     """One of the package's own classifiers: `digits` (MNIST, 28x28), or `cifar-jpeg` (32x32).
 
     The latter has learned from CIFAR-10 as JPEG files, whose pixels are not the original ones: its
@@ -77,22 +82,22 @@ def classifier(name: str) -> Classifier:
         UnknownNameError: none is called so.
         DataError: its weights are not those that the package came with.
     """
-    if name not in WEIGHTS:
-        raise UnknownNameError("classifier", name, WEIGHTS)
+    if name not in CLASSIFIER_DIGESTS:
+        raise UnknownNameError("classifier", name, CLASSIFIER_DIGESTS)
     try:
         content = (files("advnets") / "weights" / f"{name}.safetensors").read_bytes()
     except FileNotFoundError:
         raise DataError(f"the weights of extractor {name!r} lack; install advnets again") from None
-    found, expected = hashlib.sha256(content).hexdigest(), WEIGHTS[name]
+    found, expected = hashlib.sha256(content).hexdigest(), CLASSIFIER_DIGESTS[name]
     if found != expected:
         raise DataError(
             f"the weights of extractor {name!r} have SHA-256 {found[:12]}… but {expected[:12]}… "
             "was expected; install advnets again"
         )
-    return read_classifier(name, content)
+    return parse_classifier(name, content)
 
 
-def read_classifier(name: str, content: bytes) -> Classifier:
+def parse_classifier(name: str, content: bytes) -> Classifier:
     """A classifier from the bytes of a safetensors file that `tools/classifiers.py` wrote.
 
     Its metadata say, under `advnets`, the `shape` of an image, the number of `classes` and the
@@ -124,4 +129,4 @@ def read_classifier(name: str, content: bytes) -> Classifier:
 def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"its metadata lack {error.args[0]}"
-    return on_one_line(error)
+    return shorten_error(error)

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from advnets.data.normalization import Normalizer
 from advnets.errors import UsageError
-from advnets.extractors.base import by_blocks, in_range
+from advnets.extractors.base import check_pixels, extract_in_batches
 from advnets.models.layers import Shape
 
 POOLED = 4
@@ -52,7 +52,7 @@ class DiscriminatorExtractor:
     ) -> Float[Tensor, "n features"]:
         """One row for each image."""
         shape = cast(HasFeatureMaps, self.net).shape
-        return by_blocks(self.name, self._pooled, in_range(self.name, pixels, shape))
+        return extract_in_batches(self.name, self._pooled, check_pixels(self.name, pixels, shape))
 
     def _pooled(self, block: Tensor) -> Tensor:
         net, device = cast(HasFeatureMaps, self.net), next(self.net.parameters()).device
@@ -62,7 +62,7 @@ class DiscriminatorExtractor:
 
 
 def discriminator_extractor(
-    net: nn.Module, scaling: Normalizer, channels: int
+    net: nn.Module, normalizer: Normalizer, channels: int
 ) -> DiscriminatorExtractor:
     """A run's discriminator as an extractor of images of so many channels, by its weights' hash.
 
@@ -80,7 +80,7 @@ def discriminator_extractor(
             f"features of an image were asked for of a D that judges {seen // channels} at once; "
             "give a run that was trained without --game.pac"
         )
-    return DiscriminatorExtractor("discriminator", weights_digest(net), net.eval(), scaling)
+    return DiscriminatorExtractor("discriminator", weights_digest(net), net.eval(), normalizer)
 
 
 def weights_digest(net: nn.Module) -> str:

@@ -15,15 +15,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets.errors import DataError, UsageError, require
-from advnets.extractors.base import BLOCK, Expected, Extractor, by_blocks, in_range, on_one_line
-from advnets.extractors.builtin import read_classifier
+from advnets.extractors.base import (
+    BATCH_SIZE,
+    Extractor,
+    InputShape,
+    check_pixels,
+    extract_in_batches,
+    shorten_error,
+)
+from advnets.extractors.builtin import parse_classifier
 from advnets.files import read_regular_file
 
 _FATAL = 4
 _MAX_BYTES = 4 << 30
-_EXTERNAL = b"\x0a\x08location"
+_EXTERNAL_DATA = b"\x0a\x08location"
 """A key, as protocol buffers write it, that tensors have whose numbers lie in another file."""
-_AGAIN, _ALIKE = 8, 1e-3
+_NUM_REPEATED, _TOLERANCE = 8, 1e-3
 """Images that go through twice, and by what share of the largest their features may differ."""
 
 
@@ -34,10 +41,10 @@ class ExportedExtractor:
     name: str
     digest: str
     function: Callable[[Tensor], object]
-    shape: Expected
-    least: int = 1
+    shape: InputShape
+    min_batch: int = 1
     """Images that it takes at once, at least …"""
-    most: int = BLOCK
+    max_batch: int = BATCH_SIZE
     """… and at most."""
     libraries: Mapping[str, str] = field(default_factory=dict[str, str])
     """Version of each library that runs it, beside torch."""
@@ -51,12 +58,20 @@ class ExportedExtractor:
             DataError: it fails; or it gives an image other features beside other images, or the
                 second time, as a net does that was exported in training.
         """
-        pixels = in_range(self.name, pixels, self.shape)
-        found = by_blocks(self.name, self._run, pixels, least=self.least, most=self.most)
-        few = min(_AGAIN, len(pixels) // 2)
+        pixels = check_pixels(self.name, pixels, self.shape)
+        found = extract_in_batches(
+            self.name, self._run, pixels, min_batch=self.min_batch, max_batch=self.max_batch
+        )
+        few = min(_NUM_REPEATED, len(pixels) // 2)
         if few:
-            again = by_blocks(self.name, self._run, pixels[:few], least=self.least, most=self.most)
-            if (again - found[:few]).abs().max() > _ALIKE * found[:few].abs().max():
+            again = extract_in_batches(
+                self.name,
+                self._run,
+                pixels[:few],
+                min_batch=self.min_batch,
+                max_batch=self.max_batch,
+            )
+            if (again - found[:few]).abs().max() > _TOLERANCE * found[:few].abs().max():
                 raise DataError(
                     f"extractor {self.name!r} gives an image other features beside other "
                     "images, or at another time; export it after .eval()"
@@ -69,7 +84,7 @@ class ExportedExtractor:
         except Exception as error:  # a program can fail in any way
             raise DataError(
                 f"extractor {self.name!r} failed on {len(block)} images of shape "
-                f"{tuple(block.shape[1:])} ({on_one_line(error)}); give one that takes them"
+                f"{tuple(block.shape[1:])} ({shorten_error(error)}); give one that takes them"
             ) from None
         if not isinstance(found, Tensor) or found.is_complex():
             what = "complex numbers" if isinstance(found, Tensor) else f"a {type(found).__name__}"
@@ -80,7 +95,7 @@ class ExportedExtractor:
         return found
 
 
-def extractor_of_file(path: Path, *, trust_code: bool = False) -> Extractor:
+def load_extractor_file(path: Path, *, trust_code: bool = False) -> Extractor:
     """An extractor from a file, by what its name ends with: .pt2, .onnx or .safetensors.
 
     Opening a .pt2 file can run any code that is in it, as it holds pickles: `trust_code` allows it.
@@ -90,9 +105,9 @@ def extractor_of_file(path: Path, *, trust_code: bool = False) -> Extractor:
         DataError: it is not there, is broken, or does not map one batch of images to one tensor.
         MissingExtraError: it is an ONNX file and onnxruntime is not installed.
     """
-    if path.suffix not in ENDINGS:
+    if path.suffix not in READERS:
         raise UsageError(
-            f"{path} was given as extractor; give a file that ends in {', '.join(ENDINGS)}"
+            f"{path} was given as extractor; give a file that ends in {', '.join(READERS)}"
         )
     if path.suffix == ".pt2" and not trust_code:
         raise UsageError(
@@ -105,10 +120,10 @@ def extractor_of_file(path: Path, *, trust_code: bool = False) -> Extractor:
         raise DataError(
             f"the extractor {path} cannot be read ({error.strerror}); give the path of a file"
         ) from None
-    return ENDINGS[path.suffix](path.name, content)
+    return READERS[path.suffix](path.name, content)
 
 
-def _exported(name: str, content: bytes) -> Extractor:
+def _load_exported(name: str, content: bytes) -> Extractor:
     """A program that `torch.export.save` wrote."""
     log = logging.getLogger("torch.export")
     level = log.level
@@ -116,31 +131,33 @@ def _exported(name: str, content: bytes) -> Extractor:
     try:
         program = torch.export.load(BytesIO(content))
     except Exception as error:  # of an archive that is none, whatever its reader stumbles over
-        raise _broken(name, error, "torch.export.save") from None
+        raise _unreadable_error(name, error, "torch.export.save") from None
     finally:
         log.setLevel(level)
-    (given,) = _one(name, "inputs", program.graph_signature.user_inputs)
-    _one(name, "outputs", program.graph_signature.user_outputs)
+    (given,) = _only(name, "inputs", program.graph_signature.user_inputs)
+    _only(name, "outputs", program.graph_signature.user_outputs)
     taken = next(node.meta["val"] for node in program.graph.nodes if node.name == given)
     if not isinstance(taken, Tensor) or taken.ndim != 4 or taken.dtype != torch.float32:
-        raise _no_images(name)
-    count, *shape = (_size(size) for size in taken.shape)
-    least, most = (count, count) if count else _limits(program, taken.shape[0])
+        raise _not_images_error(name)
+    count, *shape = (_fixed_size(size) for size in taken.shape)
+    least, most = (count, count) if count else _batch_range(program, taken.shape[0])
     of = cast(Callable[[Tensor], object], program.module())
-    return ExportedExtractor(name, _sha256(content), of, cast(Expected, tuple(shape)), least, most)
+    return ExportedExtractor(
+        name, _sha256(content), of, cast(InputShape, tuple(shape)), least, most
+    )
 
 
-def _limits(program: torch.export.ExportedProgram, size: Any) -> tuple[int, int]:
+def _batch_range(program: torch.export.ExportedProgram, size: Any) -> tuple[int, int]:
     """Images that a program with an open batch takes at once, at least and at most."""
     bounds = program.range_constraints.get(size.node.expr)
     if bounds is None:
-        return 1, BLOCK
-    return max(int(bounds.lower), 1), BLOCK if bounds.upper > BLOCK else int(bounds.upper)
+        return 1, BATCH_SIZE
+    return max(int(bounds.lower), 1), BATCH_SIZE if bounds.upper > BATCH_SIZE else int(bounds.upper)
 
 
-def _onnx(name: str, content: bytes) -> Extractor:
+def _load_onnx(name: str, content: bytes) -> Extractor:
     """An ONNX model, run by onnxruntime on the processor."""
-    if _EXTERNAL in content:
+    if _EXTERNAL_DATA in content:
         raise DataError(
             f"{name} keeps its weights in another file, which its hash would not tell; export it "
             "as one, by torch.onnx.export(…, external_data=False)"
@@ -152,54 +169,54 @@ def _onnx(name: str, content: bytes) -> Extractor:
     try:
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has a class of its own for each fault
-        raise _broken(name, error, "an ONNX exporter") from None
-    (taken,) = _one(name, "inputs", session.get_inputs())
-    _one(name, "outputs", session.get_outputs())
+        raise _unreadable_error(name, error, "an ONNX exporter") from None
+    (taken,) = _only(name, "inputs", session.get_inputs())
+    _only(name, "outputs", session.get_outputs())
     if len(taken.shape) != 4 or taken.type != "tensor(float)":
-        raise _no_images(name)
-    count, *shape = (_size(size) for size in taken.shape)
+        raise _not_images_error(name)
+    count, *shape = (_fixed_size(size) for size in taken.shape)
 
     def function(block: Tensor) -> Tensor:
         (row,) = session.run(None, {taken.name: block.numpy()})
         return torch.from_numpy(row)
 
-    least, most = (count, count) if count else (1, BLOCK)
-    size, ran_by = cast(Expected, tuple(shape)), {"onnxruntime": runtime.__version__}
+    least, most = (count, count) if count else (1, BATCH_SIZE)
+    size, ran_by = cast(InputShape, tuple(shape)), {"onnxruntime": runtime.__version__}
     return ExportedExtractor(name, _sha256(content), function, size, least, most, ran_by)
 
 
-ENDINGS: dict[str, Callable[[str, bytes], Extractor]] = {
-    ".pt2": _exported,
-    ".onnx": _onnx,
-    ".safetensors": read_classifier,
+READERS: dict[str, Callable[[str, bytes], Extractor]] = {
+    ".pt2": _load_exported,
+    ".onnx": _load_onnx,
+    ".safetensors": parse_classifier,
 }
 """What reads an extractor, by the ending of its file."""
 
 
-def _size(size: object) -> int | None:
+def _fixed_size(size: object) -> int | None:
     """A side that a file fixes; None for one that it leaves open."""
     return size if isinstance(size, int) else None
 
 
-def _one(name: str, what: str, given: Any) -> Any:
-    if len(given) != 1:
-        names = ", ".join(str(getattr(some, "name", some)) for some in given)
+def _only(name: str, what: str, entries: Any) -> Any:
+    if len(entries) != 1:
+        names = ", ".join(str(getattr(some, "name", some)) for some in entries)
         raise DataError(
-            f"{name} has {len(given)} {what} ({names}); an extractor has one: export it so"
+            f"{name} has {len(entries)} {what} ({names}); an extractor has one: export it so"
         )
-    return given
+    return entries
 
 
-def _no_images(name: str) -> DataError:
+def _not_images_error(name: str) -> DataError:
     return DataError(
         f"{name} does not take images; an extractor takes float32 pixels in [0, 1] of "
         "(images, channels, height, width)"
     )
 
 
-def _broken(name: str, error: Exception, writer: str) -> DataError:
+def _unreadable_error(name: str, error: Exception, writer: str) -> DataError:
     return DataError(
-        f"{name} cannot be opened ({on_one_line(error)}); give a file that {writer} wrote"
+        f"{name} cannot be opened ({shorten_error(error)}); give a file that {writer} wrote"
     )
 
 

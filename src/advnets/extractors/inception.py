@@ -20,11 +20,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets.errors import DataError, MissingExtraError
-from advnets.extractors.base import by_blocks, in_range
+from advnets.extractors.base import check_pixels, extract_in_batches
 
-VARIABLE = "ADVNETS_INCEPTION"
+WEIGHTS_VARIABLE = "ADVNETS_INCEPTION"
 """The environment variable that says where the weights lie."""
-FILE = "weights-inception-2015-12-05-6726825d.pth"
+WEIGHTS_FILE = "weights-inception-2015-12-05-6726825d.pth"
 """What torch-fidelity calls them; it ends in the first figures of their SHA-256."""
 _DIGEST = "6726825d"
 _BLOCK = 50  # images at once: at 299x299 the first layers' maps of 50 take 140 MB each
@@ -61,15 +61,15 @@ class Inception:
         return self._layer(pixels, 1)
 
     def _layer(self, pixels: Tensor, number: int) -> Tensor:
-        pixels = in_range(self.name, pixels, (3, None, None))
+        pixels = check_pixels(self.name, pixels, (3, None, None))
 
         def of(block: Tensor) -> Tensor:
             return self.net((block * 255).round().byte())[number]
 
-        return by_blocks(self.name, of, pixels, most=_BLOCK)
+        return extract_in_batches(self.name, of, pixels, max_batch=_BLOCK)
 
 
-def inception() -> Inception:
+def load_inception() -> Inception:
     """Inception by torch-fidelity, with the weights that are here: nothing is fetched.
 
     Raises:
@@ -92,12 +92,16 @@ def _version(package: str) -> str:
 
 
 def _weights() -> Path:
-    told = os.environ.get(VARIABLE)
-    path = Path(told).expanduser() if told else Path(torch.hub.get_dir()) / "checkpoints" / FILE
+    told = os.environ.get(WEIGHTS_VARIABLE)
+    path = (
+        Path(told).expanduser()
+        if told
+        else Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_FILE
+    )
     if not path.is_file():
         raise DataError(
-            f"the weights of Inception are not at {path}; download {FILE} from torch-fidelity's "
-            f"releases and say where it lies in the environment variable {VARIABLE}"
+            f"the weights of Inception are not at {path}; download {WEIGHTS_FILE} from torch-fidelity's "
+            f"releases and say where it lies in the environment variable {WEIGHTS_VARIABLE}"
         )
     return path
 
@@ -111,13 +115,13 @@ def _checked(path: Path) -> str:
     if not digest.startswith(_DIGEST):
         raise DataError(
             f"{path} has SHA-256 {digest[:12]}… but one that begins {_DIGEST} was expected; "
-            f"download {FILE} again"
+            f"download {WEIGHTS_FILE} again"
         )
     try:
         torch.load(path, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise DataError(
-            f"{path} is no file of weights ({type(error).__name__}); download {FILE} again"
+            f"{path} is no file of weights ({type(error).__name__}); download {WEIGHTS_FILE} again"
         ) from None
     return digest
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from advnets.errors import UnknownNameError
 from advnets.extractors.base import Extractor
-from advnets.extractors.builtin import WEIGHTS, Pixels, classifier
-from advnets.extractors.file import ENDINGS, extractor_of_file
-from advnets.extractors.inception import inception
+from advnets.extractors.builtin import CLASSIFIER_DIGESTS, Pixels, load_classifier
+from advnets.extractors.file import READERS, load_extractor_file
+from advnets.extractors.inception import load_inception
 
 
 def extractor(name: str, *, trust_code: bool = False) -> Extractor:
@@ -25,9 +25,9 @@ def extractor(name: str, *, trust_code: bool = False) -> Extractor:
     if name == "pixels":
         return Pixels()
     if name == "inception":
-        return inception()
-    if name in WEIGHTS:
-        return classifier(name)
-    if Path(name).suffix in ENDINGS or len(Path(name).parts) > 1:
-        return extractor_of_file(Path(name), trust_code=trust_code)
-    raise UnknownNameError("extractor", name, {"pixels", "inception", *WEIGHTS})
+        return load_inception()
+    if name in CLASSIFIER_DIGESTS:
+        return load_classifier(name)
+    if Path(name).suffix in READERS or len(Path(name).parts) > 1:
+        return load_extractor_file(Path(name), trust_code=trust_code)
+    raise UnknownNameError("extractor", name, {"pixels", "inception", *CLASSIFIER_DIGESTS})

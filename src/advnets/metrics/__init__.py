@@ -12,7 +12,7 @@ from advnets.metrics.histogram_divergence import histogram_divergence
 from advnets.metrics.inception_score import inception_score
 from advnets.metrics.memorization import memorization
 from advnets.metrics.mixture import mixture_quality
-from advnets.metrics.mmd import kernel_distance
+from advnets.metrics.mmd import polynomial_mmd
 from advnets.metrics.modes import mode_coverage
 from advnets.metrics.parzen import parzen_log_likelihood, parzen_score
 from advnets.metrics.prdc import nearest_neighbor_test, prdc
@@ -23,13 +23,13 @@ __all__ = [
     "frechet_standard_error",
     "histogram_divergence",
     "inception_score",
-    "kernel_distance",
     "memorization",
     "mixture_quality",
     "mode_coverage",
     "nearest_neighbor_test",
     "parzen_log_likelihood",
     "parzen_score",
+    "polynomial_mmd",
     "prdc",
     "sliced_wasserstein",
 ]

@@ -24,7 +24,7 @@ def half_squared_distances(
     rows: int = _ROWS,
     columns: int = _COLUMNS,
     *,
-    above: bool = False,
+    upper_only: bool = False,
 ) -> Iterator[tuple[slice, slice, Float[Tensor, "_ _"]]]:
     """Yield blocks of -½‖x_i - y_j‖², each with the slices of i and of j that it covers.
 
@@ -36,9 +36,9 @@ def half_squared_distances(
     """
     center = y.mean(0)
     x, y = x - center, y - center
-    half_x, half_y = _half_squares(x), _half_squares(y)
+    half_x, half_y = _half_squared_norms(x), _half_squared_norms(y)
     for i in range(0, len(x), rows):
-        for j in range(i if above else 0, len(y), columns):
+        for j in range(i if upper_only else 0, len(y), columns):
             here, there = slice(i, i + rows), slice(j, j + columns)
             with _full_precision(x.device):
                 block = torch.addmm(-half_y[there], x[here], y[there].T)
@@ -65,7 +65,7 @@ def nearest(
         best[here] = near
         which[here] = torch.cat((which[here], column + there.start), dim=1).gather(1, order)
     found = _distances(best)
-    lost = unresolved(x, y.mean(0), found[:, -1])
+    lost = is_unresolved(x, y.mean(0), found[:, -1])
     if lost.any():
         found[lost], which[lost] = nearest(x[lost].double(), y.double(), count)
     return found, which
@@ -89,20 +89,20 @@ def nearest_others(x: Float[Tensor, "n d"], count: int = 1) -> Float64[Tensor, "
         near = block.topk(min(count, block.shape[1]))[0]
         best[here] = torch.cat((best[here], near), dim=1).topk(count)[0]
 
-    for here, there, block in half_squared_distances(x, x, above=True):
+    for here, there, block in half_squared_distances(x, x, upper_only=True):
         if here == there:
             block.fill_diagonal_(-torch.inf)
         else:  # a distance is as good for the one as for the other
             see(there, block.T.contiguous())
         see(here, block)
     found = _distances(best)
-    lost = unresolved(x, x.mean(0), found[:, -1])
+    lost = is_unresolved(x, x.mean(0), found[:, -1])
     if lost.any():
-        found[lost] = exact_others(x, lost, count)
+        found[lost] = nearest_others_float64(x, lost, count)
     return found
 
 
-def exact_others(
+def nearest_others_float64(
     x: Float[Tensor, "n d"], rows: Bool[Tensor, " n"], count: int
 ) -> Float64[Tensor, "m count"]:
     """Of some points, distances to their nearest other points in float64, nearest first."""
@@ -116,7 +116,7 @@ def exact_others(
     return near[left].view(-1, count)
 
 
-def unresolved(
+def is_unresolved(
     x: Float[Tensor, "n d"], center: Float[Tensor, " d"], distance: Float64[Tensor, " n"]
 ) -> Bool[Tensor, " n"]:
     """Whether products of the dtype of x, about a center, say too little of so small a distance.
@@ -129,16 +129,16 @@ def unresolved(
     return distance.square() <= _CLEAR * torch.finfo(x.dtype).eps * (x - center).square().sum(1)
 
 
-def rounding(
+def rounding_error(
     x: Float[Tensor, "n d"], center: Float[Tensor, " d"], distance: Float64[Tensor, " n"]
 ) -> Float64[Tensor, " n"]:
     """By how much the square of a distance from x may be off, as `nearest` has found it."""
-    lost = unresolved(x, center, distance)
+    lost = is_unresolved(x, center, distance)
     eps = torch.where(lost, torch.finfo(torch.float64).eps, torch.finfo(x.dtype).eps)
     return eps.double() * ((x - center).double().square().sum(1) + distance.square())
 
 
-def within_range(*sets: Float[Tensor, "_ d"]) -> list[Float[Tensor, "_ d"]]:
+def scale_to_range(*sets: Float[Tensor, "_ d"]) -> list[Float[Tensor, "_ d"]]:
     """The sets by a common power of two, where squares of their numbers would be lost otherwise.
 
     For what hangs on which distance is less, and not on their unit.
@@ -156,7 +156,7 @@ def _distances(half_squares: Float[Tensor, "n count"]) -> Float64[Tensor, "n cou
     return half_squares.double().mul_(-2).clamp_(min=0).sqrt_()
 
 
-def _half_squares(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+def _half_squared_norms(x: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
     return x.square().sum(1).mul_(0.5)
 
 

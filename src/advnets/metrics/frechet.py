@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from advnets.errors import FewImagesWarning
-from advnets.metrics.validation import comparable
+from advnets.metrics.validation import check_features
 
 _SINGULAR = 1e-6
 """Of the factor of a covariance, the least number on the diagonal over the largest."""
@@ -31,7 +31,7 @@ def frechet_distance(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"]) -> 
     Warns:
         FewImagesWarning: a set has no more rows than columns, so that its covariance is singular.
     """
-    real, fake = comparable(2, real=real, fake=fake)
+    real, fake = check_features(2, real=real, fake=fake)
     for name, features in (("real", real), ("fake", fake)):
         if len(features) <= features.shape[1]:  # n rows about their mean span n - 1
             warnings.warn(
@@ -40,7 +40,7 @@ def frechet_distance(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"]) -> 
                 FewImagesWarning,
                 stacklevel=3,  # past `no_grad`, to the caller's own line
             )
-    (mean, x), (other_mean, y) = _about_mean(real), _about_mean(fake)
+    (mean, x), (other_mean, y) = _center(real), _center(fake)
     traces = torch.linalg.vector_norm(x).square() + torch.linalg.vector_norm(y).square()
     distance = (mean - other_mean).square().sum() + traces - 2 * _trace_of_root(x, y)
     return max(float(distance), 0.0)  # less than 0 by rounding alone
@@ -62,15 +62,15 @@ def frechet_standard_error(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"
     Raises:
         DataError: a set has fewer than 2 rows, widths differ, or numbers are not finite.
     """
-    real, fake = comparable(2, real=real, fake=fake)
+    real, fake = check_features(2, real=real, fake=fake)
     # By the features themselves: about a mean, a constant is what rounding has left of it.
     alive = (real != real[0]).any(0) | (fake != fake[0]).any(0)
-    (mean, x), (other_mean, y) = _about_mean(real[:, alive]), _about_mean(fake[:, alive])
+    (mean, x), (other_mean, y) = _center(real[:, alive]), _center(fake[:, alive])
     apart = other_mean - mean
     if min(len(x), len(y)) <= x.shape[1]:
         return None
     covariance, other = _gram(x), _gram(y)
-    there, back = _cheapest_map(covariance, other), _cheapest_map(other, covariance)
+    there, back = _transport_map(covariance, other), _transport_map(other, covariance)
     squares = 0.0
     for rows, toward, moved in ((x, -apart, there), (y, apart, back)):
         about = rows * math.sqrt(len(rows) - 1)
@@ -79,7 +79,7 @@ def frechet_standard_error(real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"
     return math.sqrt(squares)
 
 
-def _cheapest_map(
+def _transport_map(
     source: Float64[Tensor, "d d"], target: Float64[Tensor, "d d"]
 ) -> Float64[Tensor, "d d"]:
     """S^-½ (S^½ T S^½)^½ S^-½, from N(0, S) to N(0, T), of what S spans."""
@@ -88,7 +88,7 @@ def _cheapest_map(
     values, vectors = values[spanned], vectors[:, spanned]
     root = (vectors * values.sqrt()) @ vectors.T
     inverse = (vectors / values.sqrt()) @ vectors.T
-    return inverse @ _root(root @ target @ root) @ inverse
+    return inverse @ _matrix_sqrt(root @ target @ root) @ inverse
 
 
 def _trace_of_root(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m _"]) -> Float64[Tensor, ""]:
@@ -104,18 +104,18 @@ def _trace_of_root(x: Float64[Tensor, "n d"], y: Float64[Tensor, "m _"]) -> Floa
         order = covariance.diagonal().argsort(descending=True)
         factor, failed = torch.linalg.cholesky_ex(covariance[order][:, order])
         if not failed and factor.diagonal().min() >= _SINGULAR * factor.diagonal().max():
-            middle = _between(factor, _gram(y)[order][:, order])
+            middle = _congruence(factor, _gram(y)[order][:, order])
             return torch.linalg.eigvalsh(middle).clamp(min=0).sqrt().sum()
         x, y = (torch.linalg.qr(some, mode="r").R for some in (x, y))
     return torch.linalg.svdvals(x @ y.T).sum()
 
 
-def _root(covariance: Float64[Tensor, "d d"]) -> Float64[Tensor, "d d"]:
+def _matrix_sqrt(covariance: Float64[Tensor, "d d"]) -> Float64[Tensor, "d d"]:
     values, vectors = torch.linalg.eigh(covariance)
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
-def _about_mean(x: Float[Tensor, "n d"]) -> tuple[Float64[Tensor, " d"], Float64[Tensor, "n d"]]:
+def _center(x: Float[Tensor, "n d"]) -> tuple[Float64[Tensor, " d"], Float64[Tensor, "n d"]]:
     """The mean, and X about it over √(n - 1): XᵀX is the covariance."""
     x = x.to(torch.float64, copy=True)
     mean = x.mean(0)
@@ -135,7 +135,7 @@ def _gram(x: Float64[Tensor, "n d"]) -> Float64[Tensor, "d d"]:
     return product
 
 
-def _between(
+def _congruence(
     factor: Float64[Tensor, "d d"], covariance: Float64[Tensor, "d d"]
 ) -> Float64[Tensor, "d d"]:
     """RᵀΣR on and below its diagonal, of a lower R; products with the zeros above are left out."""

@@ -69,8 +69,8 @@ def histogram_divergence(
         jsd=(relative_entropy(p, m) + relative_entropy(q, m)) / 2,
         bins=int((q > 0).sum()),
         n=n,
-        kl_error=standard_error(p, (p / q).log(), n),
-        jsd_error=standard_error(p, (p / m).log() / 2, n),
+        kl_error=divergence_standard_error(p, (p / q).log(), n),
+        jsd_error=divergence_standard_error(p, (p / m).log() / 2, n),
     )
 
 
@@ -82,7 +82,7 @@ def relative_entropy(p: Float64[Tensor, "*cells"], q: Float64[Tensor, "*cells"])
     return max(float((torch.xlogy(p, p) - torch.xlogy(p, q)).sum()), 0.0)
 
 
-def standard_error(
+def divergence_standard_error(
     p: Float64[Tensor, " cells"], slope: Float64[Tensor, " cells"], n: int
 ) -> float | None:
     """Standard deviation of a divergence over draws of n samples of p, to first order.

@@ -9,9 +9,9 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from advnets.errors import UsageError
-from advnets.metrics.validation import by_content, check_rows
+from advnets.metrics.validation import check_rows, shuffle_by_content
 
-_LEAST = 20
+_MIN_PER_SPLIT = 20
 """Samples of a split, of fewer of which the score hangs on their number most: of one it is 1."""
 
 
@@ -21,7 +21,7 @@ class InceptionScore:
 
     mean: float
     """Over splits."""
-    deviation: float
+    std: float
     """Standard deviation over splits, by their number and not by one less, as it is published."""
     splits: int
     n: int
@@ -44,12 +44,12 @@ def inception_score(
     """
     if splits < 1:
         raise UsageError(f"{splits} splits were asked for; give at least 1, and 10 is usual")
-    check_rows("class logits", class_logits, _LEAST * splits)
-    parts = by_content(class_logits).log_softmax(1).tensor_split(splits)
+    check_rows("class logits", class_logits, _MIN_PER_SPLIT * splits)
+    parts = shuffle_by_content(class_logits).log_softmax(1).tensor_split(splits)
     scores = torch.stack([_mutual_information(part) for part in parts]).exp()
     return InceptionScore(
         mean=float(scores.mean()),
-        deviation=float(scores.std(correction=0)),
+        std=float(scores.std(correction=0)),
         splits=splits,
         n=len(class_logits),
     )

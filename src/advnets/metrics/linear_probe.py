@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from advnets.errors import DataError, UsageError, require
-from advnets.metrics.distance import nearest, within_range
-from advnets.metrics.validation import comparable
+from advnets.metrics.distance import nearest, scale_to_range
+from advnets.metrics.validation import check_features
 
 COSTS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """What C is chosen from."""
@@ -45,12 +45,12 @@ class LabeledFeatures:
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeResult:
     """How often a linear classifier of features is right, with all that it hangs on."""
 
     accuracy: float
     """Share of test images, mean over draws."""
-    deviation: float | None
+    std: float | None
     """Standard deviation over draws; of one draw none."""
     labels: int
     """Images learned from: as many of each class, so that a budget is rounded up to that."""
@@ -72,7 +72,7 @@ def probe(
     seed: int = 0,
     costs: Sequence[float] = COSTS,
     mirrored: Float[Tensor, "n d"] | None = None,
-) -> Probe:
+) -> ProbeResult:
     """Accuracy of a regularized linear L2-SVM on features, trained on a budget of labels.
 
         min ½‖w‖² + C Σ max(0, 1 - y (w x + b))², one class against the others
@@ -98,7 +98,7 @@ def probe(
         raise UsageError(f"costs are {', '.join(map(str, costs))}; give numbers above 0")
     sets = {"training": train, "validation": valid, "test": test}
     classes = max(_classes(name, some) for name, some in sets.items())
-    alike = comparable(2, **{name: some.features for name, some in sets.items()})
+    alike = check_features(2, **{name: some.features for name, some in sets.items()})
     train, valid, test = (
         LabeledFeatures(features, some.labels)
         for features, some in zip(alike, sets.values(), strict=True)
@@ -115,7 +115,7 @@ def probe(
     )
     turned = None
     if mirrored is not None:
-        _, mirrored = comparable(2, training=train.features, mirrored=mirrored)
+        _, mirrored = check_features(2, training=train.features, mirrored=mirrored)
         if len(mirrored) != len(train.labels):
             raise DataError(
                 f"{len(mirrored)} mirrored and {len(train.labels)} training images came; give "
@@ -135,9 +135,9 @@ def probe(
             planes = linear_svm(told.with_more(more), cost / 2, planes)
         chosen.append(cost)
         right.append(_right(planes, test))
-    return Probe(
+    return ProbeResult(
         accuracy=float(np.mean(right)),
-        deviation=float(np.std(right, ddof=1)) if len(right) > 1 else None,
+        std=float(np.std(right, ddof=1)) if len(right) > 1 else None,
         labels=learned,
         draws=len(right),
         costs=tuple(chosen),
@@ -254,7 +254,7 @@ def nearest_image_error(known: LabeledFeatures, test: LabeledFeatures) -> float:
     """
     for name, some in (("known", known), ("test", test)):
         _classes(name, some)
-    points, others = within_range(*comparable(1, test=test.features, known=known.features))
+    points, others = scale_to_range(*check_features(1, test=test.features, known=known.features))
     _, which = nearest(points, others)
     return float((known.labels[which[:, 0]] != test.labels).double().mean())
 

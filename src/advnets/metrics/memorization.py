@@ -10,33 +10,33 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from advnets.errors import DataError, UsageError
-from advnets.metrics.distance import nearest, within_range
-from advnets.metrics.validation import comparable
+from advnets.metrics.distance import nearest, scale_to_range
+from advnets.metrics.validation import check_features
 
-NEAR = 0.5
+DISTANCE_RATIO = 0.5
 """An image is on a training image if that is less than so many times as far as any other."""
-_AGAIN = 4
+_CANDIDATES = 4
 
 
 @dataclass(frozen=True)
 class Memorization:
     """How many samples lie on a training image, beside how many held-out images do."""
 
-    share: float
+    copy_fraction: float
     """Of samples: those that lie on a training image."""
-    expected_share: float
+    expected_copy_fraction: float
     """The same of held-out images, which copy nothing."""
     z: float
     """(share - that of both sets as one) / its standard deviation, were both drawn alike."""
     p_value: float
     """The probability, then, of so large a share or a larger one; exact, not by z."""
-    nearer: float
+    nearer_fraction: float
     """Of samples: those nearer to a training image than any other training image is …"""
-    expected_nearer: float
+    expected_nearer_fraction: float
     """… the same of held-out images …"""
     nearer_p_value: float
     """… and the probability of so large a share. Blur is nearer too; it lies on none."""
-    near: float
+    distance_ratio: float
     n_train: int
     """Training images, those that are equal counted once."""
     n_test: int
@@ -49,7 +49,7 @@ def memorization(
     test: Float[Tensor, "m _"],
     samples: Float[Tensor, "s _"],
     *,
-    near: float = NEAR,
+    distance_ratio: float = DISTANCE_RATIO,
 ) -> Memorization:
     """Share of samples that lie on one training image and not among several, and its test.
 
@@ -74,36 +74,40 @@ def memorization(
         DataError: a set is empty, there are fewer than 2 unlike training images, widths differ,
             or numbers are not finite.
     """
-    if not 0 < near < 1:
-        raise UsageError(f"near is {near:g}; expected a ratio above 0 and below 1, as {NEAR}")
-    train, test, samples = comparable(1, train=train, test=test, samples=samples)
-    train, test, samples = within_range(train, test, samples)
+    if not 0 < distance_ratio < 1:
+        raise UsageError(
+            f"near is {distance_ratio:g}; expected a ratio above 0 and below 1, as {DISTANCE_RATIO}"
+        )
+    train, test, samples = check_features(1, train=train, test=test, samples=samples)
+    train, test, samples = scale_to_range(train, test, samples)
     came, train = len(train), train.unique(dim=0)
     if len(train) < 2:
         raise DataError(
             f"{came} training images came, all of the same features; give at least 2 unlike ones"
         )
-    on, nearer = zip(*(_counts(x, train, near) for x in (test, samples)), strict=True)
+    on, nearer = zip(
+        *(count_copies(x, train, distance_ratio) for x in (test, samples)), strict=True
+    )
     (on_test, on_samples), (near_test, near_samples) = on, nearer
     z, p_value = _more_than_chance(on_samples, len(samples), on_test, len(test))
     _, nearer_p_value = _more_than_chance(near_samples, len(samples), near_test, len(test))
     return Memorization(
-        share=on_samples / len(samples),
-        expected_share=on_test / len(test),
+        copy_fraction=on_samples / len(samples),
+        expected_copy_fraction=on_test / len(test),
         z=z,
         p_value=p_value,
-        nearer=near_samples / len(samples),
-        expected_nearer=near_test / len(test),
+        nearer_fraction=near_samples / len(samples),
+        expected_nearer_fraction=near_test / len(test),
         nearer_p_value=nearer_p_value,
-        near=near,
+        distance_ratio=distance_ratio,
         n_train=len(train),
         n_test=len(test),
         n_samples=len(samples),
     )
 
 
-def _counts(
-    points: Float[Tensor, "n d"], train: Float[Tensor, "m d"], near: float
+def count_copies(
+    points: Float[Tensor, "n d"], train: Float[Tensor, "m d"], distance_ratio: float
 ) -> tuple[int, int]:
     """How many lie on a training image, and how many nearer to one than any other does."""
     distance, which = _nearest_two(points, train)
@@ -112,7 +116,7 @@ def _counts(
     ratio = torch.where(second > 0, first / second, 1.0)
     known, place = which[:, 0].unique(return_inverse=True)
     apart = _nearest_two(train[known], train)[0][:, 1]  # the nearest of each is itself
-    return int((ratio < near).sum()), int((first < apart[place]).sum())
+    return int((ratio < distance_ratio).sum()), int((first < apart[place]).sum())
 
 
 def _nearest_two(
@@ -120,7 +124,7 @@ def _nearest_two(
 ) -> tuple[Float[Tensor, "n 2"], Int64[Tensor, "n 2"]]:
     """Distances of the two nearest training images, and which they are."""
     # Distances by products cancel near a copy: those of the nearest are taken again by differences.
-    _, which = nearest(points, train, min(_AGAIN, len(train)))
+    _, which = nearest(points, train, min(_CANDIDATES, len(train)))
     exact = torch.stack([(points - train[column]).norm(dim=1) for column in which.T], dim=1)
     distance, order = exact.sort(dim=1)
     return distance[:, :2], which.gather(1, order[:, :2])

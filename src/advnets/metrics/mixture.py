@@ -12,7 +12,7 @@ from torch import Tensor
 from advnets.errors import UsageError
 from advnets.metrics.distance import nearest
 from advnets.metrics.histogram_divergence import histogram_divergence
-from advnets.metrics.validation import comparable
+from advnets.metrics.validation import check_features
 
 SHELLS = (1.0, 2.0, 3.0)
 """Radii, in deviations of a mode, that part the points about it into bins; the last is outside."""
@@ -28,7 +28,7 @@ _BY_DIFFERENCES = "donot_use_mm_for_euclid_dist"  # products cancel where modes 
 class MixtureQuality:
     """Modes seen, quality, shares, spreads and divergences, with all that they hang on."""
 
-    seen: int
+    modes_found: int
     """Modes of at least one sample of high quality."""
     modes: int
     high_quality: float
@@ -36,9 +36,9 @@ class MixtureQuality:
 
     A little more where modes are within 6 σ of each other: 0.992 in a grid of such.
     """
-    shares: tuple[float, ...]
+    proportions: tuple[float, ...]
     """Of each mode: its share of the samples of high quality over its weight."""
-    spreads: tuple[float | None, ...]
+    relative_std: tuple[float | None, ...]
     """Of each mode: standard deviation about their mean of its samples of high quality, over that
     of the true ones within 3 σ; 1 if p_g = p_data. None of fewer than 2 samples."""
     roundness: tuple[float | None, ...]
@@ -83,13 +83,13 @@ def mixture_quality(
             apart; or there are not as many of these as centers.
         DataError: there are no samples or centers, dimensions differ, or numbers are not finite.
     """
-    samples, centers = comparable(1, samples=samples, centers=centers)
+    samples, centers = check_features(1, samples=samples, centers=centers)
     samples, centers = samples.double().cpu(), centers.double().cpu()  # sums over few numbers
     count = len(centers)
-    sigma = _positive("deviations", deviation, count)
-    weight = _positive("weights", 1.0 if weights is None else weights, count)
+    sigma = _per_mode("deviations", deviation, count)
+    weight = _per_mode("weights", 1.0 if weights is None else weights, count)
     weight = weight / weight.sum()
-    check_apart(centers, sigma)
+    check_separated(centers, sigma)
     modes, probabilities = _candidates(samples, centers, sigma, weight)
     mode = modes[:, 0]
     # By differences: of modes far tighter than they lie apart products tell too little.
@@ -105,13 +105,13 @@ def mixture_quality(
     found.index_add_(0, about * len(masses) + bins, probabilities[which, place])
     divergence = histogram_divergence(found, true)
     expected = counts.sum().clamp(min=1) * weight
-    spreads, roundness = _shapes(samples[good], mode[good], counts, sigma)
+    spreads, roundness = _mode_shapes(samples[good], mode[good], counts, sigma)
     return MixtureQuality(
-        seen=int((counts > 0).sum()),
+        modes_found=int((counts > 0).sum()),
         modes=count,
         high_quality=float(good.double().mean()),
-        shares=tuple((counts / expected).tolist()),
-        spreads=spreads,
+        proportions=tuple((counts / expected).tolist()),
+        relative_std=spreads,
         roundness=roundness,
         kl=divergence.kl,
         jsd=divergence.jsd,
@@ -122,7 +122,7 @@ def mixture_quality(
     )
 
 
-def _positive(what: str, told: float | Tensor, count: int) -> Float64[Tensor, " modes"]:
+def _per_mode(what: str, told: float | Tensor, count: int) -> Float64[Tensor, " modes"]:
     """A number for each mode."""
     each = torch.as_tensor(told, dtype=torch.float64, device="cpu").flatten()
     if len(each) not in (1, count) or not ((each > 0) & each.isfinite()).all():
@@ -134,7 +134,7 @@ def _positive(what: str, told: float | Tensor, count: int) -> Float64[Tensor, " 
     return each.expand(count)
 
 
-def check_apart(centers: Float64[Tensor, "modes d"], sigma: Float64[Tensor, " modes"]) -> None:
+def check_separated(centers: Float64[Tensor, "modes d"], sigma: Float64[Tensor, " modes"]) -> None:
     """See that the modes of a mixture can be told from each other.
 
     Raises:
@@ -197,7 +197,7 @@ def _bins(
     return shell * parts + side, _shell_masses(dims).repeat_interleave(parts) / parts
 
 
-def _shapes(
+def _mode_shapes(
     samples: Float64[Tensor, "n d"],
     mode: Int64[Tensor, " n"],
     counts: Int64[Tensor, " modes"],

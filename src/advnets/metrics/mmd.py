@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from advnets.errors import DataError, UsageError
-from advnets.metrics.validation import by_content, comparable
+from advnets.metrics.validation import check_features, shuffle_by_content
 from advnets.rng import RNG
 
 _ROWS = 1024
@@ -18,29 +18,29 @@ _LARGEST = 1e25  # whose twelfth power, as errors take it, float64 has
 
 
 @dataclass(frozen=True)
-class KernelDistance:
+class MMD:
     """Squared maximum mean discrepancy, with all that it hangs on."""
 
     value: float
     """Mean over subsets; its expectation is 0 for p_g = p_data, so that it may be less."""
     standard_error: float
     """Of that mean, over draws of both sets and of subsets."""
-    deviation: float | None
+    std: float | None
     """Standard deviation over subsets by their number, as it is published; of one subset none."""
     subsets: int
-    size: int
+    subset_size: int
     """Images of either set in a subset."""
 
 
 @torch.no_grad()
-def kernel_distance(
+def polynomial_mmd(
     real: Float[Tensor, "n d"],
     fake: Float[Tensor, "m _"],
     *,
     subsets: int = 100,
     size: int = 1000,
     seed: int = 0,
-) -> KernelDistance:
+) -> MMD:
     """Unbiased squared MMD with the cubic kernel k(x, y) = (xᵀy / d + 1)³, mean over subsets.
 
     MMD² = 1/(s (s - 1)) Σ_{i≠j} [k(x_i, x_j) + k(y_i, y_j)] - 2/s² Σ_ij k(x_i, y_j)
@@ -64,7 +64,7 @@ def kernel_distance(
         raise UsageError(
             f"{subsets} subsets of {size} images were asked for; give at least 1 of at least 2"
         )
-    real, fake = comparable(2, real=real, fake=fake)
+    real, fake = check_features(2, real=real, fake=fake)
     if (largest := max(float(some.abs().max()) for some in (real, fake))) > _LARGEST:
         raise DataError(
             f"features hold numbers up to {largest:.0e}, whose kernels are lost; divide both sets "
@@ -73,7 +73,7 @@ def kernel_distance(
     size = min(size, len(real), len(fake))
     if size == len(real) == len(fake):  # any two subsets would be the same
         subsets = 1
-    x, y = by_content(real), by_content(fake)
+    x, y = shuffle_by_content(real), shuffle_by_content(fake)
     seen_x, seen_y = _Witness.of(x), _Witness.of(y)
     values: list[float] = []
     for number in range(subsets):
@@ -84,8 +84,8 @@ def kernel_distance(
         )
         some_x, some_y = x[which_x], y[which_y]
         across_x, across_y = _sums(some_x, some_y)
-        h_x = _of_others(some_x) / (size - 1) - across_x / size
-        h_y = _of_others(some_y) / (size - 1) - across_y / size
+        h_x = _sums_over_others(some_x) / (size - 1) - across_x / size
+        h_y = _sums_over_others(some_y) / (size - 1) - across_y / size
         seen_x.add(which_x, h_x)
         seen_y.add(which_y, h_y)
         values.append(float(h_x.mean() + h_y.mean()))
@@ -95,12 +95,12 @@ def kernel_distance(
         variance = seen_x.variance(len(x)) + seen_y.variance(len(y)) + over
     else:  # as if there were no more images
         variance = seen_x.variance(size) + seen_y.variance(size)
-    return KernelDistance(
+    return MMD(
         value=float(found.mean()),
         standard_error=math.sqrt(variance),
-        deviation=float(found.std(correction=0)) if subsets > 1 else None,
+        std=float(found.std(correction=0)) if subsets > 1 else None,
         subsets=subsets,
-        size=size,
+        subset_size=size,
     )
 
 
@@ -138,7 +138,7 @@ def _sums(
     return rows, columns
 
 
-def _of_others(x: Float64[Tensor, "s d"]) -> Float64[Tensor, " s"]:
+def _sums_over_others(x: Float64[Tensor, "s d"]) -> Float64[Tensor, " s"]:
     """Sums of k(x_i, x_j) over the others j."""
     return _sums(x, x)[0] - _cubic(x.square().sum(1) / x.shape[1])
 

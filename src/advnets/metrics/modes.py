@@ -9,14 +9,14 @@ from jaxtyping import Float64, Int, Int64
 from torch import Tensor
 
 from advnets.errors import DataError, UsageError
-from advnets.metrics.histogram_divergence import relative_entropy, standard_error
+from advnets.metrics.histogram_divergence import divergence_standard_error, relative_entropy
 
 
 @dataclass(frozen=True)
 class ModeCoverage:
     """Modes seen and divergences, in nats, with all that they hang on."""
 
-    seen: int
+    modes_found: int
     """Modes of at least one sample."""
     modes: int
     kl_uniform: float
@@ -46,25 +46,29 @@ def mode_coverage(
     """
     if modes < 1:
         raise UsageError(f"{modes} modes were named; give how many there are, at least 1")
-    generated = _shares("samples", labels, modes)
-    real = None if reference is None else _shares("real images", reference, modes)
+    generated = _mode_proportions("samples", labels, modes)
+    real = None if reference is None else _mode_proportions("real images", reference, modes)
     even = torch.full_like(generated, 1 / modes)
     return ModeCoverage(
-        seen=int((generated > 0).sum()),
+        modes_found=int((generated > 0).sum()),
         modes=modes,
         kl_uniform=relative_entropy(generated, even),
         kl_reference=None if real is None else relative_entropy(generated, real),
         n=len(labels),
-        kl_uniform_error=standard_error(generated, (generated / even).log(), len(labels)),
+        kl_uniform_error=divergence_standard_error(
+            generated, (generated / even).log(), len(labels)
+        ),
         kl_reference_error=(
             None
             if real is None
-            else standard_error(generated, (generated / real).log(), len(labels))
+            else divergence_standard_error(generated, (generated / real).log(), len(labels))
         ),
     )
 
 
-def _shares(what: str, labels: Int[Tensor, " n"], modes: int) -> Float64[Tensor, " modes"]:
+def _mode_proportions(
+    what: str, labels: Int[Tensor, " n"], modes: int
+) -> Float64[Tensor, " modes"]:
     if labels.ndim != 1 or not len(labels) or labels.is_floating_point():
         raise DataError(
             f"modes of {what} are {labels.dtype} of shape {tuple(labels.shape)}; give a row of "

@@ -177,14 +177,16 @@ def _check_sigmas(sigmas: Sequence[float]) -> None:
             raise UsageError(f"σ is {sigma:g}; expected {low:g} to {high:g}, and .1 to 1 is usual")
 
 
-def _check_points(least: int, **sets: Tensor) -> None:
+def _check_points(min_points: int, **sets: Tensor) -> None:
     """Refuse sets of points that are too small, of several shapes, or not finite."""
     sets = {name.replace("_", " "): points for name, points in sets.items()}
     for name, points in sets.items():
         if points.ndim < 2:
             raise DataError(f"{name} have shape {tuple(points.shape)}; give a row for each image")
-        if len(points) < least or not points.shape[1:].numel():
-            raise DataError(f"{len(points)} {name} came; the Parzen score needs {least} or more")
+        if len(points) < min_points or not points.shape[1:].numel():
+            raise DataError(
+                f"{len(points)} {name} came; the Parzen score needs {min_points} or more"
+            )
     (first, shape), *others = ((name, tuple(points.shape[1:])) for name, points in sets.items())
     for name, other in others:
         if other != shape:

@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from advnets.errors import UsageError
-from advnets.metrics.validation import comparable
+from advnets.metrics.validation import check_features
 from advnets.rng import RNG
 
 DIRECTIONS = 1000
@@ -56,13 +56,13 @@ def sliced_wasserstein(
     """
     if directions < 1:
         raise UsageError(f"{directions} directions were asked for; give at least 1")
-    x, y = (some.double() for some in comparable(1, real=real, fake=fake))
+    x, y = (some.double() for some in check_features(1, real=real, fake=fake))
     theta = RNG(seed).normal("direction", directions, x.shape[1]).to(x)
     theta /= theta.norm(dim=1, keepdim=True)
     squares: list[Tensor] = []
     moved_x, moved_y = x.new_zeros(len(x)), y.new_zeros(len(y))
     for some in theta.split(_BLOCK):
-        along = _along(x @ some.T, y @ some.T)
+        along = _project(x @ some.T, y @ some.T)
         squares.append(along.squares)
         moved_x += along.moved_x / directions
         moved_y += along.moved_y / directions
@@ -76,7 +76,7 @@ def sliced_wasserstein(
 
 
 @dataclass(frozen=True)
-class _Along:
+class _Projections:
     """What is seen along some lines."""
 
     squares: Float64[Tensor, " lines"]
@@ -86,7 +86,7 @@ class _Along:
     moved_y: Float64[Tensor, " m"]
 
 
-def _along(x: Float64[Tensor, "n lines"], y: Float64[Tensor, "m lines"]) -> _Along:
+def _project(x: Float64[Tensor, "n lines"], y: Float64[Tensor, "m lines"]) -> _Projections:
     """Of sets alike in size, W² is the mean square of differences in order of size."""
     n, m = len(x), len(y)
     # Steps of F⁻¹ end at multiples of 1/n, those of G⁻¹ of 1/m: in units of 1/(n m), whole numbers.
@@ -99,7 +99,7 @@ def _along(x: Float64[Tensor, "n lines"], y: Float64[Tensor, "m lines"]) -> _Alo
     weighted = width[:, None] * gaps
     of_x = torch.zeros_like(x).index_add_(0, here, weighted).mul_(n)
     of_y = torch.zeros_like(y).index_add_(0, there, weighted).mul_(-m)
-    return _Along(
+    return _Projections(
         squares=(weighted * gaps).sum(0),
         moved_x=_potential(xs, of_x).gather(0, order_x.argsort(0)).sum(1),
         moved_y=_potential(ys, of_y).gather(0, order_y.argsort(0)).sum(1),

@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from advnets.errors import UsageError
-from advnets.metrics.validation import by_content, comparable
+from advnets.metrics.validation import check_features, shuffle_by_content
 
 CONFIDENCE = 0.95
 """Share of such intervals that hold the true mean, were the values normal."""
@@ -44,44 +44,48 @@ def student_interval(values: Sequence[float], confidence: float = CONFIDENCE) ->
     n, mean = len(values), statistics.fmean(values)
     if n == 1:
         return Interval(mean, None, n)
-    return Interval(mean, quantile(confidence, n - 1) * statistics.stdev(values) / math.sqrt(n), n)
+    return Interval(
+        mean, student_quantile(confidence, n - 1) * statistics.stdev(values) / math.sqrt(n), n
+    )
 
 
-def quantile(confidence: float, freedom: int) -> float:
+def student_quantile(confidence: float, degrees: int) -> float:
     """The t that |T| is at most with this probability, T of Student's distribution.
 
     Raises:
         UsageError: the confidence is not above 0 and below 1, or there is no degree of freedom.
     """
-    if not 0 < confidence < 1 or freedom < 1:
+    if not 0 < confidence < 1 or degrees < 1:
         raise UsageError(
-            f"confidence {confidence:g} at {freedom} degrees of freedom was asked for; give a "
+            f"confidence {confidence:g} at {degrees} degrees of freedom was asked for; give a "
             "confidence above 0 and below 1, and at least 1 degree"
         )
     low, high = 0.0, math.pi / 2
     while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if _within(middle, freedom) < confidence else (low, middle)
-    return math.sqrt(freedom) * math.tan(high)
+        low, high = (
+            (middle, high) if _central_probability(middle, degrees) < confidence else (low, middle)
+        )
+    return math.sqrt(degrees) * math.tan(high)
 
 
-def _within(angle: float, freedom: int) -> float:
+def _central_probability(angle: float, degrees: int) -> float:
     """P(|T| <= t) at t = √ν tan(angle), a finite sum for a whole number ν of degrees.
 
     Source: Abramowitz and Stegun 1964, 26.7.3 and 26.7.4.
     """
-    odd = freedom % 2
+    odd = degrees % 2
     power = math.cos(angle) if odd else 1.0
-    term, total = power, 0.0 if freedom == 1 else power
-    for k in range(2 + odd, freedom - 1, 2):  # 2/3 cos² a step for odd ν, 1/2, 3/4, … for even
+    term, total = power, 0.0 if degrees == 1 else power
+    for k in range(2 + odd, degrees - 1, 2):  # 2/3 cos² a step for odd ν, 1/2, 3/4, … for even
         term *= (k - 1) / k * math.cos(angle) ** 2
         total += term
     total *= math.sin(angle)
     return 2 / math.pi * (angle + total) if odd else total
 
 
-GROUPS = 10
+NUM_GROUPS = 10
 """Parts that either set is dealt into."""
-_LEAST = 100
+_MIN_GROUP_SIZE = 100
 """Images of a part, below which a score of neighbors is of another kind than that of all."""
 
 
@@ -103,14 +107,14 @@ def subsampled_errors(
     Raises:
         DataError: a set is empty, widths differ, or numbers are not finite.
     """
-    real, fake = comparable(1, real=real, fake=fake)
-    if min(len(real), len(fake)) < GROUPS * _LEAST:
+    real, fake = check_features(1, real=real, fake=fake)
+    if min(len(real), len(fake)) < NUM_GROUPS * _MIN_GROUP_SIZE:
         return dict.fromkeys(names)
     parts = (
-        by_content(some, name).to(some.dtype).tensor_split(GROUPS)
+        shuffle_by_content(some, name).to(some.dtype).tensor_split(NUM_GROUPS)
         for name, some in (("real", real), ("fake", fake))
     )
     found = [score(x, y) for x, y in zip(*parts, strict=True)]
     return {
-        name: statistics.stdev(one[name] for one in found) / math.sqrt(GROUPS) for name in names
+        name: statistics.stdev(one[name] for one in found) / math.sqrt(NUM_GROUPS) for name in names
     }

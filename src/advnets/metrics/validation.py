@@ -9,11 +9,11 @@ from torch import Tensor
 from advnets.errors import DataError
 from advnets.rng import RNG
 
-_LARGEST = 1e40
+_MAX_ABS = 1e40
 """More than float32 has, and little enough for float64 to have its squares, and theirs."""
 
 
-def comparable(least: int, **sets: Tensor) -> list[Tensor]:
+def check_features(min_rows: int, **sets: Tensor) -> list[Tensor]:
     """Matrices of features in one dtype, float64 where one of them is, else float32.
 
     Raises:
@@ -21,7 +21,7 @@ def comparable(least: int, **sets: Tensor) -> list[Tensor]:
     """
     (first, like), *_ = sets.items()
     for name, x in sets.items():
-        check_rows(f"{name} features", x, least)
+        check_rows(f"{name} features", x, min_rows)
         if x.shape[1] != like.shape[1]:
             raise DataError(
                 f"{name} features have {x.shape[1]} columns and {first} ones {like.shape[1]}; take "
@@ -31,32 +31,32 @@ def comparable(least: int, **sets: Tensor) -> list[Tensor]:
     return [x.to(torch.float64 if exact else torch.float32) for x in sets.values()]
 
 
-def check_rows(what: str, x: object, least: int) -> None:
+def check_rows(name: str, x: object, min_rows: int) -> None:
     """Refuse what is no matrix, one that has too few rows, or numbers that are not real and finite.
 
     Raises:
         DataError: one of these.
     """
     if not isinstance(x, Tensor):
-        raise DataError(f"{what} are a {type(x).__name__}; give a tensor, as by torch.as_tensor")
+        raise DataError(f"{name} are a {type(x).__name__}; give a tensor, as by torch.as_tensor")
     if x.is_complex():
-        raise DataError(f"{what} are complex numbers; give real ones")
-    if x.ndim != 2 or len(x) < least or not x.shape[1]:
+        raise DataError(f"{name} are complex numbers; give real ones")
+    if x.ndim != 2 or len(x) < min_rows or not x.shape[1]:
         raise DataError(
-            f"{what} have shape {tuple(x.shape)}; give a matrix of at least {least} rows, one for "
+            f"{name} have shape {tuple(x.shape)}; give a matrix of at least {min_rows} rows, one for "
             "each image, and a column or more"
         )
     # A sum that is finite has finite terms, and is had in a tenth of the time.
     if not x.sum().isfinite() and not x.isfinite().all():
-        raise DataError(f"{what} hold numbers that are not finite; leave these images out")
-    if x.dtype == torch.float64 and (largest := float(x.abs().max())) > _LARGEST:
+        raise DataError(f"{name} hold numbers that are not finite; leave these images out")
+    if x.dtype == torch.float64 and (largest := float(x.abs().max())) > _MAX_ABS:
         raise DataError(
-            f"{what} hold numbers up to {largest:.0e}, whose squares are lost; divide all "
+            f"{name} hold numbers up to {largest:.0e}, whose squares are lost; divide all "
             "sets by one number"
         )
 
 
-def by_content(x: Float[Tensor, "n d"], name: str = "") -> Float64[Tensor, "n d"]:
+def shuffle_by_content(x: Float[Tensor, "n d"], name: str = "") -> Float64[Tensor, "n d"]:
     """The rows in an order as if at random, which hangs on them and not on how they came.
 
     They are sorted along a random line, and then shuffled: parts of them are the same parts

@@ -60,19 +60,19 @@ class DiscriminatorRejection:
             )
 
     @property
-    def acceptance(self) -> int:
+    def num_kept(self) -> int:
         """Samples that stay of a block."""
         return round(BLOCK * self.keep_fraction)
 
     @property
-    def share(self) -> float:
+    def effective_fraction(self) -> float:
         """What that is of a block."""
-        return self.acceptance / BLOCK
+        return self.num_kept / BLOCK
 
 
 def sample_with_rejection(
     generator: nn.Module,
-    scaling: Normalizer,
+    normalizer: Normalizer,
     n: int,
     seed: int,
     settings: ComputeSettings,
@@ -89,14 +89,14 @@ def sample_with_rejection(
         UsageError: a conditional generator is given neither labels nor shares, or not n labels.
     """
     return concatenate_blocks(
-        sample_blocks_with_rejection(generator, scaling, n, seed, settings, rejection, labels), n
+        sample_blocks_with_rejection(generator, normalizer, n, seed, settings, rejection, labels), n
     )
 
 
 @torch.no_grad()
 def sample_blocks_with_rejection(
     generator: nn.Module,
-    scaling: Normalizer,
+    normalizer: Normalizer,
     n: int,
     seed: int,
     settings: ComputeSettings,
@@ -106,7 +106,7 @@ def sample_blocks_with_rejection(
     """Yield the same samples block by block; the last block is cut at n."""
     if isinstance(labels, Tensor):
         check_labels(labels, n, rejection.classes)
-    kept = rejection.acceptance
+    kept = rejection.num_kept
     blocks = -(-n // kept)
     asked = _asked(rejection, blocks, seed, labels)
     wanted = torch.zeros(blocks, kept, dtype=torch.int64) if asked is None else asked
@@ -122,7 +122,7 @@ def sample_blocks_with_rejection(
                 rejection.game, rejection.discriminator, x, z, rejection.classes
             )
         chosen = select_best(logits.float().cpu(), offered[number], wanted[number])
-        yield scaling.to_pixels(x).float().cpu()[chosen][: n - number * kept]
+        yield normalizer.to_pixels(x).float().cpu()[chosen][: n - number * kept]
 
 
 def num_candidates(asked: Int[Tensor, "blocks kept"]) -> Int[Tensor, "blocks block"]:
@@ -203,9 +203,9 @@ def _asked(
     """The class of each of whole blocks of samples: as given, over and over, or drawn."""
     if labels is None:
         return None
-    n = blocks * rejection.acceptance
+    n = blocks * rejection.num_kept
     if isinstance(labels, ClassProportions):
         found = labels.draw(RNG(seed, purpose="samples").uniform("class asked for", n))
     else:
         found = labels.cpu().long()[torch.arange(n) % len(labels)]
-    return found.view(blocks, rejection.acceptance)
+    return found.view(blocks, rejection.num_kept)

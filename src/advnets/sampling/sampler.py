@@ -26,11 +26,11 @@ from advnets.training.final_state import ADVICE
 
 BLOCK = 500
 """Samples that are drawn at once: the n-th sample of a seed is the same however many are asked."""
-SAMPLES = 10_000
+NUM_SAMPLES = 10_000
 """Samples that the Parzen window is laid on (Goodfellow et al. 2014)."""
-VALIDATION = 1_000
+MAX_VALID_IMAGES = 1_000
 """Validation images that choose sigma."""
-TEST = 10_000
+MAX_TEST_IMAGES = 10_000
 """Test images that are scored, at most: the first, as many as MNIST has."""
 
 MAX_COLUMNS = 20
@@ -52,7 +52,7 @@ class ComputeSettings:
 
 def draw_samples(
     generator: nn.Module,
-    scaling: Normalizer,
+    normalizer: Normalizer,
     n: int,
     seed: int,
     settings: ComputeSettings,
@@ -66,7 +66,7 @@ def draw_samples(
     Raises:
         UsageError: a conditional generator is given neither, or not n class indices.
     """
-    return concatenate_blocks(sample_blocks(generator, scaling, n, seed, settings, labels), n)
+    return concatenate_blocks(sample_blocks(generator, normalizer, n, seed, settings, labels), n)
 
 
 def concatenate_blocks(
@@ -86,7 +86,7 @@ def concatenate_blocks(
 
 def sample_blocks(
     generator: nn.Module,
-    scaling: Normalizer,
+    normalizer: Normalizer,
     n: int,
     seed: int,
     settings: ComputeSettings,
@@ -94,7 +94,7 @@ def sample_blocks(
 ) -> Iterator[Float[Tensor, "block channels height width"]]:
     """The same, a block at a time; the last block is cut at n."""
     latents = latent_blocks(generator, n, seed, settings.device, labels)
-    for number, images in enumerate(image_blocks(generator, scaling, latents, settings)):
+    for number, images in enumerate(image_blocks(generator, normalizer, latents, settings)):
         yield images[: n - number * BLOCK]
 
 
@@ -133,13 +133,13 @@ def latent_blocks(
 
 def image_blocks(
     generator: nn.Module,
-    scaling: Normalizer,
+    normalizer: Normalizer,
     latents: Iterable[Float[Tensor, "_ latent"]],
     settings: ComputeSettings,
 ) -> Iterator[Float[Tensor, "_ channels height width"]]:
     """G(z) in eval mode, as pixels in [0, 1] on the host, a block of z at a time."""
     for made in generate_batches(generator, latents, settings):
-        yield scaling.to_pixels(made).float().cpu()
+        yield normalizer.to_pixels(made).float().cpu()
 
 
 def generate_batches(
@@ -174,14 +174,14 @@ def generate_batches(
         generator.train(training)
 
 
-def images(part: Split, which: slice | np.ndarray) -> Float[Tensor, "n channels height width"]:
+def read_images(part: Split, which: slice | np.ndarray) -> Float[Tensor, "n channels height width"]:
     """Some images, in [0, 1]."""
     return torch.from_numpy(part.read(which)).float() / part.white_level
 
 
-def pixels(part: Split, which: slice | np.ndarray) -> Float[Tensor, "n features"]:
+def read_pixel_rows(part: Split, which: slice | np.ndarray) -> Float[Tensor, "n features"]:
     """Some images as rows of pixels in [0, 1]."""
-    return images(part, which).flatten(1)
+    return read_images(part, which).flatten(1)
 
 
 def real_images(
@@ -189,10 +189,10 @@ def real_images(
 ) -> Float[Tensor, "n channels height width"]:
     """At most n training images in [0, 1], without repetition; of a stream the first ones."""
     part = train if isinstance(train, Split) else train.head(n)
-    return images(part, RNG(seed).permutation("real row", len(part))[:n])
+    return read_images(part, RNG(seed).permutation("real row", len(part))[:n])
 
 
-def parzen(
+def score_parzen(
     samples: Float[Tensor, "n channels height width"], data: PreparedData, grid: str
 ) -> ParzenScore:
     """Score samples in [0, 1] by the data's validation and test images.
@@ -200,10 +200,10 @@ def parzen(
     Raises:
         DataError: the data has none.
     """
-    return parzen_scores(samples, *held_out(data), grid)
+    return parzen_scores(samples, *require_held_out(data), grid)
 
 
-def held_out(data: PreparedData) -> tuple[Split, Split]:
+def require_held_out(data: PreparedData) -> tuple[Split, Split]:
     """The validation and the test images.
 
     Raises:
@@ -222,7 +222,10 @@ def parzen_scores(
     samples: Float[Tensor, "n *shape"], valid: Split, test: Split, grid: str
 ) -> ParzenScore:
     """The Parzen log-likelihood of test images under samples, σ by the validation images."""
-    points, tests = pixels(valid, slice(VALIDATION)), pixels(test, slice(TEST))
+    points, tests = (
+        read_pixel_rows(valid, slice(MAX_VALID_IMAGES)),
+        read_pixel_rows(test, slice(MAX_TEST_IMAGES)),
+    )
     return parzen_score(samples.flatten(1), points, tests, grid)
 
 

@@ -16,11 +16,11 @@ from advnets.data.spec import is_path
 from advnets.errors import UsageError
 from advnets.evaluation.registry import EXTRACTORS
 from advnets.experiment.trained_model import TrainedModel
-from advnets.extractors.builtin import WEIGHTS, classifier
+from advnets.extractors.builtin import CLASSIFIER_DIGESTS, load_classifier
 from advnets.metrics.distance import nearest
 from advnets.plots.image_grid import grid
 from advnets.rng import RNG
-from advnets.sampling.sampler import images as some_images
+from advnets.sampling.sampler import read_images as some_images
 from advnets.visualize.figure import Figure, above, beside, of_run
 from advnets.visualize.projection import project, read_images
 
@@ -163,8 +163,8 @@ def classes_of(
     The neighbors are the five nearest of at most 10,000 labeled training images, by pixels.
     """
     known = EXTRACTORS.get(trained.info.name)
-    if known in WEIGHTS:
-        return classifier(known).logits(images).argmax(1)
+    if known in CLASSIFIER_DIGESTS:
+        return load_classifier(known).logits(images).argmax(1)
     train = cast(Split, trained.open_data().dataset.train)
     count = min(_KNOWN, num_samples(train) or 0)
     labels = torch.from_numpy(train.labels)[:count]

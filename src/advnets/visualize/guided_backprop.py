@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from advnets.errors import UsageError
 from advnets.experiment.trained_model import TrainedModel
-from advnets.extractors.base import BLOCK
+from advnets.extractors.base import BATCH_SIZE
 from advnets.models import dcgan, resnet
 from advnets.plots.image_grid import grid
 from advnets.visualize.figure import GAP, Figure, above, beside, of_run, rows
@@ -104,7 +104,7 @@ def _strongest(
     scaled = trained.normalizer.from_unit_range(images)
     with torch.no_grad():
         responses = torch.cat(
-            [net.feature_maps(block)[-1].flatten(2).amax(2) for block in scaled.split(BLOCK)]
+            [net.feature_maps(block)[-1].flatten(2).amax(2) for block in scaled.split(BATCH_SIZE)]
         )
     best, which = responses.topk(top_k, dim=0)
     strength = best.mean(0) / responses.std(0).clamp(min=1e-12)

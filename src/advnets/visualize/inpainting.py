@@ -14,7 +14,7 @@ from advnets.experiment.trained_model import TrainedModel
 from advnets.games.inpainting import draw_masks, half_masks
 from advnets.protocols import Inpainter
 from advnets.rng import RNG
-from advnets.sampling.sampler import images
+from advnets.sampling.sampler import read_images
 from advnets.visualize.figure import Figure, above, of_run, rows
 
 Hidden = Literal["upper", "lower", "left", "right", "box", "pixels"]
@@ -93,7 +93,7 @@ def first_tests(
             f"{data.info.name} has no test images to begin from; give a folder of at least 50 "
             "images or a named set"
         )
-    return images(test, slice(num_samples))
+    return read_images(test, slice(num_samples))
 
 
 def _known(way: Hidden, shown: Tensor, seed: int) -> Float[Tensor, "n 1 height width"]:

@@ -169,8 +169,8 @@ def test_every_fold_is_scored_as_by_hand(setting, tmp_path, unlabeled):
 
 
 def test_the_paper_takes_ten_thousand_samples():
-    assert cross_validation.SAMPLES is sampler.SAMPLES
-    assert sampler.SAMPLES == 10_000
+    assert cross_validation.NUM_SAMPLES is sampler.NUM_SAMPLES
+    assert sampler.NUM_SAMPLES == 10_000
 
 
 def test_an_epoch_on_the_way_is_scored_as_if_training_ended_there(setting, tmp_path):

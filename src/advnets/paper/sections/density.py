@@ -32,7 +32,7 @@ from advnets.paper.studies.density_models import (
 from advnets.paper.studies.sample_statistics import gallery
 from advnets.paper.trainings import scored_run
 from advnets.plots.style import LIGHT, legend, new_figure, png, style_axes
-from advnets.sampling.sampler import SAMPLES
+from advnets.sampling.sampler import NUM_SAMPLES
 
 FACES = "faces/olivetti-64.zip"
 """Under the data directory; images of people are shown in the output folder, never kept here."""
@@ -46,9 +46,9 @@ def show(context: SectionContext) -> SectionContent:
     """Samples, likelihoods and class frequencies."""
     trained = scored_run(context)
     subject = Subject.of(
-        open_source(trained.config.data, directory=context.data_dir), drawn=SAMPLES
+        open_source(trained.config.data, directory=context.data_dir), drawn=NUM_SAMPLES
     )
-    of_g = trained.sample(SAMPLES).flatten(1)
+    of_g = trained.sample(NUM_SAMPLES).flatten(1)
     context.tell("a Gaussian and a kernel density")
     told = [fits(subject, of_g)]
     faces = data_directory(context.data_dir) / FACES

@@ -25,7 +25,7 @@ from advnets.paper.studies.likelihoods import (
 )
 from advnets.paper.trainings import records, scored_runs, tuned_runs
 from advnets.report.score_text import GENERATOR, REAL
-from advnets.sampling.sampler import SAMPLES, parzen_scores
+from advnets.sampling.sampler import NUM_SAMPLES, parzen_scores
 
 GOAL, LEAST = 225.0, 223.0
 """The published log-likelihood on MNIST, and what a mean over seeds has to reach."""
@@ -122,7 +122,7 @@ def _beside(trained: TrainedModel, data: PreparedData, *, full: bool) -> list[tu
     real = _real(trained)
     count = f"{real['paper']['n_samples']:,} {REAL}"
     rows: list[tuple[str, ...]] = [(count, told(real["paper"]), told(real["fine"]))]
-    centers = k_means(data.dataset.train, SAMPLES if full else 300)
+    centers = k_means(data.dataset.train, NUM_SAMPLES if full else 300)
     valid, test = data.dataset.valid, data.dataset.test
     assert valid is not None
     assert test is not None

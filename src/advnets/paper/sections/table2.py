@@ -19,7 +19,7 @@ from advnets.paper.studies.gibbs_chains import CHAINS, FILM, Sampled, Station, m
 from advnets.paper.studies.gradient_path import Exchange, begun_apart, exchange, plays
 from advnets.paper.studies.sample_statistics import correlation, gallery, sharpness
 from advnets.paper.trainings import scored_run
-from advnets.sampling.sampler import pixels
+from advnets.sampling.sampler import read_pixel_rows
 
 LENGTHS = (1, 10, 100, 1000)
 """Steps of the Gibbs chains."""
@@ -88,7 +88,7 @@ def show(context: SectionContext) -> SectionContent:
     trained = scored_run(context)
     spec = replace(trained.config.data, directory=context.data_dir)
     data = open_data(spec)
-    real = pixels(cast(Split, data.dataset.train), slice(None))
+    real = read_pixel_rows(cast(Split, data.dataset.train), slice(None))
     context.tell("a restricted Boltzmann machine, and its Gibbs chains")
     size = (500, 20, 0.01) if context.full else (128, 50, 0.05)
     rbm = machine(real, *size, context.seed)

@@ -31,7 +31,7 @@ from advnets.paper.studies.sample_statistics import gallery, gradient_energy, ti
 from advnets.paper.trainings import records, scored_runs, tuned_runs, vae_runs
 from advnets.protocols import Encoder
 from advnets.report.score_text import GENERATOR, REAL
-from advnets.sampling.sampler import images
+from advnets.sampling.sampler import read_images
 from advnets.visualize.interpolation import straight
 
 VAE = "VAE"
@@ -83,7 +83,7 @@ class Reconstructed:
     def of(cls, vaes: Sequence[TrainedModel], data: PreparedData) -> Reconstructed:
         """The first VAE's images; errors are means over all of them."""
         train, test = (cast(Split, part) for part in (data.dataset.train, data.dataset.test))
-        shown, known = images(test, slice(TESTS)), images(train, slice(None))
+        shown, known = read_images(test, slice(TESTS)), read_images(train, slice(None))
         back = [trained.decode(means(trained, shown)) for trained in vaes]
         _, which = nearest(shown.flatten(1), known.flatten(1))
         others = {"nearest": known[which[:, 0]], "mean": known.mean(0).expand_as(shown)}
@@ -97,7 +97,7 @@ def show(context: SectionContext) -> SectionContent:
     runs = _runs(context)
     vaes = runs[VAE]
     data = open_data(vaes[0].config.data)
-    test = images(cast(Split, data.dataset.test), slice(DRAWN))
+    test = read_images(cast(Split, data.dataset.test), slice(DRAWN))
     real = gradient_energy(test)
     context.tell("scores of the VAE and of G")
     measured = {name: [Measured.of(one, real) for one in some] for name, some in runs.items()}

@@ -25,7 +25,7 @@ from advnets.paper.studies.likelihoods import (
 )
 from advnets.paper.trainings import SMALLER, faces_run
 from advnets.report.score_text import REAL
-from advnets.sampling.sampler import SAMPLES, parzen_scores, real_images
+from advnets.sampling.sampler import NUM_SAMPLES, parzen_scores, real_images
 
 QUICK_FOLDS = 2
 """Folds that are scored at quick scale: each may need a training of its own."""
@@ -134,11 +134,11 @@ def _scored(context: SectionContext, folds: Sequence[int]) -> Iterator[Scored]:
             raise run.faces
         trained, opened = context.trained(run.name, run.config), run.faces
         seed = trained.config.seed
-        samples = trained.sample(SAMPLES, seed=seed)
-        others = {REAL: real_images(opened.train, SAMPLES, seed)}
+        samples = trained.sample(NUM_SAMPLES, seed=seed)
+        others = {REAL: real_images(opened.train, NUM_SAMPLES, seed)}
         # Of no more images than centers, each would be a center.
-        if context.full and (num_samples(opened.train) or 0) > SAMPLES:
-            others[CENTERS] = k_means(opened.train, SAMPLES)
+        if context.full and (num_samples(opened.train) or 0) > NUM_SAMPLES:
+            others[CENTERS] = k_means(opened.train, NUM_SAMPLES)
         served = opened.describe_splits
         for fold in filter(served.__contains__, left):
             held = served[fold].valid, served[fold].test

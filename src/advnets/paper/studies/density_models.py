@@ -23,7 +23,7 @@ from advnets.metrics.parzen import (
 )
 from advnets.paper.studies.sample_statistics import sharpness
 from advnets.rng import RNG
-from advnets.sampling.sampler import pixels
+from advnets.sampling.sampler import read_pixel_rows
 
 WIDTHS = tuple(10 ** (-3 + k / 9) for k in range(28))
 """Standard deviations that are tried, from .001 to 1, evenly spaced in their logarithm."""
@@ -94,7 +94,7 @@ class Subject:
     def of(cls, splits: Dataset, drawn: int) -> Subject:
         """All images of all splits."""
         parts = (cast(Split, part) for part in (splits.train, splits.valid, splits.test))
-        return cls(splits, drawn, *(pixels(part, slice(None)) for part in parts))
+        return cls(splits, drawn, *(read_pixel_rows(part, slice(None)) for part in parts))
 
     @property
     def name(self) -> str:
@@ -226,13 +226,13 @@ def class_shares(splits: Dataset, samples: Float[Tensor, "n pixels"], seed: int 
     labels = cast(np.ndarray, train.labels)
     # Every distance, by products of matrices: in hundreds of dimensions a tree has no advantage.
     classifier = neighbors.KNeighborsClassifier(3, algorithm="brute")
-    classifier.fit(pixels(train, slice(None)).numpy(), labels)
+    classifier.fit(read_pixel_rows(train, slice(None)).numpy(), labels)
     p_data = frequencies(labels, int(labels.max()) + 1)
     chance = np.random.default_rng(seed).multinomial(len(samples), p_data, _DRAWS) / len(samples)
     return Shares(
         p_data,
         frequencies(classifier.predict(samples.numpy()), len(p_data)),
-        float(classifier.score(pixels(test, slice(None)).numpy(), test.labels)),
+        float(classifier.score(read_pixel_rows(test, slice(None)).numpy(), test.labels)),
         float(np.quantile(total_variation(chance, p_data), 0.95)),
     )
 

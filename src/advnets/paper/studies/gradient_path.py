@@ -15,7 +15,7 @@ from advnets.data.dataset import Split
 from advnets.data.prepared import PreparedData
 from advnets.experiment import setup
 from advnets.experiment.players import build_players
-from advnets.sampling.sampler import pixels
+from advnets.sampling.sampler import read_pixel_rows
 from advnets.training.step import TrainState, apply_gradients, train_step
 
 ROUNDS = 20
@@ -74,7 +74,7 @@ def begun_apart(data: PreparedData, bias: str | float) -> dict[str, Float[Tensor
     train, shape = cast(Split, data.dataset.train), data.info.shape
     half = len(train) // 2
     one, other = (
-        build_players(run, 0, shape, pixels(train, part).mean(0).view(shape))["generator"]
+        build_players(run, 0, shape, read_pixel_rows(train, part).mean(0).view(shape))["generator"]
         for part in (slice(half), slice(half, None))
     )
     pairs = zip(one.named_parameters(), other.parameters(), strict=True)
