@@ -102,7 +102,7 @@ def test_a_learned_prior_is_trained_averaged_and_taken_up_again(tiny, tmp_path, 
     whole = last(tmp_path / "whole")
     assert whole.read_bytes() == last(tmp_path / "cut").read_bytes()
     tensors = read_checkpoint(whole).tensors
-    begun = setup.players_of_run(run, 0, load(tmp_path / "whole").info)["generator"].state_dict()
+    begun = players_of_run(run, 0, load(tmp_path / "whole").info)["generator"].state_dict()
     for part in ("prior.means", "prior.log_deviations"):
         moved = [tensors[f"{kept}/generator/{part}"] for kept in ("players", "ema")]
         assert not torch.equal(moved[0], begun[part])

@@ -17,6 +17,7 @@ from advnets.data.spec import cached_folders
 from advnets.experiment import setup
 from advnets.experiment.memory_estimate import SMALLER, check_memory
 from advnets.experiment.pretrained import with_pretrained
+from advnets.experiment.stored_run import parameter_count
 from advnets.games.custom import check_trusted
 from advnets.training import devices
 from advnets.training.memory import explained, memory_limit, peak_bytes
@@ -107,9 +108,7 @@ def _stage_plan(
         train_step(state)
         rounds += 1
     seconds = (_now(device) - start) / rounds
-    counts: dict[str, Any] = {
-        name: setup.parameter_count(net) for name, net in state.players.items()
-    }
+    counts: dict[str, Any] = {name: parameter_count(net) for name, net in state.players.items()}
     return StageEstimate(counts, run_config.stages[number].steps or 0, seconds)
 
 

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 from advnets import config
 from advnets.data.prepared import DatasetInfo
 from advnets.errors import AdvnetsError, OutOfMemoryError
-from advnets.experiment import setup
+from advnets.experiment.setup import optimizer_config
+from advnets.experiment.stored_run import FLOAT_BYTES, meta_players, parameter_count
 from advnets.training.memory import available_bytes, gibibytes
 
 SMALLER = (
     "make smaller: --batch-size, the nets (their units, width, channels or latent_dim), or what "
     "--game.* asks of a step"
 )
-_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -53,22 +53,6 @@ def check_memory(run: config.Config, facts: DatasetInfo, device: torch.device) -
             )
 
 
-def check_weights(run: config.Config, number: int, facts: DatasetInfo) -> None:
-    """Refuse nets whose weights alone need more memory than is free.
-
-    Raises:
-        OutOfMemoryError: they do.
-    """
-    nets = setup.meta_players(run, number, facts)
-    needed = sum(map(setup.parameter_count, nets.values())) * _FLOAT_BYTES
-    available = available_bytes(torch.device("cpu"))
-    if available is not None and needed > available:
-        raise OutOfMemoryError(
-            f"the nets need {gibibytes(needed)} of memory, and {gibibytes(available)} are free; "
-            "use a machine with more, or nets of fewer units or channels"
-        )
-
-
 def estimate_memory(run: config.Config, number: int, facts: DatasetInfo) -> MemoryEstimate:
     """Return the memory that a stage needs at least.
 
@@ -78,8 +62,8 @@ def estimate_memory(run: config.Config, number: int, facts: DatasetInfo) -> Memo
     stage, rows = run.stages[number], run.data.batch_size
     if isinstance(stage.game, config.SemiSupervisedGame):
         rows = max(rows, stage.game.labeled_batch, stage.game.generated_batch)
-    nets = setup.meta_players(run, number, facts)
-    weights = {name: setup.parameter_count(net) for name, net in nets.items()}
+    nets = meta_players(run, number, facts)
+    weights = {name: parameter_count(net) for name, net in nets.items()}
     state = sum(
         count * (2 + _remembered(stage, name) + (name in stage.uses_ema))
         for name, count in weights.items()
@@ -87,12 +71,12 @@ def estimate_memory(run: config.Config, number: int, facts: DatasetInfo) -> Memo
     batch = 2 * rows * math.prod(facts.shape)
     for name, net in nets.items():
         batch += _made(net, rows, _input_shape(name, net, stage, facts))
-    return MemoryEstimate(state * _FLOAT_BYTES, batch * _FLOAT_BYTES)
+    return MemoryEstimate(state * FLOAT_BYTES, batch * FLOAT_BYTES)
 
 
 def _remembered(stage: config.Stage, player: str) -> int:
     """Return how many numbers a player's optimizer remembers of each weight."""
-    return 2 if isinstance(setup.optimizer_config(stage, player), config.Adam) else 1
+    return 2 if isinstance(optimizer_config(stage, player), config.Adam) else 1
 
 
 def _input_shape(

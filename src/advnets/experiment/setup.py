@@ -21,28 +21,13 @@ from advnets.data.semi_supervised_loader import (
 )
 from advnets.errors import UsageError
 from advnets.experiment.players import build_game, build_players
+from advnets.experiment.stored_run import parameter_count
 from advnets.rng import RNG
 from advnets.run_records import versions
 from advnets.training import devices
 from advnets.training.compile import captured, compiled, record_cuda_graph
-from advnets.training.memory import explained
 from advnets.training.optimizers import check_learning_rate, make_optimizer
 from advnets.training.step import BatchStream, StepFn, TrainState, compute_gradients
-
-
-def players_of_run(run: config.Config, stage: int, facts: DatasetInfo) -> dict[str, nn.Module]:
-    """The players of a stage without the data: all but what the mean image puts into G."""
-    return build_players(run, stage, facts.shape, torch.zeros(facts.shape), len(facts.classes))
-
-
-def meta_players(run: config.Config, stage: int, facts: DatasetInfo) -> dict[str, nn.Module]:
-    """The players of a stage as shapes alone, on torch's device "meta".
-
-    Raises:
-        OutOfMemoryError: a tensor would have more numbers than can be counted.
-    """
-    with explained("make the nets smaller"), torch.device("meta"):
-        return players_of_run(run, stage, facts)
 
 
 def make_train_state(
@@ -171,8 +156,3 @@ def run_record(
         "parameters": {name: parameter_count(net) for name, net in nets.items()},
         "versions": versions(),
     }
-
-
-def parameter_count(net: nn.Module) -> int:
-    """Numbers that training moves."""
-    return sum(parameter.numel() for parameter in net.parameters())

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import torch
 from torch import nn
 
 from advnets._version import __version__
@@ -19,16 +20,54 @@ from advnets.config import Config, CustomGame
 from advnets.config.serialize import from_json, to_json, without_defaults
 from advnets.data.normalization import Normalizer
 from advnets.data.prepared import DatasetInfo, normalizer_of_run
-from advnets.errors import RunError, RunWarning, UsageError
-from advnets.experiment.memory_estimate import check_weights
-from advnets.experiment.setup import players_of_run
+from advnets.errors import OutOfMemoryError, RunError, RunWarning, UsageError
+from advnets.experiment.players import build_players
 from advnets.run_directory import RunDirectory
 from advnets.run_records import versions
 from advnets.training.checkpoint import NewestCheckpoint, newest_usable_checkpoint
-from advnets.training.memory import is_out_of_memory
+from advnets.training.memory import available_bytes, explained, gibibytes, is_out_of_memory
 
 # What building a net raises on sizes that no preset has.
 _FAULTS = (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError, MemoryError)
+
+
+FLOAT_BYTES = 4
+"""The size of a float32 number, in bytes."""
+
+
+def players_of_run(run: Config, stage: int, info: DatasetInfo) -> dict[str, nn.Module]:
+    """Build the players of a stage without the data; the mean image in G's output bias is zero."""
+    return build_players(run, stage, info.shape, torch.zeros(info.shape), len(info.classes))
+
+
+def meta_players(run: Config, stage: int, info: DatasetInfo) -> dict[str, nn.Module]:
+    """Build the players of a stage on torch's device "meta", which allocates no memory.
+
+    Raises:
+        OutOfMemoryError: a tensor would have more elements than torch can count.
+    """
+    with explained("make the networks smaller"), torch.device("meta"):
+        return players_of_run(run, stage, info)
+
+
+def parameter_count(net: nn.Module) -> int:
+    """Return the number of parameters of a network."""
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def check_weights(run: Config, stage: int, info: DatasetInfo) -> None:
+    """Check that the weights of a stage's players fit into free memory.
+
+    Raises:
+        OutOfMemoryError: they do not.
+    """
+    needed = sum(map(parameter_count, meta_players(run, stage, info).values())) * FLOAT_BYTES
+    available = available_bytes(torch.device("cpu"))
+    if available is not None and needed > available:
+        raise OutOfMemoryError(
+            f"the networks need {gibibytes(needed)} of memory, and {gibibytes(available)} are "
+            "free; use a machine with more memory, or networks of fewer units or channels"
+        )
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from advnets.experiment import setup
 from advnets.experiment.dry_run import data_summary
 from advnets.experiment.memory_estimate import SMALLER, check_memory
 from advnets.experiment.pretrained import pretrained_generator, with_absolute_paths, with_pretrained
-from advnets.experiment.stored_run import StoredRun, identity
+from advnets.experiment.stored_run import StoredRun, identity, players_of_run
 from advnets.games.custom import check_trusted, custom_games, with_files_of
 from advnets.plots.image_grid import grid, save_grid
 from advnets.plots.points import points_image
@@ -186,7 +186,7 @@ def _begun(run: RunDirectory, run_config: config.Config) -> Session:
     check_eval_metric(run_config.intervals, data)
     resolved = setup.resolve_config(run_config, data.info, resolved_runtime)
     check_memory(resolved, data.info, torch.device(resolved.runtime.device))
-    nets = setup.players_of_run(resolved, len(resolved.stages) - 1, data.info)
+    nets = players_of_run(resolved, len(resolved.stages) - 1, data.info)
     session = Session(resolved, data, stage=0, identity=identity(resolved, data.info))
     run.write_config(setup.run_record(resolved, data.info, nets, shlex.join(sys.argv)))
     return session

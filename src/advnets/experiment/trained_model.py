@@ -1,4 +1,8 @@
-"""A trained generator, loaded from its run directory: sample from it, score it."""
+"""A trained model loaded from a run directory: sampling and evaluation.
+
+Modules that only evaluation, reports or the data need are imported in the methods that use them, so
+that drawing a sample stays cheap.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -14,18 +18,10 @@ from torch import Tensor, nn
 
 from advnets.config import Runtime
 from advnets.data.class_proportions import Labels, ProportionKind, class_indices
-from advnets.data.prepared import PreparedData, open_data_of_run
 from advnets.errors import RunWarning, UsageError, WriteError
-from advnets.evaluation.context import EvaluationContext, identity
-from advnets.evaluation.registry import METRICS, OWN, check_evaluation, extractor_of, interval
-from advnets.experiment import setup
-from advnets.experiment.stored_run import StoredRun
-from advnets.extractors.base import Extractor
-from advnets.extractors.discriminator import DiscriminatorExtractor, discriminator_extractor
+from advnets.experiment.stored_run import StoredRun, players_of_run
 from advnets.models.layers import use_batch_statistics
-from advnets.report.run_report import write_report
 from advnets.run_directory import RunDirectory
-from advnets.sampling.rejection import DiscriminatorRejection, sample_blocks_with_rejection
 from advnets.sampling.sampler import (
     BLOCK,
     NUM_SAMPLES,
@@ -39,11 +35,17 @@ from advnets.training import devices
 from advnets.training.checkpoint import load_module
 from advnets.training.memory import explained
 
+if TYPE_CHECKING:
+    from advnets.data.prepared import PreparedData
+    from advnets.extractors.base import Extractor
+    from advnets.extractors.discriminator import DiscriminatorExtractor
+    from advnets.sampling.rejection import DiscriminatorRejection
+
 Weights = Literal["ema", "last"]
 
 
 class TrainedModel:
-    """A run's generator and discriminator at its newest checkpoint."""
+    """The generator, discriminator and other players of a run at its newest checkpoint."""
 
     def __init__(
         self,
@@ -59,22 +61,31 @@ class TrainedModel:
         checkpoint = stored.newest_checkpoint().checkpoint
         stage: int = checkpoint.facts["stage"]
         self.step: int = checkpoint.facts["step"]
-        averaged = self.config.stages[stage].uses_ema
-        self.weights: Weights = weights or ("ema" if averaged else "last")
-        if self.weights == "ema" and not averaged:
+        ema_players = self.config.stages[stage].uses_ema
+        self.weights: Weights = weights or ("ema" if ema_players else "last")
+        if self.weights == "ema" and not ema_players:
             raise UsageError(
-                f"{path} keeps no weight average (average_half_life is 0); ask for the last weights"
+                f"{path} was trained without an EMA of the weights (ema_half_life is 0); give "
+                "weights last"
             )
+
+        # Build the networks and load their weights.
         self.players = stored.players(stage)
         for name, net in self.players.items():
-            kept = "ema" if self.weights == "ema" and name in averaged else "players"
-            load_module(f"{kept}/{name}", net, checkpoint.tensors)
+            prefix = "ema" if self.weights == "ema" and name in ema_players else "players"
+            load_module(f"{prefix}/{name}", net, checkpoint.tensors)
             net.eval().requires_grad_(requires_grad=False)
         self.device = torch.device("cpu")
         self._data, self._data_dir = data, data_dir
 
+    def __repr__(self) -> str:
+        return (
+            f"TrainedModel({str(self.run.path)!r}, step={self.step:,}, weights={self.weights!r}, "
+            f"preset={self.config.preset!r}, device={str(self.device)!r})"
+        )
+
     def to(self, device: str) -> TrainedModel:
-        """Move the nets to a device; return self."""
+        """Move the networks to a device and return self."""
         self.device = torch.device(device)
         for net in self.players.values():
             devices.to_device(net, self.device)
@@ -82,33 +93,34 @@ class TrainedModel:
 
     @property
     def generator(self) -> nn.Module:
-        """G."""
+        """The generator, G."""
         return self.players["generator"]
 
     @property
     def discriminator(self) -> nn.Module:
-        """D.
+        """The discriminator, D.
 
         Raises:
-            UsageError: the game is played without one.
+            UsageError: the game has no discriminator.
         """
         return self.player("discriminator")
 
     def player(self, name: str) -> nn.Module:
-        """A player by name.
+        """Return a player by name.
 
         Raises:
-            UsageError: nobody is called so in this game.
+            UsageError: the game has no player of this name.
         """
         if name not in self.players:
             raise UsageError(
-                f"{self.run.path} has no {name}: its game is played by {' and '.join(self.players)}"
+                f"{self.run.path} has no {name}; the players of its game are "
+                f"{' and '.join(self.players)}"
             )
         return self.players[name]
 
     @property
     def compute_settings(self) -> ComputeSettings:
-        """Samples are drawn in the precision that the run was trained in."""
+        """The device, and the precision that the run was trained in, for drawing samples."""
         return ComputeSettings.of(self.config.runtime, self.device)
 
     def sample(
@@ -122,21 +134,27 @@ class TrainedModel:
         batch_statistics: bool = False,
         keep_fraction: float = 1.0,
     ) -> Float[Tensor, "n channels height width"]:
-        """Draw n images from p_g as pixels in [0, 1].
+        """Draw n images from the generator, p_g(x), as pixels in [0, 1].
 
-        The first images of a seed are the same whatever n is. Of a conditional run, p_g(x | y):
-        `label` is the name of a class, or a name for each image; `label_index` the same by the
-        index in `facts.classes`. Without either, classes are drawn: as frequent as in the training
-        images ("data"), or each as frequent ("uniform"), and none without a training image.
-        Batch norm takes the running statistics, or those of every 500 samples, as DCGAN's paper
-        did. Of as many as are needed, `keep` is the share that D judges most real and that is
-        given, from 1/500 to 1.
+        The first images of a seed do not depend on n.
+
+        Args:
+            n: number of images.
+            seed: random seed of z.
+            label: for a class-conditional run, p_g(x | y): the name of a class, or n names.
+            label_index: the same as an index, or n indices, into `info.classes`.
+            class_proportions: without a label, classes are drawn as often as in the training images
+                ("data") or equally often ("uniform"), never a class without a training image.
+            batch_statistics: batch norm normalizes by the statistics of each block of 500 samples,
+                as in the DCGAN paper, instead of its running statistics.
+            keep_fraction: discriminator rejection sampling: the fraction of the samples, from 1/500
+                to 1, that D rates most real and that is returned.
 
         Raises:
-            OutOfMemoryError: so many do not fit.
-            UsageError: n is not positive; the run is not conditional; no class is called so, or
-                has no training image; there are not n labels; some are to be rejected and there is
-                no D, or another share is to be kept.
+            OutOfMemoryError: n images do not fit into memory.
+            UsageError: n is not positive; a label is given for an unconditional run; a class is
+                unknown or has no training image; the number of labels is not n; `keep_fraction` is
+                out of range, or below 1 for a game without a discriminator.
         """
         blocks = self.sample_blocks(
             n,
@@ -147,7 +165,7 @@ class TrainedModel:
             batch_statistics=batch_statistics,
             keep_fraction=keep_fraction,
         )
-        with explained("draw fewer at once, or use sample_blocks"):
+        with explained("draw fewer images at once, or use sample_blocks"):
             return concatenate_blocks(blocks, n)
 
     def sample_blocks(
@@ -167,24 +185,28 @@ class TrainedModel:
             UsageError: as for `sample`, at once and not when the first block is drawn.
         """
         if n < 1:
-            raise UsageError(f"{n} samples were asked for; ask for at least 1")
+            raise UsageError(f"the number of samples is {n}; give at least 1")
         labels = self._labels(n, label, label_index, class_proportions)
         net = use_batch_statistics(self.generator) if batch_statistics else self.generator
         rejection = self.rejection(keep_fraction)
         if rejection is None:
             return sample_blocks(net, self.normalizer, n, seed, self.compute_settings, labels)
+        from advnets.sampling.rejection import sample_blocks_with_rejection
+
         return sample_blocks_with_rejection(
             net, self.normalizer, n, seed, self.compute_settings, rejection, labels
         )
 
     def rejection(self, keep_fraction: float) -> DiscriminatorRejection | None:
-        """How D leaves samples out so that this share is kept; None where all are.
+        """Return the discriminator rejection that keeps this fraction of samples; None for 1.
 
         Raises:
-            UsageError: there is no D, or the share is not from 1/500 to 1.
+            UsageError: the game has no discriminator, or the fraction is not from 1/500 to 1.
         """
         if keep_fraction == 1:
             return None
+        from advnets.sampling.rejection import DiscriminatorRejection
+
         return DiscriminatorRejection(
             keep_fraction, self.config.stage.game, self.discriminator, self.classes
         )
@@ -198,12 +220,15 @@ class TrainedModel:
         label_index: int | Sequence[int] | Tensor | None = None,
         class_proportions: ProportionKind = "data",
     ) -> Float[Tensor, "n latent"]:
-        """The z of the images that `sample` draws; a conditional run's end in the class."""
+        """Return the z of the images that `sample` draws.
+
+        The z of a class-conditional run end in the class as a one-hot vector.
+        """
         labels = self._labels(n, label, label_index, class_proportions)
         return torch.cat(list(latent_blocks(self.generator, n, seed, self.device, labels)))[:n]
 
     def decode(self, z: Float[Tensor, "n latent"]) -> Float[Tensor, "n channels height width"]:
-        """G(z) as pixels in [0, 1], on the host."""
+        """Return G(z) as pixels in [0, 1], on the CPU."""
         blocks = z.to(self.device).split(BLOCK)
         return torch.cat(
             list(image_blocks(self.generator, self.normalizer, blocks, self.compute_settings))
@@ -211,45 +236,54 @@ class TrainedModel:
 
     @property
     def conditional(self) -> bool:
-        """Whether G is told which class to make."""
+        """Whether the generator is class-conditional."""
         return self.config.stage.game.conditional
 
     @property
     def classes(self) -> int:
-        """Numbers at the end of a latent that say the class."""
+        """The number of classes of a conditional generator, and of one-hot values in z; else 0."""
         return len(self.info.classes) if self.conditional else 0
 
     def initial_players(self) -> dict[str, nn.Module]:
-        """The players that training began with, but for what the mean image puts into G."""
-        nets = setup.players_of_run(self.config, len(self.config.stages) - 1, self.info)
+        """Build the players with their initial weights; an output bias of G is zero."""
+        nets = players_of_run(self.config, len(self.config.stages) - 1, self.info)
         return {n: net.eval().requires_grad_(requires_grad=False) for n, net in nets.items()}
 
     def discriminator_extractor(self) -> DiscriminatorExtractor:
-        """D's own features of images: all its convolutions, pooled to 4 x 4.
+        """Return a feature extractor of D's convolutional layers, pooled to 4 x 4.
 
         Raises:
-            UsageError: D has no convolutions, is told classes, or judges several images at once.
+            UsageError: D has no convolutions, is class-conditional, or takes packs of images.
         """
+        from advnets.extractors.discriminator import discriminator_extractor
+
         return discriminator_extractor(self.discriminator, self.normalizer, self.info.shape[0])
 
-    def _extractor(self, asked: str | None, data: str, *, trust_code: bool) -> Extractor:
-        """The one asked for: this run's D, another run's, one by its name or file; or the usual."""
-        if asked == OWN:
+    def _extractor(self, spec: str | None, data: str, *, trust_code: bool) -> Extractor:
+        """Return this run's D, the D of another run, or an extractor by name or file.
+
+        None is the default extractor of the data set.
+        """
+        from advnets.evaluation.registry import OWN, extractor_of
+
+        if spec == OWN:
             return self.discriminator_extractor()
-        if asked is not None and RunDirectory(Path(asked)).exists:
-            return replace(load(asked).discriminator_extractor(), name=f"D of {Path(asked).name}")
-        return extractor_of(data, asked, trust_code=trust_code)
+        if spec is not None and RunDirectory(Path(spec)).exists:
+            return replace(load(spec).discriminator_extractor(), name=f"D of {Path(spec).name}")
+        return extractor_of(data, spec, trust_code=trust_code)
 
     def open_data(self, data: str | None = None, data_dir: str | None = None) -> PreparedData:
-        """Open the data that the run was trained on, where it lies now.
+        """Open the data that the run was trained on.
 
-        None stands for what `load` was given, and where that is None too, for the place where the
-        data lay when the run was trained.
+        `data` is the path of the data and `data_dir` the directory of a named data set, where they
+        have moved. None: as given to `load`, else as recorded when the run was trained.
 
         Raises:
-            DataError: it is not there, or cannot be opened.
-            RunError: it is other data, by its digest.
+            DataError: the data is not there, or cannot be opened.
+            RunError: the data is not what the run was trained on (its digest differs).
         """
+        from advnets.data.prepared import open_data_of_run
+
         data, data_dir = data or self._data, data_dir or self._data_dir
         spec = self.config.data
         if data is not None:
@@ -265,7 +299,7 @@ class TrainedModel:
         label_index: int | Sequence[int] | Tensor | None,
         class_proportions: ProportionKind,
     ) -> Labels | None:
-        """Return the class indices that are asked for, or the shares that they are drawn from."""
+        """Return the class index of each sample, or the proportions that classes are drawn by."""
         named = label is not None or label_index is not None
         if not self.conditional:
             self._check_without_classes(named=named, class_proportions=class_proportions)
@@ -274,16 +308,17 @@ class TrainedModel:
             return self.info.class_proportions(class_proportions)
         if class_proportions != "data":
             raise UsageError(
-                f"a class and class proportions ({class_proportions}) were asked for; give one of them"
+                f"both a class and class_proportions {class_proportions!r} were given; give one of "
+                "them"
             )
         return class_indices(self.info.classes, self.info.class_counts, n, label, label_index)
 
     def _check_without_classes(self, *, named: bool, class_proportions: ProportionKind) -> None:
         if named or class_proportions != "data":
-            asked = "a class was" if named else f"class proportions ({class_proportions}) were"
+            what = "a class" if named else f"class_proportions {class_proportions!r}"
             raise UsageError(
-                f"{asked} asked for, but {self.run.path} was trained without labels; leave it, or "
-                "train a conditional run, as dcgan-mnist-conditional"
+                f"{what} was given, but {self.run.path} is not class-conditional; leave it out, or "
+                "train a conditional preset such as dcgan-mnist-conditional"
             )
 
     def evaluate(
@@ -300,30 +335,41 @@ class TrainedModel:
         probe_labels: tuple[int, ...] = (),
         class_proportions: ProportionKind = "data",
     ) -> list[dict[str, Any]]:
-        """Score the generator on the run's data, by a metric or several; add to scores.json.
+        """Compute one or several metrics on the run's data and add the records to scores.json.
 
-        `extractor` is what metrics of features look through, by its name or the path of its file
-        (.pt2, .onnx, .safetensors), the run's own "discriminator", or the directory of the run
-        whose D it is; None: the classifier of digits for MNIST, else pixels. Opening a .pt2 file
-        can run any code that is in it, which `trust_code` allows. `keep` is the share
-        of samples that D judges most real and that is scored; records say so. `num` is how many
-        samples are, and real images beside them where there are as many; None: 10,000. `labels`
-        are how many the probe is given, 0 being all; none: 100 and 1,000. `class_proportions` are those
-        of the samples of a conditional run: as in the training images ("data"), or "uniform"; records
-        say so. `data` and `data_dir` are as for `load`.
+        Args:
+            metrics: names of metrics, as `advnets evaluate --help` lists them.
+            extractor: the feature extractor of metrics that need one: its name, the path of its
+                file (.pt2, .onnx, .safetensors), "discriminator" for the run's own D, or the
+                directory of a run whose D it is. None: the digits classifier for MNIST, else
+                pixels.
+            trust_code: open a .pt2 file, although opening it can run any code in it.
+            data: the path of the run's data, where it has moved; as for `load`.
+            data_dir: the directory of the run's named data set, where it has moved.
+            seed: random seed of the samples.
+            keep_fraction: discriminator rejection sampling: the fraction of samples that D rates
+                most real and that is scored.
+            num_samples: number of samples, and of real images where there are as many; None:
+                10,000.
+            probe_labels: numbers of labels of the linear probe, 0 for all; empty: 100 and 1,000.
+            class_proportions: how often each class of a conditional run is drawn: as in the
+                training images ("data") or equally often ("uniform").
+
+        Returns:
+            The new records, one for each row and setting of a metric.
 
         Raises:
-            UnknownNameError: no metric or extractor is called so.
-            DataError: the data is absent or has no validation and test images; the extractor's
-                file is absent, broken, or knows other images.
+            UnknownNameError: no metric or extractor has this name.
+            DataError: the data is missing or has no validation and test images; the extractor's
+                file is missing, broken, or for images of another size.
             MissingExtraError: the extractor needs a library that is not installed.
             RunError: scores.json cannot be read; the data is not what the run was trained on.
-            UsageError: no metric is asked for; samples are to be rejected where there is no D or no
-                sample; an extractor, a number or labels are given that no metric looks at; a number
-                of labels is negative; a .pt2 file is given without `trust_code`;
-                uniform class proportions are asked of a run without classes, or of metrics that look at no
-                samples.
+            UsageError: no metric is given; an option does not apply to any of the metrics or to the
+                run's game; a number is out of range; a .pt2 file is given without `trust_code`.
         """
+        from advnets.evaluation.context import EvaluationContext
+        from advnets.evaluation.registry import METRICS, check_evaluation, interval
+
         metrics = (metrics,) if isinstance(metrics, str) else metrics
         check_evaluation(
             metrics,
@@ -335,45 +381,49 @@ class TrainedModel:
         )
         if not self.conditional:
             self._check_without_classes(named=False, class_proportions=class_proportions)
-        self.run.scores()  # what cannot be read now, nothing can be added to
-        opened = self.open_data(data, data_dir)
-        subject = EvaluationContext(
+        self.run.scores()  # refuse a broken scores.json before the work
+        prepared = self.open_data(data, data_dir)
+        context = EvaluationContext(
             players=self.players,
-            data=opened,
+            data=prepared,
             seed=seed,
             step=self.step,
             weights=self.weights,
             compute_settings=self.compute_settings,
-            extractor=self._extractor(extractor, opened.info.name, trust_code=trust_code),
+            extractor=self._extractor(extractor, prepared.info.name, trust_code=trust_code),
             initial_players=self.initial_players,
             game=self.config.stage.game,
             data_config=self.config.data,
-            class_proportions=opened.info.class_proportions(class_proportions)
+            class_proportions=prepared.info.class_proportions(class_proportions)
             if self.conditional
             else None,
             rejection=self.rejection(keep_fraction),
             num_samples=NUM_SAMPLES if num_samples is None else num_samples,
             label_budgets=probe_labels,
         )
-        found: list[dict[str, Any]] = []
+        results: list[dict[str, Any]] = []
         for name in metrics:
-            with explained("score fewer samples (num)"):
+            with explained("score fewer samples (num_samples)"):
                 records = [
-                    {**record, "interval": interval(record)} for record in METRICS[name](subject)
+                    {**record, "interval": interval(record)} for record in METRICS[name](context)
                 ]
-            self._keep(records)  # so that another metric's fault loses nothing
-            found += records
-        return found
+            self._save_scores(records)  # so that an error in a later metric loses nothing
+            results += records
+        return results
 
-    def _keep(self, records: list[dict[str, Any]]) -> None:
-        """Add records to scores.json; where that cannot be written, warn and go on."""
+    def _save_scores(self, records: list[dict[str, Any]]) -> None:
+        """Add records to scores.json; warn if it cannot be written."""
+        from advnets.evaluation.context import identity
+
         try:
             self.run.add_scores(records, identity)
         except WriteError as error:
             _warn(f"the scores of {records[0]['metric']} are not saved: {error}")
 
     def report(self) -> Path:
-        """Write report.html again and return its path; where it cannot be written, warn."""
+        """Write report.html and return its path; warn if it cannot be written."""
+        from advnets.report.run_report import write_report
+
         try:
             write_report(self.run.path)
         except WriteError as error:
@@ -389,18 +439,23 @@ def load(
     data: str | None = None,
     data_dir: str | None = None,
 ) -> TrainedModel:
-    """Load a run's newest checkpoint for sampling and scoring.
+    """Load the newest checkpoint of a run for sampling and evaluation.
 
-    `weights` are the weight average where the run keeps one, else the last. `data` is the path
-    where the run's data lies now, `data_dir` the directory where its named set does; None: as it
-    was trained.
+    Args:
+        run: the run directory.
+        weights: "ema" for the exponential moving average, "last" for the last weights; None: the
+            average if the run has one.
+        device: auto, cpu, cuda, cuda:N or mps.
+        data: the path of the run's data, where it has moved.
+        data_dir: the directory of the run's named data set, where it has moved.
 
     Raises:
         RunError: the directory holds no run, or one of another version.
-        CheckpointError: it has no checkpoint that can be used, or one that cannot be read.
+        CheckpointError: no checkpoint can be used, or one cannot be read.
 
     Warns:
-        RunWarning: a newer checkpoint is damaged or another run's; other versions wrote the run.
+        RunWarning: a newer checkpoint is damaged or of another run; the run was written by other
+            versions of libraries.
     """
     trained = TrainedModel(Path(run), weights, data=data, data_dir=data_dir)
     return trained.to(devices.resolve(Runtime(device=device)).device)

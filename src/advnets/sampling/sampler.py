@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -16,13 +16,15 @@ from advnets import config
 from advnets.data.class_proportions import ClassProportions, Labels, check_labels
 from advnets.data.dataset import Split, StreamingSplit
 from advnets.data.normalization import Normalizer
-from advnets.data.prepared import PreparedData
 from advnets.errors import DataError, DivergedError, UsageError
-from advnets.metrics.parzen import ParzenScore, parzen_score
 from advnets.protocols import ConditionalGenerator, Fusable, Generator
 from advnets.rng import RNG
 from advnets.training.devices import PRECISIONS
 from advnets.training.final_state import ADVICE
+
+if TYPE_CHECKING:
+    from advnets.data.prepared import PreparedData
+    from advnets.metrics.parzen import ParzenScore
 
 BLOCK = 500
 """Samples that are drawn at once: the n-th sample of a seed is the same however many are asked."""
@@ -222,6 +224,8 @@ def parzen_scores(
     samples: Float[Tensor, "n *shape"], valid: Split, test: Split, grid: str
 ) -> ParzenScore:
     """The Parzen log-likelihood of test images under samples, σ by the validation images."""
+    from advnets.metrics.parzen import parzen_score
+
     points, tests = (
         read_pixel_rows(valid, slice(MAX_VALID_IMAGES)),
         read_pixel_rows(test, slice(MAX_TEST_IMAGES)),
