@@ -1,12 +1,13 @@
-"""Adversarial nets, exactly as published in 2014 and as far as they have come since.
+"""Generative adversarial networks (GANs): Goodfellow et al. 2014, and since.
 
     import advnets
 
-    trained = advnets.train("digits", out="runs/mine", steps=2000)
-    images = trained.sample(16, seed=1)     # (16, 1, 8, 8), pixels in [0, 1]
+    model = advnets.train("digits", out="runs/mine", steps=2000)
+    images = model.sample(16, seed=1)     # (16, 1, 8, 8), pixels in [0, 1]
     advnets.load("runs/mine").evaluate()
 
-Nothing heavy is imported until it is used.
+Subpackages and names are imported on first use (PEP 562), so that `import advnets` is fast and
+imports neither torch nor matplotlib.
 """
 
 from __future__ import annotations
@@ -17,26 +18,64 @@ from typing import TYPE_CHECKING
 from advnets._version import __version__
 
 if TYPE_CHECKING:
+    from advnets import (
+        config,
+        data,
+        errors,
+        evaluation,
+        extractors,
+        games,
+        losses,
+        metrics,
+        models,
+        presets,
+        sampling,
+        theory,
+        visualize,
+    )
     from advnets.api import train
     from advnets.config import Config
     from advnets.errors import AdvnetsError
     from advnets.experiment.trained_model import TrainedModel, load
 
-_HOMES = {
+_MODULE_OF = {
     "AdvnetsError": "advnets.errors",
     "Config": "advnets.config",
-    "Trained": "advnets.experiment.trained_model",
+    "TrainedModel": "advnets.experiment.trained_model",
     "load": "advnets.experiment.trained_model",
     "train": "advnets.api",
 }
+"""The module that defines each lazily imported name."""
 
-__all__ = ["AdvnetsError", "Config", "TrainedModel", "__version__", "load", "train"]
+__all__ = [
+    "AdvnetsError",
+    "Config",
+    "TrainedModel",
+    "__version__",
+    "config",
+    "data",
+    "errors",
+    "evaluation",
+    "extractors",
+    "games",
+    "load",
+    "losses",
+    "metrics",
+    "models",
+    "presets",
+    "sampling",
+    "theory",
+    "train",
+    "visualize",
+]
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    if name in _MODULE_OF:
+        return getattr(importlib.import_module(_MODULE_OF[name]), name)
+    if name in __all__:
+        return importlib.import_module(f"advnets.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -1,4 +1,4 @@
-"""`python -m advnets`."""
+"""The entry point of `python -m advnets`."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""The Python face of `advnets train`."""
+"""The function `advnets.train`, the Python interface of `advnets train`."""
 
 from __future__ import annotations
 
@@ -26,30 +26,50 @@ def train(
     out: str | Path | None = None,
     epochs: int | None = None,
     steps: int | None = None,
+    lr: float | None = None,
     seed: int | None = None,
     device: str | None = None,
     precision: Literal["auto", "float32", "bfloat16"] | None = None,
     resume: bool = False,
     trust_code: bool = False,
 ) -> TrainedModel:
-    """Train a preset, a config, or the default preset on the data at a path; load the result.
+    """Train a GAN and return the trained model.
 
-    What is None is as the preset has it; with `resume`, as the run in `out` has it. A training
-    that is interrupted is saved, and what it had learned by then is returned. One that ends in a
-    state that is not usable is returned with a `DivergedWarning`. Python code of a file runs only
-    from FILE.py:NAME given as `preset`; `trust_code` lets a run's config.json, or a config, name
-    one too.
+    An argument that is None keeps the value of the preset, or with `resume` that of the run. A
+    training that is interrupted is saved, and the model of its last checkpoint is returned.
+
+    Args:
+        preset: the name of a preset, FILE.py:NAME of a custom game, or a config; None: digits.
+        data: a named data set, the path of your own data, or a data config.
+        data_dir: the directory of named data sets.
+        out: the run directory; None: runs/, by the name of the preset or of your data.
+        epochs: length of the training in passes over the training images.
+        steps: length of the training in steps.
+        lr: learning rate of both players.
+        seed: random seed.
+        device: auto, cpu, cuda, cuda:N or mps.
+        precision: precision of matrix products.
+        resume: continue the run in `out` from its newest checkpoint.
+        trust_code: run the Python file that a config or a run names as its game. Without it, code
+            runs only from a FILE.py:NAME given as `preset`.
 
     Raises:
-        AdvnetsError: as the command line would say it.
+        AdvnetsError: with the message that the command line would print.
+
+    Warns:
+        DivergedWarning: the training ended in a state that is not usable.
     """
     path = Path(out) if out is not None else None
+
+    # Start from the given config, the stored run, or the preset.
     if isinstance(preset, Config):
         config = preset
     elif resume:
         config = resumed_config(path, preset, data.source if isinstance(data, Data) else data)
     else:
         config = presets.starting_config(preset or presets.DEFAULT)
+
+    # Apply the arguments.
     source = config.data if data is None else data
     if isinstance(source, str):
         source = replace(config.data, source=source)
@@ -60,23 +80,27 @@ def train(
         device=config.runtime.device if device is None else device,
         precision=config.runtime.precision if precision is None else precision,
     )
+    stage = config.stage.with_length(epochs, steps)
     config = replace(
-        config.with_stage(config.stage.with_length(epochs, steps)),
+        config.with_stage(stage if lr is None else stage.with_learning_rate(lr)),
         data=source,
         runtime=runtime,
         seed=config.seed if seed is None else seed,
     )
+
+    # Check the output before any work, then train.
     path = path or presets.default_out(config)
     trusted = trust_code or (isinstance(preset, str) and presets.is_game_spec(preset))
     if not (resume and RunDirectory(path).exists):
         check_output(path, "out", folder=True)
-    watcher = Console(config.images_per_step)
+    console = Console(config.images_per_step)
     try:
-        ended = train_run(config, path, watcher, resume=resume, trust_code=trusted)
+        result = train_run(config, path, console, resume=resume, trust_code=trusted)
     finally:
-        watcher.close()
-    for warning in ended.warnings:
-        watcher.line(f"advnets: {warning}")
-    if ended.problem is not None:
-        warnings.warn(str(ended.problem), DivergedWarning, stacklevel=2)
+        console.close()
+
+    for warning in result.warnings:
+        console.line(f"advnets: {warning}")
+    if result.problem is not None:
+        warnings.warn(str(result.problem), DivergedWarning, stacklevel=2)
     return load(path)

@@ -11,7 +11,6 @@ from advnets import config
 from advnets.data.prepared import mean_image, open_data
 from advnets.errors import ConfigDiffersError, RunError, StoppedBySignal
 from advnets.evaluation.context import EvaluationContext, parzen_records
-from advnets.experiment import setup
 from advnets.experiment.players import build_players
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load

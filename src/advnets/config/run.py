@@ -135,6 +135,14 @@ class Stage(ValidatedConfig):
             return self
         return replace(self, epochs=epochs, steps=steps)
 
+    def with_learning_rate(self, lr: float) -> Stage:
+        """Return the stage with this learning rate for both players."""
+        return replace(
+            self,
+            generator_optimizer=replace(self.generator_optimizer, lr=lr),
+            discriminator_optimizer=replace(self.discriminator_optimizer, lr=lr),
+        )
+
     def _check_augmentations_projection(self) -> None:
         if getattr(self.discriminator, "projection", False) and not self.game.conditional:
             raise UsageError(
