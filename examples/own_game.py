@@ -24,4 +24,4 @@ class LeastSquares(GAN):
         return PhaseOutput({"generator": least_squares(self.logits(players, fake, batch, rng), 1)})
 
 
-game = LeastSquares(config.Game())
+game = LeastSquares(config.GANGame())

@@ -60,11 +60,11 @@ class Bounds:
 
 def variants() -> dict[str, Variant]:
     """Each differs from the first in one thing."""
-    stage = replace(presets.get_preset("mlp").stage, game=config.Game())
+    stage = replace(presets.get_preset("mlp").stage, game=config.GANGame())
     generator, rate = stage.generator, stage.discriminator_optimizer
 
     def game(**options: Any) -> Variant:
-        return Variant(replace(stage, game=config.Game(**options)))
+        return Variant(replace(stage, game=config.GANGame(**options)))
 
     def prior(kind: str) -> Variant:
         return Variant(replace(stage, generator=replace(generator, prior=kind)))

@@ -162,9 +162,9 @@ def test_masks_and_scales_of_every_discriminator(built, name):
     asked = []
 
     class Listening(RNG):
-        def dropout_mask(self, purpose, rows, *shape, keep):
-            mask = super().dropout_mask(purpose, rows, *shape, keep_prob=keep)
-            asked.append((keep, mask.mean().item()))
+        def dropout_mask(self, purpose, rows, *shape, keep_prob):
+            mask = super().dropout_mask(purpose, rows, *shape, keep_prob=keep_prob)
+            asked.append((keep_prob, mask.mean().item()))
             return mask
 
     d = built(name)["discriminator"]

@@ -300,7 +300,7 @@ def laid(kind: str, content: bytes, folder: Path) -> list[str]:
     if kind == "a pack":
         whole = {"version": 1, "name": "a", "counts": [2, 0, 0], "classes": [], "broken": []}
         (root / "pack.json").write_text(
-            json.dumps({**whole, "frame": vars(config.Framing()), "digest": "x"})
+            json.dumps({**whole, "frame": vars(config.ImagePreprocessing()), "digest": "x"})
         )
     if kind == "shards":
         with tarfile.open(root / "b.tar", "w") as tar:

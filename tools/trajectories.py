@@ -65,7 +65,7 @@ def _case(
 
 _DIGITS = (
     "--game.updates simultaneous",
-    "--game.updates simultaneous --game.reuse-fakes shared",
+    "--game.updates simultaneous --game.reuse-fakes",
     "--game.k 2",
     "--game.objective minimax",
     "--game.objective hinge",

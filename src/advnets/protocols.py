@@ -176,8 +176,8 @@ class Inpainter(Protocol):
         """Return latents from z, images and a mask that is 1 where a pixel is known, else 0."""
         ...
 
-    def own_latent(self, n: int, rng: RNG) -> Float[Tensor, "batch own"]:
-        """Draw n points of the noise prior p_z, without known pixels."""
+    def sample_z(self, n: int, rng: RNG) -> Float[Tensor, "batch own"]:
+        """Draw n latents z from the prior, without known pixels."""
         ...
 
 

@@ -19,14 +19,14 @@ DENSE = (
     config.MaxoutDiscriminator(hidden_sizes=(12, 10), pieces=3),
 )
 STRIDED = (
-    config.DCGANGenerator(latent_dim=8, base_channels=4, kernel=4),
-    config.DCGANDiscriminator(base_channels=4, kernel=4),
+    config.DCGANGenerator(latent_dim=8, base_channels=4, kernel_size=4),
+    config.DCGANDiscriminator(base_channels=4, kernel_size=4),
 )
 GAMES = [
-    config.Game(),
-    config.Game(k=3),
-    config.Game(reuse_fakes="shared"),
-    config.Game(updates="simultaneous"),
+    config.GANGame(),
+    config.GANGame(k=3),
+    config.GANGame(reuse_fakes=True),
+    config.GANGame(updates="simultaneous"),
 ]
 
 

@@ -94,8 +94,8 @@ ERRORS = [
         "advnets: k is 0; it must be at least 1\n",
     ),
     (
-        ("train", "digits", "--discriminator.keep-prob-input", "0"),
-        "advnets: keep_input is 0.0; it must be above 0 and at most 1\n",
+        ("train", "digits", "--discriminator.dropout-input", "1"),
+        "advnets: dropout_input is 1.0; it must be at least 0 and less than 1\n",
     ),
     (
         ("train", "digits", "--log-every", "-1"),

@@ -122,7 +122,7 @@ def flags():
 
 @pytest.mark.parametrize(("preset", "flag"), flags())
 def test_infinity_is_refused_by_every_flag(said, tmp_path, preset, flag):
-    several = {"--discriminator.max-frequency": ("inf", "1")}
+    several = {"--discriminator.frequency-range": ("inf", "1")}
     out = tmp_path / "run"
     code, _, err = said("train", preset, flag, *several.get(flag, ("inf",)), "--out", out)
     assert code == 2, err

@@ -20,7 +20,7 @@ from advnets.evaluation.score_files import ScoredRun
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
 from advnets.extractors.builtin import Pixels
-from advnets.models.layers import with_classes
+from advnets.models.layers import append_class
 from advnets.report.score_text import score_lines
 from advnets.rng import RNG
 from advnets.sampling.sampler import BLOCK, ComputeSettings, draw_samples, latent_blocks
@@ -50,7 +50,7 @@ def test_equal_shares_draw_the_classes_that_nets_draw_themselves():
     """So that samples of earlier seeds are drawn again, to the bit."""
     shares = ClassProportions.from_counts("uniform", [3, 1, 4, 1, 5, 9, 2])
     z = RNG(5).normal("latent", 1000, 2)
-    expected = with_classes(z, 7, RNG(5), None)[:, 2:].argmax(1)
+    expected = append_class(z, 7, RNG(5), None)[:, 2:].argmax(1)
     assert torch.equal(shares.draw(RNG(5).uniform("class", 1000)), expected)
 
 
@@ -83,7 +83,7 @@ class Oracle(nn.Module):
         self.of = [images[labels == number] for number in range(classes)]
 
     def latent(self, n, rng, labels=None):
-        return with_classes(rng.uniform("z", n, 1), self.classes, rng, labels)
+        return append_class(rng.uniform("z", n, 1), self.classes, rng, labels)
 
     def forward(self, z, rng=None):
         labels = z[:, 1:].argmax(1).tolist()

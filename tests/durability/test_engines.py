@@ -12,8 +12,6 @@ DCGAN = (
         "4",
         "--discriminator.base-channels",
         "4",
-        "--game.reuse-fakes",
-        "fresh",
     ),
 )
 
@@ -22,7 +20,7 @@ DCGAN = (
     "engine",
     [
         pytest.param(["--precision", "bfloat16"], id="bfloat16"),
-        pytest.param(["--precision", "bfloat16", "--game.reuse-fakes", "shared"], id="shared"),
+        pytest.param(["--precision", "bfloat16", "--game.reuse-fakes"], id="shared"),
         pytest.param(["--compile"], id="compiled", marks=pytest.mark.slow),
     ],
 )

@@ -58,8 +58,8 @@ def test_every_preset_is_reckoned_and_fits(preset):
     [
         config.Stage(generator=config.MLPGenerator(hidden_sizes=(10**6, 10**6))),
         config.Stage(
-            generator=config.DCGANGenerator(base_channels=10**6, kernel=1000),
-            discriminator=config.DCGANDiscriminator(base_channels=10**6, kernel=1000),
+            generator=config.DCGANGenerator(base_channels=10**6, kernel_size=1000),
+            discriminator=config.DCGANDiscriminator(base_channels=10**6, kernel_size=1000),
         ),
         config.Stage(discriminator=config.MaxoutDiscriminator(hidden_sizes=(10**6,), pieces=10**6)),
     ],

@@ -99,11 +99,13 @@ def test_points_are_played_with_by_fully_connected_nets(source, options, tmp_pat
     "discriminator",
     [
         config.ResidualDiscriminator(base_channels=4, group_size=4),
-        config.DCGANDiscriminator(base_channels=4, kernel=4, batch_norm=False, spectral_norm=True),
+        config.DCGANDiscriminator(
+            base_channels=4, kernel_size=4, batch_norm=False, spectral_norm=True
+        ),
     ],
     ids=["residual", "spectral norm"],
 )
-@pytest.mark.parametrize("game", [config.Game, config.ConditionalGame])
+@pytest.mark.parametrize("game", [config.GANGame, config.ConditionalGame])
 def test_nets_of_it_resume_to_the_bit(discriminator, game, tiny, tmp_path, quiet):
     adam = config.Adam(lr_final=5e-5, beta1=0.0, beta2=0.9, beta2_final=0.99)
     stage = config.Stage(
@@ -135,7 +137,7 @@ def test_two_time_scales_are_two_optimizers(tiny):
     for rate in (1e-4, 4e-4):
         stage = replace(
             tiny.stage,
-            game=config.Game(updates="simultaneous"),
+            game=config.GANGame(updates="simultaneous"),
             generator_optimizer=config.Adam(lr=1e-4),
             discriminator_optimizer=config.Adam(lr=rate),
         )

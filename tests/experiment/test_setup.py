@@ -44,7 +44,7 @@ def test_steps_are_counted_out_from_epochs(tiny):
 
 @pytest.mark.parametrize(
     ("game", "batches"),
-    [(config.Game(k=3), 3), (config.Game(updates="simultaneous"), 1), (config.VAEGame(), 1)],
+    [(config.GANGame(k=3), 3), (config.GANGame(updates="simultaneous"), 1), (config.VAEGame(), 1)],
 )
 def test_an_epoch_is_one_pass_however_often_d_moves_in_a_round(tiny, game, batches):
     run = tiny.with_stage(replace(tiny.stage, steps=None, epochs=10, game=game))

@@ -78,7 +78,7 @@ def test_the_second_stage_begins_with_the_first_ones_generator(two_stages, tmp_p
 @pytest.mark.parametrize("step", [9, 25, 41])
 def test_steps_of_d_that_hang_on_its_lead_are_the_same_after_a_fall(tiny, tmp_path, step, quiet):
     """What D was last seen to lead by is in the checkpoint; k = 3 in some rounds, 1 in others."""
-    game = config.Game(k=3, adaptive_k_threshold=0.0008)
+    game = config.GANGame(k=3, adaptive_k_threshold=0.0008)
     run = tiny.with_stage(replace(tiny.stage, game=game))
     train(run, tmp_path / "whole", quiet)
     with pytest.raises(Crash):
@@ -125,7 +125,7 @@ def test_a_run_of_two_stages_that_fell_anywhere_ends_with_the_same_bytes(
     assert steps == [4, 8, 10, 14, 18, 20]
 
 
-@pytest.mark.parametrize("game", [config.Game(k=2), config.Game(updates="simultaneous")])
+@pytest.mark.parametrize("game", [config.GANGame(k=2), config.GANGame(updates="simultaneous")])
 @pytest.mark.parametrize("rule", [config.SGD(lr=0.05), config.Adam()], ids=["sgd", "adam"])
 def test_every_way_of_playing_resumes_to_the_bit(tiny, tmp_path, game, rule, quiet):
     stage = replace(
@@ -146,7 +146,7 @@ def test_every_way_of_playing_resumes_to_the_bit(tiny, tmp_path, game, rule, qui
 def scheduled(tiny):
     """All that changes in the course of a run, at once."""
     adam = config.Adam(lr=1e-3, lr_final=1e-4, beta1=0.0, beta2=0.9, beta2_final=0.99)
-    game = config.Game(r1=1.0, r1_final=0.1, r2=1.0, r2_final=0.1, augment_prob=0.5)
+    game = config.GANGame(r1=1.0, r1_final=0.1, r2=1.0, r2_final=0.1, augment_prob=0.5)
     stage = replace(
         tiny.stage,
         game=game,
@@ -223,24 +223,24 @@ def test_options_change_what_is_learned(tiny, tmp_path, quiet):
     others = {
         "base": base,
         "seed": replace(base, seed=1),
-        "k": base.with_stage(replace(stage, game=config.Game(k=2))),
-        "objective": base.with_stage(replace(stage, game=config.Game(objective="minimax"))),
-        "updates": base.with_stage(replace(stage, game=config.Game(updates="simultaneous"))),
-        "relativistic": base.with_stage(replace(stage, game=config.Game(relativistic=True))),
+        "k": base.with_stage(replace(stage, game=config.GANGame(k=2))),
+        "objective": base.with_stage(replace(stage, game=config.GANGame(objective="minimax"))),
+        "updates": base.with_stage(replace(stage, game=config.GANGame(updates="simultaneous"))),
+        "relativistic": base.with_stage(replace(stage, game=config.GANGame(relativistic=True))),
         "prior": base.with_stage(
             replace(stage, generator=replace(stage.generator, prior="normal"))
         ),
-        "keep_prob": base.with_stage(
-            replace(stage, generator=replace(stage.generator, keep_prob=(1.0, 0.5)))
+        "dropout": base.with_stage(
+            replace(stage, generator=replace(stage.generator, dropout=(0.0, 0.5)))
         ),
         "noise": base.with_stage(
-            replace(stage, generator=replace(stage.generator, rng=(0.0, 0.5)))
+            replace(stage, generator=replace(stage.generator, noise=(0.0, 0.5)))
         ),
         "bound": base.with_stage(
             replace(stage, generator=replace(stage.generator, max_column_norm=0.01))
         ),
-        "keep_prob_hidden": base.with_stage(
-            replace(stage, discriminator=replace(stage.discriminator, keep_prob_hidden=0.9))
+        "dropout_hidden": base.with_stage(
+            replace(stage, discriminator=replace(stage.discriminator, dropout_hidden=0.1))
         ),
         "normalize": replace(base, data=replace(base.data, normalize="symmetric")).with_stage(
             replace(stage, generator=replace(stage.generator, output="tanh"))

@@ -167,7 +167,7 @@ def test_adversarially_learned_inference_is_the_posterior(settled):
     def draw(rng):
         return plane(deviation * rng.normal("x", 200, 1))
 
-    found = settled(ALI(config.InferenceGame()), players, draw, rounds=3000, lr=1e-3)
+    found = settled(ALI(config.ALIGame()), players, draw, rounds=3000, lr=1e-3)
     w = found["generator"].map.weight[0].detach()
     assert w.norm().item() == pytest.approx(deviation.item(), abs=0.2)
     assert_posterior(found["encoder"], w, [-1.0, 0.0, 1.0], within=0.25)
@@ -201,7 +201,7 @@ def test_completions_of_a_correlated_normal(settled):
         given = torch.linspace(-1.5, 1.5, n)
         whole = torch.zeros(n, 1, 1, 2)
         whole[..., 1 - hidden] = given[:, None, None]
-        drawn = g(g.given(g.own_latent(n, NOISE), whole, known)).detach()
+        drawn = g(g.given(g.sample_z(n, NOISE), whole, known)).detach()
         assert torch.equal(drawn[..., 1 - hidden], whole[..., 1 - hidden])  # what is known stays
         x = drawn[:, 0, 0, hidden]
         slope = (x * given).mean() / given.square().mean()

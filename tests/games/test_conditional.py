@@ -46,7 +46,7 @@ def test_without_use_of_the_class_it_is_the_plain_game(updates):
                 mine.zero_()
                 mine.narrow(axis, 0, theirs.shape[axis]).copy_(theirs)
     some = batch([0, 1, 2, 1])
-    spec = config.Game(updates=updates)
+    spec = config.GANGame(updates=updates)
     for mine, theirs in zip(ConditionalGAN(spec).phases(), GAN(spec).phases(), strict=True):
         a, b = mine.losses(told, some, NOISE), theirs.losses(plain, some, NOISE)
         for name, loss in b.losses.items():
@@ -62,7 +62,7 @@ def test_samples_are_of_the_labels_of_the_batch():
             return super().forward(z, rng)
 
     told = players() | {"generator": Watching(SHAPE, 4, 2, classes=3)}
-    for phase in ConditionalGAN(config.Game()).phases():
+    for phase in ConditionalGAN(config.GANGame()).phases():
         phase.losses(told, batch([2, 0, 1, 1]), NOISE)
     assert seen == [[2, 0, 1, 1]] * 2
 
@@ -76,13 +76,13 @@ def test_d_is_told_the_label_of_both():
             return super().forward(x, rng, labels)
 
     told = players() | {"discriminator": Watching(SHAPE, 2, classes=3)}
-    ConditionalGAN(config.Game(updates="simultaneous")).both(told, batch([2, 0, 1]), NOISE)
+    ConditionalGAN(config.GANGame(updates="simultaneous")).both(told, batch([2, 0, 1]), NOISE)
     assert seen == [[2, 0, 1, 2, 0, 1]]
 
 
 def test_a_batch_without_labels_is_refused():
     with pytest.raises(DataError, match="a batch without labels came to a game"):
-        ConditionalGAN(config.Game()).both(players(), Batch(torch.zeros(2, *SHAPE)), NOISE)
+        ConditionalGAN(config.GANGame()).both(players(), Batch(torch.zeros(2, *SHAPE)), NOISE)
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def test_inference_is_a_game_of_two_kinds_of_pairs(players):
     a_real = d(torch.cat((x.flatten(1), drawn), 1)[:, None, None])
     a_fake = d(torch.cat((g(z).flatten(1), z), 1)[:, None, None])
     d_real, d_fake = a_real.double().sigmoid(), a_fake.double().sigmoid()
-    first, second = ALI(config.InferenceGame()).phases()
+    first, second = ALI(config.ALIGame()).phases()
     assert (first.reads_data, second.reads_data) == (True, False)
     of_d = first.losses(players, Batch(x), NOISE)
     value = d_real.log().mean() + (1 - d_fake).log().mean()
@@ -144,7 +144,7 @@ def test_both_kinds_of_pairs_have_dropout_of_their_own(players):
             return x.sum((1, 2, 3)) * self.w
 
     players["discriminator"] = Masking()
-    for phase in ALI(config.InferenceGame()).phases():
+    for phase in ALI(config.ALIGame()).phases():
         phase.losses(players, Batch(images()), NOISE)
     real, fake = masks[0].chunk(2)
     assert not torch.equal(real, fake)

@@ -69,7 +69,7 @@ def test_the_error_of_d_on_test_images(tiny, tmp_path, quiet, unlabeled):
 EXTENSIONS = {
     "conditional": (config.ConditionalGame(), {}),
     "inference": (
-        config.InferenceGame(config.MLPEncoder(hidden_sizes=(16,), batch_norm=True)),
+        config.ALIGame(config.MLPEncoder(hidden_sizes=(16,), batch_norm=True)),
         {"discriminator": config.MLPDiscriminator(hidden_sizes=(16,))},
     ),
     "completion": (config.InpaintingGame(), {}),
@@ -191,7 +191,11 @@ def test_an_encoder_for_a_run_that_is_trained_already(tiny, tmp_path, quiet):
         (EXTENSIONS["semi"][0], {}, "MaxoutDiscriminator came to a semi-supervised game"),
         (config.SemiSupervisedGame(labels=25), SEMI, "ask for 30"),
         (config.SemiSupervisedGame(labels=9000), SEMI, "900 labeled images of each class"),
-        (config.Game(), {"discriminator": config.NoDiscriminator()}, "was given NoDiscriminator"),
+        (
+            config.GANGame(),
+            {"discriminator": config.NoDiscriminator()},
+            "was given NoDiscriminator",
+        ),
     ],
 )
 def test_nets_and_labels_that_a_game_cannot_have(game, stage, said, tiny, tmp_path, quiet):

@@ -73,7 +73,7 @@ def moved(players, phase, player, rate):
 def test_the_discriminators_step_ascends_v(players):
     """On a quadratic toy, a small step of D raises V (Algorithm 1, line 4)."""
     before = value(players)
-    phase = GAN(config.Game()).phases()[0]
+    phase = GAN(config.GANGame()).phases()[0]
     assert value(moved(players, phase, "discriminator", 0.01)) > before + 1e-5
 
 
@@ -81,13 +81,13 @@ def test_the_discriminators_step_ascends_v(players):
 def test_the_generators_step_descends_v(players, objective):
     """On a quadratic toy, a small step of G lowers V, by either of its losses."""
     before = value(players)
-    phase = GAN(config.Game(objective=objective)).phases()[1]
+    phase = GAN(config.GANGame(objective=objective)).phases()[1]
     assert value(moved(players, phase, "generator", 0.01)) < before - 1e-5
 
 
 def test_the_toy_is_won_at_equilibrium(players):
     """Played to the end, G's shift finds the data's mean and D(x) is 1/2."""
-    game = GAN(config.Game(k=5))
+    game = GAN(config.GANGame(k=5))
     for step in range(600):
         for phase in game.phases():
             name = phase.name
@@ -106,7 +106,7 @@ def test_the_toy_is_won_at_equilibrium(players):
 
 
 def test_alternating_play_is_k_phases_and_one():
-    discriminator, generator = GAN(config.Game(k=3)).phases()
+    discriminator, generator = GAN(config.GANGame(k=3)).phases()
     assert (discriminator.name, discriminator.num_updates, discriminator.reads_data) == (
         "discriminator",
         3,
@@ -127,7 +127,7 @@ def test_alternating_play_is_k_phases_and_one():
     ],
 )
 def test_d_moves_k_times_while_its_lead_is_short_and_else_once(observed, expected):
-    spec = config.Game(k=4, adaptive_k_threshold=0.5)
+    spec = config.GANGame(k=4, adaptive_k_threshold=0.5)
     discriminator, generator = GAN(spec).phases()
     assert (
         num_discriminator_updates(4, 0.5, observed)
@@ -155,19 +155,19 @@ def test_d_moves_k_times_while_its_lead_is_short_and_else_once(observed, expecte
 )
 def test_a_lead_that_chooses_nothing_is_refused(options, said):
     with pytest.raises(UsageError, match=said):
-        config.Game(**options)
+        config.GANGame(**options)
 
 
 def test_simultaneous_play_is_one_phase_for_both(players):
-    (phase,) = GAN(config.Game(updates="simultaneous")).phases()
+    (phase,) = GAN(config.GANGame(updates="simultaneous")).phases()
     outcome = phase.losses(players, BATCH, NOISE)
     assert set(outcome.losses) == {"discriminator", "generator"}
 
 
 def test_both_gradients_of_simultaneous_play_come_from_the_same_fakes(players):
     """Each is the gradient that alternating play would take at the same place with that noise."""
-    (both,) = GAN(config.Game(updates="simultaneous")).phases()
-    apart = GAN(config.Game()).phases()
+    (both,) = GAN(config.GANGame(updates="simultaneous")).phases()
+    apart = GAN(config.GANGame()).phases()
     for phase, name in zip(apart, ("discriminator", "generator"), strict=True):
         parameters = list(players[name].parameters())
         together = torch.autograd.grad(both.losses(players, BATCH, NOISE).losses[name], parameters)
@@ -177,7 +177,7 @@ def test_both_gradients_of_simultaneous_play_come_from_the_same_fakes(players):
 
 
 def test_what_is_observed_is_d_of_x_d_of_gz_and_v(players):
-    outcome = GAN(config.Game()).phases()[0].losses(players, BATCH, NOISE)
+    outcome = GAN(config.GANGame()).phases()[0].losses(players, BATCH, NOISE)
     d = players["discriminator"]
     assert outcome.metrics["d_real"].item() == pytest.approx(
         torch.sigmoid(d(BATCH.images)).mean().item()
@@ -190,7 +190,7 @@ def test_what_is_observed_is_d_of_x_d_of_gz_and_v(players):
 
 
 def test_the_discriminators_phase_leaves_no_gradient_for_the_generator(players):
-    phase = GAN(config.Game()).phases()[0]
+    phase = GAN(config.GANGame()).phases()[0]
     loss = phase.losses(players, BATCH, NOISE).losses["discriminator"]
     (gradient,) = torch.autograd.grad(loss, [players["generator"].g], allow_unused=True)
     assert gradient is None
@@ -200,7 +200,7 @@ def test_the_discriminators_phase_leaves_no_gradient_for_the_generator(players):
 def test_penalties_are_of_the_slope_on_real_and_generated_images(players, updates):
     """For a(x) = b + w x - q x² the slope is w - 2 q x; its square enters D's loss by γ/2."""
     plain, penalized = (
-        GAN(config.Game(updates=updates, r1=r1, r2=r2)).phases()[0]
+        GAN(config.GANGame(updates=updates, r1=r1, r2=r2)).phases()[0]
         for r1, r2 in ((0.0, 0.0), (3.0, 5.0))
     )
     without = plain.losses(players, BATCH, NOISE)
@@ -229,7 +229,7 @@ def test_penalties_are_of_the_slope_on_real_and_generated_images(players, update
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 def test_a_relativistic_game_judges_pairs(players, updates):
     """Each image against the sample of the same row, for both players; penalties stay D's own."""
-    game = GAN(config.Game(updates=updates, relativistic=True, r1=3.0))
+    game = GAN(config.GANGame(updates=updates, relativistic=True, r1=3.0))
     outcomes = [phase.losses(players, BATCH, NOISE) for phase in game.phases()]
     first, last = outcomes[0], outcomes[-1]
     net, g = players["discriminator"], players["generator"]
@@ -257,7 +257,7 @@ def test_a_relativistic_game_judges_pairs(players, updates):
 def test_penalties_leave_the_generators_loss_as_it_is(players):
     for updates, phase in (("alternating", 1), ("simultaneous", 0)):
         losses = [
-            GAN(config.Game(updates=updates, r1=gamma, r2=gamma))
+            GAN(config.GANGame(updates=updates, r1=gamma, r2=gamma))
             .phases()[phase]
             .losses(players, BATCH, NOISE)
             .losses["generator"]
@@ -268,7 +268,7 @@ def test_penalties_leave_the_generators_loss_as_it_is(players):
 
 def test_shared_fakes_are_those_that_the_discriminator_has_seen(players):
     """G's loss is of the very samples, though D has moved since, and its gradient reaches G."""
-    discriminator, generator = GAN(config.Game(reuse_fakes="shared")).phases()
+    discriminator, generator = GAN(config.GANGame(reuse_fakes=True)).phases()
     seen = discriminator.losses(players, BATCH, NOISE.fold_in("0"))
     assert torch.equal(
         seen.carry, players["generator"](players["generator"].latent(64, NOISE.fold_in("0")))

@@ -76,7 +76,7 @@ def test_what_cannot_be_played_is_said():
     with pytest.raises(UsageError, match="masks is empty; give at least one of pixels"):
         config.InpaintingGame(masks=())
     with pytest.raises(UsageError, match="fakes are shared in a completion game"):
-        config.InpaintingGame(reuse_fakes="shared")
+        config.InpaintingGame(reuse_fakes=True)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

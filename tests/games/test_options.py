@@ -68,19 +68,19 @@ def first(spec, some, rng=NOISE):
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 def test_weights_of_penalties_go_to_their_ends_by_a_cosine(updates):
     """At step 5 of 10 they stand in the middle; past the end they stay."""
-    falling = config.Game(updates=updates, r1=4.0, r1_final=1.0, r2=0.0, r2_final=3.0)
+    falling = config.GANGame(updates=updates, r1=4.0, r1_final=1.0, r2=0.0, r2_final=3.0)
     for step, r1, r2 in ((0, 4.0, 0.0), (5, 2.5, 1.5), (10, 1.0, 3.0), (99, 1.0, 3.0)):
-        still = config.Game(updates=updates, r1=r1, r2=r2)
+        still = config.GANGame(updates=updates, r1=r1, r2=r2)
         same_losses(falling, still, step)
 
 
 def test_weights_of_penalties_go_to_their_ends_by_a_factor():
     """In the middle they stand at the root of both ends' product."""
-    falling = config.Game(
+    falling = config.GANGame(
         r1=4.0, r1_final=0.01, r2=1.0, r2_final=1e-4, penalty_schedule="geometric"
     )
     for step, r1, r2 in ((0, 4.0, 1.0), (5, 0.2, 0.01), (10, 0.01, 1e-4), (99, 0.01, 1e-4)):
-        same_losses(falling, config.Game(r1=r1, r2=r2), step)
+        same_losses(falling, config.GANGame(r1=r1, r2=r2), step)
 
 
 def same_losses(falling, still, step):
@@ -96,7 +96,7 @@ def same_losses(falling, still, step):
 @pytest.mark.parametrize("relativistic", [False, True])
 def test_d_sees_images_and_samples_through_augmentations(updates, relativistic):
     """Both players do, each as probably as this step has it; at step 0 nothing is changed."""
-    spec = config.Game(updates=updates, relativistic=relativistic, augment_prob=0.8)
+    spec = config.GANGame(updates=updates, relativistic=relativistic, augment_prob=0.8)
     for step, changed in ((0, False), (10, True)):
         for phase in GAN(spec).phases():
             some, rng = players(), NOISE.at_step(step)
@@ -118,7 +118,7 @@ def test_d_sees_images_and_samples_through_augmentations(updates, relativistic):
 
 def test_only_the_augmentations_that_are_named_are_used():
     some = players()
-    spec = config.Game(augment_prob=1.0, augmentations=("flip",))
+    spec = config.GANGame(augment_prob=1.0, augmentations=("flip",))
     first(spec, some, NOISE.at_step(10))
     real = some["discriminator"].shown[0][:12]
     mirrored = (real == BATCH.images.flip(-1)).flatten(1).all(1)
@@ -128,7 +128,7 @@ def test_only_the_augmentations_that_are_named_are_used():
 
 def test_slopes_are_those_on_the_images_before_augmentation():
     """∇_x a(T(x)), by a derivative through T that is taken apart from the game."""
-    spec = config.Game(r1=2.0, augment_prob=1.0)
+    spec = config.GANGame(r1=2.0, augment_prob=1.0)
     some, rng = players(), NOISE.at_step(10)
     outcome = first(spec, some, rng)
     x = BATCH.images.clone().requires_grad_()
@@ -156,7 +156,7 @@ def test_a_pack_is_images_on_top_of_each_other():
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 def test_packed_d_judges_packs_of_one_kind(updates):
     """By the losses of 4 real and 4 generated packs of 3, slopes with respect to all of a pack."""
-    spec = config.Game(updates=updates, pac=3, r1=2.0, r2=2.0)
+    spec = config.GANGame(updates=updates, pac=3, r1=2.0, r2=2.0)
     some = players(6)
     outcomes = [phase.losses(some, BATCH, NOISE) for phase in GAN(spec).phases()]
     d, g = some["discriminator"], some["generator"]
@@ -176,9 +176,11 @@ def test_packed_d_judges_packs_of_one_kind(updates):
 @pytest.mark.parametrize(
     "spec",
     [
-        config.Game(relativistic=True, r1=2.0, r2=1.0),
-        config.Game(r2=1.0, objective="hinge", pac=3),
-        config.Game(relativistic=True, r1=1.0, augment_prob=1.0, augmentations=("flip", "cutout")),
+        config.GANGame(relativistic=True, r1=2.0, r2=1.0),
+        config.GANGame(r2=1.0, objective="hinge", pac=3),
+        config.GANGame(
+            relativistic=True, r1=1.0, augment_prob=1.0, augmentations=("flip", "cutout")
+        ),
     ],
 )
 def test_g_learns_from_slopes_what_it_would_learn_through_d(spec, one_by_one):
@@ -209,7 +211,7 @@ def test_g_learns_from_slopes_what_it_would_learn_through_d(spec, one_by_one):
 def test_each_objective_is_played_by_both(objective, updates):
     """D's phase gives D's loss of it, G's phase G's, on the same logits."""
     some, rule = players(), OBJECTIVES[objective]
-    phases = GAN(config.Game(objective=objective, updates=updates)).phases()
+    phases = GAN(config.GANGame(objective=objective, updates=updates)).phases()
     outcomes = [phase.losses(some, BATCH, NOISE) for phase in phases]
     d, g = some["discriminator"], some["generator"]
     real, fake = d(BATCH.images), d(g(g.latent(12, NOISE)))
@@ -236,7 +238,7 @@ def test_what_is_observed_is_computed_in_float32():
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 @pytest.mark.parametrize("pack", [1, 3])
 def test_excess_slopes_are_taken_between_images_and_samples(updates, pack):
-    spec = config.Game(objective="wasserstein", updates=updates, gp_weight=10.0, pac=pack)
+    spec = config.GANGame(objective="wasserstein", updates=updates, gp_weight=10.0, pac=pack)
     some = players(2 * pack)
     outcome = first(spec, some)
     without = first(replace(spec, gp_weight=0.0), some)
@@ -260,7 +262,7 @@ def test_excess_slopes_are_taken_between_images_and_samples(updates, pack):
 @pytest.mark.parametrize("probability", [0.6, 1.0])
 def test_excess_slopes_are_those_before_augmentation(updates, probability):
     """Of images between, which D sees augmented by draws of their own."""
-    spec = config.Game(
+    spec = config.GANGame(
         objective="wasserstein", updates=updates, gp_weight=10.0, augment_prob=probability
     )
     some, rng = players(), NOISE.at_step(10)
@@ -308,7 +310,7 @@ def test_choices_are_credited_and_nothing_else_learns_of_it(updates, pack):
     torch.manual_seed(0)
     some = {"generator": Choosing(), "discriminator": Discriminator(2 * pack)}
     g, d = some["generator"], some["discriminator"]
-    phase = GAN(config.Game(updates=updates, pac=pack)).phases()[-1]
+    phase = GAN(config.GANGame(updates=updates, pac=pack)).phases()[-1]
     loss = phase.losses(some, BATCH, NOISE).losses["generator"]
     z = g.latent(12, NOISE)
     a = d(pack_channels(g(z), pack))
@@ -334,26 +336,26 @@ def test_choices_are_credited_and_nothing_else_learns_of_it(updates, pack):
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        (config.Game, {"pac": 0}, "pack is 0; it must be at least 1"),
-        (config.Game, {"augment_prob": 1.5}, "augment is 1.5; it must be from 0 to 1"),
-        (config.Game, {"r1_final": -1.0}, "end_r1 is -1.0; it must be at least 0"),
+        (config.GANGame, {"pac": 0}, "pack is 0; it must be at least 1"),
+        (config.GANGame, {"augment_prob": 1.5}, "augment is 1.5; it must be from 0 to 1"),
+        (config.GANGame, {"r1_final": -1.0}, "end_r1 is -1.0; it must be at least 0"),
         (
-            config.Game,
+            config.GANGame,
             {"r1": 1.0, "r1_final": 0.0, "penalty_schedule": "geometric"},
             "end_r1 is 0.0; it must be more than 0 to fall by a factor",
         ),
         (
-            config.Game,
+            config.GANGame,
             {"relativistic": True, "objective": "hinge"},
             "relativistic was asked for with the objective hinge, which judges images one by one",
         ),
         (
-            config.Game,
+            config.GANGame,
             {"augment_prob": 0.5, "augmentations": ()},
             "augment is 0.5 and augmentations are",
         ),
         (
-            config.Game,
+            config.GANGame,
             {"k": 5, "updates": "simultaneous"},
             "k is 5, steps of D to one of G, and upd",
         ),
@@ -387,12 +389,12 @@ def test_what_cannot_be_is_refused(kind, options, message):
             "projection was asked for of the D of a Game, which is told no class",
         ),
         (
-            {"game": config.Game(objective="wasserstein")},
+            {"game": config.GANGame(objective="wasserstein")},
             "nothing that bounds .* say --game.gp-weight 10",
         ),
         (
             {
-                "game": config.Game(objective="wasserstein"),
+                "game": config.GANGame(objective="wasserstein"),
                 "discriminator": config.DCGANDiscriminator(spectral_norm=True),  # with batch norm
             },
             "nothing that bounds D's slopes",
@@ -422,7 +424,7 @@ def test_a_critic_whose_slopes_are_bound_is_played(bound, tiny):
         stage = config.Stage(
             config.MLPGenerator(latent_dim=8, hidden_sizes=(16,), activations=("relu",)),
             net,
-            config.Game(objective="wasserstein", **options),
+            config.GANGame(objective="wasserstein", **options),
             config.Adam(lr=1e-4),
             config.Adam(lr=2e-2),
             steps=60,
@@ -438,7 +440,7 @@ def test_a_critic_whose_slopes_are_bound_is_played(bound, tiny):
         (found,) = torch.autograd.grad(table.players["discriminator"](x).sum(), x)
         return found.flatten(1).norm(dim=1).mean().item()
 
-    free = GAN(config.Game(objective="wasserstein"))
+    free = GAN(config.GANGame(objective="wasserstein"))
     assert 0 < slope(options, spectral) < slope({"gp_weight": 10.0}, False, free) / 3
 
 
@@ -465,16 +467,18 @@ def test_augmentations_of_less_than_a_pixel_are_refused(kind, size, said):
 
 
 def test_a_lead_that_nobody_looks_at_is_refused(tiny):
-    played = tiny.with_stage(replace(tiny.stage, game=config.Game(k=2, adaptive_k_threshold=0.5)))
+    played = tiny.with_stage(
+        replace(tiny.stage, game=config.GANGame(k=2, adaptive_k_threshold=0.5))
+    )
     with pytest.raises(UsageError, match=r"ticks\.log is 0, so that there are none; say"):
         replace(played, intervals=replace(tiny.ticks, log_every=0))
 
 
 def test_what_does_not_fit_the_data_is_refused(tiny):
     for game, data, message in (
-        (config.Game(pac=3), tiny.data, "pack is 3 and batch_size 20, .* say --batch-size 21"),
+        (config.GANGame(pac=3), tiny.data, "pack is 3 and batch_size 20, .* say --batch-size 21"),
         (
-            config.Game(augment_prob=0.5),
+            config.GANGame(augment_prob=0.5),
             replace(tiny.data, normalize="none"),
             "augment was asked for on",
         ),

@@ -80,7 +80,7 @@ def test_stacked_batches_have_batch_statistics_of_their_own():
 
 def test_sizes_as_tutorials_have_them():
     """3.58 and 2.77 million parameters, as in PyTorch's own example."""
-    nets = Generator((3, 64, 64), kernel=4), Discriminator((3, 64, 64), kernel=4)
+    nets = Generator((3, 64, 64), kernel_size=4), Discriminator((3, 64, 64), kernel_size=4)
     assert [parameters(net) for net in nets] == [3_576_704, 2_765_568]
 
 

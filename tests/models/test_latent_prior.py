@@ -14,7 +14,7 @@ from advnets.errors import UsageError
 from advnets.games.gan import GAN
 from advnets.losses import reinforce_loss
 from advnets.models.factory import build_generator
-from advnets.models.layers import Prior, draw_prior
+from advnets.models.layers import Prior, draw_latents
 from advnets.models.mlp import MaxoutDiscriminator, MLPGenerator, StackedGenerator
 from advnets.protocols import Batch
 from advnets.rng import RNG
@@ -29,7 +29,7 @@ SMALL = config.MLPGenerator(
 
 @pytest.mark.parametrize("prior", ["uniform", "normal"])
 def test_both_priors_of_2014_have_mean_0_and_variance_1(prior):
-    z = draw_prior(prior, 2000, 100, NOISE)
+    z = draw_latents(prior, 2000, 100, NOISE)
     assert z.shape == (2000, 100)
     assert z.mean().item() == pytest.approx(0, abs=0.01)
     assert z.var().item() == pytest.approx(1, abs=0.02)
@@ -39,7 +39,7 @@ def test_both_priors_of_2014_have_mean_0_and_variance_1(prior):
 
 def test_the_truncated_normal_is_scipys():
     """Its distribution, its variance as the docstring has it, and nothing beyond the cut."""
-    z = draw_prior("truncated-normal", 2000, 50, NOISE).flatten()
+    z = draw_latents("truncated-normal", 2000, 50, NOISE).flatten()
     law = stats.truncnorm(-2, 2)
     assert stats.kstest(z.double().numpy(), law.cdf).pvalue > 1e-3
     assert law.var() == pytest.approx(0.774, abs=5e-4)
@@ -53,7 +53,7 @@ def test_the_ends_of_the_uniform_numbers_are_within_the_cut(monkeypatch):
         return torch.tensor([[low, high]], dtype=torch.float32)
 
     monkeypatch.setattr(RNG, "uniform", ends)
-    z = draw_prior("truncated-normal", 1, 2, NOISE)
+    z = draw_latents("truncated-normal", 1, 2, NOISE)
     assert z.abs().max().item() <= 2
     torch.testing.assert_close(z, torch.tensor([[-2.0, 2.0]]), atol=1e-5, rtol=0)
 
@@ -61,7 +61,7 @@ def test_the_ends_of_the_uniform_numbers_are_within_the_cut(monkeypatch):
 def test_the_sphere_is_even_on_a_sphere():
     """Radius √d, variance 1, and of two numbers the law without a tail: (1 - r² / d)^(d/2 - 1)."""
     d = 32
-    z = draw_prior("sphere", 20_000, d, NOISE)
+    z = draw_latents("sphere", 20_000, d, NOISE)
     torch.testing.assert_close(z.norm(dim=1), torch.full((20_000,), math.sqrt(d)))
     assert z.mean().item() == pytest.approx(0, abs=0.01)
     assert z.var().item() == pytest.approx(1, abs=0.01)
@@ -70,7 +70,7 @@ def test_the_sphere_is_even_on_a_sphere():
 
 
 def test_components_may_be_ellipsoids():
-    prior = Prior("mixture", 3, components=1, shape="sphere")
+    prior = Prior("mixture", 3, components=1, component_shape="sphere")
     with torch.no_grad():
         prior.means.fill_(5)
         prior.log_stds.copy_(torch.tensor([[0.0, 1.0, -1.0]]))
@@ -170,7 +170,7 @@ def test_a_game_learns_how_probable_components_should_be(updates, pack):
     with torch.no_grad():
         prior.means.copy_(points)
         prior.log_stds.fill_(-5)
-    game = GAN(config.Game(updates=updates, pac=pack, relativistic=True))
+    game = GAN(config.GANGame(updates=updates, pac=pack, relativistic=True))
 
     class Exact(torch.nn.Module):
         """log p_data - log p_g of each point, summed over a pack: what the best D would say."""
@@ -209,14 +209,14 @@ def test_weights_that_no_game_would_teach_are_refused():
     for game, said in (
         (config.VAEGame(), "which ElboGame does not ask; say --generator.prior mixture"),
         (
-            config.Game(reuse_fakes="shared"),
+            config.GANGame(reuse_fakes=True),
             "fakes are shared with D's; say --game.reuse-fakes fresh, or",
         ),
     ):
         with pytest.raises(UsageError, match=said):
             config.Stage(generator=generator, game=game)
-    one_pass = config.Game(
-        updates="simultaneous", reuse_fakes="shared"
+    one_pass = config.GANGame(
+        updates="simultaneous", reuse_fakes=True
     )  # in which nothing is handed on
     config.Stage(generator=generator, game=one_pass)
 
@@ -237,7 +237,7 @@ def test_a_generators_loss_moves_every_part_of_a_mixture(spec, prior, classes):
     torch.manual_seed(0)
     g = build_generator(replace(spec, prior=prior), SHAPE, None, classes)
     d = MaxoutDiscriminator(SHAPE, config.MaxoutDiscriminator((4,), init_range=0.5))
-    _, phase = GAN(config.Game()).phases()
+    _, phase = GAN(config.GANGame()).phases()
     batch = Batch(torch.rand(64, *SHAPE))
     turn = compute_gradients(
         {"generator": g, "discriminator": d}, phase, batch, NOISE, torch.float32

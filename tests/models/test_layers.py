@@ -13,15 +13,15 @@ from advnets.models.layers import (
     Maxout,
     MaxoutConv,
     add_noise,
+    append_class,
     bound_column_norms_,
     dropout,
-    largest_piece,
+    max_over_pieces,
     one_hot,
     projection_logit,
     sparse_,
     uniform_,
     use_batch_statistics,
-    with_classes,
 )
 from advnets.rng import RNG
 
@@ -69,7 +69,7 @@ def test_maxout_is_the_largest_of_its_pieces():
 
 def test_convolutional_maxout_pools_pieces_and_places():
     """Against a maximum over the convolutions of each piece, then over windows that overhang."""
-    layer = MaxoutConv(2, 4, kernel=3, pad=1, pool=(4, 2), pieces=2, init_range=0.5)
+    layer = MaxoutConv(2, 4, kernel_size=3, padding=1, pool=(4, 2), pieces=2, init_range=0.5)
     x = torch.randn(3, 2, 9, 9)
     maps = layer.conv(x)
     largest = torch.maximum(maps[:, :4], maps[:, 4:])
@@ -81,12 +81,12 @@ def test_convolutional_maxout_pools_pieces_and_places():
             assert torch.equal(out[:, :, i, j], window.amax((2, 3)))
 
 
-@pytest.mark.parametrize(("keep", "scale"), [(0.8, 1.25), (0.5, 2.0)])
-def test_dropout_keeps_and_scales_as_the_paper(keep, scale):
-    out = dropout(torch.ones(1000, 100), keep, NOISE, "mask")
+@pytest.mark.parametrize(("p", "scale"), [(0.2, 1.25), (0.5, 2.0)])
+def test_dropout_drops_and_scales_as_in_the_paper(p, scale):
+    out = dropout(torch.ones(1000, 100), p, NOISE, "mask")
     values, counts = out.unique(return_counts=True)
     assert values.tolist() == pytest.approx([0.0, scale])
-    assert counts[1].item() / out.numel() == pytest.approx(keep, abs=0.01)
+    assert counts[1].item() / out.numel() == pytest.approx(1 - p, abs=0.01)
 
 
 def test_without_noise_dropout_and_noise_do_nothing():
@@ -133,8 +133,8 @@ def test_the_largest_piece_and_its_gradient_are_those_of_amax(dtype):
     x[1, 2] = x[1].amax(0)
     mine, theirs = x.clone().requires_grad_(), x.clone().requires_grad_()
     gradient = torch.randn(7, 30).to(dtype)
-    assert torch.equal(largest_piece(mine), theirs.amax(1))
-    a = torch.autograd.grad(largest_piece(mine), mine, gradient)
+    assert torch.equal(max_over_pieces(mine), theirs.amax(1))
+    a = torch.autograd.grad(max_over_pieces(mine), mine, gradient)
     b = torch.autograd.grad(theirs.amax(1), theirs, gradient)
     torch.testing.assert_close(a, b)
 
@@ -143,8 +143,8 @@ def test_the_largest_piece_can_be_differentiated_twice():
     """As gradient penalties do, through the gradient: against finite differences."""
     torch.manual_seed(0)
     x = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(largest_piece, (x,))
-    assert torch.autograd.gradgradcheck(lambda x: largest_piece(x**3), (x,))
+    assert torch.autograd.gradcheck(max_over_pieces, (x,))
+    assert torch.autograd.gradgradcheck(lambda x: max_over_pieces(x**3), (x,))
 
 
 @pytest.mark.parametrize("nets", [dcgan, resnet], ids=["dcgan", "residual"])
@@ -167,12 +167,12 @@ def test_images_and_latents_of_another_shape_are_refused_in_a_sentence(nets, oth
 def test_latents_end_in_their_class():
     """One-hot of the labels given; without labels each class is drawn as often."""
     z = torch.randn(3000, 2)
-    assert with_classes(z, 0, NOISE, None) is z
+    assert append_class(z, 0, NOISE, None) is z
     labels = torch.arange(3000) % 3
-    given = with_classes(z, 3, NOISE, labels)
+    given = append_class(z, 3, NOISE, labels)
     assert torch.equal(given[:, :2], z)
     assert torch.equal(given[:, 2:], torch.eye(3)[labels])
-    drawn = with_classes(z, 3, NOISE, None)[:, 2:]
+    drawn = append_class(z, 3, NOISE, None)[:, 2:]
     assert torch.equal(drawn.sum(1), torch.ones(3000))
     assert drawn.mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
 

@@ -41,9 +41,9 @@ def test_every_input_of_the_discriminator_is_dropped_out():
     asked = []
 
     class Listening(RNG):
-        def dropout_mask(self, purpose, rows, *shape, keep):
-            asked.append((purpose, keep))
-            return super().dropout_mask(purpose, rows, *shape, keep_prob=keep)
+        def dropout_mask(self, purpose, rows, *shape, keep_prob):
+            asked.append((purpose, keep_prob))
+            return super().dropout_mask(purpose, rows, *shape, keep_prob=keep_prob)
 
     discriminator = MaxoutConvDiscriminator(SHAPE, config.MaxoutConvDiscriminator())
     assert discriminator(torch.rand(2, *SHAPE), Listening(seed=0)).shape == (2,)
@@ -53,4 +53,4 @@ def test_every_input_of_the_discriminator_is_dropped_out():
 
 def test_lists_of_different_lengths_are_refused():
     with pytest.raises(UsageError, match="channels, kernels, pads and pools have 3, 2, 3, 3"):
-        MaxoutConvDiscriminator(SHAPE, config.MaxoutConvDiscriminator(kernels=(8, 8)))
+        MaxoutConvDiscriminator(SHAPE, config.MaxoutConvDiscriminator(kernel_sizes=(8, 8)))

@@ -68,10 +68,10 @@ def test_every_hidden_layer_needs_an_activation():
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
-@pytest.mark.parametrize("kind", ["keep", "noise"])
+@pytest.mark.parametrize("kind", ["dropout", "noise"])
 def test_any_layer_of_a_generator_can_be_disturbed(layer, kind):
     """Dropout or noise at one layer alone changes what G makes of the same z."""
-    neutral, acting = (1.0, 0.5) if kind == "keep" else (0.0, 1.0)
+    neutral, acting = (0.0, 0.5) if kind == "dropout" else (0.0, 1.0)
     values = tuple(acting if i == layer else neutral for i in range(3))
     generator = MLPGenerator(SHAPE, spec(output_init_range=1.0, init_range=1.0, **{kind: values}))
     z = generator.latent(4, NOISE)
@@ -102,7 +102,7 @@ def test_parts_of_a_stack_and_their_layers_are_disturbed_independently(monkeypat
         monkeypatch.setattr(RNG, kind, recorded)
     options = {
         "hidden_sizes": (40, 40),
-        "keep_prob": (0.6,) * 3,
+        "dropout": (0.4,) * 3,
         "noise": (0.1,) * 3,
         "latent_dim": 40,
     }
@@ -153,19 +153,19 @@ def test_waves_stand_beside_the_input():
         (2, 1, 1), config.MLPDiscriminator(hidden_sizes=(8,), fourier_features=4)
     )
     assert net(torch.rand(3, 2, 1, 1)).shape == (3,)
-    with pytest.raises(UsageError, match=r"wave_numbers is 0\.0; it must be more than 0"):
-        config.MLPDiscriminator(max_frequency=(0.0, 1.0))
+    with pytest.raises(UsageError, match=r"frequency_range is 0\.0; it must be more than 0"):
+        config.MLPDiscriminator(frequency_range=(0.0, 1.0))
 
 
 def test_dropout_acts_on_every_input_of_the_discriminator():
     """With all other inputs kept, each layer's own mask still changes the logits."""
     x = torch.rand(64, *SHAPE)
-    for keep_input, keep_hidden in ((0.5, 1.0), (1.0, 0.5)):
+    for dropout_input, dropout_hidden in ((0.5, 0.0), (0.0, 0.5)):
         spec_ = config.MaxoutDiscriminator(
             hidden_sizes=(8, 8),
             init_range=0.5,
-            keep_prob_input=keep_input,
-            keep_prob_hidden=keep_hidden,
+            dropout_input=dropout_input,
+            dropout_hidden=dropout_hidden,
         )
         discriminator = MaxoutDiscriminator(SHAPE, spec_)
         assert not torch.equal(discriminator(x, NOISE), discriminator(x))

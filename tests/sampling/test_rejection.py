@@ -15,7 +15,7 @@ from advnets.errors import UsageError
 from advnets.experiment.players import build_players
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
-from advnets.models.layers import with_classes
+from advnets.models.layers import append_class
 from advnets.report.score_text import score_lines
 from advnets.rng import RNG
 from advnets.sampling.rejection import (
@@ -37,7 +37,7 @@ class Identity(nn.Module):
         self.latent_dim, self.classes = 1 + classes, classes
 
     def latent(self, n, rng, labels=None):
-        return with_classes(rng.uniform("z", n, 1), self.classes, rng, labels)
+        return append_class(rng.uniform("z", n, 1), self.classes, rng, labels)
 
     def forward(self, z, rng=None):
         return z[:, :, None, None]
@@ -52,7 +52,7 @@ class Taste(nn.Module):
 
 
 def kept(n, keep, *, seed=0, classes=0, labels=None):
-    game = config.ConditionalGame() if classes else config.Game()
+    game = config.ConditionalGame() if classes else config.GANGame()
     rejection = DiscriminatorRejection(keep, game, Taste(), classes)
     return sample_with_rejection(
         Identity(classes), IdentityNormalizer(), n, seed, HERE, rejection, labels
@@ -127,7 +127,7 @@ GAMES = {
     "conditional": (config.ConditionalGame(), {}),
     "completion": (config.InpaintingGame(), {}),
     "inference": (
-        config.InferenceGame(config.MLPEncoder(hidden_sizes=(4,))),
+        config.ALIGame(config.MLPEncoder(hidden_sizes=(4,))),
         {"discriminator": config.MLPDiscriminator(hidden_sizes=(4,))},
     ),
     "semi": (

@@ -6,12 +6,12 @@ import json
 from dataclasses import replace
 
 from advnets import config
-from advnets.config import Game
+from advnets.config import GANGame
 
 
 def test_every_variant_differs_from_the_first_in_one_thing(script):
     first, *others = script.variants().values()
-    assert first.stage.game == Game()
+    assert first.stage.game == GANGame()
     assert first.stage.generator.prior == "normal"
     for other in others:
         differing = [

@@ -19,21 +19,21 @@ MLP = config.MLPGenerator(
     latent_dim=8,
     hidden_sizes=(16, 16),
     batch_norm=True,
-    keep_prob=(0.9, 0.5, 1.0),
+    dropout=(0.1, 0.5, 0.0),
     noise=(0.0, 0.1, 0.0),
 )
 MAXOUT = config.MaxoutDiscriminator(hidden_sizes=(12, 12), pieces=3, init_range=0.1)
 PAIRS = {
-    "alternating": (MLP, MAXOUT, config.Game()),
-    "two steps of D": (MLP, MAXOUT, config.Game(k=2)),
-    "simultaneous": (MLP, MAXOUT, config.Game(updates="simultaneous")),
-    "penalties": (MLP, MAXOUT, config.Game(r1=0.1, r2=0.1)),
-    "schedules": (MLP, MAXOUT, config.Game(r1=1.0, r1_final=0.1, augment_prob=0.9)),
-    "packs": (MLP, MAXOUT, config.Game(objective="wasserstein", gp_weight=10.0, pac=2)),
+    "alternating": (MLP, MAXOUT, config.GANGame()),
+    "two steps of D": (MLP, MAXOUT, config.GANGame(k=2)),
+    "simultaneous": (MLP, MAXOUT, config.GANGame(updates="simultaneous")),
+    "penalties": (MLP, MAXOUT, config.GANGame(r1=0.1, r2=0.1)),
+    "schedules": (MLP, MAXOUT, config.GANGame(r1=1.0, r1_final=0.1, augment_prob=0.9)),
+    "packs": (MLP, MAXOUT, config.GANGame(objective="wasserstein", gp_weight=10.0, pac=2)),
     "convolutions": (
-        config.DCGANGenerator(latent_dim=8, base_channels=4, kernel=4),
-        config.DCGANDiscriminator(base_channels=4, kernel=4),
-        config.Game(),
+        config.DCGANGenerator(latent_dim=8, base_channels=4, kernel_size=4),
+        config.DCGANDiscriminator(base_channels=4, kernel_size=4),
+        config.GANGame(),
     ),
     "few labels": (
         MLP,
@@ -157,17 +157,17 @@ def test_what_was_recorded_is_drawn_again_at_any_step():
     ("chosen", "game", "message"),
     [
         ({"compile": True, "cuda_graph": True}, {}, "compile and graph were both asked for"),
-        ({"compile": True}, {"reuse_fakes": "shared"}, "say --game.reuse-fakes fresh"),
+        ({"compile": True}, {"reuse_fakes": True}, "give --game.no-reuse-fakes"),
         ({"cuda_graph": True}, {}, "graph was asked for on cpu; it needs --device cuda"),
     ],
 )
 def test_what_cannot_be_is_refused(chosen, game, message):
     with pytest.raises(UsageError, match=message):
-        setup.step_function(config.Runtime("cpu", **chosen), config.Game(**game))
+        setup.step_function(config.Runtime("cpu", **chosen), config.GANGame(**game))
 
 
 def test_without_a_wish_turns_are_taken_as_they_are_written():
-    assert setup.step_function(config.Runtime("cpu"), config.Game()) is compute_gradients
+    assert setup.step_function(config.Runtime("cpu"), config.GANGame()) is compute_gradients
 
 
 @pytest.mark.slow

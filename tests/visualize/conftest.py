@@ -38,7 +38,7 @@ def trained(folder, game):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("plain"), config.Game())
+    return trained(tmp_path_factory.mktemp("plain"), config.GANGame())
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def residual(tmp_path):
         "generator": config.ResidualGenerator(latent_dim=8, base_channels=8, group_size=8),
         "discriminator": config.ResidualDiscriminator(base_channels=8, group_size=8),
     }
-    run = small(config.Game())
+    run = small(config.GANGame())
     train(run.with_stage(replace(run.stage, **pair)), tmp_path / "run", Console())
     return load(tmp_path / "run")
 
@@ -58,7 +58,7 @@ def larger(tmp_path_factory, monkeypatch_module):
     """The same on images of 16 x 16, whose nets have a layer more."""
     folder = tmp_path_factory.mktemp("larger")
     save_images([torch.rand(60, 1, 16, 16)], 60, folder / "images")
-    run = small(config.Game())
+    run = small(config.GANGame())
     data = replace(run.data, source=str(folder / "images"), size=16, channels=1)
     stage = replace(run.stage, steps=4)
     monkeypatch_module.setenv("ADVNETS_CACHE", str(folder / "cache"))
@@ -73,7 +73,7 @@ def conditional(tmp_path_factory):
 
 @pytest.fixture
 def packed(tmp_path):
-    return trained(tmp_path, config.Game(pac=2))
+    return trained(tmp_path, config.GANGame(pac=2))
 
 
 @pytest.fixture(scope="module")

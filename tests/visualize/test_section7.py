@@ -36,7 +36,7 @@ def runs(tmp_path_factory):
         "point": config.Stage(
             config.MLPGenerator(4, "normal", (16,), ("relu",)),
             config.MLPDiscriminator(hidden_sizes=(16,)),
-            config.InferenceGame(replace(encoder, deterministic=True)),
+            config.ALIGame(replace(encoder, deterministic=True)),
         ),
         "completion": config.Stage(
             config.MLPGenerator(4, "normal", (16,), ("relu",)),

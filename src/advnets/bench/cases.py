@@ -51,7 +51,7 @@ def _round(preset: str) -> float:
     g = forward(peer.generator, torch.zeros(1, *peer.latent_shape))
     d = forward(peer.discriminator, torch.zeros(1, *baselines.SHAPES[preset]))
     game = presets.get_preset(preset).stage.game
-    assert isinstance(game, config.Game)
+    assert isinstance(game, config.GANGame)
     return of_round(game, g, d)
 
 

@@ -57,7 +57,7 @@ def forward(net: nn.Module, example: Tensor) -> Forward:
     return Forward(sum(counted) / len(example), counted[0] / len(example))
 
 
-def of_round(game: config.Game, g: Forward, d: Forward) -> float:
+def of_round(game: config.GANGame, g: Forward, d: Forward) -> float:
     """Operations of one round of the plain game, for each image of its batch, penalties apart.
 
     D: forward and backward on a real and a generated image. G: forward, D on the sample, back
@@ -68,5 +68,5 @@ def of_round(game: config.Game, g: Forward, d: Forward) -> float:
     through = d.total  # the gradient of D's logit in the sample, first layer included
     if game.updates == "simultaneous":
         return g.total + ascent + through + g.weights
-    fresh = g.total if game.reuse_fakes == "fresh" else 0.0
+    fresh = 0.0 if game.reuse_fakes else g.total
     return game.k * (g.total + ascent) + fresh + d.total + through + g.weights

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from advnets.config import ValidatedConfig, at_least
+from advnets.config import ValidatedConfig, check_min
 from advnets.errors import UnknownNameError
 
 if TYPE_CHECKING:
@@ -42,8 +42,8 @@ class Bench(ValidatedConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 1, "rounds")
-        at_least(self, 0, "seconds")
+        check_min(self, 1, "rounds")
+        check_min(self, 0, "seconds")
 
     def execute(self) -> int:
         """Measure and print."""

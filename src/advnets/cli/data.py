@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg, subcommand
 
-from advnets.config import Data, Framing, ValidatedConfig
+from advnets.config import Data, ImagePreprocessing, ValidatedConfig
 from advnets.errors import (
     DataError,
     MissingExtraError,
@@ -144,7 +144,7 @@ class Pack:
     """A folder, zip or shards of images."""
     out: Annotated[Positional[Path], arg(metavar="OUT")]
     """The folder of the pack, which must not be there yet."""
-    framing: Annotated[Framing, arg(name="")] = field(default_factory=Framing)
+    framing: Annotated[ImagePreprocessing, arg(name="")] = field(default_factory=ImagePreprocessing)
     without_near_duplicates: bool = False
     """Of images that show nearly the same keep one, as `data check --near-duplicates` finds."""
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from tyro.conf import arg
 
-from advnets.config import ValidatedConfig, at_least
+from advnets.config import ValidatedConfig, check_min
 from advnets.errors import UnknownNameError, UsageError
 
 
@@ -45,8 +45,8 @@ class Paper(ValidatedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.seeds is not None:
-            at_least(self, 1, "seeds")
-        at_least(self, 0, "seed")
+            check_min(self, 1, "seeds")
+        check_min(self, 0, "seed")
         if self.quick and self.full:
             raise UsageError("quick and full were both asked for; give one of them")
 

@@ -1,18 +1,17 @@
-"""Everything a run can be told, as plain data.
+"""The configuration of runs: frozen dataclasses, from which flags and config.json are made.
 
-Frozen, without torch (so `--help` is instant), turned into flags by the command line and into
-config.json by the run directory. A field's comment is its help text.
+Importing it does not import torch, so that `--help` is quick. The text below a field is its help.
 """
 
-from advnets.config.data import Data, Framing
+from advnets.config.data import Data, ImagePreprocessing
 from advnets.config.encoders import MLPEncoder
 from advnets.config.games import (
-    AnyGame,
+    ALIGame,
+    BaseGame,
     ConditionalGame,
     CustomGame,
-    Game,
     GameConfig,
-    InferenceGame,
+    GANGame,
     InpaintingGame,
     LatentRegressionGame,
     SemiSupervisedGame,
@@ -45,13 +44,14 @@ from advnets.config.run import (
     Runtime,
     Stage,
 )
-from advnets.config.validation import ValidatedConfig, at_least, check, probabilities, sizes
+from advnets.config.validation import ValidatedConfig, check_min, check_sizes, check_values
 
 __all__ = [
     "SGD",
+    "ALIGame",
     "Activation",
     "Adam",
-    "AnyGame",
+    "BaseGame",
     "ConditionalGame",
     "Config",
     "CustomGame",
@@ -60,11 +60,10 @@ __all__ = [
     "Data",
     "DeconvGenerator",
     "DiscriminatorConfig",
-    "Framing",
-    "Game",
+    "GANGame",
     "GameConfig",
     "GeneratorConfig",
-    "InferenceGame",
+    "ImagePreprocessing",
     "InpaintingGame",
     "Intervals",
     "LatentRegressionGame",
@@ -84,9 +83,8 @@ __all__ = [
     "Stage",
     "VAEGame",
     "ValidatedConfig",
-    "at_least",
-    "check",
-    "probabilities",
-    "sizes",
+    "check_min",
+    "check_sizes",
+    "check_values",
     "with_wider_latent",
 ]

@@ -1,4 +1,4 @@
-"""Which images, and how they are shown to the nets."""
+"""The options of training data."""
 
 from __future__ import annotations
 
@@ -7,53 +7,57 @@ from typing import Annotated, Literal
 
 from tyro.conf import arg
 
-from advnets.config.validation import LARGEST_IMAGE, ValidatedConfig, check, sizes
+from advnets.config.validation import LARGEST_IMAGE, ValidatedConfig, check_sizes, check_values
 
 
 @dataclass(frozen=True)
-class Framing(ValidatedConfig):
-    """What own images are brought to; named sets keep their size and channels."""
+class ImagePreprocessing(ValidatedConfig):
+    """How a user's own images are brought to one shape."""
 
     size: int = 32
-    """Height that own images are brought to, and width unless --width says it."""
+    """Height in pixels to which your own images are resized; also the width, unless --width is
+    given. Named data sets keep their size."""
     width: int | None = None
-    """Width of own images; None: as their height."""
+    """Width in pixels to which your own images are resized; None: equal to the height."""
     channels: Literal[1, 3] = 3
-    """Gray (1) or color (3), for own images; named sets keep theirs."""
+    """Channels of your own images: 1 (gray) or 3 (RGB). Named data sets keep theirs."""
     crop: Literal["center", "pad", "random"] = "center"
-    """Own images of other shapes: cut about the center, fitted whole, or cut anew each time."""
+    """How your own images of another aspect ratio are fitted: cropped at the center, padded to
+    show the whole image, or cropped at a random place, drawn anew every time."""
     background: str = "white"
-    """Color behind transparent and fitted images: a name, or '#rrggbb' in quotes."""
+    """Color behind transparent and padded images: a name, or '#rrggbb' in quotes."""
     white_level: float | None = None
-    """Value of 16-bit own images that becomes white; None: 65,535. 4095 is that of 12-bit data.
-    Larger values become white too."""
+    """Value of your own 16-bit images that becomes white, for example 4095 for 12-bit data;
+    larger values become white too. None: 65,535."""
     follow_links: bool = False
-    """Read also what symbolic links in a folder of own images lead to outside of that folder."""
+    """Also read files that symbolic links in an image folder point to outside that folder."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "size", "width", most=LARGEST_IMAGE)
-        check(self, "positive", lambda level: level > 0, "white_level")
+        check_sizes(self, "size", "width", max_size=LARGEST_IMAGE)
+        check_values(self, "positive", lambda level: level > 0, "white_level")
 
 
 @dataclass(frozen=True)
-class Data(Framing):
-    """Which images, and how they are shown to the nets."""
+class Data(ImagePreprocessing):
+    """The training data, and how they are preprocessed."""
 
     source: Annotated[str, arg(name="data", metavar="SOURCE")] = "digits"
-    """A named set or distribution (see `advnets data list`), or the path of your own data."""
+    """Name of a data set or distribution (see `advnets data list`), or a path to your own data."""
     directory: Annotated[str | None, arg(name="data-dir", metavar="DIR")] = None
-    """Where named sets lie; else the environment variable ADVNETS_DATA, else the user's cache."""
+    """Folder of the named data sets. None: the environment variable ADVNETS_DATA, else the user's
+    cache folder."""
     hflip: bool = False
-    """Mirror training images left to right, each time with probability 1/2."""
+    """Flip each training image horizontally with probability 0.5, drawn anew every time."""
     stream: bool = False
-    """Read shards or a Hugging Face set as they come, and do not pack them first."""
+    """Read shards or a Hugging Face data set during training, instead of packing them first."""
     normalize: Literal["unit", "symmetric", "contrast", "none", "standard"] = "unit"
-    """The nets' range: [0, 1] (unit), [-1, 1], or each image less its mean at norm 55 (contrast).
-    Of points: none, or mean 0 and deviation 1 (standard)."""
+    """Range of the data that the models see. Images: [0, 1] (unit), [-1, 1] (symmetric), or global
+    contrast normalization, mean 0 and norm 55 for each image (contrast). Points: unchanged (none),
+    or mean 0 and standard deviation 1 (standard)."""
     batch_size: int = 100
-    """Images in a batch."""
+    """Number of images in a batch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "batch_size")
+        check_sizes(self, "batch_size")

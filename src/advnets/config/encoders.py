@@ -1,26 +1,26 @@
-"""What encoders can be told."""
+"""The options of encoders."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from advnets.config.models import Activation
-from advnets.config.validation import ValidatedConfig, sizes
+from advnets.config.validation import ValidatedConfig, check_sizes
 
 
 @dataclass(frozen=True)
 class MLPEncoder(ValidatedConfig):
-    """Fully connected encoder: from an image to a normal distribution of z, diagonal."""
+    """Fully connected encoder: maps an image to a diagonal normal distribution of z."""
 
     hidden_sizes: tuple[int, ...] = (1200, 1200)
-    """Units of each hidden layer."""
+    """Number of units of each hidden layer."""
     activation: Activation = "relu"
-    """What each hidden layer applies."""
+    """Activation function of the hidden layers."""
     batch_norm: bool = False
-    """Batch normalization before each hidden activation."""
+    """Apply batch normalization before each hidden activation."""
     deterministic: bool = False
-    """E(x) is a point: only the mean of the distribution is used."""
+    """Encode an image to a single point, the mean, instead of a distribution."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "hidden_sizes")
+        check_sizes(self, "hidden_sizes")

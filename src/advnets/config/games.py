@@ -1,4 +1,4 @@
-"""What games can be told: the plain one of 2014, and the extensions that its section 7 leaves."""
+"""The options of games: the GAN of 2014, its extensions, and games in a user's own file."""
 
 from __future__ import annotations
 
@@ -9,169 +9,193 @@ from typing import ClassVar, Literal
 from tyro.conf import Suppress
 
 from advnets.config.encoders import MLPEncoder
-from advnets.config.validation import ValidatedConfig, at_least, check, sizes
+from advnets.config.validation import ValidatedConfig, check_min, check_sizes, check_values
 from advnets.errors import UsageError
 
 Augmentation = Literal["flip", "translate", "cutout", "erase", "color", "affine", "elastic"]
 
 
 @dataclass(frozen=True)
-class AnyGame(ValidatedConfig):
-    """What everybody may ask of a game."""
+class BaseGame(ValidatedConfig):
+    """The base of all games: the properties that training needs to know."""
 
     conditional: ClassVar[bool] = False
-    """Whether the nets are told the label."""
+    """Whether the generator and the discriminator are given the class label."""
     ema_players: ClassVar[tuple[str, ...]] = ("generator",)
-    """The players whose weight average is kept, where one is."""
+    """The players of which an exponential moving average is kept, if one is enabled."""
     compilable: ClassVar[bool] = True
-    """Whether a turn can be compiled, or recorded as a graph."""
+    """Whether a step can be compiled, or captured as a CUDA graph."""
 
     @property
     def batches_per_step(self) -> int:
-        """Batches of real images in a round."""
+        """The number of batches of real images that a training step reads."""
         return 1
 
     @property
-    def discriminator_views(self) -> tuple[Augmentation, ...]:
-        """The augmentations that D sees images through."""
+    def discriminator_augmentations(self) -> tuple[Augmentation, ...]:
+        """The augmentations that are applied to the discriminator's input."""
         return ()
 
     def loss_limit(self, values: int) -> float:  # noqa: ARG002
-        """Return the absolute loss beyond which a training on so many values an image diverged."""
+        """Return the absolute loss above which a run on images of `values` numbers has diverged."""
         return 1e6
 
 
 @dataclass(frozen=True)
-class Game(AnyGame):
-    """Algorithm 1: k discriminator steps to one generator step."""
+class GANGame(BaseGame):
+    """Algorithm 1 (Goodfellow et al. 2014): k discriminator updates, then one of the generator."""
 
     objective: Literal["non-saturating", "minimax", "hinge", "least-squares", "wasserstein"] = (
         "non-saturating"
     )
-    """Of 2014, G minimizing -log D(G(z)) (non-saturating) or log(1 - D(G(z))) itself (minimax).
-    Of a critic a(x): margins of 1 (hinge), or distances to 1 and 0 (least-squares).
-    Or its means alone (wasserstein), which needs --game.gp-weight 10 or another bound on slopes."""
+    """Loss functions. Of 2014: G minimizes -log D(G(z)) (non-saturating) or log(1 - D(G(z)))
+    (minimax). Of later papers: hinge, least-squares (targets 1 and 0), or wasserstein, which needs
+    a Lipschitz constraint such as --game.gp-weight 10."""
     k: int = 1
-    """Discriminator steps to one generator step, when they alternate."""
+    """Number of discriminator updates for each generator update, if updates are alternating."""
     adaptive_k_threshold: float = 0.0
-    """D makes k steps while its lead, D(x) - D(G(z)) at the last tick, is below this, else one."""
+    """Make k discriminator updates only while D(x) - D(G(z)), as last logged, is below this, and
+    one otherwise; between 0 and 1. 0: always k."""
     updates: Literal["alternating", "simultaneous"] = "alternating"
-    """D first and then G (the paper's text), or both on the same batch and fakes (its files)."""
-    reuse_fakes: Literal["fresh", "shared"] = "fresh"
-    """In G's own step of alternating play: drawn anew (the paper's text), or those D has seen."""
+    """Update D first and then G (the paper's text), or both at once from the same batch and fakes
+    (the authors' code)."""
+    reuse_fakes: bool = False
+    """In alternating play, update G on the fakes of D's last update. Otherwise G draws new ones, as
+    in the paper's text."""
     relativistic: bool = False
-    """D tells which of a pair, an image and a sample, is real: logits are their difference."""
+    """Let D compare pairs of a real image and a fake: the losses use the difference of logits."""
     r1: float = 0.0
-    """Weight γ of the penalty γ/2 E‖∇a(x)‖² on real images, a being D's logit."""
+    """Weight γ of the R1 penalty, γ/2 E‖∇a(x)‖² on real images, where a is D's logit. 0: none."""
     r2: float = 0.0
-    """The same on generated images."""
+    """Weight γ of the R2 penalty, the same on generated images. 0: none."""
     r1_final: float | None = None
-    """`r1` goes to this over the stage's `burn_in`; None: it stays."""
+    """Weight that `r1` changes to over the schedule (--schedule-fraction). None: constant."""
     r2_final: float | None = None
-    """The same for `r2`."""
+    """Weight that `r2` changes to over the schedule. None: constant."""
     penalty_schedule: Literal["cosine", "geometric"] = "cosine"
-    """How they go: slow at both ends, or by the same factor in each step."""
+    """How `r1` and `r2` change: along a cosine, or by the same factor in each step."""
     gp_weight: float = 0.0
-    """Weight λ of λ E(‖∇a‖ - 1)² between images and samples; as published 10, for wasserstein."""
+    """Weight λ of the gradient penalty λ E(‖∇a‖ - 1)² between images and fakes (WGAN-GP); 10 as
+    published. 0: none."""
     augment_prob: float = 0.0
-    """D sees all through augmentations, each as probably as this in the end, from 0 on.
-    Near 1 little is seen plainly, and G may come to make augmented images."""
+    """Final probability of each augmentation of D's input, ramped up from 0 over the schedule. Near
+    1 G may learn to generate augmented images. 0: no augmentation."""
     augmentations: tuple[Augmentation, ...] = ("flip", "translate", "cutout", "color")
-    """Mirrored, shifted by an eighth, a quarter blanked, brightness, saturation and contrast.
-    Also affine (turned, scaled and sheared) and elastic (bent by a smooth field).
-    And erase: a smaller box blanked, of an eighth to three eighths of each side."""
+    """Augmentations of D's input: horizontal flips, translation by up to 1/8, cutout of a quarter,
+    color (brightness, saturation, contrast), affine (rotation, scale, shear), elastic (a smooth
+    random deformation), erase (a box with sides of 1/8 to 3/8)."""
     pac: int = 1
-    """Images that D sees at once, on top of each other as channels, all real or all generated."""
+    """Number of images that D sees together, concatenated as channels, all real or all generated
+    (PacGAN). 1: single images."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "pac")
-        sizes(self, "k", most=1000)
-        at_least(self, 0, "adaptive_k_threshold", "r1", "r2", "r1_final", "r2_final", "gp_weight")
+
+        # Check each number by itself.
+        check_sizes(self, "pac")
+        check_sizes(self, "k", max_size=1000)
+        penalties = ("r1", "r2", "r1_final", "r2_final", "gp_weight")
+        check_min(self, 0, "adaptive_k_threshold", *penalties)
+        check_values(self, "less than 1", lambda number: number < 1, "adaptive_k_threshold")
+        check_values(self, "from 0 to 1", lambda number: 0 <= number <= 1, "augment_prob")
         if self.penalty_schedule == "geometric":
-            falling = [name for name in ("r1", "r2") if getattr(self, f"{name}_final") is not None]
-            ends = [f"{name}_final" for name in falling]
-            what = "more than 0 to fall by a factor; say --game.penalty-schedule cosine, or None for its end"
-            check(self, what, lambda number: number > 0, *falling, *ends)
-        check(self, "less than 1", lambda number: number < 1, "adaptive_k_threshold")
-        check(self, "from 0 to 1", lambda number: 0 <= number <= 1, "augment_prob")
+            scheduled = [
+                name for name in ("r1", "r2") if getattr(self, f"{name}_final") is not None
+            ]
+            check_values(
+                self,
+                "more than 0 in a geometric schedule; give another weight, or "
+                "--game.penalty-schedule cosine",
+                lambda number: number > 0,
+                *scheduled,
+                *(f"{name}_final" for name in scheduled),
+            )
+
+        # Refuse options that contradict each other.
         if self.augment_prob and not self.augmentations:
             raise UsageError(
-                f"augment is {self.augment_prob} and augmentations are none; say which, as "
-                "--game.augmentations flip translate, or leave --game.augment-prob out"
+                f"augment_prob is {self.augment_prob} and augmentations is empty; give some, for "
+                "example --game.augmentations flip translate, or leave --game.augment-prob out"
             )
         if self.k > 1 and self.updates == "simultaneous":
             raise UsageError(
-                f"k is {self.k}, steps of D to one of G, and updates are simultaneous, one step of "
-                "both; say --game.updates alternating, or leave --game.k out"
+                f"k is {self.k}, but simultaneous updates update D once; give --game.updates "
+                "alternating, or leave --game.k out"
             )
-        published = self.objective in ("non-saturating", "minimax")
-        if self.relativistic and not published:
+        probabilistic = self.objective in ("non-saturating", "minimax")
+        if self.relativistic and not probabilistic:
             raise UsageError(
-                f"relativistic was asked for with the objective {self.objective}, which judges "
-                "images one by one; say --game.objective non-saturating, or leave it out"
+                f"relativistic does not apply to the objective {self.objective}, in which D judges "
+                "single images; give --game.objective non-saturating, or leave "
+                "--game.relativistic out"
             )
-        if self.adaptive_k_threshold and not published:
+        self._check_adaptive_k(probabilistic)
+
+    def _check_adaptive_k(self, probabilistic: bool) -> None:
+        if not self.adaptive_k_threshold:
+            return
+        name = f"adaptive_k_threshold is {self.adaptive_k_threshold}"
+        if not probabilistic:
             raise UsageError(
-                f"lead is {self.adaptive_k_threshold}, which is of probabilities D(x), and the objective "
-                f"{self.objective} has none; leave --game.adaptive-k-threshold out"
+                f"{name}, a difference of probabilities D(x), which the objective {self.objective} "
+                "does not have; leave --game.adaptive-k-threshold out"
             )
-        if self.adaptive_k_threshold and self.relativistic:
+        if self.relativistic:
             raise UsageError(
-                f"lead is {self.adaptive_k_threshold}, of D(x) over D(G(z)), and relativistic was asked for, where "
-                "D judges pairs and has neither; leave one of them out"
+                f"{name}, a difference of D(x) and D(G(z)), which a relativistic D does not have; "
+                "leave --game.adaptive-k-threshold or --game.relativistic out"
             )
-        if self.adaptive_k_threshold and self.k == 1:
+        if self.k == 1:
             raise UsageError(
-                f"lead is {self.adaptive_k_threshold}, which chooses between one step of D and k, but updates are "
-                f"{self.updates} and k is 1; say --game.updates alternating --game.k 2"
+                f"{name}, which chooses between one update of D and k, but updates are "
+                f"{self.updates} and k is 1; give --game.updates alternating --game.k 2"
             )
 
     @property
     def batches_per_step(self) -> int:
-        """Batches of real images in a round, at most: with a `lead` there may be fewer."""
+        """The number of batches of real images in a step; an adaptive k may read fewer."""
         return self.k
 
     @property
-    def discriminator_views(self) -> tuple[Augmentation, ...]:
-        """The augmentations, where there are any."""
+    def discriminator_augmentations(self) -> tuple[Augmentation, ...]:
+        """The augmentations that are applied to the discriminator's input."""
         return self.augmentations if self.augment_prob else ()
 
     def loss_limit(self, values: int) -> float:
-        """Return the limit; a logistic loss, about a mean logit, has a lower one than others."""
-        published = self.objective in ("non-saturating", "minimax")
-        return 1e4 if published else super().loss_limit(values)
+        """Return the limit, which is lower for logistic losses: they grow as the mean logit."""
+        logistic = self.objective in ("non-saturating", "minimax")
+        return 1e4 if logistic else super().loss_limit(values)
 
     @property
     def has_gradient_penalty(self) -> bool:
-        """Whether slopes on images and samples are penalized at any time."""
+        """Whether an R1 or R2 penalty is used at any step."""
         return any((self.r1, self.r2, self.r1_final, self.r2_final))
 
 
-def refuse_pac(game: Game, why: str) -> None:
-    """Refuse a game in which D sees several images at once.
+def refuse_pac(game: GANGame, reason: str) -> None:
+    """Refuse a game with packing.
 
     Raises:
-        UsageError: it is one.
+        UsageError: D sees several images at once.
     """
     if game.pac > 1:
-        raise UsageError(f"pack is {game.pac}, but {why}; leave --game.pac out")
+        raise UsageError(f"pac is {game.pac}, but {reason}; leave --game.pac out")
 
 
 @dataclass(frozen=True)
-class ConditionalGame(Game):
-    """The same game for each class: G and D are told the label (2014, section 7, extension 1)."""
+class ConditionalGame(GANGame):
+    """Class-conditional GAN: G and D are given the label (2014, section 7, extension 1)."""
 
     conditional: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_pac(self, "D is told the label of one image")
+        refuse_pac(self, "a conditional D is given the label of one image")
 
 
 @dataclass(frozen=True)
-class InferenceGame(AnyGame):
-    """D tells (x, E(x)) from (G(z), z): E comes to infer z from x (extension 2)."""
+class ALIGame(BaseGame):
+    """Adversarially learned inference: D separates (x, E(x)) from (G(z), z) (extension 2)."""
 
     encoder: MLPEncoder = field(default_factory=MLPEncoder)
 
@@ -179,19 +203,19 @@ class InferenceGame(AnyGame):
 
 
 @dataclass(frozen=True)
-class LatentRegressionGame(AnyGame):
-    """G is as an earlier run has left it; E learns to give z back from G(z) (extension 2)."""
+class LatentRegressionGame(BaseGame):
+    """An encoder learns to recover z from G(z); G is trained and stays fixed (extension 2)."""
 
     encoder: MLPEncoder = field(default_factory=MLPEncoder)
     generator_run: str | None = None
-    """The run whose generator it is."""
+    """Folder of the run whose generator is used; required."""
 
     ema_players: ClassVar[tuple[str, ...]] = ("encoder",)
 
 
 @dataclass(frozen=True)
-class InpaintingGame(Game):
-    """G fills in what is not known of an image; D sees the whole and what was known (3)."""
+class InpaintingGame(GANGame):
+    """G fills in the missing pixels; D is given the image and the mask (extension 3)."""
 
     masks: tuple[Literal["pixels", "boxes", "halves", "all"], ...] = (
         "pixels",
@@ -199,107 +223,111 @@ class InpaintingGame(Game):
         "halves",
         "all",
     )
-    """What may be hidden, each as often: noise pixels, a box, one of four halves, everything."""
+    """Kinds of masks, each equally probable: random pixels, a box, one of four halves, or the whole
+    image."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        refuse_pac(self, "D is told what was known of one image")
+        refuse_pac(self, "an inpainting D is given the mask of one image")
         if self.augment_prob:
             raise UsageError(
-                "augment was asked for in a completion game, whose D is told where an image was "
-                "known, and augmented it is elsewhere; leave --game.augment-prob out"
+                f"augment_prob is {self.augment_prob}, but an inpainting D is given the mask, which "
+                "would not match an augmented image; leave --game.augment-prob out"
             )
         if not self.masks:
             raise UsageError("masks is empty; give at least one of pixels, boxes, halves, all")
-        if self.reuse_fakes == "shared":
+        if self.reuse_fakes:
             raise UsageError(
-                "fakes are shared in a completion game, whose phases hide other parts each; "
-                "say --game.reuse-fakes fresh"
+                "reuse_fakes does not apply to inpainting, where each update draws new masks; "
+                "leave --game.reuse-fakes out"
             )
 
 
 @dataclass(frozen=True)
-class SemiSupervisedGame(AnyGame):
-    """D tells K classes, of a few labeled images, and whether an image is real (4)."""
+class SemiSupervisedGame(BaseGame):
+    """D classifies images into K classes and "generated", with few labels (extension 4)."""
 
     labels: int = 100
-    """Labeled images, as many of each class; no other label is read."""
+    """Number of labeled training images, equally many of each class; no other label is read."""
     label_seed: int = 0
-    """Which images are labeled; a seed apart from the nets'."""
+    """Random seed of the choice of labeled images; independent of --seed."""
     labeled_batch: int = 0
-    """Labeled images in a step, from 1 on; 0: as many as there are others."""
+    """Number of labeled images in a step. 0: --batch-size."""
     generated_batch: int = 0
-    """Samples in a step, from 1 on; 0: as many as there are images without labels."""
+    """Number of generated images in a step. 0: --batch-size."""
     updates: Literal["alternating", "simultaneous"] = "alternating"
-    """D first and then G, as published, or both from one pass of D."""
+    """Update D first and then G, as published, or both at once from one pass of D."""
     unlabeled_loss: bool = True
-    """Whether images without labels, and G, play a part; else D is supervised only."""
+    """Train D on unlabeled and generated images too, and G. Without it D is a supervised
+    classifier of the labeled images alone."""
     augmentations: tuple[Augmentation, ...] = ()
-    """D sees every image and sample through these."""
+    """Augmentations of D's input, applied to all images; empty: none."""
     consistency: float = 0.0
-    """Weight of what D's classes of an image, plain and augmented, tell of each other.
-    It is their mutual information over a batch, which D ascends."""
+    """Weight of the mutual information, over a batch, between D's class predictions for an image and
+    for its augmentation, which D maximizes. 0: none."""
 
     ema_players: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
 
     @property
-    def discriminator_views(self) -> tuple[Augmentation, ...]:
-        """The augmentations."""
+    def discriminator_augmentations(self) -> tuple[Augmentation, ...]:
+        """The augmentations that are applied to the discriminator's input."""
         return self.augmentations
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 1, "labels")
-        sizes(self, "labeled_batch", "generated_batch", least=0)
-        at_least(self, 0, "consistency")
+        check_min(self, 1, "labels")
+        check_sizes(self, "labeled_batch", "generated_batch", min_size=0)
+        check_min(self, 0, "consistency")
         if self.consistency and not (self.augmentations and self.unlabeled_loss):
             raise UsageError(
-                f"consistency is {self.consistency}, which compares images without labels with "
-                "themselves augmented; say --game.augmentations translate affine, or leave it out"
+                f"consistency is {self.consistency}, which compares unlabeled images with their "
+                "augmentations; give --game.augmentations translate affine, or leave "
+                "--game.consistency out"
             )
 
 
 @dataclass(frozen=True)
-class VAEGame(AnyGame):
-    """A variational autoencoder: E and G ascend the evidence lower bound (Kingma, Welling 2014)."""
+class VAEGame(BaseGame):
+    """Variational autoencoder: E and G maximize the ELBO (Kingma and Welling 2014)."""
 
     encoder: MLPEncoder = field(default_factory=MLPEncoder)
     likelihood: Literal["bernoulli", "normal"] = "bernoulli"
-    """p(x | z): each pixel on with probability G(z), or normal about it."""
+    """Distribution of pixels p(x | z): Bernoulli with probability G(z), or normal with mean
+    G(z)."""
     likelihood_std: float = 0.1
-    """Standard deviation of the normal p(x | z)."""
+    """Standard deviation of a normal p(x | z)."""
 
     ema_players: ClassVar[tuple[str, ...]] = ("generator", "encoder")
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self, "more than 0", lambda number: number > 0, "likelihood_std")
+        check_values(self, "more than 0", lambda number: number > 0, "likelihood_std")
 
     def loss_limit(self, values: int) -> float:
-        """Return the limit of a loss that sums over the values of an image, each over 2 σ²."""
+        """Return the limit of a loss that is a sum over all values, each divided by 2 σ²."""
         return 1e4 * values * max(1.0, 0.5 / self.likelihood_std**2)
 
 
 @dataclass(frozen=True)
-class CustomGame(AnyGame):
-    """A game of the reader's own, from a file of theirs."""
+class CustomGame(BaseGame):
+    """A game in a user's own Python file."""
 
     source: Suppress[str] = ""
-    """FILE.py:NAME, where NAME is a game, or makes one when it is called."""
+    """FILE.py:NAME, where NAME is a game or a function that returns one."""
     digest: Suppress[str] = ""
-    """BLAKE2b, in hex, of the file as the run began."""
+    """BLAKE2b digest, in hex, of the file when the run was started."""
 
     compilable: ClassVar[bool] = False
 
     def loss_limit(self, values: int) -> float:  # noqa: ARG002
-        """Return no limit: the scale of the game's losses is not known here."""
+        """Return no limit, as the scale of the game's losses is unknown."""
         return math.inf
 
 
 GameConfig = (
-    Game
+    GANGame
     | ConditionalGame
-    | InferenceGame
+    | ALIGame
     | LatentRegressionGame
     | InpaintingGame
     | SemiSupervisedGame

@@ -1,347 +1,372 @@
-"""What generators and discriminators can be told."""
+"""The options of generators and discriminators."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
 from tyro.conf import arg
 
 from advnets.config.validation import (
     LARGEST_KERNEL,
     ValidatedConfig,
-    at_least,
-    check,
-    probabilities,
-    sizes,
+    check_dropout,
+    check_min,
+    check_sizes,
+    check_values,
 )
 from advnets.errors import UsageError
 
 Activation = Literal["relu", "leaky_relu", "sigmoid", "softplus", "tanh"]
-PointPrior = Literal[
+OutputActivation = Literal["sigmoid", "tanh", "linear"]
+BasicPrior = Literal[
     "uniform", "normal", "truncated-normal", "sphere", "mixture", "learned-mixture"
 ]
 
-# What several nets have, with the help that --help prints.
+# Fields that several models have, with the help that --help prints.
+_PRIOR_HELP = (
+    "uniform on [-√3, √3], standard normal, normal truncated at |z| <= 2, uniform on a sphere of "
+    "radius √d, a mixture with learned means and deviations, or one whose component probabilities "
+    "are learned too (learned-mixture)."
+)
+LatentDim = Annotated[int, arg(help="Dimension of the latent z.")]
+Prior = Annotated[BasicPrior, arg(help=f"Distribution of z: {_PRIOR_HELP}")]
 ImagePrior = Annotated[
-    Literal[PointPrior, "symmetric"],
-    arg(
-        help="Noise prior p_z: uniform in [-1, 1] (symmetric) or [-sqrt 3, sqrt 3], standard "
-        "normal, normal cut at |z| <= 2 (truncated), even on a sphere, or a mixture that is "
-        "learned, its probabilities too or not."
-    ),
+    Literal[BasicPrior, "symmetric"],
+    arg(help=f"Distribution of z: uniform on [-1, 1] (symmetric), {_PRIOR_HELP}"),
 ]
-Components = Annotated[int, arg(help="Components of a mixture prior.")]
+Components = Annotated[int, arg(help="Number of components of a mixture prior.")]
 ComponentShape = Annotated[
     Literal["normal", "sphere"],
-    arg(help="Each component is normal about its mean, or even on an ellipsoid."),
+    arg(help="Distribution of a mixture's components: normal, or uniform on an ellipsoid."),
 ]
+Output = Annotated[OutputActivation, arg(help="Activation function of the output layer.")]
+Dropout = Annotated[
+    tuple[float, ...],
+    arg(
+        help="Probability of dropping each number of a layer's input, one value for each layer, "
+        "first to last. Empty: no dropout."
+    ),
+]
+InputNoise = Annotated[
+    tuple[float, ...],
+    arg(
+        help="Standard deviation of the normal noise that is added to a layer's input, one value "
+        "for each layer, first to last. Empty: no noise."
+    ),
+]
+DropoutInput = Annotated[float, arg(help="Probability of dropping a pixel of D's input.")]
+DropoutHidden = Annotated[float, arg(help="Probability of dropping an input of each later layer.")]
+KernelSize = Annotated[
+    int, arg(help="Height and width of the convolutions' kernels, in pixels; 4 in tutorials.")
+]
+InitStd = Annotated[float, arg(help="Standard deviation of the initial weights.")]
 
 
 @dataclass(frozen=True)
 class MLPGenerator(ValidatedConfig):
     """Fully connected generator (Goodfellow et al. 2014, section 5)."""
 
-    latent_dim: int = 100
-    """Numbers in z."""
-    prior: PointPrior = "uniform"
-    """Noise prior p_z, of unit variance: uniform, standard normal, or even on a sphere.
-    Or normal cut at |z| <= 2, or a mixture that is learned, its probabilities too or not."""
+    latent_dim: LatentDim = 100
+    prior: Prior = "uniform"
     components: Components = field(default=10, kw_only=True)
     component_shape: ComponentShape = field(default="normal", kw_only=True)
     hidden_sizes: tuple[int, ...] = (1200, 1200)
-    """Units of each hidden layer."""
+    """Number of units of each hidden layer."""
     activations: tuple[Activation, ...] = ("relu", "relu")
-    """What each hidden layer applies."""
-    output: Literal["sigmoid", "tanh", "linear"] = "sigmoid"
-    """What the output layer applies."""
+    """Activation function of each hidden layer."""
+    output: Output = "sigmoid"
     init_range: float = 0.05
-    """Hidden weights begin uniform in [-r, r]."""
+    """Initial weights of hidden layers are uniform on [-r, r]; this is r."""
     output_init_range: float | None = None
-    """The same for the output layer; None: as the hidden ones."""
+    """The r of the output layer's initial weights. None: `init_range`."""
     output_sparse_init: int | None = None
-    """Begin with this many normal weights into each output unit and zero elsewhere."""
+    """Initialize each output unit with this many standard normal weights and zeros elsewhere. None:
+    uniform weights."""
     sigmoid_bias: float = 0.0
-    """Initial bias of hidden sigmoid layers."""
+    """Initial bias of hidden layers with a sigmoid."""
     output_bias: float | Literal["marginals"] = "marginals"
-    """Output bias begins at a number, or where the output equals the mean training image."""
+    """Initial bias of the output layer: a number, or the values for which the output equals the mean
+    training image (marginals)."""
     max_column_norm: float | None = None
-    """Bound on the norm of the weights into a unit, restored after each update."""
+    """Upper bound of the norm of each unit's incoming weights, enforced after each update. None: no
+    bound."""
     batch_norm: bool = False
-    """Batch normalization before each hidden activation."""
-    keep_prob: tuple[float, ...] = ()
-    """Dropout: probability of keeping each layer's input, first to last; empty: no dropout."""
-    noise: tuple[float, ...] = ()
-    """Standard deviation of normal noise added to each layer's input; empty: none."""
+    """Apply batch normalization before each hidden activation."""
+    dropout: Dropout = ()
+    noise: InputNoise = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "latent_dim", "components", "hidden_sizes", "output_sparse_init")
-        at_least(self, 0, "init_range", "output_init_range", "max_column_norm", "noise")
-        probabilities(self, "keep_prob")
+        check_sizes(self, "latent_dim", "components", "hidden_sizes", "output_sparse_init")
+        check_min(self, 0, "init_range", "output_init_range", "max_column_norm", "noise")
+        check_dropout(self, "dropout")
 
 
 @dataclass(frozen=True)
 class DeconvGenerator(ValidatedConfig):
-    """The 2014 CIFAR-10 convolutional generator: dense layers, then one deconvolution."""
+    """The 2014 CIFAR-10 convolutional generator: dense layers, then one transposed convolution."""
 
-    latent_dim: int = 100
-    """Numbers in z."""
+    latent_dim: LatentDim = 100
     prior: Literal["uniform", "normal"] = "normal"
-    """Noise prior p_z: uniform in [-sqrt 3, sqrt 3], or standard normal."""
+    """Distribution of z: uniform on [-√3, √3], or standard normal."""
     hidden_sizes: tuple[int, ...] = (8000, 8000)
-    """Units of each fully connected layer; the last is read as maps of height and width `base`."""
+    """Number of units of each fully connected layer; the last layer's units are reshaped to maps of
+    `base_size` x `base_size`."""
     activations: tuple[Activation, ...] = ("relu", "sigmoid")
-    """What each fully connected layer applies."""
+    """Activation function of each fully connected layer."""
     base_size: int = 10
-    """Height and width of the maps before the deconvolution."""
-    kernel: int = 5
-    """Height and width of the deconvolution's kernel."""
+    """Height and width of the maps before the transposed convolution, in pixels."""
+    kernel_size: int = 5
+    """Height and width of the transposed convolution's kernel, in pixels."""
     stride: int = 3
-    """Step of the deconvolution."""
-    output: Literal["sigmoid", "tanh", "linear"] = "linear"
-    """What the output applies."""
+    """Stride of the transposed convolution, in pixels."""
+    output: Output = "linear"
     init_range: float = 0.05
-    """Weights begin uniform in [-r, r]."""
-    keep_prob: tuple[float, ...] = ()
-    """Dropout: probability of keeping each layer's input, first to last; empty: no dropout."""
-    noise: tuple[float, ...] = ()
-    """Standard deviation of normal noise added to each layer's input; empty: none."""
+    """Initial weights are uniform on [-r, r]; this is r."""
+    dropout: Dropout = ()
+    noise: InputNoise = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "latent_dim", "hidden_sizes")
-        sizes(self, "base_size", "kernel", "stride", most=LARGEST_KERNEL)
-        at_least(self, 0, "init_range", "noise")
-        probabilities(self, "keep_prob")
+        check_sizes(self, "latent_dim", "hidden_sizes")
+        check_sizes(self, "base_size", "kernel_size", "stride", max_size=LARGEST_KERNEL)
+        check_min(self, 0, "init_range", "noise")
+        check_dropout(self, "dropout")
+
+
+class BaseDiscriminator(ValidatedConfig):
+    """The base of discriminators."""
+
+    convolutional: ClassVar[bool] = False
+    """Whether the input must be an image, so that a latent cannot be appended to it."""
 
 
 @dataclass(frozen=True)
-class MaxoutDiscriminator(ValidatedConfig):
+class MaxoutDiscriminator(BaseDiscriminator):
     """Fully connected maxout discriminator with dropout (Goodfellow et al. 2014, section 5)."""
 
     hidden_sizes: tuple[int, ...] = (240, 240)
-    """Maxout units of each hidden layer."""
+    """Number of maxout units of each hidden layer."""
     pieces: int = 5
-    """Linear pieces that a maxout unit takes the largest of."""
+    """Number of linear functions of which a maxout unit is the maximum."""
     init_range: float = 0.005
-    """Weights begin uniform in [-r, r]."""
-    keep_prob_input: float = 0.8
-    """Dropout: probability of keeping an input; what is kept is scaled by its inverse."""
-    keep_prob_hidden: float = 0.5
-    """Dropout: the same for the inputs of all later layers."""
+    """Initial weights are uniform on [-r, r]; this is r."""
+    dropout_input: DropoutInput = 0.2
+    dropout_hidden: DropoutHidden = 0.5
     max_column_norm: float | None = None
-    """Bound on the norm of the weights into a piece, restored after each update."""
+    """Upper bound of the norm of each piece's incoming weights, enforced after each update. None: no
+    bound."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "hidden_sizes", "pieces")
-        at_least(self, 0, "init_range", "max_column_norm")
-        probabilities(self, "keep_prob_input", "keep_prob_hidden")
+        check_sizes(self, "hidden_sizes", "pieces")
+        check_min(self, 0, "init_range", "max_column_norm")
+        check_dropout(self, "dropout_input", "dropout_hidden")
 
 
 @dataclass(frozen=True)
-class MaxoutConvDiscriminator(ValidatedConfig):
+class MaxoutConvDiscriminator(BaseDiscriminator):
     """Convolutional maxout discriminator with dropout (Goodfellow et al. 2014, CIFAR-10)."""
 
+    convolutional: ClassVar[bool] = True
+
     channels: tuple[int, ...] = (32, 32, 192)
-    """Maxout channels of each convolution."""
-    kernels: tuple[int, ...] = (8, 8, 5)
-    """Height and width of each convolution's kernel."""
-    pads: tuple[int, ...] = (4, 3, 3)
-    """Zeros around each convolution's input."""
+    """Number of maxout channels of each convolution."""
+    kernel_sizes: tuple[int, ...] = (8, 8, 5)
+    """Height and width of each convolution's kernel, in pixels."""
+    paddings: tuple[int, ...] = (4, 3, 3)
+    """Zero padding of each convolution's input, in pixels."""
     pools: tuple[tuple[int, int], ...] = ((4, 2), (4, 2), (2, 2))
-    """Width and step of the max pooling after each convolution."""
+    """Window size and stride, in pixels, of the max pooling after each convolution."""
     pieces: int = 2
-    """Linear pieces of a convolutional maxout unit."""
+    """Number of linear functions of which a convolutional maxout unit is the maximum."""
     dense_units: int = 500
-    """Maxout units of the fully connected layer."""
+    """Number of maxout units of the fully connected layer."""
     dense_pieces: int = 5
-    """Linear pieces of each of them."""
+    """Number of linear functions of which each of these units is the maximum."""
     init_range: float = 0.005
-    """Weights begin uniform in [-r, r]."""
-    keep_prob_input: float = 0.8
-    """Dropout: probability of keeping an input; what is kept is scaled by its inverse."""
-    keep_prob_hidden: float = 0.5
-    """Dropout: the same for the inputs of all later layers."""
+    """Initial weights are uniform on [-r, r]; this is r."""
+    dropout_input: DropoutInput = 0.2
+    dropout_hidden: DropoutHidden = 0.5
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "channels", "pieces", "dense_units", "dense_pieces")
-        sizes(self, "kernels", "pools", most=LARGEST_KERNEL)
-        sizes(self, "pads", least=0, most=LARGEST_KERNEL)
-        at_least(self, 0, "init_range")
-        probabilities(self, "keep_prob_input", "keep_prob_hidden")
+        check_sizes(self, "channels", "pieces", "dense_units", "dense_pieces")
+        check_sizes(self, "kernel_sizes", "pools", max_size=LARGEST_KERNEL)
+        check_sizes(self, "paddings", min_size=0, max_size=LARGEST_KERNEL)
+        check_min(self, 0, "init_range")
+        check_dropout(self, "dropout_input", "dropout_hidden")
 
 
 @dataclass(frozen=True)
-class MLPDiscriminator(ValidatedConfig):
-    """Fully connected discriminator with leaky rectifiers, as tutorials have it."""
+class MLPDiscriminator(BaseDiscriminator):
+    """Fully connected discriminator with leaky ReLUs, as in tutorials."""
 
     hidden_sizes: tuple[int, ...] = (512, 256)
-    """Units of each hidden layer."""
+    """Number of units of each hidden layer."""
     activation: Activation = "leaky_relu"
-    """What each hidden layer applies."""
+    """Activation function of the hidden layers."""
     fourier_features: int = 0
-    """Waves over the input that come beside it, for what is far finer than the data are wide."""
-    max_frequency: tuple[float, float] = (1.0, 100.0)
-    """2π over the longest wave's length, and over the shortest's."""
+    """Number of random Fourier features of the input that are appended to it; they help with
+    distributions that have fine details. 0: none."""
+    frequency_range: tuple[float, float] = (1.0, 100.0)
+    """Smallest and largest angular frequency of the Fourier features, in radians per unit of the
+    input."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "hidden_sizes")
-        sizes(self, "fourier_features", least=0)
-        check(self, "more than 0", lambda number: number > 0, "max_frequency")
+        check_sizes(self, "hidden_sizes")
+        check_sizes(self, "fourier_features", min_size=0)
+        check_values(self, "more than 0", lambda number: number > 0, "frequency_range")
 
 
 @dataclass(frozen=True)
 class DCGANGenerator(ValidatedConfig):
-    """Deep convolutional generator (Radford et al. 2015); its options can break the five rules."""
+    """DCGAN generator (Radford et al. 2015); its options can break the paper's guidelines."""
 
-    latent_dim: int = 100
-    """Numbers in z."""
+    latent_dim: LatentDim = 100
     base_channels: int = 128
-    """Channels of the largest hidden maps; those of half their size have twice as many."""
-    kernel: int = 5
-    """Height and width of the kernels; tutorials have 4."""
+    """Number of channels of the largest hidden maps; it doubles whenever the size is halved."""
+    kernel_size: KernelSize = 5
     prior: ImagePrior = "symmetric"
     components: Components = field(default=10, kw_only=True)
     component_shape: ComponentShape = field(default="normal", kw_only=True)
     batch_norm: bool = True
-    """Batch normalization in all layers but the last (rule 2)."""
+    """Apply batch normalization in all layers but the last (guideline 2)."""
     resampling: Literal["strides", "pooling"] = "strides"
-    """Maps grow by fractionally strided convolutions (rule 1), or by repeating their pixels."""
+    """Upsample by transposed convolutions (guideline 1), or by repeating pixels."""
     dense: tuple[int, ...] = ()
-    """Units of fully connected hidden layers before the maps (rule 3: none)."""
+    """Number of units of each fully connected hidden layer before the maps (guideline 3: none)."""
     activation: Activation = "relu"
-    """What the hidden layers apply (rule 4: rectifiers)."""
-    output: Literal["sigmoid", "tanh", "linear"] = "tanh"
-    """What the output layer applies (rule 4: tanh)."""
-    init_std: float = 0.02
-    """Standard deviation of the initial weights."""
+    """Activation function of the hidden layers (guideline 4: ReLU)."""
+    output: Output = "tanh"
+    init_std: InitStd = 0.02
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "latent_dim", "components", "base_channels", "dense")
-        sizes(self, "kernel", least=2, most=LARGEST_KERNEL)
-        at_least(self, 0, "init_std")
+        check_sizes(self, "latent_dim", "components", "base_channels", "dense")
+        check_sizes(self, "kernel_size", min_size=2, max_size=LARGEST_KERNEL)
+        check_min(self, 0, "init_std")
 
 
 @dataclass(frozen=True)
-class DCGANDiscriminator(ValidatedConfig):
-    """Deep convolutional discriminator (Radford et al. 2015), with options as its generator's."""
+class DCGANDiscriminator(BaseDiscriminator):
+    """DCGAN discriminator (Radford et al. 2015); its options can break the paper's guidelines."""
+
+    convolutional: ClassVar[bool] = True
 
     base_channels: int = 128
-    """Channels of the largest hidden maps; those of half their size have twice as many."""
-    kernel: int = 5
-    """Height and width of the kernels; tutorials have 4."""
+    """Number of channels of the largest hidden maps; it doubles whenever the size is halved."""
+    kernel_size: KernelSize = 5
     batch_norm: bool = True
-    """Batch normalization in all layers but the first and the last (rule 2)."""
+    """Apply batch normalization in all layers but the first and the last (guideline 2)."""
     resampling: Literal["strides", "pooling"] = "strides"
-    """Maps shrink by strided convolutions (rule 1), or by the largest of neighboring pixels."""
+    """Downsample by strided convolutions (guideline 1), or by max pooling."""
     dense: tuple[int, ...] = ()
-    """Units of fully connected hidden layers after the maps (rule 3: none)."""
+    """Number of units of each fully connected hidden layer after the maps (guideline 3: none)."""
     activation: Activation = "leaky_relu"
-    """What the hidden layers apply (rule 5: leaky rectifiers)."""
-    init_std: float = 0.02
-    """Standard deviation of the initial weights."""
+    """Activation function of the hidden layers (guideline 5: leaky ReLU)."""
+    init_std: InitStd = 0.02
     projection: bool = False
-    """Told classes, D meets them at its last maps alone, and not at every layer."""
+    """In a conditional game, use a projection discriminator (Miyato and Koyama 2018) instead of
+    adding the class to every layer's input."""
     spectral_norm: bool = False
-    """Weights of each layer divided by their largest singular value; with it, --no-batch-norm."""
+    """Divide the weights of each layer by their largest singular value; combine it with
+    --discriminator.no-batch-norm."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "base_channels", "dense")
-        sizes(self, "kernel", least=2, most=LARGEST_KERNEL)
-        at_least(self, 0, "init_std")
+        check_sizes(self, "base_channels", "dense")
+        check_sizes(self, "kernel_size", min_size=2, max_size=LARGEST_KERNEL)
+        check_min(self, 0, "init_std")
 
 
 @dataclass(frozen=True)
-class Residual(ValidatedConfig):
-    """What both nets of a residual pair are told (Huang et al. 2024)."""
+class ResidualConfig(ValidatedConfig):
+    """The options that the residual generator and discriminator share (Huang et al. 2024)."""
 
     base_channels: int = 32
-    """Channels of the largest maps; those of half their size have twice as many …"""
+    """Number of channels of the largest maps; it doubles whenever the size is halved."""
     max_channels: int = 256
-    """… and at most so many."""
+    """Maximum number of channels of smaller maps."""
     blocks: int = 1
-    """Residual blocks on maps of each size."""
+    """Number of residual blocks for each size of maps."""
     expansion: int = 2
-    """How many times as many channels a block has within."""
+    """Factor by which a block's inner channels exceed its outer ones."""
     group_size: int = 16
-    """Channels of a group of a block's 3x3 convolution."""
+    """Number of channels in each group of a block's 3x3 convolution."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "base_channels", "max_channels", "expansion", "group_size")
-        sizes(self, "blocks", most=LARGEST_KERNEL)
+        check_sizes(self, "base_channels", "max_channels", "expansion", "group_size")
+        check_sizes(self, "blocks", max_size=LARGEST_KERNEL)
 
 
 @dataclass(frozen=True)
-class ResidualGenerator(Residual):
+class ResidualGenerator(ResidualConfig):
     """Residual generator without normalization layers (Huang et al. 2024)."""
 
-    latent_dim: int = 64
-    """Numbers in z."""
+    latent_dim: LatentDim = 64
     prior: ImagePrior = "normal"
     components: Components = field(default=10, kw_only=True)
     component_shape: ComponentShape = field(default="normal", kw_only=True)
-    output: Literal["sigmoid", "tanh", "linear"] = "tanh"
-    """What the output layer applies."""
+    output: Output = "tanh"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "latent_dim", "components")
+        check_sizes(self, "latent_dim", "components")
 
 
 @dataclass(frozen=True)
-class ResidualDiscriminator(Residual):
-    """Residual discriminator without normalization layers, as its generator."""
+class ResidualDiscriminator(ResidualConfig, BaseDiscriminator):
+    """Residual discriminator without normalization layers (Huang et al. 2024)."""
+
+    convolutional: ClassVar[bool] = True
 
 
 @dataclass(frozen=True)
-class SemiSupervisedDiscriminator(ValidatedConfig):
-    """Fully connected net of class logits, noise at every layer (Salimans et al. 2016, MNIST)."""
+class SemiSupervisedDiscriminator(BaseDiscriminator):
+    """Fully connected classifier with weight normalization and noise (Salimans et al. 2016)."""
 
     hidden_sizes: tuple[int, ...] = (1000, 500, 250, 250, 250)
-    """Units of each hidden layer; their weights are normed."""
+    """Number of units of each hidden layer."""
     noise_input: float = 0.3
-    """Standard deviation of the normal noise on pixels, in training."""
+    """Standard deviation of the normal noise that is added to the pixels in training."""
     noise_hidden: float = 0.5
-    """The same on hidden units."""
+    """Standard deviation of the normal noise that is added to hidden units in training."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "hidden_sizes")
-        at_least(self, 0, "noise_input", "noise_hidden")
+        check_sizes(self, "hidden_sizes")
+        check_min(self, 0, "noise_input", "noise_hidden")
 
 
 @dataclass(frozen=True)
-class SemiSupervisedConvDiscriminator(ValidatedConfig):
-    """Convolutional net of class logits, for a D that may know that it looks at images."""
+class SemiSupervisedConvDiscriminator(BaseDiscriminator):
+    """Convolutional classifier as the discriminator of a semi-supervised game."""
 
     channels: tuple[int, ...] = (32, 64, 128)
-    """Channels of each convolution."""
+    """Number of channels of each convolution."""
     strides: tuple[int, ...] = (2, 2, 2)
-    """Step of each convolution."""
+    """Stride of each convolution, in pixels."""
     norm: Literal["batch", "weight"] = "batch"
-    """What is normed: maps, by the statistics of a batch, or the weights that make them."""
+    """Apply batch normalization or weight normalization."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "channels")
-        sizes(self, "strides", most=LARGEST_KERNEL)
+        check_sizes(self, "channels")
+        check_sizes(self, "strides", max_size=LARGEST_KERNEL)
         if len(self.channels) != len(self.strides):
             raise UsageError(
-                f"{len(self.channels)} widths and {len(self.strides)} strides came; give one of "
-                "either for each convolution"
+                f"channels has {len(self.channels)} values and strides has {len(self.strides)}; "
+                "give one of each for every convolution"
             )
 
 
 @dataclass(frozen=True)
-class NoDiscriminator(ValidatedConfig):
-    """For games that are played without one."""
+class NoDiscriminator(BaseDiscriminator):
+    """The place of the discriminator in games that have none."""
 
 
 GeneratorConfig = MLPGenerator | DeconvGenerator | DCGANGenerator | ResidualGenerator
@@ -357,11 +382,14 @@ DiscriminatorConfig = (
 )
 
 
-Net = TypeVar("Net", MLPGenerator, DeconvGenerator)
+_DenseGenerator = TypeVar("_DenseGenerator", MLPGenerator, DeconvGenerator)
 
 
-def with_wider_latent(spec: Net, numbers: int) -> Net:
-    """The same net, given so many numbers more beside its z, which is drawn outside of it."""
-    if not numbers:
+def with_wider_latent(spec: _DenseGenerator, conditions: int) -> _DenseGenerator:
+    """Return the config of a generator whose input is z and `conditions` numbers more.
+
+    Its prior is never used: whoever concatenates z and the conditions draws z.
+    """
+    if not conditions:
         return spec
-    return replace(spec, latent_dim=spec.latent_dim + numbers, prior="normal")
+    return replace(spec, latent_dim=spec.latent_dim + conditions, prior="normal")

@@ -1,4 +1,4 @@
-"""The game, the optimizers, and a whole run."""
+"""The options of optimizers, stages and whole runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 from tyro.conf import Suppress
 
 from advnets.config.data import Data
-from advnets.config.games import Game, GameConfig
+from advnets.config.games import GameConfig, GANGame
 from advnets.config.models import (
     DCGANDiscriminator,
     DiscriminatorConfig,
@@ -16,121 +16,128 @@ from advnets.config.models import (
     MaxoutDiscriminator,
     MLPGenerator,
 )
-from advnets.config.validation import ValidatedConfig, at_least, check, probabilities, sizes
+from advnets.config.validation import ValidatedConfig, check_min, check_sizes, check_values
 from advnets.errors import UsageError
 
 
 @dataclass(frozen=True)
 class SGD(ValidatedConfig):
-    """Gradient descent with momentum and the 2014 schedules."""
+    """Stochastic gradient descent with momentum and the schedules of 2014."""
 
     lr: float = 0.1
     """Learning rate of the first update."""
     lr_decay: float = 1.000004
-    """The learning rate after n updates is lr / lr_decay^n …"""
+    """Factor by which the learning rate is divided after each update."""
     lr_min: float = 1e-6
-    """… and never less than this."""
+    """Minimum of the decayed learning rate."""
     momentum: float = 0.5
     """Momentum in the first epoch."""
     momentum_final: float = 0.7
-    """Momentum from epoch `saturate` on; linear between."""
+    """Momentum from epoch `momentum_epochs` on; it changes linearly until then."""
     momentum_epochs: int = 250
-    """Epoch (the first is 1) at which momentum is final."""
+    """Number of the epoch, from 1, at which the momentum reaches `momentum_final`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 0, "lr", "lr_min", "momentum", "momentum_final")
-        at_least(self, 1, "lr_decay", "momentum_epochs")
+        check_min(self, 0, "lr", "lr_min", "momentum", "momentum_final")
+        check_min(self, 1, "lr_decay", "momentum_epochs")
 
 
 @dataclass(frozen=True)
 class Adam(ValidatedConfig):
-    """Adam (Kingma and Ba 2015), at a constant rate unless told otherwise."""
+    """Adam (Kingma and Ba 2015)."""
 
     lr: float = 2e-4
     """Learning rate of the first update."""
     lr_decay: float = 1.0
-    """The learning rate after n updates is lr / lr_decay^n …"""
+    """Factor by which the learning rate is divided after each update. 1: constant."""
     lr_min: float = 0.0
-    """… and never less than this."""
+    """Minimum of the decayed learning rate."""
     beta1: float = 0.5
-    """Decay of the mean of gradients."""
+    """Decay rate of the running mean of gradients."""
     beta2: float = 0.999
-    """Decay of the mean of squared gradients."""
+    """Decay rate of the running mean of squared gradients."""
     lr_final: float | None = None
-    """`lr` falls to this by a cosine, over the stage's `burn_in`; None: it does not."""
+    """Learning rate that `lr` falls to, along a cosine, over the schedule (--schedule-fraction).
+    None: no schedule."""
     beta2_final: float | None = None
-    """The same for `beta2`, which rises."""
+    """Value that `beta2` changes to over the schedule. None: constant."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 0, "lr", "lr_min", "beta1", "beta2", "lr_final", "beta2_final")
-        at_least(self, 1, "lr_decay")
-        check(self, "less than 1", lambda number: number < 1, "beta1", "beta2", "beta2_final")
+        check_min(self, 0, "lr", "lr_min", "beta1", "beta2", "lr_final", "beta2_final")
+        check_min(self, 1, "lr_decay")
+        check_values(
+            self, "less than 1", lambda number: number < 1, "beta1", "beta2", "beta2_final"
+        )
 
 
 OptimizerConfig = SGD | Adam
 
-MOST_THREADS = 1024
-"""More cost memory and gain nothing; the OpenMP library crashes on some ten thousand."""
+MAX_THREADS = 1024
+"""The largest number of threads; with some ten thousand the OpenMP library crashes."""
 
 
 @dataclass(frozen=True)
 class Stage(ValidatedConfig):
-    """One game between one pair of nets. Most presets are one stage; TFD has two."""
+    """The training of one set of models; only the preset paper-tfd has two stages."""
 
     generator: GeneratorConfig = field(default_factory=MLPGenerator)
     discriminator: DiscriminatorConfig = field(default_factory=MaxoutDiscriminator)
-    game: GameConfig = field(default_factory=Game)
+    game: GameConfig = field(default_factory=GANGame)
     generator_optimizer: OptimizerConfig = field(default_factory=SGD)
     discriminator_optimizer: OptimizerConfig = field(default_factory=SGD)
     epochs: int | None = 100
-    """Passes over the training images, k batches a round; typed, in place of a preset's steps."""
+    """Length of the training in passes over the training images; replaces a preset's --steps."""
     steps: int | None = None
-    """Rounds of the game (k discriminator steps, one generator step); None: from epochs."""
+    """Length of the training in steps; a step is k discriminator updates and one generator update.
+    None: computed from --epochs."""
     ema_half_life: int = 0
-    """Images, a batch a round, after which a past G counts half in its average; 0: no average."""
+    """Half-life, in images, of the exponential moving average (EMA) of the generator's weights. 0:
+    no EMA."""
     ema_rampup: float = 0.0
-    """… and no more than this share of the images seen so far; 0: however young it is."""
+    """Limit of the EMA's half-life as a fraction of the images seen so far, as in EDM. 0: no
+    limit."""
     schedule_fraction: float = 1.0
-    """Share of the run over which what has an end (end_lr, end_r1, augment) comes to it."""
+    """Fraction of the training after which schedules (lr_final, beta2_final, r1_final, r2_final,
+    augment_prob) reach their final values."""
     schedule_steps: Suppress[int | None] = None
-    """The same in rounds, counted out as the run begins; runs made longer keep it."""
+    """Length of the schedules in steps, set when the run starts and kept when it is extended."""
     on_top_of_previous: Suppress[bool] = False
-    """Put this generator below the one of the stage before, whose z it then makes."""
+    """Whether this generator's output is the z of the previous stage's generator."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 1, "epochs", "steps")
+        check_min(self, 1, "epochs", "steps")
         if self.epochs is None and self.steps is None:
-            raise UsageError("epochs and steps are both None; say how long: --epochs or --steps")
-        at_least(self, 0, "ema_half_life")
-        check(self, "from 0 to 1", lambda number: 0 <= number <= 1, "ema_rampup")
-        probabilities(self, "schedule_fraction")
+            raise UsageError("epochs and steps are both None; give --epochs or --steps")
+        check_min(self, 0, "ema_half_life")
+        check_values(self, "from 0 to 1", lambda number: 0 <= number <= 1, "ema_rampup")
+        check_values(
+            self, "above 0 and at most 1", lambda number: 0 < number <= 1, "schedule_fraction"
+        )
         if self.ema_rampup and not self.ema_half_life:
             raise UsageError(
-                f"average_share is {self.ema_rampup} and average_half_life 0, by which no "
-                "average is kept; say --ema-half-life 100000, or --ema-rampup 0"
+                f"ema_rampup is {self.ema_rampup} but ema_half_life is 0, which disables the EMA; "
+                "give --ema-half-life 100000, or --ema-rampup 0"
             )
-        self._check_augmentations_projection()
-        self._refuse_unbounded_critic()
-        self._refuse_weights_unlearned()
+        self._check_projection()
+        self._check_wasserstein()
+        self._check_learned_mixture()
 
     @property
-    def uses_ema(self) -> tuple[str, ...]:
-        """The players whose weight average is kept."""
+    def ema_players(self) -> tuple[str, ...]:
+        """The players of which an EMA is kept."""
         return self.game.ema_players if self.ema_half_life else ()
 
     def with_length(self, epochs: int | None, steps: int | None) -> Stage:
-        """The same stage for so long in place of what it has; of neither, as it is.
+        """Return the stage with another length; with neither given, the stage itself.
 
         Raises:
-            UsageError: both came.
+            UsageError: both are given.
         """
         if epochs is not None and steps is not None:
-            raise UsageError(
-                f"epochs {epochs} and steps {steps} came, each of which says how long; give one"
-            )
+            raise UsageError(f"got both --epochs {epochs} and --steps {steps}; give one of them")
         if epochs is None and steps is None:
             return self
         return replace(self, epochs=epochs, steps=steps)
@@ -143,87 +150,92 @@ class Stage(ValidatedConfig):
             discriminator_optimizer=replace(self.discriminator_optimizer, lr=lr),
         )
 
-    def _check_augmentations_projection(self) -> None:
+    def _check_projection(self) -> None:
         if getattr(self.discriminator, "projection", False) and not self.game.conditional:
             raise UsageError(
-                f"projection was asked for of the D of a {type(self.game).__name__}, which is told "
-                "no class; give a conditional preset, as projection-mnist, or leave it out"
+                f"projection needs class labels, which a {type(self.game).__name__} does not use; "
+                "give a conditional preset such as projection-mnist, or leave "
+                "--discriminator.projection out"
             )
 
-    def _refuse_unbounded_critic(self) -> None:
+    def _check_wasserstein(self) -> None:
         game = self.game
-        if not isinstance(game, Game) or game.objective != "wasserstein":
+        if not isinstance(game, GANGame) or game.objective != "wasserstein":
             return
         d = self.discriminator
-        # Batch norm would take back what spectral norm bounds.
-        by_weights = isinstance(d, DCGANDiscriminator) and d.spectral_norm and not d.batch_norm
-        if not (game.gp_weight or game.has_gradient_penalty or by_weights):
+        # Batch norm would undo the bound that spectral norm sets.
+        is_bounded = isinstance(d, DCGANDiscriminator) and d.spectral_norm and not d.batch_norm
+        if not (game.gp_weight or game.has_gradient_penalty or is_bounded):
             raise UsageError(
-                "the objective wasserstein was asked for with nothing that bounds D's slopes, "
-                "without which it has no optimum; say --game.gp-weight 10"
+                "the objective wasserstein needs a bound on D's gradients, without which it has no "
+                "optimum; give --game.gp-weight 10"
             )
 
-    def _refuse_weights_unlearned(self) -> None:
+    def _check_learned_mixture(self) -> None:
         if getattr(self.generator, "prior", "") != "learned-mixture":
             return
-        if not isinstance(self.game, Game):
+        if not isinstance(self.game, GANGame):
             raise UsageError(
-                "the probabilities of z's components are learned from what D says of samples, "
-                f"which {type(self.game).__name__} does not ask; say --generator.prior mixture"
+                "the prior learned-mixture learns its component probabilities from D's logits of "
+                f"samples, which {type(self.game).__name__} does not provide; give "
+                "--generator.prior mixture"
             )
-        if self.game.reuse_fakes == "shared" and self.game.updates == "alternating":
+        if self.game.reuse_fakes and self.game.updates == "alternating":
             raise UsageError(
-                "the probabilities of z's components are learned in G's own step, and fakes are "
-                "shared with D's; say --game.reuse-fakes fresh, or --generator.prior mixture"
+                "the prior learned-mixture learns its component probabilities from new samples in "
+                "G's update, and reuse_fakes draws none; leave --game.reuse-fakes out, or give "
+                "--generator.prior mixture"
             )
 
 
 @dataclass(frozen=True)
 class Runtime(ValidatedConfig):
-    """What the run computes on, resolved once and stored; kept on resume unless another is said.
+    """The device and precision of a run; a resumed run keeps them unless others are given.
 
-    A run that is resumed with another one is marked as no longer bit-exact from there on.
+    A run that is resumed with other values is marked as no longer reproducible bit for bit.
     """
 
     device: str = "auto"
-    """auto, cpu, cuda, cuda:N or mps."""
+    """Device: auto, cpu, cuda, cuda:N or mps. auto: a GPU if there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of matrix products; weights, losses and optimizer state are float32 always."""
+    """Precision of matrix products; weights, losses and the optimizer state are always float32.
+    auto: bfloat16 on hardware with instructions for it, else float32."""
     threads: int = 0
-    """CPU threads; 0: as many as the cores that the affinity and the container's quota allow."""
+    """Number of CPU threads. 0: the number of cores that this process may use."""
     compile: bool = False
-    """Compile the step: half a minute of start for less time a step; fresh fakes only."""
+    """Compile the training step with torch.compile, which takes about half a minute; not with
+    reused fakes."""
     cuda_graph: bool = False
-    """On CUDA, record the step as a graph and replay it; fresh fakes only."""
+    """Capture the training step as a CUDA graph and replay it; not with reused fakes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "threads", least=0, most=MOST_THREADS)
+        check_sizes(self, "threads", min_size=0, max_size=MAX_THREADS)
 
 
 @dataclass(frozen=True)
 class Intervals(ValidatedConfig):
-    """How often, in steps, the trainer looks up from its work."""
+    """The intervals, in steps, at which the training logs, samples, saves and evaluates."""
 
     log_every: int = 500
-    """Between lines of the log."""
+    """Number of steps between lines of the log. 0: no log."""
     sample_every: int = 5000
-    """Between grids of samples."""
+    """Number of steps between grids of samples, also made at the end. 0: none."""
     checkpoint_every: int = 5000
-    """Between checkpoints."""
+    """Number of steps between checkpoints. 0: only at the end."""
     eval_every: int = 0
-    """Between scores on the way; 0: none."""
+    """Number of steps between evaluations during training. 0: none."""
     eval_metric: Literal["parzen", "frechet", "modes", "points", "divergence"] = "parzen"
-    """Which score: a metric of `advnets evaluate`, of samples alone."""
+    """Metric of these evaluations, one of `advnets evaluate` that needs samples alone."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, 0, "log_every", "sample_every", "checkpoint_every", "eval_every")
+        check_min(self, 0, "log_every", "sample_every", "checkpoint_every", "eval_every")
 
 
 @dataclass(frozen=True)
 class Config(ValidatedConfig):
-    """A whole run."""
+    """The whole configuration of a run."""
 
     preset: str
     data: Data
@@ -235,44 +247,44 @@ class Config(ValidatedConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.stages:
-            raise UsageError("stages are none; give at least one")
+            raise UsageError("stages is empty; give at least one stage")
         for stage in self.stages:
-            if isinstance(stage.game, Game):
-                _fit(stage.game, self.data, self.intervals)
+            if isinstance(stage.game, GANGame):
+                _check_game(stage.game, self.data, self.intervals)
 
     @property
     def stage(self) -> Stage:
-        """The last stage: the one whose generator the run is for."""
+        """The last stage, whose generator is the result of the run."""
         return self.stages[-1]
 
     @property
     def images_per_step(self) -> int:
-        """Real images that a round of the last stage reads, at most."""
+        """The number of real images that a step of the last stage reads, at most."""
         return self.data.batch_size * self.stage.game.batches_per_step
 
     def steps_before(self, stage: int) -> int:
-        """Steps of the stages before this one, once they are counted out."""
+        """Return the number of steps of all stages before this one, once they are resolved."""
         return sum(earlier.steps or 0 for earlier in self.stages[:stage])
 
     def with_stage(self, stage: Stage) -> Config:
-        """The same run with another last stage."""
+        """Return the config with another last stage."""
         return replace(self, stages=(*self.stages[:-1], stage))
 
 
-def _fit(game: Game, data: Data, ticks: Intervals) -> None:
-    """Refuse a game that cannot be played on batches of these data, or at these ticks."""
-    if game.adaptive_k_threshold and not ticks.log_every:
+def _check_game(game: GANGame, data: Data, intervals: Intervals) -> None:
+    """Refuse a game that is incompatible with the data or with the logging interval."""
+    if game.adaptive_k_threshold and not intervals.log_every:
         raise UsageError(
-            f"lead is {game.adaptive_k_threshold}, as D had it at the last tick, and ticks.log is 0, so that there "
-            "are none; say --log-every 100"
+            f"adaptive_k_threshold is {game.adaptive_k_threshold}, which is compared with the last "
+            "logged values, and log_every is 0; give --log-every 100"
         )
     if data.batch_size % game.pac:
         raise UsageError(
-            f"pack is {game.pac} and batch_size {data.batch_size}, which it does not divide; "
-            f"say --batch-size {-(-data.batch_size // game.pac) * game.pac}"
+            f"pac is {game.pac} and does not divide batch_size {data.batch_size}; "
+            f"give --batch-size {-(-data.batch_size // game.pac) * game.pac}"
         )
     if game.augment_prob and data.normalize in ("none", "standard"):
         raise UsageError(
-            "augment was asked for on points, which are no images to be shifted "
-            "or mirrored; leave --game.augment-prob out"
+            f"augment_prob is {game.augment_prob}, but the data are points, and augmentations are "
+            "for images; leave --game.augment-prob out"
         )

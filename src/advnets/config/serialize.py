@@ -12,7 +12,7 @@ from cattrs.preconf.json import make_converter
 from cattrs.strategies import configure_tagged_union, configure_union_passthrough
 from cattrs.v import format_exception
 
-from advnets.config.games import Game, GameConfig
+from advnets.config.games import GameConfig, GANGame
 from advnets.config.models import DiscriminatorConfig, GeneratorConfig
 from advnets.config.run import Config, OptimizerConfig
 from advnets.errors import AdvnetsError, RunError
@@ -40,7 +40,7 @@ def _configured(converter: Converter) -> Converter:
     for union in (GeneratorConfig, DiscriminatorConfig, OptimizerConfig):
         configure_tagged_union(union, converter, tag_name="kind")
     # The plain game is what runs of before there were others say nothing of.
-    configure_tagged_union(GameConfig, converter, tag_name="kind", default=Game)
+    configure_tagged_union(GameConfig, converter, tag_name="kind", default=GANGame)
     configure_union_passthrough(str | bool | int | float | None, converter)
     return converter
 

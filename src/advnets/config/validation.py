@@ -1,4 +1,4 @@
-"""Numbers that cannot be are refused where they are written."""
+"""Checks of the numbers in configs, made when a config is created."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any, ClassVar
 from advnets.errors import UsageError
 
 LARGEST_FLOAT = 3.4028234663852886e38
-"""Largest number of float32, in which everything is computed; a larger one would be infinite."""
+"""The largest float32: a larger number would become infinite in the computation."""
 LARGEST_SIZE = 10**6
-"""Most units, channels or images of a batch: beyond it one matrix would fill any memory."""
+"""The largest number of units, channels or images in a batch: one matrix more fills any memory."""
 LARGEST_IMAGE = 16_384
-"""Most pixels of an image's height or width."""
+"""The largest height or width of an image, in pixels."""
 LARGEST_KERNEL = 1000
-"""Most pixels of a kernel, a step or a margin, and most repeated blocks."""
+"""The largest kernel size, stride or padding, in pixels, and the largest number of blocks."""
 
 
 class ValidatedConfig:
-    """Base of dataclasses whose values are typed by a user: every number is finite.
+    """The base of dataclasses that hold a user's values: every number in them is finite.
 
-    Floats are at most the largest of float32 in absolute value, and integers at most
-    `largest_integer`, save seeds, which may be any.
+    Floats are at most the largest float32 in absolute value, and integers at most
+    `largest_integer`. Seeds may be any integer.
 
     Raises:
-        UsageError: a number is not.
+        UsageError: a number is too large or not finite.
     """
 
     largest_integer: ClassVar[int] = 10**15
-    # Dataclass fields are looked for on the classes that derive from this one.
+    # `fields()` reads this attribute, which the dataclasses derived from this class have.
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def __post_init__(self) -> None:
@@ -48,6 +48,7 @@ class ValidatedConfig:
 
 
 def _numbers(value: object) -> Iterator[int | float]:
+    """Yield a number, or every number in a tuple."""
     if isinstance(value, tuple):
         for item in value:
             yield from _numbers(item)
@@ -55,29 +56,33 @@ def _numbers(value: object) -> Iterator[int | float]:
         yield value
 
 
-def check(config: object, expected: str, holds: Callable[[float], bool], *names: str) -> None:
-    """Refuse numbers, or numbers in a list, that cannot be; a field that is None is left.
+def check_values(
+    config: object, expected: str, is_valid: Callable[[float], bool], *names: str
+) -> None:
+    """Check each number in the named fields; a field that is None is skipped.
 
     Raises:
-        UsageError: one does not hold.
+        UsageError: a number is not valid; the message says that it must be `expected`.
     """
     for name in names:
         for number in _numbers(getattr(config, name)):
-            if not holds(number):
+            if not is_valid(number):
                 raise UsageError(f"{name} is {number}; it must be {expected}")
 
 
-def at_least(config: object, bound: int, *names: str) -> None:
-    """Refuse numbers below a bound."""
-    check(config, f"at least {bound}", lambda number: number >= bound, *names)
+def check_min(config: object, minimum: int, *names: str) -> None:
+    """Check that the named fields are at least `minimum`."""
+    check_values(config, f"at least {minimum}", lambda number: number >= minimum, *names)
 
 
-def sizes(config: object, *names: str, least: int = 1, most: int = LARGEST_SIZE) -> None:
-    """Refuse sizes below `least`, and above `most` before memory is asked for."""
-    at_least(config, least, *names)
-    check(config, f"at most {most:,}", lambda number: number <= most, *names)
+def check_sizes(
+    config: object, *names: str, min_size: int = 1, max_size: int = LARGEST_SIZE
+) -> None:
+    """Check that the named fields are within [min_size, max_size], before memory is allocated."""
+    check_min(config, min_size, *names)
+    check_values(config, f"at most {max_size:,}", lambda number: number <= max_size, *names)
 
 
-def probabilities(config: object, *names: str) -> None:
-    """Refuse numbers that are no probability of keeping something."""
-    check(config, "above 0 and at most 1", lambda number: 0 < number <= 1, *names)
+def check_dropout(config: object, *names: str) -> None:
+    """Check that the named fields are probabilities of dropping an input: at least 0, below 1."""
+    check_values(config, "at least 0 and less than 1", lambda p: 0 <= p < 1, *names)

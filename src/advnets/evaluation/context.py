@@ -58,7 +58,7 @@ class EvaluationContext:
     """What the metrics of features look at."""
     initial_players: Callable[[], Mapping[str, nn.Module]] = dict
     """Gives the players that training began with."""
-    game: config.GameConfig = field(default_factory=config.Game)
+    game: config.GameConfig = field(default_factory=config.GANGame)
     """What they have played."""
     data_config: config.Data = field(default_factory=config.Data)
     """Which images, and how they were shown to the nets."""

@@ -76,7 +76,7 @@ def draw_inpaintings(
     found: list[Tensor] = []
     for draw in range(draws):
         rng = RNG(context.seed, step=draw, purpose="completions", device=device)
-        z = filling.own_latent(len(x), rng)
+        z = filling.sample_z(len(x), rng)
         found.append(scaling.to_pixels(net(filling.condition(z, x, mask))))
     return [some.float().cpu() for some in found]
 

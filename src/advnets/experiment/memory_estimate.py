@@ -65,7 +65,7 @@ def estimate_memory(run: config.Config, number: int, facts: DatasetInfo) -> Memo
     nets = meta_players(run, number, facts)
     weights = {name: parameter_count(net) for name, net in nets.items()}
     state = sum(
-        count * (2 + _remembered(stage, name) + (name in stage.uses_ema))
+        count * (2 + _remembered(stage, name) + (name in stage.ema_players))
         for name, count in weights.items()
     )
     batch = 2 * rows * math.prod(facts.shape)
@@ -85,7 +85,9 @@ def _input_shape(
     if name == "generator":
         return (getattr(net, "latent_dim", 1),)
     channels, height, width = facts.shape
-    pack = stage.game.pac if name == "discriminator" and isinstance(stage.game, config.Game) else 1
+    pack = (
+        stage.game.pac if name == "discriminator" and isinstance(stage.game, config.GANGame) else 1
+    )
     return (pack * channels, height, width)
 
 

@@ -1,12 +1,15 @@
-"""Who plays: the players of each game, with the initial weights that a run's seed gives."""
+"""The registry of games: the class of each game, and the function that builds its players.
+
+To add a game, write its config in `config/games.py`, its class in `games/`, and the builder of its
+players and one entry of `GAMES` here.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import singledispatch
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,236 +27,247 @@ from advnets.games.semi_supervised import SemiSupervisedGAN
 from advnets.games.vae import VAE
 from advnets.models.encoder import MLPEncoder
 from advnets.models.factory import (
+    CLASSIFYING_DISCRIMINATORS,
     build_discriminator,
     build_generator,
     build_prior,
     concatenated_shape,
 )
-from advnets.models.inpainting import InpaintingGenerator, conditions
+from advnets.models.inpainting import InpaintingGenerator, condition_size
 from advnets.models.layers import Shape
 from advnets.models.mlp import MLPGenerator, StackedGenerator
-from advnets.models.semi_supervised import (
-    SemiSupervisedConvDiscriminator,
-    SemiSupervisedDiscriminator,
-)
 from advnets.protocols import Game
 
-GAMES: dict[type[config.AnyGame], Callable[[Any], Game]] = {
-    config.Game: GAN,
-    config.ConditionalGame: ConditionalGAN,
-    config.InferenceGame: ALI,
-    config.LatentRegressionGame: LatentRegression,
-    config.InpaintingGame: Inpainting,
-    config.SemiSupervisedGame: SemiSupervisedGAN,
-    config.VAEGame: VAE,
-}
-"""Which game a config stands for, but for one of a file."""
-
-CLASSIFYING: dict[type[config.DiscriminatorConfig], Callable[[Shape, Any, int], nn.Module]] = {
-    config.SemiSupervisedDiscriminator: SemiSupervisedDiscriminator,
-    config.SemiSupervisedConvDiscriminator: SemiSupervisedConvDiscriminator,
-}
-"""Which D that tells classes a config stands for."""
-
 Players = dict[str, nn.Module]
-
-_CONVOLUTIONAL = (
-    config.DCGANDiscriminator,
-    config.ResidualDiscriminator,
-    config.MaxoutConvDiscriminator,
-)
 
 
 @dataclass(frozen=True)
 class BuildContext:
-    """All that players are made from beside their own configs."""
+    """The arguments of the functions that build players."""
 
     stages: tuple[config.Stage, ...]
+    """The stages of the run up to the one whose players are built."""
     shape: Shape
-    marginals: Tensor
-    """The mean training image in the nets' range."""
+    mean_image: Tensor
+    """The mean training image in the models' range."""
     classes: int
-    """How many labels the data have."""
+    """The number of classes of the data; 0 without labels."""
     source: str
+    """The name of the data, for messages."""
 
     @property
     def stage(self) -> config.Stage:
-        """The one that is played."""
+        """The stage whose players are built."""
         return self.stages[-1]
+
+    def generator(self, classes: int = 0) -> nn.Module:
+        """Build the stage's generator; with `classes` it is class-conditional."""
+        return _stage_generator(self.stages, self.shape, self.mean_image, classes)
+
+    def num_classes(self, game: str) -> int:
+        """Return the number of classes.
+
+        Raises:
+            UsageError: the data have no labels.
+        """
+        if not self.classes:
+            raise UsageError(
+                f"a {game} game needs labels, and the data {self.source} have none; "
+                "give a labeled data set, or an image folder with one subfolder for each class"
+            )
+        return self.classes
 
 
 def build_game(spec: config.GameConfig, *, trust_code: bool = False) -> Game:
-    """Return the game that a config stands for; that of a file runs it, if its code is trusted.
+    """Return the game that a config describes; a custom game runs its file if it is trusted.
 
     Raises:
-        RunError: it is a file's, and the code is not trusted or has changed.
+        RunError: the game is in a file that is not trusted or has changed.
     """
     if isinstance(spec, config.CustomGame):
         return load_game(spec, trust_code=trust_code)
-    return GAMES[type(spec)](spec)
+    return GAMES[type(spec)].game(spec)
 
 
 def build_players(
-    run: config.Config, stage: int, shape: Shape, marginals: Tensor, classes: int = 0
+    run: config.Config, stage: int, shape: Shape, mean_image: Tensor, classes: int = 0
 ) -> Players:
-    """The players of a stage, with the initial weights that the run's seed gives.
+    """Return the players of a stage, with initial weights determined by the run's seed.
 
-    `marginals` is the mean training image in the nets' range, `classes` how many labels the data
-    have.
+    `mean_image` is the mean training image in the models' range, `classes` the number of classes of
+    the data.
 
     Raises:
-        UsageError: a game is told labels that the data lack, is given nets it cannot have, or shows
-            images through augmentations that are too small for them.
+        UsageError: the game needs labels that the data do not have, does not fit its models, or uses
+            augmentations that have no effect on images of this size.
     """
-    check_augmentations(run.stages[stage].game.discriminator_views, *shape[1:])
-    seats = BuildContext(run.stages[: stage + 1], shape, marginals, classes, run.data.source)
+    context = BuildContext(run.stages[: stage + 1], shape, mean_image, classes, run.data.source)
+    game = context.stage.game
+    check_augmentations(game.discriminator_augmentations, *shape[1:])
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(init_seed(run.seed, stage))
-        return build_game_players(seats.stage.game, seats)
+        return GAMES[type(game)].build_players(game, context)
 
 
-@singledispatch
-def build_game_players(game: config.AnyGame, context: BuildContext) -> Players:
-    """The players of a game."""
-    raise NotImplementedError(f"nobody plays {type(game).__name__}")
-
-
-@build_game_players.register
-def _(game: config.Game, context: BuildContext) -> Players:
+def build_gan_players(game: config.GANGame, context: BuildContext) -> Players:
+    """Return G, and a D whose input is `pac` images concatenated as channels."""
     channels, height, width = context.shape
-    shown = (game.pac * channels, height, width)
     return {
-        "generator": stage_generator(context.stages, context.shape, context.marginals),
-        "discriminator": build_discriminator(context.stage.discriminator, shown),
+        "generator": context.generator(),
+        "discriminator": build_discriminator(
+            context.stage.discriminator, (game.pac * channels, height, width)
+        ),
     }
 
 
-@build_game_players.register
-def _(game: config.CustomGame, context: BuildContext) -> Players:  # noqa: ARG001
+def build_custom_players(_game: config.CustomGame, context: BuildContext) -> Players:
+    """Return the stage's G and D."""
     return {
-        "generator": stage_generator(context.stages, context.shape, context.marginals),
+        "generator": context.generator(),
         "discriminator": build_discriminator(context.stage.discriminator, context.shape),
     }
 
 
-@build_game_players.register
-def _(game: config.ConditionalGame, context: BuildContext) -> Players:  # noqa: ARG001
-    classes = _classes(context, "conditional")
+def build_conditional_players(_game: config.ConditionalGame, context: BuildContext) -> Players:
+    """Return a class-conditional G and D."""
+    classes = context.num_classes("conditional")
     return {
-        "generator": stage_generator(context.stages, context.shape, context.marginals, classes),
+        "generator": context.generator(classes),
         "discriminator": build_discriminator(context.stage.discriminator, context.shape, classes),
     }
 
 
-@build_game_players.register
-def _(game: config.InferenceGame, context: BuildContext) -> Players:
-    generator = stage_generator(context.stages, context.shape, context.marginals)
-    joint = concatenated_shape(context.shape, _latent_dim(generator))
-    if isinstance(context.stage.discriminator, _CONVOLUTIONAL):
+def build_ali_players(game: config.ALIGame, context: BuildContext) -> Players:
+    """Return G, an encoder, and a fully connected D of an image and its latent."""
+    generator = context.generator()
+    latent_dim = _latent_dim(generator)
+    if context.stage.discriminator.convolutional:
         raise UsageError(
-            "a convolutional D came to an inference game, in which D is shown images with z; "
-            "give a fully connected one, as preset inference-mnist has it"
+            "ALIGame got a convolutional discriminator, but its input is an image with its latent; "
+            "use a fully connected one, as in the preset inference-mnist"
         )
     return {
         "generator": generator,
-        "encoder": MLPEncoder(context.shape, game.encoder, _latent_dim(generator)),
-        "discriminator": build_discriminator(context.stage.discriminator, joint),
+        "encoder": MLPEncoder(context.shape, game.encoder, latent_dim),
+        "discriminator": build_discriminator(
+            context.stage.discriminator, concatenated_shape(context.shape, latent_dim)
+        ),
     }
 
 
-@build_game_players.register
-def _(game: config.LatentRegressionGame, context: BuildContext) -> Players:
-    generator = stage_generator(context.stages, context.shape, context.marginals)
+def build_latent_regression_players(
+    game: config.LatentRegressionGame, context: BuildContext
+) -> Players:
+    """Return G and an encoder."""
+    generator = context.generator()
     return {
         "generator": generator,
         "encoder": MLPEncoder(context.shape, game.encoder, _latent_dim(generator)),
     }
 
 
-@build_game_players.register
-def _(game: config.InpaintingGame, context: BuildContext) -> Players:  # noqa: ARG001
+def build_inpainting_players(_game: config.InpaintingGame, context: BuildContext) -> Players:
+    """Return a G of z, an image and its mask, and a D of an image and its mask."""
     spec, (channels, height, width) = context.stage.generator, context.shape
     if not isinstance(spec, config.MLPGenerator):
         raise UsageError(
-            "a convolutional G came to a completion game, in which G is given an image; give "
-            "a fully connected one, as preset completion-mnist has it"
+            f"InpaintingGame got {type(spec).__name__}, but its generator must be fully connected; "
+            "use MLPGenerator, as in the preset inpainting-mnist"
         )
-    inner = build_generator(
-        config.with_wider_latent(spec, conditions(context.shape)), context.shape, context.marginals
+    net = build_generator(
+        config.with_wider_latent(spec, condition_size(context.shape)),
+        context.shape,
+        context.mean_image,
     )
-    shown = (channels + 1, height, width)
     return {
-        "generator": InpaintingGenerator(inner, context.shape, build_prior(spec)),
-        "discriminator": build_discriminator(context.stage.discriminator, shown),
+        "generator": InpaintingGenerator(net, context.shape, build_prior(spec)),
+        "discriminator": build_discriminator(
+            context.stage.discriminator, (channels + 1, height, width)
+        ),
     }
 
 
-@build_game_players.register
-def _(game: config.SemiSupervisedGame, context: BuildContext) -> Players:  # noqa: ARG001
+def build_semi_supervised_players(
+    _game: config.SemiSupervisedGame, context: BuildContext
+) -> Players:
+    """Return G, and a D that classifies."""
     spec = context.stage.discriminator
-    if type(spec) not in CLASSIFYING:
+    if type(spec) not in CLASSIFYING_DISCRIMINATORS:
         raise UsageError(
-            f"{type(spec).__name__} came to a semi-supervised game, whose D tells classes; "
-            "give the one that preset semi-mnist has"
+            f"SemiSupervisedGame got {type(spec).__name__}, but its discriminator must be a "
+            "classifier; use the one of the preset semi-supervised-mnist"
         )
-    classes = _classes(context, "semi-supervised")
+    classes = context.num_classes("semi-supervised")
     return {
-        "generator": stage_generator(context.stages, context.shape, context.marginals),
-        "discriminator": CLASSIFYING[type(spec)](context.shape, spec, classes),
+        "generator": context.generator(),
+        "discriminator": CLASSIFYING_DISCRIMINATORS[type(spec)](context.shape, spec, classes),
     }
 
 
-@build_game_players.register
-def _(game: config.VAEGame, context: BuildContext) -> Players:
+def build_vae_players(game: config.VAEGame, context: BuildContext) -> Players:
+    """Return the decoder and the encoder."""
     spec = context.stage.generator
     if not isinstance(spec, config.MLPGenerator) or spec.prior != "normal":
         raise UsageError(
-            "the ELBO was asked for of a generator that is not fully connected with a normal "
-            "prior; say --generator.prior normal, as preset vae-mnist does"
+            "VAEGame needs a fully connected generator with a normal prior; "
+            "give --generator.prior normal, as in the preset vae-mnist"
         )
     if game.likelihood == "bernoulli" and spec.output != "sigmoid":
         raise UsageError(
-            f"Bernoulli pixels were asked for of a generator with {spec.output} output; say "
+            f"a Bernoulli likelihood needs a sigmoid output, got {spec.output}; give "
             "--generator.output sigmoid or --game.likelihood normal"
         )
     if game.encoder.deterministic:
         raise UsageError(
-            "a deterministic encoder came to the ELBO, which needs a distribution of z; "
+            "the ELBO needs a distribution of z, and the encoder is deterministic; "
             "leave --game.encoder.deterministic out"
         )
-    generator = stage_generator(context.stages, context.shape, context.marginals)
     return {
-        "generator": generator,
+        "generator": context.generator(),
         "encoder": MLPEncoder(context.shape, game.encoder, spec.latent_dim),
     }
 
 
-def stage_generator(
-    stages: tuple[config.Stage, ...], shape: Shape, marginals: Tensor, classes: int = 0
-) -> nn.Module:
-    """The generator of the last of these stages, upon those of the stages before it."""
-    *before, stage = stages
-    if not stage.on_top_of_previous:
-        return build_generator(stage.generator, shape, marginals, classes)
-    top = cast(MLPGenerator | StackedGenerator, stage_generator(tuple(before), shape, marginals))
-    bottom = build_generator(stage.generator, (top.latent_dim, 1, 1), None)
-    return StackedGenerator(cast(MLPGenerator, bottom), top)
+class GameSpec(NamedTuple):
+    """The registry entry of a game."""
+
+    game: Callable[..., Game]
+    """The class of the game, called with its config."""
+    build_players: Callable[[Any, BuildContext], Players]
+    """The function that builds its players, called with its config and a context."""
+
+
+GAMES: dict[type[config.BaseGame], GameSpec] = {
+    config.GANGame: GameSpec(GAN, build_gan_players),
+    config.ConditionalGame: GameSpec(ConditionalGAN, build_conditional_players),
+    config.ALIGame: GameSpec(ALI, build_ali_players),
+    config.LatentRegressionGame: GameSpec(LatentRegression, build_latent_regression_players),
+    config.InpaintingGame: GameSpec(Inpainting, build_inpainting_players),
+    config.SemiSupervisedGame: GameSpec(SemiSupervisedGAN, build_semi_supervised_players),
+    config.VAEGame: GameSpec(VAE, build_vae_players),
+    config.CustomGame: GameSpec(load_game, build_custom_players),
+}
+"""The game and the player builder of each game config."""
 
 
 def init_seed(seed: int, stage: int) -> int:
-    """The seed of a stage's initial weights."""
+    """Return the seed of a stage's initial weights."""
     digest = hashlib.blake2b(f"{seed}/initial weights/{stage}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "little")
 
 
+def _stage_generator(
+    stages: tuple[config.Stage, ...], shape: Shape, mean_image: Tensor, classes: int = 0
+) -> nn.Module:
+    """Build the generator of the last stage, stacked on the earlier ones where it asks for that."""
+    *earlier, stage = stages
+    if not stage.on_top_of_previous:
+        return build_generator(stage.generator, shape, mean_image, classes)
+    top = _stage_generator(tuple(earlier), shape, mean_image)
+    top = cast(MLPGenerator | StackedGenerator, top)
+    bottom = build_generator(stage.generator, (top.latent_dim, 1, 1), None)
+    return StackedGenerator(cast(MLPGenerator, bottom), top)
+
+
 def _latent_dim(generator: nn.Module) -> int:
     return cast(MLPGenerator, generator).latent_dim
-
-
-def _classes(context: BuildContext, game: str) -> int:
-    if not context.classes:
-        raise UsageError(
-            f"a {game} game was asked for on {context.source}, whose images have no "
-            "labels; give a labeled set, or a folder with a folder for each class"
-        )
-    return context.classes

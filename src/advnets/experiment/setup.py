@@ -96,13 +96,10 @@ def step_function(chosen: config.Runtime, game: config.GameConfig) -> StepFn:
             f"compile or graph was asked for a {type(game).__name__}, which is played as it is "
             "written; leave them out"
         )
-    if isinstance(game, config.Game) and (game.updates, game.reuse_fakes) == (
-        "alternating",
-        "shared",
-    ):
+    if isinstance(game, config.GANGame) and game.updates == "alternating" and game.reuse_fakes:
         raise UsageError(
-            "fakes are shared between steps, which compile and graph take apart; say "
-            "--game.reuse-fakes fresh, or leave them out"
+            "compile and cuda_graph separate the phases of a step, and reuse_fakes shares images "
+            "between them; give --game.no-reuse-fakes, or leave --compile and --cuda-graph out"
         )
     if chosen.compile:
         return compiled()
@@ -129,7 +126,7 @@ def _counted(run: config.Config, stage: config.Stage, facts: DatasetInfo) -> con
 
 def _k(game: config.GameConfig) -> int:
     """Return the most updates that D makes in a round."""
-    return game.k if isinstance(game, config.Game) else 1
+    return game.k if isinstance(game, config.GANGame) else 1
 
 
 def _steps(run: config.Config, stage: config.Stage, facts: DatasetInfo) -> int:

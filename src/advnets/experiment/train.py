@@ -361,7 +361,7 @@ def _loop(
     stage, batch_size = run_config.stages[number], run_config.data.batch_size
     averages = {
         name: EMA(state.players[name], stage.ema_half_life, batch_size, stage.ema_rampup)
-        for name in stage.uses_ema
+        for name in stage.ema_players
     }
     return Trainer(
         state=state,

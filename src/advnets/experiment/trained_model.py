@@ -61,7 +61,7 @@ class TrainedModel:
         checkpoint = stored.newest_checkpoint().checkpoint
         stage: int = checkpoint.facts["stage"]
         self.step: int = checkpoint.facts["step"]
-        ema_players = self.config.stages[stage].uses_ema
+        ema_players = self.config.stages[stage].ema_players
         self.weights: Weights = weights or ("ema" if ema_players else "last")
         if self.weights == "ema" and not ema_players:
             raise UsageError(

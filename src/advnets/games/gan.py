@@ -56,7 +56,7 @@ class GAN:
     same minibatch, samples and dropout masks before either player is updated.
     """
 
-    def __init__(self, spec: config.Game) -> None:
+    def __init__(self, spec: config.GANGame) -> None:
         self.spec = spec
         self.objective = OBJECTIVES[spec.objective]
         self.has_gradient_penalty = spec.has_gradient_penalty
@@ -79,11 +79,11 @@ class GAN:
 
     def discriminator(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
         """Return D's loss on a minibatch of data and as many samples."""
-        shared = self.spec.reuse_fakes == "shared"
-        with torch.set_grad_enabled(shared):
+        reuse = self.spec.reuse_fakes
+        with torch.set_grad_enabled(reuse):
             fake = self.samples(players, batch, rng)
         of_d = self.discriminator_loss(players, batch, fake.detach(), rng)
-        carry = fake if shared else None
+        carry = fake if reuse else None
         return PhaseOutput({"discriminator": of_d.loss}, of_d.metrics, carry=carry)
 
     def generator(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
@@ -241,7 +241,7 @@ class GAN:
         return self.objective.metrics(real_logits, fake_logits)
 
 
-def schedules(spec: config.Game) -> dict[str, Schedule]:
+def schedules(spec: config.GANGame) -> dict[str, Schedule]:
     """Return the schedules of R1, R2 and the augmentation probability, as far as they change."""
     found = {
         name: Schedule(first, last, spec.penalty_schedule)

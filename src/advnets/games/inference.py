@@ -25,7 +25,7 @@ class ALI:
     2017, "Adversarially learned inference", equation 2; Donahue et al. 2017 (E deterministic).
     """
 
-    def __init__(self, spec: config.InferenceGame) -> None:
+    def __init__(self, spec: config.ALIGame) -> None:
         self.spec = spec
 
     def phases(self) -> tuple[Phase, ...]:

@@ -34,7 +34,7 @@ class Inpainting(GAN):
     ) -> Float[Tensor, "batch channels h w"]:
         """The images of the batch, what is hidden of them filled in."""
         net = cast(Inpainter, players["generator"])
-        z = net.own_latent(len(batch.images), rng)
+        z = net.sample_z(len(batch.images), rng)
         latent = net.condition(z, batch.images, self.known_mask(batch, rng))
         return cast(Generator, players["generator"])(latent, rng)
 

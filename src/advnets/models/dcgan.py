@@ -31,7 +31,7 @@ from advnets.models.layers import (
 from advnets.models.resolution import Pair, upsampling_sizes
 from advnets.rng import RNG
 
-_GAINS = 0.02
+_GAIN_STD = 0.02
 """Standard deviation of the initial gains of batch norm."""
 
 Resampling = Literal["strides", "pooling"]
@@ -83,7 +83,7 @@ class Generator(LatentSampler):
         latent_dim: int = 100,
         base_channels: int = 64,
         *,
-        kernel: int = 5,
+        kernel_size: int = 5,
         prior: str = "symmetric",
         components: int = 1,
         component_shape: str = "normal",
@@ -116,9 +116,13 @@ class Generator(LatentSampler):
         first = FullKernelConvTranspose2d(before, widths[0], base, bias=bias)
         layers.append(layer(first, widths[0]))
         for (before, after), stride in zip(pairwise(widths), strides[:-1], strict=True):
-            inner = _enlarging(resampling, before + classes, after, kernel, stride, bias)
+            inner = _upsampling_layer(
+                resampling, before + classes, after, kernel_size, stride, bias
+            )
             layers.append(layer(inner, after))
-        last = _enlarging(resampling, widths[-1] + classes, shape[0], kernel, strides[-1], bias)
+        last = _upsampling_layer(
+            resampling, widths[-1] + classes, shape[0], kernel_size, strides[-1], bias
+        )
         self.layers = nn.ModuleList(layers)
         self.last = Layer(last, nn.Identity(), "linear")
         self.output_activation = ACTIVATIONS[output]
@@ -164,7 +168,7 @@ class Discriminator(nn.Module):
         shape: Shape,
         base_channels: int = 64,
         *,
-        kernel: int = 5,
+        kernel_size: int = 5,
         batch_norm: bool = True,
         resampling: Resampling = "strides",
         dense: tuple[int, ...] = (),
@@ -190,7 +194,9 @@ class Discriminator(nn.Module):
 
         layers: list[Layer] = []
         for (before, after), stride in zip(pairwise(widths), reversed(strides), strict=True):
-            inner = _shrinking(resampling, before + classes, after, kernel, stride, bias)
+            inner = _downsampling_layer(
+                resampling, before + classes, after, kernel_size, stride, bias
+            )
             layers.append(layer(inner, after))
         self.convolutions = len(layers)
         size = base
@@ -258,36 +264,36 @@ def init_weights(net: nn.Module, std: float) -> None:
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, 0.0, std)
         elif isinstance(layer, nn.BatchNorm2d):
-            nn.init.normal_(layer.weight, 1.0, _GAINS)
+            nn.init.normal_(layer.weight, 1.0, _GAIN_STD)
 
 
-def _enlarging(
+def _upsampling_layer(
     resampling: Resampling, inputs: int, outputs: int, kernel: int, stride: Pair, bias: bool
 ) -> nn.Module:
     """Maps made larger by the stride: by a fractionally strided convolution, or by repetition."""
     if resampling == "pooling":
         same = nn.Conv2d(inputs, outputs, _odd(kernel), padding="same", bias=bias)
         return nn.Sequential(nn.Upsample(scale_factor=stride), same)
-    high, wide = (_side(kernel, s) for s in stride)
+    high, wide = (_kernel_along_axis(kernel, s) for s in stride)
     return nn.ConvTranspose2d(
         inputs,
         outputs,
         (high.kernel, wide.kernel),
         stride,
         (high.padding, wide.padding),
-        (high.short, wide.short),
+        (high.output_padding, wide.output_padding),
         bias=bias,
     )
 
 
-def _shrinking(
+def _downsampling_layer(
     resampling: Resampling, inputs: int, outputs: int, kernel: int, stride: Pair, bias: bool
 ) -> nn.Module:
     """Maps made smaller by the stride: by a strided convolution, or by the largest of each."""
     if resampling == "pooling":
         same = nn.Conv2d(inputs, outputs, _odd(kernel), padding="same", bias=bias)
         return nn.Sequential(same, nn.MaxPool2d(stride))
-    high, wide = (_side(kernel, s) for s in stride)
+    high, wide = (_kernel_along_axis(kernel, s) for s in stride)
     return nn.Conv2d(
         inputs,
         outputs,
@@ -298,19 +304,19 @@ def _shrinking(
     )
 
 
-class _Side(NamedTuple):
+class _KernelAlongAxis(NamedTuple):
     """A kernel along one side, so padded that a size is multiplied or divided by the stride."""
 
     kernel: int
     padding: int
-    short: int
+    output_padding: int
     """Pixels that a fractionally strided convolution would fall short."""
 
 
-def _side(kernel: int, stride: int) -> _Side:
+def _kernel_along_axis(kernel: int, stride: int) -> _KernelAlongAxis:
     # Where nothing is strided only an odd kernel keeps the size.
     kernel = kernel if stride > 1 else _odd(kernel)
-    return _Side(kernel, (kernel - 1) // 2, (stride - 1) * (kernel % 2))
+    return _KernelAlongAxis(kernel, (kernel - 1) // 2, (stride - 1) * (kernel % 2))
 
 
 def _odd(kernel: int) -> int:

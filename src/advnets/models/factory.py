@@ -1,8 +1,13 @@
-"""From the config of a net to the net: the one place that knows which class it stands for."""
+"""The registry of models: which function builds the model that a config describes.
+
+To add a model, write its config in `config/models.py`, its class in this package, and its builder
+and one entry here.
+"""
 
 from __future__ import annotations
 
-from functools import singledispatch
+from collections.abc import Callable
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -13,117 +18,146 @@ from advnets.models.conditional import ConditionalMLPDiscriminator, ConditionalM
 from advnets.models.layers import Prior, Shape
 from advnets.models.maxout_conv import DeconvGenerator, MaxoutConvDiscriminator
 from advnets.models.mlp import MaxoutDiscriminator, MLPDiscriminator, MLPGenerator
+from advnets.models.semi_supervised import (
+    SemiSupervisedConvDiscriminator,
+    SemiSupervisedDiscriminator,
+)
 
 
-@singledispatch
 def build_generator(
-    spec: config.GeneratorConfig, shape: Shape, marginals: Tensor | None, classes: int = 0
+    spec: config.GeneratorConfig, shape: Shape, mean_image: Tensor | None, classes: int = 0
 ) -> nn.Module:
-    """The generator that a config describes; with classes, it is told which to make.
+    """Return the generator that a config describes, with initial weights from torch's RNG.
 
-    `marginals` is the mean training image in the nets' range.
+    `mean_image` is the mean training image in the models' range. With `classes` the generator is
+    class-conditional.
     """
-    raise NotImplementedError(f"no generator for {type(spec).__name__}")
+    return GENERATORS[type(spec)](spec, shape, mean_image, classes)
 
 
-@build_generator.register
-def _(
-    spec: config.MLPGenerator, shape: Shape, marginals: Tensor | None, classes: int = 0
+def build_discriminator(
+    spec: config.DiscriminatorConfig, shape: Shape, classes: int = 0
 ) -> nn.Module:
-    inner = MLPGenerator(shape, config.with_wider_latent(spec, classes), marginals)
-    return ConditionalMLPGenerator(inner, build_prior(spec), classes) if classes else inner
+    """Return the discriminator that a config describes, with initial weights from torch's RNG.
+
+    With `classes` the discriminator is class-conditional.
+
+    Raises:
+        UsageError: the config describes none, or one of another game.
+    """
+    if type(spec) not in DISCRIMINATORS:
+        raise UsageError(
+            f"the game got {type(spec).__name__}, which does not fit it; "
+            "use the discriminator of the game's preset"
+        )
+    return DISCRIMINATORS[type(spec)](spec, shape, classes)
 
 
-@build_generator.register
-def _(
-    spec: config.DeconvGenerator,
-    shape: Shape,
-    marginals: Tensor | None,  # noqa: ARG001
-    classes: int = 0,
+def build_mlp_generator(
+    spec: config.MLPGenerator, shape: Shape, mean_image: Tensor | None, classes: int
 ) -> nn.Module:
-    inner = DeconvGenerator(shape, config.with_wider_latent(spec, classes))
-    return (
-        ConditionalMLPGenerator(inner, Prior(spec.prior, spec.latent_dim), classes)
-        if classes
-        else inner
-    )
+    """Return a fully connected generator."""
+    net = MLPGenerator(shape, config.with_wider_latent(spec, classes), mean_image)
+    return ConditionalMLPGenerator(net, build_prior(spec), classes) if classes else net
 
 
-@build_generator.register
-def _(
-    spec: config.DCGANGenerator,
-    shape: Shape,
-    marginals: Tensor | None,  # noqa: ARG001
-    classes: int = 0,
+def build_deconv_generator(
+    spec: config.DeconvGenerator, shape: Shape, _mean_image: Tensor | None, classes: int
 ) -> nn.Module:
+    """Return the convolutional generator of 2014."""
+    net = DeconvGenerator(shape, config.with_wider_latent(spec, classes))
+    if not classes:
+        return net
+    return ConditionalMLPGenerator(net, Prior(spec.prior, spec.latent_dim), classes)
+
+
+def build_dcgan_generator(
+    spec: config.DCGANGenerator, shape: Shape, _mean_image: Tensor | None, classes: int
+) -> nn.Module:
+    """Return a DCGAN generator."""
     return dcgan.Generator(shape, **vars(spec), classes=classes)
 
 
-@build_generator.register
-def _(
-    spec: config.ResidualGenerator,
-    shape: Shape,
-    marginals: Tensor | None,  # noqa: ARG001
-    classes: int = 0,
+def build_residual_generator(
+    spec: config.ResidualGenerator, shape: Shape, _mean_image: Tensor | None, classes: int
 ) -> nn.Module:
+    """Return a residual generator."""
     return resnet.Generator(shape, **vars(spec), classes=classes)
 
 
 def build_prior(spec: config.MLPGenerator) -> Prior:
-    """The prior of z alone, for a generator that is given more beside it."""
+    """Return the prior of z of a generator that is wrapped by a conditional one."""
     return Prior(spec.prior, spec.latent_dim, spec.components, spec.component_shape)
 
 
-@singledispatch
-def build_discriminator(
-    spec: config.DiscriminatorConfig,
-    shape: Shape,  # noqa: ARG001
-    classes: int = 0,  # noqa: ARG001
+def build_maxout_discriminator(
+    spec: config.MaxoutDiscriminator, shape: Shape, classes: int
 ) -> nn.Module:
-    """The discriminator that a config describes; with classes, it is told which it looks at.
-
-    Raises:
-        UsageError: the game has a discriminator and the config none, or another game's.
-    """
-    raise UsageError(
-        f"the game was given {type(spec).__name__}, which it cannot be played with; "
-        "give the discriminator that its preset has"
-    )
+    """Return a fully connected maxout discriminator."""
+    net = MaxoutDiscriminator(concatenated_shape(shape, classes), spec)
+    return ConditionalMLPDiscriminator(net, classes) if classes else net
 
 
-@build_discriminator.register
-def _(spec: config.MaxoutDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
-    inner = MaxoutDiscriminator(concatenated_shape(shape, classes), spec)
-    return ConditionalMLPDiscriminator(inner, classes) if classes else inner
-
-
-@build_discriminator.register
-def _(spec: config.MaxoutConvDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
+def build_maxout_conv_discriminator(
+    spec: config.MaxoutConvDiscriminator, shape: Shape, classes: int
+) -> nn.Module:
+    """Return the convolutional maxout discriminator of 2014, which cannot be conditional."""
     if classes:
         raise UsageError(
-            "a conditional game was asked for of the convolutional D of 2014, which takes no "
-            "labels; give a fully connected or a DCGAN discriminator"
+            "MaxoutConvDiscriminator does not take class labels, which a conditional game needs; "
+            "use a fully connected or a DCGAN discriminator"
         )
     return MaxoutConvDiscriminator(shape, spec)
 
 
-@build_discriminator.register
-def _(spec: config.MLPDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
-    inner = MLPDiscriminator(concatenated_shape(shape, classes), spec)
-    return ConditionalMLPDiscriminator(inner, classes) if classes else inner
+def build_mlp_discriminator(spec: config.MLPDiscriminator, shape: Shape, classes: int) -> nn.Module:
+    """Return a fully connected discriminator."""
+    net = MLPDiscriminator(concatenated_shape(shape, classes), spec)
+    return ConditionalMLPDiscriminator(net, classes) if classes else net
 
 
-@build_discriminator.register
-def _(spec: config.DCGANDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
+def build_dcgan_discriminator(
+    spec: config.DCGANDiscriminator, shape: Shape, classes: int
+) -> nn.Module:
+    """Return a DCGAN discriminator."""
     return dcgan.Discriminator(shape, **vars(spec), classes=classes)
 
 
-@build_discriminator.register
-def _(spec: config.ResidualDiscriminator, shape: Shape, classes: int = 0) -> nn.Module:
+def build_residual_discriminator(
+    spec: config.ResidualDiscriminator, shape: Shape, classes: int
+) -> nn.Module:
+    """Return a residual discriminator."""
     return resnet.Discriminator(shape, **vars(spec), classes=classes)
 
 
 def concatenated_shape(shape: Shape, numbers: int) -> Shape:
-    """The shape of images with so many numbers beside their pixels, as one row; of 0 as it is."""
+    """Return the shape of images with `numbers` appended, as one row; without any, `shape`."""
     channels, height, width = shape
     return (1, 1, channels * height * width + numbers) if numbers else shape
+
+
+GENERATORS: dict[type[Any], Callable[[Any, Shape, Tensor | None, int], nn.Module]] = {
+    config.MLPGenerator: build_mlp_generator,
+    config.DeconvGenerator: build_deconv_generator,
+    config.DCGANGenerator: build_dcgan_generator,
+    config.ResidualGenerator: build_residual_generator,
+}
+"""The builder of each generator: called with its config, the image shape, the mean training image
+and the number of classes (0: not conditional)."""
+
+DISCRIMINATORS: dict[type[Any], Callable[[Any, Shape, int], nn.Module]] = {
+    config.MaxoutDiscriminator: build_maxout_discriminator,
+    config.MaxoutConvDiscriminator: build_maxout_conv_discriminator,
+    config.MLPDiscriminator: build_mlp_discriminator,
+    config.DCGANDiscriminator: build_dcgan_discriminator,
+    config.ResidualDiscriminator: build_residual_discriminator,
+}
+"""The builder of each discriminator: called with its config, the image shape and the number of
+classes (0: not conditional)."""
+
+CLASSIFYING_DISCRIMINATORS: dict[type[Any], Callable[[Shape, Any, int], nn.Module]] = {
+    config.SemiSupervisedDiscriminator: SemiSupervisedDiscriminator,
+    config.SemiSupervisedConvDiscriminator: SemiSupervisedConvDiscriminator,
+}
+"""The discriminators of semi-supervised games: called with the image shape, the config and the
+number of classes."""

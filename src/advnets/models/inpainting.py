@@ -25,16 +25,16 @@ class InpaintingGenerator(nn.Module):
     def __init__(self, inner: nn.Module, shape: Shape, prior: Prior) -> None:
         super().__init__()
         self.net, self.shape, self.prior = inner, shape, prior
-        self.latent_dim = prior.latent_dim + conditions(shape)
+        self.latent_dim = prior.latent_dim + condition_size(shape)
 
-    def own_latent(self, n: int, rng: RNG) -> Float[Tensor, "batch own"]:
+    def sample_z(self, n: int, rng: RNG) -> Float[Tensor, "batch own"]:
         """Draw n points of the noise prior p_z, without what is known."""
         return self.prior(n, rng)
 
     def latent(self, n: int, rng: RNG) -> Float[Tensor, "batch latent"]:
         """Draw n points of the noise prior p_z, and know nothing."""
-        z = self.own_latent(n, rng)
-        return torch.cat((z, z.new_zeros(n, conditions(self.shape))), 1)
+        z = self.sample_z(n, rng)
+        return torch.cat((z, z.new_zeros(n, condition_size(self.shape))), 1)
 
     def condition(
         self,
@@ -60,7 +60,7 @@ class InpaintingGenerator(nn.Module):
         project(self.net)
 
 
-def conditions(shape: Shape) -> int:
+def condition_size(shape: Shape) -> int:
     """Numbers that say what is known of an image."""
     return math.prod(shape) + _area(shape)
 

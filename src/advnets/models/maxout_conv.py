@@ -1,4 +1,4 @@
-"""The convolutional pair of the 2014 CIFAR-10 experiment."""
+"""The convolutional models of the 2014 CIFAR-10 experiment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from advnets.models.layers import (
     Maxout,
     MaxoutConv,
     Shape,
-    draw_prior,
+    draw_latents,
     dropout,
     uniform_,
 )
@@ -23,58 +23,60 @@ from advnets.rng import RNG
 
 
 class DeconvGenerator(nn.Module):
-    """G(z): fully connected layers read as maps, then one deconvolution to `shape`.
+    """A generator of fully connected layers and one transposed convolution to `shape`.
 
     The output has a bias for each pixel and channel. Source: the authors' CIFAR-10 configuration.
 
     Raises:
-        UsageError: maps that do not divide, or another size than the deconvolution reaches.
+        UsageError: the last hidden layer cannot be reshaped to maps, or `shape` has another size than
+            the transposed convolution's output.
     """
 
     def __init__(self, shape: Shape, spec: config.DeconvGenerator) -> None:
         super().__init__()
         channels, height, width = shape
-        reached = (spec.base_size - 1) * spec.stride + spec.kernel
-        if (height, width) != (reached, reached):
+        output_size = (spec.base_size - 1) * spec.stride + spec.kernel_size
+        if (height, width) != (output_size, output_size):
             raise UsageError(
-                f"images of {height} x {width} came to a deconvolution that reaches "
-                f"{reached} x {reached}; change base, kernel or stride"
+                f"the generator makes images of {output_size} x {output_size}, but the data have "
+                f"{height} x {width}; change base_size, kernel_size or stride"
             )
         maps, remainder = divmod(spec.hidden_sizes[-1], spec.base_size**2)
         if remainder or not maps:
             raise UsageError(
-                f"{spec.hidden_sizes[-1]} units cannot be read as maps of {spec.base_size} x {spec.base_size}; "
-                f"make the last hidden size a multiple of {spec.base_size**2}"
+                f"the last hidden layer has {spec.hidden_sizes[-1]} units, which cannot be reshaped to "
+                f"maps of {spec.base_size} x {spec.base_size}; make it a multiple of "
+                f"{spec.base_size**2}"
             )
         self.spec, self.latent_dim = spec, spec.latent_dim
         self.maps = (maps, spec.base_size, spec.base_size)
         self.hidden = HiddenLayers(
-            spec, InputNoise(spec.keep_prob, spec.noise, len(spec.hidden_sizes) + 1)
+            spec, InputNoise(spec.dropout, spec.noise, len(spec.hidden_sizes) + 1)
         )
         self.output_activation = ACTIVATIONS[spec.output]
-        deconv = nn.ConvTranspose2d(maps, channels, spec.kernel, spec.stride, bias=False)
+        deconv = nn.ConvTranspose2d(maps, channels, spec.kernel_size, spec.stride, bias=False)
         self.deconv = uniform_(deconv, spec.init_range)
         self.bias = nn.Parameter(torch.zeros(shape))
 
     def latent(self, n: int, rng: RNG) -> Float[Tensor, "batch latent"]:
-        """Draw n points of the noise prior p_z."""
-        return draw_prior(self.spec.prior, n, self.latent_dim, rng)
+        """Draw n latents from the prior p_z."""
+        return draw_latents(self.spec.prior, n, self.latent_dim, rng)
 
     def forward(
         self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
-        """G(z); `noise` feeds dropout and noise inside the net, None leaves them out."""
+        """Return G(z); `rng` draws dropout and noise, without it both are left out."""
         maps = self.hidden(z, rng).unflatten(1, self.maps)
         return self.output_activation(self.deconv(maps).float() + self.bias)
 
 
 class MaxoutConvDiscriminator(nn.Module):
-    """Logits a(x): maxout convolutions with pooling, a maxout layer; dropout on every input.
+    """A discriminator of maxout convolutions with pooling and a maxout layer, all with dropout.
 
     Source: the authors' CIFAR-10 configuration.
 
     Raises:
-        UsageError: lists of different lengths.
+        UsageError: the config has lists of different lengths.
     """
 
     per_sample = True
@@ -82,10 +84,10 @@ class MaxoutConvDiscriminator(nn.Module):
     def __init__(self, shape: Shape, spec: config.MaxoutConvDiscriminator) -> None:
         super().__init__()
         self.spec = spec
-        lists = (spec.channels, spec.kernels, spec.pads, spec.pools)
+        lists = (spec.channels, spec.kernel_sizes, spec.paddings, spec.pools)
         if len({len(values) for values in lists}) != 1:
             raise UsageError(
-                f"channels, kernels, pads and pools have {', '.join(str(len(v)) for v in lists)} "
+                f"channels, kernel_sizes, paddings and pools have {', '.join(str(len(v)) for v in lists)} "
                 "values; give one of each for every convolution"
             )
         inputs = (shape[0], *spec.channels)
@@ -93,15 +95,15 @@ class MaxoutConvDiscriminator(nn.Module):
             MaxoutConv(
                 before,
                 after,
-                kernel=kernel,
-                pad=pad,
+                kernel_size=kernel,
+                padding=pad,
                 pool=pool,
                 pieces=spec.pieces,
                 init_range=spec.init_range,
             )
             for before, after, kernel, pad, pool in zip(inputs, *lists, strict=False)
         )
-        with torch.no_grad():  # the size that the poolings leave
+        with torch.no_grad():  # compute the size of the last maps
             features = self._maps(torch.zeros(1, *shape), None).numel()
         self.dense = Maxout(features, spec.dense_units, spec.dense_pieces, spec.init_range)
         self.output = uniform_(nn.Linear(spec.dense_units, 1), spec.init_range)
@@ -109,13 +111,13 @@ class MaxoutConvDiscriminator(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
     ) -> Float[Tensor, " batch"]:
-        """a(x); `noise` feeds dropout, None leaves it out."""
-        keep = self.spec.keep_prob_hidden
-        h = self.dense(dropout(self._maps(x, rng).flatten(1), keep, rng, "mask/dense"))
-        return self.output(dropout(h, keep, rng, "mask/output")).squeeze(1)
+        """Return the logits a(x); `rng` draws dropout masks, without it there is no dropout."""
+        p = self.spec.dropout_hidden
+        h = self.dense(dropout(self._maps(x, rng).flatten(1), p, rng, "mask/dense"))
+        return self.output(dropout(h, p, rng, "mask/output")).squeeze(1)
 
     def _maps(self, x: Tensor, rng: RNG | None) -> Tensor:
-        keep = self.spec.keep_prob_input
+        p = self.spec.dropout_input
         for i, conv in enumerate(self.convs):
-            x, keep = conv(dropout(x, keep, rng, f"mask{i}")), self.spec.keep_prob_hidden
+            x, p = conv(dropout(x, p, rng, f"mask{i}")), self.spec.dropout_hidden
         return x

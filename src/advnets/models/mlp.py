@@ -1,4 +1,4 @@
-"""The fully connected pair of 2014: a generator, and a maxout discriminator with dropout."""
+"""Fully connected models: the generator and maxout discriminator of 2014, and a plain MLP."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ from advnets.models.layers import (
 )
 from advnets.rng import RNG
 
-_SMALLEST_MARGINAL = 1e-7  # the authors' clip: a pixel that is never lit has no finite logit
+_MIN_MARGINAL = 1e-7
+"""The authors' lower bound of a pixel's mean: the logit of a pixel that is always 0 is infinite."""
 
 
 class HiddenLayers(nn.Module):
-    """The fully connected hidden layers of a generator: maps (batch, latent) to (batch, units).
+    """The fully connected hidden layers of a generator; they map (batch, latent) to (batch, units).
 
     Raises:
-        UsageError: layer lists of different lengths.
+        UsageError: the config has another number of activations than of layers.
     """
 
     def __init__(
         self,
         spec: config.MLPGenerator | config.DeconvGenerator,
-        disturb: InputNoise,
+        input_noise: InputNoise,
         *,
         sigmoid_bias: float = 0.0,
         batch_norm: bool = False,
@@ -45,8 +46,8 @@ class HiddenLayers(nn.Module):
         super().__init__()
         if len(spec.activations) != len(spec.hidden_sizes):
             raise UsageError(
-                f"activations has {len(spec.activations)} values for {len(spec.hidden_sizes)} hidden "
-                "layers; give one for each layer"
+                f"activations has {len(spec.activations)} values and hidden_sizes has "
+                f"{len(spec.hidden_sizes)}; give one of each for every hidden layer"
             )
         sizes = [spec.latent_dim, *spec.hidden_sizes]
         biases = [sigmoid_bias if name == "sigmoid" else 0.0 for name in spec.activations]
@@ -58,12 +59,12 @@ class HiddenLayers(nn.Module):
             nn.BatchNorm1d(size) if batch_norm else nn.Identity() for size in spec.hidden_sizes
         )
         self.activations = [ACTIVATIONS[name] for name in spec.activations]
-        self.input_noise = disturb
+        self.input_noise = input_noise
 
     def forward(
         self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
     ) -> Float[Tensor, "batch units"]:
-        """The last hidden layer's units, disturbed as the output layer's input is to be."""
+        """Return the output layer's input: the last hidden units, with their dropout and noise."""
         h = z
         layers = zip(self.linears, self.norms, self.activations, strict=True)
         for i, (linear, norm, activation) in enumerate(layers):
@@ -72,96 +73,96 @@ class HiddenLayers(nn.Module):
 
 
 class MLPGenerator(nn.Module):
-    """G(z): hidden layers and an output layer, maps (batch, latent) to images of `shape`.
+    """A fully connected generator; it maps (batch, latent) to images of `shape`.
 
-    With `output_bias="marginals"` the output begins at the mean training image (`marginals`, in
-    the range of the output activation), where z is ignored.
+    With `output_bias="marginals"` the output for zero hidden units is `mean_image`, the mean training
+    image in the range of the output activation.
     Source: Goodfellow et al. 2014, section 5; ranges and biases from the authors' configuration.
 
     Raises:
-        UsageError: layer lists of different lengths, or marginals asked for and not given.
+        UsageError: the config has lists of different lengths, or needs a `mean_image` that is None.
     """
 
     def __init__(
         self,
         shape: Shape,
         spec: config.MLPGenerator,
-        marginals: Float[Tensor, "channels height width"] | None = None,
+        mean_image: Float[Tensor, "channels height width"] | None = None,
     ) -> None:
         super().__init__()
         self.shape, self.spec, self.latent_dim = shape, spec, spec.latent_dim
-        disturb = InputNoise(spec.keep_prob, spec.noise, len(spec.hidden_sizes) + 1)
+        input_noise = InputNoise(spec.dropout, spec.noise, len(spec.hidden_sizes) + 1)
         self.hidden = HiddenLayers(
-            spec, disturb, sigmoid_bias=spec.sigmoid_bias, batch_norm=spec.batch_norm
+            spec, input_noise, sigmoid_bias=spec.sigmoid_bias, batch_norm=spec.batch_norm
         )
-        self.output = _output_layer(shape, spec, marginals)
+        self.output = _output_layer(shape, spec, mean_image)
         self.output_activation = ACTIVATIONS[spec.output]
         self.prior = Prior(spec.prior, spec.latent_dim, spec.components, spec.component_shape)
 
     def latent(self, n: int, rng: RNG) -> Float[Tensor, "batch latent"]:
-        """Draw n points of the noise prior p_z."""
+        """Draw n latents from the prior p_z."""
         return self.prior(n, rng)
 
     def forward(
         self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
-        """G(z); `noise` feeds dropout and noise inside the net, None leaves them out."""
+        """Return G(z); `rng` draws dropout and noise, without it both are left out."""
         return self.output_activation(self.pre_activation(z, rng))
 
     def pre_activation(
         self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
-        """What the output activation is given: for sigmoid the logits of the pixels."""
+        """Return the output before its activation: for a sigmoid, the logits of the pixels."""
         return self.output(self.hidden(z, rng)).float().unflatten(1, self.shape)
 
     def project(self) -> None:
-        """Restore the bound on column norms after an update."""
+        """Enforce the bound of column norms; called after each update."""
         if self.spec.max_column_norm is not None:
             bound_column_norms_(self, self.spec.max_column_norm)
 
 
 class StackedGenerator(nn.Module):
-    """A generator put below another, whose z it makes: G(z) = top(bottom(z)).
+    """A generator whose output is the latent of another one: G(z) = top(bottom(z)).
 
     Source: the authors' two-stage training on the Toronto Face Database.
 
     Raises:
-        UsageError: the upper one has a prior that is learned, which nothing is drawn from here.
+        UsageError: `top` has a learned prior, which would never be used.
     """
 
     def __init__(self, bottom: MLPGenerator, top: MLPGenerator | StackedGenerator) -> None:
         super().__init__()
         if top.prior.is_learned:
             raise UsageError(
-                "a generator with a mixture prior was put upon another, which makes its z; give "
-                "the earlier stage another prior"
+                f"the earlier stage's generator has the prior {top.prior.kind}, which is not used "
+                "when another generator produces its z; give the earlier stage another prior"
             )
         self.bottom, self.top, self.latent_dim = bottom, top, bottom.latent_dim
 
     @property
     def prior(self) -> Prior:
-        """The bottom's."""
+        """The prior of the bottom generator."""
         return self.bottom.prior
 
     def latent(self, n: int, rng: RNG) -> Float[Tensor, "batch latent"]:
-        """Draw n points of the bottom's noise prior."""
+        """Draw n latents from the prior of the bottom generator."""
         return self.bottom.latent(n, rng)
 
     def forward(
         self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
-        """top(bottom(z))."""
-        below = None if rng is None else rng.fold_in("bottom")
-        return self.top(self.bottom(z, below).flatten(1), rng)
+        """Return top(bottom(z))."""
+        bottom_rng = None if rng is None else rng.fold_in("bottom")
+        return self.top(self.bottom(z, bottom_rng).flatten(1), rng)
 
     def project(self) -> None:
-        """Restore the bounds on column norms of both parts."""
-        for part in (self.bottom, self.top):
-            part.project()
+        """Enforce the bounds of column norms of both generators; called after each update."""
+        for generator in (self.bottom, self.top):
+            generator.project()
 
 
 class MaxoutDiscriminator(nn.Module):
-    """Logits a(x) of a maxout net with dropout: maps images of `shape` to (batch,).
+    """A maxout discriminator with dropout; it maps images of `shape` to logits of (batch,).
 
     Source: Goodfellow et al. 2014, section 5.
     """
@@ -181,20 +182,20 @@ class MaxoutDiscriminator(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
     ) -> Float[Tensor, " batch"]:
-        """a(x); `noise` feeds dropout, None leaves it out."""
-        h, keep = x.flatten(1), self.spec.keep_prob_input
+        """Return the logits a(x); `rng` draws dropout masks, without it there is no dropout."""
+        h, p = x.flatten(1), self.spec.dropout_input
         for i, layer in enumerate((*self.hidden, self.output)):
-            h, keep = layer(dropout(h, keep, rng, f"mask{i}")), self.spec.keep_prob_hidden
+            h, p = layer(dropout(h, p, rng, f"mask{i}")), self.spec.dropout_hidden
         return h.squeeze(1)
 
     def project(self) -> None:
-        """Restore the bound on column norms after an update."""
+        """Enforce the bound of column norms; called after each update."""
         if self.spec.max_column_norm is not None:
             bound_column_norms_(self, self.spec.max_column_norm)
 
 
 class MLPDiscriminator(nn.Module):
-    """Logits a(x) of fully connected layers, with the initial weights of PyTorch."""
+    """A fully connected discriminator with the initial weights of PyTorch."""
 
     per_sample = True
 
@@ -202,7 +203,7 @@ class MLPDiscriminator(nn.Module):
         super().__init__()
         inputs = math.prod(shape)
         self.fourier_features = (
-            FourierFeatures(inputs, spec.fourier_features, *spec.max_frequency)
+            FourierFeatures(inputs, spec.fourier_features, *spec.frequency_range)
             if spec.fourier_features
             else nn.Identity()
         )
@@ -217,9 +218,9 @@ class MLPDiscriminator(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch channels height width"],
-        rng: RNG | None = None,  # noqa: ARG002 - there is none within
+        rng: RNG | None = None,  # noqa: ARG002 - the model has no randomness
     ) -> Float[Tensor, " batch"]:
-        """a(x)."""
+        """Return the logits a(x)."""
         h = self.fourier_features(x.flatten(1))
         for layer in self.hidden:
             h = self.activation(layer(h))
@@ -227,52 +228,52 @@ class MLPDiscriminator(nn.Module):
 
 
 class FourierFeatures(nn.Module):
-    """x and, beside it, √2 cos(k x + φ): as many waves, of random directions and phases.
+    """Random Fourier features √2 cos(k x + φ), appended to x.
 
-    Their numbers |k| go from the least to the largest by the same factor; they do not learn. From x
-    alone, nets learn what changes over small distances far later than the rest. Source: Tancik et
-    al. 2020, "Fourier features let networks learn high frequency functions in low dimensional
-    domains" (there normal k).
+    The directions of k and the phases φ are random, the frequencies |k| spaced geometrically between
+    `min_frequency` and `max_frequency`; none is trained. Without such features an MLP learns fine
+    details of its input far later than coarse ones. Source: Tancik et al. 2020, "Fourier features
+    let networks learn high frequency functions in low dimensional domains", where k is normal.
     """
 
     k: Tensor
     phase: Tensor
 
-    def __init__(self, inputs: int, count: int, least: float, largest: float) -> None:
+    def __init__(self, inputs: int, count: int, min_frequency: float, max_frequency: float) -> None:
         super().__init__()
-        numbers = torch.logspace(math.log10(least), math.log10(largest), count)
+        frequencies = torch.logspace(math.log10(min_frequency), math.log10(max_frequency), count)
         directions = F.normalize(torch.randn(count, inputs))
-        self.register_buffer("k", numbers[:, None] * directions)
+        self.register_buffer("k", frequencies[:, None] * directions)
         self.register_buffer("phase", 2 * math.pi * torch.rand(count))
 
     def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch all"]:
-        """The numbers and their waves."""
+        """Return x with its features appended."""
         return torch.cat((x, math.sqrt(2) * torch.cos(F.linear(x, self.k, self.phase))), 1)
 
 
-def _output_layer(shape: Shape, spec: config.MLPGenerator, marginals: Tensor | None) -> nn.Linear:
+def _output_layer(shape: Shape, spec: config.MLPGenerator, mean_image: Tensor | None) -> nn.Linear:
     init_range = spec.init_range if spec.output_init_range is None else spec.output_init_range
     inputs = (spec.latent_dim, *spec.hidden_sizes)[-1]
     layer = uniform_(nn.Linear(inputs, math.prod(shape)), init_range)
     if spec.output_sparse_init is not None:
         sparse_(layer, spec.output_sparse_init)
     with torch.no_grad():
-        layer.bias.copy_(_output_bias(spec, marginals))
+        layer.bias.copy_(_output_bias(spec, mean_image))
     return layer
 
 
-def _output_bias(spec: config.MLPGenerator, marginals: Tensor | None) -> Tensor:
-    """The output activation's inverse at the mean image, or one number for all."""
+def _output_bias(spec: config.MLPGenerator, mean_image: Tensor | None) -> Tensor:
+    """Return the inverse of the output activation at the mean image, or the number in the config."""
     if spec.output_bias != "marginals":
         return torch.tensor(spec.output_bias)
-    if marginals is None:
+    if mean_image is None:
         raise UsageError(
-            "output_bias is 'marginals' and no mean training image was given; "
-            "hand it over or set output_bias to a number"
+            "output_bias is 'marginals', which needs the mean training image; "
+            "pass mean_image, or set output_bias to a number"
         )
-    mean = marginals.flatten().double()
+    mean = mean_image.flatten().double()
     if spec.output == "sigmoid":
-        return torch.logit(mean, eps=_SMALLEST_MARGINAL)
+        return torch.logit(mean, eps=_MIN_MARGINAL)
     if spec.output == "tanh":
-        return torch.atanh(mean.clamp(_SMALLEST_MARGINAL - 1, 1 - _SMALLEST_MARGINAL))
+        return torch.atanh(mean.clamp(_MIN_MARGINAL - 1, 1 - _MIN_MARGINAL))
     return mean

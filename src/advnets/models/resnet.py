@@ -28,7 +28,7 @@ from advnets.models.layers import (
 from advnets.models.resolution import Pair, upsampling_sizes
 from advnets.rng import RNG
 
-_leaky = ACTIVATIONS["leaky_relu"]
+_leaky_relu = ACTIVATIONS["leaky_relu"]
 _GAIN = math.sqrt(2 / (1 + 0.2**2))
 """What keeps the variance through a leaky rectifier (He et al. 2015, equation 15)."""
 
@@ -57,7 +57,7 @@ class Block(nn.Module):
         for layer in (self.widen, self.mix):
             init_weights(layer, _GAIN * blocks**-0.25)
         nn.init.zeros_(self.narrow.weight)
-        self.activate = _leaky
+        self.activate = _leaky_relu
 
     def forward(
         self, x: Float[Tensor, "batch channels h w"]
@@ -97,10 +97,10 @@ class Generator(LatentSampler):
         self.shape, self.classes = shape, classes
         self.latent_dim = latent_dim + classes
         base, self.strides = upsampling_sizes(shape)
-        widths = _widths(base_channels, max_channels, len(self.strides) + 1)[::-1]
+        widths = _channels_by_level(base_channels, max_channels, len(self.strides) + 1)[::-1]
         self.first = nn.ConvTranspose2d(self.latent_dim, widths[0], base)
-        self.stages = _stages(widths, blocks, expansion, group_size)
-        self.between = _between(widths)
+        self.stages = _block_stages(widths, blocks, expansion, group_size)
+        self.between = _channel_layers(widths)
         self.last = nn.Conv2d(widths[-1], shape[0], 1)
         self.output_activation = ACTIVATIONS[output]
         nn.init.normal_(self.first.weight, 0.0, self.latent_dim**-0.5)
@@ -121,7 +121,7 @@ class Generator(LatentSampler):
         ):
             # One pixel knows as much before it is spread, and there are fewer of them.
             h = stage(upsample(between(h), stride))
-        return self.output_activation(self.last(_leaky(h)).float())
+        return self.output_activation(self.last(_leaky_relu(h)).float())
 
 
 class Discriminator(nn.Module):
@@ -148,10 +148,10 @@ class Discriminator(nn.Module):
         self.shape, self.classes = shape, classes
         base, strides = upsampling_sizes(shape)
         self.strides = strides[::-1]
-        widths = _widths(base_channels, max_channels, len(strides) + 1)
+        widths = _channels_by_level(base_channels, max_channels, len(strides) + 1)
         self.first = nn.Conv2d(shape[0], widths[0], 1)
-        self.stages = _stages(widths, blocks, expansion, group_size)
-        self.between = _between(widths)
+        self.stages = _block_stages(widths, blocks, expansion, group_size)
+        self.between = _channel_layers(widths)
         self.last = nn.Conv2d(widths[-1], 1, base)
         self.directions = nn.Conv2d(classes, widths[-1], 1, bias=False) if classes else None
         init_weights(self.first, 1.0)
@@ -167,7 +167,7 @@ class Discriminator(nn.Module):
     ) -> Float[Tensor, " batch"]:
         """a(x)."""
         one_hot_labels = one_hot(labels, self.classes, x)
-        h = _leaky(self.feature_maps(x)[-1])
+        h = _leaky_relu(self.feature_maps(x)[-1])
         logits = self.last(h).flatten()
         if self.directions is None or one_hot_labels is None:
             return logits
@@ -222,12 +222,14 @@ def init_weights(layer: nn.Conv2d, gain: float) -> None:
         nn.init.zeros_(layer.bias)
 
 
-def _widths(base_channels: int, max_channels: int, sizes: int) -> list[int]:
+def _channels_by_level(base_channels: int, max_channels: int, sizes: int) -> list[int]:
     """Channels of maps of each size, largest first."""
     return [min(base_channels << i, max(max_channels, base_channels)) for i in range(sizes)]
 
 
-def _stages(widths: Sequence[int], blocks: int, expansion: int, group_size: int) -> nn.ModuleList:
+def _block_stages(
+    widths: Sequence[int], blocks: int, expansion: int, group_size: int
+) -> nn.ModuleList:
     """So many blocks on maps of each size."""
     total = blocks * len(widths)
     return nn.ModuleList(
@@ -236,7 +238,7 @@ def _stages(widths: Sequence[int], blocks: int, expansion: int, group_size: int)
     )
 
 
-def _between(widths: Sequence[int]) -> nn.ModuleList:
+def _channel_layers(widths: Sequence[int]) -> nn.ModuleList:
     """What changes the number of channels from one size to the next."""
     layers = nn.ModuleList()
     for before, after in pairwise(widths):

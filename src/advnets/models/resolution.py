@@ -5,9 +5,9 @@ from __future__ import annotations
 from advnets.errors import UsageError
 from advnets.models.layers import Shape
 
-BASES = range(3, 8)
+BASE_SIZES = range(3, 8)
 """Heights and widths that the smallest maps may have."""
-SMALLEST = 8
+MIN_SIZE = 8
 """Pixels that an image has at least, each way."""
 
 Pair = tuple[int, int]
@@ -27,7 +27,7 @@ def upsampling_sizes(shape: Shape) -> tuple[Pair, tuple[Pair, ...]]:
     if not ways:
         raise UsageError(
             f"images of {height} x {width} came to convolutional nets, whose sides are "
-            f"3, 4, 5, 6 or 7 doubled some times, and {SMALLEST} or more; the nearest --size is "
+            f"3, 4, 5, 6 or 7 doubled some times, and {MIN_SIZE} or more; the nearest --size is "
             f"{nearest_reachable_size(height, width)}"
         )
     # As many doublings on one side as on the other where that can be, and as many as can be.
@@ -39,16 +39,18 @@ def upsampling_sizes(shape: Shape) -> tuple[Pair, tuple[Pair, ...]]:
 
 def num_doublings(side: int) -> list[int]:
     """How often a base may be doubled to make this side, each way that there is."""
-    if side < SMALLEST:
+    if side < MIN_SIZE:
         return []
-    return [n for n in range(1, side.bit_length()) if side >> n in BASES and not side % (1 << n)]
+    return [
+        n for n in range(1, side.bit_length()) if side >> n in BASE_SIZES and not side % (1 << n)
+    ]
 
 
 def nearest_reachable_size(height: int, width: int) -> str:
     """The sides nearest to these that can be reached, as --size takes them."""
-    reached = sorted(base << n for base in BASES for n in range(1, 12))
+    reached = sorted(base << n for base in BASE_SIZES for n in range(1, 12))
     near = [
-        min((side for side in reached if side >= SMALLEST), key=lambda side: abs(side - wanted))
+        min((side for side in reached if side >= MIN_SIZE), key=lambda side: abs(side - wanted))
         for wanted in (height, width)
     ]
     return str(near[0]) if height == width else "x".join(map(str, near))

@@ -15,7 +15,7 @@ from advnets import config
 from advnets.models.layers import Shape, add_noise
 from advnets.rng import RNG
 
-_FIRST_KERNEL, _KERNEL, _SLOPE = 5, 3, 0.2
+_FIRST_KERNEL_SIZE, _KERNEL_SIZE, _NEGATIVE_SLOPE = 5, 3, 0.2
 
 
 class WeightNormLinear(nn.Module):
@@ -132,14 +132,14 @@ class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
         self, shape: Shape, spec: config.SemiSupervisedConvDiscriminator, classes: int
     ) -> None:
         super().__init__()
-        kernels = (_FIRST_KERNEL, *(_KERNEL for _ in spec.channels[1:]))
+        kernels = (_FIRST_KERNEL_SIZE, *(_KERNEL_SIZE for _ in spec.channels[1:]))
         sizes = pairwise((shape[0], *spec.channels))
-        layer = WeightNormConv2d if spec.norm == "weight" else _batch_normed
+        layer = WeightNormConv2d if spec.norm == "weight" else _batch_norm_conv
         self.layers = nn.ModuleList(
             layer(before, after, kernel, stride)
             for (before, after), kernel, stride in zip(sizes, kernels, spec.strides, strict=True)
         )
-        high, wide = (reduce(_strided, spec.strides, side) for side in shape[1:])
+        high, wide = (reduce(_ceil_div, spec.strides, side) for side in shape[1:])
         self.last = WeightNormLinear(spec.channels[-1] * high * wide, classes)
 
     def hidden(
@@ -149,14 +149,14 @@ class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
     ) -> Float[Tensor, "batch features"]:
         """The last maps."""
         for layer in self.layers:
-            x = F.leaky_relu(layer(x), _SLOPE)
+            x = F.leaky_relu(layer(x), _NEGATIVE_SLOPE)
         return x.flatten(1)
 
 
-def _batch_normed(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
+def _batch_norm_conv(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
     conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
 
-def _strided(side: int, stride: int) -> int:
+def _ceil_div(side: int, stride: int) -> int:
     return -(-side // stride)

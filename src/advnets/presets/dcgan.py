@@ -11,7 +11,7 @@ from advnets.config import (
     Data,
     DCGANDiscriminator,
     DCGANGenerator,
-    Game,
+    GANGame,
     Intervals,
     Stage,
 )
@@ -22,7 +22,7 @@ _TICKS = Intervals(log_every=100, sample_every=500, checkpoint_every=500)
 _STAGE = Stage(
     generator=DCGANGenerator(),
     discriminator=DCGANDiscriminator(),
-    game=Game(),
+    game=GANGame(),
     generator_optimizer=Adam(),
     discriminator_optimizer=Adam(),
     epochs=25,
@@ -70,9 +70,9 @@ TUTORIAL = replace(
     stages=(
         replace(
             _STAGE,
-            generator=DCGANGenerator(base_channels=64, kernel=4, prior="normal"),
-            discriminator=DCGANDiscriminator(base_channels=64, kernel=4),
-            game=Game(reuse_fakes="shared"),
+            generator=DCGANGenerator(base_channels=64, kernel_size=4, prior="normal"),
+            discriminator=DCGANDiscriminator(base_channels=64, kernel_size=4),
+            game=GANGame(reuse_fakes=True),
             ema_half_life=0,
             ema_rampup=0.0,
         ),

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from advnets.config import (
     Adam,
+    ALIGame,
     ConditionalGame,
     Config,
     Data,
-    Game,
-    InferenceGame,
+    GANGame,
     InpaintingGame,
     Intervals,
     LatentRegressionGame,
@@ -67,7 +67,7 @@ INFERENCE = Config(
                 batch_norm=True,
             ),
             discriminator=MLPDiscriminator(hidden_sizes=(1024, 1024)),
-            game=InferenceGame(encoder=MLPEncoder(hidden_sizes=(1024, 1024), batch_norm=True)),
+            game=ALIGame(encoder=MLPEncoder(hidden_sizes=(1024, 1024), batch_norm=True)),
             generator_optimizer=Adam(),
             discriminator_optimizer=Adam(),
             epochs=40,
@@ -209,7 +209,7 @@ SUPERVISED = replace(
 COORDINATED = replace(
     MLP,
     preset="coordinated-mnist",
-    stages=(replace(MLP.stage, game=Game(), discriminator_optimizer=Adam(lr=8e-4)),),
+    stages=(replace(MLP.stage, game=GANGame(), discriminator_optimizer=Adam(lr=8e-4)),),
 )
 
 VAE = Config(

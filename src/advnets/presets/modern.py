@@ -17,7 +17,7 @@ from advnets.config import (
     Data,
     DCGANDiscriminator,
     DCGANGenerator,
-    Game,
+    GANGame,
     Intervals,
     MLPDiscriminator,
     MLPGenerator,
@@ -35,7 +35,7 @@ _QUICK = replace(_ADAM, lr=1e-3, lr_final=1e-4)
 
 _SELDOM = Intervals(log_every=400, sample_every=4000, checkpoint_every=2000)
 
-_GAME = Game(
+_GAME = GANGame(
     # One pass of D for both players: a third less to compute than in turns.
     updates="simultaneous",
     relativistic=True,
@@ -52,9 +52,16 @@ _GAME = Game(
 # GPU anyway, have the others.
 _STAGE = Stage(
     generator=DCGANGenerator(
-        latent_dim=64, base_channels=64, kernel=4, prior="normal", batch_norm=False, init_std=0.05
+        latent_dim=64,
+        base_channels=64,
+        kernel_size=4,
+        prior="normal",
+        batch_norm=False,
+        init_std=0.05,
     ),
-    discriminator=DCGANDiscriminator(base_channels=64, kernel=4, batch_norm=False, init_std=0.05),
+    discriminator=DCGANDiscriminator(
+        base_channels=64, kernel_size=4, batch_norm=False, init_std=0.05
+    ),
     game=_GAME,
     generator_optimizer=_ADAM,
     discriminator_optimizer=_ADAM,
@@ -176,9 +183,9 @@ _POINTS = Stage(
         output_bias=0.0,
     ),
     discriminator=MLPDiscriminator(
-        hidden_sizes=(128, 128), fourier_features=128, max_frequency=(1.0, 60.0)
+        hidden_sizes=(128, 128), fourier_features=128, frequency_range=(1.0, 60.0)
     ),
-    game=Game(
+    game=GANGame(
         updates="simultaneous",
         relativistic=True,
         r1=0.1,

@@ -10,7 +10,7 @@ from advnets.config import (
     Data,
     DeconvGenerator,
     DiscriminatorConfig,
-    Game,
+    GANGame,
     GeneratorConfig,
     Intervals,
     MaxoutConvDiscriminator,
@@ -34,7 +34,7 @@ def _published(
     return Stage(
         generator=generator,
         discriminator=discriminator,
-        game=Game(updates="simultaneous"),
+        game=GANGame(updates="simultaneous"),
         generator_optimizer=SGD(lr=lr),
         discriminator_optimizer=SGD(lr=lr),
         epochs=epochs,

@@ -6,7 +6,7 @@ from advnets.config import (
     Adam,
     Config,
     Data,
-    Game,
+    GANGame,
     Intervals,
     MaxoutDiscriminator,
     MLPDiscriminator,
@@ -49,7 +49,7 @@ POINTS = Config(
                 output_bias=0.0,
             ),
             discriminator=MaxoutDiscriminator(
-                hidden_sizes=(128, 128), init_range=0.1, keep_prob_input=1.0, keep_prob_hidden=1.0
+                hidden_sizes=(128, 128), init_range=0.1, dropout_input=0.0, dropout_hidden=0.0
             ),
             generator_optimizer=Adam(lr=1e-3),
             discriminator_optimizer=Adam(lr=1e-3),
@@ -76,7 +76,7 @@ MLP = Config(
                 batch_norm=True,
             ),
             discriminator=MLPDiscriminator(),
-            game=Game(updates="simultaneous"),
+            game=GANGame(updates="simultaneous"),
             generator_optimizer=Adam(),
             discriminator_optimizer=Adam(),
             epochs=50,
@@ -91,9 +91,9 @@ TUNED = Config(
         Stage(
             generator=MLPGenerator(),
             discriminator=MaxoutDiscriminator(
-                init_range=0.02, keep_prob_input=1.0, keep_prob_hidden=1.0
+                init_range=0.02, dropout_input=0.0, dropout_hidden=0.0
             ),
-            game=Game(updates="simultaneous", relativistic=True, r1=5.0, r2=5.0),
+            game=GANGame(updates="simultaneous", relativistic=True, r1=5.0, r2=5.0),
             generator_optimizer=Adam(lr=1e-3, beta1=0.0, beta2=0.99),
             discriminator_optimizer=Adam(lr=1e-3, beta1=0.0, beta2=0.99),
             epochs=60,

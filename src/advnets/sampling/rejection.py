@@ -45,7 +45,7 @@ class DiscriminatorRejection:
     """
 
     keep_fraction: float
-    game: config.AnyGame
+    game: config.BaseGame
     discriminator: nn.Module
     classes: int = 0
     """How many a conditional generator makes."""
@@ -53,7 +53,7 @@ class DiscriminatorRejection:
     def __post_init__(self) -> None:
         if not 1 / BLOCK <= self.keep_fraction <= 1:
             raise UsageError(f"keep is {self.keep_fraction}; it must be from {1 / BLOCK} to 1")
-        if isinstance(self.game, config.Game) and self.game.pac > 1:
+        if isinstance(self.game, config.GANGame) and self.game.pac > 1:
             raise UsageError(
                 f"keep is {self.keep_fraction}, and D judges packs of {self.game.pac} images, none "
                 "alone; leave --keep-fraction out"
@@ -154,7 +154,7 @@ def select_best(
 
 @singledispatch
 def rejection_logits(
-    game: config.AnyGame,  # noqa: ARG001
+    game: config.BaseGame,  # noqa: ARG001
     net: nn.Module,
     x: ArraySplit,
     z: Latents,  # noqa: ARG001
@@ -177,7 +177,7 @@ def _(
 
 @rejection_logits.register
 def _(
-    game: config.InferenceGame,  # noqa: ARG001
+    game: config.ALIGame,  # noqa: ARG001
     net: nn.Module,
     x: ArraySplit,
     z: Latents,

@@ -36,7 +36,7 @@ NETS = config.Stage(
         output_bias=0.0,
     ),
     discriminator=config.MLPDiscriminator(hidden_sizes=(64, 64), activation="tanh"),
-    game=config.Game(k=5),
+    game=config.GANGame(k=5),
     generator_optimizer=config.Adam(lr=5e-4, lr_decay=1.01, lr_min=2e-5),
     discriminator_optimizer=config.Adam(lr=2e-3, lr_decay=1.001, lr_min=4e-4),
     steps=600,

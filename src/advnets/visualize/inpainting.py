@@ -56,7 +56,7 @@ def inpainting(
         known = _known(way, shown, seed)
         drawn: list[Tensor] = []
         for draw in range(draws):
-            z = filling.own_latent(num_samples, RNG(seed, step=draw, purpose=f"completions/{way}"))
+            z = filling.sample_z(num_samples, RNG(seed, step=draw, purpose=f"completions/{way}"))
             given = filling.condition(z.to(trained.device), x, known.to(trained.device))
             drawn.append(trained.decode(given))
         ways = torch.stack(drawn, 1)

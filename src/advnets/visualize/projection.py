@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from advnets.config import Framing
+from advnets.config import ImagePreprocessing
 from advnets.data.image_folder.decode import Frame, decode
 from advnets.data.image_folder.files import MAX_FILE_BYTES
 from advnets.errors import DataError
@@ -81,7 +81,7 @@ def read_images(
     """
     channels, height, width = trained.info.shape
     spec = trained.config.data
-    frame = Framing(
+    frame = ImagePreprocessing(
         size=height,
         width=width,
         channels=3 if channels == 3 else 1,

@@ -50,7 +50,7 @@ def test_the_mean_error_is_an_integral():
 
 
 def test_a_course_is_repeatable_and_arrives_where_it_stays_low():
-    first, again = (course(config.Game(), 12, 50) for _ in range(2))
+    first, again = (course(config.GANGame(), 12, 50) for _ in range(2))
     assert first.divergence == again.divergence
     assert first.rounds == [1, 2, 4, 6, 8, 10, 12]
     assert first.samples[-1] == 12 * 150
@@ -90,7 +90,7 @@ def test_a_generator_at_its_goal_gives_the_images_evenly():
 def test_completion_trains_d_alone_and_overfits():
     """More than any D can have on its own digits, less on held-out ones: V = -log 4 at most."""
     spec, opened, parts = digits()
-    bare = replace(QUICK.discriminator, keep_prob_input=1.0, keep_prob_hidden=1.0, init_range=0.05)
+    bare = replace(QUICK.discriminator, dropout_input=0.0, dropout_hidden=0.0, init_range=0.05)
     table = make_state(replace(QUICK.stage, discriminator=bare), spec, opened)
     table = replace(table, players={**table.players, "generator": Resampled(parts.rest)})
     inner = completed(table, parts, 250)

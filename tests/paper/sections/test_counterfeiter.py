@@ -79,7 +79,7 @@ def test_the_end_is_the_mean_of_the_last_looks():
 
 
 def test_who_seizes_everything_is_no_better_than_a_coin():
-    match = Match.laid(replace(NETS, game=config.Game(k=1)), LINE)
+    match = Match.laid(replace(NETS, game=config.GANGame(k=1)), LINE)
     match.table.players["discriminator"] = Brightness(1e6)
     assert match.score(0) == Score(0, 100.0, 100.0)
     assert match.score(0).right == 50

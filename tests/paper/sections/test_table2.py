@@ -140,7 +140,7 @@ def test_batch_norm_in_d_lets_them_through_where_one_pass_sees_both(updates, sam
         torch.manual_seed(0)
         players = {"generator": Linear(), "discriminator": Normed()}
         batches = torch.rand(2, 10, 1, 2, 2)
-    phase = GAN(config.Game(updates=updates)).phases()[-1]
+    phase = GAN(config.GANGame(updates=updates)).phases()[-1]
     gradients = [
         torch.autograd.grad(
             phase.losses(players, Batch(batch), RNG(0)).losses["generator"],

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Int32, Int64
 from torch import Tensor
 
-from advnets.config import at_least, check
+from advnets.config import check_min, check_values
 from advnets.data.dataset import ArraySplit, Dataset, Gather, Shape, Split, Which
 from advnets.data.datasets.mnist import open_mnist
 from advnets.rng import RNG
@@ -37,8 +37,8 @@ class StackedMNIST:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "n")
-        check(self, f"at most {_MOST:,}", lambda number: number <= _MOST, "n")
+        check_min(self, 1, "n")
+        check_values(self, f"at most {_MOST:,}", lambda number: number <= _MOST, "n")
 
 
 class Stacked:

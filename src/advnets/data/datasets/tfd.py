@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from advnets.config import at_least
+from advnets.config import check_min
 from advnets.data.dataset import ArraySplit, Dataset, HeldOutSplits
 from advnets.data.datasets.formats.mat import read_mat, whole_numbers
 from advnets.data.spec import first_existing, listed
@@ -31,7 +31,7 @@ class Fold:
     fold: int = 1
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "fold")
+        check_min(self, 1, "fold")
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class TFD:
     fold: int = 1
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "fold")
+        check_min(self, 1, "fold")
 
 
 def open_tfd(options: TFD, folders: Sequence[Path]) -> Dataset:

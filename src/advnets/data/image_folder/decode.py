@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageColor, UnidentifiedImageError
 
-from advnets.config import Framing
+from advnets.config import ImagePreprocessing
 from advnets.data.datasets.formats.limits import is_bomb
 from advnets.data.image_folder.metadata import exif_transposition, has_16_bit_colors, strip_metadata
 from advnets.errors import DataError, UsageError
@@ -86,7 +86,7 @@ class Frame:
         return f"Frame({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     @classmethod
-    def from_config(cls, config: Framing) -> Frame:
+    def from_config(cls, config: ImagePreprocessing) -> Frame:
         """The frame that a config asks for."""
         width = config.size if config.width is None else config.width
         return cls(

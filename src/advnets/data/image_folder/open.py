@@ -7,7 +7,7 @@ import logging
 import shutil
 from pathlib import Path
 
-from advnets.config import Framing
+from advnets.config import ImagePreprocessing
 from advnets.data.dataset import Dataset
 from advnets.data.image_folder.decode import Frame
 from advnets.data.image_folder.files import ImageFiles, list_folder, list_zip
@@ -34,7 +34,7 @@ def find_images(path: Path, *, follow_links: bool = False) -> ImageFiles:
     return list_folder(path, follow_links=follow_links) if path.is_dir() else list_zip(path)
 
 
-def to_dataset(source: Dataset | ImageFiles, framing: Framing) -> Dataset:
+def to_dataset(source: Dataset | ImageFiles, framing: ImagePreprocessing) -> Dataset:
     """What was found, opened: files in the frame that `data` asks for, anything else as it is.
 
     Raises:

@@ -17,7 +17,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
-from advnets.config import at_least, check
+from advnets.config import check_min, check_values
 from advnets.data.dataset import Axis, Distribution, Origins
 from advnets.errors import UsageError
 from advnets.rng import RNG
@@ -40,8 +40,8 @@ class SampleOptions:
     """Which draw of the points; it is not the run's seed."""
 
     def __post_init__(self) -> None:
-        check(self, f"1 to {_MOST:,}", lambda n: 1 <= n <= _MOST, "n")
-        at_least(self, 0, "seed")
+        check_values(self, f"1 to {_MOST:,}", lambda n: 1 <= n <= _MOST, "n")
+        check_min(self, 0, "seed")
 
 
 @dataclass(frozen=True)
@@ -220,12 +220,12 @@ def turned(points: Float64[np.ndarray, "... 2"], angle: np.ndarray) -> Float64[n
 
 def sizes(config: object, *names: str) -> None:
     """Refuse lengths that are not positive, or beyond what float32 makes sense of."""
-    check(config, "0.000001 to 1,000,000", lambda size: 1e-6 <= size <= 1e6, *names)
+    check_values(config, "0.000001 to 1,000,000", lambda size: 1e-6 <= size <= 1e6, *names)
 
 
 def places(config: object, *names: str) -> None:
     """Refuse coordinates beyond what float32 makes sense of."""
-    check(config, "-1,000,000 to 1,000,000", lambda place: abs(place) <= 1e6, *names)
+    check_values(config, "-1,000,000 to 1,000,000", lambda place: abs(place) <= 1e6, *names)
 
 
 def resolved(what: str, size: float, farthest: float) -> None:

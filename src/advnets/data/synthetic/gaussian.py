@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from advnets.config import check
+from advnets.config import check_values
 from advnets.data.dataset import Axis
 from advnets.data.synthetic.base import (
     LOG_ROOT_TAU,
@@ -48,7 +48,7 @@ class Gaussian(Synthetic):
         super().__post_init__()
         places(self, "mean")
         sizes(self, "sd")
-        check(self, f"-{_RHO} to {_RHO}", lambda rho: abs(rho) <= _RHO, "rho")
+        check_values(self, f"-{_RHO} to {_RHO}", lambda rho: abs(rho) <= _RHO, "rho")
         if self.rho and self.dims == 1:
             raise UsageError(f"rho is {self.rho}, but a line has no correlation; say dims=2")
         mean, sd = for_each(self.mean, self.dims, "mean"), for_each(self.sd, self.dims, "sd")

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from advnets.config import check
+from advnets.config import check_values
 from advnets.data.dataset import Dataset
 from advnets.data.synthetic.base import SampleOptions, equal, resolved
 from advnets.data.synthetic.mixtures import Components, NormalMixture
@@ -34,7 +34,7 @@ class PointsOptions(SampleOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self, "positive, or 0 to have it chosen", lambda sd: 0 <= sd < math.inf, "sd")
+        check_values(self, "positive, or 0 to have it chosen", lambda sd: 0 <= sd < math.inf, "sd")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -60,7 +60,7 @@ class SmoothedPoints(NormalMixture):
             raise UsageError(f"centers have shape {shape}; expected (M, 1) or (M, 2), M not 0")
         if not np.isfinite(self.centers).all():
             raise UsageError("centers hold numbers that are not finite; leave them out")
-        check(self, "positive, or 0 to have it chosen", lambda sd: 0 <= sd < math.inf, "sd")
+        check_values(self, "positive, or 0 to have it chosen", lambda sd: 0 <= sd < math.inf, "sd")
         if not self.sd:
             spread = math.sqrt(((self.centers - self.centers.mean(0)) ** 2).sum(1).mean())
             object.__setattr__(self, "sd", _SHARE * spread)

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from advnets.config import check
+from advnets.config import check_values
 from advnets.data.dataset import Axis
 from advnets.data.synthetic.base import (
     Synthetic,
@@ -59,8 +59,8 @@ class Spiral(Synthetic):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self, f"1 to {_MANY}", lambda arms: 1 <= arms <= _MANY, "arms")
-        check(self, f"0.01 to {_MANY}", lambda turns: 0.01 <= turns <= _MANY, "turns")
+        check_values(self, f"1 to {_MANY}", lambda arms: 1 <= arms <= _MANY, "arms")
+        check_values(self, f"0.01 to {_MANY}", lambda turns: 0.01 <= turns <= _MANY, "turns")
         sizes(self, "radius", "sd")
         if not 0 <= self.inner < self.radius:
             raise UsageError(
@@ -224,9 +224,9 @@ class Pinwheel(Synthetic):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self, f"1 to {_MANY}", lambda blades: 1 <= blades <= _MANY, "blades")
+        check_values(self, f"1 to {_MANY}", lambda blades: 1 <= blades <= _MANY, "blades")
         sizes(self, "radius", "length", "width")
-        check(self, f"-{_MANY} to {_MANY}", lambda twist: abs(twist) <= _MANY, "twist")
+        check_values(self, f"-{_MANY} to {_MANY}", lambda twist: abs(twist) <= _MANY, "twist")
         resolved("length", self.length, self.radius)
         resolved("width", self.width, self.radius)
 

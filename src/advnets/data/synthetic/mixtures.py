@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from advnets.config import check
+from advnets.config import check_values
 from advnets.data.synthetic.base import (
     LOG_ROOT_TAU,
     Synthetic,
@@ -147,7 +147,7 @@ class Ring(NormalMixture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self, f"1 to {_MODES:,}", lambda modes: 1 <= modes <= _MODES, "modes")
+        check_values(self, f"1 to {_MODES:,}", lambda modes: 1 <= modes <= _MODES, "modes")
         sizes(self, "radius", "sd")
         resolved("sd", self.sd, self.radius)
 
@@ -178,7 +178,7 @@ class Grid(NormalMixture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check(self, f"1 to {_SIDE}", lambda side: 1 <= side <= _SIDE, "side")
+        check_values(self, f"1 to {_SIDE}", lambda side: 1 <= side <= _SIDE, "side")
         sizes(self, "spacing", "sd")
         resolved("sd", self.sd, self.spacing * self.side / 2)
 

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 SOURCE = "gaussian:mean=2,n=1000000"
 CELLS = Cells(-4.0, 8.0)
 RULES = {
-    "k = 1": config.Game(k=1),
-    "k = 2": config.Game(k=2),
-    "k = 5": config.Game(k=5),
-    "simultaneous": config.Game(updates="simultaneous"),
+    "k = 1": config.GANGame(k=1),
+    "k = 2": config.GANGame(k=2),
+    "k = 5": config.GANGame(k=5),
+    "simultaneous": config.GANGame(updates="simultaneous"),
 }
 """Ways to take turns. All else is the same: nets, optimizers, batches, initial weights."""
 LATENTS = 20_000
@@ -123,7 +123,7 @@ def show(context: SectionContext) -> SectionContent:
     )
 
 
-def course(game: config.Game, rounds: int, batch: int, seed: int = 0) -> History:
+def course(game: config.GANGame, rounds: int, batch: int, seed: int = 0) -> History:
     """Play one game on the line, from the weights that the seed gives, and look on."""
     line = make_line_game(SOURCE, CELLS, replace(NETS, game=game), seed=seed, batch=batch)
     seen, looked_at, looking = History(), _looks(rounds), 0.0

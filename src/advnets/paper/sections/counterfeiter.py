@@ -141,7 +141,7 @@ def show(context: SectionContext) -> SectionContent:
     context.tell("the counterfeiter, on digits")
     digits = tale(Match.laid(_stage(), DIGITS, context.seed), rounds, 25, moments)
     context.tell("the counterfeiter, on the line")
-    game = replace(NETS, game=config.Game(k=1))
+    game = replace(NETS, game=config.GANGame(k=1))
     line = tale(Match.laid(game, LINE, context.seed), 400, 10, ())
     best = max(digits.scores, key=lambda score: score.right)
     return SectionContent(

@@ -80,7 +80,7 @@ def bad_start(objective: Objective, rule: config.OptimizerConfig, seed: int = 0)
     stage = replace(
         NETS,
         generator=replace(NETS.generator, output_bias=-3.5),
-        game=config.Game(objective),
+        game=config.GANGame(objective),
         generator_optimizer=rule,
         discriminator_optimizer=config.Adam(2e-3),
     )

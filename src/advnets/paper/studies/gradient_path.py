@@ -43,9 +43,9 @@ def plays() -> dict[str, config.Stage]:
     """Ways to play, all with the non-saturating loss."""
     stage = presets.get_preset("digits").stage
     games = {
-        "alternating, fresh fakes": config.Game(),
-        "alternating, fakes that D has seen": config.Game(reuse_fakes="shared"),
-        "simultaneous": config.Game(updates="simultaneous"),
+        "alternating, fresh fakes": config.GANGame(),
+        "alternating, fakes that D has seen": config.GANGame(reuse_fakes=True),
+        "simultaneous": config.GANGame(updates="simultaneous"),
     }
     return {name: replace(stage, game=game) for name, game in games.items()}
 

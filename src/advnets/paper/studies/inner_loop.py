@@ -145,7 +145,7 @@ def show(context: SectionContext) -> SectionContent:
     spec, opened = _opened(context)
     digits = shares(opened.dataset, opened.normalizer)
     feed = BatchTransform(opened.normalizer, BATCH, context.seed, torch.device("cpu"))
-    bare = replace(size.discriminator, keep_prob_input=1.0, keep_prob_hidden=1.0)
+    bare = replace(size.discriminator, dropout_input=0.0, dropout_hidden=0.0)
 
     def table(discriminator: config.MaxoutDiscriminator) -> Board:
         stage = replace(size.stage, discriminator=discriminator)

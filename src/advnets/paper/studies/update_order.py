@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 TOGETHER, IN_TURN = "simultaneous", "alternating"
 ORDERS = {
-    TOGETHER: config.Game(updates="simultaneous"),
-    IN_TURN: config.Game(updates="alternating"),
+    TOGETHER: config.GANGame(updates="simultaneous"),
+    IN_TURN: config.GANGame(updates="alternating"),
 }
 SAMPLES = 500
 FLAT = 0.0025
