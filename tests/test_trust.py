@@ -26,7 +26,7 @@ from torch import nn
 import advnets
 from advnets import config
 from advnets.data.datasets.cifar import is_cifar10_folder
-from advnets.data.registry import KINDS, NAMED, open_source
+from advnets.data.registry import FILE_FORMATS, NAMED_DATASETS, open_dataset
 from advnets.errors import AdvnetsError, RunError, RunWarning, UsageError
 from advnets.extractors.file import READERS, load_extractor_file
 from advnets.extractors.inception import WEIGHTS_FILE, WEIGHTS_VARIABLE, load_inception
@@ -327,7 +327,7 @@ NAMES = (
 
 def test_every_kind_of_data_is_walked():
     """A new kind of file is a line of `laid`."""
-    assert len(NAMES) == len(KINDS)
+    assert len(NAMES) == len(FILE_FORMATS)
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -338,7 +338,7 @@ def test_no_file_of_a_data_set_runs(kind, tmp_path, canary, ghostscript, monkeyp
     for name, content in payloads(canary, tmp_path).items():
         for source in laid(kind, content, tmp_path / name):
             try:
-                open_source(source, size=8)
+                open_dataset(source, size=8)
             except AdvnetsError:
                 pass
             else:
@@ -359,14 +359,14 @@ def test_no_published_set_runs(tmp_path, canary):
         "mnist": "train-images-idx3-ubyte",
     }
     for payload in payloads(canary, tmp_path).values():
-        for name in NAMED:
+        for name in NAMED_DATASETS:
             if name in files:
                 for place in (tmp_path / "d" / name, tmp_path / "d"):
                     file = place / files[name]
                     file.parent.mkdir(parents=True, exist_ok=True)
                     file.write_bytes(payload)
                 with pytest.raises(AdvnetsError):
-                    open_source(name, directory=str(tmp_path / "d"))
+                    open_dataset(name, directory=str(tmp_path / "d"))
                 assert not canary.sang(), name
 
 

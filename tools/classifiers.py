@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from advnets.config import Runtime
 from advnets.data.dataset import Split, StreamingSplit
-from advnets.data.registry import open_source
+from advnets.data.registry import open_dataset
 from advnets.models.classifier import ConvClassifier
 from advnets.run_records import versions
 from advnets.sampling.sampler import read_images
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--data", help="where the recipe cifar-jpeg finds its JPEG files")
     asked = parser.parse_args()
     name, recipe = asked.name, RECIPES[asked.name]
-    splits = open_source(source(recipe, asked.data))
+    splits = open_dataset(source(recipe, asked.data))
     began = time.monotonic()
     runtime = resolve(Runtime(device="cpu", threads=1))
     device = setup_process(runtime)

@@ -13,7 +13,7 @@ from advnets.cli.main import main
 from advnets.config import Data
 from advnets.data.image_folder import open as opening
 from advnets.data.image_folder import workers
-from advnets.data.registry import open_source
+from advnets.data.registry import open_dataset
 from advnets.run_directory import RunDirectory
 
 FEW_STEPS = ("--steps", "2", "--batch-size", "4", "--size", "8", "--channels", "1")
@@ -48,7 +48,7 @@ def test_audit_pack_and_training_agree(messy, tmp_path, capsys):
     """Counts of splits and classes are the same wherever they are said."""
     assert main(["data", "audit", str(messy), "--json"]) == 0
     audit = json.loads(capsys.readouterr().out)
-    splits = open_source(Data(source=str(messy), size=8, channels=1))
+    splits = open_dataset(Data(source=str(messy), size=8, channels=1))
     parts = (splits.train, splits.valid, splits.test, splits.unlabeled)
     counts = {
         name: len(part)
@@ -82,7 +82,7 @@ def test_files_that_are_not_read_are_in_the_pack_and_the_report(messy, tmp_path,
     assert main(["data", "pack", str(messy), str(pack), "--size", "8"]) == 0
     assert "not read: HEIC 2, camera RAW 1, SVG 1;" in capsys.readouterr().out
     unused = {".heic": 2, ".nef": 1, ".svg": 1, ".txt": 1}
-    assert open_source(str(pack)).unsupported_files == unused
+    assert open_dataset(str(pack)).unsupported_files == unused
     assert main(["train", "--data", str(pack), "--out", str(run), *FEW_STEPS[:4]]) == 0
     assert "not read: HEIC 2, camera RAW 1, SVG 1;" in capsys.readouterr().err
     record = RunDirectory(run).read_config()
@@ -138,9 +138,9 @@ def test_held_out_images_alone_are_not_trained_on(tmp_path, capsys):
 def test_a_pack_that_was_dealt_by_another_rule_is_made_anew(tmp_path, monkeypatch):
     """What is cached is used by the rule that made it alone."""
     image(tmp_path / "set" / "a.png", 0)
-    open_source(str(tmp_path / "set"), size=8)
+    open_dataset(str(tmp_path / "set"), size=8)
     monkeypatch.setattr(workers, "decode", lambda *_: pytest.fail("decoded again"))
-    open_source(str(tmp_path / "set"), size=8)
+    open_dataset(str(tmp_path / "set"), size=8)
     monkeypatch.setattr(opening, "RULE", opening.ASSIGNMENT_VERSION + 1)
     with pytest.raises(pytest.fail.Exception, match="decoded again"):
-        open_source(str(tmp_path / "set"), size=8)
+        open_dataset(str(tmp_path / "set"), size=8)

@@ -9,7 +9,7 @@ from torch import nn
 
 from advnets import config
 from advnets.data.class_proportions import ClassProportions, class_indices
-from advnets.data.dataset import ArraySplit, Dataset, numbered_classes
+from advnets.data.dataset import ArraySplit, Dataset, renumber_labels
 from advnets.data.normalization import fit_normalizer
 from advnets.data.prepared import DatasetInfo, PreparedData
 from advnets.errors import UnknownNameError, UsageError
@@ -262,17 +262,17 @@ def test_ids_between_those_of_the_labels_are_no_classes():
     images = np.zeros((3, 1, 2, 2), np.uint8)
     train = ArraySplit(images, np.array([0, 200, 0]))
     test = ArraySplit(images, np.array([7, 200, 0]))
-    (first, nothing, last), names = numbered_classes(train, None, test)
+    (first, nothing, last), names = renumber_labels(train, None, test)
     assert names == ("0", "7", "200")
     assert nothing is None
     assert first.labels.tolist() == [0, 2, 0]
     assert last.labels.tolist() == [1, 2, 0]
     splits = Dataset("x", first, None, last, classes=names)
     assert splits.class_counts() == (2, 0, 1)
-    (same, _), names = numbered_classes(ArraySplit(images, np.array([1, 0, 2])), None)
+    (same, _), names = renumber_labels(ArraySplit(images, np.array([1, 0, 2])), None)
     assert names == ("0", "1", "2")
     assert same.labels.tolist() == [1, 0, 2]
-    assert numbered_classes(ArraySplit(images), None)[1] == ()
+    assert renumber_labels(ArraySplit(images), None)[1] == ()
 
 
 def test_a_run_draws_its_classes_as_asked_and_says_so(tiny, tmp_path, quiet, said):

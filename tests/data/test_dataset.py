@@ -59,5 +59,5 @@ def test_hold_out_last(some_images):
 
 def test_part_keeps_white(some_images):
     """A part of the images means the same white."""
-    assert some_images(9, white=16).part(slice(3)).white_level == 16
-    assert ArraySplit(some_images(9).images).part(np.arange(9) > 6).labels is None
+    assert some_images(9, white=16).subset(slice(3)).white_level == 16
+    assert ArraySplit(some_images(9).images).subset(np.arange(9) > 6).labels is None

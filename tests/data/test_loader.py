@@ -64,7 +64,7 @@ def test_slices_make_the_batch(some_images):
     images = some_images(13)
     for world in (1, 2, 3, 10):
         whole = batches(images, 10, hflip=True)
-        shares = [batches(images, 10, hflip=True, rank=r, world=world) for r in range(world)]
+        shares = [batches(images, 10, hflip=True, rank=r, world_size=world) for r in range(world)]
         for i in range(6):
             parts = torch.cat([share.batch_at(i).images for share in shares])
             assert torch.equal(parts, whole.batch_at(i).images)
@@ -105,7 +105,7 @@ def test_images_on_the_host_are_shared(some_images):
 def test_shares_that_cannot_be(some_images, rank, world):
     """A rank outside the world, and more ranks than rows, are refused; so are no images."""
     with pytest.raises(UsageError, match=f"rank {rank} of {world} with batches of 5"):
-        batches(some_images(), 5, rank=rank, world=world)
+        batches(some_images(), 5, rank=rank, world_size=world)
     with pytest.raises(UsageError, match="there are no images"):
         batches(some_images(0), 5)
 

@@ -11,18 +11,18 @@ from PIL import Image
 from advnets.config import Data
 from advnets.data.huggingface.columns import Hub
 from advnets.data.normalization import fit_normalizer
-from advnets.data.registry import find_source, open_source
+from advnets.data.registry import find_source, open_dataset
 from advnets.errors import DataError, UnknownNameError, UsageError
 
 
 def test_digits_need_no_files():
     """The offline default opens by its name."""
-    assert open_source(Data()).name == "digits"
+    assert open_dataset(Data()).name == "digits"
 
 
 def test_named_set_from_the_environment(real_data):
     """MNIST is found where ADVNETS_DATA says."""
-    assert open_source(Data(source="mnist")).name == "mnist"
+    assert open_dataset(Data(source="mnist")).name == "mnist"
 
 
 def test_absent_sets_say_where_they_were_sought(tmp_path):
@@ -34,7 +34,7 @@ def test_absent_sets_say_where_they_were_sought(tmp_path):
     }
     for name, cure in cures.items():
         with pytest.raises(DataError) as caught:
-            open_source(Data(source=name, directory=str(tmp_path)))
+            open_dataset(Data(source=name, directory=str(tmp_path)))
         assert cure in str(caught.value)
         assert str(tmp_path / name) in str(caught.value)
 
@@ -43,38 +43,38 @@ def test_absent_sets_say_where_they_were_sought(tmp_path):
 def test_neither_name_nor_path(source):
     """What is neither is told, with the nearest names."""
     with pytest.raises(UnknownNameError, match="no data set, folder or file is called") as caught:
-        open_source(Data(source=source))
+        open_dataset(Data(source=source))
     if source == "minst":
         assert "did you mean mnist" in str(caught.value)
 
 
 def test_a_preset_for_own_images_asks_for_them():
     with pytest.raises(UsageError, match="no images were given; say --data PATH"):
-        open_source(Data(source=""))
+        open_dataset(Data(source=""))
 
 
 def test_paths_are_known_by_what_they_hold(tmp_path, write_idx, monkeypatch):
     """A folder of IDX files, one of images and a .mat open by their paths; no other file does."""
     write_idx(tmp_path / "idx" / "train-images-idx3-ubyte", np.zeros((3, 2, 2)))
-    assert open_source(Data(source=str(tmp_path / "idx"))).shape == (1, 2, 2)
+    assert open_dataset(Data(source=str(tmp_path / "idx"))).shape == (1, 2, 2)
     (tmp_path / "home" / "images").mkdir(parents=True)
     Image.new("L", (4, 4)).save(tmp_path / "home" / "images" / "a.png")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert open_source(Data(source="~/images", size=6)).shape == (3, 6, 6)
+    assert open_dataset(Data(source="~/images", size=6)).shape == (3, 6, 6)
     cifar = tmp_path / "cifar"
     cifar.mkdir()
     (cifar / "data_batch_1.bin").touch()
     with pytest.raises(DataError, match="10,000 records"):
-        open_source(Data(source=str(cifar)))
+        open_dataset(Data(source=str(cifar)))
     (tmp_path / "x.MAT").touch()
     with pytest.raises(DataError, match="no MATLAB file"):
-        open_source(Data(source=str(tmp_path / "x.MAT")))
+        open_dataset(Data(source=str(tmp_path / "x.MAT")))
     (tmp_path / "x.zip").touch()
     with pytest.raises(DataError, match="no zip file that can be read"):
-        open_source(Data(source=str(tmp_path / "x.zip")))
+        open_dataset(Data(source=str(tmp_path / "x.zip")))
     (tmp_path / "x.tgz").touch()
     with pytest.raises(DataError, match="file of no known kind"):
-        open_source(Data(source=str(tmp_path / "x.tgz")))
+        open_dataset(Data(source=str(tmp_path / "x.tgz")))
 
 
 def test_folder_of_another_user(tmp_path, monkeypatch):
@@ -85,14 +85,14 @@ def test_folder_of_another_user(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "listdir", refuse)
     with pytest.raises(DataError, match=r"cannot be read \(Permission denied\)"):
-        open_source(Data(source=str(tmp_path)))
+        open_dataset(Data(source=str(tmp_path)))
 
 
 def test_options_reach_the_source(tmp_path):
     """What follows the colon is told to a name and to a path alike."""
-    assert open_source("ring:modes=3,n=50").classes == ("mode 0", "mode 1", "mode 2")
+    assert open_dataset("ring:modes=3,n=50").classes == ("mode 0", "mode 1", "mode 2")
     (tmp_path / "drawn.csv").write_text("0,0\n1,1\n")
-    drawn = open_source(f"{tmp_path}/drawn.csv:sd=0.5,n=20")
+    drawn = open_dataset(f"{tmp_path}/drawn.csv:sd=0.5,n=20")
     assert drawn.distribution is not None
     assert len(drawn.train) == 20
     for source, message in (
@@ -102,19 +102,19 @@ def test_options_reach_the_source(tmp_path):
     ):
         (tmp_path / "a.png").touch()
         with pytest.raises(UsageError) as caught:
-            open_source(source)
+            open_dataset(source)
         assert message in str(caught.value)
 
 
 def test_public_and_by_fields(tmp_path):
-    """`advnets.data.open_source` takes a source and further fields of the config."""
+    """`advnets.data.open_dataset` takes a source and further fields of the config."""
     from advnets import data
 
     Image.new("RGB", (9, 5), "red").save(tmp_path / "a.png")
-    assert data.open_source is open_source
-    splits = data.open_source(str(tmp_path), size=8, width=12, channels=1, crop="pad")
+    assert data.open_dataset is open_dataset
+    splits = data.open_dataset(str(tmp_path), size=8, width=12, channels=1, crop="pad")
     assert splits.shape == (1, 8, 12)
-    assert open_source(Data(source=str(tmp_path)), size=16).shape == (3, 16, 16)
+    assert open_dataset(Data(source=str(tmp_path)), size=16).shape == (3, 16, 16)
 
 
 def test_a_set_of_the_datasets_library():
@@ -122,10 +122,10 @@ def test_a_set_of_the_datasets_library():
     datasets = pytest.importorskip("datasets")
     features = datasets.Features(image=datasets.Image())
     rows = {"image": [Image.new("L", (4, 4), i) for i in range(3)]}
-    splits = open_source(datasets.Dataset.from_dict(rows, features), size=4, channels=1)
+    splits = open_dataset(datasets.Dataset.from_dict(rows, features), size=4, channels=1)
     assert sorted(splits.train.read(slice(None))[:, 0, 0, 0].tolist()) == [0, 1, 2]
     with pytest.raises(UsageError, match="a int came as a data set"):
-        open_source(3)
+        open_dataset(3)
 
 
 def test_a_name_of_the_hub(monkeypatch):
@@ -134,7 +134,7 @@ def test_a_name_of_the_hub(monkeypatch):
 
     def find(*told: object):
         asked.append(told)
-        return open_source("digits")
+        return open_dataset("digits")
 
     monkeypatch.setattr("advnets.data.registry.find_hub_name", find)
     data = Data(source="hf:owner/set:split=test,image=img")
@@ -149,4 +149,4 @@ def test_points_and_images_have_scalings_of_their_own():
         ("digits", "none", "say --normalize unit, symmetric or contrast"),
     ):
         with pytest.raises(UsageError, match=cure):
-            fit_normalizer(scaling, open_source(source).train)
+            fit_normalizer(scaling, open_dataset(source).train)

@@ -23,8 +23,8 @@ def splits(some_images) -> Dataset:
     """Four labeled images of the classes 0 and 1, of levels 0 to 3, and three more, 4 to 6."""
     every = some_images(7, (1, 2, 2))
     every.images[:] = np.arange(7)[:, None, None, None]
-    labeled = replace(every.part(slice(4)), labels=np.array([0, 1, 0, 1]))
-    return Dataset("x", labeled, None, None, unlabeled=every.part(slice(4, None)))
+    labeled = replace(every.subset(slice(4)), labels=np.array([0, 1, 0, 1]))
+    return Dataset("x", labeled, None, None, unlabeled=every.subset(slice(4, None)))
 
 
 def test_an_unlabeled_part_follows_the_training_images(some_images):

@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 
 from advnets import presets
 from advnets.data import spec
-from advnets.data.registry import KINDS, NAMED
-from advnets.data.spec import data_directory, folders_of, listed
+from advnets.data.registry import FILE_FORMATS, NAMED_DATASETS
+from advnets.data.spec import data_directory, dataset_folders, join_words
 from advnets.data.synthetic.registry import DISTRIBUTIONS
 from advnets.errors import UnknownNameError, UsageError
 
 
 def test_names_are_those_that_open():
     """What is known without opening anything is what can be opened."""
-    assert {*spec.IMAGES, *spec.POINTS} == set(NAMED)
-    assert set(spec.POINTS) == set(DISTRIBUTIONS)
+    assert {*spec.IMAGE_DATASETS, *spec.DISTRIBUTION_NAMES} == set(NAMED_DATASETS)
+    assert set(spec.DISTRIBUTION_NAMES) == set(DISTRIBUTIONS)
 
 
 def test_every_source_says_what_it_is():
-    abouts = [source.description for source in (*NAMED.values(), *KINDS)]
+    abouts = [source.description for source in (*NAMED_DATASETS.values(), *FILE_FORMATS)]
     assert all(abouts)
     assert len(set(abouts)) == len(abouts)
 
@@ -131,22 +131,22 @@ class Some:
 )
 def test_name_and_options_are_told_apart(source, expected):
     """Options begin after the first colon that a whole list of NAME=VALUE follows."""
-    assert spec.split(source) == expected
+    assert spec.split_source(source) == expected
 
 
 def test_every_type_is_read():
     """Numbers, words, yes and no, choices, tuples, tuples of tuples."""
     text = "n=3,sd=1e-2,name=y,deep=yes,size=96,line=1/2/3,plane=0:1/2:3"
-    assert spec.read(text, Some, "it") == Some(
+    assert spec.parse_options(text, Some, "it") == Some(
         3, 0.01, "y", True, 96, (1.0, 2.0, 3.0), ((0.0, 1.0), (2.0, 3.0))
     )
-    assert spec.read("plane=-2/3", Some, "it").plane == ((-2.0,), (3.0,))
-    assert spec.read("", Some, "it") == Some()
+    assert spec.parse_options("plane=-2/3", Some, "it").plane == ((-2.0,), (3.0,))
+    assert spec.parse_options("", Some, "it") == Some()
 
 
 def test_what_is_shown_is_what_one_types():
     """The text of the defaults reads back as the defaults."""
-    assert spec.read(spec.shown(Some), Some, "it") == Some()
+    assert spec.parse_options(spec.format_options(Some), Some, "it") == Some()
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_what_is_shown_is_what_one_types():
 )
 def test_mistakes_are_one_sentence(text, error, message):
     with pytest.raises(error) as caught:
-        spec.read(text, Some, "it")
+        spec.parse_options(text, Some, "it")
     assert message in str(caught.value)
 
 
@@ -175,21 +175,21 @@ def test_a_source_without_options_says_so():
         pass
 
     with pytest.raises(UsageError, match="it takes no options, but 'n' came; leave it out"):
-        spec.read("n=1", Nothing, "it")
+        spec.parse_options("n=1", Nothing, "it")
 
 
 @given(st.text(max_size=60))
 def test_any_text_is_read_or_refused(text):
     """Whatever is typed, options are read or refused by our error."""
-    spec.split(text)
+    spec.split_source(text)
     with suppress(UsageError):
-        spec.read(text, Some, "it")
+        spec.parse_options(text, Some, "it")
 
 
 @given(st.lists(st.sampled_from([*"n=3,sd1e:/.-_ ", "plane=", "line=", "size=", "deep=", "yes"])))
 def test_what_looks_like_options_is_read_or_refused(parts):
     with suppress(UsageError):
-        spec.read("".join(parts), Some, "it")
+        spec.parse_options("".join(parts), Some, "it")
 
 
 def test_directory_wins_then_environment_then_cache(monkeypatch, tmp_path):
@@ -208,11 +208,11 @@ def test_directory_wins_then_environment_then_cache(monkeypatch, tmp_path):
 
 def test_own_folder_before_the_common_one():
     """A set is looked for in a folder of its name, then beside it."""
-    assert folders_of("mnist", "d") == (Path("d/mnist"), Path("d"))
+    assert dataset_folders("mnist", "d") == (Path("d/mnist"), Path("d"))
 
 
 def test_listed():
     """Things are listed as a sentence has them."""
-    assert listed(["a"]) == "a"
-    assert listed(["a", "b", "c"]) == "a, b nor c"
-    assert listed("ab", "and") == "a and b"
+    assert join_words(["a"]) == "a"
+    assert join_words(["a", "b", "c"]) == "a, b nor c"
+    assert join_words("ab", "and") == "a and b"

@@ -100,8 +100,8 @@ def test_a_pipe_within_a_pack_is_refused(tmp_path, name):
 
 
 def test_the_error_of_a_table_names_the_path(tmp_path):
-    from advnets.data.synthetic.kde import read_table
+    from advnets.data.synthetic.kde import read_point_file
 
     os.mkfifo(tmp_path / "pipe.csv")
     with pytest.raises(DataError, match=r"pipe.csv cannot be read \(a named pipe, not a regular"):
-        read_table(tmp_path / "pipe.csv")
+        read_point_file(tmp_path / "pipe.csv")

@@ -11,11 +11,11 @@ import pytest
 from advnets.data import spec
 from advnets.data.datasets.tfd import Fold
 from advnets.data.huggingface.columns import Hub
-from advnets.data.registry import NAMED, open_source
+from advnets.data.registry import NAMED_DATASETS, open_dataset
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "src").rglob("*.py")]
-NAME = rf"(?:{'|'.join(NAMED)}|hf:[\w/-]+|[\w-]+\.(?:csv|npy|mat))"
+NAME = rf"(?:{'|'.join(NAMED_DATASETS)}|hf:[\w/-]+|[\w-]+\.(?:csv|npy|mat))"
 OPTIONS = r"[a-z_]+=[^\s,`\"')\\{<|]+"
 SOURCE = re.compile(rf"(?<![\w./-])({NAME}):({OPTIONS}(?:,{OPTIONS})*)")
 MEANS = re.compile(r"\bmeans=[-\d.:/]*\d")
@@ -35,16 +35,18 @@ def written() -> set[tuple[str, str]]:
 def test_every_source_that_is_written_is_one(name, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = f"{name}:{told}"
-    assert spec.split(source) == (name, told)
-    if name in spec.POINTS or name.endswith(spec.TABLES):
+    assert spec.split_source(source) == (name, told)
+    if name in spec.DISTRIBUTION_NAMES or name.endswith(spec.POINT_FILE_SUFFIXES):
         Path("points.csv").write_text("0,0\n1,2\n3,1\n")
         np.save("points.npy", np.array([[0.0, 0.0], [1.0, 2.0]]))
         small = source if re.search(r"\bn=", told) else f"{source},n=20"
-        assert np.isfinite(open_source(small).train.read(slice(None))).all()
-    elif name.startswith(f"{spec.HUB}:"):
-        spec.read(told, Hub, name)
+        assert np.isfinite(open_dataset(small).train.read(slice(None))).all()
+    elif name.startswith(f"{spec.HUB_PREFIX}:"):
+        spec.parse_options(told, Hub, name)
     else:  # a published set, which need not be on this machine
-        spec.read(told, NAMED[name].options if name in NAMED else Fold, name)
+        spec.parse_options(
+            told, NAMED_DATASETS[name].options if name in NAMED_DATASETS else Fold, name
+        )
 
 
 def test_what_is_written_holds_the_known_examples():
@@ -59,18 +61,18 @@ def test_what_data_list_shows_can_be_typed(said, tmp_path, monkeypatch):
     monkeypatch.setenv("ADVNETS_DATA", str(tmp_path))
     code, out, _ = said("data", "list")
     assert code == 0
-    shown = [line for line in out.splitlines() if line.partition(":")[0] in NAMED]
-    assert len(shown) == len(NAMED)
+    shown = [line for line in out.splitlines() if line.partition(":")[0] in NAMED_DATASETS]
+    assert len(shown) == len(NAMED_DATASETS)
     for source in shown:
-        name, told = spec.split(source)
-        assert name in NAMED
-        spec.read(told, NAMED[name].options, name)
-        if name in spec.POINTS:
-            assert len(open_source(re.sub(r"\bn=\d+", "n=20", source)).train) == 20
+        name, told = spec.split_source(source)
+        assert name in NAMED_DATASETS
+        spec.parse_options(told, NAMED_DATASETS[name].options, name)
+        if name in spec.DISTRIBUTION_NAMES:
+            assert len(open_dataset(re.sub(r"\bn=\d+", "n=20", source)).train) == 20
 
 
 def test_a_planar_mixture_has_its_means_where_they_were_put(said):
-    train = open_source("mixture:means=0:1/20:3,sds=0.1,n=400").train
+    train = open_dataset("mixture:means=0:1/20:3,sds=0.1,n=400").train
     points, modes = train.read(slice(None))[:, :, 0, 0], train.labels
     assert points[modes == 0].mean(0) == pytest.approx([0, 1], abs=0.05)
     assert points[modes == 1].mean(0) == pytest.approx([20, 3], abs=0.05)

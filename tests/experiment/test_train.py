@@ -12,6 +12,7 @@ from advnets.data.prepared import mean_image, open_data
 from advnets.errors import ConfigDiffersError, RunError, StoppedBySignal
 from advnets.evaluation.context import EvaluationContext, parzen_records
 from advnets.experiment.players import build_players
+from advnets.experiment.stored_run import players_of_run
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
 from advnets.extractors.builtin import Pixels

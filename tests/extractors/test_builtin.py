@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from advnets.data.registry import open_source
+from advnets.data.registry import open_dataset
 from advnets.errors import DataError, UnknownNameError
 from advnets.evaluation.registry import EXTRACTORS, extractor_of
 from advnets.extractors import builtin
@@ -103,7 +103,7 @@ def test_all_photographs_are_told_just_as_often(real_data):
 
 def accuracy(judge, data: str, n: int) -> float:
     """On so many test images, which are all."""
-    test = open_source(data).test
+    test = open_dataset(data).test
     assert len(test) == n
     told = judge.logits(read_images(test, slice(None))).argmax(1).numpy()
     return (told == test.labels).mean()

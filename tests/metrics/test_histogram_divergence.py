@@ -8,7 +8,7 @@ import torch
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy, norm
 
-from advnets.data.synthetic.base import count_in_cells
+from advnets.data.synthetic.base import bin_counts
 from advnets.data.synthetic.gaussian import Gaussian
 from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
 from advnets.errors import DataError, UsageError
@@ -59,7 +59,7 @@ def wider_by(factor: float):
 )
 def test_what_is_too_wide_is_as_far_as_its_masses_say(distribution, wider, expected):
     """In closed form, over 200,000 points: the bins' own (bins - 1) / 2n and their error aside."""
-    counts = count_in_cells(distribution, wider.sample(200_000, RNG(2)))
+    counts = bin_counts(distribution, wider.sample(200_000, RNG(2)))
     found = histogram_divergence(*map(torch.from_numpy, counts))
     assert found.kl == pytest.approx(expected, abs=found.bins / 4e5 + 4 * found.kl_error)
     assert expected > 0.05
@@ -79,7 +79,7 @@ def test_estimates_of_no_divergence_are_above_it_by_the_bias_that_is_documented(
 
 def test_what_lacks_an_arm_is_log_2_away():
     both, one = Spiral(sd=0.005), Spiral(arms=1, sd=0.005)
-    counts = count_in_cells(both, one.sample(100_000, RNG(2)))
+    counts = bin_counts(both, one.sample(100_000, RNG(2)))
     found = histogram_divergence(*map(torch.from_numpy, counts))
     assert found.kl == pytest.approx(math.log(2), abs=0.005)
     m = (math.log(4 / 3) + 0.5 * math.log(2 / 3) + 0.5 * math.log(2)) / 2
@@ -90,7 +90,7 @@ def test_divergences_are_known_as_well_as_their_errors_say():
     distribution, other = Moons(sd=0.1), Moons(sd=0.12)
     found = [
         histogram_divergence(
-            *map(torch.from_numpy, count_in_cells(distribution, other.sample(20_000, RNG(seed))))
+            *map(torch.from_numpy, bin_counts(distribution, other.sample(20_000, RNG(seed))))
         )
         for seed in range(200)
     ]

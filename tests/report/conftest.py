@@ -76,7 +76,7 @@ def config_record() -> dict[str, Any]:
             "skipped": 0,
             "digest": "0123456789abcdef" * 4,
             "white_level": 16,
-            "scaling": {"white_level": 16.0},
+            "normalization": {"white_level": 16.0},
         },
         "parameters": {"generator": 90688, "discriminator": 124289},
         "versions": {"python": "3.11.7", "torch": "2.13.0", "numpy": "2.4.6", "machine": "x86_64"},

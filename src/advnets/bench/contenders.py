@@ -17,7 +17,7 @@ from advnets import config, presets
 from advnets.bench import baselines
 from advnets.data.dataset import Split
 from advnets.data.prepared import PreparedData, open_data
-from advnets.data.registry import open_source
+from advnets.data.registry import open_dataset
 from advnets.errors import require
 from advnets.experiment import setup
 from advnets.experiment.players import build_players
@@ -87,7 +87,7 @@ def dataset(preset: str, setting: Setting) -> Dataset[Tensor]:
     spec, symmetric = setting.data(preset).data, baselines.BASELINES[preset]().symmetric
     if in_color(preset):
         return baselines.ImageFileDataset(setting.images, spec.size, symmetric=symmetric)
-    train = open_source(spec).train
+    train = open_dataset(spec).train
     assert isinstance(train, Split)
     return baselines.ArrayDataset(np.asarray(train.read(slice(None))), symmetric=symmetric)
 
@@ -136,7 +136,7 @@ def plain_samples(_: Setting) -> Iterator[int]:
 def our_parzen(setting: Setting) -> Iterator[int]:
     """The Parzen log-likelihood of MNIST's test digits under 10,000 training ones, ten σ."""
     devices.setup_process(devices.resolve(config.Runtime()))
-    splits = open_source(setting.data("paper-mnist").data)
+    splits = open_dataset(setting.data("paper-mnist").data)
     assert isinstance(splits.train, Split)
     assert splits.test is not None
     centers, points = (

@@ -12,10 +12,10 @@ import numpy as np
 from advnets.bench import baselines
 from advnets.data.dataset import Split
 from advnets.data.datasets.mnist import open_mnist
-from advnets.data.spec import folders_of
+from advnets.data.spec import dataset_folders
 
 if __name__ == "__main__":
-    train = open_mnist(folders_of("mnist", sys.argv[1] or None)).train
+    train = open_mnist(dataset_folders("mnist", sys.argv[1] or None)).train
     assert isinstance(train, Split)
     images = baselines.ArrayDataset(np.asarray(train.read(slice(None))), symmetric=True)
     trained = 0

@@ -91,7 +91,7 @@ class Train:
 
         config = self.config(start)
         trusted = self.trust_code or (typed is not None and presets.is_game_spec(typed))
-        spec.refuse_run(config.data.source)
+        spec.reject_run_directory(config.data.source)
         out = presets.default_out(config) if self.out is None else self.out
         if not (self.resume and RunDirectory(out).exists):
             check_output(out, folder=True)
@@ -163,7 +163,7 @@ class Sample(ValidatedConfig):
             batch_statistics=self.batch_statistics,
             keep_fraction=self.keep_fraction,
         )
-        write = self._write_points if trained.normalizer.of_points else self._write_images
+        write = self._write_points if trained.normalizer.for_points else self._write_images
         write(blocks, trained.info.shape)
         best = "" if self.keep_fraction == 1 else f", best {self.keep_fraction:g} by D"
         weights = f"{trained.weights} weights{best}"

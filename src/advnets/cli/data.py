@@ -62,23 +62,23 @@ class ListDatasets:
         """Open each and say what it holds."""
         from advnets.data import spec
         from advnets.data.huggingface.columns import Hub
-        from advnets.data.registry import KINDS, NAMED, open_source
+        from advnets.data.registry import FILE_FORMATS, NAMED_DATASETS, open_dataset
 
-        for name, named in NAMED.items():
-            told = spec.shown(named.options)
+        for name, named in NAMED_DATASETS.items():
+            told = spec.format_options(named.options)
             print(f"{name}{':' + told if told else ''}")
             print(f"    {named.description}")
             try:
-                splits = open_source(Data(source=name, directory=self.data_dir))
+                splits = open_dataset(Data(source=name, directory=self.data_dir))
             except (DataError, MissingExtraError) as error:
                 print(f"    absent: {error}")
             else:
                 print(f"    here: {_describe_sizes(splits)}")
-        print(f"hf:NAME{':' + spec.shown(Hub)}")
+        print(f"hf:NAME{':' + spec.format_options(Hub)}")
         print("    a set of the Hugging Face hub, such as hf:uoft-cs/cifar10")
         print("the path of")
-        for kind in KINDS:
-            told = spec.shown(kind.options)
+        for kind in FILE_FORMATS:
+            told = spec.format_options(kind.options)
             print(f"    {kind.description}{f', with options :{told}' if told else ''}")
         return 0
 
@@ -213,7 +213,7 @@ def _warn_shadowed(source: str) -> None:
 
 def format_audit(audit: Audit, path: str) -> str:
     """An audit as lines for a person."""
-    from advnets.data.dataset import warn_few_images
+    from advnets.data.dataset import few_images_warning
     from advnets.data.image_folder.unsupported_files import count_by_kind, format_counts
 
     images, others = count_by_kind(audit.unsupported_files)
@@ -254,7 +254,7 @@ def format_audit(audit: Audit, path: str) -> str:
         ("near duplicates", audit.near_duplicates),
     ):
         lines += _format_list(title, [_format_group(group) for group in groups])
-    if warning := warn_few_images(audit.distinct_training_images, audit.splits.get("train", 0)):
+    if warning := few_images_warning(audit.distinct_training_images, audit.splits.get("train", 0)):
         lines.append(warning)
     if audit.suggestion is None:
         lines.append("nothing here can be trained on")
@@ -330,7 +330,7 @@ def _format_group(names: Sequence[str]) -> str:
 
 
 def _split_sizes(splits: Dataset) -> dict[str, int]:
-    from advnets.data.dataset import num_samples
+    from advnets.data.dataset import num_train_images
 
     parts: dict[str, Any] = {
         "training": splits.train,
@@ -338,7 +338,7 @@ def _split_sizes(splits: Dataset) -> dict[str, int]:
         "test": splits.test,
         "unlabeled": splits.unlabeled,
     }
-    return {name: num_samples(part) or 0 for name, part in parts.items() if part is not None}
+    return {name: num_train_images(part) or 0 for name, part in parts.items() if part is not None}
 
 
 def _describe_sizes(splits: Dataset) -> str:

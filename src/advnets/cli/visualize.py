@@ -293,7 +293,7 @@ class Visualize:
             data=self.data,
             data_dir=self.data_dir,
         )
-        if trained.normalizer.of_points:
+        if trained.normalizer.for_points:
             raise UsageError(f"{self.run} is of points, and views are of images; see its samples/")
         look = self.what.view(trained)
         if self.movie is not None and not look.frames:

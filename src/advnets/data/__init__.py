@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from advnets.data.registry import open_source
+    from advnets.data.registry import open_dataset
 
-__all__ = ["open_source"]
+__all__ = ["open_dataset"]
 
 
 def __getattr__(name: str) -> object:
-    if name != "open_source":
+    if name != "open_dataset":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from advnets.data import registry as opening  # opens nothing heavy until it is asked to
 
-    return opening.open_source
+    return opening.open_dataset

@@ -21,16 +21,16 @@ Shape = tuple[int, int, int]
 Gather = Callable[[Int64[Tensor, " rows"], RNG], Tensor]
 """Images by their numbers (on the host), shape (rows, C, H, W), on a device."""
 
-Which = slice | np.ndarray
+Index = slice | np.ndarray
 """Some of the images: a range, a mask or numbers."""
 
-Axis = Literal["uniform", "normal"]
+BaseDistribution = Literal["uniform", "normal"]
 """How a number that a point is drawn from is distributed: on [0, 1], or as N(0, 1)."""
 
-LOOKED_AT = 1 << 16
+MAX_STATISTICS_IMAGES = 1 << 16
 """Images that are looked at, evenly spread, where a statistic of all is wanted."""
 _BLOCK = 1024
-_RESIDENT = 0.5
+_MAX_DEVICE_FRACTION = 0.5
 """Of a device's free memory, what images may take."""
 
 
@@ -55,7 +55,7 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
 
-    def read(self, which: Which) -> np.ndarray:
+    def read(self, index: Index) -> np.ndarray:
         """Some images, as an array of their own values."""
         ...
 
@@ -80,7 +80,7 @@ class ArraySplit:
     images: UInt8[np.ndarray, "n channels height width"] | Float32[np.ndarray, "n dims 1 1"]
     labels: Int64[np.ndarray, " n"] | None = None
     white_level: int = 255
-    known: str | None = field(default=None, repr=False)
+    known_digest: str | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -91,26 +91,28 @@ class ArraySplit:
         _, channels, height, width = self.images.shape
         return channels, height, width
 
-    def part(self, which: Which) -> ArraySplit:
+    def subset(self, index: Index) -> ArraySplit:
         """Some of the images: a view for a slice, a copy for a mask or numbers."""
-        labels = None if self.labels is None else self.labels[which]
-        return ArraySplit(self.images[which], labels, self.white_level)
+        labels = None if self.labels is None else self.labels[index]
+        return ArraySplit(self.images[index], labels, self.white_level)
 
-    def read(self, which: Which) -> np.ndarray:
+    def read(self, index: Index) -> np.ndarray:
         """Some of the images, as an array."""
-        return self.images[which]
+        return self.images[index]
 
     def gather_fn(self, device: torch.device) -> Gather:
         """Images by number; kept on the device where they fit, else fetched from the host."""
         kept = data_device(self.images.nbytes, device)
-        images = tensor(self.images).to(kept)
+        images = to_tensor(self.images).to(kept)
         return lambda numbers, _: images.index_select(0, numbers.to(kept)).to(device)
 
     def digest(self) -> str:
         """BLAKE2b of kind, shape, pixels and labels."""
-        if self.known is not None:
-            return self.known
-        return digest_of(self.images, self.labels, repr((self.images.dtype.str, self.white_level)))
+        if self.known_digest is not None:
+            return self.known_digest
+        return array_digest(
+            self.images, self.labels, repr((self.images.dtype.str, self.white_level))
+        )
 
 
 @runtime_checkable
@@ -145,12 +147,12 @@ class StreamingSplit(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Origins:
+class BaseSample:
     """What points may have been drawn from."""
 
-    part: Int64[np.ndarray, " n"]
+    component: Int64[np.ndarray, " n"]
     """The number of the part; -1 where the density is 0."""
-    numbers: Float64[np.ndarray, "n dims"]
+    noise: Float64[np.ndarray, "n dims"]
     """Of each axis; NaN where the density is 0."""
 
 
@@ -164,16 +166,16 @@ class Distribution(Protocol):
         ...
 
     @property
-    def axes(self) -> tuple[Axis, ...]:
+    def base_distributions(self) -> tuple[BaseDistribution, ...]:
         """How each of the numbers that a point is drawn from is distributed."""
         ...
 
     @property
-    def part_weights(self) -> Float64[np.ndarray, " parts"]:
+    def component_weights(self) -> Float64[np.ndarray, " parts"]:
         """How probable each part of it is that points are drawn from, as a mode or an arm."""
         ...
 
-    def origins(self, points: np.ndarray) -> Origins:
+    def invert(self, points: np.ndarray) -> BaseSample:
         """Lead points of shape (n, dims) back to what they may have been drawn from."""
         ...
 
@@ -192,7 +194,7 @@ class HeldOutSplits:
 
     valid: Split
     test: Split
-    same_training: bool
+    same_train_images: bool
     """Whether it trains on the very images that the opened fold trains on."""
 
 
@@ -222,9 +224,9 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     @property
-    def describe_splits(self) -> dict[int, HeldOutSplits]:
+    def evaluation_folds(self) -> dict[int, HeldOutSplits]:
         """The folds that one training on these images is for."""
-        return {number: held for number, held in self.folds.items() if held.same_training}
+        return {number: held for number, held in self.folds.items() if held.same_train_images}
 
     @property
     def shape(self) -> Shape:
@@ -257,25 +259,27 @@ class Dataset:
             text += f"/{self.unlabeled.digest()}/{len(self.unlabeled)}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
-    def digest_of_all(self) -> str:
+    def digest_all_splits(self) -> str:
         """BLAKE2b, in hex, of the images of all splits: what scores on them hang on."""
         held_out = [None if split is None else split.digest() for split in (self.valid, self.test)]
         digest = hashlib.blake2b(f"{self.train.digest()}/{held_out}".encode(), digest_size=16)
         return digest.hexdigest()
 
 
-def num_samples(train: Split | StreamingSplit) -> int | None:
+def num_train_images(train: Split | StreamingSplit) -> int | None:
     """Training images in an epoch; None where a stream does not know."""
     return len(train) if isinstance(train, Split) else train.length
 
 
-def blocks(train: Split | StreamingSplit, most: int = LOOKED_AT) -> Iterator[np.ndarray]:
+def iterate_blocks(
+    train: Split | StreamingSplit, max_images: int = MAX_STATISTICS_IMAGES
+) -> Iterator[np.ndarray]:
     """At most so many images, evenly spread, in arrays of some; of a stream the first ones."""
     if not isinstance(train, Split):
-        yield train.head(min(most, _BLOCK)).images
+        yield train.head(min(max_images, _BLOCK)).images
         return
     n = len(train)
-    numbers = np.arange(n) if n <= most else np.arange(most) * n // most
+    numbers = np.arange(n) if n <= max_images else np.arange(max_images) * n // max_images
     for start in range(0, len(numbers), _BLOCK):
         yield train.read(numbers[start : start + _BLOCK])
 
@@ -285,10 +289,10 @@ def hold_out_last(images: ArraySplit, held_out: int) -> tuple[ArraySplit, ArrayS
     if not held_out:
         return images, None
     kept = len(images) - held_out
-    return images.part(slice(kept)), images.part(slice(kept, None))
+    return images.subset(slice(kept)), images.subset(slice(kept, None))
 
 
-def numbered_classes(
+def renumber_labels(
     train: ArraySplit, *others: ArraySplit | None
 ) -> tuple[tuple[ArraySplit, *tuple[ArraySplit | None, ...]], tuple[str, ...]]:
     """Number the label ids that occur 0, 1, …, and return the parts with the ids as class names.
@@ -306,13 +310,13 @@ def numbered_classes(
     def numbered(part: ArraySplit) -> ArraySplit:
         if part.labels is None:
             return part
-        return replace(part, labels=np.searchsorted(ids, part.labels), known=None)
+        return replace(part, labels=np.searchsorted(ids, part.labels), known_digest=None)
 
     rest = [None if part is None else numbered(part) for part in others]
     return (numbered(train), *rest), tuple(map(str, ids))
 
 
-def digest_of(images: np.ndarray, labels: np.ndarray | None, heading: str) -> str:
+def array_digest(images: np.ndarray, labels: np.ndarray | None, heading: str) -> str:
     """BLAKE2b, in hex, of a heading, the pixels and the labels."""
     shape = (heading, images.shape, labels is None)
     digest = hashlib.blake2b(repr(shape).encode(), digest_size=16)
@@ -323,7 +327,7 @@ def digest_of(images: np.ndarray, labels: np.ndarray | None, heading: str) -> st
     return digest.hexdigest()
 
 
-def tensor(array: np.ndarray) -> Tensor:
+def to_tensor(array: np.ndarray) -> Tensor:
     """The array as a tensor; torch wants it writable and without gaps, else it is copied."""
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
@@ -333,40 +337,42 @@ def data_device(size: int, device: torch.device) -> torch.device:
     if device.type != "cuda":
         return device
     free, _ = torch.cuda.mem_get_info(device)
-    return device if size <= _RESIDENT * free else torch.device("cpu")
+    return device if size <= _MAX_DEVICE_FRACTION * free else torch.device("cpu")
 
 
-FEW = 50
+MIN_DISTINCT_IMAGES = 50
 """Different training images, under which a warning is due."""
-MAX_COMPARED = 2000
+MAX_COMPARED_IMAGES = 2000
 """Training images that are compared with each other, at most."""
-_POINTS = 1
+_WHITE_LEVEL_OF_POINTS = 1
 """The value that means 1.0 in points, of which two are never the same."""
 
 
-def distinct_images(train: Split | StreamingSplit) -> int | None:
+def count_distinct_images(train: Split | StreamingSplit) -> int | None:
     """Count the different ones among at most 2,000 training images, evenly spread.
 
     None for streams and points.
     """
-    if not isinstance(train, Split) or train.white_level == _POINTS:
+    if not isinstance(train, Split) or train.white_level == _WHITE_LEVEL_OF_POINTS:
         return None
     n = len(train)
     rows = train.read(
-        np.arange(n) if n <= MAX_COMPARED else np.arange(MAX_COMPARED) * n // MAX_COMPARED
+        np.arange(n)
+        if n <= MAX_COMPARED_IMAGES
+        else np.arange(MAX_COMPARED_IMAGES) * n // MAX_COMPARED_IMAGES
     )
     return len({hashlib.blake2b(np.ascontiguousarray(row).data).digest() for row in rows})
 
 
-def warn_few_images(distinct: int | None, train: int) -> str | None:
+def few_images_warning(num_distinct: int | None, num_train: int) -> str | None:
     """Return a warning where a generator can only learn its training images by heart."""
-    if distinct is None or train == 0 or distinct >= FEW:
+    if num_distinct is None or num_train == 0 or num_distinct >= MIN_DISTINCT_IMAGES:
         return None
-    if distinct == train:
-        count = "1 training image" if train == 1 else f"{train:,} training images"
-        there = f"there is only {count}" if train == 1 else f"there are only {count}"
+    if num_distinct == num_train:
+        count = "1 training image" if num_train == 1 else f"{num_train:,} training images"
+        there = f"there is only {count}" if num_train == 1 else f"there are only {count}"
     else:
-        compared = f"{min(train, MAX_COMPARED):,} training images"
-        compared += " that were compared" if train > MAX_COMPARED else ""
-        there = f"only {distinct:,} of {compared} are different"
+        compared = f"{min(num_train, MAX_COMPARED_IMAGES):,} training images"
+        compared += " that were compared" if num_train > MAX_COMPARED_IMAGES else ""
+        there = f"only {num_distinct:,} of {compared} are different"
     return f"warning: {there}, which G can learn by heart; give some hundreds to have others"

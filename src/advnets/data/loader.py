@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from advnets.data.dataset import Split, StreamingSplit, tensor
+from advnets.data.dataset import Split, StreamingSplit, to_tensor
 from advnets.data.normalization import Normalizer
 from advnets.errors import DataError, UsageError
 from advnets.protocols import Batch
@@ -33,22 +33,22 @@ class BatchTransform:
     device: torch.device
     hflip: bool = False
     rank: int = 0
-    world: int = 1
+    world_size: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.world <= self.batch_size:
+        if not 0 <= self.rank < self.world_size <= self.batch_size:
             raise UsageError(
-                f"rank {self.rank} of {self.world} with batches of {self.batch_size} cannot be; "
+                f"rank {self.rank} of {self.world_size} with batches of {self.batch_size} cannot be; "
                 f"ranks begin at 0, and each needs a row of the batch"
             )
 
     @property
-    def rows(self) -> slice:
+    def rank_rows(self) -> slice:
         """The rows of every batch that are this rank's."""
-        edges = [self.batch_size * rank // self.world for rank in (self.rank, self.rank + 1)]
+        edges = [self.batch_size * rank // self.world_size for rank in (self.rank, self.rank + 1)]
         return slice(*edges)
 
-    def batch(self, pixels: Tensor, labels: Tensor | None, rng: RNG) -> Batch:
+    def make_batch(self, pixels: Tensor, labels: Tensor | None, rng: RNG) -> Batch:
         """Pixels on the device, mirrored by chance where that is asked for, in the nets' range."""
         if self.hflip:
             # Whole images are copied faster by their numbers than written into their places.
@@ -60,9 +60,9 @@ class BatchTransform:
         labels = None if labels is None else labels.to(self.device)
         return Batch(self.normalizer.to_model(pixels), labels)
 
-    def rng_at(self, index: int) -> RNG:
+    def rng(self, index: int) -> RNG:
         """Of this rank's rows of the batch of that index."""
-        return RNG(self.seed, step=index, purpose="batch", first_row=self.rows.start)
+        return RNG(self.seed, step=index, purpose="batch", first_row=self.rank_rows.start)
 
 
 class Loader:
@@ -77,33 +77,33 @@ class Loader:
         UsageError: there are no images.
     """
 
-    def __init__(self, images: Split, feed: BatchTransform) -> None:
+    def __init__(self, images: Split, transform: BatchTransform) -> None:
         if not len(images):
             raise UsageError("there are no images to make batches of; give at least one")
         self._n = len(images)
-        self._gather = images.gather_fn(feed.device)
-        self._labels = None if images.labels is None else tensor(images.labels)
-        self._feed = feed
-        self._order_noise = RNG(feed.seed)
+        self._gather = images.gather_fn(transform.device)
+        self._labels = None if images.labels is None else to_tensor(images.labels)
+        self._transform = transform
+        self._order_rng = RNG(transform.seed)
         self._orders: dict[int, Int64[Tensor, " n"]] = {}
         self._last: tuple[int, Batch] | None = None
 
     def batch_at(self, index: int) -> Batch:
         """The batch of that index (the first is 0), in the nets' range."""
         if self._last is None or self._last[0] != index:  # a phase may ask for it again
-            numbers = self._numbers(index * self._feed.batch_size)
-            rng = self._feed.rng_at(index)
+            numbers = self._numbers(index * self._transform.batch_size)
+            rng = self._transform.rng(index)
             labels = None if self._labels is None else self._labels.index_select(0, numbers)
-            self._last = index, self._feed.batch(self._gather(numbers, rng), labels, rng)
+            self._last = index, self._transform.make_batch(self._gather(numbers, rng), labels, rng)
         return self._last[1]
 
     def epoch_at(self, index: int) -> float:
         """Passes over the images made before the batch of that index."""
-        return index * self._feed.batch_size / self._n
+        return index * self._transform.batch_size / self._n
 
     def _numbers(self, first: int) -> Int64[Tensor, " rows"]:
         """The images at this rank's positions of all epochs one after the other."""
-        n, rows = self._n, self._feed.rows
+        n, rows = self._n, self._transform.rank_rows
         start, stop = first + rows.start, first + rows.stop
         return torch.cat(
             [
@@ -114,7 +114,7 @@ class Loader:
 
     def _order(self, epoch: int) -> Int64[Tensor, " n"]:
         if epoch not in self._orders:
-            order = self._order_noise.at_step(epoch).permutation("order", self._n)
+            order = self._order_rng.at_step(epoch).permutation("order", self._n)
             before = {e: self._orders[e] for e in (epoch - 1,) if e in self._orders}
             self._orders = before | {epoch: torch.from_numpy(order)}
         return self._orders[epoch]
@@ -131,10 +131,10 @@ class StreamingLoader:
         DataError: a pass holds no image for this rank.
     """
 
-    def __init__(self, stream: StreamingSplit, feed: BatchTransform) -> None:
+    def __init__(self, stream: StreamingSplit, transform: BatchTransform) -> None:
         self._stream = stream
-        self._feed = feed
-        self._rows = feed.rows.stop - feed.rows.start
+        self._transform = transform
+        self._rows = transform.rank_rows.stop - transform.rank_rows.start
         self._count: int | None = None
         self._next = -1  # no index: nothing is begun
         self._last: tuple[int, Batch] | None = None
@@ -147,9 +147,11 @@ class StreamingLoader:
             return self._last[1]
         images, labels = self._fetched(index)
         self._ahead = index + 1, self._worker.submit(self._read, index + 1)
-        rng = self._feed.rng_at(index)
-        pixels = tensor(images).to(self._feed.device)
-        batch = self._feed.batch(pixels, None if labels is None else tensor(labels), rng)
+        rng = self._transform.rng(index)
+        pixels = to_tensor(images).to(self._transform.device)
+        batch = self._transform.make_batch(
+            pixels, None if labels is None else to_tensor(labels), rng
+        )
         self._last = index, batch
         return batch
 
@@ -159,7 +161,7 @@ class StreamingLoader:
         What a process has read so far must not count: it differs by rank, and after a resume.
         """
         length = self._stream.length
-        return index * self._feed.batch_size / length if length else 0.0
+        return index * self._transform.batch_size / length if length else 0.0
 
     def _fetched(self, index: int) -> _Rows:
         ahead, self._ahead = self._ahead, None
@@ -184,14 +186,16 @@ class StreamingLoader:
             self._begin(0, 0)
             return
         if self._count is None:
-            self._count = self._stream.count(self._feed.rank, self._feed.world)
+            self._count = self._stream.count(self._transform.rank, self._transform.world_size)
         self._begin(*divmod(position, max(self._count, 1)))
 
     def _begin(self, epoch: int, skip: int) -> None:
-        feed = self._feed
+        transform = self._transform
         self._epoch = epoch
         self._position = skip
-        self._left = self._stream.epochs(feed.seed, epoch, skip, feed.rank, feed.world)
+        self._left = self._stream.epochs(
+            transform.seed, epoch, skip, transform.rank, transform.world_size
+        )
 
     def _row(self) -> tuple[np.ndarray, int | None]:
         for row in self._left:
@@ -199,7 +203,7 @@ class StreamingLoader:
             return row
         if self._position == 0:
             raise DataError(
-                f"rank {self._feed.rank} of {self._feed.world} has no image to read; "
+                f"rank {self._transform.rank} of {self._transform.world_size} has no image to read; "
                 f"use fewer processes, or more shards"
             )
         self._count = self._position
@@ -207,6 +211,10 @@ class StreamingLoader:
         return self._row()
 
 
-def make_loader(train: Split | StreamingSplit, feed: BatchTransform) -> Loader | StreamingLoader:
+def make_loader(
+    train: Split | StreamingSplit, transform: BatchTransform
+) -> Loader | StreamingLoader:
     """The batches of a source's training images, at hand or streamed."""
-    return Loader(train, feed) if isinstance(train, Split) else StreamingLoader(train, feed)
+    return (
+        Loader(train, transform) if isinstance(train, Split) else StreamingLoader(train, transform)
+    )

@@ -14,10 +14,10 @@ import torch
 from jaxtyping import Float, Float32, UInt8
 from torch import Tensor
 
-from advnets.data.dataset import Split, StreamingSplit, blocks
+from advnets.data.dataset import Split, StreamingSplit, iterate_blocks
 from advnets.errors import UnknownNameError, UsageError
 
-_NORM = 55.0  # of an image under contrast normalization, in pixel values of 0 to 255
+_TARGET_NORM = 55.0  # of an image under contrast normalization, in pixel values of 0 to 255
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Normalizer(ABC):
     """
 
     kind: ClassVar[str]
-    of_points: ClassVar[bool] = False
+    for_points: ClassVar[bool] = False
     white_level: float = 255.0
 
     @classmethod
@@ -97,14 +97,14 @@ class ContrastNormalizer(Normalizer):
 
     kind: ClassVar[str] = "contrast"
     mean_level: float = 0.0
-    mean_norm: float = _NORM
+    mean_norm: float = _TARGET_NORM
 
     @classmethod
     def fit(cls, images: Split | StreamingSplit) -> Normalizer:
         """The scaling with the mean level and mean norm of these images, of 0 to 255."""
         n, count = math.prod(images.shape), 0
         level, norm = 0, 0.0
-        for some in blocks(images):
+        for some in iterate_blocks(images):
             block = some.reshape(-1, n).astype(np.int64)
             count += len(block)
             sums, squares = block.sum(1), np.einsum("ij,ij->i", block, block)
@@ -129,13 +129,13 @@ class ContrastNormalizer(Normalizer):
         centerd = flat.to(torch.float32).sub_(mean)
         norm = centerd.norm(dim=1, keepdim=True)
         norm = torch.where(norm < 1e-8, torch.ones_like(norm), norm)
-        return centerd.mul_(_NORM / norm).reshape(pixels.shape)
+        return centerd.mul_(_TARGET_NORM / norm).reshape(pixels.shape)
 
     def to_pixels(self, images: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
         """(mean level + x · mean norm / 55) / 255, cut to [0, 1]: the same map for all images."""
         return (
             images.to(torch.float32)
-            .mul(self.mean_norm / _NORM / 255)
+            .mul(self.mean_norm / _TARGET_NORM / 255)
             .add_(self.mean_level / 255)
             .clamp_(0, 1)
         )
@@ -146,7 +146,7 @@ class IdentityNormalizer(Normalizer):
     """x as it is: for points, which have no range of their own."""
 
     kind: ClassVar[str] = "none"
-    of_points: ClassVar[bool] = True
+    for_points: ClassVar[bool] = True
     white_level: float = 1.0
 
     def to_model(self, pixels: Float32[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:  # type: ignore[override]
@@ -164,32 +164,32 @@ class StandardNormalizer(IdentityNormalizer):
 
     kind: ClassVar[str] = "standard"
     mean: float = 0.0
-    deviation: float = 1.0
+    std: float = 1.0
 
     @classmethod
     def fit(cls, images: Split | StreamingSplit) -> Normalizer:
         """The scaling with the mean and the deviation of these points."""
         count, total, squares = 0, 0.0, 0.0
-        for some in blocks(images):
+        for some in iterate_blocks(images):
             block = some.astype(np.float64)
             count += block.size
             total += float(block.sum())
             squares += float(np.square(block).sum())
         mean = total / count
         # Points that are all one have no deviation to divide by.
-        deviation = math.sqrt(max(squares / count - mean**2, 0.0)) or 1.0
-        return cls(white_level=float(images.white_level), mean=mean, deviation=deviation)
+        std = math.sqrt(max(squares / count - mean**2, 0.0)) or 1.0
+        return cls(white_level=float(images.white_level), mean=mean, std=std)
 
     def to_model(self, pixels: Float32[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:  # type: ignore[override]
         """Give (x - mean) / deviation."""
-        return pixels.sub(self.mean).div_(self.deviation)
+        return pixels.sub(self.mean).div_(self.std)
 
     def to_pixels(self, images: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
         """Give x deviation + mean."""
-        return images.to(torch.float32).mul(self.deviation).add_(self.mean)
+        return images.to(torch.float32).mul(self.std).add_(self.mean)
 
 
-_KINDS: dict[str, type[Normalizer]] = {
+_NORMALIZERS: dict[str, type[Normalizer]] = {
     scaling.kind: scaling
     for scaling in (
         UnitNormalizer,
@@ -209,7 +209,7 @@ def fit_normalizer(kind: str, images: Split | StreamingSplit) -> Normalizer:
         UsageError: images are to go without scaling, or points with one.
     """
     points = images.white_level == IdentityNormalizer.white_level
-    if points != _named(kind).of_points:
+    if points != _normalizer_class(kind).for_points:
         what, cure = (
             ("points", "none or standard") if points else ("images", "unit, symmetric or contrast")
         )
@@ -217,19 +217,19 @@ def fit_normalizer(kind: str, images: Split | StreamingSplit) -> Normalizer:
             f"the data is {what}, but scaling is {kind}; say --normalize {cure}"
             + (", or begin with the preset points" if points else "")
         )
-    return _named(kind).fit(images)
+    return _normalizer_class(kind).fit(images)
 
 
-def normalizer_from_statistics(kind: str, facts: Mapping[str, float]) -> Normalizer:
+def normalizer_from_statistics(kind: str, statistics: Mapping[str, float]) -> Normalizer:
     """The scaling whose `facts()` these are.
 
     Raises:
         UnknownNameError: no scaling is called so.
     """
-    return _named(kind)(**facts)
+    return _normalizer_class(kind)(**statistics)
 
 
-def _named(kind: str) -> type[Normalizer]:
-    if kind not in _KINDS:
-        raise UnknownNameError("scaling", kind, _KINDS)
-    return _KINDS[kind]
+def _normalizer_class(kind: str) -> type[Normalizer]:
+    if kind not in _NORMALIZERS:
+        raise UnknownNameError("normalization", kind, _NORMALIZERS)
+    return _NORMALIZERS[kind]

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from advnets import config
 from advnets.data.class_proportions import ClassProportions, ProportionKind, class_index
-from advnets.data.dataset import Dataset, Shape, blocks, num_samples
+from advnets.data.dataset import Dataset, Shape, iterate_blocks, num_train_images
 from advnets.data.image_folder.unsupported_files import count_by_kind
 from advnets.data.normalization import Normalizer, fit_normalizer, normalizer_from_statistics
-from advnets.data.registry import open_source
+from advnets.data.registry import open_dataset
 from advnets.data.spec import is_dataset_name, is_source, shadowing_warning
 from advnets.errors import DataError, RunError, UsageError
 
@@ -32,7 +32,7 @@ class DatasetInfo:
     skipped: int
     digest: str
     white_level: int
-    scaling: dict[str, float]
+    normalization: dict[str, float]
     classes: tuple[str, ...] = ()
     """Names of the labels, in their order; none where there are no labels."""
     class_counts: tuple[int, ...] = ()
@@ -42,23 +42,23 @@ class DatasetInfo:
     """Files that are no images advnets reads, counted by kind."""
 
     @classmethod
-    def from_dataset(cls, splits: Dataset, scaling: Normalizer) -> DatasetInfo:
+    def from_dataset(cls, dataset: Dataset, normalizer: Normalizer) -> DatasetInfo:
         """The facts of opened data."""
-        sizes = [0 if split is None else len(split) for split in (splits.valid, splits.test)]
-        images, others = count_by_kind(splits.unsupported_files)
+        sizes = [0 if split is None else len(split) for split in (dataset.valid, dataset.test)]
+        images, others = count_by_kind(dataset.unsupported_files)
         return cls(
-            name=splits.name,
-            shape=splits.shape,
-            train=num_samples(splits.train),
+            name=dataset.name,
+            shape=dataset.shape,
+            train=num_train_images(dataset.train),
             valid=sizes[0],
             test=sizes[1],
-            skipped=len(splits.skipped_files),
-            digest=splits.digest(),
-            white_level=splits.train.white_level,
-            scaling=scaling.statistics(),
-            classes=splits.class_names(),
-            class_counts=splits.class_counts(),
-            unlabeled=0 if splits.unlabeled is None else len(splits.unlabeled),
+            skipped=len(dataset.skipped_files),
+            digest=dataset.digest(),
+            white_level=dataset.train.white_level,
+            normalization=normalizer.statistics(),
+            classes=dataset.class_names(),
+            class_counts=dataset.class_counts(),
+            unlabeled=0 if dataset.unlabeled is None else len(dataset.unlabeled),
             unsupported={**images, **others},
         )
 
@@ -107,12 +107,12 @@ def open_data(spec: config.Data) -> PreparedData:
     Raises:
         DataError: it is absent, broken, or wrong as a whole.
     """
-    splits = open_source(spec)
+    splits = open_dataset(spec)
     scaling = fit_normalizer(spec.normalize, splits.train)
     return PreparedData(splits, scaling, DatasetInfo.from_dataset(splits, scaling))
 
 
-def open_new_data(spec: config.Data) -> PreparedData:
+def open_training_data(spec: config.Data) -> PreparedData:
     """Open the data that a run is to begin on; say where a name is taken in place of a path.
 
     Raises:
@@ -123,7 +123,7 @@ def open_new_data(spec: config.Data) -> PreparedData:
     return open_data(spec)
 
 
-def open_data_of_run(path: Path, spec: config.Data, facts: DatasetInfo) -> PreparedData:
+def open_run_data(path: Path, spec: config.Data, info: DatasetInfo) -> PreparedData:
     """Open the data that the run in `path` was trained on, where `spec` says that it lies now.
 
     It goes by the name that it had then, wherever it lies.
@@ -141,25 +141,25 @@ def open_data_of_run(path: Path, spec: config.Data, facts: DatasetInfo) -> Prepa
         opened = open_data(spec)
     except DataError as error:
         raise DataError(f"the data of {path} cannot be opened: {error}") from None
-    if opened.info.digest != facts.digest:
+    if opened.info.digest != info.digest:
         raise RunError(
-            f"the data of {path} has changed since the run began ({facts.name}: digest "
-            f"{facts.digest[:12]} then, {opened.info.digest[:12]} now, in {spec.source}); bring "
+            f"the data of {path} has changed since the run began ({info.name}: digest "
+            f"{info.digest[:12]} then, {opened.info.digest[:12]} now, in {spec.source}); bring "
             "the old data back, or give the path where it lies now with --data PATH"
         )
-    facts = replace(opened.info, name=facts.name)
-    return replace(opened, dataset=replace(opened.dataset, name=facts.name), info=facts)
+    info = replace(opened.info, name=info.name)
+    return replace(opened, dataset=replace(opened.dataset, name=info.name), info=info)
 
 
-def normalizer_of_run(spec: config.Data, facts: DatasetInfo) -> Normalizer:
+def run_normalizer(spec: config.Data, info: DatasetInfo) -> Normalizer:
     """The scaling of a run, without its data."""
-    return normalizer_from_statistics(spec.normalize, facts.scaling)
+    return normalizer_from_statistics(spec.normalize, info.normalization)
 
 
-def mean_image(opened: PreparedData) -> Float[Tensor, "channels height width"]:
+def mean_image(data: PreparedData) -> Float[Tensor, "channels height width"]:
     """The mean training image in the nets' range."""
-    total, count = torch.zeros(opened.info.shape, dtype=torch.float64), 0
-    for block in blocks(opened.dataset.train):
-        total += opened.normalizer.to_model(torch.from_numpy(block)).sum(0, dtype=torch.float64)
+    total, count = torch.zeros(data.info.shape, dtype=torch.float64), 0
+    for block in iterate_blocks(data.dataset.train):
+        total += data.normalizer.to_model(torch.from_numpy(block)).sum(0, dtype=torch.float64)
         count += len(block)
     return (total / count).float()

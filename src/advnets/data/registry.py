@@ -38,14 +38,14 @@ from advnets.data.huggingface.open import (
     find_hub_name,
     find_hub_path,
     is_hub_path,
-    open_dataset,
+    open_huggingface_dataset,
 )
 from advnets.data.image_folder.files import ImageFiles
 from advnets.data.image_folder.open import find_images, is_image_source, to_dataset
 from advnets.data.image_folder.pack import is_pack, open_pack
-from advnets.data.spec import HUB, folders_of, path_of, refuse_run
-from advnets.data.synthetic.base import Synthetic
-from advnets.data.synthetic.kde import PointsOptions, is_points, open_points
+from advnets.data.spec import HUB_PREFIX, dataset_folders, reject_run_directory, source_path
+from advnets.data.synthetic.base import SyntheticDistribution
+from advnets.data.synthetic.kde import PointsOptions, is_point_file, open_point_file
 from advnets.data.synthetic.registry import DISTRIBUTIONS, open_distribution
 from advnets.errors import DataError, UnknownNameError, UsageError
 from advnets.files import require_regular_file
@@ -66,11 +66,11 @@ class NamedDataset:
     description: str
     open_fn: Callable[[Any, Sequence[Path]], Dataset]
     options: type = NoOptions
-    lies_in: str | None = None
+    files_of: str | None = None
 
 
 @dataclass(frozen=True)
-class FileKind:
+class FileFormat:
     """A kind of file or folder, told by what it holds.
 
     `opener` is given the path, its options, and what else is asked; where it gives files that are
@@ -78,18 +78,18 @@ class FileKind:
     """
 
     description: str
-    holds: Callable[[Path], bool]
+    matches: Callable[[Path], bool]
     open_fn: Callable[[Path, Any, Data], Dataset | ImageFiles]
     options: type = NoOptions
 
 
-def _drawn(name: str, kind: type[Synthetic]) -> NamedDataset:
+def _drawn(name: str, kind: type[SyntheticDistribution]) -> NamedDataset:
     return NamedDataset(
-        kind.about, lambda distribution, _: open_distribution(name, distribution), kind
+        kind.description, lambda distribution, _: open_distribution(name, distribution), kind
     )
 
 
-NAMED: dict[str, NamedDataset] = {
+NAMED_DATASETS: dict[str, NamedDataset] = {
     "digits": NamedDataset(
         "scikit-learn's 8x8 digits; they need no file", lambda _, __: open_digits()
     ),
@@ -105,7 +105,7 @@ NAMED: dict[str, NamedDataset] = {
         "three MNIST digits in red, green and blue: 1,000 modes",
         open_stacked_mnist,
         StackedMNIST,
-        lies_in="mnist",
+        files_of="mnist",
     ),
     "cifar10": NamedDataset("CIFAR-10, its binary or Python version", lambda _, f: open_cifar10(f)),
     "cifar100": NamedDataset("CIFAR-100, its binary or Python version", open_cifar100, CIFAR100),
@@ -115,49 +115,51 @@ NAMED: dict[str, NamedDataset] = {
 }
 """Sources that go by a name."""
 
-KINDS: tuple[FileKind, ...] = (
-    FileKind(
+FILE_FORMATS: tuple[FileFormat, ...] = (
+    FileFormat(
         "a table of points (.csv, .npy)",
-        is_points,
-        lambda path, chosen, _: open_points(path, chosen),
+        is_point_file,
+        lambda path, chosen, _: open_point_file(path, chosen),
         PointsOptions,
     ),
-    FileKind("a pack that `advnets data pack` made", is_pack, lambda path, _, __: open_pack(path)),
-    FileKind(
+    FileFormat(
+        "a pack that `advnets data pack` made", is_pack, lambda path, _, __: open_pack(path)
+    ),
+    FileFormat(
         "a MATLAB file in the layout of TFD or of SVHN",
         is_mat,
         lambda path, chosen, _: open_mat(path, chosen),
         Fold,
     ),
-    FileKind(
+    FileFormat(
         "a folder of IDX files, gzipped or not",
         is_idx_folder,
         lambda path, _, __: open_idx_folder(path),
     ),
-    FileKind(
+    FileFormat(
         "a folder of CIFAR-10's batches",
         is_cifar10_folder,
         lambda path, _, __: open_cifar10_folder(path),
     ),
-    FileKind(
+    FileFormat(
         "a folder of CIFAR-100's files",
         is_cifar100_folder,
         lambda path, chosen, _: open_cifar100_folder(path, chosen),
         CIFAR100,
     ),
-    FileKind(
+    FileFormat(
         "a folder of SVHN's files",
         is_svhn_folder,
         lambda path, chosen, _: open_svhn_folder(path, chosen),
         SVHN,
     ),
-    FileKind(
+    FileFormat(
         "Parquet files, WebDataset tars, or a saved Hugging Face set",
         is_hub_path,
         find_hub_path,
         Hub,
     ),
-    FileKind(
+    FileFormat(
         "a folder or zip of images, flat, by class, or by split and class",
         is_image_source,
         lambda path, _, data: find_images(path, follow_links=data.follow_links),
@@ -166,11 +168,11 @@ KINDS: tuple[FileKind, ...] = (
 """What a path may be; the first kind that holds opens it."""
 
 
-def open_source(data: Data | str | object, **fields: Any) -> Dataset:
+def open_dataset(data: Data | str | object, **fields: Any) -> Dataset:
     """Open what `data.source` names: a published set, a distribution, own files, a hub's set.
 
     `data` may be the source alone; `fields` are then further ones of `config.Data`:
-    `open_source("photos", size=64, crop="pad")`, `open_source("ring:modes=8")`. It may also be a
+    `open_dataset("photos", size=64, crop="pad")`, `open_dataset("ring:modes=8")`. It may also be a
     set of the datasets library, or a dict of such by split. Image files are packed when they are
     first opened, and mapped into memory from then on.
 
@@ -182,7 +184,7 @@ def open_source(data: Data | str | object, **fields: Any) -> Dataset:
         WriteError: the cache, in which images are packed, cannot be written.
     """
     if not isinstance(data, str | Data):
-        return open_dataset(data, Data(**fields))
+        return open_huggingface_dataset(data, Data(**fields))
     data = Data(source=data, **fields) if isinstance(data, str) else replace(data, **fields)
     return to_dataset(find_source(data), data)
 
@@ -191,10 +193,10 @@ def find_source(data: Data) -> Dataset | ImageFiles:
     """The same, but leave image files as they are found.
 
     Raises:
-        UnknownNameError, UsageError, DataError, MissingExtraError: as for `open_source`.
+        UnknownNameError, UsageError, DataError, MissingExtraError: as for `open_dataset`.
     """
     try:
-        return _found(data)
+        return _find_source(data)
     except OSError as error:  # mostly a folder that is another user's
         raise DataError(
             f"{error.filename or data.source} cannot be read ({error.strerror}); "
@@ -202,25 +204,25 @@ def find_source(data: Data) -> Dataset | ImageFiles:
         ) from None
 
 
-def _found(data: Data) -> Dataset | ImageFiles:
+def _find_source(data: Data) -> Dataset | ImageFiles:
     if not data.source:
         raise UsageError("no images were given; say --data PATH, or --data NAME of a set")
-    refuse_run(data.source)
-    path, text = path_of(data.source)
+    reject_run_directory(data.source)
+    path, text = source_path(data.source)
     if path is None:
-        name, text = spec.split(data.source)
-        if name.startswith(f"{HUB}:"):
-            chosen = spec.read(text, Hub, name)
-            return find_hub_name(name.removeprefix(f"{HUB}:"), chosen, data)
-        if name in NAMED:
-            named = NAMED[name]
-            chosen = spec.read(text, named.options, name)
-            return named.open_fn(chosen, folders_of(named.lies_in or name, data.directory))
-        raise UnknownNameError("data set, folder or file", data.source, NAMED)
+        name, text = spec.split_source(data.source)
+        if name.startswith(f"{HUB_PREFIX}:"):
+            chosen = spec.parse_options(text, Hub, name)
+            return find_hub_name(name.removeprefix(f"{HUB_PREFIX}:"), chosen, data)
+        if name in NAMED_DATASETS:
+            named = NAMED_DATASETS[name]
+            chosen = spec.parse_options(text, named.options, name)
+            return named.open_fn(chosen, dataset_folders(named.files_of or name, data.directory))
+        raise UnknownNameError("data set, folder or file", data.source, NAMED_DATASETS)
     if not path.is_dir():
         require_regular_file(path)
-    for kind in KINDS:
-        if kind.holds(path):
-            return kind.open_fn(path, spec.read(text, kind.options, str(path)), data)
-    known = "; ".join(kind.description for kind in KINDS)
+    for kind in FILE_FORMATS:
+        if kind.matches(path):
+            return kind.open_fn(path, spec.parse_options(text, kind.options, str(path)), data)
+    known = "; ".join(kind.description for kind in FILE_FORMATS)
     raise DataError(f"{path} is a file of no known kind; give one of these: {known}")

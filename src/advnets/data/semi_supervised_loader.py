@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from advnets.data.dataset import ArraySplit, Dataset, Gather, Shape, Split, Which
+from advnets.data.dataset import ArraySplit, Dataset, Gather, Index, Shape, Split
 from advnets.data.loader import BatchTransform, Loader
 from advnets.errors import DataError, UsageError
 from advnets.protocols import Batch
@@ -26,11 +26,17 @@ class SemiSupervisedLoader:
     """
 
     def __init__(
-        self, train: Split, few: ArraySplit, feed: BatchTransform, labeled: BatchTransform
+        self,
+        train: Split,
+        labeled_images: ArraySplit,
+        transform: BatchTransform,
+        labeled_transform: BatchTransform,
     ) -> None:
-        self._unlabeled = Loader(train, feed)
+        self._unlabeled = Loader(train, transform)
         # Noise of a batch is drawn by seed and index: the labeled ones' is another's.
-        self._labeled = Loader(few, replace(labeled, seed=labeled.seed + _APART))
+        self._labeled = Loader(
+            labeled_images, replace(labeled_transform, seed=labeled_transform.seed + _APART)
+        )
 
     def batch_at(self, index: int) -> Batch:
         """The batch of that index, in the nets' range."""
@@ -82,9 +88,9 @@ class ConcatSplit:
     def labels(self) -> None:
         """Return None: the second part has no labels."""
 
-    def read(self, which: Which) -> np.ndarray:
+    def read(self, index: Index) -> np.ndarray:
         """Return some of the images."""
-        numbers, n = np.arange(len(self))[which], len(self.first)
+        numbers, n = np.arange(len(self))[index], len(self.first)
         read = np.empty((len(numbers), *self.shape), np.uint8)
         read[numbers < n] = self.first.read(numbers[numbers < n])
         read[numbers >= n] = self.second.read(numbers[numbers >= n] - n)
@@ -110,7 +116,7 @@ class ConcatSplit:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def labeled_subset(train: Split, labels: int, seed: int) -> ArraySplit:
+def labeled_subset(train: Split, num_labels: int, seed: int) -> ArraySplit:
     """So many images with their labels, as many of each class, drawn by a seed of their own.
 
     Raises:
@@ -119,19 +125,19 @@ def labeled_subset(train: Split, labels: int, seed: int) -> ArraySplit:
     if train.labels is None:
         raise DataError("images without labels came to a semi-supervised game; give a labeled set")
     classes = int(train.labels.max()) + 1
-    if labels % classes:
+    if num_labels % classes:
         raise DataError(
-            f"{labels:,} labeled images were asked for of {classes} classes, as many of each; "
-            f"ask for {classes * math.ceil(labels / classes):,}"
+            f"{num_labels:,} labeled images were asked for of {classes} classes, as many of each; "
+            f"ask for {classes * math.ceil(num_labels / classes):,}"
         )
     rng, chosen = np.random.default_rng(seed), list[np.ndarray]()
     for number in range(classes):
         of_class = np.flatnonzero(train.labels == number)
-        if len(of_class) < labels // classes:
+        if len(of_class) < num_labels // classes:
             raise DataError(
-                f"{labels // classes:,} labeled images of each class were asked for, and class "
+                f"{num_labels // classes:,} labeled images of each class were asked for, and class "
                 f"{number} has {len(of_class):,}; ask for fewer"
             )
-        chosen.append(rng.permutation(of_class)[: labels // classes])
+        chosen.append(rng.permutation(of_class)[: num_labels // classes])
     which = np.concatenate(chosen)
     return ArraySplit(np.asarray(train.read(which)), train.labels[which], train.white_level)

@@ -14,20 +14,29 @@ from advnets.config import Data
 from advnets.errors import UnknownNameError, UsageError, printable
 from advnets.files import shell_quote
 
-IMAGES = (
+IMAGE_DATASETS = (
     *("digits", "mnist", "fashion-mnist", "kmnist", "emnist", "stacked-mnist"),
     *("cifar10", "cifar100", "svhn", "tfd"),
 )
 """Published sets of images."""
-POINTS = ("gaussian", "mixture", "uniform", "ring", "grid", "spiral", "moons", "pinwheel")
+DISTRIBUTION_NAMES = (
+    "gaussian",
+    "mixture",
+    "uniform",
+    "ring",
+    "grid",
+    "spiral",
+    "moons",
+    "pinwheel",
+)
 """Distributions of points."""
-TABLES = (".csv", ".npy")
+POINT_FILE_SUFFIXES = (".csv", ".npy")
 """Endings of files of points."""
-HUB = "hf"
+HUB_PREFIX = "hf"
 """Before the colon of a Hugging Face set's name."""
 RUN_FILES = ("config.json", "events.jsonl")
 """Files by which a folder is known as a run directory."""
-_IMAGES_OF_RUNS = ("samples", "views", "checkpoints")
+_RUN_SUBFOLDERS = ("samples", "views", "checkpoints")
 
 
 @dataclass(frozen=True)
@@ -40,43 +49,45 @@ class SkippedFile:
 
 def is_source(text: str) -> bool:
     """Whether a text names a source or is the path of a file or folder that is there."""
-    name, _ = split(text)
-    known = name in IMAGES or name in POINTS or name.startswith(f"{HUB}:")
-    return known or any(is_path(path) for path in (text, name))
+    name, _ = split_source(text)
+    known = (
+        name in IMAGE_DATASETS or name in DISTRIBUTION_NAMES or name.startswith(f"{HUB_PREFIX}:")
+    )
+    return known or any(path_exists(path) for path in (text, name))
 
 
 def is_dataset_name(source: str) -> bool:
     """Whether a source is a published set or a distribution: no frame is laid about these."""
-    name, _ = split(source)
-    return name in IMAGES or name in POINTS
+    name, _ = split_source(source)
+    return name in IMAGE_DATASETS or name in DISTRIBUTION_NAMES
 
 
-def path_of(source: str) -> tuple[Path | None, str]:
+def source_path(source: str) -> tuple[Path | None, str]:
     """Return the path that a source is, if it is there, and the text of its options.
 
     A named set comes before a path of its name, and a path before one with options.
     """
-    for name, text in (source, ""), split(source):
-        if name in IMAGES or name in POINTS:
+    for name, text in (source, ""), split_source(source):
+        if name in IMAGE_DATASETS or name in DISTRIBUTION_NAMES:
             break
-        if is_path(name):
+        if path_exists(name):
             return Path(name).expanduser(), text
-    return None, split(source)[1]
+    return None, split_source(source)[1]
 
 
-def located(data: Data) -> Data:
+def resolve_data_paths(data: Data) -> Data:
     """Return the same data with absolute paths, so that they are found from any directory."""
-    path, text = path_of(data.source)
+    path, text = source_path(data.source)
     source = data.source
     if path is not None:
-        source = ":".join(filter(None, (str(_absolute(path)), text)))
+        source = ":".join(filter(None, (str(_absolute_path(path)), text)))
     directory = data.directory
     if directory is not None:
-        directory = str(_absolute(Path(os.path.expanduser(directory))))  # noqa: PTH111
+        directory = str(_absolute_path(Path(os.path.expanduser(directory))))  # noqa: PTH111
     return replace(data, source=source, directory=directory)
 
 
-def _absolute(path: Path) -> Path:
+def _absolute_path(path: Path) -> Path:
     # A link keeps its name: what it leads to may be called otherwise, without the ending of a kind.
     path = path.absolute()
     return path.resolve() if ".." in path.parts else path
@@ -84,8 +95,8 @@ def _absolute(path: Path) -> Path:
 
 def shadowing_warning(name: str, what: str = "data set") -> str | None:
     """Return what to say where a name is taken although a file or folder is called so too."""
-    name, _ = split(name)
-    if not is_path(name):
+    name, _ = split_source(name)
+    if not path_exists(name):
         return None
     return (
         f"{name} is the {what} of that name, and the {_kind(Path(name))} ./{name} here is not "
@@ -97,30 +108,30 @@ def _kind(path: Path) -> str:
     return "folder" if path.is_dir() else "file"
 
 
-def is_run(path: Path) -> bool:
+def is_run_directory(path: Path) -> bool:
     """Whether a path is a run directory, which training has begun in."""
     return all((path / name).is_file() for name in RUN_FILES)
 
 
-def refuse_run(source: str) -> None:
+def reject_run_directory(source: str) -> None:
     """Refuse a run directory, or the images that a run draws, as data.
 
     Raises:
         UsageError: the source is one.
     """
-    path, _ = path_of(source)
+    path, _ = source_path(source)
     if path is None:
         return
-    if path.name in _IMAGES_OF_RUNS and is_run(path.absolute().parent):
+    if path.name in _RUN_SUBFOLDERS and is_run_directory(path.absolute().parent):
         path = path.absolute().parent
-    if is_run(path):
+    if is_run_directory(path):
         raise UsageError(
             f"{printable(source)} is a run directory and not data: its images are plots; to "
             f"continue that run, type: advnets train --resume --out {shell_quote(path)}"
         )
 
 
-def is_path(text: str) -> bool:
+def path_exists(text: str) -> bool:
     """Whether there is a file or folder of that name."""
     try:
         return bool(text) and Path(text).expanduser().exists()
@@ -130,13 +141,13 @@ def is_path(text: str) -> bool:
 
 def is_point_data(source: str) -> bool:
     """Whether a source is of points, not of images."""
-    name, _ = split(source)
-    return name in POINTS or name.lower().endswith(TABLES)
+    name, _ = split_source(source)
+    return name in DISTRIBUTION_NAMES or name.lower().endswith(POINT_FILE_SUFFIXES)
 
 
 def with_fold(source: str, fold: int) -> str:
     """The same source, split by that fold of it; the first, being the default, goes unsaid."""
-    name, text = (source, "") if is_path(source) else split(source)
+    name, text = (source, "") if path_exists(source) else split_source(source)
     told = [option for option in text.split(",") if option.partition("=")[0].strip() != "fold"]
     if fold > 1:
         told.append(f"fold={fold}")
@@ -145,8 +156,8 @@ def with_fold(source: str, fold: int) -> str:
 
 def short_name(source: str) -> str:
     """A name for what is made of a source: for a path its last part, for a name itself."""
-    name, _ = split(source)
-    stem = Path(name).expanduser().resolve().stem if is_path(name) else name.rpartition("/")[2]
+    name, _ = split_source(source)
+    stem = Path(name).expanduser().resolve().stem if path_exists(name) else name.rpartition("/")[2]
     return re.sub(r"[^\w.-]+", "-", stem)
 
 
@@ -156,7 +167,7 @@ _OPTION = re.compile(r"\s*[\w-]+\s*=")
 _OPTIONS = re.compile(rf"{_OPTION.pattern}[^=,]*(?:,{_OPTION.pattern}[^=,]*)*,?\s*")
 
 
-def split(source: str) -> tuple[str, str]:
+def split_source(source: str) -> tuple[str, str]:
     r"""Split a source into its name or path and the text of its options.
 
     Options begin after the first colon that is followed by a list of NAME=VALUE alone, so that
@@ -173,7 +184,7 @@ def split(source: str) -> tuple[str, str]:
     return source[:colon], source[colon + 1 :]
 
 
-def read(text: str, kind: type[T], source: str) -> T:
+def parse_options(text: str, kind: type[T], source: str) -> T:
     """Options such as "modes=8,sd=0.01" as an instance of a dataclass, whose fields they name.
 
     A tuple is written 0/1/2, a tuple of tuples 0:1/2:3.
@@ -193,21 +204,21 @@ def read(text: str, kind: type[T], source: str) -> T:
             raise UnknownNameError(f"option of {source}", name, known)
         if not equals or name in values:
             raise UsageError(f"{source}: {name} must come once, as {name}=VALUE; {text!r} came")
-        values[name] = _value(f"{source}: {name}", value, hints[name])
+        values[name] = _parse_value(f"{source}: {name}", value, hints[name])
     return kind(**values)
 
 
-def shown(kind: type) -> str:
+def format_options(kind: type) -> str:
     """The options that a dataclass has, with their defaults, as one would type them."""
-    return ",".join(f"{field.name}={_text(field.default)}" for field in fields(kind))
+    return ",".join(f"{field.name}={_format_value(field.default)}" for field in fields(kind))
 
 
-def _value(what: str, text: str, kind: Any) -> Any:
+def _parse_value(what: str, text: str, kind: Any) -> Any:
     if typing.get_origin(kind) is tuple:
         item = typing.get_args(kind)[0]
         inner = typing.get_origin(item) is not tuple and "/" not in text and ":" in text
         separator = ":" if inner else "/"
-        return tuple(_value(what, part, item) for part in text.split(separator))
+        return tuple(_parse_value(what, part, item) for part in text.split(separator))
     if typing.get_origin(kind) is typing.Literal:
         known = [str(choice) for choice in typing.get_args(kind)]
         if text not in known:
@@ -220,7 +231,7 @@ def _value(what: str, text: str, kind: Any) -> Any:
         raise UsageError(f"{what} is {text!r}; expected {expected}") from None
 
 
-def _number(text: str) -> float:
+def _parse_float(text: str) -> float:
     value = float(text)
     if value - value != 0:  # infinite, or not a number
         raise ValueError(text)
@@ -229,13 +240,13 @@ def _number(text: str) -> float:
 
 _SCALARS: dict[Any, Callable[[str], Any]] = {
     int: int,
-    float: _number,
+    float: _parse_float,
     str: str,
     bool: {"yes": True, "true": True, "no": False, "false": False}.__getitem__,
 }
 
 
-def _text(value: object) -> str:
+def _format_value(value: object) -> str:
     if isinstance(value, tuple):
         nested = any(isinstance(item, tuple) for item in value)
         return "/".join(
@@ -259,7 +270,7 @@ def cache_directory() -> Path:
     return Path(os.path.expanduser(chosen)) if chosen else _user_cache()  # noqa: PTH111
 
 
-def cached_folders() -> set[Path]:
+def cached_dataset_folders() -> set[Path]:
     """Return the folders of the cache in which data lie packed, or unpacked from shards."""
     found = (
         path for name in ("packs", "datasets") for path in (cache_directory() / name).rglob("*")
@@ -267,7 +278,7 @@ def cached_folders() -> set[Path]:
     return {path for path in found if path.is_dir() and not path.name.endswith(".part")}
 
 
-def folders_of(name: str, directory: str | None = None) -> tuple[Path, ...]:
+def dataset_folders(name: str, directory: str | None = None) -> tuple[Path, ...]:
     """The folders in which the files of a named set are looked for, first to last."""
     base = data_directory(directory)
     return base / name, base
@@ -289,7 +300,7 @@ def first_existing(paths: Iterable[Path]) -> Path | None:
     return next((path for path in paths if path.exists()), None)
 
 
-def listed(things: Iterable[object], word: str = "nor") -> str:
+def join_words(things: Iterable[object], word: str = "nor") -> str:
     """The things in one phrase: a, b nor c."""
     *most, last = map(str, things)
     return f"{', '.join(most)} {word} {last}" if most else last

@@ -142,7 +142,7 @@ class EvaluationContext:
         named = is_dataset_name(self.data_config.source)
         return {
             "data": self.data.info.name,
-            "data_digest": self.data.dataset.digest_of_all(),
+            "data_digest": self.data.dataset.digest_all_splits(),
             "images": {
                 "shape": list(self.data.info.shape),
                 "crop": None if named else self.data_config.crop,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from advnets.data.dataset import Distribution, Split
 from advnets.data.prepared import PreparedData
-from advnets.data.synthetic.base import count_in_cells
+from advnets.data.synthetic.base import bin_counts
 from advnets.data.synthetic.mixtures import Grid, Mixture, NormalMixture, Ring
 from advnets.errors import AdvnetsError, DataError, UsageError
 from advnets.evaluation.context import ArraySplit, EvaluationContext, Record
@@ -168,7 +168,7 @@ def kl_jsd_records(context: EvaluationContext) -> list[Record]:
     records: list[Record] = []
     for row, points in context.sample_sets_of_size(max(NUM_POINTS)).items():
         check_rows("points", points.flatten(1), 1)
-        counted = count_in_cells(distribution, points.flatten(1).numpy())
+        counted = bin_counts(distribution, points.flatten(1).numpy())
         found = _finite(asdict(histogram_divergence(*map(torch.from_numpy, counted))))
         records.append(
             context.record("divergence", row, **found, n_real=0, n_fake=len(points), split=None)

@@ -86,7 +86,7 @@ def _parzen(
     Where several folds of a file share these training images, it is in `folds` for each of them.
     """
     samples = draw_samples(generator, data.normalizer, NUM_SAMPLES, seed, drawing, shares)
-    own, served = data.dataset.fold, data.dataset.describe_splits
+    own, served = data.dataset.fold, data.dataset.evaluation_folds
     folds = {
         n: parzen_scores(samples, held.valid, held.test, "paper") for n, held in served.items()
     }

@@ -11,9 +11,15 @@ import numpy as np
 import torch
 
 from advnets import config
-from advnets.data.dataset import Dataset, Split, distinct_images, num_samples, warn_few_images
-from advnets.data.prepared import PreparedData, open_new_data
-from advnets.data.spec import cached_folders
+from advnets.data.dataset import (
+    Dataset,
+    Split,
+    count_distinct_images,
+    few_images_warning,
+    num_train_images,
+)
+from advnets.data.prepared import PreparedData, open_training_data
+from advnets.data.spec import cached_dataset_folders
 from advnets.experiment import setup
 from advnets.experiment.memory_estimate import SMALLER, check_memory
 from advnets.experiment.pretrained import with_pretrained
@@ -76,9 +82,9 @@ def dry_run(run_config: config.Config, *, trust_code: bool = False) -> DryRunRep
     """
     check_trusted(run_config, trust_code=trust_code)
     run_config = with_pretrained(run_config)
-    before = cached_folders()
-    data = open_new_data(run_config.data)
-    new = cached_folders() - before
+    before = cached_dataset_folders()
+    data = open_training_data(run_config.data)
+    new = cached_dataset_folders() - before
     packed = tuple(sorted(folder for folder in new if folder.parent not in new))
     resolved = setup.resolve_config(run_config, data.info, devices.resolve(run_config.runtime))
     device = devices.setup_process(resolved.runtime)
@@ -124,9 +130,9 @@ def data_summary(splits: Dataset, game: config.GameConfig) -> dict[str, Any]:
     `unlabeled` is the number of images without labels, and `uses_unlabeled` whether the game
     learns from them.
     """
-    train, count = splits.train, num_samples(splits.train)
+    train, count = splits.train, num_train_images(splits.train)
     held_out = {"valid": splits.valid, "test": splits.test, "unlabeled": splits.unlabeled}
-    warning = warn_few_images(distinct_images(train), count or 0)
+    warning = few_images_warning(count_distinct_images(train), count or 0)
     return {
         "name": splits.name,
         "shape": list(splits.shape),

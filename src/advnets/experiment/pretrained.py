@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from advnets import config
-from advnets.data.spec import located
+from advnets.data.spec import resolve_data_paths
 from advnets.errors import UsageError
 from advnets.experiment.trained_model import TrainedModel, load
 
@@ -41,7 +41,7 @@ def with_absolute_paths(run_config: config.Config) -> config.Config:
     if isinstance(game, config.LatentRegressionGame) and game.generator_run is not None:
         game = replace(game, generator_run=str(Path(game.generator_run).absolute()))
         run_config = run_config.with_stage(replace(stage, game=game))
-    return replace(run_config, data=located(run_config.data))
+    return replace(run_config, data=resolve_data_paths(run_config.data))
 
 
 def pretrained_generator(stage: config.Stage) -> nn.Module | None:

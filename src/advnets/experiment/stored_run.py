@@ -19,7 +19,7 @@ from advnets._version import __version__
 from advnets.config import Config, CustomGame
 from advnets.config.serialize import from_json, to_json, without_defaults
 from advnets.data.normalization import Normalizer
-from advnets.data.prepared import DatasetInfo, normalizer_of_run
+from advnets.data.prepared import DatasetInfo, run_normalizer
 from advnets.errors import OutOfMemoryError, RunError, RunWarning, UsageError
 from advnets.experiment.players import build_players
 from advnets.run_directory import RunDirectory
@@ -131,7 +131,7 @@ class StoredRun:
             RunError: config.json describes none.
         """
         with self._building("a scaling"):
-            return normalizer_of_run(self.config.data, self.info)
+            return run_normalizer(self.config.data, self.info)
 
     @contextmanager
     def _building(self, what: str) -> Generator[None]:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from advnets import config
 from advnets.config.serialize import differences, to_json
 from advnets.data.dataset import Split
-from advnets.data.prepared import PreparedData, open_data_of_run, open_new_data
+from advnets.data.prepared import PreparedData, open_run_data, open_training_data
 from advnets.errors import (
     ConfigDiffersError,
     DivergedError,
@@ -182,7 +182,7 @@ def _begun(run: RunDirectory, run_config: config.Config) -> Session:
     run_config = with_pretrained(with_absolute_paths(run_config))
     if Path(run_config.data.source).resolve() == run.path.resolve():
         raise UsageError(f"{run.path} holds the data; give another --out for the run")
-    data = open_new_data(run_config.data)
+    data = open_training_data(run_config.data)
     check_eval_metric(run_config.intervals, data)
     resolved = setup.resolve_config(run_config, data.info, resolved_runtime)
     check_memory(resolved, data.info, torch.device(resolved.runtime.device))
@@ -200,7 +200,7 @@ def _resumed(run: RunDirectory, asked: config.Config) -> Session:
     if agreed.runtime.device == stored.config.runtime.device:
         _require_device(agreed.runtime, run.path)
     agreed = replace(agreed, runtime=devices.resolve(agreed.runtime))
-    data = open_data_of_run(run.path, agreed.data, facts)
+    data = open_run_data(run.path, agreed.data, facts)
     check_eval_metric(agreed.intervals, data)
     agreed = setup.resolve_config(agreed, data.info, agreed.runtime)
     stored.players(len(agreed.stages) - 1)  # what cannot be built is refused here
@@ -390,13 +390,13 @@ def _hooks(
     columns = classes[grid_classes(len(classes))]
 
     def samples(generator: nn.Module, step: int) -> None:
-        n = POINTS if data.normalizer.of_points else GRID
+        n = POINTS if data.normalizer.for_points else GRID
         told = columns[torch.arange(n) % len(columns)] if conditional else None
         drawn = draw_samples(generator, data.normalizer, n, seed, drawing, told)
         save_grid(sheet(drawn, data.dataset.test), run.sample_file(step))
 
     def sheet(drawn: Tensor, real: Split | None) -> Image.Image:
-        if not data.normalizer.of_points:
+        if not data.normalizer.for_points:
             return grid(drawn, columns=len(columns) or None)
         return points_image(drawn, None if real is None else real.read(slice(POINTS)))
 

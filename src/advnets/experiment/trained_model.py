@@ -282,7 +282,7 @@ class TrainedModel:
             DataError: the data is not there, or cannot be opened.
             RunError: the data is not what the run was trained on (its digest differs).
         """
-        from advnets.data.prepared import open_data_of_run
+        from advnets.data.prepared import open_run_data
 
         data, data_dir = data or self._data, data_dir or self._data_dir
         spec = self.config.data
@@ -290,7 +290,7 @@ class TrainedModel:
             spec = replace(spec, source=data)
         if data_dir is not None:
             spec = replace(spec, directory=data_dir)
-        return open_data_of_run(self.run.path, spec, self.info)
+        return open_run_data(self.run.path, spec, self.info)
 
     def _labels(
         self,

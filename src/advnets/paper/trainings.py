@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from advnets import config, presets
 from advnets.data import spec
 from advnets.data.dataset import Dataset
-from advnets.data.registry import open_source
+from advnets.data.registry import open_dataset
 from advnets.errors import DataError
 from advnets.experiment.trained_model import TrainedModel, Weights, load
 from advnets.paper.blocks import SectionContext
@@ -125,7 +125,7 @@ def faces_run(context: SectionContext, fold: int | None = None) -> FacesRun:
     source = context.sources.faces if fold is None else spec.with_fold(context.sources.faces, fold)
     run = _on(context, "paper-tfd", source, FACES_STEPS)
     try:
-        faces = open_source(run.data)
+        faces = open_dataset(run.data)
     except DataError as error:
         return FacesRun(_named(context, "faces"), run, error)
     if faces.fold is None or faces.fold not in faces.folds:

@@ -45,13 +45,13 @@ def starting_config(name: str) -> Config:
     """
     if name in PRESETS:
         return get_preset(name)
-    spec.refuse_run(name)
+    spec.reject_run_directory(name)
     if is_game_spec(name):
         from advnets.games.custom import config_from_file  # not what --help should wait for
 
         return config_from_file(name, get_preset(DEFAULT))
     if not spec.is_source(name):
-        known = {*PRESETS, *spec.IMAGES, *spec.POINTS}
+        known = {*PRESETS, *spec.IMAGE_DATASETS, *spec.DISTRIBUTION_NAMES}
         raise UnknownNameError("preset, data set, file or folder", name, known)
     config = get_preset(DEFAULT_POINTS if spec.is_point_data(name) else DEFAULT)
     return replace(config, data=replace(config.data, source=name))

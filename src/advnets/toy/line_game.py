@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from advnets import config
 from advnets.data.prepared import open_data
-from advnets.data.synthetic.base import Synthetic
+from advnets.data.synthetic.base import SyntheticDistribution
 from advnets.theory import jensen_shannon, optimal_discriminator
 from advnets.toy.stepping import make_state, train_player
 from advnets.training.step import StepMetrics, TrainState, train_step
@@ -110,7 +110,7 @@ class LineGame:
     """A game on a line, and the stretch that it is watched on."""
 
     state: TrainState
-    distribution: Synthetic
+    distribution: SyntheticDistribution
     cells: Cells
 
     def train(
@@ -137,12 +137,12 @@ class LineGame:
         )
 
 
-def density(distribution: Synthetic, cells: Cells) -> Curve:
+def density(distribution: SyntheticDistribution, cells: Cells) -> Curve:
     """p(x) at the middles of the cells."""
     return np.exp(distribution.log_density(cells.middles[:, None]))
 
 
-def masses(distribution: Synthetic, cells: Cells) -> Float64[Tensor, " points"]:
+def masses(distribution: SyntheticDistribution, cells: Cells) -> Float64[Tensor, " points"]:
     """Probabilities of the cells, as the density at their middles has them; their sum is 1."""
     p = torch.from_numpy(density(distribution, cells))
     return p / p.sum()
@@ -163,7 +163,7 @@ def make_line_game(
     data = open_data(spec)
     state = make_state(stage, spec, data, seed)
     distribution = data.dataset.distribution
-    assert isinstance(distribution, Synthetic)
+    assert isinstance(distribution, SyntheticDistribution)
     return LineGame(state, distribution, cells)
 
 

@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from advnets.data.dataset import Split, num_samples
-from advnets.data.spec import is_path
+from advnets.data.dataset import Split, num_train_images
+from advnets.data.spec import path_exists
 from advnets.errors import UsageError
 from advnets.evaluation.registry import EXTRACTORS
 from advnets.experiment.trained_model import TrainedModel
@@ -115,7 +115,7 @@ def _latents(trained: TrainedModel, term: Term, seed: int) -> Float[Tensor, "exe
         elif exemplar.startswith(_CLASS):
             name = exemplar.removeprefix(_CLASS)
             found.append(latents_of_class(trained, name, seed=seed))
-        elif is_path(exemplar):
+        elif path_exists(exemplar):
             images = read_images(trained, [Path(exemplar)])
             found.append(project(trained, images, seed=seed).latents)
         else:
@@ -166,7 +166,7 @@ def classes_of(
     if known in CLASSIFIER_DIGESTS:
         return load_classifier(known).logits(images).argmax(1)
     train = cast(Split, trained.open_data().dataset.train)
-    count = min(_KNOWN, num_samples(train) or 0)
+    count = min(_KNOWN, num_train_images(train) or 0)
     labels = torch.from_numpy(train.labels)[:count]
     _, which = nearest(
         images.flatten(1), some_images(train, slice(count)).flatten(1), min(_VOTES, count)

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from advnets.data.dataset import Split, StreamingSplit, blocks
+from advnets.data.dataset import Split, StreamingSplit, iterate_blocks
 from advnets.data.prepared import PreparedData
 from advnets.errors import UsageError
 from advnets.experiment.trained_model import TrainedModel
@@ -115,7 +115,9 @@ def as_drawn(
 ) -> Float[Tensor, "n channels height width"]:
     """Images as the nets see them, and back: without what the scaling loses, as samples are."""
     scaling = data.normalizer
-    drawn = [scaling.to_pixels(scaling.to_model(torch.from_numpy(some))) for some in blocks(part)]
+    drawn = [
+        scaling.to_pixels(scaling.to_model(torch.from_numpy(some))) for some in iterate_blocks(part)
+    ]
     return torch.cat(drawn)
 
 

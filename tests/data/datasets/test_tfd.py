@@ -67,7 +67,7 @@ def test_what_other_folds_hold_out_stands_beside(tmp_path, unlabeled):
     splits = open_mat_layout(path, Fold(2))
     assert splits.fold == 2
     assert list(splits.folds) == [1, 2, 3]
-    assert list(splits.describe_splits) == ([1, 2, 3] if unlabeled else [2])
+    assert list(splits.evaluation_folds) == ([1, 2, 3] if unlabeled else [2])
     for number, held in splits.folds.items():
         for part, which in [(held.valid, 2), (held.test, 3)]:
             np.testing.assert_array_equal(part.images[:, 0], images[folds[:, number - 1] == which])
@@ -77,7 +77,7 @@ def test_a_fold_that_holds_nothing_out_is_none(tmp_path):
     folds = np.stack([np.repeat([1, 2, 3], 4), np.repeat([1, 3], 6)], 1)
     path = write(tmp_path / "x.mat", folds=folds, labs_ex=np.ones((N, 1)))
     splits = open_mat_layout(path, Fold(2))
-    assert (splits.valid, list(splits.folds), splits.describe_splits) == (None, [1], {})
+    assert (splits.valid, list(splits.folds), splits.evaluation_folds) == (None, [1], {})
 
 
 def test_size_and_fold_are_chosen(tmp_path):

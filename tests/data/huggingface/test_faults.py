@@ -14,7 +14,12 @@ from hypothesis import strategies as st
 
 from advnets.config import Data
 from advnets.data.dataset import Dataset, Split
-from advnets.data.huggingface.open import Hub, find_hub_path, is_hub_path, open_dataset
+from advnets.data.huggingface.open import (
+    Hub,
+    find_hub_path,
+    is_hub_path,
+    open_huggingface_dataset,
+)
 from advnets.data.image_folder.open import to_dataset
 from advnets.errors import AdvnetsError, DataError
 
@@ -198,7 +203,7 @@ def test_a_stream_that_fails_on_the_way(png):
         yield {"png": png(1)}
         raise ConnectionResetError("by\npeer")
 
-    train = open_dataset(datasets.IterableDataset.from_generator(rows), STREAMED).train
+    train = open_huggingface_dataset(datasets.IterableDataset.from_generator(rows), STREAMED).train
     with pytest.raises(DataError, match=r"cannot be read on \(ConnectionResetError: by peer\)"):
         list(train.epochs(0, 0, 0, 0, 1))
 

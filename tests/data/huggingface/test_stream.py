@@ -11,7 +11,12 @@ import pytest
 
 from advnets.config import Data
 from advnets.data.dataset import Dataset, Split
-from advnets.data.huggingface.open import Hub, find_hub_name, find_hub_path, open_dataset
+from advnets.data.huggingface.open import (
+    Hub,
+    find_hub_name,
+    find_hub_path,
+    open_huggingface_dataset,
+)
 from advnets.data.image_folder.open import to_dataset
 from advnets.errors import DataError
 from advnets.rng import RNG
@@ -56,7 +61,7 @@ def of_23(request, tmp_path, write_parquet, write_tar, table):
         rows = table(range(23))
         if kind == "unknown":
             rows = rows.to_iterable_dataset(num_shards=5).filter(lambda _: True)
-        return open_dataset(rows, DATA).train
+        return open_huggingface_dataset(rows, DATA).train
     if kind == "name":
         return open_hub_name(str(place), Hub(), DATA).train
     return stream(place)
@@ -102,12 +107,12 @@ def test_the_length_is_known_where_something_says_it(tmp_path, write_parquet, wr
     write_parquet(tmp_path / "p/test-0.parquet", range(4))
     assert stream(tmp_path / "p").length == 17
     assert stream(write_tar(tmp_path / "x.tar", range(5))).length is None
-    assert open_dataset(table(range(6)), DATA).train.length == 6
+    assert open_huggingface_dataset(table(range(6)), DATA).train.length == 6
 
 
 def test_a_wrong_length_is_found_out(tmp_path, table):
     """A pass that ends elsewhere than its set says would make a resume wrong."""
-    train = open_dataset(table(range(6)), DATA).train
+    train = open_huggingface_dataset(table(range(6)), DATA).train
     train.length = 7
     with pytest.raises(DataError, match="says that it has 7 rows, 7 of them here, but it gave 6"):
         one_pass(train)
@@ -203,7 +208,9 @@ def test_windows_follow_from_place_and_epoch(tmp_path, table):
         return content.getvalue()
 
     rows = datasets.Dataset.from_dict({"png": [png(page) for page in pages]})
-    train = open_dataset(rows, Data(size=8, channels=1, stream=True, crop="random")).train
+    train = open_huggingface_dataset(
+        rows, Data(size=8, channels=1, stream=True, crop="random")
+    ).train
     np.testing.assert_array_equal(
         train.head(6).images[:, 0], np.stack([page[:, 11:19] for page in pages])
     )
@@ -225,10 +232,10 @@ def test_labels_out_of_range_end_the_pass(table, png):
     import datasets
 
     rows = datasets.Dataset.from_dict({"image": [png(1), png(2)], "label": [2, -1]})
-    train = open_dataset(rows, DATA).train
+    train = open_huggingface_dataset(rows, DATA).train
     with pytest.raises(DataError, match=r"row \d of pass 1 has -1 in its column 'label'"):
         one_pass(train)
-    assert sorted(one_pass(open_dataset(rows, DATA, Hub(label="none")).train)) == [1, 2]
+    assert sorted(one_pass(open_huggingface_dataset(rows, DATA, Hub(label="none")).train)) == [1, 2]
 
 
 @pytest.mark.parametrize("declared", [True, False])
@@ -252,7 +259,7 @@ def test_images_that_a_program_has_decoded(tmp_path, declared):
     found = datasets.IterableDataset.from_generator(rows, features=features)
     if declared:  # the library then forgets how they lie
         found = found.filter(lambda _: True).skip(1)
-    images = open_dataset(found, DATA).train.head(9).images[:, 0]
+    images = open_huggingface_dataset(found, DATA).train.head(9).images[:, 0]
     np.testing.assert_array_equal(images, np.stack([page] * (len(modes) + (not declared))))
 
 
@@ -264,6 +271,6 @@ def test_a_set_that_does_not_say_its_columns(png):
         for i in range(5):
             yield {"id": i, "text": "x", "jpg": png(i), "cls": i % 2}
 
-    train = open_dataset(datasets.IterableDataset.from_generator(rows), DATA).train
+    train = open_huggingface_dataset(datasets.IterableDataset.from_generator(rows), DATA).train
     assert sorted(one_pass(train)) == [0, 1, 2, 3, 4]
     assert train.head(5).labels.tolist() == [0, 1, 0, 1, 0]

@@ -110,7 +110,7 @@ def test_a_batch_is_a_function_of_seed_and_index(stream, rows, world):
     if rows < world:
         return
     for rank in range(world):
-        share = {"rank": rank, "world": world, "hflip": True}
+        share = {"rank": rank, "world_size": world, "hflip": True}
         batches = made(stream, rows, seed=3, **share)
         first = {i: batches.batch_at(i).images.clone() for i in range(9)}
         for i in (7, 2, 3, 8, 0, 0, 1):
@@ -128,7 +128,7 @@ def test_asked_again_it_is_the_same_object(stream):
 
 def test_ranks_go_their_own_ways(stream):
     """Each through its own share, and none sees a row of another's."""
-    pair = [made(stream, 6, rank=rank, world=2) for rank in range(2)]
+    pair = [made(stream, 6, rank=rank, world_size=2) for rank in range(2)]
     rows = [[n for i in range(5) for n in numbers(one.batch_at(i))] for one in pair]
     assert rows == [expected(stream, 15, rank=rank, world=2) for rank in range(2)]
 
@@ -141,7 +141,7 @@ def test_epochs_do_not_tell_what_was_read(stream):
         batches.batch_at(i)
     assert [batches.epoch_at(i) for i in (0, 5, 6)] == before
     assert before == ([0.0, 2.0, 2.4] if stream.length else [0.0, 0.0, 0.0])
-    assert made(stream, rank=1, world=2).epoch_at(5) == before[1]
+    assert made(stream, rank=1, world_size=2).epoch_at(5) == before[1]
 
 
 def test_without_labels(stream):
@@ -178,7 +178,7 @@ def test_an_error_reaches_who_asks(stream):
 def test_a_rank_without_rows(first):
     """There are more processes than rows."""
     with pytest.raises(DataError, match="rank 2 of 3 has no image to read; use fewer processes"):
-        made(Counting(n=2), 3, rank=2, world=3).batch_at(first)
+        made(Counting(n=2), 3, rank=2, world_size=3).batch_at(first)
 
 
 def test_the_thread_ends_with_the_batches(stream):

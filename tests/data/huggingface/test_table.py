@@ -14,7 +14,7 @@ from advnets.data.huggingface.open import (
     find_hub_name,
     find_hub_path,
     is_hub_path,
-    open_dataset,
+    open_huggingface_dataset,
 )
 from advnets.data.huggingface.table import collect_rows
 from advnets.data.image_folder import open as opening
@@ -76,7 +76,7 @@ def test_one_split_is_dealt_by_hash(tmp_path, write_parquet, table, kind):
     """Like own images: a tenth each for validation and test, where they are enough."""
     n = 60
     if kind == "object":
-        splits = open_dataset(table(range(n)), DATA)
+        splits = open_huggingface_dataset(table(range(n)), DATA)
     elif kind == "saved":
         table(range(n)).save_to_disk(str(tmp_path / "saved"))
         assert is_hub_path(tmp_path / "saved")
@@ -158,7 +158,7 @@ def test_a_row_may_name_a_file(tmp_path, png):
     paths = [str(tmp_path / "a.png"), str(tmp_path / "gone.png"), "b.png"]
     rows = {"image": [{"bytes": None, "path": path} for path in paths]}
     features = datasets.Features({"image": datasets.Image()})
-    splits = open_dataset(datasets.Dataset.from_dict(rows, features=features), DATA)
+    splits = open_huggingface_dataset(datasets.Dataset.from_dict(rows, features=features), DATA)
     assert levels(splits.train) == [3]
     assert [file.reason for file in splits.skipped_files] == [
         "cannot be read: No such file or directory",
@@ -205,17 +205,17 @@ def test_of_several_splits_one_may_be_named(tmp_path, table, caplog):
     splits = datasets.DatasetDict(
         {"train": table(range(4)), "extra": table(range(4, 7)), "val": table(range(7, 9))}
     )
-    found = open_dataset(splits, DATA)
+    found = open_huggingface_dataset(splits, DATA)
     assert (levels(found.train), levels(found.valid), found.test) == ([0, 1, 2, 3], [7, 8], None)
     assert "extra are neither" in caplog.text
-    assert levels(open_dataset(splits, DATA, Hub(split="extra")).train) == [4, 5, 6]
+    assert levels(open_huggingface_dataset(splits, DATA, Hub(split="extra")).train) == [4, 5, 6]
     with pytest.raises(
         UnknownNameError, match=r"no split of .* is called 'extr'; did you mean ext"
     ):
-        open_dataset(splits, DATA, Hub(split="extr"))
+        open_huggingface_dataset(splits, DATA, Hub(split="extr"))
     del splits["train"]
     with pytest.raises(DataError, match="no split for training, only extra, val; name one"):
-        open_dataset(splits, DATA)
+        open_huggingface_dataset(splits, DATA)
 
 
 def test_of_several_columns_one_may_be_named(table, png):
@@ -233,24 +233,24 @@ def test_of_several_columns_one_may_be_named(table, png):
             "cls": [0, 1, 0, 1],
         },
     ).cast_column("image", datasets.Image())
-    assert levels(open_dataset(rows, DATA).train) == [30, 31, 32, 33]
-    assert levels(open_dataset(rows, DATA, Hub(image="png")).train) == [10, 11, 12, 13]
+    assert levels(open_huggingface_dataset(rows, DATA).train) == [30, 31, 32, 33]
+    assert levels(open_huggingface_dataset(rows, DATA, Hub(image="png")).train) == [10, 11, 12, 13]
     rows = rows.remove_columns("image")
-    assert levels(open_dataset(rows, DATA).train) == [20, 21, 22, 23]
+    assert levels(open_huggingface_dataset(rows, DATA).train) == [20, 21, 22, 23]
     rows = rows.remove_columns("pair")
-    found = open_dataset(rows, DATA)
+    found = open_huggingface_dataset(rows, DATA)
     assert levels(found.train) == [10, 11, 12, 13]
     assert found.classes == ("0", "1")
-    assert open_dataset(rows, DATA, Hub(label="none")).train.labels is None
-    assert open_dataset(rows, DATA, Hub(label="id")).classes == ("0", "1", "2", "3")
+    assert open_huggingface_dataset(rows, DATA, Hub(label="none")).train.labels is None
+    assert open_huggingface_dataset(rows, DATA, Hub(label="id")).classes == ("0", "1", "2", "3")
     with pytest.raises(UnknownNameError, match=r"no column of the set .* is called 'pgn'"):
-        open_dataset(rows, DATA, Hub(image="pgn"))
+        open_huggingface_dataset(rows, DATA, Hub(image="pgn"))
     with pytest.raises(DataError, match=r"'id' holds int64; expected datasets.Image"):
-        open_dataset(rows, DATA, Hub(image="id"))
+        open_huggingface_dataset(rows, DATA, Hub(image="id"))
     with pytest.raises(DataError, match="'png' holds binary; expected classes"):
-        open_dataset(rows, DATA, Hub(label="png"))
+        open_huggingface_dataset(rows, DATA, Hub(label="png"))
     with pytest.raises(DataError, match=r"no column of images, only id \(int64\), hash \(binary"):
-        open_dataset(rows.remove_columns("png"), DATA)
+        open_huggingface_dataset(rows.remove_columns("png"), DATA)
 
 
 def test_ids_between_those_of_a_table_are_no_classes(png):
@@ -258,7 +258,7 @@ def test_ids_between_those_of_a_table_are_no_classes(png):
 
     ids = [1000, 0, 7, 1000]
     rows = datasets.Dataset.from_dict({"image": [png(i) for i in range(4)], "label": ids})
-    found = open_dataset(rows, DATA)
+    found = open_huggingface_dataset(rows, DATA)
     assert found.classes == found.class_names() == ("0", "7", "1000")
     shown = found.train.read(slice(None))[:, 0, 0, 0].tolist()
     labels = dict(zip(shown, found.train.labels.tolist(), strict=True))
@@ -277,8 +277,8 @@ def test_labels_out_of_range_are_refused(png, bad):
         info = datasets.DatasetInfo(features=datasets.Features({**rows.features, "label": names}))
         rows = datasets.Dataset(rows.data, info=info)
     with pytest.raises(DataError, match=rf"train/000001 has {bad} in its column 'label'; .*=none"):
-        open_dataset(rows, DATA)
-    assert levels(open_dataset(rows, DATA, Hub(label="none")).train) == [1, 2]
+        open_huggingface_dataset(rows, DATA)
+    assert levels(open_huggingface_dataset(rows, DATA, Hub(label="none")).train) == [1, 2]
 
 
 def rows_of(png, labels):
@@ -295,7 +295,7 @@ def rows_of(png, labels):
 )
 def test_rows_without_a_label_are_unlabeled_images(png, labels, classes):
     """As -1 says in many sets: the others keep their labels, and no image is lost."""
-    splits = open_dataset(rows_of(png, labels), DATA)
+    splits = open_huggingface_dataset(rows_of(png, labels), DATA)
     assert splits.classes == classes
     assert sorted(splits.train.labels.tolist()) == [0, 1, 1]
     assert levels(splits.train) == [0, 1, 3]
@@ -308,7 +308,9 @@ def test_a_held_out_split_may_have_no_labels(png):
     import datasets
 
     test = datasets.Dataset.from_dict({"image": [png(20), png(21)], "label": [-1, -1]})
-    splits = open_dataset(datasets.DatasetDict(train=rows_of(png, [0, 1, 1]), test=test), DATA)
+    splits = open_huggingface_dataset(
+        datasets.DatasetDict(train=rows_of(png, [0, 1, 1]), test=test), DATA
+    )
     assert levels(splits.test) == [20, 21]
     assert splits.test.labels is None
     assert sorted(splits.train.labels.tolist()) == [0, 1, 1]
@@ -322,7 +324,7 @@ def test_names_are_classes(png):
         {"image": [png(20), png(21), png(22)], "label": ["c", "zebra", None]}
     )
     train = rows_of(png, ["b", "a", "c", "a"])
-    splits = open_dataset(datasets.DatasetDict(train=train, test=test), DATA)
+    splits = open_huggingface_dataset(datasets.DatasetDict(train=train, test=test), DATA)
     assert splits.classes == ("a", "b", "c")
     found = dict(
         zip(splits.train.images[:, 0, 0, 0].tolist(), splits.train.labels.tolist(), strict=True)
@@ -338,12 +340,12 @@ def test_names_are_classes(png):
 def test_captions_are_no_classes(png):
     """A text that nearly every row has for itself is a label only where that is asked for."""
     rows = rows_of(png, [f"image {i}" for i in range(60)])
-    assert open_dataset(rows, DATA).train.labels is None
-    assert len(open_dataset(rows, DATA, Hub(label="label")).classes) == 60
+    assert open_huggingface_dataset(rows, DATA).train.labels is None
+    assert len(open_huggingface_dataset(rows, DATA, Hub(label="label")).classes) == 60
 
 
 def test_no_row_has_a_label(png):
-    assert open_dataset(rows_of(png, [-1, -1, -1]), DATA).train.labels is None
+    assert open_huggingface_dataset(rows_of(png, [-1, -1, -1]), DATA).train.labels is None
 
 
 def test_a_split_without_the_column_is_refused(table):
@@ -351,19 +353,19 @@ def test_a_split_without_the_column_is_refused(table):
 
     splits = datasets.DatasetDict({"train": table(range(4)), "test": table(range(2), labels=False)})
     with pytest.raises(DataError, match="no column 'label' in one of its splits"):
-        open_dataset(splits, DATA)
-    assert open_dataset(splits, DATA, Hub(label="none")).test is not None
+        open_huggingface_dataset(splits, DATA)
+    assert open_huggingface_dataset(splits, DATA, Hub(label="none")).test is not None
 
 
 def test_what_is_no_set_is_refused(table):
     with pytest.raises(UsageError, match="a list came as a data set"):
-        open_dataset([1, 2], DATA)
+        open_huggingface_dataset([1, 2], DATA)
     with pytest.raises(UsageError, match="stream=True"):
-        open_dataset(table(range(3)).to_iterable_dataset(), DATA)
+        open_huggingface_dataset(table(range(3)).to_iterable_dataset(), DATA)
     with pytest.raises(DataError, match="holds no rows"):
-        open_dataset(table([]), DATA)
+        open_huggingface_dataset(table([]), DATA)
     with pytest.raises(DataError, match="no split for training, only none at all"):
-        open_dataset({}, DATA)
+        open_huggingface_dataset({}, DATA)
 
 
 def test_a_name_that_cannot_be_reached(silent):
@@ -408,13 +410,13 @@ def test_without_the_library(monkeypatch, table):
 def test_names_in_any_normal_form_are_one_class(png):
     """As folders are read: an accent within the letter, or after it."""
     rows = rows_of(png, ["cafe\u0301", "caf\xe9", "bar", "cafe\u0301"])
-    splits = open_dataset(rows, DATA)
+    splits = open_huggingface_dataset(rows, DATA)
     assert splits.classes == ("bar", "caf\xe9")
     assert sorted(splits.train.labels.tolist()) == [0, 1, 1, 1]
 
 
 @pytest.mark.parametrize("value", [True, 1.0, b"1", [1]])
 def test_a_label_column_of_another_type_is_named(png, caplog, value):
-    assert open_dataset(rows_of(png, [value] * 4), DATA).classes == ()
+    assert open_huggingface_dataset(rows_of(png, [value] * 4), DATA).classes == ()
     assert "column 'label' holds" in caplog.text
     assert "is not read as labels" in caplog.text

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image, ImageFilter
 
 from advnets.cli.main import main
-from advnets.data.dataset import ArraySplit, Dataset, warn_few_images
+from advnets.data.dataset import ArraySplit, Dataset, few_images_warning
 from advnets.data.image_folder.audit import audit_dataset, audit_files, suggest_flags
 from advnets.data.image_folder.duplicates import dhash, group_equal, group_near_duplicates
 from advnets.data.image_folder.open import find_images
-from advnets.data.registry import open_source
+from advnets.data.registry import open_dataset
 
 RNG = np.random.default_rng(0)
 
@@ -129,7 +129,7 @@ def test_suggestions(sizes, colored, flags):
 
 def test_arrays_are_audited_like_files():
     """Of arrays the same is told: sizes, classes, splits, duplicates."""
-    splits = open_source("digits")
+    splits = open_dataset("digits")
     audit = audit_dataset(splits)
     assert audit.images == 1797
     assert audit.resolutions == {"8 x 8": 1797}
@@ -185,7 +185,7 @@ def test_pack_by_command(folder, tmp_path, capsys):
     assert "left out: dog/bad.png is not an image" in text
     assert f"{out}: 3 x 16 x 24; 6 training" in text
     assert "images/s" in text
-    assert open_source(str(out)).shape == (3, 16, 24)
+    assert open_dataset(str(out)).shape == (3, 16, 24)
     assert main(["data", "audit", str(out)]) == 0
     assert "16 x 24" not in capsys.readouterr().out.replace("24 x 16", "")
     assert main(["data", "pack", str(folder), str(out)]) == 2
@@ -195,8 +195,8 @@ def test_pack_by_command(folder, tmp_path, capsys):
 
 
 def test_a_warning_of_few_images_says_how_many_were_compared():
-    assert warn_few_images(30, 30) is not None
-    assert warn_few_images(50, 10_000) is None
-    said = warn_few_images(30, 10_000)
+    assert few_images_warning(30, 30) is not None
+    assert few_images_warning(50, 10_000) is None
+    said = few_images_warning(30, 10_000)
     assert said is not None
     assert said.startswith("warning: only 30 of 2,000 training images that were compared are")

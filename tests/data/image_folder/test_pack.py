@@ -82,7 +82,7 @@ def test_digest_is_that_of_the_images(folder, tmp_path):
     """What is noted is what the arrays give; it depends on content, not on place or time."""
     one = pack(find_images(folder), FRAME, tmp_path / "one")
     unknown = ArraySplit(np.array(one.train.images), np.array(one.train.labels))
-    assert one.train.known == unknown.digest()
+    assert one.train.known_digest == unknown.digest()
     shutil.copytree(folder, tmp_path / "images2")
     two = pack(find_images(tmp_path / "images2"), FRAME, tmp_path / "two")
     assert two.digest() == one.digest()
@@ -190,7 +190,7 @@ def changed(content: bytes, where: int) -> bytes:
 def test_a_damaged_pack_in_the_cache_is_named_and_made_anew(folder, cache, caplog, crop):
     """Three changed bytes in whatever file, a cut one, an absent one, and a pack of others."""
     frame = Frame(6, 8, crop=crop)
-    digest = opened(folder, frame).digest_of_all()
+    digest = opened(folder, frame).digest_all_splits()
     [place] = (path.parent for path in (cache / "packs").glob("*/pack.json"))
     names = sorted(path.name for path in place.iterdir())
     assert len(names) == (3 if crop == "center" else 4)
@@ -205,7 +205,7 @@ def test_a_damaged_pack_in_the_cache_is_named_and_made_anew(folder, cache, caplo
                 (place / name).write_bytes(content)
                 os.utime(place / name, ns=(status.st_atime_ns, status.st_mtime_ns))
             caplog.clear()
-            assert opened(folder, frame).digest_of_all() == digest
+            assert opened(folder, frame).digest_all_splits() == digest
             [message] = caplog.messages
             assert message.endswith("; it is packed again now")
             if name != "pack.json":
@@ -215,7 +215,7 @@ def test_a_damaged_pack_in_the_cache_is_named_and_made_anew(folder, cache, caplo
     shutil.rmtree(place)
     other.rename(place)
     caplog.clear()
-    assert opened(folder, frame).digest_of_all() == digest
+    assert opened(folder, frame).digest_all_splits() == digest
     assert caplog.messages == [f"{place} is a pack of other images; it is packed again now"]
 
 
@@ -295,8 +295,8 @@ def test_a_cache_that_cannot_be_made(folder, tmp_path, monkeypatch):
 SCRIPT = """
 import sys
 from pathlib import Path
-from advnets.data.registry import open_source
-print(open_source(sys.argv[1], size=256).digest())
+from advnets.data.registry import open_dataset
+print(open_dataset(sys.argv[1], size=256).digest())
 """
 
 
@@ -341,8 +341,8 @@ def test_an_unguarded_script_may_pack(folder, tmp_path):
     script.write_text(
         "from advnets.data.image_folder import workers\n"
         "workers._ENOUGH_FILES = 1\n"
-        "from advnets.data import open_source\n"
-        f"print(len(open_source({str(folder)!r}, size=8).train))\n"
+        "from advnets.data import open_dataset\n"
+        f"print(len(open_dataset({str(folder)!r}, size=8).train))\n"
     )
     done = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, timeout=100, check=False

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from advnets.data.synthetic.base import Synthetic, log_sum_exp
+from advnets.data.synthetic.base import SyntheticDistribution, log_sum_exp
 from advnets.data.synthetic.gaussian import Gaussian, Uniform
-from advnets.data.synthetic.kde import SmoothedPoints
+from advnets.data.synthetic.kde import KernelDensity
 from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
 from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
 from advnets.errors import UsageError
@@ -29,8 +29,8 @@ SMOOTH = [
     (Grid(side=2, spacing=1.0, sd=0.2), 2.5, 300),
     (Pinwheel(), 3.5, 800),
     (Pinwheel(blades=2, length=0.5, width=0.3, twist=-2.0), 5.0, 800),
-    (SmoothedPoints(centers=SOME[:, :1], sd=0.1), 6.0, 400),
-    (SmoothedPoints(centers=SOME, sd=0.2), 6.0, 200),
+    (KernelDensity(centers=SOME[:, :1], sd=0.1), 6.0, 400),
+    (KernelDensity(centers=SOME, sd=0.2), 6.0, 200),
 ]
 BROKEN_OFF = [  # densities with jumps, for which a grid is less exact
     (Uniform(low=(-0.3,), high=(1.1,)), 1.5, 20_000),
@@ -50,7 +50,7 @@ def lattice(dims: int, half: float, count: int) -> tuple[np.ndarray, float]:
     return points, step**dims
 
 
-def mass(distribution: Synthetic, half: float, count: int) -> float:
+def mass(distribution: SyntheticDistribution, half: float, count: int) -> float:
     points, cell = lattice(distribution.dims, half, count)
     return float(np.exp(distribution.log_density(points)).sum() * cell)
 
@@ -118,7 +118,7 @@ def test_points_agree_with_a_kernel_density():
     """Points smoothed are scipy's kernel density estimate of the same width."""
     for centers in (SOME[:50, :1], SOME[:50]):
         points = RNG.normal(size=(100, centers.shape[1]))
-        smoothed = SmoothedPoints(centers=centers, sd=0.3)
+        smoothed = KernelDensity(centers=centers, sd=0.3)
         kernels = [stats.multivariate_normal(center, 0.09).pdf(points) for center in centers]
         expected = np.log(np.mean(kernels, axis=0))
         np.testing.assert_allclose(smoothed.log_density(points), expected, rtol=1e-9)
@@ -126,9 +126,9 @@ def test_points_agree_with_a_kernel_density():
 
 def test_default_width_of_points():
     """Without sd a point's kernel is a twentieth of the root mean square distance to the mean."""
-    assert SmoothedPoints(centers=np.array([[1.0], [3.0]])).sd == pytest.approx(0.05)
+    assert KernelDensity(centers=np.array([[1.0], [3.0]])).sd == pytest.approx(0.05)
     corners = np.array([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]])
-    assert SmoothedPoints(centers=corners).sd == pytest.approx(0.05 * math.sqrt(2))
+    assert KernelDensity(centers=corners).sd == pytest.approx(0.05 * math.sqrt(2))
 
 
 def test_spiral_at_a_point_written_out():
@@ -223,7 +223,7 @@ def test_far_tails_do_not_underflow():
 
 def test_blocks_do_not_alter_the_density():
     """Each point has the density that it has alone, however many come at once."""
-    for distribution in (SmoothedPoints(centers=SOME), Spiral(arms=7, turns=3.0), Grid()):
+    for distribution in (KernelDensity(centers=SOME), Spiral(arms=7, turns=3.0), Grid()):
         points = RNG.normal(size=(2000, 2))
         alone = np.concatenate([distribution.log_density(point[None]) for point in points[::97]])
         np.testing.assert_allclose(distribution.log_density(points)[::97], alone, rtol=1e-13)

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from advnets.data import spec
 from advnets.data.synthetic import base, kde
 from advnets.data.synthetic.kde import (
+    KernelDensity,
     PointsOptions,
-    SmoothedPoints,
-    is_points,
-    open_points,
-    read_table,
+    is_point_file,
+    open_point_file,
+    read_point_file,
 )
 from advnets.errors import DataError, UsageError
 
@@ -28,7 +28,7 @@ def test_a_table_is_a_source(tmp_path):
     """All splits are drawn from the smoothed points; there are no labels."""
     path = tmp_path / "hand.csv"
     path.write_text("x,y\n" + "\n".join(f"{x},{y}" for x, y in SOME))
-    splits = open_points(path, spec.read("n=300,sd=0.2", PointsOptions, str(path)))
+    splits = open_point_file(path, spec.parse_options("n=300,sd=0.2", PointsOptions, str(path)))
     assert splits.name == "hand"
     assert splits.shape == (2, 1, 1)
     assert [len(part) for part in (splits.train, splits.valid, splits.test)] == [
@@ -40,8 +40,8 @@ def test_a_table_is_a_source(tmp_path):
     assert splits.classes == ()
     assert splits.distribution.sd == 0.2
     np.testing.assert_allclose(splits.valid.images[..., 0, 0].mean(0), SOME.mean(0), atol=0.1)
-    assert open_points(path, PointsOptions(n=300, sd=0.2)).digest() == splits.digest()
-    assert open_points(path, PointsOptions(n=300, sd=0.2, seed=1)).digest() != splits.digest()
+    assert open_point_file(path, PointsOptions(n=300, sd=0.2)).digest() == splits.digest()
+    assert open_point_file(path, PointsOptions(n=300, sd=0.2, seed=1)).digest() != splits.digest()
 
 
 def test_both_formats_are_one_source(tmp_path):
@@ -49,7 +49,7 @@ def test_both_formats_are_one_source(tmp_path):
     np.save(tmp_path / "a.npy", SOME[:, 0])
     (tmp_path / "a.csv").write_text("\n".join(map(repr, SOME[:, 0].tolist())))
     chosen = PointsOptions(n=50)
-    first, second = (open_points(tmp_path / f"a.{kind}", chosen) for kind in ("npy", "csv"))
+    first, second = (open_point_file(tmp_path / f"a.{kind}", chosen) for kind in ("npy", "csv"))
     assert first.digest() == second.digest()
     assert first.shape == (1, 1, 1)
 
@@ -59,9 +59,9 @@ def test_what_is_a_table(tmp_path):
     for name in ("a.csv", "a.NPY", "a.txt", "csv"):
         (tmp_path / name).touch()
     (tmp_path / "folder.csv").mkdir()
-    found = [path.name for path in sorted(tmp_path.iterdir()) if is_points(path)]
+    found = [path.name for path in sorted(tmp_path.iterdir()) if is_point_file(path)]
     assert found == ["a.NPY", "a.csv"]
-    assert not is_points(tmp_path / "absent.csv")
+    assert not is_point_file(tmp_path / "absent.csv")
 
 
 def test_broken_tables_are_named(tmp_path):
@@ -69,14 +69,14 @@ def test_broken_tables_are_named(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("1\nx\n")
     with pytest.raises(DataError, match=r"a\.csv, line 2 holds 'x'"):
-        open_points(path, PointsOptions())
+        open_point_file(path, PointsOptions())
     path.write_text("5\n5\n")
     with pytest.raises(UsageError, match=r"a\.csv: sd is 0, as the points .* such as sd=0.1"):
-        open_points(path, PointsOptions())
-    assert open_points(path, PointsOptions(sd=0.1, n=5)).distribution.sd == 0.1
+        open_point_file(path, PointsOptions())
+    assert open_point_file(path, PointsOptions(sd=0.1, n=5)).distribution.sd == 0.1
     path.write_text("1000000\n1000001\n")
     with pytest.raises(UsageError, match=r"a\.csv: sd is 0.025, but points lie 1e\+06 from 0"):
-        open_points(path, PointsOptions())
+        open_point_file(path, PointsOptions())
 
 
 def test_options_that_cannot_be():
@@ -85,8 +85,8 @@ def test_options_that_cannot_be():
         PointsOptions(sd=-1.0)
     with pytest.raises(UsageError, match="n is 0"):
         PointsOptions(n=0)
-    shown = spec.shown(PointsOptions)
-    assert spec.read(shown, PointsOptions, "a.csv") == PointsOptions()
+    shown = spec.format_options(PointsOptions)
+    assert spec.parse_options(shown, PointsOptions, "a.csv") == PointsOptions()
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_options_that_cannot_be():
 def test_centers_that_cannot_be(centers, complaint):
     """From Python too, centers are finite points of one or two coordinates."""
     with pytest.raises(UsageError, match=complaint):
-        SmoothedPoints(centers=centers, sd=1.0)
+        KernelDensity(centers=centers, sd=1.0)
 
 
 def test_many_points_are_summed_in_blocks(monkeypatch):
@@ -110,7 +110,7 @@ def test_many_points_are_summed_in_blocks(monkeypatch):
     monkeypatch.setattr(base, "log_sum_exp", lambda t: (held.append(t.size), summed(t))[1])
     for count in (10_000, 300_000):
         centers = np.linspace(-1, 1, count)[:, None]
-        SmoothedPoints(centers=centers, sd=0.1).log_density(np.zeros((200, 1)))
+        KernelDensity(centers=centers, sd=0.1).log_density(np.zeros((200, 1)))
     assert max(held[:-200]) <= base._BLOCK
     assert held[-200:] == [300_000] * 200
 
@@ -155,7 +155,7 @@ def test_csv_is_read(tmp_path, text, expected):
     """Commas, semicolons, tabs or blanks, with a header or without, any end of line."""
     path = tmp_path / "points.csv"
     path.write_bytes(text.encode())
-    values = read_table(path)
+    values = read_point_file(path)
     assert values.dtype == np.float64
     np.testing.assert_array_equal(values, expected)
 
@@ -198,7 +198,7 @@ def test_csv_that_is_refused(tmp_path, text, complaint):
     path = tmp_path / "points.csv"
     path.write_bytes(text.encode())
     with pytest.raises(DataError) as caught:
-        read_table(path)
+        read_point_file(path)
     assert str(path) in str(caught.value)
     assert complaint in str(caught.value)
 
@@ -208,10 +208,10 @@ def test_csv_that_is_not_utf8(tmp_path):
     path = tmp_path / "points.csv"
     path.write_bytes(b"1,2\n3,4\xb0\n")
     with pytest.raises(DataError, match="line 2 is not UTF-8"):
-        read_table(path)
+        read_point_file(path)
     path.write_bytes("1\t2\n".encode("utf-16"))
     with pytest.raises(DataError, match="line 1 is not UTF-8"):
-        read_table(path)
+        read_point_file(path)
 
 
 @pytest.mark.parametrize("dtype", ["<f8", ">f8", "<f4", "<f2", "<i8", ">i4", "i1", "u1", "<u8"])
@@ -222,7 +222,7 @@ def test_npy_is_read(tmp_path, dtype, shape):
     for content in (npy(values), npy(values, (2, 0)), npy(values, (3, 0)), npy(values.T.copy().T)):
         path = tmp_path / "points.NPY"
         path.write_bytes(content)
-        read = read_table(path)
+        read = read_point_file(path)
         assert read.dtype == np.float64
         np.testing.assert_array_equal(read, values.reshape(shape[0], -1))
 
@@ -232,7 +232,7 @@ def test_npy_that_numpy_did_not_write(tmp_path):
     header = "{'shape': (2,), 'descr': '<f8', 'fortran_order': False}\n"
     path = tmp_path / "points.npy"
     path.write_bytes(npy_of(header, struct.pack("<2d", 1.5, 2)))
-    np.testing.assert_array_equal(read_table(path), [[1.5], [2]])
+    np.testing.assert_array_equal(read_point_file(path), [[1.5], [2]])
 
 
 HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': (%s), }"
@@ -276,35 +276,35 @@ def test_npy_that_is_refused(tmp_path, content, complaint):
     path = tmp_path / "points.npy"
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
-        read_table(path)
+        read_point_file(path)
     assert str(path) in str(caught.value)
     assert complaint in str(caught.value)
 
 
 def test_too_much_is_refused(tmp_path, monkeypatch):
     """A file too large, or of too many points, is refused before it is made into an array."""
-    monkeypatch.setattr(kde, "_MOST_POINTS", 3)
+    monkeypatch.setattr(kde, "_MAX_POINTS", 3)
     path = tmp_path / "points.csv"
     path.write_text("1\n2\n3\n")
-    assert len(read_table(path)) == 3
+    assert len(read_point_file(path)) == 3
     path.write_text("1\n2\n3\n4\n")
     with pytest.raises(DataError, match="more than 3 points; give a part of it"):
-        read_table(path)
+        read_point_file(path)
     np.save(tmp_path / "points.npy", np.zeros(4))
     with pytest.raises(DataError, match="more than 3 points"):
-        read_table(tmp_path / "points.npy")
-    monkeypatch.setattr(kde, "_MOST_BYTES", 1 << 20)
+        read_point_file(tmp_path / "points.npy")
+    monkeypatch.setattr(kde, "_MAX_BYTES", 1 << 20)
     path.write_bytes(b"1\n" * (1 << 20))
     with pytest.raises(DataError, match="larger than 1 MiB"):
-        read_table(path)
+        read_point_file(path)
 
 
 def test_absent_file_and_folder(tmp_path):
     """An absent file, or a folder in its place, is a sentence."""
     with pytest.raises(DataError, match="No such file"):
-        read_table(tmp_path / "absent.csv")
+        read_point_file(tmp_path / "absent.csv")
     with pytest.raises(DataError, match="a folder, not a regular file"):
-        read_table(tmp_path)
+        read_point_file(tmp_path)
 
 
 numbers = st.one_of(
@@ -357,7 +357,7 @@ def read_or_refused(path, content: bytes) -> None:
     """What is read is finite and of one or two columns; all else is a DataError."""
     path.write_bytes(content)
     try:
-        values = read_table(path)
+        values = read_point_file(path)
     except DataError as error:
         assert str(path) in str(error)
         return
@@ -411,5 +411,5 @@ def test_what_is_written_is_read(tmp_path, values):
     text = "\n".join(f"{x!r},{y!r}" for x, y in values)
     (tmp_path / "points.csv").write_text(text)
     np.save(tmp_path / "points.npy", np.array(values))
-    np.testing.assert_array_equal(read_table(tmp_path / "points.csv"), values)
-    np.testing.assert_array_equal(read_table(tmp_path / "points.npy"), values)
+    np.testing.assert_array_equal(read_point_file(tmp_path / "points.csv"), values)
+    np.testing.assert_array_equal(read_point_file(tmp_path / "points.npy"), values)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from advnets.data.synthetic.base import count_in_cells, scrambled
+from advnets.data.synthetic.base import bin_counts, hash_to_unit_interval
 from advnets.data.synthetic.gaussian import Gaussian, Uniform
-from advnets.data.synthetic.kde import SmoothedPoints
+from advnets.data.synthetic.kde import KernelDensity
 from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
 from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
 from advnets.errors import UsageError
@@ -38,7 +38,7 @@ OVERLAPPING = [
     Ring(sd=0.5),
     Grid(sd=1.0),
     Mixture(sds=(3.0, 1.0), weights=(1.0, 2.0)),
-    SmoothedPoints(centers=np.random.default_rng(0).normal(size=(300, 2))),
+    KernelDensity(centers=np.random.default_rng(0).normal(size=(300, 2))),
 ]
 
 
@@ -46,24 +46,24 @@ OVERLAPPING = [
 def test_points_of_a_distribution_are_led_back_to_its_own_parts_and_numbers(distribution):
     """Parts come by their weights, numbers are uniform or normal, whether or not ways are many."""
     n = 30_000
-    found = distribution.origins(distribution.sample(n, RNG(3)))
-    weights = distribution.part_weights
-    assert found.part.min() >= 0
-    counts = np.bincount(found.part, minlength=len(weights))
+    found = distribution.invert(distribution.sample(n, RNG(3)))
+    weights = distribution.component_weights
+    assert found.component.min() >= 0
+    counts = np.bincount(found.component, minlength=len(weights))
     if len(weights) > 1:
         assert stats.chisquare(counts, n * weights).pvalue > 1e-4
     cdf = {"uniform": stats.uniform.cdf, "normal": stats.norm.cdf}
-    for axis, numbers in zip(distribution.axes, found.numbers.T, strict=True):
+    for axis, numbers in zip(distribution.base_distributions, found.noise.T, strict=True):
         assert stats.kstest(cdf[axis](numbers), "uniform").pvalue > 1e-4
     if distribution.dims == 2:
-        assert abs(stats.spearmanr(*found.numbers.T).statistic) < 4.5 / math.sqrt(n)
+        assert abs(stats.spearmanr(*found.noise.T).statistic) < 4.5 / math.sqrt(n)
 
 
 @pytest.mark.parametrize("distribution", [*APART, *OVERLAPPING], ids=str)
 def test_cells_are_as_full_as_they_are_probable(distribution):
     """Counts of 50,000 points are multinomial by the probabilities, which sum to 1."""
     n = 50_000
-    counts, masses = count_in_cells(distribution, distribution.sample(n, RNG(4)))
+    counts, masses = bin_counts(distribution, distribution.sample(n, RNG(4)))
     assert (counts.sum(), len(counts)) == (n, len(masses))
     assert masses.sum() == pytest.approx(1, abs=1e-12)
     assert masses[-1] == counts[-1] == 0
@@ -76,7 +76,7 @@ def test_cells_are_as_full_as_they_are_probable(distribution):
 @pytest.mark.parametrize("distribution", APART, ids=str)
 def test_where_there_is_one_way_the_part_is_the_mode(distribution):
     points, modes = distribution.sample_with_modes(5_000, RNG(5))
-    assert (distribution.origins(points).part == modes).mean() > 0.999
+    assert (distribution.invert(points).component == modes).mean() > 0.999
 
 
 @pytest.mark.parametrize(
@@ -87,37 +87,37 @@ def test_where_there_is_one_way_the_part_is_the_mode(distribution):
 def test_numbers_lead_to_the_point_again(distribution):
     """Drawn anew from the numbers by the formulas of the docstrings."""
     points = distribution.sample(2_000, RNG(6)).astype(np.float64)
-    found = distribution.origins(points)
-    a, b = found.numbers.T
+    found = distribution.invert(points)
+    a, b = found.noise.T
     match distribution:
         case Spiral():
             t = a * 2 * math.pi * distribution.turns
             s = 0.1 + 0.9 * a + 0.02 * b
-            angle = t + found.part * math.pi
+            angle = t + found.component * math.pi
             again = np.stack((s * np.cos(angle), s * np.sin(angle)), 1)
         case Moons():
             own = (1 + 0.05 * b)[:, None] * np.stack((np.cos(np.pi * a), np.sin(np.pi * a)), 1)
-            again = np.where(found.part[:, None] == 0, own, (1, 0.5) - own)
+            again = np.where(found.component[:, None] == 0, own, (1, 0.5) - own)
         case Pinwheel():
             z = (1 + 0.3 * a) + 0.06j * b
-            turn = 1.2 * (abs(z) - 1) + found.part * 2 * math.pi / 5
+            turn = 1.2 * (abs(z) - 1) + found.component * 2 * math.pi / 5
             again = (z * np.exp(1j * turn)).view(np.float64).reshape(-1, 2)
         case Gaussian():
             again = np.stack((a, 0.5 * a + math.sqrt(0.75) * b), 1)
         case _:
-            again = 2 * found.numbers - 1
+            again = 2 * found.noise - 1
     np.testing.assert_allclose(again, points, atol=1e-9)
 
 
 def test_where_nothing_lies_nothing_leads_back():
     """Beyond the box, and beside the wedge that a short arm of a spiral keeps to."""
-    found = Uniform(dims=2).origins(np.array([[0.0, 0.0], [1.5, 0.0], [math.inf, 0.0]]))
-    assert found.part.tolist() == [0, -1, -1]
-    assert np.isnan(found.numbers[1:]).all()
+    found = Uniform(dims=2).invert(np.array([[0.0, 0.0], [1.5, 0.0], [math.inf, 0.0]]))
+    assert found.component.tolist() == [0, -1, -1]
+    assert np.isnan(found.noise[1:]).all()
     short = Spiral(arms=1, turns=0.1)
     across = np.array([[0.5, 0.1], [-0.5, -0.1], [-0.1, 0.5]])
-    assert short.origins(across).part.tolist() == [0, 0, -1]  # s may be negative, and hardly is
-    counts, masses = count_in_cells(short, across)
+    assert short.invert(across).component.tolist() == [0, 0, -1]  # s may be negative, and hardly is
+    counts, masses = bin_counts(short, across)
     assert (counts[-1], masses[-1]) == (1, 0)
 
 
@@ -131,9 +131,9 @@ def test_rounding_does_not_carry_a_point_off_an_arm(turns):
         s = np.array([[0.1], [1.0]])
         ends = np.stack((s * np.cos(angle), s * np.sin(angle)), -1).reshape(-1, 2)
         assert np.isfinite(arm.log_density(ends)).all()
-        found = arm.origins(ends)
-        assert (found.part == start).all()
-        assert (np.abs(found.numbers[:, 1]) < 0.01).all()
+        found = arm.invert(ends)
+        assert (found.component == start).all()
+        assert (np.abs(found.noise[:, 1]) < 0.01).all()
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_rounding_does_not_carry_a_point_off_an_arm(turns):
     ids=str,
 )
 def test_cells_are_fine_where_parts_are_few(distribution, cells):
-    counts, _ = count_in_cells(distribution, distribution.sample(10, RNG(1)))
+    counts, _ = bin_counts(distribution, distribution.sample(10, RNG(1)))
     assert len(counts) == cells + 1
 
 
@@ -150,8 +150,8 @@ def test_the_order_of_points_does_not_matter():
     """Nor what else is asked at once: a point's way is chosen by its own digits."""
     distribution = Moons(sd=0.5)
     points = distribution.sample(3_000, RNG(1))
-    counts, _ = count_in_cells(distribution, points)
-    halves = [count_in_cells(distribution, half)[0] for half in (points[::-2], points[-2::-2])]
+    counts, _ = bin_counts(distribution, points)
+    halves = [bin_counts(distribution, half)[0] for half in (points[::-2], points[-2::-2])]
     np.testing.assert_array_equal(sum(halves), counts)
 
 
@@ -159,12 +159,12 @@ def test_scrambled_digits_are_even_and_hang_on_nothing():
     """Of points a step of float32 apart, on a line and in a plane."""
     for dims in (1, 2):
         points = (1 + np.arange(20_000 * dims).reshape(-1, dims) * 2.0**-23).astype(np.float64)
-        chance = scrambled(points)
+        chance = hash_to_unit_interval(points)
         assert stats.kstest(chance, "uniform").pvalue > 1e-3
         assert abs(stats.spearmanr(chance[1:], chance[:-1]).statistic) < 0.03
-    assert len(np.unique(scrambled(np.array([[1.0, 2.0], [2.0, 1.0]])))) == 2
+    assert len(np.unique(hash_to_unit_interval(np.array([[1.0, 2.0], [2.0, 1.0]])))) == 2
 
 
 def test_points_of_another_shape_are_refused():
     with pytest.raises(UsageError, match=r"points have shape \(3, 1\); expected \(n, 2\)"):
-        Spiral().origins(np.zeros((3, 1)))
+        Spiral().invert(np.zeros((3, 1)))

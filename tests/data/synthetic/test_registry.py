@@ -36,16 +36,18 @@ from advnets.rng import RNG
 )
 def test_options_as_typed(name, text, expected):
     """What is typed after the name is the distribution."""
-    assert spec.read(text, DISTRIBUTIONS[name], name) == expected
+    assert spec.parse_options(text, DISTRIBUTIONS[name], name) == expected
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_options_as_shown_can_be_typed(name):
     """The defaults that are shown, typed, are the defaults; and each name says what it is."""
     kind = DISTRIBUTIONS[name]
-    assert spec.read(spec.shown(kind), kind, name) == kind()
-    assert kind.about
-    assert {"n", "seed"} <= {option.partition("=")[0] for option in spec.shown(kind).split(",")}
+    assert spec.parse_options(spec.format_options(kind), kind, name) == kind()
+    assert kind.description
+    assert {"n", "seed"} <= {
+        option.partition("=")[0] for option in spec.format_options(kind).split(",")
+    }
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_options_as_shown_can_be_typed(name):
 def test_options_that_cannot_be(name, text, complaint):
     """A value that cannot be is named with what it must be."""
     with pytest.raises(UsageError) as caught:
-        spec.read(text, DISTRIBUTIONS[name], name)
+        spec.parse_options(text, DISTRIBUTIONS[name], name)
     assert complaint in str(caught.value)
 
 
@@ -115,9 +117,9 @@ def test_no_means_are_refused():
 def test_unknown_option_and_dims():
     """A misspelled option is answered with the near ones; a space has no density here."""
     with pytest.raises(UnknownNameError, match="did you mean modes"):
-        spec.read("mode=3", Ring, "ring")
+        spec.parse_options("mode=3", Ring, "ring")
     with pytest.raises(UnknownNameError, match="no value of gaussian: dims is called '3'"):
-        spec.read("dims=3", Gaussian, "gaussian")
+        spec.parse_options("dims=3", Gaussian, "gaussian")
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
@@ -135,12 +137,12 @@ def test_opened(name):
     ]
     assert splits.train.white_level == 1
     assert splits.train.images.dtype == np.float32
-    if distribution.mode_count == 1:
+    if distribution.num_modes == 1:
         assert splits.train.labels is None
         assert splits.classes == ()
     else:
-        assert set(splits.valid.labels) == set(range(distribution.mode_count))
-        assert splits.classes[-1] == f"mode {distribution.mode_count - 1}"
+        assert set(splits.valid.labels) == set(range(distribution.num_modes))
+        assert splits.classes[-1] == f"mode {distribution.num_modes - 1}"
 
 
 def test_splits_are_fixed_and_apart():

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from advnets.data.synthetic.base import Synthetic, choose, uniform
+from advnets.data.synthetic.base import SyntheticDistribution, draw_modes, draw_uniform
 from advnets.data.synthetic.gaussian import Gaussian, Uniform
-from advnets.data.synthetic.kde import SmoothedPoints
+from advnets.data.synthetic.kde import KernelDensity
 from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
 from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
 from advnets.rng import RNG
 
 SOME = np.random.default_rng(0).normal(size=(40, 2))
-CASES: list[tuple[Synthetic, float]] = [
+CASES: list[tuple[SyntheticDistribution, float]] = [
     (Gaussian(mean=(0.5,), sd=(0.7,)), 3.0),
     (Gaussian(dims=2, mean=(0.5, -1.0), sd=(0.7, 0.4), rho=-0.8), 3.0),
     (Mixture(means=((-2.0,), (1.0,)), sds=(0.3, 1.0), weights=(3.0, 1.0)), 4.0),
@@ -34,15 +34,15 @@ CASES: list[tuple[Synthetic, float]] = [
     (Moons(sd=0.4), 2.5),
     (Pinwheel(), 2.2),
     (Pinwheel(blades=3, length=0.5, width=0.3, twist=-2.0), 2.5),
-    (SmoothedPoints(centers=SOME[:, :1]), 2.5),
-    (SmoothedPoints(centers=SOME), 2.5),
+    (KernelDensity(centers=SOME[:, :1]), 2.5),
+    (KernelDensity(centers=SOME), 2.5),
 ]
 NOISE = RNG(3).fold_in("train")
 N = 100_000
 BINS = 20
 
 
-def shares(distribution: Synthetic, half: float) -> np.ndarray:
+def shares(distribution: SyntheticDistribution, half: float) -> np.ndarray:
     """The mass of each of BINS^dims cells about 0, from the density on a fine lattice."""
     fine = 60 * BINS if distribution.dims == 2 else 2000 * BINS
     step = 2 * half / fine
@@ -92,7 +92,7 @@ def test_the_check_finds_a_wrong_width(wrong):
         (Gaussian(mean=(2.0,), sd=(3.0,)), stats.norm(2, 3)),
         (Uniform(low=(-3.0,), high=(5.0,)), stats.uniform(-3, 8)),
         (Mixture(means=((1.0,),), sds=(0.5,)), stats.norm(1, 0.5)),
-        (SmoothedPoints(centers=np.array([[4.0]]), sd=0.5), stats.norm(4, 0.5)),
+        (KernelDensity(centers=np.array([[4.0]]), sd=0.5), stats.norm(4, 0.5)),
     ],
     ids=lambda some: type(some).__name__,
 )
@@ -140,7 +140,7 @@ def test_modes_are_the_centers_that_points_lie_about(distribution):
     centers, sds, weights = distribution.components()
     points, modes = distribution.sample_with_modes(N, NOISE)
     assert modes.dtype == np.int64
-    for mode in range(distribution.mode_count):
+    for mode in range(distribution.num_modes):
         own = points[modes == mode].astype(np.float64)
         assert len(own) == pytest.approx(N * weights[mode], rel=0.1)
         np.testing.assert_allclose(own.mean(0), centers[mode], atol=5 * sds[mode] / len(own) ** 0.5)
@@ -163,8 +163,8 @@ def test_modes_of_curves():
 
 def test_one_component_has_one_mode():
     """A Gaussian, a box and a table of points are not told apart into modes."""
-    for distribution in (Gaussian(), Uniform(), SmoothedPoints(centers=SOME)):
-        assert distribution.mode_count == 1
+    for distribution in (Gaussian(), Uniform(), KernelDensity(centers=SOME)):
+        assert distribution.num_modes == 1
         assert not distribution.sample_with_modes(100, NOISE)[1].any()
 
 
@@ -176,9 +176,9 @@ def test_seed_and_n_are_not_of_the_distribution():
 
 def test_many_modes_come_evenly():
     """With a million modes, each comes as often: 48 bits choose among them."""
-    modes = choose(NOISE, N, np.full(1_000_000, 1e-6))
+    modes = draw_modes(NOISE, N, np.full(1_000_000, 1e-6))
     assert stats.kstest((modes + 0.5) / 1e6, "uniform").pvalue > 1e-3
     assert len(np.unique(modes % 1000)) == 1000
-    u = uniform(NOISE, "u", N)
+    u = draw_uniform(NOISE, "u", N)
     assert 0 < u.min() < u.max() < 1
     assert len(np.unique(u)) == N

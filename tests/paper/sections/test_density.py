@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal
 from sklearn.neighbors import KernelDensity
 
 from advnets.data.dataset import ArraySplit, Dataset
-from advnets.data.registry import open_source
+from advnets.data.registry import open_dataset
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
 from advnets.paper.sections import density
@@ -70,7 +70,7 @@ def test_kernels_are_laid_on_all_images_alike(flat):
 
 @pytest.fixture(scope="module")
 def told():
-    return fits(Subject.of(open_source("digits"), 2000))
+    return fits(Subject.of(open_dataset("digits"), 2000))
 
 
 def test_the_kernel_densitys_likelihood_is_scikit_learns(told):

@@ -17,7 +17,7 @@ import numpy as np
 
 from advnets.data.dataset import ArraySplit, Dataset, hold_out_last
 from advnets.data.datasets.formats.safe_pickle import read_pickle
-from advnets.data.spec import fetch_command, listed
+from advnets.data.spec import fetch_command, join_words
 from advnets.errors import DataError
 from advnets.files import open_regular_file
 
@@ -187,9 +187,9 @@ def _open_named(
         said = ""
         if name == "cifar10" and jpegs:
             said = f"; {jpegs[0]} has other pixels than the original, open it by its path"
-        files = listed([version.train[0] for version in versions], "or")
+        files = join_words([version.train[0] for version in versions], "or")
         raise DataError(
-            f"{title}'s {files} lies in none of {listed(places, 'and')}; "
+            f"{title}'s {files} lies in none of {join_words(places, 'and')}; "
             f"to bring it, type: {fetch_command(name, folders)}; "
             f"or unpack {versions[0].archive} in {folders[0]}{said}"
         )

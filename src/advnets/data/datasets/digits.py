@@ -26,5 +26,5 @@ def open_digits() -> Dataset:
     split = ArraySplit(pixels, bunch.target.astype(np.int64), _WHITE)
     n = len(split)
     bounds = (0, n - _VALID - _TEST, n - _TEST, n)
-    train, valid, test = (split.part(slice(a, b)) for a, b in pairwise(bounds))
+    train, valid, test = (split.subset(slice(a, b)) for a, b in pairwise(bounds))
     return Dataset("digits", train, valid, test)

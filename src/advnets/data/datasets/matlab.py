@@ -7,7 +7,7 @@ from pathlib import Path
 from advnets.data.dataset import Dataset
 from advnets.data.datasets import svhn, tfd
 from advnets.data.datasets.formats.mat import names_in
-from advnets.data.spec import listed
+from advnets.data.spec import join_words
 from advnets.errors import DataError, UsageError
 
 
@@ -25,7 +25,7 @@ def open_mat(path: Path, options: tfd.Fold | None = None) -> Dataset:
         if options not in (None, tfd.Fold()):
             raise UsageError(f"{path} is in SVHN's layout, which has no folds; leave `fold` out")
         return svhn.open_svhn_file(path)
-    found = listed(map(ascii, names[:20]), "and") if names else "no variables"
+    found = join_words(map(ascii, names[:20]), "and") if names else "no variables"
     raise DataError(
         f"{path} has {found}, but images, labs_ex and folds (as TFD's) or X and y (as SVHN's) "
         f"were expected; put the right file there"

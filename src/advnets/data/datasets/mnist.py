@@ -17,7 +17,7 @@ import numpy as np
 
 from advnets.data.dataset import ArraySplit, Dataset
 from advnets.data.datasets.formats.idx import find_idx, hold_out_sixth, read_images, unpacked_md5
-from advnets.data.spec import fetch_command, listed
+from advnets.data.spec import fetch_command, join_words
 from advnets.errors import DataError
 from advnets.files import open_data_file
 
@@ -147,7 +147,7 @@ def _open(kin: MNISTVariant, folders: Sequence[Path]) -> Dataset:
     found = {name: _find(folders, name) for name in (*kin.train, *kin.test)}
     if absent := [name for name, path in found.items() if path is None]:
         raise DataError(
-            f"no {listed(absent, 'or')} (as such or .gz) lies in {listed(folders, 'or')}; "
+            f"no {join_words(absent, 'or')} (as such or .gz) lies in {join_words(folders, 'or')}; "
             f"to bring {kin.title}, type: {fetch_command(kin.name, folders)}"
         )
     files = {name: path for name, path in found.items() if path is not None}

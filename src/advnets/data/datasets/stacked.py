@@ -17,7 +17,7 @@ from jaxtyping import Int32, Int64
 from torch import Tensor
 
 from advnets.config import check_min, check_values
-from advnets.data.dataset import ArraySplit, Dataset, Gather, Shape, Split, Which
+from advnets.data.dataset import ArraySplit, Dataset, Gather, Index, Shape, Split
 from advnets.data.datasets.mnist import open_mnist
 from advnets.rng import RNG
 
@@ -73,9 +73,9 @@ class Stacked:
         """The modes 0 to 999 of all images, int64."""
         return self._labels
 
-    def read(self, which: Which) -> np.ndarray:
+    def read(self, index: Index) -> np.ndarray:
         """Some images, (rows, 3, H, W)."""
-        return self._gray.images[self.numbers[which], 0]
+        return self._gray.images[self.numbers[index], 0]
 
     def gather_fn(self, device: torch.device) -> Gather:
         """Images by number, gathered where the gray ones lie."""

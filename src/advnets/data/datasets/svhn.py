@@ -14,7 +14,7 @@ import numpy as np
 from advnets.data.dataset import ArraySplit, Dataset
 from advnets.data.datasets.formats.idx import hold_out_sixth
 from advnets.data.datasets.formats.mat import read_mat, whole_numbers
-from advnets.data.spec import fetch_command, first_existing, listed
+from advnets.data.spec import fetch_command, first_existing, join_words
 from advnets.errors import DataError
 
 LAYOUT = ("X", "y")
@@ -40,7 +40,7 @@ def open_svhn(options: SVHN, folders: Sequence[Path]) -> Dataset:
     found = first_existing(folder / TRAIN for folder in folders)
     if found is None:
         raise DataError(
-            f"SVHN's {TRAIN} is neither in {listed(folders)}; "
+            f"SVHN's {TRAIN} is neither in {join_words(folders)}; "
             f"to bring it, type: {fetch_command('svhn', folders)}"
         )
     return open_svhn_folder(found.parent, options, name="svhn")
@@ -99,7 +99,7 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
     found = read_mat(path, LAYOUT)
     if absent := [name for name in LAYOUT if name not in found]:
         raise DataError(
-            f"{path} has no {listed(absent, 'and')}, but a file in SVHN's layout has X and y; "
+            f"{path} has no {join_words(absent, 'and')}, but a file in SVHN's layout has X and y; "
             f"put the right file there"
         )
     images, given = found["X"], found["y"]

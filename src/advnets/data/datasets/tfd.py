@@ -12,7 +12,7 @@ import numpy as np
 from advnets.config import check_min
 from advnets.data.dataset import ArraySplit, Dataset, HeldOutSplits
 from advnets.data.datasets.formats.mat import read_mat, whole_numbers
-from advnets.data.spec import first_existing, listed
+from advnets.data.spec import first_existing, join_words
 from advnets.errors import DataError
 
 LAYOUT = ("images", "labs_ex", "folds")
@@ -59,7 +59,7 @@ def open_tfd(options: TFD, folders: Sequence[Path]) -> Dataset:
     found = first_existing(folder / file for folder in folders)
     if found is None:
         raise DataError(
-            f"{file} is neither in {listed(folders)}; ask the database's authors for it, "
+            f"{file} is neither in {join_words(folders)}; ask the database's authors for it, "
             f"as it may not be handed on, and put it in {folders[0]}"
         )
     return open_mat_layout(found, Fold(options.fold), name="tfd")
@@ -124,8 +124,8 @@ def _read(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     found = read_mat(path, LAYOUT)
     if absent := [name for name in LAYOUT if name not in found]:
         raise DataError(
-            f"{path} has no {listed(absent, 'and')}, but a file in TFD's layout has "
-            f"{listed(LAYOUT, 'and')}; put the right file there"
+            f"{path} has no {join_words(absent, 'and')}, but a file in TFD's layout has "
+            f"{join_words(LAYOUT, 'and')}; put the right file there"
         )
     images, given, folds = (found[name] for name in LAYOUT)
     if images.dtype != np.uint8 or images.ndim != 3 or not images.size:

@@ -41,7 +41,7 @@ from advnets.data.image_folder.open import to_dataset
 from advnets.data.spec import cache_directory
 from advnets.errors import DataError, UnknownNameError, UsageError, printable
 
-__all__ = ["Hub", "find_hub_name", "find_hub_path", "is_hub_path", "open_dataset"]
+__all__ = ["Hub", "find_hub_name", "find_hub_path", "is_hub_path", "open_huggingface_dataset"]
 
 MAX_HELD_OUT = 10_000
 """Images of a streamed set's validation and test splits that are kept."""
@@ -116,7 +116,7 @@ def find_hub_name(name: str, options: Hub, data: Data) -> Dataset | ImageFiles:
     return _select_splits(_HubDataset(name, location, splits, rows, roots=_roots()), options, data)
 
 
-def open_dataset(dataset: Any, data: Data, options: Hub | None = None) -> Dataset:
+def open_huggingface_dataset(dataset: Any, data: Data, options: Hub | None = None) -> Dataset:
     """Open a set that a program already has: one of the library's, or a dict of such by split.
 
     Raises:

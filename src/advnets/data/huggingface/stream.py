@@ -66,7 +66,7 @@ class HubStream:
             DataError: there is none, or reading fails.
         """
         if self._head is not None and len(self._head) >= n:
-            return self._head.part(slice(n))
+            return self._head.subset(slice(n))
         rows = (self._decode(row, f"row {i:,}") for i, row in enumerate(self._rows(self.dataset)))
         decoded = list(islice((row for row in rows if row is not None), n))
         if not decoded:

@@ -426,7 +426,7 @@ def _read_split(
     shape = (frame.channels, frame.height, frame.width)
     if frame.crop != "random":
         images = _map_array(folder / IMAGES, np.uint8, shape)[rows]
-        return ArraySplit(images, _check_labels(labels, len(images)), known=digest)
+        return ArraySplit(images, _check_labels(labels, len(images)), known_digest=digest)
     extents = np.array(_map_array(folder / EXTENTS, np.int64, (3,)))
     values = np.memmap(folder / UNCROPPED, np.uint8, "c")
     ends = extents[:, 0] + shape[0] * extents[:, 1] * extents[:, 2]

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Int64, UInt8
 from torch import Tensor
 
-from advnets.data.dataset import Gather, Shape, Which, data_device, tensor
+from advnets.data.dataset import Gather, Index, Shape, data_device, to_tensor
 from advnets.rng import RNG
 
 
@@ -33,14 +33,14 @@ class RandomCropSplit:
     def __len__(self) -> int:
         return len(self.extents)
 
-    def read(self, which: Which) -> UInt8[np.ndarray, "k channels height width"]:
+    def read(self, index: Index) -> UInt8[np.ndarray, "k channels height width"]:
         """Some of the images, cut about their centers."""
-        extents = self.extents[which]
-        return self._crop(tensor(self.values), extents, self._max_offsets(extents) // 2).numpy()
+        extents = self.extents[index]
+        return self._crop(to_tensor(self.values), extents, self._max_offsets(extents) // 2).numpy()
 
     def gather_fn(self, device: torch.device) -> Gather:
         """Images by number, each cut at random."""
-        values = tensor(self.values).to(data_device(self.values.nbytes, device))
+        values = to_tensor(self.values).to(data_device(self.values.nbytes, device))
 
         def gather(numbers: Int64[Tensor, " rows"], rng: RNG) -> UInt8[Tensor, "rows c h w"]:
             places = self.extents[numbers.numpy()]

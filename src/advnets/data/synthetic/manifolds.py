@@ -10,28 +10,30 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from advnets.config import check_values
-from advnets.data.dataset import Axis
+from advnets.data.dataset import BaseDistribution
 from advnets.data.synthetic.base import (
-    Synthetic,
-    choose,
-    equal,
+    SyntheticDistribution,
+    check_lengths,
+    check_resolution,
+    draw_modes,
+    draw_normal,
+    draw_uniform,
     log_normal,
-    normal,
-    resolved,
-    sizes,
-    turned,
-    uniform,
+    rotate,
+    uniform_weights,
 )
 from advnets.errors import UsageError
 from advnets.rng import RNG
 
-_MANY = 100
-_CORE = 1e-6  # in standard deviations, see `Spiral`
-_END = 2.0**-22  # of an arm's angle, by which rounding to float32 may carry a point past its ends
+_MAX_COUNT = 100
+_MIN_RADIUS = 1e-6  # in standard deviations, see `Spiral`
+_ANGLE_TOLERANCE = (
+    2.0**-22
+)  # of an arm's angle, by which rounding to float32 may carry a point past its ends
 
 
 @dataclass(frozen=True)
-class Spiral(Synthetic):
+class Spiral(SyntheticDistribution):
     """Arms whose radius grows with the angle, from `inner` to `radius`.
 
     A point of arm j is s (cos φ, sin φ) with φ = t + 2πj / arms, t uniform in [0, T],
@@ -44,7 +46,7 @@ class Spiral(Synthetic):
     plus π with sign -. It grows like 1/ρ at the center; within sd / 10⁶ of it ρ is taken as that.
     """
 
-    about: ClassVar[str] = "arms of a spiral"
+    description: ClassVar[str] = "arms of a spiral"
 
     arms: int = 2
     """How many; a point's mode is its arm."""
@@ -59,32 +61,34 @@ class Spiral(Synthetic):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_values(self, f"1 to {_MANY}", lambda arms: 1 <= arms <= _MANY, "arms")
-        check_values(self, f"0.01 to {_MANY}", lambda turns: 0.01 <= turns <= _MANY, "turns")
-        sizes(self, "radius", "sd")
+        check_values(self, f"1 to {_MAX_COUNT}", lambda arms: 1 <= arms <= _MAX_COUNT, "arms")
+        check_values(
+            self, f"0.01 to {_MAX_COUNT}", lambda turns: 0.01 <= turns <= _MAX_COUNT, "turns"
+        )
+        check_lengths(self, "radius", "sd")
         if not 0 <= self.inner < self.radius:
             raise UsageError(
                 f"inner is {self.inner}, but an arm runs from inner to radius, {self.radius}; "
                 f"make it at least 0 and less than that"
             )
-        resolved("sd", self.sd, self.radius)
+        check_resolution("sd", self.sd, self.radius)
 
     @property
-    def mode_count(self) -> int:
+    def num_modes(self) -> int:
         """Arms."""
         return self.arms
 
     @property
-    def axes(self) -> tuple[Axis, ...]:
+    def base_distributions(self) -> tuple[BaseDistribution, ...]:
         """Of t / T and (s - r(t)) / sd."""
         return "uniform", "normal"
 
     @property
-    def _span(self) -> float:
+    def _total_angle(self) -> float:
         return 2 * math.pi * self.turns
 
     @property
-    def _terms(self) -> int:
+    def _num_terms(self) -> int:
         return 2 * self.arms * self._windings
 
     @property
@@ -92,16 +96,16 @@ class Spiral(Synthetic):
         return math.floor(self.turns) + 1
 
     def _radius(self, t: Float64[np.ndarray, "..."]) -> Float64[np.ndarray, "..."]:
-        return self.inner + (self.radius - self.inner) * (t / self._span)
+        return self.inner + (self.radius - self.inner) * (t / self._total_angle)
 
     def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n terms"]:
         rho, angle = polar(points, self.sd)
-        t, z = self._ways(rho[:, None], angle[:, None], np.arange(self._terms))
-        height = np.log(self.arms * self._span * rho)
-        last = self._span * (1 + _END)
+        t, z = self._invert_terms(rho[:, None], angle[:, None], np.arange(self._num_terms))
+        height = np.log(self.arms * self._total_angle * rho)
+        last = self._total_angle * (1 + _ANGLE_TOLERANCE)
         return np.where(t <= last, log_normal(z, self.sd), -math.inf) - height[:, None]
 
-    def _ways(
+    def _invert_terms(
         self,
         rho: Float64[np.ndarray, "*points"],
         angle: Float64[np.ndarray, "*points"],
@@ -113,26 +117,26 @@ class Spiral(Synthetic):
         """
         way, turned_over = np.divmod(term, 2)
         arm, winding = np.divmod(way, self._windings)
-        begins = _END * self._span
+        begins = _ANGLE_TOLERANCE * self._total_angle
         first = angle + math.pi * turned_over - arm * (2 * math.pi / self.arms)
         t = np.mod(first + begins, 2 * math.pi) - begins + 2 * math.pi * winding
         return t, ((1 - 2 * turned_over) * rho - self._radius(t)) / self.sd
 
-    def _origin(
+    def _invert(
         self, points: Float64[np.ndarray, "n 2"], term: Int64[np.ndarray, " n"]
     ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]:
-        t, z = self._ways(*polar(points, self.sd), term)
-        return term // (2 * self._windings), np.stack([t / self._span, z], axis=1)
+        t, z = self._invert_terms(*polar(points, self.sd), term)
+        return term // (2 * self._windings), np.stack([t / self._total_angle, z], axis=1)
 
     def _draw(self, n: int, rng: RNG) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
-        arm = choose(rng, n, equal(self.arms))
-        t = self._span * uniform(rng, "angle", n)
-        s = self._radius(t) + self.sd * normal(rng, "radius", n, 1)[:, 0]
+        arm = draw_modes(rng, n, uniform_weights(self.arms))
+        t = self._total_angle * draw_uniform(rng, "angle", n)
+        s = self._radius(t) + self.sd * draw_normal(rng, "radius", n, 1)[:, 0]
         return on_ray(s, t + arm * (2 * math.pi / self.arms)), arm
 
 
 @dataclass(frozen=True)
-class Moons(Synthetic):
+class Moons(SyntheticDistribution):
     """Two half circles of radius 1, one upside down with its end in the other's middle.
 
     A point of the first moon is s (cos t, sin t), t uniform in [0, π], s ~ N(1, sd²); one of the
@@ -144,40 +148,42 @@ class Moons(Synthetic):
     The shape is that of scikit-learn's make_moons, whose noise is not of the radius alone.
     """
 
-    about: ClassVar[str] = "two half circles that reach into each other"
+    description: ClassVar[str] = "two half circles that reach into each other"
 
     sd: float = 0.05
     """Standard deviation of the radius."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes(self, "sd")
-        resolved("sd", self.sd, 2.0)
+        check_lengths(self, "sd")
+        check_resolution("sd", self.sd, 2.0)
 
     @property
-    def mode_count(self) -> int:
+    def num_modes(self) -> int:
         """The upper moon is 0, the lower 1."""
         return 2
 
     @property
-    def axes(self) -> tuple[Axis, ...]:
+    def base_distributions(self) -> tuple[BaseDistribution, ...]:
         """Of t / π and (s - 1) / sd."""
         return "uniform", "normal"
 
     def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 2"]:
         terms: list[np.ndarray] = []
-        for own in points, _OTHER - points:
-            rho, _, z = self._way(own)
+        for own in points, _SECOND_MOON - points:
+            rho, _, z = self._invert_first_moon(own)
             terms.append(log_normal(z, self.sd) - np.log(2 * math.pi * rho))
         return np.stack(terms, axis=1)
 
-    def _origin(
+    def _invert(
         self, points: Float64[np.ndarray, "n 2"], term: Int64[np.ndarray, " n"]
     ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]:
-        _, t, z = self._way(np.where(term[:, None] == 0, points, _OTHER - points))
+        _, t, z = self._invert_first_moon(
+            np.where(term[:, None] == 0, points, _SECOND_MOON - points)
+        )
         return term, np.stack([t / math.pi, z], axis=1)
 
-    def _way(
+    def _invert_first_moon(
         self, own: Float64[np.ndarray, "n 2"]
     ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
         """Radius, and the t and z = (s - 1) / sd that lead to points of the first moon."""
@@ -186,17 +192,17 @@ class Moons(Synthetic):
         return rho, np.mod(angle, math.pi), (s - 1) / self.sd
 
     def _draw(self, n: int, rng: RNG) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
-        moon = choose(rng, n, equal(2))
-        s = 1 + self.sd * normal(rng, "radius", n, 1)[:, 0]
-        points = on_ray(s, math.pi * uniform(rng, "angle", n))
-        return np.where(moon[:, None] == 0, points, _OTHER - points), moon
+        moon = draw_modes(rng, n, uniform_weights(2))
+        s = 1 + self.sd * draw_normal(rng, "radius", n, 1)[:, 0]
+        points = on_ray(s, math.pi * draw_uniform(rng, "angle", n))
+        return np.where(moon[:, None] == 0, points, _SECOND_MOON - points), moon
 
 
-_OTHER = np.array([1.0, 0.5])
+_SECOND_MOON = np.array([1.0, 0.5])
 
 
 @dataclass(frozen=True)
-class Pinwheel(Synthetic):
+class Pinwheel(SyntheticDistribution):
     """Long normal distributions on a circle, each turned the more the farther out it is.
 
     A point is R(twist (|z| - radius) + 2πk / blades) z with z ~ N((radius, 0), diag(length²,
@@ -209,7 +215,7 @@ class Pinwheel(Synthetic):
     for structured representations and fast inference", whose own has no density in closed form.
     """
 
-    about: ClassVar[str] = "bent blades about a center"
+    description: ClassVar[str] = "bent blades about a center"
 
     blades: int = 5
     """How many; a point's mode is its blade."""
@@ -224,43 +230,47 @@ class Pinwheel(Synthetic):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_values(self, f"1 to {_MANY}", lambda blades: 1 <= blades <= _MANY, "blades")
-        sizes(self, "radius", "length", "width")
-        check_values(self, f"-{_MANY} to {_MANY}", lambda twist: abs(twist) <= _MANY, "twist")
-        resolved("length", self.length, self.radius)
-        resolved("width", self.width, self.radius)
+        check_values(self, f"1 to {_MAX_COUNT}", lambda blades: 1 <= blades <= _MAX_COUNT, "blades")
+        check_lengths(self, "radius", "length", "width")
+        check_values(
+            self, f"-{_MAX_COUNT} to {_MAX_COUNT}", lambda twist: abs(twist) <= _MAX_COUNT, "twist"
+        )
+        check_resolution("length", self.length, self.radius)
+        check_resolution("width", self.width, self.radius)
 
     @property
-    def mode_count(self) -> int:
+    def num_modes(self) -> int:
         """Blades."""
         return self.blades
 
     def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n blades"]:
-        z = self._straight(points[:, None], self._turn(points)[:, None], np.arange(self.blades))
+        z = self._standardize(
+            points[:, None], self._twist_angle(points)[:, None], np.arange(self.blades)
+        )
         along, across = log_normal(z[..., 0], self.length), log_normal(z[..., 1], self.width)
         return along + across - math.log(self.blades)
 
-    def _straight(
+    def _standardize(
         self,
         points: Float64[np.ndarray, "*points 2"],
         turn: Float64[np.ndarray, "*points"],
         blade: Int64[np.ndarray, "*blades"],
     ) -> Float64[np.ndarray, "*both 2"]:
         """Points as they lie along and across a blade, from its middle, in deviations."""
-        straight = turned(points, -turn - blade * (2 * math.pi / self.blades))
+        straight = rotate(points, -turn - blade * (2 * math.pi / self.blades))
         return (straight - (self.radius, 0.0)) / (self.length, self.width)
 
-    def _origin(
+    def _invert(
         self, points: Float64[np.ndarray, "n 2"], term: Int64[np.ndarray, " n"]
     ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n 2"]]:
-        return term, self._straight(points, self._turn(points), term)
+        return term, self._standardize(points, self._twist_angle(points), term)
 
     def _draw(self, n: int, rng: RNG) -> tuple[Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
-        blade = choose(rng, n, equal(self.blades))
-        z = normal(rng, "point", n, 2) * (self.length, self.width) + (self.radius, 0.0)
-        return turned(z, self._turn(z) + blade * (2 * math.pi / self.blades)), blade
+        blade = draw_modes(rng, n, uniform_weights(self.blades))
+        z = draw_normal(rng, "point", n, 2) * (self.length, self.width) + (self.radius, 0.0)
+        return rotate(z, self._twist_angle(z) + blade * (2 * math.pi / self.blades)), blade
 
-    def _turn(self, z: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, " n"]:
+    def _twist_angle(self, z: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, " n"]:
         return self.twist * (np.hypot(z[:, 0], z[:, 1]) - self.radius)
 
 
@@ -269,7 +279,7 @@ def polar(
 ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
     """Radius, at least sd / 10⁶, and angle in (-π, π]."""
     x, y = points.T
-    return np.maximum(np.hypot(x, y), _CORE * sd), np.arctan2(y, x)
+    return np.maximum(np.hypot(x, y), _MIN_RADIUS * sd), np.arctan2(y, x)
 
 
 def on_ray(s: Float64[np.ndarray, " n"], angle: Float64[np.ndarray, " n"]) -> np.ndarray:

@@ -14,19 +14,19 @@ from jaxtyping import Float64, Int64
 from advnets.config import check_values
 from advnets.data.synthetic.base import (
     LOG_ROOT_TAU,
-    Synthetic,
-    choose,
-    equal,
-    normal,
-    resolved,
-    sizes,
+    SyntheticDistribution,
+    check_lengths,
+    check_resolution,
+    draw_modes,
+    draw_normal,
+    uniform_weights,
 )
-from advnets.data.synthetic.gaussian import for_each
+from advnets.data.synthetic.gaussian import broadcast_option
 from advnets.errors import UsageError
 from advnets.rng import RNG
 
-_MODES = 10_000
-_SIDE = 100
+_MAX_MODES = 10_000
+_MAX_SIDE = 100
 
 Components = tuple[
     Float64[np.ndarray, "modes dims"], Float64[np.ndarray, " modes"], Float64[np.ndarray, " modes"]
@@ -35,7 +35,7 @@ Components = tuple[
 
 
 @dataclass(frozen=True)
-class NormalMixture(Synthetic):
+class NormalMixture(SyntheticDistribution):
     """Round normal distributions, mixed.
 
     p(x) = Σ_k w_k N(x; c_k, sd_k² I)
@@ -51,16 +51,16 @@ class NormalMixture(Synthetic):
         return self.components()[0].shape[1]
 
     @property
-    def mode_count(self) -> int:
+    def num_modes(self) -> int:
         """Modes, one a center."""
         return len(self.components()[0])
 
     @property
-    def part_weights(self) -> Float64[np.ndarray, " parts"]:
+    def component_weights(self) -> Float64[np.ndarray, " parts"]:
         """Weights of the normal distributions."""
         return self.components()[2]
 
-    def _origin(
+    def _invert(
         self, points: Float64[np.ndarray, "n dims"], term: Int64[np.ndarray, " n"]
     ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, "n dims"]]:
         centers, sds, _ = self.components()
@@ -82,8 +82,8 @@ class NormalMixture(Synthetic):
         self, n: int, rng: RNG
     ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
         centers, sds, weights = self.components()
-        modes = choose(rng, n, weights)
-        points = centers[modes] + sds[modes, None] * normal(rng, "point", n, centers.shape[1])
+        modes = draw_modes(rng, n, weights)
+        points = centers[modes] + sds[modes, None] * draw_normal(rng, "point", n, centers.shape[1])
         return points, modes
 
 
@@ -94,7 +94,7 @@ class Mixture(NormalMixture):
     p(x) = Σ_k w_k N(x; mean_k, sd_k² I)
     """
 
-    about: ClassVar[str] = "normal distributions, mixed, of a line or a plane"
+    description: ClassVar[str] = "normal distributions, mixed, of a line or a plane"
 
     means: tuple[tuple[float, ...], ...] = ((-2.0,), (2.0,))
     """Centers, of one or two coordinates each."""
@@ -106,23 +106,27 @@ class Mixture(NormalMixture):
     def __post_init__(self) -> None:
         super().__post_init__()
         dims = {len(mean) for mean in self.means}
-        if dims not in ({1}, {2}) or len(self.means) > _MODES:
+        if dims not in ({1}, {2}) or len(self.means) > _MAX_MODES:
             raise UsageError(
                 f"means are {len(self.means):,} of {sorted(dims)} coordinates; expected 1 to "
-                f"{_MODES:,}, all of 1 or all of 2: write means=-2/3 or means=0:1/2:3"
+                f"{_MAX_MODES:,}, all of 1 or all of 2: write means=-2/3 or means=0:1/2:3"
             )
         for value in itertools.chain(*self.means):
             if not abs(value) <= 1e6:
                 raise UsageError(f"means hold {value}; they must be -1,000,000 to 1,000,000")
-        sizes(self, "sds", "weights")
+        check_lengths(self, "sds", "weights")
         centers, sds, _ = self.components()
-        resolved("sds", float(sds.min()), float(np.abs(centers).max()))
+        check_resolution("sds", float(sds.min()), float(np.abs(centers).max()))
 
     def components(self) -> Components:
         """Centers, standard deviations and weights of the modes."""
         count = len(self.means)
-        weights = for_each(self.weights, count, "weights")
-        return np.array(self.means), for_each(self.sds, count, "sds"), weights / weights.sum()
+        weights = broadcast_option(self.weights, count, "weights")
+        return (
+            np.array(self.means),
+            broadcast_option(self.sds, count, "sds"),
+            weights / weights.sum(),
+        )
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ class Ring(NormalMixture):
     adversarial networks".
     """
 
-    about: ClassVar[str] = "normal distributions on a circle"
+    description: ClassVar[str] = "normal distributions on a circle"
 
     modes: int = 8
     """How many."""
@@ -147,15 +151,15 @@ class Ring(NormalMixture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_values(self, f"1 to {_MODES:,}", lambda modes: 1 <= modes <= _MODES, "modes")
-        sizes(self, "radius", "sd")
-        resolved("sd", self.sd, self.radius)
+        check_values(self, f"1 to {_MAX_MODES:,}", lambda modes: 1 <= modes <= _MAX_MODES, "modes")
+        check_lengths(self, "radius", "sd")
+        check_resolution("sd", self.sd, self.radius)
 
     def components(self) -> Components:
         """Centers, standard deviations and weights of the modes."""
         angle = np.arange(self.modes) * (2 * math.pi / self.modes)
         centers = self.radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        return centers, np.full(self.modes, self.sd), equal(self.modes)
+        return centers, np.full(self.modes, self.sd), uniform_weights(self.modes)
 
 
 @dataclass(frozen=True)
@@ -167,7 +171,7 @@ class Grid(NormalMixture):
     With the defaults the centers are {-4, -2, 0, 2, 4}². Sources as for `Ring`.
     """
 
-    about: ClassVar[str] = "normal distributions on a square grid"
+    description: ClassVar[str] = "normal distributions on a square grid"
 
     side: int = 5
     """Modes in a row, and rows."""
@@ -178,12 +182,12 @@ class Grid(NormalMixture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_values(self, f"1 to {_SIDE}", lambda side: 1 <= side <= _SIDE, "side")
-        sizes(self, "spacing", "sd")
-        resolved("sd", self.sd, self.spacing * self.side / 2)
+        check_values(self, f"1 to {_MAX_SIDE}", lambda side: 1 <= side <= _MAX_SIDE, "side")
+        check_lengths(self, "spacing", "sd")
+        check_resolution("sd", self.sd, self.spacing * self.side / 2)
 
     def components(self) -> Components:
         """Centers, standard deviations and weights of the modes; y runs fastest."""
         places = self.spacing * (np.arange(self.side) - (self.side - 1) / 2)
         centers = np.stack(np.meshgrid(places, places, indexing="ij"), axis=-1).reshape(-1, 2)
-        return centers, np.full(len(centers), self.sd), equal(len(centers))
+        return centers, np.full(len(centers), self.sd), uniform_weights(len(centers))

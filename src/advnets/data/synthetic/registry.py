@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from advnets.data.dataset import ArraySplit, Dataset
-from advnets.data.synthetic.base import Synthetic
+from advnets.data.synthetic.base import SyntheticDistribution
 from advnets.data.synthetic.gaussian import Gaussian, Uniform
 from advnets.data.synthetic.manifolds import Moons, Pinwheel, Spiral
 from advnets.data.synthetic.mixtures import Grid, Mixture, Ring
@@ -14,7 +14,7 @@ from advnets.rng import RNG
 HELD_OUT = 10_000
 """Points for validation, and as many for the test."""
 
-DISTRIBUTIONS: dict[str, type[Synthetic]] = {
+DISTRIBUTIONS: dict[str, type[SyntheticDistribution]] = {
     "gaussian": Gaussian,
     "mixture": Mixture,
     "uniform": Uniform,
@@ -27,7 +27,7 @@ DISTRIBUTIONS: dict[str, type[Synthetic]] = {
 """Distributions by name; the fields of each are its options, `about` says what it is."""
 
 
-def open_distribution(name: str, distribution: Synthetic) -> Dataset:
+def open_distribution(name: str, distribution: SyntheticDistribution) -> Dataset:
     """Draw training points (n of them), and 10,000 each for validation and test.
 
     Points are images of shape (dims, 1, 1) with white 1, labeled with their mode where there are
@@ -38,12 +38,12 @@ def open_distribution(name: str, distribution: Synthetic) -> Dataset:
     train, valid, test = (
         _images(distribution, count, rng.fold_in(split)) for split, count in counts.items()
     )
-    modes = distribution.mode_count
+    modes = distribution.num_modes
     classes = tuple(f"mode {mode}" for mode in range(modes)) if modes > 1 else ()
     return Dataset(name, train, valid, test, classes=classes, distribution=distribution)
 
 
-def _images(distribution: Synthetic, count: int, rng: RNG) -> ArraySplit:
+def _images(distribution: SyntheticDistribution, count: int, rng: RNG) -> ArraySplit:
     points, modes = distribution.sample_with_modes(count, rng)
     images = np.ascontiguousarray(points[:, :, None, None])
-    return ArraySplit(images, modes if distribution.mode_count > 1 else None, white_level=1)
+    return ArraySplit(images, modes if distribution.num_modes > 1 else None, white_level=1)

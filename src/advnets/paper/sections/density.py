@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from advnets.config import Data
-from advnets.data.registry import open_source
+from advnets.data.registry import open_dataset
 from advnets.data.spec import data_directory
 from advnets.metrics.distance import nearest
 from advnets.paper.blocks import (
@@ -46,14 +46,14 @@ def show(context: SectionContext) -> SectionContent:
     """Samples, likelihoods and class frequencies."""
     trained = scored_run(context)
     subject = Subject.of(
-        open_source(trained.config.data, directory=context.data_dir), drawn=NUM_SAMPLES
+        open_dataset(trained.config.data, directory=context.data_dir), drawn=NUM_SAMPLES
     )
     of_g = trained.sample(NUM_SAMPLES).flatten(1)
     context.tell("a Gaussian and a kernel density")
     told = [fits(subject, of_g)]
     faces = data_directory(context.data_dir) / FACES
     if context.full and faces.exists():
-        images = open_source(Data(source=str(faces), size=64, channels=1))
+        images = open_dataset(Data(source=str(faces), size=64, channels=1))
         told.append(fits(Subject.of(images, FACES_DRAWN)))
     context.tell("class frequencies")
     counted = of_g if context.full else of_g[:2000]

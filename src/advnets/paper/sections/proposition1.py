@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from advnets import config
-from advnets.data.registry import open_source
-from advnets.data.synthetic.base import Synthetic
+from advnets.data.registry import open_dataset
+from advnets.data.synthetic.base import SyntheticDistribution
 from advnets.paper.blocks import (
     Check,
     FigureBlock,
@@ -103,7 +103,7 @@ QUICK, FULL = Effort(700, 300), Effort(4000, 1000)
 class Standing(nn.Module):
     """A generator that stands still and whose p_g is known: z is drawn from it, and G(z) = z."""
 
-    def __init__(self, distribution: Synthetic) -> None:
+    def __init__(self, distribution: SyntheticDistribution) -> None:
         super().__init__()
         self.distribution, self.latent_dim = distribution, distribution.dims
 
@@ -157,8 +157,8 @@ def answer(pair: Pair, effort: Effort, seed: int = 0) -> Answer:
     points = f"n={effort.updates * effort.batch}"
     source = f"{pair.data}{',' if ':' in pair.data else ':'}{points}"
     line = make_line_game(source, CELLS, STAGE, seed=seed, batch=effort.batch)
-    generated = open_source(pair.generated).distribution
-    assert isinstance(generated, Synthetic)
+    generated = open_dataset(pair.generated).distribution
+    assert isinstance(generated, SyntheticDistribution)
     players = {**line.state.players, "generator": Standing(generated)}
     best_response(replace(line.state, players=players), effort.updates, effort.rule)
     p_data, p_g = (density(p, CELLS) for p in (line.distribution, generated))

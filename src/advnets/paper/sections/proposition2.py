@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from advnets.data.synthetic.base import Synthetic
+from advnets.data.synthetic.base import SyntheticDistribution
 from advnets.data.synthetic.gaussian import Gaussian, Uniform
 from advnets.data.synthetic.mixtures import Mixture
 from advnets.paper.blocks import (
@@ -35,7 +35,7 @@ from advnets.toy.line_game import Cells, masses
 
 LINE = Cells(-6.0, 6.0, 300)
 GOAL = Mixture(means=((-2.0,), (2.0,)), sds=(0.7,), weights=(0.6, 0.4))
-STARTS: dict[str, Synthetic] = {
+STARTS: dict[str, SyntheticDistribution] = {
     "narrow normal": Gaussian(mean=(-0.5,), sd=(0.4,)),
     "wide normal": Gaussian(sd=(3.0,)),
     "one of the two humps": Gaussian(mean=(2.0,), sd=(0.7,)),
@@ -60,7 +60,7 @@ ROUNDING = 1e-12
 Way = list[Float64[Tensor, " cells"]]
 
 
-def way(start: Synthetic) -> Way:
+def way(start: SyntheticDistribution) -> Way:
     """p_g at every step from a start until it has arrived."""
     goal, at = masses(GOAL, LINE), masses(start, LINE)
     passed = [at]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from advnets import presets
 from advnets.data import spec
-from advnets.data.dataset import Dataset, num_samples
+from advnets.data.dataset import Dataset, num_train_images
 from advnets.errors import DataError
 from advnets.experiment.trained_model import TrainedModel
 from advnets.metrics.parzen import GRIDS, ParzenScore
@@ -100,7 +100,7 @@ def folds_of(faces: Dataset, *, full: bool) -> list[int]:
 
 def unlike_tfd(source: str, faces: Dataset) -> str:
     """Why scores on TFD are not to be read beside those on these faces; nothing where they are."""
-    name, _ = spec.split(source)
+    name, _ = spec.split_source(source)
     if Path(name).name not in TFD:
         return (
             f"{literal(faces.name)} is not the Toronto Face Database, whose file is called "
@@ -137,9 +137,9 @@ def _scored(context: SectionContext, folds: Sequence[int]) -> Iterator[Scored]:
         samples = trained.sample(NUM_SAMPLES, seed=seed)
         others = {REAL: real_images(opened.train, NUM_SAMPLES, seed)}
         # Of no more images than centers, each would be a center.
-        if context.full and (num_samples(opened.train) or 0) > NUM_SAMPLES:
+        if context.full and (num_train_images(opened.train) or 0) > NUM_SAMPLES:
             others[CENTERS] = k_means(opened.train, NUM_SAMPLES)
-        served = opened.describe_splits
+        served = opened.evaluation_folds
         for fold in filter(served.__contains__, left):
             held = served[fold].valid, served[fold].test
             fine = {trained.weights: vars(parzen_scores(samples, *held, "fine"))}

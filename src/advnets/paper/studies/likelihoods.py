@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advnets.data.dataset import Split, StreamingSplit, blocks
+from advnets.data.dataset import Split, StreamingSplit, iterate_blocks
 from advnets.errors import require
 from advnets.paper.blocks import FigureBlock, SectionContext, Table
 from advnets.plots.style import LIGHT, new_figure, png, reference_line, style_axes
@@ -110,7 +110,7 @@ def with_error(values: Sequence[float], form: str) -> str:
 def k_means(train: Split | StreamingSplit, count: int) -> Tensor:
     """Centers of clusters of training images, after ten rounds of Lloyd's algorithm."""
     cluster: Any = require("sklearn.cluster", "paper")
-    images = torch.cat([torch.from_numpy(some) for some in blocks(train)])
+    images = torch.cat([torch.from_numpy(some) for some in iterate_blocks(train)])
     rows = (images.flatten(1).float() / train.white_level).numpy()
     fitted = cluster.KMeans(
         n_clusters=min(count, len(rows)), init="random", n_init=1, max_iter=10, random_state=0

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from advnets.data.dataset import ArraySplit, Dataset, hold_out_last, numbered_classes
+from advnets.data.dataset import ArraySplit, Dataset, hold_out_last, renumber_labels
 from advnets.data.datasets.formats.limits import MIB, RATIO, Readable, is_bomb, is_shape, read_up_to
 from advnets.data.spec import first_existing
 from advnets.errors import DataError
@@ -182,7 +182,7 @@ def open_idx_folder(folder: Path) -> Dataset:
                 f"{files['train images']} are of {train.images.shape[2:]}; "
                 f"bring both from the same set"
             )
-    (train, valid, test), classes = numbered_classes(train, valid, test)
+    (train, valid, test), classes = renumber_labels(train, valid, test)
     return Dataset(folder.resolve().name, train, valid, test, classes=classes)
 
 
