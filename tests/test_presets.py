@@ -243,7 +243,7 @@ def test_a_maxout_layer_has_its_pieces(built):
 
 def test_the_tuned_preset_plays_with_the_published_nets():
     """Other training, same nets: shapes of all weights agree, and G is the same to a field."""
-    published, tuned = (presets.get_preset(name) for name in ("paper-mnist", "tuned-mnist"))
+    published, tuned = (presets.get_preset(name) for name in ("paper-mnist", "mnist-relativistic"))
     assert tuned.stage.generator == published.stage.generator
     mean = torch.full((1, 28, 28), 0.25)
     shapes = [

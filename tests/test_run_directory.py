@@ -30,7 +30,7 @@ def test_two_cannot_hold_a_run_at_once(run):
 
 def test_a_config_of_another_format_is_refused(run):
     write_json(run.config_file, {"format": 99, "advnets": "7.0"})
-    with pytest.raises(RunError, match=r"has format 99 and this advnets reads 1; use .*\(7.0\)"):
+    with pytest.raises(RunError, match=r"has format 99 and this advnets reads 2; use .*\(7.0\)"):
         run.read_config()
 
 

@@ -31,7 +31,7 @@ def write(path, trained_with, lr, parzen, frechet, **stamps):
     path.mkdir()
     config = {"preset": "mlp", "seed": trained_with, "stages": [{"lr": lr}]}
     data = {"name": "mnist", "digest": "0123456789abcdef"}
-    (path / "config.json").write_text(json.dumps({"format": 1, "config": config, "data": data}))
+    (path / "config.json").write_text(json.dumps({"format": 2, "config": config, "data": data}))
     place = {"seed": 0, "step": 5000, **STAMPS}
     real = {"samples": "real training images", "weights": None}
     own = {"samples": "generator", "weights": "ema"}

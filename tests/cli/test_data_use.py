@@ -102,7 +102,7 @@ def test_unlabeled_images_are_for_games_that_use_them(messy, tmp_path, capsys):
     """The semi-supervised game sees them beside the training images; no other game does."""
     run = ["--data", str(messy), "--size", "16", "--steps", "1", "--batch-size", "32"]
     nets = ["--game.labels", "4", "--channels", "1", "--out", str(tmp_path / "semi")]
-    assert main(["train", "semi-mnist", *run, *nets]) == 0
+    assert main(["train", "semi-supervised-mnist", *run, *nets]) == 0
     assert ", 5 unlabeled\n" in capsys.readouterr().err
 
 

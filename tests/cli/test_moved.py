@@ -136,7 +136,14 @@ def test_a_run_that_another_begins_with_is_found_from_anywhere(
     said, trained, tmp_path, monkeypatch, quick
 ):
     monkeypatch.chdir(trained.parent)
-    told = ("train", "inference-after", "--data", "digits", "--game.generator-run", trained.name)
+    told = (
+        "train",
+        "latent-regression-mnist",
+        "--data",
+        "digits",
+        "--game.generator-run",
+        trained.name,
+    )
     code, _, err = said(*told, "--out", tmp_path / "run", "--steps", "2", "--threads", "1")
     assert code == 0, err
     monkeypatch.chdir(tmp_path)

@@ -76,7 +76,7 @@ def test_a_run_within_the_bounds_is_done(said, tmp_path, quick):
 def test_a_start_that_failed_does_not_block_its_name(said, tmp_path, quick):
     """Too few labels are found out when the first batch is made."""
     run, labels = tmp_path / "run", ("--game.labels", "100000")
-    told = ("semi-mnist", "--data", "digits", "--steps", "3", "--threads", "1")
+    told = ("semi-supervised-mnist", "--data", "digits", "--steps", "3", "--threads", "1")
     code, _, err = said("train", *told, *labels, "--out", run)
     assert code in (1, 2)
     assert "10,000 labeled images of each class were asked for" in err.splitlines()[-1]

@@ -156,7 +156,7 @@ def test_a_view_replaces_no_file_but_its_own_record(said, trained, tmp_path):
         ("train", "digits", "--normalize", "none"),
         ("train", "digits", "--data", "ring:modes=0"),
         ("train", "paper-mnist", "--data-dir", "nowhere"),
-        ("train", "semi-mnist", "--data", "ring"),
+        ("train", "semi-supervised-mnist", "--data", "ring"),
         ("train", "digits", "--compile", "--cuda-graph"),
         ("data", "pack", "empty", "deep/down/pack"),
         ("sample", "RUN", "--out", "deep/a.png", "--columns", "0"),

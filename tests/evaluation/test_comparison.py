@@ -285,7 +285,7 @@ def write(path, records, seed=0):
     path.mkdir()
     config = {"preset": "dcgan", "seed": seed}
     data = {"name": "mnist", "digest": "a" * 32}
-    (path / "config.json").write_text(json.dumps({"format": 1, "config": config, "data": data}))
+    (path / "config.json").write_text(json.dumps({"format": 2, "config": config, "data": data}))
     if records is not None:
         (path / "scores.json").write_text(json.dumps(records))
     return path

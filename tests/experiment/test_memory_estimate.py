@@ -129,7 +129,7 @@ def test_memory_that_runs_out_on_the_way_is_a_sentence(tmp_path, more):
     "nets",
     [
         ("digits", "--generator.batch-norm"),
-        ("semi-mnist", "--data", "digits", "--discriminator.norm", "batch"),
+        ("semi-supervised-mnist", "--data", "digits", "--discriminator.norm", "batch"),
     ],
     ids=["generator", "labeled images"],
 )

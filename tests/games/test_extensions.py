@@ -211,7 +211,7 @@ def test_nets_and_labels_that_a_game_cannot_have(game, stage, said, tiny, tmp_pa
         ("classes", "give a conditional run"),
         ("test-error", "give a semi-supervised run"),
         ("reconstruction", "give a run of inference-mnist"),
-        ("completion", "give a run of completion-mnist"),
+        ("completion", "give a run of inpainting-mnist"),
         ("elbo", "give a run of vae-mnist"),
     ],
 )

@@ -17,7 +17,7 @@ Events = list[dict[str, Any]]
 def config_record() -> dict[str, Any]:
     adam = {"kind": "Adam", "lr": 0.0005, "beta1": 0.5, "beta2": 0.999}
     return {
-        "format": 1,
+        "format": 2,
         "advnets": "0.1.0",
         "command": "advnets train digits --out runs/digits",
         "config": {

@@ -270,7 +270,7 @@ def test_a_run_that_only_began(begun):
 
 def test_a_config_of_another_hand(begun):
     """Parts that config.json lacks are left out, not tripped over."""
-    (begun / "config.json").write_text('{"format": 1}')
+    (begun / "config.json").write_text('{"format": 2}')
     (begun / "events.jsonl").unlink()
     assert "A generator and a discriminator play against each other" in report(begun).text
 

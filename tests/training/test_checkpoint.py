@@ -49,7 +49,7 @@ def test_a_truncated_checkpoint_is_named(file, keep):
 def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     path = tmp_path / "old.safetensors"
     save_file({"a": torch.zeros(1)}, path, {"advnets": '{"format": 0}'})
-    with pytest.raises(CheckpointError, match="has format 0 and this advnets reads 2"):
+    with pytest.raises(CheckpointError, match="has format 0 and this advnets reads 3"):
         read_checkpoint(path)
 
 

@@ -106,7 +106,7 @@ def classification_error_records(context: EvaluationContext) -> list[Record]:
     if net is None or not isinstance(net, ClassifyingDiscriminator):
         raise UsageError(
             "the metric test-error is of a D that tells classes, and this run's tells none; give "
-            "a semi-supervised run, as semi-mnist"
+            "a semi-supervised run, as semi-supervised-mnist"
         )
     (test, told), wrong = context.labeled_test(), 0
     shown = context.data.normalizer.from_unit_range(test)

@@ -66,7 +66,7 @@ def require_encoder(players: Mapping[str, nn.Module], metric: str) -> nn.Module:
     if "encoder" not in players:
         raise UsageError(
             f"the metric {metric} needs an encoder, and this run has none; give a run of "
-            "inference-mnist, inference-after or vae-mnist"
+            "inference-mnist, latent-regression-mnist or vae-mnist"
         )
     return players["encoder"]
 

@@ -32,7 +32,7 @@ def inpainting_records(context: EvaluationContext) -> list[Record]:
     if not isinstance(net, Inpainter):
         raise UsageError(
             "the metric completion is of a G that fills in what is hidden, and this run's does "
-            "not; give a run of completion-mnist"
+            "not; give a run of inpainting-mnist"
         )
     test = read_images(require_test_split(context.data), slice(NUM_TEST_IMAGES))
     train = context.data.dataset.train

@@ -38,7 +38,7 @@ def scored_runs(context: SectionContext) -> list[TrainedModel]:
 def tuned_runs(context: SectionContext) -> list[TrainedModel]:
     """The same nets trained our way, a run for each seed."""
     return [
-        context.trained(f"tuned-{seed}", _mnist(context, "tuned-mnist", seed, every=2000))
+        context.trained(f"tuned-{seed}", _mnist(context, "mnist-relativistic", seed, every=2000))
         for seed in context.all_seeds
     ]
 

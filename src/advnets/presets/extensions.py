@@ -79,7 +79,7 @@ INFERENCE = Config(
 
 AFTERWARDS = replace(
     INFERENCE,
-    preset="inference-after",
+    preset="latent-regression-mnist",
     stages=(
         Stage(
             generator=MLPGenerator(),  # the run's that it begins with
@@ -93,7 +93,7 @@ AFTERWARDS = replace(
 )
 
 COMPLETION = Config(
-    preset="completion-mnist",
+    preset="inpainting-mnist",
     data=Data(source="mnist"),
     stages=(
         replace(
@@ -119,7 +119,7 @@ COMPLETION = Config(
 # gain. z is uniform in [0, 1], and G's weights begin as Glorot and Bengio have them. G moves on a
 # batch of its own. All 60,000 training digits are used; here 10,000 of them are for validation.
 SEMI_2016 = Config(
-    preset="semi-mnist-2016",
+    preset="semi-supervised-mnist-2016",
     data=Data(source="mnist"),
     stages=(
         Stage(
@@ -154,7 +154,7 @@ _SEMI_GAME = SemiSupervisedGame(
 )
 
 SEMI = Config(
-    preset="semi-mnist",
+    preset="semi-supervised-mnist",
     data=Data(source="mnist", batch_size=128),
     stages=(
         replace(
@@ -175,7 +175,7 @@ SEMI = Config(
 # Half a minute of a large GPU, with --cuda-graph; a processor takes hours.
 SEMI_LARGE = replace(
     SEMI,
-    preset="semi-mnist-large",
+    preset="semi-supervised-mnist-large",
     data=replace(SEMI.data, batch_size=1024),
     stages=(
         replace(
@@ -208,7 +208,7 @@ SUPERVISED = replace(
 # What is soonest good of all that studies/coordination.py plays (docs/results/time-to-quality.md).
 COORDINATED = replace(
     MLP,
-    preset="coordinated-mnist",
+    preset="mnist-ttur",
     stages=(replace(MLP.stage, game=GANGame(), discriminator_optimizer=Adam(lr=8e-4)),),
 )
 
@@ -240,7 +240,7 @@ PRESETS = (
         SEMI_2016,
         "By fully connected nets, nearly as published in 2016 (docs/guide.md).",
     ),
-    Preset(SUPERVISED, "semi-mnist's D by the 100 labels alone."),
+    Preset(SUPERVISED, "semi-supervised-mnist's D by the 100 labels alone."),
     Preset(COORDINATED, "mlp's nets in turns, D at four times G's rate: good soonest."),
     Preset(VAE, "The variational autoencoder on MNIST, with paper-mnist's decoder."),
 )

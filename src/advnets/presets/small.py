@@ -85,7 +85,7 @@ MLP = Config(
 )
 
 TUNED = Config(
-    preset="tuned-mnist",
+    preset="mnist-relativistic",
     data=Data(source="mnist"),
     stages=(
         Stage(

@@ -24,7 +24,7 @@ from advnets.files import require_regular_file, write_atomically
 from advnets.run_records import parse_json
 from advnets.training.memory import is_out_of_memory
 
-FORMAT = 2
+FORMAT = 3
 """Version of checkpoints; another one is refused, not guessed at."""
 _LEARNED = ("players/", "average/")
 """What the names of tensors begin with that training has left finite, always."""

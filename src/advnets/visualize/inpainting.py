@@ -43,7 +43,7 @@ def inpainting(
     if not isinstance(net, Inpainter):
         raise UsageError(
             f"completions were asked for, and {trained.run.path} has a G that fills in nothing; "
-            "give a run of completion-mnist"
+            "give a run of inpainting-mnist"
         )
     if num_samples < 1 or draws < 1 or not hidden:
         raise UsageError("no image to complete was asked for; ask for at least one of each")
