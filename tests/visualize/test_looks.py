@@ -14,12 +14,11 @@ from advnets.errors import DataError, UnknownNameError, UsageError
 from advnets.metrics.frechet import frechet_distance
 from advnets.plots.image_grid import grid
 from advnets.sampling.sampler import grid_classes, read_images
-from advnets.visualize.arithmetic import Term, arithmetic, terms
+from advnets.visualize.arithmetic import Term, terms
 from advnets.visualize.figure import write_figure
 from advnets.visualize.guided_backprop import activations, filters, guided_gradient
-from advnets.visualize.interpolation import interpolation, slerp_grid
-from advnets.visualize.samples import neighbors, samples, training_images
-from advnets.visualize.timelapse import timelapse, write_movie
+from advnets.visualize.samples import training_images
+from advnets.visualize.timelapse import write_movie
 from advnets.visualize.window_dropout import Box, read_boxes, window_dropout
 
 TILE = 50  # 8 x 8 pixels, six times as large, and a line
@@ -37,14 +36,14 @@ def alone(image):
 
 
 def test_samples_are_those_of_the_seed(run):
-    look = samples(run, num_samples=10, seed=3)
+    look = Samples(num_samples=10, seed=3).render(run)
     assert np.array_equal(tile(look.image, 1, 2), alone(run.sample(10, seed=3)[6]))
     assert look.record["num"] == 10
     assert look.record["step"] == 40
 
 
 def test_samples_of_all_classes_have_a_column_for_each(conditional):
-    look = samples(conditional, num_samples=30)
+    look = Samples(num_samples=30).render(conditional)
     assert look.record["columns_are"] == list("0123456789")
     labels = torch.arange(30) % 10
     wanted = conditional.sample(30, label_index=labels)
@@ -52,7 +51,7 @@ def test_samples_of_all_classes_have_a_column_for_each(conditional):
 
 
 def test_fewer_columns_than_classes_show_some_classes_and_name_them(conditional):
-    look = samples(conditional, num_samples=12, columns=4)
+    look = Samples(num_samples=12, columns=4).render(conditional)
     assert look.record["columns_are"] == ["0", "2", "5", "7"]
     wanted = conditional.sample(12, label_index=torch.tensor([0, 2, 5, 7] * 3))
     assert np.array_equal(tile(look.image, 1, 2), alone(wanted[6]))
@@ -92,7 +91,7 @@ def test_batch_statistics_are_those_of_the_samples(run):
 
 
 def test_a_walk_goes_from_sample_to_sample(run):
-    look = interpolation(run, anchors=3, steps=5, seed=1)
+    look = Interpolation(anchors=3, steps=5, seed=1).render(run)
     stops = run.sample(3, seed=1)
     for row, (first, last) in enumerate(pairwise(stops)):
         for column, image in ((0, first), (4, last)):
@@ -103,7 +102,7 @@ def test_a_walk_goes_from_sample_to_sample(run):
 
 
 def test_a_grid_has_its_four_at_the_corners(run):
-    look = slerp_grid(run, size=4)
+    look = SlerpGrid(size=4).render(run)
     four = run.sample(4)
     for number, (row, column) in enumerate([(0, 0), (0, 3), (3, 0), (3, 3)]):
         corner = tile(look.image, row, column).astype(int)
@@ -111,7 +110,7 @@ def test_a_grid_has_its_four_at_the_corners(run):
 
 
 def test_neighbors_are_the_nearest_of_all(run):
-    look = neighbors(run, num_samples=3, num_neighbors=2)
+    look = Neighbors(num_samples=3, neighbors=2).render(run)
     drawn, train = run.sample(3).flatten(1).numpy(), training_images(run).flatten(1).numpy()
     for one, told in zip(drawn, look.record["samples"], strict=True):
         distances = np.linalg.norm(train - one, axis=1)
@@ -122,7 +121,9 @@ def test_neighbors_are_the_nearest_of_all(run):
 
 
 def test_neighbors_by_what_d_sees(run):
-    told = neighbors(run, num_samples=3, num_neighbors=2, space="discriminator").record["samples"]
+    told = (
+        Neighbors(num_samples=3, neighbors=2, space="discriminator").render(run).record["samples"]
+    )
     see = run.own_extractor().features
     drawn, train = see(run.sample(3)).numpy(), see(training_images(run)).numpy()
     for one, found in zip(drawn, told, strict=True):
@@ -168,7 +169,7 @@ def test_what_is_no_sum_is_refused(text):
 
 
 def test_a_sum_is_that_of_mean_latents(run):
-    look = arithmetic(run, expression="1,2 - 3 + 4", radius=0.0)
+    look = Arithmetic(expression="1,2 - 3 + 4", radius=0.0).render(run)
     z = run.latents(5)
     wanted = z[1:3].mean(0) - z[3] + z[4]
     assert look.record["result"] == pytest.approx(wanted.tolist(), abs=1e-6)
@@ -181,19 +182,23 @@ def test_a_sum_is_that_of_mean_latents(run):
 
 
 def test_neighbors_of_a_sum_stay_within_reach(run):
-    near, far = (arithmetic(run, expression="1", radius=reach).image for reach in (0.01, 0.5))
-    exact = np.asarray(arithmetic(run, expression="1", radius=0.0).image.convert("L")).astype(int)
+    near, far = (
+        Arithmetic(expression="1", radius=reach).render(run).image for reach in (0.01, 0.5)
+    )
+    exact = np.asarray(
+        Arithmetic(expression="1", radius=0.0).render(run).image.convert("L")
+    ).astype(int)
     off = [abs(np.asarray(look.convert("L")).astype(int) - exact).mean() for look in (near, far)]
     assert 0 < off[0] < off[1]
 
 
 def test_a_class_is_told_or_seen(run, conditional):
-    told = arithmetic(conditional, expression="class:3").record["result"]
+    told = Arithmetic(expression="class:3").render(conditional).record["result"]
     assert told[-10:] == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
-    seen = arithmetic(run, expression="class:1").record["result"]
+    seen = Arithmetic(expression="class:1").render(run).record["result"]
     assert len(seen) == 8
     with pytest.raises(UnknownNameError, match="no class is called 'cat'"):
-        arithmetic(run, expression="class:cat")
+        Arithmetic(expression="class:cat").render(run)
 
 
 def test_a_image_is_projected_back(run, tmp_path):
@@ -201,7 +206,7 @@ def test_a_image_is_projected_back(run, tmp_path):
     sample = run.sample(3)[2]
     path = tmp_path / "sample.png"
     Image.fromarray((sample[0] * 255).round().byte().numpy()).save(path)
-    mean = torch.tensor(arithmetic(run, expression=str(path)).record["result"])
+    mean = torch.tensor(Arithmetic(expression=str(path)).render(run).record["result"])
     found, other = run.images(torch.stack((mean, run.latents(1)[0])))
     error, chance = ((one - sample).square().mean().sqrt() for one in (found, other))
     assert error < 0.03
@@ -210,16 +215,16 @@ def test_a_image_is_projected_back(run, tmp_path):
 
 def test_an_exemplar_that_is_nothing_is_refused(run, tmp_path):
     with pytest.raises(UsageError, match="exemplar 'elephant' is neither the number of a sample"):
-        arithmetic(run, expression="elephant")
+        Arithmetic(expression="elephant").render(run)
     with pytest.raises(UsageError, match="nor the path of an image"):
-        arithmetic(run, expression="/nowhere/face.png")
+        Arithmetic(expression="/nowhere/face.png").render(run)
     (tmp_path / "face.png").write_text("no image")
     with pytest.raises(DataError, match=r"face.png is not an image .*; give an image file"):
-        arithmetic(run, expression=str(tmp_path / "face.png"))
+        Arithmetic(expression=str(tmp_path / "face.png")).render(run)
 
 
 def test_filters_are_of_the_trained_d_and_of_the_one_it_began_as(run):
-    record = filters(run, features=2, top_k=3).record
+    record = GuidedBackprop(features=2, top_k=3).render(run).record
     for name in ("trained", "random"):
         assert len(record[name]) == 2
         assert all(len(one["training_images"]) == 3 for one in record[name])
@@ -232,7 +237,7 @@ def test_filters_are_of_the_trained_d_and_of_the_one_it_began_as(run):
 
 def test_a_residual_d_has_filters_and_no_activations(residual):
     """Through its blocks what is negative does not come back: the gradient is another."""
-    record = filters(residual, features=2, top_k=3).record
+    record = GuidedBackprop(features=2, top_k=3).render(residual).record
     assert all(len(one["training_images"]) == 3 for one in record["trained"])
     net = residual.discriminator
     images = residual.scaling.from_shares(training_images(residual)[:3]).requires_grad_()
@@ -242,11 +247,11 @@ def test_a_residual_d_has_filters_and_no_activations(residual):
     (plain,) = torch.autograd.grad(maps[range(3), numbers].flatten(1).amax(1).sum(), images)
     assert not torch.allclose(guided, plain)
     with pytest.raises(UsageError, match="activations are of DCGAN nets"):
-        activations(residual)
+        Activations().render(residual)
 
 
 def test_activations_are_of_every_layer(run):
-    record = activations(run, num_samples=2, maps=3).record
+    record = Activations(num_samples=2, maps=3).render(run).record
     assert record["generator"] == [[8, 4, 4]]
     assert record["discriminator"] == [[8, 4, 4]]
 
@@ -283,7 +288,7 @@ def test_boxes_are_read(tmp_path):
 
 
 def test_a_movie_has_a_frame_for_each_grid(run, tmp_path):
-    look = timelapse(run)
+    look = Timelapse().render(run)
     assert look.record["steps"] == [10, 20, 30, 40]
     assert len(look.frames) == 4
     write_movie(look.frames, tmp_path / "it.gif")
@@ -302,11 +307,11 @@ def test_a_movie_has_a_frame_for_each_grid(run, tmp_path):
 
 def test_other_movies_are_refused(run, tmp_path):
     with pytest.raises(UsageError, match=r"ends in .avi; give a name in .gif or .mp4"):
-        write_movie(timelapse(run).frames, tmp_path / "it.avi")
+        write_movie(Timelapse().render(run).frames, tmp_path / "it.avi")
 
 
 def test_a_look_is_written_as_a_image_and_a_record(run, tmp_path):
-    file, record = write_figure(samples(run, num_samples=4), tmp_path / "deep" / "some.png")
+    file, record = write_figure(Samples(num_samples=4).render(run), tmp_path / "deep" / "some.png")
     with Image.open(file) as image:
         assert image.size == (102, 102)
     assert json.loads(record.read_text())["view"] == "samples"

@@ -15,8 +15,6 @@ from advnets.data.prepared import open_data
 from advnets.errors import UsageError
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
-from advnets.visualize.inpainting import inpainting
-from advnets.visualize.reconstructions import reconstructions
 
 
 @pytest.fixture(scope="module")
@@ -70,33 +68,33 @@ def test_each_leaves_a_image_and_a_record(runs, run, view, capsys):
 
 def test_reconstructions_are_of_the_first_test_images(runs):
     trained = runs["elbo"]
-    look = reconstructions(trained, num_samples=4, draws=2)
+    look = Reconstructions(num_samples=4, draws=2).render(trained)
     test = open_data(trained.config.data).dataset.test
     shown = torch.from_numpy(test.images[:4]).float() / test.white_level
     back = trained.images(trained.player("encoder")(shown).mean)
     errors = (back - shown).square().flatten(1).mean(1)
     assert look.record["squared_errors"] == pytest.approx(errors.tolist(), abs=1e-4)
-    again = reconstructions(trained, num_samples=4, draws=2)
+    again = Reconstructions(num_samples=4, draws=2).render(trained)
     assert look.image.tobytes() == again.image.tobytes()
 
 
 def test_an_encoder_without_spread_draws_nothing(runs):
-    look = reconstructions(runs["point"], num_samples=2)
+    look = Reconstructions(num_samples=2).render(runs["point"])
     assert look.record["columns_are"] == ["test image", "of the mean of z"]
 
 
 def test_completions_differ_where_pixels_are_hidden(runs):
-    look = inpainting(runs["completion"], num_samples=2, draws=3)
+    look = Inpainting(num_samples=2, draws=3).render(runs["completion"])
     assert set(look.record["mean_deviation_of_hidden_pixels"]) == {"lower", "left", "box", "pixels"}
     assert min(look.record["mean_deviation_of_hidden_pixels"].values()) > 0
 
 
 def test_what_a_run_cannot_show_is_said(runs):
     with pytest.raises(UsageError, match="has no encoder: its game is played by generator and"):
-        reconstructions(runs["completion"])
+        Reconstructions().render(runs["completion"])
     with pytest.raises(UsageError, match="has a G that fills in nothing"):
-        inpainting(runs["elbo"])
+        Inpainting().render(runs["elbo"])
     with pytest.raises(UsageError, match="0 images were asked for"):
-        reconstructions(runs["elbo"], num_samples=0)
+        Reconstructions(num_samples=0).render(runs["elbo"])
     with pytest.raises(UsageError, match="no image to complete was asked for"):
-        inpainting(runs["completion"], draws=0)
+        Inpainting(draws=0).render(runs["completion"])

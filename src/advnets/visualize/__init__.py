@@ -1,1 +1,1 @@
-"""Looking into a run: each module shows one thing of it, as an image and as a record."""
+"""Views of a trained model, each written as an image and a JSON record."""

@@ -1,7 +1,8 @@
-"""The same image completed in several ways, from what is known of it."""
+"""Inpainting of test images, in several ways for each."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
@@ -15,90 +16,102 @@ from advnets.games.inpainting import draw_masks, half_masks
 from advnets.protocols import Inpainter
 from advnets.rng import RNG
 from advnets.sampling.sampler import read_images
-from advnets.visualize.figure import Figure, above, of_run, rows
+from advnets.visualize.figure import GAP, Figure, View, ViewData, at_least, image_rows, vstack
 
-Hidden = Literal["upper", "lower", "left", "right", "box", "pixels"]
-HALVES: tuple[Hidden, ...] = ("upper", "lower", "left", "right")
-_VEIL = 0.5
-"""What hidden pixels are shown as."""
+Region = Literal["upper", "lower", "left", "right", "box", "pixels"]
+HALVES: tuple[Region, ...] = ("upper", "lower", "left", "right")
+_HIDDEN_LEVEL = 0.5
+"""The gray level of hidden pixels."""
 
 
-def inpainting(
-    trained: TrainedModel,
-    *,
-    num_samples: int = 6,
-    draws: int = 8,
-    hidden: tuple[Hidden, ...] = ("lower", "left", "box", "pixels"),
-    seed: int = 0,
-) -> Figure:
-    """A row for each test image: itself, what is known of it, and several completions.
+@dataclass(frozen=True)
+class Inpainting(View):
+    """Show test images, their known pixels, and several inpaintings of the hidden pixels.
 
-    One block of rows for each way to hide something. The record has how far completions differ.
+    The record has the mean standard deviation of hidden pixels over the inpaintings.
 
     Raises:
-        UsageError: the run's G completes nothing; fewer than one image or completion.
+        UsageError: the model does not inpaint, or an option is less than one.
         DataError: there are no test images.
     """
-    net = trained.generator
-    if not isinstance(net, Inpainter):
-        raise UsageError(
-            f"completions were asked for, and {trained.run.path} has a G that fills in nothing; "
-            "give a run of inpainting-mnist"
-        )
-    if num_samples < 1 or draws < 1 or not hidden:
-        raise UsageError("no image to complete was asked for; ask for at least one of each")
-    shown = first_tests(trained, num_samples)
-    filling = cast(Inpainter, net)
-    x = trained.normalizer.from_unit_range(shown).to(trained.device)
-    blocks: list[Tensor] = []
-    differ: dict[str, float] = {}
-    for way in hidden:
-        known = _known(way, shown, seed)
-        drawn: list[Tensor] = []
-        for draw in range(draws):
-            z = filling.sample_z(num_samples, RNG(seed, step=draw, purpose=f"completions/{way}"))
-            given = filling.condition(z.to(trained.device), x, known.to(trained.device))
-            drawn.append(trained.decode(given))
-        ways = torch.stack(drawn, 1)
-        veiled = shown * known + _VEIL * (1 - known)
-        blocks.append(torch.cat((shown[:, None], veiled[:, None], ways), 1))
-        spread = ways.std(1) if draws > 1 else torch.zeros_like(shown)
-        differ[way] = float((spread * (1 - known)).sum() / (1 - known).expand_as(shown).sum())
-    return Figure(
-        above(*(rows(block) for block in blocks), gap=12),
-        of_run(
-            trained,
-            view="completions",
-            num=num_samples,
-            draws=draws,
-            seed=seed,
-            columns_are=["test image", "what is known", "completions"],
-            mean_deviation_of_hidden_pixels=differ,
-        ),
-    )
+
+    num_samples: int = 6
+    """Number of test images."""
+    draws: int = 8
+    """Number of inpaintings of each image."""
+    hidden: tuple[Region, ...] = ("lower", "left", "box", "pixels")
+    """Regions to hide, with a block of rows for each."""
+    seed: int = 0
+    """Seed of z, and of random regions."""
+
+    def compute(self, model: TrainedModel) -> ViewData:
+        """Inpaint the first test images, for each region."""
+        net = model.generator
+        if not isinstance(net, Inpainter):
+            raise UsageError(
+                f"the generator of {model.run.path} does not inpaint; give a run of a preset such "
+                "as inpainting-mnist"
+            )
+        at_least(1, num_samples=self.num_samples, draws=self.draws)
+        if not self.hidden:
+            raise UsageError("hidden has no region; give one or more, as --hidden lower left")
+        test = first_test_images(model, self.num_samples)
+        generator = cast(Inpainter, net)
+        x = model.normalizer.from_unit_range(test).to(model.device)
+        tensors: dict[str, Tensor] = {}
+        deviations: dict[str, float] = {}
+        for region in self.hidden:
+            mask = _known_mask(region, test, self.seed)
+
+            # Draw z anew for each inpainting of all images.
+            inpaintings: list[Tensor] = []
+            for draw in range(self.draws):
+                rng = RNG(self.seed, step=draw, purpose=f"completions/{region}")
+                z = generator.sample_z(self.num_samples, rng).to(model.device)
+                inpaintings.append(model.decode(generator.condition(z, x, mask.to(model.device))))
+            stacked = torch.stack(inpaintings, 1)
+            masked = test * mask + _HIDDEN_LEVEL * (1 - mask)
+            tensors[region] = torch.cat((test[:, None], masked[:, None], stacked), 1)
+
+            # Average the standard deviation over hidden pixels.
+            deviation = stacked.std(1) if self.draws > 1 else torch.zeros_like(test)
+            hidden = (1 - mask).expand_as(test)
+            deviations[region] = float((deviation * (1 - mask)).sum() / hidden.sum())
+        record = {
+            "columns": ["test image", "known pixels", *["inpainting"] * self.draws],
+            "hidden_pixel_std": deviations,
+        }
+        return ViewData(tensors, record)
+
+    def draw(self, data: ViewData) -> Figure:
+        """Draw a block of rows for each region, with a row for each test image."""
+        return Figure(vstack(*map(image_rows, data.tensors.values()), gap=GAP))
 
 
-def first_tests(
-    trained: TrainedModel, num_samples: int
+def first_test_images(
+    model: TrainedModel, num_images: int
 ) -> Float[Tensor, "n channels height width"]:
-    """The first test images, in [0, 1].
+    """Return the first test images in [0, 1].
 
     Raises:
-        DataError: there are none.
+        DataError: there are no test images.
     """
-    data = trained.open_data()
+    data = model.open_data()
     test: Split | None = data.dataset.test
     if test is None:
         raise DataError(
-            f"{data.info.name} has no test images to begin from; give a folder of at least 50 "
-            "images or a named set"
+            f"{data.info.name} has no test images; give a run of a named data set, or of a folder "
+            "of 50 or more images"
         )
-    return read_images(test, slice(num_samples))
+    return read_images(test, slice(num_images))
 
 
-def _known(way: Hidden, shown: Tensor, seed: int) -> Float[Tensor, "n 1 height width"]:
-    n, _, height, width = shown.shape
-    if way in HALVES:
-        return half_masks(height, width)[HALVES.index(way)].expand(n, -1, -1, -1)
-    kind = {"box": "boxes", "pixels": "pixels"}[way]
+def _known_mask(
+    region: Region, test: Float[Tensor, "n channels height width"], seed: int
+) -> Float[Tensor, "n 1 height width"]:
+    """Return masks that are 1 at known pixels and 0 in the hidden region."""
+    n, _, height, width = test.shape
+    if region in HALVES:
+        return half_masks(height, width)[HALVES.index(region)].expand(n, -1, -1, -1)
+    kind = {"box": "boxes", "pixels": "pixels"}[region]
     return draw_masks((kind,), n, height, width, RNG(seed, purpose="view masks"))

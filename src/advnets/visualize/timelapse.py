@@ -1,111 +1,80 @@
-"""The same z over a training: its grids of samples, as a film."""
+"""A timelapse of training: the sample grids of a run, whose z do not change."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import torch
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw
+from torch import Tensor
 
-from advnets.errors import DataError, RunError, UsageError, require
+from advnets.errors import DataError, RunError, UsageError
 from advnets.experiment.trained_model import TrainedModel
-from advnets.files import write_atomically
 from advnets.plots.image_grid import read_grid
-from advnets.visualize.figure import Figure, beside, of_run
+from advnets.visualize.figure import Figure, View, ViewData, hstack
 
-SHOWN = 4
-"""Grids on the image: the first, the last, and evenly spread ones between."""
-_MARGIN = 18
+_GRIDS = 4
+"""The number of grids in the image: the first, the last, and evenly spaced ones."""
+_CAPTION_HEIGHT = 18
 
 
-def timelapse(trained: TrainedModel) -> Figure:
-    """The grids of samples that the run has left, each of the same z, in their order.
+@dataclass(frozen=True)
+class Timelapse(View):
+    """Show samples of the same z over the training, from the grids in the run's samples/.
+
+    The image has four grids, the movie all.
 
     Raises:
-        UsageError: it has left fewer than two.
-        RunError: one cannot be read.
+        UsageError: the run has fewer than two grids.
+        RunError: a grid cannot be read.
     """
-    files = trained.run.sample_files()
-    if len(files) < 2:
-        raise UsageError(
-            f"{trained.run.path} has {len(files)} grids of samples, and a movie needs two; train "
-            "on, or oftener with --sample-every"
+
+    def compute(self, model: TrainedModel) -> ViewData:
+        """Read the grids, by step."""
+        files = model.run.sample_files()
+        if len(files) < 2:
+            raise UsageError(
+                f"{model.run.path} has {len(files)} grids of samples; expected 2 or more: train "
+                "longer, or with a smaller --sample-every"
+            )
+        return ViewData(
+            {f"step {step:,}": _read_pixels(file) for step, file in files.items()},
+            {"steps": list(files)},
         )
-    frames = [_told(_grid(file), step) for step, file in files.items()]
-    picked = np.linspace(0, len(frames) - 1, min(SHOWN, len(frames))).round().astype(int)
-    return Figure(
-        beside(*(frames[number] for number in picked)),
-        of_run(trained, view="training", steps=list(files)),
-        tuple(frames),
-    )
+
+    def draw(self, data: ViewData) -> Figure:
+        """Draw the grids, each with its step below."""
+        frames = [_with_caption(pixels, text) for text, pixels in data.tensors.items()]
+        indices = np.linspace(0, len(frames) - 1, min(_GRIDS, len(frames))).round().astype(int)
+        return Figure(hstack(*(frames[i] for i in indices)), tuple(frames))
 
 
-def _grid(file: Path) -> Image.Image:
+def _read_pixels(file: Path) -> UInt8[Tensor, "height width 3"]:
+    """Read a grid of samples as RGB.
+
+    Raises:
+        RunError: the file cannot be read.
+    """
     try:
         content, _ = read_grid(file)
     except DataError as error:
         raise RunError(str(error)) from None
     try:
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-            return image.convert("RGB")
+            return torch.from_numpy(np.array(image.convert("RGB")))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise RunError(
             f"{file} cannot be read as a grid of samples ({error}); move it away"
         ) from None
 
 
-def _told(frame: Image.Image, step: int) -> Image.Image:
-    """The grid with its step below."""
-    whole = Image.new("RGB", (frame.width, frame.height + _MARGIN), "white")
-    whole.paste(frame, (0, 0))
-    ImageDraw.Draw(whole).text((4, frame.height + 2), f"step {step:,}", fill="black")
-    return whole
-
-
-def write_movie(frames: Sequence[Image.Image], path: Path, frames_a_second: float = 10.0) -> None:
-    """Write frames as a GIF or an MP4, by what the name ends with.
-
-    Raises:
-        UsageError: it ends with anything else.
-        MissingExtraError: for an MP4, PyAV is not installed.
-    """
-    check_movie_name(path)
-    content = {".gif": _gif, ".mp4": _mp4}[path.suffix](frames, frames_a_second)
-    write_atomically(path, lambda part: part.write_bytes(content))
-
-
-def check_movie_name(path: Path) -> None:
-    """Refuse a name that ends in neither .gif nor .mp4.
-
-    Raises:
-        UsageError: it does.
-    """
-    if path.suffix not in (".gif", ".mp4"):
-        raise UsageError(f"{path} ends in {path.suffix or 'nothing'}; give a name in .gif or .mp4")
-
-
-def _gif(frames: Sequence[Image.Image], rate: float) -> bytes:
-    file = io.BytesIO()
-    first, *others = [frame.convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames]
-    first.save(
-        file, "GIF", save_all=True, append_images=others, duration=round(1000 / rate), loop=0
-    )
-    return file.getvalue()
-
-
-def _mp4(frames: Sequence[Image.Image], rate: float) -> bytes:
-    av: Any = require("av", "movie")
-    file = io.BytesIO()
-    # H.264 in 4:2:0 wants even sides.
-    width, height = (side - side % 2 for side in frames[0].size)
-    with av.open(file, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=round(rate))
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for frame in frames:
-            image = av.VideoFrame.from_image(frame.crop((0, 0, width, height)))
-            container.mux(stream.encode(image))
-        container.mux(stream.encode())
-    return file.getvalue()
+def _with_caption(pixels: UInt8[Tensor, "height width 3"], text: str) -> Image.Image:
+    grid = Image.fromarray(pixels.numpy())
+    frame = Image.new("RGB", (grid.width, grid.height + _CAPTION_HEIGHT), "white")
+    frame.paste(grid, (0, 0))
+    ImageDraw.Draw(frame).text((4, grid.height + 2), text, fill="black")
+    return frame

@@ -1,4 +1,4 @@
-"""What part of G's features draws one thing: a direction learned from boxes, and dropped."""
+"""Window dropout: the feature maps of G that draw the content of boxes, removed."""
 
 from __future__ import annotations
 
@@ -6,26 +6,91 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from tyro.conf import arg
 
 from advnets.errors import DataError, UsageError, require
 from advnets.experiment.trained_model import TrainedModel
 from advnets.files import read_regular_file
 from advnets.models.dcgan import Generator, Layer
-from advnets.visualize.figure import Figure, of_run, rows
-from advnets.visualize.guided_backprop import scaled, watched
+from advnets.visualize.figure import Figure, View, ViewData, image_rows
+from advnets.visualize.guided_backprop import recorded_outputs, scaled_output
 
-_MAX_BOXES_BYTES = 1 << 24
+_MAX_FILE_BYTES = 1 << 24
+_COLUMNS = 12
+
+
+@dataclass(frozen=True)
+class WindowDropout(View):
+    """Show samples before and after the feature maps of G that draw one object are dropped.
+
+    At the second highest convolution of G, a logistic regression separates positions inside boxes
+    around the object from as many other positions of the same samples. Maps of positive weight are
+    set to 0 at all positions. Source: Radford et al. 2015, section 6.3.1.
+
+    Raises:
+        DataError: the file of boxes is missing or not valid.
+        UsageError: G has fewer than two convolutions, or the boxes cover all positions.
+        MissingExtraError: scikit-learn is not installed.
+    """
+
+    boxes: Annotated[Path, arg(metavar="FILE.json")]
+    """Boxes around the object on samples of seed 0, in pixels, as
+    [{"sample": 3, "box": [left, top, right, bottom]}]."""
+    num_samples: int = 12
+    """Number of samples to draw."""
+    strength: float = 1.0
+    """Fraction of the maps' values that is removed: 1 removes them, 0 leaves them unchanged."""
+    seed: int = 0
+    """Seed of the samples to draw."""
+
+    def compute(self, model: TrainedModel) -> ViewData:
+        """Fit the regression, and compute samples with and without the selected maps."""
+        _, height, width = model.info.shape
+        return self.drop(model, read_boxes(self.boxes, height, width))
+
+    def drop(self, model: TrainedModel, boxes: Sequence[Box]) -> ViewData:
+        """Compute the view for these boxes, in place of those of the file."""
+        generator = model.generator
+        if not isinstance(generator, Generator) or len(generator.layers) < 2:
+            raise UsageError(
+                "window-dropout requires a DCGAN generator with two or more convolutions; give a "
+                "run that has one"
+            )
+        layer = cast(Layer, generator.layers[-2])
+        weights, accuracy = _fit_regression(model, layer, boxes)
+
+        # Decode the samples again while the maps of positive weight are scaled down.
+        dropped = torch.from_numpy(weights > 0)
+        z = model.latents(self.num_samples, seed=self.seed)
+        before = model.decode(z)
+        factor = torch.where(dropped, 1.0 - self.strength, 1.0)[None, :, None, None]
+        with torch.no_grad(), scaled_output(layer, factor.to(model.device)):
+            after = model.normalizer.to_pixels(generator(z)).cpu()
+        record = {
+            "boxes": [vars(box) for box in boxes],
+            "num_maps": len(dropped),
+            "dropped": dropped.nonzero().flatten().tolist(),
+            "accuracy": accuracy,
+        }
+        return ViewData({"before": before, "after": after}, record)
+
+    def draw(self, data: ViewData) -> Figure:
+        """Draw pairs of rows: the samples, and below them the same ones without the maps."""
+        columns = min(self.num_samples, _COLUMNS)
+        images = torch.stack((data.tensors["before"], data.tensors["after"]))
+        images = images[:, : self.num_samples // columns * columns]
+        return Figure(image_rows(images.unflatten(1, (-1, columns)).transpose(0, 1).flatten(0, 1)))
 
 
 @dataclass(frozen=True)
 class Box:
-    """A box of pixels on a sample: left and top inside, right and bottom just outside."""
+    """A box of pixels on a sample; left and top are inclusive, right and bottom exclusive."""
 
     sample: int
     left: int
@@ -35,106 +100,64 @@ class Box:
 
 
 def read_boxes(path: Path, height: int, width: int) -> list[Box]:
-    """Boxes from a JSON file: `[{"sample": 3, "box": [left, top, right, bottom]}, …]`.
+    """Read boxes from a JSON file: `[{"sample": 3, "box": [left, top, right, bottom]}, …]`.
 
     Raises:
-        DataError: the file is not such a list, or a box is empty or reaches beyond the image.
+        DataError: the file is not such a list, or a box is empty or exceeds the image.
     """
     try:
-        content = read_regular_file(path, _MAX_BOXES_BYTES)
-        found = [Box(int(one["sample"]), *map(int, one["box"])) for one in json.loads(content)]
+        content = read_regular_file(path, _MAX_FILE_BYTES)
+        boxes = [Box(int(item["sample"]), *map(int, item["box"])) for item in json.loads(content)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{path} holds no boxes ({error}); give a list such as "
+            f"{path} cannot be read as a list of boxes ({error}); give a list such as "
             '[{"sample": 3, "box": [left, top, right, bottom]}] in pixels'
         ) from None
-    for box in found:
+    for box in boxes:
         inside = 0 <= box.left < box.right <= width and 0 <= box.top < box.bottom <= height
         if not inside or box.sample < 0:
             raise DataError(
-                f"{path} has the box {box}, which is empty or beyond images of {height} x {width}"
+                f"{path} has the invalid box {box}; expected a box that is not empty, inside "
+                f"images of {height} x {width}: correct it"
             )
-    if not found:
-        raise DataError(f"{path} holds no box; give at least one")
-    return found
+    if not boxes:
+        raise DataError(f"{path} has no boxes; expected one or more: add a box")
+    return boxes
 
 
-def window_dropout(
-    trained: TrainedModel,
-    *,
-    boxes: Sequence[Box],
-    num_samples: int = 12,
-    seed: int = 0,
-    radius: float = 1.0,
-) -> Figure:
-    """Samples before and after the maps that draw what is in the boxes are dropped.
-
-    On the second highest convolution of G a logistic regression tells positions within the boxes
-    (of the samples that have some) from as many others of the same samples; maps whose weight is
-    above 0 are set to 0 everywhere, or by the share `reach`. Upper rows as they are, lower ones
-    without. Source: Radford et al. 2015, section 6.3.1.
-
-    Raises:
-        UsageError: G has fewer than two convolutions.
-        MissingExtraError: scikit-learn is not installed.
-    """
-    maker = trained.generator
-    if not isinstance(maker, Generator) or len(maker.layers) < 2:
-        raise UsageError(
-            "window-drop is of the second highest convolution of a DCGAN generator; give a run "
-            "that has one"
-        )
-    layer = cast(Layer, maker.layers[-2])
-    weights, right = _direction(trained, layer, boxes)
-    drop = torch.from_numpy(weights > 0)
-    z = trained.latents(num_samples, seed=seed)
-    before = trained.decode(z)
-    scale = torch.where(drop, 1.0 - radius, 1.0)[None, :, None, None].to(trained.device)
-    with torch.no_grad(), scaled(layer, scale):
-        after = trained.normalizer.to_pixels(maker(z)).cpu()
-    columns = min(num_samples, 12)
-    shown = torch.stack((before, after))[:, : num_samples // columns * columns]
-    shown = shown.unflatten(1, (-1, columns)).transpose(0, 1).flatten(0, 1)
-    return Figure(
-        rows(shown),
-        of_run(
-            trained,
-            view="window-drop",
-            seed=seed,
-            boxes=[vars(box) for box in boxes],
-            maps=len(drop),
-            dropped=drop.nonzero().flatten().tolist(),
-            told_right=right,
-        ),
-    )
-
-
-def _direction(
-    trained: TrainedModel, layer: Layer, boxes: Sequence[Box]
+def _fit_regression(
+    model: TrainedModel, layer: Layer, boxes: Sequence[Box]
 ) -> tuple[np.ndarray, float]:
-    """A weight for each map, and how often the regression is right, on as many of either kind."""
+    """Fit positions inside boxes against others; return a weight for each map, and the accuracy.
+
+    The accuracy is that on the training positions, half of which are inside boxes.
+    """
+    # Compute the maps of the samples that have boxes.
     samples = sorted({box.sample for box in boxes})
-    z = trained.latents(max(samples) + 1)[samples]
-    with torch.no_grad(), watched([layer]) as seen:
-        trained.generator(z)
-    maps = seen[0].float().cpu()
+    z = model.latents(max(samples) + 1)[samples]
+    with torch.no_grad(), recorded_outputs([layer]) as outputs:
+        model.generator(z)
+    maps = outputs[0].float().cpu()
+
+    # Mark each position that a box touches.
     inside = torch.zeros(len(samples), *maps.shape[2:], dtype=torch.bool)
-    _, height, width = trained.info.shape
-    down, across = height / maps.shape[2], width / maps.shape[3]
+    _, height, width = model.info.shape
+    y_scale, x_scale = height / maps.shape[2], width / maps.shape[3]
     for box in boxes:
-        # Every position that the box touches.
-        top, bottom = int(box.top / down), int(np.ceil(box.bottom / down))
-        left, right = int(box.left / across), int(np.ceil(box.right / across))
+        top, bottom = int(box.top / y_scale), int(np.ceil(box.bottom / y_scale))
+        left, right = int(box.left / x_scale), int(np.ceil(box.right / x_scale))
         inside[samples.index(box.sample), top:bottom, left:right] = True
     positions: Float[Tensor, "positions maps"] = maps.permute(0, 2, 3, 1).flatten(0, 2)
-    of_box = inside.flatten()
-    if not 0 < int(of_box.sum()) < len(of_box):
-        raise UsageError("the boxes leave nothing beside them; give smaller ones")
-    others = torch.from_numpy(np.random.default_rng(0).permutation(int((~of_box).sum())))
-    negatives = (~of_box).nonzero().flatten()[others[: int(of_box.sum())]]
-    chosen = torch.cat((of_box.nonzero().flatten(), negatives))
+    labels = inside.flatten()
+    if not 0 < int(labels.sum()) < len(labels):
+        raise UsageError("the boxes cover all positions of their samples; give smaller boxes")
+
+    # Choose as many positions outside, at random, and fit the regression.
+    order = torch.from_numpy(np.random.default_rng(0).permutation(int((~labels).sum())))
+    negatives = (~labels).nonzero().flatten()[order[: int(labels.sum())]]
+    chosen = torch.cat((labels.nonzero().flatten(), negatives))
     linear: Any = require("sklearn.linear_model", "paper")
-    x, y = positions[chosen].numpy(), of_box[chosen].numpy()
+    x, y = positions[chosen].numpy(), labels[chosen].numpy()
     x = x / max(float(x.std()), 1e-12)
     regression = linear.LogisticRegression(max_iter=1000).fit(x, y)
     return regression.coef_[0], float(regression.score(x, y))

@@ -26,7 +26,7 @@ from advnets.paper.blocks import (
 )
 from advnets.paper.studies.sample_statistics import tiles
 from advnets.paper.trainings import large_runs, scored_run
-from advnets.visualize.samples import as_drawn
+from advnets.visualize.samples import normalized_images
 
 ROWS, COLUMNS = 5, 7
 """Of samples; the paper's grids are about as large."""
@@ -82,7 +82,7 @@ def show(context: SectionContext) -> SectionContent:
             continue
         data = open_data(trained.config.data)
         epochs = trained.step * trained.config.data.batch_size / (data.info.train or 1)
-        train = as_drawn(data, data.dataset.train).flatten(1)
+        train = normalized_images(data, data.dataset.train).flatten(1)
         samples = trained.sample(COMPARED)
         ours = memory_of(samples, train)
         real = None if data.dataset.test is None else _held_out(data, data.dataset.test, train)
@@ -130,7 +130,7 @@ def _told(ours: Memory, real: Memory | None) -> tuple[str, str, str]:
 
 
 def _held_out(data: PreparedData, part: Split, train: Tensor) -> Memory:
-    return memory_of(as_drawn(data, part)[:COMPARED], train)
+    return memory_of(normalized_images(data, part)[:COMPARED], train)
 
 
 def memory_of(images: Float[Tensor, "n *shape"], train: Float[Tensor, "m pixels"]) -> Memory:

@@ -14,7 +14,7 @@ from advnets.paper.studies.sample_statistics import tiles
 from advnets.paper.trainings import scored_run
 from advnets.protocols import Generator
 from advnets.rng import RNG
-from advnets.visualize.interpolation import straight
+from advnets.visualize.interpolation import lerp
 
 LINES, STEPS = 8, 12
 
@@ -55,7 +55,7 @@ def interpolated(
     generator = cast(Generator, trained.generator)
     rng = RNG(seed, purpose="interpolation", device=trained.device)
     first, last = generator.latent(2 * lines, rng).chunk(2)
-    z = straight(first, last, torch.linspace(0, 1, steps, device=trained.device))
+    z = lerp(first, last, torch.linspace(0, 1, steps, device=trained.device))
     return trained.decode(z.flatten(0, 1)).unflatten(0, (lines, steps))
 
 

@@ -32,7 +32,7 @@ from advnets.paper.trainings import records, scored_runs, tuned_runs, vae_runs
 from advnets.protocols import Encoder
 from advnets.report.score_text import GENERATOR, REAL
 from advnets.sampling.sampler import read_images
-from advnets.visualize.interpolation import straight
+from advnets.visualize.interpolation import lerp
 
 VAE = "VAE"
 DRAWN, TESTS = 2000, 1000
@@ -181,7 +181,7 @@ def _inferred(
     )
     ends = back.shown[: 2 * LINES].unflatten(0, (-1, 2))
     z = means(trained, ends.flatten(0, 1)).unflatten(0, (-1, 2))
-    line = straight(z[:, 0], z[:, 1], torch.linspace(0, 1, STEPS))
+    line = lerp(z[:, 0], z[:, 1], torch.linspace(0, 1, STEPS))
     between = trained.decode(line.flatten(0, 1)).unflatten(0, (-1, STEPS))
     rows = torch.cat((ends[:, :1], between, ends[:, 1:]), 1)
     yield context.image(
