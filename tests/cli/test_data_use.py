@@ -11,7 +11,7 @@ from PIL import Image
 
 from advnets.cli.main import main
 from advnets.config import Data
-from advnets.data.image_folder import open as opening
+from advnets.data.image_folder import pack as opening
 from advnets.data.image_folder import workers
 from advnets.data.registry import open_dataset
 from advnets.run_directory import RunDirectory
@@ -141,6 +141,6 @@ def test_a_pack_that_was_dealt_by_another_rule_is_made_anew(tmp_path, monkeypatc
     open_dataset(str(tmp_path / "set"), size=8)
     monkeypatch.setattr(workers, "decode", lambda *_: pytest.fail("decoded again"))
     open_dataset(str(tmp_path / "set"), size=8)
-    monkeypatch.setattr(opening, "RULE", opening.ASSIGNMENT_VERSION + 1)
+    monkeypatch.setattr(opening, "ASSIGNMENT_VERSION", opening.ASSIGNMENT_VERSION + 1)
     with pytest.raises(pytest.fail.Exception, match="decoded again"):
         open_dataset(str(tmp_path / "set"), size=8)

@@ -17,8 +17,7 @@ import torch
 
 from advnets import config, presets
 from advnets.data.image_folder.decode import Frame
-from advnets.data.image_folder.open import find_images
-from advnets.data.image_folder.pack import IMAGES, pack, write_record
+from advnets.data.image_folder.pack import IMAGES, find_images, pack, write_record
 from advnets.data.prepared import open_data
 from advnets.experiment import setup
 from advnets.protocols import Batch

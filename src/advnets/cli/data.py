@@ -104,12 +104,12 @@ class AuditData(ValidatedConfig):
     def execute(self) -> int:
         """Audit and print; 1 when nothing can be trained."""
         from advnets.data.image_folder.audit import audit_dataset, audit_files
-        from advnets.data.image_folder.files import ImageFiles
-        from advnets.data.image_folder.near_duplicates import (
+        from advnets.data.image_folder.duplicates import (
             group_names,
             near_duplicate_files,
             near_duplicate_rows,
         )
+        from advnets.data.image_folder.files import ImageFiles
         from advnets.data.registry import find_source
 
         _warn_shadowed(self.path)
@@ -164,7 +164,7 @@ class Pack:
         if not isinstance(found, ImageFiles):
             raise UsageError(f"{self.path} is used as it is, without packing; name it in --data")
         if self.without_near_duplicates:
-            from advnets.data.image_folder.near_duplicates import (
+            from advnets.data.image_folder.duplicates import (
                 near_duplicate_files,
                 remove_duplicates,
             )

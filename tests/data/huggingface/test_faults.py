@@ -20,7 +20,7 @@ from advnets.data.huggingface.open import (
     is_hub_path,
     open_huggingface_dataset,
 )
-from advnets.data.image_folder.open import to_dataset
+from advnets.data.image_folder.pack import to_dataset
 from advnets.errors import AdvnetsError, DataError
 
 PACKED, STREAMED = Data(size=8, channels=1), Data(size=8, channels=1, stream=True)

@@ -17,7 +17,7 @@ from advnets.data.huggingface.open import (
     find_hub_path,
     open_huggingface_dataset,
 )
-from advnets.data.image_folder.open import to_dataset
+from advnets.data.image_folder.pack import to_dataset
 from advnets.errors import DataError
 from advnets.rng import RNG
 
@@ -122,7 +122,7 @@ def test_validation_and_test_are_held(tmp_path, write_parquet, monkeypatch):
     """Their first images, so many as are held at most."""
     for split, levels in {"train": range(9), "validation": range(9, 15), "test": [20]}.items():
         write_parquet(tmp_path / f"{split}.parquet", levels)
-    monkeypatch.setattr("advnets.data.huggingface.open.HELD_IN_MEMORY", 4)
+    monkeypatch.setattr("advnets.data.huggingface.open.MAX_HELD_OUT", 4)
     splits = open_hub_path(tmp_path, Hub(), DATA)
     assert not isinstance(splits.train, Split)
     assert splits.valid.images[:, 0, 0, 0].tolist() == [9, 10, 11, 12]

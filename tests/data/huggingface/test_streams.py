@@ -20,7 +20,7 @@ from PIL import Image
 from advnets.config import Data
 from advnets.data.dataset import ArraySplit, Dataset
 from advnets.data.huggingface.open import Hub, find_hub_path
-from advnets.data.image_folder.open import to_dataset
+from advnets.data.image_folder.pack import to_dataset
 from advnets.data.loader import BatchTransform, StreamingLoader, make_loader
 from advnets.data.normalization import UnitNormalizer, fit_normalizer
 from advnets.errors import DataError

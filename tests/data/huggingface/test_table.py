@@ -17,9 +17,8 @@ from advnets.data.huggingface.open import (
     open_huggingface_dataset,
 )
 from advnets.data.huggingface.table import collect_rows
-from advnets.data.image_folder import open as opening
-from advnets.data.image_folder.layout import DeclaredSplits
-from advnets.data.image_folder.splits import assign_splits
+from advnets.data.image_folder import pack as opening
+from advnets.data.image_folder.splits import DeclaredSplits, assign_splits
 from advnets.data.spec import SkippedFile
 from advnets.errors import DataError, UnknownNameError, UsageError
 

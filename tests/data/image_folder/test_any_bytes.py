@@ -20,8 +20,7 @@ from PIL import Image
 
 from advnets.data.image_folder.decode import Frame, decode, decode_with_info
 from advnets.data.image_folder.files import list_zip
-from advnets.data.image_folder.open import find_images
-from advnets.data.image_folder.pack import open_pack, pack
+from advnets.data.image_folder.pack import find_images, open_pack, pack
 from advnets.errors import DataError
 
 # What is finalized while a strategy draws may use `random`, as beartype does to check a list; the

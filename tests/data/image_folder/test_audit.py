@@ -12,7 +12,7 @@ from advnets.cli.main import main
 from advnets.data.dataset import ArraySplit, Dataset, few_images_warning
 from advnets.data.image_folder.audit import audit_dataset, audit_files, suggest_flags
 from advnets.data.image_folder.duplicates import dhash, group_equal, group_near_duplicates
-from advnets.data.image_folder.open import find_images
+from advnets.data.image_folder.pack import find_images
 from advnets.data.registry import open_dataset
 
 RNG = np.random.default_rng(0)

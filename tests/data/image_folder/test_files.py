@@ -98,7 +98,7 @@ def test_broken_members_say_why(tmp_path, monkeypatch):
 
     bomb = zipped(tmp_path / "bomb.zip", {"a.png": b"\0" * (1 << 21)})
     assert bomb.stat().st_size < 1 << 12
-    monkeypatch.setattr(files, "MOST_BYTES", 1 << 20)
+    monkeypatch.setattr(files, "MAX_FILE_BYTES", 1 << 20)
     [error] = list_zip(bomb).reader.read([b"a.png"])
     assert str(error) == "unpacks to more than 1 MiB, a bomb"
 

@@ -11,8 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advnets.data.image_folder.layout import DeclaredSplits, split_of, splits_from_folders
-from advnets.data.image_folder.splits import SplitAssignment, assign_splits
+from advnets.data.image_folder.splits import (
+    DeclaredSplits,
+    SplitAssignment,
+    assign_splits,
+    split_of,
+    splits_from_folders,
+)
 
 OUT = "outside"
 

@@ -11,8 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from advnets.cli.main import main
-from advnets.data.image_folder import near_duplicates
-from advnets.data.image_folder.near_duplicates import autoencoder_codes, group_by_codes
+from advnets.data.image_folder.duplicates import autoencoder_codes, group_by_codes
 
 COPIES = 40
 STEPS = 500
@@ -33,7 +32,7 @@ def images():
 def bits(images):
     """Their codes, of one training for all tests of what becomes of them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(near_duplicates, "STEPS", STEPS)
+        patch.setattr(duplicates, "STEPS", STEPS)
         return autoencoder_codes(images)
 
 
@@ -49,7 +48,7 @@ def copy(image, number):
 @pytest.fixture
 def coded(bits, monkeypatch):
     """Groups are of those codes."""
-    monkeypatch.setattr(near_duplicates, "image_codes", lambda *_: bits)
+    monkeypatch.setattr(duplicates, "autoencoder_codes", lambda *_: bits)
 
 
 @pytest.mark.usefixtures("coded")
@@ -63,7 +62,7 @@ def test_copies_are_found_and_next_to_nothing_else(images):
 
 
 def test_codes_are_the_same_again(images, monkeypatch):
-    monkeypatch.setattr(near_duplicates, "STEPS", 20)
+    monkeypatch.setattr(duplicates, "STEPS", 20)
     few = images[:50]
     assert np.array_equal(autoencoder_codes(few), autoencoder_codes(few))
     assert autoencoder_codes(few).shape == (50, 128)
@@ -75,7 +74,7 @@ def test_groups_are_those_of_all_pairs(images, bits):
     apart = (bits[:, None] != bits[None]).sum(2)
     wanted = {
         tuple(pair)
-        for pair in np.argwhere(np.triu(apart <= near_duplicates.MAX_CODE_DISTANCE, 1)).tolist()
+        for pair in np.argwhere(np.triu(apart <= duplicates.MAX_CODE_DISTANCE, 1)).tolist()
     }
     found = {(a, b) for group in group_by_codes(images) for a in group for b in group if a < b}
     assert len(wanted - found) <= 0.02 * len(wanted)
@@ -87,7 +86,7 @@ def test_too_few_have_no_duplicates(count):
 
 
 def test_the_commands_find_and_leave_out(images, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(near_duplicates, "STEPS", 200)
+    monkeypatch.setattr(duplicates, "STEPS", 200)
     folder = tmp_path / "own"
     folder.mkdir()
     chosen = [*range(100), *range(400, 410)]

@@ -13,8 +13,7 @@ from PIL import Image
 from advnets.config import Data
 from advnets.data.dataset import Dataset
 from advnets.data.image_folder.decode import Frame
-from advnets.data.image_folder.open import find_images, open_image_files
-from advnets.data.image_folder.pack import open_pack
+from advnets.data.image_folder.pack import find_images, open_image_files, open_pack
 from advnets.data.spec import SkippedFile
 from advnets.errors import DataError, UsageError
 

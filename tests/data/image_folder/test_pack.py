@@ -21,8 +21,7 @@ from PIL import Image
 from advnets.data.dataset import ArraySplit, Dataset
 from advnets.data.image_folder import workers
 from advnets.data.image_folder.decode import Frame, decode
-from advnets.data.image_folder.open import find_images, open_image_files
-from advnets.data.image_folder.pack import open_pack, pack
+from advnets.data.image_folder.pack import find_images, open_image_files, open_pack, pack
 from advnets.data.image_folder.random_crop import RandomCropSplit
 from advnets.data.loader import BatchTransform, Loader
 from advnets.data.normalization import UnitNormalizer
@@ -146,7 +145,7 @@ def test_many_processes_pack_what_one_does(folder, tmp_path, monkeypatch):
     """However the work is shared out, the pack is the same."""
     alone = pack(find_images(folder), FRAME, tmp_path / "alone")
     loose = pack(find_images(folder), Frame(6, 8, crop="random"), tmp_path / "loose")
-    monkeypatch.setattr(workers, "_ENOUGH_FILES", 1)
+    monkeypatch.setattr(workers, "_MIN_FILES", 1)
     monkeypatch.setattr(workers, "_CHUNK", 16)
     together = pack(find_images(folder), FRAME, tmp_path / "together", progress=True)
     assert together.digest() == alone.digest()
@@ -340,7 +339,7 @@ def test_an_unguarded_script_may_pack(folder, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(
         "from advnets.data.image_folder import workers\n"
-        "workers._ENOUGH_FILES = 1\n"
+        "workers._MIN_FILES = 1\n"
         "from advnets.data import open_dataset\n"
         f"print(len(open_dataset({str(folder)!r}, size=8).train))\n"
     )

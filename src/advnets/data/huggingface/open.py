@@ -36,8 +36,8 @@ from advnets.data.huggingface.stream import HubStream
 from advnets.data.huggingface.table import collect_rows
 from advnets.data.image_folder.decode import Frame
 from advnets.data.image_folder.files import ImageFiles
-from advnets.data.image_folder.layout import split_of
-from advnets.data.image_folder.open import to_dataset
+from advnets.data.image_folder.pack import to_dataset
+from advnets.data.image_folder.splits import split_of
 from advnets.data.spec import cache_directory
 from advnets.errors import DataError, UnknownNameError, UsageError, printable
 

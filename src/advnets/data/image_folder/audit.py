@@ -15,9 +15,8 @@ from PIL import Image
 from advnets.data.dataset import Dataset, Split
 from advnets.data.image_folder.decode import ImageInfo, to_pil_image
 from advnets.data.image_folder.duplicates import group_equal, group_near_duplicates
-from advnets.data.image_folder.files import ImageFiles, display_name
-from advnets.data.image_folder.layout import NO_CLASS
-from advnets.data.image_folder.splits import SPLITS, assign_splits
+from advnets.data.image_folder.files import ImageFiles
+from advnets.data.image_folder.splits import NO_CLASS, SPLITS, assign_splits, display_name
 from advnets.data.image_folder.workers import (
     THUMBNAIL_SHAPE,
     InspectedImage,

@@ -8,7 +8,9 @@ training images come first, then those for validation, for test, and those witho
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import secrets
 import shutil
 import zlib
@@ -23,11 +25,18 @@ from typing import Any
 import numpy as np
 from filelock import Timeout
 
+from advnets.config import ImagePreprocessing
 from advnets.data.dataset import ArraySplit, Dataset
 from advnets.data.image_folder.decode import Frame
-from advnets.data.image_folder.files import ImageFiles, display_name
+from advnets.data.image_folder.files import ImageFiles, list_folder, list_zip
 from advnets.data.image_folder.random_crop import RandomCropSplit
-from advnets.data.image_folder.splits import SPLITS, SplitAssignment, assign_splits
+from advnets.data.image_folder.splits import (
+    ASSIGNMENT_VERSION,
+    SPLITS,
+    SplitAssignment,
+    assign_splits,
+    display_name,
+)
 from advnets.data.image_folder.unsupported_files import describe_unsupported
 from advnets.data.image_folder.workers import (
     DecodedImage,
@@ -35,7 +44,7 @@ from advnets.data.image_folder.workers import (
     DecodeIntoFile,
     process_files,
 )
-from advnets.data.spec import SkippedFile
+from advnets.data.spec import SkippedFile, cache_directory
 from advnets.errors import DataError, UsageError, WriteError
 from advnets.files import (
     created_folder,
@@ -45,6 +54,71 @@ from advnets.files import (
     read_regular_file,
     write_json,
 )
+
+
+def is_image_source(path: Path) -> bool:
+    """Whether a path is a folder or a zip."""
+    return path.is_dir() or path.suffix.lower() == ".zip"
+
+
+def find_images(path: Path, *, follow_links: bool = False) -> ImageFiles:
+    """Find the image files of a folder or zip; nothing of them is read yet.
+
+    `follow_links` reads also what symbolic links lead to outside of the folder.
+
+    Raises:
+        DataError: it is a zip that cannot be read.
+    """
+    return list_folder(path, follow_links=follow_links) if path.is_dir() else list_zip(path)
+
+
+def to_dataset(source: Dataset | ImageFiles, framing: ImagePreprocessing) -> Dataset:
+    """What was found, opened: files in the frame that `data` asks for, anything else as it is.
+
+    Raises:
+        DataError, UsageError, WriteError: as for `open_collection`; or the background is no color.
+    """
+    return (
+        open_image_files(source, Frame.from_config(framing))
+        if isinstance(source, ImageFiles)
+        else source
+    )
+
+
+def open_image_files(files: ImageFiles, frame: Frame) -> Dataset:
+    """Open files by way of the cache, where their pack lies under a key of all that made it.
+
+    Raises:
+        DataError: no file is an image that can be read.
+        WriteError: the cache cannot be written.
+    """
+    what = (VERSION, ASSIGNMENT_VERSION, files.location, files.fingerprint, len(files.keys), frame)
+    key = hashlib.blake2b(repr(what).encode(), digest_size=16).hexdigest()
+    folder = cache_directory() / "packs"
+    place = folder / key
+    if place.exists():
+        try:
+            return open_pack(place, key)
+        except DataError as error:
+            message = str(error).removesuffix(PACK_AGAIN)
+            logging.getLogger("advnets").warning("%sit is packed again now", message)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be made ({error.strerror}), where images are packed; "
+            f"set ADVNETS_CACHE to a folder that is yours"
+        ) from None
+    with file_lock(folder / f"{key}.lock"):
+        try:
+            return open_pack(place, key)  # another process has been faster
+        except DataError:
+            from advnets.data.image_folder.pack import pack  # with what starts processes
+
+            for remains in (place, *folder.glob(f".{key}.*.part")):
+                shutil.rmtree(remains, ignore_errors=True)
+        return pack(files, frame, place, identity=key)
+
 
 _BLOCK = 1024
 _UNFINISHED_SUFFIX, _LOCK_SUFFIX = ".unfinished-pack", ".unfinished-pack-lock"
