@@ -72,7 +72,7 @@ def test_audit_pack_and_training_agree(messy, tmp_path, capsys):
         f"or JPEG\n"
         f"not used, as they are no images: .txt 1\n"
     ) in err
-    assert "stray.png (lies outside the folders of the splits; move it into one" in err
+    assert "stray.png (is outside the folders of the splits; move it into one" in err
     assert "Train/cat/0.png (is a copy of test/copy.png, which is held out)" in err
 
 
@@ -95,7 +95,7 @@ def test_files_that_are_not_read_are_in_the_pack_and_the_report(messy, tmp_path,
     text = capsys.readouterr().out
     assert "  not read    HEIC 2, camera RAW 1, SVG 1\n" in text
     assert "  copies that cross between splits: 1, now each lies in one split\n" in text
-    assert "    stray.png lies outside the folders of the splits" in text
+    assert "    stray.png is outside the folders of the splits" in text
 
 
 def test_unlabeled_images_are_for_games_that_use_them(messy, tmp_path, capsys):

@@ -214,9 +214,9 @@ def _warn_shadowed(source: str) -> None:
 def format_audit(audit: Audit, path: str) -> str:
     """An audit as lines for a person."""
     from advnets.data.dataset import few_images_warning
-    from advnets.data.image_folder.unsupported_files import count_by_kind, format_counts
+    from advnets.data.image_folder.unsupported_files import count_by_format, format_counts
 
-    images, others = count_by_kind(audit.unsupported_files)
+    images, others = count_by_format(audit.unsupported_files)
     lines = [f"{audit.name}: {audit.images:,} images that can be read"]
     for title, counts in (
         ("formats", audit.formats),

@@ -13,7 +13,7 @@ from torch import Tensor
 from advnets import config
 from advnets.data.class_proportions import ClassProportions, ProportionKind, class_index
 from advnets.data.dataset import Dataset, Shape, iterate_blocks, num_train_images
-from advnets.data.image_folder.unsupported_files import count_by_kind
+from advnets.data.image_folder.unsupported_files import count_by_format
 from advnets.data.normalization import Normalizer, fit_normalizer, normalizer_from_statistics
 from advnets.data.registry import open_dataset
 from advnets.data.spec import is_dataset_name, is_source, shadowing_warning
@@ -45,7 +45,7 @@ class DatasetInfo:
     def from_dataset(cls, dataset: Dataset, normalizer: Normalizer) -> DatasetInfo:
         """The facts of opened data."""
         sizes = [0 if split is None else len(split) for split in (dataset.valid, dataset.test)]
-        images, others = count_by_kind(dataset.unsupported_files)
+        images, others = count_by_format(dataset.unsupported_files)
         return cls(
             name=dataset.name,
             shape=dataset.shape,

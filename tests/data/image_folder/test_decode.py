@@ -222,7 +222,7 @@ def test_broken_files_say_why(tmp_path):
         b"": "is empty",
         b"<html>not found</html>": "not an image in a format",
         buffer.getvalue()[:200]: "truncated",
-        bomb(12_000, 12_000): "12000 × 12000 pixels, a bomb",
+        bomb(12_000, 12_000): "12000 × 12000 pixels, a decompression bomb",
         bomb(40_000, 40_000): "cannot be read: Image size",
     }
     path = tmp_path / "x.png"

@@ -170,7 +170,7 @@ def test_spellings():
         assert split_of(name) is None
 
 
-def test_the_placing_of_some_files_is_theirs_in_the_order_asked_for():
+def test_the_subset_keeps_the_given_order():
     found = splits_from_folders(
         [b"train/cat/1", b"train/dog/2", b"train/3", b"test/cat/4", b"train/dog/5"]
     )
@@ -200,7 +200,7 @@ def test_what_might_be_read_in_two_ways_is_said():
         "the folder train is read as a class",
     )
     [note] = splits_from_folders([b"cat/1", b"dog/2", b"3", b"4"]).notes
-    assert note.startswith("no classes are read, as 2 of 4 training files lie in no folder")
+    assert note.startswith("no classes are read, as 2 of 4 training files are in no folder")
     assert splits_from_folders([b"cat/1", b"dog/2", b"cat/3"]).notes == ()
     # Within training a folder named train is a class like any other.
     assert splits_from_folders([b"train/bus/1", b"train/train/2", b"extra/3"]).notes == ()

@@ -1,4 +1,4 @@
-"""What lies in a folder, a zip or a set of images: an audit before any training."""
+"""An audit of image files or of a data set before any training."""
 
 from __future__ import annotations
 
@@ -31,88 +31,95 @@ _BLOCK = 1024
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found; every count is of images that can be read, but `broken` and `others`."""
+    """The result of an audit.
+
+    All counts are of images that can be read, except `unreadable_files` and `unsupported_files`.
+    """
 
     name: str
     images: int
     formats: dict[str, int]
     color_modes: dict[str, int]
     resolutions: dict[str, int]
-    """By width x height, the most frequent first."""
+    """The number of images by width x height in pixels, the most frequent first."""
     aspect_ratios: dict[str, int]
-    """Width to height: tall (under 0.9), square, wide (over 1.1)."""
+    """The number of images by width / height: tall (under 0.9), square, wide (over 1.1)."""
     splits: dict[str, int]
     class_counts: dict[str, int]
     unreadable_files: dict[str, str]
-    """Names and reasons."""
+    """The names of files that cannot be read, and the reasons."""
     skipped_files: dict[str, str]
-    """Names of files that can be read and are not used, and reasons."""
+    """The names of files that can be read and are not used, and the reasons."""
     unsupported_files: dict[str, int]
-    """Files that are no images, by ending."""
+    """The number of files that are not images, by suffix."""
     exact_duplicates: list[list[str]]
     near_duplicates: list[list[str]]
     suggestion: Suggestion | None
-    """None where nothing can be trained."""
+    """The suggested flags of `advnets train`; None where there are no training images."""
     color_images: int
     cross_split_duplicates: int
-    """Copies of images of another split, before files are dealt so that there are none."""
+    """The number of duplicates of images of another split, before the assignment avoids them."""
     fixed_splits: bool
-    """Whether copies stay where they are, as the set is split already."""
+    """Whether the duplicates stay in their splits, as the splits of a data set are fixed."""
     distinct_training_images: int
-    """Training images, each of several equal ones counted once."""
+    """The number of different training images."""
     notes: tuple[str, ...]
-    """How the folders were read, where they may be read in two ways."""
+    """How folders were interpreted where that is ambiguous."""
     images_16_bit: int = 0
-    """Number of images with more than 8 bits a channel."""
+    """The number of images with more than 8 bits per channel."""
     value_range: tuple[float, float] | None = None
-    """The least and the largest value in those images."""
+    """The smallest and the largest value in those images."""
 
 
 def audit_files(
     files: ImageFiles, *, white_level: float | None = None, progress: bool | None = None
 ) -> Audit:
-    """Decode every file once, on all cores, and say what they are.
+    """Decode every file once, on all cores, and summarize them.
 
-    `white_level` is the value of 16-bit images that is white; `progress` shows a bar, by default on
-    a terminal.
+    `white_level` is the value of 16-bit images that is white; `progress` shows a progress bar, by
+    default on a terminal.
     """
     found: dict[int, InspectedImage] = {}
-    broken = {file.name: file.reason for file in files.skipped_files}
-    text = f"reading {files.name}"
-    with closing(process_files(files, InspectImage(white_level), text, progress)) as done:
-        for number, result in done:
+    unreadable = {file.name: file.reason for file in files.skipped_files}
+    description = f"reading {files.name}"
+    with closing(process_files(files, InspectImage(white_level), description, progress)) as results:
+        for index, result in results:
             if isinstance(result, DataError):
-                broken[display_name(files.keys[number])] = str(result)
+                unreadable[display_name(files.keys[index])] = str(result)
             else:
-                found[number] = result
-    numbers = sorted(found)
-    keys = [files.keys[i] for i in numbers]
-    placing = files.declared_splits(numbers)
-    deal = assign_splits(keys, placing, [found[i].digest for i in numbers])
+                found[index] = result
+    indices = sorted(found)
+    keys = [files.keys[i] for i in indices]
+    declared = files.declared_splits(indices)
+    assignment = assign_splits(keys, declared, [found[i].digest for i in indices])
     return _summarize(
         files.name,
         [display_name(key) for key in keys],
-        [found[i] for i in numbers],
-        splits=dict(zip(SPLITS, deal.counts, strict=True)),
-        classes=_class_counts(deal.labels, placing.classes),
-        broken=dict(sorted(broken.items())),
-        left_out={display_name(keys[i]): reason for i, reason in sorted(deal.excluded.items())},
-        others=dict(files.unsupported_files.most_common()),
-        crossing=deal.cross_split_duplicates,
-        distinct=len({found[numbers[i]].digest for i in deal.order[deal.splits == 0]}),
-        notes=placing.notes,
+        [found[i] for i in indices],
+        splits=dict(zip(SPLITS, assignment.counts, strict=True)),
+        classes=_class_counts(assignment.labels, declared.classes),
+        unreadable=dict(sorted(unreadable.items())),
+        skipped={
+            display_name(keys[i]): reason for i, reason in sorted(assignment.excluded.items())
+        },
+        unsupported=dict(files.unsupported_files.most_common()),
+        cross_split_duplicates=assignment.cross_split_duplicates,
+        num_distinct=len(
+            {found[indices[i]].digest for i in assignment.order[assignment.splits == 0]}
+        ),
+        notes=declared.notes,
     )
 
 
 def audit_dataset(dataset: Dataset) -> Audit:
-    """The same for a set that is arrays already, such as MNIST's."""
+    """Summarize a data set of arrays, such as MNIST."""
     every = (dataset.train, dataset.valid, dataset.test, dataset.unlabeled)
     parts = dict(zip(SPLITS, every, strict=True))
     whole = {name: part for name, part in parts.items() if isinstance(part, Split)}
     names: list[str] = []
     found: list[InspectedImage] = []
     contents: dict[str, set[bytes]] = {}
-    crossing = 0
+    cross_split_duplicates = 0
     for name, part in whole.items():
         first = len(found)
         for start in range(0, len(part), _BLOCK):
@@ -120,9 +127,9 @@ def audit_dataset(dataset: Dataset) -> Audit:
             names += [f"{name}/{start + i}" for i in range(len(rows))]
             found += [_inspect_array(row, part.white_level) for row in rows]
         own = [one.digest for one in found[first:]]
-        # A training image may well come among the unlabeled ones too.
+        # The unlabeled images may contain the training images.
         others = [contents[one] for one in contents if (one, name) != ("train", "unlabeled")]
-        crossing += sum(any(digest in other for other in others) for digest in own)
+        cross_split_duplicates += sum(any(digest in other for other in others) for digest in own)
         contents[name] = set(own)
     labels = [part.labels for part in whole.values()]
     known = [each for each in labels if each is not None]
@@ -132,18 +139,18 @@ def audit_dataset(dataset: Dataset) -> Audit:
         found,
         splits={name: len(part) for name, part in whole.items()},
         classes=_class_counts(np.concatenate(known), dataset.classes) if known else {},
-        broken={file.name: file.reason for file in dataset.skipped_files},
-        left_out=None,
-        others=dict(dataset.unsupported_files),
-        crossing=crossing,
-        distinct=len(contents["train"]) if "train" in contents else 0,
+        unreadable={file.name: file.reason for file in dataset.skipped_files},
+        skipped=None,
+        unsupported=dict(dataset.unsupported_files),
+        cross_split_duplicates=cross_split_duplicates,
+        num_distinct=len(contents["train"]) if "train" in contents else 0,
         notes=dataset.notes,
     )
 
 
-def _inspect_array(row: np.ndarray, white: int) -> InspectedImage:
+def _inspect_array(row: np.ndarray, white_level: int) -> InspectedImage:
     channels, height, width = row.shape
-    gray, image = channels == 1, to_pil_image(row, white)
+    gray, image = channels == 1, to_pil_image(row, white_level)
     small = np.asarray(
         image.resize((THUMBNAIL_SHAPE[1], THUMBNAIL_SHAPE[0]), Image.Resampling.LANCZOS)
     )
@@ -155,52 +162,54 @@ def _inspect_array(row: np.ndarray, white: int) -> InspectedImage:
 def _summarize(
     name: str,
     names: Sequence[str],
-    found: Sequence[InspectedImage],
+    images: Sequence[InspectedImage],
     *,
     splits: dict[str, int],
     classes: dict[str, int],
-    broken: dict[str, str],
-    left_out: dict[str, str] | None,
-    others: dict[str, int],
-    crossing: int,
-    distinct: int,
+    unreadable: dict[str, str],
+    skipped: dict[str, str] | None,
+    unsupported: dict[str, int],
+    cross_split_duplicates: int,
+    num_distinct: int,
     notes: tuple[str, ...],
 ) -> Audit:
-    looks = [one.info for one in found]
-    exact = group_equal([one.digest for one in found])
-    repeats = {number for group in exact for number in group[1:]}
-    single = [i for i in range(len(found)) if i not in repeats]
-    thumbs = np.frombuffer(b"".join(found[i].thumbnail for i in single), np.uint8)
-    near = group_near_duplicates(thumbs.reshape(-1, *THUMBNAIL_SHAPE))
-    colored = sum(one.is_color for one in found)
-    sizes = [(one.width, one.height) for one in looks]
-    deep = [one.value_range for one in looks if one.value_range is not None]
-    levels = (min(low for low, _ in deep), max(high for _, high in deep)) if deep else None
-    suggested = suggest_flags(sizes, colored) if splits.get("train") else None
-    if suggested and levels:
-        suggested = replace(suggested, white_level=likely_white_level(levels[1]))
+    infos = [one.info for one in images]
+    exact = group_equal([one.digest for one in images])
+    repeated = {index for group in exact for index in group[1:]}
+    unique = [i for i in range(len(images)) if i not in repeated]
+    thumbnails = np.frombuffer(b"".join(images[i].thumbnail for i in unique), np.uint8)
+    near = group_near_duplicates(thumbnails.reshape(-1, *THUMBNAIL_SHAPE))
+    num_color = sum(one.is_color for one in images)
+    sizes = [(one.width, one.height) for one in infos]
+    ranges = [one.value_range for one in infos if one.value_range is not None]
+    value_range = (
+        (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None
+    )
+    suggested = suggest_flags(sizes, num_color) if splits.get("train") else None
+    if suggested and value_range:
+        suggested = replace(suggested, white_level=likely_white_level(value_range[1]))
     return Audit(
         name=name,
-        images=len(found),
-        formats=_count(one.format for one in looks),
-        color_modes=_count(one.mode for one in looks),
-        resolutions=_count(f"{one.width} x {one.height}" for one in looks),
-        aspect_ratios=_count(_aspect_ratio(one) for one in looks),
+        images=len(images),
+        formats=_count(one.format for one in infos),
+        color_modes=_count(one.mode for one in infos),
+        resolutions=_count(f"{one.width} x {one.height}" for one in infos),
+        aspect_ratios=_count(_aspect_ratio(one) for one in infos),
         splits={split: count for split, count in splits.items() if count},
         class_counts=classes,
-        unreadable_files=broken,
-        skipped_files=left_out or {},
-        unsupported_files=others,
+        unreadable_files=unreadable,
+        skipped_files=skipped or {},
+        unsupported_files=unsupported,
         exact_duplicates=[[names[i] for i in group] for group in exact],
-        near_duplicates=[[names[single[i]] for i in group] for group in near],
+        near_duplicates=[[names[unique[i]] for i in group] for group in near],
         suggestion=suggested,
-        color_images=colored,
-        cross_split_duplicates=crossing,
-        fixed_splits=left_out is None,
-        distinct_training_images=distinct,
+        color_images=num_color,
+        cross_split_duplicates=cross_split_duplicates,
+        fixed_splits=skipped is None,
+        distinct_training_images=num_distinct,
         notes=notes,
-        images_16_bit=len(deep),
-        value_range=levels,
+        images_16_bit=len(ranges),
+        value_range=value_range,
     )
 
 
@@ -223,20 +232,20 @@ def _class_counts(labels: np.ndarray | None, classes: Sequence[str]) -> dict[str
 
 
 _SUGGESTED_SIZES = (16, 32, 64)
-"""Sizes to begin with: larger ones take days on a processor."""
+"""The sizes that are suggested, in pixels: larger ones take days on a CPU."""
 _MAJORITY = 9, 10
-"""The share of images that "most" means."""
+"""The fraction of images, 9 in 10, that must agree."""
 _ASPECT_TOLERANCE = 1.1
-"""Aspect ratios that differ by less are taken for the same."""
+"""The factor by which aspect ratios may differ that count as the same."""
 _MAX_CROP_ASPECT = 2.0
-"""Of an image this much longer than wide, a cut square shows less than half."""
+"""The aspect ratio above which a center crop would show less than half of an image."""
 _SIZE_MULTIPLE = 8
-"""Heights and widths are multiples of this, for nets that halve them."""
+"""Heights and widths are multiples of this, for models that halve them."""
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Flags for `advnets train`."""
+    """Suggested flags for `advnets train`, and the reason."""
 
     size: int
     width: int
@@ -246,51 +255,51 @@ class Suggestion:
     white_level: int | None = None
 
     def flags(self) -> str:
-        """As one types them."""
+        """Return the flags as they are typed."""
         width = "" if self.width == self.size else f" --width {self.width}"
         white = "" if self.white_level is None else f" --white-level {self.white_level}"
         return f"--size {self.size}{width} --channels {self.channels} --crop {self.crop}{white}"
 
 
 def likely_white_level(largest: float) -> int | None:
-    """Return the white of 16-bit values that take 15 bits at most, such as 4095; None of others."""
+    """Return the white level of 16-bit values that use at most 15 bits, such as 4095, else None."""
     bits = int(largest).bit_length()
     return (1 << bits) - 1 if 0 < bits < 16 else None
 
 
-def suggest_flags(sizes: Sequence[tuple[int, int]], colored: int) -> Suggestion | None:
-    """What suits images of these widths and heights, of which so many are in color.
+def suggest_flags(sizes: Sequence[tuple[int, int]], num_color: int) -> Suggestion | None:
+    """Suggest flags for images of these (width, height), of which `num_color` are in color.
 
-    One size of up to 64 is kept as it is. Of others the shorter side becomes the largest of 16, 32
-    and 64 that nine in ten have; where nine in ten have the same shape it is kept, in multiples of
-    8, else images become square, cut about the center, or fitted whole where half of them are
-    more than twice as long as wide. Gray where one in a hundred at most is in color.
+    A single size of up to 64 pixels is kept. Otherwise the shorter side becomes the largest of 16,
+    32 and 64 that 9 in 10 images have; where 9 in 10 have the same aspect ratio it is kept, in
+    multiples of 8, else images become square, cropped at the center, or padded where half of them
+    are more than twice as long as wide. Grayscale where at most 1 in 100 is in color.
     """
     if not sizes:
         return None
-    channels = 1 if colored * 100 <= len(sizes) else 3
-    words = "gray" if channels == 1 else "in color"
+    channels = 1 if num_color * 100 <= len(sizes) else 3
+    color = "grayscale" if channels == 1 else "in color"
     widths, heights = np.array(sizes).T
     if len(set(sizes)) == 1 and max(sizes[0]) <= max(_SUGGESTED_SIZES):
         width, height = sizes[0]
-        why = f"all are {width} x {height} and {words}"
-        return Suggestion(height, width, channels, "center", why)
+        reason = f"all are {width} x {height} and {color}"
+        return Suggestion(height, width, channels, "center", reason)
     shorter = np.sort(np.minimum(widths, heights))
-    nine_in_ten = int(shorter[len(shorter) // 10])
+    common_side = int(shorter[len(shorter) // 10])
     size = max(
-        (size for size in _SUGGESTED_SIZES if size <= nine_in_ten), default=min(_SUGGESTED_SIZES)
+        (size for size in _SUGGESTED_SIZES if size <= common_side), default=min(_SUGGESTED_SIZES)
     )
     ratios = widths / heights
-    usual = float(np.median(ratios))
-    alike = (ratios < usual * _ASPECT_TOLERANCE) & (ratios > usual / _ASPECT_TOLERANCE)
-    why = f"nine in ten are at least {nine_in_ten} on their shorter side, {words}"
-    if alike.sum() * _MAJORITY[1] >= len(sizes) * _MAJORITY[0]:
+    median = float(np.median(ratios))
+    similar = (ratios < median * _ASPECT_TOLERANCE) & (ratios > median / _ASPECT_TOLERANCE)
+    reason = f"9 in 10 images are at least {common_side} pixels on their shorter side, {color}"
+    if similar.sum() * _MAJORITY[1] >= len(sizes) * _MAJORITY[0]:
         long = max(
-            _SIZE_MULTIPLE, round(size * max(usual, 1 / usual) / _SIZE_MULTIPLE) * _SIZE_MULTIPLE
+            _SIZE_MULTIPLE, round(size * max(median, 1 / median) / _SIZE_MULTIPLE) * _SIZE_MULTIPLE
         )
-        height, width = (size, long) if usual >= 1 else (long, size)
-        return Suggestion(height, width, channels, "center", f"{why}, of one shape")
+        height, width = (size, long) if median >= 1 else (long, size)
+        return Suggestion(height, width, channels, "center", f"{reason}, of one aspect ratio")
     long_ones = np.median(np.maximum(ratios, 1 / ratios)) > _MAX_CROP_ASPECT
     return Suggestion(
-        size, size, channels, "pad" if long_ones else "center", f"{why}, of mixed shapes"
+        size, size, channels, "pad" if long_ones else "center", f"{reason}, of mixed aspect ratios"
     )

@@ -1,4 +1,8 @@
-"""An image file of any kind, brought to one frame and to gray or color."""
+"""Decoding of image files of any format to one size, in grayscale or RGB.
+
+An image whose pixels are intact is decoded however broken or large its color profile, text chunks
+or EXIF data are.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +22,19 @@ from advnets.data.datasets.formats.limits import is_bomb
 from advnets.errors import DataError, UsageError
 
 _MAX_PIXELS = 1 << 27
-"""More than cameras make: a file that unpacks to more is a bomb, or a map of a continent."""
+"""The largest image that is decoded, in pixels: larger than what cameras produce."""
 _MIN_BOMB_PIXELS = 1 << 26
-"""From here on a file is taken for a bomb if it packs pixels closer than images can be packed."""
+"""The size, in pixels, from which an implausible compression ratio marks a decompression bomb."""
 _MAX_16_BIT = 0xFFFF
 _SWAP_SIDES = {
     *(Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_270),
     *(Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_90),
 }
 _MAX_UNCROPPED_AREA = 64
-"""Areas of the frame that an uncut image may take."""
+"""The largest area of an uncropped image, as a multiple of the frame's area."""
 _DRAFT_SCALE = 4
-"""A JPEG is unpacked at a fraction of its size, but at least so many times the size wanted."""
-# What Pillow's readers raise on files that are broken.
+"""JPEG files are decoded at reduced size, but at no less than this multiple of the frame's size."""
+# The exceptions that Pillow's readers raise on broken files.
 _PILLOW_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError),
     *(EOFError, OverflowError, MemoryError, NotImplementedError, RuntimeError, AssertionError),
@@ -38,12 +42,12 @@ _PILLOW_ERRORS = (
 )
 
 Image.init()
-# Some of what Pillow opens are data or films, not images ...
+# Formats of data or video that Pillow opens too.
 _NON_IMAGE_FORMATS = {"BUFR", "GRIB", "HDF5", "MPEG"}
-# ... and some are drawn by another program, which must not be started on a stranger's file.
+# Formats that Pillow renders by another program, which must not be run on untrusted files.
 _EXTERNAL_FORMATS = {"EPS", "WMF"}
 _COMMON_FORMATS = ("JPEG", "PNG", "GIF", "WEBP")
-# Formats are tried in turn, and these are what most files are.
+# Formats are tried in turn, the most frequent ones first.
 _FORMATS = [
     *_COMMON_FORMATS,
     *(
@@ -57,15 +61,20 @@ SUFFIXES = frozenset(
     for suffix, name in Image.registered_extensions().items()
     if name in Image.OPEN and name not in _NON_IMAGE_FORMATS
 )
-"""Endings of the names of image files, in lower case."""
+"""The suffixes of image files, in lower case."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What every image is brought to: a size, gray or color, and how other shapes get there.
+    """The size, color mode and cropping that every image is decoded to.
+
+    `height` and `width` are in pixels; `channels` is 1 for grayscale, 3 for RGB. `crop` says how
+    other aspect ratios are handled: "center" covers the frame and crops the center, "pad" fits the
+    whole image onto `background`, "random" covers the frame and is cropped at random in training.
+    `white_level` is the value of 16-bit images that is white (None: 65,535).
 
     Raises:
-        UsageError: the background is no color.
+        UsageError: the background is not a color.
     """
 
     height: int
@@ -79,14 +88,14 @@ class Frame:
         _ = self.background_rgb
 
     def __repr__(self) -> str:
-        # Written as before there were white levels, as packs and streams are known by this text.
+        # Packs and streams are identified by this text, which omits the default white level.
         names = [field.name for field in fields(self)]
-        shown = [name for name in names if name != "white_level" or self.white_level is not None]
-        return f"Frame({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
+        included = [name for name in names if name != "white_level" or self.white_level is not None]
+        return f"Frame({', '.join(f'{name}={getattr(self, name)!r}' for name in included)})"
 
     @classmethod
     def from_config(cls, config: ImagePreprocessing) -> Frame:
-        """The frame that a config asks for."""
+        """Return the frame of a config; its width defaults to its size."""
         width = config.size if config.width is None else config.width
         return cls(
             config.size, width, config.channels, config.crop, config.background, config.white_level
@@ -94,28 +103,29 @@ class Frame:
 
     @property
     def background_rgb(self) -> tuple[int, int, int]:
-        """The background as red, green and blue."""
+        """The red, green and blue values of the background."""
         try:
             return ImageColor.getrgb(self.background)[:3]
         except ValueError:
             raise UsageError(
-                f"background is {self.background!r}; it must be a color such as white or '#808080'"
+                f"expected a color such as white or '#808080' as background, got "
+                f"{self.background!r}; give another --background"
             ) from None
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file is taken for an image by the ending of its name."""
+    """Return whether a file has the suffix of an image."""
     return file_suffix(name) in SUFFIXES
 
 
 def file_suffix(name: str) -> str:
-    """The ending of a file's name, such as .png, in lower case; "" for none."""
+    """Return the suffix of a file name, such as .png, in lower case; "" for none."""
     stem, dot, rest = name.rpartition(".")
     return f".{rest.lower()}" if dot and stem and "/" not in rest else ""
 
 
 def is_image_content(content: bytes) -> bool:
-    """Whether a file without an ending is taken for an image by how it begins."""
+    """Return whether the first bytes of a file are those of a JPEG, PNG, GIF or WebP image."""
     try:
         with Image.open(io.BytesIO(content), formats=_COMMON_FORMATS):
             return True
@@ -124,35 +134,35 @@ def is_image_content(content: bytes) -> bool:
 
 
 def decode(content: bytes, frame: Frame) -> UInt8[np.ndarray, "channels height width"]:
-    """Decode an image file to (C, H, W), values 0 to 255.
+    """Decode an image file to an array of shape (C, H, W) with values 0 to 255.
 
-    It is turned upright (EXIF), resized with Lanczos' filter so that it covers the frame and cut
-    about its center (`crop` "center"), or fitted whole upon the background ("pad"), or left uncut
-    ("random"), its height or width then being larger than the frame's; and laid over the background
-    where it is transparent. Of several frames the first is taken.
+    The image is rotated as its EXIF data say, resized with a Lanczos filter, cropped or padded as
+    `frame.crop` says, and composited over the background where it is transparent. With "random" it
+    is left uncropped: its height or width is then larger than the frame's. Of several frames the
+    first is decoded.
 
     Raises:
-        DataError: the file is broken; the message is the reason alone, for a list by names.
+        DataError: the file is broken; the message is the reason alone, to follow a file name.
     """
     return decode_with_info(content, frame)[1]
 
 
 @dataclass(frozen=True)
 class ImageInfo:
-    """What an audit sees of an image file, besides what it decodes to."""
+    """The format, color mode, size in pixels and value range of an image file."""
 
     format: str
     mode: str
     width: int
     height: int
     value_range: tuple[float, float] | None = None
-    """Of a file with more than 8 bits a channel: the least and the largest of its values."""
+    """The smallest and the largest value of an image of more than 8 bits per channel, else None."""
 
 
 def decode_with_info(
     content: bytes, frame: Frame
 ) -> tuple[ImageInfo, UInt8[np.ndarray, "channels height width"]]:
-    """Return what kind of image a file holds, as it says and upright, and what it decodes to.
+    """Decode an image file; return its properties, of the upright image, and its pixels.
 
     Raises:
         DataError: as for `decode`.
@@ -162,11 +172,12 @@ def decode_with_info(
     try:
         return _decode(content, frame)
     except DataError:
-        bare = strip_metadata(content)
-        if bare is None or bare == content:
+        # Broken metadata are no reason to reject intact pixels.
+        stripped = strip_metadata(content)
+        if stripped is None or stripped == content:
             raise
         with suppress(DataError):
-            return _decode(bare, frame)
+            return _decode(stripped, frame)
         raise
 
 
@@ -177,15 +188,13 @@ def _decode(
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
             kind, mode, size = str(image.format), image.mode, image.size
             deep = has_16_bit_colors(image)
-            unpacked, turned = _load_upright(image, frame, len(content))
-            levels = _value_range(unpacked, has_16_bit_colors=deep)
+            loaded, transposition = _load_upright(image, frame, len(content))
+            levels = _value_range(loaded, has_16_bit_colors=deep)
             if levels is not None:
-                unpacked = _to_eight_bits(
-                    unpacked, frame.white_level, levels, has_16_bit_colors=deep
-                )
-            framed = _flatten(_fit_frame(_to_resizable_mode(unpacked), frame), frame)
+                loaded = _to_eight_bits(loaded, frame.white_level, levels, has_16_bit_colors=deep)
+            framed = _flatten(_fit_frame(_to_resizable_mode(loaded), frame), frame)
             pixels = np.asarray(framed).reshape(*framed.size[::-1], -1).transpose(2, 0, 1)
-            width, height = size[::-1] if turned in _SWAP_SIDES else size
+            width, height = size[::-1] if transposition in _SWAP_SIDES else size
             return ImageInfo(kind, mode, width, height, levels), pixels
     except UnidentifiedImageError:
         raise DataError("is not an image in a format that can be read") from None
@@ -194,50 +203,56 @@ def _decode(
 
 
 def to_pil_image(row: np.ndarray, white_level: int) -> Image.Image:
-    """An image of a set that is arrays already, (channels, height, width), in 8 bits."""
+    """Return an image array, (channels, height, width) with values to `white_level`, in 8 bits."""
     pixels = (row.astype(np.float32) * (255 / white_level)).round().astype(np.uint8)
     return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
 
 
 def _load_upright(
-    image: Image.Image, frame: Frame, packed: int
+    image: Image.Image, frame: Frame, num_bytes: int
 ) -> tuple[Image.Image, Image.Transpose | None]:
-    """Return the unpacked image, turned as its EXIF data say, and how it was turned."""
+    """Load an image, rotate it as its EXIF data say, and return the transposition applied too."""
     image.draft(None, (_DRAFT_SCALE * frame.width, _DRAFT_SCALE * frame.height))
     pixels = image.width * image.height
-    if pixels > _MAX_PIXELS or is_bomb(packed, pixels, _MIN_BOMB_PIXELS):
-        raise DataError(f"would unpack to {image.width} × {image.height} pixels, a bomb")
+    if pixels > _MAX_PIXELS or is_bomb(num_bytes, pixels, _MIN_BOMB_PIXELS):
+        raise DataError(
+            f"would unpack to {image.width} × {image.height} pixels, a decompression bomb"
+        )
     image.load()
-    turned = exif_transposition(image)
-    return (image if turned is None else image.transpose(turned)), turned
+    transposition = exif_transposition(image)
+    upright = image if transposition is None else image.transpose(transposition)
+    return upright, transposition
 
 
 def _to_resizable_mode(image: Image.Image) -> Image.Image:
-    """Return the image in a mode that can be resized."""
+    """Convert an image to a mode that can be resized: L, RGB or, where transparent, RGBA."""
     if image.has_transparency_data:
         return image.convert("RGBA")
-    # What is neither gray nor RGB (CMYK, Lab, a palette) becomes gray by way of its colors.
+    # Convert CMYK, Lab and palettes to RGB first, also where the frame is grayscale.
     return _convert(image, "L" if image.mode in ("1", "L") else "RGB")
 
 
 def _fit_frame(image: Image.Image, frame: Frame) -> Image.Image:
-    """The image in the frame's size, or covering it where it is to be left uncut."""
+    """Resize and crop or pad an image to the frame; with "random", resize it to cover the frame."""
     width, height = image.size
     if image.size == (frame.width, frame.height):
         return image
     across, down = frame.width / width, frame.height / height
+    # Crop the center before resizing.
     if frame.crop == "center":
         wide = min(width, max(1, round(frame.width / down)))
         high = min(height, max(1, round(frame.height / across)))
         left, top = (width - wide) // 2, (height - high) // 2
         return _resize(image.crop((left, top, left + wide, top + high)), frame.width, frame.height)
+    # Fit the whole image, or cover the frame.
     scale = min(across, down) if frame.crop == "pad" else max(across, down)
     wide, high = max(1, round(width * scale)), max(1, round(height * scale))
     if wide * high > _MAX_UNCROPPED_AREA * frame.width * frame.height:
-        raise DataError(f"is {width} × {height} pixels, too long to be cut at random")
+        raise DataError(f"is {width} × {height} pixels, too elongated to be cropped at random")
     resized = _resize(image, wide, high)
     if frame.crop == "random":
         return resized
+    # Pad with the background.
     canvas = Image.new("RGB", (frame.width, frame.height), frame.background_rgb)
     where = (frame.width - wide) // 2, (frame.height - high) // 2
     canvas.paste(resized, where, resized if resized.mode == "RGBA" else None)
@@ -251,7 +266,7 @@ def _resize(image: Image.Image, width: int, height: int) -> Image.Image:
 
 
 def _flatten(image: Image.Image, frame: Frame) -> Image.Image:
-    """The image in gray or color, 8 bits a channel, nothing transparent."""
+    """Convert an image to L or RGB, composited over the background."""
     mode = "L" if frame.channels == 1 else "RGB"
     if image.mode == "RGBA":
         canvas = Image.new("RGB", image.size, frame.background_rgb)
@@ -265,7 +280,7 @@ def _convert(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _value_range(image: Image.Image, *, has_16_bit_colors: bool) -> tuple[float, float] | None:
-    """Return the least and the largest value of an image of more than 8 bits a channel."""
+    """Return the smallest and largest value of an image of over 8 bits per channel, else None."""
     if not has_16_bit_colors and image.mode != "F" and not image.mode.startswith("I"):
         return None
     values = np.asarray(image)
@@ -282,17 +297,22 @@ def _to_eight_bits(
     *,
     has_16_bit_colors: bool,
 ) -> Image.Image:
-    """Return an image of 8 bits a channel, in which `white` (None: 65,535) becomes 255.
+    """Convert an image to 8 bits per channel, mapping `white_level` (None: 65,535) to 255.
 
-    Colors of 16 bits were read as their upper 8.
+    Pillow has read colors of 16 bits (`has_16_bit_colors`) as their upper 8 bits.
+
+    Raises:
+        DataError: values are not finite, or their white level is unknown.
     """
+    # Pillow has dropped the lower 8 bits of 16-bit colors: rescale by a table.
     if has_16_bit_colors:
         if white_level is None:
             return image
-        upper = max(1, int(white_level) >> 8)  # what is left of white in the upper 8 bits
+        upper = max(1, int(white_level) >> 8)  # the upper 8 bits of the white level
         color = [min(255, round(level * 255 / upper)) for level in range(256)]
         tables = [range(256) if band == "A" else color for band in image.getbands()]
         return image.point([level for table in tables for level in table])
+    # Rescale grayscale values.
     low, high = value_range
     if not low - low == high - high == 0:
         raise DataError("holds values that are not finite")
@@ -302,8 +322,8 @@ def _to_eight_bits(
         return Image.fromarray(scaled.clip(0, 255).round().astype(np.uint8))
     if image.mode == "F" or low < 0 or high > _MAX_16_BIT:
         raise DataError(
-            f"is gray in mode {image.mode} with values from {low:g} to {high:g}, whose white is "
-            f"not known; give its value as --white-level"
+            f"is grayscale in mode {image.mode} with values from {low:g} to {high:g}, whose white "
+            f"level is unknown; give it as --white-level"
         )
     # round(v · 255 / 65535), as 65535 = 255 · 257
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
@@ -316,7 +336,7 @@ def _describe_error(error: BaseException) -> str:
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _KEPT_CHUNKS = (b"tRNS", b"eXIf")
-"""Ancillary chunks of PNG that change the pixels: which are transparent, and which way is up."""
+"""Ancillary PNG chunks that change the pixels: transparency and orientation."""
 _JPEG = b"\xff\xd8"
 _SCAN, _COMMENT = 0xDA, 0xFE
 _JFIF, _EXIF, _ADOBE = 0xE0, 0xE1, 0xEE
@@ -334,7 +354,7 @@ _TRANSPOSITIONS = {
 
 
 def exif_transposition(image: Image.Image) -> Image.Transpose | None:
-    """Return what turns an image upright by its EXIF data; None where they are absent or broken."""
+    """Return the transposition that EXIF data ask for; None where they are absent or broken."""
     try:
         return _TRANSPOSITIONS.get(image.getexif().get(_ORIENTATION, 1))
     except (SyntaxError, ValueError, TypeError, KeyError, IndexError, OSError, struct.error):
@@ -342,48 +362,48 @@ def exif_transposition(image: Image.Image) -> Image.Transpose | None:
 
 
 def strip_metadata(content: bytes) -> bytes | None:
-    """Return a PNG or JPEG file without what its pixels do not need; None for another file."""
+    """Return a PNG or JPEG file without metadata that its pixels do not need; None for others."""
     if content.startswith(_PNG):
         return _strip_png(content)
     return _strip_jpeg(content) if content.startswith(_JPEG) else None
 
 
 def _strip_png(content: bytes) -> bytes:
-    """Keep the critical chunks, whose names begin with a capital, and a few others if whole."""
+    """Keep critical chunks, whose names begin with a capital, and a few others if intact."""
     kept, start = [_PNG], len(_PNG)
     while start + 12 <= len(content):
         (length,) = struct.unpack_from(">I", content, start)
         chunk = content[start : start + 12 + length]
         kind = chunk[4:8]
-        whole = chunk[-4:] == struct.pack(">I", zlib.crc32(chunk[4:-4]))
-        if kind[:1].isupper() or (kind in _KEPT_CHUNKS and whole):
+        intact = chunk[-4:] == struct.pack(">I", zlib.crc32(chunk[4:-4]))
+        if kind[:1].isupper() or (kind in _KEPT_CHUNKS and intact):
             kept.append(chunk)
         start += 12 + length
     return b"".join([*kept, content[start:]])
 
 
 def _strip_jpeg(content: bytes) -> bytes:
-    """Keep all segments before the first scan but comments and those of applications."""
+    """Keep all segments before the first scan except comments and most application segments."""
     kept, start = [_JPEG], len(_JPEG)
     while start + 4 <= len(content) and content[start] == 0xFF and content[start + 1] != _SCAN:
         (length,) = struct.unpack_from(">H", content, start + 2)
         marker, segment = content[start + 1], content[start : start + 2 + length]
-        foreign = marker == _COMMENT or 0xE0 <= marker <= 0xEF
-        if not foreign or _is_kept_segment(marker, segment):
+        is_metadata = marker == _COMMENT or 0xE0 <= marker <= 0xEF
+        if not is_metadata or _is_kept_segment(marker, segment):
             kept.append(segment)
         start += 2 + length
     return b"".join([*kept, content[start:]])
 
 
 def _is_kept_segment(marker: int, segment: bytes) -> bool:
-    """Whether an application's segment says how pixels are to be read or turned."""
+    """Return whether an application segment affects how pixels are decoded or rotated."""
     if marker == _JFIF:
         return len(segment) >= _MIN_JFIF_BYTES
     return marker == _ADOBE or (marker == _EXIF and segment[4:10] == b"Exif\0\0")
 
 
 def has_16_bit_colors(image: ImageFile.ImageFile) -> bool:
-    """Return whether a file, not unpacked yet, has colors of 16 bits, read as their upper 8."""
+    """Return whether an unloaded image has 16-bit colors, of which Pillow keeps the upper 8."""
     return image.mode not in ("I;16", "I;16B", "I", "F") and any(
         ";16" in str(tile.args) for tile in image.tile
     )

@@ -1,4 +1,12 @@
-"""Images that are there more than once, or nearly so."""
+"""Exact and near duplicates.
+
+Exact duplicates have equal digests. Near duplicates are found by thumbnails (dHash and correlation)
+or by the codes of an autoencoder: Radford et al. 2015, section 4.1, a 3072-128-3072 denoising
+autoencoder with rectifiers and dropout, trained on 32 x 32 center crops of the set itself; the bits
+of a code say which of its 128 units are active. The paper takes images of equal codes for
+duplicates; here some bits may differ, as those of a re-encoded copy do. Hashes and codes are
+compared within bands, in time about proportional to the number of images.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +31,17 @@ from advnets.errors import DataError
 _BITS = 64
 _BANDS = 4
 _MAX_HASH_DISTANCE = 16
-"""Of two hashes, that may differ; a quarter of them must be equal."""
+"""The largest Hamming distance of two hashes of near duplicates; a band must be equal."""
 _MAX_MEAN_DIFFERENCE = 10.0
-"""Mean difference of two thumbs."""
+"""The largest mean difference of two thumbnails of near duplicates, in levels of 255."""
 _MIN_CORRELATION = 0.94
-"""Of two thumbs: what tells one line drawing from another, whose levels differ little."""
+"""The smallest correlation of such thumbnails, which tells line drawings apart."""
 _NEIGHBORS = 32
+"""The number of neighbors, in sorted order, that each hash or code is compared with."""
 
 
 def group_equal(digests: Sequence[Hashable]) -> list[list[int]]:
-    """The numbers of things of equal digest, where there are two or more."""
+    """Return the indices of equal digests, grouped, where there are two or more."""
     groups: dict[Hashable, list[int]] = {}
     for number, digest in enumerate(digests):
         groups.setdefault(digest, []).append(number)
@@ -40,12 +49,13 @@ def group_equal(digests: Sequence[Hashable]) -> list[list[int]]:
 
 
 def group_near_duplicates(thumbnails: UInt8[np.ndarray, "n 16 18"]) -> list[list[int]]:
-    """The numbers of images that look the same: of another size, format or quality.
+    """Return the indices of near duplicates, grouped: images of another size, format or quality.
 
-    Two images do if of the 64 signs of their horizontal gradients (dHash) a quarter is the same
-    and at most 16 differ, and their thumbs differ by at most 10 of 255 levels in the mean and
-    have a correlation of at least .94. Among those of one quarter each is compared with the 32 next
-    in hash and brightness, so that of very many that are alike some pairs may be missed.
+    Two images are near duplicates if a quarter of the 64 signs of their horizontal gradients
+    (dHash) is equal and at most 16 differ, and their thumbnails differ by at most 10 of 255 levels
+    on average and have a correlation of at least 0.94. Within an equal quarter each image is
+    compared with the next 32 in order of hash and brightness, so that some pairs among very many
+    similar images may be missed.
     """
     n = len(thumbnails)
     flat = thumbnails.reshape(n, thumbnails[0].size if n else 0)
@@ -56,26 +66,26 @@ def group_near_duplicates(thumbnails: UInt8[np.ndarray, "n 16 18"]) -> list[list
         key = (hashes >> (np.uint64(band) * width)) & ((np.uint64(1) << width) - np.uint64(1))
         order = np.lexsort((means, hashes, key))
         for shift in range(1, min(_NEIGHBORS, n - 1) + 1):
-            one, other = order[:-shift], order[shift:]
-            near = key[one] == key[other]
-            near &= group[one] != group[other]
-            near[near] = _are_near_duplicates(hashes, flat, one[near], other[near])
-            group = merge_groups(group, one[near], other[near])
+            first, second = order[:-shift], order[shift:]
+            near = key[first] == key[second]
+            near &= group[first] != group[second]
+            near[near] = _are_near_duplicates(hashes, flat, first[near], second[near])
+            group = merge_groups(group, first[near], second[near])
     return group_equal(group.tolist())
 
 
 def dhash(thumbnails: UInt8[np.ndarray, "n 16 18"]) -> UInt64[np.ndarray, " n"]:
-    """The signs of the horizontal gradients of 8 x 9 cells, a bit each (dHash)."""
+    """Return the signs of the horizontal gradients of 8 x 9 cells, one bit each (dHash)."""
     cells = thumbnails.reshape(-1, 8, 2, 9, 2).sum((2, 4), dtype=np.int64)
     bits = np.packbits((cells[:, :, 1:] > cells[:, :, :-1]).reshape(-1, _BITS), axis=1)
     return np.ascontiguousarray(bits).view(np.uint64).reshape(-1)
 
 
 def _are_near_duplicates(
-    hashes: np.ndarray, flat: np.ndarray, one: np.ndarray, other: np.ndarray
+    hashes: np.ndarray, flat: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> Bool[np.ndarray, " pairs"]:
-    alike = np.bitwise_count(hashes[one] ^ hashes[other]) <= _MAX_HASH_DISTANCE
-    these, those = (flat[which[alike]].astype(np.float32) for which in (one, other))
+    alike = np.bitwise_count(hashes[first] ^ hashes[second]) <= _MAX_HASH_DISTANCE
+    these, those = (flat[which[alike]].astype(np.float32) for which in (first, second))
     near = np.abs(these - those).mean(1) <= _MAX_MEAN_DIFFERENCE
     for each in (these, those):
         each -= each.mean(1, keepdims=True)
@@ -85,10 +95,10 @@ def _are_near_duplicates(
 
 
 def merge_groups(
-    group: Int64[np.ndarray, " n"], one: np.ndarray, other: np.ndarray
+    group: Int64[np.ndarray, " n"], first: np.ndarray, second: np.ndarray
 ) -> Int64[np.ndarray, " n"]:
-    """The groups, each known by its lowest number, with those of each pair made one."""
-    for a, b in zip(group[one].tolist(), group[other].tolist(), strict=True):
+    """Merge the groups of each pair of images (union-find); a group is its lowest index."""
+    for a, b in zip(group[first].tolist(), group[second].tolist(), strict=True):
         low, high = sorted((_root(group, a), _root(group, b)))
         group[high] = low
     while (group != group[group]).any():
@@ -106,16 +116,17 @@ SIDE, UNITS = 32, 128
 STEPS, BATCH, LEARNING_RATE, DROPOUT = 2000, 256, 1e-3, 0.2
 _BLOCK = 4096
 MAX_CODE_DISTANCE = 12
-"""Of two codes, that may differ. Copies encoded anew differ in 2 or 3, unlike images in 25 on."""
+"""The largest distance of two codes of near duplicates, in bits. Re-encoded copies differ in 2 or
+3 bits, different images in 25 or more."""
 _FRAME = Frame(SIDE, SIDE)
 _BLOCK_ROWS = 1024
 
 
 def group_by_codes(images: UInt8[np.ndarray, "n 3 32 32"], seed: int = 0) -> list[list[int]]:
-    """The numbers of images whose codes differ in at most 12 bits, where there are two or more.
+    """Return the indices of images whose codes differ in at most 12 bits, grouped.
 
-    Only codes with an equal band of 16 bits are compared, each with the 32 next to it, so that of
-    very many that are alike some pairs may be missed.
+    Only codes with an equal band of 16 bits are compared, each with the next 32, so that some pairs
+    among very many similar images may be missed.
     """
     n = len(images)
     if n < 2:
@@ -126,18 +137,18 @@ def group_by_codes(images: UInt8[np.ndarray, "n 3 32 32"], seed: int = 0) -> lis
     for key in np.ascontiguousarray(packed).view(np.uint16).T:
         order = np.lexsort((words[:, 1], words[:, 0], key))
         for shift in range(1, min(_NEIGHBORS, n - 1) + 1):
-            one, other = order[:-shift], order[shift:]
-            near = (key[one] == key[other]) & (group[one] != group[other])
-            one, other = one[near], other[near]
-            alike = np.bitwise_count(words[one] ^ words[other]).sum(1) <= MAX_CODE_DISTANCE
-            group = merge_groups(group, one[alike], other[alike])
+            first, second = order[:-shift], order[shift:]
+            near = (key[first] == key[second]) & (group[first] != group[second])
+            first, second = first[near], second[near]
+            alike = np.bitwise_count(words[first] ^ words[second]).sum(1) <= MAX_CODE_DISTANCE
+            group = merge_groups(group, first[alike], second[alike])
     return group_equal(group.tolist())
 
 
 def autoencoder_codes(
     images: UInt8[np.ndarray, "n 3 32 32"], seed: int = 0
 ) -> Bool[np.ndarray, "n 128"]:
-    """Which of the code's units are active."""
+    """Return the codes of images: which of the autoencoder's units are active."""
     values = torch.from_numpy(images.reshape(len(images), -1))
     mean = values.float().mean(0) / 255
     with torch.random.fork_rng(devices=[]):
@@ -149,7 +160,7 @@ def autoencoder_codes(
 
 
 def _train_encoder(values: UInt8[Tensor, "n pixels"], mean: Float[Tensor, " pixels"]) -> nn.Linear:
-    """The encoder of an autoencoder that was trained to make up for what dropout took."""
+    """Train a denoising autoencoder with dropout and return its encoder."""
     n, pixels = values.shape
     encode, decode = nn.Linear(pixels, UNITS), nn.Linear(UNITS, pixels)
     optimizer = torch.optim.Adam([*encode.parameters(), *decode.parameters()], lr=LEARNING_RATE)
@@ -164,7 +175,7 @@ def _train_encoder(values: UInt8[Tensor, "n pixels"], mean: Float[Tensor, " pixe
 
 
 def near_duplicate_files(files: ImageFiles, *, progress: bool | None = None) -> list[list[int]]:
-    """The numbers of files that show nearly the same, by an autoencoder's codes."""
+    """Return the indices of near duplicates among files, grouped, by an autoencoder's codes."""
     numbers: list[int] = []
     images: list[np.ndarray] = []
     job, text = DecodeImage(_FRAME), f"reading {files.name}"
@@ -179,7 +190,7 @@ def near_duplicate_files(files: ImageFiles, *, progress: bool | None = None) -> 
 
 
 def near_duplicate_rows(dataset: Dataset) -> list[list[str]]:
-    """The same for a set that is arrays already: names such as train/17."""
+    """Return the near duplicates of a data set of arrays, grouped, by names such as train/17."""
     names: list[str] = []
     images: list[np.ndarray] = []
     for name, part in (("train", dataset.train), ("valid", dataset.valid), ("test", dataset.test)):
@@ -198,17 +209,17 @@ def _resize_row(row: np.ndarray, white: int) -> np.ndarray:
 
 
 def group_names(files: ImageFiles, groups: list[list[int]]) -> list[list[str]]:
-    """The names of files, group by group."""
+    """Return the names of grouped files."""
     return [[display_name(files.keys[number]) for number in group] for group in groups]
 
 
 def remove_duplicates(files: ImageFiles, groups: list[list[int]]) -> ImageFiles:
-    """The collection with the first file of each group alone."""
+    """Return the files without all but the first of each group of duplicates."""
     dropped = {number for group in groups for number in sorted(group)[1:]}
     kept = [number for number in range(len(files.keys)) if number not in dropped]
-    placed = files.declared
+    declared = files.declared
     return replace(
         files,
         keys=tuple(files.keys[number] for number in kept),
-        splits=placed and placed.subset(kept),
+        declared=declared and declared.subset(kept),
     )

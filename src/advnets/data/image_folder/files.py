@@ -1,4 +1,4 @@
-"""Image files where they lie: in a folder, flat or nested, or in a zip."""
+"""Image files in a folder, flat or nested, or in a zip: listed first, read later."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from advnets.errors import DataError, printable
 from advnets.files import open_regular_file, require_regular_file
 
 MAX_FILE_BYTES = 1 << 28
-"""Of a file, unpacked: no image takes so many."""
+"""The largest image file that is read, in bytes, unpacked."""
 _HEADER_BYTES = 1 << 12
 _RUN_FILES = frozenset(map(os.fsencode, RUN_FILES))
 _IMAGE_SUFFIXES = frozenset(suffix.encode() for suffix in SUFFIXES)
@@ -37,26 +37,26 @@ _ZIP_ERRORS = (
 )
 
 FileEntry = tuple[bytes, int, int]
-"""A file's name within its folder, its bytes, and when it changed, in ns."""
+"""The name of a file within its folder, its size in bytes, and its time of change in ns."""
 
 
 @runtime_checkable
 class Reader(Protocol):
-    """The way from keys to contents; pickled and sent to the processes that decode."""
+    """A reader of files by key; it is pickled and sent to the worker processes."""
 
     def read(self, keys: Sequence[bytes]) -> Iterator[bytes | DataError]:
-        """The content of each file, or why there is none."""
+        """Yield the content of each file, or the error that explains why it cannot be read."""
         ...
 
 
 @dataclass(frozen=True)
 class ImageFiles:
-    """Image files that are found, and not yet read.
+    """Image files that were listed but not read.
 
-    `place` is where they lie, `keys` are their names there, `stamp` tells their contents from
-    others', `size` is their bytes in all.
-    `placed` says which split and class each file is in; None: their names tell. `others` counts
-    files that are no images, by ending.
+    `location` is the path or name of the data set, `keys` are the names of the files in it,
+    `fingerprint` identifies their contents, `num_bytes` is their total size. `declared` are their
+    splits and classes; None: these are inferred from the names. `unsupported_files` counts the
+    files that are not images, by suffix.
     """
 
     name: str
@@ -70,7 +70,7 @@ class ImageFiles:
     unsupported_files: Counter[str] = field(default_factory=Counter[str])
 
     def declared_splits(self, indices: Sequence[int]) -> DeclaredSplits:
-        """Return the split and class of some files, as if the others were not there."""
+        """Return the declared splits and classes of some files, ignoring all others."""
         if self.declared is not None:
             return self.declared.subset(indices)
         return splits_from_folders([self.keys[number] for number in indices])
@@ -78,12 +78,12 @@ class ImageFiles:
 
 @dataclass(frozen=True)
 class FolderReader:
-    """Reads files of a folder by their names within it."""
+    """A reader of files of a folder by their names within it."""
 
     root: Path
 
     def read(self, keys: Sequence[bytes]) -> Iterator[bytes | DataError]:
-        """The content of each file, or why there is none."""
+        """Yield the content of each file, or the error that explains why it cannot be read."""
         root = os.fsencode(self.root)
         for key in keys:
             try:
@@ -96,12 +96,12 @@ class FolderReader:
 
 @dataclass(frozen=True)
 class ZipReader:
-    """Reads files of a zip by their names within it."""
+    """A reader of files of a zip by their names within it."""
 
     path: Path
 
     def read(self, keys: Sequence[bytes]) -> Iterator[bytes | DataError]:
-        """The content of each file, or why there is none."""
+        """Yield the content of each file, or the error that explains why it cannot be read."""
         archive, members = _open_zip(self.path, self.path.stat().st_mtime_ns)
         for key in keys:
             try:
@@ -111,7 +111,9 @@ class ZipReader:
                 with archive.open(info) as file:
                     content = file.read(MAX_FILE_BYTES + 1)
                 if len(content) > MAX_FILE_BYTES:
-                    raise DataError(f"unpacks to more than {MAX_FILE_BYTES >> 20} MiB, a bomb")
+                    raise DataError(
+                        f"unpacks to more than {MAX_FILE_BYTES >> 20} MiB, a decompression bomb"
+                    )
                 yield content
             except DataError as error:
                 yield error
@@ -122,18 +124,18 @@ class ZipReader:
 @lru_cache(maxsize=4)
 def _open_zip(
     path: Path,
-    mtime_ns: int,  # noqa: ARG001 - tells a new file
+    mtime_ns: int,  # noqa: ARG001 - a changed file is another key of the cache
 ) -> tuple[zipfile.ZipFile, dict[bytes, zipfile.ZipInfo]]:
-    """Open a zip and list its files by name; of a name that comes twice, the last one counts."""
+    """Open a zip and list its files by name; of several with one name, the last one counts."""
     archive = zipfile.ZipFile(path)
     files = [info for info in archive.infolist() if not is_folder(info)]
     return archive, {_encode_name(member_name(info)): info for info in files}
 
 
 def list_folder(root: Path, *, follow_links: bool = False) -> ImageFiles:
-    """Find the image files in a folder and in those below it; each real folder is entered once.
+    """List the image files in a folder and its subfolders; each real folder is entered once.
 
-    Hidden files are passed over. Symbolic links that lead out of the folder are named in `broken`,
+    Hidden files are ignored. Symbolic links that lead out of the folder are in `skipped_files`,
     unless `follow_links`.
     """
     skipped: list[SkippedFile] = []
@@ -154,17 +156,17 @@ def list_folder(root: Path, *, follow_links: bool = False) -> ImageFiles:
 
 
 def list_zip(path: Path) -> ImageFiles:
-    """The image files in a zip; nothing of it is unpacked to disk.
+    """List the image files in a zip, without unpacking it to disk.
 
     Raises:
-        DataError: the file is no zip that can be read.
+        DataError: the file is not a zip or cannot be read.
     """
     try:
         status = require_regular_file(path)
         archive, members = _open_zip(path, status.st_mtime_ns)
     except _ZIP_ERRORS as error:
         raise DataError(
-            f"{path} is no zip file that can be read ({error}); bring it anew"
+            f"{path} is not a zip file that can be read ({error}); copy or download it again"
         ) from None
     skipped: list[SkippedFile] = []
     unsupported: Counter[str] = Counter()
@@ -196,7 +198,7 @@ def list_zip(path: Path) -> ImageFiles:
 
 
 def fingerprint_of(files: Iterable[FileEntry]) -> str:
-    """BLAKE2b, in hex, of names, sizes and times of change, which tell contents from others."""
+    """Return a BLAKE2b digest, in hex, of the names, sizes and times of change of files."""
     listing = b"".join([b"%b\0%d %d\n" % file for file in files])
     return hashlib.blake2b(listing, digest_size=16).hexdigest()
 
@@ -204,9 +206,10 @@ def fingerprint_of(files: Iterable[FileEntry]) -> str:
 def _walk_folder(
     root: bytes, skipped: list[SkippedFile], unsupported: Counter[str], *, follow_links: bool
 ) -> Iterator[FileEntry]:
+    """Yield the image files of a folder; add skipped files and count unsupported ones."""
     entered: dict[tuple[int, int], bytes] = {}
     real_root = os.path.realpath(root)
-    # Links to folders come last: what they lead to has its own name, if it is within.
+    # Follow links to folders last, so that folders within are listed by their own names.
     pending, linked = [b""], list[bytes]()
     while pending or linked:
         relative = pending.pop() if pending else linked.pop()
@@ -218,7 +221,7 @@ def _walk_folder(
                 original = display_name(entered[identity]) or "the folder itself"
                 skipped.append(
                     SkippedFile(
-                        display_name(relative), f"is a link to {original}, which is read already"
+                        display_name(relative), f"is a link to {original}, which was already read"
                     )
                 )
                 continue
@@ -228,7 +231,8 @@ def _walk_folder(
                 if {entry.name for entry in entries} >= _RUN_FILES:
                     skipped.append(
                         SkippedFile(
-                            display_name(relative) or ".", "is a run directory, full of plots"
+                            display_name(relative) or ".",
+                            "is a run directory, whose images are plots and samples",
                         )
                     )
                     continue
@@ -237,7 +241,7 @@ def _walk_folder(
                     if basename.startswith(b".") or basename == b"__MACOSX":
                         continue
                     name = b"%b/%b" % (relative, basename) if relative else basename
-                    # Nearly all are files, no links, that go by the name of an image.
+                    # Fast path: regular files with the suffix of an image.
                     has_image_suffix = basename[basename.rfind(b".") :].lower() in _IMAGE_SUFFIXES
                     if has_image_suffix and entry.is_file(follow_symlinks=False):
                         status = entry.stat(follow_symlinks=False)
@@ -268,26 +272,26 @@ def _link_problem(entry: os.DirEntry[bytes], root: bytes, *, follow_links: bool)
         return "is a link that leads out of the folder; --follow-links reads it"
     for system in (b"/proc", b"/sys"):
         if is_within(target, system) and not is_within(root, system):
-            return f"is a link into {system.decode()}, where no images are"
+            return f"is a link into {system.decode()}, which has no images"
     return None
 
 
 def is_within(path: bytes, folder: bytes) -> bool:
-    """Return whether a real path is a folder's or leads into it."""
+    """Return whether a real path is a folder or inside it."""
     return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
 
 
 def _is_directory(entry: os.DirEntry[bytes]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself
+    except OSError:  # a link to itself
         return False
 
 
 def _image_entry(
     entry: os.DirEntry[bytes], name: bytes, skipped: list[SkippedFile]
 ) -> FileEntry | None:
-    """The file, if it is taken for an image: by its ending or, without one, by its content."""
+    """Return the file if it is an image: by its suffix or, without one, by its first bytes."""
     text = display_name(entry.name)
     if not is_image_name(text):
         if "." in text:
@@ -301,7 +305,7 @@ def _image_entry(
     try:
         status = entry.stat()
     except OSError:
-        skipped.append(SkippedFile(display_name(name), "is a link to nowhere"))
+        skipped.append(SkippedFile(display_name(name), "is a broken link"))
         return None
     return name, status.st_size, status.st_mtime_ns
 
@@ -310,12 +314,14 @@ def _read_file(path: bytes) -> bytes:
     with open_regular_file(Path(os.fsdecode(path))) as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_FILE_BYTES:
-            raise DataError(f"is {size >> 20:,} MiB large, more than an image takes")
+            raise DataError(
+                f"is {size >> 20:,} MiB large; expected at most {MAX_FILE_BYTES >> 20} MiB"
+            )
         return file.read(MAX_FILE_BYTES)
 
 
 def _name_problem(name: str) -> str | None:
-    """Why a name within an archive is not to be trusted."""
+    """Return why a file in an archive is skipped because of its name, or None."""
     if ".." in name.split("/"):
         return "has a name that leads out of the archive"
     if file_suffix(name) in _ARCHIVE_SUFFIXES:
@@ -324,7 +330,7 @@ def _name_problem(name: str) -> str | None:
 
 
 def _has_image_header(archive: zipfile.ZipFile, name: str, info: zipfile.ZipInfo) -> bool:
-    """Say whether a file without an ending is taken for an image by its content."""
+    """Return whether a file without a suffix is an image by its first bytes."""
     if "." in name.rpartition("/")[2]:
         return False
     try:
@@ -340,17 +346,17 @@ def _encode_name(filename: str) -> bytes:
 
 _UTF8_FLAG = 0x800
 _UNICODE_PATH = 0x7075
-"""Of the extra field in which Info-ZIP keeps a name in UTF-8."""
+"""The ID of the extra field in which Info-ZIP stores a name in UTF-8."""
 _DOS_FOLDER = 0x10
 _UNIX = 3
 _DRIVE = re.compile(r"[A-Za-z]:/")
 
 
 def member_name(info: ZipInfo) -> str:
-    """Return a member's path with slashes, relative, without empty parts and dots.
+    """Return the path of a zip member with slashes, relative, without empty parts and dots.
 
-    Names in UTF-8 are known by their flag, by Info-ZIP's extra field, or by being valid UTF-8; all
-    others are in code page 437. A slash or a drive before them is taken off; ".." stays.
+    Names in UTF-8 are recognized by their flag, by Info-ZIP's extra field, or by being valid UTF-8;
+    all others are in code page 437. A leading slash or drive is removed; ".." is kept.
     """
     name = _decode_name(info).replace("\\", "/")
     if _DRIVE.match(name):
@@ -359,19 +365,19 @@ def member_name(info: ZipInfo) -> str:
 
 
 def is_folder(info: ZipInfo) -> bool:
-    """Say whether a member is an entry of a folder: by its name, or by its attributes."""
+    """Return whether a member is a folder: by its name, or by its attributes."""
     mode = info.external_attr >> 16 if info.create_system == _UNIX else 0
     marked = bool(info.external_attr & _DOS_FOLDER) and not info.file_size
     return _decode_name(info).replace("\\", "/").endswith("/") or marked or stat.S_ISDIR(mode)
 
 
 def is_link(info: ZipInfo) -> bool:
-    """Say whether a member is a symbolic link, whose content is the path it leads to."""
+    """Return whether a member is a symbolic link, whose content is the path of its target."""
     return info.create_system == _UNIX and stat.S_ISLNK(info.external_attr >> 16)
 
 
 def is_hidden(name: str) -> bool:
-    """Say whether a path is one that people do not see, or what macOS adds to a zip."""
+    """Return whether a path is hidden, or metadata that macOS adds to a zip."""
     return any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
@@ -379,7 +385,7 @@ def _decode_name(info: ZipInfo) -> str:
     name = info.orig_filename.partition("\0")[0]
     if info.flag_bits & _UTF8_FLAG:
         return name
-    raw = name.encode("cp437")  # as zipfile decodes every name without the flag
+    raw = name.encode("cp437")  # zipfile decodes names without the flag as code page 437
     try:
         return (_unicode_path(info.extra, raw) or raw).decode("utf-8")
     except UnicodeDecodeError:
@@ -387,7 +393,7 @@ def _decode_name(info: ZipInfo) -> str:
 
 
 def _unicode_path(extra: bytes, raw: bytes) -> bytes | None:
-    """Return the name in the extra field, if there is one that belongs to the raw name."""
+    """Return the name in Info-ZIP's extra field, if there is one that belongs to the raw name."""
     while len(extra) >= 4:
         kind, size = struct.unpack("<HH", extra[:4])
         value, extra = extra[4 : 4 + size], extra[4 + size :]

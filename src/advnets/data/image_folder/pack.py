@@ -1,8 +1,8 @@
-"""Images packed: decoded once, and from then on mapped into memory as bytes.
+"""Packs: image files decoded once into arrays, which are memory-mapped from then on.
 
-A pack is a folder with pack.json and with images.npy, (N, C, H, W) bytes; or, for images that are
-to be cut anew each time, with uncut.bin, their values one after the other, and places.npy, where
-each begins and its height and width. labels.npy has the classes, -1 for none, if there are any. The
+A pack is a folder with pack.json and images.npy, bytes of shape (N, C, H, W); or, for images that
+are cropped at random, with uncropped.bin, their values one after the other, and extents.npy, the
+offset, height and width of each. labels.npy has the classes, -1 for none, if there are any. The
 training images come first, then those for validation, for test, and those without labels.
 """
 
@@ -55,16 +55,37 @@ from advnets.files import (
     write_json,
 )
 
+VERSION = 4
+"""The version of the format of packs."""
+# The exceptions of readers of damaged records and array headers.
+_FORMAT_ERRORS = (
+    *(OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError),
+    *(EOFError, SyntaxError, OverflowError, MemoryError, TokenError, UsageError),
+)
+RECORD, IMAGES, UNCROPPED, EXTENTS, LABELS = (
+    *("pack.json", "images.npy", "uncropped.bin", "extents.npy", "labels.npy"),
+)
+_ARRAYS = (IMAGES, UNCROPPED, EXTENTS, LABELS)
+PACK_AGAIN = "pack the images again"
+"""The end of messages about packs that cannot be used."""
+_CHUNK = 4 << 20
+_MAX_RECORD_BYTES = 1 << 30
+_BLOCK = 1024
+_UNFINISHED_SUFFIX, _LOCK_SUFFIX = ".unfinished-pack", ".unfinished-pack-lock"
+"""The suffixes of the folder of an unfinished pack and of its lock."""
+_RESERVED_BYTES = 64 << 20
+"""The free space, in bytes, that a disk must have besides the pack."""
+
 
 def is_image_source(path: Path) -> bool:
-    """Whether a path is a folder or a zip."""
+    """Return whether a path is a folder or a zip."""
     return path.is_dir() or path.suffix.lower() == ".zip"
 
 
 def find_images(path: Path, *, follow_links: bool = False) -> ImageFiles:
-    """Find the image files of a folder or zip; nothing of them is read yet.
+    """List the image files of a folder or zip; none of them is read yet.
 
-    `follow_links` reads also what symbolic links lead to outside of the folder.
+    `follow_links` also reads what symbolic links outside of the folder lead to.
 
     Raises:
         DataError: it is a zip that cannot be read.
@@ -73,10 +94,11 @@ def find_images(path: Path, *, follow_links: bool = False) -> ImageFiles:
 
 
 def to_dataset(source: Dataset | ImageFiles, framing: ImagePreprocessing) -> Dataset:
-    """What was found, opened: files in the frame that `data` asks for, anything else as it is.
+    """Return a source as a data set: image files packed as `framing` says, others unchanged.
 
     Raises:
-        DataError, UsageError, WriteError: as for `open_collection`; or the background is no color.
+        DataError, UsageError, WriteError: as for `open_image_files`; or the background is not a
+            color.
     """
     return (
         open_image_files(source, Frame.from_config(framing))
@@ -86,45 +108,45 @@ def to_dataset(source: Dataset | ImageFiles, framing: ImagePreprocessing) -> Dat
 
 
 def open_image_files(files: ImageFiles, frame: Frame) -> Dataset:
-    """Open files by way of the cache, where their pack lies under a key of all that made it.
+    """Open the pack of image files from the cache, and make it first if it is absent or damaged.
 
     Raises:
         DataError: no file is an image that can be read.
         WriteError: the cache cannot be written.
     """
-    what = (VERSION, ASSIGNMENT_VERSION, files.location, files.fingerprint, len(files.keys), frame)
-    key = hashlib.blake2b(repr(what).encode(), digest_size=16).hexdigest()
+    identity = (
+        VERSION,
+        ASSIGNMENT_VERSION,
+        files.location,
+        files.fingerprint,
+        len(files.keys),
+        frame,
+    )
+    key = hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest()
     folder = cache_directory() / "packs"
-    place = folder / key
-    if place.exists():
+    path = folder / key
+    if path.exists():
         try:
-            return open_pack(place, key)
+            return open_pack(path, key)
         except DataError as error:
             message = str(error).removesuffix(PACK_AGAIN)
-            logging.getLogger("advnets").warning("%sit is packed again now", message)
+            logging.getLogger("advnets").warning("%sthe images are packed again now", message)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(
-            f"{folder} cannot be made ({error.strerror}), where images are packed; "
-            f"set ADVNETS_CACHE to a folder that is yours"
+            f"{folder}, the cache of packed images, cannot be created ({error.strerror}); "
+            f"set ADVNETS_CACHE to a folder that you can write"
         ) from None
     with file_lock(folder / f"{key}.lock"):
         try:
-            return open_pack(place, key)  # another process has been faster
+            return open_pack(path, key)  # another process may have made it meanwhile
         except DataError:
             from advnets.data.image_folder.pack import pack  # with what starts processes
 
-            for remains in (place, *folder.glob(f".{key}.*.part")):
+            for remains in (path, *folder.glob(f".{key}.*.part")):
                 shutil.rmtree(remains, ignore_errors=True)
-        return pack(files, frame, place, identity=key)
-
-
-_BLOCK = 1024
-_UNFINISHED_SUFFIX, _LOCK_SUFFIX = ".unfinished-pack", ".unfinished-pack-lock"
-"""Endings of the folder of a pack that is being made, and of its lock."""
-_RESERVED_BYTES = 64 << 20
-"""That a disk must have left, besides the pack."""
+        return pack(files, frame, path, identity=key)
 
 
 def pack(
@@ -137,12 +159,12 @@ def pack(
 ) -> Dataset:
     """Decode every image into a new folder `out`, on all cores, and open it.
 
-    The folder appears whole or not at all. `progress` shows a bar, by default on a terminal;
-    `identity` is written into the pack, for who opens it to compare.
+    The folder appears complete or not at all. `progress` shows a progress bar, by default on a
+    terminal. `identity` is stored in the pack, for `open_pack` to compare.
 
     Raises:
         UsageError: `out` exists already.
-        DataError: no image can be read, or the disk has no room.
+        DataError: no image can be read, or the disk has no space.
         WriteError: the folder cannot be written.
     """
     if out.exists():
@@ -153,18 +175,20 @@ def pack(
             digests, reasons = _decode_files(files, frame, folder, rows, progress)
             if not digests:
                 raise DataError(_no_images_message(files, reasons))
-            # Deal what could be read, now that copies are known.
+            # Assign what could be decoded to splits, now that duplicates are known.
             indices = sorted(digests)
             declared = files.declared_splits(indices)
             keys = [files.keys[i] for i in indices]
             assignment = assign_splits(keys, declared, [digests[i] for i in indices])
             reasons |= {indices[i]: reason for i, reason in assignment.excluded.items()}
             _require_training_images(files.name, assignment)
-            kept = rows[np.array(indices)[assignment.order]]
-            if not np.array_equal(kept, np.arange(len(rows))):
-                _select_rows(folder, kept)
+            # Put the images in order and drop those that are in no split.
+            used_rows = rows[np.array(indices)[assignment.order]]
+            if not np.array_equal(used_rows, np.arange(len(rows))):
+                _select_rows(folder, used_rows)
             if assignment.labels is not None:
                 np.save(folder / LABELS, assignment.labels)
+            # Write the record and rename the folder.
             skipped = [
                 SkippedFile(display_name(files.keys[i]), reason) for i, reason in reasons.items()
             ]
@@ -184,17 +208,17 @@ def pack(
             folder.rename(out)
     except OSError as error:
         if out.exists():
-            raise _exists_error(out) from None  # another process has made it meanwhile
+            raise _exists_error(out) from None  # another process made it meanwhile
         raise WriteError(out, error) from None
     return open_pack(out)
 
 
 def _exists_error(out: Path) -> UsageError:
-    return UsageError(f"{out} exists already; give another place for the pack, or remove it")
+    return UsageError(f"{out} exists already; give another path for the pack, or remove it")
 
 
 def _provisional_rows(files: ImageFiles) -> np.ndarray:
-    """Return each file's row in the pack if all can be read and none is a copy."""
+    """Return each file's row in the pack if all can be read and none is a duplicate."""
     every = np.arange(len(files.keys))
     order = assign_splits(files.keys, files.declared_splits(range(len(every)))).order
     rows = np.empty_like(every)
@@ -203,29 +227,29 @@ def _provisional_rows(files: ImageFiles) -> np.ndarray:
 
 
 def _require_training_images(name: str, assignment: SplitAssignment) -> None:
-    """Refuse images of which none is for training."""
+    """Raise a DataError if no image is for training."""
     if assignment.counts[0]:
         return
     held_out = ", ".join(
         f"{n:,} {split}" for split, n in zip(SPLITS, assignment.counts, strict=True) if n
     )
-    others = f"; {len(assignment.excluded):,} more are left out" if assignment.excluded else ""
+    others = f"; {len(assignment.excluded):,} more are skipped" if assignment.excluded else ""
     if assignment.cross_split_duplicates:
-        others += f", {assignment.cross_split_duplicates:,} of them as copies of held-out ones"
+        others += f", {assignment.cross_split_duplicates:,} of them as copies of held-out images"
     raise DataError(
-        f"{name} has no image for training ({held_out}{others}); put others into a folder "
-        f"train, or give the folder of those that are to be trained on"
+        f"{name} has no training images ({held_out}{others}); put some into a folder train, or "
+        f"give the path of the folder to train on"
     )
 
 
 def _decode_files(
     files: ImageFiles, frame: Frame, folder: Path, rows: np.ndarray, progress: bool | None
 ) -> tuple[dict[int, bytes], dict[int, str]]:
-    """Decode every file into its row.
+    """Decode every file into its row of the pack.
 
     Returns:
-        digests of the files that could be read, and the reasons of those that are broken, both by
-        their numbers.
+        the digests of the files that were decoded, and the reasons why others were not, both by
+        index.
     """
     description = f"packing {files.name}"
     if frame.crop == "random":
@@ -254,7 +278,7 @@ def _decode_uncropped(
     description: str,
     progress: bool | None,
 ) -> tuple[dict[int, bytes], dict[int, str]]:
-    """Decode into a file a process, join these, and note where each image lies."""
+    """Decode files into one file per worker process, join these, and save the extents."""
     reasons: dict[int, str] = {}
     decoded: dict[int, DecodedImage] = {}
     with closing(
@@ -265,6 +289,7 @@ def _decode_uncropped(
                 reasons[number] = str(result)
             else:
                 decoded[number] = result
+    # Join the workers' files.
     part_offsets: dict[str, int] = {}
     with (folder / UNCROPPED).open("wb") as whole:
         for part in sorted(folder.glob("*.part")):
@@ -272,15 +297,17 @@ def _decode_uncropped(
             with part.open("rb") as file:
                 shutil.copyfileobj(file, whole)
             part.unlink()
+    # Save where each image is.
     extents = np.zeros((len(rows), 3), np.int64)
-    for number, piece in decoded.items():
-        extents[rows[number]] = part_offsets[piece.file] + piece.offset, piece.height, piece.width
+    for index, image in decoded.items():
+        start = part_offsets[image.file] + image.offset
+        extents[rows[index]] = start, image.height, image.width
     np.save(folder / EXTENTS, extents)
-    return {number: piece.digest for number, piece in decoded.items()}, reasons
+    return {index: image.digest for index, image in decoded.items()}, reasons
 
 
 def _select_rows(folder: Path, rows: np.ndarray) -> None:
-    """Keep some rows alone, in the given order."""
+    """Reduce an array on disk to some of its rows, in the given order."""
     name = EXTENTS if (folder / EXTENTS).exists() else IMAGES
     old = np.load(folder / name, mmap_mode="r")
     shape = (len(rows), *old.shape[1:])
@@ -288,21 +315,20 @@ def _select_rows(folder: Path, rows: np.ndarray) -> None:
     for start in range(0, len(rows), _BLOCK):
         new[start : start + _BLOCK] = old[rows[start : start + _BLOCK]]
     new.flush()
-    del old, new  # some systems do not replace a file that is mapped
+    del old, new  # Windows cannot replace a file that is mapped
     (folder / f"new-{name}").replace(folder / name)
 
 
 @contextmanager
 def _unfinished_folder(out: Path) -> Generator[Path]:
-    """Give a new folder next to `out`, which is gone afterwards unless it was renamed.
+    """Create a folder next to `out`, which is removed afterwards unless it was renamed.
 
-    While this process lives it holds a lock beside the folder, by which others see that it is not
-    abandoned.
+    Meanwhile this process holds a lock next to the folder, which shows that it is not abandoned.
     """
     with created_folder(out.parent):
         _remove_abandoned(out.parent)
         folder = out.parent / f".{out.name}.{secrets.token_hex(4)}{_UNFINISHED_SUFFIX}"
-        # Lock before the folder is there: what has no lock any more is abandoned.
+        # Lock before creating the folder: a folder without a held lock counts as abandoned.
         with file_lock(folder.with_suffix(_LOCK_SUFFIX)):
             try:
                 folder.mkdir()
@@ -313,9 +339,9 @@ def _unfinished_folder(out: Path) -> Generator[Path]:
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Remove the unfinished packs in a folder whose processes were killed."""
+    """Remove unfinished packs whose processes were killed."""
     for lock in parent.glob(f".*{_LOCK_SUFFIX}"):
-        # Another process may hold it, or it is another user's.
+        # Ignore locks that another process holds or another user owns.
         with suppress(Timeout, OSError), file_lock(lock, timeout=0.0) as locked:
             if locked:
                 shutil.rmtree(lock.with_suffix(_UNFINISHED_SUFFIX), ignore_errors=True)
@@ -323,47 +349,32 @@ def _remove_abandoned(parent: Path) -> None:
 
 
 def _require_free_space(folder: Path, size: int) -> None:
-    # A mapped file that finds no room while it is filled ends the process without a word.
+    """Raise a DataError if the disk cannot hold `size` bytes: writing to a mapping would crash."""
     free = shutil.disk_usage(folder).free
     if free < size + _RESERVED_BYTES:
         raise DataError(
-            f"the pack takes {size >> 20:,} MiB, but {folder.parent} has {free >> 20:,} MiB left; "
-            f"make room there, or set ADVNETS_CACHE to a folder that has it"
+            f"the pack needs {size >> 20:,} MiB, but {folder.parent} has {free >> 20:,} MiB free; "
+            f"free some space there, or set ADVNETS_CACHE to a folder with more"
         )
 
 
 def _no_images_message(files: ImageFiles, reasons: dict[int, str]) -> str:
-    found = "no file in it is an image"
-    broken = [f"{file.name} {file.reason}" for file in files.skipped_files]
-    broken += [f"{display_name(files.keys[i])} {reason}" for i, reason in reasons.items()]
-    if broken:
-        found = f"none of its {len(broken)} can be read ({broken[0]})"
-    if unused := describe_unsupported(files.unsupported_files):
-        found += f" ({'; '.join(unused)})"
+    """Return the message that no file is an image or none can be read."""
+    problem = "no file in it is an image"
+    unreadable = [f"{file.name} {file.reason}" for file in files.skipped_files]
+    unreadable += [f"{display_name(files.keys[i])} {reason}" for i, reason in reasons.items()]
+    if unreadable:
+        problem = f"none of its {len(unreadable)} images can be read ({unreadable[0]})"
+    if lines := describe_unsupported(files.unsupported_files):
+        problem += f" ({'; '.join(lines)})"
     return (
-        f"{files.name} has nothing to train on, as {found}; "
-        f"give a folder or zip of PNG, JPEG or other images"
+        f"{files.name} has no images to train on, as {problem}; "
+        f"give a folder or zip of images, such as PNG or JPEG files"
     )
 
 
-VERSION = 3
-# What a record or an array's header makes of bytes that are not its own.
-_FORMAT_ERRORS = (
-    *(OSError, ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError),
-    *(EOFError, SyntaxError, OverflowError, MemoryError, TokenError, UsageError),
-)
-RECORD, IMAGES, UNCROPPED, EXTENTS, LABELS = (
-    *("pack.json", "images.npy", "uncut.bin", "places.npy", "labels.npy"),
-)
-_ARRAYS = (IMAGES, UNCROPPED, EXTENTS, LABELS)
-PACK_AGAIN = "pack the images again"
-"""How messages about a pack that cannot be used end."""
-_CHUNK = 4 << 20
-_MAX_RECORD_BYTES = 1 << 30
-
-
 def is_pack(path: Path) -> bool:
-    """Whether a path is a folder with a pack."""
+    """Return whether a path is a folder with a pack."""
     return (path / RECORD).is_file()
 
 
@@ -379,12 +390,11 @@ def write_record(
     notes: Sequence[str],
     identity: str,
 ) -> None:
-    """Write pack.json: what the arrays of a folder are, and the checksums of all files.
+    """Write pack.json: the description of the arrays in a folder, and the checksums of all files.
 
-    `identity` tells what the pack was made of and how.
-
-    `counts` are the images for training, validation and test and those without labels, in whose
-    order the arrays are.
+    `counts` are the numbers of images for training, validation and test and of those without
+    labels, in whose order the arrays are. `identity` identifies the files and the frame that the
+    pack was made of.
     """
     record = {
         "version": VERSION,
@@ -392,8 +402,8 @@ def write_record(
         "frame": asdict(frame),
         "counts": list(counts),
         "classes": list(classes),
-        "broken": [[file.name, file.reason] for file in skipped_files],
-        "unused": dict(unsupported_files),
+        "skipped_files": [[file.name, file.reason] for file in skipped_files],
+        "unsupported_files": dict(unsupported_files),
         "notes": list(notes),
         "identity": identity,
         "digests": [""] * len(SPLITS),
@@ -404,33 +414,33 @@ def write_record(
 
 
 def open_pack(path: Path, identity: str | None = None) -> Dataset:
-    """Open a pack whose files all have the checksums they were written with.
+    """Open a pack after verifying the checksums of all its files.
 
-    With `identity`, the pack must have been written with that one.
+    With `identity`, the pack must have been written with the same one.
 
     Raises:
-        DataError: it is of another version or identity, or a file is not as it was written.
+        DataError: it is of another version or identity, or a file is damaged.
     """
     try:
         record = json.loads(read_regular_file(path / RECORD, _MAX_RECORD_BYTES).decode())
         if record["version"] != VERSION:
             raise DataError(
-                f"{path} is a pack of version {record['version']}, but {VERSION} was expected; "
+                f"{path} is a pack of version {record['version']}, expected version {VERSION}; "
                 f"{PACK_AGAIN}"
             )
         if damaged := _find_damaged(path, record):
-            raise DataError(f"{path} is damaged: {damaged} is not as it was written; {PACK_AGAIN}")
+            raise DataError(f"{path} is damaged: the checksum of {damaged} is wrong; {PACK_AGAIN}")
         if identity not in (None, record["identity"]):
             raise DataError(f"{path} is a pack of other images; {PACK_AGAIN}")
         return _read_dataset(path, record)
     except _FORMAT_ERRORS as error:
         raise DataError(
-            f"{path} is no pack that can be read ({type(error).__name__}: {error}); {PACK_AGAIN}"
+            f"{path} is not a pack that can be read ({type(error).__name__}: {error}); {PACK_AGAIN}"
         ) from None
 
 
 def _find_damaged(folder: Path, record: dict[str, Any]) -> str | None:
-    """Return the name of the first file that is not as it was written, or None."""
+    """Return the name of the first file whose checksum is wrong, or None."""
     content = {name: value for name, value in record.items() if name != "checksum"}
     if record["checksum"] != _record_checksum(content):
         return RECORD
@@ -439,7 +449,7 @@ def _find_damaged(folder: Path, record: dict[str, Any]) -> str | None:
 
 
 def _checksums(folder: Path) -> dict[str, int]:
-    """Return the CRC-32 of each array's file, read through once: 7 GiB/s, no slower than a disk."""
+    """Return the CRC-32 of each array's file, computed at about 7 GiB/s."""
     return {name: _crc32(folder / name) for name in _ARRAYS if (folder / name).exists()}
 
 
@@ -463,26 +473,28 @@ def _read_dataset(folder: Path, record: dict[str, Any]) -> Dataset:
         valid=valid if len(valid) else None,
         test=test if len(test) else None,
         skipped_files=tuple(
-            SkippedFile(str(name), str(reason)) for name, reason in record["broken"]
+            SkippedFile(str(name), str(reason)) for name, reason in record["skipped_files"]
         ),
         classes=tuple(map(str, record["classes"])),
         unlabeled=unlabeled if len(unlabeled) else None,
-        unsupported_files={str(kind): int(count) for kind, count in record["unused"].items()},
+        unsupported_files={
+            str(kind): int(count) for kind, count in record["unsupported_files"].items()
+        },
         notes=tuple(map(str, record["notes"])),
     )
 
 
 def _read_splits(folder: Path, record: dict[str, Any]) -> list[ArraySplit | RandomCropSplit]:
-    """Return the images of each split, of which all but the first may be empty."""
+    """Return the four splits, of which all but the first may be empty."""
     frame = Frame(**record["frame"])
     counts = [int(count) for count in record["counts"]]
     bounds = list(pairwise(np.cumsum([0, *counts]).tolist()))
     digests = [str(digest) or None for digest in record["digests"]]
     rows = len(np.load(folder / (EXTENTS if frame.crop == "random" else IMAGES), mmap_mode="r"))
     if rows != sum(counts):
-        raise ValueError(f"{sum(counts)} images are counted, but there are {rows}")
+        raise ValueError(f"expected {sum(counts)} images, got {rows}")
     if len(counts) != len(SPLITS) or min(counts) < 0 or not counts[0]:
-        raise ValueError(f"counts are {counts}")
+        raise ValueError(f"counts of splits are {counts}")
     return [
         _read_split(folder, frame, slice(*bound), digest)
         for bound, digest in zip(bounds, digests, strict=True)
@@ -495,7 +507,7 @@ def _read_split(
     labels = None
     if (folder / LABELS).exists():
         labels = _map_array(folder / LABELS, np.int64, ())[rows]
-        if (labels < 0).any():  # a part without labels, beside others that have some
+        if (labels < 0).any():  # a split without labels in a set with some
             labels = None
     shape = (frame.channels, frame.height, frame.width)
     if frame.crop != "random":
@@ -506,14 +518,14 @@ def _read_split(
     ends = extents[:, 0] + shape[0] * extents[:, 1] * extents[:, 2]
     inside = (extents[:, 0] >= 0).all() and (ends <= len(values)).all()
     if not inside or (extents[:, 1:] < shape[1:]).any():
-        raise ValueError(f"{EXTENTS} names places that are not in {UNCROPPED}")
+        raise ValueError(f"{EXTENTS} exceeds {UNCROPPED}")
     return RandomCropSplit(
         values, extents[rows], shape, _check_labels(labels, len(extents[rows])), known=digest
     )
 
 
 def _map_array(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
-    """A mapped array; writing to it would not reach the file."""
+    """Return a memory-mapped array; writing to it does not change the file."""
     array = np.load(path, mmap_mode="c", allow_pickle=False)
     if array.dtype != dtype or array.shape[1:] != shape:
         raise ValueError(f"{path.name} holds {array.dtype} of shape {array.shape}")

@@ -1,4 +1,4 @@
-"""Images of one height or one width, of which every look cuts out another part."""
+"""Images that cover the frame and are cropped at random, anew each time they are drawn."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from advnets.rng import RNG
 
 @dataclass(frozen=True, eq=False)
 class RandomCropSplit:
-    """One split of images that cover the frame, their values one after the other in `values`.
+    """A split of uncropped images, their values one after the other in `values`.
 
-    `places` has for each image where it begins, its height and its width. For training a window
-    of the frame's size is cut out at random, anew each time; read as a split they are cut about
-    their centers.
+    `extents` has the offset in `values`, the height and the width of each image. For training a
+    window of shape `shape` is cropped at random, anew each time; `read` crops the center. `known`
+    is the digest, where it was computed before.
     """
 
     values: UInt8[np.ndarray, " values"]
@@ -34,24 +34,24 @@ class RandomCropSplit:
         return len(self.extents)
 
     def read(self, index: Index) -> UInt8[np.ndarray, "k channels height width"]:
-        """Some of the images, cut about their centers."""
+        """Return some of the images, cropped at the center."""
         extents = self.extents[index]
         return self._crop(to_tensor(self.values), extents, self._max_offsets(extents) // 2).numpy()
 
     def gather_fn(self, device: torch.device) -> Gather:
-        """Images by number, each cut at random."""
+        """Return a function that gathers images by index, each cropped at random."""
         values = to_tensor(self.values).to(data_device(self.values.nbytes, device))
 
         def gather(numbers: Int64[Tensor, " rows"], rng: RNG) -> UInt8[Tensor, "rows c h w"]:
-            places = self.extents[numbers.numpy()]
-            shares = rng.uniform("window", len(places), 2).numpy()
-            corners = (shares * (self._max_offsets(places) + 1)).astype(np.int64)
-            return self._crop(values, places, corners).to(device)
+            extents = self.extents[numbers.numpy()]
+            fractions = rng.uniform("window", len(extents), 2).numpy()
+            offsets = (fractions * (self._max_offsets(extents) + 1)).astype(np.int64)
+            return self._crop(values, extents, offsets).to(device)
 
         return gather
 
     def digest(self) -> str:
-        """BLAKE2b of the shape, of each image, and of the labels."""
+        """Return a BLAKE2b digest of the shape, of each image, and of the labels."""
         if self.known is not None:
             return self.known
         digest = hashlib.blake2b(repr((self.shape, self.labels is None)).encode(), digest_size=16)
@@ -63,7 +63,7 @@ class RandomCropSplit:
         return digest.hexdigest()
 
     def _max_offsets(self, extents: Int64[np.ndarray, "rows 3"]) -> Int64[np.ndarray, "rows 2"]:
-        """How far a window may be moved down and to the right."""
+        """Return the largest offsets of a window, down and to the right, in pixels."""
         return extents[:, 1:] - np.array(self.shape[1:])
 
     def _crop(
@@ -72,12 +72,12 @@ class RandomCropSplit:
         extents: Int64[np.ndarray, "rows 3"],
         offsets: Int64[np.ndarray, "rows 2"],
     ) -> UInt8[Tensor, "rows channels height width"]:
-        """A window of each image, whose corner is `corners` down and to the right."""
+        """Return a window of each image at `offsets` pixels down and to the right."""
         channels, height, width = self.shape
         starts, heights, widths = extents[:, :, None, None].swapaxes(0, 1)
         tops, lefts = offsets[:, :, None, None].swapaxes(0, 1)
-        lines = np.arange(channels)[:, None] * heights + np.arange(height) + tops
-        # The lines of a window lie apart, the values of a line do not: lines are copied whole.
-        begins = torch.from_numpy((lines * widths + (starts + lefts)).reshape(-1))
-        lines_of = values.unfold(0, width, 1).index_select(0, begins.to(values.device))
-        return lines_of.view(-1, *self.shape)
+        rows = np.arange(channels)[:, None] * heights + np.arange(height) + tops
+        # The rows of a window are apart, the values of a row are not: copy whole rows.
+        starts_of_rows = torch.from_numpy((rows * widths + (starts + lefts)).reshape(-1))
+        gathered = values.unfold(0, width, 1).index_select(0, starts_of_rows.to(values.device))
+        return gathered.view(-1, *self.shape)

@@ -1,4 +1,4 @@
-"""Many image files at once, on all cores."""
+"""Processing of many image files on all cores."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from advnets.errors import DataError, StoppedBySignal
 T = TypeVar("T")
 _CHUNK = 128
 _MIN_FILES, _MIN_BYTES = 2000, 32 << 20
-"""From here on more processes gain more than it takes to start them."""
+"""The numbers of files and bytes from which worker processes are worth their start."""
 _PARENT_POLL_S = 0.5
 
 
 def process_files(
     files: ImageFiles, task: ImageTask[T], description: str, progress: bool | None = None
 ) -> Generator[tuple[int, T | DataError]]:
-    """Do a job with every file, in no order: its number, and what came of it or why nothing did.
+    """Run a task on every file; yield its index and the result or error, in no fixed order.
 
-    A bar headed `what` is shown, by default where there is a terminal. Close the generator, as by
-    `contextlib.closing`: a signal or an error in between then ends the worker processes at once.
+    A progress bar headed `description` is shown, by default on a terminal. Close the generator, for
+    example by `contextlib.closing`: a signal or an error then ends the worker processes at once.
 
     Raises:
         DataError: a worker process was ended from outside.
@@ -64,7 +64,7 @@ def process_files(
 def _run_in_processes(
     files: ImageFiles, task: ImageTask[T], chunks: Sequence[range], num_workers: int
 ) -> Generator[list[tuple[int, T | DataError]]]:
-    """Do the job chunk by chunk in so many processes; end them however this ends."""
+    """Run the task chunk by chunk in `num_workers` processes, which end however this ends."""
     setup: Any = (os.getpid(), files.reader, task)
     with _signals_blocked():
         executor = ProcessPoolExecutor(num_workers, initializer=_prepare_worker, initargs=setup)
@@ -72,7 +72,7 @@ def _run_in_processes(
     pending: set[Future[list[tuple[int, T | DataError]]]] = set()
     try:
         for numbers in chunks:
-            # No more at once than the queue to the processes takes.
+            # Submit no more chunks at once than the queue to the processes takes.
             if len(pending) == 2 * num_workers:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from [future.result() for future in done]
@@ -93,10 +93,10 @@ def _run_in_processes(
 
 @contextmanager
 def _signals_blocked() -> Generator[None]:
-    """Block SIGTERM and SIGHUP while processes may be started, which inherit that.
+    """Block SIGTERM and SIGHUP while processes may be started, which inherit the mask.
 
-    A closed terminal sends them to all processes at once; the parent alone decides, and ends its
-    workers.
+    A closed terminal sends them to all processes at once; only the parent handles them, by ending
+    its workers.
     """
     if sys.platform == "win32":
         yield
@@ -109,21 +109,21 @@ def _signals_blocked() -> Generator[None]:
 
 
 _task: tuple[Reader, ImageTask[Any]] | None = None
-"""In a worker process: how it reads files, and what it does with each."""
+"""The reader and the task of a worker process."""
 
 
 def _prepare_worker(parent: int, reader: Reader, task: ImageTask[Any]) -> None:
-    """Set up a worker process that ends with its parent, whatever ended that."""
+    """Set up a worker process that ends with its parent, however that ends."""
     global _task
     _task = reader, task
-    # Ctrl-C reaches all processes of a terminal; the parent decides.
+    # Ctrl-C reaches all processes of a terminal; only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform != "win32":  # where a pipe to a process that has ended breaks
+    if sys.platform != "win32":  # Windows breaks pipes to a process that has ended
         threading.Thread(target=_exit_with_parent, args=(parent,), daemon=True).start()
 
 
 def _exit_with_parent(parent: int) -> NoReturn:
-    # A process whose parent has ended is given another one.
+    # A process whose parent has ended gets another parent.
     while os.getppid() == parent:
         time.sleep(_PARENT_POLL_S)
     os._exit(1)
@@ -139,7 +139,7 @@ def _process_chunk(
 ) -> list[tuple[int, T | DataError]]:
     results: list[tuple[int, T | DataError]] = []
     with warnings.catch_warnings():
-        # Pillow warns of odd metadata that do not touch the pixels; what does is an error.
+        # Ignore Pillow's warnings of odd metadata; broken pixels are errors.
         warnings.simplefilter("ignore")
         for number, content in zip(numbers, reader.read(keys), strict=True):
             try:
@@ -153,9 +153,9 @@ def _process_chunk(
 
 @contextmanager
 def _signals_as_exceptions() -> Generator[None]:
-    """Raise SIGTERM and SIGHUP as exceptions where nothing handles them, so that all is tidied.
+    """Raise unhandled SIGTERM and SIGHUP as StoppedBySignal, so that clean-up code runs.
 
-    Their own way would end this process alone.
+    By default they would end this process without it.
     """
 
     def stop(number: int, _frame: FrameType | None) -> NoReturn:
@@ -164,7 +164,7 @@ def _signals_as_exceptions() -> Generator[None]:
     names = ("SIGTERM", "SIGHUP")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     if threading.current_thread() is not threading.main_thread():
-        numbers = []  # who owns the main thread owns the signals
+        numbers = []  # signal handlers can be set in the main thread only
     unhandled = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
     for number in unhandled:
         signal.signal(number, stop)
@@ -187,16 +187,16 @@ def _progress_bar(description: str, total: int, progress: bool | None) -> tqdm[N
 
 
 THUMBNAIL_SHAPE = (16, 18)
-"""Height and width of what images are compared by: gray, values 0 to 255."""
+"""The height and width of grayscale thumbnails, values 0 to 255, that images are compared by."""
 _MIN_COLOR_DIFFERENCE = 12
-"""Levels by which red, green and blue differ somewhere in a thumb of an image in color."""
+"""The difference between color channels, in levels of 255, from which an image is in color."""
 
 
 class ImageTask(Generic[T]):
-    """What is done with each file's content; pickled and sent to the processes."""
+    """A task that processes the content of each file; it is pickled and sent to the processes."""
 
     def run(self, number: int, content: bytes) -> T:
-        """Deal with one file.
+        """Process one file.
 
         Raises:
             DataError: its content is broken; the message is the reason alone.
@@ -206,7 +206,7 @@ class ImageTask(Generic[T]):
 
 @dataclass(frozen=True)
 class DecodeIntoArray(ImageTask[bytes]):
-    """Decodes into the image's own row of images.npy."""
+    """A task that decodes each image into its row of images.npy."""
 
     frame: Frame
     images: Path
@@ -225,7 +225,7 @@ def _mapped(images: Path) -> np.ndarray:
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """Where an image was written: a process's file, the first byte, and its height and width.
+    """The place of a decoded image: file, offset in bytes, height and width in pixels.
 
     `digest` is that of the file it was decoded from.
     """
@@ -239,13 +239,13 @@ class DecodedImage:
 
 @dataclass(frozen=True)
 class DecodeIntoFile(ImageTask[DecodedImage]):
-    """Decodes to the end of the process's own file."""
+    """A task that decodes each image and appends it to a file of the worker process."""
 
     frame: Frame
     folder: Path
 
-    def run(self, number: int, content: bytes) -> DecodedImage:  # noqa: ARG002 - it finds its own place
-        """Write the image, say where."""
+    def run(self, number: int, content: bytes) -> DecodedImage:  # noqa: ARG002 - images are appended
+        """Write the image and return its place."""
         image = decode(content, self.frame)
         with (self.folder / f"{os.getpid()}.part").open("ab") as file:
             start = file.tell()
@@ -256,7 +256,7 @@ class DecodeIntoFile(ImageTask[DecodedImage]):
 
 @dataclass(frozen=True)
 class InspectedImage:
-    """What an audit keeps of an image."""
+    """The properties, digest, thumbnail and colorfulness of an image, for an audit."""
 
     info: ImageInfo
     digest: bytes
@@ -266,12 +266,12 @@ class InspectedImage:
 
 @dataclass(frozen=True)
 class InspectImage(ImageTask[InspectedImage]):
-    """Looks at an image; `white_level` is the value of 16-bit images that is white."""
+    """A task that inspects each image; `white_level` is the white of 16-bit images."""
 
     white_level: float | None = None
 
-    def run(self, number: int, content: bytes) -> InspectedImage:  # noqa: ARG002 - an image is an image
-        """Say what it is."""
+    def run(self, number: int, content: bytes) -> InspectedImage:  # noqa: ARG002 - any image
+        """Return the properties of the image."""
         found, image = decode_with_info(
             content, Frame(*THUMBNAIL_SHAPE, white_level=self.white_level)
         )
@@ -280,24 +280,24 @@ class InspectImage(ImageTask[InspectedImage]):
 
 @dataclass(frozen=True)
 class DecodeImage(ImageTask[bytes]):
-    """Decodes into a small frame."""
+    """A task that decodes each image to the frame and returns its bytes."""
 
     frame: Frame
 
-    def run(self, number: int, content: bytes) -> bytes:  # noqa: ARG002 - an image is an image
-        """The image's bytes, (channels, height, width)."""
+    def run(self, number: int, content: bytes) -> bytes:  # noqa: ARG002 - any image
+        """Return the bytes of the image, (channels, height, width)."""
         return decode(content, self.frame).tobytes()
 
 
 def content_digest(content: bytes) -> bytes:
-    """Return 16 bytes of BLAKE2b, by which copies are known."""
+    """Return the BLAKE2b digest, 16 bytes, by which duplicates are found."""
     return hashlib.blake2b(content, digest_size=16).digest()
 
 
 def summarize_image(
     info: ImageInfo, digest: bytes, image: UInt8[np.ndarray, "channels 16 18"]
 ) -> InspectedImage:
-    """What an audit keeps of an image that was brought to the size of a thumb."""
+    """Return what an audit keeps of an image that was resized to a thumbnail."""
     color_difference = np.ptp(image.astype(np.int16), axis=0).max()
     thumbnail = image.mean(0).round().astype(np.uint8)
     return InspectedImage(
