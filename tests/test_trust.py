@@ -306,7 +306,7 @@ def laid(kind: str, content: bytes, folder: Path) -> list[str]:
     for name in files:
         (root / name).write_bytes(content)
     if kind == "a pack":
-        whole = {"version": 1, "name": "a", "counts": [2, 0, 0], "classes": [], "broken": []}
+        whole = {"version": 1, "name": "a", "counts": [2, 0, 0], "classes": [], "skipped_files": []}
         (root / "pack.json").write_text(
             json.dumps({**whole, "frame": vars(config.ImagePreprocessing()), "digest": "x"})
         )

@@ -27,7 +27,7 @@ from PIL import Image
 REAL = Path(os.environ["ADVNETS_DATA"])
 PAGE = Path(__file__).parent.parent / "docs" / "sources.md"
 BEGIN, END = "<!-- table: tools/sources.py -->", "<!-- end of table -->"
-KEPT = ("sizes", "splits", "broken", "mean", "sd", "log density")
+KEPT = ("resolutions", "splits", "unreadable files", "mean", "std", "mean log density")
 """Beginnings of the lines that the table keeps, besides the first."""
 
 

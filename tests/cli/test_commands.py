@@ -209,7 +209,7 @@ def test_points_from_the_command_line(said, tmp_path, monkeypatch):
     assert found == pytest.approx(-math.log(9 * 2 * math.pi * math.e * 0.05**2), abs=0.03)
     code, out, _ = said("data", "audit", "gaussian", "--json")
     facts = json.loads(out)
-    assert facts["log_density_of_test"] == pytest.approx(-1.4189, abs=0.03)  # -log sqrt(2 pi e)
+    assert facts["test_log_density"] == pytest.approx(-1.4189, abs=0.03)  # -log sqrt(2 pi e)
     code, out, err = said("train", "ring:n=1000", "--steps", "20")
     assert code == 0, err
     assert (tmp_path / "runs/ring/samples/step-00000020.png").exists()

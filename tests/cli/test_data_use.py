@@ -59,7 +59,9 @@ def test_audit_pack_and_training_agree(messy, tmp_path, capsys):
     assert sum(counts.values()) == 79 + 11 + 5
     assert (counts["test"], counts["unlabeled"]) == (11, 5)
     labels = np.concatenate([splits.train.labels, splits.valid.labels])
-    assert audit["classes"] == dict(zip(("cat", "dog"), np.bincount(labels).tolist(), strict=True))
+    assert audit["class_counts"] == dict(
+        zip(("cat", "dog"), np.bincount(labels).tolist(), strict=True)
+    )
     assert splits.test.labels is None
     assert main(["train", str(messy), "--out", str(tmp_path / "run"), *FEW_STEPS]) == 0
     err = capsys.readouterr().err
@@ -68,9 +70,8 @@ def test_audit_pack_and_training_agree(messy, tmp_path, capsys):
         f"data: messy, {counts['train']} training images of 1 x 8 x 8, {counts['valid']} "
         f"validation, 11 test, 5 unlabeled (not used by this game)\n"
         f"classes: cat {cats}, dog {dogs}\n"
-        f"not used, as these kinds are not read: HEIC 2, camera RAW 1, SVG 1; convert them to PNG "
-        f"or JPEG\n"
-        f"not used, as they are no images: .txt 1\n"
+        f"unsupported image formats: HEIC 2, camera RAW 1, SVG 1; convert them to PNG or JPEG\n"
+        f"unsupported files: .txt 1\n"
     ) in err
     assert "stray.png (is outside the folders of the splits; move it into one" in err
     assert "Train/cat/0.png (is a copy of test/copy.png, which is held out)" in err
@@ -80,11 +81,11 @@ def test_files_that_are_not_read_are_in_the_pack_and_the_report(messy, tmp_path,
     """Each kind is counted by the pack's command, in the pack, in config.json and on the page."""
     pack, run = tmp_path / "pack", tmp_path / "run"
     assert main(["data", "pack", str(messy), str(pack), "--size", "8"]) == 0
-    assert "not read: HEIC 2, camera RAW 1, SVG 1;" in capsys.readouterr().out
+    assert "unsupported image formats: HEIC 2, camera RAW 1, SVG 1;" in capsys.readouterr().out
     unused = {".heic": 2, ".nef": 1, ".svg": 1, ".txt": 1}
     assert open_dataset(str(pack)).unsupported_files == unused
     assert main(["train", "--data", str(pack), "--out", str(run), *FEW_STEPS[:4]]) == 0
-    assert "not read: HEIC 2, camera RAW 1, SVG 1;" in capsys.readouterr().err
+    assert "unsupported image formats: HEIC 2, camera RAW 1, SVG 1;" in capsys.readouterr().err
     record = RunDirectory(run).read_config()
     assert record["data"]["unused"] == {"HEIC": 2, "camera RAW": 1, "SVG": 1, ".txt": 1}
     page = (run / "report.html").read_text()
@@ -93,8 +94,8 @@ def test_files_that_are_not_read_are_in_the_pack_and_the_report(messy, tmp_path,
     assert "Train/dog/broken.png" in page
     assert main(["data", "audit", str(messy)]) == 0
     text = capsys.readouterr().out
-    assert "  not read    HEIC 2, camera RAW 1, SVG 1\n" in text
-    assert "  copies that cross between splits: 1, now each lies in one split\n" in text
+    assert "  unsupported formats HEIC 2, camera RAW 1, SVG 1\n" in text
+    assert "  duplicates across splits: 1; each is assigned to one split\n" in text
     assert "    stray.png is outside the folders of the splits" in text
 
 
@@ -130,13 +131,13 @@ def test_held_out_images_alone_are_not_trained_on(tmp_path, capsys):
     for i in range(3):
         image(tmp_path / "set" / "test" / f"{i}.png", i)
     assert main(["train", str(tmp_path / "set"), "--out", str(tmp_path / "run"), *FEW_STEPS]) == 1
-    assert "set has no image for training (3 test)" in capsys.readouterr().err
+    assert "set has no training images (3 test)" in capsys.readouterr().err
     assert main(["data", "audit", str(tmp_path / "set")]) == 1
-    assert "nothing here can be trained on" in capsys.readouterr().out
+    assert "there are no images to train on" in capsys.readouterr().out
 
 
-def test_a_pack_that_was_dealt_by_another_rule_is_made_anew(tmp_path, monkeypatch):
-    """What is cached is used by the rule that made it alone."""
+def test_a_pack_of_another_assignment_version_is_made_again(tmp_path, monkeypatch):
+    """A cached pack is used only with the assignment rules that made it."""
     image(tmp_path / "set" / "a.png", 0)
     open_dataset(str(tmp_path / "set"), size=8)
     monkeypatch.setattr(workers, "decode", lambda *_: pytest.fail("decoded again"))

@@ -1,4 +1,4 @@
-"""What one can ask of data at the command line: list, fetch, check, pack."""
+"""The commands of `advnets data`: list, fetch, audit and pack data sets."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ if TYPE_CHECKING:
     from advnets.data.image_folder.audit import Audit
 
 _MAX_LINES = 10
-"""Lines of a list; --json has them all."""
+"""The maximum number of lines of a list in text; --json has all."""
 _MAX_NAMES = 4
-"""Names in a group of duplicates, likewise."""
+"""The maximum number of names of a group of duplicates in text; --json has all."""
 
 
 @dataclass(frozen=True)
 class Fetch:
-    """Download a named set, verify it and put it in place."""
+    """Download a data set by name, verify its checksums and store it."""
 
     name: Annotated[Positional[str], arg(metavar="NAME")]
-    """A set of `advnets data list` that says "fetch"."""
+    """A data set that `advnets data list` marks with "fetch"."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """Where named sets lie; None: the environment variable ADVNETS_DATA, else the user's cache."""
+    """The directory of downloaded data sets; None: the environment variable ADVNETS_DATA, else the
+    user's cache directory."""
 
     def execute(self) -> int:
-        """Fetch and say where."""
+        """Download and print the paths."""
         from advnets.data.datasets.fetch import fetch
         from advnets.data.spec import data_directory
 
@@ -53,20 +54,21 @@ class Fetch:
 
 @dataclass(frozen=True)
 class ListDatasets:
-    """List the named sets, what each holds or how to get it, and the kinds of own data."""
+    """List the data sets that have a name, their sizes or how to get them, and own data formats."""
 
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """Where named sets lie; None: the environment variable ADVNETS_DATA, else the user's cache."""
+    """The directory of downloaded data sets; None: the environment variable ADVNETS_DATA, else the
+    user's cache directory."""
 
     def execute(self) -> int:
-        """Open each and say what it holds."""
+        """Open each and print its sizes."""
         from advnets.data import spec
         from advnets.data.huggingface.columns import Hub
         from advnets.data.registry import FILE_FORMATS, NAMED_DATASETS, open_dataset
 
         for name, named in NAMED_DATASETS.items():
-            told = spec.format_options(named.options)
-            print(f"{name}{':' + told if told else ''}")
+            options = spec.format_options(named.options)
+            print(f"{name}{':' + options if options else ''}")
             print(f"    {named.description}")
             try:
                 splits = open_dataset(Data(source=name, directory=self.data_dir))
@@ -75,34 +77,35 @@ class ListDatasets:
             else:
                 print(f"    here: {_describe_sizes(splits)}")
         print(f"hf:NAME{':' + spec.format_options(Hub)}")
-        print("    a set of the Hugging Face hub, such as hf:uoft-cs/cifar10")
+        print("    a data set of the Hugging Face hub, such as hf:uoft-cs/cifar10")
         print("the path of")
         for kind in FILE_FORMATS:
-            told = spec.format_options(kind.options)
-            print(f"    {kind.description}{f', with options :{told}' if told else ''}")
+            options = spec.format_options(kind.options)
+            print(f"    {kind.description}{f', with options :{options}' if options else ''}")
         return 0
 
 
 @dataclass(frozen=True)
 class AuditData(ValidatedConfig):
-    """Audit data before any training: what it is, which files are broken, which come twice."""
+    """Audit data before any training: formats, sizes, unreadable files, duplicates, suggested flags."""
 
     path: Annotated[Positional[str], arg(metavar="PATH")]
-    """A folder, zip or file, or the name of a set or distribution."""
+    """The path of a folder, zip or file, or the name of a data set or distribution."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """Where named sets lie; None: the environment variable ADVNETS_DATA, else the user's cache."""
+    """The directory of downloaded data sets; None: the environment variable ADVNETS_DATA, else the
+    user's cache directory."""
     near_duplicates: bool = False
-    """Seek near duplicates by the codes of an autoencoder, as DCGAN's paper did; a minute or two.
-    It is trained on the images. Without this their gradients are compared."""
+    """Find near-duplicates by the codes of an autoencoder that is trained on the images, as in the
+    DCGAN paper, in a minute or two. Without this flag, gradients of thumbnails are compared."""
     white_level: float | None = None
-    """Value of 16-bit images that is white; None: 65,535."""
+    """The value of 16-bit images that is white; None: 65,535."""
     follow_links: bool = False
-    """Read also what symbolic links in a folder lead to outside of that folder."""
+    """Follow symbolic links that lead out of the folder."""
     json: bool = False
-    """Print everything as JSON, every broken file and duplicate by its name."""
+    """Print the audit as JSON, with every unreadable file and duplicate by name."""
 
     def execute(self) -> int:
-        """Audit and print; 1 when nothing can be trained."""
+        """Audit and print; return 1 if there are no training images, else 0."""
         from advnets.data.image_folder.audit import audit_dataset, audit_files
         from advnets.data.image_folder.duplicates import (
             group_names,
@@ -135,21 +138,21 @@ class AuditData(ValidatedConfig):
 
 @dataclass(frozen=True)
 class Pack:
-    """Decode images once into a folder of bytes, which training maps into memory.
+    """Decode images once into a folder of arrays, which training maps into memory.
 
-    `train` does this by itself, in the cache; a pack of one's own can be moved and given on.
+    `advnets train` does this itself, in its cache; a pack of your own can be moved and shared.
     """
 
     path: Annotated[Positional[str], arg(metavar="PATH")]
-    """A folder, zip or shards of images."""
+    """The path of a folder, a zip or shards of images."""
     out: Annotated[Positional[Path], arg(metavar="OUT")]
-    """The folder of the pack, which must not be there yet."""
+    """The folder to create for the pack; it must not exist."""
     framing: Annotated[ImagePreprocessing, arg(name="")] = field(default_factory=ImagePreprocessing)
     without_near_duplicates: bool = False
-    """Of images that show nearly the same keep one, as `data check --near-duplicates` finds."""
+    """Keep one image of each group of near-duplicates that `data audit --near-duplicates` finds."""
 
     def execute(self) -> int:
-        """Pack, and say how long it took."""
+        """Pack and print the sizes and the duration."""
         from advnets.data.image_folder.decode import Frame
         from advnets.data.image_folder.files import ImageFiles
         from advnets.data.image_folder.pack import pack
@@ -159,10 +162,10 @@ class Pack:
 
         check_output(self.out, "OUT", folder=True)
         _warn_shadowed(self.path)
-        began = time.monotonic()
+        start = time.monotonic()
         found = find_source(Data(source=self.path, follow_links=self.framing.follow_links))
         if not isinstance(found, ImageFiles):
-            raise UsageError(f"{self.path} is used as it is, without packing; name it in --data")
+            raise UsageError(f"{self.path} needs no packing; give it to --data as it is")
         if self.without_near_duplicates:
             from advnets.data.image_folder.duplicates import (
                 near_duplicate_files,
@@ -170,13 +173,13 @@ class Pack:
             )
 
             every, found = found, remove_duplicates(found, near_duplicate_files(found))
-            print(f"near duplicates left out: {len(every.keys) - len(found.keys):,}")
+            print(f"near-duplicates skipped: {len(every.keys) - len(found.keys):,}")
         splits = pack(found, Frame.from_config(self.framing), self.out)
-        seconds = time.monotonic() - began
+        seconds = time.monotonic() - start
         for file in splits.skipped_files[:_MAX_LINES]:
-            print(f"left out: {printable(f'{file.name} {file.reason}')}")
+            print(f"skipped: {printable(f'{file.name} {file.reason}')}")
         if len(splits.skipped_files) > _MAX_LINES:
-            print(f"left out: {len(splits.skipped_files) - _MAX_LINES:,} more")
+            print(f"skipped: {len(splits.skipped_files) - _MAX_LINES:,} more")
         count = sum(_split_sizes(splits).values())
         size = sum(file.stat().st_size for file in self.out.iterdir())
         for line in (*describe_unsupported(splits.unsupported_files), *splits.notes):
@@ -199,75 +202,73 @@ class DataCommand:
     ]
 
     def execute(self) -> int:
-        """Do it."""
+        """Run the command."""
         return self.command.execute()
 
 
 def _warn_shadowed(source: str) -> None:
-    """Say where a named set is opened although a file or folder is called so too."""
+    """Warn if a file or folder has the same name as the data set that is opened."""
     from advnets.data import spec
 
-    if spec.is_dataset_name(source) and (said := spec.shadowing_warning(source)) is not None:
-        print(f"advnets: {said}", file=sys.stderr)
+    if spec.is_dataset_name(source) and (warning := spec.shadowing_warning(source)) is not None:
+        print(f"advnets: {warning}", file=sys.stderr)
 
 
 def format_audit(audit: Audit, path: str) -> str:
-    """An audit as lines for a person."""
+    """Format an audit as text; `path` is what was audited, for the suggested command."""
     from advnets.data.dataset import few_images_warning
     from advnets.data.image_folder.unsupported_files import count_by_format, format_counts
 
     images, others = count_by_format(audit.unsupported_files)
-    lines = [f"{audit.name}: {audit.images:,} images that can be read"]
+    lines = [f"{audit.name}: {audit.images:,} readable images"]
     for title, counts in (
         ("formats", audit.formats),
-        ("modes", audit.color_modes),
-        ("sizes", audit.resolutions),
-        ("shapes", audit.aspect_ratios),
+        ("color modes", audit.color_modes),
+        ("resolutions", audit.resolutions),
+        ("aspect ratios", audit.aspect_ratios),
         ("splits", audit.splits),
         ("classes", audit.class_counts),
-        ("not read", images),
-        ("no images", others),
+        ("unsupported formats", images),
+        ("unsupported files", others),
     ):
         if counts:
-            lines.append(f"  {title:<12}{format_counts(counts)}")
+            lines.append(f"  {title:<20}{format_counts(counts)}")
     if audit.images:
-        lines.append(f"  {'in color':<12}{audit.color_images:,}")
+        lines.append(f"  {'color images':<20}{audit.color_images:,}")
     if audit.value_range is not None:
         low, high = audit.value_range
         lines.append(
-            f"  {'16 bits':<12}{audit.images_16_bit:,} images with levels {low:g} to {high:g} of "
-            "65535; 65535 becomes white (255), or the value of --white-level"
+            f"  {'16-bit images':<20}{audit.images_16_bit:,} with values {low:g} to {high:g} of 65535; "
+            "white is 65535, or the value of --white-level"
         )
     files = [f"{name} {reason}" for name, reason in audit.unreadable_files.items()]
     lines += [f"  {note}" for note in audit.notes]
-    lines += _format_list("broken", files)
+    lines += _format_list("unreadable files", files)
     lines += _format_list(
-        "left out", [f"{name} {reason}" for name, reason in audit.skipped_files.items()]
+        "skipped files", [f"{name} {reason}" for name, reason in audit.skipped_files.items()]
     )
     if audit.cross_split_duplicates:
-        then = "as the splits are given" if audit.fixed_splits else "now each lies in one split"
-        lines.append(
-            f"  copies that cross between splits: {audit.cross_split_duplicates:,}, {then}"
-        )
+        note = "the splits are fixed" if audit.fixed_splits else "each is assigned to one split"
+        lines.append(f"  duplicates across splits: {audit.cross_split_duplicates:,}; {note}")
     for title, groups in (
         ("exact duplicates", audit.exact_duplicates),
-        ("near duplicates", audit.near_duplicates),
+        ("near-duplicates", audit.near_duplicates),
     ):
         lines += _format_list(title, [_format_group(group) for group in groups])
     if warning := few_images_warning(audit.distinct_training_images, audit.splits.get("train", 0)):
         lines.append(warning)
     if audit.suggestion is None:
-        lines.append("nothing here can be trained on")
+        lines.append("there are no images to train on")
     else:
         lines += [
-            f"suggestion: {audit.suggestion.reason}",
+            f"suggested flags: {audit.suggestion.reason}",
             f"  advnets train {_as_preset_argument(path)} {audit.suggestion.flags()}",
         ]
     return printable_lines("\n".join(lines))
 
 
 def _as_preset_argument(source: str) -> str:
-    """Return a source as a word in the place of a preset, no preset's name among them."""
+    """Return a source as a word of a command line that is not taken for the name of a preset."""
     from advnets import presets
     from advnets.data import spec
 
@@ -276,7 +277,11 @@ def _as_preset_argument(source: str) -> str:
 
 
 def point_statistics(dataset: Dataset) -> dict[str, Any]:
-    """What points are: how many, of how many modes, where they lie, and how probable they are."""
+    """Return statistics of a distribution of points.
+
+    They are the sizes of its splits, the number of modes, the mean, standard deviation, minimum and
+    maximum of the training points, and the mean log density of the test points in nats.
+    """
     from advnets.data.dataset import Split
 
     train, test, distribution = dataset.train, dataset.test, dataset.distribution
@@ -289,26 +294,24 @@ def point_statistics(dataset: Dataset) -> dict[str, Any]:
         "points": _split_sizes(dataset),
         "modes": max(len(dataset.classes), 1),
         "mean": points.mean(0).tolist(),
-        "sd": points.std(0).tolist(),
-        "least": points.min(0).tolist(),
-        "most": points.max(0).tolist(),
-        "log_density_of_test": float(densities.mean()),
+        "std": points.std(0).tolist(),
+        "min": points.min(0).tolist(),
+        "max": points.max(0).tolist(),
+        "test_log_density": float(densities.mean()),
     }
 
 
 def format_points(statistics: Mapping[str, Any]) -> str:
-    """The facts of points as lines for a person."""
+    """Format the statistics of points as text."""
     counts = ", ".join(f"{count:,} {name}" for name, count in statistics["points"].items())
-    shape = "a line" if statistics["dims"] == 1 else "a plane"
+    space = "on a line" if statistics["dims"] == 1 else "in a plane"
     lines = [
-        f"{statistics['name']}: points of {shape}: {counts}",
-        f"  modes       {statistics['modes']}",
+        f"{statistics['name']}: points {space}: {counts}",
+        f"  {'modes':<20}{statistics['modes']}",
     ]
-    for title in ("mean", "sd", "least", "most"):
-        lines.append(f"  {title:<12}{', '.join(f'{value:.4g}' for value in statistics[title])}")
-    lines.append(
-        f"  log density of test points, exact: {statistics['log_density_of_test']:.4f} nats"
-    )
+    for title in ("mean", "std", "min", "max"):
+        lines.append(f"  {title:<20}{', '.join(f'{value:.4g}' for value in statistics[title])}")
+    lines.append(f"  mean log density of test points: {statistics['test_log_density']:.4f} nats")
     return printable_lines("\n".join(lines))
 
 

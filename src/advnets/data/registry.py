@@ -41,8 +41,13 @@ from advnets.data.huggingface.open import (
     open_huggingface_dataset,
 )
 from advnets.data.image_folder.files import ImageFiles
-from advnets.data.image_folder.pack import find_images, is_image_source, to_dataset
-from advnets.data.image_folder.pack import is_pack, open_pack
+from advnets.data.image_folder.pack import (
+    find_images,
+    is_image_source,
+    is_pack,
+    open_pack,
+    to_dataset,
+)
 from advnets.data.spec import HUB_PREFIX, dataset_folders, reject_run_directory, source_path
 from advnets.data.synthetic.base import SyntheticDistribution
 from advnets.data.synthetic.kde import PointsOptions, is_point_file, open_point_file

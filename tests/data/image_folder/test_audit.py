@@ -147,9 +147,9 @@ def test_the_command_prints_what_it_found(folder, capsys):
     assert main(["data", "audit", str(folder)]) == 0
     text = capsys.readouterr().out
     for line in (
-        "mess: 6 images that can be read",
-        "  formats     PNG 3, JPEG 2, GIF 1",
-        "  no images .txt 1",
+        "mess: 6 readable images",
+        "  formats             PNG 3, JPEG 2, GIF 1",
+        "  unsupported files   .txt 1",
         "    dog/bad.png is not an image in a format that can be read",
         "  exact duplicates: 1",
         "    cat/a.png = dog/copy.png",
@@ -164,8 +164,8 @@ def test_the_command_prints_what_it_found(folder, capsys):
         path.write_text("words")
     assert main(["data", "audit", str(folder)]) == 1
     text = capsys.readouterr().out
-    assert "nothing here can be trained on" in text
-    assert "broken: 7" in text
+    assert "there are no images to train on" in text
+    assert "unreadable files: 7" in text
 
 
 def test_the_suggestion_trains(folder, tmp_path, capsys):
@@ -182,7 +182,7 @@ def test_pack_by_command(folder, tmp_path, capsys):
     out = tmp_path / "pack"
     assert main(["data", "pack", str(folder), str(out), "--size", "16", "--width", "24"]) == 0
     text = capsys.readouterr().out
-    assert "left out: dog/bad.png is not an image" in text
+    assert "skipped: dog/bad.png is not an image" in text
     assert f"{out}: 3 x 16 x 24; 6 training" in text
     assert "images/s" in text
     assert open_dataset(str(out)).shape == (3, 16, 24)
@@ -191,7 +191,7 @@ def test_pack_by_command(folder, tmp_path, capsys):
     assert main(["data", "pack", str(folder), str(out)]) == 2
     assert "exists already" in capsys.readouterr().err
     assert main(["data", "pack", "digits", str(tmp_path / "x")]) == 2
-    assert "digits is used as it is" in capsys.readouterr().err
+    assert "digits needs no packing" in capsys.readouterr().err
 
 
 def test_a_warning_of_few_images_says_how_many_were_compared():

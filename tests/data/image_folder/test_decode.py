@@ -285,7 +285,9 @@ def test_transparent_shows_the_background(tmp_path):
     path = saved(Image.new("RGBA", (9, 9), (200, 100, 0, 128)), tmp_path / "x.png")
     found = decode(path, 4, 3, background="black")[:, 0, 0]
     np.testing.assert_allclose(found, [100, 50, 0], atol=1)
-    with pytest.raises(UsageError, match="background is 'blurple'; it must be a color"):
+    with pytest.raises(
+        UsageError, match="expected a color such as white or '#808080' as background, got 'blurple'"
+    ):
         Frame(4, 4, background="blurple")
 
 

@@ -137,7 +137,7 @@ def test_a_png_of_more_pixels_than_a_camera_had_once():
     assert len(file.getvalue()) < width * height // 100
     with (
         pytest.warns(Image.DecompressionBombWarning),
-        pytest.raises(DataError, match="12000 × 9000 pixels, a bomb"),
+        pytest.raises(DataError, match="12000 × 9000 pixels, a decompression bomb"),
     ):
         decode(file.getvalue(), Frame(9, 12))
     assert width * height < module._MAX_PIXELS

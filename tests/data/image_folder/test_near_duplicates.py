@@ -11,6 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from advnets.cli.main import main
+from advnets.data.image_folder import duplicates
 from advnets.data.image_folder.duplicates import autoencoder_codes, group_by_codes
 
 COPIES = 40
@@ -100,5 +101,5 @@ def test_the_commands_find_and_leave_out(images, tmp_path, capsys, monkeypatch):
     assert main(["data", "pack", str(folder), str(out), "--without-near-duplicates"]) == 0
     said = capsys.readouterr().out
     left_out = sum(len(group) - 1 for group in groups)
-    assert f"near duplicates left out: {left_out}" in said
+    assert f"near-duplicates skipped: {left_out}" in said
     assert len(np.load(out / "images.npy", mmap_mode="r")) == len(chosen) - left_out

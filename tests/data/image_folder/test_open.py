@@ -87,7 +87,7 @@ def test_messy_folder(tmp_path):
     ]
     reasons = {file.name: file.reason for file in splits.skipped_files}
     assert reasons["empty.png"] == "is empty"
-    assert reasons["sub/loop"] == "is a link to the folder itself, which is read already"
+    assert reasons["sub/loop"] == "is a link to the folder itself, which was already read"
     assert "truncated" in reasons["cut.jpg"].lower()
     assert "not an image" in reasons["page.jpg"]
 
@@ -118,7 +118,7 @@ def test_links_that_lead_out_of_the_folder_are_named_and_not_read(linked):
     assert found.keys == (b"own/a.png", b"own/again.png")
     assert {file.name: file.reason for file in found.skipped_files} == {
         **dict.fromkeys(("b", "c", "own/p.png", "bare", "proc"), LEADS_OUT),
-        "d": "is a link to own, which is read already",
+        "d": "is a link to own, which was already read",
     }
     # A folder that is itself named by a link is what is asked for.
     (linked.parent / "name").symlink_to(linked, target_is_directory=True)
@@ -130,9 +130,9 @@ def test_links_are_followed_where_that_is_asked_for(linked, said):
     found = find_images(linked, follow_links=True)
     assert found.keys == (b"b/x.png", b"bare", b"own/a.png", b"own/again.png", b"own/p.png")
     assert {file.name: file.reason for file in found.skipped_files} == {
-        "c": "is a link to b, which is read already",
-        "d": "is a link to own, which is read already",
-        "proc": "is a link into /proc, where no images are",
+        "c": "is a link to b, which was already read",
+        "d": "is a link to own, which was already read",
+        "proc": "is a link into /proc, which has no images",
     }
     _, printed, _ = said("data", "audit", linked)
     assert "2 images" in printed
@@ -140,7 +140,7 @@ def test_links_are_followed_where_that_is_asked_for(linked, said):
     _, printed, _ = said("data", "audit", linked, "--follow-links")
     assert "5 images" in printed
     _, printed, _ = said("data", "pack", linked, linked.parent / "pack", "--size", 8)
-    assert f"left out: own/p.png {LEADS_OUT}" in printed
+    assert f"skipped: own/p.png {LEADS_OUT}" in printed
     said("data", "pack", linked, linked.parent / "all", "--size", 8, "--follow-links")
     every = open_pack(linked.parent / "all")
     assert levels(every.train) == [1, 1, 7, 9]  # and bare lies beside the classes

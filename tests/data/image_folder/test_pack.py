@@ -253,7 +253,7 @@ def test_a_pack_that_is_no_longer_whole_is_refused(folder, tmp_path):
         sealed(record | {"counts": [0, 60, 60, 0]}),
         sealed(record | {"frame": {"height": 6, "width": 9}}),
         sealed(record | {"frame": {"height": "6"}}),
-        sealed(record | {"broken": 3}),
+        sealed(record | {"skipped_files": 3}),
     ]
     for text in wrong:
         (tmp_path / "out" / "pack.json").write_text(text)
@@ -379,4 +379,4 @@ def test_a_pack_that_another_process_has_made_meanwhile_is_kept(folder, tmp_path
     with pytest.raises(UsageError, match="exists already"):
         pack(find_images(folder), FRAME, tmp_path / "out")
     assert (tmp_path / "out" / "pack.json").read_text() == "theirs"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "images"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "out"]
