@@ -5,12 +5,53 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 
 from advnets import config
 from advnets.errors import UsageError
+from advnets.games.gan import GAN
+from advnets.protocols import Batch, Phase, PhaseOutput
 from advnets.rng import RNG
-from advnets.schedules import cosine, geometric
-from advnets.training.optimizers import beta2, check_learning_rate, learning_rate, momentum
+from advnets.schedules import Schedule, cosine, geometric
+from advnets.training.optimizers import (
+    beta2,
+    check_learning_rate,
+    learning_rate,
+    make_optimizer,
+    momentum,
+)
+from advnets.training.step import Progress, TrainState, train_step
+
+
+class Data:
+    def batch_at(self, index):
+        return Batch(torch.zeros(1, 1, 1, 1))
+
+    def epoch_at(self, index):
+        return 0.0
+
+
+class OnePhase:
+    def __init__(self, phase):
+        self.phase = phase
+
+    def phases(self):
+        return (self.phase,)
+
+
+def loss(players, batch, rng):
+    return PhaseOutput({"a": players["a"].weight.sum()})
+
+
+def train_state(phase, step=0, schedule_steps=0):
+    """A state whose game is this phase, of one player "a"."""
+    player = torch.nn.Linear(1, 1, bias=False)
+    optimizers = {"a": make_optimizer(config.SGD(), player.parameters())}
+    state = TrainState(
+        OnePhase(phase), {"a": player}, optimizers, Data(), RNG(0), schedule_steps=schedule_steps
+    )
+    state.progress = Progress(step)
+    return state
 
 
 @pytest.mark.parametrize(
@@ -24,7 +65,6 @@ def test_half_of_the_way_lies_behind_at_half_of_the_time(done, expected):
 @pytest.mark.parametrize(("done", "expected"), [(0.0, 8.0), (1 / 3, 4.0), (2 / 3, 2.0), (1.0, 1.0)])
 def test_by_a_factor_each_third_halves(done, expected):
     assert geometric(8.0, 1.0, done) == pytest.approx(expected)
-    assert geometric(8.0, None, done) == 8.0
 
 
 def test_both_ends_are_met_exactly():
@@ -32,16 +72,35 @@ def test_both_ends_are_met_exactly():
     assert (cosine(2e-4, 5e-5, 0.0), cosine(2e-4, 5e-5, 1.0)) == (2e-4, 5e-5)
 
 
-def test_without_an_end_a_number_stays():
-    assert [cosine(0.3, None, done) for done in (0.0, 0.4, 1.0)] == [0.3] * 3
+@pytest.mark.parametrize("step", [0, 2, 8, 20])
+def test_a_schedule_ends_after_its_steps_and_then_stays(step):
+    """Progress is the fraction of the steps that are complete, and at most 1."""
+    state = train_state(Phase("a", loss), schedule_steps=8)
+    state.progress.step = step
+    assert state.schedule_progress == min(1.0, step / 8)
+    assert train_state(Phase("a", loss), step=5).schedule_progress == 0.0
 
 
-def test_noise_knows_how_far_a_run_is():
-    """Under any purpose, and never further than to the end."""
-    rng = RNG(0, ramp_steps=8).fold_in("discriminator").split_streams("real", "fake")
-    assert [rng.at_step(step).progress for step in (0, 2, 8, 20)] == [0.0, 0.25, 1.0, 1.0]
-    assert rng.at_step(4).ramp(4.0, 2.0).item() == pytest.approx(3.0)
-    assert RNG(0, step=5).progress == 0.0
+def test_the_values_of_a_phases_schedules_reach_its_losses():
+    """As float32 scalars; a schedule of 8 steps is half way at step 4."""
+    received = []
+
+    def losses(players, batch, rng):
+        received.append(batch.scheduled)
+        return loss(players, batch, rng)
+
+    schedules = {"r1": Schedule(4.0, 2.0), "p": Schedule(1.0, 0.01, "geometric")}
+    train_step(train_state(Phase("a", losses, schedules=schedules), step=4, schedule_steps=8))
+    (values,) = received
+    assert {name: value.item() for name, value in values.items()} == pytest.approx(
+        {"r1": 3.0, "p": 0.1}
+    )
+    assert {value.dtype for value in values.values()} == {torch.float32}
+
+
+def test_without_a_final_value_a_setting_has_no_schedule():
+    (phase,) = GAN(config.Game(updates="simultaneous", r1=0.3, r2=0.5, r2_final=0.1)).phases()
+    assert phase.schedules == {"r2": Schedule(0.5, 0.1)}
 
 
 SPEC = config.SGD(lr=0.1)

@@ -132,7 +132,7 @@ class Constant:
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
 
-    def at(self, index: int) -> Batch:
+    def batch_at(self, index: int) -> Batch:
         return self._batch
 
     def epoch_at(self, index: int) -> float:

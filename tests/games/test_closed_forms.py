@@ -40,7 +40,7 @@ class Drawn:
 
     draw: Any
 
-    def at(self, index):
+    def batch_at(self, index):
         return self.draw(RNG(7, step=index))
 
     def epoch_at(self, index):

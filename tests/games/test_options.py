@@ -20,7 +20,9 @@ from advnets.protocols import Batch
 from advnets.rng import RNG
 from advnets.training.step import train_step
 
-NOISE = RNG(0, ramp_steps=10)
+NOISE = RNG(0)
+STEPS = 10
+"""Steps over which schedules run."""
 
 
 class Generator(nn.Module):
@@ -60,9 +62,17 @@ def players(channels=2):
 BATCH = Batch(torch.randn(12, 2, 8, 8, generator=torch.Generator().manual_seed(1)))
 
 
+def scheduled(phase, step):
+    """The minibatch with the values of the phase's schedules, as `train_step` passes it."""
+    progress = min(1.0, step / STEPS)
+    values = {name: torch.tensor(each.at(progress)) for name, each in phase.schedules.items()}
+    return replace(BATCH, scheduled=values)
+
+
 def first(spec, some, rng=NOISE):
-    """The outcome of the phase in which D moves."""
-    return GAN(spec).phases()[0].losses(some, BATCH, rng)
+    """The output of the phase in which D is updated, at the step of `rng`."""
+    phase = GAN(spec).phases()[0]
+    return phase.losses(some, scheduled(phase, rng.step), rng)
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
@@ -100,7 +110,7 @@ def test_d_sees_images_and_samples_through_augmentations(updates, relativistic):
     for step, changed in ((0, False), (10, True)):
         for phase in GAN(spec).phases():
             some, rng = players(), NOISE.at_step(step)
-            phase.losses(some, BATCH, rng)
+            phase.losses(some, scheduled(phase, step), rng)
             fake = some["generator"](some["generator"].latent(12, rng))
             plain = {"real": BATCH.images, "fake": fake}
             seen = torch.cat(some["discriminator"].shown)
@@ -109,7 +119,7 @@ def test_d_sees_images_and_samples_through_augmentations(updates, relativistic):
                 expected = augment(
                     plain[stream],
                     spec.augmentations,
-                    rng.ramp(0.0, 0.8),
+                    torch.tensor(0.8 * changed),
                     rng.split_streams(stream),
                 )
                 torch.testing.assert_close(part, expected)
@@ -185,21 +195,24 @@ def test_packed_d_judges_packs_of_one_kind(updates):
 )
 def test_g_learns_from_slopes_what_it_would_learn_through_d(spec, one_by_one):
     """A D that judges one by one is passed back through for its own loss alone."""
-    some = players(2 * spec.pack)
-    some["discriminator"].one_by_one = one_by_one
-    rules = GAN(replace(spec, updates="simultaneous"))
+    some = players(2 * spec.pac)
+    some["discriminator"].per_sample = one_by_one
+    game = GAN(replace(spec, updates="simultaneous"))
     rng = NOISE.at_step(10)
-    loss = rules.both(some, BATCH, rng).losses["generator"]
+    batch = scheduled(game.phases()[0], 10)
+    loss = game.both(some, batch, rng).losses["generator"]
     d, g = (list(some[name].parameters()) for name in ("discriminator", "generator"))
     of_d = torch.autograd.grad(loss, d, retain_graph=True, allow_unused=True)
     assert [one is None for one in of_d] == [one_by_one] * len(d)
-    fake = rules.samples(some, BATCH, rng)
-    packs = pack_channels(torch.cat((BATCH.images, fake)), spec.pack)
+    fake = game.samples(some, batch, rng)
+    packs = pack_channels(torch.cat((BATCH.images, fake)), spec.pac)
     both = rng.split_streams("real", "fake")
-    real_logits, logits = some["discriminator"](rules.augment(packs, both), both).chunk(2)
+    real_logits, logits = some["discriminator"](game.augment_packs(packs, batch, both), both).chunk(
+        2
+    )
     if spec.relativistic:
         logits = logits - real_logits
-    expected = rules.objective.generator(logits)
+    expected = game.objective.generator(logits)
     torch.testing.assert_close(loss, expected)
     gradients = zip(torch.autograd.grad(loss, g), torch.autograd.grad(expected, g), strict=True)
     for found, wanted in gradients:

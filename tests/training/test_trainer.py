@@ -32,7 +32,7 @@ class Player(nn.Module):
 
 
 class Batches:
-    def at(self, index):
+    def batch_at(self, index):
         return Batch(torch.zeros(2, 1, 1, 1))
 
     def epoch_at(self, index):

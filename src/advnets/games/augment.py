@@ -33,6 +33,10 @@ _ELASTIC_STD, _KNOTS = 0.04, 5
 """Standard deviation of elastic shifts as a fraction of a side, and grid points along a side."""
 
 
+_STREAMS = {"color": "colour"}
+"""Names of random streams, where they differ from the kind: they determine the draws."""
+
+
 def augment(
     images: Images, kinds: Sequence[str], probability: Float[Tensor, ""] | float, rng: RNG
 ) -> Images:
@@ -41,7 +45,7 @@ def augment(
     `kinds` are keys of `AUGMENTATIONS`; `probability` is in [0, 1].
     """
     for kind in kinds:
-        stream = rng.fold_in(f"augment {kind}")
+        stream = rng.fold_in(f"augment {_STREAMS.get(kind, kind)}")
         chosen = stream.uniform("chosen", len(images), 1, 1, 1) < probability
         images = torch.where(chosen, AUGMENTATIONS[kind](images, stream), images)
     return images
