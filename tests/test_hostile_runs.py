@@ -320,10 +320,18 @@ def facts_put(path: tuple, new: Any) -> Change:
 
 
 CHECKPOINT = (
-    *((), ("facts",), ("format",), ("run",), ("facts", "stage"), ("facts", "step")),
-    *(("facts", "position"), ("facts", "position", "step"), ("facts", "position", "updates")),
-    *(("facts", "position", "updates", "generator"), ("facts", "attempt"), ("facts", "summed")),
-    *(("facts", "last_observed"), ("facts", "last_observed", "d_real")),
+    *((), ("metadata",), ("format",), ("identity",), ("metadata", "stage"), ("metadata", "step")),
+    *(
+        ("metadata", "progress"),
+        ("metadata", "progress", "step"),
+        ("metadata", "progress", "updates"),
+    ),
+    *(
+        ("metadata", "progress", "updates", "generator"),
+        ("metadata", "attempt"),
+        ("metadata", "summed_steps"),
+    ),
+    *(("metadata", "last_metrics"), ("metadata", "last_metrics", "d_real")),
 )
 
 
@@ -343,7 +351,7 @@ def test_other_tensors_in_a_checkpoint_are_told(looked_at):
 
             file = RunDirectory(run).newest_checkpoint()
             old = read_checkpoint(file)
-            write_checkpoint(file, Checkpoint(by(old.tensors), old.facts, old.run))
+            write_checkpoint(file, Checkpoint(by(old.tensors), old.metadata, old.identity))
 
         return change
 
@@ -439,5 +447,5 @@ def test_another_runs_checkpoint_is_refused(said, whole, tmp_path):
         code, _, err = said(
             "sample", run, "--out", tmp_path / "a.png", "--num-samples", "2", "--overwrite"
         )
-        assert f"{file} is another run's" in err
+        assert f"{file} belongs to another run" in err
         assert code == (0 if step == 4 else 1)

@@ -70,7 +70,7 @@ ERRORS = [
     ),
     (
         ("train", "digits", "--device", "abacus"),
-        "advnets: device 'abacus' is none that torch knows; give auto, cpu, cuda, cuda:N or mps\n",
+        "advnets: torch knows no device 'abacus'; give auto, cpu, cuda, cuda:N or mps\n",
     ),
     (
         ("train", "--seed", "3", "paper-mnist"),

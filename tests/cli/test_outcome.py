@@ -26,7 +26,7 @@ def test_a_run_whose_loss_ran_away_ends_with_status_3(said, tmp_path, quick):
         last = err.splitlines()[-1]
         assert last.startswith("advnets: the training diverged: the loss of the ")
         assert last.endswith(
-            "begin a new run with a lower learning rate or smaller initial weights"
+            "start a new run with a lower learning rate or smaller initial weights"
         )
         end = RunDirectory(run).events()[-1]
         assert (end["kind"], end["step"], end["reason"]) == ("end", 30, "diverged")
@@ -40,7 +40,7 @@ def test_numbers_not_finite_that_are_met_without_ticks_end_with_status_3(said, t
     code, out, err = said("train", *told, "--out", run)
     assert code == 3
     assert out == ""
-    assert "were met by step 30 for the 3rd time" in err.splitlines()[-1]
+    assert "occurred by step 30 for the 3rd time" in err.splitlines()[-1]
     assert RunDirectory(run).events()[-1]["reason"] == "diverged"
 
 
@@ -58,7 +58,7 @@ def test_a_run_in_which_a_player_has_not_moved_ends_with_status_3(
     assert code == 3
     assert err.splitlines()[-1] == (
         f"advnets: the training learned nothing: no weight of the {players} differs from its "
-        "initial value; begin a new run with higher learning rates"
+        "initial value; start a new run with higher learning rates"
     )
 
 

@@ -178,7 +178,8 @@ def test_what_is_not_finite_rolls_back_and_ends_with_advice(said, tmp_path, quic
         *("train", "digits", "--out", tmp_path / "run", *quick, "--generator-optimizer.lr", "1e38")
     )
     assert code == 3  # training did not succeed, though nothing was wrong with the command
-    assert err.count("numbers that are not finite were met by step") == 3
+    assert err.count("numbers that are not finite were met by step") == 2
+    assert err.count("non-finite numbers occurred by step") == 1
     assert "returned to step 0, going on with other noise (try 2)" in err
-    assert "begin a new run with a lower learning rate or smaller initial weights" in err
+    assert "start a new run with a lower learning rate or smaller initial weights" in err
     assert "Traceback" not in err

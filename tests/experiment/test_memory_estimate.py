@@ -140,8 +140,8 @@ def test_a_batch_of_one_with_batch_normalization_is_a_sentence(said, tmp_path, n
         code, _, err = said(*told, *more)
         assert code == 2, err
         assert err.splitlines()[-1] == (
-            "advnets: batch normalization was given a batch of 1, whose values have no variance; "
-            "say --batch-size 2 or more, or leave batch normalization out"
+            "advnets: batch normalization needs more than one value per channel and got a batch of "
+            "1; give --batch-size 2 or more, or turn batch normalization off"
         )
         assert not (tmp_path / "run").exists()
 

@@ -64,8 +64,8 @@ def test_the_second_stage_begins_with_the_first_ones_generator(two_stages, tmp_p
     with pytest.raises(Crash):
         train(two_stages, tmp_path / "cut", Crashing(11))
     begun = read_checkpoint(last(tmp_path / "cut"))
-    assert begun.facts["stage"] == 1
-    assert begun.facts["position"]["step"] == 0
+    assert begun.metadata["stage"] == 1
+    assert begun.metadata["progress"]["step"] == 0
     ended = read_checkpoint(last(alone))
     for name, tensor in ended.tensors.items():
         if name.startswith("players/generator/"):
@@ -87,7 +87,7 @@ def test_steps_of_d_that_hang_on_its_lead_are_the_same_after_a_fall(tiny, tmp_pa
     train(run, tmp_path / "cut", quiet, resume=True)
     whole, cut = last(tmp_path / "whole"), last(tmp_path / "cut")
     assert whole.read_bytes() == cut.read_bytes()
-    updates = read_checkpoint(whole).facts["position"]["updates"]
+    updates = read_checkpoint(whole).metadata["progress"]["updates"]
     assert updates["generator"] == 60
     assert 60 < updates["discriminator"] < 180
 
@@ -211,7 +211,7 @@ def test_every_schedule_changes_what_is_learned(scheduled, tmp_path, quiet):
     for name, other in stages.items():
         train(scheduled.with_stage(other), tmp_path / name, quiet)
         ends[name] = read_checkpoint(last(tmp_path / name)).tensors
-    last_weight, average = "players/generator/output.weight", "average/generator/output.weight"
+    last_weight, average = "players/generator/output.weight", "ema/generator/output.weight"
     seen = [tuple(tensors[average].flatten().tolist()) for tensors in ends.values()]
     assert len(set(seen)) == len(seen)
     assert torch.equal(ends["all"][last_weight], ends["average_share"][last_weight])
@@ -267,7 +267,7 @@ def test_the_average_half_life_changes_the_average_alone(tiny, tmp_path, quiet):
         run = tiny.with_stage(replace(tiny.stage, steps=20, ema_half_life=half_life))
         train(run, tmp_path / str(half_life), quiet)
         ends.append(read_checkpoint(last(tmp_path / str(half_life))).tensors)
-    last_weight, average = "players/generator/output.weight", "average/generator/output.weight"
+    last_weight, average = "players/generator/output.weight", "ema/generator/output.weight"
     assert torch.equal(ends[0][last_weight], ends[1][last_weight])
     assert not torch.equal(ends[0][average], ends[1][average])
 

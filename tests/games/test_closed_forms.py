@@ -201,7 +201,7 @@ def test_completions_of_a_correlated_normal(settled):
         given = torch.linspace(-1.5, 1.5, n)
         whole = torch.zeros(n, 1, 1, 2)
         whole[..., 1 - hidden] = given[:, None, None]
-        drawn = g(g.given(g.sample_z(n, NOISE), whole, known)).detach()
+        drawn = g(g.condition(g.sample_z(n, NOISE), whole, known)).detach()
         assert torch.equal(drawn[..., 1 - hidden], whole[..., 1 - hidden])  # what is known stays
         x = drawn[:, 0, 0, hidden]
         slope = (x * given).mean() / given.square().mean()

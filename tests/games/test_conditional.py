@@ -7,6 +7,7 @@ import torch
 
 from advnets import config
 from advnets.errors import DataError, UsageError
+from advnets.experiment.players import build_game
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
 from advnets.games.conditional import ConditionalGAN
@@ -160,4 +161,4 @@ def test_runs_of_before_there_were_other_games_are_read():
     assert from_json(record, config.Stage) == plain
     other = replace(plain, game=config.ConditionalGame(k=2))
     assert from_json(to_json(other), config.Stage) == other
-    assert players.GAMES[type(other.game)] is ConditionalGAN
+    assert type(build_game(other.game)) is ConditionalGAN

@@ -89,7 +89,7 @@ def test_an_encoder_learned_afterwards_is_asked_for_gs_own_z(players, determinis
         expected = -q.log_prob(z).sum() / 28
     assert set(outcome.losses) == {"encoder"}
     assert outcome.losses["encoder"].item() == pytest.approx(expected.item(), rel=1e-5)
-    assert outcome.metrics["z/missed"].item() == pytest.approx(missed.item(), rel=1e-5)
+    assert outcome.metrics["z/mse"].item() == pytest.approx(missed.item(), rel=1e-5)
     same_gradients(outcome.losses["encoder"], expected, e)
     loss = phase.losses(players, Batch(images()), NOISE).losses["encoder"]
     none = torch.autograd.grad(loss, [*g.parameters()], allow_unused=True)
@@ -140,7 +140,7 @@ def test_both_kinds_of_pairs_have_dropout_of_their_own(players):
             self.w = nn.Parameter(torch.ones(1))
 
         def forward(self, x, rng=None):
-            masks.append(rng.dropout_mask("m", len(x), 9, keep=0.5))
+            masks.append(rng.dropout_mask("m", len(x), 9, keep_prob=0.5))
             return x.sum((1, 2, 3)) * self.w
 
     players["discriminator"] = Masking()

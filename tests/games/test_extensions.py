@@ -158,7 +158,7 @@ def test_completions_are_scored(tiny, tmp_path, quiet):
 def test_an_encoder_for_a_run_that_is_trained_already(tiny, tmp_path, quiet):
     train(tiny.with_stage(replace(tiny.stage, steps=5)), tmp_path / "first", quiet)
     game = config.LatentRegressionGame(config.MLPEncoder(hidden_sizes=(16,)))
-    with pytest.raises(UsageError, match=r"no run was named; say --game\.begin-with RUN"):
+    with pytest.raises(UsageError, match=r"no run was named; say --game\.generator-run RUN"):
         train(run_of(tiny, game, steps=5), tmp_path / "none", quiet)
     game = replace(game, generator_run=str(tmp_path / "first"))
     stage = {"generator": config.MLPGenerator(), "discriminator": config.NoDiscriminator()}
@@ -201,7 +201,7 @@ def test_an_encoder_for_a_run_that_is_trained_already(tiny, tmp_path, quiet):
 def test_nets_and_labels_that_a_game_cannot_have(game, stage, said, tiny, tmp_path, quiet):
     with pytest.raises(AdvnetsError, match=said):
         train(run_of(tiny, game, **stage), tmp_path / "run", quiet)
-    with pytest.raises(UsageError, match="deviation is 0"):
+    with pytest.raises(UsageError, match="likelihood_std is 0"):
         config.VAEGame(likelihood_std=0.0)
 
 

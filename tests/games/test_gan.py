@@ -149,8 +149,14 @@ def test_d_moves_k_times_while_its_lead_is_short_and_else_once(observed, expecte
             {"adaptive_k_threshold": 0.3, "k": 2, "relativistic": True},
             "D judges pairs and has neither",
         ),
-        ({"adaptive_k_threshold": 1.0, "k": 2}, "lead is 1.0; it must be less than 1"),
-        ({"adaptive_k_threshold": -0.1, "k": 2}, "lead is -0.1; it must be at least 0"),
+        (
+            {"adaptive_k_threshold": 1.0, "k": 2},
+            "adaptive_k_threshold is 1.0; it must be less than 1",
+        ),
+        (
+            {"adaptive_k_threshold": -0.1, "k": 2},
+            "adaptive_k_threshold is -0.1; it must be at least 0",
+        ),
     ],
 )
 def test_a_lead_that_chooses_nothing_is_refused(options, said):

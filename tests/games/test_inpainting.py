@@ -45,7 +45,7 @@ def test_d_of_a_completion_sees_the_masks_that_g_was_given(linear_g):
     seen = {}
 
     class G(InpaintingGenerator):
-        def given(self, z, images, known):
+        def condition(self, z, images, known):
             seen["g"] = known
             return super().condition(z, images, known)
 

@@ -349,13 +349,13 @@ def test_choices_are_credited_and_nothing_else_learns_of_it(updates, pack):
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        (config.GANGame, {"pac": 0}, "pack is 0; it must be at least 1"),
-        (config.GANGame, {"augment_prob": 1.5}, "augment is 1.5; it must be from 0 to 1"),
-        (config.GANGame, {"r1_final": -1.0}, "end_r1 is -1.0; it must be at least 0"),
+        (config.GANGame, {"pac": 0}, "pac is 0; it must be at least 1"),
+        (config.GANGame, {"augment_prob": 1.5}, "augment_prob is 1.5; it must be from 0 to 1"),
+        (config.GANGame, {"r1_final": -1.0}, "r1_final is -1.0; it must be at least 0"),
         (
             config.GANGame,
             {"r1": 1.0, "r1_final": 0.0, "penalty_schedule": "geometric"},
-            "end_r1 is 0.0; it must be more than 0 to fall by a factor",
+            "r1_final is 0.0; it must be more than 0 to fall by a factor",
         ),
         (
             config.GANGame,
@@ -395,7 +395,7 @@ def test_what_cannot_be_is_refused(kind, options, message):
         ),
         (
             {"ema_rampup": 1.5, "ema_half_life": 9},
-            "average_share is 1.5; it must be from 0 ",
+            "ema_rampup is 1.5; it must be from 0 ",
         ),
         (
             {"discriminator": config.DCGANDiscriminator(projection=True)},
@@ -463,9 +463,9 @@ def test_a_critic_whose_slopes_are_bound_is_played(bound, tiny):
         (
             "translate",
             7,
-            "translate was asked for of images of 7x7, which it changes by less than",
+            "the augmentation translate changes images of 7x7 by less than a pixel",
         ),
-        ("cutout", 3, "cutout was asked for of images of 3x3"),
+        ("cutout", 3, "the augmentation cutout changes images of 3x3"),
     ],
 )
 def test_augmentations_of_less_than_a_pixel_are_refused(kind, size, said):
@@ -484,7 +484,7 @@ def test_a_lead_that_nobody_looks_at_is_refused(tiny):
         replace(tiny.stage, game=config.GANGame(k=2, adaptive_k_threshold=0.5))
     )
     with pytest.raises(UsageError, match=r"ticks\.log is 0, so that there are none; say"):
-        replace(played, intervals=replace(tiny.ticks, log_every=0))
+        replace(played, intervals=replace(tiny.intervals, log_every=0))
 
 
 def test_what_does_not_fit_the_data_is_refused(tiny):

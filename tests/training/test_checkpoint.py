@@ -13,11 +13,11 @@ from advnets.errors import CheckpointError, UnusableCheckpointError
 from advnets.training.checkpoint import (
     Checkpoint,
     load_module,
-    load_state,
+    load_optimizer,
     module_tensors,
     newest_usable_checkpoint,
+    optimizer_tensors,
     read_checkpoint,
-    state_tensors,
     write_checkpoint,
 )
 from advnets.training.optimizers import make_optimizer
@@ -32,7 +32,7 @@ def file(tmp_path):
 
 def test_what_was_written_is_read(file):
     checkpoint = read_checkpoint(file)
-    assert checkpoint.facts == {"stage": 0}
+    assert checkpoint.metadata == {"stage": 0}
     assert torch.equal(checkpoint.tensors["a"], torch.arange(1000.0))
 
 
@@ -49,13 +49,13 @@ def test_a_truncated_checkpoint_is_named(file, keep):
 def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     path = tmp_path / "old.safetensors"
     save_file({"a": torch.zeros(1)}, path, {"advnets": '{"format": 0}'})
-    with pytest.raises(CheckpointError, match="has format 0 and this advnets reads 3"):
+    with pytest.raises(CheckpointError, match="has format 0, but this advnets reads format 3"):
         read_checkpoint(path)
 
 
 def test_another_net_is_not_loaded():
     tensors = module_tensors("players/generator", nn.Linear(3, 4))
-    with pytest.raises(CheckpointError, match="players/generator is another net"):
+    with pytest.raises(CheckpointError, match="players/generator of the checkpoint differs"):
         load_module("players/generator", nn.Linear(3, 5), tensors)
 
 
@@ -68,18 +68,22 @@ def test_a_mover_goes_on_as_if_it_had_not_been_stored(spec):
     first.step([gradient[0]], 0, 0, fine)
     b = a.clone()
     second = make_optimizer(spec, [b])
-    load_state("o", second.state, state_tensors("o", first.state))
+    load_optimizer("o", second.state, optimizer_tensors("o", first.state))
     for either in (first, second):
         either.step([gradient[1]], 1, 0, fine)
     assert torch.equal(a, b)
 
 
 def test_what_another_optimizer_remembered_is_not_loaded():
-    stored = state_tensors("o", make_optimizer(config.SGD(), [torch.ones(3)]).state)
-    with pytest.raises(CheckpointError, match="o is of another optimizer or net"):
-        load_state("o", make_optimizer(config.Adam(), [torch.ones(3)]).state, stored)
-    with pytest.raises(CheckpointError, match="o is of another optimizer or net"):
-        load_state("o", make_optimizer(config.SGD(), [torch.ones(4)]).state, stored)
+    stored = optimizer_tensors("o", make_optimizer(config.SGD(), [torch.ones(3)]).state)
+    with pytest.raises(
+        CheckpointError, match="o of the checkpoint differs from the optimizer or model"
+    ):
+        load_optimizer("o", make_optimizer(config.Adam(), [torch.ones(3)]).state, stored)
+    with pytest.raises(
+        CheckpointError, match="o of the checkpoint differs from the optimizer or model"
+    ):
+        load_optimizer("o", make_optimizer(config.SGD(), [torch.ones(4)]).state, stored)
 
 
 def test_equal_states_are_equal_files(tmp_path):
@@ -90,8 +94,8 @@ def test_equal_states_are_equal_files(tmp_path):
 
 
 def facts(step: int) -> dict:
-    position = {"step": step, "cursor": step, "updates": {"generator": step}}
-    counts = {"step": step, "stage": 0, "attempt": 0, "summed": 0}
+    position = {"step": step, "batches_read": step, "updates": {"generator": step}}
+    counts = {"step": step, "stage": 0, "attempt": 0, "summed_steps": 0}
     return {**counts, "progress": position, "last_metrics": {"value": float("-inf")}}
 
 
@@ -128,7 +132,7 @@ def test_every_flipped_bit_is_noticed(files):
         with pytest.raises(CheckpointError):
             read_checkpoint(path, "ours")
         path.write_bytes(whole)
-    assert read_checkpoint(path, "ours").facts == facts(30)
+    assert read_checkpoint(path, "ours").metadata == facts(30)
 
 
 def halve(path) -> None:
@@ -143,21 +147,24 @@ def halve(path) -> None:
     ("change", "why"),
     [
         (lambda path: flip(path, -3, 6), "is damaged: its content is not what was written"),
-        (lambda path: write_checkpoint(path, state(30, "theirs")), "is another run's"),
-        (lambda path: write_checkpoint(path, state(30, weight=float("nan"))), "not finite"),
-        (lambda path: write_checkpoint(path, state(30, weight=float("-inf"))), "not finite"),
-        (lambda path: write_checkpoint(path, state(20)), "holds step 20, unlike its name"),
+        (lambda path: write_checkpoint(path, state(30, "theirs")), "belongs to another run"),
+        (lambda path: write_checkpoint(path, state(30, weight=float("nan"))), "non-finite"),
+        (lambda path: write_checkpoint(path, state(30, weight=float("-inf"))), "non-finite"),
+        (
+            lambda path: write_checkpoint(path, state(20)),
+            "holds step 20, which differs from its name",
+        ),
         (lambda path: path.write_bytes(path.read_bytes()[:-5]), "is truncated or no checkpoint"),
         (lambda path: save_file({"a": torch.zeros(1)}, path), "is no checkpoint of advnets"),
         (
             lambda path: write_checkpoint(
                 path, Checkpoint({}, {**facts(30), "stage": "0"}, "ours")
             ),
-            "has facts that no training writes",
+            "has metadata that no training writes",
         ),
         (
             lambda path: write_checkpoint(path, Checkpoint({}, {"step": 30}, "ours")),
-            "has facts that no training writes",
+            "has metadata that no training writes",
         ),
         (lambda path: halve(path), "is damaged"),
     ],
@@ -166,13 +173,13 @@ def test_the_newest_that_is_whole_and_of_this_run_is_used(files, change, why):
     change(files[-1])
     found = newest_usable_checkpoint(files, "ours")
     assert found.path == files[1]
-    assert found.checkpoint.facts["step"] == 20
+    assert found.checkpoint.metadata["step"] == 20
     assert why in found.unusable[files[-1]]
     for path in files[:-1]:
         path.write_bytes(b"")
     with pytest.raises(CheckpointError) as caught:
         newest_usable_checkpoint(files, "ours")
-    for word in (*map(str, files), why, "truncated", "put one back from a copy"):
+    for word in (*map(str, files), why, "truncated", "restore one from a backup"):
         assert word in str(caught.value)
     assert "remove" not in str(caught.value)
 
@@ -181,7 +188,7 @@ def test_what_is_only_unreadable_is_not_passed_over(files, monkeypatch):
     """It may be whole, and the newest: going on from the one before would lose it."""
     files[-1].unlink()
     files[-1].mkdir()
-    with pytest.raises(CheckpointError, match=r"cannot be read .* it may be whole") as caught:
+    with pytest.raises(CheckpointError, match=r"cannot be read .* may be intact") as caught:
         newest_usable_checkpoint(files, "ours")
     assert not isinstance(caught.value, UnusableCheckpointError)
     files[-1].rmdir()
@@ -202,7 +209,7 @@ def test_a_disk_or_memory_that_fails_condemns_no_checkpoint(files, monkeypatch, 
         raise error
 
     monkeypatch.setattr(torch.Tensor, "clone", fail)
-    with pytest.raises(CheckpointError, match=r"cannot be read .* it may be whole") as caught:
+    with pytest.raises(CheckpointError, match=r"cannot be read .* may be intact") as caught:
         newest_usable_checkpoint(files, "ours")
     assert not isinstance(caught.value, UnusableCheckpointError)
 
@@ -210,7 +217,7 @@ def test_a_disk_or_memory_that_fails_condemns_no_checkpoint(files, monkeypatch, 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
 def test_what_may_not_be_read_is_not_passed_over(files):
     files[-1].chmod(0)
-    with pytest.raises(CheckpointError, match=r"Permission denied.*it may be whole"):
+    with pytest.raises(CheckpointError, match=r"Permission denied.*may be intact"):
         newest_usable_checkpoint(files, "ours")
 
 
@@ -219,6 +226,8 @@ def test_weights_of_another_type_are_not_loaded():
     with pytest.raises(CheckpointError, match=r"is torch.float16, not torch.float32"):
         load_module("players/g", nn.Linear(3, 4), tensors)
     memory = make_optimizer(config.SGD(), [torch.ones(3)]).state
-    stored = {name: t.double() for name, t in state_tensors("o", memory).items()}
-    with pytest.raises(CheckpointError, match="o is of another optimizer or net"):
-        load_state("o", memory, stored)
+    stored = {name: t.double() for name, t in optimizer_tensors("o", memory).items()}
+    with pytest.raises(
+        CheckpointError, match="o of the checkpoint differs from the optimizer or model"
+    ):
+        load_optimizer("o", memory, stored)

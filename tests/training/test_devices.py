@@ -63,7 +63,7 @@ def test_cores_are_those_of_a_containers_quota(quota):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_device_that_is_not_here_is_refused():
-    with pytest.raises(UsageError, match="device 'cuda' was asked for and this machine has cpu"):
+    with pytest.raises(UsageError, match="device 'cuda' is not available; this machine has cpu"):
         resolve(config.Runtime(device="cuda"))
 
 

@@ -95,7 +95,7 @@ def test_a_phase_repeats_on_fresh_batches():
 def test_how_often_may_depend_on_what_was_last_seen():
     """A learner of the lead can be played with no change to Algorithm 1."""
     played = table(Phase("a", losses("a"), num_updates=lambda seen: int(seen["lead"])))
-    played.last_metrics = {"adaptive_k_threshold": 4.0}
+    played.last_metrics = {"lead": 4.0}
     train_step(played)
     assert played.progress.updates == {"a": 4}
 
@@ -132,7 +132,7 @@ def test_a_step_that_is_not_finite_moves_nobody(spec, bad):
 def test_movers_are_told_how_far_the_run_is():
     """A rate that falls to 0 over 4 rounds, by a cosine; k steps of a round are at one rate."""
     played = table(Phase("a", losses("a"), num_updates=2), spec=config.Adam(lr=0.1, lr_final=0.0))
-    played.rng = RNG(0, ramp_steps=4)
+    played.schedule_steps = 4
     told = []
     move = played.optimizers["a"].step
     played.optimizers["a"].step = lambda *given: (told.append(given[-1]), move(*given))
@@ -153,8 +153,8 @@ class ByThrees(Numbers):
 
 def recorded(played, name, record):
     """Note what a player's optimizer is called with, before it is called."""
-    move = played.movers[name].move
-    played.movers[name].move = lambda *given: (record.append(given[1:3]), move(*given))
+    move = played.optimizers[name].step
+    played.optimizers[name].step = lambda *given: (record.append(given[1:3]), move(*given))
 
 
 def test_optimizers_receive_their_updates_and_the_epoch_of_the_batch_just_read():
@@ -270,7 +270,7 @@ def test_the_next_losses_are_those_of_the_next_round_and_change_nothing():
         return PhaseOutput({"a": product * batch.images.mean() + z}, carry=batch.images)
 
     def second(players, batch, rng):
-        return PhaseOutput({"b": -players["b"].w.sum() * (1 + batch.handed.mean())})
+        return PhaseOutput({"b": -players["b"].w.sum() * (1 + batch.carry.mean())})
 
     played = table(Phase("a", drawn), Phase("b", second, reads_data=False))
     played.players["a"].register_buffer("passes", torch.zeros(()))
@@ -336,12 +336,12 @@ def test_what_a_phase_hands_on_reaches_the_next_and_not_the_next_round():
     given = []
 
     def first(players, batch, rng):
-        given.append(batch.handed)
+        given.append(batch.carry)
         outcome = losses("a")(players, batch, rng)
         return replace(outcome, carry=torch.full((2, 1, 1, 1), float(len(given))))
 
     def second(players, batch, rng):
-        given.append(batch.handed)
+        given.append(batch.carry)
         return losses("b")(players, batch, rng)
 
     played = table(Phase("a", first), Phase("b", second, reads_data=False))

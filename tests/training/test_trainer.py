@@ -59,73 +59,75 @@ class Poisoned:
         )
 
 
-class Listener:
+class Recorder:
     def __init__(self):
         self.events = []
 
-    def event(self, event):
+    def on_event(self, event):
         self.events.append(event)
 
-    def progress(self, step):
+    def on_step(self, step):
         pass
 
 
 @pytest.fixture
 def make(tmp_path):
-    def loop(is_bad=lambda rng: False, steps=20, interruption=None, name="run"):
+    def trainer(is_bad=lambda rng: False, steps=20, interruption=None, name="run"):
         run = RunDirectory(tmp_path / name)
         run.path.mkdir(exist_ok=True)
         player, spec = Player(), config.SGD(lr=0.1)
         players = {"generator": player}
-        movers = {"generator": make_optimizer(spec, player.parameters())}
-        table = TrainState(Poisoned(is_bad), players, movers, Batches(), RNG(0, purpose="stage0"))
-        hooks = Callbacks(Listener(), lambda generator, step: None, lambda generator: {})
+        optimizers = {"generator": make_optimizer(spec, player.parameters())}
+        state = TrainState(
+            Poisoned(is_bad), players, optimizers, Batches(), RNG(0, purpose="stage0")
+        )
+        callbacks = Callbacks(Recorder(), lambda generator, step: None, lambda generator: {})
         return Trainer(
-            state=table,
+            state=state,
             directory=run,
             intervals=config.Intervals(log_every=5, sample_every=0, checkpoint_every=5),
             steps=steps,
-            callbacks=hooks,
+            callbacks=callbacks,
             interruption=Interruption() if interruption is None else interruption,
             emas={"generator": EMA(player, half_life=10, batch_size=2)},
         )
 
-    return loop
+    return trainer
 
 
 def test_a_run_without_trouble_ticks_and_saves(make):
-    loop = make()
-    assert loop.run_to_end()
-    kinds = [(event["kind"], event["step"]) for event in loop.hooks.watcher.events]
+    trainer = make()
+    assert trainer.run()
+    kinds = [(event["kind"], event["step"]) for event in trainer.callbacks.callback.events]
     assert kinds == [("log", 5), ("log", 10), ("log", 15), ("log", 20)]
-    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(20)
+    assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(20)
 
 
 def test_ticks_log_the_means_since_the_tick_before(make):
     """Of the weight before each step, over 5 steps each; the first tick is no exception."""
-    loop, seen = make(), [1.0]
-    weight = loop.table.players["generator"].w
-    loop.hooks.watcher.progress = lambda step: seen.append(weight.item())
-    assert loop.run_to_end()
-    ticks = [event for event in loop.hooks.watcher.events if event["kind"] == "log"]
+    trainer, seen = make(), [1.0]
+    weight = trainer.state.players["generator"].w
+    trainer.callbacks.callback.on_step = lambda step: seen.append(weight.item())
+    assert trainer.run()
+    ticks = [event for event in trainer.callbacks.callback.events if event["kind"] == "log"]
     for n, tick in enumerate(ticks):
         assert tick["w"] == pytest.approx(sum(seen[5 * n : 5 * n + 5]) / 5, rel=1e-5)
         assert tick["epoch"] == tick["step"] == 5 * n + 5
-    assert loop.table.last_observed["w"] == ticks[-1]["w"]
+    assert trainer.state.last_metrics["w"] == ticks[-1]["w"]
 
 
 def test_the_newest_two_checkpoints_are_kept_and_the_last_regular_one(make):
-    loop = make()
-    assert loop.run_to_end()
-    names = [file.name for file in loop.run.checkpoint_files()]
+    trainer = make()
+    assert trainer.run()
+    names = [file.name for file in trainer.directory.checkpoint_files()]
     assert names == ["step-00000015.safetensors", "step-00000020.safetensors"]
     for stop in (6, 7, 8):
         interruption, check = stopped_at(stop)
         part = make(check, interruption=interruption, name="stopped")
         if stop > 6:
-            part.restore(read_checkpoint(part.run.newest_checkpoint()))
-        assert not part.run_to_end()
-    steps = [int(file.stem[-8:]) for file in part.run.checkpoint_files()]
+            part.restore(read_checkpoint(part.directory.newest_checkpoint()))
+        assert not part.run()
+    steps = [int(file.stem[-8:]) for file in part.directory.checkpoint_files()]
     assert steps == [5, 8, 9]
 
 
@@ -139,11 +141,11 @@ def test_looking_on_is_no_time_of_training(make):
         time.sleep(0.2)
         return {}
 
-    loop = make()
-    loop.hooks = replace(loop.hooks, evaluate=look)
-    loop.ticks = replace(loop.ticks, evaluate=5)
-    loop.run_to_end()
-    ticks = [event for event in loop.hooks.watcher.events if event["kind"] == "log"]
+    trainer = make()
+    trainer.callbacks = replace(trainer.callbacks, evaluate=look)
+    trainer.intervals = replace(trainer.intervals, eval_every=5)
+    trainer.run()
+    ticks = [event for event in trainer.callbacks.callback.events if event["kind"] == "log"]
     assert len(ticks) == 4
     for tick in ticks:
         assert 0 < tick["seconds"] < 0.2
@@ -152,40 +154,40 @@ def test_looking_on_is_no_time_of_training(make):
 
 def test_after_a_passing_trouble_it_goes_on_from_the_last_good_state(make):
     """At step 7 of the first try alone: back to step 5, other noise, and on to the end."""
-    loop = make(lambda rng: rng.step == 7 and "#" not in rng.purpose)
-    assert loop.run_to_end()
-    events = loop.hooks.watcher.events
+    trainer = make(lambda rng: rng.step == 7 and "#" not in rng.purpose)
+    assert trainer.run()
+    events = trainer.callbacks.callback.events
     (rollback,) = [event for event in events if event["kind"] == "rollback"]
     assert rollback == {"step": 5, "kind": "rollback", "met": 10, "attempt": 1}
     assert [event["step"] for event in events] == [5, 5, 10, 15, 20]
-    player = loop.table.players["generator"]
+    player = trainer.state.players["generator"]
     assert torch.isfinite(player.w).all()
     assert player.seen.item() == 20  # the buffer is of 20 good steps, none counted twice
-    assert torch.isfinite(loop.averages["generator"].module.w).all()
+    assert torch.isfinite(trainer.emas["generator"].module.w).all()
     untroubled = make(name="untroubled")
-    untroubled.run_to_end()
-    assert not torch.equal(untroubled.table.players["generator"].w, player.w)
+    untroubled.run()
+    assert not torch.equal(untroubled.state.players["generator"].w, player.w)
 
 
 def test_no_bad_number_ever_reaches_a_checkpoint(make):
-    loop = make(lambda rng: rng.step == 12)
+    trainer = make(lambda rng: rng.step == 12)
     with pytest.raises(DivergedError):
-        loop.run_to_end()
-    for file in loop.run.checkpoint_files():
+        trainer.run()
+    for file in trainer.directory.checkpoint_files():
         assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
-    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(10)
+    assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(10)
 
 
 def test_the_third_trouble_ends_the_run_with_advice(make):
-    loop = make(lambda rng: rng.step == 12)
+    trainer = make(lambda rng: rng.step == 12)
     with pytest.raises(DivergedError) as caught:
-        loop.run_to_end()
+        trainer.run()
     assert str(caught.value) == (
-        "numbers that are not finite were met by step 15 for the 3rd time; the last good state is "
-        f"{loop.run.checkpoint_file(10)}: begin a new run with a lower learning rate or smaller "
+        "non-finite numbers occurred by step 15 for the 3rd time; the last good state is "
+        f"{trainer.directory.checkpoint_file(10)}: start a new run with a lower learning rate or smaller "
         "initial weights"
     )
-    kinds = [event["kind"] for event in loop.hooks.watcher.events]
+    kinds = [event["kind"] for event in trainer.callbacks.callback.events]
     assert kinds.count("rollback") == 2
 
 
@@ -197,56 +199,56 @@ def test_asked_to_stop_it_saves_where_it_stands(make):
             interruption.signal = 15
         return False
 
-    loop = make(at_step_8, interruption=interruption)
-    assert not loop.run_to_end()
-    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(9)
+    trainer = make(at_step_8, interruption=interruption)
+    assert not trainer.run()
+    assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(9)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_after_the_first_step_waits_for_the_end_of_the_step(make, number):
     """A real signal: the step is finished and its state saved, and nothing is raised."""
     with interruptible() as interruption:
-        loop = make(interruption=interruption)
-        loop.hooks.watcher.progress = lambda step: step == 1 and os.kill(os.getpid(), number)
+        trainer = make(interruption=interruption)
+        trainer.callbacks.callback.on_step = lambda step: step == 1 and os.kill(os.getpid(), number)
         try:
-            assert not loop.run_to_end()
+            assert not trainer.run()
         except StoppedBySignal as stop:  # a KeyboardInterrupt would end the tests
             pytest.fail(str(stop))
     assert interruption.signal == number
-    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(1)
+    assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(1)
 
 
 def test_numbers_not_finite_at_the_end_are_undone_and_the_run_goes_on(make):
     """Without any check on the way: step 20 is played again, and is the last one saved."""
-    loop = make(lambda rng: rng.step == 19 and "#" not in rng.purpose)
-    loop.ticks = replace(loop.ticks, log_every=0, checkpoint_every=0)
-    assert loop.run_to_end()
-    kinds = [(event["kind"], event["step"]) for event in loop.hooks.watcher.events]
+    trainer = make(lambda rng: rng.step == 19 and "#" not in rng.purpose)
+    trainer.intervals = replace(trainer.intervals, log_every=0, checkpoint_every=0)
+    assert trainer.run()
+    kinds = [(event["kind"], event["step"]) for event in trainer.callbacks.callback.events]
     assert kinds == [("rollback", 0)]
-    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(20)
-    assert loop.problem() is None
+    assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(20)
+    assert trainer.problem() is None
 
 
 def test_samples_that_are_not_finite_are_undone_as_steps_are(make):
     """Whoever draws them says so; no file is made of them."""
-    loop, calls = make(), []
+    trainer, calls = make(), []
 
     def look(_, step):
         calls.append(step)
         if len(calls) == 2:
             raise DivergedError("the generator makes numbers that are not finite")
 
-    loop.hooks = replace(loop.hooks, save_samples=look)
-    loop.ticks = replace(loop.ticks, save_samples=10)
-    assert loop.run_to_end()
+    trainer.callbacks = replace(trainer.callbacks, save_samples=look)
+    trainer.intervals = replace(trainer.intervals, sample_every=10)
+    assert trainer.run()
     assert calls == [10, 20, 20]
-    rollbacks = [e for e in loop.hooks.watcher.events if e["kind"] == "rollback"]
+    rollbacks = [e for e in trainer.callbacks.callback.events if e["kind"] == "rollback"]
     assert [(e["step"], e["met"]) for e in rollbacks] == [(15, 20)]
 
 
 def test_an_update_that_overflows_never_reaches_a_checkpoint(make):
     """The gradient is finite, and so is the rate; their product is not."""
-    loop = make()
+    trainer = make()
 
     class Steep:
         def phases(self):
@@ -257,62 +259,64 @@ def test_an_update_that_overflows_never_reaches_a_checkpoint(make):
             w = players["generator"].w
             return PhaseOutput({"generator": (w * (1e38 if overflows else 1.0)).sum()})
 
-    loop.table.game = Steep()
-    loop.table.movers = {
-        "generator": make_optimizer(config.SGD(lr=100.0), [loop.table.players["generator"].w])
+    trainer.state.game = Steep()
+    trainer.state.optimizers = {
+        "generator": make_optimizer(config.SGD(lr=100.0), [trainer.state.players["generator"].w])
     }
-    assert loop.run_to_end()
-    rollbacks = [e for e in loop.hooks.watcher.events if e["kind"] == "rollback"]
+    assert trainer.run()
+    rollbacks = [e for e in trainer.callbacks.callback.events if e["kind"] == "rollback"]
     assert [(e["step"], e["met"]) for e in rollbacks] == [(5, 10)]
-    for file in loop.run.checkpoint_files():
+    for file in trainer.directory.checkpoint_files():
         assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
 
 
 def test_a_clock_that_does_not_advance_costs_no_step(make, monkeypatch):
     """No rate is known, and the last state is saved."""
     monkeypatch.setattr(
-        "advnets.training.trainer.Stopwatch", lambda batch=0, *_: Timer(batch, 1.0, 1.0)
+        "advnets.training.trainer.Timer", lambda batch=0, *_: Timer(batch, 1.0, 1.0)
     )
-    loop = make()
-    assert loop.run_to_end()
-    events = loop.run.events()
+    trainer = make()
+    assert trainer.run()
+    events = trainer.directory.events()
     assert [event["seconds"] for event in events] == [0.0] * 4
     assert not any("images_per_second" in event for event in events)
-    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(20)
+    assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(20)
 
 
 def test_a_last_step_between_ticks_is_logged_and_changes_no_state(make):
     """A run of 18 steps that is made 23 long ends as one of 23, in what was last observed too."""
     short = make(steps=18, name="short")
-    assert short.run_to_end()
-    assert [e["step"] for e in short.hooks.watcher.events] == [5, 10, 15, 18]
+    assert short.run()
+    assert [e["step"] for e in short.callbacks.callback.events] == [5, 10, 15, 18]
     longer, whole = make(steps=23, name="short"), make(steps=23, name="whole")
-    longer.restore(read_checkpoint(longer.run.newest_checkpoint()))
-    fifteenth, observed = short.hooks.watcher.events[2], longer.table.last_observed
+    longer.restore(read_checkpoint(longer.directory.newest_checkpoint()))
+    fifteenth, observed = short.callbacks.callback.events[2], longer.state.last_metrics
     assert observed == {name: fifteenth[name] for name in observed}
-    for loop in (longer, whole):
-        assert loop.run_to_end()
-    ends = [loop.run.newest_checkpoint().read_bytes() for loop in (longer, whole)]
+    for trainer in (longer, whole):
+        assert trainer.run()
+    ends = [trainer.directory.newest_checkpoint().read_bytes() for trainer in (longer, whole)]
     assert ends[0] == ends[1]
 
 
 def test_the_last_state_is_judged_without_changing_it(make):
-    loop = make()
-    loop.run_to_end()
-    before = {name: t.clone() for name, t in loop.table.players["generator"].state_dict().items()}
-    loop.loss_limit = 1e-9
-    problem = loop.problem()
+    trainer = make()
+    trainer.run()
+    before = {
+        name: t.clone() for name, t in trainer.state.players["generator"].state_dict().items()
+    }
+    trainer.loss_limit = 1e-9
+    problem = trainer.problem()
     assert problem is not None
     assert problem.reason == "diverged"
     assert "the loss of the generator is " in problem.detail
-    after = loop.table.players["generator"].state_dict()
+    after = trainer.state.players["generator"].state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
 def test_restored_between_ticks_it_ends_as_if_it_had_not_been(make):
     """Also the next tick's means: sums in the middle of a tick are part of the state."""
     whole = make(name="whole")
-    whole.run_to_end()
+    whole.run()
     interruption = Interruption()
 
     def at_step_7(rng):
@@ -321,15 +325,15 @@ def test_restored_between_ticks_it_ends_as_if_it_had_not_been(make):
         return False
 
     cut = make(at_step_7, interruption=interruption, name="cut")
-    cut.run_to_end()
+    cut.run()
     again = make(name="cut")
-    again.restore(read_checkpoint(again.run.newest_checkpoint()))
-    assert again.run_to_end()
-    ends = [loop.run.newest_checkpoint().read_bytes() for loop in (whole, again)]
+    again.restore(read_checkpoint(again.directory.newest_checkpoint()))
+    assert again.run()
+    ends = [trainer.directory.newest_checkpoint().read_bytes() for trainer in (whole, again)]
     assert ends[0] == ends[1]
     means = [
-        {e["step"]: e["w"] for e in loop.hooks.watcher.events if e["kind"] == "log"}
-        for loop in (whole, again)
+        {e["step"]: e["w"] for e in trainer.callbacks.callback.events if e["kind"] == "log"}
+        for trainer in (whole, again)
     ]
     assert means[1] == {step: w for step, w in means[0].items() if step > 8}
 
@@ -358,17 +362,17 @@ def test_stopped_and_resumed_a_run_rolls_back_to_the_same_state(make, stops):
     The attempt is part of the state, and the checkpoints that stops leave are none to return to.
     """
     whole = make(once_at_7, name="whole")
-    assert whole.run_to_end()
+    assert whole.run()
     for n, stop in enumerate(stops):
         interruption, check = stopped_at(stop, once_at_7)
         part = make(check, interruption=interruption, name="cut")
         if n:
-            part.restore(read_checkpoint(part.run.newest_checkpoint()))
-        assert not part.run_to_end()
+            part.restore(read_checkpoint(part.directory.newest_checkpoint()))
+        assert not part.run()
     again = make(once_at_7, name="cut")
-    again.restore(read_checkpoint(again.run.newest_checkpoint()))
-    assert again.run_to_end()
-    ends = [loop.run.newest_checkpoint().read_bytes() for loop in (whole, again)]
+    again.restore(read_checkpoint(again.directory.newest_checkpoint()))
+    assert again.run()
+    ends = [trainer.directory.newest_checkpoint().read_bytes() for trainer in (whole, again)]
     assert ends[0] == ends[1]
     assert again.attempt == 1
 
@@ -376,29 +380,29 @@ def test_stopped_and_resumed_a_run_rolls_back_to_the_same_state(make, stops):
 def test_a_bad_step_just_before_a_stop_is_not_saved(make):
     """Between two ticks nobody has looked yet: the last save does, and returns to step 5."""
     interruption, check = stopped_at(7, once_at_7)
-    loop = make(check, interruption=interruption)
-    assert not loop.run_to_end()
-    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(5)
-    for file in loop.run.checkpoint_files():
+    trainer = make(check, interruption=interruption)
+    assert not trainer.run()
+    assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(5)
+    for file in trainer.directory.checkpoint_files():
         assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
     again = make(once_at_7)
-    again.restore(read_checkpoint(again.run.newest_checkpoint()))
-    assert again.run_to_end()
+    again.restore(read_checkpoint(again.directory.newest_checkpoint()))
+    assert again.run()
     whole = make(once_at_7, name="whole")
-    assert whole.run_to_end()
-    ends = [one.run.newest_checkpoint().read_bytes() for one in (whole, again)]
+    assert whole.run()
+    ends = [one.directory.newest_checkpoint().read_bytes() for one in (whole, again)]
     assert ends[0] == ends[1]
 
 
 @pytest.mark.parametrize("log", [0, 4, 20])
 def test_checkpoints_that_are_no_log_ticks_are_checked_too(make, log):
     """Step 7 is bad: the checkpoint of step 10 is not written from it, whatever is logged."""
-    loop = make(lambda rng: rng.step == 7)
-    loop.ticks = replace(loop.ticks, log_every=log)
+    trainer = make(lambda rng: rng.step == 7)
+    trainer.intervals = replace(trainer.intervals, log_every=log)
     with pytest.raises(DivergedError):
-        loop.run_to_end()
-    assert loop.run.newest_checkpoint() == loop.run.checkpoint_file(5)
-    for file in loop.run.checkpoint_files():
+        trainer.run()
+    assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(5)
+    for file in trainer.directory.checkpoint_files():
         assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
 
 
@@ -407,30 +411,30 @@ def test_the_average_is_that_of_the_weights_after_every_step_of_the_stage(make, 
     """A young average, against one kept beside by hand; the stage is a run's second."""
 
     def young(**options):
-        loop = make(**options)
-        player = loop.table.players["generator"]
-        loop.averages = {"generator": EMA(player, 10_000, 2, share=0.5)}
-        loop.steps_before = 40
-        return loop
+        trainer = make(**options)
+        player = trainer.state.players["generator"]
+        trainer.emas = {"generator": EMA(player, 10_000, 2, rampup=0.5)}
+        trainer.steps_before = 40
+        return trainer
 
     seen = []
     whole = young(name="whole")
-    weight = whole.table.players["generator"].w
-    whole.hooks.watcher.progress = lambda step: seen.append(weight.item())
-    assert whole.run_to_end()
+    weight = whole.state.players["generator"].w
+    whole.callbacks.callback.on_step = lambda step: seen.append(weight.item())
+    assert whole.run()
     expected = 1.0
     for n, last in enumerate(seen, 1):
         decay = 0.5 ** (2 / (0.5 * 2 * n))  # the half-life: half of the images so far
         expected = decay * expected + (1 - decay) * last
     assert len(seen) == 20
-    found = whole.averages["generator"].module.w.item()
+    found = whole.emas["generator"].module.w.item()
     assert found == pytest.approx(expected, rel=1e-5)
     assert found != pytest.approx(seen[-1], rel=1e-4)
     if cut is None:
         return
     interruption, check = stopped_at(cut)
-    assert not young(is_bad=check, interruption=interruption, name="cut").run_to_end()
+    assert not young(is_bad=check, interruption=interruption, name="cut").run()
     again = young(name="cut")
-    again.restore(read_checkpoint(again.run.newest_checkpoint()))
-    assert again.run_to_end()
-    assert again.averages["generator"].module.w.item() == found
+    again.restore(read_checkpoint(again.directory.newest_checkpoint()))
+    assert again.run()
+    assert again.emas["generator"].module.w.item() == found

@@ -154,7 +154,7 @@ class StoredRun:
         run, stages = self.directory, len(self.config.stages)
         run.newest_checkpoint()  # where there is none, what to do is another thing
         found = newest_usable_checkpoint(
-            run.checkpoint_files(), self.identity, lambda facts: facts["stage"] < stages
+            run.checkpoint_files(), self.identity, lambda metadata: metadata["stage"] < stages
         )
         for path, reason in found.unusable.items():
             self.warn(f"{path} {reason}; {found.path.name} is used, the newest that can be")

@@ -252,7 +252,7 @@ def _changed(stored: config.Runtime, chosen: config.Runtime) -> dict[str, tuple[
 
 def _at_checkpoint(session: Session, checkpoint: Checkpoint) -> Session:
     """The session that begins where a checkpoint stands."""
-    stage, step = checkpoint.facts["stage"], checkpoint.facts["step"]
+    stage, step = checkpoint.metadata["stage"], checkpoint.metadata["step"]
     return replace(session, stage=stage, restore=checkpoint, step=step)
 
 

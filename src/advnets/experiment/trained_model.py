@@ -59,8 +59,8 @@ class TrainedModel:
         self.run, self.config, self.info = stored.directory, stored.config, stored.info
         self.normalizer = stored.normalizer()
         checkpoint = stored.newest_checkpoint().checkpoint
-        stage: int = checkpoint.facts["stage"]
-        self.step: int = checkpoint.facts["step"]
+        stage: int = checkpoint.metadata["stage"]
+        self.step: int = checkpoint.metadata["step"]
         ema_players = self.config.stages[stage].ema_players
         self.weights: Weights = weights or ("ema" if ema_players else "last")
         if self.weights == "ema" and not ema_players:

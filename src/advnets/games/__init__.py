@@ -1,1 +1,1 @@
-"""Games: who plays, in which phases, for which losses. An extension is a file here."""
+"""Games: the phases of a training step and the losses of the players; one file for each game."""

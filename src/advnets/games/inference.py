@@ -1,4 +1,4 @@
-"""Learned approximate inference: an encoder on G's side of the table."""
+"""Adversarially learned inference: an encoder trained jointly with G against D."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from advnets.protocols import Batch, Discriminator, Encoder, Generator, Phase, P
 from advnets.rng import RNG
 
 Pairs = Float[Tensor, "batch 1 1 numbers"]
+"""An image and a latent, concatenated."""
 
 
 class ALI:
     """min_{G, E} max_D E[log D(x, E(x))] + E[log(1 - D(G(z), z))].
 
-    D is shown images with z; at the solution the two joint distributions are one, so that E(x)
-    is drawn from G's own posterior of z. G and E both move to make D's task hard, by the
-    non-saturating losses. Source: Goodfellow et al. 2014, section 7, extension 2; Dumoulin et al.
+    D classifies pairs of an image and a latent. At the solution both joint distributions are equal,
+    so that E samples the posterior of z under G. G and E minimize the non-saturating losses. Source: Goodfellow et al. 2014, section 7, extension 2; Dumoulin et al.
     2017, "Adversarially learned inference", equation 2; Donahue et al. 2017 (E deterministic).
     """
 
@@ -29,44 +29,44 @@ class ALI:
         self.spec = spec
 
     def phases(self) -> tuple[Phase, ...]:
-        """(discriminator, generator with encoder)."""
+        """Return (discriminator, generator); the second updates the encoder too."""
         return (
             Phase("discriminator", self.discriminator),
             Phase("generator", self.generator, reads_data=False),
         )
 
     def discriminator(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
-        """D ascends its value on pairs of both kinds."""
+        """Return D's loss on inferred and generated pairs."""
         with torch.no_grad():
-            pairs = torch.cat(
+            both = torch.cat(
                 (inferred_pairs(players, batch, rng), generated_pairs(players, batch, rng))
             )
         d = cast(Discriminator, players["discriminator"])
-        of_real, of_fake = d(pairs, rng.split_streams("real", "fake")).chunk(2)
-        loss = discriminator_loss(of_real, of_fake)
-        return PhaseOutput({"discriminator": loss}, logit_metrics(of_real, of_fake))
+        real_logits, fake_logits = d(both, rng.split_streams("real", "fake")).chunk(2)
+        loss = discriminator_loss(real_logits, fake_logits)
+        return PhaseOutput({"discriminator": loss}, logit_metrics(real_logits, fake_logits))
 
     def generator(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
-        """G makes its pairs look inferred, E makes its pairs look generated."""
+        """Return the losses of G and E, each with the labels of D exchanged."""
         d = cast(Discriminator, players["discriminator"])
-        of_fake = d(generated_pairs(players, batch, rng), rng.split_streams("fake"))
-        of_real = d(inferred_pairs(players, batch, rng), rng.split_streams("real"))
+        fake_logits = d(generated_pairs(players, batch, rng), rng.split_streams("fake"))
+        real_logits = d(inferred_pairs(players, batch, rng), rng.split_streams("real"))
         return PhaseOutput(
             {
-                "generator": non_saturating_generator_loss(of_fake),
-                "encoder": non_saturating_generator_loss(-of_real),
+                "generator": non_saturating_generator_loss(fake_logits),
+                "encoder": non_saturating_generator_loss(-real_logits),
             }
         )
 
 
 def inferred_pairs(players: Players, batch: Batch, rng: RNG) -> Pairs:
-    """(x, z ~ q(z | x))."""
+    """Return (x, z) with z ~ q(z | x)."""
     posterior = cast(Encoder, players["encoder"])(batch.images)
     return pairs(batch.images, posterior.draw(rng))
 
 
 def generated_pairs(players: Players, batch: Batch, rng: RNG) -> Pairs:
-    """(G(z), z)."""
+    """Return (G(z), z) for fresh z."""
     net = cast(Generator, players["generator"])
     z = net.latent(len(batch.images), rng)
     return pairs(net(z, rng), z)
@@ -75,5 +75,5 @@ def generated_pairs(players: Players, batch: Batch, rng: RNG) -> Pairs:
 def pairs(
     images: Float[Tensor, "batch channels height width"], z: Float[Tensor, "batch latent"]
 ) -> Pairs:
-    """Images and their z, end to end, as D takes them."""
+    """Concatenate images and latents, as input of D."""
     return torch.cat((images.flatten(1), z.to(images)), 1)[:, None, None]

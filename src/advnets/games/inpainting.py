@@ -1,4 +1,4 @@
-"""All conditionals p(x_S | x_not S) with shared parameters: one G that fills in what is hidden."""
+"""Inpainting: all conditionals p(x_S | x_not S) by one generator of hidden pixels."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Known = Float[Tensor, "batch 1 height width"]
 
 
 class Inpainting(GAN):
-    """min_G max_D E[log D(x, m)] + E[log(1 - D(G(z, x m, m), m))], m what is known of x.
+    """min_G max_D E[log D(x, m)] + E[log(1 - D(G(z, x m, m), m))], m the mask of known pixels.
 
-    For each mask that is played with, G's solution is p(x_S | x_not S); D sees whole images and
-    the mask. Source: Goodfellow et al. 2014, section 7, extension 3.
+    For each mask of the training, the optimal G samples p(x_S | x_not S). D gets complete images
+    and the mask. Source: Goodfellow et al. 2014, section 7, extension 3.
     """
 
     def __init__(self, spec: config.InpaintingGame) -> None:
@@ -32,7 +32,7 @@ class Inpainting(GAN):
     def samples(
         self, players: Players, batch: Batch, rng: RNG
     ) -> Float[Tensor, "batch channels h w"]:
-        """The images of the batch, what is hidden of them filled in."""
+        """Return the images of the minibatch, with their hidden pixels generated."""
         net = cast(Inpainter, players["generator"])
         z = net.sample_z(len(batch.images), rng)
         latent = net.condition(z, batch.images, self.known_mask(batch, rng))
@@ -45,55 +45,56 @@ class Inpainting(GAN):
         batch: Batch,
         rng: RNG,
     ) -> Float[Tensor, " stacked"]:
-        """a(x, m); images one on top of the other have the masks of the batch each."""
+        """Return a(x, m); each of several concatenated sets has the masks of the minibatch."""
         known = self.known_mask(batch, rng.split_streams(""))
         known = known.repeat(len(images) // len(known), 1, 1, 1)
-        shown = torch.cat((images, known.to(images)), 1)
-        return cast(Discriminator, players["discriminator"])(shown, rng)
+        masked = torch.cat((images, known.to(images)), 1)
+        return cast(Discriminator, players["discriminator"])(masked, rng)
 
     def known_mask(self, batch: Batch, rng: RNG) -> Known:
-        """The masks of this turn."""
+        """Return the masks of this pass of the phase."""
         _, _, height, width = batch.images.shape
         return draw_masks(self.masks, len(batch.images), height, width, rng)
 
 
 def draw_masks(kinds: Sequence[str], n: int, height: int, width: int, rng: RNG) -> Known:
-    """As many masks, each of one of these kinds, each kind as probable."""
-    of_kind = torch.stack([MASKS[kind](n, height, width, rng) for kind in kinds])
+    """Draw n masks, each of one of these kinds (keys of `MASKS`) with equal probability."""
+    masks = torch.stack([MASKS[kind](n, height, width, rng) for kind in kinds])
     which = (rng.uniform("mask kind", n) * len(kinds)).long()
-    return of_kind[which, torch.arange(n, device=which.device)]
+    return masks[which, torch.arange(n, device=which.device)]
 
 
 def _pixels(n: int, height: int, width: int, rng: RNG) -> Known:
-    """Each pixel hidden by chance, in a share that is drawn for each image."""
-    share = rng.uniform("mask share", n, 1, 1, 1)
-    return (rng.uniform("mask pixels", n, 1, height, width) >= share).float()
+    """Hide each pixel with a probability that is uniform in [0, 1) for each image."""
+    probability = rng.uniform("mask share", n, 1, 1, 1)
+    return (rng.uniform("mask pixels", n, 1, height, width) >= probability).float()
 
 
 def _boxes(n: int, height: int, width: int, rng: RNG) -> Known:
-    """A box of a quarter to three quarters of each side hidden, anywhere."""
+    """Hide a box at a random place, each side 1/4 to 3/4 of the image's."""
     size = rng.uniform("mask box", n, 2, low=0.25, high=0.75)
     corner = rng.uniform("mask corner", n, 2) * (1 - size)
-    high, wide = (
-        _within(side, corner[:, i, None], (corner + size)[:, i, None])
+    rows, columns = (
+        _inside(side, corner[:, i, None], (corner + size)[:, i, None])
         for i, side in enumerate((height, width))
     )
-    return 1 - (high[:, :, None] * wide[:, None, :])[:, None]
+    return 1 - (rows[:, :, None] * columns[:, None, :])[:, None]
 
 
-def _within(side: int, low: Tensor, high: Tensor) -> Float[Tensor, "n side"]:
-    place = (torch.arange(side, device=low.device) + 0.5) / side
-    return ((place >= low) & (place < high)).float()
+def _inside(side: int, low: Tensor, high: Tensor) -> Float[Tensor, "n side"]:
+    """Return 1 for pixels whose center is in [low, high), fractions of the side, else 0."""
+    center = (torch.arange(side, device=low.device) + 0.5) / side
+    return ((center >= low) & (center < high)).float()
 
 
 def _halves(n: int, height: int, width: int, rng: RNG) -> Known:
-    """The upper, lower, left or right half hidden."""
-    four = half_masks(height, width).to(rng.device)
-    return four[(rng.uniform("mask half", n) * len(four)).long()]
+    """Hide the upper, lower, left or right half, with equal probability."""
+    masks = half_masks(height, width).to(rng.device)
+    return masks[(rng.uniform("mask half", n) * len(masks)).long()]
 
 
 def half_masks(height: int, width: int) -> Float[Tensor, "4 1 height width"]:
-    """What is known where the upper, lower, left and right half are hidden."""
+    """Return the masks that hide the upper, lower, left and right half."""
     known = torch.ones(4, 1, height, width)
     known[0, :, : height // 2] = 0
     known[1, :, height // 2 :] = 0
@@ -103,6 +104,7 @@ def half_masks(height: int, width: int) -> Float[Tensor, "4 1 height width"]:
 
 
 def _all(n: int, height: int, width: int, rng: RNG) -> Known:
+    """Hide the whole image."""
     return torch.zeros(n, 1, height, width, device=rng.device)
 
 
@@ -112,4 +114,4 @@ MASKS: dict[str, Callable[[int, int, int, RNG], Known]] = {
     "halves": _halves,
     "all": _all,
 }
-"""Ways to hide something of images, by name."""
+"""Kinds of masks by the names of `--game.masks`."""

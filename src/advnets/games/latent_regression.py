@@ -1,4 +1,4 @@
-"""Inference learned after G: what z an image came from."""
+"""An encoder for a trained generator, by regression of its latents."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ from advnets.rng import RNG
 
 
 class LatentRegression:
-    """max_E E_z[log q(z | G(z))]: E learns to give back the z that a fixed G was given.
+    """max_E E_z[log q(z | G(z))], for a fixed G.
 
-    No image is looked at: G makes as many as are wanted. Its maximum is, among the distributions
-    E can say, the nearest to the posterior of G's own joint distribution; a deterministic E learns
-    its mean. Source: Goodfellow et al. 2014, section 7, extension 2, second sentence.
+    It uses samples of G and no data. The maximum is the distribution in E's family that is closest
+    to the posterior of z under G; a deterministic E learns the posterior mean. Source: Goodfellow
+    et al. 2014, section 7, extension 2, second sentence.
     """
 
     def __init__(self, spec: config.LatentRegressionGame) -> None:
         self.spec = spec
 
     def phases(self) -> tuple[Phase, ...]:
-        """(encoder)."""
+        """Return (encoder)."""
         return (Phase("encoder", self.encoder),)
 
     def encoder(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
-        """E ascends log q(z | G(z))."""
-        generator = players["generator"].eval()  # its statistics stay as they are
+        """Return -log q(z | G(z)) for each dimension of z; for a deterministic E, |z - E(G(z))|²."""
+        # Sample z and G(z), in eval mode, which leaves batch-norm statistics unchanged.
+        generator = players["generator"].eval()
         net = cast(Generator, generator)
         with torch.no_grad():
             z = net.latent(len(batch.images), rng).float()
             images = net(z)
+        # Compute the negative log-likelihood of z, or its squared error.
         posterior = cast(Encoder, players["encoder"])(images)
-        missed = (z - posterior.mean).square().mean()
+        mse = (z - posterior.mean).square().mean()
         if posterior.log_variance is None:
-            return PhaseOutput({"encoder": missed}, {"z/missed": missed})
-        told = posterior_log_density(z, posterior.mean, posterior.log_variance)
-        return PhaseOutput({"encoder": -told.mean() / z.shape[1]}, {"z/missed": missed})
+            return PhaseOutput({"encoder": mse}, {"z/mse": mse})
+        log_density = posterior_log_density(z, posterior.mean, posterior.log_variance)
+        return PhaseOutput({"encoder": -log_density.mean() / z.shape[1]}, {"z/mse": mse})

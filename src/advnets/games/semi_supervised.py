@@ -1,9 +1,9 @@
-"""Semi-supervised learning: D tells classes, and learns from images without labels and from G."""
+"""Semi-supervised classification: D has a logit for each class, and also learns without labels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -25,16 +25,29 @@ from advnets.protocols import Batch, ClassifyingDiscriminator, Phase, PhaseOutpu
 from advnets.rng import RNG
 
 
+_LABELED = "labelled"
+"""Name of the random stream of labeled images."""
+
+
+class DiscriminatorLoss(NamedTuple):
+    """The loss of D, and what one pass of D yields besides."""
+
+    loss: Float[Tensor, ""]
+    real_features: Float[Tensor, "batch features"]
+    fake_features: Float[Tensor, "samples features"]
+    metrics: Metrics
+
+
 class SemiSupervisedGAN:
-    """D of K classes and "generated"; G matches the mean of D's features.
+    """A GAN whose D is a classifier of K classes and "generated"; G matches D's mean features.
 
         L_D = -E log p(y | x, real) - ½ E log D(x) - ½ E log(1 - D(G(z)))
         L_G = ‖E f(x) - E f(G(z))‖²
 
     D(x) = Σ exp l / (Σ exp l + 1), l the K class logits: "generated" is a class whose logit is 0.
-    The first term is of the few labeled images, the others are of images without labels.
-    Besides, the classes that D gives an image seen plainly and through augmentations can be asked
-    to have much mutual information: L_D - I(c; c').
+    The first term is on the few labeled images, the others are on unlabeled ones.
+    With `consistency` c, L_D - c I(c; c') also rewards mutual information between the classes of an
+    unlabeled image with and without augmentation.
     Source: Goodfellow et al. 2014, section 7, extension 4; Salimans et al. 2016, sections 3.1, 5.
     """
 
@@ -42,7 +55,7 @@ class SemiSupervisedGAN:
         self.spec = spec
 
     def phases(self) -> tuple[Phase, ...]:
-        """(both), or (discriminator, generator); supervised only, (discriminator)."""
+        """Return (both) or (discriminator, generator); for a supervised baseline (discriminator)."""
         if not self.spec.unlabeled_loss:
             return (Phase("discriminator", self.supervised),)
         if self.spec.updates == "simultaneous":
@@ -53,78 +66,85 @@ class SemiSupervisedGAN:
         )
 
     def supervised(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
-        """D learns the classes of labeled images."""
-        told, net = labeled_batch(batch), cast(ClassifyingDiscriminator, players["discriminator"])
-        (features,) = self.features(players, {"labeled": told.images}, rng)
-        logits = net.class_logits(features, rng.split_streams("labelled"))
-        loss = classification_loss(logits, labels_of(told))
-        return PhaseOutput({"discriminator": loss})
+        """Return D's classification loss on labeled images."""
+        net, labeled = cast(ClassifyingDiscriminator, players["discriminator"]), labeled_batch(batch)
+        (features,) = self.features(players, {_LABELED: labeled.images}, rng)
+        logits = net.class_logits(features, rng.split_streams(_LABELED))
+        return PhaseOutput({"discriminator": classification_loss(logits, labels_of(labeled))})
 
     def discriminator(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
-        """D descends its loss on labeled, unlabeled and generated images."""
+        """Return D's loss on labeled, unlabeled and generated images."""
         with torch.no_grad():
             fake = self.samples(players, batch, rng)
-        loss, _, observed = self.discriminator_loss(players, batch, fake, rng)
-        return PhaseOutput({"discriminator": loss}, observed)
+        of_d = self.discriminator_loss(players, batch, fake, rng)
+        return PhaseOutput({"discriminator": of_d.loss}, of_d.metrics)
 
     def generator(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
-        """G descends the distance between mean features of images and of samples."""
-        parts = {"real": batch.images, "fake": self.samples(players, batch, rng)}
-        of_real, of_fake = self.features(players, parts, rng)
-        return PhaseOutput({"generator": feature_matching_loss(of_real.detach(), of_fake)})
+        """Return the squared distance between the mean features of images and samples."""
+        images = {"real": batch.images, "fake": self.samples(players, batch, rng)}
+        real, fake = self.features(players, images, rng)
+        return PhaseOutput({"generator": feature_matching_loss(real.detach(), fake)})
 
     def both(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
-        """Both losses from one pass of D, before either has moved."""
+        """Return both losses from one pass of G and one of D."""
         fake = self.samples(players, batch, rng)
-        loss, (of_real, of_fake), observed = self.discriminator_loss(players, batch, fake, rng)
-        matched = feature_matching_loss(of_real.detach(), of_fake)
-        return PhaseOutput({"discriminator": loss, "generator": matched}, observed)
+        of_d = self.discriminator_loss(players, batch, fake, rng)
+        matching = feature_matching_loss(of_d.real_features.detach(), of_d.fake_features)
+        return PhaseOutput({"discriminator": of_d.loss, "generator": matching}, of_d.metrics)
 
     def samples(self, players: Players, batch: Batch, rng: RNG) -> Images:
-        """What G shows in a step."""
+        """Return the samples of a step: `generated_batch`, or as many as the minibatch has."""
         return generate(players, self.spec.generated_batch or len(batch.images), rng)
 
     def discriminator_loss(
         self, players: Players, batch: Batch, fake: Images, rng: RNG
-    ) -> tuple[Float[Tensor, ""], tuple[Tensor, Tensor], dict[str, Tensor]]:
-        """D's loss, the features of images and of samples, and what to observe."""
-        net, told = cast(ClassifyingDiscriminator, players["discriminator"]), labeled_batch(batch)
-        parts = {"labeled": told.images, "real": batch.images, "fake": fake}
-        of_told, of_real, of_fake = self.features(players, parts, rng)
-        of_labeled, classes, of_generated = (
+    ) -> DiscriminatorLoss:
+        """Return D's loss on labeled images, on the minibatch and on samples, in one pass of D."""
+        # Compute features and class logits of labeled, unlabeled and generated images.
+        net, labeled = cast(ClassifyingDiscriminator, players["discriminator"]), labeled_batch(batch)
+        images = {_LABELED: labeled.images, "real": batch.images, "fake": fake}
+        features = self.features(players, images, rng)
+        labeled_logits, class_logits, fake_logits = (
             net.class_logits(some, rng.split_streams(name))
-            for name, some in zip(parts, (of_told, of_real, of_fake), strict=True)
+            for name, some in zip(images, features, strict=True)
         )
-        a_real, a_fake = classes.logsumexp(1), of_generated.logsumexp(1)
-        supervised = classification_loss(of_labeled, labels_of(told))
-        loss = supervised + discriminator_loss(a_real, a_fake)
-        observed = logit_metrics(a_real, a_fake) | {"loss/labeled": supervised}
+
+        # Add the classification loss and the GAN loss, with a(x) = log Σ exp l.
+        classification = classification_loss(labeled_logits, labels_of(labeled))
+        a_real, a_fake = class_logits.logsumexp(1), fake_logits.logsumexp(1)
+        loss = classification + discriminator_loss(a_real, a_fake)
+        metrics = logit_metrics(a_real, a_fake) | {"loss/labeled": classification}
+
+        # Subtract the mutual information of the classes with and without augmentation.
         if self.spec.consistency:
             plain = net.class_logits(net.hidden(batch.images))
-            information = mutual_information(classes, plain)
+            information = mutual_information(class_logits, plain)
             loss = loss - self.spec.consistency * information
-            observed["information"] = information
-        return loss, (of_real, of_fake), observed
+            metrics["information"] = information
+        return DiscriminatorLoss(loss, features[1], features[2], metrics)
 
     def features(
-        self, players: Players, parts: Mapping[str, Images], rng: RNG
+        self, players: Players, images: Mapping[str, Images], rng: RNG
     ) -> Sequence[Float[Tensor, "part features"]]:
-        """Features of D's last hidden layer, of all kinds of images in one pass."""
-        kinds, always = self.spec.augmentations, torch.ones((), device=rng.device)
-        shown = [
-            augment(some, kinds, always, rng.split_streams(name)) for name, some in parts.items()
+        """Return features of D's last hidden layer, of several sets of images in one pass of D.
+
+        Each set is augmented, and has the random stream of its name.
+        """
+        kinds = self.spec.augmentations
+        augmented = [
+            augment(some, kinds, 1.0, rng.split_streams(name)) for name, some in images.items()
         ]
-        sizes = [len(some) for some in shown]
+        sizes = [len(some) for some in augmented]
         net = cast(ClassifyingDiscriminator, players["discriminator"])
-        return net.hidden(torch.cat(shown), rng.split_streams(*parts, sizes=sizes)).split(sizes)
+        return net.hidden(torch.cat(augmented), rng.split_streams(*images, sizes=sizes)).split(sizes)
 
 
 def labeled_batch(batch: Batch) -> Batch:
-    """The labeled images beside a batch.
+    """Return the labeled images of a minibatch.
 
     Raises:
-        DataError: there are none.
+        DataError: it has none.
     """
     if batch.labeled is None:
-        raise DataError("a batch without labeled images beside it came to a semi-supervised game")
+        raise DataError("a semi-supervised game got a minibatch without labeled images")
     return batch.labeled

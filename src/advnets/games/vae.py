@@ -1,4 +1,4 @@
-"""The variational autoencoder, as a game of one phase that nobody loses."""
+"""The variational autoencoder (VAE), as a game of one phase without a discriminator."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from advnets.rng import RNG
 
 @runtime_checkable
 class Decoder(Protocol):
-    """A generator that can say what its sigmoid is given."""
+    """A generator that returns its output before the sigmoid."""
 
     def pre_activation(
         self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
-        """Logits of the pixels."""
+        """Compute the logits of the pixels."""
         ...
 
 
 class VAE:
     """max_{G, E} E_x[E_{z ~ q(z | x)}[log p(x | z)] - KL(q(z | x) ‖ p(z))], a bound on log p(x).
 
-    p(x | z) is Bernoulli with probabilities G(z), or normal about G(z); z is drawn as
+    p(x | z) is Bernoulli with probabilities G(z), or normal with mean G(z); z is sampled as
     μ + σ ε. Source: Kingma and Welling 2014, "Auto-encoding variational Bayes", equation 10.
     """
 
@@ -35,19 +35,19 @@ class VAE:
         self.spec = spec
 
     def phases(self) -> tuple[Phase, ...]:
-        """(elbo)."""
+        """Return (elbo)."""
         return (Phase("elbo", self.elbo),)
 
     def elbo(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
-        """Both ascend the evidence lower bound, here in nats a pixel."""
-        told, divergence = elbo_terms(self.spec, players, batch.images, rng)
-        loss = (divergence - told).mean() / batch.images[0].numel()
-        observed = {
-            "elbo": (told - divergence).mean(),
-            "elbo/likelihood": told.mean(),
+        """Return the negative evidence lower bound in nats a pixel, the loss of G and E."""
+        likelihood, divergence = elbo_terms(self.spec, players, batch.images, rng)
+        loss = (divergence - likelihood).mean() / batch.images[0].numel()
+        metrics = {
+            "elbo": (likelihood - divergence).mean(),
+            "elbo/likelihood": likelihood.mean(),
             "elbo/divergence": divergence.mean(),
         }
-        return PhaseOutput({"generator": loss, "encoder": loss}, observed)
+        return PhaseOutput({"generator": loss, "encoder": loss}, metrics)
 
 
 Terms = tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]
@@ -59,7 +59,7 @@ def elbo_terms(
     images: Float[Tensor, "batch channels height width"],
     rng: RNG,
 ) -> Terms:
-    """Log p(x | z) for one z ~ q(z | x), and KL(q(z | x) ‖ p(z)), of each image in nats."""
+    """Return log p(x | z) for one z ~ q(z | x), and KL(q(z | x) ‖ p(z)), of each image in nats."""
     posterior = cast(Encoder, players["encoder"])(images)
     z = posterior.draw(rng)
     return log_likelihood(spec, players, images, z, rng), kl_to_prior(posterior)
@@ -72,7 +72,7 @@ def log_likelihood(
     z: Float[Tensor, "batch latent"],
     rng: RNG | None = None,
 ) -> Float[Tensor, " batch"]:
-    """Log p(x | z) of each image, in nats."""
+    """Return log p(x | z) of each image, in nats."""
     net = players["generator"]
     if spec.likelihood == "bernoulli":
         return bernoulli_log_likelihood(images, cast(Decoder, net).pre_activation(z, rng))
@@ -80,6 +80,6 @@ def log_likelihood(
 
 
 def kl_to_prior(posterior: Posterior) -> Float[Tensor, " batch"]:
-    """KL(q(z | x) ‖ N(0, I)) of each image, in nats."""
-    assert posterior.log_variance is not None  # a deterministic encoder is refused as nets are made
+    """Return KL(q(z | x) ‖ N(0, I)) of each image, in nats."""
+    assert posterior.log_variance is not None  # a deterministic encoder is refused when it is built
     return kl_to_standard_normal(posterior.mean, posterior.log_variance)

@@ -1,7 +1,7 @@
-"""One-file checkpoints: tensors and JSON in a safetensors file, never pickle.
+"""Checkpoints: tensors and JSON metadata in one safetensors file, without pickle.
 
-Beside its facts the JSON has the identity of the run and a hash of all content, which are compared
-when the file is read: damage and another run's state are refused.
+The JSON also holds the identity of the run and a hash of the content. Both are checked when the
+file is read, so that damaged files and those of another run are refused.
 """
 
 from __future__ import annotations
@@ -25,137 +25,148 @@ from advnets.run_records import parse_json
 from advnets.training.memory import is_out_of_memory
 
 FORMAT = 3
-"""Version of checkpoints; another one is refused, not guessed at."""
-_LEARNED = ("players/", "average/")
-"""What the names of tensors begin with that training has left finite, always."""
+"""Version of the file format; files of another version are refused."""
+_WEIGHTS = ("players/", "ema/")
+"""Prefixes of the tensors that must be finite."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Named tensors, and small facts as JSON."""
+    """The state of a training: named tensors, and metadata that JSON can hold."""
 
     tensors: dict[str, Tensor]
-    facts: dict[str, Any]
-    run: str = ""
+    metadata: dict[str, Any]
+    identity: str = ""
     """Identity of the run, the same in all its checkpoints."""
 
 
 @dataclass(frozen=True)
 class NewestCheckpoint:
-    """The newest checkpoint of a run that can be used."""
+    """The newest usable checkpoint of a run."""
 
     path: Path
     checkpoint: Checkpoint
     unusable: dict[Path, str] = field(default_factory=dict[Path, str])
-    """Newer ones that cannot, and why."""
+    """Newer checkpoints that are not usable, each with the reason."""
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write a checkpoint atomically.
 
     Raises:
-        WriteError: the disk is full or the folder cannot be written; an older file stays whole.
+        WriteError: the disk is full or the folder is not writable; an older file stays intact.
     """
     tensors = {name: t.detach().cpu().contiguous() for name, t in checkpoint.tensors.items()}
-    # One entry: the library writes several in any order, and equal states are to be equal files.
-    record = {"format": FORMAT, "facts": checkpoint.facts, "run": checkpoint.run}
+    # Write one entry: the order of several is not fixed, and equal states must be equal files.
+    record = {
+        "format": FORMAT,
+        "metadata": checkpoint.metadata,
+        "identity": checkpoint.identity,
+    }
     record["digest"] = _digest(tensors, record)
-    metadata = {"advnets": json.dumps(record, sort_keys=True)}
+    header = {"advnets": json.dumps(record, sort_keys=True)}
 
     def write(part: Path) -> None:
         try:
-            save_file(tensors, part, metadata)
-        except SafetensorError as error:  # how the library reports what the system refused
+            save_file(tensors, part, header)
+        except SafetensorError as error:  # the library's form of an OSError
             raise OSError(str(error)) from error
 
     write_atomically(path, write)
 
 
-def read_checkpoint(path: Path, run: str | None = None) -> Checkpoint:
-    """Read a checkpoint whole and compare its hash, and its identity with that of the run.
+def read_checkpoint(path: Path, identity: str | None = None) -> Checkpoint:
+    """Read a checkpoint and check its hash and, if one is given, the identity of its run.
 
     Raises:
-        UnusableCheckpointError: it is truncated or damaged, its weights are not finite, or it is
-            another run's than `run`, where one is given.
-        CheckpointError: it is absent, cannot be read, or is of another version.
+        UnusableCheckpointError: it is truncated or damaged, has non-finite weights, or belongs to
+            another run.
+        CheckpointError: it is missing, cannot be read, or has another format version.
     """
     with _opened(path) as file:
         record = _record(path, file.metadata() or {})
-        # Cloned: a memory-mapped tensor is aligned otherwise than one torch allocates.
+        # Clone: memory-mapped tensors have another alignment than those that torch allocates.
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     if record.pop("digest") != _digest(tensors, record):
         raise UnusableCheckpointError(
-            f"{path} is damaged: its content is not what was written (its hash is another)"
+            f"{path} is damaged: its content is not what was written (the hash differs)"
         )
-    if run is not None and record["run"] != run:
+    if identity is not None and record["identity"] != identity:
         raise UnusableCheckpointError(
-            f"{path} is another run's, which has another config, seed or data than config.json says"
+            f"{path} belongs to another run: its config, seed or data differ from config.json"
         )
     for name, tensor in tensors.items():
-        if name.startswith(_LEARNED) and not torch.isfinite(tensor).all():
-            raise UnusableCheckpointError(f"{path} has numbers in {name} that are not finite")
-    return Checkpoint(tensors, record["facts"], record["run"])
+        if name.startswith(_WEIGHTS) and not torch.isfinite(tensor).all():
+            raise UnusableCheckpointError(f"{path} has non-finite numbers in {name}")
+    return Checkpoint(tensors, record["metadata"], record["identity"])
 
 
 def newest_usable_checkpoint(
-    files: Sequence[Path], run: str, fits: Callable[[Mapping[str, Any]], bool] = lambda _: True
+    files: Sequence[Path],
+    identity: str,
+    accepts: Callable[[Mapping[str, Any]], bool] = lambda _: True,
 ) -> NewestCheckpoint:
-    """Read the newest checkpoint that can be used, of files in their order.
+    """Read the newest usable checkpoint of files that are ordered from oldest to newest.
 
-    `fits` says of a checkpoint's facts whether it is one that is looked for.
+    `accepts` returns whether a checkpoint with this metadata may be used.
 
     Raises:
-        CheckpointError: there is none; or a newer one cannot be read at all, or is of another
-            version, and may be whole.
+        CheckpointError: no checkpoint is usable; or a newer one, which may be intact, cannot be
+            read or has another format version.
     """
     unusable: dict[Path, str] = {}
     for path in reversed(files):
         try:
-            checkpoint = read_checkpoint(path, run)
-            _check_facts(path, checkpoint.facts)
+            checkpoint = read_checkpoint(path, identity)
+            _check_metadata(path, checkpoint.metadata)
         except UnusableCheckpointError as error:
             unusable[path] = str(error).removeprefix(f"{path} ")
             continue
-        if fits(checkpoint.facts):
+        if accepts(checkpoint.metadata):
             return NewestCheckpoint(path, checkpoint, unusable)
-        unusable[path] = "belongs to another stage of training"
+        unusable[path] = "belongs to another stage of the training"
     reasons = "; ".join(f"{path} {reason}" for path, reason in unusable.items())
     raise CheckpointError(
-        f"no checkpoint of the run can be used ({reasons or 'there is none'}); put one back from a "
-        "copy, or begin a new run"
+        f"the run has no usable checkpoint ({reasons or 'there is none'}); restore one from a "
+        "backup, or start a new run"
     )
 
 
-def _check_facts(path: Path, facts: Any) -> None:
-    """Refuse facts that the training loop does not write.
+def _check_metadata(path: Path, metadata: Any) -> None:
+    """Refuse metadata that the training loop does not write.
 
     Raises:
-        UnusableCheckpointError: one is missing or of another type; the file has another's name.
+        UnusableCheckpointError: a field is missing or has another type, or the step is not that of
+            the file name.
     """
     try:
-        position = facts["position"]
-        counts = [facts[name] for name in ("step", "stage", "attempt", "summed")]
-        counts += [position["step"], position["batches_read"], *position["updates"].values()]
-        numbers = facts["last_observed"].values()
-        whole = len(position) == 3 and all(type(n) is int and 0 <= n < 2**63 for n in counts)
-        whole = whole and all(type(n) in (int, float) for n in numbers)
+        progress = metadata["progress"]
+        counts = [metadata[name] for name in ("step", "stage", "attempt", "summed_steps")]
+        counts += [progress["step"], progress["batches_read"], *progress["updates"].values()]
+        numbers = metadata["last_metrics"].values()
+        valid = len(progress) == 3 and all(type(n) is int and 0 <= n < 2**63 for n in counts)
+        valid = valid and all(type(n) in (int, float) for n in numbers)
     except (KeyError, TypeError, AttributeError, ValueError):
-        whole = False
-    if not whole:
-        raise UnusableCheckpointError(f"{path} has facts that no training writes")
-    if path.stem != f"step-{facts['step']:08d}":
-        raise UnusableCheckpointError(f"{path} holds step {facts['step']:,}, unlike its name")
+        valid = False
+    if not valid:
+        raise UnusableCheckpointError(f"{path} has metadata that no training writes")
+    if path.stem != f"step-{metadata['step']:08d}":
+        raise UnusableCheckpointError(
+            f"{path} holds step {metadata['step']:,}, which differs from its name"
+        )
 
 
 @contextmanager
 def _opened(path: Path) -> Generator[Any]:
-    """Open a safetensors file; errors in its content become UnusableCheckpointError.
+    """Open a safetensors file.
 
-    A disk or memory that fails says nothing of the content: the file may be whole.
+    Raises:
+        UnusableCheckpointError: its content is invalid.
+        CheckpointError: disk or memory failed, so that the content may be valid.
     """
     try:
         require_regular_file(path)
-        with path.open("rb"):  # the library's errors do not tell why
+        with path.open("rb"):  # the library's own errors give no reason
             pass
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
@@ -172,68 +183,73 @@ def _opened(path: Path) -> Generator[Any]:
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
-        f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); it may be "
-        "whole: see that it is there and yours to read"
+        f"{path} cannot be read ({getattr(error, 'strerror', None) or error}), but may be intact; "
+        "check that it exists and that you have permission to read it"
     )
 
 
-def _record(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The JSON of a checkpoint, its digest in it."""
+def _record(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
+    """Parse the JSON of a checkpoint, with its digest."""
     try:
-        record = parse_json(metadata["advnets"])
+        record = parse_json(header["advnets"])
         version = record["format"]
     except (KeyError, TypeError, ValueError) as error:
         raise UnusableCheckpointError(f"{path} is no checkpoint of advnets ({error!r})") from None
     if (type(version), version) != (int, FORMAT):
         raise CheckpointError(
-            f"{path} has format {version!r} and this advnets reads {FORMAT}; "
-            "use the advnets that wrote it"
+            f"{path} has format {version!r}, but this advnets reads format {FORMAT}; use the "
+            "advnets that wrote it"
         )
-    whole = set(record) == {"format", "facts", "run", "digest"}
-    if not whole or not isinstance(record["facts"], dict) or not isinstance(record["run"], str):
-        raise UnusableCheckpointError(f"{path} is damaged: its header has not what was written")
+    valid = set(record) == {"format", "metadata", "identity", "digest"}
+    valid = valid and isinstance(record["metadata"], dict)
+    if not valid or not isinstance(record["identity"], str):
+        raise UnusableCheckpointError(f"{path} is damaged: fields of its header are missing")
     return record
 
 
 def _digest(tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> str:
-    """Return the XXH3 hash, in hex, of all names, types, shapes and bytes, and of the record."""
-    found = xxh3_128(json.dumps(record, sort_keys=True).encode())
+    """Return the XXH3 hash, in hex, of the record and of each tensor's name, type, shape, bytes."""
+    digest = xxh3_128(json.dumps(record, sort_keys=True).encode())
     for name, tensor in sorted(tensors.items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         if tensor.numel():
-            found.update(cast(Any, tensor.reshape(-1).view(torch.uint8).numpy()))
-    return found.hexdigest()
+            digest.update(cast(Any, tensor.reshape(-1).view(torch.uint8).numpy()))
+    return digest.hexdigest()
 
 
 def module_tensors(prefix: str, module: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers under a prefix."""
+    """Return the parameters and buffers of a module, their names under a prefix."""
     return {f"{prefix}/{name}": tensor for name, tensor in module.state_dict().items()}
 
 
 def load_module(prefix: str, module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Copy parameters and buffers from under a prefix.
+    """Copy the tensors under a prefix into the parameters and buffers of a module.
 
     Raises:
-        CheckpointError: names, shapes or types are those of another net.
+        CheckpointError: names, shapes or types are those of another model.
     """
-    stored = _under(prefix, tensors)
-    mine = module.state_dict()
-    odd = [name for name in stored if name in mine and stored[name].dtype != mine[name].dtype]
-    why = f"{odd[0]} is {stored[odd[0]].dtype}, not {mine[odd[0]].dtype}" if odd else ""
-    if not odd:
+    start = f"{prefix}/"
+    stored = {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
+    own = module.state_dict()
+    differing = [name for name in stored if name in own and stored[name].dtype != own[name].dtype]
+    reason = ""
+    if differing:
+        name = differing[0]
+        reason = f"{name} is {stored[name].dtype}, not {own[name].dtype}"
+    else:
         try:
             module.load_state_dict(stored)
         except RuntimeError as error:
-            why = str(error).splitlines()[-1].strip()
-    if why:
+            reason = str(error).splitlines()[-1].strip()
+    if reason:
         raise CheckpointError(
-            f"the checkpoint's {prefix} is another net than the config describes "
-            f"({why}); restore the run's own config.json"
+            f"{prefix} of the checkpoint differs from the model in the config ({reason}); restore "
+            "the run's own config.json"
         )
 
 
-def state_tensors(prefix: str, state: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
-    """What a mover remembers of each parameter, under a prefix."""
+def optimizer_tensors(prefix: str, state: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+    """Return the state tensors of an optimizer, named prefix/index/name."""
     return {
         f"{prefix}/{i}/{name}": tensor
         for name, tensors in state.items()
@@ -241,28 +257,23 @@ def state_tensors(prefix: str, state: Mapping[str, Sequence[Tensor]]) -> dict[st
     }
 
 
-def load_state(
+def load_optimizer(
     prefix: str, state: Mapping[str, Sequence[Tensor]], tensors: dict[str, Tensor]
 ) -> None:
-    """Give a mover back exactly what it remembered.
+    """Copy the tensors under a prefix into the state of an optimizer.
 
     Raises:
-        CheckpointError: it remembered other things, or of other shapes or types.
+        CheckpointError: names, shapes or types are those of another optimizer or model.
     """
-    mine = state_tensors(prefix, state)
+    own = optimizer_tensors(prefix, state)
     stored = {name: t for name, t in tensors.items() if name.startswith(f"{prefix}/")}
-    kinds, expected = (
-        {name: (t.shape, t.dtype) for name, t in some.items()} for some in (stored, mine)
+    found, expected = (
+        {name: (t.shape, t.dtype) for name, t in some.items()} for some in (stored, own)
     )
-    if kinds != expected:
+    if found != expected:
         raise CheckpointError(
-            f"the checkpoint's {prefix} is of another optimizer or net than the config describes; "
+            f"{prefix} of the checkpoint differs from the optimizer or model in the config; "
             "restore the run's own config.json"
         )
-    for name, tensor in mine.items():
+    for name, tensor in own.items():
         tensor.copy_(stored[name])
-
-
-def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    start = prefix + "/"
-    return {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}

@@ -1,4 +1,4 @@
-"""What a run computes on: resolved once, stored, and prepared the same on resume."""
+"""Device, precision and threads of a run: their defaults, and the setup of the process."""
 
 from __future__ import annotations
 
@@ -18,19 +18,20 @@ from torch import nn
 from advnets import config
 from advnets.errors import StoppedBySignal, UsageError
 
-_BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
+_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
+"""CPU flags of instructions for products of bfloat16."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""The allocator's parameters, as malloc.h numbers them."""
-_LARGEST_KEPT, _LEAST_RETURNED = 1 << 30, 1 << 20
+"""Parameters of mallopt, as in malloc.h."""
+_MAX_KEPT_BYTES, _MIN_RETURNED_BYTES = 1 << 30, 1 << 20
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def resolve(runtime: config.Runtime) -> config.Runtime:
-    """Replace every `auto` by what this machine has.
+    """Replace every "auto", and 0 threads, by the choice for this machine.
 
     Raises:
-        UsageError: a device that torch does not know or this machine lacks.
+        UsageError: the device is unknown to torch or missing on this machine.
     """
     device = _device(runtime.device)
     precision = runtime.precision
@@ -41,22 +42,22 @@ def resolve(runtime: config.Runtime) -> config.Runtime:
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for products of bfloat16, which then take half the time.
+    """Return whether the device has instructions for products of bfloat16.
 
-    Without them the numbers would be converted to and fro, and take longer than float32.
+    They take half the time of float32. Without them bfloat16 is emulated and slower than float32.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and not _BFLOAT16.isdisjoint(processor_flags())
+    return device.type == "cpu" and not _BFLOAT16_FLAGS.isdisjoint(processor_flags())
 
 
 def processor_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
-    """What the processor can do, as Linux has it; nothing where that is not told."""
+    """Return the flags of the CPU on Linux, and an empty set elsewhere."""
     return frozenset(cpuinfo("flags", path).split())
 
 
 def cpuinfo(field: str, path: Path = Path("/proc/cpuinfo")) -> str:
-    """What Linux says of the first processor under this name; "" where that is not told."""
+    """Return a field of the first CPU in /proc/cpuinfo, or "" if there is none."""
     try:
         lines = path.read_text().splitlines()
     except OSError:
@@ -65,36 +66,36 @@ def cpuinfo(field: str, path: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def setup_process(runtime: config.Runtime) -> torch.device:
-    """Set up this process as the resolved runtime says; return the device."""
+    """Apply a resolved runtime to this process; return its device."""
     keep_freed_memory()
     torch.set_num_threads(runtime.threads)
-    # Numbers below 1e-38 are computed a hundred times slower and mean nothing here.
+    # Flush denormals: they are a hundred times slower and make no difference here.
     torch.set_flush_denormal(True)
     return _device(runtime.device)
 
 
 def to_device(net: nn.Module, device: torch.device) -> nn.Module:
-    """The net on the device, its kernels with channels last, as convolutions take them fastest."""
-    # pyright knows `to` by device, dtype or example only.
+    """Move a net to a device, in the channels-last layout, in which convolutions are fastest."""
+    # pyright does not know this overload of `to`.
     return net.to(device=device, memory_format=torch.channels_last)  # pyright: ignore
 
 
 def keep_freed_memory() -> None:
-    """Have glibc's allocator keep large blocks that are freed; elsewhere do nothing.
+    """Make glibc's allocator keep freed blocks of up to 1 GiB; do nothing on other systems.
 
-    Every step asks for the same blocks again, and those that went back to the system come page by
-    page, each filled with zeros first.
+    Each step allocates the same blocks again; those that were returned to the system are mapped
+    page by page and zeroed first.
     """
     for threshold in (_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD):
-        _mallopt(threshold, _LARGEST_KEPT)
+        _mallopt(threshold, _MAX_KEPT_BYTES)
 
 
 def return_freed_memory() -> None:
-    """Have glibc's allocator return large blocks to the system when freed; elsewhere do nothing.
+    """Make glibc's allocator return freed blocks above 1 MiB; do nothing on other systems.
 
-    A long row of blocks otherwise fragments the heap, which grows although nothing is held.
+    A long sequence of large blocks otherwise fragments the heap, which then grows without bound.
     """
-    _mallopt(_M_MMAP_THRESHOLD, _LEAST_RETURNED)
+    _mallopt(_M_MMAP_THRESHOLD, _MIN_RETURNED_BYTES)
 
 
 def _mallopt(parameter: int, value: int) -> None:
@@ -106,40 +107,40 @@ def _mallopt(parameter: int, value: int) -> None:
 def cores() -> int:
     """Return the number of CPU cores that this process may use.
 
-    Its affinity, the CPU quota of its container (cgroup v1 or v2, rounded up) and the environment
-    variable LOKY_MAX_CPU_COUNT bound those of the machine.
+    It is limited by the CPU affinity, the CPU quota of the container (cgroup v1 or v2, rounded up)
+    and the environment variable LOKY_MAX_CPU_COUNT.
     """
     return joblib.cpu_count()
 
 
 def _device(name: str) -> torch.device:
-    present = {
+    available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, there in present.items() if there))
+        return torch.device(next(kind for kind, found in available.items() if found))
     try:
         device = torch.device(name)
     except RuntimeError:
         raise UsageError(
-            f"device {name!r} is none that torch knows; give auto, cpu, cuda, cuda:N or mps"
+            f"torch knows no device {name!r}; give auto, cpu, cuda, cuda:N or mps"
         ) from None
-    if not present.get(device.type, False):
-        has = ", ".join(kind for kind, there in present.items() if there)
+    if not available.get(device.type, False):
+        has = ", ".join(kind for kind, found in available.items() if found)
         raise UsageError(
-            f"device {name!r} was asked for and this machine has {has}; give one of these"
+            f"device {name!r} is not available; this machine has {has}: give one of these"
         )
     return device
 
 
 class Interruption:
-    """Whether a person or the system has asked the run to stop."""
+    """A request of the user or the system to stop the run; true once there is one."""
 
     signal: signal.Signals | None = None
     deferred: bool = False
-    """Whether a request waits for the end of the step; until the first step it acts at once."""
+    """Whether the request waits for the end of a step, as it does from the first step on."""
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -149,21 +150,20 @@ class Interruption:
 def interruptible() -> Generator[Interruption]:
     """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop.
 
-    Until the request can be deferred it is raised as `StoppedBySignal`; a second SIGINT acts as
-    usual. SIGHUP stays ignored where it is, as under nohup; signals that the system lacks are left
-    out.
+    Before the first step the request is raised as `StoppedBySignal`. A second SIGINT has its usual
+    effect. SIGHUP stays ignored if it is, as under nohup.
     """
     interruption = Interruption()
 
-    def ask(number: int, _frame: FrameType | None) -> None:
+    def request(number: int, _frame: FrameType | None) -> None:
         interruption.signal = signal.Signals(number)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if not interruption.deferred:
             raise StoppedBySignal(number, " before the first step; nothing was trained")
 
     try:
-        before = {number: signal.signal(number, ask) for number in _stop_signals()}
-    except ValueError:  # not the main thread: whoever owns it owns the signals
+        before = {number: signal.signal(number, request) for number in _stop_signals()}
+    except ValueError:  # only the main thread can set signal handlers
         yield interruption
         return
     try:
@@ -174,8 +174,8 @@ def interruptible() -> Generator[Interruption]:
 
 
 def _stop_signals() -> list[signal.Signals]:
-    """Return the signals by which a run is asked to stop on this system."""
+    """Return the signals that request a stop, as far as this system has them."""
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-    found = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    # Under nohup the run is to outlive its terminal.
-    return [s for s in found if s.name != "SIGHUP" or signal.getsignal(s) != signal.SIG_IGN]
+    signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    # Under nohup, leave SIGHUP ignored: the run outlives its terminal.
+    return [s for s in signals if s.name != "SIGHUP" or signal.getsignal(s) != signal.SIG_IGN]

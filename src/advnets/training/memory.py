@@ -1,4 +1,4 @@
-"""Available memory, limits on it, and errors in one sentence where it runs out."""
+"""Available memory, a limit on what this process allocates, and messages for its exhaustion."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ import torch
 from advnets.errors import AdvnetsError, OutOfMemoryError, UsageError
 
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
-"""Bytes in which the system counts a process's peak memory: macOS counts bytes, Linux KiB."""
+"""Bytes in a unit of `ru_maxrss`: it is in bytes on macOS, in KiB on Linux."""
 _STACK_BYTES = 8 << 20
-"""Bytes of address space that a thread claims for its stack."""
+"""Bytes of address space that the stack of a thread reserves."""
 _EXHAUSTED = re.compile(
     r"can't allocate memory|out of memory|not enough memory|std::bad_alloc|memory object"
     r"|Storage size calculation overflowed|storage size.*overflow",
@@ -30,10 +30,10 @@ _SINGLE_VALUE = "Expected more than 1 value per channel when training"
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Return the memory that is free now, or can be freed; None: the system does not tell.
+    """Return the bytes that can be allocated now, or None where the system does not report them.
 
-    Of a CPU this is memory and swap, or what its control group or the limit of the process's
-    address space (`ulimit -v`) leaves where that is less.
+    For the CPU these are available memory and free swap, at most what control groups and the limit
+    on the address space (`ulimit -v`) leave.
     """
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
@@ -46,7 +46,7 @@ def available_bytes(device: torch.device) -> int | None:
 
 
 def peak_bytes(device: torch.device) -> int | None:
-    """Return the most memory held so far: of the device, or of this process; None: not known."""
+    """Return the peak memory in bytes of a CUDA device, else of this process; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     if (resource := _resource()) is None:
@@ -55,7 +55,7 @@ def peak_bytes(device: torch.device) -> int | None:
 
 
 def wait_for_peak(process: subprocess.Popen[Any]) -> int:
-    """Wait for a process to end; return the most memory it held, 0 where that is not told."""
+    """Wait for a process to end; return its peak memory in bytes, 0 if unknown."""
     if not hasattr(os, "wait4"):
         process.wait()
         return 0
@@ -66,20 +66,20 @@ def wait_for_peak(process: subprocess.Popen[Any]) -> int:
 
 @contextmanager
 def memory_limit(device: torch.device, threads: int) -> Generator[None]:
-    """Let this process claim no more memory than is available now; more raises an error.
+    """Limit the memory of this process to what is available now; exceeding it raises an error.
 
-    Without a limit Linux grants memory that there is not, and kills the process when it is used.
-    On other systems, and of other devices than a CPU, nothing changes.
+    Without a limit Linux grants more memory than exists and kills the process when it is used. On
+    other systems, and for other devices than the CPU, there is no limit.
     """
-    resource, more = _resource(), available_bytes(device)
-    held = _kibibytes(Path("/proc/self/status")).get("VmData")
-    if device.type != "cpu" or resource is None or more is None or held is None:
+    resource, available = _resource(), available_bytes(device)
+    used = _kibibytes(Path("/proc/self/status")).get("VmData")
+    if device.type != "cpu" or resource is None or available is None or used is None:
         yield
         return
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    bound = held + more + threads * _STACK_BYTES
-    allowed = [some for some in (*before, bound) if some != resource.RLIM_INFINITY]
-    resource.setrlimit(resource.RLIMIT_DATA, (min(allowed), before[1]))
+    limit = used + available + threads * _STACK_BYTES
+    limits = [some for some in (*before, limit) if some != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(limits), before[1]))
     try:
         yield
     finally:
@@ -88,50 +88,50 @@ def memory_limit(device: torch.device, threads: int) -> Generator[None]:
 
 @contextmanager
 def explained(advice: str) -> Generator[None]:
-    """Say in one sentence that memory ran out, or that a batch is too small for its normalization.
+    """Replace torch's errors for lack of memory and for a batch of 1 by a sentence with advice.
 
     Raises:
-        OutOfMemoryError: memory ran out; the message ends with the advice.
-        UsageError: batch normalization was given one value.
+        OutOfMemoryError: memory ran out; the message ends with `advice`.
+        UsageError: batch normalization got one value per channel.
     """
     try:
         yield
     except (MemoryError, RuntimeError, ValueError) as error:
-        if (found := explanation(error, advice)) is None:
+        if (explained_error := explanation(error, advice)) is None:
             raise
-        raise found from error
+        raise explained_error from error
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Return whether an error of Python or torch says that memory ran out."""
+    """Return whether an error of Python or torch means that memory ran out."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and _EXHAUSTED.search(str(error)) is not None
     )
 
 
 def explanation(error: Exception, advice: str) -> AdvnetsError | None:
-    """Return what `explained` raises in place of an error; None: the error is another one."""
+    """Return the error that `explained` raises instead of this one, or None for other errors."""
     if is_out_of_memory(error):
-        return OutOfMemoryError(f"memory ran out ({_wanted(error)}); {advice}")
+        return OutOfMemoryError(f"memory ran out ({_request(error)}); {advice}")
     if isinstance(error, ValueError) and _SINGLE_VALUE in str(error):
         return UsageError(
-            "batch normalization was given a batch of 1, whose values have no variance; say "
-            "--batch-size 2 or more, or leave batch normalization out"
+            "batch normalization needs more than one value per channel and got a batch of 1; give "
+            "--batch-size 2 or more, or turn batch normalization off"
         )
     return None
 
 
-def _wanted(error: BaseException) -> str:
-    """Return how much was asked for last, as far as the error says it."""
-    if found := re.search(r"tried to allocate (\d+) bytes", str(error)):
-        return f"{gibibytes(int(found[1]))} were asked for at once"
-    if found := re.search(r"allocate ([\d.]+ [KMGT]iB)", str(error)):
-        return f"{found[1]} were asked for at once"
-    return "a block could not be had"
+def _request(error: BaseException) -> str:
+    """Describe the allocation that failed, as far as the error does."""
+    if match := re.search(r"tried to allocate (\d+) bytes", str(error)):
+        return f"an allocation of {gibibytes(int(match[1]))} failed"
+    if match := re.search(r"allocate ([\d.]+ [KMGT]iB)", str(error)):
+        return f"an allocation of {match[1]} failed"
+    return "an allocation failed"
 
 
 def gibibytes(n: int) -> str:
-    """Return a number of bytes as a person says it."""
+    """Format a number of bytes in GiB or MiB."""
     return f"{n / 2**30:,.1f} GiB" if n >= 2**30 else f"{n / 2**20:,.0f} MiB"
 
 
@@ -144,17 +144,17 @@ def _resource() -> ModuleType | None:
 
 
 def _kibibytes(path: Path) -> dict[str, int]:
-    """Return the fields of a file of Linux that are told in KiB, in bytes; none elsewhere."""
+    """Return the fields in kB of a file in /proc, in bytes; an empty dict on other systems."""
     try:
         lines = path.read_text().splitlines()
     except OSError:
         return {}
-    found = (re.fullmatch(r"(\w+):\s+(\d+) kB", line) for line in lines)
-    return {match[1]: int(match[2]) << 10 for match in found if match}
+    matches = (re.fullmatch(r"(\w+):\s+(\d+) kB", line) for line in lines)
+    return {match[1]: int(match[2]) << 10 for match in matches if match}
 
 
 def _address_space() -> list[tuple[int, int]]:
-    """Return limit and use in bytes of the process's address space; empty without a limit."""
+    """Return (limit, use) of the process's address space in bytes; empty without a limit."""
     resource, used = _resource(), _kibibytes(Path("/proc/self/status")).get("VmSize")
     if resource is None or used is None:
         return []
@@ -165,12 +165,12 @@ def _address_space() -> list[tuple[int, int]]:
 def _control_groups(
     own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> list[tuple[int, int]]:
-    """Return limit and use in bytes of the process's control groups and of those above them.
+    """Return (limit, use) in bytes of the process's control groups and their parents.
 
-    `own` names them, a line `0::/path` of version 2 and lines `n:memory:/path` of version 1. In a
-    container, where the path is not below `root`, the group at the root is its own.
+    `own` lists the groups: a line `0::/path` for version 2, lines `n:memory:/path` for version 1.
+    In a container, where the path is not below `root`, the group at the root is the process's own.
     """
-    found: list[tuple[int, int]] = []
+    limits: list[tuple[int, int]] = []
     try:
         lines = own.read_text().splitlines()
     except OSError:
@@ -189,5 +189,5 @@ def _control_groups(
                 limit, used = (int((folder / name).read_text()) for name in names)
             except (OSError, ValueError):  # absent, or "max"
                 continue
-            found.append((limit, used))
-    return found
+            limits.append((limit, used))
+    return limits

@@ -1,4 +1,4 @@
-"""The loop around Algorithm 1: ticks, checkpoints, roll-back, a clean stop."""
+"""The training loop: Algorithm 1 with logging, checkpoints, roll-back and a clean stop."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from advnets.run_directory import RunDirectory
 from advnets.training.checkpoint import (
     Checkpoint,
     load_module,
-    load_state,
+    load_optimizer,
     module_tensors,
     newest_usable_checkpoint,
-    state_tensors,
+    optimizer_tensors,
     write_checkpoint,
 )
 from advnets.training.devices import Interruption
@@ -36,44 +36,47 @@ from advnets.training.final_state import (
 from advnets.training.step import Progress, TrainState, next_losses, train_step
 
 MAX_ROLLBACKS = 3
-"""Meetings with numbers that are not finite after which a run stops with advice."""
+"""Number of times that non-finite numbers occur after which a run stops."""
 CHECKPOINTS_KEPT = 2
+"""Number of newest checkpoints that are kept."""
+_SUMS = "metric_sums/"
+"""Prefix of the sums of metrics in a checkpoint."""
 
 
 @runtime_checkable
 class Callback(Protocol):
-    """Somebody who looks on: a progress bar, a log, a notebook."""
+    """An observer of a training: a progress bar, a log, a notebook."""
 
     def on_event(self, event: Mapping[str, Any]) -> None:
-        """Told of every event, after it is written."""
+        """Handle an event, after it is written to the run's log."""
         ...
 
     def on_step(self, step: int) -> None:
-        """Told of every step."""
+        """Handle the end of a step."""
         ...
 
 
 @dataclass(frozen=True)
 class Callbacks:
-    """What the loop calls and knows nothing of."""
+    """The functions that the training loop calls at its intervals."""
 
     callback: Callback
     save_samples: Callable[[nn.Module, int], None]
-    """Given the generator to look at, and the step, at the samples' tick."""
+    """Save samples of a generator, at a step."""
     evaluate: Callable[[nn.Module], Mapping[str, Any]]
-    """Given each generator that is kept, at the evaluation's tick; what it says is an event."""
+    """Return the scores of a generator, as fields of an event."""
 
 
 @dataclass(frozen=True)
 class Timer:
-    """Runs from a moment and a batch on; what looking on takes is not counted."""
+    """The start of a measurement: time, CPU time and the index of the next minibatch."""
 
     batch: int = 0
     wall: float = field(default_factory=time.monotonic)
     processor: float = field(default_factory=time.process_time)
 
     def without(self, other: Timer) -> Timer:
-        """The watch less what has passed on the other until now."""
+        """Return a timer that excludes what has passed since the start of another."""
         now = Timer()
         wall, processor = now.wall - other.wall, now.processor - other.processor
         return Timer(self.batch, self.wall + wall, self.processor + processor)
@@ -81,67 +84,72 @@ class Timer:
 
 @dataclass
 class Trainer:
-    """One stage of a run, from wherever it stands to its last step."""
+    """The training of one stage of a run, from its current step to its last."""
 
     state: TrainState
     directory: RunDirectory
     intervals: Intervals
     steps: int
+    """The last step of the stage."""
     callbacks: Callbacks
     interruption: Interruption
     emas: Mapping[str, EMA] = field(default_factory=dict[str, EMA])
-    """By player; each stands beside the training and changes nothing in it."""
+    """By player; they do not affect the training."""
     stage: int = 0
     steps_before: int = 0
-    """Steps of the stages before this one: names and events count the whole run."""
+    """Steps of the earlier stages: file names and events count the steps of the whole run."""
     batch_size: int = 1
     loss_limit: float = math.inf
-    """Absolute loss beyond which the last state counts as diverged."""
+    """Absolute loss above which the final state counts as diverged."""
     identity: str = ""
-    """What tells this run from others; its checkpoints carry it, and no other one is restored."""
+    """Identity of the run. It is stored in checkpoints, and only those with it are restored."""
     attempt: int = field(default=0, init=False)
+    """Number of roll-backs."""
     _initial: InitialWeights = field(init=False)
     _sums: dict[str, Tensor] = field(default_factory=dict[str, Tensor], init=False)
-    _summed: int = field(default=0, init=False)
+    """Sums of the metrics since the last log."""
+    _summed_steps: int = field(default=0, init=False)
     _all_finite: Tensor | None = field(default=None, init=False)
+    """Whether every step since the last log was finite, on the device."""
     _since: Timer = field(default_factory=Timer, init=False)
+    """The last log."""
 
     def __post_init__(self) -> None:
         self._initial = InitialWeights.of(self.state.players)
 
     @property
     def step(self) -> int:
-        """Rounds played in the whole run."""
+        """Completed steps of the whole run."""
         return self.steps_before + self.state.progress.step
 
     @property
     def generators(self) -> dict[str, nn.Module]:
-        """The generators that are kept, by what their weights are."""
+        """The generators to evaluate, by their weights: "ema" where there is one, and "last"."""
         last = {"last": self.state.players["generator"]}
-        averaged = self.emas.get("generator")
-        return {"ema": averaged.module} | last if averaged else last
+        ema = self.emas.get("generator")
+        return {"ema": ema.module} | last if ema else last
 
     @property
-    def images_seen(self) -> nn.Module:
-        """The generator that samples come from: the weight average where one is kept."""
+    def sampled_generator(self) -> nn.Module:
+        """The generator whose samples are saved: the EMA where there is one."""
         return next(iter(self.generators.values()))
 
     def run(self) -> bool:
-        """Play until the last step or until asked to stop; say whether the stage is complete.
+        """Train until the last step or a request to stop; return whether the stage is complete.
 
         Raises:
-            DivergedError: numbers that are not finite were met for the third time.
-            WriteError: a checkpoint could not be written; the one before stays valid.
+            DivergedError: non-finite numbers occurred for the third time.
+            WriteError: a checkpoint could not be written; the previous one stays valid.
         """
-        position = self.state.progress
-        if position.step == 0:
-            self.save()  # so that there is a good state to return to from the first step on
-        self._since = Timer(position.batches_read)
+        progress = self.state.progress
+        if progress.step == 0:
+            self.save()  # a state to roll back to
+        self._since = Timer(progress.batches_read)
         while True:
             while self.state.progress.step < self.steps and not self.interruption:
-                self._run()
-            # Save the last state; if it is not finite, go on from the state that is restored.
-            if not self._needs_saving():
+                self._step()
+            # Save the final state; if it is not finite, roll back and train on.
+            if self.directory.checkpoint_file(self.step).exists():
                 break
             if self._check(state=True):
                 self.save()
@@ -149,43 +157,48 @@ class Trainer:
         return self.state.progress.step >= self.steps
 
     def problem(self) -> Problem | None:
-        """Return why the state that the stage ended in is not usable; None: it is within bounds."""
+        """Return why the final state of the stage is not usable, or None if it is."""
         losses = next_losses(self.state)
         return training_problem(self._initial, self.state.players, losses, self.loss_limit)
 
-    def _run(self) -> None:
-        shown = train_step(self.state)
-        for name, average in self.emas.items():
-            average.update(self.state.players[name], self.state.progress.step)
-        self._accumulate(shown.metrics, shown.finite)
-        self.interruption.deferred = True  # from here on there is something to save
+    def _step(self) -> None:
+        """Perform one step, and what is due after it."""
+        # Update the players, the weight averages and the sums of metrics.
+        output = train_step(self.state)
+        for name, ema in self.emas.items():
+            ema.update(self.state.players[name], self.state.progress.step)
+        self._accumulate(output.metrics, output.finite)
+        self.interruption.deferred = True  # from the first step on there is a state to save
         self.callbacks.callback.on_step(self.step)
+
+        # Before anything is logged, saved or evaluated, check that all numbers were finite.
         due = self._due
-        saving = due(self.intervals.checkpoint_every)
-        looking_on = due(self.intervals.sample_every) or due(self.intervals.eval_every)
-        if (due(self.intervals.log_every) or saving or looking_on) and not self._check(
-            saving or looking_on
-        ):
+        logging, saving = due(self.intervals.log_every), due(self.intervals.checkpoint_every)
+        sampling, evaluating = due(self.intervals.sample_every), due(self.intervals.eval_every)
+        uses_state = saving or sampling or evaluating
+        if (logging or uses_state) and not self._check(state=uses_state):
             return
-        if due(self.intervals.log_every):
+        if logging:
             self._log()
-        looking = Timer()
+
+        # Save samples and evaluate, without counting their time.
+        start = Timer()
         try:
-            if due(self.intervals.sample_every):
-                self.callbacks.save_samples(self.images_seen, self.step)
-            if due(self.intervals.eval_every):
+            if sampling:
+                self.callbacks.save_samples(self.sampled_generator, self.step)
+            if evaluating:
                 self._evaluate()
-        except DivergedError:  # finite weights, and samples that are not
+        except DivergedError:  # samples of finite weights can be non-finite
             self._roll_back()
             return
         if saving:
             self.save()
-        self._since = self._since.without(looking)
+        self._since = self._since.without(start)
 
     def _evaluate(self) -> None:
-        place = {"kind": "evaluate", "epoch": self._epoch}
+        event = {"kind": "evaluate", "epoch": self._epoch}
         for weights, generator in self.generators.items():
-            self._event({**place, "weights": weights, **self.callbacks.evaluate(generator)})
+            self._event({**event, "weights": weights, **self.callbacks.evaluate(generator)})
 
     @property
     def _epoch(self) -> float:
@@ -195,30 +208,27 @@ class Trainer:
         step = self.state.progress.step
         return every > 0 and (step % every == 0 or step == self.steps)
 
-    def _needs_saving(self) -> bool:
-        return not self.directory.checkpoint_file(self.step).exists()
-
     def _accumulate(self, metrics: Mapping[str, Tensor], finite: Tensor) -> None:
-        """Add to sums that stay on the device until the tick."""
+        """Add metrics to their sums, on the device."""
         for name, value in metrics.items():
             self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value
-        self._summed += 1
+        self._summed_steps += 1
         self._all_finite = finite if self._all_finite is None else self._all_finite & finite
 
-    def _check(self, state: bool) -> bool:
-        """Return whether every step since the last check was finite; if not, restore a good state.
+    def _check(self, *, state: bool) -> bool:
+        """Return whether all steps since the last check were finite; if not, roll back.
 
-        `state` is whether the state itself is checked too, as before a save: an update of finite
-        numbers can overflow.
+        With `state` the weights and buffers are checked too, as before a checkpoint: an update by
+        finite numbers can overflow.
         """
         steps_finite = self._all_finite is None or bool(self._all_finite)
-        if steps_finite and (not state or all_finite(self._checkpoint())):
+        if steps_finite and (not state or all_finite(self._weights())):
             return True
         self._roll_back()
         return False
 
     def _roll_back(self) -> None:
-        """Restore the last good state, from which other noise leads on.
+        """Restore the newest usable checkpoint, and train on with other random numbers.
 
         Raises:
             DivergedError: it is the third time.
@@ -226,68 +236,73 @@ class Trainer:
         met, self.attempt = self.step, self.attempt + 1
         if self.attempt >= MAX_ROLLBACKS:
             raise DivergedError(
-                f"numbers that are not finite were met by step {met} for the "
-                f"{MAX_ROLLBACKS}rd time; the last good state is {self.directory.newest_checkpoint()}: "
-                f"{ADVICE}"
+                f"non-finite numbers occurred by step {met} for the {MAX_ROLLBACKS}rd time; the "
+                f"last good state is {self.directory.newest_checkpoint()}: {ADVICE}"
             )
         attempt = self.attempt
-        # The newest regular one first: a stop saves at any step, and must not change the training.
+
+        # Try the regular checkpoints last, from which the newest is taken first: a request to stop
+        # saves at any step, and must not change the course of a training.
         regular = self._regular_checkpoints()
         files = [
             file for file in self.directory.checkpoint_files() if file not in regular
         ] + regular
         newest = newest_usable_checkpoint(
-            files, self.identity, lambda facts: facts["stage"] == self.stage
+            files, self.identity, lambda metadata: metadata["stage"] == self.stage
         )
         for path in newest.unusable:
             self.directory.quarantine_checkpoint(path)
         self.restore(newest.checkpoint)
-        # Other noise than last time, or the same steps would lead to the same end.
-        self._retry(attempt)
-        unusable = {path.name: why for path, why in newest.unusable.items()}
-        left_out = {"files": unusable} if unusable else {}
-        self._event({"kind": "rollback", "met": met, "attempt": attempt, **left_out})
+
+        # Draw other random numbers, or the same steps would lead to the same end.
+        self._set_attempt(attempt)
+        unusable = {path.name: reason for path, reason in newest.unusable.items()}
+        files_field = {"files": unusable} if unusable else {}
+        self._event({"kind": "rollback", "met": met, "attempt": attempt, **files_field})
 
     def _regular_checkpoints(self) -> list[Path]:
-        """Return the stage's checkpoints that a run without a stop has as well, oldest first."""
+        """Return the checkpoints of the stage at multiples of the interval, oldest first."""
         every = self.intervals.checkpoint_every or self.steps + 1
         files, before = self.directory.checkpoints_by_step(), self.steps_before
         return [file for n, file in files.items() if n >= before and (n - before) % every == 0]
 
-    def _retry(self, attempt: int) -> None:
+    def _set_attempt(self, attempt: int) -> None:
         self.attempt = attempt
         self.state.rng = self.state.rng.attempt(attempt)
 
-    def _checkpoint(self) -> Iterator[Tensor]:
-        for module in (*self.state.players.values(), *(a.module for a in self.emas.values())):
+    def _weights(self) -> Iterator[Tensor]:
+        """Yield the parameters and buffers of all players and weight averages."""
+        averages = (ema.module for ema in self.emas.values())
+        for module in (*self.state.players.values(), *averages):
             yield from module.state_dict().values()
 
     def _log(self) -> None:
+        """Write an event with the means of the metrics since the last log."""
         now, since = Timer(self.state.progress.batches_read), self._since
         seconds = now.wall - since.wall
         images = (now.batch - since.batch) * self.batch_size
-        means = {name: float(value) / self._summed for name, value in self._sums.items()}
+        means = {name: float(value) / self._summed_steps for name, value in self._sums.items()}
         self._event(
             {
                 "kind": "log",
                 "epoch": self._epoch,
                 "seconds": round(seconds, 3),
-                # Of all threads: on a machine that is busy with other work, what it really took.
+                # CPU time of all threads, which other work on the machine does not change.
                 "processor_seconds": round(now.processor - since.processor, 3),
-                # Left out where a coarse clock has not advanced.
+                # A coarse clock may not have advanced.
                 **({"images_per_second": round(images / seconds, 1)} if seconds else {}),
                 **means,
             }
         )
         self._since = now
-        # A last step that is no multiple of the interval is logged too, and the means go on: a run
-        # that is resumed for more steps observes what a longer one would have observed.
+        # A last step between two logs is logged too, but does not reset the means: a run that is
+        # resumed for more steps logs what a longer run logs.
         if self.state.progress.step % self.intervals.log_every == 0:
             self.state.last_metrics = means
             self._clear()
 
     def _clear(self) -> None:
-        self._sums, self._summed, self._all_finite = {}, 0, None
+        self._sums, self._summed_steps, self._all_finite = {}, 0, None
 
     def _event(self, event: Mapping[str, Any]) -> None:
         event = {"step": self.step, **event}
@@ -295,54 +310,53 @@ class Trainer:
         self.callbacks.callback.on_event(event)
 
     def save(self) -> Path:
-        """Write a checkpoint of everything; keep the newest few.
+        """Write a checkpoint of the whole state; keep the newest few.
 
         Raises:
-            WriteError: it could not be written; the one before stays valid.
+            WriteError: it could not be written; the previous one stays valid.
         """
         state, path = self.state, self.directory.checkpoint_file(self.step)
         tensors: dict[str, Tensor] = {}
         for name, player in state.players.items():
             tensors |= module_tensors(f"players/{name}", player)
-        for name, mover in state.optimizers.items():
-            tensors |= state_tensors(f"optimizers/{name}", mover.state)
-        for name, average in self.emas.items():
-            tensors |= module_tensors(f"ema/{name}", average.module)
-        tensors |= {f"sums/{name}": value for name, value in self._sums.items()}
-        facts = {
+        for name, optimizer in state.optimizers.items():
+            tensors |= optimizer_tensors(f"optimizers/{name}", optimizer.state)
+        for name, ema in self.emas.items():
+            tensors |= module_tensors(f"ema/{name}", ema.module)
+        tensors |= {f"{_SUMS}{name}": value for name, value in self._sums.items()}
+        metadata = {
             "step": self.step,
             "stage": self.stage,
             "attempt": self.attempt,
-            "position": vars(state.progress),
-            "summed": self._summed,
-            "last_observed": dict(state.last_metrics),
+            "progress": vars(state.progress),
+            "summed_steps": self._summed_steps,
+            "last_metrics": dict(state.last_metrics),
         }
-        write_checkpoint(path, Checkpoint(tensors, facts, self.identity))
+        write_checkpoint(path, Checkpoint(tensors, metadata, self.identity))
         self.directory.prune_checkpoints(CHECKPOINTS_KEPT, self._regular_checkpoints()[-1:])
         return path
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Return to the state of a checkpoint, to the bit.
+        """Restore the state of a checkpoint, to the bit.
 
         Raises:
-            CheckpointError: it is of other nets or optimizers.
+            CheckpointError: it has other models or optimizers.
         """
-        state, facts = self.state, checkpoint.facts
+        state, metadata = self.state, checkpoint.metadata
         for name, player in state.players.items():
             load_module(f"players/{name}", player, checkpoint.tensors)
-        for name, mover in state.optimizers.items():
-            load_state(f"optimizers/{name}", mover.state, checkpoint.tensors)
-        for name, average in self.emas.items():
-            load_module(f"ema/{name}", average.module, checkpoint.tensors)
-        state.progress = Progress(**facts["position"])
-        state.last_metrics = facts["last_observed"]
-        self._retry(facts["attempt"])
+        for name, optimizer in state.optimizers.items():
+            load_optimizer(f"optimizers/{name}", optimizer.state, checkpoint.tensors)
+        for name, ema in self.emas.items():
+            load_module(f"ema/{name}", ema.module, checkpoint.tensors)
+        state.progress = Progress(**metadata["progress"])
+        state.last_metrics = metadata["last_metrics"]
+        self._set_attempt(metadata["attempt"])
         self._clear()
-        start = "sums/"
         self._sums = {
-            name.removeprefix(start): value.to(self.state.rng.device)
+            name.removeprefix(_SUMS): value.to(self.state.rng.device)
             for name, value in checkpoint.tensors.items()
-            if name.startswith(start)
+            if name.startswith(_SUMS)
         }
-        self._summed = facts["summed"]
+        self._summed_steps = metadata["summed_steps"]
         self._since = Timer(state.progress.batches_read)
