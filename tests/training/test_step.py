@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from advnets import config
+import advnets
+from advnets import config, presets
+from advnets.data.prepared import open_data
+from advnets.experiment import setup
 from advnets.protocols import Batch, Phase, PhaseOutput
 from advnets.rng import RNG
 from advnets.training.optimizers import make_optimizer
@@ -348,3 +353,26 @@ def test_what_a_phase_hands_on_reaches_the_next_and_not_the_next_round():
     train_step(played)
     train_step(played)
     assert [None if h is None else h.mean().item() for h in given] == [None, 1, None, 3]
+
+
+def test_one_step_of_digits_runs_through_at_most_ten_files():
+    """A reader who follows a training step opens no more files of this package than that."""
+    run = presets.get_preset("digits")
+    data = open_data(run.data)
+    run = setup.resolve_config(run, data.info, config.Runtime("cpu", "float32", 1))
+    state = setup.make_train_state(run, data, 0, torch.device("cpu"))
+    train_step(state)  # the first step fills caches
+    package, files = str(Path(advnets.__file__).parent), set()
+
+    def trace(frame, event, argument):
+        if frame.f_code.co_filename.startswith(package):
+            files.add(frame.f_code.co_filename)
+
+    previous = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        train_step(state)
+    finally:
+        sys.settrace(previous)
+    assert any(file.endswith("training/step.py") for file in files)
+    assert len(files) <= 10, sorted(files)

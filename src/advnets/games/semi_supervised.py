@@ -15,6 +15,7 @@ from advnets.games.augment import Images, augment
 from advnets.games.conditional import labels_of
 from advnets.games.gan import generate
 from advnets.losses import (
+    Metrics,
     classification_loss,
     discriminator_loss,
     feature_matching_loss,
@@ -23,7 +24,6 @@ from advnets.losses import (
 )
 from advnets.protocols import Batch, ClassifyingDiscriminator, Phase, PhaseOutput, Players
 from advnets.rng import RNG
-
 
 _LABELED = "labelled"
 """Name of the random stream of labeled images."""
@@ -67,7 +67,10 @@ class SemiSupervisedGAN:
 
     def supervised(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
         """Return D's classification loss on labeled images."""
-        net, labeled = cast(ClassifyingDiscriminator, players["discriminator"]), labeled_batch(batch)
+        net, labeled = (
+            cast(ClassifyingDiscriminator, players["discriminator"]),
+            labeled_batch(batch),
+        )
         (features,) = self.features(players, {_LABELED: labeled.images}, rng)
         logits = net.class_logits(features, rng.split_streams(_LABELED))
         return PhaseOutput({"discriminator": classification_loss(logits, labels_of(labeled))})
@@ -101,7 +104,10 @@ class SemiSupervisedGAN:
     ) -> DiscriminatorLoss:
         """Return D's loss on labeled images, on the minibatch and on samples, in one pass of D."""
         # Compute features and class logits of labeled, unlabeled and generated images.
-        net, labeled = cast(ClassifyingDiscriminator, players["discriminator"]), labeled_batch(batch)
+        net, labeled = (
+            cast(ClassifyingDiscriminator, players["discriminator"]),
+            labeled_batch(batch),
+        )
         images = {_LABELED: labeled.images, "real": batch.images, "fake": fake}
         features = self.features(players, images, rng)
         labeled_logits, class_logits, fake_logits = (
@@ -136,7 +142,9 @@ class SemiSupervisedGAN:
         ]
         sizes = [len(some) for some in augmented]
         net = cast(ClassifyingDiscriminator, players["discriminator"])
-        return net.hidden(torch.cat(augmented), rng.split_streams(*images, sizes=sizes)).split(sizes)
+        return net.hidden(torch.cat(augmented), rng.split_streams(*images, sizes=sizes)).split(
+            sizes
+        )
 
 
 def labeled_batch(batch: Batch) -> Batch:
