@@ -75,7 +75,7 @@ def test_the_nearest_image_is_nearest_in_what_is_known():
 def test_what_cannot_be_played_is_said():
     with pytest.raises(UsageError, match="masks is empty; give at least one of pixels"):
         config.InpaintingGame(masks=())
-    with pytest.raises(UsageError, match="fakes are shared in a completion game"):
+    with pytest.raises(UsageError, match="reuse_fakes does not apply to inpainting"):
         config.InpaintingGame(reuse_fakes=True)
 
 

@@ -46,7 +46,7 @@ def test_d_is_asked_for_the_same_class_through_augmentations(linear_g):
     views = augment(x, shown["augmentations"], torch.ones(()), NOISE.split_streams("real"))
     classes = (d.class_logits(d.hidden(some)) for some in (views, x))
     torch.testing.assert_close(found.metrics["information"], mutual_information(*classes))
-    with pytest.raises(UsageError, match=r"say --game\.augmentations translate affine"):
+    with pytest.raises(UsageError, match=r"give --game\.augmentations translate affine"):
         config.SemiSupervisedGame(consistency=1.0)
     with pytest.raises(UsageError, match="2 widths and 1 strides came"):
         config.SemiSupervisedConvDiscriminator(channels=(8, 8), strides=(2,))
@@ -220,7 +220,9 @@ def test_labeled_images_are_asked_for(linear_g):
     }
     for unlabeled in (True, False):
         nets = SemiSupervisedGAN(config.SemiSupervisedGame(unlabeled_loss=unlabeled))
-        with pytest.raises(DataError, match="a batch without labeled images beside it"):
+        with pytest.raises(
+            DataError, match="a semi-supervised game got a minibatch without labeled images"
+        ):
             nets.discriminator(players, Batch(torch.zeros(2, 1, 1, 2)), NOISE)
 
 

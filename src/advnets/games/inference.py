@@ -21,8 +21,9 @@ class ALI:
     """min_{G, E} max_D E[log D(x, E(x))] + E[log(1 - D(G(z), z))].
 
     D classifies pairs of an image and a latent. At the solution both joint distributions are equal,
-    so that E samples the posterior of z under G. G and E minimize the non-saturating losses. Source: Goodfellow et al. 2014, section 7, extension 2; Dumoulin et al.
-    2017, "Adversarially learned inference", equation 2; Donahue et al. 2017 (E deterministic).
+    so that E samples the posterior of z under G. G and E minimize the non-saturating losses.
+    Source: Goodfellow et al. 2014, section 7, extension 2; Dumoulin et al. 2017, "Adversarially
+    learned inference", equation 2; Donahue et al. 2017 (E deterministic).
     """
 
     def __init__(self, spec: config.ALIGame) -> None:

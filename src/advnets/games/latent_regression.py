@@ -28,7 +28,7 @@ class LatentRegression:
         return (Phase("encoder", self.encoder),)
 
     def encoder(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
-        """Return -log q(z | G(z)) for each dimension of z; for a deterministic E, |z - E(G(z))|²."""
+        """Return -log q(z | G(z)) per dimension of z; for a deterministic E, the squared error."""
         # Sample z and G(z), in eval mode, which leaves batch-norm statistics unchanged.
         generator = players["generator"].eval()
         net = cast(Generator, generator)

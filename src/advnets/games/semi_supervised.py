@@ -55,7 +55,7 @@ class SemiSupervisedGAN:
         self.spec = spec
 
     def phases(self) -> tuple[Phase, ...]:
-        """Return (both) or (discriminator, generator); for a supervised baseline (discriminator)."""
+        """Return (both) or (discriminator, generator); of a supervised baseline (discriminator)."""
         if not self.spec.unlabeled_loss:
             return (Phase("discriminator", self.supervised),)
         if self.spec.updates == "simultaneous":
