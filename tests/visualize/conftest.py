@@ -13,7 +13,7 @@ from advnets.plots.sample_files import save_images
 
 
 def small(game):
-    """DCGAN on scikit-learn's digits, a few steps: a run that everything can be looked at in."""
+    """Return a config of DCGAN on scikit-learn's digits for a few steps, which has every view."""
     stage = config.Stage(
         generator=config.DCGANGenerator(latent_dim=8, base_channels=8),
         discriminator=config.DCGANDiscriminator(base_channels=8),
@@ -43,7 +43,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture
 def residual(tmp_path):
-    """The same by residual nets."""
+    """A run of residual networks."""
     pair = {
         "generator": config.ResidualGenerator(latent_dim=8, base_channels=8, group_size=8),
         "discriminator": config.ResidualDiscriminator(base_channels=8, group_size=8),
@@ -55,7 +55,7 @@ def residual(tmp_path):
 
 @pytest.fixture(scope="module")
 def larger(tmp_path_factory, monkeypatch_module):
-    """The same on images of 16 x 16, whose nets have a layer more."""
+    """A run on images of 16 x 16, whose networks have one more layer."""
     folder = tmp_path_factory.mktemp("larger")
     save_images([torch.rand(60, 1, 16, 16)], 60, folder / "images")
     run = small(config.GANGame())
@@ -78,6 +78,6 @@ def packed(tmp_path):
 
 @pytest.fixture(scope="module")
 def monkeypatch_module():
-    """As pytest's own, for as long as a module lasts."""
+    """A monkeypatch of module scope."""
     with pytest.MonkeyPatch.context() as patch:
         yield patch

@@ -1,26 +1,30 @@
-"""`advnets visualize`, as it is typed."""
+"""The command `advnets visualize`."""
 
 from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from PIL import Image
+
+from advnets.plots.image_grid import grid
+from advnets.visualize import registry
 
 VIEWS = {
     "samples": ["--num-samples", "9"],
     "neighbors": ["--num-samples", "2", "--neighbors", "2"],
-    "walk": ["--anchors", "3", "--steps", "3"],
+    "interpolation": ["--anchors", "3", "--steps", "3"],
     "slerp-grid": ["--size", "3"],
     "arithmetic": ["0,1,2 - 3"],
-    "filters": ["--features", "2", "--top-k", "2"],
+    "guided-backprop": ["--features", "2", "--top-k", "2"],
     "activations": ["--num-samples", "1"],
-    "training": [],
+    "timelapse": [],
 }
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_each_view_leaves_a_image_and_a_record_in_the_run(run, said, view):
+def test_each_view_writes_an_image_and_a_record_into_the_run(run, said, view):
     code, out, err = said("visualize", run.run.path, view, *VIEWS[view])
     file = run.run.path / "views" / f"{view}.png"
     assert (code, err) == (0, "")
@@ -31,10 +35,10 @@ def test_each_view_leaves_a_image_and_a_record_in_the_run(run, said, view):
     assert (record["view"], record["step"], record["weights"]) == (view, 40, "last")
 
 
-def test_it_goes_where_it_is_told_and_moves(run, said, tmp_path):
+def test_out_and_movie_name_the_files(run, said, tmp_path):
     out, movie = tmp_path / "w.png", tmp_path / "w.gif"
-    walk = ["walk", "--anchors", 3, "--steps", 4, "--out", out, "--movie", movie]
-    assert said("visualize", run.run.path, *walk) == (
+    view = ["interpolation", "--anchors", 3, "--steps", 4, "--out", out, "--movie", movie]
+    assert said("visualize", run.run.path, *view) == (
         0,
         f"{out}\n{out.with_suffix('.json')}\n{movie}\n",
         "",
@@ -44,28 +48,75 @@ def test_it_goes_where_it_is_told_and_moves(run, said, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("options", "message"),
     [
-        (["samples", "--out", "x.jpg"], "x.jpg is to hold an image; give a name in .png"),
-        (["samples", "--class", "3"], "without labels; leave it, or train a conditional run"),
-        (["walk", "--anchors", "1"], "stops is 1; expected 2 or more"),
-        (["arithmetic", "1 -"], "the sum '1 -' cannot be read"),
-        (["window-drop", "--boxes", "none.json"], "none.json holds no boxes"),
-        (["neighbors", "--neighbors", "0"], "0 neighbors were asked for among"),
+        (["samples", "--out", "x.jpg"], "x.jpg is not a name of a PNG file; give a name in .png"),
+        (["samples", "--class", "3"], "is not class-conditional; leave it out, or train a conditional"),
+        (
+            ["interpolation", "--anchors", "1"],
+            "anchors is 1; expected 2 or more",
+        ),
+        (["arithmetic", "1 -"], "the sum '1 -' cannot be parsed"),
+        (["window-dropout", "--boxes", "none.json"], "none.json cannot be read as a list of boxes"),
+        (["neighbors", "--neighbors", "0"], "neighbors is 0; expected 1 to"),
         (
             ["samples", "--movie", "x.gif"],
-            "samples does not move; --movie is for walk",
+            "the view samples has no movie; give --movie with interpolation",
         ),
-        (["walk", "--movie", "x.avi"], "x.avi ends in .avi; give a name in .gif or .mp4"),
+        (["interpolation", "--movie", "x.avi"], "x.avi ends in .avi; give a name in .gif or .mp4"),
     ],
 )
-def test_what_cannot_be_is_said_in_a_sentence(run, said, asked, told, tmp_path, monkeypatch):
+def test_invalid_options_are_refused_in_one_sentence(
+    run, said, options, message, tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    code, _, err = said("visualize", run.run.path, *asked)
+    code, _, err = said("visualize", run.run.path, *options)
     assert code != 0
-    assert told in err
+    assert message in err
     assert err.startswith("advnets: ")
     assert len(err.splitlines()) == 1
+
+
+VIEW = '''
+from dataclasses import dataclass
+
+from advnets.plots.image_grid import grid
+from advnets.visualize.figure import Figure, View, ViewData
+
+
+@dataclass(frozen=True)
+class MeanImage(View):
+    """Show the mean of some samples."""
+
+    num_samples: int = 5
+    """Number of samples."""
+
+    def compute(self, model):
+        mean = model.sample(self.num_samples).mean(0, keepdim=True)
+        return ViewData({"mean": mean}, {"brightness": float(mean.mean())})
+
+    def draw(self, data):
+        return Figure(grid(data.tensors["mean"]))
+'''
+
+
+def test_a_view_from_outside_becomes_a_subcommand(run, said, tmp_path, monkeypatch):
+    """One module and one entry in the registry: help, options, image and record follow."""
+    (tmp_path / "outside.py").write_text(VIEW)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(registry, "VIEWS", [*registry.VIEWS, "outside:MeanImage"])
+    code, out, _ = said("visualize", run.run.path, "--help")
+    assert (code, "mean-image" in out, "Show the mean of some samples." in out) == (0, True, True)
+    code, out, _ = said("visualize", run.run.path, "mean-image", "--help")
+    assert "--num-samples" in out
+    assert said("visualize", run.run.path, "mean-image", "--num-samples", 3)[::2] == (0, "")
+    file = run.run.path / "views" / "mean-image.png"
+    assert np.array_equal(Image.open(file), grid(run.sample(3).mean(0, keepdim=True)))
+    record = json.loads(file.with_suffix(".json").read_text())
+    assert (record["view"], record["num_samples"]) == ("mean-image", 3)
+    assert record["brightness"] == pytest.approx(float(run.sample(3).mean()), abs=1e-6)
+    code, _, err = said("visualize", run.run.path, "mean-image", "--num-samples", 10**6)
+    assert (code, err) == (2, "advnets: num_samples is 1000000; it must be at most 100,000\n")
 
 
 def test_a_run_of_points_has_no_images(said, tmp_path):
@@ -73,15 +124,15 @@ def test_a_run_of_points_has_no_images(said, tmp_path):
     assert said(*asked)[0] == 0
     code, _, err = said("visualize", tmp_path / "run", "interpolation")
     assert code == 2
-    assert "is of points, and views are of images" in err
+    assert "is a model of points, and views require images" in err
 
 
 def test_samples_of_a_class_at_the_command_line(conditional, said, tmp_path):
     out = tmp_path / "threes.png"
-    code, told, _ = said(
+    code, printed, _ = said(
         "sample", conditional.run.path, "--class", 3, "--num-samples", 4, "--out", out
     )
-    assert (code, told) == (0, f"4 samples of step 40 (last weights): {out}\n")
+    assert (code, printed) == (0, f"4 samples of step 40 (last weights): {out}\n")
     code, _, err = said("sample", conditional.run.path, "--class", "cat", "--out", out)
     assert code != 0
     assert "no class is called 'cat'" in err

@@ -6,20 +6,20 @@ import torch
 from scipy.spatial import geometric_slerp
 from torch.nn import functional as F
 
-from advnets.visualize.interpolation import between, spherical, straight
+from advnets.visualize.interpolation import interpolate, lerp, slerp
 
 T = torch.linspace(0, 1, 7)
 
 
 def test_the_arc_is_scipys_on_the_unit_sphere():
     a, b = (F.normalize(torch.randn(3, 5, dtype=torch.float64), dim=1) for _ in range(2))
-    ours = spherical(a, b, T.double())
+    ours = slerp(a, b, T.double())
     for mine, start, end in zip(ours, a, b, strict=True):
         theirs = geometric_slerp(start.numpy(), end.numpy(), T.double().numpy())
         np.testing.assert_allclose(mine.numpy(), theirs, atol=1e-5)
 
 
-@pytest.mark.parametrize("way", [straight, spherical])
+@pytest.mark.parametrize("way", [lerp, slerp])
 def test_ways_begin_and_end_where_they_should(way):
     a, b = torch.randn(2, 4, 6)
     path = way(a, b, T)
@@ -30,21 +30,21 @@ def test_ways_begin_and_end_where_they_should(way):
 
 def test_the_arc_stays_as_long_as_its_ends():
     a, b = torch.randn(2, 1, 400)
-    lengths = spherical(a, b, T).norm(dim=-1)
+    lengths = slerp(a, b, T).norm(dim=-1)
     assert lengths.min() > 0.95 * min(a.norm(), b.norm())
-    assert straight(a, b, T).norm(dim=-1).min() < 0.8 * min(a.norm(), b.norm())
+    assert lerp(a, b, T).norm(dim=-1).min() < 0.8 * min(a.norm(), b.norm())
 
 
 def test_where_there_is_no_arc_the_line_is_taken():
     a = torch.randn(1, 5)
     for b in (a, 2 * a, -a):
-        torch.testing.assert_close(spherical(a, b, T), straight(a, b, T))
+        torch.testing.assert_close(slerp(a, b, T), lerp(a, b, T))
 
 
-def test_a_class_goes_straight():
+def test_a_class_goes_lerp():
     a, b = torch.randn(2, 1, 5)
     a[:, 3:], b[:, 3:] = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
-    path = between("spherical", a, b, T, classes=2)
+    path = interpolate("spherical", a, b, T, classes=2)
     torch.testing.assert_close(path[0, :, 4], T)
     torch.testing.assert_close(path[0, :, 3], 1 - T)
-    torch.testing.assert_close(path[..., :3], spherical(a[:, :3], b[:, :3], T))
+    torch.testing.assert_close(path[..., :3], slerp(a[:, :3], b[:, :3], T))

@@ -52,10 +52,7 @@ class WindowDropout(View):
     def compute(self, model: TrainedModel) -> ViewData:
         """Fit the regression, and compute samples with and without the selected maps."""
         _, height, width = model.info.shape
-        return self.drop(model, read_boxes(self.boxes, height, width))
-
-    def drop(self, model: TrainedModel, boxes: Sequence[Box]) -> ViewData:
-        """Compute the view for these boxes, in place of those of the file."""
+        boxes = read_boxes(self.boxes, height, width)
         generator = model.generator
         if not isinstance(generator, Generator) or len(generator.layers) < 2:
             raise UsageError(

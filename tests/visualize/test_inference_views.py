@@ -1,4 +1,4 @@
-"""What is inferred and what is completed, looked at."""
+"""Views of encoders and of inpainting."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from advnets.data.prepared import open_data
 from advnets.errors import UsageError
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
+from advnets.visualize.inpainting import Inpainting
+from advnets.visualize.reconstructions import Reconstructions
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +38,7 @@ def runs(tmp_path_factory):
             config.MLPDiscriminator(hidden_sizes=(16,)),
             config.ALIGame(replace(encoder, deterministic=True)),
         ),
-        "completion": config.Stage(
+        "inpainting": config.Stage(
             config.MLPGenerator(4, "normal", (16,), ("relu",)),
             config.MLPDiscriminator(hidden_sizes=(16,)),
             config.InpaintingGame(),
@@ -54,7 +56,7 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("run", "view"), [("elbo", "reconstructions"), ("completion", "completions")]
+    ("run", "view"), [("elbo", "reconstructions"), ("inpainting", "inpainting")]
 )
 def test_each_leaves_a_image_and_a_record(runs, run, view, capsys):
     path = runs[run].run.path
@@ -68,33 +70,33 @@ def test_each_leaves_a_image_and_a_record(runs, run, view, capsys):
 
 def test_reconstructions_are_of_the_first_test_images(runs):
     trained = runs["elbo"]
-    look = Reconstructions(num_samples=4, draws=2).render(trained)
+    figure = Reconstructions(num_samples=4, draws=2).render(trained)
     test = open_data(trained.config.data).dataset.test
     shown = torch.from_numpy(test.images[:4]).float() / test.white_level
-    back = trained.images(trained.player("encoder")(shown).mean)
+    back = trained.decode(trained.player("encoder")(shown).mean)
     errors = (back - shown).square().flatten(1).mean(1)
-    assert look.record["squared_errors"] == pytest.approx(errors.tolist(), abs=1e-4)
+    assert figure.record["squared_errors"] == pytest.approx(errors.tolist(), abs=1e-4)
     again = Reconstructions(num_samples=4, draws=2).render(trained)
-    assert look.image.tobytes() == again.image.tobytes()
+    assert figure.image.tobytes() == again.image.tobytes()
 
 
 def test_an_encoder_without_spread_draws_nothing(runs):
-    look = Reconstructions(num_samples=2).render(runs["point"])
-    assert look.record["columns_are"] == ["test image", "of the mean of z"]
+    figure = Reconstructions(num_samples=2).render(runs["point"])
+    assert figure.record["columns"] == ["test image", "mean"]
 
 
 def test_completions_differ_where_pixels_are_hidden(runs):
-    look = Inpainting(num_samples=2, draws=3).render(runs["completion"])
-    assert set(look.record["mean_deviation_of_hidden_pixels"]) == {"lower", "left", "box", "pixels"}
-    assert min(look.record["mean_deviation_of_hidden_pixels"].values()) > 0
+    figure = Inpainting(num_samples=2, draws=3).render(runs["inpainting"])
+    assert set(figure.record["hidden_pixel_std"]) == {"lower", "left", "box", "pixels"}
+    assert min(figure.record["hidden_pixel_std"].values()) > 0
 
 
 def test_what_a_run_cannot_show_is_said(runs):
-    with pytest.raises(UsageError, match="has no encoder: its game is played by generator and"):
-        Reconstructions().render(runs["completion"])
-    with pytest.raises(UsageError, match="has a G that fills in nothing"):
+    with pytest.raises(UsageError, match="has no encoder; the players of its game are generator and"):
+        Reconstructions().render(runs["inpainting"])
+    with pytest.raises(UsageError, match="does not inpaint"):
         Inpainting().render(runs["elbo"])
-    with pytest.raises(UsageError, match="0 images were asked for"):
+    with pytest.raises(UsageError, match="num_samples is 0; expected 1 or more"):
         Reconstructions(num_samples=0).render(runs["elbo"])
-    with pytest.raises(UsageError, match="no image to complete was asked for"):
-        Inpainting(draws=0).render(runs["completion"])
+    with pytest.raises(UsageError, match="draws is 0; expected 1 or more"):
+        Inpainting(draws=0).render(runs["inpainting"])

@@ -1,4 +1,4 @@
-"""What each look shows is what the run's nets give."""
+"""The content of each view, computed independently from the run's networks."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from advnets.errors import DataError, UnknownNameError, UsageError
 from advnets.metrics.frechet import frechet_distance
 from advnets.plots.image_grid import grid
 from advnets.sampling.sampler import grid_classes, read_images
-from advnets.visualize.arithmetic import Term, terms
-from advnets.visualize.figure import write_figure
-from advnets.visualize.guided_backprop import activations, filters, guided_gradient
-from advnets.visualize.samples import training_images
-from advnets.visualize.timelapse import write_movie
-from advnets.visualize.window_dropout import Box, read_boxes, window_dropout
+from advnets.visualize.arithmetic import Arithmetic, Term, parse_sum
+from advnets.visualize.figure import write_figure, write_movie
+from advnets.visualize.guided_backprop import Activations, GuidedBackprop, guided_gradient
+from advnets.visualize.interpolation import Interpolation, SlerpGrid
+from advnets.visualize.samples import Neighbors, Samples, training_images
+from advnets.visualize.timelapse import Timelapse
+from advnets.visualize.window_dropout import Box, WindowDropout, read_boxes
 
 TILE = 50  # 8 x 8 pixels, six times as large, and a line
 
@@ -36,25 +37,25 @@ def alone(image):
 
 
 def test_samples_are_those_of_the_seed(run):
-    look = Samples(num_samples=10, seed=3).render(run)
-    assert np.array_equal(tile(look.image, 1, 2), alone(run.sample(10, seed=3)[6]))
-    assert look.record["num"] == 10
-    assert look.record["step"] == 40
+    figure = Samples(num_samples=10, seed=3).render(run)
+    assert np.array_equal(tile(figure.image, 1, 2), alone(run.sample(10, seed=3)[6]))
+    assert figure.record["num_samples"] == 10
+    assert figure.record["step"] == 40
 
 
 def test_samples_of_all_classes_have_a_column_for_each(conditional):
-    look = Samples(num_samples=30).render(conditional)
-    assert look.record["columns_are"] == list("0123456789")
+    figure = Samples(num_samples=30).render(conditional)
+    assert figure.record["column_classes"] == list("0123456789")
     labels = torch.arange(30) % 10
     wanted = conditional.sample(30, label_index=labels)
-    assert np.array_equal(tile(look.image, 2, 7), alone(wanted[27]))
+    assert np.array_equal(tile(figure.image, 2, 7), alone(wanted[27]))
 
 
 def test_fewer_columns_than_classes_show_some_classes_and_name_them(conditional):
-    look = Samples(num_samples=12, columns=4).render(conditional)
-    assert look.record["columns_are"] == ["0", "2", "5", "7"]
+    figure = Samples(num_samples=12, columns=4).render(conditional)
+    assert figure.record["column_classes"] == ["0", "2", "5", "7"]
     wanted = conditional.sample(12, label_index=torch.tensor([0, 2, 5, 7] * 3))
-    assert np.array_equal(tile(look.image, 1, 2), alone(wanted[6]))
+    assert np.array_equal(tile(figure.image, 1, 2), alone(wanted[6]))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_batch_statistics_are_those_of_the_samples(run):
     run.generator.train()
     try:
         with torch.no_grad():
-            wanted = run.scaling.to_pixels(run.generator(z))[:4]
+            wanted = run.normalizer.to_pixels(run.generator(z))[:4]
     finally:
         run.generator.eval()
         run.generator.load_state_dict(before)
@@ -91,40 +92,40 @@ def test_batch_statistics_are_those_of_the_samples(run):
 
 
 def test_a_walk_goes_from_sample_to_sample(run):
-    look = Interpolation(anchors=3, steps=5, seed=1).render(run)
+    figure = Interpolation(anchors=3, steps=5, seed=1).render(run)
     stops = run.sample(3, seed=1)
     for row, (first, last) in enumerate(pairwise(stops)):
         for column, image in ((0, first), (4, last)):
-            off = tile(look.image, row, column).astype(int) - alone(image)
+            off = tile(figure.image, row, column).astype(int) - alone(image)
             assert abs(off).max() <= 1
-    assert len(look.frames) == 3 * 4
-    assert look.record["distance_of_steps"]["largest"] > 0
+    assert len(figure.frames) == 3 * 4
+    assert figure.record["step_distance"]["max"] > 0
 
 
 def test_a_grid_has_its_four_at_the_corners(run):
-    look = SlerpGrid(size=4).render(run)
+    figure = SlerpGrid(size=4).render(run)
     four = run.sample(4)
     for number, (row, column) in enumerate([(0, 0), (0, 3), (3, 0), (3, 3)]):
-        corner = tile(look.image, row, column).astype(int)
+        corner = tile(figure.image, row, column).astype(int)
         assert min(abs(corner - alone(image)).max() for image in four) <= 1, number
 
 
 def test_neighbors_are_the_nearest_of_all(run):
-    look = Neighbors(num_samples=3, neighbors=2).render(run)
+    figure = Neighbors(num_samples=3, neighbors=2).render(run)
     drawn, train = run.sample(3).flatten(1).numpy(), training_images(run).flatten(1).numpy()
-    for one, told in zip(drawn, look.record["samples"], strict=True):
+    for one, told in zip(drawn, figure.record["samples"], strict=True):
         distances = np.linalg.norm(train - one, axis=1)
         assert told["training_images"] == np.argsort(distances)[:2].tolist()
         assert told["distances"] == pytest.approx(np.sort(distances)[:2], abs=1e-3)
-    shown = training_images(run)[look.record["samples"][1]["training_images"][0]]
-    assert np.array_equal(tile(look.image, 1, 1), alone(shown))
+    shown = training_images(run)[figure.record["samples"][1]["training_images"][0]]
+    assert np.array_equal(tile(figure.image, 1, 1), alone(shown))
 
 
 def test_neighbors_by_what_d_sees(run):
     told = (
         Neighbors(num_samples=3, neighbors=2, space="discriminator").render(run).record["samples"]
     )
-    see = run.own_extractor().features
+    see = run.discriminator_extractor().features
     drawn, train = see(run.sample(3)).numpy(), see(training_images(run)).numpy()
     for one, found in zip(drawn, told, strict=True):
         assert found["training_images"][0] == np.linalg.norm(train - one, axis=1).argmin()
@@ -133,8 +134,8 @@ def test_neighbors_by_what_d_sees(run):
 def test_metrics_by_what_d_sees(run):
     """Its own D, by the hash of its weights: against the distance of its features themselves."""
     found, _ = run.evaluate(("frechet",), extractor="discriminator")
-    see = run.own_extractor()
-    test = run.open_data().splits.test
+    see = run.discriminator_extractor()
+    test = run.open_data().dataset.test
     expected = frechet_distance(
         see.features(read_images(test, slice(None))), see.features(run.sample(found["n_fake"]))
     )
@@ -147,36 +148,36 @@ def test_metrics_by_what_d_of_another_run_sees(run, residual):
     (own, _), (theirs, _) = (
         some.evaluate("frechet", extractor=str(residual.run.path)) for some in (run, residual)
     )
-    stamp = ("D of run", residual.own_extractor().digest)
+    stamp = ("D of run", residual.discriminator_extractor().digest)
     assert (own["extractor"], own["extractor_sha256"]) == stamp
     assert (theirs["extractor"], theirs["extractor_sha256"]) == stamp
     assert own["value"] != theirs["value"]
 
 
-def test_sums_are_read():
-    assert terms("1,2 - 3 + class:cat,x.png") == (
+def test_sums_are_parsed():
+    assert parse_sum("1,2 - 3 + class:cat,x.png") == (
         Term("+", ("1", "2")),
         Term("-", ("3",)),
         Term("+", ("class:cat", "x.png")),
     )
-    assert terms("- 3") == (Term("-", ("3",)),)
+    assert parse_sum("- 3") == (Term("-", ("3",)),)
 
 
 @pytest.mark.parametrize("text", ["", "1 2", "1 +", "+ + 1", "1,,2", "1 * 2"])
 def test_what_is_no_sum_is_refused(text):
-    with pytest.raises(UsageError, match="cannot be read; give one such as"):
-        terms(text)
+    with pytest.raises(UsageError, match="cannot be parsed; give one such as"):
+        parse_sum(text)
 
 
 def test_a_sum_is_that_of_mean_latents(run):
-    look = Arithmetic(expression="1,2 - 3 + 4", radius=0.0).render(run)
+    figure = Arithmetic(expression="1,2 - 3 + 4", radius=0.0).render(run)
     z = run.latents(5)
     wanted = z[1:3].mean(0) - z[3] + z[4]
-    assert look.record["result"] == pytest.approx(wanted.tolist(), abs=1e-6)
-    image = alone(run.images(wanted[None])[0])
+    assert figure.record["result"] == pytest.approx(wanted.tolist(), abs=1e-6)
+    image = alone(run.decode(wanted[None])[0])
     # With no reach all nine, on the right and in the middle of the height, are the result.
-    width, height = look.image.size
-    nine = look.image.crop((width - 152, (height - 152) // 2, width, (height + 152) // 2))
+    width, height = figure.image.size
+    nine = figure.image.crop((width - 152, (height - 152) // 2, width, (height + 152) // 2))
     for number in range(9):
         assert abs(tile(nine, number // 3, number % 3).astype(int) - image).max() <= 1
 
@@ -188,7 +189,9 @@ def test_neighbors_of_a_sum_stay_within_reach(run):
     exact = np.asarray(
         Arithmetic(expression="1", radius=0.0).render(run).image.convert("L")
     ).astype(int)
-    off = [abs(np.asarray(look.convert("L")).astype(int) - exact).mean() for look in (near, far)]
+    off = [
+        abs(np.asarray(figure.convert("L")).astype(int) - exact).mean() for figure in (near, far)
+    ]
     assert 0 < off[0] < off[1]
 
 
@@ -207,16 +210,18 @@ def test_a_image_is_projected_back(run, tmp_path):
     path = tmp_path / "sample.png"
     Image.fromarray((sample[0] * 255).round().byte().numpy()).save(path)
     mean = torch.tensor(Arithmetic(expression=str(path)).render(run).record["result"])
-    found, other = run.images(torch.stack((mean, run.latents(1)[0])))
+    found, other = run.decode(torch.stack((mean, run.latents(1)[0])))
     error, chance = ((one - sample).square().mean().sqrt() for one in (found, other))
     assert error < 0.03
     assert error < 0.3 * chance
 
 
 def test_an_exemplar_that_is_nothing_is_refused(run, tmp_path):
-    with pytest.raises(UsageError, match="exemplar 'elephant' is neither the number of a sample"):
+    with pytest.raises(
+        UsageError, match="exemplar 'elephant' is not valid; expected the number of"
+    ):
         Arithmetic(expression="elephant").render(run)
-    with pytest.raises(UsageError, match="nor the path of an image"):
+    with pytest.raises(UsageError, match="or the path of an image"):
         Arithmetic(expression="/nowhere/face.png").render(run)
     (tmp_path / "face.png").write_text("no image")
     with pytest.raises(DataError, match=r"face.png is not an image .*; give an image file"):
@@ -225,12 +230,12 @@ def test_an_exemplar_that_is_nothing_is_refused(run, tmp_path):
 
 def test_filters_are_of_the_trained_d_and_of_the_one_it_began_as(run):
     record = GuidedBackprop(features=2, top_k=3).render(run).record
-    for name in ("trained", "random"):
+    for name in ("trained", "initial"):
         assert len(record[name]) == 2
         assert all(len(one["training_images"]) == 3 for one in record[name])
     net, images = run.discriminator, training_images(run)
     with torch.no_grad():
-        last = net.feature_maps(run.scaling.from_shares(images))[-1].flatten(2).amax(2)
+        last = net.feature_maps(run.normalizer.from_unit_range(images))[-1].flatten(2).amax(2)
     for one in record["trained"]:
         assert one["training_images"][0] == int(last[:, one["feature"]].argmax())
 
@@ -240,13 +245,13 @@ def test_a_residual_d_has_filters_and_no_activations(residual):
     record = GuidedBackprop(features=2, top_k=3).render(residual).record
     assert all(len(one["training_images"]) == 3 for one in record["trained"])
     net = residual.discriminator
-    images = residual.scaling.from_shares(training_images(residual)[:3]).requires_grad_()
+    images = residual.normalizer.from_unit_range(training_images(residual)[:3]).requires_grad_()
     numbers = torch.tensor([one["feature"] for one in record["trained"]] + [0])
     guided = guided_gradient(net, images, numbers)
     maps = net.feature_maps(images)[-1]
     (plain,) = torch.autograd.grad(maps[range(3), numbers].flatten(1).amax(1).sum(), images)
     assert not torch.allclose(guided, plain)
-    with pytest.raises(UsageError, match="activations are of DCGAN nets"):
+    with pytest.raises(UsageError, match="activations require a DCGAN generator"):
         Activations().render(residual)
 
 
@@ -261,13 +266,13 @@ def test_a_d_without_convolutions_has_no_filters(tiny, tmp_path, quiet):
     from advnets.experiment.trained_model import load
 
     train(tiny.with_stage(tiny.stage), tmp_path / "run", quiet)
-    for look in (filters, activations):
+    for view in (GuidedBackprop(), Activations()):
         with pytest.raises(UsageError, match="give a run of a DCGAN preset"):
-            look(load(tmp_path / "run"))
+            view.render(load(tmp_path / "run"))
 
 
 def test_a_d_that_judges_several_at_once_has_no_features_of_one(packed):
-    for ask in (filters, activations, lambda run: run.evaluate(("probe",))):
+    for ask in (GuidedBackprop().render, Activations().render, lambda m: m.evaluate("probe")):
         with pytest.raises(UsageError, match="a D that judges 2 at once; give a run that was"):
             ask(packed)
 
@@ -278,29 +283,29 @@ def test_boxes_are_read(tmp_path):
     assert read_boxes(file, 8, 8) == [Box(3, 0, 1, 4, 8)]
     for text in ("[]", "{", '[{"sample": 3}]', '[{"sample": 3, "box": [0, 1, 4]}]'):
         file.write_text(text)
-        with pytest.raises(DataError, match="holds no box"):
+        with pytest.raises(DataError, match=r"list of boxes|has no boxes"):
             read_boxes(file, 8, 8)
     file.write_text('[{"sample": 3, "box": [0, 1, 4, 9]}]')
-    with pytest.raises(DataError, match="empty or beyond images of 8 x 8"):
+    with pytest.raises(DataError, match="not empty, inside images of 8 x 8"):
         read_boxes(file, 8, 8)
-    with pytest.raises(DataError, match="holds no boxes"):
+    with pytest.raises(DataError, match="cannot be read as a list of boxes"):
         read_boxes(tmp_path / "none.json", 8, 8)
 
 
 def test_a_movie_has_a_frame_for_each_grid(run, tmp_path):
-    look = Timelapse().render(run)
-    assert look.record["steps"] == [10, 20, 30, 40]
-    assert len(look.frames) == 4
-    write_movie(look.frames, tmp_path / "it.gif")
+    figure = Timelapse().render(run)
+    assert figure.record["steps"] == [10, 20, 30, 40]
+    assert len(figure.frames) == 4
+    write_movie(figure.frames, tmp_path / "it.gif")
     with Image.open(tmp_path / "it.gif") as film:
         assert film.n_frames == 4
     av = pytest.importorskip("av")
-    write_movie(look.frames, tmp_path / "it.mp4")
+    write_movie(figure.frames, tmp_path / "it.mp4")
     with av.open(str(tmp_path / "it.mp4")) as film:
         frames = [np.asarray(frame.to_image()) for frame in film.decode(video=0)]
     assert len(frames) == 4
     height, width = frames[0].shape[:2]
-    for shown, frame in zip(frames, look.frames, strict=True):
+    for shown, frame in zip(frames, figure.frames, strict=True):
         exact = np.asarray(frame)[:height, :width]
         assert abs(shown.astype(int) - exact).mean() < 8  # what compression costs
 
@@ -310,15 +315,23 @@ def test_other_movies_are_refused(run, tmp_path):
         write_movie(Timelapse().render(run).frames, tmp_path / "it.avi")
 
 
-def test_a_look_is_written_as_a_image_and_a_record(run, tmp_path):
+def test_a_figure_is_written_as_a_image_and_a_record(run, tmp_path):
     file, record = write_figure(Samples(num_samples=4).render(run), tmp_path / "deep" / "some.png")
     with Image.open(file) as image:
         assert image.size == (102, 102)
     assert json.loads(record.read_text())["view"] == "samples"
 
 
-def test_what_draws_a_box_is_found_and_dropped(larger):
-    """Map 0 is high where the boxes are; only what it draws changes, and it is gone."""
+def window_dropout(folder, boxes, **options):
+    """Return the view of these boxes, written to a file."""
+    file = folder / "boxes.json"
+    items = [{"sample": b.sample, "box": [b.left, b.top, b.right, b.bottom]} for b in boxes]
+    file.write_text(json.dumps(items))
+    return WindowDropout(boxes=file, **options)
+
+
+def test_the_map_that_is_high_in_boxes_is_found_and_dropped(larger, tmp_path):
+    """Map 0 is high inside the boxes, the others are 0: dropping it removes what it draws."""
     boxes = [Box(number, 4, 4, 12, 12) for number in range(4)]
     layer = larger.generator.layers[-2]
     inside = torch.zeros(1, 1, 4, 4)
@@ -329,23 +342,25 @@ def test_what_draws_a_box_is_found_and_dropped(larger):
 
     handle = layer.register_forward_hook(draw)
     try:
-        look = window_dropout(larger, boxes=boxes, num_samples=3)
-        half = window_dropout(larger, boxes=boxes, num_samples=3, radius=0.5)
+        figure, half = (
+            window_dropout(tmp_path, boxes, num_samples=3, strength=strength).render(larger)
+            for strength in (1.0, 0.5)
+        )
     finally:
         handle.remove()
-    assert look.record["dropped"] == [0]
-    assert look.record["maps"] == layer.norm.num_features
-    assert look.record["told_right"] == 1.0
-    before, after = (np.asarray(look.image.convert("L"))[row : row + 48] for row in (2, 52))
+    assert figure.record["dropped"] == [0]
+    assert figure.record["num_maps"] == layer.norm.num_features
+    assert figure.record["accuracy"] == 1.0
+    before, after = (np.asarray(figure.image.convert("L"))[row : row + 48] for row in (2, 52))
     between = np.asarray(half.image.convert("L"))[52:100]
     assert 0 < abs(between.astype(int) - before).sum() < abs(after.astype(int) - before).sum()
 
 
-def test_boxes_that_leave_nothing_beside_them_are_refused(larger):
-    with pytest.raises(UsageError, match="leave nothing beside them"):
-        window_dropout(larger, boxes=[Box(0, 0, 0, 16, 16)])
+def test_boxes_that_cover_all_positions_are_refused(larger, tmp_path):
+    with pytest.raises(UsageError, match="the boxes cover all positions"):
+        window_dropout(tmp_path, [Box(0, 0, 0, 16, 16)]).render(larger)
 
 
-def test_one_convolution_has_no_second(run):
-    with pytest.raises(UsageError, match="second highest convolution"):
-        window_dropout(run, boxes=[Box(0, 1, 1, 3, 3)])
+def test_window_dropout_requires_two_convolutions(run, tmp_path):
+    with pytest.raises(UsageError, match="two or more convolutions"):
+        window_dropout(tmp_path, [Box(0, 1, 1, 3, 3)]).render(run)
