@@ -163,7 +163,10 @@ def test_every_flag_has_help_and_a_default(said, monkeypatch):
         ["data", "audit"],
         ["paper"],
         ["bench"],
-        *(["visualize", view] for view in ("walk", "arithmetic", "neighbors", "window-drop")),
+        *(
+            ["visualize", view]
+            for view in ("interpolation", "arithmetic", "neighbors", "window-dropout")
+        ),
     ],
     ids=" ".join,
 )

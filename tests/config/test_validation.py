@@ -14,6 +14,7 @@ from advnets.cli import commands
 from advnets.cli.main import config_of
 from advnets.config.serialize import from_json, to_json
 from advnets.errors import RunError, UsageError
+from advnets.visualize.registry import view_classes
 
 BAD = [math.inf, -math.inf, math.nan, 1e39]
 COUNTS = {
@@ -21,7 +22,7 @@ COUNTS = {
     *("log", "samples", "checkpoint", "evaluate", "saturate"),
 }
 """Integers that no memory hangs on: a run may take as many steps as one waits for."""
-HUNGRY = ("advnets.config", "advnets.cli.visualize")
+HUNGRY = ("advnets.config", "advnets.visualize")
 """Where memory is asked for by the numbers."""
 
 
@@ -68,7 +69,9 @@ def numbers(kind):
     """Pairs of a dataclass and a field that holds numbers of this kind."""
     return [
         pytest.param(owner, field.name, id=f"{owner.__name__}.{field.name}")
-        for owner in dict.fromkeys((*kinds(commands.Command), *kinds(config.Config)))
+        for owner in dict.fromkeys(
+            (*kinds(commands.Command), *view_classes().values(), *kinds(config.Config))
+        )
         for field in fields(owner)
         if holds(typing.get_type_hints(owner)[field.name], kind)
     ]
