@@ -30,7 +30,7 @@ from advnets.experiment import setup
 from advnets.extractors.base import Extractor
 from advnets.extractors.registry import extractor
 from advnets.metrics.frechet import frechet_distance
-from advnets.paper.studies.likelihoods import with_error
+from advnets.paper.studies.likelihoods import format_mean
 from advnets.sampling.rejection import DiscriminatorRejection, sample_with_rejection
 from advnets.sampling.sampler import ComputeSettings, draw_samples, read_images
 from advnets.training import devices
@@ -166,7 +166,7 @@ def rows(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             "{:.2f}": [some["discriminator"] / some["generator"] for some in moved],
             "{:.1f}": [record["distance"] for record in of_it],
         }
-        taken, *cells = (with_error([*map(float, some)], form) for form, some in columns.items())
+        taken, *cells = (format_mean([*map(float, some)], form) for form, some in columns.items())
         cells = f"{reached} of {len(of_it)}", least + taken, *cells
         yield f"| {name} | {' | '.join(cells)} |"
 
@@ -181,7 +181,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seconds", type=float, default=300.0)
     parser.add_argument("--target", type=float, default=20.0)
     parser.add_argument("--data", default="mnist")
-    parser.add_argument("--sections", nargs="*", choices=list(variants()))
+    parser.add_argument("--variants", nargs="*", choices=list(variants()))
     asked = parser.parse_args(arguments)
     asked.out.mkdir(parents=True, exist_ok=True)
     file = asked.out / "results.jsonl"
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     known = {(record["variant"], record["seed"]) for record in found}
     looker = Looker(opened, seen)
     for seed in range(asked.seeds):
-        for name in asked.only or variants():
+        for name in asked.variants or variants():
             if (name, seed) in known:
                 continue
             ended = played(variants()[name], seed, data, looker, bounds)

@@ -6,15 +6,15 @@ from advnets.paper.blocks import SectionContext, Sources
 
 
 @pytest.fixture
-def setting(tmp_path, quiet) -> SectionContext:
+def context(tmp_path, quiet) -> SectionContext:
     """What a part is given at quick scale, with folders of its own."""
     return SectionContext(
         folder=tmp_path / "part",
-        runs=tmp_path / "runs",
+        runs_dir=tmp_path / "runs",
         full=False,
         seeds=1,
         sources=Sources(),
         data_dir=None,
         callback=quiet,
-        tell=lambda what: None,
+        log=lambda what: None,
     )

@@ -15,26 +15,26 @@ from advnets.paper.sections import figure2, figure3, table1
 
 
 @pytest.fixture
-def setting(setting, monkeypatch, tmp_path):
-    """A setting without data, whose digits are trained for a few steps, with two seeds."""
-    real = trainings.digits
+def context(context, monkeypatch, tmp_path):
+    """A context without data, whose digits are trained for a few steps, with two seeds."""
+    real = trainings.digits_config
 
     def short(seed):
         run = real(seed)
         run = replace(run, intervals=replace(run.intervals, eval_every=2))
         return run.with_stage(replace(run.stage, steps=4))
 
-    monkeypatch.setattr(trainings, "digits", short)
-    monkeypatch.setattr(figure2, "large_runs", lambda setting: {})
-    return replace(setting, seeds=2, data_dir=str(tmp_path / "data"))
+    monkeypatch.setattr(trainings, "digits_config", short)
+    monkeypatch.setattr(figure2, "large_configs", lambda context: {})
+    return replace(context, seeds=2, data_dir=str(tmp_path / "data"))
 
 
 def tables(shown):
     return [block for block in shown.blocks if isinstance(block, Table)]
 
 
-def test_table_1_has_every_seed_weights_and_choice_of_epoch(setting):
-    shown = table1.show(setting)
+def test_table_1_has_every_seed_weights_and_choice_of_epoch(context):
+    shown = table1.build(context)
     ours, beside, features, published = tables(shown)
     assert [row[:2] for row in ours.rows[:4]] == [("digits-0", "last")] * 2 + [
         ("digits-0", "ema")
@@ -56,95 +56,95 @@ def test_table_1_has_every_seed_weights_and_choice_of_epoch(setting):
     ]
     assert [row[0] for row in features.rows] == [
         "digits, last weights",
-        "digits, average weights",
+        "digits, ema weights",
         "real training images",
     ]
     assert published.rows[-1][1:] == ("225 ± 2", "2057 ± 26")
     (image,) = [block for block in shown.blocks if isinstance(block, FigureBlock)]
-    assert (setting.folder / image.file).stat().st_size > 0
+    assert (context.folder / image.file).stat().st_size > 0
 
 
-def test_a_run_is_trained_once_for_all_parts(setting):
-    first = trainings.scored_run(setting)
+def test_a_run_is_trained_once_for_all_parts(context):
+    first = trainings.reference_run(context)
     checkpoint = first.run.newest_checkpoint()
     before = checkpoint.stat().st_mtime_ns
-    again = trainings.scored_run(setting)
+    again = trainings.reference_run(context)
     assert (again.step, checkpoint.stat().st_mtime_ns) == (4, before)
 
 
-def test_a_training_that_is_stopped_stops_the_part(setting, monkeypatch):
+def test_a_training_that_is_stopped_stops_the_part(context, monkeypatch):
     from advnets.experiment.train import TrainResult
     from advnets.paper import blocks
 
-    ending = TrainResult(setting.runs / "x", complete=False, signal=2, step=3)
+    ending = TrainResult(context.runs_dir / "x", complete=False, signal=2, step=3)
     monkeypatch.setattr(blocks, "train", lambda *a, **k: ending)
     with pytest.raises(StoppedError, match="stopped at step 3"):
-        trainings.scored_run(setting)
+        trainings.reference_run(context)
 
 
-def test_figure_2_shows_samples_and_the_nearest_training_images(setting):
-    shown = figure2.show(setting)
+def test_figure_2_shows_samples_and_the_nearest_training_images(context):
+    shown = figure2.build(context)
     (image,) = [block for block in shown.blocks if isinstance(block, FigureBlock)]
-    assert (setting.folder / image.file).exists()
+    assert (context.folder / image.file).exists()
     (row,) = tables(shown)[0].rows
     assert row[0] == "digits-0"
     assert row[2] == "0.3"
     assert len(shown.checks) == 1
 
 
-def test_figure_2_says_what_it_lacks(setting, monkeypatch):
-    real = trainings.large_runs(setting)
-    monkeypatch.setattr(figure2, "large_runs", lambda setting: real)
-    shown = figure2.show(setting)
+def test_figure_2_says_what_it_lacks(context, monkeypatch):
+    real = trainings.large_configs(context)
+    monkeypatch.setattr(figure2, "large_configs", lambda context: real)
+    shown = figure2.build(context)
     said = [block.text for block in shown.blocks if isinstance(block, Text)]
     assert "faces-quick is not shown: TFD_48x48.mat is neither in" in said[1]
-    assert said[1].endswith("or give the path of a file that you have with `--faces`")
+    assert said[1].endswith("or pass the path of your own file with `--faces`")
     assert [text.split("-quick")[0] for text in said[1:]] == ["faces", "cifar", "cifar-conv"]
-    assert shown.lacking == ("faces", "cifar")
+    assert shown.missing_sources == ("faces", "cifar")
 
 
 class TestCopies:
     def test_training_images_are_copies_of_themselves(self):
         train = torch.rand(400, 30)
-        assert figure2.memory_of(train[:50], train).copies == 1.0
+        assert figure2.nearest_stats(train[:50], train).copies == 1.0
 
     def test_new_draws_are_not(self):
         train, new = torch.rand(400, 30), torch.rand(50, 30)
-        assert figure2.memory_of(new, train).copies == 0.0
+        assert figure2.nearest_stats(new, train).copies == 0.0
 
     def test_a_third_of_copies_with_a_little_noise_is_counted(self):
         train = torch.rand(400, 30)
         mixed = torch.cat((train[:20] + 0.01 * torch.randn(20, 30), torch.rand(40, 30)))
-        memory = figure2.memory_of(mixed, train)
+        memory = figure2.nearest_stats(mixed, train)
         assert memory.copies == pytest.approx(1 / 3)
         assert memory.median == pytest.approx(float(nearest(mixed, train)[0].median()))
 
     def test_spread_is_that_of_a_normal_and_none_of_one_image(self):
         train = torch.rand(400, 30)
         drawn = 2 * torch.randn(3000, 30)
-        assert figure2.memory_of(drawn, train).spread == pytest.approx(2 * 30**0.5, rel=0.02)
-        assert figure2.memory_of(train[:1].expand(60, 30), train).spread < 1e-5
+        assert figure2.nearest_stats(drawn, train).spread == pytest.approx(2 * 30**0.5, rel=0.02)
+        assert figure2.nearest_stats(train[:1].expand(60, 30), train).spread < 1e-5
 
 
-def test_lines_begin_and_end_at_their_ends(setting):
+def test_lines_begin_and_end_at_their_ends(context):
     """At t = 0 and t = 1 the image is G's of the first and the last z; between, of their mean."""
-    trained = trainings.scored_run(setting)
-    lines = figure3.interpolated(trained, lines=3, steps=5)
+    trained = trainings.reference_run(context)
+    lines = figure3.interpolate(trained, lines=3, steps=5)
     assert lines.shape == (3, 5, 1, 8, 8)
-    torch.testing.assert_close(lines[:, [0, -1]], figure3.interpolated(trained, 3, 2))
-    figure = figure3.show(setting)
-    assert (setting.folder / figure.blocks[1].file).exists()
+    torch.testing.assert_close(lines[:, [0, -1]], figure3.interpolate(trained, 3, 2))
+    figure = figure3.build(context)
+    assert (context.folder / figure.blocks[1].file).exists()
 
 
-def test_narrower_nets_keep_their_shape(setting):
-    for run in trainings.large_runs(setting).values():
+def test_narrower_nets_keep_their_shape(context):
+    for run in trainings.large_configs(context).values():
         for stage in run.stages:
             assert stage.steps is not None
             assert stage.steps <= trainings.QUICK_STEPS
-    wide = trainings.large_runs(replace(setting, full=True))
+    wide = trainings.large_configs(replace(context, full=True))
     assert [run.preset for run in wide.values()] == ["paper-tfd", "paper-cifar", "paper-cifar-conv"]
     assert wide["cifar"].stage.generator.hidden_sizes == (8000, 8000)
-    narrow = trainings.large_runs(setting)["cifar-quick"].stage
+    narrow = trainings.large_configs(context)["cifar-quick"].stage
     assert (narrow.generator.hidden_sizes, narrow.discriminator.hidden_sizes) == (
         (1000, 1000),
         (200, 200),

@@ -15,19 +15,19 @@ from advnets.paper.sections import proposition1, proposition2, theorem1
 from advnets.protocols import Generator
 from advnets.rng import RNG
 from advnets.theory import OPTIMUM
-from advnets.toy.line_game import Cells, Snapshot, density, masses
+from advnets.toy.line_game import Grid, Snapshot, bin_probabilities, density
 
-BOXES = next(pair for pair in proposition1.PAIRS if pair.name == "boxes")
+BOXES = next(pair for pair in proposition1.PAIRS if pair.name == "uniform")
 SHIFTED = next(pair for pair in proposition1.PAIRS if pair.name == "shifted")
-LITTLE = proposition1.Effort(150, 200)
+LITTLE = proposition1.TrainingBudget(150, 200)
 
 
 def test_masses_are_the_density_of_the_cells():
-    cells = Cells(-3.0, 4.0, 700)
-    p = masses(Gaussian(mean=(1.0,), sd=(0.5,)), cells)
+    cells = Grid(-3.0, 4.0, 700)
+    p = bin_probabilities(Gaussian(mean=(1.0,), sd=(0.5,)), cells)
     expected = np.diff(norm(1, 0.5).cdf(cells.edges))
     np.testing.assert_allclose(p, expected, atol=1e-6)
-    np.testing.assert_allclose(density(Gaussian(), cells), norm().pdf(cells.middles), rtol=1e-12)
+    np.testing.assert_allclose(density(Gaussian(), cells), norm().pdf(cells.centers), rtol=1e-12)
 
 
 class TestProposition1:
@@ -39,12 +39,14 @@ class TestProposition1:
             method="bounded",
             options={"xatol": 1e-9},
         )
-        (ours,) = proposition1.highest(torch.tensor([a]).double(), torch.tensor([b]).double())
+        (ours,) = proposition1.pointwise_argmax(
+            torch.tensor([a]).double(), torch.tensor([b]).double()
+        )
         assert float(ours) == pytest.approx(found.x, abs=1e-4)
-        assert proposition1.largest_miss(50) <= 1e-4
+        assert proposition1.max_argmax_error(50) <= 1e-4
 
     def test_a_generator_that_stands_draws_from_p_g(self):
-        generator = proposition1.Standing(Gaussian(mean=(3.0,), sd=(0.5,)))
+        generator = proposition1.FixedGenerator(Gaussian(mean=(3.0,), sd=(0.5,)))
         assert isinstance(generator, Generator)
         z = generator.latent(4000, RNG(0))
         assert generator(z).shape == (4000, 1, 1, 1)
@@ -54,10 +56,10 @@ class TestProposition1:
 
     def test_d_learns_the_closed_form(self):
         """N(-1, 1) against N(1, 1): D*(x) = sigmoid(-2x)."""
-        found = proposition1.answer(SHIFTED, LITTLE)
-        known = 1 / (1 + np.exp(2 * found.sight.cells.middles))
-        np.testing.assert_allclose(found.sight.optimal, known, atol=1e-12)
-        assert found.error < 0.15
+        found = proposition1.train_discriminator(SHIFTED, LITTLE)
+        known = 1 / (1 + np.exp(2 * found.snapshot.grid.centers))
+        np.testing.assert_allclose(found.snapshot.optimal, known, atol=1e-12)
+        assert found.max_error < 0.15
         assert found.edge_error is None
         assert found.value <= found.criterion <= found.value + 0.02
 
@@ -66,29 +68,29 @@ class TestProposition1:
         a = torch.tensor((1.5, -0.3)).double()
         d = torch.sigmoid(a)
         written = float((p * d.log() + q * (1 - d).log()).sum())
-        assert proposition1.value(p, q, a) == pytest.approx(written)
-        assert proposition1.value(p, q, 100 * a) == pytest.approx(-0.5 * 150 - 0.8 * 30)
+        assert proposition1.value_of_logits(p, q, a) == pytest.approx(written)
+        assert proposition1.value_of_logits(p, q, 100 * a) == pytest.approx(-0.5 * 150 - 0.8 * 30)
 
     def test_an_error_at_an_edge_is_counted_apart(self):
-        x = proposition1.CELLS.middles
+        x = proposition1.GRID.centers
         p, q = (np.where((x >= low) & (x <= low + 3), 1 / 3, 0.0) for low in (-2, -1))
         with np.errstate(invalid="ignore"):
             best = p / (p + q)
         d = np.where(abs(x - 1) < 0.05, 0.9, np.nan_to_num(best))
-        one = proposition1.Answer(BOXES, Snapshot(proposition1.CELLS, p, q, d, ()), 0.0, 0.0)
-        assert one.error == 0
+        one = proposition1.PairResult(BOXES, Snapshot(proposition1.GRID, p, q, d, ()), 0.0, 0.0)
+        assert one.max_error == 0
         assert one.edge_error == pytest.approx(0.9)
-        assert one.sight.divergence == pytest.approx(math.log(2) / 3, abs=1e-6)
+        assert one.snapshot.jsd == pytest.approx(math.log(2) / 3, abs=1e-6)
         d = np.where(abs(x) < 0.05, 0.9, d)
-        one = proposition1.Answer(BOXES, Snapshot(proposition1.CELLS, p, q, d, ()), 0.0, 0.0)
-        assert one.error == pytest.approx(0.4)
+        one = proposition1.PairResult(BOXES, Snapshot(proposition1.GRID, p, q, d, ()), 0.0, 0.0)
+        assert one.max_error == pytest.approx(0.4)
 
     def test_there_are_ten_pairs_and_no_two_alike(self):
         assert len({(pair.data, pair.generated) for pair in proposition1.PAIRS}) == 10
 
     @pytest.mark.slow
-    def test_every_claim_of_the_part_holds(self, setting):
-        shown = proposition1.show(setting)
+    def test_every_claim_of_the_part_holds(self, context):
+        shown = proposition1.build(context)
         assert [check.claim for check in shown.checks if not check.passed] == []
 
 
@@ -96,7 +98,7 @@ class TestTheorem1:
     @pytest.mark.parametrize("kind", theorem1.KINDS)
     def test_pairs_of_every_kind_are_distributions(self, kind):
         for p in theorem1.KINDS[kind](np.random.default_rng(3), 20):
-            assert p.shape == (20, theorem1.CELLS)
+            assert p.shape == (20, theorem1.NUM_VALUES)
             assert (p >= 0).all()
             np.testing.assert_allclose(p.sum(1), 1)
 
@@ -107,32 +109,32 @@ class TestTheorem1:
         }
         assert 0.05 < (draws["sparse"][0] > 0).mean() < 0.2
         assert draws["extreme"][0].min() < 1e-250
-        assert (draws["strangers"][0] * draws["strangers"][1] == 0).all()
-        assert abs(draws["neighbors"][0] / draws["neighbors"][1] - 1).max() < 1e-3
+        assert (draws["disjoint"][0] * draws["disjoint"][1] == 0).all()
+        assert abs(draws["close"][0] / draws["close"][1] - 1).max() < 1e-3
 
     def test_strangers_are_log_2_apart_and_their_c_is_0(self):
-        found = theorem1.measured(theorem1.KINDS["strangers: no value has both"], 100)
-        assert found.divergences == pytest.approx((math.log(2), math.log(2)))
-        assert found.least == pytest.approx(0, abs=1e-12)
-        assert found.gap <= theorem1.EXACT
+        found = theorem1.measure_pairs(theorem1.KINDS["disjoint: no common value"], 100)
+        assert found.jsd_range == pytest.approx((math.log(2), math.log(2)))
+        assert found.min_criterion == pytest.approx(0, abs=1e-12)
+        assert found.max_gap <= theorem1.TOLERANCE
 
     def test_the_ways_end_at_the_minimum_with_no_slope(self):
-        ways = theorem1.paths()
+        ways = theorem1.criterion_along_paths()
         for way in ways.values():
             assert OPTIMUM < float(way[-1]) < OPTIMUM + 1e-5
         # A way that leaves p_data nowhere bare falls with the square of the distance.
-        near = ways["one of the two humps"] - OPTIMUM
-        rest = 1 - theorem1.SHARES
+        near = ways["one of the two modes"] - OPTIMUM
+        rest = 1 - theorem1.MIX_WEIGHTS
         assert float(near[-1] / near[-40]) == pytest.approx(
             float((rest[-1] / rest[-40]) ** 2), rel=0.05
         )
-        slope = theorem1.slope_at_the_goal()
+        slope = theorem1.gradient_at_optimum()
         torch.testing.assert_close(slope, torch.full_like(slope, -math.log(2)))
 
-    def test_every_claim_of_the_part_holds(self, setting):
-        shown = theorem1.show(setting)
+    def test_every_claim_of_the_part_holds(self, context):
+        shown = theorem1.build(context)
         assert [check.claim for check in shown.checks if not check.passed] == []
-        assert (setting.folder / "paths.png").exists()
+        assert (context.folder / "paths.png").exists()
 
 
 class TestProposition2:
@@ -140,7 +142,7 @@ class TestProposition2:
         """V = .35 log d1 + .65 log d2 + q log(1 - d1) + (1 - q) log(1 - d2)."""
         q = torch.linspace(0.1, 0.9, 9).double()
         d = torch.tensor([[0.3, 0.6]]).double()
-        ours = proposition2.coin_values(d, q)[0]
+        ours = proposition2.two_point_values(d, q)[0]
         by_hand = [
             0.35 * math.log(0.3)
             + 0.65 * math.log(0.6)
@@ -149,34 +151,36 @@ class TestProposition2:
             for at in q.tolist()
         ]
         assert ours.tolist() == pytest.approx(by_hand)
-        assert (ours <= proposition2.coin_criterion(q)).all()
+        assert (ours <= proposition2.two_point_criterion(q)).all()
 
     def test_the_line_of_the_best_answer_touches_c_there_alone(self):
         q = torch.linspace(0.1, 0.9, 9).double()
-        gap = proposition2.coin_criterion(q) - proposition2.coin_values(
-            proposition2.best_answers(q), q
+        gap = proposition2.two_point_criterion(q) - proposition2.two_point_values(
+            proposition2.two_point_optimal_discriminator(q), q
         )
         torch.testing.assert_close(gap.diagonal(), torch.zeros(9).double())
         assert (gap + torch.eye(9) > 1e-6).all()
 
     def test_a_shift_of_a_normal_is_a_dip_in_a_plain(self):
-        theta, criterion = proposition2.shifted()
+        theta, criterion = proposition2.criterion_of_shift()
         assert theta[80] == 0
         assert float(criterion[80]) == pytest.approx(OPTIMUM)
         assert float(criterion[0]) == pytest.approx(0, abs=1e-3)
         torch.testing.assert_close(criterion, criterion.flip(0))
 
     def test_a_way_begins_at_its_start_and_stops_where_it_has_arrived(self):
-        passed = proposition2.way(Gaussian(sd=(3.0,)))
-        torch.testing.assert_close(passed[0], masses(Gaussian(sd=(3.0,)), proposition2.LINE))
-        divergence = proposition2.divergences(passed)
-        assert divergence[-1] <= proposition2.ARRIVED < divergence[-2]
+        passed = proposition2.descend_to_goal(Gaussian(sd=(3.0,)))
+        torch.testing.assert_close(
+            passed[0], bin_probabilities(Gaussian(sd=(3.0,)), proposition2.GRID)
+        )
+        divergence = proposition2.jsd_along(passed)
+        assert divergence[-1] <= proposition2.CONVERGED_JSD < divergence[-2]
         assert (divergence.diff() < 0).all()
 
-    def test_every_claim_of_the_part_holds(self, setting):
-        shown = proposition2.show(setting)
+    def test_every_claim_of_the_part_holds(self, context):
+        shown = proposition2.build(context)
         assert [check.claim for check in shown.checks if not check.passed] == []
-        assert {path.name for path in setting.folder.iterdir()} == {
+        assert {path.name for path in context.folder.iterdir()} == {
             "descent.png",
             "lines.png",
             "parameter.png",

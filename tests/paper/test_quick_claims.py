@@ -11,33 +11,33 @@ import torch
 from advnets.paper.registry import SECTIONS
 from advnets.paper.sections import density, table2, vae
 from advnets.paper.studies import bad_start
-from advnets.paper.studies.density_models import Shares
-from advnets.paper.studies.gibbs_chains import Station
-from advnets.toy.line_game import Cells, Snapshot
+from advnets.paper.studies.density_models import ClassFrequencies
+from advnets.paper.studies.gibbs_chains import ChainSnapshot
+from advnets.toy.line_game import Grid, Snapshot
 
 SEEDS = range(10)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_claims_of_trained_nets_hold_with_any_seed(setting, seed):
-    setting = replace(setting, seed=seed)
+def test_the_claims_of_trained_nets_hold_with_any_seed(context, seed):
+    context = replace(context, seed=seed)
     for name in ("fig3", "table2", "vae", "density"):
-        checks = SECTIONS[name].show(setting).checks
+        checks = SECTIONS[name].build(context).checks
         assert checks
         assert [check for check in checks if not check.passed] == [], name
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_claims_of_the_bad_start_hold_with_any_seed(setting, seed):
-    checks = bad_start.show(replace(setting, seed=seed)).checks
+def test_the_claims_of_the_bad_start_hold_with_any_seed(context, seed):
+    checks = bad_start.build(replace(context, seed=seed)).checks
     assert [check for check in checks if not check.passed] == []
 
 
 def test_objectives_that_are_one_fail_the_claims_of_the_bad_start():
     """As if one loss were played for both, whose first gradient and way are then the same."""
-    cells = Cells(-1.0, 1.0, 3)
+    cells = Grid(-1.0, 1.0, 3)
     start = Snapshot(cells, np.ones(3), np.ones(3), np.ones(3), ())
     way = [0.6931, *[0.4] * 20, *[0.01] * 60]
     pulls = {"minimax": 2.0, "non-saturating": 2.0}
@@ -54,21 +54,21 @@ def test_objectives_that_are_one_fail_the_claims_of_the_bad_start():
     "name",
     [name for name in SECTIONS if name not in ("fig3", "table2", "vae", "density")],
 )
-def test_the_other_claims_hold_with_other_seeds(setting, seed, name):
-    setting = replace(setting, seed=seed, folder=setting.folder / name)
-    assert [check for check in SECTIONS[name].show(setting).checks if not check.passed] == []
+def test_the_other_claims_hold_with_other_seeds(context, seed, name):
+    context = replace(context, seed=seed, folder=context.folder / name)
+    assert [check for check in SECTIONS[name].build(context).checks if not check.passed] == []
 
 
 def stations(images, after, correlations=(0.55, 0.0)):
     """Chains after 1 and after 1,000 steps."""
     return [
-        Station(steps, 1e-5, rows, correlation)
+        ChainSnapshot(steps, 1e-5, rows, correlation)
         for steps, rows, correlation in zip((1, 1000), (images, after), correlations, strict=True)
     ]
 
 
 def holds(checks):
-    return [check.holds for check in checks]
+    return [check.passed for check in checks]
 
 
 def test_chains_that_stand_still_or_do_not_forget_fail_the_claims():
@@ -76,27 +76,35 @@ def test_chains_that_stand_still_or_do_not_forget_fail_the_claims():
     rng = torch.Generator().manual_seed(0)
     real = torch.rand(50, 16, generator=rng)
     noise, found = torch.rand(30, 16, generator=rng), real[:30] + 0.01
-    assert holds(table2._easy(stations(noise, found), real)) == [True, True]
-    assert holds(table2._easy(stations(noise, noise, (1.0, 1.0)), real)) == [False, False]
-    assert holds(table2._easy(stations(found, noise), real)) == [False, True]
+    assert holds(table2._quick_chain_checks(stations(noise, found), real)) == [True, True]
+    assert holds(table2._quick_chain_checks(stations(noise, noise, (1.0, 1.0)), real)) == [
+        False,
+        False,
+    ]
+    assert holds(table2._quick_chain_checks(stations(found, noise), real)) == [False, True]
 
 
 def test_an_encoder_that_says_nothing_fails_the_claim_of_reconstructions():
     """The best that G can make of no information is the mean image."""
     shown = torch.rand(20, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     errors = {"nearest": 0.01, "mean": 0.08, vae.VAE: 0.08}
-    (blind,) = vae._nearer(vae.Reconstructed(shown, {}, errors), full=False)
+    (blind,) = vae._reconstruction_checks(vae.Reconstructions(shown, {}, errors), full=False)
     assert not blind.passed
-    (told,) = vae._nearer(vae.Reconstructed(shown, {}, {**errors, vae.VAE: 0.03}), full=False)
+    (told,) = vae._reconstruction_checks(
+        vae.Reconstructions(shown, {}, {**errors, vae.VAE: 0.03}), full=False
+    )
     assert told.passed
-    assert holds(vae._nearer(vae.Reconstructed(shown, {}, errors), full=True)) == [False, False]
+    assert holds(vae._reconstruction_checks(vae.Reconstructions(shown, {}, errors), full=True)) == [
+        False,
+        False,
+    ]
 
 
 def shares(*p_g):
     """Class frequencies of ten classes that are equally frequent in the data."""
     p = np.full(10, 0.1)
     q = np.array(p_g) / sum(p_g)
-    return Shares(p, q, accuracy=0.95, chance=0.04)
+    return ClassFrequencies(p, q, accuracy=0.95, chance=0.04)
 
 
 def test_a_generator_of_half_the_classes_fails_the_claims_of_frequencies():

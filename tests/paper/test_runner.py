@@ -19,10 +19,10 @@ from advnets.paper.blocks import (
     Sources,
     Table,
     Text,
-    literal,
-    plain,
+    escape_markup,
+    strip_markup,
 )
-from advnets.paper.page import marked
+from advnets.paper.page import markup_to_html
 from advnets.paper.runner import PaperRunner
 from advnets.report.html import Html, element
 
@@ -39,7 +39,7 @@ class Counting:
     def __init__(self):
         self.played, self.stop = 0, False
 
-    def __call__(self, setting):
+    def __call__(self, context):
         if self.stop:
             raise StoppedError("stopped")
         self.played += 1
@@ -47,7 +47,7 @@ class Counting:
             (
                 Text("so $p_g = p_{data}$ & `x < y`"),
                 Formula(r"\frac{1}{2}", "2"),
-                setting.image("red.png", red(), "A red <field>", "red"),
+                context.save_image("red.png", red(), "A red <field>", "red"),
                 Table("rows", ("name", "a"), (("one", "1"),)),
             ),
             (Check("it is", "1", "2", passed=self.played == 1),),
@@ -55,7 +55,7 @@ class Counting:
 
 
 @pytest.fixture
-def parts():
+def sections():
     first, second = Counting(), Counting()
     return {
         "one": Section("The one", "section 1", first),
@@ -63,53 +63,53 @@ def parts():
     }
 
 
-def play(parts, out, *, full=False, seeds=1):
+def runner(sections, out, *, full=False, seeds=1):
     return PaperRunner(
-        parts, out, Scale(full, seeds), Sources(), None, Console(), lambda what: None
+        sections, out, Scale(full, seeds), Sources(), None, Console(), lambda what: None
     )
 
 
 def names(results):
-    return [result.part for result in results]
+    return [result.section for result in results]
 
 
-def test_a_part_is_played_once(parts, tmp_path):
-    assert names(play(parts, tmp_path).run(["two", "one"])) == ["one", "two"]
-    again = list(play(parts, tmp_path).run(["one"]))
-    assert parts["one"].show.played == 1
-    assert again[0].shown.checks[0].passed
-    assert play(parts, tmp_path).known("two") is not None
+def test_a_part_is_played_once(sections, tmp_path):
+    assert names(runner(sections, tmp_path).run(["two", "one"])) == ["one", "two"]
+    again = list(runner(sections, tmp_path).run(["one"]))
+    assert sections["one"].build.played == 1
+    assert again[0].content.checks[0].passed
+    assert runner(sections, tmp_path).load_result("two") is not None
 
 
 @pytest.mark.parametrize("other", [{"full": True}, {"seeds": 2}])
-def test_a_result_of_another_scale_is_not_this_ones(parts, tmp_path, other):
-    list(play(parts, tmp_path).run(["one"]))
-    list(play(parts, tmp_path, **other).run(["one"]))
-    assert parts["one"].show.played == 2
+def test_a_result_of_another_scale_is_not_this_ones(sections, tmp_path, other):
+    list(runner(sections, tmp_path).run(["one"]))
+    list(runner(sections, tmp_path, **other).run(["one"]))
+    assert sections["one"].build.played == 2
 
 
-def test_what_was_shown_before_a_stop_is_kept(parts, tmp_path):
-    parts["two"].show.stop = True
+def test_what_was_shown_before_a_stop_is_kept(sections, tmp_path):
+    sections["two"].build.stop = True
     with pytest.raises(StoppedError):
-        list(play(parts, tmp_path).run(["one", "two"]))
-    parts["two"].show.stop = False
-    assert names(play(parts, tmp_path).run(["one", "two"])) == ["one", "two"]
-    assert (parts["one"].show.played, parts["two"].show.played) == (1, 1)
+        list(runner(sections, tmp_path).run(["one", "two"]))
+    sections["two"].build.stop = False
+    assert names(runner(sections, tmp_path).run(["one", "two"])) == ["one", "two"]
+    assert (sections["one"].build.played, sections["two"].build.played) == (1, 1)
 
 
 def test_what_lacked_data_is_played_again_when_they_are_there(tmp_path):
     """And only then: `--faces` was of no use if what was told without them stayed."""
     played = []
 
-    def show(setting):
-        played.append(setting.sources.faces)
-        return SectionContent((Text("no faces"),), lacking=("faces",))
+    def show(context):
+        played.append(context.sources.faces)
+        return SectionContent((Text("no faces"),), missing_sources=("faces",))
 
     def run(faces):
-        parts = {"one": Section("The one", "section 1", show)}
+        sections = {"one": Section("The one", "section 1", show)}
         sources, data = Sources(faces=faces), str(tmp_path)
         list(
-            PaperRunner(parts, tmp_path, Scale(False, 1), sources, data, Console(), str).run(
+            PaperRunner(sections, tmp_path, Scale(False, 1), sources, data, Console(), str).run(
                 ["one"]
             )
         )
@@ -121,38 +121,38 @@ def test_what_lacked_data_is_played_again_when_they_are_there(tmp_path):
     assert played == ["tfd", "digits"]
 
 
-@pytest.mark.parametrize("broken", ["", "{", "{}", '{"part": "one"}'])
-def test_a_broken_result_is_played_again(parts, tmp_path, broken):
-    some = play(parts, tmp_path)
+@pytest.mark.parametrize("broken", ["", "{", "{}", '{"section": "one"}'])
+def test_a_broken_result_is_played_again(sections, tmp_path, broken):
+    some = runner(sections, tmp_path)
     list(some.run(["one"]))
     (some.folder("one") / "result.json").write_text(broken)
     list(some.run(["one"]))
-    assert parts["one"].show.played == 2
+    assert sections["one"].build.played == 2
 
 
-def test_the_page_holds_everything_and_asks_for_nothing(parts, tmp_path):
-    list(play(parts, tmp_path).run(["one"]))
+def test_the_page_holds_everything_and_asks_for_nothing(sections, tmp_path):
+    list(runner(sections, tmp_path).run(["one"]))
     page = (tmp_path / "report.html").read_text("utf-8")
-    assert "1 of 1 measured claims hold" in page
+    assert "1 of 1 checks pass" in page
     assert "<code>x &lt; y</code>" in page
     assert page.count("<math") == 2
     assert "<mfrac>" in page
     assert 'alt="A red &lt;field&gt;" width="20"' in page
     assert "data:image/png;base64," in page
-    assert "<code>advnets paper --quick</code> would go on with: The two (two)." in page
+    assert "Not built yet: The two (two); continue with <code>advnets paper --quick</code>." in page
     assert not re.search(r'(src|href)="(?!data:|#)', page)
 
 
-def test_a_claim_that_does_not_hold_is_said(parts, tmp_path):
-    parts["one"].show.played = 1
-    list(play(parts, tmp_path).run(["one"]))
+def test_a_claim_that_does_not_hold_is_said(sections, tmp_path):
+    sections["one"].build.played = 1
+    list(runner(sections, tmp_path).run(["one"]))
     page = (tmp_path / "report.html").read_text("utf-8")
-    assert "0 of 1 measured claims hold" in page
-    assert "does not hold" in page
+    assert "0 of 1 checks pass" in page
+    assert 'class="fails">no<' in page
 
 
 def test_a_terminal_is_shown_no_marks():
-    assert plain(r"$p_{data}$ is $-\log 4$ by `x`") == "p_data is -log 4 by x"
+    assert strip_markup(r"$p_{data}$ is $-\log 4$ by `x`") == "p_data is -log 4 by x"
 
 
 NAME = r"my $20 & `cheap` {faces} \ <b>_x_"
@@ -160,9 +160,9 @@ NAME = r"my $20 & `cheap` {faces} \ <b>_x_"
 
 def test_text_from_data_marks_no_code_and_no_formula():
     """A dollar sign or backtick in a folder's name is shown as itself, on the page and before."""
-    text = f"{literal(NAME)}, `{literal(NAME)}`, $D^*$ and 5 more"
-    assert plain(text) == f"{NAME}, {NAME}, D^* and 5 more"
-    *pieces, formula, rest = marked(text)
+    text = f"{escape_markup(NAME)}, `{escape_markup(NAME)}`, $D^*$ and 5 more"
+    assert strip_markup(text) == f"{NAME}, {NAME}, D^* and 5 more"
+    *pieces, formula, rest = markup_to_html(text)
     code = pieces.pop(next(i for i, piece in enumerate(pieces) if isinstance(piece, Html)))
     assert "".join(map(str, pieces)) == f"{NAME}, , "
     assert str(code) == str(element("code", NAME))

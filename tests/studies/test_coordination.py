@@ -50,7 +50,7 @@ def test_what_has_its_line_is_not_played_again(script, tmp_path, monkeypatch, ca
     script.main([*run, "0"])
     assert (tmp_path / "results.jsonl").read_text().splitlines() == lines
     assert capsys.readouterr().out.splitlines() == printed
-    script.main([*run, "1e9", "--sections", "plain"])  # another target is another table
+    script.main([*run, "1e9", "--variants", "plain"])  # another target is another table
     more = (tmp_path / "results.jsonl").read_text().splitlines()
     assert more[:6] == lines
     assert len(more) == 8

@@ -30,7 +30,7 @@ def test_every_half_life_is_scored_without_test_images(script, tmp_path, monkeyp
 
     def without_test_images(spec):
         data = opened(spec)
-        return replace(data, dataset=replace(data.splits, test=None))
+        return replace(data, dataset=replace(data.dataset, test=None))
 
     monkeypatch.setattr(script.setup, "open_data", without_test_images)
     script.main(arguments(tmp_path, 40))

@@ -9,23 +9,30 @@ from scipy.stats import norm
 from torch import nn
 
 from advnets import config
-from advnets.toy.line_game import NETS, Cells, Snapshot, best_response, latents, make_line_game
+from advnets.toy.line_game import (
+    STAGE,
+    Grid,
+    Snapshot,
+    best_response,
+    latent_quantiles,
+    make_line_game,
+)
 
 
 def sight(p_data, p_g, discriminator):
-    return Snapshot(Cells(-6.0, 6.0), p_data, p_g, discriminator, ())
+    return Snapshot(Grid(-6.0, 6.0), p_data, p_g, discriminator, ())
 
 
 def test_p_g_is_the_density_of_what_g_sends_z_to():
     """A linear G of a normal z is a normal distribution: x = 1 + z / 2."""
-    line = make_line_game("gaussian:n=1000", Cells(-3.0, 5.0))
+    line = make_line_game("gaussian:n=1000", Grid(-3.0, 5.0))
     line.state.players["generator"] = nn.Linear(1, 1)
     with torch.no_grad():
         line.state.players["generator"].weight.fill_(0.5)
         line.state.players["generator"].bias.fill_(1.0)
     seen = line.snapshot(arrows=3)
-    np.testing.assert_allclose(seen.p_g, norm(1, 0.5).pdf(seen.cells.middles), atol=5e-3)
-    np.testing.assert_allclose(seen.p_data, norm().pdf(seen.cells.middles), atol=1e-12)
+    np.testing.assert_allclose(seen.p_g, norm(1, 0.5).pdf(seen.grid.centers), atol=5e-3)
+    np.testing.assert_allclose(seen.p_data, norm().pdf(seen.grid.centers), atol=1e-12)
     assert seen.arrows[1] == pytest.approx((0.0, 1.0), abs=1e-6)
 
 
@@ -37,35 +44,37 @@ def test_the_divergence_of_two_normals_is_the_integral():
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = 0.5 * (np.nan_to_num(p * np.log(p / m)) + np.nan_to_num(q * np.log(q / m)))
     integral = np.trapezoid(terms, x)
-    cells = Cells(-10.0, 12.0, 4000)
-    p, q = norm(0, 1).pdf(cells.middles), norm(2, 0.7).pdf(cells.middles)
+    cells = Grid(-10.0, 12.0, 4000)
+    p, q = norm(0, 1).pdf(cells.centers), norm(2, 0.7).pdf(cells.centers)
     ours = Snapshot(cells, p, q, p, ())
-    assert ours.divergence == pytest.approx(integral, rel=1e-4)
+    assert ours.jsd == pytest.approx(integral, rel=1e-4)
 
 
 def test_the_error_counts_only_where_d_is_shown_enough():
-    middles = Cells(-6.0, 6.0).middles
+    middles = Grid(-6.0, 6.0).centers
     p = norm(0, 1).pdf(middles)
     d = np.where(abs(middles) < 2.5, 0.5, 0.9)
-    assert sight(p, p, d).error == pytest.approx(0.4)
+    assert sight(p, p, d).max_error == pytest.approx(0.4)
     d = np.where(abs(middles) < 4, 0.55, 0.9)
-    assert sight(p, p, d).error == pytest.approx(0.05)
+    assert sight(p, p, d).max_error == pytest.approx(0.05)
 
 
 def test_quantiles_of_z_are_those_of_the_prior():
-    np.testing.assert_allclose(latents(3).flatten(), norm.ppf([1 / 6, 0.5, 5 / 6]), atol=1e-6)
+    np.testing.assert_allclose(
+        latent_quantiles(3).flatten(), norm.ppf([1 / 6, 0.5, 5 / 6]), atol=1e-6
+    )
 
 
 def test_d_answers_a_g_that_stands_still():
     """The inner loop moves D toward D*, and leaves G, its optimizer and the table as they are."""
-    line = make_line_game("gaussian:mean=2,n=20000", Cells(-4.0, 8.0), batch=500)
+    line = make_line_game("gaussian:mean=2,n=20000", Grid(-4.0, 8.0), batch_size=500)
     table = line.state
     before = [p.clone() for p in table.players["generator"].parameters()]
     first = line.snapshot()
     best_response(table, 150, config.Adam(lr=5e-3))
     after = line.snapshot()
-    assert after.divergence == first.divergence
-    assert after.error < first.error / 3
+    assert after.jsd == first.jsd
+    assert after.max_error < first.max_error / 3
     assert all(
         torch.equal(a, b)
         for a, b in zip(before, table.players["generator"].parameters(), strict=True)
@@ -75,7 +84,7 @@ def test_d_answers_a_g_that_stands_still():
 
 
 def test_the_nets_are_watched_while_they_play():
-    line = make_line_game("gaussian:mean=2,n=2000", Cells(-4.0, 8.0), NETS, batch=100)
+    line = make_line_game("gaussian:mean=2,n=2000", Grid(-4.0, 8.0), STAGE, batch_size=100)
     seen = []
     line.train(3, lambda number, shown: seen.append((number, set(shown.metrics))))
     assert [number for number, _ in seen] == [1, 2, 3]

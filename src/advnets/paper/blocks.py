@@ -1,4 +1,4 @@
-"""What a part of the paper shows, as plain data, and what it is given to show it with."""
+"""The data model of the paper's page: content blocks, checks, sections and their context."""
 
 from __future__ import annotations
 
@@ -22,38 +22,39 @@ from advnets.run_directory import RunDirectory
 from advnets.training.trainer import Callback
 
 _MARK = r"[$`{}\\]"
-ESCAPED = rf"\\{_MARK}"
-"""Pattern of an escaped mark, as `literal` writes it."""
+ESCAPED_MARKUP = rf"\\{_MARK}"
+"""Pattern of an escaped markup character, as `escape_markup` writes it."""
 
 
-def literal(text: str) -> str:
-    """Return text from data or messages with everything escaped that would mark code or a formula.
+def escape_markup(text: str) -> str:
+    """Escape the characters that mark code or formulas in block text.
 
-    A dollar sign, backtick, brace or backslash is then shown as itself.
+    A dollar sign, backtick, brace or backslash in text from data or messages is then shown
+    literally.
     """
     return re.sub(_MARK, r"\\\g<0>", text)
 
 
-def unescaped(text: str) -> str:
-    """Return what `literal` was given."""
-    return re.sub(ESCAPED, lambda mark: mark[0][1], text)
+def unescape_markup(text: str) -> str:
+    """Undo `escape_markup`."""
+    return re.sub(ESCAPED_MARKUP, lambda mark: mark[0][1], text)
 
 
-def plain(text: str) -> str:
-    """Return text as a terminal shows it, without the marks of code and formulas."""
-    return re.sub(f"{ESCAPED}|{_MARK}", lambda mark: mark[0][1:], text)
+def strip_markup(text: str) -> str:
+    """Return text for a terminal, without the marks of code and formulas."""
+    return re.sub(f"{ESCAPED_MARKUP}|{_MARK}", lambda mark: mark[0][1:], text)
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph. Text between `backticks` is code, between $dollars$ a formula in LaTeX."""
+    """A paragraph; text between `backticks` is code, text between $dollars$ a LaTeX formula."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Formula:
-    """A formula of its own line, in LaTeX, with its number in the paper."""
+    """A displayed LaTeX formula, with its equation number in the paper."""
 
     latex: str
     number: str = ""
@@ -61,7 +62,7 @@ class Formula:
 
 @dataclass(frozen=True)
 class FigureBlock:
-    """An image file in the part's folder."""
+    """An image file in the section's folder."""
 
     file: str
     alt: str
@@ -70,7 +71,7 @@ class FigureBlock:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a header; the first cell of a row names it."""
+    """A table with a header; the first cell of each row is its row header."""
 
     caption: str
     header: tuple[str, ...]
@@ -79,7 +80,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Check:
-    """A claim that is measured: what was found beside what was wanted."""
+    """A measured claim: the expected value, the measured value, and whether it passed."""
 
     claim: str
     expected: str
@@ -92,25 +93,26 @@ Block = Text | Formula | FigureBlock | Table
 
 @dataclass(frozen=True)
 class SectionContent:
-    """All that a part shows, in order, and the claims it has measured."""
+    """The blocks of a section, in order, and the claims it measured."""
 
     blocks: tuple[Block, ...]
     checks: tuple[Check, ...] = ()
-    lacking: tuple[str, ...] = ()
-    """Sources, by their names in `Sources`, that could not be opened and are told of instead."""
+    missing_sources: tuple[str, ...] = ()
+    """Fields of `Sources` whose data could not be opened; a note stands in the place of their
+    results."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the paper's three kinds of images come from: names of sets, or paths."""
+    """The data sources of the paper's three data sets: names of data sets, or paths."""
 
     mnist: str = "mnist"
     cifar: str = "cifar10"
     faces: str = "tfd"
 
 
-def absent(data: config.Data) -> str:
-    """Why data cannot be opened; nothing where they can."""
+def unavailable_reason(data: config.Data) -> str:
+    """Return the message why data cannot be opened, or "" if they can."""
     try:
         open_data(data)
     except DataError as error:
@@ -118,84 +120,88 @@ def absent(data: config.Data) -> str:
     return ""
 
 
-def not_shown(what: str, reason: str, source: str) -> Text:
-    """That something is left out for want of its data, why, and how to give them."""
+def unavailable_note(subject: str, reason: str, source: str) -> Text:
+    """Return a note that results are omitted because their data are missing.
+
+    The note says why the data cannot be opened and how to supply them.
+    """
     return Text(
-        f"{what} is not shown: {literal(reason)}; or give the path of a file that you have "
+        f"{subject} is not shown: {escape_markup(reason)}; or pass the path of your own file "
         f"with `--{source}`"
     )
 
 
 @dataclass(frozen=True)
 class SectionContext:
-    """What a part is given: its folder, its scale, and the way to trained runs."""
+    """The arguments of a section's `build`: folders, scale, data sources and trained runs."""
 
     folder: Path
-    """Where the part's images go."""
-    runs: Path
-    """Where trained runs lie, which parts share."""
+    """Folder of the section's images."""
+    runs_dir: Path
+    """Folder of the trained runs, which sections share."""
     full: bool
-    """Whether the paper's own scale is asked for, or a small one."""
+    """Whether to use the paper's networks and training lengths instead of small ones."""
     seeds: int
-    """Seeds of every training that is scored."""
+    """Number of seeds of every evaluated training."""
     sources: Sources
     data_dir: str | None
-    watcher: Callback
-    tell: Callable[[str], None]
+    callback: Callback
+    log: Callable[[str], None]
     seed: int = 0
-    """Seed of every training; of several, the first."""
+    """Seed of every training; the first one where several are trained."""
 
     @property
     def all_seeds(self) -> range:
-        """The seeds of trainings that are scored."""
+        """The seeds of the evaluated trainings."""
         return range(self.seed, self.seed + self.seeds)
 
     def data(self, spec: config.Data, source: str) -> config.Data:
-        """A preset's data, from where this paper is told to take them."""
+        """Return a preset's data config with this context's source and data directory."""
         return replace(spec, source=source, directory=self.data_dir)
 
-    def image(self, name: str, content: bytes, alt: str, caption: str) -> FigureBlock:
-        """Write an image file and give its block."""
+    def save_image(self, name: str, content: bytes, alt: str, caption: str) -> FigureBlock:
+        """Write an image file into the section's folder and return its block."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.folder / name, lambda part: part.write_bytes(content))
+        write_atomically(self.folder / name, lambda file: file.write_bytes(content))
         return FigureBlock(name, alt, caption)
 
-    def trained(self, name: str, run: config.Config) -> TrainedModel:
-        """The run of this name: loaded if it is complete, else trained, or on from where it stood.
+    def train_or_load(self, name: str, run: config.Config) -> TrainedModel:
+        """Return the named run: loaded if complete, otherwise trained or resumed.
 
         Raises:
-            StoppedError: it was asked to stop on the way.
-            ConfigDiffersError: a run of this name was begun with another config.
+            StoppedError: training was stopped by a signal.
+            ConfigDiffersError: a run of this name has another config.
+            DivergedError: training diverged.
         """
-        out = self.runs / name
-        self.tell(f"{name}: {out}")
-        ending = train(run, out, self.watcher, resume=RunDirectory(out).exists)
-        if not ending.complete:
+        out = self.runs_dir / name
+        self.log(f"{name}: {out}")
+        result = train(run, out, self.callback, resume=RunDirectory(out).exists)
+        if not result.complete:
             raise StoppedError(
-                f"{out} was stopped at step {ending.step:,}; everything is saved: the same "
-                "command goes on from there"
+                f"{out} was stopped at step {result.step:,} and saved; run the same command again "
+                "to resume"
             )
-        if ending.problem is not None:
-            raise DivergedError(f"{out}: {ending.problem}")
+        if result.problem is not None:
+            raise DivergedError(f"{out}: {result.problem}")
         return load(out)
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the paper, by the name that --sections knows it by."""
+    """A section of the page: its title, its place in the paper, and the function that builds it."""
 
     title: str
-    where: str
-    """Which section, figure or table of the paper."""
-    show: Callable[[SectionContext], SectionContent]
+    reference: str
+    """Section, figure, table or equation of the paper."""
+    build: Callable[[SectionContext], SectionContent]
 
 
-_FILE = "result.json"
+_RESULT_FILE = "result.json"
 
 
 @dataclass(frozen=True)
 class Scale:
-    """At what scale the paper is played; a result of another scale is not this one's."""
+    """The scale at which sections are built; results of another scale are not reused."""
 
     full: bool
     seeds: int
@@ -203,35 +209,35 @@ class Scale:
 
     @property
     def name(self) -> str:
-        """As the command line has it."""
+        """Name of the scale on the command line: quick or full."""
         return "full" if self.full else "quick"
 
 
 @dataclass(frozen=True)
-class Result:
-    """A part that was played."""
+class SectionResult:
+    """The stored content of a section, with the versions and the scale that made it."""
 
-    part: str
+    section: str
     scale: Scale
     advnets: str
     versions: Mapping[str, str]
     seconds: float
-    shown: SectionContent
+    content: SectionContent
 
     @classmethod
-    def read(cls, folder: Path) -> Result | None:
-        """The result that lies in a folder, if a whole one does."""
+    def read(cls, folder: Path) -> SectionResult | None:
+        """Read the result stored in a folder; return None if there is none or it is damaged."""
         try:
-            stored = json.loads((folder / _FILE).read_text("utf-8"))
+            stored = json.loads((folder / _RESULT_FILE).read_text("utf-8"))
             return _converter().structure(stored, cls)
         except (OSError, ValueError, KeyError, ExceptionGroup):
             return None
 
     def write(self, folder: Path) -> None:
-        """Lay the result into a folder, beside its images."""
+        """Write the result into a folder, next to its images."""
         folder.mkdir(parents=True, exist_ok=True)
         text = json.dumps(_converter().unstructure(self), indent=1, ensure_ascii=False)
-        write_atomically(folder / _FILE, lambda part: part.write_text(text, "utf-8"))
+        write_atomically(folder / _RESULT_FILE, lambda file: file.write_text(text, "utf-8"))
 
 
 def _converter() -> Any:

@@ -1,4 +1,4 @@
-"""The paper on one page that needs nothing but itself."""
+"""The self-contained HTML page of the paper's sections."""
 
 from __future__ import annotations
 
@@ -12,118 +12,130 @@ from PIL import Image
 
 from advnets.errors import require
 from advnets.paper.blocks import (
-    ESCAPED,
+    ESCAPED_MARKUP,
     Check,
     FigureBlock,
     Formula,
-    Result,
     Section,
+    SectionResult,
     Table,
     Text,
-    unescaped,
+    unescape_markup,
 )
 from advnets.report.html import Html, data_uri, document, element, void
 
-_DENSITY = 2
-"""Pixels of a drawn figure to one of the page."""
-_MARKED = r"`(?:\\.|[^`\\])+`|\$(?:\\.|[^$\\])+\$"
-"""Pattern of code and of a formula; a mark within them that is escaped does not end them."""
+_PIXEL_RATIO = 2
+"""Pixels of a figure per CSS pixel."""
+_MARKUP = r"`(?:\\.|[^`\\])+`|\$(?:\\.|[^$\\])+\$"
+"""Pattern of code and of a formula; an escaped mark inside does not end them."""
 
 
-def page(
-    parts: Mapping[str, Section], results: Sequence[Result], folders: Mapping[str, Path]
+def render_page(
+    sections: Mapping[str, Section], results: Sequence[SectionResult], folders: Mapping[str, Path]
 ) -> str:
-    """The page of the parts that were played, each under its heading, after what they come to."""
-    missing = [name for name in parts if name not in folders]
-    sections = [
-        _overview(parts, results, missing),
-        *(_section(parts[result.part], result, folders[result.part]) for result in results),
+    """Return the HTML page: a summary of all checks, then one part per section result."""
+    missing = [name for name in sections if name not in folders]
+    html = [
+        _render_summary(sections, results, missing),
+        *(
+            _render_section(sections[result.section], result, folders[result.section])
+            for result in results
+        ),
     ]
-    scales = ", ".join(sorted({result.scale.name for result in results})) or "nothing yet"
+    scales = ", ".join(sorted({result.scale.name for result in results})) or "none yet"
     return document(
-        title="Generative Adversarial Nets, run · advnets",
-        heading="Generative Adversarial Nets, run",
+        title="Generative Adversarial Nets: a reproduction · advnets",
+        heading="Generative Adversarial Nets: a reproduction",
         kicker=(
             "Goodfellow, Pouget-Abadie, Mirza, Xu, Warde-Farley, Ozair, Courville and Bengio, "
-            f"2014: every part of the paper as this machine has it; scale: {scales}"
+            f"2014. Sections of the paper computed on this machine, at scale: {scales}"
         ),
-        sections=sections,
-        footer="Written by advnets paper from the parts' own results.",
+        sections=html,
+        footer="Written by advnets paper from the stored results of its sections.",
     )
 
 
-def _overview(parts: Mapping[str, Section], results: Sequence[Result], missing: list[str]) -> Html:
-    """Every claim that was measured, and whether it holds."""
-    checks = [(result.part, check) for result in results for check in result.shown.checks]
-    held = sum(check.passed for _, check in checks)
+def _render_summary(
+    sections: Mapping[str, Section], results: Sequence[SectionResult], missing: list[str]
+) -> Html:
+    """Return the table of all checks and the list of sections that have no result yet."""
+    checks = [(result.section, check) for result in results for check in result.content.checks]
+    num_passed = sum(check.passed for _, check in checks)
     blocks: list[object] = [
-        element("h2", "What counts"),
-        element("p", f"{held} of {len(checks)} measured claims hold.", class_="lead"),
-        _checks(
-            (element("a", parts[name].title, href=f"#{name}"), check) for name, check in checks
+        element("h2", "Summary of checks"),
+        element("p", f"{num_passed} of {len(checks)} checks pass.", class_="lead"),
+        _render_checks(
+            (element("a", sections[name].title, href=f"#{name}"), check) for name, check in checks
         ),
     ]
     if missing:
-        named = ", ".join(f"{parts[name].title} ({name})" for name in missing)
+        titles = ", ".join(f"{sections[name].title} ({name})" for name in missing)
         scale = f" --{results[-1].scale.name}" if results else ""
         command = element("code", f"advnets paper{scale}")
-        said = "Not shown yet, and what ", command, f" would go on with: {named}."
-        blocks.append(element("p", *said, class_="note"))
+        note = "Not built yet: ", titles, "; continue with ", command, "."
+        blocks.append(element("p", *note, class_="note"))
     return element("section", *blocks)
 
 
-def _section(part: Section, result: Result, folder: Path) -> Html:
-    versions = ", ".join(f"{name} {said}" for name, said in result.versions.items())
+def _render_section(section: Section, result: SectionResult, folder: Path) -> Html:
+    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     return element(
         "section",
-        element("h2", part.title),
-        element("p", part.where, class_="where"),
-        *(block_html(block, folder) for block in result.shown.blocks),
-        _checks(("", check) for check in result.shown.checks) if result.shown.checks else None,
+        element("h2", section.title),
+        element("p", section.reference, class_="where"),
+        *(render_block(block, folder) for block in result.content.blocks),
+        _render_checks(("", check) for check in result.content.checks)
+        if result.content.checks
+        else None,
         element(
             "p",
-            element("code", f"advnets paper --{result.scale.name} --sections {result.part}"),
+            element("code", f"advnets paper --{result.scale.name} --sections {result.section}"),
             f" took {result.seconds:,.0f} s; advnets {result.advnets}, {versions}",
             class_="where",
         ),
-        id=result.part,
+        id=result.section,
     )
 
 
-def _checks(rows: Iterable[tuple[object, Check]]) -> Html:
-    head = element("tr", *(element("th", name) for name in ("claim", "wanted", "found", "")))
+def _render_checks(rows: Iterable[tuple[object, Check]]) -> Html:
+    """Return checks as a table; the first item of a row is a link or empty."""
+    head = element(
+        "tr", *(element("th", name) for name in ("claim", "expected", "measured", "pass"))
+    )
     body = [
         element(
             "tr",
-            element("th", where, ": " if where else "", *marked(check.claim), scope="row"),
-            element("td", *marked(check.expected)),
-            element("td", *marked(check.measured)),
+            element("th", link, ": " if link else "", *markup_to_html(check.claim), scope="row"),
+            element("td", *markup_to_html(check.expected)),
+            element("td", *markup_to_html(check.measured)),
             element(
                 "td",
-                "holds" if check.passed else "does not hold",
+                "yes" if check.passed else "no",
                 class_="holds" if check.passed else "fails",
             ),
         )
-        for where, check in rows
+        for link, check in rows
     ]
-    state = element("table", element("thead", head), element("tbody", *body), class_="checks")
-    return element("div", state, class_="scroll")
+    table = element("table", element("thead", head), element("tbody", *body), class_="checks")
+    return element("div", table, class_="scroll")
 
 
-def marked(text: str) -> list[object]:
-    """Text with its `code` and its $formulas$ as elements."""
-    return [_mark(piece) for piece in re.split(f"({ESCAPED}|{_MARKED})", text) if piece]
+def markup_to_html(text: str) -> list[object]:
+    """Return text as a list of strings and elements, with `code` and $formulas$ rendered."""
+    return [
+        _markup_piece(piece) for piece in re.split(f"({ESCAPED_MARKUP}|{_MARKUP})", text) if piece
+    ]
 
 
-def _mark(piece: str) -> object:
-    if re.fullmatch(_MARKED, piece) is None:
-        return unescaped(piece)
+def _markup_piece(piece: str) -> object:
+    if re.fullmatch(_MARKUP, piece) is None:
+        return unescape_markup(piece)
     inner = piece[1:-1]
-    return element("code", unescaped(inner)) if piece[0] == "`" else math_html(inner)
+    return element("code", unescape_markup(inner)) if piece[0] == "`" else latex_to_mathml(inner)
 
 
-def math_html(latex: str, display: str = "inline") -> Html:
-    """A formula as MathML, which browsers set themselves.
+def latex_to_mathml(latex: str, display: str = "inline") -> Html:
+    """Return a LaTeX formula as MathML, which browsers render themselves.
 
     Raises:
         MissingExtraError: latex2mathml is not installed.
@@ -133,43 +145,43 @@ def math_html(latex: str, display: str = "inline") -> Html:
 
 
 @singledispatch
-def block_html(block: object, folder: Path) -> Html:
-    """A block as HTML."""
-    raise NotImplementedError(f"no way to show {type(block).__name__}")
+def render_block(block: object, folder: Path) -> Html:
+    """Return a block as HTML; image files are read from `folder`."""
+    raise NotImplementedError(f"no renderer for blocks of type {type(block).__name__}")
 
 
-@block_html.register
+@render_block.register
 def _(block: Text, folder: Path) -> Html:  # noqa: ARG001
-    return element("p", *marked(block.text))
+    return element("p", *markup_to_html(block.text))
 
 
-@block_html.register
+@render_block.register
 def _(block: Formula, folder: Path) -> Html:  # noqa: ARG001
     number = element("span", f"({block.number})", class_="equation") if block.number else None
-    return element("div", math_html(block.latex, "block"), number, class_="formula")
+    return element("div", latex_to_mathml(block.latex, "block"), number, class_="formula")
 
 
-@block_html.register
+@render_block.register
 def _(block: FigureBlock, folder: Path) -> Html:
     path = folder / block.file
     with Image.open(path, formats=("PNG", "GIF")) as image:
         width, kind = image.width, path.suffix.removeprefix(".")
     drawn = data_uri(path.read_bytes(), kind)
-    tag = void("img", src=drawn, alt=block.alt, width=width // _DENSITY)
-    return element("figure", tag, element("figcaption", *marked(block.caption)))
+    tag = void("img", src=drawn, alt=block.alt, width=width // _PIXEL_RATIO)
+    return element("figure", tag, element("figcaption", *markup_to_html(block.caption)))
 
 
-@block_html.register
+@render_block.register
 def _(block: Table, folder: Path) -> Html:  # noqa: ARG001
-    head = element("tr", *(element("th", *marked(name)) for name in block.header))
+    head = element("tr", *(element("th", *markup_to_html(name)) for name in block.header))
     body = [
         element(
             "tr",
-            element("th", *marked(row[0]), scope="row"),
-            *(element("td", *marked(cell)) for cell in row[1:]),
+            element("th", *markup_to_html(row[0]), scope="row"),
+            *(element("td", *markup_to_html(cell)) for cell in row[1:]),
         )
         for row in block.rows
     ]
-    caption = element("caption", *marked(block.caption))
-    state = element("table", caption, element("thead", head), element("tbody", *body))
-    return element("div", state, class_="scroll")
+    caption = element("caption", *markup_to_html(block.caption))
+    table = element("table", caption, element("thead", head), element("tbody", *body))
+    return element("div", table, class_="scroll")

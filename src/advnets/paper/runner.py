@@ -1,4 +1,4 @@
-"""Play the paper part by part: what was shown is kept, and the page grows with it."""
+"""Building sections of the paper, with stored results and a page that grows with them."""
 
 from __future__ import annotations
 
@@ -10,83 +10,93 @@ from pathlib import Path
 from advnets import config
 from advnets._version import __version__
 from advnets.files import write_atomically
-from advnets.paper.blocks import Result, Scale, Section, SectionContext, Sources, absent
-from advnets.paper.page import page
+from advnets.paper.blocks import (
+    Scale,
+    Section,
+    SectionContext,
+    SectionResult,
+    Sources,
+    unavailable_reason,
+)
+from advnets.paper.page import render_page
 from advnets.run_records import versions
 from advnets.training.trainer import Callback
 
 
 @dataclass(frozen=True)
 class PaperRunner:
-    """The paper, or some parts of it, in one folder."""
+    """A set of the paper's sections and the output folder of their results."""
 
-    parts: Mapping[str, Section]
+    sections: Mapping[str, Section]
     out: Path
     scale: Scale
     sources: Sources
     data_dir: str | None
-    watcher: Callback
-    tell: Callable[[str], None]
+    callback: Callback
+    log: Callable[[str], None]
 
-    def run(self, names: Sequence[str]) -> Iterator[Result]:
-        """Play these parts in the paper's order; give each result as it comes.
+    def run(self, names: Sequence[str]) -> Iterator[SectionResult]:
+        """Build the named sections in the paper's order and yield each result.
+
+        Stored results of the same scale and version are reused.
 
         Raises:
-            StoppedError: a training was asked to stop; the parts before it are kept.
+            StoppedError: a training was stopped by a signal; earlier sections are stored.
         """
-        for name in self.parts:
+        for name in self.sections:
             if name not in names:
                 continue
-            result = self.known(name)
+            result = self.load_result(name)
             if result is None:
-                result = self._played(name)
+                result = self._build_section(name)
                 result.write(self.folder(name))
             self.write_page()
             yield result
 
-    def known(self, name: str) -> Result | None:
-        """The stored result of a part, if it is one of this scale and version.
+    def load_result(self, name: str) -> SectionResult | None:
+        """Return a section's stored result if it has this scale and version, or None.
 
-        What was left out for want of data is no result any more once they can be opened.
+        A result that lacks data which can be opened now is not returned, so that it is built again.
         """
-        result = Result.read(self.folder(name))
+        result = SectionResult.read(self.folder(name))
         if result is None or (result.scale, result.advnets) != (self.scale, __version__):
             return None
-        return None if self._found(result.shown.lacking) else result
+        return None if self._any_available(result.content.missing_sources) else result
 
     def folder(self, name: str) -> Path:
-        """Where a part's result and images lie."""
-        return self.out / "parts" / self.scale.name / name
+        """Return the folder of a section's result and images."""
+        return self.out / "sections" / self.scale.name / name
 
     def write_page(self) -> Path:
-        """Write report.html of all that is known."""
-        known = [result for name in self.parts if (result := self.known(name))]
-        folders = {result.part: self.folder(result.part) for result in known}
+        """Write report.html with all stored results and return its path."""
+        results = [result for name in self.sections if (result := self.load_result(name))]
+        folders = {result.section: self.folder(result.section) for result in results}
         path = self.out / "report.html"
-        text = page(self.parts, known, folders)
-        write_atomically(path, lambda part: part.write_text(text, "utf-8"))
+        text = render_page(self.sections, results, folders)
+        write_atomically(path, lambda file: file.write_text(text, "utf-8"))
         return path
 
-    def _found(self, lacking: Sequence[str]) -> bool:
-        """Whether data that were lacking can be opened now."""
-        sources = (getattr(self.sources, name) for name in lacking)
+    def _any_available(self, missing: Sequence[str]) -> bool:
+        """Return whether any of the missing data sources can be opened now."""
+        sources = (getattr(self.sources, name) for name in missing)
         return any(
-            not absent(config.Data(source=source, directory=self.data_dir)) for source in sources
+            not unavailable_reason(config.Data(source=source, directory=self.data_dir))
+            for source in sources
         )
 
-    def _played(self, name: str) -> Result:
-        began = time.monotonic()
-        setting = SectionContext(
+    def _build_section(self, name: str) -> SectionResult:
+        start = time.monotonic()
+        context = SectionContext(
             folder=self.folder(name),
-            runs=self.out / "runs",
+            runs_dir=self.out / "runs",
             full=self.scale.full,
             seeds=self.scale.seeds,
             sources=self.sources,
             data_dir=self.data_dir,
-            watcher=self.watcher,
-            tell=self.tell,
+            callback=self.callback,
+            log=self.log,
             seed=self.scale.seed,
         )
-        shown = self.parts[name].show(setting)
-        seconds = time.monotonic() - began
-        return Result(name, self.scale, __version__, versions(), seconds, shown)
+        content = self.sections[name].build(context)
+        seconds = time.monotonic() - start
+        return SectionResult(name, self.scale, __version__, versions(), seconds, content)

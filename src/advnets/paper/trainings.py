@@ -1,4 +1,4 @@
-"""The trainings that the paper's figures and tables share, by name."""
+"""The training runs that several sections of the paper share."""
 
 from __future__ import annotations
 
@@ -15,140 +15,152 @@ from advnets.paper.blocks import SectionContext
 from advnets.paper.studies.likelihoods import Record
 
 QUICK_EPOCHS = 200
-SMALLER = 8
-"""By how much nets are narrower at quick scale."""
+"""Epochs of the GAN on digits at quick scale."""
+WIDTH_DIVISOR = 8
+"""Factor by which hidden layers are narrower at quick scale."""
 QUICK_STEPS = 300
-VAE_UNITS, VAE_EPOCHS = (256, 256), 600
-"""Of the encoder at quick scale, as many as G has, and how long it is trained."""
+"""Training steps of the large experiments at quick scale."""
+VAE_HIDDEN_SIZES, VAE_EPOCHS = (256, 256), 600
+"""Hidden sizes of the encoder at quick scale, as in the generator, and its training epochs."""
 
 
-def scored_run(context: SectionContext, seed: int | None = None) -> TrainedModel:
-    """The run whose samples are shown and scored: the MNIST experiment, or small digits."""
+def reference_run(context: SectionContext, seed: int | None = None) -> TrainedModel:
+    """Return the evaluated run: the MNIST experiment at full scale, digits at quick."""
     seed = context.seed if seed is None else seed
     if context.full:
-        return context.trained(f"mnist-{seed}", mnist(context, seed))
-    return context.trained(f"digits-{seed}", digits(seed))
+        return context.train_or_load(f"mnist-{seed}", paper_mnist_config(context, seed))
+    return context.train_or_load(f"digits-{seed}", digits_config(seed))
 
 
-def scored_runs(context: SectionContext) -> list[TrainedModel]:
-    """The same for every seed."""
-    return [scored_run(context, seed) for seed in context.all_seeds]
+def reference_runs(context: SectionContext) -> list[TrainedModel]:
+    """Return the reference run of every seed."""
+    return [reference_run(context, seed) for seed in context.all_seeds]
 
 
-def tuned_runs(context: SectionContext) -> list[TrainedModel]:
-    """The same nets trained our way, a run for each seed."""
+def relativistic_runs(context: SectionContext) -> list[TrainedModel]:
+    """Return runs of the same networks with a modern recipe, one for each seed."""
     return [
-        context.trained(f"tuned-{seed}", _mnist(context, "mnist-relativistic", seed, every=2000))
+        context.train_or_load(
+            f"tuned-{seed}", _mnist_config(context, "mnist-relativistic", seed, every=2000)
+        )
         for seed in context.all_seeds
     ]
 
 
 def vae_runs(context: SectionContext) -> list[TrainedModel]:
-    """The same net as a VAE's decoder, a run for each seed."""
+    """Return VAEs with the generator's network as decoder, one for each seed."""
     return [
-        context.trained(f"vae-{seed}", _mnist(context, "vae-mnist", seed, every=0))
+        context.train_or_load(f"vae-{seed}", _mnist_config(context, "vae-mnist", seed, every=0))
         if context.full
-        else context.trained(f"vae-digits-{seed}", vae_of_digits(seed))
+        else context.train_or_load(f"vae-digits-{seed}", digits_vae_config(seed))
         for seed in context.all_seeds
     ]
 
 
-def vae_of_digits(seed: int) -> config.Config:
-    """The offline preset's net as a decoder, for half a minute."""
-    small, vae = digits(seed), presets.get_preset("vae-mnist").stage
-    generator = replace(small.stage.generator, prior="normal")
-    game = config.VAEGame(config.MLPEncoder(hidden_sizes=VAE_UNITS))
+def digits_vae_config(seed: int) -> config.Config:
+    """Return a short VAE training on digits with the decoder of preset `digits`."""
+    digits, vae = digits_config(seed), presets.get_preset("vae-mnist").stage
+    generator = replace(digits.stage.generator, prior="normal")
+    game = config.VAEGame(config.MLPEncoder(hidden_sizes=VAE_HIDDEN_SIZES))
     stage = replace(vae, generator=generator, game=game, epochs=VAE_EPOCHS)
-    half_life = small.stage.ema_half_life
-    small = replace(small, preset="vae-mnist", intervals=replace(small.intervals, eval_every=0))
-    return small.with_stage(replace(stage, ema_half_life=half_life))
+    half_life = digits.stage.ema_half_life
+    digits = replace(digits, preset="vae-mnist", intervals=replace(digits.intervals, eval_every=0))
+    return digits.with_stage(replace(stage, ema_half_life=half_life))
 
 
-def records(trained: TrainedModel, weights: Weights, metrics: Sequence[str]) -> list[Record]:
-    """The records of `advnets evaluate`, taken anew only where they are not there."""
-    of_these = [
+def load_or_evaluate(
+    trained: TrainedModel, weights: Weights, metrics: Sequence[str]
+) -> list[Record]:
+    """Return evaluation records of the final weights, computing only the missing metrics."""
+    stored = [
         record
         for record in trained.run.scores()
         if record["step"] == trained.step
         and record["weights"] in (weights, None)
         and record.get("keep") is None
     ]
-    known = {record["metric"] for record in of_these if record["weights"] == weights}
-    if lacking := tuple(metric for metric in metrics if metric not in known):
-        chosen = load(trained.run.path, weights=weights)
-        return [*of_these, *chosen.evaluate(lacking, seed=trained.config.seed)]
-    return list(of_these)
+    known = {record["metric"] for record in stored if record["weights"] == weights}
+    if missing := tuple(metric for metric in metrics if metric not in known):
+        weighted = load(trained.run.path, weights=weights)
+        return [*stored, *weighted.evaluate(missing, seed=trained.config.seed)]
+    return list(stored)
 
 
-def mnist(context: SectionContext, seed: int) -> config.Config:
-    """`paper-mnist` with scores on the way."""
-    return _mnist(context, "paper-mnist", seed, every=5000)
+def paper_mnist_config(context: SectionContext, seed: int) -> config.Config:
+    """Return preset `paper-mnist` with scores during training."""
+    return _mnist_config(context, "paper-mnist", seed, every=5000)
 
 
-def _mnist(context: SectionContext, preset: str, seed: int, every: int) -> config.Config:
+def _mnist_config(context: SectionContext, preset: str, seed: int, every: int) -> config.Config:
     run = presets.get_preset(preset)
     run = replace(run, seed=seed, data=context.data(run.data, context.sources.mnist))
     return replace(run, intervals=replace(run.intervals, eval_every=every))
 
 
-def digits(seed: int) -> config.Config:
-    """The offline preset, cut to half a minute."""
+def digits_config(seed: int) -> config.Config:
+    """Return preset `digits`, shortened to about half a minute."""
     run = replace(presets.get_preset("digits"), seed=seed)
     run = replace(run, intervals=replace(run.intervals, eval_every=500))
     return run.with_stage(replace(run.stage, epochs=QUICK_EPOCHS))
 
 
-def large_runs(context: SectionContext) -> dict[str, config.Config]:
-    """The experiments on faces and on CIFAR-10: the paper's nets, or nets an eighth as wide."""
+def large_configs(context: SectionContext) -> dict[str, config.Config]:
+    """Return the faces and CIFAR-10 experiments; at quick scale with narrow networks."""
     faces, cifar = faces_run(context), context.sources.cifar
     return {
         faces.name: faces.config,
-        _named(context, "cifar"): _on(context, "paper-cifar", cifar, CIFAR_STEPS),
-        _named(context, "cifar-conv"): _on(context, "paper-cifar-conv", cifar, CIFAR_CONV_STEPS),
+        _run_name(context, "cifar"): _large_config(context, "paper-cifar", cifar, CIFAR_STEPS),
+        _run_name(context, "cifar-conv"): _large_config(
+            context, "paper-cifar-conv", cifar, CIFAR_CONV_STEPS
+        ),
     }
 
 
 @dataclass(frozen=True)
 class FacesRun:
-    """The experiment on faces: the run, its name, and the faces, opened, or why they cannot be."""
+    """The faces experiment: its name, its config, and its data set or the error that opening it
+    raised.
+    """
 
     name: str
     config: config.Config
-    faces: Dataset | DataError
+    dataset: Dataset | DataError
 
 
 def faces_run(context: SectionContext, fold: int | None = None) -> FacesRun:
-    """The experiment on a fold of the faces; None is the fold that `--faces` says, or the first.
+    """Return the faces experiment on one fold; None is the fold in `--faces`, or the first.
 
-    It is scored on the way where there are folds to score it by.
+    It is scored during training if the data set has folds.
     """
     source = context.sources.faces if fold is None else spec.with_fold(context.sources.faces, fold)
-    run = _on(context, "paper-tfd", source, FACES_STEPS)
+    run = _large_config(context, "paper-tfd", source, FACES_STEPS)
     try:
         faces = open_dataset(run.data)
     except DataError as error:
-        return FacesRun(_named(context, "faces"), run, error)
+        return FacesRun(_run_name(context, "faces"), run, error)
     if faces.fold is None or faces.fold not in faces.folds:
-        return FacesRun(_named(context, "faces"), run, faces)
-    # One fold is one run, in whatever way it was asked for.
+        return FacesRun(_run_name(context, "faces"), run, faces)
+    # Name the fold explicitly, so that one fold is one run however it was requested.
     run = replace(run, data=replace(run.data, source=spec.with_fold(source, faces.fold)))
-    every = FACES_SCORED if context.full else QUICK_STEPS // 4
+    every = FACES_EVAL_EVERY if context.full else QUICK_STEPS // 4
     run = replace(run, intervals=replace(run.intervals, eval_every=every))
-    return FacesRun(_named(context, f"faces-{faces.fold}"), run, faces)
+    return FacesRun(_run_name(context, f"faces-{faces.fold}"), run, faces)
 
 
-def _named(context: SectionContext, name: str) -> str:
+def _run_name(context: SectionContext, name: str) -> str:
     name = name if context.full else f"{name}-quick"
     return f"{name}-{context.seed}" if context.seed else name
 
 
 FACES_STEPS, CIFAR_STEPS, CIFAR_CONV_STEPS = (400, 180), (10_000,), (4600,)
-"""Steps of each stage, for which each of the CIFAR-10 nets trains two hours or more."""
-FACES_SCORED = 60
-"""Steps between scores of the faces' generator on the way."""
+"""Training steps of each stage; each CIFAR-10 network trains for two hours or more."""
+FACES_EVAL_EVERY = 60
+"""Training steps between scores of the faces generator."""
 
 
-def _on(context: SectionContext, preset: str, source: str, steps: tuple[int, ...]) -> config.Config:
+def _large_config(
+    context: SectionContext, preset: str, source: str, steps: tuple[int, ...]
+) -> config.Config:
     run = replace(presets.get_preset(preset), seed=context.seed)
     stages = tuple(
         replace(stage, steps=n if context.full else QUICK_STEPS // len(steps))
@@ -157,22 +169,22 @@ def _on(context: SectionContext, preset: str, source: str, steps: tuple[int, ...
     run = replace(run, data=context.data(run.data, source), stages=stages)
     if context.full:
         return run
-    stages = tuple(narrower(stage, SMALLER) for stage in stages)
+    stages = tuple(shrink_stage(stage, WIDTH_DIVISOR) for stage in stages)
     return replace(run, stages=stages, runtime=replace(run.runtime, threads=1))
 
 
-def narrower(stage: config.Stage, by: int) -> config.Stage:
-    """A stage whose nets have so many times fewer hidden units."""
+def shrink_stage(stage: config.Stage, divisor: int) -> config.Stage:
+    """Return a stage whose networks have hidden layers narrower by a factor."""
     generator, discriminator = stage.generator, stage.discriminator
     changes: dict[str, object] = {}
     if isinstance(generator, config.MLPGenerator | config.DeconvGenerator):
         changes["generator"] = replace(
-            generator, hidden_sizes=tuple(units // by for units in generator.hidden_sizes)
+            generator, hidden_sizes=tuple(units // divisor for units in generator.hidden_sizes)
         )
     if isinstance(discriminator, config.MaxoutDiscriminator):
-        units = tuple(units // by for units in discriminator.hidden_sizes)
+        units = tuple(units // divisor for units in discriminator.hidden_sizes)
         changes["discriminator"] = replace(discriminator, hidden_sizes=units)
     if isinstance(discriminator, config.MaxoutConvDiscriminator):
-        channels = tuple(maps // by for maps in discriminator.channels)
+        channels = tuple(maps // divisor for maps in discriminator.channels)
         changes["discriminator"] = replace(discriminator, channels=channels)
     return replace(stage, **changes)

@@ -1,1 +1,1 @@
-"""Small games whose densities are known: a game on a line, and one on a ring of modes."""
+"""Small games whose densities are known exactly."""

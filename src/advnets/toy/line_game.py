@@ -1,4 +1,4 @@
-"""The game on a line, small enough to be watched whole: p_data, p_g, D and D* as curves."""
+"""A game on one-dimensional data, in which p_data, p_g, D and D* are curves."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from advnets.training.step import StepMetrics, TrainState, train_step
 
 Curve = Float64[np.ndarray, " points"]
 
-LATENTS = 500_000
-"""Values of z, evenly by their probability, that p_g is computed from."""
-SEEN = 0.01
-"""Where p_data + p_g is less, D is shown too little to be held to anything."""
+NUM_LATENTS = 500_000
+"""Number of latents, at equal steps of probability, from which p_g is computed."""
+MIN_DENSITY = 0.01
+"""The p_data + p_g below which D is not compared with D*, because it sees too few points there."""
 
-NETS = config.Stage(
+STAGE = config.Stage(
     generator=config.MLPGenerator(
         latent_dim=1,
         prior="normal",
@@ -41,15 +41,15 @@ NETS = config.Stage(
     discriminator_optimizer=config.Adam(lr=2e-3, lr_decay=1.001, lr_min=4e-4),
     steps=600,
 )
-"""Smooth nets, whose D* is smooth; k = 5, so that D stays near it while G moves."""
+"""Smooth networks with a smooth D*; k = 5 keeps D near D* while G changes."""
 
-TO_COMPLETION = config.Adam(lr=2e-3, beta1=0.9, lr_decay=1.002, lr_min=4e-5)
-"""How D is trained where G stands still: Algorithm 1's inner loop, run to its end."""
+BEST_RESPONSE_OPTIMIZER = config.Adam(lr=2e-3, beta1=0.9, lr_decay=1.002, lr_min=4e-5)
+"""Optimizer that trains D against a fixed G: the inner loop of Algorithm 1 run to completion."""
 
 
 @dataclass(frozen=True)
-class Cells:
-    """A stretch of the line, cut into equal cells."""
+class Grid:
+    """An interval of the real line divided into equal bins."""
 
     low: float
     high: float
@@ -57,122 +57,132 @@ class Cells:
 
     @property
     def edges(self) -> Float64[np.ndarray, " edges"]:
-        """Borders of the cells."""
+        """Edges of the bins."""
         return np.linspace(self.low, self.high, self.count + 1)
 
     @property
     def width(self) -> float:
-        """Of a cell."""
+        """Width of a bin."""
         return (self.high - self.low) / self.count
 
     @property
-    def middles(self) -> Curve:
-        """Middles of the cells."""
+    def centers(self) -> Curve:
+        """Centers of the bins."""
         return self.edges[:-1] + self.width / 2
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What is seen of the game at one moment: densities and D at the middles of the cells."""
+    """Densities and D at the bin centers, at one moment of the game."""
 
-    cells: Cells
+    grid: Grid
     p_data: Curve
     p_g: Curve
     discriminator: Curve
     arrows: tuple[tuple[float, float], ...]
-    """Some z, evenly by their probability, and the x = G(z) that each is sent to."""
+    """Pairs (z, G(z)), with z at equal steps of probability."""
 
     @property
     def optimal(self) -> Curve:
-        """D*(x) = p_data(x) / (p_data(x) + p_g(x))."""
-        known = optimal_discriminator(torch.from_numpy(self.p_data), torch.from_numpy(self.p_g))
-        return known.numpy()
+        """The optimal discriminator, D*(x) = p_data(x) / (p_data(x) + p_g(x))."""
+        optimal = optimal_discriminator(torch.from_numpy(self.p_data), torch.from_numpy(self.p_g))
+        return optimal.numpy()
 
     @property
-    def divergence(self) -> float:
-        """JSD(p_data, p_g) in nats, of the cells' probabilities."""
+    def jsd(self) -> float:
+        """JSD(p_data, p_g) in nats, computed from the bin probabilities."""
         p, q = (torch.from_numpy(p / p.sum()) for p in (self.p_data, self.p_g))
         return float(jensen_shannon(p, q))
 
     @property
-    def seen(self) -> np.ndarray:
-        """Where D is shown enough to be held to D*."""
-        return self.p_data + self.p_g > SEEN
+    def support(self) -> np.ndarray:
+        """Mask of the bins in which D is compared with D*: p_data + p_g > 0.01."""
+        return self.p_data + self.p_g > MIN_DENSITY
 
     @property
-    def error(self) -> float:
-        """The largest |D - D*| where p_data + p_g > .01."""
-        return float(np.abs(self.discriminator - self.optimal)[self.seen].max())
+    def max_error(self) -> float:
+        """Maximum |D - D*| where p_data + p_g > 0.01."""
+        return float(np.abs(self.discriminator - self.optimal)[self.support].max())
 
 
 @dataclass(frozen=True)
 class LineGame:
-    """A game on a line, and the stretch that it is watched on."""
+    """A one-dimensional game and the grid on which it is evaluated."""
 
     state: TrainState
     distribution: SyntheticDistribution
-    cells: Cells
+    grid: Grid
 
     def train(
-        self, rounds: int, callback: Callable[[int, StepMetrics], None] = lambda _n, _round: None
+        self,
+        iterations: int,
+        callback: Callable[[int, StepMetrics], None] = lambda _number, _metrics: None,
     ) -> None:
-        """Play rounds of Algorithm 1, each handed to `watch` with its number, from 1."""
-        for number in range(1, rounds + 1):
+        """Run iterations of Algorithm 1.
+
+        `callback` is called with the number of each iteration, from 1, and its metrics.
+        """
+        for number in range(1, iterations + 1):
             callback(number, train_step(self.state))
 
-    def snapshot(self, arrows: int = 25, points: int = LATENTS) -> Snapshot:
-        """Look at the game as it stands; p_g is computed from so many values of z."""
+    def snapshot(self, arrows: int = 25, points: int = NUM_LATENTS) -> Snapshot:
+        """Return the current densities and D, with p_g computed from `points` latents."""
         generator, discriminator = (self.state.players[n] for n in ("generator", "discriminator"))
         with torch.no_grad():
-            x = generator(latents(points)).flatten().double().numpy()
-            shown = latents(arrows)
-            sent = generator(shown).flatten().tolist()
-        counts, _ = np.histogram(x, self.cells.edges)
+            x = generator(latent_quantiles(points)).flatten().double().numpy()
+            z = latent_quantiles(arrows)
+            outputs = generator(z).flatten().tolist()
+        counts, _ = np.histogram(x, self.grid.edges)
         return Snapshot(
-            cells=self.cells,
-            p_data=density(self.distribution, self.cells),
-            p_g=counts / (points * self.cells.width),
-            discriminator=torch.sigmoid(logits(discriminator, self.cells)).numpy(),
-            arrows=tuple(zip(shown.flatten().tolist(), sent, strict=True)),
+            grid=self.grid,
+            p_data=density(self.distribution, self.grid),
+            p_g=counts / (points * self.grid.width),
+            discriminator=torch.sigmoid(discriminator_logits(discriminator, self.grid)).numpy(),
+            arrows=tuple(zip(z.flatten().tolist(), outputs, strict=True)),
         )
 
 
-def density(distribution: SyntheticDistribution, cells: Cells) -> Curve:
-    """p(x) at the middles of the cells."""
-    return np.exp(distribution.log_density(cells.middles[:, None]))
+def density(distribution: SyntheticDistribution, grid: Grid) -> Curve:
+    """Return p(x) at the bin centers."""
+    return np.exp(distribution.log_density(grid.centers[:, None]))
 
 
-def masses(distribution: SyntheticDistribution, cells: Cells) -> Float64[Tensor, " points"]:
-    """Probabilities of the cells, as the density at their middles has them; their sum is 1."""
-    p = torch.from_numpy(density(distribution, cells))
+def bin_probabilities(distribution: SyntheticDistribution, grid: Grid) -> Float64[Tensor, " points"]:
+    """Return the bin probabilities: densities at the centers, normalized to sum 1."""
+    p = torch.from_numpy(density(distribution, grid))
     return p / p.sum()
 
 
 @torch.no_grad()
-def logits(discriminator: nn.Module, cells: Cells) -> Float64[Tensor, " points"]:
-    """a(x) at the middles of the cells."""
-    points = torch.from_numpy(cells.middles).float().view(-1, 1, 1, 1)
+def discriminator_logits(discriminator: nn.Module, grid: Grid) -> Float64[Tensor, " points"]:
+    """Return D's logits at the bin centers."""
+    points = torch.from_numpy(grid.centers).float().view(-1, 1, 1, 1)
     return discriminator(points).double()
 
 
 def make_line_game(
-    source: str, cells: Cells, stage: config.Stage = NETS, *, seed: int = 0, batch: int = 1000
+    source: str, grid: Grid, stage: config.Stage = STAGE, *, seed: int = 0, batch_size: int = 1000
 ) -> LineGame:
-    """Lay the table for a game on a line: `source` is a distribution of points by its name."""
-    spec = config.Data(source=source, normalize="none", batch_size=batch)
-    data = open_data(spec)
-    state = make_state(stage, spec, data, seed)
-    distribution = data.dataset.distribution
+    """Return the game on a one-dimensional distribution, given by its data source name."""
+    data = config.Data(source=source, normalize="none", batch_size=batch_size)
+    prepared = open_data(data)
+    state = make_state(stage, data, prepared, seed)
+    distribution = prepared.dataset.distribution
     assert isinstance(distribution, SyntheticDistribution)
-    return LineGame(state, distribution, cells)
+    return LineGame(state, distribution, grid)
 
 
-def latents(n: int) -> Tensor:
-    """Quantiles of the standard normal prior, evenly by their probability: shape (n, 1)."""
-    shares = (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    return torch.special.ndtri(shares).float()[:, None]
+def latent_quantiles(n: int) -> Tensor:
+    """Return n quantiles of the standard normal prior, of shape (n, 1).
+
+    They are at equal steps of probability, (i + 1/2) / n.
+    """
+    probabilities = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    return torch.special.ndtri(probabilities).float()[:, None]
 
 
-def best_response(state: TrainState, updates: int, rule: config.Adam = TO_COMPLETION) -> None:
-    """Train D against the G that stands, which does not move: the inner loop of Algorithm 1."""
-    train_player(state, "discriminator", updates, rule=rule, purpose="best response")
+def best_response(
+    state: TrainState, updates: int, optimizer: config.Adam = BEST_RESPONSE_OPTIMIZER
+) -> None:
+    """Train D against a fixed G: the inner loop of Algorithm 1."""
+    train_player(state, "discriminator", updates, optimizer=optimizer, purpose="best response")

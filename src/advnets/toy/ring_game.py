@@ -1,4 +1,4 @@
-"""The game on a ring of modes in the plane: played fairly, then by G alone, then fairly again."""
+"""A game on a ring of modes: joint training, then G alone, then joint training again."""
 
 from __future__ import annotations
 
@@ -17,168 +17,187 @@ from advnets.protocols import Generator
 from advnets.toy.stepping import FixedUpdates, copy_state, make_state, train_player
 from advnets.training.step import TrainState, train_step
 
-RING = config.Data(source="ring:modes=8,sd=0.1,n=20000", normalize="none", batch_size=200)
-THERE = 0.01
-"""Share of the samples within 3 sd of a mode's center, from which on it is counted."""
-SAMPLES = 2000
-RATIOS = (1, 5, 20, 100)
-"""Updates of G to one of D."""
-EDGE = 1.75
-"""Of the plane that is drawn, on each side of 0."""
+RING_DATA = config.Data(source="ring:modes=8,sd=0.1,n=20000", normalize="none", batch_size=200)
+MODE_THRESHOLD = 0.01
+"""Fraction of samples within 3 standard deviations of a mode for it to count as covered."""
+NUM_SAMPLES = 2000
+UPDATE_RATIOS = (1, 5, 20, 100)
+"""Numbers of updates of G for each update of D."""
+PLOT_EXTENT = 1.75
+"""Half the side of the plotted square around the origin."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Nets and lengths at one scale."""
+    """Network widths and training lengths at one scale."""
 
-    units: int
-    fair: int
-    """Rounds of the fair game before G plays alone."""
-    again: int
-    """The same after it."""
-    alone: int
-    """Updates that G makes alone."""
-    rationed: int
-    """Updates that G makes while D moves less and less often."""
+    hidden_size: int
+    joint_iterations: int
+    """Iterations of joint training before G trains alone."""
+    recovery_iterations: int
+    """Iterations of joint training after that."""
+    generator_updates: int
+    """Updates of G alone."""
+    ratio_updates: int
+    """Updates of G in the runs with fewer updates of D."""
 
 
 QUICK, FULL = Size(64, 400, 800, 2000, 1000), Size(128, 400, 800, 4000, 4000)
 
 
 @dataclass(frozen=True)
-class Points:
-    """Samples at one moment, and what D says of the plane."""
+class PlaneSnapshot:
+    """Samples, and D over the plane, at one moment."""
 
     title: str
-    x: Float64[np.ndarray, "n 2"]
-    landscape: Float64[np.ndarray, "side side"]
+    samples: Float64[np.ndarray, "n 2"]
+    probability: Float64[np.ndarray, "side side"]
 
 
 @dataclass(frozen=True)
-class Count:
-    """What the samples come to at one moment."""
+class ModeCount:
+    """Mode coverage of the samples at one moment."""
 
     update: int
-    """Of G, from the beginning."""
+    """Updates of G since the beginning."""
     modes: int
-    fullest: float
-    """Share of the samples within 3 sd of the fullest mode."""
-    verdict: float
+    max_fraction: float
+    """Fraction of the samples within 3 standard deviations of the most populated mode."""
+    mean_probability: float
     """Mean D(G(z))."""
 
 
 @dataclass
 class History:
-    """One game: fair, then G alone, then fair again."""
+    """The results of one scenario: joint training, G alone, joint training again."""
 
-    counts: list[Count] = field(default_factory=list[Count])
-    stills: list[Points] = field(default_factory=list[Points])
-    before: Count | None = None
-    after: Count | None = None
-    ratios: dict[int, list[Count]] = field(default_factory=dict[int, list[Count]])
-    """What came of as many updates of G, by how many there were to one of D."""
+    counts: list[ModeCount] = field(default_factory=list[ModeCount])
+    snapshots: list[PlaneSnapshot] = field(default_factory=list[PlaneSnapshot])
+    before: ModeCount | None = None
+    after: ModeCount | None = None
+    ratios: dict[int, list[ModeCount]] = field(default_factory=dict[int, list[ModeCount]])
+    """Mode counts of the runs with unequal updates, by updates of G per update of D."""
 
 
 @dataclass(frozen=True)
 class RingGame:
-    """A game of points of the plane, and the centers of the modes that it is to learn."""
+    """A two-dimensional game, the ring of its data, and fixed latents for evaluation."""
 
     state: TrainState
     ring: Ring
     z: Tensor
 
     @classmethod
-    def create(cls, units: int, seed: int) -> RingGame:
-        """The game of the points preset, with smaller nets."""
+    def create(cls, hidden_size: int, seed: int) -> RingGame:
+        """Return the game of preset `points` with smaller networks."""
         stage = presets.get_preset("points").stage
         assert isinstance(stage.generator, config.MLPGenerator)
         assert isinstance(stage.discriminator, config.MaxoutDiscriminator)
         stage = replace(
             stage,
-            generator=replace(stage.generator, hidden_sizes=(units, units)),
-            discriminator=replace(stage.discriminator, hidden_sizes=(units, units)),
+            generator=replace(stage.generator, hidden_sizes=(hidden_size, hidden_size)),
+            discriminator=replace(stage.discriminator, hidden_sizes=(hidden_size, hidden_size)),
         )
-        opened = open_data(RING)
-        state = make_state(stage, RING, opened, seed)
-        z = cast(Generator, state.players["generator"]).latent(SAMPLES, state.rng.fold_in("looks"))
-        return cls(state, cast(Ring, opened.dataset.distribution), z)
+        prepared = open_data(RING_DATA)
+        state = make_state(stage, RING_DATA, prepared, seed)
+        z = cast(Generator, state.players["generator"]).latent(
+            NUM_SAMPLES, state.rng.fold_in("looks")
+        )
+        return cls(state, cast(Ring, prepared.dataset.distribution), z)
 
     def samples(self) -> Float64[np.ndarray, "n 2"]:
-        """G of the same z at every look."""
+        """Return G(z) for the fixed latents."""
         with torch.no_grad():
             return self.state.players["generator"](self.z).flatten(1).double().numpy()
 
-    def count(self, update: int) -> Count:
-        """Count the modes that G has."""
+    def count_modes(self, update: int) -> ModeCount:
+        """Return the mode coverage after `update` updates of G."""
         x = self.samples()
-        shares = in_modes(x, self.ring) / len(x)
-        verdict = float(self.verdict(torch.from_numpy(x)).mean())
-        return Count(update, int((shares >= THERE).sum()), float(shares.max()), verdict)
+        fractions = count_per_mode(x, self.ring) / len(x)
+        probability = float(self.discriminator_probability(torch.from_numpy(x)).mean())
+        return ModeCount(
+            update, int((fractions >= MODE_THRESHOLD).sum()), float(fractions.max()), probability
+        )
 
-    def verdict(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
-        """D(x)."""
+    def discriminator_probability(self, x: Float[Tensor, "n 2"]) -> Float[Tensor, " n"]:
+        """Return D(x)."""
         with torch.no_grad():
             points = x.float()[:, :, None, None]
             return torch.sigmoid(self.state.players["discriminator"](points)).double()
 
-    def snapshot(self, title: str, side: int = 80) -> Points:
-        """Samples over D's landscape."""
-        line = torch.linspace(-EDGE, EDGE, side)
+    def snapshot(self, title: str, side: int = 80) -> PlaneSnapshot:
+        """Return the samples and D on a `side` x `side` grid."""
+        line = torch.linspace(-PLOT_EXTENT, PLOT_EXTENT, side)
         y, x = torch.meshgrid(line, line, indexing="ij")
-        d = self.verdict(torch.stack((x, y), -1).flatten(0, 1))
-        return Points(title, self.samples(), d.view(side, side).numpy())
+        d = self.discriminator_probability(torch.stack((x, y), -1).flatten(0, 1))
+        return PlaneSnapshot(title, self.samples(), d.view(side, side).numpy())
 
 
-def in_modes(x: Float64[np.ndarray, "n 2"], ring: Ring) -> Int64[np.ndarray, " modes"]:
-    """How many points lie within 3 sd of each mode's center, and of no other that is nearer."""
+def count_per_mode(x: Float64[np.ndarray, "n 2"], ring: Ring) -> Int64[np.ndarray, " modes"]:
+    """Count the points within 3 standard deviations of each mode, each in its nearest mode only."""
     centers, sds, _ = ring.components()
     distances = np.linalg.norm(x[:, None] - centers, axis=2)
     nearest = distances.argmin(1)
-    within = distances.min(1) <= 3 * sds[nearest]
-    return np.bincount(nearest[within], minlength=len(centers)).astype(np.int64)
+    inside = distances.min(1) <= 3 * sds[nearest]
+    return np.bincount(nearest[inside], minlength=len(centers)).astype(np.int64)
 
 
 def run_scenario(size: Size, seed: int = 0) -> History:
-    """Play fairly, let G play alone, play fairly again; then the ratios, from the same state."""
-    plane, seen = RingGame.create(size.units, seed), History()
-    state = plane.state
-    for number in range(size.fair + 1):
+    """Run joint training, G alone and joint training again, then every update ratio.
+
+    The update ratios start from the state after the first joint training.
+    """
+    game, history = RingGame.create(size.hidden_size, seed), History()
+    state = game.state
+    # Train both players jointly.
+    for number in range(size.joint_iterations + 1):
         if number:
             train_step(state)
         if number % 10 == 0:
-            seen.counts.append(plane.count(number))
-    seen.before = seen.counts[-1]
-    seen.stills.append(plane.snapshot("after a fair game"))
-    fair = copy_state(state)
-    shown = {size.alone // 20, size.alone // 4, size.alone}
+            history.counts.append(game.count_modes(number))
+    history.before = history.counts[-1]
+    history.snapshots.append(game.snapshot("after joint training"))
+    initial_state = copy_state(state)
+    snapshot_updates = {
+        size.generator_updates // 20,
+        size.generator_updates // 4,
+        size.generator_updates,
+    }
 
-    def watch(number: int) -> None:
+    def record(number: int) -> None:
         if number % 10 == 0:
-            seen.counts.append(plane.count(size.fair + number))
-        if number in shown:
-            seen.stills.append(plane.snapshot(f"G alone, {number:,} updates"))
+            history.counts.append(game.count_modes(size.joint_iterations + number))
+        if number in snapshot_updates:
+            history.snapshots.append(game.snapshot(f"G alone, {number:,} updates"))
 
-    train_player(state, "generator", size.alone, watch)
-    seen.after = seen.counts[-1]
-    shown = {10, 50, size.again}
-    for number in range(1, size.again + 1):
+    # Train G alone.
+    train_player(state, "generator", size.generator_updates, record)
+    history.after = history.counts[-1]
+    # Train both players again.
+    snapshot_updates = {10, 50, size.recovery_iterations}
+    for number in range(1, size.recovery_iterations + 1):
         train_step(state)
         if number % 10 == 0:
-            seen.counts.append(plane.count(size.fair + size.alone + number))
-        if number in shown:
-            seen.stills.append(plane.snapshot(f"fair again, {number:,} rounds"))
-    for ratio in RATIOS:
-        seen.ratios[ratio] = _rationed(replace(plane, state=copy_state(fair)), ratio, size.rationed)
-    return seen
+            history.counts.append(
+                game.count_modes(size.joint_iterations + size.generator_updates + number)
+            )
+        if number in snapshot_updates:
+            history.snapshots.append(game.snapshot(f"joint again, {number:,} iterations"))
+    # Repeat from the state after joint training, with fewer updates of D.
+    for ratio in UPDATE_RATIOS:
+        history.ratios[ratio] = _train_with_ratio(
+            replace(game, state=copy_state(initial_state)), ratio, size.ratio_updates
+        )
+    return history
 
 
-def _rationed(plane: RingGame, ratio: int, updates: int) -> list[Count]:
-    """Play on, with so many updates of G to one of D."""
-    state = plane.state
+def _train_with_ratio(game: RingGame, ratio: int, updates: int) -> list[ModeCount]:
+    """Continue training with `ratio` updates of G for each update of D."""
+    state = game.state
     state.game = FixedUpdates(state.game, {"discriminator": 1, "generator": ratio})
-    counts: list[Count] = []
+    counts: list[ModeCount] = []
     for number in range(1, updates // ratio + 1):
         train_step(state)
         if number % max(1, 20 // ratio) == 0:
-            counts.append(plane.count(number * ratio))
+            counts.append(game.count_modes(number * ratio))
     return counts

@@ -1,4 +1,4 @@
-"""A game of any data laid out for a part, and played out of its usual turns."""
+"""Training states for small games, and updates outside the usual order."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ from advnets.training.step import Progress, TrainState, train_step
 
 
 def make_state(
-    stage: config.Stage, data: config.Data, opened: PreparedData, seed: int = 0
+    stage: config.Stage, data: config.Data, prepared: PreparedData, seed: int = 0
 ) -> TrainState:
-    """Lay the table for one stage on data that was opened, on one thread of the processor."""
-    chosen = config.Runtime("cpu", "float32", threads=1)
-    run = config.Config("staged", data, (stage,), runtime=chosen, seed=seed)
-    return setup.make_train_state(run, opened, 0, devices.setup_process(chosen))
+    """Return the training state of one stage on prepared data, on one CPU thread in float32."""
+    runtime = config.Runtime("cpu", "float32", threads=1)
+    run = config.Config("staged", data, (stage,), runtime=runtime, seed=seed)
+    return setup.make_train_state(run, prepared, 0, devices.setup_process(runtime))
 
 
 def copy_state(state: TrainState) -> TrainState:
-    """A table that stands where this one stands, to be played on without it."""
+    """Return an independent copy of a training state."""
     players = {name: copy.deepcopy(net) for name, net in state.players.items()}
-    movers: dict[str, Optimizer] = {}
+    optimizers: dict[str, Optimizer] = {}
     for name, old in state.optimizers.items():
-        # Not a deep copy: a mover holds its player's own parameters, and would lose them.
-        movers[name] = new = copy.copy(old)
+        # A deep copy would detach the optimizer from its player's parameters.
+        optimizers[name] = new = copy.copy(old)
         new.parameters = [parameter.detach() for parameter in players[name].parameters()]
         new.state = copy.deepcopy(old.state)
     return replace(
-        state, players=players, optimizers=movers, progress=copy.deepcopy(state.progress)
+        state, players=players, optimizers=optimizers, progress=copy.deepcopy(state.progress)
     )
 
 
 @dataclass(frozen=True)
 class FixedUpdates:
-    """A game of which some phases alone are played, each as often in a round as is said here."""
+    """A game restricted to some phases, each with a fixed number of updates per iteration."""
 
     game: Game
     num_updates: Mapping[str, int]
-    """By the name of the phase."""
+    """Number of updates by phase name."""
 
     def phases(self) -> tuple[Phase, ...]:
-        """The named phases, in the game's own order."""
+        """Return the selected phases in the game's own order."""
         return tuple(
             replace(phase, num_updates=self.num_updates[phase.name])
             for phase in self.game.phases()
@@ -60,27 +60,27 @@ def train_player(
     player: str,
     updates: int,
     callback: Callable[[int], None] = lambda _number: None,
-    rule: config.OptimizerConfig | None = None,
+    optimizer: config.OptimizerConfig | None = None,
     purpose: str | None = None,
 ) -> None:
-    """Let one player of alternating play move while the other stands still.
+    """Update one player of an alternating game while the others stay fixed.
 
-    `watch` is called with the number of updates made, from 1. The player goes on with its optimizer
-    or, given a rule, begins with a fresh one; the table's own position stays where it is. Its noise
-    is drawn under the purpose, by default one of the player's own.
+    `callback` is called with the number of updates made so far, from 1. The player keeps its own
+    optimizer, or uses a new one if an optimizer config is given. The step count of the state does
+    not change. Random numbers are drawn under `purpose`, by default one of the player's own.
     """
-    own = (
+    player_optimizer = (
         state.optimizers[player]
-        if rule is None
-        else make_optimizer(rule, state.players[player].parameters())
+        if optimizer is None
+        else make_optimizer(optimizer, state.players[player].parameters())
     )
-    moved = replace(
+    player_state = replace(
         state,
         game=FixedUpdates(state.game, {player: 1}),
-        optimizers={player: own},
+        optimizers={player: player_optimizer},
         rng=state.rng.fold_in(f"{purpose or f'{player} alone'} {state.progress.step}"),
         progress=Progress(),
     )
     for number in range(1, updates + 1):
-        train_step(moved)
+        train_step(player_state)
         callback(number)

@@ -8,9 +8,16 @@ import pytest
 from torch import nn
 
 from advnets import config
-from advnets.paper.sections.counterfeiter import DIGITS, LINE, History, Match, Score, tale
+from advnets.paper.sections.counterfeiter import (
+    DIGITS_DATA,
+    LINE_DATA,
+    BanknoteGame,
+    History,
+    Score,
+    train_and_score,
+)
 from advnets.paper.sections.counterfeiter import _stage as stage
-from advnets.toy.line_game import NETS
+from advnets.toy.line_game import STAGE
 
 
 class Brightness(nn.Module):
@@ -29,7 +36,7 @@ class Brightness(nn.Module):
     [
         (100, 0, 100, "far ahead"),
         (80, 20, 80, "police are ahead"),
-        (60, 50, 55, "tossed for each note"),
+        (60, 50, 55, "little better than chance"),
         (96, 95, 50.5, "seize everything"),
         (1, 2, 49.5, "let everything pass"),
         (10, 60, 25, "counterfeiters are ahead"),
@@ -37,17 +44,17 @@ class Brightness(nn.Module):
 )
 def test_the_verdict_follows_the_numbers(caught, seized, right, said):
     score = Score(0, float(caught), float(seized))
-    assert score.right == right
-    assert said in score.verdict
+    assert score.accuracy == right
+    assert said in score.summary
 
 
 def test_notes_are_counted_by_what_d_says():
     """Against a count by hand, with a D that goes by brightness."""
-    match = Match.laid(stage(), DIGITS)
-    match.table.players["discriminator"] = Brightness(0.31)
+    match = BanknoteGame.create(stage(), DIGITS_DATA)
+    match.state.players["discriminator"] = Brightness(0.31)
     score = match.score(7)
     assert score.caught == pytest.approx(
-        100 * (match.notes().mean((1, 2, 3)) < 0.31).double().mean().item(), abs=1e-4
+        100 * (match.counterfeits().mean((1, 2, 3)) < 0.31).double().mean().item(), abs=1e-4
     )
     assert score.seized == pytest.approx(
         100 * (match.real.mean((1, 2, 3)) < 0.31).double().mean().item(), abs=1e-4
@@ -56,11 +63,11 @@ def test_notes_are_counted_by_what_d_says():
 
 
 def test_the_real_notes_are_not_those_of_the_training():
-    match = Match.laid(stage(), DIGITS)
+    match = BanknoteGame.create(stage(), DIGITS_DATA)
     trained = {
         tuple(row)
         for n in range(24)
-        for row in match.table.loader.batch_at(n).images.flatten(1).tolist()
+        for row in match.state.loader.batch_at(n).images.flatten(1).tolist()
     }
     held = [tuple(row) for row in match.real.flatten(1).tolist()]
     assert len(held) == 300
@@ -68,18 +75,18 @@ def test_the_real_notes_are_not_those_of_the_training():
 
 
 def test_a_tale_is_looked_at_when_it_is_meant_to_be():
-    told = tale(Match.laid(stage(), DIGITS), 7, 3, (0, 5))
-    assert [score.round for score in told.scores] == [0, 3, 5, 6]
-    assert {number: len(notes) for number, notes in told.printed.items()} == {0: 20, 5: 20}
+    told = train_and_score(BanknoteGame.create(stage(), DIGITS_DATA), 7, 3, (0, 5))
+    assert [score.iteration for score in told.scores] == [0, 3, 5, 6]
+    assert {number: len(notes) for number, notes in told.samples.items()} == {0: 20, 5: 20}
 
 
 def test_the_end_is_the_mean_of_the_last_looks():
     scores = tuple(Score(n, float(n), 10.0) for n in range(30))
-    assert History(scores, {}).end == Score(29, 24.5, 10.0)
+    assert History(scores, {}).final == Score(29, 24.5, 10.0)
 
 
 def test_who_seizes_everything_is_no_better_than_a_coin():
-    match = Match.laid(replace(NETS, game=config.GANGame(k=1)), LINE)
-    match.table.players["discriminator"] = Brightness(1e6)
+    match = BanknoteGame.create(replace(STAGE, game=config.GANGame(k=1)), LINE_DATA)
+    match.state.players["discriminator"] = Brightness(1e6)
     assert match.score(0) == Score(0, 100.0, 100.0)
-    assert match.score(0).right == 50
+    assert match.score(0).accuracy == 50

@@ -17,11 +17,11 @@ from advnets.experiment.trained_model import load
 from advnets.paper.sections import density
 from advnets.paper.studies.density_models import (
     Gaussian,
-    Subject,
-    class_shares,
-    fits,
+    ImageRows,
+    class_frequencies,
+    fit_densities,
     frequencies,
-    kernel_samples,
+    sample_kernel_density,
     total_variation,
 )
 from advnets.rng import RNG
@@ -38,7 +38,7 @@ def flat():
 
 def test_the_gaussian_is_scipys(flat):
     """The closed form of maximum likelihood, and its density with σ² I, by scipy."""
-    fitted, points = Gaussian.fitted(flat), torch.randn(9, 5)
+    fitted, points = Gaussian.fit(flat), torch.randn(9, 5)
     covariance = np.cov(flat.double().numpy().T, bias=True) + 0.3**2 * np.eye(5)
     other = multivariate_normal(flat.double().numpy().mean(0), covariance)
     np.testing.assert_allclose(
@@ -47,21 +47,21 @@ def test_the_gaussian_is_scipys(flat):
 
 
 def test_a_singular_covariance_is_told(flat):
-    assert Gaussian.fitted(flat.double()).rank == 3
-    assert Gaussian.fitted(torch.randn(50, 5, dtype=torch.float64)).rank == 5
-    few = Gaussian.fitted(torch.rand(10, 40, dtype=torch.float64))
+    assert Gaussian.fit(flat.double()).rank == 3
+    assert Gaussian.fit(torch.randn(50, 5, dtype=torch.float64)).rank == 5
+    few = Gaussian.fit(torch.rand(10, 40, dtype=torch.float64))
     assert few.rank == 9  # n images leave n - 1 directions
 
 
 def test_samples_of_the_gaussian_have_its_moments(flat):
-    drawn = Gaussian.fitted(flat).sample(40_000, 0.5, NOISE).double()
+    drawn = Gaussian.fit(flat).sample(40_000, 0.5, NOISE).double()
     expected = torch.cov(flat.double().T, correction=0) + 0.25 * torch.eye(5)
     torch.testing.assert_close(drawn.mean(0), flat.double().mean(0), atol=0.05, rtol=0)
     torch.testing.assert_close(torch.cov(drawn.T), expected, atol=0.2, rtol=0.03)
 
 
 def test_kernels_are_laid_on_all_images_alike(flat):
-    drawn, which = kernel_samples(flat, 20_000, 0.1, NOISE)
+    drawn, which = sample_kernel_density(flat, 20_000, 0.1, NOISE)
     assert (drawn - flat[which]).std() == pytest.approx(0.1, rel=0.02)
     counts = torch.bincount(which, minlength=len(flat))
     assert counts.min() > 50  # of 100 expected each
@@ -69,30 +69,30 @@ def test_kernels_are_laid_on_all_images_alike(flat):
 
 
 @pytest.fixture(scope="module")
-def told():
-    return fits(Subject.of(open_dataset("digits"), 2000))
+def fits():
+    return fit_densities(ImageRows.from_dataset(open_dataset("digits"), 2000))
 
 
-def test_the_kernel_densitys_likelihood_is_scikit_learns(told):
-    subject = told.subject
+def test_the_kernel_densitys_likelihood_is_scikit_learns(fits):
+    subject = fits.data
     # In one leaf every distance is taken; in many, scikit-learn is 10 nats off in 64 dimensions.
-    other = KernelDensity(bandwidth=told.widths["kernel"], leaf_size=len(subject.train))
+    other = KernelDensity(bandwidth=fits.widths["kernel"], leaf_size=len(subject.train))
     other.fit(subject.train.numpy())
     expected = other.score(subject.test.numpy()) / len(subject.test)
-    assert told.models["kernel"].log_likelihood == pytest.approx(expected, rel=1e-4)
+    assert fits.models["kernel"].log_likelihood == pytest.approx(expected, rel=1e-4)
 
 
-def test_likelihood_and_looks_part_ways_on_digits(told):
-    models, (_, distance) = told.models, told.held_out
+def test_likelihood_and_looks_part_ways_on_digits(fits):
+    models, (_, distance) = fits.models, fits.test_stats
     likelihoods = {name: model.log_likelihood for name, model in models.items()}
     assert likelihoods["gaussian"] > likelihoods["kernel"] > likelihoods["narrow"] + 100
     assert models["gaussian"].distance > distance > models["kernel"].distance
     assert models["narrow"].distance == pytest.approx(0.1 * distance, rel=0.3)
-    assert told.own == 1.0
+    assert fits.own_nearest == 1.0
 
 
-def test_three_pixels_of_the_digits_are_always_black(told):
-    assert (told.rank, told.outside) == (61, 0)
+def test_three_pixels_of_the_digits_are_always_black(fits):
+    assert (fits.rank, fits.n_outside) == (61, 0)
 
 
 def test_total_variation_is_half_the_sum_of_differences():
@@ -109,7 +109,7 @@ def test_classes_are_counted_by_their_nearest_images():
     )
     half = ArraySplit(images, np.repeat([0, 1], 50))
     samples = torch.tensor([0.1, 0.2, 0.0, 0.9]).repeat(25)[:, None].expand(-1, 4).contiguous()
-    shares = class_shares(Dataset("two", half, half, half), samples)
+    shares = class_frequencies(Dataset("two", half, half, half), samples)
     assert shares.accuracy == 1
     np.testing.assert_allclose(shares.p_g, [0.75, 0.25])
     np.testing.assert_allclose(shares.p_data, [0.5, 0.5])
@@ -118,10 +118,10 @@ def test_classes_are_counted_by_their_nearest_images():
     assert shares.chance == pytest.approx(0.1, abs=0.021)
 
 
-def test_the_part_is_shown(tiny, setting, tmp_path, monkeypatch):
-    train(tiny, tmp_path / "run", setting.watcher)
-    monkeypatch.setattr(density, "scored_run", lambda _: load(tmp_path / "run"))
-    shown = density.show(replace(setting, folder=tmp_path))
+def test_the_part_is_shown(tiny, context, tmp_path, monkeypatch):
+    train(tiny, tmp_path / "run", context.callback)
+    monkeypatch.setattr(density, "reference_run", lambda _: load(tmp_path / "run"))
+    shown = density.build(replace(context, folder=tmp_path))
     assert (tmp_path / "digits.png").exists()
     assert (tmp_path / "classes.png").exists()
     held = [check.passed for check in shown.checks if check.claim.startswith("digits:")]

@@ -8,7 +8,7 @@ import torch
 
 from advnets.data.synthetic.mixtures import Ring
 from advnets.rng import RNG
-from advnets.toy.ring_game import RATIOS, RingGame, Size, in_modes, run_scenario
+from advnets.toy.ring_game import UPDATE_RATIOS, RingGame, Size, count_per_mode, run_scenario
 from advnets.toy.stepping import FixedUpdates, copy_state, train_player
 from advnets.training.step import train_step
 
@@ -24,14 +24,14 @@ def same(before, after):
 def test_points_are_counted_in_the_mode_they_were_drawn_from():
     ring = Ring(sd=0.1)
     points, modes = ring.sample_with_modes(20_000, RNG(0))
-    counts = in_modes(points.astype(np.float64), ring)
+    counts = count_per_mode(points.astype(np.float64), ring)
     # Within 3 sd of its center lies a point of the plane with probability 1 - exp(-9/2).
     expected = np.bincount(modes) * (1 - np.exp(-4.5))
     np.testing.assert_allclose(counts, expected, rtol=0.02)
 
 
 def test_what_is_far_from_every_center_is_of_no_mode():
-    assert in_modes(np.zeros((5, 2)), Ring(sd=0.1)).sum() == 0
+    assert count_per_mode(np.zeros((5, 2)), Ring(sd=0.1)).sum() == 0
 
 
 @pytest.mark.parametrize("player", ["generator", "discriminator"])
@@ -74,7 +74,7 @@ def test_a_story_counts_every_tenth_update():
     assert [count.update for count in told.counts] == list(range(0, 90, 10))
     assert told.before == told.counts[2]
     assert told.after == told.counts[6]
-    assert [len(told.ratios[ratio]) for ratio in RATIOS] == [5, 5, 5, 1]
+    assert [len(told.ratios[ratio]) for ratio in UPDATE_RATIOS] == [5, 5, 5, 1]
 
 
 @pytest.mark.slow

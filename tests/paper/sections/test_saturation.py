@@ -11,16 +11,16 @@ import torch
 
 from advnets.paper.sections import saturation
 from advnets.paper.studies import bad_start, init_range, loss_gradients
-from advnets.toy.line_game import Cells, Snapshot
+from advnets.toy.line_game import Grid, Snapshot
 
 
 @pytest.mark.parametrize("verdict", [0.5, 1e-2, 1e-4])
 def test_the_pulls_are_those_of_calculus(verdict):
     """-1/(1 - D) and -1/D in D; -D and D - 1 in the logit; and their ratio again in G."""
-    found = loss_gradients.pulls(verdict)
-    assert found.verdict == pytest.approx(verdict, rel=5e-6)
+    found = loss_gradients.compare_losses(verdict)
+    assert found.probability == pytest.approx(verdict, rel=5e-6)
     weak, strong = found.minimax, found.non_saturating
-    assert (weak.verdict, strong.verdict) == pytest.approx(
+    assert (weak.probability, strong.probability) == pytest.approx(
         (1 / (1 - verdict), 1 / verdict), rel=5e-6
     )
     assert (weak.logit, strong.logit) == pytest.approx((verdict, 1 - verdict), rel=5e-6)
@@ -31,7 +31,7 @@ def test_the_pulls_are_those_of_calculus(verdict):
 
 def test_a_ratio_that_is_not_theorys_fails_its_check():
     """At D(G(z)) = 1/100 the ratio is 99, not the 9999 that is wanted."""
-    found = loss_gradients.pulls(1e-2)
+    found = loss_gradients.compare_losses(1e-2)
     held = [check.passed for check in loss_gradients._checks(found)]
     assert held == [False, False, False, True]
 
@@ -39,7 +39,7 @@ def test_a_ratio_that_is_not_theorys_fails_its_check():
 class TestRanges:
     def test_the_limits_are_those_of_float32(self):
         """1 + e^-a rounds to 1 below 2^-24; e^a leaves the normal numbers at 2^-126."""
-        limit = init_range.limits()
+        limit = init_range.logit_limits()
         assert limit.high == pytest.approx(24 * math.log(2), abs=0.011)
         # Where denormal numbers cannot be flushed they reach to 2^-149.
         assert -149 * math.log(2) - 0.011 <= limit.low <= -126 * math.log(2) + 0.011
@@ -48,20 +48,20 @@ class TestRanges:
     def test_both_ways_of_writing_a_loss_say_the_same(self, name):
         written = init_range.LOSSES[name]
         real, fake = torch.linspace(-9, 9, 41).double(), torch.linspace(5, -7, 41).double()
-        naive, ours = written.naive(real, fake), written.ours(real, fake)
+        naive, ours = written.naive(real, fake), written.stable(real, fake)
         assert ours.item() == pytest.approx(naive.item(), rel=1e-6)
 
     def test_small_weights_bear_both_and_large_ones_only_ours(self):
-        limit = init_range.limits()
-        small, large = (init_range.tried(r, 1, limit) for r in (0.05, 5.0))
-        assert set(small.broken.values()) == {(0, 0)}
-        assert set(large.broken.values()) == {(1, 0)}
-        assert large.foretold == dict.fromkeys(init_range.LOSSES, 1)
-        assert large.highest > limit.high > small.highest
+        limit = init_range.logit_limits()
+        small, large = (init_range.measure_init_range(r, 1, limit) for r in (0.05, 5.0))
+        assert set(small.failures.values()) == {(0, 0)}
+        assert set(large.failures.values()) == {(1, 0)}
+        assert large.predicted == dict.fromkeys(init_range.LOSSES, 1)
+        assert large.max_logit > limit.high > small.max_logit
 
     def test_a_form_of_ours_that_breaks_fails_its_check(self):
-        tried = init_range.tried(5.0, 1, init_range.limits())
-        broken = replace(tried, broken=dict.fromkeys(init_range.LOSSES, (1, 1)))
+        tried = init_range.measure_init_range(5.0, 1, init_range.logit_limits())
+        broken = replace(tried, failures=dict.fromkeys(init_range.LOSSES, (1, 1)))
         assert all(check.passed for check in init_range._checks([tried], 1))
         assert not init_range._checks([broken], 1)[0].passed
 
@@ -69,30 +69,33 @@ class TestRanges:
 class TestBadStart:
     def test_both_objectives_begin_alike_and_one_moves(self):
         """Plain descent along a gradient thousands of times smaller goes nowhere."""
-        rule = bad_start.RULES["gradient descent"]
-        slow, fast = (bad_start.trial(objective, rule, 25) for objective in bad_start.OBJECTIVES)
+        rule = bad_start.OPTIMIZERS["gradient descent"]
+        slow, fast = (
+            bad_start.train_from_bad_start(objective, rule, 25)
+            for objective in bad_start.OBJECTIVES
+        )
         np.testing.assert_array_equal(slow.start.p_g, fast.start.p_g)
-        assert slow.first_pull == fast.first_pull
-        assert fast.first_pull["non-saturating"] > 1000 * fast.first_pull["minimax"]
-        assert len(slow.divergences) == 26
-        assert slow.divergences[0] == pytest.approx(math.log(2), abs=1e-3)
-        assert slow.divergences[-1] > 0.69
-        assert fast.rounds_to_half is not None
+        assert slow.initial_grad_norms == fast.initial_grad_norms
+        assert fast.initial_grad_norms["non-saturating"] > 1000 * fast.initial_grad_norms["minimax"]
+        assert len(slow.jsd) == 26
+        assert slow.jsd[0] == pytest.approx(math.log(2), abs=1e-3)
+        assert slow.jsd[-1] > 0.69
+        assert fast.iterations_to_half is not None
 
     def test_rounds_are_counted_to_half_of_log_2(self):
         p = np.full(4, 0.25)
-        start = Snapshot(Cells(0.0, 4.0, 4), p, p, p, ())
+        start = Snapshot(Grid(0.0, 4.0, 4), p, p, p, ())
         told = bad_start.History(start, {}, 0.0, [0.69, 0.5, 0.34, 0.6, 0.1])
-        assert told.rounds_to_half == 2
-        assert told.end == 0.5
-        assert bad_start.History(start, {}, 0.0, [0.69]).rounds_to_half is None
+        assert told.iterations_to_half == 2
+        assert told.final_jsd == 0.5
+        assert bad_start.History(start, {}, 0.0, [0.69]).iterations_to_half is None
 
 
 @pytest.mark.slow
-def test_every_claim_of_the_part_holds(setting):
-    shown = saturation.show(setting)
+def test_every_claim_of_the_part_holds(context):
+    shown = saturation.build(context)
     assert [check.claim for check in shown.checks if not check.passed] == []
-    assert {path.name for path in setting.folder.iterdir()} == {
+    assert {path.name for path in context.folder.iterdir()} == {
         "pull.png",
         "start.png",
         "ranges.png",

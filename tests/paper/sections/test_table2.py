@@ -18,20 +18,20 @@ from advnets.paper import trainings
 from advnets.paper.blocks import SectionContext, Sources
 from advnets.paper.sections import table2
 from advnets.paper.studies import gibbs_chains
-from advnets.paper.studies.gradient_path import begun_apart, exchange, plays
+from advnets.paper.studies.gradient_path import game_variants, initial_differences, swap_batch
 from advnets.paper.studies.sample_statistics import correlation, gallery, sharpness
 from advnets.protocols import Batch
 from advnets.rng import RNG
 
 
 class Asked(SectionContext):
-    """A setting that says which run was asked for, and trains none."""
+    """A context that says which run was asked for, and trains none."""
 
-    def trained(self, name, run):
+    def train_or_load(self, name, run):
         raise LookupError(name, run)
 
 
-def setting(folder, kind=SectionContext, *, full=False):
+def context(folder, kind=SectionContext, *, full=False):
     return kind(
         folder,
         folder / "runs",
@@ -82,29 +82,29 @@ def machine(weight):
 
 def test_chains_of_a_machine_without_weights_forget_at_once():
     """Its pixels are independent coins; here of probability 1/2, in every image."""
-    told = gibbs_chains.sampled(machine(0.0), (1, 3))
-    assert [station.steps for station in told.stations] == [1, 3]
-    for station in told.stations:
-        torch.testing.assert_close(station.images, torch.full((gibbs_chains.CHAINS, 4), 0.5))
+    told = gibbs_chains.run_chains(machine(0.0), (1, 3))
+    assert [station.steps for station in told.snapshots] == [1, 3]
+    for station in told.snapshots:
+        torch.testing.assert_close(station.images, torch.full((gibbs_chains.NUM_CHAINS, 4), 0.5))
     assert told.states.mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_chains_of_a_machine_of_two_modes_stay_where_they_are():
     """Hidden on means all pixels are lit, and off none is; a chain changes seldom."""
-    told = gibbs_chains.sampled(machine(8.0), (1, 20))
-    assert told.stations[0].correlation > 0.9
-    assert told.stations[0].correlation > told.stations[1].correlation
-    lit = told.stations[1].images > 0.5
+    told = gibbs_chains.run_chains(machine(8.0), (1, 20))
+    assert told.snapshots[0].correlation > 0.9
+    assert told.snapshots[0].correlation > told.snapshots[1].correlation
+    lit = told.snapshots[1].images > 0.5
     assert torch.equal(lit.all(1), lit.any(1))
-    assert told.stations[1].seconds > told.stations[0].seconds
+    assert told.snapshots[1].seconds > told.snapshots[0].seconds
 
 
-@pytest.mark.parametrize("play", plays())
+@pytest.mark.parametrize("play", game_variants())
 def test_with_d_frozen_no_real_image_reaches_g(play, digits):
-    done = exchange(play, plays()[play], digits)
-    assert done.generator == 0
-    assert done.moved > 0.9 * done.of
-    assert done.discriminator > 0
+    done = swap_batch(play, game_variants()[play], digits)
+    assert done.generator_differs == 0
+    assert done.generator_moved > 0.9 * done.generator_size
+    assert done.discriminator_differs > 0
 
 
 class Normed(nn.Module):
@@ -152,34 +152,36 @@ def test_batch_norm_in_d_lets_them_through_where_one_pass_sees_both(updates, sam
 
 
 def test_data_begin_the_output_bias_alone(digits):
-    assert list(begun_apart(digits, "marginals")) == ["output.bias"]
-    assert begun_apart(digits, 0.0) == {}
+    assert list(initial_differences(digits, "marginals")) == ["output.bias"]
+    assert initial_differences(digits, 0.0) == {}
 
 
 @pytest.mark.parametrize(("full", "name"), [(False, "digits-0"), (True, "mnist-0")])
 def test_the_run_that_is_scored(tmp_path, full, name):
     with pytest.raises(LookupError) as raised:
-        trainings.scored_run(setting(tmp_path, Asked, full=full))
+        trainings.reference_run(context(tmp_path, Asked, full=full))
     asked, run = raised.value.args
     assert asked == name
     if full:
         assert (run.preset, run.seed, run.stage.epochs) == ("paper-mnist", 0, 100)
-        assert (run.stage.average_half_life, run.ticks.evaluate) == (1_500_000, 5000)
+        assert (run.stage.ema_half_life, run.intervals.eval_every) == (1_500_000, 5000)
     else:
         assert run.preset == "digits"
 
 
 def test_the_table_is_whole():
-    assert len(table2.PAPER.rows) == 5
-    assert all(len(row) == len(table2.PAPER.header) == 5 for row in table2.PAPER.rows)
+    assert len(table2.PAPER_TABLE.rows) == 5
+    assert all(len(row) == len(table2.PAPER_TABLE.header) == 5 for row in table2.PAPER_TABLE.rows)
 
 
 def test_the_part_is_shown(tiny, tmp_path, monkeypatch, quiet):
     train(tiny, tmp_path / "run", quiet)
-    monkeypatch.setattr(table2, "scored_run", lambda _: load(tmp_path / "run"))
+    monkeypatch.setattr(table2, "reference_run", lambda _: load(tmp_path / "run"))
     monkeypatch.setattr(table2, "LENGTHS", (1, 20))
-    monkeypatch.setattr(table2, "plays", lambda: {"simultaneous": plays()["simultaneous"]})
-    shown = table2.show(setting(tmp_path / "table2"))
+    monkeypatch.setattr(
+        table2, "game_variants", lambda: {"simultaneous": game_variants()["simultaneous"]}
+    )
+    shown = table2.build(context(tmp_path / "table2"))
     assert (tmp_path / "table2" / "samples.png").exists()
     measured = next(b for b in shown.blocks if getattr(b, "caption", "").startswith("Sampling"))
     assert [row[0] for row in measured.rows] == [
@@ -187,9 +189,8 @@ def test_the_part_is_shown(tiny, tmp_path, monkeypatch, quiet):
         "$G$, one forward pass",
         "RBM, every 1 step",
         "RBM, every 20 steps",
-        "RBM, its states, 0 or 1",
-        "VAE",
+        "RBM, binary states",
     ]
     held = {check.claim: check.passed for check in shown.checks}
-    assert held["a chain's next step resembles its last"]
-    assert held["samples of $G$ one after the other are independent"]
+    assert held["consecutive steps of a chain are correlated"]
+    assert held["consecutive samples of $G$ are independent: correlation"]

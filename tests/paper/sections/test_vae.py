@@ -18,18 +18,18 @@ from advnets.paper.studies.sample_statistics import gradient_energy, sharpness
 
 
 @pytest.fixture
-def setting(setting, monkeypatch, tmp_path):
-    """A setting without data, whose digits are trained for a few steps, with two seeds."""
-    real = trainings.digits
+def context(context, monkeypatch, tmp_path):
+    """A context without data, whose digits are trained for a few steps, with two seeds."""
+    real = trainings.digits_config
 
     def short(seed):
         run = real(seed)
         run = replace(run, intervals=replace(run.intervals, log_every=3, eval_every=0))
         return run.with_stage(replace(run.stage, steps=6))
 
-    monkeypatch.setattr(trainings, "digits", short)
+    monkeypatch.setattr(trainings, "digits_config", short)
     monkeypatch.setattr(trainings, "VAE_EPOCHS", 3)
-    return replace(setting, seeds=2, data_dir=str(tmp_path / "data"))
+    return replace(context, seeds=2, data_dir=str(tmp_path / "data"))
 
 
 def test_blur_lowers_the_energy_of_an_edge_and_leaves_its_variation():
@@ -49,15 +49,15 @@ def test_seconds_are_those_of_all_ticks_or_unknown():
 
 
 def test_the_vae_has_the_net_of_the_digits_as_its_decoder():
-    small, run = trainings.digits(0).stage, trainings.vae_of_digits(0).stage
+    small, run = trainings.digits_config(0).stage, trainings.digits_vae_config(0).stage
     assert replace(run.generator, prior=small.generator.prior) == small.generator
     assert run.generator.prior == "normal"
 
 
-def test_the_part_is_shown(setting):
-    shown = vae.show(setting)
+def test_the_part_is_shown(context):
+    shown = vae.build(context)
     for image in [block for block in shown.blocks if isinstance(block, FigureBlock)]:
-        assert (setting.folder / image.file).stat().st_size > 0
+        assert (context.folder / image.file).stat().st_size > 0
     (table,) = [block for block in shown.blocks if isinstance(block, Table)]
     assert [row[0] for row in table.rows] == ["VAE", "G", "real training images"]
     mine, g, real = table.rows
@@ -72,11 +72,11 @@ def test_the_part_is_shown(setting):
     assert last.passed == (float(last.measured) > float(last.expected.split()[1]))
 
 
-def test_errors_are_those_of_test_images_one_by_one(setting, monkeypatch):
-    monkeypatch.setattr(vae, "TESTS", 40)
-    vaes = trainings.vae_runs(setting)
+def test_errors_are_those_of_test_images_one_by_one(context, monkeypatch):
+    monkeypatch.setattr(vae, "NUM_TEST", 40)
+    vaes = trainings.vae_runs(context)
     data = open_data(vaes[0].config.data)
-    back = vae.Reconstructed.of(vaes, data)
+    back = vae.Reconstructions.from_runs(vaes, data)
     parts = (data.dataset.test, data.dataset.train)
     test, train = (torch.from_numpy(part.images).float() / part.white_level for part in parts)
     test = test[:40]
@@ -91,9 +91,9 @@ def test_errors_are_those_of_test_images_one_by_one(setting, monkeypatch):
     assert back.errors["mean"] == pytest.approx(float(flat), rel=1e-4)
 
 
-def test_scores_are_taken_once(setting):
-    trained = trainings.vae_runs(setting)[0]
-    first = trainings.records(trained, trained.weights, ("elbo",))
+def test_scores_are_taken_once(context):
+    trained = trainings.vae_runs(context)[0]
+    first = trainings.load_or_evaluate(trained, trained.weights, ("elbo",))
     written = trained.run.scores_file.stat().st_mtime_ns
-    assert trainings.records(trained, trained.weights, ("elbo",)) == first
+    assert trainings.load_or_evaluate(trained, trained.weights, ("elbo",)) == first
     assert trained.run.scores_file.stat().st_mtime_ns == written

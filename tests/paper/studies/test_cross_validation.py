@@ -50,22 +50,22 @@ def write(path, *, unlabeled, size=(6, 5)):
 
 
 @pytest.fixture
-def setting(setting, tmp_path, monkeypatch):
-    """A setting without data; trainings of two stages of four steps, nets of 250 units."""
+def context(context, tmp_path, monkeypatch):
+    """A context without data; trainings of two stages of four steps, nets of 250 units."""
     monkeypatch.setattr(trainings, "QUICK_STEPS", 8)
-    monkeypatch.setattr(trainings, "SMALLER", 32)
+    monkeypatch.setattr(trainings, "WIDTH_DIVISOR", 32)
     monkeypatch.setattr(cross_validation, "QUICK_FOLDS", 3)
     monkeypatch.setattr(sampler, "SAMPLES", N_SAMPLES)
     monkeypatch.setattr(cross_validation, "SAMPLES", N_SAMPLES)
-    return replace(setting, data_dir=str(tmp_path / "data"))
+    return replace(context, data_dir=str(tmp_path / "data"))
 
 
-def on(setting, source):
-    return replace(setting, sources=Sources(faces=str(source)))
+def on(context, source):
+    return replace(context, sources=Sources(faces=str(source)))
 
 
-def shown(setting):
-    return cross_validation.half(setting, cross_validation.look(setting))
+def shown(context):
+    return cross_validation.faces_content(context, cross_validation.open_faces(context))
 
 
 def tables(shown):
@@ -76,8 +76,8 @@ def words(shown):
     return " ".join(block.text for block in shown.blocks if isinstance(block, Text))
 
 
-def trained_runs(setting):
-    return sorted(path.name for path in setting.runs.iterdir())
+def trained_runs(context):
+    return sorted(path.name for path in context.runs_dir.iterdir())
 
 
 def rows_of(arrays, which):
@@ -118,18 +118,18 @@ def standard_error(values):
 
 
 @pytest.mark.parametrize("unlabeled", [True, False])
-def test_every_fold_is_scored_as_by_hand(setting, tmp_path, unlabeled):
+def test_every_fold_is_scored_as_by_hand(context, tmp_path, unlabeled):
     """One net for all folds where they share unlabeled images, else one for each fold."""
     arrays = write(tmp_path / "faces.mat", unlabeled=unlabeled)
-    setting = on(setting, tmp_path / "faces.mat")
-    half = shown(setting)
+    context = on(context, tmp_path / "faces.mat")
+    half = shown(context)
     ours, beside = tables(half)
     nets = [1, 1, 1] if unlabeled else [1, 2, 3]
-    assert trained_runs(setting) == [f"faces-{net}-quick" for net in sorted(set(nets))]
+    assert trained_runs(context) == [f"faces-{net}-quick" for net in sorted(set(nets))]
 
     by_grid = {"paper": [], "fine": []}
     for fold, net in zip((1, 2, 3), nets, strict=True):
-        centers = samples_of(setting.runs / f"faces-{net}-quick")
+        centers = samples_of(context.runs_dir / f"faces-{net}-quick")
         by_grid["paper"].append(expected(arrays, fold, centers, PAPER))
         by_grid["fine"].append(expected(arrays, fold, centers, FINE))
     last = [row for row in ours.rows[:6] if row[2].endswith("last")]
@@ -161,7 +161,7 @@ def test_every_fold_is_scored_as_by_hand(setting, tmp_path, unlabeled):
 
     said = words(half)
     assert "here 12, and the test images are scored, here 14." in said
-    assert f"scored with {'1 net' if unlabeled else '3 nets'}, trained on 24 images" in said
+    assert f"scored with {'1 network' if unlabeled else '3 networks'}, trained on 24 images" in said
     assert "4 and 4 steps, 16.7 and 16.7 epochs (in the authors' files 50 and 22)" in said
     # No published score stands beside, as these are no faces of Toronto.
     assert "faces is not the Toronto Face Database" in said
@@ -173,33 +173,33 @@ def test_the_paper_takes_ten_thousand_samples():
     assert sampler.NUM_SAMPLES == 10_000
 
 
-def test_an_epoch_on_the_way_is_scored_as_if_training_ended_there(setting, tmp_path):
+def test_an_epoch_on_the_way_is_scored_as_if_training_ended_there(context, tmp_path):
     arrays = write(tmp_path / "faces.mat", unlabeled=True)
-    setting = on(setting, tmp_path / "faces.mat")
-    shown(setting)
-    run = trainings.faces_run(setting)
-    trained = load(setting.runs / run.name)
+    context = on(context, tmp_path / "faces.mat")
+    shown(context)
+    run = trainings.faces_run(context)
+    trained = load(context.runs_dir / run.name)
     shorter = run.config.with_stage(replace(run.config.stage, steps=2))
-    train(shorter, tmp_path / "shorter", setting.watcher)
+    train(shorter, tmp_path / "shorter", context.callback)
     centers = samples_of(tmp_path / "shorter")
     for fold in (1, 2, 3):
-        first, last = cross_validation.on_the_way(trained, fold)
+        first, last = cross_validation.training_scores(trained, fold)
         assert (first["step"], last["step"]) == (6, 8)
         assert first["mean"] == pytest.approx(expected(arrays, fold, centers, PAPER), abs=1e-3)
 
 
-def test_the_first_stages_generator_is_never_the_best(setting, tmp_path):
+def test_the_first_stages_generator_is_never_the_best(context, tmp_path):
     """However well it scored: it is another net, of which no samples are shown."""
     write(tmp_path / "faces.mat", unlabeled=True)
-    setting = on(setting, tmp_path / "faces.mat")
-    before = shown(setting)
-    run = RunDirectory.existing(setting.runs / "faces-1-quick")
+    context = on(context, tmp_path / "faces.mat")
+    before = shown(context)
+    run = RunDirectory.existing(context.runs_dir / "faces-1-quick")
     changed = run.events_file.read_text().split("\n")
     where = next(i for i, line in enumerate(changed) if '"evaluate"' in line)
     assert '"step": 2,' in changed[where]
     changed[where] = changed[where].replace('"valid_mean": ', '"valid_mean": 1')
     run.events_file.write_text("\n".join(changed))
-    assert shown(setting) == before
+    assert shown(context) == before
 
 
 def test_validation_chooses_the_epoch_and_not_the_test_images():
@@ -207,40 +207,40 @@ def test_validation_chooses_the_epoch_and_not_the_test_images():
         return {"weights": "last", "epoch": step / 2, "valid_mean": valid, "mean": test}
 
     events = [event(1, 5.0, 1.0), event(2, 7.0, 2.0), event(3, 6.0, 9.0)]
-    best, last = likelihoods.lines("faces", events, {"last": {"mean": 10.0}})
+    best, last = likelihoods.score_rows("faces", events, {"last": {"mean": 10.0}})
     assert (best.paper["mean"], best.choice, best.fine) == (2.0, "best by validation", None)
     assert (last.paper["mean"], last.choice, last.fine) == (9.0, "last", {"mean": 10.0})
 
 
-def test_figure_2_shows_the_first_folds_net(setting, tmp_path):
+def test_figure_2_shows_the_first_folds_net(context, tmp_path):
     write(tmp_path / "faces.mat", unlabeled=False)
-    setting = on(setting, tmp_path / "faces.mat")
-    large = trainings.large_runs(setting)
-    first = trainings.faces_run(setting, 1)
+    context = on(context, tmp_path / "faces.mat")
+    large = trainings.large_configs(context)
+    first = trainings.faces_run(context, 1)
     assert next(iter(large)) == first.name == "faces-1-quick"
     assert large["faces-1-quick"] == first.config
     assert first.config.data.source == str(tmp_path / "faces.mat")
 
 
-def test_a_fold_that_is_asked_for_is_figure_2s_and_is_scored(setting, tmp_path, monkeypatch):
+def test_a_fold_that_is_asked_for_is_figure_2s_and_is_scored(context, tmp_path, monkeypatch):
     write(tmp_path / "faces.mat", unlabeled=False)
-    asked = on(setting, f"{tmp_path / 'faces.mat'}:fold=3")
-    assert "faces-3-quick" in trainings.large_runs(asked)
-    faces = cross_validation.look(asked)
+    asked = on(context, f"{tmp_path / 'faces.mat'}:fold=3")
+    assert "faces-3-quick" in trainings.large_configs(asked)
+    faces = cross_validation.open_faces(asked)
     assert cross_validation.folds_of(faces, full=True) == [3, 1, 2]
     monkeypatch.setattr(cross_validation, "QUICK_FOLDS", 2)
     assert cross_validation.folds_of(faces, full=False) == [3, 1]
-    plain, first = (on(setting, f"{tmp_path / 'faces.mat'}{said}") for said in ("", ":fold=1"))
+    plain, first = (on(context, f"{tmp_path / 'faces.mat'}{said}") for said in ("", ":fold=1"))
     assert trainings.faces_run(plain, 3).config == trainings.faces_run(asked).config
     assert trainings.faces_run(plain).config == trainings.faces_run(first).config
 
 
 @pytest.mark.parametrize("by_path", [True, False])
-def test_tfd_stands_beside_what_is_published(setting, tmp_path, by_path):
+def test_tfd_stands_beside_what_is_published(context, tmp_path, by_path):
     (tmp_path / "data").mkdir()
     path = tmp_path / "data" / "TFD_48x48.mat"
     write(path, unlabeled=True, size=(48, 48))
-    half = shown(on(setting, path if by_path else "tfd"))
+    half = shown(on(context, path if by_path else "tfd"))
     _, beside = tables(half)
     assert [row[1] for row in beside.rows[1:]] == [
         "1909 ± 66",
@@ -248,88 +248,90 @@ def test_tfd_stands_beside_what_is_published(setting, tmp_path, by_path):
         "1890 ± 29",
         "2057 ± 26",
     ]
-    assert "Nothing published" not in words(half)
+    assert "Published scores are omitted" not in words(half)
 
 
-def test_tfd_of_another_size_does_not(setting, tmp_path):
+def test_tfd_of_another_size_does_not(context, tmp_path):
     (tmp_path / "data").mkdir()
     write(tmp_path / "data" / "TFD_96x96.mat", unlabeled=True, size=(96, 96))
-    faces = cross_validation.look(on(setting, "tfd:size=96"))
-    assert "96x96" in cross_validation.unlike_tfd("tfd:size=96", faces)
+    faces = cross_validation.open_faces(on(context, "tfd:size=96"))
+    assert "96x96" in cross_validation.tfd_mismatch("tfd:size=96", faces)
 
 
 @pytest.fixture
-def short(setting, monkeypatch):
+def short(context, monkeypatch):
     """The same, with digits that are trained for a few steps."""
-    real = trainings.digits
+    real = trainings.digits_config
 
     def digits(seed):
         run = real(seed)
         return run.with_stage(replace(run.stage, steps=4))
 
-    monkeypatch.setattr(trainings, "digits", digits)
-    return setting
+    monkeypatch.setattr(trainings, "digits_config", digits)
+    return context
 
 
 def test_without_tfd_the_digits_are_scored_and_it_is_said(short, tmp_path):
-    half = table1.show(short)
+    half = table1.build(short)
     assert [table.caption for table in tables(half)] == [
-        "Ours, on digits, preset `digits`",
-        "What stands beside a score on digits",
+        "Scores on digits, preset `digits`",
+        "Reference scores on digits",
         "1,197 samples against 300 test images, through `pixels`",
-        "The paper's table 1",
+        "Table 1 of the paper",
     ]
     said = words(half)
     assert "the Toronto Face Database, TFD), is not shown: TFD_48x48.mat is neither in" in said
-    assert "give the path of a file that you have with `--faces`" in said
-    assert half.lacking == ("faces",)
+    assert "pass the path of your own file with `--faces`" in said
+    assert half.missing_sources == ("faces",)
     assert trained_runs(short) == ["digits-0"]
 
 
 def test_both_halves_stand_in_one_part(short, tmp_path):
     write(tmp_path / "faces.mat", unlabeled=True)
-    half = table1.show(on(short, tmp_path / "faces.mat"))
+    half = table1.build(on(short, tmp_path / "faces.mat"))
     assert [table.caption for table in tables(half)] == [
-        "Ours, on digits, preset `digits`",
-        "What stands beside a score on digits",
+        "Scores on digits, preset `digits`",
+        "Reference scores on digits",
         "1,197 samples against 300 test images, through `pixels`",
-        "The paper's table 1",
-        "Ours, on faces by folds, preset `paper-tfd`",
-        "What stands beside a score on faces",
+        "Table 1 of the paper",
+        "Scores on faces by folds, preset `paper-tfd`",
+        "Reference scores on faces",
     ]
-    assert half.lacking == ()
+    assert half.missing_sources == ()
 
 
-def test_a_folder_has_no_folds(setting, tmp_path):
+def test_a_folder_has_no_folds(context, tmp_path):
     folder = tmp_path / "portraits"
     folder.mkdir()
     for i in range(3):
         Image.new("L", (8, 8), 10 * i).save(folder / f"{i}.png")
-    setting = on(setting, folder)
-    half = shown(setting)
+    context = on(context, folder)
+    half = shown(context)
     assert not tables(half)
-    assert "portraits has none, so that half is left out" in words(half)
-    run = trainings.faces_run(setting)
+    assert "portraits has no folds, so this column is omitted" in words(half)
+    run = trainings.faces_run(context)
     assert (run.name, run.config.intervals.eval_every) == ("faces-quick", 0)
-    assert not setting.runs.exists()
+    assert not context.runs_dir.exists()
 
 
 def test_a_path_that_is_not_there_is_said_before_anything_is_trained(short, tmp_path):
     with pytest.raises(UnknownNameError, match=r"absent\.mat"):
-        table1.show(on(short, tmp_path / "absent.mat"))
-    assert not short.runs.exists()
+        table1.build(on(short, tmp_path / "absent.mat"))
+    assert not short.runs_dir.exists()
 
 
 @pytest.mark.parametrize(("centers", "found"), [(20, True), (24, False)])
-def test_k_means_of_more_images_than_centers(setting, tmp_path, monkeypatch, centers, found):
+def test_k_means_of_more_images_than_centers(context, tmp_path, monkeypatch, centers, found):
     """At full scale; where each image would be a center there is nothing to be shown."""
     write(tmp_path / "faces.mat", unlabeled=True)
-    setting = on(setting, tmp_path / "faces.mat")
+    context = on(context, tmp_path / "faces.mat")
     monkeypatch.setattr(cross_validation, "SAMPLES", centers)
     monkeypatch.setattr(
-        cross_validation, "faces_run", lambda _, fold=None: trainings.faces_run(setting, fold)
+        cross_validation, "faces_run", lambda _, fold=None: trainings.faces_run(context, fold)
     )
-    half = cross_validation.half(replace(setting, full=True), cross_validation.look(setting))
+    half = cross_validation.faces_content(
+        replace(context, full=True), cross_validation.open_faces(context)
+    )
     names = [row[0] for row in tables(half)[1].rows]
     assert names[0] == f"{centers} real training images, mean of 3"
     assert names[1:] == [f"{centers} centers of k-means, mean of 3"] * found

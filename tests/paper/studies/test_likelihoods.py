@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from advnets.paper.studies.likelihoods import progress
+from advnets.paper.studies.likelihoods import score_curve
 
 
 def tick(step, **time):
@@ -25,10 +25,10 @@ def test_a_score_stands_at_the_minutes_of_all_ticks_before_it():
         score(20, "ema", 4.0),
         score(20, "last", 3.0),
     ]
-    assert progress(events, "ema") == ([1.5, 3.5], [2.0, 4.0])
-    assert progress(events, "last") == ([1.5, 3.5], [1.0, 3.0])
+    assert score_curve(events, "ema") == ([1.5, 3.5], [2.0, 4.0])
+    assert score_curve(events, "last") == ([1.5, 3.5], [1.0, 3.0])
 
 
 def test_without_processor_seconds_there_is_no_curve():
     """The clock's minutes, on a machine that does other things too, are no such ones."""
-    assert progress([tick(5, seconds=120.0), score(5, "last", 1.0)], "last") == ([], [])
+    assert score_curve([tick(5, seconds=120.0), score(5, "last", 1.0)], "last") == ([], [])

@@ -13,14 +13,14 @@ from advnets import config
 from advnets.data.prepared import open_data
 from advnets.paper.studies import update_order
 from advnets.paper.studies.update_order import (
-    IN_TURN,
-    ORDERS,
-    TOGETHER,
+    ALTERNATING,
+    GAMES,
+    SIMULTANEOUS,
     History,
     Size,
-    pull,
-    race,
-    sized,
+    generator_gradient,
+    make_size,
+    train_game,
 )
 from advnets.rng import RNG
 
@@ -54,30 +54,30 @@ class Line(nn.Module):
 
 def test_the_pull_on_g_is_that_of_the_closed_form():
     """-log σ(s w) has the derivative s (σ(s w) - 1) in w."""
-    fooled, norm = pull(Constant(2.0), Line(-1.5), RNG(0), samples=7)
+    fooled, norm = generator_gradient(Constant(2.0), Line(-1.5), RNG(0), samples=7)
     assert fooled == pytest.approx(1 / (1 + math.exp(3)))
     assert norm == pytest.approx(1.5 * (1 - fooled))
 
 
 @pytest.fixture
-def small(setting) -> tuple[Size, object]:
-    size = sized(setting)
+def small(context) -> tuple[Size, object]:
+    size = make_size(context)
     stage = replace(
         size.stage,
         generator=config.MLPGenerator(latent_dim=4, hidden_sizes=(8, 8)),
         discriminator=config.MaxoutDiscriminator(hidden_sizes=(8, 8), init_range=0.2),
     )
-    return replace(size, stage=stage, rounds=8, every=4), open_data(size.data)
+    return replace(size, stage=stage, iterations=8, eval_every=4), open_data(size.data)
 
 
-@pytest.mark.parametrize("name", list(ORDERS))
+@pytest.mark.parametrize("name", list(GAMES))
 def test_before_and_after_differ_by_ds_own_update_alone(small, name):
     """A D that does not move changes nothing; one that does is what changes it."""
     size, opened = small
-    stage = replace(size.stage, game=ORDERS[name])
-    moved = race(stage, size, opened, seed=0).told
+    stage = replace(size.stage, game=GAMES[name])
+    moved = train_game(stage, size, opened, seed=0).values
     still = replace(stage, discriminator_optimizer=config.SGD(lr=0.0, lr_min=0.0))
-    unmoved = race(still, size, opened, seed=0).told
+    unmoved = train_game(still, size, opened, seed=0).values
     for what in ("D(G(z))", "gradient"):
         assert unmoved[f"{what} before"] == unmoved[f"{what} after"]
         assert all(
@@ -88,38 +88,40 @@ def test_before_and_after_differ_by_ds_own_update_alone(small, name):
 def test_looking_on_changes_nothing(small):
     """Played with a look every round, the game goes as with one look at the end."""
     size, opened = small
-    often, once = (race(size.stage, replace(size, every=every), opened, seed=0) for every in (1, 8))
-    assert often.rounds == list(range(1, 9))
-    assert once.rounds == [8]
+    often, once = (
+        train_game(size.stage, replace(size, eval_every=every), opened, seed=0) for every in (1, 8)
+    )
+    assert often.iterations == list(range(1, 9))
+    assert once.iterations == [8]
     for name in ("variety", "flat", "D(G(z)) after"):
-        assert often.told[name][-1] == once.told[name][-1]
-    mean = sum(often.told["D(x)"]) / 8
-    assert once.told["D(x)"][0] == pytest.approx(mean)
+        assert often.values[name][-1] == once.values[name][-1]
+    mean = sum(often.values["D(x)"]) / 8
+    assert once.values["D(x)"][0] == pytest.approx(mean)
 
 
 def test_means_are_over_the_race_and_over_its_end():
     race_ = History(
         list(range(20)), {"D(x)": [0.5] * 10 + [0.9] * 10, "v": list(map(float, range(20)))}
     )
-    assert race_.while_racing("v") == 14.5  # 10 … 19
-    assert race_.end("v") == 18.5  # the last two of twenty
-    assert History([1], {"D(x)": [0.5], "v": [3.0]}).while_racing("v") == 3.0
+    assert race_.mean_after_start("v") == 14.5  # 10 … 19
+    assert race_.final("v") == 18.5  # the last two of twenty
+    assert History([1], {"D(x)": [0.5], "v": [3.0]}).mean_after_start("v") == 3.0
 
 
 def test_the_claim_is_over_all_seeds():
     def races(together, in_turn):
         return {
             name: [History([1], {"D(G(z))": [value]}) for value in values]
-            for name, values in ((TOGETHER, together), (IN_TURN, in_turn))
+            for name, values in ((SIMULTANEOUS, together), (ALTERNATING, in_turn))
         }
 
-    assert update_order._held(races([0.05, 0.09], [0.01, 0.04])).passed
-    assert not update_order._held(races([0.05, 0.03], [0.01, 0.04])).passed
+    assert update_order._order_check(races([0.05, 0.09], [0.01, 0.04])).passed
+    assert not update_order._order_check(races([0.05, 0.03], [0.01, 0.04])).passed
 
 
-def test_at_full_scale_it_is_the_authors_own_configuration(setting):
+def test_at_full_scale_it_is_the_authors_own_configuration(context):
     from advnets import presets
 
-    size = sized(replace(setting, full=True))
+    size = make_size(replace(context, full=True))
     assert size.stage == presets.get_preset("paper-mnist").stage
     assert size.data.source == "mnist"

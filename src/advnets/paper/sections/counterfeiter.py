@@ -1,4 +1,4 @@
-"""The counterfeiter: the two players' score over time, in plain words."""
+"""Section 1's analogy of counterfeiters and police: both players' success rates during training."""
 
 from __future__ import annotations
 
@@ -16,185 +16,193 @@ from advnets.paper.blocks import Check, FigureBlock, SectionContent, SectionCont
 from advnets.plots.image_grid import grid
 from advnets.plots.style import LIGHT, new_figure, png, reference_line, style_axes
 from advnets.protocols import Generator
-from advnets.toy.line_game import NETS
+from advnets.toy.line_game import STAGE
 from advnets.toy.stepping import make_state
-from advnets.training.step import TrainState as Board
-from advnets.training.step import train_step
+from advnets.training.step import TrainState, train_step
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-DIGITS = config.Data(source="digits", batch_size=50)
-LINE = config.Data(source="gaussian:mean=2,n=100000", normalize="none", batch_size=500)
-NOTES = 1000
-"""Counterfeits that the police are shown, and at most as many real notes that they never saw."""
-PRINTED = 20
-"""Of them, shown as images."""
-LAST = 10
-"""Looks at the end, whose mean is the final score: a single look strays."""
-AHEAD = 10
-"""Notes of 100 by which the police must do better than a coin to be called ahead."""
+DIGITS_DATA = config.Data(source="digits", batch_size=50)
+LINE_DATA = config.Data(source="gaussian:mean=2,n=100000", normalize="none", batch_size=500)
+NUM_NOTES = 1000
+"""Number of counterfeits in a score, and the maximum number of held-out real notes."""
+NUM_SHOWN = 20
+"""Number of counterfeits shown as images."""
+NUM_FINAL = 10
+"""Number of last scores whose mean is the final score; a single score varies."""
+LEAD = 10
+"""Notes of 100 by which the police must beat chance to be called ahead."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What the police make of 100 counterfeits and of 100 real notes at one moment."""
+    """D's decisions on 100 counterfeits and on 100 real notes at one moment."""
 
-    round: int
+    iteration: int
     caught: float
-    """Counterfeits of 100 that they take for what they are."""
+    """Counterfeits, of 100, classified as counterfeit."""
     seized: float
-    """Real notes of 100 that they take for counterfeits."""
+    """Real notes, of 100, classified as counterfeit."""
 
     @property
-    def right(self) -> float:
-        """Of 100 notes, half of them real, those that they judge rightly; a coin gets 50."""
+    def accuracy(self) -> float:
+        """Correct decisions of 100 if half of the notes are real; chance gets 50."""
         return (self.caught + 100 - self.seized) / 2
 
     @property
-    def verdict(self) -> str:
-        """Who is ahead, in a sentence."""
-        lead = self.right - 50
+    def summary(self) -> str:
+        """A sentence that says which player is ahead."""
+        lead = self.accuracy - 50
         if lead >= 40:
-            return "Hardly a counterfeit passes: the police are far ahead."
-        if lead >= AHEAD:
-            return "The police are ahead, but no longer sure of themselves."
-        if lead > -AHEAD:
+            return "Hardly any counterfeit passes: the police are far ahead."
+        if lead >= LEAD:
+            return "The police are ahead, but no longer certain."
+        if lead > -LEAD:
             if self.caught >= 90 and self.seized >= 90:
-                return "The police seize everything, real notes too: no better than a coin."
+                return "The police seize everything, real notes too: no better than chance."
             if self.caught <= 10 and self.seized <= 10:
-                return "The police let everything pass: no better than a coin."
-            return "The police do little better than a coin that is tossed for each note."
-        return "The counterfeiters are ahead: a coin would serve the police better."
+                return "The police let everything pass: no better than chance."
+            return "The police do little better than chance."
+        return "The counterfeiters are ahead: the police do worse than chance."
 
 
 @dataclass(frozen=True)
-class Match:
-    """A game, the counterfeiters' z, and real notes that the police never train on."""
+class BanknoteGame:
+    """A game, the latents of the counterfeits, and real notes that D never trains on."""
 
-    table: Board
+    state: TrainState
     z: Tensor
     real: Tensor
 
     @classmethod
-    def laid(cls, stage: config.Stage, data: config.Data, seed: int = 0) -> Match:
-        """Lay the table; the real notes are those of the validation split."""
-        opened = open_data(data)
-        state = make_state(stage, data, opened, seed)
-        z = cast(Generator, state.players["generator"]).latent(NOTES, state.rng.fold_in("looks"))
-        real = cast(Split, opened.dataset.valid).read(slice(NOTES))
-        return cls(state, z, opened.normalizer.to_model(torch.from_numpy(real)))
+    def create(cls, stage: config.Stage, data: config.Data, seed: int = 0) -> BanknoteGame:
+        """Return the game on a data set; the real notes are of its validation split."""
+        prepared = open_data(data)
+        state = make_state(stage, data, prepared, seed)
+        z = cast(Generator, state.players["generator"]).latent(
+            NUM_NOTES, state.rng.fold_in("looks")
+        )
+        real = cast(Split, prepared.dataset.valid).read(slice(NUM_NOTES))
+        return cls(state, z, prepared.normalizer.to_model(torch.from_numpy(real)))
 
-    def notes(self) -> Tensor:
-        """Counterfeits as they are printed now, of the same z at every look."""
+    def counterfeits(self) -> Tensor:
+        """Return the current G(z) for the fixed latents."""
         with torch.no_grad():
-            return self.table.players["generator"](self.z)
+            return self.state.players["generator"](self.z)
 
-    def score(self, number: int) -> Score:
-        """Let the police judge: a note is real to them if D of it is over 1/2."""
-        net = self.table.players["discriminator"]
+    def score(self, iteration: int) -> Score:
+        """Score D, which classifies a note as real where D > 1/2."""
+        net = self.state.players["discriminator"]
         with torch.no_grad():
-            caught, seized = (100 * float((net(x) < 0).float().mean()) for x in self._shown())
-        return Score(number, caught, seized)
-
-    def _shown(self) -> tuple[Tensor, Tensor]:
-        return self.notes(), self.real
+            notes = self.counterfeits(), self.real
+            caught, seized = (100 * float((net(x) < 0).float().mean()) for x in notes)
+        return Score(iteration, caught, seized)
 
 
 @dataclass(frozen=True)
 class History:
-    """A match from beginning to end."""
+    """The scores and images of one training."""
 
     scores: tuple[Score, ...]
-    printed: dict[int, Tensor]
-    """The first counterfeits, by round."""
+    samples: dict[int, Tensor]
+    """The first counterfeits, by iteration."""
 
     @property
-    def end(self) -> Score:
-        """Mean of the last looks."""
-        last = self.scores[-LAST:]
-        caught, seized = (float(np.mean([getattr(s, what) for s in last])) for what in _COUNTS)
-        return Score(last[-1].round, caught, seized)
+    def final(self) -> Score:
+        """Mean of the last scores."""
+        last = self.scores[-NUM_FINAL:]
+        caught, seized = (
+            float(np.mean([getattr(s, what) for s in last])) for what in _SCORE_FIELDS
+        )
+        return Score(last[-1].iteration, caught, seized)
 
 
-_COUNTS = ("caught", "seized")
+_SCORE_FIELDS = ("caught", "seized")
 
 
-def tale(match: Match, rounds: int, every: int, moments: tuple[int, ...]) -> History:
-    """Play, and look every so many rounds and at every moment that is told of."""
+def train_and_score(
+    game: BanknoteGame, iterations: int, every: int, shown_at: tuple[int, ...]
+) -> History:
+    """Train, and score every `every` iterations and at each iteration of `shown_at`."""
     scores: list[Score] = []
-    printed: dict[int, Tensor] = {}
-    for number in range(rounds + 1):
+    samples: dict[int, Tensor] = {}
+    for number in range(iterations + 1):
         if number:
-            train_step(match.table)
-        if number % every == 0 or number in moments:
-            scores.append(match.score(number))
-        if number in moments:
-            printed[number] = match.notes()[:PRINTED]
-    return History(tuple(scores), printed)
+            train_step(game.state)
+        if number % every == 0 or number in shown_at:
+            scores.append(game.score(number))
+        if number in shown_at:
+            samples[number] = game.counterfeits()[:NUM_SHOWN]
+    return History(tuple(scores), samples)
 
 
-def show(context: SectionContext) -> SectionContent:
-    """The tale on digits, and its end on the line, where the counterfeiters can win."""
-    rounds = 12_000 if context.full else 3000
-    moments = (0, 20, 100, 500, 1000, rounds)
-    context.tell("the counterfeiter, on digits")
-    digits = tale(Match.laid(_stage(), DIGITS, context.seed), rounds, 25, moments)
-    context.tell("the counterfeiter, on the line")
-    game = replace(NETS, game=config.GANGame(k=1))
-    line = tale(Match.laid(game, LINE, context.seed), 400, 10, ())
-    best = max(digits.scores, key=lambda score: score.right)
+def build(context: SectionContext) -> SectionContent:
+    """Build the section: a training on digits, and one on one-dimensional data that reaches
+    equilibrium.
+    """
+    iterations = 12_000 if context.full else 3000
+    shown_at = (0, 20, 100, 500, 1000, iterations)
+    context.log("the counterfeiter analogy, on digits")
+    digits = train_and_score(
+        BanknoteGame.create(_stage(), DIGITS_DATA, context.seed), iterations, 25, shown_at
+    )
+    context.log("the counterfeiter analogy, on one-dimensional data")
+    game = replace(STAGE, game=config.GANGame(k=1))
+    line = train_and_score(BanknoteGame.create(game, LINE_DATA, context.seed), 400, 10, ())
+    best = max(digits.scores, key=lambda score: score.accuracy)
     return SectionContent(
         blocks=(
             Text(
                 "A team of counterfeiters ($G$) prints banknotes, and the police ($D$) learn to "
-                "tell them from real ones. The counterfeiters never see a real note: they learn "
-                "only from how the police judge theirs. Here the notes are handwritten digits. At "
-                f"some moments {NOTES:,} counterfeits are shown to the police, and as many real "
-                "notes as were kept from them; the numbers are of 100."
+                "distinguish them from real ones. The counterfeiters never see a real note: they "
+                "learn only from how the police classify theirs. Here the notes are handwritten "
+                f"digits. The scores are of {NUM_NOTES:,} counterfeits and of held-out real notes, "
+                "as numbers of 100."
             ),
             _table(digits),
             _images(context, digits),
             _curves(context, digits, line),
             Text(
-                f"On digits the police were right about {best.right:.0f} of 100 notes at their "
-                f"best, after {best.round:,} rounds; over the last {LAST} looks it was "
-                f"{digits.end.right:.0f}. {digits.end.verdict} With notes that are one number, as "
-                f"in Figure 1, the counterfeits become the real thing: {line.end.right:.0f} of "
-                "100, and a coin would do as well."
+                f"On digits the police classified up to {best.accuracy:.0f} of 100 notes "
+                f"correctly, after {best.iteration:,} iterations; the mean of the last {NUM_FINAL} "
+                f"scores is {digits.final.accuracy:.0f}. {digits.final.summary} On one-dimensional "
+                "notes, as in Figure 1, the counterfeits reach the distribution of the real "
+                f"notes: {line.final.accuracy:.0f} of 100, which is chance."
             ),
         ),
         checks=(
             Check(
-                "digits: the police are soon far ahead",
-                "right about 90 of 100 notes or more",
-                f"{best.right:.0f}, after {best.round:,} rounds",
-                best.right >= 90,
+                "digits: the police are far ahead early: maximum accuracy",
+                "at least 90 of 100",
+                f"{best.accuracy:.0f}, after {best.iteration:,} iterations",
+                best.accuracy >= 90,
             ),
             Check(
-                f"digits: at the end, mean of the last {LAST} looks, half of that lead is gone",
-                f"right about {50 + (best.right - 50) / 2:.0f} of 100 or fewer",
-                f"{digits.end.right:.1f}",
-                digits.end.right - 50 <= (best.right - 50) / 2,
+                "digits: half of that lead is lost at the end: mean accuracy of the last "
+                f"{NUM_FINAL} scores",
+                f"at most {50 + (best.accuracy - 50) / 2:.0f} of 100",
+                f"{digits.final.accuracy:.1f}",
+                digits.final.accuracy - 50 <= (best.accuracy - 50) / 2,
             ),
             Check(
-                "line: the police were ahead once",
-                "right about 75 of 100 or more",
-                f"{max(score.right for score in line.scores):.1f}",
-                max(score.right for score in line.scores) >= 75,
+                "line: the police were ahead: maximum accuracy",
+                "at least 75 of 100",
+                f"{max(score.accuracy for score in line.scores):.1f}",
+                max(score.accuracy for score in line.scores) >= 75,
             ),
             Check(
-                "line: at the end they do as well as a coin",
-                "50 of 100 within 3",
-                f"{line.end.right:.1f}",
-                abs(line.end.right - 50) <= 3,
+                "line: the police are at chance at the end: mean accuracy of the last scores",
+                "50 ± 3 of 100",
+                f"{line.final.accuracy:.1f}",
+                abs(line.final.accuracy - 50) <= 3,
             ),
         ),
     )
 
 
 def _stage() -> config.Stage:
-    """The digits preset with a smaller D, and a G that learns faster, to catch up."""
+    """Return the stage of preset `digits` with a smaller D and a higher learning rate of G."""
     stage = presets.get_preset("digits").stage
     assert isinstance(stage.generator, config.MLPGenerator)
     assert isinstance(stage.discriminator, config.MaxoutDiscriminator)
@@ -206,60 +214,66 @@ def _stage() -> config.Stage:
     )
 
 
-def _table(told: History) -> Table:
+def _table(history: History) -> Table:
     return Table(
-        "Counterfeits caught of 100, and real notes seized of 100. In a round the police learn "
+        "Counterfeits caught and real notes seized, of 100 each. In an iteration the police learn "
         "once, then the counterfeiters.",
-        ("rounds", "caught", "seized", "how it stands"),
+        ("iteration", "caught", "seized", "summary"),
         tuple(
             (
-                f"{score.round:,}",
+                f"{score.iteration:,}",
                 f"{score.caught:.0f}",
                 f"{score.seized:.0f}",
-                score.verdict,
+                score.summary,
             )
-            for score in told.scores
-            if score.round in told.printed
+            for score in history.scores
+            if score.iteration in history.samples
         ),
     )
 
 
-def _images(context: SectionContext, told: History) -> FigureBlock:
-    figure = new_figure(8.4, 0.95 * len(told.printed))
-    places = figure.subplots(len(told.printed), 1, squeeze=False).flatten()
-    by_round = {score.round: score for score in told.scores}
-    for axes, (number, notes) in zip(places, told.printed.items(), strict=True):
-        axes.imshow(grid(notes, columns=PRINTED, scale=6), cmap="gray", vmin=0, vmax=255)
+def _images(context: SectionContext, history: History) -> FigureBlock:
+    figure = new_figure(8.4, 0.95 * len(history.samples))
+    panels = figure.subplots(len(history.samples), 1, squeeze=False).flatten()
+    by_round = {score.iteration: score for score in history.scores}
+    for axes, (number, notes) in zip(panels, history.samples.items(), strict=True):
+        axes.imshow(grid(notes, columns=NUM_SHOWN, scale=6), cmap="gray", vmin=0, vmax=255)
         axes.axis("off")
-        title = f"{number:,} rounds: {by_round[number].caught:.0f} of 100 caught"
+        title = f"{number:,} iterations: {by_round[number].caught:.0f} of 100 caught"
         axes.set_title(title, loc="left", color=LIGHT.text, fontsize=9.5)
-    alt = "Counterfeit digits at six moments, from gray blurs to digits"
-    caption = f"The first {PRINTED} counterfeits at each moment, of the same values of $z$."
-    return context.image("notes.png", png(figure), alt, caption)
+    alt = "Counterfeit digits at six iterations, from gray blurs to digits"
+    caption = (
+        f"The first {NUM_SHOWN} counterfeits at each of these iterations, for the same "
+        "values of $z$."
+    )
+    return context.save_image("notes.png", png(figure), alt, caption)
 
 
 def _curves(context: SectionContext, digits: History, line: History) -> FigureBlock:
     figure = new_figure(9.6, 3.4)
     left, right = figure.subplots(1, 2, sharey=True)
     _draw(left, digits, "Digits", "of 100")
-    _draw(right, line, "Numbers, as in Figure 1", "")
+    _draw(right, line, "One-dimensional data", "")
     curves, names = left.get_legend_handles_labels()
     figure.legend(
         curves, names, loc="outside upper right", ncols=4, frameon=False, labelcolor=LIGHT.text
     )
-    alt = "Counterfeits caught and real notes seized over the rounds, on digits and on the line"
-    caption = "Whether the police judge rightly, at every look; 50 of 100 is what a coin gets."
-    return context.image("score.png", png(figure), alt, caption)
+    alt = (
+        "Counterfeits caught and real notes seized over the iterations, on digits and on "
+        "one-dimensional data"
+    )
+    caption = "Decisions of the police at every score, of 100; chance is 50."
+    return context.save_image("score.png", png(figure), alt, caption)
 
 
-def _draw(axes: Axes, told: History, title: str, unit: str) -> None:
-    style_axes(axes, title, unit, x="rounds")
-    reference_line(axes, 50.0, "a coin")
-    x = [score.round for score in told.scores]
+def _draw(axes: Axes, history: History, title: str, unit: str) -> None:
+    style_axes(axes, title, unit, x="iterations")
+    reference_line(axes, 50.0, "chance")
+    x = [score.iteration for score in history.scores]
     for values, label, color, width in (
-        ([score.caught for score in told.scores], "counterfeits caught", LIGHT.fake, 0.9),
-        ([score.seized for score in told.scores], "real ones seized", LIGHT.real, 0.9),
-        ([score.right for score in told.scores], "judged rightly", LIGHT.text, 1.9),
+        ([score.caught for score in history.scores], "counterfeits caught", LIGHT.fake, 0.9),
+        ([score.seized for score in history.scores], "real notes seized", LIGHT.real, 0.9),
+        ([score.accuracy for score in history.scores], "correct", LIGHT.text, 1.9),
     ):
         axes.plot(x, values, color=color, lw=width, label=label)
     axes.set_ylim(-3, 103)

@@ -1,4 +1,4 @@
-"""Why not fit p_model directly: a Gaussian and a kernel density beside G."""
+"""Section 2's alternative: explicit density models (Gaussian, kernel density) compared with G."""
 
 from __future__ import annotations
 
@@ -21,49 +21,49 @@ from advnets.paper.blocks import (
     Text,
 )
 from advnets.paper.studies.density_models import (
-    LOOKED_AT,
+    NUM_QUERIES,
     WIDTHS,
-    Fits,
-    Shares,
-    Subject,
-    class_shares,
-    fits,
+    ClassFrequencies,
+    DensityFits,
+    ImageRows,
+    class_frequencies,
+    fit_densities,
 )
 from advnets.paper.studies.sample_statistics import gallery
-from advnets.paper.trainings import scored_run
+from advnets.paper.trainings import reference_run
 from advnets.plots.style import LIGHT, legend, new_figure, png, style_axes
 from advnets.sampling.sampler import NUM_SAMPLES
 
 FACES = "faces/olivetti-64.zip"
-"""Under the data directory; images of people are shown in the output folder, never kept here."""
-RARE = 0.1
-"""Share of its frequency in the data below which a class counts as lost."""
-FACES_DRAWN = 1000
-"""Samples of faces, which have 4,096 pixels."""
+"""Path in the data directory; images of people are written to the output folder only."""
+LOST_FRACTION = 0.1
+"""Fraction of its frequency in the data below which a class counts as lost."""
+NUM_FACE_SAMPLES = 1000
+"""Number of samples of faces, which have 4,096 pixels."""
 
 
-def show(context: SectionContext) -> SectionContent:
-    """Samples, likelihoods and class frequencies."""
-    trained = scored_run(context)
-    subject = Subject.of(
-        open_dataset(trained.config.data, directory=context.data_dir), drawn=NUM_SAMPLES
+def build(context: SectionContext) -> SectionContent:
+    """Build the section: samples, likelihoods and class frequencies."""
+    trained = reference_run(context)
+    data = ImageRows.from_dataset(
+        open_dataset(trained.config.data, directory=context.data_dir), n_samples=NUM_SAMPLES
     )
-    of_g = trained.sample(NUM_SAMPLES).flatten(1)
-    context.tell("a Gaussian and a kernel density")
-    told = [fits(subject, of_g)]
+    generator_samples = trained.sample(NUM_SAMPLES).flatten(1)
+    context.log("fitting a Gaussian and a kernel density")
+    all_fits = [fit_densities(data, generator_samples)]
     faces = data_directory(context.data_dir) / FACES
     if context.full and faces.exists():
         images = open_dataset(Data(source=str(faces), size=64, channels=1))
-        told.append(fits(Subject.of(images, FACES_DRAWN)))
-    context.tell("class frequencies")
-    counted = of_g if context.full else of_g[:2000]
-    shares = class_shares(subject.splits, counted)
+        all_fits.append(fit_densities(ImageRows.from_dataset(images, NUM_FACE_SAMPLES)))
+    context.log("computing class frequencies")
+    counted_samples = generator_samples if context.full else generator_samples[:2000]
+    frequencies = class_frequencies(data.dataset, counted_samples)
     return SectionContent(
         blocks=(
             Text(
-                "A model with a density can be fitted by maximum likelihood, with no game. Two "
-                "that need no training: one Gaussian with a full covariance, and a kernel density, "
-                "whose sample is a training image plus normal noise."
+                "A model with an explicit density can be fitted by maximum likelihood, without a "
+                "game. Two that need no iterative training are a Gaussian with full covariance, "
+                "and a kernel density, whose sample is a training image plus normal noise."
             ),
             Formula(
                 r"p(x) = \mathcal{N}\left(x;\ \mu, \Sigma + \sigma^2 I\right), \quad "
@@ -71,48 +71,47 @@ def show(context: SectionContext) -> SectionContent:
                 r"\Sigma = \frac{1}{n} \sum_i (x_i - \mu)(x_i - \mu)^\top"
             ),
             Formula(r"p(x) = \frac{1}{n} \sum_i \mathcal{N}\left(x;\ x_i, h^2 I\right)"),
-            *(block for one in told for block in _blocks(context, one)),
-            *_said(context, faces.exists()),
-            *_frequencies(context, shares, len(counted)),
+            *(block for one in all_fits for block in _blocks(context, one)),
+            *_missing_images(context, faces.exists()),
+            *_frequencies(context, frequencies, len(counted_samples)),
         ),
         checks=(
-            *(check for one in told for check in _checks(one)),
-            *_frequency_checks(shares, len(counted), full=context.full),
+            *(check for one in all_fits for check in _checks(one)),
+            *_frequency_checks(frequencies, len(counted_samples), full=context.full),
         ),
     )
 
 
-def _blocks(context: SectionContext, told: Fits) -> Iterator[Block]:
-    subject, models = told.subject, told.models
+def _blocks(context: SectionContext, fits: DensityFits) -> Iterator[Block]:
+    data, models = fits.data, fits.models
     gaussian, kernel, narrow = (models[which] for which in ("gaussian", "kernel", "narrow"))
-    dims, (sharp, distance) = subject.train.shape[1], told.held_out
-    sigma, h, narrowest = (told.widths[name] for name in ("gaussian", "kernel", "narrow"))
+    dims, (sharp, distance) = data.train.shape[1], fits.test_stats
+    sigma, h, narrowest = (fits.widths[name] for name in ("gaussian", "kernel", "narrow"))
     yield Text(
-        f"{subject.name}: {len(subject.train):,} training images of {dims:,} pixels. "
-        f"{_of_rank(told, dims)} "
-        rf"$\sigma$ = {sigma:.3f} and $h$ = {h:.3f} have the highest likelihood of validation "
-        f"images among {len(WIDTHS)} widths from .001 to 1.{_on_edge(told)} The kernels of $h$ = "
-        f"{narrowest:.3f} are so narrow that their noise is a tenth as long as the way "
-        "from a real image to the nearest other."
+        f"{data.name}: {len(data.train):,} training images of {dims:,} pixels. "
+        rf"{_rank_sentence(fits, dims)} $\sigma$ = {sigma:.3f} and $h$ = {h:.3f} have the highest "
+        f"likelihood of validation images among {len(WIDTHS)} widths from 0.001 to "
+        f"1.{_boundary_sentence(fits)} With the narrow kernels, $h$ = {narrowest:.3f}, the norm of "
+        "the noise is a tenth of the mean distance from a real image to its nearest neighbor."
     )
     rows = {
-        "real, test": subject.test,
+        "real, test": data.test,
         **{model.label: model.samples for model in models.values()},
     }
     last = list(models.values())[-1]
-    found = nearest(last.samples[:LOOKED_AT], subject.train)[1][:, 0]
-    rows[f"nearest to {'G' if 'G' in models else 'these'}"] = subject.train[found]
-    yield context.image(
-        f"{subject.name}.png",
-        gallery({name: subject.images(row) for name, row in rows.items()}),
-        f"Rows of {subject.name}: real, and samples of each model",
-        "Real test images and samples of each model, not chosen; last, the training image "
-        "nearest to each of the row above.",
+    nearest_index = nearest(last.samples[:NUM_QUERIES], data.train)[1][:, 0]
+    rows[f"nearest to {'G' if 'G' in models else 'these'}"] = data.train[nearest_index]
+    yield context.save_image(
+        f"{data.name}.png",
+        gallery({name: data.images(row) for name, row in rows.items()}),
+        f"Rows of {data.name}: real images, and samples of each model",
+        "Real test images and samples of each model, not cherry-picked; last, the training image "
+        "nearest to each image of the row above.",
     )
     yield Table(
-        f"Likelihood and looks on {subject.name}: exact log-likelihood of test images and Parzen "
-        "score of samples, both in nats; sharpness; mean distance to the nearest training image. "
-        "Samples are cut to [0, 1].",
+        f"Likelihood and sample quality on {data.name}: exact log-likelihood of test images and "
+        "Parzen score of samples, both in nats; sharpness; mean distance to the nearest training "
+        "image. Samples are clipped to [0, 1].",
         ("", "likelihood", "Parzen", "sharpness", "distance"),
         (
             ("real, test", "", "", f"{sharp:.3f}", f"{distance:.2f}"),
@@ -131,141 +130,148 @@ def _blocks(context: SectionContext, told: Fits) -> Iterator[Block]:
         ),
     )
     yield Text(
-        f"The Gaussian gives test images {gaussian.log_likelihood or 0:,.1f} nats and the "
-        f"kernel density {kernel.log_likelihood or 0:,.1f}, yet the Gaussian's samples lie "
-        f"{gaussian.distance / distance:.2f} times as far from the data as real images do. The "
-        "narrow kernels draw what looks like training images, since it is, and their "
-        "likelihood is the worst: every test image lies between them. Their Parzen score, "
-        f"{narrow.score.mean:,.1f}, does not tell: it lays wider kernels on the samples. "
-        f"Of the wider kernels' samples, {told.own:.1%} are still nearest to the very image they "
-        "were made of. Nats depend on the unit and on pixels that are nearly always black: compare "
-        "them within a column and a data set only."
+        f"The Gaussian assigns {gaussian.log_likelihood or 0:,.1f} nats to test images and the "
+        f"kernel density {kernel.log_likelihood or 0:,.1f}, yet the Gaussian's samples are "
+        f"{gaussian.distance / distance:.2f} times as far from the data as real images are. The "
+        "narrow kernels produce near copies of training images, and their likelihood is the "
+        "lowest, because every test image is far from all kernels. Their Parzen score, "
+        f"{narrow.score.mean:,.1f}, does not show this, since it places wider kernels on the "
+        f"samples. Of the wider kernels' samples, {fits.own_nearest:.1%} are still nearest to the "
+        "image they were made from. Nats depend on the unit and on pixels that are nearly always "
+        "black, so they compare only within a column and a data set."
     )
 
 
-def _of_rank(told: Fits, dims: int) -> str:
-    """What the covariance of maximum likelihood is like."""
-    if told.rank == dims:
+def _rank_sentence(fits: DensityFits, dims: int) -> str:
+    """Return a sentence about the rank of the maximum-likelihood covariance."""
+    if fits.rank == dims:
         return rf"$\Sigma$ has full rank {dims:,}."
     return (
-        rf"$\Sigma$ is singular: its rank is {told.rank:,} of {dims:,}. Maximum likelihood "
-        "then asks for a density that is infinite on a subspace and 0 off it, hence the "
-        rf"$\sigma^2 I$; off it are {told.outside:,} of "
-        f"{len(told.subject.test):,} test images."
+        rf"$\Sigma$ is singular: its rank is {fits.rank:,} of {dims:,}. The maximum-likelihood "
+        r"density is infinite on a subspace and 0 elsewhere, hence the term $\sigma^2 I$; "
+        f"{fits.n_outside:,} of {len(fits.data.test):,} test images are outside that subspace."
     )
 
 
-def _on_edge(told: Fits) -> str:
-    """Whether the likelihood would grow on beyond the widths."""
-    if told.widths["gaussian"] > min(WIDTHS):
+def _boundary_sentence(fits: DensityFits) -> str:
+    """Return a sentence if the best width is the smallest one tried."""
+    if fits.widths["gaussian"] > min(WIDTHS):
         return ""
     return (
-        r" That $\sigma$ is the least of them: a narrower one would have more still, along "
-        "pixels that are black in nearly all images."
+        r" This $\sigma$ is the smallest one tried: a smaller one would have a higher likelihood "
+        "still, because of pixels that are black in nearly all images."
     )
 
 
-def _said(context: SectionContext, faces: bool) -> Iterator[Block]:
-    """Which images are not shown."""
+def _missing_images(context: SectionContext, faces: bool) -> Iterator[Block]:
+    """Return a note about the data sets that are not shown."""
     if not context.full:
-        yield Text("In full scale the same is shown of MNIST and, where they lie, of faces.")
+        yield Text(
+            "At full scale the same is shown for MNIST and, if the data are available, for faces."
+        )
     elif not faces:
         yield Text(f"Faces are not shown: there is no `{FACES}` in the data directory.")
 
 
-def _checks(told: Fits) -> Iterator[Check]:
-    name, models = told.subject.name, told.models
+def _checks(fits: DensityFits) -> Iterator[Check]:
+    name, models = fits.data.name, fits.models
     gaussian = models["gaussian"]
     high, low, worst = (
         models[which].log_likelihood or 0.0 for which in ("gaussian", "kernel", "narrow")
     )
-    _, distance = told.held_out
+    _, distance = fits.test_stats
     yield Check(
-        f"{name}: the Gaussian gives test images more likelihood than the kernel density",
+        f"{name}: the Gaussian assigns a higher likelihood to test images than the kernel density",
         f"above {low:,.1f} nats",
         f"{high:,.1f}",
         high > low,
     )
     yield Check(
-        f"{name}: and its samples are farther from the data than real images are",
-        "1.1 times as far, or more",
+        f"{name}: the Gaussian's samples are farther from the data than real images: ratio of "
+        "distances",
+        "at min_classes 1.1",
         f"{gaussian.distance / distance:.2f}",
         gaussian.distance >= 1.1 * distance,
     )
     yield Check(
-        f"{name}: narrow kernels, which all but copy, give test images the least likelihood",
-        f"100 nats below {low:,.1f}, or more",
+        f"{name}: narrow kernels, which nearly copy, have the lowest test likelihood",
+        f"at most {low - 100:,.1f} nats",
         f"{worst:,.1f}",
         worst <= low - 100,
     )
     yield Check(
-        f"{name}: a kernel density memorizes; samples nearest to the image they were made of",
-        "99% or more",
-        f"{told.own:.1%}",
-        told.own >= 0.99,
+        f"{name}: a kernel density memorizes: samples whose nearest training image is the one they "
+        "were made from",
+        "at min_classes 99%",
+        f"{fits.own_nearest:.1%}",
+        fits.own_nearest >= 0.99,
     )
 
 
-def _frequencies(context: SectionContext, shares: Shares, drawn: int) -> Iterator[Block]:
-    classes = range(len(shares.p_data))
+def _frequencies(
+    context: SectionContext, frequencies: ClassFrequencies, n_samples: int
+) -> Iterator[Block]:
+    classes = range(len(frequencies.p_data))
     yield Text(
-        f"Class frequencies: the classes of {drawn:,} samples of $G$ are told by their 3 nearest "
-        f"training images, which is right for {shares.accuracy:.1%} of test images. $G$ is not "
-        "told the classes, and nothing in the game asks for each in its own share but $p_g = "
-        "p_{data}$ itself."
+        f"Class frequencies: {n_samples:,} samples of $G$ are classified by their 3 nearest "
+        f"training images, with an accuracy of {frequencies.accuracy:.1%} on test images. $G$ is "
+        f"not conditioned on classes; only $p_g = p_{{data}}$ itself asks for the right "
+        "proportions."
     )
     yield Table(
-        "Share of each class, in percent.",
+        "Proportion of each class, in percent.",
         ("", *map(str, classes)),
         tuple(
             (name, *(f"{100 * share:.1f}" for share in row))
-            for name, row in (("$p_{data}$", shares.p_data), ("$p_g$", shares.p_g))
+            for name, row in (("$p_{data}$", frequencies.p_data), ("$p_g$", frequencies.p_g))
         ),
     )
-    yield _bars(context, shares)
+    yield _bars(context, frequencies)
 
 
-def _bars(context: SectionContext, shares: Shares) -> FigureBlock:
+def _bars(context: SectionContext, frequencies: ClassFrequencies) -> FigureBlock:
     figure = new_figure(7.6, 2.8)
     axes = figure.subplots()
-    style_axes(axes, "Class frequencies", "share (%)", x="class")
-    at = np.arange(len(shares.p_data))
+    style_axes(axes, "Class frequencies", "proportion (%)", x="class")
+    at = np.arange(len(frequencies.p_data))
     for side, row, color, name in (
-        (-0.2, shares.p_data, LIGHT.real, "training images"),
-        (0.2, shares.p_g, LIGHT.fake, "samples of G"),
+        (-0.2, frequencies.p_data, LIGHT.real, "training images"),
+        (0.2, frequencies.p_g, LIGHT.fake, "samples of G"),
     ):
         axes.bar(at + side, 100 * row, 0.4, color=color, label=name)
     axes.set_xticks(at)
     legend(axes)
     caption = (
-        f"$p_g$ against $p_{{data}}$ by class: total variation distance {shares.distance:.3f}; of "
-        f"as many real images, 95% of draws would be below {shares.chance:.3f}."
+        f"$p_g$ and $p_{{data}}$ by class: total variation distance {frequencies.distance:.3f}; "
+        f"95% of random sets of as many real images stay below {frequencies.chance:.3f}."
     )
-    alt = "Bars: the share of each class among training images and among samples of G"
-    return context.image("classes.png", png(figure), alt, caption)
+    alt = "Bars: the proportion of each class among training images and among samples of G"
+    return context.save_image("classes.png", png(figure), alt, caption)
 
 
-def _frequency_checks(shares: Shares, drawn: int, *, full: bool) -> Iterator[Check]:
-    """Compare class frequencies; of the short training at quick scale less is claimed."""
-    ratios = shares.p_g / shares.p_data
-    classes, kept = len(ratios), int((ratios >= RARE).sum())
-    least, farthest = (classes, 0.25) if full else (round(0.8 * classes), 0.4)
+def _frequency_checks(
+    frequencies: ClassFrequencies, n_samples: int, *, full: bool
+) -> Iterator[Check]:
+    """Check the class frequencies; the short training at quick scale has lower bounds."""
+    ratios = frequencies.p_g / frequencies.p_data
+    classes, covered = len(ratios), int((ratios >= LOST_FRACTION).sum())
+    min_classes, max_distance = (classes, 0.25) if full else (round(0.8 * classes), 0.4)
     yield Check(
-        "the classes of test images are told right",
-        "90% or more",
-        f"{shares.accuracy:.1%}",
-        shares.accuracy >= 0.9,
+        "accuracy of the classifier on test images",
+        "at min_classes 90%",
+        f"{frequencies.accuracy:.1%}",
+        frequencies.accuracy >= 0.9,
     )
     yield Check(
-        f"classes that have a tenth of their share in the data or more, among {drawn:,} samples "
-        "of $G$",
-        f"{least} of {classes}" if full else f"{least} of {classes}, or more",
-        f"{kept}; the rarest has {ratios.min():.2f} of its share",
-        kept >= least,
+        f"classes with at min_classes a tenth of their proportion in the data, among {n_samples:,} "
+        "samples of $G$",
+        f"{min_classes} of {classes}" if full else f"at min_classes {min_classes} of {classes}",
+        f"{covered}; the rarest has {ratios.min():.2f} of its proportion",
+        covered >= min_classes,
     )
     yield Check(
         "total variation distance of class frequencies, $p_g$ from $p_{data}$",
-        f"at most {farthest:g} (chance: {shares.chance:.3f}; half of the classes lost: 0.5)",
-        f"{shares.distance:.3f}",
-        shares.distance <= farthest,
+        f"at most {max_distance:g} (chance: {frequencies.chance:.3f}; half of the classes: 0.5)",
+        f"{frequencies.distance:.3f}",
+        frequencies.distance <= max_distance,
     )

@@ -1,24 +1,27 @@
-"""Equation 1: the value of the game and its two expectations, while it is played."""
+"""Equation 1: the value function of the game and its two expectations during training."""
 
 from __future__ import annotations
 
 import math
 
 from advnets.paper.blocks import Check, FigureBlock, Formula, SectionContent, SectionContext, Text
-from advnets.paper.sections.figure1 import History, story
+from advnets.paper.sections.figure1 import History, train_line_game
 from advnets.plots.style import LIGHT, legend, new_figure, png, reference_line, style_axes
 from advnets.theory import OPTIMUM
 
-LAST = 50
-"""Rounds at the end, whose mean is held to 1/2: one batch strays by chance."""
+NUM_FINAL = 50
+"""Number of last iterations that are averaged, since a single batch varies."""
 
 
-def show(context: SectionContext) -> SectionContent:
-    """V(D, G) and D's verdicts over the game on a line."""
-    context.tell("the game on a line")
-    told = story(context.seed)
-    ends = {name: sum(told.observed[name][-LAST:]) / LAST for name in ("d_real", "d_fake", "value")}
-    real, fake = told.observed["d_real"][0], told.observed["d_fake"][0]
+def build(context: SectionContext) -> SectionContent:
+    """Build the section: V(D, G), D(x) and D(G(z)) during the one-dimensional game."""
+    context.log("training the one-dimensional game")
+    history = train_line_game(context.seed)
+    final = {
+        name: sum(history.metrics[name][-NUM_FINAL:]) / NUM_FINAL
+        for name in ("d_real", "d_fake", "value")
+    }
+    real, fake = history.metrics["d_real"][0], history.metrics["d_fake"][0]
     return SectionContent(
         blocks=(
             Formula(
@@ -27,69 +30,76 @@ def show(context: SectionContext) -> SectionContent:
                 "1",
             ),
             Text(
-                "$D$ ascends $V$ and $G$ descends it. A $D$ that knows both apart has "
-                "$V = 0$: both logarithms are of 1. A $D$ that cannot tell says 1/2 to "
-                r"everything, and $V = 2 \log \frac{1}{2} = -\log 4$."
+                "$D$ maximizes $V$ and $G$ minimizes it. A $D$ that classifies every point "
+                "correctly has $V = 0$, since both logarithms are of 1. A $D$ that returns 1/2 "
+                r"everywhere has $V = 2 \log \frac{1}{2} = -\log 4$."
             ),
-            _curves(context, told),
+            _curves(context, history),
             Text(
-                "$D$ was trained to its optimum before the first round (Figure 1, still (b)), "
-                f"hence it begins at $D(x)$ = {real:.2f} and $D(G(z))$ = {fake:.2f}. Its two "
-                "expectations are not the players' scores: each player moves both."
+                "$D$ was trained to its optimum before the first iteration (Figure 1, panel b), "
+                f"so $D(x)$ starts at {real:.2f} and $D(G(z))$ at {fake:.2f}. Neither expectation "
+                "is the loss of one player: both players influence both."
             ),
         ),
         checks=(
             Check(
-                "$D(x)$ and $D(G(z))$ begin far from 1/2",
-                "by .25 or more",
+                "$D(x)$ and $D(G(z))$ at the start differ from 1/2",
+                "by at least 0.25",
                 f"{real:.3f}, {fake:.3f}",
                 min(real - 0.5, 0.5 - fake) >= 0.25,
             ),
             Check(
-                f"$D(x)$ at the end, mean of the last {LAST} rounds",
-                "within .05 of 1/2",
-                f"{ends['d_real']:.4f}",
-                abs(ends["d_real"] - 0.5) <= 0.05,
+                f"$D(x)$ at the end, mean of the last {NUM_FINAL} iterations",
+                "1/2 ± 0.05",
+                f"{final['d_real']:.4f}",
+                abs(final["d_real"] - 0.5) <= 0.05,
             ),
             Check(
-                "$D(G(z))$ at the end, the same",
-                "within .05 of 1/2",
-                f"{ends['d_fake']:.4f}",
-                abs(ends["d_fake"] - 0.5) <= 0.05,
+                "$D(G(z))$ at the end, mean of the same iterations",
+                "1/2 ± 0.05",
+                f"{final['d_fake']:.4f}",
+                abs(final["d_fake"] - 0.5) <= 0.05,
             ),
             Check(
                 "$V(D, G)$ at the end",
-                r"$-\log 4$ = -1.3863 within .01",
-                f"{ends['value']:.4f}",
-                abs(ends["value"] - OPTIMUM) <= 0.01,
+                r"$-\log 4$ = -1.3863 ± 0.01",
+                f"{final['value']:.4f}",
+                abs(final["value"] - OPTIMUM) <= 0.01,
             ),
         ),
     )
 
 
-def _curves(context: SectionContext, told: History) -> FigureBlock:
+def _curves(context: SectionContext, history: History) -> FigureBlock:
     figure = new_figure(8.4, 4.8)
-    verdict, value = figure.subplots(2, 1, sharex=True)
-    rounds = range(1, len(told.observed["value"]) + 1)
-    style_axes(verdict, "Verdict of D", "probability of real")
-    reference_line(verdict, 0.5, "1/2: cannot tell")
-    verdict.plot(rounds, told.observed["d_real"], color=LIGHT.real, lw=1.4, label="real, D(x)")
-    verdict.plot(
-        rounds, told.observed["d_fake"], "-.", color=LIGHT.fake, lw=1.4, label="samples, D(G(z))"
+    probability, value = figure.subplots(2, 1, sharex=True)
+    iterations = range(1, len(history.metrics["value"]) + 1)
+    style_axes(probability, "Output of D", "probability of real")
+    reference_line(probability, 0.5, "1/2")
+    probability.plot(
+        iterations, history.metrics["d_real"], color=LIGHT.real, lw=1.4, label="real, D(x)"
     )
-    verdict.set_ylim(-0.03, 1.03)
-    legend(verdict)
-    style_axes(value, "Value of the game", "nats", x="rounds: k = 5 updates of D, one of G")
+    probability.plot(
+        iterations,
+        history.metrics["d_fake"],
+        "-.",
+        color=LIGHT.fake,
+        lw=1.4,
+        label="samples, D(G(z))",
+    )
+    probability.set_ylim(-0.03, 1.03)
+    legend(probability)
+    style_axes(value, "Value of the game", "nats", x="iterations (k = 5 updates of D, one of G)")
     reference_line(value, -math.log(4), "−log 4")
-    looks = {
+    curves = {
         "value": ("V(D, G)", LIGHT.text, "-"),
         "value/real": ("E log D(x)", LIGHT.real, "--"),
         "value/fake": ("E log(1 − D(G(z)))", LIGHT.fake, "-."),
     }
-    for name, (label, color, style) in looks.items():
-        value.plot(rounds, told.observed[name], style, color=color, lw=1.4, label=label)
+    for name, (label, color, style) in curves.items():
+        value.plot(iterations, history.metrics[name], style, color=color, lw=1.4, label=label)
     legend(value, columns=4)
-    value.set_xscale("log")  # most happens in the first rounds
-    alt = "D(x) and D(G(z)) meet at one half; V falls to minus log 4"
-    caption = "$V(D, G)$ with its two expectations, and what $D$ says of data and of samples."
-    return context.image("value.png", png(figure), alt, caption)
+    value.set_xscale("log")  # most changes happen in the first iterations
+    alt = "D(x) and D(G(z)) converge to one half; V falls to minus log 4"
+    caption = "Top: mean $D(x)$ and $D(G(z))$. Bottom: $V(D, G)$ and its two expectations."
+    return context.save_image("value.png", png(figure), alt, caption)

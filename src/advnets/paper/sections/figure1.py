@@ -1,4 +1,4 @@
-"""Figure 1: p_data, p_g and D on a line, while the game is played."""
+"""Figure 1: p_data, p_g and D during training on one-dimensional data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from advnets.paper.blocks import Check, FigureBlock, SectionContent, SectionContext, Text
 from advnets.plots.style import LIGHT, legend, new_figure, png, style_axes
-from advnets.toy.line_game import NETS, Cells, LineGame, Snapshot, best_response, make_line_game
+from advnets.toy.line_game import STAGE, Grid, LineGame, Snapshot, best_response, make_line_game
 from advnets.training.step import StepMetrics
 
 if TYPE_CHECKING:
@@ -21,185 +21,194 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SOURCE = "gaussian:mean=2,n=1000000"
-"""p_data: the standard normal about 2; of a million points the tails are even."""
-CELLS = Cells(-4.0, 8.0)
-FIRST_LOOKS, TO_OPTIMUM, AT_THE_END = 8, 1000, 2000
-"""Updates of D alone before stills (a), (b) and (d)."""
-FLOWING = 12
-"""Rounds between stills (b) and (c)."""
-FRAME_EVERY = 1.12
-"""Frames are taken at rounds that grow by this factor: most happens at the beginning."""
+"""p_data, a normal distribution with mean 2; a million points represent its tails well."""
+GRID = Grid(-4.0, 8.0)
+UPDATES_A, UPDATES_B, UPDATES_D = 8, 1000, 2000
+"""Updates of D alone before panels (a), (b) and (d)."""
+ITERATIONS_C = 12
+"""Iterations of Algorithm 1 between panels (b) and (c)."""
+FRAME_SPACING = 1.12
+"""Growth factor of the iterations between frames; most changes happen at the beginning."""
 
 
 @dataclass
 class History:
-    """What was seen of one game on the line."""
+    """Snapshots and metrics of one training."""
 
-    stills: dict[str, Snapshot] = field(default_factory=dict[str, Snapshot])
+    snapshots: dict[str, Snapshot] = field(default_factory=dict[str, Snapshot])
     frames: list[tuple[str, Snapshot]] = field(default_factory=list[tuple[str, Snapshot]])
-    observed: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
-    """Values of each round, by name."""
+    metrics: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    """Values of each metric in every iteration."""
 
 
 @cache
-def story(seed: int = 0) -> History:
-    """Play the game and look on; the two parts that show it share one game."""
-    line, told = make_line_game(SOURCE, CELLS, seed=seed), History()
-    best_response(line.state, FIRST_LOOKS)
-    told.stills["a"] = line.snapshot()
-    best_response(line.state, TO_OPTIMUM)
-    told.stills["b"] = line.snapshot()
-    told.frames = [("D alone", told.stills["a"]), ("D alone, to its optimum", told.stills["b"])]
-    rounds = NETS.steps or 0
-    looked_at = _frame_rounds(rounds)
+def train_line_game(seed: int = 0) -> History:
+    """Train the game and record it; equation 1 and figure 1 share one training per seed."""
+    line, history = make_line_game(SOURCE, GRID, seed=seed), History()
+    best_response(line.state, UPDATES_A)
+    history.snapshots["a"] = line.snapshot()
+    best_response(line.state, UPDATES_B)
+    history.snapshots["b"] = line.snapshot()
+    history.frames = [
+        ("D alone", history.snapshots["a"]),
+        ("D at its optimum", history.snapshots["b"]),
+    ]
+    iterations = STAGE.steps or 0
+    frame_iterations = _frame_iterations(iterations)
 
-    def watch(number: int, shown: StepMetrics) -> None:
+    def record(number: int, shown: StepMetrics) -> None:
         for name, value in shown.metrics.items():
-            told.observed.setdefault(name, []).append(float(value))
-        if number == FLOWING:
-            told.stills["c"] = line.snapshot()
-        if number in looked_at:
-            told.frames.append((f"round {number}", line.snapshot()))
+            history.metrics.setdefault(name, []).append(float(value))
+        if number == ITERATIONS_C:
+            history.snapshots["c"] = line.snapshot()
+        if number in frame_iterations:
+            history.frames.append((f"iteration {number}", line.snapshot()))
 
-    line.train(rounds, watch)
-    told.stills["d"] = _at_rest(line)
-    told.frames += [("the end, D to its optimum", told.stills["d"])] * 4
-    return told
+    line.train(iterations, record)
+    history.snapshots["d"] = _final_snapshot(line)
+    history.frames += [("end, D at its optimum", history.snapshots["d"])] * 4
+    return history
 
 
-def show(context: SectionContext) -> SectionContent:
-    """Stills (a) to (d), and the animation."""
-    context.tell("the game on a line")
-    told = story(context.seed)
-    b, d = told.stills["b"], told.stills["d"]
-    flat = float(np.abs(b.discriminator - 0.5)[b.seen].max())
+def build(context: SectionContext) -> SectionContent:
+    """Build the section: panels (a) to (d), and an animation."""
+    context.log("training the one-dimensional game")
+    history = train_line_game(context.seed)
+    b, d = history.snapshots["b"], history.snapshots["d"]
+    max_deviation = float(np.abs(b.discriminator - 0.5)[b.support].max())
     return SectionContent(
         blocks=(
             Text(
-                "Data are drawn from the dotted density, $p_{data}$; $G$ sends $z$ along the "
-                "arrows, crowding them where its density $p_g$, solid, is high. $D$, dashed, tells "
-                "the two apart; thin, the best that any $D$ could do: "
-                r"$D^*(x) = p_{data}(x) / (p_{data}(x) + p_g(x))$."
+                "The data have the dotted density $p_{data}$. $G$ maps $z$ along the arrows; its "
+                "density $p_g$, solid, is high where the arrows are dense. $D$, dashed, estimates "
+                "the probability that $x$ is real. The thin curve is the optimal discriminator, "
+                "$D^*(x) = p_{data}(x) / (p_{data}(x) + p_g(x))$."
             ),
-            _stills(context, told),
-            _animation(context, told),
+            _stills(context, history),
+            _animation(context, history),
             Text(
-                "Both nets have two hidden layers of 64 tanh units and are trained by Algorithm 1 "
-                "as every preset is (k = 5, Adam); $p_g$ is computed from 500,000 values of $z$, "
+                "Both networks have two hidden layers of 64 tanh units and are trained by "
+                "Algorithm 1 with k = 5 and Adam. $p_g$ is computed from 500,000 values of $z$, "
                 "and $D^*$ from the two densities, never from $D$. The paper's sketch draws $z$ "
-                "from a uniform distribution; here it is normal. A uniform $z$ has ends, which "
-                "$G$ must stretch without bound to give $p_g$ its tails, and it learns those last."
+                "from a uniform distribution; here $z$ is normal. A uniform $z$ is bounded, so "
+                "$G$ would need unbounded slopes at its ends to produce the tails of $p_g$, which "
+                "are learned last."
             ),
         ),
         checks=(
             Check(
-                "still (b): $p_g$ is far from $p_{data}$",
-                "JSD at least .2 nats",
-                f"{b.divergence:.3f}",
-                b.divergence >= 0.2,
+                "panel (b): $p_g$ differs from $p_{data}$",
+                "JSD at least 0.2 nats",
+                f"{b.jsd:.3f}",
+                b.jsd >= 0.2,
             ),
             Check(
-                "still (b): $D$ has become $D^*$ wherever $p_{data} + p_g > .01$",
-                "within .05",
-                f"{b.error:.3f}",
-                b.error <= 0.05,
+                "panel (b): maximum $|D - D^*|$ where $p_{data} + p_g > 0.01$",
+                "at most 0.05",
+                f"{b.max_error:.3f}",
+                b.max_error <= 0.05,
             ),
             Check(
-                "still (b): $D$ is not flat", "a .3 from 1/2 somewhere", f"{flat:.2f}", flat >= 0.3
+                "panel (b): $D$ is not constant: maximum $|D - 1/2|$",
+                "at least 0.3",
+                f"{max_deviation:.2f}",
+                max_deviation >= 0.3,
             ),
             Check(
-                "at the end $p_g$ is $p_{data}$",
-                "JSD at most .005 nats",
-                f"{d.divergence:.5f}",
-                d.divergence <= 0.005,
+                "at the end $p_g = p_{data}$",
+                "JSD at most 0.005 nats",
+                f"{d.jsd:.5f}",
+                d.jsd <= 0.005,
             ),
             Check(
-                "at the end $D$ is $D^*$ wherever $p_{data} + p_g > .01$",
-                "within .03",
-                f"{d.error:.3f}",
-                d.error <= 0.03,
+                "at the end: maximum $|D - D^*|$ where $p_{data} + p_g > 0.01$",
+                "at most 0.03",
+                f"{d.max_error:.3f}",
+                d.max_error <= 0.03,
             ),
         ),
     )
 
 
-def _at_rest(line: LineGame) -> Snapshot:
-    """How it looks when G has stopped and D has had the time to answer."""
-    best_response(line.state, AT_THE_END)
+def _final_snapshot(line: LineGame) -> Snapshot:
+    """Return a snapshot after D was trained to its optimum against the final G."""
+    best_response(line.state, UPDATES_D)
     return line.snapshot()
 
 
-def _frame_rounds(rounds: int) -> set[int]:
-    """1, 2, 3 … and then rounds ever farther apart, to the last."""
-    chosen, at = {rounds}, 1.0
-    while at < rounds:
+def _frame_iterations(iterations: int) -> set[int]:
+    """Return the iterations of the animation's frames, spaced ever farther apart."""
+    chosen, at = {iterations}, 1.0
+    while at < iterations:
         chosen.add(round(at))
-        at = max(at + 1, at * FRAME_EVERY)
+        at = max(at + 1, at * FRAME_SPACING)
     return chosen
 
 
-def _stills(context: SectionContext, told: History) -> FigureBlock:
+def _stills(context: SectionContext, history: History) -> FigureBlock:
     titles = {
-        "a": "(a) D begins",
+        "a": "(a) D after a few updates",
         "b": "(b) D at its optimum",
-        "c": f"(c) {FLOWING} updates of G later",
-        "d": "(d) the end",
+        "c": f"(c) {ITERATIONS_C} updates of G later",
+        "d": "(d) end",
     }
     figure = new_figure(11.2, 4.0)
     rows = figure.subplots(2, len(titles), height_ratios=(3, 1), sharex=True, squeeze=False)
     for column, (name, title) in enumerate(titles.items()):
-        _draw(rows[0][column], rows[1][column], told.stills[name], title)
+        _draw(rows[0][column], rows[1][column], history.snapshots[name], title)
         rows[0][column].set_ylabel("" if column else "probability, density")
     legend(rows[0][0], columns=4)
     rows[0][0].get_legend().set_bbox_to_anchor((0.0, 1.12))
     rows[0][0].get_legend().set_loc("lower left")
-    alt = "Four stills: p_g moves onto p_data, and D from D* to one half"
+    alt = "Four panels: p_g moves onto p_data, and D from D* to one half"
     caption = (
-        "Our Figure 1. (a) $D$ has made a few updates. (b) $G$ stands still while $D$ is trained "
-        "to its optimum $D^*$. (c) Led by the slope of $D$, $G$ has flowed to where $D$ takes its "
-        "samples for data. (d) Neither can improve: $p_g = p_{data}$ and $D = 1/2$."
+        "Figure 1, reproduced. (a) $D$ after a few updates. (b) $G$ is fixed while $D$ is trained "
+        "to its optimum $D^*$. (c) Following the gradient of $D$, $G$ has moved its samples to "
+        "where $D$ rates them as real. (d) At the optimum $p_g = p_{data}$ and $D = 1/2$."
     )
-    return context.image("stills.png", png(figure), alt, caption)
+    return context.save_image("stills.png", png(figure), alt, caption)
 
 
-def _animation(context: SectionContext, told: History) -> FigureBlock:
-    frames = [_frame(sight, title) for title, sight in told.frames]
+def _animation(context: SectionContext, history: History) -> FigureBlock:
+    frames = [_frame(sight, title) for title, sight in history.frames]
     file = io.BytesIO()
     frames[0].save(
         file, format="GIF", save_all=True, append_images=frames[1:], duration=220, loop=0
     )
-    alt = "Animation: p_g flows onto p_data while D flattens to one half"
-    caption = f"The same game in {len(frames)} frames, closer together where more happens."
-    return context.image("game.gif", file.getvalue(), alt, caption)
+    alt = "Animation: p_g moves onto p_data while D flattens to one half"
+    caption = (
+        f"The same training in {len(frames)} frames, which are closer together where more changes."
+    )
+    return context.save_image("game.gif", file.getvalue(), alt, caption)
 
 
-def _frame(sight: Snapshot, title: str) -> Image.Image:
+def _frame(snapshot: Snapshot, title: str) -> Image.Image:
     figure: Figure = new_figure(5.6, 4.0)
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 1), sharex=True)
-    _draw(upper, lower, sight, title)
+    _draw(upper, lower, snapshot, title)
     legend(upper, columns=4)
     with Image.open(io.BytesIO(png(figure))) as image:
-        # One palette without dithering keeps flat grounds flat, and the file small.
+        # One palette without dithering keeps uniform areas uniform and the file small.
         return image.convert("RGB").quantize(32, dither=Image.Dither.NONE)
 
 
-def _draw(upper: Axes, lower: Axes, sight: Snapshot, title: str) -> None:
-    x = sight.cells.middles
+def _draw(upper: Axes, lower: Axes, snapshot: Snapshot, title: str) -> None:
+    x = snapshot.grid.centers
     style_axes(upper, title, "probability, density")
-    told: Sequence[tuple[str, np.ndarray, str, str, float]] = (
-        ("data", sight.p_data, LIGHT.text, ":", 1.8),
-        ("$p_g$", sight.p_g, LIGHT.score, "-", 1.8),
-        ("D", sight.discriminator, LIGHT.real, "--", 1.8),
-        ("D*", np.where(sight.seen, sight.optimal, np.nan), LIGHT.fake, "-", 0.9),
+    curves: Sequence[tuple[str, np.ndarray, str, str, float]] = (
+        ("data", snapshot.p_data, LIGHT.text, ":", 1.8),
+        ("$p_g$", snapshot.p_g, LIGHT.score, "-", 1.8),
+        ("D", snapshot.discriminator, LIGHT.real, "--", 1.8),
+        ("D*", np.where(snapshot.support, snapshot.optimal, np.nan), LIGHT.fake, "-", 0.9),
     )
-    for label, curve, color, style, width in told:
+    for label, curve, color, style, width in curves:
         upper.plot(x, curve, style, color=color, lw=width, label=label)
     upper.set_ylim(-0.03, 1.05)
     lower.axis("off")
     for y, name in ((0, "z"), (1, "x")):
         lower.plot(x[[0, -1]], (y, y), color=LIGHT.text, lw=1)
         lower.text(x[0], y, f"{name} ", ha="right", va="center", color=LIGHT.text)
-    for z, sent in sight.arrows:
+    for z, x_g in snapshot.arrows:
         lower.annotate(
-            "", (sent, 1), (z, 0), arrowprops={"arrowstyle": "->", "color": LIGHT.rule, "lw": 0.8}
+            "", (x_g, 1), (z, 0), arrowprops={"arrowstyle": "->", "color": LIGHT.rule, "lw": 0.8}
         )

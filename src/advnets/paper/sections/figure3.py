@@ -1,4 +1,4 @@
-"""Figure 3: images between images, by straight lines in z."""
+"""Figure 3: linear interpolation in z."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from advnets.experiment.trained_model import TrainedModel
 from advnets.paper.blocks import Check, FigureBlock, SectionContent, SectionContext, Text
-from advnets.paper.studies.sample_statistics import tiles
-from advnets.paper.trainings import scored_run
+from advnets.paper.studies.sample_statistics import grid_png
+from advnets.paper.trainings import reference_run
 from advnets.protocols import Generator
 from advnets.rng import RNG
 from advnets.visualize.interpolation import lerp
@@ -19,39 +19,40 @@ from advnets.visualize.interpolation import lerp
 LINES, STEPS = 8, 12
 
 
-def show(context: SectionContext) -> SectionContent:
-    """Straight lines between random z, and how evenly the image changes along them."""
-    trained = scored_run(context)
-    images = interpolated(trained, LINES, STEPS, context.seed)
-    moved = (images[:, 1:] - images[:, :-1]).flatten(2).norm(dim=2)
+def build(context: SectionContext) -> SectionContent:
+    """Build the section: interpolations between random z, and the size of their steps."""
+    trained = reference_run(context)
+    images = interpolate(trained, LINES, STEPS, context.seed)
+    step_lengths = (images[:, 1:] - images[:, :-1]).flatten(2).norm(dim=2)
     ends = (images[:, -1] - images[:, 0]).flatten(1).norm(dim=1)
-    largest = float((moved / ends[:, None]).max())
+    largest = float((step_lengths / ends[:, None]).max())
     return SectionContent(
         blocks=(
             Text(
-                "Each row goes from the image of one random $z$ to that of another, $z$ moving "
-                r"along the straight line between them: $G((1 - t) z_0 + t z_1)$. $G$ has learned "
-                "no list of images to choose from: those on the way are images too, and none "
-                "is met by a jump. (A straight line passes nearer to 0 than random $z$ lie, so the "
-                "middle of a row is a little more typical than its ends.)"
+                "Each row interpolates linearly between two random $z$: $G((1 - t) z_0 + t z_1)$. "
+                "The intermediate images are plausible images too, and none of the changes is "
+                "abrupt: $G$ does not choose from a list of stored images. (The middle of a line "
+                "is nearer to 0 than random $z$ are, so the middle of a row is slightly more "
+                "typical than its ends.)"
             ),
-            _drawn(context, trained, images),
+            _image_grid(context, trained, images),
         ),
         checks=(
             Check(
-                "no step of a row is a jump",
-                "at most half of the distance between its ends",
-                f"at most {largest:.2f} of it, in {STEPS - 1} steps",
+                "no abrupt changes: largest step of a row, relative to the distance between its "
+                "ends",
+                "at most 0.5",
+                f"{largest:.2f}, in {STEPS - 1} steps",
                 largest <= 0.5,
             ),
         ),
     )
 
 
-def interpolated(
+def interpolate(
     trained: TrainedModel, lines: int, steps: int, seed: int = 0
 ) -> Float[Tensor, "lines steps channels height width"]:
-    """G((1 - t) z_0 + t z_1), t from 0 to 1 in equal steps, as pixels in [0, 1]."""
+    """Return G((1 - t) z_0 + t z_1) for t from 0 to 1 in equal steps, with pixels in [0, 1]."""
     generator = cast(Generator, trained.generator)
     rng = RNG(seed, purpose="interpolation", device=trained.device)
     first, last = generator.latent(2 * lines, rng).chunk(2)
@@ -59,10 +60,10 @@ def interpolated(
     return trained.decode(z.flatten(0, 1)).unflatten(0, (lines, steps))
 
 
-def _drawn(context: SectionContext, trained: TrainedModel, images: Tensor) -> FigureBlock:
-    return context.image(
+def _image_grid(context: SectionContext, trained: TrainedModel, images: Tensor) -> FigureBlock:
+    return context.save_image(
         "lines.png",
-        tiles(images.flatten(0, 1), STEPS),
-        "Rows of images, each turning smoothly from its first into its last",
-        f"Preset `{trained.config.preset}`, {trained.step:,} steps; the ends are random draws.",
+        grid_png(images.flatten(0, 1), STEPS),
+        "Rows of images, each changing gradually from its first into its last",
+        f"Preset `{trained.config.preset}`, {trained.step:,} steps; the ends are random samples.",
     )

@@ -1,4 +1,4 @@
-"""Section 6, the Helvetica scenario: G is trained too much without D, and its modes are counted."""
+"""Section 6, the Helvetica scenario: mode collapse when G is trained without updates of D."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from advnets.data.synthetic.mixtures import Ring
 from advnets.paper.blocks import Check, FigureBlock, SectionContent, SectionContext, Table, Text
 from advnets.plots.style import LIGHT, legend, new_figure, png, style_axes
 from advnets.toy.ring_game import (
-    EDGE,
     FULL,
+    MODE_THRESHOLD,
+    NUM_SAMPLES,
+    PLOT_EXTENT,
     QUICK,
-    RATIOS,
-    SAMPLES,
-    THERE,
+    UPDATE_RATIOS,
     History,
-    Points,
+    PlaneSnapshot,
     Size,
     run_scenario,
 )
@@ -27,57 +27,58 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def show(context: SectionContext) -> SectionContent:
-    """The points as they collapse and come back, and how many modes there are on the way."""
+def build(context: SectionContext) -> SectionContent:
+    """Build the section: samples and mode counts while G collapses and recovers."""
     size = FULL if context.full else QUICK
-    context.tell("the Helvetica scenario on a ring of 8 modes")
-    seen = run_scenario(size, context.seed)
-    before, after, end = seen.before, seen.after, seen.counts[-1]
+    context.log("the Helvetica scenario on a ring of 8 modes")
+    history = run_scenario(size, context.seed)
+    before, after, end = history.before, history.after, history.counts[-1]
     assert before is not None
     assert after is not None
-    last = {ratio: counts[-1] for ratio, counts in seen.ratios.items()}
+    last = {ratio: counts[-1] for ratio, counts in history.ratios.items()}
     return SectionContent(
         blocks=(
             Text(
-                "$G$ must not be trained too much without updating $D$, the paper says, lest it "
-                "collapse too many values of $z$ to the same value of $x$. A $D$ that stands still "
-                "has some point that it takes for real most readily, and nothing tells a $G$ that "
-                "plays alone to send its samples anywhere else: what keeps $p_g$ wide is only that "
-                "$D$ moves too."
+                "The paper warns that $G$ must not be trained too much without updating $D$, or "
+                "it collapses too many values of $z$ to the same value of $x$. A fixed $D$ has "
+                "points that it rates as most likely real, and $G$ alone has no reason to place "
+                "its samples anywhere else; only updates of $D$ keep $p_g$ diverse."
             ),
             Text(
-                f"Data are 8 normal distributions on a circle. After {size.fair:,} fair rounds "
-                f"$G$ plays alone for {size.alone:,} updates, its phase and no other; then the "
-                f"game is fair again. A mode is counted if {THERE:.0%} of {SAMPLES:,} samples or "
-                "more lie within 3 standard deviations of its center."
+                f"The data are 8 normal distributions on a circle. After {size.joint_iterations:,} "
+                "iterations of joint training, $G$ alone is trained for "
+                f"{size.generator_updates:,} updates; then both are trained again. A mode counts "
+                f"as covered if at least {MODE_THRESHOLD:.0%} of {NUM_SAMPLES:,} samples are "
+                "within 3 standard deviations of its center."
             ),
-            _stills(context, seen),
-            _curve(context, seen, size),
-            _table(seen, size),
-            Text(_in_words(seen)),
+            _snapshots(context, history),
+            _curve(context, history, size),
+            _table(history, size),
+            Text(_discussion(history)),
         ),
         checks=(
-            Check("modes after the fair game", "8 of 8", f"{before.modes}", before.modes == 8),
+            Check("modes after joint training", "8 of 8", f"{before.modes}", before.modes == 8),
             Check(
-                f"modes after {size.alone:,} updates of $G$ alone",
-                "half of them or fewer",
+                f"modes after {size.generator_updates:,} updates of $G$ alone",
+                "at most 4",
                 f"{after.modes}",
                 after.modes <= 4,
             ),
             Check(
-                "$D$, which stands still, takes the samples for real more readily than before",
-                "more",
-                f"{before.verdict:.3f}, then {after.verdict:.3f}",
-                after.verdict > before.verdict,
+                "the fixed $D$ rates the samples as more real than before: mean $D(G(z))$",
+                "increases",
+                f"from {before.mean_probability:.3f} to {after.mean_probability:.3f}",
+                after.mean_probability > before.mean_probability,
             ),
             Check(
-                f"modes after {size.again:,} rounds of the fair game again",
-                "7 of 8 or more",
+                f"modes after {size.recovery_iterations:,} iterations of joint training again",
+                "at least 7 of 8",
                 f"{end.modes}",
                 end.modes >= 7,
             ),
             Check(
-                f"{size.rationed:,} updates of $G$ with one of $D$ to each lose no mode",
+                f"modes after {size.ratio_updates:,} updates of $G$ with one update of $D$ for "
+                "each",
                 "8 of 8",
                 f"{last[1].modes}",
                 last[1].modes == 8,
@@ -86,30 +87,30 @@ def show(context: SectionContext) -> SectionContent:
     )
 
 
-def _stills(context: SectionContext, seen: History) -> FigureBlock:
+def _snapshots(context: SectionContext, history: History) -> FigureBlock:
     columns = 4
     figure = new_figure(10.8, 5.9)
-    places = figure.subplots(2, columns, squeeze=False).flatten()
-    for axes, points in zip(places, seen.stills, strict=False):
+    panels = figure.subplots(2, columns, squeeze=False).flatten()
+    for axes, points in zip(panels, history.snapshots, strict=False):
         _draw(axes, points)
-    for axes in places[len(seen.stills) :]:
+    for axes in panels[len(history.snapshots) :]:
         axes.axis("off")
-    _key(figure, places[-1])
-    alt = "Samples on a ring of 8 modes crowd into few of them while D stands still, and come back"
+    _colorbar(figure, panels[-1])
+    alt = "Samples on a ring of 8 modes collapse to few of them while D is fixed, and recover"
     caption = (
-        "Samples (dots) over what $D$ says of the plane; circles are 3 standard deviations about "
-        "the modes. While $D$ stands still, $G$ climbs to the nearest tops of $D(x)$, and stays."
+        "Samples (dots) over $D(x)$; circles are 3 standard deviations around the modes. While "
+        "$D$ is fixed, $G$ moves its samples to the nearest maxima of $D(x)$."
     )
-    return context.image("points.png", png(figure), alt, caption)
+    return context.save_image("points.png", png(figure), alt, caption)
 
 
-def _draw(axes: Axes, points: Points) -> None:
-    style_axes(axes, points.title, "")
+def _draw(axes: Axes, snapshot: PlaneSnapshot) -> None:
+    style_axes(axes, snapshot.title, "")
     axes.title.set_fontsize(9.5)
     axes.imshow(
-        points.landscape,
+        snapshot.probability,
         origin="lower",
-        extent=(-EDGE, EDGE, -EDGE, EDGE),
+        extent=(-PLOT_EXTENT, PLOT_EXTENT, -PLOT_EXTENT, PLOT_EXTENT),
         cmap="RdBu",
         vmin=0.0,
         vmax=1.0,
@@ -119,78 +120,100 @@ def _draw(axes: Axes, points: Points) -> None:
     for (x, y), sd in zip(centers, sds, strict=True):
         t = np.linspace(0, 2 * np.pi, 60)
         axes.plot(x + 3 * sd * np.cos(t), y + 3 * sd * np.sin(t), color=LIGHT.text, lw=0.6)
-    axes.plot(*points.x.T, ".", color=LIGHT.text, ms=1.6, alpha=0.35)
-    axes.set_xlim(-EDGE, EDGE)
-    axes.set_ylim(-EDGE, EDGE)
+    axes.plot(*snapshot.samples.T, ".", color=LIGHT.text, ms=1.6, alpha=0.35)
+    axes.set_xlim(-PLOT_EXTENT, PLOT_EXTENT)
+    axes.set_ylim(-PLOT_EXTENT, PLOT_EXTENT)
     axes.set_aspect("equal")
     axes.set_xticks([])
     axes.set_yticks([])
 
 
-def _key(figure: Figure, axes: Axes) -> None:
-    """What the colors mean, in the last, empty place."""
+def _colorbar(figure: Figure, axes: Axes) -> None:
+    """Draw the color scale of D into the last, empty panel."""
     colors = figure.axes[0].images[0]
     bar = figure.colorbar(colors, cax=axes.inset_axes((0.05, 0.05, 0.1, 0.9)))
     bar.set_label("D(x), probability of real", color=LIGHT.text)
     bar.ax.tick_params(colors=LIGHT.text, labelsize=9)
 
 
-def _curve(context: SectionContext, seen: History, size: Size) -> FigureBlock:
+def _curve(context: SectionContext, history: History, size: Size) -> FigureBlock:
     figure = new_figure(8.4, 4.4)
-    modes, fullest = figure.subplots(2, 1, sharex=True)
-    x = [count.update for count in seen.counts]
-    style_axes(modes, "Modes that G has", "of 8")
-    modes.step(x, [count.modes for count in seen.counts], where="post", color=LIGHT.score, lw=1.6)
+    modes, concentration = figure.subplots(2, 1, sharex=True)
+    x = [count.update for count in history.counts]
+    style_axes(modes, "Modes covered by G", "of 8")
+    modes.step(
+        x, [count.modes for count in history.counts], where="post", color=LIGHT.score, lw=1.6
+    )
     modes.set_ylim(0, 8.6)
-    style_axes(fullest, "What goes to the fullest mode", "share of samples", x="updates of G")
-    share = [count.fullest for count in seen.counts]
-    fullest.plot(x, share, color=LIGHT.fake, lw=1.6)
-    fullest.axhline(1 / 8, color=LIGHT.rule, ls="--", lw=1.2)
-    fullest.set_ylim(0, 1.05)
-    for axes in (modes, fullest):
+    style_axes(concentration, "Most populated mode", "fraction of samples", x="updates of G")
+    fraction = [count.max_fraction for count in history.counts]
+    concentration.plot(x, fraction, color=LIGHT.fake, lw=1.6)
+    concentration.axhline(1 / 8, color=LIGHT.rule, ls="--", lw=1.2)
+    concentration.set_ylim(0, 1.05)
+    for axes in (modes, concentration):
         label = "G alone" if axes is modes else None
-        axes.axvspan(size.fair, size.fair + size.alone, color=LIGHT.rule, alpha=0.2, label=label)
+        axes.axvspan(
+            size.joint_iterations,
+            size.joint_iterations + size.generator_updates,
+            color=LIGHT.rule,
+            alpha=0.2,
+            label=label,
+        )
     legend(modes)
-    alt = "Modes fall while G plays alone and come back when D plays again"
-    caption = "The same game, counted every ten updates; dashed, a mode's fair share, 1/8."
-    return context.image("modes.png", png(figure), alt, caption)
+    alt = "The number of modes falls while G trains alone and recovers when D trains again"
+    caption = (
+        "The same training, evaluated every ten updates; dashed, the fraction of one mode "
+        "in the data, 1/8."
+    )
+    return context.save_image("modes.png", png(figure), alt, caption)
 
 
-def _in_words(seen: History) -> str:
-    kept = [ratio for ratio in RATIOS if min(count.modes for count in seen.ratios[ratio]) == 8]
-    until = (
-        f"up to {max(kept)} updates of $G$ to one of $D$ no mode" if kept else "every ratio some"
+def _discussion(history: History) -> str:
+    stable = [
+        ratio for ratio in UPDATE_RATIOS if min(count.modes for count in history.ratios[ratio]) == 8
+    ]
+    result = (
+        f"up to {max(stable)} updates of $G$ for one of $D$, no mode"
+        if stable
+        else "every ratio, some mode"
     )
     return (
-        f"With {until} was lost on the way. Few updates of $D$ go a long way here: where samples "
-        "crowd, it lowers $D(x)$ at once, and $G$ moves on."
+        f"With {result} was lost during training. Few updates of $D$ are enough here: where "
+        "samples concentrate, one update lowers $D(x)$, and $G$ moves on."
     )
 
 
-def _table(seen: History, size: Size) -> Table:
-    """All from the state after the fair game; the last row is the game of the images."""
-    without = [c for c in seen.counts if size.fair < c.update <= size.fair + size.rationed]
-    rows = {f"{ratio}:1": (size.rationed // ratio, seen.ratios[ratio]) for ratio in RATIOS}
-    rows["G alone"] = (0, without)
+def _table(history: History, size: Size) -> Table:
+    """Return the table of update ratios; its last row is the run of the figures."""
+    generator_only = [
+        c
+        for c in history.counts
+        if size.joint_iterations < c.update <= size.joint_iterations + size.ratio_updates
+    ]
+    rows = {
+        f"{ratio}:1": (size.ratio_updates // ratio, history.ratios[ratio])
+        for ratio in UPDATE_RATIOS
+    }
+    rows["G alone"] = (0, generator_only)
     return Table(
-        f"{size.rationed:,} updates of $G$ from the state after the fair game, $D$ moving less and "
-        "less often: modes at the end, the fewest on the way, and the share of samples in the "
-        "fullest at the end.",
+        f"{size.ratio_updates:,} updates of $G$ from the state after joint training, with fewer "
+        "and fewer updates of $D$: modes at the end, the minimum during training, and the "
+        "fraction of samples in the most populated mode at the end.",
         (
             "$G$ : $D$",
             "updates of $D$",
             "modes",
-            "fewest on the way",
-            "in the fullest",
+            "minimum",
+            "largest fraction",
         ),
         tuple(
             (
                 name,
-                f"{made:,}",
+                f"{n_updates:,}",
                 f"{counts[-1].modes}",
                 f"{min(count.modes for count in counts)}",
-                f"{counts[-1].fullest:.0%}",
+                f"{counts[-1].max_fraction:.0%}",
             )
-            for name, (made, counts) in rows.items()
+            for name, (n_updates, counts) in rows.items()
         ),
     )

@@ -1,4 +1,4 @@
-"""Proposition 2: descent on p_g itself, D at its optimum, reaches p_data."""
+"""Proposition 2: descent on p_g itself, with D at its optimum, converges to p_data."""
 
 from __future__ import annotations
 
@@ -31,130 +31,134 @@ from advnets.theory import (
     value_at,
     virtual_criterion,
 )
-from advnets.toy.line_game import Cells, masses
+from advnets.toy.line_game import Grid, bin_probabilities
 
-LINE = Cells(-6.0, 6.0, 300)
+GRID = Grid(-6.0, 6.0, 300)
 GOAL = Mixture(means=((-2.0,), (2.0,)), sds=(0.7,), weights=(0.6, 0.4))
 STARTS: dict[str, SyntheticDistribution] = {
     "narrow normal": Gaussian(mean=(-0.5,), sd=(0.4,)),
     "wide normal": Gaussian(sd=(3.0,)),
-    "one of the two humps": Gaussian(mean=(2.0,), sd=(0.7,)),
-    "box that covers all": Uniform(low=(-6.0,), high=(6.0,)),
+    "one of the two modes": Gaussian(mean=(2.0,), sd=(0.7,)),
+    "uniform on the interval": Uniform(low=(-6.0,), high=(6.0,)),
 }
-RATE = 0.1
-"""Of a step: small, so that the way is seen."""
-ARRIVED = 1e-6
-"""Nats of JSD."""
-_MOST = 2000
-SHOWN = (0, 15, 30, 60)
-"""Steps after which p_g is drawn."""
+STEP_SIZE = 0.1
+"""Step size, small enough to show the trajectory."""
+CONVERGED_JSD = 1e-6
+"""JSD in nats at which descent stops."""
+_MAX_STEPS = 2000
+SHOWN_STEPS = (0, 15, 30, 60)
+"""Steps after which p_g is plotted."""
 
-COIN = torch.tensor((0.35, 0.65), dtype=torch.float64)
-"""p_data of two values."""
-AT = 0.8
-"""p_g of the first of them, where the tangent is drawn."""
-RANDOM = 2000
-"""Discriminators and pairs of distributions that convexity is tried on."""
+TWO_POINT_DATA = torch.tensor((0.35, 0.65), dtype=torch.float64)
+"""p_data on two values."""
+TANGENT_AT = 0.8
+"""The probability of the first value in p_g at which the tangent is plotted."""
+NUM_RANDOM = 2000
+"""Number of random discriminators, and of random pairs in the test of convexity."""
 ROUNDING = 1e-12
 
-Way = list[Float64[Tensor, " cells"]]
+Trajectory = list[Float64[Tensor, " cells"]]
 
 
-def way(start: SyntheticDistribution) -> Way:
-    """p_g at every step from a start until it has arrived."""
-    goal, at = masses(GOAL, LINE), masses(start, LINE)
-    passed = [at]
-    while jensen_shannon(goal, at) > ARRIVED and len(passed) <= _MOST:
-        at = descend(goal, at, RATE)
-        passed.append(at)
-    return passed
+def descend_to_goal(start: SyntheticDistribution) -> Trajectory:
+    """Return p_g at every step of the descent from a start until it has converged."""
+    goal, p_g = bin_probabilities(GOAL, GRID), bin_probabilities(start, GRID)
+    trajectory = [p_g]
+    while jensen_shannon(goal, p_g) > CONVERGED_JSD and len(trajectory) <= _MAX_STEPS:
+        p_g = descend(goal, p_g, STEP_SIZE)
+        trajectory.append(p_g)
+    return trajectory
 
 
-def divergences(passed: Way) -> Float64[Tensor, " steps"]:
-    """JSD(p_data, p_g) at every step."""
-    p_g = torch.stack(passed)
-    return jensen_shannon(masses(GOAL, LINE).expand_as(p_g), p_g)
+def jsd_along(trajectory: Trajectory) -> Float64[Tensor, " steps"]:
+    """Return JSD(p_data, p_g) at every step, in nats."""
+    p_g = torch.stack(trajectory)
+    return jensen_shannon(bin_probabilities(GOAL, GRID).expand_as(p_g), p_g)
 
 
-def coin_values(
+def two_point_values(
     d: Float64[Tensor, "lines 2"], q: Float64[Tensor, " points"]
 ) -> Float64[Tensor, "lines points"]:
-    """V(p_g, D) where p_g = (q, 1 - q): for each D a line in q."""
-    return value_at(*torch.broadcast_tensors(COIN, coins(q), d[:, None]))
+    """Return V(p_g, D) for p_g = (q, 1 - q): a line in q for each D."""
+    return value_at(*torch.broadcast_tensors(TWO_POINT_DATA, two_point(q), d[:, None]))
 
 
-def coins(q: Float64[Tensor, " points"]) -> Float64[Tensor, "points 2"]:
-    """Distributions of two values by the probability of the first."""
+def two_point(q: Float64[Tensor, " points"]) -> Float64[Tensor, "points 2"]:
+    """Return two-point distributions by the probability of their first value."""
     return torch.stack((q, 1 - q), -1)
 
 
-def best_answers(q: Float64[Tensor, " points"]) -> Float64[Tensor, "points 2"]:
-    """D* at the two values, for every p_g = (q, 1 - q)."""
-    p_g = coins(q)
-    return optimal_discriminator(COIN.expand_as(p_g), p_g)
+def two_point_optimal_discriminator(q: Float64[Tensor, " points"]) -> Float64[Tensor, "points 2"]:
+    """Return D* at the two values, for every p_g = (q, 1 - q)."""
+    p_g = two_point(q)
+    return optimal_discriminator(TWO_POINT_DATA.expand_as(p_g), p_g)
 
 
-def coin_criterion(q: Float64[Tensor, " points"]) -> Float64[Tensor, " points"]:
-    """C of every p_g = (q, 1 - q)."""
-    p_g = coins(q)
-    return virtual_criterion(COIN.expand_as(p_g), p_g)
+def two_point_criterion(q: Float64[Tensor, " points"]) -> Float64[Tensor, " points"]:
+    """Return C for every p_g = (q, 1 - q)."""
+    p_g = two_point(q)
+    return virtual_criterion(TWO_POINT_DATA.expand_as(p_g), p_g)
 
 
 @dataclass(frozen=True)
-class Envelope:
-    """How the lines V(p_g, D) lie to C, on a fine grid of p_g."""
+class EnvelopeErrors:
+    """Deviations of the lines V(p_g, D) from their envelope C, on a fine grid of p_g."""
 
-    above: float
-    """By how much the highest of all lines, of random D, is above C."""
-    apart: float
-    """Between C and the highest of the D*'s lines, at most."""
-    tangent: float
-    """Between the slope of D*'s line and C's own, by autograd, at most."""
+    max_excess: float
+    """Maximum excess over C of the lines of random D."""
+    max_gap: float
+    """Maximum difference between C and the highest line of all D*."""
+    max_slope_error: float
+    """Maximum difference between the slope of the line of D* and that of C, by autograd."""
 
 
-def envelope() -> Envelope:
-    """Try 2,000 random D, and D* of every p_g."""
+def measure_envelope() -> EnvelopeErrors:
+    """Compare the lines of 2,000 random D, and of D* for every p_g, with C."""
     q = torch.linspace(0.005, 0.995, 199, dtype=torch.float64).requires_grad_()
-    criterion = coin_criterion(q)
+    criterion = two_point_criterion(q)
     (slope,) = torch.autograd.grad(criterion.sum(), q)
     q, criterion = q.detach(), criterion.detach()
-    random = torch.from_numpy(np.random.default_rng(0).uniform(0, 1, (RANDOM, 2)))
-    p_g = coins(q)
-    planes = subgradient(COIN.expand_as(p_g), p_g)
-    return Envelope(
-        above=float((coin_values(random, q) - criterion).max()),
-        apart=float((coin_values(best_answers(q), q).amax(0) - criterion).abs().max()),
-        tangent=float((planes[:, 0] - planes[:, 1] - slope).abs().max()),
+    random = torch.from_numpy(np.random.default_rng(0).uniform(0, 1, (NUM_RANDOM, 2)))
+    p_g = two_point(q)
+    subgradients = subgradient(TWO_POINT_DATA.expand_as(p_g), p_g)
+    return EnvelopeErrors(
+        max_excess=float((two_point_values(random, q) - criterion).max()),
+        max_gap=float(
+            (two_point_values(two_point_optimal_discriminator(q), q).amax(0) - criterion)
+            .abs()
+            .max()
+        ),
+        max_slope_error=float((subgradients[:, 0] - subgradients[:, 1] - slope).abs().max()),
     )
 
 
-def largest_bulge() -> float:
-    """By how much C of a mean of two random distributions exceeds the mean of their C, at most."""
+def max_convexity_violation() -> float:
+    """Return the maximum of C((p + q) / 2) - (C(p) + C(q)) / 2 over random pairs."""
     rng = np.random.default_rng(1)
-    p_data, p, q = (torch.from_numpy(rng.dirichlet(np.full(20, 0.3), RANDOM)) for _ in range(3))
-    chord = (virtual_criterion(p_data, p) + virtual_criterion(p_data, q)) / 2
-    return float((virtual_criterion(p_data, (p + q) / 2) - chord).max())
+    p_data, p, q = (torch.from_numpy(rng.dirichlet(np.full(20, 0.3), NUM_RANDOM)) for _ in range(3))
+    mean_criterion = (virtual_criterion(p_data, p) + virtual_criterion(p_data, q)) / 2
+    return float((virtual_criterion(p_data, (p + q) / 2) - mean_criterion).max())
 
 
-def shifted() -> tuple[Float64[np.ndarray, " shifts"], Float64[Tensor, " shifts"]]:
-    """C of a G with one parameter, G(z) = θ + z, against θ, for normal z and normal data."""
-    cells = Cells(-16.0, 16.0, 1600)
+def criterion_of_shift() -> tuple[Float64[np.ndarray, " shifts"], Float64[Tensor, " shifts"]]:
+    """Return θ and C of a G with one parameter, G(z) = θ + z, for normal z and normal data."""
+    grid = Grid(-16.0, 16.0, 1600)
     theta = np.linspace(-8, 8, 161)
-    goal = masses(Gaussian(), cells)
-    p_g = torch.stack([masses(Gaussian(mean=(float(t),)), cells) for t in theta])
+    goal = bin_probabilities(Gaussian(), grid)
+    p_g = torch.stack([bin_probabilities(Gaussian(mean=(float(t),)), grid) for t in theta])
     return theta, virtual_criterion(goal.expand_as(p_g), p_g)
 
 
-def show(context: SectionContext) -> SectionContent:
-    """Descent from four starts; the lines whose highest is C; and what is not proved."""
-    context.tell("descent on p_g itself")
-    ways = {name: way(start) for name, start in STARTS.items()}
-    fallen = {name: divergences(passed) for name, passed in ways.items()}
-    worst = max(float(divergence[-1]) for divergence in fallen.values())
-    rise = max(float(divergence.diff().max()) for divergence in fallen.values())
-    found, bulge = envelope(), largest_bulge()
-    theta, criterion = shifted()
-    bend = float(criterion.diff(n=2).min())
+def build(context: SectionContext) -> SectionContent:
+    """Build the section: descent from four starts, the lines below C, and the proof's limits."""
+    context.log("descent on p_g itself")
+    trajectories = {name: descend_to_goal(start) for name, start in STARTS.items()}
+    jsd_curves = {name: jsd_along(passed) for name, passed in trajectories.items()}
+    worst = max(float(divergence[-1]) for divergence in jsd_curves.values())
+    max_change = max(float(divergence.diff().max()) for divergence in jsd_curves.values())
+    envelope, violation = measure_envelope(), max_convexity_violation()
+    theta, criterion = criterion_of_shift()
+    second_difference = float(criterion.diff(n=2).min())
     return SectionContent(
         blocks=(
             Formula(
@@ -162,125 +166,132 @@ def show(context: SectionContext) -> SectionContent:
                 r"\frac{\partial}{\partial p_g(x)} V(p_g, D^*) = \log(1 - D^*(x))"
             ),
             Text(
-                "Here no net is trained: $p_g$ is a list of probabilities, one for each of "
-                f"{LINE.count} cells of a line, and $D^*$ is computed from it. In each step every "
-                r"$p_g(x)$ is multiplied by $\exp(-\eta \log(1 - D^*(x)))$ and all are divided by "
-                f"their sum, with $\\eta$ = {RATE}: a step along the subgradient that keeps "
-                "$p_g$ a distribution (mirror descent, in the geometry of relative entropy)."
+                "No network is trained here: $p_g$ is a list of probabilities, one for each of "
+                f"{GRID.count} bins of an interval, and $D^*$ is computed from it. Each step "
+                r"multiplies every $p_g(x)$ by $\exp(-\eta \log(1 - D^*(x)))$ and normalizes the "
+                rf"sum, with $\eta$ = {STEP_SIZE}: a step along the subgradient that keeps $p_g$ a "
+                "distribution (mirror descent with relative entropy)."
             ),
-            _descent(context, ways["narrow normal"], fallen),
+            _descent(context, trajectories["narrow normal"], jsd_curves),
             Table(
-                f"Steps until the divergence is at most {ARRIVED:g} nats.",
-                ("start", "JSD before", "JSD after", "steps", "largest change in a step"),
-                tuple(_row(name, divergence) for name, divergence in fallen.items()),
+                f"Steps until the JSD is at most {CONVERGED_JSD:g} nats.",
+                ("start", "initial JSD", "final JSD", "steps", "maximum change per step"),
+                tuple(_row(name, divergence) for name, divergence in jsd_curves.items()),
             ),
             Text(
-                "Why it arrives: $V(p_g, D)$ is linear in $p_g$ for every fixed $D$, hence "
-                "$C$, the highest of all these values, is convex. And the slope of the one that is "
-                "highest, that of $D^*$, is a subgradient of $C$: to descend $C$ one may hold $D^*$"
-                " still for a step. With two values, $p_g = (q, 1 - q)$, this is an image:"
+                "Why it converges: $V(p_g, D)$ is linear in $p_g$ for every fixed $D$, so $C$, "
+                "the maximum over all $D$, is convex. The slope of the maximizing line, that of "
+                "$D^*$, is a subgradient of $C$: a descent step on $C$ can hold $D^*$ fixed. The "
+                "figure shows this for two values, $p_g = (q, 1 - q)$:"
             ),
             _lines(context),
             Text(
-                "What the proof says: if $G$ can make any $p_g$, if $D$ is at its optimum "
-                "before each step, and if the steps on $p_g$ are small enough, $p_g$ comes to "
-                "$p_{data}$. What it does not say: that a net's training does. There the "
-                r"parameters $\theta$ of $G$ are moved, not $p_g$, and $C$ need not be convex in "
-                r"$\theta$; $D$ has had only $k$ updates, on batches. The simplest $G$ shows the "
-                r"first: for $G(z) = \theta + z$, both normal, $C$ is flat where $\theta$ is far "
-                "off, and bends the wrong way."
+                "The proof shows that $p_g$ converges to $p_{data}$ if $G$ can represent any "
+                "$p_g$, if $D$ is at its optimum before each step, and if the steps on $p_g$ are "
+                "small enough. It does not show that training a network converges. There the "
+                r"parameters $\theta$ of $G$ are updated, not $p_g$, and $C$ need not be convex in "
+                r"$\theta$; and $D$ has had only $k$ updates, on batches. The simplest $G$ shows "
+                r"the first problem: for $G(z) = \theta + z$ and normal distributions, $C$ is flat "
+                r"where $\theta$ is far from its optimum, and not convex there."
             ),
             _parameter(context, theta, criterion),
         ),
         checks=(
             Check(
-                f"$p_g$ reaches $p_{{data}}$, from {len(ways)} starts",
-                "JSD at most 1e-6 nats",
-                f"at most {worst:.2e}",
-                worst <= ARRIVED,
+                f"$p_g$ converges to $p_{{data}}$ from {len(trajectories)} starts: JSD at the end",
+                "at most 1e-6 nats",
+                f"{worst:.2e}",
+                worst <= CONVERGED_JSD,
             ),
             Check(
-                "JSD falls at every step",
-                "largest change below 0",
-                f"largest change {rise:.1e}",
-                rise < 0,
+                "JSD falls at every step: maximum change",
+                "below 0",
+                f"{max_change:.1e}",
+                max_change < 0,
             ),
             Check(
-                f"no line of {RANDOM:,} random $D$ is above $C$",
-                "by no more than 1e-12",
-                f"nearest: {found.above:.1e}",
-                found.above <= ROUNDING,
+                f"no line of {NUM_RANDOM:,} random $D$ is above $C$: maximum excess",
+                "at most 1e-12",
+                f"{envelope.max_excess:.1e}",
+                envelope.max_excess <= ROUNDING,
             ),
             Check(
-                "the highest of the lines of all $D^*$ is $C$",
-                "within 1e-12",
-                f"{found.apart:.1e}",
-                found.apart <= ROUNDING,
+                "$C$ is the maximum of the lines of all $D^*$: maximum difference",
+                "at most 1e-12",
+                f"{envelope.max_gap:.1e}",
+                envelope.max_gap <= ROUNDING,
             ),
             Check(
-                "the line of $D^*$ has $C$'s own slope, by autograd",
-                "within 1e-12",
-                f"{found.tangent:.1e}",
-                found.tangent <= ROUNDING,
+                "the line of $D^*$ has the slope of $C$, by autograd: maximum difference",
+                "at most 1e-12",
+                f"{envelope.max_slope_error:.1e}",
+                envelope.max_slope_error <= ROUNDING,
             ),
             Check(
-                f"$C$ is convex in $p_g$: no bulge between {RANDOM:,} random pairs",
-                "$C$ of the mean is at most the mean of $C$",
-                f"largest difference {bulge:.1e}",
-                bulge <= ROUNDING,
+                "$C$ is convex in $p_g$: $C$ of the mean minus the mean of $C$, for "
+                f"{NUM_RANDOM:,} random pairs",
+                "at most 1e-12",
+                f"{violation:.1e}",
+                violation <= ROUNDING,
             ),
             Check(
-                r"$C$ is not convex in $\theta$",
-                "a second difference below -1e-6",
-                f"{bend:.1e}",
-                bend < -1e-6,
+                r"$C$ is not convex in $\theta$: minimum second difference",
+                "below -1e-6",
+                f"{second_difference:.1e}",
+                second_difference < -1e-6,
             ),
         ),
     )
 
 
-def _row(name: str, divergence: Tensor) -> tuple[str, ...]:
-    first, last, rise = (float(d) for d in (divergence[0], divergence[-1], divergence.diff().max()))
-    return name, f"{first:.3f}", f"{last:.1e}", str(len(divergence) - 1), f"{rise:.0e}"
+def _row(name: str, jsd: Tensor) -> tuple[str, ...]:
+    first, last, max_change = (float(d) for d in (jsd[0], jsd[-1], jsd.diff().max()))
+    return name, f"{first:.3f}", f"{last:.1e}", str(len(jsd) - 1), f"{max_change:.0e}"
 
 
-def _descent(context: SectionContext, passed: Way, fallen: dict[str, Tensor]) -> FigureBlock:
+def _descent(
+    context: SectionContext, trajectory: Trajectory, jsd_curves: dict[str, Tensor]
+) -> FigureBlock:
     figure = new_figure(10.4, 4.0)
-    densities, falling = figure.subplots(1, 2)
-    style_axes(densities, "p_g on its way", "density", x="x")
-    x = LINE.middles
-    densities.plot(x, masses(GOAL, LINE) / LINE.width, ":", color=LIGHT.text, lw=2, label="p_data")
-    for step, color in zip(SHOWN, LIGHT.hues, strict=True):
-        densities.plot(x, passed[step] / LINE.width, color=color, lw=1.5, label=f"step {step}")
+    densities, jsd_axes = figure.subplots(1, 2)
+    style_axes(densities, "p_g during descent", "density", x="x")
+    x = GRID.centers
+    densities.plot(
+        x, bin_probabilities(GOAL, GRID) / GRID.width, ":", color=LIGHT.text, lw=2, label="p_data"
+    )
+    for step, color in zip(SHOWN_STEPS, LIGHT.hues, strict=True):
+        densities.plot(x, trajectory[step] / GRID.width, color=color, lw=1.5, label=f"step {step}")
     legend(densities, columns=1, within="upper right")
-    style_axes(falling, "JSD(p_data, p_g)", "nats", x="steps")
-    for (name, divergence), color in zip(fallen.items(), LIGHT.hues, strict=True):
-        falling.semilogy(divergence, color=color, lw=1.6, label=name)
-    reference_line(falling, ARRIVED, "arrived")
-    legend(falling, columns=1, within="upper right")
-    alt = "p_g turns from a narrow normal into the two humps of p_data; the divergence falls"
-    caption = "Left: $p_g$ from the narrow start. Right: the divergence from each of the starts."
-    return context.image("descent.png", png(figure), alt, caption)
+    style_axes(jsd_axes, "JSD(p_data, p_g)", "nats", x="steps")
+    for (name, divergence), color in zip(jsd_curves.items(), LIGHT.hues, strict=True):
+        jsd_axes.semilogy(divergence, color=color, lw=1.6, label=name)
+    reference_line(jsd_axes, CONVERGED_JSD, "converged")
+    legend(jsd_axes, columns=1, within="upper right")
+    alt = "p_g changes from a narrow normal into the two modes of p_data; the JSD falls"
+    caption = "Left: $p_g$ from the narrow start. Right: the JSD from each start."
+    return context.save_image("descent.png", png(figure), alt, caption)
 
 
 def _lines(context: SectionContext) -> FigureBlock:
     figure = new_figure(8.4, 4.4)
     axes = figure.subplots()
-    style_axes(axes, "Two values", "nats", x="q, the probability p_g gives the first value")
+    style_axes(axes, "Two values", "nats", x="q, the probability of the first value in p_g")
     q = torch.linspace(0, 1, 501, dtype=torch.float64)
     touching = torch.linspace(0.02, 0.98, 17, dtype=torch.float64)
-    for n, line in enumerate(coin_values(best_answers(touching), q)):
-        label = "V(p_g, D), each for one D" if n == 0 else None
+    for n, line in enumerate(two_point_values(two_point_optimal_discriminator(touching), q)):
+        label = "V(p_g, D) for fixed D" if n == 0 else None
         axes.plot(q, line, color=LIGHT.rule, lw=0.7, label=label)
-    at = torch.tensor([AT], dtype=torch.float64)
-    axes.plot(q, coin_criterion(q), color=LIGHT.score, lw=2.4, label="C, the highest")
-    tangent = coin_values(best_answers(at), q)[0]
-    axes.plot(q, tangent, "--", color=LIGHT.fake, lw=1.8, label=f"that of D* at q = {AT}")
-    axes.plot(at, coin_criterion(at), "o", color=LIGHT.fake)
-    axes.plot(float(COIN[0]), OPTIMUM, "o", color=LIGHT.text)
+    at = torch.tensor([TANGENT_AT], dtype=torch.float64)
+    axes.plot(q, two_point_criterion(q), color=LIGHT.score, lw=2.4, label="C, their maximum")
+    tangent = two_point_values(two_point_optimal_discriminator(at), q)[0]
+    axes.plot(
+        q, tangent, "--", color=LIGHT.fake, lw=1.8, label=f"V(p_g, D*) for D* at q = {TANGENT_AT}"
+    )
+    axes.plot(at, two_point_criterion(at), "o", color=LIGHT.fake)
+    axes.plot(float(TWO_POINT_DATA[0]), OPTIMUM, "o", color=LIGHT.text)
     axes.annotate(
         "p_g = p_data, −log 4",
-        (float(COIN[0]), OPTIMUM),
+        (float(TWO_POINT_DATA[0]), OPTIMUM),
         xytext=(0, 10),
         textcoords="offset points",
         ha="center",
@@ -288,22 +299,25 @@ def _lines(context: SectionContext) -> FigureBlock:
     )
     axes.set_ylim(-2.0, -0.6)
     legend(axes)
-    alt = "Lines, each below the convex curve C and touching it"
+    alt = "Lines below the convex curve C, each tangent to it"
     caption = (
-        "$V(p_g, D)$ as a function of $p_g = (q, 1 - q)$ for several $D$. Each is a line; the "
-        "highest of all of them, at each $q$, is $C$. The line of $D^*$ touches $C$ where it is "
-        "the best: a tangent, whose slope is the subgradient."
+        "$V(p_g, D)$ as a function of $p_g = (q, 1 - q)$ for several $D$. Each is a line, and "
+        "their maximum at each $q$ is $C$. The line of $D^*$ is tangent to $C$ where $D^*$ is "
+        "optimal, and its slope is the subgradient."
     )
-    return context.image("lines.png", png(figure), alt, caption)
+    return context.save_image("lines.png", png(figure), alt, caption)
 
 
 def _parameter(context: SectionContext, theta: np.ndarray, criterion: Tensor) -> FigureBlock:
     figure = new_figure(8.4, 3.2)
     axes = figure.subplots()
-    style_axes(axes, "C in a parameter of G", "nats", x="θ, by which G shifts z")
+    style_axes(axes, "C in a parameter of G", "nats", x="θ, the shift of z")
     axes.plot(theta, criterion, color=LIGHT.score, lw=2)
     reference_line(axes, OPTIMUM, "−log 4")
     legend(axes)
-    alt = "C against theta: a dip in a plain"
-    caption = r"$C$ for $G(z) = \theta + z$ and $p_{data}$ = N(0, 1): a dip in a plain."
-    return context.image("parameter.png", png(figure), alt, caption)
+    alt = "C against theta: one minimum in a flat surrounding"
+    caption = (
+        r"$C$ for $G(z) = \theta + z$ and $p_{data}$ = N(0, 1): one minimum in a flat "
+        "surrounding."
+    )
+    return context.save_image("parameter.png", png(figure), alt, caption)

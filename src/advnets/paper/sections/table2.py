@@ -1,4 +1,4 @@
-"""Table 2: what each approach to deep generative modeling finds hard, and what can be measured."""
+"""Table 2: challenges of approaches to deep generative modeling, and measurements of some."""
 
 from __future__ import annotations
 
@@ -14,24 +14,44 @@ from advnets.data.dataset import Split
 from advnets.data.prepared import PreparedData, open_data
 from advnets.experiment.trained_model import TrainedModel
 from advnets.metrics.distance import nearest
-from advnets.paper.blocks import Block, Check, SectionContent, SectionContext, Table, Text, literal
-from advnets.paper.studies.gibbs_chains import CHAINS, FILM, Sampled, Station, machine, sampled
-from advnets.paper.studies.gradient_path import Exchange, begun_apart, exchange, plays
+from advnets.paper.blocks import (
+    Block,
+    Check,
+    SectionContent,
+    SectionContext,
+    Table,
+    Text,
+    escape_markup,
+)
+from advnets.paper.studies.gibbs_chains import (
+    NUM_CHAINS,
+    NUM_CONSECUTIVE,
+    ChainSamples,
+    ChainSnapshot,
+    run_chains,
+    train_rbm,
+)
+from advnets.paper.studies.gradient_path import (
+    BatchSwap,
+    game_variants,
+    initial_differences,
+    swap_batch,
+)
 from advnets.paper.studies.sample_statistics import correlation, gallery, sharpness
-from advnets.paper.trainings import scored_run
+from advnets.paper.trainings import reference_run
 from advnets.sampling.sampler import read_pixel_rows
 
 LENGTHS = (1, 10, 100, 1000)
-"""Steps of the Gibbs chains."""
-DRAWN = 2000
-"""Samples of G that are looked at."""
-TIMINGS = 5
-"""Times that G is timed; the median counts."""
+"""Steps of the Gibbs chains at which samples are taken."""
+NUM_SAMPLES = 2000
+"""Number of evaluated samples of G."""
+NUM_TIMINGS = 5
+"""Number of timings of G, of which the median is reported."""
 
-PAPER = Table(
-    "Table 2 of the paper in our words: what is hard about each thing that one does with a deep "
-    "generative model, be it a directed graphical model, an undirected one, a generative "
-    "autoencoder, or adversarial nets.",
+PAPER_TABLE = Table(
+    "Table 2 of the paper, paraphrased: challenges in each operation on a deep generative model, "
+    "for directed and undirected graphical models, generative autoencoders and adversarial "
+    "networks.",
     ("", "directed", "undirected", "autoencoder", "adversarial"),
     (
         (
@@ -39,8 +59,8 @@ PAPER = Table(
             "needs inference at every step",
             "needs inference at every step, and a Markov chain for the gradient of the partition "
             "function",
-            "a forced compromise: to mix well, or to rebuild well what it generates",
-            "$D$ must be kept in step with $G$, else Helvetica",
+            "a trade-off between mixing and reconstruction quality",
+            "$D$ must be kept in step with $G$, to avoid the Helvetica scenario",
         ),
         (
             "Inference",
@@ -51,23 +71,23 @@ PAPER = Table(
         ),
         (
             "Sampling",
-            "nothing is hard",
+            "no difficulties",
             "needs a Markov chain",
             "needs a Markov chain",
-            "nothing is hard",
+            "no difficulties",
         ),
         (
             "Evaluating $p(x)$",
-            "intractable; AIS approximates it",
-            "intractable; AIS approximates it",
-            "nowhere explicit; a Parzen window approximates it",
-            "nowhere explicit; a Parzen window approximates it",
+            "intractable; approximated by AIS",
+            "intractable; approximated by AIS",
+            "not explicit; approximated by Parzen density estimation",
+            "not explicit; approximated by Parzen density estimation",
         ),
         (
             "Model design",
-            "the model must suit the way it is inferred; some ways allow nearly the models that "
-            "adversarial nets allow",
-            "must be made with care to have several properties at once",
+            "the model must suit its inference method; some methods allow nearly as many models "
+            "as adversarial networks",
+            "needs careful design to have several properties at once",
             "any differentiable function, in theory",
             "any differentiable function, in theory",
         ),
@@ -76,253 +96,274 @@ PAPER = Table(
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """G's samples and what one of them took."""
+class GeneratorSamples:
+    """Samples of G, and the seconds per sample."""
 
     images: Float[Tensor, "n channels height width"]
     seconds: float
 
 
-def show(context: SectionContext) -> SectionContent:
-    """The table, its sampling row in figures, and how real images reach G."""
-    trained = scored_run(context)
+def build(context: SectionContext) -> SectionContent:
+    """Build the section: the paper's table, measurements of sampling, and how real images
+    influence G.
+    """
+    trained = reference_run(context)
     spec = replace(trained.config.data, directory=context.data_dir)
     data = open_data(spec)
     real = read_pixel_rows(cast(Split, data.dataset.train), slice(None))
-    context.tell("a restricted Boltzmann machine, and its Gibbs chains")
+    context.log("training a restricted Boltzmann machine and running Gibbs chains")
     size = (500, 20, 0.01) if context.full else (128, 50, 0.05)
-    rbm = machine(real, *size, context.seed)
-    chains, drawn = sampled(rbm, LENGTHS, context.seed), _drawn(trained)
-    context.tell("G's update with another batch of real images")
+    rbm = train_rbm(real, *size, context.seed)
+    chains, samples = run_chains(rbm, LENGTHS, context.seed), _draw_and_time(trained)
+    context.log("updating G with another batch of real images")
     digits = open_data(replace(spec, source="digits"))
-    exchanged = [exchange(play, stage, digits) for play, stage in plays().items()]
+    swaps = [swap_batch(play, stage, digits) for play, stage in game_variants().items()]
     images = real.unflatten(1, data.info.shape)
-    measured, looked = _measured(literal(data.info.name), images, drawn, chains, full=context.full)
-    update, learned = _through_d(exchanged, digits)
+    sampling_table, sampling_checks = _sampling(
+        escape_markup(data.info.name), images, samples, chains, full=context.full
+    )
+    gradient_blocks, gradient_checks = _gradient_path(swaps, digits)
     return SectionContent(
         blocks=(
-            PAPER,
+            PAPER_TABLE,
             Text(
-                "Helvetica is the paper's name for a $G$ that sends too many values of $z$ to the "
-                "same $x$. What the table says of sampling is measured below: "
-                f"$G$ draws by one forward pass; a restricted Boltzmann machine of "
-                f"{len(rbm.components_)} hidden units, trained on the same images, draws by a "
-                "Markov chain, which begins at noise and samples all pixels and all hidden "
-                "units in turn."
+                "The Helvetica scenario is the paper's name for a $G$ that maps too many values "
+                "of $z$ to the same $x$. The statements about sampling are measured below: $G$ "
+                "samples with one forward pass; a restricted Boltzmann machine (RBM) with "
+                f"{len(rbm.components_)} hidden units, trained on the same images, samples with a "
+                "Markov chain, which starts from noise and alternates between sampling all pixels "
+                "and all hidden units."
             ),
-            context.image(
+            context.save_image(
                 "samples.png",
-                gallery(_rows(images, drawn, chains)),
-                "Rows of digits: real, of G, of Gibbs chains after 1 to 1,000 steps, of one chain",
-                "Real images; samples of $G$; chains begun at noise, each image from a chain "
-                f"of its own; last, {FILM} steps one after the other of a single chain. "
-                "A chain's image is $p(v = 1 | h)$: without the noise of single pixels.",
+                gallery(_rows(images, samples, chains)),
+                "Rows of digits: real images, samples of G, Gibbs chains after 1 to 1,000 steps, "
+                "one chain",
+                "Real images; samples of $G$; Gibbs chains started from noise, each image from a "
+                f"separate chain; last, {NUM_CONSECUTIVE} consecutive steps of one chain. The "
+                "images of chains are $p(v = 1 | h)$, without the noise of single pixels.",
             ),
-            measured,
+            sampling_table,
             Text(
-                "Sharpness is the mean absolute difference of neighboring pixels; blur lowers it, "
-                "noise raises it, so it is good where it is that of real images. The "
-                "correlation is of a sample and the one before, the sum over pixels of their "
-                "covariances by that of their variances: a chain's next state resembles its "
-                "last, and a sample that does not resemble it costs many steps. The time is of "
-                f"{CHAINS} samples drawn at once on this machine, divided by {CHAINS}. The row of "
-                "the variational autoencoder (VAE) is filled when it is built."
+                "Sharpness is the mean absolute difference of neighboring pixels. Blur lowers it "
+                "and noise raises it, so it should be close to that of real images. The "
+                "correlation is between consecutive samples: the sum over pixels of their "
+                "covariances divided by that of their variances. Consecutive states of a chain "
+                "resemble each other, and independent samples need many steps. The time is for "
+                f"{NUM_CHAINS} samples drawn at once on this machine, divided by {NUM_CHAINS}. The "
+                "VAE baseline is measured in section `vae`."
             ),
-            *update,
+            *gradient_blocks,
         ),
-        checks=(*looked, *learned),
+        checks=(*sampling_checks, *gradient_checks),
     )
 
 
-def _drawn(trained: TrainedModel) -> Drawn:
-    """Draw from G; time as many at once as there are chains."""
-    trained.sample(CHAINS)  # the first call is slower than those to come
+def _draw_and_time(trained: TrainedModel) -> GeneratorSamples:
+    """Draw samples from G, and time as many at once as there are chains."""
+    trained.sample(NUM_CHAINS)  # warm up: the first call is slower
     seconds: list[float] = []
-    for seed in range(TIMINGS):
-        began = time.perf_counter()
-        trained.sample(CHAINS, seed=seed)
-        seconds.append(time.perf_counter() - began)
-    return Drawn(trained.sample(DRAWN), sorted(seconds)[TIMINGS // 2] / CHAINS)
+    for seed in range(NUM_TIMINGS):
+        start = time.perf_counter()
+        trained.sample(NUM_CHAINS, seed=seed)
+        seconds.append(time.perf_counter() - start)
+    return GeneratorSamples(
+        trained.sample(NUM_SAMPLES), sorted(seconds)[NUM_TIMINGS // 2] / NUM_CHAINS
+    )
 
 
-def _rows(images: Tensor, drawn: Drawn, chains: Sampled) -> dict[str, Tensor]:
+def _rows(images: Tensor, samples: GeneratorSamples, chains: ChainSamples) -> dict[str, Tensor]:
     shape = images.shape[1:]
     return {
         "real": images,
-        "G": drawn.images,
+        "G": samples.images,
         **{
-            f"Gibbs, {_steps(station.steps)}": station.images.unflatten(1, shape)
-            for station in chains.stations
+            f"Gibbs, {_format_steps(snapshot.steps)}": snapshot.images.unflatten(1, shape)
+            for snapshot in chains.snapshots
         },
-        "one chain": chains.film.unflatten(1, shape),
+        "one chain": chains.consecutive.unflatten(1, shape),
     }
 
 
-def _steps(count: int) -> str:
+def _format_steps(count: int) -> str:
     return f"{count:,} step{'s' * (count > 1)}"
 
 
-def _microseconds(seconds: float) -> str:
+def _format_microseconds(seconds: float) -> str:
     return f"{1e6 * seconds:,.0f} µs"
 
 
-def _measured(
-    name: str, images: Tensor, drawn: Drawn, chains: Sampled, *, full: bool
+def _sampling(
+    name: str, images: Tensor, samples: GeneratorSamples, chains: ChainSamples, *, full: bool
 ) -> tuple[Table, tuple[Check, ...]]:
-    """What samples cost and how they look, of G and of the chains."""
-    flat, last = drawn.images.flatten(1), chains.stations[-1]
-    alike = correlation(flat[:-1], flat[1:])
-    real, of_g = sharpness(images), sharpness(drawn.images)
-    *of_chains, of_states = (
+    """Return the table and the checks of the samples of G and of the Gibbs chains."""
+    flat, last = samples.images.flatten(1), chains.snapshots[-1]
+    adjacent_correlation = correlation(flat[:-1], flat[1:])
+    real_sharpness, generator_sharpness = sharpness(images), sharpness(samples.images)
+    *chain_sharpness, state_sharpness = (
         sharpness(rows.unflatten(1, images.shape[1:]))
-        for rows in (*(station.images for station in chains.stations), chains.states)
+        for rows in (*(snapshot.images for snapshot in chains.snapshots), chains.states)
     )
 
     def row(label: str, seconds: str, sharp: float, alike: str) -> tuple[str, ...]:
-        return label, seconds, f"{sharp:.3f}", f"{sharp / real:.0%}", alike
+        return label, seconds, f"{sharp:.3f}", f"{sharp / real_sharpness:.0%}", alike
 
-    state = Table(
+    table = Table(
         f"Sampling, measured on {name}.",
-        ("", "time a sample", "sharpness", "of real", "correlation"),
+        ("", "time per sample", "sharpness", "relative to real", "correlation"),
         (
-            row("real images", "", real, ""),
-            row("$G$, one forward pass", _microseconds(drawn.seconds), of_g, f"{alike:.3f}"),
+            row("real images", "", real_sharpness, ""),
+            row(
+                "$G$, one forward pass",
+                _format_microseconds(samples.seconds),
+                generator_sharpness,
+                f"{adjacent_correlation:.3f}",
+            ),
             *(
                 row(
-                    f"RBM, every {_steps(station.steps)}",
-                    _microseconds(station.seconds),
+                    f"RBM, every {_format_steps(snapshot.steps)}",
+                    _format_microseconds(snapshot.seconds),
                     sharp,
-                    f"{station.correlation:.3f}",
+                    f"{snapshot.correlation:.3f}",
                 )
-                for station, sharp in zip(chains.stations, of_chains, strict=True)
+                for snapshot, sharp in zip(chains.snapshots, chain_sharpness, strict=True)
             ),
-            row("RBM, its states, 0 or 1", "", of_states, ""),
-            ("VAE", *("when it is built",) * 4),
+            row("RBM, binary states", "", state_sharpness, ""),
         ),
     )
-    times = last.seconds / drawn.seconds
-    return state, (
+    ratio = last.seconds / samples.seconds
+    return table, (
         Check(
-            f"a sample of $G$ costs less than one of a chain of {last.steps:,} steps",
-            "a tenth or less",
-            f"1/{times:,.0f}",
-            times >= 10,
+            f"a sample of $G$ takes less time than one of a chain of {last.steps:,} steps",
+            "at most 1/10",
+            f"1/{ratio:,.0f}",
+            ratio >= 10,
         ),
         Check(
-            "samples of $G$ one after the other are independent",
-            "correlation within .05 of 0",
-            f"{alike:.4f}",
-            abs(alike) <= 0.05,
+            "consecutive samples of $G$ are independent: correlation",
+            "0 ± 0.05",
+            f"{adjacent_correlation:.4f}",
+            abs(adjacent_correlation) <= 0.05,
         ),
         Check(
-            "a chain's next step resembles its last",
-            "correlation .2 or more",
-            f"{chains.stations[0].correlation:.3f}",
-            chains.stations[0].correlation >= 0.2,
+            "consecutive steps of a chain are correlated",
+            "at least 0.2",
+            f"{chains.snapshots[0].correlation:.3f}",
+            chains.snapshots[0].correlation >= 0.2,
         ),
         Check(
-            "samples of $G$ are as sharp as real images",
-            "sharpness within 15% of theirs",
-            f"{of_g / real:.1%}",
-            abs(of_g / real - 1) <= 0.15,
+            "samples of $G$ are as sharp as real images: relative sharpness",
+            "100% ± 15%",
+            f"{generator_sharpness / real_sharpness:.1%}",
+            abs(generator_sharpness / real_sharpness - 1) <= 0.15,
         ),
-        *(_hard(last, of_chains[-1] / real) if full else _easy(chains.stations, images.flatten(1))),
+        *(
+            _full_chain_checks(last, chain_sharpness[-1] / real_sharpness)
+            if full
+            else _quick_chain_checks(chains.snapshots, images.flatten(1))
+        ),
     )
 
 
-def _hard(last: Station, share: float) -> Iterator[Check]:
-    """What the chains of a large machine fail at; `share` is their sharpness beside real."""
+def _full_chain_checks(last: ChainSnapshot, relative_sharpness: float) -> Iterator[Check]:
+    """Yield the check of a large RBM's chains, which blur or do not mix."""
     yield Check(
-        f"after {last.steps:,} steps the chains' images are blurred, or the chains do not "
-        "mix: as many steps more leave them alike",
-        "sharpness 90% of real or less, or correlation .2 or more",
-        f"{share:.1%}, {last.correlation:.3f}",
-        share <= 0.9 or last.correlation >= 0.2,
+        f"after {last.steps:,} steps the chains' images are blurred, or the chains do not mix: "
+        "relative sharpness, and correlation after as many more steps",
+        "sharpness at most 90%, or correlation at least 0.2",
+        f"{relative_sharpness:.1%}, {last.correlation:.3f}",
+        relative_sharpness <= 0.9 or last.correlation >= 0.2,
     )
 
 
-def _easy(stations: Sequence[Station], real: Float[Tensor, "n pixels"]) -> Iterator[Check]:
-    """What the chains of a small machine, which mix, still need more than one step for."""
-    first, last = stations[0], stations[-1]
+def _quick_chain_checks(
+    chains: Sequence[ChainSnapshot], real: Float[Tensor, "n pixels"]
+) -> Iterator[Check]:
+    """Yield the checks of a small RBM's chains, which mix but need more than one step."""
+    first, last = chains[0], chains[-1]
     near, far = (float(nearest(one.images, real)[0].mean()) for one in (last, first))
     yield Check(
-        f"{_steps(first.steps)} from noise is too few: the chains' images are farther from the "
-        f"nearest training images than after {_steps(last.steps)}",
-        "1.05 times as far, or more",
+        f"{_format_steps(first.steps)} from noise is not enough: distance to the nearest training "
+        f"images, relative to that after {_format_steps(last.steps)}",
+        "at least 1.05",
         f"{far / near:.3f}",
         far >= 1.05 * near,
     )
     yield Check(
-        f"{_steps(last.steps)} more are enough for these small chains: no resemblance is left",
-        "correlation within .1 of 0",
+        f"{_format_steps(last.steps)} more are enough for these small chains: correlation",
+        "0 ± 0.1",
         f"{last.correlation:.4f}",
         abs(last.correlation) <= 0.1,
     )
 
 
-def _through_d(
-    exchanged: list[Exchange], digits: PreparedData
+def _gradient_path(
+    swaps: list[BatchSwap], digits: PreparedData
 ) -> tuple[tuple[Block, ...], tuple[Check, ...]]:
-    """How real images reach G: through D, and once through its initial output bias."""
-    marginals, constant = (begun_apart(digits, bias) for bias in ("marginals", 0.0))
+    """Return blocks and checks: real images reach G through D, and once through its initial
+    bias.
+    """
+    marginals, constant = (initial_differences(digits, bias) for bias in ("marginals", 0.0))
     largest = max((float(part.abs().max()) for part in marginals.values()), default=0.0)
     blocks = (
         Text(
-            "$G$ is never shown an image: its gradient comes through $D$ alone. Held to that: "
-            "$D$ is frozen, and $G$ is updated twice from the same state with the same $z$, "
-            "dropout masks and non-saturating loss, but with another batch of real images. What "
-            "differs is counted, to the bit (preset `digits`, in either scale)."
+            "$G$ never sees a real image: its gradient comes through $D$ alone. The test: $D$ is "
+            "frozen, and $G$ is updated twice from the same state with the same $z$, dropout "
+            "masks and non-saturating loss, but with different batches of real images. The "
+            "numbers that differ in any bit are counted (preset `digits`, at either scale)."
         ),
         Table(
-            "What another batch of real images changes while $D$ is frozen: numbers of $G$ that "
-            "differ after its update, beside those that the update moved at all, and numbers that "
-            "differ in the gradient that $D$ does not follow.",
-            ("play", "$G$ differs", "$G$ moved", "gradient of $D$ differs"),
+            "Effect of another batch of real images while $D$ is frozen: parameters of $G$ that "
+            "differ after its update, parameters that the update changes, and entries of $D$'s "
+            "unused gradient that differ.",
+            ("game", "$G$ differs", "$G$ changes", "gradient of $D$ differs"),
             tuple(
                 (
-                    done.play,
-                    f"{done.generator:,} of {done.of:,}",
-                    f"{done.moved:,}",
-                    f"{done.discriminator:,}",
+                    swap.game,
+                    f"{swap.generator_differs:,} of {swap.generator_size:,}",
+                    f"{swap.generator_moved:,}",
+                    f"{swap.discriminator_differs:,}",
                 )
-                for done in exchanged
+                for swap in swaps
             ),
         ),
         Text(
-            "There is one exception. With `output_bias` at `marginals`, as in the authors' files, "
-            "the output bias of $G$ begins where the output is the mean training image: $G$ is "
-            "given that before the game. Between halves of the training images it differs by up "
-            f"to {largest:.2f}; nothing else of the initial $G$ does. And a condition: $D$ has no "
-            "batch norm. With it, in simultaneous play, real images are in the statistics that "
-            "fakes are normalized by, and the frozen $D$ still hands something of them on."
+            "There is one exception. With `output_bias` set to `marginals`, as in the authors' "
+            "files, the initial output bias of $G$ makes its output the mean training image, "
+            "which is information about the data before training. Between halves of the training "
+            f"images this bias differs by up to {largest:.2f}; nothing else of the initial $G$ "
+            "differs. And there is a condition: $D$ has no batch norm. With batch norm in "
+            "simultaneous updates, the statistics that normalize samples include real images, and "
+            "even the frozen $D$ passes on information about them."
         ),
     )
     checks = (
         *(
             Check(
-                f"with $D$ frozen, {done.play}: another real batch leaves $G$'s update as it is",
-                "0 numbers differ, and some move",
-                f"{done.generator:,} differ, {done.moved:,} move",
-                done.generator == 0 and done.moved > 0,
+                f"with $D$ frozen, {swap.game}: another real batch does not change $G$'s update",
+                "0 parameters differ, and some change",
+                f"{swap.generator_differs:,} differ, {swap.generator_moved:,} move",
+                swap.generator_differs == 0 and swap.generator_moved > 0,
             )
-            for done in exchanged
+            for swap in swaps
         ),
         Check(
-            "that batch would have changed $D$'s own update, in every way of play",
-            "some numbers differ",
-            ", ".join(f"{done.discriminator:,}" for done in exchanged),
-            all(done.discriminator > 0 for done in exchanged),
+            "the other batch changes $D$'s own gradient, in every game",
+            "some entries differ",
+            ", ".join(f"{swap.discriminator_differs:,}" for swap in swaps),
+            all(swap.discriminator_differs > 0 for swap in swaps),
         ),
         Check(
-            "what data reach the initial $G$ with `output_bias` at `marginals`",
-            "`output.bias` alone",
-            ", ".join(f"`{name}`" for name in marginals) or "nothing",
+            "parameters of the initial $G$ that depend on the data with `output_bias` at "
+            "`marginals`",
+            "`output.bias` only",
+            ", ".join(f"`{name}`" for name in marginals) or "none",
             list(marginals) == ["output.bias"],
         ),
         Check(
-            "and with `output_bias` at 0",
-            "nothing",
-            ", ".join(f"`{name}`" for name in constant) or "nothing",
+            "parameters of the initial $G$ that depend on the data with `output_bias` at 0",
+            "none",
+            ", ".join(f"`{name}`" for name in constant) or "none",
             not constant,
         ),
     )

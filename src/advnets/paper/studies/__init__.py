@@ -1,1 +1,1 @@
-"""Studies that several sections of the paper show results of."""
+"""Experiments whose results sections of the paper show."""

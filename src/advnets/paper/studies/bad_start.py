@@ -1,4 +1,4 @@
-"""The game from a bad start, where D has won: with log(1 - D(G(z))), and with -log D(G(z))."""
+"""Training from a start where D has won, with log(1 - D(G(z))) and with -log D(G(z))."""
 
 from __future__ import annotations
 
@@ -23,202 +23,224 @@ from advnets.paper.blocks import (
 )
 from advnets.plots.style import LIGHT, legend, new_figure, png, reference_line, style_axes
 from advnets.toy.line_game import (
-    NETS,
-    Cells,
+    STAGE,
+    Grid,
     LineGame,
     Snapshot,
     best_response,
-    latents,
+    latent_quantiles,
     make_line_game,
 )
 from advnets.training.step import StepMetrics
 
 Objective = Literal["minimax", "non-saturating"]
 OBJECTIVES: dict[Objective, str] = {"minimax": r"$\log(1 - D)$", "non-saturating": r"$-\log D$"}
-"""What G minimizes."""
+"""The generator losses, with their formulas."""
 
 SOURCE = "gaussian:mean=3.5,n=200000"
-CELLS = Cells(-16.0, 16.0, 160)
-LATENTS, BATCH = 4000, 200
-TO_WIN = 400
-"""Updates of D alone before the first round."""
-ROUNDS, LAST = 500, 50
-RULES: dict[str, config.OptimizerConfig] = {
+GRID = Grid(-16.0, 16.0, 160)
+NUM_LATENTS, BATCH_SIZE = 4000, 200
+DISCRIMINATOR_UPDATES = 400
+"""Updates of D alone before the first iteration."""
+ITERATIONS, NUM_FINAL = 500, 50
+OPTIMIZERS: dict[str, config.OptimizerConfig] = {
     "gradient descent": config.SGD(5e-4, lr_decay=1.0, momentum=0.5, momentum_final=0.5),
     "Adam": config.Adam(),
 }
-"""How G moves."""
-HALF = 0.5 * float(np.log(2))
-"""Half of the largest divergence there is."""
+"""Optimizers of G."""
+HALF_LOG2 = 0.5 * float(np.log(2))
+"""Half of the maximum of a JSD."""
 
 
 @dataclass
 class History:
-    """One game from the bad start."""
+    """One training from the bad start."""
 
     start: Snapshot
-    first_pull: Mapping[str, float]
-    """Size of the gradient in G's parameters at the start, of both objectives."""
-    verdict: float
+    initial_grad_norms: Mapping[str, float]
+    """Norm of the gradient in G's parameters at the start, for both losses."""
+    mean_probability: float
     """Mean of D(G(z)) at the start."""
-    divergences: list[float] = field(default_factory=list[float])
-    """JSD(p_data, p_g) before the first round and after each."""
+    jsd: list[float] = field(default_factory=list[float])
+    """JSD(p_data, p_g) before the first iteration and after each."""
 
     @property
-    def end(self) -> float:
-        """Median of the divergence over the last rounds; it flickers from one to the next."""
-        return float(np.median(self.divergences[-LAST:]))
+    def final_jsd(self) -> float:
+        """Median of the JSD over the last iterations, between which it fluctuates."""
+        return float(np.median(self.jsd[-NUM_FINAL:]))
 
     @property
-    def rounds_to_half(self) -> int | None:
-        """Rounds until the divergence has come down to half of log 2."""
-        return next((n for n, jsd in enumerate(self.divergences) if jsd <= HALF), None)
+    def iterations_to_half(self) -> int | None:
+        """Iterations until the JSD has fallen to half of log 2, or None."""
+        return next((n for n, jsd in enumerate(self.jsd) if jsd <= HALF_LOG2), None)
 
 
-def bad_start(objective: Objective, rule: config.OptimizerConfig, seed: int = 0) -> LineGame:
-    """G at -3.5, p_data at 3.5, and a D that has been trained to tell them apart."""
+def make_bad_start(
+    objective: Objective, optimizer: config.OptimizerConfig, seed: int = 0
+) -> LineGame:
+    """Return the game with G at -3.5, p_data at 3.5, and D trained to separate them."""
     stage = replace(
-        NETS,
-        generator=replace(NETS.generator, output_bias=-3.5),
+        STAGE,
+        generator=replace(STAGE.generator, output_bias=-3.5),
         game=config.GANGame(objective),
-        generator_optimizer=rule,
+        generator_optimizer=optimizer,
         discriminator_optimizer=config.Adam(2e-3),
     )
-    line = make_line_game(SOURCE, CELLS, stage, seed=seed, batch=BATCH)
-    winning = config.Adam(1e-2, lr_decay=1.005, lr_min=1e-4, beta1=0.9)
-    best_response(line.state, TO_WIN, winning)
+    line = make_line_game(SOURCE, GRID, stage, seed=seed, batch_size=BATCH_SIZE)
+    discriminator_optimizer = config.Adam(1e-2, lr_decay=1.005, lr_min=1e-4, beta1=0.9)
+    best_response(line.state, DISCRIMINATOR_UPDATES, discriminator_optimizer)
     return line
 
 
-def first_pulls(line: LineGame) -> dict[str, float]:
-    """Size of the gradient in G's parameters, by objective, over a thousand z."""
+def generator_grad_norms(line: LineGame) -> dict[str, float]:
+    """Return the norm of the gradient in G's parameters for each loss, over a thousand z."""
     generator, discriminator = (line.state.players[n] for n in ("generator", "discriminator"))
     parameters = tuple(generator.parameters())
-    sizes: dict[str, float] = {}
+    norms: dict[str, float] = {}
     for name, loss in GENERATOR_LOSSES.items():
-        gradients = torch.autograd.grad(loss(discriminator(generator(latents(1000)))), parameters)
-        sizes[name] = float(get_total_norm(gradients))
-    return sizes
+        gradients = torch.autograd.grad(
+            loss(discriminator(generator(latent_quantiles(1000)))), parameters
+        )
+        norms[name] = float(get_total_norm(gradients))
+    return norms
 
 
-def trial(
-    objective: Objective, rule: config.OptimizerConfig, rounds: int, seed: int = 0
+def train_from_bad_start(
+    objective: Objective, optimizer: config.OptimizerConfig, iterations: int, seed: int = 0
 ) -> History:
-    """Play from the bad start and look at the divergence after every round."""
-    line = bad_start(objective, rule, seed)
+    """Train from the bad start and record the JSD after every iteration."""
+    line = make_bad_start(objective, optimizer, seed)
     generator, discriminator = (line.state.players[n] for n in ("generator", "discriminator"))
-    start = line.snapshot(points=LATENTS)
+    start = line.snapshot(points=NUM_LATENTS)
     with torch.no_grad():
-        verdict = torch.sigmoid(discriminator(generator(latents(1000))).double()).mean()
-    told = History(start, first_pulls(line), float(verdict), [start.divergence])
+        probability = torch.sigmoid(
+            discriminator(generator(latent_quantiles(1000))).double()
+        ).mean()
+    history = History(start, generator_grad_norms(line), float(probability), [start.jsd])
 
-    def watch(_number: int, _round: StepMetrics) -> None:
-        told.divergences.append(line.snapshot(points=LATENTS).divergence)
+    def record(_number: int, _round: StepMetrics) -> None:
+        history.jsd.append(line.snapshot(points=NUM_LATENTS).jsd)
 
-    line.train(rounds, watch)
-    return told
+    line.train(iterations, record)
+    return history
 
 
-def show(context: SectionContext) -> SectionContent:
-    """Both objectives from one start, G moved by gradient descent and by Adam."""
-    trials: dict[tuple[str, Objective], History] = {}
-    for rule, moving in RULES.items():
+def build(context: SectionContext) -> SectionContent:
+    """Train both losses from the same start, with G updated by gradient descent and by Adam."""
+    histories: dict[tuple[str, Objective], History] = {}
+    for rule, moving in OPTIMIZERS.items():
         for objective in OBJECTIVES:
-            context.tell(f"the game from a bad start: {objective}, {rule}")
-            trials[rule, objective] = trial(objective, moving, ROUNDS, context.seed)
-    return SectionContent(_blocks(context, trials), _checks(trials))
+            context.log(f"training from a bad start: {objective}, {rule}")
+            histories[rule, objective] = train_from_bad_start(
+                objective, moving, ITERATIONS, context.seed
+            )
+    return SectionContent(_blocks(context, histories), _checks(histories))
 
 
 def _blocks(
-    context: SectionContext, trials: Mapping[tuple[str, Objective], History]
+    context: SectionContext, histories: Mapping[tuple[str, Objective], History]
 ) -> tuple[Block, ...]:
-    first = next(iter(trials.values()))
-    pull = first.first_pull["non-saturating"] / first.first_pull["minimax"]
+    first = next(iter(histories.values()))
+    ratio = first.initial_grad_norms["non-saturating"] / first.initial_grad_norms["minimax"]
     return (
         Text(
-            "A bad start: data are normal about 3.5, samples lie about -3.5, and $D$ was trained "
-            f"alone until it says $D(G(z))$ = {first.verdict:.1e}. From there both objectives are "
-            "played with the same nets, batches, noise and rates, $k = 1$. The first gradient of "
-            rf"$-\log D$ is {pull:,.0f} times that of $\log(1 - D)$."
+            "A bad start: the data are normal around 3.5, the samples are around -3.5, and $D$ "
+            f"was trained alone until $D(G(z))$ = {first.mean_probability:.1e}. From there both "
+            "losses are trained with the same networks, batches, noise and learning rates, $k = "
+            rf"1$. The first gradient of $-\log D$ is {ratio:,.0f} times as large as that of "
+            r"$\log(1 - D)$."
         ),
-        _image(context, trials),
+        _plot(context, histories),
         Table(
-            f"Rounds until the divergence is half of log 2, and where it stands after {ROUNDS}.",
-            ("$G$ moves by", "it minimizes", "rounds to half", "JSD at the end"),
+            "Iterations until the JSD is half of log 2, and the median JSD of the last "
+            f"{NUM_FINAL} of {ITERATIONS} iterations.",
+            ("optimizer of $G$", "loss of $G$", "iterations to half", "final JSD"),
             tuple(
                 (
                     rule,
                     OBJECTIVES[objective],
-                    str(one.rounds_to_half or f"more than {ROUNDS}"),
-                    f"{one.end:.4f}",
+                    str(one.iterations_to_half or f"more than {ITERATIONS}"),
+                    f"{one.final_jsd:.4f}",
                 )
-                for (rule, objective), one in trials.items()
+                for (rule, objective), one in histories.items()
             ),
         ),
         Text(
-            "Under gradient descent, which the paper has, steps are as small as the gradient. Adam "
-            "divides the gradient by its own size, and the difference is gone. Both objectives "
-            r"have the same fixed point, $p_g = p_{data}$; whether $\log(1 - D)$ comes to it in "
-            f"these {ROUNDS} rounds depends on the seed, and the table has it for this one."
+            "With gradient descent, as in the paper, steps are proportional to the gradient. Adam "
+            "divides the gradient by an estimate of its magnitude, and the difference disappears. "
+            r"Both losses have the same fixed point, $p_g = p_{data}$; whether $\log(1 - D)$ "
+            f"reaches it in these {ITERATIONS} iterations depends on the seed, and the table shows "
+            "it for this one."
         ),
     )
 
 
-def _checks(trials: Mapping[tuple[str, Objective], History]) -> tuple[Check, ...]:
-    slow, fast = (trials["gradient descent", objective] for objective in OBJECTIVES)
-    halves = slow.rounds_to_half or ROUNDS + 1, fast.rounds_to_half or ROUNDS + 1
-    pull = fast.first_pull["non-saturating"] / fast.first_pull["minimax"]
-    same = float(np.abs(slow.start.p_g - fast.start.p_g).max())
+def _checks(histories: Mapping[tuple[str, Objective], History]) -> tuple[Check, ...]:
+    minimax, non_saturating = (histories["gradient descent", objective] for objective in OBJECTIVES)
+    halves = (
+        minimax.iterations_to_half or ITERATIONS + 1,
+        non_saturating.iterations_to_half or ITERATIONS + 1,
+    )
+    ratio = (
+        non_saturating.initial_grad_norms["non-saturating"]
+        / non_saturating.initial_grad_norms["minimax"]
+    )
+    same = float(np.abs(minimax.start.p_g - non_saturating.start.p_g).max())
     return (
         Check(
-            "both games have the same start, and it is bad",
-            "the same $p_g$; JSD at least .69 of log 2 = .6931",
-            f"apart by {same:g}; {slow.divergences[0]:.4f}",
-            same == 0 and slow.divergences[0] >= 0.69,
+            "both trainings have the same start, and $D$ has won there",
+            "equal $p_g$; JSD at least 0.69 (log 2 = 0.6931)",
+            f"difference {same:g}; JSD {minimax.jsd[0]:.4f}",
+            same == 0 and minimax.jsd[0] >= 0.69,
         ),
         Check(
-            r"there the first gradient of $-\log D$ is the stronger",
-            "5 times or more",
-            f"{pull:,.0f} times",
-            pull >= 5,
+            r"the first gradient of $-\log D$ relative to that of $\log(1 - D)$",
+            "at least 5",
+            f"{ratio:,.0f}",
+            ratio >= 5,
         ),
         Check(
-            r"gradient descent: $\log(1 - D)$ needs more rounds to half of log 2",
-            "twice as many or more",
-            f"{halves[0]} against {halves[1]}",
-            halves[0] >= 2 * halves[1] and fast.rounds_to_half is not None,
+            r"gradient descent: iterations to half of log 2, with $\log(1 - D)$ and with $-\log D$",
+            r"at least twice as many with $\log(1 - D)$",
+            f"{halves[0]} and {halves[1]}",
+            halves[0] >= 2 * halves[1] and non_saturating.iterations_to_half is not None,
         ),
         Check(
-            r"gradient descent: with $-\log D$ the game ends at $p_g = p_{data}$ (median of the "
-            f"last {LAST} rounds)",
-            "JSD at most .02 nats",
-            f"{fast.end:.4f}; with $\\log(1 - D)$ {slow.end:.4f}",
-            fast.end <= 0.02,
+            rf"gradient descent: with $-\log D$ training ends at $p_g = p_{{data}}$ (median JSD of "
+            f"the last {NUM_FINAL} iterations)",
+            "at most 0.02 nats",
+            f"{non_saturating.final_jsd:.4f}; with $\\log(1 - D)$ {minimax.final_jsd:.4f}",
+            non_saturating.final_jsd <= 0.02,
         ),
     )
 
 
-def _image(context: SectionContext, trials: Mapping[tuple[str, Objective], History]) -> FigureBlock:
+def _plot(
+    context: SectionContext, histories: Mapping[tuple[str, Objective], History]
+) -> FigureBlock:
     figure = new_figure(10.4, 3.8)
     start, falling = figure.subplots(1, 2, width_ratios=(2, 3))
-    seen = next(iter(trials.values())).start
-    style_axes(start, "The start", "probability, density", x="x")
-    x = seen.cells.middles
-    start.plot(x, seen.p_data, ":", color=LIGHT.text, lw=1.8, label="data")
-    start.plot(x, seen.p_g, color=LIGHT.score, lw=1.8, label="$p_g$")
-    start.plot(x, seen.discriminator, "--", color=LIGHT.real, lw=1.8, label="D")
+    snapshot = next(iter(histories.values())).start
+    style_axes(start, "Start", "probability, density", x="x")
+    x = snapshot.grid.centers
+    start.plot(x, snapshot.p_data, ":", color=LIGHT.text, lw=1.8, label="data")
+    start.plot(x, snapshot.p_g, color=LIGHT.score, lw=1.8, label="$p_g$")
+    start.plot(x, snapshot.discriminator, "--", color=LIGHT.real, lw=1.8, label="D")
     start.set_xlim(-8, 8)
     legend(start)
-    style_axes(falling, "JSD(p_data, p_g)", "nats", x="rounds")
+    style_axes(falling, "JSD(p_data, p_g)", "nats", x="iterations")
     colors = {"minimax": LIGHT.fake, "non-saturating": LIGHT.real}
     labels = {"minimax": "log(1 − D)", "non-saturating": "−log D"}
     styles = {"gradient descent": (1.8, "-"), "Adam": (1.0, "--")}
-    for (rule, objective), one in trials.items():
+    for (rule, objective), one in histories.items():
         width, style = styles[rule]
         label = f"{labels[objective]}, {rule}"
-        falling.plot(one.divergences, style, color=colors[objective], lw=width, label=label)
-    reference_line(falling, HALF, "half of log 2")
+        falling.plot(one.jsd, style, color=colors[objective], lw=width, label=label)
+    reference_line(falling, HALF_LOG2, "half of log 2")
     legend(falling, columns=1, within="upper right")
-    alt = "The divergence falls at once with -log D, and late with log(1 - D)"
-    caption = "Left: the start, at which $D$ tells all apart. Right: the divergence, by objective."
-    return context.image("start.png", png(figure), alt, caption)
+    alt = "The JSD falls immediately with -log D, and late with log(1 - D)"
+    caption = (
+        "Left: the start, where $D$ separates data and samples. Right: the JSD, by loss and "
+        "optimizer."
+    )
+    return context.save_image("start.png", png(figure), alt, caption)

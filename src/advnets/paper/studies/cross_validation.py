@@ -1,4 +1,4 @@
-"""The faces' half of Table 1: a generator scored on the folds of the file that they come from."""
+"""The TFD column of Table 1: a generator scored on the folds of its face data set."""
 
 from __future__ import annotations
 
@@ -12,109 +12,123 @@ from advnets.data.dataset import Dataset, num_train_images
 from advnets.errors import DataError
 from advnets.experiment.trained_model import TrainedModel
 from advnets.metrics.parzen import GRIDS, ParzenScore
-from advnets.paper.blocks import Block, SectionContent, SectionContext, Text, literal, not_shown
+from advnets.paper.blocks import (
+    Block,
+    SectionContent,
+    SectionContext,
+    Text,
+    escape_markup,
+    unavailable_note,
+)
 from advnets.paper.studies.likelihoods import (
     PUBLISHED,
-    Line,
     Record,
-    beside,
-    k_means,
-    lines,
-    mean_of,
-    ours,
+    ScoreRow,
+    k_means_centers,
+    mean_score,
+    reference_table,
+    score_rows,
+    scores_table,
 )
-from advnets.paper.trainings import SMALLER, faces_run
+from advnets.paper.trainings import WIDTH_DIVISOR, faces_run
 from advnets.report.score_text import REAL
 from advnets.sampling.sampler import NUM_SAMPLES, parzen_scores, real_images
 
 QUICK_FOLDS = 2
-"""Folds that are scored at quick scale: each may need a training of its own."""
-TFD = "tfd", "TFD_48x48.mat", "TFD_96x96.mat"
-"""What the Toronto Face Database is called: the named set, and its files."""
+"""Number of folds at quick scale; each may need its own training."""
+TFD_NAMES = "tfd", "TFD_48x48.mat", "TFD_96x96.mat"
+"""Names of the Toronto Face Database: the data set, and its files."""
 CENTERS = "centers of k-means"
-"""What is scored in the place of samples, as `REAL` is."""
+"""Name of k-means centers that are scored as samples, like `REAL`."""
 
 
 @dataclass(frozen=True)
-class Scored:
-    """A fold, with the scores of the generator and of what stands in the place of its samples."""
+class FoldScores:
+    """The scores of a fold: of the generator, and of reference samples."""
 
     fold: int
     trained: TrainedModel
-    lines: Sequence[Line]
-    others: dict[str, list[ParzenScore]]
-    """On the paper's grid and on the fine one."""
+    rows: Sequence[ScoreRow]
+    references: dict[str, list[ParzenScore]]
+    """Scores on the paper's grid and on the fine one, by kind of reference sample."""
 
 
-def look(context: SectionContext) -> Dataset | SectionContent:
-    """The faces, or, where they cannot be scored by folds, what is shown instead.
+def open_faces(context: SectionContext) -> Dataset | SectionContent:
+    """Return the faces, or the content that explains why they cannot be scored by folds.
 
     Raises:
-        UnknownNameError: `--faces` is neither a named set nor the path of anything.
-        UsageError: its options cannot be.
+        UnknownNameError: `--faces` is neither a data set nor an existing path.
+        UsageError: the options in `--faces` are invalid.
     """
-    faces = faces_run(context).faces
+    faces = faces_run(context).dataset
     if isinstance(faces, DataError):
         what = (
-            "The other half of the table, faces by folds (in the paper those of the Toronto Face "
-            "Database, TFD),"
+            "The other column of the table, faces by folds (in the paper those of the Toronto "
+            "Face Database, TFD),"
         )
-        return SectionContent((not_shown(what, str(faces), "faces"),), lacking=("faces",))
+        return SectionContent(
+            (unavailable_note(what, str(faces), "faces"),), missing_sources=("faces",)
+        )
     if faces.folds:
         return faces
     no_folds = (
-        "The other half of the table is of faces by folds, ways to split one file into images "
-        "for training, validation and testing, as a file in the layout of the Toronto Face "
-        f"Database has them. {literal(faces.name)} has none, so that half is left out."
+        "The other column of the table is of faces by folds, splits of one file into images for "
+        "training, validation and testing, as in files of the Toronto Face Database. "
+        f"{escape_markup(faces.name)} has no folds, so this column is omitted."
     )
     return SectionContent((Text(no_folds),))
 
 
-def half(context: SectionContext, faces: Dataset | SectionContent) -> SectionContent:
-    """The scores of every fold, their mean, and real images; on TFD the published scores too."""
+def faces_content(context: SectionContext, faces: Dataset | SectionContent) -> SectionContent:
+    """Return the scores of every fold, their mean, reference scores and, on TFD, published ones."""
     if isinstance(faces, SectionContent):
         return faces
-    chosen = folds_of(faces, full=context.full)
-    scored = sorted(_scored(context, chosen), key=lambda some: some.fold)
-    unlike = unlike_tfd(context.sources.faces, faces)
+    folds = folds_of(faces, full=context.full)
+    scored = sorted(_score_folds(context, folds), key=lambda scores: scores.fold)
+    reason = tfd_mismatch(context.sources.faces, faces)
     blocks: list[Block] = [
-        Text(_protocol(faces, scored)),
-        Text(_training(context, faces, scored)),
-        ours(
-            f"Ours, on {literal(faces.name)} by folds, preset `{scored[0].trained.config.preset}`",
+        Text(_protocol_text(faces, scored)),
+        Text(_training_text(context, faces, scored)),
+        scores_table(
+            f"Scores on {escape_markup(faces.name)} by folds, preset "
+            f"`{scored[0].trained.config.preset}`",
             "fold",
-            [line for some in scored for line in some.lines],
+            [row for scores in scored for row in scores.rows],
         ),
-        beside(literal(faces.name), [*_others(scored), *([] if unlike else _published())]),
+        reference_table(
+            escape_markup(faces.name),
+            [*_reference_rows(scored), *([] if reason else _published_rows())],
+        ),
     ]
-    if unlike:
-        blocks.append(Text(f"Nothing published stands beside these scores: {unlike}."))
+    if reason:
+        blocks.append(Text(f"Published scores are omitted: {reason}."))
     return SectionContent(tuple(blocks))
 
 
 def folds_of(faces: Dataset, *, full: bool) -> list[int]:
-    """The folds that are scored; first the one that was opened, whose samples Figure 2 shows."""
-    inorder = sorted(faces.folds, key=lambda fold: (fold != faces.fold, fold))
-    return inorder if full else inorder[:QUICK_FOLDS]
+    """Return the folds to score; the opened one, whose samples Figure 2 shows, comes first."""
+    ordered = sorted(faces.folds, key=lambda fold: (fold != faces.fold, fold))
+    return ordered if full else ordered[:QUICK_FOLDS]
 
 
-def unlike_tfd(source: str, faces: Dataset) -> str:
-    """Why scores on TFD are not to be read beside those on these faces; nothing where they are."""
+def tfd_mismatch(source: str, faces: Dataset) -> str:
+    """Return why scores are not comparable with those on TFD, or "" if they are."""
     name, _ = spec.split_source(source)
-    if Path(name).name not in TFD:
+    if Path(name).name not in TFD_NAMES:
         return (
-            f"{literal(faces.name)} is not the Toronto Face Database, whose file is called "
-            f"`{TFD[1]}`, and "
-            "scores on other images do not compare"
+            f"{escape_markup(faces.name)} is not the Toronto Face Database, whose file is "
+            f"`{TFD_NAMES[1]}`, and scores on other images are not comparable"
         )
     _, height, width = faces.shape
     if (height, width) != (48, 48):
-        return f"those on TFD are of images of 48x48, and these are {height}x{width}"
+        return f"published scores are of 48x48 images, and these are {height}x{width}"
     return ""
 
 
-def on_the_way(trained: TrainedModel, fold: int) -> list[Record]:
-    """A fold's scores on the way, of the last stage: the generators before it are other nets."""
+def training_scores(trained: TrainedModel, fold: int) -> list[Record]:
+    """Return a fold's scores during training, of the last stage, which trains a separate
+    generator.
+    """
     before = trained.config.steps_before(len(trained.config.stages) - 1)
     return [
         event | score
@@ -125,85 +139,85 @@ def on_the_way(trained: TrainedModel, fold: int) -> list[Record]:
     ]
 
 
-def _scored(context: SectionContext, folds: Sequence[int]) -> Iterator[Scored]:
-    """Each fold's scores; folds that train on the same images share a training."""
-    left = list(folds)
-    while left:
-        run = faces_run(context, left[0])
-        if isinstance(run.faces, DataError):
-            raise run.faces
-        trained, opened = context.trained(run.name, run.config), run.faces
+def _score_folds(context: SectionContext, folds: Sequence[int]) -> Iterator[FoldScores]:
+    """Yield the scores of each fold; folds with the same training images share a run."""
+    remaining = list(folds)
+    while remaining:
+        run = faces_run(context, remaining[0])
+        if isinstance(run.dataset, DataError):
+            raise run.dataset
+        trained, dataset = context.train_or_load(run.name, run.config), run.dataset
         seed = trained.config.seed
         samples = trained.sample(NUM_SAMPLES, seed=seed)
-        others = {REAL: real_images(opened.train, NUM_SAMPLES, seed)}
+        references = {REAL: real_images(dataset.train, NUM_SAMPLES, seed)}
         # Of no more images than centers, each would be a center.
-        if context.full and (num_train_images(opened.train) or 0) > NUM_SAMPLES:
-            others[CENTERS] = k_means(opened.train, NUM_SAMPLES)
-        served = opened.evaluation_folds
-        for fold in filter(served.__contains__, left):
-            held = served[fold].valid, served[fold].test
-            fine = {trained.weights: vars(parzen_scores(samples, *held, "fine"))}
-            yield Scored(
+        if context.full and (num_train_images(dataset.train) or 0) > NUM_SAMPLES:
+            references[CENTERS] = k_means_centers(dataset.train, NUM_SAMPLES)
+        covered = dataset.evaluation_folds
+        for fold in filter(covered.__contains__, remaining):
+            valid_test = covered[fold].valid, covered[fold].test
+            fine = {trained.weights: vars(parzen_scores(samples, *valid_test, "fine"))}
+            yield FoldScores(
                 fold,
                 trained,
-                lines(f"{fold}, by `{run.name}`", on_the_way(trained, fold), fine),
+                score_rows(f"{fold}, by `{run.name}`", training_scores(trained, fold), fine),
                 {
-                    what: [parzen_scores(centers, *held, grid) for grid in GRIDS]
-                    for what, centers in others.items()
+                    what: [parzen_scores(centers, *valid_test, grid) for grid in GRIDS]
+                    for what, centers in references.items()
                 },
             )
-        left = [fold for fold in left if fold not in served]
+        remaining = [fold for fold in remaining if fold not in covered]
 
 
-def _others(scored: Sequence[Scored]) -> Iterator[tuple[str, ...]]:
-    """What stands in the place of samples: its mean over folds, on both grids."""
-    for what in scored[0].others:
-        scores = [some.others[what] for some in scored]
-        count = counted(by_grid[0].n_samples for by_grid in scores)
-        means = (mean_of([vars(score) for score in one]) for one in zip(*scores, strict=True))
+def _reference_rows(scored: Sequence[FoldScores]) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each kind of reference samples: mean over folds, on both grids."""
+    for what in scored[0].references:
+        scores = [some.references[what] for some in scored]
+        count = format_range(by_grid[0].n_samples for by_grid in scores)
+        means = (mean_score([vars(score) for score in one]) for one in zip(*scores, strict=True))
         yield f"{count} {what}, mean of {len(scored)}", *means
 
 
-def _published() -> list[tuple[str, ...]]:
+def _published_rows() -> list[tuple[str, ...]]:
     return [(f"{model}, published", on_tfd, "") for model, _, on_tfd in PUBLISHED]
 
 
-def _protocol(faces: Dataset, scored: Sequence[Scored]) -> str:
-    real = [some.others[REAL][0] for some in scored]
+def _protocol_text(faces: Dataset, scored: Sequence[FoldScores]) -> str:
+    real = [some.references[REAL][0] for some in scored]
     return (
-        f"The other half of the table is of faces, here {literal(faces.name)}, by folds, ways to "
-        "split one file. In each fold σ is chosen on the first 1,000 validation images, or on as "
-        f"many as there are, here {counted(one.n_valid for one in real)}, and the test images "
-        f"are scored, here {counted(one.n_test for one in real)}. In the row of a fold, ± is over "
-        "its test images; in rows of means it is the standard error over folds, as in the paper: "
-        "the standard deviation of the folds' scores over √n. (Its squares are divided by n - 1 "
-        "here; the paper does not say by what.)"
+        f"The other column of the table is of faces, here {escape_markup(faces.name)}, by folds, "
+        "splits of one file. In each fold σ is selected on the first 1,000 validation images or "
+        f"all if there are fewer, here {format_range(one.n_valid for one in real)}, and the test "
+        f"images are scored, here {format_range(one.n_test for one in real)}. In the row of a "
+        "fold, ± is the standard error over its test images; in rows of means it is the standard "
+        "error over folds, as in the paper: the standard deviation of the folds' scores divided "
+        "by √n. (The variance divides by n - 1 here; the paper does not specify it.)"
     )
 
 
-def _training(context: SectionContext, faces: Dataset, scored: Sequence[Scored]) -> str:
+def _training_text(context: SectionContext, faces: Dataset, scored: Sequence[FoldScores]) -> str:
     run, images = scored[0].trained.config, [some.trained.info.train or 0 for some in scored]
     nets = len({some.trained.run.path for some in scored})
     taken = [stage.steps or 0 for stage in run.stages]
     steps = " and ".join(f"{n:,}" for n in taken)
     epochs = " and ".join(f"{n * run.data.batch_size / images[0]:,.1f}" for n in taken)
     published = " and ".join(str(stage.epochs) for stage in presets.get_preset(run.preset).stages)
-    said = (
-        "Folds that train on the same images, as TFD's do on its unlabeled ones, share a net; "
-        f"here {len(scored)} folds are scored with {nets} net{'s' * (nets > 1)}, trained on "
-        f"{counted(images)} images. Training has two stages, here of {steps} steps, {epochs} "
-        f"epochs (in the authors' files {published}); only the second stage's generator is "
-        "scored, and its epochs are counted from where it begins."
+    text = (
+        "Folds with the same training images, such as TFD's unlabeled ones, share a network; here "
+        f"{len(scored)} folds are scored with {nets} network{'s' * (nets > 1)}, trained on "
+        f"{format_range(images)} images. Training has two stages, here of {steps} steps, {epochs} "
+        f"epochs (in the authors' files {published}); only the second stage's generator is scored, "
+        "and its epochs are counted from the start of that stage."
     )
     if context.full:
-        return said
+        return text
     return (
-        f"{said} At this scale nets are 1/{SMALLER} as wide and {len(scored)} of the file's "
-        f"{len(faces.folds)} folds are scored: it shows how the table is made, and no more."
+        f"{text} At this scale networks are 1/{WIDTH_DIVISOR} as wide and {len(scored)} of the "
+        f"file's {len(faces.folds)} folds are scored, to show the procedure only."
     )
 
 
-def counted(numbers: Iterable[int]) -> str:
-    """One number, or the range of several."""
+def format_range(numbers: Iterable[int]) -> str:
+    """Format one number, or the range of several."""
     some = sorted(set(numbers))
     return f"{some[0]:,}" if len(some) == 1 else f"{some[0]:,} to {some[-1]:,}"

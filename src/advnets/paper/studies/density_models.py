@@ -1,4 +1,4 @@
-"""Densities that are fitted to images directly: a Gaussian, and a kernel on each image."""
+"""Explicit density models of images: a Gaussian, and a kernel density; class frequencies."""
 
 from __future__ import annotations
 
@@ -26,94 +26,95 @@ from advnets.rng import RNG
 from advnets.sampling.sampler import read_pixel_rows
 
 WIDTHS = tuple(10 ** (-3 + k / 9) for k in range(28))
-"""Standard deviations that are tried, from .001 to 1, evenly spaced in their logarithm."""
-NARROW = 0.1
-"""Length of the noise of narrow kernels, as a share of how far real images are from others."""
-LOOKED_AT = 1000
-"""Samples whose nearest training image is sought."""
+"""Standard deviations to select from, 0.001 to 1, equally spaced in their logarithm."""
+NARROW_FRACTION = 0.1
+"""Norm of the narrow kernels' noise, relative to the mean distance between real images and their
+neighbors."""
+NUM_QUERIES = 1000
+"""Number of samples whose nearest training image is searched."""
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """The Gaussian of maximum likelihood, by its mean and the axes of its covariance.
+    """A maximum-likelihood Gaussian, given by its mean and the eigenvectors of its covariance.
 
-    μ = 1/n Σ x and Σ = 1/n Σ (x - μ)(x - μ)ᵀ. Where Σ is singular its density is infinite on a
-    subspace and 0 off it; every method takes a σ, and N(μ, Σ + σ² I) is what is meant.
+    μ = 1/n Σ x and Σ = 1/n Σ (x - μ)(x - μ)ᵀ. Where Σ is singular, its density is infinite on a
+    subspace and 0 elsewhere, so every method takes a σ and uses N(μ, Σ + σ² I).
     """
 
     mean: Float64[Tensor, " d"]
     variances: Float64[Tensor, " d"]
     """Eigenvalues of Σ, ascending."""
     axes: Float64[Tensor, "d d"]
-    """Eigenvectors of Σ, a column each."""
+    """Eigenvectors of Σ, as columns."""
 
     @classmethod
-    def fitted(cls, images: Float[Tensor, "n d"]) -> Gaussian:
-        """The mean and covariance of the images."""
+    def fit(cls, images: Float[Tensor, "n d"]) -> Gaussian:
+        """Fit the mean and covariance of the images."""
         x = images.double()
         variances, axes = torch.linalg.eigh(torch.cov(x.T, correction=0))
         return cls(x.mean(0), variances.clamp(min=0), axes)
 
     @property
     def rank(self) -> int:
-        """Dimensions in which the images vary, by more than the rounding of float64."""
+        """Number of dimensions in which the images vary by more than rounding in float64."""
         rounding = torch.finfo(torch.float64).eps * len(self.variances) * self.variances.max()
         return int((self.variances > rounding).sum())
 
     def log_density(self, points: Float[Tensor, "m d"], sigma: float) -> Float64[Tensor, " m"]:
-        """Log N(x; μ, Σ + σ² I), in nats."""
-        along = (points.double() - self.mean) @ self.axes
+        """Return log N(x; μ, Σ + σ² I), in nats."""
+        coordinates = (points.double() - self.mean) @ self.axes
         variances = self.variances + sigma**2
-        return -0.5 * (along.square() / variances + (2 * math.pi * variances).log()).sum(1)
+        return -0.5 * (coordinates.square() / variances + (2 * math.pi * variances).log()).sum(1)
 
     def sample(self, n: int, sigma: float, rng: RNG) -> Float[Tensor, "n d"]:
         """Draw n points."""
-        along = rng.normal("gaussian", n, len(self.mean)).double()
-        return (self.mean + along * (self.variances + sigma**2).sqrt() @ self.axes.T).float()
+        coordinates = rng.normal("gaussian", n, len(self.mean)).double()
+        return (self.mean + coordinates * (self.variances + sigma**2).sqrt() @ self.axes.T).float()
 
 
-def kernel_samples(
+def sample_kernel_density(
     images: Float[Tensor, "n d"], count: int, h: float, rng: RNG
 ) -> tuple[Float[Tensor, "count d"], Tensor]:
-    """Draw from a kernel density: a training image + N(0, h² I); with the images' numbers."""
-    which = (rng.uniform("kernel", count) * len(images)).long()
-    return images[which] + h * rng.normal("kernel noise", count, images.shape[1]), which
+    """Draw training images + N(0, h² I); also return the indices of the images."""
+    indices = (rng.uniform("kernel", count) * len(images)).long()
+    return images[indices] + h * rng.normal("kernel noise", count, images.shape[1]), indices
 
 
 @dataclass(frozen=True)
-class Subject:
-    """Real images as rows of pixels in [0, 1], and how many samples to draw of each model."""
+class ImageRows:
+    """The images of a data set as rows of pixels in [0, 1], and the number of samples per model."""
 
-    splits: Dataset
-    drawn: int
+    dataset: Dataset
+    n_samples: int
     train: Float[Tensor, "n pixels"]
     valid: Float[Tensor, "m pixels"]
     test: Float[Tensor, "k pixels"]
 
     @classmethod
-    def of(cls, splits: Dataset, drawn: int) -> Subject:
-        """All images of all splits."""
-        parts = (cast(Split, part) for part in (splits.train, splits.valid, splits.test))
-        return cls(splits, drawn, *(read_pixel_rows(part, slice(None)) for part in parts))
+    def from_dataset(cls, dataset: Dataset, n_samples: int) -> ImageRows:
+        """Read all images of all splits."""
+        parts = (cast(Split, part) for part in (dataset.train, dataset.valid, dataset.test))
+        return cls(dataset, n_samples, *(read_pixel_rows(part, slice(None)) for part in parts))
 
     @property
     def name(self) -> str:
-        """Of the data."""
-        return self.splits.name
+        """Name of the data set."""
+        return self.dataset.name
 
     def images(self, rows: Float[Tensor, "n pixels"]) -> Float[Tensor, "n channels height width"]:
-        """Rows of pixels as images."""
-        return rows.unflatten(1, self.splits.shape)
+        """Return rows of pixels as images."""
+        return rows.unflatten(1, self.dataset.shape)
 
 
 @dataclass(frozen=True)
-class Model:
-    """Samples of one model, and what is measured of them."""
+class ModelStats:
+    """Samples of one model, and their statistics."""
 
     label: str
     samples: Float[Tensor, "n pixels"]
     log_likelihood: float | None
-    """Exact, of test images, in nats; None where the model has no density."""
+    """Exact mean log-likelihood of test images, in nats; None for a model without density."""
     score: ParzenScore
     sharpness: float
     distance: float
@@ -121,25 +122,28 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Fits:
-    """The models of one set of images."""
+class DensityFits:
+    """The models fitted to one data set."""
 
-    subject: Subject
-    models: dict[str, Model]
+    data: ImageRows
+    models: dict[str, ModelStats]
     rank: int
-    outside: int
-    """Test images that the Gaussian without σ gives no density."""
+    n_outside: int
+    """Number of test images to which the Gaussian without σ assigns no density."""
     widths: dict[str, float]
-    own: float
-    """Share of the kernel density's samples nearest to the very image they were made of."""
-    held_out: tuple[float, float]
-    """Of test images: sharpness, and mean distance to the nearest training image."""
+    own_nearest: float
+    """Fraction of the kernel density's samples whose nearest training image is the one they were
+    made from."""
+    test_stats: tuple[float, float]
+    """Sharpness of test images, and their mean distance to the nearest training image."""
 
 
-def fits(subject: Subject, of_g: Float[Tensor, "n pixels"] | None = None) -> Fits:
-    """Fit both densities, draw from them, and measure what was drawn."""
-    train, valid, test = subject.train, subject.valid[:SELECTION_POINTS], subject.test
-    rng, gaussian = RNG(0, purpose="density"), Gaussian.fitted(train)
+def fit_densities(
+    data: ImageRows, generator_samples: Float[Tensor, "n pixels"] | None = None
+) -> DensityFits:
+    """Fit both densities, draw samples from them, and compute their statistics."""
+    train, valid, test = data.train, data.valid[:SELECTION_POINTS], data.test
+    rng, gaussian = RNG(0, purpose="density"), Gaussian.fit(train)
 
     def kernel(points: Tensor, h: float) -> float:
         return float(parzen_log_likelihood(points, train, h).mean())
@@ -149,99 +153,105 @@ def fits(subject: Subject, of_g: Float[Tensor, "n pixels"] | None = None) -> Fit
 
     sigma = max(WIDTHS, key=lambda width: normal(valid, width))
     h, _ = select_sigma(valid, train, WIDTHS)
-    distance = _distance(subject, test)
-    narrow = NARROW * distance / math.sqrt(train.shape[1])
-    wide, made_of = kernel_samples(train, subject.drawn, h, rng)
-    copies, _ = kernel_samples(train, subject.drawn, narrow, rng.fold_in("narrow"))
-    drawn = {
-        "gaussian": ("Gaussian", gaussian.sample(subject.drawn, sigma, rng), normal(test, sigma)),
-        "kernel": (f"kernels, h = {h:.3f}", wide, kernel(test, h)),
-        "narrow": (f"kernels, h = {narrow:.3f}", copies, kernel(test, narrow)),
-        **({} if of_g is None else {"G": ("G", of_g, None)}),
+    distance = _distance(data, test)
+    narrow = NARROW_FRACTION * distance / math.sqrt(train.shape[1])
+    wide_samples, source_index = sample_kernel_density(train, data.n_samples, h, rng)
+    narrow_samples, _ = sample_kernel_density(train, data.n_samples, narrow, rng.fold_in("narrow"))
+    models = {
+        "gaussian": ("Gaussian", gaussian.sample(data.n_samples, sigma, rng), normal(test, sigma)),
+        "kernel": (f"kernels, h = {h:.3f}", wide_samples, kernel(test, h)),
+        "narrow": (f"kernels, h = {narrow:.3f}", narrow_samples, kernel(test, narrow)),
+        **({} if generator_samples is None else {"G": ("G", generator_samples, None)}),
     }
-    found = nearest(wide[:LOOKED_AT], train)[1][:, 0]
-    return Fits(
-        subject,
-        {name: _model(subject, *row) for name, row in drawn.items()},
+    nearest_index = nearest(wide_samples[:NUM_QUERIES], train)[1][:, 0]
+    return DensityFits(
+        data,
+        {name: _model(data, *row) for name, row in models.items()},
         gaussian.rank,
-        _outside(gaussian, test),
+        _count_outside(gaussian, test),
         {"gaussian": sigma, "kernel": h, "narrow": narrow},
-        float((found == made_of[:LOOKED_AT]).double().mean()),
-        (sharpness(subject.images(test)), distance),
+        float((nearest_index == source_index[:NUM_QUERIES]).double().mean()),
+        (sharpness(data.images(test)), distance),
     )
 
 
-def _model(subject: Subject, label: str, samples: Tensor, log_likelihood: float | None) -> Model:
-    samples = samples.clamp(0, 1)  # as images are
-    return Model(
+def _model(
+    data: ImageRows, label: str, samples: Tensor, log_likelihood: float | None
+) -> ModelStats:
+    samples = samples.clamp(0, 1)  # the range of images
+    return ModelStats(
         label,
         samples,
         log_likelihood,
-        parzen_score(samples, subject.valid, subject.test),
-        sharpness(subject.images(samples)),
-        _distance(subject, samples),
+        parzen_score(samples, data.valid, data.test),
+        sharpness(data.images(samples)),
+        _distance(data, samples),
     )
 
 
-def _distance(subject: Subject, images: Tensor) -> float:
-    return float(nearest(images[:LOOKED_AT], subject.train)[0].mean())
+def _distance(data: ImageRows, images: Tensor) -> float:
+    return float(nearest(images[:NUM_QUERIES], data.train)[0].mean())
 
 
-def _outside(gaussian: Gaussian, points: Tensor) -> int:
-    """How many points lie farther than 1e-6 from the subspace in which Σ has its variance."""
-    flat = gaussian.axes[:, : len(gaussian.mean) - gaussian.rank]
-    off = ((points.double() - gaussian.mean) @ flat).norm(dim=1)
-    return int((off > 1e-6).sum())
+def _count_outside(gaussian: Gaussian, points: Tensor) -> int:
+    """Return the number of points farther than 1e-6 from the subspace spanned by Σ."""
+    null_axes = gaussian.axes[:, : len(gaussian.mean) - gaussian.rank]
+    distance = ((points.double() - gaussian.mean) @ null_axes).norm(dim=1)
+    return int((distance > 1e-6).sum())
 
 
 _DRAWS = 1000
-"""Of as many images from p_data, for what chance alone does."""
+"""Number of random sets of real images, for the distance that is due to chance."""
 
 
 @dataclass(frozen=True)
-class Shares:
+class ClassFrequencies:
     """Class frequencies of data and of samples."""
 
     p_data: Float64[np.ndarray, " classes"]
     p_g: Float64[np.ndarray, " classes"]
     accuracy: float
-    """Of the classifier, on test images."""
+    """Accuracy of the classifier on test images."""
     chance: float
-    """The total variation distance that 95% of as many images from p_data stay below."""
+    """95% quantile of the total variation distance of as many random real images."""
 
     @property
     def distance(self) -> float:
-        """Total variation, ½ Σ |p_g - p_data|: from 0 to 1."""
+        """Total variation distance, ½ Σ |p_g - p_data|, in [0, 1]."""
         return float(total_variation(self.p_g, self.p_data))
 
 
-def class_shares(splits: Dataset, samples: Float[Tensor, "n pixels"], seed: int = 0) -> Shares:
-    """Tell the samples' classes by their 3 nearest training images, and count them.
+def class_frequencies(
+    dataset: Dataset, samples: Float[Tensor, "n pixels"], seed: int = 0
+) -> ClassFrequencies:
+    """Classify samples by their 3 nearest training images, and count the classes.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
     neighbors: Any = require("sklearn.neighbors", "paper")
-    train, test = (cast(Split, part) for part in (splits.train, splits.test))
+    train, test = (cast(Split, part) for part in (dataset.train, dataset.test))
     labels = cast(np.ndarray, train.labels)
-    # Every distance, by products of matrices: in hundreds of dimensions a tree has no advantage.
+    # Use brute force: in hundreds of dimensions a tree has no advantage.
     classifier = neighbors.KNeighborsClassifier(3, algorithm="brute")
     classifier.fit(read_pixel_rows(train, slice(None)).numpy(), labels)
     p_data = frequencies(labels, int(labels.max()) + 1)
-    chance = np.random.default_rng(seed).multinomial(len(samples), p_data, _DRAWS) / len(samples)
-    return Shares(
+    random_frequencies = np.random.default_rng(seed).multinomial(
+        len(samples), p_data, _DRAWS
+    ) / len(samples)
+    return ClassFrequencies(
         p_data,
         frequencies(classifier.predict(samples.numpy()), len(p_data)),
         float(classifier.score(read_pixel_rows(test, slice(None)).numpy(), test.labels)),
-        float(np.quantile(total_variation(chance, p_data), 0.95)),
+        float(np.quantile(total_variation(random_frequencies, p_data), 0.95)),
     )
 
 
 def frequencies(labels: np.ndarray, classes: int) -> Float64[np.ndarray, " classes"]:
-    """The share of each class."""
+    """Return the proportion of each class."""
     return np.bincount(labels, minlength=classes) / len(labels)
 
 
 def total_variation(p: np.ndarray, q: np.ndarray) -> Any:
-    """½ Σ |p - q| over the last axis."""
+    """Return ½ Σ |p - q| over the last axis."""
     return np.abs(p - q).sum(-1) / 2

@@ -1,4 +1,4 @@
-"""Whether a Parzen score is blur: the same samples, compared by features of a classifier."""
+"""Scores in a classifier's feature space, which complement Parzen log-likelihoods."""
 
 from __future__ import annotations
 
@@ -6,39 +6,40 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from advnets.paper.blocks import Table, Text
-from advnets.paper.studies.likelihoods import with_error
+from advnets.paper.studies.likelihoods import format_mean
 from advnets.report.score_text import GENERATOR, REAL
 
 Record = Mapping[str, Any]
 
 METRICS = ("frechet", "prdc", "neighbor")
-WORDS = Text(
-    "What the window does not see, features of a classifier do (or pixels, where there is none): "
-    "the Fréchet distance between samples and test images; precision, the share of samples that "
-    "lie where images do; recall, the share of images that lie where samples do (k = 5); "
-    "coverage, the share of images with a sample near them; and how often the nearest other "
-    "image tells what is real, which is .5 at best. Means over seeds, ± their standard error."
+FEATURES_TEXT = Text(
+    "Features of a classifier (or pixels, where there is none) show what the Parzen score does "
+    "not: the Fréchet distance between samples and test images; precision, the fraction of "
+    "samples within the real manifold; recall, the fraction of real images within the manifold of "
+    "samples (k = 5); coverage, the fraction of real images with a sample in their neighborhood; "
+    "and the accuracy of a 1-nearest-neighbor two-sample test, which is 0.5 at best. Means over "
+    "seeds, ± their standard error."
 )
-"""What the table's columns are."""
+"""Description of the table's columns."""
 _COLUMNS = (
     ("Fréchet", "frechet", "value", "{:.2f}"),
     ("precision", "prdc", "precision", "{:.3f}"),
     ("recall", "prdc", "recall", "{:.3f}"),
     ("coverage", "prdc", "coverage", "{:.3f}"),
-    ("nearest", "neighbor", "accuracy", "{:.3f}"),
+    ("1-NN accuracy", "neighbor", "accuracy", "{:.3f}"),
 )
-"""A column's name, its metric, which number of it, and how it is written."""
+"""Column name, metric, field of its record, and number format."""
 
 
-def likeness(runs: Mapping[str, Sequence[Sequence[Record]]]) -> Table:
-    """Rows of features: for each name the mean over its seeds' records, then real images."""
-    some = next(iter(runs.values()))
-    rows = [(name, *_cells(seeds, GENERATOR)) for name, seeds in runs.items()]
+def features_table(scores: Mapping[str, Sequence[Sequence[Record]]]) -> Table:
+    """Return the table of feature scores: the mean over seeds for each name, then real images."""
+    some = next(iter(scores.values()))
+    rows = [(name, *_cells(seeds, GENERATOR)) for name, seeds in scores.items()]
     rows.append((REAL, *_cells(some[:1], REAL)))
-    seen = next(record for record in some[0] if record["metric"] == "frechet")
+    frechet = next(record for record in some[0] if record["metric"] == "frechet")
     return Table(
-        f"{seen['n_fake']:,} samples against {seen['n_real']:,} test images, through "
-        f"`{seen['extractor']}`",
+        f"{frechet['n_fake']:,} samples against {frechet['n_real']:,} test images, through "
+        f"`{frechet['extractor']}`",
         ("samples", *(name for name, *_ in _COLUMNS)),
         tuple(rows),
     )
@@ -51,5 +52,5 @@ def _cells(seeds: Sequence[Sequence[Record]], row: str) -> list[str]:
             next(r[key] for r in records if r["metric"] == metric and r["samples"] == row)
             for records in seeds
         ]
-        cells.append(with_error(values, form))
+        cells.append(format_mean(values, form))
     return cells

@@ -1,4 +1,4 @@
-"""Whether real images reach G by any other way than D: D is frozen, and the batch exchanged."""
+"""A test that real images reach G through D only: D is frozen, and the real batch is swapped."""
 
 from __future__ import annotations
 
@@ -16,57 +16,59 @@ from advnets.data.prepared import PreparedData
 from advnets.experiment import setup
 from advnets.experiment.players import build_players
 from advnets.sampling.sampler import read_pixel_rows
-from advnets.training.step import TrainState, apply_gradients, train_step
+from advnets.training.step import TrainState, train_step
 
-ROUNDS = 20
-"""Played before D is frozen, so that it has a slope."""
+WARMUP_ITERATIONS = 20
+"""Iterations before D is frozen, so that D has a nonzero gradient."""
 BATCHES = 1000, 1001
-"""The two batches that G's update is taken with; neither was seen before."""
+"""Indices of the two batches for G's update, neither of which was used before."""
 
 
 @dataclass(frozen=True)
-class Exchange:
-    """What one batch in place of another changed."""
+class BatchSwap:
+    """The effect of replacing a batch of real images."""
 
-    play: str
-    generator: int
-    """Numbers of G that differ after its update."""
-    of: int
-    """Numbers that G has."""
-    moved: int
-    """Numbers of G that the update changed."""
-    discriminator: int
-    """Numbers that differ of the gradient that D, frozen, did not follow."""
+    game: str
+    generator_differs: int
+    """Parameters of G that differ after its update."""
+    generator_size: int
+    """Number of parameters of G."""
+    generator_moved: int
+    """Parameters of G that the update changed."""
+    discriminator_differs: int
+    """Entries that differ in the unused gradient of the frozen D."""
 
 
-def plays() -> dict[str, config.Stage]:
-    """Ways to play, all with the non-saturating loss."""
+def game_variants() -> dict[str, config.Stage]:
+    """Return stages with different update schemes, all with the non-saturating loss."""
     stage = presets.get_preset("digits").stage
     games = {
         "alternating, fresh fakes": config.GANGame(),
-        "alternating, fakes that D has seen": config.GANGame(reuse_fakes=True),
+        "alternating, shared fakes": config.GANGame(reuse_fakes=True),
         "simultaneous": config.GANGame(updates="simultaneous"),
     }
     return {name: replace(stage, game=game) for name, game in games.items()}
 
 
-def exchange(play: str, stage: config.Stage, data: PreparedData) -> Exchange:
-    """Update G twice from the same state, with D frozen and another batch of real images."""
+def swap_batch(game: str, stage: config.Stage, data: PreparedData) -> BatchSwap:
+    """Update G twice from the same state, with D frozen and different batches of real images."""
     run = presets.get_preset("digits").with_stage(stage)
-    (before, one, gradient), (_, other, another) = (_updated(run, data, at) for at in BATCHES)
-    return Exchange(
-        play,
-        generator=_differing(one, other),
-        of=sum(part.numel() for part in one),
-        moved=_differing(before, one),
-        discriminator=_differing(gradient, another),
+    (before, one, gradient), (_, other, another) = (
+        _update_generator(run, data, at) for at in BATCHES
+    )
+    return BatchSwap(
+        game,
+        generator_differs=_count_differing(one, other),
+        generator_size=sum(part.numel() for part in one),
+        generator_moved=_count_differing(before, one),
+        discriminator_differs=_count_differing(gradient, another),
     )
 
 
-def begun_apart(data: PreparedData, bias: str | float) -> dict[str, Float[Tensor, "..."]]:
-    """Initial parameters of G that differ between the halves of the training images.
+def initial_differences(data: PreparedData, bias: str | float) -> dict[str, Float[Tensor, "..."]]:
+    """Return differences of G's initial parameters between halves of the training images.
 
-    By name, each with its difference; `bias` is what the output bias begins at.
+    The parameters that differ are given by name; `bias` is the config's initial output bias.
     """
     run = presets.get_preset("digits")
     net = replace(run.stage.generator, output_bias=bias)
@@ -81,31 +83,31 @@ def begun_apart(data: PreparedData, bias: str | float) -> dict[str, Float[Tensor
     return {name: (a - b).detach() for (name, a), b in pairs if not torch.equal(a, b)}
 
 
-def _updated(
+def _update_generator(
     run: config.Config, data: PreparedData, number: int
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """G before and after its update on a batch, and D's gradient, which it does not follow."""
+    """Return G before and after its update on a batch, and D's unused gradient."""
     state = setup.make_train_state(run, data, 0, torch.device("cpu"))
-    for _ in range(ROUNDS):
+    for _ in range(WARMUP_ITERATIONS):
         train_step(state)
-    before, gradient = _generator(state), list[Tensor]()
-    handed, rng = None, state.rng.at_step(ROUNDS)
+    before, gradient = _generator_parameters(state), list[Tensor]()
+    carry, rng = None, state.rng.at_step(WARMUP_ITERATIONS)
     for phase in state.game.phases():
-        batch = replace(state.loader.batch_at(number), carry=handed)
-        taken = state.compute_gradients(
+        batch = replace(state.loader.batch_at(number), carry=carry)
+        output = state.compute_gradients(
             state.players, phase, batch, rng.fold_in(phase.name), state.precision
         )
-        handed = taken.carry
-        gradient += taken.gradients.get("discriminator", ())
-        if "generator" in taken.gradients:
-            only_g = {"generator": taken.gradients["generator"]}
-            apply_gradients(state, replace(taken, gradients=only_g))
-    return before, _generator(state), gradient
+        carry = output.carry
+        gradient += output.gradients.get("discriminator", ())
+        if "generator" in output.gradients:
+            only_g = {"generator": output.gradients["generator"]}
+            apply_gradients(state, replace(output, gradients=only_g))
+    return before, _generator_parameters(state), gradient
 
 
-def _generator(state: TrainState) -> list[Tensor]:
+def _generator_parameters(state: TrainState) -> list[Tensor]:
     return [p.detach().clone() for p in state.players["generator"].parameters()]
 
 
-def _differing(one: Iterable[Tensor], other: Iterable[Tensor]) -> int:
+def _count_differing(one: Iterable[Tensor], other: Iterable[Tensor]) -> int:
     return sum(int((a != b).sum()) for a, b in zip(one, other, strict=True))

@@ -1,4 +1,6 @@
-"""Initial ranges of digits' nets, and which way of writing a loss bears their logits in float32."""
+"""Initialization ranges of networks on digits, and the float32 stability of both forms of a
+loss.
+"""
 
 from __future__ import annotations
 
@@ -29,21 +31,21 @@ from advnets.presets import get_preset
 from advnets.training import devices, step
 
 RANGES = (0.005, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.7, 1.0, 5.0)
-NETS, MANY_NETS = 10, 50
-"""Pairs of nets of each range, quick and full."""
+QUICK_NETS, FULL_NETS = 10, 50
+"""Number of network pairs for each range, at quick and full scale."""
 
 Loss = Callable[[Tensor, Tensor], Float[Tensor, ""]]
-"""Of the logits of real and generated images."""
+"""A loss as a function of the logits of real and generated images."""
 
 
 @dataclass(frozen=True)
-class Written:
-    """A player's loss in two ways: with the logarithm of a sigmoid, and as advnets has it."""
+class LossForms:
+    """A player's loss in two forms: with the logarithm of a sigmoid, and as advnets computes it."""
 
     player: str
     latex: str
     naive: Loss
-    ours: Loss
+    stable: Loss
 
 
 def _log_d(a: Tensor) -> Tensor:
@@ -54,20 +56,20 @@ def _log_not_d(a: Tensor) -> Tensor:
     return torch.log(1 - torch.sigmoid(a))
 
 
-LOSSES: dict[str, Written] = {
-    "V": Written(
+LOSSES: dict[str, LossForms] = {
+    "V": LossForms(
         "discriminator",
         "V",
         lambda real, fake: -0.5 * (_log_d(real).mean() + _log_not_d(fake).mean()),
         discriminator_loss,
     ),
-    "log(1 − D)": Written(
+    "log(1 − D)": LossForms(
         "generator",
         r"\log(1 - D)",
         lambda _, fake: _log_not_d(fake).mean(),
         lambda _, fake: minimax_generator_loss(fake),
     ),
-    "−log D": Written(
+    "−log D": LossForms(
         "generator",
         r"-\log D",
         lambda _, fake: -_log_d(fake).mean(),
@@ -76,8 +78,8 @@ LOSSES: dict[str, Written] = {
 }
 
 
-def digits_table(init_range: float, seed: int = 0) -> step.TrainState:
-    """The nets of preset `digits`, begun in a range, before real 8x8 digits."""
+def make_digits_state(init_range: float, seed: int = 0) -> step.TrainState:
+    """Return the networks of preset `digits` with an initialization range, and 8x8 digits."""
     run = get_preset("digits")
     stage = replace(
         run.stage,
@@ -96,68 +98,71 @@ def _digits() -> PreparedData:
 
 
 @dataclass(frozen=True)
-class Tried:
-    """One range: what came of its nets."""
+class RangeResult:
+    """Results of the networks of one initialization range."""
 
     init_range: float
-    lowest: float
-    highest: float
-    """Logits of all nets, real and generated images."""
-    broken: dict[str, tuple[int, int]]
-    """By loss: nets whose naive gradient holds a NaN, nets where ours is anywhere not finite."""
-    foretold: dict[str, int]
-    """Nets that the limits of float32 say the naive loss breaks in."""
+    min_logit: float
+    max_logit: float
+    """Minimum and maximum logit over all networks, for real and generated images."""
+    failures: dict[str, tuple[int, int]]
+    """By loss: networks with a NaN in the naive gradient, and with a non-finite number in the
+    stable form."""
+    predicted: dict[str, int]
+    """By loss: networks in which the limits of float32 predict a failure of the naive form."""
 
 
 @dataclass(frozen=True)
-class Limits:
-    """Logits beyond which the naive logarithms are of 0."""
+class LogitLimits:
+    """Logits beyond which the naive forms compute the logarithm of 0."""
 
     low: float
-    """log sigmoid(a) is -inf below."""
+    """Below it log sigmoid(a) is -inf."""
     high: float
-    """log(1 - sigmoid(a)) is -inf above."""
+    """Above it log(1 - sigmoid(a)) is -inf."""
 
 
-def limits() -> Limits:
-    """Found by trying logits .01 apart, in float32."""
+def logit_limits() -> LogitLimits:
+    """Return the limits in float32, found by trying logits at steps of 0.01."""
     devices.setup_process(config.Runtime("cpu", "float32", threads=1))
     a = torch.arange(-12_000, 12_001, dtype=torch.float32) / 100
-    return Limits(
+    return LogitLimits(
         low=float(a[torch.isfinite(_log_d(a))].min()),
         high=float(a[torch.isfinite(_log_not_d(a))].max()),
     )
 
 
-def tried(init_range: float, nets: int, limit: Limits, first: int = 0) -> Tried:
-    """All losses and their gradients on one batch, for so many pairs of nets."""
+def measure_init_range(
+    init_range: float, nets: int, limit: LogitLimits, first_seed: int = 0
+) -> RangeResult:
+    """Compute all losses and their gradients on one batch, for several network pairs."""
     broken: dict[str, tuple[int, int]] = dict.fromkeys(LOSSES, (0, 0))
     foretold = dict.fromkeys(LOSSES, 0)
     ends: list[Tensor] = []
-    for seed in range(first, first + nets):
-        state = digits_table(init_range, seed)
+    for seed in range(first_seed, first_seed + nets):
+        state = make_digits_state(init_range, seed)
         real, fake = _logits(state)
         ends.append(torch.stack(torch.aminmax(torch.cat((real, fake)).detach())))
         low, high = bool((real < limit.low).any()), bool((fake > limit.high).any())
-        would = {"V": low or high, "log(1 − D)": high, "−log D": bool((fake < limit.low).any())}
-        for name, written in LOSSES.items():
-            parameters = tuple(state.players[written.player].parameters())
-            naive = _gradient(written.naive(real, fake), parameters).isnan().any()
-            ours = written.ours(real, fake)
-            finite = ours.isfinite() & _gradient(ours, parameters).isfinite().all()
+        fails = {"V": low or high, "log(1 − D)": high, "−log D": bool((fake < limit.low).any())}
+        for name, forms in LOSSES.items():
+            parameters = tuple(state.players[forms.player].parameters())
+            naive = _gradient(forms.naive(real, fake), parameters).isnan().any()
+            stable = forms.stable(real, fake)
+            finite = stable.isfinite() & _gradient(stable, parameters).isfinite().all()
             before = broken[name]
             broken[name] = before[0] + bool(naive), before[1] + (not finite)
-            foretold[name] += would[name]
+            foretold[name] += fails[name]
     low, high = torch.stack(ends).unbind(1)
-    return Tried(init_range, float(low.min()), float(high.max()), broken, foretold)
+    return RangeResult(init_range, float(low.min()), float(high.max()), broken, foretold)
 
 
 def _logits(state: step.TrainState) -> tuple[Float[Tensor, " batch"], Float[Tensor, " batch"]]:
     real = state.loader.batch_at(0).images
     fake = generate(state.players, len(real), state.rng)
     both = state.players["discriminator"](torch.cat((real, fake)), state.rng)
-    of_real, of_fake = both.chunk(2)
-    return of_real, of_fake
+    real_logits, fake_logits = both.chunk(2)
+    return real_logits, fake_logits
 
 
 def _gradient(loss: Tensor, parameters: tuple[Tensor, ...]) -> Float[Tensor, " parameters"]:
@@ -165,48 +170,50 @@ def _gradient(loss: Tensor, parameters: tuple[Tensor, ...]) -> Float[Tensor, " p
     return torch.cat([gradient.flatten() for gradient in gradients])
 
 
-def show(context: SectionContext) -> SectionContent:
-    """All losses at all ranges, in both ways."""
-    context.tell("a sweep of initial ranges")
-    nets, limit = MANY_NETS if context.full else NETS, limits()
-    swept = [tried(init_range, nets, limit, context.seed * nets) for init_range in RANGES]
+def build(context: SectionContext) -> SectionContent:
+    """Measure all losses in both forms at all ranges."""
+    context.log("sweeping initialization ranges")
+    nets, limit = FULL_NETS if context.full else QUICK_NETS, logit_limits()
+    swept = [
+        measure_init_range(init_range, nets, limit, context.seed * nets) for init_range in RANGES
+    ]
     return SectionContent(_blocks(context, swept, nets, limit), _checks(swept, nets))
 
 
-def shown(number: float) -> str:
-    """Three digits, or a whole number where there are more."""
+def format_logit(number: float) -> str:
+    """Format a number with three digits, or as a whole number where there are more."""
     return f"{number:,.0f}" if abs(number) >= 100 else f"{number:.3g}"
 
 
 def _blocks(
-    context: SectionContext, swept: list[Tried], nets: int, limit: Limits
+    context: SectionContext, swept: list[RangeResult], nets: int, limit: LogitLimits
 ) -> tuple[Block, ...]:
     return (
         Text(
-            "Logits, and no logarithm of a sigmoid: in float32 a sigmoid is 1 from a logit of "
-            f"{limit.high:.1f} on, and 0 below {limit.low:.1f} (denormal numbers are flushed). "
-            r"Written naively, as it stands, $\log(1 - D)$ is then the logarithm of 0; its slope "
-            "is infinite, that of the sigmoid 0, and the product NaN. One such sample in a batch "
-            "is enough. The same losses as functions of the logit are `-softplus(a)` and "
-            "`softplus(-a)`, which bear any logit."
+            "Losses are computed from logits and not as logarithms of a sigmoid: in float32 a "
+            f"sigmoid is 1 above a logit of {limit.high:.1f}, and 0 below {limit.low:.1f} "
+            r"(denormal numbers are flushed). Computed naively, $\log(1 - D)$ is then the "
+            "logarithm of 0: its derivative is infinite, that of the sigmoid 0, and their product "
+            "NaN. One such sample in a batch is enough. The same losses as functions of the logit "
+            "are `-softplus(a)` and `softplus(-a)`, which are finite for every logit."
         ),
-        _image(context, swept, nets, limit),
+        _plot(context, swept, nets, limit),
         Table(
-            f"{nets} pairs of nets of preset `digits` for each initial range, one batch of real "
-            "8x8 digits and samples: nets with a NaN in the gradient of a naive loss; last, nets "
-            "with anything not finite in any of ours.",
+            f"{nets} pairs of networks of preset `digits` for each initialization range, with one "
+            "batch of real 8x8 digits and of samples: networks with a NaN in the gradient of a "
+            "naive loss; last, networks with a non-finite number in any loss of advnets.",
             (
                 "range",
-                "logits, from to",
-                *(f"${written.latex}$" for written in LOSSES.values()),
-                "ours",
+                "logits",
+                *(f"${forms.latex}$" for forms in LOSSES.values()),
+                "advnets",
             ),
             tuple(
                 (
                     f"{one.init_range:g}",
-                    f"{shown(one.lowest)} to {shown(one.highest)}",
-                    *(str(naive) for naive, _ in one.broken.values()),
-                    str(sum(ours for _, ours in one.broken.values())),
+                    f"{format_logit(one.min_logit)} to {format_logit(one.max_logit)}",
+                    *(str(naive) for naive, _ in one.failures.values()),
+                    str(sum(ours for _, ours in one.failures.values())),
                 )
                 for one in swept
             ),
@@ -214,54 +221,59 @@ def _blocks(
     )
 
 
-def _checks(swept: list[Tried], nets: int) -> tuple[Check, ...]:
+def _checks(swept: list[RangeResult], nets: int) -> tuple[Check, ...]:
     tries = len(swept) * nets
-    ours = sum(count for one in swept for _, count in one.broken.values())
+    ours = sum(count for one in swept for _, count in one.failures.values())
     checks = [
         Check(
-            f"logit forms, {tries:,} batches of three losses",
-            "every loss and gradient finite",
+            f"losses of logits, {tries:,} batches of three losses",
+            "every loss and gradient is finite",
             f"{ours} of {len(LOSSES) * tries:,} are not",
             ours == 0,
         )
     ]
-    for name, written in LOSSES.items():
-        first = next((one.init_range for one in swept if one.broken[name][0] == nets), None)
-        agree = all(one.broken[name][0] == one.foretold[name] for one in swept)
+    for name, forms in LOSSES.items():
+        first = next((one.init_range for one in swept if one.failures[name][0] == nets), None)
+        agree = all(one.failures[name][0] == one.predicted[name] for one in swept)
         checks.append(
             Check(
-                f"log of a sigmoid, ${written.latex}$: NaN in all nets",
-                "at some range, and just where a logit is beyond the limit",
-                f"from {first:g} on" if first else "at none",
+                f"logarithm of a sigmoid, ${forms.latex}$: NaN in all networks",
+                "at some range, and exactly where a logit exceeds the limit",
+                f"from {first:g}" if first else "at no range",
                 first is not None and agree,
             )
         )
     return tuple(checks)
 
 
-def _image(context: SectionContext, swept: list[Tried], nets: int, limit: Limits) -> FigureBlock:
+def _plot(
+    context: SectionContext, swept: list[RangeResult], nets: int, limit: LogitLimits
+) -> FigureBlock:
     figure = new_figure(10.4, 3.8)
     broken, logits = figure.subplots(1, 2)
     ranges = [one.init_range for one in swept]
-    style_axes(broken, "Nets with a NaN in the gradient", "share", x="initial range of the weights")
+    style_axes(broken, "Networks with a NaN gradient", "fraction", x="initialization range")
     for (name, style), color in zip(
         zip(LOSSES, ("-", "--", "-."), strict=True), LIGHT.hues, strict=False
     ):
-        share = [one.broken[name][0] / nets for one in swept]
+        share = [one.failures[name][0] / nets for one in swept]
         broken.semilogx(ranges, share, style, color=color, lw=1.8, label=f"naive, {name}")
-    ours = [sum(count for _, count in one.broken.values()) / nets for one in swept]
-    broken.plot(ranges, ours, color=LIGHT.text, lw=1.2, marker=".", label="ours, all three")
+    ours = [sum(count for _, count in one.failures.values()) / nets for one in swept]
+    broken.plot(ranges, ours, color=LIGHT.text, lw=1.2, marker=".", label="advnets, all three")
     legend(broken, columns=1, within="center left")
-    style_axes(logits, "Logits of D", "from lowest to highest", x="initial range of the weights")
-    ends = [one.lowest for one in swept], [one.highest for one in swept]
+    style_axes(logits, "Logits of D", "minimum to maximum", x="initialization range")
+    ends = [one.min_logit for one in swept], [one.max_logit for one in swept]
     logits.fill_between(ranges, *ends, color=LIGHT.score, alpha=0.35, lw=0)
     logits.set_xscale("log")
     logits.set_yscale("symlog", linthresh=1)
-    reference_line(logits, limit.high, f"log(1 − sigmoid) is of 0 above {limit.high:.1f}")
+    reference_line(logits, limit.high, f"log(1 − sigmoid) is −inf above {limit.high:.1f}")
     logits.axhline(
-        limit.low, color=LIGHT.fake, ls=":", label=f"log sigmoid is of 0 below −{-limit.low:.1f}"
+        limit.low, color=LIGHT.fake, ls=":", label=f"log sigmoid is −inf below −{-limit.low:.1f}"
     )
     legend(logits, columns=1, within="upper left")
-    alt = "Naive losses give NaN in all nets beyond some range, the logit forms in none"
-    caption = "Left: how many of the nets break. Right: all logits of these nets, and the limits."
-    return context.image("ranges.png", png(figure), alt, caption)
+    alt = "Naive losses give NaN in all networks beyond some range, the logit forms in none"
+    caption = (
+        "Left: fraction of the networks that fail. Right: range of all logits of these "
+        "networks, and the limits."
+    )
+    return context.save_image("ranges.png", png(figure), alt, caption)

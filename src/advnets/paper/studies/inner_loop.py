@@ -1,4 +1,4 @@
-"""Why Algorithm 1 does not train D to completion: cost, overfitting, and G's gradient."""
+"""D trained to completion in Algorithm 1's inner loop: cost, overfitting, and G's gradient."""
 
 from __future__ import annotations
 
@@ -28,76 +28,75 @@ from advnets.paper.blocks import (
     SectionContext,
     Table,
     Text,
-    literal,
+    escape_markup,
 )
 from advnets.plots.style import LIGHT, new_figure, png, reference_line, style_axes
 from advnets.protocols import Generator
 from advnets.rng import RNG
 from advnets.theory import OPTIMUM
 from advnets.toy.stepping import make_state, train_player
-from advnets.training.step import TrainState as Board
-from advnets.training.step import train_step
+from advnets.training.step import TrainState, train_step
 
-DIGITS = 1000
-"""That D is trained on; as many at most are held out."""
-BATCH = 100
-_LOOKS_A_DECADE = 8
-GOAL, WAY = "a G at its goal", "a G on its way"
+NUM_DIGITS = 1000
+"""Number of digits D is trained on, and maximum number of held-out ones."""
+BATCH_SIZE = 100
+_EVALUATIONS_PER_DECADE = 8
+OPTIMAL_G, TRAINED_G = "an optimal G", "a trained G"
 LOSSES = {"minimax": "-", "non-saturating": "--"}
-"""G's losses, and how their curves are drawn."""
+"""Generator losses and the line styles of their curves."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """Nets and trainings at one scale."""
+    """Networks and training lengths at one scale."""
 
     generator: config.MLPGenerator
-    units: tuple[int, int]
-    rounds: int
-    """Of play before G stands still."""
+    hidden_sizes: tuple[int, int]
+    iterations: int
+    """Iterations of joint training before G is fixed."""
     updates: int
-    """Of D, while G stands still."""
+    """Updates of D while G is fixed."""
 
     @property
     def discriminator(self) -> config.MaxoutDiscriminator:
-        """The 2014 one, with dropout."""
-        return config.MaxoutDiscriminator(hidden_sizes=self.units, init_range=0.02)
+        """The discriminator of 2014, with dropout."""
+        return config.MaxoutDiscriminator(hidden_sizes=self.hidden_sizes, init_range=0.02)
 
     @property
     def stage(self) -> config.Stage:
-        """The 2014 pair, its D slower than its G, so that their play goes on."""
+        """The networks of 2014, with a lower learning rate for D than for G."""
         return config.Stage(
             generator=self.generator,
             discriminator=self.discriminator,
             generator_optimizer=config.Adam(lr=1e-3),
             discriminator_optimizer=config.Adam(lr=3e-4),
-            steps=self.rounds,
+            steps=self.iterations,
         )
 
 
 QUICK = Size(config.MLPGenerator(latent_dim=32, hidden_sizes=(128, 128)), (64, 64), 200, 300)
 FULL = Size(config.MLPGenerator(), (240, 240), 1000, 1500)
-TO_COMPLETION = config.Adam(lr=1e-3, beta1=0.9)
+INNER_OPTIMIZER = config.Adam(lr=1e-3, beta1=0.9)
 
 
 @dataclass
 class History:
-    """D's training against a G that stands still, as it was looked at: a value each look."""
+    """D's training against a fixed G: a value per evaluation."""
 
     updates: list[int] = field(default_factory=list[int])
-    told: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
-    """Mean D(x) of the digits it is trained on (seen), of others (held) and of G's (fake); V with
-    either; the norm of G's gradient by loss."""
+    values: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+    """Mean D(x) on the training digits (train), on held-out ones (held_out) and on samples
+    (fake); V with either set of digits; the norm of G's gradient by loss."""
     seconds: float = 0.0
-    """That the updates took, without the looks."""
+    """Seconds of the updates, without the evaluations."""
 
-    def end(self, name: str) -> float:
-        """A value at the last look."""
-        return self.told[name][-1]
+    def final(self, name: str) -> float:
+        """Return a value at the last evaluation."""
+        return self.values[name][-1]
 
 
-class Resampled(nn.Module):
-    """A generator at its goal: its samples are real images, one for each stretch of z."""
+class ImageGenerator(nn.Module):
+    """A generator at its optimum: it returns real images, each for an equal interval of z."""
 
     latent_dim = 1
 
@@ -112,112 +111,130 @@ class Resampled(nn.Module):
     def forward(
         self,
         z: Float[Tensor, "batch latent"],
-        rng: RNG | None = None,  # noqa: ARG002 - there is none within
+        rng: RNG | None = None,  # noqa: ARG002 - nothing random inside
     ) -> Float[Tensor, "batch channels height width"]:
-        """The images that these z stand for."""
+        """Return the images of these z."""
         return self.images[(z[:, 0] * len(self.images)).long()]
 
 
 @dataclass(frozen=True)
-class Shares:
-    """Digits in the nets' range: what D is trained on, what it never sees, and the rest."""
+class DigitSplits:
+    """Normalized digits: D's training set, a held-out set, and the rest."""
 
-    seen: ArraySplit
-    held: Tensor
+    train: ArraySplit
+    held_out: Tensor
     rest: Tensor
 
 
-def shares(splits: Dataset, scaling: Normalizer) -> Shares:
-    """The first 1,000 training digits; of all others, mixed, at most 1,000 held out; the rest."""
-    parts = [part for part in (splits.train, splits.valid, splits.test) if isinstance(part, Split)]
+def split_digits(dataset: Dataset, normalizer: Normalizer) -> DigitSplits:
+    """Split all digits: the first 1,000, and of the others at most 1,000 at random, and the
+    rest.
+    """
+    parts = [
+        part for part in (dataset.train, dataset.valid, dataset.test) if isinstance(part, Split)
+    ]
     images = np.concatenate([part.read(slice(None)) for part in parts])
-    seen, others = images[:DIGITS], images[DIGITS:]
+    seen, others = images[:NUM_DIGITS], images[NUM_DIGITS:]
     order = RNG(0).permutation("held out", len(others))
-    held, rest = np.split(others[order], [min(DIGITS, len(others) // 2)])
-    split = ArraySplit(seen, white_level=splits.train.white_level)
-    tensors = [scaling.to_model(torch.from_numpy(some)) for some in (held, rest)]
-    return Shares(split, *tensors)
+    held, rest = np.split(others[order], [min(NUM_DIGITS, len(others) // 2)])
+    split = ArraySplit(seen, white_level=dataset.train.white_level)
+    tensors = [normalizer.to_model(torch.from_numpy(some)) for some in (held, rest)]
+    return DigitSplits(split, *tensors)
 
 
-def show(context: SectionContext) -> SectionContent:
-    """D to completion on 1,000 digits, against a G at its goal and against one on its way."""
+def build(context: SectionContext) -> SectionContent:
+    """Train D to completion on 1,000 digits, against an optimal G and against a trained one."""
     size = FULL if context.full else QUICK
-    spec, opened = _opened(context)
-    digits = shares(opened.dataset, opened.normalizer)
-    feed = BatchTransform(opened.normalizer, BATCH, context.seed, torch.device("cpu"))
-    bare = replace(size.discriminator, dropout_input=0.0, dropout_hidden=0.0)
+    spec, prepared = _open_digits(context)
+    digits = split_digits(prepared.dataset, prepared.normalizer)
+    batch_transform = BatchTransform(
+        prepared.normalizer, BATCH_SIZE, context.seed, torch.device("cpu")
+    )
+    no_dropout = replace(size.discriminator, dropout_input=0.0, dropout_hidden=0.0)
 
-    def table(discriminator: config.MaxoutDiscriminator) -> Board:
+    def make_inner_state(discriminator: config.MaxoutDiscriminator) -> TrainState:
         stage = replace(size.stage, discriminator=discriminator)
-        laid = make_state(stage, spec, opened, context.seed)
-        return replace(laid, loader=make_loader(digits.seen, feed))
+        state = make_state(stage, spec, prepared, context.seed)
+        return replace(state, loader=make_loader(digits.train, batch_transform))
 
-    inner: dict[str, History] = {}
-    for name, discriminator in {GOAL: bare, f"{GOAL}, dropout": size.discriminator}.items():
-        context.tell(f"D to completion against {name}")
-        laid = table(discriminator)
-        players = {**laid.players, "generator": Resampled(digits.rest)}
-        inner[name] = completed(replace(laid, players=players), digits, size.updates)
-    context.tell(f"D to completion against {WAY}")
-    laid, began = table(size.discriminator), time.perf_counter()
-    for _ in range(size.rounds):
-        train_step(laid)
-    a_round = (time.perf_counter() - began) / size.rounds
-    inner[WAY] = completed(laid, digits, size.updates)
-    return SectionContent(_blocks(context, size, spec, inner, a_round), _checks(inner, a_round))
+    histories: dict[str, History] = {}
+    for name, discriminator in {
+        OPTIMAL_G: no_dropout,
+        f"{OPTIMAL_G}, dropout": size.discriminator,
+    }.items():
+        context.log(f"training D to completion against {name}")
+        state = make_inner_state(discriminator)
+        players = {**state.players, "generator": ImageGenerator(digits.rest)}
+        histories[name] = train_to_completion(replace(state, players=players), digits, size.updates)
+    context.log(f"training D to completion against {TRAINED_G}")
+    state, began = make_inner_state(size.discriminator), time.perf_counter()
+    for _ in range(size.iterations):
+        train_step(state)
+    iteration_seconds = (time.perf_counter() - began) / size.iterations
+    histories[TRAINED_G] = train_to_completion(state, digits, size.updates)
+    return SectionContent(
+        _blocks(context, size, spec, histories, iteration_seconds),
+        _checks(histories, iteration_seconds),
+    )
 
 
-def completed(state: Board, digits: Shares, updates: int) -> History:
-    """Train D alone, with a fresh optimizer, and look at it ever less often."""
-    inner, looking = History(), 0.0
-    seen = torch.cat([state.loader.batch_at(n).images for n in range(len(digits.seen) // BATCH)])
-    z = cast(Generator, state.players["generator"]).latent(DIGITS, state.rng.fold_in("looks"))
-    looks = {0, updates, *(round(10 ** (n / _LOOKS_A_DECADE)) for n in range(8 * _LOOKS_A_DECADE))}
+def train_to_completion(state: TrainState, digits: DigitSplits, updates: int) -> History:
+    """Train D alone with a new optimizer, with evaluations spaced ever farther apart."""
+    history, paused = History(), 0.0
+    train = torch.cat(
+        [state.loader.batch_at(n).images for n in range(len(digits.train) // BATCH_SIZE)]
+    )
+    z = cast(Generator, state.players["generator"]).latent(NUM_DIGITS, state.rng.fold_in("looks"))
+    evaluated_updates = {
+        0,
+        updates,
+        *(round(10 ** (n / _EVALUATIONS_PER_DECADE)) for n in range(8 * _EVALUATIONS_PER_DECADE)),
+    }
 
-    def look(number: int) -> None:
-        nonlocal looking
-        if number not in looks:
+    def record(number: int) -> None:
+        nonlocal paused
+        if number not in evaluated_updates:
             return
         at = time.perf_counter()
-        inner.updates.append(number)
-        for name, value in told(state, seen, digits.held, z).items():
-            inner.told.setdefault(name, []).append(value)
-        looking += time.perf_counter() - at
+        history.updates.append(number)
+        for name, value in measure(state, train, digits.held_out, z).items():
+            history.values.setdefault(name, []).append(value)
+        paused += time.perf_counter() - at
 
-    look(0)
-    began, looking = time.perf_counter(), 0.0
-    train_player(state, "discriminator", updates, look, TO_COMPLETION)
-    inner.seconds = time.perf_counter() - began - looking
-    return inner
+    record(0)
+    began, paused = time.perf_counter(), 0.0
+    train_player(state, "discriminator", updates, record, INNER_OPTIMIZER)
+    history.seconds = time.perf_counter() - began - paused
+    return history
 
 
-def told(state: Board, seen: Tensor, held: Tensor, z: Tensor) -> dict[str, float]:
-    """What D says of digits that it was trained on, of others and of samples; G's gradients."""
+def measure(state: TrainState, train: Tensor, held_out: Tensor, z: Tensor) -> dict[str, float]:
+    """Return D's mean outputs, V, and the norms of G's gradients."""
     net, generator = (state.players[name] for name in ("discriminator", "generator"))
     with torch.no_grad():
-        real, other, fake = net(seen), net(held), net(generator(z))
-        found = {
-            "seen": torch.sigmoid(real).mean(),
-            "held": torch.sigmoid(other).mean(),
+        real, other, fake = net(train), net(held_out), net(generator(z))
+        values = {
+            "train": torch.sigmoid(real).mean(),
+            "held_out": torch.sigmoid(other).mean(),
             "fake": torch.sigmoid(fake).mean(),
-            "V seen": value_function(real, fake),
-            "V held": value_function(other, fake[: len(other)]),
+            "V train": value_function(real, fake),
+            "V held_out": value_function(other, fake[: len(other)]),
         }
     parameters = tuple(generator.parameters())
     for name in LOSSES if parameters else ():
         loss = GENERATOR_LOSSES[name](net(generator(z)))
-        found[name] = get_total_norm(torch.autograd.grad(loss, parameters))
-    return {name: float(value) for name, value in found.items()}
+        values[name] = get_total_norm(torch.autograd.grad(loss, parameters))
+    return {name: float(value) for name, value in values.items()}
 
 
-def _opened(context: SectionContext) -> tuple[config.Data, PreparedData]:
-    """MNIST where it is at hand, else the digits that come with scikit-learn."""
-    data = context.data(config.Data(batch_size=BATCH), context.sources.mnist)
+def _open_digits(context: SectionContext) -> tuple[config.Data, PreparedData]:
+    """Return MNIST if it is available, else scikit-learn's digits."""
+    data = context.data(config.Data(batch_size=BATCH_SIZE), context.sources.mnist)
     try:
         return data, open_data(data)
     except DataError as error:
-        context.tell(f"{error}; scikit-learn's 8x8 digits serve instead")
-        data = config.Data(source="digits", batch_size=BATCH)
+        context.log(f"{error}; using scikit-learn's 8x8 digits instead")
+        data = config.Data(source="digits", batch_size=BATCH_SIZE)
         return data, open_data(data)
 
 
@@ -225,118 +242,122 @@ def _blocks(
     context: SectionContext,
     size: Size,
     data: config.Data,
-    inner: Mapping[str, History],
-    a_round: float,
+    histories: Mapping[str, History],
+    iteration_seconds: float,
 ) -> tuple[Block, ...]:
-    updates = inner[WAY].seconds / a_round
+    updates = histories[TRAINED_G].seconds / iteration_seconds
     return (
         Text(
-            "To train $D$ to completion before each step of $G$ would be prohibitive, the paper "
-            "says, and on finite data would overfit. Here $G$ stands still, and $D$'s phase alone "
-            f"is played, {size.updates:,} updates, on {DIGITS:,} digits of "
-            f"`{literal(data.source)}`; {DIGITS:,} others at most are held out. In one case $G$ "
-            r"has reached its goal: its samples are digits too, others. There $D^* = 1/2$, and no "
-            r"$D$ can have a value above "
-            r"$-\log 4$: what it has more on its own digits it knows by heart; dropout slows it. "
-            f"In the other $G$ has played {size.rounds:,} rounds. It can be told apart by what "
-            f"holds for all digits, to held-out ones $D$ says {inner[WAY].end('held'):.3f} too; "
-            "what dies there is the gradient of $G$."
+            "According to the paper, training $D$ to completion before each step of $G$ would be "
+            "too expensive, and on finite data it would overfit. Here $G$ is fixed and only $D$'s "
+            f"phase runs, for {size.updates:,} updates, on {NUM_DIGITS:,} digits of "
+            f"`{escape_markup(data.source)}`; at most {NUM_DIGITS:,} others are held out. In one "
+            "case $G$ is optimal: its samples are other real digits. There $D^* = 1/2$, and no "
+            r"$D$ can have a value above $-\log 4$ on new data: a higher value on its training "
+            "digits is memorization, which dropout slows down. In the other case $G$ was trained "
+            f"for {size.iterations:,} iterations. Its samples differ from all digits: $D$ rates "
+            f"held-out digits {histories[TRAINED_G].final('held_out'):.3f} too; but the gradient "
+            "of $G$ vanishes."
         ),
-        _curves(context, inner),
-        _table(inner),
+        _curves(context, histories),
+        _table(histories),
         Text(
-            f"$D$ took {inner[WAY].seconds:.1f} s here for one step of $G$; a round of k = 1 takes "
-            f"{a_round * 1000:.0f} ms, {updates:,.0f} times less. And $G$ would have gained "
-            "nothing: of $\\log(1 - D(G(z)))$ hardly any gradient is left, as it is $-D(G(z))$ in "
-            "a logit. That of $-\\log D(G(z))$, which is $D(G(z)) - 1$, remains."
+            f"$D$ took {histories[TRAINED_G].seconds:.1f} s here for one step of $G$; an iteration "
+            f"with k = 1 takes {1000 * iteration_seconds:.0f} ms, {updates:,.0f} times less. And "
+            r"$G$ would gain nothing: the gradient of $\log(1 - D(G(z)))$ in a logit is "
+            r"$-D(G(z))$, of which almost nothing is left. That of $-\log D(G(z))$, which is "
+            "$D(G(z)) - 1$, remains."
         ),
     )
 
 
-def _curves(context: SectionContext, inner: Mapping[str, History]) -> FigureBlock:
+def _curves(context: SectionContext, histories: Mapping[str, History]) -> FigureBlock:
     figure = new_figure(10.8, 3.6)
-    verdict, value, gradient = figure.subplots(1, 3)
-    style_axes(verdict, "D(x), G at its goal", "mean probability of real", x="updates of D alone")
-    style_axes(value, "V(D, G), G at its goal", "nats", x="updates of D alone")
-    reference_line(verdict, 0.5, "D*", LIGHT)
-    reference_line(value, OPTIMUM, "most that any D can", LIGHT)
-    for name, style in ((GOAL, "-"), (f"{GOAL}, dropout", ":")):
-        one = inner[name]
+    probability, value, gradient = figure.subplots(1, 3)
+    style_axes(probability, "D(x), optimal G", "mean probability of real", x="updates of D alone")
+    style_axes(value, "V(D, G), optimal G", "nats", x="updates of D alone")
+    reference_line(probability, 0.5, "D*", LIGHT)
+    reference_line(value, OPTIMUM, "maximum over D", LIGHT)
+    for name, style in ((OPTIMAL_G, "-"), (f"{OPTIMAL_G}, dropout", ":")):
+        one = histories[name]
         for whose, label, color in (
-            ("seen", "its 1,000 digits", LIGHT.real),
-            ("held", "held-out digits", LIGHT.fake),
+            ("train", "training digits", LIGHT.real),
+            ("held_out", "held-out digits", LIGHT.fake),
         ):
             known = label if style == "-" else None
-            verdict.plot(one.updates, one.told[whose], style, color=color, lw=1.4, label=known)
-            value.plot(one.updates, one.told[f"V {whose}"], style, color=color, lw=1.4)
-    style_axes(gradient, "Gradient that G is left with", "norm", x="updates of D alone")
+            probability.plot(
+                one.updates, one.values[whose], style, color=color, lw=1.4, label=known
+            )
+            value.plot(one.updates, one.values[f"V {whose}"], style, color=color, lw=1.4)
+    style_axes(gradient, "Gradient of G, trained G", "norm", x="updates of D alone")
     for (loss, look), color in zip(LOSSES.items(), (LIGHT.score, LIGHT.fourth), strict=True):
-        one = inner[WAY]
-        gradient.plot(one.updates, one.told[loss], look, color=color, lw=1.6, label=loss)
+        one = histories[TRAINED_G]
+        gradient.plot(one.updates, one.values[loss], look, color=color, lw=1.6, label=loss)
     gradient.set_yscale("log")
-    for axes in (verdict, value, gradient):
+    for axes in (probability, value, gradient):
         axes.set_xscale("symlog", linthresh=1)
         axes.set_xlim(left=0)
         axes.legend(frameon=False, fontsize=8, labelcolor=LIGHT.text)
-    alt = "D's verdict on its own digits parts from that on held-out ones; G's gradient falls"
+    alt = "D's outputs on training digits and held-out ones diverge; G's gradient falls"
     caption = (
-        "Left and middle: $G$'s samples are other real digits; solid without dropout, dotted with "
-        "it. Right: a $G$ on its way; what is left of its gradient as $D$ gets sure."
+        "Left and middle: the samples of $G$ are other real digits; solid without dropout, dotted "
+        "with it. Right: a trained $G$, whose gradient falls as $D$ becomes certain."
     )
-    return context.image("completion.png", png(figure), alt, caption)
+    return context.save_image("completion.png", png(figure), alt, caption)
 
 
-def _table(inner: Mapping[str, History]) -> Table:
+def _table(histories: Mapping[str, History]) -> Table:
     return Table(
-        "At completion: the mean $D(x)$ of its own digits and of held-out ones, $D(G(z))$, $V$ "
-        "with either, and the seconds of the updates.",
-        ("against", "own", "held out", "samples", "$V$, own", "$V$, held out", "s"),
+        "At completion: mean $D(x)$ on training and on held-out digits, mean $D(G(z))$, $V$ with "
+        "either set of digits, and the seconds of the updates.",
+        ("against", "training", "held out", "samples", "$V$, training", "$V$, held out", "s"),
         tuple(
             (
                 name,
-                *(f"{one.end(what):.3f}" for what in ("seen", "held", "fake")),
-                *(f"{one.end(what):.2g}" for what in ("V seen", "V held")),
+                *(f"{one.final(what):.3f}" for what in ("train", "held_out", "fake")),
+                *(f"{one.final(what):.2g}" for what in ("V train", "V held_out")),
                 f"{one.seconds:.1f}",
             )
-            for name, one in inner.items()
+            for name, one in histories.items()
         ),
     )
 
 
-def _checks(inner: Mapping[str, History], a_round: float) -> tuple[Check, ...]:
-    goal, way = inner[GOAL], inner[WAY]
-    gap = goal.end("seen") - goal.end("held")
-    left = {loss: way.end(loss) / way.told[loss][0] for loss in LOSSES}
+def _checks(histories: Mapping[str, History], iteration_seconds: float) -> tuple[Check, ...]:
+    optimal, trained = histories[OPTIMAL_G], histories[TRAINED_G]
+    gap = optimal.final("train") - optimal.final("held_out")
+    remaining = {loss: trained.final(loss) / trained.values[loss][0] for loss in LOSSES}
     return (
         Check(
-            "completed against a $G$ at its goal, $D$ overfits: $D(x)$ of its own digits above "
-            "that of held-out ones",
-            "by .2 or more",
-            f"{goal.end('seen'):.3f}, {goal.end('held'):.3f}: {gap:.3f}",
+            "against an optimal $G$, $D$ overfits: $D(x)$ on training digits minus $D(x)$ on "
+            "held-out ones",
+            "at least 0.2",
+            f"{optimal.final('train'):.3f} - {optimal.final('held_out'):.3f} = {gap:.3f}",
             gap >= 0.2,
         ),
         Check(
-            "its $V$ on its own digits is more than any $D$ can have, on held-out ones less",
+            "$V$ on its training digits is above the maximum on new data, $V$ on held-out ones "
+            "below",
             r"above and below $-\log 4$ = -1.386",
-            f"{goal.end('V seen'):.3f}, {goal.end('V held'):.3f}",
-            goal.end("V seen") > OPTIMUM > goal.end("V held"),
+            f"{optimal.final('V train'):.3f}, {optimal.final('V held_out'):.3f}",
+            optimal.final("V train") > OPTIMUM > optimal.final("V held_out"),
         ),
         Check(
-            "completed against a $G$ on its way, $D$ leaves little of its minimax gradient",
-            "a hundredth or less",
-            f"{left['minimax']:.6f} of {way.told['minimax'][0]:.3f}",
-            left["minimax"] <= 0.01,
+            "against a trained $G$, completion leaves little of the minimax loss's gradient",
+            "at most 0.01 of the initial norm",
+            f"{remaining['minimax']:.6f} of {trained.values['minimax'][0]:.3f}",
+            remaining["minimax"] <= 0.01,
         ),
         Check(
-            "… and not so of the non-saturating one",
-            "a half or more",
-            f"{left['non-saturating']:.2f} of {way.told['non-saturating'][0]:.3f}",
-            left["non-saturating"] >= 0.5,
+            "the gradient of the non-saturating loss remains",
+            "at least 0.5 of the initial norm",
+            f"{remaining['non-saturating']:.2f} of {trained.values['non-saturating'][0]:.3f}",
+            remaining["non-saturating"] >= 0.5,
         ),
         Check(
-            "the inner loop's completion costs as much as many rounds of k = 1",
-            "50 or more",
-            f"{way.seconds / a_round:.0f}",
-            way.seconds / a_round >= 50,
+            "completion of the inner loop costs as much as many iterations with k = 1",
+            "at least 50",
+            f"{trained.seconds / iteration_seconds:.0f}",
+            trained.seconds / iteration_seconds >= 50,
         ),
     )

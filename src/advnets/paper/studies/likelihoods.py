@@ -1,4 +1,4 @@
-"""What both halves of Table 1 share: the published scores, and how ours are chosen and laid out."""
+"""Parzen log-likelihoods of both parts of Table 1: published scores, selection and tables."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from advnets.paper.blocks import FigureBlock, SectionContext, Table
 from advnets.plots.style import LIGHT, new_figure, png, reference_line, style_axes
 
 Record = Mapping[str, Any]
-"""A Parzen score: an event of the training, or a record of the evaluator."""
+"""A Parzen score: a training event, or a record of the evaluation."""
 
 BEST, LAST = "best by validation", "last"
-"""Which epoch is scored."""
+"""The choices of the evaluated epoch."""
 
-FINE = "fine grid .10, .11 … .29"
+FINE_GRID = "fine grid 0.10, 0.11 … 0.29"
 
 PUBLISHED = (
     ("deep belief net (Bengio et al. 2013)", "138 ± 2", "1909 ± 66"),
@@ -32,44 +32,47 @@ PUBLISHED = (
     ("deep generative stochastic net (Bengio et al. 2014)", "214 ± 1.1", "1890 ± 29"),
     ("adversarial nets (Goodfellow et al. 2014)", "225 ± 2", "2057 ± 26"),
 )
-"""Table 1 of the paper: MNIST and TFD, in nats."""
+"""Table 1 of the paper: model, MNIST and TFD, in nats."""
 
 
 @dataclass(frozen=True)
-class Line:
-    """A generator's score: of which weights, at which epoch; the last on the fine grid too."""
+class ScoreRow:
+    """A generator's score, for one kind of weights and one epoch; the last epoch has a fine-grid
+    score too.
+    """
 
     name: str
-    """The training, or the fold that it is scored on."""
+    """Name of the run, or of the fold it is scored on."""
     weights: str
     choice: str
     paper: Record
     fine: Record | None
 
 
-def lines(name: str, events: Sequence[Record], fine: Mapping[str, Record]) -> list[Line]:
-    """For each weights that have a fine score, the epoch that validation likes best, and the last.
+def score_rows(name: str, events: Sequence[Record], fine: Mapping[str, Record]) -> list[ScoreRow]:
+    """Return two rows for each kind of weights: the epoch best by validation, and the last.
 
-    `events` are scores on the way, on the paper's grid.
+    `events` are scores during training, on the paper's grid; `fine` has a final score for each kind
+    of weights.
     """
-    found: list[Line] = []
+    rows: list[ScoreRow] = []
     for weights, record in fine.items():
         some = [event for event in events if event["weights"] == weights]
         best = max(some, key=lambda event: event["valid_mean"])
-        found.append(Line(name, weights, BEST, best, None))
-        found.append(Line(name, weights, LAST, some[-1], record))
-    return found
+        rows.append(ScoreRow(name, weights, BEST, best, None))
+        rows.append(ScoreRow(name, weights, LAST, some[-1], record))
+    return rows
 
 
-def ours(caption: str, scored: str, some: Sequence[Line]) -> Table:
-    """A row for each line, and below them the means over trainings or folds of the same kind."""
+def scores_table(caption: str, scored: str, some: Sequence[ScoreRow]) -> Table:
+    """Return a table with a row per score, then the means over runs or folds of the same kind."""
     rows = [
         (
             line.name,
             line.weights,
             f"{round(line.paper['epoch'], 1):g}, {line.choice}",
-            told(line.paper),
-            "" if line.fine is None else told(line.fine),
+            format_score(line.paper),
+            "" if line.fine is None else format_score(line.fine),
         )
         for line in some
     ]
@@ -77,38 +80,40 @@ def ours(caption: str, scored: str, some: Sequence[Line]) -> Table:
     for kind in kinds:
         alike = [line for line in some if (line.weights, line.choice) == kind]
         fine = [line.fine for line in alike if line.fine is not None]
-        means = mean_of([line.paper for line in alike]), mean_of(fine) if fine else ""
+        means = mean_score([line.paper for line in alike]), mean_score(fine) if fine else ""
         rows.append((f"mean of {len(alike)}", *kind, *means))
-    return Table(caption, (scored, "weights", "epoch", "paper's grid", FINE), tuple(rows))
+    return Table(caption, (scored, "weights", "epoch", "paper's grid", FINE_GRID), tuple(rows))
 
 
-def beside(name: str, rows: Sequence[tuple[str, ...]]) -> Table:
-    """The table of what a score is to be read beside."""
-    caption = f"What stands beside a score on {name}"
+def reference_table(name: str, rows: Sequence[tuple[str, ...]]) -> Table:
+    """Return the table of reference scores."""
+    caption = f"Reference scores on {name}"
     return Table(caption, ("samples", "paper's grid", "fine grid"), tuple(rows))
 
 
-def told(score: Record) -> str:
-    """A score with its standard error over test images, and the σ it is of."""
+def format_score(score: Record) -> str:
+    """Format a score with its standard error over test images, and the selected σ."""
     text = f"{score['mean']:.1f} ± {score['standard_error']:.1f} (σ {score['sigma']:.3f})"
     return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
-def mean_of(scores: Sequence[Record]) -> str:
-    """The mean of some scores and its standard error."""
-    return with_error([score["mean"] for score in scores], "{:.1f}")
+def mean_score(scores: Sequence[Record]) -> str:
+    """Format the mean of scores and its standard error."""
+    return format_mean([score["mean"] for score in scores], "{:.1f}")
 
 
-def with_error(values: Sequence[float], form: str) -> str:
-    """The mean of some values and, of several, its standard error, s / √n; s² divides by n - 1."""
+def format_mean(values: Sequence[float], form: str) -> str:
+    """Format the mean of values and, for several, its standard error s / √n (s² divides by n -
+    1).
+    """
     mean = form.format(statistics.fmean(values))
     if len(values) == 1:
         return mean
     return f"{mean} ± {form.format(statistics.stdev(values) / math.sqrt(len(values)))}"
 
 
-def k_means(train: Split | StreamingSplit, count: int) -> Tensor:
-    """Centers of clusters of training images, after ten rounds of Lloyd's algorithm."""
+def k_means_centers(train: Split | StreamingSplit, count: int) -> Tensor:
+    """Return k-means centers of training images, after ten iterations of Lloyd's algorithm."""
     cluster: Any = require("sklearn.cluster", "paper")
     images = torch.cat([torch.from_numpy(some) for some in iterate_blocks(train)])
     rows = (images.flatten(1).float() / train.white_level).numpy()
@@ -128,11 +133,11 @@ def processor_seconds(events: Sequence[Event]) -> float:
     return sum(event.get("processor_seconds", nan) for event in events if event["kind"] == "log")
 
 
-def progress(events: Sequence[Event], weights: str) -> tuple[list[float], list[float]]:
-    """Processor minutes of training, and the Parzen log-likelihoods found after them.
+def score_curve(events: Sequence[Event], weights: str) -> tuple[list[float], list[float]]:
+    """Return CPU minutes of training, and the Parzen log-likelihoods at those times.
 
-    The minutes are of all threads, and without the looks: what the same training would take on one
-    core that does nothing else. Of a run that did not note them there is nothing.
+    The minutes are of all threads, without evaluations: the time of the same training on one
+    otherwise idle core. They are empty for a run that did not record CPU time.
     """
     ticks = [event for event in events if event["kind"] == "log"]
     if any("processor_seconds" not in tick for tick in ticks):
@@ -147,10 +152,10 @@ def progress(events: Sequence[Event], weights: str) -> tuple[list[float], list[f
     return [minutes[step] for step in scores], list(scores.values())
 
 
-def curves(
+def plot_score_curves(
     context: SectionContext, runs: Mapping[str, Sequence[Sequence[Event]]], real: float
 ) -> FigureBlock:
-    """A curve for each seed's weights, in the color of its preset."""
+    """Plot a curve for each seed and kind of weights, colored by preset."""
     figure = new_figure(8.4, 3.8)
     axes = figure.subplots()
     style_axes(
@@ -160,17 +165,17 @@ def curves(
     for (preset, seeds), color in zip(runs.items(), LIGHT.hues, strict=False):
         for weights, style in _STYLES.items():
             label = f"{preset}, {weights}"
-            for minutes, scores in (progress(events, weights) for events in seeds):
+            for minutes, scores in (score_curve(events, weights) for events in seeds):
                 if minutes:
                     axes.plot(minutes, scores, style, color=color, lw=1.3, label=label)
                     label = None
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False, fontsize=8, labelcolor=LIGHT.text, ncols=2)
-    alt = "Log-likelihood over processor minutes, of averaged and of last weights, by preset"
+    alt = "Log-likelihood over CPU minutes, of EMA and of last weights, by preset"
     caption = (
-        "Each curve is a seed whose processor time was noted. A young average of weights that move "
-        "fast is smooth, and scores above real digits; the table of features says what it lacks "
-        "then."
+        "Each curve is a seed with recorded CPU time. Early in training an EMA of quickly "
+        "changing weights is smooth and scores above real digits; the table of features shows its "
+        "defects."
     )
-    return context.image("progress.png", png(figure), alt, caption)
+    return context.save_image("progress.png", png(figure), alt, caption)

@@ -1,4 +1,4 @@
-"""Gradients of G's two losses as D grows confident that a sample is none of the data."""
+"""Gradients of G's two losses as D becomes confident that a sample is not real."""
 
 from __future__ import annotations
 
@@ -23,111 +23,115 @@ from advnets.paper.blocks import (
     Table,
     Text,
 )
-from advnets.paper.studies.init_range import digits_table
+from advnets.paper.studies.init_range import make_digits_state
 from advnets.plots.style import LIGHT, legend, new_figure, png, style_axes
 
-VERDICTS = (0.5, 0.1, 1e-2, 1e-3, 1e-4, 1e-6)
-"""D(G(z))."""
-RANGE = 0.05
-"""Initial range of preset `digits`."""
+PROBABILITIES = (0.5, 0.1, 1e-2, 1e-3, 1e-4, 1e-6)
+"""Values of D(G(z))."""
+INIT_RANGE = 0.05
+"""Initialization range of preset `digits`."""
 CONFIDENT = 1e-4
-"""D(G(z)) at which the ratio is held to theory."""
-EQUAL = 1e-5
-"""How far a ratio may be from theory, in relation: float32 keeps seven digits."""
+"""The D(G(z)) at which the ratio is compared with theory."""
+TOLERANCE = 1e-5
+"""Maximum relative deviation of a ratio; float32 has seven digits."""
 
 Objective = Callable[[Tensor], Float[Tensor, ""]]
 
 
 @dataclass(frozen=True)
-class Pull:
-    """How strongly a loss pulls: sizes of its gradient by autograd, for one z."""
+class GradientNorms:
+    """Gradient norms of a loss for one z, by autograd."""
 
-    verdict: float
-    """In D(G(z)) itself."""
+    probability: float
+    """With respect to D(G(z))."""
     logit: float
+    """With respect to D's logit."""
     generator: float
-    """In all of G's parameters, as a vector."""
+    """With respect to all of G's parameters."""
 
 
 @dataclass(frozen=True)
-class Pulls:
-    """Both losses where D(G(z)) is what it is."""
+class LossComparison:
+    """Gradient norms of both losses at one value of D(G(z))."""
 
-    verdict: float
-    minimax: Pull
-    non_saturating: Pull
+    probability: float
+    minimax: GradientNorms
+    non_saturating: GradientNorms
     cosine: float
-    """Of the angle between the two gradients in G's parameters."""
+    """Cosine of the angle between the two gradients in G's parameters."""
 
     @property
     def ratios(self) -> dict[str, float]:
-        """The non-saturating loss's pull in units of the minimax loss's."""
+        """Gradient norm of the non-saturating loss divided by that of the minimax loss."""
         pairs = {
             name: (getattr(self.non_saturating, name), getattr(self.minimax, name))
-            for name in ("verdict", "logit", "generator")
+            for name in ("probability", "logit", "generator")
         }
         return {name: strong / weak for name, (strong, weak) in pairs.items()}
 
     @property
     def theory(self) -> float:
-        """(1 - D) / D."""
-        return (1 - self.verdict) / self.verdict
+        """The ratio in theory, (1 - D) / D."""
+        return (1 - self.probability) / self.probability
 
 
-def pulls(verdict: float, seed: int = 0) -> Pulls:
-    """Measure both, on the nets of preset `digits` and one z, D's output bias moved to fit."""
-    state = digits_table(RANGE, seed)
+def compare_losses(probability: float, seed: int = 0) -> LossComparison:
+    """Compare both losses on the networks of preset `digits` and one z.
+
+    D's output bias is shifted so that D(G(z)) is the given probability.
+    """
+    state = make_digits_state(INIT_RANGE, seed)
     generator = cast(MLPGenerator, state.players["generator"])
     discriminator = cast(MaxoutDiscriminator, state.players["discriminator"])
-    z, wanted = generator.latent(1, state.rng), math.log(verdict / (1 - verdict))
+    z, target_logit = generator.latent(1, state.rng), math.log(probability / (1 - probability))
     with torch.no_grad():
-        for _ in range(3):  # what the sum of the first rounds off, the next puts right
-            discriminator.output.bias += wanted - discriminator(generator(z))
+        for _ in range(3):  # repeat, since the first sum is rounded
+            discriminator.output.bias += target_logit - discriminator(generator(z))
     parameters = tuple(generator.parameters())
 
-    def pull(loss: Objective) -> tuple[Pull, Tensor]:
+    def gradient_norms(loss: Objective) -> tuple[GradientNorms, Tensor]:
         a = discriminator(generator(z))
         whole = torch.autograd.grad(loss(a), (a, *parameters))
         d = torch.sigmoid(a.detach().double()).requires_grad_()
         (of_verdict,) = torch.autograd.grad(loss(torch.logit(d)), d)
         vector = torch.cat([g.flatten() for g in whole[1:]]).double()
         sizes = float(of_verdict.abs()), float(whole[0].abs()), float(vector.norm())
-        return Pull(*sizes), vector
+        return GradientNorms(*sizes), vector
 
     (weak, downhill), (strong, other) = (
-        pull(loss) for loss in (minimax_generator_loss, non_saturating_generator_loss)
+        gradient_norms(loss) for loss in (minimax_generator_loss, non_saturating_generator_loss)
     )
     with torch.no_grad():
-        found = float(torch.sigmoid(discriminator(generator(z)).double()))
+        measured = float(torch.sigmoid(discriminator(generator(z)).double()))
     cosine = float(downhill @ other / (downhill.norm() * other.norm()))
-    return Pulls(found, weak, strong, cosine)
+    return LossComparison(measured, weak, strong, cosine)
 
 
-def show(context: SectionContext) -> SectionContent:
-    """The two losses and their pulls, from D(G(z)) = 1/2 to one in a million."""
-    context.tell("gradients where D is confident")
-    measured = {verdict: pulls(verdict, context.seed) for verdict in VERDICTS}
+def build(context: SectionContext) -> SectionContent:
+    """Compare both losses and their gradients, from D(G(z)) = 1/2 to one in a million."""
+    context.log("gradients where D is confident")
+    measured = {verdict: compare_losses(verdict, context.seed) for verdict in PROBABILITIES}
     return SectionContent(_blocks(context, measured), _checks(measured[CONFIDENT]))
 
 
-def _blocks(context: SectionContext, measured: Mapping[float, Pulls]) -> tuple[Block, ...]:
+def _blocks(context: SectionContext, measured: Mapping[float, LossComparison]) -> tuple[Block, ...]:
     return (
         Formula(
             r"\frac{\partial}{\partial a} \log(1 - D) = -D, \quad "
             r"\frac{\partial}{\partial a} (-\log D) = D - 1, \quad D = \frac{1}{1 + e^{-a}}"
         ),
         Text(
-            "Early on $G$ is poor and $D$ rejects its samples: $D(G(z))$ is near 0. There "
-            r"$\log(1 - D)$ is flat in $D$'s logit $a$, and its gradient comes to $G$ multiplied "
-            r"by $D$; that of $-\log D$ comes multiplied by $1 - D$. The one is $(1 - D) / D$ "
-            "times the other: in $D$, in the logit and, for one $z$, in each of $G$'s parameters, "
-            "since all that follows is the same chain rule. Both have the same direction."
+            "Early in training $G$ is poor and $D$ rejects its samples: $D(G(z))$ is near 0. "
+            r"There $\log(1 - D)$ is flat in $D$'s logit $a$: its gradient reaches $G$ multiplied "
+            r"by $D$, that of $-\log D$ multiplied by $1 - D$. Their ratio is $(1 - D) / D$: in "
+            "$D$, in the logit and, for one $z$, in each of $G$'s parameters, since the rest of "
+            "the chain rule is the same. Both gradients have the same direction."
         ),
         _image(context, measured),
         Table(
-            "Sizes of both gradients in $G$'s parameters, and the ratios, by autograd: the nets of "
-            "preset `digits` and one $z$, where the bias of $D$'s last layer is moved so that $D$ "
-            "says what the first column has.",
+            "Norms of both gradients in $G$'s parameters, and the ratios, by autograd: the "
+            "networks of preset `digits` and one $z$, with the bias of $D$'s last layer shifted "
+            "so that $D(G(z))$ is the value in the first column.",
             (
                 "$D(G(z))$",
                 r"of $\log(1 - D)$",
@@ -142,38 +146,38 @@ def _blocks(context: SectionContext, measured: Mapping[float, Pulls]) -> tuple[B
     )
 
 
-def _row(verdict: float, one: Pulls) -> tuple[str, ...]:
+def _row(probability: float, one: LossComparison) -> tuple[str, ...]:
     sizes = (f"{pull.generator:.3g}" for pull in (one.minimax, one.non_saturating))
     ratios = (f"{ratio:,.1f}" for ratio in one.ratios.values())
-    return f"{verdict:g}", *sizes, *ratios, f"{one.theory:,.1f}"
+    return f"{probability:g}", *sizes, *ratios, f"{one.theory:,.1f}"
 
 
-def _checks(one: Pulls) -> tuple[Check, ...]:
+def _checks(one: LossComparison) -> tuple[Check, ...]:
     theory = (1 - CONFIDENT) / CONFIDENT
     places = {
-        "verdict": "$D$ itself",
+        "probability": "$D$ itself",
         "logit": "$D$'s logit",
         "generator": "all of $G$'s parameters",
     }
     ratios = tuple(
         Check(
-            f"ratio of gradients at $D(G(z)) = 10^{{-4}}$, with respect to {place}",
+            f"ratio of gradient norms at $D(G(z)) = 10^{{-4}}$, with respect to {place}",
             f"$(1 - D) / D$ = {theory:g}, to five digits",
             f"{one.ratios[name]:.3f}",
-            abs(one.ratios[name] / theory - 1) <= EQUAL,
+            abs(one.ratios[name] / theory - 1) <= TOLERANCE,
         )
         for name, place in places.items()
     )
     aligned = Check(
-        "both gradients in $G$'s parameters have one direction",
-        "cosine 1 within 1e-6",
+        "both gradients in $G$'s parameters have the same direction: cosine",
+        "1 ± 1e-6",
         f"1 - {1 - one.cosine:.0e}",
         1 - one.cosine <= 1e-6,
     )
     return *ratios, aligned
 
 
-def _image(context: SectionContext, measured: Mapping[float, Pulls]) -> FigureBlock:
+def _image(context: SectionContext, measured: Mapping[float, LossComparison]) -> FigureBlock:
     figure = new_figure(10.4, 3.8)
     losses, ratios = figure.subplots(1, 2)
     style_axes(losses, "What G minimizes", "nats", x="logit of D(G(z))")
@@ -192,18 +196,18 @@ def _image(context: SectionContext, measured: Mapping[float, Pulls]) -> FigureBl
     d = torch.logspace(-6.3, -0.2, 100)
     ratios.loglog(d, (1 - d) / d, color=LIGHT.rule, lw=1.4, label="(1 − D) / D")
     marks = {
-        "verdict": ("in D", "o", 9),
+        "probability": ("in D", "o", 9),
         "logit": ("in the logit", "s", 5),
         "generator": ("in G", "x", 9),
     }
     for (name, (label, mark, size)), color in zip(marks.items(), LIGHT.hues, strict=False):
         found = [one.ratios[name] for one in measured.values()]
-        ratios.plot(VERDICTS, found, mark, mfc="none", ms=size, color=color, label=label)
+        ratios.plot(PROBABILITIES, found, mark, mfc="none", ms=size, color=color, label=label)
     ratios.invert_xaxis()
     legend(ratios, columns=1, within="upper left")
-    alt = "log(1 - D) is flat where the logit is low; the ratio of gradients is (1 - D) / D"
+    alt = "log(1 - D) is flat where the logit is low; the ratio of the gradients is (1 - D) / D"
     caption = (
-        r"Left: where $D$ rejects the samples $\log(1 - D)$ is flat and $-\log D$ steep. Right: "
-        "the ratio of the two gradients, measured and from theory."
+        r"Left: where $D$ rejects the samples, $\log(1 - D)$ is flat and $-\log D$ steep. Right: "
+        "the ratio of the two gradient norms, measured and in theory."
     )
-    return context.image("pull.png", png(figure), alt, caption)
+    return context.save_image("pull.png", png(figure), alt, caption)

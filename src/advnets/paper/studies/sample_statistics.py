@@ -1,4 +1,4 @@
-"""What can be said of how samples look, and rows of them in one figure."""
+"""Statistics of how samples look, and figures of rows of images."""
 
 from __future__ import annotations
 
@@ -13,53 +13,57 @@ from advnets.plots.image_grid import grid
 from advnets.plots.style import LIGHT, new_figure, png
 
 COLUMNS = 14
-"""Images in a row of a gallery."""
-_ACROSS, _LABELS = 7.4, 1.7
-"""Inches of a row, and of its name."""
+"""Maximum number of images in a row of a gallery."""
+_ROW_WIDTH, _LABEL_WIDTH = 7.4, 1.7
+"""Widths of a row and of its label, in inches."""
 
 
 def sharpness(images: Float[Tensor, "n channels height width"]) -> float:
-    """Mean |difference| of neighboring pixels, across and down: 0 of one gray, 1 at most.
+    """Return the mean |difference| of neighboring pixels, across and down, in [0, 1].
 
-    Blur lowers it and noise raises it, hence it is read against that of real images.
+    It is 0 for a uniform gray. Blur lowers it and noise raises it, so it is compared with that of
+    real images.
     """
     across, down = (images.diff(dim=dim).abs().mean() for dim in (3, 2))
     return float(across + down) / 2
 
 
 def gradient_energy(images: Float[Tensor, "n channels height width"]) -> float:
-    """Mean squared difference of neighboring pixels, across and down; 0 of one gray, 1 at most.
+    """Return the mean squared difference of neighboring pixels, across and down, in [0, 1].
 
-    A blurred edge has as much of |difference| as a sharp one, but less of its square.
+    It is 0 for a uniform gray. A blurred edge has the same sum of |differences| as a sharp one, but
+    a smaller sum of squares.
     """
     across, down = (images.diff(dim=dim).square().mean() for dim in (3, 2))
     return float(across + down) / 2
 
 
 def correlation(before: Float[Tensor, "n pixels"], after: Float[Tensor, "n pixels"]) -> float:
-    """How alike the n-th of both are beyond what any two are, from -1 to 1; NaN if all are one.
+    """Return the correlation of corresponding rows, from -1 to 1; NaN if all rows are equal.
 
-    Σ cov(before, after) / √(Σ var(before) Σ var(after)), the sums over pixels.
+    It is Σ cov(before, after) / √(Σ var(before) Σ var(after)), with the sums over pixels.
     """
     a, b = (rows.double() - rows.double().mean(0) for rows in (before, after))
     return float((a * b).sum() / (a.square().sum() * b.square().sum()).sqrt())
 
 
-def tiles(images: Float[Tensor, "n channels height width"], columns: int) -> bytes:
-    """A PNG of images in [0, 1], so many in a row."""
+def grid_png(images: Float[Tensor, "n channels height width"], columns: int) -> bytes:
+    """Return a PNG of a grid of images in [0, 1], with `columns` images per row."""
     file = io.BytesIO()
     grid(images, columns=columns).save(file, format="PNG")
     return file.getvalue()
 
 
 def gallery(rows: Mapping[str, Float[Tensor, "n channels height width"]]) -> bytes:
-    """A PNG with a row of images in [0, 1] under each of its names, the first few of each."""
+    """Return a PNG with a labeled row of images in [0, 1] for each name, the first few of each."""
     columns = min(COLUMNS, *(len(images) for images in rows.values()))
     strips = {name: np.asarray(grid(row[:columns], columns)) for name, row in rows.items()}
-    tile = _ACROSS / columns
-    figure = new_figure(_LABELS + _ACROSS, len(rows) * tile)
+    tile = _ROW_WIDTH / columns
+    figure = new_figure(_LABEL_WIDTH + _ROW_WIDTH, len(rows) * tile)
     figure.set_layout_engine(None)
-    figure.subplots_adjust(left=_LABELS / (_LABELS + _ACROSS), right=1, bottom=0, top=1, hspace=0)
+    figure.subplots_adjust(
+        left=_LABEL_WIDTH / (_LABEL_WIDTH + _ROW_WIDTH), right=1, bottom=0, top=1, hspace=0
+    )
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for row, (name, strip) in zip(axes, strips.items(), strict=True):
         row.imshow(strip, cmap="gray", vmin=0, vmax=255, interpolation="nearest", aspect="auto")
