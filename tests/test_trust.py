@@ -30,7 +30,7 @@ from advnets.data.registry import FILE_FORMATS, NAMED_DATASETS, open_dataset
 from advnets.errors import AdvnetsError, RunError, RunWarning, UsageError
 from advnets.extractors.file import READERS, load_extractor_file
 from advnets.extractors.inception import WEIGHTS_FILE, WEIGHTS_VARIABLE, load_inception
-from advnets.paper.blocks import Result
+from advnets.paper.blocks import SectionResult
 from advnets.run_directory import RunDirectory
 
 PACKAGE = Path(advnets.__file__).parent
@@ -449,7 +449,7 @@ def test_an_exported_programs_pickles_run_when_it_is_trusted(tmp_path, canary):
 def test_neither_results_nor_records_run(tmp_path, canary):
     for content in payloads(canary, tmp_path).values():
         (tmp_path / "result.json").write_bytes(content)
-        assert Result.read(tmp_path) is None
+        assert SectionResult.read(tmp_path) is None
     code = tmp_path / "own.py"
     code.write_text(canary.source + GAME)
     from advnets.cli.main import config_of
@@ -512,7 +512,7 @@ def test_what_could_run_code_is_known():
     assert found == {key for key in EXECUTING if key[1] in _RUNNING}
 
 
-@pytest.mark.parametrize("file", ["views/image_grid.py", "visualize/timelapse.py", "paper/page.py"])
+@pytest.mark.parametrize("file", ["plots/image_grid.py", "visualize/timelapse.py", "paper/page.py"])
 def test_images_of_runs_are_opened_by_few_readers(file):
     """Pillow starts Ghostscript on PostScript, whatever a file's name ends with."""
     opened = [

@@ -147,8 +147,10 @@ def density(distribution: SyntheticDistribution, grid: Grid) -> Curve:
     return np.exp(distribution.log_density(grid.centers[:, None]))
 
 
-def bin_probabilities(distribution: SyntheticDistribution, grid: Grid) -> Float64[Tensor, " points"]:
-    """Return the bin probabilities: densities at the centers, normalized to sum 1."""
+def bin_probabilities(
+    distribution: SyntheticDistribution, grid: Grid
+) -> Float64[Tensor, " points"]:
+    """Return the bin probabilities: densities at the centers, normalized."""
     p = torch.from_numpy(density(distribution, grid))
     return p / p.sum()
 

@@ -55,8 +55,8 @@ def context(context, tmp_path, monkeypatch):
     monkeypatch.setattr(trainings, "QUICK_STEPS", 8)
     monkeypatch.setattr(trainings, "WIDTH_DIVISOR", 32)
     monkeypatch.setattr(cross_validation, "QUICK_FOLDS", 3)
-    monkeypatch.setattr(sampler, "SAMPLES", N_SAMPLES)
-    monkeypatch.setattr(cross_validation, "SAMPLES", N_SAMPLES)
+    monkeypatch.setattr(sampler, "NUM_SAMPLES", N_SAMPLES)
+    monkeypatch.setattr(cross_validation, "NUM_SAMPLES", N_SAMPLES)
     return replace(context, data_dir=str(tmp_path / "data"))
 
 
@@ -325,7 +325,7 @@ def test_k_means_of_more_images_than_centers(context, tmp_path, monkeypatch, cen
     """At full scale; where each image would be a center there is nothing to be shown."""
     write(tmp_path / "faces.mat", unlabeled=True)
     context = on(context, tmp_path / "faces.mat")
-    monkeypatch.setattr(cross_validation, "SAMPLES", centers)
+    monkeypatch.setattr(cross_validation, "NUM_SAMPLES", centers)
     monkeypatch.setattr(
         cross_validation, "faces_run", lambda _, fold=None: trainings.faces_run(context, fold)
     )

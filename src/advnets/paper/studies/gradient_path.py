@@ -16,7 +16,7 @@ from advnets.data.prepared import PreparedData
 from advnets.experiment import setup
 from advnets.experiment.players import build_players
 from advnets.sampling.sampler import read_pixel_rows
-from advnets.training.step import TrainState, train_step
+from advnets.training.step import TrainState, apply_gradients, train_step
 
 WARMUP_ITERATIONS = 20
 """Iterations before D is frozen, so that D has a nonzero gradient."""
