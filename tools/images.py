@@ -34,7 +34,7 @@ def wanted() -> list[tuple[str, str]]:
 
 def found(folder: Path, part: str, file: str) -> Path | None:
     """A part's image in the folder that `advnets paper` has made."""
-    paths = (folder / "parts" / scale / part / file for scale in SCALES)
+    paths = (folder / "sections" / scale / part / file for scale in SCALES)
     return next((path for path in paths if path.exists()), None)
 
 

@@ -28,7 +28,7 @@ def holds(folder):
         (["visualize", "RUN", "samples"], "--out"),
         (["visualize", "RUN", "interpolation"], "--movie"),
         (["compare", "RUN", "RUN"], "--out"),
-        (["paper", "--sections", "eq1"], "--out"),
+        (["paper", "--sections", "equation1"], "--out"),
         (["data", "pack", "PHOTOS"], ""),
     ],
     ids=lambda told: " ".join(told),

@@ -51,7 +51,10 @@ def test_out_and_movie_name_the_files(run, said, tmp_path):
     ("options", "message"),
     [
         (["samples", "--out", "x.jpg"], "x.jpg is not a name of a PNG file; give a name in .png"),
-        (["samples", "--class", "3"], "is not class-conditional; leave it out, or train a conditional"),
+        (
+            ["samples", "--class", "3"],
+            "is not class-conditional; leave it out, or train a conditional",
+        ),
         (
             ["interpolation", "--anchors", "1"],
             "anchors is 1; expected 2 or more",

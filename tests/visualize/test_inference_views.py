@@ -92,7 +92,9 @@ def test_completions_differ_where_pixels_are_hidden(runs):
 
 
 def test_what_a_run_cannot_show_is_said(runs):
-    with pytest.raises(UsageError, match="has no encoder; the players of its game are generator and"):
+    with pytest.raises(
+        UsageError, match="has no encoder; the players of its game are generator and"
+    ):
         Reconstructions().render(runs["inpainting"])
     with pytest.raises(UsageError, match="does not inpaint"):
         Inpainting().render(runs["elbo"])

@@ -22,24 +22,26 @@ from advnets.paper.sections import (
 )
 
 SECTIONS: dict[str, Section] = {
-    "eq1": Section("The minimax game", "Equation 1, section 3", equation1.build),
-    "alg1": Section(
+    "equation1": Section("The minimax game", "Equation 1, section 3", equation1.build),
+    "algorithm1": Section(
         "Algorithm 1: k, and the cost of training D to completion", "Algorithm 1", algorithm1.build
     ),
     "saturation": Section(
         "The saturating generator loss", "Section 3, saturation", saturation.build
     ),
-    "fig1": Section("Figure 1: a one-dimensional game", "Figure 1, section 3", figure1.build),
-    "prop1": Section("The optimal discriminator", "Proposition 1, section 4.1", proposition1.build),
-    "thm1": Section(
+    "figure1": Section("Figure 1: a one-dimensional game", "Figure 1, section 3", figure1.build),
+    "proposition1": Section(
+        "The optimal discriminator", "Proposition 1, section 4.1", proposition1.build
+    ),
+    "theorem1": Section(
         "The training criterion is a divergence", "Theorem 1, section 4.1", theorem1.build
     ),
-    "prop2": Section(
+    "proposition2": Section(
         "Convergence of Algorithm 1", "Proposition 2, section 4.2", proposition2.build
     ),
     "table1": Section("Table 1: log-likelihoods", "Table 1, section 5", table1.build),
-    "fig2": Section("Figure 2: samples", "Figure 2, section 5", figure2.build),
-    "fig3": Section("Figure 3: linear interpolation in z", "Figure 3, section 5", figure3.build),
+    "figure2": Section("Figure 2: samples", "Figure 2, section 5", figure2.build),
+    "figure3": Section("Figure 3: linear interpolation in z", "Figure 3, section 5", figure3.build),
     "table2": Section(
         "Table 2: challenges of deep generative models", "Table 2, section 6", table2.build
     ),
