@@ -47,7 +47,7 @@ def broken(change):
             "expected tuple, got '16'",
         ),
         (lambda r: r["stages"][0].update(game=[]), "stages[0].game"),
-        (lambda r: r.update(stages=[]), "stages are none; give at least one"),
+        (lambda r: r.update(stages=[]), "stages is empty; give at least one"),
     ],
 )
 def test_what_does_not_fit_is_refused(change, said):

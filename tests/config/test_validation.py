@@ -18,8 +18,8 @@ from advnets.visualize.registry import view_classes
 
 BAD = [math.inf, -math.inf, math.nan, 1e39]
 COUNTS = {
-    *("seed", "label_seed", "steps", "epochs", "burn_in_steps", "average_half_life", "labels"),
-    *("log", "samples", "checkpoint", "evaluate", "saturate"),
+    *("seed", "label_seed", "steps", "epochs", "schedule_steps", "ema_half_life", "labels"),
+    *("log_every", "sample_every", "checkpoint_every", "eval_every", "momentum_epochs"),
 }
 """Integers that no memory hangs on: a run may take as many steps as one waits for."""
 HUNGRY = ("advnets.config", "advnets.visualize")

@@ -158,7 +158,9 @@ def test_completions_are_scored(tiny, tmp_path, quiet):
 def test_an_encoder_for_a_run_that_is_trained_already(tiny, tmp_path, quiet):
     train(tiny.with_stage(replace(tiny.stage, steps=5)), tmp_path / "first", quiet)
     game = config.LatentRegressionGame(config.MLPEncoder(hidden_sizes=(16,)))
-    with pytest.raises(UsageError, match=r"no run was named; say --game\.generator-run RUN"):
+    with pytest.raises(
+        UsageError, match=r"generator_run is not set; give --game\.generator-run RUN"
+    ):
         train(run_of(tiny, game, steps=5), tmp_path / "none", quiet)
     game = replace(game, generator_run=str(tmp_path / "first"))
     stage = {"generator": config.MLPGenerator(), "discriminator": config.NoDiscriminator()}
@@ -172,29 +174,29 @@ def test_an_encoder_for_a_run_that_is_trained_already(tiny, tmp_path, quiet):
 @pytest.mark.parametrize(
     ("game", "stage", "said"),
     [
-        (EXTENSIONS["elbo"][0], {}, "say --generator.prior normal"),
+        (EXTENSIONS["elbo"][0], {}, "give --generator.prior normal"),
         (
             replace(EXTENSIONS["elbo"][0], encoder=config.MLPEncoder(deterministic=True)),
             EXTENSIONS["elbo"][1],
-            "a deterministic encoder came to the ELBO",
+            "and the encoder is deterministic",
         ),
         (
             EXTENSIONS["inference"][0],
             {"discriminator": config.DCGANDiscriminator()},
-            "a convolutional D came to an inference game",
+            "ALIGame got a convolutional discriminator",
         ),
         (
             EXTENSIONS["completion"][0],
             {"generator": config.DCGANGenerator()},
-            "a convolutional G came to a completion game",
+            "InpaintingGame got DCGANGenerator",
         ),
-        (EXTENSIONS["semi"][0], {}, "MaxoutDiscriminator came to a semi-supervised game"),
+        (EXTENSIONS["semi"][0], {}, "SemiSupervisedGame got MaxoutDiscriminator"),
         (config.SemiSupervisedGame(labels=25), SEMI, "ask for 30"),
         (config.SemiSupervisedGame(labels=9000), SEMI, "900 labeled images of each class"),
         (
             config.GANGame(),
             {"discriminator": config.NoDiscriminator()},
-            "was given NoDiscriminator",
+            "the game got NoDiscriminator",
         ),
     ],
 )

@@ -140,14 +140,14 @@ def test_d_moves_k_times_while_its_lead_is_short_and_else_once(observed, expecte
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"adaptive_k_threshold": 0.3, "k": 1}, r"say --game\.updates alternating --game\.k 2"),
+        ({"adaptive_k_threshold": 0.3, "k": 1}, r"give --game\.updates alternating --game\.k 2"),
         (
             {"adaptive_k_threshold": 0.3, "k": 2, "updates": "simultaneous"},
             r"--game\.updates alternating",
         ),
         (
             {"adaptive_k_threshold": 0.3, "k": 2, "relativistic": True},
-            "D judges pairs and has neither",
+            "which a relativistic D does not have",
         ),
         (
             {"adaptive_k_threshold": 1.0, "k": 2},

@@ -355,29 +355,29 @@ def test_choices_are_credited_and_nothing_else_learns_of_it(updates, pack):
         (
             config.GANGame,
             {"r1": 1.0, "r1_final": 0.0, "penalty_schedule": "geometric"},
-            "r1_final is 0.0; it must be more than 0 to fall by a factor",
+            "r1_final is 0.0; it must be more than 0 in a geometric schedule",
         ),
         (
             config.GANGame,
             {"relativistic": True, "objective": "hinge"},
-            "relativistic was asked for with the objective hinge, which judges images one by one",
+            "relativistic does not apply to the objective hinge, in which D judges single images",
         ),
         (
             config.GANGame,
             {"augment_prob": 0.5, "augmentations": ()},
-            "augment is 0.5 and augmentations are",
+            "augment_prob is 0.5 and augmentations is empty",
         ),
         (
             config.GANGame,
             {"k": 5, "updates": "simultaneous"},
-            "k is 5, steps of D to one of G, and upd",
+            "k is 5, but simultaneous updates update D once",
         ),
-        (config.ConditionalGame, {"pac": 2}, "D is told the label of one image; leave --game.p"),
-        (config.InpaintingGame, {"pac": 2}, "D is told what was known of one image; leave"),
+        (config.ConditionalGame, {"pac": 2}, "D is given the label of one image; leave --game.p"),
+        (config.InpaintingGame, {"pac": 2}, "D is given the mask of one image; leave"),
         (
             config.InpaintingGame,
             {"augment_prob": 0.5},
-            "augment was asked for in a completion game",
+            "augment_prob is 0.5, but an inpainting D is given the mask",
         ),
     ],
 )
@@ -391,7 +391,7 @@ def test_what_cannot_be_is_refused(kind, options, message):
     [
         (
             {"ema_rampup": 0.1},
-            "average_share is 0.1 and average_half_life 0, by which no average",
+            "ema_rampup is 0.1 but ema_half_life is 0, which disables the EMA",
         ),
         (
             {"ema_rampup": 1.5, "ema_half_life": 9},
@@ -399,18 +399,18 @@ def test_what_cannot_be_is_refused(kind, options, message):
         ),
         (
             {"discriminator": config.DCGANDiscriminator(projection=True)},
-            "projection was asked for of the D of a Game, which is told no class",
+            "projection needs class labels, which a GANGame does not use",
         ),
         (
             {"game": config.GANGame(objective="wasserstein")},
-            "nothing that bounds .* say --game.gp-weight 10",
+            "needs a bound on D's gradients.* give --game.gp-weight 10",
         ),
         (
             {
                 "game": config.GANGame(objective="wasserstein"),
                 "discriminator": config.DCGANDiscriminator(spectral_norm=True),  # with batch norm
             },
-            "nothing that bounds D's slopes",
+            "needs a bound on D's gradients",
         ),
     ],
 )
@@ -483,17 +483,21 @@ def test_a_lead_that_nobody_looks_at_is_refused(tiny):
     played = tiny.with_stage(
         replace(tiny.stage, game=config.GANGame(k=2, adaptive_k_threshold=0.5))
     )
-    with pytest.raises(UsageError, match=r"ticks\.log is 0, so that there are none; say"):
+    with pytest.raises(UsageError, match=r"and log_every is 0; give --log-every 100"):
         replace(played, intervals=replace(tiny.intervals, log_every=0))
 
 
 def test_what_does_not_fit_the_data_is_refused(tiny):
     for game, data, message in (
-        (config.GANGame(pac=3), tiny.data, "pack is 3 and batch_size 20, .* say --batch-size 21"),
+        (
+            config.GANGame(pac=3),
+            tiny.data,
+            "pac is 3 and does not divide batch_size 20; give --batch-size 21",
+        ),
         (
             config.GANGame(augment_prob=0.5),
             replace(tiny.data, normalize="none"),
-            "augment was asked for on",
+            "augment_prob is 0.5, but the data are points",
         ),
     ):
         with pytest.raises(UsageError, match=message):

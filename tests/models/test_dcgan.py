@@ -217,8 +217,9 @@ def test_other_sizes_are_refused_and_the_nearest_told(shape, nearest):
         with pytest.raises(UsageError) as caught:
             net(shape)
         assert str(caught.value) == (
-            f"images of {shape[1]} x {shape[2]} came to convolutional nets, whose sides are "
-            f"3, 4, 5, 6 or 7 doubled some times, and 8 or more; the nearest --size is {nearest}"
+            "convolutional models need sides of at least 8 that are 3, 4, 5, 6 or 7 times a power "
+            f"of 2, got images of {shape[1]} x {shape[2]}; give --size {nearest}, the nearest such "
+            "size"
         )
 
 
@@ -271,7 +272,9 @@ def test_a_latent_ends_in_its_class():
 
 def test_a_conditional_d_wants_labels():
     d = Discriminator((1, 8, 8), 2, classes=3)
-    with pytest.raises(UsageError, match="without labels to a discriminator of 3 classes"):
+    with pytest.raises(
+        UsageError, match="a discriminator with 3 classes got images without labels"
+    ):
         d(torch.zeros(2, 1, 8, 8))
 
 

@@ -128,7 +128,7 @@ def test_a_mixture_leaves_the_other_initial_weights_as_they_are():
         torch.manual_seed(0)
         nets.append(MLPGenerator(SHAPE, replace(SMALL, prior=prior)).state_dict())
     plain, mixed = nets
-    assert set(mixed) - set(plain) == {"prior.means", "prior.log_deviations"}
+    assert set(mixed) - set(plain) == {"prior.means", "prior.log_stds"}
     assert all(torch.equal(plain[name], mixed[name]) for name in plain)
 
 
@@ -207,10 +207,10 @@ def test_a_game_learns_how_probable_components_should_be(updates, pack):
 def test_weights_that_no_game_would_teach_are_refused():
     generator = config.MLPGenerator(prior="learned-mixture")
     for game, said in (
-        (config.VAEGame(), "which ElboGame does not ask; say --generator.prior mixture"),
+        (config.VAEGame(), "which VAEGame does not provide; give --generator.prior mixture"),
         (
             config.GANGame(reuse_fakes=True),
-            "fakes are shared with D's; say --game.reuse-fakes fresh, or",
+            "and reuse_fakes draws none; leave --game.reuse-fakes out, or",
         ),
     ):
         with pytest.raises(UsageError, match=said):
@@ -245,7 +245,7 @@ def test_a_generators_loss_moves_every_part_of_a_mixture(spec, prior, classes):
     names = [name for name, _ in g.named_parameters()]
     found = dict(zip(names, turn.gradients["generator"], strict=True))
     weights = ["prior.weights"] if prior == "learned-mixture" else []
-    for name in ("prior.means", "prior.log_deviations", *weights):
+    for name in ("prior.means", "prior.log_stds", *weights):
         assert found[name].abs().min() > 0
 
 

@@ -120,7 +120,9 @@ def test_column_norms_are_bounded_and_small_ones_left():
 
 
 def test_disturbance_asks_for_one_value_a_layer():
-    with pytest.raises(UsageError, match="keep has 2 values for 3 layers; give one for each layer"):
+    with pytest.raises(
+        UsageError, match="dropout has 2 values and the generator has 3 layers; give one"
+    ):
         InputNoise((0.5, 0.5), (), 3)
 
 
@@ -156,11 +158,11 @@ def test_images_and_latents_of_another_shape_are_refused_in_a_sentence(nets, oth
         nets.Generator((3, 16, 16), 5, base_channels=4),
     )
     came = " x ".join(map(str, other))
-    told = f"images of {came} came to a net that was built for 3 x 16 x 16; give such images,"
-    for look in (d, d.feature_maps):
-        with pytest.raises(UsageError, match=told):
-            look(torch.zeros(2, *other))
-    with pytest.raises(UsageError, match="latents of 6 came to a net that was built for 5; give"):
+    message = f"the model was built for images of 3 x 16 x 16, got {came}; pass images"
+    for function in (d, d.feature_maps):
+        with pytest.raises(UsageError, match=message):
+            function(torch.zeros(2, *other))
+    with pytest.raises(UsageError, match="the model was built for latents of 5, got 6; pass"):
         g(torch.zeros(2, 6))
 
 
@@ -183,7 +185,9 @@ def test_labels_become_one_hot_where_there_are_classes():
     found = one_hot(torch.tensor([2, 0]), 3, like)
     assert found.dtype == torch.float64
     assert found.tolist() == [[0, 0, 1], [1, 0, 0]]
-    with pytest.raises(UsageError, match="came without labels to a discriminator of 3 classes"):
+    with pytest.raises(
+        UsageError, match="a discriminator with 3 classes got images without labels"
+    ):
         one_hot(None, 3, like)
 
 

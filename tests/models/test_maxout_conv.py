@@ -27,12 +27,12 @@ def test_the_output_bias_is_its_own_for_each_pixel():
 
 
 def test_another_size_is_refused():
-    with pytest.raises(UsageError, match="28 x 28 came to a deconvolution that reaches 32 x 32"):
+    with pytest.raises(UsageError, match="makes images of 32 x 32, but the data have 28 x 28"):
         DeconvGenerator((1, 28, 28), SMALL)
 
 
 def test_units_that_are_no_maps_are_refused():
-    with pytest.raises(UsageError, match="150 units cannot be read as maps of 10 x 10"):
+    with pytest.raises(UsageError, match="150 units, which cannot be reshaped to maps of 10 x 10"):
         DeconvGenerator(SHAPE, config.DeconvGenerator(hidden_sizes=(20, 150)))
 
 
@@ -52,5 +52,7 @@ def test_every_input_of_the_discriminator_is_dropped_out():
 
 
 def test_lists_of_different_lengths_are_refused():
-    with pytest.raises(UsageError, match="channels, kernels, pads and pools have 3, 2, 3, 3"):
+    with pytest.raises(
+        UsageError, match="channels, kernel_sizes, paddings and pools have 3, 2, 3, 3"
+    ):
         MaxoutConvDiscriminator(SHAPE, config.MaxoutConvDiscriminator(kernel_sizes=(8, 8)))

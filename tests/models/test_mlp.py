@@ -58,12 +58,12 @@ def test_a_pixel_that_is_never_lit_begins_at_the_authors_clip():
 
 
 def test_marginals_that_were_not_given_are_asked_for():
-    with pytest.raises(UsageError, match="no mean training image was given"):
+    with pytest.raises(UsageError, match="needs the mean training image; pass mean_image"):
         MLPGenerator(SHAPE, spec(output_bias="marginals"))
 
 
 def test_every_hidden_layer_needs_an_activation():
-    with pytest.raises(UsageError, match="activations has 1 values for 2 hidden layers"):
+    with pytest.raises(UsageError, match="activations has 1 values and hidden_sizes has 2"):
         MLPGenerator(SHAPE, spec(activations=("relu",)))
 
 

@@ -128,12 +128,14 @@ def test_a_class_comes_to_both():
     along = d.directions.weight[:, labels, 0, 0].T
     expected = d.last(h).flatten() + (h.sum((2, 3)) * along).sum(1)
     torch.testing.assert_close(d(x, None, labels), expected)
-    with pytest.raises(UsageError, match="without labels to a discriminator of 3 classes"):
+    with pytest.raises(
+        UsageError, match="a discriminator with 3 classes got images without labels"
+    ):
         d(x)
 
 
 def test_channels_and_groups_that_do_not_fit_are_refused():
-    with pytest.raises(UsageError, match="2 x 12 channels cannot be parted in groups of 16"):
+    with pytest.raises(UsageError, match="2 x 12 channels cannot be divided into groups of 16"):
         Discriminator((1, 8, 8), base_channels=12)
     assert Discriminator((1, 8, 8), base_channels=4)(torch.zeros(1, 1, 8, 8)).shape == (
         1,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tqdm import tqdm
 
-from advnets.config.serialize import to_json, union_by_name
+from advnets.config.serialize import to_json, list_to_dict
 from advnets.errors import printable, printable_lines
 from advnets.files import shell_quote
 from advnets.output import TextStream, make_tolerant
@@ -244,7 +244,7 @@ def _megabytes(n: int | None) -> str:
 def _flat(indent: str, record: Mapping[str, Any]) -> list[str]:
     lines: list[str] = []
     for key, value in record.items():
-        items = union_by_name(value)
+        items = list_to_dict(value)
         if isinstance(items, dict):
             lines += [f"{indent}{key}:", *_flat(indent + "  ", cast(dict[str, Any], items))]
         else:

@@ -231,8 +231,8 @@ class InpaintingGame(GANGame):
         refuse_pac(self, "an inpainting D is given the mask of one image")
         if self.augment_prob:
             raise UsageError(
-                f"augment_prob is {self.augment_prob}, but an inpainting D is given the mask, which "
-                "would not match an augmented image; leave --game.augment-prob out"
+                f"augment_prob is {self.augment_prob}, but an inpainting D is given the mask, "
+                "which would not match an augmented image; leave --game.augment-prob out"
             )
         if not self.masks:
             raise UsageError("masks is empty; give at least one of pixels, boxes, halves, all")
@@ -263,8 +263,8 @@ class SemiSupervisedGame(BaseGame):
     augmentations: tuple[Augmentation, ...] = ()
     """Augmentations of D's input, applied to all images; empty: none."""
     consistency: float = 0.0
-    """Weight of the mutual information, over a batch, between D's class predictions for an image and
-    for its augmentation, which D maximizes. 0: none."""
+    """Weight of the mutual information, over a batch, between D's class predictions for an image
+    and for its augmentation, which D maximizes. 0: none."""
 
     ema_players: ClassVar[tuple[str, ...]] = ("generator", "discriminator")
 

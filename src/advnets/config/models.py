@@ -86,11 +86,11 @@ class MLPGenerator(ValidatedConfig):
     sigmoid_bias: float = 0.0
     """Initial bias of hidden layers with a sigmoid."""
     output_bias: float | Literal["marginals"] = "marginals"
-    """Initial bias of the output layer: a number, or the values for which the output equals the mean
-    training image (marginals)."""
+    """Initial bias of the output layer: a number, or the values for which the output equals the
+    mean training image (marginals)."""
     max_column_norm: float | None = None
-    """Upper bound of the norm of each unit's incoming weights, enforced after each update. None: no
-    bound."""
+    """Upper bound of the norm of each unit's incoming weights, enforced after each update. None:
+    no bound."""
     batch_norm: bool = False
     """Apply batch normalization before each hidden activation."""
     dropout: Dropout = ()
@@ -155,8 +155,8 @@ class MaxoutDiscriminator(BaseDiscriminator):
     dropout_input: DropoutInput = 0.2
     dropout_hidden: DropoutHidden = 0.5
     max_column_norm: float | None = None
-    """Upper bound of the norm of each piece's incoming weights, enforced after each update. None: no
-    bound."""
+    """Upper bound of the norm of each piece's incoming weights, enforced after each update. None:
+    no bound."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from typing import Any
 
-from advnets.config.serialize import union_by_name
+from advnets.config.serialize import list_to_dict
 from advnets.errors import UnknownNameError, UsageError
 from advnets.evaluation.fields import READINGS, Record
 from advnets.evaluation.score_files import ScoredRun
@@ -303,7 +303,7 @@ def _config(run: ScoredRun) -> dict[str, Any]:
     found: dict[str, Any] = {"data": run.data["name"], "digest of the data": run.data["digest"][:8]}
 
     def walk(path: str, value: object) -> None:
-        value = union_by_name(value)
+        value = list_to_dict(value)
         if isinstance(value, Mapping):
             for key, inner in value.items():
                 walk(f"{path}.{key}" if path else str(key), inner)

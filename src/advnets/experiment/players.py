@@ -98,8 +98,8 @@ def build_players(
     the data.
 
     Raises:
-        UsageError: the game needs labels that the data do not have, does not fit its models, or uses
-            augmentations that have no effect on images of this size.
+        UsageError: the game needs labels that the data do not have, does not fit its models, or
+            uses augmentations that have no effect on images of this size.
     """
     context = BuildContext(run.stages[: stage + 1], shape, mean_image, classes, run.data.source)
     game = context.stage.game

@@ -1,4 +1,4 @@
-"""A generator that another run has trained, taken up as it is."""
+"""Generators of earlier runs, with which a latent regression game starts."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ from advnets.experiment.trained_model import TrainedModel, load
 
 
 def with_pretrained(run_config: config.Config) -> config.Config:
-    """A config whose game begins with another run's generator, that generator's config in it.
+    """Return the config with the generator and normalization of the run that its game names.
+
+    A game without a pretrained generator leaves the config as it is.
 
     Raises:
-        UsageError: no run is named, or one whose generator cannot be fixed alone.
+        UsageError: the game names no run, or one with a conditional or stacked generator.
     """
     stage = run_config.stage
     if not isinstance(stage.game, config.LatentRegressionGame):
         return run_config
-    begun = _begun_with(stage.game).config
-    if begun.stage.game.conditional or begun.stage.on_top_of_previous:
+    pretrained = _load_generator_run(stage.game).config
+    if pretrained.stage.game.conditional or pretrained.stage.on_top_of_previous:
         raise UsageError(
-            f"{stage.game.generator_run} has a generator that is told classes, or stands below "
-            "another; give a run of one plain generator"
+            f"{stage.game.generator_run} has a class-conditional or a stacked generator; "
+            "give a run with an unconditional one"
         )
-    data = replace(run_config.data, normalize=begun.data.normalize)
-    return replace(
-        run_config.with_stage(replace(stage, generator=begun.stage.generator)), data=data
-    )
+    data = replace(run_config.data, normalize=pretrained.data.normalize)
+    stage = replace(stage, generator=pretrained.stage.generator)
+    return replace(run_config.with_stage(stage), data=data)
 
 
 def with_absolute_paths(run_config: config.Config) -> config.Config:
-    """Return the config with paths that are found from any directory: of its data, and of a run."""
+    """Return the config with absolute paths of its data and of its generator's run."""
     stage = run_config.stage
     game = stage.game
     if isinstance(game, config.LatentRegressionGame) and game.generator_run is not None:
@@ -45,15 +46,17 @@ def with_absolute_paths(run_config: config.Config) -> config.Config:
 
 
 def pretrained_generator(stage: config.Stage) -> nn.Module | None:
-    """The generator that a stage begins with and leaves as it is; None where it trains its own."""
+    """Return the trained generator that a stage uses; None if it trains its own."""
     game = stage.game
-    return _begun_with(game).generator if isinstance(game, config.LatentRegressionGame) else None
+    if not isinstance(game, config.LatentRegressionGame):
+        return None
+    return _load_generator_run(game).generator
 
 
-def _begun_with(game: config.LatentRegressionGame) -> TrainedModel:
+def _load_generator_run(game: config.LatentRegressionGame) -> TrainedModel:
     if game.generator_run is None:
         raise UsageError(
-            "the game learns to infer z of a generator that is trained already, and no run was "
-            "named; say --game.generator-run RUN"
+            "LatentRegressionGame needs a trained generator, and generator_run is not set; "
+            "give --game.generator-run RUN"
         )
     return load(game.generator_run)

@@ -1,1 +1,1 @@
-"""Generators and discriminators, built of layers that draw their noise from keyed sources."""
+"""Generators, discriminators and encoders; their random numbers come from the `RNG` they get."""

@@ -1,4 +1,4 @@
-"""A small convolutional classifier: what images are of, and the features that tell."""
+"""A small convolutional classifier, whose features serve as an extractor for metrics."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from advnets.models.layers import Shape
 
 
 class ConvClassifier(nn.Module):
-    """Groups of two 3x3 convolutions with batch norm and rectifiers, halved between; mean; linear.
+    """A classifier of groups of two 3x3 convolutions, with max pooling between the groups.
 
-    Maps pixels in [0, 1] of (batch, channels, height, width) to logits of (batch, classes). The
-    features are the mean over positions of the last group's maps, `widths[-1]` numbers of at
-    least 0.
+    It maps pixels in [0, 1] of (batch, channels, height, width) to logits of (batch, classes). The
+    features are the last group's maps averaged over positions: `widths[-1]` numbers, at least 0.
     """
 
     def __init__(self, shape: Shape, classes: int, widths: Sequence[int] = (32, 64, 128)) -> None:
@@ -34,7 +33,7 @@ class ConvClassifier(nn.Module):
     def features(
         self, pixels: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch features"]:
-        """What the last layer judges by."""
+        """Return the features, which are the input of the last layer."""
         h = pixels * 2 - 1
         for number, group in enumerate(self.groups):
             h = group(F.max_pool2d(h, 2) if number else h)
@@ -43,11 +42,11 @@ class ConvClassifier(nn.Module):
     def forward(
         self, pixels: Float[Tensor, "batch channels height width"]
     ) -> Float[Tensor, "batch classes"]:
-        """Logits; softmax of them is p(class | image)."""
+        """Return class logits, whose softmax is p(class | image)."""
         return cast(Tensor, self.last(self.features(pixels)))
 
 
 def _layer(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
-    # The norm that follows takes any bias away.
+    # Omit the bias, which batch normalization would remove.
     convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
     return convolution, nn.BatchNorm2d(outputs), nn.ReLU()

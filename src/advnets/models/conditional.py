@@ -1,4 +1,4 @@
-"""Fully connected nets that are told the class."""
+"""Class-conditional fully connected models (conditional GAN, Mirza and Osindero 2014)."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ from advnets.rng import RNG
 
 
 class ConditionalMLPGenerator(LatentSampler):
-    """G(z | y): the class, one-hot, stands at the end of the latent that `inner` is given.
+    """A class-conditional generator G(z | y): `net` gets z with the one-hot class appended.
 
     Source: Goodfellow et al. 2014, section 7, extension 1; Mirza and Osindero 2014, figure 1.
     """
 
-    def __init__(self, inner: nn.Module, prior: Prior, classes: int) -> None:
+    def __init__(self, net: nn.Module, prior: Prior, classes: int) -> None:
         super().__init__()
-        self.net, self.prior, self.classes = inner, prior, classes
+        self.net, self.prior, self.classes = net, prior, classes
         self.latent_dim = prior.latent_dim + classes
 
     def forward(
         self, z: Float[Tensor, "batch latent"], rng: RNG | None = None
     ) -> Float[Tensor, "batch channels height width"]:
-        """G(z | y)."""
+        """Return G(z | y); z ends in the one-hot class."""
         return cast(Tensor, self.net(z, rng))
 
     def project(self) -> None:
-        """Put the parameters back into their bounds after an update."""
+        """Project the parameters onto their bounds; called after each update."""
         project(self.net)
 
 
 class ConditionalMLPDiscriminator(nn.Module):
-    """a(x | y): the class, one-hot, stands beside the pixels that `inner` is given."""
+    """A class-conditional discriminator: `net` gets the pixels with the one-hot class appended."""
 
-    def __init__(self, inner: nn.Module, classes: int) -> None:
+    def __init__(self, net: nn.Module, classes: int) -> None:
         super().__init__()
-        self.net, self.classes = inner, classes
-        self.per_sample = is_per_sample(inner)
+        self.net, self.classes = net, classes
+        self.per_sample = is_per_sample(net)
 
     def forward(
         self,
@@ -49,19 +49,19 @@ class ConditionalMLPDiscriminator(nn.Module):
         rng: RNG | None = None,
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch"]:
-        """a(x | y)."""
+        """Return the logits a(x | y)."""
         one_hot_labels = cast(Tensor, one_hot(labels, self.classes, x))
         return cast(
             Tensor, self.net(torch.cat((x.flatten(1), one_hot_labels), 1)[:, None, None], rng)
         )
 
     def project(self) -> None:
-        """Put the parameters back into their bounds after an update."""
+        """Project the parameters onto their bounds; called after each update."""
         project(self.net)
 
 
 def project(net: nn.Module) -> None:
-    """Put a net's parameters back into their bounds, where it has any."""
-    bounded = getattr(net, "project", None)
-    if bounded is not None:
-        bounded()
+    """Project a model's parameters onto their bounds, if it has any."""
+    net_project = getattr(net, "project", None)
+    if net_project is not None:
+        net_project()

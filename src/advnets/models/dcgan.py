@@ -1,8 +1,8 @@
-"""The deep convolutional pair of Radford et al. 2015, for images of any size doublings reach.
+"""DCGAN (Radford et al. 2015), for images of any size that `resolution.upsampling_sizes` supports.
 
-Its five rules: strides instead of pooling; batch norm, but not at G's output nor D's input; no
-hidden fully connected layer; rectifiers in G and tanh at its output; leaky rectifiers in D. Each
-has an option that breaks it, for the study of what it is good for.
+The paper gives five guidelines: strided convolutions instead of pooling; batch normalization,
+except at G's output and D's input; no fully connected hidden layers; ReLU in G, with tanh at the
+output; leaky ReLU in D. Each has an option that breaks it, for ablations.
 """
 
 from __future__ import annotations
@@ -32,49 +32,50 @@ from advnets.models.resolution import Pair, upsampling_sizes
 from advnets.rng import RNG
 
 _GAIN_STD = 0.02
-"""Standard deviation of the initial gains of batch norm."""
+"""The standard deviation of the initial weights of batch normalization."""
 
 Resampling = Literal["strides", "pooling"]
 
 
 class Layer(nn.Module):
-    """A convolution, a norm and an activation; with classes, they are joined to what comes in."""
+    """A convolution, a normalization and an activation; class maps may be added to its input."""
 
-    def __init__(self, inner: nn.Module, norm: nn.Module, activation: str) -> None:
+    def __init__(self, conv: nn.Module, norm: nn.Module, activation: str) -> None:
         super().__init__()
-        self.net, self.norm, self.activate = inner, norm, ACTIVATIONS[activation]
+        self.net, self.norm, self.activate = conv, norm, ACTIVATIONS[activation]
 
     def forward(
         self,
         x: Float[Tensor, "batch inputs h w"],
         classes: Float[Tensor, "batch classes"] | None = None,
     ) -> Float[Tensor, "batch outputs h2 w2"]:
-        """activation(norm(x W)); classes, one-hot, are constant maps beside those of x."""
+        """Return activation(norm(conv(x))); one-hot `classes` are concatenated as constant maps."""
         if classes is not None:
             maps = classes[:, :, None, None].expand(-1, -1, *x.shape[2:])
             x = torch.cat((x, maps.to(x.dtype)), 1)
         return self.activate(self.norm(self.net(x)))
 
     def fuse(self) -> None:
-        """Fold batch norm, as it is in eval mode, into the convolution before it."""
+        """Fuse batch normalization in eval mode into the convolution before it."""
         if not isinstance(self.net, nn.Conv2d | nn.ConvTranspose2d):
             return
         if isinstance(self.norm, nn.BatchNorm2d) and self.norm.running_mean is not None:
-            up = isinstance(self.net, nn.ConvTranspose2d)
-            self.net = fuse_conv_bn_eval(self.net, self.norm, transpose=up)  # pyright: ignore
+            transpose = isinstance(self.net, nn.ConvTranspose2d)
+            self.net = fuse_conv_bn_eval(self.net, self.norm, transpose=transpose)  # pyright: ignore
             self.norm = nn.Identity()
 
 
 class Generator(LatentSampler):
-    """G(z): small maps, doubled by fractionally strided convolutions to images of `shape`.
+    """The DCGAN generator: small maps, upsampled by transposed convolutions to images of `shape`.
 
-    Maps (batch, latent) to (batch, channels, height, width), with tanh in [-1, 1]. The largest
-    hidden maps have `width` channels, those of half their size twice as many. Weights begin
-    N(0, .02), gains N(1, .02). With `classes`, a latent ends in its class, one-hot, which comes to
-    every layer. Source: Radford et al. 2015, section 3; there `width` is 128.
+    It maps (batch, latent) to (batch, channels, height, width), with tanh in [-1, 1]. The largest
+    hidden maps have `base_channels` channels, which double whenever the size is halved. Initial
+    weights are N(0, `init_std`), those of batch normalization N(1, 0.02). With `classes` a latent
+    ends in a one-hot class, which is added to every layer's input. Source: Radford et al. 2015,
+    section 3, where `base_channels` is 128.
 
     Raises:
-        UsageError: no chain of doublings leads to the size.
+        UsageError: the size is not one of `upsampling_sizes`.
     """
 
     def __init__(
@@ -101,25 +102,24 @@ class Generator(LatentSampler):
         base, strides = upsampling_sizes(shape)
         widths = [base_channels << i for i in reversed(range(len(strides)))]
 
-        def layer(inner: nn.Module, outputs: int) -> Layer:
-            return Layer(
-                inner, nn.BatchNorm2d(outputs) if batch_norm else nn.Identity(), activation
-            )
+        def layer(conv: nn.Module, outputs: int) -> Layer:
+            norm = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
+            return Layer(conv, norm, activation)
 
         bias = not batch_norm
-        # A fully connected layer is a convolution of maps of one pixel.
+        # Build the fully connected layers, which are convolutions of maps of one pixel.
         layers = [
             layer(FullKernelConv2d(before + classes, after, 1, bias=bias), after)
             for before, after in pairwise((latent_dim, *dense))
         ]
+
+        # Build the maps of each size.
         before = (latent_dim, *dense)[-1] + classes
         first = FullKernelConvTranspose2d(before, widths[0], base, bias=bias)
         layers.append(layer(first, widths[0]))
         for (before, after), stride in zip(pairwise(widths), strides[:-1], strict=True):
-            inner = _upsampling_layer(
-                resampling, before + classes, after, kernel_size, stride, bias
-            )
-            layers.append(layer(inner, after))
+            conv = _upsampling_layer(resampling, before + classes, after, kernel_size, stride, bias)
+            layers.append(layer(conv, after))
         last = _upsampling_layer(
             resampling, widths[-1] + classes, shape[0], kernel_size, strides[-1], bias
         )
@@ -132,9 +132,9 @@ class Generator(LatentSampler):
     def forward(
         self,
         z: Float[Tensor, "batch latent"],
-        rng: RNG | None = None,  # noqa: ARG002 - there is none within
+        rng: RNG | None = None,  # noqa: ARG002 - the model has no randomness
     ) -> Float[Tensor, "batch channels height width"]:
-        """G(z)."""
+        """Return G(z)."""
         check_shape("latents", z, self.latent_dim)
         one_hot_labels = z[:, -self.classes :] if self.classes else None
         h = z[:, : self.latent_dim - self.classes, None, None]
@@ -143,7 +143,7 @@ class Generator(LatentSampler):
         return self.output_activation(self.last(h, one_hot_labels).float())
 
     def fused(self) -> Generator:
-        """The same function in eval mode, with batch norm folded into the convolutions."""
+        """Return a copy in eval mode with batch normalization fused into the convolutions."""
         net = copy.deepcopy(self).eval()
         for layer in net.layers:
             cast(Layer, layer).fuse()
@@ -151,16 +151,18 @@ class Generator(LatentSampler):
 
 
 class Discriminator(nn.Module):
-    """Logits a(x): maps halved by strided convolutions down to the smallest, then one number.
+    """The DCGAN discriminator: maps downsampled by strided convolutions, then one logit a(x).
 
-    Batch norm is left out in the first and the last layer; leaky rectifiers of slope .2. Batches
-    that come stacked are passed one by one, so that each has its own batch statistics. With
-    `projection`, classes do not come to every layer but meet the last maps h alone:
-    a(x | y) = a(h) + v_y · Σ h (Miyato and Koyama 2018, equation 3), v drawn as other weights are.
-    With `spectral_norm`, weights W of every layer are divided by their largest singular value,
-    found by one step of power iteration a pass (Miyato et al. 2018, "Spectral normalization",
-    algorithm 1).
-    Source and what it raises as for the generator.
+    The first and the last layer have no batch normalization; the leaky ReLUs have slope 0.2. Real
+    and generated images that are concatenated in one batch are normalized separately. With
+    `classes` the one-hot class is added to every layer's input, or, with `projection`, only to the
+    logit: a(x | y) = a(h) + v_y · Σ h of the last maps h (Miyato and Koyama 2018, equation 3). With
+    `spectral_norm` the weights of every layer are divided by their largest singular value,
+    estimated by one step of power iteration in each pass (Miyato et al. 2018, "Spectral
+    normalization", algorithm 1). Source: Radford et al. 2015, section 3.
+
+    Raises:
+        UsageError: the size is not one of `upsampling_sizes`.
     """
 
     def __init__(
@@ -181,23 +183,24 @@ class Discriminator(nn.Module):
         super().__init__()
         self.shape, self.classes, self.batch_norm = shape, classes, batch_norm
         self.per_sample = not batch_norm
-        meet = classes if projection else 0
-        classes -= meet
+        projected_classes = classes if projection else 0
+        classes -= projected_classes
         self.conditional = classes
         base, strides = upsampling_sizes(shape)
         widths = [shape[0], *(base_channels << i for i in range(len(strides)))]
         bias = not batch_norm
 
-        def layer(inner: nn.Module, outputs: int) -> Layer:
-            normed = batch_norm and bool(layers)
-            return Layer(inner, nn.BatchNorm2d(outputs) if normed else nn.Identity(), activation)
+        def layer(conv: nn.Module, outputs: int) -> Layer:
+            has_norm = batch_norm and bool(layers)
+            return Layer(conv, nn.BatchNorm2d(outputs) if has_norm else nn.Identity(), activation)
 
+        # Build the convolutions, the fully connected layers, and the layer of the logit.
         layers: list[Layer] = []
         for (before, after), stride in zip(pairwise(widths), reversed(strides), strict=True):
-            inner = _downsampling_layer(
+            conv = _downsampling_layer(
                 resampling, before + classes, after, kernel_size, stride, bias
             )
-            layers.append(layer(inner, after))
+            layers.append(layer(conv, after))
         self.convolutions = len(layers)
         size = base
         for before, after in pairwise((widths[-1], *dense)):
@@ -206,7 +209,11 @@ class Discriminator(nn.Module):
         last = FullKernelConv2d((widths[-1], *dense)[-1] + classes, 1, size, bias=bias)
         self.layers = nn.ModuleList(layers)
         self.last = Layer(last, nn.Identity(), "linear")
-        self.directions = nn.Conv2d(meet, (widths[-1], *dense)[-1], 1, bias=False) if meet else None
+        self.directions = (
+            nn.Conv2d(projected_classes, (widths[-1], *dense)[-1], 1, bias=False)
+            if projected_classes
+            else None
+        )
         init_weights(self, init_std)
         if spectral_norm:
             for conv in [module for module in self.modules() if isinstance(module, nn.Conv2d)]:
@@ -218,25 +225,26 @@ class Discriminator(nn.Module):
         rng: RNG | None = None,
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch"]:
-        """a(x); of `noise`, only how many batches are stacked is looked at.
+        """Return the logits a(x); `rng` only tells how many batches are concatenated in x.
 
         Raises:
-            UsageError: images have another shape than the net was built for.
+            UsageError: the images have another shape than the model was built for.
         """
         check_shape("images", x, *self.shape)
-        parts = len(rng.streams) if rng is not None and self.batch_norm else 1
+        batches = len(rng.streams) if rng is not None and self.batch_norm else 1
         one_hot_labels = one_hot(labels, self.classes, x)
-        tolds = one_hot_labels.chunk(parts) if one_hot_labels is not None else [None] * parts
-        return torch.cat([self._logits(*part) for part in zip(x.chunk(parts), tolds, strict=True)])
+        labels_of = [None] * batches if one_hot_labels is None else one_hot_labels.chunk(batches)
+        images_of = x.chunk(batches)
+        return torch.cat([self._logits(*pair) for pair in zip(images_of, labels_of, strict=True)])
 
     def feature_maps(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> list[Float[Tensor, "batch maps h w"]]:
-        """The maps of every convolution, largest first.
+        """Return the maps of every convolution, largest first.
 
         Raises:
-            UsageError: D is conditional; its features are of an image and a class. Or images
-                have another shape than the net was built for.
+            UsageError: D adds the class to its layers, so that an image alone has no features; or
+                the images have another shape than the model was built for.
         """
         check_shape("images", x, *self.shape)
         one_hot_labels = one_hot(None, self.conditional, x)
@@ -248,18 +256,18 @@ class Discriminator(nn.Module):
 
     def _logits(self, x: Tensor, one_hot_labels: Tensor | None) -> Tensor:
         if self.directions is not None and one_hot_labels is not None:
-            h = self._through(x, None)
+            h = self._last_maps(x, None)
             return self.last(h).flatten() + projection_logit(self.directions, one_hot_labels, h)
-        return self.last(self._through(x, one_hot_labels), one_hot_labels).flatten()
+        return self.last(self._last_maps(x, one_hot_labels), one_hot_labels).flatten()
 
-    def _through(self, x: Tensor, one_hot_labels: Tensor | None) -> Tensor:
+    def _last_maps(self, x: Tensor, one_hot_labels: Tensor | None) -> Tensor:
         for layer in self.layers:
             x = layer(x, one_hot_labels)
         return x
 
 
 def init_weights(net: nn.Module, std: float) -> None:
-    """Draw the initial weights, normal about 0, and gains, normal about 1."""
+    """Draw initial weights from N(0, std), and those of batch normalization from N(1, 0.02)."""
     for layer in net.modules():
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(layer.weight, 0.0, std)
@@ -270,10 +278,10 @@ def init_weights(net: nn.Module, std: float) -> None:
 def _upsampling_layer(
     resampling: Resampling, inputs: int, outputs: int, kernel: int, stride: Pair, bias: bool
 ) -> nn.Module:
-    """Maps made larger by the stride: by a fractionally strided convolution, or by repetition."""
+    """Return a layer that upsamples by `stride`: a transposed convolution, or repeated pixels."""
     if resampling == "pooling":
-        same = nn.Conv2d(inputs, outputs, _odd(kernel), padding="same", bias=bias)
-        return nn.Sequential(nn.Upsample(scale_factor=stride), same)
+        conv = nn.Conv2d(inputs, outputs, _odd(kernel), padding="same", bias=bias)
+        return nn.Sequential(nn.Upsample(scale_factor=stride), conv)
     high, wide = (_kernel_along_axis(kernel, s) for s in stride)
     return nn.ConvTranspose2d(
         inputs,
@@ -289,10 +297,10 @@ def _upsampling_layer(
 def _downsampling_layer(
     resampling: Resampling, inputs: int, outputs: int, kernel: int, stride: Pair, bias: bool
 ) -> nn.Module:
-    """Maps made smaller by the stride: by a strided convolution, or by the largest of each."""
+    """Return a layer that downsamples by `stride`: a strided convolution, or max pooling."""
     if resampling == "pooling":
-        same = nn.Conv2d(inputs, outputs, _odd(kernel), padding="same", bias=bias)
-        return nn.Sequential(same, nn.MaxPool2d(stride))
+        conv = nn.Conv2d(inputs, outputs, _odd(kernel), padding="same", bias=bias)
+        return nn.Sequential(conv, nn.MaxPool2d(stride))
     high, wide = (_kernel_along_axis(kernel, s) for s in stride)
     return nn.Conv2d(
         inputs,
@@ -305,16 +313,16 @@ def _downsampling_layer(
 
 
 class _KernelAlongAxis(NamedTuple):
-    """A kernel along one side, so padded that a size is multiplied or divided by the stride."""
+    """A kernel size along one axis and the padding that scales the size by exactly the stride."""
 
     kernel: int
     padding: int
     output_padding: int
-    """Pixels that a fractionally strided convolution would fall short."""
+    """The `output_padding` of a transposed convolution."""
 
 
 def _kernel_along_axis(kernel: int, stride: int) -> _KernelAlongAxis:
-    # Where nothing is strided only an odd kernel keeps the size.
+    # With stride 1 only an odd kernel keeps the size.
     kernel = kernel if stride > 1 else _odd(kernel)
     return _KernelAlongAxis(kernel, (kernel - 1) // 2, (stride - 1) * (kernel % 2))
 

@@ -1,4 +1,4 @@
-"""From images to the z they may have come from."""
+"""Encoders: models of the posterior q(z | x)."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from advnets.protocols import Posterior
 
 
 class MLPEncoder(nn.Module):
-    """q(z | x) = N(μ(x), diag σ²(x)): hidden layers, then the means and the log variances.
+    """A fully connected encoder q(z | x) = N(μ(x), diag σ²(x)), with outputs μ and log σ².
 
-    Maps (batch, channels, height, width) to a `Posterior` over (batch, latent). Deterministic, it
-    has means alone: E(x) = μ(x). Source: Kingma and Welling 2014, appendix C.2.
+    It maps (batch, channels, height, width) to a `Posterior` over (batch, latent). A deterministic
+    encoder has no variance: E(x) = μ(x). Source: Kingma and Welling 2014, appendix C.2.
     """
 
     def __init__(self, shape: Shape, spec: config.MLPEncoder, latent_dim: int) -> None:
@@ -34,9 +34,9 @@ class MLPEncoder(nn.Module):
         self.log_variance = None if spec.deterministic else nn.Linear(sizes[-1], latent_dim)
 
     def forward(self, x: Float[Tensor, "batch channels height width"]) -> Posterior:
-        """q(z | x)."""
+        """Return q(z | x)."""
         h = x.flatten(1)
         for linear, norm in zip(self.linears, self.norms, strict=True):
             h = self.activate(norm(linear(h)))
-        spread = None if self.log_variance is None else self.log_variance(h).float()
-        return Posterior(self.mean(h).float(), spread)
+        log_variance = None if self.log_variance is None else self.log_variance(h).float()
+        return Posterior(self.mean(h).float(), log_variance)

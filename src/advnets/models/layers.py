@@ -243,7 +243,7 @@ class MaxoutConv(nn.Module):
     def forward(self, x: Float[Tensor, "batch inputs h w"]) -> Float[Tensor, "batch c h2 w2"]:
         """Return the pooled maps."""
         width, step = self.pool
-        # Pool before taking the maximum over pieces: the result is equal and there is less to compare.
+        # Pool before the maximum over pieces, which is equivalent and leaves less to compare.
         pooled = F.max_pool2d(self.conv(x), width, step, ceil_mode=True)
         return max_over_pieces(pooled.unflatten(1, (self.pieces, -1)))
 

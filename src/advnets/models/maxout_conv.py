@@ -28,8 +28,8 @@ class DeconvGenerator(nn.Module):
     The output has a bias for each pixel and channel. Source: the authors' CIFAR-10 configuration.
 
     Raises:
-        UsageError: the last hidden layer cannot be reshaped to maps, or `shape` has another size than
-            the transposed convolution's output.
+        UsageError: the last hidden layer cannot be reshaped to maps, or `shape` has another size
+            than the transposed convolution's output.
     """
 
     def __init__(self, shape: Shape, spec: config.DeconvGenerator) -> None:
@@ -44,8 +44,8 @@ class DeconvGenerator(nn.Module):
         maps, remainder = divmod(spec.hidden_sizes[-1], spec.base_size**2)
         if remainder or not maps:
             raise UsageError(
-                f"the last hidden layer has {spec.hidden_sizes[-1]} units, which cannot be reshaped to "
-                f"maps of {spec.base_size} x {spec.base_size}; make it a multiple of "
+                f"the last hidden layer has {spec.hidden_sizes[-1]} units, which cannot be "
+                f"reshaped to maps of {spec.base_size} x {spec.base_size}; give a multiple of "
                 f"{spec.base_size**2}"
             )
         self.spec, self.latent_dim = spec, spec.latent_dim
@@ -86,9 +86,10 @@ class MaxoutConvDiscriminator(nn.Module):
         self.spec = spec
         lists = (spec.channels, spec.kernel_sizes, spec.paddings, spec.pools)
         if len({len(values) for values in lists}) != 1:
+            lengths = ", ".join(str(len(values)) for values in lists)
             raise UsageError(
-                f"channels, kernel_sizes, paddings and pools have {', '.join(str(len(v)) for v in lists)} "
-                "values; give one of each for every convolution"
+                f"channels, kernel_sizes, paddings and pools have {lengths} values; "
+                "give one of each for every convolution"
             )
         inputs = (shape[0], *spec.channels)
         self.convs = nn.ModuleList(

@@ -75,8 +75,8 @@ class HiddenLayers(nn.Module):
 class MLPGenerator(nn.Module):
     """A fully connected generator; it maps (batch, latent) to images of `shape`.
 
-    With `output_bias="marginals"` the output for zero hidden units is `mean_image`, the mean training
-    image in the range of the output activation.
+    With `output_bias="marginals"` the output for zero hidden units is `mean_image`, the mean
+    training image in the range of the output activation.
     Source: Goodfellow et al. 2014, section 5; ranges and biases from the authors' configuration.
 
     Raises:
@@ -230,8 +230,8 @@ class MLPDiscriminator(nn.Module):
 class FourierFeatures(nn.Module):
     """Random Fourier features √2 cos(k x + φ), appended to x.
 
-    The directions of k and the phases φ are random, the frequencies |k| spaced geometrically between
-    `min_frequency` and `max_frequency`; none is trained. Without such features an MLP learns fine
+    The directions of k and the phases φ are random, the frequencies |k| spaced geometrically
+    between `min_frequency` and `max_frequency`; none is trained. Without them an MLP learns fine
     details of its input far later than coarse ones. Source: Tancik et al. 2020, "Fourier features
     let networks learn high frequency functions in low dimensional domains", where k is normal.
     """
@@ -263,7 +263,7 @@ def _output_layer(shape: Shape, spec: config.MLPGenerator, mean_image: Tensor | 
 
 
 def _output_bias(spec: config.MLPGenerator, mean_image: Tensor | None) -> Tensor:
-    """Return the inverse of the output activation at the mean image, or the number in the config."""
+    """Return the inverse output activation of the mean image, or the number in the config."""
     if spec.output_bias != "marginals":
         return torch.tensor(spec.output_bias)
     if mean_image is None:

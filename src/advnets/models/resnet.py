@@ -1,8 +1,9 @@
-"""A residual pair without normalization layers, for images of any size that doublings reach.
+"""Residual generator and discriminator without normalization layers (R3GAN).
 
-What norms are for is done otherwise: every block begins as the identity, its weights are drawn for
-a sum of so many blocks, and D is held by penalties on its slopes. Source: Huang et al. 2024, "The
-GAN is dead; long live the GAN!", section 4.
+In place of normalization, every block begins as the identity, its initial weights are scaled by the
+number of blocks, and D has gradient penalties. They take images of any size that
+`resolution.upsampling_sizes` supports. Source: Huang et al. 2024, "The GAN is dead; long live the
+GAN!", section 4.
 """
 
 from __future__ import annotations
@@ -30,51 +31,55 @@ from advnets.rng import RNG
 
 _leaky_relu = ACTIVATIONS["leaky_relu"]
 _GAIN = math.sqrt(2 / (1 + 0.2**2))
-"""What keeps the variance through a leaky rectifier (He et al. 2015, equation 15)."""
+"""The gain that preserves variance through a leaky ReLU (He et al. 2015, equation 15)."""
 
 
 class Block(nn.Module):
-    """x + C φ(B φ(A x)): to more channels, a grouped 3x3 convolution, and back.
+    """A residual block x + C φ(B φ(A x)): 1x1 to more channels, grouped 3x3, 1x1 back.
 
-    φ is a leaky rectifier. C begins at 0; A and B are drawn with variance 2 / inputs times
-    blocks^(-1/2), for a net of so many blocks, so that a first update changes what the net gives
-    by as much as that of a shallow one. Source: Zhang et al. 2019, "Fixup initialization", section
-    3; Xie et al. 2017 (groups).
+    φ is a leaky ReLU. C is initialized with 0; A and B with variance 2 / inputs times
+    total_blocks^(-1/2), where `total_blocks` is the depth of the model, so that the first update
+    changes the output of a deep model as much as of a shallow one. Source: Zhang et al. 2019,
+    "Fixup initialization", section 3; Xie et al. 2017 (groups).
+
+    Raises:
+        UsageError: the inner channels cannot be divided into groups of `group_size`.
     """
 
-    def __init__(self, channels: int, expansion: int, group_size: int, blocks: int) -> None:
+    def __init__(self, channels: int, expansion: int, group_size: int, total_blocks: int) -> None:
         super().__init__()
         inner = expansion * channels
         if inner % group_size and inner > group_size:
             raise UsageError(
-                f"{expansion} x {channels} channels cannot be parted in groups of {group_size}; give "
-                f"widths that are multiples of {group_size // math.gcd(group_size, expansion)}"
+                f"{expansion} x {channels} channels cannot be divided into groups of {group_size}; "
+                "give base_channels and max_channels that are multiples of "
+                f"{group_size // math.gcd(group_size, expansion)}"
             )
         groups = max(1, inner // group_size)
         self.widen = nn.Conv2d(channels, inner, 1)
         self.mix = nn.Conv2d(inner, inner, 3, padding=1, groups=groups)
         self.narrow = nn.Conv2d(inner, channels, 1, bias=False)
         for layer in (self.widen, self.mix):
-            init_weights(layer, _GAIN * blocks**-0.25)
+            init_weights(layer, _GAIN * total_blocks**-0.25)
         nn.init.zeros_(self.narrow.weight)
         self.activate = _leaky_relu
 
     def forward(
         self, x: Float[Tensor, "batch channels h w"]
     ) -> Float[Tensor, "batch channels h w"]:
-        """X + C φ(B φ(A x))."""
+        """Return x + C φ(B φ(A x))."""
         return x + self.narrow(self.activate(self.mix(self.activate(self.widen(x)))))
 
 
 class Generator(LatentSampler):
-    """G(z): blocks on maps of each size, which are enlarged between them.
+    """A residual generator: blocks on maps of each size, with upsampling between sizes.
 
-    Maps (batch, latent) to (batch, channels, height, width). The largest maps have `width`
-    channels, those of half their size twice as many, at most `most`. With `classes`, a latent ends
-    in its class, one-hot.
+    It maps (batch, latent) to (batch, channels, height, width). The largest maps have
+    `base_channels` channels, which double whenever the size is halved, up to `max_channels`. With
+    `classes` a latent ends in a one-hot class.
 
     Raises:
-        UsageError: no chain of doublings leads to the size; channels and groups do not fit.
+        UsageError: the size is not one of `upsampling_sizes`, or channels do not fit the groups.
     """
 
     def __init__(
@@ -111,24 +116,27 @@ class Generator(LatentSampler):
     def forward(
         self,
         z: Float[Tensor, "batch latent"],
-        rng: RNG | None = None,  # noqa: ARG002 - there is none within
+        rng: RNG | None = None,  # noqa: ARG002 - the model has no randomness
     ) -> Float[Tensor, "batch channels height width"]:
-        """G(z)."""
+        """Return G(z)."""
         check_shape("latents", z, self.latent_dim)
         h = self.stages[0](self.first(z[:, :, None, None]))
         for stride, between, stage in zip(
             self.strides, self.between, list(self.stages)[1:], strict=True
         ):
-            # One pixel knows as much before it is spread, and there are fewer of them.
+            # Change the channels before upsampling, when there are fewer pixels.
             h = stage(upsample(between(h), stride))
         return self.output_activation(self.last(_leaky_relu(h)).float())
 
 
 class Discriminator(nn.Module):
-    """Logits a(x): blocks on maps of each size, largest first, and one number of the smallest.
+    """A residual discriminator: blocks on maps of each size, then one logit a(x).
 
-    With `classes`, a(x | y) = a(h) + v_y · Σ h, h the last maps (Miyato and Koyama 2018, equation
-    3); v begins at 0, as what a block adds. What it raises as for the generator.
+    With `classes` it is a projection discriminator: a(x | y) = a(h) + v_y · Σ h of the last maps h
+    (Miyato and Koyama 2018, equation 3), where v is initialized with 0.
+
+    Raises:
+        UsageError: the size is not one of `upsampling_sizes`, or channels do not fit the groups.
     """
 
     per_sample = True
@@ -162,10 +170,10 @@ class Discriminator(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch channels height width"],
-        rng: RNG | None = None,  # noqa: ARG002 - there is none within
+        rng: RNG | None = None,  # noqa: ARG002 - the model has no randomness
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch"]:
-        """a(x)."""
+        """Return the logits a(x)."""
         one_hot_labels = one_hot(labels, self.classes, x)
         h = _leaky_relu(self.feature_maps(x)[-1])
         logits = self.last(h).flatten()
@@ -176,10 +184,10 @@ class Discriminator(nn.Module):
     def feature_maps(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> list[Float[Tensor, "batch maps h w"]]:
-        """The maps of every size, largest first; classes do not come to them.
+        """Return the maps of every size, largest first; they do not depend on the class.
 
         Raises:
-            UsageError: images have another shape than the net was built for.
+            UsageError: the images have another shape than the model was built for.
         """
         check_shape("images", x, *self.shape)
         maps = [self.stages[0](self.first(x))]
@@ -191,7 +199,7 @@ class Discriminator(nn.Module):
 
 
 def upsample(x: Float[Tensor, "batch c h w"], stride: Pair) -> Float[Tensor, "batch c h2 w2"]:
-    """Maps of `stride` times the size, by linear interpolation: [1, 2, 1] / 2 along each side."""
+    """Upsample maps by `stride` with linear interpolation, filter [1, 2, 1] / 2 on each axis."""
     for axis, times in zip((2, 3), stride, strict=True):
         if times == 2:
             after = torch.cat((x.narrow(axis, 1, x.shape[axis] - 1), _end(x, axis)), axis)
@@ -200,7 +208,7 @@ def upsample(x: Float[Tensor, "batch c h w"], stride: Pair) -> Float[Tensor, "ba
 
 
 def downsample(x: Float[Tensor, "batch c h w"], stride: Pair) -> Float[Tensor, "batch c h2 w2"]:
-    """Maps of a `stride`-th of the size: every second pixel of means by [1, 2, 1] / 4."""
+    """Downsample maps by `stride`: filter each axis by [1, 2, 1] / 4, keep every second pixel."""
     for axis, times in zip((2, 3), stride, strict=True):
         if times == 2:
             here, after = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
@@ -211,26 +219,26 @@ def downsample(x: Float[Tensor, "batch c h w"], stride: Pair) -> Float[Tensor, "
 
 
 def _end(x: Tensor, axis: int) -> Tensor:
-    """The last row or column, which stands for those beyond the edge."""
+    """Return the last row or column, with which the maps are padded."""
     return x.narrow(axis, x.shape[axis] - 1, 1)
 
 
 def init_weights(layer: nn.Conv2d, gain: float) -> None:
-    """Draw weights of deviation gain / √inputs, inputs those of one output; biases 0."""
+    """Draw weights from N(0, gain² / fan_in) and set biases to 0."""
     nn.init.normal_(layer.weight, 0.0, gain * layer.weight[0].numel() ** -0.5)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
 
 
 def _channels_by_level(base_channels: int, max_channels: int, sizes: int) -> list[int]:
-    """Channels of maps of each size, largest first."""
+    """Return the number of channels of maps of each size, largest first."""
     return [min(base_channels << i, max(max_channels, base_channels)) for i in range(sizes)]
 
 
 def _block_stages(
     widths: Sequence[int], blocks: int, expansion: int, group_size: int
 ) -> nn.ModuleList:
-    """So many blocks on maps of each size."""
+    """Return the blocks on maps of each size."""
     total = blocks * len(widths)
     return nn.ModuleList(
         nn.Sequential(*(Block(channels, expansion, group_size, total) for _ in range(blocks)))
@@ -239,7 +247,7 @@ def _block_stages(
 
 
 def _channel_layers(widths: Sequence[int]) -> nn.ModuleList:
-    """What changes the number of channels from one size to the next."""
+    """Return the layers that change the number of channels from one size to the next."""
     layers = nn.ModuleList()
     for before, after in pairwise(widths):
         layer = nn.Conv2d(before, after, 1, bias=False)

@@ -1,4 +1,4 @@
-"""How small maps are doubled to the size of an image."""
+"""The sizes of maps between the smallest ones and an image."""
 
 from __future__ import annotations
 
@@ -6,39 +6,39 @@ from advnets.errors import UsageError
 from advnets.models.layers import Shape
 
 BASE_SIZES = range(3, 8)
-"""Heights and widths that the smallest maps may have."""
+"""The heights and widths that the smallest maps may have, in pixels."""
 MIN_SIZE = 8
-"""Pixels that an image has at least, each way."""
+"""The smallest height and width of an image, in pixels."""
 
 Pair = tuple[int, int]
 
 
 def upsampling_sizes(shape: Shape) -> tuple[Pair, tuple[Pair, ...]]:
-    """Height and width of the smallest maps, and what each layer multiplies them by.
+    """Return the height and width of the smallest maps, and the factors of each upsampling layer.
 
-    Where one side takes more doublings than the other its surplus comes first, so that the maps
-    soon have the image's proportions.
+    A factor is 1 or 2 for each axis. If one side needs more doublings than the other, they come
+    first, so that the later maps have the aspect ratio of the image.
 
     Raises:
-        UsageError: a side is shorter than 8, or no chain of doublings leads to it.
+        UsageError: a side is shorter than 8, or not 3, 4, 5, 6 or 7 times a power of 2.
     """
     _, height, width = shape
-    ways = [(high, wide) for high in num_doublings(height) for wide in num_doublings(width)]
-    if not ways:
+    options = [(h, w) for h in num_doublings(height) for w in num_doublings(width)]
+    if not options:
         raise UsageError(
-            f"images of {height} x {width} came to convolutional nets, whose sides are "
-            f"3, 4, 5, 6 or 7 doubled some times, and {MIN_SIZE} or more; the nearest --size is "
-            f"{nearest_reachable_size(height, width)}"
+            f"convolutional models need sides of at least {MIN_SIZE} that are 3, 4, 5, 6 or 7 "
+            f"times a power of 2, got images of {height} x {width}; give --size "
+            f"{nearest_reachable_size(height, width)}, the nearest such size"
         )
-    # As many doublings on one side as on the other where that can be, and as many as can be.
-    high, wide = min(ways, key=lambda way: (abs(way[0] - way[1]), -sum(way)))
-    layers = max(high, wide)
-    strides = tuple((1 + (i >= layers - high), 1 + (i >= layers - wide)) for i in range(layers))
-    return (height >> high, width >> wide), strides
+    # Prefer equal numbers of doublings, and of those the largest.
+    h, w = min(options, key=lambda option: (abs(option[0] - option[1]), -sum(option)))
+    layers = max(h, w)
+    strides = tuple((1 + (i >= layers - h), 1 + (i >= layers - w)) for i in range(layers))
+    return (height >> h, width >> w), strides
 
 
 def num_doublings(side: int) -> list[int]:
-    """How often a base may be doubled to make this side, each way that there is."""
+    """Return every n for which the side is a base size doubled n times."""
     if side < MIN_SIZE:
         return []
     return [
@@ -47,10 +47,10 @@ def num_doublings(side: int) -> list[int]:
 
 
 def nearest_reachable_size(height: int, width: int) -> str:
-    """The sides nearest to these that can be reached, as --size takes them."""
-    reached = sorted(base << n for base in BASE_SIZES for n in range(1, 12))
-    near = [
-        min((side for side in reached if side >= MIN_SIZE), key=lambda side: abs(side - wanted))
-        for wanted in (height, width)
+    """Return the nearest size that convolutional models support, in the format of --size."""
+    supported = sorted(base << n for base in BASE_SIZES for n in range(1, 12))
+    nearest = [
+        min((size for size in supported if size >= MIN_SIZE), key=lambda size: abs(size - side))
+        for side in (height, width)
     ]
-    return str(near[0]) if height == width else "x".join(map(str, near))
+    return str(nearest[0]) if height == width else "x".join(map(str, nearest))

@@ -1,4 +1,4 @@
-"""The classifier that is a discriminator (Salimans et al. 2016, the MNIST experiment)."""
+"""Classifiers as discriminators for semi-supervised learning (Salimans et al. 2016)."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _FIRST_KERNEL_SIZE, _KERNEL_SIZE, _NEGATIVE_SLOPE = 5, 3, 0.2
 
 
 class WeightNormLinear(nn.Module):
-    """x W / ‖W‖ g + b, the norm of the weights into each unit: length and direction apart.
+    """A weight-normalized linear layer x W / ‖W‖ g + b, with a norm and a gain for each unit.
 
-    The direction begins normal, g at 1, b at 0. Source: Salimans and Kingma 2016, "Weight
+    W is initialized from N(0, 0.05²), g with 1, b with 0. Source: Salimans and Kingma 2016, "Weight
     normalization", equation 2.
     """
 
@@ -32,15 +32,15 @@ class WeightNormLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Float[Tensor, "batch inputs"]) -> Float[Tensor, "batch outputs"]:
-        """The units."""
-        # Units are scaled and not weights: there are fewer of them.
+        """Return the units."""
+        # Scale the units and not the weights, as there are fewer of them.
         return F.linear(x, self.direction) * (self.gain / self.direction.norm(dim=1)) + self.bias
 
 
 class WeightNormConv2d(nn.Module):
-    """The same for a convolution, padded to keep an image's size where its stride is 1.
+    """A weight-normalized convolution, padded so that a stride of 1 keeps the size.
 
-    Gains begin at √2, as a rectifier halves the power of what comes to it.
+    Gains are initialized with √2, as a ReLU halves the second moment of its input.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
@@ -53,18 +53,18 @@ class WeightNormConv2d(nn.Module):
     def forward(
         self, x: Float[Tensor, "batch inputs height width"]
     ) -> Float[Tensor, "batch outputs height2 width2"]:
-        """The maps."""
-        # Weights are scaled and not maps: there are fewer of them.
+        """Return the maps."""
+        # Scale the weights and not the maps, as there are fewer of them.
         gain = self.gain / self.direction.flatten(1).norm(dim=1)
         weight = self.direction * gain[:, None, None, None]
         return F.conv2d(x, weight, self.bias, self.stride, self.padding)
 
 
 class _ClassifyingDiscriminator(nn.Module):
-    """Logits l of K classes; D(x) = Σ exp l / (Σ exp l + 1), so a(x) = log Σ exp l.
+    """A discriminator with logits l of K classes: D(x) = Σ exp l / (Σ exp l + 1).
 
-    "Generated" is class K + 1, whose logit is 0. Source: Salimans et al. 2016, "Improved techniques
-    for training GANs", section 5.
+    The class K + 1, "generated", has the constant logit 0, so that a(x) = log Σ exp l. Source:
+    Salimans et al. 2016, "Improved techniques for training GANs", section 5.
     """
 
     last: WeightNormLinear
@@ -72,26 +72,26 @@ class _ClassifyingDiscriminator(nn.Module):
     def hidden(
         self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
     ) -> Float[Tensor, "batch features"]:
-        """Features of the last hidden layer, before any noise."""
+        """Return the features of the last hidden layer, before any noise."""
         raise NotImplementedError
 
     def class_logits(
         self,
         hidden: Float[Tensor, "batch features"],
-        rng: RNG | None = None,  # noqa: ARG002 - for nets that add noise to their features
+        rng: RNG | None = None,  # noqa: ARG002 - for models that add noise to their features
     ) -> Float[Tensor, "batch classes"]:
-        """Logits l; p(class | x, real) = softmax l."""
+        """Return the logits l; p(class | x, real) = softmax(l)."""
         return self.last(hidden).float()
 
     def forward(
         self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
     ) -> Float[Tensor, " batch"]:
-        """a(x) = log Σ exp l."""
+        """Return a(x) = log Σ exp l."""
         return self.class_logits(self.hidden(x, rng), rng).logsumexp(1)
 
 
 class SemiSupervisedDiscriminator(_ClassifyingDiscriminator):
-    """Fully connected; normal noise is added to every layer's input in training.
+    """A fully connected classifier; in training normal noise is added to every layer's input.
 
     The features that G matches are those of the last hidden layer before its noise, as in the
     published code.
@@ -109,7 +109,7 @@ class SemiSupervisedDiscriminator(_ClassifyingDiscriminator):
     def hidden(
         self, x: Float[Tensor, "batch channels height width"], rng: RNG | None = None
     ) -> Float[Tensor, "batch features"]:
-        """Features of the last hidden layer, before its noise."""
+        """Return the features of the last hidden layer, before its noise."""
         h = add_noise(x.flatten(1), self.spec.noise_input, rng, "discriminator/noise0")
         for number, layer in enumerate(self.layers):
             h = F.relu(layer(self._with_noise(h, number, rng) if number else h))
@@ -118,7 +118,7 @@ class SemiSupervisedDiscriminator(_ClassifyingDiscriminator):
     def class_logits(
         self, hidden: Float[Tensor, "batch features"], rng: RNG | None = None
     ) -> Float[Tensor, "batch classes"]:
-        """Logits l of the features with noise added; p(class | x, real) = softmax l."""
+        """Return the logits l of the features with noise; p(class | x, real) = softmax(l)."""
         return super().class_logits(self._with_noise(hidden, len(self.layers), rng))
 
     def _with_noise(self, h: Tensor, number: int, rng: RNG | None) -> Tensor:
@@ -126,7 +126,7 @@ class SemiSupervisedDiscriminator(_ClassifyingDiscriminator):
 
 
 class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
-    """Convolutional, the first kernel 5x5 and all others 3x3; the features are the last maps."""
+    """A convolutional classifier with 5x5 kernels, then 3x3; its features are the last maps."""
 
     def __init__(
         self, shape: Shape, spec: config.SemiSupervisedConvDiscriminator, classes: int
@@ -139,15 +139,15 @@ class SemiSupervisedConvDiscriminator(_ClassifyingDiscriminator):
             layer(before, after, kernel, stride)
             for (before, after), kernel, stride in zip(sizes, kernels, spec.strides, strict=True)
         )
-        high, wide = (reduce(_ceil_div, spec.strides, side) for side in shape[1:])
-        self.last = WeightNormLinear(spec.channels[-1] * high * wide, classes)
+        height, width = (reduce(_ceil_div, spec.strides, side) for side in shape[1:])
+        self.last = WeightNormLinear(spec.channels[-1] * height * width, classes)
 
     def hidden(
         self,
         x: Float[Tensor, "batch channels height width"],
-        rng: RNG | None = None,  # noqa: ARG002 - there is none within
+        rng: RNG | None = None,  # noqa: ARG002 - the model has no randomness
     ) -> Float[Tensor, "batch features"]:
-        """The last maps."""
+        """Return the last maps, flattened."""
         for layer in self.layers:
             x = F.leaky_relu(layer(x), _NEGATIVE_SLOPE)
         return x.flatten(1)
