@@ -28,7 +28,7 @@ def broken(change):
     [
         (lambda r: r["stages"][0].update(bogus=1), "extra fields found (bogus)"),
         (lambda r: r["data"].update(batch_size="many"), "batch_size"),
-        (lambda r: r["data"].update(normalize="loud"), "normalization"),
+        (lambda r: r["data"].update(normalize="loud"), "$.data.normalize"),
         (lambda r: r.pop("data"), "required field missing"),
         (lambda r: r["stages"][0]["generator"].update(kind="Nobody"), "stages[0].generator"),
         (lambda r: r["data"].update(batch_size=16.5), "expected int, got 16.5 @ $.data.batch_size"),

@@ -12,7 +12,7 @@ from advnets.models.layers import FullKernelConv2d, FullKernelConvTranspose2d, P
 from advnets.models.resolution import upsampling_sizes
 from advnets.rng import RNG
 
-SMALL = {"base_channels": 4, "kernel": 4}
+SMALL = {"base_channels": 4, "kernel_size": 4}
 
 
 def plain_generator(latent_dim, channels, colors):
@@ -89,7 +89,7 @@ def test_the_published_sizes():
     g = Generator((3, 64, 64), base_channels=128)
     maps = [layer.norm.num_features for layer in g.layers]
     assert maps == [1024, 512, 256, 128]
-    kernels = [g.layers[0].inner.kernel_size, *(c.kernel_size for c in convolutions(g)[1:])]
+    kernels = [g.layers[0].net.kernel_size, *(c.kernel_size for c in convolutions(g)[1:])]
     assert kernels == [(4, 4), (5, 5), (5, 5), (5, 5), (5, 5)]
     weights = 100 * 1024 * 16 + 25 * (1024 * 512 + 512 * 256 + 256 * 128 + 128 * 3)
     assert parameters(g) == weights + 2 * sum(maps)
@@ -181,7 +181,10 @@ REACHED = [(8, 8), (10, 14), (12, 12), (28, 28), (24, 40), (32, 64), (96, 48), (
 @pytest.mark.parametrize("kernel", [2, 3, 4, 5, 6])
 @pytest.mark.parametrize("resampling", ["strides", "pooling"])
 def test_sizes_that_doublings_reach(size, kernel, resampling):
-    shape, options = (2, *size), {"base_channels": 2, "kernel": kernel, "resampling": resampling}
+    shape, options = (
+        (2, *size),
+        {"base_channels": 2, "kernel_size": kernel, "resampling": resampling},
+    )
     g, d = Generator(shape, latent_dim=3, **options), Discriminator(shape, **options)
     fake = g(g.latent(2, RNG(0)))
     assert fake.shape == (2, *shape)
@@ -225,7 +228,7 @@ def test_other_sizes_are_refused_and_the_nearest_told(shape, nearest):
 
 def test_initial_weights_are_normal_with_deviation_002():
     g = Generator((3, 64, 64))
-    weights = g.layers[1].inner.weight
+    weights = g.layers[1].net.weight
     assert (weights.mean().item(), weights.std().item()) == pytest.approx((0, 0.02), abs=1e-3)
     gains = torch.cat([layer.norm.weight for layer in g.layers])
     assert (gains.mean().item(), gains.std().item()) == pytest.approx((1, 0.02), abs=3e-3)

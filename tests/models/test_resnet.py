@@ -46,12 +46,12 @@ def test_what_is_flat_stays_as_it_is_and_sides_may_differ():
 
 def test_a_block_begins_as_the_identity():
     x = torch.randn(2, 8, 6, 6)
-    assert torch.equal(Block(8, 2, 4, blocks=6)(x), x)
+    assert torch.equal(Block(8, 2, 4, total_blocks=6)(x), x)
 
 
 def test_a_block_is_what_the_formula_says():
     """x + C φ(B φ(A x)), B on groups of channels, written with matrices."""
-    block = Block(4, 2, 4, blocks=1)
+    block = Block(4, 2, 4, total_blocks=1)
     for layer in (block.widen, block.mix, block.narrow):
         nn.init.normal_(layer.weight)
     x = torch.randn(3, 4, 1, 1)  # of one pixel: only the kernel's middle meets it

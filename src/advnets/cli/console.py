@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from tqdm import tqdm
 
-from advnets.config.serialize import to_json, list_to_dict
+from advnets.config.serialize import list_to_dict, to_json
 from advnets.errors import printable, printable_lines
 from advnets.files import shell_quote
 from advnets.output import TextStream, make_tolerant

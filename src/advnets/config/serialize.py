@@ -89,7 +89,7 @@ def _truncated_repr(value: object) -> str:
 
 
 def to_json(record: object) -> dict[str, Any]:
-    """Return a dataclass as JSON values; models, optimizers and games have their class as `kind`."""
+    """Return a dataclass as JSON values, with the class of members of unions as `kind`."""
     return _converter().unstructure(record)
 
 
