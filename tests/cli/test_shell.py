@@ -125,7 +125,7 @@ def test_every_command_that_is_suggested_does_what_it_says(
     suggested += [err.partition("type: ")[2].strip()]
     code, _, err = said("train", f"./{run}")
     suggested += [err.partition("type: ")[2].strip()]
-    stopped = console.ending(TrainResult(Path(run), False, 15, 3), 1.0)
+    stopped = console.result_text(TrainResult(Path(run), False, 15, 3), 1.0)
     suggested += commands(stopped)
     assert {line.split()[1] for line in suggested} == {"evaluate", "sample", "train"}
     for line in dict.fromkeys(suggested):

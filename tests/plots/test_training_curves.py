@@ -199,13 +199,13 @@ def test_without_matplotlib_the_cure_is_said(events, without_matplotlib):
 
 
 def test_a_game_that_observes_other_things_is_drawn_by_them():
-    from advnets.cli.console import watched_values
+    from advnets.cli.console import metrics_text
     from advnets.plots.training_curves import observed_names
 
     tick = {"kind": "log", "step": 5, "epoch": 0.5, "elbo": -100.0, "elbo/divergence": 20.0}
     tick |= {"loss/generator": 0.2, "seconds": 1.0, "images_per_second": 9.0}
     assert observed_names(tick) == ["elbo", "elbo/divergence"]
-    assert watched_values(tick) == "elbo -100.000  elbo/divergence 20.000"
+    assert metrics_text(tick) == "elbo -100.000  elbo/divergence 20.000"
     drawn = training_curves([tick, {**tick, "step": 10, "epoch": 1.0, "elbo": -90.0}])
     read(drawn)
     other = training_curves([{**tick, "elbo": -10.0}, {**tick, "step": 10, "epoch": 1.0}])

@@ -1,6 +1,6 @@
-"""What one can ask for at the command line: a typed dataclass a command, its fields the flags.
+"""The commands of `advnets`: a dataclass each, whose fields are the options.
 
-Only what `--help` needs is imported here; commands import the rest when they run.
+Only what `--help` needs is imported here; the other imports are in the methods that run a command.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from advnets.cli.bench import Bench
 from advnets.cli.compare import Compare
 from advnets.cli.data import DataCommand
 from advnets.cli.paper import Paper
+from advnets.cli.sweep import Sweep
 from advnets.cli.visualize import Visualize
 from advnets.config import Config, Data, Intervals, Runtime, Stage, ValidatedConfig
 from advnets.data import spec
@@ -33,35 +34,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Train:
-    """Train adversarial nets on a preset's data or your own; leaves a run directory.
+    """Train a GAN on a preset's data set or on your own data, and write a run directory.
 
-    PRESET (see `advnets presets`) comes first; a path in its place is shorthand for `--data PATH`.
-    The defaults below are those of the preset that is named.
+    PRESET comes first (`advnets presets` lists them); a data set or a path in its place is short
+    for `--data`. The defaults shown are those of the preset.
     """
 
     preset: Annotated[Positional[str], arg(metavar="PRESET")] = presets.DEFAULT
-    """A preset, or the path of your data."""
+    """Preset to train, path of your data, or FILE.py:NAME of a custom game."""
     data: Annotated[Data, arg(name="")] = field(default_factory=Data)
     out: Annotated[Path | None, arg(metavar="RUN")] = None
-    """The run directory; None: runs/, by the name of the preset or of your data."""
+    """Run directory; None: runs/, by the name of the preset or of your data."""
+    lr: float | None = None
+    """Learning rate of both players, in place of --generator-optimizer.lr and
+    --discriminator-optimizer.lr; None: those of the preset."""
     seed: int = 0
-    """Of initial weights, noise, masks and order."""
+    """Random seed of initial weights, latents, dropout and the order of the data."""
     resume: Annotated[bool, FlagCreatePairsOff] = False
-    """Go on from the newest checkpoint of --out, to the bit.
-    With another --device, --precision or --threads the run is no longer bit-exact from there on."""
+    """Continue the run in --out from its newest checkpoint, bit-exactly. With another --device,
+    --precision or --threads the run is no longer bit-exact from there on."""
     dry_run: Annotated[bool, FlagCreatePairsOff] = False
-    """Print the resolved config, parameters, estimated time and memory; train and write nothing.
-    Images that are opened for the first time are packed into the cache, as training would do."""
+    """Print the resolved config, the number of parameters, and the estimated time and memory,
+    without training. Images that are opened for the first time are packed into the cache."""
     trust_code: Annotated[bool, FlagCreatePairsOff] = False
-    """With --resume, run the Python file that the run's config.json names as its game.
-    Without it, Python code runs only from a FILE.py:NAME that this command names as PRESET."""
+    """With --resume, run the Python file that the run's config.json names as its game. Without it,
+    Python code runs only from a FILE.py:NAME given as PRESET."""
     stage: Annotated[Stage, arg(name="")] = field(default_factory=Stage)
     runtime: Annotated[Runtime, arg(name="")] = field(default_factory=Runtime)
     intervals: Annotated[Intervals, arg(name="")] = field(default_factory=Intervals)
 
     @classmethod
     def defaults(cls, start: Config, preset: str) -> Train:
-        """The flags that stand for a config."""
+        """Return the options that stand for a config."""
         return cls(
             preset=preset,
             data=start.data,
@@ -72,9 +76,10 @@ class Train:
         )
 
     def config(self, start: Config) -> Config:
-        """The config that these flags, upon a starting point, stand for."""
+        """Return the config that results from these options and a starting config."""
+        stage = self.stage if self.lr is None else self.stage.with_learning_rate(self.lr)
         return replace(
-            start.with_stage(self.stage),
+            start.with_stage(stage),
             data=self.data,
             seed=self.seed,
             runtime=self.runtime,
@@ -82,13 +87,18 @@ class Train:
         )
 
     def run(self, start: Config, *, typed: str | None) -> int:
-        """Train, or plan; a file's code runs if it was typed as PRESET, or with --trust-code."""
+        """Train, or estimate with --dry-run; return the exit status.
+
+        `typed` is the PRESET of the command line. A file's code runs if it was typed as PRESET, or
+        with --trust-code.
+        """
         from advnets.cli import console
         from advnets.experiment.dry_run import dry_run
         from advnets.experiment.train import train
         from advnets.files import check_output
         from advnets.run_directory import RunDirectory
 
+        # Check the data and the output before any work.
         config = self.config(start)
         trusted = self.trust_code or (typed is not None and presets.is_game_spec(typed))
         spec.reject_run_directory(config.data.source)
@@ -96,65 +106,79 @@ class Train:
         if not (self.resume and RunDirectory(out).exists):
             check_output(out, folder=True)
         if typed in presets.PRESETS and not spec.is_dataset_name(typed) and not self.resume:
-            _say(spec.shadowing_warning(typed, "preset"))
+            warning = spec.shadowing_warning(typed, "preset")
+            if warning is not None:
+                print(f"advnets: {warning}", file=sys.stderr)
         if self.dry_run:
-            print(console.plan_text(dry_run(config, trust_code=trusted)))
+            print(console.dry_run_text(dry_run(config, trust_code=trusted)))
             return 0
-        began, watcher = time.monotonic(), console.Console(config.images_per_step)
+
+        # Train.
+        start_time, callback = time.monotonic(), console.Console(config.images_per_step)
         try:
-            ended = train(config, out, watcher, resume=self.resume, trust_code=trusted)
+            result = train(config, out, callback, resume=self.resume, trust_code=trusted)
         finally:
-            watcher.close()
-        for warning in ended.warnings:
+            callback.close()
+
+        # Report how it ended.
+        for warning in result.warnings:
             print(f"advnets: {printable(warning)}", file=sys.stderr)
-        print(console.ending(ended, time.monotonic() - began))
-        if ended.problem is not None:
-            raise DivergedError(str(ended.problem))
-        return 128 + ended.signal if ended.signal is not None else 0
+        print(console.result_text(result, time.monotonic() - start_time))
+        if result.problem is not None:
+            raise DivergedError(str(result.problem))
+        return 128 + result.signal if result.signal is not None else 0
 
 
 @dataclass(frozen=True)
 class Sample(ValidatedConfig):
-    """Draw images from a trained generator; the first ones of a seed do not depend on --num-samples."""
+    """Draw images from a trained generator.
+
+    The first images of a seed do not depend on --num-samples.
+    """
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """The run directory."""
+    """Run directory of the model."""
     out: Annotated[Path, arg(metavar="FILE.png|FILE.npz|DIR")]
-    """A grid (.png), an array `images` of bytes N x H x W x C (.npz), or a new folder of PNG files.
-    Of points an image (.png), or an array `points` N x dims (.npz)."""
+    """Output: a grid (.png), an array `images` of uint8, N x H x W x C (.npz), or a new directory
+    of PNG files. Of a model of points: a plot (.png) or an array `points`, N x dims (.npz)."""
     overwrite: bool = False
-    """Replace the numbered PNG files (00000.png, …) of a folder; no other file is replaced."""
+    """Replace the numbered PNG files (00000.png, …) of a directory; no other file is replaced."""
     num_samples: int = 64
-    """How many images."""
+    """Number of images."""
     seed: int = 0
-    """Of z."""
+    """Random seed of z."""
     weights: Literal["ema", "last"] | None = None
-    """The weight average or the last weights; None: the average where the run keeps one."""
+    """Weights to load: the exponential moving average (ema) or the last ones; None: ema if the run
+    has it, else last."""
     label: Annotated[str | None, arg(name="class")] = None
-    """The class of a conditional run, by its name; None: classes are drawn."""
+    """Class of the images of a class-conditional run, by name; None: classes are drawn."""
     label_index: Annotated[int | None, arg(name="class-index")] = None
-    """The class of a conditional run, by its index from 0 in the order of config.json."""
+    """Class of the images of a class-conditional run, as an index from 0 in the order of
+    config.json."""
     class_proportions: Literal["data", "uniform"] = "data"
-    """How often each class of a conditional run is drawn: as in the training images, or equally."""
+    """Probabilities of the classes of a class-conditional run: those of the training images, or
+    equal ones."""
     batch_statistics: bool = False
-    """Batch norm by the statistics of every 500 samples, and not by the running ones."""
+    """Normalize in batch norm by the statistics of each block of 500 samples instead of the running
+    statistics."""
     keep_fraction: float = 1.0
-    """Of each 500 drawn, the share that is kept: those that D judges most real."""
+    """Fraction of the samples to keep by discriminator rejection sampling: of each block of 500,
+    those that D rates most real. 1: all."""
     columns: int | None = None
-    """Images in a row of the grid; None: about a square."""
+    """Columns of the grid; None: about as many as rows."""
     device: str = "cpu"
-    """auto, cpu, cuda, cuda:N or mps."""
+    """Device to compute on: auto, cpu, cuda, cuda:N or mps."""
 
     def execute(self) -> int:
-        """Sample and write."""
+        """Draw the samples and write them; return the exit status."""
         from advnets.experiment.trained_model import load
         from advnets.plots.sample_files import check_samples_output
         from advnets.training.devices import return_freed_memory
 
         check_samples_output(self.out, overwrite=self.overwrite)
         return_freed_memory()
-        trained = load(self.run, weights=self.weights, device=self.device)
-        blocks = trained.sample_blocks(
+        model = load(self.run, weights=self.weights, device=self.device)
+        blocks = model.sample_blocks(
             self.num_samples,
             seed=self.seed,
             label=self.label,
@@ -163,16 +187,16 @@ class Sample(ValidatedConfig):
             batch_statistics=self.batch_statistics,
             keep_fraction=self.keep_fraction,
         )
-        write = self._write_points if trained.normalizer.for_points else self._write_images
-        write(blocks, trained.info.shape)
+        write = self._write_points if model.normalizer.for_points else self._write_images
+        write(blocks, model.info.shape)
         best = "" if self.keep_fraction == 1 else f", best {self.keep_fraction:g} by D"
-        weights = f"{trained.weights} weights{best}"
+        weights = f"{model.weights} weights{best}"
         out = printable(str(self.out))
-        print(f"{self.num_samples:,} samples of step {trained.step:,} ({weights}): {out}")
+        print(f"{self.num_samples:,} samples of step {model.step:,} ({weights}): {out}")
         return 0
 
     def _write_images(self, blocks: Iterator[Tensor], shape: tuple[int, int, int]) -> None:
-        """Write samples as a grid, an array or a folder, by what the name ends with."""
+        """Write images as a grid, an array or a directory, according to the name of the output."""
         from advnets.plots import sample_files as files
         from advnets.plots.image_grid import GridLayout
 
@@ -187,7 +211,7 @@ class Sample(ValidatedConfig):
             files.save_images(blocks, self.num_samples, self.out, overwrite=self.overwrite)
 
     def _write_points(self, blocks: Iterator[Tensor], shape: tuple[int, int, int]) -> None:
-        """Write samples that are points as an image of them or as an array."""
+        """Write points as a plot or an array, according to the name of the output."""
         import torch
 
         from advnets.plots import sample_files as files
@@ -196,12 +220,13 @@ class Sample(ValidatedConfig):
 
         if self.columns is not None:
             raise UsageError(
-                "--columns is for a grid of images, but the run is of points; leave it"
+                "--columns applies to a grid of images, but the run is a model of points; "
+                "leave it out"
             )
         files.require_room(self.out, 4 * self.num_samples * math.prod(shape))
         form = files.form_of(self.out)
         if form == "folder":
-            raise UsageError(f"{self.out} is to hold points; give a name in .png or .npz")
+            raise UsageError(f"{self.out} is not a file for points; give a name in .png or .npz")
         if form == "grid":
             save_grid(points_image(torch.cat([block.flatten(1) for block in blocks])), self.out)
         else:
@@ -210,10 +235,13 @@ class Sample(ValidatedConfig):
 
 @dataclass(frozen=True)
 class Evaluate(ValidatedConfig):
-    """Score a trained generator beside real images; adds to scores.json and report.html."""
+    """Evaluate a trained generator; adds the scores to scores.json and report.html of the run.
+
+    Most metrics have a row `real` for real images: the best value attainable at this sample size.
+    """
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
-    """The run directory."""
+    """Run directory of the model."""
     metrics: tuple[str, ...] = ("parzen",)
     """What to compute: parzen (window log-likelihood, σ on the paper's grid and on a fine one).
     Of features: frechet, kernel, sliced (distances), prdc (precision, recall, density, coverage).
@@ -225,44 +253,46 @@ class Evaluate(ValidatedConfig):
     Of conditional samples: classes (are they what was asked for?), one-nn (what do they teach?).
     Of encoders and completions: reconstruction, elbo, completion."""
     extractor: Annotated[str | None, arg(metavar="NAME|FILE|RUN")] = None
-    """Whose features: pixels, digits, cifar-jpeg, inception, discriminator, a file's, or a RUN's D.
-    None: digits for MNIST, else pixels.
-    cifar-jpeg has learned CIFAR-10 from JPEG files, whose pixels are not the original ones.
-    discriminator is the run's own D, which compares with nothing else; that of a RUN, with any.
-    A file: a program of torch.export (.pt2), a model (.onnx), or a classifier (.safetensors).
-    It is handed pixels in [0, 1]. A .pt2 file can run code: it is opened only with --trust-code."""
+    """Feature extractor: pixels, digits, cifar-jpeg, inception, discriminator, a file or a RUN.
+    None: digits for MNIST, else pixels. cifar-jpeg was trained on JPEG files of CIFAR-10, whose
+    pixels differ slightly from the original ones. discriminator is the run's own D, whose scores
+    are comparable with no other run's; a RUN is the D of that run. A file is a program of
+    torch.export (.pt2), a model (.onnx) or a classifier (.safetensors) whose input is pixels in
+    [0, 1]; a .pt2 file can run code and needs --trust-code."""
     trust_code: bool = False
-    """Open the .pt2 file of --extractor although opening it can run any code that is in it."""
+    """Open the .pt2 file of --extractor, although opening it can run any code in it."""
     seed: int = 0
-    """Of the samples."""
+    """Random seed of the samples."""
     keep_fraction: float = 1.0
-    """The share of samples that D judges most real, and that is scored; records say it."""
+    """Fraction of the samples to score after discriminator rejection sampling: those that D rates
+    most real. 1: all."""
     num_samples: int | None = None
-    """How many samples, and real images beside them; only scores of one number compare.
-    None: 10,000; modes, points and divergence have numbers of their own."""
+    """Number of samples, and of real images; scores of different numbers are not comparable.
+    None: 10,000, or a number of their own for metrics of modes and points."""
     probe_labels: Annotated[tuple[int, ...], arg(metavar="INT ...")] = ()
-    """How many labels the probe is given, 0 for all (slow); none said: 100 and 1000."""
+    """Numbers of labels for the linear probe, 0 for all (slow); none: 100 and 1000."""
     class_proportions: Literal["data", "uniform"] = "data"
-    """How often each class of a conditional run is drawn: as in the training images, or equally.
-    Records say which. No class without a training image is drawn."""
+    """Probabilities of the classes of a class-conditional run: those of the training images, or
+    equal ones. A class without training images is never drawn."""
     weights: Literal["ema", "last"] | None = None
-    """The weight average or the last weights; None: the average where the run keeps one."""
+    """Weights to load: the exponential moving average (ema) or the last ones; None: ema if the run
+    has it, else last."""
     data: Annotated[str | None, arg(metavar="SOURCE")] = None
-    """The path where the run's data lies now; None: as it was trained. Its digest is checked."""
+    """New path of the run's data, if it was moved (its digest is checked); None: as in training."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """The directory where the run's named set lies now; None: as it was trained."""
+    """New directory of the run's named data set, if it was moved; None: as in training."""
     device: str = "cpu"
-    """auto, cpu, cuda, cuda:N or mps."""
+    """Device to compute on: auto, cpu, cuda, cuda:N or mps."""
     json: bool = False
-    """Print the records as JSON."""
+    """Print the records as JSON instead of a table."""
 
     def execute(self) -> int:
-        """Score, keep, print."""
+        """Compute the metrics, store and print the records; return the exit status."""
         from advnets.experiment.trained_model import load
         from advnets.report.score_text import score_lines
 
-        trained = load(self.run, weights=self.weights, device=self.device)
-        records = trained.evaluate(
+        model = load(self.run, weights=self.weights, device=self.device)
+        records = model.evaluate(
             self.metrics,
             extractor=self.extractor,
             trust_code=self.trust_code,
@@ -275,7 +305,7 @@ class Evaluate(ValidatedConfig):
             class_proportions=self.class_proportions,
         )
         print(json.dumps(records, indent=2) if self.json else printable_lines(score_lines(records)))
-        trained.report()
+        model.report()
         return 0
 
 
@@ -284,17 +314,27 @@ class Presets:
     """List the presets: complete configs by name."""
 
     def execute(self) -> int:
-        """Print a line for each."""
+        """Print a line for each preset; return the exit status."""
         width = max(map(len, presets.PRESETS))
         for name, preset in presets.PRESETS.items():
             print(f"{name.ljust(width)}  {preset.description}")
         return 0
 
 
-Command = Train | Sample | Evaluate | Compare | Visualize | Presets | DataCommand | Bench | Paper
-"""Everything one can ask for."""
+Command = (
+    Train | Sample | Evaluate | Compare | Visualize | Presets | DataCommand | Sweep | Bench | Paper
+)
 
-
-def _say(sentence: str | None) -> None:
-    if sentence is not None:
-        print(f"advnets: {sentence}", file=sys.stderr)
+COMMANDS: dict[str, type[Command]] = {
+    "train": Train,
+    "sample": Sample,
+    "evaluate": Evaluate,
+    "compare": Compare,
+    "visualize": Visualize,
+    "presets": Presets,
+    "data": DataCommand,
+    "sweep": Sweep,
+    "bench": Bench,
+    "paper": Paper,
+}
+"""The commands by name, in the order of the help."""

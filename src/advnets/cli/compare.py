@@ -1,39 +1,48 @@
-"""`advnets compare RUN RUN …`: scores of runs side by side."""
+"""`advnets compare`: the scores of runs, or of records of a sweep, in one table."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from advnets.errors import UsageError, printable, printable_lines
+from advnets.config import Config
+from advnets.errors import RunError, UsageError, printable, printable_lines
+
+if TYPE_CHECKING:
+    from advnets.evaluation.score_files import ScoredRun
 
 
 @dataclass(frozen=True)
 class Compare:
-    """Put the scores of runs side by side: means over seeds, intervals, paired differences.
+    """Compare the scores of runs: means over seeds, confidence intervals, paired differences.
 
-    Runs that differ only in seed are one row. Scores of unlike settings, extractors, numbers of
-    images or data do not compare: those that all runs have alike are shown, and where there are
-    none the table is refused, unless --separate-columns.
+    Runs that differ only in their seed form one row. Scores of different settings, extractors,
+    sample sizes or data are not comparable: the table has the columns that all runs share, and is
+    refused if there are none, unless --separate-columns is given.
     """
 
     runs: Annotated[Positional[tuple[Path, ...]], arg(metavar="RUN")]
-    """The run directories, each scored by `advnets evaluate`; at least two."""
+    """Run directories scored by `advnets evaluate`, or record files of `advnets sweep`; two or
+    more."""
     metrics: tuple[str, ...] = ()
-    """Which metrics; none: all that were taken."""
+    """Metrics to compare; none: all."""
     separate_columns: bool = False
-    """Show scores that do not compare in columns of their own, named by what differs."""
+    """Show scores that are not comparable in separate columns, named by what differs."""
     json: bool = False
-    """Print a record instead of the table."""
+    """Print a JSON record instead of the table."""
     out: Annotated[Path | None, arg(metavar="FILE.md|FILE.json")] = None
-    """Write the table (.md) or the record (.json) there instead."""
+    """File to write the table (.md) or the record (.json) to; None: print it."""
 
-    def execute(self) -> int:
-        """Read, compare, print or write."""
+    def run(self, config_of: Callable[[str], Config]) -> int:
+        """Read the scores, then print or write the comparison; return the exit status.
+
+        `config_of` returns the config that a command line of `advnets train` trains.
+        """
         from advnets.evaluation.comparison import check_metrics, compare
         from advnets.evaluation.score_files import read_scored_run
         from advnets.files import check_output, write_atomically
@@ -42,9 +51,14 @@ class Compare:
         if self.out is not None:
             check_output(self.out)
             if self.out.suffix not in (".md", ".json"):
-                raise UsageError(f"{self.out} is to hold a table; give a name in .md or .json")
+                raise UsageError(f"{self.out} is not a table; give a name in .md or .json")
         check_metrics(self.metrics)
-        runs = [read_scored_run(path, self.metrics) for path in self.runs]
+        runs = [
+            read_record(path, self.metrics, config_of)
+            if path.suffix == ".json"
+            else read_scored_run(path, self.metrics)
+            for path in self.runs
+        ]
         record = compare(runs, metrics=self.metrics, separate_columns=self.separate_columns)
         as_json = json.dumps(record, indent=2, ensure_ascii=False)
         if self.out is None:
@@ -54,3 +68,28 @@ class Compare:
         write_atomically(self.out, lambda part: part.write_text(text, "utf-8"))
         print(printable(str(self.out)))
         return 0
+
+
+def read_record(
+    path: Path, metrics: Sequence[str], config_of: Callable[[str], Config]
+) -> ScoredRun:
+    """Return the scores of a record file of `advnets sweep`, by these metrics or by all.
+
+    Raises:
+        RunError: the file is not a record, or lacks scores of a metric.
+    """
+    from advnets.config.serialize import to_json
+    from advnets.evaluation.score_files import ScoredRun
+    from advnets.run_records import parsed_file
+
+    remedy = "give a run directory, or a record file of `advnets sweep`"
+    record: Any = parsed_file(path, remedy)
+    try:
+        command: str = record["command"]
+        scores = [s for s in record["scores"] if not metrics or s["metric"] in metrics]
+        if missing := set(metrics) - {score["metric"] for score in scores}:
+            raise RunError(f"{path} has no scores of {' and '.join(sorted(missing))}")
+        data = {"name": scores[0]["data"], "digest": scores[0]["data_digest"]}
+    except (TypeError, KeyError, IndexError, AttributeError):
+        raise RunError(f"{path} is not a record of a run; {remedy}") from None
+    return ScoredRun(path.stem, to_json(config_of(command)), data, scores)

@@ -1,7 +1,9 @@
-"""The command line: arguments in, one sentence out when something is wrong."""
+"""The command line: parses the arguments, runs the command, prints an error in one sentence."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import shlex
 import signal
 import sys
@@ -13,23 +15,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tyro.conf import (
-    AvoidSubcommands,
-    CascadeSubcommandArgs,
-    FlagCreatePairsOff,
-    subcommand,
-)
+from tyro.conf import AvoidSubcommands, CascadeSubcommandArgs, FlagCreatePairsOff, subcommand
 
 from advnets import presets
 from advnets._version import __version__
-from advnets.cli.bench import Bench
-from advnets.cli.commands import Command, Evaluate, Presets, Sample, Train
+from advnets.cli import help as help_pages
+from advnets.cli.commands import COMMANDS, Command, Train
 from advnets.cli.compare import Compare
-from advnets.cli.data import DataCommand
-from advnets.cli.paper import Paper
+from advnets.cli.sweep import Sweep
 from advnets.cli.visualize import Visualize
 from advnets.config import Config
-from advnets.errors import AdvnetsError, DivergedError, RunWarning, UsageError, printable
+from advnets.errors import (
+    AdvnetsError,
+    DivergedError,
+    RunWarning,
+    UnknownNameError,
+    UsageError,
+    printable,
+)
 from advnets.files import shell_quote
 from advnets.output import lost_output_error, protect_standard_streams
 
@@ -38,8 +41,8 @@ FAILURE, USAGE, DIVERGED, UNEXPECTED = 1, 2, 3, 70
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse, run, and say in one sentence what went wrong; the exit status."""
-    if arguments is None:  # a process of its own, whose streams are ours
+    """Run a command line, by default that of the process, and return the exit status."""
+    if arguments is None:
         protect_standard_streams()
         return _status_after_output(guarded(sys.argv[1:]))
     return guarded(arguments)
@@ -59,14 +62,12 @@ def _status_after_output(status: int) -> int:
 
 def guarded(arguments: Sequence[str]) -> int:
     """Run a command line and return the exit status; an error is one sentence on stderr."""
-    given = list(arguments)
-    debug = "--debug" in given
-    given = [argument for argument in given if argument != "--debug"]
+    debug = "--debug" in arguments
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", RunWarning)
-            warnings.showwarning = _say_warning
-            return run(given)
+            warnings.showwarning = _print_warning
+            return run([argument for argument in arguments if argument != "--debug"])
     except KeyboardInterrupt as interrupt:
         print(f"advnets: {str(interrupt) or 'interrupted'}", file=sys.stderr)
         return 128 + getattr(interrupt, "signal", signal.SIGINT)
@@ -79,145 +80,224 @@ def guarded(arguments: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        from advnets.training.memory import explanation  # not what --help should wait for
+        from advnets.training.memory import explanation  # heavy: imports torch
 
-        smaller = "ask for less at once: a smaller --num-samples, --size or --batch-size"
+        smaller = "give a smaller --num-samples, --size or --batch-size"
         if known := explanation(error, smaller):
             print(f"advnets: {known}", file=sys.stderr)
             return USAGE if isinstance(known, UsageError) else FAILURE
         print(
             f"advnets: unexpected {type(error).__name__}: {printable(str(error))}; "
-            "this is a fault of advnets: run it again with --debug and report what that prints",
+            "this is a bug of advnets: run it again with --debug and report what that prints",
             file=sys.stderr,
         )
         return UNEXPECTED
 
 
-def _say_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
-    """Print a warning of a run in one line, and any other as Python does."""
+def _print_warning(message: Warning | str, category: type[Warning], *location: Any) -> None:
+    """Print a RunWarning in one line, and any other warning as Python does."""
     if issubclass(category, RunWarning):
         print(f"advnets: {printable(str(message))}", file=sys.stderr)
     else:
-        sys.stderr.write(warnings.formatwarning(message, category, *place[:2]))
+        sys.stderr.write(warnings.formatwarning(message, category, *location[:2]))
 
 
-def run(given: list[str]) -> int:
-    """Parse the arguments and do what they ask."""
+def run(arguments: list[str]) -> int:
+    """Parse the arguments and run the command; return the exit status."""
     _require_working_directory()
-    if given == ["--version"]:
+    if arguments == ["--version"]:
         print(f"advnets {__version__}")
         return 0
-    start, preset = starting_point(given)
-    asked = parsed(given, start, preset)
-    if not isinstance(asked, Train):
-        return asked.execute()
-    if asked.preset != preset:
+    if not arguments or arguments[0] in ("-h", "--help", "--help-all"):
+        print(help_pages.overview(__version__))
+        return 0 if arguments else USAGE
+    _check_command(arguments[0])
+    if {"-h", "--help", "--help-all"} & {*arguments}:
+        return _print_help(arguments)
+
+    # The preset gives the defaults of train's options; the options of a sweep end at --.
+    rest = arguments.index("--") if arguments[0] == "sweep" and "--" in arguments else None
+    start, preset = starting_point(arguments)
+    command = parse_command(arguments[:rest], start, preset)
+    if isinstance(command, Sweep):
+        trained = () if rest is None else tuple(arguments[rest + 1 :])
+        return replace(command, train=trained).run(guarded)
+    if isinstance(command, Compare):
+        return command.run(config_of)
+    if not isinstance(command, Train):
+        return command.execute()
+
+    if command.preset != preset:
         raise UsageError(
-            f"PRESET {asked.preset!r} came after a flag; it must come first: "
-            f"advnets train {shell_quote(asked.preset)} [--flags]"
+            f"PRESET {command.preset!r} came after an option; it must come first: "
+            f"advnets train {shell_quote(command.preset)} [options]"
         )
-    if presets.is_data(preset) and asked.data.source != start.data.source:
+    if presets.is_data(preset) and command.data.source != start.data.source:
         raise UsageError(
-            f"data came twice, as {preset!r} and as --data {asked.data.source!r}; give one of them"
+            f"two data sets were given, {preset!r} and --data {command.data.source!r}; give one "
+            "of them"
         )
-    return asked.run(start, typed=typed_preset(given))
+    return command.run(start, typed=typed_preset(arguments))
+
+
+def _check_command(name: str) -> None:
+    """Refuse an unknown command.
+
+    Raises:
+        UnknownNameError: there is no command or option of this name.
+    """
+    if name.startswith("--tyro-") or name in COMMANDS:
+        return
+    if name.startswith("-"):
+        raise UnknownNameError("option", name, ("--help", "--version", "--debug"))
+    raise UnknownNameError("command", name, COMMANDS)
+
+
+def _print_help(arguments: list[str]) -> int:
+    """Print the help of a command with its examples; of train a page, a group, or everything."""
+    # The preset, if it is typed before --help, gives the defaults; a word after it is a group.
+    asked = ("-h", "--help", "--help-all")
+    at = next(i for i, argument in enumerate(arguments) if argument in asked)
+    group = arguments[at + 1] if at + 1 < len(arguments) else ""
+    train = arguments[0] == "train"
+    start, preset = starting_point(arguments[:at] if train else [])
+    words = ["train"] if train else [word for word in arguments if word not in asked]
+    full = help_pages.capture(lambda: _parse([*words, "--help"], Train.defaults(start, preset)))
+    if not train or "--help-all" in arguments:
+        print(help_pages.full_help(full, arguments[0]))
+    elif group and not group.startswith("-"):
+        print(help_pages.group_help(full, group))
+    else:
+        print(help_pages.short_help(full, preset))
+    return 0
 
 
 def _require_working_directory() -> None:
-    """Refuse to start in a directory that was removed, where no library loads its files.
+    """Refuse to start in a directory that was removed, where libraries cannot load their files.
 
     Raises:
-        UsageError: it was.
+        UsageError: the working directory cannot be used.
     """
     try:
         Path.cwd()
     except OSError as error:
         raise UsageError(
-            f"the directory that you are in cannot be used ({error.strerror}); change to another"
+            f"the working directory cannot be used ({error.strerror}); change to another one"
         ) from None
 
 
 def config_of(line: str) -> Config:
-    """What a command of `train`, as records keep it, would train.
+    """Return the config that a command line of `advnets train`, as records keep it, trains.
 
     Raises:
-        UsageError: it is another command, or names a file, whose code a record may not run.
+        UsageError: the line is another command, or names a Python file, which records may not run.
     """
-    _, *given = shlex.split(line)
-    if files := [argument for argument in given if presets.is_game_spec(argument)]:
-        raise UsageError(f"a record's command names {files[0]!r}, and records run no code")
-    start, preset = starting_point(given)
-    asked = parsed(given, start, preset)
-    if not isinstance(asked, Train):
-        raise UsageError(f"{line!r} trains nothing; give a command advnets train")
-    return asked.config(start)
+    _, *arguments = shlex.split(line)
+    if files := [argument for argument in arguments if presets.is_game_spec(argument)]:
+        raise UsageError(
+            f"the command of a record names the Python file {files[0]!r}, which is not run; train "
+            "it instead"
+        )
+    start, preset = starting_point(arguments)
+    command = parse_command(arguments, start, preset)
+    if not isinstance(command, Train):
+        raise UsageError(f"{line!r} trains nothing; give a command line of advnets train")
+    return command.config(start)
 
 
-def parsed(given: list[str], start: Config, preset: str) -> Command:
-    """A command, and of `train` what was typed of its length in place of what it starts with."""
-    asked = parse(given, Train.defaults(start, preset))
-    if not isinstance(asked, Train):
-        return asked
-    stage = asked.stage
+def parse_command(arguments: list[str], start: Config, preset: str) -> Command:
+    """Parse a command; of train, check options that exclude each other.
+
+    A length that is typed replaces the preset's, whether in epochs or in steps.
+
+    Raises:
+        UsageError: --epochs and --steps, or --lr and the learning rate of a player, were both
+            given.
+    """
+    command = parse(arguments, Train.defaults(start, preset))
+    if not isinstance(command, Train):
+        return command
+    for player in ("generator", "discriminator"):
+        flag = f"--{player}-optimizer.lr"
+        if command.lr is not None and value_of(flag, arguments) is not None:
+            raise UsageError(f"--lr and {flag} were both given; give --lr alone, or one per player")
+    stage = command.stage
     epochs, steps = (
-        number if value_of(flag, given) is not None else None
+        number if value_of(flag, arguments) is not None else None
         for flag, number in (("--epochs", stage.epochs), ("--steps", stage.steps))
     )
-    return replace(asked, stage=stage.with_length(epochs, steps))
+    return replace(command, stage=stage.with_length(epochs, steps))
 
 
-def parse(given: list[str], train: Train) -> Command:
-    """Turn arguments into a command; exits with help or a parse error."""
-    # What a preset turns on can be turned off, and to say what holds anyway is no mistake: the
-    # command that began a run goes on with --resume. So the config's flags come in pairs.
-    others: Any = (
-        Annotated[Sample, subcommand("sample")]
-        | Annotated[Evaluate, subcommand("evaluate")]
-        | Annotated[Compare, subcommand("compare")]
-        | Annotated[CascadeSubcommandArgs[Visualize], subcommand("visualize")]
-        | Annotated[Presets, subcommand("presets")]
-        | Annotated[DataCommand, subcommand("data")]
-        | Annotated[Bench, subcommand("bench")]
-        | Annotated[Paper, subcommand("paper")]
-    )
+def parse(arguments: list[str], train: Train) -> Command:
+    """Turn arguments into a command, with the defaults of `train`.
+
+    Raises:
+        UsageError: they are none; the sentence names the nearest option, command or value.
+        SystemExit: help was printed.
+    """
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            return _parse(arguments, train)
+    except SystemExit as exit_:
+        if not exit_.code:
+            raise
+        words = arguments[
+            : 2 if arguments[0] == "data" else 3 if arguments[0] == "visualize" else 1
+        ]
+        full = [word for word in words if not word.startswith("-")] + ["--help"]
+        error = help_pages.usage_error(
+            errors.getvalue(),
+            arguments,
+            lambda: help_pages.capture(lambda: _parse(full, train)),
+        )
+        if error is None:
+            sys.stderr.write(errors.getvalue())
+            raise
+        raise error from None
+
+
+def _parse(arguments: list[str], train: Train) -> Command:
+    # A preset's switches can be turned off, and on again when the command that began a run is
+    # repeated with --resume; so the switches of train come in pairs, --x and --no-x.
+    others: Any = Annotated[CascadeSubcommandArgs[Visualize], subcommand("visualize")]
+    for name, command in COMMANDS.items():
+        if command not in (Train, Visualize):
+            others |= Annotated[command, subcommand(name)]
     commands: Any = (
         Annotated[Train, subcommand("train", default=train)] | FlagCreatePairsOff[others]
     )
-    return tyro.cli(
-        commands,
-        prog="advnets",
-        description=(
-            "Adversarial nets, as published in 2014 and as far as they have come since. "
-            "Also: --version, and --debug for a traceback."
-        ),
-        args=given,
-        config=(AvoidSubcommands,),
-    )
+    return tyro.cli(commands, prog="advnets", args=arguments, config=(AvoidSubcommands,))
 
 
-def starting_point(given: list[str]) -> tuple[Config, str]:
-    """What the defaults of `train` are: the named preset's, or the stored run's on resume."""
-    named = typed_preset(given)
-    if given[:1] != ["train"] or "--resume" not in given or {"-h", "--help"} & set(given):
+def starting_point(arguments: list[str]) -> tuple[Config, str]:
+    """Return the config that train starts from and its preset: the typed one, or the stored run's.
+
+    The stored run's is used with --resume.
+    """
+    named = typed_preset(arguments)
+    if arguments[:1] != ["train"] or "--resume" not in arguments:
         return presets.starting_config(named or presets.DEFAULT), named or presets.DEFAULT
-    from advnets.presets.resume import resumed_config  # not what --help should wait for
+    from advnets.presets.resume import resumed_config  # heavy: imports torch
 
-    out = value_of("--out", given)
-    stored = resumed_config(None if out is None else Path(out), named, value_of("--data", given))
+    out = value_of("--out", arguments)
+    path = None if out is None else Path(out)
+    stored = resumed_config(path, named, value_of("--data", arguments))
     return stored, named or stored.preset
 
 
-def typed_preset(given: list[str]) -> str | None:
-    """The PRESET that a command of `train` names itself, if it names one."""
-    first = given[1] if given[:1] == ["train"] and len(given) > 1 else ""
+def typed_preset(arguments: list[str]) -> str | None:
+    """Return the PRESET of a command line of train; None if it has none."""
+    first = arguments[1] if arguments[:1] == ["train"] and len(arguments) > 1 else ""
     return first if first and not first.startswith("-") else None
 
 
-def value_of(flag: str, given: list[str]) -> str | None:
-    """The value that a flag was given, before anything is parsed."""
-    for this, following in zip(given, [*given[1:], ""], strict=True):
-        if this == flag:
+def value_of(flag: str, arguments: list[str]) -> str | None:
+    """Return the value of an option before anything is parsed; None if it is absent."""
+    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        if argument == flag:
             return following
-        if this.startswith(f"{flag}="):
-            return this.partition("=")[2]
+        if argument.startswith(f"{flag}="):
+            return argument.partition("=")[2]
     return None

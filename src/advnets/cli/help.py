@@ -1,0 +1,365 @@
+"""Help pages and messages about mistyped arguments, made from what tyro prints.
+
+tyro writes the full help of a command from its dataclass. This module shortens that of `train`,
+prints one group of its options, adds examples, and turns tyro's error boxes into one sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import io
+import re
+import shutil
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, get_type_hints
+
+from advnets.cli.commands import COMMANDS
+from advnets.config import Data, Intervals, Runtime, Stage
+from advnets.errors import UnknownNameError, UsageError
+
+MAIN_OPTIONS = (
+    *("--data", "--out", "--steps", "--epochs", "--batch-size", "--lr", "--seed", "--size"),
+    *("--device", "--resume", "--dry-run", "--eval-every"),
+)
+"""The options of `train` that its short help explains."""
+
+GROUPS = {
+    "data": (Data, "data set, image size, normalization and batch size"),
+    "training": (Stage, "length, EMA of the generator, schedules"),
+    "runtime": (Runtime, "device, precision, threads, compilation"),
+    "intervals": (Intervals, "logging, samples, checkpoints and evaluation"),
+    "generator": (None, "architecture of the generator"),
+    "discriminator": (None, "architecture of the discriminator"),
+    "game": (None, "objective, updates, penalties, augmentation"),
+    "generator-optimizer": (None, "learning rate and other hyperparameters"),
+    "discriminator-optimizer": (None, "the same for the discriminator"),
+}
+"""The groups of options of `train`: the config class of those without a prefix, a description."""
+
+EXAMPLES = {
+    "train": (
+        "advnets train digits                          minutes on a CPU, offline",
+        "advnets train modern --data photos --size 64  your own images",
+        "advnets train --resume --out runs/digits      continue a stopped training",
+    ),
+    "sample": (
+        "advnets sample runs/digits --out samples.png",
+        "advnets sample runs/digits --out samples.npz --num-samples 10000 --seed 1",
+        "advnets sample runs/dcgan-mnist-conditional --out sevens.png --class 7",
+    ),
+    "evaluate": (
+        "advnets evaluate runs/digits",
+        "advnets evaluate runs/mlp --metrics frechet prdc --num-samples 10000",
+        "advnets evaluate runs/dcgan-cifar --metrics frechet --extractor inception --device cuda",
+    ),
+    "compare": (
+        "advnets compare runs/mlp runs/modern-mnist",
+        "advnets compare runs/mlp-0 runs/mlp-1 runs/modern-mnist-0 runs/modern-mnist-1",
+        "advnets compare results/records/modern-ring-*.json --out table.md",
+    ),
+    "visualize": (
+        "advnets visualize runs/mlp samples",
+        "advnets visualize runs/mlp neighbors",
+        "advnets visualize runs/mlp timelapse --help",
+    ),
+    "presets": ("advnets presets",),
+    "data": (
+        "advnets data list",
+        "advnets data fetch mnist",
+        "advnets data audit photos",
+        "advnets data pack photos packed --size 64",
+    ),
+    "sweep": (
+        "advnets sweep --seeds 5 --metrics parzen -- digits",
+        "advnets sweep --first 5 --metrics frechet prdc -- modern-mnist --steps 20000",
+    ),
+    "bench": (
+        "advnets bench",
+        "advnets bench mlp parzen --rounds 3",
+    ),
+    "paper": (
+        "advnets paper",
+        "advnets paper --sections list",
+        "advnets paper --full --sections table1,figure2",
+    ),
+}
+"""Examples of each command, as its help prints them."""
+
+
+def overview(version: str) -> str:
+    """Return the help of `advnets` itself: every command with the first sentence of its help."""
+    width = max(map(len, COMMANDS))
+    lines = [
+        "usage: advnets COMMAND [options]",
+        "",
+        f"Generative adversarial networks (GANs) in PyTorch, version {version}.",
+        "",
+        "commands:",
+        *(
+            _hanging(f"  {name:{width}}  ", _first_sentence(command.__doc__ or ""))
+            for name, command in COMMANDS.items()
+        ),
+        "",
+        "options:",
+        f"  {'--help':{width}}  Print this page, or with a command the help of that command.",
+        f"  {'--version':{width}}  Print the version.",
+        f"  {'--debug':{width}}  Print a traceback if the command fails.",
+        "",
+        *_examples("train"),
+    ]
+    return "\n".join(lines)
+
+
+def short_help(full: str, preset: str) -> str:
+    """Return the help of `train` on one page, from the full one."""
+    entries = {entry.flag: entry for box in _boxes(full).values() for entry in _entries(box)}
+    lines = [
+        "usage: advnets train [PRESET | DATA | FILE.py:NAME] [options]",
+        "",
+        _first_sentence(COMMANDS["train"].__doc__ or ""),
+        "",
+        *_examples("train"),
+        "",
+        f"main options (defaults of the preset {preset}):",
+        *(entries[flag].brief() for flag in MAIN_OPTIONS),
+        "",
+        "more options (advnets train [PRESET] --help GROUP; --help-all for all of them):",
+        *(f"  {name:<24} {about}" for name, (_, about) in GROUPS.items()),
+    ]
+    return "\n".join(lines)
+
+
+def group_help(full: str, group: str) -> str:
+    """Return the part of the full help of `train` that describes one group of options.
+
+    Raises:
+        UnknownNameError: there is no group of this name.
+    """
+    if group not in GROUPS:
+        raise UnknownNameError("group of options", group, GROUPS)
+    owner, about = GROUPS[group]
+    boxes = _boxes(full)
+    if owner is not None:
+        flags = _flags(owner)
+        entries = [entry for entry in _entries(boxes["options"]) if entry.flag in flags]
+    else:
+        entries = [
+            entry
+            for title, box in boxes.items()
+            if title.removesuffix(" options").partition(".")[0] == group
+            for entry in _entries(box)
+        ]
+    texts = [entry.full() for entry in entries]
+    return "\n".join([f"{group}: {about}", "", *(texts or ["  (none for this preset)"])])
+
+
+def full_help(full: str, command: str) -> str:
+    """Return the whole help of a command without tyro's boxes, and its examples."""
+    heading = full.partition("╭")[0].strip()
+    usage, _, description = heading.partition("\n\n")
+    lines = [usage, ""]
+    for paragraph in filter(None, description.split("\n\n")):
+        lines += [textwrap.fill(" ".join(paragraph.split()), _width()), ""]
+    for title, box in _boxes(full).items():
+        lines += [f"{title}:", *(entry.full() for entry in _entries(box)), ""]
+    return "\n".join([*lines, *_examples(command)])
+
+
+def _examples(command: str) -> list[str]:
+    return ["examples:", *(f"  {example}" for example in EXAMPLES[command])]
+
+
+class _Captured(io.StringIO):
+    """A stream for which tyro draws boxes of the same characters everywhere."""
+
+    encoding = "utf-8"
+
+
+def capture(parse: Callable[[], object]) -> str:
+    """Return the text that a parser prints to stdout before it exits."""
+    out = _Captured()
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
+        parse()
+    return out.getvalue()
+
+
+def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> UsageError | None:
+    """Return the one-sentence error that replaces an error box of tyro.
+
+    None if the box is of a kind that is not known here. `full` returns the help of the command, of
+    which the known options are read.
+    """
+    text = " ".join(" ".join(_unboxed(box)).split())
+    command = " ".join(_leading_words(arguments, 2 if arguments[0] == "data" else 1))
+
+    # An unknown option.
+    known = [*re.findall(r"(?<![\w-])--[a-z][\w.-]*", full()), "--help", "--debug"]
+    for argument in arguments:
+        flag = argument.partition("=")[0].replace("_", "-")
+        if argument.startswith("--") and flag not in known:
+            return UsageError(
+                f"advnets {command} has no option {argument.partition('=')[0]}"
+                f"{_suggestion(flag, known)}; `advnets {command} --help` lists the options"
+            )
+
+    # An unknown subcommand.
+    if match := re.search(
+        r"Unrecognized options: (\S+).*Available subcommands: ([\w, -]*\w)", text
+    ):
+        choices = [name.strip() for name in match[2].split(",")]
+        return UnknownNameError(f"subcommand of advnets {arguments[0]}", match[1], choices)
+    if match := re.search(r"Expected one of \{(.*?)\}", text):
+        return UsageError(f"advnets {arguments[0]} needs a subcommand; give one of {match[1]}")
+
+    # A missing or wrong value.
+    if match := re.search(
+        r"invalid choice '(.*?)' for argument '(.*?)'\. Expected one of \((.*?)\)", text
+    ):
+        choices = re.findall(r"'(.*?)'", match[3])
+        return UsageError(f"{match[2]} is {match[1]!r}; it must be one of {', '.join(choices)}")
+    if match := re.search(r"Missing value for argument '(.*?)'", text):
+        return UsageError(f"{match[1]} has no value; give one after it")
+    if match := re.search(
+        r"Error parsing (\S+): .*? from \['(.*?)'\].*Argument helptext: \1 (\S+)", text
+    ):
+        return UsageError(f"{match[1]} is {match[2]!r}; it must be {match[3]}")
+    if match := re.search(r"Missing from advnets [\w -]+: ((?:--\S+ )?\S+)", text):
+        return UsageError(f"{match[1]} is missing; see `advnets {command} --help`")
+    if match := re.search(r"Unrecognized options: (\S+)", text):
+        return UsageError(
+            f"advnets {command} takes no further argument, got {match[1]!r}; "
+            f"see `advnets {command} --help`"
+        )
+    return None
+
+
+def _suggestion(flag: str, known: Sequence[str]) -> str:
+    """Return a clause that names the nearest known option, or options of another group."""
+    name = flag.removeprefix("--")
+    in_groups = [option for option in known if option.endswith(f".{name}")]
+    nearest = in_groups or difflib.get_close_matches(flag, known, n=1, cutoff=0.6)
+    return f"; did you mean {' or '.join(dict.fromkeys(nearest))}?" if nearest else ""
+
+
+def _leading_words(arguments: Sequence[str], limit: int) -> list[str]:
+    """Return the first arguments, up to an option and at most `limit`."""
+    words: list[str] = []
+    for argument in arguments[:limit]:
+        if argument.startswith("-"):
+            break
+        words.append(argument)
+    return words
+
+
+def _flags(config_class: type[Any]) -> set[str]:
+    """Return the options that stand for the fields of a config class without a prefix."""
+    hints = get_type_hints(config_class, include_extras=True)
+    names: set[str] = set()
+    for field in fields(config_class):
+        renamed = [n for m in getattr(hints[field.name], "__metadata__", ()) if (n := _name(m))]
+        names.add("--" + (renamed or [field.name.replace("_", "-")])[0])
+    return names
+
+
+def _name(annotation: object) -> str | None:
+    return getattr(annotation, "name", None)
+
+
+def _unboxed(text: str) -> list[str]:
+    return [re.sub(r"^[│╭╰]\s?|\s*[│╮╯]$", "", line) for line in text.splitlines()]
+
+
+def _boxes(text: str) -> dict[str, list[str]]:
+    """Return the lines in each box of tyro's help by the box's title."""
+    boxes: dict[str, list[str]] = {}
+    title = ""
+    for line in text.splitlines():
+        if line.startswith("╭─ "):
+            title = line.removeprefix("╭─ ").partition(" ─")[0]
+            boxes[title] = []
+        elif line.startswith("│ ───"):
+            boxes[title] = []  # what came before describes the group
+        elif line.startswith("│"):
+            boxes[title].append(line.strip("│").removeprefix(" ").rstrip())
+    return boxes
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An option, argument or subcommand with its help."""
+
+    head: str
+    lines: list[str]
+
+    @property
+    def flag(self) -> str:
+        return (
+            self.head.split()[-1]
+            if not self.head.startswith("-")
+            else (re.findall(r"--[\w.-]+", self.head)[0])
+        )
+
+    def full(self) -> str:
+        """Return the whole help; a sentence that ends a line of the docstring ends the line."""
+        text = "\n".join(self.lines)
+        paragraphs = re.split(r"(?<=[.?])\n(?!\()", text)
+        indent = " " * 8
+        return "\n".join(
+            [
+                f"  {self.head}",
+                *(
+                    textwrap.fill(
+                        " ".join(paragraph.split()),
+                        _width(),
+                        initial_indent=indent,
+                        subsequent_indent=indent,
+                    )
+                    for paragraph in paragraphs
+                ),
+            ]
+        )
+
+    def brief(self) -> str:
+        """Return the first sentence of the help, and a default that says something."""
+        text = " ".join(" ".join(self.lines).split())
+        default = re.search(r"\(default: (.*)\)$", text)
+        sentence = _first_sentence(text.partition(" (default:")[0])
+        if default and default[1] not in ("None", "False"):
+            sentence += f" Default: {default[1]}."
+        head = self.head.partition(", --no-")[0].replace("{None}|", "")
+        return _hanging(f"  {head:<19} ", sentence)
+
+
+def _entries(lines: Sequence[str]) -> list[_Entry]:
+    """Return the entries of a box: a head begins a line, its help is indented or behind it."""
+    entries: list[_Entry] = []
+    for line in lines:
+        if match := re.fullmatch(r"(?:  • )?([^\s(].*?)(?:  +(.*))?", line):
+            entries.append(_Entry(match[1], [match[2]] if match[2] else []))
+        elif entries and line.strip():
+            entries[-1].lines.append(line.strip())
+    return entries
+
+
+def _first_sentence(text: str) -> str:
+    text = " ".join(text.split())
+    return re.split(r"(?<=[.!?])\s+(?=[A-Z`(-])", text)[0]
+
+
+def _hanging(head: str, text: str) -> str:
+    """Return text behind a head, wrapped under itself."""
+    return textwrap.fill(
+        text,
+        _width(),
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_on_hyphens=False,
+    )
+
+
+def _width() -> int:
+    """Return the width of help: that of the terminal, at most 100 columns."""
+    return max(40, min(100, shutil.get_terminal_size().columns) - 1)
