@@ -196,13 +196,14 @@ def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> 
     command = " ".join(_leading_words(arguments, 2 if arguments[0] == "data" else 1))
 
     # An unknown option.
+    all_options = f"`advnets {command} --help{'-all' if command == 'train' else ''}`"
     known = [*re.findall(r"(?<![\w-])--[a-z][\w.-]*", full()), "--help", "--debug"]
     for argument in arguments:
         flag = argument.partition("=")[0].replace("_", "-")
         if argument.startswith("--") and flag not in known:
             return UsageError(
                 f"advnets {command} has no option {argument.partition('=')[0]}"
-                f"{_suggestion(flag, known)}; `advnets {command} --help` lists the options"
+                f"; {_suggestion(flag, known) or f'{all_options} lists the options'}"
             )
 
     # An unknown subcommand.
@@ -225,7 +226,11 @@ def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> 
     if match := re.search(
         r"Error parsing (\S+): .*? from \['(.*?)'\].*Argument helptext: \1 (\S+)", text
     ):
-        return UsageError(f"{match[1]} is {match[2]!r}; it must be {match[3]}")
+        kinds = {"INT": "an integer", "FLOAT": "a number"}
+        expected = match[3].removeprefix("{None}|")
+        return UsageError(
+            f"{match[1]} is {match[2]!r}; it must be {kinds.get(expected, expected)}"
+        )
     if match := re.search(r"Missing from advnets [\w -]+: ((?:--\S+ )?\S+)", text):
         return UsageError(f"{match[1]} is missing; see `advnets {command} --help`")
     if match := re.search(r"Unrecognized options: (\S+)", text):
@@ -241,7 +246,7 @@ def _suggestion(flag: str, known: Sequence[str]) -> str:
     name = flag.removeprefix("--")
     in_groups = [option for option in known if option.endswith(f".{name}")]
     nearest = in_groups or difflib.get_close_matches(flag, known, n=1, cutoff=0.6)
-    return f"; did you mean {' or '.join(dict.fromkeys(nearest))}?" if nearest else ""
+    return f"did you mean {' or '.join(dict.fromkeys(nearest))}?" if nearest else ""
 
 
 def _leading_words(arguments: Sequence[str], limit: int) -> list[str]:
