@@ -6,8 +6,8 @@
 `grid` is the preset modern-grid, but that its penalty falls to 1e-5, as it did when this was
 played; `stacked` is modern-stacked made small, of width 16 and
 6,000 steps, which is too short for numbers to be good and long enough for parts to differ. Each
-part is one or two options of `advnets train`. Runs and records are those of tools/seeds.py: what
-has its record is not played again. The table of all is printed.
+part is one or two options of `advnets train`. Runs and records are those of `advnets sweep`:
+what has a record is not trained again. The table of all is printed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import seeds
-
+from advnets.cli.main import main as advnets
 from advnets.report.score_text import format_range, number
 
 RECIPE = "the recipe"
@@ -104,8 +103,10 @@ def play(out: Path, records: Path, field: str, count: int) -> None:
     """Train, score and record what is missing."""
     told = FIELDS[field]
     for part, options in told.parts.items():
-        asked = [str(out), str(records), "--seeds", str(count), "--name", name_of(field, part)]
-        seeds.main([*asked, "--metrics", told.metric, "--", *told.train.split(), *options.split()])
+        sweep = ["sweep", "--out", str(out), "--records", str(records), "--seeds", str(count)]
+        sweep += ["--name", name_of(field, part), "--metrics", told.metric]
+        if status := advnets([*sweep, "--", *told.train.split(), *options.split()]):
+            raise SystemExit(status)
 
 
 def rows(records: Path, field: str, count: int) -> Iterator[str]:

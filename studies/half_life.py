@@ -32,10 +32,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from seeds import in_lines
 from torch import Tensor, nn
 
 from advnets import config, presets
+from advnets.cli.sweep import record_text
 from advnets.config.serialize import to_json
 from advnets.data.dataset import Split
 from advnets.data.prepared import PreparedData, open_data
@@ -288,7 +288,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found.append(record(run, command, seed, ended))
         asked.records.mkdir(parents=True, exist_ok=True)
         kept = asked.records / f"{asked.preset}-{seed}.json"
-        kept.write_text(in_lines(found[-1]), "utf-8")
+        kept.write_text(record_text(found[-1]), "utf-8")
     means, real = final_means(found), statistics.fmean(one["real"]["mean"] for one in found)
     highest, reaching = choices(means, real)
     for half_life, mean in means.items():

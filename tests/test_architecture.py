@@ -1,4 +1,4 @@
-"""The house stands as drawn: arrows only go down, and no room imports its own front door."""
+"""The structure of the package: import contracts, sizes of modules, public names, lazy imports."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 import advnets
 from advnets import extractors, metrics
@@ -27,8 +29,8 @@ def imports_of(path: Path) -> set[str]:
     return found
 
 
-def test_the_contracts_hold():
-    """The table of rooms and arrows stands in pyproject.toml; import-linter walks it."""
+def test_the_import_contracts_hold():
+    """The layers are in pyproject.toml, and import-linter checks them."""
     done = subprocess.run(
         [Path(sys.executable).parent / "lint-imports"], cwd=ROOT, capture_output=True, text=True
     )
@@ -36,7 +38,7 @@ def test_the_contracts_hold():
 
 
 def test_no_module_imports_its_own_packages_init():
-    """What comes from a module's own package is a module, never a name of the package."""
+    """A module imports modules of its own package, never names of the package's `__init__`."""
     for path in MODULES:
         package = ".".join(("advnets", *path.relative_to(PACKAGE).parent.parts))
         names = {
@@ -48,10 +50,10 @@ def test_no_module_imports_its_own_packages_init():
         assert names <= modules, f"{path} imports {names - modules} from its own package"
 
 
-def test_rooms_are_small():
+def test_no_module_is_over_600_lines():
     for path in MODULES:
         lines = len(path.read_text("utf-8").splitlines())
-        assert lines <= 600, f"{path} has {lines} lines: redraw it"
+        assert lines <= 600, f"{path} has {lines} lines; split it"
 
 
 def run_python(code: str) -> str:
@@ -61,48 +63,79 @@ def run_python(code: str) -> str:
     return done.stdout.strip()
 
 
+HEAVY = "{'torch', 'matplotlib', 'sklearn', 'scipy', 'numpy', 'PIL'}"
+LOADED = f"print(sorted({HEAVY} & set(sys.modules)))"
+
+
 def test_neither_import_nor_help_loads_what_is_heavy():
-    heavy = "{'torch', 'matplotlib', 'sklearn', 'scipy', 'numpy', 'PIL'}"
-    loaded = f"print(sorted({heavy} & set(sys.modules)))"
-    assert run_python(f"import sys, advnets; {loaded}") == "[]"
-    asked = f"""
-import sys, atexit
-atexit.register(lambda: print(sorted({heavy} & set(sys.modules))))
+    assert run_python(f"import sys, advnets; dir(advnets); {LOADED}") == "[]"
+    for help_option in ("--help", "--help-all"):
+        code = f"""
+import sys
 from advnets.cli.main import main
-main(["train", "--help"])
+main(["train", {help_option!r}])
+{LOADED}
 """
-    assert run_python(asked).splitlines()[-1] == "[]"
+        assert run_python(code).splitlines()[-1] == "[]"
+
+
+def test_import_is_fast():
+    """The fastest of five processes: the others may have waited for a busy machine."""
+    code = "import time; t = time.perf_counter(); import advnets; print(time.perf_counter() - t)"
+    assert min(float(run_python(code)) for _ in range(5)) < 0.05
+
+
+def test_drawing_a_sample_imports_few_modules(tmp_path, tiny):
+    """At most 60 of ours, and no parser of a file format or a data set."""
+    advnets.train(tiny, out=tmp_path / "run")
+    code = f"""
+import sys, advnets
+advnets.load({str(tmp_path / "run")!r}).sample(2)
+print(*sorted(name for name in sys.modules if name.split(".")[0] == "advnets"))
+"""
+    loaded = run_python(code).split()
+    assert len(loaded) <= 60, loaded
+    parts = ("datasets", "image_folder", "huggingface", "synthetic", "metrics", "report", "plots")
+    assert not [name for name in loaded if {*parts} & {*name.split(".")}]
+
+
+SUBPACKAGES = [
+    *("config", "data", "errors", "evaluation", "extractors", "games", "losses", "metrics"),
+    *("models", "presets", "sampling", "theory", "visualize"),
+]
 
 
 def test_public_names():
-    """What `advnets` offers, whole: a new name is a decision."""
-    assert advnets.__all__ == [
-        "AdvnetsError",
-        "Config",
-        "Trained",
-        "__version__",
-        "load",
-        "train",
-    ]
+    """All that `advnets` offers: a new name is a decision."""
+    names = ["AdvnetsError", "Config", "TrainedModel", "__version__", "load", "train"]
+    assert sorted(advnets.__all__) == sorted([*names, *SUBPACKAGES])
     for name in advnets.__all__:
         assert getattr(advnets, name) is not None
     assert dir(advnets) == advnets.__all__
+    with pytest.raises(AttributeError, match="has no attribute 'nets'"):
+        advnets.nets  # noqa: B018
+
+
+@pytest.mark.parametrize("name", SUBPACKAGES)
+def test_a_subpackage_is_reachable_after_import_advnets(name):
+    """In a process of its own, in which nothing else has imported it."""
+    assert run_python(f"import advnets; print(advnets.{name}.__name__)") == f"advnets.{name}"
 
 
 def test_public_metrics():
     """The same of `advnets.metrics` and `advnets.extractors`: each is what its module calls so."""
     assert metrics.__all__ == [
-        "binned_divergence",
         "frechet_distance",
         "frechet_standard_error",
+        "histogram_divergence",
         "inception_score",
-        "kernel_distance",
         "memorization",
         "mixture_quality",
         "mode_coverage",
         "nearest_neighbor_test",
         "parzen_log_likelihood",
         "parzen_score",
+        "polynomial_mmd",
         "prdc",
         "sliced_wasserstein",
     ]

@@ -64,10 +64,13 @@ def commands(text: str) -> list[list[str]]:
     text = re.sub(r" *\\\n\s+", " ", text)
     typed = re.findall(r"`advnets ([^`\n]+)`", text)
     typed += re.findall(r"^    (?:\.venv/bin/)?advnets (.+)$", text, re.MULTILINE)
-    swept = re.findall(r"^    python tools/seeds\.py .+ -- (.+)$", text, re.MULTILINE)
-    typed += [f"train {line.replace('{seed}', '0')}" for line in swept]
-    given = (shlex.split(line, comments=True) for line in typed if not TEMPLATE.search(line))
-    return [arguments for arguments in given if not NAMES.issuperset(arguments)]
+    arguments = [shlex.split(line, comments=True) for line in typed if not TEMPLATE.search(line)]
+    for sweep in [some for some in arguments if some[0] == "sweep" and "--" in some]:
+        at = sweep.index("--")
+        trained = [argument.replace("{seed}", "0") for argument in sweep[at + 1 :]]
+        arguments.append(["train", *trained])
+        del sweep[at:]
+    return [some for some in arguments if not NAMES.issuperset(some)]
 
 
 def parts(text: str) -> set[str]:

@@ -4,8 +4,8 @@
 
 A curve is the score on the way (`--eval-every`), of the weight average where there is one; of
 records that have none it is D(x), or D(x, G(z)) of pairs, which is 1/2 where D cannot tell. It is
-drawn against the real examples that D has been shown. The records are those that tools/seeds.py
-keeps.
+drawn against the real examples that D has been shown. The records are those of
+`advnets sweep`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import seeds
 from PIL import Image
 
 from advnets.cli.main import config_of
+from advnets.cli.sweep import record_files
 from advnets.plots.style import LIGHT, legend, new_figure, png, reference_line, style_axes
 from advnets.plots.training_curves import ONE_BY_ONE, SCORES, curve_spec, metric_of
 
@@ -65,7 +65,7 @@ def seeds_of(records: Path, name: str) -> dict[int, Curve]:
     """Of every seed that has a record under this name."""
     return {
         seed: curve_of(json.loads(path.read_text("utf-8")))
-        for seed, path in seeds.files_of(records, name).items()
+        for seed, path in record_files(records, name).items()
     }
 
 

@@ -77,6 +77,9 @@ class UnknownNameError(UsageError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+        # Keep the nearest name, and names that are about as near.
+        ratios = {n: difflib.SequenceMatcher(None, n, name).ratio() for n in near}
+        near = [n for n in near if ratios[n] > max(ratios.values()) - 0.1]
         hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}."
         super().__init__(f"no {kind} is called {name!r}; {hint}")
 

@@ -6,12 +6,15 @@ import itertools
 import json
 import math
 import re
+import shlex
 
 import numpy as np
 import pytest
 
 import advnets
-from advnets.cli.main import config_of, main
+from advnets.cli.commands import COMMANDS, Train
+from advnets.cli.help import EXAMPLES, GROUPS, MAIN_OPTIONS
+from advnets.cli.main import config_of, main, parse, starting_point
 
 
 def test_presets_are_listed(said):
@@ -50,8 +53,8 @@ def test_presets_are_listed(said):
         "modern-ring": "The recipe on a ring of 8 modes, tuned to that fineness (docs/results).",
         "modern-grid": "The same on a grid of 25 modes.",
     }
-    told = "".join(f"{name.ljust(23)}  {about}\n" for name, about in listed.items())
-    assert said("presets") == (0, told, "")
+    expected = "".join(f"{name.ljust(27)}  {about}\n" for name, about in listed.items())
+    assert said("presets") == (0, expected, "")
 
 
 def test_the_version_is_the_packages(said):
@@ -61,8 +64,7 @@ def test_the_version_is_the_packages(said):
 ERRORS = [
     (
         ("train", "digts"),
-        "advnets: no preset, data set, file or folder is called 'digts'; "
-        "did you mean digits or points?\n",
+        "advnets: no preset, data set, file or folder is called 'digts'; did you mean digits?\n",
     ),
     (
         ("train", "digits", "--data", "mnits"),
@@ -74,12 +76,13 @@ ERRORS = [
     ),
     (
         ("train", "--seed", "3", "paper-mnist"),
-        "advnets: PRESET 'paper-mnist' came after a flag; it must come first: "
-        "advnets train paper-mnist [--flags]\n",
+        "advnets: PRESET 'paper-mnist' came after an option; it must come first: "
+        "advnets train paper-mnist [options]\n",
     ),
     (
         ("train", "digits", "--generator.activations", "relu"),
-        "advnets: activations has 1 values for 2 hidden layers; give one for each layer\n",
+        "advnets: activations has 1 values and hidden_sizes has 2; give one of each for every hidden "
+        "layer\n",
     ),
     (
         ("train", "digits", "--batch-size", "0"),
@@ -99,7 +102,7 @@ ERRORS = [
     ),
     (
         ("train", "digits", "--log-every", "-1"),
-        "advnets: log is -1; it must be at least 0\n",
+        "advnets: log_every is -1; it must be at least 0\n",
     ),
 ]
 
@@ -124,29 +127,134 @@ def test_data_that_is_not_here_is_named_with_its_cure(said, tmp_path, monkeypatc
     assert err.endswith(f"to bring MNIST, type: {cure}\n")
 
 
-def test_an_unknown_flag_is_told_its_nearest(said):
-    code, _, err = said("train", "digits", "--game.objectve", "minimax")
-    assert code == 2
-    assert "--game.objective" in err
+TYPOS = [
+    (("trian", "digits"), "no command is called 'trian'; did you mean train?"),
+    (("--verson",), "no option is called '--verson'; did you mean --version?"),
+    (("train", "mlpp"), "no preset, data set, file or folder is called 'mlpp'; did you mean mlp?"),
+    (
+        ("train", "digits", "--game.objectve", "minimax"),
+        "advnets train has no option --game.objectve; did you mean --game.objective?",
+    ),
+    (
+        ("train", "digits", "--batch_sise=3"),
+        "advnets train has no option --batch_sise; did you mean --batch-size?",
+    ),
+    (
+        ("train", "digits", "--hidden-sizes", "3"),
+        "advnets train has no option --hidden-sizes; did you mean --generator.hidden-sizes or "
+        "--discriminator.hidden-sizes?",
+    ),
+    (
+        ("train", "digits", "--quux"),
+        "advnets train has no option --quux; `advnets train --help-all` lists the options",
+    ),
+    (
+        ("sample", "run", "--num-sample", "3"),
+        "advnets sample has no option --num-sample; did you mean --num-samples?",
+    ),
+    (
+        ("train", "digits", "--crop", "cnter"),
+        "--crop is 'cnter'; it must be one of center, pad, random",
+    ),
+    (("train", "digits", "--steps", "abc"), "--steps is 'abc'; it must be an integer"),
+    (("train", "digits", "--help", "gaem"), "no group of options is called 'gaem'; did you mean"),
+    (("data", "audt"), "no subcommand of advnets data is called 'audt'; did you mean audit?"),
+    (("data",), "advnets data needs a subcommand; give one of fetch, list, audit, pack"),
+    (("visualize", "run", "neighbours"), "'neighbours'; did you mean neighbors?"),
+    (("evaluate",), "RUN is missing; see `advnets evaluate --help`"),
+    (("evaluate", "run", "other"), "advnets evaluate takes no further argument, got 'other'"),
+    (("sample", "run", "--out"), "--out has no value; give one after it"),
+]
 
 
-def test_a_fault_of_ours_is_one_line_and_a_traceback_with_debug(said, monkeypatch):
+@pytest.mark.parametrize(("arguments", "expected"), TYPOS, ids=lambda x: " ".join(x)[:60])
+def test_a_typo_gets_the_nearest_of_its_own_kind_in_one_sentence(said, arguments, expected):
+    code, out, err = said(*arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith("advnets: ")
+    assert expected in err
+    assert len(err.splitlines()) == 1
+
+
+def test_lr_sets_the_learning_rate_of_both_players(said):
+    stage = config_of("advnets train digits --lr 0.01").stage
+    assert (stage.generator_optimizer.lr, stage.discriminator_optimizer.lr) == (0.01, 0.01)
+    code, _, err = said("train", "digits", "--lr", "1", "--generator-optimizer.lr=2")
+    assert (code, err) == (
+        2,
+        "advnets: --lr and --generator-optimizer.lr were both given; give --lr alone, or one per "
+        "player\n",
+    )
+
+
+def test_a_bug_of_ours_is_one_line_and_a_traceback_with_debug(said, monkeypatch):
     def fall(self):
         raise ZeroDivisionError("oh")
 
     monkeypatch.setattr("advnets.cli.commands.Presets.execute", fall)
     code, _, err = said("presets")
     assert code == 70
-    assert err.startswith("advnets: unexpected ZeroDivisionError: oh; this is a fault of advnets")
+    assert err.startswith("advnets: unexpected ZeroDivisionError: oh; this is a bug of advnets")
     with pytest.raises(ZeroDivisionError):
         main(["presets", "--debug"])
 
 
+def test_help_of_train_is_one_page(said, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for preset in ([], ["semi-supervised-mnist"], ["paper-mnist"]):
+        code, out, _ = said("train", *preset, "--help")
+        assert code == 0
+        assert len(out.splitlines()) <= 60
+        assert max(map(len, out.splitlines())) <= 80
+        for flag in (*MAIN_OPTIONS, "--help-all"):
+            assert flag in out
+        for group in GROUPS:
+            assert re.search(rf"^  {group} ", out, re.MULTILINE)
+
+
+def test_the_groups_of_help_hold_every_option_of_train_once(said, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    whole = said("train", "paper-cifar-conv", "--help-all")[1]
+    flags = re.findall(r"^  --([\w.-]+)", whole, re.MULTILINE)
+    grouped = [
+        flag
+        for group in GROUPS
+        for flag in re.findall(
+            r"^  --([\w.-]+)", said("train", "paper-cifar-conv", "--help", group)[1], re.MULTILINE
+        )
+    ]
+    alone = ["out", "lr", "seed", "resume", "dry-run", "trust-code"]
+    assert sorted([*grouped, *alone]) == sorted(flags)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_examples_of_help_are_commands(said, command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    code, out, _ = said(command, "--help")
+    assert code == 0
+    assert "examples:" in out
+    for example in EXAMPLES[command]:
+        assert example in out
+        arguments = shlex.split(re.split(r"  +", example)[0])[1:]
+        if "--help" not in arguments and "--resume" not in arguments:
+            head = arguments[: arguments.index("--")] if "--" in arguments else arguments
+            parse(head, Train.defaults(*starting_point(arguments)))
+
+
+def test_the_help_of_advnets_lists_every_command(said):
+    code, out, _ = said("--help")
+    assert code == 0
+    assert said() == (2, out, "")
+    assert set(COMMANDS) <= set(re.findall(r"^  (\w+) ", out, re.MULTILINE))
+    assert len(out.splitlines()) <= 60
+
+
 def test_every_flag_has_help_and_a_default(said, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    code, out, _ = said("train", "paper-cifar-conv", "--help")
+    code, out, _ = said("train", "paper-cifar-conv", "--help-all")
     assert code == 0
-    flags = len(re.findall(r"^\W*--[a-z]", out, re.MULTILINE))
+    flags = len(re.findall(r"^  --[a-z]", out, re.MULTILINE))
     assert flags > 40
     assert out.count("(default:") >= flags
 
@@ -154,38 +262,33 @@ def test_every_flag_has_help_and_a_default(said, monkeypatch):
 @pytest.mark.parametrize(
     "command",
     [
-        ["train", "modern"],
-        ["train", "semi-supervised-mnist"],
-        ["train", "paper-mnist"],
-        ["sample"],
-        ["evaluate"],
-        ["compare"],
-        ["data", "audit"],
-        ["paper"],
-        ["bench"],
-        *(
-            ["visualize", view]
-            for view in ("interpolation", "arithmetic", "neighbors", "window-dropout")
-        ),
+        ["train", "modern", "--help-all"],
+        ["train", "semi-supervised-mnist", "--help-all"],
+        ["train", "paper-mnist", "--help-all"],
+        ["sample", "--help"],
+        ["evaluate", "--help"],
+        ["compare", "--help"],
+        ["data", "audit", "--help"],
+        ["paper", "--help"],
+        ["bench", "--help"],
+        ["sweep", "--help"],
+        *(["visualize", "run", view, "--help"] for view in ("arithmetic", "neighbors")),
     ],
     ids=" ".join,
 )
 def test_help_breaks_lines_where_they_are_full(said, monkeypatch, command):
     """No line ends where the next word has room, but at the end of a sentence."""
     monkeypatch.setenv("COLUMNS", "80")
-    code, out, _ = said(*command, "--help")
+    code, out, _ = said(*command)
     assert code == 0
-    lines = [line.strip("│")[:78] for line in out.splitlines() if len(line) == 80]
     early, goes_on = [], 0
-    for here, after in itertools.pairwise(lines):
+    for here, after in itertools.pairwise(out.partition("examples:")[0].splitlines()):
         words = after.split()
-        column = len(after) - len(after.lstrip())
-        # Of one text: it begins in the same column, in a line of its own or beside its flag.
-        if not words or column < 6 or not re.match(r"  \S", here[column - 2 :]):
+        # Of one text: it begins in the same column.
+        if not words or not re.match(r" {8}\S", here) or not re.match(r" {8}\S", after):
             continue
         goes_on += 1
-        room = len(here) - len(here.rstrip())
-        if room > len(words[0]) + 2 and not here.rstrip().endswith((".", "?")):
+        if len(here) + 1 + len(words[0]) <= 79 and not here.endswith((".", "?")):
             early.append((here.strip(), after.strip()))
     assert goes_on
     assert not early
@@ -225,11 +328,14 @@ def test_points_from_the_command_line(said, tmp_path, monkeypatch):
     assert "8 of 8 modes, 9" in out
     assert said("evaluate", "runs/ring")[0] == 0
     code, _, err = said("sample", "runs/ring", "--out", "folder")
-    assert (code, err) == (2, "advnets: folder is to hold points; give a name in .png or .npz\n")
+    assert (code, err) == (
+        2,
+        "advnets: folder is not a file for points; give a name in .png or .npz\n",
+    )
     code, _, err = said("sample", "runs/ring", "--out", "a.png", "--columns", "3")
     assert (code, err.partition(";")[0]) == (
         2,
-        "advnets: --columns is for a grid of images, but the run is of points",
+        "advnets: --columns applies to a grid of images, but the run is a model of points",
     )
     code, _, err = said("train", "digits", "--data", "ring", "--out", "runs/no")
     assert (code, err) == (
@@ -245,7 +351,7 @@ def test_a_line_says_what_it_would_train():
 
 
 def test_a_line_of_another_command_trains_nothing():
-    with pytest.raises(advnets.errors.UsageError, match="give a command advnets train"):
+    with pytest.raises(advnets.errors.UsageError, match="give a command line of advnets train"):
         config_of("advnets presets")
 
 
@@ -256,14 +362,14 @@ def test_epochs_count_though_the_preset_is_so_many_steps_long():
         assert (stage.epochs, stage.steps) == (epochs, None)
     stage = config_of("advnets train digits --steps 7").stage
     assert (stage.epochs, stage.steps) == (None, 7)
-    with pytest.raises(advnets.errors.UsageError, match="epochs 3 and steps 7 came"):
+    with pytest.raises(advnets.errors.UsageError, match="got both --epochs 3 and --steps 7"):
         config_of("advnets train modern-ring --epochs 3 --steps 7")
 
 
 def test_a_training_of_no_length_is_refused(said):
     code, _, err = said("train", "modern-ring", "--steps", "None", "--dry-run")
     assert code == 2
-    assert err == "advnets: epochs and steps are both None; say how long: --epochs or --steps\n"
+    assert err == "advnets: epochs and steps are both None; give --epochs or --steps\n"
 
 
 @pytest.mark.parametrize("preset", ["dcgan", "modern", "modern-residual"])

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from advnets.evaluation.score_files import read_scored_run
+from advnets.metrics.uncertainty import student_interval
+
+RECORDS = Path(__file__).parents[2] / "results" / "records"
 
 STAMPS = {
     "split": "test",
@@ -174,3 +178,40 @@ def test_a_mistake_is_one_sentence(compared, runs, tmp_path):
 
 def test_a_run_that_is_read_twice_is_the_same(runs, tmp_path):
     assert read_scored_run(tmp_path / "slow-0") == read_scored_run(tmp_path / "slow-0")
+
+
+def quality(name, seed):
+    """The share of high-quality samples among 2,500 points, from the record of a seed."""
+    record = json.loads((RECORDS / f"{name}-{seed}.json").read_text())
+    (quality,) = [
+        score["high_quality"]
+        for score in record["scores"]
+        if (score["samples"], score["metric"], score["n"]) == ("generator", "points", 2500)
+    ]
+    return quality
+
+
+def test_records_of_seeds_are_a_row_with_their_interval_and_are_paired(said):
+    files = [RECORDS / f"modern-ring-{seed}.json" for seed in range(10)]
+    files += [RECORDS / f"points-ring-{seed}.json" for seed in range(3)]
+    code, out, _ = said("compare", *files, "--metrics", "points", "--json")
+    assert code == 0
+    code, out, _ = said("compare", *files, "--metrics", "points")
+    of_ten = student_interval([quality("modern-ring", seed) for seed in range(10)])
+    less = [quality("points-ring", seed) - quality("modern-ring", seed) for seed in range(3)]
+    assert f"{of_ten.mean:.4f} ± {of_ten.half_width:.4f}" in out
+    assert f"{student_interval(less).mean:.4f} ± {student_interval(less).half_width:.4f}" in out
+
+
+def test_records_that_are_not_comparable_are_refused(said, tmp_path):
+    ring, grid = (RECORDS / f"points-{name}-0.json" for name in ("ring", "grid"))
+    code, _, err = said("compare", ring, grid, "--metrics", "points")
+    assert code == 2
+    assert re.search(r"points.* differs in .*modes", err)
+    code, _, err = said("compare", ring, grid, "--metrics", "frechet")
+    assert code == 1
+    assert "points-ring-0.json has no scores of frechet" in err
+    (tmp_path / "a.json").write_text("{}")
+    code, _, err = said("compare", ring, tmp_path / "a.json")
+    assert code == 1
+    assert "a.json is not a record of a run; give a run directory, or a record file" in err

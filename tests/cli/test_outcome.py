@@ -94,7 +94,7 @@ def test_a_failed_resume_at_step_0_keeps_the_run(said, tmp_path, quick, monkeypa
     def no_memory(*_):
         raise MemoryError
 
-    monkeypatch.setattr("advnets.training.trainer.play_round", no_memory)
+    monkeypatch.setattr("advnets.training.trainer.train_step", no_memory)
     assert said("train", "--resume", "--out", run)[0] != 0
     assert RunDirectory(run).exists
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from advnets.errors import UsageError
+
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "results" / "records"
 
@@ -43,5 +45,5 @@ def test_kept_records_are_drawn_seed_by_seed(script, tmp_path):
     script.main([str(RECORDS), str(tmp_path / "x.png"), "modern-ring", "modern-stacked-256"])
     with Image.open(io.BytesIO((tmp_path / "x.png").read_bytes())) as image:
         assert image.size == (1120, 800)
-    with pytest.raises(SystemExit, match=r"has no record of modern-rong; tools/seeds.py keeps"):
+    with pytest.raises(UsageError, match=r"has no record of modern-rong; `advnets sweep` writes"):
         script.main([str(RECORDS), str(tmp_path / "x.png"), "modern-rong"])

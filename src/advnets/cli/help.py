@@ -126,7 +126,7 @@ def short_help(full: str, preset: str) -> str:
         f"main options (defaults of the preset {preset}):",
         *(entries[flag].brief() for flag in MAIN_OPTIONS),
         "",
-        "more options (advnets train [PRESET] --help GROUP; --help-all for all of them):",
+        "more options (--help GROUP prints a group, --help-all all groups):",
         *(f"  {name:<24} {about}" for name, (_, about) in GROUPS.items()),
     ]
     return "\n".join(lines)
@@ -228,9 +228,7 @@ def usage_error(box: str, arguments: Sequence[str], full: Callable[[], str]) -> 
     ):
         kinds = {"INT": "an integer", "FLOAT": "a number"}
         expected = match[3].removeprefix("{None}|")
-        return UsageError(
-            f"{match[1]} is {match[2]!r}; it must be {kinds.get(expected, expected)}"
-        )
+        return UsageError(f"{match[1]} is {match[2]!r}; it must be {kinds.get(expected, expected)}")
     if match := re.search(r"Missing from advnets [\w -]+: ((?:--\S+ )?\S+)", text):
         return UsageError(f"{match[1]} is missing; see `advnets {command} --help`")
     if match := re.search(r"Unrecognized options: (\S+)", text):

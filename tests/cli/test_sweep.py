@@ -1,0 +1,58 @@
+"""`advnets sweep`: runs of several seeds and their records."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+RING = ["modern-ring", "--steps", "4", "--threads", "1", "--log-every", "2"]
+
+
+@pytest.fixture
+def sweep(said, tmp_path):
+    """Sweep into a directory of the test; the exit status and what was printed."""
+
+    def run(*arguments):
+        places = ("--out", tmp_path / "runs", "--records", tmp_path / "records")
+        return said("sweep", *places, "--metrics", "points", *arguments)
+
+    return run
+
+
+def test_each_seed_leaves_a_record_and_is_not_trained_again(sweep, tmp_path, monkeypatch):
+    seeds = ("--first", "3", "--seeds", "2", "--")
+    assert sweep(*seeds, *RING, "--batch-size", "{seed}0")[0] == 0
+    files = sorted((tmp_path / "records").iterdir())
+    assert [file.name for file in files] == ["modern-ring-3.json", "modern-ring-4.json"]
+    for seed, file in zip((3, 4), files, strict=True):
+        record = json.loads(file.read_text())
+        options = f"{' '.join(RING)} --batch-size {seed}0 --seed {seed}"
+        assert record["command"] == f"advnets train {options}"
+        assert [event["step"] for event in record["curve"]] == [2, 4]
+        assert {score["metric"] for score in record["scores"]} == {"points"}
+        assert record["scores"][0]["step"] == 4
+    monkeypatch.setattr("advnets.cli.sweep.run_record", lambda *_: pytest.fail("trained again"))
+    assert sweep(*seeds, *RING)[0] == 0
+
+
+def test_scores_during_training_are_recorded_too(sweep, tmp_path):
+    during = ("--eval-every", "2", "--eval-metric", "points")
+    assert sweep("--seeds", "1", "--", *RING, *during)[0] == 0
+    record = json.loads((tmp_path / "records" / "modern-ring-0.json").read_text())
+    evaluations = [event for event in record["on_the_way"] if event["weights"] == "ema"]
+    assert [event["step"] for event in evaluations] == [2, 4]
+    assert evaluations[-1]["jsd"] == pytest.approx(record["scores"][1]["jsd"], rel=1e-4)
+
+
+def test_a_failure_ends_it_and_leaves_no_record(sweep, tmp_path):
+    code, _, err = sweep("--", "digits", "--steps", "1", "--threads", "1")
+    assert code != 0
+    assert "digits is no mixture of normal distributions" in err
+    assert not list((tmp_path / "records").iterdir())
+
+
+def test_a_sweep_needs_a_preset(sweep):
+    code, _, err = sweep("--seeds", "1")
+    assert code == 2
+    assert err.startswith("advnets: no preset was given; give it after --")
