@@ -340,8 +340,8 @@ def test_points_from_the_command_line(said, tmp_path, monkeypatch):
     code, _, err = said("train", "digits", "--data", "ring", "--out", "runs/no")
     assert (code, err) == (
         2,
-        "advnets: the data is points, but scaling is unit; say --normalize none or standard, or "
-        "begin with the preset points\n",
+        "advnets: the normalization 'unit' does not apply to points; set --normalize to none or "
+        "standard, or use the preset points\n",
     )
 
 

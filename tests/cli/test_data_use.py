@@ -115,8 +115,8 @@ def test_few_different_images_are_warned_of(tmp_path, capsys):
     for i in range(30):
         (thirty / f"{i}.png").write_bytes(content)
     for folder, words in (
-        (one, "warning: there is only 1 training image, which G can learn by heart"),
-        (thirty, "warning: only 1 of 30 training images are different, which G can learn by"),
+        (one, "warning: there is only 1 training image, which the generator can memorize"),
+        (thirty, "warning: only 1 of 30 training images are different, which the generator can"),
     ):
         assert main(["data", "audit", str(folder)]) == 0
         assert words in capsys.readouterr().out

@@ -16,7 +16,7 @@ import advnets
 from advnets.errors import DataError, RunError
 from advnets.run_directory import RunDirectory
 
-GONE = "is not there any more; give the path where it lies now with --data PATH\n"
+GONE = "set its present location with --data PATH\n"
 
 
 def draw(folder, seed=0, n=60):
@@ -63,8 +63,11 @@ def test_data_that_moved_are_named_and_given_anew(said, moved, tmp_path):
     photos.rename(tmp_path / "elsewhere")
     for command in uses(moved):
         code, _, err = said(*command)
-        assert (code, err) == (1, f"advnets: the data of {moved}, {photos}, {GONE}")
-    with pytest.raises(DataError, match="is not there any more"):
+        assert (code, err) == (
+            1,
+            f"advnets: the data of {moved} is missing: there is no {photos}; {GONE}",
+        )
+    with pytest.raises(DataError, match="is missing: there is no"):
         advnets.load(moved).evaluate()
     for command in uses(moved):
         code, _, err = said(*command, "--data", "../elsewhere")
@@ -85,14 +88,20 @@ def test_other_data_are_refused_wherever_they_lie(said, moved, tmp_path):
         for source in (str(tmp_path / "others"), "digits"):
             code, _, err = said(*command, "--data", source)
             assert code == 1
-            assert f"the data of {moved} has changed since the run began (photos: digest " in err
-            assert f"in {source}); bring the old data back, or give the path where" in err
+            assert (
+                f"the data of {moved} has changed since the run was started: {source} has the"
+                in err
+            )
+            assert (
+                "(photos); restore the old data, or set its present location with --data PATH"
+                in err
+            )
     photos = moved.parents[1] / "photos"
     shutil.rmtree(photos)
     shutil.copytree(tmp_path / "others", photos)
     for command in uses(moved):
-        assert f"the data of {moved} has changed since the run began" in said(*command)[2]
-    with pytest.raises(RunError, match="has changed since the run began"):
+        assert f"the data of {moved} has changed since the run was started" in said(*command)[2]
+    with pytest.raises(RunError, match="has changed since the run was started"):
         advnets.load(moved).open_data()
     assert (moved / "config.json").read_bytes() == config
 
@@ -105,10 +114,10 @@ def test_a_table_keeps_its_options_where_it_moves(said, tmp_path, monkeypatch, q
     assert source == f"{tmp_path / 'points.csv'}:sd=0.1"
     Path("points.csv").rename("p.csv")
     code, _, err = said("evaluate", "run", "--metrics", "divergence")
-    assert (code, err) == (1, f"advnets: the data of run, {source}, {GONE}")
+    assert (code, err) == (1, f"advnets: the data of run is missing: there is no {source}; {GONE}")
     told = ("evaluate", "run", "--metrics", "divergence", "--data")
     assert said(*told, "p.csv:sd=0.1")[0] == 0
-    assert "has changed since the run began" in said(*told, "p.csv:sd=0.2")[2]
+    assert "has changed since the run was started" in said(*told, "p.csv:sd=0.2")[2]
 
 
 def test_a_named_set_that_is_absent_is_spoken_of_as_the_runs(said, trained, tmp_path, monkeypatch):
@@ -121,8 +130,8 @@ def test_a_named_set_that_is_absent_is_spoken_of_as_the_runs(said, trained, tmp_
     monkeypatch.setenv("ADVNETS_DATA", str(tmp_path / "nowhere"))
     code, _, err = said("evaluate", run)
     assert code == 1
-    assert err.startswith(f"advnets: the data of {run} cannot be opened: no train-images-idx3-")
-    assert "type: advnets data fetch mnist" in err
+    assert err.startswith(f"advnets: the data of {run} cannot be opened: MNIST (train-images-idx3-")
+    assert "download it with: advnets data fetch mnist" in err
 
 
 def test_a_relative_data_dir_is_kept_absolute(said, tmp_path, monkeypatch, quick):
@@ -173,12 +182,12 @@ def test_a_run_is_no_data(said, trained, tmp_path, monkeypatch, command, name):
     code, _, err = said(*(name if word == "RUN" else word for word in command))
     assert code == 2
     assert err == (
-        f"advnets: {name} is a run directory and not data: its images are plots; to continue that "
-        f"run, type: advnets train --resume --out {err.split()[-1]}\n"
+        f"advnets: {name} is a run directory, expected data: its images are figures; to continue the "
+        f"run, use: advnets train --resume --out {err.split()[-1]}\n"
     )
     assert (tmp_path / err.split()[-1]).resolve() == tmp_path / "run"
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    _, _, *arguments = err.partition("type: ")[2].split()
+    _, _, *arguments = err.partition("use: ")[2].split()
     assert said("train", *arguments)[0] == 0
 
 
@@ -223,8 +232,8 @@ def test_a_folder_with_a_taken_name_is_said(tmp_path, command, what):
     done = run_process(*command, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     sentence = (
-        f"digits is the {what} of that name, and the folder ./digits here is not used; to use it, "
-        "give ./digits"
+        f"digits is the {what} of that name, and the folder ./digits is not used; to use it, set "
+        "./digits"
     )
     assert (sentence in done.stderr) == (what is not None), done.stderr
 
@@ -232,7 +241,7 @@ def test_a_folder_with_a_taken_name_is_said(tmp_path, command, what):
 def test_a_folder_with_the_name_of_a_preset_is_said(tmp_path):
     draw(tmp_path / "mlp", n=3)
     done = run_process("train", "mlp", "--data", "digits", "--dry-run", cwd=tmp_path)
-    assert "mlp is the preset of that name, and the folder ./mlp here is not used" in done.stderr
+    assert "mlp is the preset of that name, and the folder ./mlp is not used" in done.stderr
 
 
 def test_a_dry_run_says_that_it_packs(said, tmp_path, cache):

@@ -79,7 +79,7 @@ def test_a_start_that_failed_does_not_block_its_name(said, tmp_path, quick):
     told = ("semi-supervised-mnist", "--data", "digits", "--steps", "3", "--threads", "1")
     code, _, err = said("train", *told, *labels, "--out", run)
     assert code in (1, 2)
-    assert "10,000 labeled images of each class were asked for" in err.splitlines()[-1]
+    assert "must have at least 10,000 labeled images" in err.splitlines()[-1]
     assert not RunDirectory(run).exists
     assert said("train", "digits", *quick, "--out", run)[0] == 0
 

@@ -78,7 +78,7 @@ def test_changed_data_is_refused_on_resume(said, tmp_path, quick):
     (run / "config.json").write_text(json.dumps(record))
     code, _, err = said("train", "--resume", "--out", run)
     assert code == 1
-    assert "has changed since the run began (digits: digest 000000000000 then, " in err
+    assert "has changed since the run was started: digits has the digest " in err
 
 
 def test_more_steps_go_on_from_where_a_run_ended(said, tmp_path, quick):

@@ -151,8 +151,8 @@ def test_a_set_is_fetched_to_where_it_is_looked_for(said, tmp_path, monkeypatch)
     for name in ("mnist", "stacked-mnist", "emnist", "svhn", "cifar10"):
         fetched = name.removeprefix("stacked-")
         _, _, err = said("data", "audit", name, "--data-dir", "my sets")
-        assert f"type: advnets data fetch {fetched} --data-dir 'my sets'" in err
+        assert f"download it with: advnets data fetch {fetched} --data-dir 'my sets'" in err
         monkeypatch.setenv("ADVNETS_DATA", "my sets")
         _, _, err = said("data", "audit", name)
-        assert re.search(rf"type: advnets data fetch {fetched}(;|\n)", err), err
+        assert re.search(rf"download it with: advnets data fetch {fetched}(;|\n)", err), err
         monkeypatch.delenv("ADVNETS_DATA")

@@ -104,9 +104,9 @@ def test_images_on_the_host_are_shared(some_images):
 @pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 2), (0, 6), (0, 0)])
 def test_shares_that_cannot_be(some_images, rank, world):
     """A rank outside the world, and more ranks than rows, are refused; so are no images."""
-    with pytest.raises(UsageError, match=f"rank {rank} of {world} with batches of 5"):
+    with pytest.raises(UsageError, match=f"got rank {rank} of {world} and batches of 5"):
         batches(some_images(), 5, rank=rank, world_size=world)
-    with pytest.raises(UsageError, match="there are no images"):
+    with pytest.raises(UsageError, match="a loader needs at least one image, got none"):
         batches(some_images(0), 5)
 
 

@@ -28,8 +28,8 @@ def test_named_set_from_the_environment(real_data):
 def test_absent_sets_say_where_they_were_sought(tmp_path):
     """A named set that is not there names both folders and the cure."""
     cures = {
-        "mnist": "type: advnets data fetch mnist",
-        "cifar10": "unpack cifar-10-binary.tar.gz in",
+        "mnist": "download it with: advnets data fetch mnist",
+        "cifar10": "extract cifar-10-binary.tar.gz in",
         "tfd": "put it in",
     }
     for name, cure in cures.items():
@@ -49,7 +49,7 @@ def test_neither_name_nor_path(source):
 
 
 def test_a_preset_for_own_images_asks_for_them():
-    with pytest.raises(UsageError, match="no images were given; say --data PATH"):
+    with pytest.raises(UsageError, match="no data was set; set --data to a path"):
         open_dataset(Data(source=""))
 
 
@@ -67,13 +67,13 @@ def test_paths_are_known_by_what_they_hold(tmp_path, write_idx, monkeypatch):
     with pytest.raises(DataError, match="10,000 records"):
         open_dataset(Data(source=str(cifar)))
     (tmp_path / "x.MAT").touch()
-    with pytest.raises(DataError, match="no MATLAB file"):
+    with pytest.raises(DataError, match="is not a MATLAB file"):
         open_dataset(Data(source=str(tmp_path / "x.MAT")))
     (tmp_path / "x.zip").touch()
-    with pytest.raises(DataError, match="no zip file that can be read"):
+    with pytest.raises(DataError, match="is not a zip file that can be read"):
         open_dataset(Data(source=str(tmp_path / "x.zip")))
     (tmp_path / "x.tgz").touch()
-    with pytest.raises(DataError, match="file of no known kind"):
+    with pytest.raises(DataError, match="has an unknown file format; use one of: a table"):
         open_dataset(Data(source=str(tmp_path / "x.tgz")))
 
 
@@ -97,8 +97,8 @@ def test_options_reach_the_source(tmp_path):
     assert len(drawn.train) == 20
     for source, message in (
         ("ring:mode=3", "no option of ring is called 'mode'; did you mean modes"),
-        ("digits:n=3", "digits takes no options, but 'n' came"),
-        (f"{tmp_path}:n=3", "takes no options, but 'n' came"),
+        ("digits:n=3", "digits takes no options, got 'n'; remove it"),
+        (f"{tmp_path}:n=3", "takes no options, got 'n'; remove it"),
     ):
         (tmp_path / "a.png").touch()
         with pytest.raises(UsageError) as caught:
@@ -136,7 +136,7 @@ def test_a_name_of_the_hub(monkeypatch):
         asked.append(told)
         return open_dataset("digits")
 
-    monkeypatch.setattr("advnets.data.registry.find_hub_name", find)
+    monkeypatch.setattr("advnets.data.huggingface.open.find_hub_name", find)
     data = Data(source="hf:owner/set:split=test,image=img")
     find_source(data)
     assert asked == [("owner/set", Hub(split="test", image="img"), data)]
@@ -145,8 +145,8 @@ def test_a_name_of_the_hub(monkeypatch):
 def test_points_and_images_have_scalings_of_their_own():
     """Points under a scaling of images, and the reverse, are refused with the cure."""
     for source, scaling, cure in (
-        ("ring", "unit", "say --normalize none or standard, or begin with the preset points"),
-        ("digits", "none", "say --normalize unit, symmetric or contrast"),
+        ("ring", "unit", "set --normalize to none or standard, or use the preset points"),
+        ("digits", "none", "set --normalize to unit, symmetric or contrast"),
     ):
         with pytest.raises(UsageError, match=cure):
             fit_normalizer(scaling, open_dataset(source).train)

@@ -26,9 +26,9 @@ def test_names_are_those_that_open():
 
 
 def test_every_source_says_what_it_is():
-    abouts = [source.description for source in (*NAMED_DATASETS.values(), *FILE_FORMATS)]
-    assert all(abouts)
-    assert len(set(abouts)) == len(abouts)
+    descriptions = [load().description for load in (*NAMED_DATASETS.values(), *FILE_FORMATS)]
+    assert all(descriptions)
+    assert len(set(descriptions)) == len(descriptions)
 
 
 @pytest.mark.parametrize(
@@ -153,14 +153,14 @@ def test_what_is_shown_is_what_one_types():
     ("text", "error", "message"),
     [
         ("nn=3", UnknownNameError, "no option of it is called 'nn'; did you mean n"),
-        ("n=3.5", UsageError, "it: n is '3.5'; expected a whole number"),
-        ("sd=nan", UsageError, "it: sd is 'nan'; expected a number"),
-        ("sd=inf", UsageError, "it: sd is 'inf'; expected a number"),
-        ("deep=maybe", UsageError, "it: deep is 'maybe'; expected yes or no"),
+        ("n=3.5", UsageError, "it: n must be an integer, got '3.5'"),
+        ("sd=nan", UsageError, "it: sd must be a number, got 'nan'"),
+        ("sd=inf", UsageError, "it: sd must be a number, got 'inf'"),
+        ("deep=maybe", UsageError, "it: deep must be yes or no, got 'maybe'"),
         ("size=50", UnknownNameError, "no value of it: size is called '50'; known: 48, 96."),
-        ("n=1,n=2", UsageError, "n must come once"),
-        ("n", UsageError, "n must come once, as n=VALUE"),
-        ("line=1/x", UsageError, "it: line is 'x'; expected a number"),
+        ("n=1,n=2", UsageError, "expected n=VALUE once, got 'n=1,n=2'"),
+        ("n", UsageError, "expected n=VALUE once, got 'n'"),
+        ("line=1/x", UsageError, "it: line must be a number, got 'x'"),
     ],
 )
 def test_mistakes_are_one_sentence(text, error, message):
@@ -174,7 +174,7 @@ def test_a_source_without_options_says_so():
     class Nothing:
         pass
 
-    with pytest.raises(UsageError, match="it takes no options, but 'n' came; leave it out"):
+    with pytest.raises(UsageError, match="it takes no options, got 'n'; remove it"):
         spec.parse_options("n=1", Nothing, "it")
 
 
@@ -214,5 +214,5 @@ def test_own_folder_before_the_common_one():
 def test_listed():
     """Things are listed as a sentence has them."""
     assert join_words(["a"]) == "a"
-    assert join_words(["a", "b", "c"]) == "a, b nor c"
-    assert join_words("ab", "and") == "a and b"
+    assert join_words(["a", "b", "c"]) == "a, b and c"
+    assert join_words("ab", "or") == "a or b"

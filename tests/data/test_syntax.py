@@ -45,7 +45,7 @@ def test_every_source_that_is_written_is_one(name, told, tmp_path, monkeypatch):
         spec.parse_options(told, Hub, name)
     else:  # a published set, which need not be on this machine
         spec.parse_options(
-            told, NAMED_DATASETS[name].options if name in NAMED_DATASETS else Fold, name
+            told, NAMED_DATASETS[name]().options if name in NAMED_DATASETS else Fold, name
         )
 
 
@@ -66,7 +66,7 @@ def test_what_data_list_shows_can_be_typed(said, tmp_path, monkeypatch):
     for source in shown:
         name, told = spec.split_source(source)
         assert name in NAMED_DATASETS
-        spec.parse_options(told, NAMED_DATASETS[name].options, name)
+        spec.parse_options(told, NAMED_DATASETS[name]().options, name)
         if name in spec.DISTRIBUTION_NAMES:
             assert len(open_dataset(re.sub(r"\bn=\d+", "n=20", source)).train) == 20
 

@@ -66,7 +66,8 @@ class ListDatasets:
         from advnets.data.huggingface.columns import Hub
         from advnets.data.registry import FILE_FORMATS, NAMED_DATASETS, open_dataset
 
-        for name, named in NAMED_DATASETS.items():
+        for name, load_dataset in NAMED_DATASETS.items():
+            named = load_dataset()
             options = spec.format_options(named.options)
             print(f"{name}{':' + options if options else ''}")
             print(f"    {named.description}")
@@ -79,9 +80,10 @@ class ListDatasets:
         print(f"hf:NAME{':' + spec.format_options(Hub)}")
         print("    a data set of the Hugging Face hub, such as hf:uoft-cs/cifar10")
         print("the path of")
-        for kind in FILE_FORMATS:
-            options = spec.format_options(kind.options)
-            print(f"    {kind.description}{f', with options :{options}' if options else ''}")
+        for load_format in FILE_FORMATS:
+            file_format = load_format()
+            options = spec.format_options(file_format.options)
+            print(f"    {file_format.description}{f', with options :{options}' if options else ''}")
         return 0
 
 

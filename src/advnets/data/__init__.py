@@ -1,4 +1,4 @@
-"""Images and points: where they come from, what range the nets see them in, in what order."""
+"""Data sets of images and points: opening, normalization and minibatches."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ __all__ = ["open_dataset"]
 def __getattr__(name: str) -> object:
     if name != "open_dataset":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from advnets.data import registry as opening  # opens nothing heavy until it is asked to
+    from advnets.data import registry  # imported on first use (PEP 562)
 
-    return opening.open_dataset
+    return registry.open_dataset

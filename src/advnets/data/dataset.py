@@ -1,4 +1,4 @@
-"""What every source of data is opened into."""
+"""Data sets: their splits, in memory, on disk, streamed or drawn from a distribution."""
 
 from __future__ import annotations
 
@@ -19,62 +19,63 @@ Shape = tuple[int, int, int]
 """Channels, height and width."""
 
 Gather = Callable[[Int64[Tensor, " rows"], RNG], Tensor]
-"""Images by their numbers (on the host), shape (rows, C, H, W), on a device."""
+"""A function from image indices (on the host) to images on a device, shape (rows, C, H, W)."""
 
 Index = slice | np.ndarray
-"""Some of the images: a range, a mask or numbers."""
+"""An index of some of the images: a slice, a boolean mask or integer indices."""
 
 BaseDistribution = Literal["uniform", "normal"]
-"""How a number that a point is drawn from is distributed: on [0, 1], or as N(0, 1)."""
+"""The distribution of a coordinate of base noise: uniform on [0, 1], or N(0, 1)."""
 
 MAX_STATISTICS_IMAGES = 1 << 16
-"""Images that are looked at, evenly spread, where a statistic of all is wanted."""
+"""The maximal number of images, evenly spaced, from which a statistic is estimated."""
 _BLOCK = 1024
+"""The number of images in a block."""
 _MAX_DEVICE_FRACTION = 0.5
-"""Of a device's free memory, what images may take."""
+"""The maximal fraction of a device's free memory that images may occupy."""
 
 
 @runtime_checkable
 class Split(Protocol):
-    """One split: numbered images, (C, H, W) each; `white` is the value that means 1.0."""
+    """A split with random access: images of shape (C, H, W), by index."""
 
     @property
     def shape(self) -> Shape:
-        """Of an image."""
+        """Return the shape of an image."""
         ...
 
     @property
     def white_level(self) -> int:
-        """The value that means 1.0."""
+        """Return the pixel value that corresponds to 1.0."""
         ...
 
     @property
     def labels(self) -> np.ndarray | None:
-        """The classes 0, 1, … of all images, int64, or None."""
+        """Return the class indices of all images as int64, or None without labels."""
         ...
 
     def __len__(self) -> int: ...
 
     def read(self, index: Index) -> np.ndarray:
-        """Some images, as an array of their own values."""
+        """Return some of the images as an array, shape (rows, C, H, W)."""
         ...
 
     def gather_fn(self, device: torch.device) -> Gather:
-        """The way from numbers to images on a device."""
+        """Return the function that gathers images by index on a device."""
         ...
 
     def digest(self) -> str:
-        """BLAKE2b, in hex, of all that the images and labels are."""
+        """Return the BLAKE2b digest of images and labels in hex."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class ArraySplit:
-    """One split as an array, in memory or mapped from a file.
+    """A split as an array, in memory or memory-mapped.
 
-    `images` has shape (N, C, H, W): bytes, or float32 for points of a plane. `white` is 255, 16 for
-    scikit-learn's digits, 1 for points. `labels` are the classes 0, 1, … of shape (N,). `known` is
-    the digest, where it was found out before.
+    `images` has shape (N, C, H, W): uint8, or float32 for points, whose C is 1 or 2. `white_level`
+    is 255, or 16 for scikit-learn's digits and 1 for points. `labels` are class indices of shape
+    (N,). `known_digest` is the digest if it has been computed before.
     """
 
     images: UInt8[np.ndarray, "n channels height width"] | Float32[np.ndarray, "n dims 1 1"]
@@ -87,27 +88,27 @@ class ArraySplit:
 
     @property
     def shape(self) -> Shape:
-        """Of an image."""
+        """Return the shape of an image."""
         _, channels, height, width = self.images.shape
         return channels, height, width
 
     def subset(self, index: Index) -> ArraySplit:
-        """Some of the images: a view for a slice, a copy for a mask or numbers."""
+        """Return a subset of the images: a view for a slice, otherwise a copy."""
         labels = None if self.labels is None else self.labels[index]
         return ArraySplit(self.images[index], labels, self.white_level)
 
     def read(self, index: Index) -> np.ndarray:
-        """Some of the images, as an array."""
+        """Return some of the images."""
         return self.images[index]
 
     def gather_fn(self, device: torch.device) -> Gather:
-        """Images by number; kept on the device where they fit, else fetched from the host."""
-        kept = data_device(self.images.nbytes, device)
-        images = to_tensor(self.images).to(kept)
-        return lambda numbers, _: images.index_select(0, numbers.to(kept)).to(device)
+        """Return a gather function; the images stay on the device if they fit there."""
+        storage = data_device(self.images.nbytes, device)
+        images = to_tensor(self.images).to(storage)
+        return lambda rows, _: images.index_select(0, rows.to(storage)).to(device)
 
     def digest(self) -> str:
-        """BLAKE2b of kind, shape, pixels and labels."""
+        """Return the BLAKE2b digest of data type, shape, pixels and labels in hex."""
         if self.known_digest is not None:
             return self.known_digest
         return array_digest(
@@ -117,97 +118,98 @@ class ArraySplit:
 
 @runtime_checkable
 class StreamingSplit(Protocol):
-    """Training images that come one after the other, and are not all at hand."""
+    """Training images that are read sequentially, without random access."""
 
     shape: Shape
     white_level: int
     length: int | None
-    """Images in a pass, where that is known."""
+    """The number of images in an epoch; None if unknown."""
 
     def head(self, n: int) -> ArraySplit:
-        """The first images of the stream, at most n."""
+        """Return the first n images of the stream, or all if there are fewer."""
         ...
 
     def epochs(
         self, seed: int, epoch: int, skip: int, rank: int, world: int
     ) -> Iterator[tuple[UInt8[np.ndarray, "channels height width"], int | None]]:
-        """One pass over this rank's share, shuffled by seed and epoch, without its first `skip`.
+        """Iterate over images and labels of one epoch, shuffled by seed and epoch.
 
-        Gives images with their labels; what is skipped is not decoded.
+        Only the images of process `rank` of `world` are returned, without the first `skip` of
+        them, which are not decoded.
         """
         ...
 
     def count(self, rank: int, world: int) -> int:
-        """Images in this rank's share of a pass, found by reading it through where need be."""
+        """Return the number of images of a process in an epoch, reading the stream if necessary."""
         ...
 
     def digest(self) -> str:
-        """Of all that tells this stream from another, without reading it through."""
+        """Return a digest that identifies the stream, computed without reading all of it."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class BaseSample:
-    """What points may have been drawn from."""
+    """The mixture components and the base noise from which points may have been drawn."""
 
     component: Int64[np.ndarray, " n"]
-    """The number of the part; -1 where the density is 0."""
+    """The component index; -1 where the density is 0."""
     noise: Float64[np.ndarray, "n dims"]
-    """Of each axis; NaN where the density is 0."""
+    """The base noise; NaN where the density is 0."""
 
 
 @runtime_checkable
 class Distribution(Protocol):
-    """A distribution of points whose density is known."""
+    """A distribution of points with a known density."""
 
     @property
     def dims(self) -> int:
-        """Numbers in a point."""
+        """Return the number of coordinates of a point."""
         ...
 
     @property
     def base_distributions(self) -> tuple[BaseDistribution, ...]:
-        """How each of the numbers that a point is drawn from is distributed."""
+        """Return the distribution of each coordinate of the base noise."""
         ...
 
     @property
-    def component_weights(self) -> Float64[np.ndarray, " parts"]:
-        """How probable each part of it is that points are drawn from, as a mode or an arm."""
+    def component_weights(self) -> Float64[np.ndarray, " components"]:
+        """Return the probability of each mixture component, such as a mode or a spiral arm."""
         ...
 
     def invert(self, points: np.ndarray) -> BaseSample:
-        """Lead points of shape (n, dims) back to what they may have been drawn from."""
+        """Map points of shape (n, dims) to components and base noise that generate them."""
         ...
 
     def sample(self, n: int, rng: RNG) -> Float32[np.ndarray, "n dims"]:
-        """Draw n points; the first ones do not depend on n."""
+        """Draw n points; the first points do not depend on n."""
         ...
 
     def log_density(self, points: np.ndarray) -> Float64[np.ndarray, " n"]:
-        """Log p(x) in nats at points of shape (n, dims), exact, in float64."""
+        """Return the exact log p(x) in nats, in float64, at points of shape (n, dims)."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class HeldOutSplits:
-    """What one of a file's folds holds out."""
+    """The validation and test images of one fold of a file."""
 
     valid: Split
     test: Split
     same_train_images: bool
-    """Whether it trains on the very images that the opened fold trains on."""
+    """Whether the fold has the same training images as the fold that was opened."""
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A source, opened.
+    """An opened data set.
 
-    `train` is never empty; `valid` and `test` are None where the source has none. `classes` names
-    the labels, `distribution` is what points were drawn from. Of a file that can be split in
-    several ways, `fold` is the one that was opened, from 1, and `folds` has all that hold out
-    validation and test images. `unlabeled` are images beside the training ones that only games
-    with few labels use. `unused` counts the files that are no images advnets reads, by the ending
-    of their names; `notes` are sentences about how the source was read.
+    `train` is never empty; `valid` and `test` are None if the source has no such split. `classes`
+    are the names of the labels, `distribution` is the one that points were drawn from. For a file
+    with several folds, `fold` is the one that was opened (from 1), and `folds` are all that have
+    validation and test images. `unlabeled` are further training images that only semi-supervised
+    games use. `unsupported_files` counts files of unsupported formats by their suffix; `notes` are
+    sentences about how the source was read.
     """
 
     name: str
@@ -225,23 +227,23 @@ class Dataset:
 
     @property
     def evaluation_folds(self) -> dict[int, HeldOutSplits]:
-        """The folds that one training on these images is for."""
-        return {number: held for number, held in self.folds.items() if held.same_train_images}
+        """Return the folds that a model trained on `train` can be evaluated on, by number."""
+        return {number: fold for number, fold in self.folds.items() if fold.same_train_images}
 
     @property
     def shape(self) -> Shape:
-        """Channels, height and width of an image."""
+        """Return channels, height and width of an image."""
         return self.train.shape
 
     def class_names(self) -> tuple[str, ...]:
-        """Names of the labels, their numbers where they have none; empty without labels."""
+        """Return the names of the labels, or their indices as text; empty without labels."""
         labels = self.train.labels if isinstance(self.train, Split) else None
         if labels is None:
             return ()
         return self.classes or tuple(map(str, range(int(labels.max()) + 1)))
 
     def class_counts(self) -> tuple[int, ...]:
-        """Return how many training images each class of `labeled` has."""
+        """Return the number of training images of each class; empty without labels."""
         names = self.class_names()
         if not names:
             return ()
@@ -249,9 +251,9 @@ class Dataset:
         return tuple(np.bincount(cast(np.ndarray, labels), minlength=len(names)).tolist())
 
     def digest(self) -> str:
-        """BLAKE2b, in hex, of the training images and of the sizes of the splits.
+        """Return the BLAKE2b digest of the training images and split sizes in hex.
 
-        A resumed run compares it with the one it began with, to see that its data is the same.
+        A resumed run compares it with the recorded one, to detect changed data.
         """
         sizes = [0 if split is None else len(split) for split in (self.valid, self.test)]
         text = f"{self.train.digest()}/{sizes}"
@@ -260,64 +262,71 @@ class Dataset:
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def digest_all_splits(self) -> str:
-        """BLAKE2b, in hex, of the images of all splits: what scores on them hang on."""
+        """Return the BLAKE2b digest of the images of all splits in hex, which scores depend on."""
         held_out = [None if split is None else split.digest() for split in (self.valid, self.test)]
         digest = hashlib.blake2b(f"{self.train.digest()}/{held_out}".encode(), digest_size=16)
         return digest.hexdigest()
 
 
 def num_train_images(train: Split | StreamingSplit) -> int | None:
-    """Training images in an epoch; None where a stream does not know."""
+    """Return the number of training images in an epoch; None for a stream of unknown length."""
     return len(train) if isinstance(train, Split) else train.length
 
 
 def iterate_blocks(
     train: Split | StreamingSplit, max_images: int = MAX_STATISTICS_IMAGES
 ) -> Iterator[np.ndarray]:
-    """At most so many images, evenly spread, in arrays of some; of a stream the first ones."""
+    """Iterate over at most `max_images` evenly spaced images in blocks.
+
+    Of a stream, only the first block of images is returned.
+    """
     if not isinstance(train, Split):
         yield train.head(min(max_images, _BLOCK)).images
         return
     n = len(train)
-    numbers = np.arange(n) if n <= max_images else np.arange(max_images) * n // max_images
-    for start in range(0, len(numbers), _BLOCK):
-        yield train.read(numbers[start : start + _BLOCK])
+    indices = _evenly_spaced(n, max_images)
+    for start in range(0, len(indices), _BLOCK):
+        yield train.read(indices[start : start + _BLOCK])
+
+
+def _evenly_spaced(n: int, max_count: int) -> np.ndarray:
+    return np.arange(n) if n <= max_count else np.arange(max_count) * n // max_count
 
 
 def hold_out_last(images: ArraySplit, held_out: int) -> tuple[ArraySplit, ArraySplit | None]:
-    """The images but the last few, and the last few (None for 0): training and validation."""
+    """Split off the last `held_out` images as a validation split; None if `held_out` is 0."""
     if not held_out:
         return images, None
-    kept = len(images) - held_out
-    return images.subset(slice(kept)), images.subset(slice(kept, None))
+    num_train = len(images) - held_out
+    return images.subset(slice(num_train)), images.subset(slice(num_train, None))
 
 
 def renumber_labels(
     train: ArraySplit, *others: ArraySplit | None
 ) -> tuple[tuple[ArraySplit, *tuple[ArraySplit | None, ...]], tuple[str, ...]]:
-    """Number the label ids that occur 0, 1, …, and return the parts with the ids as class names.
+    """Renumber the labels that occur as 0, 1, …, and return the splits and the class names.
 
-    No number between two ids is a class. Without labels there are no names.
+    The class names are the original labels as text; empty without labels.
     """
-    parts = (train, *others)
-    labels = [part.labels for part in parts if part is not None and part.labels is not None]
+    splits = (train, *others)
+    labels = [split.labels for split in splits if split is not None and split.labels is not None]
     if not labels:
-        return parts, ()
-    ids = np.unique(np.concatenate(labels))
-    if np.array_equal(ids, np.arange(len(ids))):
-        return parts, tuple(map(str, ids))
+        return splits, ()
+    unique = np.unique(np.concatenate(labels))
+    if np.array_equal(unique, np.arange(len(unique))):
+        return splits, tuple(map(str, unique))
 
-    def numbered(part: ArraySplit) -> ArraySplit:
-        if part.labels is None:
-            return part
-        return replace(part, labels=np.searchsorted(ids, part.labels), known_digest=None)
+    def renumber(split: ArraySplit) -> ArraySplit:
+        if split.labels is None:
+            return split
+        return replace(split, labels=np.searchsorted(unique, split.labels), known_digest=None)
 
-    rest = [None if part is None else numbered(part) for part in others]
-    return (numbered(train), *rest), tuple(map(str, ids))
+    rest = [None if split is None else renumber(split) for split in others]
+    return (renumber(train), *rest), tuple(map(str, unique))
 
 
 def array_digest(images: np.ndarray, labels: np.ndarray | None, heading: str) -> str:
-    """BLAKE2b, in hex, of a heading, the pixels and the labels."""
+    """Return the BLAKE2b digest of a heading, pixels and labels in hex."""
     shape = (heading, images.shape, labels is None)
     digest = hashlib.blake2b(repr(shape).encode(), digest_size=16)
     for start in range(0, len(images), _BLOCK):
@@ -328,12 +337,12 @@ def array_digest(images: np.ndarray, labels: np.ndarray | None, heading: str) ->
 
 
 def to_tensor(array: np.ndarray) -> Tensor:
-    """The array as a tensor; torch wants it writable and without gaps, else it is copied."""
+    """Convert an array to a tensor, without a copy if it is contiguous and writable."""
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def data_device(size: int, device: torch.device) -> torch.device:
-    """Where so many bytes are kept: on the device, or on the host where they do not fit."""
+    """Return the device on which to store `size` bytes: `device`, or the host if it is too small."""
     if device.type != "cuda":
         return device
     free, _ = torch.cuda.mem_get_info(device)
@@ -341,31 +350,26 @@ def data_device(size: int, device: torch.device) -> torch.device:
 
 
 MIN_DISTINCT_IMAGES = 50
-"""Different training images, under which a warning is due."""
+"""The number of distinct training images below which a warning is issued."""
 MAX_COMPARED_IMAGES = 2000
-"""Training images that are compared with each other, at most."""
+"""The maximal number of training images that are compared with each other."""
 _WHITE_LEVEL_OF_POINTS = 1
-"""The value that means 1.0 in points, of which two are never the same."""
+"""The `white_level` of points, two of which are never equal."""
 
 
 def count_distinct_images(train: Split | StreamingSplit) -> int | None:
-    """Count the different ones among at most 2,000 training images, evenly spread.
+    """Count the distinct images among at most 2,000 evenly spaced training images.
 
-    None for streams and points.
+    Return None for streams and points.
     """
     if not isinstance(train, Split) or train.white_level == _WHITE_LEVEL_OF_POINTS:
         return None
-    n = len(train)
-    rows = train.read(
-        np.arange(n)
-        if n <= MAX_COMPARED_IMAGES
-        else np.arange(MAX_COMPARED_IMAGES) * n // MAX_COMPARED_IMAGES
-    )
+    rows = train.read(_evenly_spaced(len(train), MAX_COMPARED_IMAGES))
     return len({hashlib.blake2b(np.ascontiguousarray(row).data).digest() for row in rows})
 
 
 def few_images_warning(num_distinct: int | None, num_train: int) -> str | None:
-    """Return a warning where a generator can only learn its training images by heart."""
+    """Return a warning if there are so few training images that a generator memorizes them."""
     if num_distinct is None or num_train == 0 or num_distinct >= MIN_DISTINCT_IMAGES:
         return None
     if num_distinct == num_train:
@@ -375,4 +379,7 @@ def few_images_warning(num_distinct: int | None, num_train: int) -> str | None:
         compared = f"{min(num_train, MAX_COMPARED_IMAGES):,} training images"
         compared += " that were compared" if num_train > MAX_COMPARED_IMAGES else ""
         there = f"only {num_distinct:,} of {compared} are different"
-    return f"warning: {there}, which G can learn by heart; give some hundreds to have others"
+    return (
+        f"warning: {there}, which the generator can memorize; use at least several hundred "
+        "different images"
+    )

@@ -22,9 +22,9 @@ _Rows = tuple[np.ndarray, np.ndarray | None]
 
 @dataclass(frozen=True)
 class BatchTransform:
-    """How images are fed to the nets, whatever source they come from.
+    """The transform from pixels to a batch: horizontal flips, normalization, device.
 
-    `rank` of `world` processes sees its own slice of every batch, and no row that another sees.
+    Each of `world_size` processes gets its own slice of every batch, without overlap.
     """
 
     normalizer: Normalizer
@@ -38,40 +38,40 @@ class BatchTransform:
     def __post_init__(self) -> None:
         if not 0 <= self.rank < self.world_size <= self.batch_size:
             raise UsageError(
-                f"rank {self.rank} of {self.world_size} with batches of {self.batch_size} cannot be; "
-                f"ranks begin at 0, and each needs a row of the batch"
+                f"rank must be 0 to world_size - 1 and world_size at most the batch size, got rank "
+                f"{self.rank} of {self.world_size} and batches of {self.batch_size}; use a valid "
+                "rank, fewer processes or larger batches"
             )
 
     @property
     def rank_rows(self) -> slice:
-        """The rows of every batch that are this rank's."""
+        """Return the rows of every batch that belong to this rank."""
         edges = [self.batch_size * rank // self.world_size for rank in (self.rank, self.rank + 1)]
         return slice(*edges)
 
     def make_batch(self, pixels: Tensor, labels: Tensor | None, rng: RNG) -> Batch:
-        """Pixels on the device, mirrored by chance where that is asked for, in the nets' range."""
+        """Flip pixels at random if `hflip` is set, normalize them, and return a batch."""
         if self.hflip:
-            # Whole images are copied faster by their numbers than written into their places.
-            numbers = torch.arange(len(pixels))
-            mirrored = numbers[rng.uniform("flip", len(pixels)) < 0.5]
-            numbers[mirrored] = len(pixels) + torch.arange(len(mirrored))
-            turned = pixels.index_select(0, mirrored.to(self.device)).flip(-1)
-            pixels = torch.cat((pixels, turned)).index_select(0, numbers.to(self.device))
+            # Gather from originals and flipped images: faster than writing into the originals.
+            indices = torch.arange(len(pixels))
+            selected = indices[rng.uniform("flip", len(pixels)) < 0.5]
+            indices[selected] = len(pixels) + torch.arange(len(selected))
+            flipped = pixels.index_select(0, selected.to(self.device)).flip(-1)
+            pixels = torch.cat((pixels, flipped)).index_select(0, indices.to(self.device))
         labels = None if labels is None else labels.to(self.device)
         return Batch(self.normalizer.to_model(pixels), labels)
 
     def rng(self, index: int) -> RNG:
-        """Of this rank's rows of the batch of that index."""
+        """Return the random source of this rank's rows of a batch."""
         return RNG(self.seed, step=index, purpose="batch", first_row=self.rank_rows.start)
 
 
 class Loader:
-    """The endless row of a run's batches, each a pure function of the seed and its index.
+    """The infinite sequence of batches of a run, each a pure function of seed and index.
 
-    Their order is one random permutation of the images after the other, one an epoch, cut into
-    batches: every image comes once an epoch, and a batch may hold the end of one epoch and the
-    beginning of the next (or more than one, if it is larger than the set). A run resumes from two
-    integers, the seed and the index.
+    Images are shuffled anew each epoch and the epochs are concatenated, then cut into batches. A
+    batch may therefore contain the end of one epoch and the beginning of the next (or several
+    epochs, if it is larger than the data set). A run resumes from two integers, seed and index.
 
     Raises:
         UsageError: there are no images.
@@ -79,7 +79,7 @@ class Loader:
 
     def __init__(self, images: Split, transform: BatchTransform) -> None:
         if not len(images):
-            raise UsageError("there are no images to make batches of; give at least one")
+            raise UsageError("a loader needs at least one image, got none; use a non-empty split")
         self._n = len(images)
         self._gather = images.gather_fn(transform.device)
         self._labels = None if images.labels is None else to_tensor(images.labels)
@@ -89,20 +89,20 @@ class Loader:
         self._last: tuple[int, Batch] | None = None
 
     def batch_at(self, index: int) -> Batch:
-        """The batch of that index (the first is 0), in the nets' range."""
+        """Return the normalized batch of that index, counted from 0."""
         if self._last is None or self._last[0] != index:  # a phase may ask for it again
-            numbers = self._numbers(index * self._transform.batch_size)
+            rows = self._rows_at(index * self._transform.batch_size)
             rng = self._transform.rng(index)
-            labels = None if self._labels is None else self._labels.index_select(0, numbers)
-            self._last = index, self._transform.make_batch(self._gather(numbers, rng), labels, rng)
+            labels = None if self._labels is None else self._labels.index_select(0, rows)
+            self._last = index, self._transform.make_batch(self._gather(rows, rng), labels, rng)
         return self._last[1]
 
     def epoch_at(self, index: int) -> float:
-        """Passes over the images made before the batch of that index."""
+        """Return the number of epochs completed before the batch of that index."""
         return index * self._transform.batch_size / self._n
 
-    def _numbers(self, first: int) -> Int64[Tensor, " rows"]:
-        """The images at this rank's positions of all epochs one after the other."""
+    def _rows_at(self, first: int) -> Int64[Tensor, " rows"]:
+        """Return the image indices of this rank's rows of the batch that begins at `first`."""
         n, rows = self._n, self._transform.rank_rows
         start, stop = first + rows.start, first + rows.stop
         return torch.cat(
@@ -115,38 +115,39 @@ class Loader:
     def _order(self, epoch: int) -> Int64[Tensor, " n"]:
         if epoch not in self._orders:
             order = self._order_rng.at_step(epoch).permutation("order", self._n)
-            before = {e: self._orders[e] for e in (epoch - 1,) if e in self._orders}
-            self._orders = before | {epoch: torch.from_numpy(order)}
+            # Keep the previous epoch's order too, for a batch that spans both.
+            previous = {e: self._orders[e] for e in (epoch - 1,) if e in self._orders}
+            self._orders = previous | {epoch: torch.from_numpy(order)}
         return self._orders[epoch]
 
 
 class StreamingLoader:
-    """The endless row of batches of a stream, one pass after the other.
+    """The infinite sequence of batches of a stream.
 
-    A batch is a pure function of seed and index, as for images at hand; but to return to an index
-    the stream is read from the beginning of the pass, undecoded. The next batch is decoded while
-    one is trained on.
+    A batch is a pure function of seed and index, as in `Loader`; but to seek to an index, the
+    stream is read (without decoding) from the beginning of the epoch. The next batch is decoded in
+    a thread while one is trained on.
 
     Raises:
-        DataError: a pass holds no image for this rank.
+        DataError: an epoch has no images for this rank.
     """
 
     def __init__(self, stream: StreamingSplit, transform: BatchTransform) -> None:
         self._stream = stream
         self._transform = transform
-        self._rows = transform.rank_rows.stop - transform.rank_rows.start
-        self._count: int | None = None
-        self._next = -1  # no index: nothing is begun
+        self._num_rows = transform.rank_rows.stop - transform.rank_rows.start
+        self._epoch_length: int | None = None
+        self._next_index = -1  # an invalid index: the stream has no position yet
         self._last: tuple[int, Batch] | None = None
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="advnets-stream")
-        self._ahead: tuple[int, Future[_Rows]] | None = None
+        self._prefetched: tuple[int, Future[_Rows]] | None = None
 
     def batch_at(self, index: int) -> Batch:
-        """The batch of that index (the first is 0), in the nets' range."""
+        """Return the normalized batch of that index, counted from 0."""
         if self._last is not None and self._last[0] == index:
             return self._last[1]
-        images, labels = self._fetched(index)
-        self._ahead = index + 1, self._worker.submit(self._read, index + 1)
+        images, labels = self._fetch(index)
+        self._prefetched = index + 1, self._worker.submit(self._read_rows, index + 1)
         rng = self._transform.rng(index)
         pixels = to_tensor(images).to(self._transform.device)
         batch = self._transform.make_batch(
@@ -156,65 +157,67 @@ class StreamingLoader:
         return batch
 
     def epoch_at(self, index: int) -> float:
-        """Passes made before the batch of that index; 0 where the stream's length is not known.
+        """Return the number of epochs completed before that batch; 0 if the length is unknown.
 
-        What a process has read so far must not count: it differs by rank, and after a resume.
+        The number of images read so far is not used: it differs by rank, and after a resume.
         """
         length = self._stream.length
         return index * self._transform.batch_size / length if length else 0.0
 
-    def _fetched(self, index: int) -> _Rows:
-        ahead, self._ahead = self._ahead, None
-        if ahead is not None and ahead[0] == index:
-            return ahead[1].result()
-        # What was read ahead for another index is not wanted, nor an error on the way to it.
-        return self._worker.submit(self._read, index).result()
+    def _fetch(self, index: int) -> _Rows:
+        prefetched, self._prefetched = self._prefetched, None
+        if prefetched is not None and prefetched[0] == index:
+            return prefetched[1].result()
+        # Ignore rows prefetched for another index, and errors while reading them.
+        return self._worker.submit(self._read_rows, index).result()
 
-    def _read(self, index: int) -> _Rows:
-        going_on, self._next = index == self._next, -1  # after an error nothing is gone on with
-        if not going_on:
-            self._seek(index * self._rows)
-        rows = [self._row() for _ in range(self._rows)]
-        self._next = index + 1
+    def _read_rows(self, index: int) -> _Rows:
+        # Invalidate the position while reading, so that the next read seeks after an error.
+        is_next, self._next_index = index == self._next_index, -1
+        if not is_next:
+            self._seek(index * self._num_rows)
+        rows = [self._read_row() for _ in range(self._num_rows)]
+        self._next_index = index + 1
         labels = [label for _, label in rows if label is not None]
         images = np.stack([image for image, _ in rows])
         return images, np.array(labels, np.int64) if len(labels) == len(rows) else None
 
     def _seek(self, position: int) -> None:
-        """Go to a position of this rank's row of images."""
+        """Seek to a position in this rank's sequence of images over all epochs."""
         if position == 0:
-            self._begin(0, 0)
+            self._start_epoch(0, 0)
             return
-        if self._count is None:
-            self._count = self._stream.count(self._transform.rank, self._transform.world_size)
-        self._begin(*divmod(position, max(self._count, 1)))
+        if self._epoch_length is None:
+            rank, world_size = self._transform.rank, self._transform.world_size
+            self._epoch_length = self._stream.count(rank, world_size)
+        self._start_epoch(*divmod(position, max(self._epoch_length, 1)))
 
-    def _begin(self, epoch: int, skip: int) -> None:
+    def _start_epoch(self, epoch: int, skip: int) -> None:
         transform = self._transform
         self._epoch = epoch
         self._position = skip
-        self._left = self._stream.epochs(
+        self._iterator = self._stream.epochs(
             transform.seed, epoch, skip, transform.rank, transform.world_size
         )
 
-    def _row(self) -> tuple[np.ndarray, int | None]:
-        for row in self._left:
+    def _read_row(self) -> tuple[np.ndarray, int | None]:
+        for row in self._iterator:
             self._position += 1
             return row
         if self._position == 0:
             raise DataError(
-                f"rank {self._transform.rank} of {self._transform.world_size} has no image to read; "
-                f"use fewer processes, or more shards"
+                f"rank {self._transform.rank} of {self._transform.world_size} has no images in an "
+                "epoch; use fewer processes or more shards"
             )
-        self._count = self._position
-        self._begin(self._epoch + 1, 0)
-        return self._row()
+        self._epoch_length = self._position
+        self._start_epoch(self._epoch + 1, 0)
+        return self._read_row()
 
 
 def make_loader(
     train: Split | StreamingSplit, transform: BatchTransform
 ) -> Loader | StreamingLoader:
-    """The batches of a source's training images, at hand or streamed."""
+    """Return the loader of training images, in memory or streamed."""
     return (
         Loader(train, transform) if isinstance(train, Split) else StreamingLoader(train, transform)
     )

@@ -1,4 +1,4 @@
-"""Between pixels and the range in which the nets see them."""
+"""Normalizers: maps from pixels to the value range of the networks, and back."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from torch import Tensor
 from advnets.data.dataset import Split, StreamingSplit, iterate_blocks
 from advnets.errors import UnknownNameError, UsageError
 
-_TARGET_NORM = 55.0  # of an image under contrast normalization, in pixel values of 0 to 255
+_TARGET_NORM = 55.0
+"""The norm of an image after contrast normalization, in pixel values of 0 to 255."""
 
 
 @dataclass(frozen=True)
 class Normalizer(ABC):
-    """A map from pixels to the nets' range, and back.
+    """A map from pixels to the value range of the networks, and back.
 
-    `white` is the pixel value that means 1.0. The facts (its fields) are plain numbers: with them a
-    run rebuilds its scaling without data.
+    `white_level` is the pixel value that corresponds to 1.0. The fields are numbers that a run
+    records, so that the normalizer can be rebuilt without the data.
     """
 
     kind: ClassVar[str]
@@ -34,65 +35,65 @@ class Normalizer(ABC):
 
     @classmethod
     def fit(cls, images: Split | StreamingSplit) -> Normalizer:
-        """The scaling for these training images."""
+        """Fit the normalizer to training images."""
         return cls(white_level=float(images.white_level))
 
     @abstractmethod
     def to_model(self, pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-        """Pixels, shape (batch, C, H, W), in the nets' range."""
+        """Normalize pixels of shape (batch, C, H, W)."""
 
     @abstractmethod
     def to_pixels(self, images: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-        """Images in the nets' range as shares of white, in [0, 1]; what lies outside is cut."""
+        """Map normalized images to pixel values in [0, 1]; values outside are clamped."""
 
     def from_unit_range(
         self, images: Float[Tensor, "batch *shape"]
     ) -> Float32[Tensor, "batch *shape"]:
-        """Images as shares of white, in [0, 1], in the nets' range: as their pixels would be."""
+        """Normalize images with values in [0, 1], rounded to pixel values first."""
         return self.to_model((images * self.white_level).round().to(torch.uint8))
 
     def statistics(self) -> dict[str, float]:
-        """What `scaling_from_facts` needs to build this scaling again."""
+        """Return the numbers from which `normalizer_from_statistics` rebuilds the normalizer."""
         return dataclasses.asdict(self)
 
 
 @dataclass(frozen=True)
 class UnitNormalizer(Normalizer):
-    """x / white, in [0, 1]."""
+    """The normalizer x / white_level, with range [0, 1]."""
 
     kind: ClassVar[str] = "unit"
 
     def to_model(self, pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-        """Give x / white."""
+        """Return x / white_level."""
         return pixels.to(torch.float32).div_(self.white_level)
 
     def to_pixels(self, images: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-        """The images, cut to [0, 1]."""
+        """Return the images, clamped to [0, 1]."""
         return images.to(torch.float32).clamp(0, 1)
 
 
 @dataclass(frozen=True)
 class SymmetricNormalizer(Normalizer):
-    """2x / white - 1, in [-1, 1]."""
+    """The normalizer 2x / white_level - 1, with range [-1, 1]."""
 
     kind: ClassVar[str] = "symmetric"
 
     def to_model(self, pixels: UInt8[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-        """Give 2x / white - 1."""
+        """Return 2x / white_level - 1."""
         return pixels.to(torch.float32).mul_(2).div_(self.white_level).sub_(1)
 
     def to_pixels(self, images: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-        """(x + 1) / 2, cut to [0, 1]."""
+        """Return (x + 1) / 2, clamped to [0, 1]."""
         return images.to(torch.float32).add(1).div_(2).clamp_(0, 1)
 
 
 @dataclass(frozen=True)
 class ContrastNormalizer(Normalizer):
-    """Global contrast normalization: each image less its mean, brought to norm 55.
+    """Global contrast normalization: each image minus its mean, scaled to norm 55.
 
-    Mean and Euclidean norm are over all channels and pixels, as in the CIFAR-10 nets of Goodfellow
-    et al. (2014). An image of one level becomes 0. Of a normalized image its level and norm are
-    lost, so the way back takes the training set's, the same for every image.
+    Mean and Euclidean norm are over all channels and pixels, as for the CIFAR-10 networks of
+    Goodfellow et al. (2014). A constant image becomes 0. Normalization loses the mean and norm of
+    an image; the inverse uses the average ones of the training images, for every image.
     """
 
     kind: ClassVar[str] = "contrast"
@@ -101,15 +102,15 @@ class ContrastNormalizer(Normalizer):
 
     @classmethod
     def fit(cls, images: Split | StreamingSplit) -> Normalizer:
-        """The scaling with the mean level and mean norm of these images, of 0 to 255."""
+        """Fit the average mean and norm of the images, in pixel values of 0 to 255."""
         n, count = math.prod(images.shape), 0
         level, norm = 0, 0.0
-        for some in iterate_blocks(images):
-            block = some.reshape(-1, n).astype(np.int64)
+        for pixels in iterate_blocks(images):
+            block = pixels.reshape(-1, n).astype(np.int64)
             count += len(block)
             sums, squares = block.sum(1), np.einsum("ij,ij->i", block, block)
             level += int(sums.sum())
-            # Σ(x - mean)² = (n Σx² - (Σx)²) / n, exact in integers up to the division
+            # Compute Σ(x - mean)² = (n Σx² - (Σx)²) / n, exact in integers up to the division.
             norm += float(np.sqrt((n * squares - sums**2) / n).sum())
         unit = 255.0 / images.white_level
         return cls(
@@ -119,20 +120,20 @@ class ContrastNormalizer(Normalizer):
         )
 
     def to_model(self, pixels: UInt8[Tensor, "batch *shape"]) -> Float32[Tensor, "batch *shape"]:
-        """55 (x - mean x) / ‖x - mean x‖ for each image x."""
+        """Return 55 (x - mean x) / ‖x - mean x‖ for each image x."""
         flat = pixels.flatten(1)
         n = flat.shape[1]
         total = flat.sum(1, keepdim=True, dtype=torch.int64)
-        # Whole part and rest apart: an image of one level then has exactly that mean, and does
-        # not become its own rounding errors brought to norm 55.
+        # Add quotient and remainder separately: the mean of a constant image is then exact, so
+        # that its rounding errors are not amplified to norm 55.
         mean = (total // n).to(torch.float32).add_((total % n).to(torch.float32).div_(n))
-        centerd = flat.to(torch.float32).sub_(mean)
-        norm = centerd.norm(dim=1, keepdim=True)
+        centered = flat.to(torch.float32).sub_(mean)
+        norm = centered.norm(dim=1, keepdim=True)
         norm = torch.where(norm < 1e-8, torch.ones_like(norm), norm)
-        return centerd.mul_(_TARGET_NORM / norm).reshape(pixels.shape)
+        return centered.mul_(_TARGET_NORM / norm).reshape(pixels.shape)
 
     def to_pixels(self, images: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-        """(mean level + x · mean norm / 55) / 255, cut to [0, 1]: the same map for all images."""
+        """Return (mean level + x · mean norm / 55) / 255, clamped to [0, 1]."""
         return (
             images.to(torch.float32)
             .mul(self.mean_norm / _TARGET_NORM / 255)
@@ -143,24 +144,24 @@ class ContrastNormalizer(Normalizer):
 
 @dataclass(frozen=True)
 class IdentityNormalizer(Normalizer):
-    """x as it is: for points, which have no range of their own."""
+    """The identity, for points."""
 
     kind: ClassVar[str] = "none"
     for_points: ClassVar[bool] = True
     white_level: float = 1.0
 
     def to_model(self, pixels: Float32[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:  # type: ignore[override]
-        """Give x."""
+        """Return x."""
         return pixels
 
     def to_pixels(self, images: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-        """Give x."""
+        """Return x."""
         return images.to(torch.float32)
 
 
 @dataclass(frozen=True)
 class StandardNormalizer(IdentityNormalizer):
-    """(x - mean) / deviation of the training points' numbers, of all axes together."""
+    """The normalizer (x - mean) / std, with one mean and std for all coordinates of points."""
 
     kind: ClassVar[str] = "standard"
     mean: float = 0.0
@@ -168,30 +169,30 @@ class StandardNormalizer(IdentityNormalizer):
 
     @classmethod
     def fit(cls, images: Split | StreamingSplit) -> Normalizer:
-        """The scaling with the mean and the deviation of these points."""
+        """Fit the mean and standard deviation of the coordinates of points."""
         count, total, squares = 0, 0.0, 0.0
-        for some in iterate_blocks(images):
-            block = some.astype(np.float64)
+        for points in iterate_blocks(images):
+            block = points.astype(np.float64)
             count += block.size
             total += float(block.sum())
             squares += float(np.square(block).sum())
         mean = total / count
-        # Points that are all one have no deviation to divide by.
+        # Divide by 1 if all coordinates are equal.
         std = math.sqrt(max(squares / count - mean**2, 0.0)) or 1.0
         return cls(white_level=float(images.white_level), mean=mean, std=std)
 
     def to_model(self, pixels: Float32[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:  # type: ignore[override]
-        """Give (x - mean) / deviation."""
+        """Return (x - mean) / std."""
         return pixels.sub(self.mean).div_(self.std)
 
     def to_pixels(self, images: Float[Tensor, "*shape"]) -> Float32[Tensor, "*shape"]:
-        """Give x deviation + mean."""
+        """Return x · std + mean."""
         return images.to(torch.float32).mul(self.std).add_(self.mean)
 
 
 _NORMALIZERS: dict[str, type[Normalizer]] = {
-    scaling.kind: scaling
-    for scaling in (
+    normalizer.kind: normalizer
+    for normalizer in (
         UnitNormalizer,
         SymmetricNormalizer,
         ContrastNormalizer,
@@ -202,29 +203,31 @@ _NORMALIZERS: dict[str, type[Normalizer]] = {
 
 
 def fit_normalizer(kind: str, images: Split | StreamingSplit) -> Normalizer:
-    """The scaling of a kind for these training images, or points (none, standard).
+    """Fit a normalizer of that kind to training images or points.
 
     Raises:
-        UnknownNameError: no scaling is called so.
-        UsageError: images are to go without scaling, or points with one.
+        UnknownNameError: there is no such kind.
+        UsageError: the kind is one for points, but the data are images, or the reverse.
     """
-    points = images.white_level == IdentityNormalizer.white_level
-    if points != _normalizer_class(kind).for_points:
-        what, cure = (
-            ("points", "none or standard") if points else ("images", "unit, symmetric or contrast")
+    is_points = images.white_level == IdentityNormalizer.white_level
+    if is_points != _normalizer_class(kind).for_points:
+        data, kinds = (
+            ("points", "none or standard")
+            if is_points
+            else ("images", "unit, symmetric or contrast")
         )
         raise UsageError(
-            f"the data is {what}, but scaling is {kind}; say --normalize {cure}"
-            + (", or begin with the preset points" if points else "")
+            f"the normalization {kind!r} does not apply to {data}; set --normalize to {kinds}"
+            + (", or use the preset points" if is_points else "")
         )
     return _normalizer_class(kind).fit(images)
 
 
 def normalizer_from_statistics(kind: str, statistics: Mapping[str, float]) -> Normalizer:
-    """The scaling whose `facts()` these are.
+    """Rebuild a normalizer from the numbers that its `statistics()` returned.
 
     Raises:
-        UnknownNameError: no scaling is called so.
+        UnknownNameError: there is no such kind.
     """
     return _normalizer_class(kind)(**statistics)
 

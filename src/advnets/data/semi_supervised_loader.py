@@ -1,4 +1,4 @@
-"""Training images of which only a few are labeled."""
+"""Minibatches for semi-supervised learning: few labeled images among many unlabeled ones."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from advnets.rng import RNG
 
 
 class SemiSupervisedLoader:
-    """Batches without labels, each with a batch of labeled images beside it.
+    """The infinite sequence of unlabeled batches, each with a batch of labeled images.
 
-    Both are pure functions of the seed and the index; the few labeled images are gone through
-    again and again, and are among the others too.
+    Both are pure functions of seed and index. The labeled images are also among the unlabeled
+    ones.
     """
 
     def __init__(
@@ -33,25 +33,26 @@ class SemiSupervisedLoader:
         labeled_transform: BatchTransform,
     ) -> None:
         self._unlabeled = Loader(train, transform)
-        # Noise of a batch is drawn by seed and index: the labeled ones' is another's.
+        # Use another seed for the labeled images, so that their random draws differ.
         self._labeled = Loader(
-            labeled_images, replace(labeled_transform, seed=labeled_transform.seed + _APART)
+            labeled_images,
+            replace(labeled_transform, seed=labeled_transform.seed + _LABELED_SEED_OFFSET),
         )
 
     def batch_at(self, index: int) -> Batch:
-        """The batch of that index, in the nets' range."""
+        """Return the normalized batch of that index, counted from 0."""
         return Batch(self._unlabeled.batch_at(index).images, labeled=self._labeled.batch_at(index))
 
     def epoch_at(self, index: int) -> float:
-        """Passes over all images made before the batch of that index."""
+        """Return the number of epochs over all images completed before that batch."""
         return self._unlabeled.epoch_at(index)
 
 
-_APART = 1_000_003
+_LABELED_SEED_OFFSET = 1_000_003
 
 
 def all_training_images(splits: Dataset) -> Split:
-    """Return the training images followed by those of the unlabeled part, without labels.
+    """Return the training images followed by the unlabeled images, without labels.
 
     Raises:
         UsageError: the source is a stream.
@@ -59,14 +60,15 @@ def all_training_images(splits: Dataset) -> Split:
     train = splits.train
     if not isinstance(train, Split):
         raise UsageError(
-            f"{splits.name} is a stream, of which no few images can be labeled; leave --stream"
+            f"semi-supervised games need random access, but {splits.name} is a stream; remove "
+            "--stream"
         )
     return train if splits.unlabeled is None else ConcatSplit(train, splits.unlabeled)
 
 
 @dataclass(frozen=True, eq=False)
 class ConcatSplit:
-    """Two parts of equal shape as one without labels: the images of the first come first."""
+    """The concatenation of two splits of equal image shape, without labels."""
 
     first: Split
     second: Split
@@ -76,68 +78,77 @@ class ConcatSplit:
 
     @property
     def shape(self) -> Shape:
-        """Return channels, height and width of an image."""
+        """Return the shape of an image."""
         return self.first.shape
 
     @property
     def white_level(self) -> int:
-        """Return the value that means 1.0."""
+        """Return the pixel value that corresponds to 1.0."""
         return self.first.white_level
 
     @property
     def labels(self) -> None:
-        """Return None: the second part has no labels."""
+        """Return None: not all images are labeled."""
 
     def read(self, index: Index) -> np.ndarray:
         """Return some of the images."""
-        numbers, n = np.arange(len(self))[index], len(self.first)
-        read = np.empty((len(numbers), *self.shape), np.uint8)
-        read[numbers < n] = self.first.read(numbers[numbers < n])
-        read[numbers >= n] = self.second.read(numbers[numbers >= n] - n)
-        return read
+        rows, n = np.arange(len(self))[index], len(self.first)
+        images = np.empty((len(rows), *self.shape), np.uint8)
+        images[rows < n] = self.first.read(rows[rows < n])
+        images[rows >= n] = self.second.read(rows[rows >= n] - n)
+        return images
 
     def gather_fn(self, device: torch.device) -> Gather:
-        """Return the way from numbers to images on a device."""
-        parts, n = (self.first.gather_fn(device), self.second.gather_fn(device)), len(self.first)
+        """Return the function that gathers images by index on a device."""
+        gather_fns = self.first.gather_fn(device), self.second.gather_fn(device)
+        n = len(self.first)
 
-        def gather(numbers: Int64[Tensor, " rows"], rng: RNG) -> Tensor:
-            inside = numbers < n
-            images = torch.empty((len(numbers), *self.shape), dtype=torch.uint8, device=device)
-            for part, which, start in zip(parts, (inside, ~inside), (0, n), strict=True):
-                if which.any():
-                    images[which.to(device)] = part(numbers[which] - start, rng.fold_in(str(start)))
+        def gather(rows: Int64[Tensor, " rows"], rng: RNG) -> Tensor:
+            in_first = rows < n
+            images = torch.empty((len(rows), *self.shape), dtype=torch.uint8, device=device)
+            for gather_fn, mask, start in zip(
+                gather_fns, (in_first, ~in_first), (0, n), strict=True
+            ):
+                if mask.any():
+                    images[mask.to(device)] = gather_fn(rows[mask] - start, rng.fold_in(str(start)))
             return images
 
         return gather
 
     def digest(self) -> str:
-        """Return BLAKE2b, in hex, of both parts' digests."""
+        """Return the BLAKE2b digest of both splits' digests in hex."""
         text = f"{self.first.digest()}/{self.second.digest()}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def labeled_subset(train: Split, num_labels: int, seed: int) -> ArraySplit:
-    """So many images with their labels, as many of each class, drawn by a seed of their own.
+    """Draw `num_labels` labeled images, equally many of each class.
 
     Raises:
-        DataError: there are no labels, too few images of a class, or no equal number of each.
+        DataError: there are no labels, a class has too few images, or `num_labels` is not a
+            multiple of the number of classes.
     """
     if train.labels is None:
-        raise DataError("images without labels came to a semi-supervised game; give a labeled set")
+        raise DataError(
+            "a semi-supervised game needs labeled images, but the data has no labels; use labeled "
+            "data"
+        )
     classes = int(train.labels.max()) + 1
     if num_labels % classes:
         raise DataError(
-            f"{num_labels:,} labeled images were asked for of {classes} classes, as many of each; "
-            f"ask for {classes * math.ceil(num_labels / classes):,}"
+            f"the number of labeled images must be a multiple of the {classes} classes, got "
+            f"{num_labels:,}; use {classes * math.ceil(num_labels / classes):,}"
         )
-    rng, chosen = np.random.default_rng(seed), list[np.ndarray]()
-    for number in range(classes):
-        of_class = np.flatnonzero(train.labels == number)
-        if len(of_class) < num_labels // classes:
+    # Draw the same number of images of each class.
+    per_class = num_labels // classes
+    rng, selected = np.random.default_rng(seed), list[np.ndarray]()
+    for label in range(classes):
+        of_class = np.flatnonzero(train.labels == label)
+        if len(of_class) < per_class:
             raise DataError(
-                f"{num_labels // classes:,} labeled images of each class were asked for, and class "
-                f"{number} has {len(of_class):,}; ask for fewer"
+                f"class {label} must have at least {per_class:,} labeled images, got "
+                f"{len(of_class):,}; use fewer labeled images"
             )
-        chosen.append(rng.permutation(of_class)[: num_labels // classes])
-    which = np.concatenate(chosen)
-    return ArraySplit(np.asarray(train.read(which)), train.labels[which], train.white_level)
+        selected.append(rng.permutation(of_class)[:per_class])
+    rows = np.concatenate(selected)
+    return ArraySplit(np.asarray(train.read(rows)), train.labels[rows], train.white_level)

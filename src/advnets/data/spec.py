@@ -1,4 +1,7 @@
-"""What sources are called; known without importing what opens them."""
+"""Source specifications: names, options and locations, without importing any parser.
+
+A source is the name or path of a data set, optionally with options: `ring:modes=8,sd=0.1`.
+"""
 
 from __future__ import annotations
 
@@ -14,29 +17,27 @@ from advnets.config import Data
 from advnets.errors import UnknownNameError, UsageError, printable
 from advnets.files import shell_quote
 
+# Names of sources.
+
 IMAGE_DATASETS = (
     *("digits", "mnist", "fashion-mnist", "kmnist", "emnist", "stacked-mnist"),
     *("cifar10", "cifar100", "svhn", "tfd"),
 )
-"""Published sets of images."""
+"""The names of published data sets of images."""
 DISTRIBUTION_NAMES = (
-    "gaussian",
-    "mixture",
-    "uniform",
-    "ring",
-    "grid",
-    "spiral",
-    "moons",
-    "pinwheel",
+    *("gaussian", "mixture", "uniform", "ring", "grid", "spiral", "moons", "pinwheel"),
 )
-"""Distributions of points."""
+"""The names of distributions of points."""
 POINT_FILE_SUFFIXES = (".csv", ".npy")
-"""Endings of files of points."""
+"""The suffixes of files of points."""
 HUB_PREFIX = "hf"
-"""Before the colon of a Hugging Face set's name."""
+"""The prefix of Hugging Face names, before the colon."""
 RUN_FILES = ("config.json", "events.jsonl")
-"""Files by which a folder is known as a run directory."""
+"""The files by which a run directory is recognized."""
 _RUN_SUBFOLDERS = ("samples", "views", "checkpoints")
+
+_OPTION = re.compile(r"\s*[\w-]+\s*=")
+_OPTIONS = re.compile(rf"{_OPTION.pattern}[^=,]*(?:,{_OPTION.pattern}[^=,]*)*,?\s*")
 
 
 @dataclass(frozen=True)
@@ -47,28 +48,77 @@ class SkippedFile:
     reason: str
 
 
+def split_source(source: str) -> tuple[str, str]:
+    r"""Split a source into its name or path and the text of its options.
+
+    The options start after the first colon that is followed by nothing but a list of NAME=VALUE,
+    so that values may contain colons (`mixture:means=0:1/2:3`). A colon without such a list, as in
+    `C:\images`, belongs to the path. If no list is complete, as in `ring:modes=8,sd`, the options
+    start after the last colon that is followed by NAME=.
+    """
+    colons = [match.start() for match in re.finditer(":", source)]
+    starts = [colon for colon in colons if _OPTION.match(source, colon + 1)]
+    complete = [colon for colon in starts if _OPTIONS.fullmatch(source, colon + 1)]
+    if not starts:
+        return source, ""
+    colon = (complete[:1] or starts[-1:])[0]
+    return source[:colon], source[colon + 1 :]
+
+
 def is_source(text: str) -> bool:
-    """Whether a text names a source or is the path of a file or folder that is there."""
+    """Return whether a text is the name of a source, or the path of an existing file or folder."""
     name, _ = split_source(text)
-    known = (
-        name in IMAGE_DATASETS or name in DISTRIBUTION_NAMES or name.startswith(f"{HUB_PREFIX}:")
-    )
-    return known or any(path_exists(path) for path in (text, name))
+    is_name = is_dataset_name(text) or name.startswith(f"{HUB_PREFIX}:")
+    return is_name or any(path_exists(path) for path in (text, name))
 
 
 def is_dataset_name(source: str) -> bool:
-    """Whether a source is a published set or a distribution: no frame is laid about these."""
+    """Return whether a source is a published data set or distribution, which keep their size."""
     name, _ = split_source(source)
     return name in IMAGE_DATASETS or name in DISTRIBUTION_NAMES
 
 
-def source_path(source: str) -> tuple[Path | None, str]:
-    """Return the path that a source is, if it is there, and the text of its options.
+def is_point_data(source: str) -> bool:
+    """Return whether a source consists of points, not images."""
+    name, _ = split_source(source)
+    return name in DISTRIBUTION_NAMES or name.lower().endswith(POINT_FILE_SUFFIXES)
 
-    A named set comes before a path of its name, and a path before one with options.
+
+def short_name(source: str) -> str:
+    """Return a short name of a source, for output folders: a path's stem, or the name itself."""
+    name, _ = split_source(source)
+    stem = Path(name).expanduser().resolve().stem if path_exists(name) else name.rpartition("/")[2]
+    return re.sub(r"[^\w.-]+", "-", stem)
+
+
+def with_fold(source: str, fold: int) -> str:
+    """Return the source with the option `fold`, or without it for fold 1, the default."""
+    name, text = (source, "") if path_exists(source) else split_source(source)
+    options = [option for option in text.split(",") if option.partition("=")[0].strip() != "fold"]
+    if fold > 1:
+        options.append(f"fold={fold}")
+    return ":".join(filter(None, (name, ",".join(filter(None, options)))))
+
+
+# Paths of sources.
+
+
+def path_exists(text: str) -> bool:
+    """Return whether there is a file or folder at a path."""
+    try:
+        return bool(text) and Path(text).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):
+        return False  # the name is too long, or the home directory of an unknown user
+
+
+def source_path(source: str) -> tuple[Path | None, str]:
+    """Return the path of a source (None if it has none) and the text of its options.
+
+    The name of a data set takes precedence over a path of that name, and a path that contains a
+    colon over a path with options.
     """
     for name, text in (source, ""), split_source(source):
-        if name in IMAGE_DATASETS or name in DISTRIBUTION_NAMES:
+        if is_dataset_name(name):
             break
         if path_exists(name):
             return Path(name).expanduser(), text
@@ -76,7 +126,7 @@ def source_path(source: str) -> tuple[Path | None, str]:
 
 
 def resolve_data_paths(data: Data) -> Data:
-    """Return the same data with absolute paths, so that they are found from any directory."""
+    """Return a data config with absolute paths, which do not depend on the working directory."""
     path, text = source_path(data.source)
     source = data.source
     if path is not None:
@@ -88,33 +138,30 @@ def resolve_data_paths(data: Data) -> Data:
 
 
 def _absolute_path(path: Path) -> Path:
-    # A link keeps its name: what it leads to may be called otherwise, without the ending of a kind.
+    # Do not follow links: the name of a target may lack the suffix by which its format is known.
     path = path.absolute()
     return path.resolve() if ".." in path.parts else path
 
 
 def shadowing_warning(name: str, what: str = "data set") -> str | None:
-    """Return what to say where a name is taken although a file or folder is called so too."""
+    """Return a warning if a name takes precedence over a file or folder; None otherwise."""
     name, _ = split_source(name)
     if not path_exists(name):
         return None
+    kind = "folder" if Path(name).is_dir() else "file"
     return (
-        f"{name} is the {what} of that name, and the {_kind(Path(name))} ./{name} here is not "
-        f"used; to use it, give ./{name}"
+        f"{name} is the {what} of that name, and the {kind} ./{name} is not used; to use it, set "
+        f"./{name}"
     )
 
 
-def _kind(path: Path) -> str:
-    return "folder" if path.is_dir() else "file"
-
-
 def is_run_directory(path: Path) -> bool:
-    """Whether a path is a run directory, which training has begun in."""
+    """Return whether a path is a run directory."""
     return all((path / name).is_file() for name in RUN_FILES)
 
 
 def reject_run_directory(source: str) -> None:
-    """Refuse a run directory, or the images that a run draws, as data.
+    """Reject a run directory, or a folder of its images, as a data source.
 
     Raises:
         UsageError: the source is one.
@@ -126,119 +173,73 @@ def reject_run_directory(source: str) -> None:
         path = path.absolute().parent
     if is_run_directory(path):
         raise UsageError(
-            f"{printable(source)} is a run directory and not data: its images are plots; to "
-            f"continue that run, type: advnets train --resume --out {shell_quote(path)}"
+            f"{printable(source)} is a run directory, expected data: its images are figures; to "
+            f"continue the run, use: advnets train --resume --out {shell_quote(path)}"
         )
 
 
-def path_exists(text: str) -> bool:
-    """Whether there is a file or folder of that name."""
-    try:
-        return bool(text) and Path(text).expanduser().exists()
-    except (OSError, RuntimeError, ValueError):
-        return False  # a name too long, a home nobody has: no path either
-
-
-def is_point_data(source: str) -> bool:
-    """Whether a source is of points, not of images."""
-    name, _ = split_source(source)
-    return name in DISTRIBUTION_NAMES or name.lower().endswith(POINT_FILE_SUFFIXES)
-
-
-def with_fold(source: str, fold: int) -> str:
-    """The same source, split by that fold of it; the first, being the default, goes unsaid."""
-    name, text = (source, "") if path_exists(source) else split_source(source)
-    told = [option for option in text.split(",") if option.partition("=")[0].strip() != "fold"]
-    if fold > 1:
-        told.append(f"fold={fold}")
-    return ":".join(filter(None, (name, ",".join(filter(None, told)))))
-
-
-def short_name(source: str) -> str:
-    """A name for what is made of a source: for a path its last part, for a name itself."""
-    name, _ = split_source(source)
-    stem = Path(name).expanduser().resolve().stem if path_exists(name) else name.rpartition("/")[2]
-    return re.sub(r"[^\w.-]+", "-", stem)
-
+# Options of sources.
 
 T = TypeVar("T")
 
-_OPTION = re.compile(r"\s*[\w-]+\s*=")
-_OPTIONS = re.compile(rf"{_OPTION.pattern}[^=,]*(?:,{_OPTION.pattern}[^=,]*)*,?\s*")
 
-
-def split_source(source: str) -> tuple[str, str]:
-    r"""Split a source into its name or path and the text of its options.
-
-    Options begin after the first colon that is followed by a list of NAME=VALUE alone, so that
-    values may hold colons (`mixture:means=0:1/2:3`). A colon that no such list follows, as in
-    `C:\images`, belongs to the path. Where no list is whole, as in `ring:modes=8,sd`, the last
-    colon that NAME= follows counts.
-    """
-    colons = [match.start() for match in re.finditer(":", source)]
-    begins = [colon for colon in colons if _OPTION.match(source, colon + 1)]
-    whole = [colon for colon in begins if _OPTIONS.fullmatch(source, colon + 1)]
-    if not begins:
-        return source, ""
-    colon = (whole[:1] or begins[-1:])[0]
-    return source[:colon], source[colon + 1 :]
-
-
-def parse_options(text: str, kind: type[T], source: str) -> T:
-    """Options such as "modes=8,sd=0.01" as an instance of a dataclass, whose fields they name.
+def parse_options(text: str, options_class: type[T], source: str) -> T:
+    """Parse options such as "modes=8,sd=0.01" into an instance of a dataclass, by field name.
 
     A tuple is written 0/1/2, a tuple of tuples 0:1/2:3.
 
     Raises:
         UnknownNameError: the dataclass has no field of that name.
-        UsageError: an option has no value, comes twice, or is not of the field's type.
+        UsageError: an option has no value, is repeated, or has a value of a wrong type.
     """
-    hints = typing.get_type_hints(kind)
-    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    hints = typing.get_type_hints(options_class)
+    known = [field.name for field in fields(options_class)]  # type: ignore[arg-type]
     values: dict[str, Any] = {}
     for option in filter(None, text.split(",")):
         name, equals, value = (part.strip() for part in option.partition("="))
         if name not in known:
             if not known:
-                raise UsageError(f"{source} takes no options, but {name!r} came; leave it out")
+                raise UsageError(f"{source} takes no options, got {name!r}; remove it")
             raise UnknownNameError(f"option of {source}", name, known)
         if not equals or name in values:
-            raise UsageError(f"{source}: {name} must come once, as {name}=VALUE; {text!r} came")
+            raise UsageError(f"{source}: expected {name}=VALUE once, got {text!r}; correct it")
         values[name] = _parse_value(f"{source}: {name}", value, hints[name])
-    return kind(**values)
+    return options_class(**values)
 
 
-def format_options(kind: type) -> str:
-    """The options that a dataclass has, with their defaults, as one would type them."""
-    return ",".join(f"{field.name}={_format_value(field.default)}" for field in fields(kind))
+def format_options(options_class: type) -> str:
+    """Format the options of a dataclass with their defaults, as they are typed."""
+    return ",".join(
+        f"{field.name}={_format_value(field.default)}" for field in fields(options_class)
+    )
 
 
-def _parse_value(what: str, text: str, kind: Any) -> Any:
-    if typing.get_origin(kind) is tuple:
-        item = typing.get_args(kind)[0]
-        inner = typing.get_origin(item) is not tuple and "/" not in text and ":" in text
-        separator = ":" if inner else "/"
+def _parse_value(what: str, text: str, value_type: Any) -> Any:
+    if typing.get_origin(value_type) is tuple:
+        item = typing.get_args(value_type)[0]
+        is_inner = typing.get_origin(item) is not tuple and "/" not in text and ":" in text
+        separator = ":" if is_inner else "/"
         return tuple(_parse_value(what, part, item) for part in text.split(separator))
-    if typing.get_origin(kind) is typing.Literal:
-        known = [str(choice) for choice in typing.get_args(kind)]
+    if typing.get_origin(value_type) is typing.Literal:
+        known = [str(choice) for choice in typing.get_args(value_type)]
         if text not in known:
             raise UnknownNameError(f"value of {what}", text, known)
-        return typing.get_args(kind)[known.index(text)]
+        return typing.get_args(value_type)[known.index(text)]
     try:
-        return _SCALARS[kind](text)
+        return _PARSERS[value_type](text)
     except (ValueError, KeyError, OverflowError):
-        expected = {int: "a whole number", float: "a number", bool: "yes or no"}[kind]
-        raise UsageError(f"{what} is {text!r}; expected {expected}") from None
+        expected = {int: "an integer", float: "a number", bool: "yes or no"}[value_type]
+        raise UsageError(f"{what} must be {expected}, got {text!r}; correct it") from None
 
 
 def _parse_float(text: str) -> float:
     value = float(text)
-    if value - value != 0:  # infinite, or not a number
+    if value - value != 0:  # infinite or NaN
         raise ValueError(text)
     return value
 
 
-_SCALARS: dict[Any, Callable[[str], Any]] = {
+_PARSERS: dict[Any, Callable[[str], Any]] = {
     int: int,
     float: _parse_float,
     str: str,
@@ -256,56 +257,59 @@ def _format_value(value: object) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
+# Locations of data.
+
+
 def data_directory(directory: str | None = None) -> Path:
-    """Where named sets lie: `directory`, else ADVNETS_DATA, else the user's cache."""
-    chosen = directory or os.environ.get("ADVNETS_DATA")
-    if chosen:
-        return Path(os.path.expanduser(chosen))  # noqa: PTH111 - leaves ~stranger as it is
+    """Return the directory of named data sets: `directory`, ADVNETS_DATA, or the user's cache."""
+    path = directory or os.environ.get("ADVNETS_DATA")
+    if path:
+        return Path(os.path.expanduser(path))  # noqa: PTH111 - keeps ~user of an unknown user
     return _user_cache()
 
 
 def cache_directory() -> Path:
-    """Where packed images are kept: ADVNETS_CACHE, else the user's cache."""
-    chosen = os.environ.get("ADVNETS_CACHE")
-    return Path(os.path.expanduser(chosen)) if chosen else _user_cache()  # noqa: PTH111
-
-
-def cached_dataset_folders() -> set[Path]:
-    """Return the folders of the cache in which data lie packed, or unpacked from shards."""
-    found = (
-        path for name in ("packs", "datasets") for path in (cache_directory() / name).rglob("*")
-    )
-    return {path for path in found if path.is_dir() and not path.name.endswith(".part")}
-
-
-def dataset_folders(name: str, directory: str | None = None) -> tuple[Path, ...]:
-    """The folders in which the files of a named set are looked for, first to last."""
-    base = data_directory(directory)
-    return base / name, base
-
-
-def fetch_command(name: str, folders: Sequence[Path]) -> str:
-    """Return the command that brings a named set to where `folders_of` looks for it.
-
-    Of other folders it names none: a set is fetched into a folder of its own name.
-    """
-    base = folders[0].parent
-    usual = base not in folders or base == data_directory()
-    elsewhere = "" if usual else f" --data-dir {shell_quote(base)}"
-    return f"advnets data fetch {name}{elsewhere}"
-
-
-def first_existing(paths: Iterable[Path]) -> Path | None:
-    """The first of the paths that exists."""
-    return next((path for path in paths if path.exists()), None)
-
-
-def join_words(things: Iterable[object], word: str = "nor") -> str:
-    """The things in one phrase: a, b nor c."""
-    *most, last = map(str, things)
-    return f"{', '.join(most)} {word} {last}" if most else last
+    """Return the directory of packed images: ADVNETS_CACHE, or the user's cache."""
+    path = os.environ.get("ADVNETS_CACHE")
+    return Path(os.path.expanduser(path)) if path else _user_cache()  # noqa: PTH111
 
 
 def _user_cache() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "advnets"
+
+
+def cached_dataset_folders() -> set[Path]:
+    """Return the folders of packed or extracted data sets in the cache."""
+    paths = (
+        path for name in ("packs", "datasets") for path in (cache_directory() / name).rglob("*")
+    )
+    return {path for path in paths if path.is_dir() and not path.name.endswith(".part")}
+
+
+def dataset_folders(name: str, directory: str | None = None) -> tuple[Path, ...]:
+    """Return the folders in which the files of a named data set are searched, in order."""
+    base = data_directory(directory)
+    return base / name, base
+
+
+def fetch_command(name: str, folders: Sequence[Path]) -> str:
+    """Return the command that downloads a named data set to where `dataset_folders` searches it.
+
+    A data set is downloaded into a folder of its own name; other folders cannot be named.
+    """
+    base = folders[0].parent
+    is_default = base not in folders or base == data_directory()
+    option = "" if is_default else f" --data-dir {shell_quote(base)}"
+    return f"advnets data fetch {name}{option}"
+
+
+def first_existing(paths: Iterable[Path]) -> Path | None:
+    """Return the first path that exists, or None."""
+    return next((path for path in paths if path.exists()), None)
+
+
+def join_words(items: Iterable[object], conjunction: str = "and") -> str:
+    """Join items to a phrase: a, b and c."""
+    *rest, last = map(str, items)
+    return f"{', '.join(rest)} {conjunction} {last}" if rest else last

@@ -177,10 +177,10 @@ def read_cifar_bytes(content: bytes) -> None:
     for name, per_record in (("ten", 1), ("fine", 2), ("coarse", 2)):
         for records in (1, 2):
             with suppress(DataError):
-                kind = LABELINGS[name]
-                pixels, labels = parse_records(content, PATH, kind, per_record, records)
+                labeling = LABELINGS[name]
+                pixels, labels = parse_records(content, PATH, labeling, per_record, records)
                 assert pixels.shape == (records, 3072)
-                assert labels.max() < kind.classes
+                assert labels.max() < labeling.num_classes
 
 
 FORMATS = {

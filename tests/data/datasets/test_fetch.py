@@ -21,7 +21,7 @@ import pytest
 from advnets.data.datasets import cifar, mirrors, mnist, svhn
 from advnets.data.datasets import fetch as module
 from advnets.data.datasets.fetch import MirrorFault, download, extract, fetch
-from advnets.data.datasets.mirrors import REMOTES, File, Member, Remote
+from advnets.data.datasets.mirrors import REMOTES, File, Member, RemoteDataset
 from advnets.data.datasets.mnist import open_mnist
 from advnets.errors import DataError, DownloadError, UnknownNameError
 
@@ -44,9 +44,9 @@ def files(idx_bytes, monkeypatch) -> dict[str, bytes]:
     return contents
 
 
-def remote_of(md5s: dict[str, str]) -> Remote:
-    files = tuple(File(f"{name}.gz", md5, unpacked=True) for name, md5 in md5s.items())
-    return Remote("mnist", (), files)
+def remote_of(md5s: dict[str, str]) -> RemoteDataset:
+    files = tuple(File(f"{name}.gz", md5, decompressed=True) for name, md5 in md5s.items())
+    return RemoteDataset("mnist", (), files)
 
 
 @pytest.fixture
@@ -110,17 +110,19 @@ def test_damaged_file_is_replaced(tmp_path, mirror, files, server):
         ({"status": 404}, "HTTP 404 Not Found"),
         ({"status": 500}, "HTTP 500 Internal Server Error"),
         ({"cut_after": 20, "ranges": False}, "sent 20 of"),
-        ({"stall_after": 20, "ranges": False}, "silent for 0.1 s"),
-        ({"alter": lambda content: b"<html>"}, "sent another content"),
-        ({"alter": lambda content: content[:-9]}, "sent another content"),
-        ({"alter": lambda content: content[:40] + b"!" + content[41:]}, "sent another content"),
-        ({"alter": lambda content: gzip.compress(b"other")}, "sent another content"),
+        ({"stall_after": 20, "ranges": False}, "no data for 0.1 s"),
+        ({"alter": lambda content: b"<html>"}, "sent other content"),
+        ({"alter": lambda content: content[:-9]}, "sent other content"),
+        ({"alter": lambda content: content[:40] + b"!" + content[41:]}, "sent other content"),
+        ({"alter": lambda content: gzip.compress(b"other")}, "sent other content"),
     ],
 )
 def test_next_mirror_helps(tmp_path, mirror, files, how, reason):
     """What one mirror fails to give the next gives; alone it leaves no file of that name."""
     bad = mirror("bad", **how)
-    with pytest.raises(DownloadError, match=rf"came from no mirror \({bad}: {reason}"):
+    with pytest.raises(
+        DownloadError, match=rf"could not be downloaded from any mirror \({bad}: {reason}"
+    ):
         bring(tmp_path / "alone", bad)
     left = {path.name for path in (tmp_path / "alone" / "mnist").iterdir()}
     assert left <= {".fetch.lock", f"{FILES[0]}.gz.part"}
@@ -135,9 +137,9 @@ def test_all_mirrors_failed_is_one_sentence(tmp_path, mirror):
     with pytest.raises(DownloadError) as caught:
         bring(tmp_path, *mirrors)
     assert str(caught.value) == (
-        f"train-images-idx3-ubyte.gz came from no mirror ({mirrors[0]}: HTTP 404 Not Found; "
-        f"{mirrors[1]}: HTTP 500 Internal Server Error); try again later, or put the file by hand "
-        f"in {tmp_path / 'mnist'}"
+        f"train-images-idx3-ubyte.gz could not be downloaded from any mirror ({mirrors[0]}: HTTP "
+        f"404 Not Found; {mirrors[1]}: HTTP 500 Internal Server Error); try again later, or put the "
+        f"file in {tmp_path / 'mnist'} yourself"
     )
 
 
@@ -176,10 +178,10 @@ def test_two_processes_at_once(tmp_path, mirror, files, server):
     script = (
         "import json, sys; from pathlib import Path\n"
         "from advnets.data.datasets import fetch\n"
-        "from advnets.data.datasets.mirrors import REMOTES, File, Remote\n"
+        "from advnets.data.datasets.mirrors import REMOTES, File, RemoteDataset\n"
         "md5s = json.loads(sys.argv[1]).items()\n"
-        "files = tuple(File(f'{name}.gz', md5, unpacked=True) for name, md5 in md5s)\n"
-        "REMOTES['mnist'] = Remote('mnist', (), files)\n"
+        "files = tuple(File(f'{name}.gz', md5, decompressed=True) for name, md5 in md5s)\n"
+        "REMOTES['mnist'] = RemoteDataset('mnist', (), files)\n"
         "fetch.fetch('mnist', Path(sys.argv[2]), mirrors=[sys.argv[3]], progress=False)"
     )
     command = [sys.executable, "-c", script, json.dumps(mnist.MD5), str(tmp_path), url]
@@ -273,21 +275,33 @@ WHOLE_TAR, WHOLE_ZIP = tar(FILES_archives), zipped(FILES_archives)
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (tar(A), "has no set/names.txt"),
-        (zipped(A), "has no set/names.txt"),
-        (tar(FILES_archives | {"../x": b"out"}), r"has '../x', which leads out"),
-        (zipped(FILES_archives | {"../x": b"out"}), r"has '../x', which leads out"),
-        (tar(FILES_archives | {"/x": b"out"}), r"has '/x', which leads out"),
+        (tar(A), "has no member set/names.txt"),
+        (zipped(A), "has no member set/names.txt"),
+        (tar(FILES_archives | {"../x": b"out"}), r"has the member '../x', which leads out"),
+        (zipped(FILES_archives | {"../x": b"out"}), r"has the member '../x', which leads out"),
+        (tar(FILES_archives | {"/x": b"out"}), r"has the member '/x', which leads out"),
         (zipped({"set\\..\\..\\x": b"out"} | FILES_archives), "which leads out"),
-        (tar({"set/a.bin": link("set/a.bin")}), "set/a.bin, which is no regular file"),
-        (tar({"set/a.bin": link("set/a.bin", tarfile.LNKTYPE)}), "no regular file"),
-        (tar({"set/a.bin": link("set/a.bin", tarfile.DIRTYPE)}), "no regular file"),
-        (tar({"set/a.bin": link("set/a.bin", tarfile.FIFOTYPE)}), "no regular file"),
-        (zipped(FILES_archives, mode=stat.S_IFLNK | 0o777), "set/a.bin, which is no regular file"),
-        (tar(FILES_archives | {"set/a.bin": bytes(1001)}), "of 1,001 bytes, but 1,000 at most"),
-        (zipped(FILES_archives | {"set/a.bin": bytes(1001)}), "of 1,001 bytes, but 1,000 at most"),
-        (tar({"bomb": bytes(32 << 20)} | FILES_archives), "unpacks to more than the set has"),
-        (WHOLE_TAR[:-40], "is a damaged archive|has no set"),
+        (tar({"set/a.bin": link("set/a.bin")}), "set/a.bin, which is not a regular file"),
+        (tar({"set/a.bin": link("set/a.bin", tarfile.LNKTYPE)}), "not a regular file"),
+        (tar({"set/a.bin": link("set/a.bin", tarfile.DIRTYPE)}), "not a regular file"),
+        (tar({"set/a.bin": link("set/a.bin", tarfile.FIFOTYPE)}), "not a regular file"),
+        (
+            zipped(FILES_archives, mode=stat.S_IFLNK | 0o777),
+            "set/a.bin, which is not a regular file",
+        ),
+        (
+            tar(FILES_archives | {"set/a.bin": bytes(1001)}),
+            "of 1,001 bytes, expected at most 1,000",
+        ),
+        (
+            zipped(FILES_archives | {"set/a.bin": bytes(1001)}),
+            "of 1,001 bytes, expected at most 1,000",
+        ),
+        (
+            tar({"bomb": bytes(32 << 20)} | FILES_archives),
+            "decompresses to more bytes than the data set has",
+        ),
+        (WHOLE_TAR[:-40], "is a damaged archive|has no member set"),
         (WHOLE_TAR[:60], "is a damaged archive"),
         (gzip.compress(gzip.decompress(WHOLE_TAR)[:700]), "is a damaged archive"),
         (WHOLE_ZIP[:-60], "is a damaged archive"),
@@ -326,7 +340,9 @@ def fetched(server, way, monkeypatch):
 
     def make(content: bytes) -> str:
         file = File("x.tar.gz", hashlib.md5(content).hexdigest(), members=MEMBERS)
-        monkeypatch.setitem(mirrors.REMOTES, "made-up", Remote("there", (server.url,), (file,)))
+        monkeypatch.setitem(
+            mirrors.REMOTES, "made-up", RemoteDataset("there", (server.url,), (file,))
+        )
         server.ways["/x.tar.gz"] = way(content)
         return "made-up"
 
@@ -374,7 +390,7 @@ def test_archive_of_other_content(tmp_path, server, way, fetched):
     """An archive of another MD5 is not unpacked; one of the right MD5 that is unfit is refused."""
     name = fetched(tar(FILES_archives))
     server.ways["/x.tar.gz"] = way(tar(A))
-    with pytest.raises(DownloadError, match="sent another content"):
+    with pytest.raises(DownloadError, match="sent other content"):
         fetch(name, tmp_path, progress=False)
     for unfit in [
         tar(FILES_archives)[:-30],
@@ -390,7 +406,7 @@ def test_plain_files_by_their_own_md5(tmp_path, server, way, monkeypatch):
     """Where the published MD5 is that of the packed file, that is what is checked."""
     content = b"not even a gzip"
     file = File("a.mat", hashlib.md5(content).hexdigest())
-    monkeypatch.setitem(mirrors.REMOTES, "made-up", Remote("there", (server.url,), (file,)))
+    monkeypatch.setitem(mirrors.REMOTES, "made-up", RemoteDataset("there", (server.url,), (file,)))
     server.ways["/a.mat"] = way(content)
     for requests in (1, 1):
         assert fetch("made-up", tmp_path, progress=False) == [tmp_path / "there" / "a.mat"]
@@ -518,7 +534,7 @@ def test_refusals_are_told_at_once(server, way, part, status):
     ("how", "reason"),
     [
         ({"cut_after": 1000}, "sent 1,000 of 200,000 bytes"),
-        ({"stall_after": 1000}, "silent for 0.3 s"),
+        ({"stall_after": 1000}, "no data for 0.3 s"),
     ],
 )
 def test_no_progress_ends(server, way, part, how, reason):
@@ -545,7 +561,7 @@ def test_no_server(part):
     for url, reason in [
         ("http://127.0.0.1:9/x", "refused"),
         ("http://[::bad/x", "Invalid IPv6"),
-        ("file:///etc/hostname", "no http address"),
+        ("file:///etc/hostname", "not an http address"),
     ]:
         with pytest.raises(MirrorFault, match=reason):
             download(url, part, lambda done, total: None)

@@ -63,8 +63,9 @@ def test_absent_files_are_named_with_the_cure(small_mnist, tmp_path):
     with pytest.raises(DataError) as caught:
         open_mnist([small_mnist, tmp_path])
     assert str(caught.value) == (
-        f"no train-labels-idx1-ubyte (as such or .gz) lies in {small_mnist} or {tmp_path}; "
-        f"to bring MNIST, type: advnets data fetch mnist --data-dir {tmp_path}"
+        f"MNIST (train-labels-idx1-ubyte, gzipped or not) is missing from {small_mnist} and "
+        f"{tmp_path}; "
+        f"download it with: advnets data fetch mnist --data-dir {tmp_path}"
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from advnets.data.dataset import ArraySplit, Split
 from advnets.data.datasets import stacked
 from advnets.data.datasets.mnist import open_mnist
-from advnets.data.datasets.stacked import Stacked, StackedMNIST, open_stacked_mnist, stack
+from advnets.data.datasets.stacked import StackedMNIST, StackedSplit, open_stacked_mnist, stack
 from advnets.data.loader import BatchTransform, Loader
 from advnets.data.normalization import UnitNormalizer
 from advnets.errors import UsageError
@@ -28,15 +28,15 @@ def gray() -> ArraySplit:
 def test_a_image_is_the_three_digits_named(gray):
     """Channel c of image k is gray image numbers[k, c], and the label tells the three."""
     part = stack(gray, 200, seed=1, purpose="train")
-    assert isinstance(part, Stacked)
+    assert isinstance(part, StackedSplit)
     assert isinstance(part, Split)
     assert (len(part), part.shape, part.white_level) == (200, (3, 4, 5), 255)
     read = part.read(slice(None))
     assert (read.shape, read.dtype) == ((200, 3, 4, 5), np.uint8)
     for k in range(200):
         for c in range(3):
-            np.testing.assert_array_equal(read[k, c], gray.images[part.numbers[k, c], 0])
-    digits = gray.labels[part.numbers]
+            np.testing.assert_array_equal(read[k, c], gray.images[part.indices[k, c], 0])
+    digits = gray.labels[part.indices]
     np.testing.assert_array_equal(
         part.labels, digits[:, 0] * 100 + digits[:, 1] * 10 + digits[:, 2]
     )
@@ -57,7 +57,7 @@ def test_draws_are_keyed(gray):
     """The same under the same seed and purpose, and the first do not depend on how many."""
     part = stack(gray, 200, seed=0, purpose="train")
     np.testing.assert_array_equal(
-        part.numbers[:50], stack(gray, 50, seed=0, purpose="train").numbers
+        part.indices[:50], stack(gray, 50, seed=0, purpose="train").indices
     )
     assert part.digest() == stack(gray, 200, seed=0, purpose="train").digest()
     for other in [
@@ -66,9 +66,9 @@ def test_draws_are_keyed(gray):
         stack(gray, 199, seed=0, purpose="train"),
     ]:
         assert other.digest() != part.digest()
-        assert other.numbers[:199].tolist() != part.numbers[:199].tolist() or len(other) == 199
-    assert part.numbers.min() == 0
-    assert part.numbers.max() == 49
+        assert other.indices[:199].tolist() != part.indices[:199].tolist() or len(other) == 199
+    assert part.indices.min() == 0
+    assert part.indices.max() == 49
 
 
 def test_batches_of_it(gray):
@@ -106,19 +106,19 @@ def test_real_sets_have_all_modes_and_cost_little(real_data):
         assert len(np.unique(part.labels)) == 1000
     assert splits.classes[:2] + splits.classes[-1:] == ("000", "001", "999")
     # Chosen evenly: each training digit about 128,000 * 3 / 50,000 times.
-    counts = np.bincount(splits.train.numbers.reshape(-1), minlength=50_000)
+    counts = np.bincount(splits.train.indices.reshape(-1), minlength=50_000)
     assert len(counts) == 50_000
     assert counts.mean() == pytest.approx(7.68)
     assert counts.var() == pytest.approx(7.68, rel=0.05)
     k = 12_345
     gray = splits.train._gray
     np.testing.assert_array_equal(
-        splits.train.read(slice(k, k + 1))[0], gray.images[splits.train.numbers[k], 0]
+        splits.train.read(slice(k, k + 1))[0], gray.images[splits.train.indices[k], 0]
     )
 
 
 def test_numbers_that_cannot_be():
     """None, or more than memory is meant for."""
-    for n in (0, stacked._MOST + 1):
+    for n in (0, stacked._MAX_IMAGES + 1):
         with pytest.raises(UsageError, match=f"n is {n}"):
             StackedMNIST(n=n)

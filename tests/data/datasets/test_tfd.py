@@ -89,9 +89,9 @@ def test_size_and_fold_are_chosen(tmp_path):
         splits = open_tfd(TFD(96, number), [tmp_path])
         for part, which in [(splits.train, 1), (splits.valid, 2), (splits.test, 3)]:
             np.testing.assert_array_equal(part.images[:, 0], images[folds[:, number - 1] == which])
-    with pytest.raises(DataError, match=r"96.mat has folds 1 to 5, but fold 6 was asked for"):
+    with pytest.raises(DataError, match=r"the fold must be 1 to 5 for .*96.mat, got 6"):
         open_tfd(TFD(96, 6), [tmp_path])
-    with pytest.raises(DataError, match=r"TFD_48x48.mat is neither"):
+    with pytest.raises(DataError, match=r"TFD_48x48.mat is missing"):
         open_tfd(TFD(), [tmp_path])
     for make in (lambda: TFD(fold=0), lambda: Fold(0)):
         with pytest.raises(UsageError, match="fold is 0"):
@@ -117,12 +117,12 @@ def test_real_file_in_the_layout(real_data):
     [
         ({"folds": None}, "has no folds"),
         ({"images": None, "labs_ex": None}, "has no images and labs_ex"),
-        ({"images": np.zeros((N, 6, 5))}, "`images` of float64"),
-        ({"images": np.zeros((N, 30), np.uint8)}, r"shape \(12, 30\)"),
+        ({"images": np.zeros((N, 6, 5))}, "`images` .* got float64"),
+        ({"images": np.zeros((N, 30), np.uint8)}, r"got uint8 and \(12, 30\)"),
         ({"labs_ex": np.ones((N - 1, 1))}, r"`labs_ex` of float64 and shape \(11, 1\)"),
         ({"folds": np.ones((N + 1, 5))}, r"`folds` of float64 and shape \(13, 5\)"),
-        ({"labs_ex": np.full((N, 1), np.nan)}, "whole numbers"),
-        ({"folds": np.full((N, 5), 3)}, "no image whose `folds` is 0 or 1"),
+        ({"labs_ex": np.full((N, 1), np.nan)}, "must have integers in `labs_ex` and `folds`"),
+        ({"folds": np.full((N, 5), 3)}, "no image with an entry 0 or 1 in `folds`"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, changes, complaint):
@@ -134,7 +134,7 @@ def test_what_is_wrong_is_said(tmp_path, changes, complaint):
 def test_absent_file_has_the_cure(tmp_path):
     """Absent: what was looked for, where, and where to put it."""
     with pytest.raises(
-        DataError, match=rf"TFD_48x48.mat is neither in .* put it in {tmp_path}/tfd"
+        DataError, match=rf"TFD_48x48.mat is missing from .* put it in {tmp_path}/tfd"
     ):
         open_tfd(TFD(), [tmp_path / "tfd", tmp_path])
 

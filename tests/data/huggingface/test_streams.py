@@ -177,7 +177,9 @@ def test_an_error_reaches_who_asks(stream):
 @pytest.mark.parametrize("first", [0, 3])
 def test_a_rank_without_rows(first):
     """There are more processes than rows."""
-    with pytest.raises(DataError, match="rank 2 of 3 has no image to read; use fewer processes"):
+    with pytest.raises(
+        DataError, match="rank 2 of 3 has no images in an epoch; use fewer processes"
+    ):
         made(Counting(n=2), 3, rank=2, world_size=3).batch_at(first)
 
 

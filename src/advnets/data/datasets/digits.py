@@ -1,4 +1,4 @@
-"""The 8x8 digits that come inside scikit-learn (Alpaydin and Kaynak, 1998): the offline default."""
+"""The 8x8 digits included in scikit-learn (Alpaydin and Kaynak, 1998), the default data set."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from advnets.data.dataset import ArraySplit, Dataset
 from advnets.errors import require
 
-_WHITE = 16
+_WHITE_LEVEL = 16
 _VALID, _TEST = 300, 300
 
 
 def open_digits() -> Dataset:
-    """Open the 1,797 digits: the first 1,197, the next 300 and the last 300.
+    """Open the 1,797 digits: the first 1,197 for training, 300 for validation, 300 for testing.
 
     Images are (1, 8, 8) with values 0 to 16; labels are the digits.
 
@@ -23,7 +23,7 @@ def open_digits() -> Dataset:
     """
     bunch = require("sklearn.datasets", "digits").load_digits()
     pixels = np.ascontiguousarray(bunch.images[:, None].astype(np.uint8))
-    split = ArraySplit(pixels, bunch.target.astype(np.int64), _WHITE)
+    split = ArraySplit(pixels, bunch.target.astype(np.int64), _WHITE_LEVEL)
     n = len(split)
     bounds = (0, n - _VALID - _TEST, n - _TEST, n)
     train, valid, test = (split.subset(slice(a, b)) for a, b in pairwise(bounds))

@@ -1,4 +1,4 @@
-"""Named sets brought from their mirrors: `advnets data fetch`."""
+"""Downloads of named data sets from their mirrors, for `advnets data fetch`."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from advnets.data.datasets.formats.idx import find_idx, unpacked_md5
+from advnets.data.datasets.formats.idx import decompressed_md5, find_idx
 from advnets.data.datasets.formats.limits import MIB, Readable
 from advnets.data.datasets.mirrors import REMOTES, File, Member
 from advnets.errors import DataError, DownloadError, UnknownNameError
 from advnets.files import file_lock, open_regular_file, replace_durably, write_json
+
+# Data sets: files that are present, downloaded or extracted from archives.
 
 
 def fetch(
@@ -36,21 +38,21 @@ def fetch(
     mirrors: Sequence[str] | None = None,
     progress: bool | None = None,
 ) -> list[Path]:
-    """Bring the files of a named set to the folder `directory/name`, and give their paths.
+    """Download the files of a named data set to the folder `directory/name`; return their paths.
 
-    What is there and whole is left alone; what was begun is gone on with. A file takes its name
-    only once its content is known to be right, so several processes may fetch at once. `progress`
-    shows a bar, by default where there is a terminal.
+    Files that are present and correct are kept, partial downloads are resumed. A file gets its
+    name only after its content has been verified, so several processes may fetch at once.
+    `progress` shows a progress bar, by default on a terminal.
 
     Raises:
-        UnknownNameError: no set that can be fetched is called so.
-        DownloadError: no mirror gave a file.
+        UnknownNameError: there is no downloadable data set of that name.
+        DownloadError: no mirror provided a file.
         DataError: the folder cannot be written.
     """
     if name not in REMOTES:
-        raise UnknownNameError("set to fetch", name, REMOTES)
+        raise UnknownNameError("data set to fetch", name, REMOTES)
     remote = REMOTES[name]
-    chosen = remote.mirrors if mirrors is None else mirrors
+    urls = remote.mirrors if mirrors is None else mirrors
     folder = directory / remote.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,76 +60,53 @@ def fetch(
             return [
                 path
                 for file in remote.files
-                for path in _present(folder, file) or _bring(folder, file, chosen, progress)
+                for path in _find_verified(folder, file)
+                or _fetch_file(folder, file, urls, progress)
             ]
     except OSError as error:
         raise DataError(
-            f"{error.filename or folder} cannot be written ({error.strerror}); "
-            f"make room there or give another directory"
+            f"{error.filename or folder} cannot be written ({error.strerror}); free disk space or "
+            "use another directory"
         ) from None
 
 
-def _present(folder: Path, file: File) -> list[Path]:
-    """What stands for a file and is right, or nothing."""
+def _find_verified(folder: Path, file: File) -> list[Path]:
+    """Return the local paths of a file or its members if they are correct; otherwise none."""
     if file.members:
-        return _recorded(folder, file)
-    found = find_idx(folder, file.name.removesuffix(".gz")) if file.unpacked else folder / file.name
-    return [found] if found is not None and _is_right(found, file) else []
+        return _find_members(folder, file)
+    if file.decompressed:
+        path = find_idx(folder, file.name.removesuffix(".gz"))
+    else:
+        path = folder / file.name
+    return [path] if path is not None and _is_correct(path, file) else []
 
 
-def _bring(folder: Path, file: File, mirrors: Sequence[str], progress: bool | None) -> list[Path]:
+def _fetch_file(
+    folder: Path, file: File, mirrors: Sequence[str], progress: bool | None
+) -> list[Path]:
     final, part = folder / file.name, folder / f"{file.name}.part"
     faults: list[str] = []
     for mirror in mirrors:
         url = f"{mirror.rstrip('/')}/{final.name}"
         try:
-            _from_mirror(url, part, file, progress)
+            _download_verified(url, part, file, progress)
         except MirrorFault as fault:
             faults.append(f"{mirror}: {fault}")
         else:
             if file.members:
-                return _unpacked(folder, file, part)
+                return _extract_members(folder, file, part)
             replace_durably(part, final)
             return [final]
     raise DownloadError(
-        f"{final.name} came from no mirror ({'; '.join(faults)}); try again later, or put the "
-        f"file by hand in {folder}"
+        f"{final.name} could not be downloaded from any mirror ({'; '.join(faults)}); try again "
+        f"later, or put the file in {folder} yourself"
     )
 
 
-def _unpacked(folder: Path, file: File, part: Path) -> list[Path]:
-    """Take the members out of an archive, which is then let go."""
-    paths = extract(part, file.members, folder)
-    md5s = {member.file: _md5(path) for member, path in zip(file.members, paths, strict=True)}
-    write_json(_record(folder, file), {"archive": file.md5, "files": md5s})
-    part.unlink()
-    return paths
-
-
-def _record(folder: Path, file: File) -> Path:
-    """Where the MD5s of an archive's members are kept, which nobody publishes."""
-    return folder / f".{file.name}.json"
-
-
-def _recorded(folder: Path, file: File) -> list[Path]:
-    """The members that an earlier fetch took out, if all are as they were then."""
-    try:
-        record: Any = json.loads(_record(folder, file).read_text("utf-8"))
-        md5s = record["files"] if record["archive"] == file.md5 else {}
-        paths = [folder / member.file for member in file.members]
-        right = all(
-            md5s.get(member.file) == _md5(path)
-            for member, path in zip(file.members, paths, strict=True)
-        )
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return []
-    return paths if right else []
-
-
-def _from_mirror(url: str, part: Path, file: File, progress: bool | None) -> None:
-    """Bring a file whose content is right to `part`; what has wrong content is not kept."""
-    # Bytes of an earlier attempt may be another mirror's, whose gzip differs: then begin anew.
-    for _ in ("going on", "anew") if part.exists() else ("anew",):
+def _download_verified(url: str, part: Path, file: File, progress: bool | None) -> None:
+    """Download a file to `part` and verify its content; wrong content is deleted."""
+    # A partial download may be of another mirror, whose gzip differs: then start over once.
+    for _ in range(2 if part.exists() else 1):
         with tqdm(
             desc=part.stem,
             unit="B",
@@ -135,20 +114,20 @@ def _from_mirror(url: str, part: Path, file: File, progress: bool | None) -> Non
             disable=None if progress is None else not progress,
         ) as bar:
 
-            def seen(done: int, total: int | None, bar: tqdm[NoReturn] = bar) -> None:
+            def report(done: int, total: int | None, bar: tqdm[NoReturn] = bar) -> None:
                 bar.total = total
                 bar.update(done - bar.n)
 
-            download(url, part, seen)
-        if _is_right(part, file):
+            download(url, part, report)
+        if _is_correct(part, file):
             return
         part.unlink()
-    raise MirrorFault("sent another content than the original's")
+    raise MirrorFault("sent other content than the original")
 
 
-def _is_right(path: Path, file: File) -> bool:
+def _is_correct(path: Path, file: File) -> bool:
     try:
-        return (unpacked_md5(path) if file.unpacked else _md5(path)) == file.md5
+        return (decompressed_md5(path) if file.decompressed else _md5(path)) == file.md5
     except (DataError, FileNotFoundError):
         return False
 
@@ -161,112 +140,146 @@ def _md5(path: Path) -> str:
     return digest.hexdigest()
 
 
-_SLACK = 16 * MIB  # for headers, padding and members that nobody asked for
-# What the standard library raises on an archive that is none, or no longer.
-_FAULTS = (
+# Archives: only named members are extracted, within their sizes.
+
+_TAR_OVERHEAD = 16 * MIB
+"""The maximal size of tar headers, padding and members that are not extracted."""
+# Exceptions of the standard library for a damaged archive.
+_ARCHIVE_ERRORS = (
     *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, struct.error, EOFError),
     *(NotImplementedError, RuntimeError, ValueError, OverflowError, LookupError),
 )
+_Take = Callable[[str, bool, int, Callable[[], Readable]], None]
+"""A function of a member's name, whether it is a regular file, its size, and how to open it."""
+
+
+def _record_path(folder: Path, file: File) -> Path:
+    """Return the path at which the MD5s of extracted members are recorded."""
+    return folder / f".{file.name}.json"
+
+
+def _extract_members(folder: Path, file: File, archive: Path) -> list[Path]:
+    """Extract the members of an archive, record their MD5s, and delete the archive."""
+    paths = extract(archive, file.members, folder)
+    md5s = {member.file: _md5(path) for member, path in zip(file.members, paths, strict=True)}
+    write_json(_record_path(folder, file), {"archive": file.md5, "files": md5s})
+    archive.unlink()
+    return paths
+
+
+def _find_members(folder: Path, file: File) -> list[Path]:
+    """Return the members that were extracted before, if all still have the recorded MD5s."""
+    try:
+        record: Any = json.loads(_record_path(folder, file).read_text("utf-8"))
+        md5s = record["files"] if record["archive"] == file.md5 else {}
+        paths = [folder / member.file for member in file.members]
+        is_correct = all(
+            md5s.get(member.file) == _md5(path)
+            for member, path in zip(file.members, paths, strict=True)
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return []
+    return paths if is_correct else []
 
 
 def extract(archive: Path, members: Sequence[Member], folder: Path) -> list[Path]:
-    """Put an archive's members into a folder, each under its name here, and give their paths.
+    """Extract members of an archive into a folder, under their local names; return their paths.
 
     Raises:
-        DataError: the archive is damaged; a member is absent, larger than it may be, or no regular
-            file; or any name leads out of the folder.
+        DataError: the archive is damaged; a member is missing, too large or not a regular file; or
+            a name leads out of the folder.
         OSError: the folder cannot be written.
     """
-    taken: dict[str, Path] = {}
-    wanted = {member.name: member for member in members}
+    extracted: dict[str, Path] = {}
+    by_name = {member.name: member for member in members}
 
-    def take(name: str, regular: bool, size: int, opened: Callable[[], Readable]) -> None:
-        inside = PurePosixPath(name.replace("\\", "/"))
-        if inside.is_absolute() or ".." in inside.parts:
-            raise _Unfit(f"has {name[:80]!r}, which leads out of its folder")
-        member = wanted.get(name)
+    def take(name: str, is_regular: bool, size: int, open_member: Callable[[], Readable]) -> None:
+        path = PurePosixPath(name.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts:
+            raise _ArchiveFault(f"has the member {name[:80]!r}, which leads out of its folder")
+        member = by_name.get(name)
         if member is None:
             return
-        if not regular:
-            raise _Unfit(f"has {name}, which is no regular file")
-        if size > member.most:
-            raise _Unfit(f"has {name} of {size:,} bytes, but {member.most:,} at most were expected")
-        taken[name] = _write(opened(), folder / member.file, member.most)
+        if not is_regular:
+            raise _ArchiveFault(f"has the member {name}, which is not a regular file")
+        if size > member.max_bytes:
+            raise _ArchiveFault(
+                f"has the member {name} of {size:,} bytes, expected at most {member.max_bytes:,}"
+            )
+        extracted[name] = _write(open_member(), folder / member.file, member.max_bytes)
 
     try:
         with open_regular_file(archive) as file:
             if zipfile.is_zipfile(file):
-                _walk_zip(archive, take)
+                _read_zip(archive, take)
             else:
-                _walk_tar(archive, sum(member.most for member in members) + _SLACK, take)
-        if absent := [name for name in wanted if name not in taken]:
-            raise _Unfit(f"has no {absent[0]}")
-    except _Unfit as fault:
-        raise DataError(f"{archive} {fault}; bring it anew from where it was published") from None
-    except _FAULTS as error:
-        raise DataError(f"{archive} is a damaged archive ({error}); bring it anew") from None
-    return [taken[member.name] for member in members]
+                max_bytes = sum(member.max_bytes for member in members) + _TAR_OVERHEAD
+                _read_tar(archive, max_bytes, take)
+        if missing := [name for name in by_name if name not in extracted]:
+            raise _ArchiveFault(f"has no member {missing[0]}")
+    except _ArchiveFault as fault:
+        raise DataError(f"{archive} {fault}; download it again from its publisher") from None
+    except _ARCHIVE_ERRORS as error:
+        raise DataError(f"{archive} is a damaged archive ({error}); download it again") from None
+    return [extracted[member.name] for member in members]
 
 
-class _Unfit(Exception):  # noqa: N818 - becomes a DataError, which names the archive
-    """What is wrong with a member, in a few words."""
+class _ArchiveFault(Exception):  # noqa: N818 - is converted to a DataError, which names the archive
+    """A phrase about what is wrong with an archive."""
 
 
-_Take = Callable[[str, bool, int, Callable[[], Readable]], None]
-
-
-def _walk_zip(archive: Path, take: _Take) -> None:
+def _read_zip(archive: Path, take: _Take) -> None:
     with zipfile.ZipFile(archive) as packed:
         for info in packed.infolist():
-            kind = stat.S_IFMT(info.external_attr >> 16)
-            regular = not info.is_dir() and kind in (0, stat.S_IFREG)
-            # By its number, not its name: of two of one name zipfile would open the last.
-            take(info.filename, regular, info.file_size, lambda info=info: packed.open(info))
+            file_type = stat.S_IFMT(info.external_attr >> 16)
+            is_regular = not info.is_dir() and file_type in (0, stat.S_IFREG)
+            # Open by entry, not by name: of two entries of one name zipfile opens the last.
+            take(info.filename, is_regular, info.file_size, lambda info=info: packed.open(info))
 
 
-def _walk_tar(archive: Path, most: int, take: _Take) -> None:
-    with gzip.open(archive) as unpacked, _tar(_Bounded(unpacked, most)) as packed:
+def _read_tar(archive: Path, max_bytes: int, take: _Take) -> None:
+    with gzip.open(archive) as stream, _open_tar(_BoundedStream(stream, max_bytes)) as packed:
         for info in packed:
-            take(info.name, info.isreg(), info.size, lambda info=info: _file(packed, info))
+            take(info.name, info.isreg(), info.size, lambda info=info: _open_member(packed, info))
 
 
 @contextmanager
-def _tar(stream: Readable) -> Generator[tarfile.TarFile]:
+def _open_tar(stream: Readable) -> Generator[tarfile.TarFile]:
     with tarfile.open(fileobj=stream, mode="r|") as packed:  # type: ignore[call-overload]
         yield packed
 
 
-def _file(packed: tarfile.TarFile, info: tarfile.TarInfo) -> Readable:
+def _open_member(packed: tarfile.TarFile, info: tarfile.TarInfo) -> Readable:
     file = packed.extractfile(info)
     if file is None:
-        raise _Unfit(f"has {info.name}, which is no regular file")
+        raise _ArchiveFault(f"has the member {info.name}, which is not a regular file")
     return file
 
 
-class _Bounded:
-    """A stream that is refused once it gives, or is asked for, more than it may have."""
+class _BoundedStream:
+    """A stream that raises an error once more bytes are read than allowed."""
 
-    def __init__(self, stream: Readable, most: int) -> None:
-        self._stream, self._left = stream, most
+    def __init__(self, stream: Readable, max_bytes: int) -> None:
+        self._stream, self._left = stream, max_bytes
 
     def read(self, n: int, /) -> bytes:
-        """At most n bytes; none at the end."""
+        """Read at most n bytes; none at the end."""
         self._left -= n
         if self._left < 0:
-            raise _Unfit("unpacks to more than the set has")
+            raise _ArchiveFault("decompresses to more bytes than the data set has")
         return self._stream.read(n)
 
 
-def _write(source: Readable, path: Path, most: int) -> Path:
-    """Write at most so many bytes beside, then give them their name."""
+def _write(source: Readable, path: Path, max_bytes: int) -> Path:
+    """Write at most `max_bytes` bytes to a temporary file, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as file:
             while chunk := source.read(MIB):
-                most -= len(chunk)
-                if most < 0:
-                    raise _Unfit(f"has {path.name} of more bytes than it says")
+                max_bytes -= len(chunk)
+                if max_bytes < 0:
+                    raise _ArchiveFault(f"has the member {path.name} of more bytes than declared")
                 file.write(chunk)
         replace_durably(part, path)
     finally:
@@ -274,48 +287,53 @@ def _write(source: Readable, path: Path, most: int) -> Path:
     return path
 
 
+# HTTP downloads that resume.
+
 STALL_S = 30.0
-"""Silence after which a connection is given up."""
+"""The timeout in seconds after which a silent connection is closed."""
 PAUSE_S = 1.0
-"""Between attempts at one mirror."""
-_TRIES = 3  # without a byte gained
+"""The pause in seconds between attempts at a mirror."""
+_MAX_RETRIES = 3
+"""The number of attempts without progress after which a mirror is given up."""
 _CHUNK = 1 << 16
 _RANGE = re.compile(r"bytes (?:(?P<start>\d+)-\d+|\*)/(?P<total>\d+|\*)")
 
 
-class MirrorFault(Exception):  # noqa: N818 - a finding about a mirror, which a user never meets
-    """Why a mirror did not give a file, in a few words."""
+class MirrorFault(Exception):  # noqa: N818 - is reported in a DownloadError
+    """A phrase about why a mirror did not provide a file."""
 
 
-class _CutOff(Exception):  # noqa: N818
-    """The body ended early; what came of it is kept."""
+class _Interrupted(Exception):  # noqa: N818
+    """An interrupted response, whose content so far is kept."""
 
 
-def download(url: str, part: Path, seen: Callable[[int, int | None], None]) -> None:
-    """Bring the whole of `url` into `part`, going on from the bytes that are there already.
+def download(url: str, part: Path, report: Callable[[int, int | None], None]) -> None:
+    """Download `url` to `part`, resuming after the bytes that are already there.
 
-    `seen(done, total)` is told of every chunk; the total is None where the server does not say it.
+    `report(done, total)` is called after every chunk; the total is None if the server does not
+    send it.
 
     Raises:
-        MirrorFault: the mirror does not give the file, or stops giving more of it.
+        MirrorFault: the mirror does not provide the file, or stops sending it.
         OSError: `part` cannot be written.
     """
-    most, tries = _size(part), 0
+    max_size, retries = _size(part), 0
     while True:
         try:
-            _attempt(url, part, seen)
+            _attempt(url, part, report)
             return
-        except _CutOff as fault:
-            tries = 0 if _size(part) > most else tries + 1
-            most = max(most, _size(part))
-            if tries == _TRIES:
+        except _Interrupted as fault:
+            retries = 0 if _size(part) > max_size else retries + 1
+            max_size = max(max_size, _size(part))
+            if retries == _MAX_RETRIES:
                 raise MirrorFault(str(fault)) from None
             time.sleep(PAUSE_S)
 
 
-def _attempt(url: str, part: Path, seen: Callable[[int, int | None], None]) -> None:
+def _attempt(url: str, part: Path, report: Callable[[int, int | None], None]) -> None:
     if not url.startswith(("http://", "https://")):
-        raise MirrorFault("is no http address")
+        raise MirrorFault("is not an http address")
+    # Request the bytes that are missing.
     start = _size(part)
     headers = {"User-Agent": "advnets", "Accept-Encoding": "identity"}
     if start:
@@ -325,57 +343,57 @@ def _attempt(url: str, part: Path, seen: Callable[[int, int | None], None]) -> N
     except HTTPError as error:
         error.close()
         if error.code == 416 and start:
-            # Nothing lies beyond what we have: either that is all, or it is another file's.
-            if _range(error.headers.get("Content-Range"))[1] == start:
+            # There are no more bytes: either the file is complete, or it is of another mirror.
+            if _parse_range(error.headers.get("Content-Range"))[1] == start:
                 return
             part.unlink()
-            raise _CutOff("refuses to go on") from None
+            raise _Interrupted("refuses to resume") from None
         raise MirrorFault(f"HTTP {error.code} {error.reason}") from None
     except (URLError, HTTPException, OSError, ValueError) as error:
         raise MirrorFault(_reason(error)) from None
+    # Append the response; start over if the server ignores the range and sends the whole file.
     with response:
         done, total = 0, response.length
         if response.status == 206:
-            begins, total = _range(response.headers.get("Content-Range"))
-            if begins != start:
+            first, total = _parse_range(response.headers.get("Content-Range"))
+            if first != start:
                 part.unlink()
-                raise _CutOff("sent another range than was asked for")
+                raise _Interrupted("sent another range than requested")
             done = start
-        # A server that ignores the range sends the whole file: it is begun anew.
         with part.open("ab" if done else "wb") as file:
-            for chunk in _body(response):
+            for chunk in _read_chunks(response):
                 file.write(chunk)
                 done += len(chunk)
-                seen(done, total)
+                report(done, total)
     if total is not None and done < total:
-        raise _CutOff(f"sent {done:,} of {total:,} bytes")
+        raise _Interrupted(f"sent {done:,} of {total:,} bytes")
 
 
-def _body(response: HTTPResponse) -> Iterator[bytes]:
-    """The chunks of a body, whose every fault is a `_CutOff`: what came before it is kept."""
+def _read_chunks(response: HTTPResponse) -> Iterator[bytes]:
+    """Iterate over the chunks of a response; any error is raised as `_Interrupted`."""
     while True:
         try:
             chunk = response.read1(_CHUNK)
         except (HTTPException, OSError) as error:
-            raise _CutOff(_reason(error)) from None
+            raise _Interrupted(_reason(error)) from None
         if not chunk:
             return
         yield chunk
 
 
-def _range(header: str | None) -> tuple[int | None, int | None]:
-    """The first byte and the total that a Content-Range header says."""
-    found = _RANGE.fullmatch(header.strip()) if header else None
-    if found is None:
+def _parse_range(header: str | None) -> tuple[int | None, int | None]:
+    """Return the first byte and the total of a Content-Range header."""
+    match = _RANGE.fullmatch(header.strip()) if header else None
+    if match is None:
         return None, None
-    start, total = found["start"], found["total"]
+    start, total = match["start"], match["total"]
     return None if start is None else int(start), None if total == "*" else int(total)
 
 
 def _reason(error: BaseException) -> str:
     cause = error.reason if isinstance(error, URLError) else error
     if isinstance(cause, TimeoutError):
-        return f"silent for {STALL_S:g} s"
+        return f"no data for {STALL_S:g} s"
     return getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
 
 

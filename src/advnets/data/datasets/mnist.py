@@ -1,4 +1,4 @@
-"""MNIST, to the bit (LeCun, Cortes and Burges, 1998), and the sets that took its shape.
+"""MNIST (LeCun, Cortes and Burges, 1998) and data sets of the same format.
 
 Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017), KMNIST (Clanuwat et al., 2018) and EMNIST (Cohen,
 Afshar, Tapson and van Schaik, 2017).
@@ -16,7 +16,12 @@ from typing import Literal
 import numpy as np
 
 from advnets.data.dataset import ArraySplit, Dataset
-from advnets.data.datasets.formats.idx import find_idx, hold_out_sixth, read_images, unpacked_md5
+from advnets.data.datasets.formats.idx import (
+    decompressed_md5,
+    find_idx,
+    hold_out_sixth,
+    read_images,
+)
 from advnets.data.spec import fetch_command, join_words
 from advnets.errors import DataError
 from advnets.files import open_data_file
@@ -29,7 +34,7 @@ MD5 = {
     "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
-"""Of MNIST's files, unpacked: the gzip around them differs from mirror to mirror."""
+"""The MD5s of MNIST's files after decompression; the gzipped files differ between mirrors."""
 FASHION_MD5 = {
     "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
     "train-labels-idx1-ubyte.gz": "25c81989df183df01b3e8a0aad5dffbe",
@@ -48,17 +53,18 @@ EMNISTSplit = Literal["balanced", "byclass", "bymerge", "digits", "letters", "mn
 
 @dataclass(frozen=True)
 class EMNIST:
-    """Which of EMNIST's six ways to choose among its characters."""
+    """The options of EMNIST."""
 
     split: EMNISTSplit = "balanced"
+    """The name of one of EMNIST's six splits, which differ in their characters."""
 
 
 @dataclass(frozen=True)
 class MNISTVariant:
-    """A set in MNIST's shape: its names, its files (images, labels), and what is known of them.
+    """A data set in the format of MNIST.
 
-    `unpacked` are MD5s of unpacked files; `first_label` is what its labels begin at; `upright` says
-    that its images are not stored transposed.
+    `train` and `test` are the names of the files of images and labels. `md5s` are the MD5s of the
+    decompressed files, by name. `first_label` is the smallest label in the files.
     """
 
     title: str
@@ -66,9 +72,9 @@ class MNISTVariant:
     classes: tuple[str, ...]
     train: tuple[str, str] = TRAIN
     test: tuple[str, str] = TEST
-    unpacked: Mapping[str, str] = field(default_factory=dict[str, str])
+    md5s: Mapping[str, str] = field(default_factory=dict[str, str])
     first_label: int = 0
-    upright: bool = True
+    transposed: bool = False
 
 
 _DIGITS = tuple(string.digits)
@@ -77,7 +83,7 @@ _FASHION = (
     *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
 )
 _KUZUSHIJI = ("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo")
-# Where a small letter looks as its capital, the merged splits count both as the capital.
+# In the merged splits, a lowercase letter that looks like its capital has the capital's class.
 _MERGED = (*_DIGITS, *string.ascii_uppercase, *"abdefghnqrt")
 _EMNIST_CLASSES: Mapping[EMNISTSplit, tuple[str, ...]] = {
     "balanced": _MERGED,
@@ -90,21 +96,21 @@ _EMNIST_CLASSES: Mapping[EMNISTSplit, tuple[str, ...]] = {
 
 
 def open_mnist(folders: Sequence[Path]) -> Dataset:
-    """Open MNIST: the first 50,000 of its training digits, the last 10,000, and its test digits.
+    """Open MNIST; the last 10,000 of its 60,000 training images are the validation split.
 
     Images are (1, 28, 28); labels are the digits.
 
     Raises:
-        DataError: a file is in none of the folders, is broken, or is not MNIST's.
+        DataError: a file is missing, damaged, or not the original.
     """
-    return _open(MNISTVariant("MNIST", "mnist", _DIGITS, unpacked=MD5), folders)
+    return _open(MNISTVariant("MNIST", "mnist", _DIGITS, md5s=MD5), folders)
 
 
 def open_fashion_mnist(folders: Sequence[Path]) -> Dataset:
     """Open Fashion-MNIST, split as MNIST: images of clothes, (1, 28, 28), in ten classes.
 
     Raises:
-        DataError: a file is in none of the folders, is broken, or is another set's.
+        DataError: a file is missing, damaged, or one of another data set.
     """
     return _open(MNISTVariant("Fashion-MNIST", "fashion-mnist", _FASHION), folders)
 
@@ -113,80 +119,82 @@ def open_kmnist(folders: Sequence[Path]) -> Dataset:
     """Open KMNIST, split as MNIST: cursive Japanese characters, (1, 28, 28), in ten classes.
 
     Raises:
-        DataError: a file is in none of the folders, is broken, or is another set's.
+        DataError: a file is missing, damaged, or one of another data set.
     """
     return _open(MNISTVariant("KMNIST", "kmnist", _KUZUSHIJI), folders)
 
 
 def open_emnist(options: EMNIST, folders: Sequence[Path]) -> Dataset:
-    """Open a split of EMNIST: letters and digits, (1, 28, 28), turned upright.
+    """Open a split of EMNIST: letters and digits, (1, 28, 28).
 
-    The last sixth of its training images is for validation. Labels begin at 0, also those of
-    "letters", which the files number from 1.
+    The last sixth of the training images is the validation split. Labels start at 0, also for
+    "letters", where the files number them from 1. The files may be in a subfolder `gzip`.
 
     Raises:
-        DataError: a file is in none of the folders (or their `gzip`), or is broken.
+        DataError: a file is missing or damaged.
     """
     train, test = (
         (f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte")
         for stem in (f"emnist-{options.split}-{part}" for part in ("train", "test"))
     )
-    kin = MNISTVariant(
+    variant = MNISTVariant(
         "EMNIST",
         "emnist",
         _EMNIST_CLASSES[options.split],
         train,
         test,
         first_label=1 if options.split == "letters" else 0,
-        upright=False,
+        transposed=True,
     )
-    return _open(kin, [place for folder in folders for place in (folder, folder / "gzip")])
+    return _open(variant, [path for folder in folders for path in (folder, folder / "gzip")])
 
 
-def _open(kin: MNISTVariant, folders: Sequence[Path]) -> Dataset:
-    found = {name: _find(folders, name) for name in (*kin.train, *kin.test)}
-    if absent := [name for name, path in found.items() if path is None]:
+def _open(variant: MNISTVariant, folders: Sequence[Path]) -> Dataset:
+    # Find the files, and check that they are not those of another data set.
+    paths = {name: _find(folders, name) for name in (*variant.train, *variant.test)}
+    if missing := [name for name, path in paths.items() if path is None]:
         raise DataError(
-            f"no {join_words(absent, 'or')} (as such or .gz) lies in {join_words(folders, 'or')}; "
-            f"to bring {kin.title}, type: {fetch_command(kin.name, folders)}"
+            f"{variant.title} ({join_words(missing)}, gzipped or not) is missing from "
+            f"{join_words(folders)}; download it with: {fetch_command(variant.name, folders)}"
         )
-    files = {name: path for name, path in found.items() if path is not None}
-    if not kin.unpacked:
-        for labels in (kin.train[1], kin.test[1]):
-            _refuse_others(kin, files[labels])
-    train, test = (_read(kin, *names, files) for names in (kin.train, kin.test))
-    return Dataset(kin.name, *hold_out_sixth(train), test, classes=kin.classes)
+    files = {name: path for name, path in paths.items() if path is not None}
+    if not variant.md5s:
+        for labels in (variant.train[1], variant.test[1]):
+            _reject_other_dataset(variant, files[labels])
+    # Read images and labels.
+    train, test = (_read(variant, *names, files) for names in (variant.train, variant.test))
+    return Dataset(variant.name, *hold_out_sixth(train), test, classes=variant.classes)
 
 
-def _read(kin: MNISTVariant, images: str, labels: str, files: Mapping[str, Path]) -> ArraySplit:
-    md5s = kin.unpacked.get(images), kin.unpacked.get(labels)
+def _read(variant: MNISTVariant, images: str, labels: str, files: Mapping[str, Path]) -> ArraySplit:
+    md5s = variant.md5s.get(images), variant.md5s.get(labels)
     split = read_images(files[images], files[labels], md5s)
-    classes = np.asarray(split.labels) - kin.first_label
-    if classes.min() < 0 or classes.max() >= len(kin.classes):
-        first, last = kin.first_label, kin.first_label + len(kin.classes) - 1
+    classes = np.asarray(split.labels) - variant.first_label
+    if classes.min() < 0 or classes.max() >= len(variant.classes):
+        first, last = variant.first_label, variant.first_label + len(variant.classes) - 1
         raise DataError(
-            f"{files[labels]} has labels from {classes.min() + first} to {classes.max() + first}, "
-            f"but {first} to {last} were expected; put the right file there"
+            f"{files[labels]} must have labels from {first} to {last}, got "
+            f"{classes.min() + first} to {classes.max() + first}; replace it with the original file"
         )
-    if not kin.upright:
-        turned = np.ascontiguousarray(split.images.transpose(0, 1, 3, 2))
-        split = replace(split, images=turned)
+    if variant.transposed:
+        split = replace(split, images=np.ascontiguousarray(split.images.transpose(0, 1, 3, 2)))
     return replace(split, labels=classes)
 
 
-def _refuse_others(kin: MNISTVariant, path: Path) -> None:
-    """Refuse a file of labels that is known as another set's: all go by the same names."""
+def _reject_other_dataset(variant: MNISTVariant, path: Path) -> None:
+    """Reject a file of labels of another data set whose files have the same names."""
     name = path.name.removesuffix(".gz")
     own = {"fashion-mnist": FASHION_MD5, "kmnist": KMNIST_MD5}
-    known = {other: md5s.get(f"{name}.gz") for other, md5s in own.items() if other != kin.name}
+    known = {other: md5s.get(f"{name}.gz") for other, md5s in own.items() if other != variant.name}
     with open_data_file(path) as file:
         packed = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
     others = [other for other, md5 in known.items() if md5 == packed.hexdigest()]
-    if MD5.get(name) == unpacked_md5(path):
+    if MD5.get(name) == decompressed_md5(path):
         others.append("mnist")
     if others:
         raise DataError(
-            f"{path} is that of {others[0]}, not of {kin.title}; give each set a folder of its own"
+            f"{path} must be a file of {variant.title}, got one of {others[0]}; use a separate "
+            "folder for each data set"
         )
 
 

@@ -1,4 +1,4 @@
-"""Stacked MNIST: three digits in the channels of an image, 1,000 modes in all.
+"""Stacked MNIST: three MNIST digits as the channels of an image, with 1,000 modes.
 
 Metz, Poole, Pfau and Sohl-Dickstein (2017), "Unrolled generative adversarial networks", section
 3.3.1; sizes as in Lin, Khetan, Fanti and Oh (2018), "PacGAN", section 4.1.
@@ -22,86 +22,88 @@ from advnets.data.datasets.mnist import open_mnist
 from advnets.rng import RNG
 
 _VALID, _TEST = 10_000, 26_000
-_MOST = 10_000_000
+_MAX_IMAGES = 10_000_000
 
 
 @dataclass(frozen=True)
 class StackedMNIST:
-    """How many training images, and the seed that chooses the digits of all splits.
+    """The options of stacked MNIST.
 
     Raises:
-        UsageError: there are none, or more than 10,000,000.
+        UsageError: `n` is not between 1 and 10,000,000.
     """
 
     n: int = 128_000
+    """The number of training images."""
     seed: int = 0
+    """The random seed of the digits of all splits."""
 
     def __post_init__(self) -> None:
         check_min(self, 1, "n")
-        check_values(self, f"at most {_MOST:,}", lambda number: number <= _MOST, "n")
+        check_values(self, f"at most {_MAX_IMAGES:,}", lambda number: number <= _MAX_IMAGES, "n")
 
 
-class Stacked:
-    """A split of stacked images, (3, H, W), put together from gray ones as they are asked for.
+class StackedSplit:
+    """A split of images of shape (3, H, W), stacked from gray images on access.
 
-    Image k has the gray ones numbers[k, 0], numbers[k, 1] and numbers[k, 2] as its red, green and
-    blue channel, and the label 100 r + 10 g + b of theirs.
+    The red, green and blue channels of image k are the gray images indices[k, 0], indices[k, 1] and
+    indices[k, 2]; its label is 100 r + 10 g + b, where r, g and b are their labels.
     """
 
-    def __init__(self, gray: ArraySplit, numbers: Int32[np.ndarray, "n 3"]) -> None:
+    def __init__(self, gray: ArraySplit, indices: Int32[np.ndarray, "n 3"]) -> None:
         if gray.labels is None:
-            raise ValueError("what is stacked needs labels")
-        self._gray, self.numbers = gray, numbers
-        hundreds = np.array([100, 10, 1])
-        self._labels: Int64[np.ndarray, " n"] = gray.labels[numbers] @ hundreds
+            raise ValueError("the gray images must have labels")
+        self._gray, self.indices = gray, indices
+        place_values = np.array([100, 10, 1])
+        self._labels: Int64[np.ndarray, " n"] = gray.labels[indices] @ place_values
 
     def __len__(self) -> int:
-        return len(self.numbers)
+        return len(self.indices)
 
     @property
     def shape(self) -> Shape:
-        """Of an image."""
+        """Return the shape of an image."""
         return (3, *self._gray.shape[1:])
 
     @property
     def white_level(self) -> int:
-        """The value that means 1.0."""
+        """Return the pixel value that corresponds to 1.0."""
         return self._gray.white_level
 
     @property
     def labels(self) -> np.ndarray:
-        """The modes 0 to 999 of all images, int64."""
+        """Return the modes (0 to 999) of all images as int64."""
         return self._labels
 
     def read(self, index: Index) -> np.ndarray:
-        """Some images, (rows, 3, H, W)."""
-        return self._gray.images[self.numbers[index], 0]
+        """Return some of the images, shape (rows, 3, H, W)."""
+        return self._gray.images[self.indices[index], 0]
 
     def gather_fn(self, device: torch.device) -> Gather:
-        """Images by number, gathered where the gray ones lie."""
-        gray, numbers = self._gray.gather_fn(device), torch.from_numpy(self.numbers)
+        """Return the function that gathers images by index on a device."""
+        gather_gray, indices = self._gray.gather_fn(device), torch.from_numpy(self.indices)
 
         def gather(rows: Int64[Tensor, " rows"], rng: RNG) -> Tensor:
-            chosen = numbers.index_select(0, rows).long()
-            return gray(chosen.reshape(-1), rng).reshape(-1, *self.shape)
+            gray_rows = indices.index_select(0, rows).long()
+            return gather_gray(gray_rows.reshape(-1), rng).reshape(-1, *self.shape)
 
         return gather
 
     def digest(self) -> str:
-        """BLAKE2b of the gray images and of the numbers."""
+        """Return the BLAKE2b digest of the gray images and the indices in hex."""
         digest = hashlib.blake2b(f"stacked/{self._gray.digest()}".encode(), digest_size=16)
-        digest.update(np.ascontiguousarray(self.numbers).data)
+        digest.update(np.ascontiguousarray(self.indices).data)
         return digest.hexdigest()
 
 
 def open_stacked_mnist(options: StackedMNIST, folders: Sequence[Path]) -> Dataset:
-    """Open MNIST, stacked: n training images, 10,000 for validation, 26,000 for tests.
+    """Open stacked MNIST: n training, 10,000 validation and 26,000 test images.
 
-    Each split is of the digits of MNIST's own split, drawn with replacement; the first images of
-    a seed do not depend on n.
+    The digits of a split are drawn with replacement from the same split of MNIST; the first images
+    do not depend on n.
 
     Raises:
-        DataError: a file of MNIST is in none of the folders, is broken, or is not MNIST's.
+        DataError: a file of MNIST is missing, damaged, or not the original.
     """
     digits = open_mnist(folders)
     train = stack(digits.train, options.n, options.seed, "train")
@@ -113,9 +115,9 @@ def open_stacked_mnist(options: StackedMNIST, folders: Sequence[Path]) -> Datase
 
 
 def stack(gray: object, n: int, seed: int, purpose: str) -> Split:
-    """Stack n images of triples drawn under (seed, purpose), with replacement."""
-    assert isinstance(gray, ArraySplit)  # what open_mnist opens
-    # Exact: uniform numbers are 24 bits over 2^24.
-    drawn = RNG(seed, purpose="stacked").uniform(purpose, n, 3).numpy()
-    numbers = (drawn * 2**24).astype(np.int64) * len(gray) >> 24
-    return Stacked(gray, numbers.astype(np.int32))
+    """Stack n triples of images, drawn with replacement by (seed, purpose)."""
+    assert isinstance(gray, ArraySplit)  # the type of MNIST's splits
+    # Compute exactly: uniform random numbers are multiples of 2^-24.
+    uniform = RNG(seed, purpose="stacked").uniform(purpose, n, 3).numpy()
+    indices = (uniform * 2**24).astype(np.int64) * len(gray) >> 24
+    return StackedSplit(gray, indices.astype(np.int32))

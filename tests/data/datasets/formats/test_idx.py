@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from advnets.data.datasets.formats.idx import (
+    decompressed_md5,
     find_idx,
     open_idx_folder,
     read_idx,
     read_images,
-    unpacked_md5,
 )
 from advnets.errors import DataError
 
@@ -37,18 +37,18 @@ def test_content_tells_gzip(tmp_path, write_idx, packed, name):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda c: b"", "begins with the bytes ''"),
-        (lambda c: c[:3], "begins with the bytes '00 00 08'"),
-        (lambda c: b"\x89PNG" + c[4:], "begins with the bytes '89 50 4e 47'"),
-        (lambda c: c[:9], "ends within its header"),
-        (lambda c: c[:-1], "5 × 4 × 3 = 60 values, but there are 59"),
-        (lambda c: c[:16], "but there are 0"),
-        (lambda c: c + b"\0", "but there are more"),
-        (lambda c: c[:2] + b"\x0d" + c[3:], "holds 32-bit floats of rank 3"),
-        (lambda c: c[:3] + b"\x01" + c[4:], "holds unsigned bytes of rank 1"),
-        (lambda c: c[:4] + bytes([0, 0, 1, 0] * 2) + c[12:], "but there are 60"),
-        (lambda c: c[:4] + b"\xff" * 12 + c[16:], "which nothing can"),
-        (lambda c: c[:4] + b"\xff" * 8 + bytes(4), "which nothing can"),
+        (lambda c: b"", "must start with the bytes '00 00 08 03', as an IDX file does, got ''"),
+        (lambda c: c[:3], "as an IDX file does, got '00 00 08'"),
+        (lambda c: b"\x89PNG" + c[4:], "as an IDX file does, got '89 50 4e 47'"),
+        (lambda c: c[:9], "is truncated within its header"),
+        (lambda c: c[:-1], "5 × 4 × 3 = 60 values, got 59"),
+        (lambda c: c[:16], "values, got 0"),
+        (lambda c: c + b"\0", "values, got more"),
+        (lambda c: c[:2] + b"\x0d" + c[3:], "got 32-bit floats of rank 3"),
+        (lambda c: c[:3] + b"\x01" + c[4:], "got unsigned bytes of rank 1"),
+        (lambda c: c[:4] + bytes([0, 0, 1, 0] * 2) + c[12:], "values, got 60"),
+        (lambda c: c[:4] + b"\xff" * 12 + c[16:], "declares the impossible shape"),
+        (lambda c: c[:4] + b"\xff" * 8 + bytes(4), "declares the impossible shape"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, idx_bytes, change, complaint, packed):
@@ -77,10 +77,10 @@ def test_bomb_is_refused_before_it_unpacks(tmp_path):
     header = b"\0\0\x08\x03" + struct.pack(">3I", 1 << 20, 1 << 10, 1)
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(header + bytes(1 << 16)))
-    with pytest.raises(DataError, match=r"bytes unpack to 1,073,741,824"):
+    with pytest.raises(DataError, match=r"bytes decompress to 1,073,741,824"):
         read_idx(path, 3)
     path.write_bytes(gzip.compress(header[:4] + struct.pack(">3I", 1 << 10, 1 << 10, 1)))
-    with pytest.raises(DataError, match="but there are 0"):
+    with pytest.raises(DataError, match="values, got 0"):
         read_idx(path, 3)
 
 
@@ -97,9 +97,9 @@ def test_md5_is_of_the_unpacked_content(tmp_path, write_idx, idx_bytes):
     md5 = hashlib.md5(idx_bytes(VALUES)).hexdigest()
     for packed in (False, True):
         path = write_idx(tmp_path / "x", VALUES, packed)
-        assert unpacked_md5(path) == md5
+        assert decompressed_md5(path) == md5
         read_idx(path, 3, md5)
-    with pytest.raises(DataError, match=rf"not the original .* {md5} and not {'0' * 32}"):
+    with pytest.raises(DataError, match=rf"not the original .* must be {'0' * 32}, got {md5}"):
         read_idx(path, 3, "0" * 32)
 
 
@@ -140,14 +140,16 @@ def test_labels_of_another_number_are_refused(tmp_path, write_idx):
     """As many labels as images, or both files are named."""
     images = write_idx(tmp_path / "images", VALUES)
     labels = write_idx(tmp_path / "labels", np.arange(4))
-    with pytest.raises(DataError, match=r"labels holds 4 labels, but .*images holds 5 images"):
+    with pytest.raises(
+        DataError, match=r"labels must have one label per image, got 4 labels for the 5 images"
+    ):
         read_images(images, labels)
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 3), (5, 0, 3)])
 def test_no_images_are_refused(tmp_path, write_idx, shape):
     """A file of no images, or of images without pixels, is refused."""
-    with pytest.raises(DataError, match="holds no images"):
+    with pytest.raises(DataError, match="contains no images"):
         read_images(write_idx(tmp_path / "images", np.zeros(shape)), None)
 
 
@@ -196,7 +198,9 @@ def test_folder_of_two_sizes_is_refused(tmp_path, write_idx):
     """Test images of another size than the training ones are another set's."""
     folder_of(tmp_path, write_idx, test=False)
     write_idx(tmp_path / "t10k-images-idx3-ubyte", np.zeros((2, 9, 9)))
-    with pytest.raises(DataError, match=r"images of \(9, 9\), but .* are of \(4, 3\)"):
+    with pytest.raises(
+        DataError, match=r"must have images of the size of .*, \(4, 3\), got \(9, 9\)"
+    ):
         open_idx_folder(tmp_path)
 
 

@@ -11,7 +11,7 @@ import pytest
 from scipy.io import loadmat, savemat
 from scipy.sparse import csc_array
 
-from advnets.data.datasets.formats.mat import names_in, parse_mat, read_mat, whole_numbers
+from advnets.data.datasets.formats.mat import parse_mat, read_mat, to_integers, variable_names
 from advnets.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -68,7 +68,7 @@ def test_what_scipy_writes(tmp_path, dtype, shape, packed):
     expected = loadmat(path, mat_dtype=True)["x"]
     assert read["x"].dtype == expected.dtype == np.dtype(dtype)
     np.testing.assert_array_equal(read["x"], expected, strict=True)
-    assert names_in(path) == ("before", "x", "y")
+    assert variable_names(path) == ("before", "x", "y")
 
 
 def test_logical_arrays_are_bytes(tmp_path):
@@ -82,7 +82,7 @@ def test_real_file(real_data):
     """The Olivetti faces in TFD's layout come as scipy reads them."""
     path = real_data / "faces" / "olivetti-tfd-layout-48.mat"
     expected = loadmat(path, mat_dtype=True)
-    names = names_in(path)
+    names = variable_names(path)
     assert set(names) == {name for name in expected if not name.startswith("__")}
     for name, values in read_mat(path, names).items():
         np.testing.assert_array_equal(values, expected[name], strict=True)
@@ -122,7 +122,7 @@ def test_others_are_passed_over_unless_asked_for(tmp_path):
         savemat(path, others | {"x": np.ones((2, 2))}, do_compression=packed)
         assert read_mat(path, ["x"])["x"].sum() == 4
         for name, what in zip(
-            others, ["a cell", "a struct", "text", "a sparse", "complex numbers"], strict=True
+            others, ["a cell", "a struct", "text", "a sparse", "an array of complex"], strict=True
         ):
             with pytest.raises(DataError, match=rf"x\.mat has {name}, which is {what}"):
                 read_mat(path, [name])
@@ -131,25 +131,28 @@ def test_others_are_passed_over_unless_asked_for(tmp_path):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (b"", "is no MATLAB file"),
-        (b"hello" * 40, "is no MATLAB file, as its header ends with '65 6c'"),
+        (b"", "is not a MATLAB file"),
+        (b"hello" * 40, "is not a MATLAB file: its header must end with .* got '65 6c'"),
         (HEADER + b"\0\x02IM" + bytes(512), r"of version 7\.3, .* save it with -v7"),
         (b"\x89HDF\r\n\x1a\n" + bytes(200), r"of version 7\.3"),
         (struct.pack("<5i", 0, 2, 3, 0, 2) + b"x\0" + bytes(48), "of level 4, .* with -v7"),
-        (mat_file(matrix())[:-20], "says that 56 bytes follow, but there are"),
-        (mat_file(matrix()) + b"\0\0\0", "ends too early"),
-        (mat_file(matrix(shape=(2, 4))), "8 values of 1 bytes in 6"),
+        (mat_file(matrix())[:-20], "has a variable of 56 bytes, but only"),
+        (mat_file(matrix()) + b"\0\0\0", "is truncated"),
+        (mat_file(matrix(shape=(2, 4))), "has 6 bytes in x, expected 8 values of 1"),
         (mat_file(matrix(shape=(-2, -3))), r"shape \(-2, -3\)"),
-        (mat_file(matrix(shape=(0, *[2**31 - 1] * 3))), "which nothing can have"),
-        (mat_file(matrix(shape=(2**31 - 1, 2**15))), "in 6, so it is damaged"),
+        (mat_file(matrix(shape=(0, *[2**31 - 1] * 3))), "of the impossible shape"),
+        (
+            mat_file(matrix(shape=(2**31 - 1, 2**15))),
+            "has 6 bytes in x, expected 70,368,744,144,896 values of 1; the file is damaged",
+        ),
         (mat_file(matrix(stored_as=99)), "unknown type 99 in x"),
         (mat_file(matrix(klass=9, stored_as=9, values=bytes(48))), "uint8 stored as float64"),
-        (mat_file(matrix(klass=9, stored_as=1, values=b"\xff" * 6)), "that uint8 does not hold"),
-        (mat_file(matrix(tail=bytes(8))), "more than its values in x"),
-        (mat_file(matrix(), matrix()), "has x twice"),
-        (mat_file(element(9, bytes(8))), "element of type 9 where a variable was expected"),
-        (mat_file(matrix(klass=77)), "of no known kind"),
-        (mat_file(matrix(), packed=True)[:-9], "bytes follow, but there are"),
+        (mat_file(matrix(klass=9, stored_as=1, values=b"\xff" * 6)), "that uint8 cannot represent"),
+        (mat_file(matrix(tail=bytes(8))), "has data after the values of x"),
+        (mat_file(matrix(), matrix()), "must have one variable x, got two"),
+        (mat_file(element(9, bytes(8))), "an element of type 9, expected a variable"),
+        (mat_file(matrix(klass=77)), "of the unknown class 77"),
+        (mat_file(matrix(), packed=True)[:-9], "bytes, but only"),
     ],
 )
 def test_what_is_wrong_is_said(tmp_path, content, complaint):
@@ -164,12 +167,12 @@ def test_packed_variables_are_checked_to_their_end():
     """A wrong sum, a tail, or a stream that ends early is damage."""
     whole = zlib.compress(matrix())
     for stream, complaint in [
-        (whole[:-1] + bytes([whole[-1] ^ 1]), "zlib says"),
-        (whole[:-3], "does not end where it should"),
-        (whole + b"tail", "does not end where it should"),
-        (zlib.compress(matrix()[:-4]), "ends too early"),
-        (zlib.compress(element(9, bytes(8))), "type 9 packed"),
-        (b"not zlib", "zlib says"),
+        (whole[:-1] + bytes([whole[-1] ^ 1]), "has damaged compressed data"),
+        (whole[:-3], "has a compressed variable of a wrong length"),
+        (whole + b"tail", "has a compressed variable of a wrong length"),
+        (zlib.compress(matrix()[:-4]), "is truncated"),
+        (zlib.compress(element(9, bytes(8))), "compressed element of type 9, expected a matrix"),
+        (b"not zlib", "has damaged compressed data"),
     ]:
         content = mat_file(struct.pack("<II", 15, len(stream)) + stream)
         with pytest.raises(DataError, match=complaint):
@@ -181,19 +184,22 @@ def test_bomb_is_refused_before_it_unpacks():
     n = 1 << 30
     head = matrix(shape=(n, 1), values=b"")[8:-8] + struct.pack("<II", 2, n)
     stream = zlib.compress(struct.pack("<II", 14, len(head) + n) + head + bytes(1 << 16))
-    with pytest.raises(DataError, match=r"unpack to 8,589,934,592 in x"):
+    with pytest.raises(DataError, match=r"decompress to 8,589,934,592 in x"):
         parse(mat_file(struct.pack("<II", 15, len(stream)) + stream))
 
 
 def test_whole_numbers():
     """Only what is whole comes as int64."""
-    assert whole_numbers(np.array([1.0, 2.0])).tolist() == [1, 2]
+    assert to_integers(np.array([1.0, 2.0])).tolist() == [1, 2]
     for value in (0.5, np.nan, np.inf, 1e300):
-        assert whole_numbers(np.array([value])) is None
+        assert to_integers(np.array([value])) is None
 
 
 def test_absent_file(tmp_path):
     """An absent file is a sentence."""
-    for read in (lambda: read_mat(tmp_path / "x.mat", []), lambda: names_in(tmp_path / "x.mat")):
+    for read in (
+        lambda: read_mat(tmp_path / "x.mat", []),
+        lambda: variable_names(tmp_path / "x.mat"),
+    ):
         with pytest.raises(DataError, match="No such file"):
             read()

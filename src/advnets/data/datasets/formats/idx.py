@@ -1,7 +1,7 @@
-"""IDX files, the format of MNIST and its kin (LeCun, Cortes and Burges, 1998).
+"""A reader of IDX files, the format of MNIST and its variants (LeCun, Cortes and Burges, 1998).
 
-A file is 2 zero bytes, a byte for the type, a byte for the rank, the lengths of the axes as
-big-endian 32-bit integers, and then the values.
+A file is 2 zero bytes, a byte for the type, a byte for the rank, the dimensions as big-endian
+32-bit integers, and then the values.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from advnets.errors import DataError
 from advnets.files import open_data_file
 
 _CHUNK = MIB
-_LARGE = 256 * MIB
+_MAX_BOMB_BYTES = 256 * MIB
 _UNSIGNED_BYTES = 0x08
 _TYPES = {
     _UNSIGNED_BYTES: "unsigned bytes",
@@ -41,17 +41,19 @@ _TYPES = {
 _NAME = re.compile(
     r"(?P<set>.*?)(?P<split>train|t10k|test)-(?P<what>images|labels)[-.]idx\d-ubyte(\.gz)?"
 )
-_MARK = "-ubyte"  # in every name that _NAME matches
+_NAME_PART = "-ubyte"
+"""A part of every name that _NAME matches."""
 _SPLITS = {"train": "train", "t10k": "test", "test": "test"}
-_HELD_OUT = 6
+_VALID_DIVISOR = 6
+"""The inverse of the fraction of training images that are the validation split."""
 
 
 def read_idx(path: Path, rank: int, md5: str | None = None) -> UInt8[np.ndarray, "..."]:
-    """Read an IDX file of unsigned bytes, gzipped or not (its content tells, not its name).
+    """Read an IDX file of unsigned bytes, gzipped or not (detected by content, not by name).
 
     Raises:
-        DataError: the file is absent or damaged, is no IDX file, has another type or rank, is
-            shorter or longer than it says, or (where `md5` is given) has other unpacked content.
+        DataError: the file is missing or damaged, is not an IDX file, has a wrong type, rank or
+            length, or (if `md5` is set) a wrong MD5 of its decompressed content.
     """
     with open_data_file(path) as file:
         return parse_idx(file, path, rank, md5)
@@ -60,29 +62,30 @@ def read_idx(path: Path, rank: int, md5: str | None = None) -> UInt8[np.ndarray,
 def parse_idx(
     file: io.BufferedIOBase, path: Path, rank: int, md5: str | None = None
 ) -> UInt8[np.ndarray, "..."]:
-    """Read an IDX file from a stream; `path` is what errors call it. Raises as `read_idx`."""
+    """Read an IDX file from a stream, as `read_idx` does; errors name it `path`."""
     packed = _packed_size(file)
     with _unpacked(file, path, packed) as stream:
         header = read_up_to(stream, 4 + 4 * rank)
         shape = _shape(header, rank, path)
         n = math.prod(shape)
-        if packed is not None and is_bomb(packed, n, _LARGE):
+        if packed is not None and is_bomb(packed, n, _MAX_BOMB_BYTES):
             raise DataError(
-                f"{path} says that its {packed:,} bytes unpack to {n:,}, but images pack to no "
-                f"less than 1 in {RATIO}; bring it anew from where it was published"
+                f"{path} declares that its {packed:,} bytes decompress to {n:,}, more than "
+                f"{RATIO} times as many, which no images do; download it again from its publisher"
             )
-        # One byte more than there should be: it shows a longer file, and makes gzip check its sum.
+        # Read one byte more, to notice a longer file and to make gzip check its checksum.
         body = read_up_to(stream, n + 1)
     if len(body) != n:
-        found = "more" if len(body) > n else f"{len(body):,}"
+        count = "more" if len(body) > n else f"{len(body):,}"
         raise DataError(
-            f"{path} says that it holds {' × '.join(map(str, shape))} = {n:,} values, but there "
-            f"are {found}; bring it anew"
+            f"{path} must have {' × '.join(map(str, shape))} = {n:,} values, got {count}; download "
+            "it again"
         )
     if md5 is not None and _md5([header, body]) != md5:
         raise DataError(
-            f"{path} is not the original file, as its unpacked MD5 is {_md5([header, body])} and "
-            f"not {md5}; bring it anew, or open another set by the path of its folder"
+            f"{path} is not the original file: its decompressed MD5 must be {md5}, got "
+            f"{_md5([header, body])}; download it again, or open another data set by the path of "
+            "its folder"
         )
     return np.frombuffer(body, np.uint8).reshape(shape)
 
@@ -90,86 +93,85 @@ def parse_idx(
 def _shape(header: bytearray, rank: int, path: Path) -> tuple[int, ...]:
     if len(header) < 4 or not header.startswith(b"\0\0") or header[2] not in _TYPES:
         raise DataError(
-            f"{path} begins with the bytes '{header[:4].hex(' ')}', but an IDX file begins "
-            f"with '00 00 08 {rank:02x}'; put the right file there"
+            f"{path} must start with the bytes '00 00 08 {rank:02x}', as an IDX file does, got "
+            f"'{header[:4].hex(' ')}'; replace it with the right file"
         )
     if (header[2], header[3]) != (_UNSIGNED_BYTES, rank):
         raise DataError(
-            f"{path} holds {_TYPES[header[2]]} of rank {header[3]}, but unsigned bytes of rank "
-            f"{rank} were expected; put the right file there"
+            f"{path} must have unsigned bytes of rank {rank}, got {_TYPES[header[2]]} of rank "
+            f"{header[3]}; replace it with the right file"
         )
     if len(header) < 4 + 4 * rank:
-        raise DataError(f"{path} ends within its header; bring it anew")
+        raise DataError(f"{path} is truncated within its header; download it again")
     shape = struct.unpack(f">{rank}I", header[4:])
     if not is_shape(shape):
         raise DataError(
-            f"{path} says that it holds {' × '.join(map(str, shape))} values, which nothing can; "
-            f"bring it anew"
+            f"{path} declares the impossible shape {' × '.join(map(str, shape))}; download it again"
         )
     return shape
 
 
-def unpacked_md5(path: Path) -> str:
-    """The MD5 of a file's content, of its unpacked content if it is gzipped.
+def decompressed_md5(path: Path) -> str:
+    """Return the MD5 of a file's content, decompressed if it is gzipped.
 
     Raises:
-        DataError: the file is absent or damaged.
+        DataError: the file is missing or damaged.
     """
     with open_data_file(path) as file, _unpacked(file, path, _packed_size(file)) as stream:
         return _md5(iter(lambda: stream.read(_CHUNK), b""))
 
 
 def find_idx(folder: Path, name: str) -> Path | None:
-    """The IDX file of that name in a folder, gzipped before not, or None."""
+    """Return the path of an IDX file in a folder, gzipped preferred, or None."""
     return first_existing((folder / f"{name}.gz", folder / name))
 
 
 def read_images(
     images_file: Path, labels: Path | None, md5s: tuple[str | None, str | None] = (None, None)
 ) -> ArraySplit:
-    """Read gray images and, where there is such a file, their labels.
+    """Read gray images and optionally their labels.
 
     Raises:
-        DataError: as for `read_idx`; or there is no image, or another number of labels.
+        DataError: as for `read_idx`; or there are no images, or a different number of labels.
     """
     values = read_idx(images_file, 3, md5s[0])
     if not values.size:
-        raise DataError(f"{images_file} holds no images; put the right file there")
+        raise DataError(f"{images_file} contains no images; replace it with the right file")
     images = np.ascontiguousarray(values[:, None])
     if labels is None:
         return ArraySplit(images)
     classes = read_idx(labels, 1, md5s[1])
     if len(classes) != len(images):
         raise DataError(
-            f"{labels} holds {len(classes):,} labels, but {images_file} holds {len(images):,} "
-            f"images; bring both from the same set"
+            f"{labels} must have one label per image, got {len(classes):,} labels for the "
+            f"{len(images):,} images of {images_file}; use files of the same data set"
         )
     return ArraySplit(images, classes.astype(np.int64))
 
 
 def hold_out_sixth(images: ArraySplit) -> tuple[ArraySplit, ArraySplit | None]:
-    """The images but the last sixth, and that sixth: 10,000 of MNIST's 60,000, for validation."""
-    return hold_out_last(images, len(images) // _HELD_OUT)
+    """Split off the last sixth (10,000 of MNIST's 60,000 images) as the validation split."""
+    return hold_out_last(images, len(images) // _VALID_DIVISOR)
 
 
 def is_idx_folder(path: Path) -> bool:
-    """Whether a path is a folder with IDX files."""
+    """Return whether a path is a folder with IDX files."""
     return path.is_dir() and bool(_files(path))
 
 
 def open_idx_folder(folder: Path) -> Dataset:
-    """Open a folder with the files of MNIST or of a set that took its shape.
+    """Open a folder with IDX files that are named as those of MNIST or EMNIST.
 
-    The last sixth of the training images is for validation.
+    The last sixth of the training images is the validation split.
 
     Raises:
-        DataError: no training images, several sets in the folder, or a broken file.
+        DataError: there are no training images or several data sets, or a file is damaged.
     """
     files = _files(folder)
     if "train images" not in files:
         raise DataError(
-            f"{folder} has {files.popitem()[1].name} but no training images; "
-            f"put a file such as train-images-idx3-ubyte.gz there"
+            f"{folder} has no training images, got only {files.popitem()[1].name}; add a file such "
+            "as train-images-idx3-ubyte.gz"
         )
     images = read_images(files["train images"], files.get("train labels"))
     train, valid = hold_out_sixth(images)
@@ -178,35 +180,35 @@ def open_idx_folder(folder: Path) -> Dataset:
         test = read_images(files["test images"], files.get("test labels"))
         if test.images.shape[1:] != train.images.shape[1:]:
             raise DataError(
-                f"{files['test images']} has images of {test.images.shape[2:]}, but those of "
-                f"{files['train images']} are of {train.images.shape[2:]}; "
-                f"bring both from the same set"
+                f"{files['test images']} must have images of the size of {files['train images']}, "
+                f"{train.images.shape[2:]}, got {test.images.shape[2:]}; use files of the same data "
+                "set"
             )
     (train, valid, test), classes = renumber_labels(train, valid, test)
     return Dataset(folder.resolve().name, train, valid, test, classes=classes)
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """The IDX files of a folder by what they are, such as "train images"."""
+    """Return the IDX files of a folder by their role, such as "train images"."""
     files: dict[str, Path] = {}
     sets: set[str] = set()
-    # Packed after unpacked, so that of two the packed one is taken, as `find_idx` does.
-    # Only these are sorted, as there may be many others: any folder is asked whether it has them.
-    names = [name for name in os.listdir(folder) if _MARK in name]  # noqa: PTH208 - half the time
+    # In sorted order a gzipped file follows and replaces the other, as in `find_idx`. Sort only
+    # IDX files, as this function is called for any folder, which may have many other files.
+    names = [name for name in os.listdir(folder) if _NAME_PART in name]  # noqa: PTH208 - half the time
     for path in sorted(folder / name for name in names):
         if (match := _NAME.fullmatch(path.name)) and path.is_file():
             files[f"{_SPLITS[match['split']]} {match['what']}"] = path
             sets.add(match["set"])
     if len(sets) > 1:
         raise DataError(
-            f"{folder} has IDX files of {len(sets)} sets ({', '.join(sorted(sets))}), but one was "
-            f"expected; give each a folder of its own"
+            f"{folder} must have the IDX files of one data set, got {len(sets)} sets "
+            f"({', '.join(sorted(sets))}); move each to its own folder"
         )
     return files
 
 
 def _packed_size(file: io.BufferedIOBase) -> int | None:
-    """The size of a gzip file, None of another."""
+    """Return the size of a gzip file, or None for any other file."""
     packed = file.read(2) == b"\x1f\x8b"
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -215,7 +217,7 @@ def _packed_size(file: io.BufferedIOBase) -> int | None:
 
 @contextmanager
 def _unpacked(file: io.BufferedIOBase, path: Path, packed: int | None) -> Generator[Readable]:
-    """The file's unpacked bytes, whose every fault is a DataError."""
+    """Open a possibly gzipped file; errors while reading are raised as DataError."""
     if packed is None:
         yield file
         return
@@ -223,7 +225,7 @@ def _unpacked(file: io.BufferedIOBase, path: Path, packed: int | None) -> Genera
         with gzip.GzipFile(fileobj=file) as stream:
             yield stream
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path} is a damaged gzip file ({error}); bring it anew") from None
+        raise DataError(f"{path} is a damaged gzip file ({error}); download it again") from None
 
 
 def _md5(chunks: list[bytearray] | Iterator[bytes]) -> str:

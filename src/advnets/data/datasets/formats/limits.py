@@ -1,4 +1,4 @@
-"""What a file may claim: no more than its bytes can bear out."""
+"""Limits on the sizes that file headers declare, against damaged and malicious files."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from typing import Protocol, runtime_checkable
 MIB = 1 << 20
 GIB = 1 << 30
 RATIO = 100
-"""Above this ratio of unpacked to packed bytes, what is large is taken for a bomb."""
+"""The maximal ratio of decompressed to compressed bytes of a large file."""
 _CHUNK = MIB
-_INDEXABLE = 1 << 62
+_MAX_ELEMENTS = 1 << 62
 
 
 @runtime_checkable
 class Readable(Protocol):
-    """What gives bytes."""
+    """A stream of bytes."""
 
     def read(self, n: int, /) -> bytes:
-        """At most n bytes; none at the end."""
+        """Read at most n bytes; none at the end."""
         ...
 
 
-def is_bomb(packed: int, unpacked: int, most: int) -> bool:
-    """Whether so many packed bytes that would become so many are more than `most` and no image.
+def is_bomb(packed: int, unpacked: int, max_bytes: int) -> bool:
+    """Return whether decompressed data is larger than `max_bytes` and too compressible for images.
 
-    Images pack to a half or a tenth; a file that packs to a thousandth holds none.
+    Images are compressed to about a half or a tenth, a decompression bomb to a thousandth.
     """
-    return unpacked > most and unpacked > RATIO * packed
+    return unpacked > max_bytes and unpacked > RATIO * packed
 
 
 def is_shape(shape: Sequence[int]) -> bool:
-    """Whether an array can have this shape: numpy bounds it even where an axis is 0."""
+    """Return whether numpy arrays can have a shape; it limits the axes even if one is 0."""
     return (
         len(shape) <= 32
-        and all(0 <= length < _INDEXABLE for length in shape)
-        and math.prod(length or 1 for length in shape) < _INDEXABLE
+        and all(0 <= length < _MAX_ELEMENTS for length in shape)
+        and math.prod(length or 1 for length in shape) < _MAX_ELEMENTS
     )
 
 
-def read_up_to(stream: Readable, most: int) -> bytearray:
-    """At most so many bytes, in chunks: a lying header must not claim the memory it names."""
+def read_up_to(stream: Readable, max_bytes: int) -> bytearray:
+    """Read at most `max_bytes` bytes in chunks, so that memory grows only with actual content."""
     content = bytearray()
-    while chunk := stream.read(min(_CHUNK, most - len(content))):
+    while chunk := stream.read(min(_CHUNK, max_bytes - len(content))):
         content += chunk
     return content

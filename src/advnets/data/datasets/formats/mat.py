@@ -1,9 +1,9 @@
-"""MATLAB files of level 5 (MathWorks, "MAT-File Format"), as far as arrays of numbers go.
+"""A reader of MATLAB files of level 5 (MathWorks, "MAT-File Format") with numeric arrays.
 
-A file is 128 bytes of header and then a variable after the other, each as such or packed by zlib.
-A variable is a matrix of elements: flags, lengths of the axes, name, values; an element is a type,
-a number of bytes, and the bytes, padded to 8. Values lie first axis fastest, in their own type or
-in a smaller one that holds them all.
+A file is a header of 128 bytes followed by variables, each possibly compressed by zlib. A variable
+is a matrix element that contains the elements flags, dimensions, name and values; an element is a
+type, a number of bytes, and the bytes, padded to a multiple of 8. Values are in column-major order,
+in the type of the variable or a smaller one that can represent them.
 """
 
 from __future__ import annotations
@@ -22,11 +22,14 @@ from advnets.errors import DataError
 from advnets.files import open_data_file
 
 _HEADER = 128
-_STORED = ["i1", "u1", "i2", "u2", "i4", "u4", "f4"]
-_TYPES = dict(enumerate(_STORED, 1)) | {9: "f8", 12: "i8", 13: "u8"}
+_TYPES = dict(enumerate(["i1", "u1", "i2", "u2", "i4", "u4", "f4"], 1)) | {
+    9: "f8",
+    12: "i8",
+    13: "u8",
+}
 _BYTES, _INT, _UINT, _MATRIX, _PACKED = 1, 5, 6, 14, 15
 _CLASSES = dict(enumerate(["f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"], 6))
-_OTHERS = {
+_UNSUPPORTED_CLASSES = {
     1: "a cell array",
     2: "a struct",
     3: "an object",
@@ -37,65 +40,69 @@ _OTHERS = {
 }
 _OPAQUE = 17
 _COMPLEX = 0x800
-_LONGEST_NAME = 4096
-_FED = 1 << 18  # packed bytes given to zlib at a time
-_LEVEL_4 = 5000  # its files begin with a number of four digits, where later ones begin with text
+_MAX_NAME_BYTES = 4096
+_ZLIB_CHUNK = 1 << 18
+"""The number of compressed bytes passed to zlib at a time."""
+_LEVEL_4 = 5000
+"""The upper bound of the first integer of a file of level 4; later levels start with text."""
 
 
 def read_mat(path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
-    """Read those of the named variables that a file has; the others are passed over.
+    """Read the named variables of a file, as far as it has them.
 
-    Arrays have MATLAB's shape and class (logical ones are uint8) and lie first axis fastest.
+    Arrays have MATLAB's shape and class (logical arrays are uint8) and column-major order.
 
     Raises:
-        DataError: the file is absent, damaged, no MATLAB file or not of level 5; or a variable
-            that is asked for is no array of real numbers.
+        DataError: the file is missing, damaged, or not a MATLAB file of level 5; or a named
+            variable is not an array of real numbers.
     """
     with open_data_file(path) as file:
         return parse_mat(file, path, names)
 
 
-def names_in(path: Path) -> tuple[str, ...]:
-    """The names of a file's variables, in its order.
+def variable_names(path: Path) -> tuple[str, ...]:
+    """Return the names of the variables of a file, in order.
 
     Raises:
-        DataError: the file is absent, damaged, no MATLAB file or not of level 5.
+        DataError: the file is missing, damaged, or not a MATLAB file of level 5.
     """
     with open_data_file(path) as file:
         return parse_names(file, path)
 
 
 def is_mat(path: Path) -> bool:
-    """Whether a path is called as a MATLAB file is."""
+    """Return whether a path is a file with the suffix .mat."""
     return path.suffix.lower() == ".mat" and path.is_file()
 
 
-def whole_numbers(array: np.ndarray) -> np.ndarray | None:
-    """The array as int64, or None where it holds something else."""
+def to_integers(array: np.ndarray) -> np.ndarray | None:
+    """Convert an array to int64, or return None if it has other values than integers."""
     with np.errstate(all="ignore"):
         numbers = array.astype(np.int64)
     return numbers if np.array_equal(numbers, array) else None
 
 
 def parse_mat(file: BufferedIOBase, path: Path, names: Collection[str]) -> dict[str, np.ndarray]:
-    """Read variables from a stream; `path` is what errors call it. Raises as `read_mat`."""
+    """Read named variables from a stream, as `read_mat` does; errors name it `path`."""
     arrays: dict[str, np.ndarray] = {}
     for variable in _variables(file, path):
         if variable.name in names:
             if variable.name in arrays:
-                raise DataError(f"{path} has {variable.name} twice; bring it anew")
+                raise DataError(
+                    f"{path} must have one variable {variable.name}, got two; download it again"
+                )
             arrays[variable.name] = variable.values()
     return arrays
 
 
 def parse_names(file: BufferedIOBase, path: Path) -> tuple[str, ...]:
-    """The names of the variables in a stream. Raises as `names_in`."""
+    """Return the names of the variables in a stream, as `variable_names` does."""
     return tuple(variable.name for variable in _variables(file, path))
 
 
 @dataclass
 class _Elements:
-    """Elements one after the other, in at most `left` bytes of a stream."""
+    """A sequence of elements in at most `left` bytes of a stream."""
 
     stream: Readable
     left: int
@@ -103,20 +110,23 @@ class _Elements:
     path: Path
 
     def tag(self) -> tuple[int, int, bytes | None]:
-        """The next element's type, its number of bytes, and a small element's bytes themselves."""
+        """Read the type and length of the next element, and its bytes if it is a small element."""
         first = self.take(4)
         word = self.number(first)
         if small := word >> 16:
             if small > 4:
-                raise self.damage(f"says that 4 bytes hold {small}")
+                raise self.damage(f"has a small element of {small} bytes, expected at most 4")
             return word & 0xFFFF, small, bytes(self.take(4)[:small])
         return word, self.number(self.take(4)), None
 
-    def element(self, kind: int, most: int) -> bytes:
-        """The bytes of the next element, which is of that type and no longer than `most`."""
-        found, n, small = self.tag()
-        if found != kind or n > most:
-            raise self.damage(f"has {n:,} bytes of type {found} where type {kind} was expected")
+    def element(self, expected_type: int, max_bytes: int) -> bytes:
+        """Read the bytes of the next element, which must have that type and length."""
+        element_type, n, small = self.tag()
+        if element_type != expected_type or n > max_bytes:
+            raise self.damage(
+                f"has an element of {n:,} bytes of type {element_type}, expected at most "
+                f"{max_bytes:,} of type {expected_type}"
+            )
         if small is not None:
             return small
         content = bytes(self.take(n))
@@ -124,25 +134,25 @@ class _Elements:
         return content
 
     def take(self, n: int) -> bytearray:
-        """So many bytes, or an error."""
+        """Read n bytes, or raise a DataError."""
         content = read_up_to(self.stream, min(n, self.left))
         self.left -= len(content)
         if len(content) < n:
-            raise self.damage("ends too early")
+            raise self.damage("is truncated")
         return content
 
     def number(self, content: bytes | bytearray) -> int:
-        """A 32-bit number without a sign."""
+        """Decode an unsigned integer."""
         return int.from_bytes(content, "little" if self.order == "<" else "big")
 
-    def damage(self, what: str) -> DataError:
-        """The error of a file that is not what it says."""
-        return DataError(f"{self.path} {what}, so it is damaged; bring it anew")
+    def damage(self, problem: str) -> DataError:
+        """Return the error for a damaged file."""
+        return DataError(f"{self.path} {problem}; the file is damaged, download it again")
 
 
 @dataclass
 class _Variable:
-    """A variable whose values are not read yet; `packed` is its size in the file, if packed."""
+    """A variable whose values have not been read; `packed` is its compressed size, or None."""
 
     elements: _Elements
     flags: int
@@ -151,49 +161,57 @@ class _Variable:
     packed: int | None
 
     def values(self) -> np.ndarray:
-        """Its values, checked before they are read."""
+        """Read the values; type and size are checked first."""
         elements, path = self.elements, self.elements.path
-        kind = _CLASSES.get(self.flags & 0xFF)
-        if kind is None or self.flags & _COMPLEX:
-            what = "complex numbers" if kind else _OTHERS.get(self.flags & 0xFF, "of no known kind")
-            raise DataError(
-                f"{path} has {self.name}, which is {what}, but an array of real numbers was "
-                f"expected; put the right file there"
+        # Check the class of the array and the type in which its values are stored.
+        class_code = self.flags & 0xFF
+        array_class = _CLASSES.get(class_code)
+        if array_class is None or self.flags & _COMPLEX:
+            what = (
+                "an array of complex numbers"
+                if array_class
+                else _UNSUPPORTED_CLASSES.get(class_code, f"of the unknown class {class_code}")
             )
-        stored_as, n, small = elements.tag()
-        if stored_as not in _TYPES:
-            raise elements.damage(f"has values of the unknown type {stored_as} in {self.name}")
-        stored = np.dtype(elements.order + _TYPES[stored_as])
-        final = np.dtype(kind)
+            raise DataError(
+                f"{path} has {self.name}, which is {what}, expected an array of real numbers; "
+                "replace it with the original file"
+            )
+        type_code, n, small = elements.tag()
+        if type_code not in _TYPES:
+            raise elements.damage(f"has values of the unknown type {type_code} in {self.name}")
+        stored = np.dtype(elements.order + _TYPES[type_code])
+        final = np.dtype(array_class)
         if stored != final and stored.kind == "f" and final.kind != "f":
             raise elements.damage(f"has {final} stored as {stored} in {self.name}")
+        # Check the size before reading.
         count = math.prod(self.shape)
         if n != count * stored.itemsize:
             raise elements.damage(
-                f"says that {self.name} has {count:,} values of {stored.itemsize} bytes in {n:,}"
+                f"has {n:,} bytes in {self.name}, expected {count:,} values of {stored.itemsize}"
             )
         unpacked = count * max(stored.itemsize, final.itemsize)
         if self.packed is not None and is_bomb(self.packed, unpacked, GIB):
             raise DataError(
-                f"{path} says that {self.packed:,} bytes unpack to {unpacked:,} in {self.name}, "
-                f"but images pack to no less than 1 in {RATIO}; bring it anew from where it was "
-                f"published"
+                f"{path} declares that {self.packed:,} bytes decompress to {unpacked:,} in "
+                f"{self.name}, more than {RATIO} times as many, which no images do; download it "
+                "again from its publisher"
             )
+        # Read the values and convert them to the class of the array.
         body = bytearray(small) if small is not None else elements.take(n)
         self._end(-n % 8 if small is None else 0)
         values = np.ndarray(self.shape, stored, body, order="F")
         if stored.newbyteorder("=") == final:
             return values.astype(final, copy=False)
-        with np.errstate(all="ignore"):  # a float64 holds all that a stored type does
+        with np.errstate(all="ignore"):  # float64 represents all values of the stored types
             cast = values.astype(final, order="F")
         if final.kind != "f" and not np.array_equal(cast, values):
-            raise elements.damage(f"has numbers in {self.name} that {final} does not hold")
+            raise elements.damage(f"has values in {self.name} that {final} cannot represent")
         return cast
 
     def _end(self, padding: int) -> None:
-        """See that nothing but padding follows; for a packed variable zlib then checks its sum."""
+        """Check that only padding follows; zlib then checks the checksum."""
         if self.elements.left > padding:
-            raise self.elements.damage(f"has more than its values in {self.name}")
+            raise self.elements.damage(f"has data after the values of {self.name}")
         self.elements.take(self.elements.left)
         if isinstance(self.elements.stream, _Inflated):
             self.elements.stream.end()
@@ -201,99 +219,101 @@ class _Variable:
 
 @dataclass
 class _Inflated:
-    """A zlib stream of at most `left` bytes of a file, unpacked as it is read."""
+    """A zlib stream of at most `left` bytes of a file, decompressed as it is read."""
 
     file: BufferedIOBase
     left: int
     path: Path
 
     def __post_init__(self) -> None:
-        self._zlib, self._fed = zlib.decompressobj(), b""
+        self._zlib, self._input = zlib.decompressobj(), b""
 
     def read(self, n: int, /) -> bytes:
-        """At most n bytes; none at the end."""
+        """Read at most n bytes; none at the end."""
         while n:
             try:
-                content = self._zlib.decompress(self._fed, n)
+                content = self._zlib.decompress(self._input, n)
             except zlib.error as error:
                 raise DataError(
-                    f"{self.path} is damaged, as zlib says ({error}); bring it anew"
+                    f"{self.path} has damaged compressed data ({error}); download it again"
                 ) from None
-            self._fed = self._zlib.unconsumed_tail
+            self._input = self._zlib.unconsumed_tail
             if content or self._zlib.eof:
                 return content
-            if not self._fed:
-                self._fed = self.file.read(min(_FED, self.left))
-                self.left -= len(self._fed)
-                if not self._fed:
+            if not self._input:
+                self._input = self.file.read(min(_ZLIB_CHUNK, self.left))
+                self.left -= len(self._input)
+                if not self._input:
                     return b""
         return b""
 
     def end(self) -> None:
-        """See that this is the stream's end, with the right sum."""
+        """Check that this is the end of the stream, with the right checksum."""
         if self.read(1) or not self._zlib.eof or self._zlib.unused_data or self.left:
             raise DataError(
-                f"{self.path} has a packed variable that does not end where it should; bring it "
-                f"anew"
+                f"{self.path} has a compressed variable of a wrong length; download it again"
             )
 
 
 def _variables(file: BufferedIOBase, path: Path) -> Iterator[_Variable]:
-    """The variables of a file, one after the other; values may be read until the next is taken."""
+    """Iterate over the variables of a file; their values must be read before the next one."""
     size = file.seek(0, SEEK_END)
     file.seek(0)
-    order = _order(file.read(_HEADER), path)
+    order = _byte_order(file.read(_HEADER), path)
     start = _HEADER
     while start < size:
         file.seek(start)
         top = _Elements(file, size - start, order, path)
-        kind, n, small = top.tag()
-        if small is not None or kind not in (_MATRIX, _PACKED):
-            raise top.damage(f"has an element of type {kind} where a variable was expected")
+        element_type, n, small = top.tag()
+        if small is not None or element_type not in (_MATRIX, _PACKED):
+            raise top.damage(f"has an element of type {element_type}, expected a variable")
         if n > top.left:
-            raise top.damage(f"says that {n:,} bytes follow, but there are {top.left:,}")
+            raise top.damage(f"has a variable of {n:,} bytes, but only {top.left:,} bytes follow")
         start += 8 + n
-        if kind == _MATRIX:
-            yield _begun(_Elements(file, n, order, path), None)
+        if element_type == _MATRIX:
+            yield _read_header(_Elements(file, n, order, path), None)
             continue
+        # Decompress a packed variable.
         inner = _Elements(_Inflated(file, n, path), 8, order, path)
-        kind, inner.left, small = inner.tag()
-        if small is not None or kind != _MATRIX:
-            raise top.damage(f"has an element of type {kind} packed where a matrix was expected")
-        yield _begun(inner, n)
+        element_type, inner.left, small = inner.tag()
+        if small is not None or element_type != _MATRIX:
+            raise top.damage(f"has a compressed element of type {element_type}, expected a matrix")
+        yield _read_header(inner, n)
 
 
-def _begun(elements: _Elements, packed: int | None) -> _Variable:
+def _read_header(elements: _Elements, packed: int | None) -> _Variable:
+    """Read flags, dimensions and name of a variable, up to its values."""
     flags = elements.number(elements.element(_UINT, 8)[:4])
     shape: tuple[int, ...] = ()
-    if flags & 0xFF != _OPAQUE:  # which has a name, and then what only MATLAB knows
-        axes = elements.element(_INT, 4 * 32)
-        shape = tuple(np.frombuffer(axes[: len(axes) // 4 * 4], f"{elements.order}i4").tolist())
+    if flags & 0xFF != _OPAQUE:  # an opaque object has no dimensions
+        dimensions = elements.element(_INT, 4 * 32)
+        whole = dimensions[: len(dimensions) // 4 * 4]
+        shape = tuple(np.frombuffer(whole, f"{elements.order}i4").tolist())
     if not is_shape(shape):
-        raise elements.damage(f"has a variable of shape {shape}, which nothing can have")
-    name = elements.element(_BYTES, _LONGEST_NAME).decode("latin1")
+        raise elements.damage(f"has a variable of the impossible shape {shape}")
+    name = elements.element(_BYTES, _MAX_NAME_BYTES).decode("latin1")
     return _Variable(elements, flags, shape, name, packed)
 
 
-def _order(header: bytes, path: Path) -> str:
-    """The byte order that a header tells, once it is known to be one of level 5."""
+def _byte_order(header: bytes, path: Path) -> str:
+    """Return the byte order of a header, after checking that it is one of level 5."""
     mark = header[126:128]
     order = {b"IM": "<", b"MI": ">"}.get(mark)
     level = header[125 if order == "<" else 124] if order else None
     if b"MATLAB 7.3" in header or header.startswith(b"\x89HDF") or level == 2:
         raise DataError(
-            f"{path} is a MATLAB file of version 7.3, which is not read here; "
-            f"in MATLAB, save it with -v7"
+            f"{path} is a MATLAB file of version 7.3, which is not supported; save it with -v7 in "
+            "MATLAB"
         )
     if order is None and len(header) >= 20 and _first_number(header) < _LEVEL_4:
         raise DataError(
-            f"{path} is a MATLAB file of level 4, which is not read here; "
-            f"in MATLAB, save it with -v7"
+            f"{path} is a MATLAB file of level 4, which is not supported; save it with -v7 in "
+            "MATLAB"
         )
     if order is None or level != 1:
         raise DataError(
-            f"{path} is no MATLAB file, as its header ends with '{mark.hex(' ')}' and not with "
-            f"'49 4d' or '4d 49'; put the right file there"
+            f"{path} is not a MATLAB file: its header must end with '49 4d' or '4d 49', got "
+            f"'{mark.hex(' ')}'; replace it with the right file"
         )
     return order
 
