@@ -56,7 +56,7 @@ class TestDivergences:
 
     @pytest.mark.parametrize("wrong", [(0.5, 0.6), (1.5, -0.5), (math.nan, 1.0)])
     def test_what_is_no_distribution_is_refused(self, wrong):
-        with pytest.raises(UsageError, match="expected numbers that are not negative and sum to 1"):
+        with pytest.raises(UsageError, match="expected non-negative probabilities that sum to 1"):
             kullback_leibler(point(*wrong), point(0.5, 0.5))
 
 

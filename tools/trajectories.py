@@ -2,7 +2,7 @@
 
     python tools/trajectories.py --out hashes.json                 # on the version to compare with
     python tools/trajectories.py --against hashes.json             # on the version to check
-    python tools/trajectories.py --sections digits modern --against hashes.json
+    python tools/trajectories.py --only digits modern --against hashes.json
 
 Every preset is trained for some twenty steps, small where its nets or data are large, and so are
 variants of `digits` and `dcgan` that cover games, orders of updates, precisions, penalties,
@@ -63,23 +63,32 @@ def _case(
     return Case(name or arguments[0], arguments, images, chosen, tuple(scoring.split()))
 
 
-_DIGITS = (
-    "--game.updates simultaneous",
-    "--game.updates simultaneous --game.reuse-fakes",
-    "--game.k 2",
-    "--game.objective minimax",
-    "--game.objective hinge",
-    "--game.objective least-squares",
-    "--game.objective wasserstein --game.gp-weight 10",
-    "--game.relativistic --game.r1 0.5 --game.r2 0.5 --game.r1-final 0.1 --game.penalty-schedule cosine",
-    "--game.pac 2",
-    "--game.augment-prob 0.5 --game.augmentations flip translate cutout erase color affine elastic",
-    "--precision bfloat16",
-    "--generator.prior normal",
-    "--generator.prior sphere",
-    "--generator-optimizer.lr-decay 1.01 --discriminator-optimizer.lr-final 0.0001",
-    "--ema-half-life 0",
-)
+_DIGITS = {
+    "simultaneous": "--game.updates simultaneous",
+    "simultaneous, reused fakes": "--game.updates simultaneous --game.reuse-fakes",
+    "k 2": "--game.k 2",
+    "minimax": "--game.objective minimax",
+    "hinge": "--game.objective hinge",
+    "least squares": "--game.objective least-squares",
+    "wasserstein": "--game.objective wasserstein --game.gp-weight 10",
+    "relativistic": (
+        "--game.relativistic --game.r1 0.5 --game.r2 0.5 --game.r1-final 0.1 "
+        "--game.penalty-schedule cosine"
+    ),
+    "pac 2": "--game.pac 2",
+    "augmented": (
+        "--game.augment-prob 0.5 "
+        "--game.augmentations flip translate cutout erase color affine elastic"
+    ),
+    "bfloat16": "--precision bfloat16",
+    "normal prior": "--generator.prior normal",
+    "sphere prior": "--generator.prior sphere",
+    "learning rates": (
+        "--generator-optimizer.lr-decay 1.01 --discriminator-optimizer.lr-final 0.0001"
+    ),
+    "no EMA": "--ema-half-life 0",
+}
+"""Variants of the preset digits."""
 
 CASES = (
     _case(
@@ -87,7 +96,7 @@ CASES = (
         metrics="parzen frechet prdc neighbor kernel sliced memorization",
         scoring="--num-samples 300",
     ),
-    *(_case(f"digits {flags}", name=f"digits {flags}") for flags in _DIGITS),
+    *(_case(f"digits {flags}", name=f"digits {name}") for name, flags in _DIGITS.items()),
     _case("points", metrics="points divergence"),
     _case("points --data mixture:means=0:1/2:3", name="points mixture", metrics="divergence"),
     _case("mlp", metrics="frechet inception", scoring="--num-samples 300"),
@@ -241,9 +250,7 @@ def _sorted_hash(parts: Iterable[str]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, print the hashes, and compare them where they are to be compared."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument(
-        "--sections", nargs="+", metavar="CASE", help="the cases to train; default all"
-    )
+    parser.add_argument("--only", nargs="+", metavar="CASE", help="the cases to train; default all")
     parser.add_argument("--out", type=Path, help="a file to write the hashes to, as JSON")
     parser.add_argument("--against", type=Path, help="a file of hashes that must be the same")
     asked = parser.parse_args(arguments)

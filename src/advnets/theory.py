@@ -1,8 +1,7 @@
-"""What the paper proves, as functions of probabilities: D*, C(G), and descent on p_g itself.
+"""The theory of the paper for discrete distributions: D*, C(G), divergences, descent on p_g.
 
-A distribution is a tensor whose last axis holds probabilities that sum to 1: of a finite set, or of
-the cells of a grid that a density was cut into. Everything is in nats; float64 is what the proofs
-are checked in.
+A distribution is a tensor whose last axis holds probabilities that sum to 1, over a finite set or
+the bins of a density. All values are in nats. Use float64 to check the paper's proofs.
 """
 
 from __future__ import annotations
@@ -15,16 +14,16 @@ from torch import Tensor
 
 from advnets.errors import UsageError
 
-_SUM = 1e-6
-"""How far from 1 probabilities may sum."""
+_SUM_TOLERANCE = 1e-6
+"""Largest accepted difference of the sum of probabilities from 1."""
 
 
 def optimal_discriminator(
     p_data: Float[Tensor, "*batch n"], p_g: Float[Tensor, "*batch n"]
 ) -> Float[Tensor, "*batch n"]:
-    """D*(x) = p_data(x) / (p_data(x) + p_g(x)), the best D for a fixed G; densities will do too.
+    """Return D*(x) = p_data(x) / (p_data(x) + p_g(x)), the optimal D for a fixed G.
 
-    NaN where both are 0: there D is asked for nothing, and may be anything.
+    The arguments can also be densities. Where both are 0 the result is NaN: any D is optimal there.
     Source: Goodfellow et al. 2014, proposition 1, equation 2.
     """
     return p_data / (p_data + p_g)
@@ -35,12 +34,12 @@ def value_at(
     p_g: Float[Tensor, "*batch n"],
     discriminator: Float[Tensor, "*batch n"],
 ) -> Float[Tensor, "*batch"]:
-    """V(D, G) = Σ p_data(x) log D(x) + p_g(x) log(1 - D(x)), with 0 log 0 = 0.
+    """Return V(D, G) = Σ p_data(x) log D(x) + p_g(x) log(1 - D(x)), with 0 log 0 = 0.
 
     Source: Goodfellow et al. 2014, equation 3.
 
     Raises:
-        UsageError: one of the first two is no distribution.
+        UsageError: `p_data` or `p_g` is not a distribution.
     """
     _check(p_data, p_g)
     real, fake = _times(p_data, discriminator.log()), _times(p_g, torch.log1p(-discriminator))
@@ -50,17 +49,17 @@ def value_at(
 def virtual_criterion(
     p_data: Float[Tensor, "*batch n"], p_g: Float[Tensor, "*batch n"]
 ) -> Float[Tensor, "*batch"]:
-    """C(G) = max_D V(D, G) = V(D*, G), what G descends when D is at its optimum.
+    """Return C(G) = max_D V(D, G) = V(D*, G), which G descends when D is optimal.
 
-    It is -log 4 where p_g = p_data and more everywhere else: C(G) = -log 4 + 2 JSD(p_data, p_g).
-    Computed as the value of D*, not by that identity.
+    C(G) = -log 4 + 2 JSD(p_data, p_g), whose minimum is at p_g = p_data. It is computed as the value
+    of D*, not by this identity.
     Source: Goodfellow et al. 2014, equation 4 and theorem 1.
 
     Raises:
-        UsageError: one of them is no distribution.
+        UsageError: an argument is not a distribution.
     """
     _check(p_data, p_g)
-    # 1 - D* = p_g / (p_data + p_g), which a subtraction from 1 would round to 0.
+    # Compute 1 - D* as p_g / (p_data + p_g), as a subtraction from 1 could round to 0.
     real, fake = ((p / (p_data + p_g)).log() for p in (p_data, p_g))
     return (_times(p_data, real) + _times(p_g, fake)).sum(-1)
 
@@ -68,10 +67,10 @@ def virtual_criterion(
 def kullback_leibler(
     p: Float[Tensor, "*batch n"], q: Float[Tensor, "*batch n"]
 ) -> Float[Tensor, "*batch"]:
-    """KL(p ‖ q) = Σ p(x) log(p(x) / q(x)), in nats; infinite where p has mass and q none.
+    """Return KL(p ‖ q) = Σ p(x) log(p(x) / q(x)), which is infinite if q is 0 where p is not.
 
     Raises:
-        UsageError: one of them is no distribution.
+        UsageError: an argument is not a distribution.
     """
     _check(p, q)
     return _times(p, (p / q).log()).sum(-1)
@@ -80,24 +79,24 @@ def kullback_leibler(
 def jensen_shannon(
     p: Float[Tensor, "*batch n"], q: Float[Tensor, "*batch n"]
 ) -> Float[Tensor, "*batch"]:
-    """JSD(p, q) = ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = (p + q) / 2; from 0 to log 2.
+    """Return JSD(p, q) = ½ KL(p ‖ m) + ½ KL(q ‖ m) with m = (p + q) / 2, from 0 to log 2.
 
     Source: Goodfellow et al. 2014, equation 6.
 
     Raises:
-        UsageError: one of them is no distribution.
+        UsageError: an argument is not a distribution.
     """
-    middle = (p + q) / 2
-    return 0.5 * (kullback_leibler(p, middle) + kullback_leibler(q, middle))
+    m = (p + q) / 2
+    return 0.5 * (kullback_leibler(p, m) + kullback_leibler(q, m))
 
 
 def subgradient(
     p_data: Float[Tensor, "*batch n"], p_g: Float[Tensor, "*batch n"]
 ) -> Float[Tensor, "*batch n"]:
-    """∂C / ∂p_g(x) = log(1 - D*(x)): the slope of the plane that touches C at p_g.
+    """Return ∂C / ∂p_g(x) = log(1 - D*(x)), a subgradient of C at p_g.
 
-    V(D, ·) is linear in p_g for every D, and C their supremum, hence convex; the slope of the one
-    that is largest, D*'s, is a subgradient. Source: Goodfellow et al. 2014, proposition 2.
+    V(D, ·) is linear in p_g for every D, so that their supremum C is convex; the gradient of the
+    function that attains it, V(D*, ·), is a subgradient. Source: Goodfellow et al. 2014, proposition 2.
     """
     return (p_g / (p_data + p_g)).log()
 
@@ -105,15 +104,15 @@ def subgradient(
 def descend(
     p_data: Float[Tensor, "*batch n"], p_g: Float[Tensor, "*batch n"], rate: float
 ) -> Float[Tensor, "*batch n"]:
-    """One step of descent on p_g itself with D at its optimum: p_g <- p_g exp(-rate ∂C/∂p_g) / Z.
+    """Return p_g exp(-rate ∂C/∂p_g) / Z: a step of mirror descent on p_g, with D optimal.
 
-    exp(-∂C/∂p_g) = (p_g + p_data) / p_g, so p_g <- p_g^(1 - rate) (p_g + p_data)^rate / Z: at rate
-    1 the mean of p_g and p_data. The step is taken in the geometry of relative entropy (Nemirovski
-    and Yudin 1983), in which a distribution comes again; up to rate 1 C never rises, since there
-    ∂²C/∂p_g² <= 1 / p_g, the curvature of the entropy.
+    exp(-∂C/∂p_g) = (p_g + p_data) / p_g, so that p_g <- p_g^(1 - rate) (p_g + p_data)^rate / Z; at
+    rate 1 this is the mean of p_g and p_data. The mirror map is the entropy (Nemirovski and Yudin
+    1983), so that the result is a distribution. Up to rate 1, C never increases, as ∂²C/∂p_g² <=
+    1 / p_g, the curvature of the entropy.
 
     Raises:
-        UsageError: the rate is not above 0 and at most 1.
+        UsageError: the rate is not in (0, 1].
     """
     if not 0 < rate <= 1:
         raise UsageError(f"the rate is {rate:g}; expected a number above 0 and at most 1")
@@ -122,20 +121,24 @@ def descend(
 
 
 OPTIMUM = -math.log(4)
-"""C(G) where p_g = p_data: -log 4 = -1.386… nats."""
+"""The minimum of C(G), at p_g = p_data: -log 4 = -1.386… nats."""
 
 
 def _times(p: Tensor, logarithm: Tensor) -> Tensor:
-    """Give p(x) log(…), which is 0 where p(x) is, whatever the logarithm."""
+    """Return p times a logarithm, and 0 where p is 0."""
     return torch.where(p == 0, 0.0, p * logarithm)
 
 
 def _check(*distributions: Tensor) -> None:
-    """Refuse what is no distribution."""
+    """Refuse tensors that are not distributions.
+
+    Raises:
+        UsageError: probabilities are negative or do not sum to 1.
+    """
     for p in distributions:
         sums = p.sum(-1)
-        if not bool(((sums - 1).abs() <= _SUM).all()) or bool((p < 0).any()):
+        if not bool(((sums - 1).abs() <= _SUM_TOLERANCE).all()) or bool((p < 0).any()):
             raise UsageError(
-                f"probabilities from {float(p.min()):g} sum to {float(sums.flatten()[0]):g}; "
-                "expected numbers that are not negative and sum to 1: divide by their sum"
+                f"expected non-negative probabilities that sum to 1, got a minimum of "
+                f"{float(p.min()):g} and a sum of {float(sums.flatten()[0]):g}; divide by the sum"
             )

@@ -65,10 +65,10 @@ def test_a_file_that_has_changed_is_told(said, tmp_path):
 @pytest.mark.parametrize(
     ("text", "place", "told"),
     [
-        (None, "none.py:game", "there is no file"),
-        ("x = 1\n", "own.py:game", "has nothing called 'game'; it has x"),
-        ("import nothing_of_that_name\n", "own.py:game", "cannot be run (ModuleNotFoundError"),
-        ("game = 3\n", "own.py:game", "which has no phases(); give a game"),
+        (None, "none.py:game", "does not exist; give FILE.py:NAME"),
+        ("x = 1\n", "own.py:game", "does not define 'game'; it defines x"),
+        ("import nothing_of_that_name\n", "own.py:game", "failed (ModuleNotFoundError"),
+        ("game = 3\n", "own.py:game", "without phases(); give a game"),
         ("def game(spec): pass\n", "own.py:game", "cannot be called without arguments"),
     ],
 )
