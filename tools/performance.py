@@ -1,6 +1,6 @@
-"""Write the table of docs/performance.md from a bench: python tools/performance.py [BENCH.json]
+"""Write the table of docs/performance.md: python tools/performance.py [BENCH.json]
 
-Without a file it runs `advnets bench --json` itself, in about twelve minutes on a quiet machine.
+Without a file it runs `advnets bench --json`, which takes about 12 minutes on an idle machine.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 BEGIN, END = "<!-- bench -->\n", "<!-- end -->\n"
 
 
-def rate(row: dict[str, Any], who: str) -> str:
-    """Units a second, or seconds for a start."""
-    median = row["rates"][who]["median"]
-    return f"{1 / median:.1f} s" if row["row"] == "start" else f"{median:,.0f}"
+def rate(case: dict[str, Any], contender: str) -> str:
+    """Format the units of work a second; of the case `start`, its seconds."""
+    median = case["rates"][contender]["median"]
+    return f"{1 / median:.1f} s" if case["case"] == "start" else f"{median:,.0f}"
 
 
-def line(row: dict[str, Any]) -> str:
-    """A row of the table."""
+def line(case: dict[str, Any]) -> str:
+    """Return a row of the table."""
     ratios = [
-        f"{r['median']:.2f} x {who} ({r['least']:.2f} to {r['largest']:.2f})"
-        for who, r in row["ratios"].items()
+        f"{ratio['median']:.2f} x {name} ({ratio['min']:.2f} to {ratio['max']:.2f})"
+        for name, ratio in case["ratios"].items()
     ]
-    others = [f"{who} {rate(row, who)}" for who in row["rates"] if who != "ours"]
+    others = [f"{name} {rate(case, name)}" for name in case["rates"] if name != "ours"]
     useful = "-"
-    if row["flops"]:
-        shares = " and ".join(f"{row['flops'] / peak:.0%}" for peak in row["peaks"].values())
-        useful = f"{row['flops'] / 1e9:,.0f}, {shares}"
-    memory = "; ".join(f"{who} {held / 2**20:,.0f}" for who, held in row["peak_bytes"].items())
+    if case["flops"]:
+        shares = " and ".join(f"{case['flops'] / peak:.0%}" for peak in case["peaks"].values())
+        useful = f"{case['flops'] / 1e9:,.0f}, {shares}"
+    memory = "; ".join(f"{name} {size / 2**20:,.0f}" for name, size in case["peak_bytes"].items())
     goals = "; ".join(
-        f"{goal}: {'reached' if done else 'not reached'}" for goal, done in row["goals"].items()
+        f"{goal}: {'reached' if done else 'not reached'}" for goal, done in case["goals"].items()
     )
     cells = (
-        f"`{row['row']}`: {row['about']}",
-        rate(row, "ours"),
+        f"`{case['case']}`: {case['description']}",
+        rate(case, "ours"),
         "; ".join(others) or "-",
         "; ".join(ratios) or "-",
         useful,
@@ -48,16 +48,16 @@ def line(row: dict[str, Any]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def table(told: dict[str, Any]) -> str:
-    """The table and the machine."""
-    peaks = next(row["peaks"] for row in told["rows"] if row["peaks"])
-    machine = told["machine"]
+def table(record: dict[str, Any]) -> str:
+    """Return the table, after a line on the machine."""
+    peaks = next(case["peaks"] for case in record["cases"] if case["peaks"])
+    machine = record["machine"]
     head = (
-        "row",
+        "case",
         "ours /s",
-        "others /s",
-        "ours is (least to largest)",
-        "useful GFLOP/s, share of the float32 and bfloat16 peaks",
+        "baselines /s",
+        "ratio (min to max)",
+        "useful GFLOP/s, fraction of the float32 and bfloat16 peaks",
         "peak memory, MiB",
         "goal",
     )
@@ -69,7 +69,7 @@ def table(told: dict[str, Any]) -> str:
             + ".\n",
             "| " + " | ".join(head) + " |",
             "|" + "---|" * len(head),
-            *(line(row) for row in told["rows"]),
+            *(line(case) for case in record["cases"]),
             "",
         )
     )

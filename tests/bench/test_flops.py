@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from advnets import config, presets
-from advnets.bench.flops import forward, of_round
+from advnets.bench.flops import forward_flops, step_flops
 from advnets.data.prepared import open_data
 from advnets.experiment import setup
 from advnets.training.step import train_step
@@ -44,12 +44,12 @@ def test_useful_operations_are_those_that_a_round_takes(pair, game):
     run = setup.resolve_config(run, data.info, config.Runtime("cpu", "float32", 1))
     table = setup.make_train_state(run, data, 0, torch.device("cpu"))
     g, d = table.players["generator"], table.players["discriminator"]
-    useful = of_round(
-        game, forward(g, torch.zeros(1, 8)), forward(d, torch.zeros(1, *data.info.shape))
+    useful = step_flops(
+        game, forward_flops(g, torch.zeros(1, 8)), forward_flops(d, torch.zeros(1, *data.info.shape))
     )
     with FlopCounterMode(display=False) as counter:
         train_step(table)
-    d_total = forward(d, torch.zeros(1, *data.info.shape)).total
+    d_total = forward_flops(d, torch.zeros(1, *data.info.shape)).total
     wasted = d_total if game.updates == "simultaneous" else 0
     assert counter.get_total_flops() == 10 * (useful + wasted)
 
@@ -57,7 +57,7 @@ def test_useful_operations_are_those_that_a_round_takes(pair, game):
 def test_a_net_is_counted_in_its_own_mode_and_left_in_it():
     """Batch norm in training mode would refuse a batch of one."""
     net = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.BatchNorm1d(5), torch.nn.Linear(5, 2))
-    counted = forward(net, torch.zeros(1, 3))
-    assert (counted.first, counted.total) == (30, 50)
-    assert counted.weights == 70
+    counted = forward_flops(net, torch.zeros(1, 3))
+    assert (counted.first_layer, counted.total) == (30, 50)
+    assert counted.weight_backward == 70
     assert net.training

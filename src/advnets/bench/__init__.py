@@ -1,1 +1,1 @@
-"""Ours beside loops of our own writing as others write them: the same nets, batch and data."""
+"""Benchmarks: this package and plain PyTorch on the same networks, batch sizes and data."""

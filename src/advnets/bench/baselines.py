@@ -1,7 +1,4 @@
-"""What ours is measured against: the nets in plain PyTorch, and two loops as tutorials write them.
-
-They are kept as a reader of tutorials knows them; nothing here is for use.
-"""
+"""Baselines of the benchmarks: networks in plain PyTorch, and training loops as in tutorials."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 
 class PlainMaxout(nn.Module):
-    """The largest of `pieces` linear maps."""
+    """A maxout layer: the maximum of `pieces` linear maps."""
 
     def __init__(self, inputs: int, units: int, pieces: int) -> None:
         super().__init__()
@@ -26,13 +23,13 @@ class PlainMaxout(nn.Module):
         self.linear = nn.Linear(inputs, units * pieces)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(batch, units)."""
+        """Map (batch, inputs) to (batch, units)."""
         return self.linear(x).view(-1, self.units, self.pieces).max(2).values
 
 
 @dataclass(frozen=True)
 class BaselineSpec:
-    """A pair of nets with all that a tutorial's loop needs; images are in [-1, 1] or [0, 1]."""
+    """Two networks and the hyperparameters of their training."""
 
     generator: nn.Module
     discriminator: nn.Module
@@ -40,10 +37,11 @@ class BaselineSpec:
     batch_size: int
     lr: float
     symmetric: bool
+    """Whether images are in [-1, 1]; if not, they are in [0, 1]."""
 
 
 def mlp() -> BaselineSpec:
-    """The fully connected pair of tutorials, 784 pixels."""
+    """Return the fully connected networks of tutorials, for 28 x 28 pixels."""
     sizes = (100, 128, 256, 512, 1024)
     blocks = itertools.chain.from_iterable(
         (nn.Linear(a, b), nn.BatchNorm1d(b), nn.LeakyReLU(0.2))
@@ -64,7 +62,7 @@ def mlp() -> BaselineSpec:
 
 
 def paper_mnist() -> BaselineSpec:
-    """The pair of the 2014 MNIST experiment."""
+    """Return the networks of the 2014 MNIST experiment."""
     return BaselineSpec(
         nn.Sequential(
             *(nn.Linear(100, 1200), nn.ReLU(), nn.Linear(1200, 1200), nn.ReLU()),
@@ -83,7 +81,7 @@ def paper_mnist() -> BaselineSpec:
 
 
 def dcgan() -> BaselineSpec:
-    """The deep convolutional pair for 64 x 64 x 3."""
+    """Return the DCGAN networks for 64 x 64 pixels in color."""
     generator: list[nn.Module] = [nn.ConvTranspose2d(100, 512, 4, bias=False)]
     discriminator: list[nn.Module] = [nn.Conv2d(3, 64, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)]
     for wide, narrow in itertools.pairwise((512, 256, 128, 64)):
@@ -105,11 +103,11 @@ def dcgan() -> BaselineSpec:
 
 BASELINES = {"mlp": mlp, "paper-mnist": paper_mnist, "dcgan-tutorial": dcgan}
 SHAPES = {"mlp": (1, 28, 28), "paper-mnist": (1, 28, 28), "dcgan-tutorial": (3, 64, 64)}
-"""Of their images: gray ones are MNIST's, colors come from a folder of files."""
+"""Shapes of the images: gray ones are from MNIST, color ones from a folder of files."""
 
 
 class ArrayDataset(Dataset[Tensor]):
-    """Images in memory as bytes, each brought to a tensor when it is asked for."""
+    """A dataset of images in memory as bytes, converted to tensors on access."""
 
     def __init__(self, images: np.ndarray, *, symmetric: bool) -> None:
         self.images, self.symmetric = images, symmetric
@@ -122,7 +120,7 @@ class ArrayDataset(Dataset[Tensor]):
 
 
 class ImageFileDataset(Dataset[Tensor]):
-    """Images in a folder, each read, decoded and brought to size when it is asked for."""
+    """A dataset of JPEG files in a folder, decoded, cropped and resized on access."""
 
     def __init__(self, folder: Path, size: int, *, symmetric: bool) -> None:
         self.files, self.size = sorted(folder.glob("*.jpg")), size
@@ -141,41 +139,42 @@ class ImageFileDataset(Dataset[Tensor]):
 
 
 def as_tensor(image: Image.Image, *, symmetric: bool) -> Tensor:
-    """An image as float32 (C, H, W), in [-1, 1] or [0, 1]."""
+    """Convert an image to float32 (C, H, W), in [-1, 1] if `symmetric`, else in [0, 1]."""
     values = torch.from_numpy(np.array(image, dtype=np.uint8))
     values = values[None] if values.ndim == 2 else values.permute(2, 0, 1)
     values = values.to(torch.float32).div(255)
     return values.sub(0.5).div(0.5) if symmetric else values
 
 
-def tutorial(peer: BaselineSpec, images: Dataset[Tensor]) -> Iterator[int]:
-    """Train for ever as a tutorial does; yields the images of each step.
+def tutorial_loop(spec: BaselineSpec, images: Dataset[Tensor]) -> Iterator[int]:
+    """Train without end as tutorials do; yield the number of images of each step.
 
-    DataLoader with per-image transforms, two passes of D, Adam, float32, `.item()` each step.
+    The loop has a DataLoader with per-image transforms, two passes of D, Adam, float32, and
+    `.item()` in each step.
     """
-    loader = DataLoader(images, batch_size=peer.batch_size, shuffle=True)
-    step = step_of(peer)
+    loader = DataLoader(images, batch_size=spec.batch_size, shuffle=True)
+    step = make_step(spec)
     while True:
         for real in loader:
-            _shown = [loss.item() for loss in step(real)]
+            _logged = [loss.item() for loss in step(real)]
             yield len(real)
 
 
-def resident(peer: BaselineSpec, images: Dataset[Tensor]) -> Iterator[int]:
-    """The same on data already in memory as float32, and without `.item()`."""
-    everything = torch.stack([images[i] for i in range(len(images))])  # type: ignore[arg-type]
-    step = step_of(peer)
+def resident_loop(spec: BaselineSpec, images: Dataset[Tensor]) -> Iterator[int]:
+    """Train like `tutorial_loop` on tensors in memory, without `.item()`."""
+    data = torch.stack([images[i] for i in range(len(images))])  # type: ignore[arg-type]
+    step = make_step(spec)
     while True:
-        for chosen in torch.randperm(len(everything)).split(peer.batch_size):
-            step(everything[chosen])
+        for chosen in torch.randperm(len(data)).split(spec.batch_size):
+            step(data[chosen])
             yield len(chosen)
 
 
-def step_of(peer: BaselineSpec) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
-    """One round as tutorials write it: D on real, D on fake, then G on the same fakes."""
-    g, d, criterion = peer.generator, peer.discriminator, nn.BCELoss()
+def make_step(spec: BaselineSpec) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
+    """Return a training step as in tutorials: D on real and fake images, then G on the same."""
+    g, d, criterion = spec.generator, spec.discriminator, nn.BCELoss()
     optimizer_d, optimizer_g = (
-        torch.optim.Adam(net.parameters(), peer.lr, betas=(0.5, 0.999)) for net in (d, g)
+        torch.optim.Adam(net.parameters(), spec.lr, betas=(0.5, 0.999)) for net in (d, g)
     )
 
     def step(real: Tensor) -> tuple[Tensor, Tensor]:
@@ -184,7 +183,7 @@ def step_of(peer: BaselineSpec) -> Callable[[Tensor], tuple[Tensor, Tensor]]:
         optimizer_d.zero_grad()
         real_loss = criterion(d(real).view(-1), ones)
         real_loss.backward()
-        fake = g(torch.randn(len(real), *peer.latent_shape))
+        fake = g(torch.randn(len(real), *spec.latent_shape))
         fake_loss = criterion(d(fake.detach()).view(-1), zeros)
         fake_loss.backward()
         optimizer_d.step()

@@ -1,4 +1,4 @@
-"""The rows of the bench: what is measured, against whom, and what counts as reached."""
+"""The benchmark cases: what is measured, the baselines, and the goals."""
 
 from __future__ import annotations
 
@@ -9,130 +9,131 @@ import torch
 
 from advnets import config, presets
 from advnets.bench import baselines, contenders
-from advnets.bench.flops import forward, of_round
+from advnets.bench.flops import forward_flops, step_flops
 from advnets.metrics.parzen import PAPER_GRID
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What a row is to reach: a ratio to a rival, a share of a peak, or a time."""
+    """A goal of a case: a ratio to a baseline, a fraction of a peak, or a time."""
 
     text: str
     ratio: float | None = None
-    rival: str = ""
-    share: float | None = None
+    baseline: str = ""
+    peak_fraction: float | None = None
     precision: str = "bfloat16"
     seconds: float | None = None
 
 
 @dataclass(frozen=True)
 class BenchCase:
-    """One line of the table.
+    """A benchmark case.
 
-    `flops` gives the useful operations for each unit of work. A row with a `command` is of whole
-    processes: the command line of ours, after `advnets`, and the work it does.
+    A case with a `command`, the arguments of `advnets`, measures whole processes.
     """
 
     name: str
-    about: str
+    description: str
     goals: tuple[Goal, ...]
-    rivals: tuple[str, ...] = ()
+    baselines: tuple[str, ...] = ()
     flops: Callable[[], float] | None = None
+    """Returns the useful floating-point operations of a unit of work."""
     command: tuple[str, ...] = ()
-    until: str = ""
-    """Text on whose appearance a whole process has done what is timed; "": its end."""
-    needs: str = ""
-    """The rival's library, which comes with the extra dev."""
+    ready_text: str = ""
+    """Output of a process that ends the measured time; "" for the end of the process."""
+    requires: str = ""
+    """The package of the baseline, which the extra `dev` installs."""
 
 
-def _round(preset: str) -> float:
-    """Of one round of a preset, for each image."""
-    peer = baselines.BASELINES[preset]()
-    g = forward(peer.generator, torch.zeros(1, *peer.latent_shape))
-    d = forward(peer.discriminator, torch.zeros(1, *baselines.SHAPES[preset]))
+def _training_flops(preset: str) -> float:
+    """Return the operations of a training step of a preset, for each image."""
+    spec = baselines.BASELINES[preset]()
+    g = forward_flops(spec.generator, torch.zeros(1, *spec.latent_shape))
+    d = forward_flops(spec.discriminator, torch.zeros(1, *baselines.SHAPES[preset]))
     game = presets.get_preset(preset).stage.game
     assert isinstance(game, config.GANGame)
-    return of_round(game, g, d)
+    return step_flops(game, g, d)
 
 
-def _sample() -> float:
-    peer = baselines.dcgan()
-    return forward(peer.generator, torch.zeros(1, *peer.latent_shape)).total
+def _sampling_flops() -> float:
+    """Return the operations of sampling an image of DCGAN."""
+    spec = baselines.dcgan()
+    return forward_flops(spec.generator, torch.zeros(1, *spec.latent_shape)).total
 
 
-def _parzen() -> float:
-    """A product with each center, and for each σ a scaling, an exponential and a sum."""
-    return contenders.DRAWN * (2.0 * 784 + 3 * len(PAPER_GRID))
+def _parzen_flops() -> float:
+    """Return the operations of a test point: a dot product with each center, and 3 for each σ."""
+    return contenders.NUM_SAMPLES * (2.0 * 784 + 3 * len(PAPER_GRID))
 
 
 CASES: dict[str, BenchCase] = {
-    row.name: row
-    for row in (
+    case.name: case
+    for case in (
         BenchCase(
             "start",
-            "first step of `advnets train digits`, from typing",
+            "`advnets train digits` until its first step is done",
             (Goal("at most 5 s", seconds=5.0),),
             command=("train", "digits", "--steps", "1", "--sample-every", "0"),
-            until="step 1/1",
+            ready_text="step 1/1",
         ),
         BenchCase(
             "mlp-epoch",
-            "the tutorials' fully connected pair, batch 64: a process that trains one MNIST epoch",
-            (Goal("5 x tutorial", ratio=5.0, rival="tutorial"),),
+            "fully connected networks of tutorials, batch 64: a process that trains one MNIST epoch",
+            (Goal("5 x tutorial", ratio=5.0, baseline="tutorial"),),
             ("tutorial",),
-            lambda: _round("mlp"),
+            lambda: _training_flops("mlp"),
             command=("train", "mlp", "--epochs", "1"),
         ),
         BenchCase(
             "mlp",
-            "the same pair, steps alone",
+            "the same networks, training steps alone",
             (),
             ("tutorial", "resident"),
-            lambda: _round("mlp"),
+            lambda: _training_flops("mlp"),
         ),
         BenchCase(
             "paper-mnist",
-            "the 2014 MNIST pair, batch 100, its own SGD",
+            "networks of the 2014 MNIST experiment, batch 100, their own SGD",
             (
-                Goal("2.5 x resident", ratio=2.5, rival="resident"),
-                Goal("35 % of the bfloat16 peak", share=0.35),
+                Goal("2.5 x resident", ratio=2.5, baseline="resident"),
+                Goal("35 % of the bfloat16 peak", peak_fraction=0.35),
             ),
             ("resident", "tutorial"),
-            lambda: _round("paper-mnist"),
+            lambda: _training_flops("paper-mnist"),
         ),
         BenchCase(
             "dcgan-tutorial",
-            "DCGAN 64x64, batch 64, nets as in PyTorch's own example",
-            (Goal("3 x tutorial", ratio=3.0, rival="tutorial"),),
+            "DCGAN 64x64, batch 64, networks as in PyTorch's example",
+            (Goal("3 x tutorial", ratio=3.0, baseline="tutorial"),),
             ("tutorial", "resident"),
-            lambda: _round("dcgan-tutorial"),
+            lambda: _training_flops("dcgan-tutorial"),
         ),
         BenchCase(
             "sampling",
             "10,000 images from DCGAN 64x64",
-            (Goal("3 x plain", ratio=3.0, rival="plain"),),
+            (Goal("3 x plain", ratio=3.0, baseline="plain"),),
             ("plain",),
-            _sample,
+            _sampling_flops,
         ),
         BenchCase(
             "parzen",
             "Parzen window, 10,000 x 10,000 x 784, ten σ",
-            (Goal("50 % of the float32 peak", share=0.5, precision="float32"),),
-            flops=_parzen,
+            (Goal("50 % of the float32 peak", peak_fraction=0.5, precision="float32"),),
+            flops=_parzen_flops,
         ),
         BenchCase(
             "prdc",
             "precision, recall, density, coverage: 10,000 x 10,000 features of 1,000 numbers",
-            (Goal("5 x prdc", ratio=5.0, rival="prdc"),),
+            (Goal("5 x prdc", ratio=5.0, baseline="prdc"),),
             ("prdc",),
-            needs="prdc",
+            requires="prdc",
         ),
         BenchCase(
             "frechet",
             "Fréchet distance: 10,000 x 10,000 features of 2,048 numbers",
-            (Goal("3 x torchmetrics", ratio=3.0, rival="torchmetrics"),),
+            (Goal("3 x torchmetrics", ratio=3.0, baseline="torchmetrics"),),
             ("torchmetrics",),
-            needs="torchmetrics",
+            requires="torchmetrics",
         ),
     )
 }

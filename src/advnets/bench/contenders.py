@@ -1,4 +1,4 @@
-"""Who takes part in a row of the bench: each an endless iterator that yields what it has done."""
+"""The contenders of each case: endless iterators that yield the units of work they complete."""
 
 from __future__ import annotations
 
@@ -28,119 +28,117 @@ from advnets.sampling.sampler import ComputeSettings, sample_blocks
 from advnets.training import devices
 from advnets.training.step import train_step
 
-DRAWN = 10_000
-"""Images that are sampled, and points of the Parzen window, test points too."""
-MANIFOLD, INCEPTION = 1000, 2048
+NUM_SAMPLES = 10_000
+"""Images that are sampled, centers and test points of the Parzen window, rows of features."""
+PRDC_FEATURES, INCEPTION_FEATURES = 1000, 2048
 """Features of an image for `prdc` and `frechet`; Inception has 2,048."""
-PRODUCT = 4096
-"""Rows and columns of the product by which the machine's peak is measured."""
+MATMUL_SIZE = 4096
+"""Side of the square matrices by whose product the peak of the machine is measured."""
+
+Contender = Callable[["BenchData"], Iterator[int]]
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Where the data of a bench lies."""
+class BenchData:
+    """Locations of the data that the cases use."""
 
     images: Path
     """A folder of JPEG files, for DCGAN."""
     data_dir: str | None = None
+    """The folder of MNIST; None: the default."""
 
-    def data(self, preset: str) -> config.Config:
-        """The preset on the bench's data."""
+    def preset_config(self, preset: str) -> config.Config:
+        """Return the config of a preset on these data, with all cores of the machine."""
         start = presets.get_preset(preset)
         data = replace(start.data, directory=self.data_dir)
-        if in_color(preset):
+        if uses_color_images(preset):
             data = replace(data, source=str(self.images))
-        # Presets for small nets choose; here everybody has the whole machine.
         return replace(start, data=data, runtime=config.Runtime())
 
 
-def in_color(preset: str) -> bool:
-    """Whether a preset is fed with the folder of files, and not with MNIST."""
+def uses_color_images(preset: str) -> bool:
+    """Return whether a preset trains on the folder of JPEG files, not on MNIST."""
     return baselines.SHAPES[preset][0] == 3
 
 
-Contender = Callable[[Setting], Iterator[int]]
+def training(preset: str) -> Contender:
+    """Return training steps of `advnets train`; the unit of work is an image."""
 
-
-def ours(preset: str) -> Contender:
-    """Rounds of the engine, as `advnets train` plays them; yields images."""
-
-    def play(setting: Setting) -> Iterator[int]:
-        run, data, device = opened(setting.data(preset))
-        state = setup.make_train_state(run, data, 0, device)
+    def work(data: BenchData) -> Iterator[int]:
+        run, prepared, device = open_preset(data.preset_config(preset))
+        state = setup.make_train_state(run, prepared, 0, device)
         while True:
             train_step(state)
             yield run.data.batch_size
 
-    return play
+    return work
 
 
-def opened(start: config.Config) -> tuple[config.Config, PreparedData, torch.device]:
-    """A preset resolved, its data, and the device, prepared as a training prepares it."""
+def open_preset(start: config.Config) -> tuple[config.Config, PreparedData, torch.device]:
+    """Return the resolved config, the data and the device, as a training prepares them."""
     data = open_data(start.data)
     run = setup.resolve_config(start, data.info, devices.resolve(start.runtime))
     return run, data, devices.setup_process(run.runtime)
 
 
-def dataset(preset: str, setting: Setting) -> Dataset[Tensor]:
-    """The same training images as a tutorial holds them."""
-    spec, symmetric = setting.data(preset).data, baselines.BASELINES[preset]().symmetric
-    if in_color(preset):
-        return baselines.ImageFileDataset(setting.images, spec.size, symmetric=symmetric)
+def tutorial_dataset(preset: str, data: BenchData) -> Dataset[Tensor]:
+    """Return the training images of a preset as a torch Dataset."""
+    spec, symmetric = data.preset_config(preset).data, baselines.BASELINES[preset]().symmetric
+    if uses_color_images(preset):
+        return baselines.ImageFileDataset(data.images, spec.size, symmetric=symmetric)
     train = open_dataset(spec).train
     assert isinstance(train, Split)
     return baselines.ArrayDataset(np.asarray(train.read(slice(None))), symmetric=symmetric)
 
 
-def tutorial(preset: str) -> Contender:
-    """What a tutorial does."""
-    return lambda setting: baselines.tutorial(
-        baselines.BASELINES[preset](), dataset(preset, setting)
+def tutorial_training(preset: str) -> Contender:
+    """Return the training loop of a tutorial, on the networks and data of a preset."""
+    return lambda data: baselines.tutorial_loop(
+        baselines.BASELINES[preset](), tutorial_dataset(preset, data)
     )
 
 
-def resident(preset: str) -> Contender:
-    """The same on data in memory."""
-    return lambda setting: baselines.resident(
-        baselines.BASELINES[preset](), dataset(preset, setting)
+def resident_training(preset: str) -> Contender:
+    """Return the training loop of a tutorial with all images in memory as tensors."""
+    return lambda data: baselines.resident_loop(
+        baselines.BASELINES[preset](), tutorial_dataset(preset, data)
     )
 
 
-def our_samples(setting: Setting) -> Iterator[int]:
-    """10,000 images of the DCGAN generator, again and again, as `advnets sample` draws them."""
-    run, data, device = opened(setting.data("dcgan-tutorial"))
-    nets = build_players(run, 0, data.info.shape, torch.zeros(data.info.shape))
-    generator, drawing = (
-        devices.to_device(nets["generator"], device),
-        ComputeSettings.of(run.runtime, device),
-    )
+def sampling(data: BenchData) -> Iterator[int]:
+    """Sample 10,000 images of the DCGAN generator repeatedly, as `advnets sample` does."""
+    run, prepared, device = open_preset(data.preset_config("dcgan-tutorial"))
+    shape = prepared.info.shape
+    players = build_players(run, 0, shape, torch.zeros(shape))
+    generator = devices.to_device(players["generator"], device)
+    settings = ComputeSettings.of(run.runtime, device)
     while True:
-        for block in sample_blocks(generator, data.normalizer, DRAWN, 0, drawing):
+        for block in sample_blocks(generator, prepared.normalizer, NUM_SAMPLES, 0, settings):
             yield len(block)
 
 
 @torch.no_grad()
-def plain_samples(_: Setting) -> Iterator[int]:
-    """The same in a loop of batches of 64, in float32."""
-    peer = baselines.dcgan()
-    generator = peer.generator.eval()
+def plain_sampling(_: BenchData) -> Iterator[int]:
+    """Sample 10,000 images of the same generator in batches of 64, in float32."""
+    spec = baselines.dcgan()
+    generator = spec.generator.eval()
     while True:
-        kept: list[Tensor] = []
-        for start in range(0, DRAWN, peer.batch_size):
-            rows = min(peer.batch_size, DRAWN - start)
-            kept.append(generator(torch.randn(rows, *peer.latent_shape)).add(1).div(2))
+        batches: list[Tensor] = []
+        for start in range(0, NUM_SAMPLES, spec.batch_size):
+            rows = min(spec.batch_size, NUM_SAMPLES - start)
+            batches.append(generator(torch.randn(rows, *spec.latent_shape)).add(1).div(2))
             yield rows
-        torch.cat(kept)
+        torch.cat(batches)
 
 
-def our_parzen(setting: Setting) -> Iterator[int]:
-    """The Parzen log-likelihood of MNIST's test digits under 10,000 training ones, ten σ."""
+def parzen(data: BenchData) -> Iterator[int]:
+    """Compute Parzen log-likelihoods of MNIST test digits, with 10,000 centers and ten σ."""
     devices.setup_process(devices.resolve(config.Runtime()))
-    splits = open_dataset(setting.data("paper-mnist").data)
+    splits = open_dataset(data.preset_config("paper-mnist").data)
     assert isinstance(splits.train, Split)
     assert splits.test is not None
     centers, points = (
-        torch.from_numpy(np.asarray(part.read(slice(DRAWN)))).flatten(1) / 255
+        torch.from_numpy(np.asarray(part.read(slice(NUM_SAMPLES)))).flatten(1) / 255
         for part in (splits.train, splits.test)
     )
     while True:
@@ -149,77 +147,77 @@ def our_parzen(setting: Setting) -> Iterator[int]:
 
 
 def features(columns: int) -> tuple[Tensor, Tensor]:
-    """Two sets of normal features, float32, as an extractor gives them."""
+    """Return two sets of standard normal features, float32."""
     generator = torch.Generator().manual_seed(0)
-    real, fake = (torch.randn(DRAWN, columns, generator=generator) for _ in range(2))
+    real, fake = (torch.randn(NUM_SAMPLES, columns, generator=generator) for _ in range(2))
     return real, fake
 
 
-def our_score(score: Callable[[Tensor, Tensor], object], columns: int) -> Contender:
-    """A metric of two sets of features."""
+def metric(compute: Callable[[Tensor, Tensor], object], columns: int) -> Contender:
+    """Return repeated computations of a metric of two sets of features."""
 
-    def work(_: Setting) -> Iterator[int]:
+    def work(_: BenchData) -> Iterator[int]:
         devices.setup_process(devices.resolve(config.Runtime()))
         real, fake = features(columns)
         while True:
-            score(real, fake)
-            yield DRAWN
+            compute(real, fake)
+            yield NUM_SAMPLES
 
     return work
 
 
-def prdc_package(_: Setting) -> Iterator[int]:
-    """Precision, recall, density and coverage by the package of its authors."""
+def prdc_package(_: BenchData) -> Iterator[int]:
+    """Compute precision, recall, density and coverage by the package `prdc`."""
     compute = require("prdc", "dev").compute_prdc
-    real, fake = (some.numpy() for some in features(MANIFOLD))
+    real, fake = (some.numpy() for some in features(PRDC_FEATURES))
     while True:
-        with redirect_stdout(sys.stderr):  # it tells what it does
+        with redirect_stdout(sys.stderr):  # the package prints its progress
             compute(real, fake, nearest_k=5)
-        yield DRAWN
+        yield NUM_SAMPLES
 
 
-def torchmetrics(_: Setting) -> Iterator[int]:
-    """The Fréchet distance by torchmetrics, handed the features in the place of images."""
-    metric = require("torchmetrics.image.fid", "dev").FrechetInceptionDistance(feature=_Handed())
-    sets = features(INCEPTION)
+def torchmetrics(_: BenchData) -> Iterator[int]:
+    """Compute the Fréchet distance by torchmetrics, with features in place of images."""
+    fid = require("torchmetrics.image.fid", "dev").FrechetInceptionDistance(feature=_Identity())
+    sets = features(INCEPTION_FEATURES)
     while True:
-        metric.reset()
+        fid.reset()
         for some, is_real in zip(sets, (True, False), strict=True):
-            metric.update(some, real=is_real)
-        metric.compute()
-        yield DRAWN
+            fid.update(some, real=is_real)
+        fid.compute()
+        yield NUM_SAMPLES
 
 
-class _Handed(nn.Module):
-    """What torchmetrics asks for features, where they are there already."""
+class _Identity(nn.Module):
+    """A feature extractor that returns its input."""
 
-    num_features = INCEPTION
+    num_features = INCEPTION_FEATURES
 
     def forward(self, x: Tensor) -> Tensor:
         return x
 
 
-def product(dtype: torch.dtype) -> Contender:
-    """Matrix products, by which the machine's peak is measured."""
+def matmul(dtype: torch.dtype) -> Contender:
+    """Return repeated matrix products, by which the peak of the machine is measured."""
 
-    def multiply(_: Setting) -> Iterator[int]:
-        a, b = (torch.randn(PRODUCT, PRODUCT).to(dtype) for _ in range(2))
+    def work(_: BenchData) -> Iterator[int]:
+        a, b = (torch.randn(MATMUL_SIZE, MATMUL_SIZE).to(dtype) for _ in range(2))
         while True:
             torch.mm(a, b)
             yield 1
 
-    return multiply
+    return work
 
 
-PEAKS: dict[str, Contender] = {name: product(dtype) for name, dtype in devices.PRECISIONS.items()}
+PEAKS: dict[str, Contender] = {name: matmul(dtype) for name, dtype in devices.PRECISIONS.items()}
 CONTENDERS: dict[str, dict[str, Contender]] = {
     **{
-        preset: {"ours": ours(preset), "tutorial": tutorial(preset), "resident": resident(preset)}
+        preset: {"ours": training(preset), "tutorial": tutorial_training(preset), "resident": resident_training(preset)}
         for preset in baselines.BASELINES
     },
-    "sampling": {"ours": our_samples, "plain": plain_samples},
-    "parzen": {"ours": our_parzen},
-    "prdc": {"ours": our_score(prdc, MANIFOLD), "prdc": prdc_package},
-    "frechet": {"ours": our_score(frechet_distance, INCEPTION), "torchmetrics": torchmetrics},
+    "sampling": {"ours": sampling, "plain": plain_sampling},
+    "parzen": {"ours": parzen},
+    "prdc": {"ours": metric(prdc, PRDC_FEATURES), "prdc": prdc_package},
+    "frechet": {"ours": metric(frechet_distance, INCEPTION_FEATURES), "torchmetrics": torchmetrics},
 }
-"""By row and name."""
+"""By case and name."""

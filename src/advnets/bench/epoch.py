@@ -1,6 +1,6 @@
-"""A tutorial's script: `python -m advnets.bench.epoch DIR` trains its MNIST nets for one epoch.
+"""A script as in tutorials: `python -m advnets.bench.epoch DIR` trains one epoch on MNIST.
 
-It imports what such a script imports, and no more.
+It imports no more than such a script does.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if __name__ == "__main__":
     assert isinstance(train, Split)
     images = baselines.ArrayDataset(np.asarray(train.read(slice(None))), symmetric=True)
     trained = 0
-    for done in baselines.tutorial(baselines.mlp(), images):
+    for done in baselines.tutorial_loop(baselines.mlp(), images):
         trained += done
         if trained >= len(images):
             break

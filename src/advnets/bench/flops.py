@@ -1,8 +1,8 @@
-"""Useful floating-point operations: what the mathematics of a step asks for, however it is done.
+"""Useful floating-point operations of a training step: those that the computation requires.
 
-A product of M x K and K x N is 2 M K N; a convolution is the product it stands for. Element-wise
-work is left out. For nets with F(net) operations forward on one image, of which F1 in the first
-layer, the backward pass takes F for the weights and F - F1 for the inputs of the later layers.
+A product of M x K and K x N counts 2 M K N, a convolution as the equivalent product, element-wise
+operations 0. If a forward pass on one image takes F operations, F1 of them in the first layer, the
+backward pass takes F for the weights and F - F1 for the inputs of the later layers.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from advnets import config
 
 
 @dataclass(frozen=True)
-class Forward:
-    """Operations of a net on one image."""
+class ForwardFlops:
+    """Operations of a forward pass on one image."""
 
     total: float
-    first: float
-    """Those of the first layer, whose input needs no gradient."""
+    first_layer: float
+    """Operations of the first layer, whose input needs no gradient."""
 
     @property
-    def weights(self) -> float:
-        """Of a backward pass that stops at the weights."""
-        return 2 * self.total - self.first
+    def weight_backward(self) -> float:
+        """Operations of a backward pass to all weights, but not to the input."""
+        return 2 * self.total - self.first_layer
 
 
-def forward(net: nn.Module, example: Tensor) -> Forward:
-    """Count the operations of `net(example)`, for a batch of one."""
-    counted: list[float] = []
+def forward_flops(net: nn.Module, example: Tensor) -> ForwardFlops:
+    """Count the operations of `net(example)`, divided by the batch size of the example."""
+    counts: list[float] = []
 
     def count(layer: nn.Module, inputs: Any, output: Tensor) -> None:
         weight = layer.get_parameter("weight")
         if isinstance(layer, nn.Linear):
             positions = math.prod(output.shape[:-1])
-        else:  # each number of the weight is used once at each position of the smaller maps
+        else:  # each weight is used once at each position of the smaller of the maps
             maps = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
             positions = maps.shape[0] * maps.shape[2] * maps.shape[3]
-        counted.append(2.0 * weight.numel() * positions)
+        counts.append(2.0 * weight.numel() * positions)
 
     kinds = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
     hooks = [m.register_forward_hook(count) for m in net.modules() if isinstance(m, kinds)]
@@ -54,19 +54,20 @@ def forward(net: nn.Module, example: Tensor) -> Forward:
         net.train(training)
         for hook in hooks:
             hook.remove()
-    return Forward(sum(counted) / len(example), counted[0] / len(example))
+    return ForwardFlops(sum(counts) / len(example), counts[0] / len(example))
 
 
-def of_round(game: config.GANGame, g: Forward, d: Forward) -> float:
-    """Operations of one round of the plain game, for each image of its batch, penalties apart.
+def step_flops(game: config.GANGame, g: ForwardFlops, d: ForwardFlops) -> float:
+    """Return the operations of a training step for each image of the batch, without penalties.
 
-    D: forward and backward on a real and a generated image. G: forward, D on the sample, back
-    through D's inputs to G's weights. Alternating play takes samples for each of D's k steps, and D
-    anew on G's, which are fresh or the last of these; simultaneous play shares both.
+    D's update takes a forward and backward pass on a real and a generated image; G's takes a forward
+    pass of G and D, and a backward pass through D to G's weights. Alternating updates sample images
+    for each of the k updates of D, and compute D's logits again for G, on fresh or reused samples.
+    Simultaneous updates share samples and logits.
     """
-    ascent = 2 * (d.total + d.weights)
-    through = d.total  # the gradient of D's logit in the sample, first layer included
+    d_update = 2 * (d.total + d.weight_backward)
+    input_backward = d.total  # the gradient of D's logit in the sample, with the first layer
     if game.updates == "simultaneous":
-        return g.total + ascent + through + g.weights
+        return g.total + d_update + input_backward + g.weight_backward
     fresh = 0.0 if game.reuse_fakes else g.total
-    return game.k * (g.total + ascent) + fresh + d.total + through + g.weights
+    return game.k * (g.total + d_update) + fresh + d.total + input_backward + g.weight_backward

@@ -1,4 +1,9 @@
-"""Those who take part, each in a process of its own, whose memory the system counts."""
+"""Contenders in processes of their own, whose memory the system measures.
+
+`python -m advnets.bench.processes CASE CONTENDER DATA` is a worker. For each line of its input, a
+number of seconds, it works for about that time and prints the units of work and the time as JSON;
+at the end of its input it prints its peak memory.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +11,30 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from advnets.bench.cases import BenchCase
-from advnets.bench.contenders import Setting
-from advnets.errors import AdvnetsError
-from advnets.training.memory import wait_for_peak
+import torch
 
-TRAINED = 50_000
-"""MNIST's training images of one epoch; the last 10,000 are for validation."""
+from advnets.bench.cases import BenchCase
+from advnets.bench.contenders import CONTENDERS, PEAKS, BenchData
+from advnets.errors import AdvnetsError
+from advnets.training.memory import peak_bytes, wait_for_peak
+
+MNIST_IMAGES = 50_000
+"""MNIST's training images; the last 10,000 of the file are for validation."""
 
 
 class Worker:
-    """A contestant in a process of its own, working when told to."""
+    """A contender in a worker process that works on request."""
 
-    def __init__(self, row: str, who: str, setting: Setting) -> None:
-        told = json.dumps({**asdict(setting), "images": str(setting.images)})
+    def __init__(self, case: str, contender: str, data: BenchData) -> None:
+        arguments = json.dumps({**asdict(data), "images": str(data.images)})
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "advnets.bench.worker", row, who, told],
+            [sys.executable, "-m", "advnets.bench.processes", case, contender, arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -34,19 +42,19 @@ class Worker:
         )
 
     def work(self, seconds: float) -> float:
-        """Units of work in a second.
+        """Work for about this time; return the units of work a second.
 
         Raises:
             AdvnetsError: the process has ended.
         """
-        said = self._ask(f"{seconds}\n")
-        return said["done"] / said["seconds"]
+        answer = self._request(f"{seconds}\n")
+        return answer["done"] / answer["seconds"]
 
     def peak_bytes(self) -> int:
-        """Return the most memory held, 0 where the system does not tell; the process ends."""
-        return int(self._ask("")["peak_bytes"] or 0)
+        """End the process; return its peak memory in bytes, 0 if unknown."""
+        return int(self._request("")["peak_bytes"] or 0)
 
-    def _ask(self, line: str) -> dict[str, Any]:
+    def _request(self, line: str) -> dict[str, Any]:
         process = self.process
         assert process.stdin is not None
         assert process.stdout is not None
@@ -62,7 +70,7 @@ class Worker:
             process.wait()
             errors = process.stderr.read() if process.stderr else ""
             raise AdvnetsError(
-                f"a process of the bench ended: {(errors.strip().splitlines() or ['?'])[-1]}"
+                f"a process of the benchmark failed: {(errors.strip().splitlines() or ['?'])[-1]}"
             ) from None
 
     def __enter__(self) -> Worker:
@@ -79,20 +87,20 @@ class Worker:
 
 
 class Process:
-    """A whole process, again and again: from typing to its end, or to a text that is waited for."""
+    """A command that is run repeatedly, measured until its end or until it prints `ready_text`."""
 
-    def __init__(self, row: BenchCase, who: str, setting: Setting, folder: Path) -> None:
-        self.row, self.who, self.setting, self.folder = row, who, setting, folder
-        self._times, self._most = 0, 0
+    def __init__(self, case: BenchCase, contender: str, data: BenchData, folder: Path) -> None:
+        self.case, self.contender, self.data, self.folder = case, contender, data, folder
+        self._runs, self._peak_bytes = 0, 0
 
     def work(self, _: float) -> float:
-        """Units of work in a second.
+        """Run the command; return the units of work a second.
 
         Raises:
             AdvnetsError: the process failed.
         """
-        self._times += 1
-        began, until = time.perf_counter(), self.row.until
+        self._runs += 1
+        start, ready_text = time.perf_counter(), self.case.ready_text
         process = subprocess.Popen(
             [sys.executable, "-m", *self._command()],
             stdout=subprocess.DEVNULL,
@@ -100,25 +108,48 @@ class Process:
             text=True,
         )
         assert process.stderr is not None
-        passed, said = 0.0, "?"
+        seconds, line = 0.0, "?"
         with process.stderr as errors:
-            for said in errors:
-                if until and until in said:
-                    passed = passed or time.perf_counter() - began
+            for line in errors:
+                if ready_text and ready_text in line:
+                    seconds = seconds or time.perf_counter() - start
         peak = wait_for_peak(process)
         if process.returncode:
-            raise AdvnetsError(f"{self.row.name}, {self.who}: {said.strip()}")
-        self._most = max(self._most, peak)
-        return 1 / passed if until else TRAINED / (time.perf_counter() - began)
+            raise AdvnetsError(f"{self.case.name}, {self.contender}: {line.strip()}")
+        self._peak_bytes = max(self._peak_bytes, peak)
+        return 1 / seconds if ready_text else MNIST_IMAGES / (time.perf_counter() - start)
 
     def peak_bytes(self) -> int:
-        """Return the most memory held by any of the processes, 0 where the system does not tell."""
-        return self._most
+        """Return the largest peak memory of the runs in bytes, 0 if unknown."""
+        return self._peak_bytes
 
     def _command(self) -> tuple[str, ...]:
-        directory = self.setting.data_dir
-        if self.who != "ours":
+        directory = self.data.data_dir
+        if self.contender != "ours":
             return ("advnets.bench.epoch", directory or "")
         data = ("--data-dir", directory) if directory else ()
-        out = self.folder / f"run{self._times}"
-        return ("advnets", *self.row.command, *data, "--out", str(out))
+        out = self.folder / f"run{self._runs}"
+        return ("advnets", *self.case.command, *data, "--out", str(out))
+
+
+def block(work: Iterator[int], seconds: float) -> dict[str, float]:
+    """Work for about this time; return the units of work and the time."""
+    start, done, elapsed = time.perf_counter(), 0, 0.0
+    while not done or elapsed < seconds:
+        done += next(work)
+        elapsed = time.perf_counter() - start
+    return {"done": done, "seconds": elapsed}
+
+
+def main(case: str, contender: str, data: str) -> None:
+    """Answer requests until the end of the input."""
+    fields = json.loads(data)
+    contenders = PEAKS if case == "peak" else CONTENDERS[case]
+    work = contenders[contender](BenchData(Path(fields["images"]), fields["data_dir"]))
+    for line in sys.stdin:
+        print(json.dumps(block(work, float(line))), flush=True)
+    print(json.dumps({"peak_bytes": peak_bytes(torch.device("cpu"))}), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,4 +1,4 @@
-"""Contestants in turn, round after round; medians, ratios, goals."""
+"""Measurement of a case: contenders in turn, round after round; medians, ratios and goals."""
 
 from __future__ import annotations
 
@@ -15,128 +15,138 @@ import torch
 from PIL import Image
 
 from advnets.bench.cases import BenchCase, Goal
-from advnets.bench.contenders import DRAWN, PEAKS, PRODUCT, Setting
+from advnets.bench.contenders import NUM_SAMPLES, PEAKS, MATMUL_SIZE, BenchData
 from advnets.bench.processes import Process, Worker
 from advnets.training.devices import cores, cpuinfo, has_bfloat16
 
-_IMAGES = 2000
+_NUM_IMAGES = 2000
 _WARM_UP = 1.0
+"""Seconds for which each contender works before it is measured."""
 
 
 @dataclass(frozen=True)
-class Timing:
-    """A median, with the least and the largest it was taken of."""
+class Summary:
+    """The median, minimum and maximum of some measurements."""
 
     median: float
-    least: float
-    largest: float
+    min: float
+    max: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Timing:
-        """Of some values."""
+    def of(cls, values: Sequence[float]) -> Summary:
+        """Return the summary of some values."""
         return cls(statistics.median(values), min(values), max(values))
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a row of the bench came to.
+    """The measurements of a case."""
 
-    Rates are units of work in a second (images; for `start`, 1 / seconds); `flops` are useful
-    operations in a second; `peaks` those of a large matrix product, measured between the others, in
-    the precisions that the processor has instructions for.
-    """
-
-    row: str
-    about: str
-    rates: dict[str, Timing]
-    ratios: dict[str, Timing]
-    """Of ours to each rival, round by round."""
+    case: str
+    description: str
+    rates: dict[str, Summary]
+    """By contender, units of work (images; for `start`, processes) a second."""
+    ratios: dict[str, Summary]
+    """By baseline, the ratio of our rate to its rate in the same round."""
     peak_bytes: dict[str, int]
     flops: float | None = None
+    """Useful floating-point operations a second."""
     peaks: dict[str, float] = field(default_factory=dict[str, float])
+    """Operations a second of a large matrix product, in the precisions that the CPU supports."""
     goals: dict[str, bool] = field(default_factory=dict[str, bool])
-    """Each goal, and whether it was reached here; a share of a peak that is not here is no goal."""
+    """Whether each goal was reached, without goals for a precision that is not in `peaks`."""
 
 
-def run(
-    row: BenchCase, setting: Setting, rounds: int, seconds: float, told: Callable[[str], None]
+def run_case(
+    case: BenchCase,
+    data: BenchData,
+    rounds: int,
+    seconds: float,
+    report_progress: Callable[[str], None],
 ) -> Result:
-    """Measure a row: in each round every contestant works once, and so does each peak.
+    """Measure a case: in each round every contender works once, and so does each matrix product.
 
     Raises:
-        AdvnetsError: a contestant cannot work; the message has its last words.
+        AdvnetsError: a contender failed; the message has the last line that it printed.
     """
     with ExitStack() as stack:
+        # Start the contenders, and a worker for each peak.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        taking_part: dict[str, Worker | Process] = {
-            name: Process(row, name, setting, folder)
-            if row.command
-            else stack.enter_context(Worker(row.name, name, setting))
-            for name in ("ours", *row.rivals)
+        contenders: dict[str, Worker | Process] = {
+            name: Process(case, name, data, folder)
+            if case.command
+            else stack.enter_context(Worker(case.name, name, data))
+            for name in ("ours", *case.baselines)
         }
         peaks = {
-            name: stack.enter_context(Worker("peak", name, setting))
+            name: stack.enter_context(Worker("peak", name, data))
             for name in PEAKS
-            if row.flops and _has(name)
+            if case.flops and _is_fast(name)
         }
-        in_turn = [(name, who, seconds) for name, who in taking_part.items()]
-        in_turn += [(f"peak {name}", worker, _WARM_UP) for name, worker in peaks.items()]
-        for _, who, _ in in_turn:
-            if isinstance(who, Worker):
-                who.work(_WARM_UP)
-        seen: dict[str, list[float]] = {name: [] for name, _, _ in in_turn}
+        turns = [(name, contender, seconds) for name, contender in contenders.items()]
+        turns += [(f"peak {name}", worker, _WARM_UP) for name, worker in peaks.items()]
+
+        # Warm up, then measure all in turn, so that other load on the machine affects all alike.
+        for _, contender, _ in turns:
+            if isinstance(contender, Worker):
+                contender.work(_WARM_UP)
+        rates: dict[str, list[float]] = {name: [] for name, _, _ in turns}
         for number in range(rounds):
-            for name, who, lasting in in_turn:
-                told(f"{row.name}: round {number + 1} of {rounds}, {name}")
-                seen[name].append(who.work(lasting))
-        peak_bytes = {name: who.peak_bytes() for name, who in taking_part.items()}
-    return _result(row, seen, peak_bytes)
+            for name, contender, duration in turns:
+                report_progress(f"{case.name}: round {number + 1} of {rounds}, {name}")
+                rates[name].append(contender.work(duration))
+        peak_bytes = {name: contender.peak_bytes() for name, contender in contenders.items()}
+    return _result(case, rates, peak_bytes)
 
 
-def _has(precision: str) -> bool:
-    """Whether products in it are worth a second: without instructions one takes minutes."""
+def _is_fast(precision: str) -> bool:
+    """Return whether the CPU has instructions for products; without them one takes minutes."""
     return precision != "bfloat16" or has_bfloat16(torch.device("cpu"))
 
 
-def _result(row: BenchCase, seen: dict[str, list[float]], peak_bytes: dict[str, int]) -> Result:
+def _result(
+    case: BenchCase, rates_by_round: dict[str, list[float]], peak_bytes: dict[str, int]
+) -> Result:
     peaks = {
-        name.removeprefix("peak "): 2.0 * PRODUCT**3 * statistics.median(values)
-        for name, values in seen.items()
+        name.removeprefix("peak "): 2.0 * MATMUL_SIZE**3 * statistics.median(values)
+        for name, values in rates_by_round.items()
         if name.startswith("peak ")
     }
-    rates = {name: Timing.of(seen[name]) for name in ("ours", *row.rivals)}
+    rates = {name: Summary.of(rates_by_round[name]) for name in ("ours", *case.baselines)}
     ratios = {
-        rival: Timing.of([a / b for a, b in zip(seen["ours"], seen[rival], strict=True)])
-        for rival in row.rivals
+        name: Summary.of(
+            [a / b for a, b in zip(rates_by_round["ours"], rates_by_round[name], strict=True)]
+        )
+        for name in case.baselines
     }
-    flops = row.flops() * rates["ours"].median if row.flops else None
+    flops = case.flops() * rates["ours"].median if case.flops else None
     goals = {
-        goal.text: _reached(goal, rates, ratios, flops, peaks)
-        for goal in row.goals
-        if goal.share is None or goal.precision in peaks
+        goal.text: _is_reached(goal, rates, ratios, flops, peaks)
+        for goal in case.goals
+        if goal.peak_fraction is None or goal.precision in peaks
     }
-    return Result(row.name, row.about, rates, ratios, peak_bytes, flops, peaks, goals)
+    return Result(case.name, case.description, rates, ratios, peak_bytes, flops, peaks, goals)
 
 
-def _reached(
+def _is_reached(
     goal: Goal,
-    rates: dict[str, Timing],
-    ratios: dict[str, Timing],
+    rates: dict[str, Summary],
+    ratios: dict[str, Summary],
     flops: float | None,
     peaks: dict[str, float],
 ) -> bool:
     if goal.ratio is not None:
-        return ratios[goal.rival].median >= goal.ratio
-    if goal.share is not None:
-        return (flops or 0.0) >= goal.share * peaks[goal.precision]
+        return ratios[goal.baseline].median >= goal.ratio
+    if goal.peak_fraction is not None:
+        return (flops or 0.0) >= goal.peak_fraction * peaks[goal.precision]
     return goal.seconds is not None and 1 / rates["ours"].median <= goal.seconds
 
 
-def draw_images(folder: Path) -> Path:
-    """Write JPEG files of 96 x 80, smooth colors from a fixed seed, for DCGAN to be fed with."""
+def make_images(folder: Path) -> Path:
+    """Write JPEG files of 96 x 80 pixels, smooth random colors of a fixed seed, for DCGAN."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
-    for number in range(_IMAGES):
+    for number in range(_NUM_IMAGES):
         file = folder / f"{number:05d}.jpg"
         if not file.exists():
             colors = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8))
@@ -144,12 +154,12 @@ def draw_images(folder: Path) -> Path:
     return folder
 
 
-def machine() -> dict[str, object]:
-    """What the figures depend on."""
+def machine_info() -> dict[str, object]:
+    """Return what the results depend on: CPU, cores, and versions."""
     return {
         "processor": cpuinfo("model name") or platform.processor() or platform.machine(),
         "cores": cores(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "samples": DRAWN,
+        "samples": NUM_SAMPLES,
     }

@@ -48,27 +48,27 @@ class Bench(ValidatedConfig):
     def execute(self) -> int:
         """Measure and print."""
         from advnets.bench.cases import CASES
-        from advnets.bench.contenders import Setting
-        from advnets.bench.runner import draw_images, machine, run
+        from advnets.bench.contenders import BenchData
+        from advnets.bench.runner import make_images, machine_info, run_case
 
         for name in self.rows:
             if name not in CASES:
                 raise UnknownNameError("row of the bench", name, CASES)
         results: list[Result] = []
         with tempfile.TemporaryDirectory() as folder:
-            setting = Setting(draw_images(Path(folder)), self.data_dir)
+            setting = BenchData(make_images(Path(folder)), self.data_dir)
             for name in self.rows or CASES:
-                needs = CASES[name].needs
+                needs = CASES[name].requires
                 if needs and not self.rows and find_spec(needs) is None:
                     print(f"{name}: left out, as {needs} is not installed", file=sys.stderr)
                     continue
-                results.append(run(CASES[name], setting, self.rounds, self.seconds, _tell))
+                results.append(run_case(CASES[name], setting, self.rounds, self.seconds, _tell))
                 if not self.json:
                     print("\n".join(lines(results[-1])), flush=True)
         if self.json:
-            print(json.dumps({"machine": machine(), "rows": [asdict(r) for r in results]}))
+            print(json.dumps({"machine": machine_info(), "rows": [asdict(r) for r in results]}))
         else:
-            print(", ".join(f"{name} {value}" for name, value in machine().items()))
+            print(", ".join(f"{name} {value}" for name, value in machine_info().items()))
         return 0
 
 
@@ -79,9 +79,9 @@ def _tell(what: str) -> None:
 
 def lines(result: Result) -> Sequence[str]:
     """A result in a few lines for people."""
-    told = [f"{result.row}: {result.about}"]
+    told = [f"{result.case}: {result.description}"]
     for name, rate in result.rates.items():
-        if result.row == "start":
+        if result.case == "start":
             told.append(f"  {name:10} {1 / rate.median:6.2f} s")
             continue
         memory = result.peak_bytes.get(name)
@@ -105,4 +105,4 @@ def lines(result: Result) -> Sequence[str]:
 
 def _ratio(result: Result, rival: str) -> str:
     ratio = result.ratios[rival]
-    return f"   ours is {ratio.median:.2f} x as fast ({ratio.least:.2f} to {ratio.largest:.2f})"
+    return f"   ours is {ratio.median:.2f} x as fast ({ratio.min:.2f} to {ratio.max:.2f})"
