@@ -51,8 +51,8 @@ def virtual_criterion(
 ) -> Float[Tensor, "*batch"]:
     """Return C(G) = max_D V(D, G) = V(D*, G), which G descends when D is optimal.
 
-    C(G) = -log 4 + 2 JSD(p_data, p_g), whose minimum is at p_g = p_data. It is computed as the value
-    of D*, not by this identity.
+    C(G) = -log 4 + 2 JSD(p_data, p_g), whose minimum is at p_g = p_data. It is computed as the
+    value of D*, not by this identity.
     Source: Goodfellow et al. 2014, equation 4 and theorem 1.
 
     Raises:
@@ -96,7 +96,8 @@ def subgradient(
     """Return ∂C / ∂p_g(x) = log(1 - D*(x)), a subgradient of C at p_g.
 
     V(D, ·) is linear in p_g for every D, so that their supremum C is convex; the gradient of the
-    function that attains it, V(D*, ·), is a subgradient. Source: Goodfellow et al. 2014, proposition 2.
+    function that attains it, V(D*, ·), is a subgradient.
+    Source: Goodfellow et al. 2014, proposition 2.
     """
     return (p_g / (p_data + p_g)).log()
 

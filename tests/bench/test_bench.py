@@ -109,12 +109,12 @@ def test_a_row_is_measured_and_printed(real_data, capsys):
     """Steps of ours and of the tutorial's, in processes of their own, as JSON."""
     arguments = ["bench", "mlp", "--rounds", "1", "--seconds", "0.1", "--json"]
     assert main([*arguments, "--data-dir", str(real_data)]) == 0
-    told = json.loads(capsys.readouterr().out)
-    (case,) = told["cases"]
+    record = json.loads(capsys.readouterr().out)
+    (case,) = record["cases"]
     assert case["case"] == "mlp"
     assert case["rates"].keys() == {"ours", "tutorial", "resident"}
     ours, theirs = (case["rates"][name]["median"] for name in ("ours", "tutorial"))
     assert case["ratios"]["tutorial"]["median"] == pytest.approx(ours / theirs)
     assert 0 < case["flops"] < case["peaks"]["float32"] * 2
     assert case["peak_bytes"]["ours"] > 1 << 20
-    assert told["machine"]["torch"] == torch.__version__
+    assert record["machine"]["torch"] == torch.__version__

@@ -45,7 +45,9 @@ def test_useful_operations_are_those_that_a_round_takes(pair, game):
     table = setup.make_train_state(run, data, 0, torch.device("cpu"))
     g, d = table.players["generator"], table.players["discriminator"]
     useful = step_flops(
-        game, forward_flops(g, torch.zeros(1, 8)), forward_flops(d, torch.zeros(1, *data.info.shape))
+        game,
+        forward_flops(g, torch.zeros(1, 8)),
+        forward_flops(d, torch.zeros(1, *data.info.shape)),
     )
     with FlopCounterMode(display=False) as counter:
         train_step(table)

@@ -40,7 +40,7 @@ def test_a_config_of_ones_own(said, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from dataclasses import replace\n"
         "from advnets import presets\n"
-        "small = presets.named('digits')\n"
+        "small = presets.get_preset('digits')\n"
         "small = replace(small.with_stage(replace(small.stage, steps=3)), preset='mine')\n"
     )
     assert said("train", f"{tmp_path / 'mine.py'}:small", "--out", tmp_path / "run")[0] == 0

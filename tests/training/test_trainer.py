@@ -184,8 +184,8 @@ def test_the_third_trouble_ends_the_run_with_advice(make):
         trainer.run()
     assert str(caught.value) == (
         "non-finite numbers occurred by step 15 for the 3rd time; the last good state is "
-        f"{trainer.directory.checkpoint_file(10)}: start a new run with a lower learning rate or smaller "
-        "initial weights"
+        f"{trainer.directory.checkpoint_file(10)}: start a new run with a lower learning rate or "
+        "smaller initial weights"
     )
     kinds = [event["kind"] for event in trainer.callbacks.callback.events]
     assert kinds.count("rollback") == 2

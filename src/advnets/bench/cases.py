@@ -78,7 +78,7 @@ CASES: dict[str, BenchCase] = {
         ),
         BenchCase(
             "mlp-epoch",
-            "fully connected networks of tutorials, batch 64: a process that trains one MNIST epoch",
+            "fully connected networks of tutorials, batch 64: a process of one MNIST epoch",
             (Goal("5 x tutorial", ratio=5.0, baseline="tutorial"),),
             ("tutorial",),
             lambda: _training_flops("mlp"),

@@ -212,7 +212,11 @@ def matmul(dtype: torch.dtype) -> Contender:
 PEAKS: dict[str, Contender] = {name: matmul(dtype) for name, dtype in devices.PRECISIONS.items()}
 CONTENDERS: dict[str, dict[str, Contender]] = {
     **{
-        preset: {"ours": training(preset), "tutorial": tutorial_training(preset), "resident": resident_training(preset)}
+        preset: {
+            "ours": training(preset),
+            "tutorial": tutorial_training(preset),
+            "resident": resident_training(preset),
+        }
         for preset in baselines.BASELINES
     },
     "sampling": {"ours": sampling, "plain": plain_sampling},

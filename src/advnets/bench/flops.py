@@ -60,10 +60,10 @@ def forward_flops(net: nn.Module, example: Tensor) -> ForwardFlops:
 def step_flops(game: config.GANGame, g: ForwardFlops, d: ForwardFlops) -> float:
     """Return the operations of a training step for each image of the batch, without penalties.
 
-    D's update takes a forward and backward pass on a real and a generated image; G's takes a forward
-    pass of G and D, and a backward pass through D to G's weights. Alternating updates sample images
-    for each of the k updates of D, and compute D's logits again for G, on fresh or reused samples.
-    Simultaneous updates share samples and logits.
+    D's update takes a forward and backward pass on a real and a generated image; G's takes forward
+    passes of G and D, and a backward pass through D to G's weights. Alternating updates sample
+    images for each of the k updates of D, and compute D's logits again for G, on fresh or reused
+    samples. Simultaneous updates share samples and logits.
     """
     d_update = 2 * (d.total + d.weight_backward)
     input_backward = d.total  # the gradient of D's logit in the sample, with the first layer

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from advnets.bench.cases import BenchCase, Goal
-from advnets.bench.contenders import NUM_SAMPLES, PEAKS, MATMUL_SIZE, BenchData
+from advnets.bench.contenders import MATMUL_SIZE, NUM_SAMPLES, PEAKS, BenchData
 from advnets.bench.processes import Process, Worker
 from advnets.training.devices import cores, cpuinfo, has_bfloat16
 

@@ -64,8 +64,8 @@ def load_game(spec: config.CustomGame, *, trust_code: bool) -> Game:
     game = value if isinstance(value, Game) and not isinstance(value, type) else _call(spec, value)
     if not isinstance(game, Game):
         raise UsageError(
-            f"{spec.source} is a {type(game).__name__} without phases(); give a game, or a function "
-            "that returns one"
+            f"{spec.source} is a {type(game).__name__} without phases(); give a game, or a "
+            "function that returns one"
         )
     return game
 
