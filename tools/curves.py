@@ -23,9 +23,9 @@ from PIL import Image
 from advnets.cli.main import config_of
 from advnets.cli.sweep import record_files
 from advnets.plots.style import LIGHT, legend, new_figure, png, reference_line, style_axes
-from advnets.plots.training_curves import ONE_BY_ONE, SCORES, curve_spec, metric_of
+from advnets.plots.training_curves import SINGLE_SAMPLES, SCORES, curve_spec, eval_metric
 
-UNIT = ONE_BY_ONE.unit
+UNIT = SINGLE_SAMPLES.unit
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ def curve_of(record: Mapping[str, Any]) -> Curve:
     looks = record["on_the_way"]
     if not looks:
         events = record["curve"]
-        shown = curve_spec(events) or ONE_BY_ONE
-        (key, title), *_ = shown.verdicts.items()
+        shown = curve_spec(events) or SINGLE_SAMPLES
+        (key, title), *_ = shown.probabilities.items()
         unit = UNIT
     else:
-        title, unit, key = SCORES[metric_of(looks)]
+        title, unit, key = SCORES[eval_metric(looks)]
         kept = {look["weights"] for look in looks}
         weights = "ema" if "ema" in kept else "last"
         events = [look for look in looks if look["weights"] == weights]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from advnets.errors import MissingExtraError
-from advnets.plots.training_curves import SCORES, training_curves, without_undone
+from advnets.plots.training_curves import SCORES, training_curves, without_rolled_back
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_what_a_rollback_undid_is_not_drawn(figures):
     played = [tick(10, value=-1.0), tick(20, value=-9.0), back, tick(20, value=-1.1)]
     read(training_curves(played))
     np.testing.assert_array_equal(curves(figures[0].axes[1])["V(D, G)"][1], [-1.0, -1.1])
-    assert without_undone(played) == [played[0], back, played[3]]
+    assert without_rolled_back(played) == [played[0], back, played[3]]
 
 
 def test_where_epochs_begin_again_the_axis_is_steps(figures):
@@ -200,11 +200,11 @@ def test_without_matplotlib_the_cure_is_said(events, without_matplotlib):
 
 def test_a_game_that_observes_other_things_is_drawn_by_them():
     from advnets.cli.console import metrics_text
-    from advnets.plots.training_curves import observed_names
+    from advnets.plots.training_curves import metric_names
 
     tick = {"kind": "log", "step": 5, "epoch": 0.5, "elbo": -100.0, "elbo/divergence": 20.0}
     tick |= {"loss/generator": 0.2, "seconds": 1.0, "images_per_second": 9.0}
-    assert observed_names(tick) == ["elbo", "elbo/divergence"]
+    assert metric_names(tick) == ["elbo", "elbo/divergence"]
     assert metrics_text(tick) == "elbo -100.000  elbo/divergence 20.000"
     drawn = training_curves([tick, {**tick, "step": 10, "epoch": 1.0, "elbo": -90.0}])
     read(drawn)

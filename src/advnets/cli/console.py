@@ -15,7 +15,7 @@ from advnets.config.serialize import list_to_dict, to_json
 from advnets.errors import printable, printable_lines
 from advnets.files import shell_quote
 from advnets.output import TextStream, make_tolerant
-from advnets.plots.training_curves import curve_spec, observed_names
+from advnets.plots.training_curves import curve_spec, metric_names
 from advnets.report.score_text import describe_result
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class Console:
 def metrics_text(event: Mapping[str, Any]) -> str:
     """Return D(x), D(G(z)) and V of a log event, or what a game without them logs first."""
     curve = curve_spec([event])
-    labels = curve.symbols if curve else {name: name for name in observed_names(event)[:3]}
+    labels = curve.symbols if curve else {name: name for name in metric_names(event)[:3]}
     return "  ".join(
         f"{label} {event[name]:.3f}" for name, label in labels.items() if name in event
     )

@@ -1,4 +1,4 @@
-"""HTML from values: text is escaped unless it is HTML already."""
+"""Generation of HTML: text is escaped unless it is marked as HTML."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ from string import Template
 
 
 class Html(str):
-    """Text that is HTML already."""
+    """A string that is HTML, and is not escaped again."""
 
     __slots__ = ()
 
 
 def element(tag: str, *children: object, **attributes: object) -> Html:
-    """An element; children that are not `Html` are escaped, as are attributes.
+    """Return an element; attributes, and children that are not `Html`, are escaped.
 
-    An attribute that is None is left out; `class_` stands for class, `aria_label` for aria-label.
+    Children and attributes that are None are omitted. `class_` stands for the attribute class,
+    `aria_label` for aria-label.
     """
-    said = "".join(
+    text = "".join(
         f' {name.rstrip("_").replace("_", "-")}="{html.escape(str(value))}"'
         for name, value in attributes.items()
         if value is not None
     )
-    return Html(f"<{tag}{said}>{join(children)}</{tag}>")
+    return Html(f"<{tag}{text}>{join(children)}</{tag}>")
 
 
 def void(tag: str, **attributes: object) -> Html:
-    """An element that has no end tag."""
+    """Return an element without an end tag."""
     return Html(element(tag, **attributes).removesuffix(f"</{tag}>"))
 
 
 def join(parts: Iterable[object]) -> Html:
-    """Parts one after another; None leaves no trace."""
+    """Concatenate parts; those that are not `Html` are escaped, those that are None omitted."""
     texts = (
         part if isinstance(part, Html) else html.escape(str(part))
         for part in parts
@@ -46,7 +47,7 @@ def join(parts: Iterable[object]) -> Html:
 def document(
     *, title: str, heading: object, kicker: object, sections: Iterable[object], footer: object
 ) -> str:
-    """A page of the house: one file without script or request."""
+    """Return a page in the package's template: one file, without scripts or requests."""
     template = resources.files("advnets.report").joinpath("report_template.html")
     return Template(template.read_text("utf-8")).substitute(
         title=join([title]),
@@ -57,16 +58,16 @@ def document(
     )
 
 
-def data_uri(content: bytes, kind: str = "png") -> str:
-    """An image's file as an address that holds it."""
-    return f"data:image/{kind};base64," + b64encode(content).decode("ascii")
+def data_uri(content: bytes, image_format: str = "png") -> str:
+    """Return a data URI with the content of an image file."""
+    return f"data:image/{image_format};base64," + b64encode(content).decode("ascii")
 
 
-def facts_table(caption: str, facts: Mapping[str, object]) -> Html:
-    """A table of names and values."""
+def property_table(caption: str, properties: Mapping[str, object]) -> Html:
+    """Return a table of two columns: names and values."""
     rows = [
         element("tr", element("th", name, scope="row"), element("td", value))
-        for name, value in facts.items()
+        for name, value in properties.items()
     ]
     body = element("tbody", *rows)
-    return element("table", element("caption", caption), body, class_="facts")
+    return element("table", element("caption", caption), body, class_="properties")

@@ -22,7 +22,7 @@ def score_section(scores: Sequence[Record], data: str) -> Html:
             "p",
             "None yet; ",
             element("code", "advnets evaluate"),
-            " adds them (see “How to go on”).",
+            " adds them (see “Next steps”).",
         )
         return element("section", heading, none)
     parzen = [score for score in scores if score.get("metric") == "parzen"]
