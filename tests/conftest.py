@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import math
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -95,3 +98,40 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("ADVNETS_CACHE", str(folder))
     return folder
+
+
+@pytest.fixture
+def events() -> list[dict[str, Any]]:
+    """Events of a training of 12,000 steps, in which D is ahead at first and G catches up."""
+    events: list[dict[str, Any]] = [
+        {"kind": "start", "time": 1.75e9, "step": 0, "steps": 12000, "device": "cpu"},
+    ]
+    for step in range(500, 12001, 500):
+        lead = 0.45 * math.exp(-step / 4000) + 0.01 * math.sin(step)
+        real, fake = 0.5 + lead, 0.5 - lead
+        metrics = {"d_real": real, "d_fake": fake, "value": math.log(real) + math.log(1 - fake)}
+        time = {"seconds": 12.3, "images_per_second": 4100.0}
+        epoch = step * 100 / 1197
+        events.append({"kind": "log", "step": step, "epoch": epoch} | time | metrics)
+        if step % 2000 == 0:
+            score = {"mean": 20 - 40 * math.exp(-step / 3000), "standard_error": 0.9, "sigma": 0.2}
+            kind = {"kind": "evaluate", "metric": "parzen", "weights": "last"}
+            events.append(kind | {"step": step, "epoch": epoch} | score)
+    events.append({"kind": "end", "step": 12000, "reason": "done"})
+    return events
+
+
+class _WithoutMatplotlib:
+    """A finder that does not find matplotlib."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
+        if name.partition(".")[0] == "matplotlib":
+            raise ModuleNotFoundError(f"No module named {name!r}", name="matplotlib")
+
+
+@pytest.fixture
+def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make imports of matplotlib fail."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "meta_path", [_WithoutMatplotlib(), *sys.meta_path])

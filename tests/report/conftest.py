@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import json
-import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +8,6 @@ import pytest
 import torch
 
 from advnets.plots.image_grid import grid, save_grid
-
-Events = list[dict[str, Any]]
 
 
 def config_record() -> dict[str, Any]:
@@ -83,26 +79,6 @@ def config_record() -> dict[str, Any]:
     }
 
 
-def event_list() -> Events:
-    """What a training of 12,000 steps writes: D begins ahead, G catches up."""
-    events: Events = [
-        {"kind": "start", "time": 1.75e9, "step": 0, "steps": 12000, "device": "cpu"},
-    ]
-    for step in range(500, 12001, 500):
-        lead = 0.45 * math.exp(-step / 4000) + 0.01 * math.sin(step)
-        real, fake = 0.5 + lead, 0.5 - lead
-        tick = {"d_real": real, "d_fake": fake, "value": math.log(real) + math.log(1 - fake)}
-        time = {"seconds": 12.3, "images_per_second": 4100.0}
-        epoch = step * 100 / 1197
-        events.append({"kind": "log", "step": step, "epoch": epoch} | time | tick)
-        if step % 2000 == 0:
-            score = {"mean": 20 - 40 * math.exp(-step / 3000), "standard_error": 0.9, "sigma": 0.2}
-            kind = {"kind": "evaluate", "metric": "parzen", "weights": "last"}
-            events.append(kind | {"step": step, "epoch": epoch} | score)
-    events.append({"kind": "end", "step": 12000, "reason": "done"})
-    return events
-
-
 def score_list() -> list[dict[str, Any]]:
     common = {"metric": "parzen", "split": "test", "seed": 0, "step": 12000, "sigma_on_edge": False}
     counts = {"n_samples": 10000, "n_valid": 300, "n_test": 300}
@@ -117,24 +93,19 @@ def score_list() -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def events() -> Events:
-    return event_list()
-
-
-@pytest.fixture
-def begun(tmp_path: Path) -> Path:
-    """A run that has only begun: a config and its first event."""
+def begun(tmp_path: Path, events: list[dict[str, Any]]) -> Path:
+    """A run that has just started: a config and its first event."""
     run = tmp_path / "runs" / "digits"
     run.mkdir(parents=True)
     (run / "config.json").write_text(json.dumps(config_record()))
-    (run / "events.jsonl").write_text(json.dumps(event_list()[0]) + "\n")
+    (run / "events.jsonl").write_text(json.dumps(events[0]) + "\n")
     return run
 
 
 @pytest.fixture
-def finished(begun: Path) -> Path:
+def finished(begun: Path, events: list[dict[str, Any]]) -> Path:
     """A run with samples, events, scores and an end."""
-    lines = "".join(json.dumps(event) + "\n" for event in event_list())
+    lines = "".join(json.dumps(event) + "\n" for event in events)
     (begun / "events.jsonl").write_text(lines)
     (begun / "scores.json").write_text(json.dumps(score_list()))
     for step in (2000, 12000):
@@ -142,19 +113,3 @@ def finished(begun: Path) -> Path:
         images = torch.rand(100, 1, 8, 8, generator=generator)
         save_grid(grid(images), begun / "samples" / f"step-{step:08d}.png")
     return begun
-
-
-class _Absent:
-    """A finder that finds matplotlib nowhere."""
-
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
-        if name.partition(".")[0] == "matplotlib":
-            raise ModuleNotFoundError(f"No module named {name!r}", name="matplotlib")
-
-
-@pytest.fixture
-def without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Python that has no matplotlib."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "meta_path", [_Absent(), *sys.meta_path])

@@ -5,11 +5,11 @@ from html.parser import HTMLParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advnets.report.html import Html, element, facts_table, join, void
+from advnets.report.html import Html, element, join, property_table, void
 
 
 class Reader(HTMLParser):
-    """What a browser would read: tags, attributes and text."""
+    """Tags, attributes and text, as parsed by a browser."""
 
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
@@ -28,8 +28,8 @@ readable = st.text(st.characters(exclude_categories=("Cc", "Cs")))
 
 
 @given(text=readable, title=readable)
-def test_text_comes_out_as_it_went_in(text, title):
-    """Whatever a text or an attribute holds, a parser reads it back and finds no other tag."""
+def test_text_is_escaped(text, title):
+    """A parser reads any text and attribute back, and finds no other tag."""
     read = Reader(element("p", text, title=title))
     assert read.tags == [("p", {"title": title})]
     assert read.text == text
@@ -39,7 +39,7 @@ def test_html_is_not_escaped_twice():
     assert element("p", Html("<b>"), "<b>") == "<p><b>&lt;b&gt;</p>"
 
 
-def test_none_leaves_no_trace():
+def test_none_is_omitted():
     assert element("p", None, "a", class_=None) == "<p>a</p>"
     assert join(["<", None, 1]) == "&lt;1"
 
@@ -48,12 +48,12 @@ def test_names_of_attributes():
     assert element("p", class_="a", aria_label="b") == '<p class="a" aria-label="b"></p>'
 
 
-def test_void_elements_have_no_end():
+def test_void_elements_have_no_end_tag():
     assert void("img", alt="") == '<img alt="">'
 
 
-def test_facts_are_rows_with_headers():
-    read = Reader(facts_table("Data", {"name": "digits", "train": 7}))
+def test_properties_are_rows_with_headers():
+    read = Reader(property_table("Data", {"name": "digits", "train": 7}))
     assert [tag for tag, _ in read.tags] == [
         "table", "caption", "tbody", "tr", "th", "td", "tr", "th", "td",
     ]  # fmt: skip

@@ -23,7 +23,7 @@ VOID = {"meta", "img", "source"}
 
 
 class Page(HTMLParser):
-    """A page as a browser reads it; fails where tags do not match."""
+    """A page as parsed by a browser; fails if tags do not match."""
 
     def __init__(self, run):
         super().__init__(convert_charrefs=True)
@@ -77,47 +77,47 @@ def decoded(uri):
     return Image.open(io.BytesIO(base64.b64decode(uri.removeprefix("data:image/png;base64,"))))
 
 
-def test_the_summary_says_who_played_and_how_it_stands(finished):
-    """One paragraph in words has the numbers of config.json and of the last events."""
+def test_the_summary_has_players_progress_and_state(finished):
+    """The summary has the numbers of config.json and of the last events."""
     assert (
-        "A generator of 90,688 parameters and a discriminator of 124,289 parameters play against "
-        "each other on 1,197 images of digits (8 × 8, gray). 12,000 steps (1,003 epochs) took "
-        "5 min. The run is complete. At the last look D took real data for real with "
-        "probability 0.51 and samples with 0.49: D can hardly tell them apart."
+        "A generator (90,688 parameters) and a discriminator (124,289 parameters), trained on "
+        "1,197 images of digits (8 × 8, gray). 12,000 steps (1,003 epochs) took 5 min. The run is "
+        "complete. In the last log interval, the mean of D(x) was 0.51 and that of D(G(z)) 0.49: "
+        "D hardly distinguishes samples from real data."
     ) in report(finished).text
 
 
 @pytest.mark.parametrize(
-    ("pair", "said"),
+    ("pair", "sentence"),
     [
-        (0.52, "from a sample beside it with probability 0.52: D can hardly tell them apart."),
-        (0.8, "with probability 0.80: D is right more often than not."),
-        (0.95, "with probability 0.95: D is right nearly every time."),
-        (math.nan, "At the last look D(x, G(z)) was not finite: the game has broken down."),
+        (0.52, "D(x, G(z)) was 0.52: D hardly distinguishes samples from real data."),
+        (0.8, "was 0.80: D distinguishes samples from real data in most cases."),
+        (0.95, "was 0.95: D distinguishes samples from real data in nearly all cases."),
+        (math.nan, "log interval, D(x, G(z)) was not finite: the training has broken down."),
     ],
 )
-def test_of_pairs_the_summary_says_how_often_d_tells_which_is_real(finished, pair, said):
+def test_the_summary_of_a_game_of_pairs(finished, pair, sentence):
     events = [e for e in RunDirectory(finished).events() if e["kind"] != "log"]
     last = {"kind": "log", "step": 12000, "epoch": 1.0, "d_pair": pair, "value_pair": -0.6}
     lines = [json.dumps(event) for event in (*events, last)]
     (finished / "events.jsonl").write_text("\n".join(lines) + "\n")
     text = report(finished).text
-    assert said in text
-    assert "data: D(x, G(z)) = 1/2, whose logarithm is −log 2. On the way" in text
+    assert sentence in text
+    assert "D(x, G(z)) = 1/2 and E log D(x, G(z)) = −log 2: D cannot distinguish samples" in text
     assert "−log 4" not in text
 
 
-def test_the_newest_samples_are_inside(finished):
-    """The image shown is, to the byte, the newest file of samples/."""
+def test_the_newest_samples_are_embedded(finished):
+    """The embedded image is, byte for byte, the newest file of samples/."""
     shown = report(finished).images()[0]
     newest = finished / "samples" / "step-00012000.png"
-    assert shown["alt"] == "Grid of images drawn by the generator after 12,000 steps"
+    assert shown["alt"] == "Grid of samples of the generator after 12,000 steps"
     assert base64.b64decode(shown["src"].partition(",")[2]) == newest.read_bytes()
     assert (int(shown["width"]), int(shown["height"])) == decoded(shown["src"]).size
 
 
-def test_a_image_cut_by_a_kill_is_passed_over(finished):
-    """Where the newest file is no whole image, the one before it is shown."""
+def test_an_incomplete_image_is_skipped(finished):
+    """If the newest file is not a complete image, the one before it is embedded."""
     newest = finished / "samples" / "step-00012000.png"
     newest.write_bytes(newest.read_bytes()[:300])
     (finished / "samples" / "step-99999999.png").write_text("no image")
@@ -126,7 +126,7 @@ def test_a_image_cut_by_a_kill_is_passed_over(finished):
 
 
 def bomb(side: int) -> bytes:
-    """A PNG of a few bytes that says it is of this height and width."""
+    """Return a small PNG file that declares this height and width."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         head = struct.pack(">I", len(data)) + name + data
@@ -140,8 +140,8 @@ def bomb(side: int) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["bomb", "larger bomb", "text", "pipe", "device", "link"])
-def test_what_is_no_grid_breaks_no_report(finished, kind):
-    """It is passed over and not unpacked, whatever it says; the grid before it is shown."""
+def test_a_file_that_is_not_a_grid_is_skipped(finished, kind):
+    """It is not decompressed; the grid before it is embedded."""
     before = finished / "samples" / "step-00012000.png"
     path = finished / "samples" / "step-99999999.png"
     if kind == "pipe":
@@ -165,7 +165,7 @@ def test_what_is_no_grid_breaks_no_report(finished, kind):
         read_grid(path)
 
 
-def test_each_score_stands_beside_real_data(finished):
+def test_each_score_is_next_to_that_of_real_data(finished):
     """A score is followed by the row of real images at the same grid, and told when above it."""
     rows = [row for row in report(finished).rows if "10,000 on 300" in row]
     generator, real = "generator, averaged weights", "real training images"
@@ -178,7 +178,7 @@ def test_each_score_stands_beside_real_data(finished):
     ]
 
 
-def test_real_data_scored_otherwise_is_not_beside_it(finished):
+def test_scores_of_real_data_on_other_counts_are_not_compared(finished):
     """Rows that differ in the number of samples are not compared."""
 
     def fewer(scores):
@@ -193,12 +193,12 @@ def test_real_data_scored_otherwise_is_not_beside_it(finished):
     ]
 
 
-def test_an_edge_of_the_grid_is_told(finished):
+def test_sigma_on_the_edge_of_its_grid_is_flagged(finished):
     change(finished, "scores.json", lambda scores: scores[0].update(sigma_on_edge=True))
     assert "σ is on the edge of its grid" in report(finished).text
 
 
-def test_the_caveat_is_always_there(finished):
+def test_the_caveat_is_always_present(finished):
     """Theis et al. are named; the published figure only beside the data it was got on."""
     text = report(finished).text
     assert "does not mean better samples (Theis et al. 2016" in text
@@ -207,11 +207,11 @@ def test_the_caveat_is_always_there(finished):
     assert "print 225 ± 2 nats for adversarial nets on MNIST" in report(finished).text
 
 
-def test_every_setting_is_in_a_table(finished):
+def test_every_config_value_is_in_a_table(finished):
     """Each value of the config, however deep, is a row with its name."""
     rows = [row for row in report(finished).rows if len(row) == 2]
     for row in (
-        ["hidden", "256, 256"],
+        ["hidden sizes", "256, 256"],
         ["output sparse init", "none"],
         ["batch norm", "no"],
         ["lr", "0.0005"],
@@ -225,7 +225,7 @@ def test_every_setting_is_in_a_table(finished):
         assert row in rows
 
 
-def test_two_stages_are_told_apart(finished):
+def test_two_stages_have_tables_of_their_own(finished):
     change(finished, "config.json", lambda record: record["config"]["stages"].append({"epochs": 3}))
     text = report(finished).text
     assert "Stage 1 epochs 1,000" in text
@@ -236,18 +236,18 @@ def test_two_stages_are_told_apart(finished):
     ("end", "command", "words"),
     [
         ("done", "--resume --epochs N", "The run is complete."),
-        ("stopped", "--resume", "It was asked to stop there."),
-        (None, "--resume", "It has not ended: it is running, or was broken off."),
+        ("stopped", "--resume", "The run was stopped before its last step."),
+        (None, "--resume", "The run has not ended: it is in progress, or was interrupted."),
     ],
 )
-def test_how_to_go_on(finished, end, command, words):
-    """The commands fit how the run ended."""
+def test_next_steps(finished, end, command, words):
+    """The commands depend on how the run ended."""
     lines = (finished / "events.jsonl").read_text().splitlines()[:-1]
     lines += [json.dumps({"kind": "end", "step": 12000, "reason": end})] if end else []
     (finished / "events.jsonl").write_text("".join(f"{line}\n" for line in lines))
     text = report(finished).text
     assert words in text
-    assert re.search(f"advnets train --out [^ ]*/runs/digits {command} Settings", text)
+    assert re.search(f"advnets train --out [^ ]*/runs/digits {command} Configuration", text)
     assert f"advnets evaluate {finished}" in text
 
 
@@ -256,26 +256,28 @@ def test_paths_are_quoted_for_the_shell(begun):
     assert f"advnets evaluate '{run}'" in report(run).text
 
 
-def test_a_run_that_only_began(begun):
-    """Each missing piece is named, and the page is whole."""
+def test_a_run_that_has_just_started(begun):
+    """Each missing part is named, and the page is complete."""
     text = report(begun).text
     for words in (
-        "No step is on record yet.",
-        "No grid of samples has been written yet.",
-        "Nothing has been observed yet.",
+        "No step has been logged yet.",
+        "No sample grid has been written yet.",
+        "Nothing has been logged yet.",
         "None yet; advnets evaluate adds them",
     ):
         assert words in text
 
 
-def test_a_config_of_another_hand(begun):
-    """Parts that config.json lacks are left out, not tripped over."""
+def test_an_incomplete_config(begun):
+    """Parts that config.json lacks are omitted."""
     (begun / "config.json").write_text('{"format": 2}')
     (begun / "events.jsonl").unlink()
-    assert "A generator and a discriminator play against each other" in report(begun).text
+    assert (
+        "A generator and a discriminator, trained on images of unknown data." in report(begun).text
+    )
 
 
-def test_no_run_is_said(tmp_path):
+def test_a_directory_that_is_not_a_run_is_refused(tmp_path):
     with pytest.raises(RunError, match=r"holds no run \(no config.json\)"):
         write_report(tmp_path)
 
@@ -305,25 +307,25 @@ def test_each_row_is_called_by_what_it_scores(finished):
     assert rows == ["generator, averaged weights", "D, last weights", *[*names][2:]]
 
 
-def test_without_matplotlib_one_line_has_the_cure(finished, drawn, without_matplotlib):
+def test_without_matplotlib_the_page_names_the_extra(finished, drawn, without_matplotlib):
     page = report(finished)
     assert "matplotlib is not installed; type: pip install 'advnets[report]'" in page.text
     assert len(page.images()) == 1
     assert not (finished / "curves.png").exists()
 
 
-def test_rollbacks_and_breakdowns_are_told(finished):
+def test_rollbacks_and_breakdowns_are_in_the_summary(finished):
     """Numbers that were not finite are in the summary."""
     with (finished / "events.jsonl").open("a") as file:
         file.write('{"kind": "rollback", "step": 500}\n')
         file.write('{"kind": "log", "step": 600, "d_real": NaN, "d_fake": 0.5}\n')
     text = report(finished).text
     assert "600 of 12,000 steps" in text
-    assert "Numbers that are not finite were met once, and undone." in text
-    assert "was not finite: the game has broken down." in text
+    assert "The run was rolled back once, after values that were not finite." in text
+    assert "was not finite: the training has broken down." in text
 
 
-def test_the_page_needs_nothing_else(finished):
+def test_the_page_is_self_contained(finished):
     """No script, no request: every source is data, and the page forbids all others."""
     page = report(finished)
     html = (finished / "report.html").read_text("utf-8")
@@ -337,8 +339,8 @@ def test_the_page_needs_nothing_else(finished):
     assert any(policy.items() <= attributes.items() for _, attributes in page.tags)
 
 
-def test_the_page_can_be_heard(finished):
-    """Language, one main heading, ordered headings, alternative texts, headers of cells."""
+def test_the_page_is_accessible(finished):
+    """It has a language, ordered headings, alternative texts and headers of cells."""
     page = report(finished)
     tags = [tag for tag, _ in page.tags]
     assert dict(page.tags)["html"] == {"lang": "en"}
@@ -350,7 +352,7 @@ def test_the_page_can_be_heard(finished):
 
 
 def test_nothing_from_files_becomes_markup(finished):
-    """A name made to break out of the page is read back as text."""
+    """Markup in names is escaped."""
     evil = "<script>alert('$x')</script>\"&"
     change(finished, "config.json", lambda record: record["config"].update(preset=evil))
     change(finished, "config.json", lambda record: record["data"].update(name=evil))
@@ -361,14 +363,14 @@ def test_nothing_from_files_becomes_markup(finished):
     assert page.text.count(evil) >= 5
 
 
-def test_a_report_is_written_anew(finished, drawn):
-    """Written twice from the same files it is the same bytes."""
+def test_reports_are_reproducible(finished, drawn):
+    """Two reports of the same files are equal byte for byte."""
     first = write_report(finished).path.read_bytes()
     assert write_report(finished).path.read_bytes() == first
 
 
 def test_the_curves_come_in_light_and_dark(finished, drawn):
-    """A dark page is offered an image with a dark ground, on screens only; the other is a file."""
+    """The page has a dark image for dark screens; the light one is also curves.png."""
     page = report(finished)
     (source,) = [attributes for tag, attributes in page.tags if tag == "source"]
     assert source["media"] == "screen and (prefers-color-scheme: dark)"
@@ -379,8 +381,8 @@ def test_the_curves_come_in_light_and_dark(finished, drawn):
 
 
 def test_points_are_called_points():
-    """A run on points speaks of points, where they lie, and not of channels."""
+    """The summary of a run on points has their number of dimensions, not channels."""
     record = {"data": {"name": "ring", "train": 1000, "white_level": 1, "shape": [2, 1, 1]}}
-    assert "on 1,000 points of ring (in a plane)" in summary(record, [])
+    assert "on 1,000 points of ring (two-dimensional)" in summary(record, [])
     record["data"] |= {"train": None, "white_level": 255, "shape": [3, 8, 8]}
     assert "on images of ring (8 × 8, color)" in summary(record, [])
