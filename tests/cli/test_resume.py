@@ -35,7 +35,7 @@ def test_another_preset_on_resume_is_refused(said, trained):
     code, _, err = said("train", "paper-mnist", "--resume", "--out", trained)
     assert code == 2
     assert (
-        err == f"advnets: {trained} was begun with preset digits, not paper-mnist; leave it out\n"
+        err == f"advnets: {trained} was started with preset digits, not paper-mnist; leave paper-mnist out\n"
     )
 
 
@@ -122,7 +122,7 @@ def test_a_run_on_data_of_ones_own_is_found_by_its_data(said, tmp_path, monkeypa
         assert code == 0, err
         code, _, err = said("train", "ring", "--out", "runs/moons", "--resume")
         assert code == 2
-        assert err == "advnets: runs/moons was begun on moons, not ring; leave it out\n"
+        assert err == "advnets: runs/moons was started on moons, not ring; leave ring out\n"
         shutil.rmtree("runs")
 
 

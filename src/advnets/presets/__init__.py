@@ -1,4 +1,4 @@
-"""Complete configs by name: the experiments of 2014, DCGAN, and what takes minutes."""
+"""Presets: complete configurations by name."""
 
 from advnets.presets.preset import Preset
 from advnets.presets.registry import (

@@ -1,4 +1,4 @@
-"""Deep convolutional adversarial nets, as published in 2015 and as tutorials have them."""
+"""Presets of DCGAN (Radford et al. 2015) and of its variant in tutorials."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from advnets.config import (
     Intervals,
     Stage,
 )
-from advnets.presets.preset import ANY_FOLDER, Preset
+from advnets.presets.preset import IMAGE_FOLDER_STEPS, Preset
 
-_TICKS = Intervals(log_every=100, sample_every=500, checkpoint_every=500)
+_INTERVALS = Intervals(log_every=100, sample_every=500, checkpoint_every=500)
 
 _STAGE = Stage(
     generator=DCGANGenerator(),
@@ -26,7 +26,7 @@ _STAGE = Stage(
     generator_optimizer=Adam(),
     discriminator_optimizer=Adam(),
     epochs=25,
-    # Beside the training, which it does not change; a run of a small folder is short.
+    # The EMA does not affect the training; the ramp-up is for short runs on small folders.
     ema_half_life=100_000,
     ema_rampup=0.1,
 )
@@ -34,8 +34,8 @@ _STAGE = Stage(
 OWN = Config(
     preset="dcgan",
     data=Data(source="", size=64, normalize="symmetric", batch_size=128),
-    stages=(replace(_STAGE, epochs=None, steps=ANY_FOLDER),),
-    intervals=_TICKS,
+    stages=(replace(_STAGE, epochs=None, steps=IMAGE_FOLDER_STEPS),),
+    intervals=_INTERVALS,
 )
 FACES = replace(
     OWN,
@@ -56,7 +56,7 @@ MNIST_CONDITIONAL = replace(
     stages=(
         replace(
             _STAGE,
-            # Fully connected layers are against the third rule; this net of the paper has them.
+            # The paper's conditional model breaks its guideline 3: it has fully connected layers.
             generator=DCGANGenerator(base_channels=64, dense=(1024,)),
             discriminator=DCGANDiscriminator(base_channels=64, dense=(1024,)),
             game=ConditionalGame(),
@@ -80,10 +80,12 @@ TUTORIAL = replace(
 )
 
 PRESETS = (
-    Preset(OWN, "DCGAN for images of your own (--data PATH), 64x64 unless --size."),
-    Preset(FACES, "DCGAN for faces of your own (--data PATH), 64x64, mirrored."),
+    Preset(OWN, "DCGAN on your own images (--data PATH), 64x64 unless --size is given."),
+    Preset(FACES, "DCGAN on your own images of faces (--data PATH), 64x64, with flips."),
     Preset(MNIST, "DCGAN on MNIST."),
-    Preset(MNIST_CONDITIONAL, "DCGAN on MNIST, told which digit: the paper's own net."),
+    Preset(MNIST_CONDITIONAL, "Class-conditional DCGAN on MNIST, with the paper's own models."),
     Preset(CIFAR, "DCGAN on CIFAR-10."),
-    Preset(TUTORIAL, "DCGAN as tutorials have it: half as wide, kernels of 4."),
+    Preset(
+        TUTORIAL, "DCGAN as in tutorials (--data PATH): half the channels, 4x4 kernels."
+    ),
 )

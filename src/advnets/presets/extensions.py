@@ -1,4 +1,4 @@
-"""Section 7 of the paper as games: what 2014 left to others, on MNIST; and the VAE beside it."""
+"""Presets of the extensions proposed in section 7 of the paper, on MNIST, and of a VAE baseline."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from advnets.config import (
     VAEGame,
 )
 from advnets.presets.preset import Preset
-from advnets.presets.small import MLP, TUNED
+from advnets.presets.small import MLP, RELATIVISTIC
 
-_TOLD = Adam(lr=1e-3, lr_final=1e-4, beta1=0.0, beta2=0.99)
-_TICKS = Intervals(log_every=500, sample_every=5000, checkpoint_every=2500)
+_CONDITIONAL_ADAM = Adam(lr=1e-3, lr_final=1e-4, beta1=0.0, beta2=0.99)
+_INTERVALS = Intervals(log_every=500, sample_every=5000, checkpoint_every=2500)
 
 CONDITIONAL = replace(
-    TUNED,
+    RELATIVISTIC,
     preset="conditional-mnist",
     stages=(
         replace(
-            TUNED.stage,
-            # As projection-mnist: penalties that hold D back less and less, rates that fall.
+            RELATIVISTIC.stage,
+            # As in projection-mnist, penalties and learning rates decrease.
             game=ConditionalGame(
                 updates="simultaneous",
                 relativistic=True,
@@ -45,8 +45,8 @@ CONDITIONAL = replace(
                 r1_final=0.02,
                 r2_final=0.02,
             ),
-            generator_optimizer=_TOLD,
-            discriminator_optimizer=_TOLD,
+            generator_optimizer=_CONDITIONAL_ADAM,
+            discriminator_optimizer=_CONDITIONAL_ADAM,
             epochs=40,
             schedule_fraction=0.6875,
             ema_half_life=300_000,
@@ -74,15 +74,15 @@ INFERENCE = Config(
             ema_half_life=500_000,
         ),
     ),
-    intervals=_TICKS,
+    intervals=_INTERVALS,
 )
 
-AFTERWARDS = replace(
+LATENT_REGRESSION = replace(
     INFERENCE,
     preset="latent-regression-mnist",
     stages=(
         Stage(
-            generator=MLPGenerator(),  # the run's that it begins with
+            generator=MLPGenerator(),  # replaced by the one of --game.generator-run
             discriminator=NoDiscriminator(),
             game=LatentRegressionGame(encoder=MLPEncoder(hidden_sizes=(1024, 1024))),
             generator_optimizer=Adam(),
@@ -92,7 +92,7 @@ AFTERWARDS = replace(
     ),
 )
 
-COMPLETION = Config(
+INPAINTING = Config(
     preset="inpainting-mnist",
     data=Data(source="mnist"),
     stages=(
@@ -109,16 +109,19 @@ COMPLETION = Config(
             epochs=25,
         ),
     ),
-    intervals=_TICKS,
+    intervals=_INTERVALS,
 )
 
-# The nets, losses, rates and length of the published code (openai/improved-gan, in its folder
-# mnist_svhn_cifar10 the file train_mnist_feature_matching.py), which differs from this preset in
-# five ways. The gains of D's hidden layers are set from 500 digits before the first step and stay;
-# here they begin at 1 and are trained. G's output layer has normed weights, and its batch norms no
-# gain. z is uniform in [0, 1], and G's weights begin as Glorot and Bengio have them. G moves on a
-# batch of its own. All 60,000 training digits are used; here 10,000 of them are for validation.
-SEMI_2016 = Config(
+# The models, losses, learning rates and length are those of the published code
+# (openai/improved-gan, mnist_svhn_cifar10/train_mnist_feature_matching.py). This preset differs
+# from it in five ways:
+# - The gains of D's hidden layers begin at 1 and are trained; there they are set from 500 digits
+#   before the first step and stay fixed.
+# - G's output layer has no weight normalization, and its batch normalizations have gains.
+# - z is uniform on [-sqrt 3, sqrt 3] and not on [0, 1]; G's initial weights are not Glorot's.
+# - Both players are updated on the same batch of images; there G has its own.
+# - 10,000 of the 60,000 training digits are held out for validation; there all are used.
+SEMI_SUPERVISED_2016 = Config(
     preset="semi-supervised-mnist-2016",
     data=Data(source="mnist"),
     stages=(
@@ -138,31 +141,31 @@ SEMI_2016 = Config(
             ema_half_life=700_000,
         ),
     ),
-    intervals=_TICKS,
+    intervals=_INTERVALS,
 )
 
-_FALLING = Adam(lr=2e-3, lr_final=1e-4)
-_VIEWS = ("translate", "affine")
+_SEMI_SUPERVISED_ADAM = Adam(lr=2e-3, lr_final=1e-4)
+_AUGMENTATIONS = ("translate", "affine")
 
-_SEMI_GAME = SemiSupervisedGame(
-    # One pass of D for both players, and few labeled images in it: a third of the time.
+_SEMI_SUPERVISED_GAME = SemiSupervisedGame(
+    # One pass of D for both players, with few labeled images, takes a third of the time.
     labeled_batch=16,
     generated_batch=32,
     updates="simultaneous",
-    augmentations=_VIEWS,
+    augmentations=_AUGMENTATIONS,
     consistency=1.0,
 )
 
-SEMI = Config(
+SEMI_SUPERVISED = Config(
     preset="semi-supervised-mnist",
     data=Data(source="mnist", batch_size=128),
     stages=(
         replace(
-            SEMI_2016.stage,
+            SEMI_SUPERVISED_2016.stage,
             discriminator=SemiSupervisedConvDiscriminator(),
-            game=_SEMI_GAME,
-            generator_optimizer=_FALLING,
-            discriminator_optimizer=_FALLING,
+            game=_SEMI_SUPERVISED_GAME,
+            generator_optimizer=_SEMI_SUPERVISED_ADAM,
+            discriminator_optimizer=_SEMI_SUPERVISED_ADAM,
             epochs=None,
             steps=6000,
             ema_half_life=50_000,
@@ -172,20 +175,20 @@ SEMI = Config(
     intervals=Intervals(log_every=200, sample_every=2000, checkpoint_every=1000),
 )
 
-# Half a minute of a large GPU, with --cuda-graph; a processor takes hours.
-SEMI_LARGE = replace(
-    SEMI,
+# This takes half a minute on a large GPU with --cuda-graph, and hours on a CPU.
+SEMI_SUPERVISED_LARGE = replace(
+    SEMI_SUPERVISED,
     preset="semi-supervised-mnist-large",
-    data=replace(SEMI.data, batch_size=1024),
+    data=replace(SEMI_SUPERVISED.data, batch_size=1024),
     stages=(
         replace(
-            SEMI.stage,
+            SEMI_SUPERVISED.stage,
             discriminator=SemiSupervisedConvDiscriminator(
                 channels=(64, 64, 128, 128, 256, 256), strides=(2, 1, 2, 1, 2, 1)
             ),
-            game=replace(_SEMI_GAME, labeled_batch=64, generated_batch=128),
-            generator_optimizer=replace(_FALLING, lr_final=1e-5),
-            discriminator_optimizer=replace(_FALLING, lr_final=1e-5),
+            game=replace(_SEMI_SUPERVISED_GAME, labeled_batch=64, generated_batch=128),
+            generator_optimizer=replace(_SEMI_SUPERVISED_ADAM, lr_final=1e-5),
+            discriminator_optimizer=replace(_SEMI_SUPERVISED_ADAM, lr_final=1e-5),
             epochs=None,
             steps=3600,
             ema_half_life=200_000,
@@ -194,19 +197,20 @@ SEMI_LARGE = replace(
 )
 
 SUPERVISED = replace(
-    SEMI,
+    SEMI_SUPERVISED,
     preset="supervised-mnist",
     stages=(
         replace(
-            SEMI.stage,
-            game=SemiSupervisedGame(unlabeled_loss=False, augmentations=_VIEWS),
+            SEMI_SUPERVISED.stage,
+            game=SemiSupervisedGame(unlabeled_loss=False, augmentations=_AUGMENTATIONS),
             steps=3000,
         ),
     ),
 )
 
-# What is soonest good of all that studies/coordination.py plays (docs/results/time-to-quality.md).
-COORDINATED = replace(
+# The fastest to good quality of all variants in studies/coordination.py
+# (docs/results/time-to-quality.md).
+TTUR = replace(
     MLP,
     preset="mnist-ttur",
     stages=(replace(MLP.stage, game=GANGame(), discriminator_optimizer=Adam(lr=8e-4)),),
@@ -226,21 +230,21 @@ VAE = Config(
             ema_half_life=500_000,
         ),
     ),
-    intervals=_TICKS,
+    intervals=_INTERVALS,
 )
 
 PRESETS = (
-    Preset(CONDITIONAL, "MNIST, told which digit: p(x | c) by fully connected nets."),
-    Preset(INFERENCE, "MNIST, and z from x: an encoder on G's side."),
-    Preset(AFTERWARDS, "z from x for a trained G (--game.generator-run RUN)."),
-    Preset(COMPLETION, "MNIST, any part of a digit given the rest."),
-    Preset(SEMI, "MNIST with 100 labels: D tells ten digits and generated."),
-    Preset(SEMI_LARGE, "The same by a larger D and batches of 1,024; for a GPU."),
+    Preset(CONDITIONAL, "Class-conditional fully connected GAN on MNIST."),
+    Preset(INFERENCE, "ALI on MNIST: an encoder is trained with the GAN."),
     Preset(
-        SEMI_2016,
-        "By fully connected nets, nearly as published in 2016 (docs/guide.md).",
+        LATENT_REGRESSION,
+        "An encoder for a trained generator (--game.generator-run RUN).",
     ),
-    Preset(SUPERVISED, "semi-supervised-mnist's D by the 100 labels alone."),
-    Preset(COORDINATED, "mlp's nets in turns, D at four times G's rate: good soonest."),
-    Preset(VAE, "The variational autoencoder on MNIST, with paper-mnist's decoder."),
+    Preset(INPAINTING, "Inpainting GAN on MNIST: generates any part of a digit from the rest."),
+    Preset(SEMI_SUPERVISED, "Semi-supervised classifier as D, on MNIST with 100 labels."),
+    Preset(SEMI_SUPERVISED_LARGE, "The same with a larger D and batches of 1,024; for a GPU."),
+    Preset(SEMI_SUPERVISED_2016, "The fully connected models of Salimans et al. 2016."),
+    Preset(SUPERVISED, "Baseline of semi-supervised-mnist: its D on the 100 labels alone."),
+    Preset(TTUR, "The models of mlp with D's learning rate four times G's (TTUR); fast."),
+    Preset(VAE, "Variational autoencoder on MNIST, with the generator of paper-mnist."),
 )

@@ -1,9 +1,8 @@
-"""What adversarial nets are trained by ten years on, on the scale of a CPU.
+"""Presets of R3GAN (Huang et al. 2024, "The GAN is dead; long live the GAN!"), scaled to a CPU.
 
-The recipe of Huang et al. 2024, "The GAN is dead; long live the GAN!": pairs, slope penalties on
-images and samples at every step, no normalization layers; rates, penalties and Adam's memory on
-their way to an end, augmentations that come in, an average that is young at first. The published
-nets and 10 million images take days of GPUs; these keep the recipe and not the size.
+The recipe is a relativistic loss with R1 and R2 penalties in every step, no normalization layers,
+schedules of learning rates, penalties and Adam's beta2, augmentations that ramp up, and an EMA with
+ramp-up. The published models and 10 million images take days on GPUs; these presets are smaller.
 """
 
 from __future__ import annotations
@@ -26,17 +25,17 @@ from advnets.config import (
     Runtime,
     Stage,
 )
-from advnets.presets.preset import ANY_FOLDER, Preset
+from advnets.presets.preset import IMAGE_FOLDER_STEPS, Preset
 
 _ADAM = Adam(lr=2e-4, lr_final=5e-5, beta1=0.0, beta2=0.9, beta2_final=0.99)
 
-# Small nets take larger steps than the published ones (LOG.md).
-_QUICK = replace(_ADAM, lr=1e-3, lr_final=1e-4)
+# Small models train well at a larger learning rate than the published ones (LOG.md).
+_SMALL_MODEL_ADAM = replace(_ADAM, lr=1e-3, lr_final=1e-4)
 
-_SELDOM = Intervals(log_every=400, sample_every=4000, checkpoint_every=2000)
+_LONG_INTERVALS = Intervals(log_every=400, sample_every=4000, checkpoint_every=2000)
 
 _GAME = GANGame(
-    # One pass of D for both players: a third less to compute than in turns.
+    # One pass of D for both players saves a third of the computation.
     updates="simultaneous",
     relativistic=True,
     r1=1.0,
@@ -46,10 +45,9 @@ _GAME = GANGame(
     augment_prob=0.3,
 )
 
-# Residual nets cost three to ten times as much on a CPU as strided ones, nearly all of it on maps
-# of full size, which strides leave at once. So these are DCGAN's without its norms, with weights
-# drawn larger, as no norm makes up for small ones; modern-cifar and modern-residual, which want a
-# GPU anyway, have the others.
+# On a CPU residual models take three to ten times as long as strided ones, nearly all of it for
+# maps of full size. These presets therefore use DCGAN's models without normalization and with
+# larger initial weights; modern-cifar and modern-residual, which need a GPU, use residual ones.
 _STAGE = Stage(
     generator=DCGANGenerator(
         latent_dim=64,
@@ -70,7 +68,7 @@ _STAGE = Stage(
     ema_rampup=0.1,
 )
 
-_OWN = replace(_STAGE, epochs=None, steps=ANY_FOLDER)
+_IMAGE_FOLDER = replace(_STAGE, epochs=None, steps=IMAGE_FOLDER_STEPS)
 
 
 def _residual(stage: Stage) -> Stage:
@@ -80,19 +78,19 @@ def _residual(stage: Stage) -> Stage:
 OWN = Config(
     preset="modern",
     data=Data(source="", size=64, normalize="symmetric", batch_size=64, hflip=True),
-    stages=(_OWN,),
+    stages=(_IMAGE_FOLDER,),
     intervals=Intervals(log_every=100, sample_every=1000, checkpoint_every=500),
 )
 _DIGITS = replace(
     _STAGE,
     generator=replace(_STAGE.generator, base_channels=32),
     discriminator=replace(_STAGE.discriminator, base_channels=32),
-    # Not augmented: mirrored digits are none, and projection-mnist needs no more than there are.
+    # No augmentation: flipped digits are not digits, and projection-mnist does not overfit.
     game=replace(_GAME, augment_prob=0.0),
-    generator_optimizer=_QUICK,
-    discriminator_optimizer=_QUICK,
+    generator_optimizer=_SMALL_MODEL_ADAM,
+    discriminator_optimizer=_SMALL_MODEL_ADAM,
     epochs=32,
-    # A third of the run at the end of its schedules: that is when samples become sharp.
+    # Schedules end after two thirds of the run; samples become sharp in the last third.
     schedule_fraction=0.6875,
 )
 MNIST = replace(
@@ -102,9 +100,8 @@ MNIST = replace(
     stages=(
         replace(
             _DIGITS,
-            # Two strided layers see strokes, and a sum over 7x7 places not whether they make one
-            # digit: a hidden layer that sees all of them does. Where penalties fall further than
-            # they do here such a D runs ahead (LOG.md).
+            # Two strided layers see strokes, but not whether they form a digit; a fully connected
+            # layer does. With penalties that decrease further such a D becomes too strong (LOG.md).
             generator=replace(_DIGITS.generator, dense=(256,)),
             discriminator=replace(_DIGITS.discriminator, dense=(256,)),
             epochs=20,
@@ -128,12 +125,12 @@ MNIST_CONDITIONAL = replace(
             ),
         ),
     ),
-    intervals=_SELDOM,
+    intervals=_LONG_INTERVALS,
 )
 STACKED = replace(
     MNIST,
     preset="modern-stacked",
-    # Batches of 64, not 256: of as many images four times the steps (LOG.md).
+    # Batches of 64 instead of 256: four times the steps for equally many images (LOG.md).
     data=replace(MNIST.data, source="stacked-mnist"),
     stages=(
         replace(
@@ -145,13 +142,13 @@ STACKED = replace(
             ema_half_life=300_000,
         ),
     ),
-    intervals=_SELDOM,
+    intervals=_LONG_INTERVALS,
 )
 CIFAR = replace(
     OWN,
     preset="modern-cifar",
     data=replace(OWN.data, source="cifar10", size=32),
-    # The published γ of CIFAR-10; larger images want a larger one.
+    # The published γ for CIFAR-10; larger images need a larger one.
     stages=(
         _residual(
             replace(_STAGE, game=replace(_GAME, r1=0.05, r2=0.05, r1_final=0.005, r2_final=0.005))
@@ -161,17 +158,19 @@ CIFAR = replace(
 RESIDUAL = replace(
     OWN,
     preset="modern-residual",
-    stages=(_residual(_OWN),),
+    stages=(_residual(_IMAGE_FOLDER),),
 )
 
-# Modes a hundred times finer than the data are wide, and tuned to that fineness: 99 % of samples
-# lie within 3 σ of a mode, 93 to 95 % if modes are half as wide, 57 to 58 % if a quarter
-# (docs/results/points.md). What it took (LOG.md): components of z that lie apart, so that G need not
-# bridge what is empty; waves, so that D sees what is fine; a D that lives to the end, and a G that
-# stands still by then, as the average of a G that moves is too narrow.
+# The modes are a hundred times finer than the data's range, and the settings are tuned to that:
+# 99 % of samples lie within 3 σ of a mode, but only 93 to 95 % if modes are half as wide, and 57 to
+# 58 % if a quarter (docs/results/points.md). It takes (LOG.md) a mixture prior with separate
+# components, so that G need not bridge the gaps; Fourier features, so that D resolves fine details;
+# a D that keeps learning to the end; and a G whose learning rate has become small by then, as the
+# EMA of a moving G is too narrow.
 _POINTS = Stage(
     generator=MLPGenerator(
-        # Two of 32 numbers on a sphere are nearly normal; longer tails lie between modes.
+        # Two coordinates of a 32-dimensional sphere are nearly normal, without the tails that would
+        # lie between modes.
         latent_dim=32,
         prior="learned-mixture",
         components=100,
@@ -217,7 +216,7 @@ GRID = replace(
         replace(
             _POINTS,
             discriminator=replace(_POINTS.discriminator, hidden_sizes=(128, 128, 128)),
-            # D has to see how wide a mode is while G can still do something about it.
+            # D must resolve the width of a mode while G can still change it.
             game=replace(_POINTS.game, r1_final=1e-6, r2_final=1e-6),
             steps=20_000,
             schedule_fraction=0.58,
@@ -226,12 +225,12 @@ GRID = replace(
 )
 
 PRESETS = (
-    Preset(OWN, "Your images (--data PATH), 64x64: pairs, slopes, schedules, no norms."),
-    Preset(MNIST, "MNIST by the same recipe."),
-    Preset(MNIST_CONDITIONAL, "MNIST, told which digit: D is told at its last maps."),
-    Preset(STACKED, "Stacked MNIST, 1,000 modes, by the same; an hour and a half."),
-    Preset(CIFAR, "CIFAR-10 by the same recipe, with residual nets; for a GPU."),
-    Preset(RESIDUAL, "The same with residual nets (--data PATH or cifar10); for a GPU."),
-    Preset(RING, "The recipe on a ring of 8 modes, tuned to that fineness (docs/results)."),
-    Preset(GRID, "The same on a grid of 25 modes."),
+    Preset(OWN, "R3GAN recipe on your own images (--data PATH), 64x64 unless --size is given."),
+    Preset(MNIST, "R3GAN recipe on MNIST, with DCGAN models without normalization."),
+    Preset(MNIST_CONDITIONAL, "Class-conditional R3GAN on MNIST, with a projection discriminator."),
+    Preset(STACKED, "R3GAN recipe on Stacked MNIST (1,000 modes); takes an hour and a half."),
+    Preset(CIFAR, "R3GAN recipe on CIFAR-10, with residual models; for a GPU."),
+    Preset(RESIDUAL, "R3GAN recipe on your own images, with residual models; for a GPU."),
+    Preset(RING, "R3GAN recipe on a ring of 8 modes, tuned to their width (docs/results)."),
+    Preset(GRID, "R3GAN recipe on a grid of 25 modes, tuned to their width."),
 )

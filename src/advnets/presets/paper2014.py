@@ -1,4 +1,4 @@
-"""The experiments of 2014, in the authors' own configuration."""
+"""The experiments of 2014 in their authors' configuration."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from advnets.config import (
 )
 from advnets.presets.preset import Preset
 
-LARGE = Intervals(log_every=100, sample_every=1000, checkpoint_every=1000)
-"""For nets of which a step takes seconds."""
+_INTERVALS = Intervals(log_every=100, sample_every=1000, checkpoint_every=1000)
+"""Intervals for models whose step takes seconds."""
 
-_NORM = 1.9365
-"""The authors' bound on column norms: the square root of 3.75."""
+_MAX_COLUMN_NORM = 1.9365
+"""The authors' bound of column norms, the square root of 3.75."""
 
 
 def _published(
     generator: GeneratorConfig, discriminator: DiscriminatorConfig, lr: float, epochs: int
 ) -> Stage:
-    """A stage as the authors' files have it: simultaneous updates, one SGD for both players."""
+    """Return a stage as in the authors' files: simultaneous updates, one SGD for both players."""
     return Stage(
         generator=generator,
         discriminator=discriminator,
@@ -47,8 +47,8 @@ MNIST = Config(
     stages=(
         replace(
             _published(MLPGenerator(), MaxoutDiscriminator(), lr=0.1, epochs=100),
-            # 30 epochs, the shortest half-life whose Parzen score on validation digits reaches that
-            # of real digits (docs/results/paper-mnist.md). The average changes nothing in the training.
+            # The shortest half-life (30 epochs) whose Parzen score on validation digits reaches
+            # that of real digits (docs/results/paper-mnist.md). The EMA does not affect training.
             ema_half_life=1_500_000,
         ),
     ),
@@ -60,12 +60,14 @@ _TFD_GENERATOR = MLPGenerator(
     activations=("relu", "sigmoid"),
     sigmoid_bias=-2.0,
     output_sparse_init=100,
-    max_column_norm=_NORM,
+    max_column_norm=_MAX_COLUMN_NORM,
 )
-_TFD_DISCRIMINATOR = MaxoutDiscriminator(hidden_sizes=(1200, 1200), max_column_norm=_NORM)
+_TFD_DISCRIMINATOR = MaxoutDiscriminator(
+    hidden_sizes=(1200, 1200), max_column_norm=_MAX_COLUMN_NORM
+)
 _TFD_BELOW = replace(
     _TFD_GENERATOR,
-    # A new ReLU layer and a sigmoid layer of as many units as the first G's z has numbers.
+    # A new ReLU layer, and a sigmoid layer whose output is the first generator's z.
     hidden_sizes=(8000,),
     activations=("relu",),
     output_sparse_init=None,
@@ -80,7 +82,7 @@ TFD = Config(
             _published(_TFD_BELOW, _TFD_DISCRIMINATOR, lr=0.05, epochs=22), on_top_of_previous=True
         ),
     ),
-    intervals=LARGE,
+    intervals=_INTERVALS,
 )
 
 _CIFAR_GENERATOR = MLPGenerator(
@@ -99,19 +101,21 @@ CIFAR = Config(
             _CIFAR_GENERATOR, MaxoutDiscriminator(hidden_sizes=(1600, 1600)), 0.025, epochs=100
         ),
     ),
-    intervals=LARGE,
+    intervals=_INTERVALS,
 )
 
 CIFAR_CONV = Config(
     preset="paper-cifar-conv",
     data=Data(source="cifar10", normalize="contrast", batch_size=128),
     stages=(_published(DeconvGenerator(), MaxoutConvDiscriminator(), 0.004, epochs=100),),
-    intervals=LARGE,
+    intervals=_INTERVALS,
 )
 
 PRESETS = (
-    Preset(MNIST, "The 2014 MNIST experiment, its authors' configuration; a weight average."),
-    Preset(TFD, "The 2014 Toronto Face Database experiment, its two stages of training."),
-    Preset(CIFAR, "The 2014 CIFAR-10 experiment, fully connected."),
-    Preset(CIFAR_CONV, "The 2014 CIFAR-10 experiment, convolutional D, deconvolutional G."),
+    Preset(MNIST, "MNIST experiment of 2014 in the authors' configuration, with EMA."),
+    Preset(TFD, "Toronto Face Database experiment of 2014, in two stages."),
+    Preset(CIFAR, "CIFAR-10 experiment of 2014 with fully connected models."),
+    Preset(
+        CIFAR_CONV, "CIFAR-10 experiment of 2014 with convolutional models."
+    ),
 )

@@ -1,4 +1,4 @@
-"""What a preset is."""
+"""The type of a preset."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from advnets.config import Config
 
-ANY_FOLDER = 10_000
-"""Steps of presets for images of one's own: as many for hundreds of them as for millions."""
+IMAGE_FOLDER_STEPS = 10_000
+"""The number of steps of presets for a user's own images, whatever their number."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A config and the sentence that says what it is."""
+    """A complete configuration with a description of one line."""
 
     config: Config
     description: str

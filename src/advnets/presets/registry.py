@@ -1,4 +1,4 @@
-"""Complete configs by name."""
+"""The registry of presets."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ DEFAULT, DEFAULT_POINTS = "digits", "points"
 
 
 def get_preset(name: str) -> Config:
-    """The config of a preset.
+    """Return the config of a preset.
 
     Raises:
-        UnknownNameError: there is none of that name; the nearest are in the message.
+        UnknownNameError: there is no preset of that name; the message suggests similar names.
     """
     if name not in PRESETS:
         raise UnknownNameError("preset", name, PRESETS)
@@ -37,17 +37,20 @@ def get_preset(name: str) -> Config:
 
 
 def starting_config(name: str) -> Config:
-    """The config of a preset; of a source, or FILE.py:NAME, the default one on it, or playing it.
+    """Return the config that a name stands for: a preset, a data source or FILE.py:NAME.
+
+    A data source gives the default preset on these data; FILE.py:NAME a config, or the default
+    preset with the game of that file.
 
     Raises:
-        UnknownNameError: it is none of them.
-        UsageError: the file cannot be run, or has nothing of that name.
+        UnknownNameError: the name is none of them.
+        UsageError: the file cannot be run, or does not define the name.
     """
     if name in PRESETS:
         return get_preset(name)
     spec.reject_run_directory(name)
     if is_game_spec(name):
-        from advnets.games.custom import config_from_file  # not what --help should wait for
+        from advnets.games.custom import config_from_file  # imported late to keep --help fast
 
         return config_from_file(name, get_preset(DEFAULT))
     if not spec.is_source(name):
@@ -58,17 +61,17 @@ def starting_config(name: str) -> Config:
 
 
 def default_out(config: Config) -> Path:
-    """Where a run goes that is told no place: runs/, by preset, or by the data's own name."""
-    known = PRESETS.get(config.preset)
-    own = known is not None and config.data.source != known.config.data.source
-    return Path("runs") / (spec.short_name(config.data.source) if own else config.preset)
+    """Return the default folder of a run: runs/PRESET, or runs/DATA for a preset on other data."""
+    preset = PRESETS.get(config.preset)
+    has_other_data = preset is not None and config.data.source != preset.config.data.source
+    return Path("runs") / (spec.short_name(config.data.source) if has_other_data else config.preset)
 
 
 def is_data(name: str) -> bool:
-    """Whether a name in the place of a preset's is that of data."""
+    """Return whether the PRESET argument names a data source."""
     return name not in PRESETS and not is_game_spec(name)
 
 
 def is_game_spec(name: str) -> bool:
-    """Whether a name is that of something in a file of the reader's own, FILE.py:NAME."""
+    """Return whether the PRESET argument is FILE.py:NAME."""
     return ".py:" in name

@@ -1,4 +1,4 @@
-"""What a run that is to go on was begun with."""
+"""The config of a run that is resumed."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from advnets.presets.registry import DEFAULT, default_out, is_data, is_game_spec
 
 
 def resumed_config(out: Path | None, name: str | None, source: str | None = None) -> Config:
-    """The config of the run in `out`, or of the one that goes where this preset's on a source does.
+    """Return the config of the run in `out`, or in the default folder of a preset and its data.
 
     Raises:
-        RunError: there is no run, or it plays another file's game than the name says.
-        UsageError: it was begun with another preset, or on other data, than the name says.
+        RunError: there is no run, or its game is from another file than `name`.
+        UsageError: the run was started with another preset, or on other data, than given.
     """
     start = starting_config(name or DEFAULT)
     if source is not None:
@@ -28,28 +28,34 @@ def resumed_config(out: Path | None, name: str | None, source: str | None = None
     if name is None:
         return stored
     if is_game_spec(name):
-        return _with_typed_game(path, stored, name, start)
+        return _with_given_game(path, stored, name, start)
     if start.preset != stored.preset:
-        raise UsageError(f"{path} was begun with preset {stored.preset}, not {name}; leave it out")
+        raise UsageError(
+            f"{path} was started with preset {stored.preset}, not {name}; leave {name} out"
+        )
     if not is_data(name) or start.data.source == stored.data.source:
         return stored
     if is_dataset_name(name) and is_dataset_name(stored.data.source):
-        raise UsageError(f"{path} was begun on {stored.data.source}, not {name}; leave it out")
-    # Where data lies is not what it is: whether it is the same is decided by its digest.
+        raise UsageError(
+            f"{path} was started on {stored.data.source}, not {name}; leave {name} out"
+        )
+    # The path of the data may differ: whether they are the same is decided by their digest.
     return replace(stored, data=replace(stored.data, source=start.data.source))
 
 
-def _with_typed_game(path: Path, stored: Config, name: str, start: Config) -> Config:
-    """Return the stored config with its games taken from the file that was typed, and no other."""
-    typed = custom_games(start)
-    found = with_files_of(stored, typed)
-    for game in custom_games(found):
-        if game not in typed:
+def _with_given_game(path: Path, stored: Config, name: str, start: Config) -> Config:
+    """Return the stored config with the games of the file that was given, and of no other."""
+    given = custom_games(start)
+    config = with_files_of(stored, given)
+    for game in custom_games(config):
+        if game not in given:
             raise RunError(
-                f"{path} was begun with a game of {game.source!r} of digest {game.digest[:12]!r}, "
-                f"and {name} is another or has changed since; bring the old file back or begin a "
-                "new run"
+                f"{path} was started with the game {game.source!r} (digest {game.digest[:12]!r}), "
+                f"but {name} is another one or has changed since; restore the file or start a new "
+                "run"
             )
-    if not custom_games(found) and (typed or start.preset != stored.preset):
-        raise UsageError(f"{path} was begun with preset {stored.preset}, not {name}; leave it out")
-    return found
+    if not custom_games(config) and (given or start.preset != stored.preset):
+        raise UsageError(
+            f"{path} was started with preset {stored.preset}, not {name}; leave {name} out"
+        )
+    return config
