@@ -85,7 +85,5 @@ PRESETS = (
     Preset(MNIST, "DCGAN on MNIST."),
     Preset(MNIST_CONDITIONAL, "Class-conditional DCGAN on MNIST, with the paper's own models."),
     Preset(CIFAR, "DCGAN on CIFAR-10."),
-    Preset(
-        TUTORIAL, "DCGAN as in tutorials (--data PATH): half the channels, 4x4 kernels."
-    ),
+    Preset(TUTORIAL, "DCGAN as in tutorials (--data PATH): half the channels, 4x4 kernels."),
 )

@@ -115,7 +115,5 @@ PRESETS = (
     Preset(MNIST, "MNIST experiment of 2014 in the authors' configuration, with EMA."),
     Preset(TFD, "Toronto Face Database experiment of 2014, in two stages."),
     Preset(CIFAR, "CIFAR-10 experiment of 2014 with fully connected models."),
-    Preset(
-        CIFAR_CONV, "CIFAR-10 experiment of 2014 with convolutional models."
-    ),
+    Preset(CIFAR_CONV, "CIFAR-10 experiment of 2014 with convolutional models."),
 )
