@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from advnets.cli.main import main as advnets
-from advnets.report.score_text import format_range, number
+from advnets.evaluation.spec import format_range, number
 
 RECIPE = "the recipe"
 PENALTIES = {
@@ -58,7 +58,7 @@ class Field:
 FIELDS = {
     "grid": Field(
         "modern-grid --threads 1 --game.r1-final 1e-5 --game.r2-final 1e-5",
-        "points",
+        "mixture",
         {
             **SHARED,
             "z normal, not a mixture": "--generator.prior normal",
@@ -66,10 +66,10 @@ FIELDS = {
             "without waves": "--discriminator.fourier-features 0",
         },
         {
-            "modes": lambda r: f"{r['seen']}",
+            "modes": lambda r: f"{r['modes_found']}",
             "within 3 σ": lambda r: f"{r['high_quality']:.1%}",
-            "shares": lambda r: format_range(r["shares"]),
-            "spreads": lambda r: format_range(r["spreads"]),
+            "proportions": lambda r: format_range(r["proportions"]),
+            "relative std": lambda r: format_range(r["relative_std"]),
         },
     ),
     "stacked": Field(
@@ -85,7 +85,7 @@ FIELDS = {
             "with batch norm": "--generator.batch-norm --discriminator.batch-norm",
         },
         {
-            "modes": lambda r: f"{r['seen']:,}",
+            "modes": lambda r: f"{r['modes_found']:,}",
             "KL to even shares": lambda r: f"{r['kl_uniform']:.2f}",
             "to real ones": lambda r: number(r["kl_reference"], ".2f", "infinite"),
         },

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from advnets import config, presets
 from advnets.data.prepared import PreparedData, open_data
-from advnets.evaluation.registry import EXTRACTORS
+from advnets.evaluation.registry import DEFAULT_EXTRACTORS
 from advnets.experiment import setup
 from advnets.extractors.base import Extractor
 from advnets.extractors.registry import extractor
@@ -188,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bounds = Bounds(asked.seconds, asked.target)
     data = replace(presets.get_preset("mlp").data, source=asked.data)
     opened = open_data(data)
-    seen = extractor(EXTRACTORS.get(opened.info.name, "pixels"))
+    seen = extractor(DEFAULT_EXTRACTORS.get(opened.info.name, "pixels"))
     stamps = {"data": opened.info.name, "extractor": seen.name, **vars(bounds)}
     lines = file.read_text("utf-8").splitlines() if file.exists() else []
     found = [record for record in map(json.loads, lines) if stamps.items() <= record.items()]

@@ -39,7 +39,7 @@ from advnets.cli.sweep import record_text
 from advnets.config.serialize import to_json
 from advnets.data.dataset import Split
 from advnets.data.prepared import PreparedData, open_data
-from advnets.evaluation.registry import extractor_of
+from advnets.evaluation.registry import default_extractor
 from advnets.experiment import setup
 from advnets.files import write_json
 from advnets.metrics import frechet_distance, prdc
@@ -110,7 +110,7 @@ class ValidationScore:
         samples = draw_samples(
             generator, self.data.normalizer, NUM_SAMPLES, self.seed, self.drawing
         )
-        seen = extractor_of(self.data.info.name)
+        seen = default_extractor(self.data.info.name)
         valid = seen.features(read_images(cast(Split, self.data.dataset.valid), slice(None)))
         features = seen.features(samples[: len(valid)])
         near, distance = prdc(valid, features), frechet_distance(valid, features)

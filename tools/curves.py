@@ -22,8 +22,9 @@ from PIL import Image
 
 from advnets.cli.main import config_of
 from advnets.cli.sweep import record_files
+from advnets.evaluation.registry import METRICS
 from advnets.plots.style import LIGHT, legend, new_figure, png, reference_line, style_axes
-from advnets.plots.training_curves import SINGLE_SAMPLES, SCORES, curve_spec, eval_metric
+from advnets.plots.training_curves import SINGLE_SAMPLES, curve_spec, eval_metric
 
 UNIT = SINGLE_SAMPLES.unit
 
@@ -49,7 +50,9 @@ def curve_of(record: Mapping[str, Any]) -> Curve:
         (key, title), *_ = shown.probabilities.items()
         unit = UNIT
     else:
-        title, unit, key = SCORES[eval_metric(looks)]
+        drawn = METRICS[eval_metric(looks)].curve
+        assert drawn is not None
+        title, unit, key = drawn.title, drawn.unit, drawn.value
         kept = {look["weights"] for look in looks}
         weights = "ema" if "ema" in kept else "last"
         events = [look for look in looks if look["weights"] == weights]

@@ -48,9 +48,9 @@ _WITHIN = {
 """Types of what config.json has at the top and a level below; readers need not ask again."""
 _SCORE = {
     **dict.fromkeys(("metric", "samples"), str),
-    **dict.fromkeys(("weights", "grid", "split", "hidden", "data", "data_digest"), str | None),
+    **dict.fromkeys(("weights", "grid", "split", "mask", "data", "data_digest"), str | None),
     **dict.fromkeys(("extractor", "extractor_sha256", "likelihood"), str | None),
-    "keep": float | None,
+    "keep_fraction": float | None,
     "class_proportions": str | None,
     **dict.fromkeys(("seed", "step", "labels", "n_known", "n_fake"), _PLAIN),
 }

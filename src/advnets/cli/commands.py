@@ -233,6 +233,13 @@ class Sample(ValidatedConfig):
             files.save_points_array(blocks, self.num_samples, shape[0], self.out)
 
 
+def _metrics_help() -> str:
+    """Return the help of --metrics; evaluated for the help of `evaluate` only."""
+    from advnets.evaluation.registry import metrics_help
+
+    return metrics_help()
+
+
 @dataclass(frozen=True)
 class Evaluate(ValidatedConfig):
     """Evaluate a trained generator; adds the scores to scores.json and report.html of the run.
@@ -242,16 +249,9 @@ class Evaluate(ValidatedConfig):
 
     run: Annotated[Positional[Path], arg(metavar="RUN")]
     """Run directory of the model."""
-    metrics: tuple[str, ...] = ("parzen",)
-    """What to compute: parzen (window log-likelihood, σ on the paper's grid and on a fine one).
-    Of features: frechet, kernel, sliced (distances), prdc (precision, recall, density, coverage).
-    Of the nearest image: neighbor (tells it real from generated?), memorization (is it copied?).
-    Of a classifier's verdicts: inception (score), modes (of MNIST and Stacked MNIST).
-    Of points of a ring, grid or mixture: points (modes, quality, shares, spreads, KL, JSD).
-    Of any points: divergence (KL, JSD from their density).
-    Of labels: probe (a linear classifier on D's features or z), test-error (of D's own classes).
-    Of conditional samples: classes (are they what was asked for?), one-nn (what do they teach?).
-    Of encoders and completions: reconstruction, elbo, completion."""
+    metrics: Annotated[tuple[str, ...], arg(metavar="METRIC ...", help=_metrics_help())] = (
+        "parzen",
+    )
     extractor: Annotated[str | None, arg(metavar="NAME|FILE|RUN")] = None
     """Feature extractor: pixels, digits, cifar-jpeg, inception, discriminator, a file or a RUN.
     None: digits for MNIST, else pixels. cifar-jpeg was trained on JPEG files of CIFAR-10, whose

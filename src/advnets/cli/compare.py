@@ -43,7 +43,8 @@ class Compare:
 
         `config_of` returns the config that a command line of `advnets train` trains.
         """
-        from advnets.evaluation.comparison import check_metrics, compare
+        from advnets.evaluation.comparison import compare
+        from advnets.evaluation.registry import resolve_metrics
         from advnets.evaluation.score_files import read_scored_run
         from advnets.files import check_output, write_atomically
         from advnets.report.comparison import comparison_markdown, comparison_text
@@ -52,14 +53,14 @@ class Compare:
             check_output(self.out)
             if self.out.suffix not in (".md", ".json"):
                 raise UsageError(f"{self.out} is not a table; give a name in .md or .json")
-        check_metrics(self.metrics)
+        metrics = resolve_metrics(self.metrics)
         runs = [
-            read_record(path, self.metrics, config_of)
+            read_record(path, metrics, config_of)
             if path.suffix == ".json"
-            else read_scored_run(path, self.metrics)
+            else read_scored_run(path, metrics)
             for path in self.runs
         ]
-        record = compare(runs, metrics=self.metrics, separate_columns=self.separate_columns)
+        record = compare(runs, metrics=metrics, separate_columns=self.separate_columns)
         as_json = json.dumps(record, indent=2, ensure_ascii=False)
         if self.out is None:
             print(printable_lines(as_json if self.json else comparison_text(record)))

@@ -179,8 +179,8 @@ def result_text(result: TrainResult, seconds: float) -> str:
 
 _SCORES = {
     "parzen": ("", "the Parzen log-likelihood"),
-    "points": (" --metrics points", "the modes covered, their proportions and widths"),
-    "divergence": (" --metrics divergence", "the KL and JS divergences from the data's density"),
+    "mixture": (" --metrics mixture", "the modes covered, their proportions and widths"),
+    "kl-jsd": (" --metrics kl-jsd", "the KL and JS divergences from the data's density"),
 }
 """Options of `advnets evaluate` and a description of its scores, by the main metric of the data."""
 

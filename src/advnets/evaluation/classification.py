@@ -1,4 +1,4 @@
-"""Scores of classes: whether conditional samples are what was asked for, and D's own verdict."""
+"""Metrics of classes: accuracy of class-conditional samples, and D's own classification error."""
 
 from __future__ import annotations
 
@@ -11,120 +11,184 @@ from torch import Tensor
 from advnets.data.dataset import Split
 from advnets.errors import DataError, UsageError
 from advnets.evaluation.context import EvaluationContext, Record
+from advnets.evaluation.spec import (
+    DISCRIMINATOR,
+    GENERATOR,
+    REAL,
+    MetricSpec,
+    Value,
+    percent,
+    proportion_interval,
+)
 from advnets.extractors.builtin import Classifier
 from advnets.metrics.prdc import NEIGHBORS, prdc
 from advnets.protocols import ClassifyingDiscriminator
-from advnets.report.score_text import DISCRIMINATOR, GENERATOR, REAL
 from advnets.sampling.sampler import read_images
 
 MIN_PER_CLASS = 100
-"""Test images of a class below which its coverage would say little."""
+"""The smallest number of test images and of samples of a class for its coverage and recall."""
 
 
 def class_accuracy_records(context: EvaluationContext) -> list[Record]:
-    """How often a classifier finds the class that was asked for, and how much of each is covered.
+    """Compute how often a classifier finds the requested class, and coverage within each class.
 
-    Coverage and recall are of the test images of one class by samples of that class, averaged
-    over the classes that have training images: one image a class is right every time and covers
-    nothing.
+    Coverage and recall compare test images of a class with samples of that class, and are averaged
+    over the classes that have training images: a generator with one image per class is always
+    accurate and covers nothing.
+
+    Raises:
+        UsageError: the generator is unconditional, or the extractor is not a built-in classifier.
+        DataError: there are no labeled training or test images, or too few of a class.
     """
+    # Check the generator, the extractor and the data.
     if context.class_proportions is None:
         raise UsageError(
-            "the metric classes needs samples of a class each, and this run was trained without "
-            "labels; give a conditional run, as conditional-mnist"
+            "the metric class-accuracy needs class-conditional samples, and this run was trained "
+            "without labels; give a conditional run, as conditional-mnist"
         )
-    judge = context.extractor
-    if not isinstance(judge, Classifier):
+    classifier = context.extractor
+    if not isinstance(classifier, Classifier):
         raise UsageError(
-            f"the metric classes needs a classifier to judge samples, and {judge.name} is none; "
-            "say --extractor digits on images like MNIST"
+            f"the metric class-accuracy needs a classifier, and the extractor {classifier.name} is "
+            "not one; add --extractor digits for images like MNIST"
         )
     train = context.data.dataset.train
     if not isinstance(train, Split) or train.labels is None:
-        raise DataError("the metric classes needs labeled training images at hand")
-    labels = context.class_proportions.allocate(context.num_samples)
-    drawn = context.samples(context.num_samples, labels)
-    which = torch.randperm(len(train), generator=torch.Generator().manual_seed(context.seed))
-    some = which[: context.num_samples].numpy()
-    rows = {
-        GENERATOR: (drawn, labels),
-        REAL: (read_images(train, some), torch.from_numpy(train.labels[some])),
+        raise DataError(
+            f"the metric class-accuracy needs labeled training images, and "
+            f"{context.data.info.name} has none; give a run on a labeled set"
+        )
+
+    # Draw samples of each class, and as many real training images.
+    requested = context.class_proportions.allocate(context.num_samples)
+    generated = context.samples(context.num_samples, requested)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(context.seed))
+    chosen = order[: context.num_samples].numpy()
+    sets = {
+        GENERATOR: (generated, requested),
+        REAL: (read_images(train, chosen), torch.from_numpy(train.labels[chosen])),
     }
-    test, told = context.labeled_test()
-    of_test = judge.features(test)
+
+    # Compare predicted with requested classes, and features with those of test images.
+    test, test_labels = context.labeled_test()
+    test_features = classifier.features(test)
     return [
         context.feature_record(
-            "classes",
-            row,
-            accuracy=float((judge.logits(shown).argmax(1) == asked).double().mean()),
-            **_covered(
-                of_test, told, judge.features(shown), asked, context.class_proportions.present
+            "class-accuracy",
+            samples,
+            accuracy=float((classifier.logits(images).argmax(1) == labels).double().mean()),
+            **_coverage_per_class(
+                (test_features, test_labels),
+                (classifier.features(images), labels),
+                context.class_proportions.present,
             ),
-            n_fake=len(shown),
-            n_real=len(told),
+            n_fake=len(images),
+            n_real=len(test_labels),
         )
-        for row, (shown, asked) in rows.items()
+        for samples, (images, labels) in sets.items()
     ]
 
 
-def _covered(
-    of_test: Float[Tensor, "tests features"],
-    told: Int[Tensor, " tests"],
-    of_shown: Float[Tensor, "n features"],
-    asked: Int[Tensor, " n"],
-    classes: Int[Tensor, " classes"],
+_Labeled = tuple[Float[Tensor, "n features"], Int[Tensor, " n"]]
+
+
+def _coverage_per_class(
+    test: _Labeled, samples: _Labeled, classes: Int[Tensor, " classes"]
 ) -> dict[str, Any]:
-    """Means over classes of coverage and recall within a class, as many images on both sides."""
+    """Return coverage and recall within a class, averaged over classes; equally many of each side.
+
+    Raises:
+        DataError: a class has fewer than `MIN_PER_CLASS` test images or samples.
+    """
     coverage: list[float] = []
     recall: list[float] = []
-    compared: list[int] = []
+    counts: list[int] = []
     for number in classes.tolist():
-        real, fake = of_test[told == number], of_shown[asked == number]
+        real, fake = (features[labels == number] for features, labels in (test, samples))
         n = min(len(real), len(fake))
         if n < MIN_PER_CLASS:
             raise DataError(
-                f"class {number} has {len(real)} test images and {len(fake)} beside them, and "
-                f"coverage needs {MIN_PER_CLASS} of either; score more (--num-samples), with uniform class proportions, "
-                "or a larger set"
+                f"class {number} has {len(real)} test images and {len(fake)} samples; expected at "
+                f"least {MIN_PER_CLASS} of each: raise --num-samples, add --class-proportions "
+                "uniform, or give a larger set"
             )
-        compared.append(n)
-        found = prdc(real[:n], fake[:n], NEIGHBORS)
-        coverage.append(found.coverage)
-        recall.append(found.recall)
+        counts.append(n)
+        result = prdc(real[:n], fake[:n], NEIGHBORS)
+        coverage.append(result.coverage)
+        recall.append(result.recall)
     return {
         "neighbors": NEIGHBORS,
-        "n_of_each": compared,
+        "n_per_class": counts,
         "coverage": sum(coverage) / len(classes),
-        "least_coverage": min(coverage),
+        "min_coverage": min(coverage),
         "recall": sum(recall) / len(classes),
     }
 
 
+CLASS_ACCURACY = MetricSpec(
+    name="class-accuracy",
+    title="class accuracy",
+    help="accuracy of the requested class of samples, coverage and recall within each class",
+    records=class_accuracy_records,
+    values={
+        "accuracy": Value("higher", proportion_interval("n_fake")),
+        "coverage": Value("higher"),
+        "recall": Value("higher"),
+    },
+    describe=lambda r: (
+        f"class accuracy {percent(r['accuracy'], 2)}; within a class coverage {r['coverage']:.3f} "
+        f"(minimum {r['min_coverage']:.3f}), recall {r['recall']:.3f}"
+    ),
+    details=("min_coverage", "n_per_class"),
+    uses_extractor=True,
+    needs="labels; a conditional generator; a built-in classifier as extractor",
+)
+
+
 def classification_error_records(context: EvaluationContext) -> list[Record]:
-    """Share of test images whose class D gets wrong, for a D that tells classes."""
+    """Compute the test error of a discriminator that classifies, as in semi-supervised runs.
+
+    Raises:
+        UsageError: the discriminator does not classify.
+        DataError: there are no labeled test images.
+    """
     net = context.players.get("discriminator")
     if net is None or not isinstance(net, ClassifyingDiscriminator):
         raise UsageError(
-            "the metric test-error is of a D that tells classes, and this run's tells none; give "
-            "a semi-supervised run, as semi-supervised-mnist"
+            "the metric classification-error needs a discriminator that classifies, and this run "
+            "has none; give a semi-supervised run, as semi-supervised-mnist"
         )
-    (test, told), wrong = context.labeled_test(), 0
-    shown = context.data.normalizer.from_unit_range(test)
+    (test, test_labels), wrong = context.labeled_test(), 0
+    inputs = context.data.normalizer.from_unit_range(test)
     real: list[Tensor] = []
     with torch.no_grad():
-        for block, labels in zip(shown.split(1000), told.split(1000), strict=True):
-            logits = net.class_logits(net.hidden(block.to(context.compute_settings.device))).cpu()
+        for batch, labels in zip(inputs.split(1000), test_labels.split(1000), strict=True):
+            logits = net.class_logits(net.hidden(batch.to(context.compute_settings.device))).cpu()
             wrong += int((logits.argmax(1) != labels).sum())
             real.append(torch.sigmoid(logits.logsumexp(1)))
     return [
         context.record(
-            "test-error",
+            "classification-error",
             DISCRIMINATOR,
-            error=wrong / len(told),
+            error=wrong / len(test_labels),
             wrong=wrong,
-            n_test=len(told),
-            n_real=len(told),
+            n_test=len(test_labels),
+            n_real=len(test_labels),
             n_fake=0,
-            thinks_real=float(torch.cat(real).mean()),
+            mean_real_probability=float(torch.cat(real).mean()),
         )
     ]
+
+
+CLASSIFICATION_ERROR = MetricSpec(
+    name="classification-error",
+    title="classification error",
+    help="test error of a discriminator that classifies (semi-supervised)",
+    records=classification_error_records,
+    values={"error": Value("lower", proportion_interval("n_test"))},
+    describe=lambda r: f"classification error {percent(r['error'], 2)}",
+    describe_inputs=lambda r: f"{r['n_test']:,} test images",
+    details=("wrong", "mean_real_probability"),
+    samples="none",
+    needs="labels; a discriminator that classifies",
+)

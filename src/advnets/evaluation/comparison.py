@@ -1,4 +1,7 @@
-"""Columns of a comparison: records share one only if all that they hang on is the same."""
+"""Comparison of runs: means over seeds, paired differences, one column per way of scoring.
+
+Scores share a column only if all their settings are the same.
+"""
 
 from __future__ import annotations
 
@@ -11,105 +14,109 @@ from itertools import combinations
 from typing import Any
 
 from advnets.config.serialize import list_to_dict
-from advnets.errors import UnknownNameError, UsageError
-from advnets.evaluation.fields import READINGS, Record
+from advnets.errors import UsageError
+from advnets.evaluation.registry import METRICS, resolve_metrics
 from advnets.evaluation.score_files import ScoredRun
+from advnets.evaluation.spec import NEVER_TRAINED, REFERENCES, VERSIONS, Record
 from advnets.metrics.uncertainty import CONFIDENCE, student_interval
-from advnets.report.score_text import BESIDE, NEVER_TRAINED, VERSIONS
 
-_CASES = {
-    "grid": "{} grid",
-    "labels": "{:,} labels",
-    "n_known": "{:,} known",
-    "hidden": "{} hidden",
-    "n": "{:,} points",
+_HASHES = {"extractor_sha256": "SHA-256 of the extractor", "data_digest": "digest of the data"}
+_LABELS = {
+    **_HASHES,
+    "class_proportions": "class proportions",
+    "keep_fraction": "fraction kept by D",
 }
-_SPOKEN = {"extractor_sha256": "SHA-256 of the extractor", "data_digest": "digest of the data"}
-_NAMES = {**_SPOKEN, "class_proportions": "class proportions"}
-_OWN_TO_A_ROW = ("n_fake", "draws", "class_proportions")
-"""Settings that real images have of their own: fewer of them, one draw, and their own classes."""
+_FREE_IN_REFERENCES = ("n_fake", "draws", "class_proportions")
+"""Settings in which baselines may differ from samples: there are fewer real images, say."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One number of one metric, taken in one way."""
+    """One value of one metric, computed with the same settings in all runs."""
 
     metric: str
     value: str
     case: Mapping[str, Any]
-    """Which of the cases that one evaluation goes through."""
+    """The fields that tell it from other records of the same evaluation."""
     settings: Mapping[str, Any]
-    """What its records hang on …"""
-    separated: tuple[str, ...] = ()
-    """… and in what of it another column of this number is unlike."""
+    """All that the value depends on, other than the run."""
+    distinguishing: tuple[str, ...] = ()
+    """The settings in which it differs from other columns of the same value."""
 
     @property
     def name(self) -> str:
-        """The metric, the value where it has several, the case, and what sets it apart."""
-        several = len(READINGS[self.metric].values) > 1 and self.value != self.metric
+        """The metric, the value where it has several, the case, and the distinguishing settings."""
+        several = len(METRICS[self.metric].values) > 1 and self.value != self.metric
         value = self.value.replace("_", " ") if several else ""
         differs = ", ".join(
-            f"{spoken(key)} {brief(key, self.settings.get(key))}" for key in self.separated
+            f"{setting_label(key)} {abbreviate(key, self.settings.get(key))}"
+            for key in self.distinguishing
         )
-        name = _case_name(" ".join(filter(None, (self.metric, value))), self.case)
+        name = _case_name(" ".join(filter(None, (self.metric, value))), self.metric, self.case)
         return f"{name} ({differs})" if differs else name
 
-    def holds(self, record: Record) -> bool:
-        """Whether a record belongs here."""
-        reading = READINGS[self.metric]
-        if record["metric"] != self.metric or reading.case(record) != self.case:
+    def contains(self, record: Record) -> bool:
+        """Return whether a record belongs to this column."""
+        spec = METRICS[self.metric]
+        if record["metric"] != self.metric or spec.case(record) != self.case:
             return False
-        free = _OWN_TO_A_ROW if record["samples"] in BESIDE else ()
+        free = _FREE_IN_REFERENCES if record["samples"] in REFERENCES else ()
         ours, theirs = (
-            {key: value for key, value in some.items() if key not in free}
-            for some in (self.settings, reading.settings(record))
+            {key: value for key, value in settings.items() if key not in free}
+            for settings in (self.settings, spec.settings(record))
         )
         return ours == theirs
+
+
+_RunSettings = Sequence[tuple[str, dict[str, Any]]]
+"""The path of a run and the settings of one of its records, for several records."""
 
 
 def columns(
     runs: Sequence[ScoredRun], metrics: Sequence[str] = (), *, separate_columns: bool = False
 ) -> list[Column]:
-    """Return a column for each metric, case, value and way in which all runs were scored.
+    """Return the columns: one for each metric, case, value and settings that all runs share.
 
-    With `apart` also for each way in which some runs were scored. A run that the metric has not
-    scored in a case at all does not count there.
+    With `separate_columns` there is also one for settings of some runs only. A run without a record
+    of a metric and case is not counted there.
 
     Raises:
-        UsageError: there is no way in which all runs were scored, and `apart` is not wanted.
+        UsageError: all runs share no settings, and `separate_columns` is off.
     """
-    found: list[Column] = []
-    own = [(run.path, r) for run in runs for r in run.records if r["samples"] not in BESIDE]
-    for metric, reading in READINGS.items():
+    result: list[Column] = []
+    scored = [(run.path, r) for run in runs for r in run.records if r["samples"] not in REFERENCES]
+    for metric, spec in METRICS.items():
         if metrics and metric not in metrics:
             continue
-        some = [(path, record) for path, record in own if record["metric"] == metric]
-        for case in _unlike(reading.case(record) for _, record in some):
-            here = [(path, reading.settings(r)) for path, r in some if reading.case(r) == case]
-            ways = _unlike(settings for _, settings in here)
+        of_metric = [(path, record) for path, record in scored if record["metric"] == metric]
+        for case in _unique(spec.case(record) for _, record in of_metric):
+            of_case = [(path, spec.settings(r)) for path, r in of_metric if spec.case(r) == case]
+            variants = _unique(settings for _, settings in of_case)
             if not separate_columns:
-                ways = _of_all_runs(ways, here)
-            if not ways:
-                raise UsageError(_refusal(_case_name(metric, case), here))
-            keys = _differing(ways)
-            found += [
-                Column(metric, value, case, way, keys) for way in ways for value in reading.values
+                variants = _shared_by_all(variants, of_case)
+            if not variants:
+                raise UsageError(_not_comparable(_case_name(metric, metric, case), of_case))
+            keys = _differing(variants)
+            result += [
+                Column(metric, value, case, settings, keys)
+                for settings in variants
+                for value in spec.values
             ]
-    return found
+    return result
 
 
-def spoken(key: str) -> str:
-    """What a setting is called."""
-    return _NAMES.get(key, key.removeprefix(VERSIONS))
+def setting_label(key: str) -> str:
+    """Return the words for a setting in a sentence or heading."""
+    return _LABELS.get(key, key.removeprefix(VERSIONS))
 
 
-def brief(key: str, value: Any) -> str:
-    """A setting in a few characters."""
-    if key in _SPOKEN and value:
+def abbreviate(key: str, value: Any) -> str:
+    """Return the value of a setting in a few characters."""
+    if key in _HASHES and value:
         return f"{value[:8]}…"
-    if isinstance(value, Mapping):  # the images: their shape, and how they were cut
-        cut = [some for name, some in value.items() if name != "shape" and some]
-        return " ".join(["x".join(map(str, value["shape"])), *cut])
+    if isinstance(value, Mapping):  # the images: their shape and preprocessing
+        preprocessing = [part for name, part in value.items() if name != "shape" and part]
+        return " ".join(["x".join(map(str, value["shape"])), *preprocessing])
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     if value is None:
@@ -117,146 +124,159 @@ def brief(key: str, value: Any) -> str:
     return str(value)
 
 
-def _case_name(name: str, case: Mapping[str, Any]) -> str:
-    return ", ".join([name, *(_CASES[key].format(some) for key, some in case.items())])
+def _case_name(name: str, metric: str, case: Mapping[str, Any]) -> str:
+    formats = METRICS[metric].cases
+    return ", ".join([name, *(formats[key].format(value) for key, value in case.items())])
 
 
-def _unlike(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Each once, in the order in which they came."""
-    return list({json.dumps(some, sort_keys=True): some for some in records}.values())
+def _unique(mappings: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return each mapping once, in order of first appearance."""
+    return list({json.dumps(some, sort_keys=True): some for some in mappings}.values())
 
 
-def _of_all_runs(
-    ways: Sequence[dict[str, Any]], here: Sequence[tuple[str, dict[str, Any]]]
+def _shared_by_all(
+    variants: Sequence[dict[str, Any]], of_case: _RunSettings
 ) -> list[dict[str, Any]]:
-    """Return the ways in which each of the runs was scored that are named by `here`."""
-    paths = {path for path, _ in here}
-    return [way for way in ways if {path for path, settings in here if settings == way} == paths]
+    """Return the settings with which every run of `of_case` was scored."""
+    paths = {path for path, _ in of_case}
+    return [
+        variant
+        for variant in variants
+        if {path for path, settings in of_case if settings == variant} == paths
+    ]
 
 
-def _differing(ways: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Settings that are not all alike; a hash only where no plainer one tells the same."""
-    known = dict.fromkeys(key for way in ways for key in way)
-    keys = [key for key in known if any(way.get(key) != ways[0].get(key) for way in ways)]
-    for key in _SPOKEN:
+def _differing(variants: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the settings that are not all equal; a hash only where no other tells them apart."""
+    known = dict.fromkeys(key for variant in variants for key in variant)
+    first = variants[0]
+    keys = [key for key in known if any(v.get(key) != first.get(key) for v in variants)]
+    for key in _HASHES:
         others = [other for other in keys if other != key]
-        if _told_apart(ways, others) == _told_apart(ways, keys):
+        if _num_distinct(variants, others) == _num_distinct(variants, keys):
             keys = others
     return tuple(keys)
 
 
-def _told_apart(ways: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> int:
-    """How many ways these settings alone would tell from each other."""
-    return len(_unlike({key: way.get(key) for key in keys} for way in ways))
+def _num_distinct(variants: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> int:
+    """Return how many variants differ in these settings."""
+    return len(_unique({key: variant.get(key) for key in keys} for variant in variants))
 
 
-def _refusal(name: str, here: Sequence[tuple[str, dict[str, Any]]]) -> str:
-    """What is unlike in the first two that are."""
-    first, how = here[0]
-    other, unlike = next((path, settings) for path, settings in here if settings != how)
-    told = ", ".join(
-        f"{spoken(key)} ({brief(key, how.get(key))} and {brief(key, unlike.get(key))})"
-        for key in _differing([how, unlike])
+def _not_comparable(name: str, of_case: _RunSettings) -> str:
+    """Return the message about the first two runs that were scored with different settings."""
+    first, settings = of_case[0]
+    second, others = next((path, some) for path, some in of_case if some != settings)
+    differences = ", ".join(
+        f"{setting_label(key)} ({abbreviate(key, settings.get(key))} and "
+        f"{abbreviate(key, others.get(key))})"
+        for key in _differing([settings, others])
     )
-    whose = first if first == other else f"{first} and {other}"
+    paths = first if first == second else f"{first} and {second}"
     return (
-        f"{name} of {whose} differs in {told}, so that the numbers do not compare; evaluate all "
-        "runs alike, or say --separate-columns to see each in a column of its own"
+        f"scores by {name} of {paths} differ in {differences} and cannot be compared; evaluate all "
+        "runs with the same settings, or add --separate-columns"
     )
 
 
 Cell = dict[str, Any]
+"""Mean, half width of its interval, and the values by seed."""
 _Kind = tuple[str | None, int | None, float | None, str | None]
+"""Weights, step, fraction kept by D, and the name of an untrained player."""
 
-_IGNORED = ("seed", "ticks", "data.directory", "data.source", "runtime.threads")
-_MOST = 3  # fields that a row is named by
+_IGNORED_CONFIG = ("seed", "intervals", "data.directory", "data.source", "runtime.threads")
+"""Fields of the config that do not make a row of their own."""
+_MAX_NAMED_FIELDS = 3
 
 
 @dataclass(frozen=True)
 class _Row:
-    """Runs of one config, sampled alike: with which weights, at which step, how many kept."""
+    """Runs of one config that differ only in seed, scored at one step with one kind of weights."""
 
     name: str
     runs: tuple[ScoredRun, ...]
     weights: str | None
     step: int | None
-    keep: float | None
-    """The share of samples that is left, where D has rejected some."""
+    keep_fraction: float | None
+    """The fraction of samples that discriminator rejection sampling kept, if it was used."""
     untrained: str | None
-    """What it is called, if it is of nets that were never trained."""
+    """The name of the untrained player that is scored, if it is one."""
 
-    def holds(self, record: Record) -> bool:
-        """Whether a record of one of these runs belongs here."""
-        return _kind(record) == (self.weights, self.step, self.keep, self.untrained)
+    def contains(self, record: Record) -> bool:
+        """Return whether a record of one of these runs belongs to this row."""
+        kind = (self.weights, self.step, self.keep_fraction, self.untrained)
+        return _kind(record) == kind
 
 
 def compare(
-    runs: Sequence[ScoredRun], *, metrics: Sequence[str] = (), separate_columns: bool = False
+    runs: Sequence[ScoredRun],
+    *,
+    metrics: str | Sequence[str] = (),
+    separate_columns: bool = False,
 ) -> dict[str, Any]:
-    """A table of runs, as JSON: rows, columns, cells, paired differences, what stands beside.
+    """Return a comparison of runs as JSON: columns, rows, paired differences, references.
 
-    Runs that differ only in seed are a row; a cell is a mean over their seeds with a 95 % interval
-    of Student's t. Records share a column only if all that they hang on is the same; with `apart`
-    those that are unlike stand in columns of their own.
+    Runs that differ only in seed are one row; a cell is the mean over their seeds with a 95 %
+    interval of Student's t. Scores share a column only if all their settings are the same; with
+    `separate_columns` others have columns of their own. References are scores that depend on no
+    run, as those of real images.
 
     Raises:
-        UnknownNameError: no metric is called so.
-        UsageError: fewer than two runs came, two are of one config and seed, or records are unlike.
+        UnknownNameError: there is no such metric.
+        UsageError: there are fewer than two runs, two have the same config and seed, or scores
+            cannot be compared.
     """
-    check_metrics(metrics)
+    names = resolve_metrics(metrics)
     if len(runs) < 2:
         raise UsageError(f"{len(runs)} run was given; give at least two to compare")
-    runs = _named_alike(runs)
-    rows, across = _rows(runs), columns(runs, metrics, separate_columns=separate_columns)
+
+    # Find rows and columns, and the differences of all pairs of trained rows.
+    runs = _unify_extractor_names(runs)
+    rows, all_columns = _rows(runs), columns(runs, names, separate_columns=separate_columns)
     differences = [
-        (later, earlier, [_difference(later, earlier, column) for column in across])
+        (later, earlier, [_difference(later, earlier, column) for column in all_columns])
         for earlier, later in combinations([row for row in rows if row.untrained is None], 2)
     ]
-    beside = {name: [_beside(name, runs, column) for column in across] for name in BESIDE}
+    references = {
+        name: [_reference(name, runs, column) for column in all_columns] for name in REFERENCES
+    }
+
+    # Write them as JSON.
     return {
         "confidence": CONFIDENCE,
         "columns": [
             {
                 "name": c.name,
                 **asdict(c),
-                "better": READINGS[c.metric].values[c.value],
+                "better": METRICS[c.metric].values[c.value].better,
                 "few_images": any(
-                    c.holds(r) and r.get("few_images") for run in runs for r in run.records
+                    c.contains(r) and r.get("few_images") for run in runs for r in run.records
                 ),
             }
-            for c in across
+            for c in all_columns
         ],
         "rows": [
             {
                 **_label(row),
                 "seeds": [run.seed for run in row.runs],
                 "runs": [run.path for run in row.runs],
-                "cells": [_cell(_values(row, column)) for column in across],
+                "cells": [_cell(_values(row, column)) for column in all_columns],
             }
             for row in rows
         ],
         "differences": [
-            {"of": _label(later), "less": _label(earlier), "cells": cells}
+            {"row": _label(later), "minus": _label(earlier), "cells": cells}
             for later, earlier, cells in differences
             if any(cells)
         ],
-        "beside": [{"name": name, "cells": cells} for name, cells in beside.items() if any(cells)],
+        "references": [
+            {"name": name, "cells": cells} for name, cells in references.items() if any(cells)
+        ],
     }
 
 
-def check_metrics(metrics: Sequence[str]) -> None:
-    """Refuse metrics that nobody knows.
-
-    Raises:
-        UnknownNameError: none is called so.
-    """
-    for name in metrics:
-        if name not in READINGS:
-            raise UnknownNameError("metric", name, READINGS)
-
-
-def _named_alike(runs: Sequence[ScoredRun]) -> list[ScoredRun]:
-    """The same with one name for each extractor, its first: what it is, its hash tells."""
+def _unify_extractor_names(runs: Sequence[ScoredRun]) -> list[ScoredRun]:
+    """Return runs in which an extractor has the same name everywhere, by its SHA-256."""
     names: dict[str, str] = {}
     return [replace(run, records=[_renamed(r, names) for r in run.records]) for run in runs]
 
@@ -269,92 +289,99 @@ def _renamed(record: Record, names: dict[str, str]) -> Record:
 
 
 def _label(row: _Row) -> dict[str, Any]:
-    return {"name": row.name, "weights": row.weights, "step": row.step, "keep": row.keep}
+    return {
+        "name": row.name,
+        "weights": row.weights,
+        "step": row.step,
+        "keep_fraction": row.keep_fraction,
+    }
 
 
 def _rows(runs: Sequence[ScoredRun]) -> list[_Row]:
-    """A row for each config, its weights, the step that it was scored at, and the share kept."""
+    """Return a row for each config, kind of weights, step and fraction kept."""
     groups: dict[str, list[ScoredRun]] = {}
     for run in runs:
-        groups.setdefault(json.dumps(_config(run), sort_keys=True), []).append(run)
+        groups.setdefault(json.dumps(_flat_config(run), sort_keys=True), []).append(run)
     rows: list[_Row] = []
     for name, group in zip(_names(list(groups.values())), groups.values(), strict=True):
         _check_seeds(group)
         for kind in dict.fromkeys(_kind(record) for run in group for record in run.records):
-            some = [run for run in group if any(_kind(r) == kind for r in run.records)]
+            of_kind = [run for run in group if any(_kind(r) == kind for r in run.records)]
             if kind is not None:
-                by_seed = tuple(sorted(some, key=lambda run: run.seed))
-                called = f"{name}: {kind[-1]}" if kind[-1] else name
-                rows.append(_Row(called, by_seed, *kind))
+                by_seed = tuple(sorted(of_kind, key=lambda run: run.seed))
+                rows.append(_Row(f"{name}: {kind[-1]}" if kind[-1] else name, by_seed, *kind))
     return rows
 
 
 def _kind(record: Record) -> _Kind | None:
-    """Which row of its run a record is in; None: it stands beside."""
-    if record["samples"] in BESIDE:
+    """Return which row of its run a record is in; None for a reference."""
+    if record["samples"] in REFERENCES:
         return None
     if record["samples"].endswith(NEVER_TRAINED):
         return None, None, None, record["samples"]
-    return record["weights"], record["step"], record.get("keep"), None
+    return record["weights"], record["step"], record.get("keep_fraction"), None
 
 
-def _config(run: ScoredRun) -> dict[str, Any]:
-    """The config as paths and values, without what leaves the trained nets as they are."""
-    found: dict[str, Any] = {"data": run.data["name"], "digest of the data": run.data["digest"][:8]}
+def _flat_config(run: ScoredRun) -> dict[str, Any]:
+    """Return the config by path, without the fields that do not change the trained networks."""
+    flat: dict[str, Any] = {"data": run.data["name"], "digest of the data": run.data["digest"][:8]}
 
-    def walk(path: str, value: object) -> None:
+    def flatten(path: str, value: object) -> None:
         value = list_to_dict(value)
         if isinstance(value, Mapping):
             for key, inner in value.items():
-                walk(f"{path}.{key}" if path else str(key), inner)
-        elif path not in _IGNORED and path.partition(".")[0] not in _IGNORED:
-            found[path] = value
+                flatten(f"{path}.{key}" if path else str(key), inner)
+        elif path not in _IGNORED_CONFIG and path.partition(".")[0] not in _IGNORED_CONFIG:
+            flat[path] = value
 
-    walk("", run.config)
-    return found
+    flatten("", run.config)
+    return flat
 
 
 def _names(groups: Sequence[Sequence[ScoredRun]]) -> list[str]:
-    """Presets; where several rows are of one, with what they differ in, or by their first run."""
-    configs = [_config(group[0]) for group in groups]
+    """Return the name of each row: its preset, and the fields in which rows of it differ.
+
+    Where these are many, it is the path of the row's first run.
+    """
+    configs = [_flat_config(group[0]) for group in groups]
     names: list[str] = []
-    for mine, group in zip(configs, groups, strict=True):
-        alike = [config for config in configs if config["preset"] == mine["preset"]]
-        keys = dict.fromkeys(key for config in alike for key in config)
-        differ = [key for key in keys if any(c.get(key) != mine.get(key) for c in alike)]
-        said = [f"{key.removeprefix('stages.0.')} {mine.get(key)}" for key in differ]
-        fitting = len(said) <= _MOST
-        names.append(", ".join([mine["preset"], *said]) if fitting else group[0].path)
+    for config, group in zip(configs, groups, strict=True):
+        same_preset = [other for other in configs if other["preset"] == config["preset"]]
+        keys = dict.fromkeys(key for other in same_preset for key in other)
+        differing = [k for k in keys if any(o.get(k) != config.get(k) for o in same_preset)]
+        fields = [f"{key.removeprefix('stages.0.')} {config.get(key)}" for key in differing]
+        short = len(fields) <= _MAX_NAMED_FIELDS
+        names.append(", ".join([config["preset"], *fields]) if short else group[0].path)
     return names
 
 
 def _check_seeds(group: Sequence[ScoredRun]) -> None:
-    seen: dict[int, str] = {}
+    paths: dict[int, str] = {}
     for run in group:
-        if run.seed in seen:
+        if run.seed in paths:
             raise UsageError(
-                f"{seen[run.seed]} and {run.path} are of one config and one seed ({run.seed}); "
-                "leave out one of them"
+                f"{paths[run.seed]} and {run.path} have the same config and the same seed "
+                f"({run.seed}); leave one of them out"
             )
-        seen[run.seed] = run.path
+        paths[run.seed] = run.path
 
 
 _Values = dict[int, dict[int, float | None]]
-"""Of each seed of training, by the seed that samples were drawn with."""
+"""Values by the seed of the training and then by the seed of the samples."""
 
 
 def _values(row: _Row, column: Column) -> _Values:
-    """What a row has in a column; None stands for what is infinite, which JSON lacks."""
-    found: _Values = {}
+    """Return the values of a row in a column; None is infinity, which JSON does not have."""
+    values: _Values = {}
     for run in row.runs:
         of_run = {
             r["seed"]: _finite(r[column.value])
             for r in run.records
-            if row.holds(r) and column.holds(r)
+            if row.contains(r) and column.contains(r)
         }
         if of_run:
-            found[run.seed] = of_run
-    return found
+            values[run.seed] = of_run
+    return values
 
 
 def _finite(value: float | int | None) -> float | None:
@@ -362,21 +389,21 @@ def _finite(value: float | int | None) -> float | None:
 
 
 def _cell(values: _Values) -> Cell | None:
-    """Mean and interval over seeds of training; neither where a number is infinite.
+    """Return mean and interval over training seeds; both are None where a value is infinite.
 
-    Where a run was scored with samples of several seeds, its value is their mean.
+    The value of a run that was scored with samples of several seeds is their mean.
     """
     if not values:
         return None
-    means = {seed: _mean(list(some.values())) for seed, some in values.items()}
+    means = {seed: _mean(list(by_sample_seed.values())) for seed, by_sample_seed in values.items()}
     finite = [value for value in means.values() if value is not None]
-    found = student_interval(finite) if len(finite) == len(means) else None
+    interval = student_interval(finite) if len(finite) == len(means) else None
     return {
-        "mean": found.mean if found else None,
-        "half_width": found.half_width if found else None,
+        "mean": interval.mean if interval else None,
+        "half_width": interval.half_width if interval else None,
         "seeds": list(means),
         "values": list(means.values()),
-        "sampled_with": sorted({seed for some in values.values() for seed in some}),
+        "sample_seeds": sorted({seed for by_sample in values.values() for seed in by_sample}),
     }
 
 
@@ -386,32 +413,38 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _difference(later: _Row, earlier: _Row, column: Column) -> Cell | None:
-    """The later row less the earlier one, where they share at least two seeds.
+    """Return the later row minus the earlier one, paired by training seed and sample seed.
 
-    Seed by seed of training, and of each only samples that were drawn with one seed.
+    None where they share fewer than two training seeds.
     """
-    mine, theirs = _values(later, column), _values(earlier, column)
+    first, second = _values(later, column), _values(earlier, column)
     pairs: _Values = {}
-    for seed in mine.keys() & theirs.keys():
-        shared = mine[seed].keys() & theirs[seed].keys()
-        less = {n: _less(mine[seed][n], theirs[seed][n]) for n in sorted(shared)}
-        if less:
-            pairs[seed] = less
+    for seed in first.keys() & second.keys():
+        shared = first[seed].keys() & second[seed].keys()
+        differences = {n: _subtract(first[seed][n], second[seed][n]) for n in sorted(shared)}
+        if differences:
+            pairs[seed] = differences
     return _cell(dict(sorted(pairs.items()))) if len(pairs) > 1 else None
 
 
-def _less(value: float | None, other: float | None) -> float | None:
+def _subtract(value: float | None, other: float | None) -> float | None:
     return None if value is None or other is None else value - other
 
 
-def _beside(name: str, runs: Sequence[ScoredRun], column: Column) -> Cell | None:
-    """What hangs on no run: all that were evaluated with one seed say the same, so one is taken.
+def _reference(name: str, runs: Sequence[ScoredRun], column: Column) -> Cell | None:
+    """Return the cell of a reference, which is equal in all runs of one sample seed.
 
-    Of as many images as the column has samples; where there are no such, as many as there are.
+    It is of as many images as the column has samples, or of fewer where there are no more.
     """
-    found = [r for run in runs for r in run.records if r["samples"] == name and column.holds(r)]
-    as_many = [r for r in found if r["n_fake"] == column.settings.get("n_fake")] or found
-    first = {r["seed"]: r for r in reversed(as_many) if r["n_fake"] == as_many[0]["n_fake"]}
-    values: _Values = {seed: {seed: _finite(r[column.value])} for seed, r in sorted(first.items())}
+    records = [
+        r for run in runs for r in run.records if r["samples"] == name and column.contains(r)
+    ]
+    equal_count = [r for r in records if r["n_fake"] == column.settings.get("n_fake")] or records
+    by_seed = {
+        r["seed"]: r for r in reversed(equal_count) if r["n_fake"] == equal_count[0]["n_fake"]
+    }
+    values: _Values = {
+        seed: {seed: _finite(r[column.value])} for seed, r in sorted(by_seed.items())
+    }
     cell = _cell(values)
-    return None if cell is None else {**cell, "n_fake": as_many[0]["n_fake"]}
+    return None if cell is None else {**cell, "n_fake": equal_count[0]["n_fake"]}

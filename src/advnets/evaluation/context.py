@@ -1,10 +1,9 @@
-"""What `evaluate` computes: records that carry all that a score hangs on."""
+"""The input of every metric: a run's players, samples and data, and records of their scores."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -18,13 +17,9 @@ from advnets.data.class_proportions import ClassProportions
 from advnets.data.dataset import Split
 from advnets.data.prepared import PreparedData
 from advnets.data.spec import is_dataset_name
-from advnets.errors import DataError, FewImagesWarning
+from advnets.errors import DataError
+from advnets.evaluation.spec import GENERATOR, NEVER_TRAINED, REAL, REFERENCES
 from advnets.extractors.base import Extractor, UsesLibraries
-from advnets.metrics.frechet import frechet_distance, frechet_standard_error
-from advnets.metrics.mmd import polynomial_mmd
-from advnets.metrics.parzen import GRIDS
-from advnets.metrics.sliced_wasserstein import sliced_wasserstein
-from advnets.report.score_text import BESIDE, GENERATOR, NEVER_TRAINED, REAL
 from advnets.run_records import versions
 from advnets.sampling.rejection import DiscriminatorRejection, sample_with_rejection
 from advnets.sampling.sampler import (
@@ -34,19 +29,18 @@ from advnets.sampling.sampler import (
     draw_samples,
     read_images,
     real_images,
-    score_parzen,
 )
 
 Record = dict[str, Any]
-ArraySplit = Float[Tensor, "n channels height width"]
+Images = Float[Tensor, "n channels height width"]
 
 MAX_TRAIN_IMAGES = 60_000
-"""Training images that copies are looked for among, at most: all of MNIST."""
+"""The largest number of training images that samples are compared with: all of MNIST."""
 
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """A generator that is scored on data, beside as many real training images."""
+    """What a metric is computed from: players, data, extractor and seed, with cached samples."""
 
     players: Mapping[str, nn.Module]
     data: PreparedData
@@ -55,81 +49,77 @@ class EvaluationContext:
     weights: str
     compute_settings: ComputeSettings
     extractor: Extractor
-    """What the metrics of features look at."""
+    """The feature extractor."""
     initial_players: Callable[[], Mapping[str, nn.Module]] = dict
-    """Gives the players that training began with."""
+    """Returns the players with their initial weights."""
     game: config.GameConfig = field(default_factory=config.GANGame)
-    """What they have played."""
+    """The game that they were trained by."""
     data_config: config.Data = field(default_factory=config.Data)
-    """Which images, and how they were shown to the nets."""
+    """The images, and how they were preprocessed."""
     class_proportions: ClassProportions | None = None
-    """The classes that samples of a conditional generator are of; None for another generator."""
+    """The class frequencies of samples; None where the generator is unconditional."""
     rejection: DiscriminatorRejection | None = None
-    """Which samples are left out, where some are."""
+    """Discriminator rejection sampling; None: every sample is kept."""
     num_samples: int = NUM_SAMPLES
-    """How many samples metrics look at that have no number of their own."""
+    """The number of samples, for metrics without a number of their own."""
     label_budgets: tuple[int, ...] = ()
-    """Labels that the probe is given, 0 being all; none said: its usual ones."""
+    """Numbers of labels that the linear probe is trained on, 0 for all; empty: its defaults."""
     include_real: bool = True
-    """Whether real images are scored beside the samples."""
+    """Whether real training images are scored too, as a baseline."""
 
     @property
     def generator(self) -> nn.Module:
-        """G."""
+        """The generator."""
         return self.players["generator"]
 
-    def samples(self, n: int, labels: Int[Tensor, " n"] | None = None) -> ArraySplit:
-        """Draw n samples, of these classes or, where none are given, in the class proportions."""
-        g, scaling, seed = self.generator, self.data.normalizer, self.seed
-        asked = self.class_proportions if labels is None else labels
+    def samples(self, n: int, labels: Int[Tensor, " n"] | None = None) -> Images:
+        """Draw n samples in [0, 1], of these classes, by default in the class proportions."""
+        g, normalizer, seed = self.generator, self.data.normalizer, self.seed
+        classes = self.class_proportions if labels is None else labels
         if self.rejection is None:
-            return draw_samples(g, scaling, n, seed, self.compute_settings, asked)
+            return draw_samples(g, normalizer, n, seed, self.compute_settings, classes)
         return sample_with_rejection(
-            g, scaling, n, seed, self.compute_settings, self.rejection, asked
+            g, normalizer, n, seed, self.compute_settings, self.rejection, classes
         )
 
     @cached_property
-    def sample_sets(self) -> Mapping[str, ArraySplit]:
-        """What is scored, by the name of its row; each is in [0, 1]."""
+    def sample_sets(self) -> Mapping[str, Images]:
+        """Images in [0, 1] to score, by the `samples` of their record: generated and real ones."""
         return self.sample_sets_of_size(self.num_samples)
 
-    def sample_sets_of_size(self, n: int) -> Mapping[str, ArraySplit]:
-        """The same of so many samples.
-
-        The real-data row takes training images, drawn without repetition, for samples.
-        """
-        rows = {GENERATOR: self.samples(n)}
+    def sample_sets_of_size(self, n: int) -> Mapping[str, Images]:
+        """Return n samples and, unless `include_real` is off, up to n real training images."""
+        sets = {GENERATOR: self.samples(n)}
         if self.include_real:
-            rows[REAL] = real_images(self.data.dataset.train, n, self.seed)
-        return rows
+            sets[REAL] = real_images(self.data.dataset.train, n, self.seed)
+        return sets
 
     @cached_property
     def features(self) -> Mapping[str, Float[Tensor, "n features"]]:
-        """Features of the rows."""
-        return {name: self.extractor.features(row) for name, row in self.sample_sets.items()}
+        """Features of each of the sample sets."""
+        return {name: self.extractor.features(images) for name, images in self.sample_sets.items()}
 
     @cached_property
     def test_features(self) -> Float[Tensor, "n features"]:
         """Features of the test images.
 
         Raises:
-            DataError: there are no test images, or the extractor tells none from another.
+            DataError: there are no test images, or all of them have the same features.
         """
-        found = self.extractor.features(
-            read_images(require_test_split(self.data), slice(MAX_TEST_IMAGES))
-        )
-        if len(found) > 1 and (found == found[0]).all():
+        images = read_images(require_test_split(self.data), slice(MAX_TEST_IMAGES))
+        features = self.extractor.features(images)
+        if len(features) > 1 and (features == features[0]).all():
             raise DataError(
-                f"extractor {self.extractor.name!r} gives all {len(found):,} test images the "
-                "same features, through which nothing can be seen; choose another one"
+                f"extractor {self.extractor.name!r} gives all {len(features):,} test images the "
+                "same features; choose another extractor"
             )
-        return found
+        return features
 
-    def labeled_test(self) -> tuple[ArraySplit, Int[Tensor, " n"]]:
-        """All test images and their labels.
+    def labeled_test(self) -> tuple[Images, Int[Tensor, " n"]]:
+        """Return all test images in [0, 1] and their labels.
 
         Raises:
-            DataError: there are none, or without labels.
+            DataError: there are no labeled test images.
         """
         test = require_test_split(self.data)
         if test.labels is None:
@@ -138,7 +128,7 @@ class EvaluationContext:
 
     @cached_property
     def provenance(self) -> Record:
-        """What every score of this data hangs on: the images, how they were cut, by what."""
+        """The data, its preprocessing and library versions, as every record of it has them."""
         named = is_dataset_name(self.data_config.source)
         return {
             "data": self.data.info.name,
@@ -154,27 +144,29 @@ class EvaluationContext:
     def record(
         self,
         metric: str,
-        row: str,
+        samples: str,
         *,
         n_real: int,
         n_fake: int,
         libraries: Mapping[str, str] | None = None,
-        **found: object,
+        **result: object,
     ) -> Record:
-        """What was found of so many real and generated images, with its stamps.
+        """Return a record: a result with its provenance.
 
-        `libraries` are those that it hangs on beside torch and numpy, with their versions.
+        `samples` says what was scored; n_real and n_fake are the numbers of real and generated
+        images; `libraries` are versions of libraries beyond torch and numpy that it depends on.
         """
-        untrained = row in BESIDE or row.endswith(NEVER_TRAINED)
+        untrained = samples in REFERENCES or samples.endswith(NEVER_TRAINED)
+        generated = samples == GENERATOR
         return {
             "metric": metric,
-            "samples": row,
+            "samples": samples,
             "weights": None if untrained else self.weights,
-            "keep": self.rejection.effective_fraction
-            if self.rejection and row == GENERATOR
-            else None,
+            "keep_fraction": (
+                self.rejection.effective_fraction if self.rejection and generated else None
+            ),
             "class_proportions": (
-                self.class_proportions.kind if self.class_proportions and row == GENERATOR else None
+                self.class_proportions.kind if self.class_proportions and generated else None
             ),
             "split": "test",
             "seed": self.seed,
@@ -185,32 +177,32 @@ class EvaluationContext:
             "extractor_sha256": None,
             "n_real": n_real,
             "n_fake": n_fake,
-            **found,
+            **result,
         }
 
     def feature_record(
         self,
         metric: str,
-        row: str,
+        samples: str,
         *,
         n_real: int,
         n_fake: int,
-        through: Extractor | None = None,
+        extractor: Extractor | None = None,
         libraries: Mapping[str, str] | None = None,
-        **found: object,
+        **result: object,
     ) -> Record:
-        """The same, with the stamp of what was looked through: the extractor, unless another."""
-        seen = through or self.extractor
-        by = dict(seen.libraries) if isinstance(seen, UsesLibraries) else {}
-        stamp = {"extractor": seen.name, "extractor_sha256": seen.digest or None}
-        by |= libraries or {}
+        """Return a record of features: of `extractor`, by default the context's."""
+        used = extractor or self.extractor
+        versions_of = dict(used.libraries) if isinstance(used, UsesLibraries) else {}
+        versions_of |= libraries or {}
+        stamp = {"extractor": used.name, "extractor_sha256": used.digest or None}
         return self.record(
-            metric, row, n_real=n_real, n_fake=n_fake, libraries=by, **stamp, **found
+            metric, samples, n_real=n_real, n_fake=n_fake, libraries=versions_of, **stamp, **result
         )
 
 
 def require_test_split(data: PreparedData) -> Split:
-    """The test images.
+    """Return the test images.
 
     Raises:
         DataError: there are none.
@@ -224,80 +216,24 @@ def require_test_split(data: PreparedData) -> Split:
     return test
 
 
-def parzen_records(context: EvaluationContext) -> list[Record]:
-    """Parzen log-likelihoods on both grids."""
-    scores = [
-        (name, score_parzen(row, context.data, grid))
-        for grid in GRIDS
-        for name, row in context.sample_sets.items()
-    ]
-    return [
-        context.record("parzen", name, n_real=s.n_test, n_fake=s.n_samples, **asdict(s))
-        for name, s in scores
-    ]
-
-
 def compare_features(
     context: EvaluationContext,
     metric: str,
     score: Callable[[Tensor, Tensor], Record],
     *,
-    alike: bool = True,
+    equal_counts: bool = True,
 ) -> list[Record]:
-    """A record for each row: what its features score against those of the test images.
+    """Score the features of each sample set against those of the test images.
 
-    Where numbers are to be `alike`, of as many samples as there are training images, if those are
-    fewer: more would score better than the row beside them by their number alone.
+    With `equal_counts` at most as many samples are used as there are training images: many metrics
+    improve with the number of samples alone, and the record of real images would be worse for that.
     """
     test, train = context.test_features, context.data.dataset.train
-    most = len(train) if alike and isinstance(train, Split) else context.num_samples
-    rows = {row: features[:most] for row, features in context.features.items()}
+    limit = len(train) if equal_counts and isinstance(train, Split) else context.num_samples
+    sets = {samples: features[:limit] for samples, features in context.features.items()}
     return [
         context.feature_record(
-            metric, row, **score(test, features), n_real=len(test), n_fake=len(features)
+            metric, samples, **score(test, features), n_real=len(test), n_fake=len(features)
         )
-        for row, features in rows.items()
+        for samples, features in sets.items()
     ]
-
-
-def frechet_records(context: EvaluationContext) -> list[Record]:
-    """Fréchet distances to the test images."""
-
-    def score(test: Tensor, features: Tensor) -> Record:
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always", FewImagesWarning)
-            value = frechet_distance(test, features)
-        return {
-            "value": value,
-            "standard_error": frechet_standard_error(test, features),
-            "few_images": any(issubclass(one.category, FewImagesWarning) for one in said),
-        }
-
-    return compare_features(context, "frechet", score)
-
-
-def kernel_records(context: EvaluationContext) -> list[Record]:
-    """Kernel distances to the test images."""
-    return compare_features(
-        context,
-        "kernel",
-        lambda test, features: asdict(polynomial_mmd(test, features, seed=context.seed)),
-    )
-
-
-def sliced_records(context: EvaluationContext) -> list[Record]:
-    """Sliced Wasserstein distances to the test images."""
-    return compare_features(
-        context,
-        "sliced",
-        lambda test, features: asdict(sliced_wasserstein(test, features, seed=context.seed)),
-    )
-
-
-def identity(record: Mapping[str, Any]) -> tuple[object, ...]:
-    """Return what two records share where the later one replaces the earlier one."""
-    keys = ("metric", "samples", "weights", "grid", "extractor", "extractor_sha256", "split")
-    keys += ("seed", "step", "labels", "n_known", "hidden", "keep", "class_proportions")
-    # Beside samples of one number real images of another say nothing.
-    beside = record["n_fake"] if record["samples"] in BESIDE else None
-    return (*(record.get(key) for key in keys), beside)

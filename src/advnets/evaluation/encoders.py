@@ -1,4 +1,4 @@
-"""Scores of inference: how well z gives the image back, what z tells, and the bound on log p."""
+"""Metrics of encoders: reconstruction error, and lower bounds on the log-likelihood."""
 
 from __future__ import annotations
 
@@ -19,20 +19,26 @@ from advnets.evaluation.context import (
     Record,
     require_test_split,
 )
+from advnets.evaluation.spec import (
+    GENERATOR,
+    MEAN,
+    MetricSpec,
+    Value,
+    normal_interval,
+)
 from advnets.extractors.discriminator import weights_digest
 from advnets.games.vae import kl_to_prior, log_likelihood
 from advnets.protocols import Encoder, Generator, Posterior
-from advnets.report.score_text import GENERATOR, MEAN
 from advnets.rng import RNG
 from advnets.sampling.sampler import BLOCK, MAX_TEST_IMAGES, read_images, real_images
 
 NUM_LATENTS = 100
-"""z for each image, where log p(x) is bounded by importance weights."""
+"""Latent samples z per image for the importance-weighted bound."""
 
 
 @dataclass(frozen=True)
 class EncoderExtractor:
-    """The mean of q(z | x) as features."""
+    """A feature extractor: the mean of q(z | x)."""
 
     name: str
     digest: str
@@ -43,7 +49,7 @@ class EncoderExtractor:
     def features(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
-        """One row for each image."""
+        """Return the mean of q(z | x), one row for each image."""
         device = next(self.net.parameters()).device
         encoder = cast(Encoder, self.net)
         blocks = (
@@ -53,15 +59,15 @@ class EncoderExtractor:
 
 
 def encoder_extractor(net: nn.Module, normalizer: Normalizer) -> EncoderExtractor:
-    """An encoder as an extractor, by the hash of its weights."""
+    """Return an encoder as a feature extractor, identified by the SHA-256 of its weights."""
     return EncoderExtractor("encoder", weights_digest(net), net, normalizer)
 
 
 def require_encoder(players: Mapping[str, nn.Module], metric: str) -> nn.Module:
-    """The encoder.
+    """Return the encoder among the players of a run.
 
     Raises:
-        UsageError: there is none.
+        UsageError: the run has no encoder.
     """
     if "encoder" not in players:
         raise UsageError(
@@ -73,37 +79,55 @@ def require_encoder(players: Mapping[str, nn.Module], metric: str) -> nn.Module:
 
 @torch.no_grad()
 def reconstruction_records(context: EvaluationContext) -> list[Record]:
-    """Mean squared error of G(E(x)) on test images, beside the mean training image's."""
+    """Compute the mean squared error of G(E(x)) per pixel of test images x.
+
+    As a baseline also that of the mean training image.
+    """
     encoder = cast(Encoder, require_encoder(context.players, "reconstruction"))
     net = cast(Generator, context.generator)
-    shown = read_images(require_test_split(context.data), slice(MAX_TEST_IMAGES))
-    scaling, device = context.data.normalizer, context.compute_settings.device
+    test = read_images(require_test_split(context.data), slice(MAX_TEST_IMAGES))
+    normalizer, device = context.data.normalizer, context.compute_settings.device
     squares: list[Tensor] = []
-    for block in shown.split(BLOCK):
-        back = net(encoder(scaling.from_unit_range(block).to(device)).mean)
-        squares.append((scaling.to_pixels(back).float().cpu() - block).square().flatten(1).mean(1))
+    for batch in test.split(BLOCK):
+        decoded = net(encoder(normalizer.from_unit_range(batch).to(device)).mean)
+        pixels = normalizer.to_pixels(decoded).float().cpu()
+        squares.append((pixels - batch).square().flatten(1).mean(1))
     mean = real_images(context.data.dataset.train, MAX_TRAIN_IMAGES, context.seed).mean(0)
-    rows = {
+    errors_by_samples = {
         GENERATOR: torch.cat(squares),
-        MEAN: (shown - mean).square().flatten(1).mean(1),
+        MEAN: (test - mean).square().flatten(1).mean(1),
     }
     return [
         context.record(
             "reconstruction",
-            row,
+            samples,
             error=float(errors.double().mean()),
             standard_error=float(errors.double().std() / len(errors) ** 0.5),
             n_test=len(errors),
             n_real=len(errors),
             n_fake=len(errors),
         )
-        for row, errors in rows.items()
+        for samples, errors in errors_by_samples.items()
     ]
+
+
+RECONSTRUCTION = MetricSpec(
+    name="reconstruction",
+    title="reconstruction error",
+    help="mean squared error per pixel of reconstructed test images G(E(x))",
+    records=reconstruction_records,
+    values={"error": Value("lower", normal_interval())},
+    describe=lambda r: f"mean squared error {r['error']:.4f} per pixel",
+    describe_inputs=lambda r: f"pixels, {r['n_test']:,} test images",
+    details=("standard_error",),
+    samples="none",
+    needs="an encoder",
+)
 
 
 @torch.no_grad()
 def elbo_records(context: EvaluationContext) -> list[Record]:
-    """The evidence lower bound on test images, in nats, and a tighter one of many z.
+    """Compute the evidence lower bound on test images, and the importance-weighted bound, in nats.
 
         log p(x) >= E log 1/K Σ_k p(x | z_k) p(z_k) / q(z_k | x) >= ELBO
 
@@ -112,37 +136,41 @@ def elbo_records(context: EvaluationContext) -> list[Record]:
     game = context.game
     if not isinstance(game, config.VAEGame):
         raise UsageError(
-            "the metric elbo is of a variational autoencoder, and this run is none; give a run "
+            "the metric elbo needs a variational autoencoder, and this run is not one; give a run "
             "of vae-mnist"
         )
-    players, scaling = context.players, context.data.normalizer
-    shown = read_images(require_test_split(context.data), slice(MAX_TEST_IMAGES))
-    bounds: list[Tensor] = []
-    tighter: list[Tensor] = []
+    players, normalizer = context.players, context.data.normalizer
+    test = read_images(require_test_split(context.data), slice(MAX_TEST_IMAGES))
+    elbos: list[Tensor] = []
+    iwae_bounds: list[Tensor] = []
     divergences: list[Tensor] = []
-    for number, block in enumerate(shown.split(BLOCK)):
-        x = scaling.from_unit_range(block).to(context.compute_settings.device)
+    for number, batch in enumerate(test.split(BLOCK)):
+        # Encode a batch.
+        x = normalizer.from_unit_range(batch).to(context.compute_settings.device)
         posterior = cast(Encoder, players["encoder"])(x)
-        apart = kl_to_prior(posterior)
+        divergence = kl_to_prior(posterior)
+
+        # Sample z from the posterior, and weight each by p(x, z) / q(z | x).
         rng = RNG(context.seed, step=number, purpose="elbo", device=x.device)
-        weights: list[Tensor] = []
-        told: list[Tensor] = []
+        log_weights: list[Tensor] = []
+        log_likelihoods: list[Tensor] = []
         for draw in range(NUM_LATENTS):
             z = posterior.draw(rng.fold_in(str(draw)))
-            told.append(log_likelihood(game, players, x, z))
-            weights.append(told[-1] + _prior_over_posterior(z, posterior))
-        bounds.append(torch.stack(told).mean(0) - apart)
-        tighter.append(torch.stack(weights).logsumexp(0) - torch.tensor(float(NUM_LATENTS)).log())
-        divergences.append(apart)
-    elbo = torch.cat(bounds).double()
+            log_likelihoods.append(log_likelihood(game, players, x, z))
+            log_weights.append(log_likelihoods[-1] + _log_prior_over_posterior(z, posterior))
+        elbos.append(torch.stack(log_likelihoods).mean(0) - divergence)
+        log_sum = torch.stack(log_weights).logsumexp(0)
+        iwae_bounds.append(log_sum - torch.tensor(float(NUM_LATENTS)).log())
+        divergences.append(divergence)
+    elbo = torch.cat(elbos).double()
     return [
         context.record(
             "elbo",
             GENERATOR,
             elbo=float(elbo.mean()),
             standard_error=float(elbo.std() / len(elbo) ** 0.5),
-            divergence=float(torch.cat(divergences).mean()),
-            bound_of_many=float(torch.cat(tighter).double().mean()),
+            kl=float(torch.cat(divergences).mean()),
+            iwae_bound=float(torch.cat(iwae_bounds).double().mean()),
             draws=NUM_LATENTS,
             likelihood=game.likelihood,
             n_test=len(elbo),
@@ -152,8 +180,26 @@ def elbo_records(context: EvaluationContext) -> list[Record]:
     ]
 
 
-def _prior_over_posterior(z: Tensor, posterior: Posterior) -> Float[Tensor, " batch"]:
-    """Log p(z) - log q(z | x); what both have in common left out."""
+def _log_prior_over_posterior(z: Tensor, posterior: Posterior) -> Float[Tensor, " batch"]:
+    """Return log p(z) - log q(z | x), without the terms that cancel."""
     assert posterior.log_variance is not None
     squares = (z - posterior.mean).square() * (-posterior.log_variance).exp()
     return 0.5 * (squares + posterior.log_variance - z.square()).sum(1)
+
+
+ELBO = MetricSpec(
+    name="elbo",
+    title="ELBO",
+    help="evidence lower bound on test images, and the importance-weighted bound (IWAE)",
+    records=elbo_records,
+    values={"elbo": Value("higher", normal_interval()), "iwae_bound": Value("higher")},
+    describe=lambda r: (
+        f"ELBO {r['elbo']:.1f} ± {r['standard_error']:.1f} nats (KL {r['kl']:.1f}); IWAE bound "
+        f"{r['iwae_bound']:.1f} (K = {r['draws']})"
+    ),
+    describe_inputs=lambda r: f"{r['likelihood']} pixels, {r['n_test']:,} test images",
+    details=("standard_error", "kl"),
+    samples="none",
+    needs="a variational autoencoder",
+    aliases=("iwae",),
+)

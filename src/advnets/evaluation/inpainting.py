@@ -1,4 +1,4 @@
-"""Scores of completions: how near they come in the mean, and how unlike each other they are."""
+"""The inpainting metric: the error of the mean inpainting, and the diversity of inpaintings."""
 
 from __future__ import annotations
 
@@ -11,49 +11,54 @@ from torch import Tensor
 from advnets.data.dataset import Split
 from advnets.errors import UsageError
 from advnets.evaluation.context import EvaluationContext, Record, require_test_split
+from advnets.evaluation.spec import GENERATOR, MEAN, NEAREST, MetricSpec, Value
 from advnets.games.inpainting import draw_masks, half_masks
 from advnets.protocols import Generator, Inpainter
-from advnets.report.score_text import GENERATOR, MEAN, NEAREST
 from advnets.rng import RNG
 from advnets.sampling.sampler import BLOCK, read_images
 
-DRAWS, NUM_TEST_IMAGES = 20, 1000
-"""Completions of each image, and images that are completed."""
+NUM_DRAWS, NUM_TEST_IMAGES = 20, 1000
+"""Inpaintings of each test image, and test images."""
 HALVES = ("upper", "lower", "left", "right")
 
 
 @torch.no_grad()
 def inpainting_records(context: EvaluationContext) -> list[Record]:
-    """Error of the mean completion on hidden pixels, and how far completions differ, by mask.
+    """Compute the error of the mean inpainting on masked pixels, and the spread, by kind of mask.
 
-    Beside it: the mean training image, and the training image that is nearest in what is known.
+    As baselines also the error of the mean training image and of the training image that is
+    nearest in the visible pixels.
+
+    Raises:
+        UsageError: the generator does not inpaint.
+        DataError: there are no test images.
     """
     net = context.generator
     if not isinstance(net, Inpainter):
         raise UsageError(
-            "the metric completion is of a G that fills in what is hidden, and this run's does "
-            "not; give a run of inpainting-mnist"
+            "the metric inpainting needs a generator that inpaints, and this run has none; give a "
+            "run of inpainting-mnist"
         )
     test = read_images(require_test_split(context.data), slice(NUM_TEST_IMAGES))
-    train = context.data.dataset.train
-    known = read_images(train if isinstance(train, Split) else train.head(BLOCK), slice(None))
+    split = context.data.dataset.train
+    train = read_images(split if isinstance(split, Split) else split.head(BLOCK), slice(None))
     records: list[Record] = []
-    for kind, mask in _masks(test, context.seed).items():
-        drawn = torch.stack(list(draw_inpaintings(context, test, mask, DRAWS)))
-        rows: dict[str, tuple[Tensor, float | None]] = {
-            GENERATOR: (drawn.mean(0), _of_hidden(drawn.var(0), mask) ** 0.5),
-            MEAN: (known.mean(0).expand_as(test), None),
-            NEAREST: (_nearest(test, mask, known), None),
+    for kind, visible in _masks(test, context.seed).items():
+        drawn = torch.stack(list(draw_inpaintings(context, test, visible, NUM_DRAWS)))
+        results: dict[str, tuple[Tensor, float | None]] = {
+            GENERATOR: (drawn.mean(0), _masked_mean(drawn.var(0), visible) ** 0.5),
+            MEAN: (train.mean(0).expand_as(test), None),
+            NEAREST: (_nearest(test, visible, train), None),
         }
-        for row, (filled, diversity) in rows.items():
+        for samples, (inpainted, diversity) in results.items():
             records.append(
                 context.record(
-                    "completion",
-                    row,
-                    hidden=kind,
-                    error=_of_hidden((filled - test).square(), mask),
+                    "inpainting",
+                    samples,
+                    mask=kind,
+                    error=_masked_mean((inpainted - test).square(), visible),
                     diversity=diversity,
-                    draws=DRAWS if diversity is not None else 1,
+                    draws=NUM_DRAWS if diversity is not None else 1,
                     n_test=len(test),
                     n_real=len(test),
                     n_fake=len(test),
@@ -64,25 +69,25 @@ def inpainting_records(context: EvaluationContext) -> list[Record]:
 
 def draw_inpaintings(
     context: EvaluationContext,
-    shown: Float[Tensor, "n channels height width"],
-    known: Float[Tensor, "n 1 height width"],
+    images: Float[Tensor, "n channels height width"],
+    visible: Float[Tensor, "n 1 height width"],
     draws: int,
 ) -> list[Float[Tensor, "n channels height width"]]:
-    """So many completions of each image, as pixels in [0, 1]."""
-    net, scaling = cast(Generator, context.generator), context.data.normalizer
-    filling = cast(Inpainter, net)
+    """Return several inpaintings of each image, in [0, 1]; `visible` is 1 where a pixel is given."""
+    net, normalizer = cast(Generator, context.generator), context.data.normalizer
+    inpainter = cast(Inpainter, net)
     device = context.compute_settings.device
-    x, mask = scaling.from_unit_range(shown).to(device), known.to(device)
-    found: list[Tensor] = []
+    x, mask = normalizer.from_unit_range(images).to(device), visible.to(device)
+    inpaintings: list[Tensor] = []
     for draw in range(draws):
         rng = RNG(context.seed, step=draw, purpose="completions", device=device)
-        z = filling.sample_z(len(x), rng)
-        found.append(scaling.to_pixels(net(filling.condition(z, x, mask))))
-    return [some.float().cpu() for some in found]
+        z = inpainter.sample_z(len(x), rng)
+        inpaintings.append(normalizer.to_pixels(net(inpainter.condition(z, x, mask))))
+    return [some.float().cpu() for some in inpaintings]
 
 
 def _masks(test: Tensor, seed: int) -> dict[str, Tensor]:
-    """What is known of each test image, by the name of what is hidden."""
+    """Return masks of visible pixels for each test image, by the name of the masked part."""
     n, _, height, width = test.shape
     halves = dict(zip(HALVES, half_masks(height, width), strict=True))
     rng = RNG(seed, purpose="completion masks")
@@ -94,17 +99,34 @@ def _masks(test: Tensor, seed: int) -> dict[str, Tensor]:
 
 
 def _nearest(test: Tensor, mask: Tensor, train: Tensor) -> Tensor:
-    """The training image nearest to each in what is known of it."""
-    known, seen = mask.expand_as(test).flatten(1), (test * mask).flatten(1)
+    """Return the training image nearest to each test image in its visible pixels."""
+    visible, pixels = mask.expand_as(test).flatten(1), (test * mask).flatten(1)
     x = train.flatten(1)
-    # ‖m (t - x)‖² less ‖m t‖², which no x changes, is m · x² - 2 m t · x, m being 0 or 1.
-    apart = known @ x.square().T - 2 * seen @ x.T
-    return train[apart.argmin(1)]
+    # ‖m (t - x)‖² - ‖m t‖², of which the latter does not depend on x, is m · x² - 2 m t · x, m being 0 or 1.
+    distance = visible @ x.square().T - 2 * pixels @ x.T
+    return train[distance.argmin(1)]
 
 
-def _of_hidden(
-    numbers: Float[Tensor, "n channels height width"], known: Float[Tensor, "n 1 height width"]
+def _masked_mean(
+    values: Float[Tensor, "n channels height width"], visible: Float[Tensor, "n 1 height width"]
 ) -> float:
-    """Mean over hidden pixels, of all channels."""
-    hidden = (1 - known).expand_as(numbers)
-    return float((numbers * hidden).double().sum() / hidden.double().sum())
+    """Return the mean over masked pixels and all channels."""
+    masked = (1 - visible).expand_as(values)
+    return float((values * masked).double().sum() / masked.double().sum())
+
+
+INPAINTING = MetricSpec(
+    name="inpainting",
+    title="inpainting",
+    help="mean squared error of the mean inpainting on masked pixels, diversity of inpaintings",
+    records=inpainting_records,
+    values={"error": Value("lower"), "diversity": Value()},
+    describe=lambda r: (
+        f"mean squared error {r['error']:.4f}"
+        + (f", standard deviation {r['diversity']:.3f}" if r["diversity"] is not None else "")
+    ),
+    describe_inputs=lambda r: f"{r['mask']} masked, {r['n_test']:,} test images",
+    cases={"mask": "{} masked"},
+    samples="none",
+    needs="a generator that inpaints",
+)

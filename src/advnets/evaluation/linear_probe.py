@@ -1,4 +1,4 @@
-"""Scores by labels: what D's features tell of the classes, and what conditional samples teach."""
+"""Metrics of labels: a linear probe of learned features, a 1-NN classifier trained on samples."""
 
 from __future__ import annotations
 
@@ -13,126 +13,192 @@ from advnets.data.dataset import Split
 from advnets.errors import DataError, UsageError
 from advnets.evaluation.context import EvaluationContext, Record
 from advnets.evaluation.encoders import encoder_extractor
+from advnets.evaluation.spec import (
+    DISCRIMINATOR,
+    ENCODER,
+    GENERATOR,
+    NEVER_TRAINED,
+    PIXELS,
+    REAL,
+    MetricSpec,
+    Value,
+    percent,
+    proportion_interval,
+    repeated_interval,
+)
 from advnets.extractors.base import Extractor
 from advnets.extractors.builtin import Pixels
 from advnets.extractors.discriminator import discriminator_extractor
 from advnets.metrics.linear_probe import LabeledFeatures, nearest_image_error, probe
-from advnets.report.score_text import DISCRIMINATOR, ENCODER, GENERATOR, NEVER_TRAINED, PIXELS, REAL
 from advnets.sampling.sampler import read_images
 
-BUDGETS = (100, 1_000)
-"""Labels that the linear classifier is given, unless asked: by all of MNIST's it takes an hour."""
-SHOWN = (1_000, 10_000, 50_000, 100_000)
-"""Conditional samples that the nearest-image classifier is given."""
+LABEL_BUDGETS = (100, 1_000)
+"""Default numbers of labels of the probe; with all labels of MNIST it takes an hour."""
+NUM_KNOWN = (1_000, 10_000, 50_000, 100_000)
+"""Numbers of class-conditional samples that the 1-NN classifier has as training set."""
 
 
 def probe_records(context: EvaluationContext) -> list[Record]:
-    """Accuracy of linear SVMs on D's features, or z, on those of nets never trained, on pixels."""
-    splits = context.data.dataset
-    parts = {"training": splits.train, "validation": splits.valid, "test": splits.test}
-    for name, part in parts.items():
-        if not isinstance(part, Split) or part.labels is None:
+    """Compute the accuracy of linear SVMs on D's features or on the code of an encoder.
+
+    As baselines also on those of untrained networks and on pixels.
+
+    Raises:
+        DataError: the data has no labeled training, validation and test images.
+        UsageError: a number of labels is negative.
+    """
+    # Check the data and the numbers of labels.
+    dataset = context.data.dataset
+    splits = {"training": dataset.train, "validation": dataset.valid, "test": dataset.test}
+    for name, split in splits.items():
+        if not isinstance(split, Split) or split.labels is None:
             raise DataError(
-                f"{context.data.info.name} has no labeled {name} images, which the probe "
-                "needs; give a labeled set"
+                f"the metric probe needs labeled {name} images, and {context.data.info.name} has "
+                "none; give a run on a labeled set"
             )
-    sets = [cast(Split, part) for part in parts.values()]
+    labeled = [cast(Split, split) for split in splits.values()]
     if any(budget < 0 for budget in context.label_budgets):
-        given = " ".join(map(str, context.label_budgets))
-        raise UsageError(f"labels are {given}; give numbers of labels, or 0 for all")
-    records: list[Record] = []
-    for row, extractor in _rows(context).items():
-        train, valid, test = (_seen(extractor, part) for part in sets)
-        # An image that training mirrors is of the same class mirrored, as far as anybody knows.
-        mirrored = (
-            _features(extractor, sets[0], mirrored=True) if context.data_config.hflip else None
+        budgets = " ".join(map(str, context.label_budgets))
+        raise UsageError(
+            f"--probe-labels is {budgets}; expected numbers of labels, or 0 for all labels"
         )
-        for budget in context.label_budgets or _within(train.labels):
-            found = probe(
+
+    # Train a probe on each kind of features with each number of labels.
+    records: list[Record] = []
+    for samples, extractor in _probed_extractors(context).items():
+        train, valid, test = (_labeled_features(extractor, split) for split in labeled)
+        # Where training flipped images left to right, so does the probe.
+        mirrored = (
+            _features(extractor, labeled[0], mirrored=True) if context.data_config.hflip else None
+        )
+        for budget in context.label_budgets or _default_budgets(train.labels):
+            result = probe(
                 train, valid, test, budget=budget or None, seed=context.seed, mirrored=mirrored
             )
             records.append(
                 context.feature_record(
                     "probe",
-                    row,
-                    **asdict(found),
-                    n_real=found.n_test,
+                    samples,
+                    **asdict(result),
+                    n_real=result.n_test,
                     n_fake=0,
-                    through=extractor,
+                    extractor=extractor,
                     libraries={name: version(name) for name in ("scikit-learn", "scipy")},
                 )
             )
     return records
 
 
-def _rows(context: EvaluationContext) -> dict[str, Extractor]:
-    """What is looked through: z where it is inferred, else D's convolutions; and pixels."""
-    scaling, nets = (
-        context.data.normalizer,
-        {"": context.players, NEVER_TRAINED: context.initial_players()},
-    )
+def _probed_extractors(context: EvaluationContext) -> dict[str, Extractor]:
+    """Return the feature extractors to probe: the encoder, else D; untrained; and pixels."""
+    normalizer = context.data.normalizer
     channels = context.data.info.shape[0]
-    if "encoder" in context.players:
-        seen: dict[str, Extractor] = {
-            f"{ENCODER}{which}": encoder_extractor(some["encoder"], scaling)
-            for which, some in nets.items()
-        }
-    else:
-        seen = {
-            f"{DISCRIMINATOR}{which}": discriminator_extractor(
-                some["discriminator"], scaling, channels
+    players_by_suffix = {"": context.players, NEVER_TRAINED: context.initial_players()}
+    extractors: dict[str, Extractor] = {}
+    for suffix, players in players_by_suffix.items():
+        if "encoder" in context.players:
+            extractors[f"{ENCODER}{suffix}"] = encoder_extractor(players["encoder"], normalizer)
+        else:
+            extractors[f"{DISCRIMINATOR}{suffix}"] = discriminator_extractor(
+                players["discriminator"], normalizer, channels
             )
-            for which, some in nets.items()
-        }
-    return {**seen, PIXELS: Pixels()}
+    return {**extractors, PIXELS: Pixels()}
 
 
-def _within(labels: torch.Tensor) -> list[int]:
-    """Budgets that every class has images for; if none, all labels there are (0)."""
+def _default_budgets(labels: torch.Tensor) -> list[int]:
+    """Return the default numbers of labels that every class has images for, else [0]: all."""
     classes = int(labels.max()) + 1
     fewest = int(torch.bincount(labels, minlength=classes).min())
-    return [b for b in BUDGETS if -(-b // classes) <= fewest] or [0]
+    return [b for b in LABEL_BUDGETS if -(-b // classes) <= fewest] or [0]
 
 
-def _seen(extractor: Extractor, part: Split) -> LabeledFeatures:
-    return LabeledFeatures(_features(extractor, part), torch.from_numpy(part.labels))
+def _labeled_features(extractor: Extractor, split: Split) -> LabeledFeatures:
+    return LabeledFeatures(_features(extractor, split), torch.from_numpy(split.labels))
 
 
-def _features(extractor: Extractor, part: Split, *, mirrored: bool = False) -> Tensor:
-    shown = read_images(part, slice(None))
-    return extractor.features(shown.flip(-1) if mirrored else shown)
+def _features(extractor: Extractor, split: Split, *, mirrored: bool = False) -> Tensor:
+    images = read_images(split, slice(None))
+    return extractor.features(images.flip(-1) if mirrored else images)
+
+
+PROBE = MetricSpec(
+    name="probe",
+    title="linear probe",
+    help="test accuracy of a linear SVM on features of D or of the encoder",
+    records=probe_records,
+    values={"accuracy": Value("higher", repeated_interval("draws", ddof=1))},
+    describe=lambda r: (
+        f"linear SVM test accuracy {percent(r['accuracy'], 2)}"
+        + (f" ± {percent(r['std'], 2)} over {r['draws']} draws" if r["std"] else "")
+    ),
+    describe_inputs=lambda r: (
+        f"{r['extractor']}, {r['labels']:,} labels"
+        f"{' and mirror images' if r.get('mirrored') else ''}, {r['n_test']:,} test images"
+    ),
+    details=("std", "costs"),
+    cases={"labels": "{:,} labels"},
+    samples="none",
+    uses_own_features=True,
+    needs="labels; a convolutional D or an encoder",
+    aliases=("linear-probe",),
+)
 
 
 def nearest_neighbor_classifier_records(context: EvaluationContext) -> list[Record]:
-    """Error of the nearest-image classifier that knows conditional samples, or real images."""
-    splits, shares = context.data.dataset, context.class_proportions
-    if shares is None:
+    """Compute the test error of a 1-NN classifier trained on class-conditional samples.
+
+    As a baseline also of one trained on real images.
+
+    Raises:
+        UsageError: the generator is unconditional.
+        DataError: the data has no labeled test images, or streams its training images.
+    """
+    # Check the data and the generator.
+    dataset, proportions = context.data.dataset, context.class_proportions
+    if proportions is None:
         raise UsageError(
-            "the metric one-nn needs samples of a class each, and this run was trained without "
-            "labels; give a conditional run, as dcgan-mnist-conditional"
+            "the metric 1nn-classifier needs class-conditional samples, and this run was trained "
+            "without labels; give a conditional run, as dcgan-mnist-conditional"
         )
-    if splits.test is None or splits.test.labels is None or not isinstance(splits.train, Split):
+    labeled_test = dataset.test is not None and dataset.test.labels is not None
+    if not labeled_test or dataset.test is None or not isinstance(dataset.train, Split):
         raise DataError(
-            f"{context.data.info.name} has no labeled test images, which the metric one-nn "
-            "needs; give a labeled set"
+            f"the metric 1nn-classifier needs labeled test images, and {context.data.info.name} "
+            "has none; give a run on a labeled set"
         )
-    test, most = _seen(Pixels(), splits.test), max(SHOWN)
-    labels = shares.allocate(most)
-    drawn = context.samples(most, labels)
-    known = {
-        GENERATOR: LabeledFeatures(drawn.flatten(1), labels),
-        REAL: _seen(Pixels(), splits.train),
+
+    # Compare pixels of test images with those of samples and of real training images.
+    test, count = _labeled_features(Pixels(), dataset.test), max(NUM_KNOWN)
+    labels = proportions.allocate(count)
+    samples = context.samples(count, labels)
+    training_sets = {
+        GENERATOR: LabeledFeatures(samples.flatten(1), labels),
+        REAL: _labeled_features(Pixels(), dataset.train),
     }
     return [
         context.record(
-            "one-nn",
-            row,
-            error=nearest_image_error(some.part(torch.arange(count)), test),
-            n_known=count,
+            "1nn-classifier",
+            name,
+            error=nearest_image_error(known.part(torch.arange(n)), test),
+            n_known=n,
             n_test=len(test.labels),
             n_real=len(test.labels),
-            n_fake=count,
+            n_fake=n,
         )
-        for row, some in known.items()
-        for count in sorted({min(count, len(some.labels)) for count in SHOWN})
+        for name, known in training_sets.items()
+        for n in sorted({min(n, len(known.labels)) for n in NUM_KNOWN})
     ]
+
+
+ONE_NN_CLASSIFIER = MetricSpec(
+    name="1nn-classifier",
+    title="1-NN classifier",
+    help="test error of a 1-NN classifier trained on class-conditional samples",
+    records=nearest_neighbor_classifier_records,
+    values={"error": Value("lower", proportion_interval("n_test"))},
+    describe=lambda r: f"1-NN classification error {percent(r['error'], 2)}",
+    describe_inputs=lambda r: f"pixels, trained on {r['n_known']:,}, {r['n_test']:,} test images",
+    cases={"n_known": "{:,} known"},
+    samples="own number",
+    needs="labels; a conditional generator",
+)

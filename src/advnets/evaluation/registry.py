@@ -1,98 +1,125 @@
-"""What can be computed of a run, by name."""
+"""The registry of metrics, and the checks of what `evaluate` is asked for."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from statistics import NormalDist
+import re
+from collections.abc import Iterable
 
 from advnets.errors import UnknownNameError, UsageError
-from advnets.evaluation.classification import class_accuracy_records, classification_error_records
-from advnets.evaluation.context import (
-    EvaluationContext,
-    Record,
-    frechet_records,
-    kernel_records,
-    parzen_records,
-    sliced_records,
-)
-from advnets.evaluation.encoders import elbo_records, reconstruction_records
-from advnets.evaluation.inpainting import inpainting_records
-from advnets.evaluation.linear_probe import nearest_neighbor_classifier_records, probe_records
-from advnets.evaluation.modes import (
-    inception_score_records,
-    kl_jsd_records,
-    mixture_records,
-    mode_records,
-)
-from advnets.evaluation.neighbors import memorization_records, prdc_records, two_sample_records
+from advnets.evaluation.classification import CLASS_ACCURACY, CLASSIFICATION_ERROR
+from advnets.evaluation.distances import FRECHET, MMD, PARZEN, SWD
+from advnets.evaluation.encoders import ELBO, RECONSTRUCTION
+from advnets.evaluation.inpainting import INPAINTING
+from advnets.evaluation.linear_probe import ONE_NN_CLASSIFIER, PROBE
+from advnets.evaluation.modes import INCEPTION_SCORE, KL_JSD, MIXTURE, MODES
+from advnets.evaluation.neighbors import MEMORIZATION, PRDC_SPEC, TWO_SAMPLE_1NN
+from advnets.evaluation.spec import REFERENCES, MetricSpec, Record
+from advnets.extractors import extractor
 from advnets.extractors.base import Extractor
-from advnets.extractors.registry import extractor
-from advnets.metrics.uncertainty import CONFIDENCE, NUM_GROUPS, student_quantile
 
-METRICS: dict[str, Callable[[EvaluationContext], list[Record]]] = {
-    "parzen": parzen_records,
-    "frechet": frechet_records,
-    "kernel": kernel_records,
-    "sliced": sliced_records,
-    "prdc": prdc_records,
-    "neighbor": two_sample_records,
-    "memorization": memorization_records,
-    "inception": inception_score_records,
-    "modes": mode_records,
-    "points": mixture_records,
-    "divergence": kl_jsd_records,
-    "probe": probe_records,
-    "one-nn": nearest_neighbor_classifier_records,
-    "classes": class_accuracy_records,
-    "test-error": classification_error_records,
-    "reconstruction": reconstruction_records,
-    "completion": inpainting_records,
-    "elbo": elbo_records,
-}
-
-UNDRAWN = ("probe", "test-error", "reconstruction", "completion", "elbo")
-"""Those that look at no samples."""
-
-LOOKING = (
-    "frechet",
-    "kernel",
-    "sliced",
-    "prdc",
-    "neighbor",
-    "memorization",
-    "inception",
-    "classes",
-)
-"""Those that look through the extractor that is asked for."""
-
-SAMPLED = ("parzen", *LOOKING)
-"""Those that look at as many samples as are asked for: others have a number of their own."""
-
-EXTRACTORS = {"mnist": "digits"}
-"""What looks at a set unless another extractor is asked for, by the set's name; else pixels.
-
-Only a classifier that was trained on the very pixels of a set stands here.
-"""
-
-OWN = "discriminator"
-"""The extractor that is the run's own D: its features are of that run alone."""
+METRICS: dict[str, MetricSpec] = {}
+"""Every metric by its name, in the order of tables and columns."""
 
 
-def extractor_of(data: str, asked: str | None = None, *, trust_code: bool = False) -> Extractor:
-    """The extractor that is asked for, else the one that looks at this set.
+def register_metric(spec: MetricSpec) -> None:
+    """Make a metric known to the command line, `evaluate`, `compare`, reports and curves.
 
     Raises:
-        UnknownNameError: none is called so.
-        DataError: its file is absent, broken, or no extractor.
+        UsageError: its name, or one of its aliases, is that of another metric.
+    """
+    for name in (spec.name, *spec.aliases):
+        if (other := _find(name)) is not None:
+            raise UsageError(
+                f"the metric {spec.name} cannot be named {name}, which is a name of the metric "
+                f"{other.name}; choose another"
+            )
+    METRICS[spec.name] = spec
+
+
+def _find(name: str) -> MetricSpec | None:
+    """Return the metric of a name or alias, in any case."""
+    lower = name.lower().replace("_", "-")
+    return next((s for s in METRICS.values() if lower in (s.name, *s.aliases)), None)
+
+
+for _spec in (
+    PARZEN,
+    FRECHET,
+    MMD,
+    SWD,
+    PRDC_SPEC,
+    TWO_SAMPLE_1NN,
+    MEMORIZATION,
+    INCEPTION_SCORE,
+    MODES,
+    MIXTURE,
+    KL_JSD,
+    PROBE,
+    ONE_NN_CLASSIFIER,
+    CLASS_ACCURACY,
+    CLASSIFICATION_ERROR,
+    RECONSTRUCTION,
+    INPAINTING,
+    ELBO,
+):
+    register_metric(_spec)
+
+DEFAULT_EXTRACTORS = {"mnist": "digits"}
+"""By data set: the default extractor, a classifier trained on the same pixels; else pixels."""
+
+OWN_DISCRIMINATOR = "discriminator"
+"""The extractor that is the run's own D: its features compare with those of no other run."""
+
+MIN_SAMPLES = 10
+"""The smallest number of samples that every metric can be computed of."""
+
+
+def resolve_metrics(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Return metrics' names, each once: of names or aliases in any case, split at commas, blanks.
+
+    Raises:
+        UnknownNameError: there is no such metric; the message names the nearest ones.
+    """
+    resolved: dict[str, None] = {}
+    for name in split_names(names):
+        spec = _find(name)
+        if spec is None:
+            raise UnknownNameError("metric", name, METRICS)
+        resolved[spec.name] = None
+    return tuple(resolved)
+
+
+def split_names(names: str | Iterable[str]) -> list[str]:
+    """Return the names in some strings, which commas or blanks separate."""
+    strings = [names] if isinstance(names, str) else names
+    return [name for string in strings for name in re.split(r"[,\s]+", string) if name]
+
+
+def publication_notes(names: str | Iterable[str], extractor_name: str) -> list[str]:
+    """Return a sentence for each published metric asked for by name with another extractor.
+
+    FID, for example, is the Fréchet distance of Inception features.
+    """
+    if extractor_name == "inception":
+        return []
+    notes: dict[str, None] = {}
+    for name in split_names(names):
+        spec = _find(name)
+        if spec and spec.published and name.lower() == spec.published.alias:
+            notes[spec.published.note(spec.title, extractor_name)] = None
+    return list(notes)
+
+
+def default_extractor(data: str, name: str | None = None, *, trust_code: bool = False) -> Extractor:
+    """Return the named extractor, or the default one of a data set for None.
+
+    Raises:
+        UnknownNameError: there is no extractor of that name.
+        DataError: its file is absent, broken, or not an extractor.
         UsageError: its file can run code, which is not trusted.
         MissingExtraError: it needs a library that is not installed.
     """
-    return extractor(asked or EXTRACTORS.get(data, "pixels"), trust_code=trust_code)
-
-
-LEAST = 10
-"""Samples that every metric makes something of; fewer tell nothing."""
+    return extractor(name or DEFAULT_EXTRACTORS.get(data, "pixels"), trust_code=trust_code)
 
 
 def check_evaluation(
@@ -104,118 +131,90 @@ def check_evaluation(
     probe_labels: tuple[int, ...],
     class_proportions: str,
 ) -> None:
-    """Refuse what nobody knows, and what would be asked for in vain.
+    """Raise if there is no metric, or an option has no effect on any or some of the metrics.
 
     Raises:
-        UnknownNameError: a metric is called so by nobody.
-        UsageError: there is none, or none that looks at what else is given.
+        UsageError: one of these.
     """
-    if not metrics:
-        raise UsageError("no metric was asked for; give at least one, as --metrics frechet")
-    for name in metrics:
-        if name not in METRICS:
-            raise UnknownNameError("metric", name, METRICS)
-        if keep_fraction != 1 and name in UNDRAWN:
-            raise UsageError(
-                f"keep is {keep_fraction}, and the metric {name} looks at no samples; leave --keep-fraction, or "
-                "ask for the metric apart"
-            )
-        if class_proportions != "data" and name in UNDRAWN:
-            raise UsageError(
-                f"class proportions are {class_proportions}, and the metric {name} looks at no samples; "
-                "leave --class-proportions, or ask for the metric apart"
-            )
-    if extractor is not None and not set(metrics) & {*LOOKING}:
+    specs = [METRICS[name] for name in metrics]
+    if not specs:
+        raise UsageError("no metric was given; give at least one, as --metrics frechet")
+
+    # Options of samples have no effect on a metric without samples.
+    without_samples = next((spec.name for spec in specs if spec.samples == "none"), None)
+    if without_samples is not None:
+        for flag, value, default in (
+            ("--keep-fraction", keep_fraction, 1.0),
+            ("--class-proportions", class_proportions, "data"),
+        ):
+            if value != default:
+                raise UsageError(
+                    f"{flag} is {value}, and the metric {without_samples} uses no samples; leave "
+                    f"{flag} out, or evaluate that metric in a command of its own"
+                )
+
+    # Other options need at least one metric that they have an effect on.
+    named = ", ".join(metrics)
+    if extractor is not None and not any(spec.uses_extractor for spec in specs):
+        suitable = [spec.name for spec in METRICS.values() if spec.uses_extractor]
         raise UsageError(
-            f"extractor is {extractor}, and none of {', '.join(metrics)} looks through one; ask "
-            f"for one of {', '.join(LOOKING)}, or leave --extractor out"
+            f"--extractor is {extractor}, and no feature extractor is used by {named}; add one of "
+            f"{', '.join(suitable)}, or leave --extractor out"
         )
-    if num_samples is not None and not set(metrics) & {*SAMPLED}:
+    if num_samples is not None and not any(spec.samples == "requested" for spec in specs):
+        suitable = [spec.name for spec in METRICS.values() if spec.samples == "requested"]
         raise UsageError(
-            f"num is {num_samples}, and none of {', '.join(metrics)} looks at as many samples as are asked "
-            f"for; ask for one of {', '.join(SAMPLED)}, or leave --num-samples out"
+            f"--num-samples is {num_samples}, and {named} cannot use another number of samples; "
+            f"add one of {', '.join(suitable)}, or leave --num-samples out"
         )
-    if num_samples is not None and num_samples < LEAST:
-        raise UsageError(f"num is {num_samples}; metrics look at {LEAST} samples and more")
+    if num_samples is not None and num_samples < MIN_SAMPLES:
+        raise UsageError(f"--num-samples is {num_samples}; expected {MIN_SAMPLES} or more")
     if probe_labels and "probe" not in metrics:
         raise UsageError(
-            f"labels are {' '.join(map(str, probe_labels))}, which the metric probe alone is given; ask "
-            "for it, or leave --probe-labels out"
+            f"--probe-labels is {' '.join(map(str, probe_labels))}, which only the metric probe "
+            "uses; add it to --metrics, or leave --probe-labels out"
         )
 
 
-Interval = list[float]
-"""From, to: as JSON has it."""
-
-_Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
-_WITH_ERROR = {
-    "parzen": {"mean": "standard_error"},
-    "frechet": {"value": "standard_error"},
-    "kernel": {"value": "standard_error"},
-    "sliced": {"value": "standard_error"},
-    "modes": {"kl_uniform": "kl_uniform_error", "kl_reference": "kl_reference_error"},
-    "points": {"kl": "kl_error", "jsd": "jsd_error"},
-    "divergence": {"kl": "kl_error", "jsd": "jsd_error"},
-    "reconstruction": {"error": "standard_error"},
-    "elbo": {"elbo": "standard_error"},
-}
-"""Numbers beside their standard errors, of many images: normal."""
-_SHARES = {
-    "memorization": {"share": "n_samples"},
-    "points": {"high_quality": "n"},
-    "classes": {"accuracy": "n_fake"},
-    "test-error": {"error": "n_test"},
-    "one-nn": {"error": "n_test"},
-}
-"""Shares of so many images, each counted as if the others were not there."""
-_OF_PARTS = {
-    "prdc": {"precision": 1.0, "recall": 1.0, "density": math.inf, "coverage": 1.0},
-    "neighbor": {"accuracy": 1.0},
-}
-"""Numbers from 0 to a largest one, beside their standard errors, which parts of the sets gave."""
-_DRAWN_AGAIN = {"inception": ("mean", "splits", 0), "probe": ("accuracy", "draws", 1)}
-"""Means of so many values n; beside them their standard deviation, by n or by n - 1."""
+def record_intervals(record: Record) -> dict[str, list[float]]:
+    """Return the 95 % confidence intervals of a record's values, by field."""
+    return METRICS[record["metric"]].intervals(record)
 
 
-def interval(record: Record) -> dict[str, Interval]:
-    """The 95 % interval of each number that has one, by its name.
-
-    Of a number with a standard error it is normal, of a share Wilson's, of a mean or an error of
-    few values Student's. It is of the samples and images drawn, not of trainings: several seeds
-    are `advnets compare`'s. And it holds what as many others would give in the mean, not what
-    endless ones would: distances and divergences of few images are too large.
-    Source: Wilson 1927, “Probable inference, the law of succession, and statistical inference”.
-    """
-    metric = record["metric"]
-    found = {
-        name: _normal(record[name], record[error])
-        for name, error in _WITH_ERROR.get(metric, {}).items()
-        if record.get(name) is not None and record.get(error) is not None
-    }
-    for name, count in _SHARES.get(metric, {}).items():
-        found[name] = _wilson(record[name], record[count])
-    for name, most in _OF_PARTS.get(metric, {}).items():
-        if (error := record.get(f"{name}_error")) is not None:
-            low, high = _about(record[name], student_quantile(CONFIDENCE, NUM_GROUPS - 1) * error)
-            found[name] = [max(low, 0.0), min(high, most)]
-    if metric in _DRAWN_AGAIN:
-        name, count, less = _DRAWN_AGAIN[metric]
-        n, deviation = record[count], record["deviation"]
-        if deviation is not None and n > 1:
-            error = deviation * math.sqrt((n - less) / (n - 1) / n)
-            found[name] = _about(record[name], student_quantile(CONFIDENCE, n - 1) * error)
-    return found
+def record_identity(record: Record) -> tuple[object, ...]:
+    """Return the key of a record: a new one replaces stored records with the same key."""
+    keys = ("metric", "samples", "weights", "extractor", "extractor_sha256", "split")
+    keys += ("seed", "step", "keep_fraction", "class_proportions")
+    spec = METRICS.get(record["metric"])
+    case = tuple(record.get(key) for key in spec.cases) if spec else ()
+    # Real images are compared with samples of the same number only.
+    count = record.get("n_fake") if record["samples"] in REFERENCES else None
+    return (*(record.get(key) for key in keys), case, count)
 
 
-def _normal(value: float, error: float) -> Interval:
-    return _about(value, _Z * error)
+def metrics_help() -> str:
+    """Return the help of --metrics: a line for each metric."""
+    lines = [
+        "Metrics to compute, separated by blanks or commas, in any case. Those with an asterisk "
+        "are also values of `advnets train --eval-metric`.",
+    ]
+    for spec in METRICS.values():
+        names = spec.name + ("*" if spec.curve else "")
+        if spec.aliases:
+            names += f" ({', '.join(spec.aliases)})"
+        needs = f"; needs {spec.needs}" if spec.needs else ""
+        lines.append(f"{names}: {spec.help}{needs}.")
+    return "\n".join(lines)
 
 
-def _about(value: float, reach: float) -> Interval:
-    return [value - reach, value + reach]
+_DIRECTIONS = {"lower": "↓", "higher": "↑", None: ""}
 
 
-def _wilson(share: float, n: int) -> Interval:
-    middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
-    reach = math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) * _Z / (1 + _Z**2 / n)
-    return _about(middle, reach)
+def metrics_table() -> str:
+    """Return the table of all metrics in Markdown, as README has it."""
+    lines = ["| Metric | also accepted | measures | compared by | needs |", "|---|---|---|---|---|"]
+    for spec in METRICS.values():
+        aliases = ", ".join(f"`{alias}`" for alias in spec.aliases)
+        values = ", ".join(f"{k} {_DIRECTIONS[v.better]}".rstrip() for k, v in spec.values.items())
+        lines.append(f"| `{spec.name}` | {aliases} | {spec.help} | {values} | {spec.needs} |")
+    return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A run and what it was scored, from its directory."""
+"""A run and its score records, read from its directory."""
 
 from __future__ import annotations
 
@@ -8,92 +8,97 @@ from pathlib import Path
 from typing import Any
 
 from advnets.errors import RunError
-from advnets.evaluation.fields import READINGS, Record
+from advnets.evaluation.registry import METRICS
+from advnets.evaluation.spec import Record
 from advnets.files import shell_quote
 from advnets.run_directory import RunDirectory
 
-_STAMPS = (
-    *("weights", "keep", "class_proportions", "split", "seed", "step"),
+_PROVENANCE = (
+    *("weights", "keep_fraction", "class_proportions", "split", "seed", "step"),
     *("data", "data_digest", "images", "versions"),
     *("extractor", "extractor_sha256", "n_real", "n_fake", "interval"),
 )
+"""Fields that every record has."""
 
-_NEEDED = {"config": ("preset", "seed"), "data": ("name", "digest")}
+_REQUIRED_CONFIG = {"config": ("preset", "seed"), "data": ("name", "digest")}
 
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """A run and its scores."""
+    """A run and the score records of its newest evaluated step."""
 
     path: str
     config: Mapping[str, Any]
-    """What config.json says of the config …"""
+    """The section `config` of config.json."""
     data: Mapping[str, Any]
-    """… and of the data."""
+    """The section `data` of config.json."""
     records: Sequence[Record]
-    """Of the newest step that was scored."""
 
     @property
     def seed(self) -> int:
-        """What the run was trained with."""
+        """The seed of its training."""
         return self.config["seed"]
 
 
 def read_scored_run(path: Path, metrics: Sequence[str] = ()) -> ScoredRun:
-    """A run with its scores, by all metrics or by these.
+    """Read a run and its records, of some metrics or, for none, of all.
 
     Raises:
-        RunError: there is no run; it was not scored, or not so; its records lack stamps.
+        RunError: there is no run there, it has no scores by these metrics, or records lack
+            provenance.
     """
+    # Read the run's configuration and its records.
     run = RunDirectory.existing(path)
-    told, scores = run.read_config(), run.scores()
-    for part, names in _NEEDED.items():
-        if lacking := [name for name in names if name not in told.get(part, {})]:
-            raise RunError(f"{run.config_file} has no {part}.{lacking[0]}; restore the file")
-    cure = " ".join(
+    config, scores = run.read_config(), run.scores()
+    for section, names in _REQUIRED_CONFIG.items():
+        if missing := [name for name in names if name not in config.get(section, {})]:
+            raise RunError(f"{run.config_file} has no {section}.{missing[0]}; restore the file")
+    command = " ".join(
         ("advnets evaluate", shell_quote(path), *(("--metrics", *metrics) if metrics else ()))
     )
     if not scores:
-        raise RunError(f"{path} has no scores yet; type: {cure}")
-    whole = [record for record in scores if with_provenance(record)]
-    if not whole:
+        raise RunError(f"{path} has no scores yet; type: {command}")
+
+    # Keep complete records of the newest step.
+    complete = [record for record in scores if has_provenance(record)]
+    if not complete:
         raise RunError(
-            f"the scores of {path} are an older advnets's and do not say what they hang on; "
-            f"type: {cure}"
+            f"the scores of {path} were written by an older advnets and lack their provenance; "
+            f"type: {command}"
         )
-    for record in whole:
-        check_whole(path, record, cure)
-    last = max(record["step"] for record in whole)
-    newest = [record for record in whole if record["step"] == last]
-    known = {record["metric"] for record in newest}
-    if lacking := [name for name in metrics if name not in known]:
+    for record in complete:
+        check_record(path, record, command)
+    last = max(record["step"] for record in complete)
+    newest = [record for record in complete if record["step"] == last]
+    available = {record["metric"] for record in newest}
+    if missing := [name for name in metrics if name not in available]:
         raise RunError(
-            f"{path} has no scores of step {last:,} by {' and '.join(lacking)}; type: {cure}"
+            f"{path} has no scores of step {last:,} by {' and '.join(missing)}; type: {command}"
         )
     chosen = [record for record in newest if not metrics or record["metric"] in metrics]
-    return ScoredRun(str(path), told["config"], told["data"], chosen)
+    return ScoredRun(str(path), config["config"], config["data"], chosen)
 
 
-def with_provenance(record: Record) -> bool:
-    """Whether it says all that it hangs on."""
-    return all(key in record for key in _STAMPS)
+def has_provenance(record: Record) -> bool:
+    """Return whether a record has all fields of its provenance."""
+    return all(key in record for key in _PROVENANCE)
 
 
-def check_whole(path: Path, record: Record, cure: str) -> None:
-    """Refuse a record whose stamps or numbers are no such.
+def check_record(path: Path, record: Record, command: str) -> None:
+    """Check the types of a record's provenance and values; `command` is what to type otherwise.
 
     Raises:
-        RunError: one of them is of another kind; `cure` is what to type.
+        RunError: one of them is of another type.
     """
-    reading = READINGS.get(record["metric"])
-    whole = {key: type(record[key]) is int for key in ("seed", "step", "n_real", "n_fake")}
-    whole |= {key: isinstance(record[key], Mapping) for key in ("versions", "interval")}
-    whole["images"] = isinstance(record["images"], Mapping) and "shape" in record["images"]
-    for key in reading.values if reading else ():
-        whole[key] = isinstance(record.get(key, ""), int | float | None)
-    if broken := [key for key, fits in whole.items() if not fits]:
-        told = ", ".join(f"{key} {record.get(key, 'nowhere')!r}" for key in broken)
+    valid = {key: type(record[key]) is int for key in ("seed", "step", "n_real", "n_fake")}
+    valid |= {key: isinstance(record[key], Mapping) for key in ("versions", "interval")}
+    valid["images"] = isinstance(record["images"], Mapping) and "shape" in record["images"]
+    spec = METRICS.get(record["metric"])
+    for key in spec.values if spec else ():
+        valid[key] = isinstance(record.get(key, ""), int | float | None)
+    if invalid := [key for key, fits in valid.items() if not fits]:
+        listed = ", ".join(f"{key} {record.get(key, 'missing')!r}" for key in invalid)
         raise RunError(
-            f"the scores of {path} hold a record of {record['metric']} with {told}, which "
-            f"advnets does not write; type: {cure}"
+            f"the scores of {path} hold a record of {record['metric']} with {listed}, which "
+            f"advnets does not write; type: {command}"
         )

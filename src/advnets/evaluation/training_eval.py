@@ -1,8 +1,7 @@
-"""Scores while training goes on: what the curve of a run is made of."""
+"""The metric of a training curve, computed every `eval_every` steps."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from torch import nn
@@ -10,95 +9,119 @@ from torch import nn
 from advnets import config
 from advnets.data.class_proportions import ClassProportions
 from advnets.data.prepared import PreparedData
-from advnets.evaluation.context import EvaluationContext, require_test_split
-from advnets.evaluation.modes import mode_classifier, require_distribution, require_mixture
-from advnets.evaluation.registry import METRICS, extractor_of, interval
+from advnets.errors import UnknownNameError
+from advnets.evaluation.context import EvaluationContext
+from advnets.evaluation.registry import (
+    METRICS,
+    default_extractor,
+    record_intervals,
+    resolve_metrics,
+)
+from advnets.evaluation.spec import MetricSpec
 from advnets.metrics.parzen import ParzenScore
 from advnets.sampling.sampler import (
     NUM_SAMPLES,
     ComputeSettings,
     draw_samples,
     parzen_scores,
-    require_held_out,
     score_parzen,
 )
 
-_NEEDS: dict[str, Callable[[PreparedData], object]] = {
-    "parzen": require_held_out,
-    "frechet": require_test_split,
-    "modes": mode_classifier,
-    "points": require_mixture,
-    "divergence": require_distribution,
-}
-"""What each score asks of the data."""
-_SAID = {
-    *("samples", "weights", "keep", "step"),
+_NOT_IN_EVENTS = {
+    *("samples", "weights", "keep_fraction", "step"),
     *("data", "data_digest", "images", "versions"),
 }
-"""Of a record: what config.json says anyway, or the event itself."""
+"""Fields of a record that config.json or the event itself has."""
 
 
-def check_eval_metric(ticks: config.Intervals, data: PreparedData) -> None:
-    """See before training begins that the score on the way can be had.
+def eval_metric(intervals: config.Intervals) -> MetricSpec:
+    """Return the metric of --eval-metric, a name or an alias.
 
     Raises:
+        UnknownNameError: there is no such metric, or it cannot be computed in training.
+    """
+    suitable = [name for name, spec in METRICS.items() if spec.curve is not None]
+    name = intervals.eval_metric
+    try:
+        (resolved,) = resolve_metrics(name)
+    except (UnknownNameError, ValueError):
+        raise UnknownNameError("metric of a training curve", name, suitable) from None
+    if resolved not in suitable:
+        raise UnknownNameError("metric of a training curve", name, suitable)
+    return METRICS[resolved]
+
+
+def check_eval_metric(intervals: config.Intervals, data: PreparedData) -> None:
+    """Check before training that the metric of its curve can be computed.
+
+    Raises:
+        UnknownNameError: there is no such metric.
         DataError: the data lacks what it needs.
     """
-    if ticks.eval_every:
-        _NEEDS[ticks.eval_metric](data)
+    spec = eval_metric(intervals)
+    if intervals.eval_every:
+        spec.check_data(data)
 
 
 def evaluate_during_training(
-    generator: nn.Module, data: PreparedData, run: config.Config, drawing: ComputeSettings
+    generator: nn.Module,
+    data: PreparedData,
+    run: config.Config,
+    compute_settings: ComputeSettings,
 ) -> dict[str, Any]:
-    """What the metric `ticks.score` finds of a generator, as an event.
+    """Return the event of a generator's score by --eval-metric.
 
-    Of a metric with several records of the same samples it is the last, that of the most of them.
+    Where the metric has several records of the same samples, the event is the last of them, which
+    has the most samples.
     """
-    shares = data.info.class_proportions() if run.stage.game.conditional else None
-    if run.intervals.eval_metric == "parzen":
-        return _parzen(generator, data, run.seed, drawing, shares)
-    subject = EvaluationContext(
+    spec = eval_metric(run.intervals)
+    proportions = data.info.class_proportions() if run.stage.game.conditional else None
+    if spec.name == "parzen":
+        return _parzen_event(generator, data, run.seed, compute_settings, proportions)
+    context = EvaluationContext(
         players={"generator": generator},
         data=data,
         seed=run.seed,
         step=0,
         weights="",
-        compute_settings=drawing,
-        extractor=extractor_of(data.info.name),
-        class_proportions=shares,
+        compute_settings=compute_settings,
+        extractor=default_extractor(data.info.name),
+        class_proportions=proportions,
         include_real=False,
     )
-    record = METRICS[run.intervals.eval_metric](subject)[-1]
-    said = {key: found for key, found in record.items() if key not in _SAID}
-    return {**said, "interval": interval(record)}
+    record = spec.records(context)[-1]
+    event = {key: value for key, value in record.items() if key not in _NOT_IN_EVENTS}
+    return {**event, "interval": spec.intervals(record)}
 
 
-def _parzen(
+def _parzen_event(
     generator: nn.Module,
     data: PreparedData,
     seed: int,
-    drawing: ComputeSettings,
-    shares: ClassProportions | None,
+    compute_settings: ComputeSettings,
+    proportions: ClassProportions | None,
 ) -> dict[str, Any]:
-    """The Parzen log-likelihood on the paper's grid.
+    """Return the event of the Parzen log-likelihood, σ from the paper's grid.
 
-    Where several folds of a file share these training images, it is in `folds` for each of them.
+    Where several folds of a file have the same training images, `folds` has the score of each.
     """
-    samples = draw_samples(generator, data.normalizer, NUM_SAMPLES, seed, drawing, shares)
-    own, served = data.dataset.fold, data.dataset.evaluation_folds
+    samples = draw_samples(
+        generator, data.normalizer, NUM_SAMPLES, seed, compute_settings, proportions
+    )
+    own_fold, splits_by_fold = data.dataset.fold, data.dataset.evaluation_folds
     folds = {
-        n: parzen_scores(samples, held.valid, held.test, "paper") for n, held in served.items()
+        fold: parzen_scores(samples, splits.valid, splits.test, "paper")
+        for fold, splits in splits_by_fold.items()
     }
-    score = folds[own] if own in folds else score_parzen(samples, data, "paper")
-    event: dict[str, Any] = {"metric": "parzen", "seed": seed, **_briefly(score)}
-    event["interval"] = interval(event)
+    score = folds[own_fold] if own_fold in folds else score_parzen(samples, data, "paper")
+    event: dict[str, Any] = {"metric": "parzen", "seed": seed, **_summary(score)}
+    event["interval"] = record_intervals(event)
     if folds:
-        event["folds"] = [{"fold": n, **_briefly(score)} for n, score in folds.items()]
+        event["folds"] = [{"fold": fold, **_summary(score)} for fold, score in folds.items()]
     return event
 
 
-def _briefly(score: ParzenScore) -> dict[str, float]:
+def _summary(score: ParzenScore) -> dict[str, float]:
     return {
         "mean": score.mean,
         "valid_mean": score.valid_mean,

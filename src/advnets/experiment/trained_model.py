@@ -264,13 +264,13 @@ class TrainedModel:
 
         None is the default extractor of the data set.
         """
-        from advnets.evaluation.registry import OWN, extractor_of
+        from advnets.evaluation.registry import OWN_DISCRIMINATOR, default_extractor
 
-        if spec == OWN:
+        if spec == OWN_DISCRIMINATOR:
             return self.discriminator_extractor()
         if spec is not None and RunDirectory(Path(spec)).exists:
             return replace(load(spec).discriminator_extractor(), name=f"D of {Path(spec).name}")
-        return extractor_of(data, spec, trust_code=trust_code)
+        return default_extractor(data, spec, trust_code=trust_code)
 
     def open_data(self, data: str | None = None, data_dir: str | None = None) -> PreparedData:
         """Open the data that the run was trained on.
@@ -323,7 +323,7 @@ class TrainedModel:
 
     def evaluate(
         self,
-        metrics: str | tuple[str, ...] = ("parzen",),
+        metrics: str | Sequence[str] = "parzen",
         *,
         extractor: str | None = None,
         trust_code: bool = False,
@@ -368,11 +368,16 @@ class TrainedModel:
                 run's game; a number is out of range; a .pt2 file is given without `trust_code`.
         """
         from advnets.evaluation.context import EvaluationContext
-        from advnets.evaluation.registry import METRICS, check_evaluation, interval
+        from advnets.evaluation.registry import (
+            METRICS,
+            check_evaluation,
+            publication_notes,
+            resolve_metrics,
+        )
 
-        metrics = (metrics,) if isinstance(metrics, str) else metrics
+        names = resolve_metrics(metrics)
         check_evaluation(
-            metrics,
+            names,
             extractor=extractor,
             keep_fraction=keep_fraction,
             num_samples=num_samples,
@@ -401,11 +406,14 @@ class TrainedModel:
             num_samples=NUM_SAMPLES if num_samples is None else num_samples,
             label_budgets=probe_labels,
         )
+        for note in publication_notes(metrics, context.extractor.name):
+            _warn(note)
         results: list[dict[str, Any]] = []
-        for name in metrics:
+        for name in names:
+            spec = METRICS[name]
             with explained("score fewer samples (num_samples)"):
                 records = [
-                    {**record, "interval": interval(record)} for record in METRICS[name](context)
+                    {**record, "interval": spec.intervals(record)} for record in spec.records(context)
                 ]
             self._save_scores(records)  # so that an error in a later metric loses nothing
             results += records
@@ -413,10 +421,10 @@ class TrainedModel:
 
     def _save_scores(self, records: list[dict[str, Any]]) -> None:
         """Add records to scores.json; warn if it cannot be written."""
-        from advnets.evaluation.context import identity
+        from advnets.evaluation.registry import record_identity
 
         try:
-            self.run.add_scores(records, identity)
+            self.run.add_scores(records, record_identity)
         except WriteError as error:
             _warn(f"the scores of {records[0]['metric']} are not saved: {error}")
 

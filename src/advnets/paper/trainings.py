@@ -77,7 +77,7 @@ def load_or_evaluate(
         for record in trained.run.scores()
         if record["step"] == trained.step
         and record["weights"] in (weights, None)
-        and record.get("keep") is None
+        and record.get("keep_fraction") is None
     ]
     known = {record["metric"] for record in stored if record["weights"] == weights}
     if missing := tuple(metric for metric in metrics if metric not in known):

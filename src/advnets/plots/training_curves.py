@@ -23,19 +23,21 @@ if TYPE_CHECKING:
 
 Event = Mapping[str, Any]
 
-SCORES = {
-    "parzen": ("Log-likelihood", "Parzen window, nats", "mean"),
-    "frechet": ("Fréchet distance", "to test images", "value"),
-    "modes": ("KL divergence of modes", "nats, from uniform", "kl_uniform"),
-    "points": ("High quality", "fraction of points", "high_quality"),
-    "divergence": ("KL divergence", "nats, from the density", "kl"),
-}
-"""Metrics of "evaluate" events: title, unit, and the name of the value in the event."""
 LOSS_PREFIX = "loss/"
 _COMMON_KEYS = {"step", "kind", "epoch", "seconds", "processor_seconds", "images_per_second"}
 """Keys of "log" events of every game."""
 _MAX_MARKERS = 40
 """The number of points up to which each has a marker; a single point draws no line."""
+
+
+@dataclass(frozen=True)
+class MetricCurve:
+    """How the values of a metric during training are plotted."""
+
+    title: str
+    unit: str
+    value: str
+    """The key of the value in "evaluate" events."""
 
 
 @dataclass(frozen=True)
@@ -144,14 +146,18 @@ class _Series:
 
 
 def training_curves(
-    events: Sequence[Event], *, real_data: float | None = None, dark: bool = False
+    events: Sequence[Event],
+    *,
+    metric_curve: MetricCurve | None = None,
+    real_data: float | None = None,
+    dark: bool = False,
 ) -> bytes:
     """Plot the events of a run as a PNG file with two or three panels.
 
     The first panel shows D(x) and D(G(z)) with the line 1/2, the second V(D, G) with the line
     -log 4, its value at the optimum (Goodfellow et al. 2014, theorem 1); if D compares pairs, they
     show D(x, G(z)) and V with the line -log 2; for games with other metrics, these and the losses.
-    With "evaluate" events the third panel shows their metric; for the Parzen log-likelihood with
+    With "evaluate" events the third panel shows their metric as `metric_curve` says; for the Parzen log-likelihood with
     standard errors and with `real_data`, the log-likelihood of real images, as a line. Events that
     a roll-back has undone are omitted, and so are values that are not finite, whose number is
     written on the panel.
@@ -163,7 +169,7 @@ def training_curves(
     logs = [event for event in events if event.get("kind") == "log"]
     evaluations = [event for event in events if event.get("kind") == "evaluate"]
     theme, x = (DARK if dark else LIGHT), _x_key([*logs, *evaluations])
-    panels = 3 if evaluations else 2
+    panels = 3 if evaluations and metric_curve else 2
     figure = new_figure(6.0, 2.0 * panels, theme)
     first, second, *third = figure.subplots(panels, sharex=True)
 
@@ -176,9 +182,9 @@ def training_curves(
 
     # Plot the metric of evaluations during training.
     for axes in third:
-        metric = eval_metric(evaluations)
-        title, unit, key = SCORES[metric]
-        style_axes(axes, title, unit, theme)
+        assert metric_curve is not None
+        metric, key = eval_metric(evaluations), metric_curve.value
+        style_axes(axes, metric_curve.title, metric_curve.unit, theme)
         if metric == "parzen" and real_data is not None and _is_finite(real_data):
             reference_line(axes, real_data, f"real data: {real_data:,.0f}", theme)
         for (label, color, style), some in _by_weights(evaluations, theme):

@@ -1,4 +1,4 @@
-"""Runs side by side, as a table of plain text or of Markdown."""
+"""A comparison of runs as a table in plain text or in Markdown."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from advnets.report.score_text import FEW_IMAGES, REAL, VERSIONS, align_columns, weights_of
+from advnets.evaluation.comparison import setting_label
+from advnets.evaluation.spec import FEW_IMAGES, REAL
+from advnets.report.score_text import align_columns, describe_weights
 
 Comparison = Mapping[str, Any]
-"""What `experiment.compare` gives."""
+"""The JSON object that `advnets.evaluation.comparison.compare` returns."""
 
-_ARROWS = {"less": " ↓", "more": " ↑", None: ""}
-_NONE = "–"
-_ROUNDING = 1e-9  # of a mean: what is less is no spread
-_LEAST, _MOST = 1e-6, 1e9  # of numbers that are written out
-_SAID = (
+_ARROWS = {"lower": " ↓", "higher": " ↑", None: ""}
+_MISSING = "–"
+_ROUNDING = 1e-9  # relative to the mean: a smaller half width is rounding
+_FIXED_POINT_RANGE = 1e-6, 1e9  # numbers beyond it are in scientific notation
+_NAMED_IN_NOTE = (
     "extractor",
     "extractor_sha256",
     "n_real",
@@ -29,7 +31,7 @@ _SAID = (
 
 
 def comparison_text(record: Comparison) -> str:
-    """Plain text: the table, paired differences, and what each column hangs on."""
+    """Return plain text: the table, paired differences, and the settings of each column."""
     parts = [[_caption(record)], align_columns(_table(record), left=4)]
     if record["differences"]:
         parts.append([_DIFFERENCES, *align_columns(_differences(record), left=2)])
@@ -37,7 +39,7 @@ def comparison_text(record: Comparison) -> str:
 
 
 def comparison_markdown(record: Comparison) -> str:
-    """The same in Markdown."""
+    """Return Markdown: the table, paired differences, and the settings of each column."""
     parts = [[_caption(record)], _piped(_table(record), left=4)]
     if record["differences"]:
         parts += [[_DIFFERENCES], _piped(_differences(record), left=2)]
@@ -45,13 +47,13 @@ def comparison_markdown(record: Comparison) -> str:
     return "\n\n".join("\n".join(part) for part in (*parts, notes)) + "\n"
 
 
-_DIFFERENCES = "Paired differences: the first less the second, seed by seed"
+_DIFFERENCES = "Paired differences: the first row minus the second, by seed"
 
 
 def _caption(record: Comparison) -> str:
     return (
         f"Means over seeds ± the {record['confidence']:.0%} interval of Student's t; "
-        "↓ less is better, ↑ more is"
+        "↓ lower is better, ↑ higher is better"
     )
 
 
@@ -59,20 +61,20 @@ def _table(record: Comparison) -> list[tuple[str, ...]]:
     rows = [("run", "weights", "step", "seeds", *_headings(record))]
     for row in record["rows"]:
         step = "" if row["step"] is None else f"{row['step']:,}"
-        cells = (_told(cell, of=len(row["seeds"])) for cell in row["cells"])
-        rows.append((row["name"], weights_of(row), step, _listed(row["seeds"]), *cells))
-    for row in record["beside"]:
-        rows.append((row["name"], "", "", "", *map(_told, row["cells"])))
+        cells = (_format_cell(cell, num_seeds=len(row["seeds"])) for cell in row["cells"])
+        rows.append((row["name"], describe_weights(row), step, _join(row["seeds"]), *cells))
+    for row in record["references"]:
+        rows.append((row["name"], "", "", "", *map(_format_cell, row["cells"])))
     return rows
 
 
 def _differences(record: Comparison) -> list[tuple[str, ...]]:
     rows = [("difference", "seeds", *_headings(record))]
     for row in record["differences"]:
-        what = f"{_called(row['of'], record)} − {_called(row['less'], record)}"
+        name = f"{_row_name(row['of'], record)} − {_row_name(row['less'], record)}"
         seeds = max((cell["seeds"] for cell in row["cells"] if cell), key=len)
-        cells = (_told(cell, sign="+", of=len(seeds)) for cell in row["cells"])
-        rows.append((what, _listed(seeds), *cells))
+        cells = (_format_cell(cell, sign="+", num_seeds=len(seeds)) for cell in row["cells"])
+        rows.append((name, _join(seeds), *cells))
     return rows
 
 
@@ -80,88 +82,90 @@ def _headings(record: Comparison) -> list[str]:
     return [f"{column['name']}{_ARROWS[column['better']]}" for column in record["columns"]]
 
 
-def _called(label: Mapping[str, Any], record: Comparison) -> str:
-    """A row's name; with weights and step where others have the same."""
+def _row_name(label: Mapping[str, Any], record: Comparison) -> str:
+    """Return a row's name, with weights and step where several rows have it."""
     if sum(row["name"] == label["name"] for row in record["rows"]) == 1:
         return label["name"]
-    return f"{label['name']} ({weights_of(label)}, {label['step']:,})"
+    return f"{label['name']} ({describe_weights(label)}, {label['step']:,})"
 
 
-def _listed(seeds: Sequence[int]) -> str:
+def _join(seeds: Sequence[int]) -> str:
     return ", ".join(map(str, seeds))
 
 
-def _told(cell: Mapping[str, Any] | None, *, sign: str = "", of: int = 0) -> str:
-    """Mean ± half width, and of how many seeds where the row has more."""
+def _format_cell(cell: Mapping[str, Any] | None, *, sign: str = "", num_seeds: int = 0) -> str:
+    """Return mean ± half width, and the number of seeds where it is less than the row's."""
     if cell is None or cell["mean"] is None:
-        return _NONE
+        return _MISSING
     mean, half = cell["mean"], cell["half_width"]
-    spread = half if half is not None and half > _ROUNDING * abs(mean) else 0.0
-    if mean and not _LEAST < abs(mean) < _MOST:
-        return f"{mean:{sign}.4g}" + ("" if half is None else f" ± {spread:.2g}")
-    digits = _decimals(spread, 2) if spread else _decimals(mean, 4)
-    width = "" if half is None else f" ± {spread:,.{digits if spread else 0}f}"
-    fewer = f" of {len(cell['seeds'])}" if len(cell["seeds"]) < of else ""
+    half_width = half if half is not None and half > _ROUNDING * abs(mean) else 0.0
+    low, high = _FIXED_POINT_RANGE
+    if mean and not low < abs(mean) < high:
+        return f"{mean:{sign}.4g}" + ("" if half is None else f" ± {half_width:.2g}")
+    digits = _decimals(half_width, 2) if half_width else _decimals(mean, 4)
+    width = "" if half is None else f" ± {half_width:,.{digits if half_width else 0}f}"
+    fewer = f" of {len(cell['seeds'])}" if len(cell["seeds"]) < num_seeds else ""
     return f"{mean:{sign},.{digits}f}{width}{fewer}"
 
 
 def _decimals(value: float, digits: int) -> int:
-    """Places after the point that show so many digits of a number; 8 at most."""
+    """Return the decimal places that show so many significant digits of a number; 8 at most."""
     if value == 0:
         return 0
     return min(max(digits - 1 - math.floor(math.log10(abs(value))), 0), 8)
 
 
 def _notes(record: Comparison) -> list[str]:
-    """What the columns hang on, said once for those of one metric taken in one way."""
+    """Return notes: the settings of each column, sample seeds, and caveats."""
     notes: dict[str, list[str]] = {}
     for number, column in enumerate(record["columns"]):
-        notes.setdefault(_hangs_on(record, number), []).append(column["name"])
-    lines = [f"{', '.join(names)}: {what}" for what, names in notes.items()]
-    sampled = _sampled(record)
-    if len({seed for seeds in sampled for seed in seeds}) > 1:
-        told = "; ".join(
-            f"{', '.join(names)}: {_listed(seeds)}" for seeds, names in sampled.items()
+        notes.setdefault(_settings(record, number), []).append(column["name"])
+    lines = [f"{', '.join(names)}: {settings}" for settings, names in notes.items()]
+    by_sample_seeds = _rows_by_sample_seeds(record)
+    if len({seed for seeds in by_sample_seeds for seed in seeds}) > 1:
+        listed = "; ".join(
+            f"{', '.join(names)}: {_join(seeds)}" for seeds, names in by_sample_seeds.items()
         )
-        lines.append(f"Samples were drawn with unlike seeds, by rows: {told}")
+        lines.append(f"Samples were drawn with different seeds: {listed}")
     if any(column["metric"] == "parzen" for column in record["columns"]):
         lines.append(
-            "Above the real images' row a Parzen score says smoother than data, not better than "
-            "data (Theis et al. 2016)."
+            "A Parzen log-likelihood above that of real images means smoother than the data, not "
+            "better than the data (Theis et al. 2016)."
         )
     return lines
 
 
-def _sampled(record: Comparison) -> dict[tuple[int, ...], list[str]]:
-    """The rows by the seeds that their samples were drawn with."""
+def _rows_by_sample_seeds(record: Comparison) -> dict[tuple[int, ...], list[str]]:
+    """Return the names of rows by the seeds of their samples."""
     rows: dict[tuple[int, ...], list[str]] = {}
     for row in record["rows"]:
-        seeds = {seed for cell in row["cells"] if cell for seed in cell["sampled_with"]}
-        rows.setdefault(tuple(sorted(seeds)), []).append(_called(row, record))
+        seeds = {seed for cell in row["cells"] if cell for seed in cell["sample_seeds"]}
+        rows.setdefault(tuple(sorted(seeds)), []).append(_row_name(row, record))
     rows.pop((), None)
     return rows
 
 
-def _hangs_on(record: Comparison, number: int) -> str:
+def _settings(record: Comparison, number: int) -> str:
+    """Return the settings of a column in one line."""
     settings: Mapping[str, Any] = record["columns"][number]["settings"]
     real, fake = settings["n_real"], settings["n_fake"]
     counts = [f"{fake:,} samples"] if fake else []
     counts += [f"{real:,} images"] if real else []
     images = settings["images"]
-    cut = [images[key] for key in ("crop", "background") if images[key]]
+    preprocessing = [images[key] for key in ("crop", "background") if images[key]]
     shape = " x ".join(map(str, images["shape"]))
-    seen = settings.get("extractor", ""), settings.get("extractor_sha256", "")
+    name, digest = settings.get("extractor", ""), settings.get("extractor_sha256", "")
     parts = [
-        f"{seen[0]} {seen[1][:8]}".strip(),
+        f"{name} {digest[:8]}".strip(),
         " on ".join(counts),
-        f"{settings['data']} {settings['data_digest'][:8]} of {', '.join([shape, *cut])}",
+        f"{settings['data']} {settings['data_digest'][:8]} of {', '.join([shape, *preprocessing])}",
         settings.get("split", ""),
         *(
-            f"{key.removeprefix(VERSIONS)} {_plain(value)}"
+            f"{setting_label(key)} {_plain(value)}"
             for key, value in settings.items()
-            if key not in _SAID
+            if key not in _NAMED_IN_NOTE
         ),
-        *_fewer(record, number, fake),
+        *_num_real(record, number, fake),
         FEW_IMAGES if record["columns"][number]["few_images"] else "",
     ]
     return "; ".join(part for part in parts if part)
@@ -172,23 +176,23 @@ def _plain(value: object) -> str:
     return f"{value:,}" if number else str(value)
 
 
-def _fewer(record: Comparison, number: int, fake: int) -> list[str]:
-    """How many real images stand for samples, where they are not as many."""
-    cells = [row["cells"][number] for row in record["beside"] if row["name"] == REAL]
+def _num_real(record: Comparison, number: int, fake: int) -> list[str]:
+    """Return the number of real images in place of samples, where it differs from `fake`."""
+    cells = [row["cells"][number] for row in record["references"] if row["name"] == REAL]
     return [f"{cell['n_fake']:,} {REAL}" for cell in cells if cell and cell["n_fake"] != fake]
 
 
 def _piped(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
-    """Rows as a table of Markdown, the first so many columns set left and the others right."""
+    """Return rows as a Markdown table: the first `left` columns to the left, others right."""
     head, *others = ("| " + " | ".join(_escaped(cell) for cell in row) + " |" for row in rows)
     marks = ["---" if i < left else "---:" for i in range(len(rows[0]))]
     return [head, f"|{'|'.join(marks)}|", *others]
 
 
 def _escaped(text: str) -> str:
-    r"""Return text in which no character marks anything up, such as names of runs and data.
+    r"""Return text with the characters that Markdown interprets escaped.
 
-    An underscore within a word marks nothing and stays as it is.
+    An underscore within a word has no meaning in Markdown and stays as it is.
     """
     text = re.sub(r"([\\`*\[\]#|]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
     return text.replace("&", "&amp;").replace("<", "&lt;")

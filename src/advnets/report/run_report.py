@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from advnets.errors import DataError, MissingExtraError, RunError
+from advnets.evaluation.registry import METRICS
 from advnets.files import shell_quote, write_atomically
 from advnets.plots.image_grid import read_grid
-from advnets.plots.training_curves import SCORES, curve_spec, eval_metric, training_curves
+from advnets.plots.training_curves import MetricCurve, curve_spec, eval_metric, training_curves
 from advnets.report.html import Html, data_uri, document, element, property_table, void
 from advnets.report.scores import newest_real, score_section
 from advnets.run_directory import RunDirectory
@@ -245,10 +246,22 @@ def _plot_curves(events: Sequence[Record], scores: Sequence[Record]) -> _Curves 
         return None
     real = newest_real(scores)
     try:
-        light, dark = (training_curves(events, real_data=real, dark=dark) for dark in (False, True))
+        light, dark = (
+            training_curves(
+                events, metric_curve=_metric_curve(events), real_data=real, dark=dark
+            )
+            for dark in (False, True)
+        )
         return _Curves(light, dark)
     except MissingExtraError as error:
         return _Curves(problem=str(error))
+
+
+def _metric_curve(events: Sequence[Record]) -> MetricCurve | None:
+    """Return how the metric of the "evaluate" events is plotted; None where there is none."""
+    evaluations = [event for event in events if event.get("kind") == "evaluate"]
+    spec = METRICS.get(eval_metric(evaluations)) if evaluations else None
+    return spec.curve if spec else None
 
 
 def _curves_section(curves: _Curves | None, events: Sequence[Record]) -> Html:
@@ -259,8 +272,8 @@ def _curves_section(curves: _Curves | None, events: Sequence[Record]) -> Html:
         return element("section", heading, element("p", curves.problem, class_="note"))
     spec = curve_spec([event for event in events if event.get("kind") == "log"])
     alt = "Over training: " + (spec.alt_text if spec else "the metrics of the game, and losses")
-    if evaluated := [event for event in events if event.get("kind") == "evaluate"]:
-        alt += f"; {SCORES[eval_metric(evaluated)][0]}"
+    if curve := _metric_curve(events):
+        alt += f"; {curve.title}"
     image = element(
         "picture",
         void(

@@ -1,21 +1,22 @@
-"""The scores of a run, each beside what real images score and with what it does not say."""
+"""The section of scores in a run's report: tables, baselines of real images, and caveats."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from advnets.evaluation.spec import REAL
 from advnets.report.html import Html, element, join
-from advnets.report.score_text import REAL, describe_inputs, describe_result
+from advnets.report.score_text import describe_inputs, describe_result
 
 Record = Mapping[str, Any]
 
 _PUBLISHED = {"mnist": "225 ± 2 nats for adversarial nets on MNIST"}
-"""Table 1 of Goodfellow et al. (2014), by the name of the data."""
+"""Results in table 1 of Goodfellow et al. (2014), by the name of the data."""
 
 
 def score_section(scores: Sequence[Record], data: str) -> Html:
-    """The tables of scores, newest step first, with the caveats that belong to them."""
+    """Return the tables of scores, newest step first, with their caveats."""
     heading = element("h2", "Scores")
     if not scores:
         none = element(
@@ -37,15 +38,17 @@ def _parzen_table(parzen: Sequence[Record]) -> Html:
         key=lambda score: -_number(score, "step"),
     )
     rows: list[Html] = []
-    shown: list[Record] = []
+    matched: list[Record] = []
     for score in generated:
-        real = beside(score, parzen)
+        real = matching_real(score, parzen)
         rows.append(_row(score, real))
         if real is not None:
             rows.append(_row(real, None))
-            shown.append(real)
+            matched.append(real)
     rows += [
-        _row(score, None) for score in parzen if score.get("samples") == REAL and score not in shown
+        _row(score, None)
+        for score in parzen
+        if score.get("samples") == REAL and score not in matched
     ]
     return _table(
         "Parzen window log-likelihood: samples on test images",
@@ -56,7 +59,7 @@ def _parzen_table(parzen: Sequence[Record]) -> Html:
 
 
 def _feature_table(scores: Sequence[Record]) -> Html:
-    """Other metrics: newest step first, each beside its real-data row, as they were found."""
+    """Return the table of all other metrics, newest step first."""
     ordered = sorted(scores, key=lambda s: -_number(s, "step"))
     rows = [
         element(
@@ -65,13 +68,13 @@ def _feature_table(scores: Sequence[Record]) -> Html:
             element("td", describe_result(score)),
             element("td", describe_inputs(score)),
             *_place(score),
-            class_="beside" if score.get("samples") == REAL else None,
+            class_="reference" if score.get("samples") == REAL else None,
         )
         for score in ordered
     ]
     return _table(
-        "What each metric found, through what, of how many",
-        ("Samples", "Found", "Features, images", "Step", "Seed"),
+        "Scores of samples against test images",
+        ("Samples", "Result", "Features, images", "Step", "Seed"),
         ("Step", "Seed"),
         rows,
     )
@@ -80,7 +83,7 @@ def _feature_table(scores: Sequence[Record]) -> Html:
 def _table(
     caption: str, columns: Sequence[str], numbers: Sequence[str], rows: Sequence[Html]
 ) -> Html:
-    """A table that can be scrolled sideways; the named columns hold numbers."""
+    """Return a table that scrolls horizontally; `numbers` names the numeric columns."""
     head = element(
         "tr",
         *(
@@ -97,19 +100,19 @@ def _table(
     return element("div", table, class_="scroll", role="region", tabindex="0", aria_label=caption)
 
 
-def beside(score: Record, scores: Sequence[Record]) -> Record | None:
-    """The newest real-data row that was scored as this one was, or None."""
-    same = ("metric", "grid", "n_samples", "n_valid", "n_test", "split")
-    fitting = [
+def matching_real(score: Record, scores: Sequence[Record]) -> Record | None:
+    """Return the newest score of real images with the same settings as `score`, or None."""
+    settings = ("metric", "grid", "n_samples", "n_valid", "n_test", "split")
+    matching = [
         real
         for real in scores
-        if real.get("samples") == REAL and all(real.get(key) == score.get(key) for key in same)
+        if real.get("samples") == REAL and all(real.get(key) == score.get(key) for key in settings)
     ]
-    return fitting[-1] if fitting else None
+    return matching[-1] if matching else None
 
 
 def newest_real(scores: Sequence[Record]) -> float | None:
-    """Mean log-likelihood of real images on the paper's grid, which is that of the events."""
+    """Return the newest Parzen log-likelihood of real images on the paper's grid, or None."""
     means = [
         _number(score, "mean")
         for score in scores
@@ -122,9 +125,9 @@ def _row(score: Record, real: Record | None) -> Html:
     mean, error = _number(score, "mean"), _number(score, "standard_error")
     flags: list[Html] = []
     if real is not None and mean > _number(real, "mean"):
-        flags.append(element("span", "above real images: smoother than data", class_="flag"))
+        flags.append(element("span", "above real images: smoother than the data", class_="flag"))
     if score.get("sigma_on_edge"):
-        flags.append(element("span", "σ is on the edge of its grid", class_="flag"))
+        flags.append(element("span", "σ is at the edge of its grid", class_="flag"))
     counts = f"{_number(score, 'n_samples'):,.0f} on {_number(score, 'n_test'):,.0f}"
     return element(
         "tr",
@@ -134,22 +137,23 @@ def _row(score: Record, real: Record | None) -> Html:
         element("td", score.get("grid", "")),
         element("td", counts, class_="number"),
         *_place(score),
-        class_="beside" if score.get("samples") == REAL else None,
+        class_="reference" if score.get("samples") == REAL else None,
     )
 
 
 def _samples(score: Record) -> str:
-    """What is scored, with the weights that it comes from."""
+    """Return what is scored: samples of which weights, kept by D or not, of which classes."""
     weights = {"last": ", last weights", "ema": ", averaged weights"}
-    kept = score.get("keep")
-    share = "" if kept is None else f", the {kept:g} that D judges most real"
-    classes = ", uniform class proportions" if score.get("class_proportions") == "uniform" else ""
-    named = str(score.get("samples", "")) + weights.get(score.get("weights") or "", "")
-    return named + share + classes
+    kept = score.get("keep_fraction")
+    rejection = "" if kept is None else f", the {kept:g} with the highest D(x)"
+    uniform = score.get("class_proportions") == "uniform"
+    classes = ", uniform class proportions" if uniform else ""
+    samples = str(score.get("samples", ""))
+    return samples + weights.get(score.get("weights") or "", "") + rejection + classes
 
 
 def _place(score: Record) -> tuple[Html, Html]:
-    """Step and seed; real images are of no step."""
+    """Return the cells of step and seed; real images have no step."""
     step = "–" if score.get("samples") == REAL else f"{_number(score, 'step'):,.0f}"
     return (
         element("td", step, class_="number"),
@@ -160,17 +164,17 @@ def _place(score: Record) -> tuple[Html, Html]:
 def _caveat(data: str) -> Html:
     text = (
         "A higher Parzen log-likelihood does not mean better samples (Theis et al. 2016, "
-        "“A note on the evaluation of generative models”). Read a score beside the row of real "
-        "training images: one above it says “smoother than data”, not “better than data”. "
-        "s.e. is the standard error over test images, not over seeds. "
-        "Scores compare only at the same grid of σ and the same numbers of images."
+        "“A note on the evaluation of generative models”). Compare a score with that of real "
+        "training images: a higher one means “smoother than the data”, not “better than the "
+        "data”. s.e. is the standard error over test images, not over training seeds. "
+        "Scores are comparable only with the same grid of σ and the same numbers of images."
     )
     published = None
     if data in _PUBLISHED:
         published = element(
             "p",
-            f"Goodfellow et al. (2014), table 1, print {_PUBLISHED[data]}, from 10,000 samples and "
-            "with σ from the paper's grid: only rows made so compare with it.",
+            f"Goodfellow et al. (2014), table 1, report {_PUBLISHED[data]}, for 10,000 samples and σ "
+            "from the paper's grid: only scores with these settings are comparable.",
         )
     return join([element("p", text, class_="caveat"), published])
 

@@ -19,7 +19,7 @@ from advnets.data.image_folder.decode import Frame, decode
 from advnets.data.image_folder.files import MAX_FILE_BYTES
 from advnets.data.spec import path_exists
 from advnets.errors import DataError, UsageError
-from advnets.evaluation.registry import EXTRACTORS
+from advnets.evaluation.registry import DEFAULT_EXTRACTORS
 from advnets.experiment.trained_model import TrainedModel
 from advnets.extractors.builtin import CLASSIFIER_DIGESTS, load_classifier
 from advnets.files import read_regular_file
@@ -180,7 +180,7 @@ def estimate_classes(
     Without a classifier in this package, the class is that of the majority of the five nearest
     of the first 10,000 labeled training images, by pixels.
     """
-    extractor = EXTRACTORS.get(model.info.name)
+    extractor = DEFAULT_EXTRACTORS.get(model.info.name)
     if extractor in CLASSIFIER_DIGESTS:
         return load_classifier(extractor).logits(images).argmax(1)
     train = cast(Split, model.open_data().dataset.train)

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 
 from advnets.data.prepared import PreparedData, open_data
+from advnets.evaluation.spec import GENERATOR, REAL
 from advnets.experiment.trained_model import TrainedModel, Weights
 from advnets.metrics.parzen import GRIDS
 from advnets.paper.blocks import Check, SectionContent, SectionContext, Table, Text, escape_markup
@@ -24,7 +25,6 @@ from advnets.paper.studies.likelihoods import (
     scores_table,
 )
 from advnets.paper.trainings import load_or_evaluate, reference_runs, relativistic_runs
-from advnets.report.score_text import GENERATOR, REAL
 from advnets.sampling.sampler import NUM_SAMPLES, parzen_scores
 
 PUBLISHED_MNIST, MIN_MEAN = 225.0, 223.0

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from advnets.data.dataset import Split
 from advnets.data.prepared import PreparedData, open_data
+from advnets.evaluation.spec import GENERATOR, REAL
 from advnets.experiment.trained_model import TrainedModel
 from advnets.metrics.distance import nearest
 from advnets.paper.blocks import (
@@ -30,7 +31,6 @@ from advnets.paper.studies.likelihoods import Record, format_mean, processor_sec
 from advnets.paper.studies.sample_statistics import gallery, gradient_energy, grid_png
 from advnets.paper.trainings import load_or_evaluate, reference_runs, relativistic_runs, vae_runs
 from advnets.protocols import Encoder
-from advnets.report.score_text import GENERATOR, REAL
 from advnets.sampling.sampler import read_images
 from advnets.visualize.interpolation import lerp
 
@@ -71,7 +71,7 @@ class RunScores:
             parzen=next(r["mean"] for r in records if r.get("grid") == "paper"),
             energy=gradient_energy(trained.sample(NUM_SAMPLES)) / real_energy,
             elbo=bound.get("elbo"),
-            kl=bound.get("divergence"),
+            kl=bound.get("kl"),
             seconds=processor_seconds(trained.run.events()),
         )
 

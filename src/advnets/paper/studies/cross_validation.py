@@ -10,6 +10,7 @@ from advnets import presets
 from advnets.data import spec
 from advnets.data.dataset import Dataset, num_train_images
 from advnets.errors import DataError
+from advnets.evaluation.spec import REAL
 from advnets.experiment.trained_model import TrainedModel
 from advnets.metrics.parzen import GRIDS, ParzenScore
 from advnets.paper.blocks import (
@@ -31,7 +32,6 @@ from advnets.paper.studies.likelihoods import (
     scores_table,
 )
 from advnets.paper.trainings import WIDTH_DIVISOR, faces_run
-from advnets.report.score_text import REAL
 from advnets.sampling.sampler import NUM_SAMPLES, parzen_scores, real_images
 
 QUICK_FOLDS = 2

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from advnets.evaluation.spec import GENERATOR, REAL
 from advnets.paper.blocks import Table, Text
 from advnets.paper.studies.likelihoods import format_mean
-from advnets.report.score_text import GENERATOR, REAL
 
 Record = Mapping[str, Any]
 
-METRICS = ("frechet", "prdc", "neighbor")
+METRICS = ("frechet", "prdc", "two-sample-1nn")
 FEATURES_TEXT = Text(
     "Features of a classifier (or pixels, where there is none) show what the Parzen score does "
     "not: the Fréchet distance between samples and test images; precision, the fraction of "
     "samples within the real manifold; recall, the fraction of real images within the manifold of "
     "samples (k = 5); coverage, the fraction of real images with a sample in their neighborhood; "
-    "and the accuracy of a 1-nearest-neighbor two-sample test, which is 0.5 at best. Means over "
+    "and the accuracy of a 1-nearest-neighbor two-sample test, ideally 0.5. Means over "
     "seeds, ± their standard error."
 )
 """Description of the table's columns."""
@@ -26,7 +26,7 @@ _COLUMNS = (
     ("precision", "prdc", "precision", "{:.3f}"),
     ("recall", "prdc", "recall", "{:.3f}"),
     ("coverage", "prdc", "coverage", "{:.3f}"),
-    ("1-NN accuracy", "neighbor", "accuracy", "{:.3f}"),
+    ("1-NN accuracy", "two-sample-1nn", "accuracy", "{:.3f}"),
 )
 """Column name, metric, field of its record, and number format."""
 

@@ -1,0 +1,148 @@
+"""Parzen log-likelihood, and distances between generated and test images."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict
+
+from torch import Tensor
+
+from advnets.errors import FewImagesWarning
+from advnets.evaluation.context import (
+    EvaluationContext,
+    Record,
+    compare_features,
+    require_test_split,
+)
+from advnets.evaluation.spec import (
+    FEW_IMAGES,
+    MetricSpec,
+    Published,
+    Value,
+    normal_interval,
+    plus_minus,
+)
+from advnets.metrics.frechet import frechet_distance, frechet_standard_error
+from advnets.metrics.mmd import polynomial_mmd
+from advnets.metrics.parzen import GRIDS
+from advnets.metrics.sliced_wasserstein import sliced_wasserstein
+from advnets.plots.training_curves import MetricCurve
+from advnets.sampling.sampler import require_held_out, score_parzen
+
+
+def parzen_records(context: EvaluationContext) -> list[Record]:
+    """Compute Parzen log-likelihoods, with σ from the paper's grid and from the fine grid."""
+    scores = [
+        (samples, score_parzen(images, context.data, grid))
+        for grid in GRIDS
+        for samples, images in context.sample_sets.items()
+    ]
+    return [
+        context.record("parzen", samples, n_real=s.n_test, n_fake=s.n_samples, **asdict(s))
+        for samples, s in scores
+    ]
+
+
+PARZEN = MetricSpec(
+    name="parzen",
+    title="Parzen log-likelihood",
+    help="Parzen window log-likelihood of test images, σ from the paper's grid and a fine one",
+    records=parzen_records,
+    values={"mean": Value("higher", normal_interval())},
+    describe=lambda r: (
+        f"Parzen log-likelihood {r['mean']:.1f} ± {r['standard_error']:.1f} nats at σ "
+        f"{r['sigma']:.3f}"
+    ),
+    details=("valid_mean", "standard_error", "sigma", "sigma_on_edge"),
+    cases={"grid": "{} grid"},
+    needs="validation images",
+    aliases=("parzen-window", "log-likelihood"),
+    curve=MetricCurve("Log-likelihood", "Parzen window, nats", "mean"),
+    check_data=require_held_out,
+)
+
+
+def frechet_records(context: EvaluationContext) -> list[Record]:
+    """Compute Fréchet distances to the test images."""
+
+    def score(test: Tensor, features: Tensor) -> Record:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", FewImagesWarning)
+            value = frechet_distance(test, features)
+        return {
+            "value": value,
+            "standard_error": frechet_standard_error(test, features),
+            "few_images": any(issubclass(one.category, FewImagesWarning) for one in caught),
+        }
+
+    return compare_features(context, "frechet", score)
+
+
+FRECHET = MetricSpec(
+    name="frechet",
+    title="Fréchet distance",
+    help="Fréchet distance between Gaussian fits to features",
+    records=frechet_records,
+    values={"value": Value("lower", normal_interval())},
+    describe=lambda r: (
+        f"Fréchet distance {r['value']:.3g}{plus_minus(r, '.1g')}"
+        + (f", {FEW_IMAGES}" if r.get("few_images") else "")
+    ),
+    details=("standard_error", "few_images"),
+    uses_extractor=True,
+    aliases=("fid", "frechet-distance"),
+    published=Published("fid", "FID", "Inception features"),
+    curve=MetricCurve("Fréchet distance", "to test images", "value"),
+    check_data=require_test_split,
+)
+
+
+def mmd_records(context: EvaluationContext) -> list[Record]:
+    """Compute squared maximum mean discrepancies to the test images."""
+    return compare_features(
+        context,
+        "mmd",
+        lambda test, features: asdict(polynomial_mmd(test, features, seed=context.seed)),
+    )
+
+
+MMD = MetricSpec(
+    name="mmd",
+    title="MMD",
+    help="squared maximum mean discrepancy of features, cubic polynomial kernel",
+    records=mmd_records,
+    values={"value": Value("lower", normal_interval())},
+    describe=lambda r: (
+        f"MMD² {r['value']:.3g} ± {r['standard_error']:.1g} over {r['subsets']:,} subsets of "
+        f"{r['subset_size']:,}"
+    ),
+    details=("standard_error", "std"),
+    uses_extractor=True,
+    aliases=("kid",),
+    published=Published("kid", "KID", "Inception features"),
+)
+
+
+def swd_records(context: EvaluationContext) -> list[Record]:
+    """Compute sliced Wasserstein distances to the test images."""
+    return compare_features(
+        context,
+        "swd",
+        lambda test, features: asdict(sliced_wasserstein(test, features, seed=context.seed)),
+    )
+
+
+SWD = MetricSpec(
+    name="swd",
+    title="sliced Wasserstein distance",
+    help="sliced 2-Wasserstein distance of features",
+    records=swd_records,
+    values={"value": Value("lower", normal_interval())},
+    describe=lambda r: (
+        f"sliced Wasserstein distance {r['value']:.3g}{plus_minus(r, '.1g')} over "
+        f"{r['directions']:,} directions"
+    ),
+    details=("standard_error",),
+    uses_extractor=True,
+    aliases=("sliced-wasserstein",),
+)

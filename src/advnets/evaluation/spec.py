@@ -1,0 +1,241 @@
+"""The specification of a metric, and the words that score records share.
+
+A metric is one `MetricSpec`: the function that computes its records, the numbers to compare with
+their direction and confidence interval, its one-line result, what it needs and its help. One line
+in `advnets.evaluation.registry` makes it known to the command line, `evaluate`, `compare`, reports,
+training curves and the documentation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any, Literal
+
+from advnets.metrics.uncertainty import CONFIDENCE, NUM_GROUPS, student_quantile
+from advnets.plots.training_curves import MetricCurve
+
+if TYPE_CHECKING:
+    from advnets.data.prepared import PreparedData
+    from advnets.evaluation.context import EvaluationContext
+
+Record = Mapping[str, Any]
+"""A score with its provenance, as scores.json stores it."""
+Better = Literal["lower", "higher"] | None
+"""The direction of improvement; None: the best value is that of real images."""
+
+GENERATOR, REAL = "generator", "real training images"
+"""Values of `samples` in a record: generated images, or real training images in their place."""
+DISCRIMINATOR, ENCODER = "D", "E"
+MEAN, NEAREST, PIXELS = "mean training image", "nearest training image", "pixels"
+"""Values of `samples` for other players, and for baselines without a network."""
+NEVER_TRAINED = ", never trained"
+"""The suffix of a player's name in `samples` where it has its initial weights."""
+REFERENCES = (REAL, MEAN, NEAREST, PIXELS)
+"""Values of `samples` that depend on no run: baselines to compare a run with."""
+FEW_IMAGES = "far too large: fewer images than features"
+"""The caveat of a Fréchet distance whose covariance is singular."""
+VERSIONS = "versions."
+"""The prefix of library versions among the settings of a record."""
+
+_Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
+
+IntervalRule = Callable[[Record, str], list[float] | None]
+"""A function that returns the [low, high] confidence interval of a record's field, or None."""
+
+
+def normal_interval(error: str = "standard_error") -> IntervalRule:
+    """Return a rule for a value with a standard error in the field `error`: value ± 1.96 s.e."""
+
+    def rule(record: Record, name: str) -> list[float] | None:
+        if record.get(name) is None or record.get(error) is None:
+            return None
+        return _symmetric(record[name], _Z * record[error])
+
+    return rule
+
+
+def proportion_interval(count: str) -> IntervalRule:
+    """Return a rule for a proportion of as many independent images as the field `count` says.
+
+    Source: Wilson 1927, “Probable inference, the law of succession, and statistical inference”.
+    """
+
+    def rule(record: Record, name: str) -> list[float]:
+        p, n = record[name], record[count]
+        center = (p + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+        half_width = math.sqrt(p * (1 - p) / n + _Z**2 / (4 * n**2)) * _Z / (1 + _Z**2 / n)
+        return _symmetric(center, half_width)
+
+    return rule
+
+
+def subsampled_interval(maximum: float) -> IntervalRule:
+    """Return a rule for a value in [0, maximum] whose standard error is in the field NAME_error.
+
+    The standard error is of `NUM_GROUPS` disjoint groups of images, so that the interval is that of
+    Student's t.
+    """
+
+    def rule(record: Record, name: str) -> list[float] | None:
+        if (error := record.get(f"{name}_error")) is None:
+            return None
+        quantile = student_quantile(CONFIDENCE, NUM_GROUPS - 1)
+        low, high = _symmetric(record[name], quantile * error)
+        return [max(low, 0.0), min(high, maximum)]
+
+    return rule
+
+
+def repeated_interval(count: str, *, ddof: int) -> IntervalRule:
+    """Return a rule for a mean of n repetitions, n in the field `count`, with their `std`.
+
+    `ddof` is 0 where `std` divides by n and 1 where it divides by n - 1. The interval is that of
+    Student's t.
+    """
+
+    def rule(record: Record, name: str) -> list[float] | None:
+        n, std = record[count], record["std"]
+        if std is None or n <= 1:
+            return None
+        error = std * math.sqrt((n - ddof) / (n - 1) / n)
+        return _symmetric(record[name], student_quantile(CONFIDENCE, n - 1) * error)
+
+    return rule
+
+
+def _symmetric(value: float, half_width: float) -> list[float]:
+    return [value - half_width, value + half_width]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number of a record that runs are compared by."""
+
+    better: Better = None
+    interval: IntervalRule | None = None
+    """Its 95 % confidence interval over draws of samples and images; None: it has none."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """The published metric that an alias names, as FID or KID."""
+
+    alias: str
+    name: str
+    quantity: str
+    """What the Inception network computes for it."""
+
+    def note(self, title: str, extractor: str) -> str:
+        """Return a sentence that says how this result differs from the published metric."""
+        return (
+            f"{self.name} as published uses {self.quantity} (--extractor inception); this {title} "
+            f"uses the extractor {extractor}"
+        )
+
+
+def compared_counts(record: Record) -> str:
+    """Return the extractor and the numbers of generated and real images, as a phrase."""
+    n = record.get("n")
+    real, fake = (record["n_real"], record["n_fake"]) if n is None else (n, n)
+    return f"{record['extractor']}, {fake:,} on {real:,}"
+
+
+@dataclass(frozen=True)
+class MetricSpec:
+    """A metric: how it is computed, compared and described."""
+
+    name: str
+    """Its name on the command line and in records, in lower case with hyphens."""
+    title: str
+    """Its name in a sentence, as "Fréchet distance"."""
+    help: str
+    """One line: what it measures."""
+    records: Callable[[EvaluationContext], Sequence[Record]]
+    """Computes its records of a run."""
+    values: Mapping[str, Value]
+    """The numbers to compare, by field."""
+    describe: Callable[[Record], str]
+    """Returns a record's result in one line."""
+    describe_inputs: Callable[[Record], str] = compared_counts
+    """Returns the extractor and the numbers of images in a few words."""
+    details: tuple[str, ...] = ()
+    """Other computed fields, which vary as the values do and do not hinder a comparison."""
+    cases: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Fields that distinguish the records of one evaluation, with the format of a column's name."""
+    samples: Literal["requested", "own number", "none"] = "requested"
+    """Whether it takes --num-samples samples, a number of its own, or no samples."""
+    uses_extractor: bool = False
+    """Whether it compares features of --extractor."""
+    uses_own_features: bool = False
+    """Whether its features are the run's own and so part of what is scored, not a setting."""
+    needs: str = ""
+    """What it needs of the run or the data beyond test images; "": nothing."""
+    aliases: tuple[str, ...] = ()
+    """Other names that the command line accepts."""
+    published: Published | None = None
+    """The published metric that one of the aliases names."""
+    curve: MetricCurve | None = None
+    """How a training curve shows it (--eval-metric); None: it cannot be computed in training."""
+    check_data: Callable[[PreparedData], object] = bool
+    """Raises where data lacks what a training curve of it needs."""
+
+    def settings(self, record: Record) -> dict[str, Any]:
+        """Return all that the values of a record depend on; unknown fields are included."""
+        excluded = {*self.values, *self.details, *self.cases, *_NOT_SETTINGS, *_COUNTED_TWICE}
+        if self.uses_own_features:
+            excluded |= {"extractor", "extractor_sha256"}
+        settings = {key: value for key, value in record.items() if key not in excluded}
+        versions = record.get("versions", {}).items()
+        settings |= {f"{VERSIONS}{library}": version for library, version in versions}
+        if settings.get("class_proportions") == "data":  # as samples of an unconditional G are
+            del settings["class_proportions"]
+        return {key: value for key, value in settings.items() if value is not None}
+
+    def case(self, record: Record) -> dict[str, Any]:
+        """Return the fields that tell a record from others of the same evaluation."""
+        return {key: record[key] for key in self.cases}
+
+    def intervals(self, record: Record) -> dict[str, list[float]]:
+        """Return the 95 % confidence interval [low, high] of each value that has one, by field.
+
+        It covers the draw of samples and images, not the training: `advnets compare` has intervals
+        over training seeds. It is centered on the expected value at this number of images, so the
+        bias of distances and divergences at few images is not in it.
+        """
+        found = {
+            name: value.interval(record, name)
+            for name, value in self.values.items()
+            if value.interval is not None
+        }
+        return {name: interval for name, interval in found.items() if interval is not None}
+
+
+_NOT_SETTINGS = (
+    *("metric", "samples", "weights", "keep_fraction", "seed", "step", "versions", "interval"),
+)
+_COUNTED_TWICE = ("n", "n_samples", "n_test")  # each equals n_real or n_fake
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """Return a proportion as a percentage."""
+    return f"{100 * value:.{digits}f} %"
+
+
+def number(value: float | None, form: str, missing: str) -> str:
+    """Return a number in a format, or `missing` for None."""
+    return missing if value is None else format(value, form)
+
+
+def plus_minus(record: Record, form: str) -> str:
+    """Return " ± s.e." of a record, or "" where it has no standard error."""
+    error = record.get("standard_error")
+    return "" if error is None else f" ± {error:{form}}"
+
+
+def format_range(values: Sequence[float | None]) -> str:
+    """Return the smallest and the largest of some values, None left out; a dash if none is left."""
+    known = [value for value in values if value is not None]
+    return f"{min(known):.2f} to {max(known):.2f}" if known else "–"
