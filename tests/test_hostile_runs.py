@@ -419,7 +419,7 @@ def test_scores_of_odd_types_are_told_in_words(looked_at, whole):
     """Two that chance found: a number of images that is a text, and one that is a list."""
     scores = json.loads((whole / "scores.json").read_text("utf-8"))
     first = [{**scores[0], "metric": "frechet"}, *scores[1:]]
-    for key, new in (("n_real", "many"), ("n_fake", [[]]), ("seed", {}), ("keep", "half")):
+    for key, new in (("n_real", "many"), ("n_fake", [[]]), ("seed", {}), ("keep_fraction", "half")):
         text = json.dumps(put(first, (0, key), new))
         looked_at(written("scores.json", text), COMMANDS[1:3])
 

@@ -323,7 +323,7 @@ def test_points_from_the_command_line(said, tmp_path, monkeypatch):
     assert code == 0
     assert np.load("points.npz")["points"].shape == (50, 2)
     assert said("sample", "runs/ring", "--num-samples", "50", "--out", "points.png")[0] == 0
-    code, out, _ = said("evaluate", "runs/ring", "--metrics", "points")
+    code, out, _ = said("evaluate", "runs/ring", "--metrics", "mixture")
     assert code == 0
     assert "8 of 8 modes, 9" in out
     assert said("evaluate", "runs/ring")[0] == 0

@@ -22,7 +22,7 @@ STAMPS = {
     "versions": {"advnets": "0.1"},
     "n_real": 10_000,
     "n_fake": 10_000,
-    "keep": None,
+    "keep_fraction": None,
     "class_proportions": None,
     "extractor": None,
     "extractor_sha256": None,

@@ -113,9 +113,9 @@ def test_a_table_keeps_its_options_where_it_moves(said, tmp_path, monkeypatch, q
     source = RunDirectory(Path("run")).read_config()["config"]["data"]["source"]
     assert source == f"{tmp_path / 'points.csv'}:sd=0.1"
     Path("points.csv").rename("p.csv")
-    code, _, err = said("evaluate", "run", "--metrics", "divergence")
+    code, _, err = said("evaluate", "run", "--metrics", "kl-jsd")
     assert (code, err) == (1, f"advnets: the data of run is missing: there is no {source}; {GONE}")
-    told = ("evaluate", "run", "--metrics", "divergence", "--data")
+    told = ("evaluate", "run", "--metrics", "kl-jsd", "--data")
     assert said(*told, "p.csv:sd=0.1")[0] == 0
     assert "has changed since the run was started" in said(*told, "p.csv:sd=0.2")[2]
 

@@ -96,7 +96,7 @@ def test_evaluate_puts_the_real_row_beside_the_score(said, trained):
 
 def test_evaluate_compares_features_beside_the_real_row(said, trained):
     """Three metrics of features; pixels are what looks at these digits, and the row says so."""
-    code, out, err = said("evaluate", trained, "--metrics", "frechet", "prdc", "neighbor")
+    code, out, err = said("evaluate", trained, "--metrics", "frechet", "prdc", "two-sample-1nn")
     assert code == 0, err
     assert "pixels, 1,197 on 300" in out
     records = RunDirectory(trained).scores()
@@ -111,7 +111,7 @@ def test_evaluate_compares_features_beside_the_real_row(said, trained):
     assert distance["real training images"] < distance["generator"]
     recall = {row: r["recall"] for (metric, row), r in by_row.items() if metric == "prdc"}
     assert recall["real training images"] > recall["generator"]
-    told = {row: r["accuracy"] for (metric, row), r in by_row.items() if metric == "neighbor"}
+    told = {row: r["accuracy"] for (metric, row), r in by_row.items() if metric == "two-sample-1nn"}
     assert told["real training images"] < told["generator"] - 0.1
     report = (trained / "report.html").read_text("utf-8")
     assert "What each metric found, through what, of how many" in report
@@ -119,7 +119,7 @@ def test_evaluate_compares_features_beside_the_real_row(said, trained):
 
 
 def test_evaluate_tells_copies_and_two_more_distances(said, trained):
-    code, out, err = said("evaluate", trained, "--metrics", "kernel", "sliced", "memorization")
+    code, out, err = said("evaluate", trained, "--metrics", "mmd", "swd", "memorization")
     assert code == 0, err
     lines = [line for line in out.splitlines() if line.startswith("generator")]
     counts = ("1,197 on 300 ", "1,197 on 300 ", "10,000 on 1,197, 300 tests")
@@ -129,7 +129,7 @@ def test_evaluate_tells_copies_and_two_more_distances(said, trained):
     assert "over 1,000 directions" in lines[1]
     assert "lie on a training image" in lines[2]
     kept = {record["metric"] for record in RunDirectory(trained).scores()}
-    assert {"kernel", "sliced", "memorization"} <= kept
+    assert {"mmd", "swd", "memorization"} <= kept
     report = (trained / "report.html").read_text("utf-8")
     assert "lie on a training image" in report
 

@@ -96,7 +96,7 @@ def test_of_points_with_modes_what_comes_next_is_to_count_them(said, tmp_path, q
     run = tmp_path / "run"
     code, out, _ = said("train", "ring", "--out", run, *quick)
     assert code == 0
-    assert f"  advnets evaluate {run} --metrics points\n" in out
+    assert f"  advnets evaluate {run} --metrics mixture\n" in out
 
 
 def test_of_pairs_a_tick_shows_what_d_says_of_them(said, tmp_path, quick):

@@ -127,7 +127,7 @@ def scored(skewed, kind, metric="frechet", num=2000):
         class_proportions=shares,
         num_samples=num,
     )
-    return METRICS[metric](subject)
+    return METRICS[metric].records(subject)
 
 
 def test_an_oracle_of_uneven_classes_scores_as_real_images_do(skewed):
@@ -164,7 +164,7 @@ def test_runs_of_other_class_proportions_share_no_column(skewed):
         "frechet (class proportions data)",
         "frechet (class proportions uniform)",
     ]
-    assert all(apart["beside"][0]["cells"])  # real images, in either column
+    assert all(apart["references"][0]["cells"])  # real images, in either column
     plain = run("c", "data")
     plain.records[0]["class_proportions"] = None
     assert len(compare([run("a", "data"), plain])["columns"]) == 1
@@ -181,7 +181,7 @@ def test_scores_of_classes_ask_for_the_classes_that_there_are(skewed):
             return super().latent(n, rng, labels)
 
     watching = Watching(torch.cat(oracle.of[:2]), torch.tensor([0] * 1800 + [1] * 200), 3)
-    scored((watching, data), "data", "one-nn")
+    scored((watching, data), "data", "1nn-classifier")
     labels = torch.cat(asked)
     assert torch.bincount(labels[:100], minlength=3).tolist() == [90, 10, 0]
 
@@ -303,11 +303,11 @@ def test_a_run_draws_its_classes_as_asked_and_says_so(tiny, tmp_path, quiet, sai
         trained.sample(3, label="1", class_proportions="uniform")
     # On the command line both are recorded, side by side.
     for kind in ("data", "uniform"):
-        assert said("evaluate", out, "--metrics", "sliced", "--class-proportions", kind)[0] == 0
+        assert said("evaluate", out, "--metrics", "swd", "--class-proportions", kind)[0] == 0
     stored = [r["class_proportions"] for r in trained.run.scores() if r["samples"] == "generator"]
     assert stored == ["data", "uniform"]
     code, _, told = said(
-        "evaluate", out, "--metrics", "test-error", "--class-proportions", "uniform"
+        "evaluate", out, "--metrics", "classification-error", "--class-proportions", "uniform"
     )
     assert code == 2
     assert "class proportions are uniform, and the metric test-error looks at no samples" in told
@@ -327,4 +327,4 @@ def test_equal_shares_of_a_run_without_classes_are_refused(tiny, tmp_path, quiet
         with pytest.raises(UsageError, match=r"class proportions \(uniform\) were asked for, but "):
             ask(3, class_proportions="uniform")
     with pytest.raises(UsageError, match=r"class proportions \(uniform\) were asked for"):
-        trained.evaluate("sliced", class_proportions="uniform")
+        trained.evaluate("swd", class_proportions="uniform")

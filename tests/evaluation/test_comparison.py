@@ -12,7 +12,6 @@ from scipy import stats
 
 from advnets.errors import RunError, UnknownNameError, UsageError
 from advnets.evaluation.comparison import columns, compare
-from advnets.evaluation.fields import READINGS
 from advnets.evaluation.registry import METRICS
 from advnets.evaluation.score_files import ScoredRun, read_scored_run
 from advnets.report.comparison import comparison_text
@@ -37,7 +36,7 @@ def record(value, metric="frechet", **stamps):
         "extractor_sha256": "d" * 64,
         "n_real": 10_000,
         "n_fake": 10_000,
-        "keep": None,
+        "keep_fraction": None,
         "class_proportions": None,
         "interval": {},
         "value": value,
@@ -56,8 +55,10 @@ def only(found):
     return one
 
 
-def test_every_metric_has_its_reading():
-    assert set(READINGS) == set(METRICS)
+def test_every_metric_is_registered_by_its_name_with_values_to_compare():
+    for name, spec in METRICS.items():
+        assert spec.name == name and spec.values and spec.help and spec.title
+        assert not {*spec.values} & {*spec.details, *spec.cases}
 
 
 def test_seeds_are_a_row_with_scipys_interval():
@@ -72,16 +73,16 @@ def test_seeds_are_a_row_with_scipys_interval():
     assert (cell["mean"], cell["values"]) == (pytest.approx(3.25), given)
     assert cell["half_width"] == pytest.approx((high - low) / 2)
     assert only(found["columns"])["name"] == "frechet"
-    assert found["differences"] == found["beside"] == []
+    assert found["differences"] == found["references"] == []
     json.dumps(found, allow_nan=False)
 
 
 def test_a_column_of_too_few_images_is_marked():
     """By the records of any run that are in it, and by no others."""
-    few, other = record(1.0, few_images=True), record(1.0, "sliced")
+    few, other = record(1.0, few_images=True), record(1.0, "swd")
     found = compare([run(0, record(1.0), other), run(1, few, other)])
     marks = {column["name"]: column["few_images"] for column in found["columns"]}
-    assert marks == {"frechet": True, "sliced": False}
+    assert marks == {"frechet": True, "swd": False}
 
 
 def test_a_difference_is_of_pairs():
@@ -92,7 +93,7 @@ def test_a_difference_is_of_pairs():
     runs += [run(seed, record(value), preset="mlp") for seed, value in other.items()]
     found = compare(runs)
     difference = only(found["differences"])
-    assert (difference["of"]["name"], difference["less"]["name"]) == ("mlp", "dcgan")
+    assert (difference["row"]["name"], difference["minus"]["name"]) == ("mlp", "dcgan")
     cell = only(difference["cells"])
     assert (cell["seeds"], cell["values"]) == ([1, 2, 3], [-1.0, -1.5, -0.5])
     paired = stats.ttest_rel([19.0, 28.5, 39.5], [20.0, 30.0, 40.0]).confidence_interval(0.95)
@@ -116,7 +117,7 @@ def test_what_leaves_the_nets_as_they_are_makes_no_row():
     other = {"data": {"hflip": True, "directory": "here", "source": "mnist"}}
     runs = [run(0, record(1.0), **same), run(1, record(1.0), **moved), run(2, record(1.0), **other)]
     names = [row["name"] for row in compare(runs)["rows"]]
-    assert names == ["dcgan, data.flip False", "dcgan, data.flip True"]
+    assert names == ["dcgan, data.hflip False", "dcgan, data.hflip True"]
 
 
 def test_a_row_of_many_differences_goes_by_its_first_run():
@@ -125,10 +126,12 @@ def test_a_row_of_many_differences_goes_by_its_first_run():
 
 
 def test_weights_steps_and_shares_kept_are_rows_of_their_own():
-    average, kept = record(1.0, weights="ema"), record(5.0, keep=0.5)
+    average, kept = record(1.0, weights="ema"), record(5.0, keep_fraction=0.5)
     runs = [run(0, record(2.0), average), run(1, record(3.0), kept), run(2, record(4.0, step=9))]
     found = compare(runs)
-    rows = {(row["weights"], row["step"], row["keep"]): row["seeds"] for row in found["rows"]}
+    rows = {
+        (row["weights"], row["step"], row["keep_fraction"]): row["seeds"] for row in found["rows"]
+    }
     assert rows == {
         ("last", 100, None): [0, 1],
         ("ema", 100, None): [0],
@@ -150,7 +153,7 @@ def test_real_images_stand_beside_and_are_taken_once():
         for seed, more in ((0, []), (1, [record(0.7, seed=3, **beside)]))
     ]
     found = compare(runs)
-    cell = only(only(found["beside"])["cells"])
+    cell = only(only(found["references"])["cells"])
     assert (cell["seeds"], cell["values"], cell["n_fake"]) == ([0, 3], [0.5, 0.7], 50)
     assert len(found["rows"]) == 1
 
@@ -160,7 +163,7 @@ def test_nets_that_were_never_trained_are_a_row_of_their_own():
 
     def probed(seed, samples, weights, value):
         named = {"extractor": "discriminator", "extractor_sha256": f"{seed}{samples}" * 9}
-        more = {"labels": 100, "accuracy": value, "deviation": 0.1 * seed, "costs": [seed]}
+        more = {"labels": 100, "accuracy": value, "std": 0.1 * seed, "costs": [seed]}
         return record(0.0, metric="probe", samples=samples, weights=weights, **named, **more)
 
     found = compare(
@@ -176,7 +179,7 @@ def test_nets_that_were_never_trained_are_a_row_of_their_own():
 
 def test_an_infinite_number_has_no_mean():
     """JSON has it as null."""
-    modes = {"seen": 9, "kl_uniform": 0.1, "modes": 10}
+    modes = {"modes_found": 9, "kl_uniform": 0.1, "modes": 10}
     infinite, finite = (record(0.0, "modes", kl_reference=kl, **modes) for kl in (None, 2.0))
     runs = [run(0, infinite), run(1, finite)]
     cells = only(compare(runs)["rows"])["cells"]
@@ -202,7 +205,7 @@ def test_an_extractor_is_known_by_its_hash_and_not_by_its_files_name():
         ({"data_digest": "b" * 32}, "digest of the data (aaaaaaaa… and bbbbbbbb…)"),
         (
             {"images": {"shape": [3, 32, 32], "crop": "pad", "background": "white"}},
-            "images (1x28x28 and 3x32x32 fit white)",
+            "images (1x28x28 and 3x32x32 pad white)",
         ),
         ({"versions": {"advnets": "0.2"}}, "advnets (0.1 and 0.2)"),
         ({"subsets": 100}, "subsets (none and 100)"),
@@ -214,8 +217,8 @@ def test_unlike_numbers_are_refused_or_stand_apart(stamps, told):
     with pytest.raises(UsageError) as caught:
         compare(runs)
     assert str(caught.value) == (
-        f"frechet of runs/dcgan-0 and runs/mlp-0 differs in {told}, so that the numbers do not "
-        "compare; evaluate all runs alike, or say --separate-columns to see each in a column of its own"
+        f"scores by frechet of runs/dcgan-0 and runs/mlp-0 differ in {told} and cannot be "
+        "compared; evaluate all runs with the same settings, or add --separate-columns"
     )
     found = compare(runs, separate_columns=True)
     first, second = found["columns"]
@@ -235,8 +238,8 @@ def test_columns_apart_are_named_by_what_differs():
 
 
 def test_columns_of_a_metric_of_two_numbers_are_named_by_them():
-    runs = [run(seed, record(0.0, "divergence", kl=0.5, jsd=0.1)) for seed in (0, 1)]
-    assert [column.name for column in columns(runs)] == ["divergence kl", "divergence jsd"]
+    runs = [run(seed, record(0.0, "kl-jsd", kl=0.5, jsd=0.1)) for seed in (0, 1)]
+    assert [column.name for column in columns(runs)] == ["kl-jsd kl", "kl-jsd jsd"]
 
 
 def test_the_order_of_what_a_record_says_makes_no_column():
@@ -256,7 +259,7 @@ def test_of_a_run_that_was_scored_in_two_ways_the_one_that_all_have_is_compared(
     both = compare([twice, run(1, record(3.0), record(5.0, **through))])
     assert [cell["values"] for cell in only(both["rows"])["cells"]] == [[2.0, 5.0], [1.0, 3.0]]
     third = run(2, record(9.0, extractor="net.onnx", extractor_sha256="e" * 64))
-    with pytest.raises(UsageError, match=r"dcgan-0 differs in extractor \(pixels and digits\)"):
+    with pytest.raises(UsageError, match=r"dcgan-0 differ in extractor \(pixels and digits\)"):
         compare([twice, third])
 
 
@@ -275,10 +278,14 @@ def test_what_was_found_beside_is_no_setting():
 def test_what_cannot_be_compared_is_told():
     with pytest.raises(UsageError, match="1 run was given; give at least two to compare"):
         compare([run(0, record(1.0))])
-    with pytest.raises(UsageError, match=r"runs/dcgan-0 and runs/dcgan-0 are of one config"):
+    with pytest.raises(
+        UsageError, match=r"runs/dcgan-0 and runs/dcgan-0 have the same config and the same seed"
+    ):
         compare([run(0, record(1.0)), run(0, record(1.0))])
-    with pytest.raises(UnknownNameError, match="no metric is called 'fid'"):
-        compare([run(0, record(1.0)), run(1, record(1.0))], metrics=["fid"])
+    with pytest.raises(
+        UnknownNameError, match="no metric is called 'frechett'; did you mean frechet"
+    ):
+        compare([run(0, record(1.0)), run(1, record(1.0))], metrics=["frechett"])
 
 
 def write(path, records, seed=0):
@@ -292,9 +299,9 @@ def write(path, records, seed=0):
 
 
 def test_a_run_is_read_with_the_scores_of_its_newest_step(tmp_path):
-    path = write(tmp_path / "a", [record(1.0, step=5), record(2.0), record(0, "sliced")], seed=4)
+    path = write(tmp_path / "a", [record(1.0, step=5), record(2.0), record(0, "swd")], seed=4)
     assert read_scored_run(path).seed == 4
-    assert [r["metric"] for r in read_scored_run(path).records] == ["frechet", "sliced"]
+    assert [r["metric"] for r in read_scored_run(path).records] == ["frechet", "swd"]
     assert [r["value"] for r in read_scored_run(path, ["frechet"]).records] == [2.0]
 
 
@@ -315,7 +322,7 @@ def test_scores_that_are_missing_are_told_with_their_cure(tmp_path):
         (
             old,
             [],
-            f"the scores of {old} are an older advnets's and do not say what they hang on; type: "
+            f"the scores of {old} were written by an older advnets and lack their provenance; type: "
             f"advnets evaluate {old}",
         ),
     ):
@@ -346,7 +353,7 @@ def test_a_record_that_is_none_is_refused(tmp_path, broken, told):
 def test_a_record_without_a_stamp_is_no_record(tmp_path, stamp):
     lacking = {key: value for key, value in record(1.0).items() if key != stamp}
     path = write(tmp_path / "run", [lacking])
-    with pytest.raises(RunError, match=r"older advnets|value 'nowhere'"):
+    with pytest.raises(RunError, match=r"older advnets|value 'missing'"):
         read_scored_run(path)
 
 
@@ -357,8 +364,8 @@ def test_differences_are_of_samples_of_the_same_seeds():
     found = compare([*first, *second])
     (difference,) = found["differences"]
     assert difference["cells"][0]["values"] == [2.0, 3.0]
-    assert [row["cells"][0]["sampled_with"] for row in found["rows"]] == [[0, 7], [0]]
-    assert "Samples were drawn with unlike seeds, by rows: dcgan: 0, 7; other: 0" in (
+    assert [row["cells"][0]["sample_seeds"] for row in found["rows"]] == [[0, 7], [0]]
+    assert "Samples were drawn with different seeds: dcgan: 0, 7; other: 0" in (
         comparison_text(found)
     )
     third = [run(seed, record(3.0, seed=5), preset="other") for seed in (0, 1)]
@@ -379,7 +386,7 @@ def test_real_images_beside_a_column_are_as_many_as_its_samples():
         found = compare(some, separate_columns=True)
         beside = {
             column["settings"]["n_fake"]: cell["mean"]
-            for column, cell in zip(found["columns"], found["beside"][0]["cells"], strict=True)
+            for column, cell in zip(found["columns"], found["references"][0]["cells"], strict=True)
         }
         assert beside == {500: 0.24, 1000: 0.19}
 

@@ -15,12 +15,13 @@ from advnets.errors import DataError, RunError, UsageError
 from advnets.evaluation import context, modes, neighbors
 from advnets.evaluation.comparison import compare
 from advnets.evaluation.context import EvaluationContext
-from advnets.evaluation.registry import METRICS, interval
+from advnets.evaluation.registry import METRICS, record_intervals
 from advnets.evaluation.score_files import ScoredRun
+from advnets.evaluation.spec import REAL
 from advnets.experiment.train import train
 from advnets.experiment.trained_model import load
 from advnets.extractors.builtin import Pixels, load_classifier
-from advnets.report.score_text import REAL, score_lines
+from advnets.report.score_text import score_lines
 from advnets.sampling.sampler import ComputeSettings, real_images
 
 
@@ -63,41 +64,46 @@ def digits():
 
 def test_a_generator_of_training_images_is_told_by_its_copies_alone(digits):
     """As near to test images as real images are, in each distance; and all of it copies."""
-    copying = subject(digits, real_images(digits.splits.train, 600, 1))
-    for metric in ("kernel", "sliced"):
-        records = METRICS[metric](copying)
+    copying = subject(digits, real_images(digits.dataset.train, 600, 1))
+    for metric in ("mmd", "swd"):
+        records = METRICS[metric].records(copying)
         real = row(records, "real training images")
         assert row(records)["value"] == pytest.approx(real["value"], rel=0.3)
         assert (real["n_real"], real["n_fake"], real["extractor"]) == (300, 1197, "pixels")
-    records = METRICS["memorization"](copying)
-    assert row(records)["share"] == row(records, "real training images")["share"] == 1
-    assert row(records)["expected_share"] < 0.02
+    records = METRICS["memorization"].records(copying)
+    assert (
+        row(records)["copy_fraction"] == row(records, "real training images")["copy_fraction"] == 1
+    )
+    assert row(records)["expected_copy_fraction"] < 0.02
     assert row(records)["p_value"] < 1e-20
     assert row(records)["n_train"] == 1197
     told = score_lines(records)
-    assert "100.00% lie on a training image, 0.00% of test images do (z = " in told
+    assert "100.00 % are copies of a training image, test images 0.00 % (z = " in told
     assert "p < 1e-300)" in told
-    assert told.endswith("Real training images lie on themselves: so a row would read, were all "
-                         "copies.")  # fmt: skip
+    assert told.endswith("Real training images are copies of themselves: their row shows the largest copy "
+                         "fraction.")  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "metric",
     [
-        *("parzen", "frechet", "kernel", "sliced", "prdc", "neighbor", "memorization"),
-        *("points", "divergence"),
+        *("parzen", "frechet", "mmd", "swd", "prdc", "two-sample-1nn", "memorization"),
+        *("mixture", "kl-jsd"),
     ],
 )
 def test_every_record_says_what_it_hangs_on_and_so_seeds_compare(digits, metric):
     """What differs by chance is no setting: records of other samples and seeds share columns."""
-    data = opened("ring:n=5000") if metric in ("points", "divergence") else digits
+    data = opened("ring:n=5000") if metric in ("mixture", "kl-jsd") else digits
     shown = [real_images(data.dataset.train, 600, seed) for seed in (1, 2)]
     subjects = [
         replace(subject(data, some), seed=n, num_samples=600) for n, some in enumerate(shown)
     ]
     runs = [
         ScoredRun(
-            str(n), {"preset": "a", "seed": n}, {"name": "a", "digest": ""}, METRICS[metric](s)
+            str(n),
+            {"preset": "a", "seed": n},
+            {"name": "a", "digest": ""},
+            METRICS[metric].records(s),
         )
         for n, s in enumerate(subjects)
     ]
@@ -111,7 +117,7 @@ def test_every_record_says_what_it_hangs_on_and_so_seeds_compare(digits, metric)
     found = compare(runs)
     assert [row["seeds"] for row in found["rows"]] == [[0, 1]]
     assert all(len(cell["values"]) == 2 for cell in found["rows"][0]["cells"])
-    assert [row["name"] for row in found["beside"]] == ["real training images"]
+    assert [row["name"] for row in found["references"]] == ["real training images"]
 
 
 def test_frames_of_own_images_are_stamped_and_those_of_named_sets_are_none(digits):
@@ -126,39 +132,39 @@ def test_frames_of_own_images_are_stamped_and_those_of_named_sets_are_none(digit
 
 def test_a_generator_of_test_images_copies_nothing(digits):
     """What no generator has: more images of the same hands."""
-    held_out = torch.from_numpy(digits.splits.valid.images).float() / 16
-    found = row(METRICS["memorization"](subject(digits, held_out)))
-    assert found["share"] < 0.02
+    held_out = torch.from_numpy(digits.dataset.valid.images).float() / 16
+    found = row(METRICS["memorization"].records(subject(digits, held_out)))
+    assert found["copy_fraction"] < 0.02
     assert found["p_value"] > 0.01
 
 
 def test_images_are_too_many_to_be_compared_with_all(digits, monkeypatch):
     """Where features of all would not fit, so many as fit; the record says how many."""
-    monkeypatch.setattr(neighbors, "_NUMBERS", 500 * 64)
-    copying = subject(digits, real_images(digits.splits.train, 600, 1))
-    found = row(METRICS["memorization"](copying))
+    monkeypatch.setattr(neighbors, "_MAX_NUMBERS", 500 * 64)
+    copying = subject(digits, real_images(digits.dataset.train, 600, 1))
+    found = row(METRICS["memorization"].records(copying))
     assert found["n_train"] == 500
-    assert 0.2 < found["share"] < 0.8
+    assert 0.2 < found["copy_fraction"] < 0.8
 
 
 def test_points_are_scored_mode_by_mode():
     data = opened("ring:n=5000")
     half = torch.from_numpy(data.dataset.train.images)
     half = half[half[:, 1, 0, 0] > 0.05]  # of 8 modes, those above the axis: 3
-    records = METRICS["points"](subject(data, half))
+    records = METRICS["mixture"].records(subject(data, half))
     few = [record for record in records if record["n"] == 2_500]  # as published
     found, real = row(few), row(few, "real training images")
-    assert (found["seen"], found["modes"]) == (3, 8)
-    assert real["seen"] == 8
+    assert (found["modes_found"], found["modes"]) == (3, 8)
+    assert real["modes_found"] == 8
     assert found["high_quality"] == pytest.approx(0.989, abs=0.01)
-    assert sum(share > 0 for share in found["shares"]) == 3
-    assert found["spreads"].count(None) == 5
+    assert sum(proportion > 0 for proportion in found["proportions"]) == 3
+    assert found["relative_std"].count(None) == 5
     assert found["weights"] == "last"  # of the nets
     assert found["jsd"] > 0.2 > 0.01 > real["jsd"]
     many = [record for record in records if record not in few]
     assert row(many)["n"] == 100_000  # shares and spreads are finer than 2,500 can tell
     assert row(many, "real training images")["n"] == len(data.dataset.train)
-    assert [s for s in row(many)["spreads"] if s] == pytest.approx([1, 1, 1], abs=0.1)
+    assert [s for s in row(many)["relative_std"] if s] == pytest.approx([1, 1, 1], abs=0.1)
     json.dumps(records, allow_nan=False)
     assert "3 of 8 modes, 9" in score_lines(records)
 
@@ -168,16 +174,18 @@ def test_points_whose_density_is_known_are_so_far_from_it():
     data = opened("spiral:n=5000")
     train = data.dataset.train
     arm = torch.from_numpy(train.images[train.labels == 0])
-    records = METRICS["divergence"](subject(data, arm))
+    records = METRICS["kl-jsd"].records(subject(data, arm))
     found, real = row(records), row(records, "real training images")
     assert found["kl"] == pytest.approx(math.log(2), abs=0.06)
     assert real["kl"] == pytest.approx(255 / 2 / 5000, rel=0.25)
     assert 0 < real["jsd"] < 0.01 < found["jsd"] < math.log(2)
     assert (found["bins"], found["n"], real["n"]) == (256, 100_000, 5000)
-    assert interval(real)["kl"][0] < real["kl"] < interval(real)["kl"][1]
+    assert record_intervals(real)["kl"][0] < real["kl"] < record_intervals(real)["kl"][1]
     assert "KL 0.7" in score_lines(records)
     assert "nats over 256 bins" in score_lines(records)
-    box = METRICS["divergence"](subject(opened("uniform:n=500"), torch.full((20, 1, 1, 1), 3.0)))
+    box = METRICS["kl-jsd"].records(
+        subject(opened("uniform:n=500"), torch.full((20, 1, 1, 1), 3.0))
+    )
     assert row(box)["kl"] is None
     assert row(box)["jsd"] == pytest.approx(math.log(2))
     assert "KL infinite, JSD 0.69 nats" in score_lines(box)
@@ -189,23 +197,23 @@ def test_modes_are_what_a_classifier_sees(real_data, monkeypatch):
     monkeypatch.setitem(modes.MODE_CLASSIFIERS, "mnist", ("digits", 600))
     train = data.dataset.train
     threes = torch.from_numpy(train.images[np.flatnonzero(train.labels == 3)[:400]]).float() / 255
-    records = METRICS["modes"](subject(data, threes))
+    records = METRICS["modes"].records(subject(data, threes))
     found, real = row(records), row(records, "real training images")
-    assert found["seen"] < real["seen"] == real["modes"] == 10
+    assert found["modes_found"] < real["modes_found"] == real["modes"] == 10
     assert found["kl_uniform"] == pytest.approx(math.log(10), abs=0.1)
     assert found["kl_reference"] == pytest.approx(math.log(50_000 / 5_101), abs=0.1)
     assert 0 < real["kl_reference"] < 0.02
     assert (found["extractor"], found["split"], found["n"]) == ("digits", "train", 600)
-    assert "10 of 10 modes, KL to even shares 0.0" in score_lines(records)
+    assert "10 of 10 modes, KL to uniform proportions 0.0" in score_lines(records)
 
 
 def test_stacked_digits_are_read_channel_by_channel(real_data, monkeypatch):
     data = opened("stacked-mnist:n=2000")
     monkeypatch.setitem(modes.MODE_CLASSIFIERS, "stacked-mnist", ("digits", 150))
     images = torch.from_numpy(data.dataset.test.read(slice(100))).float() / 255
-    told = modes._mode_numbers(load_classifier("digits"), images)
+    told = modes._mode_indices(load_classifier("digits"), images)
     assert (told.numpy() == data.dataset.test.labels[:100]).mean() > 0.95
-    records = METRICS["modes"](subject(data, images))
+    records = METRICS["modes"].records(subject(data, images))
     assert row(records)["modes"] == 1000
     # 2,000 training images miss some modes that samples have: infinite, which JSON has not.
     assert row(records)["kl_reference"] is None
@@ -217,7 +225,7 @@ def test_the_inception_score_of_digits_is_near_10_and_of_one_near_1(real_data):
     data = opened("mnist")
     train = data.dataset.train
     threes = torch.from_numpy(train.images[np.flatnonzero(train.labels == 3)[:400]]).float() / 255
-    records = METRICS["inception"](
+    records = METRICS["inception-score"].records(
         replace(subject(data, threes, load_classifier("digits")), num_samples=500)
     )
     assert row(records)["mean"] < 1.2
@@ -228,23 +236,31 @@ def test_the_inception_score_of_digits_is_near_10_and_of_one_near_1(real_data):
 @pytest.mark.parametrize(
     ("metric", "error", "message"),
     [
-        ("modes", DataError, "digits has no classifier that tells its modes"),
-        ("points", DataError, "digits is no mixture of normal distributions"),
-        ("divergence", DataError, "digits are images, whose density nobody knows"),
-        ("inception", UsageError, "needs the verdicts of a classifier, and pixels gives none"),
+        (
+            "modes",
+            DataError,
+            "the metric modes needs a classifier of the data's modes, and digits has none",
+        ),
+        ("mixture", DataError, "needs a mixture of normal distributions, and digits is not one"),
+        ("kl-jsd", DataError, "needs points of a known density, and digits has images"),
+        (
+            "inception-score",
+            UsageError,
+            "needs a classifier, and the extractor pixels is not one",
+        ),
     ],
 )
 def test_metrics_of_other_data_are_refused(digits, metric, error, message):
     with pytest.raises(error, match=message):
-        METRICS[metric](subject(digits, torch.zeros(1, 1, 8, 8)))
+        METRICS[metric].records(subject(digits, torch.zeros(1, 1, 8, 8)))
 
 
 def test_samples_are_as_many_as_the_real_images_beside_them(digits):
     """More would be nearer by their number alone; copies are looked for among all."""
-    copying = subject(digits, real_images(digits.splits.train, 600, 1))
-    for metric in ("frechet", "kernel", "sliced", "prdc"):
-        assert [record["n_fake"] for record in METRICS[metric](copying)] == [1197, 1197]
-    assert row(METRICS["memorization"](copying))["n_samples"] == 10_000
+    copying = subject(digits, real_images(digits.dataset.train, 600, 1))
+    for metric in ("frechet", "mmd", "swd", "prdc"):
+        assert [record["n_fake"] for record in METRICS[metric].records(copying)] == [1197, 1197]
+    assert row(METRICS["memorization"].records(copying))["n_samples"] == 10_000
 
 
 class Wide:
@@ -262,36 +278,40 @@ class Wide:
 
 
 def test_few_images_of_many_features_are_told_in_the_record(digits, recwarn):
-    shown = real_images(digits.splits.train, 600, 1)
-    records = METRICS["frechet"](subject(digits, shown, Wide(320)))
+    shown = real_images(digits.dataset.train, 600, 1)
+    records = METRICS["frechet"].records(subject(digits, shown, Wide(320)))
     assert not recwarn.list
     assert all(record["few_images"] for record in records)
     assert "far too large: fewer images than features" in score_lines(records)
-    assert not any(r["few_images"] for r in METRICS["frechet"](subject(digits, shown)))
+    assert not any(r["few_images"] for r in METRICS["frechet"].records(subject(digits, shown)))
 
 
 def test_what_cannot_be_seen_through_is_refused(digits):
-    shown = real_images(digits.splits.train, 600, 1)
+    shown = real_images(digits.dataset.train, 600, 1)
     with pytest.raises(DataError, match="gives all 300 test images the same features"):
-        METRICS["sliced"](subject(digits, shown, Wide(0)))
+        METRICS["swd"].records(subject(digits, shown, Wide(0)))
 
 
 def test_too_few_images_for_neighbors_are_told(digits, monkeypatch):
-    monkeypatch.setattr(context, "TEST", 5)
-    shown = real_images(digits.splits.train, 600, 1)
-    with pytest.raises(DataError, match="digits has 5 images to compare, and prdc looks"):
-        METRICS["prdc"](subject(digits, shown))
+    monkeypatch.setattr(context, "MAX_TEST_IMAGES", 5)
+    shown = real_images(digits.dataset.train, 600, 1)
+    with pytest.raises(
+        DataError, match="digits has 5 images to compare, and the metric prdc needs more than 5"
+    ):
+        METRICS["prdc"].records(subject(digits, shown))
 
 
 def test_a_metric_that_fails_loses_nothing_of_the_others(tiny, tmp_path, quiet):
     train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
-    with pytest.raises(UsageError, match="inception needs the verdicts of a classifier"):
-        trained.evaluate(("sliced", "inception"))
-    assert {record["metric"] for record in trained.run.scores()} == {"sliced"}
+    with pytest.raises(
+        UsageError, match="inception-score needs a classifier, and the extractor pixels is not one"
+    ):
+        trained.evaluate(("swd", "inception-score"))
+    assert {record["metric"] for record in trained.run.scores()} == {"swd"}
     trained.run.scores_file.write_text("[{")
     with pytest.raises(RunError, match=r"scores.json cannot be read .*; move it away"):
-        trained.evaluate(("sliced",))
+        trained.evaluate(("swd",))
 
 
 def test_as_many_samples_are_scored_as_are_asked_for(tiny, tmp_path, quiet):
@@ -299,7 +319,7 @@ def test_as_many_samples_are_scored_as_are_asked_for(tiny, tmp_path, quiet):
     train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
     counts = {
-        n: [r["n_fake"] for r in trained.evaluate(("sliced",), num_samples=n)] for n in (200, 5000)
+        n: [r["n_fake"] for r in trained.evaluate(("swd",), num_samples=n)] for n in (200, 5000)
     }
     assert counts == {200: [200, 200], 5000: [1197, 1197]}
     # The generator's newer record takes the place of the old one; real images of another number
@@ -311,11 +331,19 @@ def test_as_many_samples_are_scored_as_are_asked_for(tiny, tmp_path, quiet):
 @pytest.mark.parametrize(
     ("metrics", "asked", "message"),
     [
-        ((), {}, "no metric was asked for"),
-        (("parzen",), {"extractor": "pixels"}, "extractor is pixels, and none of parzen looks"),
-        (("points", "probe"), {"num": 9}, "num is 9, and none of points, probe looks"),
-        (("sliced",), {"num": 0}, "num is 0; metrics look at 10 samples"),
-        (("sliced",), {"labels": (5,)}, "labels are 5, which the metric probe alone is given"),
+        ((), {}, "no metric was given; give at least one"),
+        (
+            ("parzen",),
+            {"extractor": "pixels"},
+            "--extractor is pixels, and no feature extractor is used by parzen",
+        ),
+        (
+            ("mixture", "probe"),
+            {"num_samples": 9},
+            "--num-samples is 9, and mixture, probe cannot use",
+        ),
+        (("swd",), {"num_samples": 0}, "--num-samples is 0; expected 10 or more"),
+        (("swd",), {"probe_labels": (5,)}, "--probe-labels is 5, which only the metric probe uses"),
     ],
 )
 def test_nothing_is_asked_for_in_vain(tiny, tmp_path, quiet, metrics, asked, message):

@@ -10,9 +10,8 @@ import pytest
 import torch
 from scipy import stats
 
-from advnets.evaluation.fields import READINGS
-from advnets.evaluation.neighbors import _LYING
-from advnets.evaluation.registry import METRICS, interval
+from advnets.evaluation.neighbors import _PRDC_VALUES
+from advnets.evaluation.registry import METRICS, record_intervals
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error
 from advnets.metrics.mmd import polynomial_mmd
 from advnets.metrics.modes import mode_coverage
@@ -25,59 +24,63 @@ COUNTS = {"n_real": 300, "n_fake": 500, "n_samples": 500, "n": 500, "n_test": 30
 
 @pytest.mark.parametrize("wrong", [0, 7, 300])
 def test_of_a_share_it_is_wilsons(wrong):
-    found = interval({"metric": "test-error", "error": wrong / 300, **COUNTS})["error"]
+    found = record_intervals({"metric": "classification-error", "error": wrong / 300, **COUNTS})[
+        "error"
+    ]
     expected = stats.binomtest(wrong, 300).proportion_ci(method="wilson")
     assert found == pytest.approx((expected.low, expected.high), abs=1e-12)
 
 
 def test_of_an_error_by_parts_it_is_students_and_within_its_range():
-    told = {"metric": "neighbor", "accuracy": 0.5, "accuracy_error": 0.01, **COUNTS}
+    told = {"metric": "two-sample-1nn", "accuracy": 0.5, "accuracy_error": 0.01, **COUNTS}
     expected = stats.t.interval(0.95, 9, 0.5, 0.01)
-    assert interval(told)["accuracy"] == pytest.approx(expected)
-    told = {"metric": "neighbor", "accuracy": 0.99, "accuracy_error": 0.01, **COUNTS}
-    assert interval(told)["accuracy"][1] == 1
-    assert interval({**told, "accuracy_error": None}) == {}
+    assert record_intervals(told)["accuracy"] == pytest.approx(expected)
+    told = {"metric": "two-sample-1nn", "accuracy": 0.99, "accuracy_error": 0.01, **COUNTS}
+    assert record_intervals(told)["accuracy"][1] == 1
+    assert record_intervals({**told, "accuracy_error": None}) == {}
 
 
-@pytest.mark.parametrize(("name", "most"), [(n, math.inf if n == "density" else 1) for n in _LYING])
+@pytest.mark.parametrize(
+    ("name", "most"), [(n, math.inf if n == "density" else 1) for n in _PRDC_VALUES]
+)
 def test_of_what_lies_in_balls_it_is_within_the_range_of_each_number(name, most):
     """Shares are at most 1, a density is not, and nothing is less than 0."""
-    told = {"metric": "prdc", **dict.fromkeys(_LYING, 0.5), f"{name}_error": 0.9}
-    assert interval(told).keys() == {name}
-    low, high = interval(told)[name]
+    told = {"metric": "prdc", **dict.fromkeys(_PRDC_VALUES, 0.5), f"{name}_error": 0.9}
+    assert record_intervals(told).keys() == {name}
+    low, high = record_intervals(told)[name]
     assert low == 0
     assert high == pytest.approx(min(stats.t.interval(0.95, 9, 0.5, 0.9)[1], most))
 
 
 def test_of_a_standard_error_it_is_normal():
-    found = interval({"metric": "frechet", "value": 4.0, "standard_error": 0.5})
+    found = record_intervals({"metric": "frechet", "value": 4.0, "standard_error": 0.5})
     assert found["value"] == pytest.approx(stats.norm(4, 0.5).interval(0.95))
-    assert interval({"metric": "frechet", "value": 4.0, "standard_error": None}) == {}
+    assert record_intervals({"metric": "frechet", "value": 4.0, "standard_error": None}) == {}
 
 
 def test_of_a_few_draws_it_is_students():
     values = np.random.default_rng(0).normal(size=10)
-    told = {"mean": values.mean(), "deviation": values.std(), "splits": 10}
-    found = interval({"metric": "inception", **told})["mean"]
+    told = {"mean": values.mean(), "std": values.std(), "splits": 10}
+    found = record_intervals({"metric": "inception-score", **told})["mean"]
     expected = stats.t.interval(0.95, 9, values.mean(), values.std(ddof=1) / math.sqrt(10))
     assert found == pytest.approx(expected)
-    told = {"accuracy": values.mean(), "deviation": values.std(ddof=1), "draws": 10}
-    assert interval({"metric": "probe", **told})["accuracy"] == pytest.approx(expected)
-    one = {"metric": "probe", "accuracy": 0.5, "deviation": None, "draws": 1}
-    assert interval(one) == {}
+    told = {"accuracy": values.mean(), "std": values.std(ddof=1), "draws": 10}
+    assert record_intervals({"metric": "probe", **told})["accuracy"] == pytest.approx(expected)
+    one = {"metric": "probe", "accuracy": 0.5, "std": None, "draws": 1}
+    assert record_intervals(one) == {}
 
 
 def test_every_name_is_one_of_the_metrics_numbers():
-    """Each metric's record has what its interval is made of; completion alone has none."""
+    """Each metric's record has what its interval is made of; inpainting alone has none."""
     made = {}
     for metric in METRICS:
-        record = dict.fromkeys(READINGS[metric].values, 0.5)
-        record |= {"standard_error": 0.1, "deviation": 0.1, "splits": 5, "draws": 5, **COUNTS}
+        record = dict.fromkeys(METRICS[metric].values, 0.5)
+        record |= {"standard_error": 0.1, "std": 0.1, "splits": 5, "draws": 5, **COUNTS}
         record |= {"kl_uniform_error": 0.1, "kl_reference_error": 0.1}
-        record |= {f"{name}_error": 0.1 for name in ("kl", "jsd", "accuracy", *_LYING)}
-        made[metric] = interval({"metric": metric, **record})
-        assert made[metric].keys() <= READINGS[metric].values.keys()
-    assert {metric for metric, found in made.items() if not found} == {"completion"}
+        record |= {f"{name}_error": 0.1 for name in ("kl", "jsd", "accuracy", *_PRDC_VALUES)}
+        made[metric] = record_intervals({"metric": metric, **record})
+        assert made[metric].keys() <= METRICS[metric].values.keys()
+    assert {metric for metric, found in made.items() if not found} == {"inpainting"}
 
 
 def with_errors(score, names):
@@ -94,10 +97,10 @@ SCORED = {
         "value": frechet_distance(x, y),
         "standard_error": frechet_standard_error(x, y),
     },
-    "kernel": lambda x, y, seed: asdict(polynomial_mmd(x, y, subsets=20, size=100, seed=seed)),
-    "sliced": lambda x, y, seed: asdict(sliced_wasserstein(x, y, directions=40, seed=seed)),
-    "prdc": with_errors(prdc, _LYING),
-    "neighbor": with_errors(nearest_neighbor_test, ("accuracy",)),
+    "mmd": lambda x, y, seed: asdict(polynomial_mmd(x, y, subsets=20, size=100, seed=seed)),
+    "swd": lambda x, y, seed: asdict(sliced_wasserstein(x, y, directions=40, seed=seed)),
+    "prdc": with_errors(prdc, _PRDC_VALUES),
+    "two-sample-1nn": with_errors(nearest_neighbor_test, ("accuracy",)),
     "modes": lambda x, y, seed: asdict(
         mode_coverage(y[:, 0].abs().mul(4).long().clamp(max=9), 10, reference=x[:, 0].abs().long())
     ),
@@ -107,10 +110,10 @@ SCORED = {
 DRAWS = 200
 WIDTHS = {
     "frechet": ((0.9, 1.6), (0.87, 1.15)),
-    "kernel": ((0.9, 1.85), (0.87, 1.15)),
-    "sliced": ((0.9, 1.7), (0.87, 1.15)),
+    "mmd": ((0.9, 1.85), (0.87, 1.15)),
+    "swd": ((0.9, 1.7), (0.87, 1.15)),
     "prdc": ((0.87, 1.75), (0.87, 1.75)),
-    "neighbor": ((0.95, 1.35), (0.95, 1.35)),
+    "two-sample-1nn": ((0.95, 1.35), (0.95, 1.35)),
     "modes": ((0.87, 1.15), (0.87, 1.15)),
 }
 """How wide an interval is over how wide it should be by the deviation over draws: of sets that are
@@ -124,18 +127,18 @@ LEAST = 0.95 - 3 * math.sqrt(0.95 * 0.05 / DRAWS)
 @pytest.mark.parametrize("shift", [0.0, 0.3], ids=["alike", "apart"])
 def test_it_holds_the_mean_over_draws(metric, shift):
     """Of 200 draws of both sets, as often as 95 % allow, and it is no wider than it has to be."""
-    n = 1000 if metric in ("prdc", "neighbor") else 600  # of fewer they have no error
+    n = 1000 if metric in ("prdc", "two-sample-1nn") else 600  # of fewer they have no error
     found = []
     for seed in range(DRAWS):
         generator = torch.Generator().manual_seed(seed)
         x, y = (torch.randn(n, 3, generator=generator) for _ in range(2))
         found.append(SCORED[metric](x, y + shift, seed))
-    names = interval({"metric": metric, **COUNTS, **found[0]})
+    names = record_intervals({"metric": metric, **COUNTS, **found[0]})
     assert names
     low, high = WIDTHS[metric][shift > 0]
     for name in names:
         values = np.array([record[name] for record in found])
-        ends = np.array([interval({"metric": metric, **COUNTS, **r})[name] for r in found])
+        ends = np.array([record_intervals({"metric": metric, **COUNTS, **r})[name] for r in found])
         held = (ends[:, 0] <= values.mean()) & (values.mean() <= ends[:, 1])
         # That of coverage is too narrow by a seventh where the sets are apart.
         least = 0.85 if name == "coverage" and shift else LEAST

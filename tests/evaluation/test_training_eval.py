@@ -16,7 +16,7 @@ from advnets.run_directory import RunDirectory
 
 def test_a_parzen_score_on_the_way_is_an_event(tiny, tmp_path, quiet):
     run = tiny.with_stage(replace(tiny.stage, steps=4, ema_half_life=100))
-    train(replace(run, intervals=replace(run.ticks, eval_every=4)), tmp_path / "run", quiet)
+    train(replace(run, intervals=replace(run.intervals, eval_every=4)), tmp_path / "run", quiet)
     events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
     assert [event["weights"] for event in events] == ["ema", "last"]
     for event in events:
@@ -28,7 +28,7 @@ def test_a_parzen_score_on_the_way_is_an_event(tiny, tmp_path, quiet):
 
 def test_another_score_on_the_way_is_what_evaluate_finds_at_that_step(tiny, tmp_path, quiet):
     run = tiny.with_stage(replace(tiny.stage, steps=4, ema_half_life=100))
-    run = replace(run, intervals=replace(run.ticks, eval_every=2, eval_metric="frechet"))
+    run = replace(run, intervals=replace(run.intervals, eval_every=2, eval_metric="frechet"))
     train(run, tmp_path / "run", quiet)
     events = [e for e in RunDirectory(tmp_path / "run").events() if e["kind"] == "evaluate"]
     assert [(e["step"], e["weights"]) for e in events] == [
@@ -41,7 +41,7 @@ def test_another_score_on_the_way_is_what_evaluate_finds_at_that_step(tiny, tmp_
 
 
 @pytest.mark.parametrize(
-    ("source", "score", "bins"), [("ring:n=500", "points", 16), ("moons:n=500", "divergence", 256)]
+    ("source", "score", "bins"), [("ring:n=500", "mixture", 16), ("moons:n=500", "kl-jsd", 256)]
 )
 def test_points_are_scored_on_the_way_by_the_finer_count(source, score, bins, tmp_path, quiet):
     run = presets.get_preset("points")
@@ -59,12 +59,22 @@ def test_points_are_scored_on_the_way_by_the_finer_count(source, score, bins, tm
 @pytest.mark.parametrize(
     ("source", "score", "error", "message"),
     [
-        ("digits", "modes", DataError, "has no classifier that tells its modes"),
-        ("digits", "divergence", DataError, "digits are images, whose density nobody knows"),
-        ("spiral", "points", DataError, "spiral is no mixture of normal distributions"),
+        (
+            "digits",
+            "modes",
+            DataError,
+            "needs a classifier of the data's modes, and digits has none",
+        ),
+        ("digits", "kl-jsd", DataError, "needs points of a known density, and digits has images"),
+        (
+            "spiral",
+            "mixture",
+            DataError,
+            "needs a mixture of normal distributions, and spiral is not one",
+        ),
         (
             "ring:sd=0.5",
-            "points",
+            "mixture",
             UsageError,
             "their modes overlap; .* or ask for their divergence",
         ),
@@ -88,10 +98,10 @@ def test_a_score_that_the_data_cannot_have_is_refused_before_training(
     ("source", "expected"),
     [
         ("digits", "parzen"),
-        ("grid", "points"),
-        ("mixture:means=-2/3", "points"),
-        ("ring:sd=0.5", "divergence"),  # whose modes overlap
-        ("pinwheel", "divergence"),
+        ("grid", "mixture"),
+        ("mixture:means=-2/3", "mixture"),
+        ("ring:sd=0.5", "kl-jsd"),  # whose modes overlap
+        ("pinwheel", "kl-jsd"),
     ],
 )
 def test_the_score_to_look_at_first_is_one_that_the_data_can_have(source, expected):

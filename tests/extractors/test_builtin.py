@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from advnets.data.registry import open_dataset
 from advnets.errors import DataError, UnknownNameError
-from advnets.evaluation.registry import EXTRACTORS, extractor_of
+from advnets.evaluation.registry import DEFAULT_EXTRACTORS, default_extractor
 from advnets.extractors import builtin
 from advnets.extractors.builtin import CLASSIFIER_DIGESTS, Pixels, load_classifier
 from advnets.extractors.registry import extractor
@@ -111,8 +111,8 @@ def accuracy(judge, data: str, n: int) -> float:
 
 def test_none_but_the_original_pixels_have_a_classifier_by_default():
     """CIFAR-10's is trained on others."""
-    assert EXTRACTORS == {"mnist": "digits"}
-    assert extractor_of("cifar10").name == "pixels"
+    assert DEFAULT_EXTRACTORS == {"mnist": "digits"}
+    assert default_extractor("cifar10").name == "pixels"
 
 
 def test_what_is_not_there_or_not_the_same_is_refused(monkeypatch):

@@ -29,12 +29,12 @@ CENTERS = torch.from_numpy(Ring().components()[0])
 POINTS = CENTERS.repeat(20, 1) + 0.01 * drawn(3, 160)[:, :2]
 METRICS = {
     "frechet": (frechet_distance, SETS),
-    "kernel": (polynomial_mmd, SETS),
-    "sliced": (sliced_wasserstein, SETS),
+    "mmd": (polynomial_mmd, SETS),
+    "swd": (sliced_wasserstein, SETS),
     "prdc": (prdc, SETS),
-    "neighbor": (nearest_neighbor_test, SETS),
+    "two-sample-1nn": (nearest_neighbor_test, SETS),
     "memorization": (memorization, (*SETS, drawn(4))),
-    "inception": (inception_score, (drawn(1),)),
+    "inception-score": (inception_score, (drawn(1),)),
     "modes": (lambda x: mode_coverage(x, 6), (drawn(1).argmax(1),)),
     "parzen": (lambda x, y: parzen_log_likelihoods(x, y, (0.5, 1.0)), SETS),
     "points": (lambda x, y: mixture_quality(x, y, 0.01), (POINTS, CENTERS)),
@@ -78,7 +78,7 @@ def test_nothing_but_numbers_comes_in(name):
 
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("frechet", 2), ("kernel", 2), ("sliced", 1), ("prdc", 2), ("neighbor", 2)],
+    [("frechet", 2), ("mmd", 2), ("swd", 1), ("prdc", 2), ("two-sample-1nn", 2)],
 )
 def test_sets_that_cannot_be_compared_are_refused(name, least):
     of, (real, fake) = METRICS[name]

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from advnets.errors import MissingExtraError
-from advnets.plots.training_curves import SCORES, training_curves, without_rolled_back
+from advnets.evaluation.registry import METRICS
+from advnets.plots.training_curves import training_curves, without_rolled_back
 
 
 @pytest.fixture
@@ -133,8 +134,8 @@ def test_values_not_finite_are_omitted_and_counted(figures):
     [
         ("frechet", "value", "Fréchet distance"),
         ("modes", "kl_uniform", "KL divergence of modes"),
-        ("points", "high_quality", "High quality"),
-        ("divergence", "kl", "KL divergence"),
+        ("mixture", "high_quality", "High quality"),
+        ("kl-jsd", "kl", "KL divergence"),
     ],
 )
 def test_another_metric_is_drawn_under_its_title(metric, key, title, figures):
@@ -142,23 +143,25 @@ def test_another_metric_is_drawn_under_its_title(metric, key, title, figures):
     scored = [
         {"kind": "evaluate", "metric": metric, "step": k, "epoch": k, key: 1.0 / k} for k in (1, 2)
     ]
-    read(training_curves([log_event(1, d_real=0.7), *scored], real_data=240.0))
+    read(training_curves([log_event(1, d_real=0.7), *scored], metric_curve=METRICS[metric].curve, real_data=240.0))
     panel = figures[0].axes[2]
     assert panel.get_title(loc="left") == title
     assert list(curves(panel)) == ["last weights"]
     np.testing.assert_array_equal(curves(panel)["last weights"][1], [1.0, 0.5])
 
 
-@pytest.mark.parametrize("metric", SCORES)
+@pytest.mark.parametrize("metric", [name for name, spec in METRICS.items() if spec.curve])
 @pytest.mark.parametrize("shown", [{"d_real": 0.7, "value": -1}, {"d_pair": 0.6, "value_pair": -1}])
 def test_titles_and_legends_do_not_overlap(shown, metric, figures):
     """Both are above their panel."""
-    _, _, key = SCORES[metric]
+    curve = METRICS[metric].curve
+    key = curve.value
     scored = [
         {"kind": "evaluate", "metric": metric, "step": 2, "epoch": 0.2, "weights": which, key: 100}
         for which in ("ema", "last")
     ]
-    training_curves([log_event(1, **shown), log_event(2, **shown), *scored], real_data=240.0)
+    events = [log_event(1, **shown), log_event(2, **shown), *scored]
+    training_curves(events, metric_curve=curve, real_data=240.0)
     for axes in figures[0].axes:
         title, legend = axes._left_title.get_window_extent(), axes.get_legend().get_window_extent()
         assert title.x1 < legend.x0

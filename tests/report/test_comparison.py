@@ -6,7 +6,7 @@ from advnets.report import comparison
 
 
 def cell(mean, half=None, seeds=(0, 1)):
-    return {"mean": mean, "half_width": half, "seeds": list(seeds), "sampled_with": [0]}
+    return {"mean": mean, "half_width": half, "seeds": list(seeds), "sample_seeds": [0]}
 
 
 @pytest.mark.parametrize(

@@ -283,12 +283,12 @@ def test_a_directory_that_is_not_a_run_is_refused(tmp_path):
 
 
 def test_broken_scores_do_not_hide_the_rest(finished):
-    for content in ("[{", "", "null", "[1]", "[{}]", '[{"metric": "sliced"}]'):
+    for content in ("[{", "", "null", "[1]", "[{}]", '[{"metric": "swd"}]'):
         (finished / "scores.json").write_text(content)
         text = report(finished).text
         assert "scores.json cannot be read (" in text
         assert "); move it away and evaluate again" in text
-    (finished / "scores.json").write_text('[{"metric": "sliced", "samples": "generator"}]')
+    (finished / "scores.json").write_text('[{"metric": "swd", "samples": "generator"}]')
     assert "a record that lacks its numbers: evaluate again" in report(finished).text
 
 
@@ -298,7 +298,12 @@ def test_each_row_is_called_by_what_it_scores(finished):
     (finished / "scores.json").write_text(
         json.dumps(
             [
-                {"metric": "test-error", "samples": name, "weights": weights, "error": 0.5}
+                {
+                    "metric": "classification-error",
+                    "samples": name,
+                    "weights": weights,
+                    "error": 0.5,
+                }
                 for name, weights in names.items()
             ]
         )

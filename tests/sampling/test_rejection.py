@@ -117,7 +117,7 @@ def test_the_best_of_each_class_in_their_order():
     ]  # of equals: first
 
 
-@pytest.mark.parametrize("keep", [0.0, 0.001, 1.5, -1.0])
+@pytest.mark.parametrize("keep_fraction", [0.0, 0.001, 1.5, -1.0])
 def test_a_share_that_cannot_be_is_refused(keep):
     with pytest.raises(UsageError, match=r"must be from 0\.002 to 1"):
         kept(5, keep)
@@ -168,9 +168,9 @@ def test_scores_of_chosen_samples_say_so_and_stand_beside_the_others(tiny, tmp_p
     assert torch.equal(trained.sample(7, keep_fraction=1.0), whole[:7])
     trained.evaluate(("frechet",))
     records = trained.evaluate(("frechet",), keep_fraction=0.4)
-    assert [record["keep"] for record in records] == [0.4, None]
+    assert [record["keep_fraction"] for record in records] == [0.4, None]
     stored = trained.run.scores()
-    assert [(r["samples"], r["keep"]) for r in stored] == [
+    assert [(r["samples"], r["keep_fraction"]) for r in stored] == [
         ("generator", None),
         ("generator", 0.4),
         ("real training images", None),
@@ -181,7 +181,7 @@ def test_scores_of_chosen_samples_say_so_and_stand_beside_the_others(tiny, tmp_p
     assert "generator, averaged weights, the 0.4 that D judges most real" in page
 
 
-@pytest.mark.parametrize("metric", ["probe", "test-error", "elbo"])
+@pytest.mark.parametrize("metric", ["probe", "classification-error", "elbo"])
 def test_metrics_of_no_samples_take_no_share(metric, tiny, tmp_path, quiet):
     train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
     with pytest.raises(UsageError, match=f"the metric {metric} looks at no samples"):

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from advnets.evaluation.fields import READINGS
-from advnets.evaluation.registry import interval
-from advnets.evaluation.score_files import check_whole, with_provenance
-from advnets.report.score_text import BESIDE
+from advnets.evaluation.registry import METRICS, record_intervals
+from advnets.evaluation.score_files import check_record, has_provenance
+from advnets.evaluation.spec import REFERENCES
 
 RECORDS = sorted((Path(__file__).parents[2] / "results" / "records").glob("*.json"))
 
@@ -26,10 +25,10 @@ def test_every_score_carries_what_it_hangs_on(scores):
     for name, some in scores.items():
         assert some, name
         for score in some:
-            assert with_provenance(score), name
-            check_whole(Path(name), score, cure="")
+            assert has_provenance(score), name
+            check_record(Path(name), score, command="")
             assert score["interval"] == {
-                key: pytest.approx(ends, rel=1e-9) for key, ends in interval(score).items()
+                key: pytest.approx(ends, rel=1e-9) for key, ends in record_intervals(score).items()
             }, name
 
 
@@ -40,11 +39,11 @@ def test_what_hangs_on_the_same_and_on_no_net_is_the_same(scores):
     alike = defaultdict(list)
     for some in scores.values():
         for score in some:
-            if score["samples"] in BESIDE:
-                reading = READINGS[score["metric"]]
-                hangs_on = [score["samples"], score["seed"], reading.settings(score)]
-                key = json.dumps([score["metric"], reading.case(score), *hangs_on], sort_keys=True)
-                alike[key].append([score[value] for value in reading.values])
+            if score["samples"] in REFERENCES:
+                spec = METRICS[score["metric"]]
+                hangs_on = [score["samples"], score["seed"], spec.settings(score)]
+                key = json.dumps([score["metric"], spec.case(score), *hangs_on], sort_keys=True)
+                alike[key].append([score[value] for value in spec.values])
     assert max(map(len, alike.values())) > 10
     for key, values in alike.items():
         for value in values:

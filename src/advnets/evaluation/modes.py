@@ -112,7 +112,7 @@ MODES = MetricSpec(
     details=("kl_uniform_error", "kl_reference_error"),
     samples="own number",
     needs="MNIST or Stacked MNIST",
-    curve=MetricCurve("KL of modes", "nats, to uniform proportions", "kl_uniform"),
+    curve=MetricCurve("KL divergence of modes", "nats, from uniform", "kl_uniform"),
     check_data=mode_classifier,
 )
 
@@ -237,7 +237,7 @@ MIXTURE = MetricSpec(
     cases={"n": "{:,} points"},
     samples="own number",
     needs="points of a ring, grid or mixture",
-    curve=MetricCurve("High quality", "proportion of points", "high_quality"),
+    curve=MetricCurve("High quality", "fraction of points", "high_quality"),
     check_data=require_mixture,
 )
 
@@ -273,7 +273,7 @@ KL_JSD = MetricSpec(
     samples="own number",
     needs="points",
     aliases=("kl", "jsd"),
-    curve=MetricCurve("KL to the density", "nats", "kl"),
+    curve=MetricCurve("KL divergence", "nats, from the density", "kl"),
     check_data=require_distribution,
 )
 

@@ -71,7 +71,7 @@ def _table(record: Comparison) -> list[tuple[str, ...]]:
 def _differences(record: Comparison) -> list[tuple[str, ...]]:
     rows = [("difference", "seeds", *_headings(record))]
     for row in record["differences"]:
-        name = f"{_row_name(row['of'], record)} − {_row_name(row['less'], record)}"
+        name = f"{_row_name(row['row'], record)} − {_row_name(row['minus'], record)}"
         seeds = max((cell["seeds"] for cell in row["cells"] if cell), key=len)
         cells = (_format_cell(cell, sign="+", num_seeds=len(seeds)) for cell in row["cells"])
         rows.append((name, _join(seeds), *cells))

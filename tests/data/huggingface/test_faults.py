@@ -57,7 +57,7 @@ def sentence(path: Path, data: Data) -> str:
     ],
     ids=["empty", "text", "cut", "long footer"],
 )
-@pytest.mark.parametrize("whole", [True, False], ids=["alone", "beside"])
+@pytest.mark.parametrize("whole", [True, False], ids=["alone", "references"])
 def test_a_broken_parquet_file(tmp_path, write_parquet, data, change, complaint, whole):
     """Also where it is one of many, which the folder does not tell."""
     path = write_parquet(tmp_path / "train-1.parquet", range(30))

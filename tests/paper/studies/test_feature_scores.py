@@ -21,7 +21,7 @@ def records(value: float) -> list[dict]:
             {"metric": "parzen", **here, "mean": -1.0},
             {"metric": "frechet", **here, "value": x},
             {"metric": "prdc", **here, "precision": x, "recall": 2 * x, "coverage": 3 * x},
-            {"metric": "neighbor", **here, "accuracy": x / 2},
+            {"metric": "two-sample-1nn", **here, "accuracy": x / 2},
         ]
     return found
 
