@@ -35,7 +35,8 @@ def test_another_preset_on_resume_is_refused(said, trained):
     code, _, err = said("train", "paper-mnist", "--resume", "--out", trained)
     assert code == 2
     assert (
-        err == f"advnets: {trained} was started with preset digits, not paper-mnist; leave paper-mnist out\n"
+        err
+        == f"advnets: {trained} was started with preset digits, not paper-mnist; leave paper-mnist out\n"
     )
 
 

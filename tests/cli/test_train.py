@@ -150,7 +150,9 @@ def test_training_from_python(tmp_path):
     again = advnets.train("digits", out=tmp_path / "run", resume=True)
     assert again.step == 4
     assert again.config.stage.epochs is None
-    with pytest.raises(advnets.errors.UsageError, match="started with preset digits, not mlp; leave"):
+    with pytest.raises(
+        advnets.errors.UsageError, match="started with preset digits, not mlp; leave"
+    ):
         advnets.train("mlp", out=tmp_path / "run", resume=True)
     with pytest.raises(advnets.errors.UsageError, match="epochs 1 and steps 5 came"):
         advnets.train(out=tmp_path / "run", epochs=1, steps=5, resume=True)

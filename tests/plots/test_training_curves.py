@@ -143,7 +143,11 @@ def test_another_metric_is_drawn_under_its_title(metric, key, title, figures):
     scored = [
         {"kind": "evaluate", "metric": metric, "step": k, "epoch": k, key: 1.0 / k} for k in (1, 2)
     ]
-    read(training_curves([log_event(1, d_real=0.7), *scored], metric_curve=METRICS[metric].curve, real_data=240.0))
+    read(
+        training_curves(
+            [log_event(1, d_real=0.7), *scored], metric_curve=METRICS[metric].curve, real_data=240.0
+        )
+    )
     panel = figures[0].axes[2]
     assert panel.get_title(loc="left") == title
     assert list(curves(panel)) == ["last weights"]

@@ -413,7 +413,8 @@ class TrainedModel:
             spec = METRICS[name]
             with explained("score fewer samples (num_samples)"):
                 records = [
-                    {**record, "interval": spec.intervals(record)} for record in spec.records(context)
+                    {**record, "interval": spec.intervals(record)}
+                    for record in spec.records(context)
                 ]
             self._save_scores(records)  # so that an error in a later metric loses nothing
             results += records

@@ -247,9 +247,7 @@ def _plot_curves(events: Sequence[Record], scores: Sequence[Record]) -> _Curves 
     real = newest_real(scores)
     try:
         light, dark = (
-            training_curves(
-                events, metric_curve=_metric_curve(events), real_data=real, dark=dark
-            )
+            training_curves(events, metric_curve=_metric_curve(events), real_data=real, dark=dark)
             for dark in (False, True)
         )
         return _Curves(light, dark)
