@@ -163,11 +163,11 @@ def test_what_was_recorded_is_drawn_again_at_any_step():
 )
 def test_what_cannot_be_is_refused(chosen, game, message):
     with pytest.raises(UsageError, match=message):
-        setup.step_function(config.Runtime("cpu", **chosen), config.GANGame(**game))
+        setup.gradient_function(config.Runtime("cpu", **chosen), config.GANGame(**game))
 
 
 def test_without_a_wish_turns_are_taken_as_they_are_written():
-    assert setup.step_function(config.Runtime("cpu"), config.GANGame()) is compute_gradients
+    assert setup.gradient_function(config.Runtime("cpu"), config.GANGame()) is compute_gradients
 
 
 @pytest.mark.slow

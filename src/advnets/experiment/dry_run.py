@@ -1,4 +1,4 @@
-"""What a training will take, found by playing a few rounds; nothing is written."""
+"""Estimates of the time and memory of a training, from a few steps; nothing is written."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from advnets.training import devices
 from advnets.training.memory import explained, memory_limit, peak_bytes
 from advnets.training.step import train_step
 
-WARM_UP = 3
+WARMUP_STEPS = 3
 TIMED_SECONDS = 2.0
-MOST_ROUNDS = 200
+MAX_TIMED_STEPS = 200
 
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """One stage: sizes and time."""
+    """The size and the estimated time of one stage."""
 
     parameters: dict[str, int]
     steps: int
@@ -44,41 +44,38 @@ class StageEstimate:
 
     @property
     def seconds(self) -> float:
-        """Of the whole stage."""
+        """The estimated time of the whole stage, in seconds."""
         return self.steps * self.seconds_per_step
 
 
 @dataclass(frozen=True)
 class DryRunReport:
-    """A dry run's findings."""
+    """The result of a dry run."""
 
     config: config.Config
     data: dict[str, Any]
-    """As `data_summary` has it."""
+    """The return value of `data_summary`."""
     stages: tuple[StageEstimate, ...]
     peak_bytes: int | None
-    """None: the system does not tell."""
+    """Peak memory of this process, or of the GPU; None: not known on this system."""
     packed: tuple[Path, ...] = ()
-    """Folders of the cache that opening the data has written."""
+    """Directories of the cache that were written when the data was opened."""
 
     @property
     def seconds(self) -> float:
-        """Of the whole training, without evaluation on the way."""
+        """The estimated time of the whole training in seconds, evaluations excluded."""
         return sum(stage.seconds for stage in self.stages)
 
 
 def dry_run(run_config: config.Config, *, trust_code: bool = False) -> DryRunReport:
-    """Resolve a config, build its nets, time a few rounds of each stage.
+    """Resolve a config, build its networks, and time a few steps of each stage.
 
-    Opening data for the first time packs them into the cache; nothing else is written.
-
-    Peak memory is this process's own, of the device where there is one; a training that takes the
-    same steps takes the same.
+    Data that is opened for the first time is packed into the cache; nothing else is written.
 
     Raises:
-        DataError: the data is absent or wrong.
+        DataError: the data is missing or invalid.
         OutOfMemoryError: the training needs more memory than there is.
-        RunError: the game is a file's, whose code is not trusted (`trust_code`) or has changed.
+        RunError: the file of a custom game is not trusted (`trust_code`) or has changed.
     """
     check_trusted(run_config, trust_code=trust_code)
     run_config = with_pretrained(run_config)
@@ -91,14 +88,14 @@ def dry_run(run_config: config.Config, *, trust_code: bool = False) -> DryRunRep
     check_memory(resolved, data.info, device)
     with explained(SMALLER), memory_limit(device, resolved.runtime.threads):
         stages = tuple(
-            _stage_plan(resolved, data, number, device, trust_code=trust_code)
+            _estimate_stage(resolved, data, number, device, trust_code=trust_code)
             for number in range(len(resolved.stages))
         )
     summary = data_summary(data.dataset, resolved.stages[-1].game)
     return DryRunReport(resolved, summary, stages, peak_bytes(device), packed)
 
 
-def _stage_plan(
+def _estimate_stage(
     run_config: config.Config,
     data: PreparedData,
     number: int,
@@ -107,41 +104,42 @@ def _stage_plan(
     trust_code: bool,
 ) -> StageEstimate:
     state = setup.make_train_state(run_config, data, number, device, trust_code=trust_code)
-    for _ in range(WARM_UP):
+    for _ in range(WARMUP_STEPS):
         train_step(state)
-    rounds, start = 0, _now(device)
-    while rounds < MOST_ROUNDS and (rounds == 0 or _now(device) - start < TIMED_SECONDS):
+    steps, start = 0, _now(device)
+    while steps < MAX_TIMED_STEPS and (steps == 0 or _now(device) - start < TIMED_SECONDS):
         train_step(state)
-        rounds += 1
-    seconds = (_now(device) - start) / rounds
+        steps += 1
+    seconds = (_now(device) - start) / steps
     counts: dict[str, Any] = {name: parameter_count(net) for name, net in state.players.items()}
     return StageEstimate(counts, run_config.stages[number].steps or 0, seconds)
 
 
 def _now(device: torch.device) -> float:
+    """Return the time in seconds, after all work on the device is done."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.monotonic()
 
 
-def data_summary(splits: Dataset, game: config.GameConfig) -> dict[str, Any]:
-    """Return counts of splits, of training classes and of unused files, and what to be warned of.
+def data_summary(dataset: Dataset, game: config.GameConfig) -> dict[str, Any]:
+    """Return the sizes of the splits, the training images by class, unused files, and warnings.
 
-    `unlabeled` is the number of images without labels, and `uses_unlabeled` whether the game
-    learns from them.
+    `unlabeled` is the number of images without labels, and `uses_unlabeled` whether the game trains
+    on them.
     """
-    train, count = splits.train, num_train_images(splits.train)
-    held_out = {"valid": splits.valid, "test": splits.test, "unlabeled": splits.unlabeled}
+    train, count = dataset.train, num_train_images(dataset.train)
+    held_out = {"valid": dataset.valid, "test": dataset.test, "unlabeled": dataset.unlabeled}
     warning = few_images_warning(count_distinct_images(train), count or 0)
     return {
-        "name": splits.name,
-        "shape": list(splits.shape),
+        "name": dataset.name,
+        "shape": list(dataset.shape),
         "train": count,
         **{name: 0 if part is None else len(part) for name, part in held_out.items()},
         "uses_unlabeled": isinstance(game, config.SemiSupervisedGame) and game.unlabeled_loss,
-        "classes": _class_counts(train, splits.class_names()) if isinstance(train, Split) else {},
-        "unused": dict(splits.unsupported_files),
-        "notes": [*splits.notes, *([warning] if warning else [])],
+        "classes": _class_counts(train, dataset.class_names()) if isinstance(train, Split) else {},
+        "unused": dict(dataset.unsupported_files),
+        "notes": [*dataset.notes, *([warning] if warning else [])],
     }
 
 

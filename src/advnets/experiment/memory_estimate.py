@@ -1,4 +1,4 @@
-"""The memory that a training needs at least, from shapes alone: nothing is allocated."""
+"""A lower bound of the memory that a training needs, from shapes alone; nothing is allocated."""
 
 from __future__ import annotations
 
@@ -16,91 +16,87 @@ from advnets.experiment.stored_run import FLOAT_BYTES, meta_players, parameter_c
 from advnets.training.memory import available_bytes, gibibytes
 
 SMALLER = (
-    "make smaller: --batch-size, the nets (their units, width, channels or latent_dim), or what "
-    "--game.* asks of a step"
+    "give a smaller --batch-size, or smaller networks (hidden_sizes, base_channels or latent_dim)"
 )
 
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Least bytes that one stage needs."""
+    """The least memory that one stage needs, in bytes."""
 
     state: int
-    """Weights, their gradients, and what optimizers and weight averages remember of them."""
+    """Weights, their gradients, the states of the optimizers, and EMAs."""
     batch: int
-    """A batch of images and of samples, and what the nets make of them on the way."""
+    """A batch of images and one of samples, and the activations of the networks."""
 
     @property
     def total(self) -> int:
-        """The sum."""
+        """The sum of both."""
         return self.state + self.batch
 
 
-def check_memory(run: config.Config, facts: DatasetInfo, device: torch.device) -> None:
-    """Refuse a training that needs more memory than its device has free, before it is asked for.
+def check_memory(run: config.Config, info: DatasetInfo, device: torch.device) -> None:
+    """Refuse a training that needs more memory than is free on its device.
 
     Raises:
         OutOfMemoryError: a stage needs more.
     """
     available = available_bytes(device)
     for number in range(len(run.stages)):
-        needed = estimate_memory(run, number, facts)
+        needed = estimate_memory(run, number, info)
         if available is not None and needed.total > available:
             raise OutOfMemoryError(
                 f"the training needs at least {gibibytes(needed.total)} of memory "
-                f"({gibibytes(needed.state)} for the nets, {gibibytes(needed.batch)} for a batch), "
-                f"and {device} has {gibibytes(available)} free; {SMALLER}"
+                f"({gibibytes(needed.state)} for the networks, {gibibytes(needed.batch)} for a "
+                f"batch), and {device} has {gibibytes(available)} free; {SMALLER}"
             )
 
 
-def estimate_memory(run: config.Config, number: int, facts: DatasetInfo) -> MemoryEstimate:
-    """Return the memory that a stage needs at least.
+def estimate_memory(run: config.Config, number: int, info: DatasetInfo) -> MemoryEstimate:
+    """Return the least memory that a stage needs.
 
     Raises:
-        OutOfMemoryError: a tensor would have more numbers than can be counted.
+        OutOfMemoryError: a tensor would have more elements than torch can count.
     """
     stage, rows = run.stages[number], run.data.batch_size
     if isinstance(stage.game, config.SemiSupervisedGame):
         rows = max(rows, stage.game.labeled_batch, stage.game.generated_batch)
-    nets = meta_players(run, number, facts)
-    weights = {name: parameter_count(net) for name, net in nets.items()}
+    players = meta_players(run, number, info)
+    weights = {name: parameter_count(net) for name, net in players.items()}
     state = sum(
-        count * (2 + _remembered(stage, name) + (name in stage.ema_players))
+        count * (2 + _optimizer_values(stage, name) + (name in stage.ema_players))
         for name, count in weights.items()
     )
-    batch = 2 * rows * math.prod(facts.shape)
-    for name, net in nets.items():
-        batch += _made(net, rows, _input_shape(name, net, stage, facts))
+    batch = 2 * rows * math.prod(info.shape)
+    for name, net in players.items():
+        batch += _count_activations(net, rows, _input_shape(name, net, stage, info))
     return MemoryEstimate(state * FLOAT_BYTES, batch * FLOAT_BYTES)
 
 
-def _remembered(stage: config.Stage, player: str) -> int:
-    """Return how many numbers a player's optimizer remembers of each weight."""
+def _optimizer_values(stage: config.Stage, player: str) -> int:
+    """Return the number of values that a player's optimizer stores for each weight."""
     return 2 if isinstance(optimizer_config(stage, player), config.Adam) else 1
 
 
 def _input_shape(
-    name: str, net: nn.Module, stage: config.Stage, facts: DatasetInfo
+    name: str, net: nn.Module, stage: config.Stage, info: DatasetInfo
 ) -> tuple[int, ...]:
     if name == "generator":
         return (getattr(net, "latent_dim", 1),)
-    channels, height, width = facts.shape
-    pack = (
+    channels, height, width = info.shape
+    pac = (
         stage.game.pac if name == "discriminator" and isinstance(stage.game, config.GANGame) else 1
     )
-    return (pack * channels, height, width)
+    return (pac * channels, height, width)
 
 
-def _made(net: nn.Module, rows: int, shape: tuple[int, ...]) -> int:
-    """Return how many numbers the layers of a net make of one input each; 0: not known.
-
-    Nets that are told more than one input are not asked.
-    """
-    made = 0
+def _count_activations(net: nn.Module, rows: int, shape: tuple[int, ...]) -> int:
+    """Return the number of activations of a batch; 0 for networks with several inputs."""
+    total = 0
 
     def count(_module: nn.Module, _inputs: object, output: object) -> None:
-        nonlocal made
-        made += output.numel() if isinstance(output, Tensor) else 0
+        nonlocal total
+        total += output.numel() if isinstance(output, Tensor) else 0
 
     leaves = [module for module in net.modules() if not any(module.children())]
     hooks = [leaf.register_forward_hook(count) for leaf in leaves]
@@ -113,4 +109,4 @@ def _made(net: nn.Module, rows: int, shape: tuple[int, ...]) -> int:
     finally:
         for hook in hooks:
             hook.remove()
-    return made
+    return total

@@ -1,4 +1,4 @@
-"""From a config to a table that is laid: data, players, optimizers, batches and noise."""
+"""Building the train state of a config: data, players, optimizers, loader and random numbers."""
 
 from __future__ import annotations
 
@@ -33,123 +33,125 @@ from advnets.training.step import BatchStream, StepFn, TrainState, compute_gradi
 def make_train_state(
     run_config: config.Config,
     data: PreparedData,
-    number: int,
+    stage_index: int,
     device: torch.device,
     *,
     trust_code: bool = False,
 ) -> TrainState:
-    """Lay the table for one stage: players, optimizers, batches and noise.
+    """Build the train state of a stage: players, optimizers, loader and random numbers.
 
     Raises:
-        RunError: its game is a file's, whose code is not trusted or has changed.
+        RunError: the file of a custom game is not trusted or has changed.
     """
-    stage = run_config.stages[number]
-    facts = data.info
-    nets = build_players(run_config, number, facts.shape, mean_image(data), len(facts.classes))
-    seated = {name: devices.to_device(net, device) for name, net in nets.items()}
+    stage = run_config.stages[stage_index]
+    info = data.info
+    nets = build_players(run_config, stage_index, info.shape, mean_image(data), len(info.classes))
+    players = {name: devices.to_device(net, device) for name, net in nets.items()}
     seed = run_config.seed
-    feed = BatchTransform(
+    transform = BatchTransform(
         data.normalizer, run_config.data.batch_size, seed, device, hflip=run_config.data.hflip
     )
     return TrainState(
         game=build_game(stage.game, trust_code=trust_code),
-        players=seated,
+        players=players,
         optimizers={
             name: make_optimizer(optimizer_config(stage, name), net.parameters())
-            for name, net in seated.items()
+            for name, net in players.items()
         },
-        loader=_batches(stage.game, data.dataset, feed),
-        rng=RNG(seed, purpose=f"stage{number}", device=device),
+        loader=_make_loader(stage.game, data.dataset, transform),
+        rng=RNG(seed, purpose=f"stage{stage_index}", device=device),
         schedule_steps=stage.schedule_steps or 0,
         precision=devices.PRECISIONS[run_config.runtime.precision],
-        compute_gradients=step_function(run_config.runtime, stage.game),
+        compute_gradients=gradient_function(run_config.runtime, stage.game),
     )
 
 
 def optimizer_config(stage: config.Stage, player: str) -> config.OptimizerConfig:
-    """D's own for D; all others are on G's side."""
+    """Return the optimizer config of a player: D has its own, all others have the generator's."""
     d = player == "discriminator"
     return stage.discriminator_optimizer if d else stage.generator_optimizer
 
 
-def _batches(game: config.GameConfig, splits: Dataset, feed: BatchTransform) -> BatchStream:
+def _make_loader(
+    game: config.GameConfig, dataset: Dataset, transform: BatchTransform
+) -> BatchStream:
     if not isinstance(game, config.SemiSupervisedGame):
-        return make_loader(splits.train, feed)
-    every = all_training_images(splits)
-    few = labeled_subset(cast(Split, splits.train), game.labels, game.label_seed)
-    labeled = replace(feed, batch_size=game.labeled_batch or feed.batch_size)
-    return SemiSupervisedLoader(every, few, feed, labeled)
+        return make_loader(dataset.train, transform)
+    every = all_training_images(dataset)
+    few = labeled_subset(cast(Split, dataset.train), game.labels, game.label_seed)
+    labeled = replace(transform, batch_size=game.labeled_batch or transform.batch_size)
+    return SemiSupervisedLoader(every, few, transform, labeled)
 
 
-def step_function(chosen: config.Runtime, game: config.GameConfig) -> StepFn:
-    """The way to take turns that a config asks for.
+def gradient_function(runtime: config.Runtime, game: config.GameConfig) -> StepFn:
+    """Return the function that computes the gradients: eager, compiled, or a CUDA graph.
 
     Raises:
-        UsageError: two ways at once, one that the device lacks, or one that the game does not bear.
+        UsageError: both compile and cuda_graph are set, or the device or game does not support
+            them.
     """
-    if not (chosen.compile or chosen.cuda_graph):
+    if not (runtime.compile or runtime.cuda_graph):
         return compute_gradients
-    if chosen.compile and chosen.cuda_graph:
-        raise UsageError("compile and graph were both asked for; give one of them")
+    if runtime.compile and runtime.cuda_graph:
+        raise UsageError("compile and cuda_graph are both set; give one of them")
     if not game.compilable:
         raise UsageError(
-            f"compile or graph was asked for a {type(game).__name__}, which is played as it is "
-            "written; leave them out"
+            f"compile or cuda_graph is set, but a {type(game).__name__} can only run eagerly; "
+            "leave them out"
         )
     if isinstance(game, config.GANGame) and game.updates == "alternating" and game.reuse_fakes:
         raise UsageError(
             "compile and cuda_graph separate the phases of a step, and reuse_fakes shares images "
             "between them; give --game.no-reuse-fakes, or leave --compile and --cuda-graph out"
         )
-    if chosen.compile:
+    if runtime.compile:
         return compiled()
-    if not chosen.device.startswith("cuda"):
-        raise UsageError(f"graph was asked for on {chosen.device}; it needs --device cuda")
+    if not runtime.device.startswith("cuda"):
+        raise UsageError(f"cuda_graph is set on {runtime.device}; it needs --device cuda")
     return captured(record_cuda_graph)
 
 
-def resolve_config(run: config.Config, facts: DatasetInfo, chosen: config.Runtime) -> config.Config:
-    """The config with its runtime chosen and every stage's steps counted out."""
-    stages = tuple(_counted(run, stage, facts) for stage in run.stages)
-    return replace(run, runtime=chosen, stages=stages)
+def resolve_config(run: config.Config, info: DatasetInfo, runtime: config.Runtime) -> config.Config:
+    """Return the config with its runtime resolved and the length of every stage in steps."""
+    stages = tuple(_resolve_steps(run, stage, info) for stage in run.stages)
+    return replace(run, runtime=runtime, stages=stages)
 
 
-def _counted(run: config.Config, stage: config.Stage, facts: DatasetInfo) -> config.Stage:
-    """A stage in rounds: what was counted as a run began stays, however long it is made."""
-    steps = _steps(run, stage, facts) if stage.steps is None else stage.steps
-    burn_in = stage.schedule_steps or max(1, round(stage.schedule_fraction * steps))
+def _resolve_steps(run: config.Config, stage: config.Stage, info: DatasetInfo) -> config.Stage:
+    """Return a stage with its length in steps; schedules keep the length that they started with."""
+    steps = _steps(run, stage, info) if stage.steps is None else stage.steps
+    schedule_steps = stage.schedule_steps or max(1, round(stage.schedule_fraction * steps))
     check_learning_rate("generator", stage.generator_optimizer, steps)
     if not isinstance(stage.discriminator, config.NoDiscriminator):
-        check_learning_rate("discriminator", stage.discriminator_optimizer, steps * _k(stage.game))
-    return replace(stage, steps=steps, schedule_steps=burn_in)
+        updates = steps * _max_updates(stage.game)
+        check_learning_rate("discriminator", stage.discriminator_optimizer, updates)
+    return replace(stage, steps=steps, schedule_steps=schedule_steps)
 
 
-def _k(game: config.GameConfig) -> int:
-    """Return the most updates that D makes in a round."""
+def _max_updates(game: config.GameConfig) -> int:
+    """Return the largest number of updates of D in a step."""
     return game.k if isinstance(game, config.GANGame) else 1
 
 
-def _steps(run: config.Config, stage: config.Stage, facts: DatasetInfo) -> int:
-    if facts.train is None:
-        raise UsageError(
-            f"{facts.name} is a stream of unknown length, so epochs cannot be counted; say --steps"
-        )
-    epochs = cast(int, stage.epochs)  # a stage without either is refused
-    train = facts.train
+def _steps(run: config.Config, stage: config.Stage, info: DatasetInfo) -> int:
+    if info.train is None:
+        raise UsageError(f"{info.name} is streamed and has no known length in epochs; give --steps")
+    epochs = cast(int, stage.epochs)  # a stage has epochs or steps
+    train = info.train
     if isinstance(stage.game, config.SemiSupervisedGame):
-        train += facts.unlabeled
+        train += info.unlabeled
     return max(1, round(epochs * train / (stage.game.batches_per_step * run.data.batch_size)))
 
 
 def run_record(
-    run: config.Config, facts: DatasetInfo, nets: dict[str, nn.Module], command: str
+    run: config.Config, info: DatasetInfo, nets: dict[str, nn.Module], command: str
 ) -> dict[str, Any]:
-    """What config.json says of a run."""
+    """Return the content of config.json."""
     return {
         "advnets": __version__,
         "command": command,
         "config": to_json(run),
-        "data": to_json(facts),
+        "data": to_json(info),
         "parameters": {name: parameter_count(net) for name, net in nets.items()},
         "versions": versions(),
     }

@@ -1,4 +1,4 @@
-"""A run as its directory has it: config, facts of the data, identity, newest usable checkpoint."""
+"""A stored run: its config, data set, identity and newest usable checkpoint."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from advnets.run_records import versions
 from advnets.training.checkpoint import NewestCheckpoint, newest_usable_checkpoint
 from advnets.training.memory import available_bytes, explained, gibibytes, is_out_of_memory
 
-# What building a net raises on sizes that no preset has.
-_FAULTS = (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError, MemoryError)
+# The errors of building a network with impossible sizes.
+_BUILD_ERRORS = (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError, MemoryError)
 
 
 FLOAT_BYTES = 4
@@ -72,7 +72,7 @@ def check_weights(run: Config, stage: int, info: DatasetInfo) -> None:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """What config.json of a run says, parsed and checked."""
+    """The content of a run's config.json, parsed and checked."""
 
     directory: RunDirectory
     record: Mapping[str, Any]
@@ -84,62 +84,62 @@ class StoredRun:
         """Read a run's config.json.
 
         Raises:
-            RunError: there is no run, or its config.json is broken or of another version.
+            RunError: there is no run, or its config.json is damaged or of another version.
         """
         directory = RunDirectory.existing(path)
         record, file = directory.read_config(), str(directory.config_file)
         config = from_json(record.get("config"), Config, file)
-        facts = from_json(record.get("data"), DatasetInfo, file)
-        counts = facts.class_counts
+        info = from_json(record.get("data"), DatasetInfo, file)
+        counts = info.class_counts
         counted = not counts or (
-            len(counts) == len(facts.classes) and min(counts) >= 0 < max(counts)
+            len(counts) == len(info.classes) and min(counts) >= 0 < max(counts)
         )
-        if min(facts.shape) < 1 or not facts.name or not counted:
+        if min(info.shape) < 1 or not info.name or not counted:
             raise RunError(
-                f"{file} does not fit this advnets (data of shape {facts.shape}); restore the file "
+                f"{file} does not fit this advnets (data of shape {info.shape}); restore the file "
                 "or use the advnets that wrote it"
             )
-        return cls(directory, record, config, facts)
+        return cls(directory, record, config, info)
 
     @cached_property
     def identity(self) -> str:
-        """The identity that the run's checkpoints carry."""
+        """The identity that is stored in the run's checkpoints."""
         return identity(self.config, self.info)
 
     @property
     def other_versions(self) -> dict[str, str]:
-        """Versions that config.json names and that are not those of today, by library."""
+        """The versions in config.json, by library, that differ from the installed ones."""
         now = {"advnets": __version__, **versions()}
         then = {"advnets": self.record.get("advnets", ""), **self.record.get("versions", {})}
         return {name: then[name] for name in now if then.get(name) and then[name] != now[name]}
 
     def players(self, stage: int) -> dict[str, nn.Module]:
-        """Build the nets of a stage, untrained.
+        """Build the players of a stage with their initial weights.
 
         Raises:
             OutOfMemoryError: they need more memory than is free.
-            RunError: config.json describes none that can be built.
+            RunError: they cannot be built from config.json.
         """
-        with self._building("nets"):
+        with self._building("networks"):
             check_weights(self.config, stage, self.info)
             return players_of_run(self.config, stage, self.info)
 
     def normalizer(self) -> Normalizer:
-        """Build the way into the nets' range and back.
+        """Build the normalizer of the data.
 
         Raises:
-            RunError: config.json describes none.
+            RunError: it cannot be built from config.json.
         """
-        with self._building("a scaling"):
+        with self._building("a normalization"):
             return run_normalizer(self.config.data, self.info)
 
     @contextmanager
     def _building(self, what: str) -> Generator[None]:
         try:
             yield
-        except (UsageError, *_FAULTS) as error:
+        except (UsageError, *_BUILD_ERRORS) as error:
             if is_out_of_memory(error):
-                raise  # the file may be whole
+                raise  # the file may be intact
             raise RunError(
                 f"{self.directory.config_file} describes {what} that cannot be built "
                 f"({str(error)[:200]}); restore the file"
@@ -149,40 +149,41 @@ class StoredRun:
         """Read the newest checkpoint that can be used; warn of newer ones that cannot.
 
         Raises:
-            CheckpointError: there is none, or a newer one cannot be read and may be whole.
+            CheckpointError: there is none, or a newer one cannot be read but may be intact.
         """
         run, stages = self.directory, len(self.config.stages)
-        run.newest_checkpoint()  # where there is none, what to do is another thing
-        found = newest_usable_checkpoint(
+        run.newest_checkpoint()  # has a message of its own for a run without checkpoints
+        newest = newest_usable_checkpoint(
             run.checkpoint_files(), self.identity, lambda metadata: metadata["stage"] < stages
         )
-        for path, reason in found.unusable.items():
-            self.warn(f"{path} {reason}; {found.path.name} is used, the newest that can be")
+        for path, reason in newest.unusable.items():
+            self.warn(f"{path} {reason}; using {newest.path.name}, the newest usable one")
         if others := self.other_versions:
             now = {"advnets": __version__, **versions()}
-            said = ", ".join(f"{name} {then}, not {now[name]}" for name, then in others.items())
+            differing = ", ".join(f"{n} {then}, now {now[n]}" for n, then in others.items())
             self.warn(
-                f"{run.config_file} names other versions than these ({said}): results may differ"
+                f"{run.config_file} was written with other versions ({differing}); results may "
+                "differ"
             )
-        return found
+        return newest
 
-    def warn(self, words: str) -> None:
-        """Warn of something about the run."""
-        warnings.warn(words, RunWarning, stacklevel=3)
+    def warn(self, message: str) -> None:
+        """Issue a `RunWarning`."""
+        warnings.warn(message, RunWarning, stacklevel=3)
 
 
 SCHEDULED_FIELDS = ("lr_final", "beta2_final", "r1_final", "r2_final", "augment_prob")
-"""Config fields whose values are reached gradually over a stage's schedule."""
+"""The config fields whose values are reached gradually over a stage."""
 
 
-def identity(config: Config, facts: DatasetInfo) -> str:
-    """Return what tells a run from others, in hex: a digest of config, seed and data.
+def identity(config: Config, info: DatasetInfo) -> str:
+    """Return the identity of a run: a hexadecimal digest of its config, seed and data.
 
-    What may change as a run goes on is left out: its length, its ticks, what it is computed on, and
-    where its data and its game's file lie. So is what is as its class has it by default, so that
-    options of later versions change nothing.
+    Left out is what may change when a run is resumed: length, intervals, runtime, and the locations
+    of data and of a game's file. So are fields at their defaults, so that options added in later
+    versions do not change it.
     """
-    # As it is read back: what was 1 in Python and 1.0 in the file is the same.
+    # Through JSON, so that 1 and 1.0 are the same.
     record = without_defaults(from_json(to_json(config), Config, "the config"))
     for name in ("preset", "intervals", "runtime"):
         record.pop(name, None)
@@ -196,12 +197,12 @@ def identity(config: Config, facts: DatasetInfo) -> str:
     for stage, written in zip(config.stages, record["stages"], strict=True):
         if isinstance(stage.game, CustomGame):
             written["game"].pop("source", None)
-    text = json.dumps([record, facts.digest], sort_keys=True)
+    text = json.dumps([record, info.digest], sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def _has_schedules(stage: Mapping[str, Any]) -> bool:
-    """Whether anything in a stage changes over its length."""
+    """Return whether a value in a stage is scheduled over its length."""
     return any(
         key in SCHEDULED_FIELDS or (_is_section(value) and _has_schedules(value))
         for key, value in stage.items()

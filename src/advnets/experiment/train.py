@@ -1,4 +1,4 @@
-"""Train a run: from a config to a run directory, or on from where one stopped."""
+"""Training a run from a config to a run directory, and resuming one."""
 
 from __future__ import annotations
 
@@ -47,23 +47,27 @@ from advnets.training.memory import explained, memory_limit
 from advnets.training.step import TrainState
 from advnets.training.trainer import Callback, Callbacks, Trainer
 
-GRID, POINTS = 100, 2500
-"""Samples in a grid of images, and in one of points."""
+GRID_IMAGES, PLOT_POINTS = 100, 2500
+"""The number of samples in a grid of images, and in a plot of points."""
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """How a training ended."""
+    """The end of a training."""
 
     run: Path
     complete: bool
     signal: int | None
     step: int
     problem: Problem | None = None
-    """Why the last state of a complete training is not usable; None: it is within plain bounds."""
+    """Why the last state of a complete training is not usable; None: it passes the checks."""
     warnings: tuple[str, ...] = ()
     score: str = "parzen"
-    """The metric to look at first; "" where the data has none held out."""
+    """The main metric of the data; "" for data without test images."""
+
+    def __repr__(self) -> str:
+        state = f"stopped by signal {self.signal}" if self.signal else self.problem or "complete"
+        return f"TrainResult({str(self.run)!r}, step={self.step:,}, {state})"
 
 
 def train(
@@ -74,20 +78,20 @@ def train(
     resume: bool = False,
     trust_code: bool = False,
 ) -> TrainResult:
-    """Train as the config says and leave everything in the run directory `out`.
+    """Train as a config specifies, and write everything to the run directory `out`.
 
-    With `resume`, go on from the newest checkpoint to the bit; `run_config` must be the stored
-    one, save that steps, ticks and runtime may differ. With another device, precision or number of
-    threads the run is marked as no longer bit-exact from there on. A game in a file of Python runs
-    that file's code, which `trust_code` allows.
+    With `resume`, continue from the newest checkpoint, bit-exactly; `run_config` must be the stored
+    one, except for the length, intervals and runtime. With another device, precision or number of
+    threads the run is marked as no longer bit-exact from there on. A custom game runs the code of
+    its file, which needs `trust_code`.
 
     Raises:
-        RunError: the directory holds a run already, none to resume, or is in use; the game is a
-            file's, whose code is not trusted or has changed.
-        StoppedBySignal: a signal came before there was anything to save.
-        ConfigDiffersError: resumed with another config.
-        DataError: the data is absent or wrong, or has changed since the run began.
-        DivergedError: numbers that are not finite were met for the third time.
+        RunError: the directory already holds a run, has none to resume, or is in use; the file of
+            the game is not trusted or has changed.
+        StoppedBySignal: a signal arrived before anything could be saved.
+        ConfigDiffersError: the run was started with another config.
+        DataError: the data is missing or invalid, or has changed since the run started.
+        DivergedError: NaN or infinite values occurred for the third time.
         OutOfMemoryError: the training needs more memory than there is.
     """
     check_trusted(run_config, trust_code=trust_code)
@@ -95,68 +99,76 @@ def train(
     with run.lock(), devices.interruptible() as interruption:
         if run.exists and not resume:
             raise RunError(
-                f"{out} holds a run already; add --resume to go on, or give another --out"
+                f"{out} already holds a run; add --resume to continue it, or give another --out"
             )
-        session = _resumed(run, run_config) if resume else _begun(run, run_config)
+        session = _resume_session(run, run_config) if resume else _start_session(run, run_config)
         session.trust_code = trust_code
         try:
             with explained(SMALLER):
-                return _play(run, session, interruption, callback, resume=resume)
+                return _run_session(run, session, interruption, callback, resume=resume)
         except DivergedError:
             run.append_event({"kind": "end", "step": session.step, "reason": "diverged"})
             raise
         except (Exception, StoppedBySignal):
             if session.step == 0 and not resume:
-                run.remove_unstarted()  # a start that failed does not block its name
+                run.remove_unstarted()  # so that the name can be used again
             raise
 
 
-def _play(
+def _run_session(
     run: RunDirectory,
     session: Session,
     interruption: devices.Interruption,
-    watcher: Callback,
+    callback: Callback,
     *,
     resume: bool,
 ) -> TrainResult:
-    """Play what is left of a run, and write down how it began and ended."""
+    """Train what is left of a run, and log its start and end as events."""
     device = devices.setup_process(session.config.runtime)
-    opening = {"kind": "resume" if resume else "start", "time": time.time()}
-    chosen: dict[str, Any] = {
+
+    # Log the start.
+    event: dict[str, Any] = {
+        "kind": "resume" if resume else "start",
+        "time": time.time(),
+        "step": session.step,
+        "steps": session.steps,
         "device": str(device),
         "precision": session.config.runtime.precision,
         "threads": session.config.runtime.threads,
     }
     if session.changed:
-        chosen["changed"] = session.changed
-    summary = data_summary(session.data.dataset, session.config.stages[-1].game)
-    facts = {"step": session.step, "steps": session.steps, **chosen, "data": summary}
-    run.append_event(opening | facts)
-    watcher.on_event(opening | facts)
+        event["changed"] = session.changed
+    event["data"] = data_summary(session.data.dataset, session.config.stages[-1].game)
+    run.append_event(event)
+    callback.on_event(event)
     if files := {file.name: file.reason for file in session.data.dataset.skipped_files}:
-        left_out = {"kind": "skipped_files", "step": session.step, "files": files}
-        run.append_event(left_out)
-        watcher.on_event(left_out)
+        event = {"kind": "skipped_files", "step": session.step, "files": files}
+        run.append_event(event)
+        callback.on_event(event)
+
+    # Train.
     with memory_limit(device, session.config.runtime.threads):
-        complete = _play_stages(run, session, device, interruption, watcher)
-    ending = TrainResult(
-        run.path,
-        complete,
-        None if complete else interruption.signal and int(interruption.signal),
-        session.step,
-        session.problem,
+        complete = _train_stages(run, session, device, interruption, callback)
+
+    # Log the end, and write the report.
+    event = {"kind": "end", "step": session.step, "reason": "done"}
+    if session.problem is not None:
+        event |= {"reason": session.problem.reason, "problem": session.problem.detail}
+    run.append_event(event if complete else event | {"reason": "stopped"})
+    return TrainResult(
+        run=run.path,
+        complete=complete,
+        signal=None if complete else interruption.signal and int(interruption.signal),
+        step=session.step,
+        problem=session.problem,
+        warnings=write_report(run.path).warnings,
         score=default_metric(session.data),
     )
-    event = {"kind": "end", "step": session.step, "reason": "done"}
-    if ending.problem is not None:
-        event |= {"reason": ending.problem.reason, "problem": ending.problem.detail}
-    run.append_event(event if complete else event | {"reason": "stopped"})
-    return replace(ending, warnings=write_report(run.path).warnings)
 
 
 @dataclass
 class Session:
-    """One process's part in a run."""
+    """The part of a run that one process trains."""
 
     config: config.Config
     data: PreparedData
@@ -166,22 +178,22 @@ class Session:
     step: int = 0
     trust_code: bool = False
     changed: Mapping[str, tuple[object, object]] = field(default_factory=dict[str, Any])
-    """Fields of the runtime that differ from the stored ones: from what, to what."""
+    """The fields of the runtime that differ from the stored run: the stored and the new value."""
     problem: Problem | None = None
     """Why the last state of the last stage is not usable."""
 
     @property
     def steps(self) -> int:
-        """Steps of the whole run."""
+        """The number of steps of the whole run."""
         return self.config.steps_before(len(self.config.stages))
 
 
-def _begun(run: RunDirectory, run_config: config.Config) -> Session:
-    """Begin a run: open its data, resolve its config, write both down."""
+def _start_session(run: RunDirectory, run_config: config.Config) -> Session:
+    """Start a run: open its data, resolve its config, and write both to config.json."""
     resolved_runtime = devices.resolve(run_config.runtime)
     run_config = with_pretrained(with_absolute_paths(run_config))
     if Path(run_config.data.source).resolve() == run.path.resolve():
-        raise UsageError(f"{run.path} holds the data; give another --out for the run")
+        raise UsageError(f"{run.path} is the directory of the data; give another --out for the run")
     data = open_training_data(run_config.data)
     check_eval_metric(run_config.intervals, data)
     resolved = setup.resolve_config(run_config, data.info, resolved_runtime)
@@ -192,174 +204,184 @@ def _begun(run: RunDirectory, run_config: config.Config) -> Session:
     return session
 
 
-def _resumed(run: RunDirectory, asked: config.Config) -> Session:
-    """Take up a run where its newest checkpoint left it."""
+def _resume_session(run: RunDirectory, requested: config.Config) -> Session:
+    """Continue a run from its newest checkpoint."""
     stored = StoredRun.read(run.path)
-    facts = stored.info
-    agreed = _agreed(stored.config, asked, run.path)
-    if agreed.runtime.device == stored.config.runtime.device:
-        _require_device(agreed.runtime, run.path)
-    agreed = replace(agreed, runtime=devices.resolve(agreed.runtime))
-    data = open_run_data(run.path, agreed.data, facts)
-    check_eval_metric(agreed.intervals, data)
-    agreed = setup.resolve_config(agreed, data.info, agreed.runtime)
-    stored.players(len(agreed.stages) - 1)  # what cannot be built is refused here
-    check_memory(agreed, data.info, torch.device(agreed.runtime.device))
-    session, unusable = Session(agreed, data, stage=0, identity=stored.identity), ()
-    if run.checkpoint_files():  # none where a run was killed before its first save
+
+    # Resolve the config: the stored one, with the requested length, intervals and runtime.
+    merged = _merge_configs(stored.config, requested, run.path)
+    if merged.runtime.device == stored.config.runtime.device:
+        _require_device(merged.runtime, run.path)
+    merged = replace(merged, runtime=devices.resolve(merged.runtime))
+    data = open_run_data(run.path, merged.data, stored.info)
+    check_eval_metric(merged.intervals, data)
+    merged = setup.resolve_config(merged, data.info, merged.runtime)
+    stored.players(len(merged.stages) - 1)  # refuses networks that cannot be built
+    check_memory(merged, data.info, torch.device(merged.runtime.device))
+
+    # Find the newest usable checkpoint; there is none if the run was killed before its first one.
+    session, unusable = Session(merged, data, stage=0, identity=stored.identity), ()
+    if run.checkpoint_files():
         newest = stored.newest_checkpoint()
-        session, unusable = _at_checkpoint(session, newest.checkpoint), newest.unusable
+        metadata, unusable = newest.checkpoint.metadata, newest.unusable
+        session.stage, session.step = metadata["stage"], metadata["step"]
+        session.restore = newest.checkpoint
     if session.step > session.steps:
         raise UsageError(
-            f"{run.path} has played {session.step:,} steps already and {session.steps:,} were "
-            "asked for; ask for more"
+            f"{run.path} is at step {session.step:,}, but {session.steps:,} steps were requested; "
+            "give more --steps or --epochs"
         )
     for path in unusable:
         run.quarantine_checkpoint(path)
-    record, before = {**stored.record, "config": to_json(agreed)}, stored.config.runtime
+
+    # Record the config, and from where on the run is not bit-exact.
+    record, before = {**stored.record, "config": to_json(merged)}, stored.config.runtime
     if session.step < session.steps:
-        session.changed = _changed(before, agreed.runtime)
+        session.changed = _changed_fields(before, merged.runtime)
     if session.changed:
         record.setdefault("bit_exact_until_step", session.step)
     else:
-        record["config"]["runtime"] = to_json(before)  # nothing is computed otherwise
+        record["config"]["runtime"] = to_json(before)
     run.write_config(record)
     run.truncate_events(session.step)
     return session
 
 
-def _require_device(chosen: config.Runtime, path: Path) -> None:
-    """Refuse to go on where the device that a run was trained on is absent.
+def _require_device(runtime: config.Runtime, path: Path) -> None:
+    """Refuse to continue if the device that a run was trained on is not available.
 
     Raises:
-        UsageError: it is; the message says how to go on without it.
+        UsageError: it is not; the message says how to continue without it.
     """
     try:
-        devices.resolve(chosen)
+        devices.resolve(runtime)
     except UsageError:
         here = devices.resolve(config.Runtime()).device
         raise UsageError(
-            f"{path} was trained on {chosen.device}, which this machine lacks; say --device {here} "
-            "to go on here, from where it is no longer bit-exact"
+            f"{path} was trained on {runtime.device}, which this machine lacks; give "
+            f"--device {here} to continue here, where the run will no longer be bit-exact"
         ) from None
 
 
-def _changed(stored: config.Runtime, chosen: config.Runtime) -> dict[str, tuple[object, object]]:
-    """Return the fields in which the runtime differs from the stored one: from what, to what."""
-    before, now = asdict(stored), asdict(chosen)
+def _changed_fields(
+    stored: config.Runtime, new: config.Runtime
+) -> dict[str, tuple[object, object]]:
+    """Return the fields of the runtime that differ, with the stored and the new value."""
+    before, now = asdict(stored), asdict(new)
     return {name: (before[name], now[name]) for name in now if before[name] != now[name]}
 
 
-def _at_checkpoint(session: Session, checkpoint: Checkpoint) -> Session:
-    """The session that begins where a checkpoint stands."""
-    stage, step = checkpoint.metadata["stage"], checkpoint.metadata["step"]
-    return replace(session, stage=stage, restore=checkpoint, step=step)
+def _merge_configs(stored: config.Config, requested: config.Config, path: Path) -> config.Config:
+    """Return the stored config with the length, intervals and runtime of the requested one.
 
-
-def _agreed(stored: config.Config, asked: config.Config, path: Path) -> config.Config:
-    """The stored config, with the asked one's steps, epochs, ticks and runtime, which may differ.
-
-    Schedules stay as they were counted out: a run that is made longer goes on at their ends.
+    Schedules keep their length in steps: a run that is extended continues at their final values.
 
     Raises:
         ConfigDiffersError: anything else differs.
     """
-    chosen, wanted = stored.runtime, asked.runtime
-    device = chosen.device if wanted.device == "auto" else wanted.device
-    asked = replace(
-        asked,
+    # A runtime value that is not given stays as stored.
+    old, new = stored.runtime, requested.runtime
+    device = old.device if new.device == "auto" else new.device
+    requested = replace(
+        requested,
         runtime=replace(
-            wanted,
+            new,
             device=device,
-            precision=chosen.precision if wanted.precision == "auto" else wanted.precision,
-            threads=wanted.threads or chosen.threads,
-            # On another device there is no graph to record; what is computed stays the same.
-            cuda_graph=wanted.cuda_graph and (device == chosen.device or device.startswith("cuda")),
+            precision=old.precision if new.precision == "auto" else new.precision,
+            threads=new.threads or old.threads,
+            # Other devices have no CUDA graph; the computation is the same without it.
+            cuda_graph=new.cuda_graph and (device == old.device or device.startswith("cuda")),
         ),
     )
-    stored, asked = with_absolute_paths(stored), with_absolute_paths(asked)
-    asked = _counted_as(stored, asked)
-    # Where a game's file lies is not what it is: its digest decides, and the asked one is run.
-    stored = with_files_of(stored, custom_games(asked))
-    agreed = replace(
+
+    # The locations of data and of a game's file may change: their digests are compared.
+    stored, requested = with_absolute_paths(stored), with_absolute_paths(requested)
+    requested = _with_schedule_steps_of(stored, requested)
+    stored = with_files_of(stored, custom_games(requested))
+    merged = replace(
         stored.with_stage(
-            replace(stored.stage, steps=asked.stage.steps, epochs=asked.stage.epochs)
+            replace(stored.stage, steps=requested.stage.steps, epochs=requested.stage.epochs)
         ),
-        intervals=asked.intervals,
-        runtime=asked.runtime,
-        # Where the data lies is not what it is: the digest decides.
-        data=replace(stored.data, source=asked.data.source, directory=asked.data.directory),
+        intervals=requested.intervals,
+        runtime=requested.runtime,
+        data=replace(stored.data, source=requested.data.source, directory=requested.data.directory),
     )
-    if others := differences(agreed, asked):
+    if others := differences(merged, requested):
         raise ConfigDiffersError(
-            f"{path} was begun with another config (stored, asked): {'; '.join(others)}; "
-            "resume without these flags, or begin a new run with another --out"
+            f"{path} was started with another config (stored, requested): {'; '.join(others)}; "
+            "resume without these options, or start a new run with another --out"
         )
-    return agreed
+    return merged
 
 
-def _counted_as(stored: config.Config, asked: config.Config) -> config.Config:
-    """A config that was not counted out yet, with the rounds that the stored one was."""
-    counted = {number: stage.schedule_steps for number, stage in enumerate(stored.stages)}
+def _with_schedule_steps_of(stored: config.Config, requested: config.Config) -> config.Config:
+    """Return the requested config with the stored lengths of schedules, where it has none."""
+    steps = {number: stage.schedule_steps for number, stage in enumerate(stored.stages)}
     stages = tuple(
-        replace(stage, schedule_steps=stage.schedule_steps or counted.get(number))
-        for number, stage in enumerate(asked.stages)
+        replace(stage, schedule_steps=stage.schedule_steps or steps.get(number))
+        for number, stage in enumerate(requested.stages)
     )
-    return replace(asked, stages=stages)
+    return replace(requested, stages=stages)
 
 
-def _play_stages(
+def _train_stages(
     run: RunDirectory,
     session: Session,
     device: torch.device,
     interruption: devices.Interruption,
-    watcher: Callback,
+    callback: Callback,
 ) -> bool:
-    """Play the stages that are left; say whether the run is complete."""
-    complete, trained, hooks = True, None, _hooks(run, session, device, watcher)
+    """Train the remaining stages; return whether the run is complete."""
+    complete, previous = True, None
+    callbacks = _make_callbacks(run, session, device, callback)
     for number in range(session.stage, len(session.config.stages)):
+        # Build the stage; its generator may start from a trained one.
         state = setup.make_train_state(
             session.config, session.data, number, device, trust_code=session.trust_code
         )
         generator = state.players["generator"]
         if session.restore is None:
-            _begin(generator, session.config.stages[number], trained)
-        loop = _loop(run, session, number, state, hooks, interruption)
+            _load_trained_weights(generator, session.config.stages[number], previous)
+        trainer = _make_trainer(run, session, number, state, callbacks, interruption)
         if session.restore is not None:
-            loop.restore(session.restore)
+            trainer.restore(session.restore)
             session.restore = None
+
+        # Train it.
         try:
-            complete = loop.run()
+            complete = trainer.run()
         finally:
-            session.step = loop.step
+            session.step = trainer.step
         if not complete:
             break
-        session.problem = loop.problem()
-        trained = generator
+        session.problem = trainer.problem()
+        previous = generator
     return complete
 
 
-def _begin(generator: nn.Module, stage: config.Stage, trained: nn.Module | None) -> None:
-    """Put in what is trained already: the stage before's as the new one's top, or a fixed one."""
+def _load_trained_weights(
+    generator: nn.Module, stage: config.Stage, previous: nn.Module | None
+) -> None:
+    """Load the previous stage's weights into the top of a generator, or those of another run."""
     top = getattr(generator, "top", None)
-    if trained is not None and isinstance(top, nn.Module):
-        top.load_state_dict(trained.state_dict())
-    elif trained is None and (begun := pretrained_generator(stage)) is not None:
-        generator.load_state_dict(begun.state_dict())
+    if previous is not None and isinstance(top, nn.Module):
+        top.load_state_dict(previous.state_dict())
+    elif previous is None and (pretrained := pretrained_generator(stage)) is not None:
+        generator.load_state_dict(pretrained.state_dict())
 
 
-def _loop(
+def _make_trainer(
     run: RunDirectory,
     session: Session,
     number: int,
     state: TrainState,
-    hooks: Callbacks,
+    callbacks: Callbacks,
     interruption: devices.Interruption,
 ) -> Trainer:
-    """The loop around one stage's table; weight averages begin where the players stand."""
+    """Return the trainer of a stage, with EMAs that start at the players' weights."""
     run_config = session.config
     stage, batch_size = run_config.stages[number], run_config.data.batch_size
-    averages = {
+    emas = {
         name: EMA(state.players[name], stage.ema_half_life, batch_size, stage.ema_rampup)
         for name in stage.ema_players
     }
@@ -368,9 +390,9 @@ def _loop(
         directory=run,
         intervals=run_config.intervals,
         steps=stage.steps or 0,
-        callbacks=hooks,
+        callbacks=callbacks,
         interruption=interruption,
-        emas=averages,
+        emas=emas,
         stage=number,
         steps_before=run_config.steps_before(number),
         batch_size=batch_size,
@@ -379,28 +401,28 @@ def _loop(
     )
 
 
-def _hooks(
-    run: RunDirectory, session: Session, device: torch.device, watcher: Callback
+def _make_callbacks(
+    run: RunDirectory, session: Session, device: torch.device, callback: Callback
 ) -> Callbacks:
-    """What the loop calls: images and scores are none of its business."""
+    """Return the trainer's callbacks: events, sample files, and evaluation."""
     data, seed = session.data, session.config.seed
-    drawing = ComputeSettings.of(session.config.runtime, device)
+    settings = ComputeSettings.of(session.config.runtime, device)
     conditional = session.config.stage.game.conditional
     classes = data.info.class_proportions().present if conditional else torch.arange(0)
     columns = classes[grid_classes(len(classes))]
 
-    def samples(generator: nn.Module, step: int) -> None:
-        n = POINTS if data.normalizer.for_points else GRID
-        told = columns[torch.arange(n) % len(columns)] if conditional else None
-        drawn = draw_samples(generator, data.normalizer, n, seed, drawing, told)
-        save_grid(sheet(drawn, data.dataset.test), run.sample_file(step))
+    def save_samples(generator: nn.Module, step: int) -> None:
+        n = PLOT_POINTS if data.normalizer.for_points else GRID_IMAGES
+        labels = columns[torch.arange(n) % len(columns)] if conditional else None
+        samples = draw_samples(generator, data.normalizer, n, seed, settings, labels)
+        save_grid(render(samples, data.dataset.test), run.sample_file(step))
 
-    def sheet(drawn: Tensor, real: Split | None) -> Image.Image:
+    def render(samples: Tensor, real: Split | None) -> Image.Image:
         if not data.normalizer.for_points:
-            return grid(drawn, columns=len(columns) or None)
-        return points_image(drawn, None if real is None else real.read(slice(POINTS)))
+            return grid(samples, columns=len(columns) or None)
+        return points_image(samples, None if real is None else real.read(slice(PLOT_POINTS)))
 
     def evaluate(generator: nn.Module) -> Mapping[str, Any]:
-        return evaluate_during_training(generator, data, session.config, drawing)
+        return evaluate_during_training(generator, data, session.config, settings)
 
-    return Callbacks(callback=watcher, save_samples=samples, evaluate=evaluate)
+    return Callbacks(callback=callback, save_samples=save_samples, evaluate=evaluate)
