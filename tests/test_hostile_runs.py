@@ -368,7 +368,7 @@ def test_other_tensors_in_a_checkpoint_are_told(looked_at):
         assert "than the config describes" in err
 
 
-@pytest.mark.filterwarnings("ignore:.*names other versions:advnets.errors.RunWarning")
+@pytest.mark.filterwarnings("ignore:.*was written with other versions:advnets.errors.RunWarning")
 @pytest.mark.parametrize("name", ["config.json", "scores.json"])
 @pytest.mark.parametrize("part", range(4))
 def test_odd_values_of_files(looked_at, whole, name, part):
@@ -430,7 +430,7 @@ def test_versions_that_a_config_claims_are_said(said, whole, tmp_path):
     at("config.json", ("versions", "torch"), "1.13.0")(run)
     code, _, err = said("train", "--resume", "--out", run, "--steps", "5")
     assert code in (0, 3)
-    assert f"names other versions than these (torch 1.13.0, not {torch.__version__})" in err
+    assert f"was written with other versions (torch 1.13.0, now {torch.__version__})" in err
     with pytest.warns(RunWarning, match=r"torch 1.13.0, not"):
         advnets.load(run)
 

@@ -22,9 +22,9 @@ def test_a_directory_without_a_run_is_named(tmp_path):
 
 def test_two_cannot_hold_a_run_at_once(run):
     busy = pytest.raises(RunBusyError, match="is in use by another process")
-    with run.held(), busy, run.held():
+    with run.lock(), busy, run.lock():
         pass
-    with run.held():
+    with run.lock():
         pass
 
 
@@ -45,7 +45,7 @@ def test_events_survive_a_line_cut_by_a_kill(run):
     with run.events_file.open("a") as file:
         file.write('{"step": 2, "ki')
     assert run.events() == [{"step": 1, "kind": "log"}]
-    run.forget_after(1)
+    run.truncate_events(1)
     run.append_event({"step": 2, "kind": "log"})
     assert [event["step"] for event in run.events()] == [1, 2]
 
@@ -53,7 +53,7 @@ def test_events_survive_a_line_cut_by_a_kill(run):
 def test_events_of_steps_to_be_played_again_are_forgotten(run):
     for step in (10, 20, 30):
         run.append_event({"step": step})
-    run.forget_after(20)
+    run.truncate_events(20)
     assert [event["step"] for event in run.events()] == [10, 20]
 
 

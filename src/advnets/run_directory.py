@@ -1,11 +1,11 @@
-"""The run directory: the only channel between training and everything that looks at it.
+"""The run directory, the only channel between training and everything that reads a run.
 
-config.json      what the run was told, and the facts it found (data, parameters, versions)
-events.jsonl     one JSON object a line: start, log, evaluate, rollback, resume, end
+config.json      the resolved config, data set, number of parameters, and versions
+events.jsonl     one JSON object a line: start, log, evaluate, rollback, skipped_files, resume, end
 samples/         grids of samples, step-00005000.png
 checkpoints/     step-00005000.safetensors, the newest few
-scores.json      records of the evaluator
-curves.png       D(x), D(G(z)), V and scores over the training, written with the page
+scores.json      the records of `advnets evaluate`
+curves.png       D(x), D(G(z)), V and scores during training
 report.html      all of it on one page
 """
 
@@ -42,7 +42,7 @@ class RunDirectory:
 
     @classmethod
     def existing(cls, path: Path) -> RunDirectory:
-        """Open the directory of a run that was begun.
+        """Open the directory of an existing run.
 
         Raises:
             RunError: there is no such run.
@@ -50,34 +50,34 @@ class RunDirectory:
         run = cls(path)
         if not run.exists:
             raise RunError(
-                f"{path} holds no run (no config.json); give the directory that "
+                f"{path} holds no run (it has no config.json); give the directory that "
                 "`advnets train --out` wrote"
             )
         return run
 
     @property
     def exists(self) -> bool:
-        """Whether a run was begun here.
+        """Whether the directory holds a run.
 
         Raises:
-            RunError: the directory is not ours to look into.
+            RunError: the directory may not be read.
         """
         try:
             return self.config_file.is_file()
         except PermissionError as error:
             raise unreadable(self.config_file, error) from None
-        except (OSError, ValueError):  # no name that a file can have
+        except (OSError, ValueError):  # not a valid file name
             return False
 
     @contextmanager
     def lock(self) -> Generator[None]:
-        """Hold the directory against other trainers; the system lets go when the process dies.
+        """Lock the directory against other trainings; the lock ends with the process.
 
-        An error before a run has begun in it leaves neither the lock nor a folder made for it.
+        An error before a run has started removes the lock and a directory that was made for it.
 
         Raises:
-            RunBusyError: another process holds it.
-            RunError: it cannot be made.
+            RunBusyError: another process has locked it.
+            RunError: the directory or the lock cannot be created.
         """
         lock = self.path / ".lock"
         with ExitStack() as stack:
@@ -85,7 +85,7 @@ class RunDirectory:
                 stack.enter_context(created_folder(self.path))
             except (OSError, ValueError) as error:
                 raise RunError(
-                    f"{self.path} cannot be made a run directory "
+                    f"{self.path} cannot be created as a run directory "
                     f"({getattr(error, 'strerror', error)}); give another --out"
                 ) from None
             try:
@@ -97,13 +97,13 @@ class RunDirectory:
                 ) from None
             except OSError as error:
                 raise RunError(
-                    f"{self.path} cannot be held against other trainers ({error.strerror}); make "
-                    "it writable, or give another --out"
+                    f"{self.path} cannot be locked ({error.strerror}); make it writable, or give "
+                    "another --out"
                 ) from None
             if not locked:
                 warnings.warn(
-                    f"the file system of {self.path} cannot lock files; start no second process "
-                    "on this run",
+                    f"the file system of {self.path} cannot lock files; do not start a second "
+                    "process on this run",
                     RunWarning,
                     stacklevel=4,
                 )
@@ -111,7 +111,7 @@ class RunDirectory:
                 yield
             except BaseException:
                 if not self.exists:
-                    with suppress(OSError):  # some systems keep a file that is open
+                    with suppress(OSError):  # some systems cannot remove an open file
                         lock.unlink()
                 raise
 
@@ -120,15 +120,15 @@ class RunDirectory:
         write_json(self.config_file, {"format": FORMAT, **record})
 
     def read_config(self) -> dict[str, Any]:
-        """Read config.json; at its top and a level below the types are as they should be.
+        """Read config.json and check the types of its first two levels.
 
         Raises:
-            RunError: it is broken, or of another version.
+            RunError: it is damaged, or of another version.
         """
         return config_record(self.config_file)
 
     def remove_unstarted(self) -> None:
-        """Remove what a start that failed before its first step has written."""
+        """Remove the files of a run that failed before its first step."""
         for file in (self.config_file, self.events_file, *self.checkpoint_files()):
             file.unlink(missing_ok=True)
         for folder in (self.checkpoints, self.samples):
@@ -136,7 +136,7 @@ class RunDirectory:
                 folder.rmdir()
 
     def append_event(self, event: Mapping[str, Any]) -> None:
-        """Add one line to events.jsonl.
+        """Append an event to events.jsonl.
 
         Raises:
             WriteError: the disk is full or the file cannot be written.
@@ -148,7 +148,7 @@ class RunDirectory:
             raise WriteError(self.events_file, error) from None
 
     def events(self) -> list[dict[str, Any]]:
-        """All events of events.jsonl; a line cut by a kill, or odd otherwise, is passed over.
+        """Return the events of events.jsonl; a line that was cut off or is invalid is skipped.
 
         Raises:
             RunError: the file cannot be read.
@@ -156,7 +156,7 @@ class RunDirectory:
         return event_records(self.events_file)
 
     def truncate_events(self, step: int) -> None:
-        """Drop the events of steps that a resumed run is going to play again."""
+        """Remove the events after a step, which a resumed run will repeat."""
         kept = [event for event in self.events() if event.get("step", 0) <= step]
         text = "".join(json.dumps(event) + "\n" for event in kept)
         write_atomically(self.events_file, lambda part: part.write_text(text, "utf-8"))
@@ -164,19 +164,19 @@ class RunDirectory:
     def add_scores(
         self, records: Sequence[Mapping[str, Any]], identity: Callable[[Mapping[str, Any]], object]
     ) -> None:
-        """Add the evaluator's records, in place of older ones of the same thing.
+        """Add records to scores.json, in place of older ones of the same `identity`.
 
-        A lock of their own: a run can be scored while it trains, by several at once.
+        The file has a lock of its own, so that several processes can evaluate a run in training.
 
         Raises:
-            RunError: a record holds a value that no score is.
+            RunError: a record holds NaN or infinity.
             WriteError: the run directory cannot be written.
         """
         for record in records:
-            if wild := [name for name, value in record.items() if _is_wild(value)]:
+            if invalid := [name for name, value in record.items() if _is_not_finite(value)]:
                 raise RunError(
-                    f"the metric {record['metric']} found {wild[0]} {record[wild[0]]}, which no "
-                    "score is; nothing was kept: score more samples"
+                    f"the metric {record['metric']} has {invalid[0]} {record[invalid[0]]}, which "
+                    "is not a score; nothing was saved: evaluate with more --num-samples"
                 )
         try:
             with file_lock(self.path / ".scores.lock"):
@@ -187,7 +187,7 @@ class RunDirectory:
             raise WriteError(self.scores_file, error) from None
 
     def scores(self) -> list[dict[str, Any]]:
-        """The evaluator's records, oldest first.
+        """Return the records of scores.json, oldest first.
 
         Raises:
             RunError: the file cannot be read, or does not hold records.
@@ -195,19 +195,19 @@ class RunDirectory:
         return score_records(self.scores_file)
 
     def checkpoint_file(self, step: int) -> Path:
-        """Where the checkpoint of a step lies."""
+        """Return the path of the checkpoint of a step."""
         return self.checkpoints / f"step-{step:08d}.safetensors"
 
     def sample_file(self, step: int) -> Path:
-        """Where the grid of samples of a step lies."""
+        """Return the path of the grid of samples of a step."""
         return self.samples / f"step-{step:08d}.png"
 
     def sample_files(self) -> dict[int, Path]:
-        """The grids of samples by their steps, in order."""
+        """Return the grids of samples by their steps, oldest first."""
         return self._by_step(self.samples, ".png")
 
     def checkpoint_files(self) -> list[Path]:
-        """All checkpoints, oldest first."""
+        """Return all checkpoints, oldest first."""
         return list(self.checkpoints_by_step().values())
 
     def checkpoints_by_step(self) -> dict[int, Path]:
@@ -215,18 +215,18 @@ class RunDirectory:
         return self._by_step(self.checkpoints, ".safetensors")
 
     def _by_step(self, folder: Path, ending: str) -> dict[int, Path]:
-        """Files that are named by a step, in the order of steps."""
+        """Return the files that are named by a step, in the order of steps."""
         try:
-            there = [file for file in folder.iterdir() if file.suffix == ending]
+            files = [file for file in folder.iterdir() if file.suffix == ending]
         except (FileNotFoundError, NotADirectoryError):
             return {}
         except OSError as error:
             raise unreadable(folder, error) from None
-        named = {int(match[1]): f for f in there if (match := _STEP.fullmatch(f.stem))}
+        named = {int(match[1]): f for f in files if (match := _STEP.fullmatch(f.stem))}
         return dict(sorted(named.items()))
 
     def newest_checkpoint(self) -> Path:
-        """The last checkpoint.
+        """Return the newest checkpoint.
 
         Raises:
             CheckpointError: there is none.
@@ -234,28 +234,28 @@ class RunDirectory:
         files = self.checkpoint_files()
         if not files:
             raise CheckpointError(
-                f"{self.path} holds no checkpoint yet; train it, with --resume if it was begun"
+                f"{self.path} holds no checkpoint yet; train it, with --resume if it was started"
             )
         return files[-1]
 
     def quarantine_checkpoint(self, checkpoint: Path) -> Path:
-        """Rename a checkpoint that cannot be used, so that it counts as none; return where it is.
+        """Rename a checkpoint that cannot be used, so that it is ignored; return its new path.
 
         Raises:
             WriteError: the folder cannot be written.
         """
-        aside = checkpoint.with_name(f"{checkpoint.name}.unusable")
+        renamed = checkpoint.with_name(f"{checkpoint.name}.unusable")
         try:
-            return checkpoint.replace(aside)
+            return checkpoint.replace(renamed)
         except OSError as error:
             raise WriteError(checkpoint, error) from None
 
     def prune_checkpoints(self, keep: int, also: Collection[Path] = ()) -> None:
-        """Remove all checkpoints but the newest few and `also`, and what a killed save left."""
+        """Remove all checkpoints but the newest `keep` and those in `also`, and partial files."""
         old = [file for file in self.checkpoint_files()[:-keep] if file not in also]
         for file in (*old, *self.checkpoints.glob("*.part")):
             file.unlink(missing_ok=True)
 
 
-def _is_wild(value: object) -> bool:
+def _is_not_finite(value: object) -> bool:
     return isinstance(value, float) and not math.isfinite(value)

@@ -1,6 +1,7 @@
-"""The boundary at which files of a run are parsed: what comes out is of the types it should be.
+"""Parsing and validation of the JSON files of a run.
 
-A run directory may be a stranger's, or damaged: whatever its files hold, a sentence says so.
+A run directory may be from somebody else, or damaged: whatever its files hold, the result has the
+expected types, or an error says in one sentence what is wrong.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from advnets.config.serialize import structured
 from advnets.errors import RunError
 
 FORMAT = 2
-"""Version of the run directory; another one is refused, not guessed at."""
-_MOST_BYTES, _MOST_IN_LINE, _MOST_IN_NAME = 2**28, 2**26, 200
-"""Sizes of a JSON file, of a line of events.jsonl and of a name in it that advnets never writes."""
-_LONE = re.compile(r"\\u(d[89a-f]|0000)", re.IGNORECASE)
-"""How JSON writes half a character, which no file can hold, and the null, which no path can."""
+"""The version of the format of run directories; other versions are refused."""
+_MAX_FILE_BYTES, _MAX_LINE_BYTES, _MAX_NAME_LENGTH = 2**28, 2**26, 200
+"""Upper bounds of a JSON file, of a line of events.jsonl and of a name in it."""
+_INVALID_ESCAPE = re.compile(r"\\u(d[89a-f]|0000)", re.IGNORECASE)
+"""JSON escapes of a surrogate half, which no file can hold, and of null, which no path can."""
 
 _PLAIN = str | bool | int | float | None
 
-_CONFIG = {
+_CONFIG_TYPES = {
     "advnets": str,
     "command": str,
     "config": dict[str, Any],
@@ -33,7 +34,7 @@ _CONFIG = {
     "versions": dict[str, str],
     "bit_exact_until_step": int,
 }
-_WITHIN = {
+_SECTION_TYPES = {
     "config": {"preset": str, "seed": int, "stages": tuple[dict[str, Any], ...]},
     "data": {
         "name": str,
@@ -45,8 +46,8 @@ _WITHIN = {
         "digest": str,
     },
 }
-"""Types of what config.json has at the top and a level below; readers need not ask again."""
-_SCORE = {
+"""The types of the first two levels of config.json."""
+_SCORE_TYPES = {
     **dict.fromkeys(("metric", "samples"), str),
     **dict.fromkeys(("weights", "grid", "split", "mask", "data", "data_digest"), str | None),
     **dict.fromkeys(("extractor", "extractor_sha256", "likelihood"), str | None),
@@ -54,28 +55,28 @@ _SCORE = {
     "class_proportions": str | None,
     **dict.fromkeys(("seed", "step", "labels", "n_known", "n_fake"), _PLAIN),
 }
-_EVENT = {
+_EVENT_TYPES = {
     **dict.fromkeys(("step", "steps", "met", "attempt", "threads"), int),
     **dict.fromkeys(("kind", "device", "reason", "problem", "metric", "weights", "precision"), str),
     **dict.fromkeys(("epoch", "seconds", "processor_seconds", "time"), float),
     "images_per_second": float | None,
     "files": dict[str, str],
 }
-"""Types of known values of a score and of an event; any other one is a number, or plain."""
-_LAST_DAY = 253402300799
-"""Seconds after 1970 that a calendar still knows."""
+"""The types of the known fields of a score and of an event; other fields are not checked."""
+_MAX_TIME = 253402300799
+"""The last second of the year 9999, as a Unix time."""
 
 
 def config_record(path: Path) -> dict[str, Any]:
-    """Return what config.json holds; at its top and a level below the types are as they should be.
+    """Return the content of config.json, with the types of its first two levels checked.
 
     Raises:
-        RunError: it is broken, or of another version.
+        RunError: it is damaged, or of another version.
     """
-    cure = "restore it or begin a new run"
-    record = parsed_file(path, cure)
+    advice = "restore it or start a new run"
+    record = parsed_file(path, advice)
     if not isinstance(record, dict):
-        raise broken(path, "it is no object", cure)
+        raise broken(path, "it is not a JSON object", advice)
     record = cast(dict[str, Any], record)
     version = record.get("format")
     if (type(version), version) != (int, FORMAT):
@@ -83,119 +84,117 @@ def config_record(path: Path) -> dict[str, Any]:
             f"{path} has format {version!r:.40} and this advnets reads {FORMAT}; "
             f"use the advnets that wrote it ({record.get('advnets', 'unknown')!s:.40})"
         )
-    if odd := _odd(record, _CONFIG):
-        raise broken(path, odd, cure)
-    for part, kinds in _WITHIN.items():
-        if odd := _odd(record.get(part, {}), kinds):
-            raise broken(path, f"{part}: {odd}", cure)
+    if mismatch := _mismatch(record, _CONFIG_TYPES):
+        raise broken(path, mismatch, advice)
+    for section, types in _SECTION_TYPES.items():
+        if mismatch := _mismatch(record.get(section, {}), types):
+            raise broken(path, f"{section}: {mismatch}", advice)
     return record
 
 
 def score_records(path: Path) -> list[dict[str, Any]]:
-    """Return the records that scores.json holds, oldest first; none where there is no file.
+    """Return the records of scores.json, oldest first; none if there is no file.
 
     Raises:
         RunError: the file cannot be read, or does not hold records.
     """
-    cure = "move it away and evaluate again"
+    advice = "move it away and evaluate again"
     try:
         if not path.exists():
             return []
     except OSError as error:
         raise unreadable(path, error) from None
-    records = parsed_file(path, cure)
-    if not isinstance(records, list) or not all(_is_record(some) for some in records):
-        raise broken(path, "it is not a list of records", cure)
+    records = parsed_file(path, advice)
+    if not isinstance(records, list) or not all(_is_record(item) for item in records):
+        raise broken(path, "it is not a list of records", advice)
     for record in (records := cast(list[dict[str, Any]], records)):
-        if odd := _odd(record, _SCORE) or _odd_number(record):
-            raise broken(path, f"{record['metric']!r:.40}: {odd}", cure)
+        if mismatch := _mismatch(record, _SCORE_TYPES) or _out_of_range(record):
+            raise broken(path, f"{record['metric']!r:.40}: {mismatch}", advice)
     return records
 
 
 def event_records(path: Path) -> list[dict[str, Any]]:
-    """Return all events of events.jsonl; a line cut by a kill, or odd otherwise, is passed over.
+    """Return the events of events.jsonl; a line that was cut off or is invalid is skipped.
 
     Raises:
         RunError: the file cannot be read.
     """
-    found: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
     try:
         if not path.exists():
             return []
         if not path.is_file():
-            raise broken(path, "it is no file", "move it away")
+            raise broken(path, "it is not a file", "move it away")
         with path.open("rb") as file:
-            while line := file.readline(_MOST_IN_LINE):
+            while line := file.readline(_MAX_LINE_BYTES):
                 if line.endswith(b"\n") and (event := parse_event(line)) is not None:
-                    found.append(event)
+                    events.append(event)
     except OSError as error:
         raise unreadable(path, error) from None
-    return found
+    return events
 
 
-def _is_record(some: Any) -> bool:
-    return isinstance(some, dict) and {"metric", "samples"} <= some.keys()
+def _is_record(value: Any) -> bool:
+    return isinstance(value, dict) and {"metric", "samples"} <= value.keys()
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Return what a JSON text holds.
+    """Return the value of a JSON text.
 
     Raises:
-        ValueError: it is none, is nested too deeply, or has characters that no file can hold.
+        ValueError: it is invalid, is nested too deeply, or has characters that no file can hold.
     """
     try:
-        found = json.loads(text)
-        if _LONE.search(text if isinstance(text, str) else text.decode("utf-8")):
-            json.dumps(found, ensure_ascii=False).encode("utf-8")
-            if "\\u0000" in json.dumps(found):
+        value = json.loads(text)
+        if _INVALID_ESCAPE.search(text if isinstance(text, str) else text.decode("utf-8")):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+            if "\\u0000" in json.dumps(value):
                 raise ValueError("it has null characters")
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    return found
+    return value
 
 
-def parsed_file(path: Path, cure: str) -> Any:
-    """Return what a JSON file of a run holds; `cure` says what helps against a broken one.
+def parsed_file(path: Path, advice: str) -> Any:
+    """Return the value of a JSON file of a run; `advice` is the advice if it is damaged.
 
     Raises:
-        RunError: it cannot be read, or is broken.
+        RunError: it cannot be read, or is damaged.
     """
     try:
-        if not path.is_file():  # not a device, or a pipe that nobody writes to
-            raise broken(path, "it is no file", cure)
-        if path.stat().st_size > _MOST_BYTES:
-            raise broken(path, f"it is larger than {_MOST_BYTES:,} bytes", cure)
+        if not path.is_file():  # such as a device or a pipe
+            raise broken(path, "it is not a file", advice)
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise broken(path, f"it is larger than {_MAX_FILE_BYTES:,} bytes", advice)
         return parse_json(path.read_bytes())
     except OSError as error:
         raise unreadable(path, error) from None
     except ValueError as error:
-        raise broken(path, str(error), cure) from None
+        raise broken(path, str(error), advice) from None
 
 
-def broken(path: Path, why: str, cure: str) -> RunError:
-    """The error that says why a file of a run is none, and what helps."""
-    return RunError(f"{path} cannot be read ({why}); {cure}")
+def broken(path: Path, why: str, advice: str) -> RunError:
+    """Return the error for a damaged file, with the reason and advice."""
+    return RunError(f"{path} cannot be read ({why}); {advice}")
 
 
 def unreadable(path: Path, error: OSError) -> RunError:
-    """The error of a file that cannot be read; it may be whole: nothing is said to remove it."""
-    return RunError(
-        f"{path} cannot be read ({error.strerror or error}); see that it is yours to read"
-    )
+    """Return the error for a file that cannot be read but may be intact."""
+    return RunError(f"{path} cannot be read ({error.strerror or error}); check its permissions")
 
 
-def _odd(record: Mapping[str, Any], kinds: Mapping[str, Any]) -> str:
-    """Which known value of a record is of another type, and what it is; nothing if none is."""
-    for name in kinds.keys() & record.keys():
+def _mismatch(record: Mapping[str, Any], types: Mapping[str, Any]) -> str:
+    """Return a description of the first field of another type; empty if there is none."""
+    for name in types.keys() & record.keys():
         try:
-            structured(record[name], kinds[name])
+            structured(record[name], types[name])
         except ValueError as error:
             return f"{name}: {error}"
     return ""
 
 
-def _odd_number(record: Mapping[str, Any]) -> str:
-    """Which value of a record is no number that a float can hold, if one is not."""
+def _out_of_range(record: Mapping[str, Any]) -> str:
+    """Return a description of the first integer beyond 64 bits; empty if there is none."""
     for name, value in record.items():
         if type(value) is int and abs(value) >= 2**63:
             return f"{name} is out of range"
@@ -203,7 +202,7 @@ def _odd_number(record: Mapping[str, Any]) -> str:
 
 
 def parse_event(line: bytes) -> dict[str, Any] | None:
-    """Return an event as a training writes it; None for anything else."""
+    """Return the event of a line of events.jsonl; None if it is invalid."""
     try:
         event = parse_json(line)
     except ValueError:
@@ -211,18 +210,18 @@ def parse_event(line: bytes) -> dict[str, Any] | None:
     if not isinstance(event, dict):
         return None
     event = cast(dict[str, Any], event)
-    odd = _odd(event, _EVENT) or _odd_number(event)
-    odd = odd or any(len(name) > _MOST_IN_NAME for name in event)
-    odd = odd or not 0 <= event.get("time", 0) <= _LAST_DAY
-    odd = odd or min(event.get(name, 0) for name in ("step", "steps", "seconds", "epoch")) < 0
+    valid = not (_mismatch(event, _EVENT_TYPES) or _out_of_range(event))
+    valid = valid and all(len(name) <= _MAX_NAME_LENGTH for name in event)
+    valid = valid and 0 <= event.get("time", 0) <= _MAX_TIME
+    valid = valid and all(event.get(n, 0) >= 0 for n in ("step", "steps", "seconds", "epoch"))
     if event.get("kind") == "log":
-        known = {*_EVENT}
-        odd = odd or any(type(v) not in (int, float) for k, v in event.items() if k not in known)
-    return None if odd else event
+        metrics = [value for name, value in event.items() if name not in _EVENT_TYPES]
+        valid = valid and all(type(value) in (int, float) for value in metrics)
+    return event if valid else None
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of everything that a number may depend on."""
+    """Return the versions of all software that a result may depend on, and the machine type."""
     import numpy as np
     import torch
 

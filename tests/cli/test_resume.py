@@ -16,7 +16,7 @@ def test_a_begun_run_is_not_overwritten(said, trained):
     code, _, err = said("train", "digits", "--out", trained)
     assert code == 1
     assert err == (
-        f"advnets: {trained} holds a run already; add --resume to go on, or give another --out\n"
+        f"advnets: {trained} already holds a run; add --resume to continue it, or give another --out\n"
     )
     assert (trained / "config.json").read_bytes() == before
 

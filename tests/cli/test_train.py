@@ -168,7 +168,7 @@ def test_a_folder_of_images_in_place_of_the_preset(said, tmp_path, quick):
     (folder / "broken.png").write_text("no image")
     code, _, err = said("train", folder, "--out", tmp_path / "run", "--size", "12", *quick)
     assert code == 0, err
-    assert "1 file was left out: broken.png (" in err
+    assert "skipped 1 file: broken.png (" in err
     record = RunDirectory(tmp_path / "run").read_config()
     assert record["config"]["data"]["source"] == str(folder)
     assert record["data"]["shape"] == [3, 12, 12]
@@ -182,6 +182,6 @@ def test_what_is_not_finite_rolls_back_and_ends_with_advice(said, tmp_path, quic
     assert code == 3  # training did not succeed, though nothing was wrong with the command
     assert err.count("numbers that are not finite were met by step") == 2
     assert err.count("non-finite numbers occurred by step") == 1
-    assert "returned to step 0, going on with other noise (try 2)" in err
+    assert "rolled back to step 0 and continuing with other noise (attempt 2)" in err
     assert "start a new run with a lower learning rate or smaller initial weights" in err
     assert "Traceback" not in err

@@ -282,7 +282,7 @@ def test_resuming_with_another_config_is_refused(tiny, tmp_path, quiet):
 def test_the_lock_is_let_go_when_a_training_falls(tiny, tmp_path, quiet):
     with pytest.raises(Crash):
         train(tiny, tmp_path / "run", Crashing(3))
-    with pytest.raises(RunError, match="holds a run already"):
+    with pytest.raises(RunError, match="already holds a run"):
         train(tiny, tmp_path / "run", quiet)
 
 

@@ -156,9 +156,9 @@ def test_what_was_recorded_is_drawn_again_at_any_step():
 @pytest.mark.parametrize(
     ("chosen", "game", "message"),
     [
-        ({"compile": True, "cuda_graph": True}, {}, "compile and graph were both asked for"),
+        ({"compile": True, "cuda_graph": True}, {}, "compile and cuda_graph are both set"),
         ({"compile": True}, {"reuse_fakes": True}, "give --game.no-reuse-fakes"),
-        ({"cuda_graph": True}, {}, "graph was asked for on cpu; it needs --device cuda"),
+        ({"cuda_graph": True}, {}, "cuda_graph is set on cpu; it needs --device cuda"),
     ],
 )
 def test_what_cannot_be_is_refused(chosen, game, message):

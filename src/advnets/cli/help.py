@@ -119,7 +119,7 @@ def short_help(full: str, preset: str) -> str:
     lines = [
         "usage: advnets train [PRESET | DATA | FILE.py:NAME] [options]",
         "",
-        _first_sentence(COMMANDS["train"].__doc__ or ""),
+        _hanging("", _first_sentence(COMMANDS["train"].__doc__ or "")),
         "",
         *_examples("train"),
         "",

@@ -33,7 +33,8 @@ class Sweep(ValidatedConfig):
     metrics: tuple[str, ...] = ("parzen",)
     """Metrics to compute at the end of each run, as for `advnets evaluate`."""
     evaluate: str = ""
-    """Further options of `advnets evaluate`, quoted as one argument."""
+    """Further options of `advnets evaluate` as one argument, as in
+    --evaluate="--num-samples 1000"."""
     name: str | None = None
     """Name of the runs and records; None: the name of the preset."""
     out: Annotated[Path, arg(metavar="DIR")] = Path("runs")
