@@ -87,7 +87,7 @@ def drawn(panels: Sequence[Mapping[int, Curve]]) -> bytes:
             reference_line(axes, 0.5, "1/2: cannot tell")
         if few or verdict:
             # Long titles leave no room beside them, and scores fall away from this corner.
-            legend(axes, within="upper right")
+            legend(axes, corner="upper right")
     return png(figure)
 
 

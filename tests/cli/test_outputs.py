@@ -11,7 +11,7 @@ from PIL import Image
 
 import advnets
 from advnets.errors import UsageError, WriteError
-from advnets.plots.sample_files import form_of, save_images
+from advnets.plots.sample_files import output_format, save_images
 
 
 def holds(folder):
@@ -184,7 +184,7 @@ def test_a_usage_error_leaves_no_folder_and_no_lock(
 def test_a_version_is_no_ending_on_any_system(monkeypatch, name):
     """Tables of a system have man pages end in .1 and dozens of unusual formats besides."""
     monkeypatch.setattr(mimetypes, "guess_type", lambda *_, **__: ("application/x-known", None))
-    assert form_of(Path(name)) == "folder"
+    assert output_format(Path(name)) == "folder"
 
 
 def test_a_run_is_not_written_into_its_data_by_another_name(said, tmp_path, quick):

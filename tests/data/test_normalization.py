@@ -9,7 +9,7 @@ import torch
 from advnets.data.dataset import ArraySplit
 from advnets.data.normalization import fit_normalizer, normalizer_from_statistics
 from advnets.errors import UnknownNameError
-from advnets.plots.image_grid import as_bytes, grid
+from advnets.plots.image_grid import to_bytes, grid
 
 KINDS = ["unit", "symmetric", "contrast"]
 
@@ -47,7 +47,7 @@ def test_every_level_comes_back_and_is_known_by_its_share(kind, white):
         near = ((levels.double() + off) / white).clamp(0, 1).float()
         assert torch.equal(scaling.from_unit_range(near), scaling.to_model(levels))
     if white == 255:
-        assert torch.equal(as_bytes(shares), levels)
+        assert torch.equal(to_bytes(shares), levels)
         written = np.asarray(grid(shares, scale=1))  # two pixels of gray about the image
         np.testing.assert_array_equal(written[2:-2, 2:-2], levels[0, 0].numpy())
 

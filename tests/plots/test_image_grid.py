@@ -11,8 +11,8 @@ from PIL import Image
 from advnets.errors import UsageError, WriteError
 from advnets.plots.image_grid import GridLayout, grid, save_grid
 from advnets.plots.sample_files import (
-    form_of,
-    save_grid_of,
+    output_format,
+    save_grid_from_blocks,
     save_images,
     save_images_array,
     save_points_array,
@@ -136,8 +136,8 @@ def test_less_than_one_is_refused(name):
 def test_a_grid_written_row_by_row_is_the_grid(tmp_path, channels, n, columns, block):
     """Whatever the blocks are that images come in, the file shows what `grid` lays out."""
     images = drawn(n, channels, 5, 6)
-    layout = GridLayout.of(n, (channels, 5, 6), columns)
-    save_grid_of(images.split(block), layout, tmp_path / "grid.png")
+    layout = GridLayout.create(n, (channels, 5, 6), columns)
+    save_grid_from_blocks(images.split(block), layout, tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as read:
         read.verify()
     with Image.open(tmp_path / "grid.png") as read:
@@ -157,7 +157,7 @@ def test_an_array_written_block_by_block_is_what_numpy_writes(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "p.npz")["points"], points.flatten(1))
 
 
-@pytest.mark.parametrize("write", [save_grid_of, save_images_array, save_images])
+@pytest.mark.parametrize("write", [save_grid_from_blocks, save_images_array, save_images])
 def test_an_error_while_drawing_leaves_nothing(tmp_path, write):
     def blocks():
         yield drawn(4, 1, 5, 6)
@@ -165,7 +165,7 @@ def test_an_error_while_drawing_leaves_nothing(tmp_path, write):
 
     out = tmp_path / "deep" / "out"
     told = {
-        save_grid_of: (GridLayout.of(8, (1, 5, 6), None), out),
+        save_grid_from_blocks: (GridLayout.create(8, (1, 5, 6), None), out),
         save_images_array: (8, (1, 5, 6), out),
         save_images: (8, out),
     }
@@ -220,10 +220,10 @@ def test_files_of_others_are_never_replaced(tmp_path):
     ],
 )
 def test_a_name_says_what_is_written(name, form):
-    assert form_of(Path(name)) == form
+    assert output_format(Path(name)) == form
 
 
 @pytest.mark.parametrize("ending", ["jpg", "JPEG", "gif", "webp", "npy", "zip", "mp4", "csv"])
 def test_other_file_formats_are_refused(ending):
     with pytest.raises(UsageError, match=f"ends in .{ending}; give a name in .png, .npz, or of a"):
-        form_of(Path(f"samples.{ending}"))
+        output_format(Path(f"samples.{ending}"))

@@ -200,11 +200,11 @@ class Sample(ValidatedConfig):
         from advnets.plots import sample_files as files
         from advnets.plots.image_grid import GridLayout
 
-        files.require_room(self.out, self.num_samples * math.prod(shape))
-        form = files.form_of(self.out)
+        files.check_disk_space(self.out, self.num_samples * math.prod(shape))
+        form = files.output_format(self.out)
         if form == "grid":
-            layout = GridLayout.of(self.num_samples, shape, self.columns)
-            files.save_grid_of(blocks, layout, self.out)
+            layout = GridLayout.create(self.num_samples, shape, self.columns)
+            files.save_grid_from_blocks(blocks, layout, self.out)
         elif form == "array":
             files.save_images_array(blocks, self.num_samples, shape, self.out)
         else:
@@ -223,8 +223,8 @@ class Sample(ValidatedConfig):
                 "--columns applies to a grid of images, but the run is a model of points; "
                 "leave it out"
             )
-        files.require_room(self.out, 4 * self.num_samples * math.prod(shape))
-        form = files.form_of(self.out)
+        files.check_disk_space(self.out, 4 * self.num_samples * math.prod(shape))
+        form = files.output_format(self.out)
         if form == "folder":
             raise UsageError(f"{self.out} is not a file for points; give a name in .png or .npz")
         if form == "grid":

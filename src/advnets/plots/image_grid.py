@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from advnets.errors import DataError, UsageError
 from advnets.files import read_regular_file, write_atomically
 
-READABLE = 48
+MIN_TILE_PIXELS = 48
 """Screen pixels that the shorter side of a tile has at least, unless told otherwise."""
 
 _MAX_GRID_BYTES, _MAX_GRID_PIXELS = 1 << 28, 1 << 27  # 100 samples of 1,024 x 1,024 have 105 M
@@ -48,12 +48,12 @@ class GridLayout:
                 )
 
     @classmethod
-    def of(
+    def create(
         cls, n: int, shape: tuple[int, int, int], columns: int | None, scale: int | None = None
     ) -> GridLayout:
         """Choose what is None: an about square grid, tiles of 48 pixels or more."""
         columns = math.ceil(math.sqrt(n)) if columns is None else min(columns, n)
-        scale = -(-READABLE // min(shape[1:])) if scale is None else scale
+        scale = -(-MIN_TILE_PIXELS // min(shape[1:])) if scale is None else scale
         return cls(n, shape, columns, scale)
 
     @property
@@ -66,13 +66,13 @@ class GridLayout:
         """Height of the image in screen pixels."""
         return math.ceil(self.n / self.columns) * (self.shape[1] * self.scale + _GAP) + _GAP
 
-    def bands(
+    def iterate_bands(
         self, blocks: Iterable[Float[Tensor, "_ channels height width"]]
     ) -> Iterator[UInt8[np.ndarray, "lines width channels"]]:
         """Yield the lines of the image from top to bottom: a border, then each row of tiles."""
         channels = self.shape[0]
         yield np.full((_GAP, self.width, channels), _BACKGROUND, np.uint8)
-        for row in _rows(blocks, self.columns):
+        for row in _regroup(blocks, self.columns):
             tiles = row.repeat_interleave(self.scale, 2).repeat_interleave(self.scale, 3)
             tiles = F.pad(tiles, (0, _GAP, 0, _GAP), value=_BACKGROUND)
             missing = self.columns - len(row)
@@ -96,10 +96,10 @@ def grid(
         UsageError: no image, other channels than 1 or 3, values outside [0, 1], or a number of
             columns or a scale less than 1.
     """
-    as_bytes(images)  # so that what is no image is refused before a layout is sought for it
+    to_bytes(images)  # so that what is no image is refused before a layout is sought for it
     n, channels, height, width = images.shape
-    layout = GridLayout.of(n, (channels, height, width), columns, scale)
-    return image_of(np.concatenate(list(layout.bands([images]))))
+    layout = GridLayout.create(n, (channels, height, width), columns, scale)
+    return to_image(np.concatenate(list(layout.iterate_bands([images]))))
 
 
 def read_grid(path: Path) -> tuple[bytes, tuple[int, int]]:
@@ -136,7 +136,7 @@ def save_grid(image: Image.Image, path: Path) -> None:
     write_atomically(path, lambda part: image.save(part, format="PNG"))
 
 
-def as_bytes(images: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
+def to_bytes(images: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
     """Return shares of white, in [0, 1], as bytes on the host.
 
     Raises:
@@ -156,18 +156,18 @@ def as_bytes(images: Float[Tensor, "n c h w"]) -> UInt8[Tensor, "n c h w"]:
     return images.mul(255).round_().to(torch.uint8)
 
 
-def image_of(pixels: UInt8[np.ndarray, "height width channels"]) -> Image.Image:
+def to_image(pixels: UInt8[np.ndarray, "height width channels"]) -> Image.Image:
     """Return bytes as an image, gray (1 channel) or RGB (3)."""
     return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
 
-def _rows(
+def _regroup(
     blocks: Iterable[Float[Tensor, "_ c h w"]], columns: int
 ) -> Iterator[UInt8[Tensor, "_ c h w"]]:
     """Regroup blocks of images into rows of so many, as bytes; the last may be shorter."""
-    waiting: list[Tensor] = []
+    pending: list[Tensor] = []
     for block in blocks:
-        *whole, rest = torch.cat([*waiting, as_bytes(block)]).split(columns)
-        yield from whole
-        waiting = [rest]
-    yield from waiting
+        *full, rest = torch.cat([*pending, to_bytes(block)]).split(columns)
+        yield from full
+        pending = [rest]
+    yield from pending

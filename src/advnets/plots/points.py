@@ -12,17 +12,17 @@ from torch import Tensor
 
 from advnets.errors import UsageError
 
-_GROUND, _TEXT, _RULE = (255, 255, 255), (31, 35, 40), (208, 215, 222)
-_FAINT = (110, 119, 129)
+_BACKGROUND, _TEXT, _RULE = (255, 255, 255), (31, 35, 40), (208, 215, 222)
+_LABEL = (110, 119, 129)
 _REAL, _FAKE = (165, 172, 181), (213, 94, 0)  # orange-red of Okabe and Ito (2008): all can tell
 _BAR = (196, 202, 209)
 
-_LEAST = 240
-_GROWN = 0.2  # of the real points' span, on each side
-_FINE = 2  # a pixel is drawn as 2 x 2
-_BINS = 80
-_TALLER = 1.6  # than the highest real bar, before a peak is cut
-_FAR = 1e100  # whose differences are finite still
+_MIN_SIZE = 240
+_MARGIN = 0.2  # of the real points' span, on each side
+_SUPERSAMPLING = 2  # a pixel is drawn as 2 x 2
+_NUM_BINS = 80
+_MAX_PEAK = 1.6  # than the highest real bar, before a peak is cut
+_MAX_ABS = 1e100  # whose differences are finite still
 
 
 def points_image(
@@ -39,35 +39,35 @@ def points_image(
         UsageError: no points at all, points of another shape or of 3 or more numbers, two sets of
             unlike dims, or a size below 240.
     """
-    if size < _LEAST:
-        raise UsageError(f"size is {size}; expected at least {_LEAST} pixels")
-    generated = _Set.of(points, "points")
-    shown = None if real is None else _Set.of(real, "real points")
-    if not generated.count + (shown.count if shown else 0):
+    if size < _MIN_SIZE:
+        raise UsageError(f"size is {size}; expected at least {_MIN_SIZE} pixels")
+    fake_set = _PointSet.of(points, "points")
+    real_set = None if real is None else _PointSet.of(real, "real points")
+    if not fake_set.count + (real_set.count if real_set else 0):
         raise UsageError("no points were given; give at least one")
-    if shown and shown.values.shape[1] != generated.values.shape[1]:
+    if real_set and real_set.values.shape[1] != fake_set.values.shape[1]:
         raise UsageError(
-            f"points have {generated.values.shape[1]} numbers, but real points "
-            f"{shown.values.shape[1]}; give points of one distribution"
+            f"points have {fake_set.values.shape[1]} numbers, but real points "
+            f"{real_set.values.shape[1]}; give points of one distribution"
         )
-    guide = shown if shown and len(shown.values) else generated
-    sheet = _Sheet.of(_frame(guide.values), size)
-    draw = _histograms if generated.values.shape[1] == 1 else _scatter
-    cut = draw(sheet, shown, generated)
-    _legend(sheet, shown, generated)
-    _caption(sheet, shown, generated, cut)
-    return sheet.image
+    reference = real_set if real_set and len(real_set.values) else fake_set
+    canvas = _Canvas.of(_frame(reference.values), size)
+    draw = _histograms if fake_set.values.shape[1] == 1 else _scatter
+    note = draw(canvas, real_set, fake_set)
+    _legend(canvas, real_set, fake_set)
+    _caption(canvas, real_set, fake_set, note)
+    return canvas.image
 
 
 @dataclass(frozen=True)
-class _Set:
+class _PointSet:
     """Finite points, shape (n, dims), and how many there were in all."""
 
     values: Float64[np.ndarray, "n dims"]
     count: int
 
     @classmethod
-    def of(cls, points: Tensor | np.ndarray, what: str) -> _Set:
+    def of(cls, points: Tensor | np.ndarray, what: str) -> _PointSet:
         if isinstance(points, Tensor):
             points = points.detach().cpu().double().numpy()
         array = points.astype(np.float64)
@@ -86,11 +86,11 @@ class _Set:
 
 
 @dataclass(frozen=True)
-class _Sheet:
+class _Canvas:
     """An image with a box in it, whose coordinates are those of a frame, low and high by axis."""
 
     image: Image.Image
-    pen: ImageDraw.ImageDraw
+    draw: ImageDraw.ImageDraw
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont
     small: ImageFont.FreeTypeFont | ImageFont.ImageFont
     frame: Float64[np.ndarray, "dims 2"]
@@ -99,12 +99,12 @@ class _Sheet:
     side: int
 
     @classmethod
-    def of(cls, frame: Float64[np.ndarray, "dims 2"], size: int) -> _Sheet:
-        image = Image.new("RGB", (size, size), _GROUND)
+    def of(cls, frame: Float64[np.ndarray, "dims 2"], size: int) -> _Canvas:
+        image = Image.new("RGB", (size, size), _BACKGROUND)
         font, small = (ImageFont.load_default(size * part) for part in (0.0265, 0.0215))
         side = round(size * 0.81)
-        sheet = (round(size * 0.12), round(size * 0.07), side)
-        return cls(image, ImageDraw.Draw(image), font, small, frame, *sheet)
+        canvas = (round(size * 0.12), round(size * 0.07), side)
+        return cls(image, ImageDraw.Draw(image), font, small, frame, *canvas)
 
     def x(self, value: float) -> float:
         low, high = self.frame[0]
@@ -119,102 +119,104 @@ class _Sheet:
         mark = max(3, self.side // 120)
         for text, value in _ticks(*map(float, self.frame[0])):
             x = self.x(value)
-            self.pen.line((x, bottom, x, bottom + mark), fill=_FAINT)
-            self.pen.text((x, bottom + 2 * mark), text, _FAINT, self.small, anchor="mt")
+            self.draw.line((x, bottom, x, bottom + mark), fill=_LABEL)
+            self.draw.text((x, bottom + 2 * mark), text, _LABEL, self.small, anchor="mt")
         for text, value in _ticks(low, high):
             y = self.y(value, low, high)
-            self.pen.line((self.left - mark, y, self.left, y), fill=_FAINT)
-            self.pen.text((self.left - 2 * mark, y), text, _FAINT, self.small, anchor="rm")
-        self.pen.rectangle((self.left, self.top, right, bottom), outline=_RULE)
+            self.draw.line((self.left - mark, y, self.left, y), fill=_LABEL)
+            self.draw.text((self.left - 2 * mark, y), text, _LABEL, self.small, anchor="rm")
+        self.draw.rectangle((self.left, self.top, right, bottom), outline=_RULE)
 
 
 def _frame(values: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, "dims 2"]:
     """Low and high of each axis: all but the outermost points, and a fifth more on each side."""
     if not len(values):
         return np.array([[-1.0, 1.0]] * values.shape[1])
-    low, high = np.quantile(np.clip(values, -_FAR, _FAR), [0.001, 0.999], axis=0)
+    low, high = np.quantile(np.clip(values, -_MAX_ABS, _MAX_ABS), [0.001, 0.999], axis=0)
     largest = float(np.abs([low, high]).max())
     span = max(float((high - low).max()), largest * 1e-9) or 1.0
-    middle, half = (low + high) / 2, span * (0.5 + _GROWN)
+    middle, half = (low + high) / 2, span * (0.5 + _MARGIN)
     return np.stack([middle - half, middle + half], axis=1)
 
 
-def _scatter(sheet: _Sheet, real: _Set | None, generated: _Set) -> str:
+def _scatter(canvas: _Canvas, real: _PointSet | None, fake: _PointSet) -> str:
     """Dots, the more transparent the more there are; generated ones on real ones are dark."""
-    canvas = np.full((sheet.side * _FINE, sheet.side * _FINE, 3), 255.0)
-    for points, color, size in (real, _REAL, 0.0065), (generated, _FAKE, 0.0038):
+    pixels = np.full((canvas.side * _SUPERSAMPLING, canvas.side * _SUPERSAMPLING, 3), 255.0)
+    for points, color, size in (real, _REAL, 0.0065), (fake, _FAKE, 0.0038):
         if points is not None:
-            inside = points.within(sheet.frame)
+            inside = points.within(canvas.frame)
             opacity = min(0.7, max(0.12, 25 / math.sqrt(max(1, len(inside)))))
-            cover = 1 - (1 - opacity) ** _dots(inside, sheet, size)
-            canvas *= 1 - cover[..., None] * (1 - np.array(color) / 255)
-    fine = Image.fromarray(canvas.round().astype(np.uint8))
-    box = fine.resize((sheet.side, sheet.side), Image.Resampling.BOX)
-    sheet.image.paste(box, (sheet.left, sheet.top))
-    sheet.axes(*map(float, sheet.frame[1]))
+            cover = 1 - (1 - opacity) ** _dots(inside, canvas, size)
+            pixels *= 1 - cover[..., None] * (1 - np.array(color) / 255)
+    large = Image.fromarray(pixels.round().astype(np.uint8))
+    box = large.resize((canvas.side, canvas.side), Image.Resampling.BOX)
+    canvas.image.paste(box, (canvas.left, canvas.top))
+    canvas.axes(*map(float, canvas.frame[1]))
     return ""
 
 
 def _dots(
-    points: Float64[np.ndarray, "n 2"], sheet: _Sheet, size: float
+    points: Float64[np.ndarray, "n 2"], canvas: _Canvas, size: float
 ) -> Float64[np.ndarray, "side side"]:
     """How many dots, of a radius that is a share of the side, lie on each fine pixel."""
-    side = sheet.side * _FINE
-    low, high = sheet.frame.T
+    side = canvas.side * _SUPERSAMPLING
+    low, high = canvas.frame.T
     cells = np.minimum((points - low) / (high - low) * side, side - 1).astype(np.int64)
     counts = np.zeros((side, side))
     np.add.at(counts, (side - 1 - cells[:, 1], cells[:, 0]), 1.0)
     radius = size * side
-    reach = math.ceil(radius)
+    extent = math.ceil(radius)
     # A dot is a stack of runs, and the sum over a run the difference of two sums from the left.
-    sums = np.cumsum(np.pad(counts, ((reach, reach), (reach + 1, reach))), axis=1)
+    sums = np.cumsum(np.pad(counts, ((extent, extent), (extent + 1, extent))), axis=1)
     cover = np.zeros_like(counts)
-    for dy in range(-reach, reach + 1):
+    for dy in range(-extent, extent + 1):
         half = math.floor(math.sqrt(max(0.0, radius**2 - dy**2)))
-        rows = sums[reach + dy : reach + dy + side]
-        cover += rows[:, reach + half + 1 :][:, :side] - rows[:, reach - half :][:, :side]
+        rows = sums[extent + dy : extent + dy + side]
+        cover += rows[:, extent + half + 1 :][:, :side] - rows[:, extent - half :][:, :side]
     return cover
 
 
-def _histograms(sheet: _Sheet, real: _Set | None, generated: _Set) -> str:
+def _histograms(canvas: _Canvas, real: _PointSet | None, fake: _PointSet) -> str:
     """Real points as filled bars, generated ones as a line; says what was cut."""
-    edges = np.linspace(float(sheet.frame[0, 0]), float(sheet.frame[0, 1]), _BINS + 1)
+    edges = np.linspace(float(canvas.frame[0, 0]), float(canvas.frame[0, 1]), _NUM_BINS + 1)
     width = float(edges[1] - edges[0])
     heights = [
         np.histogram(points.values[:, 0], edges)[0] / max(1, len(points.values)) / width
-        for points in (real, generated)
+        for points in (real, fake)
         if points is not None
     ]
     peak, highest = float(heights[-1].max()), float(heights[0].max())
-    top = 1.08 * (min(peak, _TALLER * highest) if highest else peak)
+    top = 1.08 * (min(peak, _MAX_PEAK * highest) if highest else peak)
     top = max(top, 1.08 * highest) or 1.0
 
-    fine = Image.new("RGB", (sheet.side * _FINE, sheet.side * _FINE), _GROUND)
-    pen = ImageDraw.Draw(fine)
+    large = Image.new(
+        "RGB", (canvas.side * _SUPERSAMPLING, canvas.side * _SUPERSAMPLING), _BACKGROUND
+    )
+    draw = ImageDraw.Draw(large)
 
     def corners(bars: np.ndarray) -> list[tuple[float, float]]:
-        x = np.repeat(np.linspace(0, fine.width, _BINS + 1), 2)[1:-1]
-        y = np.repeat(np.clip(1 - bars / top, 0.0, 1.0) * fine.height, 2)
+        x = np.repeat(np.linspace(0, large.width, _NUM_BINS + 1), 2)[1:-1]
+        y = np.repeat(np.clip(1 - bars / top, 0.0, 1.0) * large.height, 2)
         return list(zip(x.tolist(), y.tolist(), strict=True))
 
     if real is not None:
-        ends = [(fine.width, fine.height), (0, fine.height)]
-        pen.polygon([*corners(heights[0]), *ends], fill=_BAR)
-    thick = max(2, round(sheet.side * 0.005)) * _FINE
-    pen.line(corners(heights[-1]), fill=_FAKE, width=thick, joint="curve")
-    box = fine.resize((sheet.side, sheet.side), Image.Resampling.BOX)
-    sheet.image.paste(box, (sheet.left, sheet.top))
-    sheet.axes(0.0, top)
-    corner = (sheet.left + sheet.side * 0.015, sheet.top + sheet.side * 0.015)
-    sheet.pen.text(corner, "density", _FAINT, sheet.small)
+        ends = [(large.width, large.height), (0, large.height)]
+        draw.polygon([*corners(heights[0]), *ends], fill=_BAR)
+    thick = max(2, round(canvas.side * 0.005)) * _SUPERSAMPLING
+    draw.line(corners(heights[-1]), fill=_FAKE, width=thick, joint="curve")
+    box = large.resize((canvas.side, canvas.side), Image.Resampling.BOX)
+    canvas.image.paste(box, (canvas.left, canvas.top))
+    canvas.axes(0.0, top)
+    corner = (canvas.left + canvas.side * 0.015, canvas.top + canvas.side * 0.015)
+    canvas.draw.text(corner, "density", _LABEL, canvas.small)
     return f"the peak of generated points, {peak:.3g}, is cut" if peak > top else ""
 
 
 def _ticks(low: float, high: float) -> list[tuple[str, float]]:
     """Four to nine round numbers between two, and how they are written."""
-    rough = (high - low) / 6
-    unit = 10.0 ** math.floor(math.log10(rough))
-    step = next(unit * times for times in (1, 2, 5, 10) if unit * times >= rough)
+    approximate = (high - low) / 6
+    unit = 10.0 ** math.floor(math.log10(approximate))
+    step = next(unit * times for times in (1, 2, 5, 10) if unit * times >= approximate)
     first = math.ceil(low / step - 1e-9)
     values = [step * k for k in range(first, math.floor(high / step + 1e-9) + 1)]
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
@@ -225,30 +227,30 @@ def _ticks(low: float, high: float) -> list[tuple[str, float]]:
     return [(f"{value:.{digits}g}", value) for value in values]
 
 
-def _legend(sheet: _Sheet, real: _Set | None, generated: _Set) -> None:
+def _legend(canvas: _Canvas, real: _PointSet | None, fake: _PointSet) -> None:
     """A mark and a name for each set, above the box."""
-    x, y = float(sheet.left), sheet.top / 2
-    r = sheet.side * 0.011
-    marks = [(f"generated ({generated.count:,})", _FAKE)]
+    x, y = float(canvas.left), canvas.top / 2
+    r = canvas.side * 0.011
+    marks = [(f"generated ({fake.count:,})", _FAKE)]
     if real is not None:
-        plane = len(sheet.frame) == 2
+        plane = len(canvas.frame) == 2
         marks.insert(0, (f"real ({real.count:,})", _REAL if plane else _BAR))
         if plane:
             both = [real * fake // 255 for real, fake in zip(_REAL, _FAKE, strict=True)]
             marks.append(("both", (both[0], both[1], both[2])))
     for text, color in marks:
-        sheet.pen.ellipse((x, y - r, x + 2 * r, y + r), fill=color)
-        sheet.pen.text((x + 3.2 * r, y), text, _TEXT, sheet.font, anchor="lm")
-        x += 3.2 * r + sheet.pen.textlength(text, sheet.font) + sheet.side * 0.05
+        canvas.draw.ellipse((x, y - r, x + 2 * r, y + r), fill=color)
+        canvas.draw.text((x + 3.2 * r, y), text, _TEXT, canvas.font, anchor="lm")
+        x += 3.2 * r + canvas.draw.textlength(text, canvas.font) + canvas.side * 0.05
 
 
-def _caption(sheet: _Sheet, real: _Set | None, generated: _Set, cut: str) -> None:
+def _caption(canvas: _Canvas, real: _PointSet | None, fake: _PointSet, note: str) -> None:
     """What the image does not show, below the box."""
-    parts = [cut] if cut else []
-    for name, points in ("real", real), ("generated", generated):
+    parts = [note] if note else []
+    for name, points in ("real", real), ("generated", fake):
         if points is None:
             continue
-        outside = len(points.values) - len(points.within(sheet.frame))
+        outside = len(points.values) - len(points.within(canvas.frame))
         broken = points.count - len(points.values)
         of = f" of {points.count:,} {name} points"
         if outside:
@@ -259,9 +261,9 @@ def _caption(sheet: _Sheet, real: _Set | None, generated: _Set, cut: str) -> Non
     lines = [""]
     for part in parts:
         longer = f"{lines[-1]}; {part}" if lines[-1] else part
-        if sheet.left + sheet.pen.textlength(longer, sheet.small) < sheet.image.width:
+        if canvas.left + canvas.draw.textlength(longer, canvas.small) < canvas.image.width:
             lines[-1] = longer
         else:
             lines.append(part)
-    place = (sheet.left, sheet.image.height * 0.921)
-    sheet.pen.text(place, "\n".join(lines), _FAINT, sheet.small, spacing=2)
+    place = (canvas.left, canvas.image.height * 0.921)
+    canvas.draw.text(place, "\n".join(lines), _LABEL, canvas.small, spacing=2)

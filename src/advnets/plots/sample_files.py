@@ -23,23 +23,23 @@ from torch import Tensor
 
 from advnets.errors import UsageError, WriteError
 from advnets.files import check_output, created_folder, write_atomically
-from advnets.plots.image_grid import GridLayout, as_bytes, image_of
+from advnets.plots.image_grid import GridLayout, to_bytes, to_image
 
 Blocks = Iterable[Float[Tensor, "_ channels height width"]]
-Form = Literal["grid", "array", "folder"]
+OutputFormat = Literal["grid", "array", "folder"]
 
-_TYPES = mimetypes.MimeTypes()
+_MIME_TYPES = mimetypes.MimeTypes()
 """Python's own table of endings: the system's has .1, .2 and such, which name versions as well."""
 _NUMBERED = re.compile(r"\d{5,}\.png")
-_BYSTANDERS = ("thumbs.db", "desktop.ini")
+_IGNORED_FILES = ("thumbs.db", "desktop.ini")
 """Files that file managers leave in folders; hidden ones (.DS_Store) are passed over as well."""
-_STAGING = ".samples."
+_STAGING_PREFIX = ".samples."
 _STALE_SECONDS = 3600
-_MOST_COMPRESSION = 20
+_MAX_COMPRESSION = 20
 """Largest compression ratio of samples that are not all alike."""
 
 
-def form_of(out: Path) -> Form:
+def output_format(out: Path) -> OutputFormat:
     """Return what samples are written as, by the ending of a name.
 
     Raises:
@@ -48,12 +48,12 @@ def form_of(out: Path) -> Form:
     ending = out.suffix.lower()
     if ending in (".png", ".npz"):
         return "grid" if ending == ".png" else "array"
-    if ending == ".npy" or _TYPES.guess_type(f"x{ending}", strict=False)[0] is not None:
+    if ending == ".npy" or _MIME_TYPES.guess_type(f"x{ending}", strict=False)[0] is not None:
         raise UsageError(f"{out} ends in {out.suffix}; give a name in .png, .npz, or of a folder")
     return "folder"
 
 
-def check_samples_output(out: Path, *, overwrite: bool = False) -> Form:
+def check_samples_output(out: Path, *, overwrite: bool = False) -> OutputFormat:
     """Check a place for samples before any is drawn, and return what they are written as there.
 
     A folder must be empty, or with `overwrite` hold nothing but numbered PNG files (00000.png, …).
@@ -61,29 +61,29 @@ def check_samples_output(out: Path, *, overwrite: bool = False) -> Form:
     Raises:
         UsageError: samples cannot be written there.
     """
-    form = form_of(out)
+    form = output_format(out)
     check_output(out, folder=form == "folder")
     if form == "folder" and out.is_dir():
         _check_folder(out, overwrite=overwrite)
     return form
 
 
-def require_room(out: Path, size: int) -> None:
+def check_disk_space(out: Path, size: int) -> None:
     """Refuse samples of `size` bytes that no compression brings onto the disk.
 
     Raises:
         UsageError: they would not fit.
     """
-    there = next(folder for folder in out.absolute().parents if folder.is_dir())
-    free = shutil.disk_usage(there).free
-    if size > _MOST_COMPRESSION * free:
+    folder = next(folder for folder in out.absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(folder).free
+    if size > _MAX_COMPRESSION * free:
         raise UsageError(
-            f"so many samples are {size >> 20:,} MiB before compression, but {there} has "
+            f"so many samples are {size >> 20:,} MiB before compression, but {folder} has "
             f"{free >> 20:,} MiB left; give a smaller --num-samples"
         )
 
 
-def save_grid_of(blocks: Blocks, layout: GridLayout, path: Path) -> None:
+def save_grid_from_blocks(blocks: Blocks, layout: GridLayout, path: Path) -> None:
     """Write a grid as a PNG file, row by row, whole or not at all.
 
     Raises:
@@ -92,7 +92,9 @@ def save_grid_of(blocks: Blocks, layout: GridLayout, path: Path) -> None:
 
     def write(part: Path) -> None:
         with part.open("wb") as file:
-            _write_png(file, layout.width, layout.height, layout.shape[0], layout.bands(blocks))
+            _write_png(
+                file, layout.width, layout.height, layout.shape[0], layout.iterate_bands(blocks)
+            )
 
     write_atomically(path, write)
 
@@ -104,7 +106,7 @@ def save_images_array(blocks: Blocks, n: int, shape: tuple[int, int, int], path:
         WriteError: it cannot be written there.
     """
     channels, height, width = shape
-    arrays = (as_bytes(block).permute(0, 2, 3, 1).numpy() for block in blocks)
+    arrays = (to_bytes(block).permute(0, 2, 3, 1).numpy() for block in blocks)
     _save_array("images", (n, height, width, channels), np.dtype(np.uint8), arrays, path)
 
 
@@ -133,12 +135,12 @@ def save_images(blocks: Blocks, n: int, folder: Path, *, overwrite: bool = False
         with created_folder(folder):
             _check_folder(folder, overwrite=overwrite)
             _remove_stale(folder)
-            staging = Path(tempfile.mkdtemp(dir=folder, prefix=_STAGING, suffix=".part"))
+            staging = Path(tempfile.mkdtemp(dir=folder, prefix=_STAGING_PREFIX, suffix=".part"))
             try:
                 number = 0
                 for block in blocks:
-                    for pixels in as_bytes(block).permute(0, 2, 3, 1).contiguous().numpy():
-                        image_of(pixels).save(staging / f"{number:0{digits}}.png")
+                    for pixels in to_bytes(block).permute(0, 2, 3, 1).contiguous().numpy():
+                        to_image(pixels).save(staging / f"{number:0{digits}}.png")
                         number += 1
                 _check_folder(folder, overwrite=overwrite)  # another process may have been here
                 _replace(folder, _numbered(folder), sorted(staging.iterdir()))
@@ -154,9 +156,9 @@ def _replace(folder: Path, old: list[Path], new: list[Path]) -> None:
     Raises:
         OSError: a file cannot be renamed.
     """
-    with tempfile.TemporaryDirectory(dir=folder, prefix=_STAGING, suffix=".part") as aside:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=_STAGING_PREFIX, suffix=".part") as backup:
         moved: list[tuple[Path, Path]] = []
-        pairs = [(file, Path(aside) / file.name) for file in old]
+        pairs = [(file, Path(backup) / file.name) for file in old]
         pairs += [(file, folder / file.name) for file in new]
         try:
             for source, target in pairs:
@@ -175,7 +177,7 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
         for path in folder.iterdir()
         if path not in numbered
         and not path.name.startswith(".")
-        and path.name.lower() not in _BYSTANDERS
+        and path.name.lower() not in _IGNORED_FILES
     )
     if others:
         more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
@@ -192,7 +194,7 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
 
 def _remove_stale(folder: Path) -> None:
     """Remove what killed processes left; what changed in the last hour may be in use."""
-    for staging in folder.glob(f"{_STAGING}*.part"):
+    for staging in folder.glob(f"{_STAGING_PREFIX}*.part"):
         if time.time() - staging.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(staging, ignore_errors=True)
 

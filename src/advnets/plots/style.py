@@ -1,4 +1,4 @@
-"""How every figure looks: its colors, axes and legends, and the way to a PNG."""
+"""The style of all figures: colors, axes, legends and the export to PNG."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _DPI = 200
 
 @dataclass(frozen=True)
 class Theme:
-    """Colors on a ground; the hues are those of Okabe and Ito (2008), which all can tell apart."""
+    """The colors of a figure; the hues are the colorblind-safe ones of Okabe and Ito (2008)."""
 
-    ground: str
+    background: str
     text: str
     rule: str
     real: str
@@ -31,7 +31,7 @@ class Theme:
 
     @property
     def hues(self) -> tuple[str, ...]:
-        """The colors of curves that stand for neither data nor samples, in order."""
+        """The colors of curves other than those of data and samples, in order."""
         return self.real, self.fake, self.score, self.fourth
 
 
@@ -56,24 +56,24 @@ DARK = Theme(
 
 
 def new_figure(width: float, height: float, theme: Theme = LIGHT) -> Figure:
-    """An empty figure of so many inches.
+    """Return an empty figure of a width and height in inches.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
     module = require("matplotlib.figure", "report")
-    _forget_settings_of_working_directory()
-    # A figure of its own and never pyplot: no global state, no window, any thread.
-    figure: Figure = module.Figure((width, height), dpi=_DPI, facecolor=theme.ground)
+    _ignore_local_matplotlibrc()
+    # Without pyplot there is no global state and no window, and any thread may draw.
+    figure: Figure = module.Figure((width, height), dpi=_DPI, facecolor=theme.background)
     figure.set_layout_engine("constrained", h_pad=0.09)
     return figure
 
 
 @cache
-def _forget_settings_of_working_directory() -> None:
-    """Bring matplotlib's own settings back where it has read a matplotlibrc of the directory.
+def _ignore_local_matplotlibrc() -> None:
+    """Restore matplotlib's defaults if it has read a matplotlibrc of the working directory.
 
-    It may be a stranger's, as where images were unpacked; TeX, say, would be run for every text.
+    The file may come with data from an untrusted source, and can for example enable TeX.
     """
     import matplotlib as mpl
 
@@ -82,7 +82,7 @@ def _forget_settings_of_working_directory() -> None:
 
 
 def png(figure: Figure) -> bytes:
-    """The figure as a PNG file's content."""
+    """Return a figure as the content of a PNG file."""
     agg: Any = require("matplotlib.backends.backend_agg", "report")
     file = io.BytesIO()
     agg.FigureCanvasAgg(figure).print_png(file)
@@ -90,8 +90,8 @@ def png(figure: Figure) -> bytes:
 
 
 def style_axes(axes: Axes, title: str, unit: str, theme: Theme = LIGHT, *, x: str = "") -> None:
-    """Give axes their title, the unit of y and what x is."""
-    axes.set_facecolor(theme.ground)
+    """Set the title, the y label and the x label of axes, and apply the theme."""
+    axes.set_facecolor(theme.background)
     axes.set_title(title, loc="left", color=theme.text, fontsize=11, fontweight="bold")
     axes.set_ylabel(unit, color=theme.text)
     if x:
@@ -105,7 +105,7 @@ def style_axes(axes: Axes, title: str, unit: str, theme: Theme = LIGHT, *, x: st
 
 
 def reference_line(axes: Axes, y: float, label: str, theme: Theme = LIGHT) -> None:
-    """Draw a dashed line at a height that means something."""
+    """Draw a labeled dashed line at a height."""
     axes.axhline(y, color=theme.rule, linestyle="--", linewidth=1.2, label=label)
 
 
@@ -113,12 +113,12 @@ Corner = Literal["upper left", "upper right", "center left", "lower left"]
 
 
 def legend(
-    axes: Axes, theme: Theme = LIGHT, *, columns: int = 3, within: Corner | None = None
+    axes: Axes, theme: Theme = LIGHT, *, columns: int = 3, corner: Corner | None = None
 ) -> None:
-    """Name the curves, beside the title, or in a corner within the axes."""
+    """Add a legend to the right of the title, or in a corner of the axes."""
     axes.legend(
-        loc=within or "lower right",
-        bbox_to_anchor=None if within else (1.0, 1.0),
+        loc=corner or "lower right",
+        bbox_to_anchor=None if corner else (1.0, 1.0),
         ncols=columns,
         frameon=False,
         fontsize=8.5,

@@ -261,12 +261,12 @@ def _descent(
     )
     for step, color in zip(SHOWN_STEPS, LIGHT.hues, strict=True):
         densities.plot(x, trajectory[step] / GRID.width, color=color, lw=1.5, label=f"step {step}")
-    legend(densities, columns=1, within="upper right")
+    legend(densities, columns=1, corner="upper right")
     style_axes(jsd_axes, "JSD(p_data, p_g)", "nats", x="steps")
     for (name, divergence), color in zip(jsd_curves.items(), LIGHT.hues, strict=True):
         jsd_axes.semilogy(divergence, color=color, lw=1.6, label=name)
     reference_line(jsd_axes, CONVERGED_JSD, "converged")
-    legend(jsd_axes, columns=1, within="upper right")
+    legend(jsd_axes, columns=1, corner="upper right")
     alt = "p_g changes from a narrow normal into the two modes of p_data; the JSD falls"
     caption = "Left: $p_g$ from the narrow start. Right: the JSD from each start."
     return context.save_image("descent.png", png(figure), alt, caption)

@@ -237,7 +237,7 @@ def _plot_paths(context: SectionContext, paths: dict[str, Tensor]) -> FigureBloc
         )
     near.invert_xaxis()
     legend(whole)
-    legend(near, columns=1, within="lower left")
+    legend(near, columns=1, corner="lower left")
     caption = (
         "From four starts $p_g$ is mixed with more and more of $p_{data}$, which has two modes. "
         r"Left: $C$ falls to $-\log 4$. Right: the same near the end, with logarithmic axes."

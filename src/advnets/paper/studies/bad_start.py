@@ -237,7 +237,7 @@ def _plot(
         label = f"{labels[objective]}, {rule}"
         falling.plot(one.jsd, style, color=colors[objective], lw=width, label=label)
     reference_line(falling, HALF_LOG2, "half of log 2")
-    legend(falling, columns=1, within="upper right")
+    legend(falling, columns=1, corner="upper right")
     alt = "The JSD falls immediately with -log D, and late with log(1 - D)"
     caption = (
         "Left: the start, where $D$ separates data and samples. Right: the JSD, by loss and "

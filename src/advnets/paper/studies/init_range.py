@@ -260,7 +260,7 @@ def _plot(
         broken.semilogx(ranges, share, style, color=color, lw=1.8, label=f"naive, {name}")
     ours = [sum(count for _, count in one.failures.values()) / nets for one in swept]
     broken.plot(ranges, ours, color=LIGHT.text, lw=1.2, marker=".", label="advnets, all three")
-    legend(broken, columns=1, within="center left")
+    legend(broken, columns=1, corner="center left")
     style_axes(logits, "Logits of D", "minimum to maximum", x="initialization range")
     ends = [one.min_logit for one in swept], [one.max_logit for one in swept]
     logits.fill_between(ranges, *ends, color=LIGHT.score, alpha=0.35, lw=0)
@@ -270,7 +270,7 @@ def _plot(
     logits.axhline(
         limit.low, color=LIGHT.fake, ls=":", label=f"log sigmoid is −inf below −{-limit.low:.1f}"
     )
-    legend(logits, columns=1, within="upper left")
+    legend(logits, columns=1, corner="upper left")
     alt = "Naive losses give NaN in all networks beyond some range, the logit forms in none"
     caption = (
         "Left: fraction of the networks that fail. Right: range of all logits of these "

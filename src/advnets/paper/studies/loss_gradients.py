@@ -204,7 +204,7 @@ def _image(context: SectionContext, measured: Mapping[float, LossComparison]) ->
         found = [one.ratios[name] for one in measured.values()]
         ratios.plot(PROBABILITIES, found, mark, mfc="none", ms=size, color=color, label=label)
     ratios.invert_xaxis()
-    legend(ratios, columns=1, within="upper left")
+    legend(ratios, columns=1, corner="upper left")
     alt = "log(1 - D) is flat where the logit is low; the ratio of the gradients is (1 - D) / D"
     caption = (
         r"Left: where $D$ rejects the samples, $\log(1 - D)$ is flat and $-\log D$ steep. Right: "
