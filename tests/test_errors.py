@@ -7,22 +7,20 @@ import pytest
 from advnets import errors
 
 
-def test_the_drawn_tree_is_the_tree():
-    """The docstring's drawing holds every class, at its depth."""
-    drawn = {}
+def test_the_docstring_lists_every_exception_and_warning():
+    """The tree of the module's docstring has every class of the module at its depth."""
+    listed = {}
     for line in errors.__doc__.splitlines():
         name = line.lstrip("│├└─ ").partition(" ")[0]
-        if name.endswith("Error"):
-            drawn[name] = (len(line) - len(line.lstrip("│├└─ "))) // 4
-    classes = {
-        name: cls
-        for name, cls in inspect.getmembers(errors, inspect.isclass)
-        if issubclass(cls, errors.AdvnetsError)
-    }
+        if name in vars(errors):
+            listed[name] = (len(line) - len(line.lstrip("│├└─ "))) // 4
+    roots = (errors.AdvnetsError, KeyboardInterrupt, UserWarning)
     depths = {
-        name: len(cls.__mro__) - len(errors.AdvnetsError.__mro__) for name, cls in classes.items()
+        name: next(len(cls.__mro__) - len(root.__mro__) for root in roots if issubclass(cls, root))
+        for name, cls in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(cls, BaseException)
     }
-    assert drawn == depths
+    assert listed == depths
 
 
 def test_an_unknown_name_lists_what_is_known_when_nothing_is_near():
@@ -30,11 +28,11 @@ def test_an_unknown_name_lists_what_is_known_when_nothing_is_near():
     assert str(error) == "no metric is called 'xyz'; known: parzen."
 
 
-def test_a_missing_extra_prints_its_cure():
+def test_a_missing_extra_prints_the_command_that_installs_it():
     with pytest.raises(errors.MissingExtraError) as caught:
         errors.require("no_such_library.part", "report")
     assert str(caught.value) == (
-        "no_such_library is not installed; type: pip install 'advnets[report]'"
+        "no_such_library is not installed; install it with: pip install 'advnets[report]'"
     )
 
 

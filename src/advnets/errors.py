@@ -1,28 +1,31 @@
-"""Every error a user can meet.
+"""The exceptions and warnings of advnets, and text that is safe to print.
 
-Each message is one sentence: what came, what was expected, what to do.
+A message is one sentence: what was wrong (expected, got), then what to do.
 
 AdvnetsError
-├── UsageError            a value or a combination of flags that cannot be
-│   └── UnknownNameError  a name nobody has; the nearest ones are in the message
-├── MissingExtraError     an optional library is not installed; the message has its cure
-├── DataError             data that is absent, broken or wrong as a whole
-│   └── DownloadError     no mirror gave the file
-├── WriteError            a file that could not be written; what was there before is still there
-├── RunError              a run directory that cannot be used as asked
-│   ├── RunBusyError      another process holds it
-│   ├── ConfigDiffersError  resumed with another config than it was begun with
-│   └── CheckpointError   a checkpoint that is absent, cannot be read, or is of another version
-│       └── UnusableCheckpointError  it is damaged or another run's; the one before may serve
-├── StoppedError          a training that others wait for was asked to stop
+├── UsageError            an invalid value or combination of options
+│   └── UnknownNameError  an unknown name; the message suggests the nearest ones
+├── MissingExtraError     an optional library is not installed; the message has the command
+├── DataError             data are absent, broken or unsuitable
+│   └── DownloadError     no mirror provided the file
+├── WriteError            a file could not be written; its previous content is unchanged
+├── RunError              a run directory cannot be used as requested
+│   ├── RunBusyError      another process holds the lock of the run directory
+│   ├── ConfigDiffersError  a run is resumed with another config than it was started with
+│   └── CheckpointError   a checkpoint is absent, cannot be read, or is of another version
+│       └── UnusableCheckpointError  a checkpoint is damaged or of another run
+├── StoppedError          a training that is part of another command was stopped
 ├── OutOfMemoryError      memory ran out, or would; the message says what to make smaller
-└── DivergedError         training ended in a state that is not usable
+└── DivergedError         training diverged, or ended without having learned anything
 
-and two warnings:
+KeyboardInterrupt
+└── StoppedBySignal       a signal ended the process before there was anything to save
 
-FewImagesWarning    a score is computed, of too few images to mean much
-RunWarning            a run is used although a file of it is damaged, other versions wrote it, or
-                      its directory cannot be locked or written
+UserWarning
+├── DivergedWarning       a training that was started from Python diverged
+├── FewImagesWarning      a score is computed of too few images to be meaningful
+└── RunWarning            a run is used although a file is damaged, other versions wrote it, or its
+                          directory cannot be locked or written
 """
 
 from __future__ import annotations
@@ -38,13 +41,13 @@ from types import ModuleType
 _UNPRINTABLE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-"""Characters that command a terminal, end or reorder a line, or cannot be encoded."""
+"""Characters that control a terminal, end or reorder a line, or cannot be encoded."""
 
 
 def printable(text: str) -> str:
-    r"""Return one line of text that is safe to print: control characters as escapes such as \x1b.
+    r"""Return a line of text that is safe to print: control characters become escapes such as \x1b.
 
-    For every text that comes from data or from a disk, such as the name of a file.
+    For all text that comes from data or from a disk, such as file names.
     """
     return _UNPRINTABLE.sub(_escape, text)
 
@@ -54,25 +57,25 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def _escape(found: re.Match[str]) -> str:
-    # Above ASCII in a form that is legal within JSON, which escapes the ones below itself.
-    code = ord(found[0])
-    return f"\\u{code:04x}" if code >= 0x7F else found[0].encode("unicode_escape").decode()
+def _escape(match: re.Match[str]) -> str:
+    # Escape characters above ASCII as JSON does; json.dumps escapes those below itself.
+    code = ord(match[0])
+    return f"\\u{code:04x}" if code >= 0x7F else match[0].encode("unicode_escape").decode()
 
 
 class AdvnetsError(Exception):
-    """Base of every error that advnets raises on purpose; its message is safe to print."""
+    """The base class of all errors of advnets; its message is safe to print."""
 
     def __str__(self) -> str:
         return printable(super().__str__())
 
 
 class UsageError(AdvnetsError):
-    """A value or a combination of flags that cannot be."""
+    """An invalid value or combination of options."""
 
 
 class UnknownNameError(UsageError):
-    """A name nobody has, with the nearest ones that exist."""
+    """An unknown name; the message suggests the nearest known ones."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
@@ -85,40 +88,42 @@ class UnknownNameError(UsageError):
 
 
 class MissingExtraError(AdvnetsError):
-    """An optional library is not installed."""
+    """A missing optional library; the message has the command that installs it."""
 
     def __init__(self, library: str, extra: str) -> None:
-        super().__init__(f"{library} is not installed; type: pip install 'advnets[{extra}]'")
+        super().__init__(
+            f"{library} is not installed; install it with: pip install 'advnets[{extra}]'"
+        )
 
 
 class DataError(AdvnetsError):
-    """Data that is absent, broken or wrong as a whole."""
+    """Data that are absent, broken or unsuitable."""
 
 
 class DownloadError(DataError):
-    """No mirror gave the file."""
+    """A file that no mirror provided."""
 
 
 class WriteError(AdvnetsError):
-    """A file that could not be written; what was there before is still there."""
+    """A file that could not be written; its previous content is unchanged."""
 
     def __init__(self, path: Path, error: OSError) -> None:
         super().__init__(
-            f"{path} could not be written ({error.strerror or error}) and is as it was before; "
-            "free some space or mend the folder's permissions, then try again"
+            f"{path} could not be written ({error.strerror or error}) and is unchanged; "
+            "free some space or fix the folder's permissions, then try again"
         )
 
 
 class RunError(AdvnetsError):
-    """A run directory that cannot be used as asked."""
+    """A run directory that cannot be used as requested."""
 
 
 class RunBusyError(RunError):
-    """Another process holds the run directory."""
+    """A run directory whose lock another process holds."""
 
 
 class ConfigDiffersError(RunError):
-    """A run is resumed with another config than it was begun with."""
+    """A run that is resumed with another config than it was started with."""
 
 
 class CheckpointError(RunError):
@@ -126,29 +131,29 @@ class CheckpointError(RunError):
 
 
 class UnusableCheckpointError(CheckpointError):
-    """A checkpoint that is damaged or another run's; the one before it may serve."""
+    """A checkpoint that is damaged or of another run; an earlier one may be usable."""
 
 
 class StoppedError(AdvnetsError):
-    """A training that others wait for was asked to stop; what it has done is saved."""
+    """A training, part of another command, that was stopped; its progress is saved."""
 
 
 class OutOfMemoryError(AdvnetsError):
-    """Memory ran out, or would; the message says what to make smaller."""
+    """A lack of memory, met or foreseen; the message says what to make smaller."""
 
 
 class DivergedError(AdvnetsError):
-    """Training ended in a state that is not usable: it diverged, or has learned nothing."""
+    """A training that diverged, or ended without having learned anything."""
 
 
 class DivergedWarning(UserWarning):
-    """A training that was started from Python ended in a state that is not usable."""
+    """A training, started from Python, that diverged or has not learned anything."""
 
 
 class StoppedBySignal(KeyboardInterrupt):
-    """A signal that asked the process to end before there was anything to save.
+    """A signal that ended the process before there was anything to save.
 
-    `signal` says which one; `detail` is what the message adds.
+    `signal` is the signal; `detail` is appended to the message.
     """
 
     def __init__(self, number: int, detail: str = "") -> None:
@@ -157,15 +162,18 @@ class StoppedBySignal(KeyboardInterrupt):
 
 
 class FewImagesWarning(UserWarning):
-    """A score is computed of too few images to mean what it should."""
+    """A score of too few images to be meaningful."""
 
 
 class RunWarning(UserWarning):
-    """A run is used although a file is damaged, or its directory cannot be locked or written."""
+    """A problem of a run that is used nevertheless.
+
+    A file is damaged, other versions wrote it, or its directory cannot be locked or written.
+    """
 
 
 def require(library: str, extra: str) -> ModuleType:
-    """Import an optional library, or say which extra brings it.
+    """Import an optional library of an extra, such as advnets[report].
 
     Raises:
         MissingExtraError: the library is not installed.
@@ -173,7 +181,7 @@ def require(library: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(library)
     except ModuleNotFoundError as error:
-        # A library that is there and misses one of its own parts is another fault: let it speak.
+        # An installed library that lacks a dependency of its own is another error.
         if error.name != library.partition(".")[0]:
             raise
         raise MissingExtraError(library.partition(".")[0], extra) from None

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, files that are safe to read, and locks."""
+"""Atomic writes, safe reads of untrusted paths, locks, and quoting for shells."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pathlib import Path
 from advnets.errors import DataError, UsageError, WriteError
 
 _LOCKING_UNSUPPORTED = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS})
-"""Answers of a file system that cannot lock files, as some network mounts cannot."""
+"""The error numbers of file systems that cannot lock files, such as some network mounts."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file beside, flush it to disk, rename it: `path` is the old file or the new one.
+    """Write a temporary file, flush it, and rename it: `path` is the old file or the new one.
 
     Raises:
-        WriteError: the disk is full or the folder cannot be written; `path` is as it was.
+        WriteError: the disk is full or the folder cannot be written; `path` is unchanged.
     """
     try:
         with created_folder(path.parent):
@@ -45,10 +45,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def created_folder(folder: Path) -> Generator[None]:
-    """Make a folder and those above it; after an error remove those that it made and are empty.
+    """Create a folder and its parents; after an error remove those it created that are empty.
 
     Raises:
-        OSError: it cannot be made.
+        OSError: the folder cannot be created.
     """
     absent = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
@@ -62,10 +62,10 @@ def created_folder(folder: Path) -> Generator[None]:
 
 
 def check_output(path: Path, name: str = "--out", *, folder: bool = False) -> None:
-    """Refuse to write into the current directory, or over a folder or file of the other kind.
+    """Raise a UsageError if an output path is the current directory or of the wrong type.
 
-    `name` is what the caller knows the path by. An empty path, as of a shell variable that is not
-    set, means the current directory.
+    `name` is the option or argument that the message names. An empty path, as of an unset shell
+    variable, means the current directory.
 
     Raises:
         UsageError: the path is the current directory or one above it; it is a folder where a file
@@ -74,14 +74,14 @@ def check_output(path: Path, name: str = "--out", *, folder: bool = False) -> No
     current = Path.cwd()
     if "\0" not in str(path) and path.resolve() in (current, *current.parents):
         raise UsageError(
-            f"{name} is '{path}', the directory that you are in or one above it; give the name of "
+            f"{name} is '{path}', the current directory or one above it; give the name of "
             f"a new {'folder' if folder else 'file'}"
         )
     try:
         is_file, is_folder = path.is_file(), path.is_dir()
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"{name} is {str(path)[:100]!r}, where nothing can be written "
+            f"{name} is {str(path)[:100]!r}, which cannot be written "
             f"({getattr(error, 'strerror', error)}); give another name"
         ) from None
     if folder and is_file:
@@ -98,16 +98,16 @@ def write_json(path: Path, record: object) -> None:
 
 @contextmanager
 def file_lock(path: Path, *, timeout: float = -1.0) -> Generator[bool]:
-    """Hold an exclusive lock between processes; give whether the file system could lock.
+    """Hold an exclusive lock between processes; yield whether the file system supports locks.
 
-    The lock ends with the process that holds it. `timeout` is in seconds; negative: wait as long
-    as another process holds it.
+    The lock ends with the process that holds it. `timeout` is in seconds; if it is negative, wait
+    as long as another process holds the lock.
 
     Raises:
         filelock.Timeout: another process held the lock throughout the timeout.
         OSError: the lock's file cannot be opened.
     """
-    from filelock import FileLock  # not what --help should wait for
+    from filelock import FileLock  # imported late to keep --help fast
 
     lock = FileLock(path, timeout=timeout)
     try:
@@ -124,15 +124,15 @@ def file_lock(path: Path, *, timeout: float = -1.0) -> Generator[bool]:
 
 
 def replace_durably(part: Path, path: Path) -> None:
-    """Give a finished file its name, in a way that outlasts a power cut."""
+    """Rename a finished file to its final name, so that the change survives a power failure."""
     fsync(part)
     part.replace(path)
-    if sys.platform != "win32":  # where a folder cannot be opened
+    if sys.platform != "win32":  # Windows cannot open folders
         fsync(path.parent)
 
 
 def fsync(path: Path) -> None:
-    """Wait until a file's content, or a folder's list of names, is on the disk."""
+    """Wait until a file's content, or a folder's list of names, is on disk."""
     handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -150,9 +150,9 @@ _FILE_TYPES = {
 
 
 def require_regular_file(path: Path) -> os.stat_result:
-    """Return the status of a regular file, for a library that opens it by its path.
+    """Return the status of a regular file that a library will open by its path.
 
-    A named pipe or a device would be waited for, or read, without end.
+    Opening a named pipe or reading a device could block forever.
 
     Raises:
         OSError: the file is absent or not a regular file; `strerror` says which.
@@ -169,7 +169,7 @@ def open_regular_file(path: Path) -> io.BufferedReader:
         OSError: the file cannot be opened or is not a regular file; `strerror` says which.
     """
     require_regular_file(path)
-    # It may have been replaced since: without O_NONBLOCK a named pipe waits for a writer.
+    # It may have been replaced since: O_NONBLOCK keeps a named pipe from blocking.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     handle = os.open(path, flags)
     try:
@@ -184,7 +184,7 @@ def read_regular_file(path: Path, max_bytes: int) -> bytes:
     """Return the content of a regular file of at most `max_bytes` bytes.
 
     Raises:
-        OSError: the file cannot be read, is larger, or is not a regular file; `strerror` says it.
+        OSError: the file cannot be read, is larger, or is not a regular file; `strerror` says why.
     """
     with open_regular_file(path) as file:
         content = file.read(max_bytes + 1)
@@ -200,10 +200,10 @@ def _require_regular(path: Path, status: os.stat_result) -> None:
 
 
 def shell_quote(text: str | Path) -> str:
-    r"""Return a path or a source of data as one word of a shell's command line.
+    r"""Return a path or a data source as one word of a shell's command line.
 
-    A leading dash, which would make it an option, comes after `./`. What cannot be printed, such as
-    a newline, is written as bash and zsh read it: $'a\x0ab'.
+    A leading dash, which would make it an option, is written after `./`. Characters that cannot be
+    printed, such as a newline, are written as bash and zsh read them: $'a\x0ab'.
     """
     word = str(text)
     if word.startswith("-"):
@@ -221,7 +221,7 @@ def _escape_character(char: str) -> str:
 
 @contextmanager
 def open_data_file(path: Path) -> Generator[io.BufferedIOBase]:
-    """Open a file, whose faults of reading are DataErrors.
+    """Open a file to read its bytes; convert errors of reading to DataErrors.
 
     Raises:
         DataError: the file is absent, cannot be read, or is not a regular file.
@@ -231,5 +231,5 @@ def open_data_file(path: Path) -> Generator[io.BufferedIOBase]:
             yield file
     except OSError as error:
         raise DataError(
-            f"{path} cannot be read ({error.strerror}); see that the file is there and yours"
+            f"{path} cannot be read ({error.strerror}); check that it exists and is readable"
         ) from None

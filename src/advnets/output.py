@@ -1,7 +1,7 @@
-"""Console output that never ends the work it reports.
+"""Console output whose failure never stops the program.
 
-A terminal that is closed, a pipe whose reader has left, a full disk behind stdout, or an encoding
-without Greek letters must not lose a training or its scores.
+A closed terminal, a pipe whose reader has exited, a full disk behind stdout, or an encoding without
+Greek letters must not lose a training or its scores.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class TextStream(Protocol):
-    """Anything that text is printed to."""
+    """A text stream that can be printed to."""
 
     def write(self, text: str, /) -> int:
         """Write text and return its length."""
         ...
 
     def flush(self) -> None:
-        """Hand on what is buffered."""
+        """Write buffered text."""
         ...
 
     def isatty(self) -> bool:
-        """Return whether a terminal shows the text."""
+        """Return whether the stream is a terminal."""
         ...
 
 
@@ -34,8 +34,8 @@ class TolerantStream:
     r"""A text stream whose writes never raise.
 
     Characters that the stream's encoding lacks are written as escapes (`\u03c3`). After the first
-    write that the system refuses, the error is kept in `error` and later writes are dropped.
-    Everything else (`fileno`, `encoding`, …) is the wrapped stream's.
+    write that fails, the error is stored in `error` and later writes are dropped. Other attributes
+    (`fileno`, `encoding`, …) are those of the wrapped stream.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -60,7 +60,7 @@ class TolerantStream:
             self.write(line)
 
     def flush(self) -> None:
-        """Flush, or do nothing when the stream is broken."""
+        """Flush the stream, or do nothing when it is broken."""
         if self.error is None:
             try:
                 self.stream.flush()
@@ -68,7 +68,7 @@ class TolerantStream:
                 self._break(error)
 
     def isatty(self) -> bool:
-        """Return whether a terminal shows the text."""
+        """Return whether the stream is a terminal."""
         try:
             return self.stream.isatty()
         except (OSError, ValueError) as error:
@@ -87,14 +87,14 @@ class TolerantStream:
 
 
 class _StandardStream(TolerantStream):
-    """The process's stdout or stderr: once broken, its descriptor leads to the null device.
+    """The process's stdout or stderr; once broken, its descriptor is redirected to the null device.
 
-    What libraries and the interpreter's own exit still flush to it then cannot fail either.
+    Then what libraries and the interpreter's exit still flush to it cannot fail either.
     """
 
     def _break(self, error: OSError | ValueError) -> None:
         super()._break(error)
-        with suppress(OSError, ValueError):  # a stream that is closed has no descriptor
+        with suppress(OSError, ValueError):  # a closed stream has no descriptor
             descriptor = self.stream.fileno()
             null = os.open(os.devnull, os.O_WRONLY)
             try:
@@ -104,14 +104,14 @@ class _StandardStream(TolerantStream):
 
 
 def make_tolerant(stream: TextStream) -> TolerantStream:
-    """Return the stream wrapped so that its writes never raise."""
+    """Wrap a stream so that its writes never raise."""
     return stream if isinstance(stream, TolerantStream) else TolerantStream(stream)
 
 
 def protect_standard_streams() -> None:
-    """Make writes to this process's stdout and stderr safe, also where they are closed."""
-    # A closed standard descriptor would be given to the next file that is opened, and what is
-    # printed would land in that file: a checkpoint, say.
+    """Make writes to this process's stdout and stderr safe, even where they are closed."""
+    # Reopen closed descriptors: otherwise the next file that is opened, such as a checkpoint, would
+    # get the descriptor of stdout and receive what is printed.
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
@@ -125,9 +125,9 @@ def protect_standard_streams() -> None:
 
 
 def lost_output_error() -> OSError | None:
-    """Return why something printed to stdout was lost, or None.
+    """Return the error by which output to stdout was lost, or None.
 
-    A pipe whose reader has left (`| head`) is the reader's choice and no loss.
+    A pipe whose reader has exited (`| head`) counts as no loss.
     """
     sys.stdout.flush()
     error: object = getattr(sys.stdout, "error", None)

@@ -87,7 +87,7 @@ def test_files_that_are_not_read_are_in_the_pack_and_the_report(messy, tmp_path,
     assert main(["train", "--data", str(pack), "--out", str(run), *FEW_STEPS[:4]]) == 0
     assert "unsupported image formats: HEIC 2, camera RAW 1, SVG 1;" in capsys.readouterr().err
     record = RunDirectory(run).read_config()
-    assert record["data"]["unused"] == {"HEIC": 2, "camera RAW": 1, "SVG": 1, ".txt": 1}
+    assert record["data"]["unsupported_files"] == {"HEIC": 2, "camera RAW": 1, "SVG": 1, ".txt": 1}
     page = (run / "report.html").read_text()
     assert "Files not used" in page
     assert "camera RAW" in page

@@ -48,7 +48,7 @@ def test_the_current_directory_is_no_place_to_write_to(
     code, out, err = said(*given, *([flag] if flag else []), place)
     assert (code, out) == (2, "")
     assert err.startswith(f"advnets: {flag or 'OUT'} is '")
-    assert "the directory that you are in or one above it; give the name of a new f" in err
+    assert "the current directory or one above it; give the name of a new f" in err
     assert holds(tmp_path) == before
     assert holds(trained) == run
 
@@ -66,7 +66,7 @@ def test_a_run_goes_on_from_within_its_directory(said, tmp_path, monkeypatch, qu
 
 def test_from_python_too(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UsageError, match=r"^out is '.', the directory that you are in"):
+    with pytest.raises(UsageError, match=r"^out is '.', the current directory"):
         advnets.train("digits", out="", steps=1)
     assert holds(tmp_path) == []
 
@@ -121,7 +121,7 @@ def test_an_overwrite_that_fails_leaves_what_was_there(trained, tmp_path, monkey
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fail_late)
-    with pytest.raises(WriteError, match="is as it was before"):
+    with pytest.raises(WriteError, match="is unchanged"):
         save_images(run.sample_blocks(4, seed=1), 4, out, overwrite=True)
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 

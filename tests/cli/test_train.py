@@ -59,7 +59,10 @@ def test_without_matplotlib_a_training_ends_well_and_prints_the_cure(
     )
     code, out, err = said("train", "digits", "--out", tmp_path / "run", *quick)
     assert code == 0
-    assert "advnets: matplotlib is not installed; type: pip install 'advnets[report]'\n" in err
+    assert (
+        "advnets: matplotlib is not installed; install it with: pip install 'advnets[report]'\n"
+        in err
+    )
     assert "done in" in out
     page = (tmp_path / "run" / "report.html").read_text("utf-8")
     assert "matplotlib is not installed" in page

@@ -206,7 +206,9 @@ def test_the_global_state_of_matplotlib_is_unchanged(events):
 
 
 def test_without_matplotlib_the_error_names_the_extra(events, without_matplotlib):
-    with pytest.raises(MissingExtraError, match=r"type: pip install 'advnets\[report\]'"):
+    with pytest.raises(
+        MissingExtraError, match=r"install it with: pip install 'advnets\[report\]'"
+    ):
         training_curves(events)
 
 

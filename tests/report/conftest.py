@@ -69,7 +69,7 @@ def config_record() -> dict[str, Any]:
             "train": 1197,
             "valid": 300,
             "test": 300,
-            "skipped": 0,
+            "num_skipped_files": 0,
             "digest": "0123456789abcdef" * 4,
             "white_level": 16,
             "normalization": {"white_level": 16.0},

@@ -314,7 +314,9 @@ def test_each_row_is_called_by_what_it_scores(finished):
 
 def test_without_matplotlib_the_page_names_the_extra(finished, drawn, without_matplotlib):
     page = report(finished)
-    assert "matplotlib is not installed; type: pip install 'advnets[report]'" in page.text
+    assert (
+        "matplotlib is not installed; install it with: pip install 'advnets[report]'" in page.text
+    )
     assert len(page.images()) == 1
     assert not (finished / "curves.png").exists()
 

@@ -211,7 +211,7 @@ def data_lines(data: Mapping[str, Any]) -> list[str]:
         lines.append(f"classes: {len(classes):,}, of {fewest:,} to {most:,} training images")
     elif classes:
         lines.append(f"classes: {format_counts(classes, CLASSES_SHOWN)}")
-    return [*lines, *describe_unsupported(data["unused"]), *data["notes"]]
+    return [*lines, *describe_unsupported(data["unsupported_files"]), *data["notes"]]
 
 
 def dry_run_text(report: DryRunReport) -> str:

@@ -89,7 +89,7 @@ class ListDatasets:
 
 @dataclass(frozen=True)
 class AuditData(ValidatedConfig):
-    """Audit data before any training: formats, sizes, unreadable files, duplicates, suggested flags."""
+    """Audit data: formats, resolutions, unreadable files, duplicates, and suggested flags."""
 
     path: Annotated[Positional[str], arg(metavar="PATH")]
     """The path of a folder, zip or file, or the name of a data set or distribution."""
@@ -240,7 +240,7 @@ def format_audit(audit: Audit, path: str) -> str:
     if audit.value_range is not None:
         low, high = audit.value_range
         lines.append(
-            f"  {'16-bit images':<20}{audit.images_16_bit:,} with values {low:g} to {high:g} of 65535; "
+            f"  {'16-bit images':<20}{audit.images_16_bit:,} with values {low:g} to {high:g}; "
             "white is 65535, or the value of --white-level"
         )
     files = [f"{name} {reason}" for name, reason in audit.unreadable_files.items()]

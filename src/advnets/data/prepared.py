@@ -28,7 +28,7 @@ class DatasetInfo:
     """The number of training images; None for a stream of unknown length."""
     valid: int
     test: int
-    skipped: int
+    num_skipped_files: int
     """The number of skipped files."""
     digest: str
     white_level: int
@@ -39,7 +39,7 @@ class DatasetInfo:
     class_counts: tuple[int, ...] = ()
     """The number of training images of each class."""
     unlabeled: int = 0
-    unsupported: dict[str, int] = field(default_factory=dict[str, int])
+    unsupported_files: dict[str, int] = field(default_factory=dict[str, int])
     """The number of files of each unsupported format."""
 
     @classmethod
@@ -57,14 +57,14 @@ class DatasetInfo:
             train=num_train_images(dataset.train),
             valid=valid,
             test=test,
-            skipped=len(dataset.skipped_files),
+            num_skipped_files=len(dataset.skipped_files),
             digest=dataset.digest(),
             white_level=dataset.train.white_level,
             normalization=normalizer.statistics(),
             classes=dataset.class_names(),
             class_counts=dataset.class_counts(),
             unlabeled=0 if dataset.unlabeled is None else len(dataset.unlabeled),
-            unsupported={**images, **others},
+            unsupported_files={**images, **others},
         )
 
     def class_index(self, name: str) -> int:

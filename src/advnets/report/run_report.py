@@ -331,7 +331,7 @@ def _config_section(config: Record) -> Html:
 
 def _skipped_files_section(record: Record, events: Sequence[Record]) -> Html:
     """Return a section on files of the data that were not used; empty if all were."""
-    unsupported = record.get("data", {}).get("unsupported") or {}
+    unsupported = record.get("data", {}).get("unsupported_files") or {}
     last = next((e for e in reversed(events) if e.get("kind") == "skipped_files"), {})
     files = last.get("files") or {}
     tables: list[Html] = []
@@ -351,7 +351,7 @@ def _skipped_files_section(record: Record, events: Sequence[Record]) -> Html:
 
 def _provenance_section(record: Record) -> Html:
     """Return a section on the data, the versions and the command of the run."""
-    data = {k: v for k, v in record.get("data", {}).items() if k != "unsupported"}
+    data = {k: v for k, v in record.get("data", {}).items() if k != "unsupported_files"}
     properties: dict[str, object] = {"name": data.pop("name", "unknown")}
     if "shape" in data:
         properties["shape"] = _describe_shape(data.pop("shape"))

@@ -66,9 +66,9 @@ def test_a_broken_parquet_file(tmp_path, write_parquet, data, change, complaint,
         write_parquet(tmp_path / "train-0.parquet", range(5))
         write_parquet(tmp_path / "train-2.parquet", range(5))
     text = sentence(path if whole else tmp_path, data)
-    assert text.startswith(f"{path} is no Parquet file that can be read (")
+    assert text.startswith(f"{path} is not a Parquet file that can be read (")
     assert complaint in text
-    assert text.endswith("); bring it anew")
+    assert text.endswith("); copy or download it again")
 
 
 @BOTH
@@ -79,7 +79,7 @@ def test_a_parquet_file_with_broken_pages(tmp_path, write_parquet, data):
     content = bytearray(path.read_bytes())
     content[4:200] = b"\xee" * 196
     path.write_bytes(content)
-    assert sentence(tmp_path, data).startswith(f"{path} is no Parquet file that can be read (")
+    assert sentence(tmp_path, data).startswith(f"{path} is not a Parquet file that can be read (")
 
 
 @BOTH
@@ -90,19 +90,17 @@ def test_a_parquet_file_without_images(tmp_path, data):
     path = tmp_path / "x.parquet"
     pq.write_table(pa.table({"id": [1, 2], "text": ["a", "b"]}), path)
     assert sentence(path, data) == (
-        f"{path} has no column of images, only id (int64), text (string); expected one of "
-        f"datasets.Image or of an image file's bytes: name it with image=COLUMN"
+        f"{path} has no image column, only id (int64), text (string); expected a column of "
+        f"datasets.Image or of the bytes of image files: name it with image=COLUMN"
     )
 
 
 @BOTH
 def test_no_rows(tmp_path, write_parquet, write_tar, data):
     path = write_parquet(tmp_path / "a/x.parquet", [])
-    assert sentence(path, data) == f"{path} holds no rows; give a set with at least one image"
+    assert sentence(path, data) == f"{path} has no rows; give a data set with at least one image"
     path = write_tar(tmp_path / "b/x.tar", {})
-    assert f"{path} is no tar of WebDataset's layout that can be read (it holds no" in sentence(
-        path, data
-    )
+    assert f"{path} is not a WebDataset tar that can be read (it holds no" in sentence(path, data)
 
 
 @BOTH
@@ -119,8 +117,8 @@ def test_shards_of_two_kinds(tmp_path, write_parquet, write_tar, data):
     [
         (lambda c: b"", "ReadError"),
         (lambda c: b"no tar at all, but text" * 512, "ReadError"),
-        (lambda c: c[:700], "its 700 bytes are no whole number of blocks"),
-        (lambda c: c[: 512 * 20 + 100], "are no whole number of blocks"),
+        (lambda c: c[:700], "its 700 bytes are not a whole number of blocks"),
+        (lambda c: c[: 512 * 20 + 100], "are not a whole number of blocks"),
         (lambda c: c[: 512 * 5], "unexpected end of data"),
     ],
     ids=["empty", "text", "first", "header", "member"],
@@ -133,7 +131,7 @@ def test_a_broken_tar(tmp_path, write_tar, data, change, complaint):
     path = write_tar(tmp_path / "train-1.tar", members)
     path.write_bytes(change(path.read_bytes()))
     text = sentence(tmp_path, data)
-    assert text.startswith(f"{path} is no tar of WebDataset's layout that can be read (")
+    assert text.startswith(f"{path} is not a WebDataset tar that can be read (")
     assert complaint in text
 
 
@@ -204,7 +202,9 @@ def test_a_stream_that_fails_on_the_way(png):
         raise ConnectionResetError("by\npeer")
 
     train = open_huggingface_dataset(datasets.IterableDataset.from_generator(rows), STREAMED).train
-    with pytest.raises(DataError, match=r"cannot be read on \(ConnectionResetError: by peer\)"):
+    with pytest.raises(
+        DataError, match=r"cannot be read further \(ConnectionResetError: by peer\)"
+    ):
         list(train.epochs(0, 0, 0, 0, 1))
 
 

@@ -114,7 +114,7 @@ def test_a_wrong_length_is_found_out(tmp_path, table):
     """A pass that ends elsewhere than its set says would make a resume wrong."""
     train = open_huggingface_dataset(table(range(6)), DATA).train
     train.length = 7
-    with pytest.raises(DataError, match="says that it has 7 rows, 7 of them here, but it gave 6"):
+    with pytest.raises(DataError, match="states 7 rows, 7 of them for this process, but has 6"):
         one_pass(train)
 
 
@@ -173,7 +173,7 @@ def test_in_the_place_of_a_broken_image_stands_the_next(tmp_path, write_parquet,
             assert train.count(rank, world) == len(order)
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 5
-    assert any("has no image; left out" in text for text in said)
+    assert any("has no image; skipped" in text for text in said)
     assert all(str(tmp_path / "x.parquet") in text for text in said)
     assert all(record.levelno == logging.WARNING for record in caplog.records)
 
@@ -233,7 +233,7 @@ def test_labels_out_of_range_end_the_pass(table, png):
 
     rows = datasets.Dataset.from_dict({"image": [png(1), png(2)], "label": [2, -1]})
     train = open_huggingface_dataset(rows, DATA).train
-    with pytest.raises(DataError, match=r"row \d of pass 1 has -1 in its column 'label'"):
+    with pytest.raises(DataError, match=r"row \d of epoch 1 has -1 in its column 'label'"):
         one_pass(train)
     assert sorted(one_pass(open_huggingface_dataset(rows, DATA, Hub(label="none")).train)) == [1, 2]
 

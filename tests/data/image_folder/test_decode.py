@@ -109,7 +109,7 @@ def test_gray_without_a_known_white_is_refused(tmp_path):
     """Floats and 32-bit integers have no white: they are named, not guessed at."""
     for values in (np.ones((8, 8), np.float32), np.full((8, 8), 70_000, np.int32)):
         path = saved(Image.fromarray(values), tmp_path / "x.tif")
-        with pytest.raises(DataError, match="white is not known"):
+        with pytest.raises(DataError, match="white level is unknown"):
             decode(path, 8, 1)
 
 
@@ -296,7 +296,7 @@ def test_left_uncut(tmp_path):
     path = saved(Image.fromarray(NOISE).resize((60, 20)), tmp_path / "x.png")
     assert decode(path, 8, 3, crop="random").shape == (3, 8, 24)
     path = saved(Image.new("L", (2000, 2)), tmp_path / "y.png")
-    with pytest.raises(DataError, match="2000 × 2 pixels, too long"):
+    with pytest.raises(DataError, match="2000 × 2 pixels, too elongated"):
         decode(path, 8, 1, crop="random")
 
 

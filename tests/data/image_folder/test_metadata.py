@@ -166,7 +166,7 @@ def test_a_white_level_gives_floats_and_32_bits_a_meaning():
     image = decode(deep(floats, "TIFF"), Frame(8, 8, channels=1, white_level=1.0))
     np.testing.assert_array_equal(image[0], (floats.clip(0, 1).astype(np.float64) * 255).round())
     with pytest.raises(
-        DataError, match=r"values from -0.5 to 1, whose white is not known; give its"
+        DataError, match=r"values from -0.5 to 1, whose white level is unknown; give it"
     ):
         decode(deep(floats, "TIFF"), Frame(8, 8))
     floats[3, 3] = np.nan
@@ -215,7 +215,7 @@ def test_the_audit_says_the_levels_and_the_flag(tmp_path, said):
         values[0, 0] = 4095
         (folder / f"{i}.png").write_bytes(deep(values))
     _, printed, _ = said("data", "audit", folder)
-    assert "6 images with levels 0 to 4095 of 65535" in printed
+    assert "6 with values 0 to 4095; white is 65535" in printed
     assert "--crop center --white-level 4095" in printed
     said("data", "pack", folder, tmp_path / "pack", "--size", 8, "--white-level", 4095)
     pixels = np.load(tmp_path / "pack" / "images.npy")
@@ -224,7 +224,7 @@ def test_the_audit_says_the_levels_and_the_flag(tmp_path, said):
     assert code == 2
     assert "white" in errors
     code, printed, _ = said("data", "audit", folder, "--json", "--white-level", 4095)
-    assert '"deep_images": 6' in printed
+    assert '"images_16_bit": 6' in printed
 
 
 def test_the_text_by_which_packs_are_known_is_as_it_was():

@@ -135,10 +135,10 @@ def test_links_are_followed_where_that_is_asked_for(linked, said):
         "proc": "is a link into /proc, which has no images",
     }
     _, printed, _ = said("data", "audit", linked)
-    assert "2 images" in printed
+    assert "2 readable images" in printed
     assert f"own/p.png {LEADS_OUT}" in printed
     _, printed, _ = said("data", "audit", linked, "--follow-links")
-    assert "5 images" in printed
+    assert "5 readable images" in printed
     _, printed, _ = said("data", "pack", linked, linked.parent / "pack", "--size", 8)
     assert f"skipped: own/p.png {LEADS_OUT}" in printed
     said("data", "pack", linked, linked.parent / "all", "--size", 8, "--follow-links")
@@ -194,7 +194,7 @@ def test_nothing_to_train_on(tmp_path):
     with pytest.raises(DataError, match=r"no file in it is an image \(.*HEIC 1; convert.*\.txt 1"):
         open_images(tmp_path, DATA)
     (tmp_path / "a.png").touch()
-    with pytest.raises(DataError, match=r"none of its 1 can be read \(a.png is empty\)"):
+    with pytest.raises(DataError, match=r"none of its 1 images can be read \(a.png is empty\)"):
         open_images(tmp_path, DATA)
 
 

@@ -257,10 +257,10 @@ def test_a_pack_that_is_no_longer_whole_is_refused(folder, tmp_path):
     ]
     for text in wrong:
         (tmp_path / "out" / "pack.json").write_text(text)
-        with pytest.raises(DataError, match="is no pack that can be read"):
+        with pytest.raises(DataError, match="is not a pack that can be read"):
             open_pack(tmp_path / "out")
     (tmp_path / "out" / "pack.json").write_text(json.dumps(record | {"version": 99}))
-    with pytest.raises(DataError, match="is a pack of version 99, but 3 was expected"):
+    with pytest.raises(DataError, match="is a pack of version 99, expected version 4"):
         open_pack(tmp_path / "out")
 
 
@@ -268,12 +268,12 @@ def test_nothing_is_left_of_a_pack_that_failed(folder, tmp_path, monkeypatch):
     """No room, no images, no permission: one sentence, and no half a pack."""
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, 1 << 20))
-    with pytest.raises(DataError, match=r"takes 0 MiB, but .* has 1 MiB left; make room"):
+    with pytest.raises(DataError, match=r"needs 0 MiB, but .* has 1 MiB free; free some space"):
         pack(find_images(folder), FRAME, tmp_path / "out" / "pack")
     monkeypatch.undo()
     (tmp_path / "none").mkdir()
     (tmp_path / "none" / "a.png").touch()
-    with pytest.raises(DataError, match=r"none of its 1 can be read \(a.png is empty\)"):
+    with pytest.raises(DataError, match=r"none of its 1 images can be read \(a.png is empty\)"):
         pack(find_images(tmp_path / "none"), FRAME, tmp_path / "out" / "pack")
     assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError, match="exists already"):
@@ -287,7 +287,7 @@ def test_a_cache_that_cannot_be_made(folder, tmp_path, monkeypatch):
     """Where the cache may not lie, the sentence names the cure."""
     (tmp_path / "file").touch()
     monkeypatch.setenv("ADVNETS_CACHE", str(tmp_path / "file"))
-    with pytest.raises(DataError, match="set ADVNETS_CACHE to a folder that is yours"):
+    with pytest.raises(DataError, match="set ADVNETS_CACHE to a folder that you can write"):
         opened(folder)
 
 

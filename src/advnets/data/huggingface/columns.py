@@ -1,4 +1,4 @@
-"""Which columns of a set are its images and labels, and what a row of them holds."""
+"""The image and label columns of a Hugging Face data set, and the content of their rows."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from advnets.data.image_folder.files import MAX_FILE_BYTES, FolderReader
 from advnets.errors import DataError, UnknownNameError
 
 NO_LABELS = "none"
-"""As the option `label`: read the set without labels."""
+"""The value of the option `label` that reads the set without labels."""
 KEY = "__key__"
-"""WebDataset's column of the names that its members share."""
+"""The column of WebDataset with the name that the members of a sample share."""
 _PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
 _LABELS = ("label", "labels", "class", "cls", "fine_label", "target", "y", "category")
 _MAX_TRIED_ROWS = 8
-"""First rows of which one must decode, where only that shows that a column holds images."""
+"""The number of first rows of which one must decode, where the type does not show images."""
 _MAX_CLASSES = 1 << 16
-"""Of numbers without names; more are not classes."""
+"""The largest number of classes of integer labels without names."""
 
 
 @dataclass(frozen=True)
 class Hub:
-    """What a set is told besides its name; what is left out is found.
+    """The options after the name of a data set, as in hf:NAME:split=train; "" selects by default.
 
     `label` may be "none": the set is then read without labels.
     """
@@ -45,9 +45,11 @@ class Hub:
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns that are read; `classes` are the names of the labels, where they have some.
+    """The columns that are read.
 
-    `roots` are the folders in which files lie that rows may name by their paths; None: anywhere.
+    `classes` are the names of the labels, where they have names. `key` says whether there is a
+    column of WebDataset's keys. `roots` are the folders that may hold files which rows name by
+    their paths; None: any folder.
     """
 
     image: str
@@ -58,7 +60,7 @@ class Columns:
 
     @property
     def all(self) -> list[str]:
-        """Their names."""
+        """The names of the columns."""
         return [self.image, *([self.label] if self.label else []), *([KEY] if self.key else [])]
 
 
@@ -66,21 +68,21 @@ def find_columns(
     dataset: Any,
     options: Hub,
     frame: Frame,
-    name: str,
+    source: str,
     *,
     text: bool = False,
     roots: tuple[Path, ...] | None = None,
 ) -> Columns:
-    """The image column and, if there is one, the label column.
+    """Find the image column and, if there is one, the label column.
 
-    The images are what `options.image` names, else the first column that is declared as images,
+    The images are the column that `options.image` names, else the first that is declared as images,
     else the first of pairs of bytes and path, else the first of bytes that decode. The labels are
-    what `options.label` names, else the first that is declared as classes, else whole numbers under
-    a name such as label, else, with `text`, names of classes under such a name.
+    the column that `options.label` names, else the first that is declared as classes, else
+    integers in a column with a name such as label, else, with `text`, class names in such a column.
 
     Raises:
-        DataError: no column holds images, or the one that is named holds none.
-        UnknownNameError: a column that is named is not there.
+        DataError: no column holds images, or the named one holds none.
+        UnknownNameError: a named column does not exist.
     """
     features = _features(dataset)
     image = options.image or _find_image_column(dataset, features, frame, roots)
@@ -89,32 +91,33 @@ def find_columns(
             f"{name} ({_describe_type(feature)})" for name, feature in features.items()
         )
         raise DataError(
-            f"{name} has no column of images, only {shown or 'none at all'}; expected one of "
-            f"datasets.Image or of an image file's bytes: name it with image=COLUMN"
+            f"{source} has no image column, only {shown or 'none at all'}; expected a column of "
+            f"datasets.Image or of the bytes of image files: name it with image=COLUMN"
         )
-    _require_column(image, features, name)
+    _require_column(image, features, source)
     if _image_rank(features[image]) is None:
         raise DataError(
-            f"{name}: column {image!r} holds {_describe_type(features[image])}; expected datasets.Image or "
-            f"an image file's bytes: name another with image=COLUMN"
+            f"{source}: column {image!r} holds {_describe_type(features[image])}; expected "
+            f"datasets.Image or the bytes of image files: name another with image=COLUMN"
         )
-    label = _find_label_column(features, options.label, name, text=text)
+    label = _find_label_column(features, options.label, source, text=text)
     classes = tuple(map(str, getattr(features[label], "names", None) or ())) if label else ()
     return Columns(image, label, classes, KEY in features, roots)
 
 
-def select_columns(dataset: Any, columns: Columns, name: str) -> Any:
-    """The set with the columns that are read alone, its images as the bytes they are.
+def select_columns(dataset: Any, columns: Columns, source: str) -> Any:
+    """Return the data set reduced to the columns that are read, with images as undecoded bytes.
 
     Raises:
-        DataError: a column is missing, as splits of one set may differ.
+        DataError: a column is missing in one of the splits.
     """
     names = list(_features(dataset))
     for column in columns.all:
         if column not in names:
             raise DataError(
-                f"{name} has no column {column!r} in one of its splits, only {', '.join(names)}; "
-                f"name another with image= or label= (label=none: no labels), or one split=NAME"
+                f"{source} has no column {column!r} in one of its splits, only {', '.join(names)}; "
+                f"choose another with image= or label= (label=none: no labels), "
+                f"or one split with split=NAME"
             )
     dataset = dataset.select_columns(columns.all)
     datasets = datasets_module()
@@ -134,17 +137,19 @@ def image_content(value: Any, roots: Sequence[Path] | None = None) -> bytes:
         path, value = value.get("path"), value.get("bytes")
     if value is None and isinstance(path, str) and path:
         value = _read_path(path, roots)
-    if isinstance(value, Image.Image):  # as a program's own map or filter leaves it
+    if isinstance(value, Image.Image):  # from a program's own map or filter
         value = _encode_png(value)
     if not isinstance(value, bytes):
         raise DataError("has no image")
     if len(value) > MAX_FILE_BYTES:
-        raise DataError(f"is {len(value) >> 20:,} MiB large, more than an image takes")
+        raise DataError(
+            f"is {len(value) >> 20:,} MiB large; expected at most {MAX_FILE_BYTES >> 20} MiB"
+        )
     return value
 
 
 def check_label(value: Any, columns: Columns, row: str) -> int:
-    """The label of a row.
+    """Return the label of a row.
 
     Raises:
         DataError: it is missing or out of range.
@@ -154,28 +159,28 @@ def check_label(value: Any, columns: Columns, row: str) -> int:
         return int(value)
     raise DataError(
         f"{row} has {value!r} in its column {columns.label!r}; expected a class from 0 to "
-        f"{bound - 1:,}: mend it, or add label={NO_LABELS} to do without labels"
+        f"{bound - 1:,}: correct it, or add label={NO_LABELS} to read no labels"
     )
 
 
 def escapes_archive(key: str) -> bool:
-    """Whether a member's name within an archive is not to be trusted."""
+    """Return whether the name of a member leads out of its archive."""
     return ".." in key.replace("\\", "/").split("/") or key.startswith(("/", "\\"))
 
 
 def _encode_png(image: Image.Image) -> bytes:
-    """An image in a file that keeps its values and says how it lies."""
+    """Encode an image as a PNG file that keeps its values and its EXIF orientation."""
     content = io.BytesIO()
-    kept = image if image.mode in _PNG_MODES else image.convert("RGB")
+    saved = image if image.mode in _PNG_MODES else image.convert("RGB")
     try:
-        kept.save(content, "PNG", exif=image.getexif(), compress_level=0)
+        saved.save(content, "PNG", exif=image.getexif(), compress_level=0)
     except (OSError, ValueError, SyntaxError) as error:
         raise DataError(f"cannot be read: {error}") from None
     return content.getvalue()
 
 
 def _features(dataset: Any) -> dict[str, Any]:
-    """What each column is declared to be; where nothing is, the values of the first row."""
+    """Return the declared type of each column or, without declarations, the first row's values."""
     if dataset.features is not None:
         return dict(dataset.features)
     return dict(next(iter(dataset), {}))
@@ -187,7 +192,7 @@ def _find_image_column(
     ranked = [
         (rank, name) for name in features if (rank := _image_rank(features[name])) is not None
     ]
-    # Of several columns of bytes, one that is named after an image's ending comes first.
+    # Try columns of bytes that are named after an image suffix first.
     ranked.sort(key=lambda pair: (pair[0], pair[0] == 2 and not is_image_name(f"x.{pair[1]}")))
     for rank, name in ranked:
         if rank < 2 or _decodes(dataset, name, frame, roots):
@@ -196,7 +201,7 @@ def _find_image_column(
 
 
 def _image_rank(feature: Any) -> int | None:
-    """How surely a column holds images: 0 declared, 1 a pair of bytes and path, 2 bytes."""
+    """Return how certainly a column holds images: 0 declared, 1 bytes and path, 2 bytes; or None."""
     if isinstance(feature, datasets_module().Image | Image.Image):
         return 0
     if isinstance(feature, dict):
@@ -206,6 +211,7 @@ def _image_rank(feature: Any) -> int | None:
 
 
 def _decodes(dataset: Any, name: str, frame: Frame, roots: tuple[Path, ...] | None) -> bool:
+    """Return whether one of the first rows of a column decodes as an image."""
     rows = iter(dataset.select_columns([name]))
     for _, row in zip(range(_MAX_TRIED_ROWS), rows, strict=False):
         try:
@@ -217,7 +223,7 @@ def _decodes(dataset: Any, name: str, frame: Frame, roots: tuple[Path, ...] | No
 
 
 def _find_label_column(
-    features: dict[str, Any], requested: str, name: str, *, text: bool
+    features: dict[str, Any], requested: str, source: str, *, text: bool
 ) -> str | None:
     if requested == NO_LABELS and NO_LABELS not in features:
         return None
@@ -225,13 +231,13 @@ def _find_label_column(
         name for name in features if isinstance(features[name], datasets_module().ClassLabel)
     ]
     if requested:
-        _require_column(requested, features, name)
+        _require_column(requested, features, source)
         feature = features[requested]
         fits = _is_integer(feature) or (text and _is_text(feature))
         if requested not in declared and not fits:
-            names = ", whole numbers or names" if text else " or whole numbers"
+            names = ", integers or names" if text else " or integers"
             raise DataError(
-                f"{name}: column {requested!r} holds {_describe_type(feature)}; expected "
+                f"{source}: column {requested!r} holds {_describe_type(feature)}; expected "
                 f"classes{names}: name another with label=COLUMN"
             )
         return requested
@@ -241,8 +247,8 @@ def _find_label_column(
     others = [name for name in _LABELS if name in features]
     if column is None and others:
         logging.getLogger("advnets").warning(
-            "%s: column %r holds %s, neither whole numbers nor names, and is not read as labels",
-            *(name, others[0], _describe_type(features[others[0]])),
+            "%s: column %r holds %s, neither integers nor names, and is not read as labels",
+            *(source, others[0], _describe_type(features[others[0]])),
         )
     return column
 
@@ -257,9 +263,9 @@ def _is_text(feature: Any) -> bool:
     return str(dtype) in ("string", "large_string", "str")
 
 
-def _require_column(column: str, features: Sequence[str] | dict[str, Any], name: str) -> None:
+def _require_column(column: str, features: Sequence[str] | dict[str, Any], source: str) -> None:
     if column not in features:
-        raise UnknownNameError(f"column of {name}", column, features)
+        raise UnknownNameError(f"column of {source}", column, features)
 
 
 def _describe_type(feature: Any) -> str:
@@ -270,14 +276,14 @@ def _describe_type(feature: Any) -> str:
 
 
 def _read_path(path: str, roots: Sequence[Path] | None) -> bytes:
-    """A file that a row names: on this machine, or where the library streams from."""
+    """Return the content of a file that a row names: a local file, or one at a URL."""
     if "://" not in path:
-        if not os.path.isabs(path):  # noqa: PTH117 - of no folder that we know
-            raise DataError(f"has no image, only the name of one, {path}")
+        if not os.path.isabs(path):  # noqa: PTH117 - relative to an unknown folder
+            raise DataError(f"has no image, only the relative path of one, {path}")
         real = Path(path).resolve()
         if roots is not None and not any(real.is_relative_to(root.resolve()) for root in roots):
-            raise DataError(f"names {path}, outside of the set; --follow-links reads it")
-        # An absolute path is its own, whatever folder it is asked of.
+            raise DataError(f"names {path}, outside of the data set; --follow-links reads it")
+        # An absolute path is read as it is, whatever the reader's folder.
         content = next(FolderReader(Path("/")).read([os.fsencode(path)]))
         if isinstance(content, DataError):
             raise content
@@ -287,5 +293,5 @@ def _read_path(path: str, roots: Sequence[Path] | None) -> bytes:
     try:
         with xopen(path, "rb") as file:
             return file.read(MAX_FILE_BYTES + 1)
-    except Exception as error:  # of many kinds, as are the places
-        raise DataError(f"cannot be fetched: {describe_error(error)}") from None
+    except Exception as error:  # fsspec's file systems raise many types
+        raise DataError(f"cannot be downloaded: {describe_error(error)}") from None

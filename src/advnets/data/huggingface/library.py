@@ -1,4 +1,4 @@
-"""The `datasets` library: imported when it is used, kept quiet, its errors in one sentence."""
+"""Access to the `datasets` library: imported on use, without its progress and error output."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from advnets.errors import AdvnetsError, DataError, require
 
 _CRASHING_ARROW = 24
 _MAX_ERROR_CHARS = 300
-"""Characters of a foreign error that are passed on."""
+"""The number of characters of a library's error that are passed on."""
 
 
 def datasets_module() -> Any:
-    """The `datasets` module, drawing bars on a terminal only and leaving the telling to us.
+    """Import the `datasets` library; its progress bars are shown on a terminal only.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -27,14 +27,14 @@ def datasets_module() -> Any:
         datasets: Any = require("datasets", "hub")
         if "DATASETS_VERBOSITY" not in os.environ:
             datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-        # It waits for seconds after every pass, as Arrow could crash the process up to version 24.
+        # It waits seconds after every epoch for a crash in Arrow that version 25 has fixed.
         if int(require("pyarrow", "hub").__version__.partition(".")[0]) > _CRASHING_ARROW:
             datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN = 0
         if not sys.stderr.isatty():
             datasets.disable_progress_bars()
             require("huggingface_hub.utils", "hub").disable_progress_bars()
-    # Of odd metadata that do not touch the pixels; what does is an error. For good, as the filters
-    # are those of all threads, and a stream is read in one of its own.
+    # Ignore Pillow's warnings of odd metadata; broken pixels are errors. The filter stays, as
+    # filters are shared by all threads and a stream is read in its own thread.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     return datasets
 
@@ -43,18 +43,18 @@ def datasets_module() -> Any:
 def errors_as_data_errors(
     subject: str, advice: str, diagnose: Callable[[], DataError | None] = lambda: None
 ) -> Generator[None]:
-    """Bring what goes wrong within to one sentence: what was asked, what failed, what to do.
+    """Convert errors in the block to DataErrors: what cannot be read, why, and what to do.
 
-    `fault` may find a better one.
+    `diagnose` may return a more specific error.
 
     Raises:
-        DataError: anything went wrong but what we raise ourselves.
+        DataError: an error occurred that is not an AdvnetsError.
     """
     try:
         yield
     except AdvnetsError:
         raise
-    except Exception as error:  # whatever a library makes of strangers' bytes and of the net
+    except Exception as error:  # libraries raise many types for broken files and networks
         raise diagnose() or DataError(
             f"{subject} cannot be read ({describe_error(error)}); {advice}"
         ) from None
@@ -62,14 +62,14 @@ def errors_as_data_errors(
 
 @contextmanager
 def warnings_ignored() -> Generator[None]:
-    """Keep warnings of the library from the user; not for threads, which share the filters."""
+    """Ignore warnings in the block; not for threads, which share the filters."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def describe_error(error: BaseException) -> str:
-    """An error's kind and text, on one line; of one that another caused, that other's."""
+    """Return the type and text of an error, or of its first cause, on one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     text = " ".join(str(error).split()).rstrip(".;")

@@ -1,7 +1,7 @@
-"""A Hugging Face data set opened: packed like own images, or streamed.
+"""Opening of Hugging Face data sets: packed like image files, or streamed.
 
-What lies on this machine is unpacked below advnets' cache, in the folder datasets; what comes by a
-name of the hub lies in the library's own cache, where other programs find it too.
+Local files are unpacked below advnets' cache, in the folder datasets; data sets of the hub are
+in the library's own cache, where other programs find them too.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ from advnets.errors import DataError, UnknownNameError, UsageError, printable
 __all__ = ["Hub", "find_hub_name", "find_hub_path", "is_hub_path", "open_huggingface_dataset"]
 
 MAX_HELD_OUT = 10_000
-"""Images of a streamed set's validation and test splits that are kept."""
+"""The largest number of validation and of test images of a stream that are kept in memory."""
 _NUM_SHARDS = 64
-"""Into which a table is cut that is streamed; their order is part of the shuffle."""
-_ADVICE = "see that its files are whole and all of one layout"
+"""The number of shards of a table that is streamed; shuffling permutes them."""
+_ADVICE = "check that its files are complete and all of one layout"
 _Split = tuple[str, str, Any]
-"""A split's own name, ours ("" where it is yet to be dealt), and its rows."""
+"""The name of a split, its role ("" where it is to be assigned), and its rows."""
 
 
 @dataclass(frozen=True)
 class _HubDataset:
-    """A set, found at a place: its splits, their rows where known, its files on this machine."""
+    """A data set: its splits, their numbers of rows where known, and its local files."""
 
     name: str
     location: str
@@ -63,22 +63,23 @@ class _HubDataset:
     files: tuple[Path, ...] = ()
     root: Path = Path()
     roots: tuple[Path, ...] | None = None
-    """Folders in which files lie that rows may name; None: a program made the set, and says."""
+    """Folders that may hold files which rows name; None: any, as a program made the set."""
 
 
 def find_hub_path(path: Path, options: Hub, data: Data) -> Dataset | ImageFiles:
-    """Find a Parquet or tar file, a folder of such, or one of `save_to_disk`.
+    """Find a Parquet or tar file, a folder of such files, or a folder of `save_to_disk`.
 
-    Which split a shard belongs to is told by its name or folder, as the library has it.
+    The library assigns shards to splits by their file or folder names.
 
     Raises:
-        DataError: a file is broken, or there is no column of images; the message names it.
-        UsageError: an option does not fit, or names what is not there.
+        DataError: a file is broken, or there is no image column; the message names it.
+        UsageError: an option does not apply, or names what does not exist.
         MissingExtraError: the library is not installed.
     """
     if options.revision or (options.config and (path.is_file() or is_saved(path))):
-        asked = f"revision={options.revision}" if options.revision else f"config={options.config}"
-        raise UsageError(f"{path} has nothing that {asked} could choose; leave it out")
+        name = "revision" if options.revision else "config"
+        option = f"{name}={getattr(options, name)}"
+        raise UsageError(f"{option} does not apply to {path}, which has no {name}s; remove it")
     if is_saved(path):
         with (
             errors_as_data_errors(str(path), "save the set again with save_to_disk"),
@@ -94,16 +95,16 @@ def find_hub_path(path: Path, options: Hub, data: Data) -> Dataset | ImageFiles:
 
 
 def find_hub_name(name: str, options: Hub, data: Data) -> Dataset | ImageFiles:
-    """Find a set by its name on the Hugging Face hub, such as uoft-cs/cifar10.
+    """Find a data set of the Hugging Face hub by name, such as uoft-cs/cifar10.
 
     Raises:
-        DataError: it cannot be reached or read, or has no column of images.
-        UsageError: an option names what is not there.
+        DataError: it cannot be downloaded or read, or has no image column.
+        UsageError: an option names what does not exist.
         MissingExtraError: the library is not installed.
     """
     advice = (
-        "see that name, config and revision are right and that the hub can be reached, or give a "
-        "folder with its Parquet files"
+        "check the name, config, revision and the connection to the hub, or give a folder with its "
+        "Parquet files"
     )
     datasets, location = datasets_module(), f"hf:{name}"
     with errors_as_data_errors(location, advice), warnings_ignored():
@@ -117,37 +118,38 @@ def find_hub_name(name: str, options: Hub, data: Data) -> Dataset | ImageFiles:
 
 
 def open_huggingface_dataset(dataset: Any, data: Data, options: Hub | None = None) -> Dataset:
-    """Open a set that a program already has: one of the library's, or a dict of such by split.
+    """Open a data set of the `datasets` library, or a dict of such by split.
 
     Raises:
-        DataError: it has no column of images, or no rows.
-        UsageError: it is no set of the library's, or can be streamed only.
+        DataError: it has no image column, or no rows.
+        UsageError: it is not a data set of the library, or can only be streamed.
     """
     datasets = datasets_module()
     splits = _by_name(dataset)
     for split in splits.values():
         if not isinstance(split, datasets.Dataset | datasets.IterableDataset):
             raise UsageError(
-                f"a {type(split).__name__} came as a data set; give a datasets.Dataset, an "
-                f"IterableDataset, or a dict of such by split"
+                f"expected a datasets.Dataset, an IterableDataset, or a dict of such by split, "
+                f"got a {type(split).__name__}; convert it"
             )
         if isinstance(split, datasets.IterableDataset) and not data.stream:
-            raise UsageError("an IterableDataset cannot be packed; say stream=True to stream it")
+            raise UsageError("an IterableDataset cannot be packed; set stream=True to stream it")
     info = next(iter(splits.values())).info if splits else None
     name = str(getattr(info, "dataset_name", None) or "dataset")
     return to_dataset(
-        _select_splits(_HubDataset(name, f"the set {name}", splits), options or Hub(), data), data
+        _select_splits(_HubDataset(name, f"the data set {name}", splits), options or Hub(), data),
+        data,
     )
 
 
 def _open_shards(path: Path, options: Hub, stream: bool) -> _HubDataset:
-    """The set that shards are, its files looked at before the library sees them."""
+    """Check shards and open them as a data set."""
     datasets, root = datasets_module(), path if path.is_dir() else path.parent
     files = find_shards(path) if path.is_dir() else (path,)
     kind = shard_format(files, root)
     rows = {file.resolve(): count_rows(file) for file in files}
     if not any(count is None or count for count in rows.values()):
-        raise DataError(f"{path} holds no rows; give a set with at least one image")
+        raise DataError(f"{path} has no rows; give a data set with at least one image")
     cache = str(cache_directory() / "datasets")
     with (
         errors_as_data_errors(str(path), _ADVICE, partial(find_broken_shard, files)),
@@ -156,8 +158,8 @@ def _open_shards(path: Path, options: Hub, stream: bool) -> _HubDataset:
         if path.is_dir():
             if glob.has_magic(str(path.resolve())):
                 raise UsageError(
-                    f"{path} has one of the characters * ? [ in its path, which the library takes "
-                    f"for a pattern; rename the folder"
+                    f"{path} has one of the characters * ? [ in its path, which the library "
+                    f"interprets as a pattern; rename the folder"
                 )
             builder = datasets.load_dataset_builder(
                 str(path), options.config or None, cache_dir=cache
@@ -176,7 +178,7 @@ def _open_shards(path: Path, options: Hub, stream: bool) -> _HubDataset:
 
 
 def _roots(*own: Path) -> tuple[Path, ...]:
-    """Return a set's own folders and those into which the library unpacks archives."""
+    """Return the folders of a data set and those into which the library unpacks archives."""
     config = datasets_module().config
     caches = (config.HF_CACHE_HOME, config.HF_DATASETS_CACHE, cache_directory())
     return (*own, *map(Path, caches))
@@ -196,25 +198,25 @@ def _by_name(dataset: Any) -> dict[str, Any]:
 
 
 def _select_splits(source: _HubDataset, options: Hub, data: Data) -> Dataset | ImageFiles:
-    datasets_module()  # before warnings are hushed, as what it silences is to stay silent
+    datasets_module()  # before warnings are ignored, as its own filters must stay
     splits = _choose_splits(source.splits, options.split, source.location)
     frame = Frame.from_config(data)
-    train = next(split for _, our, split in splits if our in ("", "train"))
+    train = next(split for _, role, split in splits if role in ("", "train"))
     diagnose = partial(find_broken_shard, source.files)
     roots = None if data.follow_links else source.roots
     followed = " follow_links" if data.follow_links else ""
     with errors_as_data_errors(source.location, _ADVICE, diagnose), warnings_ignored():
-        # The names of a stream's classes would be known at its end alone.
+        # The class names of a stream would be known only at its end.
         text = not data.stream
         columns = find_columns(train, options, frame, source.location, text=text, roots=roots)
         selected = [
-            (name, our, select_columns(split, columns, source.location))
-            for name, our, split in splits
+            (name, role, select_columns(split, columns, source.location))
+            for name, role, split in splits
         ]
         if data.stream:
             return _open_stream(source, selected, columns, frame, f"{options}{followed}")
         fingerprint_text = "".join(str(split._fingerprint) for _, _, split in splits)
-        if source.files:  # of which the fingerprint need not tell what is in them
+        if source.files:  # the library's fingerprint may not depend on their contents
             fingerprint_text = fingerprint(source.files, source.root)
         return collect_rows(
             *(
@@ -231,15 +233,15 @@ def _select_splits(source: _HubDataset, options: Hub, data: Data) -> Dataset | I
 def _open_stream(
     source: _HubDataset, splits: Sequence[_Split], columns: Columns, frame: Frame, options_text: str
 ) -> Dataset:
-    """The training split as a stream; of the others, the first images in memory."""
+    """Return the training split as a stream, and of the other splits the first images."""
     held_out: dict[str, ArraySplit] = {}
     train: HubStream | None = None
-    for name, our, dataset in splits:
+    for name, role, dataset in splits:
         length = source.rows.get(name)
         fingerprint_text = (
             size_fingerprint(source.files, source.root) if source.files else source.name
         )
-        if hasattr(dataset, "to_iterable_dataset"):  # a table, whose rows are all at hand
+        if hasattr(dataset, "to_iterable_dataset"):  # a table, whose length is known
             length = len(dataset)
             dataset = dataset.to_iterable_dataset(num_shards=max(1, min(length, _NUM_SHARDS)))
         stream = HubStream(
@@ -253,16 +255,18 @@ def _open_stream(
             ),
             diagnose=partial(find_broken_shard, source.files),
         )
-        if our in ("", "train"):
+        if role in ("", "train"):
             train = train or stream
-        elif our == "unlabeled":
+        elif role == "unlabeled":
             logging.getLogger("advnets").warning(
-                "%s: the split %s is not used, as a stream has no unlabeled part", source.name, name
+                "%s: the split %s is not used, as a stream has no unlabeled split",
+                source.name,
+                name,
             )
-        elif our not in held_out and length != 0:
-            held_out[our] = stream.head(MAX_HELD_OUT)
-    assert train is not None  # as _chosen has it
-    train.head(1)  # a stream without an image is refused here and not in the middle of a run
+        elif role not in held_out and length != 0:
+            held_out[role] = stream.head(MAX_HELD_OUT)
+    assert train is not None  # as _choose_splits guarantees
+    train.head(1)  # fail here, not during training, if there is no image
     return Dataset(
         name=source.name,
         train=train,
@@ -272,28 +276,28 @@ def _open_stream(
     )
 
 
-def _choose_splits(splits: Mapping[str, Any], requested: str, name: str) -> list[_Split]:
-    """The splits that are used. One alone is dealt; of several one must be for training.
+def _choose_splits(splits: Mapping[str, Any], requested: str, source: str) -> list[_Split]:
+    """Return the splits that are used: a single one to be assigned, or several with one for training.
 
     Raises:
-        UnknownNameError: the split that is asked for is not there.
+        UnknownNameError: the requested split does not exist.
         DataError: none is for training.
     """
     if requested and requested not in splits:
-        raise UnknownNameError(f"split of {name}", requested, splits)
+        raise UnknownNameError(f"split of {source}", requested, splits)
     if requested or len(splits) == 1:
-        name = requested or next(iter(splits))
-        return [(name, "", splits[name])]
+        source = requested or next(iter(splits))
+        return [(source, "", splits[source])]
     roles = {name: split_of(name) for name in splits}
     if "train" not in roles.values():
         raise DataError(
-            f"{name} has no split for training, only {', '.join(splits) or 'none at all'}; "
+            f"{source} has no training split, only {', '.join(splits) or 'none at all'}; "
             f"name one with split=NAME"
         )
-    if others := [name for name, our in roles.items() if our is None]:
+    if others := [name for name, role in roles.items() if role is None]:
         logging.getLogger("advnets").warning(
-            "%s: the splits %s are neither for training, validation nor test, and are left out; "
+            "%s: the splits %s are neither for training, validation nor test, and are not used; "
             "to train on one, name it with split=NAME",
-            *(printable(name), printable(", ".join(others))),
+            *(printable(source), printable(", ".join(others))),
         )
-    return [(name, our, splits[name]) for name, our in roles.items() if our is not None]
+    return [(name, role, splits[name]) for name, role in roles.items() if role is not None]

@@ -1,4 +1,4 @@
-"""Parquet and tar shards where they lie, and which of them is broken."""
+"""Parquet and tar shards: listed, checked and fingerprinted."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _READ_BYTES = 1 << 20
 
 
 def is_hub_path(path: Path) -> bool:
-    """Whether a path is a Parquet or tar file, a folder of such, or one of `save_to_disk`.
+    """Return whether a path is a Parquet or tar file, a folder of such, or one of `save_to_disk`.
 
-    A folder that holds an image is a folder of images, whatever lies beside it.
+    A folder that holds an image is a folder of images, whatever else it holds.
     """
     if path.is_file():
         return path.suffix.lower() in _SUFFIXES
@@ -31,28 +31,28 @@ def is_hub_path(path: Path) -> bool:
 
 
 def is_saved(path: Path) -> bool:
-    """Whether `Dataset.save_to_disk` or `DatasetDict.save_to_disk` made the folder."""
+    """Return whether `Dataset.save_to_disk` or `DatasetDict.save_to_disk` made the folder."""
     state = (path / "state.json").is_file() and (path / "dataset_info.json").is_file()
     return state or (path / "dataset_dict.json").is_file()
 
 
 def find_shards(folder: Path) -> tuple[Path, ...]:
-    """The Parquet and tar files in a folder and below it, none where there is an image too."""
-    found: list[Path] = []
+    """List the Parquet and tar files in a folder and below it; none where there is an image too."""
+    shards: list[Path] = []
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         names = [name for name in names if not name.startswith(".")]
         if any(map(is_image_name, names)):
             return ()
-        found += [Path(root, name) for name in sorted(names) if _suffix(name) in _SUFFIXES]
-    return tuple(found)
+        shards += [Path(root, name) for name in sorted(names) if _suffix(name) in _SUFFIXES]
+    return tuple(shards)
 
 
 def shard_format(files: Sequence[Path], source: Path) -> str:
-    """The library's name for what the files are, "parquet" or "webdataset".
+    """Return the library's name for the format of shards, "parquet" or "webdataset".
 
     Raises:
-        DataError: they are of both kinds.
+        DataError: they are of both formats.
     """
     first: dict[str, Path] = {}
     for file in files:
@@ -60,17 +60,17 @@ def shard_format(files: Sequence[Path], source: Path) -> str:
     if len(first) > 1:
         parquet, tar = (first[suffix].relative_to(source) for suffix in _SUFFIXES)
         raise DataError(
-            f"{source} holds Parquet and tar files ({parquet} and {tar}), but only one kind can be "
-            f"read at once; move the others to a folder of their own"
+            f"{source} holds Parquet and tar files ({parquet} and {tar}), but only one "
+            f"format can be read at once; move the others to another folder"
         )
     return "parquet" if ".parquet" in first else "webdataset"
 
 
 def count_rows(file: Path) -> int | None:
-    """The rows that a Parquet file says it has; None for a tar, which does not say.
+    """Check a shard; return the number of rows of a Parquet file, None for a tar.
 
     Raises:
-        DataError: the file is cut short, or not what its name says.
+        DataError: the file is truncated, or not what its name says.
     """
     try:
         require_regular_file(file)
@@ -79,13 +79,13 @@ def count_rows(file: Path) -> int | None:
         _check_tar_size(file)
     except DataError:
         raise
-    except Exception as error:  # Arrow raises of many kinds
+    except Exception as error:  # Arrow raises many types of errors
         raise DataError(_broken_shard_message(file, describe_error(error))) from None
     return None
 
 
 def find_broken_shard(files: Iterable[Path]) -> DataError | None:
-    """What is wrong with the first broken file, found by reading them all; None if none is."""
+    """Read all shards and return the error of the first broken one, or None."""
     for file in files:
         try:
             _READERS.get(_suffix(file.name), lambda _: None)(file)
@@ -96,12 +96,12 @@ def find_broken_shard(files: Iterable[Path]) -> DataError | None:
 
 
 def fingerprint(files: Iterable[Path], root: Path) -> str:
-    """BLAKE2b, in hex, of names, sizes and times of change, which tell contents from others."""
+    """Return a BLAKE2b digest, in hex, of the names, sizes and times of change of files."""
     return fingerprint_of(_file_entries(files, root))
 
 
 def size_fingerprint(files: Iterable[Path], root: Path) -> str:
-    """BLAKE2b, in hex, of names and sizes, which a copy of the files keeps."""
+    """Return a BLAKE2b digest, in hex, of names and sizes, which a copy of the files keeps."""
     return fingerprint_of((name, size, 0) for name, size, _ in _file_entries(files, root))
 
 
@@ -116,13 +116,13 @@ def _parquet() -> Any:
 
 
 def _check_tar_size(file: Path) -> None:
-    # A tar cut within a header ends, to those who read it in one go, as if it were whole.
+    """Raise a DataError for a truncated tar, which sequential readers take for a complete one."""
     with file.open("rb") as content:
         compressed = content.read(6).startswith(_COMPRESSED_MAGIC)
     if not compressed and file.stat().st_size % _TAR_BLOCK:
         raise DataError(
             _broken_shard_message(
-                file, f"its {file.stat().st_size:,} bytes are no whole number of blocks"
+                file, f"its {file.stat().st_size:,} bytes are not a whole number of blocks"
             )
         )
 
@@ -148,8 +148,8 @@ _READERS: dict[str, Callable[[Path], None]] = {".parquet": _read_parquet, ".tar"
 
 
 def _broken_shard_message(file: Path, reason: str) -> str:
-    kind = "Parquet file" if _suffix(file.name) == ".parquet" else "tar of WebDataset's layout"
-    return f"{file} is no {kind} that can be read ({reason}); bring it anew"
+    kind = "Parquet file" if _suffix(file.name) == ".parquet" else "WebDataset tar"
+    return f"{file} is not a {kind} that can be read ({reason}); copy or download it again"
 
 
 def _suffix(name: str) -> str:

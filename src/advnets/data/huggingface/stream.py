@@ -1,4 +1,4 @@
-"""Sets read as they come: shuffled in a buffer, each image decoded when it is its turn."""
+"""Streamed data sets: shuffled in a buffer, each image decoded when it is needed."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from advnets.errors import AdvnetsError, DataError, printable
 from advnets.rng import RNG
 
 SHUFFLE_BUFFER = 1000
-"""Rows among which a pass is shuffled, besides the order of the shards."""
+"""The number of rows of the shuffle buffer; the order of the shards is shuffled too."""
 _NUM_DIGEST_IMAGES = 16
-"""First images that are part of a stream's digest."""
+"""The number of first images that are part of a stream's digest."""
 
 _Row = tuple[UInt8[np.ndarray, "channels height width"], int | None]
 
 
 @dataclass(eq=False)
 class HubStream:
-    """The training rows of a set of the library's, read one after the other.
+    """The training rows of a data set, read sequentially.
 
-    A pass is in an order that seed and epoch give. In the place of a broken image stands the next
-    whole one of the pass, after the last the first, so that what stands in a place follows from
-    seed, epoch, rank and place alone. `stamp` tells the set from others, `length` is its rows,
-    where they are known, and `fault` finds the file that is at fault where reading fails.
+    The order of an epoch depends on the seed and the epoch. A broken image is replaced by the next
+    intact one of the epoch, at the end by the first, so that the image at a position is a function
+    of seed, epoch, rank and position alone. `fingerprint` identifies the data set, `length` is its
+    number of rows, where known, and `diagnose` finds the broken file after an error.
     """
 
     dataset: Any
@@ -60,7 +60,7 @@ class HubStream:
         self.shape = (self.frame.channels, self.frame.height, self.frame.width)
 
     def head(self, n: int) -> ArraySplit:
-        """The first whole images of the set, at most n, uncut ones cut about their centers.
+        """Return the first intact images of the data set, at most n, uncropped ones center-cropped.
 
         Raises:
             DataError: there is none, or reading fails.
@@ -70,7 +70,7 @@ class HubStream:
         rows = (self._decode(row, f"row {i:,}") for i, row in enumerate(self._rows(self.dataset)))
         decoded = list(islice((row for row in rows if row is not None), n))
         if not decoded:
-            raise DataError(f"{self.name} holds no image that can be read; give another set")
+            raise DataError(f"{self.name} holds no image that can be read; give another data set")
         labels = [label for _, label in decoded if label is not None]
         self._head = ArraySplit(
             np.stack([self._crop(image, (0.5, 0.5)) for image, _ in decoded]),
@@ -79,13 +79,13 @@ class HubStream:
         return self._head
 
     def epochs(self, seed: int, epoch: int, skip: int, rank: int, world: int) -> Iterator[_Row]:
-        """One pass over this rank's share, shuffled by seed and epoch, without its first `skip`.
+        """Yield one epoch of this rank's rows in shuffled order, without the first `skip`.
 
-        What is skipped is read, as the buffer must be filled as it was, but not decoded.
+        Skipped rows are read, as the buffer must be filled as before, but not decoded.
 
         Raises:
-            DataError: reading fails, no image is whole, or there are not as many rows as the set
-                says, which would make the resume of a run wrong.
+            DataError: reading fails, no image is intact, or the number of rows is not the one that
+                the data set states, so that a run could not be resumed.
         """
         positions: list[int] = []
         position = -1
@@ -93,7 +93,7 @@ class HubStream:
             if position < skip:
                 continue
             positions.append(position)
-            decoded = self._decode(row, f"row {position:,} of pass {epoch + 1}")
+            decoded = self._decode(row, f"row {position:,} of epoch {epoch + 1}")
             if decoded is not None:
                 yield from self._fill_positions(decoded, positions, seed, epoch, rank)
                 positions.clear()
@@ -104,7 +104,7 @@ class HubStream:
             )
 
     def count(self, rank: int, world: int) -> int:
-        """Images in this rank's share of a pass: known, or found by reading it through."""
+        """Return the number of this rank's images per epoch: known, or found by reading an epoch."""
         expected = self._expected_count(rank, world)
         if expected is not None:
             return expected
@@ -115,36 +115,36 @@ class HubStream:
         return self._counts[rank, world]
 
     def digest(self) -> str:
-        """Of the set's stamp, its columns, the frame and the first images."""
-        what = (
+        """Return a digest of the fingerprint, the columns, the frame and the first images."""
+        identity = (
             self.fingerprint,
             self.length,
             self.columns,
             self.frame,
             self.head(_NUM_DIGEST_IMAGES).digest(),
         )
-        return hashlib.blake2b(repr(what).encode(), digest_size=16).hexdigest()
+        return hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest()
 
     def _shuffled(self, seed: int, epoch: int, rank: int, world: int) -> Iterator[dict[str, Any]]:
         key = hashlib.blake2b(f"{seed}/stream".encode(), digest_size=8).digest()
-        share = _rank_shard(self.dataset, rank, world)
-        share = share.shuffle(seed=int.from_bytes(key, "little"), buffer_size=SHUFFLE_BUFFER)
-        share.set_epoch(epoch)
-        return self._rows(share)
+        shard = _rank_shard(self.dataset, rank, world)
+        shard = shard.shuffle(seed=int.from_bytes(key, "little"), buffer_size=SHUFFLE_BUFFER)
+        shard.set_epoch(epoch)
+        return self._rows(shard)
 
     def _rows(self, dataset: Any) -> Iterator[dict[str, Any]]:
         try:
             yield from dataset
         except AdvnetsError:
             raise
-        except Exception as error:  # whatever a library makes of strangers' bytes and of the net
+        except Exception as error:  # libraries raise many types for broken files and networks
             raise self.diagnose() or DataError(
-                f"{self.name} cannot be read on ({describe_error(error)}); see that its files are whole "
-                f"and can be reached, then resume"
+                f"{self.name} cannot be read further ({describe_error(error)}); check that its files "
+                f"are complete and accessible, then resume"
             ) from None
 
     def _decode(self, row: dict[str, Any], position: str) -> _Row | None:
-        """A row's image and label, or None where the image is broken."""
+        """Return a row's image and label, or None where the image is broken."""
         value = row[self.columns.image]
         try:
             if self.columns.key and escapes_archive(str(row[KEY])):
@@ -161,14 +161,14 @@ class HubStream:
         )
 
     def _report(self, row: dict[str, Any], position: str, reason: str) -> None:
-        """Name a broken image, once however often it comes."""
+        """Warn of a broken image, once however often it occurs."""
         name = self._row_name(row, position)
         identity = repr((row[self.columns.image], name if self.columns.key else "", reason))
         digest = hashlib.blake2b(identity.encode(), digest_size=16).digest()
         if digest not in self._reported:
             self._reported.add(digest)
             logging.getLogger("advnets").warning(
-                "%s: %s %s; left out", *map(printable, (self.name, name, reason))
+                "%s: %s %s; skipped", *map(printable, (self.name, name, reason))
             )
 
     def _row_name(self, row: dict[str, Any], position: str) -> str:
@@ -177,17 +177,17 @@ class HubStream:
         return str(row[KEY] if self.columns.key else path or position)
 
     def _first_decodable(self, seed: int, epoch: int, rank: int, world: int) -> _Row:
-        """The first whole image of a pass."""
+        """Return the first intact image of an epoch."""
         for position, row in enumerate(self._shuffled(seed, epoch, rank, world)):
-            decoded = self._decode(row, f"row {position:,} of pass {epoch + 1}")
+            decoded = self._decode(row, f"row {position:,} of epoch {epoch + 1}")
             if decoded is not None:
                 return decoded
-        raise DataError(f"{self.name} holds no image that can be read; give another set")
+        raise DataError(f"{self.name} holds no image that can be read; give another data set")
 
     def _fill_positions(
         self, decoded: _Row, positions: list[int], seed: int, epoch: int, rank: int
     ) -> Iterator[_Row]:
-        """An image in its own place and in those of broken ones before it."""
+        """Yield an image at its own position and at those of broken ones before it."""
         image, label = decoded
         for position in positions:
             rng = RNG(seed, step=epoch, purpose=f"window/{rank}", first_row=position)
@@ -197,14 +197,14 @@ class HubStream:
     def _crop(
         self, image: UInt8[np.ndarray, "channels high wide"], fractions: tuple[float, float]
     ) -> UInt8[np.ndarray, "channels height width"]:
-        """The image's window of the frame's size, so far down and to the right as shares say."""
+        """Crop an image to the frame, at these fractions of the possible offsets down and to the right."""
         _, height, width = self.shape
         _, high, wide = image.shape
         top, left = int(fractions[0] * (high - height + 1)), int(fractions[1] * (wide - width + 1))
         return np.ascontiguousarray(image[:, top : top + height, left : left + width])
 
     def _expected_count(self, rank: int, world: int) -> int | None:
-        """The rows of a share, where they follow from those of the set."""
+        """Return the number of this rank's rows, where it follows from the data set's."""
         if self.length is None or (world > 1 and _divisible_into_shards(self.dataset, world)):
             return None
         return len(range(rank, self.length, world))
@@ -213,8 +213,8 @@ class HubStream:
         expected = self._expected_count(rank, world)
         if expected is not None and rows != expected:
             raise DataError(
-                f"{self.name} says that it has {self.length:,} rows, {expected:,} of them here, "
-                f"but it gave {rows:,}; mend what it says, or read it without --stream"
+                f"{self.name} states {self.length:,} rows, {expected:,} of them for this process, "
+                f"but has {rows:,}; correct its metadata, or read it without --stream"
             )
 
 
@@ -223,12 +223,12 @@ def _divisible_into_shards(dataset: Any, world: int) -> bool:
 
 
 def _rank_shard(dataset: Any, rank: int, world: int) -> Any:
-    """Of a rank: its own shards where they can be dealt evenly, else every world-th row."""
+    """Return a rank's own shards where they can be divided evenly, else every world-th row."""
     if world == 1:
         return dataset
     if _divisible_into_shards(dataset, world):
-        # split_dataset_by_node would deal the shards anew each epoch: shares of changing length,
-        # in which no place could be found again without reading all epochs before it.
+        # split_dataset_by_node would assign the shards anew each epoch: parts of changing length,
+        # in which no position could be found again without reading all epochs before it.
         return dataset.shard(num_shards=world, index=rank, contiguous=False)
     datasets_module()
     from datasets.distributed import split_dataset_by_node

@@ -1,4 +1,4 @@
-"""Sets whose rows are all at hand: memory-mapped tables as a collection of image files."""
+"""Memory-mapped tables as image files, and the splits and labels of their rows."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ from advnets.data.spec import SkippedFile, cache_directory
 from advnets.errors import DataError
 
 _MAX_IN_MEMORY_BYTES = 1 << 20
-"""Bytes of a table that may be sent to every process that decodes."""
+"""The size in bytes of tables that may be sent to every worker process."""
 
 
 @dataclass(frozen=True)
 class TableReader:
-    """Reads images of tables by split and row, such as train/000123."""
+    """A reader of images of tables by split and row, such as train/000123."""
 
     tables: Mapping[str, Any]
     image: str
     roots: tuple[Path, ...] | None = None
 
     def read(self, keys: Sequence[bytes]) -> Iterator[bytes | DataError]:
-        """The content of each image file, or why there is none."""
+        """Yield the content of each image file, or the error that explains why there is none."""
         for key in keys:
             split, _, row = key.rpartition(b"/")
             try:
                 yield image_content(self.tables[split.decode()][int(row)][self.image], self.roots)
             except DataError as error:
                 yield error
-            except Exception as error:  # Arrow raises of many kinds
+            except Exception as error:  # Arrow raises many types of errors
                 yield DataError(f"cannot be read: {describe_error(error)}")
 
 
@@ -61,10 +61,10 @@ def collect_rows(
     *,
     label_requested: bool = True,
 ) -> ImageFiles:
-    """The rows of some splits, each with its own name and ours ("" where it is yet to be dealt).
+    """Return rows of splits as image files; a split has a name and a role ("": to be assigned).
 
-    `place` is where the set lies; `stamp` tells its contents from others'; `asked` says whether the
-    label column was named.
+    `location` is where the data set is, `fingerprint` identifies its contents, `label_requested`
+    says whether the label column was named by the user.
 
     Raises:
         DataError: there are no rows, a column is missing in a split, or a label is out of range.
@@ -92,13 +92,13 @@ def collect_rows(
             found = _values(table, columns.label)
             values += [found[i] for i in indices]
     if not keys and not skipped:
-        raise DataError(f"{location} holds no rows; give a set with at least one image")
+        raise DataError(f"{location} has no rows; give a data set with at least one image")
     names = [key.decode() for key in keys]
     declared = splits_from_rows(
         names, roles, values, columns, location, label_requested=label_requested
     )
-    ours_of = [(split, role) for split, role, _ in splits]
-    identity = repr((fingerprint, columns, ours_of, declared.classes))
+    split_roles = [(split, role) for split, role, _ in splits]
+    identity = repr((fingerprint, columns, split_roles, declared.classes))
     return ImageFiles(
         name=name,
         location=location,
@@ -121,7 +121,7 @@ def _values(table: Any, column: str) -> list[Any]:
 
 
 def _to_disk(table: Any) -> Any:
-    """The table, or its copy on disk: one in memory would be sent to the processes over and over.
+    """Return the table, or a copy on disk of one in memory, which would be sent to all processes.
 
     Raises:
         DataError: the cache cannot be written.
@@ -131,7 +131,7 @@ def _to_disk(table: Any) -> Any:
     folder = cache_directory() / "datasets" / "tables" / str(table._fingerprint)
     with (
         errors_as_data_errors(
-            str(folder), "set ADVNETS_CACHE to a folder that is yours and has room"
+            str(folder), "set ADVNETS_CACHE to a folder that you can write and that has space"
         ),
         warnings_ignored(),
     ):
@@ -142,7 +142,7 @@ def _to_disk(table: Any) -> Any:
 
 _TRAINING, _UNLABELED = ("", "train"), "unlabeled"
 _MIN_ROWS = 50
-"""Rows of which can be told whether their texts are names of classes."""
+"""The number of labeled rows from which it can be told whether their texts are class names."""
 _NO_LABEL = "has no label, as others of its split have"
 
 
@@ -155,17 +155,17 @@ def splits_from_rows(
     *,
     label_requested: bool,
 ) -> DeclaredSplits:
-    """Return the placing of rows by their names, splits and values of the label column.
+    """Return the declared splits of rows, given their names, splits and values of the label column.
 
-    A value of -1, None or "" is no label. Training rows without one become unlabeled images; of
-    held-out rows those are left out, unless none of their split has a label. Names are the classes
-    of the training rows, in sorted order; a held-out row of another name is left out. Unless the
-    column is `asked` for, names of which most rows have their own, such as captions, are no labels.
+    A value of -1, None or "" is no label. Training rows without a label become unlabeled images;
+    held-out rows without one are excluded, unless none of their split has a label. Texts of the
+    training rows are the classes, in sorted order; held-out rows with another text are excluded.
+    Unless `label_requested`, texts that differ in most rows, such as captions, are no labels.
 
     Raises:
         DataError: a number is out of range.
     """
-    values = [normalize("NFC", one) if isinstance(one, str) else one for one in values]
+    values = [normalize("NFC", value) if isinstance(value, str) else value for value in values]
     has_label = [value is not None and value != NO_CLASS and value != "" for value in values]
     labeled = {split for split, has in zip(splits, has_label, strict=True) if has}
     if labeled.isdisjoint(_TRAINING):
@@ -192,10 +192,10 @@ def splits_from_rows(
         elif value in label_of:
             labels[i] = label_of[value]
         else:
-            excluded[i] = f"has the label {str(value)[:80]!r}, as no training row has"
+            excluded[i] = f"has the label {str(value)[:80]!r}, which no training row has"
     classes = columns.classes or names
     if not classes:
-        # Each number that occurs is a class, and no number between two of them is one.
+        # Only numbers that occur are classes.
         numbers = sorted(set(labels) - {NO_CLASS})
         index = {number: i for i, number in enumerate(numbers)} | {NO_CLASS: NO_CLASS}
         classes, labels = tuple(map(str, numbers)), [index[number] for number in labels]
@@ -208,7 +208,7 @@ def splits_from_rows(
 def _names(
     splits: Sequence[str], values: Sequence[Any], has_label: Sequence[bool]
 ) -> tuple[str, ...]:
-    """Return the names that training rows have as labels; none where labels are numbers."""
+    """Return the class names that training rows have as labels; none where labels are numbers."""
     found = {
         value
         for split, value, has in zip(splits, values, has_label, strict=True)
