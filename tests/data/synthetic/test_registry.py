@@ -56,30 +56,38 @@ def test_options_as_shown_can_be_typed(name):
         ("ring", "modes=0", "modes is 0; it must be 1 to 10,000"),
         ("ring", "sd=0", "sd is 0.0; it must be 0.000001 to 1,000,000"),
         ("ring", "radius=-1", "radius is -1.0"),
-        ("ring", "radius=1000,sd=0.0001", "sd is 0.0001, but points lie 1000 from 0"),
+        (
+            "ring",
+            "radius=1000,sd=0.0001",
+            "to be resolved by float32 points with coordinates of 1000, got 0.0001",
+        ),
         ("ring", "n=0", "n is 0; it must be 1 to 10,000,000"),
         ("ring", "n=20000000", "n is 20000000"),
         ("ring", "seed=-1", "seed is -1; it must be at least 0"),
         ("grid", "side=101", "side is 101; it must be 1 to 100"),
         ("grid", "spacing=0", "spacing is 0.0"),
-        ("gaussian", "rho=.5", "rho is 0.5, but a line has no correlation; say dims=2"),
+        ("gaussian", "rho=.5", "rho must be 0 with dims=1, got 0.5; set dims=2"),
         ("gaussian", "dims=2,rho=1", "rho is 1.0; it must be -0.999999 to 0.999999"),
-        ("gaussian", "mean=1/2", "mean has 2 numbers; expected one number"),
-        ("gaussian", "dims=2,sd=1/2/3", "sd has 3 numbers; expected one number or 2"),
+        ("gaussian", "mean=1/2", "mean must have one number, got 2"),
+        ("gaussian", "dims=2,sd=1/2/3", "sd must have one number or 2, got 3"),
         ("gaussian", "mean=2000000", "mean is 2000000.0; it must be -1,000,000 to 1,000,000"),
-        ("gaussian", "mean=1000,sd=1e-5", "too coarse"),
-        ("uniform", "low=1,high=1", "each low must be the lesser"),
-        ("uniform", "dims=2,low=0/5,high=3", "low is (0.0, 5.0) and high (3.0,)"),
-        ("uniform", "low=1000,high=1000.0001", "high - low is 0.0001"),
-        ("mixture", "means=1:2/3", "all of 1 or all of 2: write means=-2/3 or means=0:1/2:3"),
-        ("mixture", "means=1:2:3", "means are 1 of [3] coordinates"),
-        ("mixture", "means=1e9", "means hold 1000000000.0"),
-        ("mixture", "means=1/2/3,sds=1/2", "sds has 2 numbers; expected one number or 3"),
+        (
+            "gaussian",
+            "mean=1000,sd=1e-5",
+            "sd must be at least 0.00095 to be resolved by float32 points with coordinates of 1000",
+        ),
+        ("uniform", "low=1,high=1", "low must be less than high, got low=(1.0,) and high=(1.0,)"),
+        ("uniform", "dims=2,low=0/5,high=3", "got low=(0.0, 5.0) and high=(3.0,)"),
+        ("uniform", "low=1000,high=1000.0001", "coordinates of 1000, got 0.0001"),
+        ("mixture", "means=1:2/3", "of [1, 2] coordinates; write means=-2/3 or means=0:1/2:3"),
+        ("mixture", "means=1:2:3", "got 1 of [3] coordinates"),
+        ("mixture", "means=1e9", "means must be -1,000,000 to 1,000,000, got 1000000000.0"),
+        ("mixture", "means=1/2/3,sds=1/2", "sds must have one number or 3, got 2"),
         ("mixture", "weights=0", "weights is 0.0"),
         ("spiral", "arms=0", "arms is 0"),
         ("spiral", "turns=0", "turns is 0.0; it must be 0.01 to 100"),
-        ("spiral", "inner=1", "inner is 1.0, but an arm runs from inner to radius, 1.0"),
-        ("spiral", "inner=-.1", "inner is -0.1"),
+        ("spiral", "inner=1", "inner must be at least 0 and less than radius (1.0), got 1.0"),
+        ("spiral", "inner=-.1", "less than radius (1.0), got -0.1"),
         ("moons", "sd=-1", "sd is -1.0"),
         ("pinwheel", "blades=101", "blades is 101; it must be 1 to 100"),
         ("pinwheel", "twist=101", "twist is 101.0; it must be -100 to 100"),
@@ -110,7 +118,7 @@ def test_values_that_are_no_numbers_are_refused():
 
 def test_no_means_are_refused():
     """A mixture of nothing is none."""
-    with pytest.raises(UsageError, match="means are 0 of"):
+    with pytest.raises(UsageError, match="means must be 1 to 10,000 points, .* got 0 of"):
         Mixture(means=())
 
 

@@ -1,1 +1,1 @@
-"""Points of a line or a plane, drawn from distributions whose density is known."""
+"""Synthetic distributions of points in one or two dimensions, with known densities."""

@@ -1,4 +1,4 @@
-"""One Gaussian, one box."""
+"""A Gaussian, and a uniform distribution on a box."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ _MAX_RHO = 0.999999
 
 @dataclass(frozen=True)
 class Gaussian(SyntheticDistribution):
-    """A normal distribution of a line or, with correlation ρ of its coordinates, of a plane.
+    """A normal distribution in one or two dimensions, with correlation ρ of the coordinates.
 
     p(x) = N(x; mean, Σ), Σ_ij = ρ_ij sd_i sd_j, ρ_ii = 1
     """
 
-    description: ClassVar[str] = "one normal distribution"
+    description: ClassVar[str] = "a normal distribution in one or two dimensions"
 
     dims: Literal[1, 2] = 1  # type: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
-    """Numbers in a point."""
+    """The number of coordinates of a point."""
     mean: tuple[float, ...] = (0.0,)
-    """Of each coordinate, or of all."""
+    """The mean of each coordinate, or of all."""
     sd: tuple[float, ...] = (1.0,)
-    """Standard deviation of each coordinate, or of all."""
+    """The standard deviation of each coordinate, or of all."""
     rho: float = 0.0
-    """Correlation of the two coordinates."""
+    """The correlation of the two coordinates."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -50,7 +50,7 @@ class Gaussian(SyntheticDistribution):
         check_lengths(self, "sd")
         check_values(self, f"-{_MAX_RHO} to {_MAX_RHO}", lambda rho: abs(rho) <= _MAX_RHO, "rho")
         if self.rho and self.dims == 1:
-            raise UsageError(f"rho is {self.rho}, but a line has no correlation; say dims=2")
+            raise UsageError(f"rho must be 0 with dims=1, got {self.rho}; set dims=2")
         mean, sd = (
             broadcast_option(self.mean, self.dims, "mean"),
             broadcast_option(self.sd, self.dims, "sd"),
@@ -66,14 +66,14 @@ class Gaussian(SyntheticDistribution):
         return (height - 0.5 * (self._standardize(points) ** 2).sum(1))[:, None]
 
     def _standardize(self, points: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, "n dims"]:
-        """Standard normal numbers that points are drawn from."""
+        """Return the standard normal numbers that generate points."""
         mean, sd = (
             broadcast_option(self.mean, self.dims, "mean"),
             broadcast_option(self.sd, self.dims, "sd"),
         )
         z = (points - mean) / sd
         if self.dims == 2:
-            # (z₁² - 2ρ z₁z₂ + z₂²) / (1 - ρ²) = z₁² + (z₂ - ρ z₁)² / (1 - ρ²)
+            # Use (z₁² - 2ρ z₁z₂ + z₂²) / (1 - ρ²) = z₁² + (z₂ - ρ z₁)² / (1 - ρ²).
             z[:, 1] = (z[:, 1] - self.rho * z[:, 0]) / math.sqrt(1 - self.rho**2)
         return z
 
@@ -97,31 +97,33 @@ class Gaussian(SyntheticDistribution):
 
 @dataclass(frozen=True)
 class Uniform(SyntheticDistribution):
-    """A box, evenly filled: an interval of a line or a rectangle of a plane.
+    """The uniform distribution on a box: an interval or a rectangle.
 
-    p(x) = 1 / Π (high_i - low_i) in the box with its border, 0 outside
+    p(x) = 1 / Π (high_i - low_i) in the closed box, 0 outside
     """
 
-    description: ClassVar[str] = "a box, evenly filled"
+    description: ClassVar[str] = "a uniform distribution on an interval or a rectangle"
 
     dims: Literal[1, 2] = 1  # type: ignore[reportIncompatibleMethodOverride, reportIncompatibleVariableOverride]
-    """Numbers in a point."""
+    """The number of coordinates of a point."""
     low: tuple[float, ...] = (-1.0,)
-    """Least value of each coordinate, or of all."""
+    """The minimum of each coordinate, or of all."""
     high: tuple[float, ...] = (1.0,)
-    """Largest value of each coordinate, or of all."""
+    """The maximum of each coordinate, or of all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_coordinates(self, "low", "high")
         low, high = self._bounds()
         if not (low < high).all():
-            raise UsageError(f"low is {self.low} and high {self.high}; each low must be the lesser")
+            raise UsageError(
+                f"low must be less than high, got low={self.low} and high={self.high}; swap them"
+            )
         check_resolution("high - low", float((high - low).min()), float(np.abs([low, high]).max()))
 
     @property
     def base_distributions(self) -> tuple[BaseDistribution, ...]:
-        """Of the share of each side."""
+        """Return the distribution of the relative position along each side."""
         return ("uniform",) * self.dims
 
     def _invert(
@@ -144,26 +146,28 @@ class Uniform(SyntheticDistribution):
         self, n: int, rng: RNG
     ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
         low, high = self._bounds()
-        share = np.stack(
+        fraction = np.stack(
             [draw_uniform(rng, f"axis {axis}", n) for axis in range(self.dims)], axis=1
         )
-        # Rounding to float32 must not carry a point over the border, where p is 0.
-        least, most = low.astype(np.float32), high.astype(np.float32)
-        least = np.where(least < low, np.nextafter(least, np.float32(np.inf)), least)
-        most = np.where(most > high, np.nextafter(most, np.float32(-np.inf)), most)
-        points = np.clip(low + (high - low) * share, least, most)
+        # Clip to the float32 numbers inside the box: rounding must not move a point out of it.
+        minimum, maximum = low.astype(np.float32), high.astype(np.float32)
+        minimum = np.where(minimum < low, np.nextafter(minimum, np.float32(np.inf)), minimum)
+        maximum = np.where(maximum > high, np.nextafter(maximum, np.float32(-np.inf)), maximum)
+        points = np.clip(low + (high - low) * fraction, minimum, maximum)
         return points.astype(np.float64), np.zeros(n, np.int64)
 
 
 def broadcast_option(
     values: tuple[float, ...], count: int, what: str
 ) -> Float64[np.ndarray, " count"]:
-    """A number for each of so many, where one number stands for all.
+    """Broadcast an option of one number to `count` numbers.
 
     Raises:
-        UsageError: there are neither so many nor one.
+        UsageError: there are neither one nor `count` numbers.
     """
     if len(values) not in (1, count):
-        some = "one number" if count == 1 else f"one number or {count}"
-        raise UsageError(f"{what} has {len(values)} numbers; expected {some}: 1/2 for two of them")
+        expected = "one number" if count == 1 else f"one number or {count}"
+        raise UsageError(
+            f"{what} must have {expected}, got {len(values)}; write two numbers as 1/2"
+        )
     return np.broadcast_to(np.array(values, np.float64), (count,))

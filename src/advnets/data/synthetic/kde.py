@@ -1,4 +1,4 @@
-"""Points of one's own, from a table, smoothed so that they have a density."""
+"""Kernel density estimates of points from a .csv or .npy file."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from jaxtyping import Float64, Int64
 
 from advnets.config import check_values
 from advnets.data.dataset import Dataset
+from advnets.data.spec import POINT_FILE_SUFFIXES
 from advnets.data.synthetic.base import SampleOptions, check_resolution, uniform_weights
 from advnets.data.synthetic.mixtures import Components, NormalMixture
 from advnets.data.synthetic.registry import open_distribution
@@ -22,62 +23,68 @@ from advnets.files import open_data_file
 from advnets.rng import RNG
 
 _DEFAULT_SD_FRACTION = 0.05
-_MIN_SD = 1e-30  # less is lost in float32
+"""The default bandwidth as a fraction of the standard deviation of the points."""
+_MIN_SD = 1e-30
+"""The smallest bandwidth that float32 resolves."""
 
 
 @dataclass(frozen=True)
 class PointsOptions(SampleOptions):
-    """How a table of points is opened: training points are drawn from the smoothed ones."""
+    """The options of a file of points."""
 
     sd: float = 0.0
-    """Standard deviation of the kernel on each point; 0: a twentieth of the points' spread."""
+    """The standard deviation of the kernel; 0 means a twentieth of that of the points."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_values(self, "positive, or 0 to have it chosen", lambda sd: 0 <= sd < math.inf, "sd")
+        check_values(self, "positive, or 0 for the default", lambda sd: 0 <= sd < math.inf, "sd")
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class KernelDensity(NormalMixture):
-    """Points c_1 … c_M with a normal kernel on each.
+    """A kernel density estimate with a normal kernel on each of the points c_1 … c_M.
 
     p(x) = 1/M Σ_m N(x; c_m, sd² I)
 
-    An `sd` of 0 becomes .05 √(1/M Σ_m ‖c_m - mean‖²).
+    An `sd` of 0 is replaced by 0.05 √(1/M Σ_m ‖c_m - mean‖²).
     """
 
-    description: ClassVar[str] = "points of your own, smoothed"
+    description: ClassVar[str] = "a kernel density estimate of your own points"
 
     centers: Float64[np.ndarray, "m dims"] = field(repr=False)
-    """Points of one or two coordinates."""
+    """The points, of one or two coordinates."""
     sd: float = 0.0
-    """Standard deviation of the kernel."""
+    """The standard deviation of the kernel."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         shape = self.centers.shape
         if not (len(shape) == 2 and shape[0] and shape[1] in (1, 2)):
-            raise UsageError(f"centers have shape {shape}; expected (M, 1) or (M, 2), M not 0")
+            raise UsageError(
+                f"centers must have shape (M, 1) or (M, 2) with M > 0, got {shape}; pass one point "
+                "per row"
+            )
         if not np.isfinite(self.centers).all():
-            raise UsageError("centers hold numbers that are not finite; leave them out")
-        check_values(self, "positive, or 0 to have it chosen", lambda sd: 0 <= sd < math.inf, "sd")
+            raise UsageError("centers must be finite, got NaN or infinity; remove those points")
+        check_values(self, "positive, or 0 for the default", lambda sd: 0 <= sd < math.inf, "sd")
         if not self.sd:
             spread = math.sqrt(((self.centers - self.centers.mean(0)) ** 2).sum(1).mean())
             object.__setattr__(self, "sd", _DEFAULT_SD_FRACTION * spread)
         if self.sd < _MIN_SD:
             raise UsageError(
-                f"sd is {self.sd:g}, as the points (all but) coincide; give one, such as sd=0.1"
+                f"sd must be at least {_MIN_SD:g}, got {self.sd:g}, as the points (nearly) "
+                "coincide; set it, for example sd=0.1"
             )
         check_resolution("sd", self.sd, float(np.abs(self.centers).max()))
 
     def components(self) -> Components:
-        """Centers, standard deviations and weights."""
+        """Return centers, standard deviations and weights."""
         count = len(self.centers)
         return self.centers, np.full(count, self.sd), uniform_weights(count)
 
     @property
     def num_modes(self) -> int:
-        """One: a point of a table is no mode."""
+        """Return 1: the points are not modes."""
         return 1
 
     @property
@@ -87,21 +94,21 @@ class KernelDensity(NormalMixture):
     def _draw(
         self, n: int, rng: RNG
     ) -> tuple[Float64[np.ndarray, "n dims"], Int64[np.ndarray, " n"]]:
-        points, chosen = super()._draw(n, rng)
-        return points, np.zeros_like(chosen)
+        points, centers = super()._draw(n, rng)
+        return points, np.zeros_like(centers)
 
 
 def is_point_file(path: Path) -> bool:
-    """Whether a path is a file that goes by the name of a table: .csv or .npy."""
+    """Return whether a path is a file with the suffix .csv or .npy."""
     return path.suffix.lower() in POINT_FILE_SUFFIXES and path.is_file()
 
 
 def open_point_file(path: Path, options: PointsOptions) -> Dataset:
-    """Open a table of points of a line or a plane: all splits are drawn from its smoothed points.
+    """Open a file of points; all splits are drawn from their kernel density estimate.
 
     Raises:
-        DataError: the file is absent, broken, or holds something else than points.
-        UsageError: an option has a value that cannot be.
+        DataError: the file is missing, damaged, or contains anything but points.
+        UsageError: an option has an invalid value.
     """
     centers = read_point_file(path)
     try:
@@ -111,13 +118,13 @@ def open_point_file(path: Path, options: PointsOptions) -> Dataset:
     return open_distribution(path.stem, points)
 
 
-POINT_FILE_SUFFIXES = (".csv", ".npy")
-"""Of files that are tables."""
+# Files of points.
 
 _MAX_BYTES = 64 << 20
 _MAX_POINTS = 1_000_000
-_SUBSAMPLE_ADVICE = "give a part of it, drawn at random"
-_MAX_VALUE = 1e30  # a sum of squares of such numbers is far from the limits of float64
+_SUBSAMPLE_ADVICE = "use a random subset"
+_MAX_VALUE = 1e30
+"""The maximal absolute value of a coordinate, whose squares can be summed in float64."""
 
 _LINE = re.compile(r"\r\n|\r|\n")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII)
@@ -136,12 +143,14 @@ def read_point_file(path: Path) -> Float64[np.ndarray, "n dims"]:
     """Read points of one or two coordinates, all finite, from a .csv or .npy file.
 
     Raises:
-        DataError: the file is absent, too large, broken, or holds something else.
+        DataError: the file is missing, too large, damaged, or contains anything else.
     """
     with open_data_file(path) as file:
         content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:
-        raise DataError(f"{path} is larger than {_MAX_BYTES >> 20} MiB; {_SUBSAMPLE_ADVICE}")
+        raise DataError(
+            f"{path} must be at most {_MAX_BYTES >> 20} MiB, got a larger file; {_SUBSAMPLE_ADVICE}"
+        )
     npy = path.suffix.lower() == ".npy"
     return _read_npy(path, content) if npy else _read_csv(path, content)
 
@@ -151,68 +160,75 @@ def _read_csv(path: Path, content: bytes) -> Float64[np.ndarray, "n dims"]:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line} is not UTF-8; save it as such") from None
+        raise DataError(f"{path}, line {line} must be UTF-8; save the file as UTF-8") from None
     values: list[list[float]] = []
     separator: str | None = None
-    width, since = 0, 0
-    named = False
+    width, width_line = 0, 0  # the number of columns, and the line that determined it
+    has_header = False
     for line, row in _content_lines(text):
         if not values:
             separator = separator or next((mark for mark in ";,\t" if mark in row), None)
         fields = [field.strip() for field in row.split(separator)]
-        if not named and not values and not any(map(_looks_numeric, fields)):
+        # Skip a header.
+        if not has_header and not values and not any(map(_looks_numeric, fields)):
             if "" in fields:
                 raise DataError(
-                    f"{path}, line {line} leaves column {fields.index('') + 1} without a name, as "
-                    f"an index has it; leave that column out"
+                    f"{path}, line {line} must name all columns, got an empty name for column "
+                    f"{fields.index('') + 1}; remove that column if it is an index"
                 )
-            named = True
-            if separator:  # else blanks may be of a name, and do not tell how many there are
-                width, since = len(fields), line
+            has_header = True
+            if separator:  # without one, blanks may be parts of a name
+                width, width_line = len(fields), line
             continue
+        # Check the number of columns, and parse the point.
         if width and len(fields) != width:
             raise DataError(
-                f"{path}, line {line} has {_count_columns(len(fields))}, but line {since} has {width}; "
-                f"give each line the same"
+                f"{path}, line {line} must have {_count_columns(width)} as line {width_line}, got "
+                f"{len(fields)}; correct the line"
             )
         if len(fields) > 2:
             raise DataError(
-                f"{path}, line {line} has {_count_columns(len(fields))}; a point has 1 or 2: leave out "
-                f"the others"
+                f"{path}, line {line} must have 1 or 2 columns, got {len(fields)}; remove the "
+                "other columns"
             )
-        width, since = len(fields), since or line
+        width, width_line = len(fields), width_line or line
         if len(values) == _MAX_POINTS:
-            raise DataError(f"{path} has more than {_MAX_POINTS:,} points; {_SUBSAMPLE_ADVICE}")
+            raise DataError(
+                f"{path} must have at most {_MAX_POINTS:,} points, got more; {_SUBSAMPLE_ADVICE}"
+            )
         values.append([_parse_number(path, line, field) for field in fields])
     if not values:
-        raise DataError(f"{path} holds no points; put one in each line")
+        raise DataError(f"{path} must contain points, got none; write one point per line")
     return np.array(values)
 
 
 def _content_lines(text: str) -> Iterator[tuple[int, str]]:
-    """Lines that hold something, with their numbers from 1."""
+    """Iterate over lines that are neither empty nor comments, with their numbers from 1."""
     for number, line in enumerate(_LINE.split(text), start=1):
         if line.strip() and not line.lstrip().startswith("#"):
             yield number, line.strip(" ")
 
 
 def _looks_numeric(field: str) -> bool:
-    """Whether a field is meant as a number."""
+    """Return whether a field starts like a number or is a missing value."""
     return bool(_NUMBER_START.match(field) or _MISSING.fullmatch(field))
 
 
 def _parse_number(path: Path, line: int, field: str) -> float:
     where = f"{path}, line {line}"
-    if _MISSING.fullmatch(field):
-        raise DataError(f"{where} holds {field}; leave the point out or mend it")
-    if not field:
-        raise DataError(f"{where} has an empty column; leave the point out or mend it")
+    if not field or _MISSING.fullmatch(field):
+        raise DataError(
+            f"{where} must have finite numbers, got {field or 'an empty column'}; remove or correct "
+            "the point"
+        )
     if not _NUMBER.fullmatch(field):
-        shown = field if len(field) <= 20 else field[:20] + "…"
-        raise DataError(f"{where} holds {shown!r}, which is no number; write it like -1.5 or 2e-3")
+        text = field if len(field) <= 20 else field[:20] + "…"
+        raise DataError(f"{where} must have numbers, got {text!r}; write numbers as -1.5 or 2e-3")
     value = float(field)
     if abs(value) > _MAX_VALUE:
-        raise DataError(f"{where} holds {field[:20]}, beyond {_MAX_VALUE:g}; take another unit")
+        raise DataError(
+            f"{where} must have numbers up to {_MAX_VALUE:g}, got {field[:20]}; use another unit"
+        )
     return value
 
 
@@ -221,36 +237,41 @@ def _count_columns(count: int) -> str:
 
 
 def _read_npy(path: Path, content: bytes) -> Float64[np.ndarray, "n dims"]:
-    # Read here and not by numpy.load: a few plain headers are all that points need, and whatever a
-    # header says, no more is made than the file holds.
+    # Parse the header without numpy.load: points need only simple headers, and no header can make
+    # this function allocate more memory than the file has.
     if not content.startswith(_MAGIC) or len(content) < 12 or content[6] not in (1, 2, 3):
-        raise DataError(f"{path} is no .npy file; write one with numpy.save")
+        raise DataError(f"{path} is not a .npy file; write one with numpy.save")
     head = 10 if content[6] == 1 else 12
     start = head + int.from_bytes(content[8:head], "little")
     header = "".join(content[head : min(start, head + _MAX_HEADER_CHARS)].decode("latin-1").split())
-    facts = dict(_ITEM.findall(header)) if _HEADER.fullmatch(header) else {}
-    dtype = _DTYPE.fullmatch(facts.get("descr", ""))
-    if facts.keys() != {"descr", "fortran_order", "shape"} or not dtype:
+    entries = dict(_ITEM.findall(header)) if _HEADER.fullmatch(header) else {}
+    dtype_text = _DTYPE.fullmatch(entries.get("descr", ""))
+    if entries.keys() != {"descr", "fortran_order", "shape"} or not dtype_text:
         raise DataError(
-            f"{path} holds no plain array of whole or real numbers "
-            f"({header[:80] or 'an empty header'}); save a float64 array of shape (N, 2) or (N,)"
+            f"{path} must contain an array of integers or real numbers, got "
+            f"{header[:80] or 'an empty header'}; save a float64 array of shape (N, 2) or (N,)"
         )
-    shape = tuple(int(length) for length in re.findall(r"\d+", facts["shape"]))
+    # Check the shape and the size.
+    shape = tuple(int(length) for length in re.findall(r"\d+", entries["shape"]))
     if not (len(shape) == 1 or (len(shape) == 2 and shape[1] in (1, 2))):
-        raise DataError(f"{path} has shape {shape}; expected (N,), (N, 1) or (N, 2)")
-    if shape[0] > _MAX_POINTS:
-        raise DataError(f"{path} has more than {_MAX_POINTS:,} points; {_SUBSAMPLE_ADVICE}")
-    kind = np.dtype(dtype[1])
-    expected, found = math.prod(shape) * kind.itemsize, max(0, len(content) - start)
-    if expected != found:
         raise DataError(
-            f"{path} says that it holds {expected:,} bytes of numbers, but there are {found:,}; "
-            f"save it anew"
+            f"{path} must have shape (N,), (N, 1) or (N, 2), got {shape}; save one point per row"
+        )
+    if shape[0] > _MAX_POINTS:
+        raise DataError(
+            f"{path} must have at most {_MAX_POINTS:,} points, got more; {_SUBSAMPLE_ADVICE}"
+        )
+    dtype = np.dtype(dtype_text[1])
+    expected, size = math.prod(shape) * dtype.itemsize, max(0, len(content) - start)
+    if expected != size:
+        raise DataError(
+            f"{path} must have {expected:,} bytes of numbers, got {size:,}; save it again"
         )
     if not shape[0]:
-        raise DataError(f"{path} holds no points; give at least one")
-    array = np.frombuffer(content, kind, offset=start)
-    order = "F" if facts["fortran_order"] == "True" else "C"
+        raise DataError(f"{path} must contain points, got none; save at least one point")
+    # Convert the values.
+    array = np.frombuffer(content, dtype, offset=start)
+    order = "F" if entries["fortran_order"] == "True" else "C"
     values = array.reshape((shape[0], -1), order=order).astype(np.float64)
     return _check_values(path, values)
 
@@ -258,12 +279,11 @@ def _read_npy(path: Path, content: bytes) -> Float64[np.ndarray, "n dims"]:
 def _check_values(
     path: Path, values: Float64[np.ndarray, "n dims"]
 ) -> Float64[np.ndarray, "n dims"]:
-    wrong = ~(np.abs(values) <= _MAX_VALUE)  # so that a NaN is found too
-    if wrong.any():
-        row, column = map(int, np.argwhere(wrong)[0])
-        value = values[row, column]
-        what = f", beyond {_MAX_VALUE:g}" if math.isfinite(value) else ""
+    invalid = ~(np.abs(values) <= _MAX_VALUE)  # True for NaN too
+    if invalid.any():
+        row, column = map(int, np.argwhere(invalid)[0])
         raise DataError(
-            f"{path}, row {row} (counted from 0) holds {value:g}{what}; leave it out or mend it"
+            f"{path}, row {row} (counted from 0) must have finite numbers up to {_MAX_VALUE:g}, got "
+            f"{values[row, column]:g}; remove or correct the point"
         )
     return values

@@ -1,4 +1,4 @@
-"""Distributions along curves of a plane: spiral arms, two moons, a pinwheel."""
+"""Distributions along curves in the plane: spiral arms, two moons, a pinwheel."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from advnets.errors import UsageError
 from advnets.rng import RNG
 
 _MAX_COUNT = 100
-_MIN_RADIUS = 1e-6  # in standard deviations, see `Spiral`
-_ANGLE_TOLERANCE = (
-    2.0**-22
-)  # of an arm's angle, by which rounding to float32 may carry a point past its ends
+_MIN_RADIUS = 1e-6
+"""The minimal radius in standard deviations at which densities are computed, see `Spiral`."""
+_ANGLE_TOLERANCE = 2.0**-22
+"""The fraction of an arm's angle by which float32 rounding may move a point past its ends."""
 
 
 @dataclass(frozen=True)
 class Spiral(SyntheticDistribution):
-    """Arms whose radius grows with the angle, from `inner` to `radius`.
+    """Spiral arms whose radius grows linearly with the angle, from `inner` to `radius`.
 
     A point of arm j is s (cos φ, sin φ) with φ = t + 2πj / arms, t uniform in [0, T],
     T = 2π turns, and s ~ N(r(t), sd²), r(t) = inner + (radius - inner) t / T. At polar
@@ -42,22 +42,22 @@ class Spiral(SyntheticDistribution):
 
     p(x) = 1/arms Σ_j 1/(T ρ) Σ_t N(±ρ; r(t), sd²),
 
-    t over φ - 2πj / arms + 2πk in [0, T] with sign +, and, as s may be negative, over the same
-    plus π with sign -. It grows like 1/ρ at the center; within sd / 10⁶ of it ρ is taken as that.
+    where t runs over φ - 2πj / arms + 2πk in [0, T] with sign + and, as s may be negative, over the
+    same plus π with sign -. It grows as 1/ρ at the center; ρ is taken to be at least sd / 10⁶.
     """
 
-    description: ClassVar[str] = "arms of a spiral"
+    description: ClassVar[str] = "spiral arms (2 by default)"
 
     arms: int = 2
-    """How many; a point's mode is its arm."""
+    """The number of arms; the mode of a point is its arm."""
     turns: float = 1.0
-    """Of each arm."""
+    """The number of turns of each arm."""
     radius: float = 1.0
-    """Where an arm ends."""
+    """The radius at which an arm ends."""
     inner: float = 0.1
-    """Radius where it begins."""
+    """The radius at which an arm starts."""
     sd: float = 0.02
-    """Standard deviation of the radius."""
+    """The standard deviation of the radius."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,19 +68,19 @@ class Spiral(SyntheticDistribution):
         check_lengths(self, "radius", "sd")
         if not 0 <= self.inner < self.radius:
             raise UsageError(
-                f"inner is {self.inner}, but an arm runs from inner to radius, {self.radius}; "
-                f"make it at least 0 and less than that"
+                f"inner must be at least 0 and less than radius ({self.radius}), got {self.inner}; "
+                "choose a smaller inner or a larger radius"
             )
         check_resolution("sd", self.sd, self.radius)
 
     @property
     def num_modes(self) -> int:
-        """Arms."""
+        """Return the number of arms."""
         return self.arms
 
     @property
     def base_distributions(self) -> tuple[BaseDistribution, ...]:
-        """Of t / T and (s - r(t)) / sd."""
+        """Return the distributions of t / T and (s - r(t)) / sd."""
         return "uniform", "normal"
 
     @property
@@ -102,8 +102,8 @@ class Spiral(SyntheticDistribution):
         rho, angle = polar(points, self.sd)
         t, z = self._invert_terms(rho[:, None], angle[:, None], np.arange(self._num_terms))
         height = np.log(self.arms * self._total_angle * rho)
-        last = self._total_angle * (1 + _ANGLE_TOLERANCE)
-        return np.where(t <= last, log_normal(z, self.sd), -math.inf) - height[:, None]
+        max_angle = self._total_angle * (1 + _ANGLE_TOLERANCE)
+        return np.where(t <= max_angle, log_normal(z, self.sd), -math.inf) - height[:, None]
 
     def _invert_terms(
         self,
@@ -111,16 +111,17 @@ class Spiral(SyntheticDistribution):
         angle: Float64[np.ndarray, "*points"],
         term: Int64[np.ndarray, "*terms"],
     ) -> tuple[Float64[np.ndarray, "*both"], Float64[np.ndarray, "*both"]]:
-        """The t, if it is at most T, and z = (s - r(t)) / sd that lead to these points.
+        """Return the t and z = (s - r(t)) / sd that generate points by the given terms.
 
-        Terms are numbered by arm, then by whole turns, then by the sign of s.
+        Terms are numbered by arm, then by whole turns, then by the sign of s. A term with t > T
+        generates nothing.
         """
-        way, turned_over = np.divmod(term, 2)
-        arm, winding = np.divmod(way, self._windings)
-        begins = _ANGLE_TOLERANCE * self._total_angle
-        first = angle + math.pi * turned_over - arm * (2 * math.pi / self.arms)
-        t = np.mod(first + begins, 2 * math.pi) - begins + 2 * math.pi * winding
-        return t, ((1 - 2 * turned_over) * rho - self._radius(t)) / self.sd
+        rest, is_negative = np.divmod(term, 2)
+        arm, winding = np.divmod(rest, self._windings)
+        tolerance = _ANGLE_TOLERANCE * self._total_angle
+        first = angle + math.pi * is_negative - arm * (2 * math.pi / self.arms)
+        t = np.mod(first + tolerance, 2 * math.pi) - tolerance + 2 * math.pi * winding
+        return t, ((1 - 2 * is_negative) * rho - self._radius(t)) / self.sd
 
     def _invert(
         self, points: Float64[np.ndarray, "n 2"], term: Int64[np.ndarray, " n"]
@@ -137,21 +138,21 @@ class Spiral(SyntheticDistribution):
 
 @dataclass(frozen=True)
 class Moons(SyntheticDistribution):
-    """Two half circles of radius 1, one upside down with its end in the other's middle.
+    """Two interlocking half circles of radius 1.
 
-    A point of the first moon is s (cos t, sin t), t uniform in [0, π], s ~ N(1, sd²); one of the
-    second is (1, ½) less such a point. With (ρ, φ) the polar coordinates of x, or of (1, ½) - x,
+    A point of the first moon is s (cos t, sin t), t uniform in [0, π], s ~ N(1, sd²); a point of the
+    second is (1, ½) minus such a point. With the polar coordinates (ρ, φ) of x, or of (1, ½) - x,
 
     p(x) = ½ Σ_moons 1/(π ρ) N(±ρ; 1, sd²),
 
-    the sign + for φ in [0, π], else -, as s may be negative. At a center ρ is as in `Spiral`.
-    The shape is that of scikit-learn's make_moons, whose noise is not of the radius alone.
+    with sign + for φ in [0, π] and - otherwise, as s may be negative; ρ is bounded as in `Spiral`.
+    The shape is that of scikit-learn's make_moons, which however adds noise to both coordinates.
     """
 
-    description: ClassVar[str] = "two half circles that reach into each other"
+    description: ClassVar[str] = "two interlocking half circles"
 
     sd: float = 0.05
-    """Standard deviation of the radius."""
+    """The standard deviation of the radius."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -160,18 +161,18 @@ class Moons(SyntheticDistribution):
 
     @property
     def num_modes(self) -> int:
-        """The upper moon is 0, the lower 1."""
+        """Return 2: the upper moon is mode 0, the lower is mode 1."""
         return 2
 
     @property
     def base_distributions(self) -> tuple[BaseDistribution, ...]:
-        """Of t / π and (s - 1) / sd."""
+        """Return the distributions of t / π and (s - 1) / sd."""
         return "uniform", "normal"
 
     def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n 2"]:
         terms: list[np.ndarray] = []
-        for own in points, _SECOND_MOON - points:
-            rho, _, z = self._invert_first_moon(own)
+        for moon_points in points, _SECOND_MOON - points:
+            rho, _, z = self._invert_first_moon(moon_points)
             terms.append(log_normal(z, self.sd) - np.log(2 * math.pi * rho))
         return np.stack(terms, axis=1)
 
@@ -184,10 +185,10 @@ class Moons(SyntheticDistribution):
         return term, np.stack([t / math.pi, z], axis=1)
 
     def _invert_first_moon(
-        self, own: Float64[np.ndarray, "n 2"]
+        self, points: Float64[np.ndarray, "n 2"]
     ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
-        """Radius, and the t and z = (s - 1) / sd that lead to points of the first moon."""
-        rho, angle = polar(own, self.sd)
+        """Return the radius, and the t and z = (s - 1) / sd that generate the first moon."""
+        rho, angle = polar(points, self.sd)
         s = np.where(angle >= 0, rho, -rho)
         return rho, np.mod(angle, math.pi), (s - 1) / self.sd
 
@@ -203,30 +204,30 @@ _SECOND_MOON = np.array([1.0, 0.5])
 
 @dataclass(frozen=True)
 class Pinwheel(SyntheticDistribution):
-    """Long normal distributions on a circle, each turned the more the farther out it is.
+    """Elongated normal distributions on a circle, twisted by an angle that grows with the radius.
 
     A point is R(twist (|z| - radius) + 2πk / blades) z with z ~ N((radius, 0), diag(length²,
-    width²)) and R(a) the rotation by a. As the angle depends on |z| = |x| alone the map keeps
-    areas, and
+    width²)) and the rotation R(a) by an angle a. As the angle depends only on |z| = |x|, the map
+    preserves area, and
 
     p(x) = 1/blades Σ_k N(R(-twist (|x| - radius) - 2πk / blades) x; (radius, 0), …).
 
     The shape is that of Johnson et al. (2016), "Composing graphical models with neural networks
-    for structured representations and fast inference", whose own has no density in closed form.
+    for structured representations and fast inference", whose density has no closed form.
     """
 
-    description: ClassVar[str] = "bent blades about a center"
+    description: ClassVar[str] = "bent blades around a center (5 by default)"
 
     blades: int = 5
-    """How many; a point's mode is its blade."""
+    """The number of blades; the mode of a point is its blade."""
     radius: float = 1.0
-    """Where the middle of a blade is."""
+    """The distance of a blade's middle from the center."""
     length: float = 0.3
-    """Standard deviation along a blade."""
+    """The standard deviation along a blade."""
     width: float = 0.06
-    """Standard deviation across it."""
+    """The standard deviation across a blade."""
     twist: float = 1.2
-    """Radians per unit of radius."""
+    """The twist in radians per unit of radius."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -240,7 +241,7 @@ class Pinwheel(SyntheticDistribution):
 
     @property
     def num_modes(self) -> int:
-        """Blades."""
+        """Return the number of blades."""
         return self.blades
 
     def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n blades"]:
@@ -253,12 +254,12 @@ class Pinwheel(SyntheticDistribution):
     def _standardize(
         self,
         points: Float64[np.ndarray, "*points 2"],
-        turn: Float64[np.ndarray, "*points"],
+        twist: Float64[np.ndarray, "*points"],
         blade: Int64[np.ndarray, "*blades"],
     ) -> Float64[np.ndarray, "*both 2"]:
-        """Points as they lie along and across a blade, from its middle, in deviations."""
-        straight = rotate(points, -turn - blade * (2 * math.pi / self.blades))
-        return (straight - (self.radius, 0.0)) / (self.length, self.width)
+        """Return the positions along and across a blade from its middle, in standard deviations."""
+        untwisted = rotate(points, -twist - blade * (2 * math.pi / self.blades))
+        return (untwisted - (self.radius, 0.0)) / (self.length, self.width)
 
     def _invert(
         self, points: Float64[np.ndarray, "n 2"], term: Int64[np.ndarray, " n"]
@@ -277,11 +278,11 @@ class Pinwheel(SyntheticDistribution):
 def polar(
     points: Float64[np.ndarray, "n 2"], sd: float
 ) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
-    """Radius, at least sd / 10⁶, and angle in (-π, π]."""
+    """Return the radius, at least sd / 10⁶, and the angle in (-π, π] of points."""
     x, y = points.T
     return np.maximum(np.hypot(x, y), _MIN_RADIUS * sd), np.arctan2(y, x)
 
 
 def on_ray(s: Float64[np.ndarray, " n"], angle: Float64[np.ndarray, " n"]) -> np.ndarray:
-    """Points s (cos angle, sin angle), shape (n, 2)."""
+    """Return the points s (cos angle, sin angle), shape (n, 2)."""
     return np.stack([s * np.cos(angle), s * np.sin(angle)], axis=1)

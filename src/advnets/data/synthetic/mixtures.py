@@ -1,4 +1,4 @@
-"""Mixtures of normal distributions: by hand, on a ring, on a grid."""
+"""Mixtures of normal distributions: arbitrary, on a ring, on a grid."""
 
 from __future__ import annotations
 
@@ -31,33 +31,33 @@ _MAX_SIDE = 100
 Components = tuple[
     Float64[np.ndarray, "modes dims"], Float64[np.ndarray, " modes"], Float64[np.ndarray, " modes"]
 ]
-"""Centers, standard deviations and weights, which sum to 1."""
+"""The centers, standard deviations and weights (which sum to 1) of a mixture."""
 
 
 @dataclass(frozen=True)
 class NormalMixture(SyntheticDistribution):
-    """Round normal distributions, mixed.
+    """A mixture of isotropic normal distributions.
 
     p(x) = Σ_k w_k N(x; c_k, sd_k² I)
     """
 
     @abstractmethod
     def components(self) -> Components:
-        """Centers, standard deviations and weights of the modes."""
+        """Return centers, standard deviations and weights of the modes."""
 
     @property
     def dims(self) -> int:
-        """Numbers in a point."""
+        """Return the number of coordinates of a point."""
         return self.components()[0].shape[1]
 
     @property
     def num_modes(self) -> int:
-        """Modes, one a center."""
+        """Return the number of modes, one per center."""
         return len(self.components()[0])
 
     @property
-    def component_weights(self) -> Float64[np.ndarray, " parts"]:
-        """Weights of the normal distributions."""
+    def component_weights(self) -> Float64[np.ndarray, " components"]:
+        """Return the weights of the normal distributions."""
         return self.components()[2]
 
     def _invert(
@@ -70,7 +70,7 @@ class NormalMixture(SyntheticDistribution):
         self, points: Float64[np.ndarray, "n dims"]
     ) -> Float64[np.ndarray, "n components"]:
         centers, sds, weights = self.components()
-        # Differences, not the matrix product, which cancels where a mode is far out and narrow.
+        # Use differences instead of a matrix product, which cancels for narrow modes far from 0.
         square = ((points[:, :1] - centers[:, 0]) / sds) ** 2
         for axis in range(1, centers.shape[1]):
             square += ((points[:, axis, None] - centers[:, axis]) / sds) ** 2
@@ -89,37 +89,40 @@ class NormalMixture(SyntheticDistribution):
 
 @dataclass(frozen=True)
 class Mixture(NormalMixture):
-    """Normal distributions where they are put: means=-2/3 on a line, means=0:1/2:3 in a plane.
+    """A mixture with given means: means=-2/3 in one dimension, means=0:1/2:3 in two.
 
     p(x) = Σ_k w_k N(x; mean_k, sd_k² I)
     """
 
-    description: ClassVar[str] = "normal distributions, mixed, of a line or a plane"
+    description: ClassVar[str] = "a mixture of normal distributions in one or two dimensions"
 
     means: tuple[tuple[float, ...], ...] = ((-2.0,), (2.0,))
-    """Centers, of one or two coordinates each."""
+    """The centers, of one or two coordinates each."""
     sds: tuple[float, ...] = (0.5,)
-    """Standard deviations, or one of all."""
+    """The standard deviation of each mode, or of all."""
     weights: tuple[float, ...] = (1.0,)
-    """How often each mode comes, in any unit, or one of all."""
+    """The relative frequency of each mode, or of all."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         dims = {len(mean) for mean in self.means}
         if dims not in ({1}, {2}) or len(self.means) > _MAX_MODES:
             raise UsageError(
-                f"means are {len(self.means):,} of {sorted(dims)} coordinates; expected 1 to "
-                f"{_MAX_MODES:,}, all of 1 or all of 2: write means=-2/3 or means=0:1/2:3"
+                f"means must be 1 to {_MAX_MODES:,} points, all of 1 or all of 2 coordinates, got "
+                f"{len(self.means):,} of {sorted(dims)} coordinates; write means=-2/3 or "
+                "means=0:1/2:3"
             )
         for value in itertools.chain(*self.means):
             if not abs(value) <= 1e6:
-                raise UsageError(f"means hold {value}; they must be -1,000,000 to 1,000,000")
+                raise UsageError(
+                    f"means must be -1,000,000 to 1,000,000, got {value}; use smaller values"
+                )
         check_lengths(self, "sds", "weights")
         centers, sds, _ = self.components()
         check_resolution("sds", float(sds.min()), float(np.abs(centers).max()))
 
     def components(self) -> Components:
-        """Centers, standard deviations and weights of the modes."""
+        """Return centers, standard deviations and weights of the modes."""
         count = len(self.means)
         weights = broadcast_option(self.weights, count, "weights")
         return (
@@ -131,7 +134,7 @@ class Mixture(NormalMixture):
 
 @dataclass(frozen=True)
 class Ring(NormalMixture):
-    """Normal distributions evenly on a circle: with 8 modes that of VEEGAN and PacGAN.
+    """Normal distributions equally spaced on a circle; 8 modes are those of VEEGAN and PacGAN.
 
     p(x) = 1/K Σ_k N(x; radius (cos 2πk/K, sin 2πk/K), sd² I)
 
@@ -140,14 +143,16 @@ class Ring(NormalMixture):
     adversarial networks".
     """
 
-    description: ClassVar[str] = "normal distributions on a circle"
+    description: ClassVar[str] = (
+        "normal distributions on a circle (8 by default, as in VEEGAN and PacGAN)"
+    )
 
     modes: int = 8
-    """How many."""
+    """The number of modes."""
     radius: float = 1.0
-    """Of the circle."""
+    """The radius of the circle."""
     sd: float = 0.01
-    """Standard deviation of each."""
+    """The standard deviation of each mode."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,7 +161,7 @@ class Ring(NormalMixture):
         check_resolution("sd", self.sd, self.radius)
 
     def components(self) -> Components:
-        """Centers, standard deviations and weights of the modes."""
+        """Return centers, standard deviations and weights of the modes."""
         angle = np.arange(self.modes) * (2 * math.pi / self.modes)
         centers = self.radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
         return centers, np.full(self.modes, self.sd), uniform_weights(self.modes)
@@ -164,21 +169,23 @@ class Ring(NormalMixture):
 
 @dataclass(frozen=True)
 class Grid(NormalMixture):
-    """Normal distributions on a square grid about 0: with side 5 that of VEEGAN and PacGAN.
+    """Normal distributions on a square grid about 0; side 5 is that of VEEGAN and PacGAN.
 
     p(x) = 1/side² Σ_ij N(x; spacing (i - m, j - m), sd² I), m = (side - 1) / 2
 
     With the defaults the centers are {-4, -2, 0, 2, 4}². Sources as for `Ring`.
     """
 
-    description: ClassVar[str] = "normal distributions on a square grid"
+    description: ClassVar[str] = (
+        "normal distributions on a square grid (5 x 5 by default, as in VEEGAN and PacGAN)"
+    )
 
     side: int = 5
-    """Modes in a row, and rows."""
+    """The number of modes per row, and of rows."""
     spacing: float = 2.0
-    """From one mode to the next."""
+    """The distance between neighboring modes."""
     sd: float = 0.05
-    """Standard deviation of each."""
+    """The standard deviation of each mode."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -187,7 +194,8 @@ class Grid(NormalMixture):
         check_resolution("sd", self.sd, self.spacing * self.side / 2)
 
     def components(self) -> Components:
-        """Centers, standard deviations and weights of the modes; y runs fastest."""
-        places = self.spacing * (np.arange(self.side) - (self.side - 1) / 2)
-        centers = np.stack(np.meshgrid(places, places, indexing="ij"), axis=-1).reshape(-1, 2)
+        """Return centers, standard deviations and weights of the modes, with y varying fastest."""
+        positions = self.spacing * (np.arange(self.side) - (self.side - 1) / 2)
+        mesh = np.meshgrid(positions, positions, indexing="ij")
+        centers = np.stack(mesh, axis=-1).reshape(-1, 2)
         return centers, np.full(len(centers), self.sd), uniform_weights(len(centers))

@@ -166,5 +166,5 @@ def test_scrambled_digits_are_even_and_hang_on_nothing():
 
 
 def test_points_of_another_shape_are_refused():
-    with pytest.raises(UsageError, match=r"points have shape \(3, 1\); expected \(n, 2\)"):
+    with pytest.raises(UsageError, match=r"points must have shape \(n, 2\), got \(3, 1\)"):
         Spiral().invert(np.zeros((3, 1)))
