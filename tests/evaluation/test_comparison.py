@@ -322,8 +322,8 @@ def test_scores_that_are_missing_are_told_with_their_cure(tmp_path):
         (
             old,
             [],
-            f"the scores of {old} were written by an older advnets and lack their provenance; type: "
-            f"advnets evaluate {old}",
+            f"the scores of {old} were written by an older advnets and lack their provenance; "
+            f"type: advnets evaluate {old}",
         ),
     ):
         with pytest.raises(RunError) as caught:

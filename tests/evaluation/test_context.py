@@ -80,8 +80,9 @@ def test_a_generator_of_training_images_is_told_by_its_copies_alone(digits):
     told = score_lines(records)
     assert "100.00 % are copies of a training image, test images 0.00 % (z = " in told
     assert "p < 1e-300)" in told
-    assert told.endswith("Real training images are copies of themselves: their row shows the largest copy "
-                         "fraction.")  # fmt: skip
+    assert told.endswith(
+        "Real training images are copies of themselves: their row shows the largest copy fraction."
+    )
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from advnets.metrics.frechet import frechet_distance, frechet_standard_error
 from advnets.metrics.mmd import polynomial_mmd
 from advnets.metrics.parzen import GRIDS
 from advnets.metrics.sliced_wasserstein import sliced_wasserstein
-from advnets.plots.training_curves import MetricCurve
+from advnets.plots.training_curves import PARZEN_CURVE, MetricCurve
 from advnets.sampling.sampler import require_held_out, score_parzen
 
 
@@ -57,7 +57,7 @@ PARZEN = MetricSpec(
     cases={"grid": "{} grid"},
     needs="validation images",
     aliases=("parzen-window", "log-likelihood"),
-    curve=MetricCurve("Log-likelihood", "Parzen window, nats", "mean"),
+    curve=PARZEN_CURVE,
     check_data=require_held_out,
 )
 

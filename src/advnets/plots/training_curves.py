@@ -40,6 +40,9 @@ class MetricCurve:
     """The key of the value in "evaluate" events."""
 
 
+PARZEN_CURVE = MetricCurve("Log-likelihood", "Parzen window, nats", "mean")
+
+
 @dataclass(frozen=True)
 class CurveSpec:
     """The curves of a kind of discriminator output: keys of "log" events, labels and optimum."""
@@ -148,7 +151,7 @@ class _Series:
 def training_curves(
     events: Sequence[Event],
     *,
-    metric_curve: MetricCurve | None = None,
+    metric_curve: MetricCurve | None = PARZEN_CURVE,
     real_data: float | None = None,
     dark: bool = False,
 ) -> bytes:

@@ -1,0 +1,150 @@
+"""A metric that is defined outside the package appears everywhere after one registration."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from advnets.errors import UnknownNameError, UsageError
+from advnets.evaluation.context import compare_features
+from advnets.evaluation.registry import (
+    METRICS,
+    metrics_table,
+    publication_notes,
+    register_metric,
+    resolve_metrics,
+)
+from advnets.evaluation.spec import MetricSpec, Value, normal_interval
+from advnets.experiment.train import train
+from advnets.plots import training_curves
+from advnets.plots.training_curves import MetricCurve
+from advnets.report.run_report import write_report
+
+
+def mean_gap_records(context):
+    def score(test, features):
+        gap = (test.mean(0) - features.mean(0)).norm()
+        return {"gap": float(gap), "standard_error": 0.01}
+
+    return compare_features(context, "mean-gap", score)
+
+
+MEAN_GAP = MetricSpec(
+    name="mean-gap",
+    title="mean gap",
+    help="distance between the means of features",
+    records=mean_gap_records,
+    values={"gap": Value("lower", normal_interval())},
+    describe=lambda r: f"mean gap {r['gap']:.3f}",
+    details=("standard_error",),
+    uses_extractor=True,
+    aliases=("mg",),
+    curve=MetricCurve("Mean gap", "to test images", "gap"),
+)
+
+
+@pytest.fixture
+def mean_gap():
+    register_metric(MEAN_GAP)
+    yield MEAN_GAP
+    del METRICS["mean-gap"]
+
+
+def test_a_registered_metric_is_known_to_every_command(
+    mean_gap, tiny, tmp_path, quiet, said, monkeypatch
+):
+    # Training computes it.
+    for seed in (0, 1):
+        run = replace(
+            tiny.with_stage(replace(tiny.stage, steps=2)),
+            seed=seed,
+            intervals=replace(tiny.intervals, eval_every=1, eval_metric="mg"),
+        )
+        train(run, tmp_path / f"run-{seed}", quiet)
+
+    # The help of `evaluate` and the table of the documentation list it.
+    help_text = " ".join(said("evaluate", "--help")[1].replace("│", " ").split())
+    assert "mean-gap* (mg): distance between the means of features." in help_text
+    assert (
+        "| `mean-gap` | `mg` | distance between the means of features | gap ↓ |" in metrics_table()
+    )
+
+    # `evaluate` computes and prints it; as JSON too.
+    code, out, _ = said("evaluate", tmp_path / "run-0", "--metrics", "MG")
+    assert code == 0
+    assert "mean gap 0." in out or "mean gap 1." in out
+    code, out, _ = said("evaluate", tmp_path / "run-1", "--metrics", "mean-gap,swd", "--json")
+    records = json.loads(out)
+    assert [r["metric"] for r in records] == ["mean-gap", "mean-gap", "swd", "swd"]
+    assert records[0]["interval"]["gap"] == pytest.approx(
+        [records[0]["gap"] - 0.0196, records[0]["gap"] + 0.0196], abs=1e-4
+    )
+
+    # `compare` has its column, with its direction.
+    code, out, _ = said("compare", tmp_path / "run-0", tmp_path / "run-1", "--metrics", "mg")
+    assert code == 0
+    assert "mean-gap ↓" in out
+
+    # The report describes it, and plots its curve.
+    panels = []
+    style_axes = training_curves.style_axes
+    monkeypatch.setattr(
+        training_curves,
+        "style_axes",
+        lambda axes, title, *rest, **kwargs: (
+            panels.append(title),
+            style_axes(axes, title, *rest, **kwargs),
+        ),
+    )
+    write_report(tmp_path / "run-0")
+    page = (tmp_path / "run-0" / "report.html").read_text("utf-8")
+    assert "mean gap " in page
+    assert "; Mean gap" in page
+    assert "Mean gap" in panels
+
+
+def test_names_of_registered_metrics_are_unique(mean_gap):
+    for name, aliases in (("frechet", ()), ("other", ("fid",)), ("kid", ())):
+        with pytest.raises(UsageError, match="which is a name of the metric"):
+            register_metric(replace(mean_gap, name=name, aliases=aliases))
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ("fid", ("frechet",)),
+        (
+            "FID,kid, is,prdc,precision,Recall,1nn",
+            ("frechet", "mmd", "inception-score", "prdc", "two-sample-1nn"),
+        ),
+        (("Parzen", "kl_jsd"), ("parzen", "kl-jsd")),
+        ((), ()),
+    ],
+)
+def test_metrics_are_found_by_published_names(names, expected):
+    assert resolve_metrics(names) == expected
+
+
+def test_a_mistyped_metric_gets_the_nearest_metric():
+    with pytest.raises(UnknownNameError, match="metric is called 'frechte'; did you mean frechet"):
+        resolve_metrics("parzen,frechte")
+
+
+def test_a_published_name_with_another_extractor_gets_a_sentence():
+    (note,) = publication_notes("FID,prdc", "digits")
+    assert note == (
+        "FID as published uses Inception features (--extractor inception); this Fréchet distance "
+        "uses the extractor digits"
+    )
+    assert publication_notes("fid", "inception") == []
+    assert publication_notes("frechet", "digits") == []
+
+
+def test_evaluate_says_how_fid_differs(tiny, tmp_path, quiet, said):
+    train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
+    code, out, err = said("evaluate", tmp_path / "run", "--metrics", "FID")
+    assert code == 0
+    assert "Fréchet distance" in out
+    assert "FID as published uses Inception features" in err
