@@ -138,7 +138,7 @@ def data_summary(dataset: Dataset, game: config.GameConfig) -> dict[str, Any]:
         **{name: 0 if part is None else len(part) for name, part in held_out.items()},
         "uses_unlabeled": isinstance(game, config.SemiSupervisedGame) and game.unlabeled_loss,
         "classes": _class_counts(train, dataset.class_names()) if isinstance(train, Split) else {},
-        "unused": dict(dataset.unsupported_files),
+        "unsupported_files": dict(dataset.unsupported_files),
         "notes": [*dataset.notes, *([warning] if warning else [])],
     }
 
