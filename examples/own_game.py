@@ -1,4 +1,4 @@
-"""A new objective and a new game: advnets train examples/own_game.py:game --data mnist"""
+"""A custom game with its own objective: advnets train examples/own_game.py:game --data mnist"""
 
 from advnets import config
 from advnets.games.gan import GAN
@@ -6,12 +6,12 @@ from advnets.protocols import PhaseOutput
 
 
 def least_squares(logits, target):
-    """½ E(a - target)² (Mao et al. 2017): on images D's target is 1, on samples 0, G's is 1."""
+    """Return ½ E(a - target)² (Mao et al. 2017); D's target is 1 for images, 0 for samples."""
     return 0.5 * (logits.float() - target).square().mean()
 
 
 class LeastSquares(GAN):
-    """The plain game's phases and samples, another objective for each player."""
+    """A GAN whose players minimize the least-squares losses; G's target is 1."""
 
     def discriminator(self, players, batch, rng):  # noqa: D102
         fake = self.samples(players, batch, rng).detach()

@@ -70,7 +70,7 @@ def test_value_and_gradient_are_those_of_the_written_formula(ours):
         torch.testing.assert_close(mine, theirs.float(), rtol=1e-4, atol=1e-7)
 
 
-def test_of_relative_logits_the_losses_are_those_of_pairs():
+def test_losses_of_relativistic_logits_are_those_of_pairs():
     """-log σ(a(x) - a(G(z))) for D, -log σ(a(G(z)) - a(x)) for G, in float64; log 2 if equal."""
     difference = REAL.double() - FAKE.double()
     real, fake = relativistic_logits(REAL, FAKE)
@@ -93,7 +93,7 @@ def test_at_the_solution_the_value_is_minus_log_4():
     assert value_function(zeros, zeros).item() == pytest.approx(-math.log(4), rel=1e-6)
 
 
-def test_the_two_generator_losses_pull_as_theory_says():
+def test_the_gradients_of_both_generator_losses_are_those_of_the_theory():
     """dL/da is -D for the minimax loss and D - 1 for the non-saturating one."""
     fake = torch.tensor([-9.21], requires_grad=True)  # D(G(z)) = 1e-4
     d = torch.sigmoid(fake).item()
@@ -105,7 +105,7 @@ def test_the_two_generator_losses_pull_as_theory_says():
 
 @pytest.mark.parametrize("ours", WRITTEN, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("confident", [-1e4, 1e4])
-def test_no_confidence_makes_a_number_that_is_not_finite(ours, confident):
+def test_losses_of_confident_logits_are_finite(ours, confident):
     """Where log of a sigmoid gives -inf, the logit form has a value and a gradient."""
     logits = torch.full((3,), confident, requires_grad=True)
     two = ours in (value_function, discriminator_loss)
@@ -144,7 +144,7 @@ LOSSES = {
 """Arguments for every function of `losses` that is a loss or a term of one."""
 
 
-def test_the_table_of_losses_is_whole():
+def test_every_loss_is_in_the_table():
     """A function that is added to `losses` is added here, unless it is no loss."""
     defined = {
         value
@@ -206,7 +206,7 @@ def test_divergence_and_density_of_posteriors_are_those_of_torchs_distributions(
     torch.testing.assert_close(density, posterior.log_prob(z).sum(1))
 
 
-def test_the_choices_of_logits_above_their_mean_become_more_probable():
+def test_reinforce_makes_components_above_the_mean_logit_more_probable():
     """dL/dlog p of each row is -(a - mean a) / n; the logits themselves get no gradient."""
     logits = torch.tensor([0.0, 1.0, 5.0], requires_grad=True)
     log_p = torch.tensor([-1.0, -2.0, -0.5], requires_grad=True)
@@ -217,7 +217,7 @@ def test_the_choices_of_logits_above_their_mean_become_more_probable():
     assert loss.item() == pytest.approx(-(-2 * -1.0 - 1 * -2.0 + 3 * -0.5) / 3)
 
 
-def test_features_are_matched_in_their_means():
+def test_feature_matching_compares_means():
     """((0 - 2)² + (3 - 2)²) / 2 features, whatever the spread and the number of rows."""
     real = torch.tensor([[-1.0, 2.0], [1.0, 4.0]])
     fake = torch.tensor([[1.0, 2.0], [2.0, 0.0], [3.0, 4.0]])
@@ -249,7 +249,7 @@ def test_losses_of_critics_are_their_written_formulas():
     assert critic_generator_loss(FAKE + 3).item() == pytest.approx(-3.0, rel=1e-6)
 
 
-def test_slopes_do_not_depend_on_where_a_image_stands_in_its_batch():
+def test_input_gradients_do_not_depend_on_the_position_in_the_batch():
     """Of a(x) = w · x, ‖w‖² and (‖w‖ - 1)², each once for each image."""
     w = torch.tensor([3.0, 4.0])
     x = torch.randn(7, 1, 1, 2, requires_grad=True)
@@ -276,7 +276,7 @@ def test_mutual_information_is_that_of_the_joint_distribution():
     assert slope.isfinite().all()
 
 
-def test_squared_slopes_are_those_of_a_quadratic():
+def test_the_zero_centered_penalty_of_a_quadratic_is_exact():
     """a(x) = xᵀAx / 2 + bᵀx has slope Ax + b, and ½ d‖Ax + b‖²/db is Ax + b."""
     torch.manual_seed(0)
     a, b = torch.randn(6, 6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
@@ -291,7 +291,7 @@ def test_squared_slopes_are_those_of_a_quadratic():
     torch.testing.assert_close(gradient, expected.sum(0), rtol=1e-5, atol=1e-5)
 
 
-def test_to_first_order_value_and_gradient_in_x_are_those_of_the_logits():
+def test_linearized_logits_have_the_value_and_gradient_of_the_logits():
     torch.manual_seed(0)
     x = torch.randn(5, 2, 3, requires_grad=True)
     w = torch.randn(6, requires_grad=True)
@@ -327,7 +327,7 @@ def best(loss):
     return torch.stack(found)
 
 
-def test_the_best_hinge_critic_is_the_sign_of_the_difference():
+def test_the_optimal_hinge_critic_is_the_sign_of_the_difference():
     """Where p_data is p_g all between -1 and 1 are as good; there the loss is 2."""
     a = best(hinge_discriminator_loss)
     assert a[[0, 2, 3]].tolist() == pytest.approx([1.0, -1.0, -1.0], abs=1e-5)
@@ -336,7 +336,7 @@ def test_the_best_hinge_critic_is_the_sign_of_the_difference():
         assert hinge_discriminator_loss(equal, equal).item() == pytest.approx(2.0)
 
 
-def test_the_best_least_squares_critic_is_the_optimal_d():
+def test_the_optimal_least_squares_critic_is_the_optimal_d():
     """p_data / (p_data + p_g), of loss 1/4 where the two are equal."""
     expected = (P_DATA / (P_DATA + P_G)).float()
     torch.testing.assert_close(best(least_squares_discriminator_loss), expected, rtol=0, atol=0.006)
@@ -345,7 +345,7 @@ def test_the_best_least_squares_critic_is_the_optimal_d():
     assert least_squares_generator_loss(torch.ones(5)).item() == 0
 
 
-def test_the_best_critic_of_slope_1_tells_the_wasserstein_distance():
+def test_the_optimal_1_lipschitz_critic_gives_the_wasserstein_distance():
     """On a line W₁ is the area between the distribution functions; steeper critics are none."""
     cumulated = (P_DATA - P_G).cumsum(0)
     distance = (cumulated[:-1].abs() * PLACES.diff()).sum().item()
@@ -361,7 +361,7 @@ def test_the_best_critic_of_slope_1_tells_the_wasserstein_distance():
     )
 
 
-def test_a_penalized_critic_is_a_little_steeper_than_1():
+def test_the_gradient_of_a_penalized_critic_is_slightly_above_1():
     """Of a(x) = -s x, -s W₁ + λ (s - 1)² is least at s = 1 + W₁ / 2λ."""
     x = torch.rand(50, 1, 1, 1, requires_grad=True)
     s = torch.tensor(1.5, requires_grad=True)
@@ -372,7 +372,7 @@ def test_a_penalized_critic_is_a_little_steeper_than_1():
     assert slope.item() == pytest.approx(0.0, abs=1e-6)  # at 1 + 2 / 4
 
 
-def test_a_flat_critic_has_a_finite_penalty():
+def test_a_constant_critic_has_a_finite_penalty():
     x = torch.rand(3, 1, 1, 2, requires_grad=True)
     w = torch.zeros(2, requires_grad=True)
     excess = wgan_gradient_penalty(input_gradients(x.flatten(1) @ w, x))

@@ -25,7 +25,7 @@ def test_a_draw_is_a_function_of_its_key():
         NOISE.attempt(1),
     ],
 )
-def test_another_key_gives_other_numbers(other):
+def test_another_seed_or_step_gives_other_numbers(other):
     drawn, others = NOISE.uniform("z", 100, 10), other.uniform("z", 100, 10)
     correlation = torch.corrcoef(torch.stack((drawn.flatten(), others.flatten())))[0, 1]
     assert abs(correlation) < 4 / math.sqrt(1000)
@@ -35,12 +35,12 @@ def test_another_purpose_gives_other_numbers():
     assert not torch.equal(NOISE.uniform("z", 10, 4), NOISE.uniform("mask", 10, 4))
 
 
-def test_a_returned_try_is_the_first_one_again():
+def test_attempt_0_is_the_original_generator():
     assert NOISE.attempt(2).attempt(0) == NOISE
 
 
 @pytest.mark.parametrize("first", [1, 3, 7])
-def test_a_process_that_holds_some_rows_draws_what_all_rows_would_have_been(first):
+def test_a_process_with_some_rows_draws_the_numbers_of_all_rows(first):
     part = replace(NOISE, first_row=first)
     rest = 10 - first
     draws = (
@@ -54,7 +54,7 @@ def test_a_process_that_holds_some_rows_draws_what_all_rows_would_have_been(firs
         assert torch.equal(draw(NOISE, 10)[first:], draw(part, rest))
 
 
-def test_a_stacked_source_draws_what_its_parts_draw():
+def test_split_streams_draw_what_separate_batches_draw():
     both = NOISE.split_streams("real", "fake").dropout_mask("mask0", 8, 5, keep_prob=0.8)
     parts = [
         NOISE.split_streams(name).dropout_mask("mask0", 4, 5, keep_prob=0.8)
@@ -69,7 +69,7 @@ def test_a_stacked_source_draws_what_its_parts_draw():
     assert torch.equal(second, NOISE.split_streams("fake").normal("x", 1, 5))
 
 
-def test_rows_that_do_not_divide_over_streams_are_refused():
+def test_rows_that_do_not_divide_among_streams_are_refused():
     with pytest.raises(ValueError, match="9 rows cannot be split over 2 streams"):
         NOISE.split_streams("real", "fake").uniform("x", 9, 2)
     with pytest.raises(ValueError, match="4 rows cannot be split over 2 streams"):
@@ -84,7 +84,7 @@ def test_uniform_is_uniform():
     assert stats.kstest(drawn.double().numpy(), law.cdf).pvalue > 1e-3
 
 
-def test_hiss_is_normal_and_its_numbers_are_independent():
+def test_fast_normal_is_normal_and_independent():
     x = NOISE.fast_normal("x", 2000, 51)
     assert stats.kstest(x.flatten().numpy(), "norm").pvalue > 0.01
     together = torch.corrcoef(torch.cat((x, x.square()), 1).T) - torch.eye(102)
@@ -97,12 +97,12 @@ def test_normal_is_normal():
 
 
 @pytest.mark.parametrize("keep", [0.5, 0.8, 0.3])
-def test_masks_keep_at_their_rate_and_independently(keep):
+def test_dropout_masks_have_their_rate_and_are_independent(keep):
     mask = NOISE.dropout_mask("x", 1000, 1000, keep_prob=keep)
     assert set(mask.unique().tolist()) == {0.0, 1.0}
     assert mask.mean().item() == pytest.approx(keep, abs=4 * math.sqrt(keep * (1 - keep) / 1e6))
     assert mask.mean(0).std().item() == pytest.approx(math.sqrt(keep * (1 - keep) / 1e3), rel=0.1)
 
 
-def test_a_permutation_holds_every_number_once():
+def test_a_permutation_holds_every_index_once():
     assert sorted(NOISE.permutation("order", 50)) == list(range(50))

@@ -1,4 +1,4 @@
-""""""
+"""Schedules of learning rates, momentum, penalties and augmentation."""
 
 from __future__ import annotations
 
@@ -57,23 +57,23 @@ def train_state(phase, step=0, schedule_steps=0):
 @pytest.mark.parametrize(
     ("done", "expected"), [(0.0, 4.0), (1.0, 2.0), (0.5, 3.0), (1 / 3, 3.5), (2 / 3, 2.5)]
 )
-def test_half_of_the_way_lies_behind_at_half_of_the_time(done, expected):
-    """Cos 60° is 1/2: at a third, a quarter of the way."""
+def test_the_cosine_schedule_is_half_way_at_half_of_the_time(done, expected):
+    """cos 60° is 1/2: at a third of the time it is a quarter of the way."""
     assert cosine(4.0, 2.0, done) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("done", "expected"), [(0.0, 8.0), (1 / 3, 4.0), (2 / 3, 2.0), (1.0, 1.0)])
-def test_by_a_factor_each_third_halves(done, expected):
+def test_the_geometric_schedule_changes_by_a_constant_factor(done, expected):
     assert geometric(8.0, 1.0, done) == pytest.approx(expected)
 
 
-def test_both_ends_are_met_exactly():
+def test_schedules_reach_both_ends_exactly():
     assert (geometric(1e-1, 1e-5, 0.0), geometric(1e-1, 1e-5, 1.0)) == (1e-1, 1e-5)
     assert (cosine(2e-4, 5e-5, 0.0), cosine(2e-4, 5e-5, 1.0)) == (2e-4, 5e-5)
 
 
 @pytest.mark.parametrize("step", [0, 2, 8, 20])
-def test_a_schedule_ends_after_its_steps_and_then_stays(step):
+def test_progress_reaches_1_after_the_scheduled_steps_and_stays(step):
     """Progress is the fraction of the steps that are complete, and at most 1."""
     state = train_state(Phase("a", loss), schedule_steps=8)
     state.progress.step = step
@@ -114,8 +114,8 @@ def test_the_learning_rate_has_a_floor():
     ("decay", "updates", "expected"),
     [(1.1, 7300, 0.1 / 1.1**7300), (1.1, 10**5, 0.0), (1e30, 10**12, 0.0), (1.0, 10**12, 0.1)],
 )
-def test_no_power_of_the_decay_overflows(decay, updates, expected):
-    """1.1^7500 is more than a float holds; the rate has fallen to nothing long before."""
+def test_large_powers_of_the_decay_do_not_overflow(decay, updates, expected):
+    """1.1^7500 exceeds the range of a float; the rate has decayed to 0 long before."""
     spec = config.SGD(lr=0.1, lr_decay=decay, lr_min=0.0)
     assert learning_rate(spec, updates) == pytest.approx(expected, rel=1e-9)
     assert learning_rate(replace(spec, lr_min=1e-6), updates) == max(1e-6, expected)
@@ -132,7 +132,7 @@ def test_no_power_of_the_decay_overflows(decay, updates, expected):
         (config.Adam(lr=1e-3, lr_final=0.0), 10**6, False),
     ],
 )
-def test_a_rate_that_falls_to_nothing_is_refused_before_the_start(spec, updates, refused):
+def test_a_learning_rate_that_decays_to_0_is_refused(spec, updates, refused):
     if not refused:
         check_learning_rate("generator", spec, updates)
         return
@@ -150,12 +150,12 @@ def test_momentum_rises_from_the_first_epoch_to_the_250th(epoch, expected):
 @pytest.mark.parametrize(
     ("done", "lr", "decay"), [(0.0, 2e-4, 0.9), (0.5, 1.25e-4, 0.945), (1.0, 5e-5, 0.99)]
 )
-def test_adam_goes_to_its_ends_by_a_cosine(done, lr, decay):
+def test_adams_settings_go_to_their_final_values_by_a_cosine(done, lr, decay):
     spec = config.Adam(lr=2e-4, lr_final=5e-5, beta2=0.9, beta2_final=0.99)
     assert (learning_rate(spec, 1000, done), beta2(spec, done)) == pytest.approx((lr, decay))
 
 
-def test_without_an_end_adam_stays():
+def test_without_final_values_adams_settings_are_constant():
     spec = config.Adam(lr=2e-4, lr_decay=1.001)
     assert learning_rate(spec, 100, 0.7) == learning_rate(spec, 100) == 2e-4 / 1.001**100
     assert beta2(spec, 0.7) == 0.999

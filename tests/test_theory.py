@@ -47,15 +47,15 @@ class TestDivergences:
         distance = jensenshannon(p.numpy(), q.numpy(), axis=-1)
         np.testing.assert_allclose(jensen_shannon(p, q), distance**2, rtol=1e-10)
 
-    def test_a_mass_that_q_lacks_is_infinitely_far(self):
+    def test_kl_is_infinite_where_q_is_zero_and_p_is_not(self):
         assert kullback_leibler(point(0.5, 0.5), point(1.0, 0.0)) == math.inf
         assert kullback_leibler(point(1.0, 0.0), point(0.5, 0.5)) == pytest.approx(math.log(2))
 
-    def test_the_jensen_shannon_divergence_of_strangers_is_log_2(self):
+    def test_the_jensen_shannon_divergence_of_disjoint_distributions_is_log_2(self):
         assert jensen_shannon(point(1.0, 0.0), point(0.0, 1.0)) == pytest.approx(math.log(2))
 
     @pytest.mark.parametrize("wrong", [(0.5, 0.6), (1.5, -0.5), (math.nan, 1.0)])
-    def test_what_is_no_distribution_is_refused(self, wrong):
+    def test_tensors_that_are_no_distributions_are_refused(self, wrong):
         with pytest.raises(UsageError, match="expected non-negative probabilities that sum to 1"):
             kullback_leibler(point(*wrong), point(0.5, 0.5))
 
@@ -72,7 +72,7 @@ class TestTheorem1:
         torch.testing.assert_close(virtual_criterion(p, p), torch.full((20,), OPTIMUM).double())
 
     @given(st.integers(0, 10**6))
-    def test_no_discriminator_does_better_than_the_optimal(self, seed):
+    def test_no_discriminator_exceeds_the_optimal_one(self, seed):
         """max_D V(D, G) = V(D*, G), against D drawn at random."""
         p, q, other = drawn(5, seed=seed), drawn(5, seed=seed + 1), drawn(5, seed=seed + 2)
         assert value_at(p, q, other) <= virtual_criterion(p, q) + 1e-12
@@ -93,7 +93,7 @@ class TestProposition2:
         assert (virtual_criterion(p, other) >= tangent - 1e-12).all()
 
     @pytest.mark.parametrize("rate", [0.05, 0.5, 1.0])
-    def test_descent_never_rises_and_arrives(self, rate):
+    def test_descent_never_increases_c_and_converges(self, rate):
         p, q = drawn(30, sparse=True), drawn(30, seed=1)
         last = math.inf
         for _ in range(int(40 / rate)):

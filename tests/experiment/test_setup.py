@@ -69,6 +69,6 @@ def test_schedules_are_counted_out_once(tiny):
     assert resolved.stage.schedule_steps == 15
     longer = resolved.with_stage(replace(resolved.stage, steps=600))
     assert setup.resolve_config(longer, data.info, chosen).stage.schedule_steps == 15
-    assert setup.make_train_state(resolved, data, 0, torch.device("cpu")).rng.ramp_steps == 15
+    assert setup.make_train_state(resolved, data, 0, torch.device("cpu")).schedule_steps == 15
     short = tiny.with_stage(replace(tiny.stage, steps=1, schedule_fraction=0.01))
     assert setup.resolve_config(short, data.info, chosen).stage.schedule_steps == 1

@@ -27,15 +27,15 @@ def test_at_probability_0_nothing_changes_and_at_1_everything_does(kind):
 
 
 @pytest.mark.parametrize("kind", ALL)
-def test_as_many_change_as_the_probability_says(kind):
+def test_the_probability_is_the_fraction_of_changed_images(kind):
     x = images(4000, 1, 8, 8)
     changed = (augment(x, (kind,), torch.tensor(0.3), NOISE) != x).flatten(1).any(1)
     same = {"translate": 1 / 9, "flip": 1 / 2}.get(kind, 0.0)
     assert changed.float().mean().item() == pytest.approx(0.3 * (1 - same), abs=0.03)
 
 
-def test_a_flip_is_a_mirror_of_every_second_image():
-    """Chosen always it mirrors half of them, so that no probability makes left and right alike."""
+def test_flip_mirrors_half_of_the_images():
+    """At probability 1 it mirrors half of them, so that left and right never become equivalent."""
     x = NOISE.uniform("x", 2000, 1, 1, 4)
     for chosen in (1.0, 0.5):
         seen = augment(x, ("flip",), torch.tensor(chosen), NOISE)
@@ -44,8 +44,8 @@ def test_a_flip_is_a_mirror_of_every_second_image():
         assert float(mirrored.double().mean()) == pytest.approx(chosen / 2, abs=0.04)
 
 
-def test_a_shift_is_one_of_whole_pixels_up_to_an_eighth():
-    """Every result is the image, padded by its edge, cut at one of 5 x 7 places; all occur."""
+def test_translate_shifts_by_whole_pixels_up_to_an_eighth():
+    """Each result is a crop of the edge-padded image at one of 5 x 7 offsets; all occur."""
     x = images(400)
     shifted = augment(x, ("translate",), torch.tensor(1.0), NOISE)
     padded = torch.nn.functional.pad(x, (3, 3, 2, 2), mode="replicate")
@@ -62,8 +62,8 @@ def test_a_shift_is_one_of_whole_pixels_up_to_an_eighth():
     assert len(met) == 35
 
 
-def test_a_cut_is_a_box_of_half_of_each_side():
-    """Where it does not hang over an edge, 8 x 12 pixels in all channels; nothing else changes."""
+def test_cutout_removes_a_box_of_half_of_each_side():
+    """Away from the edges it is 8 x 12 pixels in all channels; nothing else changes."""
     x = torch.ones(500, 2, 16, 24)
     cut = augment(x, ("cutout",), torch.tensor(1.0), NOISE)
     assert set(cut.unique().tolist()) == {0.0, 1.0}
@@ -74,8 +74,8 @@ def test_a_cut_is_a_box_of_half_of_each_side():
     assert (rows == 8).float().mean().item() == pytest.approx(9 / 16, abs=0.07)
 
 
-def test_what_is_erased_is_a_box_of_an_eighth_to_three_eighths():
-    """The sides of one that hangs over no edge are 2 to 6 of 16 and 3 to 9 of 24, evenly."""
+def test_erase_removes_a_box_of_an_eighth_to_three_eighths():
+    """Away from the edges its sides are uniform from 2 to 6 of 16 and from 3 to 9 of 24."""
     x = torch.ones(4000, 2, 16, 24)
     gone = 1 - augment(x, ("erase",), torch.tensor(1.0), NOISE)
     rows, columns = (gone.amax(axis).sum(-1) for axis in ((1, 3), (1, 2)))
@@ -87,8 +87,8 @@ def test_what_is_erased_is_a_box_of_an_eighth_to_three_eighths():
         assert whole.mean().item() == pytest.approx((least + most) / 2, rel=0.06)
 
 
-def test_colors_keep_their_place_on_the_mean():
-    """Brightness, saturation and contrast are affine in the pixels, and no change on the mean."""
+def test_color_changes_nothing_in_expectation():
+    """Brightness, saturation and contrast are affine in the pixels, with the image as mean."""
     x = images(1, 3, 8, 8).expand(6000, 3, 8, 8)
     recolored = augment(x, ("color",), torch.tensor(1.0), NOISE)
     torch.testing.assert_close(recolored.mean(0), x[0], rtol=0, atol=0.05)
@@ -100,8 +100,8 @@ def test_colors_keep_their_place_on_the_mean():
     assert (contrast.min().item(), contrast.max().item()) == pytest.approx((0.5, 1.5), abs=0.01)
 
 
-def test_kinds_choose_and_draw_independently():
-    """Which images one kind changes says nothing of which another changes."""
+def test_kinds_of_augmentation_are_independent():
+    """The images that one kind changes are independent of those that another changes."""
     x, half = images(4000, 3, 8, 8), torch.tensor(0.5)
     changed = [(augment(x, (kind,), half, NOISE) != x).flatten(1).any(1).double() for kind in ALL]
     apart = torch.corrcoef(torch.stack(changed)) - torch.eye(len(ALL))
@@ -121,7 +121,7 @@ def test_kinds_choose_and_draw_independently():
     assert abs(torch.corrcoef(torch.stack(middles))[0, 1].item()) < 4 / math.sqrt(4000)
 
 
-def test_colors_are_moved_as_written_out():
+def test_color_equals_its_formula():
     """x + b; s times as far from the pixel's gray; c times as far from the mean of the image."""
     x = images(50, 3, 5, 4).double().numpy()
     seen = augment(torch.from_numpy(x).float(), ("color",), torch.tensor(1.0), NOISE)
@@ -138,7 +138,7 @@ def test_colors_are_moved_as_written_out():
         torch.testing.assert_close(seen[n].double(), torch.from_numpy(moved), rtol=1e-4, atol=1e-5)
 
 
-def test_values_between_pixels_are_those_of_grid_sample():
+def test_bilinear_values_equal_those_of_grid_sample():
     x = images(8, 2, 12, 9)
     rows, columns = (
         NOISE.uniform(name, 8, 12, 9, low=-3.0, high=14.0) for name in ("rows", "columns")
@@ -148,7 +148,7 @@ def test_values_between_pixels_are_those_of_grid_sample():
     torch.testing.assert_close(_bilinear(x, rows, columns), expected)
 
 
-def test_an_affine_map_keeps_the_middle_and_turns_scales_and_shears_so_much():
+def test_affine_rotates_scales_and_shears_about_the_center_within_its_ranges():
     """The map is read off images of their own coordinates: columns = scale (turn - shear)."""
     n, side = 2000, 33
     place = torch.arange(side) - 16.0
@@ -172,7 +172,7 @@ def test_an_affine_map_keeps_the_middle_and_turns_scales_and_shears_so_much():
     assert apart.abs().max().item() < 5 / math.sqrt(n)
 
 
-def test_an_elastic_map_shifts_its_knots_by_normal_numbers_and_is_smooth_between():
+def test_elastic_shifts_are_normal_at_grid_points_and_smooth_between():
     """The field is read off images of their own coordinates, away from the edges."""
     n, side = 2000, 33
     place = torch.arange(side) * 1.0
@@ -192,7 +192,7 @@ def test_an_elastic_map_shifts_its_knots_by_normal_numbers_and_is_smooth_between
     assert bends < 0.1 * shift.std().item()
 
 
-def test_parts_of_a_stack_are_changed_as_they_would_be_alone():
+def test_concatenated_batches_are_augmented_as_separate_ones():
     """Images and samples in one pass, or in two, are augmented alike."""
     real, fake = images(8), images(8) + 1
     half = torch.tensor(0.5)
@@ -204,8 +204,8 @@ def test_parts_of_a_stack_are_changed_as_they_would_be_alone():
     assert torch.equal(together, torch.cat(apart))
 
 
-def test_gradients_of_gradients_go_through():
-    """As penalties on slopes need them, checked by finite differences."""
+def test_second_derivatives_are_right():
+    """Gradient penalties need them; checked by finite differences."""
     x = images(3, 2, 8, 8).double().requires_grad_()
     one = torch.tensor(1.0)
     # Of a square, so that the second derivative is not 0.

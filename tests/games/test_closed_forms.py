@@ -35,8 +35,8 @@ NOISE = RNG(11)
 
 
 @dataclass
-class Drawn:
-    """An endless row of batches, each drawn by its index."""
+class RandomLoader:
+    """A loader of minibatches that are drawn from a distribution, by their index."""
 
     draw: Any
 
@@ -48,7 +48,7 @@ class Drawn:
 
 
 class Linear(nn.Module):
-    """G(z) = W z + b, without a bend: what it samples is normal."""
+    """G(z) = W z + b, whose samples are normal."""
 
     def __init__(self, latent_dim, numbers):
         super().__init__()
@@ -63,8 +63,8 @@ class Linear(nn.Module):
 
 
 @pytest.fixture
-def settled():
-    """Plays a game, and gives the weights' average over the last third of it."""
+def trained():
+    """Train a game and return the players with the mean of their weights over the last third."""
 
     def settle(game, players, draw, *, rounds, lr=3e-3, beta1=0.0):
         spec = config.Adam(lr=lr, beta1=beta1, beta2=0.99)
@@ -75,7 +75,7 @@ def settled():
             optimizers={
                 name: make_optimizer(spec, net.parameters()) for name, net in players.items()
             },
-            loader=Drawn(draw),
+            loader=RandomLoader(draw),
             rng=RNG(3),
         )
         averages = None
@@ -91,7 +91,7 @@ def settled():
 
 
 def plane(x):
-    """Rows of numbers as the images that games are played on."""
+    """Reshape vectors to images of 1 x 1 x n pixels."""
     return Batch(x[:, None, None])
 
 
@@ -108,8 +108,8 @@ def encoder(numbers, latent_dim, **options):
     )
 
 
-def test_conditional_normals(settled):
-    """p(x | y) = N(m_y, 1/4): each class gets its own mean and the deviation that all share."""
+def test_conditional_normals(trained):
+    """p(x | y) = N(m_y, 1/4): each class has its own mean, and all have one standard deviation."""
     means = torch.tensor([-2.0, 0.5, 2.0])
 
     def draw(rng):
@@ -123,7 +123,7 @@ def test_conditional_normals(settled):
         "discriminator": ConditionalMLPDiscriminator(small_d(4), 3),
     }
     game = ConditionalGAN(config.ConditionalGame(relativistic=True, r1=0.2, r2=0.2))
-    g = settled(game, players, draw, rounds=1200)["generator"]
+    g = trained(game, players, draw, rounds=1200)["generator"]
     labels = torch.arange(3000) % 3
     x = g(g.latent(3000, NOISE, labels)).flatten()
     for y, mean in enumerate(means):
@@ -141,7 +141,7 @@ def assert_posterior(e, w, x, within):
     torch.testing.assert_close(variances, variance.expand_as(variances), atol=within, rtol=0)
 
 
-def test_an_encoder_learned_afterwards_is_the_posterior(settled):
+def test_latent_regression_learns_the_posterior(trained):
     """G is fixed, x = w · z: E's means and variances are those of p(z | x)."""
     g = Linear(2, 1)
     with torch.no_grad():
@@ -150,13 +150,13 @@ def test_an_encoder_learned_afterwards_is_the_posterior(settled):
     before = g.map.weight.clone()
     players = {"generator": g, "encoder": encoder(1, 2)}
     game = LatentRegression(config.LatentRegressionGame())
-    e = settled(game, players, lambda n: plane(torch.zeros(200, 1)), rounds=1500, beta1=0.9)
+    e = trained(game, players, lambda n: plane(torch.zeros(200, 1)), rounds=1500, beta1=0.9)
     assert torch.equal(g.map.weight, before)
     assert_posterior(e["encoder"], W, [-1.0, 0.0, 1.5], within=0.08)
 
 
-def test_adversarially_learned_inference_is_the_posterior(settled):
-    """x ~ N(0, ‖w‖²): G comes to make it, and E to be the posterior of the w that G has found."""
+def test_adversarially_learned_inference_learns_the_posterior(trained):
+    """x ~ N(0, ‖w‖²): G learns the distribution, and E the posterior under the w of G."""
     deviation = W.norm()
     players = {
         "generator": Linear(2, 1),
@@ -167,14 +167,14 @@ def test_adversarially_learned_inference_is_the_posterior(settled):
     def draw(rng):
         return plane(deviation * rng.normal("x", 200, 1))
 
-    found = settled(ALI(config.ALIGame()), players, draw, rounds=3000, lr=1e-3)
+    found = trained(ALI(config.ALIGame()), players, draw, rounds=3000, lr=1e-3)
     w = found["generator"].map.weight[0].detach()
     assert w.norm().item() == pytest.approx(deviation.item(), abs=0.2)
     assert_posterior(found["encoder"], w, [-1.0, 0.0, 1.0], within=0.25)
 
 
-def test_completions_of_a_correlated_normal(settled):
-    """Correlation .8: x_2 given x_1 is N(.8 x_1, .36), and x_1 given x_2 alike, by one G."""
+def test_inpainting_of_a_correlated_normal_learns_both_conditionals(trained):
+    """Correlation 0.8: x_2 given x_1 is N(0.8 x_1, 0.36), and x_1 given x_2 likewise, by one G."""
     rho = 0.8
 
     def draw(rng):
@@ -193,7 +193,7 @@ def test_completions_of_a_correlated_normal(settled):
         "discriminator": small_d(4),
     }
     spec = config.InpaintingGame(masks=("halves",), relativistic=True, r1=0.1, r2=0.1)
-    g = settled(Inpainting(spec), players, draw, rounds=1500)["generator"]
+    g = trained(Inpainting(spec), players, draw, rounds=1500)["generator"]
     n = 4000
     for hidden in (0, 1):
         known = torch.ones(n, 1, 1, 2)
@@ -209,7 +209,7 @@ def test_completions_of_a_correlated_normal(settled):
         assert (x - slope * given).std().item() == pytest.approx((1 - rho**2) ** 0.5, abs=0.15)
 
 
-def test_the_elbo_of_a_linear_normal_model_is_its_likelihood(settled):
+def test_the_elbo_of_a_linear_normal_model_reaches_the_log_likelihood(trained):
     """x = w z + σ ε: G finds w, q(z | x) is the posterior, and the bound is log p(x) itself."""
     sigma, w = 0.5, W
 
@@ -218,7 +218,7 @@ def test_the_elbo_of_a_linear_normal_model_is_its_likelihood(settled):
 
     players = {"generator": Linear(1, 2), "encoder": encoder(2, 1)}
     spec = config.VAEGame(likelihood="normal", likelihood_std=sigma)
-    found = settled(VAE(spec), players, draw, rounds=1200, beta1=0.9)
+    found = trained(VAE(spec), players, draw, rounds=1200, beta1=0.9)
     mine = found["generator"].map.weight[:, 0].detach()
     mine = mine * torch.sign(mine @ w)
     torch.testing.assert_close(mine, w, atol=0.1, rtol=0)
@@ -234,7 +234,7 @@ def test_the_elbo_of_a_linear_normal_model_is_its_likelihood(settled):
     torch.testing.assert_close(q.log_variance.exp().mean(), variance, atol=0.05, rtol=0)
 
 
-def test_d_of_classes_finds_the_classes_and_the_ratio_of_densities(settled):
+def test_a_semi_supervised_d_learns_the_classes_and_the_density_ratio(trained):
     """p(y | x) of two normals, and a(x) = log p(x) / p_g(x), for a G that stays as it is."""
     g, apart, sigma = Linear(1, 1), 1.0, 0.7
     with torch.no_grad():
@@ -258,7 +258,7 @@ def test_d_of_classes_finds_the_classes_and_the_ratio_of_densities(settled):
     )
     d = SemiSupervisedDiscriminator((1, 1, 1), spec, 2)
     game = DAlone(config.SemiSupervisedGame())
-    d = settled(game, {"generator": g, "discriminator": d}, draw, rounds=1500)["discriminator"]
+    d = trained(game, {"generator": g, "discriminator": d}, draw, rounds=1500)["discriminator"]
     x = torch.tensor([-1.5, -0.5, 0.0, 0.5, 1.5])
     shown = x.reshape(-1, 1, 1, 1)
     normal = torch.distributions.Normal

@@ -34,8 +34,8 @@ def batch(labels):
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
-def test_without_use_of_the_class_it_is_the_plain_game(updates):
-    """With all weights of the class at 0 the losses are those of nets that know none."""
+def test_with_zero_class_weights_it_equals_the_unconditional_game(updates):
+    """With all class weights at 0 the losses are those of unconditional networks."""
     told, plain = players(), players(0)
     with torch.no_grad():
         for name, net in told.items():
@@ -54,7 +54,7 @@ def test_without_use_of_the_class_it_is_the_plain_game(updates):
             torch.testing.assert_close(a.losses[name], loss)
 
 
-def test_samples_are_of_the_labels_of_the_batch():
+def test_samples_have_the_labels_of_the_minibatch():
     seen = []
 
     class Watching(Generator):
@@ -68,7 +68,7 @@ def test_samples_are_of_the_labels_of_the_batch():
     assert seen == [[2, 0, 1, 1]] * 2
 
 
-def test_d_is_told_the_label_of_both():
+def test_d_gets_the_labels_of_images_and_samples():
     seen = []
 
     class Watching(Discriminator):
@@ -81,7 +81,7 @@ def test_d_is_told_the_label_of_both():
     assert seen == [[2, 0, 1, 2, 0, 1]]
 
 
-def test_a_batch_without_labels_is_refused():
+def test_a_minibatch_without_labels_is_refused():
     with pytest.raises(DataError, match="a batch without labels came to a game"):
         ConditionalGAN(config.GANGame()).both(players(), Batch(torch.zeros(2, *SHAPE)), NOISE)
 
@@ -101,8 +101,8 @@ def conditional(tiny):
     return replace(tiny, data=data, stages=(stage,))
 
 
-def test_a_run_makes_the_class_that_is_asked_for(conditional, tmp_path, quiet):
-    """After 150 steps zeros are darker in the middle than ones."""
+def test_samples_of_a_run_have_the_requested_class(conditional, tmp_path, quiet):
+    """After 150 steps zeros are darker in the center than ones."""
     train(conditional.with_stage(replace(conditional.stage, steps=150)), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
     assert trained.conditional
@@ -116,7 +116,7 @@ def test_a_run_makes_the_class_that_is_asked_for(conditional, tmp_path, quiet):
     assert trained.latents(40, label_index=mixed)[:, -10:].argmax(1).tolist() == mixed.tolist()
 
 
-def test_it_resumes_to_the_bit(conditional, tmp_path, quiet):
+def test_a_resumed_conditional_run_equals_an_uninterrupted_one(conditional, tmp_path, quiet):
     run = conditional.with_stage(replace(conditional.stage, steps=12))
     train(run, tmp_path / "whole", quiet)
     train(run.with_stage(replace(run.stage, steps=6)), tmp_path / "cut", quiet)
@@ -125,7 +125,7 @@ def test_it_resumes_to_the_bit(conditional, tmp_path, quiet):
     assert torch.equal(whole, cut)
 
 
-def test_data_without_labels_are_refused(conditional, tmp_path, quiet):
+def test_unlabeled_data_are_refused(conditional, tmp_path, quiet):
     ring = replace(conditional, data=config.Data(source="gaussian", normalize="none"))
     with pytest.raises(
         UsageError, match="a conditional game needs labels, and the data gaussian have none"
@@ -133,14 +133,14 @@ def test_data_without_labels_are_refused(conditional, tmp_path, quiet):
         train(ring, tmp_path / "run", quiet)
 
 
-def test_nets_that_take_no_labels_are_refused(tiny, tmp_path, quiet):
+def test_networks_without_labels_are_refused(tiny, tmp_path, quiet):
     stage = replace(tiny.stage, discriminator=config.MaxoutConvDiscriminator())
     run = tiny.with_stage(replace(stage, game=config.ConditionalGame()))
     with pytest.raises(UsageError, match="MaxoutConvDiscriminator does not take class labels"):
         train(run, tmp_path / "run", quiet)
 
 
-def test_a_class_is_asked_of_a_run_without_labels(tiny, tmp_path, quiet):
+def test_a_class_cannot_be_requested_of_an_unconditional_run(tiny, tmp_path, quiet):
     train(tiny.with_stage(replace(tiny.stage, steps=2)), tmp_path / "run", quiet)
     with pytest.raises(
         UsageError, match=r"a class was asked for, but .* was trained without labels"
@@ -148,7 +148,7 @@ def test_a_class_is_asked_of_a_run_without_labels(tiny, tmp_path, quiet):
         load(tmp_path / "run").sample(3, label="7")
 
 
-def test_a_class_that_is_not_there(conditional, tmp_path, quiet):
+def test_an_unknown_class_is_refused(conditional, tmp_path, quiet):
     train(conditional.with_stage(replace(conditional.stage, steps=2)), tmp_path / "run", quiet)
     with pytest.raises(Exception, match="no class is called '12'; did you mean"):
         load(tmp_path / "run").sample(3, label="12")

@@ -44,8 +44,8 @@ def same_gradients(loss, expected, net):
 
 
 @pytest.mark.parametrize("likelihood", ["bernoulli", "normal"])
-def test_the_elbos_loss_is_minus_the_bound_in_nats_a_pixel(players, likelihood):
-    """By torch's own distributions; logged are the bound itself and its two terms, in nats."""
+def test_the_loss_of_the_vae_is_the_negative_bound_per_pixel(players, likelihood):
+    """Compared with torch.distributions; the logs are the bound and its two terms, in nats."""
     x, g = images(), players["generator"]
     spec = config.VAEGame(likelihood=likelihood, likelihood_std=0.3)
     outcome = VAE(spec).phases()[0].losses(players, Batch(x), NOISE)
@@ -72,8 +72,8 @@ def test_the_elbos_loss_is_minus_the_bound_in_nats_a_pixel(players, likelihood):
 
 
 @pytest.mark.parametrize("deterministic", [False, True])
-def test_an_encoder_learned_afterwards_is_asked_for_gs_own_z(players, deterministic):
-    """Its loss is -log q(z | G(z)) a number of z, or the squared error; G stays as it is."""
+def test_latent_regression_predicts_the_latents_of_samples(players, deterministic):
+    """Its loss is -log q(z | G(z)) per dimension, or the squared error; G does not change."""
     g = players["generator"].train()
     spec = config.MLPEncoder(hidden_sizes=(8,), activation="tanh", deterministic=deterministic)
     players["encoder"] = e = MLPEncoder(SHAPE, spec, 4)
@@ -97,8 +97,8 @@ def test_an_encoder_learned_afterwards_is_asked_for_gs_own_z(players, determinis
     assert not g.training  # its batch statistics stay
 
 
-def test_inference_is_a_game_of_two_kinds_of_pairs(players):
-    """(x, E(x)) is real to D and (G(z), z) generated; G and E each deny it, one by one."""
+def test_ali_classifies_inferred_and_generated_pairs(players):
+    """(x, E(x)) is real for D and (G(z), z) generated; G and E have the opposite labels."""
     spec = config.MLPDiscriminator(hidden_sizes=(8,))
     players["discriminator"] = d = MLPDiscriminator((1, 1, 10), spec)
     with torch.no_grad():
@@ -130,8 +130,8 @@ def test_inference_is_a_game_of_two_kinds_of_pairs(players):
         same_gradients(moved[name], loss, players[name])
 
 
-def test_both_kinds_of_pairs_have_dropout_of_their_own(players):
-    """In D's phase and in G's: rows of real and generated pairs are masked by their own streams."""
+def test_both_kinds_of_pairs_have_their_own_dropout_masks(players):
+    """In both phases the rows of real and generated pairs use their own random streams."""
     masks = []
 
     class Masking(nn.Module):

@@ -18,14 +18,14 @@ from advnets.experiment.trained_model import load
 
 
 def run_of(tiny, game, **stage):
-    """The tiny run on 8x8 digits, playing another game."""
+    """Return the tiny run on 8x8 digits with another game."""
     return replace(tiny, stages=(replace(tiny.stage, game=game, **stage),))
 
 
 SEMI = {"discriminator": config.SemiSupervisedDiscriminator(hidden_sizes=(32,)), "steps": 30}
 
 
-def test_no_label_is_read_but_the_few(tiny):
+def test_only_the_few_labels_are_read(tiny):
     run = run_of(tiny, config.SemiSupervisedGame(labels=20, label_seed=5), **SEMI)
     data = open_data(run.data)
     table = setup.make_train_state(run, data, 0, torch.device("cpu"))
@@ -42,7 +42,7 @@ def test_no_label_is_read_but_the_few(tiny):
     assert not np.array_equal(other.images, few.images)
 
 
-def test_labeled_images_come_in_batches_of_their_own_size(tiny):
+def test_labeled_minibatches_have_their_own_size(tiny):
     run = run_of(tiny, config.SemiSupervisedGame(labels=20, labeled_batch=7), **SEMI)
     table = setup.make_train_state(run, open_data(run.data), 0, torch.device("cpu"))
     for index in range(3):
@@ -52,7 +52,7 @@ def test_labeled_images_come_in_batches_of_their_own_size(tiny):
 
 
 @pytest.mark.parametrize("unlabeled", [False, True])
-def test_the_error_of_d_on_test_images(tiny, tmp_path, quiet, unlabeled):
+def test_the_classification_error_of_d_is_evaluated(tiny, tmp_path, quiet, unlabeled):
     game = config.SemiSupervisedGame(labels=20, unlabeled_loss=unlabeled)
     train(run_of(tiny, game, **SEMI), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
@@ -95,7 +95,7 @@ EXTENSIONS = {
 
 
 @pytest.mark.parametrize("name", EXTENSIONS)
-def test_it_resumes_to_the_bit(name, tiny, tmp_path, quiet):
+def test_a_resumed_run_equals_an_uninterrupted_one(name, tiny, tmp_path, quiet):
     game, stage = EXTENSIONS[name]
     run = run_of(tiny, game, **{**stage, "steps": 14})
     train(run, tmp_path / "whole", quiet)
@@ -108,7 +108,7 @@ def test_it_resumes_to_the_bit(name, tiny, tmp_path, quiet):
         assert whole.read_bytes() == cut.read_bytes()
 
 
-def test_what_is_inferred_is_scored(tiny, tmp_path, quiet):
+def test_reconstructions_are_evaluated(tiny, tmp_path, quiet):
     game, stage = EXTENSIONS["inference"]
     train(run_of(tiny, game, **{**stage, "steps": 20}), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
@@ -133,8 +133,8 @@ def test_what_is_inferred_is_scored(tiny, tmp_path, quiet):
         trained.evaluate(("probe",), probe_labels=(20, -1))
 
 
-def test_the_bound_on_test_images(tiny, tmp_path, quiet):
-    """The bound of many z is at least the ELBO; both are of the record's own images."""
+def test_the_elbo_is_evaluated_on_test_images(tiny, tmp_path, quiet):
+    """The bound of many z is at least the ELBO, on the same images."""
     game, stage = EXTENSIONS["elbo"]
     train(run_of(tiny, game, **{**stage, "steps": 60}), tmp_path / "run", quiet)
     (record,) = load(tmp_path / "run").evaluate(("elbo",))
@@ -142,7 +142,7 @@ def test_the_bound_on_test_images(tiny, tmp_path, quiet):
     assert record["kl"] >= 0
 
 
-def test_completions_are_scored(tiny, tmp_path, quiet):
+def test_inpainting_is_evaluated(tiny, tmp_path, quiet):
     game, stage = EXTENSIONS["completion"]
     train(run_of(tiny, game, **{**stage, "steps": 20}), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
@@ -155,7 +155,7 @@ def test_completions_are_scored(tiny, tmp_path, quiet):
     assert trained.sample(3).shape == (3, 1, 8, 8)  # with nothing known it is a plain generator
 
 
-def test_an_encoder_for_a_run_that_is_trained_already(tiny, tmp_path, quiet):
+def test_an_encoder_is_trained_for_the_generator_of_another_run(tiny, tmp_path, quiet):
     train(tiny.with_stage(replace(tiny.stage, steps=5)), tmp_path / "first", quiet)
     game = config.LatentRegressionGame(config.MLPEncoder(hidden_sizes=(16,)))
     with pytest.raises(
@@ -200,7 +200,7 @@ def test_an_encoder_for_a_run_that_is_trained_already(tiny, tmp_path, quiet):
         ),
     ],
 )
-def test_nets_and_labels_that_a_game_cannot_have(game, stage, said, tiny, tmp_path, quiet):
+def test_unsuitable_networks_and_labels_are_refused(game, stage, said, tiny, tmp_path, quiet):
     with pytest.raises(AdvnetsError, match=said):
         train(run_of(tiny, game, **stage), tmp_path / "run", quiet)
     with pytest.raises(UsageError, match="likelihood_std is 0"):
@@ -217,7 +217,7 @@ def test_nets_and_labels_that_a_game_cannot_have(game, stage, said, tiny, tmp_pa
         ("elbo", "give a run of vae-mnist"),
     ],
 )
-def test_scores_that_a_run_cannot_have(metric, said, tiny, tmp_path, quiet):
+def test_unsuitable_metrics_are_refused(metric, said, tiny, tmp_path, quiet):
     train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
     with pytest.raises(UsageError, match=said):
         load(tmp_path / "run").evaluate((metric,))

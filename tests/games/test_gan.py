@@ -60,7 +60,7 @@ def value(players):
     return value_function(d(BATCH.images), d(fake)).item()
 
 
-def moved(players, phase, player, rate):
+def updated(players, phase, player, rate):
     loss = phase.losses(players, BATCH, NOISE.at_step(9)).losses[player]
     parameters = list(players[player].parameters())
     gradients = torch.autograd.grad(loss, parameters)
@@ -70,23 +70,23 @@ def moved(players, phase, player, rate):
     return players
 
 
-def test_the_discriminators_step_ascends_v(players):
+def test_an_update_of_d_increases_v(players):
     """On a quadratic toy, a small step of D raises V (Algorithm 1, line 4)."""
     before = value(players)
     phase = GAN(config.GANGame()).phases()[0]
-    assert value(moved(players, phase, "discriminator", 0.01)) > before + 1e-5
+    assert value(updated(players, phase, "discriminator", 0.01)) > before + 1e-5
 
 
 @pytest.mark.parametrize("objective", ["minimax", "non-saturating"])
-def test_the_generators_step_descends_v(players, objective):
+def test_an_update_of_g_decreases_v(players, objective):
     """On a quadratic toy, a small step of G lowers V, by either of its losses."""
     before = value(players)
     phase = GAN(config.GANGame(objective=objective)).phases()[1]
-    assert value(moved(players, phase, "generator", 0.01)) < before - 1e-5
+    assert value(updated(players, phase, "generator", 0.01)) < before - 1e-5
 
 
-def test_the_toy_is_won_at_equilibrium(players):
-    """Played to the end, G's shift finds the data's mean and D(x) is 1/2."""
+def test_the_quadratic_game_converges_to_its_equilibrium(players):
+    """After training, G's shift is the mean of the data and D(x) is 1/2."""
     game = GAN(config.GANGame(k=5))
     for step in range(600):
         for phase in game.phases():
@@ -105,7 +105,7 @@ def test_the_toy_is_won_at_equilibrium(players):
     assert d_real == pytest.approx(0.5, abs=0.05)
 
 
-def test_alternating_play_is_k_phases_and_one():
+def test_alternating_updates_are_k_of_d_and_one_of_g():
     discriminator, generator = GAN(config.GANGame(k=3)).phases()
     assert (discriminator.name, discriminator.num_updates, discriminator.reads_data) == (
         "discriminator",
@@ -118,7 +118,7 @@ def test_alternating_play_is_k_phases_and_one():
 @pytest.mark.parametrize(
     ("observed", "expected"),
     [
-        ({}, 4),  # nobody has looked yet
+        ({}, 4),  # nothing was logged yet
         ({"d_real": 0.6, "d_fake": 0.5}, 4),
         ({"d_real": 0.7, "d_fake": 0.4}, 4),
         ({"d_real": 0.75, "d_fake": 0.25}, 1),
@@ -126,7 +126,7 @@ def test_alternating_play_is_k_phases_and_one():
         ({"d_real": 1.0, "d_fake": 0.0}, 1),
     ],
 )
-def test_d_moves_k_times_while_its_lead_is_short_and_else_once(observed, expected):
+def test_d_has_k_updates_below_the_threshold_and_one_above(observed, expected):
     spec = config.GANGame(k=4, adaptive_k_threshold=0.5)
     discriminator, generator = GAN(spec).phases()
     assert (
@@ -159,19 +159,19 @@ def test_d_moves_k_times_while_its_lead_is_short_and_else_once(observed, expecte
         ),
     ],
 )
-def test_a_lead_that_chooses_nothing_is_refused(options, said):
+def test_an_adaptive_k_without_effect_is_refused(options, said):
     with pytest.raises(UsageError, match=said):
         config.GANGame(**options)
 
 
-def test_simultaneous_play_is_one_phase_for_both(players):
+def test_simultaneous_updates_are_one_phase(players):
     (phase,) = GAN(config.GANGame(updates="simultaneous")).phases()
     outcome = phase.losses(players, BATCH, NOISE)
     assert set(outcome.losses) == {"discriminator", "generator"}
 
 
-def test_both_gradients_of_simultaneous_play_come_from_the_same_fakes(players):
-    """Each is the gradient that alternating play would take at the same place with that noise."""
+def test_simultaneous_gradients_come_from_the_same_samples(players):
+    """Each equals the gradient of the alternating game at the same weights and random numbers."""
     (both,) = GAN(config.GANGame(updates="simultaneous")).phases()
     apart = GAN(config.GANGame()).phases()
     for phase, name in zip(apart, ("discriminator", "generator"), strict=True):
@@ -182,7 +182,7 @@ def test_both_gradients_of_simultaneous_play_come_from_the_same_fakes(players):
             torch.testing.assert_close(a, b)
 
 
-def test_what_is_observed_is_d_of_x_d_of_gz_and_v(players):
+def test_metrics_are_d_of_x_d_of_gz_and_v(players):
     outcome = GAN(config.GANGame()).phases()[0].losses(players, BATCH, NOISE)
     d = players["discriminator"]
     assert outcome.metrics["d_real"].item() == pytest.approx(
@@ -195,7 +195,7 @@ def test_what_is_observed_is_d_of_x_d_of_gz_and_v(players):
     )
 
 
-def test_the_discriminators_phase_leaves_no_gradient_for_the_generator(players):
+def test_the_loss_of_d_has_no_gradient_in_g(players):
     phase = GAN(config.GANGame()).phases()[0]
     loss = phase.losses(players, BATCH, NOISE).losses["discriminator"]
     (gradient,) = torch.autograd.grad(loss, [players["generator"].g], allow_unused=True)
@@ -203,8 +203,8 @@ def test_the_discriminators_phase_leaves_no_gradient_for_the_generator(players):
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
-def test_penalties_are_of_the_slope_on_real_and_generated_images(players, updates):
-    """For a(x) = b + w x - q x² the slope is w - 2 q x; its square enters D's loss by γ/2."""
+def test_r1_and_r2_are_gradient_penalties_on_real_and_generated_images(players, updates):
+    """For a(x) = b + w x - q x² the gradient is w - 2 q x; its square enters D's loss times γ/2."""
     plain, penalized = (
         GAN(config.GANGame(updates=updates, r1=r1, r2=r2)).phases()[0]
         for r1, r2 in ((0.0, 0.0), (3.0, 5.0))
@@ -233,8 +233,8 @@ def test_penalties_are_of_the_slope_on_real_and_generated_images(players, update
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
-def test_a_relativistic_game_judges_pairs(players, updates):
-    """Each image against the sample of the same row, for both players; penalties stay D's own."""
+def test_a_relativistic_game_classifies_pairs(players, updates):
+    """Each image with the sample of its row, for both players; only D has penalties."""
     game = GAN(config.GANGame(updates=updates, relativistic=True, r1=3.0))
     outcomes = [phase.losses(players, BATCH, NOISE) for phase in game.phases()]
     first, last = outcomes[0], outcomes[-1]
@@ -260,7 +260,7 @@ def test_a_relativistic_game_judges_pairs(players, updates):
     torch.testing.assert_close(*gradients)
 
 
-def test_penalties_leave_the_generators_loss_as_it_is(players):
+def test_penalties_do_not_change_the_loss_of_g(players):
     for updates, phase in (("alternating", 1), ("simultaneous", 0)):
         losses = [
             GAN(config.GANGame(updates=updates, r1=gamma, r2=gamma))
@@ -272,8 +272,8 @@ def test_penalties_leave_the_generators_loss_as_it_is(players):
         assert losses[0].item() == losses[1].item()
 
 
-def test_shared_fakes_are_those_that_the_discriminator_has_seen(players):
-    """G's loss is of the very samples, though D has moved since, and its gradient reaches G."""
+def test_reused_fakes_are_those_of_ds_phase(players):
+    """G's loss is on these samples, though D was updated since, and has a gradient in G."""
     discriminator, generator = GAN(config.GANGame(reuse_fakes=True)).phases()
     seen = discriminator.losses(players, BATCH, NOISE.fold_in("0"))
     assert torch.equal(

@@ -1,4 +1,4 @@
-"""The game of completions: its masks, and who sees them."""
+"""Inpainting: the masks, and the players that get them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from advnets.rng import RNG
 NOISE = RNG(11)
 
 
-def test_masks_hide_what_they_say():
+def test_masks_hide_the_pixels_of_their_kind():
     known = {
         kind: draw_masks((kind,), 400, 12, 16, NOISE) for kind in ("pixels", "boxes", "halves")
     }
@@ -41,7 +41,7 @@ def test_masks_hide_what_they_say():
     assert (widths.min().item(), widths.max().item()) == (4, 12)
 
 
-def test_d_of_a_completion_sees_the_masks_that_g_was_given(linear_g):
+def test_d_gets_the_masks_of_g(linear_g):
     seen = {}
 
     class G(InpaintingGenerator):
@@ -64,15 +64,15 @@ def test_d_of_a_completion_sees_the_masks_that_g_was_given(linear_g):
         assert torch.equal(seen["d"][-40:], seen["g"])
 
 
-def test_the_nearest_image_is_nearest_in_what_is_known():
-    """Each image has a mask of its own; by hand, image by image."""
+def test_the_nearest_image_is_nearest_in_known_pixels():
+    """Compared with a search image by image, each with its own mask."""
     test, train = NOISE.uniform("tests", 40, 1, 6, 6), NOISE.uniform("train", 200, 1, 6, 6)
     known = NOISE.dropout_mask("known", 40, 1, 6, 6, keep_prob=0.5)
     apart = ((test[:, None] - train[None]) * known[:, None]).square().flatten(2).sum(2)
     assert torch.equal(_nearest(test, known, train), train[apart.argmin(1)])
 
 
-def test_what_cannot_be_played_is_said():
+def test_unsupported_options_are_refused():
     with pytest.raises(UsageError, match="masks is empty; give at least one of pixels"):
         config.InpaintingGame(masks=())
     with pytest.raises(UsageError, match="reuse_fakes does not apply to inpainting"):
@@ -80,8 +80,8 @@ def test_what_cannot_be_played_is_said():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_how_completions_differ_is_of_hidden_pixels_of_all_channels(channels):
-    """Uniform completions have a variance of 1/12, what is seen of an image none."""
+def test_diversity_is_that_of_hidden_pixels_of_all_channels(channels):
+    """Uniform values have a variance of 1/12, known pixels have none."""
     known = draw_masks(("halves",), 50, 8, 8, NOISE)
     drawn = NOISE.uniform("drawn", 40 * 50, channels, 8, 8).unflatten(0, (40, 50))
     differing = torch.where(known == 1, 0.5, drawn).var(0)

@@ -1,4 +1,4 @@
-"""Options of the plain game: schedules, augmentation, packs, objectives and their penalties."""
+"""Options of the GAN: schedules, augmentation, packing, objectives and penalties."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """a(x), a small net; keeps what it has been shown."""
+    """a(x), a small network that records its inputs."""
 
     def __init__(self, channels=2):
         super().__init__()
         self.first, self.last = nn.Linear(channels * 64, 5), nn.Linear(5, 1)
-        self.shown = []
+        self.inputs = []
 
     def forward(self, x, rng=None):
-        self.shown.append(x)
+        self.inputs.append(x)
         return self.last(torch.tanh(self.first(x.flatten(1)))).squeeze(1)
 
 
@@ -76,36 +76,36 @@ def first(spec, some, rng=NOISE):
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
-def test_weights_of_penalties_go_to_their_ends_by_a_cosine(updates):
-    """At step 5 of 10 they stand in the middle; past the end they stay."""
-    falling = config.GANGame(updates=updates, r1=4.0, r1_final=1.0, r2=0.0, r2_final=3.0)
+def test_penalty_weights_can_follow_a_cosine_schedule(updates):
+    """At step 5 of 10 they are half way; after the end they are constant."""
+    scheduled_spec = config.GANGame(updates=updates, r1=4.0, r1_final=1.0, r2=0.0, r2_final=3.0)
     for step, r1, r2 in ((0, 4.0, 0.0), (5, 2.5, 1.5), (10, 1.0, 3.0), (99, 1.0, 3.0)):
-        still = config.GANGame(updates=updates, r1=r1, r2=r2)
-        same_losses(falling, still, step)
+        constant_spec = config.GANGame(updates=updates, r1=r1, r2=r2)
+        same_losses(scheduled_spec, constant_spec, step)
 
 
-def test_weights_of_penalties_go_to_their_ends_by_a_factor():
-    """In the middle they stand at the root of both ends' product."""
-    falling = config.GANGame(
+def test_penalty_weights_can_follow_a_geometric_schedule():
+    """Half way they are the geometric mean of both ends."""
+    scheduled_spec = config.GANGame(
         r1=4.0, r1_final=0.01, r2=1.0, r2_final=1e-4, penalty_schedule="geometric"
     )
     for step, r1, r2 in ((0, 4.0, 1.0), (5, 0.2, 0.01), (10, 0.01, 1e-4), (99, 0.01, 1e-4)):
-        same_losses(falling, config.GANGame(r1=r1, r2=r2), step)
+        same_losses(scheduled_spec, config.GANGame(r1=r1, r2=r2), step)
 
 
-def same_losses(falling, still, step):
-    """At this step the loss of D is that of a game whose penalties stay."""
+def same_losses(scheduled_spec, constant_spec, step):
+    """Assert that at this step D's loss is that of a game with constant penalties."""
     losses = [
         first(spec, players(), NOISE.at_step(step)).losses["discriminator"]
-        for spec in (falling, still)
+        for spec in (scheduled_spec, constant_spec)
     ]
     assert losses[0].item() == pytest.approx(losses[1].item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 @pytest.mark.parametrize("relativistic", [False, True])
-def test_d_sees_images_and_samples_through_augmentations(updates, relativistic):
-    """Both players do, each as probably as this step has it; at step 0 nothing is changed."""
+def test_images_and_samples_are_augmented_before_d(updates, relativistic):
+    """For both players, with the probability of the step; at step 0 nothing changes."""
     spec = config.GANGame(updates=updates, relativistic=relativistic, augment_prob=0.8)
     for step, changed in ((0, False), (10, True)):
         for phase in GAN(spec).phases():
@@ -113,7 +113,7 @@ def test_d_sees_images_and_samples_through_augmentations(updates, relativistic):
             phase.losses(some, scheduled(phase, step), rng)
             fake = some["generator"](some["generator"].latent(12, rng))
             plain = {"real": BATCH.images, "fake": fake}
-            seen = torch.cat(some["discriminator"].shown)
+            seen = torch.cat(some["discriminator"].inputs)
             streams = ("fake", "real") if phase.name == "generator" else ("real", "fake")
             for stream, part in zip(streams, seen.split(12), strict=False):
                 expected = augment(
@@ -126,18 +126,18 @@ def test_d_sees_images_and_samples_through_augmentations(updates, relativistic):
                 assert torch.equal(part, plain[stream]) != changed
 
 
-def test_only_the_augmentations_that_are_named_are_used():
+def test_only_the_chosen_augmentations_are_used():
     some = players()
     spec = config.GANGame(augment_prob=1.0, augmentations=("flip",))
     first(spec, some, NOISE.at_step(10))
-    real = some["discriminator"].shown[0][:12]
+    real = some["discriminator"].inputs[0][:12]
     mirrored = (real == BATCH.images.flip(-1)).flatten(1).all(1)
     assert 0 < int(mirrored.sum()) < len(real)
     assert torch.equal(real[~mirrored], BATCH.images[~mirrored])
 
 
-def test_slopes_are_those_on_the_images_before_augmentation():
-    """∇_x a(T(x)), by a derivative through T that is taken apart from the game."""
+def test_r1_uses_gradients_in_the_images_before_augmentation():
+    """∇_x a(T(x)), compared with a derivative through T computed here."""
     spec = config.GANGame(r1=2.0, augment_prob=1.0)
     some, rng = players(), NOISE.at_step(10)
     outcome = first(spec, some, rng)
@@ -148,12 +148,12 @@ def test_slopes_are_those_on_the_images_before_augmentation():
     assert outcome.metrics["grad_norm_sq/real"].item() == pytest.approx(expected.item(), rel=1e-5)
     (outside,) = torch.autograd.grad(
         some["discriminator"](shown.detach().requires_grad_()).sum(),
-        some["discriminator"].shown[-1],
+        some["discriminator"].inputs[-1],
     )
     assert expected.item() != pytest.approx(outside.square().sum((1, 2, 3)).mean().item(), rel=1e-3)
 
 
-def test_a_pack_is_images_on_top_of_each_other():
+def test_a_pack_is_images_concatenated_along_channels():
     x = BATCH.images
     packs = pack_channels(x, 3)
     assert packs.shape == (4, 6, 8, 8)
@@ -164,8 +164,8 @@ def test_a_pack_is_images_on_top_of_each_other():
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
-def test_packed_d_judges_packs_of_one_kind(updates):
-    """By the losses of 4 real and 4 generated packs of 3, slopes with respect to all of a pack."""
+def test_d_classifies_packs_of_real_or_of_generated_images(updates):
+    """Losses of 4 real and 4 generated packs of 3, with gradients in the whole pack."""
     spec = config.GANGame(updates=updates, pac=3, r1=2.0, r2=2.0)
     some = players(6)
     outcomes = [phase.losses(some, BATCH, NOISE) for phase in GAN(spec).phases()]
@@ -182,7 +182,7 @@ def test_packed_d_judges_packs_of_one_kind(updates):
     assert outcomes[-1].losses["generator"].item() == pytest.approx(of_g, rel=1e-5)
 
 
-@pytest.mark.parametrize("one_by_one", [True, False])
+@pytest.mark.parametrize("per_sample", [True, False])
 @pytest.mark.parametrize(
     "spec",
     [
@@ -193,17 +193,17 @@ def test_packed_d_judges_packs_of_one_kind(updates):
         ),
     ],
 )
-def test_g_learns_from_slopes_what_it_would_learn_through_d(spec, one_by_one):
-    """A D that judges one by one is passed back through for its own loss alone."""
+def test_linearized_logits_give_g_the_gradient_through_d(spec, per_sample):
+    """For a per-sample D, no backward pass of G's loss goes through D."""
     some = players(2 * spec.pac)
-    some["discriminator"].per_sample = one_by_one
+    some["discriminator"].per_sample = per_sample
     game = GAN(replace(spec, updates="simultaneous"))
     rng = NOISE.at_step(10)
     batch = scheduled(game.phases()[0], 10)
     loss = game.both(some, batch, rng).losses["generator"]
     d, g = (list(some[name].parameters()) for name in ("discriminator", "generator"))
     of_d = torch.autograd.grad(loss, d, retain_graph=True, allow_unused=True)
-    assert [one is None for one in of_d] == [one_by_one] * len(d)
+    assert [one is None for one in of_d] == [per_sample] * len(d)
     fake = game.samples(some, batch, rng)
     packs = pack_channels(torch.cat((BATCH.images, fake)), spec.pac)
     both = rng.split_streams("real", "fake")
@@ -221,7 +221,7 @@ def test_g_learns_from_slopes_what_it_would_learn_through_d(spec, one_by_one):
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 @pytest.mark.parametrize("objective", OBJECTIVES)
-def test_each_objective_is_played_by_both(objective, updates):
+def test_each_objective_gives_the_losses_of_both_players(objective, updates):
     """D's phase gives D's loss of it, G's phase G's, on the same logits."""
     some, rule = players(), OBJECTIVES[objective]
     phases = GAN(config.GANGame(objective=objective, updates=updates)).phases()
@@ -233,8 +233,8 @@ def test_each_objective_is_played_by_both(objective, updates):
     assert set(outcomes[0].metrics) == set(rule.metrics(real, fake))
 
 
-def test_what_is_observed_is_computed_in_float32():
-    """Bit for bit as if short logits had been float32 all the way."""
+def test_metrics_are_computed_in_float32():
+    """bfloat16 logits give the same bits as these logits in float32."""
     real, fake = torch.linspace(-2.9, 3.4, 24), torch.linspace(4.1, -2.2, 24)
     for look, logits in (
         (logit_metrics, (real, fake)),
@@ -250,7 +250,7 @@ def test_what_is_observed_is_computed_in_float32():
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 @pytest.mark.parametrize("pack", [1, 3])
-def test_excess_slopes_are_taken_between_images_and_samples(updates, pack):
+def test_wgan_gp_is_taken_between_images_and_samples(updates, pack):
     spec = config.GANGame(objective="wasserstein", updates=updates, gp_weight=10.0, pac=pack)
     some = players(2 * pack)
     outcome = first(spec, some)
@@ -273,8 +273,8 @@ def test_excess_slopes_are_taken_between_images_and_samples(updates, pack):
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 @pytest.mark.parametrize("probability", [0.6, 1.0])
-def test_excess_slopes_are_those_before_augmentation(updates, probability):
-    """Of images between, which D sees augmented by draws of their own."""
+def test_wgan_gp_uses_gradients_before_augmentation(updates, probability):
+    """The interpolated images are augmented with their own random stream."""
     spec = config.GANGame(
         objective="wasserstein", updates=updates, gp_weight=10.0, augment_prob=probability
     )
@@ -302,8 +302,8 @@ def test_excess_slopes_are_those_before_augmentation(updates, probability):
     assert excess.item() != pytest.approx(unseen, rel=1e-3)
 
 
-class Choosing(Generator):
-    """The linear G, whose z come from four components that are chosen."""
+class MixtureGenerator(Generator):
+    """The linear G with a learned mixture of four components as prior."""
 
     def __init__(self):
         super().__init__()
@@ -318,10 +318,10 @@ class Choosing(Generator):
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 @pytest.mark.parametrize("pack", [1, 3])
-def test_choices_are_credited_and_nothing_else_learns_of_it(updates, pack):
-    """d/dw_c of G's loss: -E[(a - E a) Σ_pack (1[c] - p_c)]; all else as without the credit."""
+def test_mixture_weights_have_the_reinforce_gradient_and_all_else_is_unchanged(updates, pack):
+    """d/dw_c of G's loss: -E[(a - E a) Σ_pack (1[c] - p_c)]; all other gradients are unchanged."""
     torch.manual_seed(0)
-    some = {"generator": Choosing(), "discriminator": Discriminator(2 * pack)}
+    some = {"generator": MixtureGenerator(), "discriminator": Discriminator(2 * pack)}
     g, d = some["generator"], some["discriminator"]
     phase = GAN(config.GANGame(updates=updates, pac=pack)).phases()[-1]
     loss = phase.losses(some, BATCH, NOISE).losses["generator"]
@@ -381,7 +381,7 @@ def test_choices_are_credited_and_nothing_else_learns_of_it(updates, pack):
         ),
     ],
 )
-def test_what_cannot_be_is_refused(kind, options, message):
+def test_invalid_options_are_refused(kind, options, message):
     with pytest.raises(UsageError, match=message):
         kind(**options)
 
@@ -414,7 +414,7 @@ def test_what_cannot_be_is_refused(kind, options, message):
         ),
     ],
 )
-def test_options_that_would_do_nothing_in_a_stage_are_refused(options, message):
+def test_options_without_effect_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         config.Stage(**options)
 
@@ -428,8 +428,8 @@ BOUNDED = {
 
 
 @pytest.mark.parametrize("bound", BOUNDED)
-def test_a_critic_whose_slopes_are_bound_is_played(bound, tiny):
-    """For 60 rounds on digits: its slopes stay below a third of those of one without a bound."""
+def test_a_critic_with_bounded_gradients_trains(bound, tiny):
+    """In 60 steps on digits its gradients stay below a third of those without a bound."""
     options, spectral = BOUNDED[bound]
 
     def slope(options, spectral, game=None):
@@ -468,7 +468,7 @@ def test_a_critic_whose_slopes_are_bound_is_played(bound, tiny):
         ("cutout", 3, "the augmentation cutout changes images of 3x3"),
     ],
 )
-def test_augmentations_of_less_than_a_pixel_are_refused(kind, size, said):
+def test_augmentations_by_less_than_a_pixel_are_refused(kind, size, said):
     images = torch.rand(64, 1, size, size)
     changed = augment(images, (kind,), torch.ones(()), RNG(0))
     assert torch.equal(changed, images)
@@ -479,7 +479,7 @@ def test_augmentations_of_less_than_a_pixel_are_refused(kind, size, said):
     assert not torch.equal(augment(larger, (kind,), torch.ones(()), RNG(0)), larger)
 
 
-def test_a_lead_that_nobody_looks_at_is_refused(tiny):
+def test_an_adaptive_k_without_logging_is_refused(tiny):
     played = tiny.with_stage(
         replace(tiny.stage, game=config.GANGame(k=2, adaptive_k_threshold=0.5))
     )
@@ -487,7 +487,7 @@ def test_a_lead_that_nobody_looks_at_is_refused(tiny):
         replace(played, intervals=replace(tiny.intervals, log_every=0))
 
 
-def test_what_does_not_fit_the_data_is_refused(tiny):
+def test_options_that_do_not_fit_the_data_are_refused(tiny):
     for game, data, message in (
         (
             config.GANGame(pac=3),

@@ -1,4 +1,4 @@
-"""The semi-supervised game: what D is asked for, and what its nets compute."""
+"""The semi-supervised game: its losses, and what its networks compute."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from advnets.rng import RNG
 NOISE = RNG(11)
 
 
-def test_d_is_asked_for_the_same_class_through_augmentations(linear_g):
-    """The game's loss is that without consistency, less the weighted information of the classes."""
+def test_consistency_rewards_equal_classes_under_augmentation(linear_g):
+    """The loss is that without consistency minus the weighted mutual information."""
 
     x = NOISE.uniform("x", 12, 1, 8, 8)
     batch = Batch(x, labeled=Batch(x[:6].repeat(2, 1, 1, 1), torch.arange(12) % 3))
@@ -62,7 +62,7 @@ def small_players(linear_g, units=(8, 8)):
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
-def test_the_losses_are_those_of_the_written_formulas(linear_g, updates):
+def test_the_losses_equal_their_formulas(linear_g, updates):
     """Cross-entropy of the labeled, D(x) = Σ exp l / (Σ exp l + 1), means of features."""
     players = small_players(linear_g)
     x = NOISE.uniform("x", 12, 1, 1, 6)
@@ -104,8 +104,8 @@ def test_without_unlabeled_images_the_loss_is_the_cross_entropy_alone(linear_g):
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 @pytest.mark.parametrize("generated", [0, 5, 30])
-def test_as_many_samples_are_generated_as_are_asked_for(linear_g, updates, generated):
-    """Every phase makes this many; 0: as many as there are images without labels."""
+def test_the_number_of_generated_samples_is_an_option(linear_g, updates, generated):
+    """Every phase generates this number; 0: as many as there are unlabeled images."""
     players = small_players(linear_g)
     made, g = [], players["generator"]
     latent = g.latent
@@ -124,7 +124,7 @@ def test_as_many_samples_are_generated_as_are_asked_for(linear_g, updates, gener
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
-def test_both_views_of_an_image_teach_d(linear_g, updates):
+def test_both_views_of_an_image_have_a_gradient(linear_g, updates):
     """D's gradient of the consistency is that of -λ I(c; c') in c and in c'."""
     players = small_players(linear_g)
     d = players["discriminator"]
@@ -156,8 +156,8 @@ def test_both_views_of_an_image_teach_d(linear_g, updates):
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
-def test_g_matches_features_and_d_is_no_part_of_it(linear_g, updates):
-    """Real features are a target: no gradient of G's loss comes through them."""
+def test_feature_matching_has_no_gradient_through_real_features(linear_g, updates):
+    """Real features are a constant target of G's loss."""
     players = small_players(linear_g)
     x = NOISE.uniform("x", 12, 1, 1, 6).requires_grad_()
     batch = Batch(x, labeled=Batch(x[:6].detach(), torch.arange(6) % 3))
@@ -170,8 +170,8 @@ def test_g_matches_features_and_d_is_no_part_of_it(linear_g, updates):
     assert all(one.abs().sum() > 0 for one in of_g)
 
 
-def test_maps_are_normed_by_their_batch_or_made_by_normed_weights():
-    """As PyTorch's own operations give it, written out."""
+def test_feature_maps_have_batch_or_weight_normalization():
+    """Compared with PyTorch's own operations."""
     x = NOISE.uniform("x", 6, 1, 8, 8)
     torch.manual_seed(0)
     for norm in ("batch", "weight"):
@@ -190,8 +190,8 @@ def test_maps_are_normed_by_their_batch_or_made_by_normed_weights():
         torch.testing.assert_close(d.hidden(x), h.flatten(1))
 
 
-def test_at_once_or_in_turn_the_losses_are_the_same(linear_g):
-    """Before anybody has moved, one pass of D gives both players what two passes give them."""
+def test_simultaneous_and_alternating_losses_are_equal(linear_g):
+    """Before any update, one pass of D gives both players the losses of two passes."""
     x = NOISE.uniform("x", 12, 1, 1, 6)
     batch = Batch(x, labeled=Batch(x[:4], torch.arange(4) % 3))
     spec = config.SemiSupervisedDiscriminator(hidden_sizes=(8, 8))
@@ -211,7 +211,7 @@ def test_at_once_or_in_turn_the_losses_are_the_same(linear_g):
     torch.testing.assert_close(of_g, alone)
 
 
-def test_labeled_images_are_asked_for(linear_g):
+def test_a_minibatch_without_labeled_images_is_refused(linear_g):
     players = {
         "discriminator": SemiSupervisedDiscriminator(
             (1, 1, 2), config.SemiSupervisedDiscriminator(hidden_sizes=(4,)), 2
@@ -226,8 +226,8 @@ def test_labeled_images_are_asked_for(linear_g):
             nets.discriminator(players, Batch(torch.zeros(2, 1, 1, 2)), NOISE)
 
 
-def test_features_are_matched_before_the_noise_of_the_last_layer(linear_g):
-    """As in the published code: noise of the last layer reaches the classes, not the features."""
+def test_feature_matching_excludes_the_noise_of_the_last_layer(linear_g):
+    """As in the published code, noise of the last layer affects the classes, not the features."""
     x = NOISE.uniform("x", 12, 1, 1, 6)
     batch = Batch(x, labeled=Batch(x[:4], torch.arange(4) % 3))
     spec = config.SemiSupervisedDiscriminator(hidden_sizes=(8,), noise_input=0.0, noise_hidden=0.5)

@@ -30,14 +30,14 @@ def file(tmp_path):
     return path
 
 
-def test_what_was_written_is_read(file):
+def test_a_written_checkpoint_is_read_back(file):
     checkpoint = read_checkpoint(file)
     assert checkpoint.metadata == {"stage": 0}
     assert torch.equal(checkpoint.tensors["a"], torch.arange(1000.0))
 
 
 @pytest.mark.parametrize("keep", [0, 5, 100, -1])
-def test_a_truncated_checkpoint_is_named(file, keep):
+def test_a_truncated_checkpoint_is_refused_by_name(file, keep):
     whole = file.read_bytes()
     file.write_bytes(whole[:keep])
     with pytest.raises(UnusableCheckpointError) as caught:
@@ -46,21 +46,21 @@ def test_a_truncated_checkpoint_is_named(file, keep):
     assert "remove" not in str(caught.value)
 
 
-def test_a_checkpoint_of_another_version_is_refused(tmp_path):
+def test_a_checkpoint_of_another_format_version_is_refused(tmp_path):
     path = tmp_path / "old.safetensors"
     save_file({"a": torch.zeros(1)}, path, {"advnets": '{"format": 0}'})
     with pytest.raises(CheckpointError, match="has format 0, but this advnets reads format 3"):
         read_checkpoint(path)
 
 
-def test_another_net_is_not_loaded():
+def test_tensors_of_another_model_are_not_loaded():
     tensors = module_tensors("players/generator", nn.Linear(3, 4))
     with pytest.raises(CheckpointError, match="players/generator of the checkpoint differs"):
         load_module("players/generator", nn.Linear(3, 5), tensors)
 
 
 @pytest.mark.parametrize("spec", [config.SGD(), config.Adam()], ids=["sgd", "adam"])
-def test_a_mover_goes_on_as_if_it_had_not_been_stored(spec):
+def test_a_restored_optimizer_continues_exactly(spec):
     """Moved once, stored, loaded into a fresh one: both move alike, to the bit."""
     fine, gradient = torch.tensor(True), torch.randn(2, 5)
     a = torch.randn(5)
@@ -74,7 +74,7 @@ def test_a_mover_goes_on_as_if_it_had_not_been_stored(spec):
     assert torch.equal(a, b)
 
 
-def test_what_another_optimizer_remembered_is_not_loaded():
+def test_the_state_of_another_optimizer_is_not_loaded():
     stored = optimizer_tensors("o", make_optimizer(config.SGD(), [torch.ones(3)]).state)
     with pytest.raises(
         CheckpointError, match="o of the checkpoint differs from the optimizer or model"
@@ -86,14 +86,14 @@ def test_what_another_optimizer_remembered_is_not_loaded():
         load_optimizer("o", make_optimizer(config.SGD(), [torch.ones(4)]).state, stored)
 
 
-def test_equal_states_are_equal_files(tmp_path):
+def test_equal_states_give_equal_files(tmp_path):
     files = [tmp_path / f"{name}.safetensors" for name in "ab"]
     for file in files:
         write_checkpoint(file, Checkpoint({"a": torch.ones(3), "b": torch.zeros(2)}, {"stage": 0}))
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def facts(step: int) -> dict:
+def metadata(step: int) -> dict:
     position = {"step": step, "batches_read": step, "updates": {"generator": step}}
     counts = {"step": step, "stage": 0, "attempt": 0, "summed_steps": 0}
     return {**counts, "progress": position, "last_metrics": {"value": float("-inf")}}
@@ -101,7 +101,7 @@ def facts(step: int) -> dict:
 
 def state(step: int, run: str = "ours", weight: float = 1.0) -> Checkpoint:
     tensors = {"players/generator/w": torch.full((40,), weight), "sums/value": torch.zeros(())}
-    return Checkpoint(tensors, facts(step), run)
+    return Checkpoint(tensors, metadata(step), run)
 
 
 @pytest.fixture
@@ -119,7 +119,7 @@ def flip(path, position: int, bit: int) -> None:
     path.write_bytes(content)
 
 
-def test_every_flipped_bit_is_noticed(files):
+def test_every_flipped_bit_is_detected(files):
     """Of header and weights alike; one of the padding between them changes nothing."""
     path, whole = files[-1], files[-1].read_bytes()
     length = int.from_bytes(whole[:8], "little")
@@ -132,7 +132,7 @@ def test_every_flipped_bit_is_noticed(files):
         with pytest.raises(CheckpointError):
             read_checkpoint(path, "ours")
         path.write_bytes(whole)
-    assert read_checkpoint(path, "ours").metadata == facts(30)
+    assert read_checkpoint(path, "ours").metadata == metadata(30)
 
 
 def halve(path) -> None:
@@ -158,7 +158,7 @@ def halve(path) -> None:
         (lambda path: save_file({"a": torch.zeros(1)}, path), "is no checkpoint of advnets"),
         (
             lambda path: write_checkpoint(
-                path, Checkpoint({}, {**facts(30), "stage": "0"}, "ours")
+                path, Checkpoint({}, {**metadata(30), "stage": "0"}, "ours")
             ),
             "has metadata that no training writes",
         ),
@@ -169,7 +169,7 @@ def halve(path) -> None:
         (lambda path: halve(path), "is damaged"),
     ],
 )
-def test_the_newest_that_is_whole_and_of_this_run_is_used(files, change, why):
+def test_the_newest_intact_checkpoint_of_the_run_is_used(files, change, why):
     change(files[-1])
     found = newest_usable_checkpoint(files, "ours")
     assert found.path == files[1]
@@ -184,7 +184,7 @@ def test_the_newest_that_is_whole_and_of_this_run_is_used(files, change, why):
     assert "remove" not in str(caught.value)
 
 
-def test_what_is_only_unreadable_is_not_passed_over(files, monkeypatch):
+def test_an_unreadable_checkpoint_is_not_skipped(files, monkeypatch):
     """It may be whole, and the newest: going on from the one before would lose it."""
     files[-1].unlink()
     files[-1].mkdir()
@@ -204,7 +204,7 @@ def test_what_is_only_unreadable_is_not_passed_over(files, monkeypatch):
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
     ],
 )
-def test_a_disk_or_memory_that_fails_condemns_no_checkpoint(files, monkeypatch, error):
+def test_a_failure_of_disk_or_memory_does_not_make_a_checkpoint_unusable(files, monkeypatch, error):
     def fail(_):
         raise error
 
@@ -215,13 +215,13 @@ def test_a_disk_or_memory_that_fails_condemns_no_checkpoint(files, monkeypatch, 
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read all")
-def test_what_may_not_be_read_is_not_passed_over(files):
+def test_a_checkpoint_without_read_permission_is_not_skipped(files):
     files[-1].chmod(0)
     with pytest.raises(CheckpointError, match=r"Permission denied.*may be intact"):
         newest_usable_checkpoint(files, "ours")
 
 
-def test_weights_of_another_type_are_not_loaded():
+def test_tensors_of_another_dtype_are_not_loaded():
     tensors = {n: t.half() for n, t in module_tensors("players/g", nn.Linear(3, 4)).items()}
     with pytest.raises(CheckpointError, match=r"is torch.float16, not torch.float32"):
         load_module("players/g", nn.Linear(3, 4), tensors)

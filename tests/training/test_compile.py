@@ -1,4 +1,4 @@
-"""Other ways to take a turn lead where the written one leads."""
+"""Compiled and recorded steps give the results of eager ones."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ PAIRS = {
 }
 
 
-def again(function):
-    """A recording without a device that records: the places are filled by doing it once more."""
+def record_by_rerunning(function):
+    """Record a function without a CUDA device: a replay runs it again, into the same tensors."""
     results = [result.clone() for result in function()]
 
     def replay():
@@ -60,16 +60,19 @@ def again(function):
     return results, replay
 
 
-WAYS = {"traced": compile.compiled, "captured": lambda: compile.captured(again)}
+STEP_FUNCTIONS = {
+    "traced": compile.compiled,
+    "captured": lambda: compile.captured(record_by_rerunning),
+}
 
 
 @pytest.fixture
 def traced_only(monkeypatch):
-    """What is traced is run as it stands: the compiler itself takes half a minute."""
+    """Run the traced program without torch.compile, which takes half a minute."""
     monkeypatch.setattr(torch, "compile", lambda program: program)
 
 
-def table(pair, precision="float32", device="cpu"):
+def make_state(pair, precision="float32", device="cpu"):
     generator, discriminator, game = PAIRS[pair]
     start = presets.get_preset("digits")
     stage = replace(
@@ -81,60 +84,60 @@ def table(pair, precision="float32", device="cpu"):
     return setup.make_train_state(run, data, 0, torch.device(device))
 
 
-def state(played):
+def tensors(state):
     return {
         f"{name}/{key}": value.clone()
-        for name, player in played.players.items()
+        for name, player in state.players.items()
         for key, value in player.state_dict().items()
     }
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("compiled", STEP_FUNCTIONS)
 @pytest.mark.parametrize("pair", PAIRS)
-def test_every_way_leads_where_the_written_turn_leads(pair, way, traced_only):
-    """Four rounds: weights, batch statistics, momentum and what is observed, to the bit."""
-    written, other = table(pair), table(pair)
-    other.compute_gradients = WAYS[way]()
+def test_compiled_steps_equal_eager_steps(pair, compiled, traced_only):
+    """Weights, batch statistics, optimizer states and metrics of four steps, to the bit."""
+    eager, other = make_state(pair), make_state(pair)
+    other.compute_gradients = STEP_FUNCTIONS[compiled]()
     for _ in range(4):
-        one, two = train_step(written), train_step(other)
+        one, two = train_step(eager), train_step(other)
         assert {k: v.item() for k, v in one.metrics.items()} == {
             k: v.item() for k, v in two.metrics.items()
         }
-    a, b = state(written), state(other)
+    a, b = tensors(eager), tensors(other)
     assert all(torch.equal(a[name], b[name]) for name in a)
-    for name, mover in written.optimizers.items():
-        for key, tensors in mover.state.items():
-            for x, y in zip(tensors, other.optimizers[name].state[key], strict=True):
+    for name, optimizer in eager.optimizers.items():
+        for key, values in optimizer.state.items():
+            for x, y in zip(values, other.optimizers[name].state[key], strict=True):
                 assert torch.equal(x, y)
 
 
-def test_in_bfloat16_too(traced_only):
-    written, other = table("alternating", "bfloat16"), table("alternating", "bfloat16")
+def test_compiled_steps_equal_eager_steps_in_bfloat16(traced_only):
+    eager, other = make_state("alternating", "bfloat16"), make_state("alternating", "bfloat16")
     other.compute_gradients = compile.compiled()
     for _ in range(3):
-        train_step(written)
+        train_step(eager)
         train_step(other)
-    a, b = state(written), state(other)
+    a, b = tensors(eager), tensors(other)
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_after_a_roll_back_the_noise_is_the_other_tries(traced_only):
-    """The numbers that are handed in follow the source, not the one it was prepared with."""
-    written, other = table("alternating"), table("alternating")
+def test_after_a_roll_back_a_compiled_step_draws_the_numbers_of_the_new_attempt(traced_only):
+    """Random inputs come from the current generator, not from the one at compilation."""
+    eager, other = make_state("alternating"), make_state("alternating")
     other.compute_gradients = compile.compiled()
-    for played in (written, other):
-        train_step(played)
-        played.rng = played.rng.attempt(1)
-        train_step(played)
-    a, b = state(written), state(other)
+    for state in (eager, other):
+        train_step(state)
+        state.rng = state.rng.attempt(1)
+        train_step(state)
+    a, b = tensors(eager), tensors(other)
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def test_what_was_recorded_is_drawn_again_at_any_step():
+def test_recorded_draws_can_be_replayed_at_any_step():
     rng = RNG(3, purpose="stage0").fold_in("discriminator").fold_in("0")
     recorder = RecordingRNG.of(rng)
 
-    def ask(source):
+    def draw(source):
         inner = source.fold_in("bottom")
         return [
             source.normal("latent", 4, 3),
@@ -142,14 +145,14 @@ def test_what_was_recorded_is_drawn_again_at_any_step():
             source.uniform("latent", 2, 2, low=-1.0, high=1.0),
         ]
 
-    asked = ask(recorder)
-    for mine, plain in zip(asked, ask(rng), strict=True):
+    recorded = draw(recorder)
+    for mine, plain in zip(recorded, draw(rng), strict=True):
         assert torch.equal(mine, plain)
     later = rng.at_step(7)
     drawn = [draw.replay(later) for draw in recorder.draws]
-    for mine, plain in zip(drawn, ask(later), strict=True):
+    for mine, plain in zip(drawn, draw(later), strict=True):
         assert torch.equal(mine, plain)
-    for mine, plain in zip(ask(ReplayRNG(0, values=iter(drawn))), drawn, strict=True):
+    for mine, plain in zip(draw(ReplayRNG(0, values=iter(drawn))), drawn, strict=True):
         assert mine is plain
 
 
@@ -161,38 +164,38 @@ def test_what_was_recorded_is_drawn_again_at_any_step():
         ({"cuda_graph": True}, {}, "cuda_graph is set on cpu; it needs --device cuda"),
     ],
 )
-def test_what_cannot_be_is_refused(chosen, game, message):
+def test_unsupported_options_are_refused(chosen, game, message):
     with pytest.raises(UsageError, match=message):
         setup.gradient_function(config.Runtime("cpu", **chosen), config.GANGame(**game))
 
 
-def test_without_a_wish_turns_are_taken_as_they_are_written():
+def test_the_default_step_function_is_eager():
     assert setup.gradient_function(config.Runtime("cpu"), config.GANGame()) is compute_gradients
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pair", PAIRS)
-def test_compiled_it_learns_the_same(pair):
-    """With the real compiler, whose joined operations round a little otherwise."""
-    written, other = table(pair), table(pair)
+def test_with_torch_compile_the_weights_are_the_same_up_to_rounding(pair):
+    """The real compiler fuses operations, which changes rounding."""
+    eager, other = make_state(pair), make_state(pair)
     other.compute_gradients = compile.compiled()
     for _ in range(10):
-        train_step(written)
+        train_step(eager)
         train_step(other)
-    a, b = state(written), state(other)
+    a, b = tensors(eager), tensors(other)
     for name, value in a.items():
         torch.testing.assert_close(b[name], value, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("pair", PAIRS)
-def test_a_cuda_graph_leads_where_the_written_turn_leads(pair):
-    played = []
+def test_cuda_graph_steps_equal_eager_steps(pair):
+    results = []
     for take in (compute_gradients, compile.captured(compile.record_cuda_graph)):
-        laid = table(pair, device="cuda")
-        laid.compute_gradients = take
+        state = make_state(pair, device="cuda")
+        state.compute_gradients = take
         for _ in range(4):
-            train_step(laid)
-        played.append(state(laid))
-    for name, value in played[0].items():
-        torch.testing.assert_close(played[1][name], value, rtol=1e-3, atol=1e-4)
+            train_step(state)
+        results.append(tensors(state))
+    for name, value in results[0].items():
+        torch.testing.assert_close(results[1][name], value, rtol=1e-3, atol=1e-4)

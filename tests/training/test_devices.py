@@ -21,7 +21,7 @@ from advnets.training.devices import (
 )
 
 
-def test_auto_is_resolved_to_what_this_machine_has():
+def test_auto_is_resolved_for_this_machine():
     chosen = resolve(config.Runtime())
     assert chosen.device in ("cpu", "cuda", "mps")
     assert chosen.precision in ("float32", "bfloat16")
@@ -32,7 +32,7 @@ def test_auto_is_resolved_to_what_this_machine_has():
 CORES = "from advnets.training.devices import cores; print(cores())"
 
 
-def test_cores_are_those_that_the_process_is_bound_to():
+def test_cores_are_limited_by_the_cpu_affinity():
     code = f"import os; os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}}); {CORES}"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
@@ -45,7 +45,7 @@ def test_cores_are_those_that_the_process_is_bound_to():
         "mkdir cpu; echo 100000 > cpu/cpu.cfs_quota_us; echo 100000 > cpu/cpu.cfs_period_us",
     ],
 )
-def test_cores_are_those_of_a_containers_quota(quota):
+def test_cores_are_limited_by_the_quota_of_a_container(quota):
     """cgroup v2 and v1: a view of the file system in which a quota of one core stands."""
     view = ["unshare", "--mount", "sh", "-ec"]
     mounted = "mount -t tmpfs none /sys/fs/cgroup; cd /sys/fs/cgroup"
@@ -62,7 +62,7 @@ def test_cores_are_those_of_a_containers_quota(quota):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_a_device_that_is_not_here_is_refused():
+def test_a_missing_device_is_refused():
     with pytest.raises(UsageError, match="device 'cuda' is not available; this machine has cpu"):
         resolve(config.Runtime(device="cuda"))
 
@@ -75,7 +75,7 @@ def test_threads_and_denormals_are_set():
     torch.set_num_threads(before)
 
 
-def test_the_first_signal_asks_and_the_second_acts():
+def test_the_first_signal_requests_a_stop_and_the_second_interrupts():
     handler = signal.getsignal(signal.SIGTERM)
     with pytest.raises(KeyboardInterrupt), interruptible() as interruption:
         assert not interruption
@@ -94,7 +94,7 @@ def test_the_first_signal_asks_and_the_second_acts():
         ("fpu sse2 avx2 avx512f", "float32"),
     ],
 )
-def test_products_are_short_where_the_processor_has_instructions_for_it(
+def test_bfloat16_is_the_default_where_the_cpu_has_instructions_for_it(
     tmp_path, monkeypatch, flags, expected
 ):
     cpuinfo = tmp_path / "cpuinfo"
@@ -106,14 +106,14 @@ def test_products_are_short_where_the_processor_has_instructions_for_it(
     assert resolve(config.Runtime(device="cpu", precision="float32")).precision == "float32"
 
 
-def test_a_machine_that_does_not_tell_computes_in_float32(tmp_path, monkeypatch):
+def test_float32_is_the_default_where_cpu_flags_are_unknown(tmp_path, monkeypatch):
     found = processor_flags(tmp_path / "none")
     monkeypatch.setattr("advnets.training.devices.processor_flags", lambda: found)
     assert not has_bfloat16(torch.device("cpu"))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
-def test_freed_memory_is_kept_for_the_next_step():
+def test_the_allocator_keeps_freed_memory():
     """Blocks of 64 MiB, freed and asked for again: sixteen cost fewer new pages than four did."""
     program = """
 import resource, torch

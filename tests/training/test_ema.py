@@ -7,7 +7,7 @@ from torch import nn
 from advnets.training.ema import EMA
 
 
-def test_after_one_half_life_the_past_counts_half():
+def test_after_one_half_life_the_old_weights_count_half():
     net = nn.Linear(1, 1, bias=False)
     nn.init.constant_(net.weight, 1.0)
     average = EMA(net, half_life=1000, batch_size=100)
@@ -17,7 +17,7 @@ def test_after_one_half_life_the_past_counts_half():
     assert average.module.weight.item() == pytest.approx(0.5, rel=1e-5)
 
 
-def test_statistics_are_copied_and_nothing_is_shared():
+def test_buffers_are_copied_and_no_memory_is_shared():
     net = nn.BatchNorm1d(2)
     average = EMA(net, half_life=1000, batch_size=100)
     net(torch.randn(8, 2))
@@ -28,24 +28,24 @@ def test_statistics_are_copied_and_nothing_is_shared():
     assert not any(parameter.requires_grad for parameter in average.module.parameters())
 
 
-def test_a_young_average_forgets_faster():
-    """With a share of 1/2, after n steps the half-life is that of n/2 steps, up to its own."""
+def test_with_a_rampup_the_half_life_grows_with_the_images():
+    """With a ramp-up of 1/2 the half-life after n steps is n/2 steps, at most the given one."""
     net = nn.Linear(1, 1)
-    young, old = (EMA(net, 1000, 100, share) for share in (0.5, 0.0))
-    assert [young.decay(n) for n in (1, 4, 20, 500)] == pytest.approx(
+    ramped, constant = (EMA(net, 1000, 100, rampup) for rampup in (0.5, 0.0))
+    assert [ramped.decay(n) for n in (1, 4, 20, 500)] == pytest.approx(
         [0.25, 0.5**0.5, 0.5**0.1, 0.5**0.1]
     )
-    assert [old.decay(n) for n in (1, 500)] == pytest.approx([0.5**0.1] * 2)
+    assert [constant.decay(n) for n in (1, 500)] == pytest.approx([0.5**0.1] * 2)
 
 
-def test_it_holds_less_of_the_first_weights_than_one_without_a_share():
+def test_a_rampup_reduces_the_weight_of_the_initial_weights():
     net = nn.Linear(1, 1, bias=False)
     nn.init.constant_(net.weight, 1.0)
-    averages = [EMA(net, 1000, 100, share) for share in (0.25, 0.0)]
+    averages = [EMA(net, 1000, 100, rampup) for rampup in (0.25, 0.0)]
     nn.init.constant_(net.weight, 0.0)
     for steps in range(1, 6):
         for average in averages:
             average.update(net, steps)
-    young, old = (average.module.weight.item() for average in averages)
-    assert old == pytest.approx(0.5**0.5, rel=1e-5)
-    assert young == pytest.approx(0.5 ** sum(4 / n for n in range(1, 6)), rel=1e-5)
+    ramped, constant = (average.module.weight.item() for average in averages)
+    assert constant == pytest.approx(0.5**0.5, rel=1e-5)
+    assert ramped == pytest.approx(0.5 ** sum(4 / n for n in range(1, 6)), rel=1e-5)

@@ -17,13 +17,13 @@ def player(*weights):
     return {"generator": net}
 
 
-def test_a_state_that_has_moved_within_the_bounds_has_no_problem():
+def test_a_changed_and_bounded_state_has_no_problem():
     initial = InitialWeights.of(player(0.1, 0.2))
     assert training_problem(initial, player(0.1, 0.3), FINE, 1e4) is None
 
 
 @pytest.mark.parametrize("loss", [1.1e4, -1.1e4, math.inf, math.nan])
-def test_a_loss_beyond_the_limit_or_not_finite_is_divergence(loss):
+def test_a_loss_above_the_limit_or_not_finite_is_divergence(loss):
     initial = InitialWeights.of(player(0.1))
     problem = training_problem(initial, player(0.2), {"generator": torch.tensor(loss)}, 1e4)
     assert problem is not None
@@ -50,7 +50,7 @@ def test_weights_are_bounded_by_the_initial_ones(first, last, diverged):
         assert problem.detail.startswith("the largest weight of the generator is ")
 
 
-def test_weights_that_are_the_initial_ones_have_learned_nothing():
+def test_unchanged_weights_have_learned_nothing():
     """Of each player that has a loss; one that is not trained stays as it is."""
     initial = InitialWeights.of({**player(0.1), "encoder": player(0.2)["generator"]})
     still = {**player(0.1), "encoder": player(0.3)["generator"]}
@@ -65,7 +65,7 @@ def test_weights_that_are_the_initial_ones_have_learned_nothing():
     assert both.detail.startswith("no weight of the encoder differs")
 
 
-def test_only_numbers_that_can_be_infinite_are_asked():
+def test_only_floating_point_tensors_are_checked():
     assert all_finite([torch.ones(2), torch.tensor(3)])
     assert all_finite([])
     assert not all_finite([torch.ones(2), torch.tensor([1.0, math.inf])])

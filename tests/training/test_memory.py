@@ -1,4 +1,4 @@
-"""Memory that is available: what the machine has, or less where a limit says so."""
+"""Available memory: that of the machine, or a lower limit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_limits_of_nested_control_groups_are_read(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_the_limit_of_the_address_space_is_one_of_memory():
+def test_the_limit_of_the_address_space_limits_available_memory():
     """As `ulimit -v` sets it: 256 MiB above what the process has."""
     code = """
 import resource

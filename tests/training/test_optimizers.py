@@ -19,14 +19,14 @@ SPECS = [
 NAMES = ["sgd", "adam", "growing beta2"]
 
 
-def test_adam_at_a_falling_rate_moves_as_torchs_own():
+def test_adam_with_a_decaying_rate_equals_torchs():
     spec = config.Adam(lr=0.1, lr_decay=1.1, lr_min=0.03)
     ours, theirs = torch.ones(3), torch.ones(3, requires_grad=True)
-    moved, optimizer = make_optimizer(spec, [ours]), torch.optim.Adam([theirs], 0.1, (0.5, 0.999))
+    tested, optimizer = make_optimizer(spec, [ours]), torch.optim.Adam([theirs], 0.1, (0.5, 0.999))
     for n in range(20):
         optimizer.param_groups[0]["lr"] = max(0.1 / 1.1**n, 0.03)
         theirs.grad = torch.tensor([1.0, -2.0, 0.1]) * (n + 1)
-        moved.step([theirs.grad.clone()], n, 0, FINE)
+        tested.step([theirs.grad.clone()], n, 0, FINE)
         optimizer.step()
     torch.testing.assert_close(ours, theirs.detach())
 
@@ -35,13 +35,13 @@ def test_adam_at_a_falling_rate_moves_as_torchs_own():
 def test_adam_is_unbiased_while_beta2_grows(beta1):
     """Against means of g and g² whose weights are written out and divided by their sums.
 
-    A constant gradient is then moved along by the learning rate itself, in every update.
+    A constant gradient is then tested along by the learning rate itself, in every update.
     """
     spec = config.Adam(lr=0.1, lr_final=0.02, beta1=beta1, beta2=0.9, beta2_final=0.999)
     torch.manual_seed(0)
     gradients = torch.cat([torch.ones(1000, 1), torch.randn(1000, 2)], 1).double()
     ours, theirs = torch.zeros(3), torch.zeros(3, dtype=torch.float64)
-    moved, weights1, weights2 = make_optimizer(spec, [ours]), torch.zeros(0), torch.zeros(0)
+    tested, weights1, weights2 = make_optimizer(spec, [ours]), torch.zeros(0), torch.zeros(0)
     for n, gradient in enumerate(gradients.float()):
         left = (1 + math.cos(math.pi * n / 1000)) / 2
         lr, decay = 0.02 + left * 0.08, 0.999 - left * 0.099
@@ -52,7 +52,7 @@ def test_adam_is_unbiased_while_beta2_grows(beta1):
         squares = weights2 @ seen.square() / weights2.sum()
         before = ours[0].item()
         theirs -= lr * mean / (squares.sqrt() + 1e-8)
-        moved.step([gradient], n, 0, FINE, n / 1000)
+        tested.step([gradient], n, 0, FINE, n / 1000)
         assert before - ours[0].item() == pytest.approx(lr, rel=1e-3)
     torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-4)
 
@@ -62,7 +62,7 @@ def test_adam_is_unbiased_where_beta2_grows_within_a_few_updates():
     spec = config.Adam(lr=0.1, beta1=0.9, beta2=0.5, beta2_final=0.999)
     torch.manual_seed(0)
     ours, theirs = torch.zeros(3), torch.zeros(3, dtype=torch.float64)
-    moved = make_optimizer(spec, [ours])
+    tested = make_optimizer(spec, [ours])
     mean, squares, weight1, weight2 = 0.0, 0.0, 0.0, 0.0
     for n in range(12):
         gradient = torch.randn(3)
@@ -71,21 +71,21 @@ def test_adam_is_unbiased_where_beta2_grows_within_a_few_updates():
         squares = beta2 * squares + (1 - beta2) * gradient.double().square()
         weight2 = beta2 * weight2 + 1 - beta2
         theirs -= 0.1 * (mean / weight1) / ((squares / weight2).sqrt() + 1e-8)
-        moved.step([gradient], n, 0, FINE, n / 12)
+        tested.step([gradient], n, 0, FINE, n / 12)
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [1e-12, 1e-9, 1e-8, 1e-6])
-def test_adams_steps_shrink_where_gradients_are_as_small_as_epsilon(size):
+def test_adams_updates_shrink_for_gradients_as_small_as_epsilon(size):
     """At a constant gradient g each step is lr g / (|g| + 1e-8), as of torch.optim's own."""
     spec = config.Adam(lr=0.1, beta1=0.5, beta2=0.9)
     ours = torch.zeros(2, dtype=torch.float64)
     theirs = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    moved = make_optimizer(spec, [ours])
+    tested = make_optimizer(spec, [ours])
     optimizer = torch.optim.Adam([theirs], 0.1, (0.5, 0.9), foreach=False)
     gradient = torch.tensor([size, -size], dtype=torch.float64)
     for n in range(5):
-        moved.step([gradient], n, 0, FINE)
+        tested.step([gradient], n, 0, FINE)
         theirs.grad = gradient.clone()
         optimizer.step()
     step = 0.1 * size / (size + 1e-8)
@@ -94,31 +94,31 @@ def test_adams_steps_shrink_where_gradients_are_as_small_as_epsilon(size):
 
 
 @pytest.mark.parametrize("flush", [False, True])
-def test_sgd_without_momentum_is_plain_descent(flush):
+def test_sgd_without_momentum_is_gradient_descent(flush):
     """Where denormals are flushed to zero too, as they are in every run."""
     torch.set_flush_denormal(flush)
     try:
         ours = torch.ones(3)
-        moved = make_optimizer(
+        tested = make_optimizer(
             config.SGD(lr=0.5, momentum=0.0, momentum_final=0.0, lr_decay=1.0), [ours]
         )
         for n in range(3):
-            moved.step([torch.tensor([1.0, -2.0, 0.5])], n, 0, FINE)
+            tested.step([torch.tensor([1.0, -2.0, 0.5])], n, 0, FINE)
         torch.testing.assert_close(ours, torch.tensor([-0.5, 4.0, 0.25]))
     finally:
         torch.set_flush_denormal(False)
 
 
 @pytest.mark.parametrize("spec", [config.SGD(lr=0.0, lr_min=0.0), config.Adam(lr=0.0)])
-def test_at_a_rate_of_zero_nothing_moves(spec):
+def test_a_learning_rate_of_zero_changes_nothing(spec):
     ours = torch.ones(3)
-    moved = make_optimizer(spec, [ours])
+    tested = make_optimizer(spec, [ours])
     for n in range(3):
-        moved.step([torch.tensor([1.0, -2.0, 0.5])], n, 0, FINE)
+        tested.step([torch.tensor([1.0, -2.0, 0.5])], n, 0, FINE)
     assert torch.equal(ours, torch.ones(3))
 
 
-def test_sgd_moves_as_the_authors_library_does():
+def test_sgd_equals_that_of_the_authors_library():
     """Against v <- m v - lr g, p <- p + v, with a rate that falls and a momentum that rises."""
     spec = config.SGD(lr=0.1, lr_decay=1.01, momentum_epochs=20)
     torch.manual_seed(0)
@@ -126,12 +126,12 @@ def test_sgd_moves_as_the_authors_library_does():
     p = torch.zeros(5, dtype=torch.float64)
     ours = torch.zeros(5, dtype=torch.float64)
     velocity = torch.zeros_like(p)
-    moved = make_optimizer(spec, [ours])
+    tested = make_optimizer(spec, [ours])
     for n, gradient in enumerate(gradients):
         epoch = n // 3
         velocity = momentum(spec, epoch) * velocity - learning_rate(spec, n) * gradient
         p = p + velocity
-        moved.step([gradient], n, epoch, FINE)
+        tested.step([gradient], n, epoch, FINE)
     torch.testing.assert_close(ours, p, rtol=1e-12, atol=1e-12)
 
 
@@ -146,16 +146,16 @@ def test_sgd_moves_as_the_authors_library_does():
     ],
     ids=["adam", "sgd"],
 )
-def test_it_moves_as_torchs_own_optimizer_does(spec, reference):
+def test_updates_equal_those_of_torchs_optimizers(spec, reference):
     """Against the plain form of torch.optim, over parameters of several shapes."""
     torch.manual_seed(0)
     shapes = [(4,), (3, 5), ()]
     ours = [torch.ones(shape) for shape in shapes]
     theirs = [torch.ones(shape, requires_grad=True) for shape in shapes]
-    moved, optimizer = make_optimizer(spec, ours), reference(theirs)
+    tested, optimizer = make_optimizer(spec, ours), reference(theirs)
     for n in range(20):
         gradients = [torch.randn(shape) for shape in shapes]
-        moved.step(gradients, n, 0, FINE)
+        tested.step(gradients, n, 0, FINE)
         for parameter, gradient in zip(theirs, gradients, strict=True):
             parameter.grad = gradient.clone()
         optimizer.step()
@@ -164,20 +164,20 @@ def test_it_moves_as_torchs_own_optimizer_does(spec, reference):
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=NAMES)
-def test_a_step_that_is_not_finite_changes_nothing(spec):
+def test_a_non_finite_update_changes_nothing(spec):
     """Neither parameters nor memory, were it the first step or a later one."""
     parameter = torch.ones(3)
-    moved = make_optimizer(spec, [parameter])
+    tested = make_optimizer(spec, [parameter])
     for n in range(2):
-        held = [parameter.clone(), *(t.clone() for some in moved.state.values() for t in some)]
-        moved.step([torch.full((3,), float("nan"))], n, 0, FAULTY)
-        now = [parameter, *(t for some in moved.state.values() for t in some)]
+        held = [parameter.clone(), *(t.clone() for some in tested.state.values() for t in some)]
+        tested.step([torch.full((3,), float("nan"))], n, 0, FAULTY)
+        now = [parameter, *(t for some in tested.state.values() for t in some)]
         assert all(torch.equal(a, b) for a, b in zip(held, now, strict=True))
-        moved.step([torch.ones(3)], n, 0, FINE)
+        tested.step([torch.ones(3)], n, 0, FINE)
         assert not torch.equal(parameter, held[0])
 
 
-def test_nothing_of_torchs_compiler_is_imported():
+def test_torchs_compiler_is_not_imported():
     """It takes longer than all else of a start."""
     program = """
 import sys, torch
@@ -191,13 +191,13 @@ sys.exit("torch._dynamo" in sys.modules)
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=NAMES)
-def test_layouts_of_parameter_and_gradient_may_differ(spec):
+def test_parameter_and_gradient_may_have_different_layouts(spec):
     """Kernels lie with channels last; their gradients come as they come."""
     torch.manual_seed(0)
     start, gradients = torch.randn(4, 3, 2, 2), torch.randn(3, 4, 3, 2, 2)
     plain, other = start.clone(), start.clone(memory_format=torch.channels_last)
     for parameter in (plain, other):
-        moved = make_optimizer(spec, [parameter])
+        tested = make_optimizer(spec, [parameter])
         for n, gradient in enumerate(gradients):
-            moved.step([gradient], n, 0, FINE)
+            tested.step([gradient], n, 0, FINE)
     assert torch.equal(plain, other)

@@ -40,7 +40,7 @@ class Batches:
 
 
 class Poisoned:
-    """Loss w², not finite where `is_bad` says so of the noise."""
+    """Loss w², not finite where `is_bad` is true of the RNG."""
 
     def __init__(self, is_bad):
         self.is_bad = is_bad
@@ -95,7 +95,7 @@ def make(tmp_path):
     return trainer
 
 
-def test_a_run_without_trouble_ticks_and_saves(make):
+def test_a_training_logs_and_saves_at_its_intervals(make):
     trainer = make()
     assert trainer.run()
     kinds = [(event["kind"], event["step"]) for event in trainer.callbacks.callback.events]
@@ -103,17 +103,17 @@ def test_a_run_without_trouble_ticks_and_saves(make):
     assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(20)
 
 
-def test_ticks_log_the_means_since_the_tick_before(make):
-    """Of the weight before each step, over 5 steps each; the first tick is no exception."""
+def test_logged_metrics_are_means_since_the_last_log(make):
+    """Means of the weight before each step, over 5 steps each, from the first log on."""
     trainer, seen = make(), [1.0]
     weight = trainer.state.players["generator"].w
     trainer.callbacks.callback.on_step = lambda step: seen.append(weight.item())
     assert trainer.run()
-    ticks = [event for event in trainer.callbacks.callback.events if event["kind"] == "log"]
-    for n, tick in enumerate(ticks):
-        assert tick["w"] == pytest.approx(sum(seen[5 * n : 5 * n + 5]) / 5, rel=1e-5)
-        assert tick["epoch"] == tick["step"] == 5 * n + 5
-    assert trainer.state.last_metrics["w"] == ticks[-1]["w"]
+    logs = [event for event in trainer.callbacks.callback.events if event["kind"] == "log"]
+    for n, log in enumerate(logs):
+        assert log["w"] == pytest.approx(sum(seen[5 * n : 5 * n + 5]) / 5, rel=1e-5)
+        assert log["epoch"] == log["step"] == 5 * n + 5
+    assert trainer.state.last_metrics["w"] == logs[-1]["w"]
 
 
 def test_the_newest_two_checkpoints_are_kept_and_the_last_regular_one(make):
@@ -131,8 +131,8 @@ def test_the_newest_two_checkpoints_are_kept_and_the_last_regular_one(make):
     assert steps == [5, 8, 9]
 
 
-def test_looking_on_is_no_time_of_training(make):
-    """Each evaluation sleeps and computes; of neither is a trace in the next tick's seconds."""
+def test_evaluation_does_not_count_as_training_time(make):
+    """Each evaluation sleeps and computes; neither is in the seconds of the next log."""
 
     def look(_):
         deadline = time.process_time() + 0.2
@@ -145,15 +145,15 @@ def test_looking_on_is_no_time_of_training(make):
     trainer.callbacks = replace(trainer.callbacks, evaluate=look)
     trainer.intervals = replace(trainer.intervals, eval_every=5)
     trainer.run()
-    ticks = [event for event in trainer.callbacks.callback.events if event["kind"] == "log"]
-    assert len(ticks) == 4
-    for tick in ticks:
-        assert 0 < tick["seconds"] < 0.2
-        assert 0 < tick["processor_seconds"] < 0.2
+    logs = [event for event in trainer.callbacks.callback.events if event["kind"] == "log"]
+    assert len(logs) == 4
+    for log in logs:
+        assert 0 < log["seconds"] < 0.2
+        assert 0 < log["processor_seconds"] < 0.2
 
 
-def test_after_a_passing_trouble_it_goes_on_from_the_last_good_state(make):
-    """At step 7 of the first try alone: back to step 5, other noise, and on to the end."""
+def test_after_a_non_finite_step_training_continues_from_the_last_good_state(make):
+    """Step 7 of the first attempt is bad: return to step 5, then other random numbers to the end."""
     trainer = make(lambda rng: rng.step == 7 and "#" not in rng.purpose)
     assert trainer.run()
     events = trainer.callbacks.callback.events
@@ -164,12 +164,12 @@ def test_after_a_passing_trouble_it_goes_on_from_the_last_good_state(make):
     assert torch.isfinite(player.w).all()
     assert player.seen.item() == 20  # the buffer is of 20 good steps, none counted twice
     assert torch.isfinite(trainer.emas["generator"].module.w).all()
-    untroubled = make(name="untroubled")
-    untroubled.run()
-    assert not torch.equal(untroubled.state.players["generator"].w, player.w)
+    undisturbed = make(name="undisturbed")
+    undisturbed.run()
+    assert not torch.equal(undisturbed.state.players["generator"].w, player.w)
 
 
-def test_no_bad_number_ever_reaches_a_checkpoint(make):
+def test_no_checkpoint_holds_non_finite_numbers(make):
     trainer = make(lambda rng: rng.step == 12)
     with pytest.raises(DivergedError):
         trainer.run()
@@ -178,7 +178,7 @@ def test_no_bad_number_ever_reaches_a_checkpoint(make):
     assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(10)
 
 
-def test_the_third_trouble_ends_the_run_with_advice(make):
+def test_the_third_roll_back_ends_the_run_with_advice(make):
     trainer = make(lambda rng: rng.step == 12)
     with pytest.raises(DivergedError) as caught:
         trainer.run()
@@ -191,7 +191,7 @@ def test_the_third_trouble_ends_the_run_with_advice(make):
     assert kinds.count("rollback") == 2
 
 
-def test_asked_to_stop_it_saves_where_it_stands(make):
+def test_a_request_to_stop_saves_the_current_state(make):
     interruption = Interruption()
 
     def at_step_8(rng):
@@ -218,8 +218,8 @@ def test_a_signal_after_the_first_step_waits_for_the_end_of_the_step(make, numbe
     assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(1)
 
 
-def test_numbers_not_finite_at_the_end_are_undone_and_the_run_goes_on(make):
-    """Without any check on the way: step 20 is played again, and is the last one saved."""
+def test_non_finite_numbers_in_the_last_step_are_rolled_back(make):
+    """Without any check before: step 20 is repeated, and is the last one saved."""
     trainer = make(lambda rng: rng.step == 19 and "#" not in rng.purpose)
     trainer.intervals = replace(trainer.intervals, log_every=0, checkpoint_every=0)
     assert trainer.run()
@@ -229,8 +229,8 @@ def test_numbers_not_finite_at_the_end_are_undone_and_the_run_goes_on(make):
     assert trainer.problem() is None
 
 
-def test_samples_that_are_not_finite_are_undone_as_steps_are(make):
-    """Whoever draws them says so; no file is made of them."""
+def test_non_finite_samples_are_rolled_back(make):
+    """Drawing them raises DivergedError; no file is written."""
     trainer, calls = make(), []
 
     def look(_, step):
@@ -270,8 +270,8 @@ def test_an_update_that_overflows_never_reaches_a_checkpoint(make):
         assert all(t.isfinite().all() for t in read_checkpoint(file).tensors.values())
 
 
-def test_a_clock_that_does_not_advance_costs_no_step(make, monkeypatch):
-    """No rate is known, and the last state is saved."""
+def test_a_clock_that_does_not_advance_is_harmless(make, monkeypatch):
+    """No images a second are logged, and the last state is saved."""
     monkeypatch.setattr(
         "advnets.training.trainer.Timer", lambda batch=0, *_: Timer(batch, 1.0, 1.0)
     )
@@ -283,8 +283,8 @@ def test_a_clock_that_does_not_advance_costs_no_step(make, monkeypatch):
     assert trainer.directory.newest_checkpoint() == trainer.directory.checkpoint_file(20)
 
 
-def test_a_last_step_between_ticks_is_logged_and_changes_no_state(make):
-    """A run of 18 steps that is made 23 long ends as one of 23, in what was last observed too."""
+def test_a_last_step_between_logs_is_logged_and_changes_no_state(make):
+    """A run of 18 steps resumed to 23 ends like one of 23 steps, with the same last metrics."""
     short = make(steps=18, name="short")
     assert short.run()
     assert [e["step"] for e in short.callbacks.callback.events] == [5, 10, 15, 18]
@@ -298,7 +298,7 @@ def test_a_last_step_between_ticks_is_logged_and_changes_no_state(make):
     assert ends[0] == ends[1]
 
 
-def test_the_last_state_is_judged_without_changing_it(make):
+def test_checking_the_final_state_does_not_change_it(make):
     trainer = make()
     trainer.run()
     before = {
@@ -313,8 +313,8 @@ def test_the_last_state_is_judged_without_changing_it(make):
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
-def test_restored_between_ticks_it_ends_as_if_it_had_not_been(make):
-    """Also the next tick's means: sums in the middle of a tick are part of the state."""
+def test_a_run_resumed_between_logs_equals_an_uninterrupted_one(make):
+    """Also the means of the next log: the sums of metrics are part of the state."""
     whole = make(name="whole")
     whole.run()
     interruption = Interruption()
@@ -339,7 +339,7 @@ def test_restored_between_ticks_it_ends_as_if_it_had_not_been(make):
 
 
 def stopped_at(step, is_bad=lambda rng: False):
-    """An interruption that comes in the course of a step, and the noise's check that sends it."""
+    """Return an interruption during a step, and the function of the RNG that triggers it."""
     interruption = Interruption()
 
     def check(rng):
@@ -356,10 +356,10 @@ def once_at_7(rng):
 
 
 @pytest.mark.parametrize("stops", [[8], [11], [12], [16], [6], [5, 6], [1, 2, 3], [5, 6, 9, 17]])
-def test_stopped_and_resumed_a_run_rolls_back_to_the_same_state(make, stops):
-    """Stopped before the bad step or after it, once or more: it ends with the same bytes.
+def test_a_resumed_run_rolls_back_to_the_same_state(make, stops):
+    """Stopped before or after the bad step, once or several times, it ends with the same bytes.
 
-    The attempt is part of the state, and the checkpoints that stops leave are none to return to.
+    The attempt is part of the state, and checkpoints of stops are not used for a roll-back.
     """
     whole = make(once_at_7, name="whole")
     assert whole.run()
@@ -377,8 +377,8 @@ def test_stopped_and_resumed_a_run_rolls_back_to_the_same_state(make, stops):
     assert again.attempt == 1
 
 
-def test_a_bad_step_just_before_a_stop_is_not_saved(make):
-    """Between two ticks nobody has looked yet: the last save does, and returns to step 5."""
+def test_a_non_finite_step_just_before_a_stop_is_not_saved(make):
+    """Between two logs nothing was checked yet: the last save checks, and returns to step 5."""
     interruption, check = stopped_at(7, once_at_7)
     trainer = make(check, interruption=interruption)
     assert not trainer.run()
@@ -395,8 +395,8 @@ def test_a_bad_step_just_before_a_stop_is_not_saved(make):
 
 
 @pytest.mark.parametrize("log", [0, 4, 20])
-def test_checkpoints_that_are_no_log_ticks_are_checked_too(make, log):
-    """Step 7 is bad: the checkpoint of step 10 is not written from it, whatever is logged."""
+def test_checkpoints_between_logs_are_checked_too(make, log):
+    """Step 7 is bad: no checkpoint of step 10 is written, whatever the logging interval."""
     trainer = make(lambda rng: rng.step == 7)
     trainer.intervals = replace(trainer.intervals, log_every=log)
     with pytest.raises(DivergedError):
@@ -407,10 +407,10 @@ def test_checkpoints_that_are_no_log_ticks_are_checked_too(make, log):
 
 
 @pytest.mark.parametrize("cut", [None, 3, 11])
-def test_the_average_is_that_of_the_weights_after_every_step_of_the_stage(make, cut):
-    """A young average, against one kept beside by hand; the stage is a run's second."""
+def test_the_ema_is_that_of_the_weights_after_every_step_of_the_stage(make, cut):
+    """An EMA with ramp-up, compared with one computed here; the stage is the second of a run."""
 
-    def young(**options):
+    def ramped(**options):
         trainer = make(**options)
         player = trainer.state.players["generator"]
         trainer.emas = {"generator": EMA(player, 10_000, 2, rampup=0.5)}
@@ -418,7 +418,7 @@ def test_the_average_is_that_of_the_weights_after_every_step_of_the_stage(make, 
         return trainer
 
     seen = []
-    whole = young(name="whole")
+    whole = ramped(name="whole")
     weight = whole.state.players["generator"].w
     whole.callbacks.callback.on_step = lambda step: seen.append(weight.item())
     assert whole.run()
@@ -433,8 +433,8 @@ def test_the_average_is_that_of_the_weights_after_every_step_of_the_stage(make, 
     if cut is None:
         return
     interruption, check = stopped_at(cut)
-    assert not young(is_bad=check, interruption=interruption, name="cut").run()
-    again = young(name="cut")
+    assert not ramped(is_bad=check, interruption=interruption, name="cut").run()
+    again = ramped(name="cut")
     again.restore(read_checkpoint(again.directory.newest_checkpoint()))
     assert again.run()
     assert again.emas["generator"].module.w.item() == found
