@@ -99,7 +99,7 @@ def test_the_values_of_a_phases_schedules_reach_its_losses():
 
 
 def test_without_a_final_value_a_setting_has_no_schedule():
-    (phase,) = GAN(config.Game(updates="simultaneous", r1=0.3, r2=0.5, r2_final=0.1)).phases()
+    (phase,) = GAN(config.GANGame(updates="simultaneous", r1=0.3, r2=0.5, r2_final=0.1)).phases()
     assert phase.schedules == {"r2": Schedule(0.5, 0.1)}
 
 

@@ -51,7 +51,7 @@ def test_an_epoch_is_one_pass_however_often_d_moves_in_a_round(tiny, game, batch
     data = open_data(run.data)
     resolved = setup.resolve_config(run, data.info, config.Runtime("cpu", "float32", 1))
     assert resolved.stage.steps == round(10 * 1197 / 20 / batches)
-    assert run.images_a_round == 20 * batches
+    assert run.images_per_step == 20 * batches
 
 
 def test_a_run_of_less_than_half_a_batch_is_one_round(tiny):

@@ -82,7 +82,7 @@ def test_d_gets_the_labels_of_images_and_samples():
 
 
 def test_a_minibatch_without_labels_is_refused():
-    with pytest.raises(DataError, match="a batch without labels came to a game"):
+    with pytest.raises(DataError, match="a conditional game got a minibatch without labels"):
         ConditionalGAN(config.GANGame()).both(players(), Batch(torch.zeros(2, *SHAPE)), NOISE)
 
 
@@ -142,9 +142,7 @@ def test_networks_without_labels_are_refused(tiny, tmp_path, quiet):
 
 def test_a_class_cannot_be_requested_of_an_unconditional_run(tiny, tmp_path, quiet):
     train(tiny.with_stage(replace(tiny.stage, steps=2)), tmp_path / "run", quiet)
-    with pytest.raises(
-        UsageError, match=r"a class was asked for, but .* was trained without labels"
-    ):
+    with pytest.raises(UsageError, match=r"a class was given, but .* is not class-conditional"):
         load(tmp_path / "run").sample(3, label="7")
 
 

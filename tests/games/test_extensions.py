@@ -167,7 +167,9 @@ def test_an_encoder_is_trained_for_the_generator_of_another_run(tiny, tmp_path, 
     train(run_of(tiny, game, steps=5, **stage), tmp_path / "after", quiet)
     first, after = load(tmp_path / "first"), load(tmp_path / "after")
     assert torch.equal(first.sample(4), after.sample(4))
-    with pytest.raises(UsageError, match="has no discriminator: its game is played by generator"):
+    with pytest.raises(
+        UsageError, match="has no discriminator; the players of its game are generator and encoder"
+    ):
         _ = after.discriminator
 
 
@@ -191,8 +193,12 @@ def test_an_encoder_is_trained_for_the_generator_of_another_run(tiny, tmp_path, 
             "InpaintingGame got DCGANGenerator",
         ),
         (EXTENSIONS["semi"][0], {}, "SemiSupervisedGame got MaxoutDiscriminator"),
-        (config.SemiSupervisedGame(labels=25), SEMI, "ask for 30"),
-        (config.SemiSupervisedGame(labels=9000), SEMI, "900 labeled images of each class"),
+        (config.SemiSupervisedGame(labels=25), SEMI, "multiple of the 10 classes, got 25; use 30"),
+        (
+            config.SemiSupervisedGame(labels=9000),
+            SEMI,
+            "must have at least 900 labeled images, got 119",
+        ),
         (
             config.GANGame(),
             {"discriminator": config.NoDiscriminator()},

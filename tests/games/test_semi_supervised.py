@@ -48,7 +48,7 @@ def test_consistency_rewards_equal_classes_under_augmentation(linear_g):
     torch.testing.assert_close(found.metrics["information"], mutual_information(*classes))
     with pytest.raises(UsageError, match=r"give --game\.augmentations translate affine"):
         config.SemiSupervisedGame(consistency=1.0)
-    with pytest.raises(UsageError, match="2 widths and 1 strides came"):
+    with pytest.raises(UsageError, match="channels has 2 values and strides has 1"):
         config.SemiSupervisedConvDiscriminator(channels=(8, 8), strides=(2,))
 
 

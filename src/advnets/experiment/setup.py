@@ -27,7 +27,7 @@ from advnets.run_records import versions
 from advnets.training import devices
 from advnets.training.compile import captured, compiled, record_cuda_graph
 from advnets.training.optimizers import check_learning_rate, make_optimizer
-from advnets.training.step import BatchStream, StepFn, TrainState, compute_gradients
+from advnets.training.step import BatchStream, GradientFn, TrainState, compute_gradients
 
 
 def make_train_state(
@@ -83,7 +83,7 @@ def _make_loader(
     return SemiSupervisedLoader(every, few, transform, labeled)
 
 
-def gradient_function(runtime: config.Runtime, game: config.GameConfig) -> StepFn:
+def gradient_function(runtime: config.Runtime, game: config.GameConfig) -> GradientFn:
     """Return the function that computes the gradients: eager, compiled, or a CUDA graph.
 
     Raises:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from advnets.protocols import Batch, Phase, Players
 from advnets.rng import RNG, RandomDraw, RecordingRNG, ReplayRNG
-from advnets.training.step import StepFn, StepOutput, compute_gradients
+from advnets.training.step import GradientFn, StepOutput, compute_gradients
 
 _WARM_UP = 3
 """Runs before a CUDA graph is recorded, in which libraries select kernels and allocate memory."""
@@ -69,7 +69,7 @@ class CompiledPhase:
 
 
 class CompiledStep:
-    """A `StepFn` that compiles each phase when it first occurs.
+    """A `GradientFn` that compiles each phase when it first occurs.
 
     `compile_function` compiles a function of tensors, given an example of its arguments: the
     tensors of the minibatch (images, labels, scheduled values), then the random numbers.
@@ -134,7 +134,7 @@ def _batch(tensors: Iterator[Tensor], like: Batch) -> Batch:
     return Batch(images, labels, labeled=labeled, scheduled=scheduled)
 
 
-def compiled() -> StepFn:
+def compiled() -> GradientFn:
     """Return `compute_gradients` compiled by torch.compile, backward passes included."""
     return CompiledStep(_compile)
 
@@ -153,7 +153,7 @@ def _compile(function: Function, example: Tensors) -> Function:
     return run
 
 
-def captured(record: Callable[[Callable[[], Tensors]], Recording]) -> StepFn:
+def captured(record: Callable[[Callable[[], Tensors]], Recording]) -> GradientFn:
     """Return `compute_gradients` as a graph that is recorded once and then replayed.
 
     The host then launches one graph and not each operation. `record` records a function without

@@ -62,8 +62,8 @@ class StepOutput:
     """Samples, with their graph, for the next phase of the step."""
 
 
-StepFn = Callable[[Players, Phase, Batch, RNG, torch.dtype], StepOutput]
-"""A function with the signature of `compute_gradients`, which it replaces when compiled."""
+GradientFn = Callable[[Players, Phase, Batch, RNG, torch.dtype], StepOutput]
+"""A function that computes what `compute_gradients` does, such as a compiled version of it."""
 
 
 def compute_gradients(
@@ -99,7 +99,7 @@ class TrainState:
     precision: torch.dtype = torch.float32
     schedule_steps: int = 0
     """Steps over which schedules go from their first to their last value; 0: they stay at it."""
-    compute_gradients: StepFn = compute_gradients
+    compute_gradients: GradientFn = compute_gradients
     progress: Progress = field(default_factory=Progress)
     last_metrics: Mapping[str, float] = field(default_factory=dict[str, float])
     """Means of the metrics over the last logging interval; empty before the first log."""
