@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Train:
+class Train(ValidatedConfig):
     """Train a GAN on a preset's data set or on your own data, and write a run directory.
 
     PRESET comes first (`advnets presets` lists them); a data set or a path in its place is short
