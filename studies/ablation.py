@@ -1,13 +1,13 @@
-"""Drop each part of the recipe in turn, on the grid and on Stacked MNIST: what breaks.
+"""Remove each component of the modern recipe in turn, on a grid and on Stacked MNIST.
 
     python studies/ablation.py runs/ablation results/records grid [--seeds 1]
     python studies/ablation.py runs/ablation results/records stacked
 
-`grid` is the preset modern-grid, but that its penalty falls to 1e-5, as it did when this was
-played; `stacked` is modern-stacked made small, of width 16 and
-6,000 steps, which is too short for numbers to be good and long enough for parts to differ. Each
-part is one or two options of `advnets train`. Runs and records are those of `advnets sweep`:
-what has a record is not trained again. The table of all is printed.
+`grid` is the preset modern-grid, with penalties that decay to 1e-5, as when this study was run;
+`stacked` is modern-stacked with base width 16 and 6,000 steps, which is too short for good scores
+but long enough for differences between components. Each ablation is one or two options of
+`advnets train`. Runs and records are those of `advnets sweep`: a finished record is not computed
+again. The table of all ablations is printed.
 """
 
 from __future__ import annotations
@@ -22,48 +22,48 @@ from typing import Any
 from advnets.cli.main import main as advnets
 from advnets.evaluation.spec import format_range, number
 
-RECIPE = "the recipe"
-PENALTIES = {
+FULL_RECIPE = "full recipe"
+PENALTY_ABLATIONS = {
     "without R1": "--game.r1 0 --game.r1-final None",
     "without R2": "--game.r2 0 --game.r2-final None",
     "without either penalty": "--game.r1 0 --game.r2 0 --game.r1-final None --game.r2-final None",
-    "penalties that do not fall": "--game.r1-final None --game.r2-final None",
+    "constant penalties": "--game.r1-final None --game.r2-final None",
 }
-SHARED = {
-    RECIPE: "",
-    "each image judged by itself, not in pairs": "--game.no-relativistic",
-    **PENALTIES,
-    "G's rate does not fall": "--generator-optimizer.lr-final None",
-    "Adam's memory does not grow": (
+SHARED_ABLATIONS = {
+    FULL_RECIPE: "",
+    "not relativistic": "--game.no-relativistic",
+    **PENALTY_ABLATIONS,
+    "constant learning rate of G": "--generator-optimizer.lr-final None",
+    "constant Adam beta2": (
         "--generator-optimizer.beta2-final None --discriminator-optimizer.beta2-final None"
     ),
-    "without the weight average": "--ema-half-life 0 --ema-rampup 0",
-    "in turns, not at once": "--game.updates alternating",
+    "without EMA": "--ema-half-life 0 --ema-rampup 0",
+    "alternating updates": "--game.updates alternating",
 }
 
 
 @dataclass(frozen=True)
-class Field:
-    """Where parts are dropped."""
+class Experiment:
+    """A training command, its metric, and the ablations to compare."""
 
-    train: str
-    """The preset and what makes it small."""
+    command: str
+    """Arguments of `advnets train`: the preset and options that reduce its size."""
     metric: str
-    parts: Mapping[str, str]
-    """What each is called, and the options that drop it."""
+    ablations: Mapping[str, str]
+    """Name of each ablation, and the options that remove the component."""
     columns: Mapping[str, Callable[[Mapping[str, Any]], str]]
-    """Of the table, from the record of G's samples."""
+    """Table columns: header, and a function of the record of G's samples."""
 
 
-FIELDS = {
-    "grid": Field(
+EXPERIMENTS = {
+    "grid": Experiment(
         "modern-grid --threads 1 --game.r1-final 1e-5 --game.r2-final 1e-5",
         "mixture",
         {
-            **SHARED,
-            "z normal, not a mixture": "--generator.prior normal",
-            "components equally probable": "--generator.prior mixture",
-            "without waves": "--discriminator.fourier-features 0",
+            **SHARED_ABLATIONS,
+            "normal z instead of a mixture": "--generator.prior normal",
+            "fixed mixture probabilities": "--generator.prior mixture",
+            "without Fourier features": "--discriminator.fourier-features 0",
         },
         {
             "modes": lambda r: f"{r['modes_found']}",
@@ -72,13 +72,14 @@ FIELDS = {
             "relative std": lambda r: format_range(r["relative_std"]),
         },
     ),
-    "stacked": Field(
-        "modern-stacked --threads 1 --steps 6000 --generator.base-channels 16 --discriminator.base-channels 16",
+    "stacked": Experiment(
+        "modern-stacked --threads 1 --steps 6000 --generator.base-channels 16 "
+        "--discriminator.base-channels 16",
         "modes",
         {
-            **SHARED,
-            "D's rate does not fall": "--discriminator-optimizer.lr-final None",
-            "rates as published": (
+            **SHARED_ABLATIONS,
+            "constant learning rate of D": "--discriminator-optimizer.lr-final None",
+            "published learning rates": (
                 "--generator-optimizer.lr 2e-4 --generator-optimizer.lr-final 5e-5 "
                 "--discriminator-optimizer.lr 2e-4 --discriminator-optimizer.lr-final 5e-5"
             ),
@@ -86,61 +87,61 @@ FIELDS = {
         },
         {
             "modes": lambda r: f"{r['modes_found']:,}",
-            "KL to even shares": lambda r: f"{r['kl_uniform']:.2f}",
-            "to real ones": lambda r: number(r["kl_reference"], ".2f", "infinite"),
+            "KL to uniform": lambda r: f"{r['kl_uniform']:.2f}",
+            "KL to real": lambda r: number(r["kl_reference"], ".2f", "infinite"),
         },
     ),
 }
 
 
-def name_of(field: str, part: str) -> str:
-    """Of a part's runs and records."""
-    words = "".join(letter if letter.isalnum() else " " for letter in part.lower()).split()
-    return "-".join(("ablation", field, *words))
+def run_name(experiment: str, ablation: str) -> str:
+    """Return the name of an ablation's runs and records."""
+    words = "".join(letter if letter.isalnum() else " " for letter in ablation.lower()).split()
+    return "-".join(("ablation", experiment, *words))
 
 
-def play(out: Path, records: Path, field: str, count: int) -> None:
-    """Train, score and record what is missing."""
-    told = FIELDS[field]
-    for part, options in told.parts.items():
-        sweep = ["sweep", "--out", str(out), "--records", str(records), "--seeds", str(count)]
-        sweep += ["--name", name_of(field, part), "--metrics", told.metric]
-        if status := advnets([*sweep, "--", *told.train.split(), *options.split()]):
+def run_ablations(out: Path, records: Path, experiment: str, num_seeds: int) -> None:
+    """Train, evaluate and record the missing runs."""
+    spec = EXPERIMENTS[experiment]
+    for name, options in spec.ablations.items():
+        sweep = ["sweep", "--out", str(out), "--records", str(records), "--seeds", str(num_seeds)]
+        sweep += ["--name", run_name(experiment, name), "--metrics", spec.metric]
+        if status := advnets([*sweep, "--", *spec.command.split(), *options.split()]):
             raise SystemExit(status)
 
 
-def rows(records: Path, field: str, count: int) -> Iterator[str]:
-    """The table, in Markdown: a line for each part, seed by seed what each column tells of it."""
-    told = FIELDS[field]
-    yield f"| | seeds | {' | '.join(told.columns)} | processor s |"
-    yield f"|---|---|{'---|' * (len(told.columns) + 1)}"
-    for part in told.parts:
-        played = [
-            json.loads((records / f"{name_of(field, part)}-{seed}.json").read_text("utf-8"))
-            for seed in range(count)
+def table_rows(records: Path, experiment: str, num_seeds: int) -> Iterator[str]:
+    """Yield the rows of a Markdown table: one per ablation, with the values of all seeds."""
+    spec = EXPERIMENTS[experiment]
+    yield f"| | seeds | {' | '.join(spec.columns)} | CPU s |"
+    yield f"|---|---|{'---|' * (len(spec.columns) + 1)}"
+    for name in spec.ablations:
+        results = [
+            json.loads((records / f"{run_name(experiment, name)}-{seed}.json").read_text("utf-8"))
+            for seed in range(num_seeds)
         ]
-        found = [
+        scores = [
             [score for score in record["scores"] if score["samples"] == "generator"][-1]
-            for record in played
+            for record in results
         ]
-        cells = [", ".join(map(column, found)) for column in told.columns.values()]
-        seconds = ", ".join(f"{record['processor_seconds']:,.0f}" for record in played)
-        seeds_of = ", ".join(map(str, range(count)))
-        yield f"| {part} | {seeds_of} | {' | '.join(cells)} | {seconds} |"
+        cells = [", ".join(map(column, scores)) for column in spec.columns.values()]
+        seconds = ", ".join(f"{record['processor_seconds']:,.0f}" for record in results)
+        seeds_of = ", ".join(map(str, range(num_seeds)))
+        yield f"| {name} | {seeds_of} | {' | '.join(cells)} | {seconds} |"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Play what is missing, print the table."""
+    """Run the missing trainings and print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("out", type=Path)
     parser.add_argument("records", type=Path)
-    parser.add_argument("field", choices=FIELDS)
+    parser.add_argument("experiment", choices=EXPERIMENTS)
     parser.add_argument("--seeds", type=int, default=1)
-    asked = parser.parse_args(arguments)
-    play(asked.out, asked.records, asked.field, asked.seeds)
-    print("\n".join(rows(asked.records, asked.field, asked.seeds)))
+    options = parser.parse_args(arguments)
+    run_ablations(options.out, options.records, options.experiment, options.seeds)
+    print("\n".join(table_rows(options.records, options.experiment, options.seeds)))
 
 
 if __name__ == "__main__":

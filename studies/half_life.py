@@ -68,21 +68,21 @@ from advnets.training.trainer import Callbacks, Trainer
 INTERVAL = 10
 """Steps between updates of the averages."""
 LAST = 0
-"""The half-life under which the last weights are recorded."""
+"""The half-life that stands for the last weights."""
 
 
-class WeightAverages(EMA):
-    """Weight averages of one module with several half-lives, in images."""
+class EMAs(EMA):
+    """Several EMAs of one module, with half-lives in images."""
 
     def __init__(self, module: nn.Module, half_lives: Sequence[int], batch_size: int) -> None:
         images = INTERVAL * batch_size
-        self.averages = {h: EMA(module, h, images) for h in half_lives}
-        self.module = nn.ModuleDict({str(h): one.module for h, one in self.averages.items()})
+        self.emas = {h: EMA(module, h, images) for h in half_lives}
+        self.module = nn.ModuleDict({str(h): one.module for h, one in self.emas.items()})
 
     def update(self, module: nn.Module, steps: int) -> None:
-        """Move every average toward the module's weights, at every `INTERVAL`-th step."""
+        """Update every EMA, at every `INTERVAL`-th step."""
         if steps % INTERVAL == 0:
-            for average in self.averages.values():
+            for average in self.emas.values():
                 average.update(module, steps // INTERVAL)
 
 
@@ -92,39 +92,50 @@ class ValidationScore:
 
     data: PreparedData
     seed: int
-    drawing: ComputeSettings
+    compute: ComputeSettings
 
-    def of_generator(self, generator: nn.Module) -> dict[str, float]:
+    def score_generator(self, generator: nn.Module) -> dict[str, float]:
         """Score samples of a generator."""
         samples = draw_samples(
-            generator, self.data.normalizer, NUM_SAMPLES, self.seed, self.drawing
+            generator, self.data.normalizer, NUM_SAMPLES, self.seed, self.compute
         )
-        return self.of_images(samples)
+        return self.score_images(samples)
 
-    def of_real(self) -> dict[str, float]:
+    def score_real(self) -> dict[str, float]:
         """Score real training images in the place of samples."""
-        return self.of_images(real_images(self.data.dataset.train, NUM_SAMPLES, self.seed))
+        return self.score_images(real_images(self.data.dataset.train, NUM_SAMPLES, self.seed))
 
-    def of_features(self, generator: nn.Module) -> dict[str, float | str]:
+    def score_features(self, generator: nn.Module) -> dict[str, float | str]:
         """Compare features of samples with those of the validation images."""
         samples = draw_samples(
-            generator, self.data.normalizer, NUM_SAMPLES, self.seed, self.drawing
+            generator, self.data.normalizer, NUM_SAMPLES, self.seed, self.compute
         )
-        seen = default_extractor(self.data.info.name)
-        valid = seen.features(read_images(cast(Split, self.data.dataset.valid), slice(None)))
-        features = seen.features(samples[: len(valid)])
-        near, distance = prdc(valid, features), frechet_distance(valid, features)
-        shares = {"precision": near.precision, "recall": near.recall, "coverage": near.coverage}
-        return {"extractor": seen.name, "n": len(features), "frechet": distance, **shares}
+        feature_extractor = default_extractor(self.data.info.name)
+        valid = feature_extractor.features(
+            read_images(cast(Split, self.data.dataset.valid), slice(None))
+        )
+        features = feature_extractor.features(samples[: len(valid)])
+        manifold, distance = prdc(valid, features), frechet_distance(valid, features)
+        fractions = {
+            "precision": manifold.precision,
+            "recall": manifold.recall,
+            "coverage": manifold.coverage,
+        }
+        return {
+            "extractor": feature_extractor.name,
+            "n": len(features),
+            "frechet": distance,
+            **fractions,
+        }
 
-    def of_test(self, generator: nn.Module) -> dict[str, Any]:
+    def score_test(self, generator: nn.Module) -> dict[str, Any]:
         """Return the Parzen log-likelihood of test images, σ selected on validation images."""
         samples = draw_samples(
-            generator, self.data.normalizer, NUM_SAMPLES, self.seed, self.drawing
+            generator, self.data.normalizer, NUM_SAMPLES, self.seed, self.compute
         )
         return asdict(score_parzen(samples, self.data, "paper"))
 
-    def of_images(self, images: Tensor) -> dict[str, float]:
+    def score_images(self, images: Tensor) -> dict[str, float]:
         """Return the mean over the validation images that did not select σ, and σ.
 
         `images` have shape (n, channels, height, width) and values in [0, 1].
@@ -139,13 +150,13 @@ class ValidationScore:
         return {"mean": float(scores.mean()), "n": len(scores), "sigma": sigma}
 
 
-class Log:
-    """Print the step and the seconds of every log interval, and every score."""
+class PrintCallback:
+    """A callback that prints every log event and every score."""
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Print one event."""
-        told = event.get("scores", {"seconds": event.get("seconds")})
-        print(f"step {event['step']:,}: {event['kind']} {told}", flush=True)
+        values = event.get("scores", {"seconds": event.get("seconds")})
+        print(f"step {event['step']:,}: {event['kind']} {values}", flush=True)
 
     def on_step(self, step: int) -> None:
         """Print nothing at a single step."""
@@ -153,68 +164,83 @@ class Log:
 
 def train(
     run: RunDirectory,
-    asked: config.Config,
+    requested: config.Config,
     half_lives: Sequence[int],
     every: int,
     test: int | None = None,
 ) -> dict[str, Any] | None:
     """Train one seed to its end, from its newest checkpoint.
 
-    Return the comparison of features of each average, and the scores on test images if a half-life
-    is given for them; or None if the training was stopped.
+
+    Return the feature scores of each EMA, and scores on test images if a half-life is given for
+    them; or None if the training was stopped.
     """
-    data = open_data(asked.data)
-    chosen = setup.resolve_config(asked, data.info, devices.resolve(asked.runtime))
-    chosen = replace(chosen, intervals=replace(chosen.intervals, sample_every=0, eval_every=every))
-    told = {"config": to_json(chosen), "half_lives": list(half_lives)}
-    if run.exists and {key: run.read_config().get(key) for key in told} != told:
+    data = open_data(requested.data)
+    run_config = setup.resolve_config(requested, data.info, devices.resolve(requested.runtime))
+    run_config = replace(
+        run_config, intervals=replace(run_config.intervals, sample_every=0, eval_every=every)
+    )
+    options = {"config": to_json(run_config), "half_lives": list(half_lives)}
+    if run.exists and {key: run.read_config().get(key) for key in options} != options:
         raise SystemExit(f"{run.path} holds a run with other options; give another folder")
     with run.lock(), devices.interruptible() as interruption:
-        device = devices.setup_process(chosen.runtime)
-        table = setup.make_train_state(chosen, data, 0, device)
-        score = ValidationScore(data, chosen.seed, ComputeSettings.of(chosen.runtime, device))
-        run.write_config({**told, "versions": versions(), "real": score.of_real()})
+        device = devices.setup_process(run_config.runtime)
+        state = setup.make_train_state(run_config, data, 0, device)
+        score = ValidationScore(
+            data, run_config.seed, ComputeSettings.of(run_config.runtime, device)
+        )
+        run.write_config({**options, "versions": versions(), "real": score.score_real()})
 
         def evaluate(generator: nn.Module) -> Mapping[str, Any]:
             several = isinstance(generator, nn.ModuleDict)
-            kept = dict(generator.items()) if several else {str(LAST): generator}
+            generators = dict(generator.items()) if several else {str(LAST): generator}
             return {
-                "scores": {half_life: score.of_generator(one) for half_life, one in kept.items()}
+                "scores": {
+                    half_life: score.score_generator(one) for half_life, one in generators.items()
+                }
             }
 
-        batch_size = chosen.data.batch_size
-        averages = WeightAverages(table.players["generator"], half_lives, batch_size)
-        loop = Trainer(
-            state=table,
+        batch_size = run_config.data.batch_size
+        emas = EMAs(state.players["generator"], half_lives, batch_size)
+        trainer = Trainer(
+            state=state,
             directory=run,
-            intervals=chosen.intervals,
-            steps=cast(int, chosen.stage.steps),
-            callbacks=Callbacks(callback=Log(), save_samples=lambda _, __: None, evaluate=evaluate),
+            intervals=run_config.intervals,
+            steps=cast(int, run_config.stage.steps),
+            callbacks=Callbacks(
+                callback=PrintCallback(), save_samples=lambda _, __: None, evaluate=evaluate
+            ),
             interruption=interruption,
-            emas={"generator": averages},
+            emas={"generator": emas},
             batch_size=batch_size,
         )
         if run.checkpoint_files():
             newest = run.newest_checkpoint()
-            loop.restore(read_checkpoint(newest))
-            run.truncate_events(loop.step)
-        if not loop.run():
+            trainer.restore(read_checkpoint(newest))
+            run.truncate_events(trainer.step)
+        if not trainer.run():
             return None
-        kept = dict(averages.module.named_children())
-        compared = run.path / "features.json"
-        if not compared.exists():
-            features = [{"half_life": int(h), **score.of_features(one)} for h, one in kept.items()]
-            write_json(compared, features)
-        found: dict[str, Any] = {"features": json.loads(compared.read_text("utf-8"))}
+        generators = dict(emas.module.named_children())
+        features_file = run.path / "features.json"
+        if not features_file.exists():
+            features = [
+                {"half_life": int(h), **score.score_features(one)} for h, one in generators.items()
+            ]
+            write_json(features_file, features)
+        results: dict[str, Any] = {"features": json.loads(features_file.read_text("utf-8"))}
         if test is not None:
-            tested = {test: kept[str(test)], LAST: table.players["generator"]}
-            found["test"] = [{"half_life": h, **score.of_test(g)} for h, g in tested.items()]
-        return found
+            tested_generators = {test: generators[str(test)], LAST: state.players["generator"]}
+            results["test"] = [
+                {"half_life": h, **score.score_test(g)} for h, g in tested_generators.items()
+            ]
+        return results
 
 
-def record(run: RunDirectory, command: str, seed: int, found: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the command, seconds, versions and scores of one training."""
-    events, told = run.events(), run.read_config()
+def record(
+    run: RunDirectory, command: str, seed: int, results: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the command, times, versions and scores of one training."""
+    events, stored = run.events(), run.read_config()
     ticks = [event for event in events if event["kind"] == "log"]
     scores = [
         {"step": event["step"], "epoch": event["epoch"], "half_life": int(half_life), **score}
@@ -227,11 +253,11 @@ def record(run: RunDirectory, command: str, seed: int, found: Mapping[str, Any])
         "seed": seed,
         "seconds": round(sum(tick["seconds"] for tick in ticks), 1),
         "processor_seconds": round(sum(tick["processor_seconds"] for tick in ticks), 1),
-        "versions": told["versions"],
-        "runtime": told["config"]["runtime"],
-        "real": told["real"],
+        "versions": stored["versions"],
+        "runtime": stored["config"]["runtime"],
+        "real": stored["real"],
         "scores": scores,
-        **found,
+        **results,
     }
 
 
@@ -246,15 +272,17 @@ def final_means(records: Sequence[Mapping[str, Any]]) -> dict[int, float]:
     return {half_life: statistics.fmean(means) for half_life, means in final.items()}
 
 
-def choices(means: Mapping[int, float], real: float) -> tuple[int, int | None]:
-    """Return the half-life of the highest score, and the shortest that reaches the real images'."""
+def choose_half_lives(means: Mapping[int, float], real: float) -> tuple[int, int | None]:
+    """Return the half-life of the highest score, and the shortest that reaches the score of real
+    images.
+    """
     averages = {half_life: mean for half_life, mean in means.items() if half_life != LAST}
-    reaching = [half_life for half_life, mean in averages.items() if mean >= real]
-    return max(averages, key=lambda h: averages[h]), min(reaching, default=None)
+    sufficient = [half_life for half_life, mean in averages.items() if mean >= real]
+    return max(averages, key=lambda h: averages[h]), min(sufficient, default=None)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train every seed, keep its record, and print the score of each half-life."""
+    """Train every seed, write its record, and print the score of each half-life."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -264,33 +292,39 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", required=True)
     parser.add_argument("--half-lives", type=int, nargs="+", required=True)
     parser.add_argument("--every", type=int, default=10_000, help="steps between scores")
-    parser.add_argument("--steps", type=int, help="steps of a training; else the preset's length")
-    parser.add_argument("--data", help="a data set; else the preset's")
-    parser.add_argument("--test", type=int, metavar="HALF_LIFE", help="score it on test images")
+    parser.add_argument("--steps", type=int, help="training steps; default: the preset's length")
+    parser.add_argument("--data", help="data source; default: the preset's")
+    parser.add_argument(
+        "--test", type=int, metavar="HALF_LIFE", help="half-life to score on test images"
+    )
     parser.add_argument("--threads", type=int, default=1)
-    asked = parser.parse_args(arguments)
-    if asked.test not in (None, *asked.half_lives):
-        parser.error(f"--test is {asked.test}; give one of --half-lives")
+    options = parser.parse_args(arguments)
+    if options.test not in (None, *options.half_lives):
+        parser.error(f"--test is {options.test}; give one of --half-lives")
     words = sys.argv[1:] if arguments is None else arguments
-    found: list[dict[str, Any]] = []
-    for seed in asked.seeds:
-        chosen = presets.get_preset(asked.preset)
-        chosen = replace(chosen, seed=seed, runtime=replace(chosen.runtime, threads=asked.threads))
-        if asked.data:
-            chosen = replace(chosen, data=replace(chosen.data, source=asked.data))
-        if asked.steps:
-            chosen = chosen.with_stage(replace(chosen.stage, epochs=None, steps=asked.steps))
-        run = RunDirectory(asked.out / f"{asked.preset}-{seed}")
-        ended = train(run, chosen, asked.half_lives, asked.every, asked.test)
-        if ended is None:
-            raise SystemExit("stopped; the same command continues")
+    records: list[dict[str, Any]] = []
+    for seed in options.seeds:
+        run_config = presets.get_preset(options.preset)
+        run_config = replace(
+            run_config, seed=seed, runtime=replace(run_config.runtime, threads=options.threads)
+        )
+        if options.data:
+            run_config = replace(run_config, data=replace(run_config.data, source=options.data))
+        if options.steps:
+            run_config = run_config.with_stage(
+                replace(run_config.stage, epochs=None, steps=options.steps)
+            )
+        run = RunDirectory(options.out / f"{options.preset}-{seed}")
+        results = train(run, run_config, options.half_lives, options.every, options.test)
+        if results is None:
+            raise SystemExit("stopped; run the same command again to resume")
         command = shlex.join(["python", "studies/half_life.py", *words])
-        found.append(record(run, command, seed, ended))
-        asked.records.mkdir(parents=True, exist_ok=True)
-        kept = asked.records / f"{asked.preset}-{seed}.json"
-        kept.write_text(record_text(found[-1]), "utf-8")
-    means, real = final_means(found), statistics.fmean(one["real"]["mean"] for one in found)
-    highest, reaching = choices(means, real)
+        records.append(record(run, command, seed, results))
+        options.records.mkdir(parents=True, exist_ok=True)
+        record_file = options.records / f"{options.preset}-{seed}.json"
+        record_file.write_text(record_text(records[-1]), "utf-8")
+    means, real = final_means(records), statistics.fmean(one["real"]["mean"] for one in records)
+    highest, reaching = choose_half_lives(means, real)
     for half_life, mean in means.items():
         print(f"{half_life or 'last weights':>20}  {mean:.1f} nats")
     print(f"real training images  {real:.1f} nats")

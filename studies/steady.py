@@ -1,9 +1,10 @@
-"""Train with gradient penalties for a while and print, minute by minute, speed and memory.
+"""Train with gradient penalties and print speed and memory every minute.
 
 python studies/steady.py [MINUTES] [--float32] [--no-flush]
 
-The pair of preset `mlp` on MNIST (ADVNETS_DATA), R1 and R2 of weight 1 at every step, one thread.
-With --no-flush numbers below 1e-38 are computed with, as a processor does unless told otherwise.
+The networks of preset `mlp` on MNIST (ADVNETS_DATA), R1 and R2 of weight 1 at every step, one
+thread. With --no-flush denormal numbers (below 1e-38) are not flushed to zero, the CPU's
+default.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from advnets.training.step import train_step
 
 
 def resident_mib() -> int:
-    """What the process holds now, where Linux tells it, else at most."""
+    """Return the resident memory of the process in MiB, or its maximum where Linux's is
+    unavailable.
+    """
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
@@ -40,31 +43,31 @@ def main(minutes: int, *, precision: Literal["auto", "float32"], flush: bool) ->
     game = replace(start.stage.game, r1=1.0, r2=1.0)
     start = start.with_stage(replace(start.stage, game=game))
     data = open_data(start.data)
-    here = devices.resolve(config.Runtime("cpu", precision, threads=1))
-    run = setup.resolve_config(start, data.info, here)
+    runtime = devices.resolve(config.Runtime("cpu", precision, threads=1))
+    run = setup.resolve_config(start, data.info, runtime)
     device = devices.setup_process(run.runtime)
     torch.set_flush_denormal(flush)
-    table = setup.make_train_state(run, data, 0, device)
+    state = setup.make_train_state(run, data, 0, device)
     for _ in range(20):
-        train_step(table)
+        train_step(state)
     print(f"minute  ms/step  CPU ms/step  MiB   ({run.runtime.precision}, flush {flush})")
-    seen: list[float] = []
+    cpu_times: list[float] = []
     for minute in range(1, minutes + 1):
-        began, worked, steps = time.perf_counter(), time.process_time(), 0
-        while time.perf_counter() - began < 60:
-            train_step(table)
+        start, worked, steps = time.perf_counter(), time.process_time(), 0
+        while time.perf_counter() - start < 60:
+            train_step(state)
             steps += 1
-        wall = (time.perf_counter() - began) / steps * 1e3
-        seen.append((time.process_time() - worked) / steps * 1e3)
-        print(f"{minute:6} {wall:8.2f} {seen[-1]:12.2f} {resident_mib():6}", flush=True)
-    first, last = statistics.mean(seen[:3]), statistics.mean(seen[-3:])
+        wall = (time.perf_counter() - start) / steps * 1e3
+        cpu_times.append((time.process_time() - worked) / steps * 1e3)
+        print(f"{minute:6} {wall:8.2f} {cpu_times[-1]:12.2f} {resident_mib():6}", flush=True)
+    first, last = statistics.mean(cpu_times[:3]), statistics.mean(cpu_times[-3:])
     print(f"CPU time of a step, last three minutes to first three: {last / first:.3f}")
 
 
 if __name__ == "__main__":
-    told = [word for word in sys.argv[1:] if not word.startswith("-")]
+    words = [word for word in sys.argv[1:] if not word.startswith("-")]
     main(
-        int(told[0]) if told else 30,
+        int(words[0]) if words else 30,
         precision="float32" if "--float32" in sys.argv else "auto",
         flush="--no-flush" not in sys.argv,
     )

@@ -1,14 +1,13 @@
-"""Train a classifier that metrics take features from, and write its weights into the package.
+"""Train a feature-extractor classifier, and write its weights into the package.
 
     python tools/classifiers.py digits
     python tools/classifiers.py cifar-jpeg --data cifar10-jpg.zip
 
-It prints the accuracy on the test images and the SHA-256 that
-`advnets.extractors.builtin` is to know.
+It prints the test accuracy and the SHA-256 that `advnets.extractors.builtin` expects.
 
-The recipe `cifar-jpeg` is for CIFAR-10 as a zip of JPEG files by split and class, 32x32: images
-encoded anew, which its facts say. It is no default for anything, least of all for the original
-pixels.
+The recipe `cifar-jpeg` is for CIFAR-10 as a zip of 32x32 JPEG files by split and class. These
+images were recompressed, which the stored metadata say, so this classifier is not a default
+extractor, least of all for the original pixels.
 """
 
 from __future__ import annotations
@@ -42,16 +41,17 @@ RATE, DECAY = 3e-3, 1e-2
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a classifier is trained on, and how."""
+    """The data and the training settings of a classifier."""
 
     data: str | None
-    """A set by its name; None: --data says where it lies."""
+    """Name of a data set; None takes the path in --data."""
     epochs: int
     shift: int
-    """Pixels that a batch is moved each way, at most."""
+    """Maximum random translation of a batch, in pixels."""
     mirror: bool = False
+    """Whether to flip images horizontally with probability 1/2."""
     pixels: str = "original"
-    """What the facts say of them."""
+    """Description of the pixels in the stored metadata."""
 
 
 RECIPES = {
@@ -67,16 +67,16 @@ RECIPES = {
 
 
 def main() -> None:
-    """Train, test, write."""
+    """Train, test and write a classifier."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("name", choices=RECIPES)
-    parser.add_argument("--data", help="where the recipe cifar-jpeg finds its JPEG files")
-    asked = parser.parse_args()
-    name, recipe = asked.name, RECIPES[asked.name]
-    splits = open_dataset(source(recipe, asked.data))
-    began = time.monotonic()
+    parser.add_argument("--data", help="zip of JPEG files for the recipe cifar-jpeg")
+    arguments = parser.parse_args()
+    name, recipe = arguments.name, RECIPES[arguments.name]
+    splits = open_dataset(source(recipe, arguments.data))
+    start = time.monotonic()
     runtime = resolve(Runtime(device="cpu", threads=1))
     device = setup_process(runtime)
     torch.manual_seed(SEED)
@@ -94,8 +94,8 @@ def main() -> None:
                 PRECISIONS[runtime.precision],
                 enabled=PRECISIONS[runtime.precision] != torch.float32,
             ):
-                shown = mirrored(pixels[batch]) if recipe.mirror else pixels[batch]
-                loss = F.cross_entropy(net(shifted(shown, recipe.shift)), labels[batch])
+                augmented = random_flip(pixels[batch]) if recipe.mirror else pixels[batch]
+                loss = F.cross_entropy(net(random_shift(augmented, recipe.shift)), labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -105,84 +105,86 @@ def main() -> None:
             f"epoch {epoch + 1}: validation accuracy {accuracy(net, splits.valid):.4f}", flush=True
         )
     assert splits.test is not None
-    facts = {
+    metadata = {
         "shape": splits.shape,
         "classes": net.classes,
         "widths": net.widths,
         "trained_on": f"{len(pixels):,} training images of {splits.name}",
         "test_accuracy": accuracy(net, splits.test),
         "pixels": recipe.pixels,
-        "command": command(name, asked.data),
+        "command": command(name, arguments.data),
         "epochs": recipe.epochs,
         "seed": SEED,
         "precision": runtime.precision,
-        "seconds": round(time.monotonic() - began),
+        "seconds": round(time.monotonic() - start),
         "versions": versions(),
     }
     WEIGHTS.mkdir(exist_ok=True)
     path = WEIGHTS / f"{name}.safetensors"
-    # safetensors holds rows, not channels last.
+    # safetensors stores contiguous tensors, not channels-last ones.
     rows = {key: tensor.contiguous() for key, tensor in net.state_dict().items()}
-    save_file(rows, path, {"advnets": json.dumps(facts, sort_keys=True)})
-    print(json.dumps(facts, indent=1))
+    save_file(rows, path, {"advnets": json.dumps(metadata, sort_keys=True)})
+    print(json.dumps(metadata, indent=1))
     print(f"{path}: {path.stat().st_size:,} bytes, SHA-256 {digest(path)}")
 
 
 def command(name: str, data: str | None) -> str:
-    """What to type to have the same."""
-    told = "" if data is None else f" --data {Path(data).name}"
-    return f"python tools/classifiers.py {name}{told}"
+    """Return the command line that reproduces the classifier."""
+    option = "" if data is None else f" --data {Path(data).name}"
+    return f"python tools/classifiers.py {name}{option}"
 
 
 def source(recipe: Recipe, data: str | None) -> str:
-    """What the recipe is trained on."""
+    """Return the data source of a recipe."""
     if recipe.data is not None:
         return recipe.data
     if data is None or not is_jpegs(data):
-        sys.exit("this recipe is for a zip of JPEG files; give --data cifar10-jpg.zip")
+        sys.exit(
+            "the recipe cifar-jpeg needs a zip of JPEG files; pass it with --data cifar10-jpg.zip"
+        )
     return data
 
 
 def is_jpegs(data: str) -> bool:
-    """Whether a file is a zip of JPEG files alone."""
+    """Return whether a file is a zip that contains only JPEG files."""
     if not zipfile.is_zipfile(data):
         return False
     with zipfile.ZipFile(data) as archive:
         return all(name.endswith((".jpg", "/")) for name in archive.namelist())
 
 
-def tensors(part: Split | StreamingSplit) -> tuple[Tensor, Tensor]:
-    """All images of a split, in [0, 1], and their classes."""
-    assert isinstance(part, Split), "streams have no end"
-    assert part.labels is not None
-    return read_images(part, slice(None)), torch.from_numpy(part.labels)
+def tensors(split: Split | StreamingSplit) -> tuple[Tensor, Tensor]:
+    """Return all images of a split, in [0, 1], and their classes."""
+    assert isinstance(split, Split), "a streaming split has no length"
+    assert split.labels is not None
+    return read_images(split, slice(None)), torch.from_numpy(split.labels)
 
 
-def mirrored(pixels: Tensor) -> Tensor:
-    """A batch, each image mirrored with probability 1/2."""
-    turned = torch.rand(len(pixels), 1, 1, 1) < 0.5
-    return torch.where(turned, pixels.flip(-1), pixels)
+def random_flip(pixels: Tensor) -> Tensor:
+    """Flip each image of a batch horizontally with probability 1/2."""
+    flip = torch.rand(len(pixels), 1, 1, 1) < 0.5
+    return torch.where(flip, pixels.flip(-1), pixels)
 
 
-def shifted(pixels: Tensor, most: int) -> Tensor:
-    """A batch moved by up to so many pixels each way, all by the same."""
-    across, down = (int(torch.randint(-most, most + 1, ())) for _ in range(2))
+def random_shift(pixels: Tensor, max_shift: int) -> Tensor:
+    """Translate a whole batch by a random number of pixels in each direction."""
+    across, down = (int(torch.randint(-max_shift, max_shift + 1, ())) for _ in range(2))
     height, width = pixels.shape[2:]
-    padded = F.pad(pixels, (most,) * 4)
-    return padded[:, :, most + down :, most + across :][:, :, :height, :width]
+    padded = F.pad(pixels, (max_shift,) * 4)
+    return padded[:, :, max_shift + down :, max_shift + across :][:, :, :height, :width]
 
 
 @torch.no_grad()
-def accuracy(net: ConvClassifier, part: Split) -> float:
-    """Share of a split's images whose class is told."""
+def accuracy(net: ConvClassifier, split: Split) -> float:
+    """Return the fraction of a split's images that are classified correctly."""
     net.eval()
-    pixels, labels = tensors(part)
-    told = torch.cat([net(block).argmax(1) for block in pixels.split(500)])
-    return float((told == labels).double().mean())
+    pixels, labels = tensors(split)
+    predicted = torch.cat([net(block).argmax(1) for block in pixels.split(500)])
+    return float((predicted == labels).double().mean())
 
 
 def digest(path: Path) -> str:
-    """SHA-256 in hex."""
+    """Return the SHA-256 of a file in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -1,9 +1,9 @@
-"""Write the images of docs/guide.md from what `advnets paper` has made, small.
+"""Write reduced copies of `advnets paper` figures for docs/guide.md.
 
     advnets paper --out paper && python tools/images.py paper
 
-The guides say which: `images/PART/FILE` there is FILE of that part. A part that was not played is
-named and its image left as it is. Of a part that was played at both scales, the full one counts.
+The guides reference `images/SECTION/FILE`, which is FILE of that section. An image whose section
+was not built is listed and left unchanged. Of a section built at both scales, the full one is used.
 """
 
 from __future__ import annotations
@@ -20,84 +20,87 @@ GUIDES = ("guide.md", "guide.ko.md")
 REFERENCE = re.compile(r"\(images/([^/)]+)/([^/)]+)\)")
 SCALES = ("full", "quick")
 LIMITS = {".png": 150_000, ".gif": 500_000}
-"""Bytes that an image may have, by its kind."""
+"""Maximum number of bytes of an image, by file type."""
 WIDTHS = (1200, 1000, 800, 640, 480, 360)
-"""Tried from the left, until an image is small enough."""
+"""Widths in pixels, tried in order until an image is small enough."""
 COLORS = 64
 
 
-def wanted() -> list[tuple[str, str]]:
-    """Part and file of every image that the guides show, once."""
+def referenced_images() -> list[tuple[str, str]]:
+    """Return section and file of every image in the guides, without repetitions."""
     text = "".join((DOCS / guide).read_text("utf-8") for guide in GUIDES)
     return sorted(set(REFERENCE.findall(text)))
 
 
-def found(folder: Path, part: str, file: str) -> Path | None:
-    """A part's image in the folder that `advnets paper` has made."""
-    paths = (folder / "sections" / scale / part / file for scale in SCALES)
+def find_image(folder: Path, section: str, file: str) -> Path | None:
+    """Return the path of a section's image in the output folder of `advnets paper`, or None."""
+    paths = (folder / "sections" / scale / section / file for scale in SCALES)
     return next((path for path in paths if path.exists()), None)
 
 
-def small(source: Path) -> bytes:
-    """The image in few colors, as wide as its limit allows.
+def reduce_image(source: Path) -> bytes:
+    """Return the image with few colors, as wide as its size limit allows.
 
     Raises:
-        ValueError: it is too large at every width.
+        ValueError: the image is too large at every width.
     """
     limit = LIMITS[source.suffix]
     for width in WIDTHS:
-        content = drawn(source, width)
+        content = encode_image(source, width)
         if len(content) <= limit:
             return content
-    raise ValueError(f"{source} has more than {limit:,} bytes at every width; draw less in it")
+    raise ValueError(f"{source} has more than {limit:,} bytes at every width; simplify the figure")
 
 
-def drawn(source: Path, width: int) -> bytes:
-    """The image, or the animation, at most so wide."""
+def encode_image(source: Path, width: int) -> bytes:
+    """Return the encoded image or animation, scaled to at most this width."""
     file = io.BytesIO()
     with Image.open(source) as image:
-        shown = [
-            (scaled(frame.convert("RGB"), width), frame.info.get("duration", 0))
+        scaled = [
+            (scale_frame(frame.convert("RGB"), width), frame.info.get("duration", 0))
             for frame in ImageSequence.Iterator(image)
         ]
-    frames, lasting = ([each[i] for each in shown] for i in range(2))
-    # One palette for all frames, or equal areas would flicker.
-    palette = strip(frames).quantize(COLORS, Image.Quantize.MAXCOVERAGE, kmeans=2)
+    frames, durations = ([pair[i] for pair in scaled] for i in range(2))
+    # Use one palette for all frames, so that uniform areas do not flicker.
+    palette = join_frames(frames).quantize(COLORS, Image.Quantize.MAXCOVERAGE, kmeans=2)
     first, *others = (frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames)
     if source.suffix == ".gif":
-        first.save(file, "GIF", save_all=True, append_images=others, duration=lasting, loop=0)
+        first.save(file, "GIF", save_all=True, append_images=others, duration=durations, loop=0)
     else:
         first.save(file, "PNG", optimize=True)
     return file.getvalue()
 
 
-def scaled(frame: Image.Image, width: int) -> Image.Image:
-    """The frame at this width, never larger than it was."""
-    share = min(1.0, width / frame.width)
-    size = (round(frame.width * share), round(frame.height * share))
+def scale_frame(frame: Image.Image, width: int) -> Image.Image:
+    """Return the frame at this width, never enlarged."""
+    scale = min(1.0, width / frame.width)
+    size = (round(frame.width * scale), round(frame.height * scale))
     return frame.resize(size, Image.Resampling.LANCZOS)
 
 
-def strip(frames: list[Image.Image]) -> Image.Image:
-    """First, middle and last frame beside each other: what the palette is chosen from."""
+def join_frames(frames: list[Image.Image]) -> Image.Image:
+    """Return the first, middle and last frame side by side; the palette is computed from them."""
     chosen = [frames[0], frames[len(frames) // 2], frames[-1]]
     width, height = frames[0].size
-    whole = Image.new("RGB", (width * len(chosen), height))
+    joined = Image.new("RGB", (width * len(chosen), height))
     for i, frame in enumerate(chosen):
-        whole.paste(frame, (i * width, 0))
-    return whole
+        joined.paste(frame, (i * width, 0))
+    return joined
 
 
 def main() -> None:
-    """Write every image whose part is there; name the others."""
+    """Write every image whose section was built; list the others."""
     folder = Path(sys.argv[1])
-    for part, file in wanted():
-        source, target = found(folder, part, file), DOCS / "images" / part / file
+    for section, file in referenced_images():
+        source, target = find_image(folder, section, file), DOCS / "images" / section / file
         if source is None:
-            print(f"left as it is: {target.relative_to(DOCS)}; advnets paper --sections {part}")
+            print(
+                f"unchanged: {target.relative_to(DOCS)}; build it with advnets paper --sections "
+                f"{section}"
+            )
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(small(source))
+        target.write_bytes(reduce_image(source))
         print(f"{target.relative_to(DOCS)}: {target.stat().st_size:,} bytes")
 
 

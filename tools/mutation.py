@@ -1,4 +1,4 @@
-"""Make single careless changes to source files and list those that no test notices.
+"""Apply single careless changes to source files and list those that no test detects.
 
     python tools/mutation.py src/advnets/losses.py -n 40 --seed 0 --out survivors.json
     python tools/mutation.py src/advnets/games/*.py --tests tests/games -n 100
@@ -10,8 +10,9 @@ statement or a keyword removed. Without --tests, a source file is tested by the 
 name (`tests/games/test_gan.py`), then by the other files of that folder. Each mutant is a copy of
 `src/` in a temporary folder; the checkout itself is never changed. Tests run in a forked process
 that has torch and pytest loaded already, on one thread, up to the first failure, within a time
-limit of five times what the unchanged source takes (and 20 s); a mutant that runs out of time
-counts as noticed. --out stores every verdict, and --again runs the survivors of such a file anew.
+limit of five times the duration on the unchanged source (and 20 s); a mutant that runs out of time
+counts as detected. --out stores the outcome of every mutant, and --again reruns the survivors of
+such a file.
 """
 
 from __future__ import annotations
@@ -72,8 +73,19 @@ PAIRS = (
     ("zeros_like", "ones_like"),
 )
 NAMES = {name: other for pair in PAIRS for name, other in (pair, pair[::-1])}
-DROPPED = {"detach", "float", "square", "sqrt", "abs", "log", "exp", "clone", "round", "eval"}
-"""Methods without arguments whose call is replaced by what they are called on."""
+DROPPED_METHODS = {
+    "detach",
+    "float",
+    "square",
+    "sqrt",
+    "abs",
+    "log",
+    "exp",
+    "clone",
+    "round",
+    "eval",
+}
+"""Methods without arguments whose call is replaced by their object."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +103,7 @@ class Mutant:
     end: int
     """Offset after the last replaced byte."""
     verdict: str = ""
-    """`noticed`, `too slow`, or `survived`."""
+    """`detected`, `too slow`, or `survived`."""
     seconds: float = 0.0
 
     def apply(self, text: bytes) -> bytes:
@@ -99,13 +111,13 @@ class Mutant:
         return text[: self.start] + self.after.encode() + text[self.end :]
 
     def __str__(self) -> str:
-        """Name the place and the change, on one line."""
+        """Return the location and the change, on one line."""
         change = (" ".join(part.split()) for part in (self.before, self.after))
         return f"{self.source}:{self.line}: {self.kind}: {' -> '.join(change)}"
 
 
 def expression_changes(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
-    """Yield the careless forms of an expression, each with the kind of change."""
+    """Yield the careless variants of an expression, each with the kind of change."""
     new = copy.deepcopy(node)  # `match` reads the original, changes go into copies
     match node:
         case ast.Compare(ops=[op]):
@@ -133,22 +145,26 @@ def expression_changes(node: ast.expr) -> Iterator[tuple[str, ast.expr]]:
         case ast.Call(func=func, args=args, keywords=keywords):
             assert isinstance(new, ast.Call)
             if isinstance(func, ast.Attribute) and func.attr in NAMES:
-                yield "name", replaced(new, func=ast.Attribute(func.value, NAMES[func.attr]))
+                yield "name", replace_call(new, func=ast.Attribute(func.value, NAMES[func.attr]))
             if isinstance(func, ast.Name) and func.id in NAMES:
-                yield "name", replaced(new, func=ast.Name(NAMES[func.id]))
-            if isinstance(func, ast.Attribute) and func.attr in DROPPED and not args + keywords:
+                yield "name", replace_call(new, func=ast.Name(NAMES[func.id]))
+            if (
+                isinstance(func, ast.Attribute)
+                and func.attr in DROPPED_METHODS
+                and not args + keywords
+            ):
                 yield "dropped call", func.value
             if len(args) > 1 and ast.dump(args[0]) != ast.dump(args[1]):
-                yield "arguments", replaced(new, args=[args[1], args[0], *args[2:]])
+                yield "arguments", replace_call(new, args=[args[1], args[0], *args[2:]])
             for n, keyword in enumerate(keywords):
                 if keyword.arg is not None:
                     rest = keywords[:n] + keywords[n + 1 :]
-                    yield "keyword", replaced(new, keywords=rest)
+                    yield "keyword", replace_call(new, keywords=rest)
         case _:
             return
 
 
-def replaced(
+def replace_call(
     call: ast.Call,
     *,
     func: ast.expr | None = None,
@@ -163,8 +179,8 @@ def replaced(
     )
 
 
-def removable(statement: ast.stmt) -> bool:
-    """Return whether a function can run on without a statement: names are still defined."""
+def is_removable(statement: ast.stmt) -> bool:
+    """Return whether a function can run without a statement: names stay defined."""
     match statement:
         case ast.Expr(value=ast.Call()) | ast.AugAssign():
             return True
@@ -180,8 +196,11 @@ def removable(statement: ast.stmt) -> bool:
             return False
 
 
-class Finder(ast.NodeVisitor):
-    """Finds the mutants of a file, outside annotations, decorators, strings and formats."""
+class MutantFinder(ast.NodeVisitor):
+    """A visitor that collects the mutants of a file.
+
+    It skips annotations, decorators, strings and formats.
+    """
 
     def __init__(self, source: str, text: bytes) -> None:
         self.source, self.text, self.found = source, text, list[Mutant]()
@@ -190,7 +209,7 @@ class Finder(ast.NodeVisitor):
             self.starts.append(self.starts[-1] + len(line))
 
     def add(self, node: ast.expr | ast.stmt, kind: str, after: str) -> None:
-        """Note the change of a node into this text."""
+        """Add the change of a node into this text."""
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
         start = self.starts[node.lineno - 1] + node.col_offset
@@ -199,10 +218,10 @@ class Finder(ast.NodeVisitor):
         self.found.append(Mutant(self.source, node.lineno, kind, before, after, start, end))
 
     def visit(self, node: ast.AST) -> None:
-        """Note all changes of a node, then of the nodes within it."""
+        """Add all changes of a node, then of its children."""
         match node:
             case ast.JoinedStr():
-                return  # positions within it are not those of the file
+                return  # positions inside it are not those of the file
             case ast.AnnAssign(value=value):
                 if value is not None:
                     self.visit(value)
@@ -217,7 +236,7 @@ class Finder(ast.NodeVisitor):
                     self.visit(part)
                 return
             case ast.Raise():
-                return  # what an error says is text; that it is raised, its condition decides
+                return  # the message is text, and the condition is mutated elsewhere
             case ast.expr():
                 for kind, other in expression_changes(node):
                     self.add(node, kind, f"({ast.unparse(other)})")
@@ -228,8 +247,8 @@ class Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def statement(self, node: ast.stmt) -> None:
-        """Note the removal of a statement, of a context, or the negation of a condition."""
-        if removable(node):
+        """Add the removal of a statement or a context, or the negation of a condition."""
+        if is_removable(node):
             self.add(node, "removed", "pass")
         match node:
             case ast.With(items=items):
@@ -247,23 +266,23 @@ class Finder(ast.NodeVisitor):
 
 
 def mutants_of(source: str, text: bytes) -> list[Mutant]:
-    """Return every mutant of a file whose bytes are given, in the order of its lines."""
-    finder = Finder(source, text)
+    """Return every mutant of a file, in the order of its lines."""
+    finder = MutantFinder(source, text)
     finder.visit(ast.parse(text))
     return sorted(finder.found, key=lambda mutant: (mutant.start, mutant.end, mutant.after))
 
 
-def mirrors(source: str, root: Path = ROOT) -> list[str]:
-    """Return the test file of a source file's name and the other test files of its folder."""
-    place = Path(source).relative_to("src/advnets")
-    folder = root / "tests" / place.parent
-    own = folder / f"test_{place.stem}.py"
-    beside = sorted(folder.glob("test_*.py")) if place.parent != Path() else []
-    files = [own] * own.exists() + [file for file in beside if file != own]
+def tests_of(source: str, root: Path = ROOT) -> list[str]:
+    """Return the test file of a source file's name, then the other test files of its folder."""
+    path = Path(source).relative_to("src/advnets")
+    folder = root / "tests" / path.parent
+    own = folder / f"test_{path.stem}.py"
+    siblings = sorted(folder.glob("test_*.py")) if path.parent != Path() else []
+    files = [own] * own.exists() + [file for file in siblings if file != own]
     return [str(file.relative_to(root)) for file in files]
 
 
-class Copy:
+class SourceCopy:
     """A copy of `src/` in which one file at a time is changed, and the tests that run on it."""
 
     def __init__(self, root: Path, folder: Path) -> None:
@@ -274,25 +293,28 @@ class Copy:
         os.environ["PYTHONPATH"] = str(self.source)
         sys.path.insert(0, str(self.source))
 
-    def verdict(self, mutant: Mutant | None, tests: Sequence[str], limit: float) -> Mutant | str:
+    def run_mutant(self, mutant: Mutant | None, tests: Sequence[str], limit: float) -> Mutant | str:
         """Run tests on a mutant, or on the unchanged source; `limit` is in seconds."""
         began = time.monotonic()
         if mutant is None:
-            return self.outcome(tests, limit)
+            return self.run_tests(tests, limit)
         file = self.source.parent / mutant.source
         whole = file.read_bytes()
         try:
             file.write_bytes(mutant.apply(whole))
-            # A time of its own, so that no compiled file of another mutant is taken for this one's.
+            # Set a unique time, so that no compiled file of another mutant is reused.
             self.changes += 1
             os.utime(file, (self.changes, self.changes))
-            outcome = self.outcome(tests, limit)
+            outcome = self.run_tests(tests, limit)
         finally:
             file.write_bytes(whole)
         return replace(mutant, verdict=outcome, seconds=round(time.monotonic() - began, 1))
 
-    def outcome(self, tests: Sequence[str], limit: float) -> str:
-        """Run tests in a forked process; `noticed`, `too slow` (after so many seconds), `survived`.
+    def run_tests(self, tests: Sequence[str], limit: float) -> str:
+        """Run tests in a forked process and return `detected`, `too slow` or `survived`.
+
+
+        Tests that take longer than `limit` seconds are too slow.
 
         Raises:
             SystemExit: no test was run.
@@ -306,16 +328,16 @@ class Copy:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
                 code = os.waitstatus_to_exitcode(status)
-                if code in (4, 5):  # of pytest: wrong usage, no tests collected
+                if code in (4, 5):  # pytest: wrong usage, no tests collected
                     raise SystemExit(f"pytest found no tests in {' '.join(tests)}")
-                return "noticed" if code else "survived"
+                return "detected" if code else "survived"
             time.sleep(0.02)
         os.killpg(child, signal.SIGKILL)
         os.waitpid(child, 0)
         return "too slow"
 
     def _test(self, tests: Sequence[str]) -> None:
-        """Become pytest, in a process group of its own whose output is kept beside the source."""
+        """Run pytest in a new process group, with its output in a file next to the source."""
         import pytest
 
         code = 1
@@ -345,24 +367,25 @@ def preload() -> None:
 def run(
     mutants: Sequence[Mutant], tests: Sequence[str], root: Path = ROOT, out: Path | None = None
 ) -> list[Mutant]:
-    """Return the mutants with their verdicts; without tests, each is run on its file's mirrors.
+    """Return the mutants with their outcomes; without tests, each is run on its file's tests.
+
 
     Raises:
         SystemExit: tests fail on the unchanged source.
     """
     done: list[Mutant] = []
     with tempfile.TemporaryDirectory() as folder:
-        copied = Copy(root, Path(folder))
+        copied = SourceCopy(root, Path(folder))
         limits: dict[tuple[str, ...], float] = {}
         for n, mutant in enumerate(mutants, 1):
-            asked = tuple(tests or mirrors(mutant.source, root))
+            asked = tuple(tests or tests_of(mutant.source, root))
             if asked not in limits:
                 began = time.monotonic()
-                if copied.verdict(None, asked, 1800.0) != "survived":
+                if copied.run_mutant(None, asked, 1800.0) != "survived":
                     output = (Path(folder) / "output").read_text("utf-8")
-                    raise SystemExit(f"{output}\ntests fail on the unchanged source; mend them")
+                    raise SystemExit(rf"{output}\ntests fail on the unchanged source; fix them")
                 limits[asked] = 5 * (time.monotonic() - began) + 20
-            found = copied.verdict(mutant, asked, limits[asked])
+            found = copied.run_mutant(mutant, asked, limits[asked])
             assert isinstance(found, Mutant)
             done.append(found)
             print(f"{n}/{len(mutants)} {found.verdict:9} {found.seconds:5.1f} s  {found}")
@@ -375,13 +398,17 @@ def run(
 def summary(done: Sequence[Mutant]) -> str:
     """Return a line of counts, then one for each survivor."""
     left = [mutant for mutant in done if mutant.verdict == "survived"]
-    noticed = len(done) - len(left)
-    share = f" ({noticed / len(done):.0%})" if done else ""
-    return "\n".join([f"{noticed} of {len(done)} noticed{share}; survivors:", *map(str, left)])
+    num_detected = len(done) - len(left)
+    share = f" ({num_detected / len(done):.0%})" if done else ""
+    return "\n".join(
+        [f"{num_detected} of {len(done)} num_detected{share}; survivors:", *map(str, left)]
+    )
 
 
-def chosen(files: Sequence[str], number: int | None, seed: int, root: Path = ROOT) -> list[Mutant]:
-    """Return so many mutants of all files together, drawn by a seed; without a number, all."""
+def draw_mutants(
+    files: Sequence[str], number: int | None, seed: int, root: Path = ROOT
+) -> list[Mutant]:
+    """Return a random draw of mutants of all files together, or all if `number` is None."""
     mutants = [
         mutant
         for file in files
@@ -395,8 +422,9 @@ def chosen(files: Sequence[str], number: int | None, seed: int, root: Path = ROO
     return [mutants[place] for place in places]
 
 
-def survivors(file: Path) -> list[Mutant]:
-    """Return the survivors that an earlier run stored; their files must not have changed since.
+def load_survivors(file: Path) -> list[Mutant]:
+    """Return the survivors stored by an earlier run; their files must not have changed since.
+
 
     Raises:
         SystemExit: a file has other text where a mutant was.
@@ -406,30 +434,39 @@ def survivors(file: Path) -> list[Mutant]:
     for mutant in left:
         text = (ROOT / mutant.source).read_bytes()
         if text[mutant.start : mutant.end].decode() != mutant.before:
-            raise SystemExit(f"{mutant.source} has changed since {file} was written; draw anew")
+            raise SystemExit(
+                f"{mutant.source} has changed since {file} was written; draw mutants again"
+            )
     return left
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return 1 if a mutant survived."""
-    parser = argparse.ArgumentParser(description="Make careless changes and see if tests notice.")
+    parser = argparse.ArgumentParser(
+        description="Apply careless changes and list those that no test detects."
+    )
     parser.add_argument("sources", nargs="*", help="Source files to change.")
-    parser.add_argument("--tests", nargs="+", default=[], help="Tests to run; default: mirrors.")
+    parser.add_argument(
+        "--tests",
+        nargs="+",
+        default=[],
+        help="Tests to run; default: those of the source file's name and folder.",
+    )
     parser.add_argument("-n", "--number", type=int, help="Mutants to draw; default: all.")
     parser.add_argument("--seed", type=int, default=0, help="Seed of the draw; default: 0.")
-    parser.add_argument("--out", type=Path, help="JSON file that every verdict is stored in.")
-    parser.add_argument("--again", type=Path, help="Run the survivors that this file has stored.")
+    parser.add_argument("--out", type=Path, help="JSON file for the outcome of every mutant.")
+    parser.add_argument("--again", type=Path, help="Rerun the survivors stored in this file.")
     parser.add_argument("--list", action="store_true", help="Print the mutants and run nothing.")
-    asked = parser.parse_args(arguments)
-    if asked.again:
-        mutants = survivors(asked.again)
+    options = parser.parse_args(arguments)
+    if options.again:
+        mutants = load_survivors(options.again)
     else:
-        mutants = chosen(asked.sources, asked.number, asked.seed)
-    if asked.list:
+        mutants = draw_mutants(options.sources, options.number, options.seed)
+    if options.list:
         print("\n".join(map(str, mutants)))
         return 0
     preload()
-    done = run(mutants, asked.tests, out=asked.out)
+    done = run(mutants, options.tests, out=options.out)
     print(summary(done))
     return int(any(mutant.verdict == "survived" for mutant in done))
 

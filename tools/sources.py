@@ -1,9 +1,9 @@
-"""Write the table of docs/sources.md: every source, a command that is run here, what it prints.
+"""Write the table of docs/sources.md: each data source, a command run on it, and its output.
 
-    ADVNETS_DATA=folder/of/real/sets python tools/sources.py
+    ADVNETS_DATA=folder/of/data/sets python tools/sources.py
 
-Files that nobody may hand on, or that are not on this machine, are made here in their formats, of
-other sets' images; the table says so.
+Files that may not be redistributed, or that are not on this machine, are generated in their
+formats from images of other data sets; the table says so.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ REAL = Path(os.environ["ADVNETS_DATA"])
 PAGE = Path(__file__).parent.parent / "docs" / "sources.md"
 BEGIN, END = "<!-- table: tools/sources.py -->", "<!-- end of table -->"
 KEPT = ("resolutions", "splits", "unreadable files", "mean", "std", "mean log density")
-"""Beginnings of the lines that the table keeps, besides the first."""
+"""Prefixes of the output lines in the table, besides the first line."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One source: its name for people, what is typed, and what the file is where it was made."""
+    """A data source: its description, its argument, and a note on how its file was made."""
 
     about: str
     source: str
@@ -80,7 +80,7 @@ NOT_RUN = [
 
 
 def make(folder: Path) -> None:
-    """Lay every file of the table in a folder."""
+    """Write every file of the table into a folder."""
     (folder / "idx").mkdir()
     for path in (REAL / "mnist").iterdir():
         (folder / "idx" / path.name).symlink_to(path)
@@ -108,7 +108,7 @@ def make(folder: Path) -> None:
 
 
 def make_cifar(folder: Path) -> None:
-    """CIFAR's and SVHN's formats, of CIFAR-10 (JPEG)."""
+    """Write CIFAR-10 (JPEG) in the formats of CIFAR and SVHN."""
     from scipy.io import savemat
 
     with zipfile.ZipFile(folder / "cifar10-jpg.zip") as archive:
@@ -121,8 +121,8 @@ def make_cifar(folder: Path) -> None:
             pixels = [np.asarray(Image.open(io.BytesIO(archive.read(name)))) for name in own]
             labels = np.array([classes.index(name.split("/")[1]) for name in own], np.uint8)
             parts[split] = np.stack(pixels).transpose(0, 3, 1, 2).reshape(len(own), -1), labels
-    places = {name: folder / name for name in ("cifar-binary", "cifar-python", "cifar100-python")}
-    for place in (*places.values(), folder / "street"):
+    folders = {name: folder / name for name in ("cifar-binary", "cifar-python", "cifar100-python")}
+    for place in (*folders.values(), folder / "street"):
         place.mkdir()
     batches = [
         (f"data_batch_{i + 1}", "train", slice(i * 10_000, (i + 1) * 10_000)) for i in range(5)
@@ -130,17 +130,17 @@ def make_cifar(folder: Path) -> None:
     for name, split, which in (*batches, ("test_batch", "test", slice(None))):
         pixels, labels = (array[which] for array in parts[split])
         records = np.concatenate([labels[:, None], pixels], axis=1)
-        (places["cifar-binary"] / f"{name}.bin").write_bytes(records.tobytes())
+        (folders["cifar-binary"] / f"{name}.bin").write_bytes(records.tobytes())
         record = {b"data": pixels, b"labels": labels.tolist()}
-        (places["cifar-python"] / name).write_bytes(pickle.dumps(record, protocol=2))
+        (folders["cifar-python"] / name).write_bytes(pickle.dumps(record, protocol=2))
     meta = {b"fine_label_names": [f"class {i}".encode() for i in range(100)]}
     meta[b"coarse_label_names"] = [f"kind {i}".encode() for i in range(20)]
-    (places["cifar100-python"] / "meta").write_bytes(pickle.dumps(meta, protocol=2))
+    (folders["cifar100-python"] / "meta").write_bytes(pickle.dumps(meta, protocol=2))
     for split in ("train", "test"):
         pixels, labels = parts[split]
         fine = [i % 100 for i in range(len(labels))]
         record = {b"data": pixels, b"fine_labels": fine, b"coarse_labels": [i // 5 for i in fine]}
-        (places["cifar100-python"] / split).write_bytes(pickle.dumps(record, protocol=2))
+        (folders["cifar100-python"] / split).write_bytes(pickle.dumps(record, protocol=2))
         images = pixels.reshape(-1, 3, 32, 32).transpose(2, 3, 1, 0)
         digits = np.where(labels == 0, 10, labels)[:, None]
         savemat(
@@ -151,7 +151,7 @@ def make_cifar(folder: Path) -> None:
 
 
 def make_shards(folder: Path, images: list[Path]) -> None:
-    """The same images as Parquet, as tars and as a saved set."""
+    """Write the same images as Parquet, as tar shards and as a saved Hugging Face data set."""
     import datasets
 
     files = {"image": [{"bytes": path.read_bytes(), "path": path.name} for path in images]}
@@ -166,7 +166,7 @@ def make_shards(folder: Path, images: list[Path]) -> None:
 
 
 def run(folder: Path, *arguments: str) -> str:
-    """What a command prints, in that folder."""
+    """Run a command in a folder and return its output."""
     command = [Path(sys.executable).parent / "advnets", *arguments]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -175,7 +175,7 @@ def run(folder: Path, *arguments: str) -> str:
 
 
 def table(folder: Path) -> str:
-    """The table, every command run."""
+    """Run every command and return the table."""
     lines = ["| source | command | printed (some lines) |", "|---|---|---|"]
     for row in ROWS:
         first, *more = [
@@ -188,7 +188,8 @@ def table(folder: Path) -> str:
         print(lines[-1], flush=True)
     lines += [
         "",
-        "Not run for this page, as it needs what is not on the machine that wrote it:",
+        "Not run for this page, since the files or the network are not available on the machine "
+        "that wrote it:",
         "",
     ]
     lines += ["| source | name | needs |", "|---|---|---|"]
@@ -197,17 +198,17 @@ def table(folder: Path) -> str:
 
 
 def main() -> None:
-    """Make the files, run the commands, write the page."""
-    place = Path(tempfile.mkdtemp())
-    os.environ["ADVNETS_CACHE"] = str(place / "cache")
+    """Make the files, run the commands and write the page."""
+    folder = Path(tempfile.mkdtemp())
+    os.environ["ADVNETS_CACHE"] = str(folder / "cache")
     try:
-        make(place)
+        make(folder)
         page = PAGE.read_text("utf-8")
         before, _, rest = page.partition(BEGIN)
         after = rest.partition(END)[2]
-        PAGE.write_text(f"{before}{BEGIN}\n{table(place)}\n{END}{after}", "utf-8")
+        PAGE.write_text(f"{before}{BEGIN}\n{table(folder)}\n{END}{after}", "utf-8")
     finally:
-        shutil.rmtree(place)
+        shutil.rmtree(folder)
 
 
 if __name__ == "__main__":

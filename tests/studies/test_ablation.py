@@ -13,30 +13,30 @@ from advnets.cli.main import config_of
 
 @pytest.mark.parametrize("field", ["grid", "stacked"])
 def test_every_part_changes_the_recipe_and_each_in_its_own_way(script, field):
-    told = script.FIELDS[field]
+    told = script.EXPERIMENTS[field]
     stages = {}
-    for part, options in told.parts.items():
-        stages[part] = config_of(f"advnets train {told.train} {options}").stage
+    for part, options in told.ablations.items():
+        stages[part] = config_of(f"advnets train {told.command} {options}").stage
     assert len({repr(stage) for stage in stages.values()}) == len(stages)
-    game = presets.get_preset(told.train.split()[0]).stage.game
+    game = presets.get_preset(told.command.split()[0]).stage.game
     if field == "grid":
         game = replace(game, r1_final=1e-5, r2_final=1e-5)
-    assert stages[script.RECIPE].game == game
+    assert stages[script.FULL_RECIPE].game == game
 
 
 def test_the_grid_is_played_and_told(script, tmp_path, capsys, monkeypatch):
-    few = {script.RECIPE: "", "without R1": script.PENALTIES["without R1"]}
+    few = {script.FULL_RECIPE: "", "without R1": script.PENALTY_ABLATIONS["without R1"]}
     small = replace(
-        script.FIELDS["grid"],
-        train="modern-grid --threads 1 --steps 2 --generator.components 3",
-        parts=few,
+        script.EXPERIMENTS["grid"],
+        command="modern-grid --threads 1 --steps 2 --generator.components 3",
+        ablations=few,
     )
-    monkeypatch.setitem(script.FIELDS, "grid", small)
+    monkeypatch.setitem(script.EXPERIMENTS, "grid", small)
     script.main([str(tmp_path / "runs"), str(tmp_path / "records"), "grid", "--seeds", "2"])
     table = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    assert table[0] == "| | seeds | modes | within 3 σ | shares | spreads | processor s |"
+    assert table[0] == "| | seeds | modes | within 3 σ | proportions | relative std | CPU s |"
     assert [line.split(" | ")[:2] for line in table[2:]] == [
-        ["| the recipe", "0, 1"],
+        ["| full recipe", "0, 1"],
         ["| without R1", "0, 1"],
     ]
     record = json.loads((tmp_path / "records" / "ablation-grid-without-r1-0.json").read_text())

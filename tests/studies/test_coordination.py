@@ -17,7 +17,7 @@ def test_every_variant_differs_from_the_first_in_one_thing(script):
         differing = [
             name for name in vars(first.stage) if vars(first.stage)[name] != vars(other.stage)[name]
         ]
-        assert len(differing) + (other.keep != first.keep) == 1, other
+        assert len(differing) + (other.keep_fraction != first.keep_fraction) == 1, other
 
 
 def test_what_has_its_line_is_not_played_again(script, tmp_path, monkeypatch, capsys):
@@ -29,12 +29,12 @@ def test_what_has_its_line_is_not_played_again(script, tmp_path, monkeypatch, ca
     )
     some = {
         "plain": replace(plain, stage=small),
-        "chosen": replace(plain, stage=small, keep=0.5),
+        "chosen": replace(plain, stage=small, keep_fraction=0.5),
         "averaged": replace(plain, stage=replace(small, ema_half_life=1000)),
     }
     monkeypatch.setattr(script, "variants", lambda: some)
-    monkeypatch.setattr(script, "COMPARED", 300)
-    monkeypatch.setattr(script, "TICK", 2)
+    monkeypatch.setattr(script, "NUM_SAMPLES", 300)
+    monkeypatch.setattr(script, "LOG_EVERY", 2)
     run = [str(tmp_path), "--data", "digits", "--seconds", "0.05", "--seeds", "2", "--target"]
     script.main([*run, "0"])
     lines = (tmp_path / "results.jsonl").read_text().splitlines()
@@ -63,5 +63,5 @@ def test_a_table_has_means_and_standard_errors(script):
         seen = {"taken": taken, "rounds": 2 * taken, "distance": 10.0 + seed}
         return {"variant": "a", "seed": seed, "reached": reached, "updates": updates, **seen}
 
-    *_, row = script.rows([record(0, 100, True), record(1, 300, False)])
+    *_, row = script.table_rows([record(0, 100, True), record(1, 300, False)])
     assert row == "| a | 1 of 2 | ≥ 200 ± 100 | 400 ± 200 | 1.50 ± 0.00 | 10.5 ± 0.5 |"

@@ -77,7 +77,7 @@ def test_other_options_are_refused(script, tmp_path):
 def test_after_a_half_life_the_past_counts_half(script):
     module = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(module.weight)
-    averages = script.WeightAverages(module, [1000, 2000], batch_size=10)
+    averages = script.EMAs(module, [1000, 2000], batch_size=10)
     nn.init.ones_(module.weight)
     for step in range(1, 101):  # 1,000 images
         averages.update(module, step)
@@ -88,8 +88,8 @@ def test_after_a_half_life_the_past_counts_half(script):
 
 def test_the_highest_and_the_shortest_that_reaches_real_images(script):
     means = {0: 160.0, 3: 190.0, 30: 251.0, 50: 272.0, 60: 268.0}
-    assert script.choices(means, real=247.0) == (50, 30)
-    assert script.choices(means, real=300.0) == (50, None)
+    assert script.choose_half_lives(means, real=247.0) == (50, 30)
+    assert script.choose_half_lives(means, real=300.0) == (50, None)
     scores = [
         {"step": step, "half_life": half_life, "mean": mean}
         for step, half_life, mean in ((1, 5, 9.0), (2, 5, 1.0), (2, 7, 2.0))

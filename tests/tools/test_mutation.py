@@ -72,18 +72,18 @@ def test_texts_and_annotations_are_left_and_every_mutant_is_python(script, chang
 
 
 def test_the_tests_of_a_file_are_those_of_its_name_then_its_neighbors(script):
-    asked = script.mirrors("src/advnets/training/ema.py")
+    asked = script.tests_of("src/advnets/training/ema.py")
     assert asked[0] == "tests/training/test_ema.py"
     assert "tests/training/test_trainer.py" in asked
-    assert script.mirrors("src/advnets/schedules.py") == ["tests/test_schedules.py"]
+    assert script.tests_of("src/advnets/schedules.py") == ["tests/test_schedules.py"]
 
 
 def test_a_draw_is_repeatable_and_spread_over_files(script):
     files = ["src/advnets/schedules.py", "src/advnets/training/ema.py"]
-    drawn = script.chosen(files, 12, 3)
-    assert drawn == script.chosen(files, 12, 3) != script.chosen(files, 12, 4)
+    drawn = script.draw_mutants(files, 12, 3)
+    assert drawn == script.draw_mutants(files, 12, 3) != script.draw_mutants(files, 12, 4)
     assert {mutant.source for mutant in drawn} == set(files)
-    assert len(script.chosen(files, None, 0)) > 40
+    assert len(script.draw_mutants(files, None, 0)) > 40
 
 
 def test_survivors_are_told_from_the_noticed_and_the_source_stays(tmp_path):
@@ -103,15 +103,15 @@ from pathlib import Path
 sys.path.insert(0, {str(ROOT / "tools")!r})
 import mutation
 root = Path({str(tmp_path)!r})
-mutants = mutation.chosen(["src/advnets/a.py"], None, 0, root)
+mutants = mutation.draw_mutants(["src/advnets/a.py"], None, 0, root)
 wanted = {{("a > top", "(a >= top)"), ("9", "(10)")}}
 mutants = [m for m in mutants if (m.before, m.after) in wanted]
 done = mutation.run(mutants, (), root, root / "out.json")
 print(mutation.summary(done))
 # An endless loop: the runner does not wait for it.
-copied = mutation.Copy(root, root / "again")
-(endless,) = [m for m in mutation.chosen(["src/advnets/a.py"], None, 0, root) if m.after == "pass"]
-print(copied.verdict(endless, ["tests/test_a.py"], 3.0).verdict)
+copied = mutation.SourceCopy(root, root / "again")
+(endless,) = [m for m in mutation.draw_mutants(["src/advnets/a.py"], None, 0, root) if m.after == "pass"]
+print(copied.run_mutant(endless, ["tests/test_a.py"], 3.0).verdict)
 """
     made = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path
@@ -120,7 +120,7 @@ print(copied.verdict(endless, ["tests/test_a.py"], 3.0).verdict)
     stored = json.loads((tmp_path / "out.json").read_text())
     verdicts = {(one["before"], one["after"]): one["verdict"] for one in stored}
     assert verdicts == {
-        ("a > top", "(a >= top)"): "noticed",
+        ("a > top", "(a >= top)"): "detected",
         ("9", "(10)"): "survived",  # no test leaves the argument out
     }
     assert "src/advnets/a.py:1: constant: 9 -> (10)" in lines
@@ -140,11 +140,11 @@ from pathlib import Path
 sys.path.insert(0, {str(ROOT / "tools")!r})
 import mutation
 root = Path({str(tmp_path)!r})
-mutation.run(mutation.chosen(["src/advnets/a.py"], None, 0, root), (), root)
+mutation.run(mutation.draw_mutants(["src/advnets/a.py"], None, 0, root), (), root)
 """
     made = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path
     )
     assert made.returncode == 1
     assert "assert not 'so'" in made.stderr
-    assert made.stderr.endswith("tests fail on the unchanged source; mend them\n")
+    assert made.stderr.endswith("tests fail on the unchanged source; fix them\n")
