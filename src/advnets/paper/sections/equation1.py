@@ -44,7 +44,7 @@ def build(context: SectionContext) -> SectionContent:
         checks=(
             Check(
                 "$D(x)$ and $D(G(z))$ at the start differ from 1/2",
-                "by at least 0.25",
+                "each by at least 0.25",
                 f"{real:.3f}, {fake:.3f}",
                 min(real - 0.5, 0.5 - fake) >= 0.25,
             ),

@@ -199,14 +199,16 @@ def build(context: SectionContext) -> SectionContent:
                 at_goal <= TOLERANCE,
             ),
             Check(
-                f"$C$ decreases along the paths to $p_{{data}}$ from {len(paths)} starts",
-                "at every step",
+                f"$C$ decreases at every step of the paths to $p_{{data}}$ from {len(paths)} "
+                "starts",
+                "yes",
                 "yes" if decreasing else "no",
                 decreasing,
             ),
             Check(
-                r"$\partial C / \partial p_g(x)$ at $p_g = p_{data}$, by autograd",
-                r"$-\log 2$ ± 1e-12 at every $x$",
+                r"$\partial C / \partial p_g(x)$ at $p_g = p_{data}$, by autograd: maximum "
+                r"difference from $-\log 2$",
+                "at most 1e-12",
                 f"{gradient_error:.1e}",
                 gradient_error <= TOLERANCE,
             ),

@@ -228,7 +228,7 @@ def _checks(swept: list[RangeResult], nets: int) -> tuple[Check, ...]:
         Check(
             f"losses of logits, {tries:,} batches of three losses",
             "every loss and gradient is finite",
-            f"{ours} of {len(LOSSES) * tries:,} are not",
+            f"{ours} of {len(LOSSES) * tries:,} are not finite",
             ours == 0,
         )
     ]

@@ -170,7 +170,7 @@ def _checks(one: LossComparison) -> tuple[Check, ...]:
     )
     aligned = Check(
         "both gradients in $G$'s parameters have the same direction: cosine",
-        "1 ± 1e-6",
+        "1 within 1e-6",
         f"1 - {1 - one.cosine:.0e}",
         1 - one.cosine <= 1e-6,
     )
