@@ -42,7 +42,7 @@ REAL, FAKE = LOGITS.flip(0) * 0.7 + 0.3, LOGITS
 
 
 def written_value(real, fake):
-    """Equation 1 as it stands in the paper, in float64."""
+    """Equation 1 as in the paper, in float64."""
     d_real, d_fake = torch.sigmoid(real.double()), torch.sigmoid(fake.double())
     return torch.log(d_real).mean() + torch.log(1 - d_fake).mean()
 
@@ -57,7 +57,7 @@ WRITTEN = {
 
 @pytest.mark.parametrize("ours", WRITTEN, ids=lambda f: f.__name__)
 def test_value_and_gradient_are_those_of_the_written_formula(ours):
-    """Against autograd of log and sigmoid as the paper writes them, in float64."""
+    """Compared with autograd of log and sigmoid as in the paper, in float64."""
     real, fake = REAL.clone().requires_grad_(), FAKE.clone().requires_grad_()
     arguments = (real, fake) if ours in (value_function, discriminator_loss) else (fake,)
     written = WRITTEN[ours](real, fake)
@@ -81,7 +81,7 @@ def test_losses_of_relativistic_logits_are_those_of_pairs():
         assert ours.item() == pytest.approx(written.item(), rel=1e-6)
     real, fake = relativistic_logits(REAL, REAL)
     assert discriminator_loss(real, fake).item() == pytest.approx(math.log(2))
-    # A level that D gives to all images alike says nothing of which is real.
+    # A constant added to all logits changes nothing.
     torch.testing.assert_close(
         relativistic_logits(REAL + 8, FAKE + 8), relativistic_logits(REAL, FAKE)
     )
@@ -106,7 +106,7 @@ def test_the_gradients_of_both_generator_losses_are_those_of_the_theory():
 @pytest.mark.parametrize("ours", WRITTEN, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("confident", [-1e4, 1e4])
 def test_losses_of_confident_logits_are_finite(ours, confident):
-    """Where log of a sigmoid gives -inf, the logit form has a value and a gradient."""
+    """Where the log of a sigmoid is -inf, the logit form has a finite value and gradient."""
     logits = torch.full((3,), confident, requires_grad=True)
     two = ours in (value_function, discriminator_loss)
     loss = ours(logits, logits) if two else ours(logits)
@@ -158,7 +158,7 @@ def test_every_loss_is_in_the_table():
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.__name__)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_every_loss_is_computed_in_float32(loss, dtype):
-    """Bit for bit as if the short numbers had been float32 all the way."""
+    """Short inputs give the same bits as these inputs in float32."""
 
     def as_(dtype, arguments):
         floating = [isinstance(a, torch.Tensor) and a.is_floating_point() for a in arguments]
@@ -174,7 +174,7 @@ def test_every_loss_is_computed_in_float32(loss, dtype):
 
 
 def test_the_values_two_terms_are_those_of_equation_1():
-    """In the order real, fake; each by log and sigmoid as the paper writes them, in float64."""
+    """In the order real, fake; compared with log and sigmoid as in the paper, in float64."""
     real, fake = value_terms(REAL, FAKE)
     assert real.item() == pytest.approx(REAL.double().sigmoid().log().mean().item(), rel=1e-6)
     assert fake.item() == pytest.approx((1 - FAKE.double().sigmoid()).log().mean().item(), rel=1e-6)
@@ -182,7 +182,7 @@ def test_the_values_two_terms_are_those_of_equation_1():
 
 
 def test_likelihoods_and_densities_are_those_of_torchs_distributions():
-    """Images of 2 x 3 numbers: summed over them, apart for each."""
+    """Images of 2 x 3 pixels: a sum over pixels for each image."""
     torch.manual_seed(0)
     x, mean = torch.randn(5, 1, 2, 3), torch.randn(5, 1, 2, 3)
     normal = torch.distributions.Normal(mean, 0.3).log_prob(x).sum((1, 2, 3))
@@ -218,7 +218,7 @@ def test_reinforce_makes_components_above_the_mean_logit_more_probable():
 
 
 def test_feature_matching_compares_means():
-    """((0 - 2)² + (3 - 2)²) / 2 features, whatever the spread and the number of rows."""
+    """((0 - 2)² + (3 - 2)²) / 2 features, for any variance and number of rows."""
     real = torch.tensor([[-1.0, 2.0], [1.0, 4.0]])
     fake = torch.tensor([[1.0, 2.0], [2.0, 0.0], [3.0, 4.0]])
     assert feature_matching_loss(real, fake).item() == pytest.approx(2.5)
@@ -250,7 +250,7 @@ def test_losses_of_critics_are_their_written_formulas():
 
 
 def test_input_gradients_do_not_depend_on_the_position_in_the_batch():
-    """Of a(x) = w · x, ‖w‖² and (‖w‖ - 1)², each once for each image."""
+    """For a(x) = w · x the penalties are ‖w‖² and (‖w‖ - 1)² for each image."""
     w = torch.tensor([3.0, 4.0])
     x = torch.randn(7, 1, 1, 2, requires_grad=True)
     steepness = input_gradients(x.flatten(1) @ w, x)
@@ -259,10 +259,10 @@ def test_input_gradients_do_not_depend_on_the_position_in_the_batch():
 
 
 def test_mutual_information_is_that_of_the_joint_distribution():
-    """Against scikit-learn's, of classes that are certain; and where nothing is shared, 0."""
+    """Compared with scikit-learn for certain classes; 0 for independent ones."""
     one, other = torch.tensor([0, 0, 1, 2, 2, 2]), torch.tensor([0, 1, 1, 2, 2, 0])
     certain = [1000.0 * torch.nn.functional.one_hot(some, 4) for some in (one, other)]
-    # Symmetric: each image the other way round as well.
+    # Symmetric: include each pair in both orders.
     both = torch.cat((one, other)), torch.cat((other, one))
     expected = mutual_info_score(*(some.numpy() for some in both))
     assert mutual_information(*certain).item() == pytest.approx(expected)
@@ -277,7 +277,7 @@ def test_mutual_information_is_that_of_the_joint_distribution():
 
 
 def test_the_zero_centered_penalty_of_a_quadratic_is_exact():
-    """a(x) = xᵀAx / 2 + bᵀx has slope Ax + b, and ½ d‖Ax + b‖²/db is Ax + b."""
+    """a(x) = xᵀAx / 2 + bᵀx has gradient Ax + b, and ½ d‖Ax + b‖²/db is Ax + b."""
     torch.manual_seed(0)
     a, b = torch.randn(6, 6, dtype=torch.float64), torch.randn(6, dtype=torch.float64)
     a, b = a + a.T, b.requires_grad_()
@@ -310,12 +310,12 @@ PLACES = torch.tensor([0.0, 1.0, 2.0, 4.0])
 
 
 def drawn(p):
-    """Ten points that are at the four places as often as p says."""
+    """Return ten points whose frequencies at four places are p."""
     return torch.repeat_interleave(torch.arange(4), (10 * p).round().long())
 
 
 def best(loss):
-    """D's best logits at four places, by search over a grid, place by place."""
+    """Return D's optimal logits at four places, by grid search."""
     grid, found = torch.linspace(-2, 2, 401), []
     for place in range(4):
         values = []
@@ -328,7 +328,7 @@ def best(loss):
 
 
 def test_the_optimal_hinge_critic_is_the_sign_of_the_difference():
-    """Where p_data is p_g all between -1 and 1 are as good; there the loss is 2."""
+    """Where p_data = p_g all logits in [-1, 1] are optimal, with loss 2."""
     a = best(hinge_discriminator_loss)
     assert a[[0, 2, 3]].tolist() == pytest.approx([1.0, -1.0, -1.0], abs=1e-5)
     assert a[1].abs() <= 1.01
@@ -337,7 +337,7 @@ def test_the_optimal_hinge_critic_is_the_sign_of_the_difference():
 
 
 def test_the_optimal_least_squares_critic_is_the_optimal_d():
-    """p_data / (p_data + p_g), of loss 1/4 where the two are equal."""
+    """p_data / (p_data + p_g), with loss 1/4 where the two are equal."""
     expected = (P_DATA / (P_DATA + P_G)).float()
     torch.testing.assert_close(best(least_squares_discriminator_loss), expected, rtol=0, atol=0.006)
     half = torch.full((5,), 0.5)
@@ -346,10 +346,10 @@ def test_the_optimal_least_squares_critic_is_the_optimal_d():
 
 
 def test_the_optimal_1_lipschitz_critic_gives_the_wasserstein_distance():
-    """On a line W₁ is the area between the distribution functions; steeper critics are none."""
+    """On a line W₁ is the area between the distribution functions."""
     cumulated = (P_DATA - P_G).cumsum(0)
     distance = (cumulated[:-1].abs() * PLACES.diff()).sum().item()
-    # Its slope is the sign of the area: here p_g lies to the right of p_data everywhere.
+    # Its gradient is the sign of the area: here p_g is to the right of p_data everywhere.
     assert (cumulated[:-1] >= 0).all()
     loss = wasserstein_discriminator_loss(-PLACES[drawn(P_DATA)], -PLACES[drawn(P_G)])
     assert loss.item() == pytest.approx(-distance, rel=1e-6)
@@ -362,7 +362,7 @@ def test_the_optimal_1_lipschitz_critic_gives_the_wasserstein_distance():
 
 
 def test_the_gradient_of_a_penalized_critic_is_slightly_above_1():
-    """Of a(x) = -s x, -s W₁ + λ (s - 1)² is least at s = 1 + W₁ / 2λ."""
+    """For a(x) = -s x, -s W₁ + λ (s - 1)² is minimal at s = 1 + W₁ / 2λ."""
     x = torch.rand(50, 1, 1, 1, requires_grad=True)
     s = torch.tensor(1.5, requires_grad=True)
     excess = wgan_gradient_penalty(input_gradients(-s * x.flatten(), x))

@@ -24,7 +24,7 @@ from advnets.theory import (
 
 
 def drawn(*shape, seed=0, sparse=False):
-    """Random distributions, some of them far from even, with zeros where sparse."""
+    """Return random distributions, some far from uniform, with zeros if `sparse`."""
     generator = torch.Generator().manual_seed(seed)
     mass = torch.rand(*shape, generator=generator, dtype=torch.float64) ** 8
     if sparse:
@@ -73,14 +73,14 @@ class TestTheorem1:
 
     @given(st.integers(0, 10**6))
     def test_no_discriminator_exceeds_the_optimal_one(self, seed):
-        """max_D V(D, G) = V(D*, G), against D drawn at random."""
+        """max_D V(D, G) = V(D*, G), compared with random D."""
         p, q, other = drawn(5, seed=seed), drawn(5, seed=seed + 1), drawn(5, seed=seed + 2)
         assert value_at(p, q, other) <= virtual_criterion(p, q) + 1e-12
 
 
 class TestProposition2:
     def test_the_subgradient_is_the_slope_of_c(self):
-        """∂C/∂p_g by autograd through D*, too, since V is flat in D at D*."""
+        """Compared with autograd through D*, as V is stationary in D at D*."""
         p, q = drawn(30), drawn(30, seed=1).requires_grad_()
         d = optimal_discriminator(p, q)
         criterion = (p * d.log() + q * (1 - d).log()).sum()

@@ -17,8 +17,8 @@ from advnets.experiment.players import build_players
 
 
 @pytest.mark.parametrize("preset", baselines.BASELINES)
-def test_the_plain_nets_are_the_presets_nets(preset):
-    """Layer for layer: shapes of all parameters, piece-major weights of maxout apart."""
+def test_baseline_networks_equal_those_of_the_presets(preset):
+    """In the shapes of all parameters, up to the order of maxout pieces."""
     stage, spec = presets.get_preset(preset).stage, baselines.BASELINES[preset]()
     shape = baselines.SHAPES[preset]
     ours = build_players(presets.get_preset(preset), 0, shape, torch.full(shape, 0.5))
@@ -30,8 +30,8 @@ def test_the_plain_nets_are_the_presets_nets(preset):
 
 
 @pytest.mark.parametrize("preset", baselines.BASELINES)
-def test_the_tutorials_loop_trains(preset):
-    """A step moves both nets, by finite losses."""
+def test_the_tutorial_loop_trains(preset):
+    """A step changes both networks, with finite losses."""
     spec = baselines.BASELINES[preset]()
     shape = baselines.SHAPES[preset]
     before = [p.clone() for p in (*spec.generator.parameters(), *spec.discriminator.parameters())]
@@ -41,7 +41,7 @@ def test_the_tutorials_loop_trains(preset):
     assert all(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_images_are_drawn_once_and_read_as_they_are(tmp_path):
+def test_image_files_are_written_once_and_can_be_read(tmp_path):
     folder = runner.make_images(tmp_path / "images")
     files = sorted(folder.iterdir())
     assert len(files) == 2000
@@ -53,39 +53,39 @@ def test_images_are_drawn_once_and_read_as_they_are(tmp_path):
     assert -1 <= image.min() < 0 < image.max() <= 1
 
 
-def test_a_spread_is_the_median_between_the_extremes():
+def test_a_summary_has_median_minimum_and_maximum():
     assert Summary.of([3.0, 1.0, 2.0]) == Summary(2.0, 1.0, 3.0)
 
 
-def test_a_goal_is_judged_by_what_was_measured():
-    """Medians: 10 against 4 and 5 a second; 3 operations each; peaks of products."""
-    row = CASES["paper-mnist"]
-    seen = {
+def test_goals_are_checked_against_the_measurements():
+    """Medians of 10 a second, and 4 and 5 of the baselines; peaks of matrix products."""
+    case = CASES["paper-mnist"]
+    rates = {
         "ours": [10.0, 12.0, 9.0],
         "resident": [4.0, 4.0, 4.0],
         "tutorial": [5.0, 5.0, 5.0],
         "peak float32": [1.0, 1.0, 1.0],
         "peak bfloat16": [1.0, 1.0, 1.0],
     }
-    result = runner._result(row, seen, {"ours": 7})
+    result = runner._result(case, rates, {"ours": 7})
     assert result.rates["ours"] == Summary(10.0, 9.0, 12.0)
     assert result.ratios["resident"] == Summary(2.5, 2.25, 3.0)
     assert result.ratios["tutorial"].median == 2.0
-    assert result.flops == pytest.approx(10.0 * row.flops())
+    assert result.flops == pytest.approx(10.0 * case.flops())
     assert result.peaks["bfloat16"] == 2 * 4096**3
     assert result.goals == {"2.5 x resident": True, "35 % of the bfloat16 peak": False}
-    del seen["peak bfloat16"]  # as where the processor has no instructions for it
-    assert runner._result(row, seen, {"ours": 7}).goals == {"2.5 x resident": True}
+    del rates["peak bfloat16"]  # as where the processor has no instructions for it
+    assert runner._result(case, rates, {"ours": 7}).goals == {"2.5 x resident": True}
 
 
-def test_no_peak_is_measured_of_products_that_take_minutes(monkeypatch):
+def test_no_peak_is_measured_in_an_emulated_precision(monkeypatch):
     for here in (True, False):
         monkeypatch.setattr(runner, "has_bfloat16", lambda _, here=here: here)
         assert runner._is_fast("float32")
         assert runner._is_fast("bfloat16") is here
 
 
-def test_whoever_cannot_work_is_named_with_its_last_words(tmp_path, monkeypatch):
+def test_the_error_of_a_failed_worker_is_reported(tmp_path, monkeypatch):
     monkeypatch.delenv("ADVNETS_DATA", raising=False)
     setting = BenchData(tmp_path, data_dir=str(tmp_path))
     with Worker("mlp", "ours", setting) as worker, pytest.raises(AdvnetsError) as caught:
@@ -93,20 +93,20 @@ def test_whoever_cannot_work_is_named_with_its_last_words(tmp_path, monkeypatch)
     assert "advnets data fetch mnist" in str(caught.value)
 
 
-def test_every_row_has_who_takes_part_in_it():
-    for row in CASES.values():
-        if not row.command:
-            assert {"ours", *row.baselines} == set(CONTENDERS[row.name])
-        assert all(goal.baseline in ("", *row.baselines) for goal in row.goals)
+def test_every_case_has_its_contenders():
+    for case in CASES.values():
+        if not case.command:
+            assert {"ours", *case.baselines} == set(CONTENDERS[case.name])
+        assert all(goal.baseline in ("", *case.baselines) for goal in case.goals)
 
 
-def test_an_unknown_row_is_refused(capsys):
+def test_an_unknown_case_is_refused(capsys):
     assert main(["bench", "parsen"]) == 2
     assert "parsen" in capsys.readouterr().err
 
 
-def test_a_row_is_measured_and_printed(real_data, capsys):
-    """Steps of ours and of the tutorial's, in processes of their own, as JSON."""
+def test_a_case_is_measured_and_printed(real_data, capsys):
+    """Training steps of this package and of the tutorial loop, in worker processes, as JSON."""
     arguments = ["bench", "mlp", "--rounds", "1", "--seconds", "0.1", "--json"]
     assert main([*arguments, "--data-dir", str(real_data)]) == 0
     record = json.loads(capsys.readouterr().out)

@@ -1,4 +1,4 @@
-"""Counted operations against PyTorch's own counter, on the very rounds that are played."""
+"""Counted operations, compared with PyTorch's own counter on training steps."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ GAMES = [
 
 @pytest.mark.parametrize("pair", [DENSE, STRIDED], ids=["dense", "strided"])
 @pytest.mark.parametrize("game", GAMES, ids=["fresh", "k=3", "shared", "simultaneous"])
-def test_useful_operations_are_those_that_a_round_takes(pair, game):
-    """Exactly: the formula forgets no product, and the engine wastes none.
+def test_useful_operations_are_those_of_a_training_step(pair, game):
+    """Exactly: the formula omits no product, and a training step has no others.
 
-    Save one: in simultaneous play G's gradient goes back through D for the real half too, as zeros.
+    Except one: simultaneous updates also propagate G's gradient, which is 0, through real images.
     """
     start = presets.get_preset("digits")
     stage = replace(start.stage, generator=pair[0], discriminator=pair[1], game=game)
@@ -56,8 +56,8 @@ def test_useful_operations_are_those_that_a_round_takes(pair, game):
     assert counter.get_total_flops() == 10 * (useful + wasted)
 
 
-def test_a_net_is_counted_in_its_own_mode_and_left_in_it():
-    """Batch norm in training mode would refuse a batch of one."""
+def test_counting_uses_eval_mode_and_restores_the_mode():
+    """Batch norm in training mode refuses a batch of one."""
     net = torch.nn.Sequential(torch.nn.Linear(3, 5), torch.nn.BatchNorm1d(5), torch.nn.Linear(5, 2))
     counted = forward_flops(net, torch.zeros(1, 3))
     assert (counted.first_layer, counted.total) == (30, 50)

@@ -61,7 +61,7 @@ def test_tensors_of_another_model_are_not_loaded():
 
 @pytest.mark.parametrize("spec", [config.SGD(), config.Adam()], ids=["sgd", "adam"])
 def test_a_restored_optimizer_continues_exactly(spec):
-    """Moved once, stored, loaded into a fresh one: both move alike, to the bit."""
+    """Stored after one update and loaded into another optimizer, the next updates are equal."""
     fine, gradient = torch.tensor(True), torch.randn(2, 5)
     a = torch.randn(5)
     first = make_optimizer(spec, [a])
@@ -106,7 +106,7 @@ def state(step: int, run: str = "ours", weight: float = 1.0) -> Checkpoint:
 
 @pytest.fixture
 def files(tmp_path):
-    """Three checkpoints of a run, oldest first."""
+    """Write three checkpoints of a run; return their paths, oldest first."""
     paths = [tmp_path / f"step-{step:08d}.safetensors" for step in (10, 20, 30)]
     for step, path in zip((10, 20, 30), paths, strict=True):
         write_checkpoint(path, state(step))
@@ -120,7 +120,7 @@ def flip(path, position: int, bit: int) -> None:
 
 
 def test_every_flipped_bit_is_detected(files):
-    """Of header and weights alike; one of the padding between them changes nothing."""
+    """In the header and in the tensors; the padding between them has no meaning."""
     path, whole = files[-1], files[-1].read_bytes()
     length = int.from_bytes(whole[:8], "little")
     header = whole[8 : 8 + length]
@@ -136,7 +136,7 @@ def test_every_flipped_bit_is_detected(files):
 
 
 def halve(path) -> None:
-    """Convert weights to half precision as a tool does, the metadata kept."""
+    """Convert tensors to half precision, as another tool could, and keep the metadata."""
     with safe_open(path, framework="pt") as file:
         metadata, names = file.metadata(), file.keys()
         tensors = {name: file.get_tensor(name).half() for name in names}
@@ -185,7 +185,7 @@ def test_the_newest_intact_checkpoint_of_the_run_is_used(files, change, why):
 
 
 def test_an_unreadable_checkpoint_is_not_skipped(files, monkeypatch):
-    """It may be whole, and the newest: going on from the one before would lose it."""
+    """It may be intact and the newest: resuming from an older one would lose it."""
     files[-1].unlink()
     files[-1].mkdir()
     with pytest.raises(CheckpointError, match=r"cannot be read .* may be intact") as caught:

@@ -46,7 +46,7 @@ def test_cores_are_limited_by_the_cpu_affinity():
     ],
 )
 def test_cores_are_limited_by_the_quota_of_a_container(quota):
-    """cgroup v2 and v1: a view of the file system in which a quota of one core stands."""
+    """cgroup v2 and v1: a mock file system with a quota of one core."""
     view = ["unshare", "--mount", "sh", "-ec"]
     mounted = "mount -t tmpfs none /sys/fs/cgroup; cd /sys/fs/cgroup"
     if shutil.which("unshare") is None or subprocess.run([*view, mounted]).returncode:
@@ -114,7 +114,7 @@ def test_float32_is_the_default_where_cpu_flags_are_unknown(tmp_path, monkeypatc
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the allocator is glibc's")
 def test_the_allocator_keeps_freed_memory():
-    """Blocks of 64 MiB, freed and asked for again: sixteen cost fewer new pages than four did."""
+    """Blocks of 64 MiB, freed and allocated again: sixteen need fewer new pages than four did."""
     program = """
 import resource, torch
 from advnets.training.devices import keep_freed_memory

@@ -51,7 +51,7 @@ def test_weights_are_bounded_by_the_initial_ones(first, last, diverged):
 
 
 def test_unchanged_weights_have_learned_nothing():
-    """Of each player that has a loss; one that is not trained stays as it is."""
+    """For each player with a loss; a player without one is not trained."""
     initial = InitialWeights.of({**player(0.1), "encoder": player(0.2)["generator"]})
     still = {**player(0.1), "encoder": player(0.3)["generator"]}
     problem = training_problem(initial, still, FINE, 1e4)

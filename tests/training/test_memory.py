@@ -11,7 +11,7 @@ from advnets.training import memory
 
 
 def test_the_limits_of_nested_control_groups_are_read(tmp_path):
-    """A group of the process's own, below a slice with a limit, in version 2 and in version 1."""
+    """The process's own group below a slice with a limit, in versions 2 and 1."""
     own, root = tmp_path / "cgroup", tmp_path / "root"
     for folder, names, limit, used in (
         ("", ("memory.max", "memory.current"), "max", 9),
@@ -32,7 +32,7 @@ def test_the_limits_of_nested_control_groups_are_read(tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_the_limit_of_the_address_space_limits_available_memory():
-    """As `ulimit -v` sets it: 256 MiB above what the process has."""
+    """`ulimit -v` at 256 MiB above what the process uses."""
     code = """
 import resource
 import torch

@@ -33,7 +33,7 @@ def test_adam_with_a_decaying_rate_equals_torchs():
 
 @pytest.mark.parametrize("beta1", [0.0, 0.5, 0.9])
 def test_adam_is_unbiased_while_beta2_grows(beta1):
-    """Against means of g and g² whose weights are written out and divided by their sums.
+    """Compared with means of g and g² with explicit weights, divided by their sums.
 
     A constant gradient is then tested along by the learning rate itself, in every update.
     """
@@ -58,7 +58,7 @@ def test_adam_is_unbiased_while_beta2_grows(beta1):
 
 
 def test_adam_is_unbiased_where_beta2_grows_within_a_few_updates():
-    """Both means divided by the sum of their weights, while β1 = 0.9 still matters."""
+    """Both means are divided by the sum of their weights, while β₁ = 0.9 still matters."""
     spec = config.Adam(lr=0.1, beta1=0.9, beta2=0.5, beta2_final=0.999)
     torch.manual_seed(0)
     ours, theirs = torch.zeros(3), torch.zeros(3, dtype=torch.float64)
@@ -77,7 +77,7 @@ def test_adam_is_unbiased_where_beta2_grows_within_a_few_updates():
 
 @pytest.mark.parametrize("size", [1e-12, 1e-9, 1e-8, 1e-6])
 def test_adams_updates_shrink_for_gradients_as_small_as_epsilon(size):
-    """At a constant gradient g each step is lr g / (|g| + 1e-8), as of torch.optim's own."""
+    """For a constant gradient g each update is lr g / (|g| + 1e-8), as in torch.optim."""
     spec = config.Adam(lr=0.1, beta1=0.5, beta2=0.9)
     ours = torch.zeros(2, dtype=torch.float64)
     theirs = torch.zeros(2, dtype=torch.float64, requires_grad=True)
@@ -95,7 +95,7 @@ def test_adams_updates_shrink_for_gradients_as_small_as_epsilon(size):
 
 @pytest.mark.parametrize("flush", [False, True])
 def test_sgd_without_momentum_is_gradient_descent(flush):
-    """Where denormals are flushed to zero too, as they are in every run."""
+    """Also with denormals flushed to zero, as in every run."""
     torch.set_flush_denormal(flush)
     try:
         ours = torch.ones(3)
@@ -119,7 +119,7 @@ def test_a_learning_rate_of_zero_changes_nothing(spec):
 
 
 def test_sgd_equals_that_of_the_authors_library():
-    """Against v <- m v - lr g, p <- p + v, with a rate that falls and a momentum that rises."""
+    """Compared with v <- m v - lr g, p <- p + v, with decaying rate and increasing momentum."""
     spec = config.SGD(lr=0.1, lr_decay=1.01, momentum_epochs=20)
     torch.manual_seed(0)
     gradients = torch.randn(60, 5, dtype=torch.float64)
@@ -147,7 +147,7 @@ def test_sgd_equals_that_of_the_authors_library():
     ids=["adam", "sgd"],
 )
 def test_updates_equal_those_of_torchs_optimizers(spec, reference):
-    """Against the plain form of torch.optim, over parameters of several shapes."""
+    """Compared with the unfused form of torch.optim, for parameters of several shapes."""
     torch.manual_seed(0)
     shapes = [(4,), (3, 5), ()]
     ours = [torch.ones(shape) for shape in shapes]
@@ -165,7 +165,7 @@ def test_updates_equal_those_of_torchs_optimizers(spec, reference):
 
 @pytest.mark.parametrize("spec", SPECS, ids=NAMES)
 def test_a_non_finite_update_changes_nothing(spec):
-    """Neither parameters nor memory, were it the first step or a later one."""
+    """Neither parameters nor state, in the first update or a later one."""
     parameter = torch.ones(3)
     tested = make_optimizer(spec, [parameter])
     for n in range(2):
@@ -178,7 +178,7 @@ def test_a_non_finite_update_changes_nothing(spec):
 
 
 def test_torchs_compiler_is_not_imported():
-    """It takes longer than all else of a start."""
+    """Its import takes longer than everything else at the start."""
     program = """
 import sys, torch
 from advnets import config
@@ -192,7 +192,7 @@ sys.exit("torch._dynamo" in sys.modules)
 
 @pytest.mark.parametrize("spec", SPECS, ids=NAMES)
 def test_parameter_and_gradient_may_have_different_layouts(spec):
-    """Kernels lie with channels last; their gradients come as they come."""
+    """Kernels have channels last; their gradients may have another layout."""
     torch.manual_seed(0)
     start, gradients = torch.randn(4, 3, 2, 2), torch.randn(3, 4, 3, 2, 2)
     plain, other = start.clone(), start.clone(memory_format=torch.channels_last)

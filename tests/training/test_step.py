@@ -43,7 +43,7 @@ class Numbers:
 
 
 class Duel:
-    """The bilinear game L_a = a b, L_b = -a b, for which simultaneous and alternating updates differ."""
+    """The bilinear game L_a = a b, L_b = -a b, in which the order of updates matters."""
 
     def __init__(self, *phases):
         self._phases = phases

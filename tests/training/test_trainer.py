@@ -153,7 +153,7 @@ def test_evaluation_does_not_count_as_training_time(make):
 
 
 def test_after_a_non_finite_step_training_continues_from_the_last_good_state(make):
-    """Step 7 of the first attempt is bad: return to step 5, then other random numbers to the end."""
+    """Step 7 of the first attempt is bad: return to step 5, then other random numbers."""
     trainer = make(lambda rng: rng.step == 7 and "#" not in rng.purpose)
     assert trainer.run()
     events = trainer.callbacks.callback.events
