@@ -166,19 +166,19 @@ def hashes_of(case: Case, folder: Path, images: Path) -> dict[str, str]:
     small = _small(case)
     training = ("train", *case.arguments, *data, *small, *quiet, "--steps", str(STEPS))
     _run(*training, "--out", run)
-    found = {"weights": _tensors(_last(run))}
+    hashes = {"weights": _tensors(_last(run))}
     _run("sample", run, "--num-samples", 64, "--seed", 1, "--out", folder / "samples.npz")
-    found["samples"] = _array(folder / "samples.npz")
+    hashes["samples"] = _array(folder / "samples.npz")
     if case.metrics:
         _run("evaluate", run, "--metrics", *case.metrics, *case.scoring)
-        found["scores"] = _numbers(json.loads((run / "scores.json").read_text("utf-8")))
-    # Go on from the checkpoint half-way: the end must be the same to the bit.
+        hashes["scores"] = _numbers(json.loads((run / "scores.json").read_text("utf-8")))
+    # Resume from the checkpoint half-way: the weights must be the same to the bit.
     last = _last(run)
     last.unlink()
     _run("train", "--resume", "--out", run)
-    if _tensors(_last(run)) != found["weights"]:
-        found["weights"] += " (another one after the resume)"
-    return found
+    if _tensors(_last(run)) != hashes["weights"]:
+        hashes["weights"] += " (differs after resuming)"
+    return hashes
 
 
 def _small(case: Case) -> tuple[str, ...]:
@@ -219,14 +219,14 @@ def _array(path: Path) -> str:
 
 
 def _array_hash(array: np.ndarray) -> str:
-    found = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
-    found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
+    digest = hashlib.sha256(f"{array.dtype} {array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def _numbers(records: object) -> str:
-    """Hash all numbers in some records, but for times; names do not count."""
-    found: list[str] = []
+    """Hash all numbers in records, except times."""
+    numbers: list[str] = []
 
     def collect(value: Any) -> None:
         if isinstance(value, dict):
@@ -237,10 +237,10 @@ def _numbers(records: object) -> str:
             for inner in value:
                 collect(inner)
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            found.append(repr(float(value)))
+            numbers.append(repr(float(value)))
 
     collect(records)
-    return _sorted_hash(found)
+    return _sorted_hash(numbers)
 
 
 def _sorted_hash(parts: Iterable[str]) -> str:
@@ -250,35 +250,37 @@ def _sorted_hash(parts: Iterable[str]) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, print the hashes, and compare them where they are to be compared."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--only", nargs="+", metavar="CASE", help="the cases to train; default all")
-    parser.add_argument("--out", type=Path, help="a file to write the hashes to, as JSON")
-    parser.add_argument("--against", type=Path, help="a file of hashes that must be the same")
-    asked = parser.parse_args(arguments)
-    known = json.loads(asked.against.read_text("utf-8")) if asked.against else {}
-    found: dict[str, dict[str, str]] = {}
+    parser.add_argument(
+        "--only", nargs="+", metavar="CASE", help="the cases to train (default: all)"
+    )
+    parser.add_argument("--out", type=Path, help="write the hashes to this JSON file")
+    parser.add_argument("--against", type=Path, help="compare with the hashes in this JSON file")
+    options = parser.parse_args(arguments)
+    expected = json.loads(options.against.read_text("utf-8")) if options.against else {}
+    hashes: dict[str, dict[str, str]] = {}
     differing = 0
     with tempfile.TemporaryDirectory() as temporary:
         root = Path(temporary)
         os.environ["ADVNETS_CACHE"] = str(root / "cache")
         make_images(root / "images")
         for case in CASES:
-            if asked.only and case.name not in asked.only:
+            if options.only and case.name not in options.only:
                 continue
-            began = time.monotonic()
+            start = time.monotonic()
             try:
-                found[case.name] = hashes_of(case, root / "case", root / "images")
+                hashes[case.name] = hashes_of(case, root / "case", root / "images")
             except RuntimeError as error:
-                found[case.name] = {"failed": str(error)}
+                hashes[case.name] = {"failed": str(error)}
             shutil.rmtree(root / "case", ignore_errors=True)
-            same = not known or known.get(case.name) == found[case.name]
+            same = not expected or expected.get(case.name) == hashes[case.name]
             differing += not same
-            words = ", ".join(f"{key} {value}" for key, value in found[case.name].items())
-            mark = "" if same else f"  DIFFERS from {known.get(case.name)}"
-            print(f"{case.name}: {words} ({time.monotonic() - began:.0f} s){mark}", flush=True)
-            if asked.out:
-                asked.out.write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    print(f"{len(found)} cases, {differing} differ" if known else f"{len(found)} cases")
-    return 1 if differing or any("failed" in one for one in found.values()) else 0
+            text = ", ".join(f"{key} {value}" for key, value in hashes[case.name].items())
+            mark = "" if same else f"  DIFFERS from {expected.get(case.name)}"
+            print(f"{case.name}: {text} ({time.monotonic() - start:.0f} s){mark}", flush=True)
+            if options.out:
+                options.out.write_text(json.dumps(hashes, indent=1) + "\n", "utf-8")
+    print(f"{len(hashes)} cases, {differing} differ" if expected else f"{len(hashes)} cases")
+    return 1 if differing or any("failed" in some for some in hashes.values()) else 0
 
 
 if __name__ == "__main__":
