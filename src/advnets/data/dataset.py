@@ -83,6 +83,11 @@ class ArraySplit:
     white_level: int = 255
     known_digest: str | None = field(default=None, repr=False)
 
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.images.shape[1:]))
+        labels = "" if self.labels is None else ", labeled"
+        return f"ArraySplit({len(self.images):,} x {shape}, {self.images.dtype}{labels})"
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -224,6 +229,19 @@ class Dataset:
     unlabeled: Split | None = None
     unsupported_files: Mapping[str, int] = field(default_factory=dict[str, int])
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        count = num_train_images(self.train)
+        sizes = [
+            f"train={'streamed' if count is None else f'{count:,}'}",
+            *(
+                f"{name}={len(split):,}"
+                for name, split in (("valid", self.valid), ("test", self.test))
+                if split is not None
+            ),
+        ]
+        shape = " x ".join(map(str, self.shape))
+        return f"Dataset({self.name!r}, {shape}, {', '.join(sizes)})"
 
     @property
     def evaluation_folds(self) -> dict[int, HeldOutSplits]:

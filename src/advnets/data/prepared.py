@@ -105,6 +105,9 @@ class PreparedData:
     normalizer: Normalizer
     info: DatasetInfo
 
+    def __repr__(self) -> str:
+        return f"PreparedData({self.dataset!r}, {type(self.normalizer).__name__})"
+
 
 def open_data(spec: config.Data) -> PreparedData:
     """Open the data set of a config and fit its normalizer.
