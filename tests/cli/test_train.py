@@ -1,4 +1,4 @@
-"""`advnets train`: what it leaves, says and goes on from."""
+"""`advnets train`: its files, its output, and resuming from Python."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import advnets
 from advnets.run_directory import RunDirectory
 
 
-def test_a_training_leaves_what_it_says(trained):
+def test_a_training_writes_the_files_of_a_run(trained):
     run = RunDirectory(trained)
     record = run.read_config()
     assert record["config"]["runtime"] == {
@@ -32,10 +32,10 @@ def test_a_training_leaves_what_it_says(trained):
     assert set(record["parameters"]) == {"generator", "discriminator"}
     kinds = [event["kind"] for event in run.events()]
     assert kinds == ["start", "log", "log", "log", "end"]
-    tick = run.events()[1]
-    assert 0 < tick["d_real"] < 1
-    assert 0 < tick["d_fake"] < 1
-    assert tick["value"] < 0
+    log = run.events()[1]
+    assert 0 < log["d_real"] < 1
+    assert 0 < log["d_fake"] < 1
+    assert log["value"] < 0
     assert [file.name for file in run.checkpoint_files()] == [
         "step-00000020.safetensors",
         "step-00000030.safetensors",
@@ -80,11 +80,11 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {name!r}", name=self.library)
 
 
-def test_off_a_terminal_a_tick_is_one_plain_line(said, tmp_path, quick):
+def test_off_a_terminal_each_log_interval_is_one_plain_line(said, tmp_path, quick):
     code, out, err = said("train", "digits", "--out", tmp_path / "run", *quick)
     assert code == 0
     lines = err.splitlines()
-    assert lines[0] == "training begins: 30 steps on cpu in float32"
+    assert lines[0] == "training: 30 steps, on cpu in float32"
     assert lines[1] == (
         "data: digits, 1,197 training images of 1 x 8 x 8, 300 validation, 300 test"
     )
@@ -95,14 +95,14 @@ def test_off_a_terminal_a_tick_is_one_plain_line(said, tmp_path, quick):
     assert f"advnets evaluate {tmp_path / 'run'}" in out
 
 
-def test_of_points_with_modes_what_comes_next_is_to_count_them(said, tmp_path, quick):
+def test_after_a_training_on_a_mixture_the_next_command_counts_its_modes(said, tmp_path, quick):
     run = tmp_path / "run"
     code, out, _ = said("train", "ring", "--out", run, *quick)
     assert code == 0
     assert f"  advnets evaluate {run} --metrics mixture\n" in out
 
 
-def test_of_pairs_a_tick_shows_what_d_says_of_them(said, tmp_path, quick):
+def test_a_relativistic_game_logs_d_of_pairs(said, tmp_path, quick):
     code, _, err = said("train", "digits", "--out", tmp_path / "run", *quick, "--game.relativistic")
     assert code == 0
     assert re.match(
@@ -129,14 +129,14 @@ def test_on_a_terminal_there_is_a_bar(tmp_path, quick):
     assert "D(G(z)) 0." in shown
 
 
-def test_a_dry_run_writes_nothing_and_says_what_it_would_take(said, tmp_path, monkeypatch, quick):
+def test_a_dry_run_writes_nothing_and_estimates_time_and_memory(said, tmp_path, monkeypatch, quick):
     monkeypatch.chdir(tmp_path)
     code, out, _ = said("train", "digits", "--dry-run", *quick)
     assert code == 0
     assert list(tmp_path.iterdir()) == []
     assert "  preset: digits" in out
     assert "stage 1: parameters: generator 1,888, discriminator 2,969" in out
-    assert "stage 1: 30 steps of " in out
+    assert "stage 1: 30 steps at " in out
     assert "time: about " in out
     assert "memory: about " in out
     assert out.endswith("nothing was written\n")
@@ -157,7 +157,7 @@ def test_training_from_python(tmp_path):
         advnets.errors.UsageError, match="started with preset digits, not mlp; leave"
     ):
         advnets.train("mlp", out=tmp_path / "run", resume=True)
-    with pytest.raises(advnets.errors.UsageError, match="epochs 1 and steps 5 came"):
+    with pytest.raises(advnets.errors.UsageError, match="got both --epochs 1 and --steps 5"):
         advnets.train(out=tmp_path / "run", epochs=1, steps=5, resume=True)
 
 
@@ -178,12 +178,12 @@ def test_a_folder_of_images_in_place_of_the_preset(said, tmp_path, quick):
     assert said("sample", tmp_path / "run", "--out", tmp_path / "s.png")[0] == 0
 
 
-def test_what_is_not_finite_rolls_back_and_ends_with_advice(said, tmp_path, quick):
+def test_nan_or_infinite_values_roll_back_and_end_with_advice(said, tmp_path, quick):
     code, _, err = said(
         *("train", "digits", "--out", tmp_path / "run", *quick, "--generator-optimizer.lr", "1e38")
     )
-    assert code == 3  # training did not succeed, though nothing was wrong with the command
-    assert err.count("numbers that are not finite were met by step") == 2
+    assert code == 3  # the training failed, not the command
+    assert err.count("NaN or infinite values at step") == 2
     assert err.count("non-finite numbers occurred by step") == 1
     assert "rolled back to step 0 and continuing with other noise (attempt 2)" in err
     assert "start a new run with a lower learning rate or smaller initial weights" in err
