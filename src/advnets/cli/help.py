@@ -52,7 +52,7 @@ EXAMPLES = {
     ),
     "evaluate": (
         "advnets evaluate runs/digits",
-        "advnets evaluate runs/mlp --metrics frechet prdc --num-samples 10000",
+        "advnets evaluate runs/mlp --metrics fid,kid,prdc --num-samples 10000",
         "advnets evaluate runs/dcgan-cifar --metrics frechet --extractor inception --device cuda",
     ),
     "compare": (
