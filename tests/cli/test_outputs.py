@@ -95,8 +95,8 @@ def test_samples_do_not_mix_with_what_a_folder_holds(said, trained, tmp_path):
     code, _, err = said(*asked, "--num-samples", 3)
     assert (code, err) == (
         2,
-        f"advnets: {out} holds 12 numbered PNG files (00000.png, …); give another folder, or "
-        "--overwrite to replace all of these\n",
+        f"advnets: {out} has 12 numbered PNG files (00000.png, …); give another folder, or "
+        "--overwrite to replace them all\n",
     )
     assert said(*asked, "--num-samples", 3, "--overwrite")[0] == 0
     assert holds(out) == ["00000.png", "00001.png", "00002.png"]
@@ -104,7 +104,7 @@ def test_samples_do_not_mix_with_what_a_folder_holds(said, trained, tmp_path):
     for flags in ([], ["--overwrite"]):
         code, _, err = said(*asked, *flags)
         assert code == 2
-        assert err.startswith(f"advnets: {out} holds mine.png; samples go into a new or empty")
+        assert err.startswith(f"advnets: {out} has mine.png; expected a new or empty folder")
     assert len(holds(out)) == 4
 
 
@@ -138,7 +138,7 @@ def test_a_view_replaces_no_file_but_its_own_record(said, trained, tmp_path):
     asked = ("visualize", trained, "samples", "--num-samples", 4, "--out")
     code, _, err = said(*asked, tmp_path / "boxes.png")
     assert code == 2
-    assert f"{tmp_path / 'boxes.json'}, where the record of this view goes, holds something" in err
+    assert f"{tmp_path / 'boxes.json'}, where the record of this view is to be written, is" in err
     assert (tmp_path / "boxes.json").read_text() == "[1, 2]"
     assert not (tmp_path / "boxes.png").exists()
     for _ in range(2):
@@ -204,5 +204,5 @@ def test_a_run_is_not_written_into_its_data_by_another_name(said, tmp_path, quic
 def test_samples_that_no_disk_holds_are_refused_before_any_is_drawn(said, trained, tmp_path, name):
     code, _, err = said("sample", trained, "--num-samples", 10**13, "--out", tmp_path / name)
     assert code == 2
-    assert "MiB left; give a smaller --num-samples" in err
+    assert "MiB free; give a smaller --num-samples" in err
     assert holds(tmp_path) == []

@@ -110,7 +110,7 @@ def test_a_file_is_no_folder(tmp_path):
     [
         (torch.zeros(0, 1, 8, 8), r"images have shape \(0, 1, 8, 8\); give at least one"),
         (torch.zeros(2, 2, 8, 8), "images have 2 channels; expected 1 .gray. or 3 .RGB."),
-        (torch.full((1, 1, 1, 2), -1.0), "values from -1 to -1; expected 0 to 1: bring them into"),
+        (torch.full((1, 1, 1, 2), -1.0), "values from -1 to -1; expected 0 to 1: rescale them"),
         (torch.full((1, 1, 1, 2), 255.0), "values from 255 to 255; expected 0 to 1"),
         (torch.full((1, 1, 1, 2), math.nan), "values from nan to nan; expected 0 to 1"),
     ],
@@ -202,7 +202,7 @@ def test_numbered_files_are_replaced_together_or_not_at_all(tmp_path):
 def test_files_of_others_are_never_replaced(tmp_path):
     (tmp_path / "1.png").touch()
     for overwrite in (False, True):
-        with pytest.raises(UsageError, match=r"holds 1\.png; samples go into a new"):
+        with pytest.raises(UsageError, match=r"has 1\.png; expected a new"):
             save_images([drawn(1, 1, 5, 6)], 1, tmp_path, overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["1.png"]
 

@@ -155,8 +155,8 @@ def test_numbers_on_axes_are_round(low, high, expected):
         (np.zeros((3, 1, 8, 8)), None, 640, r"points have shape \(3, 1, 8, 8\)"),
         (np.zeros(3), None, 640, r"points have shape \(3,\)"),
         (REAL, np.zeros((3, 4)), 640, r"real points have shape \(3, 4\)"),
-        (REAL, REAL[:, :1], 640, "points have 2 numbers, but real points 1"),
-        (np.zeros((0, 2)), None, 640, "no points were given"),
+        (REAL, REAL[:, :1], 640, "points have 2 dimensions and real points 1"),
+        (np.zeros((0, 2)), None, 640, "there are no points"),
         (REAL, None, 239, "size is 239; expected at least 240"),
     ],
 )

@@ -1,1 +1,1 @@
-"""Figures and image files: training curves, points, image grids."""
+"""Plots and image files: training curves, points, image grids."""

@@ -1,4 +1,4 @@
-"""Points of a line or a plane, real and generated, as an image."""
+"""Plots of real and generated points in one or two dimensions."""
 
 from __future__ import annotations
 
@@ -14,40 +14,40 @@ from advnets.errors import UsageError
 
 _BACKGROUND, _TEXT, _RULE = (255, 255, 255), (31, 35, 40), (208, 215, 222)
 _LABEL = (110, 119, 129)
-_REAL, _FAKE = (165, 172, 181), (213, 94, 0)  # orange-red of Okabe and Ito (2008): all can tell
+_REAL, _FAKE = (165, 172, 181), (213, 94, 0)  # vermilion of Okabe and Ito (2008)
 _BAR = (196, 202, 209)
 
 _MIN_SIZE = 240
-_MARGIN = 0.2  # of the real points' span, on each side
-_SUPERSAMPLING = 2  # a pixel is drawn as 2 x 2
+_MARGIN = 0.2  # fraction of the real points' range that is added on each side
+_SUPERSAMPLING = 2  # a pixel is the mean of 2 x 2
 _NUM_BINS = 80
-_MAX_PEAK = 1.6  # than the highest real bar, before a peak is cut
-_MAX_ABS = 1e100  # whose differences are finite still
+_MAX_PEAK = 1.6  # maximum height of a peak, relative to the highest bar of real points
+_MAX_ABS = 1e100  # maximum coordinate: differences are finite
 
 
 def points_image(
     points: Tensor | np.ndarray, real: Tensor | np.ndarray | None = None, size: int = 640
 ) -> Image.Image:
-    """Draw generated points in color over real ones in gray, a square of `size` pixels.
+    """Plot generated points in color over real ones in gray, as a square of `size` pixels.
 
-    Both have shape (n, dims, 1, 1) or (n, dims), dims 1 or 2. Points of a plane are dots, of equal
-    scale in x and y; points of a line are histograms whose area is the share of points in the
-    frame. The frame is that of the real points and a fifth more on each side, so that a generator
-    gone far does not shrink them; a line below says how many points lie outside or are not finite.
+    Both have shape (n, dims, 1, 1) or (n, dims), with dims 1 or 2. Points in two dimensions are a
+    scatter plot with equal scales of x and y, points in one dimension histograms of density. The
+    axes cover the range of the real points and a fifth more on each side, so that outliers of the
+    generator do not shrink them; a note below has the number of points outside or not finite.
 
     Raises:
-        UsageError: no points at all, points of another shape or of 3 or more numbers, two sets of
-            unlike dims, or a size below 240.
+        UsageError: there are no points, their shape or number of dimensions is another, the two
+            sets differ in it, or the size is less than 240.
     """
     if size < _MIN_SIZE:
         raise UsageError(f"size is {size}; expected at least {_MIN_SIZE} pixels")
     fake_set = _PointSet.of(points, "points")
     real_set = None if real is None else _PointSet.of(real, "real points")
     if not fake_set.count + (real_set.count if real_set else 0):
-        raise UsageError("no points were given; give at least one")
+        raise UsageError("there are no points; give at least one")
     if real_set and real_set.values.shape[1] != fake_set.values.shape[1]:
         raise UsageError(
-            f"points have {fake_set.values.shape[1]} numbers, but real points "
+            f"points have {fake_set.values.shape[1]} dimensions and real points "
             f"{real_set.values.shape[1]}; give points of one distribution"
         )
     reference = real_set if real_set and len(real_set.values) else fake_set
@@ -61,13 +61,13 @@ def points_image(
 
 @dataclass(frozen=True)
 class _PointSet:
-    """Finite points, shape (n, dims), and how many there were in all."""
+    """The finite points of a set, of shape (n, dims), and the number of all its points."""
 
     values: Float64[np.ndarray, "n dims"]
     count: int
 
     @classmethod
-    def of(cls, points: Tensor | np.ndarray, what: str) -> _PointSet:
+    def of(cls, points: Tensor | np.ndarray, name: str) -> _PointSet:
         if isinstance(points, Tensor):
             points = points.detach().cpu().double().numpy()
         array = points.astype(np.float64)
@@ -75,7 +75,7 @@ class _PointSet:
             array = array[:, :, 0, 0]
         if array.ndim != 2 or array.shape[1] not in (1, 2):
             raise UsageError(
-                f"{what} have shape {tuple(points.shape)}; expected (n, dims) or (n, dims, 1, 1) "
+                f"{name} have shape {tuple(points.shape)}; expected (n, dims) or (n, dims, 1, 1) "
                 f"with dims 1 or 2"
             )
         return cls(array[np.isfinite(array).all(1)], len(array))
@@ -87,7 +87,7 @@ class _PointSet:
 
 @dataclass(frozen=True)
 class _Canvas:
-    """An image with a box in it, whose coordinates are those of a frame, low and high by axis."""
+    """An image with axes, whose limits are a frame: minimum and maximum of each axis."""
 
     image: Image.Image
     draw: ImageDraw.ImageDraw
@@ -114,7 +114,7 @@ class _Canvas:
         return self.top + (high - value) / (high - low) * self.side
 
     def axes(self, low: float, high: float) -> None:
-        """The box, and numbers on its left (from low to high) and below (of the frame)."""
+        """Draw the axes, with y labels from low to high."""
         right, bottom = self.left + self.side, self.top + self.side
         mark = max(3, self.side // 120)
         for text, value in _ticks(*map(float, self.frame[0])):
@@ -129,7 +129,7 @@ class _Canvas:
 
 
 def _frame(values: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, "dims 2"]:
-    """Low and high of each axis: all but the outermost points, and a fifth more on each side."""
+    """Return minimum and maximum of each axis: quantiles of 0.1 and 99.9 %, and the margin."""
     if not len(values):
         return np.array([[-1.0, 1.0]] * values.shape[1])
     low, high = np.quantile(np.clip(values, -_MAX_ABS, _MAX_ABS), [0.001, 0.999], axis=0)
@@ -140,7 +140,7 @@ def _frame(values: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, "dims 2
 
 
 def _scatter(canvas: _Canvas, real: _PointSet | None, fake: _PointSet) -> str:
-    """Dots, the more transparent the more there are; generated ones on real ones are dark."""
+    """Draw a scatter plot, whose dots are more transparent the more there are; return no note."""
     pixels = np.full((canvas.side * _SUPERSAMPLING, canvas.side * _SUPERSAMPLING, 3), 255.0)
     for points, color, size in (real, _REAL, 0.0065), (fake, _FAKE, 0.0038):
         if points is not None:
@@ -158,7 +158,7 @@ def _scatter(canvas: _Canvas, real: _PointSet | None, fake: _PointSet) -> str:
 def _dots(
     points: Float64[np.ndarray, "n 2"], canvas: _Canvas, size: float
 ) -> Float64[np.ndarray, "side side"]:
-    """How many dots, of a radius that is a share of the side, lie on each fine pixel."""
+    """Return the number of dots on each pixel; `size` is their radius over the side."""
     side = canvas.side * _SUPERSAMPLING
     low, high = canvas.frame.T
     cells = np.minimum((points - low) / (high - low) * side, side - 1).astype(np.int64)
@@ -166,7 +166,7 @@ def _dots(
     np.add.at(counts, (side - 1 - cells[:, 1], cells[:, 0]), 1.0)
     radius = size * side
     extent = math.ceil(radius)
-    # A dot is a stack of runs, and the sum over a run the difference of two sums from the left.
+    # Sum over each row of a disk as a difference of two cumulative sums.
     sums = np.cumsum(np.pad(counts, ((extent, extent), (extent + 1, extent))), axis=1)
     cover = np.zeros_like(counts)
     for dy in range(-extent, extent + 1):
@@ -177,7 +177,7 @@ def _dots(
 
 
 def _histograms(canvas: _Canvas, real: _PointSet | None, fake: _PointSet) -> str:
-    """Real points as filled bars, generated ones as a line; says what was cut."""
+    """Draw densities, real ones as bars and generated ones as a line; return a note on a cut peak."""
     edges = np.linspace(float(canvas.frame[0, 0]), float(canvas.frame[0, 1]), _NUM_BINS + 1)
     width = float(edges[1] - edges[0])
     heights = [
@@ -213,7 +213,7 @@ def _histograms(canvas: _Canvas, real: _PointSet | None, fake: _PointSet) -> str
 
 
 def _ticks(low: float, high: float) -> list[tuple[str, float]]:
-    """Four to nine round numbers between two, and how they are written."""
+    """Return four to nine round numbers between two, with their labels."""
     approximate = (high - low) / 6
     unit = 10.0 ** math.floor(math.log10(approximate))
     step = next(unit * times for times in (1, 2, 5, 10) if unit * times >= approximate)
@@ -228,7 +228,7 @@ def _ticks(low: float, high: float) -> list[tuple[str, float]]:
 
 
 def _legend(canvas: _Canvas, real: _PointSet | None, fake: _PointSet) -> None:
-    """A mark and a name for each set, above the box."""
+    """Draw a marker and a label for each set, above the axes."""
     x, y = float(canvas.left), canvas.top / 2
     r = canvas.side * 0.011
     marks = [(f"generated ({fake.count:,})", _FAKE)]
@@ -245,7 +245,7 @@ def _legend(canvas: _Canvas, real: _PointSet | None, fake: _PointSet) -> None:
 
 
 def _caption(canvas: _Canvas, real: _PointSet | None, fake: _PointSet, note: str) -> None:
-    """What the image does not show, below the box."""
+    """Draw a note on points that are not visible, below the axes."""
     parts = [note] if note else []
     for name, points in ("real", real), ("generated", fake):
         if points is None:

@@ -1,6 +1,6 @@
-"""Samples as files, written block by block: a grid, an array, or a folder of PNG files.
+"""Files of samples, written block by block: a grid, an array, or a folder of PNG files.
 
-No more than a block of samples is held at once, however many are drawn.
+At most one block of samples is in memory at a time.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ Blocks = Iterable[Float[Tensor, "_ channels height width"]]
 OutputFormat = Literal["grid", "array", "folder"]
 
 _MIME_TYPES = mimetypes.MimeTypes()
-"""Python's own table of endings: the system's has .1, .2 and such, which name versions as well."""
+"""Python's own table of suffixes; the system's has .1, .2 and so on, which can be versions."""
 _NUMBERED = re.compile(r"\d{5,}\.png")
 _IGNORED_FILES = ("thumbs.db", "desktop.ini")
-"""Files that file managers leave in folders; hidden ones (.DS_Store) are passed over as well."""
+"""Files that file managers create in folders; hidden files such as .DS_Store are ignored too."""
 _STAGING_PREFIX = ".samples."
 _STALE_SECONDS = 3600
 _MAX_COMPRESSION = 20
-"""Largest compression ratio of samples that are not all alike."""
+"""The maximum compression ratio of samples that differ."""
 
 
 def output_format(out: Path) -> OutputFormat:
-    """Return what samples are written as, by the ending of a name.
+    """Return the format in which samples are written, by the suffix of a path.
 
     Raises:
-        UsageError: the ending is that of another file format.
+        UsageError: the suffix is that of another file format.
     """
     ending = out.suffix.lower()
     if ending in (".png", ".npz"):
@@ -54,12 +54,12 @@ def output_format(out: Path) -> OutputFormat:
 
 
 def check_samples_output(out: Path, *, overwrite: bool = False) -> OutputFormat:
-    """Check a place for samples before any is drawn, and return what they are written as there.
+    """Check that samples can be written to a path, before they are drawn; return their format.
 
-    A folder must be empty, or with `overwrite` hold nothing but numbered PNG files (00000.png, …).
+    A folder must be empty, or with `overwrite` have only numbered PNG files (00000.png, …).
 
     Raises:
-        UsageError: samples cannot be written there.
+        UsageError: samples cannot be written to the path.
     """
     form = output_format(out)
     check_output(out, folder=form == "folder")
@@ -69,25 +69,25 @@ def check_samples_output(out: Path, *, overwrite: bool = False) -> OutputFormat:
 
 
 def check_disk_space(out: Path, size: int) -> None:
-    """Refuse samples of `size` bytes that no compression brings onto the disk.
+    """Check that samples of `size` bytes can fit on the disk after compression.
 
     Raises:
-        UsageError: they would not fit.
+        UsageError: they cannot fit.
     """
     folder = next(folder for folder in out.absolute().parents if folder.is_dir())
     free = shutil.disk_usage(folder).free
     if size > _MAX_COMPRESSION * free:
         raise UsageError(
-            f"so many samples are {size >> 20:,} MiB before compression, but {folder} has "
-            f"{free >> 20:,} MiB left; give a smaller --num-samples"
+            f"the samples have {size >> 20:,} MiB before compression, but {folder} has "
+            f"{free >> 20:,} MiB free; give a smaller --num-samples"
         )
 
 
 def save_grid_from_blocks(blocks: Blocks, layout: GridLayout, path: Path) -> None:
-    """Write a grid as a PNG file, row by row, whole or not at all.
+    """Write a grid as a PNG file, row by row and atomically.
 
     Raises:
-        WriteError: it cannot be written there.
+        WriteError: the file cannot be written.
     """
 
     def write(part: Path) -> None:
@@ -100,10 +100,10 @@ def save_grid_from_blocks(blocks: Blocks, layout: GridLayout, path: Path) -> Non
 
 
 def save_images_array(blocks: Blocks, n: int, shape: tuple[int, int, int], path: Path) -> None:
-    """Write the array `images` of n images, bytes of shape (n, H, W, C), as an .npz file.
+    """Write n images as an .npz file with the array `images`, uint8 of shape (n, H, W, C).
 
     Raises:
-        WriteError: it cannot be written there.
+        WriteError: the file cannot be written.
     """
     channels, height, width = shape
     arrays = (to_bytes(block).permute(0, 2, 3, 1).numpy() for block in blocks)
@@ -111,23 +111,23 @@ def save_images_array(blocks: Blocks, n: int, shape: tuple[int, int, int], path:
 
 
 def save_points_array(blocks: Blocks, n: int, dims: int, path: Path) -> None:
-    """Write the array `points` of n points, float32 of shape (n, dims), as an .npz file.
+    """Write n points as an .npz file with the array `points`, float32 of shape (n, dims).
 
     Raises:
-        WriteError: it cannot be written there.
+        WriteError: the file cannot be written.
     """
     arrays = (block.flatten(1).numpy() for block in blocks)
     _save_array("points", (n, dims), np.dtype(np.float32), arrays, path)
 
 
 def save_images(blocks: Blocks, n: int, folder: Path, *, overwrite: bool = False) -> None:
-    """Write each of n images, values in [0, 1], as a PNG of its own size: 00000.png, 00001.png, …
+    """Write n images in [0, 1] as PNG files of their own size: 00000.png, 00001.png, …
 
-    The files appear together, after the last one is written. With `overwrite` they replace all
-    numbered PNG files of the folder.
+    The files appear in the folder together, after the last one is written. With `overwrite` they
+    replace all numbered PNG files of the folder.
 
     Raises:
-        UsageError: the images are none, as for `grid`; the folder is not empty.
+        UsageError: an image is invalid, as for `grid`, or the folder is not empty.
         WriteError: the folder cannot be written.
     """
     digits = max(5, len(str(n - 1)))
@@ -142,7 +142,7 @@ def save_images(blocks: Blocks, n: int, folder: Path, *, overwrite: bool = False
                     for pixels in to_bytes(block).permute(0, 2, 3, 1).contiguous().numpy():
                         to_image(pixels).save(staging / f"{number:0{digits}}.png")
                         number += 1
-                _check_folder(folder, overwrite=overwrite)  # another process may have been here
+                _check_folder(folder, overwrite=overwrite)  # another process may have written to it
                 _replace(folder, _numbered(folder), sorted(staging.iterdir()))
             finally:
                 shutil.rmtree(staging, ignore_errors=True)
@@ -151,7 +151,7 @@ def save_images(blocks: Blocks, n: int, folder: Path, *, overwrite: bool = False
 
 
 def _replace(folder: Path, old: list[Path], new: list[Path]) -> None:
-    """Put new files into a folder in place of old ones; on an error the old ones stay.
+    """Move new files into a folder and old ones out of it; on an error, restore the old ones.
 
     Raises:
         OSError: a file cannot be renamed.
@@ -182,25 +182,25 @@ def _check_folder(folder: Path, *, overwrite: bool) -> None:
     if others:
         more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
         raise UsageError(
-            f"{folder} holds {', '.join(others[:3])}{more}; samples go into a new or empty folder, "
-            "and --overwrite replaces numbered PNG files (00000.png, …) alone: give another folder"
+            f"{folder} has {', '.join(others[:3])}{more}; expected a new or empty folder, or with "
+            "--overwrite one that has only numbered PNG files (00000.png, …): give another folder"
         )
     if numbered and not overwrite:
         raise UsageError(
-            f"{folder} holds {len(numbered):,} numbered PNG files ({numbered[0].name}, …); give "
-            "another folder, or --overwrite to replace all of these"
+            f"{folder} has {len(numbered):,} numbered PNG files ({numbered[0].name}, …); give "
+            "another folder, or --overwrite to replace them all"
         )
 
 
 def _remove_stale(folder: Path) -> None:
-    """Remove what killed processes left; what changed in the last hour may be in use."""
+    """Remove files of terminated processes, but not those of the last hour, which may be in use."""
     for staging in folder.glob(f"{_STAGING_PREFIX}*.part"):
         if time.time() - staging.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(staging, ignore_errors=True)
 
 
 def _numbered(folder: Path) -> list[Path]:
-    """The PNG files of a folder that samples were written to, in order."""
+    """Return the numbered PNG files of a folder, in order."""
     return sorted(
         path for path in folder.iterdir() if _NUMBERED.fullmatch(path.name) and path.is_file()
     )
@@ -213,7 +213,7 @@ def _save_array(
     arrays: Iterable[np.ndarray],
     path: Path,
 ) -> None:
-    """Write what `numpy.savez_compressed` writes of one array, some rows at a time."""
+    """Write one array as `numpy.savez_compressed` does, some rows at a time."""
     header = {
         "descr": np.lib.format.dtype_to_descr(dtype),
         "fortran_order": False,
@@ -239,9 +239,9 @@ def _write_png(
     channels: int,
     bands: Iterable[UInt8[np.ndarray, "lines width channels"]],
 ) -> None:
-    """Write a PNG file of 8 bits a channel, gray (1) or RGB (3), some lines at a time.
+    """Write a PNG file of 8 bits per channel, gray (1) or RGB (3), some lines at a time.
 
-    Pillow encodes an image only as a whole, at 4 bytes a pixel.
+    Pillow encodes only complete images, with 4 bytes per pixel in memory.
     Source: ISO/IEC 15948, sections 5 (chunks), 9 (filter 2, Up) and 11.2.2 (IHDR).
     """
 
@@ -256,7 +256,7 @@ def _write_png(
     for band in bands:
         lines = np.concatenate((above, band.reshape(len(band), -1)))
         filtered = np.full((len(band), 1 + width * channels), 2, np.uint8)
-        # Filter Up: each byte less the one above it, modulo 256.
+        # Apply the filter Up: subtract the byte above from each byte, modulo 256.
         np.subtract(lines[1:], lines[:-1], out=filtered[:, 1:])
         above = lines[-1:]
         if data := compress.compress(filtered.tobytes()):
