@@ -129,7 +129,7 @@ def test_an_overwrite_that_fails_leaves_what_was_there(trained, tmp_path, monkey
 def test_a_folder_named_as_a_sample_is_not_replaced(said, trained, tmp_path):
     (tmp_path / "samples" / "00001.png").mkdir(parents=True)
     code, _, err = said("sample", trained, "--out", tmp_path / "samples", "--overwrite")
-    assert (code, "holds 00001.png" in err) == (2, True)
+    assert (code, "has 00001.png" in err) == (2, True)
     assert holds(tmp_path / "samples") == ["00001.png"]
 
 
