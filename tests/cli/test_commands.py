@@ -53,8 +53,8 @@ def test_presets_are_listed(said):
         "modern-ring": "R3GAN recipe on a ring of 8 modes, tuned to their width (docs/results).",
         "modern-grid": "R3GAN recipe on a grid of 25 modes, tuned to their width.",
     }
-    told = "".join(f"{name.ljust(27)}  {about}\n" for name, about in listed.items())
-    assert said("presets") == (0, told, "")
+    expected = "".join(f"{name.ljust(27)}  {about}\n" for name, about in listed.items())
+    assert said("presets") == (0, expected, "")
 
 
 def test_the_version_is_the_packages(said):
@@ -81,8 +81,8 @@ ERRORS = [
     ),
     (
         ("train", "digits", "--generator.activations", "relu"),
-        "advnets: activations has 1 values and hidden_sizes has 2; give one of each for every hidden "
-        "layer\n",
+        "advnets: activations has 1 values and hidden_sizes has 2; give one of each for every "
+        "hidden layer\n",
     ),
     (
         ("train", "digits", "--batch-size", "0"),

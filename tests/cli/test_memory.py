@@ -120,5 +120,5 @@ def test_the_bytes_of_samples_are_those_of_the_python_face(run, tmp_path):
 
 def test_more_samples_than_memory_holds_are_a_sentence_in_python(tiny, tmp_path, quiet):
     train(tiny, tmp_path / "run", quiet)
-    with pytest.raises(OutOfMemoryError, match=r"GiB failed.; draw fewer at once"):
+    with pytest.raises(OutOfMemoryError, match=r"GiB failed.; draw fewer images at once"):
         load(tmp_path / "run").sample(10**12)

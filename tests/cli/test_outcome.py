@@ -1,4 +1,4 @@
-"""The exit status and the last line of a training tell what happened."""
+"""The exit status and the last line of a training."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ UNMOVED = ("--generator-optimizer.lr", "0", "--discriminator-optimizer.lr", "0")
 
 
 def test_a_run_whose_loss_ran_away_ends_with_status_3(said, tmp_path, quick):
-    """All numbers are finite and all steps are played; resumed with nothing left to do, too."""
+    """All values are finite and all steps are trained; also when resumed at the end."""
     run = tmp_path / "run"
-    for told in (("digits", *quick, *RUNAWAY), ("--resume",)):
-        code, out, err = said("train", *told, "--out", run)
+    for arguments in (("digits", *quick, *RUNAWAY), ("--resume",)):
+        code, out, err = said("train", *arguments, "--out", run)
         assert code == 3
         assert "done" not in out
         last = err.splitlines()[-1]
@@ -33,11 +33,11 @@ def test_a_run_whose_loss_ran_away_ends_with_status_3(said, tmp_path, quick):
     assert "It has diverged." in (run / "report.html").read_text("utf-8")
 
 
-def test_numbers_not_finite_that_are_met_without_ticks_end_with_status_3(said, tmp_path, quick):
-    """It was said to be done, at step 0, when it had gone back to its beginning."""
-    run, no_ticks = tmp_path / "run", ("--log-every", "0", "--checkpoint-every", "0")
-    told = ("digits", *quick[:-6], *no_ticks, "--generator-optimizer.lr", "1e30")
-    code, out, err = said("train", *told, "--out", run)
+def test_nan_or_infinite_values_without_log_intervals_end_with_status_3(said, tmp_path, quick):
+    """A regression: it was reported as done at step 0, after the roll-back to the start."""
+    run, no_intervals = tmp_path / "run", ("--log-every", "0", "--checkpoint-every", "0")
+    arguments = ("digits", *quick[:-6], *no_intervals, "--generator-optimizer.lr", "1e30")
+    code, out, err = said("train", *arguments, "--out", run)
     assert code == 3
     assert out == ""
     assert "occurred by step 30 for the 3rd time" in err.splitlines()[-1]
@@ -51,7 +51,7 @@ def test_numbers_not_finite_that_are_met_without_ticks_end_with_status_3(said, t
         (("--generator-optimizer.lr", "0"), "generator"),
     ],
 )
-def test_a_run_in_which_a_player_has_not_moved_ends_with_status_3(
+def test_a_run_in_which_a_player_did_not_change_ends_with_status_3(
     said, tmp_path, quick, flags, players
 ):
     code, _, err = said("train", "digits", *quick, *flags, "--out", tmp_path / "run")
@@ -74,10 +74,10 @@ def test_a_run_within_the_bounds_is_done(said, tmp_path, quick):
 
 
 def test_a_start_that_failed_does_not_block_its_name(said, tmp_path, quick):
-    """Too few labels are found out when the first batch is made."""
+    """Too few labels are an error of the first batch."""
     run, labels = tmp_path / "run", ("--game.labels", "100000")
-    told = ("semi-supervised-mnist", "--data", "digits", "--steps", "3", "--threads", "1")
-    code, _, err = said("train", *told, *labels, "--out", run)
+    arguments = ("semi-supervised-mnist", "--data", "digits", "--steps", "3", "--threads", "1")
+    code, _, err = said("train", *arguments, *labels, "--out", run)
     assert code in (1, 2)
     assert "must have at least 10,000 labeled images" in err.splitlines()[-1]
     assert not RunDirectory(run).exists
@@ -85,7 +85,7 @@ def test_a_start_that_failed_does_not_block_its_name(said, tmp_path, quick):
 
 
 def test_a_failed_resume_at_step_0_keeps_the_run(said, tmp_path, quick, monkeypatch):
-    """Here the first round fails for want of memory, in a run that was begun before."""
+    """Here the first step runs out of memory, in a run that was started before."""
     run = tmp_path / "run"
     assert said("train", "digits", *quick, "--out", run)[0] == 0
     for file in RunDirectory(run).checkpoint_files():

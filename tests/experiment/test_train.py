@@ -182,7 +182,7 @@ def test_a_run_that_is_made_longer_keeps_its_schedule(scheduled, tmp_path, quiet
     whole = longer.with_stage(replace(longer.stage, schedule_steps=24))
     train(whole, tmp_path / "whole", quiet)
     assert last(tmp_path / "run").read_bytes() == last(tmp_path / "whole").read_bytes()
-    with pytest.raises(ConfigDiffersError, match=r"stages.0.burn_in: 0.8, 0.5"):
+    with pytest.raises(ConfigDiffersError, match=r"stages.0.schedule_fraction: 0.8, 0.5"):
         other = scheduled.with_stage(replace(scheduled.stage, schedule_fraction=0.5))
         train(other, tmp_path / "run", quiet, resume=True)
 
@@ -275,7 +275,7 @@ def test_the_average_half_life_changes_the_average_alone(tiny, tmp_path, quiet):
 def test_resuming_with_another_config_is_refused(tiny, tmp_path, quiet):
     run = tiny.with_stage(replace(tiny.stage, steps=2))
     train(run, tmp_path / "run", quiet)
-    with pytest.raises(ConfigDiffersError, match="seed: 0, 1; resume without these flags"):
+    with pytest.raises(ConfigDiffersError, match="seed: 0, 1; resume without these options"):
         train(replace(run, seed=1), tmp_path / "run", quiet, resume=True)
 
 
