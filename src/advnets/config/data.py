@@ -12,7 +12,7 @@ from advnets.config.validation import LARGEST_IMAGE, ValidatedConfig, check_size
 
 @dataclass(frozen=True)
 class ImagePreprocessing(ValidatedConfig):
-    """How a user's own images are brought to one shape."""
+    """The options that bring a user's own images to one shape."""
 
     size: int = 32
     """Height in pixels to which your own images are resized; also the width, unless --width is
@@ -22,7 +22,7 @@ class ImagePreprocessing(ValidatedConfig):
     channels: Literal[1, 3] = 3
     """Channels of your own images: 1 (gray) or 3 (RGB). Named data sets keep theirs."""
     crop: Literal["center", "pad", "random"] = "center"
-    """How your own images of another aspect ratio are fitted: cropped at the center, padded to
+    """Treatment of your own images of another aspect ratio: cropped at the center, padded to
     show the whole image, or cropped at a random place, drawn anew every time."""
     background: str = "white"
     """Color behind transparent and padded images: a name, or '#rrggbb' in quotes."""

@@ -20,11 +20,11 @@ class BaseGame(ValidatedConfig):
     """The base of all games: the properties that training needs to know."""
 
     conditional: ClassVar[bool] = False
-    """Whether the generator and the discriminator are given the class label."""
+    """True if the generator and the discriminator are given the class label."""
     ema_players: ClassVar[tuple[str, ...]] = ("generator",)
     """The players of which an exponential moving average is kept, if one is enabled."""
     compilable: ClassVar[bool] = True
-    """Whether a step can be compiled, or captured as a CUDA graph."""
+    """True if a step can be compiled, or captured as a CUDA graph."""
 
     @property
     def batches_per_step(self) -> int:
@@ -73,7 +73,7 @@ class GANGame(BaseGame):
     r2_final: float | None = None
     """Weight that `r2` changes to over the schedule. None: constant."""
     penalty_schedule: Literal["cosine", "geometric"] = "cosine"
-    """How `r1` and `r2` change: along a cosine, or by the same factor in each step."""
+    """Schedule of `r1` and `r2`: along a cosine, or by the same factor in each step (geometric)."""
     gp_weight: float = 0.0
     """Weight λ of the gradient penalty λ E(‖∇a‖ - 1)² between images and fakes (WGAN-GP); 10 as
     published. 0: none."""
@@ -168,7 +168,7 @@ class GANGame(BaseGame):
 
     @property
     def has_gradient_penalty(self) -> bool:
-        """Whether an R1 or R2 penalty is used at any step."""
+        """True if an R1 or R2 penalty is used at any step."""
         return any((self.r1, self.r2, self.r1_final, self.r2_final))
 
 

@@ -139,7 +139,7 @@ class BaseDiscriminator(ValidatedConfig):
     """The base of discriminators."""
 
     convolutional: ClassVar[bool] = False
-    """Whether the input must be an image, so that a latent cannot be appended to it."""
+    """True if the input must be an image, to which no latent can be appended."""
 
 
 @dataclass(frozen=True)

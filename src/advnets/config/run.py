@@ -104,7 +104,7 @@ class Stage(ValidatedConfig):
     schedule_steps: Suppress[int | None] = None
     """Length of the schedules in steps, set when the run starts and kept when it is extended."""
     on_top_of_previous: Suppress[bool] = False
-    """Whether this generator's output is the z of the previous stage's generator."""
+    """True if this generator's output is the z of the previous stage's generator."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

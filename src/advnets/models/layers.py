@@ -86,10 +86,12 @@ def check_shape(name: str, batch: Tensor, *expected: int) -> None:
         UsageError: they have another shape than the model was built for.
     """
     if batch.shape[1:] != expected:
-        got, wanted = (" x ".join(map(str, shape)) for shape in (batch.shape[1:], expected))
+        got_text, expected_text = (
+            " x ".join(map(str, shape)) for shape in (batch.shape[1:], expected)
+        )
         raise UsageError(
-            f"the model was built for {name} of {wanted}, got {got}; pass {name} of {wanted}, or "
-            "build the model for another shape"
+            f"the model was built for {name} of {expected_text}, got {got_text}; pass {name} of "
+            f"{expected_text}, or build the model for another shape"
         )
 
 
@@ -332,12 +334,12 @@ class Prior(nn.Module):
 
     @property
     def is_learned(self) -> bool:
-        """Whether the prior has parameters."""
+        """True if the prior has parameters."""
         return self.kind in ("mixture", "learned-mixture")
 
     @property
     def is_weighted(self) -> bool:
-        """Whether the probabilities of its components are learned."""
+        """True if the probabilities of the components are learned."""
         return self.kind == "learned-mixture"
 
     def forward(self, n: int, rng: RNG) -> Float[Tensor, "n latent"]:
