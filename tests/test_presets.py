@@ -1,4 +1,4 @@
-"""The presets are measured, not compared with a second table: nets are built and looked at."""
+"""The presets' models, measured after building them, and their training options."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAPER = list(SHAPES)
 
 @pytest.fixture(scope="module")
 def built():
-    """Each paper preset's players, built once: TFD's generator has 83 million weights."""
+    """Build each paper preset once, as TFD's generator has 83 million weights."""
     cache = {}
 
     def players(name, stage=-1):
@@ -43,7 +43,7 @@ def built():
 
 
 def widths(net):
-    """Inputs and outputs of each layer, in order."""
+    """Return the numbers of inputs and outputs of each layer, in order."""
     sizes = []
     for layer in net.modules():
         if isinstance(layer, nn.Linear):
@@ -58,7 +58,7 @@ def weight_range(layer):
 
 
 def is_uniform_up_to(layer, bound):
-    """Weights fill [-bound, bound] evenly: the largest is near it, the variance is bound² / 3."""
+    """Check that weights are uniform on [-bound, bound], by their maximum and variance."""
     weight = layer.weight.detach()
     assert weight_range(layer) == pytest.approx(bound, rel=0.02)
     assert weight.var().item() == pytest.approx(bound**2 / 3, rel=0.1)
@@ -68,7 +68,7 @@ def linears(net):
     return [layer for layer in net.modules() if isinstance(layer, nn.Linear)]
 
 
-def test_mnist_nets(built):
+def test_mnist_models(built):
     g, d = built("paper-mnist").values()
     assert isinstance(g, MLPGenerator)
     assert isinstance(d, MaxoutDiscriminator)
@@ -90,7 +90,7 @@ def test_mnist_nets(built):
     assert off == pytest.approx(0.5, abs=0.05)
 
 
-def test_tfd_pretraining_nets(built):
+def test_tfd_models_of_the_first_stage(built):
     g, d = built("paper-tfd", 0).values()
     assert widths(g) == [(100, 8000), (8000, 8000), (8000, 2304)]
     assert widths(d) == [(2304, 1200 * 5), (1200, 1200 * 5), (1200, 1)]
@@ -106,11 +106,11 @@ def test_tfd_pretraining_nets(built):
         net.project()
         for layer in linears(net):
             assert layer.weight.detach().norm(dim=1).max().item() <= 1.9365 + 1e-4
-    # A column of 8,000 weights up to .05 has norm 2.58: the bound binds where the authors set it.
+    # A column of 8,000 weights up to 0.05 has norm 2.58, more than the bound.
     assert sigmoid.weight.detach().norm(dim=1).mean().item() == pytest.approx(1.9365, rel=1e-3)
 
 
-def test_tfd_second_stage_lays_two_layers_below(built):
+def test_tfd_second_stage_adds_two_layers(built):
     g, d = built("paper-tfd", 1).values()
     assert isinstance(g, StackedGenerator)
     assert widths(g) == [(100, 8000), (8000, 100), (100, 8000), (8000, 8000), (8000, 2304)]
@@ -122,7 +122,7 @@ def test_tfd_second_stage_lays_two_layers_below(built):
     assert (between < 1).all()
 
 
-def test_cifar_nets(built):
+def test_cifar_models(built):
     g, d = built("paper-cifar").values()
     assert widths(g) == [(100, 8000), (8000, 8000), (8000, 3072)]
     assert widths(d) == [(3072, 1600 * 5), (1600, 1600 * 5), (1600, 1)]
@@ -135,7 +135,7 @@ def test_cifar_nets(built):
     assert images.max() > 1
 
 
-def test_cifar_convolutional_nets(built):
+def test_cifar_convolutional_models(built):
     g, d = built("paper-cifar-conv").values()
     assert isinstance(g, DeconvGenerator)
     assert isinstance(d, MaxoutConvDiscriminator)
@@ -157,21 +157,21 @@ def test_cifar_convolutional_nets(built):
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_masks_and_scales_of_every_discriminator(built, name):
-    """Where D asks for a mask: .8 at the input and .5 elsewhere, and the scales 1.25 and 2."""
-    asked = []
+def test_dropout_of_every_discriminator(built, name):
+    """Inputs are kept with probability 0.8, hidden units with 0.5; scales are 1.25 and 2."""
+    masks = []
 
-    class Listening(RNG):
+    class MaskRecorder(RNG):
         def dropout_mask(self, purpose, rows, *shape, keep_prob):
             mask = super().dropout_mask(purpose, rows, *shape, keep_prob=keep_prob)
-            asked.append((keep_prob, mask.mean().item()))
+            masks.append((keep_prob, mask.mean().item()))
             return mask
 
     d = built(name)["discriminator"]
     layers = sum(isinstance(layer, (nn.Linear, nn.Conv2d)) for layer in d.modules())
-    d(torch.ones(20, *SHAPES[name]), Listening(seed=0))
-    assert [keep for keep, _ in asked] == [0.8] + [0.5] * (layers - 1)
-    for keep, rate in asked:
+    d(torch.ones(20, *SHAPES[name]), MaskRecorder(seed=0))
+    assert [keep for keep, _ in masks] == [0.8] + [0.5] * (layers - 1)
+    for keep, rate in masks:
         assert rate == pytest.approx(keep, abs=0.02)
     first = next(layer for layer in d.modules() if isinstance(layer, (nn.Linear, nn.Conv2d)))
     fed = []
@@ -182,7 +182,7 @@ def test_masks_and_scales_of_every_discriminator(built, name):
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_no_generator_of_the_paper_is_disturbed(built, name):
+def test_no_generator_of_the_paper_has_noise_or_dropout(built, name):
     g = built(name)["generator"]
     z = g.latent(2, RNG(0))
     assert torch.equal(g(z, RNG(0)), g(z))
@@ -198,7 +198,7 @@ def test_no_generator_of_the_paper_is_disturbed(built, name):
     ],
 )
 def test_learning_rate_and_momentum_after_n_updates(name, lr):
-    """lr / 1.000004^n, never below 1e-6; momentum .5 in epoch 1, .6 halfway, .7 from epoch 250."""
+    """lr / 1.000004^n, at least 1e-6; momentum 0.5 in epoch 1, 0.6 halfway, 0.7 from epoch 250."""
     for stage in presets.get_preset(name).stages:
         for spec in (stage.generator_optimizer, stage.discriminator_optimizer):
             assert (learning_rate(spec, 0), momentum(spec, 0)) == pytest.approx((lr, 0.5))
@@ -209,7 +209,7 @@ def test_learning_rate_and_momentum_after_n_updates(name, lr):
 
 
 @pytest.mark.parametrize("name", PAPER)
-def test_batches_data_and_order_of_play(name):
+def test_batch_sizes_data_and_update_order(name):
     run = presets.get_preset(name)
     assert run.data.batch_size == (128 if name == "paper-cifar-conv" else 100)
     assert run.data.normalize == ("contrast" if "cifar" in name else "unit")
@@ -221,14 +221,14 @@ def test_tfd_is_fifty_epochs_and_then_22():
     assert [stage.epochs for stage in presets.get_preset("paper-tfd").stages] == [50, 22]
 
 
-def test_an_unknown_preset_is_told_its_nearest():
+def test_an_unknown_preset_gets_suggestions():
     with pytest.raises(
         UnknownNameError, match="no preset is called 'paper-mnits'; did you mean paper-mnist"
     ):
         presets.get_preset("paper-mnits")
 
 
-def test_a_path_stands_for_its_data(tmp_path):
+def test_a_path_in_place_of_a_preset_is_data(tmp_path):
     run = presets.starting_config(str(tmp_path))
     assert run.data.source == str(tmp_path)
     assert run.stages == presets.get_preset("digits").stages
@@ -236,13 +236,13 @@ def test_a_path_stands_for_its_data(tmp_path):
     assert isinstance(run, config.Config)
 
 
-def test_a_maxout_layer_has_its_pieces(built):
+def test_maxout_layers_have_five_pieces(built):
     d = built("paper-mnist")["discriminator"]
     assert [layer.pieces for layer in d.modules() if isinstance(layer, Maxout)] == [5, 5]
 
 
-def test_the_tuned_preset_plays_with_the_published_nets():
-    """Other training, same nets: shapes of all weights agree, and G is the same to a field."""
+def test_mnist_relativistic_uses_the_published_models():
+    """Only the training differs: all weights have equal shapes, and G has the same config."""
     published, tuned = (presets.get_preset(name) for name in ("paper-mnist", "mnist-relativistic"))
     assert tuned.stage.generator == published.stage.generator
     mean = torch.full((1, 28, 28), 0.25)

@@ -12,7 +12,7 @@ from advnets.errors import RunError
 
 
 @pytest.mark.parametrize("name", presets.PRESETS)
-def test_every_preset_survives_the_way_through_json(name):
+def test_every_preset_survives_a_round_trip_through_json(name):
     run = presets.get_preset(name)
     assert from_json(json.loads(json.dumps(to_json(run))), Config) == run
 
@@ -24,7 +24,7 @@ def broken(change):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda r: r["stages"][0].update(bogus=1), "extra fields found (bogus)"),
         (lambda r: r["data"].update(batch_size="many"), "batch_size"),
@@ -50,21 +50,21 @@ def broken(change):
         (lambda r: r.update(stages=[]), "stages is empty; give at least one"),
     ],
 )
-def test_what_does_not_fit_is_refused(change, said):
+def test_invalid_records_are_refused(change, message):
     with pytest.raises(RunError) as caught:
         from_json(broken(change), Config)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
     assert str(caught.value).startswith("config.json does not fit this advnets (")
 
 
-def test_a_whole_number_stands_for_a_float():
+def test_an_integer_is_accepted_as_a_float():
     record = broken(lambda r: r["stages"][0]["generator_optimizer"].update(lr=1))
     lr = from_json(record, Config).stage.generator_optimizer.lr
     assert (lr, type(lr)) == (1.0, float)
 
 
 @pytest.mark.parametrize("record", [None, [], "config", 3, {"stages": 3}, {}])
-def test_what_is_no_object_is_refused(record):
+def test_records_that_are_not_objects_are_refused(record):
     with pytest.raises(RunError, match="does not fit this advnets"):
         from_json(record, Config)
 

@@ -1,4 +1,4 @@
-"""Numbers that cannot be are refused wherever they are typed: in Python, as a flag, in a config."""
+"""Invalid numbers are refused everywhere: in Python, as a flag, in config.json."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ COUNTS = {
     *("seed", "label_seed", "steps", "epochs", "schedule_steps", "ema_half_life", "labels"),
     *("log_every", "sample_every", "checkpoint_every", "eval_every", "momentum_epochs"),
 }
-"""Integers that no memory hangs on: a run may take as many steps as one waits for."""
+"""Integers that memory does not depend on, such as numbers of steps."""
 HUNGRY = ("advnets.config", "advnets.visualize")
-"""Where memory is asked for by the numbers."""
+"""Modules whose numbers determine the memory that is allocated."""
 
 
-def kinds(root, seen=()):
-    """Every dataclass that a type is made of."""
-    found = dict.fromkeys(seen)
-    if is_dataclass(root) and root not in found:
-        found[root] = None
+def kinds(root, known=()):
+    """Return every dataclass that a type contains."""
+    collected = dict.fromkeys(known)
+    if is_dataclass(root) and root not in collected:
+        collected[root] = None
         for hint in typing.get_type_hints(root).values():
-            found |= dict.fromkeys(kinds(hint, tuple(found)))
+            collected |= dict.fromkeys(kinds(hint, tuple(collected)))
     for part in typing.get_args(root):
-        found |= dict.fromkeys(kinds(part, tuple(found)))
-    return tuple(found)
+        collected |= dict.fromkeys(kinds(part, tuple(collected)))
+    return tuple(collected)
 
 
 def holds(hint, kind):
-    """Whether a value of this type may be or hold a number of this kind."""
+    """Return whether a value of this type may be, or contain, a number of this kind."""
     if hint is kind:
         return True
     if is_dataclass(hint):
@@ -48,7 +48,7 @@ def holds(hint, kind):
 
 
 def example(kind):
-    """An instance."""
+    """Return an instance of a dataclass."""
     if kind is config.Config:
         return presets.get_preset("digits")
     paths = {"run": Path(), "out": Path("x.png"), "boxes": Path("x.json")}
@@ -58,7 +58,7 @@ def example(kind):
 
 
 def with_number(instance, name, number):
-    """The same, one of its numbers another, in a tuple where the field is one."""
+    """Return the instance with another number in a field, in a tuple where the field is one."""
     hint = typing.get_type_hints(type(instance))[name]
     nested = typing.get_origin(hint) is tuple
     value = (number, number) if nested else number
@@ -66,7 +66,7 @@ def with_number(instance, name, number):
 
 
 def numbers(kind):
-    """Pairs of a dataclass and a field that holds numbers of this kind."""
+    """Return pairs of a dataclass and a field that contains numbers of this kind."""
     return [
         pytest.param(owner, field.name, id=f"{owner.__name__}.{field.name}")
         for owner in dict.fromkeys(
@@ -79,7 +79,7 @@ def numbers(kind):
 
 @pytest.mark.parametrize("number", BAD)
 @pytest.mark.parametrize(("kind", "name"), numbers(float))
-def test_numbers_that_are_not_finite_are_refused_from_python(kind, name, number):
+def test_non_finite_numbers_are_refused_from_python(kind, name, number):
     with pytest.raises(UsageError, match=f"{name} is "):
         with_number(example(kind), name, number)
 
@@ -93,14 +93,14 @@ def test_numbers_that_are_not_finite_are_refused_from_python(kind, name, number)
         if some.values[1] not in COUNTS and some.values[0].__module__.startswith(HUNGRY)
     ],
 )
-def test_sizes_that_no_memory_holds_are_refused(kind, name, number):
+def test_sizes_beyond_any_memory_are_refused(kind, name, number):
     with pytest.raises(UsageError, match=f"{name} is "):
         with_number(example(kind), name, number)
 
 
 def flags():
-    """Every flag of training that takes a float, with a preset that has it."""
-    found = {}
+    """Return every flag of `train` that takes a float, with a preset that has it."""
+    collected = {}
     for preset in presets.PRESETS:
         start = presets.get_preset(preset)
         parts = {
@@ -117,9 +117,9 @@ def flags():
                 for field in fields(instance):
                     if holds(typing.get_type_hints(type(instance))[field.name], float):
                         flag = f"--{prefix}{field.name.replace('_', '-')}"
-                        found.setdefault((type(instance), flag), preset)
+                        collected.setdefault((type(instance), flag), preset)
     return [
-        pytest.param(preset, flag, id=f"{preset} {flag}") for (_, flag), preset in found.items()
+        pytest.param(preset, flag, id=f"{preset} {flag}") for (_, flag), preset in collected.items()
     ]
 
 
@@ -133,8 +133,8 @@ def test_infinity_is_refused_by_every_flag(said, tmp_path, preset, flag):
     assert not out.exists()
 
 
-def test_a_config_that_holds_such_numbers_is_refused():
-    """Python's JSON reads Infinity, and any integer."""
+def test_a_stored_config_with_such_numbers_is_refused():
+    """Python's JSON module accepts Infinity, and any integer."""
     record = to_json(presets.get_preset("digits"))
     for number in (math.inf, 10**12):
         broken = record | {"data": record["data"] | {"batch_size": number}}
@@ -142,7 +142,7 @@ def test_a_config_that_holds_such_numbers_is_refused():
             from_json(broken, config.Config)
 
 
-def test_what_is_usual_is_taken():
+def test_large_valid_numbers_are_accepted():
     assert config.SGD(lr=3e38).lr == 3e38
     assert config.Stage(steps=10**12).steps == 10**12
     assert config_of("advnets train digits --seed 99999999999999999999").seed > 10**19

@@ -1,4 +1,4 @@
-"""The recipe from its presets: what is set, and that it runs on every kind of data and net."""
+"""The R3GAN presets: their settings, and that they train on all kinds of data and models."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from advnets.training.step import train_step
 NAMES = [name for name in presets.PRESETS if name.startswith("modern")]
 POINT_SETS = ("modern-ring", "modern-grid")
 OWN_RATES = (*POINT_SETS, "modern-mnist", "modern-stacked")
-"""Whose rates and penalties are those that were measured here (LOG.md, docs/results)."""
+"""Presets whose rates and penalties were tuned here (LOG.md, docs/results)."""
 SHAPES = {"modern-mnist": (1, 28, 28), "modern-cifar": (3, 32, 32), "modern": (3, 64, 64)}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_recipe_is_kept(name):
-    """Pairs, both penalties at every step, falling; Adam's decays as published, an average."""
+def test_modern_presets_follow_the_r3gan_recipe(name):
+    """A relativistic loss, decreasing R1 and R2, Adam's betas as published, and an EMA."""
     stage = presets.get_preset(name).stage
     assert stage.game.relativistic
     assert stage.game.r1 == stage.game.r2 >= 10 * stage.game.r1_final
@@ -39,7 +39,7 @@ def test_the_recipe_is_kept(name):
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name not in OWN_RATES])
-def test_images_are_trained_at_the_published_rates_and_fall_of_penalties(name):
+def test_image_presets_use_the_published_rates_and_penalties(name):
     stage = presets.get_preset(name).stage
     assert stage.game.r1 == pytest.approx(10 * stage.game.r1_final)
     for spec in (stage.generator_optimizer, stage.discriminator_optimizer):
@@ -47,15 +47,15 @@ def test_images_are_trained_at_the_published_rates_and_fall_of_penalties(name):
 
 
 @pytest.mark.parametrize("name", POINT_SETS)
-def test_g_stands_still_in_the_end_where_modes_are_fine_and_d_does_not(name):
-    """An average of a G that moves is narrower than what it averages."""
+def test_on_points_only_the_generators_rate_decreases(name):
+    """The EMA of a moving G is narrower than G itself."""
     stage = presets.get_preset(name).stage
     assert learning_rate(stage.generator_optimizer, 0, 1.0) == 1e-5
     assert learning_rate(stage.discriminator_optimizer, 0, 1.0) == 1e-3
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_no_net_of_it_has_a_norm(name):
+def test_models_have_no_normalization_layers(name):
     run = presets.get_preset(name)
     for net in build_players(run, 0, SHAPES[name], torch.zeros(SHAPES[name])).values():
         assert not any("Norm" in type(module).__name__ for module in net.modules())
@@ -80,8 +80,8 @@ POINTS = {
 
 @pytest.mark.parametrize("source", ["ring", "grid"])
 @pytest.mark.parametrize("options", POINTS.values(), ids=POINTS)
-def test_points_are_played_with_by_fully_connected_nets(source, options, tmp_path, quiet):
-    """Every option of the recipe, its schedules, penalties and average: numbers stay finite."""
+def test_options_of_the_recipe_train_on_points(source, options, tmp_path, quiet):
+    """With each option all tensors stay finite."""
     run = presets.get_preset(f"modern-{source}")
     nets = {
         "generator": replace(run.stage.generator, hidden_sizes=(16,), activations=("leaky_relu",)),
@@ -106,7 +106,9 @@ def test_points_are_played_with_by_fully_connected_nets(source, options, tmp_pat
     ids=["residual", "spectral norm"],
 )
 @pytest.mark.parametrize("game", [config.GANGame, config.ConditionalGame])
-def test_nets_of_it_resume_to_the_bit(discriminator, game, tiny, tmp_path, quiet):
+def test_residual_and_spectral_norm_runs_resume_bit_exactly(
+    discriminator, game, tiny, tmp_path, quiet
+):
     adam = config.Adam(lr_final=5e-5, beta1=0.0, beta2=0.9, beta2_final=0.99)
     stage = config.Stage(
         generator=config.ResidualGenerator(latent_dim=4, base_channels=4, group_size=4),
@@ -127,12 +129,12 @@ def test_nets_of_it_resume_to_the_bit(discriminator, game, tiny, tmp_path, quiet
         read_checkpoint(RunDirectory(tmp_path / name).newest_checkpoint()).tensors
         for name in ("whole", "cut")
     )
-    for name, tensor in whole.items():  # the shorter run has told its means by the way
+    for name, tensor in whole.items():  # the shorter run has logged its means earlier
         assert name.startswith("sums/") or torch.equal(cut[name], tensor), name
 
 
-def test_two_time_scales_are_two_optimizers(tiny):
-    """A rate of D's own moves D otherwise and G, in its first step, not at all otherwise."""
+def test_each_player_has_its_own_learning_rate(tiny):
+    """Another rate of D changes D's first update and not G's."""
     data, ends = open_data(tiny.data), []
     for rate in (1e-4, 4e-4):
         stage = replace(

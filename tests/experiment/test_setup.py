@@ -12,14 +12,14 @@ from advnets.experiment.players import build_players
 
 
 @pytest.mark.parametrize("scaling", ["unit", "symmetric", "contrast"])
-def test_the_mean_image_is_the_mean_in_the_nets_range(tiny, scaling):
+def test_the_mean_image_is_in_the_models_range(tiny, scaling):
     data = open_data(replace(tiny.data, normalize=scaling))
     images = torch.from_numpy(data.dataset.train.images)
     written = data.normalizer.to_model(images).double().mean(0)
     torch.testing.assert_close(mean_image(data).double(), written, rtol=1e-5, atol=1e-5)
 
 
-def test_initial_weights_are_a_function_of_the_seed_alone(tiny):
+def test_initial_weights_depend_only_on_the_seed(tiny):
     mean = torch.zeros(1, 8, 8)
     torch.manual_seed(1)
     first = build_players(tiny, 0, (1, 8, 8), mean)
@@ -35,7 +35,7 @@ def test_initial_weights_are_a_function_of_the_seed_alone(tiny):
     assert not torch.equal(first["generator"].output.weight, other["generator"].output.weight)
 
 
-def test_steps_are_counted_out_from_epochs(tiny):
+def test_steps_are_computed_from_epochs(tiny):
     run = tiny.with_stage(replace(tiny.stage, steps=None, epochs=10))
     data = open_data(run.data)
     resolved = setup.resolve_config(run, data.info, config.Runtime("cpu", "float32", 1))
@@ -46,7 +46,7 @@ def test_steps_are_counted_out_from_epochs(tiny):
     ("game", "batches"),
     [(config.GANGame(k=3), 3), (config.GANGame(updates="simultaneous"), 1), (config.VAEGame(), 1)],
 )
-def test_an_epoch_is_one_pass_however_often_d_moves_in_a_round(tiny, game, batches):
+def test_an_epoch_is_one_pass_for_any_k(tiny, game, batches):
     run = tiny.with_stage(replace(tiny.stage, steps=None, epochs=10, game=game))
     data = open_data(run.data)
     resolved = setup.resolve_config(run, data.info, config.Runtime("cpu", "float32", 1))
@@ -54,15 +54,15 @@ def test_an_epoch_is_one_pass_however_often_d_moves_in_a_round(tiny, game, batch
     assert run.images_per_step == 20 * batches
 
 
-def test_a_run_of_less_than_half_a_batch_is_one_round(tiny):
+def test_a_run_has_at_least_one_step(tiny):
     run = tiny.with_stage(replace(tiny.stage, steps=None, epochs=1))
     run = replace(run, data=replace(run.data, batch_size=4000))
     data = open_data(run.data)
     assert setup.resolve_config(run, data.info, run.runtime).stage.steps == 1
 
 
-def test_schedules_are_counted_out_once(tiny):
-    """Over a share of the run; a run that is made longer keeps what was counted."""
+def test_schedule_steps_are_computed_once(tiny):
+    """As a fraction of the run; an extended run keeps them."""
     run = tiny.with_stage(replace(tiny.stage, steps=60, schedule_fraction=0.25))
     data, chosen = open_data(run.data), config.Runtime("cpu", "float32", 1)
     resolved = setup.resolve_config(run, data.info, chosen)

@@ -16,7 +16,7 @@ SMALL = {"base_channels": 4, "kernel_size": 4}
 
 
 def plain_generator(latent_dim, channels, colors):
-    """The 64 x 64 generator written out, as a list of layers."""
+    """Return the 64 x 64 generator as a list of layers."""
     c = channels
     return nn.Sequential(
         nn.ConvTranspose2d(latent_dim, 8 * c, 4, 1, 0, bias=False),
@@ -33,7 +33,7 @@ def plain_generator(latent_dim, channels, colors):
 
 
 def plain_discriminator(channels, colors):
-    """The 64 x 64 discriminator written out."""
+    """Return the 64 x 64 discriminator as a list of layers."""
     c = channels
     return nn.Sequential(
         *(nn.Conv2d(colors, c, 4, 2, 1, bias=False), nn.LeakyReLU(0.2)),
@@ -45,7 +45,7 @@ def plain_discriminator(channels, colors):
 
 
 def given_weights(plain, ours):
-    """Layer by layer; each kind comes in the same order in both."""
+    """Copy weights layer by layer; layers of each type have the same order in both models."""
     for kind in (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d):
         mine, theirs = ([m for m in net.modules() if isinstance(m, kind)] for net in (ours, plain))
         assert len(mine) == len(theirs)
@@ -54,21 +54,21 @@ def given_weights(plain, ours):
     return plain
 
 
-def test_the_generator_is_the_list_of_layers_that_the_paper_draws():
+def test_generator_has_the_layers_of_the_paper():
     ours = Generator((3, 64, 64), **SMALL)
     z = ours.latent(5, RNG(0))
     plain = given_weights(plain_generator(100, 4, 3), ours)
     torch.testing.assert_close(ours(z), plain(z[:, :, None, None]))
 
 
-def test_the_discriminator_is_the_list_of_layers_that_the_paper_draws():
+def test_discriminator_has_the_layers_of_the_paper():
     ours = Discriminator((3, 64, 64), **SMALL)
     x = torch.randn(5, 3, 64, 64)
     torch.testing.assert_close(ours(x), given_weights(plain_discriminator(4, 3), ours)(x).flatten())
 
 
-def test_stacked_batches_have_batch_statistics_of_their_own():
-    """One call on both gives what two calls give, the running statistics too."""
+def test_concatenated_batches_are_normalized_separately():
+    """One call on both batches equals two calls, including the running statistics."""
     one, two = (Discriminator((1, 16, 16), **SMALL) for _ in range(2))
     two.load_state_dict(one.state_dict())
     real, fake = torch.randn(6, 1, 16, 16), 3 + torch.randn(6, 1, 16, 16)
@@ -78,13 +78,13 @@ def test_stacked_batches_have_batch_statistics_of_their_own():
         assert torch.equal(a, b)
 
 
-def test_sizes_as_tutorials_have_them():
-    """3.58 and 2.77 million parameters, as in PyTorch's own example."""
+def test_parameter_counts_of_the_tutorial():
+    """3.58 and 2.77 million parameters, as in PyTorch's example."""
     nets = Generator((3, 64, 64), kernel_size=4), Discriminator((3, 64, 64), kernel_size=4)
     assert [parameters(net) for net in nets] == [3_576_704, 2_765_568]
 
 
-def test_the_published_sizes():
+def test_channels_and_kernels_as_published():
     """Radford et al. 2015, figure 1: maps of 1024, 512, 256, 128 and kernels of 5."""
     g = Generator((3, 64, 64), base_channels=128)
     maps = [layer.norm.num_features for layer in g.layers]
@@ -109,7 +109,7 @@ def layers(net):
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (3, 64, 64), (3, 48, 96)])
 class TestFiveRules:
-    """Walk the modules and hold each rule against them.
+    """Check every guideline against the modules.
 
     What the rules allow is not counted: the projection of z, D's final logit. (The paper's own
     conditional net has fully connected layers; it is exempt.)
@@ -142,11 +142,11 @@ class TestFiveRules:
     def test_no_hidden_fully_connected_layer(self, shape):
         """A convolution as large as its maps is one: only where z enters or the logit leaves."""
         g, d = Generator(shape), Discriminator(shape)
-        sizes = seen_sizes(g, g.latent(2, RNG(0)))
+        sizes = input_sizes(g, g.latent(2, RNG(0)))
         assert not any(isinstance(m, nn.Linear) for net in (g, d) for m in net.modules())
         assert sizes[0] == (1, 1)
         assert all(min(size) >= 3 for size in sizes[1:])
-        sizes = seen_sizes(d, torch.zeros(2, *shape))
+        sizes = input_sizes(d, torch.zeros(2, *shape))
         assert all(min(size) >= 3 for size in sizes)
         last = convolutions(d)[-1]
         assert last.kernel_size == sizes[-1]
@@ -165,8 +165,8 @@ class TestFiveRules:
             )
 
 
-def seen_sizes(net, x):
-    """Height and width of what each convolution is given."""
+def input_sizes(net, x):
+    """Return the height and width of the input of each convolution."""
     sizes = []
     for conv in convolutions(net):
         conv.register_forward_pre_hook(lambda _, given: sizes.append(tuple(given[0].shape[2:])))
@@ -180,7 +180,7 @@ REACHED = [(8, 8), (10, 14), (12, 12), (28, 28), (24, 40), (32, 64), (96, 48), (
 @pytest.mark.parametrize("size", REACHED)
 @pytest.mark.parametrize("kernel", [2, 3, 4, 5, 6])
 @pytest.mark.parametrize("resampling", ["strides", "pooling"])
-def test_sizes_that_doublings_reach(size, kernel, resampling):
+def test_output_sizes_of_supported_shapes(size, kernel, resampling):
     shape, options = (
         (2, *size),
         {"base_channels": 2, "kernel_size": kernel, "resampling": resampling},
@@ -191,7 +191,7 @@ def test_sizes_that_doublings_reach(size, kernel, resampling):
     assert d(fake).shape == (2,)
 
 
-def test_every_size_that_a_base_of_3_to_7_doubled_makes_is_reached_and_no_other():
+def test_supported_sizes_are_3_to_7_times_a_power_of_2():
     reached = {base << n for base in (3, 4, 5, 6, 7) for n in range(1, 9)}
     for side in range(1, 400):
         try:
@@ -205,7 +205,7 @@ def test_every_size_that_a_base_of_3_to_7_doubled_makes_is_reached_and_no_other(
         assert strides == ((2, 2),) * len(strides)
 
 
-def test_a_side_with_fewer_doublings_takes_them_last():
+def test_the_shorter_side_is_doubled_in_the_last_layers():
     assert upsampling_sizes((3, 32, 64)) == ((4, 4), ((1, 2), (2, 2), (2, 2), (2, 2)))
     assert upsampling_sizes((3, 24, 40)) == ((3, 5), ((2, 2),) * 3)
     assert upsampling_sizes((3, 12, 32)) == ((3, 4), ((1, 2), (2, 2), (2, 2)))
@@ -215,7 +215,7 @@ def test_a_side_with_fewer_doublings_takes_them_last():
     ("shape", "nearest"),
     [((3, 63, 63), "64"), ((1, 4, 4), "8"), ((3, 33, 64), "32x64"), ((1, 6, 8), "8x8")],
 )
-def test_other_sizes_are_refused_and_the_nearest_told(shape, nearest):
+def test_other_sizes_are_refused_with_the_nearest_supported_one(shape, nearest):
     for net in (Generator, Discriminator):
         with pytest.raises(UsageError) as caught:
             net(shape)
@@ -226,7 +226,7 @@ def test_other_sizes_are_refused_and_the_nearest_told(shape, nearest):
         )
 
 
-def test_initial_weights_are_normal_with_deviation_002():
+def test_initial_weights_are_normal_with_std_002():
     g = Generator((3, 64, 64))
     weights = g.layers[1].net.weight
     assert (weights.mean().item(), weights.std().item()) == pytest.approx((0, 0.02), abs=1e-3)
@@ -235,14 +235,14 @@ def test_initial_weights_are_normal_with_deviation_002():
     assert all((layer.norm.bias == 0).all() for layer in g.layers)
 
 
-def test_the_prior_is_the_papers():
+def test_the_default_prior_is_the_papers():
     z = Generator((1, 8, 8), base_channels=2).latent(1000, RNG(0))
     assert (z.min().item(), z.max().item()) == pytest.approx((-1, 1), abs=1e-3)
 
 
 @pytest.mark.parametrize("dense", [(), (6,), (6, 5)])
-def test_the_class_comes_to_every_layer(dense):
-    """With all weights of z and x at 0 the class alone decides, and without it nothing does."""
+def test_the_class_is_an_input_of_every_layer(dense):
+    """With all weights of z and x at 0 only the class changes the output."""
     options = {"base_channels": 2, "dense": dense, "classes": 3, "batch_norm": False}
     g, d = Generator((1, 16, 16), 4, **options), Discriminator((1, 16, 16), **options)
     for net in (g, d):
@@ -263,7 +263,7 @@ def call(net, labels):
     return net(torch.linspace(-1, 1, 3 * 256).view(3, 1, 16, 16), None, labels)
 
 
-def test_a_latent_ends_in_its_class():
+def test_a_conditional_latent_ends_in_its_one_hot_class():
     g = Generator((1, 8, 8), 4, 2, classes=3)
     z = g.latent(3, RNG(0), torch.tensor([2, 0, 1]))
     assert z.shape == (3, 7)
@@ -273,7 +273,7 @@ def test_a_latent_ends_in_its_class():
     assert torch.equal(z[:, :4], drawn[:3, :4])
 
 
-def test_a_conditional_d_wants_labels():
+def test_a_conditional_discriminator_needs_labels():
     d = Discriminator((1, 8, 8), 2, classes=3)
     with pytest.raises(
         UsageError, match="a discriminator with 3 classes got images without labels"
@@ -281,7 +281,7 @@ def test_a_conditional_d_wants_labels():
         d(torch.zeros(2, 1, 8, 8))
 
 
-def test_stacked_batches_have_labels_of_their_own():
+def test_concatenated_batches_have_their_own_labels():
     d = Discriminator((1, 8, 8), 2, classes=3)
     real, fake = torch.randn(4, 1, 8, 8), torch.randn(4, 1, 8, 8)
     labels = torch.tensor([0, 1, 2, 0]), torch.tensor([2, 2, 1, 0])
@@ -290,14 +290,14 @@ def test_stacked_batches_have_labels_of_their_own():
     assert torch.equal(together, torch.cat((d(real, None, labels[0]), d(fake, None, labels[1]))))
 
 
-def test_feature_maps_are_those_of_all_convolutions():
+def test_feature_maps_are_the_outputs_of_all_convolutions():
     d = Discriminator((3, 32, 32), 4, dense=(5,))
     maps = d.feature_maps(torch.zeros(2, 3, 32, 32))
     assert [tuple(m.shape[1:]) for m in maps] == [(4, 16, 16), (8, 8, 8), (16, 4, 4)]
 
 
-def test_folded_it_is_the_same_function():
-    """Of running statistics, as sampling takes them; the net itself stays as it is."""
+def test_fusing_batch_norm_does_not_change_the_output():
+    """In eval mode with running statistics; the original model is not modified."""
     g = Generator((3, 32, 32), **SMALL)
     z = g.latent(16, RNG(0))
     for _ in range(3):
@@ -309,7 +309,7 @@ def test_folded_it_is_the_same_function():
 
 
 class TestSpectralNorm:
-    """Every layer of D has a largest singular value of 1, however its weights are scaled."""
+    """Every layer of D has a largest singular value of 1, whatever the scale of its weights."""
 
     def test_singular_values(self):
         d = Discriminator((3, 16, 16), 4, batch_norm=False, spectral_norm=True)

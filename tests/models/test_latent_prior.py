@@ -1,4 +1,4 @@
-"""Noise priors against the distributions that they are to be."""
+"""Latent priors compared with the distributions that they are documented to have."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SMALL = config.MLPGenerator(
 
 
 @pytest.mark.parametrize("prior", ["uniform", "normal"])
-def test_both_priors_of_2014_have_mean_0_and_variance_1(prior):
+def test_the_priors_of_2014_have_mean_0_and_variance_1(prior):
     z = draw_latents(prior, 2000, 100, NOISE)
     assert z.shape == (2000, 100)
     assert z.mean().item() == pytest.approx(0, abs=0.01)
@@ -37,8 +37,8 @@ def test_both_priors_of_2014_have_mean_0_and_variance_1(prior):
     assert z.abs().max().item() <= bound
 
 
-def test_the_truncated_normal_is_scipys():
-    """Its distribution, its variance as the docstring has it, and nothing beyond the cut."""
+def test_the_truncated_normal_matches_scipy():
+    """Its distribution, the variance of the docstring, and the bounds."""
     z = draw_latents("truncated-normal", 2000, 50, NOISE).flatten()
     law = stats.truncnorm(-2, 2)
     assert stats.kstest(z.double().numpy(), law.cdf).pvalue > 1e-3
@@ -46,8 +46,8 @@ def test_the_truncated_normal_is_scipys():
     assert z.abs().max().item() <= 2
 
 
-def test_the_ends_of_the_uniform_numbers_are_within_the_cut(monkeypatch):
-    """The least and the largest share that a draw can be, after rounding."""
+def test_extreme_uniform_numbers_stay_within_the_truncation(monkeypatch):
+    """The smallest and the largest uniform number, after rounding."""
 
     def ends(self, purpose, rows, *shape, low, high):
         return torch.tensor([[low, high]], dtype=torch.float32)
@@ -58,8 +58,8 @@ def test_the_ends_of_the_uniform_numbers_are_within_the_cut(monkeypatch):
     torch.testing.assert_close(z, torch.tensor([[-2.0, 2.0]]), atol=1e-5, rtol=0)
 
 
-def test_the_sphere_is_even_on_a_sphere():
-    """Radius √d, variance 1, and of two numbers the law without a tail: (1 - r² / d)^(d/2 - 1)."""
+def test_the_sphere_prior_is_uniform_on_a_sphere():
+    """Radius √d, variance 1, and the marginal of two coordinates, (1 - r² / d)^(d/2 - 1)."""
     d = 32
     z = draw_latents("sphere", 20_000, d, NOISE)
     torch.testing.assert_close(z.norm(dim=1), torch.full((20_000,), math.sqrt(d)))
@@ -69,7 +69,7 @@ def test_the_sphere_is_even_on_a_sphere():
     assert stats.kstest(shares, stats.beta(1, d / 2 - 1).cdf).pvalue > 1e-3
 
 
-def test_components_may_be_ellipsoids():
+def test_sphere_components_lie_on_ellipsoids():
     prior = Prior("mixture", 3, components=1, component_shape="sphere")
     with torch.no_grad():
         prior.means.fill_(5)
@@ -81,13 +81,13 @@ def test_components_may_be_ellipsoids():
 @pytest.mark.parametrize(
     "kind", ["normal", "truncated-normal", "sphere", "mixture", "learned-mixture"]
 )
-def test_a_process_that_holds_some_rows_draws_what_all_rows_would_have_been(kind):
+def test_a_part_of_the_rows_is_drawn_as_within_the_whole_batch(kind):
     prior = Prior(kind, 6, components=3)
     assert torch.equal(prior(10, NOISE)[4:], prior(6, replace(NOISE, first_row=4)))
 
 
-def test_the_mixture_has_its_components_means_and_deviations():
-    """Far apart, each is told by its mean; a third of the draws belongs to each."""
+def test_the_mixture_has_the_means_and_stds_of_its_components():
+    """Components are far apart, so that each draw has a nearest one; each has a third of them."""
     prior = Prior("mixture", 2, components=3)
     means = torch.tensor([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0]])
     deviations = torch.tensor([[1.0, 2.0], [0.5, 1.0], [3.0, 0.1]])
@@ -103,15 +103,15 @@ def test_the_mixture_has_its_components_means_and_deviations():
         torch.testing.assert_close(mine.std(0), deviations[c], atol=0, rtol=0.04)
 
 
-def test_a_mixture_begins_with_variance_1():
+def test_the_initial_mixture_has_variance_1():
     torch.manual_seed(0)
     z = Prior("mixture", 100, components=200)(4000, NOISE).detach()
     assert z.mean().item() == pytest.approx(0, abs=0.02)
     assert z.var().item() == pytest.approx(1, abs=0.03)
 
 
-def test_gradients_of_the_mixture_are_those_of_the_reparametrization():
-    """d/dμ of Σ z is how often a component was drawn, d/d log σ is z - μ."""
+def test_mixture_gradients_are_those_of_the_reparametrization():
+    """d/dμ of Σ z is the number of draws of a component, d/d log σ is z - μ."""
     prior = Prior("mixture", 4, components=2)
     z = prior(9, NOISE)
     mean, log_deviation = torch.autograd.grad(z.sum(), [*prior.parameters()])
@@ -122,7 +122,7 @@ def test_gradients_of_the_mixture_are_those_of_the_reparametrization():
         torch.testing.assert_close(log_deviation[c], own.detach(), atol=1e-5, rtol=1e-5)
 
 
-def test_a_mixture_leaves_the_other_initial_weights_as_they_are():
+def test_a_mixture_does_not_change_other_initial_weights():
     nets = []
     for prior in ("uniform", "mixture"):
         torch.manual_seed(0)
@@ -132,8 +132,8 @@ def test_a_mixture_leaves_the_other_initial_weights_as_they_are():
     assert all(torch.equal(plain[name], mixed[name]) for name in plain)
 
 
-def test_components_come_as_often_as_their_weights_say():
-    """Shares of the draws are softmax w, and `log_probability` is that of each one's component."""
+def test_component_frequencies_are_the_softmax_of_the_weights():
+    """`log_probability` is the logarithm of the frequency of each draw's component."""
     prior = Prior("learned-mixture", 2, components=4)
     shares = torch.tensor([0.4, 0.3, 0.0, 0.3])
     with torch.no_grad():
@@ -145,8 +145,8 @@ def test_components_come_as_often_as_their_weights_say():
     torch.testing.assert_close(prior.log_probability(30_000, NOISE), shares.log()[of])
 
 
-def test_choices_that_d_finds_real_become_as_probable_as_in_the_data():
-    """The exact gradient of -E a(c) in w, from many draws: p(c) (E a - a(c))."""
+def test_the_reinforce_gradient_of_component_weights_is_unbiased():
+    """Many draws give the exact gradient of -E a(c) in w, p(c) (E a - a(c))."""
     prior, verdicts = Prior("learned-mixture", 1, components=3), torch.tensor([0.0, 1.0, 5.0])
     with torch.no_grad():
         prior.weights.copy_(torch.tensor([0.5, 0.0, -0.5]))
@@ -155,15 +155,15 @@ def test_choices_that_d_finds_real_become_as_probable_as_in_the_data():
     with torch.no_grad():
         chosen = torch.cdist(prior.log_probability(n, NOISE)[:, None], probable.log()[:, None])
     loss = reinforce_loss(verdicts[chosen.argmin(1)], prior.log_probability(n, NOISE))
-    (found,) = torch.autograd.grad(loss, prior.weights)
+    (result,) = torch.autograd.grad(loss, prior.weights)
     expected = probable * (probable @ verdicts - verdicts)
-    torch.testing.assert_close(found, expected, atol=0.01, rtol=0)
+    torch.testing.assert_close(result, expected, atol=0.01, rtol=0)
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 @pytest.mark.parametrize("pack", [1, 2])
-def test_a_game_learns_how_probable_components_should_be(updates, pack):
-    """Three points of unlike shares, and a component at each: p comes to the shares."""
+def test_a_game_learns_the_component_probabilities_of_the_data(updates, pack):
+    """Three points of different frequencies with a component at each: p becomes the frequencies."""
     shares = torch.tensor([0.6, 0.3, 0.1])
     points = torch.tensor([[0.0, 1.0], [1.0, 0.0], [-1.0, -1.0]])
     prior = Prior("learned-mixture", 2, components=3)
@@ -173,7 +173,7 @@ def test_a_game_learns_how_probable_components_should_be(updates, pack):
     game = GAN(config.GANGame(updates=updates, pac=pack, relativistic=True))
 
     class Exact(torch.nn.Module):
-        """log p_data - log p_g of each point, summed over a pack: what the best D would say."""
+        """The optimal D: log p_data - log p_g of each point, summed over a pack."""
 
         def forward(self, x, rng=None):
             nearest = torch.cdist(x.reshape(len(x), -1, 2), points).argmin(2)
@@ -204,16 +204,16 @@ def test_a_game_learns_how_probable_components_should_be(updates, pack):
     torch.testing.assert_close(prior.weights.detach().softmax(0), shares, atol=0.05, rtol=0)
 
 
-def test_weights_that_no_game_would_teach_are_refused():
+def test_learned_mixtures_are_refused_where_no_game_trains_them():
     generator = config.MLPGenerator(prior="learned-mixture")
-    for game, said in (
+    for game, message in (
         (config.VAEGame(), "which VAEGame does not provide; give --generator.prior mixture"),
         (
             config.GANGame(reuse_fakes=True),
             "and reuse_fakes draws none; leave --game.reuse-fakes out, or",
         ),
     ):
-        with pytest.raises(UsageError, match=said):
+        with pytest.raises(UsageError, match=message):
             config.Stage(generator=generator, game=game)
     one_pass = config.GANGame(
         updates="simultaneous", reuse_fakes=True
@@ -232,8 +232,8 @@ def test_weights_that_no_game_would_teach_are_refused():
     ],
     ids=["mlp", "dcgan", "residual"],
 )
-def test_a_generators_loss_moves_every_part_of_a_mixture(spec, prior, classes):
-    """Told classes or not: no parameter is left without a gradient, none of the mixture at 0."""
+def test_all_parameters_of_a_mixture_get_gradients(spec, prior, classes):
+    """Conditional or not, every parameter has a gradient, and those of the mixture are not 0."""
     torch.manual_seed(0)
     g = build_generator(replace(spec, prior=prior), SHAPE, None, classes)
     d = MaxoutDiscriminator(SHAPE, config.MaxoutDiscriminator((4,), init_range=0.5))
@@ -243,13 +243,13 @@ def test_a_generators_loss_moves_every_part_of_a_mixture(spec, prior, classes):
         {"generator": g, "discriminator": d}, phase, batch, NOISE, torch.float32
     )
     names = [name for name, _ in g.named_parameters()]
-    found = dict(zip(names, turn.gradients["generator"], strict=True))
+    result = dict(zip(names, turn.gradients["generator"], strict=True))
     weights = ["prior.weights"] if prior == "learned-mixture" else []
     for name in ("prior.means", "prior.log_stds", *weights):
-        assert found[name].abs().min() > 0
+        assert result[name].abs().min() > 0
 
 
-def test_a_learned_prior_below_which_another_generator_stands_is_refused():
+def test_a_stacked_generator_refuses_an_unused_learned_prior():
     top = MLPGenerator(SHAPE, replace(SMALL, prior="mixture"))
     bottom = MLPGenerator((5, 1, 1), SMALL)
     with pytest.raises(UsageError, match="give the earlier stage another prior"):

@@ -36,25 +36,25 @@ NOISE = RNG(seed=1)
         (FullKernelConvTranspose2d(6, 5, (4, 3)), nn.ConvTranspose2d, (6, 1, 1)),
     ],
 )
-def test_a_convolution_as_large_as_its_maps_is_a_product(ours, theirs, maps, bias):
-    """Values and gradients are those of the convolution it is one of."""
+def test_full_kernel_convolutions_match_torch(ours, theirs, maps, bias):
+    """Values and gradients equal those of the base class."""
     ours = type(ours)(6, 5, (4, 3), bias=bias)
     conv = theirs(6, 5, (4, 3), bias=bias)
     conv.load_state_dict(ours.state_dict())
     x = torch.randn(7, *maps, requires_grad=True)
-    found, expected = ours(x), conv(x)
-    torch.testing.assert_close(found, expected)
-    weights = torch.randn_like(found)
+    result, expected = ours(x), conv(x)
+    torch.testing.assert_close(result, expected)
+    weights = torch.randn_like(result)
     slopes = (
         torch.autograd.grad((out * weights).sum(), (x, net.weight))
-        for out, net in ((found, ours), (expected, conv))
+        for out, net in ((result, ours), (expected, conv))
     )
     for one, other in zip(*slopes, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_maxout_is_the_largest_of_its_pieces():
-    """Against the definition, a loop over units and pieces."""
+def test_maxout_is_the_maximum_of_its_pieces():
+    """Compared with the definition as a loop over units and pieces."""
     layer = Maxout(7, 4, 3, init_range=0.5)
     nn.init.normal_(layer.linear.bias)
     x = torch.randn(5, 7)
@@ -67,8 +67,8 @@ def test_maxout_is_the_largest_of_its_pieces():
             assert out[row, unit].item() == pytest.approx(max(p.item() for p in pieces), rel=1e-5)
 
 
-def test_convolutional_maxout_pools_pieces_and_places():
-    """Against a maximum over the convolutions of each piece, then over windows that overhang."""
+def test_convolutional_maxout_is_a_maximum_over_pieces_and_windows():
+    """Compared with a maximum over pieces, then over windows that extend beyond the edge."""
     layer = MaxoutConv(2, 4, kernel_size=3, padding=1, pool=(4, 2), pieces=2, init_range=0.5)
     x = torch.randn(3, 2, 9, 9)
     maps = layer.conv(x)
@@ -89,25 +89,25 @@ def test_dropout_drops_and_scales_as_in_the_paper(p, scale):
     assert counts[1].item() / out.numel() == pytest.approx(1 - p, abs=0.01)
 
 
-def test_without_noise_dropout_and_noise_do_nothing():
+def test_without_rng_dropout_and_noise_are_off():
     x = torch.randn(3, 4)
     assert dropout(x, 0.5, None, "mask") is x
     assert add_noise(x, 1.0, None, "noise") is x
 
 
-def test_noise_has_its_deviation():
+def test_noise_has_the_given_std():
     x = torch.zeros(1000, 100)
     assert add_noise(x, 0.3, NOISE, "noise").std().item() == pytest.approx(0.3, rel=0.02)
 
 
-def test_sparse_weights_are_few_and_normal():
+def test_sparse_initialization_sets_few_normal_weights():
     layer = sparse_(nn.Linear(500, 300), 100)
     assert (layer.weight != 0).sum(1).tolist() == [100] * 300
     assert layer.weight[layer.weight != 0].std().item() == pytest.approx(1, abs=0.02)
 
 
-def test_column_norms_are_bounded_and_small_ones_left():
-    """The bound acts on the weights into a unit, and only where they exceed it."""
+def test_column_norms_are_scaled_down_only_above_the_bound():
+    """The bound applies to each unit's incoming weights."""
     module = nn.Sequential(nn.Linear(50, 20), nn.ReLU())
     with torch.no_grad():
         module[0].weight.normal_().mul_(torch.linspace(0.01, 1, 20)[:, None])
@@ -119,7 +119,7 @@ def test_column_norms_are_bounded_and_small_ones_left():
     assert (before < 1.9365).any()
 
 
-def test_disturbance_asks_for_one_value_a_layer():
+def test_input_noise_needs_one_value_per_layer():
     with pytest.raises(
         UsageError, match="dropout has 2 values and the generator has 3 layers; give one"
     ):
@@ -127,8 +127,8 @@ def test_disturbance_asks_for_one_value_a_layer():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_the_largest_piece_and_its_gradient_are_those_of_amax(dtype):
-    """Ties too, which short numbers have often: the gradient is shared."""
+def test_max_over_pieces_and_its_gradient_match_amax(dtype):
+    """With ties, which are frequent in bfloat16, the gradient is shared equally."""
     torch.manual_seed(0)
     x = torch.randn(7, 4, 30).to(dtype)
     x[0] = 1.0
@@ -141,8 +141,8 @@ def test_the_largest_piece_and_its_gradient_are_those_of_amax(dtype):
     torch.testing.assert_close(a, b)
 
 
-def test_the_largest_piece_can_be_differentiated_twice():
-    """As gradient penalties do, through the gradient: against finite differences."""
+def test_max_over_pieces_is_twice_differentiable():
+    """As gradient penalties need it; compared with finite differences."""
     torch.manual_seed(0)
     x = torch.randn(3, 4, 5, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(max_over_pieces, (x,))
@@ -151,8 +151,8 @@ def test_the_largest_piece_can_be_differentiated_twice():
 
 @pytest.mark.parametrize("nets", [dcgan, resnet], ids=["dcgan", "residual"])
 @pytest.mark.parametrize("other", [(1, 16, 16), (3, 16, 32)], ids=["channels", "size"])
-def test_images_and_latents_of_another_shape_are_refused_in_a_sentence(nets, other):
-    """Of another size a strided D would give several logits an image, and not fail."""
+def test_inputs_of_another_shape_are_refused(nets, other):
+    """Without the check a strided D would return several logits for an image of another size."""
     d, g = (
         nets.Discriminator((3, 16, 16), base_channels=4),
         nets.Generator((3, 16, 16), 5, base_channels=4),
@@ -166,8 +166,8 @@ def test_images_and_latents_of_another_shape_are_refused_in_a_sentence(nets, oth
         g(torch.zeros(2, 6))
 
 
-def test_latents_end_in_their_class():
-    """One-hot of the labels given; without labels each class is drawn as often."""
+def test_append_class_appends_one_hot_labels():
+    """Given labels are encoded one-hot; without labels each class is equally frequent."""
     z = torch.randn(3000, 2)
     assert append_class(z, 0, NOISE, None) is z
     labels = torch.arange(3000) % 3
@@ -179,29 +179,29 @@ def test_latents_end_in_their_class():
     assert drawn.mean(0).tolist() == pytest.approx([1 / 3] * 3, abs=0.03)
 
 
-def test_labels_become_one_hot_where_there_are_classes():
+def test_one_hot_needs_labels_for_classes():
     like = torch.zeros(1, dtype=torch.float64)
     assert one_hot(torch.tensor([0]), 0, like) is None
-    found = one_hot(torch.tensor([2, 0]), 3, like)
-    assert found.dtype == torch.float64
-    assert found.tolist() == [[0, 0, 1], [1, 0, 0]]
+    result = one_hot(torch.tensor([2, 0]), 3, like)
+    assert result.dtype == torch.float64
+    assert result.tolist() == [[0, 0, 1], [1, 0, 0]]
     with pytest.raises(
         UsageError, match="a discriminator with 3 classes got images without labels"
     ):
         one_hot(None, 3, like)
 
 
-def test_a_logit_of_the_class_is_the_sum_of_maps_along_its_direction():
+def test_projection_logit_is_the_inner_product_with_summed_maps():
     """v_y · Σ h, row by row."""
     directions = nn.Conv2d(3, 5, 1, bias=False)
     maps, labels = torch.randn(4, 5, 2, 3), torch.tensor([2, 0, 1, 2])
-    found = projection_logit(directions, torch.eye(3)[labels], maps)
+    result = projection_logit(directions, torch.eye(3)[labels], maps)
     for row in range(4):
         expected = directions.weight[:, labels[row], 0, 0] @ maps[row].sum((1, 2))
-        assert found[row].item() == pytest.approx(expected.item(), rel=1e-4)
+        assert result[row].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
-def test_weights_begin_uniform_and_biases_at_one_number():
+def test_uniform_initialization_of_weights_and_biases():
     layer = uniform_(nn.Linear(300, 200), 0.3, 0.7)
     assert layer.weight.min().item() == pytest.approx(-0.3, abs=1e-3)
     assert layer.weight.max().item() == pytest.approx(0.3, abs=1e-3)
@@ -210,7 +210,7 @@ def test_weights_begin_uniform_and_biases_at_one_number():
     uniform_(nn.Linear(3, 2, bias=False), 0.3)
 
 
-def test_batch_statistics_are_used_in_eval_mode_too_by_a_copy():
+def test_use_batch_statistics_returns_a_copy_without_running_statistics():
     net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval()
     x = 5 + torch.randn(50, 3)
     copied = use_batch_statistics(net)

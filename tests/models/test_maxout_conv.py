@@ -12,12 +12,12 @@ SHAPE = (3, 32, 32)
 SMALL = config.DeconvGenerator(hidden_sizes=(20, 200))
 
 
-def test_the_deconvolution_reaches_32_by_32():
+def test_the_generator_makes_images_of_32_by_32():
     generator = DeconvGenerator(SHAPE, SMALL)
     assert generator(generator.latent(2, RNG(0))).shape == (2, *SHAPE)
 
 
-def test_the_output_bias_is_its_own_for_each_pixel():
+def test_the_output_has_a_bias_for_each_pixel():
     generator = DeconvGenerator(SHAPE, SMALL)
     with torch.no_grad():
         generator.deconv.weight.zero_()
@@ -26,29 +26,29 @@ def test_the_output_bias_is_its_own_for_each_pixel():
     assert torch.equal(generator(z)[0], generator.bias)
 
 
-def test_another_size_is_refused():
+def test_data_of_another_size_are_refused():
     with pytest.raises(UsageError, match="makes images of 32 x 32, but the data have 28 x 28"):
         DeconvGenerator((1, 28, 28), SMALL)
 
 
-def test_units_that_are_no_maps_are_refused():
+def test_hidden_units_that_cannot_be_reshaped_are_refused():
     with pytest.raises(UsageError, match="150 units, which cannot be reshaped to maps of 10 x 10"):
         DeconvGenerator(SHAPE, config.DeconvGenerator(hidden_sizes=(20, 150)))
 
 
-def test_every_input_of_the_discriminator_is_dropped_out():
-    """Five inputs (three convolutions, maxout, output): each asks the noise for a mask."""
-    asked = []
+def test_dropout_is_applied_to_every_input_of_the_discriminator():
+    """Five inputs (three convolutions, maxout, output) each draw a mask of their own."""
+    masks = []
 
-    class Listening(RNG):
+    class MaskRecorder(RNG):
         def dropout_mask(self, purpose, rows, *shape, keep_prob):
-            asked.append((purpose, keep_prob))
+            masks.append((purpose, keep_prob))
             return super().dropout_mask(purpose, rows, *shape, keep_prob=keep_prob)
 
     discriminator = MaxoutConvDiscriminator(SHAPE, config.MaxoutConvDiscriminator())
-    assert discriminator(torch.rand(2, *SHAPE), Listening(seed=0)).shape == (2,)
-    assert [keep for _, keep in asked] == [0.8, 0.5, 0.5, 0.5, 0.5]
-    assert len({purpose for purpose, _ in asked}) == 5
+    assert discriminator(torch.rand(2, *SHAPE), MaskRecorder(seed=0)).shape == (2,)
+    assert [keep for _, keep in masks] == [0.8, 0.5, 0.5, 0.5, 0.5]
+    assert len({purpose for purpose, _ in masks}) == 5
 
 
 def test_lists_of_different_lengths_are_refused():

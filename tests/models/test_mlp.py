@@ -30,7 +30,7 @@ def spec(**changes):
     return config.MLPGenerator(**(values | changes))
 
 
-def test_a_generator_maps_z_to_images_in_the_range_of_its_output():
+def test_images_are_in_the_range_of_the_output_activation():
     generator = MLPGenerator(SHAPE, spec())
     images = generator(generator.latent(5, NOISE))
     assert images.shape == (5, *SHAPE)
@@ -39,8 +39,8 @@ def test_a_generator_maps_z_to_images_in_the_range_of_its_output():
 
 
 @pytest.mark.parametrize("output", ["sigmoid", "tanh", "linear"])
-def test_with_marginals_the_untrained_mean_is_the_data_mean(output):
-    """With the last weights at zero, G(z) is the mean training image whatever z is."""
+def test_with_marginals_the_initial_output_is_the_mean_image(output):
+    """With output weights of 0, G(z) is the mean training image for every z."""
     mean = torch.linspace(0.05, 0.95, 16).reshape(SHAPE)
     generator = MLPGenerator(
         SHAPE, spec(output=output, output_bias="marginals", output_init_range=0.0), mean
@@ -48,7 +48,7 @@ def test_with_marginals_the_untrained_mean_is_the_data_mean(output):
     torch.testing.assert_close(generator(generator.latent(3, NOISE)), mean.expand(3, *SHAPE))
 
 
-def test_a_pixel_that_is_never_lit_begins_at_the_authors_clip():
+def test_the_bias_of_a_pixel_of_mean_0_is_clipped():
     generator = MLPGenerator(
         SHAPE, spec(output_bias="marginals", output_init_range=0.0), torch.zeros(SHAPE)
     )
@@ -57,7 +57,7 @@ def test_a_pixel_that_is_never_lit_begins_at_the_authors_clip():
     )
 
 
-def test_marginals_that_were_not_given_are_asked_for():
+def test_marginals_need_a_mean_image():
     with pytest.raises(UsageError, match="needs the mean training image; pass mean_image"):
         MLPGenerator(SHAPE, spec(output_bias="marginals"))
 
@@ -69,8 +69,8 @@ def test_every_hidden_layer_needs_an_activation():
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
 @pytest.mark.parametrize("kind", ["dropout", "noise"])
-def test_any_layer_of_a_generator_can_be_disturbed(layer, kind):
-    """Dropout or noise at one layer alone changes what G makes of the same z."""
+def test_dropout_or_noise_in_any_layer_changes_the_output(layer, kind):
+    """Dropout or noise in a single layer changes G(z) for the same z."""
     neutral, acting = (0.0, 0.5) if kind == "dropout" else (0.0, 1.0)
     values = tuple(acting if i == layer else neutral for i in range(3))
     generator = MLPGenerator(SHAPE, spec(output_init_range=1.0, init_range=1.0, **{kind: values}))
@@ -80,7 +80,7 @@ def test_any_layer_of_a_generator_can_be_disturbed(layer, kind):
     assert not torch.equal(generator(z, NOISE), generator(z, NOISE.at_step(1)))
 
 
-def test_a_stacked_generator_is_its_parts_after_each_other():
+def test_a_stacked_generator_composes_its_generators():
     top = MLPGenerator(SHAPE, spec())
     bottom = MLPGenerator((6, 1, 1), spec(latent_dim=3, output_bias=-2.0))
     stacked = StackedGenerator(bottom, top)
@@ -89,8 +89,8 @@ def test_a_stacked_generator_is_its_parts_after_each_other():
     assert torch.equal(stacked(z), top(bottom(z).flatten(1)))
 
 
-def test_parts_of_a_stack_and_their_layers_are_disturbed_independently(monkeypatch):
-    """Every mask and every noise is a draw of its own, though all are of one shape."""
+def test_masks_and_noise_of_a_stack_are_independent(monkeypatch):
+    """Every mask and every noise is a separate draw, though all have the same shape."""
     drawn = {"dropout_mask": [], "fast_normal": []}
     for kind, record in drawn.items():
         draw = getattr(RNG, kind)
@@ -110,13 +110,13 @@ def test_parts_of_a_stack_and_their_layers_are_disturbed_independently(monkeypat
         MLPGenerator((40, 1, 1), spec(**options)), MLPGenerator((1, 1, 2), spec(**options))
     )
     stacked(stacked.latent(50, NOISE), NOISE)
-    for kind, found in drawn.items():
-        assert len(found) == 6, kind
-        apart = torch.corrcoef(torch.stack(found).flatten(1).float()) - torch.eye(6)
+    for kind, result in drawn.items():
+        assert len(result) == 6, kind
+        apart = torch.corrcoef(torch.stack(result).flatten(1).float()) - torch.eye(6)
         assert apart.abs().max().item() < 5 / 2000**0.5, kind
 
 
-def test_projection_bounds_both_parts_of_a_stack():
+def test_projection_bounds_both_generators_of_a_stack():
     wide = {"max_column_norm": 0.1, "init_range": 1.0}
     stacked = StackedGenerator(
         MLPGenerator((6, 1, 1), spec(latent_dim=3, **wide)), MLPGenerator(SHAPE, spec(**wide))
@@ -131,13 +131,13 @@ def test_projection_bounds_both_parts_of_a_stack():
     assert max(norms) <= 0.1 + 1e-6
 
 
-def test_a_discriminator_gives_one_logit_a_image():
+def test_a_discriminator_returns_one_logit_per_image():
     discriminator = MaxoutDiscriminator(SHAPE, config.MaxoutDiscriminator(hidden_sizes=(8, 8)))
     assert discriminator(torch.rand(5, *SHAPE)).shape == (5,)
 
 
-def test_waves_stand_beside_the_input():
-    """√2 cos(k x + φ), |k| by one factor from the least to the largest; mean 0, variance 1."""
+def test_fourier_features_are_appended_to_the_input():
+    """√2 cos(k x + φ) with geometrically spaced |k|, of mean 0 and variance 1."""
     x = 100 * torch.randn(20_000, 2)
     torch.manual_seed(0)
     waves = FourierFeatures(2, 5, 1.0, 16.0)
@@ -157,8 +157,8 @@ def test_waves_stand_beside_the_input():
         config.MLPDiscriminator(frequency_range=(0.0, 1.0))
 
 
-def test_dropout_acts_on_every_input_of_the_discriminator():
-    """With all other inputs kept, each layer's own mask still changes the logits."""
+def test_dropout_changes_the_logits_at_every_layer():
+    """Dropout in the input layer alone, or in later layers alone, changes the logits."""
     x = torch.rand(64, *SHAPE)
     for dropout_input, dropout_hidden in ((0.5, 0.0), (0.0, 0.5)):
         spec_ = config.MaxoutDiscriminator(
@@ -171,8 +171,8 @@ def test_dropout_acts_on_every_input_of_the_discriminator():
         assert not torch.equal(discriminator(x, NOISE), discriminator(x))
 
 
-def test_dropout_leaves_the_mean_of_a_linear_discriminator():
-    """1/keep is the right scale: the mean logit over masks is the logit without them."""
+def test_dropout_preserves_the_mean_logit_of_a_linear_discriminator():
+    """The scale 1 / (1 - p) is right: the mean logit over masks is the logit without dropout."""
     spec_ = config.MaxoutDiscriminator(hidden_sizes=(), init_range=0.5)
     discriminator = MaxoutDiscriminator(SHAPE, spec_)
     x = torch.rand(1, *SHAPE).expand(20_000, *SHAPE)
@@ -181,7 +181,7 @@ def test_dropout_leaves_the_mean_of_a_linear_discriminator():
     assert masked.mean().item() == pytest.approx(discriminator(x[:1]).item(), abs=4 * error)
 
 
-def test_the_tutorials_discriminator_is_linear_layers_and_leaky_rectifiers():
+def test_the_mlp_discriminator_is_linear_layers_and_leaky_relu():
     ours = MLPDiscriminator((1, 4, 4), config.MLPDiscriminator(hidden_sizes=(8, 6)))
     plain = nn.Sequential(
         *(nn.Flatten(), nn.Linear(16, 8), nn.LeakyReLU(0.2)),

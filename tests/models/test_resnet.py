@@ -18,8 +18,8 @@ def tent(channels, scale):
     return (torch.outer(kernel, kernel) * scale).expand(channels, 1, 3, 3)
 
 
-def test_maps_are_enlarged_as_a_transposed_convolution_by_1_2_1_does():
-    """Apart from the last row and column, where the edge is repeated."""
+def test_upsampling_is_a_transposed_convolution_by_1_2_1():
+    """Except in the last row and column, where the edge is replicated."""
     x = torch.randn(2, 3, 5, 6)
     other = F.conv_transpose2d(x, tent(3, 1 / 4), None, 2, 1, 1, groups=3)
     ours = upsample(x, (2, 2))
@@ -28,7 +28,7 @@ def test_maps_are_enlarged_as_a_transposed_convolution_by_1_2_1_does():
     assert torch.equal(ours[..., -1, :], ours[..., -2, :])
 
 
-def test_maps_are_reduced_as_a_strided_convolution_by_1_2_1_does():
+def test_downsampling_is_a_strided_convolution_by_1_2_1():
     x = torch.randn(2, 3, 10, 12)
     other = F.conv2d(F.pad(x, (1, 1, 1, 1), "replicate"), tent(3, 1 / 16), None, 2, groups=3)
     ours = downsample(x, (2, 2))
@@ -36,7 +36,7 @@ def test_maps_are_reduced_as_a_strided_convolution_by_1_2_1_does():
     torch.testing.assert_close(ours, other)
 
 
-def test_what_is_flat_stays_as_it_is_and_sides_may_differ():
+def test_constant_maps_stay_constant_and_strides_may_differ():
     flat = torch.full((1, 1, 4, 4), 3.0)
     for change, size in ((upsample, (4, 8)), (downsample, (4, 2))):
         changed = change(flat, (1, 2))
@@ -44,13 +44,13 @@ def test_what_is_flat_stays_as_it_is_and_sides_may_differ():
         assert (changed == 3).all()
 
 
-def test_a_block_begins_as_the_identity():
+def test_a_block_is_initially_the_identity():
     x = torch.randn(2, 8, 6, 6)
     assert torch.equal(Block(8, 2, 4, total_blocks=6)(x), x)
 
 
-def test_a_block_is_what_the_formula_says():
-    """x + C φ(B φ(A x)), B on groups of channels, written with matrices."""
+def test_a_block_computes_its_formula():
+    """x + C φ(B φ(A x)) written with matrices, B acting on groups of channels."""
     block = Block(4, 2, 4, total_blocks=1)
     for layer in (block.widen, block.mix, block.narrow):
         nn.init.normal_(layer.weight)
@@ -68,8 +68,8 @@ def test_groups_of_16_by_default():
 
 
 @pytest.mark.parametrize("blocks", [1, 16])
-def test_weights_are_drawn_for_the_depth(blocks):
-    """Variance 2 / inputs (1.92 for a slope of .2), and blocks^(-1/2) of it."""
+def test_initial_variance_depends_on_the_depth(blocks):
+    """The variance is 2 / inputs (1.92 for a slope of 0.2) times blocks^(-1/2)."""
     block = Block(64, 4, 256, blocks)
     for layer, inputs in ((block.widen, 64), (block.mix, 256 * 9)):
         variance = 2 / 1.04 / inputs * blocks**-0.5
@@ -77,7 +77,7 @@ def test_weights_are_drawn_for_the_depth(blocks):
         assert (layer.bias == 0).all()
 
 
-def test_sizes_double_down_and_widths_up_to_the_most():
+def test_channels_double_up_to_max_channels():
     d = Discriminator((3, 32, 32), base_channels=8, max_channels=24, group_size=8)
     maps = d.feature_maps(torch.zeros(2, 3, 32, 32))
     assert [tuple(m.shape[1:]) for m in maps] == [(8, 32, 32), (16, 16, 16), (24, 8, 8), (24, 4, 4)]
@@ -85,7 +85,7 @@ def test_sizes_double_down_and_widths_up_to_the_most():
 
 @pytest.mark.parametrize("size", [(8, 8), (10, 14), (28, 28), (24, 40), (8, 64), (12, 32)])
 @pytest.mark.parametrize("blocks", [1, 2])
-def test_sizes_that_doublings_reach(size, blocks):
+def test_output_sizes_of_supported_shapes(size, blocks):
     shape = (2, *size)
     g, d = Generator(shape, 3, blocks=blocks, **SMALL), Discriminator(shape, blocks=blocks, **SMALL)
     fake = g(g.latent(2, RNG(0)))
@@ -97,13 +97,13 @@ def test_sizes_that_doublings_reach(size, blocks):
     )
 
 
-def test_there_are_no_norms():
+def test_there_are_no_normalization_layers():
     for net in (Generator((3, 32, 32)), Discriminator((3, 32, 32))):
         assert not any("Norm" in type(module).__name__ for module in net.modules())
 
 
-def test_at_the_start_neither_vanishes():
-    """G's images and D's logits are of the order of 1, whatever the size and depth."""
+def test_initial_outputs_are_of_order_1():
+    """G's images and D's logits are of order 1 for every size and depth."""
     torch.manual_seed(0)
     for shape, blocks in (((1, 8, 8), 1), ((3, 32, 32), 1), ((3, 64, 64), 3)):
         g = Generator(shape, blocks=blocks, output="linear")
@@ -116,7 +116,7 @@ def test_at_the_start_neither_vanishes():
         assert 0.03 < logits.std() < 2
 
 
-def test_a_class_comes_to_both():
+def test_both_models_depend_on_the_class():
     g, d = Generator((1, 8, 8), 4, classes=3, **SMALL), Discriminator((1, 8, 8), classes=3, **SMALL)
     labels = torch.tensor([0, 1, 2])
     z = g.latent(3, RNG(0), labels)
