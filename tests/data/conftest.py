@@ -46,7 +46,7 @@ def some_images() -> Callable[..., ArraySplit]:
 
 @dataclass
 class Way:
-    """How the server gives a file."""
+    """The response of the server for one file."""
 
     content: bytes = b""
     status: int = 200
@@ -60,7 +60,7 @@ class Way:
 
 @dataclass
 class Server:
-    """Files by path, and the requests that came: (path, range)."""
+    """A server with responses by path and a log of requests (path, range)."""
 
     url: str
     ways: dict[str, Way] = field(default_factory=dict)

@@ -28,7 +28,7 @@ from advnets.sampling.sampler import BLOCK, ComputeSettings, draw_samples, laten
 HERE = ComputeSettings(torch.device("cpu"))
 
 
-def test_classes_are_drawn_as_frequent_as_they_are_in_the_training_images():
+def test_classes_are_drawn_in_the_proportions_of_the_training_images():
     shares = ClassProportions.from_counts("data", [70, 0, 20, 10])
     assert shares.probabilities.tolist() == pytest.approx([0.7, 0, 0.2, 0.1])
     drawn = shares.draw(RNG(0).uniform("class", 100_000))
@@ -39,15 +39,15 @@ def test_classes_are_drawn_as_frequent_as_they_are_in_the_training_images():
     assert shares.draw(edges).tolist() == [0, 0, 2, 2, 3, 3]
 
 
-def test_equal_shares_leave_out_classes_without_a_training_image():
+def test_uniform_proportions_exclude_classes_without_training_images():
     shares = ClassProportions.from_counts("uniform", [70, 0, 20, 10])
     assert shares.probabilities.tolist() == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3])
     assert shares.draw(torch.tensor([0.0, 0.34, 0.99])).tolist() == [0, 2, 3]
     assert shares.allocate(7).tolist() == [0, 2, 3, 0, 2, 3, 0]
 
 
-def test_equal_shares_draw_the_classes_that_nets_draw_themselves():
-    """So that samples of earlier seeds are drawn again, to the bit."""
+def test_uniform_proportions_draw_the_same_classes_as_the_networks():
+    """Samples of a seed stay bit-identical."""
     shares = ClassProportions.from_counts("uniform", [3, 1, 4, 1, 5, 9, 2])
     z = RNG(5).normal("latent", 1000, 2)
     expected = append_class(z, 7, RNG(5), None)[:, 2:].argmax(1)
@@ -55,8 +55,8 @@ def test_equal_shares_draw_the_classes_that_nets_draw_themselves():
 
 
 @pytest.mark.parametrize("counts", [[9, 1], [5, 3, 2], [1, 1, 1], [997, 1, 2]])
-def test_the_first_labels_in_proportion_are_in_proportion_too(counts):
-    """However many are taken, the count of no class is off by 1 or more."""
+def test_every_prefix_of_allocated_labels_is_in_proportion(counts):
+    """For every prefix, each class count differs from its expectation by less than 1."""
     shares = ClassProportions.from_counts("data", counts)
     labels = shares.allocate(1000)
     assert len(labels) == 1000
@@ -66,7 +66,7 @@ def test_the_first_labels_in_proportion_are_in_proportion_too(counts):
     assert torch.equal(shares.allocate(137), labels[:137])
 
 
-def test_shares_of_nothing_are_refused():
+def test_proportions_without_training_images_are_refused():
     for counts in ([], [0, 0]):
         with pytest.raises(
             UsageError, match="class proportions need at least one training image, got none"
@@ -75,7 +75,7 @@ def test_shares_of_nothing_are_refused():
 
 
 class Oracle(nn.Module):
-    """p_data(x | y): shows the images of a class, one as probable as the other."""
+    """The generator of p_data(x | y): a uniformly random image of the class."""
 
     def __init__(self, images, labels, classes):
         super().__init__()
@@ -97,7 +97,7 @@ class Oracle(nn.Module):
 
 @pytest.fixture(scope="module")
 def skewed():
-    """Dark and bright images, nine dark ones to a bright one; and an oracle of them."""
+    """Nine dark images to one bright image, and a perfect generator of them."""
 
     def part(seed):
         draw = np.random.default_rng(seed)
@@ -130,8 +130,8 @@ def scored(skewed, kind, metric="frechet", num=2000):
     return METRICS[metric].records(subject)
 
 
-def test_an_oracle_of_uneven_classes_scores_as_real_images_do(skewed):
-    """Equal shares put its Fréchet distance far above that of real images."""
+def test_a_perfect_generator_of_unbalanced_classes_scores_as_real_images(skewed):
+    """Uniform proportions put its Fréchet distance far above that of real images."""
     _, data = skewed
     assert data.info.class_counts == (1800, 200, 0)
     ours, real = scored(skewed, "data")
@@ -144,8 +144,8 @@ def test_an_oracle_of_uneven_classes_scores_as_real_images_do(skewed):
     assert "last, uniform class proportions" in score_lines([equal, real])
 
 
-def test_runs_of_other_class_proportions_share_no_column(skewed):
-    """Samples of a net without classes are distributed as the data are: they compare with those."""
+def test_runs_with_different_class_proportions_share_no_column(skewed):
+    """Samples of an unconditional network have the proportions of the data and compare with those."""
 
     def run(path, kind, seed=0):
         records = [{**record, "interval": {}} for record in scored(skewed, kind)]
@@ -170,8 +170,8 @@ def test_runs_of_other_class_proportions_share_no_column(skewed):
     assert len(compare([run("a", "data"), plain])["columns"]) == 1
 
 
-def test_scores_of_classes_ask_for_the_classes_that_there_are(skewed):
-    """Of 100 known samples 90 are zeros, and none is of the class without training images."""
+def test_scores_draw_only_classes_with_training_images(skewed):
+    """Of 100 samples 90 are of class 0, and none is of the class without training images."""
     oracle, data = skewed
     asked: list[torch.Tensor] = []
 
@@ -203,7 +203,7 @@ def test_labels_that_are_not_a_class_index_for_each_sample_are_refused(skewed, l
         draw_samples(oracle, data.normalizer, 4, 0, HERE, labels)
 
 
-def test_samples_of_many_blocks_have_the_labels_that_were_given():
+def test_samples_of_many_blocks_have_the_requested_labels():
     oracle = Oracle(torch.zeros(4, 1, 1, 1), torch.arange(4), 4)
     labels = torch.arange(BLOCK + 9) % 4
     z = torch.cat(list(latent_blocks(oracle, len(labels), 0, HERE.device, labels.int())))
@@ -213,8 +213,8 @@ def test_samples_of_many_blocks_have_the_labels_that_were_given():
 CLASSES, COUNTS = ("1", "10", "2", "cat"), (5, 5, 5, 0)
 
 
-def test_labels_are_names_and_label_indices_are_places():
-    """The class "2" is the third in order, and the third of 1, 2, 3 … is another."""
+def test_labels_are_class_names_and_label_indices_are_positions():
+    """The class "2" has index 2 here, unlike in the order 1, 2, 3."""
     assert class_indices(CLASSES, COUNTS, 3, "2").tolist() == [2, 2, 2]
     assert class_indices(CLASSES, COUNTS, 3, None, 1).tolist() == [1, 1, 1]
     assert class_indices(CLASSES, COUNTS, 2, ["10", "1"]).tolist() == [1, 0]
@@ -248,17 +248,17 @@ def test_labels_are_names_and_label_indices_are_places():
         (None, [0, 3], "class 'cat' has no training images"),
     ],
 )
-def test_labels_that_say_no_class_for_each_sample_are_refused(label, index, told):
+def test_labels_that_are_not_one_class_per_sample_are_refused(label, index, told):
     with pytest.raises(UsageError, match=told):
         class_indices(CLASSES, COUNTS, 2, label, index)
 
 
-def test_a_name_that_no_class_has_is_refused():
+def test_an_unknown_class_name_is_refused():
     with pytest.raises(UnknownNameError, match="no class is called '3'"):
         class_indices(CLASSES, COUNTS, 2, "3")
 
 
-def test_ids_between_those_of_the_labels_are_no_classes():
+def test_unused_label_ids_are_not_classes():
     images = np.zeros((3, 1, 2, 2), np.uint8)
     train = ArraySplit(images, np.array([0, 200, 0]))
     test = ArraySplit(images, np.array([7, 200, 0]))
@@ -275,7 +275,9 @@ def test_ids_between_those_of_the_labels_are_no_classes():
     assert renumber_labels(ArraySplit(images), None)[1] == ()
 
 
-def test_a_run_draws_its_classes_as_asked_and_says_so(tiny, tmp_path, quiet, said):
+def test_a_run_draws_classes_in_the_requested_proportions_and_records_them(
+    tiny, tmp_path, quiet, said
+):
     stage = replace(
         tiny.stage,
         generator=config.DCGANGenerator(latent_dim=4, base_channels=2),
@@ -320,7 +322,7 @@ def test_a_run_draws_its_classes_as_asked_and_says_so(tiny, tmp_path, quiet, sai
     assert said("sample", out, "--out", tmp_path / "b.png", "--class", "11")[0] == 2
 
 
-def test_equal_shares_of_a_run_without_classes_are_refused(tiny, tmp_path, quiet):
+def test_uniform_proportions_of_a_run_without_classes_are_refused(tiny, tmp_path, quiet):
     train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
     for ask in (trained.sample, trained.latents):

@@ -13,21 +13,21 @@ def splits(some_images) -> Dataset:
     return Dataset("some", some_images(9), some_images(2), None)
 
 
-def test_shape_is_that_of_a_image(splits):
+def test_shape_is_that_of_an_image(splits):
     """The shape is channels, height, width."""
     assert splits.shape == (3, 4, 5)
 
 
 def test_digest_is_stable(splits, some_images):
-    """Equal data have equal digests, whatever the set is called and however it lies in memory."""
+    """Equal data has equal digests, independent of name and memory layout."""
     same = Dataset("other", some_images(9), some_images(2), None)
     assert same.digest() == splits.digest()
     images = np.asfortranarray(splits.train.images)
     assert replace(splits, train=replace(splits.train, images=images)).digest() == splits.digest()
 
 
-def test_digest_sees_every_change(splits, some_images):
-    """One pixel, one label, no labels, another white, another shape, another split: all differ."""
+def test_digest_depends_on_everything(splits, some_images):
+    """A changed pixel, label, white level, shape or split, or missing labels, change the digest."""
     train = splits.train
     pixel, label = train.images.copy(), train.labels.copy()
     pixel[8, 2, 3, 4] ^= 1
@@ -47,7 +47,7 @@ def test_digest_sees_every_change(splits, some_images):
 
 
 def test_hold_out_last(some_images):
-    """The last few are held out, without a copy; none held out is None."""
+    """The last images are held out without a copy; None if there are none."""
     images = some_images(9)
     train, valid = hold_out_last(images, 2)
     assert valid is not None
@@ -57,7 +57,7 @@ def test_hold_out_last(some_images):
     assert hold_out_last(images, 0) == (images, None)
 
 
-def test_part_keeps_white(some_images):
-    """A part of the images means the same white."""
+def test_subset_keeps_the_white_level(some_images):
+    """A subset has the white level of the whole."""
     assert some_images(9, white=16).subset(slice(3)).white_level == 16
     assert ArraySplit(some_images(9).images).subset(np.arange(9) > 6).labels is None

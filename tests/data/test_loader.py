@@ -21,8 +21,8 @@ def batches(images: Split, batch_size: int, seed: int = 3, **more: Any) -> Loade
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 10, 25])
-def test_stream_is_one_permutation_after_the_other(some_images, batch_size):
-    """Batches of any size cut the epochs' permutations, one after the other, without a gap."""
+def test_batches_are_concatenated_permutations(some_images, batch_size):
+    """Batches of any size are cut from the concatenated permutations of the epochs."""
     images = some_images(7)
     orders = (RNG(3, step=epoch).permutation("order", 7).tolist() for epoch in range(20))
     stream = list(chain.from_iterable(orders))
@@ -37,8 +37,8 @@ def test_stream_is_one_permutation_after_the_other(some_images, batch_size):
         )
 
 
-def test_every_image_once_an_epoch(some_images):
-    """Over an epoch each image comes once, and no two epochs have the same order."""
+def test_every_image_occurs_once_per_epoch(some_images):
+    """Each image occurs once per epoch, and no two epochs have the same order."""
     feed = batches(some_images(30), 5)
     epochs = [
         torch.cat([feed.batch_at(i).labels for i in range(e * 6, e * 6 + 6)]).tolist()
@@ -48,8 +48,8 @@ def test_every_image_once_an_epoch(some_images):
     assert len({tuple(epoch) for epoch in epochs}) == 8
 
 
-def test_batches_have_no_memory(some_images):
-    """The batch of an index is the same whatever was asked before, and by another object."""
+def test_batches_do_not_depend_on_earlier_requests(some_images):
+    """The batch of an index does not depend on earlier requests or on the loader object."""
     images = some_images(11)
     feed = batches(images, 4)
     forward = [feed.batch_at(i) for i in range(12)]
@@ -59,8 +59,8 @@ def test_batches_have_no_memory(some_images):
     assert not torch.equal(batches(images, 4, seed=4).batch_at(9).images, forward[9].images)
 
 
-def test_slices_make_the_batch(some_images):
-    """Processes hold together, without overlap, what one process holds; mirrored or not."""
+def test_slices_of_all_ranks_form_the_batch(some_images):
+    """The batches of all processes together are the batch of a single process, flipped or not."""
     images = some_images(13)
     for world in (1, 2, 3, 10):
         whole = batches(images, 10, hflip=True)
@@ -72,18 +72,18 @@ def test_slices_make_the_batch(some_images):
 
 
 def test_epochs_are_counted(some_images):
-    """Passes made before a batch: batches times their size over the number of images."""
+    """The epoch of a batch is index times batch size divided by the number of images."""
     feed = batches(some_images(8), 6)
     assert [feed.epoch_at(i) for i in range(5)] == [0, 0.75, 1.5, 2.25, 3]
 
 
 def test_data_without_labels(some_images):
-    """Images without labels give batches without."""
+    """Images without labels give batches without labels."""
     assert batches(ArraySplit(some_images().images), 2).batch_at(0).labels is None
 
 
-def test_data_is_not_copied_and_not_altered(some_images):
-    """On the host the bytes are shared; no batch alters them; memory that is read-only is fine."""
+def test_data_is_neither_copied_nor_modified(some_images):
+    """On the host the images are shared and never modified; read-only memory is supported."""
     images = some_images()
     before = images.images.copy()
     feed = batches(images, 5)
@@ -94,7 +94,7 @@ def test_data_is_not_copied_and_not_altered(some_images):
 
 
 def test_images_on_the_host_are_shared(some_images):
-    """The bytes are not copied: what changes in the array changes in the batch."""
+    """The images are not copied: changes of the array appear in the batch."""
     images = some_images(1)
     feed = batches(images, 1)
     images.images[:] = 255
@@ -102,16 +102,16 @@ def test_images_on_the_host_are_shared(some_images):
 
 
 @pytest.mark.parametrize(("rank", "world"), [(2, 2), (-1, 2), (0, 6), (0, 0)])
-def test_shares_that_cannot_be(some_images, rank, world):
-    """A rank outside the world, and more ranks than rows, are refused; so are no images."""
+def test_invalid_ranks_and_empty_splits_are_refused(some_images, rank, world):
+    """A rank outside the world, more ranks than rows, and a split without images are refused."""
     with pytest.raises(UsageError, match=f"got rank {rank} of {world} and batches of 5"):
         batches(some_images(), 5, rank=rank, world_size=world)
     with pytest.raises(UsageError, match="a loader needs at least one image, got none"):
         batches(some_images(0), 5)
 
 
-def test_half_are_mirrored(some_images):
-    """With flip each image is shown mirrored half the time, chosen anew each time."""
+def test_half_of_the_images_are_flipped(some_images):
+    """With hflip, each image is flipped with probability 1/2, independently each time."""
     images = some_images(1)
     plain, mirrored = batches(images, 400), batches(images, 400, hflip=True)
     kept = (mirrored.batch_at(0).images == plain.batch_at(0).images).flatten(1).all(1)

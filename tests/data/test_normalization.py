@@ -9,7 +9,7 @@ import torch
 from advnets.data.dataset import ArraySplit
 from advnets.data.normalization import fit_normalizer, normalizer_from_statistics
 from advnets.errors import UnknownNameError
-from advnets.plots.image_grid import to_bytes, grid
+from advnets.plots.image_grid import grid, to_bytes
 
 KINDS = ["unit", "symmetric", "contrast"]
 
@@ -20,7 +20,7 @@ def tensor(images: ArraySplit) -> torch.Tensor:
 
 @pytest.mark.parametrize("white", [255, 16])
 def test_unit_and_symmetric_are_exact_and_reversible(some_images, white):
-    """x / white and 2x / white - 1; the way back gives every pixel again."""
+    """The formulas are x / white and 2x / white - 1, and the inverse restores every pixel."""
     images = ArraySplit(np.arange(white + 1, dtype=np.uint8).reshape(1, 1, 1, -1), None, white)
     share = images.images.astype(np.float64) / white
     for kind, expected in {"unit": share, "symmetric": 2 * share - 1}.items():
@@ -36,8 +36,8 @@ def test_unit_and_symmetric_are_exact_and_reversible(some_images, white):
 
 @pytest.mark.parametrize("kind", ["unit", "symmetric"])
 @pytest.mark.parametrize("white", [255, 16])
-def test_every_level_comes_back_and_is_known_by_its_share(kind, white):
-    """Through the nets' range to pixels, to the bytes of a file, and from shares into the range."""
+def test_every_pixel_value_is_restored_exactly(kind, white):
+    """Pixels survive normalization and its inverse, files, and normalization from [0, 1]."""
     levels = torch.arange(white + 1, dtype=torch.uint8).reshape(1, 1, 1, -1)
     scaling = fit_normalizer(kind, ArraySplit(levels.numpy(), None, white))
     shares = scaling.to_pixels(scaling.to_model(levels))
@@ -53,8 +53,8 @@ def test_every_level_comes_back_and_is_known_by_its_share(kind, white):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_way_back_is_cut_to_the_range(some_images, kind):
-    """Whatever a net gives, pixels lie in [0, 1], float32, and the net's output is not altered."""
+def test_to_pixels_clamps_to_the_range(some_images, kind):
+    """Pixels are float32 in [0, 1] for any output of a network, which is not modified."""
     scaling = fit_normalizer(kind, some_images())
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.linspace(-300, 300, 12, dtype=dtype).reshape(1, 3, 2, 2)
@@ -65,8 +65,8 @@ def test_way_back_is_cut_to_the_range(some_images, kind):
         assert torch.equal(x, before)
 
 
-def test_points_of_mean_0_and_deviation_1_and_back():
-    """Over all axes together, as NumPy computes them; the way back gives the points again."""
+def test_standard_normalization_of_points_and_its_inverse():
+    """Mean and std are over all coordinates, as in NumPy; the inverse restores the points."""
     drawn = np.random.default_rng(0).normal(3.0, 0.2, (500, 2, 1, 1)).astype(np.float32)
     scaling = fit_normalizer("standard", ArraySplit(drawn, None, 1))
     x = scaling.to_model(torch.from_numpy(drawn))
@@ -83,7 +83,7 @@ def test_points_of_mean_0_and_deviation_1_and_back():
 
 @pytest.mark.parametrize("white", [255, 16])
 def test_contrast_against_its_formula(some_images, white):
-    """Each image less its mean, divided by its norm, times 55, as computed in float64."""
+    """Each image minus its mean is scaled to norm 55, as computed in float64."""
     images = some_images(20, (3, 32, 32), white)
     x = images.images.reshape(20, -1).astype(np.float64) * 255 / white
     x -= x.mean(1, keepdims=True)
@@ -95,14 +95,14 @@ def test_contrast_against_its_formula(some_images, white):
 
 @pytest.mark.parametrize("level", [0, 1, 77, 255])
 def test_contrast_of_a_flat_image_is_zero(level):
-    """An image of one level becomes exactly 0, not its rounding errors brought to norm 55."""
+    """A constant image becomes exactly 0; its rounding errors are not amplified."""
     images = ArraySplit(np.full((2, 3, 117, 131), level, np.uint8))
     x = fit_normalizer("contrast", images).to_model(tensor(images))
     assert torch.equal(x, torch.zeros_like(x))
 
 
-def test_contrast_facts_are_the_training_set_s(some_images):
-    """Mean level and mean norm agree with float64 over the whole set, over several blocks."""
+def test_contrast_statistics_are_those_of_the_training_set(some_images):
+    """Mean and norm agree with float64 over all images, in several blocks."""
     images = some_images(2500, (1, 5, 5), 16)
     x = images.images.reshape(2500, -1).astype(np.float64) * 255 / 16
     facts = fit_normalizer("contrast", images).statistics()
@@ -111,8 +111,8 @@ def test_contrast_facts_are_the_training_set_s(some_images):
     assert facts["mean_norm"] == pytest.approx(norms.mean(), rel=1e-12)
 
 
-def test_contrast_way_back_is_the_same_for_all():
-    """An image of mean level and norm comes back as it was, whatever stands beside it."""
+def test_contrast_inverse_is_the_same_for_all_images():
+    """An image of average mean and norm is restored, independent of the rest of the batch."""
     image = np.array([100, 140, 90, 150], np.uint8).reshape(1, 1, 2, 2)
     scaling = fit_normalizer("contrast", ArraySplit(np.concatenate([image, image])))
     x = scaling.to_model(torch.from_numpy(image))
@@ -123,14 +123,14 @@ def test_contrast_way_back_is_the_same_for_all():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_facts_rebuild_the_scaling(some_images, kind):
-    """The facts go through JSON and give the same scaling, to the bit."""
+def test_statistics_rebuild_the_normalizer(some_images, kind):
+    """The statistics survive JSON and rebuild an equal normalizer."""
     scaling = fit_normalizer(kind, some_images(white=16))
     facts = json.loads(json.dumps(scaling.statistics()))
     assert normalizer_from_statistics(kind, facts) == scaling
 
 
-def test_unknown_kind_is_told():
-    """A scaling that does not exist is told with the nearest that do."""
+def test_unknown_kind_is_refused():
+    """The error names the nearest kinds."""
     with pytest.raises(UnknownNameError, match="did you mean symmetric"):
         normalizer_from_statistics("symetric", {})

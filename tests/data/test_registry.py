@@ -16,7 +16,7 @@ from advnets.errors import DataError, UnknownNameError, UsageError
 
 
 def test_digits_need_no_files():
-    """The offline default opens by its name."""
+    """The default data set opens without files."""
     assert open_dataset(Data()).name == "digits"
 
 
@@ -25,8 +25,8 @@ def test_named_set_from_the_environment(real_data):
     assert open_dataset(Data(source="mnist")).name == "mnist"
 
 
-def test_absent_sets_say_where_they_were_sought(tmp_path):
-    """A named set that is not there names both folders and the cure."""
+def test_missing_datasets_name_the_searched_folders(tmp_path):
+    """The error names both folders and how to get the data."""
     cures = {
         "mnist": "download it with: advnets data fetch mnist",
         "cifar10": "extract cifar-10-binary.tar.gz in",
@@ -40,20 +40,20 @@ def test_absent_sets_say_where_they_were_sought(tmp_path):
 
 
 @pytest.mark.parametrize("source", ["minst", "x" * 5000, "a\0b", "~nobody-has-this-home/x"])
-def test_neither_name_nor_path(source):
-    """What is neither is told, with the nearest names."""
+def test_a_source_that_is_neither_name_nor_path_is_refused(source):
+    """The error names the nearest data sets."""
     with pytest.raises(UnknownNameError, match="no data set, folder or file is called") as caught:
         open_dataset(Data(source=source))
     if source == "minst":
         assert "did you mean mnist" in str(caught.value)
 
 
-def test_a_preset_for_own_images_asks_for_them():
+def test_an_empty_source_is_refused():
     with pytest.raises(UsageError, match="no data was set; set --data to a path"):
         open_dataset(Data(source=""))
 
 
-def test_paths_are_known_by_what_they_hold(tmp_path, write_idx, monkeypatch):
+def test_paths_are_recognized_by_their_content(tmp_path, write_idx, monkeypatch):
     """A folder of IDX files, one of images and a .mat open by their paths; no other file does."""
     write_idx(tmp_path / "idx" / "train-images-idx3-ubyte", np.zeros((3, 2, 2)))
     assert open_dataset(Data(source=str(tmp_path / "idx"))).shape == (1, 2, 2)
@@ -77,8 +77,8 @@ def test_paths_are_known_by_what_they_hold(tmp_path, write_idx, monkeypatch):
         open_dataset(Data(source=str(tmp_path / "x.tgz")))
 
 
-def test_folder_of_another_user(tmp_path, monkeypatch):
-    """What may not be read is a sentence."""
+def test_an_unreadable_folder_is_refused(tmp_path, monkeypatch):
+    """A folder without read permission is reported as a DataError."""
 
     def refuse(folder: Path):
         raise PermissionError(errno.EACCES, "Permission denied", str(folder))
@@ -89,7 +89,7 @@ def test_folder_of_another_user(tmp_path, monkeypatch):
 
 
 def test_options_reach_the_source(tmp_path):
-    """What follows the colon is told to a name and to a path alike."""
+    """Options after the colon apply to names and paths."""
     assert open_dataset("ring:modes=3,n=50").classes == ("mode 0", "mode 1", "mode 2")
     (tmp_path / "drawn.csv").write_text("0,0\n1,1\n")
     drawn = open_dataset(f"{tmp_path}/drawn.csv:sd=0.5,n=20")
@@ -106,7 +106,7 @@ def test_options_reach_the_source(tmp_path):
         assert message in str(caught.value)
 
 
-def test_public_and_by_fields(tmp_path):
+def test_open_dataset_is_public_and_takes_config_fields(tmp_path):
     """`advnets.data.open_dataset` takes a source and further fields of the config."""
     from advnets import data
 
@@ -117,8 +117,8 @@ def test_public_and_by_fields(tmp_path):
     assert open_dataset(Data(source=str(tmp_path)), size=16).shape == (3, 16, 16)
 
 
-def test_a_set_of_the_datasets_library():
-    """An object of that library opens too; what is none is a sentence."""
+def test_an_object_of_the_datasets_library_opens():
+    """An object of that library opens; any other object is refused."""
     datasets = pytest.importorskip("datasets")
     features = datasets.Features(image=datasets.Image())
     rows = {"image": [Image.new("L", (4, 4), i) for i in range(3)]}
@@ -128,8 +128,8 @@ def test_a_set_of_the_datasets_library():
         open_dataset(3)
 
 
-def test_a_name_of_the_hub(monkeypatch):
-    """hf: goes to the hub with the name and options after it."""
+def test_a_hub_name_is_passed_with_its_options(monkeypatch):
+    """The name and options after hf: are passed on."""
     asked = []
 
     def find(*told: object):
@@ -142,8 +142,8 @@ def test_a_name_of_the_hub(monkeypatch):
     assert asked == [("owner/set", Hub(split="test", image="img"), data)]
 
 
-def test_points_and_images_have_scalings_of_their_own():
-    """Points under a scaling of images, and the reverse, are refused with the cure."""
+def test_points_and_images_have_different_normalizers():
+    """Normalizers of images do not apply to points, nor the reverse."""
     for source, scaling, cure in (
         ("ring", "unit", "set --normalize to none or standard, or use the preset points"),
         ("digits", "none", "set --normalize to unit, symmetric or contrast"),

@@ -39,7 +39,7 @@ def jpegs(real_data) -> Path:
 
 
 def test_sixty_thousand_jpegs_are_packed_in_fifteen_seconds(jpegs, tmp_path):
-    """On two cores, a process's start included."""
+    """Measured on two cores, including the start of the process."""
     began = time.monotonic()
     done = subprocess.run(
         [ADVNETS, "data", "pack", jpegs, tmp_path / "pack"],
@@ -53,7 +53,7 @@ def test_sixty_thousand_jpegs_are_packed_in_fifteen_seconds(jpegs, tmp_path):
 
 
 def test_a_second_start_on_sixty_thousand_files_takes_under_three_seconds(jpegs, tmp_path):
-    """From typing to the beginning of training, on a folder of 60,000 files that is packed."""
+    """Measured from the command to the start of training, on a packed folder of 60,000 files."""
     folder = tmp_path / "folder"
     with zipfile.ZipFile(jpegs) as archive:
         archive.extractall(folder)
@@ -76,7 +76,7 @@ def test_a_second_start_on_sixty_thousand_files_takes_under_three_seconds(jpegs,
 
 @pytest.fixture
 def million(tmp_path) -> Path:
-    """A pack of a million 64x64x3 images: those of one random block, over and over."""
+    """A pack of a million 64x64x3 images: one random block, repeated."""
     folder = tmp_path / "million"
     folder.mkdir()
     block = np.random.default_rng(0).integers(0, 256, (5000, 3, 64, 64), dtype=np.uint8)
@@ -97,7 +97,7 @@ def million(tmp_path) -> Path:
 
 
 def memory(process: subprocess.Popen[str]) -> Iterator[dict[str, int]]:
-    """What a process holds, in MiB, as long as it lives."""
+    """The memory of a running process in MiB."""
     while process.poll() is None:
         try:
             lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
@@ -111,7 +111,7 @@ def memory(process: subprocess.Popen[str]) -> Iterator[dict[str, int]]:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="there is no /proc here")
 def test_a_million_images_take_little_memory(million, tmp_path):
-    """They train in less than 2 GiB of anonymous memory; what is mapped can be given back."""
+    """Training needs less than 2 GiB of anonymous memory; mapped memory can be released."""
     process = subprocess.Popen(
         [ADVNETS, "train", million, "--steps", "200", "--out", tmp_path / "run"],
         stdout=subprocess.DEVNULL,
@@ -127,7 +127,7 @@ def test_a_million_images_take_little_memory(million, tmp_path):
 
 
 class Constant:
-    """The same batch again and again."""
+    """A loader that returns the same batch."""
 
     def __init__(self, batch: Batch) -> None:
         self._batch = batch
@@ -148,8 +148,8 @@ def seconds_of(table: TrainState) -> float:
 @pytest.mark.parametrize(
     ("crop", "flip"), [("center", False), ("center", True), ("random", False), ("random", True)]
 )
-def test_a_packed_source_feeds_as_fast_as_a_constant_batch(jpegs, tmp_path, crop, flip):
-    """With the smallest nets that there are, so that the data counts most: at least 0.95 x."""
+def test_a_pack_is_as_fast_as_a_constant_batch(jpegs, tmp_path, crop, flip):
+    """With the smallest networks, whose speed depends most on the data: at least 0.95 x."""
     frame = Frame(28, 32, crop=crop) if crop == "random" else Frame(32, 32)
     pack(find_images(jpegs), frame, tmp_path / "pack")
     start = presets.get_preset("digits")

@@ -27,8 +27,8 @@ def splits(some_images) -> Dataset:
     return Dataset("x", labeled, None, None, unlabeled=every.subset(slice(4, None)))
 
 
-def test_an_unlabeled_part_follows_the_training_images(some_images):
-    """As one part: in that order, read or gathered by any numbers, without labels."""
+def test_unlabeled_images_follow_the_training_images(some_images):
+    """The concatenation reads and gathers by index, and has no labels."""
     opened = splits(some_images)
     whole = all_training_images(opened)
     assert isinstance(whole, ConcatSplit)
@@ -44,8 +44,8 @@ def test_an_unlabeled_part_follows_the_training_images(some_images):
     assert all_training_images(replace(opened, unlabeled=None)) is opened.train
 
 
-def test_batches_hold_labeled_and_unlabeled_images(some_images):
-    """Unlabeled images come among the ones without labels, never among the few labeled ones."""
+def test_batches_contain_labeled_and_unlabeled_images(some_images):
+    """Unlabeled images are never among the labeled ones of a batch."""
     opened = splits(some_images)
     feed = BatchTransform(UnitNormalizer(), 7, 0, CPU)
     few = labeled_subset(opened.train, 2, 0)
@@ -61,8 +61,8 @@ def test_batches_hold_labeled_and_unlabeled_images(some_images):
         assert sorted(batch.labeled.labels.tolist()) == [0, 1]
 
 
-def test_the_digest_tells_unlabeled_images(some_images):
-    """Other unlabeled images are other data; a source without them keeps the digest it had."""
+def test_the_digest_depends_on_unlabeled_images(some_images):
+    """Unlabeled images change the digest; data without them keep theirs."""
     one, two = splits(some_images), splits(some_images)
     assert one.digest() == two.digest()
     two.unlabeled.images[0] += 1

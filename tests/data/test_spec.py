@@ -19,13 +19,13 @@ from advnets.data.synthetic.registry import DISTRIBUTIONS
 from advnets.errors import UnknownNameError, UsageError
 
 
-def test_names_are_those_that_open():
-    """What is known without opening anything is what can be opened."""
+def test_known_names_are_the_registered_ones():
+    """The names in `spec`, which imports no parser, are those of the registry."""
     assert {*spec.IMAGE_DATASETS, *spec.DISTRIBUTION_NAMES} == set(NAMED_DATASETS)
     assert set(spec.DISTRIBUTION_NAMES) == set(DISTRIBUTIONS)
 
 
-def test_every_source_says_what_it_is():
+def test_every_source_has_a_unique_description():
     descriptions = [load().description for load in (*NAMED_DATASETS.values(), *FILE_FORMATS)]
     assert all(descriptions)
     assert len(set(descriptions)) == len(descriptions)
@@ -43,11 +43,11 @@ def test_every_source_says_what_it_is():
         (r"C:\faces.mat", 2, r"C:\faces.mat:fold=2"),
     ],
 )
-def test_another_fold_of_a_source(source, fold, expected):
+def test_with_fold_replaces_the_fold(source, fold, expected):
     assert spec.with_fold(source, fold) == expected
 
 
-def test_a_path_keeps_what_looks_like_options(tmp_path, monkeypatch):
+def test_a_path_with_a_colon_is_not_split(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a:fold=2").touch()
     assert spec.with_fold("a:fold=2", 3) == "a:fold=2:fold=3"
@@ -65,7 +65,7 @@ def test_a_path_keeps_what_looks_like_options(tmp_path, monkeypatch):
         ("~nobody-has-this-home/x", False),
     ],
 )
-def test_what_is_a_source(text, expected):
+def test_is_source(text, expected):
     assert spec.is_source(text) is expected
 
 
@@ -85,14 +85,14 @@ def test_paths_are_sources(tmp_path):
         ("hf:owner/set:split=test", "digits", "set"),
     ],
 )
-def test_a_source_in_place_of_a_preset(source, preset, out):
-    """Points begin with the preset for points, images with that for digits."""
+def test_a_source_selects_its_preset(source, preset, out):
+    """Points select the preset points, images the preset digits."""
     run = presets.starting_config(source)
     assert (run.preset, run.data.source) == (preset, source)
     assert presets.default_out(run) == Path("runs") / out
 
 
-def test_a_table_of_points_in_place_of_a_preset(tmp_path):
+def test_a_file_of_points_selects_its_preset(tmp_path):
     (tmp_path / "drawn by hand.csv").write_text("1,2\n")
     run = presets.starting_config(f"{tmp_path}/drawn by hand.csv:sd=0.5")
     assert run.preset == "points"
@@ -129,12 +129,12 @@ class Some:
         ("", ("", "")),
     ],
 )
-def test_name_and_options_are_told_apart(source, expected):
-    """Options begin after the first colon that a whole list of NAME=VALUE follows."""
+def test_split_source(source, expected):
+    """Options start after the first colon that is followed by a complete list of NAME=VALUE."""
     assert spec.split_source(source) == expected
 
 
-def test_every_type_is_read():
+def test_every_option_type_is_parsed():
     """Numbers, words, yes and no, choices, tuples, tuples of tuples."""
     text = "n=3,sd=1e-2,name=y,deep=yes,size=96,line=1/2/3,plane=0:1/2:3"
     assert spec.parse_options(text, Some, "it") == Some(
@@ -144,8 +144,8 @@ def test_every_type_is_read():
     assert spec.parse_options("", Some, "it") == Some()
 
 
-def test_what_is_shown_is_what_one_types():
-    """The text of the defaults reads back as the defaults."""
+def test_formatted_options_parse_to_the_defaults():
+    """The formatted defaults parse to the defaults."""
     assert spec.parse_options(spec.format_options(Some), Some, "it") == Some()
 
 
@@ -163,13 +163,13 @@ def test_what_is_shown_is_what_one_types():
         ("line=1/x", UsageError, "it: line must be a number, got 'x'"),
     ],
 )
-def test_mistakes_are_one_sentence(text, error, message):
+def test_invalid_options_are_refused(text, error, message):
     with pytest.raises(error) as caught:
         spec.parse_options(text, Some, "it")
     assert message in str(caught.value)
 
 
-def test_a_source_without_options_says_so():
+def test_options_of_a_source_without_any_are_refused():
     @dataclass(frozen=True)
     class Nothing:
         pass
@@ -179,21 +179,21 @@ def test_a_source_without_options_says_so():
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_read_or_refused(text):
-    """Whatever is typed, options are read or refused by our error."""
+def test_any_text_is_parsed_or_refused(text):
+    """Any text is parsed or refused with a UsageError."""
     spec.split_source(text)
     with suppress(UsageError):
         spec.parse_options(text, Some, "it")
 
 
 @given(st.lists(st.sampled_from([*"n=3,sd1e:/.-_ ", "plane=", "line=", "size=", "deep=", "yes"])))
-def test_what_looks_like_options_is_read_or_refused(parts):
+def test_option_like_text_is_parsed_or_refused(parts):
     with suppress(UsageError):
         spec.parse_options("".join(parts), Some, "it")
 
 
-def test_directory_wins_then_environment_then_cache(monkeypatch, tmp_path):
-    """Named sets lie in the directory given, else in ADVNETS_DATA, else in the user's cache."""
+def test_data_directory_precedence(monkeypatch, tmp_path):
+    """The argument precedes ADVNETS_DATA, which precedes the user's cache."""
     monkeypatch.setenv("ADVNETS_DATA", str(tmp_path / "env"))
     assert data_directory(str(tmp_path / "given")) == tmp_path / "given"
     assert data_directory() == tmp_path / "env"
@@ -206,13 +206,13 @@ def test_directory_wins_then_environment_then_cache(monkeypatch, tmp_path):
     assert data_directory("~/x") == tmp_path / "x"
 
 
-def test_own_folder_before_the_common_one():
-    """A set is looked for in a folder of its name, then beside it."""
+def test_dataset_folders_order():
+    """A data set is searched in a folder of its name, then in the data directory."""
     assert dataset_folders("mnist", "d") == (Path("d/mnist"), Path("d"))
 
 
-def test_listed():
-    """Things are listed as a sentence has them."""
+def test_join_words():
+    """Items are joined to a phrase."""
     assert join_words(["a"]) == "a"
     assert join_words(["a", "b", "c"]) == "a, b and c"
     assert join_words("ab", "or") == "a or b"

@@ -20,7 +20,7 @@ SUFFIXES = ("zip", "csv", "npy", "mat", "parquet", "tar", "png", "")
 
 
 def check(path: Path) -> subprocess.CompletedProcess[str]:
-    """`advnets data audit`, which must end by itself."""
+    """Run `advnets data audit`, which must not hang."""
     return subprocess.run(
         [sys.executable, "-m", "advnets", "data", "audit", str(path)],
         capture_output=True,
@@ -31,7 +31,7 @@ def check(path: Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_pipe_given_as_data_is_refused(tmp_path, said):
-    """Whatever its name promises. In a thread, so that a reader that waits fails the test."""
+    """The name does not matter. A thread makes a reader that blocks fail the test."""
     found: list[tuple[int, str, str]] = []
     for suffix in SUFFIXES:
         path = tmp_path / f"pipe.{suffix}".rstrip(".")
@@ -61,7 +61,7 @@ def test_an_endless_device_is_refused(tmp_path):
     "name", ["train-images-idx3-ubyte", "data_batch_1.bin", "train_32x32.mat", "a.parquet", "a.tar"]
 )
 def test_a_pipe_within_a_folder_of_data_is_refused(tmp_path, name):
-    """Of a published set, or of shards: one sentence, or it is no file of the set."""
+    """A pipe among files of a data set or shards is refused, or is not taken for one."""
     os.mkfifo(tmp_path / name)
     done = check(tmp_path)
     assert done.returncode == 1, done.stdout

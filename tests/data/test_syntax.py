@@ -22,7 +22,7 @@ MEANS = re.compile(r"\bmeans=[-\d.:/]*\d")
 
 
 def written() -> set[tuple[str, str]]:
-    """Name and options of each source that is written anywhere, options of a mixture alone too."""
+    """Return name and options of every source in README, docs and docstrings."""
     found: set[tuple[str, str]] = set()
     for page in PAGES:
         text = page.read_text("utf-8")
@@ -32,7 +32,7 @@ def written() -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("name", "told"), sorted(written()))
-def test_every_source_that_is_written_is_one(name, told, tmp_path, monkeypatch):
+def test_every_documented_source_is_valid(name, told, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     source = f"{name}:{told}"
     assert spec.split_source(source) == (name, told)
@@ -49,15 +49,15 @@ def test_every_source_that_is_written_is_one(name, told, tmp_path, monkeypatch):
         )
 
 
-def test_what_is_written_holds_the_known_examples():
-    """So that the test above cannot pass for want of examples."""
+def test_documented_sources_include_known_examples():
+    """The test above cannot pass for lack of examples."""
     assert {("mixture", "means=0:1/2:3"), ("mixture", "means=-2/3"), ("ring", "modes=8")} < {
         *written()
     }
 
 
-def test_what_data_list_shows_can_be_typed(said, tmp_path, monkeypatch):
-    """The options of every set with their defaults, exactly as they are printed."""
+def test_listed_sources_can_be_typed(said, tmp_path, monkeypatch):
+    """The options of every data set can be typed as they are printed."""
     monkeypatch.setenv("ADVNETS_DATA", str(tmp_path))
     code, out, _ = said("data", "list")
     assert code == 0
@@ -71,7 +71,7 @@ def test_what_data_list_shows_can_be_typed(said, tmp_path, monkeypatch):
             assert len(open_dataset(re.sub(r"\bn=\d+", "n=20", source)).train) == 20
 
 
-def test_a_planar_mixture_has_its_means_where_they_were_put(said):
+def test_a_planar_mixture_has_the_given_means(said):
     train = open_dataset("mixture:means=0:1/20:3,sds=0.1,n=400").train
     points, modes = train.read(slice(None))[:, :, 0, 0], train.labels
     assert points[modes == 0].mean(0) == pytest.approx([0, 1], abs=0.05)

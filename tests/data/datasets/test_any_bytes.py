@@ -31,7 +31,7 @@ NUMBERS = [0, 1, 2, 3, 7, 8, 127, 128, 255, 256, 2**15, 2**16 - 1, 2**31 - 1, 2*
 
 @pytest.fixture(autouse=True)
 def bounds() -> Iterator[None]:
-    """A GiB more than there was, and no more, for the process; ten seconds for an example."""
+    """The process may use one GiB more, and ten seconds per example."""
     if sys.platform != "linux":
         yield
         return
@@ -51,7 +51,7 @@ def bounds() -> Iterator[None]:
 
 
 def altered(content: bytes, changes: list[tuple[int, int, int]]) -> bytes:
-    """The content after changes, each of a kind, at a place, with a number."""
+    """Return the content after changes of (kind, place, number)."""
     data = bytearray(content)
     for kind, place, number in changes:
         at = place % (len(data) + 1)
@@ -81,7 +81,7 @@ CHANGES = st.lists(
 
 
 def files_like(*valid: bytes) -> st.SearchStrategy[bytes]:
-    """Valid files, much more often altered ones, and now and then a start with any bytes."""
+    """Generate valid files, more often modified ones, and sometimes random bytes."""
     mutated = st.builds(altered, st.sampled_from(valid), CHANGES)
     begun = st.builds(
         lambda whole, n, rest: whole[: n % (len(whole) + 1)] + rest,
@@ -93,7 +93,7 @@ def files_like(*valid: bytes) -> st.SearchStrategy[bytes]:
 
 
 def repacked(pack: Callable[[bytes], bytes], *valid: bytes) -> st.SearchStrategy[bytes]:
-    """Altered content whose packing is whole, so that the reader gets to it."""
+    """Modified content in a valid compressed stream, so that the parser reaches it."""
     return files_like(*valid).map(pack)
 
 

@@ -27,7 +27,7 @@ PYTHON = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
 
 @pytest.fixture
 def big(tmp_path) -> Path:
-    """Batches of zeros, which take no room on the disk, with a known first and last record."""
+    """Sparse batches of zeros, with a known first and last record."""
     folder = tmp_path / "cifar10" / "cifar-10-batches-bin"
     folder.mkdir(parents=True)
     for i, name in enumerate(BINARY):
@@ -43,8 +43,8 @@ def big(tmp_path) -> Path:
     return folder
 
 
-def test_batches_become_splits(big, tmp_path):
-    """Four batches train, the fifth validates; a record is its label, then three planes."""
+def test_batches_are_split(big, tmp_path):
+    """Four batches are for training, the fifth for validation; a record is label and planes."""
     splits = open_cifar10([tmp_path / "cifar10", tmp_path])
     assert (splits.name, splits.classes) == ("cifar10", TEN)
     assert splits.shape == (3, 32, 32)
@@ -57,8 +57,8 @@ def test_batches_become_splits(big, tmp_path):
         assert part.images[-1, 2, 3, 7] == (2 * 1024 + 3 * 32 + 7) % 256
 
 
-def test_broken_batches_are_named(big):
-    """A shorter or longer batch, a label past 9 and an absent batch are named."""
+def test_damaged_batches_are_refused(big):
+    """A shorter or longer batch, a label above 9 and a missing batch are refused by name."""
     path = big / BINARY[4]
     with path.open("r+b") as file:
         file.write(b"\x0a")
@@ -81,7 +81,7 @@ def test_broken_batches_are_named(big):
 
 @pytest.fixture
 def few(monkeypatch) -> int:
-    """Files of four records in place of thousands."""
+    """Files have four records instead of thousands."""
     monkeypatch.setattr(cifar, "_VALID", 4)
     for versions in ("VERSIONS_10", "VERSIONS_100"):
         smaller = [replace(version, records=(4, 4)) for version in getattr(cifar, versions)]
@@ -113,7 +113,7 @@ def keyed(text: str, keys: type) -> bytes | str:
 
 
 @pytest.mark.parametrize(("keys", "protocol"), [(bytes, 2), (str, 2), (str, 5)])
-def test_python_version_is_the_binary_one(few, tmp_path, keys, protocol):
+def test_python_and_binary_versions_are_equal(few, tmp_path, keys, protocol):
     """Both versions of the same batches give the same splits."""
     python = write_10(tmp_path / "a" / "cifar-10-batches-py", keys, protocol)
     binary = tmp_path / "b" / "cifar-10-batches-bin"
@@ -134,7 +134,7 @@ def test_python_version_is_the_binary_one(few, tmp_path, keys, protocol):
 
 @pytest.mark.parametrize("version", ["cifar-100-binary", "cifar-100-python"])
 def test_cifar_100_fine_and_coarse(few, tmp_path, monkeypatch, version):
-    """A record has a coarse and then a fine label; the folder names the classes."""
+    """A record has a coarse and a fine label; the class names are in the folder."""
     monkeypatch.setattr(cifar, "_VALID", 1)
     folder = tmp_path / "cifar100" / version
     folder.mkdir(parents=True)
@@ -189,8 +189,8 @@ def test_cifar_100_fine_and_coarse(few, tmp_path, monkeypatch, version):
         ({"data": os.system, "labels": []}, "refers to .*system"),
     ],
 )
-def test_broken_pickles_are_named(few, tmp_path, batch, complaint):
-    """A pickled batch of other entries is refused with its name and what is wrong."""
+def test_invalid_pickles_are_refused(few, tmp_path, batch, complaint):
+    """The error names the file and the problem."""
     folder = write_10(tmp_path / "x")
     (folder / "data_batch_3").write_bytes(pickle.dumps(batch, 2))
     with pytest.raises(DataError, match=rf"data_batch_3 .*{complaint}"):
@@ -206,7 +206,7 @@ def test_broken_pickles_are_named(few, tmp_path, batch, complaint):
         ([1] * 10, "must have text in `label_names`, got int"),
     ],
 )
-def test_broken_names_are_named(few, tmp_path, names, complaint):
+def test_invalid_class_names_are_refused(few, tmp_path, names, complaint):
     """Names that are not those of ten classes are refused."""
     folder = write_10(tmp_path / "x")
     write_batch(folder / "batches.meta", {"label_names": names})
@@ -216,8 +216,8 @@ def test_broken_names_are_named(few, tmp_path, names, complaint):
     assert open_cifar10_folder(folder).classes == TEN
 
 
-def test_absent_batches_have_the_cure(tmp_path):
-    """Nothing there: what was looked for, where, and what to type."""
+def test_missing_batches_are_refused_with_advice(tmp_path):
+    """The error names the files, the folders and the command."""
     with pytest.raises(
         DataError, match=r"data_batch_1.bin .* fetch cifar10 --data-dir .*; or extract"
     ):
@@ -232,7 +232,7 @@ def test_absent_batches_have_the_cure(tmp_path):
     assert not is_cifar100_folder(tmp_path)
 
 
-def test_jpegs_are_not_the_original(real_data):
-    """Where there are only re-encoded images they are named, and not taken for the set."""
+def test_jpegs_are_not_opened_as_the_original(real_data):
+    """An archive of re-encoded images is named in the error."""
     with pytest.raises(DataError, match=r"cifar10-jpg.zip has other pixels than the original"):
         open_cifar10([real_data / "cifar10", real_data])

@@ -11,7 +11,7 @@ from advnets.data.datasets.digits import open_digits
 from advnets.errors import MissingExtraError
 
 
-def test_digits_in_their_order():
+def test_digits_are_split_in_order():
     """1,197, 300 and 300 digits of 0 to 16, which together are scikit-learn's."""
     splits = open_digits()
     parts = [splits.train, splits.valid, splits.test]
@@ -25,8 +25,8 @@ def test_digits_in_their_order():
     np.testing.assert_array_equal(labels, bunch.target)
 
 
-def test_absent_library_has_its_cure(monkeypatch):
-    """Without scikit-learn the sentence says what to install."""
+def test_missing_library_is_named(monkeypatch):
+    """The error says what to install."""
     monkeypatch.delitem(sys.modules, "sklearn.datasets")
     monkeypatch.delitem(sys.modules, "sklearn")
     monkeypatch.setattr(sys, "meta_path", [BuiltinImporter])

@@ -30,7 +30,7 @@ FILES = list(mnist.MD5)
 
 @pytest.fixture
 def files(idx_bytes, monkeypatch) -> dict[str, bytes]:
-    """A small set under MNIST's names, and the checksums that go with it."""
+    """A small data set with MNIST's file names and matching checksums."""
     monkeypatch.setattr(module, "STALL_S", 0.1)
     monkeypatch.setattr(module, "PAUSE_S", 0.0)
     rng = np.random.default_rng(0)
@@ -51,7 +51,7 @@ def remote_of(md5s: dict[str, str]) -> RemoteDataset:
 
 @pytest.fixture
 def mirror(server, way, files) -> Callable[..., str]:
-    """A mirror that gives the files in some way: its address."""
+    """Return the URL of a mirror with the given behavior."""
 
     def make(name: str, alter: Callable[[bytes], bytes] = bytes, **how: object) -> str:
         for file, content in files.items():
@@ -73,16 +73,16 @@ def assert_whole(directory: Path, files: dict[str, bytes]) -> None:
         assert gzip.decompress((folder / name).read_bytes()) == gzip.decompress(content)
 
 
-def test_four_files_come_and_open(tmp_path, mirror, files):
-    """The four files come, their paths are given, and the set opens."""
+def test_four_files_are_downloaded_and_open(tmp_path, mirror, files):
+    """The four files are downloaded, their paths are returned, and the data set opens."""
     paths = bring(tmp_path / "new", mirror("a"))
     assert paths == [tmp_path / "new" / "mnist" / f"{name}.gz" for name in FILES]
     assert_whole(tmp_path / "new", files)
     assert len(open_mnist([tmp_path / "new" / "mnist"]).train) == 34
 
 
-def test_what_is_there_is_left_alone(tmp_path, mirror, server):
-    """A second fetch asks for nothing; unpacked files count as well."""
+def test_present_files_are_kept(tmp_path, mirror, server):
+    """A second fetch sends no requests; decompressed files count as well."""
     paths = bring(tmp_path, mirror("a"))
     before = {path: path.stat().st_mtime_ns for path in paths}
     plain = paths[0].with_suffix("")
@@ -95,7 +95,7 @@ def test_what_is_there_is_left_alone(tmp_path, mirror, server):
 
 
 def test_damaged_file_is_replaced(tmp_path, mirror, files, server):
-    """A file that is there and damaged is brought anew, alone."""
+    """Only the damaged file is downloaded again."""
     paths = bring(tmp_path, mirror("a"))
     paths[2].write_bytes(paths[2].read_bytes()[:-100])
     server.requests.clear()
@@ -117,8 +117,8 @@ def test_damaged_file_is_replaced(tmp_path, mirror, files, server):
         ({"alter": lambda content: gzip.compress(b"other")}, "sent other content"),
     ],
 )
-def test_next_mirror_helps(tmp_path, mirror, files, how, reason):
-    """What one mirror fails to give the next gives; alone it leaves no file of that name."""
+def test_next_mirror_is_tried(tmp_path, mirror, files, how, reason):
+    """The next mirror is used after a failure; a failed download leaves no file of that name."""
     bad = mirror("bad", **how)
     with pytest.raises(
         DownloadError, match=rf"could not be downloaded from any mirror \({bad}: {reason}"
@@ -131,8 +131,8 @@ def test_next_mirror_helps(tmp_path, mirror, files, how, reason):
     assert_whole(tmp_path, files)
 
 
-def test_all_mirrors_failed_is_one_sentence(tmp_path, mirror):
-    """Each mirror with its reason, and what to do by hand."""
+def test_failure_of_all_mirrors_is_reported(tmp_path, mirror):
+    """The error names each mirror with its reason, and what to do."""
     mirrors = mirror("a", status=404), mirror("b", status=500)
     with pytest.raises(DownloadError) as caught:
         bring(tmp_path, *mirrors)
@@ -143,8 +143,8 @@ def test_all_mirrors_failed_is_one_sentence(tmp_path, mirror):
     )
 
 
-def test_interrupted_fetch_goes_on(tmp_path, mirror, files, server):
-    """The next fetch asks only for the bytes that the last did not get."""
+def test_interrupted_fetch_resumes(tmp_path, mirror, files, server):
+    """The next fetch requests only the missing bytes."""
     with pytest.raises(DownloadError):
         bring(tmp_path, mirror("a", cut_after=1000, says_length=True, ranges=False))
     server.requests.clear()
@@ -153,8 +153,8 @@ def test_interrupted_fetch_goes_on(tmp_path, mirror, files, server):
     assert_whole(tmp_path, files)
 
 
-def test_part_of_another_mirror_is_no_harm(tmp_path, mirror, files):
-    """Bytes begun from a mirror whose gzip differs are thrown away, not joined to others."""
+def test_partial_file_of_another_mirror_is_replaced(tmp_path, mirror, files):
+    """Bytes of a mirror whose gzip differs are discarded."""
     other = gzip.compress(b"x" * 5000)[:30]
     (tmp_path / "mnist").mkdir()
     (tmp_path / "mnist" / f"{FILES[0]}.gz.part").write_bytes(other)
@@ -163,7 +163,7 @@ def test_part_of_another_mirror_is_no_harm(tmp_path, mirror, files):
 
 
 def test_killed_before_the_rename(tmp_path, mirror, files, server):
-    """A part that is whole takes its name, and is not brought again."""
+    """A complete partial file is renamed and not downloaded again."""
     (tmp_path / "mnist").mkdir()
     name = f"{FILES[0]}.gz"
     (tmp_path / "mnist" / f"{name}.part").write_bytes(files[name])
@@ -173,7 +173,7 @@ def test_killed_before_the_rename(tmp_path, mirror, files, server):
 
 
 def test_two_processes_at_once(tmp_path, mirror, files, server):
-    """Two that fetch at once both end well, with each file whole and brought once."""
+    """Two concurrent fetches succeed, and each file is downloaded once."""
     url = mirror("a")
     script = (
         "import json, sys; from pathlib import Path\n"
@@ -191,22 +191,22 @@ def test_two_processes_at_once(tmp_path, mirror, files, server):
     assert sorted(path for path, _ in server.requests) == sorted(f"/a/{name}" for name in files)
 
 
-def test_bar_is_drawn_when_asked_for(tmp_path, mirror, capsys):
-    """Progress is shown on demand, and not where there is no terminal."""
+def test_progress_bar_is_optional(tmp_path, mirror, capsys):
+    """The bar is shown on request, and by default only on a terminal."""
     fetch("mnist", tmp_path / "a", mirrors=[mirror("a")])
     assert capsys.readouterr().err == ""
     fetch("mnist", tmp_path / "b", mirrors=[mirror("a")], progress=True)
     assert "train-images-idx3-ubyte" in capsys.readouterr().err
 
 
-def test_set_nobody_has(tmp_path):
-    """A set that cannot be fetched is told, with those that can."""
+def test_unknown_dataset_is_refused(tmp_path):
+    """The error names the known data sets."""
     with pytest.raises(UnknownNameError, match=r"did you mean .*mnist"):
         fetch("mnst", tmp_path)
 
 
-def test_folder_that_cannot_be_made(tmp_path):
-    """A file where the folder should be is the machine's fault, not the mirror's."""
+def test_unwritable_folder_is_reported(tmp_path):
+    """A file in place of the folder is reported as such, not as a failure of mirrors."""
     (tmp_path / "mnist").touch()
     with pytest.raises(DataError, match="cannot be written") as caught:
         bring(tmp_path, "http://127.0.0.1:9/")
@@ -256,8 +256,8 @@ def everything_in(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("pack", [tar, zipped])
-def test_expected_members_come_out(tmp_path, pack):
-    """Members come out under their names here, others do not."""
+def test_expected_members_are_extracted(tmp_path, pack):
+    """Members are extracted under their local names, others are not."""
     (tmp_path / "x").write_bytes(pack(FILES_archives))
     paths = extract(tmp_path / "x", MEMBERS, tmp_path / "out")
     assert paths == [tmp_path / "out" / "set" / "a.bin", tmp_path / "out" / "names.txt"]
@@ -313,16 +313,16 @@ WHOLE_TAR, WHOLE_ZIP = tar(FILES_archives), zipped(FILES_archives)
     # An archive holds the time: not twice the same.
     ids=lambda some: some if isinstance(some, str) else f"{len(some)} bytes",
 )
-def test_what_is_wrong_is_said(tmp_path, content, complaint):
-    """Another archive is refused with its name; nothing is written outside, and no part stays."""
+def test_invalid_archives_are_refused(tmp_path, content, complaint):
+    """The error names the archive; nothing is written outside, and no partial file stays."""
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(DataError, match=rf"x .*({complaint})"):
         extract(tmp_path / "x", MEMBERS, tmp_path / "out")
     assert everything_in(tmp_path) <= {"x", "out/set/a.bin", "out/names.txt"}
 
 
-def test_zip_that_lies_about_a_size(tmp_path):
-    """A member that unpacks to more than its header says is damage."""
+def test_zip_with_a_wrong_size_is_refused(tmp_path):
+    """A member larger than its header declares is damaged."""
     content = bytearray(zipped({"set/a.bin": bytes(100_000)}))
     for mark, offset in [(b"PK\x03\x04", 22), (b"PK\x01\x02", 24)]:
         at = content.index(mark) + offset
@@ -334,7 +334,7 @@ def test_zip_that_lies_about_a_size(tmp_path):
 
 @pytest.fixture
 def fetched(server, way, monkeypatch):
-    """A set of one archive that the server gives."""
+    """A data set of one archive on the server."""
     monkeypatch.setattr(module, "STALL_S", 0.1)
     monkeypatch.setattr(module, "PAUSE_S", 0.0)
 
@@ -350,8 +350,8 @@ def fetched(server, way, monkeypatch):
 
 
 @pytest.mark.parametrize("pack", [tar, zipped])
-def test_archive_is_brought_once(tmp_path, server, fetched, pack):
-    """Members stay and the archive goes; what is there and whole is not brought again."""
+def test_archive_is_downloaded_once(tmp_path, server, fetched, pack):
+    """Members are kept, the archive is deleted, and nothing is downloaded again."""
     name = fetched(pack(FILES_archives))
     paths = fetch(name, tmp_path, progress=False)
     assert paths == [tmp_path / "there" / member.file for member in MEMBERS]
@@ -375,8 +375,8 @@ def test_archive_is_brought_once(tmp_path, server, fetched, pack):
         assert fetch(name, tmp_path, progress=False) == paths
 
 
-def test_killed_while_unpacking(tmp_path, server, fetched):
-    """An archive that is there whole is unpacked, and not brought again."""
+def test_killed_while_extracting(tmp_path, server, fetched):
+    """A complete archive is extracted and not downloaded again."""
     content = tar(FILES_archives)
     name = fetched(content)
     (tmp_path / "there").mkdir()
@@ -387,7 +387,7 @@ def test_killed_while_unpacking(tmp_path, server, fetched):
 
 
 def test_archive_of_other_content(tmp_path, server, way, fetched):
-    """An archive of another MD5 is not unpacked; one of the right MD5 that is unfit is refused."""
+    """An archive with a wrong MD5 is not extracted; an invalid one with the right MD5 is refused."""
     name = fetched(tar(FILES_archives))
     server.ways["/x.tar.gz"] = way(tar(A))
     with pytest.raises(DownloadError, match="sent other content"):
@@ -402,8 +402,8 @@ def test_archive_of_other_content(tmp_path, server, way, fetched):
         assert not (tmp_path / "x").exists()
 
 
-def test_plain_files_by_their_own_md5(tmp_path, server, way, monkeypatch):
-    """Where the published MD5 is that of the packed file, that is what is checked."""
+def test_other_files_are_verified_by_md5(tmp_path, server, way, monkeypatch):
+    """The MD5 of the compressed file is checked if that is the published one."""
     content = b"not even a gzip"
     file = File("a.mat", hashlib.md5(content).hexdigest())
     monkeypatch.setitem(mirrors.REMOTES, "made-up", RemoteDataset("there", (server.url,), (file,)))
@@ -413,8 +413,8 @@ def test_plain_files_by_their_own_md5(tmp_path, server, way, monkeypatch):
         assert len(server.requests) == requests
 
 
-def test_table_agrees_with_the_openers():
-    """What is fetched is what is looked for, in the folder of that name."""
+def test_mirrors_agree_with_the_parsers():
+    """The downloaded files are those that the parsers search."""
     assert {remote.folder for remote in REMOTES.values()} | {"svhn-extra"} == set(REMOTES)
     for remote in REMOTES.values():
         assert all(url.startswith("http") and url.endswith("/") for url in remote.mirrors)
@@ -451,7 +451,7 @@ def bring_download(server, part, path="/x"):
 
 
 def test_whole_file(server, way, part):
-    """A file comes whole, and its progress is told up to the end."""
+    """A file is downloaded completely, with progress reported to the end."""
     server.ways["/x"] = way(CONTENT)
     told = bring_download(server, part)
     assert part.read_bytes() == CONTENT
@@ -459,15 +459,15 @@ def test_whole_file(server, way, part):
     assert told == sorted(told)
 
 
-def test_length_unsaid(server, way, part):
-    """A file whose length the server does not say comes whole."""
+def test_unknown_length(server, way, part):
+    """A file of unknown length is downloaded completely."""
     server.ways["/x"] = way(CONTENT, says_length=False)
     assert bring_download(server, part)[-1] == (len(CONTENT), None)
     assert part.read_bytes() == CONTENT
 
 
 def test_redirect_is_followed(server, way, part):
-    """A redirect is followed, also when going on."""
+    """A redirect is followed, also when resuming."""
     server.ways["/x"] = way(to=f"{server.url}/y")
     server.ways["/y"] = way(CONTENT)
     part.write_bytes(CONTENT[:50])
@@ -477,16 +477,16 @@ def test_redirect_is_followed(server, way, part):
 
 
 @pytest.mark.parametrize("how", ["cut_after", "stall_after"])
-def test_cut_off_is_gone_on_with(server, way, part, how):
-    """After a connection cut or silent, only what is missing is asked for."""
+def test_interrupted_download_resumes(server, way, part, how):
+    """After an interruption or a timeout, only the missing bytes are requested."""
     server.ways["/x"] = way(CONTENT, **{how: 150_000}, then=way(CONTENT))
     bring_download(server, part)
     assert part.read_bytes() == CONTENT
     assert server.requests == [("/x", None), ("/x", "bytes=150000-")]
 
 
-def test_earlier_part_is_gone_on_with(server, way, part):
-    """What an interrupted process left is kept."""
+def test_earlier_partial_file_resumes(server, way, part):
+    """The partial file of an interrupted process is used."""
     part.write_bytes(CONTENT[:100])
     server.ways["/x"] = way(CONTENT)
     assert bring_download(server, part)[-1] == (len(CONTENT), len(CONTENT))
@@ -494,16 +494,16 @@ def test_earlier_part_is_gone_on_with(server, way, part):
     assert server.requests == [("/x", "bytes=100-")]
 
 
-def test_server_without_ranges_begins_anew(server, way, part):
-    """A server that ignores the range sends all: nothing is there twice."""
+def test_server_without_ranges_starts_over(server, way, part):
+    """If the server ignores the range, no bytes are duplicated."""
     part.write_bytes(CONTENT[:100])
     server.ways["/x"] = way(CONTENT, ranges=False)
     bring_download(server, part)
     assert part.read_bytes() == CONTENT
 
 
-def test_part_that_is_whole(server, way, part):
-    """Of a file that is there whole nothing more is asked for (416)."""
+def test_complete_partial_file(server, way, part):
+    """A complete file is recognized by HTTP 416."""
     part.write_bytes(CONTENT)
     server.ways["/x"] = way(CONTENT)
     bring_download(server, part)
@@ -511,8 +511,8 @@ def test_part_that_is_whole(server, way, part):
     assert len(server.requests) == 1
 
 
-def test_part_that_is_too_long(server, way, part):
-    """A part longer than the file is another file's (416), and thrown away."""
+def test_partial_file_that_is_too_long(server, way, part):
+    """A partial file longer than the file (416) is discarded."""
     part.write_bytes(CONTENT + b"more")
     server.ways["/x"] = way(CONTENT)
     bring_download(server, part)
@@ -521,8 +521,8 @@ def test_part_that_is_too_long(server, way, part):
 
 
 @pytest.mark.parametrize("status", [404, 403, 500, 503])
-def test_refusals_are_told_at_once(server, way, part, status):
-    """A refusal is the reason, without another attempt."""
+def test_http_errors_are_not_retried(server, way, part, status):
+    """An HTTP error is reported without another attempt."""
     server.ways["/x"] = way(status=status)
     with pytest.raises(MirrorFault, match=f"HTTP {status}"):
         bring_download(server, part)
@@ -537,16 +537,16 @@ def test_refusals_are_told_at_once(server, way, part, status):
         ({"stall_after": 1000}, "no data for 0.3 s"),
     ],
 )
-def test_no_progress_ends(server, way, part, how, reason):
-    """A server that sends the same few bytes again and again is given up."""
+def test_no_progress_ends_the_download(server, way, part, how, reason):
+    """A server that repeats the same few bytes is given up."""
     server.ways["/x"] = way(CONTENT, ranges=False, **how)
     with pytest.raises(MirrorFault, match=reason):
         bring_download(server, part)
     assert len(server.requests) == 4
 
 
-def test_slow_progress_does_not(server, way, part):
-    """A server that is cut off many times, and each time sends more, is not given up."""
+def test_slow_progress_continues(server, way, part):
+    """A server that is interrupted often but makes progress is not given up."""
     last = way(CONTENT)
     for end in range(180_000, 0, -20_000):
         last = way(CONTENT, cut_after=end, then=last)
@@ -556,8 +556,8 @@ def test_slow_progress_does_not(server, way, part):
     assert len(server.requests) == 10
 
 
-def test_no_server(part):
-    """An address where nobody answers, or that is none, is told."""
+def test_unreachable_server(part):
+    """An unreachable or invalid address is reported."""
     for url, reason in [
         ("http://127.0.0.1:9/x", "refused"),
         ("http://[::bad/x", "Invalid IPv6"),

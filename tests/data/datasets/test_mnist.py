@@ -41,8 +41,8 @@ def small_mnist(tmp_path, write_idx, monkeypatch):
     return tmp_path / "mnist"
 
 
-def test_last_training_images_are_for_validation(small_mnist):
-    """The last of the training file validate."""
+def test_last_training_images_are_the_validation_split(small_mnist):
+    """The last training images are the validation split."""
     splits = open_mnist([small_mnist])
     assert splits.valid is not None
     assert splits.train.labels.tolist() == [0, 1, 2, 3, 4]
@@ -50,15 +50,15 @@ def test_last_training_images_are_for_validation(small_mnist):
     assert splits.classes == tuple("0123456789")
 
 
-def test_files_may_lie_in_either_folder(small_mnist, tmp_path):
-    """Each file is looked for in all folders."""
+def test_files_may_be_in_either_folder(small_mnist, tmp_path):
+    """Each file is searched in all folders."""
     name = f"{FILES[1]}.gz"
     (small_mnist / name).rename(tmp_path / name)
     assert len(open_mnist([small_mnist, tmp_path]).train) == 5
 
 
-def test_absent_files_are_named_with_the_cure(small_mnist, tmp_path):
-    """What is absent, where it was looked for, and what to type."""
+def test_missing_files_are_refused_with_advice(small_mnist, tmp_path):
+    """The error names the files, the folders and the command."""
     (small_mnist / f"{FILES[1]}.gz").unlink()
     with pytest.raises(DataError) as caught:
         open_mnist([small_mnist, tmp_path])
@@ -69,8 +69,8 @@ def test_absent_files_are_named_with_the_cure(small_mnist, tmp_path):
     )
 
 
-def test_another_set_is_not_mnist(small_mnist, write_idx):
-    """Another set's files under MNIST's names are refused."""
+def test_files_of_another_dataset_are_refused(small_mnist, write_idx):
+    """Files of another data set with MNIST's names are refused."""
     write_idx(small_mnist / f"{FILES[2]}.gz", np.zeros((3, 4, 4)))
     with pytest.raises(DataError, match="not the original"):
         open_mnist([small_mnist])

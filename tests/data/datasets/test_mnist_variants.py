@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 
 
 def write_set(folder, write_idx, names, labels, packed=True) -> np.ndarray:
-    """Twelve training and four test images; gives the training ones as stored."""
+    """Write twelve training and four test images; return the training images as stored."""
     images = RNG.integers(0, 256, (12, 4, 4))
     for name in names:
         values = images if "images" in name else np.resize(labels, 12)
@@ -29,8 +29,8 @@ def write_set(folder, write_idx, names, labels, packed=True) -> np.ndarray:
     ("opener", "name", "first_class"),
     [(open_fashion_mnist, "fashion-mnist", "T-shirt/top"), (open_kmnist, "kmnist", "o")],
 )
-def test_kin_open_as_mnist(tmp_path, write_idx, opener, name, first_class):
-    """The same files, split at the last sixth, with the published names of the classes."""
+def test_variants_open_like_mnist(tmp_path, write_idx, opener, name, first_class):
+    """The files are read like MNIST's, with the published class names."""
     images = write_set(tmp_path, write_idx, FILES, range(10), packed=name == "kmnist")
     splits = opener([tmp_path / name, tmp_path])
     assert splits.name == name
@@ -40,8 +40,8 @@ def test_kin_open_as_mnist(tmp_path, write_idx, opener, name, first_class):
     assert splits.test.labels.tolist() == [0, 1, 2, 3]
 
 
-def test_absent_kin_have_the_cure(tmp_path):
-    """Each set says how it is fetched."""
+def test_missing_variants_are_refused_with_advice(tmp_path):
+    """The error has the command to download the data set."""
     for opener, name in [
         (open_fashion_mnist, "fashion-mnist"),
         (open_kmnist, "kmnist"),
@@ -51,8 +51,8 @@ def test_absent_kin_have_the_cure(tmp_path):
             opener([tmp_path])
 
 
-def test_another_sets_files_are_told(tmp_path, write_idx, monkeypatch):
-    """All sets use MNIST's file names: what is known as another's is refused."""
+def test_files_of_another_dataset_are_refused(tmp_path, write_idx, monkeypatch):
+    """All variants have MNIST's file names: a known file of another one is refused."""
     write_set(tmp_path, write_idx, FILES, range(10))
     labels = (tmp_path / f"{FILES[3]}.gz").read_bytes()
     md5 = hashlib.md5(labels).hexdigest()
@@ -69,7 +69,7 @@ def test_another_sets_files_are_told(tmp_path, write_idx, monkeypatch):
 
 
 def test_real_mnist_is_not_fashion(real_data):
-    """MNIST in a folder that is looked in for Fashion-MNIST is not taken for it."""
+    """MNIST's files are not taken for Fashion-MNIST."""
     with pytest.raises(DataError, match="got one of mnist"):
         open_fashion_mnist([real_data / "mnist"])
 
@@ -85,8 +85,8 @@ def test_real_mnist_is_not_fashion(real_data):
         ("mnist", 10, range(10)),
     ],
 )
-def test_emnist_is_turned_upright(tmp_path, write_idx, split, classes, labels):
-    """Images are stored by columns; the letters' labels begin at 1 in the file and at 0 here."""
+def test_emnist_is_transposed(tmp_path, write_idx, split, classes, labels):
+    """Images are stored transposed; the labels of letters start at 1 in the file."""
     parts = [f"emnist-{split}-{part}" for part in ("train", "test")]
     names = [f"{p}-{what}-ubyte" for p in parts for what in ("images-idx3", "labels-idx1")]
     images = write_set(tmp_path / "gzip", write_idx, names, list(labels))
@@ -105,8 +105,8 @@ def test_emnist_is_turned_upright(tmp_path, write_idx, split, classes, labels):
         open_emnist(EMNIST(split), [tmp_path])
 
 
-def test_letters_have_no_zero(tmp_path, write_idx):
-    """A 0 among the letters' labels is no letter."""
+def test_letters_with_label_zero_are_refused(tmp_path, write_idx):
+    """The label 0 is invalid for letters."""
     names = [
         f"emnist-letters-{part}-{what}-ubyte"
         for part in ("train", "test")

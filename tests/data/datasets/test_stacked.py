@@ -25,8 +25,8 @@ def gray() -> ArraySplit:
     return ArraySplit(images, np.arange(50, dtype=np.int64) % 10)
 
 
-def test_a_image_is_the_three_digits_named(gray):
-    """Channel c of image k is gray image numbers[k, c], and the label tells the three."""
+def test_channels_and_label_are_those_of_three_digits(gray):
+    """Channel c of image k is gray image indices[k, c], and the label is that of all three."""
     part = stack(gray, 200, seed=1, purpose="train")
     assert isinstance(part, StackedSplit)
     assert isinstance(part, Split)
@@ -43,8 +43,8 @@ def test_a_image_is_the_three_digits_named(gray):
     assert part.labels.dtype == np.int64
 
 
-def test_read_and_on_agree(gray):
-    """Numbers, masks and ranges on the host, and numbers by the way to a device."""
+def test_read_and_gather_fn_agree(gray):
+    """Reading by index, mask or slice agrees with gathering on a device."""
     part = stack(gray, 200, seed=0, purpose="train")
     numbers = np.array([3, 199, 3, 0])
     gathered = part.gather_fn(CPU)(torch.from_numpy(numbers), RNG(0))
@@ -53,8 +53,8 @@ def test_read_and_on_agree(gray):
     np.testing.assert_array_equal(part.read(np.arange(200) == 3), part.read(np.array([3])))
 
 
-def test_draws_are_keyed(gray):
-    """The same under the same seed and purpose, and the first do not depend on how many."""
+def test_draws_depend_on_seed_and_split(gray):
+    """Draws depend on seed and purpose only, and the first ones do not depend on n."""
     part = stack(gray, 200, seed=0, purpose="train")
     np.testing.assert_array_equal(
         part.indices[:50], stack(gray, 50, seed=0, purpose="train").indices
@@ -71,8 +71,8 @@ def test_draws_are_keyed(gray):
     assert part.indices.max() == 49
 
 
-def test_batches_of_it(gray):
-    """It is fed as any other part."""
+def test_batches_of_stacked_images(gray):
+    """A stacked split gives batches like any other split."""
     part = stack(gray, 40, seed=0, purpose="train")
     feed = BatchTransform(UnitNormalizer(), batch_size=8, seed=0, device=CPU)
     batches = Loader(part, feed)
@@ -86,8 +86,8 @@ def test_batches_of_it(gray):
         assert whole[pixels] == label
 
 
-def test_real_sets_have_all_modes_and_cost_little(real_data):
-    """1,000 modes in every split that can hold them; no more memory than the digits and a fifth."""
+def test_real_data_has_all_modes_and_little_memory(real_data):
+    """Every large enough split has 1,000 modes; memory is at most 1.2 times that of the digits."""
     folders = [real_data / "mnist"]
     digits = open_mnist(folders)
     own = sum(
@@ -117,8 +117,8 @@ def test_real_sets_have_all_modes_and_cost_little(real_data):
     )
 
 
-def test_numbers_that_cannot_be():
-    """None, or more than memory is meant for."""
+def test_invalid_n_is_refused():
+    """n must be between 1 and the maximum."""
     for n in (0, stacked._MAX_IMAGES + 1):
         with pytest.raises(UsageError, match=f"n is {n}"):
             StackedMNIST(n=n)

@@ -22,7 +22,7 @@ RNG = np.random.default_rng(0)
 
 
 def write(path: Path, n: int, **changes: np.ndarray) -> np.ndarray:
-    """A file of n images of (8, 6), and these as (n, 3, 8, 6)."""
+    """Write a file of n images of size (8, 6); return them with shape (n, 3, 8, 6)."""
     images = RNG.integers(0, 256, (8, 6, 3, n), dtype=np.uint8)
     labels = np.arange(n, dtype=np.uint8)[:, None] % 10 + 1
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,8 +36,8 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path / "svhn"
 
 
-def test_last_training_digits_are_for_validation(folder):
-    """The 10 of the file is the digit 0; extra digits follow those kept for training."""
+def test_last_training_digits_are_the_validation_split(folder):
+    """Label 10 is the digit 0; extra digits follow the training digits."""
     train = write(folder / svhn.TRAIN, 12)
     test = write(folder / svhn.TEST, 5)
     extra = write(folder / svhn.EXTRA, 7)
@@ -57,8 +57,8 @@ def test_last_training_digits_are_for_validation(folder):
     np.testing.assert_array_equal(more.valid.images, train[8:])
 
 
-def test_one_file_by_its_path(tmp_path):
-    """A lone file keeps its last sixth for validation; it has no folds."""
+def test_single_file_opens_by_path(tmp_path):
+    """The last sixth of a single file is the validation split; it has no folds."""
     images = write(tmp_path / "x.mat", 12)
     splits = open_mat(tmp_path / "x.mat")
     np.testing.assert_array_equal(splits.train.images, images[:10])
@@ -68,8 +68,8 @@ def test_one_file_by_its_path(tmp_path):
         open_mat(tmp_path / "x.mat", Fold(2))
 
 
-def test_neither_layout_names_what_was_found(tmp_path):
-    """A file of other variables is told by these."""
+def test_unknown_layout_is_refused(tmp_path):
+    """The error names the variables of the file."""
     savemat(tmp_path / "x.mat", {"images": np.ones(3), "y": np.ones(3)})
     with pytest.raises(
         DataError, match=r"x\.mat must contain images, labs_ex .* got 'images' and 'y'"
@@ -91,15 +91,15 @@ def test_neither_layout_names_what_was_found(tmp_path):
         ({"y": np.arange(12)[:, None]}, "must have labels from 1 to 10, got 0 to 11"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path, changes, complaint):
-    """A file of another layout is refused with its name and what is wrong."""
+def test_invalid_variables_are_refused(tmp_path, changes, complaint):
+    """The error names the file and the problem."""
     write(tmp_path / "x.mat", 12, **changes)
     with pytest.raises(DataError, match=rf"x\.mat .*{complaint}"):
         open_svhn_file(tmp_path / "x.mat")
 
 
-def test_absent_files_have_the_cure(folder):
-    """Absent: what was looked for, where, and what to type."""
+def test_missing_files_are_refused_with_advice(folder):
+    """The error names the file, the folders and the command."""
     with pytest.raises(DataError, match=r"train_32x32.mat\) is missing from .*fetch svhn$"):
         open_svhn(SVHN(), [folder])
     write(folder / svhn.TRAIN, 12)

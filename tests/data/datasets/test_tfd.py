@@ -29,8 +29,8 @@ def write(path: Path, compressed: bool = False, **changes: np.ndarray | None) ->
     return path
 
 
-def test_unlabeled_images_are_for_training(tmp_path):
-    """Where there are unlabeled images the nets train on them, without labels."""
+def test_unlabeled_images_are_the_training_split(tmp_path):
+    """Unlabeled images, if any, are the training split."""
     path = write(tmp_path / "TFD_48x48.mat")
     splits = open_tfd(TFD(), [tmp_path / "tfd", tmp_path])
     images = loadmat(path)["images"]
@@ -46,8 +46,8 @@ def test_unlabeled_images_are_for_training(tmp_path):
     assert splits.test.labels.tolist() == [2, 3, 4]
 
 
-def test_fold_trains_where_all_is_labeled(tmp_path):
-    """Without unlabeled images the first fold's training images are taken."""
+def test_fold_selects_the_training_split_of_labeled_files(tmp_path):
+    """Without unlabeled images, the fold's training images are the training split."""
     folds = np.repeat(np.array([[1], [2], [3]], np.uint8), 4, 0)
     classes = np.ones((N, 1), np.int16)
     splits = open_mat(write(tmp_path / "x.mat", folds=folds, labs_ex=classes))
@@ -58,8 +58,8 @@ def test_fold_trains_where_all_is_labeled(tmp_path):
 
 
 @pytest.mark.parametrize("unlabeled", [True, False])
-def test_what_other_folds_hold_out_stands_beside(tmp_path, unlabeled):
-    """Folds share a training where images are unlabeled; else each has its own."""
+def test_other_folds_are_listed(tmp_path, unlabeled):
+    """Folds have the same training split if images are unlabeled, otherwise different ones."""
     folds = np.stack([np.roll(np.repeat([1, 2, 3], 4), 2 * k) for k in range(3)], 1)
     folds[:2] = 0 if unlabeled else 1
     path = write(tmp_path / "x.mat", folds=folds, labs_ex=np.ones((N, 1)))
@@ -73,15 +73,15 @@ def test_what_other_folds_hold_out_stands_beside(tmp_path, unlabeled):
             np.testing.assert_array_equal(part.images[:, 0], images[folds[:, number - 1] == which])
 
 
-def test_a_fold_that_holds_nothing_out_is_none(tmp_path):
+def test_a_fold_without_held_out_images_is_not_listed(tmp_path):
     folds = np.stack([np.repeat([1, 2, 3], 4), np.repeat([1, 3], 6)], 1)
     path = write(tmp_path / "x.mat", folds=folds, labs_ex=np.ones((N, 1)))
     splits = open_mat_layout(path, Fold(2))
     assert (splits.valid, list(splits.folds), splits.evaluation_folds) == (None, [1], {})
 
 
-def test_size_and_fold_are_chosen(tmp_path):
-    """Another size is another file, another fold another column; one too many is told."""
+def test_size_and_fold_are_options(tmp_path):
+    """The size selects the file, the fold a column; an invalid fold is refused."""
     folds = np.stack([np.roll(np.repeat([1, 2, 3], 4), 2 * k) for k in range(5)], 1)
     path = write(tmp_path / "TFD_96x96.mat", folds=folds, labs_ex=np.ones((N, 1)))
     images = loadmat(path)["images"]
@@ -125,22 +125,22 @@ def test_real_file_in_the_layout(real_data):
         ({"folds": np.full((N, 5), 3)}, "no image with an entry 0 or 1 in `folds`"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path, changes, complaint):
-    """A file of another layout is refused with its name and what is wrong."""
+def test_invalid_variables_are_refused(tmp_path, changes, complaint):
+    """The error names the file and the problem."""
     with pytest.raises(DataError, match=rf"x.mat .*{complaint}"):
         open_mat_layout(write(tmp_path / "x.mat", **changes))
 
 
-def test_absent_file_has_the_cure(tmp_path):
-    """Absent: what was looked for, where, and where to put it."""
+def test_missing_file_is_refused_with_advice(tmp_path):
+    """The error names the file, the folders, and where to put it."""
     with pytest.raises(
         DataError, match=rf"TFD_48x48.mat is missing from .* put it in {tmp_path}/tfd"
     ):
         open_tfd(TFD(), [tmp_path / "tfd", tmp_path])
 
 
-def test_broken_files_are_named(tmp_path):
-    """Files of other bytes, or cut off anywhere, are refused in our words."""
+def test_damaged_files_are_refused(tmp_path):
+    """Random and truncated files are refused with a DataError."""
     path = write(tmp_path / "x.mat", compressed=True)
     whole = path.read_bytes()
     for content in [b"not a MATLAB file", *(whole[:end] for end in range(0, len(whole), 7))]:
@@ -149,8 +149,8 @@ def test_broken_files_are_named(tmp_path):
             open_mat(path)
 
 
-def test_altered_files_raise_nothing_else(tmp_path):
-    """Whatever bytes are altered, packed or not, the user meets a DataError or images."""
+def test_modified_files_raise_only_data_errors(tmp_path):
+    """Modified files, compressed or not, give images or a DataError."""
     rng = random.Random(0)
     for compressed in (False, True):
         path = write(tmp_path / "x.mat", compressed=compressed)

@@ -43,7 +43,7 @@ BROKEN_OFF = [  # densities with jumps, for which a grid is less exact
 
 
 def lattice(dims: int, half: float, count: int) -> tuple[np.ndarray, float]:
-    """Middles of the cells of a line or a square about 0, and a cell's size."""
+    """Return the centers of the cells of an interval or a square about 0, and a cell's size."""
     step = 2 * half / count
     axis = -half + step * (np.arange(count) + 0.5)
     points = np.stack(np.meshgrid(*[axis] * dims, indexing="ij"), axis=-1).reshape(-1, dims)
@@ -57,13 +57,13 @@ def mass(distribution: SyntheticDistribution, half: float, count: int) -> float:
 
 @pytest.mark.parametrize(("distribution", "half", "count"), SMOOTH, ids=str)
 def test_smooth_densities_integrate_to_1(distribution, half, count):
-    """The mass is 1 within 10^-6."""
+    """The integral is 1 within 10^-6."""
     assert mass(distribution, half, count) == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize(("distribution", "half", "count"), BROKEN_OFF, ids=str)
 def test_densities_with_jumps_integrate_to_1(distribution, half, count):
-    """The mass is 1 within 10^-3, with borders between the points of the grid."""
+    """The integral is 1 within 10^-3, with jumps between the points of the grid."""
     assert mass(distribution, half, count) == pytest.approx(1, abs=1e-3)
 
 
@@ -73,7 +73,7 @@ def test_densities_with_jumps_integrate_to_1(distribution, half, count):
     ids=str,
 )
 def test_spiral_integrates_to_1_about_its_center(spiral):
-    """In polar coordinates 1/ρ goes, and the mass is 1 within 10^-6 whatever share turns over."""
+    """In polar coordinates 1/ρ cancels, and the integral is 1 within 10^-6."""
     rho = (np.arange(400) + 0.5) * (4.0 / 400)
     angle = (np.arange(1600) + 0.5) * (2 * math.pi / 1600)
     grid = np.stack(np.meshgrid(rho, angle, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -83,7 +83,7 @@ def test_spiral_integrates_to_1_about_its_center(spiral):
 
 
 def test_gaussian_agrees_with_scipy():
-    """N(mean, Σ) is scipy's, on a line and in a plane with correlation."""
+    """N(mean, Σ) equals scipy's in one dimension, and in two with correlation."""
     points = RNG.normal(size=(200, 2)) * 3
     plane = Gaussian(dims=2, mean=(0.5, -1.0), sd=(0.7, 0.4), rho=-0.8)
     covariance = [[0.49, -0.8 * 0.28], [-0.8 * 0.28, 0.16]]
@@ -95,7 +95,7 @@ def test_gaussian_agrees_with_scipy():
 
 
 def test_mixtures_agree_with_scipy():
-    """Ring, grid and mixture are the logs of sums of scipy's densities."""
+    """The densities of ring, grid and mixture are sums of scipy's."""
     points = RNG.normal(size=(200, 2))
     angles = 2 * math.pi * np.arange(8) / 8
     ring = [(0.9 * math.cos(a), 0.9 * math.sin(a)) for a in angles]
@@ -114,8 +114,8 @@ def test_mixtures_agree_with_scipy():
         np.testing.assert_allclose(distribution.log_density(points), np.log(p), rtol=1e-9)
 
 
-def test_points_agree_with_a_kernel_density():
-    """Points smoothed are scipy's kernel density estimate of the same width."""
+def test_kernel_density_agrees_with_scipy():
+    """The density equals scipy's kernel density estimate of the same width."""
     for centers in (SOME[:50, :1], SOME[:50]):
         points = RNG.normal(size=(100, centers.shape[1]))
         smoothed = KernelDensity(centers=centers, sd=0.3)
@@ -124,15 +124,15 @@ def test_points_agree_with_a_kernel_density():
         np.testing.assert_allclose(smoothed.log_density(points), expected, rtol=1e-9)
 
 
-def test_default_width_of_points():
-    """Without sd a point's kernel is a twentieth of the root mean square distance to the mean."""
+def test_default_kernel_width():
+    """The default is a twentieth of the root mean square distance to the mean."""
     assert KernelDensity(centers=np.array([[1.0], [3.0]])).sd == pytest.approx(0.05)
     corners = np.array([[0.0, 0.0], [0.0, 2.0], [2.0, 0.0], [2.0, 2.0]])
     assert KernelDensity(centers=corners).sd == pytest.approx(0.05 * math.sqrt(2))
 
 
-def test_spiral_at_a_point_written_out():
-    """At (0, ½) one arm passes at a quarter turn and, turned over, at three quarters."""
+def test_spiral_at_a_point_computed_by_hand():
+    """At (0, ½), an arm passes at a quarter turn and, with negative s, at three quarters."""
     spiral = Spiral(arms=1, turns=1.0, radius=1.0, inner=0.1, sd=0.3)
     near, far = 0.1 + 0.9 / 4, 0.1 + 0.9 * 3 / 4
     p = (stats.norm(near, 0.3).pdf(0.5) + stats.norm(far, 0.3).pdf(-0.5)) / (2 * math.pi * 0.5)
@@ -140,8 +140,8 @@ def test_spiral_at_a_point_written_out():
     np.testing.assert_allclose(found, math.log(p), rtol=1e-12)
 
 
-def test_spiral_ends_where_it_ends():
-    """Three quarters of a turn leave the last quadrant to what is turned over: nearly nothing."""
+def test_spiral_density_ends_with_the_arm():
+    """With three quarters of a turn, the last quadrant has nearly no density."""
     spiral = Spiral(arms=1, turns=0.75, inner=0.5, sd=0.01)
     inside = 0.5 + 0.5 * 0.125 / 0.75
     ray = math.sqrt(0.5)
@@ -151,8 +151,8 @@ def test_spiral_ends_where_it_ends():
     assert density[1] < -1000
 
 
-def test_moons_at_points_written_out():
-    """At (0, 1) the upper moon has its crest, the lower one is far; at (1, -½) it is its crest."""
+def test_moons_at_points_computed_by_hand():
+    """The crest of the upper moon is at (0, 1), that of the lower one at (1, -½)."""
     moons = Moons(sd=0.05)
     top = math.log(0.5 / math.pi) + stats.norm(0, 0.05).logpdf(0)
     found = moons.log_density(np.array([[0.0, 1.0], [1.0, -0.5]]))
@@ -164,15 +164,15 @@ def test_moons_at_points_written_out():
 
 
 def test_centers_of_curves_have_a_finite_density():
-    """At the very center 1/ρ is that of a millionth of sd: large at most, and no warning."""
+    """At the center 1/ρ is that of sd / 10⁶: finite, and without a warning."""
     at = Spiral(inner=0.0, sd=0.5).log_density(np.array([[0.0, 0.0], [5e-7, 0.0]]))
     assert np.isfinite(at).all()
     assert at[0] == pytest.approx(at[1], rel=1e-5)
     assert np.isfinite(Moons().log_density(np.array([[0.0, 0.0], [1.0, 0.5]]))).all()
 
 
-def test_pinwheel_at_points_written_out():
-    """Without twist it is a mixture of scipy's; with it, points at a radius turn together."""
+def test_pinwheel_at_points_computed_by_hand():
+    """Without twist it is a mixture of scipy's; with it, points of equal radius are rotated."""
     plain = Pinwheel(twist=0.0)
     points = RNG.normal(size=(200, 2))
     p = np.zeros(len(points))
@@ -192,7 +192,7 @@ def test_pinwheel_at_points_written_out():
     )
 
 
-def test_uniform_is_flat_and_nothing_outside():
+def test_uniform_is_constant_inside_and_0_outside():
     """1 / area in the box with its border, -inf outside, without a warning."""
     box = Uniform(dims=2, low=(0.0,), high=(2.0, 4.0))
     points = np.array([[0.0, 0.0], [2.0, 4.0], [1.0, 1.0], [2.1, 1.0], [1.0, -0.1]])
@@ -202,7 +202,7 @@ def test_uniform_is_flat_and_nothing_outside():
 
 @pytest.mark.parametrize("distribution", [case[0] for case in SMOOTH + BROKEN_OFF], ids=str)
 def test_far_points_and_no_points(distribution):
-    """Far out log p goes to -inf and never to NaN; what is not finite is told from what is far."""
+    """Far out log p is -inf and never NaN; NaN stays NaN."""
     far = [1e3, 1e38, 1e300, math.inf, -math.inf, math.nan]
     points = np.full((len(far), distribution.dims), 0.5)
     points[:, 0] = far
@@ -215,42 +215,42 @@ def test_far_points_and_no_points(distribution):
 
 
 def test_far_tails_do_not_underflow():
-    """A hundred deviations out the log of the sum is right, where the sum itself is 0."""
+    """The log of the sum is right a hundred deviations out, where the sum underflows."""
     found = Mixture(means=((0.0,), (1.0,)), sds=(1.0,)).log_density(np.array([[101.0]]))
     exact = stats.norm(1, 1).logpdf(101.0) + math.log(0.5) + math.log1p(math.exp(-100.5))
     assert found[0] == pytest.approx(exact, rel=1e-13)
 
 
-def test_blocks_do_not_alter_the_density():
-    """Each point has the density that it has alone, however many come at once."""
+def test_blocks_do_not_change_the_density():
+    """The density of a point does not depend on the other points."""
     for distribution in (KernelDensity(centers=SOME), Spiral(arms=7, turns=3.0), Grid()):
         points = RNG.normal(size=(2000, 2))
         alone = np.concatenate([distribution.log_density(point[None]) for point in points[::97]])
         np.testing.assert_allclose(distribution.log_density(points)[::97], alone, rtol=1e-13)
 
 
-def test_points_of_another_shape_are_refused():
-    """A density of the plane is not asked of images or of a line."""
+def test_points_of_wrong_shape_are_refused():
+    """Points must have the number of coordinates of the distribution."""
     for shape in [(3,), (3, 1), (3, 2, 1, 1)]:
         with pytest.raises(UsageError, match=r"points must have shape \(n, 2\), got \(3"):
             Ring().log_density(np.zeros(shape))
 
 
-def test_narrow_and_far_out_is_exact():
-    """Where squares of coordinates would cancel, differences do not."""
+def test_narrow_modes_far_from_0_are_exact():
+    """Differences do not cancel, where squares of coordinates would."""
     mixture = Mixture(means=((1e5, 1e5),), sds=(0.5,))
     found = mixture.log_density(np.array([[1e5 + 0.25, 1e5 - 0.5]]))
     assert found[0] == pytest.approx(-0.5 * 1.25 - math.log(2 * math.pi * 0.25), rel=1e-14)
 
 
-def test_log_sum_exp_of_nothing_is_nothing():
-    """Rows of -inf give -inf, silently."""
+def test_log_sum_exp_of_minus_infinity():
+    """Rows of -inf give -inf without a warning."""
     terms = np.array([[-math.inf, -math.inf], [-math.inf, 0.0], [1000.0, 1000.0]])
     np.testing.assert_allclose(log_sum_exp(terms), [-math.inf, 0, 1000 + math.log(2)])
 
 
 def test_quadrature_agrees_on_a_line():
-    """scipy's adaptive quadrature finds the mean and the mass that the formula says."""
+    """scipy's quadrature gives the expected mean and integral."""
     mixture = Mixture(means=((-2.0,), (3.0,)), sds=(0.5, 1.0), weights=(1.0, 3.0))
     p = lambda x: math.exp(mixture.log_density(np.array([[x]]))[0])  # noqa: E731
     assert integrate.quad(p, -10, 15, points=[-2, 3])[0] == pytest.approx(1, abs=1e-9)

@@ -43,8 +43,8 @@ OVERLAPPING = [
 
 
 @pytest.mark.parametrize("distribution", [*APART, *OVERLAPPING], ids=str)
-def test_points_of_a_distribution_are_led_back_to_its_own_parts_and_numbers(distribution):
-    """Parts come by their weights, numbers are uniform or normal, whether or not ways are many."""
+def test_inverted_samples_have_the_base_distribution(distribution):
+    """Components have their weights, and noise is uniform or normal, also with several inverses."""
     n = 30_000
     found = distribution.invert(distribution.sample(n, RNG(3)))
     weights = distribution.component_weights
@@ -60,8 +60,8 @@ def test_points_of_a_distribution_are_led_back_to_its_own_parts_and_numbers(dist
 
 
 @pytest.mark.parametrize("distribution", [*APART, *OVERLAPPING], ids=str)
-def test_cells_are_as_full_as_they_are_probable(distribution):
-    """Counts of 50,000 points are multinomial by the probabilities, which sum to 1."""
+def test_bin_counts_follow_their_probabilities(distribution):
+    """Counts of 50,000 points are multinomial with the probabilities, which sum to 1."""
     n = 50_000
     counts, masses = bin_counts(distribution, distribution.sample(n, RNG(4)))
     assert (counts.sum(), len(counts)) == (n, len(masses))
@@ -74,7 +74,7 @@ def test_cells_are_as_full_as_they_are_probable(distribution):
 
 
 @pytest.mark.parametrize("distribution", APART, ids=str)
-def test_where_there_is_one_way_the_part_is_the_mode(distribution):
+def test_unique_inverse_has_the_mode_as_component(distribution):
     points, modes = distribution.sample_with_modes(5_000, RNG(5))
     assert (distribution.invert(points).component == modes).mean() > 0.999
 
@@ -84,8 +84,8 @@ def test_where_there_is_one_way_the_part_is_the_mode(distribution):
     [Spiral(turns=1.5), Moons(), Pinwheel(), Gaussian(dims=2, rho=0.5), Uniform(dims=2)],
     ids=str,
 )
-def test_numbers_lead_to_the_point_again(distribution):
-    """Drawn anew from the numbers by the formulas of the docstrings."""
+def test_base_noise_generates_the_point_again(distribution):
+    """Points are computed from the noise by the formulas of the docstrings."""
     points = distribution.sample(2_000, RNG(6)).astype(np.float64)
     found = distribution.invert(points)
     a, b = found.noise.T
@@ -109,8 +109,8 @@ def test_numbers_lead_to_the_point_again(distribution):
     np.testing.assert_allclose(again, points, atol=1e-9)
 
 
-def test_where_nothing_lies_nothing_leads_back():
-    """Beyond the box, and beside the wedge that a short arm of a spiral keeps to."""
+def test_points_of_density_0_have_no_inverse():
+    """Points outside the box, and outside the sector of a short spiral arm."""
     found = Uniform(dims=2).invert(np.array([[0.0, 0.0], [1.5, 0.0], [math.inf, 0.0]]))
     assert found.component.tolist() == [0, -1, -1]
     assert np.isnan(found.noise[1:]).all()
@@ -122,8 +122,8 @@ def test_where_nothing_lies_nothing_leads_back():
 
 
 @pytest.mark.parametrize("turns", [0.3, 1.0, 2.0])
-def test_rounding_does_not_carry_a_point_off_an_arm(turns):
-    """Float32 may turn the ends of an arm a little further; no point of it is impossible."""
+def test_rounding_does_not_move_a_point_off_an_arm(turns):
+    """Float32 rounding may move points past the end of an arm; their density is not 0."""
     arm = Spiral(arms=3, turns=turns, sd=1e-3)
     t = np.array([1e-12, 1 - 1e-12]) * 2 * math.pi * turns
     for start in range(3):
@@ -141,13 +141,13 @@ def test_rounding_does_not_carry_a_point_off_an_arm(turns):
     [(Gaussian(), 8), (Uniform(dims=2), 256), (Spiral(), 256), (Ring(), 512), (Grid(), 400)],
     ids=str,
 )
-def test_cells_are_fine_where_parts_are_few(distribution, cells):
+def test_bins_are_fine_with_few_components(distribution, cells):
     counts, _ = bin_counts(distribution, distribution.sample(10, RNG(1)))
     assert len(counts) == cells + 1
 
 
 def test_the_order_of_points_does_not_matter():
-    """Nor what else is asked at once: a point's way is chosen by its own digits."""
+    """The inverse of a point is chosen by a hash of its coordinates alone."""
     distribution = Moons(sd=0.5)
     points = distribution.sample(3_000, RNG(1))
     counts, _ = bin_counts(distribution, points)
@@ -155,8 +155,8 @@ def test_the_order_of_points_does_not_matter():
     np.testing.assert_array_equal(sum(halves), counts)
 
 
-def test_scrambled_digits_are_even_and_hang_on_nothing():
-    """Of points a step of float32 apart, on a line and in a plane."""
+def test_hashes_are_uniform_and_independent():
+    """The hashes of neighboring float32 points are uniform and uncorrelated."""
     for dims in (1, 2):
         points = (1 + np.arange(20_000 * dims).reshape(-1, dims) * 2.0**-23).astype(np.float64)
         chance = hash_to_unit_interval(points)
@@ -165,6 +165,6 @@ def test_scrambled_digits_are_even_and_hang_on_nothing():
     assert len(np.unique(hash_to_unit_interval(np.array([[1.0, 2.0], [2.0, 1.0]])))) == 2
 
 
-def test_points_of_another_shape_are_refused():
+def test_points_of_wrong_shape_are_refused():
     with pytest.raises(UsageError, match=r"points must have shape \(n, 2\), got \(3, 1\)"):
         Spiral().invert(np.zeros((3, 1)))

@@ -24,8 +24,8 @@ from advnets.errors import DataError, UsageError
 SOME = np.random.default_rng(0).normal(size=(100, 2))
 
 
-def test_a_table_is_a_source(tmp_path):
-    """All splits are drawn from the smoothed points; there are no labels."""
+def test_a_file_of_points_is_a_source(tmp_path):
+    """All splits are drawn from the kernel density estimate; there are no labels."""
     path = tmp_path / "hand.csv"
     path.write_text("x,y\n" + "\n".join(f"{x},{y}" for x, y in SOME))
     splits = open_point_file(path, spec.parse_options("n=300,sd=0.2", PointsOptions, str(path)))
@@ -44,8 +44,8 @@ def test_a_table_is_a_source(tmp_path):
     assert open_point_file(path, PointsOptions(n=300, sd=0.2, seed=1)).digest() != splits.digest()
 
 
-def test_both_formats_are_one_source(tmp_path):
-    """The same points, as text or as an array, of a line, are the same data."""
+def test_both_formats_give_the_same_data(tmp_path):
+    """The same points as text or as an array give the same data."""
     np.save(tmp_path / "a.npy", SOME[:, 0])
     (tmp_path / "a.csv").write_text("\n".join(map(repr, SOME[:, 0].tolist())))
     chosen = PointsOptions(n=50)
@@ -54,8 +54,8 @@ def test_both_formats_are_one_source(tmp_path):
     assert first.shape == (1, 1, 1)
 
 
-def test_what_is_a_table(tmp_path):
-    """A file that ends in .csv or .npy is; a folder or another file is not."""
+def test_is_point_file(tmp_path):
+    """Only files with the suffix .csv or .npy are files of points."""
     for name in ("a.csv", "a.NPY", "a.txt", "csv"):
         (tmp_path / name).touch()
     (tmp_path / "folder.csv").mkdir()
@@ -64,8 +64,8 @@ def test_what_is_a_table(tmp_path):
     assert not is_point_file(tmp_path / "absent.csv")
 
 
-def test_broken_tables_are_named(tmp_path):
-    """What the file holds wrong is a DataError, what is asked wrong a UsageError with its name."""
+def test_invalid_files_are_refused(tmp_path):
+    """An invalid file is a DataError, an invalid option a UsageError with the file's name."""
     path = tmp_path / "a.csv"
     path.write_text("1\nx\n")
     with pytest.raises(DataError, match=r"a\.csv, line 2 must have numbers, got 'x'"):
@@ -84,8 +84,8 @@ def test_broken_tables_are_named(tmp_path):
         open_point_file(path, PointsOptions())
 
 
-def test_options_that_cannot_be():
-    """A negative width, no points to draw."""
+def test_invalid_options_are_refused():
+    """Negative widths and n = 0 are refused."""
     with pytest.raises(UsageError, match=r"sd is -1.0; it must be positive, or 0 for the default"):
         PointsOptions(sd=-1.0)
     with pytest.raises(UsageError, match="n is 0"):
@@ -102,14 +102,14 @@ def test_options_that_cannot_be():
         (np.array([[0.0], [np.nan]]), "must be finite, got NaN"),
     ],
 )
-def test_centers_that_cannot_be(centers, complaint):
-    """From Python too, centers are finite points of one or two coordinates."""
+def test_invalid_centers_are_refused(centers, complaint):
+    """Centers must be finite points of one or two coordinates."""
     with pytest.raises(UsageError, match=complaint):
         KernelDensity(centers=centers, sd=1.0)
 
 
 def test_many_points_are_summed_in_blocks(monkeypatch):
-    """No more terms are held at once than a block has, or than one point needs."""
+    """At most one block of terms is in memory at once."""
     held: list[int] = []
     summed = base.log_sum_exp
     monkeypatch.setattr(base, "log_sum_exp", lambda t: (held.append(t.size), summed(t))[1])
@@ -133,7 +133,7 @@ def npy(values: np.ndarray, version: tuple[int, int] | None = None) -> bytes:
 
 
 def npy_of(header: str, body: bytes = b"", version: int = 1) -> bytes:
-    """A .npy file with a header of our own."""
+    """Return a .npy file with the given header."""
     length = struct.pack("<H" if version == 1 else "<I", len(header))
     return b"\x93NUMPY" + bytes([version, 0]) + length + header.encode("latin-1") + body
 
@@ -157,7 +157,7 @@ def npy_of(header: str, body: bytes = b"", version: int = 1) -> bytes:
     ],
 )
 def test_csv_is_read(tmp_path, text, expected):
-    """Commas, semicolons, tabs or blanks, with a header or without, any end of line."""
+    """Separators are commas, semicolons, tabs or blanks; a header is optional."""
     path = tmp_path / "points.csv"
     path.write_bytes(text.encode())
     values = read_point_file(path)
@@ -198,8 +198,8 @@ def test_csv_is_read(tmp_path, text, expected):
         ("1\n\x00\n", "line 2 must have"),
     ],
 )
-def test_csv_that_is_refused(tmp_path, text, complaint):
-    """The file, the line and what is wrong are named."""
+def test_invalid_csv_is_refused(tmp_path, text, complaint):
+    """The error names the file, the line and the problem."""
     path = tmp_path / "points.csv"
     path.write_bytes(text.encode())
     with pytest.raises(DataError) as caught:
@@ -209,7 +209,7 @@ def test_csv_that_is_refused(tmp_path, text, complaint):
 
 
 def test_csv_that_is_not_utf8(tmp_path):
-    """Text of another encoding is named with its line, as is a spreadsheet."""
+    """The error names the first line that is not UTF-8."""
     path = tmp_path / "points.csv"
     path.write_bytes(b"1,2\n3,4\xb0\n")
     with pytest.raises(DataError, match="line 2 must be UTF-8"):
@@ -222,7 +222,7 @@ def test_csv_that_is_not_utf8(tmp_path):
 @pytest.mark.parametrize("dtype", ["<f8", ">f8", "<f4", "<f2", "<i8", ">i4", "i1", "u1", "<u8"])
 @pytest.mark.parametrize("shape", [(6,), (6, 1), (3, 2)])
 def test_npy_is_read(tmp_path, dtype, shape):
-    """Whole or real numbers of any width and order, as numpy writes them."""
+    """Integers and real numbers of any width and order are read."""
     values = np.arange(6).reshape(shape).astype(dtype)
     for content in (npy(values), npy(values, (2, 0)), npy(values, (3, 0)), npy(values.T.copy().T)):
         path = tmp_path / "points.NPY"
@@ -232,8 +232,8 @@ def test_npy_is_read(tmp_path, dtype, shape):
         np.testing.assert_array_equal(read, values.reshape(shape[0], -1))
 
 
-def test_npy_that_numpy_did_not_write(tmp_path):
-    """Keys in another order and without a last comma are read too."""
+def test_npy_not_written_by_numpy(tmp_path):
+    """Headers with another order of keys, or without the last comma, are read."""
     header = "{'shape': (2,), 'descr': '<f8', 'fortran_order': False}\n"
     path = tmp_path / "points.npy"
     path.write_bytes(npy_of(header, struct.pack("<2d", 1.5, 2)))
@@ -288,8 +288,8 @@ HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': (%s), }"
         (npy_of("__import__('os').getcwd()"), "must contain an array of integers or real numbers"),
     ],
 )
-def test_npy_that_is_refused(tmp_path, content, complaint):
-    """The file and what is wrong are named; nothing is unpickled, no memory is taken on trust."""
+def test_invalid_npy_is_refused(tmp_path, content, complaint):
+    """The error names the file and the problem; nothing is unpickled."""
     path = tmp_path / "points.npy"
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
@@ -298,8 +298,8 @@ def test_npy_that_is_refused(tmp_path, content, complaint):
     assert complaint in str(caught.value)
 
 
-def test_too_much_is_refused(tmp_path, monkeypatch):
-    """A file too large, or of too many points, is refused before it is made into an array."""
+def test_too_many_points_are_refused(tmp_path, monkeypatch):
+    """A file that is too large is refused before it is parsed."""
     monkeypatch.setattr(kde, "_MAX_POINTS", 3)
     path = tmp_path / "points.csv"
     path.write_text("1\n2\n3\n")
@@ -318,8 +318,8 @@ def test_too_much_is_refused(tmp_path, monkeypatch):
         read_point_file(path)
 
 
-def test_absent_file_and_folder(tmp_path):
-    """An absent file, or a folder in its place, is a sentence."""
+def test_missing_file_and_folder(tmp_path):
+    """A missing file, or a folder in its place, is a DataError."""
     with pytest.raises(DataError, match="No such file"):
         read_point_file(tmp_path / "absent.csv")
     with pytest.raises(DataError, match="a folder, not a regular file"):
@@ -337,7 +337,7 @@ ends = st.sampled_from(["\n", "\r\n", "\r", "\n\n", "\n# note\n"])
 
 @st.composite
 def csv_files(draw: st.DrawFn) -> bytes:
-    """Tables, mostly sound, with a few bytes changed, put in or taken out."""
+    """Generate mostly valid tables, with a few bytes changed, inserted or deleted."""
     separator, end, width = draw(separators), draw(ends), draw(st.integers(1, 3))
     sound = draw(st.booleans())
     cell = st.integers(-99, 99).map(str) if sound else numbers
@@ -349,7 +349,7 @@ def csv_files(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def npy_files(draw: st.DrawFn) -> bytes:
-    """Arrays and headers, mostly sound, with a few bytes changed, put in or taken out."""
+    """Generate mostly valid arrays, with a few bytes changed, inserted or deleted."""
     dtype = draw(st.sampled_from(["<f8", ">f4", "<f2", "<i8", "u1", "|b1", "<c8", "|S3", "<f16"]))
     shape = draw(st.sampled_from([(), (0,), (1,), (5,), (3, 1), (2, 2), (2, 3), (1, 2, 1)]))
     values = np.frombuffer(draw(st.binary(min_size=512, max_size=512)), "u1").astype(dtype)
@@ -364,7 +364,7 @@ def npy_files(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def mutated(draw: st.DrawFn, content: bytes) -> bytes:
-    """Some bytes with at most three places altered."""
+    """Return bytes with at most three changes."""
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(content)))
         put = draw(st.binary(max_size=3) | st.sampled_from([b"\n", b",", b"'", b"(", b"\0", b"9"]))
@@ -373,7 +373,7 @@ def mutated(draw: st.DrawFn, content: bytes) -> bytes:
 
 
 def read_or_refused(path, content: bytes) -> None:
-    """What is read is finite and of one or two columns; all else is a DataError."""
+    """Check that reading gives finite points, or raises a DataError."""
     path.write_bytes(content)
     try:
         values = read_point_file(path)
@@ -395,7 +395,7 @@ any_npy = given(content=npy_files() | st.binary(max_size=60).map(lambda rest: b"
 @example(b"\xff\xfe1\x00")
 @settings(max_examples=FEW, deadline=None, suppress_health_check=HEALTH)
 def test_any_csv_is_read_or_refused(tmp_path, content):
-    """Whatever the bytes, there are points or a DataError."""
+    """Any bytes give points or a DataError."""
     read_or_refused(tmp_path / "points.csv", content)
 
 
@@ -403,14 +403,14 @@ def test_any_csv_is_read_or_refused(tmp_path, content):
 @example(npy(np.zeros((2, 2))))
 @settings(max_examples=FEW, deadline=None, suppress_health_check=HEALTH)
 def test_any_npy_is_read_or_refused(tmp_path, content):
-    """Whatever the bytes, there are points or a DataError."""
+    """Any bytes give points or a DataError."""
     read_or_refused(tmp_path / "points.npy", content)
 
 
 @pytest.mark.slow
 @any_csv
 @settings(max_examples=MANY_CSV, deadline=None, suppress_health_check=HEALTH)
-def test_any_csv_at_length(tmp_path, content):
+def test_any_csv_with_many_examples(tmp_path, content):
     """As above, a hundred thousand times."""
     read_or_refused(tmp_path / "points.csv", content)
 
@@ -418,15 +418,15 @@ def test_any_csv_at_length(tmp_path, content):
 @pytest.mark.slow
 @any_npy
 @settings(max_examples=MANY_NPY, deadline=None, suppress_health_check=HEALTH)
-def test_any_npy_at_length(tmp_path, content):
+def test_any_npy_with_many_examples(tmp_path, content):
     """As above, fifty thousand times."""
     read_or_refused(tmp_path / "points.npy", content)
 
 
 @given(values=st.lists(st.tuples(*[st.floats(-1e30, 1e30)] * 2), min_size=1, max_size=20))
 @settings(max_examples=FEW, deadline=None, suppress_health_check=HEALTH)
-def test_what_is_written_is_read(tmp_path, values):
-    """Numbers come back to the bit, from text as from numpy's format."""
+def test_written_points_are_read(tmp_path, values):
+    """Numbers survive text and numpy's format bit by bit."""
     text = "\n".join(f"{x!r},{y!r}" for x, y in values)
     (tmp_path / "points.csv").write_text(text)
     np.save(tmp_path / "points.npy", np.array(values))

@@ -34,14 +34,14 @@ from advnets.rng import RNG
         ("pinwheel", "blades=6,twist=-1", Pinwheel(6, twist=-1.0)),
     ],
 )
-def test_options_as_typed(name, text, expected):
-    """What is typed after the name is the distribution."""
+def test_typed_options_are_parsed(name, text, expected):
+    """Options after the name set the fields of the distribution."""
     assert spec.parse_options(text, DISTRIBUTIONS[name], name) == expected
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_options_as_shown_can_be_typed(name):
-    """The defaults that are shown, typed, are the defaults; and each name says what it is."""
+def test_formatted_options_can_be_typed(name):
+    """The formatted defaults parse to the defaults, and every class has a description."""
     kind = DISTRIBUTIONS[name]
     assert spec.parse_options(spec.format_options(kind), kind, name) == kind()
     assert kind.description
@@ -94,15 +94,15 @@ def test_options_as_shown_can_be_typed(name):
         ("pinwheel", "width=0", "width is 0.0"),
     ],
 )
-def test_options_that_cannot_be(name, text, complaint):
-    """A value that cannot be is named with what it must be."""
+def test_invalid_options_are_refused(name, text, complaint):
+    """The error names the option and its valid values."""
     with pytest.raises(UsageError) as caught:
         spec.parse_options(text, DISTRIBUTIONS[name], name)
     assert complaint in str(caught.value)
 
 
-def test_values_that_are_no_numbers_are_refused():
-    """NaN and infinity, which the command line refuses, are refused from Python too."""
+def test_nan_and_infinity_are_refused():
+    """NaN and infinity are refused from Python too."""
     for value in (math.nan, math.inf):
         for wrong in (
             lambda value=value: Ring(sd=value),
@@ -116,14 +116,14 @@ def test_values_that_are_no_numbers_are_refused():
                 wrong()
 
 
-def test_no_means_are_refused():
-    """A mixture of nothing is none."""
+def test_a_mixture_without_means_is_refused():
+    """At least one mean is required."""
     with pytest.raises(UsageError, match="means must be 1 to 10,000 points, .* got 0 of"):
         Mixture(means=())
 
 
 def test_unknown_option_and_dims():
-    """A misspelled option is answered with the near ones; a space has no density here."""
+    """The error names the nearest options; three dimensions are not supported."""
     with pytest.raises(UnknownNameError, match="did you mean modes"):
         spec.parse_options("mode=3", Ring, "ring")
     with pytest.raises(UnknownNameError, match="no value of gaussian: dims is called '3'"):
@@ -131,8 +131,8 @@ def test_unknown_option_and_dims():
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_opened(name):
-    """Points are images (dims, 1, 1) of white 1, their modes are the labels."""
+def test_open_distribution(name):
+    """Points are images of shape (dims, 1, 1) and white level 1; modes are the labels."""
     distribution = replace(DISTRIBUTIONS[name](), n=500)
     splits = open_distribution(name, distribution)
     assert splits.name == name
@@ -153,8 +153,8 @@ def test_opened(name):
         assert splits.classes[-1] == f"mode {distribution.num_modes - 1}"
 
 
-def test_splits_are_fixed_and_apart():
-    """The same options open the same points, a longer n only adds, a seed draws others."""
+def test_splits_are_fixed_and_disjoint():
+    """Equal options give equal points, a larger n only adds points, a seed changes them."""
     first, again = (open_distribution("ring", Ring(n=2000)) for _ in range(2))
     assert first.digest() == again.digest()
     assert open_distribution("ring", Ring(n=2000, seed=1)).digest() != first.digest()

@@ -43,7 +43,7 @@ BINS = 20
 
 
 def shares(distribution: SyntheticDistribution, half: float) -> np.ndarray:
-    """The mass of each of BINS^dims cells about 0, from the density on a fine lattice."""
+    """Return the probability of each of BINS^dims cells about 0, from the density on a lattice."""
     fine = 60 * BINS if distribution.dims == 2 else 2000 * BINS
     step = 2 * half / fine
     axis = -half + step * (np.arange(fine) + 0.5)
@@ -55,7 +55,7 @@ def shares(distribution: SyntheticDistribution, half: float) -> np.ndarray:
 
 
 def p_value(counts: np.ndarray, expected: np.ndarray) -> float:
-    """Of Pearson's χ², cells of few expected points taken together."""
+    """Return the p-value of Pearson's χ²; cells with few expected points are merged."""
     few = expected < 10
     counts = np.append(counts[~few], counts[few].sum())
     expected = np.append(expected[~few], expected[few].sum())
@@ -78,8 +78,8 @@ def test_points_follow_the_density(distribution, half):
 
 
 @pytest.mark.parametrize("wrong", [Moons(sd=0.055), Moons(sd=0.045)])
-def test_the_check_finds_a_wrong_width(wrong):
-    """A tenth more or less noise would be seen."""
+def test_the_check_detects_a_wrong_width(wrong):
+    """A change of the noise by a tenth is detected."""
     edges = [np.linspace(-2.1, 2.1, BINS + 1)] * 2
     counts = np.histogramdd(wrong.sample(N, NOISE), edges)[0].reshape(-1)
     mass = shares(Moons(), 2.1)
@@ -96,15 +96,15 @@ def test_the_check_finds_a_wrong_width(wrong):
     ],
     ids=lambda some: type(some).__name__,
 )
-def test_points_of_a_line_pass_kolmogorov_and_smirnov(distribution, frozen):
-    """Where scipy has the same distribution, the points are its points."""
+def test_points_on_a_line_pass_a_kolmogorov_smirnov_test(distribution, frozen):
+    """Points follow scipy's distribution, where it has the same one."""
     points = distribution.sample(N, NOISE)[:, 0].astype(np.float64)
     assert stats.kstest(points, frozen.cdf).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("distribution", [case[0] for case in CASES], ids=str)
-def test_first_points_do_not_depend_on_how_many(distribution):
-    """A draw is a pure function of its noise, and a longer one only goes on."""
+def test_first_points_do_not_depend_on_n(distribution):
+    """A draw is a pure function of its random source, and a larger n only adds points."""
     many, modes = distribution.sample_with_modes(1000, NOISE)
     few, few_modes = distribution.sample_with_modes(7, NOISE)
     np.testing.assert_array_equal(many[:7], few)
@@ -117,7 +117,7 @@ def test_first_points_do_not_depend_on_how_many(distribution):
 
 @pytest.mark.parametrize("distribution", [case[0] for case in CASES], ids=str)
 def test_points_have_a_density(distribution):
-    """No point falls, by rounding, where the density says that none is."""
+    """Rounding moves no point to where the density is 0."""
     points = distribution.sample(N, NOISE)
     log_p = distribution.log_density(points)
     assert np.isfinite(log_p).all()
@@ -125,7 +125,7 @@ def test_points_have_a_density(distribution):
 
 
 def test_rounding_does_not_leave_the_box():
-    """Borders that float32 does not have are kept inside of."""
+    """Points stay inside bounds that float32 cannot represent."""
     for low, high in [(0.1, 0.3), (1000.1, 1000.3), (-0.7, -0.1)]:
         box = Uniform(low=(low,), high=(high,))
         points = box.sample(N, NOISE).astype(np.float64)
@@ -135,8 +135,8 @@ def test_rounding_does_not_leave_the_box():
 
 
 @pytest.mark.parametrize("distribution", [Ring(), Grid(), Mixture(sds=(0.1, 0.2))], ids=str)
-def test_modes_are_the_centers_that_points_lie_about(distribution):
-    """Points of mode k have mean and standard deviation of component k, and its share."""
+def test_modes_are_the_nearest_centers(distribution):
+    """Points of mode k have the mean, standard deviation and weight of component k."""
     centers, sds, weights = distribution.components()
     points, modes = distribution.sample_with_modes(N, NOISE)
     assert modes.dtype == np.int64
@@ -148,7 +148,7 @@ def test_modes_are_the_centers_that_points_lie_about(distribution):
 
 
 def test_modes_of_curves():
-    """Arms begin at their own angle, moons bend their own way, blades stand a fifth turn apart."""
+    """Modes are the arms, moons and blades."""
     spiral = Spiral(arms=4, turns=0.2, inner=0.5, sd=0.01)
     points, arms = spiral.sample_with_modes(N, NOISE)
     angle = np.mod(np.arctan2(points[:, 1], points[:, 0]), 2 * math.pi)
@@ -162,20 +162,20 @@ def test_modes_of_curves():
 
 
 def test_one_component_has_one_mode():
-    """A Gaussian, a box and a table of points are not told apart into modes."""
+    """A Gaussian, a uniform box and a kernel density estimate have one mode."""
     for distribution in (Gaussian(), Uniform(), KernelDensity(centers=SOME)):
         assert distribution.num_modes == 1
         assert not distribution.sample_with_modes(100, NOISE)[1].any()
 
 
-def test_seed_and_n_are_not_of_the_distribution():
-    """What is drawn hangs on the noise handed over; n and seed say what a data set draws."""
+def test_seed_and_n_do_not_change_the_distribution():
+    """Samples depend on the random source that is passed, not on n and seed."""
     other = replace(Ring(), n=5, seed=9)
     np.testing.assert_array_equal(other.sample(50, NOISE), Ring().sample(50, NOISE))
 
 
-def test_many_modes_come_evenly():
-    """With a million modes, each comes as often: 48 bits choose among them."""
+def test_many_modes_are_equally_frequent():
+    """A million modes are equally frequent, as 48 random bits choose among them."""
     modes = draw_modes(NOISE, N, np.full(1_000_000, 1e-6))
     assert stats.kstest((modes + 0.5) / 1e6, "uniform").pvalue > 1e-3
     assert len(np.unique(modes % 1000)) == 1000

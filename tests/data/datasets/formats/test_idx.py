@@ -26,8 +26,8 @@ VALUES = RNG.integers(0, 256, (5, 4, 3), dtype=np.uint8)
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("name", ["x", "x.gz"])
-def test_content_tells_gzip(tmp_path, write_idx, packed, name):
-    """Gzipped or not is seen from the content, whatever the name says."""
+def test_gzip_is_detected_by_content(tmp_path, write_idx, packed, name):
+    """Compression is detected by content, not by name."""
     read = read_idx(write_idx(tmp_path / name, VALUES, packed), 3)
     np.testing.assert_array_equal(read, VALUES)
     assert read.flags.writeable
@@ -51,8 +51,8 @@ def test_content_tells_gzip(tmp_path, write_idx, packed, name):
         (lambda c: c[:4] + b"\xff" * 8 + bytes(4), "declares the impossible shape"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path, idx_bytes, change, complaint, packed):
-    """A file that is not what it says is refused with its name and what is wrong."""
+def test_invalid_files_are_refused(tmp_path, idx_bytes, change, complaint, packed):
+    """The error names the file and the problem."""
     content = change(idx_bytes(VALUES))
     path = tmp_path / "file"
     path.write_bytes(gzip.compress(content) if packed else content)
@@ -62,8 +62,8 @@ def test_what_is_wrong_is_said(tmp_path, idx_bytes, change, complaint, packed):
     assert complaint in str(caught.value)
 
 
-def test_damaged_gzip_is_named(tmp_path, idx_bytes):
-    """A truncated or altered gzip is named, not half-read."""
+def test_damaged_gzip_is_refused(tmp_path, idx_bytes):
+    """A truncated or modified gzip file is refused."""
     whole = gzip.compress(idx_bytes(VALUES))
     path = tmp_path / "x.gz"
     for content in [whole[:-9], whole[:-4], whole[:12], whole[:-8] + b"\0" * 8, whole + b"tail"]:
@@ -72,8 +72,8 @@ def test_damaged_gzip_is_named(tmp_path, idx_bytes):
             read_idx(path, 3)
 
 
-def test_bomb_is_refused_before_it_unpacks(tmp_path):
-    """A small gzip that says it is large is no set of images; a file that packs well may be."""
+def test_bomb_is_refused_before_decompression(tmp_path):
+    """A small gzip of a large declared size is refused; a well compressed file is not."""
     header = b"\0\0\x08\x03" + struct.pack(">3I", 1 << 20, 1 << 10, 1)
     path = tmp_path / "x.gz"
     path.write_bytes(gzip.compress(header + bytes(1 << 16)))
@@ -84,16 +84,16 @@ def test_bomb_is_refused_before_it_unpacks(tmp_path):
         read_idx(path, 3)
 
 
-def test_absent_file_and_folder(tmp_path):
-    """An absent file, or a folder in its place, is a sentence."""
+def test_missing_file_and_folder(tmp_path):
+    """A missing file, or a folder in its place, is a DataError."""
     with pytest.raises(DataError, match="No such file"):
         read_idx(tmp_path / "absent", 3)
     with pytest.raises(DataError, match="a folder, not a regular file"):
         read_idx(tmp_path, 3)
 
 
-def test_md5_is_of_the_unpacked_content(tmp_path, write_idx, idx_bytes):
-    """The checksum is that of the content, gzipped or not, and another content is refused."""
+def test_md5_is_of_the_decompressed_content(tmp_path, write_idx, idx_bytes):
+    """The MD5 is that of the decompressed content; other content is refused."""
     md5 = hashlib.md5(idx_bytes(VALUES)).hexdigest()
     for packed in (False, True):
         path = write_idx(tmp_path / "x", VALUES, packed)
@@ -112,7 +112,7 @@ def test_md5_is_of_the_unpacked_content(tmp_path, write_idx, idx_bytes):
     packed=st.booleans(),
 )
 def test_any_bytes_are_read_or_refused(tmp_path, start, rest, packed):
-    """Whatever the bytes, the reader gives all they say, or a DataError."""
+    """Any bytes give the declared values or a DataError."""
     path = tmp_path / "x"
     content = start + rest
     path.write_bytes(gzip.compress(content) if packed else content)
@@ -136,8 +136,8 @@ def test_images_have_a_channel_and_labels(tmp_path, write_idx):
     assert read_images(images, None).labels is None
 
 
-def test_labels_of_another_number_are_refused(tmp_path, write_idx):
-    """As many labels as images, or both files are named."""
+def test_wrong_number_of_labels_is_refused(tmp_path, write_idx):
+    """The error names both files."""
     images = write_idx(tmp_path / "images", VALUES)
     labels = write_idx(tmp_path / "labels", np.arange(4))
     with pytest.raises(
@@ -163,8 +163,8 @@ def folder_of(folder: Path, write_idx, prefix: str = "", n: int = 12, test: bool
     return folder
 
 
-def test_folder_of_a_set_like_mnist(tmp_path, write_idx):
-    """A folder with MNIST's file names opens; the last sixth of training is for validation."""
+def test_folder_like_mnist(tmp_path, write_idx):
+    """A folder with MNIST's file names opens; the last sixth is the validation split."""
     splits = open_idx_folder(folder_of(tmp_path / "fashion", write_idx))
     assert splits.name == "fashion"
     assert splits.valid is not None
@@ -174,13 +174,13 @@ def test_folder_of_a_set_like_mnist(tmp_path, write_idx):
 
 
 def test_folder_without_test_images(tmp_path, write_idx):
-    """Training images are enough; too few to hold out a sixth are all for training."""
+    """Training images suffice; if there are too few, there is no validation split."""
     splits = open_idx_folder(folder_of(tmp_path, write_idx, n=5, test=False))
     assert (len(splits.train), splits.valid, splits.test) == (5, None, None)
 
 
-def test_folder_of_two_sets_is_refused(tmp_path, write_idx):
-    """Files of two sets in one folder are not mixed."""
+def test_folder_of_two_datasets_is_refused(tmp_path, write_idx):
+    """Files of two data sets are not mixed."""
     folder_of(tmp_path, write_idx, "emnist-letters-")
     folder_of(tmp_path, write_idx, "emnist-digits-")
     with pytest.raises(DataError, match="2 sets"):
@@ -188,14 +188,14 @@ def test_folder_of_two_sets_is_refused(tmp_path, write_idx):
 
 
 def test_folder_without_training_images(tmp_path, write_idx):
-    """Test images alone cannot be trained on."""
+    """Test images alone are refused."""
     write_idx(tmp_path / "t10k-images-idx3-ubyte", VALUES)
     with pytest.raises(DataError, match="no training images"):
         open_idx_folder(tmp_path)
 
 
 def test_folder_of_two_sizes_is_refused(tmp_path, write_idx):
-    """Test images of another size than the training ones are another set's."""
+    """Test images of another size than the training images are refused."""
     folder_of(tmp_path, write_idx, test=False)
     write_idx(tmp_path / "t10k-images-idx3-ubyte", np.zeros((2, 9, 9)))
     with pytest.raises(
@@ -204,8 +204,8 @@ def test_folder_of_two_sizes_is_refused(tmp_path, write_idx):
         open_idx_folder(tmp_path)
 
 
-def test_packed_before_unpacked(tmp_path, write_idx):
-    """Of a file there twice the packed one is read, which is the one that a fetch replaces."""
+def test_gzipped_file_is_preferred(tmp_path, write_idx):
+    """The gzipped file is preferred, which is the one that a fetch replaces."""
     assert find_idx(tmp_path, "x") is None
     plain = write_idx(tmp_path / "x", VALUES)
     assert find_idx(tmp_path, "x") == plain

@@ -58,8 +58,8 @@ def parse(content: bytes, *names: str) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(("dtype", "shape"), list(product(DTYPES, SHAPES)))
-def test_what_scipy_writes(tmp_path, dtype, shape, packed):
-    """Every class and shape comes as scipy reads it, to the bit and in its own type."""
+def test_files_written_by_scipy(tmp_path, dtype, shape, packed):
+    """Every class and shape is read as by scipy, bit-identical and of the same type."""
     values = (RNG.standard_normal(shape) * 50).astype(dtype)
     path = tmp_path / "x.mat"
     savemat(path, {"before": np.zeros(3), "x": values, "y": "text"}, do_compression=packed)
@@ -72,14 +72,14 @@ def test_what_scipy_writes(tmp_path, dtype, shape, packed):
 
 
 def test_logical_arrays_are_bytes(tmp_path):
-    """True and false are 1 and 0."""
+    """Logical arrays are read as uint8."""
     savemat(tmp_path / "x.mat", {"x": np.array([[True, False]])})
     read = read_mat(tmp_path / "x.mat", ["x"])["x"]
     np.testing.assert_array_equal(read, np.array([[1, 0]], np.uint8), strict=True)
 
 
 def test_real_file(real_data):
-    """The Olivetti faces in TFD's layout come as scipy reads them."""
+    """The Olivetti faces in TFD's layout are read as by scipy."""
     path = real_data / "faces" / "olivetti-tfd-layout-48.mat"
     expected = loadmat(path, mat_dtype=True)
     names = variable_names(path)
@@ -91,7 +91,7 @@ def test_real_file(real_data):
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("packed", [False, True])
 def test_compact_storage_and_both_byte_orders(order, packed):
-    """Doubles stored as what holds them come back as doubles, first axis fastest."""
+    """Doubles in compact storage are read as doubles, in column-major order."""
     for stored_as, code in {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 7: "f4", 9: "f8"}.items():
         values = np.arange(6).astype(order + code).tobytes()
         content = matrix(stored_as=stored_as, values=values, order=order)
@@ -101,15 +101,15 @@ def test_compact_storage_and_both_byte_orders(order, packed):
 
 
 def test_small_elements(tmp_path):
-    """Four bytes or fewer lie in the tag itself, and may also lie outside."""
+    """Elements of at most four bytes may be stored in the tag or outside."""
     for small in (True, False):
         content = matrix(shape=(1, 3), values=b"")[:-8] + element(2, b"\1\2\3", small=small)
         content = content[:4] + struct.pack("<I", len(content) - 8) + content[8:]
         assert parse(mat_file(content))["x"].tolist() == [[1, 2, 3]]
 
 
-def test_others_are_passed_over_unless_asked_for(tmp_path):
-    """Cells, structs, text, sparse and complex arrays harm only who asks for them."""
+def test_unsupported_variables_are_skipped_unless_requested(tmp_path):
+    """Unsupported variables are refused only if they are requested."""
     others = {
         "cell": np.array([[1, "a"]], dtype=object),
         "struct": {"a": 1},
@@ -155,16 +155,16 @@ def test_others_are_passed_over_unless_asked_for(tmp_path):
         (mat_file(matrix(), packed=True)[:-9], "bytes, but only"),
     ],
 )
-def test_what_is_wrong_is_said(tmp_path, content, complaint):
-    """A file that is not what it says is refused with its name and what is wrong."""
+def test_invalid_files_are_refused(tmp_path, content, complaint):
+    """The error names the file and the problem."""
     path = tmp_path / "x.mat"
     path.write_bytes(content)
     with pytest.raises(DataError, match=rf"(?s)x\.mat .*{complaint}"):
         read_mat(path, ["x"])
 
 
-def test_packed_variables_are_checked_to_their_end():
-    """A wrong sum, a tail, or a stream that ends early is damage."""
+def test_compressed_variables_are_checked_completely():
+    """A wrong checksum, trailing data or a truncated stream is damage."""
     whole = zlib.compress(matrix())
     for stream, complaint in [
         (whole[:-1] + bytes([whole[-1] ^ 1]), "has damaged compressed data"),
@@ -179,8 +179,8 @@ def test_packed_variables_are_checked_to_their_end():
             parse(content)
 
 
-def test_bomb_is_refused_before_it_unpacks():
-    """A few bytes that say they are 8 GiB, as such or once widened to doubles, are refused."""
+def test_bomb_is_refused_before_decompression():
+    """A few bytes with a declared size of 8 GiB, also after conversion to doubles, are refused."""
     n = 1 << 30
     head = matrix(shape=(n, 1), values=b"")[8:-8] + struct.pack("<II", 2, n)
     stream = zlib.compress(struct.pack("<II", 14, len(head) + n) + head + bytes(1 << 16))
@@ -188,15 +188,15 @@ def test_bomb_is_refused_before_it_unpacks():
         parse(mat_file(struct.pack("<II", 15, len(stream)) + stream))
 
 
-def test_whole_numbers():
-    """Only what is whole comes as int64."""
+def test_to_integers():
+    """Only integers are converted to int64."""
     assert to_integers(np.array([1.0, 2.0])).tolist() == [1, 2]
     for value in (0.5, np.nan, np.inf, 1e300):
         assert to_integers(np.array([value])) is None
 
 
-def test_absent_file(tmp_path):
-    """An absent file is a sentence."""
+def test_missing_file(tmp_path):
+    """A missing file is a DataError."""
     for read in (
         lambda: read_mat(tmp_path / "x.mat", []),
         lambda: variable_names(tmp_path / "x.mat"),

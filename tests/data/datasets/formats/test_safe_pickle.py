@@ -38,7 +38,7 @@ def parse(content: bytes) -> object:
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_arrays_and_containers(protocol):
-    """What numpy and Python pickle of arrays and containers comes back the same."""
+    """Arrays and containers survive pickling."""
     read = parse(pickle.dumps(ARRAYS | OTHERS, protocol))
     assert isinstance(read, dict)
     for name, values in ARRAYS.items():
@@ -49,7 +49,7 @@ def test_arrays_and_containers(protocol):
 
 @pytest.mark.parametrize("module", [b"numpy.core.multiarray", b"numpy._core.multiarray"])
 def test_python_2_and_both_names_of_numpy(module, tmp_path):
-    """Strings of Python 2 are bytes, and numpy's module may have its old or its new name."""
+    """Strings of Python 2 are bytes; both module names of numpy are supported."""
     (tmp_path / "x").write_bytes(PYTHON_2.replace(b"numpy.core.multiarray", module))
     read = read_pickle(tmp_path / "x")
     assert isinstance(read, dict)
@@ -58,7 +58,7 @@ def test_python_2_and_both_names_of_numpy(module, tmp_path):
 
 
 def test_one_array_in_two_places():
-    """An array that occurs twice is one."""
+    """An array that occurs twice is the same object."""
     array = np.arange(3)
     first, second = parse(pickle.dumps([array, array], 2))
     assert first is second
@@ -66,7 +66,7 @@ def test_one_array_in_two_places():
 
 
 class Calls:
-    """Pickled, it asks for a call."""
+    """An object whose pickle contains a call."""
 
     def __init__(self, function, *arguments):
         self.call = function, arguments
@@ -100,7 +100,7 @@ class State:
     ],
 )
 def test_hostile_pickles_are_refused(hostile, asked, protocol, tmp_path, monkeypatch):
-    """A class or a function that is no array's is named, and nothing is called."""
+    """The error names the class or function, and nothing is called."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=rf"^data_batch_1 .*({asked})"):
         parse(pickle.dumps(hostile, protocol))
@@ -154,8 +154,8 @@ ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01bt
         (b"I" + b"9" * 5000 + b"\n.", "damaged"),
     ],
 )
-def test_opcodes_that_no_array_needs(content, complaint):
-    """Whatever else a pickle can ask for is refused."""
+def test_other_opcodes_are_refused(content, complaint):
+    """Any other opcode is refused."""
     with pytest.raises(DataError, match=rf"^data_batch_1 .*{complaint}"):
         parse(content)
 
@@ -172,15 +172,15 @@ def test_opcodes_that_no_array_needs(content, complaint):
         (b"U\x01|NNN", b"U\x01|NK\x01N", "invalid state"),
     ],
 )
-def test_arrays_that_are_not_what_they_say(old, new, complaint):
-    """Type, shape and length of an array must agree before it is made."""
+def test_inconsistent_arrays_are_refused(old, new, complaint):
+    """Type, shape and length of an array must agree before it is created."""
     assert PYTHON_2.count(old) == 1
     with pytest.raises(DataError, match=complaint):
         parse(PYTHON_2.replace(old, new))
 
 
-def test_memory_is_not_claimed(monkeypatch):
-    """Neither a huge memo index nor references upon references cost memory; opcodes are counted."""
+def test_memory_is_bounded(monkeypatch):
+    """Huge memo indices and nested references do not use memory; opcodes are limited."""
     assert parse(b"]r\xff\xff\xff\x7f.") == []
     laugh = b"]q\0" + b"".join(
         b"](" + (b"h" + bytes([k])) * 50 + b"eq" + bytes([k + 1]) for k in range(200)
@@ -195,8 +195,8 @@ def test_memory_is_not_claimed(monkeypatch):
         parse(b"]" * 1001 + b".")
 
 
-def test_absent_and_too_large(tmp_path):
-    """An absent file is a sentence, and so is one above 1 GiB, which is not read."""
+def test_missing_and_too_large_files(tmp_path):
+    """A missing file is a DataError, and so is one above 1 GiB, which is not read."""
     (tmp_path / "y").touch()
     os.truncate(tmp_path / "y", (1 << 30) + 1)
     with pytest.raises(DataError, match="must have at most 1 GiB"):
