@@ -29,41 +29,41 @@ HERE = ComputeSettings(torch.device("cpu"))
 
 
 def test_classes_are_drawn_in_the_proportions_of_the_training_images():
-    shares = ClassProportions.from_counts("data", [70, 0, 20, 10])
-    assert shares.probabilities.tolist() == pytest.approx([0.7, 0, 0.2, 0.1])
-    drawn = shares.draw(RNG(0).uniform("class", 100_000))
+    proportions = ClassProportions.from_counts("data", [70, 0, 20, 10])
+    assert proportions.probabilities.tolist() == pytest.approx([0.7, 0, 0.2, 0.1])
+    drawn = proportions.draw(RNG(0).uniform("class", 100_000))
     counts = torch.bincount(drawn, minlength=4)
     assert counts.tolist() == pytest.approx([70_000, 0, 20_000, 10_000], abs=600)
     assert counts[1] == 0
     edges = torch.tensor([0.0, 0.6999, 0.7001, 0.8999, 0.9001, 1 - 2**-24])
-    assert shares.draw(edges).tolist() == [0, 0, 2, 2, 3, 3]
+    assert proportions.draw(edges).tolist() == [0, 0, 2, 2, 3, 3]
 
 
 def test_uniform_proportions_exclude_classes_without_training_images():
-    shares = ClassProportions.from_counts("uniform", [70, 0, 20, 10])
-    assert shares.probabilities.tolist() == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3])
-    assert shares.draw(torch.tensor([0.0, 0.34, 0.99])).tolist() == [0, 2, 3]
-    assert shares.allocate(7).tolist() == [0, 2, 3, 0, 2, 3, 0]
+    proportions = ClassProportions.from_counts("uniform", [70, 0, 20, 10])
+    assert proportions.probabilities.tolist() == pytest.approx([1 / 3, 0, 1 / 3, 1 / 3])
+    assert proportions.draw(torch.tensor([0.0, 0.34, 0.99])).tolist() == [0, 2, 3]
+    assert proportions.allocate(7).tolist() == [0, 2, 3, 0, 2, 3, 0]
 
 
 def test_uniform_proportions_draw_the_same_classes_as_the_networks():
     """Samples of a seed stay bit-identical."""
-    shares = ClassProportions.from_counts("uniform", [3, 1, 4, 1, 5, 9, 2])
+    proportions = ClassProportions.from_counts("uniform", [3, 1, 4, 1, 5, 9, 2])
     z = RNG(5).normal("latent", 1000, 2)
     expected = append_class(z, 7, RNG(5), None)[:, 2:].argmax(1)
-    assert torch.equal(shares.draw(RNG(5).uniform("class", 1000)), expected)
+    assert torch.equal(proportions.draw(RNG(5).uniform("class", 1000)), expected)
 
 
 @pytest.mark.parametrize("counts", [[9, 1], [5, 3, 2], [1, 1, 1], [997, 1, 2]])
 def test_every_prefix_of_allocated_labels_is_in_proportion(counts):
     """For every prefix, each class count differs from its expectation by less than 1."""
-    shares = ClassProportions.from_counts("data", counts)
-    labels = shares.allocate(1000)
+    proportions = ClassProportions.from_counts("data", counts)
+    labels = proportions.allocate(1000)
     assert len(labels) == 1000
     one_hot = torch.nn.functional.one_hot(labels, len(counts)).double().cumsum(0)
-    due = torch.arange(1, 1001)[:, None] * shares.probabilities
+    due = torch.arange(1, 1001)[:, None] * proportions.probabilities
     assert (one_hot - due).abs().max() < 1
-    assert torch.equal(shares.allocate(137), labels[:137])
+    assert torch.equal(proportions.allocate(137), labels[:137])
 
 
 def test_proportions_without_training_images_are_refused():
@@ -115,7 +115,7 @@ def skewed():
 
 def scored(skewed, kind, metric="frechet", num=2000):
     oracle, data = skewed
-    shares = None if kind is None else data.info.class_proportions(kind)
+    proportions = None if kind is None else data.info.class_proportions(kind)
     subject = EvaluationContext(
         {"generator": oracle},
         data,
@@ -124,7 +124,7 @@ def scored(skewed, kind, metric="frechet", num=2000):
         "last",
         HERE,
         Pixels(),
-        class_proportions=shares,
+        class_proportions=proportions,
         num_samples=num,
     )
     return METRICS[metric].records(subject)
@@ -156,7 +156,7 @@ def test_runs_with_different_class_proportions_share_no_column(skewed):
 
     with pytest.raises(
         UsageError,
-        match=r"frechet of a and b differs in class proportions \(data and uniform\), so that the numbers",
+        match=r"scores by frechet of a and b differ in class proportions \(data and uniform\) and",
     ):
         compare([run("a", "data"), run("b", "uniform")])
     apart = compare([run("a", "data"), run("b", "uniform")], separate_columns=True)
@@ -225,7 +225,7 @@ def test_labels_are_class_names_and_label_indices_are_positions():
 
 
 @pytest.mark.parametrize(
-    ("label", "index", "told"),
+    ("label", "index", "error"),
     [
         (2, None, "a label must be the name of a class, got 2; pass a name such as label='1'"),
         ([2, 2], None, "a label must be the name of a class, got 2"),
@@ -248,8 +248,8 @@ def test_labels_are_class_names_and_label_indices_are_positions():
         (None, [0, 3], "class 'cat' has no training images"),
     ],
 )
-def test_labels_that_are_not_one_class_per_sample_are_refused(label, index, told):
-    with pytest.raises(UsageError, match=told):
+def test_labels_that_are_not_one_class_per_sample_are_refused(label, index, error):
+    with pytest.raises(UsageError, match=error):
         class_indices(CLASSES, COUNTS, 2, label, index)
 
 
@@ -294,25 +294,23 @@ def test_a_run_draws_classes_in_the_requested_proportions_and_records_them(
     assert len(counts) == 10
     assert counts.sum() == trained.info.train
     labels = trained.latents(1000)[:, -10:].argmax(1)
-    shares = trained.info.class_proportions("data")
+    proportions = trained.info.class_proportions("data")
     uniform = [RNG(0, step=i, purpose="samples").uniform("class", BLOCK) for i in range(2)]
-    assert torch.equal(labels, torch.cat([shares.draw(some) for some in uniform]))
+    assert torch.equal(labels, torch.cat([proportions.draw(some) for some in uniform]))
     equal = trained.latents(1000, class_proportions="uniform")[:, -10:].argmax(1)
     assert not torch.equal(labels, equal)
-    with pytest.raises(
-        UsageError, match=r"a class and class proportions \(uniform\) were asked for"
-    ):
+    with pytest.raises(UsageError, match="both a class and class_proportions 'uniform' were given"):
         trained.sample(3, label="1", class_proportions="uniform")
     # On the command line both are recorded, side by side.
     for kind in ("data", "uniform"):
         assert said("evaluate", out, "--metrics", "swd", "--class-proportions", kind)[0] == 0
     stored = [r["class_proportions"] for r in trained.run.scores() if r["samples"] == "generator"]
     assert stored == ["data", "uniform"]
-    code, _, told = said(
+    code, _, err = said(
         "evaluate", out, "--metrics", "classification-error", "--class-proportions", "uniform"
     )
     assert code == 2
-    assert "class proportions are uniform, and the metric test-error looks at no samples" in told
+    assert "--class-proportions is uniform, and the metric classification-error uses no" in err
     image = tmp_path / "a.png"
     assert said("sample", out, "--out", image, "--class-index", 3)[0] == 0
     by_index = image.read_bytes()
@@ -326,7 +324,7 @@ def test_uniform_proportions_of_a_run_without_classes_are_refused(tiny, tmp_path
     train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
     for ask in (trained.sample, trained.latents):
-        with pytest.raises(UsageError, match=r"class proportions \(uniform\) were asked for, but "):
+        with pytest.raises(UsageError, match="class_proportions 'uniform' was given, but "):
             ask(3, class_proportions="uniform")
-    with pytest.raises(UsageError, match=r"class proportions \(uniform\) were asked for"):
+    with pytest.raises(UsageError, match="class_proportions 'uniform' was given"):
         trained.evaluate("swd", class_proportions="uniform")

@@ -78,4 +78,4 @@ def test_a_planar_mixture_has_the_given_means(said):
     assert points[modes == 1].mean(0) == pytest.approx([20, 3], abs=0.05)
     code, out, err = said("data", "audit", "mixture:means=0:1/2:3,n=100")
     assert (code, err) == (0, "")
-    assert "points of a plane" in out
+    assert "points in a plane" in out

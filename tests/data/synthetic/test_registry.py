@@ -118,7 +118,7 @@ def test_nan_and_infinity_are_refused():
 
 def test_a_mixture_without_means_is_refused():
     """At least one mean is required."""
-    with pytest.raises(UsageError, match="means must be 1 to 10,000 points, .* got 0 of"):
+    with pytest.raises(UsageError, match=r"means must be 1 to 10,000 points, .* got 0 of"):
         Mixture(means=())
 
 
