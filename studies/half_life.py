@@ -273,9 +273,7 @@ def final_means(records: Sequence[Mapping[str, Any]]) -> dict[int, float]:
 
 
 def choose_half_lives(means: Mapping[int, float], real: float) -> tuple[int, int | None]:
-    """Return the half-life of the highest score, and the shortest that reaches the score of real
-    images.
-    """
+    """Return the half-life of the highest score, and the shortest that reaches real images."""
     averages = {half_life: mean for half_life, mean in means.items() if half_life != LAST}
     sufficient = [half_life for half_life, mean in averages.items() if mean >= real]
     return max(averages, key=lambda h: averages[h]), min(sufficient, default=None)

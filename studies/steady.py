@@ -27,9 +27,7 @@ from advnets.training.step import train_step
 
 
 def resident_mib() -> int:
-    """Return the resident memory of the process in MiB, or its maximum where Linux's is
-    unavailable.
-    """
+    """Return the resident memory in MiB, or its maximum where Linux's is unavailable."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

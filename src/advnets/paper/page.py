@@ -166,8 +166,8 @@ def _(block: FigureBlock, folder: Path) -> Html:
     path = folder / block.file
     with Image.open(path, formats=("PNG", "GIF")) as image:
         width, kind = image.width, path.suffix.removeprefix(".")
-    drawn = data_uri(path.read_bytes(), kind)
-    tag = void("img", src=drawn, alt=block.alt, width=width // _PIXEL_RATIO)
+    data = data_uri(path.read_bytes(), kind)
+    tag = void("img", src=data, alt=block.alt, width=width // _PIXEL_RATIO)
     return element("figure", tag, element("figcaption", *markup_to_html(block.caption)))
 
 

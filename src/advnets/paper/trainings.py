@@ -79,8 +79,8 @@ def load_or_evaluate(
         and record["weights"] in (weights, None)
         and record.get("keep_fraction") is None
     ]
-    known = {record["metric"] for record in stored if record["weights"] == weights}
-    if missing := tuple(metric for metric in metrics if metric not in known):
+    stored_metrics = {record["metric"] for record in stored if record["weights"] == weights}
+    if missing := tuple(metric for metric in metrics if metric not in stored_metrics):
         weighted = load(trained.run.path, weights=weights)
         return [*stored, *weighted.evaluate(missing, seed=trained.config.seed)]
     return list(stored)
@@ -118,9 +118,7 @@ def large_configs(context: SectionContext) -> dict[str, config.Config]:
 
 @dataclass(frozen=True)
 class FacesRun:
-    """The faces experiment: its name, its config, and its data set or the error that opening it
-    raised.
-    """
+    """The faces experiment: its name, config, and data set or the error of opening it."""
 
     name: str
     config: config.Config

@@ -83,8 +83,8 @@ def build(context: SectionContext) -> SectionContent:
         histories[name] = [
             train_line_game(game, iterations, batch_size, seed) for seed in context.all_seeds
         ]
-    errors = {name: _mean(some, lambda c: c.mean_error) for name, some in histories.items()}
-    final_jsd = {name: max(c.jsd[-1] for c in some) for name, some in histories.items()}
+    errors = {name: _mean(runs, lambda c: c.mean_error) for name, runs in histories.items()}
+    final_jsd = {name: max(c.jsd[-1] for c in runs) for name, runs in histories.items()}
     decreasing = errors["k = 1"] > errors["k = 2"] > errors["k = 5"]
     order_content, inner_content = update_order.build(context), inner_loop.build(context)
     return SectionContent(
@@ -135,7 +135,7 @@ def train_line_game(
     line = make_line_game(SOURCE, GRID, replace(STAGE, game=game), seed=seed, batch_size=batch_size)
     history, evaluated_iterations, paused = History(), _evaluation_iterations(iterations), 0.0
     samples_per_iteration, history.updates_per_iteration = iteration_cost(line.state, batch_size)
-    began = time.perf_counter()
+    start = time.perf_counter()
 
     def record(number: int) -> None:
         snapshot = line.snapshot(points=NUM_LATENTS)
@@ -152,7 +152,7 @@ def train_line_game(
             paused += time.perf_counter() - at
 
     line.train(iterations, callback)
-    history.seconds_per_iteration = (time.perf_counter() - began - paused) / iterations
+    history.seconds_per_iteration = (time.perf_counter() - start - paused) / iterations
     return history
 
 
@@ -185,8 +185,8 @@ def _mean(histories: Sequence[History], value: Callable[[History], float]) -> fl
 def _curves(context: SectionContext, histories: Mapping[str, list[History]]) -> FigureBlock:
     figure = new_figure(9.6, 5.6)
     rows = figure.subplots(2, 2, sharey="row", squeeze=False)
-    for column, over in enumerate(("iterations", "samples_used")):
-        for row, (what, title, unit) in enumerate(
+    for column, x_name in enumerate(("iterations", "samples_used")):
+        for row, (y_name, title, unit) in enumerate(
             (
                 ("jsd", "JSD(p_data, p_g)", "nats"),
                 ("error", "Error of D", "mean |D − D*|"),
@@ -195,11 +195,13 @@ def _curves(context: SectionContext, histories: Mapping[str, list[History]]) -> 
             x = (
                 ""
                 if row == 0
-                else {"iterations": "iterations", "samples_used": "samples used (thousands)"}[over]
+                else {"iterations": "iterations", "samples_used": "samples used (thousands)"}[
+                    x_name
+                ]
             )
             axes = rows[row][column]
             style_axes(axes, "" if column else title, "" if column else unit, x=x)
-            _draw(axes, histories, over, what)
+            _draw(axes, histories, x_name, y_name)
         rows[0][column].set_xscale("log")
         rows[1][column].set_xscale("log")
         rows[0][column].set_yscale("log")
@@ -219,8 +221,8 @@ def _curves(context: SectionContext, histories: Mapping[str, list[History]]) -> 
 
 def _draw(axes: Axes, histories: Mapping[str, list[History]], x_name: str, y_name: str) -> None:
     unit = 1000 if x_name == "samples_used" else 1
-    for (name, some), color, style in zip(histories.items(), LIGHT.hues, _STYLES, strict=True):
-        for seed, history in enumerate(some):
+    for (name, runs), color, style in zip(histories.items(), LIGHT.hues, _STYLES, strict=True):
+        for seed, history in enumerate(runs):
             x = [value / unit for value in getattr(history, x_name)]
             label = None if seed else name
             opacity = 0.35 if seed else 1.0
@@ -230,8 +232,8 @@ def _draw(axes: Axes, histories: Mapping[str, list[History]], x_name: str, y_nam
 
 def _table(histories: Mapping[str, list[History]]) -> Table:
     rows: list[tuple[str, ...]] = []
-    for name, some in histories.items():
-        first = some[0]
+    for name, runs in histories.items():
+        first = runs[0]
         at = first.converged_at
         converged = (
             ("never", "-") if at is None else (f"{first.iterations[at]}", _samples_at(first, at))
@@ -240,9 +242,9 @@ def _table(histories: Mapping[str, list[History]]) -> Table:
             (
                 name,
                 f"{first.updates_per_iteration}",
-                f"{_mean(some, lambda c: c.seconds_per_iteration) * 1000:.0f}",
+                f"{_mean(runs, lambda c: c.seconds_per_iteration) * 1000:.0f}",
                 *converged,
-                f"{_mean(some, lambda c: c.mean_error):.3f}",
+                f"{_mean(runs, lambda c: c.mean_error):.3f}",
             )
         )
     return Table(
@@ -259,7 +261,7 @@ def _samples_at(history: History, index: int) -> str:
 
 def _discussion(histories: Mapping[str, list[History]]) -> str:
     """Return a paragraph about the curves, from the first seed's numbers."""
-    firsts = {name: some[0] for name, some in histories.items()}
+    firsts = {name: runs[0] for name, runs in histories.items()}
     increases = ", ".join(
         f"{name}: {sum(b > a for a, b in zip(c.jsd, c.jsd[1:], strict=False))} of {len(c.jsd) - 1}"
         for name, c in firsts.items()

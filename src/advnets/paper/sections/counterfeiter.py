@@ -113,7 +113,7 @@ class History:
         """Mean of the last scores."""
         last = self.scores[-NUM_FINAL:]
         caught, seized = (
-            float(np.mean([getattr(s, what) for s in last])) for what in _SCORE_FIELDS
+            float(np.mean([getattr(s, name) for s in last])) for name in _SCORE_FIELDS
         )
         return Score(last[-1].iteration, caught, seized)
 
@@ -138,9 +138,7 @@ def train_and_score(
 
 
 def build(context: SectionContext) -> SectionContent:
-    """Build the section: a training on digits, and one on one-dimensional data that reaches
-    equilibrium.
-    """
+    """Build the section: one training on digits, and one on one-dimensional data."""
     iterations = 12_000 if context.full else 3000
     shown_at = (0, 20, 100, 500, 1000, iterations)
     context.log("the counterfeiter analogy, on digits")

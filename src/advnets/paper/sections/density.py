@@ -71,12 +71,12 @@ def build(context: SectionContext) -> SectionContent:
                 r"\Sigma = \frac{1}{n} \sum_i (x_i - \mu)(x_i - \mu)^\top"
             ),
             Formula(r"p(x) = \frac{1}{n} \sum_i \mathcal{N}\left(x;\ x_i, h^2 I\right)"),
-            *(block for one in all_fits for block in _blocks(context, one)),
+            *(block for fits in all_fits for block in _blocks(context, fits)),
             *_missing_images(context, faces.exists()),
             *_frequencies(context, frequencies, len(counted_samples)),
         ),
         checks=(
-            *(check for one in all_fits for check in _checks(one)),
+            *(check for fits in all_fits for check in _checks(fits)),
             *_frequency_checks(frequencies, len(counted_samples), full=context.full),
         ),
     )
@@ -84,7 +84,7 @@ def build(context: SectionContext) -> SectionContent:
 
 def _blocks(context: SectionContext, fits: DensityFits) -> Iterator[Block]:
     data, models = fits.data, fits.models
-    gaussian, kernel, narrow = (models[which] for which in ("gaussian", "kernel", "narrow"))
+    gaussian, kernel, narrow = (models[name] for name in ("gaussian", "kernel", "narrow"))
     dims, (sharp, distance) = data.train.shape[1], fits.test_stats
     sigma, h, narrowest = (fits.widths[name] for name in ("gaussian", "kernel", "narrow"))
     yield Text(
@@ -177,7 +177,7 @@ def _checks(fits: DensityFits) -> Iterator[Check]:
     name, models = fits.data.name, fits.models
     gaussian = models["gaussian"]
     high, low, worst = (
-        models[which].log_likelihood or 0.0 for which in ("gaussian", "kernel", "narrow")
+        models[key].log_likelihood or 0.0 for key in ("gaussian", "kernel", "narrow")
     )
     _, distance = fits.test_stats
     yield Check(
@@ -222,7 +222,7 @@ def _frequencies(
         "Proportion of each class, in percent.",
         ("", *map(str, classes)),
         tuple(
-            (name, *(f"{100 * share:.1f}" for share in row))
+            (name, *(f"{100 * proportion:.1f}" for proportion in row))
             for name, row in (("$p_{data}$", frequencies.p_data), ("$p_g$", frequencies.p_g))
         ),
     )

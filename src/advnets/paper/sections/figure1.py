@@ -56,8 +56,8 @@ def train_line_game(seed: int = 0) -> History:
     iterations = STAGE.steps or 0
     frame_iterations = _frame_iterations(iterations)
 
-    def record(number: int, shown: StepMetrics) -> None:
-        for name, value in shown.metrics.items():
+    def record(number: int, step_metrics: StepMetrics) -> None:
+        for name, value in step_metrics.metrics.items():
             history.metrics.setdefault(name, []).append(float(value))
         if number == ITERATIONS_C:
             history.snapshots["c"] = line.snapshot()
@@ -170,7 +170,7 @@ def _stills(context: SectionContext, history: History) -> FigureBlock:
 
 
 def _animation(context: SectionContext, history: History) -> FigureBlock:
-    frames = [_frame(sight, title) for title, sight in history.frames]
+    frames = [_frame(snapshot, title) for title, snapshot in history.frames]
     file = io.BytesIO()
     frames[0].save(
         file, format="GIF", save_all=True, append_images=frames[1:], duration=220, loop=0

@@ -53,8 +53,8 @@ class NearestStats:
     @property
     def copies(self) -> float:
         """Fraction of the images that are copies."""
-        near, around = self.distances[:, 0], self.distances.mean(1)
-        return float((near <= COPY_RATIO * around).float().mean())
+        nearest_distance, mean_distance = self.distances[:, 0], self.distances.mean(1)
+        return float((nearest_distance <= COPY_RATIO * mean_distance).float().mean())
 
 
 def build(context: SectionContext) -> SectionContent:
@@ -144,10 +144,10 @@ def nearest_stats(
 
 def _sample_grid(samples: Tensor, train: Tensor) -> bytes:
     """Return a PNG of the first samples; each row ends with its last sample's neighbor."""
-    shown = samples[: ROWS * COLUMNS].unflatten(0, (ROWS, COLUMNS))
-    _, nearest_index = nearest(shown[:, -1].flatten(1), train)
+    grid = samples[: ROWS * COLUMNS].unflatten(0, (ROWS, COLUMNS))
+    _, nearest_index = nearest(grid[:, -1].flatten(1), train)
     neighbors = train[nearest_index].unflatten(2, samples.shape[1:])
-    return grid_png(torch.cat((shown, neighbors), dim=1).flatten(0, 1), COLUMNS + 1)
+    return grid_png(torch.cat((grid, neighbors), dim=1).flatten(0, 1), COLUMNS + 1)
 
 
 def _table(rows: list[tuple[str, ...]]) -> Table:

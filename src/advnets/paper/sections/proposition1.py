@@ -139,8 +139,8 @@ class PairResult:
     @property
     def edge_mask(self) -> Bool[np.ndarray, " points"]:
         """Mask of the bins within the strips around edges."""
-        near = [np.abs(GRID.centers - edge) <= EDGE_MARGIN for edge in self.pair.edges]
-        return np.any(near, axis=0) if near else np.zeros(GRID.count, np.bool_)
+        masks = [np.abs(GRID.centers - edge) <= EDGE_MARGIN for edge in self.pair.edges]
+        return np.any(masks, axis=0) if masks else np.zeros(GRID.count, np.bool_)
 
     @property
     def max_error(self) -> float:
@@ -316,8 +316,8 @@ def _pointwise(context: SectionContext) -> FigureBlock:
 def _panels(context: SectionContext, results: list[PairResult]) -> FigureBlock:
     figure = new_figure(12.0, 5.2)
     panels = figure.subplots(2, 5, sharex=True, sharey=True)
-    for axes, one in zip(panels.flat, results, strict=True):
-        _draw(axes, one)
+    for axes, result in zip(panels.flat, results, strict=True):
+        _draw(axes, result)
     panels[0][0].set_ylabel("probability, density")
     panels[1][0].set_ylabel("probability, density")
     panels[0][0].set_xticks((-4, -2, 0, 2, 4))

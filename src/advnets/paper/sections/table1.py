@@ -61,8 +61,8 @@ def build(context: SectionContext) -> SectionContent:
                 "test images, as in the paper; in the rows of means, over seeds."
             ),
             *(
-                scores_table(f"Scores on {name}, preset `{preset}`", "training", some)
-                for preset, some in rows.items()
+                scores_table(f"Scores on {name}, preset `{preset}`", "training", preset_rows)
+                for preset, preset_rows in rows.items()
             ),
             reference_table(name, references),
             FEATURES_TEXT,
@@ -104,8 +104,8 @@ def _score_rows(trained: TrainedModel) -> list[ScoreRow]:
 
 def _fine_grid_score(trained: TrainedModel, weights: Weights) -> Record:
     """Return the last epoch's score on the fine grid."""
-    known = [r for r in _records(trained, weights) if r.get("grid") == "fine"]
-    return next(record for record in known if record["samples"] == GENERATOR)
+    records = [r for r in _records(trained, weights) if r.get("grid") == "fine"]
+    return next(record for record in records if record["samples"] == GENERATOR)
 
 
 def _records(trained: TrainedModel, weights: Weights) -> list[Record]:
@@ -114,8 +114,8 @@ def _records(trained: TrainedModel, weights: Weights) -> list[Record]:
 
 def _real_scores(trained: TrainedModel) -> dict[str, Record]:
     """Return the scores of real training images used as samples, by grid of σ."""
-    known = [r for r in _records(trained, "last") if r["metric"] == "parzen"]
-    return {record["grid"]: record for record in known if record["samples"] == REAL}
+    records = [r for r in _records(trained, "last") if r["metric"] == "parzen"]
+    return {record["grid"]: record for record in records if record["samples"] == REAL}
 
 
 def _reference_rows(

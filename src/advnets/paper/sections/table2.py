@@ -104,9 +104,7 @@ class GeneratorSamples:
 
 
 def build(context: SectionContext) -> SectionContent:
-    """Build the section: the paper's table, measurements of sampling, and how real images
-    influence G.
-    """
+    """Build the section: the paper's table, sampling, and how real images influence G."""
     trained = reference_run(context)
     spec = replace(trained.config.data, directory=context.data_dir)
     data = open_data(spec)
@@ -117,7 +115,7 @@ def build(context: SectionContext) -> SectionContent:
     chains, samples = run_chains(rbm, LENGTHS, context.seed), _draw_and_time(trained)
     context.log("updating G with another batch of real images")
     digits = open_data(replace(spec, source="digits"))
-    swaps = [swap_batch(play, stage, digits) for play, stage in game_variants().items()]
+    swaps = [swap_batch(game, stage, digits) for game, stage in game_variants().items()]
     images = real.unflatten(1, data.info.shape)
     sampling_table, sampling_checks = _sampling(
         escape_markup(data.info.name), images, samples, chains, full=context.full
@@ -281,13 +279,15 @@ def _quick_chain_checks(
 ) -> Iterator[Check]:
     """Yield the checks of a small RBM's chains, which mix but need more than one step."""
     first, last = chains[0], chains[-1]
-    near, far = (float(nearest(one.images, real)[0].mean()) for one in (last, first))
+    last_distance, first_distance = (
+        float(nearest(snapshot.images, real)[0].mean()) for snapshot in (last, first)
+    )
     yield Check(
         f"{_format_steps(first.steps)} from noise is not enough: distance to the nearest training "
         f"images, relative to that after {_format_steps(last.steps)}",
         "at least 1.05",
-        f"{far / near:.3f}",
-        far >= 1.05 * near,
+        f"{first_distance / last_distance:.3f}",
+        first_distance >= 1.05 * last_distance,
     )
     yield Check(
         f"{_format_steps(last.steps)} more are enough for these small chains: correlation",
@@ -300,11 +300,9 @@ def _quick_chain_checks(
 def _gradient_path(
     swaps: list[BatchSwap], digits: PreparedData
 ) -> tuple[tuple[Block, ...], tuple[Check, ...]]:
-    """Return blocks and checks: real images reach G through D, and once through its initial
-    bias.
-    """
+    """Return blocks and checks on how real images reach G: through D, and its initial bias."""
     marginals, constant = (initial_differences(digits, bias) for bias in ("marginals", 0.0))
-    largest = max((float(part.abs().max()) for part in marginals.values()), default=0.0)
+    largest = max((float(difference.abs().max()) for difference in marginals.values()), default=0.0)
     blocks = (
         Text(
             "$G$ never sees a real image: its gradient comes through $D$ alone. The test: $D$ is "

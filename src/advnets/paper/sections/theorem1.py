@@ -166,7 +166,7 @@ def build(context: SectionContext) -> SectionContent:
             Table(
                 f"{pairs:,} random pairs of each kind, over {NUM_VALUES} values, in float64.",
                 ("kind", "JSD, from to", r"largest $|C + \log 4 - 2 JSD|$", r"least $C + \log 4$"),
-                tuple(_row(name, one) for name, one in stats.items()),
+                tuple(_row(name, kind) for name, kind in stats.items()),
             ),
             _plot_paths(context, paths),
             Text(
@@ -228,18 +228,18 @@ def _row(name: str, stats: PairStats) -> tuple[str, ...]:
 
 def _plot_paths(context: SectionContext, paths: dict[str, Tensor]) -> FigureBlock:
     figure = new_figure(10.0, 3.8)
-    whole, near = figure.subplots(1, 2)
-    style_axes(whole, "C(G) along the paths", "nats", x="weight of p_data in p_g")
-    reference_line(whole, OPTIMUM, "−log 4")
-    style_axes(near, "Near the end", "C(G) + log 4, nats", x="1 − weight of p_data")
+    path_axes, end_axes = figure.subplots(1, 2)
+    style_axes(path_axes, "C(G) along the paths", "nats", x="weight of p_data in p_g")
+    reference_line(path_axes, OPTIMUM, "−log 4")
+    style_axes(end_axes, "Near the end", "C(G) + log 4, nats", x="1 − weight of p_data")
     for (name, path), color in zip(paths.items(), LIGHT.hues, strict=True):
-        whole.plot(MIX_WEIGHTS.numpy(), path.numpy(), color=color, lw=1.6)
-        near.loglog(
+        path_axes.plot(MIX_WEIGHTS.numpy(), path.numpy(), color=color, lw=1.6)
+        end_axes.loglog(
             1 - MIX_WEIGHTS.numpy(), path.numpy() - OPTIMUM, color=color, lw=1.6, label=name
         )
-    near.invert_xaxis()
-    legend(whole)
-    legend(near, columns=1, corner="lower left")
+    end_axes.invert_xaxis()
+    legend(path_axes)
+    legend(end_axes, columns=1, corner="lower left")
     caption = (
         "From four starts $p_g$ is mixed with more and more of $p_{data}$, which has two modes. "
         r"Left: $C$ falls to $-\log 4$. Right: the same near the end, with logarithmic axes."

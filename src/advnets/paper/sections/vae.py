@@ -87,20 +87,24 @@ class Reconstructions:
     @classmethod
     def from_runs(cls, vaes: Sequence[TrainedModel], data: PreparedData) -> Reconstructions:
         """Reconstruct test images; the images are the first VAE's, the errors means over all."""
-        train, test = (cast(Split, part) for part in (data.dataset.train, data.dataset.test))
-        shown, known = read_images(test, slice(NUM_TEST)), read_images(train, slice(None))
-        back = [trained.decode(encode_means(trained, shown)) for trained in vaes]
-        _, which = nearest(shown.flatten(1), known.flatten(1))
-        others = {"nearest": known[which[:, 0]], "mean": known.mean(0).expand_as(shown)}
-        errors = {name: squared_error(row, shown) for name, row in others.items()}
-        errors[VAE] = statistics.fmean(squared_error(row, shown) for row in back)
-        return cls(shown, {"test": shown, VAE: back[0], **others}, errors)
+        train, test = (cast(Split, split) for split in (data.dataset.train, data.dataset.test))
+        originals, train_images = (
+            read_images(test, slice(NUM_TEST)),
+            read_images(train, slice(None)),
+        )
+        decoded = [trained.decode(encode_means(trained, originals)) for trained in vaes]
+        _, index = nearest(originals.flatten(1), train_images.flatten(1))
+        baselines = {
+            "nearest": train_images[index[:, 0]],
+            "mean": train_images.mean(0).expand_as(originals),
+        }
+        errors = {name: squared_error(row, originals) for name, row in baselines.items()}
+        errors[VAE] = statistics.fmean(squared_error(row, originals) for row in decoded)
+        return cls(originals, {"test": originals, VAE: decoded[0], **baselines}, errors)
 
 
 def build(context: SectionContext) -> SectionContent:
-    """Build the section: samples, reconstructions and interpolations of a VAE, and scores of
-    both models.
-    """
+    """Build the section: samples, reconstructions and interpolations of a VAE, and scores."""
     runs = _runs(context)
     vaes = runs[VAE]
     data = open_data(vaes[0].config.data)
@@ -108,7 +112,8 @@ def build(context: SectionContext) -> SectionContent:
     real_energy = gradient_energy(test)
     context.log("evaluating the VAE and G")
     scores = {
-        name: [RunScores.from_run(one, real_energy) for one in some] for name, some in runs.items()
+        name: [RunScores.from_run(run, real_energy) for run in seeds]
+        for name, seeds in runs.items()
     }
     reconstructions = Reconstructions.from_runs(vaes, data)
     real_parzen = _real_parzen(vaes[0])
@@ -159,24 +164,22 @@ def encode_means(
 
 
 def squared_error(
-    some: Float[Tensor, "n channels height width"], others: Float[Tensor, "n channels height width"]
+    a: Float[Tensor, "n channels height width"], b: Float[Tensor, "n channels height width"]
 ) -> float:
     """Return the mean squared difference of pixels."""
-    return float((some - others).square().double().mean())
+    return float((a - b).square().double().mean())
 
 
 def _runs(context: SectionContext) -> dict[str, list[TrainedModel]]:
-    """Return runs by the name of their row: the VAE, G and, at full scale, G with a modern
-    recipe.
-    """
+    """Return runs by row name: the VAE, G and, at full scale, G with a modern recipe."""
     runs = {VAE: vae_runs(context), "G": reference_runs(context)}
     return {**runs, "G, modern recipe": relativistic_runs(context)} if context.full else runs
 
 
 def _real_parzen(trained: TrainedModel) -> Record:
     """Return the record of real training images used as samples, on the paper's grid."""
-    found = load_or_evaluate(trained, trained.weights, ("parzen",))
-    return next(r for r in found if r["samples"] == REAL and r.get("grid") == "paper")
+    parzen_records = load_or_evaluate(trained, trained.weights, ("parzen",))
+    return next(r for r in parzen_records if r["samples"] == REAL and r.get("grid") == "paper")
 
 
 def _reconstruction_images(
@@ -205,14 +208,14 @@ def _reconstruction_images(
     )
 
 
-def _kl_text(vaes: Sequence[RunScores], known: int, errors: Mapping[str, float]) -> Text:
+def _kl_text(vaes: Sequence[RunScores], n_train: int, errors: Mapping[str, float]) -> Text:
     """Return a paragraph comparing the encoder's information with the nearest neighbor's index."""
-    nats = statistics.fmean(one.kl or 0.0 for one in vaes)
+    nats = statistics.fmean(vae.kl or 0.0 for vae in vaes)
     return Text(
         f"On average, $z$ carries {nats:.1f} nats of information about a test image (the "
         "divergence in the bound), from which $G$ reconstructs it. The index of the nearest of "
-        rf"{known:,} training images carries up to $\log$ {known:,} = {math.log(known):.1f} nats. "
-        f"The mean squared error per pixel is {errors[VAE]:.4f} for a reconstruction, "
+        rf"{n_train:,} training images carries up to $\log$ {n_train:,} = "
+        f"{math.log(n_train):.1f} nats. The mean squared error per pixel is {errors[VAE]:.4f} for a reconstruction, "
         f"{errors['nearest']:.4f} for the nearest training image and {errors['mean']:.4f} for the "
         "mean training image."
     )
@@ -222,10 +225,10 @@ def _table(name: str, scores: Mapping[str, Sequence[RunScores]], real: Record) -
     rows = [
         (
             model,
-            format_mean([one.parzen for one in seeds], "{:.1f}"),
-            _format_elbo([one.elbo for one in seeds if one.elbo is not None]),
-            format_mean([one.energy for one in seeds], "{:.2f}"),
-            format_mean([one.seconds for one in seeds], "{:,.0f}"),
+            format_mean([score.parzen for score in seeds], "{:.1f}"),
+            _format_elbo([score.elbo for score in seeds if score.elbo is not None]),
+            format_mean([score.energy for score in seeds], "{:.2f}"),
+            format_mean([score.seconds for score in seeds], "{:,.0f}"),
         )
         for model, seeds in scores.items()
     ]
@@ -244,7 +247,7 @@ def _format_elbo(elbos: Sequence[float]) -> str:
 
 
 def _blur_checks(scores: Mapping[str, Sequence[RunScores]]) -> Iterator[Check]:
-    energy = {n: statistics.fmean(one.energy for one in some) for n, some in scores.items()}
+    energy = {n: statistics.fmean(score.energy for score in seeds) for n, seeds in scores.items()}
     for name in [name for name in energy if name != VAE]:
         yield Check(
             f"samples of the VAE are blurrier than those of {name}: relative gradient energy",
@@ -259,23 +262,23 @@ def _reconstruction_checks(reconstructions: Reconstructions, *, full: bool) -> I
 
     At quick scale the nearest training image is closer, so only the mean image is compared.
     """
-    found = reconstructions.errors[VAE]
-    for other in ("nearest", "mean") if full else ("mean",):
+    error = reconstructions.errors[VAE]
+    for baseline in ("nearest", "mean") if full else ("mean",):
         yield Check(
-            f"reconstructions are closer to test images than the {other} training image: mean "
+            f"reconstructions are closer to test images than the {baseline} training image: mean "
             "squared error per pixel",
-            f"less than {reconstructions.errors[other]:.4f}",
-            f"{found:.4f}",
-            found < reconstructions.errors[other],
+            f"less than {reconstructions.errors[baseline]:.4f}",
+            f"{error:.4f}",
+            error < reconstructions.errors[baseline],
         )
 
 
 def _parzen_check(vaes: Sequence[RunScores], real: Record) -> Check:
-    found = statistics.fmean(one.parzen for one in vaes)
+    parzen = statistics.fmean(vae.parzen for vae in vaes)
     return Check(
         "the Parzen score of the VAE is above that of real training images, because its samples "
         "are smoother",
         f"above {real['mean']:.1f} nats",
-        f"{found:.1f}",
-        found > real["mean"],
+        f"{parzen:.1f}",
+        parzen > real["mean"],
     )

@@ -159,10 +159,10 @@ def _blocks(
                 (
                     rule,
                     OBJECTIVES[objective],
-                    str(one.iterations_to_half or f"more than {ITERATIONS}"),
-                    f"{one.final_jsd:.4f}",
+                    str(history.iterations_to_half or f"more than {ITERATIONS}"),
+                    f"{history.final_jsd:.4f}",
                 )
-                for (rule, objective), one in histories.items()
+                for (rule, objective), history in histories.items()
             ),
         ),
         Text(
@@ -232,10 +232,10 @@ def _plot(
     colors = {"minimax": LIGHT.fake, "non-saturating": LIGHT.real}
     labels = {"minimax": "log(1 − D)", "non-saturating": "−log D"}
     styles = {"gradient descent": (1.8, "-"), "Adam": (1.0, "--")}
-    for (rule, objective), one in histories.items():
+    for (rule, objective), history in histories.items():
         width, style = styles[rule]
         label = f"{labels[objective]}, {rule}"
-        falling.plot(one.jsd, style, color=colors[objective], lw=width, label=label)
+        falling.plot(history.jsd, style, color=colors[objective], lw=width, label=label)
     reference_line(falling, HALF_LOG2, "half of log 2")
     legend(falling, columns=1, corner="upper right")
     alt = "The JSD falls immediately with -log D, and late with log(1 - D)"

@@ -62,12 +62,12 @@ def open_faces(context: SectionContext) -> Dataset | SectionContent:
     """
     faces = faces_run(context).dataset
     if isinstance(faces, DataError):
-        what = (
+        subject = (
             "The other column of the table, faces by folds (in the paper those of the Toronto "
             "Face Database, TFD),"
         )
         return SectionContent(
-            (unavailable_note(what, str(faces), "faces"),), missing_sources=("faces",)
+            (unavailable_note(subject, str(faces), "faces"),), missing_sources=("faces",)
         )
     if faces.folds:
         return faces
@@ -126,8 +126,9 @@ def tfd_mismatch(source: str, faces: Dataset) -> str:
 
 
 def training_scores(trained: TrainedModel, fold: int) -> list[Record]:
-    """Return a fold's scores during training, of the last stage, which trains a separate
-    generator.
+    """Return a fold's scores during training of the last stage.
+
+    Earlier stages train separate generators, which are not evaluated.
     """
     before = trained.config.steps_before(len(trained.config.stages) - 1)
     return [
@@ -162,8 +163,8 @@ def _score_folds(context: SectionContext, folds: Sequence[int]) -> Iterator[Fold
                 trained,
                 score_rows(f"{fold}, by `{run.name}`", training_scores(trained, fold), fine),
                 {
-                    what: [parzen_scores(centers, *valid_test, grid) for grid in GRIDS]
-                    for what, centers in references.items()
+                    kind: [parzen_scores(centers, *valid_test, grid) for grid in GRIDS]
+                    for kind, centers in references.items()
                 },
             )
         remaining = [fold for fold in remaining if fold not in covered]
@@ -171,11 +172,14 @@ def _score_folds(context: SectionContext, folds: Sequence[int]) -> Iterator[Fold
 
 def _reference_rows(scored: Sequence[FoldScores]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each kind of reference samples: mean over folds, on both grids."""
-    for what in scored[0].references:
-        scores = [some.references[what] for some in scored]
+    for kind in scored[0].references:
+        scores = [fold.references[kind] for fold in scored]
         count = format_range(by_grid[0].n_samples for by_grid in scores)
-        means = (mean_score([vars(score) for score in one]) for one in zip(*scores, strict=True))
-        yield f"{count} {what}, mean of {len(scored)}", *means
+        means = (
+            mean_score([vars(score) for score in grid_scores])
+            for grid_scores in zip(*scores, strict=True)
+        )
+        yield f"{count} {kind}, mean of {len(scored)}", *means
 
 
 def _published_rows() -> list[tuple[str, ...]]:
@@ -183,12 +187,12 @@ def _published_rows() -> list[tuple[str, ...]]:
 
 
 def _protocol_text(faces: Dataset, scored: Sequence[FoldScores]) -> str:
-    real = [some.references[REAL][0] for some in scored]
+    real = [fold.references[REAL][0] for fold in scored]
     return (
         f"The other column of the table is of faces, here {escape_markup(faces.name)}, by folds, "
         "splits of one file. In each fold σ is selected on the first 1,000 validation images or "
-        f"all if there are fewer, here {format_range(one.n_valid for one in real)}, and the test "
-        f"images are scored, here {format_range(one.n_test for one in real)}. In the row of a "
+        f"all if there are fewer, here {format_range(score.n_valid for score in real)}, and the "
+        f"test images are scored, here {format_range(score.n_test for score in real)}. In the row of a "
         "fold, ± is the standard error over its test images; in rows of means it is the standard "
         "error over folds, as in the paper: the standard deviation of the folds' scores divided "
         "by √n. (The variance divides by n - 1 here; the paper does not specify it.)"
@@ -196,15 +200,15 @@ def _protocol_text(faces: Dataset, scored: Sequence[FoldScores]) -> str:
 
 
 def _training_text(context: SectionContext, faces: Dataset, scored: Sequence[FoldScores]) -> str:
-    run, images = scored[0].trained.config, [some.trained.info.train or 0 for some in scored]
-    nets = len({some.trained.run.path for some in scored})
+    run, images = scored[0].trained.config, [fold.trained.info.train or 0 for fold in scored]
+    n_runs = len({fold.trained.run.path for fold in scored})
     taken = [stage.steps or 0 for stage in run.stages]
     steps = " and ".join(f"{n:,}" for n in taken)
     epochs = " and ".join(f"{n * run.data.batch_size / images[0]:,.1f}" for n in taken)
     published = " and ".join(str(stage.epochs) for stage in presets.get_preset(run.preset).stages)
     text = (
         "Folds with the same training images, such as TFD's unlabeled ones, share a network; here "
-        f"{len(scored)} folds are scored with {nets} network{'s' * (nets > 1)}, trained on "
+        f"{len(scored)} folds are scored with {n_runs} network{'s' * (n_runs > 1)}, trained on "
         f"{format_range(images)} images. Training has two stages, here of {steps} steps, {epochs} "
         f"epochs (in the authors' files {published}); only the second stage's generator is scored, "
         "and its epochs are counted from the start of that stage."
@@ -219,5 +223,5 @@ def _training_text(context: SectionContext, faces: Dataset, scored: Sequence[Fol
 
 def format_range(numbers: Iterable[int]) -> str:
     """Format one number, or the range of several."""
-    some = sorted(set(numbers))
-    return f"{some[0]:,}" if len(some) == 1 else f"{some[0]:,} to {some[-1]:,}"
+    ordered = sorted(set(numbers))
+    return f"{ordered[0]:,}" if len(ordered) == 1 else f"{ordered[0]:,} to {ordered[-1]:,}"

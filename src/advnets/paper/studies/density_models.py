@@ -94,8 +94,8 @@ class ImageRows:
     @classmethod
     def from_dataset(cls, dataset: Dataset, n_samples: int) -> ImageRows:
         """Read all images of all splits."""
-        parts = (cast(Split, part) for part in (dataset.train, dataset.valid, dataset.test))
-        return cls(dataset, n_samples, *(read_pixel_rows(part, slice(None)) for part in parts))
+        splits = (cast(Split, split) for split in (dataset.train, dataset.valid, dataset.test))
+        return cls(dataset, n_samples, *(read_pixel_rows(split, slice(None)) for split in splits))
 
     @property
     def name(self) -> str:
@@ -230,7 +230,7 @@ def class_frequencies(
         MissingExtraError: scikit-learn is not installed.
     """
     neighbors: Any = require("sklearn.neighbors", "paper")
-    train, test = (cast(Split, part) for part in (dataset.train, dataset.test))
+    train, test = (cast(Split, split) for split in (dataset.train, dataset.test))
     labels = cast(np.ndarray, train.labels)
     # Use brute force: in hundreds of dimensions a tree has no advantage.
     classifier = neighbors.KNeighborsClassifier(3, algorithm="brute")

@@ -33,10 +33,10 @@ _COLUMNS = (
 
 def features_table(scores: Mapping[str, Sequence[Sequence[Record]]]) -> Table:
     """Return the table of feature scores: the mean over seeds for each name, then real images."""
-    some = next(iter(scores.values()))
+    first_scores = next(iter(scores.values()))
     rows = [(name, *_cells(seeds, GENERATOR)) for name, seeds in scores.items()]
-    rows.append((REAL, *_cells(some[:1], REAL)))
-    frechet = next(record for record in some[0] if record["metric"] == "frechet")
+    rows.append((REAL, *_cells(first_scores[:1], REAL)))
+    frechet = next(record for record in first_scores[0] if record["metric"] == "frechet")
     return Table(
         f"{frechet['n_fake']:,} samples against {frechet['n_real']:,} test images, through "
         f"`{frechet['extractor']}`",

@@ -53,15 +53,15 @@ def game_variants() -> dict[str, config.Stage]:
 def swap_batch(game: str, stage: config.Stage, data: PreparedData) -> BatchSwap:
     """Update G twice from the same state, with D frozen and different batches of real images."""
     run = presets.get_preset("digits").with_stage(stage)
-    (before, one, gradient), (_, other, another) = (
+    (before, after, gradient), (_, other_after, other_gradient) = (
         _update_generator(run, data, at) for at in BATCHES
     )
     return BatchSwap(
         game,
-        generator_differs=_count_differing(one, other),
-        generator_size=sum(part.numel() for part in one),
-        generator_moved=_count_differing(before, one),
-        discriminator_differs=_count_differing(gradient, another),
+        generator_differs=_count_differing(after, other_after),
+        generator_size=sum(parameter.numel() for parameter in after),
+        generator_moved=_count_differing(before, after),
+        discriminator_differs=_count_differing(gradient, other_gradient),
     )
 
 
@@ -75,11 +75,13 @@ def initial_differences(data: PreparedData, bias: str | float) -> dict[str, Floa
     run = run.with_stage(replace(run.stage, generator=net))
     train, shape = cast(Split, data.dataset.train), data.info.shape
     half = len(train) // 2
-    one, other = (
-        build_players(run, 0, shape, read_pixel_rows(train, part).mean(0).view(shape))["generator"]
-        for part in (slice(half), slice(half, None))
+    first, second = (
+        build_players(run, 0, shape, read_pixel_rows(train, half_slice).mean(0).view(shape))[
+            "generator"
+        ]
+        for half_slice in (slice(half), slice(half, None))
     )
-    pairs = zip(one.named_parameters(), other.parameters(), strict=True)
+    pairs = zip(first.named_parameters(), second.parameters(), strict=True)
     return {name: (a - b).detach() for (name, a), b in pairs if not torch.equal(a, b)}
 
 
@@ -109,5 +111,5 @@ def _generator_parameters(state: TrainState) -> list[Tensor]:
     return [p.detach().clone() for p in state.players["generator"].parameters()]
 
 
-def _count_differing(one: Iterable[Tensor], other: Iterable[Tensor]) -> int:
-    return sum(int((a != b).sum()) for a, b in zip(one, other, strict=True))
+def _count_differing(first: Iterable[Tensor], second: Iterable[Tensor]) -> int:
+    return sum(int((a != b).sum()) for a, b in zip(first, second, strict=True))

@@ -1,6 +1,4 @@
-"""Initialization ranges of networks on digits, and the float32 stability of both forms of a
-loss.
-"""
+"""Initialization ranges of networks, and the float32 stability of two forms of each loss."""
 
 from __future__ import annotations
 
@@ -210,12 +208,12 @@ def _blocks(
             ),
             tuple(
                 (
-                    f"{one.init_range:g}",
-                    f"{format_logit(one.min_logit)} to {format_logit(one.max_logit)}",
-                    *(str(naive) for naive, _ in one.failures.values()),
-                    str(sum(ours for _, ours in one.failures.values())),
+                    f"{result.init_range:g}",
+                    f"{format_logit(result.min_logit)} to {format_logit(result.max_logit)}",
+                    *(str(naive) for naive, _ in result.failures.values()),
+                    str(sum(stable for _, stable in result.failures.values())),
                 )
-                for one in swept
+                for result in swept
             ),
         ),
     )
@@ -223,18 +221,20 @@ def _blocks(
 
 def _checks(swept: list[RangeResult], nets: int) -> tuple[Check, ...]:
     tries = len(swept) * nets
-    ours = sum(count for one in swept for _, count in one.failures.values())
+    stable = sum(count for result in swept for _, count in result.failures.values())
     checks = [
         Check(
             f"losses of logits, {tries:,} batches of three losses",
             "every loss and gradient is finite",
-            f"{ours} of {len(LOSSES) * tries:,} are not finite",
-            ours == 0,
+            f"{stable} of {len(LOSSES) * tries:,} are not finite",
+            stable == 0,
         )
     ]
     for name, forms in LOSSES.items():
-        first = next((one.init_range for one in swept if one.failures[name][0] == nets), None)
-        agree = all(one.failures[name][0] == one.predicted[name] for one in swept)
+        first = next(
+            (result.init_range for result in swept if result.failures[name][0] == nets), None
+        )
+        agree = all(result.failures[name][0] == result.predicted[name] for result in swept)
         checks.append(
             Check(
                 f"logarithm of a sigmoid, ${forms.latex}$: NaN in all networks",
@@ -251,18 +251,18 @@ def _plot(
 ) -> FigureBlock:
     figure = new_figure(10.4, 3.8)
     broken, logits = figure.subplots(1, 2)
-    ranges = [one.init_range for one in swept]
+    ranges = [result.init_range for result in swept]
     style_axes(broken, "Networks with a NaN gradient", "fraction", x="initialization range")
     for (name, style), color in zip(
         zip(LOSSES, ("-", "--", "-."), strict=True), LIGHT.hues, strict=False
     ):
-        share = [one.failures[name][0] / nets for one in swept]
-        broken.semilogx(ranges, share, style, color=color, lw=1.8, label=f"naive, {name}")
-    ours = [sum(count for _, count in one.failures.values()) / nets for one in swept]
-    broken.plot(ranges, ours, color=LIGHT.text, lw=1.2, marker=".", label="advnets, all three")
+        fractions = [result.failures[name][0] / nets for result in swept]
+        broken.semilogx(ranges, fractions, style, color=color, lw=1.8, label=f"naive, {name}")
+    stable = [sum(count for _, count in result.failures.values()) / nets for result in swept]
+    broken.plot(ranges, stable, color=LIGHT.text, lw=1.2, marker=".", label="advnets, all three")
     legend(broken, columns=1, corner="center left")
     style_axes(logits, "Logits of D", "minimum to maximum", x="initialization range")
-    ends = [one.min_logit for one in swept], [one.max_logit for one in swept]
+    ends = [result.min_logit for result in swept], [result.max_logit for result in swept]
     logits.fill_between(ranges, *ends, color=LIGHT.score, alpha=0.35, lw=0)
     logits.set_xscale("log")
     logits.set_yscale("symlog", linthresh=1)

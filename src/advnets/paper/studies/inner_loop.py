@@ -127,18 +127,14 @@ class DigitSplits:
 
 
 def split_digits(dataset: Dataset, normalizer: Normalizer) -> DigitSplits:
-    """Split all digits: the first 1,000, and of the others at most 1,000 at random, and the
-    rest.
-    """
-    parts = [
-        part for part in (dataset.train, dataset.valid, dataset.test) if isinstance(part, Split)
-    ]
-    images = np.concatenate([part.read(slice(None)) for part in parts])
-    seen, others = images[:NUM_DIGITS], images[NUM_DIGITS:]
-    order = RNG(0).permutation("held out", len(others))
-    held, rest = np.split(others[order], [min(NUM_DIGITS, len(others) // 2)])
-    split = ArraySplit(seen, white_level=dataset.train.white_level)
-    tensors = [normalizer.to_model(torch.from_numpy(some)) for some in (held, rest)]
+    """Split digits: the first 1,000, at most 1,000 random others, and the rest."""
+    splits = (dataset.train, dataset.valid, dataset.test)
+    images = np.concatenate([s.read(slice(None)) for s in splits if isinstance(s, Split)])
+    train, remaining = images[:NUM_DIGITS], images[NUM_DIGITS:]
+    order = RNG(0).permutation("held out", len(remaining))
+    held_out, rest = np.split(remaining[order], [min(NUM_DIGITS, len(remaining) // 2)])
+    split = ArraySplit(train, white_level=dataset.train.white_level)
+    tensors = [normalizer.to_model(torch.from_numpy(pixels)) for pixels in (held_out, rest)]
     return DigitSplits(split, *tensors)
 
 
@@ -167,10 +163,10 @@ def build(context: SectionContext) -> SectionContent:
         players = {**state.players, "generator": ImageGenerator(digits.rest)}
         histories[name] = train_to_completion(replace(state, players=players), digits, size.updates)
     context.log(f"training D to completion against {TRAINED_G}")
-    state, began = make_inner_state(size.discriminator), time.perf_counter()
+    state, start = make_inner_state(size.discriminator), time.perf_counter()
     for _ in range(size.iterations):
         train_step(state)
-    iteration_seconds = (time.perf_counter() - began) / size.iterations
+    iteration_seconds = (time.perf_counter() - start) / size.iterations
     histories[TRAINED_G] = train_to_completion(state, digits, size.updates)
     return SectionContent(
         _blocks(context, size, spec, histories, iteration_seconds),
@@ -202,9 +198,9 @@ def train_to_completion(state: TrainState, digits: DigitSplits, updates: int) ->
         paused += time.perf_counter() - at
 
     record(0)
-    began, paused = time.perf_counter(), 0.0
+    start, paused = time.perf_counter(), 0.0
     train_player(state, "discriminator", updates, record, INNER_OPTIMIZER)
-    history.seconds = time.perf_counter() - began - paused
+    history.seconds = time.perf_counter() - start - paused
     return history
 
 
@@ -212,13 +208,13 @@ def measure(state: TrainState, train: Tensor, held_out: Tensor, z: Tensor) -> di
     """Return D's mean outputs, V, and the norms of G's gradients."""
     net, generator = (state.players[name] for name in ("discriminator", "generator"))
     with torch.no_grad():
-        real, other, fake = net(train), net(held_out), net(generator(z))
+        train_logits, held_out_logits, fake_logits = net(train), net(held_out), net(generator(z))
         values = {
-            "train": torch.sigmoid(real).mean(),
-            "held_out": torch.sigmoid(other).mean(),
-            "fake": torch.sigmoid(fake).mean(),
-            "V train": value_function(real, fake),
-            "V held_out": value_function(other, fake[: len(other)]),
+            "train": torch.sigmoid(train_logits).mean(),
+            "held_out": torch.sigmoid(held_out_logits).mean(),
+            "fake": torch.sigmoid(fake_logits).mean(),
+            "V train": value_function(train_logits, fake_logits),
+            "V held_out": value_function(held_out_logits, fake_logits[: len(held_out_logits)]),
         }
     parameters = tuple(generator.parameters())
     for name in LOSSES if parameters else ():
@@ -279,20 +275,20 @@ def _curves(context: SectionContext, histories: Mapping[str, History]) -> Figure
     reference_line(probability, 0.5, "D*", LIGHT)
     reference_line(value, OPTIMUM, "maximum over D", LIGHT)
     for name, style in ((OPTIMAL_G, "-"), (f"{OPTIMAL_G}, dropout", ":")):
-        one = histories[name]
-        for whose, label, color in (
+        history = histories[name]
+        for name, label, color in (
             ("train", "training digits", LIGHT.real),
             ("held_out", "held-out digits", LIGHT.fake),
         ):
-            known = label if style == "-" else None
+            line_label = label if style == "-" else None
             probability.plot(
-                one.updates, one.values[whose], style, color=color, lw=1.4, label=known
+                history.updates, history.values[name], style, color=color, lw=1.4, label=line_label
             )
-            value.plot(one.updates, one.values[f"V {whose}"], style, color=color, lw=1.4)
+            value.plot(history.updates, history.values[f"V {name}"], style, color=color, lw=1.4)
     style_axes(gradient, "Gradient of G, trained G", "norm", x="updates of D alone")
-    for (loss, look), color in zip(LOSSES.items(), (LIGHT.score, LIGHT.fourth), strict=True):
-        one = histories[TRAINED_G]
-        gradient.plot(one.updates, one.values[loss], look, color=color, lw=1.6, label=loss)
+    for (loss, style), color in zip(LOSSES.items(), (LIGHT.score, LIGHT.fourth), strict=True):
+        history = histories[TRAINED_G]
+        gradient.plot(history.updates, history.values[loss], style, color=color, lw=1.6, label=loss)
     gradient.set_yscale("log")
     for axes in (probability, value, gradient):
         axes.set_xscale("symlog", linthresh=1)
@@ -314,11 +310,11 @@ def _table(histories: Mapping[str, History]) -> Table:
         tuple(
             (
                 name,
-                *(f"{one.final(what):.3f}" for what in ("train", "held_out", "fake")),
-                *(f"{one.final(what):.2g}" for what in ("V train", "V held_out")),
-                f"{one.seconds:.1f}",
+                *(f"{history.final(value):.3f}" for value in ("train", "held_out", "fake")),
+                *(f"{history.final(value):.2g}" for value in ("V train", "V held_out")),
+                f"{history.seconds:.1f}",
             )
-            for name, one in histories.items()
+            for name, history in histories.items()
         ),
     )
 

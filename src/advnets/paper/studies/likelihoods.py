@@ -37,9 +37,7 @@ PUBLISHED = (
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """A generator's score, for one kind of weights and one epoch; the last epoch has a fine-grid
-    score too.
-    """
+    """A generator's score for one kind of weights and one epoch."""
 
     name: str
     """Name of the run, or of the fold it is scored on."""
@@ -47,6 +45,7 @@ class ScoreRow:
     choice: str
     paper: Record
     fine: Record | None
+    """The score on the fine grid, for the last epoch only."""
 
 
 def score_rows(name: str, events: Sequence[Record], fine: Mapping[str, Record]) -> list[ScoreRow]:
@@ -57,32 +56,34 @@ def score_rows(name: str, events: Sequence[Record], fine: Mapping[str, Record]) 
     """
     rows: list[ScoreRow] = []
     for weights, record in fine.items():
-        some = [event for event in events if event["weights"] == weights]
-        best = max(some, key=lambda event: event["valid_mean"])
+        weight_events = [event for event in events if event["weights"] == weights]
+        best = max(weight_events, key=lambda event: event["valid_mean"])
         rows.append(ScoreRow(name, weights, BEST, best, None))
-        rows.append(ScoreRow(name, weights, LAST, some[-1], record))
+        rows.append(ScoreRow(name, weights, LAST, weight_events[-1], record))
     return rows
 
 
-def scores_table(caption: str, scored: str, some: Sequence[ScoreRow]) -> Table:
+def scores_table(caption: str, first_column: str, scores: Sequence[ScoreRow]) -> Table:
     """Return a table with a row per score, then the means over runs or folds of the same kind."""
     rows = [
         (
-            line.name,
-            line.weights,
-            f"{round(line.paper['epoch'], 1):g}, {line.choice}",
-            format_score(line.paper),
-            "" if line.fine is None else format_score(line.fine),
+            score.name,
+            score.weights,
+            f"{round(score.paper['epoch'], 1):g}, {score.choice}",
+            format_score(score.paper),
+            "" if score.fine is None else format_score(score.fine),
         )
-        for line in some
+        for score in scores
     ]
-    kinds = dict.fromkeys((line.weights, line.choice) for line in some)
+    kinds = dict.fromkeys((score.weights, score.choice) for score in scores)
     for kind in kinds:
-        alike = [line for line in some if (line.weights, line.choice) == kind]
-        fine = [line.fine for line in alike if line.fine is not None]
-        means = mean_score([line.paper for line in alike]), mean_score(fine) if fine else ""
-        rows.append((f"mean of {len(alike)}", *kind, *means))
-    return Table(caption, (scored, "weights", "epoch", "paper's grid", FINE_GRID), tuple(rows))
+        same_kind = [score for score in scores if (score.weights, score.choice) == kind]
+        fine = [score.fine for score in same_kind if score.fine is not None]
+        means = mean_score([score.paper for score in same_kind]), mean_score(fine) if fine else ""
+        rows.append((f"mean of {len(same_kind)}", *kind, *means))
+    return Table(
+        caption, (first_column, "weights", "epoch", "paper's grid", FINE_GRID), tuple(rows)
+    )
 
 
 def reference_table(name: str, rows: Sequence[tuple[str, ...]]) -> Table:
@@ -103,8 +104,9 @@ def mean_score(scores: Sequence[Record]) -> str:
 
 
 def format_mean(values: Sequence[float], form: str) -> str:
-    """Format the mean of values and, for several, its standard error s / √n (s² divides by n -
-    1).
+    """Format the mean of values and, for several, its standard error.
+
+    The standard error is s / √n, where s² divides by n - 1.
     """
     mean = form.format(statistics.fmean(values))
     if len(values) == 1:
@@ -115,7 +117,7 @@ def format_mean(values: Sequence[float], form: str) -> str:
 def k_means_centers(train: Split | StreamingSplit, count: int) -> Tensor:
     """Return k-means centers of training images, after ten iterations of Lloyd's algorithm."""
     cluster: Any = require("sklearn.cluster", "paper")
-    images = torch.cat([torch.from_numpy(some) for some in iterate_blocks(train)])
+    images = torch.cat([torch.from_numpy(block) for block in iterate_blocks(train)])
     rows = (images.flatten(1).float() / train.white_level).numpy()
     fitted = cluster.KMeans(
         n_clusters=min(count, len(rows)), init="random", n_init=1, max_iter=10, random_state=0

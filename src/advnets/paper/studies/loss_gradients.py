@@ -91,20 +91,24 @@ def compare_losses(probability: float, seed: int = 0) -> LossComparison:
 
     def gradient_norms(loss: Objective) -> tuple[GradientNorms, Tensor]:
         a = discriminator(generator(z))
-        whole = torch.autograd.grad(loss(a), (a, *parameters))
+        gradients = torch.autograd.grad(loss(a), (a, *parameters))
         d = torch.sigmoid(a.detach().double()).requires_grad_()
         (of_verdict,) = torch.autograd.grad(loss(torch.logit(d)), d)
-        vector = torch.cat([g.flatten() for g in whole[1:]]).double()
-        sizes = float(of_verdict.abs()), float(whole[0].abs()), float(vector.norm())
+        vector = torch.cat([g.flatten() for g in gradients[1:]]).double()
+        sizes = float(of_verdict.abs()), float(gradients[0].abs()), float(vector.norm())
         return GradientNorms(*sizes), vector
 
-    (weak, downhill), (strong, other) = (
+    (minimax, minimax_vector), (non_saturating, non_saturating_vector) = (
         gradient_norms(loss) for loss in (minimax_generator_loss, non_saturating_generator_loss)
     )
     with torch.no_grad():
         measured = float(torch.sigmoid(discriminator(generator(z)).double()))
-    cosine = float(downhill @ other / (downhill.norm() * other.norm()))
-    return LossComparison(measured, weak, strong, cosine)
+    cosine = float(
+        minimax_vector
+        @ non_saturating_vector
+        / (minimax_vector.norm() * non_saturating_vector.norm())
+    )
+    return LossComparison(measured, minimax, non_saturating, cosine)
 
 
 def build(context: SectionContext) -> SectionContent:
@@ -127,7 +131,7 @@ def _blocks(context: SectionContext, measured: Mapping[float, LossComparison]) -
             "$D$, in the logit and, for one $z$, in each of $G$'s parameters, since the rest of "
             "the chain rule is the same. Both gradients have the same direction."
         ),
-        _image(context, measured),
+        _plot(context, measured),
         Table(
             "Norms of both gradients in $G$'s parameters, and the ratios, by autograd: the "
             "networks of preset `digits` and one $z$, with the bias of $D$'s last layer shifted "
@@ -141,18 +145,18 @@ def _blocks(context: SectionContext, measured: Mapping[float, LossComparison]) -
                 "in $G$",
                 "$(1 - D) / D$",
             ),
-            tuple(_row(verdict, one) for verdict, one in measured.items()),
+            tuple(_row(probability, comparison) for probability, comparison in measured.items()),
         ),
     )
 
 
-def _row(probability: float, one: LossComparison) -> tuple[str, ...]:
-    sizes = (f"{pull.generator:.3g}" for pull in (one.minimax, one.non_saturating))
-    ratios = (f"{ratio:,.1f}" for ratio in one.ratios.values())
-    return f"{probability:g}", *sizes, *ratios, f"{one.theory:,.1f}"
+def _row(probability: float, comparison: LossComparison) -> tuple[str, ...]:
+    sizes = (f"{pull.generator:.3g}" for pull in (comparison.minimax, comparison.non_saturating))
+    ratios = (f"{ratio:,.1f}" for ratio in comparison.ratios.values())
+    return f"{probability:g}", *sizes, *ratios, f"{comparison.theory:,.1f}"
 
 
-def _checks(one: LossComparison) -> tuple[Check, ...]:
+def _checks(comparison: LossComparison) -> tuple[Check, ...]:
     theory = (1 - CONFIDENT) / CONFIDENT
     places = {
         "probability": "$D$ itself",
@@ -163,36 +167,36 @@ def _checks(one: LossComparison) -> tuple[Check, ...]:
         Check(
             f"ratio of gradient norms at $D(G(z)) = 10^{{-4}}$, with respect to {place}",
             f"$(1 - D) / D$ = {theory:g}, to five digits",
-            f"{one.ratios[name]:.3f}",
-            abs(one.ratios[name] / theory - 1) <= TOLERANCE,
+            f"{comparison.ratios[name]:.3f}",
+            abs(comparison.ratios[name] / theory - 1) <= TOLERANCE,
         )
         for name, place in places.items()
     )
     aligned = Check(
         "both gradients in $G$'s parameters have the same direction: cosine",
         "1 within 1e-6",
-        f"1 - {1 - one.cosine:.0e}",
-        1 - one.cosine <= 1e-6,
+        f"1 - {1 - comparison.cosine:.0e}",
+        1 - comparison.cosine <= 1e-6,
     )
     return *ratios, aligned
 
 
-def _image(context: SectionContext, measured: Mapping[float, LossComparison]) -> FigureBlock:
+def _plot(context: SectionContext, measured: Mapping[float, LossComparison]) -> FigureBlock:
     figure = new_figure(10.4, 3.8)
     losses, ratios = figure.subplots(1, 2)
-    style_axes(losses, "What G minimizes", "nats", x="logit of D(G(z))")
+    style_axes(losses, "Losses of G", "nats", x="logit of D(G(z))")
     a = torch.linspace(-12, 4, 200)
-    told = {
+    losses_by_label = {
         "log(1 − D)": (minimax_generator_loss, LIGHT.fake, "-"),
         "−log D": (non_saturating_generator_loss, LIGHT.real, "--"),
     }
-    for label, (loss, color, style) in told.items():
-        values = [float(loss(one)) for one in a[:, None]]
+    for label, (loss, color, style) in losses_by_label.items():
+        values = [float(loss(logit)) for logit in a[:, None]]
         losses.plot(a, values, style, color=color, lw=1.8, label=label)
     losses.axvline(math.log(CONFIDENT), color=LIGHT.rule, lw=1, ls=":")
     losses.text(math.log(CONFIDENT), -3.4, " D = 1e-4", color=LIGHT.text, fontsize=9)
     legend(losses)
-    style_axes(ratios, "Pull of −log D in units of log(1 − D)'s", "ratio", x="D(G(z))")
+    style_axes(ratios, "Gradient of −log D relative to log(1 − D)", "ratio", x="D(G(z))")
     d = torch.logspace(-6.3, -0.2, 100)
     ratios.loglog(d, (1 - d) / d, color=LIGHT.rule, lw=1.4, label="(1 − D) / D")
     marks = {
@@ -201,8 +205,10 @@ def _image(context: SectionContext, measured: Mapping[float, LossComparison]) ->
         "generator": ("in G", "x", 9),
     }
     for (name, (label, mark, size)), color in zip(marks.items(), LIGHT.hues, strict=False):
-        found = [one.ratios[name] for one in measured.values()]
-        ratios.plot(PROBABILITIES, found, mark, mfc="none", ms=size, color=color, label=label)
+        measured_ratios = [comparison.ratios[name] for comparison in measured.values()]
+        ratios.plot(
+            PROBABILITIES, measured_ratios, mark, mfc="none", ms=size, color=color, label=label
+        )
     ratios.invert_xaxis()
     legend(ratios, columns=1, corner="upper left")
     alt = "log(1 - D) is flat where the logit is low; the ratio of the gradients is (1 - D) / D"

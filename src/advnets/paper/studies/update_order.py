@@ -134,11 +134,13 @@ def generator_gradient(
 def _evaluate(
     state: TrainState, before: Players, metrics: Sequence[Mapping[str, torch.Tensor]]
 ) -> Iterator[tuple[str, float]]:
-    """Yield means since the last evaluation, sample statistics, and the effect of D's last
-    update on G's gradient.
+    """Yield the statistics of one evaluation.
+
+    They are means since the last evaluation, statistics of samples, and D(G(z)) and G's gradient
+    before and after D's last update.
     """
     for name, key in (("D(x)", "d_real"), ("D(G(z))", "d_fake")):
-        yield name, float(torch.stack([one[key] for one in metrics]).mean())
+        yield name, float(torch.stack([step_metrics[key] for step_metrics in metrics]).mean())
     rng = state.rng.at_step(state.progress.step).fold_in("look")
     with torch.no_grad():
         samples = generate(state.players, NUM_SAMPLES, rng).flatten(1)
@@ -182,8 +184,8 @@ def _discussion(histories: Mapping[str, list[History]]) -> str:
         for name in ("D(G(z)) before", "D(G(z)) after", "gradient before", "gradient after")
     )
     ends = {
-        order: ", ".join(f"{race.final('D(G(z))'):.3f}" for race in some)
-        for order, some in histories.items()
+        order: ", ".join(f"{run.final('D(G(z))'):.3f}" for run in runs)
+        for order, runs in histories.items()
     }
     return (
         "The two orders differ in one thing: whether $G$ is updated against $D$ before or after "
@@ -218,12 +220,14 @@ def _curves(context: SectionContext, histories: Mapping[str, list[History]]) -> 
 
 
 def _draw(axes: Axes, histories: Mapping[str, list[History]], name: str, *, named: bool) -> None:
-    for (order, some), color, style in zip(
+    for (order, runs), color, style in zip(
         histories.items(), (LIGHT.score, LIGHT.fourth), ("-", "--"), strict=True
     ):
-        for seed, seen in enumerate(some):
+        for seed, history in enumerate(runs):
             label = order if named and not seed else None
-            axes.plot(seen.iterations, seen.values[name], style, color=color, lw=1.2, label=label)
+            axes.plot(
+                history.iterations, history.values[name], style, color=color, lw=1.2, label=label
+            )
 
 
 def _table(histories: Mapping[str, list[History]], seeds: range) -> Table:
@@ -234,11 +238,11 @@ def _table(histories: Mapping[str, list[History]], seeds: range) -> Table:
             (
                 order,
                 f"{seed}",
-                *(f"{seen.final(name):.3f}" for name in ("D(x)", "D(G(z))", "variety")),
-                f"{seen.final('flat'):.0%}",
+                *(f"{history.final(name):.3f}" for name in ("D(x)", "D(G(z))", "variety")),
+                f"{history.final('flat'):.0%}",
             )
-            for order, some in histories.items()
-            for seed, seen in zip(seeds, some, strict=True)
+            for order, runs in histories.items()
+            for seed, history in zip(seeds, runs, strict=True)
         ),
     )
 
