@@ -148,7 +148,7 @@ def test_a_claim_that_does_not_hold_is_said(sections, tmp_path):
     list(runner(sections, tmp_path).run(["one"]))
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "0 of 1 checks pass" in page
-    assert 'class="fails">no<' in page
+    assert 'class="fail">no<' in page
 
 
 def test_a_terminal_is_shown_no_marks():

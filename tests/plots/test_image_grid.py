@@ -21,12 +21,12 @@ from advnets.plots.sample_files import (
 GAP, GRAY = 2, 128
 
 
-def drawn(n: int, *shape: int) -> torch.Tensor:
+def random_images(n: int, *shape: int) -> torch.Tensor:
     return torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
 
 
-def placed(images: torch.Tensor, columns: int, scale: int) -> np.ndarray:
-    """The grid, one image and one pasted square at a time."""
+def pasted_grid(images: torch.Tensor, columns: int, scale: int) -> np.ndarray:
+    """Return the grid, made by pasting one enlarged image after another."""
     n, _, height, width = images.shape
     tall, wide = height * scale + GAP, width * scale + GAP
     canvas = np.full((math.ceil(n / columns) * tall + GAP, columns * wide + GAP, 3), GRAY, np.uint8)
@@ -39,57 +39,57 @@ def placed(images: torch.Tensor, columns: int, scale: int) -> np.ndarray:
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("n", "columns", "scale"), [(1, 1, 1), (6, 3, 2), (7, 3, 1), (5, 2, 4)])
-def test_every_image_is_in_its_place(channels, n, columns, scale):
-    """The grid is, to the byte, what pasting one enlarged image after another gives."""
-    images = drawn(n, channels, 4, 5)
+def test_every_image_is_at_its_position(channels, n, columns, scale):
+    """The grid equals one of pasted enlarged images, byte for byte."""
+    images = random_images(n, channels, 4, 5)
     image = grid(images, columns=columns, scale=scale)
     assert image.mode == {1: "L", 3: "RGB"}[channels]
-    expected = placed(images, columns, scale)
+    expected = pasted_grid(images, columns, scale)
     np.testing.assert_array_equal(np.asarray(image.convert("RGB")), expected)
 
 
 @pytest.mark.parametrize(
     ("side", "scale"), [(1, 48), (8, 6), (20, 3), (28, 2), (32, 2), (48, 1), (64, 1)]
 )
-def test_small_images_are_enlarged_to_be_seen(side, scale):
-    """The least whole scale is chosen that makes a tile 48 screen pixels or more."""
-    assert grid(drawn(1, 1, side, side)).width == side * scale + 2 * GAP
+def test_small_images_are_enlarged(side, scale):
+    """The default is the smallest integer scale with tiles of 48 pixels or more."""
+    assert grid(random_images(1, 1, side, side)).width == side * scale + 2 * GAP
 
 
 @pytest.mark.parametrize(("n", "columns"), [(1, 1), (2, 2), (9, 3), (10, 4), (100, 10)])
-def test_grids_are_about_square(n, columns):
-    assert grid(drawn(n, 1, 48, 48)).width == columns * (48 + GAP) + GAP
+def test_grids_are_nearly_square(n, columns):
+    assert grid(random_images(n, 1, 48, 48)).width == columns * (48 + GAP) + GAP
 
 
 def test_there_are_no_empty_columns():
-    """More columns than images make one row, not a gray field."""
-    assert grid(drawn(3, 1, 48, 48), columns=10).width == 3 * (48 + GAP) + GAP
+    """With more columns than images the grid is one row of the images."""
+    assert grid(random_images(3, 1, 48, 48), columns=10).width == 3 * (48 + GAP) + GAP
 
 
 def test_black_and_white_are_exact():
-    """0 is byte 0 and 1 is byte 255."""
+    """0 becomes byte 0, and 1 byte 255."""
     image = np.asarray(grid(torch.tensor([0.0, 1.0]).reshape(2, 1, 1, 1), scale=1))
     assert image[GAP, GAP] == 0
     assert image[GAP, 2 * GAP + 1] == 255
 
 
 def test_a_saved_grid_is_the_grid(tmp_path):
-    image = grid(drawn(4, 3, 8, 8))
+    image = grid(random_images(4, 3, 8, 8))
     save_grid(image, tmp_path / "new" / "grid.png")
     with Image.open(tmp_path / "new" / "grid.png") as read:
         np.testing.assert_array_equal(np.asarray(read), np.asarray(image))
 
 
-def test_a_grid_that_cannot_be_saved_says_so(tmp_path):
+def test_a_grid_that_cannot_be_saved_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(WriteError, match="could not be written"):
-        save_grid(grid(drawn(1, 1, 8, 8)), tmp_path / "file" / "grid.png")
+        save_grid(grid(random_images(1, 1, 8, 8)), tmp_path / "file" / "grid.png")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_images_are_saved_one_by_one(tmp_path, channels):
-    """Files sort in the order of the images and hold their bytes, not enlarged."""
-    images = drawn(12, channels, 6, 7)
+def test_images_are_saved_as_single_files(tmp_path, channels):
+    """Sorted files are in the order of the images, with their exact bytes and size."""
+    images = random_images(12, channels, 6, 7)
     save_images(images.split(5), 12, tmp_path / "new" / "images")
     files = sorted((tmp_path / "new" / "images").iterdir())
     assert [file.name for file in files] == [f"{i:05}.png" for i in range(12)]
@@ -99,10 +99,10 @@ def test_images_are_saved_one_by_one(tmp_path, channels):
         np.testing.assert_array_equal(array, (image * 255).round().permute(1, 2, 0).numpy())
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(WriteError, match=r"file could not be written \(File exists\)"):
-        save_images([drawn(1, 1, 2, 2)], 1, tmp_path / "file")
+        save_images([random_images(1, 1, 2, 2)], 1, tmp_path / "file")
 
 
 @pytest.mark.parametrize(
@@ -115,8 +115,8 @@ def test_a_file_is_no_folder(tmp_path):
         (torch.full((1, 1, 1, 2), math.nan), "values from nan to nan; expected 0 to 1"),
     ],
 )
-def test_what_is_no_image_is_refused(tmp_path, images, sentence):
-    """Nothing is cut, stretched or guessed at; nothing is written."""
+def test_invalid_images_are_refused(tmp_path, images, sentence):
+    """Values are not clipped or rescaled, and nothing is written."""
     with pytest.raises(UsageError, match=sentence):
         grid(images)
     with pytest.raises(UsageError, match=sentence):
@@ -127,15 +127,15 @@ def test_what_is_no_image_is_refused(tmp_path, images, sentence):
 @pytest.mark.parametrize("name", ["columns", "scale"])
 def test_less_than_one_is_refused(name):
     with pytest.raises(UsageError, match=f"{name} is 0; expected 1 or more"):
-        grid(drawn(1, 1, 2, 2), **{name: 0})
+        grid(random_images(1, 1, 2, 2), **{name: 0})
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize(("n", "columns"), [(1, None), (11, None), (11, 4), (12, 4), (30, 100)])
 @pytest.mark.parametrize("block", [1, 4, 7, 100])
 def test_a_grid_written_row_by_row_is_the_grid(tmp_path, channels, n, columns, block):
-    """Whatever the blocks are that images come in, the file shows what `grid` lays out."""
-    images = drawn(n, channels, 5, 6)
+    """The file has the pixels of `grid` for blocks of any size."""
+    images = random_images(n, channels, 5, 6)
     layout = GridLayout.create(n, (channels, 5, 6), columns)
     save_grid_from_blocks(images.split(block), layout, tmp_path / "grid.png")
     with Image.open(tmp_path / "grid.png") as read:
@@ -146,8 +146,8 @@ def test_a_grid_written_row_by_row_is_the_grid(tmp_path, channels, n, columns, b
         np.testing.assert_array_equal(np.asarray(read), np.asarray(grid(images, columns)))
 
 
-def test_an_array_written_block_by_block_is_what_numpy_writes(tmp_path):
-    drawn_images = drawn(11, 3, 5, 6)
+def test_an_array_written_block_by_block_is_that_of_numpy(tmp_path):
+    drawn_images = random_images(11, 3, 5, 6)
     save_images_array(drawn_images.split(4), 11, (3, 5, 6), tmp_path / "a.npz")
     images = (drawn_images * 255).round().byte().permute(0, 2, 3, 1).numpy()
     np.savez_compressed(tmp_path / "b.npz", images=images)
@@ -158,9 +158,9 @@ def test_an_array_written_block_by_block_is_what_numpy_writes(tmp_path):
 
 
 @pytest.mark.parametrize("write", [save_grid_from_blocks, save_images_array, save_images])
-def test_an_error_while_drawing_leaves_nothing(tmp_path, write):
+def test_an_error_while_drawing_leaves_no_file(tmp_path, write):
     def blocks():
-        yield drawn(4, 1, 5, 6)
+        yield random_images(4, 1, 5, 6)
         raise UsageError("no more")
 
     out = tmp_path / "deep" / "out"
@@ -175,8 +175,8 @@ def test_an_error_while_drawing_leaves_nothing(tmp_path, write):
 
 
 def test_numbered_files_are_replaced_together_or_not_at_all(tmp_path):
-    """More old files than new ones leave no old one; a failure leaves them all; others stay."""
-    old, new = drawn(9, 1, 5, 6), 1 - drawn(3, 1, 5, 6)
+    """All old files are replaced, or on a failure none; other files remain."""
+    old, new = random_images(9, 1, 5, 6), 1 - random_images(3, 1, 5, 6)
     save_images([old], 9, tmp_path)
     (tmp_path / ".DS_Store").touch()
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
@@ -199,11 +199,11 @@ def test_numbered_files_are_replaced_together_or_not_at_all(tmp_path):
         np.testing.assert_array_equal(np.asarray(read), (new[2, 0] * 255).round())
 
 
-def test_files_of_others_are_never_replaced(tmp_path):
+def test_files_of_others_are_never_repasted_grid(tmp_path):
     (tmp_path / "1.png").touch()
     for overwrite in (False, True):
         with pytest.raises(UsageError, match=r"has 1\.png; expected a new"):
-            save_images([drawn(1, 1, 5, 6)], 1, tmp_path, overwrite=overwrite)
+            save_images([random_images(1, 1, 5, 6)], 1, tmp_path, overwrite=overwrite)
     assert [path.name for path in tmp_path.iterdir()] == ["1.png"]
 
 
@@ -219,7 +219,7 @@ def test_files_of_others_are_never_replaced(tmp_path):
         (".hidden", "folder"),
     ],
 )
-def test_a_name_says_what_is_written(name, form):
+def test_the_suffix_is_that_of_the_format(name, form):
     assert output_format(Path(name)) == form
 
 

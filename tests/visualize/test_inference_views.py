@@ -21,7 +21,7 @@ from advnets.visualize.reconstructions import Reconstructions
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A few steps of a game each, on 8x8 digits."""
+    """Runs of a few steps on digits, one for each game."""
     from advnets import presets
     from advnets.cli.console import Console
 
@@ -58,7 +58,7 @@ def runs(tmp_path_factory):
 @pytest.mark.parametrize(
     ("run", "view"), [("elbo", "reconstructions"), ("inpainting", "inpainting")]
 )
-def test_each_leaves_a_image_and_a_record(runs, run, view, capsys):
+def test_each_view_writes_an_image_and_a_record(runs, run, view, capsys):
     path = runs[run].run.path
     assert main(["visualize", str(path), view, "--num-samples", "3"]) == 0
     file = path / "views" / f"{view}.png"
@@ -80,18 +80,18 @@ def test_reconstructions_are_of_the_first_test_images(runs):
     assert figure.image.tobytes() == again.image.tobytes()
 
 
-def test_an_encoder_without_spread_draws_nothing(runs):
+def test_a_deterministic_encoder_has_no_draws(runs):
     figure = Reconstructions(num_samples=2).render(runs["point"])
     assert figure.record["columns"] == ["test image", "mean"]
 
 
-def test_completions_differ_where_pixels_are_hidden(runs):
+def test_inpaintings_differ_at_hidden_pixels(runs):
     figure = Inpainting(num_samples=2, draws=3).render(runs["inpainting"])
     assert set(figure.record["hidden_pixel_std"]) == {"lower", "left", "box", "pixels"}
     assert min(figure.record["hidden_pixel_std"].values()) > 0
 
 
-def test_what_a_run_cannot_show_is_said(runs):
+def test_views_that_a_model_does_not_have_are_refused(runs):
     with pytest.raises(
         UsageError, match="has no encoder; the players of its game are generator and"
     ):

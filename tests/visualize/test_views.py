@@ -22,23 +22,23 @@ from advnets.visualize.samples import Neighbors, Samples, training_images
 from advnets.visualize.timelapse import Timelapse
 from advnets.visualize.window_dropout import Box, WindowDropout, read_boxes
 
-TILE = 50  # 8 x 8 pixels, six times as large, and a line
+TILE = 50  # 8 x 8 pixels, enlarged six times, and a gap of 2
 
 
 def tile(image, row, column):
-    """The pixels of one image of a grid."""
+    """Return the pixels of one image of a grid."""
     pixels = np.asarray(image.convert("L"))
     return pixels[2 + row * TILE : 50 + row * TILE, 2 + column * TILE : 50 + column * TILE]
 
 
-def alone(image):
-    """One image as a grid shows it."""
+def enlarged(image):
+    """Return the pixels of an image as in a grid."""
     return tile(grid(image[None]), 0, 0)
 
 
 def test_samples_are_those_of_the_seed(run):
     figure = Samples(num_samples=10, seed=3).render(run)
-    assert np.array_equal(tile(figure.image, 1, 2), alone(run.sample(10, seed=3)[6]))
+    assert np.array_equal(tile(figure.image, 1, 2), enlarged(run.sample(10, seed=3)[6]))
     assert figure.record["num_samples"] == 10
     assert figure.record["step"] == 40
 
@@ -48,14 +48,14 @@ def test_samples_of_all_classes_have_a_column_for_each(conditional):
     assert figure.record["column_classes"] == list("0123456789")
     labels = torch.arange(30) % 10
     wanted = conditional.sample(30, label_index=labels)
-    assert np.array_equal(tile(figure.image, 2, 7), alone(wanted[27]))
+    assert np.array_equal(tile(figure.image, 2, 7), enlarged(wanted[27]))
 
 
 def test_fewer_columns_than_classes_show_some_classes_and_name_them(conditional):
     figure = Samples(num_samples=12, columns=4).render(conditional)
     assert figure.record["column_classes"] == ["0", "2", "5", "7"]
     wanted = conditional.sample(12, label_index=torch.tensor([0, 2, 5, 7] * 3))
-    assert np.array_equal(tile(figure.image, 1, 2), alone(wanted[6]))
+    assert np.array_equal(tile(figure.image, 1, 2), enlarged(wanted[6]))
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_column_of_a_grid_shows_one_class(classes, columns, shown):
 
 
 def test_batch_statistics_are_those_of_the_samples(run):
-    """Of 500 samples, whose first are shown; running statistics are left as they were."""
+    """The batch has 500 samples, of which the first are returned; running statistics are unchanged."""
     before = {name: value.clone() for name, value in run.generator.state_dict().items()}
     drawn = run.sample(4, batch_statistics=True)
     z = run.latents(500)
@@ -91,23 +91,23 @@ def test_batch_statistics_are_those_of_the_samples(run):
         assert torch.equal(value, before[name])
 
 
-def test_a_walk_goes_from_sample_to_sample(run):
+def test_interpolation_rows_begin_and_end_at_samples(run):
     figure = Interpolation(anchors=3, steps=5, seed=1).render(run)
-    stops = run.sample(3, seed=1)
-    for row, (first, last) in enumerate(pairwise(stops)):
+    anchors = run.sample(3, seed=1)
+    for row, (first, last) in enumerate(pairwise(anchors)):
         for column, image in ((0, first), (4, last)):
-            off = tile(figure.image, row, column).astype(int) - alone(image)
+            off = tile(figure.image, row, column).astype(int) - enlarged(image)
             assert abs(off).max() <= 1
     assert len(figure.frames) == 3 * 4
     assert figure.record["step_distance"]["max"] > 0
 
 
-def test_a_grid_has_its_four_at_the_corners(run):
+def test_the_corners_of_a_slerp_grid_are_samples(run):
     figure = SlerpGrid(size=4).render(run)
-    four = run.sample(4)
+    corners = run.sample(4)
     for number, (row, column) in enumerate([(0, 0), (0, 3), (3, 0), (3, 3)]):
         corner = tile(figure.image, row, column).astype(int)
-        assert min(abs(corner - alone(image)).max() for image in four) <= 1, number
+        assert min(abs(corner - enlarged(image)).max() for image in corners) <= 1, number
 
 
 def test_neighbors_are_the_nearest_of_all(run):
@@ -118,10 +118,10 @@ def test_neighbors_are_the_nearest_of_all(run):
         assert told["training_images"] == np.argsort(distances)[:2].tolist()
         assert told["distances"] == pytest.approx(np.sort(distances)[:2], abs=1e-3)
     shown = training_images(run)[figure.record["samples"][1]["training_images"][0]]
-    assert np.array_equal(tile(figure.image, 1, 1), alone(shown))
+    assert np.array_equal(tile(figure.image, 1, 1), enlarged(shown))
 
 
-def test_neighbors_by_what_d_sees(run):
+def test_neighbors_in_the_feature_space_of_d(run):
     told = (
         Neighbors(num_samples=3, neighbors=2, space="discriminator").render(run).record["samples"]
     )
@@ -131,8 +131,8 @@ def test_neighbors_by_what_d_sees(run):
         assert found["training_images"][0] == np.linalg.norm(train - one, axis=1).argmin()
 
 
-def test_metrics_by_what_d_sees(run):
-    """Its own D, by the hash of its weights: against the distance of its features themselves."""
+def test_metrics_on_features_of_d(run):
+    """The distance is that of D's features; the record has the hash of its weights."""
     found, _ = run.evaluate(("frechet",), extractor="discriminator")
     see = run.discriminator_extractor()
     test = run.open_data().dataset.test
@@ -143,8 +143,8 @@ def test_metrics_by_what_d_sees(run):
     assert (found["extractor"], found["extractor_sha256"]) == ("discriminator", see.digest)
 
 
-def test_metrics_by_what_d_of_another_run_sees(run, residual):
-    """One D for all runs, so that their scores share a column."""
+def test_metrics_on_features_of_another_runs_d(run, residual):
+    """Scores of several runs on the features of one D are comparable."""
     (own, _), (theirs, _) = (
         some.evaluate("frechet", extractor=str(residual.run.path)) for some in (run, residual)
     )
@@ -164,7 +164,7 @@ def test_sums_are_parsed():
 
 
 @pytest.mark.parametrize("text", ["", "1 2", "1 +", "+ + 1", "1,,2", "1 * 2"])
-def test_what_is_no_sum_is_refused(text):
+def test_invalid_sums_are_refused(text):
     with pytest.raises(UsageError, match="cannot be parsed; give one such as"):
         parse_sum(text)
 
@@ -174,17 +174,17 @@ def test_a_sum_is_that_of_mean_latents(run):
     z = run.latents(5)
     wanted = z[1:3].mean(0) - z[3] + z[4]
     assert figure.record["result"] == pytest.approx(wanted.tolist(), abs=1e-6)
-    image = alone(run.decode(wanted[None])[0])
-    # With no reach all nine, on the right and in the middle of the height, are the result.
+    image = enlarged(run.decode(wanted[None])[0])
+    # With radius 0 all nine images, on the right and vertically centered, are the result.
     width, height = figure.image.size
     nine = figure.image.crop((width - 152, (height - 152) // 2, width, (height + 152) // 2))
     for number in range(9):
         assert abs(tile(nine, number // 3, number % 3).astype(int) - image).max() <= 1
 
 
-def test_neighbors_of_a_sum_stay_within_reach(run):
+def test_neighbors_of_a_sum_are_within_the_radius(run):
     near, far = (
-        Arithmetic(expression="1", radius=reach).render(run).image for reach in (0.01, 0.5)
+        Arithmetic(expression="1", radius=radius).render(run).image for radius in (0.01, 0.5)
     )
     exact = np.asarray(
         Arithmetic(expression="1", radius=0.0).render(run).image.convert("L")
@@ -195,7 +195,7 @@ def test_neighbors_of_a_sum_stay_within_reach(run):
     assert 0 < off[0] < off[1]
 
 
-def test_a_class_is_told_or_seen(run, conditional):
+def test_a_class_is_drawn_or_estimated(run, conditional):
     told = Arithmetic(expression="class:3").render(conditional).record["result"]
     assert told[-10:] == [0, 0, 0, 1, 0, 0, 0, 0, 0, 0]
     seen = Arithmetic(expression="class:1").render(run).record["result"]
@@ -204,8 +204,8 @@ def test_a_class_is_told_or_seen(run, conditional):
         Arithmetic(expression="class:cat").render(run)
 
 
-def test_a_image_is_projected_back(run, tmp_path):
-    """Of a sample, which G can make, next to nothing is left."""
+def test_an_image_is_projected_to_z(run, tmp_path):
+    """The error of a sample, which G can generate, is nearly 0."""
     sample = run.sample(3)[2]
     path = tmp_path / "sample.png"
     Image.fromarray((sample[0] * 255).round().byte().numpy()).save(path)
@@ -216,7 +216,7 @@ def test_a_image_is_projected_back(run, tmp_path):
     assert error < 0.3 * chance
 
 
-def test_an_exemplar_that_is_nothing_is_refused(run, tmp_path):
+def test_invalid_exemplars_are_refused(run, tmp_path):
     with pytest.raises(
         UsageError, match="exemplar 'elephant' is not valid; expected the number of"
     ):
@@ -228,7 +228,7 @@ def test_an_exemplar_that_is_nothing_is_refused(run, tmp_path):
         Arithmetic(expression=str(tmp_path / "face.png")).render(run)
 
 
-def test_filters_are_of_the_trained_d_and_of_the_one_it_began_as(run):
+def test_guided_backprop_shows_the_trained_and_the_initial_d(run):
     record = GuidedBackprop(features=2, top_k=3).render(run).record
     for name in ("trained", "initial"):
         assert len(record[name]) == 2
@@ -240,8 +240,8 @@ def test_filters_are_of_the_trained_d_and_of_the_one_it_began_as(run):
         assert one["training_images"][0] == int(last[:, one["feature"]].argmax())
 
 
-def test_a_residual_d_has_filters_and_no_activations(residual):
-    """Through its blocks what is negative does not come back: the gradient is another."""
+def test_a_residual_d_has_guided_backprop_and_no_activations(residual):
+    """Its blocks are guided too: the gradient is not the plain one."""
     record = GuidedBackprop(features=2, top_k=3).render(residual).record
     assert all(len(one["training_images"]) == 3 for one in record["trained"])
     net = residual.discriminator
@@ -255,13 +255,13 @@ def test_a_residual_d_has_filters_and_no_activations(residual):
         Activations().render(residual)
 
 
-def test_activations_are_of_every_layer(run):
+def test_activations_of_all_layers(run):
     record = Activations(num_samples=2, maps=3).render(run).record
     assert record["generator"] == [[8, 4, 4]]
     assert record["discriminator"] == [[8, 4, 4]]
 
 
-def test_a_d_without_convolutions_has_no_filters(tiny, tmp_path, quiet):
+def test_a_d_without_convolutions_has_no_features(tiny, tmp_path, quiet):
     from advnets.experiment.train import train
     from advnets.experiment.trained_model import load
 
@@ -271,10 +271,10 @@ def test_a_d_without_convolutions_has_no_filters(tiny, tmp_path, quiet):
             view.render(load(tmp_path / "run"))
 
 
-def test_a_d_that_judges_several_at_once_has_no_features_of_one(packed):
-    for ask in (GuidedBackprop().render, Activations().render, lambda m: m.evaluate("probe")):
+def test_a_packed_d_has_no_features_of_single_images(packed):
+    for function in (GuidedBackprop().render, Activations().render, lambda m: m.evaluate("probe")):
         with pytest.raises(UsageError, match="a D that judges 2 at once; give a run that was"):
-            ask(packed)
+            function(packed)
 
 
 def test_boxes_are_read(tmp_path):
@@ -315,7 +315,7 @@ def test_other_movies_are_refused(run, tmp_path):
         write_movie(Timelapse().render(run).frames, tmp_path / "it.avi")
 
 
-def test_a_figure_is_written_as_a_image_and_a_record(run, tmp_path):
+def test_a_figure_is_written_as_an_image_and_a_record(run, tmp_path):
     file, record = write_figure(Samples(num_samples=4).render(run), tmp_path / "deep" / "some.png")
     with Image.open(file) as image:
         assert image.size == (102, 102)

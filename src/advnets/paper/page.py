@@ -82,7 +82,7 @@ def _render_section(section: Section, result: SectionResult, folder: Path) -> Ht
     return element(
         "section",
         element("h2", section.title),
-        element("p", section.reference, class_="where"),
+        element("p", section.reference, class_="location"),
         *(render_block(block, folder) for block in result.content.blocks),
         _render_checks(("", check) for check in result.content.checks)
         if result.content.checks
@@ -91,7 +91,7 @@ def _render_section(section: Section, result: SectionResult, folder: Path) -> Ht
             "p",
             element("code", f"advnets paper --{result.scale.name} --sections {result.section}"),
             f" took {result.seconds:,.0f} s; advnets {result.advnets}, {versions}",
-            class_="where",
+            class_="location",
         ),
         id=result.section,
     )
@@ -111,7 +111,7 @@ def _render_checks(rows: Iterable[tuple[object, Check]]) -> Html:
             element(
                 "td",
                 "yes" if check.passed else "no",
-                class_="holds" if check.passed else "fails",
+                class_="pass" if check.passed else "fail",
             ),
         )
         for link, check in rows
