@@ -38,9 +38,9 @@ def test_flip_mirrors_half_of_the_images():
     """At probability 1 it mirrors half of them, so that left and right never become equivalent."""
     x = NOISE.uniform("x", 2000, 1, 1, 4)
     for chosen in (1.0, 0.5):
-        seen = augment(x, ("flip",), torch.tensor(chosen), NOISE)
-        mirrored = (seen == x.flip(3)).flatten(1).all(1)
-        assert torch.equal(torch.where(mirrored[:, None, None, None], x.flip(3), x), seen)
+        result = augment(x, ("flip",), torch.tensor(chosen), NOISE)
+        mirrored = (result == x.flip(3)).flatten(1).all(1)
+        assert torch.equal(torch.where(mirrored[:, None, None, None], x.flip(3), x), result)
         assert float(mirrored.double().mean()) == pytest.approx(chosen / 2, abs=0.04)
 
 
@@ -124,7 +124,7 @@ def test_kinds_of_augmentation_are_independent():
 def test_color_equals_its_formula():
     """x + b; s times as far from the pixel's gray; c times as far from the mean of the image."""
     x = images(50, 3, 5, 4).double().numpy()
-    seen = augment(torch.from_numpy(x).float(), ("color",), torch.tensor(1.0), NOISE)
+    result = augment(torch.from_numpy(x).float(), ("color",), torch.tensor(1.0), NOISE)
     brighter, colorful, contrast = (
         NOISE.fold_in("augment colour").uniform("colour", 50, 3, 1, 1, 1).double().numpy()[:, i]
         for i in range(3)
@@ -135,7 +135,9 @@ def test_color_equals_its_formula():
         moved = gray + 2 * colorful[n] * (moved - gray)
         middle = moved.mean()
         moved = middle + (0.5 + contrast[n]) * (moved - middle)
-        torch.testing.assert_close(seen[n].double(), torch.from_numpy(moved), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(
+            result[n].double(), torch.from_numpy(moved), rtol=1e-4, atol=1e-5
+        )
 
 
 def test_bilinear_values_equal_those_of_grid_sample():

@@ -66,7 +66,7 @@ class Linear(nn.Module):
 def trained():
     """Train a game and return the players with the mean of their weights over the last third."""
 
-    def settle(game, players, draw, *, rounds, lr=3e-3, beta1=0.0):
+    def train(game, players, draw, *, steps, lr=3e-3, beta1=0.0):
         spec = config.Adam(lr=lr, beta1=beta1, beta2=0.99)
         torch.manual_seed(0)
         table = TrainState(
@@ -79,15 +79,15 @@ def trained():
             rng=RNG(3),
         )
         averages = None
-        for n in range(rounds):
+        for n in range(steps):
             train_step(table)
-            if n == rounds * 2 // 3:
-                averages = {name: EMA(net, rounds // 12, 1) for name, net in players.items()}
+            if n == steps * 2 // 3:
+                averages = {name: EMA(net, steps // 12, 1) for name, net in players.items()}
             for name, average in (averages or {}).items():
                 average.update(players[name], n + 1)
         return {name: average.module for name, average in averages.items()}
 
-    return settle
+    return train
 
 
 def plane(x):
@@ -123,7 +123,7 @@ def test_conditional_normals(trained):
         "discriminator": ConditionalMLPDiscriminator(small_d(4), 3),
     }
     game = ConditionalGAN(config.ConditionalGame(relativistic=True, r1=0.2, r2=0.2))
-    g = trained(game, players, draw, rounds=1200)["generator"]
+    g = trained(game, players, draw, steps=1200)["generator"]
     labels = torch.arange(3000) % 3
     x = g(g.latent(3000, NOISE, labels)).flatten()
     for y, mean in enumerate(means):
@@ -150,7 +150,7 @@ def test_latent_regression_learns_the_posterior(trained):
     before = g.map.weight.clone()
     players = {"generator": g, "encoder": encoder(1, 2)}
     game = LatentRegression(config.LatentRegressionGame())
-    e = trained(game, players, lambda n: plane(torch.zeros(200, 1)), rounds=1500, beta1=0.9)
+    e = trained(game, players, lambda n: plane(torch.zeros(200, 1)), steps=1500, beta1=0.9)
     assert torch.equal(g.map.weight, before)
     assert_posterior(e["encoder"], W, [-1.0, 0.0, 1.5], within=0.08)
 
@@ -167,7 +167,7 @@ def test_adversarially_learned_inference_learns_the_posterior(trained):
     def draw(rng):
         return plane(deviation * rng.normal("x", 200, 1))
 
-    found = trained(ALI(config.ALIGame()), players, draw, rounds=3000, lr=1e-3)
+    found = trained(ALI(config.ALIGame()), players, draw, steps=3000, lr=1e-3)
     w = found["generator"].map.weight[0].detach()
     assert w.norm().item() == pytest.approx(deviation.item(), abs=0.2)
     assert_posterior(found["encoder"], w, [-1.0, 0.0, 1.0], within=0.25)
@@ -193,7 +193,7 @@ def test_inpainting_of_a_correlated_normal_learns_both_conditionals(trained):
         "discriminator": small_d(4),
     }
     spec = config.InpaintingGame(masks=("halves",), relativistic=True, r1=0.1, r2=0.1)
-    g = trained(Inpainting(spec), players, draw, rounds=1500)["generator"]
+    g = trained(Inpainting(spec), players, draw, steps=1500)["generator"]
     n = 4000
     for hidden in (0, 1):
         known = torch.ones(n, 1, 1, 2)
@@ -218,15 +218,15 @@ def test_the_elbo_of_a_linear_normal_model_reaches_the_log_likelihood(trained):
 
     players = {"generator": Linear(1, 2), "encoder": encoder(2, 1)}
     spec = config.VAEGame(likelihood="normal", likelihood_std=sigma)
-    found = trained(VAE(spec), players, draw, rounds=1200, beta1=0.9)
+    found = trained(VAE(spec), players, draw, steps=1200, beta1=0.9)
     mine = found["generator"].map.weight[:, 0].detach()
     mine = mine * torch.sign(mine @ w)
     torch.testing.assert_close(mine, w, atol=0.1, rtol=0)
     x = draw(NOISE).images
-    told, divergence = elbo_terms(spec, found, x.repeat(50, 1, 1, 1), NOISE)
+    likelihood, divergence = elbo_terms(spec, found, x.repeat(50, 1, 1, 1), NOISE)
     covariance = torch.outer(w, w) + sigma**2 * torch.eye(2)
     exact = torch.distributions.MultivariateNormal(torch.zeros(2), covariance)
-    elbo = (told - divergence).mean().item()
+    elbo = (likelihood - divergence).mean().item()
     likelihood = exact.log_prob(x.flatten(1)).mean().item()
     assert likelihood - 0.05 < elbo < likelihood + 0.03
     q = found["encoder"](x)
@@ -245,8 +245,8 @@ def test_a_semi_supervised_d_learns_the_classes_and_the_density_ratio(trained):
         labels = torch.arange(200) % 2
         x = apart * (2.0 * labels - 1) + sigma * rng.normal("x", 200)
         few = apart * (2.0 * labels - 1) + sigma * rng.normal("labelled", 200)
-        told = Batch(few.reshape(-1, 1, 1, 1), labels)
-        return Batch(x.reshape(-1, 1, 1, 1), labeled=told)
+        labeled = Batch(few.reshape(-1, 1, 1, 1), labels)
+        return Batch(x.reshape(-1, 1, 1, 1), labeled=labeled)
 
     class DAlone(SemiSupervisedGAN):
         def phases(self):
@@ -258,12 +258,12 @@ def test_a_semi_supervised_d_learns_the_classes_and_the_density_ratio(trained):
     )
     d = SemiSupervisedDiscriminator((1, 1, 1), spec, 2)
     game = DAlone(config.SemiSupervisedGame())
-    d = trained(game, {"generator": g, "discriminator": d}, draw, rounds=1500)["discriminator"]
+    d = trained(game, {"generator": g, "discriminator": d}, draw, steps=1500)["discriminator"]
     x = torch.tensor([-1.5, -0.5, 0.0, 0.5, 1.5])
-    shown = x.reshape(-1, 1, 1, 1)
+    images = x.reshape(-1, 1, 1, 1)
     normal = torch.distributions.Normal
     of_class = [normal(m, sigma).log_prob(x).exp() for m in (-apart, apart)]
-    told = d.class_logits(d.hidden(shown)).softmax(1)[:, 1]
-    torch.testing.assert_close(told, of_class[1] / sum(of_class), atol=0.06, rtol=0)
+    probability = d.class_logits(d.hidden(images)).softmax(1)[:, 1]
+    torch.testing.assert_close(probability, of_class[1] / sum(of_class), atol=0.06, rtol=0)
     ratio = (sum(of_class) / 2).log() - normal(0.0, 1.5).log_prob(x)
-    torch.testing.assert_close(d(shown), ratio, atol=0.25, rtol=0)
+    torch.testing.assert_close(d(images), ratio, atol=0.25, rtol=0)

@@ -36,9 +36,9 @@ def batch(labels):
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
 def test_with_zero_class_weights_it_equals_the_unconditional_game(updates):
     """With all class weights at 0 the losses are those of unconditional networks."""
-    told, plain = players(), players(0)
+    conditional_players, plain = players(), players(0)
     with torch.no_grad():
-        for name, net in told.items():
+        for name, net in conditional_players.items():
             for mine, theirs in zip(net.parameters(), plain[name].parameters(), strict=True):
                 if mine.shape == theirs.shape:
                     mine.copy_(theirs)
@@ -49,36 +49,38 @@ def test_with_zero_class_weights_it_equals_the_unconditional_game(updates):
     some = batch([0, 1, 2, 1])
     spec = config.GANGame(updates=updates)
     for mine, theirs in zip(ConditionalGAN(spec).phases(), GAN(spec).phases(), strict=True):
-        a, b = mine.losses(told, some, NOISE), theirs.losses(plain, some, NOISE)
+        a, b = mine.losses(conditional_players, some, NOISE), theirs.losses(plain, some, NOISE)
         for name, loss in b.losses.items():
             torch.testing.assert_close(a.losses[name], loss)
 
 
 def test_samples_have_the_labels_of_the_minibatch():
-    seen = []
+    received = []
 
     class Watching(Generator):
         def forward(self, z, rng=None):
-            seen.append(z[:, -3:].argmax(1).tolist())
+            received.append(z[:, -3:].argmax(1).tolist())
             return super().forward(z, rng)
 
-    told = players() | {"generator": Watching(SHAPE, 4, 2, classes=3)}
+    conditional_players = players() | {"generator": Watching(SHAPE, 4, 2, classes=3)}
     for phase in ConditionalGAN(config.GANGame()).phases():
-        phase.losses(told, batch([2, 0, 1, 1]), NOISE)
-    assert seen == [[2, 0, 1, 1]] * 2
+        phase.losses(conditional_players, batch([2, 0, 1, 1]), NOISE)
+    assert received == [[2, 0, 1, 1]] * 2
 
 
 def test_d_gets_the_labels_of_images_and_samples():
-    seen = []
+    received = []
 
     class Watching(Discriminator):
         def forward(self, x, rng=None, labels=None):
-            seen.append(labels.tolist())
+            received.append(labels.tolist())
             return super().forward(x, rng, labels)
 
-    told = players() | {"discriminator": Watching(SHAPE, 2, classes=3)}
-    ConditionalGAN(config.GANGame(updates="simultaneous")).both(told, batch([2, 0, 1]), NOISE)
-    assert seen == [[2, 0, 1, 2, 0, 1]]
+    conditional_players = players() | {"discriminator": Watching(SHAPE, 2, classes=3)}
+    ConditionalGAN(config.GANGame(updates="simultaneous")).both(
+        conditional_players, batch([2, 0, 1]), NOISE
+    )
+    assert received == [[2, 0, 1, 2, 0, 1]]
 
 
 def test_a_minibatch_without_labels_is_refused():

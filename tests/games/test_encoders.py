@@ -55,8 +55,8 @@ def test_the_loss_of_the_vae_is_the_negative_bound_per_pixel(players, likelihood
     p = Bernoulli(g(z), validate_args=False) if likelihood == "bernoulli" else Normal(g(z), 0.3)
     of_x = p.log_prob(x).sum((1, 2, 3)).mean()
     apart = kl_divergence(q, Normal(torch.zeros(7, 4), torch.ones(7, 4))).sum(1).mean()
-    seen = {name: value.item() for name, value in outcome.metrics.items()}
-    assert seen == pytest.approx(
+    metrics = {name: value.item() for name, value in outcome.metrics.items()}
+    assert metrics == pytest.approx(
         {
             "elbo": (of_x - apart).item(),
             "elbo/likelihood": of_x.item(),

@@ -31,13 +31,13 @@ def test_only_the_few_labels_are_read(tiny):
     table = setup.make_train_state(run, data, 0, torch.device("cpu"))
     few = labeled_subset(data.dataset.train, 20, 5)
     assert few.labels.tolist() == sorted([*range(10)] * 2)
-    told = {row.tobytes(): label for row, label in zip(few.images, few.labels, strict=True)}
+    labels = {row.tobytes(): label for row, label in zip(few.images, few.labels, strict=True)}
     for index in range(40):
         batch = table.loader.batch_at(index)
         assert batch.labels is None
         for row, label in zip(batch.labeled.images, batch.labeled.labels, strict=True):
             pixels = (row * few.white_level).round().numpy().astype(few.images.dtype)
-            assert told[pixels.tobytes()] == label
+            assert labels[pixels.tobytes()] == label
     other = labeled_subset(data.dataset.train, 20, 6)
     assert not np.array_equal(other.images, few.images)
 
@@ -59,8 +59,8 @@ def test_the_classification_error_of_d_is_evaluated(tiny, tmp_path, quiet, unlab
     (record,) = trained.evaluate(("classification-error",))
     test = open_data(trained.config.data).dataset.test
     d = trained.discriminator
-    shown = torch.from_numpy(test.images).float() / test.white_level
-    wrong = d.class_logits(d.hidden(shown)).argmax(1) != torch.from_numpy(test.labels)
+    test_images = torch.from_numpy(test.images).float() / test.white_level
+    wrong = d.class_logits(d.hidden(test_images)).argmax(1) != torch.from_numpy(test.labels)
     assert record["error"] == pytest.approx(wrong.double().mean().item())
     assert record["wrong"] == wrong.sum()
     assert record["weights"] == "ema"
@@ -114,14 +114,14 @@ def test_reconstructions_are_evaluated(tiny, tmp_path, quiet):
     trained = load(tmp_path / "run")
     found = {r["samples"]: r for r in trained.evaluate(("reconstruction",))}
     splits = open_data(trained.config.data).dataset
-    shown, known = (
+    test_images, known = (
         torch.from_numpy(part.images).float() / part.white_level
         for part in (splits.test, splits.train)
     )
-    back = trained.decode(trained.player("encoder")(shown).mean)
-    error = (back - shown).square().mean().item()
+    back = trained.decode(trained.player("encoder")(test_images).mean)
+    error = (back - test_images).square().mean().item()
     assert found["generator"]["error"] == pytest.approx(error, rel=1e-5)
-    flat = (shown - known.mean(0)).square().mean().item()
+    flat = (test_images - known.mean(0)).square().mean().item()
     assert found["mean training image"]["error"] == pytest.approx(flat, rel=1e-5)
     rows = {
         (r["samples"], r["labels"]) for r in trained.evaluate(("probe",), probe_labels=(20, 50))

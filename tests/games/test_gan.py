@@ -248,11 +248,11 @@ def test_a_relativistic_game_classifies_pairs(players, updates):
         first.losses["discriminator"], softplus(-difference).mean() + 1.5 * slope
     )
     torch.testing.assert_close(last.losses["generator"], softplus(difference).mean())
-    seen = {name: value.item() for name, value in first.metrics.items()}
-    assert seen["d_pair"] == pytest.approx(torch.sigmoid(difference).mean().item())
-    assert seen["value_pair"] == pytest.approx(torch.sigmoid(difference).log().mean().item())
+    metrics = {name: value.item() for name, value in first.metrics.items()}
+    assert metrics["d_pair"] == pytest.approx(torch.sigmoid(difference).mean().item())
+    assert metrics["value_pair"] == pytest.approx(torch.sigmoid(difference).log().mean().item())
     # No probability of one image is observed: any number may be added to all logits.
-    assert not {"d_real", "d_fake", "value"} & seen.keys()
+    assert not {"d_real", "d_fake", "value"} & metrics.keys()
     gradients = [
         torch.autograd.grad(loss, [g.g], retain_graph=True)[0]
         for loss in (last.losses["generator"], softplus(difference).mean())
@@ -275,18 +275,18 @@ def test_penalties_do_not_change_the_loss_of_g(players):
 def test_reused_fakes_are_those_of_ds_phase(players):
     """G's loss is on these samples, though D was updated since, and has a gradient in G."""
     discriminator, generator = GAN(config.GANGame(reuse_fakes=True)).phases()
-    seen = discriminator.losses(players, BATCH, NOISE.fold_in("0"))
+    of_d = discriminator.losses(players, BATCH, NOISE.fold_in("0"))
     assert torch.equal(
-        seen.carry, players["generator"](players["generator"].latent(64, NOISE.fold_in("0")))
+        of_d.carry, players["generator"](players["generator"].latent(64, NOISE.fold_in("0")))
     )
     gradients = torch.autograd.grad(
-        seen.losses["discriminator"], [players["generator"].g], allow_unused=True
+        of_d.losses["discriminator"], [players["generator"].g], allow_unused=True
     )
     assert gradients == (None,)
     with torch.no_grad():
         players["discriminator"].weights += 0.1
-    loss = generator.losses(players, replace(BATCH, carry=seen.carry), NOISE.fold_in("1"))
-    logits = players["discriminator"](seen.carry)
+    loss = generator.losses(players, replace(BATCH, carry=of_d.carry), NOISE.fold_in("1"))
+    logits = players["discriminator"](of_d.carry)
     torch.testing.assert_close(
         loss.losses["generator"], torch.nn.functional.softplus(-logits).mean()
     )

@@ -42,16 +42,16 @@ def test_masks_hide_the_pixels_of_their_kind():
 
 
 def test_d_gets_the_masks_of_g(linear_g):
-    seen = {}
+    masks = {}
 
     class G(InpaintingGenerator):
         def condition(self, z, images, known):
-            seen["g"] = known
+            masks["g"] = known
             return super().condition(z, images, known)
 
     class D(MLPDiscriminator):
         def forward(self, x, rng=None):
-            seen["d"] = x[:, 1:]
+            masks["d"] = x[:, 1:]
             return super().forward(x, rng)
 
     players = {
@@ -61,7 +61,7 @@ def test_d_gets_the_masks_of_g(linear_g):
     batch = Batch(NOISE.normal("x", 40, 1, 1, 2))
     for phase in Inpainting(config.InpaintingGame()).phases():
         phase.losses(players, batch, NOISE)
-        assert torch.equal(seen["d"][-40:], seen["g"])
+        assert torch.equal(masks["d"][-40:], masks["g"])
 
 
 def test_the_nearest_image_is_nearest_in_known_pixels():

@@ -113,9 +113,9 @@ def test_images_and_samples_are_augmented_before_d(updates, relativistic):
             phase.losses(some, scheduled(phase, step), rng)
             fake = some["generator"](some["generator"].latent(12, rng))
             plain = {"real": BATCH.images, "fake": fake}
-            seen = torch.cat(some["discriminator"].inputs)
+            inputs = torch.cat(some["discriminator"].inputs)
             streams = ("fake", "real") if phase.name == "generator" else ("real", "fake")
-            for stream, part in zip(streams, seen.split(12), strict=False):
+            for stream, part in zip(streams, inputs.split(12), strict=False):
                 expected = augment(
                     plain[stream],
                     spec.augmentations,
@@ -142,12 +142,12 @@ def test_r1_uses_gradients_in_the_images_before_augmentation():
     some, rng = players(), NOISE.at_step(10)
     outcome = first(spec, some, rng)
     x = BATCH.images.clone().requires_grad_()
-    shown = augment(x, spec.augmentations, torch.tensor(1.0), rng.split_streams("real"))
-    (slope,) = torch.autograd.grad(some["discriminator"](shown).sum(), x)
+    augmented = augment(x, spec.augmentations, torch.tensor(1.0), rng.split_streams("real"))
+    (slope,) = torch.autograd.grad(some["discriminator"](augmented).sum(), x)
     expected = slope.square().sum((1, 2, 3)).mean()
     assert outcome.metrics["grad_norm_sq/real"].item() == pytest.approx(expected.item(), rel=1e-5)
     (outside,) = torch.autograd.grad(
-        some["discriminator"](shown.detach().requires_grad_()).sum(),
+        some["discriminator"](augmented.detach().requires_grad_()).sum(),
         some["discriminator"].inputs[-1],
     )
     assert expected.item() != pytest.approx(outside.square().sum((1, 2, 3)).mean().item(), rel=1e-3)
@@ -285,8 +285,10 @@ def test_wgan_gp_uses_gradients_before_augmentation(updates, probability):
     fake = g(g.latent(12, rng)).detach()
     share = rng.uniform("between", 12, 1, 1, 1)
     x = (share * BATCH.images + (1 - share) * fake).requires_grad_()
-    shown = augment(x, spec.augmentations, torch.tensor(probability), rng.split_streams("between"))
-    (slope,) = torch.autograd.grad(d(shown).sum(), x, create_graph=True)
+    augmented = augment(
+        x, spec.augmentations, torch.tensor(probability), rng.split_streams("between")
+    )
+    (slope,) = torch.autograd.grad(d(augmented).sum(), x, create_graph=True)
     excess = (slope.flatten(1).norm(dim=1) - 1).square().mean()
     added = outcome.losses["discriminator"] - without.losses["discriminator"]
     assert added.item() == pytest.approx(10 * excess.item(), rel=1e-4)
@@ -480,11 +482,9 @@ def test_augmentations_by_less_than_a_pixel_are_refused(kind, size, said):
 
 
 def test_an_adaptive_k_without_logging_is_refused(tiny):
-    played = tiny.with_stage(
-        replace(tiny.stage, game=config.GANGame(k=2, adaptive_k_threshold=0.5))
-    )
+    run = tiny.with_stage(replace(tiny.stage, game=config.GANGame(k=2, adaptive_k_threshold=0.5)))
     with pytest.raises(UsageError, match=r"and log_every is 0; give --log-every 100"):
-        replace(played, intervals=replace(tiny.intervals, log_every=0))
+        replace(run, intervals=replace(tiny.intervals, log_every=0))
 
 
 def test_options_that_do_not_fit_the_data_are_refused(tiny):

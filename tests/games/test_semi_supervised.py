@@ -37,15 +37,21 @@ def test_consistency_rewards_equal_classes_under_augmentation(linear_g):
         game = SemiSupervisedGAN(config.SemiSupervisedGame(**options))
         return game.discriminator(players, batch, NOISE)
 
-    shown = {"augmentations": ("translate", "affine")}
-    unseen, seen, found = outcome(), outcome(**shown), outcome(**shown, consistency=2.0)
-    unseen, seen, both = (some.losses["discriminator"] for some in (unseen, seen, found))
-    assert not torch.isclose(unseen, seen)
-    torch.testing.assert_close(both, seen - 2.0 * found.metrics["information"])
+    options = {"augmentations": ("translate", "affine")}
+    plain, augmented, consistent = (
+        outcome(),
+        outcome(**options),
+        outcome(**options, consistency=2.0),
+    )
+    plain, augmented, both = (
+        some.losses["discriminator"] for some in (plain, augmented, consistent)
+    )
+    assert not torch.isclose(plain, augmented)
+    torch.testing.assert_close(both, augmented - 2.0 * consistent.metrics["information"])
     d = players["discriminator"]
-    views = augment(x, shown["augmentations"], torch.ones(()), NOISE.split_streams("real"))
+    views = augment(x, options["augmentations"], torch.ones(()), NOISE.split_streams("real"))
     classes = (d.class_logits(d.hidden(some)) for some in (views, x))
-    torch.testing.assert_close(found.metrics["information"], mutual_information(*classes))
+    torch.testing.assert_close(consistent.metrics["information"], mutual_information(*classes))
     with pytest.raises(UsageError, match=r"give --game\.augmentations translate affine"):
         config.SemiSupervisedGame(consistency=1.0)
     with pytest.raises(UsageError, match="channels has 2 values and strides has 1"):
@@ -119,8 +125,8 @@ def test_the_number_of_generated_samples_is_an_option(linear_g, updates, generat
     assert made == [n] * len(phases)
     d = players["discriminator"]
     fake = d(g(latent(n, NOISE)))
-    seen = outcomes[0].metrics["d_fake"].item()
-    assert seen == pytest.approx(fake.sigmoid().mean().item(), rel=1e-5)
+    d_fake = outcomes[0].metrics["d_fake"].item()
+    assert d_fake == pytest.approx(fake.sigmoid().mean().item(), rel=1e-5)
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
@@ -130,26 +136,26 @@ def test_both_views_of_an_image_have_a_gradient(linear_g, updates):
     d = players["discriminator"]
     x = NOISE.uniform("x", 12, 1, 1, 6)
     batch = Batch(x, labeled=Batch(x[:6], torch.arange(6) % 3))
-    shown = {"augmentations": ("flip", "affine"), "updates": updates}
+    options = {"augmentations": ("flip", "affine"), "updates": updates}
     losses = [
-        SemiSupervisedGAN(config.SemiSupervisedGame(**shown, consistency=weight))
+        SemiSupervisedGAN(config.SemiSupervisedGame(**options, consistency=weight))
         .phases()[0]
         .losses(players, batch, NOISE)
         .losses["discriminator"]
         for weight in (2.0, 0.0)
     ]
-    view = augment(x, shown["augmentations"], torch.ones(()), NOISE.split_streams("real"))
+    view = augment(x, options["augmentations"], torch.ones(()), NOISE.split_streams("real"))
     c, other = (d.class_logits(d.hidden(some)) for some in (view, x))
     expected = -2.0 * mutual_information(c, other)
     halves = [
         -2.0 * mutual_information(*some) for some in ((c.detach(), other), (c, other.detach()))
     ]
     weights = list(d.parameters())
-    found, wanted, *parts = (
+    consistent, wanted, *parts = (
         torch.autograd.grad(loss, weights, retain_graph=True)
         for loss in (losses[0] - losses[1], expected, *halves)
     )
-    for one, whole, first, second in zip(found, wanted, *parts, strict=True):
+    for one, whole, first, second in zip(consistent, wanted, *parts, strict=True):
         torch.testing.assert_close(one, whole, rtol=1e-3, atol=1e-6)
         torch.testing.assert_close(first + second, whole, rtol=1e-3, atol=1e-6)
     assert all(sum(part.abs().sum() for part in some) > 1e-3 for some in parts)

@@ -47,9 +47,9 @@ def test_adam_is_unbiased_while_beta2_grows(beta1):
         lr, decay = 0.02 + left * 0.08, 0.999 - left * 0.099
         weights1 = torch.cat([weights1 * beta1, torch.tensor([1 - beta1])]).double()
         weights2 = torch.cat([weights2 * decay, torch.tensor([1 - decay])]).double()
-        seen = gradients[: n + 1]
-        mean = weights1 @ seen / weights1.sum()
-        squares = weights2 @ seen.square() / weights2.sum()
+        past = gradients[: n + 1]
+        mean = weights1 @ past / weights1.sum()
+        squares = weights2 @ past.square() / weights2.sum()
         before = ours[0].item()
         theirs -= lr * mean / (squares.sqrt() + 1e-8)
         tested.step([gradient], n, 0, FINE, n / 1000)

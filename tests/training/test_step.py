@@ -108,8 +108,8 @@ def test_the_number_of_updates_can_depend_on_the_last_metrics():
 
 
 def test_metrics_are_means_over_the_updates_of_a_phase():
-    shown = train_step(make_state(Phase("a", losses("a"), num_updates=3)))
-    assert shown.metrics["batch"].item() == 1.0  # of batches 0, 1 and 2
+    output = train_step(make_state(Phase("a", losses("a"), num_updates=3)))
+    assert output.metrics["batch"].item() == 1.0  # of batches 0, 1 and 2
 
 
 @pytest.mark.parametrize("spec", [config.SGD(), config.Adam()], ids=["sgd", "adam"])
@@ -219,16 +219,16 @@ def test_every_update_of_every_phase_has_its_own_random_numbers():
     assert torch.equal(*both)
 
 
-@pytest.mark.parametrize("where", ["first phase", "second phase", "first turn", "last turn"])
+@pytest.mark.parametrize("where", ["first phase", "second phase", "first update", "last update"])
 def test_one_non_finite_update_marks_the_whole_step(where):
     """That update changes nothing; the others are made, and the step reports it."""
-    turns = []
+    calls = []
 
-    def bad_turn(players, batch, rng):
-        turns.append(len(turns))
+    def bad_update(players, batch, rng):
+        calls.append(len(calls))
         outcome = losses("a")(players, batch, rng)
-        bad = {"first phase": 0, "first turn": 0, "last turn": 2}.get(where)
-        factor = float("nan") if turns[-1] == bad else 1.0
+        bad = {"first phase": 0, "first update": 0, "last update": 2}.get(where)
+        factor = float("nan") if calls[-1] == bad else 1.0
         return PhaseOutput({"a": outcome.losses["a"] * factor})
 
     def bad_end(players, batch, rng):
@@ -236,8 +236,8 @@ def test_one_non_finite_update_marks_the_whole_step(where):
         factor = float("nan") if where == "second phase" else 1.0
         return PhaseOutput({"b": outcome.losses["b"] * factor})
 
-    repeats = 3 if "turn" in where else 1
-    state = make_state(Phase("a", bad_turn, num_updates=repeats), Phase("b", bad_end))
+    updates = 3 if "update" in where else 1
+    state = make_state(Phase("a", bad_update, num_updates=updates), Phase("b", bad_end))
     assert not train_step(state).finite
     moved = {"first phase": (0, 1), "second phase": (1, 0)}.get(where, (2, 1))
     a = 1.0 - 0.1 * 2.0 * moved[0]
@@ -306,9 +306,9 @@ def test_metrics_of_a_step_hold_no_graph():
         outcome = losses("a")(players, batch, rng)
         return PhaseOutput(outcome.losses, {"square": players["a"].w.square().sum()})
 
-    shown = train_step(make_state(Phase("a", watched)))
-    assert set(shown.metrics) == {"square", "loss/a"}
-    assert not any(value.requires_grad for value in shown.metrics.values())
+    output = train_step(make_state(Phase("a", watched)))
+    assert set(output.metrics) == {"square", "loss/a"}
+    assert not any(value.requires_grad for value in output.metrics.values())
 
 
 def test_a_projectable_player_is_projected_after_each_update():
@@ -320,11 +320,11 @@ def test_a_projectable_player_is_projected_after_each_update():
 
 def test_under_bfloat16_losses_and_weights_stay_float32():
     layer = nn.Linear(4, 4)
-    seen = []
+    dtypes = []
 
     def take(players, batch, rng):
         out = players["a"](torch.ones(2, 4))
-        seen.append(out.dtype)
+        dtypes.append(out.dtype)
         return PhaseOutput({"a": out.float().sum()})
 
     spec = config.SGD()
@@ -337,7 +337,7 @@ def test_under_bfloat16_losses_and_weights_stay_float32():
         precision=torch.bfloat16,
     )
     train_step(state)
-    assert seen == [torch.bfloat16]
+    assert dtypes == [torch.bfloat16]
     assert layer.weight.dtype == torch.float32
 
 

@@ -28,7 +28,7 @@ class Player(nn.Module):
     def __init__(self):
         super().__init__()
         self.w = nn.Parameter(torch.ones(1))
-        self.register_buffer("seen", torch.zeros(1))
+        self.register_buffer("passes", torch.zeros(1))
 
 
 class Batches:
@@ -52,7 +52,7 @@ class Poisoned:
         player = players["generator"]
         bad = self.is_bad(rng)
         with torch.no_grad():
-            player.seen += float("nan") if bad else 1.0
+            player.passes += float("nan") if bad else 1.0
         loss = (player.w**2).sum() + 0.01 * rng.normal("z", 1, 1).sum() * player.w.sum()
         return PhaseOutput(
             {"generator": loss * (float("nan") if bad else 1.0)}, {"w": player.w.sum()}
@@ -105,13 +105,13 @@ def test_a_training_logs_and_saves_at_its_intervals(make):
 
 def test_logged_metrics_are_means_since_the_last_log(make):
     """Means of the weight before each step, over 5 steps each, from the first log on."""
-    trainer, seen = make(), [1.0]
+    trainer, weights = make(), [1.0]
     weight = trainer.state.players["generator"].w
-    trainer.callbacks.callback.on_step = lambda step: seen.append(weight.item())
+    trainer.callbacks.callback.on_step = lambda step: weights.append(weight.item())
     assert trainer.run()
     logs = [event for event in trainer.callbacks.callback.events if event["kind"] == "log"]
     for n, log in enumerate(logs):
-        assert log["w"] == pytest.approx(sum(seen[5 * n : 5 * n + 5]) / 5, rel=1e-5)
+        assert log["w"] == pytest.approx(sum(weights[5 * n : 5 * n + 5]) / 5, rel=1e-5)
         assert log["epoch"] == log["step"] == 5 * n + 5
     assert trainer.state.last_metrics["w"] == logs[-1]["w"]
 
@@ -162,7 +162,7 @@ def test_after_a_non_finite_step_training_continues_from_the_last_good_state(mak
     assert [event["step"] for event in events] == [5, 5, 10, 15, 20]
     player = trainer.state.players["generator"]
     assert torch.isfinite(player.w).all()
-    assert player.seen.item() == 20  # the buffer is of 20 good steps, none counted twice
+    assert player.passes.item() == 20  # the buffer is of 20 good steps, none counted twice
     assert torch.isfinite(trainer.emas["generator"].module.w).all()
     undisturbed = make(name="undisturbed")
     undisturbed.run()
@@ -417,19 +417,19 @@ def test_the_ema_is_that_of_the_weights_after_every_step_of_the_stage(make, cut)
         trainer.steps_before = 40
         return trainer
 
-    seen = []
+    weights = []
     whole = ramped(name="whole")
     weight = whole.state.players["generator"].w
-    whole.callbacks.callback.on_step = lambda step: seen.append(weight.item())
+    whole.callbacks.callback.on_step = lambda step: weights.append(weight.item())
     assert whole.run()
     expected = 1.0
-    for n, last in enumerate(seen, 1):
+    for n, last in enumerate(weights, 1):
         decay = 0.5 ** (2 / (0.5 * 2 * n))  # the half-life: half of the images so far
         expected = decay * expected + (1 - decay) * last
-    assert len(seen) == 20
+    assert len(weights) == 20
     found = whole.emas["generator"].module.w.item()
     assert found == pytest.approx(expected, rel=1e-5)
-    assert found != pytest.approx(seen[-1], rel=1e-4)
+    assert found != pytest.approx(weights[-1], rel=1e-4)
     if cut is None:
         return
     interruption, check = stopped_at(cut)
