@@ -7,7 +7,7 @@ import torch
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.evaluation.inpainting import _nearest, _of_hidden
+from advnets.evaluation.inpainting import _nearest, _masked_mean
 from advnets.games.inpainting import Inpainting, draw_masks
 from advnets.models.inpainting import InpaintingGenerator
 from advnets.models.layers import Prior
@@ -80,9 +80,9 @@ def test_unsupported_options_are_refused():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_diversity_is_that_of_hidden_pixels_of_all_channels(channels):
+def test_diversity_is_that_masked_mean_pixels_of_all_channels(channels):
     """Uniform values have a variance of 1/12, known pixels have none."""
     known = draw_masks(("halves",), 50, 8, 8, NOISE)
     drawn = NOISE.uniform("drawn", 40 * 50, channels, 8, 8).unflatten(0, (40, 50))
     differing = torch.where(known == 1, 0.5, drawn).var(0)
-    assert _of_hidden(differing, known) == pytest.approx(1 / 12, rel=0.02)
+    assert _masked_mean(differing, known) == pytest.approx(1 / 12, rel=0.02)
