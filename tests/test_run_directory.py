@@ -20,7 +20,7 @@ def test_a_directory_without_a_run_is_named(tmp_path):
         RunDirectory.existing(tmp_path)
 
 
-def test_two_cannot_hold_a_run_at_once(run):
+def test_two_processes_cannot_lock_a_run_at_once(run):
     busy = pytest.raises(RunBusyError, match="is in use by another process")
     with run.lock(), busy, run.lock():
         pass
@@ -34,7 +34,7 @@ def test_a_config_of_another_format_is_refused(run):
         run.read_config()
 
 
-def test_a_broken_config_is_named(run):
+def test_a_damaged_config_is_named(run):
     run.config_file.write_text("{")
     with pytest.raises(RunError, match=r"config.json cannot be read"):
         run.read_config()
@@ -50,14 +50,14 @@ def test_events_survive_a_line_cut_by_a_kill(run):
     assert [event["step"] for event in run.events()] == [1, 2]
 
 
-def test_events_of_steps_to_be_played_again_are_forgotten(run):
+def test_events_of_steps_to_be_repeated_are_removed(run):
     for step in (10, 20, 30):
         run.append_event({"step": step})
     run.truncate_events(20)
     assert [event["step"] for event in run.events()] == [10, 20]
 
 
-def test_only_the_newest_checkpoints_stay_and_no_half_written_one(run):
+def test_only_the_newest_whole_checkpoints_are_kept(run):
     for step in (1, 20, 3):
         run.checkpoint_file(step).touch()
     (run.checkpoints / ".step-00000004.safetensors.abc.part").touch()
@@ -72,7 +72,7 @@ def test_no_checkpoint_is_an_error(run):
 
 
 def test_events_are_read_whatever_their_length_and_clock(run):
-    """A list of many files that were left out, and a tick in which no time passed."""
+    """A list of many skipped files, and a log event in which no time passed."""
     files = {f"{i:05}.png": "is not an image in a format that can be read" for i in range(20_000)}
     events = [
         {"kind": "skipped_files", "step": 0, "files": files},

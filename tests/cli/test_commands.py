@@ -1,4 +1,4 @@
-"""What every command has in common: its words, its help, its mistakes in one sentence."""
+"""What all commands share: help, examples, messages about mistyped arguments."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from advnets.cli.main import config_of, main, parse, starting_point
 
 
 def test_presets_are_listed(said):
-    """The whole output: a new preset is a line here."""
+    """The whole output: a new preset adds a line here."""
     listed = {
         "digits": "The GAN of 2014, small, on scikit-learn's 8x8 digits; minutes, offline.",
         "points": "The GAN of 2014, small, on points of a line or plane; a minute, offline.",
@@ -118,7 +118,7 @@ def test_a_mistake_is_one_sentence(said, tmp_path, monkeypatch, arguments, expec
     assert not list(tmp_path.iterdir())
 
 
-def test_data_that_is_not_here_is_named_with_its_cure(said, tmp_path, monkeypatch):
+def test_missing_data_is_named_with_the_command_that_downloads_it(said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, _, err = said("train", "paper-mnist", "--data-dir", tmp_path)
     assert code == 1
@@ -303,7 +303,7 @@ def test_shells_can_complete(said, shell):
 
 
 def test_points_from_the_command_line(said, tmp_path, monkeypatch):
-    """A distribution is checked, trained on, sampled from and scored by the same commands."""
+    """A distribution is audited, trained on, sampled and evaluated by the same commands."""
     monkeypatch.chdir(tmp_path)
     code, out, _ = said("data", "audit", "grid:side=3,n=2000")
     assert code == 0
@@ -345,18 +345,18 @@ def test_points_from_the_command_line(said, tmp_path, monkeypatch):
     )
 
 
-def test_a_line_says_what_it_would_train():
+def test_a_command_line_gives_the_config_that_it_trains():
     config = config_of("advnets train modern-ring --steps 7 --seed 3")
     assert (config.preset, config.stage.steps, config.seed) == ("modern-ring", 7, 3)
 
 
-def test_a_line_of_another_command_trains_nothing():
+def test_the_command_line_of_another_command_is_refused():
     with pytest.raises(advnets.errors.UsageError, match="give a command line of advnets train"):
         config_of("advnets presets")
 
 
-def test_epochs_count_though_the_preset_is_so_many_steps_long():
-    """Unless steps are asked for too."""
+def test_epochs_replace_the_steps_of_a_preset():
+    """Epochs and steps together are refused."""
     for epochs in (3, 100):  # what is the default elsewhere too
         stage = config_of(f"advnets train modern-ring --epochs {epochs}").stage
         assert (stage.epochs, stage.steps) == (epochs, None)
@@ -366,7 +366,7 @@ def test_epochs_count_though_the_preset_is_so_many_steps_long():
         config_of("advnets train modern-ring --epochs 3 --steps 7")
 
 
-def test_a_training_of_no_length_is_refused(said):
+def test_a_training_without_length_is_refused(said):
     code, _, err = said("train", "modern-ring", "--steps", "None", "--dry-run")
     assert code == 2
     assert err == "advnets: epochs and steps are both None; give --epochs or --steps\n"

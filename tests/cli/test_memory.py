@@ -1,4 +1,4 @@
-"""The memory that drawing samples takes, measured of real processes."""
+"""The memory of drawing samples, measured in processes of their own."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from advnets.plots.sample_files import save_images
 pytestmark = pytest.mark.skipif(not hasattr(os, "wait4"), reason="the system counts no peak memory")
 
 N = 8000
-"""Samples: 1.5 GB at 16 bytes a value, which all together took before."""
+"""The number of samples: 1.5 GB at 16 bytes a value, if all were held at once."""
 MOST = 300 << 20
-"""Bytes above what the net itself takes."""
+"""Bytes above the memory of the network."""
 UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of 64x64 images in color, by small fully connected nets."""
+    """A run of 64x64 color images with small fully connected networks."""
     folder = tmp_path_factory.mktemp("large")
     rng = np.random.default_rng(0)
     (folder / "images").mkdir()
@@ -52,7 +52,7 @@ def run(tmp_path_factory):
 
 
 def peak(*arguments: object) -> int:
-    """Bytes that a process held at most."""
+    """Return the peak memory of a process, in bytes."""
     process = subprocess.Popen([sys.executable, *map(str, arguments)], stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -62,7 +62,7 @@ def peak(*arguments: object) -> int:
 
 @pytest.fixture(scope="module")
 def loaded(run):
-    """What a process holds that loads the net and draws nothing."""
+    """The peak memory of a process that loads the model and draws nothing."""
     return peak("-c", f"import advnets; advnets.load({str(run)!r})")
 
 
@@ -91,8 +91,8 @@ def test_samples_are_never_all_held_at_once(run, loaded, tmp_path, name, flags):
             assert image.size == (90 * 66 + 2, 89 * 66 + 2)
 
 
-def test_the_bytes_of_samples_are_those_of_the_python_face(run, tmp_path):
-    """Of files, in each form."""
+def test_sample_files_have_the_bytes_of_python_samples(run, tmp_path):
+    """In each file format."""
     samples = load(run).sample(501, seed=3)
     save_images([samples], 501, tmp_path / "python")
     for name in ("a.png", "a.npz", "typed"):
@@ -118,7 +118,7 @@ def test_the_bytes_of_samples_are_those_of_the_python_face(run, tmp_path):
     np.testing.assert_array_equal(last, expected[500])  # row 21, column 17 of 23
 
 
-def test_more_samples_than_memory_holds_are_a_sentence_in_python(tiny, tmp_path, quiet):
+def test_more_samples_than_fit_into_memory_are_one_sentence_in_python(tiny, tmp_path, quiet):
     train(tiny, tmp_path / "run", quiet)
     with pytest.raises(OutOfMemoryError, match=r"GiB failed.; draw fewer images at once"):
         load(tmp_path / "run").sample(10**12)

@@ -17,7 +17,7 @@ def test_it_is_under_30_lines():
     assert len(EXAMPLE.read_text("utf-8").splitlines()) < 30
 
 
-def test_it_trains_and_resumes_to_the_bit(said, tmp_path):
+def test_it_trains_and_resumes_bit_exactly(said, tmp_path):
     place = f"{EXAMPLE}:game"
     assert said("train", place, "--out", tmp_path / "whole", *QUICK)[0] == 0
     tick = next(e for e in load(tmp_path / "whole").run.events() if e["kind"] == "log")
@@ -36,7 +36,7 @@ def test_its_objective_is_least_squares():
     assert loss.item() == pytest.approx((0 + 1 + 9) / 6)
 
 
-def test_a_config_of_ones_own(said, tmp_path):
+def test_a_custom_config(said, tmp_path):
     (tmp_path / "mine.py").write_text(
         "from dataclasses import replace\n"
         "from advnets import presets\n"
@@ -47,7 +47,7 @@ def test_a_config_of_ones_own(said, tmp_path):
     assert load(tmp_path / "run").step == 3
 
 
-def test_a_file_that_has_changed_is_told(said, tmp_path):
+def test_a_changed_file_is_refused(said, tmp_path):
     own = tmp_path / "own.py"
     own.write_text(EXAMPLE.read_text("utf-8"))
     out = tmp_path / "run"
@@ -72,7 +72,7 @@ def test_a_file_that_has_changed_is_told(said, tmp_path):
         ("def game(spec): pass\n", "own.py:game", "cannot be called without arguments"),
     ],
 )
-def test_what_is_no_game_is_told(said, tmp_path, text, place, told):
+def test_what_is_not_a_game_is_refused(said, tmp_path, text, place, told):
     if text is not None:
         (tmp_path / "own.py").write_text(text)
     code, _, err = said("train", tmp_path / place, "--out", tmp_path / "run")

@@ -1,4 +1,4 @@
-"""Memory is reckoned from shapes, and running out of it is a sentence."""
+"""Memory is estimated from shapes, and running out of it is an error of one sentence."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ FACTS = DatasetInfo(
 )
 
 
-def test_what_a_training_needs_is_reckoned_from_its_shapes():
-    """G 4-3-64 with Adam and an average, D 64-2x2-1 with SGD, batches of 10."""
+def test_the_memory_of_a_training_is_estimated_from_its_shapes():
+    """G 4-3-64 with Adam and an EMA, D 64-2x2-1 with SGD, batches of 10."""
     stage = config.Stage(
         generator=config.MLPGenerator(latent_dim=4, hidden_sizes=(3,), activations=("relu",)),
         discriminator=config.MaxoutDiscriminator(hidden_sizes=(2,), pieces=2),
@@ -42,8 +42,8 @@ def test_what_a_training_needs_is_reckoned_from_its_shapes():
 
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
-def test_every_preset_is_reckoned_and_fits(preset):
-    """Without a byte of it: the largest has some 200 million numbers of state."""
+def test_every_preset_is_estimated_and_fits(preset):
+    """Nothing is allocated: the largest has some 200 million numbers of state."""
     run = presets.get_preset(preset)
     points = run.data.normalize in ("none", "standard")
     facts = replace(FACTS, shape=(1, 1, 2) if points else (1, 32, 32))
@@ -65,13 +65,13 @@ def test_every_preset_is_reckoned_and_fits(preset):
     ],
     ids=["units", "kernels beyond any count", "pieces"],
 )
-def test_nets_that_no_memory_holds_are_refused_before_it_is_asked_for(nets):
+def test_networks_larger_than_memory_are_refused_before_they_are_built(nets):
     run = presets.get_preset("digits").with_stage(nets)
     with pytest.raises(OutOfMemoryError, match=r"make (smaller|the nets smaller)"):
         check_memory(run, FACTS, CPU)
 
 
-def test_nothing_but_a_sentence_is_left_of_them(said, tmp_path):
+def test_a_refused_training_leaves_no_files(said, tmp_path):
     out = tmp_path / "run"
     huge = ("--generator.hidden-sizes", "1000000", "1000000")
     for more in ((), ("--dry-run",)):
@@ -82,7 +82,7 @@ def test_nothing_but_a_sentence_is_left_of_them(said, tmp_path):
         assert not out.exists()
 
 
-def test_a_config_with_such_nets_is_refused_too(said, tmp_path):
+def test_a_stored_config_with_such_networks_is_refused_too(said, tmp_path):
     run = tmp_path / "run"
     assert said("train", "digits", "--steps", "2", "--threads", "1", "--out", run)[0] == 0
     file = RunDirectory(run).config_file
@@ -108,8 +108,8 @@ sys.exit(main())
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is of Linux")
 @pytest.mark.parametrize("more", [(), ("--dry-run",)], ids=["train", "dry run"])
-def test_memory_that_runs_out_on_the_way_is_a_sentence(tmp_path, more):
-    """As on a machine with 512 MiB free; a real process, whose real requests the system refuses."""
+def test_running_out_of_memory_during_training_is_one_sentence(tmp_path, more):
+    """In a process that the system gives 512 MiB."""
     out = tmp_path / "run"
     told = ("digits", "--steps", "3", "--threads", "1", "--batch-size", "45000")
     done = subprocess.run(
@@ -146,8 +146,8 @@ def test_a_batch_of_one_with_batch_normalization_is_a_sentence(said, tmp_path, n
         assert not (tmp_path / "run").exists()
 
 
-def test_memory_that_runs_out_is_not_blamed_on_the_config(said, tmp_path, monkeypatch):
-    """The file is whole: nobody is told to restore it."""
+def test_running_out_of_memory_does_not_blame_the_config(said, tmp_path, monkeypatch):
+    """The file is intact: the message does not say to restore it."""
     run = tmp_path / "run"
     assert said("train", "digits", "--steps", "2", "--threads", "1", "--out", run)[0] == 0
 

@@ -1,4 +1,4 @@
-"""Short products change the rounding of a training and not what it learns."""
+"""bfloat16 changes the rounding of a training, not what it learns."""
 
 from __future__ import annotations
 

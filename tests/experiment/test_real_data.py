@@ -1,4 +1,4 @@
-"""The paper's presets on real files, a few steps each; skipped where the files are not."""
+"""The paper's presets on real files, a few steps each; skipped without the files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from advnets.run_directory import RunDirectory
 
 
 def quick(name, **data):
-    """The preset with its own nets, two steps a stage, nothing else changed."""
+    """The preset with two steps a stage, otherwise unchanged."""
     run = presets.get_preset(name)
     stages = tuple(replace(stage, steps=2) for stage in run.stages)
     return replace(
@@ -44,7 +44,7 @@ def fewer(discriminator):
 
 
 def small(run):
-    """The same kinds of nets with fewer units: 80 million weights are no unit test."""
+    """The same architectures with fewer units, since 80 million weights are too many for a test."""
     stages = tuple(
         replace(
             stage,
@@ -59,7 +59,7 @@ def small(run):
 
 
 def test_paper_tfd_in_two_stages_on_its_layout(real_data, tmp_path, quiet):
-    """On the Olivetti faces in TFD's layout: it proves reader and stages, and is no TFD number."""
+    """On the Olivetti faces in TFD's layout: a test of the reader and the stages, not a TFD result."""
     source = str(real_data / "faces" / "olivetti-tfd-layout-48.mat")
     run = small(quick("paper-tfd", source=source))
     ended = train(run, tmp_path / "run", quiet)
@@ -71,7 +71,7 @@ def test_paper_tfd_in_two_stages_on_its_layout(real_data, tmp_path, quiet):
 
 @pytest.mark.parametrize("name", ["paper-cifar", "paper-cifar-conv"])
 def test_paper_cifar_on_images_of_its_size(name, tmp_path, quiet):
-    """On made-up images of CIFAR-10's size: normalized contrast in, pixels out."""
+    """On random images of CIFAR-10's size: contrast-normalized input, pixels as output."""
     from PIL import Image
 
     rng = np.random.default_rng(0)

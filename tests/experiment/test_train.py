@@ -22,11 +22,11 @@ from advnets.training.checkpoint import read_checkpoint
 
 
 class Crash(Exception):  # noqa: N818
-    """An end of training that nothing in the product expects or translates."""
+    """An exception that nothing in the package handles."""
 
 
 class Crashing:
-    """Falls at a step, as a process would: nothing is saved on the way out."""
+    """A callback that raises at a step, as if the process had died: nothing is saved."""
 
     def __init__(self, step):
         self.step = step
@@ -41,7 +41,7 @@ class Crashing:
 
 @pytest.fixture
 def two_stages(tiny):
-    """As TFD's: a second generator below the first, ten steps each."""
+    """Two stages of ten steps, as for TFD: the second generator is the input of the first."""
     first = replace(tiny.stage, steps=10, generator=replace(tiny.stage.generator, batch_norm=False))
     bottom = replace(first.generator, latent_dim=5, output_bias=-2.0)
     return replace(
@@ -55,7 +55,7 @@ def last(run):
     return RunDirectory(run).newest_checkpoint()
 
 
-def test_the_second_stage_begins_with_the_first_ones_generator(two_stages, tmp_path, quiet):
+def test_the_second_stage_starts_with_the_generator_of_the_first(two_stages, tmp_path, quiet):
     whole = tmp_path / "whole"
     train(two_stages, whole, quiet)
     first = two_stages.stages[:1]
@@ -77,8 +77,8 @@ def test_the_second_stage_begins_with_the_first_ones_generator(two_stages, tmp_p
 
 
 @pytest.mark.parametrize("step", [9, 25, 41])
-def test_steps_of_d_that_hang_on_its_lead_are_the_same_after_a_fall(tiny, tmp_path, step, quiet):
-    """What D was last seen to lead by is in the checkpoint; k = 3 in some rounds, 1 in others."""
+def test_adaptive_k_resumes_bit_exactly(tiny, tmp_path, step, quiet):
+    """The last logged D(x) - D(G(z)) is in the checkpoint; k is 3 in some steps and 1 in others."""
     game = config.GANGame(k=3, adaptive_k_threshold=0.0008)
     run = tiny.with_stage(replace(tiny.stage, game=game))
     train(run, tmp_path / "whole", quiet)
@@ -92,7 +92,7 @@ def test_steps_of_d_that_hang_on_its_lead_are_the_same_after_a_fall(tiny, tmp_pa
     assert 60 < updates["discriminator"] < 180
 
 
-def test_a_learned_prior_is_trained_averaged_and_taken_up_again(tiny, tmp_path, quiet):
+def test_a_learned_prior_is_trained_averaged_and_resumed(tiny, tmp_path, quiet):
     generator = replace(tiny.stage.generator, prior="mixture", components=4)
     run = tiny.with_stage(replace(tiny.stage, generator=generator))
     train(run, tmp_path / "whole", quiet)
@@ -111,9 +111,7 @@ def test_a_learned_prior_is_trained_averaged_and_taken_up_again(tiny, tmp_path, 
 
 
 @pytest.mark.parametrize("step", [1, 5, 9, 10, 11, 14, 20])
-def test_a_run_of_two_stages_that_fell_anywhere_ends_with_the_same_bytes(
-    two_stages, tmp_path, step, quiet
-):
+def test_a_run_of_two_stages_resumes_bit_exactly_from_any_step(two_stages, tmp_path, step, quiet):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(two_stages, whole, quiet)
     with pytest.raises(Crash):
@@ -128,7 +126,7 @@ def test_a_run_of_two_stages_that_fell_anywhere_ends_with_the_same_bytes(
 
 @pytest.mark.parametrize("game", [config.GANGame(k=2), config.GANGame(updates="simultaneous")])
 @pytest.mark.parametrize("rule", [config.SGD(lr=0.05), config.Adam()], ids=["sgd", "adam"])
-def test_every_way_of_playing_resumes_to_the_bit(tiny, tmp_path, game, rule, quiet):
+def test_every_game_and_optimizer_resumes_bit_exactly(tiny, tmp_path, game, rule, quiet):
     stage = replace(
         tiny.stage, game=game, generator_optimizer=rule, discriminator_optimizer=rule, steps=30
     )
@@ -145,7 +143,7 @@ def test_every_way_of_playing_resumes_to_the_bit(tiny, tmp_path, game, rule, qui
 
 @pytest.fixture
 def scheduled(tiny):
-    """All that changes in the course of a run, at once."""
+    """A config with every schedule."""
     adam = config.Adam(lr=1e-3, lr_final=1e-4, beta1=0.0, beta2=0.9, beta2_final=0.99)
     game = config.GANGame(r1=1.0, r1_final=0.1, r2=1.0, r2_final=0.1, augment_prob=0.5)
     stage = replace(
@@ -164,7 +162,7 @@ def scheduled(tiny):
 
 
 @pytest.mark.parametrize("updates", ["alternating", "simultaneous"])
-def test_schedules_resume_to_the_bit(scheduled, tmp_path, updates, quiet):
+def test_schedules_resume_bit_exactly(scheduled, tmp_path, updates, quiet):
     game = replace(scheduled.stage.game, updates=updates)
     run = scheduled.with_stage(replace(scheduled.stage, game=game))
     train(run, tmp_path / "whole", quiet)
@@ -174,8 +172,8 @@ def test_schedules_resume_to_the_bit(scheduled, tmp_path, updates, quiet):
     assert last(tmp_path / "cut").read_bytes() == last(tmp_path / "whole").read_bytes()
 
 
-def test_a_run_that_is_made_longer_keeps_its_schedule(scheduled, tmp_path, quiet):
-    """It goes on at the ends, as one does whose schedule was as many rounds from its start."""
+def test_an_extended_run_keeps_the_length_of_its_schedules(scheduled, tmp_path, quiet):
+    """It continues at the final values, like a run with schedules of this length from the start."""
     train(scheduled, tmp_path / "run", quiet)
     longer = scheduled.with_stage(replace(scheduled.stage, steps=45))
     train(longer, tmp_path / "run", quiet, resume=True)
@@ -188,7 +186,7 @@ def test_a_run_that_is_made_longer_keeps_its_schedule(scheduled, tmp_path, quiet
 
 
 def test_every_schedule_changes_what_is_learned(scheduled, tmp_path, quiet):
-    """Without any one of them a run ends with other weights; of the average's, only the average."""
+    """A run without any one of them ends with other weights; without that of the EMA, only the EMA."""
     stage = scheduled.with_stage(replace(scheduled.stage, steps=8)).stage
     adam, game = stage.generator_optimizer, stage.game
     stages = {
@@ -218,7 +216,7 @@ def test_every_schedule_changes_what_is_learned(scheduled, tmp_path, quiet):
 
 
 def test_options_change_what_is_learned(tiny, tmp_path, quiet):
-    """No option without effect: each of these ends with other weights."""
+    """Each of these options changes the final weights."""
     base = tiny.with_stage(replace(tiny.stage, steps=5))
     stage = base.stage
     others = {
@@ -261,7 +259,7 @@ def test_options_change_what_is_learned(tiny, tmp_path, quiet):
         assert not same, f"{name} ends as {same}"
 
 
-def test_the_average_half_life_changes_the_average_alone(tiny, tmp_path, quiet):
+def test_the_ema_half_life_changes_only_the_ema(tiny, tmp_path, quiet):
     ends = []
     for half_life in (300, 900):
         run = tiny.with_stage(replace(tiny.stage, steps=20, ema_half_life=half_life))
@@ -279,14 +277,14 @@ def test_resuming_with_another_config_is_refused(tiny, tmp_path, quiet):
         train(replace(run, seed=1), tmp_path / "run", quiet, resume=True)
 
 
-def test_the_lock_is_let_go_when_a_training_falls(tiny, tmp_path, quiet):
+def test_the_lock_is_released_when_a_training_fails(tiny, tmp_path, quiet):
     with pytest.raises(Crash):
         train(tiny, tmp_path / "run", Crashing(3))
     with pytest.raises(RunError, match="already holds a run"):
         train(tiny, tmp_path / "run", quiet)
 
 
-def test_the_real_row_is_the_score_of_the_training_images_themselves(tiny):
+def test_the_real_row_is_the_score_of_the_training_images(tiny):
     data = open_data(tiny.data)
     generator = build_players(tiny, 0, data.info.shape, mean_image(data))["generator"]
     drawing = ComputeSettings(torch.device("cpu"))
@@ -309,7 +307,7 @@ def test_the_real_row_is_the_score_of_the_training_images_themselves(tiny):
 
 
 def test_samples_are_drawn_in_the_precision_of_the_run(tiny):
-    """In bfloat16 they are those of float32 within its rounding, and the first do not move."""
+    """In bfloat16 they equal those of float32 within rounding, and the first do not depend on n."""
     data = open_data(tiny.data)
     generator = build_players(tiny, 0, data.info.shape, mean_image(data))["generator"]
     exact, short, more = (
@@ -324,7 +322,7 @@ def test_samples_are_drawn_in_the_precision_of_the_run(tiny):
 
 
 def test_a_signal_before_the_first_step_leaves_the_name_free(tiny, tmp_path, quiet):
-    """Once config.json is written too: the same command starts the same training."""
+    """Also after config.json is written: the same command starts the same training."""
 
     class Stopped(Crashing):
         def event(self, event):
