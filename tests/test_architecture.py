@@ -122,6 +122,14 @@ def test_a_subpackage_is_reachable_after_import_advnets(name):
     assert run_python(f"import advnets; print(advnets.{name}.__name__)") == f"advnets.{name}"
 
 
+@pytest.mark.parametrize("name", ["evaluation", "games", "models", "sampling", "visualize"])
+def test_the_names_of_a_subpackage_are_imported_on_first_use(name):
+    package = getattr(advnets, name)
+    assert dir(package) == sorted(package.__all__)
+    for attribute in package.__all__:
+        assert getattr(package, attribute) is not None
+
+
 def test_public_metrics():
     """The same of `advnets.metrics` and `advnets.extractors`: each is what its module calls so."""
     assert metrics.__all__ == [

@@ -59,7 +59,7 @@ def small(run):
 
 
 def test_paper_tfd_in_two_stages_on_its_layout(real_data, tmp_path, quiet):
-    """On the Olivetti faces in TFD's layout: a test of the reader and the stages, not a TFD result."""
+    """On the Olivetti faces in TFD's layout: tests reader and stages, not a TFD result."""
     source = str(real_data / "faces" / "olivetti-tfd-layout-48.mat")
     run = small(quick("paper-tfd", source=source))
     ended = train(run, tmp_path / "run", quiet)

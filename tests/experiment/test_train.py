@@ -186,7 +186,7 @@ def test_an_extended_run_keeps_the_length_of_its_schedules(scheduled, tmp_path, 
 
 
 def test_every_schedule_changes_what_is_learned(scheduled, tmp_path, quiet):
-    """A run without any one of them ends with other weights; without that of the EMA, only the EMA."""
+    """Without any one of them the weights differ; without that of the EMA, only the EMA differs."""
     stage = scheduled.with_stage(replace(scheduled.stage, steps=8)).stage
     adam, game = stage.generator_optimizer, stage.game
     stages = {

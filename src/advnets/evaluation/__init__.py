@@ -1,1 +1,37 @@
 """Evaluation: the metrics that a run can be scored by, their records, and comparisons of runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from advnets.lazy import lazy_attributes
+
+if TYPE_CHECKING:
+    from advnets.evaluation.comparison import compare
+    from advnets.evaluation.context import EvaluationContext
+    from advnets.evaluation.registry import METRICS, register_metric
+    from advnets.evaluation.score_files import ScoredRun, read_scored_run
+    from advnets.evaluation.spec import MetricSpec
+
+__all__ = [
+    "METRICS",
+    "EvaluationContext",
+    "MetricSpec",
+    "ScoredRun",
+    "compare",
+    "read_scored_run",
+    "register_metric",
+]
+
+__getattr__, __dir__ = lazy_attributes(
+    __name__,
+    {
+        "EvaluationContext": "advnets.evaluation.context",
+        "METRICS": "advnets.evaluation.registry",
+        "MetricSpec": "advnets.evaluation.spec",
+        "ScoredRun": "advnets.evaluation.score_files",
+        "compare": "advnets.evaluation.comparison",
+        "read_scored_run": "advnets.evaluation.score_files",
+        "register_metric": "advnets.evaluation.registry",
+    },
+)

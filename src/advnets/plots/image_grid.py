@@ -113,9 +113,7 @@ def read_grid(path: Path) -> tuple[bytes, tuple[int, int]]:
             raise ValueError("it is a link")
         content = read_regular_file(path, _MAX_GRID_BYTES)
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore", Image.DecompressionBombWarning
-            )  # at half the limit
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # at half the limit
             with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
                 size = image.size
                 if math.prod(size) > _MAX_GRID_PIXELS:
