@@ -100,13 +100,14 @@ class Generator(LatentSampler):
         self.shape, self.classes = shape, classes
         self.latent_dim = latent_dim + classes
         base, strides = upsampling_sizes(shape)
-        widths = [base_channels << i for i in reversed(range(len(strides)))]
+        channels = [base_channels << i for i in reversed(range(len(strides)))]
+
+        bias = not batch_norm
 
         def layer(conv: nn.Module, outputs: int) -> Layer:
             norm = nn.BatchNorm2d(outputs) if batch_norm else nn.Identity()
             return Layer(conv, norm, activation)
 
-        bias = not batch_norm
         # Build the fully connected layers, which are convolutions of maps of one pixel.
         layers = [
             layer(FullKernelConv2d(before + classes, after, 1, bias=bias), after)
@@ -115,15 +116,17 @@ class Generator(LatentSampler):
 
         # Build the maps of each size.
         before = (latent_dim, *dense)[-1] + classes
-        first = FullKernelConvTranspose2d(before, widths[0], base, bias=bias)
-        layers.append(layer(first, widths[0]))
-        for (before, after), stride in zip(pairwise(widths), strides[:-1], strict=True):
+        first = FullKernelConvTranspose2d(before, channels[0], base, bias=bias)
+        layers.append(layer(first, channels[0]))
+        for (before, after), stride in zip(pairwise(channels), strides[:-1], strict=True):
             conv = _upsampling_layer(resampling, before + classes, after, kernel_size, stride, bias)
             layers.append(layer(conv, after))
         last = _upsampling_layer(
-            resampling, widths[-1] + classes, shape[0], kernel_size, strides[-1], bias
+            resampling, channels[-1] + classes, shape[0], kernel_size, strides[-1], bias
         )
         self.layers = nn.ModuleList(layers)
+
+        # Build the output layer, initialize the weights, and build the prior.
         self.last = Layer(last, nn.Identity(), "linear")
         self.output_activation = ACTIVATIONS[output]
         init_weights(self, init_std)
@@ -187,34 +190,38 @@ class Discriminator(nn.Module):
         classes -= projected_classes
         self.conditional = classes
         base, strides = upsampling_sizes(shape)
-        widths = [shape[0], *(base_channels << i for i in range(len(strides)))]
+        channels = [shape[0], *(base_channels << i for i in range(len(strides)))]
         bias = not batch_norm
 
         def layer(conv: nn.Module, outputs: int) -> Layer:
             has_norm = batch_norm and bool(layers)
             return Layer(conv, nn.BatchNorm2d(outputs) if has_norm else nn.Identity(), activation)
 
-        # Build the convolutions, the fully connected layers, and the layer of the logit.
+        # Build the convolutions.
         layers: list[Layer] = []
-        for (before, after), stride in zip(pairwise(widths), reversed(strides), strict=True):
+        for (before, after), stride in zip(pairwise(channels), reversed(strides), strict=True):
             conv = _downsampling_layer(
                 resampling, before + classes, after, kernel_size, stride, bias
             )
             layers.append(layer(conv, after))
         self.convolutions = len(layers)
+
+        # Build the fully connected layers and the layer of the logit.
         size = base
-        for before, after in pairwise((widths[-1], *dense)):
+        for before, after in pairwise((channels[-1], *dense)):
             layers.append(layer(FullKernelConv2d(before + classes, after, size, bias=bias), after))
             size = 1, 1
-        last = FullKernelConv2d((widths[-1], *dense)[-1] + classes, 1, size, bias=bias)
+        last = FullKernelConv2d((channels[-1], *dense)[-1] + classes, 1, size, bias=bias)
         self.layers = nn.ModuleList(layers)
         self.last = Layer(last, nn.Identity(), "linear")
         self.directions = (
-            nn.Conv2d(projected_classes, (widths[-1], *dense)[-1], 1, bias=False)
+            nn.Conv2d(projected_classes, (channels[-1], *dense)[-1], 1, bias=False)
             if projected_classes
             else None
         )
         init_weights(self, init_std)
+
+        # Normalize the weights of a list of layers, as this adds modules to the model.
         if spectral_norm:
             for conv in [module for module in self.modules() if isinstance(module, nn.Conv2d)]:
                 with_spectral_norm(conv)
@@ -282,14 +289,14 @@ def _upsampling_layer(
     if resampling == "pooling":
         conv = nn.Conv2d(inputs, outputs, _odd(kernel), padding="same", bias=bias)
         return nn.Sequential(nn.Upsample(scale_factor=stride), conv)
-    high, wide = (_kernel_along_axis(kernel, s) for s in stride)
+    vertical, horizontal = (_kernel_along_axis(kernel, s) for s in stride)
     return nn.ConvTranspose2d(
         inputs,
         outputs,
-        (high.kernel, wide.kernel),
+        (vertical.kernel, horizontal.kernel),
         stride,
-        (high.padding, wide.padding),
-        (high.output_padding, wide.output_padding),
+        (vertical.padding, horizontal.padding),
+        (vertical.output_padding, horizontal.output_padding),
         bias=bias,
     )
 
@@ -301,13 +308,13 @@ def _downsampling_layer(
     if resampling == "pooling":
         conv = nn.Conv2d(inputs, outputs, _odd(kernel), padding="same", bias=bias)
         return nn.Sequential(conv, nn.MaxPool2d(stride))
-    high, wide = (_kernel_along_axis(kernel, s) for s in stride)
+    vertical, horizontal = (_kernel_along_axis(kernel, s) for s in stride)
     return nn.Conv2d(
         inputs,
         outputs,
-        (high.kernel, wide.kernel),
+        (vertical.kernel, horizontal.kernel),
         stride,
-        (high.padding, wide.padding),
+        (vertical.padding, horizontal.padding),
         bias=bias,
     )
 

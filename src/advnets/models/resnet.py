@@ -102,11 +102,11 @@ class Generator(LatentSampler):
         self.shape, self.classes = shape, classes
         self.latent_dim = latent_dim + classes
         base, self.strides = upsampling_sizes(shape)
-        widths = _channels_by_level(base_channels, max_channels, len(self.strides) + 1)[::-1]
-        self.first = nn.ConvTranspose2d(self.latent_dim, widths[0], base)
-        self.stages = _block_stages(widths, blocks, expansion, group_size)
-        self.between = _channel_layers(widths)
-        self.last = nn.Conv2d(widths[-1], shape[0], 1)
+        channels = _channels_by_level(base_channels, max_channels, len(self.strides) + 1)[::-1]
+        self.first = nn.ConvTranspose2d(self.latent_dim, channels[0], base)
+        self.stages = _block_stages(channels, blocks, expansion, group_size)
+        self.between = _channel_layers(channels)
+        self.last = nn.Conv2d(channels[-1], shape[0], 1)
         self.output_activation = ACTIVATIONS[output]
         nn.init.normal_(self.first.weight, 0.0, self.latent_dim**-0.5)
         nn.init.zeros_(self.first.bias)  # pyright: ignore[reportArgumentType]
@@ -156,12 +156,12 @@ class Discriminator(nn.Module):
         self.shape, self.classes = shape, classes
         base, strides = upsampling_sizes(shape)
         self.strides = strides[::-1]
-        widths = _channels_by_level(base_channels, max_channels, len(strides) + 1)
-        self.first = nn.Conv2d(shape[0], widths[0], 1)
-        self.stages = _block_stages(widths, blocks, expansion, group_size)
-        self.between = _channel_layers(widths)
-        self.last = nn.Conv2d(widths[-1], 1, base)
-        self.directions = nn.Conv2d(classes, widths[-1], 1, bias=False) if classes else None
+        channels = _channels_by_level(base_channels, max_channels, len(strides) + 1)
+        self.first = nn.Conv2d(shape[0], channels[0], 1)
+        self.stages = _block_stages(channels, blocks, expansion, group_size)
+        self.between = _channel_layers(channels)
+        self.last = nn.Conv2d(channels[-1], 1, base)
+        self.directions = nn.Conv2d(classes, channels[-1], 1, bias=False) if classes else None
         init_weights(self.first, 1.0)
         init_weights(self.last, 1.0)
         if self.directions is not None:
@@ -236,20 +236,20 @@ def _channels_by_level(base_channels: int, max_channels: int, sizes: int) -> lis
 
 
 def _block_stages(
-    widths: Sequence[int], blocks: int, expansion: int, group_size: int
+    channels: Sequence[int], blocks: int, expansion: int, group_size: int
 ) -> nn.ModuleList:
     """Return the blocks on maps of each size."""
-    total = blocks * len(widths)
+    total = blocks * len(channels)
     return nn.ModuleList(
-        nn.Sequential(*(Block(channels, expansion, group_size, total) for _ in range(blocks)))
-        for channels in widths
+        nn.Sequential(*(Block(count, expansion, group_size, total) for _ in range(blocks)))
+        for count in channels
     )
 
 
-def _channel_layers(widths: Sequence[int]) -> nn.ModuleList:
+def _channel_layers(channels: Sequence[int]) -> nn.ModuleList:
     """Return the layers that change the number of channels from one size to the next."""
     layers = nn.ModuleList()
-    for before, after in pairwise(widths):
+    for before, after in pairwise(channels):
         layer = nn.Conv2d(before, after, 1, bias=False)
         init_weights(layer, 1.0)
         layers.append(layer if before != after else nn.Identity())
