@@ -1,6 +1,6 @@
 """Run directories that a stranger sends, or a disk leaves: every command ends with a sentence.
 
-Each case changes a whole run in one way; no command may end as a fault of advnets.
+Each case changes a whole run in one way; no command may end as a bug of advnets.
 """
 
 from __future__ import annotations

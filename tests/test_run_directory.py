@@ -16,7 +16,9 @@ def run(tmp_path):
 
 
 def test_a_directory_without_a_run_is_named(tmp_path):
-    with pytest.raises(RunError, match=r"holds no run \(no config.json\); give the directory"):
+    with pytest.raises(
+        RunError, match=r"holds no run \(it has no config.json\); give the directory"
+    ):
         RunDirectory.existing(tmp_path)
 
 

@@ -116,7 +116,7 @@ def test_the_table_can_be_written(compared, runs, tmp_path):
     code, _, err = compared(*runs, "--out", "table.txt")
     assert (code, err) == (
         2,
-        "advnets: table.txt is to hold a table; give a name in .md or .json\n",
+        "advnets: table.txt is not a table; give a name in .md or .json\n",
     )
 
 

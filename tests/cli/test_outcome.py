@@ -30,7 +30,7 @@ def test_a_run_whose_loss_ran_away_ends_with_status_3(said, tmp_path, quick):
         )
         end = RunDirectory(run).events()[-1]
         assert (end["kind"], end["step"], end["reason"]) == ("end", 30, "diverged")
-    assert "It has diverged." in (run / "report.html").read_text("utf-8")
+    assert "The run diverged." in (run / "report.html").read_text("utf-8")
 
 
 def test_nan_or_infinite_values_without_log_intervals_end_with_status_3(said, tmp_path, quick):

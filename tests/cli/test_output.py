@@ -183,6 +183,6 @@ def test_a_removed_working_directory_is_a_sentence(tmp_path):
     done = run_in_shell(f"cd {gone} && rmdir {gone} && advnets train digits --out {tmp_path}/run")
     assert done.returncode == 2
     assert done.stderr.decode() == (
-        "advnets: the directory that you are in cannot be used (No such file or directory); "
-        "change to another\n"
+        "advnets: the working directory cannot be used (No such file or directory); "
+        "change to another one\n"
     )

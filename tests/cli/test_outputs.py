@@ -58,7 +58,7 @@ def test_a_run_goes_on_from_within_its_directory(said, tmp_path, monkeypatch, qu
     monkeypatch.chdir(tmp_path)
     assert said("train", "digits", *quick)[0] == 0
     code, _, err = said("train", "digits", "--resume", "--out", "")
-    assert (code, "holds no run (no config.json)" in err) == (1, True)
+    assert (code, "holds no run (it has no config.json)" in err) == (1, True)
     monkeypatch.chdir("runs/digits")
     code, _, err = said("train", "--resume", "--out", ".", "--steps", "40")
     assert code == 0, err

@@ -63,7 +63,7 @@ def test_the_last_weights_are_others_than_the_average(said, trained, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--num-samples", "0", "--out", "x.png"), "0 samples were asked for; ask for at least 1"),
+        (("--num-samples", "0", "--out", "x.png"), "the number of samples is 0; give at least 1"),
         (("--out", "x.jpg"), "x.jpg ends in .jpg; give a name in .png, .npz, or of a folder"),
     ],
 )

@@ -65,7 +65,7 @@ def test_a_pipe_within_a_folder_of_data_is_refused(tmp_path, name):
     os.mkfifo(tmp_path / name)
     done = check(tmp_path)
     assert done.returncode == 1, done.stdout
-    assert "fault of advnets" not in done.stderr
+    assert "bug of advnets" not in done.stderr
 
 
 def test_pipes_and_devices_among_images_are_named(tmp_path):
@@ -95,7 +95,7 @@ def test_a_pipe_within_a_pack_is_refused(tmp_path, name):
     os.mkfifo(tmp_path / "pack" / name)
     done = check(tmp_path / "pack")
     assert done.returncode == 1
-    assert "fault of advnets" not in done.stderr
+    assert "bug of advnets" not in done.stderr
     shutil.rmtree(tmp_path / "pack")
 
 

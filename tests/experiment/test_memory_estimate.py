@@ -78,7 +78,7 @@ def test_a_refused_training_leaves_no_files(said, tmp_path):
         code, _, err = said("train", "digits", *huge, "--out", out, *more)
         assert code == 1
         assert err.startswith("advnets: the training needs at least 18,")
-        assert "; make smaller: --batch-size, the nets" in err
+        assert "; give a smaller --batch-size, or smaller networks" in err
         assert not out.exists()
 
 
@@ -94,7 +94,7 @@ def test_a_stored_config_with_such_networks_is_refused_too(said, tmp_path):
         checkpoint.unlink()
     code, _, err = said("train", "--resume", "--out", run)
     assert code == 1
-    assert err.startswith("advnets: the nets need 3,7")
+    assert err.startswith("advnets: the networks need 3,7")
 
 
 SHORT_OF_MEMORY = """
@@ -121,7 +121,7 @@ def test_running_out_of_memory_during_training_is_one_sentence(tmp_path, more):
     assert done.returncode == 1, done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith("advnets: memory ran out (")
-    assert "make smaller: --batch-size, the nets" in last
+    assert "give a smaller --batch-size, or smaller networks" in last
     assert not out.exists()
 
 

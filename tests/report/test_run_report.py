@@ -278,7 +278,7 @@ def test_an_incomplete_config(begun):
 
 
 def test_a_directory_that_is_not_a_run_is_refused(tmp_path):
-    with pytest.raises(RunError, match=r"holds no run \(no config.json\)"):
+    with pytest.raises(RunError, match=r"holds no run \(it has no config.json\)"):
         write_report(tmp_path)
 
 

@@ -197,6 +197,8 @@ def test_without_d_nothing_is_judged(tiny, tmp_path, quiet):
     )
     train(tiny.with_stage(stage), tmp_path / "run", quiet)
     trained = load(tmp_path / "run")
-    with pytest.raises(UsageError, match="has no discriminator: its game is played by generator"):
+    with pytest.raises(
+        UsageError, match="has no discriminator; the players of its game are generator"
+    ):
         trained.sample(3, keep_fraction=0.5)
     assert trained.sample(3).shape == (3, 1, 8, 8)
