@@ -45,7 +45,7 @@ def some_images() -> Callable[..., ArraySplit]:
 
 
 @dataclass
-class Way:
+class Response:
     """The response of the server for one file."""
 
     content: bytes = b""
@@ -54,8 +54,8 @@ class Way:
     cut_after: int | None = None  # bytes of the body, then the connection is closed
     stall_after: int | None = None  # bytes of the body, then silence
     to: str | None = None  # a redirect
-    says_length: bool = True
-    then: Way | None = None  # how it is given the next time
+    sends_length: bool = True
+    then: Response | None = None  # the response to the next request
 
 
 @dataclass
@@ -63,14 +63,14 @@ class Server:
     """A server with responses by path and a log of requests (path, range)."""
 
     url: str
-    ways: dict[str, Way] = field(default_factory=dict)
+    responses: dict[str, Response] = field(default_factory=dict)
     requests: list[tuple[str, str | None]] = field(default_factory=list)
     closing: threading.Event = field(default_factory=threading.Event)
 
 
 @pytest.fixture
-def way() -> type[Way]:
-    return Way
+def response() -> type[Response]:
+    return Response
 
 
 @pytest.fixture
@@ -79,36 +79,38 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked = self.headers.get("Range")
-            state.requests.append((self.path, asked))
-            way = state.ways.get(self.path, Way(status=404))
-            if way.then is not None:
-                state.ways[self.path] = way.then
+            range_header = self.headers.get("Range")
+            state.requests.append((self.path, range_header))
+            response = state.responses.get(self.path, Response(status=404))
+            if response.then is not None:
+                state.responses[self.path] = response.then
             self.close_connection = True
-            if way.to is not None:
+            if response.to is not None:
                 self.send_response(302)
-                self.send_header("Location", way.to)
+                self.send_header("Location", response.to)
                 self.end_headers()
                 return
-            if way.status != 200:
-                self.send_error(way.status)
+            if response.status != 200:
+                self.send_error(response.status)
                 return
-            start = int(asked[len("bytes=") : -1]) if asked and way.ranges else 0
-            total = len(way.content)
+            start = int(range_header[len("bytes=") : -1]) if range_header and response.ranges else 0
+            total = len(response.content)
             if start >= total > 0:
                 self.send_response(416)
                 self.send_header("Content-Range", f"bytes */{total}")
                 self.end_headers()
                 return
             self.send_response(206 if start else 200)
-            if way.says_length:
+            if response.sends_length:
                 self.send_header("Content-Length", str(total - start))
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
             self.end_headers()
-            self.wfile.write(way.content[start : _least(way.cut_after, way.stall_after)])
+            self.wfile.write(
+                response.content[start : _min(response.cut_after, response.stall_after)]
+            )
             self.wfile.flush()
-            if way.stall_after is not None:
+            if response.stall_after is not None:
                 state.closing.wait(10)
 
         def log_message(self, format: str, *args: object) -> None:
@@ -125,5 +127,5 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     thread.join()
 
 
-def _least(*ends: int | None) -> int | None:
+def _min(*ends: int | None) -> int | None:
     return min((end for end in ends if end is not None), default=None)

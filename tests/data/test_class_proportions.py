@@ -31,8 +31,8 @@ HERE = ComputeSettings(torch.device("cpu"))
 def test_classes_are_drawn_in_the_proportions_of_the_training_images():
     proportions = ClassProportions.from_counts("data", [70, 0, 20, 10])
     assert proportions.probabilities.tolist() == pytest.approx([0.7, 0, 0.2, 0.1])
-    drawn = proportions.draw(RNG(0).uniform("class", 100_000))
-    counts = torch.bincount(drawn, minlength=4)
+    labels_drawn = proportions.draw(RNG(0).uniform("class", 100_000))
+    counts = torch.bincount(labels_drawn, minlength=4)
     assert counts.tolist() == pytest.approx([70_000, 0, 20_000, 10_000], abs=600)
     assert counts[1] == 0
     edges = torch.tensor([0.0, 0.6999, 0.7001, 0.8999, 0.9001, 1 - 2**-24])
@@ -173,16 +173,16 @@ def test_runs_with_different_class_proportions_share_no_column(skewed):
 def test_scores_draw_only_classes_with_training_images(skewed):
     """Of 100 samples 90 are of class 0, and none is of the class without training images."""
     oracle, data = skewed
-    asked: list[torch.Tensor] = []
+    requested_labels: list[torch.Tensor] = []
 
     class Watching(Oracle):
         def latent(self, n, rng, labels=None):
-            asked.append(labels)
+            requested_labels.append(labels)
             return super().latent(n, rng, labels)
 
     watching = Watching(torch.cat(oracle.of[:2]), torch.tensor([0] * 1800 + [1] * 200), 3)
     scored((watching, data), "data", "1nn-classifier")
-    labels = torch.cat(asked)
+    labels = torch.cat(requested_labels)
     assert torch.bincount(labels[:100], minlength=3).tolist() == [90, 10, 0]
 
 

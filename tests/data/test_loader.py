@@ -114,8 +114,8 @@ def test_half_of_the_images_are_flipped(some_images):
     """With hflip, each image is flipped with probability 1/2, independently each time."""
     images = some_images(1)
     plain, mirrored = batches(images, 400), batches(images, 400, hflip=True)
-    kept = (mirrored.batch_at(0).images == plain.batch_at(0).images).flatten(1).all(1)
-    turned = (mirrored.batch_at(0).images == plain.batch_at(0).images.flip(-1)).flatten(1).all(1)
-    assert torch.equal(kept, ~turned)
-    assert 160 < turned.sum() < 240  # 200 ± 4 standard deviations of 10
+    unflipped = (mirrored.batch_at(0).images == plain.batch_at(0).images).flatten(1).all(1)
+    flipped = (mirrored.batch_at(0).images == plain.batch_at(0).images.flip(-1)).flatten(1).all(1)
+    assert torch.equal(unflipped, ~flipped)
+    assert 160 < flipped.sum() < 240  # 200 ± 4 standard deviations of 10
     assert not torch.equal(mirrored.batch_at(0).images, mirrored.batch_at(1).images)

@@ -24,13 +24,13 @@ def test_unit_and_symmetric_are_exact_and_reversible(some_images, white):
     images = ArraySplit(np.arange(white + 1, dtype=np.uint8).reshape(1, 1, 1, -1), None, white)
     share = images.images.astype(np.float64) / white
     for kind, expected in {"unit": share, "symmetric": 2 * share - 1}.items():
-        scaling = fit_normalizer(kind, images)
-        x = scaling.to_model(tensor(images))
+        normalizer = fit_normalizer(kind, images)
+        x = normalizer.to_model(tensor(images))
         assert x.dtype == torch.float32
         np.testing.assert_allclose(x.numpy(), expected, atol=1e-7)
         assert x.min() == expected.min()
         assert x.max() == 1
-        back = scaling.to_pixels(x) * white
+        back = normalizer.to_pixels(x) * white
         np.testing.assert_array_equal(back.round().numpy(), images.images)
 
 
@@ -39,13 +39,13 @@ def test_unit_and_symmetric_are_exact_and_reversible(some_images, white):
 def test_every_pixel_value_is_restored_exactly(kind, white):
     """Pixels survive normalization and its inverse, files, and normalization from [0, 1]."""
     levels = torch.arange(white + 1, dtype=torch.uint8).reshape(1, 1, 1, -1)
-    scaling = fit_normalizer(kind, ArraySplit(levels.numpy(), None, white))
-    shares = scaling.to_pixels(scaling.to_model(levels))
+    normalizer = fit_normalizer(kind, ArraySplit(levels.numpy(), None, white))
+    shares = normalizer.to_pixels(normalizer.to_model(levels))
     assert torch.equal((shares * white).round().to(torch.uint8), levels)
     np.testing.assert_allclose(shares.numpy(), levels.numpy() / white, atol=6e-8)
     for off in (-0.4, 0.0, 0.4):  # of a level, as a classifier or a file may have them
         near = ((levels.double() + off) / white).clamp(0, 1).float()
-        assert torch.equal(scaling.from_unit_range(near), scaling.to_model(levels))
+        assert torch.equal(normalizer.from_unit_range(near), normalizer.to_model(levels))
     if white == 255:
         assert torch.equal(to_bytes(shares), levels)
         written = np.asarray(grid(shares, scale=1))  # two pixels of gray about the image
@@ -55,11 +55,11 @@ def test_every_pixel_value_is_restored_exactly(kind, white):
 @pytest.mark.parametrize("kind", KINDS)
 def test_to_pixels_clamps_to_the_range(some_images, kind):
     """Pixels are float32 in [0, 1] for any output of a network, which is not modified."""
-    scaling = fit_normalizer(kind, some_images())
+    normalizer = fit_normalizer(kind, some_images())
     for dtype in (torch.float32, torch.bfloat16):
         x = torch.linspace(-300, 300, 12, dtype=dtype).reshape(1, 3, 2, 2)
         before = x.clone()
-        y = scaling.to_pixels(x)
+        y = normalizer.to_pixels(x)
         assert y.dtype == torch.float32
         assert (y.min(), y.max()) == (0, 1)
         assert torch.equal(x, before)
@@ -67,12 +67,12 @@ def test_to_pixels_clamps_to_the_range(some_images, kind):
 
 def test_standard_normalization_of_points_and_its_inverse():
     """Mean and std are over all coordinates, as in NumPy; the inverse restores the points."""
-    drawn = np.random.default_rng(0).normal(3.0, 0.2, (500, 2, 1, 1)).astype(np.float32)
-    scaling = fit_normalizer("standard", ArraySplit(drawn, None, 1))
-    x = scaling.to_model(torch.from_numpy(drawn))
-    np.testing.assert_allclose(x, (drawn - drawn.mean()) / drawn.std(), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(scaling.to_pixels(x), drawn, rtol=1e-6)
-    assert normalizer_from_statistics("standard", scaling.statistics()) == scaling
+    points = np.random.default_rng(0).normal(3.0, 0.2, (500, 2, 1, 1)).astype(np.float32)
+    normalizer = fit_normalizer("standard", ArraySplit(points, None, 1))
+    x = normalizer.to_model(torch.from_numpy(points))
+    np.testing.assert_allclose(x, (points - points.mean()) / points.std(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(normalizer.to_pixels(x), points, rtol=1e-6)
+    assert normalizer_from_statistics("standard", normalizer.statistics()) == normalizer
     one = np.ones((3, 2, 1, 1), np.float32)
     assert (
         not fit_normalizer("standard", ArraySplit(one, None, 1))
@@ -88,9 +88,9 @@ def test_contrast_against_its_formula(some_images, white):
     x = images.images.reshape(20, -1).astype(np.float64) * 255 / white
     x -= x.mean(1, keepdims=True)
     x = 55 * x / np.linalg.norm(x, axis=1, keepdims=True)
-    found = fit_normalizer("contrast", images).to_model(tensor(images))
-    assert found.shape == images.images.shape
-    np.testing.assert_allclose(found.reshape(20, -1).numpy(), x, rtol=5e-6, atol=1e-6)
+    normalized = fit_normalizer("contrast", images).to_model(tensor(images))
+    assert normalized.shape == images.images.shape
+    np.testing.assert_allclose(normalized.reshape(20, -1).numpy(), x, rtol=5e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("level", [0, 1, 77, 255])
@@ -105,29 +105,29 @@ def test_contrast_statistics_are_those_of_the_training_set(some_images):
     """Mean and norm agree with float64 over all images, in several blocks."""
     images = some_images(2500, (1, 5, 5), 16)
     x = images.images.reshape(2500, -1).astype(np.float64) * 255 / 16
-    facts = fit_normalizer("contrast", images).statistics()
-    assert facts["mean_level"] == pytest.approx(x.mean(), rel=1e-12)
+    statistics = fit_normalizer("contrast", images).statistics()
+    assert statistics["mean_level"] == pytest.approx(x.mean(), rel=1e-12)
     norms = np.linalg.norm(x - x.mean(1, keepdims=True), axis=1)
-    assert facts["mean_norm"] == pytest.approx(norms.mean(), rel=1e-12)
+    assert statistics["mean_norm"] == pytest.approx(norms.mean(), rel=1e-12)
 
 
 def test_contrast_inverse_is_the_same_for_all_images():
     """An image of average mean and norm is restored, independent of the rest of the batch."""
     image = np.array([100, 140, 90, 150], np.uint8).reshape(1, 1, 2, 2)
-    scaling = fit_normalizer("contrast", ArraySplit(np.concatenate([image, image])))
-    x = scaling.to_model(torch.from_numpy(image))
-    alone = scaling.to_pixels(x)
+    normalizer = fit_normalizer("contrast", ArraySplit(np.concatenate([image, image])))
+    x = normalizer.to_model(torch.from_numpy(image))
+    alone = normalizer.to_pixels(x)
     np.testing.assert_allclose(alone.numpy() * 255, image, atol=1e-3)
-    beside = scaling.to_pixels(torch.cat([x, 100 * x]))
+    beside = normalizer.to_pixels(torch.cat([x, 100 * x]))
     assert torch.equal(beside[:1], alone)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_statistics_rebuild_the_normalizer(some_images, kind):
     """The statistics survive JSON and rebuild an equal normalizer."""
-    scaling = fit_normalizer(kind, some_images(white=16))
-    facts = json.loads(json.dumps(scaling.statistics()))
-    assert normalizer_from_statistics(kind, facts) == scaling
+    normalizer = fit_normalizer(kind, some_images(white=16))
+    statistics = json.loads(json.dumps(normalizer.statistics()))
+    assert normalizer_from_statistics(kind, statistics) == normalizer
 
 
 def test_unknown_kind_is_refused():

@@ -27,15 +27,15 @@ def test_named_set_from_the_environment(real_data):
 
 def test_missing_datasets_name_the_searched_folders(tmp_path):
     """The error names both folders and how to get the data."""
-    cures = {
+    advice_by_name = {
         "mnist": "download it with: advnets data fetch mnist",
         "cifar10": "extract cifar-10-binary.tar.gz in",
         "tfd": "put it in",
     }
-    for name, cure in cures.items():
+    for name, advice in advice_by_name.items():
         with pytest.raises(DataError) as caught:
             open_dataset(Data(source=name, directory=str(tmp_path)))
-        assert cure in str(caught.value)
+        assert advice in str(caught.value)
         assert str(tmp_path / name) in str(caught.value)
 
 
@@ -130,23 +130,23 @@ def test_an_object_of_the_datasets_library_opens():
 
 def test_a_hub_name_is_passed_with_its_options(monkeypatch):
     """The name and options after hf: are passed on."""
-    asked = []
+    calls = []
 
-    def find(*told: object):
-        asked.append(told)
+    def find(*arguments: object):
+        calls.append(arguments)
         return open_dataset("digits")
 
     monkeypatch.setattr("advnets.data.huggingface.open.find_hub_name", find)
     data = Data(source="hf:owner/set:split=test,image=img")
     find_source(data)
-    assert asked == [("owner/set", Hub(split="test", image="img"), data)]
+    assert calls == [("owner/set", Hub(split="test", image="img"), data)]
 
 
 def test_points_and_images_have_different_normalizers():
     """Normalizers of images do not apply to points, nor the reverse."""
-    for source, scaling, cure in (
+    for source, scaling, advice in (
         ("ring", "unit", "set --normalize to none or standard, or use the preset points"),
         ("digits", "none", "set --normalize to unit, symmetric or contrast"),
     ):
-        with pytest.raises(UsageError, match=cure):
+        with pytest.raises(UsageError, match=advice):
             fit_normalizer(scaling, open_dataset(source).train)

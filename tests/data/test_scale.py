@@ -103,9 +103,9 @@ def memory(process: subprocess.Popen[str]) -> Iterator[dict[str, int]]:
             lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
         except OSError:
             return
-        found = dict(line.split(":", 1) for line in lines)
-        if "RssAnon" in found:
-            yield {name: int(found[name].split()[0]) >> 10 for name in ("RssAnon", "RssFile")}
+        fields = dict(line.split(":", 1) for line in lines)
+        if "RssAnon" in fields:
+            yield {name: int(fields[name].split()[0]) >> 10 for name in ("RssAnon", "RssFile")}
         time.sleep(0.05)
 
 
@@ -118,12 +118,14 @@ def test_a_million_images_take_little_memory(million, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    seen = list(memory(process))
+    samples = list(memory(process))
     _, errors = process.communicate()
     assert process.returncode == 0, errors
-    most = {name: max(one[name] for one in seen) for name in ("RssAnon", "RssFile")}
-    print(f"\na million 64x64x3 images: RssAnon {most['RssAnon']} MiB at most, {most}\n{errors}")
-    assert most["RssAnon"] < 2048
+    maximum = {name: max(one[name] for one in samples) for name in ("RssAnon", "RssFile")}
+    print(
+        f"\na million 64x64x3 images: RssAnon {maximum['RssAnon']} MiB at most, {maximum}\n{errors}"
+    )
+    assert maximum["RssAnon"] < 2048
 
 
 class Constant:

@@ -32,17 +32,17 @@ def check(path: Path) -> subprocess.CompletedProcess[str]:
 
 def test_a_pipe_given_as_data_is_refused(tmp_path, said):
     """The name does not matter. A thread makes a reader that blocks fail the test."""
-    found: list[tuple[int, str, str]] = []
+    results: list[tuple[int, str, str]] = []
     for suffix in SUFFIXES:
         path = tmp_path / f"pipe.{suffix}".rstrip(".")
         os.mkfifo(path)
-        found.clear()
-        thread = threading.Thread(target=lambda p=path: found.append(said("data", "audit", p)))
+        results.clear()
+        thread = threading.Thread(target=lambda p=path: results.append(said("data", "audit", p)))
         thread.daemon = True
         thread.start()
         thread.join(60)
-        assert found, f"{path.name} is waited for"
-        code, _, errors = found[0]
+        assert results, f"{path.name} is waited for"
+        code, _, errors = results[0]
         assert code == 1
         assert "a named pipe, not a regular file" in errors
 

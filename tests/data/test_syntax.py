@@ -21,38 +21,38 @@ SOURCE = re.compile(rf"(?<![\w./-])({NAME}):({OPTIONS}(?:,{OPTIONS})*)")
 MEANS = re.compile(r"\bmeans=[-\d.:/]*\d")
 
 
-def written() -> set[tuple[str, str]]:
+def documented_sources() -> set[tuple[str, str]]:
     """Return name and options of every source in README, docs and docstrings."""
-    found: set[tuple[str, str]] = set()
+    sources: set[tuple[str, str]] = set()
     for page in PAGES:
         text = page.read_text("utf-8")
-        found |= {(name, told.rstrip(".:;")) for name, told in SOURCE.findall(text)}
-        found |= {("mixture", means) for means in MEANS.findall(text)}
-    return found
+        sources |= {(name, options.rstrip(".:;")) for name, options in SOURCE.findall(text)}
+        sources |= {("mixture", means) for means in MEANS.findall(text)}
+    return sources
 
 
-@pytest.mark.parametrize(("name", "told"), sorted(written()))
-def test_every_documented_source_is_valid(name, told, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("name", "options"), sorted(documented_sources()))
+def test_every_documented_source_is_valid(name, options, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    source = f"{name}:{told}"
-    assert spec.split_source(source) == (name, told)
+    source = f"{name}:{options}"
+    assert spec.split_source(source) == (name, options)
     if name in spec.DISTRIBUTION_NAMES or name.endswith(spec.POINT_FILE_SUFFIXES):
         Path("points.csv").write_text("0,0\n1,2\n3,1\n")
         np.save("points.npy", np.array([[0.0, 0.0], [1.0, 2.0]]))
-        small = source if re.search(r"\bn=", told) else f"{source},n=20"
+        small = source if re.search(r"\bn=", options) else f"{source},n=20"
         assert np.isfinite(open_dataset(small).train.read(slice(None))).all()
     elif name.startswith(f"{spec.HUB_PREFIX}:"):
-        spec.parse_options(told, Hub, name)
+        spec.parse_options(options, Hub, name)
     else:  # a published set, which need not be on this machine
         spec.parse_options(
-            told, NAMED_DATASETS[name]().options if name in NAMED_DATASETS else Fold, name
+            options, NAMED_DATASETS[name]().options if name in NAMED_DATASETS else Fold, name
         )
 
 
 def test_documented_sources_include_known_examples():
     """The test above cannot pass for lack of examples."""
     assert {("mixture", "means=0:1/2:3"), ("mixture", "means=-2/3"), ("ring", "modes=8")} < {
-        *written()
+        *documented_sources()
     }
 
 
@@ -64,9 +64,9 @@ def test_listed_sources_can_be_typed(said, tmp_path, monkeypatch):
     shown = [line for line in out.splitlines() if line.partition(":")[0] in NAMED_DATASETS]
     assert len(shown) == len(NAMED_DATASETS)
     for source in shown:
-        name, told = spec.split_source(source)
+        name, options = spec.split_source(source)
         assert name in NAMED_DATASETS
-        spec.parse_options(told, NAMED_DATASETS[name]().options, name)
+        spec.parse_options(options, NAMED_DATASETS[name]().options, name)
         if name in spec.DISTRIBUTION_NAMES:
             assert len(open_dataset(re.sub(r"\bn=\d+", "n=20", source)).train) == 20
 

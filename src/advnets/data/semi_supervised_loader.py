@@ -51,19 +51,19 @@ class SemiSupervisedLoader:
 _LABELED_SEED_OFFSET = 1_000_003
 
 
-def all_training_images(splits: Dataset) -> Split:
+def all_training_images(dataset: Dataset) -> Split:
     """Return the training images followed by the unlabeled images, without labels.
 
     Raises:
         UsageError: the source is a stream.
     """
-    train = splits.train
+    train = dataset.train
     if not isinstance(train, Split):
         raise UsageError(
-            f"semi-supervised games need random access, but {splits.name} is a stream; remove "
+            f"semi-supervised games need random access, but {dataset.name} is a stream; remove "
             "--stream"
         )
-    return train if splits.unlabeled is None else ConcatSplit(train, splits.unlabeled)
+    return train if dataset.unlabeled is None else ConcatSplit(train, dataset.unlabeled)
 
 
 @dataclass(frozen=True, eq=False)

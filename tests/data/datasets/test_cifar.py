@@ -166,7 +166,7 @@ def test_cifar_100_fine_and_coarse(few, tmp_path, monkeypatch, version):
 
 
 @pytest.mark.parametrize(
-    ("batch", "complaint"),
+    ("batch", "problem"),
     [
         ([], "must contain a pickled dict"),
         ({"labels": [0] * 4}, "has no array `data` and list `labels`"),
@@ -189,16 +189,16 @@ def test_cifar_100_fine_and_coarse(few, tmp_path, monkeypatch, version):
         ({"data": os.system, "labels": []}, "refers to .*system"),
     ],
 )
-def test_invalid_pickles_are_refused(few, tmp_path, batch, complaint):
+def test_invalid_pickles_are_refused(few, tmp_path, batch, problem):
     """The error names the file and the problem."""
     folder = write_10(tmp_path / "x")
     (folder / "data_batch_3").write_bytes(pickle.dumps(batch, 2))
-    with pytest.raises(DataError, match=rf"data_batch_3 .*{complaint}"):
+    with pytest.raises(DataError, match=rf"data_batch_3 .*{problem}"):
         open_cifar10_folder(folder)
 
 
 @pytest.mark.parametrize(
-    ("names", "complaint"),
+    ("names", "problem"),
     [
         (None, "no list `label_names`"),
         (["a"] * 9, "must have 10 class names, got 9"),
@@ -206,11 +206,11 @@ def test_invalid_pickles_are_refused(few, tmp_path, batch, complaint):
         ([1] * 10, "must have text in `label_names`, got int"),
     ],
 )
-def test_invalid_class_names_are_refused(few, tmp_path, names, complaint):
+def test_invalid_class_names_are_refused(few, tmp_path, names, problem):
     """Names that are not those of ten classes are refused."""
     folder = write_10(tmp_path / "x")
     write_batch(folder / "batches.meta", {"label_names": names})
-    with pytest.raises(DataError, match=rf"batches.meta .*{complaint}"):
+    with pytest.raises(DataError, match=rf"batches.meta .*{problem}"):
         open_cifar10_folder(folder)
     (folder / "batches.meta").unlink()
     assert open_cifar10_folder(folder).classes == TEN

@@ -78,7 +78,7 @@ def test_unknown_layout_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "complaint"),
+    ("changes", "problem"),
     [
         ({"X": np.ones((8, 6, 3, 12))}, "`X` .* got float64"),
         ({"X": np.ones((8, 6, 4, 12), np.uint8)}, r"got uint8 and \(8, 6, 4, 12\)"),
@@ -91,10 +91,10 @@ def test_unknown_layout_is_refused(tmp_path):
         ({"y": np.arange(12)[:, None]}, "must have labels from 1 to 10, got 0 to 11"),
     ],
 )
-def test_invalid_variables_are_refused(tmp_path, changes, complaint):
+def test_invalid_variables_are_refused(tmp_path, changes, problem):
     """The error names the file and the problem."""
     write(tmp_path / "x.mat", 12, **changes)
-    with pytest.raises(DataError, match=rf"x\.mat .*{complaint}"):
+    with pytest.raises(DataError, match=rf"x\.mat .*{problem}"):
         open_svhn_file(tmp_path / "x.mat")
 
 

@@ -113,7 +113,7 @@ def test_real_file_in_the_layout(real_data):
 
 
 @pytest.mark.parametrize(
-    ("changes", "complaint"),
+    ("changes", "problem"),
     [
         ({"folds": None}, "has no folds"),
         ({"images": None, "labs_ex": None}, "has no images and labs_ex"),
@@ -125,9 +125,9 @@ def test_real_file_in_the_layout(real_data):
         ({"folds": np.full((N, 5), 3)}, "no image with an entry 0 or 1 in `folds`"),
     ],
 )
-def test_invalid_variables_are_refused(tmp_path, changes, complaint):
+def test_invalid_variables_are_refused(tmp_path, changes, problem):
     """The error names the file and the problem."""
-    with pytest.raises(DataError, match=rf"x.mat .*{complaint}"):
+    with pytest.raises(DataError, match=rf"x.mat .*{problem}"):
         open_mat_layout(write(tmp_path / "x.mat", **changes))
 
 

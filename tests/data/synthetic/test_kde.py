@@ -95,16 +95,16 @@ def test_invalid_options_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("centers", "complaint"),
+    ("centers", "problem"),
     [
         (np.zeros((0, 2)), r"must have shape .* got \(0, 2\)"),
         (np.zeros((3, 3)), r"must have shape .* got \(3, 3\)"),
         (np.array([[0.0], [np.nan]]), "must be finite, got NaN"),
     ],
 )
-def test_invalid_centers_are_refused(centers, complaint):
+def test_invalid_centers_are_refused(centers, problem):
     """Centers must be finite points of one or two coordinates."""
-    with pytest.raises(UsageError, match=complaint):
+    with pytest.raises(UsageError, match=problem):
         KernelDensity(centers=centers, sd=1.0)
 
 
@@ -166,7 +166,7 @@ def test_csv_is_read(tmp_path, text, expected):
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "problem"),
     [
         ("", "must contain points, got none"),
         ("x,y\n", "must contain points, got none"),
@@ -198,14 +198,14 @@ def test_csv_is_read(tmp_path, text, expected):
         ("1\n\x00\n", "line 2 must have"),
     ],
 )
-def test_invalid_csv_is_refused(tmp_path, text, complaint):
+def test_invalid_csv_is_refused(tmp_path, text, problem):
     """The error names the file, the line and the problem."""
     path = tmp_path / "points.csv"
     path.write_bytes(text.encode())
     with pytest.raises(DataError) as caught:
         read_point_file(path)
     assert str(path) in str(caught.value)
-    assert complaint in str(caught.value)
+    assert problem in str(caught.value)
 
 
 def test_csv_that_is_not_utf8(tmp_path):
@@ -244,7 +244,7 @@ HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': (%s), }"
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "problem"),
     [
         (b"", "is not a .npy file"),
         (b"1,2\n3,4\n", "is not a .npy file"),
@@ -288,14 +288,14 @@ HEADER = "{'descr': '<f8', 'fortran_order': False, 'shape': (%s), }"
         (npy_of("__import__('os').getcwd()"), "must contain an array of integers or real numbers"),
     ],
 )
-def test_invalid_npy_is_refused(tmp_path, content, complaint):
+def test_invalid_npy_is_refused(tmp_path, content, problem):
     """The error names the file and the problem; nothing is unpickled."""
     path = tmp_path / "points.npy"
     path.write_bytes(content)
     with pytest.raises(DataError) as caught:
         read_point_file(path)
     assert str(path) in str(caught.value)
-    assert complaint in str(caught.value)
+    assert problem in str(caught.value)
 
 
 def test_too_many_points_are_refused(tmp_path, monkeypatch):

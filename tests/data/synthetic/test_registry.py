@@ -51,7 +51,7 @@ def test_formatted_options_can_be_typed(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "complaint"),
+    ("name", "text", "problem"),
     [
         ("ring", "modes=0", "modes is 0; it must be 1 to 10,000"),
         ("ring", "sd=0", "sd is 0.0; it must be 0.000001 to 1,000,000"),
@@ -94,11 +94,11 @@ def test_formatted_options_can_be_typed(name):
         ("pinwheel", "width=0", "width is 0.0"),
     ],
 )
-def test_invalid_options_are_refused(name, text, complaint):
+def test_invalid_options_are_refused(name, text, problem):
     """The error names the option and its valid values."""
     with pytest.raises(UsageError) as caught:
         spec.parse_options(text, DISTRIBUTIONS[name], name)
-    assert complaint in str(caught.value)
+    assert problem in str(caught.value)
 
 
 def test_nan_and_infinity_are_refused():

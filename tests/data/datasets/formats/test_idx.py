@@ -35,7 +35,7 @@ def test_gzip_is_detected_by_content(tmp_path, write_idx, packed, name):
 
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("change", "problem"),
     [
         (lambda c: b"", "must start with the bytes '00 00 08 03', as an IDX file does, got ''"),
         (lambda c: c[:3], "as an IDX file does, got '00 00 08'"),
@@ -51,7 +51,7 @@ def test_gzip_is_detected_by_content(tmp_path, write_idx, packed, name):
         (lambda c: c[:4] + b"\xff" * 8 + bytes(4), "declares the impossible shape"),
     ],
 )
-def test_invalid_files_are_refused(tmp_path, idx_bytes, change, complaint, packed):
+def test_invalid_files_are_refused(tmp_path, idx_bytes, change, problem, packed):
     """The error names the file and the problem."""
     content = change(idx_bytes(VALUES))
     path = tmp_path / "file"
@@ -59,7 +59,7 @@ def test_invalid_files_are_refused(tmp_path, idx_bytes, change, complaint, packe
     with pytest.raises(DataError) as caught:
         read_idx(path, 3)
     assert str(path) in str(caught.value)
-    assert complaint in str(caught.value)
+    assert problem in str(caught.value)
 
 
 def test_damaged_gzip_is_refused(tmp_path, idx_bytes):

@@ -129,7 +129,7 @@ def test_unsupported_variables_are_skipped_unless_requested(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "problem"),
     [
         (b"", "is not a MATLAB file"),
         (b"hello" * 40, "is not a MATLAB file: its header must end with .* got '65 6c'"),
@@ -155,18 +155,18 @@ def test_unsupported_variables_are_skipped_unless_requested(tmp_path):
         (mat_file(matrix(), packed=True)[:-9], "bytes, but only"),
     ],
 )
-def test_invalid_files_are_refused(tmp_path, content, complaint):
+def test_invalid_files_are_refused(tmp_path, content, problem):
     """The error names the file and the problem."""
     path = tmp_path / "x.mat"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=rf"(?s)x\.mat .*{complaint}"):
+    with pytest.raises(DataError, match=rf"(?s)x\.mat .*{problem}"):
         read_mat(path, ["x"])
 
 
 def test_compressed_variables_are_checked_completely():
     """A wrong checksum, trailing data or a truncated stream is damage."""
     whole = zlib.compress(matrix())
-    for stream, complaint in [
+    for stream, problem in [
         (whole[:-1] + bytes([whole[-1] ^ 1]), "has damaged compressed data"),
         (whole[:-3], "has a compressed variable of a wrong length"),
         (whole + b"tail", "has a compressed variable of a wrong length"),
@@ -175,7 +175,7 @@ def test_compressed_variables_are_checked_completely():
         (b"not zlib", "has damaged compressed data"),
     ]:
         content = mat_file(struct.pack("<II", 15, len(stream)) + stream)
-        with pytest.raises(DataError, match=complaint):
+        with pytest.raises(DataError, match=problem):
             parse(content)
 
 

@@ -111,7 +111,7 @@ ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01bt
 
 
 @pytest.mark.parametrize(
-    ("content", "complaint"),
+    ("content", "problem"),
     [
         (b"cos\nsystem\n(S'id'\ntR.", "refers to os.system"),
         (b"(S'id'\nios\nsystem\n.", "refers to os.system"),
@@ -154,14 +154,14 @@ ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\x00tU\x01bt
         (b"I" + b"9" * 5000 + b"\n.", "damaged"),
     ],
 )
-def test_other_opcodes_are_refused(content, complaint):
+def test_other_opcodes_are_refused(content, problem):
     """Any other opcode is refused."""
-    with pytest.raises(DataError, match=rf"^data_batch_1 .*{complaint}"):
+    with pytest.raises(DataError, match=rf"^data_batch_1 .*{problem}"):
         parse(content)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "complaint"),
+    ("old", "new", "problem"),
     [
         (b"K\x01K\x03\x86q\x08", b"K\x02K\x03\x86q\x08", "3 bytes do not match its shape"),
         (b"K\x01K\x03\x86q\x08", b"J\xff\xff\xff\xffJ\xfd\xff\xff\xff\x86q\x08", "do not match"),
@@ -172,10 +172,10 @@ def test_other_opcodes_are_refused(content, complaint):
         (b"U\x01|NNN", b"U\x01|NK\x01N", "invalid state"),
     ],
 )
-def test_inconsistent_arrays_are_refused(old, new, complaint):
+def test_inconsistent_arrays_are_refused(old, new, problem):
     """Type, shape and length of an array must agree before it is created."""
     assert PYTHON_2.count(old) == 1
-    with pytest.raises(DataError, match=complaint):
+    with pytest.raises(DataError, match=problem):
         parse(PYTHON_2.replace(old, new))
 
 
