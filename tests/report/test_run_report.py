@@ -169,7 +169,7 @@ def test_each_score_is_next_to_that_of_real_data(finished):
     """A score is followed by the row of real images at the same grid, and told when above it."""
     rows = [row for row in report(finished).rows if "10,000 on 300" in row]
     generator, real = "generator, averaged weights", "real training images"
-    above = generator + "above real images: smoother than data"
+    above = generator + "above real images: smoother than the data"
     assert rows == [
         [generator, "19.2 ± 0.9", "0.215", "paper", "10,000 on 300", "12,000", "0"],
         [real, "23.5 ± 1.0", "0.167", "paper", "10,000 on 300", "–", "0"],
@@ -186,7 +186,7 @@ def test_scores_of_real_data_on_other_counts_are_not_compared(finished):
 
     change(finished, "scores.json", fewer)
     page = report(finished)
-    assert "smoother than data" not in "".join(row[0] for row in page.rows)
+    assert "smoother than the data" not in "".join(row[0] for row in page.rows)
     assert [row[4] for row in page.rows if row[0] == "real training images"] == [
         "10,000 on 300",
         "100 on 300",
@@ -195,7 +195,7 @@ def test_scores_of_real_data_on_other_counts_are_not_compared(finished):
 
 def test_sigma_on_the_edge_of_its_grid_is_flagged(finished):
     change(finished, "scores.json", lambda scores: scores[0].update(sigma_on_edge=True))
-    assert "σ is on the edge of its grid" in report(finished).text
+    assert "σ is at the edge of its grid" in report(finished).text
 
 
 def test_the_caveat_is_always_present(finished):
@@ -204,7 +204,7 @@ def test_the_caveat_is_always_present(finished):
     assert "does not mean better samples (Theis et al. 2016" in text
     assert "225 ± 2" not in text
     change(finished, "config.json", lambda record: record["data"].update(name="mnist"))
-    assert "print 225 ± 2 nats for adversarial nets on MNIST" in report(finished).text
+    assert "report 225 ± 2 nats for adversarial nets on MNIST" in report(finished).text
 
 
 def test_every_config_value_is_in_a_table(finished):
@@ -282,18 +282,18 @@ def test_a_directory_that_is_not_a_run_is_refused(tmp_path):
         write_report(tmp_path)
 
 
-def test_broken_scores_do_not_hide_the_rest(finished):
+def test_invalid_scores_do_not_prevent_the_report(finished):
     for content in ("[{", "", "null", "[1]", "[{}]", '[{"metric": "swd"}]'):
         (finished / "scores.json").write_text(content)
         text = report(finished).text
         assert "scores.json cannot be read (" in text
         assert "); move it away and evaluate again" in text
     (finished / "scores.json").write_text('[{"metric": "swd", "samples": "generator"}]')
-    assert "a record that lacks its numbers: evaluate again" in report(finished).text
+    assert "an incomplete record: evaluate again" in report(finished).text
 
 
-def test_each_row_is_called_by_what_it_scores(finished):
-    """The mean image beside a reconstruction is no generator."""
+def test_rows_are_named_by_what_is_scored(finished):
+    """Reference rows, as that of the mean image, have names of their own."""
     names = {"generator": "ema", "D": "last", "mean training image": None, "pixels": None}
     (finished / "scores.json").write_text(
         json.dumps(
@@ -308,7 +308,9 @@ def test_each_row_is_called_by_what_it_scores(finished):
             ]
         )
     )
-    rows = [row[0] for row in report(finished).rows if row and "class wrong 50.00%" in row]
+    rows = [
+        row[0] for row in report(finished).rows if row and "classification error 50.00 %" in row
+    ]
     assert rows == ["generator, averaged weights", "D, last weights", *[*names][2:]]
 
 

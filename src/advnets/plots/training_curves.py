@@ -160,10 +160,10 @@ def training_curves(
     The first panel shows D(x) and D(G(z)) with the line 1/2, the second V(D, G) with the line
     -log 4, its value at the optimum (Goodfellow et al. 2014, theorem 1); if D compares pairs, they
     show D(x, G(z)) and V with the line -log 2; for games with other metrics, these and the losses.
-    With "evaluate" events the third panel shows their metric as `metric_curve` says; for the Parzen log-likelihood with
-    standard errors and with `real_data`, the log-likelihood of real images, as a line. Events that
-    a roll-back has undone are omitted, and so are values that are not finite, whose number is
-    written on the panel.
+    With "evaluate" events the third panel shows their metric, as `metric_curve` describes it; for
+    the Parzen log-likelihood with standard errors and with `real_data`, the log-likelihood of real
+    images, as a line. Events that a roll-back has undone are omitted, and so are values that are
+    not finite, whose number is written on the panel.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
