@@ -4,7 +4,6 @@ Importing it does not import torch, so that `--help` is quick. The text below a 
 """
 
 from advnets.config.data import Data, ImagePreprocessing
-from advnets.config.encoders import MLPEncoder
 from advnets.config.games import (
     ALIGame,
     BaseGame,
@@ -27,6 +26,7 @@ from advnets.config.models import (
     MaxoutConvDiscriminator,
     MaxoutDiscriminator,
     MLPDiscriminator,
+    MLPEncoder,
     MLPGenerator,
     NoDiscriminator,
     ResidualDiscriminator,

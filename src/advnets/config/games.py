@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from tyro.conf import Suppress
 
-from advnets.config.encoders import MLPEncoder
+from advnets.config.models import MLPEncoder
 from advnets.config.validation import ValidatedConfig, check_min, check_sizes, check_values
 from advnets.errors import UsageError
 

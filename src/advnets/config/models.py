@@ -1,4 +1,4 @@
-"""The options of generators and discriminators."""
+"""The options of generators, discriminators and encoders."""
 
 from __future__ import annotations
 
@@ -367,6 +367,24 @@ class SemiSupervisedConvDiscriminator(BaseDiscriminator):
 @dataclass(frozen=True)
 class NoDiscriminator(BaseDiscriminator):
     """The place of the discriminator in games that have none."""
+
+
+@dataclass(frozen=True)
+class MLPEncoder(ValidatedConfig):
+    """Fully connected encoder: maps an image to a diagonal normal distribution of z."""
+
+    hidden_sizes: tuple[int, ...] = (1200, 1200)
+    """Number of units of each hidden layer."""
+    activation: Activation = "relu"
+    """Activation function of the hidden layers."""
+    batch_norm: bool = False
+    """Apply batch normalization before each hidden activation."""
+    deterministic: bool = False
+    """Encode an image to a single point, the mean, instead of a distribution."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_sizes(self, "hidden_sizes")
 
 
 GeneratorConfig = MLPGenerator | DeconvGenerator | DCGANGenerator | ResidualGenerator
