@@ -141,9 +141,7 @@ def test_a_relative_data_dir_is_kept_absolute(said, tmp_path, monkeypatch, quick
     assert (data["source"], data["directory"]) == ("digits", str(tmp_path / "sets"))
 
 
-def test_a_run_that_another_begins_with_is_found_from_anywhere(
-    said, trained, tmp_path, monkeypatch, quick
-):
+def test_the_generator_run_is_found_from_anywhere(said, trained, tmp_path, monkeypatch, quick):
     monkeypatch.chdir(trained.parent)
     told = (
         "train",
@@ -157,7 +155,7 @@ def test_a_run_that_another_begins_with_is_found_from_anywhere(
     assert code == 0, err
     monkeypatch.chdir(tmp_path)
     game = RunDirectory(tmp_path / "run").read_config()["config"]["stages"][0]["game"]
-    assert game["begin_with"] == str(trained)
+    assert game["generator_run"] == str(trained)
     assert said("train", "--resume", "--out", "run", "--steps", "3")[0] == 0
 
 
@@ -199,14 +197,20 @@ def test_runs_within_a_folder_of_images_are_left_out(said, tmp_path, monkeypatch
     for out in ("runs/a", "runs/b"):
         code, _, err = said("train", ".", "--out", out, *quick, *small)
         assert code == 0, err
-    assert "runs/a is a run directory, full of plots" in said("data", "audit", ".")[1]
+    assert (
+        "runs/a is a run directory, whose images are plots and samples"
+        in said("data", "audit", ".")[1]
+    )
     digests = [RunDirectory(Path(f"runs/{n}")).read_config()["data"]["digest"] for n in "ab"]
     assert digests[0] == digests[1]
     code, _, err = said("train", "--resume", "--out", "runs/a", "--steps", "40")
     assert code == 0, err
     monkeypatch.chdir(tmp_path)
     code, _, err = said("train", "photos", "--out", "photos", *quick)
-    assert (code, "holds the data; give another --out for the run" in err) == (2, True)
+    assert (code, "is the directory of the data; give another --out for the run" in err) == (
+        2,
+        True,
+    )
     assert not (tmp_path / "photos" / ".lock").exists()
 
 

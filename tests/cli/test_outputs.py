@@ -196,7 +196,7 @@ def test_a_run_is_not_written_into_its_data_by_another_name(said, tmp_path, quic
     before = holds(images)
     for place in (link, images / ".." / "images", images):
         code, _, err = said("train", "digits", "--data", images, "--out", place, *quick)
-        assert (code, "holds the data; give another --out" in err) == (2, True)
+        assert (code, "is the directory of the data; give another --out" in err) == (2, True)
         assert holds(images) == before
 
 

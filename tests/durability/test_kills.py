@@ -12,13 +12,13 @@ import pytest
 DIES_AT_FLUSH = """
 import os, signal, sys
 from advnets import files
-flush, left = files.flush, [{n}]
+fsync, left = files.fsync, [{n}]
 def dying(path):
     left[0] -= 1
     if left[0] == 0:
         os.kill(os.getpid(), signal.SIGKILL)
-    flush(path)
-files.flush = dying
+    fsync(path)
+files.fsync = dying
 from advnets.cli.main import main
 sys.exit(main())
 """
