@@ -134,7 +134,7 @@ class StreamingSplit(Protocol):
         """Return the first n images of the stream, or all if there are fewer."""
         ...
 
-    def epochs(
+    def read_epoch(
         self, seed: int, epoch: int, skip: int, rank: int, world: int
     ) -> Iterator[tuple[UInt8[np.ndarray, "channels height width"], int | None]]:
         """Iterate over images and labels of one epoch, shuffled by seed and epoch.

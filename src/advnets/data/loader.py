@@ -196,7 +196,7 @@ class StreamingLoader:
         transform = self._transform
         self._epoch = epoch
         self._position = skip
-        self._iterator = self._stream.epochs(
+        self._iterator = self._stream.read_epoch(
             transform.seed, epoch, skip, transform.rank, transform.world_size
         )
 

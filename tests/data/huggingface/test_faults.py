@@ -34,7 +34,9 @@ def open_hub_path(path: Path, options: Hub, data: Data) -> Dataset:
 def read(path: Path, data: Data) -> int:
     """Open a set and, of a stream, read a pass; the training images."""
     train = open_hub_path(path, Hub(), data).train
-    return len(train) if isinstance(train, Split) else sum(1 for _ in train.epochs(0, 0, 0, 0, 1))
+    return (
+        len(train) if isinstance(train, Split) else sum(1 for _ in train.read_epoch(0, 0, 0, 0, 1))
+    )
 
 
 def sentence(path: Path, data: Data) -> str:
@@ -205,7 +207,7 @@ def test_a_stream_that_fails_on_the_way(png):
     with pytest.raises(
         DataError, match=r"cannot be read further \(ConnectionResetError: by peer\)"
     ):
-        list(train.epochs(0, 0, 0, 0, 1))
+        list(train.read_epoch(0, 0, 0, 0, 1))
 
 
 @st.composite
@@ -298,4 +300,4 @@ def seen_levels(path: Path, data: Data) -> set[int]:
     train = open_hub_path(path, Hub(), data).train
     if isinstance(train, Split):
         return set(train.read(slice(None))[:, 0, 0, 0].tolist())
-    return {int(image[0, 0, 0]) for image, _ in train.epochs(0, 0, 0, 0, 1)}
+    return {int(image[0, 0, 0]) for image, _ in train.read_epoch(0, 0, 0, 0, 1)}

@@ -38,7 +38,7 @@ def stream(path, data=DATA, **options):
 
 def one_pass(train, seed=0, epoch=0, skip=0, rank=0, world=1) -> list[int]:
     """The levels of a pass."""
-    return [int(image[0, 0, 0]) for image, _ in train.epochs(seed, epoch, skip, rank, world)]
+    return [int(image[0, 0, 0]) for image, _ in train.read_epoch(seed, epoch, skip, rank, world)]
 
 
 @pytest.fixture(params=["parquet", "one parquet", "tar", "table", "saved", "name", "unknown"])
@@ -73,7 +73,7 @@ def test_a_pass_gives_every_row_once_in_an_order_of_its_own(of_23):
     assert all(sorted(order) == list(range(23)) for order in orders.values())
     assert len(set(map(tuple, orders.values()))) == len(orders)
     assert orders[-5, 1] == one_pass(of_23, -5, 1)
-    for image, label in of_23.epochs(0, 0, 0, 0, 1):
+    for image, label in of_23.read_epoch(0, 0, 0, 0, 1):
         assert image.shape == (1, 8, 8)
         assert label == int(image[0, 0, 0]) % 3
 
@@ -214,11 +214,11 @@ def test_windows_follow_from_place_and_epoch(tmp_path, table):
     np.testing.assert_array_equal(
         train.head(6).images[:, 0], np.stack([page[:, 11:19] for page in pages])
     )
-    first = [image for image, _ in train.epochs(0, 1, 0, 0, 1)]
+    first = [image for image, _ in train.read_epoch(0, 1, 0, 0, 1)]
     for skip in range(6):
-        again = [image for image, _ in train.epochs(0, 1, skip, 0, 1)]
+        again = [image for image, _ in train.read_epoch(0, 1, skip, 0, 1)]
         np.testing.assert_array_equal(np.stack(again), np.stack(first[skip:]))
-    other = [image for image, _ in train.epochs(0, 2, 0, 0, 1)]
+    other = [image for image, _ in train.read_epoch(0, 2, 0, 0, 1)]
     assert not np.array_equal(np.stack(first), np.stack(other))
     lefts = [
         int(RNG(0, step=1, purpose="window/0", first_row=i).uniform("window", 1, 2)[0, 1] * 23)

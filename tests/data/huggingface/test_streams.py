@@ -49,7 +49,7 @@ class Counting:
     def order(self, seed: int, epoch: int) -> list[int]:
         return RNG(seed, step=epoch).permutation("order", self.n).tolist()
 
-    def epochs(self, seed, epoch, skip, rank, world) -> Iterator[tuple[np.ndarray, int | None]]:
+    def read_epoch(self, seed, epoch, skip, rank, world) -> Iterator[tuple[np.ndarray, int | None]]:
         self.asked.append((epoch, skip))
         for place, number in enumerate(self.order(seed, epoch)[rank::world]):
             if (epoch, place) == self.fails_at:

@@ -78,7 +78,7 @@ class HubStream:
         )
         return self._head
 
-    def epochs(self, seed: int, epoch: int, skip: int, rank: int, world: int) -> Iterator[_Row]:
+    def read_epoch(self, seed: int, epoch: int, skip: int, rank: int, world: int) -> Iterator[_Row]:
         """Yield one epoch of this rank's rows in shuffled order, without the first `skip`.
 
         Skipped rows are read, as the buffer must be filled as before, but not decoded.
