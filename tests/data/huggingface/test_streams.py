@@ -201,18 +201,17 @@ CODE = """
 import sys
 from advnets.config import Data
 from advnets.data.huggingface.open import Hub, find_hub_path
-from advnets.data.normalization import fit_scaling
-from advnets.data.loader import BatchTransform
-from advnets.data.loader import batches_of
+from advnets.data.normalization import fit_normalizer
+from advnets.data.loader import BatchTransform, make_loader
 from pathlib import Path
 import torch
 from PIL import Image
 torch.set_num_threads(1)
 stream = find_hub_path(Path(sys.argv[1]), Hub(), Data(size=8, channels=1, stream=True)).train
-scaling = fit_scaling("unit", stream)
-batches = batches_of(stream, BatchTransform(scaling, 5, 0, torch.device("cpu")))
+normalizer = fit_normalizer("unit", stream)
+batches = make_loader(stream, BatchTransform(normalizer, 5, 0, torch.device("cpu")))
 for i in range(int(sys.argv[2])):
-    batches.at(i)
+    batches.batch_at(i)
 if sys.argv[3] == "raise":
     raise SystemExit(7)
 """
@@ -272,7 +271,7 @@ def test_a_run_on_a_stream_resumes_to_the_bit(
     assert whole.tensors.keys() == halves.tensors.keys()
     for name, tensor in whole.tensors.items():
         assert torch.equal(tensor, halves.tensors[name]), name
-    assert whole.facts["position"] == halves.facts["position"]
+    assert whole.metadata["progress"] == halves.metadata["progress"]
     facts = RunDirectory(tmp_path / "whole").read_config()["data"]
     assert facts["train"] == (90 if kind == "parquet" else None)
 
