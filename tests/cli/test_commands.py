@@ -122,9 +122,9 @@ def test_missing_data_is_named_with_the_command_that_downloads_it(said, tmp_path
     monkeypatch.chdir(tmp_path)
     code, _, err = said("train", "paper-mnist", "--data-dir", tmp_path)
     assert code == 1
-    assert err.startswith("advnets: no train-images-idx3-ubyte")
-    cure = f"advnets data fetch mnist --data-dir {tmp_path}"
-    assert err.endswith(f"to bring MNIST, type: {cure}\n")
+    assert err.startswith("advnets: MNIST (train-images-idx3-ubyte, ")
+    command = f"advnets data fetch mnist --data-dir {tmp_path}"
+    assert err.endswith(f"download it with: {command}\n")
 
 
 TYPOS = [
@@ -308,11 +308,11 @@ def test_points_from_the_command_line(said, tmp_path, monkeypatch):
     code, out, _ = said("data", "audit", "grid:side=3,n=2000")
     assert code == 0
     assert out.splitlines()[:2] == [
-        "grid: points of a plane: 2,000 training, 10,000 validation, 10,000 test",
-        "  modes       9",
+        "grid: points in a plane: 2,000 training, 10,000 validation, 10,000 test",
+        "  modes               9",
     ]
-    found = float(out.split("exact: ")[1].split()[0])
-    assert found == pytest.approx(-math.log(9 * 2 * math.pi * math.e * 0.05**2), abs=0.03)
+    log_density = float(out.split("density of test points: ")[1].split()[0])
+    assert log_density == pytest.approx(-math.log(9 * 2 * math.pi * math.e * 0.05**2), abs=0.03)
     code, out, _ = said("data", "audit", "gaussian", "--json")
     facts = json.loads(out)
     assert facts["test_log_density"] == pytest.approx(-1.4189, abs=0.03)  # -log sqrt(2 pi e)
