@@ -65,14 +65,14 @@ def compared(said):
 
 
 TABLE = """\
-Means over seeds ± the 95% interval of Student's t; ↓ less is better, ↑ more is
+Means over seeds ± the 95% interval of Student's t; ↓ lower is better, ↑ higher is better
 
-run                     weights  step   seeds    parzen, paper grid ↑        frechet ↓
-mlp, lr 0.1             average  5,000  0, 1, 2           225.3 ± 5.0      4.51 ± 0.10
-mlp, lr 0.2             average  5,000  0, 1, 2           250.6 ± 4.0  0.2506 ± 0.0040
+run                   weights  step   seeds    parzen, paper grid ↑        frechet ↓
+mlp, lr 0.1           ema      5,000  0, 1, 2           225.3 ± 5.0      4.51 ± 0.10
+mlp, lr 0.2           ema      5,000  0, 1, 2           250.6 ± 4.0  0.2506 ± 0.0040
 real training images                                          242.5          0.01230
 
-Paired differences: the first less the second, seed by seed
+Paired differences: the first row minus the second, by seed
 difference                 seeds    parzen, paper grid ↑       frechet ↓
 mlp, lr 0.2 − mlp, lr 0.1  0, 1, 2           +25.2 ± 1.1  -4.256 ± 0.096
 
@@ -80,10 +80,10 @@ parzen, paper grid: 10,000 samples on 10,000 images; mnist 01234567 of 1 x 28 x 
 n_valid 1,000; advnets 0.1
 frechet: digits 0dba96d9; 10,000 samples on 10,000 images; mnist 01234567 of 1 x 28 x 28; test; \
 advnets 0.1; 9,000 real training images
-Above the real images' row a Parzen score says smoother than data, not better than data \
-(Theis et al. 2016).
+A Parzen log-likelihood above that of real images means smoother than the data, not better \
+than the data (Theis et al. 2016).
 """
-"""The intervals are those of scipy.stats.t: 5.0198, 4.0407, 1.0757 and .10040, .00404, .09638."""
+"""The intervals are those of scipy.stats.t: 5.0198, 4.0407, 1.0757 and 0.10040, 0.00404, 0.09638."""
 
 
 def test_the_table_is_this(compared, runs):
@@ -107,7 +107,7 @@ def test_the_table_can_be_written(compared, runs, tmp_path):
     assert lines[2:5] == [
         "| run | weights | step | seeds | parzen, paper grid ↑ | frechet ↓ |",
         "|---|---|---|---|---:|---:|",
-        "| mlp, lr 0.1 | average | 5,000 | 0, 1, 2 | 225.3 ± 5.0 | 4.51 ± 0.10 |",
+        "| mlp, lr 0.1 | ema | 5,000 | 0, 1, 2 | 225.3 ± 5.0 | 4.51 ± 0.10 |",
     ]
     assert lines[12].startswith("| mlp, lr 0.2 − mlp, lr 0.1 | 0, 1, 2 | +25.2 ± 1.1 |")
     assert compared(*runs, "--out", "table.json")[0] == 0
@@ -125,9 +125,8 @@ def test_unlike_scores_are_one_sentence_and_two_columns(compared, runs, tmp_path
     code, out, err = compared(*runs, "other")
     assert (code, out) == (2, "")
     assert err == (
-        "advnets: frechet of slow-0 and other differs in extractor (digits and pixels), so that "
-        "the numbers do not compare; evaluate all runs alike, or say --separate-columns to see each in a "
-        "column of its own\n"
+        "advnets: scores by frechet of slow-0 and other differ in extractor (digits and pixels) and "
+        "cannot be compared; evaluate all runs with the same settings, or add --separate-columns\n"
     )
     code, out, err = compared(*runs, "other", "--separate-columns")
     assert (code, err) == (0, "")
@@ -154,7 +153,7 @@ def test_samples_of_unlike_seeds_and_distances_of_too_few_images_are_told(compar
     write(Path("other"), 3, 0.1, 226.0, 4.4, seed=9, few_images=True)
     code, out, _ = compared(*runs[:2], "other", "--metrics", "frechet")
     assert code == 0
-    assert "Samples were drawn with unlike seeds, by rows: mlp: 0, 9" in out
+    assert "Samples were drawn with different seeds: mlp: 0, 9" in out
     assert "; far too large: fewer images than features" in out
     assert "far too large" not in compared(*runs[:2])[1]
 
@@ -186,7 +185,7 @@ def quality(name, seed):
     (quality,) = [
         score["high_quality"]
         for score in record["scores"]
-        if (score["samples"], score["metric"], score["n"]) == ("generator", "points", 2500)
+        if (score["samples"], score["metric"], score["n"]) == ("generator", "mixture", 2500)
     ]
     return quality
 
@@ -194,9 +193,9 @@ def quality(name, seed):
 def test_records_of_seeds_are_a_row_with_their_interval_and_are_paired(said):
     files = [RECORDS / f"modern-ring-{seed}.json" for seed in range(10)]
     files += [RECORDS / f"points-ring-{seed}.json" for seed in range(3)]
-    code, out, _ = said("compare", *files, "--metrics", "points", "--json")
+    code, out, _ = said("compare", *files, "--metrics", "mixture", "--json")
     assert code == 0
-    code, out, _ = said("compare", *files, "--metrics", "points")
+    code, out, _ = said("compare", *files, "--metrics", "mixture")
     of_ten = student_interval([quality("modern-ring", seed) for seed in range(10)])
     less = [quality("points-ring", seed) - quality("modern-ring", seed) for seed in range(3)]
     assert f"{of_ten.mean:.4f} ± {of_ten.half_width:.4f}" in out
@@ -205,9 +204,9 @@ def test_records_of_seeds_are_a_row_with_their_interval_and_are_paired(said):
 
 def test_records_that_are_not_comparable_are_refused(said, tmp_path):
     ring, grid = (RECORDS / f"points-{name}-0.json" for name in ("ring", "grid"))
-    code, _, err = said("compare", ring, grid, "--metrics", "points")
+    code, _, err = said("compare", ring, grid, "--metrics", "mixture")
     assert code == 2
-    assert re.search(r"points.* differs in .*modes", err)
+    assert re.search(r"mixture.* differ in .*modes", err)
     code, _, err = said("compare", ring, grid, "--metrics", "frechet")
     assert code == 1
     assert "points-ring-0.json has no scores of frechet" in err

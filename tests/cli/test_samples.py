@@ -17,7 +17,7 @@ def test_samples_go_where_the_name_says(said, trained, tmp_path, name):
     out = tmp_path / name
     code, printed, err = said("sample", trained, "--num-samples", 7, "--seed", 1, "--out", out)
     assert code == 0, err
-    assert printed == f"7 samples of step 30 (average weights): {out}\n"
+    assert printed == f"7 samples of step 30 (ema weights): {out}\n"
     if name == "samples.png":
         with Image.open(out) as image:
             assert image.mode == "L"
@@ -46,10 +46,10 @@ def test_the_share_that_d_judges_most_real_is_sampled(said, trained, tmp_path):
         "sample", trained, "--num-samples", 7, "--keep-fraction", ".5", "--out", out
     )
     assert code == 0, err
-    assert printed == f"7 samples of step 30 (average weights, best 0.5 by D): {out}\n"
+    assert printed == f"7 samples of step 30 (ema weights, best 0.5 by D): {out}\n"
     assert np.load(out)["images"].shape == (7, 8, 8, 1)
     code, _, err = said("sample", trained, "--keep-fraction", "2", "--out", out)
-    assert (code, err) == (2, "advnets: keep is 2.0; it must be from 0.002 to 1\n")
+    assert (code, err) == (2, "advnets: --keep-fraction is 2.0; expected 0.002 to 1\n")
 
 
 def test_the_last_weights_are_others_than_the_average(said, trained, tmp_path):
@@ -114,7 +114,7 @@ def test_evaluate_compares_features_beside_the_real_row(said, trained):
     told = {row: r["accuracy"] for (metric, row), r in by_row.items() if metric == "two-sample-1nn"}
     assert told["real training images"] < told["generator"] - 0.1
     report = (trained / "report.html").read_text("utf-8")
-    assert "What each metric found, through what, of how many" in report
+    assert "Scores of samples against test images" in report
     assert "Fréchet distance" in report
 
 
@@ -122,28 +122,32 @@ def test_evaluate_tells_copies_and_two_more_distances(said, trained):
     code, out, err = said("evaluate", trained, "--metrics", "mmd", "swd", "memorization")
     assert code == 0, err
     lines = [line for line in out.splitlines() if line.startswith("generator")]
-    counts = ("1,197 on 300 ", "1,197 on 300 ", "10,000 on 1,197, 300 tests")
+    counts = ("1,197 on 300 ", "1,197 on 300 ", "10,000 on 1,197 training images, 300 test images")
     for count, line in zip(counts, lines, strict=True):
         assert f"pixels, {count}" in line
     assert "subsets of 300" in lines[0]
     assert "over 1,000 directions" in lines[1]
-    assert "lie on a training image" in lines[2]
+    assert "are copies of a training image" in lines[2]
     kept = {record["metric"] for record in RunDirectory(trained).scores()}
     assert {"mmd", "swd", "memorization"} <= kept
     report = (trained / "report.html").read_text("utf-8")
-    assert "lie on a training image" in report
+    assert "are copies of a training image" in report
 
 
 def test_an_extractor_that_does_not_know_such_images_is_refused(said, trained):
     code, _, err = said("evaluate", trained, "--metrics", "frechet", "--extractor", "digits")
     assert code == 1
-    assert err.startswith("advnets: images of shape (1, 8, 8) came; extractor 'digits' knows")
+    assert err.startswith(
+        "advnets: extractor 'digits' expects images of shape (1, 28, 28), got (1, 8, 8)"
+    )
 
 
 def test_a_fully_connected_d_is_no_extractor(said, trained):
     code, _, err = said("evaluate", trained, "--metrics", "frechet", "--extractor", "discriminator")
     assert code == 2
-    assert err.startswith("advnets: features of D were asked for, which a discriminator with conv")
+    assert err.startswith(
+        "advnets: the extractor discriminator needs a convolutional D without labels"
+    )
 
 
 def test_an_unknown_metric_is_told_what_is_known(said, trained):

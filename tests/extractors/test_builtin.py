@@ -39,10 +39,12 @@ def test_images_are_numbers_in_0_to_1():
     name, given = "digits", drawn(3, 1, 28, 28)
     assert torch.equal(Pixels().features(9 * given - 4), 9 * given.flatten(1) - 4)
     for wrong, came in ((255 * given, r"0.* to 25."), (2 * given - 1, r"-.* to ")):
-        message = rf"images of torch.float32 from {came}.* came; extractor '{name}' takes numbers"
+        message = rf"extractor '{name}' expects pixels in \[0, 1\], got torch.float32 from {came}"
         with pytest.raises(DataError, match=message):
             extractor(name).features(wrong)
-    with pytest.raises(DataError, match=r"images of shape \(1, 28, 27\) came"):
+    with pytest.raises(
+        DataError, match=r"expects images of shape \(1, 28, 28\), got \(1, 28, 27\)"
+    ):
         extractor(name).features(given[..., :27])
     half = extractor(name).features(given.half())
     torch.testing.assert_close(half, extractor(name).features(given), rtol=0.02, atol=0.02)
@@ -118,8 +120,10 @@ def test_none_but_the_original_pixels_have_a_classifier_by_default():
 def test_what_is_not_there_or_not_the_same_is_refused(monkeypatch):
     with pytest.raises(UnknownNameError, match="no extractor is called 'digit'; did you mean digi"):
         extractor("digit")
-    with pytest.raises(DataError, match=r"images of shape \(3, 32, 32\) came; extractor 'digits"):
+    with pytest.raises(
+        DataError, match=r"extractor 'digits' expects .*, got \(3, 32, 32\); choose another"
+    ):
         extractor("digits").features(drawn(2, 3, 32, 32))
     monkeypatch.setitem(builtin.CLASSIFIER_DIGESTS, "digits", "0" * 64)
-    with pytest.raises(DataError, match=r"have SHA-256 .*… was expected; install advnets again"):
+    with pytest.raises(DataError, match=r"have SHA-256 .*… was expected; reinstall advnets"):
         extractor("digits")

@@ -56,13 +56,13 @@ def test_an_exported_program_gives_its_own_features(tmp_path, dynamic_shapes, le
     net = Seen()
     path = exported(tmp_path / "seen.pt2", net, (1, 8, 8), dynamic_shapes=dynamic_shapes)
     found = extractor(path)
-    assert (found.least, found.most) == (least, most)
+    assert (found.min_batch, found.max_batch) == (least, most)
     for n in (1, 2, 15):
         with torch.no_grad():
             torch.testing.assert_close(found.features(drawn(n, 1, 8, 8)), net(drawn(n, 1, 8, 8)))
     assert found.name == "seen.pt2"
     assert found.digest == hashlib.sha256((tmp_path / "seen.pt2").read_bytes()).hexdigest()
-    with pytest.raises(DataError, match=r"shape \(3, 8, 8\) came; extractor 'seen.pt2' knows pic"):
+    with pytest.raises(DataError, match=r"extractor 'seen.pt2' expects images .*, got \(3, 8, 8\)"):
         found.features(drawn(2, 3, 8, 8))
 
 
@@ -73,7 +73,9 @@ def test_a_program_may_leave_the_size_of_images_open(tmp_path):
     )
     assert extractor(path).shape == (3, None, None)
     assert extractor(path).features(drawn(3, 3, 12, 10)).shape == (3, 4)
-    with pytest.raises(DataError, match=r"knows images of \(3, any, any\): choose another one"):
+    with pytest.raises(
+        DataError, match=r"expects images of shape \(3, any, any\), got .*; choose another"
+    ):
         extractor(path).features(drawn(3, 1, 12, 10))
 
 
@@ -91,13 +93,19 @@ class Odd(nn.Module):
 @pytest.mark.parametrize(
     ("of", "message"),
     [
-        (lambda x: x * 2, r"gave \(3, 1, 4, 4\) for 3 images; it must give \(images, features"),
-        (lambda x: x.flatten(1).mean(0, keepdim=True), r"gave \(1, 16\) for 3 images"),
-        (lambda x: (x.flatten(1) - 9).log(), "'odd.pt2' gave numbers that are not finite; it is h"),
-        (lambda x: (x.flatten(1), x.flatten(1)), r"odd.pt2 has 2 outputs \(.*an extractor has one"),
-        (lambda x: (x.flatten(1),), "gave a tuple; it must give one tensor of real numbers"),
-        (lambda x: x.flatten(1) + 1j, "gave complex numbers; it must give one tensor of real num"),
-        (lambda x: x.flatten(1)[:, :0], "gave no features; it must give at least one"),
+        (
+            lambda x: x * 2,
+            r"returned shape \(3, 1, 4, 4\) for 3 images; expected \(images, features",
+        ),
+        (lambda x: x.flatten(1).mean(0, keepdim=True), r"returned shape \(1, 16\) for 3 images"),
+        (
+            lambda x: (x.flatten(1) - 9).log(),
+            "'odd.pt2' returned numbers that are not finite for pixels",
+        ),
+        (lambda x: (x.flatten(1), x.flatten(1)), r"odd.pt2 has 2 outputs \(.*expected one"),
+        (lambda x: (x.flatten(1),), "returned a tuple; expected one tensor of real numbers"),
+        (lambda x: x.flatten(1) + 1j, "returned complex numbers; expected one tensor of real num"),
+        (lambda x: x.flatten(1)[:, :0], "returned no features; expected at least one"),
     ],
 )
 def test_what_gives_no_features_is_refused(tmp_path, of, message):
@@ -108,7 +116,7 @@ def test_what_gives_no_features_is_refused(tmp_path, of, message):
 
 def test_a_program_that_takes_no_images_is_refused(tmp_path):
     path = exported(tmp_path / "rows.pt2", nn.Linear(4, 2), (4,), dynamic_shapes=ANY)
-    with pytest.raises(DataError, match=r"rows.pt2 does not take images; an extractor takes fl"):
+    with pytest.raises(DataError, match=r"the input of rows.pt2 is not images; expected fl"):
         extractor(path)
 
 
@@ -160,7 +168,9 @@ def test_an_onnx_model_gives_its_own_features(tmp_path, count):
         given = drawn(n, 2, 4, 4)
         torch.testing.assert_close(found.features(given), given.flatten(1) @ weights)
     assert found.digest == hashlib.sha256((tmp_path / "seen.onnx").read_bytes()).hexdigest()
-    with pytest.raises(DataError, match=r"extractor 'seen.onnx' knows images of \(2, 4, 4\)"):
+    with pytest.raises(
+        DataError, match=r"extractor 'seen.onnx' expects images of shape \(2, 4, 4\)"
+    ):
         found.features(drawn(2, 1, 4, 4))
 
 
@@ -169,7 +179,7 @@ def test_an_onnx_model_that_is_no_extractor_is_refused(tmp_path):
     path = tmp_path / "odd.onnx"
     for content, message in (
         (b"no model", r"odd.onnx cannot be opened \(.*\); give a file that an ONNX exporter wrote"),
-        (onnx_model(drawn(4, 2), "n", 4), "odd.onnx does not take images"),
+        (onnx_model(drawn(4, 2), "n", 4), "the input of odd.onnx is not images"),
         (onnx_model(drawn(4, 2), "n", 1, 2, 2, outputs=2), r"odd.onnx has 2 outputs \(y, rows\)"),
     ):
         path.write_bytes(content)
@@ -204,7 +214,9 @@ def test_weights_of_our_classifier_see_what_the_classifier_sees(tmp_path):
         torch.testing.assert_close(found.logits(given), net(given))
     assert found.name == "own.safetensors"
     assert found.digest == hashlib.sha256((tmp_path / "own.safetensors").read_bytes()).hexdigest()
-    with pytest.raises(DataError, match=r"extractor 'own.safetensors' knows images of \(3, 12"):
+    with pytest.raises(
+        DataError, match=r"extractor 'own.safetensors' expects images of shape \(3, 12"
+    ):
         found.features(drawn(2, 3, 32, 32))
 
 
@@ -212,17 +224,17 @@ def test_weights_that_are_no_classifier_of_ours_are_refused(tmp_path):
     net = ConvClassifier((1, 8, 8), 2, (3,))
     path = tmp_path / "own.safetensors"
     save_classifier(path, net, widths=(4,))
-    with pytest.raises(DataError, match=r"own.safetensors holds no classifier of ours \(Error"):
+    with pytest.raises(DataError, match=r"own.safetensors is not a classifier \(Error"):
         extractor(str(path))
     for wrong in ({"shape": (1, 8)}, {"shape": (1, "a", 8)}, {"classes": 0}, {"widths": (0,)}):
         save_classifier(path, net, **wrong)
-        with pytest.raises(DataError, match=r"own.safetensors holds no classifier of ours \("):
+        with pytest.raises(DataError, match=r"own.safetensors is not a classifier \("):
             extractor(str(path))
     save_file(net.state_dict(), path)
     with pytest.raises(DataError, match=r"ours \(its metadata lack __metadata__\); give what scr"):
         extractor(str(path))
     path.write_bytes(b"no weights")
-    with pytest.raises(DataError, match=r"holds no classifier of ours \(.*header"):
+    with pytest.raises(DataError, match=r"is not a classifier \(.*header"):
         extractor(str(path))
 
 
@@ -232,7 +244,7 @@ def test_a_file_of_another_kind_or_none_is_told(tmp_path):
         extractor(str(tmp_path / "net.pt2"))
     with pytest.raises(DataError, match=r"no.onnx cannot be read \(No such file or directory\)"):
         extractor(str(tmp_path / "no.onnx"))
-    with pytest.raises(UsageError, match=r"net.pth was given as extractor; give a file that ends"):
+    with pytest.raises(UsageError, match=r"net.pth has an unknown extension; expected .pt2"):
         extractor(str(tmp_path / "net.pth"))
 
 
@@ -259,7 +271,7 @@ def test_features_too_large_for_distances_are_refused(tmp_path):
     path = exported(
         tmp_path / "huge.pt2", Odd(lambda x: x.flatten(1) * 1e20), (1, 4, 4), dynamic_shapes=ANY
     )
-    with pytest.raises(DataError, match=r"gave numbers up to 1e\+20, whose distances are too"):
+    with pytest.raises(DataError, match=r"returned numbers up to 1e\+20, whose distances overflow"):
         extractor(path).features(drawn(3, 1, 4, 4))
 
 

@@ -56,7 +56,9 @@ def test_images_are_handed_over_as_bytes_in_blocks(library):
     assert isinstance(found, ClassifierExtractor)
     assert found.digest == hashlib.sha256(library.read_bytes()).hexdigest()
     assert not [name for name in sys.modules if name.startswith("torch_fidelity")]
-    with pytest.raises(DataError, match=r"extractor 'inception' knows images of \(3, any, any\)"):
+    with pytest.raises(
+        DataError, match=r"extractor 'inception' expects images of shape \(3, any, any\)"
+    ):
         found.features(torch.rand(2, 1, 28, 28))
 
 

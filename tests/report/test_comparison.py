@@ -25,11 +25,11 @@ def cell(mean, half=None, seeds=(0, 1)):
     ],
 )
 def test_a_mean_has_the_digits_that_its_interval_bears(given, told):
-    assert comparison._told(given, of=2) == told
+    assert comparison._format_cell(given, num_seeds=2) == told
 
 
 def test_a_difference_has_its_sign():
-    assert comparison._told(cell(0.5, 0.125), sign="+") == "+0.50 ± 0.12"
+    assert comparison._format_cell(cell(0.5, 0.125), sign="+") == "+0.50 ± 0.12"
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
-"""From images to features: what metrics of two sets compare.
+"""Feature extractors: functions from images to the features that metrics compare.
 
     from advnets.extractors import extractor
 
     extractor("digits").features(images)  # (n, 1, 28, 28) in [0, 1] to (n, 128)
 
-An extractor is named, and knows the hash of its weights: features of unlike extractors are never
-to be compared.
+An extractor has a name and the SHA-256 of its weights. Features of different extractors are not
+comparable.
 """
 
 from advnets.extractors.base import ClassifierExtractor, Extractor

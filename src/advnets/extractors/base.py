@@ -1,4 +1,4 @@
-"""What an extractor is, and how images go through one."""
+"""The protocols of feature extractors, and helpers to check and process images."""
 
 from __future__ import annotations
 
@@ -13,53 +13,53 @@ from torch.nn import functional as F
 from advnets.errors import DataError
 
 BATCH_SIZE = 500
-"""Images that go through a net at once."""
+"""The default number of images in a batch."""
 
 _MAX_FEATURE = 1e12
 
 InputShape = tuple[int | None, int | None, int | None]
-"""Channels, height and width that an extractor takes; None: any."""
+"""Channels, height and width that an extractor expects; None: any."""
 
 
 @runtime_checkable
 class Extractor(Protocol):
-    """From images to features."""
+    """A function from images to feature vectors, with a name and a digest."""
 
     @property
     def name(self) -> str:
-        """What it is known by."""
+        """Its name in records and on the command line."""
         ...
 
     @property
     def digest(self) -> str:
-        """SHA-256, in hex, of its weights or of its file; "" if it has none."""
+        """The SHA-256 of its weights or file, in hexadecimal; "" if it has none."""
         ...
 
     def features(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
-        """The features of images in [0, 1], one row for each."""
+        """Return the features of images in [0, 1], one row for each image."""
         ...
 
 
 @runtime_checkable
 class ClassifierExtractor(Extractor, Protocol):
-    """An extractor that tells classes too."""
+    """An extractor that also classifies images."""
 
     def logits(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n classes"]:
-        """Softmax of them is p(class | image)."""
+        """Return class logits: their softmax is p(class | image)."""
         ...
 
 
 @runtime_checkable
 class UsesLibraries(Protocol):
-    """An extractor that others run than torch."""
+    """An extractor that depends on libraries other than torch."""
 
     @property
     def libraries(self) -> Mapping[str, str]:
-        """Version of each, by its name."""
+        """The versions of these libraries, by name."""
         ...
 
 
@@ -67,44 +67,43 @@ ANY_SHAPE: InputShape = (None, None, None)
 
 
 def check_pixels(name: str, pixels: Tensor, expected: InputShape) -> Tensor:
-    """Images as nets are handed them, in float32 on the processor.
+    """Return images as float32 on the CPU, after a check of their shape and range.
 
     Raises:
-        DataError: they are no images that the extractor takes, or not in [0, 1].
+        DataError: their shape is not the expected one, or they are not in [0, 1].
     """
-    shares = check_image_shape(name, pixels, expected)
-    if len(shares) and (shares.min() < 0 or shares.max() > 1):  # what is not finite passes
+    images = check_image_shape(name, pixels, expected)
+    if len(images) and (images.min() < 0 or images.max() > 1):  # NaN passes
         raise DataError(
-            f"images of {pixels.dtype} from {shares.min():.3g} to {shares.max():.3g} came; "
-            f"extractor {name!r} takes numbers in [0, 1]: divide bytes by 255"
+            f"extractor {name!r} expects pixels in [0, 1], got {pixels.dtype} from "
+            f"{images.min():.3g} to {images.max():.3g}; divide bytes by 255"
         )
-    return shares
+    return images
 
 
 def check_image_shape(name: str, pixels: Tensor, expected: InputShape = ANY_SHAPE) -> Tensor:
-    """The same of any range, as points are.
+    """Return images of any range as float32 on the CPU, after a check of their shape.
 
     Raises:
-        DataError: they are no images, or their channels, height or width are others than it
-            takes.
+        DataError: they do not have three dimensions beside the batch, or not the expected ones.
     """
-    came = tuple(pixels.shape[1:])
-    if len(came) != len(expected):
+    shape = tuple(pixels.shape[1:])
+    if len(shape) != len(expected):
         raise DataError(
-            f"images of shape {tuple(pixels.shape)} came; extractor {name!r} takes (images, "
-            "channels, height, width)"
+            f"extractor {name!r} expects images of shape (n, channels, height, width), got "
+            f"{tuple(pixels.shape)}"
         )
-    if any(want is not None and want != have for want, have in zip(expected, came, strict=True)):
-        takes = ", ".join("any" if want is None else str(want) for want in expected)
+    if any(want is not None and want != have for want, have in zip(expected, shape, strict=True)):
+        sizes = ", ".join("any" if want is None else str(want) for want in expected)
         raise DataError(
-            f"images of shape {came} came; extractor {name!r} knows images of ({takes}): "
-            "choose another one"
+            f"extractor {name!r} expects images of shape ({sizes}), got {shape}; choose another "
+            "extractor"
         )
     return pixels.to("cpu", torch.float32)
 
 
 def shorten_error(error: Exception) -> str:
-    """What another library says went wrong, cut short."""
+    """Return the message of another library's error on one line, at most 120 characters."""
     return " ".join(str(error).split())[:120]
 
 
@@ -117,10 +116,12 @@ def extract_in_batches(
     min_batch: int = 1,
     max_batch: int = BATCH_SIZE,
 ) -> Float[Tensor, "n features"]:
-    """What `of` gives for images, `least` to `most` at a time; too few are filled up with black.
+    """Return the features that `function` computes of images, batch by batch, on the CPU.
+
+    A last batch of fewer than `min_batch` images is padded with black images.
 
     Raises:
-        DataError: it gives no row of numbers for each image, or some that are not finite.
+        DataError: it returns no row of numbers for each image, or numbers that are not finite.
     """
     rows: list[Tensor] = []
     for block in pixels.split(max_batch):
@@ -128,21 +129,22 @@ def extract_in_batches(
         row = function(F.pad(block, (0, 0, 0, 0, 0, 0, 0, lacking)) if lacking else block)
         if row.ndim != 2 or len(row) != len(block) + lacking:
             raise DataError(
-                f"extractor {name!r} gave {tuple(row.shape)} for {len(block) + lacking} images; "
-                "it must give (images, features): let it end in a flattened layer"
+                f"extractor {name!r} returned shape {tuple(row.shape)} for "
+                f"{len(block) + lacking} images; expected (images, features): flatten the output of its last layer"
             )
         if not row.shape[1]:
-            raise DataError(f"extractor {name!r} gave no features; it must give at least one")
+            raise DataError(f"extractor {name!r} returned no features; expected at least one")
         rows.append(row[: len(block)].float().cpu())
     features = torch.cat(rows)
     largest = features.abs().max() if features.numel() else 0.0
     if _MAX_FEATURE < largest < torch.inf:
         raise DataError(
-            f"extractor {name!r} gave numbers up to {largest:.1g}, whose distances are too large "
-            f"for float32; let it give numbers below {_MAX_FEATURE:.0e}"
+            f"extractor {name!r} returned numbers up to {largest:.1g}, whose distances overflow "
+            f"float32; expected numbers below {_MAX_FEATURE:.0e}"
         )
     if not features.isfinite().all() and pixels.isfinite().all():
         raise DataError(
-            f"extractor {name!r} gave numbers that are not finite; it is handed pixels in [0, 1]"
+            f"extractor {name!r} returned numbers that are not finite for pixels in [0, 1]; "
+            "check its weights"
         )
     return features

@@ -1,4 +1,4 @@
-"""Pixels as features."""
+"""The built-in extractors: pixels, and classifiers of digits and of CIFAR-10."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from advnets.models.classifier import ConvClassifier
 
 @dataclass(frozen=True)
 class Pixels:
-    """The pixels themselves."""
+    """The extractor whose features are the pixels."""
 
     name: str = "pixels"
     digest: str = ""
@@ -34,7 +34,7 @@ class Pixels:
     def features(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
-        """One row for each image."""
+        """Return the pixels, one row for each image."""
         return check_image_shape(self.name, pixels).flatten(1)
 
 
@@ -42,69 +42,71 @@ CLASSIFIER_DIGESTS = {
     "digits": "0dba96d9d00d43faceb5a366eaebacd0e7a3a6bd3732be6095fc8c3ade3e59fe",
     "cifar-jpeg": "466cc1dab5bdb6642cc521a0c25a9884fabb420e9a06a5db97091a70ed5a398f",
 }
-"""The package's own classifiers, and the SHA-256 of their weights."""
+"""The built-in classifiers, with the SHA-256 of their weights."""
 
-_BATCH_SIZE = 100  # whose maps stay near the processor
+_BATCH_SIZE = 100  # its feature maps fit in the cache
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """What one of our classifiers judges by, and its verdict."""
+    """A built-in classifier: features of its last hidden layer, and class logits."""
 
     name: str
     digest: str
     net: ConvClassifier
     info: dict[str, Any]
-    """How it was trained, and its accuracy."""
+    """Its architecture, training and accuracy."""
 
     def features(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
-        """Of the last layer but one."""
+        """Return the features of the last hidden layer, one row for each image."""
         pixels = check_pixels(self.name, pixels, self.net.shape)
         return extract_in_batches(self.name, self.net.features, pixels, max_batch=_BATCH_SIZE)
 
     def logits(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n classes"]:
-        """Softmax of them is p(class | image)."""
+        """Return class logits: their softmax is p(class | image)."""
         pixels = check_pixels(self.name, pixels, self.net.shape)
         return extract_in_batches(self.name, self.net, pixels, max_batch=_BATCH_SIZE)
 
 
 def load_classifier(name: str) -> Classifier:
-    """One of the package's own classifiers: `digits` (MNIST, 28x28), or `cifar-jpeg` (32x32).
+    """Load a built-in classifier: `digits` (MNIST, 28x28), or `cifar-jpeg` (CIFAR-10, 32x32).
 
-    The latter has learned from CIFAR-10 as JPEG files, whose pixels are not the original ones: its
-    facts say so, and it looks at nothing unless it is asked for.
+    The latter was trained on JPEG files of CIFAR-10, whose pixels differ slightly from the
+    original ones, and so is not the default extractor of any data set.
 
     Raises:
-        UnknownNameError: none is called so.
-        DataError: its weights are not those that the package came with.
+        UnknownNameError: there is no such classifier.
+        DataError: its weights are missing, or are not those of the package.
     """
     if name not in CLASSIFIER_DIGESTS:
         raise UnknownNameError("classifier", name, CLASSIFIER_DIGESTS)
     try:
         content = (files("advnets") / "weights" / f"{name}.safetensors").read_bytes()
     except FileNotFoundError:
-        raise DataError(f"the weights of extractor {name!r} lack; install advnets again") from None
+        raise DataError(
+            f"the weights of extractor {name!r} are missing; reinstall advnets"
+        ) from None
     found, expected = hashlib.sha256(content).hexdigest(), CLASSIFIER_DIGESTS[name]
     if found != expected:
         raise DataError(
             f"the weights of extractor {name!r} have SHA-256 {found[:12]}… but {expected[:12]}… "
-            "was expected; install advnets again"
+            "was expected; reinstall advnets"
         )
     return parse_classifier(name, content)
 
 
 def parse_classifier(name: str, content: bytes) -> Classifier:
-    """A classifier from the bytes of a safetensors file that `tools/classifiers.py` wrote.
+    """Return a classifier from the content of a safetensors file by `tools/classifiers.py`.
 
-    Its metadata say, under `advnets`, the `shape` of an image, the number of `classes` and the
+    Its metadata hold, under `advnets`, the `shape` of an image, the number of `classes` and the
     `widths` of the net.
 
     Raises:
-        DataError: they are no such file, or their weights are of another net than they say.
+        DataError: it is not such a file, or its weights do not fit its metadata.
     """
     try:
         tensors = load(content)
@@ -118,8 +120,8 @@ def parse_classifier(name: str, content: bytes) -> Classifier:
         net.load_state_dict(tensors)
     except (SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DataError(
-            f"{name} holds no classifier of ours ({_reason(error)}); give what "
-            "tools/classifiers.py writes: its weights, with shape, classes and widths"
+            f"{name} is not a classifier ({_reason(error)}); give a file that tools/classifiers.py "
+            "wrote: weights, with shape, classes and widths in the metadata"
         ) from None
     digest = hashlib.sha256(content).hexdigest()
     net = net.to(memory_format=torch.channels_last)  # pyright: ignore
@@ -128,5 +130,5 @@ def parse_classifier(name: str, content: bytes) -> Classifier:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
-        return f"its metadata lack {error.args[0]}"
+        return f"its metadata have no {error.args[0]}"
     return shorten_error(error)

@@ -1,4 +1,4 @@
-"""What a run's own discriminator sees."""
+"""A run's own discriminator as feature extractor."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from advnets.extractors.base import check_pixels, extract_in_batches
 from advnets.models.layers import Shape
 
 POOLED = 4
-"""Height and width that D's maps are pooled to (Radford et al. 2015, section 5.1)."""
+"""Height and width that feature maps are pooled to (Radford et al. 2015, section 5.1)."""
 
 
 @runtime_checkable
 class HasFeatureMaps(Protocol):
-    """A discriminator whose convolutions can be looked at."""
+    """A convolutional discriminator that returns its feature maps."""
 
     shape: Shape
-    """Of what it judges."""
+    """Channels, height and width of its input."""
 
     def feature_maps(
         self, x: Float[Tensor, "batch channels height width"]
     ) -> list[Float[Tensor, "batch maps h w"]]:
-        """The maps of every convolution, largest first."""
+        """Return the feature maps of every convolution, from the input on."""
         ...
 
 
 @dataclass(frozen=True)
 class DiscriminatorExtractor:
-    """What a discriminator has learned to see without a label.
+    """The features of a discriminator, learned without labels.
 
-    Source: Radford et al. 2015, section 5.1: the maps of all convolutions, each pooled by its
-    largest to 4 x 4, flattened and laid end to end.
+    Feature maps of all convolutions, max-pooled to 4 x 4, flattened and concatenated.
+    Source: Radford et al. 2015, section 5.1.
     """
 
     name: str
@@ -50,7 +50,7 @@ class DiscriminatorExtractor:
     def features(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
-        """One row for each image."""
+        """Return the pooled feature maps, one row for each image."""
         shape = cast(HasFeatureMaps, self.net).shape
         return extract_in_batches(self.name, self._pooled, check_pixels(self.name, pixels, shape))
 
@@ -64,27 +64,27 @@ class DiscriminatorExtractor:
 def discriminator_extractor(
     net: nn.Module, normalizer: Normalizer, channels: int
 ) -> DiscriminatorExtractor:
-    """A run's discriminator as an extractor of images of so many channels, by its weights' hash.
+    """Return a run's discriminator as extractor, identified by the SHA-256 of its weights.
 
     Raises:
-        UsageError: it has no convolutions, is told classes, or judges several images at once.
+        UsageError: it is not convolutional, is class-conditional, or takes several images at once.
     """
     if not isinstance(net, HasFeatureMaps) or getattr(net, "classes", 0):
         raise UsageError(
-            "features of D were asked for, which a discriminator with convolutions and without "
-            "labels has; give a run of a DCGAN preset"
+            "the extractor discriminator needs a convolutional D without labels, and this run has "
+            "none; give a run of a DCGAN preset"
         )
-    seen = cast(HasFeatureMaps, net).shape[0]
-    if seen != channels:
+    expected = cast(HasFeatureMaps, net).shape[0]
+    if expected != channels:
         raise UsageError(
-            f"features of an image were asked for of a D that judges {seen // channels} at once; "
-            "give a run that was trained without --game.pac"
+            f"the extractor discriminator needs a D of single images, and this one takes "
+            f"{expected // channels} at once; give a run that was trained without --game.pac"
         )
     return DiscriminatorExtractor("discriminator", weights_digest(net), net.eval(), normalizer)
 
 
 def weights_digest(net: nn.Module) -> str:
-    """SHA-256, in hex, of a net's weights and buffers, by their names."""
+    """Return the SHA-256, in hexadecimal, of a network's weights and buffers in order of names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(net.state_dict().items()):
         digest.update(name.encode())

@@ -1,4 +1,4 @@
-"""Features by a net in a file: an exported program, an ONNX model, weights of a net of ours."""
+"""Extractors from files: programs of torch.export, ONNX models, classifiers of this package."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ from advnets.files import read_regular_file
 _FATAL = 4
 _MAX_BYTES = 4 << 30
 _EXTERNAL_DATA = b"\x0a\x08location"
-"""A key, as protocol buffers write it, that tensors have whose numbers lie in another file."""
+"""The protocol buffer key of a tensor whose data is in another file."""
 _NUM_REPEATED, _TOLERANCE = 8, 1e-3
-"""Images that go through twice, and by what share of the largest their features may differ."""
+"""The number of images processed twice, and the largest relative difference of features."""
 
 
 @dataclass(frozen=True)
 class ExportedExtractor:
-    """A net that a file holds whole: pixels in [0, 1], float32, (n, channels, height, width) in."""
+    """A network from a file; its input is float32 (n, channels, height, width) in [0, 1]."""
 
     name: str
     digest: str
     function: Callable[[Tensor], object]
     shape: InputShape
     min_batch: int = 1
-    """Images that it takes at once, at least …"""
+    """The smallest batch size."""
     max_batch: int = BATCH_SIZE
-    """… and at most."""
+    """The largest batch size."""
     libraries: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Version of each library that runs it, beside torch."""
+    """The versions of libraries other than torch that run it."""
 
     def features(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
-        """What it gives for each image.
+        """Return its output, one row for each image.
 
         Raises:
-            DataError: it fails; or it gives an image other features beside other images, or the
-                second time, as a net does that was exported in training.
+            DataError: it fails, or features of an image depend on the other images of its batch
+                or differ the second time, as those of a network exported in training mode.
         """
         pixels = check_pixels(self.name, pixels, self.shape)
         found = extract_in_batches(
@@ -73,8 +73,8 @@ class ExportedExtractor:
             )
             if (again - found[:few]).abs().max() > _TOLERANCE * found[:few].abs().max():
                 raise DataError(
-                    f"extractor {self.name!r} gives an image other features beside other "
-                    "images, or at another time; export it after .eval()"
+                    f"features by extractor {self.name!r} differ between two passes over the "
+                    "same images; export it after .eval()"
                 )
         return found
 
@@ -84,34 +84,34 @@ class ExportedExtractor:
         except Exception as error:  # a program can fail in any way
             raise DataError(
                 f"extractor {self.name!r} failed on {len(block)} images of shape "
-                f"{tuple(block.shape[1:])} ({shorten_error(error)}); give one that takes them"
+                f"{tuple(block.shape[1:])} ({shorten_error(error)}); give one for such images"
             ) from None
         if not isinstance(found, Tensor) or found.is_complex():
             what = "complex numbers" if isinstance(found, Tensor) else f"a {type(found).__name__}"
             raise DataError(
-                f"extractor {self.name!r} gave {what}; it must give one tensor of real numbers, "
-                "(images, features)"
+                f"extractor {self.name!r} returned {what}; expected one tensor of real numbers of "
+                "shape (images, features)"
             )
         return found
 
 
 def load_extractor_file(path: Path, *, trust_code: bool = False) -> Extractor:
-    """An extractor from a file, by what its name ends with: .pt2, .onnx or .safetensors.
+    """Load an extractor from a .pt2, .onnx or .safetensors file.
 
-    Opening a .pt2 file can run any code that is in it, as it holds pickles: `trust_code` allows it.
+    Opening a .pt2 file can run any code in it, as it contains pickles: `trust_code` allows it.
 
     Raises:
-        UsageError: its name has another ending, or it is a .pt2 file without `trust_code`.
-        DataError: it is not there, is broken, or does not map one batch of images to one tensor.
+        UsageError: the file has another extension, or is a .pt2 file without `trust_code`.
+        DataError: it is missing, broken, or does not map a batch of images to one tensor.
         MissingExtraError: it is an ONNX file and onnxruntime is not installed.
     """
     if path.suffix not in READERS:
         raise UsageError(
-            f"{path} was given as extractor; give a file that ends in {', '.join(READERS)}"
+            f"the extractor {path} has an unknown extension; expected {', '.join(READERS)}"
         )
     if path.suffix == ".pt2" and not trust_code:
         raise UsageError(
-            f"opening {path} can run any code that is in it; if you trust whoever made it, add "
+            f"opening {path} can run any code in it; if you trust its author, add "
             "--trust-code (in Python, trust_code=True), or give an .onnx or .safetensors file"
         )
     try:
@@ -124,13 +124,13 @@ def load_extractor_file(path: Path, *, trust_code: bool = False) -> Extractor:
 
 
 def _load_exported(name: str, content: bytes) -> Extractor:
-    """A program that `torch.export.save` wrote."""
+    """Load a program that `torch.export.save` wrote."""
     log = logging.getLogger("torch.export")
     level = log.level
-    log.setLevel(logging.CRITICAL)  # its reader tells the whole of its fall
+    log.setLevel(logging.CRITICAL)  # it logs the whole traceback
     try:
         program = torch.export.load(BytesIO(content))
-    except Exception as error:  # of an archive that is none, whatever its reader stumbles over
+    except Exception as error:  # a broken archive raises errors of any type
         raise _unreadable_error(name, error, "torch.export.save") from None
     finally:
         log.setLevel(level)
@@ -148,7 +148,7 @@ def _load_exported(name: str, content: bytes) -> Extractor:
 
 
 def _batch_range(program: torch.export.ExportedProgram, size: Any) -> tuple[int, int]:
-    """Images that a program with an open batch takes at once, at least and at most."""
+    """Return the smallest and largest batch size of a program with a dynamic batch dimension."""
     bounds = program.range_constraints.get(size.node.expr)
     if bounds is None:
         return 1, BATCH_SIZE
@@ -156,19 +156,19 @@ def _batch_range(program: torch.export.ExportedProgram, size: Any) -> tuple[int,
 
 
 def _load_onnx(name: str, content: bytes) -> Extractor:
-    """An ONNX model, run by onnxruntime on the processor."""
+    """Load an ONNX model, run by onnxruntime on the CPU."""
     if _EXTERNAL_DATA in content:
         raise DataError(
-            f"{name} keeps its weights in another file, which its hash would not tell; export it "
-            "as one, by torch.onnx.export(…, external_data=False)"
+            f"{name} keeps its weights in another file, which its SHA-256 does not cover; "
+            "export it as one, by torch.onnx.export(…, external_data=False)"
         )
     runtime: Any = require("onnxruntime", "onnx")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    options.log_severity_level = _FATAL  # faults come as exceptions
+    options.log_severity_level = _FATAL  # errors are exceptions
     try:
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has a class of its own for each fault
+    except Exception as error:  # onnxruntime has many classes of exceptions
         raise _unreadable_error(name, error, "an ONNX exporter") from None
     (taken,) = _only(name, "inputs", session.get_inputs())
     _only(name, "outputs", session.get_outputs())
@@ -190,26 +190,24 @@ READERS: dict[str, Callable[[str, bytes], Extractor]] = {
     ".onnx": _load_onnx,
     ".safetensors": parse_classifier,
 }
-"""What reads an extractor, by the ending of its file."""
+"""Functions that load an extractor, by the extension of its file."""
 
 
 def _fixed_size(size: object) -> int | None:
-    """A side that a file fixes; None for one that it leaves open."""
+    """Return a dimension, or None if it is dynamic."""
     return size if isinstance(size, int) else None
 
 
 def _only(name: str, what: str, entries: Any) -> Any:
     if len(entries) != 1:
         names = ", ".join(str(getattr(some, "name", some)) for some in entries)
-        raise DataError(
-            f"{name} has {len(entries)} {what} ({names}); an extractor has one: export it so"
-        )
+        raise DataError(f"{name} has {len(entries)} {what} ({names}); expected one")
     return entries
 
 
 def _not_images_error(name: str) -> DataError:
     return DataError(
-        f"{name} does not take images; an extractor takes float32 pixels in [0, 1] of "
+        f"the input of {name} is not images; expected float32 pixels in [0, 1] of shape "
         "(images, channels, height, width)"
     )
 

@@ -1,4 +1,4 @@
-"""The net that published Fréchet distances look through, by torch-fidelity and its weights."""
+"""The Inception network of published FID, KID and IS, by torch-fidelity."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from advnets.errors import DataError, MissingExtraError
 from advnets.extractors.base import check_pixels, extract_in_batches
 
 WEIGHTS_VARIABLE = "ADVNETS_INCEPTION"
-"""The environment variable that says where the weights lie."""
+"""The environment variable with the path of the weights."""
 WEIGHTS_FILE = "weights-inception-2015-12-05-6726825d.pth"
-"""What torch-fidelity calls them; it ends in the first figures of their SHA-256."""
+"""The file of the weights, whose name ends in the first digits of their SHA-256."""
 _DIGEST = "6726825d"
 _BLOCK = 50  # images at once: at 299x299 the first layers' maps of 50 take 140 MB each
 _LAYERS = ("2048", "logits_unbiased")
@@ -35,7 +35,7 @@ Net = Callable[[Tensor], tuple[Tensor, ...]]
 
 @dataclass(frozen=True)
 class Inception:
-    """Inception v3 of December 2015, as torch-fidelity has it, on color images of any size.
+    """Inception v3 of December 2015, as in torch-fidelity, for color images of any size.
 
     Pixels are rounded to bytes and resized to 299 x 299 as TensorFlow 1 did. Features are the 2,048
     of the last pooling; the logits are of 1,008 classes, without their bias.
@@ -46,18 +46,18 @@ class Inception:
     digest: str
     net: Net
     libraries: Mapping[str, str] = field(default_factory=dict[str, str])
-    """torch-fidelity's version, which has the net and its resizing."""
+    """The version of torch-fidelity, which has the network and its resizing."""
 
     def features(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n features"]:
-        """Of the last pooling."""
+        """Return the 2,048 features of the last pooling layer, one row for each image."""
         return self._layer(pixels, 0)
 
     def logits(
         self, pixels: Float[Tensor, "n channels height width"]
     ) -> Float[Tensor, "n classes"]:
-        """Softmax of them is p(class | image)."""
+        """Return class logits without bias: their softmax is p(class | image)."""
         return self._layer(pixels, 1)
 
     def _layer(self, pixels: Tensor, number: int) -> Tensor:
@@ -70,11 +70,11 @@ class Inception:
 
 
 def load_inception() -> Inception:
-    """Inception by torch-fidelity, with the weights that are here: nothing is fetched.
+    """Load Inception by torch-fidelity, with local weights: nothing is downloaded.
 
     Raises:
         MissingExtraError: torch-fidelity is not installed.
-        DataError: its weights are not here, or are others.
+        DataError: its weights are missing, or have another SHA-256.
     """
     module = _torch_fidelity()
     path = _weights()
@@ -87,47 +87,48 @@ def load_inception() -> Inception:
 def _version(package: str) -> str:
     try:
         return version(package)
-    except PackageNotFoundError:  # a copy that was never installed
+    except PackageNotFoundError:  # a copy of its source that is not installed
         return "unknown"
 
 
 def _weights() -> Path:
-    told = os.environ.get(WEIGHTS_VARIABLE)
+    variable = os.environ.get(WEIGHTS_VARIABLE)
     path = (
-        Path(told).expanduser()
-        if told
+        Path(variable).expanduser()
+        if variable
         else Path(torch.hub.get_dir()) / "checkpoints" / WEIGHTS_FILE
     )
     if not path.is_file():
         raise DataError(
-            f"the weights of Inception are not at {path}; download {WEIGHTS_FILE} from torch-fidelity's "
-            f"releases and say where it lies in the environment variable {WEIGHTS_VARIABLE}"
+            f"the weights of Inception are not at {path}; download "
+            f"{WEIGHTS_FILE} from the releases of torch-fidelity, and set the environment variable {WEIGHTS_VARIABLE} to its path"
         )
     return path
 
 
 def _checked(path: Path) -> str:
-    """SHA-256 of the weights, once they are seen to be those of the name and nothing but tensors.
+    """Return the SHA-256 of the weights, after a check of it and that they are tensors only.
 
-    torch-fidelity unpickles whatever it is handed.
+    torch-fidelity unpickles them without a check.
     """
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if not digest.startswith(_DIGEST):
         raise DataError(
-            f"{path} has SHA-256 {digest[:12]}… but one that begins {_DIGEST} was expected; "
+            f"{path} has SHA-256 {digest[:12]}… but {_DIGEST}… was expected; "
             f"download {WEIGHTS_FILE} again"
         )
     try:
         torch.load(path, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
         raise DataError(
-            f"{path} is no file of weights ({type(error).__name__}); download {WEIGHTS_FILE} again"
+            f"{path} is not a file of weights ({type(error).__name__}); download "
+            f"{WEIGHTS_FILE} again"
         ) from None
     return digest
 
 
 def _torch_fidelity() -> ModuleType:
-    """Its module of Inception alone: its `__init__` asks for torchvision, which this does not."""
+    """Import its module of Inception without its `__init__`, which needs torchvision."""
     package = "torch_fidelity"
     spec = find_spec(package)
     if spec is None:
@@ -136,7 +137,7 @@ def _torch_fidelity() -> ModuleType:
     try:
         sys.modules[package] = module_from_spec(spec)
         return importlib.import_module(f"{package}.feature_extractor_inceptionv3")
-    finally:  # what others import by these names is the whole library
+    finally:  # other code imports the whole library by these names
         for name in [name for name in sys.modules if _within(name, package)]:
             del sys.modules[name]
         sys.modules.update(own)

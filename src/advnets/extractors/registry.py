@@ -1,4 +1,4 @@
-"""An extractor by its name or the path of its file."""
+"""Extractors by name or file."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from advnets.extractors.inception import load_inception
 
 
 def extractor(name: str, *, trust_code: bool = False) -> Extractor:
-    """An extractor: `pixels`, `inception`, one of the package's own classifiers, or a file's.
+    """Return an extractor: `pixels`, `inception`, a built-in classifier, or that of a file.
 
-    Opening a .pt2 file can run any code that is in it, which `trust_code` allows.
+    Opening a .pt2 file can run any code in it, which `trust_code` allows.
 
     Raises:
-        UnknownNameError: none is called so.
-        DataError: its file is not there, or is not what it should be.
+        UnknownNameError: there is no such extractor.
+        DataError: its file is missing or invalid.
         MissingExtraError: a library that it needs is not installed.
-        UsageError: it is a .pt2 file, and the code in it is not trusted.
+        UsageError: it is a .pt2 file without `trust_code`.
     """
     if name == "pixels":
         return Pixels()

@@ -43,8 +43,8 @@ def check_rows(name: str, x: object, min_rows: int) -> None:
         raise DataError(f"{name} are complex numbers; give real ones")
     if x.ndim != 2 or len(x) < min_rows or not x.shape[1]:
         raise DataError(
-            f"{name} have shape {tuple(x.shape)}; give a matrix of at least {min_rows} rows, one for "
-            "each image, and a column or more"
+            f"{name} have shape {tuple(x.shape)}; expected a matrix of at least {min_rows} "
+            "rows, one for each image, and a column or more"
         )
     # A sum that is finite has finite terms, and is had in a tenth of the time.
     if not x.sum().isfinite() and not x.isfinite().all():

@@ -1,4 +1,4 @@
-"""Samples that D judges most real, out of more that are drawn."""
+"""Discriminator rejection sampling: keep the samples with the largest logits of D."""
 
 from __future__ import annotations
 
@@ -34,39 +34,39 @@ Latents = Float[Tensor, "batch latent"]
 
 @dataclass(frozen=True)
 class DiscriminatorRejection:
-    """Of each 500 samples drawn, the share `keep` with the largest a(x) stays.
+    """Settings of rejection: of each 500 samples keep the fraction with the largest logits a(x).
 
-    What stays is no draw from p_g any more but from its part that D finds most like data: worse
-    samples go, and with them variety. Source: Goodfellow et al. 2014, section 7, extension 5;
-    Azadi et al. 2019, "Discriminator rejection sampling", accept by chance instead.
+    The samples kept are not distributed as p_g: they are those that D rates most real, with better
+    quality and less variety. Source: Goodfellow et al. 2014, section 7, extension 5. Azadi et al.
+    2019, "Discriminator rejection sampling", accept at random instead.
 
     Raises:
-        UsageError: the share is not from 1/500 to 1, or D judges several images at once.
+        UsageError: the fraction is not in [1/500, 1], or D takes several images at once.
     """
 
     keep_fraction: float
     game: config.BaseGame
     discriminator: nn.Module
     classes: int = 0
-    """How many a conditional generator makes."""
+    """The number of classes of a conditional generator; 0: unconditional."""
 
     def __post_init__(self) -> None:
         if not 1 / BLOCK <= self.keep_fraction <= 1:
-            raise UsageError(f"keep is {self.keep_fraction}; it must be from {1 / BLOCK} to 1")
+            raise UsageError(f"--keep-fraction is {self.keep_fraction}; expected {1 / BLOCK} to 1")
         if isinstance(self.game, config.GANGame) and self.game.pac > 1:
             raise UsageError(
-                f"keep is {self.keep_fraction}, and D judges packs of {self.game.pac} images, none "
-                "alone; leave --keep-fraction out"
+                f"--keep-fraction is {self.keep_fraction}, and D rates packs of {self.game.pac} "
+                "images, not single ones; leave --keep-fraction out"
             )
 
     @property
     def num_kept(self) -> int:
-        """Samples that stay of a block."""
+        """The number of samples kept of a block."""
         return round(BLOCK * self.keep_fraction)
 
     @property
     def effective_fraction(self) -> float:
-        """What that is of a block."""
+        """The fraction of a block that is kept, after rounding."""
         return self.num_kept / BLOCK
 
 
@@ -79,14 +79,15 @@ def sample_with_rejection(
     rejection: DiscriminatorRejection,
     labels: Labels | None = None,
 ) -> Float[Tensor, "n channels height width"]:
-    """Draw n samples as pixels in [0, 1], on the host, in eval mode, the worst left out.
+    """Draw n samples as pixels in [0, 1] on the CPU, by discriminator rejection sampling.
 
-    They stay in the order of their drawing. The choice is made within each block, and within each
-    class of a block, so that the first samples of a seed do not depend on n, and classes stay as
-    frequent as they were asked for.
+    They are in the order in which they were drawn. Selection is within each block, and within each
+    class of a block: the first samples of a seed do not depend on n, and class frequencies are
+    those requested.
 
     Raises:
-        UsageError: a conditional generator is given neither labels nor shares, or not n labels.
+        UsageError: a conditional generator is given neither labels nor proportions, or labels of
+            another number than n.
     """
     return concatenate_blocks(
         sample_blocks_with_rejection(generator, normalizer, n, seed, settings, rejection, labels), n
@@ -103,7 +104,7 @@ def sample_blocks_with_rejection(
     rejection: DiscriminatorRejection,
     labels: Labels | None = None,
 ) -> Iterator[Float[Tensor, "kept channels height width"]]:
-    """Yield the same samples block by block; the last block is cut at n."""
+    """Yield the n samples kept, a block at a time; the last block may be smaller."""
     if isinstance(labels, Tensor):
         check_labels(labels, n, rejection.classes)
     kept = rejection.num_kept
@@ -126,9 +127,9 @@ def sample_blocks_with_rejection(
 
 
 def num_candidates(asked: Int[Tensor, "blocks kept"]) -> Int[Tensor, "blocks block"]:
-    """The classes of the candidates of each block: as many times as are asked for, for each class.
+    """Return the classes of the candidates of each block, in proportion to the requested classes.
 
-    Within one candidate, so that of every class the same share stays.
+    Up to one candidate per class, the same fraction of every class is kept.
     """
     share = torch.arange(BLOCK) * asked.shape[1] // BLOCK
     return asked.sort(dim=1, stable=True).values[:, share]
@@ -139,10 +140,10 @@ def select_best(
     classes: Int[Tensor, " num_candidates"],
     asked: Int[Tensor, " kept"],
 ) -> Int[Tensor, " kept"]:
-    """For each class as many of its candidates as are asked for, those of the largest logits.
+    """Return the indices of the candidates with the largest logits, per class.
 
-    They are in the order of the candidates, each where its class is asked for; of equals the
-    earlier one is taken.
+    They are in the order of the candidates, each at the place of its class in `asked`; of equal
+    logits the earlier candidate is kept.
     """
     chosen = torch.empty_like(asked)
     for number in asked.unique():
@@ -160,12 +161,12 @@ def rejection_logits(
     z: Latents,  # noqa: ARG001
     classes: int,  # noqa: ARG001
 ) -> Logits:
-    """a(x) of samples x = G(z), as the game shows D its images."""
+    """Return the logits a(x) of samples x = G(z), with the input that D has in this game."""
     return cast(Discriminator, net)(x)
 
 
 @rejection_logits.register
-def _(
+def _conditional_logits(
     game: config.ConditionalGame,  # noqa: ARG001
     net: nn.Module,
     x: ArraySplit,
@@ -187,20 +188,22 @@ def _(
 
 
 @rejection_logits.register
-def _(
+def _inpainting_logits(
     game: config.InpaintingGame,  # noqa: ARG001
     net: nn.Module,
     x: ArraySplit,
     z: Latents,  # noqa: ARG001
     classes: int,  # noqa: ARG001
 ) -> Logits:
-    return cast(Discriminator, net)(torch.cat((x, torch.zeros_like(x[:, :1])), 1))  # nothing known
+    return cast(Discriminator, net)(
+        torch.cat((x, torch.zeros_like(x[:, :1])), 1)
+    )  # every pixel is masked
 
 
 def _asked(
     rejection: DiscriminatorRejection, blocks: int, seed: int, labels: Labels | None
 ) -> Int[Tensor, "blocks kept"] | None:
-    """The class of each of whole blocks of samples: as given, over and over, or drawn."""
+    """Return the class of each sample of whole blocks: the given ones repeated, or drawn."""
     if labels is None:
         return None
     n = blocks * rejection.num_kept

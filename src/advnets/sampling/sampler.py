@@ -1,4 +1,4 @@
-"""Draw from a generator, read real images, lay the Parzen window."""
+"""Samples of a generator, real images, and the Parzen score of samples."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ if TYPE_CHECKING:
     from advnets.metrics.parzen import ParzenScore
 
 BLOCK = 500
-"""Samples that are drawn at once: the n-th sample of a seed is the same however many are asked."""
+"""The number of samples in a batch; the n-th sample of a seed does not depend on the total."""
 NUM_SAMPLES = 10_000
-"""Samples that the Parzen window is laid on (Goodfellow et al. 2014)."""
+"""The number of samples in a Parzen window (Goodfellow et al. 2014)."""
 MAX_VALID_IMAGES = 1_000
-"""Validation images that choose sigma."""
+"""The largest number of validation images that select sigma."""
 MAX_TEST_IMAGES = 10_000
-"""Test images that are scored, at most: the first, as many as MNIST has."""
+"""The largest number of test images, the first ones; as many as MNIST has."""
 
 MAX_COLUMNS = 20
-"""Classes in a grid of class-conditional samples, a column each."""
+"""The largest number of classes in a grid of class-conditional samples, one per column."""
 
 
 @dataclass(frozen=True)
 class ComputeSettings:
-    """How samples are drawn: on which device, and in which precision products are taken."""
+    """The device and the precision of matrix products that samples are drawn with."""
 
     device: torch.device
     precision: torch.dtype = torch.float32
 
     @classmethod
     def of(cls, runtime: config.Runtime, device: torch.device) -> ComputeSettings:
-        """As the run trains."""
+        """Return the settings that a run was trained with."""
         return cls(device, PRECISIONS[runtime.precision])
 
 
@@ -62,8 +62,8 @@ def draw_samples(
 ) -> Float[Tensor, "n channels height width"]:
     """Draw n samples as pixels in [0, 1], on the host, in eval mode.
 
-    The first samples of a seed are the same whatever n is. A conditional generator is given
-    labels, or shares of the classes from which they are drawn.
+    The first samples of a seed are the same whatever n is. A conditional generator needs
+    `labels`: class indices, or class proportions to draw them from.
 
     Raises:
         UsageError: a conditional generator is given neither, or not n class indices.
@@ -74,7 +74,7 @@ def draw_samples(
 def concatenate_blocks(
     blocks: Iterable[Float[Tensor, "_ channels height width"]], n: int
 ) -> Float[Tensor, "n channels height width"]:
-    """Return blocks of n images in all as one tensor, which alone is held beside a block."""
+    """Concatenate blocks of n images in total; memory holds the result and one block."""
     whole: Tensor | None = None
     start = 0
     for block in blocks:
@@ -94,7 +94,7 @@ def sample_blocks(
     settings: ComputeSettings,
     labels: Labels | None = None,
 ) -> Iterator[Float[Tensor, "block channels height width"]]:
-    """The same, a block at a time; the last block is cut at n."""
+    """Yield n samples as pixels in [0, 1], a block at a time; the last block may be smaller."""
     latents = latent_blocks(generator, n, seed, settings.device, labels)
     for number, images in enumerate(image_blocks(generator, normalizer, latents, settings)):
         yield images[: n - number * BLOCK]
@@ -107,18 +107,19 @@ def latent_blocks(
     device: torch.device,
     labels: Labels | None = None,
 ) -> Iterator[Float[Tensor, "block latent"]]:
-    """The z of the first n samples of a seed, in whole blocks: the last may hold some more.
+    """Yield the latents of the first n samples of a seed, in blocks of `BLOCK` each.
 
     Raises:
-        UsageError: a conditional generator is given neither labels nor shares, or not n labels.
+        UsageError: a conditional generator is given neither labels nor proportions, or labels of
+            another number than n.
     """
     classes: int = getattr(generator, "classes", 0)
     if isinstance(labels, Tensor):
         check_labels(labels, n, classes)
     elif labels is None and classes:
         raise UsageError(
-            f"samples of a generator of {classes} classes were asked for without any; give a class "
-            "index for each, or shares of the classes"
+            f"a generator of {classes} classes needs labels, got none; give a class index for each "
+            "sample, or class proportions"
         )
     for start in range(0, n, BLOCK):
         rng = RNG(seed, step=start // BLOCK, purpose="samples", device=device)
@@ -126,11 +127,11 @@ def latent_blocks(
             yield cast(Generator, generator).latent(BLOCK, rng)
             continue
         if isinstance(labels, ClassProportions):
-            told = labels.draw(rng.uniform("class", BLOCK))
+            classes_drawn = labels.draw(rng.uniform("class", BLOCK))
         else:
             some = labels[start : start + BLOCK].long()
-            told = F.pad(some, (0, BLOCK - len(some)))
-        yield cast(ConditionalGenerator, generator).latent(BLOCK, rng, told.to(device))
+            classes_drawn = F.pad(some, (0, BLOCK - len(some)))
+        yield cast(ConditionalGenerator, generator).latent(BLOCK, rng, classes_drawn.to(device))
 
 
 def image_blocks(
@@ -139,7 +140,7 @@ def image_blocks(
     latents: Iterable[Float[Tensor, "_ latent"]],
     settings: ComputeSettings,
 ) -> Iterator[Float[Tensor, "_ channels height width"]]:
-    """G(z) in eval mode, as pixels in [0, 1] on the host, a block of z at a time."""
+    """Yield G(z) as pixels in [0, 1] on the CPU, for each block of latents."""
     for made in generate_batches(generator, latents, settings):
         yield normalizer.to_pixels(made).float().cpu()
 
@@ -147,13 +148,13 @@ def image_blocks(
 def generate_batches(
     generator: nn.Module, latents: Iterable[Float[Tensor, "_ latent"]], settings: ComputeSettings
 ) -> Iterator[Float[Tensor, "_ channels height width"]]:
-    """The same in the nets' range, where they were made.
+    """Yield G(z) in eval mode, in the range of the networks and on their device.
 
     Raises:
-        DivergedError: the generator makes numbers that are not finite.
+        DivergedError: the generator's output is not finite.
     """
     training = generator.training
-    generator.eval()  # running statistics, which sampling leaves as they are
+    generator.eval()  # batch norm uses its running statistics and does not update them
     net = generator.fused() if isinstance(generator, Fusable) else generator
     try:
         for z in latents:
@@ -168,8 +169,7 @@ def generate_batches(
                 made = net(z)
             if not bool(made.isfinite().all()):
                 raise DivergedError(
-                    "the generator makes numbers that are not finite, since its weights have run "
-                    f"away; {ADVICE}"
+                    f"the generator's output is not finite, as its weights have diverged; {ADVICE}"
                 )
             yield made
     finally:
@@ -177,19 +177,19 @@ def generate_batches(
 
 
 def read_images(part: Split, which: slice | np.ndarray) -> Float[Tensor, "n channels height width"]:
-    """Some images, in [0, 1]."""
+    """Return the images of some indices, in [0, 1]."""
     return torch.from_numpy(part.read(which)).float() / part.white_level
 
 
 def read_pixel_rows(part: Split, which: slice | np.ndarray) -> Float[Tensor, "n features"]:
-    """Some images as rows of pixels in [0, 1]."""
+    """Return the images of some indices as rows of pixels in [0, 1]."""
     return read_images(part, which).flatten(1)
 
 
 def real_images(
     train: Split | StreamingSplit, n: int, seed: int
 ) -> Float[Tensor, "n channels height width"]:
-    """At most n training images in [0, 1], without repetition; of a stream the first ones."""
+    """Return up to n random training images in [0, 1], each once; of a stream the first ones."""
     part = train if isinstance(train, Split) else train.head(n)
     return read_images(part, RNG(seed).permutation("real row", len(part))[:n])
 
@@ -197,19 +197,19 @@ def real_images(
 def score_parzen(
     samples: Float[Tensor, "n channels height width"], data: PreparedData, grid: str
 ) -> ParzenScore:
-    """Score samples in [0, 1] by the data's validation and test images.
+    """Compute the Parzen score of samples in [0, 1] on the validation and test images of data.
 
     Raises:
-        DataError: the data has none.
+        DataError: the data has no validation and test images.
     """
     return parzen_scores(samples, *require_held_out(data), grid)
 
 
 def require_held_out(data: PreparedData) -> tuple[Split, Split]:
-    """The validation and the test images.
+    """Return the validation and the test images.
 
     Raises:
-        DataError: there are none.
+        DataError: the data has none.
     """
     valid, test = data.dataset.valid, data.dataset.test
     if valid is None or test is None:
@@ -223,7 +223,7 @@ def require_held_out(data: PreparedData) -> tuple[Split, Split]:
 def parzen_scores(
     samples: Float[Tensor, "n *shape"], valid: Split, test: Split, grid: str
 ) -> ParzenScore:
-    """The Parzen log-likelihood of test images under samples, σ by the validation images."""
+    """Compute the Parzen log-likelihood of test images, σ selected on validation images."""
     from advnets.metrics.parzen import parzen_score
 
     points, tests = (
