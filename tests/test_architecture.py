@@ -79,9 +79,9 @@ main(["train", {help_option!r}])
         assert run_python(code).splitlines()[-1] == "[]"
 
 
-def test_import_is_fast():
-    """The fastest of five processes: the others may have waited for a busy machine."""
-    code = "import time; t = time.perf_counter(); import advnets; print(time.perf_counter() - t)"
+def test_import_takes_less_than_50_ms():
+    """In processor time, the least of five processes, so that a busy machine changes nothing."""
+    code = "import time; t = time.process_time(); import advnets; print(time.process_time() - t)"
     assert min(float(run_python(code)) for _ in range(5)) < 0.05
 
 
