@@ -26,13 +26,13 @@ def told(folder):
 
 
 def test_every_half_life_is_scored_without_test_images(script, tmp_path, monkeypatch, capsys):
-    opened = script.setup.open_data
+    opened = script.open_data
 
     def without_test_images(spec):
         data = opened(spec)
         return replace(data, dataset=replace(data.dataset, test=None))
 
-    monkeypatch.setattr(script.setup, "open_data", without_test_images)
+    monkeypatch.setattr(script, "open_data", without_test_images)
     script.main(arguments(tmp_path, 40))
     found = told(tmp_path)
     assert [(score["step"], score["half_life"]) for score in found["scores"]] == [

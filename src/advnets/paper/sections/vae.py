@@ -215,9 +215,9 @@ def _kl_text(vaes: Sequence[RunScores], n_train: int, errors: Mapping[str, float
         f"On average, $z$ carries {nats:.1f} nats of information about a test image (the "
         "divergence in the bound), from which $G$ reconstructs it. The index of the nearest of "
         rf"{n_train:,} training images carries up to $\log$ {n_train:,} = "
-        f"{math.log(n_train):.1f} nats. The mean squared error per pixel is {errors[VAE]:.4f} for a reconstruction, "
-        f"{errors['nearest']:.4f} for the nearest training image and {errors['mean']:.4f} for the "
-        "mean training image."
+        f"{math.log(n_train):.1f} nats. The mean squared error per pixel is {errors[VAE]:.4f} for "
+        f"a reconstruction, {errors['nearest']:.4f} for the nearest training image and "
+        f"{errors['mean']:.4f} for the mean training image."
     )
 
 

@@ -192,10 +192,10 @@ def _protocol_text(faces: Dataset, scored: Sequence[FoldScores]) -> str:
         f"The other column of the table is of faces, here {escape_markup(faces.name)}, by folds, "
         "splits of one file. In each fold σ is selected on the first 1,000 validation images or "
         f"all if there are fewer, here {format_range(score.n_valid for score in real)}, and the "
-        f"test images are scored, here {format_range(score.n_test for score in real)}. In the row of a "
-        "fold, ± is the standard error over its test images; in rows of means it is the standard "
-        "error over folds, as in the paper: the standard deviation of the folds' scores divided "
-        "by √n. (The variance divides by n - 1 here; the paper does not specify it.)"
+        f"test images are scored, here {format_range(score.n_test for score in real)}. In the row "
+        "of a fold, ± is the standard error over its test images; in rows of means it is the "
+        "standard error over folds, as in the paper: the standard deviation of the folds' scores "
+        "divided by √n. (The variance divides by n - 1 here; the paper does not specify it.)"
     )
 
 
