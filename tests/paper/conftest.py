@@ -7,7 +7,7 @@ from advnets.paper.blocks import SectionContext, Sources
 
 @pytest.fixture
 def context(tmp_path, quiet) -> SectionContext:
-    """What a part is given at quick scale, with folders of its own."""
+    """Return a section context at quick scale, with its own folders."""
     return SectionContext(
         folder=tmp_path / "part",
         runs_dir=tmp_path / "runs",

@@ -1,4 +1,4 @@
-"""Table 1 and Figures 2 and 3, on trainings of a few steps."""
+"""Tests of Table 1 and Figures 2 and 3, on trainings of a few steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from advnets.paper.sections import figure2, figure3, table1
 
 @pytest.fixture
 def context(context, monkeypatch, tmp_path):
-    """A context without data, whose digits are trained for a few steps, with two seeds."""
+    """Return a context without data, two seeds, and a few training steps on digits."""
     real = trainings.digits_config
 
     def short(seed):
@@ -33,7 +33,7 @@ def tables(shown):
     return [block for block in shown.blocks if isinstance(block, Table)]
 
 
-def test_table_1_has_every_seed_weights_and_choice_of_epoch(context):
+def test_table_1_has_every_seed_weights_and_epoch(context):
     shown = table1.build(context)
     ours, beside, features, published = tables(shown)
     assert [row[:2] for row in ours.rows[:4]] == [("digits-0", "last")] * 2 + [
@@ -64,7 +64,7 @@ def test_table_1_has_every_seed_weights_and_choice_of_epoch(context):
     assert (context.folder / image.file).stat().st_size > 0
 
 
-def test_a_run_is_trained_once_for_all_parts(context):
+def test_a_run_is_trained_once_for_all_sections(context):
     first = trainings.reference_run(context)
     checkpoint = first.run.newest_checkpoint()
     before = checkpoint.stat().st_mtime_ns
@@ -72,7 +72,7 @@ def test_a_run_is_trained_once_for_all_parts(context):
     assert (again.step, checkpoint.stat().st_mtime_ns) == (4, before)
 
 
-def test_a_training_that_is_stopped_stops_the_part(context, monkeypatch):
+def test_a_stopped_training_stops_the_section(context, monkeypatch):
     from advnets.experiment.train import TrainResult
     from advnets.paper import blocks
 
@@ -92,7 +92,7 @@ def test_figure_2_shows_samples_and_the_nearest_training_images(context):
     assert len(shown.checks) == 1
 
 
-def test_figure_2_says_what_it_lacks(context, monkeypatch):
+def test_figure_2_reports_missing_data(context, monkeypatch):
     real = trainings.large_configs(context)
     monkeypatch.setattr(figure2, "large_configs", lambda context: real)
     shown = figure2.build(context)
@@ -108,26 +108,26 @@ class TestCopies:
         train = torch.rand(400, 30)
         assert figure2.nearest_stats(train[:50], train).copies == 1.0
 
-    def test_new_draws_are_not(self):
+    def test_independent_samples_are_not_copies(self):
         train, new = torch.rand(400, 30), torch.rand(50, 30)
         assert figure2.nearest_stats(new, train).copies == 0.0
 
-    def test_a_third_of_copies_with_a_little_noise_is_counted(self):
+    def test_noisy_copies_are_counted(self):
         train = torch.rand(400, 30)
         mixed = torch.cat((train[:20] + 0.01 * torch.randn(20, 30), torch.rand(40, 30)))
         memory = figure2.nearest_stats(mixed, train)
         assert memory.copies == pytest.approx(1 / 3)
         assert memory.median == pytest.approx(float(nearest(mixed, train)[0].median()))
 
-    def test_spread_is_that_of_a_normal_and_none_of_one_image(self):
+    def test_spread_of_a_normal_and_of_one_image(self):
         train = torch.rand(400, 30)
         drawn = 2 * torch.randn(3000, 30)
         assert figure2.nearest_stats(drawn, train).spread == pytest.approx(2 * 30**0.5, rel=0.02)
         assert figure2.nearest_stats(train[:1].expand(60, 30), train).spread < 1e-5
 
 
-def test_lines_begin_and_end_at_their_ends(context):
-    """At t = 0 and t = 1 the image is G's of the first and the last z; between, of their mean."""
+def test_interpolations_begin_and_end_at_their_ends(context):
+    """At t = 0 and t = 1 the image is G of the first and the last z."""
     trained = trainings.reference_run(context)
     lines = figure3.interpolate(trained, lines=3, steps=5)
     assert lines.shape == (3, 5, 1, 8, 8)
@@ -136,7 +136,7 @@ def test_lines_begin_and_end_at_their_ends(context):
     assert (context.folder / figure.blocks[1].file).exists()
 
 
-def test_narrower_nets_keep_their_shape(context):
+def test_quick_scale_divides_hidden_sizes(context):
     for run in trainings.large_configs(context).values():
         for stage in run.stages:
             assert stage.steps is not None

@@ -1,4 +1,4 @@
-"""The claims of the quick scale that depend on a training hold for each of ten seeds."""
+"""Tests that the quick scale's checks of trained networks pass for ten seeds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEEDS = range(10)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_claims_of_trained_nets_hold_with_any_seed(context, seed):
+def test_checks_of_trained_networks_pass_for_ten_seeds(context, seed):
     context = replace(context, seed=seed)
     for name in ("figure3", "table2", "vae", "density"):
         checks = SECTIONS[name].build(context).checks
@@ -30,22 +30,22 @@ def test_the_claims_of_trained_nets_hold_with_any_seed(context, seed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
-def test_the_claims_of_the_bad_start_hold_with_any_seed(context, seed):
+def test_checks_of_the_bad_start_pass_for_ten_seeds(context, seed):
     checks = bad_start.build(replace(context, seed=seed)).checks
     assert [check for check in checks if not check.passed] == []
 
 
-def test_objectives_that_are_one_fail_the_claims_of_the_bad_start():
-    """As if one loss were played for both, whose first gradient and way are then the same."""
+def test_equal_losses_fail_the_checks_of_the_bad_start():
+    """If one loss were used for both, gradients and trajectories would be equal."""
     cells = Grid(-1.0, 1.0, 3)
     start = Snapshot(cells, np.ones(3), np.ones(3), np.ones(3), ())
-    way = [0.6931, *[0.4] * 20, *[0.01] * 60]
-    pulls = {"minimax": 2.0, "non-saturating": 2.0}
-    trials = {
-        ("gradient descent", objective): bad_start.History(start, pulls, 0.001, way)
+    jsd = [0.6931, *[0.4] * 20, *[0.01] * 60]
+    grad_norms = {"minimax": 2.0, "non-saturating": 2.0}
+    histories = {
+        ("gradient descent", objective): bad_start.History(start, grad_norms, 0.001, jsd)
         for objective in bad_start.OBJECTIVES
     }
-    assert holds(bad_start._checks(trials)) == [True, False, False, True]
+    assert outcomes(bad_start._checks(histories)) == [True, False, False, True]
 
 
 @pytest.mark.slow
@@ -54,69 +54,79 @@ def test_objectives_that_are_one_fail_the_claims_of_the_bad_start():
     "name",
     [name for name in SECTIONS if name not in ("figure3", "table2", "vae", "density")],
 )
-def test_the_other_claims_hold_with_other_seeds(context, seed, name):
+def test_other_checks_pass_for_other_seeds(context, seed, name):
     context = replace(context, seed=seed, folder=context.folder / name)
     assert [check for check in SECTIONS[name].build(context).checks if not check.passed] == []
 
 
-def stations(images, after, correlations=(0.55, 0.0)):
-    """Chains after 1 and after 1,000 steps."""
+def make_chains(images, after, correlations=(0.55, 0.0)):
+    """Return chains after 1 and after 1,000 steps."""
     return [
         ChainSnapshot(steps, 1e-5, rows, correlation)
         for steps, rows, correlation in zip((1, 1000), (images, after), correlations, strict=True)
     ]
 
 
-def holds(checks):
+def outcomes(checks):
     return [check.passed for check in checks]
 
 
-def test_chains_that_stand_still_or_do_not_forget_fail_the_claims():
-    """A chain that is never run is as far from data as at its start, and resembles itself."""
+def test_static_or_correlated_chains_fail_the_checks():
+    """A chain that never changes stays far from the data and is fully correlated."""
     rng = torch.Generator().manual_seed(0)
     real = torch.rand(50, 16, generator=rng)
-    noise, found = torch.rand(30, 16, generator=rng), real[:30] + 0.01
-    assert holds(table2._quick_chain_checks(stations(noise, found), real)) == [True, True]
-    assert holds(table2._quick_chain_checks(stations(noise, noise, (1.0, 1.0)), real)) == [
+    noise, near_data = torch.rand(30, 16, generator=rng), real[:30] + 0.01
+    assert outcomes(table2._quick_chain_checks(make_chains(noise, near_data), real)) == [
+        True,
+        True,
+    ]
+    assert outcomes(table2._quick_chain_checks(make_chains(noise, noise, (1.0, 1.0)), real)) == [
         False,
         False,
     ]
-    assert holds(table2._quick_chain_checks(stations(found, noise), real)) == [False, True]
+    assert outcomes(table2._quick_chain_checks(make_chains(near_data, noise), real)) == [
+        False,
+        True,
+    ]
 
 
-def test_an_encoder_that_says_nothing_fails_the_claim_of_reconstructions():
-    """The best that G can make of no information is the mean image."""
+def test_an_uninformative_encoder_fails_the_reconstruction_check():
+    """Without information the best reconstruction is the mean image."""
     shown = torch.rand(20, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     errors = {"nearest": 0.01, "mean": 0.08, vae.VAE: 0.08}
-    (blind,) = vae._reconstruction_checks(vae.Reconstructions(shown, {}, errors), full=False)
-    assert not blind.passed
-    (told,) = vae._reconstruction_checks(
+    (uninformative,) = vae._reconstruction_checks(
+        vae.Reconstructions(shown, {}, errors), full=False
+    )
+    assert not uninformative.passed
+    (informative,) = vae._reconstruction_checks(
         vae.Reconstructions(shown, {}, {**errors, vae.VAE: 0.03}), full=False
     )
-    assert told.passed
-    assert holds(vae._reconstruction_checks(vae.Reconstructions(shown, {}, errors), full=True)) == [
+    assert informative.passed
+    assert outcomes(
+        vae._reconstruction_checks(vae.Reconstructions(shown, {}, errors), full=True)
+    ) == [
         False,
         False,
     ]
 
 
-def shares(*p_g):
-    """Class frequencies of ten classes that are equally frequent in the data."""
+def make_frequencies(*p_g):
+    """Return class frequencies of ten classes that are equally frequent in the data."""
     p = np.full(10, 0.1)
     q = np.array(p_g) / sum(p_g)
     return ClassFrequencies(p, q, accuracy=0.95, chance=0.04)
 
 
-def test_a_generator_of_half_the_classes_fails_the_claims_of_frequencies():
+def test_missing_classes_fail_the_frequency_checks():
     even, uneven, half = (
-        shares(*[1] * 10),
-        shares(0, *[1] * 5, *[2] * 4),
-        shares(*[1] * 5, *[0] * 5),
+        make_frequencies(*[1] * 10),
+        make_frequencies(0, *[1] * 5, *[2] * 4),
+        make_frequencies(*[1] * 5, *[0] * 5),
     )
-    for found, of_quick, of_full in (
+    for frequencies, of_quick, of_full in (
         (even, [True] * 3, [True] * 3),
         (uneven, [True] * 3, [True, False, True]),
         (half, [True, False, False], [True, False, False]),
     ):
-        assert holds(density._frequency_checks(found, 2000, full=False)) == of_quick
-        assert holds(density._frequency_checks(found, 2000, full=True)) == of_full
+        assert outcomes(density._frequency_checks(frequencies, 2000, full=False)) == of_quick
+        assert outcomes(density._frequency_checks(frequencies, 2000, full=True)) == of_full

@@ -1,4 +1,4 @@
-"""Parts are played once, kept, and put on one page."""
+"""Tests of the runner: sections are built once, stored, and shown on one page."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def red():
 
 
 class Counting:
-    """A part that counts how often it is played, and can be made to stop."""
+    """A section that counts how often it is built, and can be made to stop."""
 
     def __init__(self):
         self.played, self.stop = 0, False
@@ -73,7 +73,7 @@ def names(results):
     return [result.section for result in results]
 
 
-def test_a_part_is_played_once(sections, tmp_path):
+def test_a_section_is_built_once(sections, tmp_path):
     assert names(runner(sections, tmp_path).run(["two", "one"])) == ["one", "two"]
     again = list(runner(sections, tmp_path).run(["one"]))
     assert sections["one"].build.played == 1
@@ -82,13 +82,13 @@ def test_a_part_is_played_once(sections, tmp_path):
 
 
 @pytest.mark.parametrize("other", [{"full": True}, {"seeds": 2}])
-def test_a_result_of_another_scale_is_not_this_ones(sections, tmp_path, other):
+def test_results_of_another_scale_are_not_reused(sections, tmp_path, other):
     list(runner(sections, tmp_path).run(["one"]))
     list(runner(sections, tmp_path, **other).run(["one"]))
     assert sections["one"].build.played == 2
 
 
-def test_what_was_shown_before_a_stop_is_kept(sections, tmp_path):
+def test_results_before_an_interruption_are_stored(sections, tmp_path):
     sections["two"].build.stop = True
     with pytest.raises(StoppedError):
         list(runner(sections, tmp_path).run(["one", "two"]))
@@ -97,32 +97,32 @@ def test_what_was_shown_before_a_stop_is_kept(sections, tmp_path):
     assert (sections["one"].build.played, sections["two"].build.played) == (1, 1)
 
 
-def test_what_lacked_data_is_played_again_when_they_are_there(tmp_path):
-    """And only then: `--faces` was of no use if what was told without them stayed."""
-    played = []
+def test_a_section_with_missing_data_is_rebuilt_once_they_are_available(tmp_path):
+    """Otherwise passing `--faces` later would have no effect."""
+    sources = []
 
     def show(context):
-        played.append(context.sources.faces)
+        sources.append(context.sources.faces)
         return SectionContent((Text("no faces"),), missing_sources=("faces",))
 
     def run(faces):
         sections = {"one": Section("The one", "section 1", show)}
-        sources, data = Sources(faces=faces), str(tmp_path)
+        config, data = Sources(faces=faces), str(tmp_path)
         list(
-            PaperRunner(sections, tmp_path, Scale(False, 1), sources, data, Console(), str).run(
+            PaperRunner(sections, tmp_path, Scale(False, 1), config, data, Console(), str).run(
                 ["one"]
             )
         )
 
     run("tfd")
     run("tfd")
-    assert played == ["tfd"]
+    assert sources == ["tfd"]
     run("digits")
-    assert played == ["tfd", "digits"]
+    assert sources == ["tfd", "digits"]
 
 
 @pytest.mark.parametrize("broken", ["", "{", "{}", '{"section": "one"}'])
-def test_a_broken_result_is_played_again(sections, tmp_path, broken):
+def test_a_damaged_result_is_rebuilt(sections, tmp_path, broken):
     some = runner(sections, tmp_path)
     list(some.run(["one"]))
     (some.folder("one") / "result.json").write_text(broken)
@@ -130,7 +130,7 @@ def test_a_broken_result_is_played_again(sections, tmp_path, broken):
     assert sections["one"].build.played == 2
 
 
-def test_the_page_holds_everything_and_asks_for_nothing(sections, tmp_path):
+def test_page_is_complete_and_self_contained(sections, tmp_path):
     list(runner(sections, tmp_path).run(["one"]))
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "1 of 1 checks pass" in page
@@ -143,7 +143,7 @@ def test_the_page_holds_everything_and_asks_for_nothing(sections, tmp_path):
     assert not re.search(r'(src|href)="(?!data:|#)', page)
 
 
-def test_a_claim_that_does_not_hold_is_said(sections, tmp_path):
+def test_page_shows_failed_checks(sections, tmp_path):
     sections["one"].build.played = 1
     list(runner(sections, tmp_path).run(["one"]))
     page = (tmp_path / "report.html").read_text("utf-8")
@@ -151,15 +151,15 @@ def test_a_claim_that_does_not_hold_is_said(sections, tmp_path):
     assert 'class="fail">no<' in page
 
 
-def test_a_terminal_is_shown_no_marks():
+def test_terminal_text_has_no_markup():
     assert strip_markup(r"$p_{data}$ is $-\log 4$ by `x`") == "p_data is -log 4 by x"
 
 
 NAME = r"my $20 & `cheap` {faces} \ <b>_x_"
 
 
-def test_text_from_data_marks_no_code_and_no_formula():
-    """A dollar sign or backtick in a folder's name is shown as itself, on the page and before."""
+def test_text_from_data_is_escaped():
+    """A dollar sign or backtick in a folder's name is shown literally."""
     text = f"{escape_markup(NAME)}, `{escape_markup(NAME)}`, $D^*$ and 5 more"
     assert strip_markup(text) == f"{NAME}, {NAME}, D^* and 5 more"
     *pieces, formula, rest = markup_to_html(text)

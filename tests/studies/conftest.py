@@ -10,7 +10,7 @@ STUDIES = Path(__file__).parents[2] / "studies"
 
 @pytest.fixture
 def script(request, monkeypatch):
-    """The script that a file of tests is named after, its siblings at hand as when it is run."""
+    """Import the script that a test file is named after, with its siblings importable."""
     monkeypatch.syspath_prepend(STUDIES)
     monkeypatch.syspath_prepend(STUDIES.parent / "tools")
     return importlib.import_module(request.path.stem.removeprefix("test_"))

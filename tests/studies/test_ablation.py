@@ -1,4 +1,4 @@
-"""Each part of the recipe is dropped by options that train takes, and the table holds them all."""
+"""Tests of the ablations: their options are valid and different, and the table is complete."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from advnets import presets
 from advnets.cli.main import config_of
 
 
-@pytest.mark.parametrize("field", ["grid", "stacked"])
-def test_every_part_changes_the_recipe_and_each_in_its_own_way(script, field):
-    told = script.EXPERIMENTS[field]
+@pytest.mark.parametrize("experiment", ["grid", "stacked"])
+def test_every_ablation_changes_the_recipe_differently(script, experiment):
+    spec = script.EXPERIMENTS[experiment]
     stages = {}
-    for part, options in told.ablations.items():
-        stages[part] = config_of(f"advnets train {told.command} {options}").stage
+    for ablation, options in spec.ablations.items():
+        stages[ablation] = config_of(f"advnets train {spec.command} {options}").stage
     assert len({repr(stage) for stage in stages.values()}) == len(stages)
-    game = presets.get_preset(told.command.split()[0]).stage.game
-    if field == "grid":
+    game = presets.get_preset(spec.command.split()[0]).stage.game
+    if experiment == "grid":
         game = replace(game, r1_final=1e-5, r2_final=1e-5)
     assert stages[script.FULL_RECIPE].game == game
 
 
-def test_the_grid_is_played_and_told(script, tmp_path, capsys, monkeypatch):
+def test_grid_ablations_are_run_and_printed(script, tmp_path, capsys, monkeypatch):
     few = {script.FULL_RECIPE: "", "without R1": script.PENALTY_ABLATIONS["without R1"]}
     small = replace(
         script.EXPERIMENTS["grid"],

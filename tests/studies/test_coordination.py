@@ -1,4 +1,4 @@
-"""The table of ways to coordinate G and D, on nets and digits that take no time."""
+"""Tests of the coordination study, on small networks and digits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_every_variant_differs_from_the_first_in_one_thing(script):
         assert len(differing) + (other.keep_fraction != first.keep_fraction) == 1, other
 
 
-def test_what_has_its_line_is_not_played_again(script, tmp_path, monkeypatch, capsys):
+def test_a_finished_run_is_not_repeated(script, tmp_path, monkeypatch, capsys):
     plain = script.variants()["alternating, k = 1, z normal"]
     small = replace(
         plain.stage,

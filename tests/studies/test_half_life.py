@@ -1,4 +1,4 @@
-"""One training with weight averages of several half-lives, scored by validation images alone."""
+"""Tests of the half-life study: several EMAs in one training, scored by validation images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def arguments(folder, steps):
     return [str(folder / "runs"), str(folder / "records"), *OPTIONS, "--steps", str(steps)]
 
 
-def told(folder):
+def read_record(folder):
     return json.loads((folder / "records" / "digits-3.json").read_text())
 
 
@@ -34,24 +34,26 @@ def test_every_half_life_is_scored_without_test_images(script, tmp_path, monkeyp
 
     monkeypatch.setattr(script, "open_data", without_test_images)
     script.main(arguments(tmp_path, 40))
-    found = told(tmp_path)
-    assert [(score["step"], score["half_life"]) for score in found["scores"]] == [
+    record = read_record(tmp_path)
+    assert [(score["step"], score["half_life"]) for score in record["scores"]] == [
         (step, half_life) for step in (20, 40) for half_life in (2000, 20000, 0)
     ]
-    assert {score["n"] for score in found["scores"]} == {270}  # 30 of 300 select σ
-    assert [(one["half_life"], one["n"]) for one in found["features"]] == [
+    assert {score["n"] for score in record["scores"]} == {270}  # 30 of 300 select σ
+    assert [(one["half_life"], one["n"]) for one in record["features"]] == [
         (2000, 300),
         (20000, 300),
     ]
-    assert all(one["frechet"] > 0 and 0 <= one["recall"] <= 1 for one in found["features"])
-    assert {"command", "versions", "seconds", "processor_seconds", "runtime"} <= set(found)
-    assert found["real"]["mean"] > max(score["mean"] for score in found["scores"])
+    assert all(one["frechet"] > 0 and 0 <= one["recall"] <= 1 for one in record["features"])
+    assert {"command", "versions", "seconds", "processor_seconds", "runtime"} <= set(record)
+    assert record["real"]["mean"] > max(score["mean"] for score in record["scores"])
     assert "shortest that reaches real training images: None" in capsys.readouterr().out
 
 
-def test_a_stopped_training_continues_to_the_same_scores(script, tmp_path):
+def test_a_resumed_training_has_the_same_scores(script, tmp_path):
     script.main([*arguments(tmp_path / "whole", 600), "--test", "2000"])
-    assert [(one["half_life"], one["n_test"]) for one in told(tmp_path / "whole")["test"]] == [
+    assert [
+        (one["half_life"], one["n_test"]) for one in read_record(tmp_path / "whole")["test"]
+    ] == [
         (2000, 300),
         (0, 300),
     ]
@@ -63,7 +65,7 @@ def test_a_stopped_training_continues_to_the_same_scores(script, tmp_path):
     assert process.returncode == 1
     assert not (tmp_path / "stopped" / "records").exists()
     subprocess.run(command, check=True, capture_output=True)
-    assert told(tmp_path / "stopped")["scores"] == told(tmp_path / "whole")["scores"]
+    assert read_record(tmp_path / "stopped")["scores"] == read_record(tmp_path / "whole")["scores"]
 
 
 def test_other_options_are_refused(script, tmp_path):
@@ -74,19 +76,19 @@ def test_other_options_are_refused(script, tmp_path):
         script.main([*arguments(tmp_path, 20), "--half-lives", "3000"])
 
 
-def test_after_a_half_life_the_past_counts_half(script):
+def test_ema_weights_decay_by_half_in_a_half_life(script):
     module = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(module.weight)
     averages = script.EMAs(module, [1000, 2000], batch_size=10)
     nn.init.ones_(module.weight)
     for step in range(1, 101):  # 1,000 images
         averages.update(module, step)
-    found = [float(averages.module[name].weight.detach()) for name in ("1000", "2000")]
-    assert found == pytest.approx([1 - 0.5, 1 - 0.5**0.5], rel=1e-5)
+    record = [float(averages.module[name].weight.detach()) for name in ("1000", "2000")]
+    assert record == pytest.approx([1 - 0.5, 1 - 0.5**0.5], rel=1e-5)
     assert not torch.equal(averages.module["1000"].weight, module.weight)
 
 
-def test_the_highest_and_the_shortest_that_reaches_real_images(script):
+def test_choice_of_half_lives(script):
     means = {0: 160.0, 3: 190.0, 30: 251.0, 50: 272.0, 60: 268.0}
     assert script.choose_half_lives(means, real=247.0) == (50, 30)
     assert script.choose_half_lives(means, real=300.0) == (50, None)

@@ -10,6 +10,6 @@ TOOLS = Path(__file__).parents[2] / "tools"
 
 @pytest.fixture
 def script(request, monkeypatch):
-    """The script that a file of tests is named after, its siblings at hand as when it is run."""
+    """Import the script that a test file is named after, with its siblings importable."""
     monkeypatch.syspath_prepend(TOOLS)
     return importlib.import_module(request.path.stem.removeprefix("test_"))

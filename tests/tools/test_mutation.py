@@ -59,11 +59,11 @@ def changes(script):
         ("removed", "x.log(1)", "pass"),
     ],
 )
-def test_each_kind_of_careless_change_is_made(changes, change):
+def test_every_kind_of_change_is_made(changes, change):
     assert change in changes
 
 
-def test_texts_and_annotations_are_left_and_every_mutant_is_python(script, changes):
+def test_strings_and_annotations_are_unchanged_and_every_mutant_parses(script, changes):
     assert not [before for _, before, _ in changes if "text" in before or "bad" in before]
     for mutant in script.mutants_of("src/advnets/a.py", SOURCE.encode()):
         changed = mutant.apply(SOURCE.encode()).decode()
@@ -71,14 +71,14 @@ def test_texts_and_annotations_are_left_and_every_mutant_is_python(script, chang
         assert SOURCE.splitlines()[mutant.line - 1].count(mutant.before.splitlines()[0])
 
 
-def test_the_tests_of_a_file_are_those_of_its_name_then_its_neighbors(script):
+def test_tests_of_a_file_are_those_of_its_name_then_its_folder(script):
     asked = script.tests_of("src/advnets/training/ema.py")
     assert asked[0] == "tests/training/test_ema.py"
     assert "tests/training/test_trainer.py" in asked
     assert script.tests_of("src/advnets/schedules.py") == ["tests/test_schedules.py"]
 
 
-def test_a_draw_is_repeatable_and_spread_over_files(script):
+def test_draws_are_reproducible_and_cover_all_files(script):
     files = ["src/advnets/schedules.py", "src/advnets/training/ema.py"]
     drawn = script.draw_mutants(files, 12, 3)
     assert drawn == script.draw_mutants(files, 12, 3) != script.draw_mutants(files, 12, 4)
@@ -86,7 +86,7 @@ def test_a_draw_is_repeatable_and_spread_over_files(script):
     assert len(script.draw_mutants(files, None, 0)) > 40
 
 
-def test_survivors_are_told_from_the_noticed_and_the_source_stays(tmp_path):
+def test_survivors_and_detected_mutants_without_changing_the_source(tmp_path):
     """A whole run over a package and tests of its own, in a process of its own."""
     package = tmp_path / "src/advnets"
     package.mkdir(parents=True)
@@ -110,7 +110,8 @@ done = mutation.run(mutants, (), root, root / "out.json")
 print(mutation.summary(done))
 # An endless loop: the runner does not wait for it.
 copied = mutation.SourceCopy(root, root / "again")
-(endless,) = [m for m in mutation.draw_mutants(["src/advnets/a.py"], None, 0, root) if m.after == "pass"]
+mutants = mutation.draw_mutants(["src/advnets/a.py"], None, 0, root)
+(endless,) = [m for m in mutants if m.after == "pass"]
 print(copied.run_mutant(endless, ["tests/test_a.py"], 3.0).verdict)
 """
     made = subprocess.run(
@@ -128,7 +129,7 @@ print(copied.run_mutant(endless, ["tests/test_a.py"], 3.0).verdict)
     assert (package / "a.py").read_text() == source
 
 
-def test_tests_that_fail_already_are_no_measure(tmp_path):
+def test_failing_tests_stop_the_run(tmp_path):
     package = tmp_path / "src/advnets"
     package.mkdir(parents=True)
     (package / "a.py").write_text("A = 1\n")

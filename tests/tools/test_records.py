@@ -21,7 +21,7 @@ def scores():
     return {path.stem: json.loads(path.read_text("utf-8"))["scores"] for path in RECORDS}
 
 
-def test_every_score_carries_what_it_hangs_on(scores):
+def test_every_score_has_its_provenance(scores):
     for name, some in scores.items():
         assert some, name
         for score in some:
@@ -32,7 +32,7 @@ def test_every_score_carries_what_it_hangs_on(scores):
             }, name
 
 
-def test_what_hangs_on_the_same_and_on_no_net_is_the_same(scores):
+def test_scores_of_real_images_with_equal_settings_are_equal(scores):
     """Scores of real images, of all runs: where one is unlike, a metric was changed, and records
     of both kinds would be compared. Densities may differ in the fifth digit: in the oldest records
     what lies at the edge of a ball is told by float32 (LOG.md)."""

@@ -1,4 +1,4 @@
-"""The game on a line, against densities that are known exactly."""
+"""Tests of the one-dimensional game against exact densities."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from advnets.toy.line_game import (
 )
 
 
-def sight(p_data, p_g, discriminator):
+def make_snapshot(p_data, p_g, discriminator):
     return Snapshot(Grid(-6.0, 6.0), p_data, p_g, discriminator, ())
 
 
-def test_p_g_is_the_density_of_what_g_sends_z_to():
-    """A linear G of a normal z is a normal distribution: x = 1 + z / 2."""
+def test_p_g_is_the_density_of_g_of_z():
+    """A linear G of a normal z is normal: x = 1 + z / 2."""
     line = make_line_game("gaussian:n=1000", Grid(-3.0, 5.0))
     line.state.players["generator"] = nn.Linear(1, 1)
     with torch.no_grad():
         line.state.players["generator"].weight.fill_(0.5)
         line.state.players["generator"].bias.fill_(1.0)
-    seen = line.snapshot(arrows=3)
-    np.testing.assert_allclose(seen.p_g, norm(1, 0.5).pdf(seen.grid.centers), atol=5e-3)
-    np.testing.assert_allclose(seen.p_data, norm().pdf(seen.grid.centers), atol=1e-12)
-    assert seen.arrows[1] == pytest.approx((0.0, 1.0), abs=1e-6)
+    calls = line.snapshot(arrows=3)
+    np.testing.assert_allclose(calls.p_g, norm(1, 0.5).pdf(calls.grid.centers), atol=5e-3)
+    np.testing.assert_allclose(calls.p_data, norm().pdf(calls.grid.centers), atol=1e-12)
+    assert calls.arrows[1] == pytest.approx((0.0, 1.0), abs=1e-6)
 
 
-def test_the_divergence_of_two_normals_is_the_integral():
-    """Against the integral of its definition by the trapezoid rule, on another grid."""
+def test_jsd_of_two_normals_equals_the_integral():
+    """The integral is computed by the trapezoid rule on another grid."""
     x = np.linspace(-10, 12, 200_001)
     p, q = norm(0, 1).pdf(x), norm(2, 0.7).pdf(x)
     m = (p + q) / 2
@@ -50,42 +50,42 @@ def test_the_divergence_of_two_normals_is_the_integral():
     assert ours.jsd == pytest.approx(integral, rel=1e-4)
 
 
-def test_the_error_counts_only_where_d_is_shown_enough():
+def test_max_error_is_restricted_to_the_support():
     middles = Grid(-6.0, 6.0).centers
     p = norm(0, 1).pdf(middles)
     d = np.where(abs(middles) < 2.5, 0.5, 0.9)
-    assert sight(p, p, d).max_error == pytest.approx(0.4)
+    assert make_snapshot(p, p, d).max_error == pytest.approx(0.4)
     d = np.where(abs(middles) < 4, 0.55, 0.9)
-    assert sight(p, p, d).max_error == pytest.approx(0.05)
+    assert make_snapshot(p, p, d).max_error == pytest.approx(0.05)
 
 
-def test_quantiles_of_z_are_those_of_the_prior():
+def test_latent_quantiles_are_those_of_the_prior():
     np.testing.assert_allclose(
         latent_quantiles(3).flatten(), norm.ppf([1 / 6, 0.5, 5 / 6]), atol=1e-6
     )
 
 
-def test_d_answers_a_g_that_stands_still():
-    """The inner loop moves D toward D*, and leaves G, its optimizer and the table as they are."""
+def test_best_response_updates_only_d():
+    """D approaches D*; G, its optimizer and the step count do not change."""
     line = make_line_game("gaussian:mean=2,n=20000", Grid(-4.0, 8.0), batch_size=500)
-    table = line.state
-    before = [p.clone() for p in table.players["generator"].parameters()]
+    state = line.state
+    before = [p.clone() for p in state.players["generator"].parameters()]
     first = line.snapshot()
-    best_response(table, 150, config.Adam(lr=5e-3))
+    best_response(state, 150, config.Adam(lr=5e-3))
     after = line.snapshot()
     assert after.jsd == first.jsd
     assert after.max_error < first.max_error / 3
     assert all(
         torch.equal(a, b)
-        for a, b in zip(before, table.players["generator"].parameters(), strict=True)
+        for a, b in zip(before, state.players["generator"].parameters(), strict=True)
     )
-    assert table.progress.step == 0
-    assert all(not m.any() for m in table.optimizers["discriminator"].state["exp_avg"])
+    assert state.progress.step == 0
+    assert all(not m.any() for m in state.optimizers["discriminator"].state["exp_avg"])
 
 
-def test_the_nets_are_watched_while_they_play():
+def test_callback_gets_the_metrics_of_each_iteration():
     line = make_line_game("gaussian:mean=2,n=2000", Grid(-4.0, 8.0), STAGE, batch_size=100)
-    seen = []
-    line.train(3, lambda number, shown: seen.append((number, set(shown.metrics))))
-    assert [number for number, _ in seen] == [1, 2, 3]
-    assert {"d_real", "d_fake", "value", "value/real", "value/fake"} <= seen[0][1]
+    calls = []
+    line.train(3, lambda number, shown: calls.append((number, set(shown.metrics))))
+    assert [number for number, _ in calls] == [1, 2, 3]
+    assert {"d_real", "d_fake", "value", "value/real", "value/fake"} <= calls[0][1]

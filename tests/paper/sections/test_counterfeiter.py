@@ -1,4 +1,4 @@
-"""The score of the two players, and the sentence that is made of it."""
+"""Tests of the scores of both players, and of their summary."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from advnets.toy.line_game import STAGE
 
 
 class Brightness(nn.Module):
-    """Police who take a note for real if it is over so bright."""
+    """A D that classifies a note as real if it is brighter than a threshold."""
 
     def __init__(self, threshold):
         super().__init__()
@@ -32,7 +32,7 @@ class Brightness(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("caught", "seized", "right", "said"),
+    ("caught", "seized", "right", "text"),
     [
         (100, 0, 100, "far ahead"),
         (80, 20, 80, "police are ahead"),
@@ -42,14 +42,14 @@ class Brightness(nn.Module):
         (10, 60, 25, "counterfeiters are ahead"),
     ],
 )
-def test_the_verdict_follows_the_numbers(caught, seized, right, said):
+def test_summary_follows_the_score(caught, seized, right, text):
     score = Score(0, float(caught), float(seized))
     assert score.accuracy == right
-    assert said in score.summary
+    assert text in score.summary
 
 
-def test_notes_are_counted_by_what_d_says():
-    """Against a count by hand, with a D that goes by brightness."""
+def test_score_counts_the_decisions_of_d():
+    """The expected counts are computed directly, with a D that thresholds brightness."""
     match = BanknoteGame.create(stage(), DIGITS_DATA)
     match.state.players["discriminator"] = Brightness(0.31)
     score = match.score(7)
@@ -62,7 +62,7 @@ def test_notes_are_counted_by_what_d_says():
     assert 0 < score.seized < 100
 
 
-def test_the_real_notes_are_not_those_of_the_training():
+def test_real_notes_are_not_training_images():
     match = BanknoteGame.create(stage(), DIGITS_DATA)
     trained = {
         tuple(row)
@@ -74,18 +74,18 @@ def test_the_real_notes_are_not_those_of_the_training():
     assert not trained & set(held)
 
 
-def test_a_tale_is_looked_at_when_it_is_meant_to_be():
-    told = train_and_score(BanknoteGame.create(stage(), DIGITS_DATA), 7, 3, (0, 5))
-    assert [score.iteration for score in told.scores] == [0, 3, 5, 6]
-    assert {number: len(notes) for number, notes in told.samples.items()} == {0: 20, 5: 20}
+def test_scores_and_samples_are_taken_at_the_given_iterations():
+    history = train_and_score(BanknoteGame.create(stage(), DIGITS_DATA), 7, 3, (0, 5))
+    assert [score.iteration for score in history.scores] == [0, 3, 5, 6]
+    assert {number: len(notes) for number, notes in history.samples.items()} == {0: 20, 5: 20}
 
 
-def test_the_end_is_the_mean_of_the_last_looks():
+def test_final_score_is_the_mean_of_the_last_ones():
     scores = tuple(Score(n, float(n), 10.0) for n in range(30))
     assert History(scores, {}).final == Score(29, 24.5, 10.0)
 
 
-def test_who_seizes_everything_is_no_better_than_a_coin():
+def test_seizing_everything_has_chance_accuracy():
     match = BanknoteGame.create(replace(STAGE, game=config.GANGame(k=1)), LINE_DATA)
     match.state.players["discriminator"] = Brightness(1e6)
     assert match.score(0) == Score(0, 100.0, 100.0)

@@ -1,4 +1,4 @@
-"""Densities that are fitted directly, against those of libraries; class frequencies."""
+"""Tests of explicit density models against other libraries, and of class frequencies."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ NOISE = RNG(0)
 
 @pytest.fixture
 def flat():
-    """200 points of 5 dimensions that vary in 3."""
+    """Return 200 points of 5 dimensions that vary in 3."""
     rng = torch.Generator().manual_seed(0)
     return torch.randn(200, 3, generator=rng) @ torch.randn(3, 5, generator=rng) + 2
 
 
-def test_the_gaussian_is_scipys(flat):
-    """The closed form of maximum likelihood, and its density with σ² I, by scipy."""
+def test_gaussian_density_equals_scipys(flat):
+    """Compare the maximum-likelihood density with σ² I with SciPy's."""
     fitted, points = Gaussian.fit(flat), torch.randn(9, 5)
     covariance = np.cov(flat.double().numpy().T, bias=True) + 0.3**2 * np.eye(5)
     other = multivariate_normal(flat.double().numpy().mean(0), covariance)
@@ -46,21 +46,21 @@ def test_the_gaussian_is_scipys(flat):
     )
 
 
-def test_a_singular_covariance_is_told(flat):
+def test_rank_of_a_singular_covariance(flat):
     assert Gaussian.fit(flat.double()).rank == 3
     assert Gaussian.fit(torch.randn(50, 5, dtype=torch.float64)).rank == 5
     few = Gaussian.fit(torch.rand(10, 40, dtype=torch.float64))
     assert few.rank == 9  # n images leave n - 1 directions
 
 
-def test_samples_of_the_gaussian_have_its_moments(flat):
+def test_gaussian_samples_have_its_moments(flat):
     drawn = Gaussian.fit(flat).sample(40_000, 0.5, NOISE).double()
     expected = torch.cov(flat.double().T, correction=0) + 0.25 * torch.eye(5)
     torch.testing.assert_close(drawn.mean(0), flat.double().mean(0), atol=0.05, rtol=0)
     torch.testing.assert_close(torch.cov(drawn.T), expected, atol=0.2, rtol=0.03)
 
 
-def test_kernels_are_laid_on_all_images_alike(flat):
+def test_kernels_are_sampled_uniformly(flat):
     drawn, which = sample_kernel_density(flat, 20_000, 0.1, NOISE)
     assert (drawn - flat[which]).std() == pytest.approx(0.1, rel=0.02)
     counts = torch.bincount(which, minlength=len(flat))
@@ -73,7 +73,7 @@ def fits():
     return fit_densities(ImageRows.from_dataset(open_dataset("digits"), 2000))
 
 
-def test_the_kernel_densitys_likelihood_is_scikit_learns(fits):
+def test_kernel_density_likelihood_equals_scikit_learns(fits):
     subject = fits.data
     # In one leaf every distance is taken; in many, scikit-learn is 10 nats off in 64 dimensions.
     other = KernelDensity(bandwidth=fits.widths["kernel"], leaf_size=len(subject.train))
@@ -82,7 +82,7 @@ def test_the_kernel_densitys_likelihood_is_scikit_learns(fits):
     assert fits.models["kernel"].log_likelihood == pytest.approx(expected, rel=1e-4)
 
 
-def test_likelihood_and_looks_part_ways_on_digits(fits):
+def test_likelihood_and_sample_quality_differ_on_digits(fits):
     models, (_, distance) = fits.models, fits.test_stats
     likelihoods = {name: model.log_likelihood for name, model in models.items()}
     assert likelihoods["gaussian"] > likelihoods["kernel"] > likelihoods["narrow"] + 100
@@ -103,7 +103,7 @@ def test_total_variation_is_half_the_sum_of_differences():
 
 
 def test_classes_are_counted_by_their_nearest_images():
-    """Two classes, black and white; of the samples a quarter is white."""
+    """There are two classes, black and white; a quarter of the samples is white."""
     images = np.repeat(np.array([0, 255], np.uint8), 50).reshape(-1, 1, 1, 1) * np.ones(
         (1, 1, 2, 2), np.uint8
     )
@@ -118,7 +118,7 @@ def test_classes_are_counted_by_their_nearest_images():
     assert shares.chance == pytest.approx(0.1, abs=0.021)
 
 
-def test_the_part_is_shown(tiny, context, tmp_path, monkeypatch):
+def test_section_is_built(tiny, context, tmp_path, monkeypatch):
     train(tiny, tmp_path / "run", context.callback)
     monkeypatch.setattr(density, "reference_run", lambda _: load(tmp_path / "run"))
     shown = density.build(replace(context, folder=tmp_path))

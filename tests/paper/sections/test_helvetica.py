@@ -1,4 +1,4 @@
-"""Modes are counted as they go, and who moves is who is meant to."""
+"""Tests of mode counts, and of updates of single players."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from advnets.toy.stepping import FixedUpdates, copy_state, train_player
 from advnets.training.step import train_step
 
 
-def weights(table, player):
-    return [parameter.detach().clone() for parameter in table.players[player].parameters()]
+def weights(state, player):
+    return [parameter.detach().clone() for parameter in state.players[player].parameters()]
 
 
 def same(before, after):
     return all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
-def test_points_are_counted_in_the_mode_they_were_drawn_from():
+def test_points_are_counted_in_the_mode_they_are_drawn_from():
     ring = Ring(sd=0.1)
     points, modes = ring.sample_with_modes(20_000, RNG(0))
     counts = count_per_mode(points.astype(np.float64), ring)
@@ -30,56 +30,56 @@ def test_points_are_counted_in_the_mode_they_were_drawn_from():
     np.testing.assert_allclose(counts, expected, rtol=0.02)
 
 
-def test_what_is_far_from_every_center_is_of_no_mode():
+def test_points_far_from_every_center_are_not_counted():
     assert count_per_mode(np.zeros((5, 2)), Ring(sd=0.1)).sum() == 0
 
 
 @pytest.mark.parametrize("player", ["generator", "discriminator"])
-def test_one_player_moves_and_the_other_stands_still(player):
-    table = RingGame.create(8, 0).state
-    (other,) = set(table.players) - {player}
-    mine, theirs, seen = weights(table, player), weights(table, other), []
-    train_player(table, player, 3, seen.append)
-    assert seen == [1, 2, 3]
-    assert not same(mine, weights(table, player))
-    assert same(theirs, weights(table, other))
-    assert table.progress.step == 0
+def test_train_player_updates_only_that_player(player):
+    state = RingGame.create(8, 0).state
+    (other,) = set(state.players) - {player}
+    updated, fixed, updates = weights(state, player), weights(state, other), []
+    train_player(state, player, 3, updates.append)
+    assert updates == [1, 2, 3]
+    assert not same(updated, weights(state, player))
+    assert same(fixed, weights(state, other))
+    assert state.progress.step == 0
 
 
-def test_turns_are_as_many_as_is_said():
-    table = RingGame.create(8, 0).state
-    table.game = FixedUpdates(table.game, {"discriminator": 1, "generator": 5})
+def test_fixed_updates_sets_the_number_of_updates():
+    state = RingGame.create(8, 0).state
+    state.game = FixedUpdates(state.game, {"discriminator": 1, "generator": 5})
     for _ in range(3):
-        train_step(table)
-    assert table.progress.updates == {"discriminator": 3, "generator": 15}
+        train_step(state)
+    assert state.progress.updates == {"discriminator": 3, "generator": 15}
 
 
-def test_a_copied_table_plays_on_as_the_first_would():
-    """The ratios begin from a copy: it must share nothing, and lack nothing."""
-    table = RingGame.create(8, 0).state
+def test_a_copied_state_trains_as_the_original():
+    """The update ratios start from a copy, which must be complete and independent."""
+    state = RingGame.create(8, 0).state
     for _ in range(3):
-        train_step(table)
-    other = copy_state(table)
-    before = weights(table, "generator")
+        train_step(state)
+    other = copy_state(state)
+    before = weights(state, "generator")
     for _ in range(3):
         train_step(other)
-    assert same(before, weights(table, "generator"))
+    assert same(before, weights(state, "generator"))
     for _ in range(3):
-        train_step(table)
-    assert same(weights(other, "generator"), weights(table, "generator"))
+        train_step(state)
+    assert same(weights(other, "generator"), weights(state, "generator"))
 
 
-def test_a_story_counts_every_tenth_update():
-    told = run_scenario(Size(8, 20, 20, 40, 100))
-    assert [count.update for count in told.counts] == list(range(0, 90, 10))
-    assert told.before == told.counts[2]
-    assert told.after == told.counts[6]
-    assert [len(told.ratios[ratio]) for ratio in UPDATE_RATIOS] == [5, 5, 5, 1]
+def test_scenario_counts_modes_every_tenth_update():
+    history = run_scenario(Size(8, 20, 20, 40, 100))
+    assert [count.update for count in history.counts] == list(range(0, 90, 10))
+    assert history.before == history.counts[2]
+    assert history.after == history.counts[6]
+    assert [len(history.ratios[ratio]) for ratio in UPDATE_RATIOS] == [5, 5, 5, 1]
 
 
 @pytest.mark.slow
-def test_g_alone_loses_modes_and_a_fair_game_brings_them_back():
-    told = run_scenario(Size(64, 400, 800, 2000, 100), seed=1)
-    assert told.before.modes == 8
-    assert told.after.modes <= 4
-    assert told.counts[-1].modes >= 7
+def test_g_alone_loses_modes_and_joint_training_recovers_them():
+    history = run_scenario(Size(64, 400, 800, 2000, 100), seed=1)
+    assert history.before.modes == 8
+    assert history.after.modes <= 4
+    assert history.counts[-1].modes >= 7

@@ -1,4 +1,4 @@
-"""The saturation of G's loss, against calculus and against the limits of float32."""
+"""Tests of the saturation of G's loss against calculus and the limits of float32."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from advnets.toy.line_game import Grid, Snapshot
 
 
 @pytest.mark.parametrize("verdict", [0.5, 1e-2, 1e-4])
-def test_the_pulls_are_those_of_calculus(verdict):
+def test_gradient_norms_match_calculus(verdict):
     """-1/(1 - D) and -1/D in D; -D and D - 1 in the logit; and their ratio again in G."""
-    found = loss_gradients.compare_losses(verdict)
-    assert found.probability == pytest.approx(verdict, rel=5e-6)
-    weak, strong = found.minimax, found.non_saturating
+    comparison = loss_gradients.compare_losses(verdict)
+    assert comparison.probability == pytest.approx(verdict, rel=5e-6)
+    weak, strong = comparison.minimax, comparison.non_saturating
     assert (weak.probability, strong.probability) == pytest.approx(
         (1 / (1 - verdict), 1 / verdict), rel=5e-6
     )
     assert (weak.logit, strong.logit) == pytest.approx((verdict, 1 - verdict), rel=5e-6)
-    for ratio in found.ratios.values():
+    for ratio in comparison.ratios.values():
         assert ratio == pytest.approx((1 - verdict) / verdict, rel=1e-5)
-    assert found.cosine == pytest.approx(1)
+    assert comparison.cosine == pytest.approx(1)
 
 
-def test_a_ratio_that_is_not_theorys_fails_its_check():
-    """At D(G(z)) = 1/100 the ratio is 99, not the 9999 that is wanted."""
-    found = loss_gradients.compare_losses(1e-2)
-    held = [check.passed for check in loss_gradients._checks(found)]
+def test_check_fails_for_a_ratio_that_differs_from_theory():
+    """At D(G(z)) = 1/100 the ratio is 99 instead of the expected 9999."""
+    comparison = loss_gradients.compare_losses(1e-2)
+    held = [check.passed for check in loss_gradients._checks(comparison)]
     assert held == [False, False, False, True]
 
 
 class TestRanges:
-    def test_the_limits_are_those_of_float32(self):
+    def test_logit_limits_are_those_of_float32(self):
         """1 + e^-a rounds to 1 below 2^-24; e^a leaves the normal numbers at 2^-126."""
         limit = init_range.logit_limits()
         assert limit.high == pytest.approx(24 * math.log(2), abs=0.011)
@@ -45,13 +45,13 @@ class TestRanges:
         assert -149 * math.log(2) - 0.011 <= limit.low <= -126 * math.log(2) + 0.011
 
     @pytest.mark.parametrize("name", init_range.LOSSES)
-    def test_both_ways_of_writing_a_loss_say_the_same(self, name):
+    def test_both_forms_of_a_loss_are_equal(self, name):
         written = init_range.LOSSES[name]
         real, fake = torch.linspace(-9, 9, 41).double(), torch.linspace(5, -7, 41).double()
         naive, ours = written.naive(real, fake), written.stable(real, fake)
         assert ours.item() == pytest.approx(naive.item(), rel=1e-6)
 
-    def test_small_weights_bear_both_and_large_ones_only_ours(self):
+    def test_only_the_stable_form_is_finite_for_large_weights(self):
         limit = init_range.logit_limits()
         small, large = (init_range.measure_init_range(r, 1, limit) for r in (0.05, 5.0))
         assert set(small.failures.values()) == {(0, 0)}
@@ -59,7 +59,7 @@ class TestRanges:
         assert large.predicted == dict.fromkeys(init_range.LOSSES, 1)
         assert large.max_logit > limit.high > small.max_logit
 
-    def test_a_form_of_ours_that_breaks_fails_its_check(self):
+    def test_check_fails_if_the_stable_form_is_not_finite(self):
         tried = init_range.measure_init_range(5.0, 1, init_range.logit_limits())
         broken = replace(tried, failures=dict.fromkeys(init_range.LOSSES, (1, 1)))
         assert all(check.passed for check in init_range._checks([tried], 1))
@@ -67,11 +67,11 @@ class TestRanges:
 
 
 class TestBadStart:
-    def test_both_objectives_begin_alike_and_one_moves(self):
+    def test_only_the_non_saturating_loss_leaves_the_common_start(self):
         """Plain descent along a gradient thousands of times smaller goes nowhere."""
-        rule = bad_start.OPTIMIZERS["gradient descent"]
+        optimizer = bad_start.OPTIMIZERS["gradient descent"]
         slow, fast = (
-            bad_start.train_from_bad_start(objective, rule, 25)
+            bad_start.train_from_bad_start(objective, optimizer, 25)
             for objective in bad_start.OBJECTIVES
         )
         np.testing.assert_array_equal(slow.start.p_g, fast.start.p_g)
@@ -82,17 +82,17 @@ class TestBadStart:
         assert slow.jsd[-1] > 0.69
         assert fast.iterations_to_half is not None
 
-    def test_rounds_are_counted_to_half_of_log_2(self):
+    def test_iterations_to_half_of_log_2(self):
         p = np.full(4, 0.25)
         start = Snapshot(Grid(0.0, 4.0, 4), p, p, p, ())
-        told = bad_start.History(start, {}, 0.0, [0.69, 0.5, 0.34, 0.6, 0.1])
-        assert told.iterations_to_half == 2
-        assert told.final_jsd == 0.5
+        history = bad_start.History(start, {}, 0.0, [0.69, 0.5, 0.34, 0.6, 0.1])
+        assert history.iterations_to_half == 2
+        assert history.final_jsd == 0.5
         assert bad_start.History(start, {}, 0.0, [0.69]).iterations_to_half is None
 
 
 @pytest.mark.slow
-def test_every_claim_of_the_part_holds(context):
+def test_every_check_of_the_section_passes(context):
     shown = saturation.build(context)
     assert [check.claim for check in shown.checks if not check.passed] == []
     assert {path.name for path in context.folder.iterdir()} == {

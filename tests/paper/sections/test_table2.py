@@ -1,4 +1,4 @@
-"""Table 2: what is measured of samples, of chains, and of the way from real images to G."""
+"""Tests of sample statistics, of Gibbs chains, and of how real images reach G."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from advnets.protocols import Batch
 from advnets.rng import RNG
 
 
-class Asked(SectionContext):
-    """A context that says which run was asked for, and trains none."""
+class RecordingContext(SectionContext):
+    """A context that says which run was name_ for, and trains none."""
 
     def train_or_load(self, name, run):
         raise LookupError(name, run)
@@ -56,8 +56,8 @@ def test_sharpness_is_the_mean_difference_of_neighbors():
         assert sharpness(image.view(1, 1, 8, 8)) == pytest.approx(expected, abs=1e-7)
 
 
-def test_correlation_is_that_of_an_autoregression():
-    """x' = .6 x + .8 e has a correlation of .6, whatever the mean and scale of a pixel."""
+def test_correlation_of_an_autoregression():
+    """x' = 0.6 x + 0.8 e has a correlation of 0.6, for any mean and scale of a pixel."""
     rng = torch.Generator().manual_seed(0)
     x, e = torch.randn(2, 4000, 8, generator=rng)
     scale = torch.tensor([1.0, 2.0, 3.0, 4.0, 1.0, 1.0, 1.0, 1.0])
@@ -71,8 +71,8 @@ def test_a_gallery_holds_rows_of_any_length():
     assert png.startswith(b"\x89PNG")
 
 
-def machine(weight):
-    """A machine of one hidden unit, which says as strongly as its weight what four pixels are."""
+def make_rbm(weight):
+    """Return an RBM with one hidden unit that determines four pixels as strongly as its weight."""
     rbm = BernoulliRBM(1, random_state=0)
     rbm.components_ = np.full((1, 4), weight)
     rbm.intercept_hidden_ = np.array([-2.0 * weight])
@@ -80,31 +80,31 @@ def machine(weight):
     return rbm
 
 
-def test_chains_of_a_machine_without_weights_forget_at_once():
-    """Its pixels are independent coins; here of probability 1/2, in every image."""
-    told = gibbs_chains.run_chains(machine(0.0), (1, 3))
-    assert [station.steps for station in told.snapshots] == [1, 3]
-    for station in told.snapshots:
-        torch.testing.assert_close(station.images, torch.full((gibbs_chains.NUM_CHAINS, 4), 0.5))
-    assert told.states.mean() == pytest.approx(0.5, abs=0.05)
+def test_chains_of_an_rbm_without_weights_are_independent():
+    """Its pixels are independent, with probability 1/2 in every image."""
+    samples = gibbs_chains.run_chains(make_rbm(0.0), (1, 3))
+    assert [snapshot.steps for snapshot in samples.snapshots] == [1, 3]
+    for snapshot in samples.snapshots:
+        torch.testing.assert_close(snapshot.images, torch.full((gibbs_chains.NUM_CHAINS, 4), 0.5))
+    assert samples.states.mean() == pytest.approx(0.5, abs=0.05)
 
 
-def test_chains_of_a_machine_of_two_modes_stay_where_they_are():
-    """Hidden on means all pixels are lit, and off none is; a chain changes seldom."""
-    told = gibbs_chains.run_chains(machine(8.0), (1, 20))
-    assert told.snapshots[0].correlation > 0.9
-    assert told.snapshots[0].correlation > told.snapshots[1].correlation
-    lit = told.snapshots[1].images > 0.5
+def test_chains_of_a_bimodal_rbm_rarely_change_mode():
+    """All pixels are on if the hidden unit is on, else off; a chain rarely changes."""
+    samples = gibbs_chains.run_chains(make_rbm(8.0), (1, 20))
+    assert samples.snapshots[0].correlation > 0.9
+    assert samples.snapshots[0].correlation > samples.snapshots[1].correlation
+    lit = samples.snapshots[1].images > 0.5
     assert torch.equal(lit.all(1), lit.any(1))
-    assert told.snapshots[1].seconds > told.snapshots[0].seconds
+    assert samples.snapshots[1].seconds > samples.snapshots[0].seconds
 
 
-@pytest.mark.parametrize("play", game_variants())
-def test_with_d_frozen_no_real_image_reaches_g(play, digits):
-    done = swap_batch(play, game_variants()[play], digits)
-    assert done.generator_differs == 0
-    assert done.generator_moved > 0.9 * done.generator_size
-    assert done.discriminator_differs > 0
+@pytest.mark.parametrize("game", game_variants())
+def test_with_d_frozen_no_real_image_reaches_g(game, digits):
+    swap = swap_batch(game, game_variants()[game], digits)
+    assert swap.generator_differs == 0
+    assert swap.generator_moved > 0.9 * swap.generator_size
+    assert swap.discriminator_differs > 0
 
 
 class Normed(nn.Module):
@@ -135,7 +135,7 @@ class Linear(nn.Module):
 
 
 @pytest.mark.parametrize(("updates", "same"), [("alternating", True), ("simultaneous", False)])
-def test_batch_norm_in_d_lets_them_through_where_one_pass_sees_both(updates, same):
+def test_batch_norm_in_d_leaks_real_images_in_simultaneous_updates(updates, same):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         players = {"generator": Linear(), "discriminator": Normed()}
@@ -151,17 +151,17 @@ def test_batch_norm_in_d_lets_them_through_where_one_pass_sees_both(updates, sam
     assert torch.equal(*gradients) is same
 
 
-def test_data_begin_the_output_bias_alone(digits):
+def test_only_the_initial_output_bias_depends_on_data(digits):
     assert list(initial_differences(digits, "marginals")) == ["output.bias"]
     assert initial_differences(digits, 0.0) == {}
 
 
 @pytest.mark.parametrize(("full", "name"), [(False, "digits-0"), (True, "mnist-0")])
-def test_the_run_that_is_scored(tmp_path, full, name):
+def test_reference_run_per_scale(tmp_path, full, name):
     with pytest.raises(LookupError) as raised:
-        trainings.reference_run(context(tmp_path, Asked, full=full))
-    asked, run = raised.value.args
-    assert asked == name
+        trainings.reference_run(context(tmp_path, RecordingContext, full=full))
+    name_, run = raised.value.args
+    assert name_ == name
     if full:
         assert (run.preset, run.seed, run.stage.epochs) == ("paper-mnist", 0, 100)
         assert (run.stage.ema_half_life, run.intervals.eval_every) == (1_500_000, 5000)
@@ -169,12 +169,12 @@ def test_the_run_that_is_scored(tmp_path, full, name):
         assert run.preset == "digits"
 
 
-def test_the_table_is_whole():
+def test_paper_table_is_complete():
     assert len(table2.PAPER_TABLE.rows) == 5
     assert all(len(row) == len(table2.PAPER_TABLE.header) == 5 for row in table2.PAPER_TABLE.rows)
 
 
-def test_the_part_is_shown(tiny, tmp_path, monkeypatch, quiet):
+def test_section_is_built(tiny, tmp_path, monkeypatch, quiet):
     train(tiny, tmp_path / "run", quiet)
     monkeypatch.setattr(table2, "reference_run", lambda _: load(tmp_path / "run"))
     monkeypatch.setattr(table2, "LENGTHS", (1, 20))
@@ -183,14 +183,14 @@ def test_the_part_is_shown(tiny, tmp_path, monkeypatch, quiet):
     )
     shown = table2.build(context(tmp_path / "table2"))
     assert (tmp_path / "table2" / "samples.png").exists()
-    measured = next(b for b in shown.blocks if getattr(b, "caption", "").startswith("Sampling"))
-    assert [row[0] for row in measured.rows] == [
+    table = next(b for b in shown.blocks if getattr(b, "caption", "").startswith("Sampling"))
+    assert [row[0] for row in table.rows] == [
         "real images",
         "$G$, one forward pass",
         "RBM, every 1 step",
         "RBM, every 20 steps",
         "RBM, binary states",
     ]
-    held = {check.claim: check.passed for check in shown.checks}
-    assert held["consecutive steps of a chain are correlated"]
-    assert held["consecutive samples of $G$ are independent: correlation"]
+    outcomes = {check.claim: check.passed for check in shown.checks}
+    assert outcomes["consecutive steps of a chain are correlated"]
+    assert outcomes["consecutive samples of $G$ are independent: correlation"]

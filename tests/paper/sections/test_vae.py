@@ -1,4 +1,4 @@
-"""The VAE beside G, on trainings of a few steps."""
+"""Tests of the VAE baseline, on trainings of a few steps."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from advnets.paper.studies.sample_statistics import gradient_energy, sharpness
 
 @pytest.fixture
 def context(context, monkeypatch, tmp_path):
-    """A context without data, whose digits are trained for a few steps, with two seeds."""
+    """Return a context without data, two seeds, and a few training steps on digits."""
     real = trainings.digits_config
 
     def short(seed):
@@ -42,19 +42,19 @@ def test_blur_lowers_the_energy_of_an_edge_and_leaves_its_variation():
     assert gradient_energy(ramp) == pytest.approx(1 / 40)
 
 
-def test_seconds_are_those_of_all_ticks_or_unknown():
+def test_cpu_seconds_sum_all_log_events_or_are_nan():
     ticks = [{"kind": "log", "processor_seconds": s} for s in (1.5, 2.0)]
     assert processor_seconds([{"kind": "start"}, *ticks, {"kind": "end"}]) == 3.5
     assert math.isnan(processor_seconds([*ticks, {"kind": "log"}]))
 
 
-def test_the_vae_has_the_net_of_the_digits_as_its_decoder():
+def test_vae_decoder_is_the_generator_of_digits():
     small, run = trainings.digits_config(0).stage, trainings.digits_vae_config(0).stage
     assert replace(run.generator, prior=small.generator.prior) == small.generator
     assert run.generator.prior == "normal"
 
 
-def test_the_part_is_shown(context):
+def test_section_is_built(context):
     shown = vae.build(context)
     for image in [block for block in shown.blocks if isinstance(block, FigureBlock)]:
         assert (context.folder / image.file).stat().st_size > 0
@@ -72,7 +72,7 @@ def test_the_part_is_shown(context):
     assert last.passed == (float(last.measured) > float(last.expected.split()[1]))
 
 
-def test_errors_are_those_of_test_images_one_by_one(context, monkeypatch):
+def test_reconstruction_errors_equal_those_per_image(context, monkeypatch):
     monkeypatch.setattr(vae, "NUM_TEST", 40)
     vaes = trainings.vae_runs(context)
     data = open_data(vaes[0].config.data)
@@ -91,7 +91,7 @@ def test_errors_are_those_of_test_images_one_by_one(context, monkeypatch):
     assert back.errors["mean"] == pytest.approx(float(flat), rel=1e-4)
 
 
-def test_scores_are_taken_once(context):
+def test_scores_are_computed_once(context):
     trained = trainings.vae_runs(context)[0]
     first = trainings.load_or_evaluate(trained, trained.weights, ("elbo",))
     written = trained.run.scores_file.stat().st_mtime_ns

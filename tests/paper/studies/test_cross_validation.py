@@ -1,4 +1,4 @@
-"""The faces' half of Table 1: which nets are trained, what they score, and what is said of it."""
+"""Tests of the faces column of Table 1: trained runs, scores, and texts."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from advnets.run_directory import RunDirectory
 from advnets.sampling import sampler
 
 N_SAMPLES = 600
-"""For speed; the paper takes 10,000."""
+"""Number of samples in these tests, for speed; the paper uses 10,000."""
 PAPER = np.logspace(-1, 0, 10)
 FINE = np.arange(10, 30) / 100
 
 
 def write(path, *, unlabeled, size=(6, 5)):
-    """A file in TFD's layout: 24 images in every fold's training set, 12 validate, 14 test."""
+    """Write a file in TFD's layout with 24 training, 12 validation and 14 test images per fold."""
     rng = np.random.default_rng(1)
     columns = []
     for _ in range(3):
@@ -51,7 +51,7 @@ def write(path, *, unlabeled, size=(6, 5)):
 
 @pytest.fixture
 def context(context, tmp_path, monkeypatch):
-    """A context without data; trainings of two stages of four steps, nets of 250 units."""
+    """Return a context without data; two stages of four steps, and networks of 250 units."""
     monkeypatch.setattr(trainings, "QUICK_STEPS", 8)
     monkeypatch.setattr(trainings, "WIDTH_DIVISOR", 32)
     monkeypatch.setattr(cross_validation, "QUICK_FOLDS", 3)
@@ -86,14 +86,18 @@ def rows_of(arrays, which):
 
 
 def exact(points, centers, sigma):
-    """Log density of each point under a Gaussian on each center, in float64, term by term."""
+    """Return the log density of each point under Gaussians on the centers, term by term in
+    float64.
+    """
     squares = ((points[:, None] - centers[None]) ** 2).sum(-1)
     mean = logsumexp(-squares / (2 * sigma**2), axis=1) - math.log(len(centers))
     return mean - points.shape[1] * math.log(sigma * math.sqrt(2 * math.pi))
 
 
 def expected(arrays, fold, centers, grid):
-    """The mean log-likelihood of a fold's test images, σ by its validation images."""
+    """Return the mean log-likelihood of a fold's test images, with σ selected by validation
+    images.
+    """
     column = arrays["folds"][:, fold - 1]
     valid, test = (rows_of(arrays, column == which) for which in (2, 3))
     sigma = max(grid, key=lambda sigma: exact(valid, centers, sigma).mean())
@@ -109,7 +113,7 @@ def number(cell):
 
 
 def in_table(value):
-    """As near as a cell with one decimal can be."""
+    """Return an approximation with the precision of a cell with one decimal."""
     return pytest.approx(value, abs=0.051)
 
 
@@ -118,8 +122,8 @@ def standard_error(values):
 
 
 @pytest.mark.parametrize("unlabeled", [True, False])
-def test_every_fold_is_scored_as_by_hand(context, tmp_path, unlabeled):
-    """One net for all folds where they share unlabeled images, else one for each fold."""
+def test_fold_scores_equal_an_independent_computation(context, tmp_path, unlabeled):
+    """Folds that share unlabeled training images share a run; otherwise each has its own."""
     arrays = write(tmp_path / "faces.mat", unlabeled=unlabeled)
     context = on(context, tmp_path / "faces.mat")
     half = shown(context)
@@ -168,12 +172,12 @@ def test_every_fold_is_scored_as_by_hand(context, tmp_path, unlabeled):
     assert not any("2057" in cell for table in (ours, beside) for row in table.rows for cell in row)
 
 
-def test_the_paper_takes_ten_thousand_samples():
+def test_ten_thousand_samples_are_scored():
     assert cross_validation.NUM_SAMPLES is sampler.NUM_SAMPLES
     assert sampler.NUM_SAMPLES == 10_000
 
 
-def test_an_epoch_on_the_way_is_scored_as_if_training_ended_there(context, tmp_path):
+def test_score_during_training_equals_that_of_a_shorter_training(context, tmp_path):
     arrays = write(tmp_path / "faces.mat", unlabeled=True)
     context = on(context, tmp_path / "faces.mat")
     shown(context)
@@ -188,8 +192,8 @@ def test_an_epoch_on_the_way_is_scored_as_if_training_ended_there(context, tmp_p
         assert first["mean"] == pytest.approx(expected(arrays, fold, centers, PAPER), abs=1e-3)
 
 
-def test_the_first_stages_generator_is_never_the_best(context, tmp_path):
-    """However well it scored: it is another net, of which no samples are shown."""
+def test_first_stage_is_never_selected(context, tmp_path):
+    """Its generator is a separate network, of which no samples are shown."""
     write(tmp_path / "faces.mat", unlabeled=True)
     context = on(context, tmp_path / "faces.mat")
     before = shown(context)
@@ -202,7 +206,7 @@ def test_the_first_stages_generator_is_never_the_best(context, tmp_path):
     assert shown(context) == before
 
 
-def test_validation_chooses_the_epoch_and_not_the_test_images():
+def test_epoch_is_selected_by_validation_images():
     def event(step, valid, test):
         return {"weights": "last", "epoch": step / 2, "valid_mean": valid, "mean": test}
 
@@ -212,7 +216,7 @@ def test_validation_chooses_the_epoch_and_not_the_test_images():
     assert (last.paper["mean"], last.choice, last.fine) == (9.0, "last", {"mean": 10.0})
 
 
-def test_figure_2_shows_the_first_folds_net(context, tmp_path):
+def test_figure_2_shows_the_first_fold(context, tmp_path):
     write(tmp_path / "faces.mat", unlabeled=False)
     context = on(context, tmp_path / "faces.mat")
     large = trainings.large_configs(context)
@@ -222,7 +226,7 @@ def test_figure_2_shows_the_first_folds_net(context, tmp_path):
     assert first.config.data.source == str(tmp_path / "faces.mat")
 
 
-def test_a_fold_that_is_asked_for_is_figure_2s_and_is_scored(context, tmp_path, monkeypatch):
+def test_a_requested_fold_is_shown_and_scored(context, tmp_path, monkeypatch):
     write(tmp_path / "faces.mat", unlabeled=False)
     asked = on(context, f"{tmp_path / 'faces.mat'}:fold=3")
     assert "faces-3-quick" in trainings.large_configs(asked)
@@ -236,7 +240,7 @@ def test_a_fold_that_is_asked_for_is_figure_2s_and_is_scored(context, tmp_path, 
 
 
 @pytest.mark.parametrize("by_path", [True, False])
-def test_tfd_stands_beside_what_is_published(context, tmp_path, by_path):
+def test_published_scores_are_shown_for_tfd(context, tmp_path, by_path):
     (tmp_path / "data").mkdir()
     path = tmp_path / "data" / "TFD_48x48.mat"
     write(path, unlabeled=True, size=(48, 48))
@@ -251,7 +255,7 @@ def test_tfd_stands_beside_what_is_published(context, tmp_path, by_path):
     assert "Published scores are omitted" not in words(half)
 
 
-def test_tfd_of_another_size_does_not(context, tmp_path):
+def test_tfd_of_another_size_is_not_comparable(context, tmp_path):
     (tmp_path / "data").mkdir()
     write(tmp_path / "data" / "TFD_96x96.mat", unlabeled=True, size=(96, 96))
     faces = cross_validation.open_faces(on(context, "tfd:size=96"))
@@ -260,7 +264,7 @@ def test_tfd_of_another_size_does_not(context, tmp_path):
 
 @pytest.fixture
 def short(context, monkeypatch):
-    """The same, with digits that are trained for a few steps."""
+    """Return the context, with digits that are trained for a few steps."""
     real = trainings.digits_config
 
     def digits(seed):
@@ -271,7 +275,7 @@ def short(context, monkeypatch):
     return context
 
 
-def test_without_tfd_the_digits_are_scored_and_it_is_said(short, tmp_path):
+def test_missing_tfd_leaves_the_digits_and_a_note(short, tmp_path):
     half = table1.build(short)
     assert [table.caption for table in tables(half)] == [
         "Scores on digits, preset `digits`",
@@ -286,7 +290,7 @@ def test_without_tfd_the_digits_are_scored_and_it_is_said(short, tmp_path):
     assert trained_runs(short) == ["digits-0"]
 
 
-def test_both_halves_stand_in_one_part(short, tmp_path):
+def test_both_columns_are_in_one_section(short, tmp_path):
     write(tmp_path / "faces.mat", unlabeled=True)
     half = table1.build(on(short, tmp_path / "faces.mat"))
     assert [table.caption for table in tables(half)] == [
@@ -314,15 +318,15 @@ def test_a_folder_has_no_folds(context, tmp_path):
     assert not context.runs_dir.exists()
 
 
-def test_a_path_that_is_not_there_is_said_before_anything_is_trained(short, tmp_path):
+def test_a_missing_path_is_reported_before_training(short, tmp_path):
     with pytest.raises(UnknownNameError, match=r"absent\.mat"):
         table1.build(on(short, tmp_path / "absent.mat"))
     assert not short.runs_dir.exists()
 
 
 @pytest.mark.parametrize(("centers", "found"), [(20, True), (24, False)])
-def test_k_means_of_more_images_than_centers(context, tmp_path, monkeypatch, centers, found):
-    """At full scale; where each image would be a center there is nothing to be shown."""
+def test_k_means_needs_more_images_than_centers(context, tmp_path, monkeypatch, centers, found):
+    """At full scale; if each image were a center, the row is omitted."""
     write(tmp_path / "faces.mat", unlabeled=True)
     context = on(context, tmp_path / "faces.mat")
     monkeypatch.setattr(cross_validation, "NUM_SAMPLES", centers)

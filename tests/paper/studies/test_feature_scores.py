@@ -1,4 +1,4 @@
-"""Rows of features beside Table 1, and its claim."""
+"""Tests of the feature scores next to Table 1, and of its check."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def records(value: float) -> list[dict]:
     return found
 
 
-def test_a_row_is_the_mean_over_seeds_and_real_images_stand_below():
+def test_feature_rows_are_means_over_seeds_then_real_images():
     table = features_table(
         {"last": [records(1.0), records(2.0), records(6.0)], "one": [records(4.0)]}
     )
@@ -40,7 +40,7 @@ def test_a_row_is_the_mean_over_seeds_and_real_images_stand_below():
 
 
 @pytest.mark.parametrize(("average", "holds"), [((222.0, 224.1), True), ((222.0, 223.9), False)])
-def test_the_claim_is_of_the_averages_last_epochs(average, holds):
+def test_published_check_uses_last_epochs_of_ema_weights(average, holds):
     def line(weights, choice, mean):
         return ScoreRow("some", weights, choice, {"mean": mean}, None)
 

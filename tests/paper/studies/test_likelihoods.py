@@ -1,4 +1,4 @@
-"""Curves of log-likelihood against the minutes of training."""
+"""Tests of the curves of log-likelihood over CPU minutes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def score(step, weights, mean):
     return {"kind": "evaluate", "step": step, "weights": weights, "mean": mean}
 
 
-def test_a_score_stands_at_the_minutes_of_all_ticks_before_it():
+def test_score_curve_sums_cpu_minutes_before_each_score():
     events = [
         tick(5, seconds=99.0, processor_seconds=30.0),
         tick(10, seconds=99.0, processor_seconds=60.0),
@@ -29,6 +29,6 @@ def test_a_score_stands_at_the_minutes_of_all_ticks_before_it():
     assert score_curve(events, "last") == ([1.5, 3.5], [1.0, 3.0])
 
 
-def test_without_processor_seconds_there_is_no_curve():
-    """The clock's minutes, on a machine that does other things too, are no such ones."""
+def test_score_curve_is_empty_without_cpu_seconds():
+    """Wall-clock time of a machine with other work is no substitute."""
     assert score_curve([tick(5, seconds=120.0), score(5, "last", 1.0)], "last") == ([], [])

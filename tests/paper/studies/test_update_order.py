@@ -1,4 +1,4 @@
-"""Who moves when: what is measured of both orders, and that the claim can fail."""
+"""Tests of the statistics of both update orders, and of the check."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from advnets.rng import RNG
 
 
 class Constant(nn.Module):
-    """G(z) = w."""
+    """A generator with G(z) = w."""
 
     latent_dim = 1
 
@@ -42,7 +42,7 @@ class Constant(nn.Module):
 
 
 class Line(nn.Module):
-    """a(x) = s x."""
+    """A discriminator with the logit a(x) = s x."""
 
     def __init__(self, slope: float) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Line(nn.Module):
         return self.slope * x.flatten()
 
 
-def test_the_pull_on_g_is_that_of_the_closed_form():
+def test_generator_gradient_equals_the_closed_form():
     """-log σ(s w) has the derivative s (σ(s w) - 1) in w."""
     fooled, norm = generator_gradient(Constant(2.0), Line(-1.5), RNG(0), samples=7)
     assert fooled == pytest.approx(1 / (1 + math.exp(3)))
@@ -71,55 +71,56 @@ def small(context) -> tuple[Size, object]:
 
 
 @pytest.mark.parametrize("name", list(GAMES))
-def test_before_and_after_differ_by_ds_own_update_alone(small, name):
-    """A D that does not move changes nothing; one that does is what changes it."""
-    size, opened = small
+def test_before_and_after_differ_only_by_the_update_of_d(small, name):
+    """They are equal if D has a learning rate of 0."""
+    size, prepared = small
     stage = replace(size.stage, game=GAMES[name])
-    moved = train_game(stage, size, opened, seed=0).values
-    still = replace(stage, discriminator_optimizer=config.SGD(lr=0.0, lr_min=0.0))
-    unmoved = train_game(still, size, opened, seed=0).values
+    updated = train_game(stage, size, prepared, seed=0).values
+    no_update = replace(stage, discriminator_optimizer=config.SGD(lr=0.0, lr_min=0.0))
+    fixed = train_game(no_update, size, prepared, seed=0).values
     for what in ("D(G(z))", "gradient"):
-        assert unmoved[f"{what} before"] == unmoved[f"{what} after"]
+        assert fixed[f"{what} before"] == fixed[f"{what} after"]
         assert all(
-            a != b for a, b in zip(moved[f"{what} before"], moved[f"{what} after"], strict=True)
+            a != b for a, b in zip(updated[f"{what} before"], updated[f"{what} after"], strict=True)
         )
 
 
-def test_looking_on_changes_nothing(small):
-    """Played with a look every round, the game goes as with one look at the end."""
-    size, opened = small
-    often, once = (
-        train_game(size.stage, replace(size, eval_every=every), opened, seed=0) for every in (1, 8)
+def test_evaluation_does_not_change_training(small):
+    """Training with an evaluation per iteration equals training with one at the end."""
+    size, prepared = small
+    frequent, once = (
+        train_game(size.stage, replace(size, eval_every=every), prepared, seed=0)
+        for every in (1, 8)
     )
-    assert often.iterations == list(range(1, 9))
+    assert frequent.iterations == list(range(1, 9))
     assert once.iterations == [8]
     for name in ("variety", "flat", "D(G(z)) after"):
-        assert often.values[name][-1] == once.values[name][-1]
-    mean = sum(often.values["D(x)"]) / 8
+        assert frequent.values[name][-1] == once.values[name][-1]
+    mean = sum(frequent.values["D(x)"]) / 8
     assert once.values["D(x)"][0] == pytest.approx(mean)
 
 
-def test_means_are_over_the_race_and_over_its_end():
-    race_ = History(
+def test_means_after_the_start_and_at_the_end():
+    history = History(
         list(range(20)), {"D(x)": [0.5] * 10 + [0.9] * 10, "v": list(map(float, range(20)))}
     )
-    assert race_.mean_after_start("v") == 14.5  # 10 … 19
-    assert race_.final("v") == 18.5  # the last two of twenty
+    assert history.mean_after_start("v") == 14.5  # 10 … 19
+    assert history.final("v") == 18.5  # the last two of twenty
     assert History([1], {"D(x)": [0.5], "v": [3.0]}).mean_after_start("v") == 3.0
 
 
-def test_the_claim_is_over_all_seeds():
-    def races(together, in_turn):
+def test_order_check_compares_all_seeds():
+    def histories(together, in_turn):
         return {
             name: [History([1], {"D(G(z))": [value]}) for value in values]
             for name, values in ((SIMULTANEOUS, together), (ALTERNATING, in_turn))
         }
 
-    assert update_order._order_check(races([0.05, 0.09], [0.01, 0.04])).passed
-    assert not update_order._order_check(races([0.05, 0.03], [0.01, 0.04])).passed
+    assert update_order._order_check(histories([0.05, 0.09], [0.01, 0.04])).passed
+    assert not update_order._order_check(histories([0.05, 0.03], [0.01, 0.04])).passed
 
 
-def test_at_full_scale_it_is_the_authors_own_configuration(context):
+def test_full_scale_is_the_authors_configuration(context):
     from advnets import presets
 
     size = make_size(replace(context, full=True))
