@@ -137,7 +137,7 @@ def test_uncut_images_are_cut_anew_each_time(tmp_path):
         image[(len(image) - 6) // 2 :][:6, (image.shape[1] - 8) // 2 :][:, :8] for image in pixels
     ]
     assert center == {image.transpose(2, 0, 1).tobytes() for image in middle}
-    unknown = RandomCropSplit(splits.train.values, splits.train.places, splits.train.shape)
+    unknown = RandomCropSplit(splits.train.values, splits.train.extents, splits.train.shape)
     assert unknown.digest() == splits.train.digest()
 
 
@@ -206,16 +206,16 @@ def test_a_damaged_pack_in_the_cache_is_named_and_made_anew(folder, cache, caplo
             caplog.clear()
             assert opened(folder, frame).digest_all_splits() == digest
             [message] = caplog.messages
-            assert message.endswith("; it is packed again now")
+            assert message.endswith("; the images are packed again now")
             if name != "pack.json":
-                assert f"{place} is damaged: {name} is not as it was written" in message
+                assert f"{place} is damaged: the checksum of {name} is wrong" in message
     opened(folder, Frame(8, 8))
     [other] = {path.parent for path in (cache / "packs").glob("*/pack.json")} - {place}
     shutil.rmtree(place)
     other.rename(place)
     caplog.clear()
     assert opened(folder, frame).digest_all_splits() == digest
-    assert caplog.messages == [f"{place} is a pack of other images; it is packed again now"]
+    assert caplog.messages == [f"{place} is a pack of other images; the images are packed again now"]
 
 
 @pytest.mark.parametrize("name", ["images.npy", "labels.npy", "pack.json"])
@@ -229,7 +229,7 @@ def test_three_changed_bytes_of_a_pack_are_refused(folder, tmp_path, said, name)
     path.write_bytes(new)
     code, _, errors = said("data", "audit", tmp_path / "out")
     assert code == 1
-    assert f"is damaged: {name} is not as it was written; pack the images again" in errors
+    assert f"is damaged: the checksum of {name} is wrong; pack the images again" in errors
 
 
 def sealed(record: dict[str, object]) -> str:
