@@ -15,7 +15,7 @@ def sweep(said, tmp_path):
 
     def run(*arguments):
         places = ("--out", tmp_path / "runs", "--records", tmp_path / "records")
-        return said("sweep", *places, "--metrics", "points", *arguments)
+        return said("sweep", *places, "--metrics", "mixture", *arguments)
 
     return run
 
@@ -30,14 +30,14 @@ def test_each_seed_leaves_a_record_and_is_not_trained_again(sweep, tmp_path, mon
         options = f"{' '.join(RING)} --batch-size {seed}0 --seed {seed}"
         assert record["command"] == f"advnets train {options}"
         assert [event["step"] for event in record["curve"]] == [2, 4]
-        assert {score["metric"] for score in record["scores"]} == {"points"}
+        assert {score["metric"] for score in record["scores"]} == {"mixture"}
         assert record["scores"][0]["step"] == 4
     monkeypatch.setattr("advnets.cli.sweep.run_record", lambda *_: pytest.fail("trained again"))
     assert sweep(*seeds, *RING)[0] == 0
 
 
 def test_scores_during_training_are_recorded_too(sweep, tmp_path):
-    during = ("--eval-every", "2", "--eval-metric", "points")
+    during = ("--eval-every", "2", "--eval-metric", "mixture")
     assert sweep("--seeds", "1", "--", *RING, *during)[0] == 0
     record = json.loads((tmp_path / "records" / "modern-ring-0.json").read_text())
     evaluations = [event for event in record["on_the_way"] if event["weights"] == "ema"]
@@ -48,7 +48,7 @@ def test_scores_during_training_are_recorded_too(sweep, tmp_path):
 def test_a_failure_ends_it_and_leaves_no_record(sweep, tmp_path):
     code, _, err = sweep("--", "digits", "--steps", "1", "--threads", "1")
     assert code != 0
-    assert "digits is no mixture of normal distributions" in err
+    assert "the metric mixture needs a mixture of normal distributions, and digits is" in err
     assert not list((tmp_path / "records").iterdir())
 
 
