@@ -118,9 +118,9 @@ def test_the_best_of_each_class_in_their_order():
 
 
 @pytest.mark.parametrize("keep_fraction", [0.0, 0.001, 1.5, -1.0])
-def test_a_share_that_cannot_be_is_refused(keep):
+def test_a_share_that_cannot_be_is_refused(keep_fraction):
     with pytest.raises(UsageError, match=r"must be from 0\.002 to 1"):
-        kept(5, keep)
+        kept(5, keep_fraction)
 
 
 GAMES = {
@@ -184,7 +184,7 @@ def test_scores_of_chosen_samples_say_so_and_stand_beside_the_others(tiny, tmp_p
 @pytest.mark.parametrize("metric", ["probe", "classification-error", "elbo"])
 def test_metrics_of_no_samples_take_no_share(metric, tiny, tmp_path, quiet):
     train(tiny.with_stage(replace(tiny.stage, steps=1)), tmp_path / "run", quiet)
-    with pytest.raises(UsageError, match=f"the metric {metric} looks at no samples"):
+    with pytest.raises(UsageError, match=f"the metric {metric} uses no samples"):
         load(tmp_path / "run").evaluate((metric,), keep_fraction=0.5)
 
 

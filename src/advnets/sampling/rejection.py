@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import singledispatch
 from itertools import tee
 from typing import cast
 
@@ -153,51 +152,19 @@ def select_best(
     return chosen
 
 
-@singledispatch
 def rejection_logits(
-    game: config.BaseGame,  # noqa: ARG001
-    net: nn.Module,
-    x: ArraySplit,
-    z: Latents,  # noqa: ARG001
-    classes: int,  # noqa: ARG001
+    game: config.BaseGame, net: nn.Module, x: ArraySplit, z: Latents, classes: int
 ) -> Logits:
-    """Return the logits a(x) of samples x = G(z), with the input that D has in this game."""
+    """Return D's logits a(x) of samples x = G(z), with the inputs that D has in the game."""
+    if isinstance(game, config.ConditionalGame):
+        # A conditional latent ends in its one-hot class.
+        return cast(ConditionalDiscriminator, net)(x, None, z[:, -classes:].argmax(1))
+    if isinstance(game, config.ALIGame):
+        x = pairs(x, z)
+    elif isinstance(game, config.InpaintingGame):
+        # Append a mask in which no pixel is known.
+        x = torch.cat((x, torch.zeros_like(x[:, :1])), 1)
     return cast(Discriminator, net)(x)
-
-
-@rejection_logits.register
-def _conditional_logits(
-    game: config.ConditionalGame,  # noqa: ARG001
-    net: nn.Module,
-    x: ArraySplit,
-    z: Latents,
-    classes: int,
-) -> Logits:
-    return cast(ConditionalDiscriminator, net)(x, None, z[:, -classes:].argmax(1))
-
-
-@rejection_logits.register
-def _(
-    game: config.ALIGame,  # noqa: ARG001
-    net: nn.Module,
-    x: ArraySplit,
-    z: Latents,
-    classes: int,  # noqa: ARG001
-) -> Logits:
-    return cast(Discriminator, net)(pairs(x, z))
-
-
-@rejection_logits.register
-def _inpainting_logits(
-    game: config.InpaintingGame,  # noqa: ARG001
-    net: nn.Module,
-    x: ArraySplit,
-    z: Latents,  # noqa: ARG001
-    classes: int,  # noqa: ARG001
-) -> Logits:
-    return cast(Discriminator, net)(
-        torch.cat((x, torch.zeros_like(x[:, :1])), 1)
-    )  # every pixel is masked
 
 
 def _asked(
