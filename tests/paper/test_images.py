@@ -97,7 +97,7 @@ def test_figure_2_reports_missing_data(context, monkeypatch):
     monkeypatch.setattr(figure2, "large_configs", lambda context: real)
     shown = figure2.build(context)
     said = [block.text for block in shown.blocks if isinstance(block, Text)]
-    assert "faces-quick is not shown: TFD_48x48.mat is neither in" in said[1]
+    assert "faces-quick is not shown: TFD_48x48.mat is missing from" in said[1]
     assert said[1].endswith("or pass the path of your own file with `--faces`")
     assert [text.split("-quick")[0] for text in said[1:]] == ["faces", "cifar", "cifar-conv"]
     assert shown.missing_sources == ("faces", "cifar")

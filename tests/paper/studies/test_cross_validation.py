@@ -284,7 +284,7 @@ def test_missing_tfd_leaves_the_digits_and_a_note(short, tmp_path):
         "Table 1 of the paper",
     ]
     said = words(half)
-    assert "the Toronto Face Database, TFD), is not shown: TFD_48x48.mat is neither in" in said
+    assert "the Toronto Face Database, TFD), is not shown: TFD_48x48.mat is missing from" in said
     assert "pass the path of your own file with `--faces`" in said
     assert half.missing_sources == ("faces",)
     assert trained_runs(short) == ["digits-0"]
