@@ -231,7 +231,7 @@ def test_weights_that_are_no_classifier_of_ours_are_refused(tmp_path):
         with pytest.raises(DataError, match=r"own.safetensors is not a classifier \("):
             extractor(str(path))
     save_file(net.state_dict(), path)
-    with pytest.raises(DataError, match=r"ours \(its metadata lack __metadata__\); give what scr"):
+    with pytest.raises(DataError, match=r"\(its metadata have no __metadata__\); give a file"):
         extractor(str(path))
     path.write_bytes(b"no weights")
     with pytest.raises(DataError, match=r"is not a classifier \(.*header"):
@@ -263,7 +263,9 @@ class Fickle(nn.Module):
 @pytest.mark.parametrize("by", ["others", "chance"])
 def test_features_that_are_not_of_the_image_alone_are_refused(tmp_path, by):
     path = exported(tmp_path / "fickle.pt2", Fickle(by), (1, 4, 4), dynamic_shapes=ANY)
-    with pytest.raises(DataError, match="gives an image other features beside other images, or"):
+    with pytest.raises(
+        DataError, match="differ between two passes over the same images; export it after"
+    ):
         extractor(path).features(drawn(40, 1, 4, 4))
 
 

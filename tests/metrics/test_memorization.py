@@ -163,7 +163,9 @@ def test_what_cannot_be_compared_is_refused(train, samples, message):
 
 @pytest.mark.parametrize("near", [0.0, 1.0])
 def test_a_bound_that_is_no_ratio_is_refused(near):
-    with pytest.raises(UsageError, match=f"near is {near:g}; expected a ratio above 0 and below"):
+    with pytest.raises(
+        UsageError, match=f"distance_ratio is {near:g}; expected a ratio above 0 and below"
+    ):
         memorization(TRAIN, TEST, MORE, distance_ratio=near)
 
 

@@ -132,7 +132,9 @@ class TestLogLikelihood:
 
     @pytest.mark.parametrize("sigma", [0.0, -1.0, math.nan, math.inf])
     def test_a_width_that_is_none_is_refused(self, sigma):
-        with pytest.raises(UsageError, match=r"^σ is .*; expected 1e-09 to 1e\+09, and .1 to 1 is"):
+        with pytest.raises(
+            UsageError, match=r"^σ is .*; expected 1e-09 to 1e\+09, and 0.1 to 1 is"
+        ):
             parzen_log_likelihood(drawn(3, 2), drawn(3, 2), sigma)
 
     def test_no_width_is_refused(self):

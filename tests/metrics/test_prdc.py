@@ -97,7 +97,9 @@ def test_two_sets_of_one_distribution_are_told_apart_half_the_time():
 def test_too_many_neighbors_and_unlike_sizes_are_refused():
     with pytest.raises(UsageError, match="5 neighbors were asked for in sets of 5; give 1 to 4"):
         prdc(draw(5, 2, 0), draw(9, 2, 1))
-    with pytest.raises(UsageError, match="5 real and 9 generated images came"):
+    with pytest.raises(
+        UsageError, match="expects equally many real and generated images, got 5 and 9"
+    ):
         nearest_neighbor_test(draw(5, 2, 0), draw(9, 2, 1))
 
 

@@ -73,7 +73,7 @@ def draw_inpaintings(
     visible: Float[Tensor, "n 1 height width"],
     draws: int,
 ) -> list[Float[Tensor, "n channels height width"]]:
-    """Return several inpaintings of each image, in [0, 1]; `visible` is 1 where a pixel is given."""
+    """Return several inpaintings of each image in [0, 1]; `visible` is 1 for given pixels."""
     net, normalizer = cast(Generator, context.generator), context.data.normalizer
     inpainter = cast(Inpainter, net)
     device = context.compute_settings.device
@@ -87,7 +87,7 @@ def draw_inpaintings(
 
 
 def _masks(test: Tensor, seed: int) -> dict[str, Tensor]:
-    """Return masks of visible pixels for each test image, by the name of the masked part."""
+    """Return masks of visible pixels of each test image, by the name of the masked part."""
     n, _, height, width = test.shape
     halves = dict(zip(HALVES, half_masks(height, width), strict=True))
     rng = RNG(seed, purpose="completion masks")
@@ -102,7 +102,7 @@ def _nearest(test: Tensor, mask: Tensor, train: Tensor) -> Tensor:
     """Return the training image nearest to each test image in its visible pixels."""
     visible, pixels = mask.expand_as(test).flatten(1), (test * mask).flatten(1)
     x = train.flatten(1)
-    # ‖m (t - x)‖² - ‖m t‖², of which the latter does not depend on x, is m · x² - 2 m t · x, m being 0 or 1.
+    # ‖m (t - x)‖² = ‖m t‖² + m · x² - 2 m t · x for m of 0 and 1, and ‖m t‖² does not depend on x.
     distance = visible @ x.square().T - 2 * pixels @ x.T
     return train[distance.argmin(1)]
 

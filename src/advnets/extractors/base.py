@@ -130,7 +130,8 @@ def extract_in_batches(
         if row.ndim != 2 or len(row) != len(block) + lacking:
             raise DataError(
                 f"extractor {name!r} returned shape {tuple(row.shape)} for "
-                f"{len(block) + lacking} images; expected (images, features): flatten the output of its last layer"
+                f"{len(block) + lacking} images; expected (images, features): flatten the output "
+                "of its last layer"
             )
         if not row.shape[1]:
             raise DataError(f"extractor {name!r} returned no features; expected at least one")

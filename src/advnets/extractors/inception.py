@@ -101,7 +101,8 @@ def _weights() -> Path:
     if not path.is_file():
         raise DataError(
             f"the weights of Inception are not at {path}; download "
-            f"{WEIGHTS_FILE} from the releases of torch-fidelity, and set the environment variable {WEIGHTS_VARIABLE} to its path"
+            f"{WEIGHTS_FILE} from the releases of torch-fidelity, and set the environment "
+            f"variable {WEIGHTS_VARIABLE} to its path"
         )
     return path
 

@@ -1,10 +1,10 @@
-"""Scores: how close samples are to held-out images.
+"""Metrics of generated samples, as functions of matrices of features.
 
     from advnets.metrics import frechet_distance
 
     frechet_distance(real, fake)  # two matrices of features, one row for each image
 
-Each is a pure function of matrices; `advnets.extractors` makes them of images.
+`advnets.extractors` computes features of images.
 """
 
 from advnets.metrics.frechet import frechet_distance, frechet_standard_error

@@ -1,4 +1,4 @@
-"""Inception score: whether a classifier is sure of each sample and sees all classes in them."""
+"""The inception score: confidence and diversity of the classes of samples."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from advnets.errors import UsageError
 from advnets.metrics.validation import check_rows, shuffle_by_content
 
 _MIN_PER_SPLIT = 20
-"""Samples of a split, of fewer of which the score hangs on their number most: of one it is 1."""
+"""The smallest number of samples in a split; with fewer, the score depends mostly on it."""
 
 
 @dataclass(frozen=True)
 class InceptionScore:
-    """The score, from 1 to the number of classes, with all that it hangs on."""
+    """The score, from 1 to the number of classes, with the settings it depends on."""
 
     mean: float
-    """Over splits."""
+    """Mean over splits."""
     std: float
     """Standard deviation over splits, by their number and not by one less, as it is published."""
     splits: int
@@ -32,10 +32,10 @@ class InceptionScore:
 def inception_score(
     class_logits: Float[Tensor, "n classes"], *, splits: int = 10
 ) -> InceptionScore:
-    """Score samples by exp E_x KL(p(y | x) ‖ p(y)), p(y) = E_x p(y | x), in each of several splits.
+    """Return exp E_x KL(p(y | x) ‖ p(y)), p(y) = E_x p(y | x), in each of several splits.
 
-    It says nothing of real images, hangs on the classifier, and grows with the samples in a
-    split: compare only at the same classifier and numbers. Computed in float64.
+    It does not use real images, depends on the classifier, and grows with the number of samples
+    in a split: compare only with the same classifier and numbers. Computed in float64.
     Source: Salimans et al. 2016, “Improved techniques for training GANs”, section 4.
 
     Raises:

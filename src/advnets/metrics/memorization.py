@@ -1,4 +1,4 @@
-"""Whether samples are copies of training images."""
+"""A test of memorization: whether samples are copies of training images."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ from advnets.metrics.distance import nearest, scale_to_range
 from advnets.metrics.validation import check_features
 
 DISTANCE_RATIO = 0.5
-"""An image is on a training image if that is less than so many times as far as any other."""
+"""A copy's largest ratio of distances to the nearest and second nearest training image."""
 _CANDIDATES = 4
 
 
 @dataclass(frozen=True)
 class Memorization:
-    """How many samples lie on a training image, beside how many held-out images do."""
+    """The fraction of samples that are copies, compared with that of held-out images."""
 
     copy_fraction: float
-    """Of samples: those that lie on a training image."""
+    """Fraction of samples that are copies of a training image."""
     expected_copy_fraction: float
-    """The same of held-out images, which copy nothing."""
+    """That fraction of held-out images, which are copies by chance only."""
     z: float
-    """(share - that of both sets as one) / its standard deviation, were both drawn alike."""
+    """Standard score of `copy_fraction`, were samples distributed as held-out images."""
     p_value: float
-    """The probability, then, of so large a share or a larger one; exact, not by z."""
+    """Probability of so large a fraction then: Fisher's exact test."""
     nearer_fraction: float
-    """Of samples: those nearer to a training image than any other training image is …"""
+    """Fraction of samples nearer to a training image than every other training image is."""
     expected_nearer_fraction: float
-    """… the same of held-out images …"""
+    """That fraction of held-out images."""
     nearer_p_value: float
-    """… and the probability of so large a share. Blur is nearer too; it lies on none."""
+    """Probability of so large a fraction by chance. Blurred images are nearer too, without being
+    copies."""
     distance_ratio: float
     n_train: int
-    """Training images, those that are equal counted once."""
+    """Number of distinct training images."""
     n_test: int
     n_samples: int
 
@@ -51,7 +52,7 @@ def memorization(
     *,
     distance_ratio: float = DISTANCE_RATIO,
 ) -> Memorization:
-    """Share of samples that lie on one training image and not among several, and its test.
+    """Return the fraction of samples much nearer to one training image than to all others.
 
         ‖x - x_(1)‖ < near ‖x - x_(2)‖, x_(1) and x_(2) the two training images nearest to x
 
@@ -70,13 +71,14 @@ def memorization(
     models”, which ranks the distances of samples and of held-out images.
 
     Raises:
-        UsageError: `near` is not above 0 and below 1.
+        UsageError: `distance_ratio` is not above 0 and below 1.
         DataError: a set is empty, there are fewer than 2 unlike training images, widths differ,
             or numbers are not finite.
     """
     if not 0 < distance_ratio < 1:
         raise UsageError(
-            f"near is {distance_ratio:g}; expected a ratio above 0 and below 1, as {DISTANCE_RATIO}"
+            f"distance_ratio is {distance_ratio:g}; expected a ratio above 0 and below 1, "
+            f"as {DISTANCE_RATIO}"
         )
     train, test, samples = check_features(1, train=train, test=test, samples=samples)
     train, test, samples = scale_to_range(train, test, samples)
@@ -109,7 +111,7 @@ def memorization(
 def count_copies(
     points: Float[Tensor, "n d"], train: Float[Tensor, "m d"], distance_ratio: float
 ) -> tuple[int, int]:
-    """How many lie on a training image, and how many nearer to one than any other does."""
+    """Count copies of a training image, and points nearer to one than other training images are."""
     distance, which = _nearest_two(points, train)
     first, second = distance.unbind(1)
     # Where rounding makes both 0, the point lies on neither more than on the other.
@@ -122,7 +124,7 @@ def count_copies(
 def _nearest_two(
     points: Float[Tensor, "n d"], train: Float[Tensor, "m d"]
 ) -> tuple[Float[Tensor, "n 2"], Int64[Tensor, "n 2"]]:
-    """Distances of the two nearest training images, and which they are."""
+    """Return distances and indices of the two nearest training images of each point."""
     # Distances by products cancel near a copy: those of the nearest are taken again by differences.
     _, which = nearest(points, train, min(_CANDIDATES, len(train)))
     exact = torch.stack([(points - train[column]).norm(dim=1) for column in which.T], dim=1)

@@ -1,4 +1,4 @@
-"""How many modes samples have, and how evenly: from the number of the mode of each."""
+"""Mode coverage: the number of modes found, and divergences of their proportions."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from advnets.metrics.histogram_divergence import divergence_standard_error, rela
 
 @dataclass(frozen=True)
 class ModeCoverage:
-    """Modes seen and divergences, in nats, with all that they hang on."""
+    """The number of modes found and KL divergences in nats, with the settings they depend on."""
 
     modes_found: int
-    """Modes of at least one sample."""
+    """Number of modes with at least one sample."""
     modes: int
     kl_uniform: float
     """KL(generated ‖ uniform)."""
@@ -33,9 +33,9 @@ class ModeCoverage:
 def mode_coverage(
     labels: Int[Tensor, " n"], modes: int, *, reference: Int[Tensor, " m"] | None = None
 ) -> ModeCoverage:
-    """Modes seen, and KL(p ‖ q) = Σ_k p_k log (p_k / q_k) of the shares p of samples in each.
+    """Return the modes found, and KL(p ‖ q) = Σ_k p_k log (p_k / q_k) of their proportions p.
 
-    q is even, or the shares of the real images whose modes are the `reference`. Published numbers
+    q is uniform, or the proportions of real images, whose modes are `reference`. Published numbers
     are of either kind: say which. A perfect generator has about (modes - 1) / 2n nats, not 0.
     Sources: Metz et al. 2017, “Unrolled generative adversarial networks”, section 3.3.1; Lin et al.
     2018, “PacGAN”, section 4.

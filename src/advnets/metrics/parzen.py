@@ -16,9 +16,9 @@ from advnets.errors import DataError, UnknownNameError, UsageError
 from advnets.metrics.distance import half_squared_distances
 
 PAPER_GRID = tuple(10 ** (-1 + k / 9) for k in range(10))
-"""Widths σ of Goodfellow et al. (2014): ten from .1 to 1, evenly spaced in log σ."""
+"""Widths σ of Goodfellow et al. (2014): ten from 0.1 to 1, evenly spaced in log σ."""
 FINE_GRID = tuple(k / 100 for k in range(10, 30))
-"""Widths σ of generative moment matching networks (Li et al. 2015): .1 to .29 by .01."""
+"""Widths σ of generative moment matching networks (Li et al. 2015): 0.1, 0.11, …, 0.29."""
 GRIDS: Mapping[str, tuple[float, ...]] = MappingProxyType({"paper": PAPER_GRID, "fine": FINE_GRID})
 
 SELECTION_POINTS = 1000
@@ -30,7 +30,7 @@ _LEAST_POWER = -126.0  # 2^-126 is the least normal float32; exp2 is slow below 
 
 @dataclass(frozen=True)
 class ParzenScore:
-    """Parzen log-likelihood of test points, with all that it hangs on.
+    """Parzen log-likelihood of test points, with the settings it depends on.
 
     It is a score of samples, not of images' quality: it rewards what is smoother than the data
     (Theis et al. 2016, "A note on the evaluation of generative models"), so read it beside the
@@ -174,7 +174,7 @@ def _check_sigmas(sigmas: Sequence[float]) -> None:
         raise UsageError("the grid of σ is empty; give at least one positive number")
     for sigma in sigmas:
         if not low <= sigma <= high:
-            raise UsageError(f"σ is {sigma:g}; expected {low:g} to {high:g}, and .1 to 1 is usual")
+            raise UsageError(f"σ is {sigma:g}; expected {low:g} to {high:g}, and 0.1 to 1 is usual")
 
 
 def _check_points(min_points: int, **sets: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Whether samples lie where data lies, and data where samples lie: by nearest neighbors."""
+"""Precision, recall, density, coverage, and the 1-NN two-sample test."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from advnets.metrics.distance import (
 from advnets.metrics.validation import check_features
 
 NEIGHBORS = 5
-"""Those that a ball reaches to, as Naeem et al. 2020 have it."""
+"""The default k of the balls, as in Naeem et al. 2020."""
 _TIE, _DOUBT = 4, 16
 """Roundings by which a distance has to be less than a radius, where it is taken in float64; and by
 which in float32, whose errors pile up, it has to be apart from it to be believed."""
@@ -53,7 +53,7 @@ class PRDC:
 def prdc(
     real: Float[Tensor, "n d"], fake: Float[Tensor, "m _"], neighbors: int = NEIGHBORS
 ) -> PRDC:
-    """Precision, recall (Kynkäänniemi et al. 2019), density and coverage (Naeem et al. 2020).
+    """Return precision, recall (Kynkäänniemi et al. 2019), density, coverage (Naeem et al. 2020).
 
     A ball about a point has the distance to its k-th nearest other point of its own set as radius,
     and holds what is nearer. Compare only at the same k and the same numbers of images.
@@ -244,14 +244,14 @@ def _error_bound(
 
 @dataclass(frozen=True)
 class NearestNeighborTest:
-    """How well the nearest other image tells what is real; 1/2 for p_g = p_data."""
+    """Accuracy of a 1-NN classifier of real against generated; 1/2 for p_g = p_data."""
 
     accuracy: float
-    """Share of all images whose nearest other one is of their own kind."""
+    """Fraction of all images whose nearest other image is of their own kind."""
     accuracy_real: float
-    """The same of real images; less than 1/2 says that samples crowd around each of them."""
+    """That fraction of real images; below 1/2, samples concentrate around them."""
     accuracy_fake: float
-    """The same of samples; more than 1/2 says that they keep to themselves."""
+    """That fraction of samples; above 1/2, they are apart from real images."""
     n: int
     """Images of each kind."""
 
@@ -272,8 +272,8 @@ def nearest_neighbor_test(
     real, fake = check_features(2, real=real, fake=fake)
     if len(real) != len(fake):
         raise UsageError(
-            f"{len(real)} real and {len(fake)} generated images came; the nearest-neighbor test "
-            "takes as many of either"
+            f"the nearest-neighbor test expects equally many real and generated images, got "
+            f"{len(real)} and {len(fake)}"
         )
     real, fake = scale_to_range(real, fake)
     of_real, of_fake = _own_kind_accuracy(real, fake), _own_kind_accuracy(fake, real)

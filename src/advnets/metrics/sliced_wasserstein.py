@@ -1,4 +1,4 @@
-"""Sliced Wasserstein distance: how far two sets lie apart, seen along many lines."""
+"""The sliced Wasserstein distance: the mean over one-dimensional projections."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from advnets.metrics.validation import check_features
 from advnets.rng import RNG
 
 DIRECTIONS = 1000
-"""Lines that are looked along."""
+"""The default number of random directions."""
 _BLOCK = 100  # directions at once: the projections of 10,000 points on them are 8 MB
 
 
 @dataclass(frozen=True)
 class SlicedWasserstein:
-    """The distance, and what it hangs on."""
+    """The distance, with its standard error and number of directions."""
 
     value: float
     """In units of the features, at least 0."""
@@ -38,7 +38,7 @@ def sliced_wasserstein(
     directions: int = DIRECTIONS,
     seed: int = 0,
 ) -> SlicedWasserstein:
-    """Sliced 2-Wasserstein distance, in units of the features, over random directions θ.
+    """Return the sliced 2-Wasserstein distance, in units of the features, over random directions θ.
 
         SW² = mean over θ of ∫_0^1 (F⁻¹(u) - G⁻¹(u))² du
 
@@ -77,10 +77,10 @@ def sliced_wasserstein(
 
 @dataclass(frozen=True)
 class _Projections:
-    """What is seen along some lines."""
+    """Distances and potentials of the projections on some directions."""
 
     squares: Float64[Tensor, " lines"]
-    """W² on each."""
+    """W² on each direction."""
     moved_x: Float64[Tensor, " n"]
     """Potentials of each image, summed over the lines."""
     moved_y: Float64[Tensor, " m"]

@@ -1,4 +1,4 @@
-"""A mean with the interval that Student's t gives it."""
+"""Confidence intervals and standard errors of scores."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from advnets.errors import UsageError
 from advnets.metrics.validation import check_features, shuffle_by_content
 
 CONFIDENCE = 0.95
-"""Share of such intervals that hold the true mean, were the values normal."""
+"""The default confidence level."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and how far its interval reaches."""
+    """A mean with the half width of its confidence interval."""
 
     mean: float
     half_width: float | None
-    """The interval is mean ± half_width; None of one value, which has no interval."""
+    """The interval is mean ± half_width; None for a single value."""
     n: int
     """Values."""
 
 
 def student_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> Interval:
-    """Mean ± t s / √n of independent normal values, s their standard deviation (by n - 1).
+    """Return mean ± t s / √n of independent normal values, s their standard deviation (by n - 1).
 
     Source: Student 1908, “The probable error of a mean”.
 
@@ -50,7 +50,7 @@ def student_interval(values: Sequence[float], confidence: float = CONFIDENCE) ->
 
 
 def student_quantile(confidence: float, degrees: int) -> float:
-    """The t that |T| is at most with this probability, T of Student's distribution.
+    """Return the t with P(|T| <= t) = confidence, T of Student's distribution.
 
     Raises:
         UsageError: the confidence is not above 0 and below 1, or there is no degree of freedom.
@@ -84,9 +84,9 @@ def _central_probability(angle: float, degrees: int) -> float:
 
 
 NUM_GROUPS = 10
-"""Parts that either set is dealt into."""
+"""The number of groups that each set is divided into."""
 _MIN_GROUP_SIZE = 100
-"""Images of a part, below which a score of neighbors is of another kind than that of all."""
+"""The smallest number of images in a group; scores of nearest neighbors vary too much with less."""
 
 
 def subsampled_errors(
@@ -95,9 +95,9 @@ def subsampled_errors(
     fake: Float[Tensor, "m _"],
     names: Sequence[str],
 ) -> dict[str, float | None]:
-    """The standard error of some numbers of a score, over draws of both sets.
+    """Return the standard errors of values of a score over draws of both sets, by subsampling.
 
-    Either set is dealt into 10 parts; if a score's variance falls as 1/n, as that of one that sums
+    Each set is divided into 10 groups; if a score's variance falls as 1/n, as that of one that sums
     what is near each image does, its standard error is s / √10, s the standard deviation over
     pairs of parts. It takes a tenth of the time of the score. None where a part would have fewer
     than 100 images. For the coverage of sets that are apart it is too small by a seventh: of 200

@@ -1,4 +1,4 @@
-"""What every metric of two sets of features asks of them."""
+"""Checks of features, and their order by content."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from advnets.errors import DataError
 from advnets.rng import RNG
 
 _MAX_ABS = 1e40
-"""More than float32 has, and little enough for float64 to have its squares, and theirs."""
+"""The largest absolute value, whose fourth power is finite in float64."""
 
 
 def check_features(min_rows: int, **sets: Tensor) -> list[Tensor]:
-    """Matrices of features in one dtype, float64 where one of them is, else float32.
+    """Return matrices of features in one dtype: float64 if one of them is, else float32.
 
     Raises:
-        DataError: one of them is too small, of another width, or not finite; it is named.
+        DataError: one of them has too few rows, another width, or numbers that are not finite.
     """
     (first, like), *_ = sets.items()
     for name, x in sets.items():
@@ -32,10 +32,10 @@ def check_features(min_rows: int, **sets: Tensor) -> list[Tensor]:
 
 
 def check_rows(name: str, x: object, min_rows: int) -> None:
-    """Refuse what is no matrix, one that has too few rows, or numbers that are not real and finite.
+    """Check that `x` is a matrix of real, finite numbers with enough rows.
 
     Raises:
-        DataError: one of these.
+        DataError: it is not.
     """
     if not isinstance(x, Tensor):
         raise DataError(f"{name} are a {type(x).__name__}; give a tensor, as by torch.as_tensor")
@@ -57,7 +57,7 @@ def check_rows(name: str, x: object, min_rows: int) -> None:
 
 
 def shuffle_by_content(x: Float[Tensor, "n d"], name: str = "") -> Float64[Tensor, "n d"]:
-    """The rows in an order as if at random, which hangs on them and not on how they came.
+    """Return the rows in a pseudo-random order that depends on their values, not on their order.
 
     They are sorted along a random line, and then shuffled: parts of them are the same parts
     whatever the order in which images went through an extractor. Where its numbers differ in

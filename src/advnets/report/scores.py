@@ -173,8 +173,8 @@ def _caveat(data: str) -> Html:
     if data in _PUBLISHED:
         published = element(
             "p",
-            f"Goodfellow et al. (2014), table 1, report {_PUBLISHED[data]}, for 10,000 samples and σ "
-            "from the paper's grid: only scores with these settings are comparable.",
+            f"Goodfellow et al. (2014), table 1, report {_PUBLISHED[data]}, for 10,000 samples and "
+            "σ from the paper's grid: only scores with these settings are comparable.",
         )
     return join([element("p", text, class_="caveat"), published])
 
