@@ -454,7 +454,7 @@ def test_neither_results_nor_records_run(tmp_path, canary):
     code.write_text(canary.source + GAME)
     from advnets.cli.main import config_of
 
-    with pytest.raises(UsageError, match="names the Python file .* which is not run"):
+    with pytest.raises(UsageError, match=r"names the Python file .* which is not run"):
         config_of(f"advnets train {code}:game --steps 5")
     assert not canary.sang()
 

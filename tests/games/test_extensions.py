@@ -129,7 +129,9 @@ def test_reconstructions_are_evaluated(tiny, tmp_path, quiet):
     assert rows == {(row, n) for row in ("E", "E, never trained", "pixels") for n in (20, 50)}
     unasked = {r["labels"] for r in trained.evaluate(("probe",))}
     assert unasked == {100, 1000}
-    with pytest.raises(UsageError, match="--probe-labels is 20 -1; expected numbers of labels, or 0 for all"):
+    with pytest.raises(
+        UsageError, match="--probe-labels is 20 -1; expected numbers of labels, or 0 for all"
+    ):
         trained.evaluate(("probe",), probe_labels=(20, -1))
 
 

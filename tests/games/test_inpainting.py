@@ -7,7 +7,7 @@ import torch
 
 from advnets import config
 from advnets.errors import UsageError
-from advnets.evaluation.inpainting import _nearest, _masked_mean
+from advnets.evaluation.inpainting import _masked_mean, _nearest
 from advnets.games.inpainting import Inpainting, draw_masks
 from advnets.models.inpainting import InpaintingGenerator
 from advnets.models.layers import Prior

@@ -215,7 +215,9 @@ def test_a_damaged_pack_in_the_cache_is_named_and_made_anew(folder, cache, caplo
     other.rename(place)
     caplog.clear()
     assert opened(folder, frame).digest_all_splits() == digest
-    assert caplog.messages == [f"{place} is a pack of other images; the images are packed again now"]
+    assert caplog.messages == [
+        f"{place} is a pack of other images; the images are packed again now"
+    ]
 
 
 @pytest.mark.parametrize("name", ["images.npy", "labels.npy", "pack.json"])
