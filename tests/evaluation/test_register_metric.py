@@ -18,8 +18,8 @@ from advnets.evaluation.registry import (
 )
 from advnets.evaluation.spec import MetricSpec, Value, normal_interval
 from advnets.experiment.train import train
-from advnets.plots import training_curves
 from advnets.plots.training_curves import MetricCurve
+from advnets.report import run_report
 from advnets.report.run_report import write_report
 
 
@@ -88,21 +88,17 @@ def test_a_registered_metric_is_known_to_every_command(
     assert "mean-gap ↓" in out
 
     # The report describes it, and plots its curve.
-    panels = []
-    style_axes = training_curves.style_axes
+    plotted = []
     monkeypatch.setattr(
-        training_curves,
-        "style_axes",
-        lambda axes, title, *rest, **kwargs: (
-            panels.append(title),
-            style_axes(axes, title, *rest, **kwargs),
-        ),
+        run_report,
+        "training_curves",
+        lambda *_, metric_curve, **__: plotted.append(metric_curve) or b"",
     )
     write_report(tmp_path / "run-0")
     page = (tmp_path / "run-0" / "report.html").read_text("utf-8")
     assert "mean gap " in page
     assert "; Mean gap" in page
-    assert "Mean gap" in panels
+    assert plotted[0] is mean_gap.curve
 
 
 def test_names_of_registered_metrics_are_unique(mean_gap):

@@ -78,5 +78,7 @@ def test_other_weights_and_code_in_their_place_are_refused(library, monkeypatch)
         extractor("inception")
     digest = hashlib.sha256(library.read_bytes()).hexdigest()
     monkeypatch.setattr(inception, "_DIGEST", digest[:8])
-    with pytest.raises(DataError, match=r"weights.pth is no file of weights \(UnpicklingError\)"):
+    with pytest.raises(
+        DataError, match=r"weights.pth is not a file of weights \(UnpicklingError\)"
+    ):
         extractor("inception")
