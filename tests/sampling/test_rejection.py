@@ -119,7 +119,7 @@ def test_the_best_of_each_class_in_their_order():
 
 @pytest.mark.parametrize("keep_fraction", [0.0, 0.001, 1.5, -1.0])
 def test_a_share_that_cannot_be_is_refused(keep_fraction):
-    with pytest.raises(UsageError, match=r"must be from 0\.002 to 1"):
+    with pytest.raises(UsageError, match=r"expected 0\.002 to 1"):
         kept(5, keep_fraction)
 
 
@@ -176,7 +176,7 @@ def test_scores_of_chosen_samples_say_so_and_stand_beside_the_others(tiny, tmp_p
         ("real training images", None),
     ]
     assert stored[0]["value"] != stored[1]["value"]
-    assert "average, keep 0.4" in score_lines(records)
+    assert "0.4 kept by D" in score_lines(records)
     page = trained.report().read_text("utf-8")
     assert "generator, averaged weights, the 0.4 that D judges most real" in page
 
