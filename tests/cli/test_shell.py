@@ -124,7 +124,7 @@ def test_every_command_that_is_suggested_does_what_it_says(
     _, _, err = said("compare", f"./{run}", f"./{run}")
     suggested += [err.partition("type: ")[2].strip()]
     code, _, err = said("train", f"./{run}")
-    suggested += [err.partition("type: ")[2].strip()]
+    suggested += [err.partition("use: ")[2].strip()]
     stopped = console.result_text(TrainResult(Path(run), False, 15, 3), 1.0)
     suggested += commands(stopped)
     assert {line.split()[1] for line in suggested} == {"evaluate", "sample", "train"}
