@@ -255,7 +255,6 @@ def test_a_dry_run_says_that_it_packs(said, tmp_path, cache):
     (pack,) = (folder for folder in (cache / "packs").iterdir() if folder.is_dir())
     assert code == 0
     assert out.endswith(
-        "nothing was written but the data, packed into the cache for training: "
-        f"{pack}\n"
+        f"nothing was written but the data, packed into the cache for training: {pack}\n"
     )
     assert said(*told)[1].endswith("\nnothing was written\n")
