@@ -10,7 +10,7 @@ scored by the Parzen log-likelihood of validation images: σ is selected on the 
 are scored in the same way. A score above theirs says smoother than data, so two half-lives are
 printed: that of the highest mean over seeds after the last step, and the shortest whose mean
 reaches the score of real training images. After the last step the Fréchet distance, precision,
-recall and coverage of each average are taken on the validation images too, by the data set's own
+recall and coverage of each average are taken on the validation images too, by the dataset's own
 extractor. A record of each seed, RECORDS/PRESET-SEED.json, holds the command, versions, seconds and
 every score. A training that was stopped continues.
 

@@ -85,7 +85,7 @@ def torch_as_started() -> None:
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real data sets, or a skip that says what is missing."""
+    """The folder of real datasets, or a skip that says what is missing."""
     folder = os.environ.get("ADVNETS_DATA")
     if not folder:
         pytest.skip("ADVNETS_DATA is not set: no real data on this machine")

@@ -86,7 +86,7 @@ def test_import_takes_less_than_50_ms():
 
 
 def test_drawing_a_sample_imports_few_modules(tmp_path, tiny):
-    """At most 60 of ours, and no parser of a file format or a data set."""
+    """At most 60 of ours, and no parser of a file format or a dataset."""
     advnets.train(tiny, out=tmp_path / "run")
     code = f"""
 import sys, advnets

@@ -191,10 +191,10 @@ def test_the_guides_programs_give_what_they_say():
     assert seen["ours"] == -17
     assert torch.isnan(slopes[0]).all()
     assert slopes[1] == -1
-    found = [float(value) for value in (*seen["by_the_mean"], seen["by_mixing"])]
+    found = [float(value) for value in (*seen["along_means"], seen["mixture"])]
     assert found == pytest.approx([-1.3863, -0.1209, -0.0002, -0.9548], abs=1e-4)
     assert seen["distance"] == pytest.approx(16.2, abs=0.005)
-    lying = seen["lying"]
-    shares = [lying.precision, lying.recall, lying.density, lying.coverage]
+    scores = seen["scores"]
+    shares = [scores.precision, scores.recall, scores.density, scores.coverage]
     assert shares == pytest.approx([0.96, 0.95, 1.02, 0.97], abs=0.005)
     assert seen["features"].shape == (2, 128)

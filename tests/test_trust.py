@@ -1,4 +1,4 @@
-"""Code runs only where it was typed or trusted: no file of a run, data set or checkpoint runs any.
+"""Code runs only where it was typed or trusted: no file of a run, dataset or checkpoint runs any.
 
 Each payload, once it runs, leaves a file, the canary, and nothing else does.
 """
@@ -285,7 +285,7 @@ LOOKING = (
 )
 
 
-# ------------------------------------------------------------------------------------- data sets
+# ------------------------------------------------------------------------------------- datasets
 
 
 def laid(kind: str, content: bytes, folder: Path) -> list[str]:

@@ -44,7 +44,7 @@ class Recipe:
     """The data and the training settings of a classifier."""
 
     data: str | None
-    """Name of a data set; None takes the path in --data."""
+    """Name of a dataset; None takes the path in --data."""
     epochs: int
     shift: int
     """Maximum random translation of a batch, in pixels."""

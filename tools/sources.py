@@ -3,7 +3,7 @@
     ADVNETS_DATA=folder/of/data/sets python tools/sources.py
 
 Files that may not be redistributed, or that are not on this machine, are generated in their
-formats from images of other data sets; the table says so.
+formats from images of other datasets; the table says so.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def make_cifar(folder: Path) -> None:
 
 
 def make_shards(folder: Path, images: list[Path]) -> None:
-    """Write the same images as Parquet, as tar shards and as a saved Hugging Face data set."""
+    """Write the same images as Parquet, as tar shards and as a saved Hugging Face dataset."""
     import datasets
 
     files = {"image": [{"bytes": path.read_bytes(), "path": path.name} for path in images]}

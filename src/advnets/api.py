@@ -40,8 +40,8 @@ def train(
 
     Args:
         preset: the name of a preset, FILE.py:NAME of a custom game, or a config; None: digits.
-        data: a named data set, the path of your own data, or a data config.
-        data_dir: the directory of named data sets.
+        data: a named dataset, the path of your own data, or a data config.
+        data_dir: the directory of named datasets.
         out: the run directory; None: runs/, by the name of the preset or of your data.
         epochs: length of the training in passes over the training images.
         steps: length of the training in steps.

@@ -1,6 +1,6 @@
 """The run directory, the only channel between training and everything that reads a run.
 
-config.json      the resolved config, data set, number of parameters, and versions
+config.json      the resolved config, dataset, number of parameters, and versions
 events.jsonl     one JSON object a line: start, log, evaluate, rollback, skipped_files, resume, end
 samples/         grids of samples, step-00005000.png
 checkpoints/     step-00005000.safetensors, the newest few

@@ -64,7 +64,7 @@ def test_the_version_is_the_packages(said):
 ERRORS = [
     (
         ("train", "digts"),
-        "advnets: no preset, data set, file or folder is called 'digts'; did you mean digits?\n",
+        "advnets: no preset, dataset, file or folder is called 'digts'; did you mean digits?\n",
     ),
     (
         ("train", "digits", "--data", "mnits"),
@@ -130,7 +130,7 @@ def test_missing_data_is_named_with_the_command_that_downloads_it(said, tmp_path
 TYPOS = [
     (("trian", "digits"), "no command is called 'trian'; did you mean train?"),
     (("--verson",), "no option is called '--verson'; did you mean --version?"),
-    (("train", "mlpp"), "no preset, data set, file or folder is called 'mlpp'; did you mean mlp?"),
+    (("train", "mlpp"), "no preset, dataset, file or folder is called 'mlpp'; did you mean mlp?"),
     (
         ("train", "digits", "--game.objectve", "minimax"),
         "advnets train has no option --game.objectve; did you mean --game.objective?",

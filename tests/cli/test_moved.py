@@ -222,10 +222,10 @@ def run_process(*arguments, cwd):
 @pytest.mark.parametrize(
     ("command", "what"),
     [
-        (("train", "digits", "--steps", "1", "--out", "run"), "data set"),
-        (("train", "digits", "--dry-run"), "data set"),
+        (("train", "digits", "--steps", "1", "--out", "run"), "dataset"),
+        (("train", "digits", "--dry-run"), "dataset"),
         (("train", "points", "--data", "ring", "--dry-run"), None),
-        (("data", "audit", "digits"), "data set"),
+        (("data", "audit", "digits"), "dataset"),
         (("data", "audit", "./digits"), None),
         (("data", "pack", "./digits", "pack"), None),
     ],

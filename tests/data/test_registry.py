@@ -16,7 +16,7 @@ from advnets.errors import DataError, UnknownNameError, UsageError
 
 
 def test_digits_need_no_files():
-    """The default data set opens without files."""
+    """The default dataset opens without files."""
     assert open_dataset(Data()).name == "digits"
 
 
@@ -41,8 +41,8 @@ def test_missing_datasets_name_the_searched_folders(tmp_path):
 
 @pytest.mark.parametrize("source", ["minst", "x" * 5000, "a\0b", "~nobody-has-this-home/x"])
 def test_a_source_that_is_neither_name_nor_path_is_refused(source):
-    """The error names the nearest data sets."""
-    with pytest.raises(UnknownNameError, match="no data set, folder or file is called") as caught:
+    """The error names the nearest datasets."""
+    with pytest.raises(UnknownNameError, match="no dataset, folder or file is called") as caught:
         open_dataset(Data(source=source))
     if source == "minst":
         assert "did you mean mnist" in str(caught.value)

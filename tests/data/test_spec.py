@@ -207,7 +207,7 @@ def test_data_directory_precedence(monkeypatch, tmp_path):
 
 
 def test_dataset_folders_order():
-    """A data set is searched in a folder of its name, then in the data directory."""
+    """A dataset is searched in a folder of its name, then in the data directory."""
     assert dataset_folders("mnist", "d") == (Path("d/mnist"), Path("d"))
 
 

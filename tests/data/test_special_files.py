@@ -61,7 +61,7 @@ def test_an_endless_device_is_refused(tmp_path):
     "name", ["train-images-idx3-ubyte", "data_batch_1.bin", "train_32x32.mat", "a.parquet", "a.tar"]
 )
 def test_a_pipe_within_a_folder_of_data_is_refused(tmp_path, name):
-    """A pipe among files of a data set or shards is refused, or is not taken for one."""
+    """A pipe among files of a dataset or shards is refused, or is not taken for one."""
     os.mkfifo(tmp_path / name)
     done = check(tmp_path)
     assert done.returncode == 1, done.stdout

@@ -57,7 +57,7 @@ def test_documented_sources_include_known_examples():
 
 
 def test_listed_sources_can_be_typed(said, tmp_path, monkeypatch):
-    """The options of every data set can be typed as they are printed."""
+    """The options of every dataset can be typed as they are printed."""
     monkeypatch.setenv("ADVNETS_DATA", str(tmp_path))
     code, out, _ = said("data", "list")
     assert code == 0

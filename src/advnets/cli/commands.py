@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Train(ValidatedConfig):
-    """Train a GAN on a preset's data set or on your own data, and write a run directory.
+    """Train a GAN on a preset's dataset or on your own data, and write a run directory.
 
-    PRESET comes first (`advnets presets` lists them); a data set or a path in its place is short
+    PRESET comes first (`advnets presets` lists them); a dataset or a path in its place is short
     for `--data`. The defaults shown are those of the preset.
     """
 
@@ -280,7 +280,7 @@ class Evaluate(ValidatedConfig):
     data: Annotated[str | None, arg(metavar="SOURCE")] = None
     """New path of the run's data, if it was moved (its digest is checked); None: as in training."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """New directory of the run's named data set, if it was moved; None: as in training."""
+    """New directory of the run's named dataset, if it was moved; None: as in training."""
     device: str = "cpu"
     """Device to compute on: auto, cpu, cuda, cuda:N or mps."""
     json: bool = False

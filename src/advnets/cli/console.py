@@ -192,7 +192,7 @@ def _output_files(run: Path) -> list[Path]:
 
 
 def data_lines(data: Mapping[str, Any]) -> list[str]:
-    """Return lines that describe a data set: splits, classes, and unused files.
+    """Return lines that describe a dataset: splits, classes, and unused files.
 
     `data` is what `experiment.dry_run.data_summary` returns.
     """

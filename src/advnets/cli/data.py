@@ -1,4 +1,4 @@
-"""The commands of `advnets data`: list, fetch, audit and pack data sets."""
+"""The commands of `advnets data`: list, fetch, audit and pack datasets."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ _MAX_NAMES = 4
 
 @dataclass(frozen=True)
 class Fetch:
-    """Download a data set by name, verify its checksums and store it."""
+    """Download a dataset by name, verify its checksums and store it."""
 
     name: Annotated[Positional[str], arg(metavar="NAME")]
-    """A data set that `advnets data list` marks with "fetch"."""
+    """A dataset that `advnets data list` marks with "fetch"."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """The directory of downloaded data sets; None: the environment variable ADVNETS_DATA, else the
+    """The directory of downloaded datasets; None: the environment variable ADVNETS_DATA, else the
     user's cache directory."""
 
     def execute(self) -> int:
@@ -54,10 +54,10 @@ class Fetch:
 
 @dataclass(frozen=True)
 class ListDatasets:
-    """List the data sets that have a name, their sizes or how to get them, and own data formats."""
+    """List the datasets that have a name, their sizes or how to get them, and own data formats."""
 
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """The directory of downloaded data sets; None: the environment variable ADVNETS_DATA, else the
+    """The directory of downloaded datasets; None: the environment variable ADVNETS_DATA, else the
     user's cache directory."""
 
     def execute(self) -> int:
@@ -78,7 +78,7 @@ class ListDatasets:
             else:
                 print(f"    here: {_describe_sizes(splits)}")
         print(f"hf:NAME{':' + spec.format_options(Hub)}")
-        print("    a data set of the Hugging Face hub, such as hf:uoft-cs/cifar10")
+        print("    a dataset of the Hugging Face hub, such as hf:uoft-cs/cifar10")
         print("the path of")
         for load_format in FILE_FORMATS:
             file_format = load_format()
@@ -92,9 +92,9 @@ class AuditData(ValidatedConfig):
     """Audit data: formats, resolutions, unreadable files, duplicates, and suggested flags."""
 
     path: Annotated[Positional[str], arg(metavar="PATH")]
-    """The path of a folder, zip or file, or the name of a data set or distribution."""
+    """The path of a folder, zip or file, or the name of a dataset or distribution."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """The directory of downloaded data sets; None: the environment variable ADVNETS_DATA, else the
+    """The directory of downloaded datasets; None: the environment variable ADVNETS_DATA, else the
     user's cache directory."""
     near_duplicates: bool = False
     """Find near-duplicates by the codes of an autoencoder that is trained on the images, as in the
@@ -193,7 +193,7 @@ class Pack:
 
 @dataclass(frozen=True)
 class DataCommand:
-    """Data sets: list, download, audit and pack them."""
+    """Datasets: list, download, audit and pack them."""
 
     command: Annotated[
         Annotated[Fetch, subcommand("fetch", prefix_name=False)]
@@ -209,7 +209,7 @@ class DataCommand:
 
 
 def _warn_shadowed(source: str) -> None:
-    """Warn if a file or folder has the same name as the data set that is opened."""
+    """Warn if a file or folder has the same name as the dataset that is opened."""
     from advnets.data import spec
 
     if spec.is_dataset_name(source) and (warning := spec.shadowing_warning(source)) is not None:

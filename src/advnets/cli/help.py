@@ -27,7 +27,7 @@ MAIN_OPTIONS = (
 """The options of `train` that its short help explains."""
 
 GROUPS = {
-    "data": (Data, "data set, image size, normalization and batch size"),
+    "data": (Data, "dataset, image size, normalization and batch size"),
     "training": (Stage, "length, EMA of the generator, schedules"),
     "runtime": (Runtime, "device, precision, threads, compilation"),
     "intervals": (Intervals, "logging, samples, checkpoints and evaluation"),

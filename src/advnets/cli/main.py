@@ -134,7 +134,7 @@ def run(arguments: list[str]) -> int:
         )
     if presets.is_data(preset) and command.data.source != start.data.source:
         raise UsageError(
-            f"two data sets were given, {preset!r} and --data {command.data.source!r}; give one "
+            f"two datasets were given, {preset!r} and --data {command.data.source!r}; give one "
             "of them"
         )
     return command.run(start, typed=typed_preset(arguments))

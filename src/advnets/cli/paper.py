@@ -36,13 +36,13 @@ class Paper(ValidatedConfig):
     seed: int = 0
     """Seed of every training; the first one where several are trained."""
     mnist: Annotated[str, arg(metavar="SOURCE")] = "mnist"
-    """Data set or path of the digits in Table 1 and Figures 2 and 3 with --full."""
+    """Dataset or path of the digits in Table 1 and Figures 2 and 3 with --full."""
     cifar: Annotated[str, arg(metavar="SOURCE")] = "cifar10"
-    """Data set or path of the CIFAR-10 images."""
+    """Dataset or path of the CIFAR-10 images."""
     faces: Annotated[str, arg(metavar="SOURCE")] = "tfd"
-    """Data set or path of the face images, such as the Toronto Face Database."""
+    """Dataset or path of the face images, such as the Toronto Face Database."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """Folder of named data sets. None is the environment variable ADVNETS_DATA, else the user's
+    """Folder of named datasets. None is the environment variable ADVNETS_DATA, else the user's
     cache."""
 
     def __post_init__(self) -> None:

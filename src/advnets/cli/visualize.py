@@ -36,7 +36,7 @@ class Visualize:
     data: Annotated[str | None, arg(metavar="SOURCE")] = None
     """New path of the run's data, if it was moved (its digest is checked); None: as in training."""
     data_dir: Annotated[str | None, arg(metavar="DIR")] = None
-    """New directory of the run's named data set, if it was moved; None: as in training."""
+    """New directory of the run's named dataset, if it was moved; None: as in training."""
     device: str = "cpu"
     """Device to compute on: auto, cpu, cuda, cuda:N or mps."""
 

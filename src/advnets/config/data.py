@@ -16,11 +16,11 @@ class ImagePreprocessing(ValidatedConfig):
 
     size: int = 32
     """Height in pixels to which your own images are resized; also the width, unless --width is
-    given. Named data sets keep their size."""
+    given. Named datasets keep their size."""
     width: int | None = None
     """Width in pixels to which your own images are resized; None: equal to the height."""
     channels: Literal[1, 3] = 3
-    """Channels of your own images: 1 (gray) or 3 (RGB). Named data sets keep theirs."""
+    """Channels of your own images: 1 (gray) or 3 (RGB). Named datasets keep theirs."""
     crop: Literal["center", "pad", "random"] = "center"
     """Treatment of your own images of another aspect ratio: cropped at the center, padded to
     show the whole image, or cropped at a random place, drawn anew every time."""
@@ -43,14 +43,14 @@ class Data(ImagePreprocessing):
     """The training data, and how they are preprocessed."""
 
     source: Annotated[str, arg(name="data", metavar="SOURCE")] = "digits"
-    """Name of a data set or distribution (see `advnets data list`), or a path to your own data."""
+    """Name of a dataset or distribution (see `advnets data list`), or a path to your own data."""
     directory: Annotated[str | None, arg(name="data-dir", metavar="DIR")] = None
-    """Folder of the named data sets. None: the environment variable ADVNETS_DATA, else the user's
+    """Folder of the named datasets. None: the environment variable ADVNETS_DATA, else the user's
     cache folder."""
     hflip: bool = False
     """Flip each training image horizontally with probability 0.5, drawn anew every time."""
     stream: bool = False
-    """Read shards or a Hugging Face data set during training, instead of packing them first."""
+    """Read shards or a Hugging Face dataset during training, instead of packing them first."""
     normalize: Literal["unit", "symmetric", "contrast", "none", "standard"] = "unit"
     """Range of the data that the models see. Images: [0, 1] (unit), [-1, 1] (symmetric), or global
     contrast normalization, mean 0 and norm 55 for each image (contrast). Points: unchanged (none),

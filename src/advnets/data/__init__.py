@@ -1,4 +1,4 @@
-"""Data sets of images and points: opening, normalization and minibatches."""
+"""Datasets of images and points: opening, normalization and minibatches."""
 
 from __future__ import annotations
 

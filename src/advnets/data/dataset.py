@@ -1,4 +1,4 @@
-"""Data sets: their splits, in memory, on disk, streamed or drawn from a distribution."""
+"""Datasets: their splits, in memory, on disk, streamed or drawn from a distribution."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ class HeldOutSplits:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """An opened data set.
+    """An opened dataset.
 
     `train` is never empty; `valid` and `test` are None if the source has no such split. `classes`
     are the names of the labels, `distribution` is the one that points were drawn from. For a file

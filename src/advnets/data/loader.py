@@ -71,7 +71,7 @@ class Loader:
 
     Images are shuffled anew each epoch and the epochs are concatenated, then cut into batches. A
     batch may therefore contain the end of one epoch and the beginning of the next (or several
-    epochs, if it is larger than the data set). A run resumes from two integers, seed and index.
+    epochs, if it is larger than the dataset). A run resumes from two integers, seed and index.
 
     Raises:
         UsageError: there are no images.

@@ -1,4 +1,4 @@
-"""A data set prepared for training: its splits, its normalizer, and information about it."""
+"""A dataset prepared for training: its splits, its normalizer, and information about it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from advnets.errors import DataError, RunError, UsageError
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """The information about a data set that a run records, enough to rebuild its networks."""
+    """The information about a dataset that a run records, enough to rebuild its networks."""
 
     name: str
     shape: Shape
@@ -44,7 +44,7 @@ class DatasetInfo:
 
     @classmethod
     def from_dataset(cls, dataset: Dataset, normalizer: Normalizer) -> DatasetInfo:
-        """Collect the information about an opened data set."""
+        """Collect the information about an opened dataset."""
         from advnets.data.image_folder.unsupported_files import count_by_format
 
         valid, test = (
@@ -99,7 +99,7 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """A data set, its normalizer, and the information that a run records about it."""
+    """A dataset, its normalizer, and the information that a run records about it."""
 
     dataset: Dataset
     normalizer: Normalizer
@@ -110,7 +110,7 @@ class PreparedData:
 
 
 def open_data(spec: config.Data) -> PreparedData:
-    """Open the data set of a config and fit its normalizer.
+    """Open the dataset of a config and fit its normalizer.
 
     Raises:
         DataError: the data is missing, damaged or unusable.
@@ -123,7 +123,7 @@ def open_data(spec: config.Data) -> PreparedData:
 
 
 def open_training_data(spec: config.Data) -> PreparedData:
-    """Open the data set of a new run; warn if a path has the name of a data set.
+    """Open the dataset of a new run; warn if a path has the name of a dataset.
 
     Raises:
         DataError, UsageError: as for `open_data`.
@@ -134,9 +134,9 @@ def open_training_data(spec: config.Data) -> PreparedData:
 
 
 def open_run_data(path: Path, spec: config.Data, info: DatasetInfo) -> PreparedData:
-    """Open the data set that the run at `path` was trained on, from its present location `spec`.
+    """Open the dataset that the run at `path` was trained on, from its present location `spec`.
 
-    The data set keeps the name that the run recorded.
+    The dataset keeps the name that the run recorded.
 
     Raises:
         DataError: the data is missing or cannot be opened.

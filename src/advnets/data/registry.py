@@ -1,4 +1,4 @@
-"""The registry of data sources: named data sets and file formats, opened by `open_dataset`.
+"""The registry of data sources: named datasets and file formats, opened by `open_dataset`.
 
 The parser of a source is imported when that source is opened.
 """
@@ -36,10 +36,10 @@ class NoOptions:
 
 @dataclass(frozen=True)
 class NamedDataset:
-    """A data set with a name.
+    """A dataset with a name.
 
-    `open_fn` takes an instance of `options` and the folders to search for the data set's files.
-    `files_of` is the data set whose files it is made from, if that is another one.
+    `open_fn` takes an instance of `options` and the folders to search for the dataset's files.
+    `files_of` is the dataset whose files it is made from, if that is another one.
     """
 
     description: str
@@ -52,7 +52,7 @@ class NamedDataset:
 class FileFormat:
     """A format of a file or folder, recognized by its name or content.
 
-    `open_fn` takes the path, an instance of `options`, and the data config; it returns a data set,
+    `open_fn` takes the path, an instance of `options`, and the data config; it returns a dataset,
     or the image files it found, which have not been decoded.
     """
 
@@ -153,7 +153,7 @@ NAMED_DATASETS: Mapping[str, Callable[[], NamedDataset]] = {
     "tfd": _tfd,
     **{name: partial(_distribution, name) for name in DISTRIBUTION_NAMES},
 }
-"""Functions that import and return a named data set, by its name."""
+"""Functions that import and return a named dataset, by its name."""
 
 
 def _point_file() -> FileFormat:
@@ -226,7 +226,7 @@ def _svhn_folder() -> FileFormat:
 def _huggingface_files() -> FileFormat:
     from advnets.data.huggingface.open import Hub, find_hub_path, is_hub_path
 
-    description = "Parquet files, WebDataset tars, or a saved Hugging Face data set"
+    description = "Parquet files, WebDataset tars, or a saved Hugging Face dataset"
     return FileFormat(description, is_hub_path, find_hub_path, Hub)
 
 
@@ -255,7 +255,7 @@ FILE_FORMATS: Sequence[Callable[[], FileFormat]] = (
 
 
 def open_dataset(data: Data | str | object, **fields: Any) -> Dataset:
-    """Open a data set by its name, its path, or its Hugging Face name.
+    """Open a dataset by its name, its path, or its Hugging Face name.
 
     `data` is a data config or its source alone; `fields` replace further fields of the config:
     `open_dataset("photos", size=64, crop="pad")`, `open_dataset("ring:modes=8")`. `data` may also
@@ -297,10 +297,10 @@ def find_source(data: Data) -> Dataset | ImageFiles:
 
 def _find_source(data: Data) -> Dataset | ImageFiles:
     if not data.source:
-        raise UsageError("no data was set; set --data to a path or to the name of a data set")
+        raise UsageError("no data was set; set --data to a path or to the name of a dataset")
     reject_run_directory(data.source)
     path, options_text = source_path(data.source)
-    # Open a named data set.
+    # Open a named dataset.
     if path is None:
         name, options_text = split_source(data.source)
         if name.startswith(f"{HUB_PREFIX}:"):
@@ -309,7 +309,7 @@ def _find_source(data: Data) -> Dataset | ImageFiles:
             options = parse_options(options_text, Hub, name)
             return find_hub_name(name.removeprefix(f"{HUB_PREFIX}:"), options, data)
         if name not in NAMED_DATASETS:
-            raise UnknownNameError("data set, folder or file", data.source, NAMED_DATASETS)
+            raise UnknownNameError("dataset, folder or file", data.source, NAMED_DATASETS)
         named = NAMED_DATASETS[name]()
         options = parse_options(options_text, named.options, name)
         return named.open_fn(options, dataset_folders(named.files_of or name, data.directory))

@@ -1,6 +1,6 @@
 """Source specifications: names, options and locations, without importing any parser.
 
-A source is the name or path of a data set, optionally with options: `ring:modes=8,sd=0.1`.
+A source is the name or path of a dataset, optionally with options: `ring:modes=8,sd=0.1`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ IMAGE_DATASETS = (
     *("digits", "mnist", "fashion-mnist", "kmnist", "emnist", "stacked-mnist"),
     *("cifar10", "cifar100", "svhn", "tfd"),
 )
-"""The names of published data sets of images."""
+"""The names of published datasets of images."""
 DISTRIBUTION_NAMES = (
     *("gaussian", "mixture", "uniform", "ring", "grid", "spiral", "moons", "pinwheel"),
 )
@@ -73,7 +73,7 @@ def is_source(text: str) -> bool:
 
 
 def is_dataset_name(source: str) -> bool:
-    """Return whether a source is a published data set or distribution, which keep their size."""
+    """Return whether a source is a published dataset or distribution, which keep their size."""
     name, _ = split_source(source)
     return name in IMAGE_DATASETS or name in DISTRIBUTION_NAMES
 
@@ -114,7 +114,7 @@ def path_exists(text: str) -> bool:
 def source_path(source: str) -> tuple[Path | None, str]:
     """Return the path of a source (None if it has none) and the text of its options.
 
-    The name of a data set takes precedence over a path of that name, and a path that contains a
+    The name of a dataset takes precedence over a path of that name, and a path that contains a
     colon over a path with options.
     """
     for name, text in (source, ""), split_source(source):
@@ -143,7 +143,7 @@ def _absolute_path(path: Path) -> Path:
     return path.resolve() if ".." in path.parts else path
 
 
-def shadowing_warning(name: str, what: str = "data set") -> str | None:
+def shadowing_warning(name: str, what: str = "dataset") -> str | None:
     """Return a warning if a name takes precedence over a file or folder; None otherwise."""
     name, _ = split_source(name)
     if not path_exists(name):
@@ -261,7 +261,7 @@ def _format_value(value: object) -> str:
 
 
 def data_directory(directory: str | None = None) -> Path:
-    """Return the directory of named data sets: `directory`, ADVNETS_DATA, or the user's cache."""
+    """Return the directory of named datasets: `directory`, ADVNETS_DATA, or the user's cache."""
     path = directory or os.environ.get("ADVNETS_DATA")
     if path:
         return Path(os.path.expanduser(path))  # noqa: PTH111 - keeps ~user of an unknown user
@@ -280,7 +280,7 @@ def _user_cache() -> Path:
 
 
 def cached_dataset_folders() -> set[Path]:
-    """Return the folders of packed or extracted data sets in the cache."""
+    """Return the folders of packed or extracted datasets in the cache."""
     paths = (
         path for name in ("packs", "datasets") for path in (cache_directory() / name).rglob("*")
     )
@@ -288,15 +288,15 @@ def cached_dataset_folders() -> set[Path]:
 
 
 def dataset_folders(name: str, directory: str | None = None) -> tuple[Path, ...]:
-    """Return the folders in which the files of a named data set are searched, in order."""
+    """Return the folders in which the files of a named dataset are searched, in order."""
     base = data_directory(directory)
     return base / name, base
 
 
 def fetch_command(name: str, folders: Sequence[Path]) -> str:
-    """Return the command that downloads a named data set to where `dataset_folders` searches it.
+    """Return the command that downloads a named dataset to where `dataset_folders` searches it.
 
-    A data set is downloaded into a folder of its own name; other folders cannot be named.
+    A dataset is downloaded into a folder of its own name; other folders cannot be named.
     """
     base = folders[0].parent
     is_default = base not in folders or base == data_directory()

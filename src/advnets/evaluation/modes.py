@@ -38,7 +38,7 @@ from advnets.plots.training_curves import MetricCurve
 from advnets.sampling.sampler import NUM_SAMPLES
 
 MODE_CLASSIFIERS = {"mnist": ("digits", NUM_SAMPLES), "stacked-mnist": ("digits", 26_000)}
-"""By data set: the classifier that recognizes its modes, and the number of samples (26,000 of
+"""By dataset: the classifier that recognizes its modes, and the number of samples (26,000 of
 Stacked MNIST, as published)."""
 NUM_POINTS = (2_500, 100_000)
 """Numbers of points: as published (Srivastava et al. 2017), and enough to estimate the proportion
@@ -69,10 +69,10 @@ def mode_records(context: EvaluationContext) -> list[Record]:
 
 
 def mode_classifier(data: PreparedData) -> tuple[str, int]:
-    """Return the name of the classifier of a data set's modes, and the number of samples.
+    """Return the name of the classifier of a dataset's modes, and the number of samples.
 
     Raises:
-        DataError: the data set has none.
+        DataError: the dataset has none.
     """
     name = data.info.name
     if name not in MODE_CLASSIFIERS:

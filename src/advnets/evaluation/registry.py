@@ -65,7 +65,7 @@ for _spec in (
     register_metric(_spec)
 
 DEFAULT_EXTRACTORS = {"mnist": "digits"}
-"""By data set: the default extractor, a classifier trained on the same pixels; else pixels."""
+"""By dataset: the default extractor, a classifier trained on the same pixels; else pixels."""
 
 OWN_DISCRIMINATOR = "discriminator"
 """The extractor that is the run's own D: its features compare with those of no other run."""
@@ -111,7 +111,7 @@ def publication_notes(names: str | Iterable[str], extractor_name: str) -> list[s
 
 
 def default_extractor(data: str, name: str | None = None, *, trust_code: bool = False) -> Extractor:
-    """Return the named extractor, or the default one of a data set for None.
+    """Return the named extractor, or the default one of a dataset for None.
 
     Raises:
         UnknownNameError: there is no extractor of that name.

@@ -73,7 +73,7 @@ class BuildContext:
         if not self.classes:
             raise UsageError(
                 f"a {game} game needs labels, and the data {self.source} have none; "
-                "give a labeled data set, or an image folder with one subfolder for each class"
+                "give a labeled dataset, or an image folder with one subfolder for each class"
             )
         return self.classes
 

@@ -1,4 +1,4 @@
-"""A stored run: its config, data set, identity and newest usable checkpoint."""
+"""A stored run: its config, dataset, identity and newest usable checkpoint."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ class TrainedModel:
     def _extractor(self, spec: str | None, data: str, *, trust_code: bool) -> Extractor:
         """Return this run's D, the D of another run, or an extractor by name or file.
 
-        None is the default extractor of the data set.
+        None is the default extractor of the dataset.
         """
         from advnets.evaluation.registry import OWN_DISCRIMINATOR, default_extractor
 
@@ -275,7 +275,7 @@ class TrainedModel:
     def open_data(self, data: str | None = None, data_dir: str | None = None) -> PreparedData:
         """Open the data that the run was trained on.
 
-        `data` is the path of the data and `data_dir` the directory of a named data set, where they
+        `data` is the path of the data and `data_dir` the directory of a named dataset, where they
         have moved. None: as given to `load`, else as recorded when the run was trained.
 
         Raises:
@@ -345,7 +345,7 @@ class TrainedModel:
                 pixels.
             trust_code: open a .pt2 file, although opening it can run any code in it.
             data: the path of the run's data, where it has moved; as for `load`.
-            data_dir: the directory of the run's named data set, where it has moved.
+            data_dir: the directory of the run's named dataset, where it has moved.
             seed: random seed of the samples.
             keep_fraction: discriminator rejection sampling: the fraction of samples that D rates
                 most real and that is scored.
@@ -456,7 +456,7 @@ def load(
             average if the run has one.
         device: auto, cpu, cuda, cuda:N or mps.
         data: the path of the run's data, where it has moved.
-        data_dir: the directory of the run's named data set, where it has moved.
+        data_dir: the directory of the run's named dataset, where it has moved.
 
     Raises:
         RunError: the directory holds no run, or one of another version.

@@ -76,7 +76,7 @@ def load_classifier(name: str) -> Classifier:
     """Load a built-in classifier: `digits` (MNIST, 28x28), or `cifar-jpeg` (CIFAR-10, 32x32).
 
     The latter was trained on JPEG files of CIFAR-10, whose pixels differ slightly from the
-    original ones, and so is not the default extractor of any data set.
+    original ones, and so is not the default extractor of any dataset.
 
     Raises:
         UnknownNameError: there is no such classifier.

@@ -104,7 +104,7 @@ class SectionContent:
 
 @dataclass(frozen=True)
 class Sources:
-    """The data sources of the paper's three data sets: names of data sets, or paths."""
+    """The data sources of the paper's three datasets: names of datasets, or paths."""
 
     mnist: str = "mnist"
     cifar: str = "cifar10"

@@ -118,7 +118,7 @@ def large_configs(context: SectionContext) -> dict[str, config.Config]:
 
 @dataclass(frozen=True)
 class FacesRun:
-    """The faces experiment: its name, config, and data set or the error of opening it."""
+    """The faces experiment: its name, config, and dataset or the error of opening it."""
 
     name: str
     config: config.Config
@@ -128,7 +128,7 @@ class FacesRun:
 def faces_run(context: SectionContext, fold: int | None = None) -> FacesRun:
     """Return the faces experiment on one fold; None is the fold in `--faces`, or the first.
 
-    It is scored during training if the data set has folds.
+    It is scored during training if the dataset has folds.
     """
     source = context.sources.faces if fold is None else spec.with_fold(context.sources.faces, fold)
     run = _large_config(context, "paper-tfd", source, FACES_STEPS)

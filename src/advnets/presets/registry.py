@@ -55,7 +55,7 @@ def starting_config(name: str) -> Config:
         return config_from_file(name, get_preset(DEFAULT))
     if not spec.is_source(name):
         known = {*PRESETS, *spec.IMAGE_DATASETS, *spec.DISTRIBUTION_NAMES}
-        raise UnknownNameError("preset, data set, file or folder", name, known)
+        raise UnknownNameError("preset, dataset, file or folder", name, known)
     config = get_preset(DEFAULT_POINTS if spec.is_point_data(name) else DEFAULT)
     return replace(config, data=replace(config.data, source=name))
 

@@ -175,7 +175,7 @@ def class_latents(
 def estimate_classes(
     model: TrainedModel, images: Float[Tensor, "n channels height width"]
 ) -> Int[Tensor, " n"]:
-    """Return the class of each image: by a classifier of the data set, or by nearest neighbors.
+    """Return the class of each image: by a classifier of the dataset, or by nearest neighbors.
 
     Without a classifier in this package, the class is that of the majority of the five nearest
     of the first 10,000 labeled training images, by pixels.

@@ -100,7 +100,7 @@ def first_test_images(
     test: Split | None = data.dataset.test
     if test is None:
         raise DataError(
-            f"{data.info.name} has no test images; give a run of a named data set, or of a folder "
+            f"{data.info.name} has no test images; give a run of a named dataset, or of a folder "
             "of 50 or more images"
         )
     return read_images(test, slice(num_images))

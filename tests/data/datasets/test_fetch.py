@@ -30,7 +30,7 @@ FILES = list(mnist.MD5)
 
 @pytest.fixture
 def files(idx_bytes, monkeypatch) -> dict[str, bytes]:
-    """A small data set with MNIST's file names and matching checksums."""
+    """A small dataset with MNIST's file names and matching checksums."""
     monkeypatch.setattr(module, "STALL_S", 0.1)
     monkeypatch.setattr(module, "PAUSE_S", 0.0)
     rng = np.random.default_rng(0)
@@ -74,7 +74,7 @@ def assert_complete(directory: Path, files: dict[str, bytes]) -> None:
 
 
 def test_four_files_are_downloaded_and_open(tmp_path, mirror, files):
-    """The four files are downloaded, their paths are returned, and the data set opens."""
+    """The four files are downloaded, their paths are returned, and the dataset opens."""
     paths = fetch_mnist(tmp_path / "new", mirror("a"))
     assert paths == [tmp_path / "new" / "mnist" / f"{name}.gz" for name in FILES]
     assert_complete(tmp_path / "new", files)
@@ -200,7 +200,7 @@ def test_progress_bar_is_optional(tmp_path, mirror, capsys):
 
 
 def test_unknown_dataset_is_refused(tmp_path):
-    """The error names the known data sets."""
+    """The error names the known datasets."""
     with pytest.raises(UnknownNameError, match=r"did you mean .*mnist"):
         fetch("mnst", tmp_path)
 
@@ -299,7 +299,7 @@ WHOLE_TAR, WHOLE_ZIP = tar_of(CONTENTS), zip_of(CONTENTS)
         ),
         (
             tar_of({"bomb": bytes(32 << 20)} | CONTENTS),
-            "decompresses to more bytes than the data set has",
+            "decompresses to more bytes than the dataset has",
         ),
         (WHOLE_TAR[:-40], "is a damaged archive|has no member set"),
         (WHOLE_TAR[:60], "is a damaged archive"),
@@ -334,7 +334,7 @@ def test_zip_with_a_wrong_size_is_refused(tmp_path):
 
 @pytest.fixture
 def archive_dataset(server, response, monkeypatch):
-    """A data set of one archive on the server."""
+    """A dataset of one archive on the server."""
     monkeypatch.setattr(module, "STALL_S", 0.1)
     monkeypatch.setattr(module, "PAUSE_S", 0.0)
 

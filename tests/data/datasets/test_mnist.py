@@ -70,7 +70,7 @@ def test_missing_files_are_refused_with_advice(small_mnist, tmp_path):
 
 
 def test_files_of_another_dataset_are_refused(small_mnist, write_idx):
-    """Files of another data set with MNIST's names are refused."""
+    """Files of another dataset with MNIST's names are refused."""
     write_idx(small_mnist / f"{FILES[2]}.gz", np.zeros((3, 4, 4)))
     with pytest.raises(DataError, match="not the original"):
         open_mnist([small_mnist])

@@ -41,7 +41,7 @@ def test_variants_open_like_mnist(tmp_path, write_idx, opener, name, first_class
 
 
 def test_missing_variants_are_refused_with_advice(tmp_path):
-    """The error has the command to download the data set."""
+    """The error has the command to download the dataset."""
     for opener, name in [
         (open_fashion_mnist, "fashion-mnist"),
         (open_kmnist, "kmnist"),

@@ -100,7 +100,7 @@ def test_a_parquet_file_without_images(tmp_path, data):
 @BOTH
 def test_no_rows(tmp_path, write_parquet, write_tar, data):
     path = write_parquet(tmp_path / "a/x.parquet", [])
-    assert sentence(path, data) == f"{path} has no rows; give a data set with at least one image"
+    assert sentence(path, data) == f"{path} has no rows; give a dataset with at least one image"
     path = write_tar(tmp_path / "b/x.tar", {})
     assert f"{path} is not a WebDataset tar that can be read (it holds no" in sentence(path, data)
 

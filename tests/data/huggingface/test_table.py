@@ -242,7 +242,7 @@ def test_of_several_columns_one_may_be_named(table, png):
     assert found.classes == ("0", "1")
     assert open_huggingface_dataset(rows, DATA, Hub(label="none")).train.labels is None
     assert open_huggingface_dataset(rows, DATA, Hub(label="id")).classes == ("0", "1", "2", "3")
-    with pytest.raises(UnknownNameError, match=r"no column of the data set .* is called 'pgn'"):
+    with pytest.raises(UnknownNameError, match=r"no column of the dataset .* is called 'pgn'"):
         open_huggingface_dataset(rows, DATA, Hub(image="pgn"))
     with pytest.raises(DataError, match=r"'id' holds int64; expected datasets.Image"):
         open_huggingface_dataset(rows, DATA, Hub(image="id"))

@@ -228,7 +228,7 @@ CLASSES = ["cat", "dog", "7", "café", "a b", "\u6c34"]
 
 @st.composite
 def trees(draw: st.DrawFn) -> Tree:
-    """A data set as somebody might lay it out."""
+    """A dataset as somebody might lay it out."""
     tree = Tree({})
     around = draw(st.sampled_from(["", "data", "my set/v2"]))
     style = draw(st.sampled_from(["split above class", "class above split", "class"]))

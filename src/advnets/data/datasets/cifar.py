@@ -49,7 +49,7 @@ class Labeling:
 
 @dataclass(frozen=True)
 class Version:
-    """A version of a data set: its files, and the number of records in each.
+    """A version of a dataset: its files, and the number of records in each.
 
     `labels_per_record` is the number of labels in a binary record; None for pickled files.
     """
@@ -201,7 +201,7 @@ def _open_named(
 def _open(folder: Path, name: str, versions: Sequence[Version], labeling: Labeling) -> Dataset:
     version = _find_version(folder, versions)
     if version is None:
-        raise DataError(f"{folder / versions[0].train[0]} is missing; download the data set again")
+        raise DataError(f"{folder / versions[0].train[0]} is missing; download the dataset again")
     num_train, num_test = version.records
     train = _read([folder / file for file in version.train], version, labeling, num_train)
     test = _read([folder / version.test], version, labeling, num_test)
@@ -230,7 +230,7 @@ def _read_bytes(path: Path, expected: int) -> bytes:
             return file.read(expected + 1)
     except OSError as error:
         raise DataError(
-            f"{path} cannot be read ({error.strerror}); download the data set again"
+            f"{path} cannot be read ({error.strerror}); download the dataset again"
         ) from None
 
 

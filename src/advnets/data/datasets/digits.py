@@ -1,4 +1,4 @@
-"""The 8x8 digits included in scikit-learn (Alpaydin and Kaynak, 1998), the default data set."""
+"""The 8x8 digits included in scikit-learn (Alpaydin and Kaynak, 1998), the default dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Downloads of named data sets from their mirrors, for `advnets data fetch`."""
+"""Downloads of named datasets from their mirrors, for `advnets data fetch`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from advnets.data.datasets.mirrors import REMOTES, File, Member
 from advnets.errors import DataError, DownloadError, UnknownNameError
 from advnets.files import file_lock, open_regular_file, replace_durably, write_json
 
-# Data sets: files that are present, downloaded or extracted from archives.
+# Datasets: files that are present, downloaded or extracted from archives.
 
 
 def fetch(
@@ -38,19 +38,19 @@ def fetch(
     mirrors: Sequence[str] | None = None,
     progress: bool | None = None,
 ) -> list[Path]:
-    """Download the files of a named data set to the folder `directory/name`; return their paths.
+    """Download the files of a named dataset to the folder `directory/name`; return their paths.
 
     Files that are present and correct are kept, partial downloads are resumed. A file gets its
     name only after its content has been verified, so several processes may fetch at once.
     `progress` shows a progress bar, by default on a terminal.
 
     Raises:
-        UnknownNameError: there is no downloadable data set of that name.
+        UnknownNameError: there is no downloadable dataset of that name.
         DownloadError: no mirror provided a file.
         DataError: the folder cannot be written.
     """
     if name not in REMOTES:
-        raise UnknownNameError("data set to fetch", name, REMOTES)
+        raise UnknownNameError("dataset to fetch", name, REMOTES)
     remote = REMOTES[name]
     urls = remote.mirrors if mirrors is None else mirrors
     folder = directory / remote.folder
@@ -266,7 +266,7 @@ class _BoundedStream:
         """Read at most n bytes; none at the end."""
         self._left -= n
         if self._left < 0:
-            raise _ArchiveFault("decompresses to more bytes than the data set has")
+            raise _ArchiveFault("decompresses to more bytes than the dataset has")
         return self._stream.read(n)
 
 

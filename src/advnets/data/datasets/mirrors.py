@@ -1,6 +1,6 @@
-"""The mirrors and files of named data sets, as published by their authors.
+"""The mirrors and files of named datasets, as published by their authors.
 
-MD5s are those published with the data sets; they detect damage, but not malicious changes.
+MD5s are those published with the datasets; they detect damage, but not malicious changes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class File:
 
 @dataclass(frozen=True)
 class RemoteDataset:
-    """The files of a data set, the base URLs of its mirrors, and the folder for the files."""
+    """The files of a dataset, the base URLs of its mirrors, and the folder for the files."""
 
     folder: str
     mirrors: tuple[str, ...]
@@ -146,4 +146,4 @@ REMOTES: dict[str, RemoteDataset] = {
         "svhn", _STANFORD, (File(svhn.EXTRA, "a93ce644f1a588dc4d68dda5feec44a7"),)
     ),
 }
-"""The data sets that `advnets data fetch` can download, by name."""
+"""The datasets that `advnets data fetch` can download, by name."""

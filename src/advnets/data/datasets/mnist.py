@@ -1,4 +1,4 @@
-"""MNIST (LeCun, Cortes and Burges, 1998) and data sets of the same format.
+"""MNIST (LeCun, Cortes and Burges, 1998) and datasets of the same format.
 
 Fashion-MNIST (Xiao, Rasul and Vollgraf, 2017), KMNIST (Clanuwat et al., 2018) and EMNIST (Cohen,
 Afshar, Tapson and van Schaik, 2017).
@@ -61,7 +61,7 @@ class EMNIST:
 
 @dataclass(frozen=True)
 class MNISTVariant:
-    """A data set in the format of MNIST.
+    """A dataset in the format of MNIST.
 
     `train` and `test` are the names of the files of images and labels. `md5s` are the MD5s of the
     decompressed files, by name. `first_label` is the smallest label in the files.
@@ -110,7 +110,7 @@ def open_fashion_mnist(folders: Sequence[Path]) -> Dataset:
     """Open Fashion-MNIST, split as MNIST: images of clothes, (1, 28, 28), in ten classes.
 
     Raises:
-        DataError: a file is missing, damaged, or one of another data set.
+        DataError: a file is missing, damaged, or one of another dataset.
     """
     return _open(MNISTVariant("Fashion-MNIST", "fashion-mnist", _FASHION), folders)
 
@@ -119,7 +119,7 @@ def open_kmnist(folders: Sequence[Path]) -> Dataset:
     """Open KMNIST, split as MNIST: cursive Japanese characters, (1, 28, 28), in ten classes.
 
     Raises:
-        DataError: a file is missing, damaged, or one of another data set.
+        DataError: a file is missing, damaged, or one of another dataset.
     """
     return _open(MNISTVariant("KMNIST", "kmnist", _KUZUSHIJI), folders)
 
@@ -150,7 +150,7 @@ def open_emnist(options: EMNIST, folders: Sequence[Path]) -> Dataset:
 
 
 def _open(variant: MNISTVariant, folders: Sequence[Path]) -> Dataset:
-    # Find the files, and check that they are not those of another data set.
+    # Find the files, and check that they are not those of another dataset.
     paths = {name: _find(folders, name) for name in (*variant.train, *variant.test)}
     if missing := [name for name, path in paths.items() if path is None]:
         raise DataError(
@@ -182,7 +182,7 @@ def _read(variant: MNISTVariant, images: str, labels: str, files: Mapping[str, P
 
 
 def _reject_other_dataset(variant: MNISTVariant, path: Path) -> None:
-    """Reject a file of labels of another data set whose files have the same names."""
+    """Reject a file of labels of another dataset whose files have the same names."""
     name = path.name.removesuffix(".gz")
     own = {"fashion-mnist": FASHION_MD5, "kmnist": KMNIST_MD5}
     known = {other: md5s.get(f"{name}.gz") for other, md5s in own.items() if other != variant.name}
@@ -194,7 +194,7 @@ def _reject_other_dataset(variant: MNISTVariant, path: Path) -> None:
     if others:
         raise DataError(
             f"{path} must be a file of {variant.title}, got one of {others[0]}; use a separate "
-            "folder for each data set"
+            "folder for each dataset"
         )
 
 

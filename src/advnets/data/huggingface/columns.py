@@ -1,4 +1,4 @@
-"""The image and label columns of a Hugging Face data set, and the content of their rows."""
+"""The image and label columns of a Hugging Face dataset, and the content of their rows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MAX_CLASSES = 1 << 16
 
 @dataclass(frozen=True)
 class Hub:
-    """The options after the name of a data set, as in hf:NAME:split=train; "" selects by default.
+    """The options after the name of a dataset, as in hf:NAME:split=train; "" selects by default.
 
     `label` may be "none": the set is then read without labels.
     """
@@ -106,7 +106,7 @@ def find_columns(
 
 
 def select_columns(dataset: Any, columns: Columns, source: str) -> Any:
-    """Return the data set reduced to the columns that are read, with images as undecoded bytes.
+    """Return the dataset reduced to the columns that are read, with images as undecoded bytes.
 
     Raises:
         DataError: a column is missing in one of the splits.
@@ -282,7 +282,7 @@ def _read_path(path: str, roots: Sequence[Path] | None) -> bytes:
             raise DataError(f"has no image, only the relative path of one, {path}")
         real = Path(path).resolve()
         if roots is not None and not any(real.is_relative_to(root.resolve()) for root in roots):
-            raise DataError(f"names {path}, outside of the data set; --follow-links reads it")
+            raise DataError(f"names {path}, outside of the dataset; --follow-links reads it")
         # An absolute path is read as it is, whatever the reader's folder.
         content = next(FolderReader(Path("/")).read([os.fsencode(path)]))
         if isinstance(content, DataError):

@@ -1,6 +1,6 @@
-"""Opening of Hugging Face data sets: packed like image files, or streamed.
+"""Opening of Hugging Face datasets: packed like image files, or streamed.
 
-Local files are unpacked below advnets' cache, in the folder datasets; data sets of the hub are
+Local files are unpacked below advnets' cache, in the folder datasets; datasets of the hub are
 in the library's own cache, where other programs find them too.
 """
 
@@ -54,7 +54,7 @@ _Split = tuple[str, str, Any]
 
 @dataclass(frozen=True)
 class _HubDataset:
-    """A data set: its splits, their numbers of rows where known, and its local files."""
+    """A dataset: its splits, their numbers of rows where known, and its local files."""
 
     name: str
     location: str
@@ -95,7 +95,7 @@ def find_hub_path(path: Path, options: Hub, data: Data) -> Dataset | ImageFiles:
 
 
 def find_hub_name(name: str, options: Hub, data: Data) -> Dataset | ImageFiles:
-    """Find a data set of the Hugging Face hub by name, such as uoft-cs/cifar10.
+    """Find a dataset of the Hugging Face hub by name, such as uoft-cs/cifar10.
 
     Raises:
         DataError: it cannot be downloaded or read, or has no image column.
@@ -118,11 +118,11 @@ def find_hub_name(name: str, options: Hub, data: Data) -> Dataset | ImageFiles:
 
 
 def open_huggingface_dataset(dataset: Any, data: Data, options: Hub | None = None) -> Dataset:
-    """Open a data set of the `datasets` library, or a dict of such by split.
+    """Open a dataset of the `datasets` library, or a dict of such by split.
 
     Raises:
         DataError: it has no image column, or no rows.
-        UsageError: it is not a data set of the library, or can only be streamed.
+        UsageError: it is not a dataset of the library, or can only be streamed.
     """
     datasets = datasets_module()
     splits = _by_name(dataset)
@@ -137,19 +137,19 @@ def open_huggingface_dataset(dataset: Any, data: Data, options: Hub | None = Non
     info = next(iter(splits.values())).info if splits else None
     name = str(getattr(info, "dataset_name", None) or "dataset")
     return to_dataset(
-        _select_splits(_HubDataset(name, f"the data set {name}", splits), options or Hub(), data),
+        _select_splits(_HubDataset(name, f"the dataset {name}", splits), options or Hub(), data),
         data,
     )
 
 
 def _open_shards(path: Path, options: Hub, stream: bool) -> _HubDataset:
-    """Check shards and open them as a data set."""
+    """Check shards and open them as a dataset."""
     datasets, root = datasets_module(), path if path.is_dir() else path.parent
     files = find_shards(path) if path.is_dir() else (path,)
     kind = shard_format(files, root)
     rows = {file.resolve(): count_rows(file) for file in files}
     if not any(count is None or count for count in rows.values()):
-        raise DataError(f"{path} has no rows; give a data set with at least one image")
+        raise DataError(f"{path} has no rows; give a dataset with at least one image")
     cache = str(cache_directory() / "datasets")
     with (
         errors_as_data_errors(str(path), _ADVICE, partial(find_broken_shard, files)),
@@ -178,7 +178,7 @@ def _open_shards(path: Path, options: Hub, stream: bool) -> _HubDataset:
 
 
 def _roots(*own: Path) -> tuple[Path, ...]:
-    """Return the folders of a data set and those into which the library unpacks archives."""
+    """Return the folders of a dataset and those into which the library unpacks archives."""
     config = datasets_module().config
     caches = (config.HF_CACHE_HOME, config.HF_DATASETS_CACHE, cache_directory())
     return (*own, *map(Path, caches))

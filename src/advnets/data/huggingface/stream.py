@@ -1,4 +1,4 @@
-"""Streamed data sets: shuffled in a buffer, each image decoded when it is needed."""
+"""Streamed datasets: shuffled in a buffer, each image decoded when it is needed."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _Row = tuple[UInt8[np.ndarray, "channels height width"], int | None]
 
 @dataclass(eq=False)
 class HubStream:
-    """The training rows of a data set, read sequentially.
+    """The training rows of a dataset, read sequentially.
 
     The order of an epoch depends on the seed and the epoch. A broken image is replaced by the next
     intact one of the epoch, at the end by the first, so that the image at a position is a function
-    of seed, epoch, rank and position alone. `fingerprint` identifies the data set, `length` is its
+    of seed, epoch, rank and position alone. `fingerprint` identifies the dataset, `length` is its
     number of rows, where known, and `diagnose` finds the broken file after an error.
     """
 
@@ -60,7 +60,7 @@ class HubStream:
         self.shape = (self.frame.channels, self.frame.height, self.frame.width)
 
     def head(self, n: int) -> ArraySplit:
-        """Return the first intact images of the data set, at most n, uncropped ones center-cropped.
+        """Return the first intact images of the dataset, at most n, uncropped ones center-cropped.
 
         Raises:
             DataError: there is none, or reading fails.
@@ -70,7 +70,7 @@ class HubStream:
         rows = (self._decode(row, f"row {i:,}") for i, row in enumerate(self._rows(self.dataset)))
         decoded = list(islice((row for row in rows if row is not None), n))
         if not decoded:
-            raise DataError(f"{self.name} holds no image that can be read; give another data set")
+            raise DataError(f"{self.name} holds no image that can be read; give another dataset")
         labels = [label for _, label in decoded if label is not None]
         self._head = ArraySplit(
             np.stack([self._crop(image, (0.5, 0.5)) for image, _ in decoded]),
@@ -85,7 +85,7 @@ class HubStream:
 
         Raises:
             DataError: reading fails, no image is intact, or the number of rows is not the one that
-                the data set states, so that a run could not be resumed.
+                the dataset states, so that a run could not be resumed.
         """
         positions: list[int] = []
         position = -1
@@ -182,7 +182,7 @@ class HubStream:
             decoded = self._decode(row, f"row {position:,} of epoch {epoch + 1}")
             if decoded is not None:
                 return decoded
-        raise DataError(f"{self.name} holds no image that can be read; give another data set")
+        raise DataError(f"{self.name} holds no image that can be read; give another dataset")
 
     def _fill_positions(
         self, decoded: _Row, positions: list[int], seed: int, epoch: int, rank: int
@@ -204,7 +204,7 @@ class HubStream:
         return np.ascontiguousarray(image[:, top : top + height, left : left + width])
 
     def _expected_count(self, rank: int, world: int) -> int | None:
-        """Return the number of this rank's rows, where it follows from the data set's."""
+        """Return the number of this rank's rows, where it follows from the dataset's."""
         if self.length is None or (world > 1 and _divisible_into_shards(self.dataset, world)):
             return None
         return len(range(rank, self.length, world))

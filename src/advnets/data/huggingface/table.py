@@ -63,7 +63,7 @@ def collect_rows(
 ) -> ImageFiles:
     """Return rows of splits as image files; a split has a name and a role ("": to be assigned).
 
-    `location` is where the data set is, `fingerprint` identifies its contents, `label_requested`
+    `location` is where the dataset is, `fingerprint` identifies its contents, `label_requested`
     says whether the label column was named by the user.
 
     Raises:
@@ -92,7 +92,7 @@ def collect_rows(
             found = _values(table, columns.label)
             values += [found[i] for i in indices]
     if not keys and not skipped:
-        raise DataError(f"{location} has no rows; give a data set with at least one image")
+        raise DataError(f"{location} has no rows; give a dataset with at least one image")
     names = [key.decode() for key in keys]
     declared = splits_from_rows(
         names, roles, values, columns, location, label_requested=label_requested

@@ -1,4 +1,4 @@
-"""An audit of image files or of a data set before any training."""
+"""An audit of image files or of a dataset before any training."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Audit:
     cross_split_duplicates: int
     """The number of duplicates of images of another split, before the assignment avoids them."""
     fixed_splits: bool
-    """Whether the duplicates stay in their splits, as the splits of a data set are fixed."""
+    """Whether the duplicates stay in their splits, as the splits of a dataset are fixed."""
     distinct_training_images: int
     """The number of different training images."""
     notes: tuple[str, ...]
@@ -112,7 +112,7 @@ def audit_files(
 
 
 def audit_dataset(dataset: Dataset) -> Audit:
-    """Summarize a data set of arrays, such as MNIST."""
+    """Summarize a dataset of arrays, such as MNIST."""
     every = (dataset.train, dataset.valid, dataset.test, dataset.unlabeled)
     parts = dict(zip(SPLITS, every, strict=True))
     whole = {name: part for name, part in parts.items() if isinstance(part, Split)}

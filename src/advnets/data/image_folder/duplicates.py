@@ -190,7 +190,7 @@ def near_duplicate_files(files: ImageFiles, *, progress: bool | None = None) -> 
 
 
 def near_duplicate_rows(dataset: Dataset) -> list[list[str]]:
-    """Return the near duplicates of a data set of arrays, grouped, by names such as train/17."""
+    """Return the near duplicates of a dataset of arrays, grouped, by names such as train/17."""
     names: list[str] = []
     images: list[np.ndarray] = []
     for name, part in (("train", dataset.train), ("valid", dataset.valid), ("test", dataset.test)):

@@ -53,7 +53,7 @@ class Reader(Protocol):
 class ImageFiles:
     """Image files that were listed but not read.
 
-    `location` is the path or name of the data set, `keys` are the names of the files in it,
+    `location` is the path or name of the dataset, `keys` are the names of the files in it,
     `fingerprint` identifies their contents, `num_bytes` is their total size. `declared` are their
     splits and classes; None: these are inferred from the names. `unsupported_files` counts the
     files that are not images, by suffix.

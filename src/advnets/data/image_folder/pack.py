@@ -94,7 +94,7 @@ def find_images(path: Path, *, follow_links: bool = False) -> ImageFiles:
 
 
 def to_dataset(source: Dataset | ImageFiles, framing: ImagePreprocessing) -> Dataset:
-    """Return a source as a data set: image files packed as `framing` says, others unchanged.
+    """Return a source as a dataset: image files packed as `framing` says, others unchanged.
 
     Raises:
         DataError, UsageError, WriteError: as for `open_image_files`; or the background is not a

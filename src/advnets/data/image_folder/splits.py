@@ -1,6 +1,6 @@
-"""Splits and classes of image files: as a data set declares them, and as they are assigned.
+"""Splits and classes of image files: as a dataset declares them, and as they are assigned.
 
-A data set declares splits and classes by the names of its folders (or, in a table, by a column).
+A dataset declares splits and classes by the names of its folders (or, in a table, by a column).
 The final assignment also holds out validation and test images where none are declared, keeps
 duplicates of held-out images out of training, and fixes the order of the images.
 """
@@ -27,7 +27,7 @@ _MIN_IMAGES_TO_HOLD_OUT = 50
 """The number of training images from which a tenth each is held out for validation and test."""
 
 NO_CLASS = -1
-"""The label of a file without a class in a data set where other files have one."""
+"""The label of a file without a class in a dataset where other files have one."""
 FolderPath = tuple[str, ...]
 """The names of the folders that lead to a file, in NFC, outermost first."""
 
@@ -60,7 +60,7 @@ _NOT_IN_CLASS = "is in no class folder, as others of its split are; move it into
 
 @dataclass(frozen=True)
 class DeclaredSplits:
-    """The split and the class of each file as the data set declares them.
+    """The split and the class of each file as the dataset declares them.
 
     `splits` has "" where none is declared, `labels` has NO_CLASS where a file has no class and is
     None where no training file has one. `excluded` maps indices of files that are not used to the

@@ -1,4 +1,4 @@
-"""The registry of synthetic distributions, and data sets drawn from them."""
+"""The registry of synthetic distributions, and datasets drawn from them."""
 
 from __future__ import annotations
 

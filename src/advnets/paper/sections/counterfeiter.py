@@ -77,7 +77,7 @@ class BanknoteGame:
 
     @classmethod
     def create(cls, stage: config.Stage, data: config.Data, seed: int = 0) -> BanknoteGame:
-        """Return the game on a data set; the real notes are of its validation split."""
+        """Return the game on a dataset; the real notes are of its validation split."""
         prepared = open_data(data)
         state = make_state(stage, data, prepared, seed)
         z = cast(Generator, state.players["generator"]).latent(

@@ -138,7 +138,7 @@ def _blocks(context: SectionContext, fits: DensityFits) -> Iterator[Block]:
         f"{narrow.score.mean:,.1f}, does not show this, since it places wider kernels on the "
         f"samples. Of the wider kernels' samples, {fits.own_nearest:.1%} are still nearest to the "
         "image they were made from. Nats depend on the unit and on pixels that are nearly always "
-        "black, so they compare only within a column and a data set."
+        "black, so they compare only within a column and a dataset."
     )
 
 
@@ -164,7 +164,7 @@ def _boundary_sentence(fits: DensityFits) -> str:
 
 
 def _missing_images(context: SectionContext, faces: bool) -> Iterator[Block]:
-    """Return a note about the data sets that are not shown."""
+    """Return a note about the datasets that are not shown."""
     if not context.full:
         yield Text(
             "At full scale the same is shown for MNIST and, if the data are available, for faces."

@@ -1,4 +1,4 @@
-"""The TFD column of Table 1: a generator scored on the folds of its face data set."""
+"""The TFD column of Table 1: a generator scored on the folds of its face dataset."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from advnets.sampling.sampler import NUM_SAMPLES, parzen_scores, real_images
 QUICK_FOLDS = 2
 """Number of folds at quick scale; each may need its own training."""
 TFD_NAMES = "tfd", "TFD_48x48.mat", "TFD_96x96.mat"
-"""Names of the Toronto Face Database: the data set, and its files."""
+"""Names of the Toronto Face Database: the dataset, and its files."""
 CENTERS = "centers of k-means"
 """Name of k-means centers that are scored as samples, like `REAL`."""
 
@@ -57,7 +57,7 @@ def open_faces(context: SectionContext) -> Dataset | SectionContent:
     """Return the faces, or the content that explains why they cannot be scored by folds.
 
     Raises:
-        UnknownNameError: `--faces` is neither a data set nor an existing path.
+        UnknownNameError: `--faces` is neither a dataset nor an existing path.
         UsageError: the options in `--faces` are invalid.
     """
     faces = faces_run(context).dataset

@@ -83,7 +83,7 @@ def sample_kernel_density(
 
 @dataclass(frozen=True)
 class ImageRows:
-    """The images of a data set as rows of pixels in [0, 1], and the number of samples per model."""
+    """The images of a dataset as rows of pixels in [0, 1], and the number of samples per model."""
 
     dataset: Dataset
     n_samples: int
@@ -99,7 +99,7 @@ class ImageRows:
 
     @property
     def name(self) -> str:
-        """Name of the data set."""
+        """Name of the dataset."""
         return self.dataset.name
 
     def images(self, rows: Float[Tensor, "n pixels"]) -> Float[Tensor, "n channels height width"]:
@@ -123,7 +123,7 @@ class ModelStats:
 
 @dataclass(frozen=True)
 class DensityFits:
-    """The models fitted to one data set."""
+    """The models fitted to one dataset."""
 
     data: ImageRows
     models: dict[str, ModelStats]

@@ -180,7 +180,7 @@ def test_folder_without_test_images(tmp_path, write_idx):
 
 
 def test_folder_of_two_datasets_is_refused(tmp_path, write_idx):
-    """Files of two data sets are not mixed."""
+    """Files of two datasets are not mixed."""
     folder_of(tmp_path, write_idx, "emnist-letters-")
     folder_of(tmp_path, write_idx, "emnist-digits-")
     with pytest.raises(DataError, match="2 sets"):

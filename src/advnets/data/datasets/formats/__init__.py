@@ -1,1 +1,1 @@
-"""File formats of image data sets, parsed within the bounds of what a file can hold."""
+"""File formats of image datasets, parsed within the bounds of what a file can hold."""

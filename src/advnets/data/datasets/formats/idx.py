@@ -84,7 +84,7 @@ def parse_idx(
     if md5 is not None and _md5([header, body]) != md5:
         raise DataError(
             f"{path} is not the original file: its decompressed MD5 must be {md5}, got "
-            f"{_md5([header, body])}; download it again, or open another data set by the path of "
+            f"{_md5([header, body])}; download it again, or open another dataset by the path of "
             "its folder"
         )
     return np.frombuffer(body, np.uint8).reshape(shape)
@@ -144,7 +144,7 @@ def read_images(
     if len(classes) != len(images):
         raise DataError(
             f"{labels} must have one label per image, got {len(classes):,} labels for the "
-            f"{len(images):,} images of {images_file}; use files of the same data set"
+            f"{len(images):,} images of {images_file}; use files of the same dataset"
         )
     return ArraySplit(images, classes.astype(np.int64))
 
@@ -165,7 +165,7 @@ def open_idx_folder(folder: Path) -> Dataset:
     The last sixth of the training images is the validation split.
 
     Raises:
-        DataError: there are no training images or several data sets, or a file is damaged.
+        DataError: there are no training images or several datasets, or a file is damaged.
     """
     files = _files(folder)
     if "train images" not in files:
@@ -181,8 +181,8 @@ def open_idx_folder(folder: Path) -> Dataset:
         if test.images.shape[1:] != train.images.shape[1:]:
             raise DataError(
                 f"{files['test images']} must have images of the size of {files['train images']}, "
-                f"{train.images.shape[2:]}, got {test.images.shape[2:]}; use files of the same data "
-                "set"
+                f"{train.images.shape[2:]}, got {test.images.shape[2:]}; use files of the same "
+                "dataset"
             )
     (train, valid, test), classes = renumber_labels(train, valid, test)
     return Dataset(folder.resolve().name, train, valid, test, classes=classes)
@@ -201,7 +201,7 @@ def _files(folder: Path) -> dict[str, Path]:
             sets.add(match["set"])
     if len(sets) > 1:
         raise DataError(
-            f"{folder} must have the IDX files of one data set, got {len(sets)} sets "
+            f"{folder} must have the IDX files of one dataset, got {len(sets)} sets "
             f"({', '.join(sorted(sets))}); move each to its own folder"
         )
     return files
