@@ -55,10 +55,10 @@ from advnets.sampling.sampler import (
     NUM_SAMPLES,
     ComputeSettings,
     draw_samples,
+    parzen_score_on_data,
     read_images,
     read_pixel_rows,
     real_images,
-    score_parzen,
 )
 from advnets.training import devices
 from advnets.training.checkpoint import read_checkpoint
@@ -133,7 +133,7 @@ class ValidationScore:
         samples = draw_samples(
             generator, self.data.normalizer, NUM_SAMPLES, self.seed, self.compute
         )
-        return asdict(score_parzen(samples, self.data, "paper"))
+        return asdict(parzen_score_on_data(samples, self.data, "paper"))
 
     def score_images(self, images: Tensor) -> dict[str, float]:
         """Return the mean over the validation images that did not select σ, and σ.

@@ -232,7 +232,7 @@ def test_the_typed_file_is_the_one_that_runs(said, whole, tmp_path, canary):
     (tmp_path / "other.py").write_text(f"{GAME}\nother = game\n")
     code, _, err = said("train", f"{tmp_path / 'other.py'}:other", "--resume", "--out", run)
     assert code == 1
-    assert "is another one or has changed since" in err
+    assert "is another game or has changed since" in err
 
 
 def test_what_is_compiled_beside_a_file_is_not_run(said, whole, tmp_path, canary):
@@ -464,7 +464,7 @@ def test_metadata_of_a_checkpoint_are_not_run(whole, tmp_path, canary):
     shutil.copytree(whole / "plain", run)
     newest = RunDirectory(run).newest_checkpoint()
     save_file({"a": torch.zeros(1)}, newest, {"advnets": canary.source, "__reduce__": "exec"})
-    with pytest.warns(RunWarning, match="is no checkpoint of advnets"):
+    with pytest.warns(RunWarning, match="is not an advnets checkpoint"):
         advnets.load(run)
     assert not canary.sang()
 

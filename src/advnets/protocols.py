@@ -23,7 +23,7 @@ class Batch:
     images: Float[Tensor, "batch channels height width"]
     labels: Int[Tensor, " batch"] | None = None
     carry: Float[Tensor, "batch channels height width"] | None = None
-    """`carry` of the output of the previous phase of the step."""
+    """The `PhaseOutput.carry` of the previous phase of the step."""
     labeled: Batch | None = None
     """A minibatch of labeled images, in semi-supervised learning."""
     scheduled: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict[str, Tensor])
@@ -39,7 +39,7 @@ class PhaseOutput:
     metrics: Mapping[str, Float[Tensor, ""]] = field(default_factory=dict[str, Tensor])
     """Values to log: in the standard game means of D(x) and D(G(z)), and V(D, G)."""
     carry: Float[Tensor, "batch channels height width"] | None = None
-    """Samples, with their graph, for the next phase of the step."""
+    """Samples with their autograd graph, for the next phase of the step."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +50,11 @@ class Phase:
     losses: Callable[[Players, Batch, RNG], PhaseOutput]
     """The function that computes the losses of the players to update."""
     num_updates: int | Callable[[Mapping[str, float]], int] = 1
-    """Updates in a step, or a function that computes it from the metrics logged last."""
+    """Updates in a step, or a function that computes their number from the last logged metrics."""
     reads_data: bool = True
-    """Whether each update reads a new minibatch; if not, it reuses that of the phase before."""
+    """Whether each update reads a new minibatch; if not, it reuses that of the previous phase."""
     schedules: Mapping[str, Schedule] = field(default_factory=dict[str, Schedule])
-    """Hyperparameters that change over the training; the losses find them in `Batch.scheduled`."""
+    """Hyperparameters that change during training; the losses read them from `Batch.scheduled`."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Posterior:
 
 @runtime_checkable
 class Game(Protocol):
-    """The phases of a training step. Algorithm 1 needs nothing else of a game."""
+    """The phases of a training step. Algorithm 1 needs nothing else from a game."""
 
     def phases(self) -> tuple[Phase, ...]:
         """Return the phases of one step, in order."""
@@ -89,7 +89,7 @@ class Generator(Protocol):
     latent_dim: int
 
     def latent(self, n: int, rng: RNG) -> Float[Tensor, "batch latent"]:
-        """Draw n points of the noise prior p_z."""
+        """Draw n latents from the noise prior p_z."""
         ...
 
     def __call__(
@@ -108,7 +108,7 @@ class ConditionalGenerator(Generator, Protocol):
     def latent(
         self, n: int, rng: RNG, labels: Int[Tensor, " n"] | None = None
     ) -> Float[Tensor, "batch latent"]:
-        """Draw n points of p_z, each with its label; without labels, of uniform classes."""
+        """Draw n latents from p_z, each with its label; without labels, with uniform classes."""
         ...
 
 
@@ -169,14 +169,14 @@ class Inpainter(Protocol):
 
     def condition(
         self,
-        z: Float[Tensor, "batch own"],
+        z: Float[Tensor, "batch z"],
         images: Float[Tensor, "batch channels height width"],
         known: Float[Tensor, "batch 1 height width"],
     ) -> Float[Tensor, "batch latent"]:
         """Return latents from z, images and a mask that is 1 where a pixel is known, else 0."""
         ...
 
-    def sample_z(self, n: int, rng: RNG) -> Float[Tensor, "batch own"]:
+    def sample_z(self, n: int, rng: RNG) -> Float[Tensor, "batch z"]:
         """Draw n latents z from the prior, without known pixels."""
         ...
 
@@ -185,7 +185,7 @@ class WeightedPrior(Protocol):
     """A mixture as noise prior, whose mixture weights are learned."""
 
     def log_probability(self, n: int, rng: RNG) -> Float[Tensor, " n"]:
-        """Return log p(c) of the component c of each of the n points drawn with this `rng`."""
+        """Return log p(c) of the component c of each of the n latents drawn with this `rng`."""
         ...
 
 

@@ -1,8 +1,8 @@
 """A stateless random number generator.
 
 Every draw is a pure function of (seed, step, purpose, row). A resumed run therefore needs no
-generator state, and a process that holds rows 25 to 49 of a minibatch draws exactly the numbers
-that a process holding all rows draws for them.
+generator state, and a process with rows 25 to 49 of a minibatch draws exactly the numbers that a
+process with all rows draws for them.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _PHILOX_BLOCK = 32
 class RNG:
     """A counter-based random number generator, keyed by (seed, step, purpose, row).
 
-    Draws under two seeds, steps or purposes are independent; two draws under one key are equal to
-    the bit. The generator is Philox (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2,
-    3"). Numbers are computed on the CPU and moved to `device`, so that they are the same on all
-    devices.
+    Draws with different seeds, steps or purposes are independent; draws with equal keys are
+    bit-identical. The generator is Philox (Salmon et al. 2011, "Parallel random numbers: as easy as
+    1, 2, 3"). Numbers are computed on the CPU and moved to `device`, so that they are the same on
+    all devices.
     """
 
     seed: int
@@ -47,7 +47,7 @@ class RNG:
         return replace(self, purpose=f"{self.purpose}/{purpose}")
 
     def attempt(self, number: int) -> RNG:
-        """Return the generator for an attempt, from 0, at steps that are repeated."""
+        """Return the generator for an attempt (0, 1, …) at the same steps, after a roll-back."""
         root = self.purpose.partition("#")[0]
         return replace(self, purpose=f"{root}#{number}" if number else root)
 
@@ -98,11 +98,11 @@ class RNG:
         unit *= np.float32(2**-24)
         radius = np.sqrt(np.float32(-2.0) * np.log(np.float32(1.0) - unit[:, 0]))
         angle = unit[:, 1] * np.float32(2.0 * math.pi)
-        both = np.empty((len(unit), 2, half), np.float32)
-        np.cos(angle, out=both[:, 0])
-        np.sin(angle, out=both[:, 1])
-        both *= radius[:, None]
-        return self._tensor(both.reshape(len(both), 2 * half)[:, :width].reshape(-1, *shape))
+        pairs = np.empty((len(unit), 2, half), np.float32)
+        np.cos(angle, out=pairs[:, 0])
+        np.sin(angle, out=pairs[:, 1])
+        pairs *= radius[:, None]
+        return self._tensor(pairs.reshape(len(pairs), 2 * half)[:, :width].reshape(-1, *shape))
 
     def dropout_mask(
         self, purpose: str, rows: int, *shape: int, keep_prob: float
@@ -161,7 +161,7 @@ class RandomDraw:
     options: Mapping[str, Any]
 
     def replay(self, rng: RNG) -> Tensor:
-        """Return what the same call draws from `rng`, for its seed and step."""
+        """Return the tensor that the same call draws from `rng`, for its seed and step."""
         purpose = rng.purpose + self.purpose
         generator = replace(rng, purpose=purpose, streams=self.streams, sizes=self.sizes)
         return getattr(generator, self.method)(*self.arguments, **self.options)

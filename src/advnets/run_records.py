@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from advnets.config.serialize import structured
+from advnets.config.serialize import structure
 from advnets.errors import RunError
 
 FORMAT = 2
@@ -187,7 +187,7 @@ def _mismatch(record: Mapping[str, Any], types: Mapping[str, Any]) -> str:
     """Return a description of the first field of another type; empty if there is none."""
     for name in types.keys() & record.keys():
         try:
-            structured(record[name], types[name])
+            structure(record[name], types[name])
         except ValueError as error:
             return f"{name}: {error}"
     return ""

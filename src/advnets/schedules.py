@@ -1,4 +1,4 @@
-"""Schedules: hyperparameters that change over a training, as functions of its progress.
+"""Schedules: hyperparameters that change during training, as functions of its progress.
 
 Progress is the fraction of the scheduled steps that are complete, in [0, 1]. Of N steps the first
 has progress 0 and the last (N - 1) / N: a schedule reaches its last value in the step after them.

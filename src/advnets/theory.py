@@ -42,7 +42,10 @@ def value_at(
         UsageError: `p_data` or `p_g` is not a distribution.
     """
     _check(p_data, p_g)
-    real, fake = _times(p_data, discriminator.log()), _times(p_g, torch.log1p(-discriminator))
+    real, fake = (
+        _times_log(p_data, discriminator.log()),
+        _times_log(p_g, torch.log1p(-discriminator)),
+    )
     return (real + fake).sum(-1)
 
 
@@ -61,7 +64,7 @@ def virtual_criterion(
     _check(p_data, p_g)
     # Compute 1 - D* as p_g / (p_data + p_g), as a subtraction from 1 could round to 0.
     real, fake = ((p / (p_data + p_g)).log() for p in (p_data, p_g))
-    return (_times(p_data, real) + _times(p_g, fake)).sum(-1)
+    return (_times_log(p_data, real) + _times_log(p_g, fake)).sum(-1)
 
 
 def kullback_leibler(
@@ -73,7 +76,7 @@ def kullback_leibler(
         UsageError: an argument is not a distribution.
     """
     _check(p, q)
-    return _times(p, (p / q).log()).sum(-1)
+    return _times_log(p, (p / q).log()).sum(-1)
 
 
 def jensen_shannon(
@@ -125,7 +128,7 @@ OPTIMUM = -math.log(4)
 """The minimum of C(G), at p_g = p_data: -log 4 = -1.386… nats."""
 
 
-def _times(p: Tensor, logarithm: Tensor) -> Tensor:
+def _times_log(p: Tensor, logarithm: Tensor) -> Tensor:
     """Return p times a logarithm, and 0 where p is 0."""
     return torch.where(p == 0, 0.0, p * logarithm)
 

@@ -39,7 +39,9 @@ def test_presets_are_listed(said):
         "latent-regression-mnist": "An encoder for a trained generator (--game.generator-run RUN).",
         "inpainting-mnist": "Inpainting GAN on MNIST: generates any part of a digit from the rest.",
         "semi-supervised-mnist": "Semi-supervised classifier as D, on MNIST with 100 labels.",
-        "semi-supervised-mnist-large": "The same with a larger D and batches of 1,024; for a GPU.",
+        "semi-supervised-mnist-large": (
+            "semi-supervised-mnist with a larger D and batches of 1,024; for a GPU."
+        ),
         "semi-supervised-mnist-2016": "The fully connected models of Salimans et al. 2016.",
         "supervised-mnist": "Baseline of semi-supervised-mnist: its D on the 100 labels alone.",
         "mnist-ttur": "The models of mlp with D's learning rate four times G's (TTUR); fast.",
@@ -72,7 +74,7 @@ ERRORS = [
     ),
     (
         ("train", "digits", "--device", "abacus"),
-        "advnets: torch knows no device 'abacus'; give auto, cpu, cuda, cuda:N or mps\n",
+        "advnets: torch has no device 'abacus'; give auto, cpu, cuda, cuda:N or mps\n",
     ),
     (
         ("train", "--seed", "3", "paper-mnist"),

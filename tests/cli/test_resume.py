@@ -66,7 +66,7 @@ def test_a_truncated_checkpoint_is_reported_and_the_previous_one_is_used(said, t
     whole.write_bytes(end[: len(end) // 2])
     code, _, err = said("train", "--resume", "--out", run)
     assert code == 0
-    assert f"advnets: {whole} is truncated or no checkpoint" in err
+    assert f"advnets: {whole} is truncated or not a checkpoint" in err
     assert "; using step-00000020.safetensors, the newest usable one" in err
     assert whole.read_bytes() == end
     renamed = whole.with_name(f"{whole.name}.unusable")

@@ -54,7 +54,7 @@ def test_invalid_records_are_refused(change, message):
     with pytest.raises(RunError) as caught:
         from_json(broken(change), Config)
     assert message in str(caught.value)
-    assert str(caught.value).startswith("config.json does not fit this advnets (")
+    assert str(caught.value).startswith("config.json does not fit this version of advnets (")
 
 
 def test_an_integer_is_accepted_as_a_float():
@@ -65,7 +65,7 @@ def test_an_integer_is_accepted_as_a_float():
 
 @pytest.mark.parametrize("record", [None, [], "config", 3, {"stages": 3}, {}])
 def test_records_that_are_not_objects_are_refused(record):
-    with pytest.raises(RunError, match="does not fit this advnets"):
+    with pytest.raises(RunError, match="does not fit this version of advnets"):
         from_json(record, Config)
 
 

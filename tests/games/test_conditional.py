@@ -160,7 +160,7 @@ def test_a_stored_game_is_read_by_its_kind():
 
     record = to_json(config.Stage())
     del record["game"]["kind"]
-    with pytest.raises(RunError, match="does not fit this advnets"):
+    with pytest.raises(RunError, match="does not fit this version of advnets"):
         from_json(record, config.Stage)
     other = replace(config.Stage(), game=config.ConditionalGame(k=2))
     assert from_json(to_json(other), config.Stage) == other

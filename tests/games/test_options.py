@@ -362,7 +362,7 @@ def test_mixture_weights_have_the_reinforce_gradient_and_all_else_is_unchanged(u
         (
             config.GANGame,
             {"relativistic": True, "objective": "hinge"},
-            "relativistic does not apply to the objective hinge, in which D judges single images",
+            "relativistic does not apply to the objective hinge, in which D rates single images",
         ),
         (
             config.GANGame,

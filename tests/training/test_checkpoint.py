@@ -42,14 +42,16 @@ def test_a_truncated_checkpoint_is_refused_by_name(file, keep):
     file.write_bytes(whole[:keep])
     with pytest.raises(UnusableCheckpointError) as caught:
         read_checkpoint(file)
-    assert str(caught.value).startswith(f"{file} is truncated or no checkpoint (")
+    assert str(caught.value).startswith(f"{file} is truncated or not a checkpoint (")
     assert "remove" not in str(caught.value)
 
 
 def test_a_checkpoint_of_another_format_version_is_refused(tmp_path):
     path = tmp_path / "old.safetensors"
     save_file({"a": torch.zeros(1)}, path, {"advnets": '{"format": 0}'})
-    with pytest.raises(CheckpointError, match="has format 0, but this advnets reads format 3"):
+    with pytest.raises(
+        CheckpointError, match="has format 0, but this version of advnets reads format 3"
+    ):
         read_checkpoint(path)
 
 
@@ -152,19 +154,19 @@ def halve(path) -> None:
         (lambda path: write_checkpoint(path, state(30, weight=float("-inf"))), "non-finite"),
         (
             lambda path: write_checkpoint(path, state(20)),
-            "holds step 20, which differs from its name",
+            "contains step 20, which differs from its name",
         ),
-        (lambda path: path.write_bytes(path.read_bytes()[:-5]), "is truncated or no checkpoint"),
-        (lambda path: save_file({"a": torch.zeros(1)}, path), "is no checkpoint of advnets"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-5]), "is truncated or not a checkpoint"),
+        (lambda path: save_file({"a": torch.zeros(1)}, path), "is not an advnets checkpoint"),
         (
             lambda path: write_checkpoint(
                 path, Checkpoint({}, {**metadata(30), "stage": "0"}, "ours")
             ),
-            "has metadata that no training writes",
+            "has invalid metadata",
         ),
         (
             lambda path: write_checkpoint(path, Checkpoint({}, {"step": 30}, "ours")),
-            "has metadata that no training writes",
+            "has invalid metadata",
         ),
         (lambda path: halve(path), "is damaged"),
     ],

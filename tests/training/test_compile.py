@@ -61,8 +61,8 @@ def record_by_rerunning(function):
 
 
 STEP_FUNCTIONS = {
-    "traced": compile.compiled,
-    "captured": lambda: compile.captured(record_by_rerunning),
+    "traced": compile.compile_step,
+    "captured": lambda: compile.capture_step(record_by_rerunning),
 }
 
 
@@ -113,7 +113,7 @@ def test_compiled_steps_equal_eager_steps(pair, compiled, traced_only):
 
 def test_compiled_steps_equal_eager_steps_in_bfloat16(traced_only):
     eager, other = make_state("alternating", "bfloat16"), make_state("alternating", "bfloat16")
-    other.compute_gradients = compile.compiled()
+    other.compute_gradients = compile.compile_step()
     for _ in range(3):
         train_step(eager)
         train_step(other)
@@ -124,7 +124,7 @@ def test_compiled_steps_equal_eager_steps_in_bfloat16(traced_only):
 def test_after_a_roll_back_a_compiled_step_draws_the_numbers_of_the_new_attempt(traced_only):
     """Random inputs come from the current generator, not from the one at compilation."""
     eager, other = make_state("alternating"), make_state("alternating")
-    other.compute_gradients = compile.compiled()
+    other.compute_gradients = compile.compile_step()
     for state in (eager, other):
         train_step(state)
         state.rng = state.rng.attempt(1)
@@ -178,7 +178,7 @@ def test_the_default_step_function_is_eager():
 def test_with_torch_compile_the_weights_are_the_same_up_to_rounding(pair):
     """The real compiler fuses operations, which changes rounding."""
     eager, other = make_state(pair), make_state(pair)
-    other.compute_gradients = compile.compiled()
+    other.compute_gradients = compile.compile_step()
     for _ in range(10):
         train_step(eager)
         train_step(other)
@@ -191,7 +191,7 @@ def test_with_torch_compile_the_weights_are_the_same_up_to_rounding(pair):
 @pytest.mark.parametrize("pair", PAIRS)
 def test_cuda_graph_steps_equal_eager_steps(pair):
     results = []
-    for take in (compute_gradients, compile.captured(compile.record_cuda_graph)):
+    for take in (compute_gradients, compile.capture_step(compile.record_cuda_graph)):
         state = make_state(pair, device="cuda")
         state.compute_gradients = take
         for _ in range(4):

@@ -13,9 +13,9 @@ import torch
 from advnets import config
 from advnets.errors import UsageError
 from advnets.training.devices import (
+    cpu_flags,
     has_bfloat16,
     interruptible,
-    processor_flags,
     resolve,
     setup_process,
 )
@@ -29,7 +29,7 @@ def test_auto_is_resolved_for_this_machine():
     assert resolve(chosen) == chosen
 
 
-CORES = "from advnets.training.devices import cores; print(cores())"
+CORES = "from advnets.training.devices import num_cores; print(num_cores())"
 
 
 def test_cores_are_limited_by_the_cpu_affinity():
@@ -99,16 +99,16 @@ def test_bfloat16_is_the_default_where_the_cpu_has_instructions_for_it(
 ):
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"processor\t: 0\nflags\t\t: {flags}\n\nprocessor\t: 1\n")
-    found = processor_flags(cpuinfo)
+    found = cpu_flags(cpuinfo)
     assert found == set(flags.split())
-    monkeypatch.setattr("advnets.training.devices.processor_flags", lambda: found)
+    monkeypatch.setattr("advnets.training.devices.cpu_flags", lambda: found)
     assert resolve(config.Runtime(device="cpu")).precision == expected
     assert resolve(config.Runtime(device="cpu", precision="float32")).precision == "float32"
 
 
 def test_float32_is_the_default_where_cpu_flags_are_unknown(tmp_path, monkeypatch):
-    found = processor_flags(tmp_path / "none")
-    monkeypatch.setattr("advnets.training.devices.processor_flags", lambda: found)
+    found = cpu_flags(tmp_path / "none")
+    monkeypatch.setattr("advnets.training.devices.cpu_flags", lambda: found)
     assert not has_bfloat16(torch.device("cpu"))
 
 

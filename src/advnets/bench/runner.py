@@ -17,7 +17,7 @@ from PIL import Image
 from advnets.bench.cases import BenchCase, Goal
 from advnets.bench.contenders import MATMUL_SIZE, NUM_SAMPLES, PEAKS, BenchData
 from advnets.bench.processes import Process, Worker
-from advnets.training.devices import cores, cpuinfo, has_bfloat16
+from advnets.training.devices import cpuinfo, has_bfloat16, num_cores
 
 _NUM_IMAGES = 2000
 _WARM_UP = 1.0
@@ -158,7 +158,7 @@ def machine_info() -> dict[str, object]:
     """Return what the results depend on: CPU, cores, and versions."""
     return {
         "processor": cpuinfo("model name") or platform.processor() or platform.machine(),
-        "cores": cores(),
+        "cores": num_cores(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "samples": NUM_SAMPLES,

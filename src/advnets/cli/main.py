@@ -80,10 +80,10 @@ def guarded(arguments: Sequence[str]) -> int:
     except Exception as error:
         if debug:
             raise
-        from advnets.training.memory import explanation  # heavy: imports torch
+        from advnets.training.memory import explained_error  # heavy: imports torch
 
         smaller = "give a smaller --num-samples, --size or --batch-size"
-        if known := explanation(error, smaller):
+        if known := explained_error(error, smaller):
             print(f"advnets: {known}", file=sys.stderr)
             return USAGE if isinstance(known, UsageError) else FAILURE
         print(

@@ -17,7 +17,7 @@ Augmentation = Literal["flip", "translate", "cutout", "erase", "color", "affine"
 
 @dataclass(frozen=True)
 class BaseGame(ValidatedConfig):
-    """The base of all games: the properties that training needs to know."""
+    """The base of all games: the properties that training depends on."""
 
     conditional: ClassVar[bool] = False
     """True if the generator and the discriminator are given the class label."""
@@ -60,8 +60,8 @@ class GANGame(BaseGame):
     """Update D first and then G (the paper's text), or both at once from the same batch and fakes
     (the authors' code)."""
     reuse_fakes: bool = False
-    """In alternating play, update G on the fakes of D's last update. Otherwise G draws new ones, as
-    in the paper's text."""
+    """With alternating updates, update G on the fakes of D's last update. Otherwise G draws new
+    ones, as in the paper's text."""
     relativistic: bool = False
     """Let D compare pairs of a real image and a fake: the losses use the difference of logits."""
     r1: float = 0.0
@@ -69,9 +69,9 @@ class GANGame(BaseGame):
     r2: float = 0.0
     """Weight γ of the R2 penalty, the same on generated images. 0: none."""
     r1_final: float | None = None
-    """Weight that `r1` changes to over the schedule (--schedule-fraction). None: constant."""
+    """Final value of `r1` at the end of the schedule (--schedule-fraction). None: constant."""
     r2_final: float | None = None
-    """Weight that `r2` changes to over the schedule. None: constant."""
+    """Final value of `r2` at the end of the schedule. None: constant."""
     penalty_schedule: Literal["cosine", "geometric"] = "cosine"
     """Schedule of `r1` and `r2`: along a cosine, or by the same factor in each step (geometric)."""
     gp_weight: float = 0.0
@@ -125,7 +125,7 @@ class GANGame(BaseGame):
         probabilistic = self.objective in ("non-saturating", "minimax")
         if self.relativistic and not probabilistic:
             raise UsageError(
-                f"relativistic does not apply to the objective {self.objective}, in which D judges "
+                f"relativistic does not apply to the objective {self.objective}, in which D rates "
                 "single images; give --game.objective non-saturating, or leave "
                 "--game.relativistic out"
             )

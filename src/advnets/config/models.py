@@ -366,7 +366,7 @@ class SemiSupervisedConvDiscriminator(BaseDiscriminator):
 
 @dataclass(frozen=True)
 class NoDiscriminator(BaseDiscriminator):
-    """The place of the discriminator in games that have none."""
+    """A placeholder for the discriminator in games that have none."""
 
 
 @dataclass(frozen=True)
@@ -404,9 +404,9 @@ _DenseGenerator = TypeVar("_DenseGenerator", MLPGenerator, DeconvGenerator)
 
 
 def with_wider_latent(spec: _DenseGenerator, conditions: int) -> _DenseGenerator:
-    """Return the config of a generator whose input is z and `conditions` numbers more.
+    """Return the config of a generator whose input is z and `conditions` more numbers.
 
-    Its prior is never used: whoever concatenates z and the conditions draws z.
+    Its prior is not used: the caller draws z and appends the conditions.
     """
     if not conditions:
         return spec

@@ -58,10 +58,10 @@ class Adam(ValidatedConfig):
     beta2: float = 0.999
     """Decay rate of the running mean of squared gradients."""
     lr_final: float | None = None
-    """Learning rate that `lr` falls to, along a cosine, over the schedule (--schedule-fraction).
-    None: no schedule."""
+    """Final learning rate of a cosine schedule that starts at `lr` (see --schedule-fraction). None:
+    no schedule."""
     beta2_final: float | None = None
-    """Value that `beta2` changes to over the schedule. None: constant."""
+    """Final value of `beta2` at the end of the schedule. None: constant."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -220,7 +220,7 @@ class Intervals(ValidatedConfig):
     log_every: int = 500
     """Number of steps between lines of the log. 0: no log."""
     sample_every: int = 5000
-    """Number of steps between grids of samples, also made at the end. 0: none."""
+    """Number of steps between saved grids of samples; one is also saved at the end. 0: none."""
     checkpoint_every: int = 5000
     """Number of steps between checkpoints. 0: only at the end."""
     eval_every: int = 0
@@ -272,7 +272,7 @@ class Config(ValidatedConfig):
 
 
 def _check_game(game: GANGame, data: Data, intervals: Intervals) -> None:
-    """Refuse a game that is incompatible with the data or with the logging interval."""
+    """Reject a game that is incompatible with the data or with the logging interval."""
     if game.adaptive_k_threshold and not intervals.log_every:
         raise UsageError(
             f"adaptive_k_threshold is {game.adaptive_k_threshold}, which is compared with the last "

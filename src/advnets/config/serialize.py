@@ -105,15 +105,15 @@ def from_json(record: object, kind: type[T], file: str = "config.json") -> T:
         RunError: a field is missing, unknown, of another type, or has an invalid value.
     """
     try:
-        return structured(record, kind)
+        return structure(record, kind)
     except ValueError as error:
         raise RunError(
-            f"{file} does not fit this advnets ({error}); "
-            "restore the file or use the advnets that wrote it"
+            f"{file} does not fit this version of advnets ({error}); "
+            "restore the file or use the version that wrote it"
         ) from None
 
 
-def structured(value: object, kind: Any) -> Any:
+def structure(value: object, kind: Any) -> Any:
     """Return JSON values as a dataclass, or as another type of plain values.
 
     Raises:
@@ -130,7 +130,7 @@ def structured(value: object, kind: Any) -> Any:
 
 
 def _error_message(error: BaseException, kind: Any) -> str:
-    """Return what is wrong with one field."""
+    """Return the message for an error in one field."""
     if isinstance(error, AdvnetsError):
         return str(error)
     message = format_exception(error, kind)
@@ -139,18 +139,18 @@ def _error_message(error: BaseException, kind: Any) -> str:
     return message
 
 
-def differences(ours: Config, theirs: Config) -> list[str]:
-    """Return every field in which two configs differ, as `path: value of ours, of theirs`."""
-    return _differences("", to_json(ours), to_json(theirs))
+def differences(first: Config, second: Config) -> list[str]:
+    """Return every field in which two configs differ, as `path: first value, second value`."""
+    return _differences("", to_json(first), to_json(second))
 
 
-def _differences(path: str, ours: object, theirs: object) -> list[str]:
-    ours, theirs = list_to_dict(ours), list_to_dict(theirs)
-    if ours == theirs:
+def _differences(path: str, first: object, second: object) -> list[str]:
+    first, second = list_to_dict(first), list_to_dict(second)
+    if first == second:
         return []
-    if not (isinstance(ours, dict) and isinstance(theirs, dict)):
-        return [f"{path}: {ours!r}, {theirs!r}"]
-    left, right = cast(dict[str, object], ours), cast(dict[str, object], theirs)
+    if not (isinstance(first, dict) and isinstance(second, dict)):
+        return [f"{path}: {first!r}, {second!r}"]
+    left, right = cast(dict[str, object], first), cast(dict[str, object], second)
     return [
         line
         for key in dict.fromkeys((*left, *right))

@@ -11,7 +11,7 @@ from advnets.errors import UsageError
 LARGEST_FLOAT = 3.4028234663852886e38
 """The largest float32: a larger number would become infinite in the computation."""
 LARGEST_SIZE = 10**6
-"""The largest number of units, channels or images in a batch: one matrix more fills any memory."""
+"""The largest number of units, channels or images in a batch: larger matrices exceed any memory."""
 LARGEST_IMAGE = 16_384
 """The largest height or width of an image, in pixels."""
 LARGEST_KERNEL = 1000

@@ -135,7 +135,7 @@ class StreamingSplit(Protocol):
         ...
 
     def read_epoch(
-        self, seed: int, epoch: int, skip: int, rank: int, world: int
+        self, seed: int, epoch: int, skip: int, rank: int, world_size: int
     ) -> Iterator[tuple[UInt8[np.ndarray, "channels height width"], int | None]]:
         """Iterate over images and labels of one epoch, shuffled by seed and epoch.
 
@@ -144,7 +144,7 @@ class StreamingSplit(Protocol):
         """
         ...
 
-    def count(self, rank: int, world: int) -> int:
+    def count(self, rank: int, world_size: int) -> int:
         """Return the number of images of a process in an epoch, reading the stream if necessary."""
         ...
 
@@ -392,12 +392,12 @@ def few_images_warning(num_distinct: int | None, num_train: int) -> str | None:
         return None
     if num_distinct == num_train:
         count = "1 training image" if num_train == 1 else f"{num_train:,} training images"
-        there = f"there is only {count}" if num_train == 1 else f"there are only {count}"
+        finding = f"there is only {count}" if num_train == 1 else f"there are only {count}"
     else:
         compared = f"{min(num_train, MAX_COMPARED_IMAGES):,} training images"
         compared += " that were compared" if num_train > MAX_COMPARED_IMAGES else ""
-        there = f"only {num_distinct:,} of {compared} are different"
+        finding = f"only {num_distinct:,} of {compared} are different"
     return (
-        f"warning: {there}, which the generator can memorize; use at least several hundred "
+        f"warning: {finding}, which the generator can memorize; use at least several hundred "
         "different images"
     )

@@ -143,14 +143,14 @@ def _absolute_path(path: Path) -> Path:
     return path.resolve() if ".." in path.parts else path
 
 
-def shadowing_warning(name: str, what: str = "dataset") -> str | None:
+def shadowing_warning(name: str, kind_of_name: str = "dataset") -> str | None:
     """Return a warning if a name takes precedence over a file or folder; None otherwise."""
     name, _ = split_source(name)
     if not path_exists(name):
         return None
     kind = "folder" if Path(name).is_dir() else "file"
     return (
-        f"{name} is the {what} of that name, and the {kind} ./{name} is not used; to use it, set "
+        f"{name} is the {kind_of_name} of that name, and the {kind} ./{name} is not used; to use it, set "
         f"./{name}"
     )
 
@@ -214,22 +214,22 @@ def format_options(options_class: type) -> str:
     )
 
 
-def _parse_value(what: str, text: str, value_type: Any) -> Any:
+def _parse_value(option: str, text: str, value_type: Any) -> Any:
     if typing.get_origin(value_type) is tuple:
         item = typing.get_args(value_type)[0]
         is_inner = typing.get_origin(item) is not tuple and "/" not in text and ":" in text
         separator = ":" if is_inner else "/"
-        return tuple(_parse_value(what, part, item) for part in text.split(separator))
+        return tuple(_parse_value(option, part, item) for part in text.split(separator))
     if typing.get_origin(value_type) is typing.Literal:
         known = [str(choice) for choice in typing.get_args(value_type)]
         if text not in known:
-            raise UnknownNameError(f"value of {what}", text, known)
+            raise UnknownNameError(f"value of {option}", text, known)
         return typing.get_args(value_type)[known.index(text)]
     try:
         return _PARSERS[value_type](text)
     except (ValueError, KeyError, OverflowError):
         expected = {int: "an integer", float: "a number", bool: "yes or no"}[value_type]
-        raise UsageError(f"{what} must be {expected}, got {text!r}; correct it") from None
+        raise UsageError(f"{option} must be {expected}, got {text!r}; correct it") from None
 
 
 def _parse_float(text: str) -> float:

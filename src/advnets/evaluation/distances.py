@@ -27,13 +27,13 @@ from advnets.metrics.mmd import polynomial_mmd
 from advnets.metrics.parzen import GRIDS
 from advnets.metrics.sliced_wasserstein import sliced_wasserstein
 from advnets.plots.training_curves import PARZEN_CURVE, MetricCurve
-from advnets.sampling.sampler import require_held_out, score_parzen
+from advnets.sampling.sampler import parzen_score_on_data, require_held_out
 
 
 def parzen_records(context: EvaluationContext) -> list[Record]:
     """Compute Parzen log-likelihoods, with σ from the paper's grid and from the fine grid."""
     scores = [
-        (samples, score_parzen(images, context.data, grid))
+        (samples, parzen_score_on_data(images, context.data, grid))
         for grid in GRIDS
         for samples, images in context.sample_sets.items()
     ]

@@ -23,8 +23,8 @@ from advnets.sampling.sampler import (
     NUM_SAMPLES,
     ComputeSettings,
     draw_samples,
-    parzen_scores,
-    score_parzen,
+    parzen_score_on_data,
+    parzen_score_on_splits,
 )
 
 _NOT_IN_EVENTS = {
@@ -110,10 +110,10 @@ def _parzen_event(
     )
     own_fold, splits_by_fold = data.dataset.fold, data.dataset.evaluation_folds
     folds = {
-        fold: parzen_scores(samples, splits.valid, splits.test, "paper")
+        fold: parzen_score_on_splits(samples, splits.valid, splits.test, "paper")
         for fold, splits in splits_by_fold.items()
     }
-    score = folds[own_fold] if own_fold in folds else score_parzen(samples, data, "paper")
+    score = folds[own_fold] if own_fold in folds else parzen_score_on_data(samples, data, "paper")
     event: dict[str, Any] = {"metric": "parzen", "seed": seed, **_summary(score)}
     event["interval"] = record_intervals(event)
     if folds:

@@ -26,7 +26,7 @@ from advnets.experiment.pretrained import with_pretrained
 from advnets.experiment.stored_run import parameter_count
 from advnets.games.custom import check_trusted
 from advnets.training import devices
-from advnets.training.memory import explained, memory_limit, peak_bytes
+from advnets.training.memory import explain_errors, memory_limit, peak_bytes
 from advnets.training.step import train_step
 
 WARMUP_STEPS = 3
@@ -86,7 +86,7 @@ def dry_run(run_config: config.Config, *, trust_code: bool = False) -> DryRunRep
     resolved = setup.resolve_config(run_config, data.info, devices.resolve(run_config.runtime))
     device = devices.setup_process(resolved.runtime)
     check_memory(resolved, data.info, device)
-    with explained(SMALLER), memory_limit(device, resolved.runtime.threads):
+    with explain_errors(SMALLER), memory_limit(device, resolved.runtime.threads):
         stages = tuple(
             _estimate_stage(resolved, data, number, device, trust_code=trust_code)
             for number in range(len(resolved.stages))

@@ -13,7 +13,7 @@ from advnets.data.prepared import DatasetInfo
 from advnets.errors import AdvnetsError, OutOfMemoryError
 from advnets.experiment.setup import optimizer_config
 from advnets.experiment.stored_run import FLOAT_BYTES, meta_players, parameter_count
-from advnets.training.memory import available_bytes, gibibytes
+from advnets.training.memory import available_bytes, format_bytes
 
 SMALLER = (
     "give a smaller --batch-size, or smaller networks (hidden_sizes, base_channels or latent_dim)"
@@ -46,9 +46,9 @@ def check_memory(run: config.Config, info: DatasetInfo, device: torch.device) ->
         needed = estimate_memory(run, number, info)
         if available is not None and needed.total > available:
             raise OutOfMemoryError(
-                f"the training needs at least {gibibytes(needed.total)} of memory "
-                f"({gibibytes(needed.state)} for the networks, {gibibytes(needed.batch)} for a "
-                f"batch), and {device} has {gibibytes(available)} free; {SMALLER}"
+                f"the training needs at least {format_bytes(needed.total)} of memory "
+                f"({format_bytes(needed.state)} for the networks, {format_bytes(needed.batch)} for a "
+                f"batch), and {device} has {format_bytes(available)} free; {SMALLER}"
             )
 
 

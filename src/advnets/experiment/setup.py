@@ -25,7 +25,7 @@ from advnets.experiment.stored_run import parameter_count
 from advnets.rng import RNG
 from advnets.run_records import versions
 from advnets.training import devices
-from advnets.training.compile import captured, compiled, record_cuda_graph
+from advnets.training.compile import capture_step, compile_step, record_cuda_graph
 from advnets.training.optimizers import check_learning_rate, make_optimizer
 from advnets.training.step import BatchStream, GradientFn, TrainState, compute_gradients
 
@@ -105,10 +105,10 @@ def gradient_function(runtime: config.Runtime, game: config.GameConfig) -> Gradi
             "between them; give --game.no-reuse-fakes, or leave --compile and --cuda-graph out"
         )
     if runtime.compile:
-        return compiled()
+        return compile_step()
     if not runtime.device.startswith("cuda"):
         raise UsageError(f"cuda_graph is set on {runtime.device}; it needs --device cuda")
-    return captured(record_cuda_graph)
+    return capture_step(record_cuda_graph)
 
 
 def resolve_config(run: config.Config, info: DatasetInfo, runtime: config.Runtime) -> config.Config:

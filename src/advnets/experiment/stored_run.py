@@ -25,7 +25,7 @@ from advnets.experiment.players import build_players
 from advnets.run_directory import RunDirectory
 from advnets.run_records import versions
 from advnets.training.checkpoint import NewestCheckpoint, newest_usable_checkpoint
-from advnets.training.memory import available_bytes, explained, gibibytes, is_out_of_memory
+from advnets.training.memory import available_bytes, explain_errors, format_bytes, is_out_of_memory
 
 # The errors of building a network with impossible sizes.
 _BUILD_ERRORS = (ValueError, TypeError, ArithmeticError, LookupError, RuntimeError, MemoryError)
@@ -46,7 +46,7 @@ def meta_players(run: Config, stage: int, info: DatasetInfo) -> dict[str, nn.Mod
     Raises:
         OutOfMemoryError: a tensor would have more elements than torch can count.
     """
-    with explained("make the networks smaller"), torch.device("meta"):
+    with explain_errors("make the networks smaller"), torch.device("meta"):
         return players_of_run(run, stage, info)
 
 
@@ -65,7 +65,7 @@ def check_weights(run: Config, stage: int, info: DatasetInfo) -> None:
     available = available_bytes(torch.device("cpu"))
     if available is not None and needed > available:
         raise OutOfMemoryError(
-            f"the networks need {gibibytes(needed)} of memory, and {gibibytes(available)} are "
+            f"the networks need {format_bytes(needed)} of memory, and {format_bytes(available)} are "
             "free; use a machine with more memory, or networks of fewer units or channels"
         )
 
@@ -96,7 +96,7 @@ class StoredRun:
         )
         if min(info.shape) < 1 or not info.name or not counted:
             raise RunError(
-                f"{file} does not fit this advnets (data of shape {info.shape}); restore the file "
+                f"{file} does not fit this version of advnets (data of shape {info.shape}); restore the file "
                 "or use the advnets that wrote it"
             )
         return cls(directory, record, config, info)

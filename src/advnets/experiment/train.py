@@ -33,7 +33,7 @@ from advnets.experiment.dry_run import data_summary
 from advnets.experiment.memory_estimate import SMALLER, check_memory
 from advnets.experiment.pretrained import pretrained_generator, with_absolute_paths, with_pretrained
 from advnets.experiment.stored_run import StoredRun, identity, players_of_run
-from advnets.games.custom import check_trusted, custom_games, with_files_of
+from advnets.games.custom import check_trusted, custom_games, update_game_paths
 from advnets.plots.image_grid import grid, save_grid
 from advnets.plots.points import points_image
 from advnets.report.run_report import write_report
@@ -43,7 +43,7 @@ from advnets.training import devices
 from advnets.training.checkpoint import Checkpoint
 from advnets.training.ema import EMA
 from advnets.training.final_state import Problem
-from advnets.training.memory import explained, memory_limit
+from advnets.training.memory import explain_errors, memory_limit
 from advnets.training.step import TrainState
 from advnets.training.trainer import Callback, Callbacks, Trainer
 
@@ -104,7 +104,7 @@ def train(
         session = _resume_session(run, run_config) if resume else _start_session(run, run_config)
         session.trust_code = trust_code
         try:
-            with explained(SMALLER):
+            with explain_errors(SMALLER):
                 return _run_session(run, session, interruption, callback, resume=resume)
         except DivergedError:
             run.append_event({"kind": "end", "step": session.step, "reason": "diverged"})
@@ -297,7 +297,7 @@ def _merge_configs(stored: config.Config, requested: config.Config, path: Path) 
     # The locations of data and of a game's file may change: their digests are compared.
     stored, requested = with_absolute_paths(stored), with_absolute_paths(requested)
     requested = _with_schedule_steps_of(stored, requested)
-    stored = with_files_of(stored, custom_games(requested))
+    stored = update_game_paths(stored, custom_games(requested))
     merged = replace(
         stored.with_stage(
             replace(stored.stage, steps=requested.stage.steps, epochs=requested.stage.epochs)

@@ -33,7 +33,7 @@ from advnets.sampling.sampler import (
 )
 from advnets.training import devices
 from advnets.training.checkpoint import load_module
-from advnets.training.memory import explained
+from advnets.training.memory import explain_errors
 
 if TYPE_CHECKING:
     from advnets.data.prepared import PreparedData
@@ -165,7 +165,7 @@ class TrainedModel:
             batch_statistics=batch_statistics,
             keep_fraction=keep_fraction,
         )
-        with explained("draw fewer images at once, or use sample_blocks"):
+        with explain_errors("draw fewer images at once, or use sample_blocks"):
             return concatenate_blocks(blocks, n)
 
     def sample_blocks(
@@ -411,7 +411,7 @@ class TrainedModel:
         results: list[dict[str, Any]] = []
         for name in names:
             spec = METRICS[name]
-            with explained("score fewer samples (num_samples)"):
+            with explain_errors("score fewer samples (num_samples)"):
                 records = [
                     {**record, "interval": spec.intervals(record)}
                     for record in spec.records(context)

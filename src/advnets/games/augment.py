@@ -22,7 +22,7 @@ from advnets.rng import RNG
 Images = Float[Tensor, "batch channels height width"]
 
 _SHIFT_DIVISOR = 8
-"""Translations are up to a side divided by this."""
+"""Translations are by at most a side divided by this."""
 _ERASE_SIZES = (0.125, 0.375)
 """Range of the sides of an erased box, as fractions of the image's."""
 _BRIGHTNESS = 0.25
@@ -34,7 +34,7 @@ _ELASTIC_STD, _KNOTS = 0.04, 5
 
 
 _STREAMS = {"color": "colour"}
-"""Names of random streams, where they differ from the kind: they determine the draws."""
+"""Names of random streams that differ from the kind; they determine the random draws."""
 
 
 def augment(
@@ -149,15 +149,17 @@ def _affine(images: Images, rng: RNG) -> Images:
     shifted sideways by up to 0.2 of its height. Values are interpolated bilinearly; outside the
     image they are those of the nearest edge.
     """
-    turn, shear, high, wide = (2 * rng.uniform("affine", len(images), 4) - 1).unbind(1)
-    angle, shear = math.radians(_ROTATION) * turn, _SHEAR * shear
-    high, wide = 1 + _SCALE * high, 1 + _SCALE * wide
+    rotation, shear, y_scale, x_scale = (2 * rng.uniform("affine", len(images), 4) - 1).unbind(1)
+    angle, shear = math.radians(_ROTATION) * rotation, _SHEAR * shear
+    y_scale, x_scale = 1 + _SCALE * y_scale, 1 + _SCALE * x_scale
     cos, sin = angle.cos(), angle.sin()
     height, width = images.shape[2:]
     y, x = (torch.arange(side, device=images.device) - (side - 1) / 2 for side in (height, width))
-    # Map each output pixel to the place where it is read.
-    rows = (high * sin)[:, None, None] * x + (high * cos)[:, None, None] * y[:, None]
-    columns = (wide * cos)[:, None, None] * x - (wide * (sin - shear))[:, None, None] * (y[:, None])
+    # Map each output pixel to the position at which it is read.
+    rows = (y_scale * sin)[:, None, None] * x + (y_scale * cos)[:, None, None] * y[:, None]
+    columns = (x_scale * cos)[:, None, None] * x - (x_scale * (sin - shear))[:, None, None] * (
+        y[:, None]
+    )
     return _bilinear(images, rows + (height - 1) / 2, columns + (width - 1) / 2)
 
 
@@ -171,14 +173,14 @@ def _elastic(images: Images, rng: RNG) -> Images:
     knots = _ELASTIC_STD * rng.normal("bent", len(images), 2, _KNOTS, _KNOTS)
     shift = F.interpolate(knots, sides, mode="bicubic", align_corners=True)
     index = [torch.arange(side, device=images.device) for side in sides]
-    rows, columns = (side * part for side, part in zip(sides, shift.unbind(1), strict=True))
+    rows, columns = (side * offset for side, offset in zip(sides, shift.unbind(1), strict=True))
     return _bilinear(images, rows + index[0][:, None], columns + index[1])
 
 
 def _bilinear(images: Images, rows: Tensor, columns: Tensor) -> Images:
-    """Return bilinear values at places, which are (batch, height, width) rows and columns.
+    """Return bilinearly interpolated values at `rows` and `columns`, (batch, height, width) each.
 
-    It gathers, because gradient penalties need second derivatives, which `grid_sample` lacks.
+    It uses `gather`, as `grid_sample` lacks the second derivatives that gradient penalties need.
     """
     height, width = images.shape[2:]
     rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
@@ -186,9 +188,9 @@ def _bilinear(images: Images, rows: Tensor, columns: Tensor) -> Images:
     top, left = rows.floor(), columns.floor()
     for down in (0, 1):
         for right in (0, 1):
-            at = (top + down).clamp(max=height - 1) * width + (left + right).clamp(max=width - 1)
+            index = (top + down).clamp(max=height - 1) * width + (left + right).clamp(max=width - 1)
             weight = (1 - (rows - top - down).abs()) * (1 - (columns - left - right).abs())
-            pixels = flat.gather(2, at.long().flatten(1)[:, None].expand(-1, flat.shape[1], -1))
+            pixels = flat.gather(2, index.long().flatten(1)[:, None].expand(-1, flat.shape[1], -1))
             values = values + weight[:, None] * pixels.view_as(images)
     return values
 

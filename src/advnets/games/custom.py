@@ -1,7 +1,7 @@
 """Custom games and configs from a Python file of the user, given as FILE.py:NAME.
 
-The file runs only if the command or call itself names it, or `trust_code` allows it: never because
-the config.json of a run names it.
+The file is run only if the command or call names it, or with `trust_code`: never because the
+config.json of a run names it.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ def config_from_file(spec: str, start: config.Config) -> config.Config:
     Raises:
         UsageError: the file does not exist or fails, or has nothing of that name.
     """
-    file, name = _parts(spec)
-    content = _content(file, spec)
+    file, name = _split_spec(spec)
+    content = _read_content(file, spec)
     value = _load(file, name, content)
     if isinstance(value, config.Config):
         return value
     game = config.CustomGame(f"{file.resolve()}:{name}", _digest(content))
-    load_game(game, trust_code=True)  # refuse anything but a game before the run starts
+    load_game(game, trust_code=True)  # reject anything but a game before the run starts
     return replace(start.with_stage(replace(start.stage, game=game)), preset=file.stem)
 
 
@@ -53,15 +53,19 @@ def load_game(spec: config.CustomGame, *, trust_code: bool) -> Game:
     """
     if not trust_code:
         raise untrusted_code_error(spec)
-    file, name = _parts(spec.source)
-    content = _content(file, spec.source)
+    file, name = _split_spec(spec.source)
+    content = _read_content(file, spec.source)
     if spec.digest != (digest := _digest(content)):
         raise RunError(
             f"{spec.source} has changed since the run started (digest {spec.digest[:12]} then, "
             f"{digest[:12]} now); restore the old file, or start a new run"
         )
     value = _load(file, name, content)
-    game = value if isinstance(value, Game) and not isinstance(value, type) else _call(spec, value)
+    game = (
+        value
+        if isinstance(value, Game) and not isinstance(value, type)
+        else _call_if_function(spec, value)
+    )
     if not isinstance(game, Game):
         raise UsageError(
             f"{spec.source} is a {type(game).__name__} without phases(); give a game, or a "
@@ -94,8 +98,8 @@ def custom_games(run: config.Config) -> list[config.CustomGame]:
     return [stage.game for stage in run.stages if isinstance(stage.game, config.CustomGame)]
 
 
-def with_files_of(stored: config.Config, games: Sequence[config.CustomGame]) -> config.Config:
-    """Return a config with the paths of these games, where name and content of a game agree."""
+def update_game_paths(stored: config.Config, games: Sequence[config.CustomGame]) -> config.Config:
+    """Return a config with the paths of these games, matched by name and content."""
     by_identity = {_identity(game): game for game in games}
 
     def updated(game: config.GameConfig) -> config.GameConfig:
@@ -111,8 +115,8 @@ def _identity(game: config.CustomGame) -> tuple[str, str]:
     return game.source.rpartition(":")[2], game.digest
 
 
-def _call(spec: config.CustomGame, value: object) -> object:
-    """Return the result of a function without arguments, or a value that is no function."""
+def _call_if_function(spec: config.CustomGame, value: object) -> object:
+    """Return the result of a function without arguments; return any other value unchanged."""
     if not callable(value):
         return value
     try:
@@ -124,14 +128,14 @@ def _call(spec: config.CustomGame, value: object) -> object:
         ) from None
 
 
-def _parts(spec: str) -> tuple[Path, str]:
+def _split_spec(spec: str) -> tuple[Path, str]:
     match = _SPEC.fullmatch(spec)
     if match is None:
         raise UsageError(f"{spec!r} does not name a custom game; give FILE.py:NAME")
     return Path(match["file"]).expanduser(), match["name"]
 
 
-def _content(file: Path, spec: str) -> bytes:
+def _read_content(file: Path, spec: str) -> bytes:
     try:
         if file.is_file():
             return file.read_bytes()

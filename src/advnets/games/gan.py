@@ -1,4 +1,4 @@
-"""The two-player game of Goodfellow et al. 2014, with the objectives and penalties since."""
+"""The two-player game of Goodfellow et al. 2014, with later objectives and penalties."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from advnets.schedules import Schedule
 
 
 class DiscriminatorLoss(NamedTuple):
-    """The loss of D, and what one pass of D yields besides."""
+    """The loss of D, and other results of the same pass of D."""
 
     loss: Float[Tensor, ""]
     """The objective with its penalties, which D minimizes."""
@@ -82,9 +82,9 @@ class GAN:
         reuse = self.spec.reuse_fakes
         with torch.set_grad_enabled(reuse):
             fake = self.samples(players, batch, rng)
-        of_d = self.discriminator_loss(players, batch, fake.detach(), rng)
+        d_output = self.discriminator_loss(players, batch, fake.detach(), rng)
         carry = fake if reuse else None
-        return PhaseOutput({"discriminator": of_d.loss}, of_d.metrics, carry=carry)
+        return PhaseOutput({"discriminator": d_output.loss}, d_output.metrics, carry=carry)
 
     def generator(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
         """Return G's loss on as many samples as the minibatch has images."""
@@ -102,10 +102,10 @@ class GAN:
     def both(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
         """Return both losses from one pass of G and one of D."""
         fake = self.samples(players, batch, rng)
-        of_d = self.discriminator_loss(players, batch, fake, rng)
-        generator_loss = self.generator_loss(players, fake, of_d.fake_logits, rng)
-        losses = {"discriminator": of_d.loss, "generator": generator_loss}
-        return PhaseOutput(losses, of_d.metrics)
+        d_output = self.discriminator_loss(players, batch, fake, rng)
+        generator_loss = self.generator_loss(players, fake, d_output.fake_logits, rng)
+        losses = {"discriminator": d_output.loss, "generator": generator_loss}
+        return PhaseOutput(losses, d_output.metrics)
 
     def generator_loss(
         self,
@@ -134,9 +134,9 @@ class GAN:
         packs = pack_channels(torch.cat((batch.images, fake)), self.spec.pac)
         if self.has_gradient_penalty and not packs.requires_grad:
             packs.requires_grad_()
-        both = rng.split_streams("real", "fake")
+        streams = rng.split_streams("real", "fake")
         logits = logits_for_g = self.logits(
-            players, self.augment_packs(packs, batch, both), batch, both
+            players, self.augment_packs(packs, batch, streams), batch, streams
         )
 
         # Compute the objective and its metrics.
@@ -226,7 +226,7 @@ class GAN:
     def split_logits(
         self, logits: Float[Tensor, " stacked"]
     ) -> tuple[Float[Tensor, " packs"], Float[Tensor, " packs"]]:
-        """Split logits into those of real and of generated images, as the objective takes them."""
+        """Split logits into those of real and generated images; relative ones if relativistic."""
         real_logits, fake_logits = logits.chunk(2)
         if self.spec.relativistic:
             return relativistic_logits(real_logits, fake_logits)
@@ -235,22 +235,22 @@ class GAN:
     def metrics(
         self, real_logits: Float[Tensor, " packs"], fake_logits: Float[Tensor, " packs"]
     ) -> Metrics:
-        """Return the metrics to log, of the logits that the objective takes."""
+        """Return the metrics to log, computed from the output of `split_logits`."""
         if self.spec.relativistic:
             return pair_metrics(real_logits)
         return self.objective.metrics(real_logits, fake_logits)
 
 
 def schedules(spec: config.GANGame) -> dict[str, Schedule]:
-    """Return the schedules of R1, R2 and the augmentation probability, as far as they change."""
-    found = {
+    """Return the schedules of R1, R2 and the augmentation probability that change."""
+    result = {
         name: Schedule(first, last, spec.penalty_schedule)
         for name, first, last in (("r1", spec.r1, spec.r1_final), ("r2", spec.r2, spec.r2_final))
         if last is not None
     }
     if spec.augment_prob:
-        found["augment_prob"] = Schedule(0.0, spec.augment_prob)
-    return found
+        result["augment_prob"] = Schedule(0.0, spec.augment_prob)
+    return result
 
 
 def pack_channels(

@@ -39,16 +39,16 @@ class ALI:
     def discriminator(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
         """Return D's loss on inferred and generated pairs."""
         with torch.no_grad():
-            both = torch.cat(
+            stacked_pairs = torch.cat(
                 (inferred_pairs(players, batch, rng), generated_pairs(players, batch, rng))
             )
         d = cast(Discriminator, players["discriminator"])
-        real_logits, fake_logits = d(both, rng.split_streams("real", "fake")).chunk(2)
+        real_logits, fake_logits = d(stacked_pairs, rng.split_streams("real", "fake")).chunk(2)
         loss = discriminator_loss(real_logits, fake_logits)
         return PhaseOutput({"discriminator": loss}, logit_metrics(real_logits, fake_logits))
 
     def generator(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
-        """Return the losses of G and E, each with the labels of D exchanged."""
+        """Return the losses of G and E, which have the targets of D swapped."""
         d = cast(Discriminator, players["discriminator"])
         fake_logits = d(generated_pairs(players, batch, rng), rng.split_streams("fake"))
         real_logits = d(inferred_pairs(players, batch, rng), rng.split_streams("real"))

@@ -21,7 +21,7 @@ Known = Float[Tensor, "batch 1 height width"]
 class Inpainting(GAN):
     """min_G max_D E[log D(x, m)] + E[log(1 - D(G(z, x m, m), m))], m the mask of known pixels.
 
-    For each mask of the training, the optimal G samples p(x_S | x_not S). D gets complete images
+    For each mask used in training, the optimal G samples p(x_S | x_not S). D gets complete images
     and the mask. Source: Goodfellow et al. 2014, section 7, extension 3.
     """
 
@@ -52,7 +52,7 @@ class Inpainting(GAN):
         return cast(Discriminator, players["discriminator"])(masked, rng)
 
     def known_mask(self, batch: Batch, rng: RNG) -> Known:
-        """Return the masks of this pass of the phase."""
+        """Draw the masks of this pass, the same for all calls with the same `rng`."""
         _, _, height, width = batch.images.shape
         return draw_masks(self.masks, len(batch.images), height, width, rng)
 
@@ -60,8 +60,8 @@ class Inpainting(GAN):
 def draw_masks(kinds: Sequence[str], n: int, height: int, width: int, rng: RNG) -> Known:
     """Draw n masks, each of one of these kinds (keys of `MASKS`) with equal probability."""
     masks = torch.stack([MASKS[kind](n, height, width, rng) for kind in kinds])
-    which = (rng.uniform("mask kind", n) * len(kinds)).long()
-    return masks[which, torch.arange(n, device=which.device)]
+    kind_index = (rng.uniform("mask kind", n) * len(kinds)).long()
+    return masks[kind_index, torch.arange(n, device=kind_index.device)]
 
 
 def _pixels(n: int, height: int, width: int, rng: RNG) -> Known:

@@ -30,7 +30,7 @@ _LABELED = "labelled"
 
 
 class DiscriminatorLoss(NamedTuple):
-    """The loss of D, and what one pass of D yields besides."""
+    """The loss of D, and other results of the same pass of D."""
 
     loss: Float[Tensor, ""]
     real_features: Float[Tensor, "batch features"]
@@ -67,10 +67,8 @@ class SemiSupervisedGAN:
 
     def supervised(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
         """Return D's classification loss on labeled images."""
-        net, labeled = (
-            cast(ClassifyingDiscriminator, players["discriminator"]),
-            labeled_batch(batch),
-        )
+        net = cast(ClassifyingDiscriminator, players["discriminator"])
+        labeled = labeled_batch(batch)
         (features,) = self.features(players, {_LABELED: labeled.images}, rng)
         logits = net.class_logits(features, rng.split_streams(_LABELED))
         return PhaseOutput({"discriminator": classification_loss(logits, labels_of(labeled))})
@@ -79,8 +77,8 @@ class SemiSupervisedGAN:
         """Return D's loss on labeled, unlabeled and generated images."""
         with torch.no_grad():
             fake = self.samples(players, batch, rng)
-        of_d = self.discriminator_loss(players, batch, fake, rng)
-        return PhaseOutput({"discriminator": of_d.loss}, of_d.metrics)
+        d_output = self.discriminator_loss(players, batch, fake, rng)
+        return PhaseOutput({"discriminator": d_output.loss}, d_output.metrics)
 
     def generator(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
         """Return the squared distance between the mean features of images and samples."""
@@ -91,9 +89,11 @@ class SemiSupervisedGAN:
     def both(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
         """Return both losses from one pass of G and one of D."""
         fake = self.samples(players, batch, rng)
-        of_d = self.discriminator_loss(players, batch, fake, rng)
-        matching = feature_matching_loss(of_d.real_features.detach(), of_d.fake_features)
-        return PhaseOutput({"discriminator": of_d.loss, "generator": matching}, of_d.metrics)
+        d_output = self.discriminator_loss(players, batch, fake, rng)
+        matching = feature_matching_loss(d_output.real_features.detach(), d_output.fake_features)
+        return PhaseOutput(
+            {"discriminator": d_output.loss, "generator": matching}, d_output.metrics
+        )
 
     def samples(self, players: Players, batch: Batch, rng: RNG) -> Images:
         """Return the samples of a step: `generated_batch`, or as many as the minibatch has."""
@@ -104,15 +104,13 @@ class SemiSupervisedGAN:
     ) -> DiscriminatorLoss:
         """Return D's loss on labeled images, on the minibatch and on samples, in one pass of D."""
         # Compute features and class logits of labeled, unlabeled and generated images.
-        net, labeled = (
-            cast(ClassifyingDiscriminator, players["discriminator"]),
-            labeled_batch(batch),
-        )
+        net = cast(ClassifyingDiscriminator, players["discriminator"])
+        labeled = labeled_batch(batch)
         images = {_LABELED: labeled.images, "real": batch.images, "fake": fake}
         features = self.features(players, images, rng)
         labeled_logits, class_logits, fake_logits = (
-            net.class_logits(some, rng.split_streams(name))
-            for name, some in zip(images, features, strict=True)
+            net.class_logits(set_features, rng.split_streams(name))
+            for name, set_features in zip(images, features, strict=True)
         )
 
         # Add the classification loss and the GAN loss, with a(x) = log Σ exp l.
@@ -123,8 +121,8 @@ class SemiSupervisedGAN:
 
         # Subtract the mutual information of the classes with and without augmentation.
         if self.spec.consistency:
-            plain = net.class_logits(net.hidden(batch.images))
-            information = mutual_information(class_logits, plain)
+            unaugmented = net.class_logits(net.hidden(batch.images))
+            information = mutual_information(class_logits, unaugmented)
             loss = loss - self.spec.consistency * information
             metrics["information"] = information
         return DiscriminatorLoss(loss, features[1], features[2], metrics)
@@ -138,9 +136,10 @@ class SemiSupervisedGAN:
         """
         kinds = self.spec.augmentations
         augmented = [
-            augment(some, kinds, 1.0, rng.split_streams(name)) for name, some in images.items()
+            augment(set_images, kinds, 1.0, rng.split_streams(name))
+            for name, set_images in images.items()
         ]
-        sizes = [len(some) for some in augmented]
+        sizes = [len(set_images) for set_images in augmented]
         net = cast(ClassifyingDiscriminator, players["discriminator"])
         return net.hidden(torch.cat(augmented), rng.split_streams(*images, sizes=sizes)).split(
             sizes

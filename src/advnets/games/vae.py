@@ -39,7 +39,7 @@ class VAE:
         return (Phase("elbo", self.elbo),)
 
     def elbo(self, players: Players, batch: Batch, rng: RNG) -> PhaseOutput:
-        """Return the negative evidence lower bound in nats a pixel, the loss of G and E."""
+        """Return the negative evidence lower bound in nats per pixel, the loss of G and E."""
         likelihood, divergence = elbo_terms(self.spec, players, batch.images, rng)
         loss = (divergence - likelihood).mean() / batch.images[0].numel()
         metrics = {
@@ -81,5 +81,7 @@ def log_likelihood(
 
 def kl_to_prior(posterior: Posterior) -> Float[Tensor, " batch"]:
     """Return KL(q(z | x) ‖ N(0, I)) of each image, in nats."""
-    assert posterior.log_variance is not None  # a deterministic encoder is refused when it is built
+    assert (
+        posterior.log_variance is not None
+    )  # a deterministic encoder is rejected when it is built
     return kl_to_standard_normal(posterior.mean, posterior.log_variance)

@@ -2,7 +2,7 @@
 
 The paper gives five guidelines: strided convolutions instead of pooling; batch normalization,
 except at G's output and D's input; no fully connected hidden layers; ReLU in G, with tanh at the
-output; leaky ReLU in D. Each has an option that breaks it, for ablations.
+output; leaky ReLU in D. For ablations, options can break each of them.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ class Discriminator(nn.Module):
         )
         init_weights(self, init_std)
 
-        # Normalize the weights of a list of layers, as this adds modules to the model.
+        # List the layers first, as spectral normalization adds modules to the model.
         if spectral_norm:
             for conv in [module for module in self.modules() if isinstance(module, nn.Conv2d)]:
                 with_spectral_norm(conv)
@@ -232,7 +232,7 @@ class Discriminator(nn.Module):
         rng: RNG | None = None,
         labels: Int[Tensor, " batch"] | None = None,
     ) -> Float[Tensor, " batch"]:
-        """Return the logits a(x); `rng` only tells how many batches are concatenated in x.
+        """Return the logits a(x); `rng` only gives the number of batches concatenated in x.
 
         Raises:
             UsageError: the images have another shape than the model was built for.
@@ -240,9 +240,11 @@ class Discriminator(nn.Module):
         check_shape("images", x, *self.shape)
         batches = len(rng.streams) if rng is not None and self.batch_norm else 1
         one_hot_labels = one_hot(labels, self.classes, x)
-        labels_of = [None] * batches if one_hot_labels is None else one_hot_labels.chunk(batches)
-        images_of = x.chunk(batches)
-        return torch.cat([self._logits(*pair) for pair in zip(images_of, labels_of, strict=True)])
+        label_chunks = [None] * batches if one_hot_labels is None else one_hot_labels.chunk(batches)
+        image_chunks = x.chunk(batches)
+        return torch.cat(
+            [self._logits(*pair) for pair in zip(image_chunks, label_chunks, strict=True)]
+        )
 
     def feature_maps(
         self, x: Float[Tensor, "batch channels height width"]

@@ -1,4 +1,4 @@
-"""The registry of models: which function builds the model that a config describes.
+"""The registry of models, which maps the class of a config to the function that builds it.
 
 To add a model, write its config in `config/models.py`, its class in this package, and its builder
 and one entry here.
@@ -43,7 +43,7 @@ def build_discriminator(
     With `classes` the discriminator is class-conditional.
 
     Raises:
-        UsageError: the config describes none, or one of another game.
+        UsageError: the config describes no discriminator, or one of another game.
     """
     if type(spec) not in DISCRIMINATORS:
         raise UsageError(
@@ -131,7 +131,7 @@ def build_residual_discriminator(
 
 
 def concatenated_shape(shape: Shape, numbers: int) -> Shape:
-    """Return the shape of images with `numbers` appended, as one row; without any, `shape`."""
+    """Return the shape of flattened images with `numbers` values appended; `shape` if it is 0."""
     channels, height, width = shape
     return (1, 1, channels * height * width + numbers) if numbers else shape
 

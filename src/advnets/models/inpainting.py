@@ -27,7 +27,7 @@ class InpaintingGenerator(nn.Module):
         self.net, self.shape, self.prior = net, shape, prior
         self.latent_dim = prior.latent_dim + condition_size(shape)
 
-    def sample_z(self, n: int, rng: RNG) -> Float[Tensor, "batch own"]:
+    def sample_z(self, n: int, rng: RNG) -> Float[Tensor, "batch z"]:
         """Draw n points z from the prior, without known pixels."""
         return self.prior(n, rng)
 
@@ -38,7 +38,7 @@ class InpaintingGenerator(nn.Module):
 
     def condition(
         self,
-        z: Float[Tensor, "batch own"],
+        z: Float[Tensor, "batch z"],
         images: Float[Tensor, "batch channels height width"],
         known: Float[Tensor, "batch 1 height width"],
     ) -> Float[Tensor, "batch latent"]:

@@ -40,7 +40,7 @@ def append_class(
 ) -> Float[Tensor, "n all"]:
     """Return latents with the one-hot class label appended; without `labels`, draw uniform ones.
 
-    With 0 `classes` z is returned as it is.
+    With 0 `classes`, z is returned unchanged.
     """
     if not classes:
         return z
@@ -100,7 +100,7 @@ def dropout(
 ) -> Float[Tensor, "batch ..."]:
     """Set each number to 0 with probability `p`, and scale the others by 1 / (1 - p).
 
-    Without `rng` x is returned as it is, which is the mean.
+    Without `rng`, x is returned unchanged, which is the expected value.
     Source: Hinton et al. 2012. The scales in the experiments of 2014 are 1.25 and 2.
     """
     if rng is None or p == 0.0:
@@ -112,7 +112,7 @@ def dropout(
 def add_noise(
     x: Float[Tensor, "batch ..."], std: float, rng: RNG | None, purpose: str
 ) -> Float[Tensor, "batch ..."]:
-    """Add normal noise of standard deviation `std`; without `rng` x is returned as it is."""
+    """Add normal noise of standard deviation `std`; without `rng`, x is returned unchanged."""
     if rng is None or std == 0.0:
         return x
     return x + std * rng.fast_normal(purpose, *x.shape)
@@ -149,8 +149,7 @@ class FullKernelConvTranspose2d(nn.ConvTranspose2d):
 class InputNoise:
     """Dropout and normal noise on the inputs of a generator's layers, set for each layer.
 
-    All published experiments leave both out; the theory allows them (Goodfellow et al. 2014,
-    section 3).
+    No published experiment uses them; the theory allows them (Goodfellow et al. 2014, section 3).
 
     Raises:
         UsageError: the number of values differs from the number of layers.

@@ -200,8 +200,8 @@ class Discriminator(nn.Module):
 
 def upsample(x: Float[Tensor, "batch c h w"], stride: Pair) -> Float[Tensor, "batch c h2 w2"]:
     """Upsample maps by `stride` with linear interpolation, filter [1, 2, 1] / 2 on each axis."""
-    for axis, times in zip((2, 3), stride, strict=True):
-        if times == 2:
+    for axis, factor in zip((2, 3), stride, strict=True):
+        if factor == 2:
             after = torch.cat((x.narrow(axis, 1, x.shape[axis] - 1), _end(x, axis)), axis)
             x = torch.stack((x, 0.5 * (x + after)), axis + 1).flatten(axis, axis + 1)
     return x
@@ -209,12 +209,12 @@ def upsample(x: Float[Tensor, "batch c h w"], stride: Pair) -> Float[Tensor, "ba
 
 def downsample(x: Float[Tensor, "batch c h w"], stride: Pair) -> Float[Tensor, "batch c h2 w2"]:
     """Downsample maps by `stride`: filter each axis by [1, 2, 1] / 4, keep every second pixel."""
-    for axis, times in zip((2, 3), stride, strict=True):
-        if times == 2:
-            here, after = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
-            edge, earlier = here.narrow(axis, 0, 1), after.narrow(axis, 0, after.shape[axis] - 1)
-            before = torch.cat((edge, earlier), axis)
-            x = 0.25 * (before + after) + 0.5 * here
+    for axis, factor in zip((2, 3), stride, strict=True):
+        if factor == 2:
+            even, odd = x.unflatten(axis, (-1, 2)).unbind(axis + 1)
+            edge, previous = even.narrow(axis, 0, 1), odd.narrow(axis, 0, odd.shape[axis] - 1)
+            before = torch.cat((edge, previous), axis)
+            x = 0.25 * (before + odd) + 0.5 * even
     return x
 
 

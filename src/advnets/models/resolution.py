@@ -28,7 +28,7 @@ def upsampling_sizes(shape: Shape) -> tuple[Pair, tuple[Pair, ...]]:
         raise UsageError(
             f"convolutional models need sides of at least {MIN_SIZE} that are 3, 4, 5, 6 or 7 "
             f"times a power of 2, got images of {height} x {width}; give --size "
-            f"{nearest_reachable_size(height, width)}, the nearest such size"
+            f"{nearest_supported_size(height, width)}, the nearest such size"
         )
     # Prefer equal numbers of doublings, and of those the largest.
     h, w = min(options, key=lambda option: (abs(option[0] - option[1]), -sum(option)))
@@ -46,7 +46,7 @@ def num_doublings(side: int) -> list[int]:
     ]
 
 
-def nearest_reachable_size(height: int, width: int) -> str:
+def nearest_supported_size(height: int, width: int) -> str:
     """Return the nearest size that convolutional models support, in the format of --size."""
     supported = sorted(base << n for base in BASE_SIZES for n in range(1, 12))
     nearest = [

@@ -31,23 +31,28 @@ _STAGE = Stage(
     ema_rampup=0.1,
 )
 
-OWN = Config(
+USER_IMAGES = Config(
     preset="dcgan",
     data=Data(source="", size=64, normalize="symmetric", batch_size=128),
     stages=(replace(_STAGE, epochs=None, steps=IMAGE_FOLDER_STEPS),),
     intervals=_INTERVALS,
 )
 FACES = replace(
-    OWN,
+    USER_IMAGES,
     preset="dcgan-faces",
-    data=replace(OWN.data, hflip=True, batch_size=64),
+    data=replace(USER_IMAGES.data, hflip=True, batch_size=64),
     stages=(replace(_STAGE, epochs=300),),
 )
-MNIST = replace(OWN, preset="dcgan-mnist", data=replace(OWN.data, source="mnist"), stages=(_STAGE,))
+MNIST = replace(
+    USER_IMAGES,
+    preset="dcgan-mnist",
+    data=replace(USER_IMAGES.data, source="mnist"),
+    stages=(_STAGE,),
+)
 CIFAR = replace(
-    OWN,
+    USER_IMAGES,
     preset="dcgan-cifar",
-    data=replace(OWN.data, source="cifar10", size=32, hflip=True),
+    data=replace(USER_IMAGES.data, source="cifar10", size=32, hflip=True),
     stages=(_STAGE,),
 )
 MNIST_CONDITIONAL = replace(
@@ -64,9 +69,9 @@ MNIST_CONDITIONAL = replace(
     ),
 )
 TUTORIAL = replace(
-    OWN,
+    USER_IMAGES,
     preset="dcgan-tutorial",
-    data=replace(OWN.data, batch_size=64),
+    data=replace(USER_IMAGES.data, batch_size=64),
     stages=(
         replace(
             _STAGE,
@@ -80,7 +85,7 @@ TUTORIAL = replace(
 )
 
 PRESETS = (
-    Preset(OWN, "DCGAN on your own images (--data PATH), 64x64 unless --size is given."),
+    Preset(USER_IMAGES, "DCGAN on your own images (--data PATH), 64x64 unless --size is given."),
     Preset(FACES, "DCGAN on your own images of faces (--data PATH), 64x64, with flips."),
     Preset(MNIST, "DCGAN on MNIST."),
     Preset(MNIST_CONDITIONAL, "Class-conditional DCGAN on MNIST, with the paper's own models."),

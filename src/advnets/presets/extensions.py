@@ -82,7 +82,7 @@ LATENT_REGRESSION = replace(
     preset="latent-regression-mnist",
     stages=(
         Stage(
-            generator=MLPGenerator(),  # replaced by the one of --game.generator-run
+            generator=MLPGenerator(),  # replaced by the generator of --game.generator-run
             discriminator=NoDiscriminator(),
             game=LatentRegressionGame(encoder=MLPEncoder(hidden_sizes=(1024, 1024))),
             generator_optimizer=Adam(),
@@ -208,7 +208,7 @@ SUPERVISED = replace(
     ),
 )
 
-# The fastest to good quality of all variants in studies/coordination.py
+# Of all variants in studies/coordination.py this one reaches good quality fastest
 # (docs/results/time-to-quality.md).
 TTUR = replace(
     MLP,
@@ -242,7 +242,10 @@ PRESETS = (
     ),
     Preset(INPAINTING, "Inpainting GAN on MNIST: generates any part of a digit from the rest."),
     Preset(SEMI_SUPERVISED, "Semi-supervised classifier as D, on MNIST with 100 labels."),
-    Preset(SEMI_SUPERVISED_LARGE, "The same with a larger D and batches of 1,024; for a GPU."),
+    Preset(
+        SEMI_SUPERVISED_LARGE,
+        "semi-supervised-mnist with a larger D and batches of 1,024; for a GPU.",
+    ),
     Preset(SEMI_SUPERVISED_2016, "The fully connected models of Salimans et al. 2016."),
     Preset(SUPERVISED, "Baseline of semi-supervised-mnist: its D on the 100 labels alone."),
     Preset(TTUR, "The models of mlp with D's learning rate four times G's (TTUR); fast."),

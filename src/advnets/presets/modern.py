@@ -75,7 +75,7 @@ def _residual(stage: Stage) -> Stage:
     return replace(stage, generator=ResidualGenerator(), discriminator=ResidualDiscriminator())
 
 
-OWN = Config(
+USER_IMAGES = Config(
     preset="modern",
     data=Data(source="", size=64, normalize="symmetric", batch_size=64, hflip=True),
     stages=(_IMAGE_FOLDER,),
@@ -94,9 +94,9 @@ _DIGITS = replace(
     schedule_fraction=0.6875,
 )
 MNIST = replace(
-    OWN,
+    USER_IMAGES,
     preset="modern-mnist",
-    data=replace(OWN.data, source="mnist", hflip=False),
+    data=replace(USER_IMAGES.data, source="mnist", hflip=False),
     stages=(
         replace(
             _DIGITS,
@@ -145,9 +145,9 @@ STACKED = replace(
     intervals=_LONG_INTERVALS,
 )
 CIFAR = replace(
-    OWN,
+    USER_IMAGES,
     preset="modern-cifar",
-    data=replace(OWN.data, source="cifar10", size=32),
+    data=replace(USER_IMAGES.data, source="cifar10", size=32),
     # The published γ for CIFAR-10; larger images need a larger one.
     stages=(
         _residual(
@@ -156,7 +156,7 @@ CIFAR = replace(
     ),
 )
 RESIDUAL = replace(
-    OWN,
+    USER_IMAGES,
     preset="modern-residual",
     stages=(_residual(_IMAGE_FOLDER),),
 )
@@ -225,7 +225,9 @@ GRID = replace(
 )
 
 PRESETS = (
-    Preset(OWN, "R3GAN recipe on your own images (--data PATH), 64x64 unless --size is given."),
+    Preset(
+        USER_IMAGES, "R3GAN recipe on your own images (--data PATH), 64x64 unless --size is given."
+    ),
     Preset(MNIST, "R3GAN recipe on MNIST, with DCGAN models without normalization."),
     Preset(MNIST_CONDITIONAL, "Class-conditional R3GAN on MNIST, with a projection discriminator."),
     Preset(STACKED, "R3GAN recipe on Stacked MNIST (1,000 modes); takes an hour and a half."),

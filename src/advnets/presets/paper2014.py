@@ -27,7 +27,7 @@ _MAX_COLUMN_NORM = 1.9365
 """The authors' bound of column norms, the square root of 3.75."""
 
 
-def _published(
+def _paper_stage(
     generator: GeneratorConfig, discriminator: DiscriminatorConfig, lr: float, epochs: int
 ) -> Stage:
     """Return a stage as in the authors' files: simultaneous updates, one SGD for both players."""
@@ -46,7 +46,7 @@ MNIST = Config(
     data=Data(source="mnist"),
     stages=(
         replace(
-            _published(MLPGenerator(), MaxoutDiscriminator(), lr=0.1, epochs=100),
+            _paper_stage(MLPGenerator(), MaxoutDiscriminator(), lr=0.1, epochs=100),
             # The shortest half-life (30 epochs) whose Parzen score on validation digits reaches
             # that of real digits (docs/results/paper-mnist.md). The EMA does not affect training.
             ema_half_life=1_500_000,
@@ -65,7 +65,7 @@ _TFD_GENERATOR = MLPGenerator(
 _TFD_DISCRIMINATOR = MaxoutDiscriminator(
     hidden_sizes=(1200, 1200), max_column_norm=_MAX_COLUMN_NORM
 )
-_TFD_BELOW = replace(
+_TFD_SECOND_GENERATOR = replace(
     _TFD_GENERATOR,
     # A new ReLU layer, and a sigmoid layer whose output is the first generator's z.
     hidden_sizes=(8000,),
@@ -77,9 +77,10 @@ TFD = Config(
     preset="paper-tfd",
     data=Data(source="tfd"),
     stages=(
-        _published(_TFD_GENERATOR, _TFD_DISCRIMINATOR, lr=0.05, epochs=50),
+        _paper_stage(_TFD_GENERATOR, _TFD_DISCRIMINATOR, lr=0.05, epochs=50),
         replace(
-            _published(_TFD_BELOW, _TFD_DISCRIMINATOR, lr=0.05, epochs=22), on_top_of_previous=True
+            _paper_stage(_TFD_SECOND_GENERATOR, _TFD_DISCRIMINATOR, lr=0.05, epochs=22),
+            on_top_of_previous=True,
         ),
     ),
     intervals=_INTERVALS,
@@ -97,7 +98,7 @@ CIFAR = Config(
     preset="paper-cifar",
     data=Data(source="cifar10", normalize="contrast"),
     stages=(
-        _published(
+        _paper_stage(
             _CIFAR_GENERATOR, MaxoutDiscriminator(hidden_sizes=(1600, 1600)), 0.025, epochs=100
         ),
     ),
@@ -107,7 +108,7 @@ CIFAR = Config(
 CIFAR_CONV = Config(
     preset="paper-cifar-conv",
     data=Data(source="cifar10", normalize="contrast", batch_size=128),
-    stages=(_published(DeconvGenerator(), MaxoutConvDiscriminator(), 0.004, epochs=100),),
+    stages=(_paper_stage(DeconvGenerator(), MaxoutConvDiscriminator(), 0.004, epochs=100),),
     intervals=_INTERVALS,
 )
 

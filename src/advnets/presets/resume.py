@@ -9,7 +9,7 @@ from advnets.config import Config
 from advnets.data.spec import is_dataset_name
 from advnets.errors import RunError, UsageError
 from advnets.experiment.stored_run import StoredRun
-from advnets.games.custom import custom_games, with_files_of
+from advnets.games.custom import custom_games, update_game_paths
 from advnets.presets.registry import DEFAULT, default_out, is_data, is_game_spec, starting_config
 
 
@@ -46,13 +46,13 @@ def resumed_config(out: Path | None, name: str | None, source: str | None = None
 def _with_given_game(path: Path, stored: Config, name: str, start: Config) -> Config:
     """Return the stored config with the games of the file that was given, and of no other."""
     given = custom_games(start)
-    config = with_files_of(stored, given)
+    config = update_game_paths(stored, given)
     for game in custom_games(config):
         if game not in given:
             raise RunError(
                 f"{path} was started with the game {game.source!r} (digest {game.digest[:12]!r}), "
-                f"but {name} is another one or has changed since; restore the file or start a new "
-                "run"
+                f"but {name} is another game or has changed since; restore the file or start a "
+                "new run"
             )
     if not custom_games(config) and (given or start.preset != stored.preset):
         raise UsageError(

@@ -30,8 +30,8 @@ DIGITS = Config(
         ),
     ),
     intervals=Intervals(log_every=200, sample_every=2000, checkpoint_every=2000),
-    # Models this small gain nothing from bfloat16 and little from a second thread, which on a busy
-    # machine makes them slower.
+    # Models this small gain nothing from bfloat16 and little from a second thread, which makes
+    # them slower on a busy machine.
     runtime=Runtime(precision="float32", threads=1),
 )
 

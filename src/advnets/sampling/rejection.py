@@ -27,7 +27,7 @@ from advnets.sampling.sampler import (
 )
 
 Logits = Float[Tensor, " batch"]
-ArraySplit = Float[Tensor, "batch channels height width"]
+Images = Float[Tensor, "batch channels height width"]
 Latents = Float[Tensor, "batch latent"]
 
 
@@ -108,52 +108,54 @@ def sample_blocks_with_rejection(
         check_labels(labels, n, rejection.classes)
     kept = rejection.num_kept
     blocks = -(-n // kept)
-    asked = _asked(rejection, blocks, seed, labels)
-    wanted = torch.zeros(blocks, kept, dtype=torch.int64) if asked is None else asked
-    offered = num_candidates(wanted)
-    told = None if asked is None else offered.flatten()
-    judged, shown = tee(latent_blocks(generator, blocks * BLOCK, seed, settings.device, told))
-    drawn = generate_batches(generator, shown, settings)
-    for number, (z, x) in enumerate(zip(judged, drawn, strict=True)):
+    requested = _requested_classes(rejection, blocks, seed, labels)
+    kept_classes = torch.zeros(blocks, kept, dtype=torch.int64) if requested is None else requested
+    offered_classes = candidate_classes(kept_classes)
+    candidate_labels = None if requested is None else offered_classes.flatten()
+    latents, latents_copy = tee(
+        latent_blocks(generator, blocks * BLOCK, seed, settings.device, candidate_labels)
+    )
+    images = generate_batches(generator, latents_copy, settings)
+    for number, (z, x) in enumerate(zip(latents, images, strict=True)):
         with torch.autocast(
             settings.device.type, settings.precision, enabled=settings.precision != torch.float32
         ):
             logits = rejection_logits(
                 rejection.game, rejection.discriminator, x, z, rejection.classes
             )
-        chosen = select_best(logits.float().cpu(), offered[number], wanted[number])
+        chosen = select_best(logits.float().cpu(), offered_classes[number], kept_classes[number])
         yield normalizer.to_pixels(x).float().cpu()[chosen][: n - number * kept]
 
 
-def num_candidates(asked: Int[Tensor, "blocks kept"]) -> Int[Tensor, "blocks block"]:
+def candidate_classes(requested: Int[Tensor, "blocks kept"]) -> Int[Tensor, "blocks block"]:
     """Return the classes of the candidates of each block, in proportion to the requested classes.
 
-    Up to one candidate per class, the same fraction of every class is kept.
+    The same fraction of every class is kept, up to one candidate per class.
     """
-    share = torch.arange(BLOCK) * asked.shape[1] // BLOCK
-    return asked.sort(dim=1, stable=True).values[:, share]
+    position = torch.arange(BLOCK) * requested.shape[1] // BLOCK
+    return requested.sort(dim=1, stable=True).values[:, position]
 
 
 def select_best(
-    logits: Float[Tensor, " num_candidates"],
-    classes: Int[Tensor, " num_candidates"],
-    asked: Int[Tensor, " kept"],
+    logits: Float[Tensor, " candidates"],
+    classes: Int[Tensor, " candidates"],
+    requested: Int[Tensor, " kept"],
 ) -> Int[Tensor, " kept"]:
     """Return the indices of the candidates with the largest logits, per class.
 
-    They are in the order of the candidates, each at the place of its class in `asked`; of equal
-    logits the earlier candidate is kept.
+    They are in the order of the candidates, each at the place of its class in `requested`; of
+    equal logits the earlier candidate is kept.
     """
-    chosen = torch.empty_like(asked)
-    for number in asked.unique():
-        candidates, places = (some.eq(number).nonzero().flatten() for some in (classes, asked))
+    chosen = torch.empty_like(requested)
+    for number in requested.unique():
+        candidates, places = (c.eq(number).nonzero().flatten() for c in (classes, requested))
         order = logits[candidates].argsort(descending=True, stable=True)
         chosen[places] = candidates[order[: len(places)].sort().values]
     return chosen
 
 
 def rejection_logits(
-    game: config.BaseGame, net: nn.Module, x: ArraySplit, z: Latents, classes: int
+    game: config.BaseGame, net: nn.Module, x: Images, z: Latents, classes: int
 ) -> Logits:
     """Return D's logits a(x) of samples x = G(z), with the inputs that D has in the game."""
     if isinstance(game, config.ConditionalGame):
@@ -167,15 +169,15 @@ def rejection_logits(
     return cast(Discriminator, net)(x)
 
 
-def _asked(
+def _requested_classes(
     rejection: DiscriminatorRejection, blocks: int, seed: int, labels: Labels | None
 ) -> Int[Tensor, "blocks kept"] | None:
-    """Return the class of each sample of whole blocks: the given ones repeated, or drawn."""
+    """Return the class of each kept sample of all blocks: given labels repeated, or drawn."""
     if labels is None:
         return None
     n = blocks * rejection.num_kept
     if isinstance(labels, ClassProportions):
-        found = labels.draw(RNG(seed, purpose="samples").uniform("class asked for", n))
+        classes = labels.draw(RNG(seed, purpose="samples").uniform("class asked for", n))
     else:
-        found = labels.cpu().long()[torch.arange(n) % len(labels)]
-    return found.view(blocks, rejection.num_kept)
+        classes = labels.cpu().long()[torch.arange(n) % len(labels)]
+    return classes.view(blocks, rejection.num_kept)

@@ -1,4 +1,4 @@
-"""Samples of a generator, real images, and the Parzen score of samples."""
+"""Samples of a generator, samples of the data, and the Parzen score of samples."""
 
 from __future__ import annotations
 
@@ -129,8 +129,8 @@ def latent_blocks(
         if isinstance(labels, ClassProportions):
             classes_drawn = labels.draw(rng.uniform("class", BLOCK))
         else:
-            some = labels[start : start + BLOCK].long()
-            classes_drawn = F.pad(some, (0, BLOCK - len(some)))
+            block_labels = labels[start : start + BLOCK].long()
+            classes_drawn = F.pad(block_labels, (0, BLOCK - len(block_labels)))
         yield cast(ConditionalGenerator, generator).latent(BLOCK, rng, classes_drawn.to(device))
 
 
@@ -141,8 +141,8 @@ def image_blocks(
     settings: ComputeSettings,
 ) -> Iterator[Float[Tensor, "_ channels height width"]]:
     """Yield G(z) as pixels in [0, 1] on the CPU, for each block of latents."""
-    for made in generate_batches(generator, latents, settings):
-        yield normalizer.to_pixels(made).float().cpu()
+    for images in generate_batches(generator, latents, settings):
+        yield normalizer.to_pixels(images).float().cpu()
 
 
 def generate_batches(
@@ -166,35 +166,37 @@ def generate_batches(
                     enabled=settings.precision != torch.float32,
                 ),
             ):
-                made = net(z)
-            if not bool(made.isfinite().all()):
+                images = net(z)
+            if not bool(images.isfinite().all()):
                 raise DivergedError(
                     f"the generator's output is not finite, as its weights have diverged; {ADVICE}"
                 )
-            yield made
+            yield images
     finally:
         generator.train(training)
 
 
-def read_images(part: Split, which: slice | np.ndarray) -> Float[Tensor, "n channels height width"]:
-    """Return the images of some indices, in [0, 1]."""
-    return torch.from_numpy(part.read(which)).float() / part.white_level
+def read_images(
+    split: Split, index: slice | np.ndarray
+) -> Float[Tensor, "n channels height width"]:
+    """Return the images at these indices, in [0, 1]."""
+    return torch.from_numpy(split.read(index)).float() / split.white_level
 
 
-def read_pixel_rows(part: Split, which: slice | np.ndarray) -> Float[Tensor, "n features"]:
-    """Return the images of some indices as rows of pixels in [0, 1]."""
-    return read_images(part, which).flatten(1)
+def read_pixel_rows(split: Split, index: slice | np.ndarray) -> Float[Tensor, "n features"]:
+    """Return the images at these indices as rows of pixels in [0, 1]."""
+    return read_images(split, index).flatten(1)
 
 
 def real_images(
     train: Split | StreamingSplit, n: int, seed: int
 ) -> Float[Tensor, "n channels height width"]:
-    """Return up to n random training images in [0, 1], each once; of a stream the first ones."""
-    part = train if isinstance(train, Split) else train.head(n)
-    return read_images(part, RNG(seed).permutation("real row", len(part))[:n])
+    """Return up to n distinct random training images in [0, 1]; of a stream, the first ones."""
+    split = train if isinstance(train, Split) else train.head(n)
+    return read_images(split, RNG(seed).permutation("real row", len(split))[:n])
 
 
-def score_parzen(
+def parzen_score_on_data(
     samples: Float[Tensor, "n channels height width"], data: PreparedData, grid: str
 ) -> ParzenScore:
     """Compute the Parzen score of samples in [0, 1] on the validation and test images of data.
@@ -202,7 +204,7 @@ def score_parzen(
     Raises:
         DataError: the data has no validation and test images.
     """
-    return parzen_scores(samples, *require_held_out(data), grid)
+    return parzen_score_on_splits(samples, *require_held_out(data), grid)
 
 
 def require_held_out(data: PreparedData) -> tuple[Split, Split]:
@@ -220,17 +222,15 @@ def require_held_out(data: PreparedData) -> tuple[Split, Split]:
     return valid, test
 
 
-def parzen_scores(
+def parzen_score_on_splits(
     samples: Float[Tensor, "n *shape"], valid: Split, test: Split, grid: str
 ) -> ParzenScore:
     """Compute the Parzen log-likelihood of test images, σ selected on validation images."""
     from advnets.metrics.parzen import parzen_score
 
-    points, tests = (
-        read_pixel_rows(valid, slice(MAX_VALID_IMAGES)),
-        read_pixel_rows(test, slice(MAX_TEST_IMAGES)),
-    )
-    return parzen_score(samples.flatten(1), points, tests, grid)
+    valid_rows = read_pixel_rows(valid, slice(MAX_VALID_IMAGES))
+    test_rows = read_pixel_rows(test, slice(MAX_TEST_IMAGES))
+    return parzen_score(samples.flatten(1), valid_rows, test_rows, grid)
 
 
 def grid_classes(classes: int, columns: int | None = None) -> Int[Tensor, " columns"]:

@@ -1,1 +1,1 @@
-"""Algorithm 1 and what keeps it alive: the loop, checkpoints, the weight average."""
+"""Training: Algorithm 1, its loop, optimizers, checkpoints and the EMA of weights."""

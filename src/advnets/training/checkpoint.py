@@ -32,7 +32,7 @@ _WEIGHTS = ("players/", "ema/")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The state of a training: named tensors, and metadata that JSON can hold."""
+    """The state of a training run: named tensors, and metadata that JSON can hold."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, Any]
@@ -69,7 +69,7 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     def write(part: Path) -> None:
         try:
             save_file(tensors, part, header)
-        except SafetensorError as error:  # the library's form of an OSError
+        except SafetensorError as error:  # raised in place of an OSError
             raise OSError(str(error)) from error
 
     write_atomically(path, write)
@@ -83,8 +83,8 @@ def read_checkpoint(path: Path, identity: str | None = None) -> Checkpoint:
             another run.
         CheckpointError: it is missing, cannot be read, or has another format version.
     """
-    with _opened(path) as file:
-        record = _record(path, file.metadata() or {})
+    with _open_checkpoint(path) as file:
+        record = _parse_header(path, file.metadata() or {})
         # Clone: memory-mapped tensors have another alignment than those that torch allocates.
         tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     if record.pop("digest") != _digest(tensors, record):
@@ -133,7 +133,7 @@ def newest_usable_checkpoint(
 
 
 def _check_metadata(path: Path, metadata: Any) -> None:
-    """Refuse metadata that the training loop does not write.
+    """Reject metadata of another form than the training loop writes.
 
     Raises:
         UnusableCheckpointError: a field is missing or has another type, or the step is not that of
@@ -149,24 +149,24 @@ def _check_metadata(path: Path, metadata: Any) -> None:
     except (KeyError, TypeError, AttributeError, ValueError):
         valid = False
     if not valid:
-        raise UnusableCheckpointError(f"{path} has metadata that no training writes")
+        raise UnusableCheckpointError(f"{path} has invalid metadata")
     if path.stem != f"step-{metadata['step']:08d}":
         raise UnusableCheckpointError(
-            f"{path} holds step {metadata['step']:,}, which differs from its name"
+            f"{path} contains step {metadata['step']:,}, which differs from its name"
         )
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[Any]:
+def _open_checkpoint(path: Path) -> Generator[Any]:
     """Open a safetensors file.
 
     Raises:
         UnusableCheckpointError: its content is invalid.
-        CheckpointError: disk or memory failed, so that the content may be valid.
+        CheckpointError: it could not be read, though its content may be valid.
     """
     try:
         require_regular_file(path)
-        with path.open("rb"):  # the library's own errors give no reason
+        with path.open("rb"):  # errors of safetensors do not state the reason
             pass
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None
@@ -178,7 +178,9 @@ def _opened(path: Path) -> Generator[Any]:
     except (SafetensorError, ValueError, TypeError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise _unreadable(path, error) from None
-        raise UnusableCheckpointError(f"{path} is truncated or no checkpoint ({error})") from None
+        raise UnusableCheckpointError(
+            f"{path} is truncated or not a checkpoint ({error})"
+        ) from None
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
@@ -188,17 +190,17 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def _record(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
+def _parse_header(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
     """Parse the JSON of a checkpoint, with its digest."""
     try:
         record = parse_json(header["advnets"])
         version = record["format"]
     except (KeyError, TypeError, ValueError) as error:
-        raise UnusableCheckpointError(f"{path} is no checkpoint of advnets ({error!r})") from None
+        raise UnusableCheckpointError(f"{path} is not an advnets checkpoint ({error!r})") from None
     if (type(version), version) != (int, FORMAT):
         raise CheckpointError(
-            f"{path} has format {version!r}, but this advnets reads format {FORMAT}; use the "
-            "advnets that wrote it"
+            f"{path} has format {version!r}, but this version of advnets reads format "
+            f"{FORMAT}; use the version that wrote it"
         )
     valid = set(record) == {"format", "metadata", "identity", "digest"}
     valid = valid and isinstance(record["metadata"], dict)
@@ -230,12 +232,14 @@ def load_module(prefix: str, module: nn.Module, tensors: dict[str, Tensor]) -> N
     """
     start = f"{prefix}/"
     stored = {name.removeprefix(start): t for name, t in tensors.items() if name.startswith(start)}
-    own = module.state_dict()
-    differing = [name for name in stored if name in own and stored[name].dtype != own[name].dtype]
+    current = module.state_dict()
+    differing = [
+        name for name in stored if name in current and stored[name].dtype != current[name].dtype
+    ]
     reason = ""
     if differing:
         name = differing[0]
-        reason = f"{name} is {stored[name].dtype}, not {own[name].dtype}"
+        reason = f"{name} is {stored[name].dtype}, not {current[name].dtype}"
     else:
         try:
             module.load_state_dict(stored)
@@ -265,15 +269,15 @@ def load_optimizer(
     Raises:
         CheckpointError: names, shapes or types are those of another optimizer or model.
     """
-    own = optimizer_tensors(prefix, state)
+    current = optimizer_tensors(prefix, state)
     stored = {name: t for name, t in tensors.items() if name.startswith(f"{prefix}/")}
-    found, expected = (
-        {name: (t.shape, t.dtype) for name, t in some.items()} for some in (stored, own)
+    stored_types, current_types = (
+        {name: (t.shape, t.dtype) for name, t in named.items()} for named in (stored, current)
     )
-    if found != expected:
+    if stored_types != current_types:
         raise CheckpointError(
             f"{prefix} of the checkpoint differs from the optimizer or model in the config; "
             "restore the run's own config.json"
         )
-    for name, tensor in own.items():
+    for name, tensor in current.items():
         tensor.copy_(stored[name])

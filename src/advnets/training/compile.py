@@ -1,4 +1,4 @@
-"""Compiled versions of `compute_gradients`: by torch.compile, or as a recorded CUDA graph.
+"""Compiled versions of `compute_gradients`: by torch.compile, or as a captured CUDA graph.
 
 Both turn a phase into a function of tensors alone: the minibatch, the values of its schedules and
 the random numbers are inputs. Results equal those of `compute_gradients` up to the rounding of
@@ -29,10 +29,10 @@ Recording = tuple[Tensors, Callable[[], None]]
 
 @dataclass(frozen=True)
 class OutputStructure:
-    """The structure of a `StepOutput`, by which it is restored from a flat list of tensors."""
+    """The structure of a `StepOutput`, needed to rebuild it from a flat list of tensors."""
 
     counts: dict[str, int]
-    """By player, the number of its parameters."""
+    """Number of parameter tensors of each player."""
     losses: tuple[str, ...]
     metrics: tuple[str, ...]
 
@@ -83,15 +83,15 @@ class CompiledStep:
         self, players: Players, phase: Phase, batch: Batch, rng: RNG, precision: torch.dtype
     ) -> StepOutput:
         """Compute losses and gradients as `compute_gradients` does."""
-        inputs = _tensors(batch)
+        inputs = _batch_tensors(batch)
         key = (phase.name, batch.labels is None, *(tensor.shape for tensor in inputs))
         if key not in self._phases:
-            self._phases[key] = self._compiled(players, phase, batch, rng, precision)
+            self._phases[key] = self._compile_phase(players, phase, batch, rng, precision)
         compiled = self._phases[key]
         random = [draw.replay(rng) for draw in compiled.draws]
         return compiled.structure.unflatten(compiled.run(*inputs, *random))
 
-    def _compiled(
+    def _compile_phase(
         self, players: Players, phase: Phase, batch: Batch, rng: RNG, precision: torch.dtype
     ) -> CompiledPhase:
         # Run the phase once and record its random draws.
@@ -101,13 +101,13 @@ class CompiledStep:
         output = compute_gradients(players, phase, batch, recorder, precision)
 
         # Compile it as a function of the minibatch and the draws.
-        inputs = _tensors(batch)
+        inputs = _batch_tensors(batch)
         n = len(inputs)
 
         def function(*tensors: Tensor) -> Tensors:
             replay = ReplayRNG(rng.seed, device=rng.device, values=iter(tensors[n:]))
-            inner = _batch(iter(tensors[:n]), like=batch)
-            return flatten(compute_gradients(players, phase, inner, replay, precision))
+            replayed = _batch_from_tensors(iter(tensors[:n]), like=batch)
+            return flatten(compute_gradients(players, phase, replayed, replay, precision))
 
         example = [*inputs, *(draw.replay(rng) for draw in recorder.draws)]
         run = self._compile_function(function, example)
@@ -118,23 +118,23 @@ class CompiledStep:
         return CompiledPhase(run, tuple(recorder.draws), OutputStructure.of(output))
 
 
-def _tensors(batch: Batch) -> Tensors:
+def _batch_tensors(batch: Batch) -> Tensors:
     """Return the tensors of a minibatch, without `carry`."""
     tensors = [batch.images] if batch.labels is None else [batch.images, batch.labels]
     tensors += batch.scheduled.values()
-    return tensors if batch.labeled is None else [*tensors, *_tensors(batch.labeled)]
+    return tensors if batch.labeled is None else [*tensors, *_batch_tensors(batch.labeled)]
 
 
-def _batch(tensors: Iterator[Tensor], like: Batch) -> Batch:
+def _batch_from_tensors(tensors: Iterator[Tensor], like: Batch) -> Batch:
     """Return a minibatch of these tensors, in the order of `_tensors`."""
     images = next(tensors)
     labels = None if like.labels is None else next(tensors)
     scheduled = {name: next(tensors) for name in like.scheduled}
-    labeled = None if like.labeled is None else _batch(tensors, like.labeled)
+    labeled = None if like.labeled is None else _batch_from_tensors(tensors, like.labeled)
     return Batch(images, labels, labeled=labeled, scheduled=scheduled)
 
 
-def compiled() -> GradientFn:
+def compile_step() -> GradientFn:
     """Return `compute_gradients` compiled by torch.compile, backward passes included."""
     return CompiledStep(_compile)
 
@@ -153,7 +153,7 @@ def _compile(function: Function, example: Tensors) -> Function:
     return run
 
 
-def captured(record: Callable[[Callable[[], Tensors]], Recording]) -> GradientFn:
+def capture_step(record: Callable[[Callable[[], Tensors]], Recording]) -> GradientFn:
     """Return `compute_gradients` as a graph that is recorded once and then replayed.
 
     The host then launches one graph and not each operation. `record` records a function without

@@ -19,9 +19,9 @@ from advnets import config
 from advnets.errors import StoppedBySignal, UsageError
 
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
-"""CPU flags of instructions for products of bfloat16."""
+"""CPU flags of bfloat16 matrix instructions."""
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Parameters of mallopt, as in malloc.h."""
+"""Parameters of mallopt, as defined in malloc.h."""
 _MAX_KEPT_BYTES, _MIN_RETURNED_BYTES = 1 << 30, 1 << 20
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -37,21 +37,21 @@ def resolve(runtime: config.Runtime) -> config.Runtime:
     precision = runtime.precision
     if precision == "auto":
         precision = "bfloat16" if has_bfloat16(device) else "float32"
-    threads = runtime.threads or cores()
+    threads = runtime.threads or num_cores()
     return replace(runtime, device=str(device), precision=precision, threads=threads)
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Return whether the device has instructions for products of bfloat16.
+    """Return whether the device has bfloat16 matrix instructions.
 
     They take half the time of float32. Without them bfloat16 is emulated and slower than float32.
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and not _BFLOAT16_FLAGS.isdisjoint(processor_flags())
+    return device.type == "cpu" and not _BFLOAT16_FLAGS.isdisjoint(cpu_flags())
 
 
-def processor_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
+def cpu_flags(path: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     """Return the flags of the CPU on Linux, and an empty set elsewhere."""
     return frozenset(cpuinfo("flags", path).split())
 
@@ -104,7 +104,7 @@ def _mallopt(parameter: int, value: int) -> None:
         mallopt(parameter, value)
 
 
-def cores() -> int:
+def num_cores() -> int:
     """Return the number of CPU cores that this process may use.
 
     It is limited by the CPU affinity, the CPU quota of the container (cgroup v1 or v2, rounded up)
@@ -120,17 +120,17 @@ def _device(name: str) -> torch.device:
         "cpu": True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind, found in available.items() if found))
+        return torch.device(next(kind for kind, is_available in available.items() if is_available))
     try:
         device = torch.device(name)
     except RuntimeError:
         raise UsageError(
-            f"torch knows no device {name!r}; give auto, cpu, cuda, cuda:N or mps"
+            f"torch has no device {name!r}; give auto, cpu, cuda, cuda:N or mps"
         ) from None
     if not available.get(device.type, False):
-        has = ", ".join(kind for kind, found in available.items() if found)
+        names = ", ".join(kind for kind, is_available in available.items() if is_available)
         raise UsageError(
-            f"device {name!r} is not available; this machine has {has}: give one of these"
+            f"device {name!r} is not available; this machine has {names}: give one of these"
         )
     return device
 
@@ -140,7 +140,7 @@ class Interruption:
 
     signal: signal.Signals | None = None
     deferred: bool = False
-    """Whether the request waits for the end of a step, as it does from the first step on."""
+    """True once training has begun: the request then waits for the end of a step."""
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -174,7 +174,7 @@ def interruptible() -> Generator[Interruption]:
 
 
 def _stop_signals() -> list[signal.Signals]:
-    """Return the signals that request a stop, as far as this system has them."""
+    """Return the signals that request a stop, of those that this system has."""
     names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
     signals = [getattr(signal, name) for name in names if hasattr(signal, name)]
     # Under nohup, leave SIGHUP ignored: the run outlives its terminal.

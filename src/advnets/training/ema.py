@@ -36,5 +36,5 @@ class EMA:
         """Update the average with the weights of a module after this number of steps."""
         average = get_ema_multi_avg_fn(self.decay(steps))
         average(list(self.module.parameters()), list(module.parameters()), 0)
-        for own, other in zip(self.module.buffers(), module.buffers(), strict=True):
-            own.copy_(other)
+        for average_buffer, buffer in zip(self.module.buffers(), module.buffers(), strict=True):
+            average_buffer.copy_(buffer)

@@ -1,4 +1,4 @@
-"""Checks of the final state of a training: finite, bounded, and changed by the training."""
+"""Checks of the final state of training: finite, bounded, and changed from the initial one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 ADVICE = "start a new run with a lower learning rate or smaller initial weights"
-"""What to do after a divergence."""
+"""Advice after a divergence."""
 
 WEIGHT_GROWTH = 1e6
 """Limit of the absolute weights at the end, in units of the largest initial one (at least 1)."""
@@ -19,7 +19,7 @@ WEIGHT_GROWTH = 1e6
 
 @dataclass(frozen=True)
 class Problem:
-    """The reason why the final state of a training is not usable."""
+    """The reason why the final state of training is not usable."""
 
     reason: Literal["diverged", "learned nothing"]
     detail: str
@@ -51,7 +51,7 @@ def training_problem(
     losses: Mapping[str, Tensor],
     loss_limit: float,
 ) -> Problem | None:
-    """Return why the final state of a training is not usable, or None if it is.
+    """Return why the final state of training is not usable, or None if it is.
 
     `losses` are the players' losses in the final state, one scalar each; an absolute value above
     `loss_limit` counts as diverged.
@@ -59,7 +59,7 @@ def training_problem(
     # Check that losses are bounded.
     for name, loss in losses.items():
         value = float(loss)
-        if not abs(value) <= loss_limit:  # NaN too
+        if not abs(value) <= loss_limit:  # also true for NaN
             return _diverged(f"the loss of the {name}", value, loss_limit)
     # Check that weights are bounded.
     limit = WEIGHT_GROWTH * max(1.0, initial.largest)
@@ -80,8 +80,10 @@ def training_problem(
     return None
 
 
-def _diverged(what: str, value: float, limit: float) -> Problem:
-    return Problem("diverged", f"{what} is {value:.3g}, and the limit is {limit:,.0f}; {ADVICE}")
+def _diverged(quantity: str, value: float, limit: float) -> Problem:
+    return Problem(
+        "diverged", f"{quantity} is {value:.3g}, and the limit is {limit:,.0f}; {ADVICE}"
+    )
 
 
 def all_finite(tensors: Iterable[Tensor]) -> bool:

@@ -21,7 +21,7 @@ _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in a unit of `ru_maxrss`: it is in bytes on macOS, in KiB on Linux."""
 _STACK_BYTES = 8 << 20
 """Bytes of address space that the stack of a thread reserves."""
-_EXHAUSTED = re.compile(
+_OUT_OF_MEMORY = re.compile(
     r"can't allocate memory|out of memory|not enough memory|std::bad_alloc|memory object"
     r"|Storage size calculation overflowed|storage size.*overflow",
     re.IGNORECASE,
@@ -78,7 +78,7 @@ def memory_limit(device: torch.device, threads: int) -> Generator[None]:
         return
     before = resource.getrlimit(resource.RLIMIT_DATA)
     limit = used + available + threads * _STACK_BYTES
-    limits = [some for some in (*before, limit) if some != resource.RLIM_INFINITY]
+    limits = [n for n in (*before, limit) if n != resource.RLIM_INFINITY]
     resource.setrlimit(resource.RLIMIT_DATA, (min(limits), before[1]))
     try:
         yield
@@ -87,8 +87,8 @@ def memory_limit(device: torch.device, threads: int) -> Generator[None]:
 
 
 @contextmanager
-def explained(advice: str) -> Generator[None]:
-    """Replace torch's errors for lack of memory and for a batch of 1 by a sentence with advice.
+def explain_errors(advice: str) -> Generator[None]:
+    """Replace torch's errors for lack of memory and for batches of 1 by a clear message.
 
     Raises:
         OutOfMemoryError: memory ran out; the message ends with `advice`.
@@ -97,22 +97,22 @@ def explained(advice: str) -> Generator[None]:
     try:
         yield
     except (MemoryError, RuntimeError, ValueError) as error:
-        if (explained_error := explanation(error, advice)) is None:
+        if (replacement := explained_error(error, advice)) is None:
             raise
-        raise explained_error from error
+        raise replacement from error
 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Return whether an error of Python or torch means that memory ran out."""
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and _EXHAUSTED.search(str(error)) is not None
+        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
     )
 
 
-def explanation(error: Exception, advice: str) -> AdvnetsError | None:
+def explained_error(error: Exception, advice: str) -> AdvnetsError | None:
     """Return the error that `explained` raises instead of this one, or None for other errors."""
     if is_out_of_memory(error):
-        return OutOfMemoryError(f"memory ran out ({_request(error)}); {advice}")
+        return OutOfMemoryError(f"memory ran out ({_describe_request(error)}); {advice}")
     if isinstance(error, ValueError) and _SINGLE_VALUE in str(error):
         return UsageError(
             "batch normalization needs more than one value per channel and got a batch of 1; give "
@@ -121,16 +121,16 @@ def explanation(error: Exception, advice: str) -> AdvnetsError | None:
     return None
 
 
-def _request(error: BaseException) -> str:
-    """Describe the allocation that failed, as far as the error does."""
+def _describe_request(error: BaseException) -> str:
+    """Describe the allocation that failed, with its size if the error states it."""
     if match := re.search(r"tried to allocate (\d+) bytes", str(error)):
-        return f"an allocation of {gibibytes(int(match[1]))} failed"
+        return f"an allocation of {format_bytes(int(match[1]))} failed"
     if match := re.search(r"allocate ([\d.]+ [KMGT]iB)", str(error)):
         return f"an allocation of {match[1]} failed"
     return "an allocation failed"
 
 
-def gibibytes(n: int) -> str:
+def format_bytes(n: int) -> str:
     """Format a number of bytes in GiB or MiB."""
     return f"{n / 2**30:,.1f} GiB" if n >= 2**30 else f"{n / 2**20:,.0f} MiB"
 
@@ -163,16 +163,17 @@ def _address_space() -> list[tuple[int, int]]:
 
 
 def _control_groups(
-    own: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+    groups_file: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> list[tuple[int, int]]:
     """Return (limit, use) in bytes of the process's control groups and their parents.
 
-    `own` lists the groups: a line `0::/path` for version 2, lines `n:memory:/path` for version 1.
-    In a container, where the path is not below `root`, the group at the root is the process's own.
+    `groups_file` lists the groups: a line `0::/path` for version 2, lines `n:memory:/path` for
+    version 1. In a container, where the path is not below `root`, the group at the root is the
+    one of the process.
     """
     limits: list[tuple[int, int]] = []
     try:
-        lines = own.read_text().splitlines()
+        lines = groups_file.read_text().splitlines()
     except OSError:
         lines = []
     for line in (*lines, "0::/", "0:memory:/"):

@@ -85,7 +85,7 @@ class SGDOptimizer(Optimizer):
         progress: float = 0.0,  # noqa: ARG002
     ) -> None:
         lr, last_lr = (learning_rate(self.spec, n) for n in (updates, max(updates - 1, 0)))
-        ratio = last_lr / lr if lr else 1.0  # at a rate of 0 any buffer leaves the parameters
+        ratio = last_lr / lr if lr else 1.0  # at lr 0 the buffer has no effect
         torch._fused_sgd_(  # pyright: ignore
             self.parameters,
             self._in_parameter_layout(gradients),
@@ -131,7 +131,7 @@ class AdamOptimizer(Optimizer):
         lr: float | Tensor = learning_rate(self.spec, updates, progress)
         decay = beta2(self.spec, progress)
         if "log_beta2_product" in self.state:
-            lr, step = self._corrected(lr, decay, finite)
+            lr, step = self._bias_correction(lr, decay, finite)
         torch._fused_adam_(  # pyright: ignore
             self.parameters,
             self._in_parameter_layout(gradients),
@@ -149,8 +149,8 @@ class AdamOptimizer(Optimizer):
             found_inf=_found_inf(finite),
         )
 
-    def _corrected(self, lr: float, decay: float, finite: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the learning rate and step count that make the operator's corrections right.
+    def _bias_correction(self, lr: float, decay: float, finite: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the learning rate and step count that correct the operator's bias correction.
 
         The operator corrects v by 1 - β₂ⁿ and m by 1 - β₁ⁿ with the same n. n' = Σ log β₂(i) / log
         β₂ makes the first right; a factor (1 - β₁ⁿ') / (1 - β₁ⁿ) on lr makes the second right.
@@ -191,14 +191,14 @@ def learning_rate(spec: config.OptimizerConfig, updates: int, progress: float = 
 
 
 def check_learning_rate(player: str, spec: config.OptimizerConfig, updates: int) -> None:
-    """Refuse a learning rate that decays to 0 in float32 within this number of updates.
+    """Reject a learning rate that decays to 0 in float32 within this number of updates.
 
     Raises:
-        UsageError: it does.
+        UsageError: the learning rate decays to 0.
     """
     final = spec.lr_final if isinstance(spec, config.Adam) else None
     smallest = max(spec.lr_min, spec.lr if final is None else final)
-    if smallest == 0:  # a rate of 0 is what the config says
+    if smallest == 0:  # a learning rate of 0 was configured
         return
     last = learning_rate(spec, updates, 1.0)
     if spec.lr_decay > 1 and last < _MIN_RATE:
@@ -222,5 +222,5 @@ def momentum(spec: config.SGD, epoch: int) -> float:
     It is linear from `momentum` in epoch 0 to `momentum_final` in epoch momentum_epochs - 1, then
     constant. Source: the authors' configuration, which counts epochs from 1.
     """
-    done = min(1.0, epoch / (spec.momentum_epochs - 1)) if spec.momentum_epochs > 1 else 1.0
-    return (1 - done) * spec.momentum + done * spec.momentum_final
+    fraction = min(1.0, epoch / (spec.momentum_epochs - 1)) if spec.momentum_epochs > 1 else 1.0
+    return (1 - fraction) * spec.momentum + fraction * spec.momentum_final

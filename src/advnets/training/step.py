@@ -40,12 +40,12 @@ class Projectable(Protocol):
 
 @dataclass
 class Progress:
-    """Counters of a training: all the state besides the players and their optimizers."""
+    """Counters of a training run: all the state besides the players and their optimizers."""
 
     step: int = 0
     """Completed steps, which are iterations of Algorithm 1."""
     batches_read: int = 0
-    """Minibatches read."""
+    """Minibatches of data read so far."""
     updates: dict[str, int] = field(default_factory=dict[str, int])
     """Parameter updates of each player."""
 
@@ -59,7 +59,7 @@ class StepOutput:
     losses: Mapping[str, Float[Tensor, ""]]
     metrics: Mapping[str, Float[Tensor, ""]]
     carry: Tensor | None = None
-    """Samples, with their graph, for the next phase of the step."""
+    """Samples with their autograd graph, for the next phase of the step."""
 
 
 GradientFn = Callable[[Players, Phase, Batch, RNG, torch.dtype], StepOutput]
@@ -69,7 +69,7 @@ GradientFn = Callable[[Players, Phase, Batch, RNG, torch.dtype], StepOutput]
 def compute_gradients(
     players: Players, phase: Phase, batch: Batch, rng: RNG, precision: torch.dtype
 ) -> StepOutput:
-    """Return the losses of a phase, and each one's gradient in its own player's parameters alone.
+    """Return the losses of a phase, and the gradient of each in its own player's parameters.
 
     Matrix products and convolutions are computed in `precision`, all else in float32.
     """
@@ -98,7 +98,8 @@ class TrainState:
     rng: RNG
     precision: torch.dtype = torch.float32
     schedule_steps: int = 0
-    """Steps over which schedules go from their first to their last value; 0: they stay at it."""
+    """Steps over which schedules go from their first to their last value. 0: they stay at the
+    first."""
     compute_gradients: GradientFn = compute_gradients
     progress: Progress = field(default_factory=Progress)
     last_metrics: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -136,12 +137,12 @@ def train_step(state: TrainState) -> StepMetrics:
             if phase.reads_data:
                 state.progress.batches_read += 1
             batch = last_batch(state, phase, carry)
-            # Compute the losses of the phase, and the gradient of each in its own player alone.
+            # Compute the losses of the phase, and the gradient of each in its own player.
             output = state.compute_gradients(
                 state.players, phase, batch, rng.fold_in(str(i)), state.precision
             )
             carry = output.carry
-            # Update these players; none of them, if a number is not finite.
+            # Update these players, or none of them if a number is not finite.
             finite.append(apply_gradients(state, output))
             # Collect the metrics, which stay on the device.
             losses = {f"loss/{player}": loss for player, loss in output.losses.items()}
@@ -159,7 +160,7 @@ def num_updates(phase: Phase, last_metrics: Mapping[str, float]) -> int:
 
 
 def last_batch(state: TrainState, phase: Phase, carry: Tensor | None) -> Batch:
-    """Return the minibatch read last (before any is read, the first), as a phase receives it."""
+    """Return the minibatch read last, or the first one before any is read, as a phase gets it."""
     batch = state.loader.batch_at(max(state.progress.batches_read - 1, 0))
     scheduled = {
         name: torch.tensor(schedule.at(state.schedule_progress), dtype=torch.float32).to(

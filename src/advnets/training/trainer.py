@@ -36,16 +36,16 @@ from advnets.training.final_state import (
 from advnets.training.step import Progress, TrainState, next_losses, train_step
 
 MAX_ROLLBACKS = 3
-"""Number of times that non-finite numbers occur after which a run stops."""
+"""Number of divergences (steps with non-finite numbers) at which a run stops."""
 CHECKPOINTS_KEPT = 2
-"""Number of newest checkpoints that are kept."""
+"""Number of recent checkpoints that are kept."""
 _SUMS = "metric_sums/"
 """Prefix of the sums of metrics in a checkpoint."""
 
 
 @runtime_checkable
 class Callback(Protocol):
-    """An observer of a training: a progress bar, a log, a notebook."""
+    """An observer of training: a progress bar, a log, a notebook."""
 
     def on_event(self, event: Mapping[str, Any]) -> None:
         """Handle an event, after it is written to the run's log."""
@@ -73,13 +73,13 @@ class Timer:
 
     batch: int = 0
     wall: float = field(default_factory=time.monotonic)
-    processor: float = field(default_factory=time.process_time)
+    cpu: float = field(default_factory=time.process_time)
 
-    def without(self, other: Timer) -> Timer:
-        """Return a timer that excludes what has passed since the start of another."""
+    def excluding(self, other: Timer) -> Timer:
+        """Return a timer that excludes the time since the start of another."""
         now = Timer()
-        wall, processor = now.wall - other.wall, now.processor - other.processor
-        return Timer(self.batch, self.wall + wall, self.processor + processor)
+        wall, cpu = now.wall - other.wall, now.cpu - other.cpu
+        return Timer(self.batch, self.wall + wall, self.cpu + cpu)
 
 
 @dataclass
@@ -94,7 +94,7 @@ class Trainer:
     callbacks: Callbacks
     interruption: Interruption
     emas: Mapping[str, EMA] = field(default_factory=dict[str, EMA])
-    """By player; they do not affect the training."""
+    """EMA of each player's weights; they do not affect the training."""
     stage: int = 0
     steps_before: int = 0
     """Steps of the earlier stages: file names and events count the steps of the whole run."""
@@ -105,17 +105,17 @@ class Trainer:
     """Identity of the run. It is stored in checkpoints, and only those with it are restored."""
     attempt: int = field(default=0, init=False)
     """Number of roll-backs."""
-    _initial: InitialWeights = field(init=False)
+    _initial_weights: InitialWeights = field(init=False)
     _sums: dict[str, Tensor] = field(default_factory=dict[str, Tensor], init=False)
     """Sums of the metrics since the last log."""
     _summed_steps: int = field(default=0, init=False)
     _all_finite: Tensor | None = field(default=None, init=False)
     """Whether every step since the last log was finite, on the device."""
-    _since: Timer = field(default_factory=Timer, init=False)
-    """The last log."""
+    _last_log: Timer = field(default_factory=Timer, init=False)
+    """The time of the last log."""
 
     def __post_init__(self) -> None:
-        self._initial = InitialWeights.of(self.state.players)
+        self._initial_weights = InitialWeights.of(self.state.players)
 
     @property
     def step(self) -> int:
@@ -144,14 +144,14 @@ class Trainer:
         progress = self.state.progress
         if progress.step == 0:
             self.save()  # a state to roll back to
-        self._since = Timer(progress.batches_read)
+        self._last_log = Timer(progress.batches_read)
         while True:
             while self.state.progress.step < self.steps and not self.interruption:
                 self._step()
-            # Save the final state; if it is not finite, roll back and train on.
+            # Save the final state; if it is not finite, roll back and continue training.
             if self.directory.checkpoint_file(self.step).exists():
                 break
-            if self._check(state=True):
+            if self._check_finite(include_state=True):
                 self.save()
                 break
         return self.state.progress.step >= self.steps
@@ -159,10 +159,10 @@ class Trainer:
     def problem(self) -> Problem | None:
         """Return why the final state of the stage is not usable, or None if it is."""
         losses = next_losses(self.state)
-        return training_problem(self._initial, self.state.players, losses, self.loss_limit)
+        return training_problem(self._initial_weights, self.state.players, losses, self.loss_limit)
 
     def _step(self) -> None:
-        """Perform one step, and what is due after it."""
+        """Perform one step; then log, sample, evaluate and save where these are due."""
         # Update the players, the weight averages and the sums of metrics.
         output = train_step(self.state)
         for name, ema in self.emas.items():
@@ -176,7 +176,7 @@ class Trainer:
         logging, saving = due(self.intervals.log_every), due(self.intervals.checkpoint_every)
         sampling, evaluating = due(self.intervals.sample_every), due(self.intervals.eval_every)
         uses_state = saving or sampling or evaluating
-        if (logging or uses_state) and not self._check(state=uses_state):
+        if (logging or uses_state) and not self._check_finite(include_state=uses_state):
             return
         if logging:
             self._log()
@@ -193,12 +193,12 @@ class Trainer:
             return
         if saving:
             self.save()
-        self._since = self._since.without(start)
+        self._last_log = self._last_log.excluding(start)
 
     def _evaluate(self) -> None:
         event = {"kind": "evaluate", "epoch": self._epoch}
         for weights, generator in self.generators.items():
-            self._event({**event, "weights": weights, **self.callbacks.evaluate(generator)})
+            self._record_event({**event, "weights": weights, **self.callbacks.evaluate(generator)})
 
     @property
     def _epoch(self) -> float:
@@ -215,34 +215,34 @@ class Trainer:
         self._summed_steps += 1
         self._all_finite = finite if self._all_finite is None else self._all_finite & finite
 
-    def _check(self, *, state: bool) -> bool:
+    def _check_finite(self, *, include_state: bool) -> bool:
         """Return whether all steps since the last check were finite; if not, roll back.
 
         With `state` the weights and buffers are checked too, as before a checkpoint: an update by
         finite numbers can overflow.
         """
         steps_finite = self._all_finite is None or bool(self._all_finite)
-        if steps_finite and (not state or all_finite(self._weights())):
+        if steps_finite and (not include_state or all_finite(self._weights())):
             return True
         self._roll_back()
         return False
 
     def _roll_back(self) -> None:
-        """Restore the newest usable checkpoint, and train on with other random numbers.
+        """Restore the newest usable checkpoint, and continue with other random numbers.
 
         Raises:
-            DivergedError: it is the third time.
+            DivergedError: this is the third divergence.
         """
-        met, self.attempt = self.step, self.attempt + 1
+        diverged_step, self.attempt = self.step, self.attempt + 1
         if self.attempt >= MAX_ROLLBACKS:
             raise DivergedError(
-                f"non-finite numbers occurred by step {met} for the {MAX_ROLLBACKS}rd time; the "
-                f"last good state is {self.directory.newest_checkpoint()}: {ADVICE}"
+                f"non-finite numbers occurred by step {diverged_step} for the {MAX_ROLLBACKS}rd "
+                f"time; the last good state is {self.directory.newest_checkpoint()}: {ADVICE}"
             )
         attempt = self.attempt
 
-        # Try the regular checkpoints last, from which the newest is taken first: a request to stop
-        # saves at any step, and must not change the course of a training.
+        # Put the regular checkpoints last, as files are tried from last to first: a request to stop
+        # saves at any step, and must not change the result of training.
         regular = self._regular_checkpoints()
         files = [
             file for file in self.directory.checkpoint_files() if file not in regular
@@ -254,11 +254,13 @@ class Trainer:
             self.directory.quarantine_checkpoint(path)
         self.restore(newest.checkpoint)
 
-        # Draw other random numbers, or the same steps would lead to the same end.
+        # Draw other random numbers, as the same ones would diverge again.
         self._set_attempt(attempt)
         unusable = {path.name: reason for path, reason in newest.unusable.items()}
         files_field = {"files": unusable} if unusable else {}
-        self._event({"kind": "rollback", "met": met, "attempt": attempt, **files_field})
+        self._record_event(
+            {"kind": "rollback", "met": diverged_step, "attempt": attempt, **files_field}
+        )
 
     def _regular_checkpoints(self) -> list[Path]:
         """Return the checkpoints of the stage at multiples of the interval, oldest first."""
@@ -278,33 +280,33 @@ class Trainer:
 
     def _log(self) -> None:
         """Write an event with the means of the metrics since the last log."""
-        now, since = Timer(self.state.progress.batches_read), self._since
+        now, since = Timer(self.state.progress.batches_read), self._last_log
         seconds = now.wall - since.wall
         images = (now.batch - since.batch) * self.batch_size
         means = {name: float(value) / self._summed_steps for name, value in self._sums.items()}
-        self._event(
+        self._record_event(
             {
                 "kind": "log",
                 "epoch": self._epoch,
                 "seconds": round(seconds, 3),
-                # CPU time of all threads, which other work on the machine does not change.
-                "processor_seconds": round(now.processor - since.processor, 3),
+                # CPU time of all threads, which does not depend on other processes.
+                "processor_seconds": round(now.cpu - since.cpu, 3),
                 # A coarse clock may not have advanced.
                 **({"images_per_second": round(images / seconds, 1)} if seconds else {}),
                 **means,
             }
         )
-        self._since = now
-        # A last step between two logs is logged too, but does not reset the means: a run that is
-        # resumed for more steps logs what a longer run logs.
+        self._last_log = now
+        # The last step is logged even between two logs, but does not reset the means: a run that is
+        # resumed for more steps then logs the same as a longer run.
         if self.state.progress.step % self.intervals.log_every == 0:
             self.state.last_metrics = means
-            self._clear()
+            self._reset_sums()
 
-    def _clear(self) -> None:
+    def _reset_sums(self) -> None:
         self._sums, self._summed_steps, self._all_finite = {}, 0, None
 
-    def _event(self, event: Mapping[str, Any]) -> None:
+    def _record_event(self, event: Mapping[str, Any]) -> None:
         event = {"step": self.step, **event}
         self.directory.append_event(event)
         self.callbacks.callback.on_event(event)
@@ -352,11 +354,11 @@ class Trainer:
         state.progress = Progress(**metadata["progress"])
         state.last_metrics = metadata["last_metrics"]
         self._set_attempt(metadata["attempt"])
-        self._clear()
+        self._reset_sums()
         self._sums = {
             name.removeprefix(_SUMS): value.to(self.state.rng.device)
             for name, value in checkpoint.tensors.items()
             if name.startswith(_SUMS)
         }
         self._summed_steps = metadata["summed_steps"]
-        self._since = Timer(state.progress.batches_read)
+        self._last_log = Timer(state.progress.batches_read)

@@ -20,7 +20,7 @@ import pytest
 
 from advnets.data.datasets import cifar, mirrors, mnist, svhn
 from advnets.data.datasets import fetch as module
-from advnets.data.datasets.fetch import MirrorFault, download, extract, fetch
+from advnets.data.datasets.fetch import MirrorError, download, extract, fetch
 from advnets.data.datasets.mirrors import REMOTES, File, Member, RemoteDataset
 from advnets.data.datasets.mnist import open_mnist
 from advnets.errors import DataError, DownloadError, UnknownNameError
@@ -526,7 +526,7 @@ def test_partial_file_that_is_too_long(server, response, part):
 def test_http_errors_are_not_retried(server, response, part, status):
     """An HTTP error is reported without another attempt."""
     server.responses["/x"] = response(status=status)
-    with pytest.raises(MirrorFault, match=f"HTTP {status}"):
+    with pytest.raises(MirrorError, match=f"HTTP {status}"):
         download_part(server, part)
     assert len(server.requests) == 1
     assert not part.exists()
@@ -542,7 +542,7 @@ def test_http_errors_are_not_retried(server, response, part, status):
 def test_no_progress_ends_the_download(server, response, part, behavior, reason):
     """A server that repeats the same few bytes is given up."""
     server.responses["/x"] = response(CONTENT, ranges=False, **behavior)
-    with pytest.raises(MirrorFault, match=reason):
+    with pytest.raises(MirrorError, match=reason):
         download_part(server, part)
     assert len(server.requests) == 4
 
@@ -565,6 +565,6 @@ def test_unreachable_server(part):
         ("http://[::bad/x", "Invalid IPv6"),
         ("file:///etc/hostname", "not an http address"),
     ]:
-        with pytest.raises(MirrorFault, match=reason):
+        with pytest.raises(MirrorError, match=reason):
             download(url, part, lambda done, total: None)
     assert not part.exists()

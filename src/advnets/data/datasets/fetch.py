@@ -85,20 +85,20 @@ def _fetch_file(
     folder: Path, file: File, mirrors: Sequence[str], progress: bool | None
 ) -> list[Path]:
     final, part = folder / file.name, folder / f"{file.name}.part"
-    faults: list[str] = []
+    reasons: list[str] = []
     for mirror in mirrors:
         url = f"{mirror.rstrip('/')}/{final.name}"
         try:
             _download_verified(url, part, file, progress)
-        except MirrorFault as fault:
-            faults.append(f"{mirror}: {fault}")
+        except MirrorError as fault:
+            reasons.append(f"{mirror}: {fault}")
         else:
             if file.members:
                 return _extract_members(folder, file, part)
             replace_durably(part, final)
             return [final]
     raise DownloadError(
-        f"{final.name} could not be downloaded from any mirror ({'; '.join(faults)}); try again "
+        f"{final.name} could not be downloaded from any mirror ({'; '.join(reasons)}); try again "
         f"later, or put the file in {folder} yourself"
     )
 
@@ -122,7 +122,7 @@ def _download_verified(url: str, part: Path, file: File, progress: bool | None) 
         if _is_correct(part, file):
             return
         part.unlink()
-    raise MirrorFault("sent other content than the original")
+    raise MirrorError("sent other content than the original")
 
 
 def _is_correct(path: Path, file: File) -> bool:
@@ -149,7 +149,7 @@ _ARCHIVE_ERRORS = (
     *(zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, struct.error, EOFError),
     *(NotImplementedError, RuntimeError, ValueError, OverflowError, LookupError),
 )
-_Take = Callable[[str, bool, int, Callable[[], Readable]], None]
+_ExtractMember = Callable[[str, bool, int, Callable[[], Readable]], None]
 """A function of a member's name, whether it is a regular file, its size, and how to open it."""
 
 
@@ -193,17 +193,19 @@ def extract(archive: Path, members: Sequence[Member], folder: Path) -> list[Path
     extracted: dict[str, Path] = {}
     by_name = {member.name: member for member in members}
 
-    def take(name: str, is_regular: bool, size: int, open_member: Callable[[], Readable]) -> None:
+    def extract_member(
+        name: str, is_regular: bool, size: int, open_member: Callable[[], Readable]
+    ) -> None:
         path = PurePosixPath(name.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts:
-            raise _ArchiveFault(f"has the member {name[:80]!r}, which leads out of its folder")
+            raise _ArchiveError(f"has the member {name[:80]!r}, which leads out of its folder")
         member = by_name.get(name)
         if member is None:
             return
         if not is_regular:
-            raise _ArchiveFault(f"has the member {name}, which is not a regular file")
+            raise _ArchiveError(f"has the member {name}, which is not a regular file")
         if size > member.max_bytes:
-            raise _ArchiveFault(
+            raise _ArchiveError(
                 f"has the member {name} of {size:,} bytes, expected at most {member.max_bytes:,}"
             )
         extracted[name] = _write(open_member(), folder / member.file, member.max_bytes)
@@ -211,36 +213,40 @@ def extract(archive: Path, members: Sequence[Member], folder: Path) -> list[Path
     try:
         with open_regular_file(archive) as file:
             if zipfile.is_zipfile(file):
-                _read_zip(archive, take)
+                _read_zip(archive, extract_member)
             else:
                 max_bytes = sum(member.max_bytes for member in members) + _TAR_OVERHEAD
-                _read_tar(archive, max_bytes, take)
+                _read_tar(archive, max_bytes, extract_member)
         if missing := [name for name in by_name if name not in extracted]:
-            raise _ArchiveFault(f"has no member {missing[0]}")
-    except _ArchiveFault as fault:
+            raise _ArchiveError(f"has no member {missing[0]}")
+    except _ArchiveError as fault:
         raise DataError(f"{archive} {fault}; download it again from its publisher") from None
     except _ARCHIVE_ERRORS as error:
         raise DataError(f"{archive} is a damaged archive ({error}); download it again") from None
     return [extracted[member.name] for member in members]
 
 
-class _ArchiveFault(Exception):  # noqa: N818 - is converted to a DataError, which names the archive
+class _ArchiveError(Exception):
     """A phrase about what is wrong with an archive."""
 
 
-def _read_zip(archive: Path, take: _Take) -> None:
+def _read_zip(archive: Path, extract_member: _ExtractMember) -> None:
     with zipfile.ZipFile(archive) as packed:
         for info in packed.infolist():
             file_type = stat.S_IFMT(info.external_attr >> 16)
             is_regular = not info.is_dir() and file_type in (0, stat.S_IFREG)
             # Open by entry, not by name: of two entries of one name zipfile opens the last.
-            take(info.filename, is_regular, info.file_size, lambda info=info: packed.open(info))
+            extract_member(
+                info.filename, is_regular, info.file_size, lambda info=info: packed.open(info)
+            )
 
 
-def _read_tar(archive: Path, max_bytes: int, take: _Take) -> None:
+def _read_tar(archive: Path, max_bytes: int, extract_member: _ExtractMember) -> None:
     with gzip.open(archive) as stream, _open_tar(_BoundedStream(stream, max_bytes)) as packed:
         for info in packed:
-            take(info.name, info.isreg(), info.size, lambda info=info: _open_member(packed, info))
+            extract_member(
+                info.name, info.isreg(), info.size, lambda info=info: _open_member(packed, info)
+            )
 
 
 @contextmanager
@@ -252,7 +258,7 @@ def _open_tar(stream: Readable) -> Generator[tarfile.TarFile]:
 def _open_member(packed: tarfile.TarFile, info: tarfile.TarInfo) -> Readable:
     file = packed.extractfile(info)
     if file is None:
-        raise _ArchiveFault(f"has the member {info.name}, which is not a regular file")
+        raise _ArchiveError(f"has the member {info.name}, which is not a regular file")
     return file
 
 
@@ -266,7 +272,7 @@ class _BoundedStream:
         """Read at most n bytes; none at the end."""
         self._left -= n
         if self._left < 0:
-            raise _ArchiveFault("decompresses to more bytes than the dataset has")
+            raise _ArchiveError("decompresses to more bytes than the dataset has")
         return self._stream.read(n)
 
 
@@ -279,7 +285,7 @@ def _write(source: Readable, path: Path, max_bytes: int) -> Path:
             while chunk := source.read(MIB):
                 max_bytes -= len(chunk)
                 if max_bytes < 0:
-                    raise _ArchiveFault(f"has the member {path.name} of more bytes than declared")
+                    raise _ArchiveError(f"has the member {path.name} of more bytes than declared")
                 file.write(chunk)
         replace_durably(part, path)
     finally:
@@ -299,11 +305,11 @@ _CHUNK = 1 << 16
 _RANGE = re.compile(r"bytes (?:(?P<start>\d+)-\d+|\*)/(?P<total>\d+|\*)")
 
 
-class MirrorFault(Exception):  # noqa: N818 - is reported in a DownloadError
+class MirrorError(Exception):
     """A phrase about why a mirror did not provide a file."""
 
 
-class _Interrupted(Exception):  # noqa: N818
+class _InterruptedError(Exception):
     """An interrupted response, whose content so far is kept."""
 
 
@@ -314,7 +320,7 @@ def download(url: str, part: Path, report: Callable[[int, int | None], None]) ->
     send it.
 
     Raises:
-        MirrorFault: the mirror does not provide the file, or stops sending it.
+        MirrorError: the mirror does not provide the file, or stops sending it.
         OSError: `part` cannot be written.
     """
     max_size, retries = _size(part), 0
@@ -322,17 +328,17 @@ def download(url: str, part: Path, report: Callable[[int, int | None], None]) ->
         try:
             _attempt(url, part, report)
             return
-        except _Interrupted as fault:
+        except _InterruptedError as fault:
             retries = 0 if _size(part) > max_size else retries + 1
             max_size = max(max_size, _size(part))
             if retries == _MAX_RETRIES:
-                raise MirrorFault(str(fault)) from None
+                raise MirrorError(str(fault)) from None
             time.sleep(PAUSE_S)
 
 
 def _attempt(url: str, part: Path, report: Callable[[int, int | None], None]) -> None:
     if not url.startswith(("http://", "https://")):
-        raise MirrorFault("is not an http address")
+        raise MirrorError("is not an http address")
     # Request the bytes that are missing.
     start = _size(part)
     headers = {"User-Agent": "advnets", "Accept-Encoding": "identity"}
@@ -347,10 +353,10 @@ def _attempt(url: str, part: Path, report: Callable[[int, int | None], None]) ->
             if _parse_range(error.headers.get("Content-Range"))[1] == start:
                 return
             part.unlink()
-            raise _Interrupted("refuses to resume") from None
-        raise MirrorFault(f"HTTP {error.code} {error.reason}") from None
+            raise _InterruptedError("refuses to resume") from None
+        raise MirrorError(f"HTTP {error.code} {error.reason}") from None
     except (URLError, HTTPException, OSError, ValueError) as error:
-        raise MirrorFault(_reason(error)) from None
+        raise MirrorError(_reason(error)) from None
     # Append the response; start over if the server ignores the range and sends the whole file.
     with response:
         done, total = 0, response.length
@@ -358,7 +364,7 @@ def _attempt(url: str, part: Path, report: Callable[[int, int | None], None]) ->
             first, total = _parse_range(response.headers.get("Content-Range"))
             if first != start:
                 part.unlink()
-                raise _Interrupted("sent another range than requested")
+                raise _InterruptedError("sent another range than requested")
             done = start
         with part.open("ab" if done else "wb") as file:
             for chunk in _read_chunks(response):
@@ -366,7 +372,7 @@ def _attempt(url: str, part: Path, report: Callable[[int, int | None], None]) ->
                 done += len(chunk)
                 report(done, total)
     if total is not None and done < total:
-        raise _Interrupted(f"sent {done:,} of {total:,} bytes")
+        raise _InterruptedError(f"sent {done:,} of {total:,} bytes")
 
 
 def _read_chunks(response: HTTPResponse) -> Iterator[bytes]:
@@ -375,7 +381,7 @@ def _read_chunks(response: HTTPResponse) -> Iterator[bytes]:
         try:
             chunk = response.read1(_CHUNK)
         except (HTTPException, OSError) as error:
-            raise _Interrupted(_reason(error)) from None
+            raise _InterruptedError(_reason(error)) from None
         if not chunk:
             return
         yield chunk

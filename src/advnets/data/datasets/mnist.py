@@ -184,11 +184,15 @@ def _read(variant: MNISTVariant, images: str, labels: str, files: Mapping[str, P
 def _reject_other_dataset(variant: MNISTVariant, path: Path) -> None:
     """Reject a file of labels of another dataset whose files have the same names."""
     name = path.name.removesuffix(".gz")
-    own = {"fashion-mnist": FASHION_MD5, "kmnist": KMNIST_MD5}
-    known = {other: md5s.get(f"{name}.gz") for other, md5s in own.items() if other != variant.name}
+    md5s_by_name = {"fashion-mnist": FASHION_MD5, "kmnist": KMNIST_MD5}
+    known = {
+        other: md5s.get(f"{name}.gz")
+        for other, md5s in md5s_by_name.items()
+        if other != variant.name
+    }
     with open_data_file(path) as file:
-        packed = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
-    others = [other for other, md5 in known.items() if md5 == packed.hexdigest()]
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    others = [other for other, md5 in known.items() if md5 == digest.hexdigest()]
     if MD5.get(name) == decompressed_md5(path):
         others.append("mnist")
     if others:

@@ -78,7 +78,9 @@ class HubStream:
         )
         return self._head
 
-    def read_epoch(self, seed: int, epoch: int, skip: int, rank: int, world: int) -> Iterator[_Row]:
+    def read_epoch(
+        self, seed: int, epoch: int, skip: int, rank: int, world_size: int
+    ) -> Iterator[_Row]:
         """Yield one epoch of this rank's rows in shuffled order, without the first `skip`.
 
         Skipped rows are read, as the buffer must be filled as before, but not decoded.
@@ -89,7 +91,7 @@ class HubStream:
         """
         positions: list[int] = []
         position = -1
-        for position, row in enumerate(self._shuffled(seed, epoch, rank, world)):
+        for position, row in enumerate(self._shuffled(seed, epoch, rank, world_size)):
             if position < skip:
                 continue
             positions.append(position)
@@ -97,22 +99,22 @@ class HubStream:
             if decoded is not None:
                 yield from self._fill_positions(decoded, positions, seed, epoch, rank)
                 positions.clear()
-        self._check_count(position + 1, rank, world)
+        self._check_count(position + 1, rank, world_size)
         if positions:
             yield from self._fill_positions(
-                self._first_decodable(seed, epoch, rank, world), positions, seed, epoch, rank
+                self._first_decodable(seed, epoch, rank, world_size), positions, seed, epoch, rank
             )
 
-    def count(self, rank: int, world: int) -> int:
+    def count(self, rank: int, world_size: int) -> int:
         """Return the number of this rank's images per epoch: known, or found by reading an epoch."""
-        expected = self._expected_count(rank, world)
+        expected = self._expected_count(rank, world_size)
         if expected is not None:
             return expected
-        if (rank, world) not in self._counts:
+        if (rank, world_size) not in self._counts:
             label_column = self.dataset.select_columns([self.columns.label or self.columns.image])
-            rows = self._rows(_rank_shard(label_column, rank, world))
-            self._counts[rank, world] = sum(1 for _ in rows)
-        return self._counts[rank, world]
+            rows = self._rows(_rank_shard(label_column, rank, world_size))
+            self._counts[rank, world_size] = sum(1 for _ in rows)
+        return self._counts[rank, world_size]
 
     def digest(self) -> str:
         """Return a digest of the fingerprint, the columns, the frame and the first images."""
@@ -125,9 +127,11 @@ class HubStream:
         )
         return hashlib.blake2b(repr(identity).encode(), digest_size=16).hexdigest()
 
-    def _shuffled(self, seed: int, epoch: int, rank: int, world: int) -> Iterator[dict[str, Any]]:
+    def _shuffled(
+        self, seed: int, epoch: int, rank: int, world_size: int
+    ) -> Iterator[dict[str, Any]]:
         key = hashlib.blake2b(f"{seed}/stream".encode(), digest_size=8).digest()
-        shard = _rank_shard(self.dataset, rank, world)
+        shard = _rank_shard(self.dataset, rank, world_size)
         shard = shard.shuffle(seed=int.from_bytes(key, "little"), buffer_size=SHUFFLE_BUFFER)
         shard.set_epoch(epoch)
         return self._rows(shard)
@@ -176,9 +180,9 @@ class HubStream:
         path = value.get("path") if isinstance(value, dict) else None
         return str(row[KEY] if self.columns.key else path or position)
 
-    def _first_decodable(self, seed: int, epoch: int, rank: int, world: int) -> _Row:
+    def _first_decodable(self, seed: int, epoch: int, rank: int, world_size: int) -> _Row:
         """Return the first intact image of an epoch."""
-        for position, row in enumerate(self._shuffled(seed, epoch, rank, world)):
+        for position, row in enumerate(self._shuffled(seed, epoch, rank, world_size)):
             decoded = self._decode(row, f"row {position:,} of epoch {epoch + 1}")
             if decoded is not None:
                 return decoded
@@ -199,18 +203,23 @@ class HubStream:
     ) -> UInt8[np.ndarray, "channels height width"]:
         """Crop an image to the frame, at these fractions of the possible offsets down and to the right."""
         _, height, width = self.shape
-        _, high, wide = image.shape
-        top, left = int(fractions[0] * (high - height + 1)), int(fractions[1] * (wide - width + 1))
+        _, image_height, image_width = image.shape
+        top, left = (
+            int(fractions[0] * (image_height - height + 1)),
+            int(fractions[1] * (image_width - width + 1)),
+        )
         return np.ascontiguousarray(image[:, top : top + height, left : left + width])
 
-    def _expected_count(self, rank: int, world: int) -> int | None:
+    def _expected_count(self, rank: int, world_size: int) -> int | None:
         """Return the number of this rank's rows, where it follows from the dataset's."""
-        if self.length is None or (world > 1 and _divisible_into_shards(self.dataset, world)):
+        if self.length is None or (
+            world_size > 1 and _divisible_into_shards(self.dataset, world_size)
+        ):
             return None
-        return len(range(rank, self.length, world))
+        return len(range(rank, self.length, world_size))
 
-    def _check_count(self, rows: int, rank: int, world: int) -> None:
-        expected = self._expected_count(rank, world)
+    def _check_count(self, rows: int, rank: int, world_size: int) -> None:
+        expected = self._expected_count(rank, world_size)
         if expected is not None and rows != expected:
             raise DataError(
                 f"{self.name} states {self.length:,} rows, {expected:,} of them for this process, "
@@ -218,19 +227,19 @@ class HubStream:
             )
 
 
-def _divisible_into_shards(dataset: Any, world: int) -> bool:
-    return dataset.num_shards % world == 0
+def _divisible_into_shards(dataset: Any, world_size: int) -> bool:
+    return dataset.num_shards % world_size == 0
 
 
-def _rank_shard(dataset: Any, rank: int, world: int) -> Any:
+def _rank_shard(dataset: Any, rank: int, world_size: int) -> Any:
     """Return a rank's own shards where they can be divided evenly, else every world-th row."""
-    if world == 1:
+    if world_size == 1:
         return dataset
-    if _divisible_into_shards(dataset, world):
+    if _divisible_into_shards(dataset, world_size):
         # split_dataset_by_node would assign the shards anew each epoch: parts of changing length,
         # in which no position could be found again without reading all epochs before it.
-        return dataset.shard(num_shards=world, index=rank, contiguous=False)
+        return dataset.shard(num_shards=world_size, index=rank, contiguous=False)
     datasets_module()
     from datasets.distributed import split_dataset_by_node
 
-    return split_dataset_by_node(dataset, rank=rank, world_size=world, strategy="examples")
+    return split_dataset_by_node(dataset, rank=rank, world_size=world_size, strategy="examples")

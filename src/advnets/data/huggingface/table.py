@@ -89,8 +89,8 @@ def collect_rows(
         if role == "unlabeled" or columns.label is None:
             values += [None] * len(indices)
         else:
-            found = _values(table, columns.label)
-            values += [found[i] for i in indices]
+            label_values = _values(table, columns.label)
+            values += [label_values[i] for i in indices]
     if not keys and not skipped:
         raise DataError(f"{location} has no rows; give a dataset with at least one image")
     names = [key.decode() for key in keys]
@@ -167,11 +167,14 @@ def splits_from_rows(
     """
     values = [normalize("NFC", value) if isinstance(value, str) else value for value in values]
     has_label = [value is not None and value != NO_CLASS and value != "" for value in values]
-    labeled = {split for split, has in zip(splits, has_label, strict=True) if has}
+    labeled = {split for split, is_labeled in zip(splits, has_label, strict=True) if is_labeled}
     if labeled.isdisjoint(_TRAINING):
         return DeclaredSplits(tuple(splits), None, ())
-    names = _names(splits, values, has_label)
-    count = sum(has and split in _TRAINING for split, has in zip(splits, has_label, strict=True))
+    names = _class_names(splits, values, has_label)
+    count = sum(
+        is_labeled and split in _TRAINING
+        for split, is_labeled in zip(splits, has_label, strict=True)
+    )
     if not label_requested and count >= _MIN_ROWS and 2 * len(names) > count:
         return DeclaredSplits(tuple(splits), None, ())
     label_of = {name: number for number, name in enumerate(names)}
@@ -205,13 +208,13 @@ def splits_from_rows(
     return DeclaredSplits(tuple(assigned), tuple(labels), classes, excluded, notes)
 
 
-def _names(
+def _class_names(
     splits: Sequence[str], values: Sequence[Any], has_label: Sequence[bool]
 ) -> tuple[str, ...]:
     """Return the class names that training rows have as labels; none where labels are numbers."""
-    found = {
+    names = {
         value
-        for split, value, has in zip(splits, values, has_label, strict=True)
-        if has and split in _TRAINING and isinstance(value, str)
+        for split, value, is_labeled in zip(splits, values, has_label, strict=True)
+        if is_labeled and split in _TRAINING and isinstance(value, str)
     }
-    return tuple(sorted(found))
+    return tuple(sorted(names))

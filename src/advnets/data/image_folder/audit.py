@@ -79,7 +79,7 @@ def audit_files(
     `white_level` is the value of 16-bit images that is white; `progress` shows a progress bar, by
     default on a terminal.
     """
-    found: dict[int, InspectedImage] = {}
+    inspected: dict[int, InspectedImage] = {}
     unreadable = {file.name: file.reason for file in files.skipped_files}
     description = f"reading {files.name}"
     with closing(process_files(files, InspectImage(white_level), description, progress)) as results:
@@ -87,15 +87,15 @@ def audit_files(
             if isinstance(result, DataError):
                 unreadable[display_name(files.keys[index])] = str(result)
             else:
-                found[index] = result
-    indices = sorted(found)
+                inspected[index] = result
+    indices = sorted(inspected)
     keys = [files.keys[i] for i in indices]
     declared = files.declared_splits(indices)
-    assignment = assign_splits(keys, declared, [found[i].digest for i in indices])
+    assignment = assign_splits(keys, declared, [inspected[i].digest for i in indices])
     return _summarize(
         files.name,
         [display_name(key) for key in keys],
-        [found[i] for i in indices],
+        [inspected[i] for i in indices],
         splits=dict(zip(SPLITS, assignment.counts, strict=True)),
         classes=_class_counts(assignment.labels, declared.classes),
         unreadable=dict(sorted(unreadable.items())),
@@ -105,7 +105,7 @@ def audit_files(
         unsupported=dict(files.unsupported_files.most_common()),
         cross_split_duplicates=assignment.cross_split_duplicates,
         num_distinct=len(
-            {found[indices[i]].digest for i in assignment.order[assignment.splits == 0]}
+            {inspected[indices[i]].digest for i in assignment.order[assignment.splits == 0]}
         ),
         notes=declared.notes,
     )
@@ -113,30 +113,36 @@ def audit_files(
 
 def audit_dataset(dataset: Dataset) -> Audit:
     """Summarize a dataset of arrays, such as MNIST."""
-    every = (dataset.train, dataset.valid, dataset.test, dataset.unlabeled)
-    parts = dict(zip(SPLITS, every, strict=True))
+    all_splits = (dataset.train, dataset.valid, dataset.test, dataset.unlabeled)
+    parts = dict(zip(SPLITS, all_splits, strict=True))
     whole = {name: part for name, part in parts.items() if isinstance(part, Split)}
     names: list[str] = []
-    found: list[InspectedImage] = []
+    inspected: list[InspectedImage] = []
     contents: dict[str, set[bytes]] = {}
     cross_split_duplicates = 0
     for name, part in whole.items():
-        first = len(found)
+        first = len(inspected)
         for start in range(0, len(part), _BLOCK):
             rows = part.read(slice(start, start + _BLOCK))
             names += [f"{name}/{start + i}" for i in range(len(rows))]
-            found += [_inspect_array(row, part.white_level) for row in rows]
-        own = [one.digest for one in found[first:]]
+            inspected += [_inspect_array(row, part.white_level) for row in rows]
+        digests = [other_name.digest for other_name in inspected[first:]]
         # The unlabeled images may contain the training images.
-        others = [contents[one] for one in contents if (one, name) != ("train", "unlabeled")]
-        cross_split_duplicates += sum(any(digest in other for other in others) for digest in own)
-        contents[name] = set(own)
+        others = [
+            contents[other_name]
+            for other_name in contents
+            if (other_name, name) != ("train", "unlabeled")
+        ]
+        cross_split_duplicates += sum(
+            any(digest in other for other in others) for digest in digests
+        )
+        contents[name] = set(digests)
     labels = [part.labels for part in whole.values()]
-    known = [each for each in labels if each is not None]
+    known = [split_labels for split_labels in labels if split_labels is not None]
     return _summarize(
         dataset.name,
         names,
-        found,
+        inspected,
         splits={name: len(part) for name, part in whole.items()},
         classes=_class_counts(np.concatenate(known), dataset.classes) if known else {},
         unreadable={file.name: file.reason for file in dataset.skipped_files},
@@ -154,9 +160,9 @@ def _inspect_array(row: np.ndarray, white_level: int) -> InspectedImage:
     small = np.asarray(
         image.resize((THUMBNAIL_SHAPE[1], THUMBNAIL_SHAPE[0]), Image.Resampling.LANCZOS)
     )
-    found = ImageInfo("array", "L" if gray else "RGB", width, height)
+    inspected = ImageInfo("array", "L" if gray else "RGB", width, height)
     digest = hashlib.blake2b(np.ascontiguousarray(row).data, digest_size=16).digest()
-    return summarize_image(found, digest, small[None] if gray else small.transpose(2, 0, 1))
+    return summarize_image(inspected, digest, small[None] if gray else small.transpose(2, 0, 1))
 
 
 def _summarize(
@@ -173,15 +179,15 @@ def _summarize(
     num_distinct: int,
     notes: tuple[str, ...],
 ) -> Audit:
-    infos = [one.info for one in images]
-    exact = group_equal([one.digest for one in images])
+    infos = [image.info for image in images]
+    exact = group_equal([image.digest for image in images])
     repeated = {index for group in exact for index in group[1:]}
     unique = [i for i in range(len(images)) if i not in repeated]
     thumbnails = np.frombuffer(b"".join(images[i].thumbnail for i in unique), np.uint8)
     near = group_near_duplicates(thumbnails.reshape(-1, *THUMBNAIL_SHAPE))
-    num_color = sum(one.is_color for one in images)
-    sizes = [(one.width, one.height) for one in infos]
-    ranges = [one.value_range for one in infos if one.value_range is not None]
+    num_color = sum(image.is_color for image in images)
+    sizes = [(image.width, image.height) for image in infos]
+    ranges = [image.value_range for image in infos if image.value_range is not None]
     value_range = (
         (min(low for low, _ in ranges), max(high for _, high in ranges)) if ranges else None
     )
@@ -191,10 +197,10 @@ def _summarize(
     return Audit(
         name=name,
         images=len(images),
-        formats=_count(one.format for one in infos),
-        color_modes=_count(one.mode for one in infos),
-        resolutions=_count(f"{one.width} x {one.height}" for one in infos),
-        aspect_ratios=_count(_aspect_ratio(one) for one in infos),
+        formats=_count(image.format for image in infos),
+        color_modes=_count(image.mode for image in infos),
+        resolutions=_count(f"{image.width} x {image.height}" for image in infos),
+        aspect_ratios=_count(_aspect_ratio(image) for image in infos),
         splits={split: count for split, count in splits.items() if count},
         class_counts=classes,
         unreadable_files=unreadable,
@@ -217,8 +223,8 @@ def _count(values: Iterable[str]) -> dict[str, int]:
     return dict(Counter(values).most_common())
 
 
-def _aspect_ratio(one: ImageInfo) -> str:
-    ratio = one.width / one.height
+def _aspect_ratio(info: ImageInfo) -> str:
+    ratio = info.width / info.height
     return "tall" if ratio < 0.9 else "wide" if ratio > 1.1 else "square"
 
 
@@ -299,7 +305,11 @@ def suggest_flags(sizes: Sequence[tuple[int, int]], num_color: int) -> Suggestio
         )
         height, width = (size, long) if median >= 1 else (long, size)
         return Suggestion(height, width, channels, "center", f"{reason}, of one aspect ratio")
-    long_ones = np.median(np.maximum(ratios, 1 / ratios)) > _MAX_CROP_ASPECT
+    is_elongated = np.median(np.maximum(ratios, 1 / ratios)) > _MAX_CROP_ASPECT
     return Suggestion(
-        size, size, channels, "pad" if long_ones else "center", f"{reason}, of mixed aspect ratios"
+        size,
+        size,
+        channels,
+        "pad" if is_elongated else "center",
+        f"{reason}, of mixed aspect ratios",
     )

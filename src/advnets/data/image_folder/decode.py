@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 from PIL import Image, ImageColor, ImageFile, UnidentifiedImageError
 
 from advnets.config import ImagePreprocessing
-from advnets.data.datasets.formats.limits import is_bomb
+from advnets.data.datasets.formats.limits import is_decompression_bomb
 from advnets.errors import DataError, UsageError
 
 _MAX_PIXELS = 1 << 27
@@ -186,16 +186,18 @@ def _decode(
 ) -> tuple[ImageInfo, UInt8[np.ndarray, "channels height width"]]:
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
-            kind, mode, size = str(image.format), image.mode, image.size
-            deep = has_16_bit_colors(image)
+            format_name, mode, size = str(image.format), image.mode, image.size
+            is_16_bit = has_16_bit_colors(image)
             loaded, transposition = _load_upright(image, frame, len(content))
-            levels = _value_range(loaded, has_16_bit_colors=deep)
-            if levels is not None:
-                loaded = _to_eight_bits(loaded, frame.white_level, levels, has_16_bit_colors=deep)
+            value_range = _value_range(loaded, has_16_bit_colors=is_16_bit)
+            if value_range is not None:
+                loaded = _to_eight_bits(
+                    loaded, frame.white_level, value_range, has_16_bit_colors=is_16_bit
+                )
             framed = _flatten(_fit_frame(_to_resizable_mode(loaded), frame), frame)
             pixels = np.asarray(framed).reshape(*framed.size[::-1], -1).transpose(2, 0, 1)
             width, height = size[::-1] if transposition in _SWAP_SIDES else size
-            return ImageInfo(kind, mode, width, height, levels), pixels
+            return ImageInfo(format_name, mode, width, height, value_range), pixels
     except UnidentifiedImageError:
         raise DataError("is not an image in a format that can be read") from None
     except _PILLOW_ERRORS as error:
@@ -214,7 +216,7 @@ def _load_upright(
     """Load an image, rotate it as its EXIF data say, and return the transposition applied too."""
     image.draft(None, (_DRAFT_SCALE * frame.width, _DRAFT_SCALE * frame.height))
     pixels = image.width * image.height
-    if pixels > _MAX_PIXELS or is_bomb(num_bytes, pixels, _MIN_BOMB_PIXELS):
+    if pixels > _MAX_PIXELS or is_decompression_bomb(num_bytes, pixels, _MIN_BOMB_PIXELS):
         raise DataError(
             f"would unpack to {image.width} × {image.height} pixels, a decompression bomb"
         )
@@ -237,25 +239,27 @@ def _fit_frame(image: Image.Image, frame: Frame) -> Image.Image:
     width, height = image.size
     if image.size == (frame.width, frame.height):
         return image
-    across, down = frame.width / width, frame.height / height
+    x_scale, y_scale = frame.width / width, frame.height / height
     # Crop the center before resizing.
     if frame.crop == "center":
-        wide = min(width, max(1, round(frame.width / down)))
-        high = min(height, max(1, round(frame.height / across)))
-        left, top = (width - wide) // 2, (height - high) // 2
-        return _resize(image.crop((left, top, left + wide, top + high)), frame.width, frame.height)
+        new_width = min(width, max(1, round(frame.width / y_scale)))
+        new_height = min(height, max(1, round(frame.height / x_scale)))
+        left, top = (width - new_width) // 2, (height - new_height) // 2
+        return _resize(
+            image.crop((left, top, left + new_width, top + new_height)), frame.width, frame.height
+        )
     # Fit the whole image, or cover the frame.
-    scale = min(across, down) if frame.crop == "pad" else max(across, down)
-    wide, high = max(1, round(width * scale)), max(1, round(height * scale))
-    if wide * high > _MAX_UNCROPPED_AREA * frame.width * frame.height:
+    scale = min(x_scale, y_scale) if frame.crop == "pad" else max(x_scale, y_scale)
+    new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
+    if new_width * new_height > _MAX_UNCROPPED_AREA * frame.width * frame.height:
         raise DataError(f"is {width} × {height} pixels, too elongated to be cropped at random")
-    resized = _resize(image, wide, high)
+    resized = _resize(image, new_width, new_height)
     if frame.crop == "random":
         return resized
     # Pad with the background.
     canvas = Image.new("RGB", (frame.width, frame.height), frame.background_rgb)
-    where = (frame.width - wide) // 2, (frame.height - high) // 2
-    canvas.paste(resized, where, resized if resized.mode == "RGBA" else None)
+    corner = (frame.width - new_width) // 2, (frame.height - new_height) // 2
+    canvas.paste(resized, corner, resized if resized.mode == "RGBA" else None)
     return canvas
 
 

@@ -84,14 +84,18 @@ def dhash(thumbnails: UInt8[np.ndarray, "n 16 18"]) -> UInt64[np.ndarray, " n"]:
 def _are_near_duplicates(
     hashes: np.ndarray, flat: np.ndarray, first: np.ndarray, second: np.ndarray
 ) -> Bool[np.ndarray, " pairs"]:
-    alike = np.bitwise_count(hashes[first] ^ hashes[second]) <= _MAX_HASH_DISTANCE
-    these, those = (flat[which[alike]].astype(np.float32) for which in (first, second))
-    near = np.abs(these - those).mean(1) <= _MAX_MEAN_DIFFERENCE
-    for each in (these, those):
-        each -= each.mean(1, keepdims=True)
-    scale = np.linalg.norm(these, axis=1) * np.linalg.norm(those, axis=1)
-    alike[alike] = near & ((these * those).sum(1) >= _MIN_CORRELATION * scale)
-    return alike
+    is_similar = np.bitwise_count(hashes[first] ^ hashes[second]) <= _MAX_HASH_DISTANCE
+    first_thumbnails, second_thumbnails = (
+        flat[indices[is_similar]].astype(np.float32) for indices in (first, second)
+    )
+    near = np.abs(first_thumbnails - second_thumbnails).mean(1) <= _MAX_MEAN_DIFFERENCE
+    for thumbnails in (first_thumbnails, second_thumbnails):
+        thumbnails -= thumbnails.mean(1, keepdims=True)
+    scale = np.linalg.norm(first_thumbnails, axis=1) * np.linalg.norm(second_thumbnails, axis=1)
+    is_similar[is_similar] = near & (
+        (first_thumbnails * second_thumbnails).sum(1) >= _MIN_CORRELATION * scale
+    )
+    return is_similar
 
 
 def merge_groups(
@@ -140,8 +144,8 @@ def group_by_codes(images: UInt8[np.ndarray, "n 3 32 32"], seed: int = 0) -> lis
             first, second = order[:-shift], order[shift:]
             near = (key[first] == key[second]) & (group[first] != group[second])
             first, second = first[near], second[near]
-            alike = np.bitwise_count(words[first] ^ words[second]).sum(1) <= MAX_CODE_DISTANCE
-            group = merge_groups(group, first[alike], second[alike])
+            is_similar = np.bitwise_count(words[first] ^ words[second]).sum(1) <= MAX_CODE_DISTANCE
+            group = merge_groups(group, first[is_similar], second[is_similar])
     return group_equal(group.tolist())
 
 
@@ -176,30 +180,30 @@ def _train_encoder(values: UInt8[Tensor, "n pixels"], mean: Float[Tensor, " pixe
 
 def near_duplicate_files(files: ImageFiles, *, progress: bool | None = None) -> list[list[int]]:
     """Return the indices of near duplicates among files, grouped, by an autoencoder's codes."""
-    numbers: list[int] = []
+    indices: list[int] = []
     images: list[np.ndarray] = []
-    job, text = DecodeImage(_FRAME), f"reading {files.name}"
-    with closing(process_files(files, job, text, progress)) as done:
-        for number, result in done:
+    task, text = DecodeImage(_FRAME), f"reading {files.name}"
+    with closing(process_files(files, task, text, progress)) as results:
+        for index, result in results:
             if not isinstance(result, DataError):
-                numbers.append(number)
+                indices.append(index)
                 images.append(np.frombuffer(result, np.uint8).reshape(3, SIDE, SIDE))
-    order = np.argsort(numbers)
+    order = np.argsort(indices)
     groups = group_by_codes(np.stack([images[i] for i in order])) if images else []
-    return [[numbers[order[i]] for i in group] for group in groups]
+    return [[indices[order[i]] for i in group] for group in groups]
 
 
 def near_duplicate_rows(dataset: Dataset) -> list[list[str]]:
     """Return the near duplicates of a dataset of arrays, grouped, by names such as train/17."""
     names: list[str] = []
     images: list[np.ndarray] = []
-    for name, part in (("train", dataset.train), ("valid", dataset.valid), ("test", dataset.test)):
-        if not isinstance(part, Split):
+    for name, split in (("train", dataset.train), ("valid", dataset.valid), ("test", dataset.test)):
+        if not isinstance(split, Split):
             continue
-        for start in range(0, len(part), _BLOCK_ROWS):
-            rows = part.read(slice(start, start + _BLOCK_ROWS))
+        for start in range(0, len(split), _BLOCK_ROWS):
+            rows = split.read(slice(start, start + _BLOCK_ROWS))
             names += [f"{name}/{start + i}" for i in range(len(rows))]
-            images += [_resize_row(row, part.white_level) for row in rows]
+            images += [_resize_row(row, split.white_level) for row in rows]
     return [[names[i] for i in group] for group in group_by_codes(np.stack(images))]
 
 

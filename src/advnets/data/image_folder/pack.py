@@ -93,15 +93,15 @@ def find_images(path: Path, *, follow_links: bool = False) -> ImageFiles:
     return list_folder(path, follow_links=follow_links) if path.is_dir() else list_zip(path)
 
 
-def to_dataset(source: Dataset | ImageFiles, framing: ImagePreprocessing) -> Dataset:
-    """Return a source as a dataset: image files packed as `framing` says, others unchanged.
+def to_dataset(source: Dataset | ImageFiles, preprocessing: ImagePreprocessing) -> Dataset:
+    """Return a source as a dataset: image files packed as `preprocessing` says, others unchanged.
 
     Raises:
         DataError, UsageError, WriteError: as for `open_image_files`; or the background is not a
             color.
     """
     return (
-        open_image_files(source, Frame.from_config(framing))
+        open_image_files(source, Frame.from_config(preprocessing))
         if isinstance(source, ImageFiles)
         else source
     )
@@ -144,8 +144,8 @@ def open_image_files(files: ImageFiles, frame: Frame) -> Dataset:
         except DataError:
             from advnets.data.image_folder.pack import pack  # with what starts processes
 
-            for remains in (path, *folder.glob(f".{key}.*.part")):
-                shutil.rmtree(remains, ignore_errors=True)
+            for leftover in (path, *folder.glob(f".{key}.*.part")):
+                shutil.rmtree(leftover, ignore_errors=True)
         return pack(files, frame, path, identity=key)
 
 
@@ -219,10 +219,10 @@ def _exists_error(out: Path) -> UsageError:
 
 def _provisional_rows(files: ImageFiles) -> np.ndarray:
     """Return each file's row in the pack if all can be read and none is a duplicate."""
-    every = np.arange(len(files.keys))
-    order = assign_splits(files.keys, files.declared_splits(range(len(every)))).order
-    rows = np.empty_like(every)
-    rows[np.concatenate((order, np.setdiff1d(every, order)))] = every
+    indices = np.arange(len(files.keys))
+    order = assign_splits(files.keys, files.declared_splits(range(len(indices)))).order
+    rows = np.empty_like(indices)
+    rows[np.concatenate((order, np.setdiff1d(indices, order)))] = indices
     return rows
 
 
@@ -261,12 +261,12 @@ def _decode_files(
     reasons: dict[int, str] = {}
     with closing(
         process_files(files, DecodeIntoArray(frame, folder / IMAGES, rows), description, progress)
-    ) as done:
-        for number, result in done:
+    ) as results:
+        for index, result in results:
             if isinstance(result, DataError):
-                reasons[number] = str(result)
+                reasons[index] = str(result)
             else:
-                digests[number] = result
+                digests[index] = result
     return digests, reasons
 
 
@@ -283,12 +283,12 @@ def _decode_uncropped(
     decoded: dict[int, DecodedImage] = {}
     with closing(
         process_files(files, DecodeIntoFile(frame, folder), description, progress)
-    ) as done:
-        for number, result in done:
+    ) as results:
+        for index, result in results:
             if isinstance(result, DataError):
-                reasons[number] = str(result)
+                reasons[index] = str(result)
             else:
-                decoded[number] = result
+                decoded[index] = result
     # Join the workers' files.
     part_offsets: dict[str, int] = {}
     with (folder / UNCROPPED).open("wb") as whole:
@@ -520,7 +520,7 @@ def _read_split(
     if not inside or (extents[:, 1:] < shape[1:]).any():
         raise ValueError(f"{EXTENTS} exceeds {UNCROPPED}")
     return RandomCropSplit(
-        values, extents[rows], shape, _check_labels(labels, len(extents[rows])), known=digest
+        values, extents[rows], shape, _check_labels(labels, len(extents[rows])), known_digest=digest
     )
 
 

@@ -27,7 +27,7 @@ class RandomCropSplit:
     extents: Int64[np.ndarray, "n 3"]
     shape: Shape
     labels: Int64[np.ndarray, " n"] | None = None
-    known: str | None = field(default=None, repr=False)
+    known_digest: str | None = field(default=None, repr=False)
     white_level: int = 255
 
     def __len__(self) -> int:
@@ -42,8 +42,8 @@ class RandomCropSplit:
         """Return a function that gathers images by index, each cropped at random."""
         values = to_tensor(self.values).to(data_device(self.values.nbytes, device))
 
-        def gather(numbers: Int64[Tensor, " rows"], rng: RNG) -> UInt8[Tensor, "rows c h w"]:
-            extents = self.extents[numbers.numpy()]
+        def gather(indices: Int64[Tensor, " rows"], rng: RNG) -> UInt8[Tensor, "rows c h w"]:
+            extents = self.extents[indices.numpy()]
             fractions = rng.uniform("window", len(extents), 2).numpy()
             offsets = (fractions * (self._max_offsets(extents) + 1)).astype(np.int64)
             return self._crop(values, extents, offsets).to(device)
@@ -52,8 +52,8 @@ class RandomCropSplit:
 
     def digest(self) -> str:
         """Return a BLAKE2b digest of the shape, of each image, and of the labels."""
-        if self.known is not None:
-            return self.known
+        if self.known_digest is not None:
+            return self.known_digest
         digest = hashlib.blake2b(repr((self.shape, self.labels is None)).encode(), digest_size=16)
         for start, height, width in self.extents.tolist():
             digest.update(f"{height} {width}".encode())

@@ -259,7 +259,9 @@ def _find_split_folders(
         }
         named |= {(*parent, name): parsed for name, parsed in exact.items()}
         for name, (split, context) in longer.items():
-            siblings = {other for other, its_context in longer.values() if its_context == context}
+            siblings = {
+                other for other, other_context in longer.values() if other_context == context
+            }
             if len(exact) + len(longer) == len(names):
                 siblings |= {other for other, _ in exact.values()}
             if siblings - {split}:
@@ -385,7 +387,8 @@ def _infer_classes(
         fitting = [
             inferred
             for inferred in candidates
-            if total <= 2 * sum(counts[one] for one in held_out if inferred.get(one) in known)
+            if total
+            <= 2 * sum(counts[folder] for folder in held_out if inferred.get(folder) in known)
         ]
         if fitting:
             classes |= fitting[0]

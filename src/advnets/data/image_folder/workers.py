@@ -53,10 +53,13 @@ def process_files(
     num_workers = min(joblib.cpu_count(), len(chunks)) if large else 1
     with _signals_as_exceptions(), _progress_bar(description, len(keys), progress) as bar:
         if num_workers == 1:
-            done = (_process_chunk(files.reader, task, n, [keys[i] for i in n]) for n in chunks)
+            chunk_results = (
+                _process_chunk(files.reader, task, chunk, [keys[i] for i in chunk])
+                for chunk in chunks
+            )
         else:
-            done = _run_in_processes(files, task, chunks, num_workers)
-        for results in done:
+            chunk_results = _run_in_processes(files, task, chunks, num_workers)
+        for results in chunk_results:
             yield from results
             bar.update(len(results))
 
@@ -71,14 +74,14 @@ def _run_in_processes(
     complete = False
     pending: set[Future[list[tuple[int, T | DataError]]]] = set()
     try:
-        for numbers in chunks:
+        for chunk in chunks:
             # Submit no more chunks at once than the queue to the processes takes.
             if len(pending) == 2 * num_workers:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from [future.result() for future in done]
-            keys = [files.keys[i] for i in numbers]
+            keys = [files.keys[i] for i in chunk]
             with _signals_blocked():
-                pending.add(executor.submit(_process_chunk_in_worker, numbers, keys))
+                pending.add(executor.submit(_process_chunk_in_worker, chunk, keys))
         yield from (future.result() for future in as_completed(pending))
         complete = True
     except BrokenProcessPool:
@@ -129,25 +132,25 @@ def _exit_with_parent(parent: int) -> NoReturn:
     os._exit(1)
 
 
-def _process_chunk_in_worker(numbers: range, keys: Sequence[bytes]) -> list[tuple[int, Any]]:
+def _process_chunk_in_worker(indices: range, keys: Sequence[bytes]) -> list[tuple[int, Any]]:
     assert _task is not None
-    return _process_chunk(*_task, numbers, keys)
+    return _process_chunk(*_task, indices, keys)
 
 
 def _process_chunk(
-    reader: Reader, task: ImageTask[T], numbers: range, keys: Sequence[bytes]
+    reader: Reader, task: ImageTask[T], indices: range, keys: Sequence[bytes]
 ) -> list[tuple[int, T | DataError]]:
     results: list[tuple[int, T | DataError]] = []
     with warnings.catch_warnings():
         # Ignore Pillow's warnings of odd metadata; broken pixels are errors.
         warnings.simplefilter("ignore")
-        for number, content in zip(numbers, reader.read(keys), strict=True):
+        for index, content in zip(indices, reader.read(keys), strict=True):
             try:
                 if isinstance(content, DataError):
                     raise content
-                results.append((number, task.run(number, content)))
+                results.append((index, task.run(index, content)))
             except DataError as error:
-                results.append((number, error))
+                results.append((index, error))
     return results
 
 
@@ -195,7 +198,7 @@ _MIN_COLOR_DIFFERENCE = 12
 class ImageTask(Generic[T]):
     """A task that processes the content of each file; it is pickled and sent to the processes."""
 
-    def run(self, number: int, content: bytes) -> T:
+    def run(self, index: int, content: bytes) -> T:
         """Process one file.
 
         Raises:
@@ -212,9 +215,9 @@ class DecodeIntoArray(ImageTask[bytes]):
     images: Path
     rows: np.ndarray
 
-    def run(self, number: int, content: bytes) -> bytes:
+    def run(self, index: int, content: bytes) -> bytes:
         """Write the image and return the digest of its file."""
-        _mapped(self.images)[self.rows[number]] = decode(content, self.frame)
+        _mapped(self.images)[self.rows[index]] = decode(content, self.frame)
         return content_digest(content)
 
 
@@ -244,7 +247,7 @@ class DecodeIntoFile(ImageTask[DecodedImage]):
     frame: Frame
     folder: Path
 
-    def run(self, number: int, content: bytes) -> DecodedImage:  # noqa: ARG002 - images are appended
+    def run(self, index: int, content: bytes) -> DecodedImage:  # noqa: ARG002 - images are appended
         """Write the image and return its place."""
         image = decode(content, self.frame)
         with (self.folder / f"{os.getpid()}.part").open("ab") as file:
@@ -270,12 +273,12 @@ class InspectImage(ImageTask[InspectedImage]):
 
     white_level: float | None = None
 
-    def run(self, number: int, content: bytes) -> InspectedImage:  # noqa: ARG002 - any image
+    def run(self, index: int, content: bytes) -> InspectedImage:  # noqa: ARG002 - any image
         """Return the properties of the image."""
-        found, image = decode_with_info(
+        info, image = decode_with_info(
             content, Frame(*THUMBNAIL_SHAPE, white_level=self.white_level)
         )
-        return summarize_image(found, content_digest(content), image)
+        return summarize_image(info, content_digest(content), image)
 
 
 @dataclass(frozen=True)
@@ -284,7 +287,7 @@ class DecodeImage(ImageTask[bytes]):
 
     frame: Frame
 
-    def run(self, number: int, content: bytes) -> bytes:  # noqa: ARG002 - any image
+    def run(self, index: int, content: bytes) -> bytes:  # noqa: ARG002 - any image
         """Return the bytes of the image, (channels, height, width)."""
         return decode(content, self.frame).tobytes()
 

@@ -23,7 +23,7 @@ from advnets.data.dataset import BaseDistribution, BaseSample, Distribution
 from advnets.errors import UsageError
 from advnets.rng import RNG
 
-LOG_ROOT_TAU = 0.5 * math.log(2 * math.pi)
+LOG_SQRT_2PI = 0.5 * math.log(2 * math.pi)
 """log √(2π)."""
 
 _MAX_POINTS = 10_000_000
@@ -191,7 +191,7 @@ def hash_to_unit_interval(points: Float64[np.ndarray, "n dims"]) -> Float64[np.n
 
 def log_normal(z: np.ndarray, sd: float) -> np.ndarray:
     """Return the log density of N(0, sd²) at sd · z."""
-    return -0.5 * z**2 - (LOG_ROOT_TAU + math.log(sd))
+    return -0.5 * z**2 - (LOG_SQRT_2PI + math.log(sd))
 
 
 def draw_uniform(rng: RNG, purpose: str, n: int) -> Float64[np.ndarray, " n"]:

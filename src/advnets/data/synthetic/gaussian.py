@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 from advnets.config import check_values
 from advnets.data.dataset import BaseDistribution
 from advnets.data.synthetic.base import (
-    LOG_ROOT_TAU,
+    LOG_SQRT_2PI,
     SyntheticDistribution,
     check_coordinates,
     check_lengths,
@@ -58,12 +58,12 @@ class Gaussian(SyntheticDistribution):
         check_resolution("sd", float(sd.min()), float(np.abs(mean).max()))
 
     def _log_terms(self, points: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, "n 1"]:
-        height = (
-            -self.dims * LOG_ROOT_TAU - np.log(broadcast_option(self.sd, self.dims, "sd")).sum()
+        log_peak = (
+            -self.dims * LOG_SQRT_2PI - np.log(broadcast_option(self.sd, self.dims, "sd")).sum()
         )
         if self.dims == 2:
-            height -= 0.5 * math.log(1 - self.rho**2)
-        return (height - 0.5 * (self._standardize(points) ** 2).sum(1))[:, None]
+            log_peak -= 0.5 * math.log(1 - self.rho**2)
+        return (log_peak - 0.5 * (self._standardize(points) ** 2).sum(1))[:, None]
 
     def _standardize(self, points: Float64[np.ndarray, "n dims"]) -> Float64[np.ndarray, "n dims"]:
         """Return the standard normal numbers that generate points."""
@@ -158,7 +158,7 @@ class Uniform(SyntheticDistribution):
 
 
 def broadcast_option(
-    values: tuple[float, ...], count: int, what: str
+    values: tuple[float, ...], count: int, name: str
 ) -> Float64[np.ndarray, " count"]:
     """Broadcast an option of one number to `count` numbers.
 
@@ -168,6 +168,6 @@ def broadcast_option(
     if len(values) not in (1, count):
         expected = "one number" if count == 1 else f"one number or {count}"
         raise UsageError(
-            f"{what} must have {expected}, got {len(values)}; write two numbers as 1/2"
+            f"{name} must have {expected}, got {len(values)}; write two numbers as 1/2"
         )
     return np.broadcast_to(np.array(values, np.float64), (count,))

@@ -68,8 +68,8 @@ class KernelDensity(NormalMixture):
             raise UsageError("centers must be finite, got NaN or infinity; remove those points")
         check_values(self, "positive, or 0 for the default", lambda sd: 0 <= sd < math.inf, "sd")
         if not self.sd:
-            spread = math.sqrt(((self.centers - self.centers.mean(0)) ** 2).sum(1).mean())
-            object.__setattr__(self, "sd", _DEFAULT_SD_FRACTION * spread)
+            std = math.sqrt(((self.centers - self.centers.mean(0)) ** 2).sum(1).mean())
+            object.__setattr__(self, "sd", _DEFAULT_SD_FRACTION * std)
         if self.sd < _MIN_SD:
             raise UsageError(
                 f"sd must be at least {_MIN_SD:g}, got {self.sd:g}, as the points (nearly) "
@@ -215,19 +215,21 @@ def _looks_numeric(field: str) -> bool:
 
 
 def _parse_number(path: Path, line: int, field: str) -> float:
-    where = f"{path}, line {line}"
+    location = f"{path}, line {line}"
     if not field or _MISSING.fullmatch(field):
         raise DataError(
-            f"{where} must have finite numbers, got {field or 'an empty column'}; remove or correct "
+            f"{location} must have finite numbers, got {field or 'an empty column'}; remove or correct "
             "the point"
         )
     if not _NUMBER.fullmatch(field):
         text = field if len(field) <= 20 else field[:20] + "…"
-        raise DataError(f"{where} must have numbers, got {text!r}; write numbers as -1.5 or 2e-3")
+        raise DataError(
+            f"{location} must have numbers, got {text!r}; write numbers as -1.5 or 2e-3"
+        )
     value = float(field)
     if abs(value) > _MAX_VALUE:
         raise DataError(
-            f"{where} must have numbers up to {_MAX_VALUE:g}, got {field[:20]}; use another unit"
+            f"{location} must have numbers up to {_MAX_VALUE:g}, got {field[:20]}; use another unit"
         )
     return value
 

@@ -101,9 +101,9 @@ class Spiral(SyntheticDistribution):
     def _log_terms(self, points: Float64[np.ndarray, "n 2"]) -> Float64[np.ndarray, "n terms"]:
         rho, angle = polar(points, self.sd)
         t, z = self._invert_terms(rho[:, None], angle[:, None], np.arange(self._num_terms))
-        height = np.log(self.arms * self._total_angle * rho)
+        log_jacobian = np.log(self.arms * self._total_angle * rho)
         max_angle = self._total_angle * (1 + _ANGLE_TOLERANCE)
-        return np.where(t <= max_angle, log_normal(z, self.sd), -math.inf) - height[:, None]
+        return np.where(t <= max_angle, log_normal(z, self.sd), -math.inf) - log_jacobian[:, None]
 
     def _invert_terms(
         self,

@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 
 from advnets.config import check_values
 from advnets.data.synthetic.base import (
-    LOG_ROOT_TAU,
+    LOG_SQRT_2PI,
     SyntheticDistribution,
     check_lengths,
     check_resolution,
@@ -75,7 +75,7 @@ class NormalMixture(SyntheticDistribution):
         for axis in range(1, centers.shape[1]):
             square += ((points[:, axis, None] - centers[:, axis]) / sds) ** 2
         square *= -0.5
-        square += np.log(weights) - centers.shape[1] * (LOG_ROOT_TAU + np.log(sds))
+        square += np.log(weights) - centers.shape[1] * (LOG_SQRT_2PI + np.log(sds))
         return square
 
     def _draw(

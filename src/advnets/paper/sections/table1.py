@@ -25,7 +25,7 @@ from advnets.paper.studies.likelihoods import (
     scores_table,
 )
 from advnets.paper.trainings import load_or_evaluate, reference_runs, relativistic_runs
-from advnets.sampling.sampler import NUM_SAMPLES, parzen_scores
+from advnets.sampling.sampler import NUM_SAMPLES, parzen_score_on_splits
 
 PUBLISHED_MNIST, MIN_MEAN = 225.0, 223.0
 """The published log-likelihood on MNIST, and the required mean over seeds."""
@@ -129,7 +129,9 @@ def _reference_rows(
     valid, test = data.dataset.valid, data.dataset.test
     assert valid is not None
     assert test is not None
-    scores = (format_score(vars(parzen_scores(centers, valid, test, grid))) for grid in GRIDS)
+    scores = (
+        format_score(vars(parzen_score_on_splits(centers, valid, test, grid))) for grid in GRIDS
+    )
     rows.append((f"{len(centers):,} centers of k-means", *scores))
     return rows
 

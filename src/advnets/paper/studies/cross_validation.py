@@ -32,7 +32,7 @@ from advnets.paper.studies.likelihoods import (
     scores_table,
 )
 from advnets.paper.trainings import WIDTH_DIVISOR, faces_run
-from advnets.sampling.sampler import NUM_SAMPLES, parzen_scores, real_images
+from advnets.sampling.sampler import NUM_SAMPLES, parzen_score_on_splits, real_images
 
 QUICK_FOLDS = 2
 """Number of folds at quick scale; each may need its own training."""
@@ -157,13 +157,13 @@ def _score_folds(context: SectionContext, folds: Sequence[int]) -> Iterator[Fold
         covered = dataset.evaluation_folds
         for fold in filter(covered.__contains__, remaining):
             valid_test = covered[fold].valid, covered[fold].test
-            fine = {trained.weights: vars(parzen_scores(samples, *valid_test, "fine"))}
+            fine = {trained.weights: vars(parzen_score_on_splits(samples, *valid_test, "fine"))}
             yield FoldScores(
                 fold,
                 trained,
                 score_rows(f"{fold}, by `{run.name}`", training_scores(trained, fold), fine),
                 {
-                    kind: [parzen_scores(centers, *valid_test, grid) for grid in GRIDS]
+                    kind: [parzen_score_on_splits(centers, *valid_test, grid) for grid in GRIDS]
                     for kind, centers in references.items()
                 },
             )

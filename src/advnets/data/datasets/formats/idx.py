@@ -22,7 +22,14 @@ import numpy as np
 from jaxtyping import UInt8
 
 from advnets.data.dataset import ArraySplit, Dataset, hold_out_last, renumber_labels
-from advnets.data.datasets.formats.limits import MIB, RATIO, Readable, is_bomb, is_shape, read_up_to
+from advnets.data.datasets.formats.limits import (
+    MIB,
+    RATIO,
+    Readable,
+    is_decompression_bomb,
+    is_shape,
+    read_up_to,
+)
 from advnets.data.spec import first_existing
 from advnets.errors import DataError
 from advnets.files import open_data_file
@@ -63,14 +70,16 @@ def parse_idx(
     file: io.BufferedIOBase, path: Path, rank: int, md5: str | None = None
 ) -> UInt8[np.ndarray, "..."]:
     """Read an IDX file from a stream, as `read_idx` does; errors name it `path`."""
-    packed = _packed_size(file)
-    with _unpacked(file, path, packed) as stream:
+    compressed_size = _compressed_size(file)
+    with _decompressed(file, path, compressed_size) as stream:
         header = read_up_to(stream, 4 + 4 * rank)
         shape = _shape(header, rank, path)
         n = math.prod(shape)
-        if packed is not None and is_bomb(packed, n, _MAX_BOMB_BYTES):
+        if compressed_size is not None and is_decompression_bomb(
+            compressed_size, n, _MAX_BOMB_BYTES
+        ):
             raise DataError(
-                f"{path} declares that its {packed:,} bytes decompress to {n:,}, more than "
+                f"{path} declares that its {compressed_size:,} bytes decompress to {n:,}, more than "
                 f"{RATIO} times as many, which no images do; download it again from its publisher"
             )
         # Read one byte more, to notice a longer file and to make gzip check its checksum.
@@ -117,7 +126,7 @@ def decompressed_md5(path: Path) -> str:
     Raises:
         DataError: the file is missing or damaged.
     """
-    with open_data_file(path) as file, _unpacked(file, path, _packed_size(file)) as stream:
+    with open_data_file(path) as file, _decompressed(file, path, _compressed_size(file)) as stream:
         return _md5(iter(lambda: stream.read(_CHUNK), b""))
 
 
@@ -207,18 +216,20 @@ def _files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _packed_size(file: io.BufferedIOBase) -> int | None:
+def _compressed_size(file: io.BufferedIOBase) -> int | None:
     """Return the size of a gzip file, or None for any other file."""
-    packed = file.read(2) == b"\x1f\x8b"
+    compressed = file.read(2) == b"\x1f\x8b"
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    return size if packed else None
+    return size if compressed else None
 
 
 @contextmanager
-def _unpacked(file: io.BufferedIOBase, path: Path, packed: int | None) -> Generator[Readable]:
+def _decompressed(
+    file: io.BufferedIOBase, path: Path, compressed_size: int | None
+) -> Generator[Readable]:
     """Open a possibly gzipped file; errors while reading are raised as DataError."""
-    if packed is None:
+    if compressed_size is None:
         yield file
         return
     try:

@@ -23,12 +23,12 @@ class Readable(Protocol):
         ...
 
 
-def is_bomb(packed: int, unpacked: int, max_bytes: int) -> bool:
+def is_decompression_bomb(compressed: int, decompressed: int, max_bytes: int) -> bool:
     """Return whether decompressed data is larger than `max_bytes` and too compressible for images.
 
     Images are compressed to about a half or a tenth, a decompression bomb to a thousandth.
     """
-    return unpacked > max_bytes and unpacked > RATIO * packed
+    return decompressed > max_bytes and decompressed > RATIO * compressed
 
 
 def is_shape(shape: Sequence[int]) -> bool:

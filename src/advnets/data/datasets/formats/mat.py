@@ -17,7 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from advnets.data.datasets.formats.limits import GIB, RATIO, Readable, is_bomb, is_shape, read_up_to
+from advnets.data.datasets.formats.limits import (
+    GIB,
+    RATIO,
+    Readable,
+    is_decompression_bomb,
+    is_shape,
+    read_up_to,
+)
 from advnets.errors import DataError
 from advnets.files import open_data_file
 
@@ -27,7 +34,7 @@ _TYPES = dict(enumerate(["i1", "u1", "i2", "u2", "i4", "u4", "f4"], 1)) | {
     12: "i8",
     13: "u8",
 }
-_BYTES, _INT, _UINT, _MATRIX, _PACKED = 1, 5, 6, 14, 15
+_BYTES, _INT, _UINT, _MATRIX, _COMPRESSED = 1, 5, 6, 14, 15
 _CLASSES = dict(enumerate(["f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"], 6))
 _UNSUPPORTED_CLASSES = {
     1: "a cell array",
@@ -105,47 +112,49 @@ class _Elements:
     """A sequence of elements in at most `left` bytes of a stream."""
 
     stream: Readable
-    left: int
+    remaining: int
     order: str
     path: Path
 
-    def tag(self) -> tuple[int, int, bytes | None]:
+    def read_tag(self) -> tuple[int, int, bytes | None]:
         """Read the type and length of the next element, and its bytes if it is a small element."""
-        first = self.take(4)
-        word = self.number(first)
+        first = self.read_bytes(4)
+        word = self.decode_uint(first)
         if small := word >> 16:
             if small > 4:
-                raise self.damage(f"has a small element of {small} bytes, expected at most 4")
-            return word & 0xFFFF, small, bytes(self.take(4)[:small])
-        return word, self.number(self.take(4)), None
+                raise self.damaged_error(
+                    f"has a small element of {small} bytes, expected at most 4"
+                )
+            return word & 0xFFFF, small, bytes(self.read_bytes(4)[:small])
+        return word, self.decode_uint(self.read_bytes(4)), None
 
-    def element(self, expected_type: int, max_bytes: int) -> bytes:
+    def read_element(self, expected_type: int, max_bytes: int) -> bytes:
         """Read the bytes of the next element, which must have that type and length."""
-        element_type, n, small = self.tag()
+        element_type, n, small = self.read_tag()
         if element_type != expected_type or n > max_bytes:
-            raise self.damage(
+            raise self.damaged_error(
                 f"has an element of {n:,} bytes of type {element_type}, expected at most "
                 f"{max_bytes:,} of type {expected_type}"
             )
         if small is not None:
             return small
-        content = bytes(self.take(n))
-        self.take(-n % 8)
+        content = bytes(self.read_bytes(n))
+        self.read_bytes(-n % 8)
         return content
 
-    def take(self, n: int) -> bytearray:
+    def read_bytes(self, n: int) -> bytearray:
         """Read n bytes, or raise a DataError."""
-        content = read_up_to(self.stream, min(n, self.left))
-        self.left -= len(content)
+        content = read_up_to(self.stream, min(n, self.remaining))
+        self.remaining -= len(content)
         if len(content) < n:
-            raise self.damage("is truncated")
+            raise self.damaged_error("is truncated")
         return content
 
-    def number(self, content: bytes | bytearray) -> int:
+    def decode_uint(self, content: bytes | bytearray) -> int:
         """Decode an unsigned integer."""
         return int.from_bytes(content, "little" if self.order == "<" else "big")
 
-    def damage(self, problem: str) -> DataError:
+    def damaged_error(self, problem: str) -> DataError:
         """Return the error for a damaged file."""
         return DataError(f"{self.path} {problem}; the file is damaged, download it again")
 
@@ -158,7 +167,7 @@ class _Variable:
     flags: int
     shape: tuple[int, ...]
     name: str
-    packed: int | None
+    compressed_size: int | None
 
     def values(self) -> np.ndarray:
         """Read the values; type and size are checked first."""
@@ -167,62 +176,66 @@ class _Variable:
         class_code = self.flags & 0xFF
         array_class = _CLASSES.get(class_code)
         if array_class is None or self.flags & _COMPLEX:
-            what = (
+            found_type = (
                 "an array of complex numbers"
                 if array_class
                 else _UNSUPPORTED_CLASSES.get(class_code, f"of the unknown class {class_code}")
             )
             raise DataError(
-                f"{path} has {self.name}, which is {what}, expected an array of real numbers; "
+                f"{path} has {self.name}, which is {found_type}, expected an array of real numbers; "
                 "replace it with the original file"
             )
-        type_code, n, small = elements.tag()
+        type_code, n, small = elements.read_tag()
         if type_code not in _TYPES:
-            raise elements.damage(f"has values of the unknown type {type_code} in {self.name}")
+            raise elements.damaged_error(
+                f"has values of the unknown type {type_code} in {self.name}"
+            )
         stored = np.dtype(elements.order + _TYPES[type_code])
         final = np.dtype(array_class)
         if stored != final and stored.kind == "f" and final.kind != "f":
-            raise elements.damage(f"has {final} stored as {stored} in {self.name}")
+            raise elements.damaged_error(f"has {final} stored as {stored} in {self.name}")
         # Check the size before reading.
         count = math.prod(self.shape)
         if n != count * stored.itemsize:
-            raise elements.damage(
+            raise elements.damaged_error(
                 f"has {n:,} bytes in {self.name}, expected {count:,} values of {stored.itemsize}"
             )
-        unpacked = count * max(stored.itemsize, final.itemsize)
-        if self.packed is not None and is_bomb(self.packed, unpacked, GIB):
+        decompressed_size = count * max(stored.itemsize, final.itemsize)
+        if self.compressed_size is not None and is_decompression_bomb(
+            self.compressed_size, decompressed_size, GIB
+        ):
             raise DataError(
-                f"{path} declares that {self.packed:,} bytes decompress to {unpacked:,} in "
+                f"{path} declares that {self.compressed_size:,} bytes decompress to {decompressed_size:,} in "
                 f"{self.name}, more than {RATIO} times as many, which no images do; download it "
                 "again from its publisher"
             )
         # Read the values and convert them to the class of the array.
-        body = bytearray(small) if small is not None else elements.take(n)
-        self._end(-n % 8 if small is None else 0)
+        body = bytearray(small) if small is not None else elements.read_bytes(n)
+        self._check_end(-n % 8 if small is None else 0)
         values = np.ndarray(self.shape, stored, body, order="F")
         if stored.newbyteorder("=") == final:
             return values.astype(final, copy=False)
         with np.errstate(all="ignore"):  # float64 represents all values of the stored types
             cast = values.astype(final, order="F")
         if final.kind != "f" and not np.array_equal(cast, values):
-            raise elements.damage(f"has values in {self.name} that {final} cannot represent")
+            raise elements.damaged_error(f"has values in {self.name} that {final} cannot represent")
         return cast
 
-    def _end(self, padding: int) -> None:
+    def _check_end(self, padding: int) -> None:
         """Check that only padding follows; zlib then checks the checksum."""
-        if self.elements.left > padding:
-            raise self.elements.damage(f"has data after the values of {self.name}")
-        self.elements.take(self.elements.left)
-        if isinstance(self.elements.stream, _Inflated):
-            self.elements.stream.end()
+        if self.elements.remaining > padding:
+            raise self.elements.damaged_error(f"has data after the values of {self.name}")
+        self.elements.read_bytes(self.elements.remaining)
+        if isinstance(self.elements.stream, _ZlibStream):
+            self.elements.stream.check_end()
 
 
 @dataclass
-class _Inflated:
+class _ZlibStream:
     """A zlib stream of at most `left` bytes of a file, decompressed as it is read."""
 
     file: BufferedIOBase
-    left: int
+    remaining: int
     path: Path
 
     def __post_init__(self) -> None:
@@ -241,15 +254,15 @@ class _Inflated:
             if content or self._zlib.eof:
                 return content
             if not self._input:
-                self._input = self.file.read(min(_ZLIB_CHUNK, self.left))
-                self.left -= len(self._input)
+                self._input = self.file.read(min(_ZLIB_CHUNK, self.remaining))
+                self.remaining -= len(self._input)
                 if not self._input:
                     return b""
         return b""
 
-    def end(self) -> None:
+    def check_end(self) -> None:
         """Check that this is the end of the stream, with the right checksum."""
-        if self.read(1) or not self._zlib.eof or self._zlib.unused_data or self.left:
+        if self.read(1) or not self._zlib.eof or self._zlib.unused_data or self.remaining:
             raise DataError(
                 f"{self.path} has a compressed variable of a wrong length; download it again"
             )
@@ -264,35 +277,39 @@ def _variables(file: BufferedIOBase, path: Path) -> Iterator[_Variable]:
     while start < size:
         file.seek(start)
         top = _Elements(file, size - start, order, path)
-        element_type, n, small = top.tag()
-        if small is not None or element_type not in (_MATRIX, _PACKED):
-            raise top.damage(f"has an element of type {element_type}, expected a variable")
-        if n > top.left:
-            raise top.damage(f"has a variable of {n:,} bytes, but only {top.left:,} bytes follow")
+        element_type, n, small = top.read_tag()
+        if small is not None or element_type not in (_MATRIX, _COMPRESSED):
+            raise top.damaged_error(f"has an element of type {element_type}, expected a variable")
+        if n > top.remaining:
+            raise top.damaged_error(
+                f"has a variable of {n:,} bytes, but only {top.remaining:,} bytes follow"
+            )
         start += 8 + n
         if element_type == _MATRIX:
             yield _read_header(_Elements(file, n, order, path), None)
             continue
         # Decompress a packed variable.
-        inner = _Elements(_Inflated(file, n, path), 8, order, path)
-        element_type, inner.left, small = inner.tag()
+        inner = _Elements(_ZlibStream(file, n, path), 8, order, path)
+        element_type, inner.remaining, small = inner.read_tag()
         if small is not None or element_type != _MATRIX:
-            raise top.damage(f"has a compressed element of type {element_type}, expected a matrix")
+            raise top.damaged_error(
+                f"has a compressed element of type {element_type}, expected a matrix"
+            )
         yield _read_header(inner, n)
 
 
-def _read_header(elements: _Elements, packed: int | None) -> _Variable:
+def _read_header(elements: _Elements, compressed_size: int | None) -> _Variable:
     """Read flags, dimensions and name of a variable, up to its values."""
-    flags = elements.number(elements.element(_UINT, 8)[:4])
+    flags = elements.decode_uint(elements.read_element(_UINT, 8)[:4])
     shape: tuple[int, ...] = ()
     if flags & 0xFF != _OPAQUE:  # an opaque object has no dimensions
-        dimensions = elements.element(_INT, 4 * 32)
+        dimensions = elements.read_element(_INT, 4 * 32)
         whole = dimensions[: len(dimensions) // 4 * 4]
         shape = tuple(np.frombuffer(whole, f"{elements.order}i4").tolist())
     if not is_shape(shape):
-        raise elements.damage(f"has a variable of the impossible shape {shape}")
-    name = elements.element(_BYTES, _MAX_NAME_BYTES).decode("latin1")
-    return _Variable(elements, flags, shape, name, packed)
+        raise elements.damaged_error(f"has a variable of the impossible shape {shape}")
+    name = elements.read_element(_BYTES, _MAX_NAME_BYTES).decode("latin1")
+    return _Variable(elements, flags, shape, name, compressed_size)
 
 
 def _byte_order(header: bytes, path: Path) -> str:

@@ -64,7 +64,7 @@ class _Array:
     values: np.ndarray | None = None
 
 
-class _Fault(Exception):  # noqa: N818 - is converted to a DataError, which names the file
+class _PickleError(Exception):
     """A phrase about what is wrong with a pickle."""
 
 
@@ -93,10 +93,10 @@ def parse_pickle(content: bytes, path: Path) -> object:
     try:
         for number, (opcode, argument, _) in enumerate(pickletools.genops(io.BytesIO(content))):
             if number == _MAX_OPCODES:
-                raise _Fault(f"has more than {_MAX_OPCODES:,} opcodes")
+                raise _PickleError(f"has more than {_MAX_OPCODES:,} opcodes")
             machine.run(opcode.name, argument)
         return _check_complete(machine.result())
-    except _Fault as fault:
+    except _PickleError as fault:
         raise DataError(f"{path} {fault}; replace it with the original file") from None
     # Errors of an invalid stack or argument, and warnings about an invalid escape.
     except (ValueError, IndexError, KeyError, TypeError, OverflowError, Warning) as error:
@@ -166,7 +166,7 @@ class _Machine:
         elif opcode == "DUP":
             stack.append(self._top())
         else:
-            raise _Fault(f"uses the opcode {opcode}, which is not allowed")
+            raise _PickleError(f"uses the opcode {opcode}, which is not allowed")
 
     def _top(self) -> Any:
         if self.stack[-1] is _MARK:
@@ -216,7 +216,7 @@ def _find_global(module: object, name: object, called: bool) -> _Name:
     if called or (module, name) not in _KNOWN:
         full_name = f"{module[:80]}.{name[:80]}"
         text = "".join(c if c.isprintable() else "?" for c in full_name)
-        raise _Fault(f"refers to {text}, which is not allowed")
+        raise _PickleError(f"refers to {text}, which is not allowed")
     return _Name(module, name)
 
 
@@ -228,7 +228,7 @@ def _emulate_call(name: _Name, arguments: tuple[Any, ...]) -> object:
         case (str() | bytes(), *_) if name.pair == _DTYPE:
             code = arguments[0] if isinstance(arguments[0], str) else arguments[0].decode("latin1")
             if code not in _CODES:
-                raise _Fault("has an array that is not numeric")
+                raise _PickleError("has an array that is not numeric")
             return _Type(code)
         case () if name.pair == _BYTES:
             return b""
@@ -237,7 +237,7 @@ def _emulate_call(name: _Name, arguments: tuple[Any, ...]) -> object:
         case (bytes() | bytearray(), _Type(), tuple(), str()) if name.pair in _FROM_BUFFER:
             return _make_array(arguments[2], arguments[1], arguments[3], arguments[0])
         case _:
-            raise _Fault(f"calls {name.module}.{name.name} with invalid arguments")
+            raise _PickleError(f"calls {name.module}.{name.name} with invalid arguments")
 
 
 def _set_state(target: object, state: tuple[Any, ...]) -> object:
@@ -250,21 +250,21 @@ def _set_state(target: object, state: tuple[Any, ...]) -> object:
         case (3 | 4, str() | bytes(), None, None, None, *_) if isinstance(target, _Type):
             order = state[1] if isinstance(state[1], str) else state[1].decode("latin1")
             if order not in ("<", ">", "|", "="):
-                raise _Fault("has an array of unknown byte order")
+                raise _PickleError("has an array of unknown byte order")
             target.order = order
             return target
         case _:
-            raise _Fault("sets an invalid state of an object")
+            raise _PickleError("sets an invalid state of an object")
 
 
 def _make_array(
     shape: Sequence[Any], placeholder: _Type, order: str, content: bytes | bytearray
 ) -> np.ndarray:
     if order not in ("C", "F") or not all(type(length) is int for length in shape):
-        raise _Fault("has an array of unknown memory layout")
+        raise _PickleError("has an array of unknown memory layout")
     dtype = placeholder.dtype
     if not is_shape(shape) or math.prod(shape) * dtype.itemsize != len(content):
-        raise _Fault(f"has an array whose {len(content):,} bytes do not match its shape")
+        raise _PickleError(f"has an array whose {len(content):,} bytes do not match its shape")
     return np.ndarray(shape, dtype, content, order="F" if order == "F" else "C")
 
 
@@ -278,7 +278,7 @@ def _set_items(pairs: dict[Any, Any], items: list[Any]) -> dict[Any, Any]:
         raise ValueError("a key without a value")
     for key, value in zip(items[::2], items[1::2], strict=True):
         if not isinstance(key, str | bytes | int):  # a nested tuple's hash can exhaust the C stack
-            raise _Fault("has a dict with keys other than strings and numbers")
+            raise _PickleError("has a dict with keys other than strings and numbers")
         pairs[key] = value
     return pairs
 
@@ -293,7 +293,7 @@ def _check_complete(result: object) -> object:
                 visited.add(id(item))
                 pending.extend(item.values() if isinstance(item, dict) else item)
         elif not (item is None or isinstance(item, _PLAIN)):
-            raise _Fault("contains an incomplete array")
+            raise _PickleError("contains an incomplete array")
     return result
 
 
