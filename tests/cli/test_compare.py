@@ -83,7 +83,7 @@ advnets 0.1; 9,000 real training images
 A Parzen log-likelihood above that of real images means smoother than the data, not better \
 than the data (Theis et al. 2016).
 """
-"""The intervals are those of scipy.stats.t: 5.0198, 4.0407, 1.0757 and 0.10040, 0.00404, 0.09638."""
+"""Intervals of scipy.stats.t: 5.0198, 4.0407, 1.0757 and 0.10040, 0.00404, 0.09638."""
 
 
 def test_the_table_is_this(compared, runs):
@@ -125,7 +125,8 @@ def test_unlike_scores_are_one_sentence_and_two_columns(compared, runs, tmp_path
     code, out, err = compared(*runs, "other")
     assert (code, out) == (2, "")
     assert err == (
-        "advnets: scores by frechet of slow-0 and other differ in extractor (digits and pixels) and "
+        "advnets: scores by frechet of slow-0 and other differ in extractor (digits and "
+        "pixels) and "
         "cannot be compared; evaluate all runs with the same settings, or add --separate-columns\n"
     )
     code, out, err = compared(*runs, "other", "--separate-columns")

@@ -180,7 +180,8 @@ def test_a_run_is_no_data(said, trained, tmp_path, monkeypatch, command, name):
     code, _, err = said(*(name if word == "RUN" else word for word in command))
     assert code == 2
     assert err == (
-        f"advnets: {name} is a run directory, expected data: its images are figures; to continue the "
+        f"advnets: {name} is a run directory, expected data: its images are figures; to "
+        "continue the "
         f"run, use: advnets train --resume --out {err.split()[-1]}\n"
     )
     assert (tmp_path / err.split()[-1]).resolve() == tmp_path / "run"

@@ -145,7 +145,7 @@ def test_a_perfect_generator_of_unbalanced_classes_scores_as_real_images(skewed)
 
 
 def test_runs_with_different_class_proportions_share_no_column(skewed):
-    """Samples of an unconditional network have the proportions of the data and compare with those."""
+    """Samples of an unconditional model have the data's proportions and compare with those."""
 
     def run(path, kind, seed=0):
         records = [{**record, "interval": {}} for record in scored(skewed, kind)]

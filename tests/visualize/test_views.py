@@ -74,7 +74,7 @@ def test_a_column_of_a_grid_shows_one_class(classes, columns, shown):
 
 
 def test_batch_statistics_are_those_of_the_samples(run):
-    """The batch has 500 samples, of which the first are returned; running statistics are unchanged."""
+    """The batch has 500 samples, the first are returned; running statistics are unchanged."""
     before = {name: value.clone() for name, value in run.generator.state_dict().items()}
     drawn = run.sample(4, batch_statistics=True)
     z = run.latents(500)

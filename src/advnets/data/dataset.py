@@ -360,7 +360,7 @@ def to_tensor(array: np.ndarray) -> Tensor:
 
 
 def data_device(size: int, device: torch.device) -> torch.device:
-    """Return the device on which to store `size` bytes: `device`, or the host if it is too small."""
+    """Return the device to store `size` bytes on: `device`, or the host if it is too small."""
     if device.type != "cuda":
         return device
     free, _ = torch.cuda.mem_get_info(device)

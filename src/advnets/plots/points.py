@@ -177,7 +177,7 @@ def _dots(
 
 
 def _histograms(canvas: _Canvas, real: _PointSet | None, fake: _PointSet) -> str:
-    """Draw densities, real ones as bars and generated ones as a line; return a note on a cut peak."""
+    """Draw real densities as bars and generated ones as a line; return a note on a cut peak."""
     edges = np.linspace(float(canvas.frame[0, 0]), float(canvas.frame[0, 1]), _NUM_BINS + 1)
     width = float(edges[1] - edges[0])
     heights = [

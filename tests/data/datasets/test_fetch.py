@@ -138,7 +138,8 @@ def test_failure_of_all_mirrors_is_reported(tmp_path, mirror):
         fetch_mnist(tmp_path, *mirrors)
     assert str(caught.value) == (
         f"train-images-idx3-ubyte.gz could not be downloaded from any mirror ({mirrors[0]}: HTTP "
-        f"404 Not Found; {mirrors[1]}: HTTP 500 Internal Server Error); try again later, or put the "
+        f"404 Not Found; {mirrors[1]}: HTTP 500 Internal Server Error); try again later, or "
+        "put the "
         f"file in {tmp_path / 'mnist'} yourself"
     )
 
@@ -387,7 +388,7 @@ def test_killed_while_extracting(tmp_path, server, archive_dataset):
 
 
 def test_archive_of_other_content(tmp_path, server, response, archive_dataset):
-    """An archive with a wrong MD5 is not extracted; an invalid one with the right MD5 is refused."""
+    """An archive with a wrong MD5 is not extracted; an invalid one of the right MD5 is refused."""
     name = archive_dataset(tar_of(CONTENTS))
     server.responses["/x.tar.gz"] = response(tar_of(A))
     with pytest.raises(DownloadError, match="sent other content"):

@@ -201,7 +201,7 @@ def _find_image_column(
 
 
 def _image_rank(feature: Any) -> int | None:
-    """Return how certainly a column holds images: 0 declared, 1 bytes and path, 2 bytes; or None."""
+    """Return how surely a column holds images: 0 declared, 1 bytes and path, 2 bytes; or None."""
     if isinstance(feature, datasets_module().Image | Image.Image):
         return 0
     if isinstance(feature, dict):

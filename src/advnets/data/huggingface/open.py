@@ -277,7 +277,7 @@ def _open_stream(
 
 
 def _choose_splits(splits: Mapping[str, Any], requested: str, source: str) -> list[_Split]:
-    """Return the splits that are used: a single one to be assigned, or several with one for training.
+    """Return the splits in use: a single one to be assigned, or several with one for training.
 
     Raises:
         UnknownNameError: the requested split does not exist.

@@ -1,6 +1,7 @@
 """The base class of synthetic distributions of points with exact densities.
 
-A distribution is a frozen dataclass whose fields are its options. A point is computed from a mixture
+A distribution is a frozen dataclass whose fields are its options. A point is computed from a
+mixture
 component and base noise (uniform or normal). The density at a point is a sum of terms, one for each
 way in which the point may have been generated; subclasses return the logarithms of the terms, and
 invert them to component and noise.
