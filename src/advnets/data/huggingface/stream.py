@@ -106,7 +106,7 @@ class HubStream:
             )
 
     def count(self, rank: int, world_size: int) -> int:
-        """Return the number of this rank's images per epoch: known, or found by reading an epoch."""
+        """Return this rank's images per epoch: a known number, or counted by reading an epoch."""
         expected = self._expected_count(rank, world_size)
         if expected is not None:
             return expected
@@ -143,7 +143,8 @@ class HubStream:
             raise
         except Exception as error:  # libraries raise many types for broken files and networks
             raise self.diagnose() or DataError(
-                f"{self.name} cannot be read further ({describe_error(error)}); check that its files "
+                f"{self.name} cannot be read further ({describe_error(error)}); check that "
+                "its files "
                 f"are complete and accessible, then resume"
             ) from None
 
@@ -201,7 +202,7 @@ class HubStream:
     def _crop(
         self, image: UInt8[np.ndarray, "channels high wide"], fractions: tuple[float, float]
     ) -> UInt8[np.ndarray, "channels height width"]:
-        """Crop an image to the frame, at these fractions of the possible offsets down and to the right."""
+        """Crop an image to the frame, at these fractions of the largest offsets down and right."""
         _, height, width = self.shape
         _, image_height, image_width = image.shape
         top, left = (

@@ -182,7 +182,8 @@ class _Variable:
                 else _UNSUPPORTED_CLASSES.get(class_code, f"of the unknown class {class_code}")
             )
             raise DataError(
-                f"{path} has {self.name}, which is {found_type}, expected an array of real numbers; "
+                f"{path} has {self.name}, which is {found_type}, expected an array of real "
+                "numbers; "
                 "replace it with the original file"
             )
         type_code, n, small = elements.read_tag()
