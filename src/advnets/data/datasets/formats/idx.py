@@ -79,7 +79,8 @@ def parse_idx(
             compressed_size, n, _MAX_BOMB_BYTES
         ):
             raise DataError(
-                f"{path} declares that its {compressed_size:,} bytes decompress to {n:,}, more than "
+                f"{path} declares that its {compressed_size:,} bytes decompress to {n:,}, "
+                "more than "
                 f"{RATIO} times as many, which no images do; download it again from its publisher"
             )
         # Read one byte more, to notice a longer file and to make gzip check its checksum.

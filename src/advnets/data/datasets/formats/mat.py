@@ -206,7 +206,8 @@ class _Variable:
             self.compressed_size, decompressed_size, GIB
         ):
             raise DataError(
-                f"{path} declares that {self.compressed_size:,} bytes decompress to {decompressed_size:,} in "
+                f"{path} declares that {self.compressed_size:,} bytes decompress to "
+                f"{decompressed_size:,} in "
                 f"{self.name}, more than {RATIO} times as many, which no images do; download it "
                 "again from its publisher"
             )
